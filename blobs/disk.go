@@ -1,0 +1,396 @@
+package blobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"math"
+	"os"
+	"sync"
+)
+
+// The folders of a data directory. Every content is a file of plain bytes
+// named by its Ref, in one of 256 folders named by its first two digits; a
+// damaged one has an empty file of its name among the marks.
+const (
+	tempDir  = "tmp"
+	topDir   = "blobs"
+	blobsDir = topDir + "/sha256"
+	marksDir = topDir + "/damaged"
+)
+
+// Disk keeps contents as files in a data directory.
+type Disk struct {
+	files FileSystem
+	holds holds
+	marks marks
+
+	// unsure are contents whose Keep failed when its folder was synced. The
+	// name is there but may not survive a power cut, and the failure is
+	// reported once only: a second sync would say yes without having written.
+	// So their next Keep puts them in place anew.
+	unsure refSet
+}
+
+// DiskOptions say how a Disk works. The zero value is good.
+type DiskOptions struct {
+	// Own is called with every file and folder that is made, before it is
+	// used, so that a process of root can give it to another user.
+	Own func(*os.File) error
+
+	// Wrap lets a test stand between the Disk and its files.
+	Wrap func(FileSystem) FileSystem
+}
+
+// OpenDisk opens the contents in the data directory dir, which exists. It
+// makes the folders that are missing and empties the one for temporary files,
+// so no other process may be using dir.
+func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
+	files, err := openFiles(dir, opts.Own)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Wrap != nil {
+		files = opts.Wrap(files)
+	}
+	d := &Disk{files: files, marks: marks{files: files}}
+	if err := d.prepare(); err != nil {
+		return nil, errors.Join(full(err), files.Close())
+	}
+	return d, nil
+}
+
+func (d *Disk) prepare() error {
+	if err := d.makeFolders(); err != nil {
+		return err
+	}
+	if err := d.empty(tempDir); err != nil {
+		return err
+	}
+	return d.marks.load()
+}
+
+// makeFolders makes what is missing and syncs every folder that holds
+// another, also where nothing was missing: the process that made them may
+// have died in between. What a shard itself holds is synced by Keep.
+func (d *Disk) makeFolders() error {
+	for _, name := range []string{tempDir, topDir, blobsDir, marksDir} {
+		if err := d.makeFolder(name); err != nil {
+			return err
+		}
+	}
+	for first := range math.MaxUint8 + 1 {
+		if err := d.makeFolder(shard(byte(first))); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{blobsDir, topDir, "."} {
+		if err := d.files.SyncDir(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Disk) makeFolder(name string) error {
+	info, err := d.files.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return d.files.Mkdir(name)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s in the data directory is not a folder", name)
+	}
+	return nil
+}
+
+// empty removes everything below a folder. A symbolic link is removed, not
+// what it points to.
+func (d *Disk) empty(dir string) error {
+	infos, err := d.files.List(dir)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		name := dir + "/" + info.Name()
+		if info.IsDir() {
+			if err := d.empty(name); err != nil {
+				return err
+			}
+		}
+		if err := d.files.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Create opens an empty Spool in a temporary file.
+func (d *Disk) Create(ctx context.Context) (Spool, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return newSpool(d)
+}
+
+// Open gives the *os.File of a content, so that it can be sent without being
+// copied through memory.
+func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	file, err := d.files.Open(blobName(ref))
+	if err != nil {
+		return nil, d.whyNotOpened(ctx, ref, size, err)
+	}
+	info, err := file.Stat()
+	if err == nil {
+		err = d.describe(ref, info).readable(size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// whyNotOpened looks again at what could not be opened: is it gone, or no
+// plain file?
+func (d *Disk) whyNotOpened(ctx context.Context, ref Ref, size int64, err error) error {
+	info, gone := d.Stat(ctx, ref)
+	if gone != nil {
+		return gone
+	}
+	if damaged := info.readable(size); damaged != nil {
+		return damaged
+	}
+	return err
+}
+
+// Stat tells of a stored content. Anything but a plain file, such as a
+// symbolic link that somebody put there, is damaged.
+func (d *Disk) Stat(ctx context.Context, ref Ref) (Info, error) {
+	if err := ctx.Err(); err != nil {
+		return Info{}, err
+	}
+	info, err := d.files.Lstat(blobName(ref))
+	if err != nil {
+		return Info{}, notFound(err)
+	}
+	return d.describe(ref, info), nil
+}
+
+func (d *Disk) describe(ref Ref, info fs.FileInfo) Info {
+	return Info{
+		Ref:      ref,
+		Size:     info.Size(),
+		Modified: info.ModTime(),
+		Damaged:  !info.Mode().IsRegular() || d.marks.has(ref),
+	}
+}
+
+// readable says whether the content may be read as one of size bytes.
+func (i Info) readable(size int64) error {
+	if i.Damaged {
+		return fmt.Errorf("%w: %s is marked or no plain file", ErrDamaged, i.Ref)
+	}
+	if i.Size != size {
+		return fmt.Errorf("%w: %s has %d bytes, not %d", ErrDamaged, i.Ref, i.Size, size)
+	}
+	return nil
+}
+
+// All lists one shard at a time and passes over files that no Keep could have
+// put there. It ends with the first error.
+func (d *Disk) All(ctx context.Context) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for first := range math.MaxUint8 + 1 {
+			if !d.listShard(ctx, byte(first), yield) {
+				return
+			}
+		}
+	}
+}
+
+func (d *Disk) listShard(ctx context.Context, first byte, yield func(Info, error) bool) (more bool) {
+	if err := ctx.Err(); err != nil {
+		yield(Info{}, err)
+		return false
+	}
+	infos, err := d.files.List(shard(first))
+	if err != nil {
+		yield(Info{}, err)
+		return false
+	}
+	for _, info := range infos {
+		ref, err := ParseRef(info.Name())
+		if err != nil || ref[0] != first {
+			continue
+		}
+		if !yield(d.describe(ref, info), nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// MarkDamaged makes an empty file of the content's name.
+func (d *Disk) MarkDamaged(ctx context.Context, ref Ref) error {
+	if _, err := d.Stat(ctx, ref); err != nil {
+		return err
+	}
+	return full(d.marks.add(ref))
+}
+
+// Remove unlinks the content's file. A power cut may bring the file back, as
+// a content that nobody refers to.
+func (d *Disk) Remove(ctx context.Context, ref Ref, referenced func() (bool, error)) (removed bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	release := d.holds.alone(ref)
+	defer release()
+	if wanted, err := referenced(); err != nil || wanted {
+		return false, err
+	}
+	err = d.files.Remove(blobName(ref))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	return err == nil, d.forgetMark(ref)
+}
+
+// forgetMark takes away the mark of a content that is gone, once no power cut
+// can bring back the damaged bytes without it.
+func (d *Disk) forgetMark(ref Ref) error {
+	if !d.marks.has(ref) {
+		return nil
+	}
+	if err := d.files.SyncDir(shard(ref[0])); err != nil {
+		return err
+	}
+	return d.marks.remove(ref)
+}
+
+// Space is that of the file system below the blobs, as far as a process
+// without privileges may use it.
+func (d *Disk) Space(context.Context) (Space, error) {
+	return d.files.Space()
+}
+
+// Probe writes and syncs a temporary file.
+func (d *Disk) Probe(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s, err := newSpool(d)
+	if err != nil {
+		return err
+	}
+	if _, err = s.Write([]byte("probe")); err == nil {
+		err = full(s.file.Sync())
+	}
+	return errors.Join(err, s.Close())
+}
+
+// Close lets go of the data directory.
+func (d *Disk) Close() error {
+	return d.files.Close()
+}
+
+// place makes the synced file temp the content of ref, or leaves it where it
+// is when a sound one is there. The caller has a hold on ref.
+func (d *Disk) place(temp string, ref Ref, size int64) (moved bool, err error) {
+	sound, err := d.sound(ref, size)
+	if err != nil {
+		return false, err
+	}
+	if !sound {
+		if err := d.files.Rename(temp, blobName(ref)); err != nil {
+			return false, err
+		}
+	}
+	// A sound file may have been put there by somebody who has not come as
+	// far as this line.
+	if err := d.files.SyncDir(shard(ref[0])); err != nil {
+		d.unsure.add(ref)
+		return !sound, err
+	}
+	if sound {
+		return false, nil
+	}
+	d.unsure.remove(ref)
+	if !d.marks.has(ref) {
+		return true, nil
+	}
+	return true, d.marks.remove(ref)
+}
+
+// sound says whether ref is stored in a way that needs no repair.
+func (d *Disk) sound(ref Ref, size int64) (bool, error) {
+	info, err := d.files.Lstat(blobName(ref))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return d.describe(ref, info).readable(size) == nil && !d.unsure.has(ref), nil
+}
+
+const hexDigits = "0123456789abcdef"
+
+// shard is the folder of the contents whose first byte is first.
+func shard(first byte) string {
+	return blobsDir + "/" + string([]byte{hexDigits[first>>4], hexDigits[first&15]})
+}
+
+func blobName(ref Ref) string {
+	return shard(ref[0]) + "/" + ref.String()
+}
+
+// notFound makes an ErrNotFound of a file that is not there.
+func notFound(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return err
+}
+
+// full makes an ErrFull of a file system that has no room.
+func full(err error) error {
+	if isFull(err) {
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return err
+}
+
+// refSet is a set of names that many goroutines may use.
+type refSet struct {
+	mu   sync.RWMutex
+	refs map[Ref]struct{}
+}
+
+func (s *refSet) has(ref Ref) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.refs[ref]
+	return ok
+}
+
+func (s *refSet) add(ref Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs == nil {
+		s.refs = make(map[Ref]struct{})
+	}
+	s.refs[ref] = struct{}{}
+}
+
+func (s *refSet) remove(ref Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.refs, ref)
+}

@@ -1,0 +1,164 @@
+package blobs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// FileSystem is every call that a Disk makes to its data directory. Names are
+// relative to it, with slashes. It is here for tests, which put one of their
+// own around the real one by DiskOptions.Wrap to make calls fail.
+type FileSystem interface {
+	// Create makes a file that nobody else can read. It is an error when the
+	// name is taken.
+	Create(name string) (File, error)
+	// Open opens a file for reading. It is an error when the name is that of a
+	// symbolic link.
+	Open(name string) (File, error)
+	// Lstat tells of a file, a folder, or a symbolic link itself.
+	Lstat(name string) (fs.FileInfo, error)
+	// List tells of everything in a folder, in order of name.
+	List(name string) ([]fs.FileInfo, error)
+	// Mkdir makes a folder that nobody else can enter.
+	Mkdir(name string) error
+	// Rename moves a file, replacing what is not a folder.
+	Rename(from, to string) error
+	// Remove removes a file, a symbolic link itself, or an empty folder.
+	Remove(name string) error
+	// SyncDir puts the names in a folder on stable storage.
+	SyncDir(name string) error
+	// Space tells how much room there is.
+	Space() (Space, error)
+	// Close lets go of the data directory.
+	Close() error
+}
+
+// File is an open file of a FileSystem.
+type File interface {
+	Content
+	io.Writer
+	Stat() (fs.FileInfo, error)
+	Sync() error
+}
+
+// files is the real FileSystem. What changes anything goes through an os.Root,
+// which lets no symbolic link lead out of the data directory. What only looks
+// goes by path, since a Root opens every folder on the way: that is most of
+// the time it takes to open a small content.
+type files struct {
+	root *os.Root
+	own  func(*os.File) error // nil leaves files to whoever runs us
+}
+
+func openFiles(dir string, own func(*os.File) error) (FileSystem, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &files{root, own}, nil
+}
+
+func (f *files) Create(name string) (File, error) {
+	file, err := f.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if f.own == nil {
+		return file, nil
+	}
+	if err := f.own(file); err != nil {
+		return nil, errors.Join(err, file.Close(), f.root.Remove(name))
+	}
+	return file, nil
+}
+
+func (f *files) Open(name string) (File, error) {
+	file, err := openNoFollow(f.root, name)
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+func (f *files) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(path(f.root, name)) }
+
+// List opens the folder as a root of its own, so that looking at an entry
+// takes one step. An entry that goes away meanwhile is left out.
+func (f *files) List(name string) ([]fs.FileInfo, error) {
+	dir, err := f.root.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := namesIn(dir)
+	if err != nil {
+		return nil, err
+	}
+	infos := make([]fs.FileInfo, 0, len(names))
+	for _, name := range names {
+		info, err := dir.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+func namesIn(dir *os.Root) ([]string, error) {
+	file, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	names, err := file.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+func (f *files) Mkdir(name string) error {
+	if err := f.root.Mkdir(name, 0o700); err != nil || f.own == nil {
+		return err
+	}
+	dir, err := f.root.Open(name)
+	if err != nil {
+		return err
+	}
+	if err := f.own(dir); err != nil {
+		return errors.Join(err, dir.Close(), f.root.Remove(name))
+	}
+	return dir.Close()
+}
+
+func (f *files) Rename(from, to string) error { return f.root.Rename(from, to) }
+
+func (f *files) Remove(name string) error { return f.root.Remove(name) }
+
+// SyncDir opens the folder anew each time: a sync that fails tells each open
+// handle once, so a shared one would tell only the first who asks.
+func (f *files) SyncDir(name string) error {
+	dir, err := os.Open(path(f.root, name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncDir(dir), dir.Close())
+}
+
+func (f *files) Space() (Space, error) { return space(path(f.root, topDir)) }
+
+func (f *files) Close() error { return f.root.Close() }
+
+func path(root *os.Root, name string) string {
+	return filepath.Join(root.Name(), filepath.FromSlash(name))
+}

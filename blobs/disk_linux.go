@@ -1,0 +1,17 @@
+package blobs
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+func space(dir string) (Space, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return Space{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	// Blocks are counted in fragments, which FUSE and others tell apart from
+	// the size that is good for reading.
+	return Space{Free: int64(s.Bavail) * s.Frsize, Total: int64(s.Blocks) * s.Frsize}, nil
+}

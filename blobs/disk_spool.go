@@ -1,0 +1,115 @@
+package blobs
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"io/fs"
+)
+
+// errUsedUp is the answer of a spool that was kept or closed.
+var errUsedUp = errors.New("the spool was kept or closed before")
+
+// spool takes in a content as a temporary file.
+type spool struct {
+	disk   *Disk
+	file   File
+	temp   string // the file's name; empty once the file is a content
+	hash   hash.Hash
+	size   int64
+	err    error // why nothing more can be written or kept
+	closed bool  // the file is
+}
+
+func newSpool(d *Disk) (*spool, error) {
+	temp := tempDir + "/" + rand.Text()
+	file, err := d.files.Create(temp)
+	if err != nil {
+		return nil, full(err)
+	}
+	return &spool{disk: d, file: file, temp: temp, hash: sha256.New()}, nil
+}
+
+// Write appends. A spool that could not take everything takes nothing more
+// and is never kept, in case its user overlooks the error.
+func (s *spool) Write(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.file.Write(p)
+	s.hash.Write(p[:n])
+	s.size += int64(n)
+	s.err = full(err)
+	return n, s.err
+}
+
+func (s *spool) ReadAt(p []byte, off int64) (int, error) { return s.file.ReadAt(p, off) }
+
+func (s *spool) Size() int64 { return s.size }
+
+func (s *spool) Ref() Ref {
+	var ref Ref
+	s.hash.Sum(ref[:0])
+	return ref
+}
+
+// Keep syncs before it looks whether the content is there already: so the
+// hold is short, and the time it takes tells an uploader little of what others
+// keep here.
+func (s *spool) Keep(ctx context.Context) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.err = errUsedUp
+	if err := s.finish(); err != nil {
+		return nil, full(err)
+	}
+	ref := s.Ref()
+	release = s.disk.holds.shared(ref)
+	moved, err := s.disk.place(s.temp, ref, s.size)
+	if moved {
+		s.temp = ""
+	}
+	if err != nil {
+		release()
+		return nil, full(err)
+	}
+	return release, nil
+}
+
+// finish puts the bytes on stable storage. When the sync fails it is not
+// tried again: the kernel may have thrown the bytes away and would then agree.
+func (s *spool) finish() error {
+	if err := s.file.Sync(); err != nil {
+		return err
+	}
+	return s.closeFile()
+}
+
+// Close removes the temporary file unless it has become the content.
+func (s *spool) Close() error {
+	s.err = errUsedUp
+	err := s.closeFile()
+	if s.temp == "" {
+		return err
+	}
+	gone := s.disk.files.Remove(s.temp)
+	s.temp = ""
+	if errors.Is(gone, fs.ErrNotExist) {
+		gone = nil // moved by a Rename that nevertheless failed
+	}
+	return errors.Join(err, full(gone))
+}
+
+func (s *spool) closeFile() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return s.file.Close()
+}

@@ -1,0 +1,499 @@
+package blobs_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"attachd/blobs"
+	"attachd/blobs/blobstest"
+)
+
+func TestDiskKeepsItsPromises(t *testing.T) {
+	t.Parallel()
+	blobstest.Run(t, func(t *testing.T) blobs.Store { return openDisk(t, t.TempDir()) })
+}
+
+func TestContentIsAPlainFileOfItsName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	keep(t, openDisk(t, dir), []byte("abc"))
+	const name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+	got, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", "ba", name))
+	if err != nil || string(got) != "abc" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+func TestFoldersAndModes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	mark(t, d, keep(t, d, []byte("abc")))
+	folders, plain := 0, 0
+	walk(t, dir, func(name string, info fs.FileInfo) {
+		want := fs.FileMode(0o600)
+		if info.IsDir() {
+			folders++
+			want = fs.ModeDir | 0o700
+		} else {
+			plain++
+		}
+		if info.Mode() != want && runtime.GOOS != "windows" {
+			t.Errorf("%s is %v, not %v", name, info.Mode(), want)
+		}
+	})
+	if folders != 4+256 || plain != 2 {
+		t.Errorf("%d folders and %d files", folders, plain)
+	}
+}
+
+func TestOpenEmptiesTheTemporaryFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	openDisk(t, dir).Close()
+	outside, victim := victims(t)
+	temp := filepath.Join(dir, "tmp")
+	writeFile(t, filepath.Join(temp, "left behind"), "half an upload")
+	writeFile(t, filepath.Join(temp, "folder", "deeper", "file"), "by somebody else")
+	symlink(t, victim, filepath.Join(temp, "to a file"))
+	symlink(t, outside, filepath.Join(temp, "to a folder"))
+	symlink(t, outside, filepath.Join(temp, "folder", "to a folder"))
+	symlink(t, filepath.Join("..", "blobs"), filepath.Join(temp, "to blobs"))
+
+	d := openDisk(t, dir)
+	wantNoTemp(t, dir)
+	wantFile(t, victim, "precious")
+	keep(t, d, []byte("works"))
+}
+
+func TestOpenRefusesLinkedFolders(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"tmp", "blobs", "blobs/sha256", "blobs/damaged", "blobs/sha256/7f"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			openDisk(t, dir).Close()
+			outside, victim := victims(t)
+			link := filepath.Join(dir, filepath.FromSlash(name))
+			if err := os.RemoveAll(link); err != nil {
+				t.Fatal(err)
+			}
+			symlink(t, outside, link)
+			if d, err := blobs.OpenDisk(dir, blobs.DiskOptions{}); err == nil {
+				d.Close()
+				t.Error("opened")
+			}
+			wantFile(t, victim, "precious")
+		})
+	}
+}
+
+func TestALinkIsNoContent(t *testing.T) {
+	t.Parallel()
+	content := []byte("precious") // what the victim says
+	ref := blobs.Ref(sha256.Sum256(content))
+	for _, where := range []string{"outside", "inside"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			d := openDisk(t, dir)
+			_, target := victims(t)
+			if where == "inside" {
+				target = filepath.Join("..", "..", "..", "secret.key")
+				writeFile(t, filepath.Join(dir, "secret.key"), "precious")
+			}
+			path := blobPath(dir, ref)
+			symlink(t, target, path)
+			if _, err := d.Open(t.Context(), ref, int64(len(content))); !errors.Is(err, blobs.ErrDamaged) {
+				t.Errorf("Open: %v", err)
+			}
+			if info, err := d.Stat(t.Context(), ref); err != nil || !info.Damaged {
+				t.Errorf("Stat: %+v, %v", info, err)
+			}
+			keep(t, d, content)
+			wantFile(t, path, "precious")
+			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+				t.Errorf("after Keep it is %v, %v", info.Mode(), err)
+			}
+		})
+	}
+}
+
+func TestRemoveRemovesALinkAndNotItsTarget(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	_, victim := victims(t)
+	ref := blobs.Ref(sha256.Sum256([]byte("precious")))
+	symlink(t, victim, blobPath(dir, ref))
+	if gone, err := d.Remove(t.Context(), ref, unwanted); !gone || err != nil {
+		t.Errorf("Remove: %v, %v", gone, err)
+	}
+	wantFile(t, victim, "precious")
+}
+
+func TestAFailedUploadRemovesOnlyItsOwnFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	_, victim := victims(t)
+	spool, err := d.Create(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "tmp", "another upload"), "goes on")
+	for _, name := range tempFiles(t, dir) {
+		if name != "another upload" {
+			path := filepath.Join(dir, "tmp", name)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			symlink(t, victim, path)
+		}
+	}
+	if err := spool.Close(); err != nil {
+		t.Error(err)
+	}
+	wantFile(t, victim, "precious")
+	if got := tempFiles(t, dir); len(got) != 1 || got[0] != "another upload" {
+		t.Errorf("left in tmp: %q", got)
+	}
+}
+
+func TestMarksSurviveARestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	rotten, mended := keep(t, d, []byte("rotten")), keep(t, d, []byte("mended"))
+	mark(t, d, rotten)
+	mark(t, d, mended)
+	keep(t, d, []byte("mended"))
+	d.Close()
+
+	d = openDisk(t, dir)
+	if _, err := d.Open(t.Context(), rotten, 6); !errors.Is(err, blobs.ErrDamaged) {
+		t.Errorf("the damaged one: %v", err)
+	}
+	if got, err := read(d, mended, 6); err != nil || string(got) != "mended" {
+		t.Errorf("the repaired one: %q, %v", got, err)
+	}
+}
+
+func TestKeepRepairsWhatTheDiskLost(t *testing.T) {
+	t.Parallel()
+	content := []byte("a content of some length")
+	for _, loss := range []struct {
+		what string
+		do   func(path string) error
+	}{
+		{"short", func(path string) error { return os.Truncate(path, 5) }},
+		{"empty", func(path string) error { return os.Truncate(path, 0) }},
+		{"missing", os.Remove},
+		{"too long", func(path string) error { return os.Truncate(path, 1000) }},
+	} {
+		t.Run(loss.what, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			d := openDisk(t, dir)
+			ref := keep(t, d, content)
+			if err := loss.do(blobPath(dir, ref)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := read(d, ref, len(content)); err == nil {
+				t.Error("the loss is not noticed")
+			}
+			keep(t, d, content)
+			wantFile(t, blobPath(dir, ref), string(content))
+		})
+	}
+}
+
+func TestStrayFilesAreNoContents(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	ref := keep(t, d, []byte("abc"))
+	mine := filepath.Dir(blobPath(dir, ref))
+	for _, path := range []string{
+		filepath.Join(mine, "README"),
+		filepath.Join(mine, ref.String()+".bak"),
+		filepath.Join(mine, "BA"+strings.Repeat("0", 62)),
+		filepath.Join(mine, "00"+ref.String()[2:]), // at home in another shard
+		filepath.Join(dir, "blobs", "sha256", "lost+found", ref.String()),
+		filepath.Join(dir, "blobs", "damaged", "README"),
+	} {
+		writeFile(t, path, "stray")
+	}
+	d.Close()
+	d = openDisk(t, dir)
+	for info, err := range d.All(t.Context()) {
+		if err != nil || info.Ref != ref || info.Size != 3 {
+			t.Errorf("%+v, %v", info, err)
+		}
+	}
+}
+
+func TestOwnIsGivenEverythingThatIsMade(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	made := map[string]bool{}
+	d := openDiskWith(t, dir, blobs.DiskOptions{Own: func(f *os.File) error {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		made[filepath.Base(f.Name())] = info.IsDir()
+		return nil
+	}})
+	ref := keep(t, d, []byte("abc"))
+	mark(t, d, ref)
+	folders, plain := 0, 0
+	for _, isDir := range made {
+		if isDir {
+			folders++
+		} else {
+			plain++
+		}
+	}
+	if folders != 4+256 || plain != 2 { // the files: a spool and a mark
+		t.Errorf("Own was given %d folders and %d files", folders, plain)
+	}
+}
+
+func TestWhatCannotBeOwnedIsNotMade(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	openDisk(t, dir).Close()
+	refusal := errors.New("not permitted")
+	d := openDiskWith(t, dir, blobs.DiskOptions{Own: func(*os.File) error { return refusal }})
+	if _, err := d.Create(t.Context()); !errors.Is(err, refusal) {
+		t.Errorf("Create: %v", err)
+	}
+	wantNoTemp(t, dir)
+}
+
+func TestReleaseCountsOnce(t *testing.T) {
+	t.Parallel()
+	d := openDisk(t, t.TempDir())
+	first, second := mustKeep(t, d, []byte("abc")), mustKeep(t, d, []byte("abc"))
+	first()
+	first()
+	var released atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.Remove(t.Context(), sha256.Sum256([]byte("abc")), func() (bool, error) {
+			if !released.Load() {
+				t.Error("Remove did not wait for the second hold")
+			}
+			return true, nil
+		})
+	}()
+	for range 1000 {
+		runtime.Gosched()
+	}
+	released.Store(true)
+	second()
+	<-done
+}
+
+func BenchmarkKeep(b *testing.B) {
+	for _, size := range []int{10 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
+			d := openDisk(b, b.TempDir())
+			content := make([]byte, size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for n := uint64(0); b.Loop(); n++ {
+				binary.LittleEndian.PutUint64(content, n)
+				keep(b, d, content)
+			}
+		})
+		b.Run(fmt.Sprintf("%dKB/32 at once", size>>10), func(b *testing.B) {
+			d := openDisk(b, b.TempDir())
+			var n atomic.Uint64
+			b.SetBytes(int64(size))
+			b.SetParallelism(32 / runtime.GOMAXPROCS(0))
+			b.RunParallel(func(pb *testing.PB) {
+				content := make([]byte, size)
+				for pb.Next() {
+					binary.LittleEndian.PutUint64(content, n.Add(1))
+					release, err := tryKeep(b.Context(), d, content)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					release()
+				}
+			})
+		})
+	}
+}
+
+func BenchmarkOpenRead(b *testing.B) {
+	for _, size := range []int{10 << 10, 1 << 20} {
+		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
+			d := openDisk(b, b.TempDir())
+			ref := keep(b, d, make([]byte, size))
+			buffer := make([]byte, size)
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				content, err := d.Open(b.Context(), ref, int64(size))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := io.ReadFull(content, buffer); err != nil {
+					b.Fatal(err)
+				}
+				content.Close()
+			}
+		})
+	}
+}
+
+func unwanted() (bool, error) { return false, nil }
+
+func openDisk(t testing.TB, dir string) *blobs.Disk {
+	t.Helper()
+	return openDiskWith(t, dir, blobs.DiskOptions{})
+}
+
+func openDiskWith(t testing.TB, dir string, opts blobs.DiskOptions) *blobs.Disk {
+	t.Helper()
+	d, err := blobs.OpenDisk(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
+func keep(t testing.TB, d *blobs.Disk, content []byte) blobs.Ref {
+	t.Helper()
+	mustKeep(t, d, content)()
+	return sha256.Sum256(content)
+}
+
+func mustKeep(t testing.TB, d *blobs.Disk, content []byte) (release func()) {
+	t.Helper()
+	release, err := tryKeep(t.Context(), d, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return release
+}
+
+func tryKeep(ctx context.Context, d *blobs.Disk, content []byte) (release func(), err error) {
+	spool, err := d.Create(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := spool.Write(content); err != nil {
+		return nil, errors.Join(err, spool.Close())
+	}
+	release, err = spool.Keep(ctx)
+	return release, errors.Join(err, spool.Close())
+}
+
+func mark(t testing.TB, d *blobs.Disk, ref blobs.Ref) {
+	t.Helper()
+	if err := d.MarkDamaged(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(d *blobs.Disk, ref blobs.Ref, size int) ([]byte, error) {
+	content, err := d.Open(context.Background(), ref, int64(size))
+	if err != nil {
+		return nil, err
+	}
+	got, err := io.ReadAll(content)
+	return got, errors.Join(err, content.Close())
+}
+
+func blobPath(dir string, ref blobs.Ref) string {
+	name := ref.String()
+	return filepath.Join(dir, "blobs", "sha256", name[:2], name)
+}
+
+// victims makes a folder that no store has business with, and a file in it.
+func victims(t *testing.T) (folder, file string) {
+	t.Helper()
+	folder = t.TempDir()
+	file = filepath.Join(folder, "file")
+	writeFile(t, file, "precious")
+	return folder, file
+}
+
+func writeFile(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantFile(t *testing.T, path, text string) {
+	t.Helper()
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, []byte(text)) {
+		t.Errorf("%s says %q, %v", filepath.Base(path), got, err)
+	}
+}
+
+func symlink(t *testing.T, target, path string) {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil {
+		if runtime.GOOS == "windows" {
+			t.Skip("symbolic links need a privilege here:", err)
+		}
+		t.Fatal(err)
+	}
+}
+
+func wantNoTemp(t *testing.T, dir string) {
+	t.Helper()
+	if got := tempFiles(t, dir); len(got) != 0 {
+		t.Errorf("left in tmp: %q", got)
+	}
+}
+
+func tempFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "tmp"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+func walk(t *testing.T, dir string, visit func(name string, info fs.FileInfo)) {
+	t.Helper()
+	err := filepath.Walk(dir, func(path string, info fs.FileInfo, err error) error {
+		if err == nil && path != dir {
+			visit(path, info)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

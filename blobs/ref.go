@@ -1,0 +1,31 @@
+package blobs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+)
+
+// Ref names a content: the SHA-256 (FIPS 180-4) of its bytes. A Ref made by
+// anything but ParseRef or a finished hash does not exist, so it can be
+// joined to a path without a look.
+type Ref [sha256.Size]byte
+
+// ParseRef reads the 64 lower-case hexadecimal digits that String writes.
+// Anything else is an error.
+func ParseRef(s string) (Ref, error) {
+	var r Ref
+	if len(s) != 2*len(r) {
+		return Ref{}, fmt.Errorf("a blob name has %d hexadecimal digits, not %d characters", 2*len(r), len(s))
+	}
+	if _, err := hex.Decode(r[:], []byte(s)); err != nil {
+		return Ref{}, fmt.Errorf("a blob name is hexadecimal: %w", err)
+	}
+	if r.String() != s {
+		return Ref{}, fmt.Errorf("a blob name is in lower case")
+	}
+	return r, nil
+}
+
+// String is the name of the blob's file.
+func (r Ref) String() string { return hex.EncodeToString(r[:]) }

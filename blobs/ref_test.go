@@ -1,0 +1,39 @@
+package blobs_test
+
+import (
+	"crypto/sha256"
+	"strings"
+	"testing"
+
+	"attachd/blobs"
+)
+
+func TestParseRefReadsWhatStringWrites(t *testing.T) {
+	ref := blobs.Ref(sha256.Sum256([]byte("abc")))
+	got, err := blobs.ParseRef(ref.String())
+	if err != nil || got != ref {
+		t.Errorf("ParseRef(%q) = %s, %v", ref, got, err)
+	}
+}
+
+func TestParseRefRefusesEverythingElse(t *testing.T) {
+	digits := strings.Repeat("0123456789abcdef", 4)
+	for _, s := range []string{
+		"",
+		digits[1:],
+		digits + "0",
+		strings.ToUpper(digits),
+		"A" + digits[1:],
+		"g" + digits[1:],
+		" " + digits[1:],
+		"../" + digits[3:],
+		"0x" + digits[2:],
+		digits[1:] + "\n",
+		digits[1:] + "\x00",
+		digits[2:] + "é",
+	} {
+		if ref, err := blobs.ParseRef(s); err == nil || ref != (blobs.Ref{}) {
+			t.Errorf("ParseRef(%q) = %s, %v", s, ref, err)
+		}
+	}
+}
