@@ -1,0 +1,269 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// The buckets. Ids are the 16 bytes of a UUID, hashes the 32 of a SHA-256,
+// numbers big-endian; slug0 is a slug and a zero byte, without which space "a"
+// would see what belongs to space "ab". Records and their encodings are in
+// encoding.go.
+//
+//	bucket           key                  value
+//	attachments      kind parent id       record; a parent's lie together, oldest first
+//	attachment_ids   id                   kind parent
+//	contents         sha256 id            -           who refers to a content
+//
+//	users            id                   JSON; a deleted one stays for the name's sake
+//	spaces           slug                 JSON
+//	usage            slug                 bytes files, 8 each
+//	members          slug0 user           role
+//	memberships      user slug            role
+//	entities         kind id              JSON
+//	space_entities   slug0 kind id        -
+//	comments         ticket id            -
+//
+//	keys             id                   JSON
+//	key_hashes       hash                 key
+//	user_keys        user key             -
+//	touched          key                  unix seconds, 8; apart from keys: written often, and small
+//	sessions         hash                 JSON
+//	key_sessions     key hash             -
+//	session_expiry   time hash            -           the first to expire comes first
+//
+//	meta             "probe"              -           what Probe writes
+var (
+	bucketAttachments   = []byte("attachments")
+	bucketAttachmentIDs = []byte("attachment_ids")
+	bucketContents      = []byte("contents")
+	bucketUsers         = []byte("users")
+	bucketSpaces        = []byte("spaces")
+	bucketUsage         = []byte("usage")
+	bucketMembers       = []byte("members")
+	bucketMemberships   = []byte("memberships")
+	bucketEntities      = []byte("entities")
+	bucketSpaceEntities = []byte("space_entities")
+	bucketComments      = []byte("comments")
+	bucketKeys          = []byte("keys")
+	bucketKeyHashes     = []byte("key_hashes")
+	bucketUserKeys      = []byte("user_keys")
+	bucketTouched       = []byte("touched")
+	bucketSessions      = []byte("sessions")
+	bucketKeySessions   = []byte("key_sessions")
+	bucketSessionExpiry = []byte("session_expiry")
+	bucketMeta          = []byte("meta")
+)
+
+var allBuckets = [][]byte{
+	bucketAttachments, bucketAttachmentIDs, bucketContents,
+	bucketUsers, bucketSpaces, bucketUsage, bucketMembers, bucketMemberships,
+	bucketEntities, bucketSpaceEntities, bucketComments,
+	bucketKeys, bucketKeyHashes, bucketUserKeys, bucketTouched,
+	bucketSessions, bucketKeySessions, bucketSessionExpiry,
+	bucketMeta,
+}
+
+// ErrLocked means that the database is in use.
+var ErrLocked = errors.New("another process holds the database")
+
+// BoltOptions says how to open a database. The zero value is good.
+type BoltOptions struct {
+	// LockTimeout is how long to wait for another process that holds the
+	// database; zero is one second.
+	LockTimeout time.Duration
+	// Own, when set, is called with a database that is being made, to hand it
+	// to whom it should belong.
+	Own func(*os.File) error
+}
+
+// Bolt keeps everything in one bbolt file. Reads are transactions of their
+// own and see what was last committed; changes go through the committer.
+type Bolt struct {
+	db      *bbolt.DB
+	touched touches
+
+	changes   chan *change // to the committer
+	stopped   chan struct{}
+	mu        sync.RWMutex // held for reading while a change is handed in
+	closed    bool
+	closeOnce sync.Once
+	closeErr  error
+
+	// The committer's own.
+	broken  error // set when a commit failed without it being known how far it got
+	lastErr error // of what it did when told to stop
+	commit  func(*bbolt.Tx) error
+}
+
+var _ Store = (*Bolt)(nil)
+
+// OpenBolt opens the database at path and makes it where there is none yet.
+// The directory must be there. ErrLocked when another process has it open.
+func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
+	if opts.LockTimeout == 0 {
+		opts.LockTimeout = time.Second
+	}
+	if err := createOnce(path, opts.Own); err != nil {
+		return nil, fmt.Errorf("make database %s: %w", path, err)
+	}
+	db, err := openFile(path, opts.LockTimeout)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		err = ErrLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if err := db.View(hasAllBuckets); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	}
+
+	b := &Bolt{
+		db:      db,
+		changes: make(chan *change),
+		stopped: make(chan struct{}),
+		commit:  (*bbolt.Tx).Commit,
+	}
+	go b.commitLoop()
+	return b, nil
+}
+
+// openFile opens a file that is there. It leaves syncing as bbolt has it:
+// always, the list of free pages included, so that opening reads that list and
+// scans nothing.
+func openFile(path string, lockTimeout time.Duration) (db *bbolt.DB, err error) {
+	err = withoutPanic(func() error { // bbolt panics at some damaged files
+		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout:      lockTimeout,
+			FreelistType: bbolt.FreelistMapType,
+			NoStatistics: true,
+			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+				return os.OpenFile(name, flag&^os.O_CREATE, mode)
+			},
+		})
+		return err
+	})
+	return db, err
+}
+
+func hasAllBuckets(tx *bbolt.Tx) error {
+	for _, name := range allBuckets {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("not a database of attachd: no bucket %q", name)
+		}
+	}
+	return nil
+}
+
+// createOnce makes the database where there is none. A crash at any point
+// leaves none or a whole one; of two processes at once, one makes it and the
+// other finds it or fails.
+func createOnce(path string, own func(*os.File) error) error {
+	dir, prefix := filepath.Dir(path), filepath.Base(path)+".new"
+	if err := removeLeftovers(dir, prefix); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	file, err := os.CreateTemp(dir, prefix) // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if err := errors.Join(fillNew(file, own), file.Close()); err != nil {
+		return err
+	}
+	if err := moveNew(file.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func removeLeftovers(dir, prefix string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), prefix) {
+			continue
+		}
+		err := os.Remove(filepath.Join(dir, entry.Name()))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove leftover: %w", err)
+		}
+	}
+	return nil
+}
+
+func fillNew(file *os.File, own func(*os.File) error) error {
+	if own != nil {
+		if err := own(file); err != nil {
+			return fmt.Errorf("hand over: %w", err)
+		}
+	}
+	db, err := openFile(file.Name(), time.Second)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range allBuckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return fmt.Errorf("make bucket %q: %w", name, err)
+			}
+		}
+		return nil
+	})
+	return errors.Join(err, db.Close(), file.Sync())
+}
+
+// moveNew gives a new database its name. A link, unlike a rename, never takes
+// the place of a database that another process has made meanwhile; where the
+// file system knows no links, a rename has to do.
+func moveNew(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return os.Rename(from, to)
+}
+
+// view runs read in a transaction of its own. Nothing that points into the
+// transaction may leave it: what keys and values are made of is gone then.
+func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return b.db.View(read)
+}
+
+// Probe implements Store.
+func (b *Bolt) Probe(ctx context.Context) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		tx.put(bucketMeta, []byte("probe"), nothing)
+		return nil
+	})
+}
+
+// Close implements Store. It may be called more than once.
+func (b *Bolt) Close() error {
+	b.closeOnce.Do(func() {
+		b.mu.Lock() // waits for those who are handing in
+		b.closed = true
+		close(b.changes)
+		b.mu.Unlock()
+		<-b.stopped
+		b.closeErr = errors.Join(b.lastErr, b.db.Close())
+	})
+	return b.closeErr
+}

@@ -1,0 +1,363 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// CreateAttachment implements Attachments.
+func (b *Bolt) CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error {
+	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
+		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
+	}
+	return b.update(ctx, func(tx *writeTx) error {
+		return createAttachment(tx, a, autoCreate)
+	})
+}
+
+func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
+	if has(tx.Tx, bucketAttachmentIDs, a.ID[:]) {
+		return refuse(ErrConflict, "An attachment with the id %s is there already.", a.ID)
+	}
+	if err := needUser(tx.Tx, a.UploaderID); err != nil {
+		return err
+	}
+	if err := checkComment(tx.Tx, a); err != nil {
+		return err
+	}
+	home, err := findHome(tx.Tx, a, autoCreate)
+	if err != nil {
+		return err
+	}
+	usage, err := loadUsage(tx.Tx, home.entity.Space)
+	if err != nil {
+		return err
+	}
+	if err := checkQuota(home.entity.Space, *home.space, usage, a.Size); err != nil {
+		return err
+	}
+
+	home.settle(tx, a)
+	tx.put(bucketAttachments, join(a.Parent.key(), a.ID[:]), encodeRecord(a))
+	tx.put(bucketAttachmentIDs, a.ID[:], a.Parent.key())
+	tx.put(bucketContents, join(a.SHA256[:], a.ID[:]), nothing)
+	tx.saveUsage(home.entity.Space, Usage{Bytes: usage.Bytes + a.Size, Files: usage.Files + 1})
+	return nil
+}
+
+func checkComment(tx *bbolt.Tx, a Attachment) error {
+	if !a.CommentID.Valid {
+		return nil
+	}
+	id := a.CommentID.UUID
+	if a.Parent.Kind != Ticket || !has(tx, bucketComments, join(a.Parent.ID[:], id[:])) {
+		return refuse(ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
+	}
+	return nil
+}
+
+// home is where an attachment will be: its parent and their space, and what
+// of it has to be made first.
+type home struct {
+	entity    *entityRecord
+	space     *spaceRecord
+	newEntity bool
+	newSpace  bool
+	newAdmin  bool
+}
+
+func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error) {
+	h.entity, err = load[entityRecord](tx, bucketEntities, a.Parent.key())
+	if err != nil {
+		return h, err
+	}
+	elsewhere := h.entity != nil && a.Parent.Kind == Product && autoCreate != "" && h.entity.Space != autoCreate
+	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
+	if elsewhere || missing {
+		return h, refuse(ErrNotFound, "There is no %s %s.", a.Parent.Kind, a.Parent.ID)
+	}
+	if h.entity == nil {
+		h.newEntity = true
+		h.entity = &entityRecord{Space: autoCreate}
+		if a.Parent.Kind == Ticket {
+			h.entity.OwnerID = a.UploaderID
+		}
+	}
+
+	h.space, err = load[spaceRecord](tx, bucketSpaces, []byte(h.entity.Space))
+	if err != nil {
+		return h, err
+	}
+	if h.space == nil && !h.newEntity {
+		return h, fmt.Errorf("%s %s is in space %q, which is not there", a.Parent.Kind, a.Parent.ID, h.entity.Space)
+	}
+	if h.space == nil {
+		h.newSpace = true
+		h.space = &spaceRecord{Name: autoCreate, Auto: true}
+	}
+	h.newAdmin = h.space.Auto && h.entity.Space == autoCreate &&
+		!has(tx, bucketMembers, join(slug0(autoCreate), a.UploaderID[:]))
+	return h, nil
+}
+
+// settle makes what is missing.
+func (h home) settle(tx *writeTx, a Attachment) {
+	slug := h.entity.Space
+	if h.newSpace {
+		tx.save(bucketSpaces, []byte(slug), h.space)
+	}
+	if h.newEntity {
+		tx.save(bucketEntities, a.Parent.key(), h.entity)
+		tx.put(bucketSpaceEntities, join(slug0(slug), a.Parent.key()), nothing)
+	}
+	if h.newAdmin {
+		tx.saveMember(Member{Space: slug, UserID: a.UploaderID, Role: Admin})
+	}
+}
+
+func checkQuota(slug string, space spaceRecord, used Usage, size int64) error {
+	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
+		return refuse(ErrQuota, "Space %q may hold %d files and holds %d.", slug, space.QuotaFiles, used.Files)
+	}
+	if space.QuotaBytes > 0 && size > space.QuotaBytes-used.Bytes {
+		return refuse(ErrQuota, "Space %q may hold %s of files: %s are left, and this file has %s.",
+			slug, sizeText(space.QuotaBytes), sizeText(max(0, space.QuotaBytes-used.Bytes)), sizeText(size))
+	}
+	return nil
+}
+
+// sizeText is a size for people: 1536 is "1.5 KB".
+func sizeText(n int64) string {
+	switch {
+	case n == 1:
+		return "1 byte"
+	case n < 1024:
+		return strconv.FormatInt(n, 10) + " bytes"
+	}
+	value, unit := float64(n)/1024, "KB"
+	for _, next := range []string{"MB", "GB", "TB"} {
+		if value < 1024 {
+			break
+		}
+		value, unit = value/1024, next
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0") + " " + unit
+}
+
+func loadUsage(tx *bbolt.Tx, slug string) (Usage, error) {
+	return decodeUsage(tx.Bucket(bucketUsage).Get([]byte(slug)))
+}
+
+func (tx *writeTx) saveUsage(slug string, u Usage) {
+	tx.put(bucketUsage, []byte(slug), u.encode())
+}
+
+// Attachment implements Attachments.
+func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		a, err = loadAttachment(tx, id)
+		if err != nil {
+			return err
+		}
+		return make(names).fill(tx, &a)
+	})
+	return a, err
+}
+
+func loadAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
+	at := tx.Bucket(bucketAttachmentIDs).Get(id[:])
+	if at == nil {
+		return Attachment{}, ErrNotFound
+	}
+	p, err := parseParent(at)
+	if err != nil {
+		return Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
+	}
+	return decodeAttachment(p, id, tx.Bucket(bucketAttachments).Get(join(p.key(), id[:])))
+}
+
+func decodeAttachment(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
+	a, err := decodeRecord(p, id, data)
+	if err != nil {
+		return a, fmt.Errorf("read attachment %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// names are the full names of users met in one call.
+type names map[uuid.UUID]string
+
+func (n names) fill(tx *bbolt.Tx, a *Attachment) error {
+	name, known := n[a.UploaderID]
+	if !known {
+		user, err := load[userRecord](tx, bucketUsers, a.UploaderID[:])
+		if err != nil {
+			return err
+		}
+		if user != nil {
+			name = user.FullName
+		}
+		n[a.UploaderID] = name
+	}
+	a.Uploader = name
+	return nil
+}
+
+// AttachmentsOf implements Attachments.
+func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) (list []Attachment, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		uploaders := make(names)
+		for rest, record := range under(tx, bucketAttachments, p.key(), after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			a, err := decodeAttachment(p, id, record)
+			if err != nil {
+				return err
+			}
+			if err := uploaders.fill(tx, &a); err != nil {
+				return err
+			}
+			list = append(list, a)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// AllAttachments implements Attachments.
+func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) (list []Attachment, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		uploaders := make(names)
+		for key := range under(tx, bucketAttachmentIDs, nil, after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(key)
+			if err != nil {
+				return err
+			}
+			a, err := loadAttachment(tx, id)
+			if err != nil {
+				return err
+			}
+			if err := uploaders.fill(tx, &a); err != nil {
+				return err
+			}
+			list = append(list, a)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteAttachment implements Attachments.
+func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
+	err = b.update(ctx, func(tx *writeTx) error {
+		var err error
+		if a, err = loadAttachment(tx.Tx, id); err != nil {
+			return err
+		}
+		if err := make(names).fill(tx.Tx, &a); err != nil {
+			return err
+		}
+		entity, err := load[entityRecord](tx.Tx, bucketEntities, a.Parent.key())
+		if err != nil {
+			return err
+		}
+		if entity == nil {
+			return fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
+		}
+		usage, err := loadUsage(tx.Tx, entity.Space)
+		if err != nil {
+			return err
+		}
+		tx.removeAttachment(a)
+		tx.saveUsage(entity.Space, Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
+		return nil
+	})
+	return a, err
+}
+
+// removeAttachment leaves the usage of the space to the caller.
+func (tx *writeTx) removeAttachment(a Attachment) {
+	tx.delete(bucketAttachments, join(a.Parent.key(), a.ID[:]))
+	tx.delete(bucketAttachmentIDs, a.ID[:])
+	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
+}
+
+// recordsOf lists all attachments of a parent, without names of uploaders.
+func recordsOf(tx *bbolt.Tx, p Parent) (list []Attachment, err error) {
+	for rest, record := range under(tx, bucketAttachments, p.key(), nil) {
+		id, err := parseID(rest)
+		if err != nil {
+			return nil, err
+		}
+		a, err := decodeAttachment(p, id, record)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// freedBy lists the contents that nothing refers to once these attachments
+// are gone. It looks before they go, since a cursor that searches where many
+// keys were deleted in the same transaction steps over every one of them.
+func freedBy(tx *bbolt.Tx, doomed []Attachment) (contents [][32]byte) {
+	ids := make(map[uuid.UUID]bool, len(doomed))
+	for _, a := range doomed {
+		ids[a.ID] = true
+	}
+	seen := make(map[[32]byte]bool)
+	for _, a := range doomed {
+		if !seen[a.SHA256] && onlyIn(tx, a.SHA256, ids) {
+			contents = append(contents, a.SHA256)
+		}
+		seen[a.SHA256] = true
+	}
+	return contents
+}
+
+func onlyIn(tx *bbolt.Tx, content [32]byte, ids map[uuid.UUID]bool) bool {
+	for rest := range under(tx, bucketContents, content[:], nil) {
+		if id, err := parseID(rest); err != nil || !ids[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// dropComment has the ticket's attachments name c no longer.
+func (tx *writeTx) dropComment(c Comment) error {
+	list, err := recordsOf(tx.Tx, Parent{Kind: Ticket, ID: c.TicketID})
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if a.CommentID.Valid && a.CommentID.UUID == c.ID {
+			a.CommentID = uuid.NullUUID{}
+			tx.put(bucketAttachments, join(a.Parent.key(), a.ID[:]), encodeRecord(a))
+		}
+	}
+	return nil
+}
+
+// Referenced implements Attachments.
+func (b *Bolt) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		found = hasUnder(tx, bucketContents, sha256[:])
+		return nil
+	})
+	return found, err
+}

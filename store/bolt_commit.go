@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// The committer is one goroutine that makes all changes. A commit costs two
+// fsyncs however much is in it, so the changes that come in during one commit
+// share the next.
+//
+// What lets them share is a rule: a change checks first and writes after. One
+// that is refused has written nothing, and its neighbours never notice. A
+// change that cannot keep to this asks to be alone.
+
+const (
+	maxTogether   = 256         // changes in one transaction
+	touchInterval = time.Minute // between writing down when keys were used
+)
+
+// errClosed is what changes get after Close.
+var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
+
+// change is what somebody wants done, and waits for.
+type change struct {
+	apply   func(*writeTx) error
+	alone   bool
+	refusal error
+	done    chan error
+}
+
+// writeTx is a transaction in the committer. A write that fails (of a key too
+// long, say) is remembered, and nothing of the transaction is committed.
+type writeTx struct {
+	*bbolt.Tx
+	writes int
+	err    error
+}
+
+func (tx *writeTx) put(bucket, key, value []byte) {
+	tx.writes++
+	if err := tx.Bucket(bucket).Put(key, value); err != nil && tx.err == nil {
+		tx.err = fmt.Errorf("write to bucket %q: %w", bucket, err)
+	}
+}
+
+func (tx *writeTx) delete(bucket, key []byte) {
+	tx.writes++
+	if err := tx.Bucket(bucket).Delete(key); err != nil && tx.err == nil {
+		tx.err = fmt.Errorf("delete from bucket %q: %w", bucket, err)
+	}
+}
+
+// update has the committer apply a change, together with others. When ctx
+// ends before the committer has taken it, it is not made; after that, update
+// waits for the outcome.
+func (b *Bolt) update(ctx context.Context, apply func(*writeTx) error) error {
+	return b.handIn(ctx, &change{apply: apply, done: make(chan error, 1)})
+}
+
+// updateAlone is update for a change that may write and then be refused: its
+// transaction has no other in it, and is rolled back.
+func (b *Bolt) updateAlone(ctx context.Context, apply func(*writeTx) error) error {
+	return b.handIn(ctx, &change{apply: apply, alone: true, done: make(chan error, 1)})
+}
+
+func (b *Bolt) handIn(ctx context.Context, c *change) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := b.send(ctx, c); err != nil {
+		return err
+	}
+	return <-c.done
+}
+
+func (b *Bolt) send(ctx context.Context, c *change) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return errClosed
+	}
+	select {
+	case b.changes <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (b *Bolt) commitLoop() {
+	defer close(b.stopped)
+	ticker := time.NewTicker(touchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case c, ok := <-b.changes:
+			if !ok {
+				b.lastErr = b.flushTouched()
+				return
+			}
+			b.work(b.gather(c))
+		case <-ticker.C:
+			// What could not be written stays in memory for the next time.
+			_ = b.flushTouched()
+		}
+	}
+}
+
+// gather takes what waits behind first.
+func (b *Bolt) gather(first *change) []*change {
+	waiting := []*change{first}
+	for len(waiting) < maxTogether {
+		select {
+		case c, ok := <-b.changes:
+			if !ok {
+				return waiting
+			}
+			waiting = append(waiting, c)
+		default:
+			return waiting
+		}
+	}
+	return waiting
+}
+
+func (b *Bolt) work(waiting []*change) {
+	var together []*change
+	for _, c := range waiting {
+		if c.alone {
+			b.finish(c)
+		} else {
+			together = append(together, c)
+		}
+	}
+	if len(together) > 0 {
+		b.finish(together...)
+	}
+}
+
+// finish makes the changes and says to each how it went.
+func (b *Bolt) finish(changes ...*change) {
+	err := b.transact(changes)
+	for _, c := range changes {
+		if err != nil {
+			c.done <- err
+		} else {
+			c.done <- c.refusal
+		}
+	}
+}
+
+// transact makes the changes in one transaction. An error is everybody's; a
+// refusal, kept in the change, is that one's alone.
+func (b *Bolt) transact(changes []*change) error {
+	if b.broken != nil {
+		return b.broken
+	}
+	tx, err := b.db.Begin(true)
+	if err != nil {
+		return fmt.Errorf("begin a change: %w", err)
+	}
+	defer tx.Rollback()
+
+	w := &writeTx{Tx: tx}
+	for _, c := range changes {
+		if err := c.applyTo(w); err != nil {
+			return err
+		}
+	}
+	if w.writes == 0 {
+		return nil
+	}
+	id := tx.ID()
+	if err := withoutPanic(func() error { return b.commit(tx) }); err != nil {
+		return b.failed(err, id)
+	}
+	return nil
+}
+
+// applyTo fails when what was written must not be committed.
+func (c *change) applyTo(tx *writeTx) error {
+	before := tx.writes
+	c.refusal = withoutPanic(func() error { return c.apply(tx) })
+	switch {
+	case tx.err != nil:
+		return tx.err
+	case c.refusal == nil || tx.writes == before:
+		return nil
+	case c.alone:
+		return c.refusal
+	}
+	return fmt.Errorf("a change was given up after it had written: %v", c.refusal)
+}
+
+// failed judges a commit that failed. After most failures nobody knows what
+// is on the disk, and writing on would make it worse. A full disk is
+// different: deletions must work again as soon as there is room. It is safe
+// to go on then if what readers see is still the state before this
+// transaction: all that was written lies in pages that nothing refers to.
+func (b *Bolt) failed(cause error, id int) error {
+	if isFull(cause) && b.committed() < id {
+		return fmt.Errorf("%w: %w", ErrFull, cause)
+	}
+	b.broken = fmt.Errorf("%w: %w", ErrUnavailable, cause)
+	return b.broken
+}
+
+// committed is the number of the transaction that readers see.
+func (b *Bolt) committed() (id int) {
+	err := b.db.View(func(tx *bbolt.Tx) error {
+		id = tx.ID()
+		return nil
+	})
+	if err != nil {
+		return int(^uint(0) >> 1) // unknown: assume the worst
+	}
+	return id
+}
+
+// isFull says whether an error comes from a disk without room.
+func isFull(err error) bool {
+	for _, full := range fullErrors {
+		if errors.Is(err, full) {
+			return true
+		}
+	}
+	return false
+}
+
+// withoutPanic turns a panic into an error. bbolt panics when a page is not
+// what it should be; that must not end the server, where reads may go on.
+func withoutPanic(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return do()
+}

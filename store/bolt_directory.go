@@ -1,0 +1,552 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+var slugPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// validSlug says whether a slug can be part of a key: what it keeps out first
+// of all is a zero byte.
+func validSlug(slug string) bool { return slugPattern.MatchString(slug) }
+
+func refuse(kind error, format string, args ...any) error {
+	return &Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
+}
+
+// needID refuses the one id that lists could not begin after.
+func needID(id uuid.UUID) error {
+	if id == uuid.Nil {
+		return refuse(ErrConflict, "The id %s cannot be used.", id)
+	}
+	return nil
+}
+
+// malformed says that whoever called has not looked at what they were given.
+func malformed(o Object) error {
+	return fmt.Errorf("store: malformed %T: %+v", o, o)
+}
+
+// Put implements Directory.
+func (b *Bolt) Put(ctx context.Context, objects ...Object) ([]bool, error) {
+	created := make([]bool, len(objects))
+	putAll := func(tx *writeTx) error {
+		for i, o := range objects {
+			isNew, err := tx.putObject(o)
+			if err != nil {
+				return &PutError{Index: i, Err: err}
+			}
+			created[i] = isNew
+		}
+		return nil
+	}
+	var err error
+	if len(objects) > 1 {
+		err = b.updateAlone(ctx, putAll)
+	} else {
+		err = b.update(ctx, putAll)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return created, nil
+}
+
+// putObject checks what the object names, writes it, and says whether it is
+// new.
+func (tx *writeTx) putObject(o Object) (created bool, err error) {
+	switch o := o.(type) {
+	case User:
+		return tx.putUser(o)
+	case Space:
+		return tx.putSpace(o)
+	case Member:
+		return tx.putMember(o)
+	case Entity:
+		return tx.putEntity(o)
+	case Comment:
+		return tx.putComment(o)
+	}
+	return false, malformed(o)
+}
+
+func (tx *writeTx) putUser(u User) (created bool, err error) {
+	if err := needID(u.ID); err != nil {
+		return false, err
+	}
+	known, err := load[userRecord](tx.Tx, bucketUsers, u.ID[:])
+	if err != nil {
+		return false, err
+	}
+	tx.save(bucketUsers, u.ID[:], userRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin})
+	return known == nil || known.Deleted, nil
+}
+
+func (tx *writeTx) putSpace(s Space) (created bool, err error) {
+	if !validSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
+		return false, malformed(s)
+	}
+	created = !has(tx.Tx, bucketSpaces, []byte(s.Slug))
+	tx.save(bucketSpaces, []byte(s.Slug), spaceRecord{
+		Name: s.Name, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, Auto: s.Auto,
+	})
+	return created, nil
+}
+
+func (tx *writeTx) putMember(m Member) (created bool, err error) {
+	if m.Role < Viewer || m.Role > Admin {
+		return false, malformed(m)
+	}
+	if err := needSpace(tx.Tx, m.Space); err != nil {
+		return false, err
+	}
+	if err := needUser(tx.Tx, m.UserID); err != nil {
+		return false, err
+	}
+	created = !has(tx.Tx, bucketMembers, join(slug0(m.Space), m.UserID[:]))
+	tx.saveMember(m)
+	return created, nil
+}
+
+func (tx *writeTx) saveMember(m Member) {
+	tx.put(bucketMembers, join(slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)})
+	tx.put(bucketMemberships, join(m.UserID[:], []byte(m.Space)), []byte{byte(m.Role)})
+}
+
+func (tx *writeTx) removeMember(slug string, user uuid.UUID) {
+	tx.delete(bucketMembers, join(slug0(slug), user[:]))
+	tx.delete(bucketMemberships, join(user[:], []byte(slug)))
+}
+
+func (tx *writeTx) putEntity(e Entity) (created bool, err error) {
+	if e.Kind < Product || e.Kind > Meeting {
+		return false, malformed(e)
+	}
+	if err := needID(e.ID); err != nil {
+		return false, err
+	}
+	if err := needSpace(tx.Tx, e.Space); err != nil {
+		return false, err
+	}
+	// The owner may have been deleted: a system of record goes on telling of
+	// tickets whose owners have left.
+	if e.Kind == Ticket && !has(tx.Tx, bucketUsers, e.OwnerID[:]) {
+		return false, refuse(ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
+	}
+	known, err := load[entityRecord](tx.Tx, bucketEntities, e.Parent.key())
+	if err != nil {
+		return false, err
+	}
+	if known != nil && known.Space != e.Space {
+		return false, refuse(ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
+	}
+	tx.save(bucketEntities, e.Parent.key(), entityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID})
+	tx.put(bucketSpaceEntities, join(slug0(e.Space), e.Parent.key()), nothing)
+	return known == nil, nil
+}
+
+func (tx *writeTx) putComment(c Comment) (created bool, err error) {
+	if err := needID(c.ID); err != nil {
+		return false, err
+	}
+	if !has(tx.Tx, bucketEntities, Parent{Kind: Ticket, ID: c.TicketID}.key()) {
+		return false, refuse(ErrNotFound, "There is no ticket %s.", c.TicketID)
+	}
+	key := join(c.TicketID[:], c.ID[:])
+	created = !has(tx.Tx, bucketComments, key)
+	tx.put(bucketComments, key, nothing)
+	return created, nil
+}
+
+func needSpace(tx *bbolt.Tx, slug string) error {
+	if !has(tx, bucketSpaces, []byte(slug)) {
+		return refuse(ErrNotFound, "There is no space %q.", slug)
+	}
+	return nil
+}
+
+func needUser(tx *bbolt.Tx, id uuid.UUID) error {
+	user, err := loadUser(tx, id)
+	if err != nil {
+		return err
+	}
+	if user == nil {
+		return refuse(ErrNotFound, "There is no user %s.", id)
+	}
+	return nil
+}
+
+// loadUser gives nil for a deleted user too.
+func loadUser(tx *bbolt.Tx, id uuid.UUID) (*userRecord, error) {
+	user, err := load[userRecord](tx, bucketUsers, id[:])
+	if err != nil || user == nil || user.Deleted {
+		return nil, err
+	}
+	return user, nil
+}
+
+func (r userRecord) user(id uuid.UUID) User {
+	return User{ID: id, FullName: r.FullName, IsSuperadmin: r.IsSuperadmin}
+}
+
+// User implements Directory.
+func (b *Bolt) User(ctx context.Context, id uuid.UUID) (u User, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		record, err := loadUser(tx, id)
+		if err != nil {
+			return err
+		}
+		if record == nil {
+			return ErrNotFound
+		}
+		u = record.user(id)
+		return nil
+	})
+	return u, err
+}
+
+// Users implements Directory.
+func (b *Bolt) Users(ctx context.Context, after uuid.UUID, limit int) (list []User, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for key := range under(tx, bucketUsers, nil, after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(key)
+			if err != nil {
+				return err
+			}
+			record, err := loadUser(tx, id)
+			if err != nil {
+				return err
+			}
+			if record != nil {
+				list = append(list, record.user(id))
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteUser implements Directory.
+func (b *Bolt) DeleteUser(ctx context.Context, id uuid.UUID) error {
+	return b.updateAlone(ctx, func(tx *writeTx) error {
+		user, err := loadUser(tx.Tx, id)
+		if err != nil {
+			return err
+		}
+		if user == nil {
+			return ErrNotFound
+		}
+		for _, rest := range restsUnder(tx.Tx, bucketUserKeys, id[:]) {
+			key, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			if err := b.removeKey(tx, key); err != nil {
+				return fmt.Errorf("remove key %s of user %s: %v", key, id, err)
+			}
+		}
+		for _, slug := range restsUnder(tx.Tx, bucketMemberships, id[:]) {
+			tx.removeMember(string(slug), id)
+		}
+		user.Deleted = true
+		tx.save(bucketUsers, id[:], user)
+		return nil
+	})
+}
+
+func (r spaceRecord) space(slug string) Space {
+	return Space{Slug: slug, Name: r.Name, QuotaBytes: r.QuotaBytes, QuotaFiles: r.QuotaFiles, Auto: r.Auto}
+}
+
+// Space implements Directory.
+func (b *Bolt) Space(ctx context.Context, slug string) (s Space, u Usage, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		record, err := load[spaceRecord](tx, bucketSpaces, []byte(slug))
+		if err != nil {
+			return err
+		}
+		if record == nil {
+			return ErrNotFound
+		}
+		s = record.space(slug)
+		u, err = loadUsage(tx, slug)
+		return err
+	})
+	return s, u, err
+}
+
+// Spaces implements Directory.
+func (b *Bolt) Spaces(ctx context.Context, after string, limit int) (list []Space, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for key := range under(tx, bucketSpaces, nil, []byte(after)) {
+			if len(list) >= limit {
+				return nil
+			}
+			record, err := load[spaceRecord](tx, bucketSpaces, key)
+			if err != nil {
+				return err
+			}
+			list = append(list, record.space(string(key)))
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteSpace implements Directory.
+func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (contents [][32]byte, err error) {
+	err = b.updateAlone(ctx, func(tx *writeTx) error {
+		if !has(tx.Tx, bucketSpaces, []byte(slug)) {
+			return ErrNotFound
+		}
+		var parents []Parent
+		var doomed []Attachment
+		for rest := range under(tx.Tx, bucketSpaceEntities, slug0(slug), nil) {
+			p, err := parseParent(rest)
+			if err != nil {
+				return err
+			}
+			list, err := recordsOf(tx.Tx, p)
+			if err != nil {
+				return err
+			}
+			parents = append(parents, p)
+			doomed = append(doomed, list...)
+		}
+		if !withAttachments && len(doomed) > 0 {
+			return refuse(ErrConflict, "There are attachments in space %q.", slug)
+		}
+
+		contents = freedBy(tx.Tx, doomed)
+		for _, a := range doomed {
+			tx.removeAttachment(a)
+		}
+		for _, p := range parents {
+			tx.removeEntity(p, slug)
+		}
+		for _, rest := range restsUnder(tx.Tx, bucketMembers, slug0(slug)) {
+			user, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			tx.removeMember(slug, user)
+		}
+		tx.delete(bucketUsage, []byte(slug))
+		tx.delete(bucketSpaces, []byte(slug))
+		return nil
+	})
+	return contents, err
+}
+
+// removeEntity removes a product, meeting, or ticket with its comments. The
+// attachments are gone already.
+func (tx *writeTx) removeEntity(p Parent, slug string) {
+	if p.Kind == Ticket {
+		for _, id := range restsUnder(tx.Tx, bucketComments, p.ID[:]) {
+			tx.delete(bucketComments, join(p.ID[:], id))
+		}
+	}
+	tx.delete(bucketSpaceEntities, join(slug0(slug), p.key()))
+	tx.delete(bucketEntities, p.key())
+}
+
+// Role implements Directory.
+func (b *Bolt) Role(ctx context.Context, slug string, user uuid.UUID) (role Role, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		value := tx.Bucket(bucketMembers).Get(join(slug0(slug), user[:]))
+		if value == nil {
+			return nil
+		}
+		role, err = decodeRole(value)
+		return err
+	})
+	return role, err
+}
+
+func decodeRole(value []byte) (Role, error) {
+	if len(value) != 1 {
+		return NoRole, fmt.Errorf("damaged role of a member: %x", value)
+	}
+	return Role(value[0]), nil
+}
+
+// Members implements Directory.
+func (b *Bolt) Members(ctx context.Context, slug string, after uuid.UUID, limit int) (list []Member, err error) {
+	err = b.viewSpace(ctx, slug, func(tx *bbolt.Tx) error {
+		for rest, value := range under(tx, bucketMembers, slug0(slug), after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			role, err := decodeRole(value)
+			if err != nil {
+				return err
+			}
+			list = append(list, Member{Space: slug, UserID: id, Role: role})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// viewSpace does nothing for a space that is not there: its slug may be
+// anything, a zero byte included, and must not get into a scan.
+func (b *Bolt) viewSpace(ctx context.Context, slug string, read func(*bbolt.Tx) error) error {
+	return b.view(ctx, func(tx *bbolt.Tx) error {
+		if !has(tx, bucketSpaces, []byte(slug)) {
+			return nil
+		}
+		return read(tx)
+	})
+}
+
+// Memberships implements Directory.
+func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for slug, value := range under(tx, bucketMemberships, user[:], nil) {
+			role, err := decodeRole(value)
+			if err != nil {
+				return err
+			}
+			list = append(list, Member{Space: string(slug), UserID: user, Role: role})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteMember implements Directory.
+func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		if !has(tx.Tx, bucketMembers, join(slug0(slug), user[:])) {
+			return ErrNotFound
+		}
+		tx.removeMember(slug, user)
+		return nil
+	})
+}
+
+// Entity implements Directory.
+func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		e, err = loadEntity(tx, p)
+		return err
+	})
+	return e, err
+}
+
+func loadEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
+	record, err := load[entityRecord](tx, bucketEntities, p.key())
+	if err != nil {
+		return Entity{}, err
+	}
+	if record == nil {
+		return Entity{}, ErrNotFound
+	}
+	return Entity{Parent: p, Space: record.Space, Name: record.Name, OwnerID: record.OwnerID}, nil
+}
+
+// Entities implements Directory.
+func (b *Bolt) Entities(ctx context.Context, slug string, kind Kind, after uuid.UUID, limit int) (list []Entity, err error) {
+	err = b.viewSpace(ctx, slug, func(tx *bbolt.Tx) error {
+		prefix := append(slug0(slug), byte(kind))
+		for rest := range under(tx, bucketSpaceEntities, prefix, after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			e, err := loadEntity(tx, Parent{Kind: kind, ID: id})
+			if err != nil {
+				return fmt.Errorf("list space %q: %s %s: %v", slug, kind, id, err)
+			}
+			list = append(list, e)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteEntity implements Directory.
+func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (contents [][32]byte, err error) {
+	err = b.updateAlone(ctx, func(tx *writeTx) error {
+		e, err := loadEntity(tx.Tx, p)
+		if err != nil {
+			return err
+		}
+		doomed, err := recordsOf(tx.Tx, p)
+		if err != nil {
+			return err
+		}
+		if !withAttachments && len(doomed) > 0 {
+			return refuse(ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
+		}
+		usage, err := loadUsage(tx.Tx, e.Space)
+		if err != nil {
+			return err
+		}
+
+		contents = freedBy(tx.Tx, doomed)
+		for _, a := range doomed {
+			tx.removeAttachment(a)
+			usage.Bytes -= a.Size
+			usage.Files--
+		}
+		tx.saveUsage(e.Space, usage)
+		tx.removeEntity(p, e.Space)
+		return nil
+	})
+	return contents, err
+}
+
+// HasComment implements Directory.
+func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		found = has(tx, bucketComments, join(c.TicketID[:], c.ID[:]))
+		return nil
+	})
+	return found, err
+}
+
+// Comments implements Directory.
+func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) (list []Comment, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for rest := range under(tx, bucketComments, ticket[:], after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			list = append(list, Comment{TicketID: ticket, ID: id})
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteComment implements Directory.
+func (b *Bolt) DeleteComment(ctx context.Context, c Comment) error {
+	return b.updateAlone(ctx, func(tx *writeTx) error {
+		key := join(c.TicketID[:], c.ID[:])
+		if !has(tx.Tx, bucketComments, key) {
+			return ErrNotFound
+		}
+		tx.delete(bucketComments, key)
+		return tx.dropComment(c)
+	})
+}

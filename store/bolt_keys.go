@@ -1,0 +1,338 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// CreateKey implements Keys.
+func (b *Bolt) CreateKey(ctx context.Context, k Key) error {
+	if k.ID == uuid.Nil {
+		return errors.New("store: a key without an id")
+	}
+	return b.update(ctx, func(tx *writeTx) error {
+		if err := needUser(tx.Tx, k.UserID); err != nil {
+			return err
+		}
+		if has(tx.Tx, bucketKeys, k.ID[:]) || has(tx.Tx, bucketKeyHashes, k.Hash[:]) {
+			return refuse(ErrConflict, "This key is there already.")
+		}
+		tx.save(bucketKeys, k.ID[:], keyRecord{
+			UserID: k.UserID, Name: k.Name, Prefix: k.Prefix, Hash: k.Hash[:],
+			CreatedAt: k.CreatedAt.UTC(), ExpiresAt: k.ExpiresAt.UTC(),
+		})
+		tx.put(bucketKeyHashes, k.Hash[:], k.ID[:])
+		tx.put(bucketUserKeys, join(k.UserID[:], k.ID[:]), nothing)
+		if !k.LastUsedAt.IsZero() {
+			tx.put(bucketTouched, k.ID[:], encodeSeconds(k.LastUsedAt.Unix()))
+		}
+		return nil
+	})
+}
+
+// Key implements Keys.
+func (b *Bolt) Key(ctx context.Context, id uuid.UUID) (k Key, u User, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		k, u, err = b.loadKeyAndUser(tx, id)
+		return err
+	})
+	return k, u, err
+}
+
+// KeyByHash implements Keys.
+func (b *Bolt) KeyByHash(ctx context.Context, hash [32]byte) (k Key, u User, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		value := tx.Bucket(bucketKeyHashes).Get(hash[:])
+		if value == nil {
+			return ErrNotFound
+		}
+		id, err := parseID(value)
+		if err != nil {
+			return err
+		}
+		k, u, err = b.loadKeyAndUser(tx, id)
+		return err
+	})
+	return k, u, err
+}
+
+func (b *Bolt) loadKeyAndUser(tx *bbolt.Tx, id uuid.UUID) (Key, User, error) {
+	k, err := b.loadKey(tx, id)
+	if err != nil {
+		return Key{}, User{}, err
+	}
+	user, err := loadUser(tx, k.UserID)
+	if err != nil {
+		return Key{}, User{}, err
+	}
+	if user == nil {
+		return Key{}, User{}, fmt.Errorf("key %s belongs to a user who is not there", id)
+	}
+	return k, user.user(k.UserID), nil
+}
+
+func (b *Bolt) loadKey(tx *bbolt.Tx, id uuid.UUID) (Key, error) {
+	record, err := load[keyRecord](tx, bucketKeys, id[:])
+	if err != nil {
+		return Key{}, err
+	}
+	if record == nil {
+		return Key{}, ErrNotFound
+	}
+	k := Key{
+		ID: id, UserID: record.UserID, Name: record.Name, Prefix: record.Prefix,
+		CreatedAt: record.CreatedAt, ExpiresAt: record.ExpiresAt,
+	}
+	if copy(k.Hash[:], record.Hash) != len(record.Hash) || len(record.Hash) != len(k.Hash) {
+		return Key{}, fmt.Errorf("damaged hash of key %s", id)
+	}
+	k.LastUsedAt, err = b.lastUse(tx, id)
+	return k, err
+}
+
+// lastUse is the later of what is written down and what is noted.
+func (b *Bolt) lastUse(tx *bbolt.Tx, id uuid.UUID) (time.Time, error) {
+	written, isWritten, err := loadTouched(tx, id)
+	if err != nil {
+		return time.Time{}, err
+	}
+	noted, isNoted := b.touched.get(id)
+	switch {
+	case !isWritten && !isNoted:
+		return time.Time{}, nil
+	case !isWritten || isNoted && noted > written:
+		return time.Unix(noted, 0).UTC(), nil
+	}
+	return time.Unix(written, 0).UTC(), nil
+}
+
+func loadTouched(tx *bbolt.Tx, id uuid.UUID) (seconds int64, found bool, err error) {
+	value := tx.Bucket(bucketTouched).Get(id[:])
+	switch len(value) {
+	case 0:
+		return 0, false, nil
+	case 8:
+		return int64(binary.BigEndian.Uint64(value)), true, nil
+	}
+	return 0, false, fmt.Errorf("damaged time of last use of key %s", id)
+}
+
+func encodeSeconds(seconds int64) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(seconds))
+}
+
+// KeysOf implements Keys.
+func (b *Bolt) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []Key, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for rest := range under(tx, bucketUserKeys, user[:], after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			k, err := b.loadKey(tx, id)
+			if err != nil {
+				return fmt.Errorf("list keys of user %s: %s: %v", user, id, err)
+			}
+			list = append(list, k)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteKey implements Keys.
+func (b *Bolt) DeleteKey(ctx context.Context, id uuid.UUID) error {
+	return b.updateAlone(ctx, func(tx *writeTx) error {
+		return b.removeKey(tx, id)
+	})
+}
+
+// removeKey removes a key and its sessions.
+func (b *Bolt) removeKey(tx *writeTx, id uuid.UUID) error {
+	record, err := load[keyRecord](tx.Tx, bucketKeys, id[:])
+	if err != nil {
+		return err
+	}
+	if record == nil {
+		return ErrNotFound
+	}
+	for _, hash := range restsUnder(tx.Tx, bucketKeySessions, id[:]) {
+		if err := tx.removeSession(hash); err != nil {
+			return err
+		}
+	}
+	tx.delete(bucketKeys, id[:])
+	tx.delete(bucketKeyHashes, record.Hash)
+	tx.delete(bucketUserKeys, join(record.UserID[:], id[:]))
+	tx.delete(bucketTouched, id[:])
+	b.touched.drop(id)
+	return nil
+}
+
+// touches are the times, in unix seconds, when keys were last used.
+type touches struct {
+	mu    sync.RWMutex
+	noted map[uuid.UUID]int64 // and not written down yet
+	// written are those of the last flush. A reader whose transaction began
+	// before it still needs them.
+	written map[uuid.UUID]int64
+}
+
+func (t *touches) get(id uuid.UUID) (seconds int64, found bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if seconds, found = t.noted[id]; !found {
+		seconds, found = t.written[id]
+	}
+	return seconds, found
+}
+
+func (t *touches) note(id uuid.UUID, seconds int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.noted == nil {
+		t.noted = make(map[uuid.UUID]int64)
+	}
+	if known, found := t.noted[id]; !found || seconds > known {
+		t.noted[id] = seconds
+	}
+}
+
+func (t *touches) drop(id uuid.UUID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.noted, id)
+	delete(t.written, id)
+}
+
+func (t *touches) toWrite() map[uuid.UUID]int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.noted)
+}
+
+// flushed is told what is written down now. What was noted since stays.
+func (t *touches) flushed(written map[uuid.UUID]int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.written = written
+	for id, seconds := range written {
+		if t.noted[id] == seconds {
+			delete(t.noted, id)
+		}
+	}
+}
+
+// TouchKey implements Keys. Every request calls it, so most calls only look.
+func (b *Bolt) TouchKey(id uuid.UUID, at time.Time) {
+	seconds := at.Unix()
+	if known, found := b.touched.get(id); !found || seconds > known {
+		b.touched.note(id, seconds)
+	}
+}
+
+// flushTouched writes down when keys were used. It is the committer's to call.
+func (b *Bolt) flushTouched() error {
+	noted := b.touched.toWrite()
+	c := &change{alone: true, apply: func(tx *writeTx) error {
+		for id, seconds := range noted {
+			written, isWritten, err := loadTouched(tx.Tx, id)
+			if err != nil {
+				return err
+			}
+			// A key may have been deleted while somebody used it.
+			if has(tx.Tx, bucketKeys, id[:]) && (!isWritten || seconds > written) {
+				tx.put(bucketTouched, id[:], encodeSeconds(seconds))
+			}
+		}
+		return nil
+	}}
+	if err := errors.Join(b.transact([]*change{c}), c.refusal); err != nil {
+		return fmt.Errorf("write down when keys were used: %w", err)
+	}
+	b.touched.flushed(noted)
+	return nil
+}
+
+// CreateSession implements Keys.
+func (b *Bolt) CreateSession(ctx context.Context, s Session, now time.Time) error {
+	return b.updateAlone(ctx, func(tx *writeTx) error {
+		if !has(tx.Tx, bucketKeys, s.KeyID[:]) {
+			return refuse(ErrNotFound, "There is no key %s.", s.KeyID)
+		}
+		if has(tx.Tx, bucketSessions, s.Hash[:]) {
+			return refuse(ErrConflict, "This session is there already.")
+		}
+		if err := tx.removeExpiredSessions(now); err != nil {
+			return err
+		}
+		tx.save(bucketSessions, s.Hash[:], sessionRecord{KeyID: s.KeyID, ExpiresAt: s.ExpiresAt.UTC()})
+		tx.put(bucketKeySessions, join(s.KeyID[:], s.Hash[:]), nothing)
+		tx.put(bucketSessionExpiry, join(timeKey(s.ExpiresAt), s.Hash[:]), nothing)
+		return nil
+	})
+}
+
+func (tx *writeTx) removeExpiredSessions(now time.Time) error {
+	var expired [][]byte
+	limit := timeKey(now)
+	for key := range under(tx.Tx, bucketSessionExpiry, nil, nil) {
+		if bytes.Compare(key[:len(limit)], limit) >= 0 {
+			break
+		}
+		expired = append(expired, bytes.Clone(key[len(limit):]))
+	}
+	for _, hash := range expired {
+		if err := tx.removeSession(hash); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Session implements Keys.
+func (b *Bolt) Session(ctx context.Context, hash [32]byte) (s Session, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		record, err := load[sessionRecord](tx, bucketSessions, hash[:])
+		if err != nil {
+			return err
+		}
+		if record == nil {
+			return ErrNotFound
+		}
+		s = Session{Hash: hash, KeyID: record.KeyID, ExpiresAt: record.ExpiresAt}
+		return nil
+	})
+	return s, err
+}
+
+// DeleteSession implements Keys.
+func (b *Bolt) DeleteSession(ctx context.Context, hash [32]byte) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		return tx.removeSession(hash[:])
+	})
+}
+
+// removeSession removes a session that may not be there.
+func (tx *writeTx) removeSession(hash []byte) error {
+	record, err := load[sessionRecord](tx.Tx, bucketSessions, hash)
+	if err != nil || record == nil {
+		return err
+	}
+	tx.delete(bucketSessions, hash)
+	tx.delete(bucketKeySessions, join(record.KeyID[:], hash))
+	tx.delete(bucketSessionExpiry, join(timeKey(record.ExpiresAt), hash))
+	return nil
+}

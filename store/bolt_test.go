@@ -1,0 +1,327 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"attachd/store"
+	"attachd/store/storetest"
+
+	"github.com/google/uuid"
+)
+
+func TestBoltKeepsThePromises(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return store.OpenTemp(t) })
+}
+
+var (
+	ada     = store.User{ID: uuid.New(), FullName: "Ada"}
+	space   = store.Space{Slug: "a"}
+	product = store.Entity{Parent: store.Parent{Kind: store.Product, ID: uuid.New()}, Space: "a"}
+)
+
+func fill(t testing.TB, b *store.Bolt) {
+	t.Helper()
+	if _, err := b.Put(context.Background(), ada, space, product); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// file is a new attachment of a content that no other has.
+func file() store.Attachment {
+	id := uuid.Must(uuid.NewV7())
+	a := store.Attachment{
+		ID: id, Parent: product.Parent, FileName: "data_dictionary.pdf", Size: 245760,
+		Type: "application/pdf", UploaderID: ada.ID, Uploader: ada.FullName,
+	}
+	copy(a.SHA256[:], id[:])
+	return a
+}
+
+func TestReopenKeepsEverything(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "attachd.db")
+	a := file()
+	now := time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
+	key := store.Key{ID: uuid.New(), UserID: ada.ID, Name: "laptop", Hash: [32]byte{1}, CreatedAt: now}
+	session := store.Session{Hash: [32]byte{2}, KeyID: key.ID, ExpiresAt: now.Add(time.Hour)}
+
+	b, err := store.OpenBolt(path, store.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, b)
+	b.TouchKey(key.ID, now)
+	err = errors.Join(
+		b.CreateAttachment(ctx, a, ""),
+		b.CreateKey(ctx, key),
+		b.CreateSession(ctx, session, now),
+		b.Close(),
+		b.Close(),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	b = store.OpenAt(t, path)
+	if got, err := b.Attachment(ctx, a.ID); err != nil || got != a {
+		t.Errorf("attachment: %+v, %v", got, err)
+	}
+	if _, usage, err := b.Space(ctx, "a"); err != nil || usage != (store.Usage{Bytes: a.Size, Files: 1}) {
+		t.Errorf("usage: %+v, %v", usage, err)
+	}
+	key.LastUsedAt = now // noted in memory, and written down by Close
+	if got, user, err := b.KeyByHash(ctx, key.Hash); err != nil || got != key || user != ada {
+		t.Errorf("key: %+v of %+v, %v", got, user, err)
+	}
+	if got, err := b.Session(ctx, session.Hash); err != nil || got != session {
+		t.Errorf("session: %+v, %v", got, err)
+	}
+}
+
+func TestOpenDatabaseIsLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	store.OpenAt(t, path)
+	_, err := store.OpenBolt(path, store.BoltOptions{LockTimeout: time.Millisecond})
+	if !errors.Is(err, store.ErrLocked) || !strings.Contains(err.Error(), "another process") || !strings.Contains(err.Error(), path) {
+		t.Fatalf("second open: %v", err)
+	}
+}
+
+func TestFirstOpenClearsLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"attachd.db.new", "attachd.db.new123"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "attachd.db")
+	store.OpenAt(t, path)
+	if names := list(t, dir); len(names) != 1 || names[0] != "attachd.db" {
+		t.Fatalf("in the directory: %v", names)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" && info.Mode() != 0o600 {
+		t.Fatalf("mode %v", info.Mode())
+	}
+}
+
+func TestNewFileIsHandedOverOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	var handed []os.FileInfo
+	own := func(f *os.File) error {
+		info, err := f.Stat()
+		handed = append(handed, info)
+		return err
+	}
+	for range 2 {
+		b, err := store.OpenBolt(path, store.BoltOptions{Own: own})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(handed) != 1 || !os.SameFile(handed[0], info) {
+		t.Fatalf("handed over %d files, the database not among them or not only", len(handed))
+	}
+}
+
+func TestFailedFirstOpenLeavesNothing(t *testing.T) {
+	dir, refusal := t.TempDir(), errors.New("no such owner")
+	_, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{
+		Own: func(*os.File) error { return refusal },
+	})
+	if !errors.Is(err, refusal) {
+		t.Fatalf("open: %v", err)
+	}
+	if names := list(t, dir); len(names) != 0 {
+		t.Fatalf("in the directory: %v", names)
+	}
+}
+
+func TestOfTwoFirstOpensOneWins(t *testing.T) {
+	for range 20 {
+		path := filepath.Join(t.TempDir(), "attachd.db")
+		var opened [2]*store.Bolt
+		var both sync.WaitGroup
+		for i := range opened {
+			both.Go(func() {
+				opened[i], _ = store.OpenBolt(path, store.BoltOptions{LockTimeout: time.Millisecond})
+			})
+		}
+		both.Wait()
+		if (opened[0] == nil) == (opened[1] == nil) {
+			t.Fatalf("opened: %v", opened)
+		}
+		winner := opened[0]
+		if winner == nil {
+			winner = opened[1]
+		}
+		fill(t, winner)
+		if err := winner.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again := store.OpenAt(t, path)
+		if _, err := again.User(t.Context(), ada.ID); err != nil {
+			t.Fatalf("what the winner wrote: %v", err)
+		}
+	}
+}
+
+func TestOpenRefusesOtherFiles(t *testing.T) {
+	for name, content := range map[string]string{
+		"empty": "",
+		"text":  strings.Repeat("This is no database. ", 1000),
+		"short": "x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "attachd.db")
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				if b, err := store.OpenBolt(path, store.BoltOptions{}); err == nil {
+					b.Close()
+					t.Fatal("taken for a database")
+				}
+			}
+		})
+	}
+}
+
+func TestClosedStoreTakesNoChanges(t *testing.T) {
+	b := store.OpenTemp(t)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Probe(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("change after close: %v", err)
+	}
+	if _, err := b.User(t.Context(), ada.ID); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Fatalf("read after close: %v", err)
+	}
+}
+
+func TestCloseFinishesWhatWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b, err := store.OpenBolt(path, store.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, b)
+
+	files, outcomes := make([]store.Attachment, 32), make([]error, 32)
+	var all sync.WaitGroup
+	for i := range files {
+		files[i] = file()
+		all.Go(func() {
+			outcomes[i] = b.CreateAttachment(context.Background(), files[i], "")
+			if i == 0 {
+				outcomes[i] = errors.Join(outcomes[i], b.Close())
+			}
+		})
+	}
+	all.Wait()
+
+	again := store.OpenAt(t, path)
+	for i, a := range files {
+		_, err := again.Attachment(t.Context(), a.ID)
+		switch {
+		case outcomes[i] == nil && err != nil:
+			t.Errorf("acknowledged and lost: %v", err)
+		case outcomes[i] != nil && !errors.Is(outcomes[i], store.ErrUnavailable):
+			t.Errorf("refused with %v", outcomes[i])
+		case outcomes[i] != nil && !errors.Is(err, store.ErrNotFound):
+			t.Errorf("refused, and then: %v", err)
+		}
+	}
+}
+
+func list(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+func BenchmarkCreateAttachment(b *testing.B) {
+	for _, clients := range []int{1, 16} {
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
+			s := store.OpenTemp(b)
+			fill(b, s)
+			var all sync.WaitGroup
+			left := make(chan struct{})
+			b.ResetTimer()
+			for range clients {
+				all.Go(func() {
+					for range left {
+						if err := s.CreateAttachment(context.Background(), file(), ""); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			for range b.N {
+				left <- struct{}{}
+			}
+			close(left)
+			all.Wait()
+		})
+	}
+}
+
+func BenchmarkAttachmentsOf100(b *testing.B) {
+	s := store.OpenTemp(b)
+	fill(b, s)
+	for range 100 {
+		if err := s.CreateAttachment(context.Background(), file(), ""); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		list, err := s.AttachmentsOf(context.Background(), product.Parent, uuid.Nil, 1000)
+		if err != nil || len(list) != 100 {
+			b.Fatal(len(list), err)
+		}
+	}
+}
+
+func BenchmarkKeyByHash(b *testing.B) {
+	s := store.OpenTemp(b)
+	fill(b, s)
+	key := store.Key{ID: uuid.New(), UserID: ada.ID, Name: "laptop", Hash: [32]byte{1}, CreatedAt: time.Now()}
+	if err := s.CreateKey(context.Background(), key); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, _, err := s.KeyByHash(context.Background(), key.Hash); err != nil {
+				b.Fatal(err)
+			}
+			s.TouchKey(key.ID, time.Now())
+		}
+	})
+}

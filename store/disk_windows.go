@@ -1,0 +1,9 @@
+package store
+
+import "golang.org/x/sys/windows"
+
+// fullErrors are the ways to say that a disk has no room.
+var fullErrors = []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL}
+
+// syncDir does nothing: Windows cannot sync a directory.
+func syncDir(string) error { return nil }

@@ -1,0 +1,253 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// An attachment's record is, in this order:
+//
+//	version    1 byte: 1
+//	comment    uvarint: how many bytes follow, 0 or 16; the id
+//	size       uvarint
+//	sha256     32 bytes
+//	uploader   16 bytes
+//	file name  uvarint: how many bytes follow; the bytes
+//	type       likewise
+//
+// Its id and parent are in the key. All other records are JSON.
+const recordVersion = 1
+
+var errRecord = errors.New("damaged record of an attachment")
+
+func encodeRecord(a Attachment) []byte {
+	out := make([]byte, 0, 2+16+binary.MaxVarintLen64+32+16+2*binary.MaxVarintLen32+len(a.FileName)+len(a.Type))
+	out = append(out, recordVersion)
+	if a.CommentID.Valid {
+		out = append(out, 16)
+		out = append(out, a.CommentID.UUID[:]...)
+	} else {
+		out = append(out, 0)
+	}
+	out = binary.AppendUvarint(out, uint64(a.Size))
+	out = append(out, a.SHA256[:]...)
+	out = append(out, a.UploaderID[:]...)
+	out = binary.AppendUvarint(out, uint64(len(a.FileName)))
+	out = append(out, a.FileName...)
+	out = binary.AppendUvarint(out, uint64(len(a.Type)))
+	return append(out, a.Type...)
+}
+
+func decodeRecord(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
+	d := decoder{rest: data}
+	if version := d.take(1); d.failed || version[0] != recordVersion {
+		return Attachment{}, errRecord
+	}
+	a := Attachment{ID: id, Parent: p}
+	switch comment := d.take(d.uvarint()); len(comment) {
+	case 0:
+	case 16:
+		a.CommentID = uuid.NullUUID{UUID: uuid.UUID(comment), Valid: true}
+	default:
+		d.failed = true
+	}
+	size := d.uvarint()
+	copy(a.SHA256[:], d.take(32))
+	copy(a.UploaderID[:], d.take(16))
+	a.FileName = string(d.take(d.uvarint()))
+	a.Type = string(d.take(d.uvarint()))
+	if d.failed || size > math.MaxInt64 || len(d.rest) > 0 {
+		return Attachment{}, errRecord
+	}
+	a.Size = int64(size)
+	return a, nil
+}
+
+// decoder takes a record apart and remembers when there was too little of it.
+type decoder struct {
+	rest   []byte
+	failed bool
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if d.failed || n > uint64(len(d.rest)) {
+		d.failed = true
+		return nil
+	}
+	out := d.rest[:n]
+	d.rest = d.rest[n:]
+	return out
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.failed = true
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+type userRecord struct {
+	FullName     string `json:"full_name"`
+	IsSuperadmin bool   `json:"superadmin,omitempty"`
+	Deleted      bool   `json:"deleted,omitempty"`
+}
+
+type spaceRecord struct {
+	Name       string `json:"name"`
+	QuotaBytes int64  `json:"quota_bytes,omitempty"`
+	QuotaFiles int64  `json:"quota_files,omitempty"`
+	Auto       bool   `json:"auto,omitempty"`
+}
+
+type entityRecord struct {
+	Space   string    `json:"space"`
+	Name    string    `json:"name,omitempty"`
+	OwnerID uuid.UUID `json:"owner,omitzero"`
+}
+
+type keyRecord struct {
+	UserID    uuid.UUID `json:"user"`
+	Name      string    `json:"name"`
+	Prefix    string    `json:"prefix"`
+	Hash      []byte    `json:"hash"`
+	CreatedAt time.Time `json:"created"`
+	ExpiresAt time.Time `json:"expires,omitzero"`
+}
+
+type sessionRecord struct {
+	KeyID     uuid.UUID `json:"key"`
+	ExpiresAt time.Time `json:"expires"`
+}
+
+// load reads a JSON record; nil when there is none.
+func load[Record any](tx *bbolt.Tx, bucket, key []byte) (*Record, error) {
+	data := tx.Bucket(bucket).Get(key)
+	if data == nil {
+		return nil, nil
+	}
+	var record Record
+	if err := json.Unmarshal(data, &record); err != nil {
+		return nil, fmt.Errorf("damaged record in bucket %q: %w", bucket, err)
+	}
+	return &record, nil
+}
+
+// save writes a JSON record.
+func (tx *writeTx) save(bucket, key []byte, record any) {
+	data, err := json.Marshal(record)
+	if err != nil {
+		tx.err = errors.Join(tx.err, fmt.Errorf("encode for bucket %q: %w", bucket, err))
+		return
+	}
+	tx.put(bucket, key, data)
+}
+
+func (u Usage) encode() []byte {
+	out := binary.BigEndian.AppendUint64(nil, uint64(u.Bytes))
+	return binary.BigEndian.AppendUint64(out, uint64(u.Files))
+}
+
+func decodeUsage(data []byte) (Usage, error) {
+	switch len(data) {
+	case 0:
+		return Usage{}, nil
+	case 16:
+		return Usage{
+			Bytes: int64(binary.BigEndian.Uint64(data)),
+			Files: int64(binary.BigEndian.Uint64(data[8:])),
+		}, nil
+	}
+	return Usage{}, errors.New("damaged record of a space's usage")
+}
+
+// nothing is the value of keys that say all. It is not nil, since a bucket
+// gives nil for what is not there.
+var nothing = []byte{}
+
+// has says whether a key is there.
+func has(tx *bbolt.Tx, bucket, key []byte) bool {
+	return tx.Bucket(bucket).Get(key) != nil
+}
+
+// join makes a key of its parts.
+func join(parts ...[]byte) []byte {
+	return bytes.Join(parts, nil)
+}
+
+func (p Parent) key() []byte {
+	return append([]byte{byte(p.Kind)}, p.ID[:]...)
+}
+
+func parseParent(data []byte) (p Parent, err error) {
+	if len(data) != 17 {
+		return p, errors.New("damaged key of a product, ticket or meeting")
+	}
+	p.Kind = Kind(data[0])
+	copy(p.ID[:], data[1:])
+	return p, nil
+}
+
+func parseID(data []byte) (uuid.UUID, error) {
+	id, err := uuid.FromBytes(data)
+	if err != nil {
+		return id, fmt.Errorf("damaged key: %w", err)
+	}
+	return id, nil
+}
+
+func slug0(slug string) []byte {
+	return append([]byte(slug), 0)
+}
+
+// timeKey is 12 bytes in the order of time; the sign is turned over because
+// times before 1970 would come last otherwise.
+func timeKey(t time.Time) []byte {
+	out := binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63)
+	return binary.BigEndian.AppendUint32(out, uint32(t.Nanosecond()))
+}
+
+// under runs through the pairs whose keys begin with prefix, from the first
+// after prefix+after on, and yields what follows the prefix. They are gone
+// when the transaction is. The bucket must not be changed meanwhile.
+func under(tx *bbolt.Tx, bucket, prefix, after []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func([]byte, []byte) bool) {
+		start := join(prefix, after)
+		cursor := tx.Bucket(bucket).Cursor()
+		key, value := cursor.Seek(start)
+		if len(after) > 0 && bytes.Equal(key, start) {
+			key, value = cursor.Next()
+		}
+		for key != nil && bytes.HasPrefix(key, prefix) && yield(key[len(prefix):], value) {
+			key, value = cursor.Next()
+		}
+	}
+}
+
+// hasUnder says whether any key begins with prefix.
+func hasUnder(tx *bbolt.Tx, bucket, prefix []byte) bool {
+	for range under(tx, bucket, prefix, nil) {
+		return true
+	}
+	return false
+}
+
+// restsUnder copies what follows the prefix in all keys that begin with it,
+// so that the bucket can be changed.
+func restsUnder(tx *bbolt.Tx, bucket, prefix []byte) (rests [][]byte) {
+	for rest := range under(tx, bucket, prefix, nil) {
+		rests = append(rests, bytes.Clone(rest))
+	}
+	return rests
+}

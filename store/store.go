@@ -1,0 +1,329 @@
+// Package store keeps what is known about attachments: the records
+// themselves, the directory of the world around them (users, spaces,
+// products, tickets, meetings), and the keys of callers.
+//
+// It knows contents only by the SHA-256 of their bytes and never touches
+// them. Package storetest holds every backend to the promises below.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// What a method refuses, it refuses with one of these, wrapped in an Error
+// where there is something to tell a person. Nothing was changed then.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrConflict = errors.New("conflict")
+	ErrQuota    = errors.New("quota exceeded")
+	// ErrFull means that the storage has no room left for the change. It may
+	// be tried again when there is some.
+	ErrFull = errors.New("storage is full")
+	// ErrUnavailable means that this commit or an earlier one failed in a way
+	// that leaves open whether it happened: no change is taken until a
+	// restart, reads go on.
+	ErrUnavailable = errors.New("metadata cannot be changed until a restart")
+)
+
+// Error is a refusal with a sentence for a person.
+type Error struct {
+	Kind   error  // ErrNotFound, ErrConflict or ErrQuota
+	Detail string // a whole sentence without internals
+}
+
+func (e *Error) Error() string { return e.Detail }
+func (e *Error) Unwrap() error { return e.Kind }
+
+// Store is everything that a backend keeps. All methods may be called from
+// many goroutines at once. When a method that changes something returns
+// without an error, the change is on stable storage.
+type Store interface {
+	Attachments
+	Directory
+	Keys
+
+	// Probe commits something harmless and so says whether changes can be
+	// committed now.
+	Probe(ctx context.Context) error
+	// Close finishes what runs and lets go of the storage.
+	Close() error
+}
+
+// Kind says what an attachment belongs to. The values are part of the
+// database format.
+type Kind byte
+
+const (
+	Product Kind = 1
+	Ticket  Kind = 2
+	Meeting Kind = 3
+)
+
+// String is the word that people use for the kind.
+func (k Kind) String() string {
+	switch k {
+	case Product:
+		return "product"
+	case Ticket:
+		return "ticket"
+	case Meeting:
+		return "meeting"
+	}
+	return "unknown kind"
+}
+
+// Parent names the product, ticket or meeting that an attachment belongs to.
+type Parent struct {
+	Kind Kind
+	ID   uuid.UUID
+}
+
+// Attachment is the record of one file.
+type Attachment struct {
+	ID         uuid.UUID // version 7 (RFC 9562), made when the upload was whole
+	Parent     Parent
+	CommentID  uuid.NullUUID // of a ticket's comment
+	FileName   string
+	Size       int64 // bytes
+	Type       string
+	SHA256     [32]byte
+	UploaderID uuid.UUID
+	Uploader   string // full name, filled in when read: the one of today, or the last one of a deleted user
+}
+
+// CreatedAt is the time in the record's id, in whole seconds, UTC.
+func (a Attachment) CreatedAt() time.Time {
+	sec, _ := a.ID.Time().UnixTime()
+	return time.Unix(sec, 0).UTC()
+}
+
+// Attachments keeps the records of files.
+type Attachments interface {
+	// CreateAttachment records a, and counts it towards its space's quota,
+	// all or nothing. ErrNotFound when the parent, the comment or the
+	// uploader is not there; ErrQuota when the space's quota would be
+	// exceeded; ErrConflict when the id is taken. With autoCreate, a missing
+	// parent is made first, in that space, which is made too where it is
+	// missing and marked Auto; in a space so marked, the uploader becomes an
+	// admin when not a member yet. A ticket so made belongs to the uploader.
+	// A product known in another space than that is ErrNotFound; a ticket or
+	// meeting stays where it is.
+	CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error
+	// Attachment gives one record, or ErrNotFound.
+	Attachment(ctx context.Context, id uuid.UUID) (Attachment, error)
+	// AttachmentsOf lists at most limit records of a parent, oldest first
+	// (that is, by id), beginning after the id given; the zero id begins at
+	// the start. A parent that is not there has none.
+	AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error)
+	// AllAttachments lists at most limit records of all parents by id,
+	// beginning after the id given.
+	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]Attachment, error)
+	// DeleteAttachment removes the record, gives its quota back, and returns
+	// what it was. ErrNotFound when it is not there.
+	DeleteAttachment(ctx context.Context, id uuid.UUID) (Attachment, error)
+	// Referenced says whether any record has this content.
+	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
+}
+
+// User is a person or a program that may hold keys.
+type User struct {
+	ID           uuid.UUID
+	FullName     string
+	IsSuperadmin bool
+}
+
+// Space holds products, tickets and meetings, and has members.
+type Space struct {
+	Slug       string // [a-z0-9][a-z0-9-]{0,62}
+	Name       string
+	QuotaBytes int64 // of file sizes added up, stored once or not; 0 is no limit
+	QuotaFiles int64 // 0 is no limit
+	Auto       bool  // made by an upload, not by the system of record
+}
+
+// Usage is what counts towards a space's quota.
+type Usage struct {
+	Bytes int64
+	Files int64
+}
+
+// Role is what a member may do in a space. The values are part of the
+// database format.
+type Role byte
+
+const (
+	NoRole Role = 0
+	Viewer Role = 1
+	Editor Role = 2
+	Admin  Role = 3
+)
+
+// ParseRole reads the word for a role; "member" is a viewer.
+func ParseRole(s string) (Role, bool) {
+	switch s {
+	case "viewer", "member":
+		return Viewer, true
+	case "editor":
+		return Editor, true
+	case "admin":
+		return Admin, true
+	}
+	return NoRole, false
+}
+
+func (r Role) String() string {
+	switch r {
+	case Viewer:
+		return "viewer"
+	case Editor:
+		return "editor"
+	case Admin:
+		return "admin"
+	}
+	return ""
+}
+
+// Member is a user's role in a space.
+type Member struct {
+	Space  string
+	UserID uuid.UUID
+	Role   Role
+}
+
+// Entity is a product, a ticket or a meeting as the directory knows it.
+type Entity struct {
+	Parent
+	Space   string
+	Name    string    // a ticket's or meeting's title
+	OwnerID uuid.UUID // of a ticket
+}
+
+// Comment belongs to a ticket.
+type Comment struct {
+	TicketID uuid.UUID
+	ID       uuid.UUID
+}
+
+// Object is something that the directory keeps: a User, Space, Member,
+// Entity or Comment.
+type Object interface{ object() }
+
+func (User) object()    {}
+func (Space) object()   {}
+func (Member) object()  {}
+func (Entity) object()  {}
+func (Comment) object() {}
+
+// PutError says which of several objects was refused.
+type PutError struct {
+	Index int
+	Err   error
+}
+
+func (e *PutError) Error() string { return e.Err.Error() }
+func (e *PutError) Unwrap() error { return e.Err }
+
+// Directory keeps what a system of record tells of the world around the
+// attachments. Lists are in order of their key, have at most limit entries
+// (none when limit is not positive) and begin after the key given; a zero key
+// begins at the start, and so is never an object's own.
+type Directory interface {
+	// Put writes the objects in their order, each as a whole (a known one is
+	// replaced), and says of each whether it is new: all or none. The first
+	// that is refused comes back as a *PutError: ErrNotFound when it names a
+	// space, user or ticket that is not there (a ticket may belong to a user
+	// who has been deleted); ErrConflict when a product, ticket or meeting is
+	// known in another space, or an id is zero. A deleted user who is put
+	// again is new.
+	Put(ctx context.Context, objects ...Object) (created []bool, err error)
+
+	// User gives a user, or ErrNotFound.
+	User(ctx context.Context, id uuid.UUID) (User, error)
+	Users(ctx context.Context, after uuid.UUID, limit int) ([]User, error)
+	// DeleteUser removes a user with their keys, sessions and memberships.
+	// Uploads stay, with the name. ErrNotFound when not there.
+	DeleteUser(ctx context.Context, id uuid.UUID) error
+
+	// Space gives a space and what is used of its quota, or ErrNotFound.
+	Space(ctx context.Context, slug string) (Space, Usage, error)
+	Spaces(ctx context.Context, after string, limit int) ([]Space, error)
+	// DeleteSpace removes a space with its members, products, tickets,
+	// comments and meetings. ErrNotFound when not there. ErrConflict when
+	// there are attachments in it, unless withAttachments: then they go too,
+	// and freed names their contents, which nothing may refer to any more.
+	DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error)
+
+	// Role gives a user's role in a space; NoRole for those who have none.
+	Role(ctx context.Context, slug string, user uuid.UUID) (Role, error)
+	Members(ctx context.Context, slug string, after uuid.UUID, limit int) ([]Member, error)
+	// Memberships lists the spaces that a user is a member of, by slug.
+	Memberships(ctx context.Context, user uuid.UUID) ([]Member, error)
+	// DeleteMember takes a role away. ErrNotFound when there is none.
+	DeleteMember(ctx context.Context, slug string, user uuid.UUID) error
+
+	// Entity gives a product, ticket or meeting, or ErrNotFound.
+	Entity(ctx context.Context, p Parent) (Entity, error)
+	Entities(ctx context.Context, slug string, kind Kind, after uuid.UUID, limit int) ([]Entity, error)
+	// DeleteEntity removes a product, meeting, or ticket with its comments,
+	// and treats attachments as DeleteSpace does.
+	DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (freed [][32]byte, err error)
+
+	// HasComment says whether the ticket has that comment.
+	HasComment(ctx context.Context, c Comment) (bool, error)
+	Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) ([]Comment, error)
+	// DeleteComment removes a comment; attachments that named it stay and
+	// name none. ErrNotFound when not there.
+	DeleteComment(ctx context.Context, c Comment) error
+}
+
+// Key is a caller's secret, known by its hash.
+type Key struct {
+	ID         uuid.UUID
+	UserID     uuid.UUID
+	Name       string
+	Prefix     string // the first characters of the secret, to recognise it by
+	Hash       [32]byte
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // zero: never
+	LastUsedAt time.Time // zero: not yet
+}
+
+// Session stands for a key in a browser, known by the hash of its cookie.
+type Session struct {
+	Hash      [32]byte
+	KeyID     uuid.UUID
+	ExpiresAt time.Time
+}
+
+// Keys keeps who may call. Whether something has expired is for the caller
+// to judge, who has the clock.
+type Keys interface {
+	// CreateKey keeps a key. ErrNotFound when its user is not there,
+	// ErrConflict when its id or hash is taken.
+	CreateKey(ctx context.Context, k Key) error
+	// Key gives a key and its user, or ErrNotFound, also for a revoked one.
+	Key(ctx context.Context, id uuid.UUID) (Key, User, error)
+	// KeyByHash is Key for the hash of a presented secret.
+	KeyByHash(ctx context.Context, hash [32]byte) (Key, User, error)
+	// KeysOf lists the keys of a user by id.
+	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]Key, error)
+	// TouchKey notes that a key was used. The note is seen by readers at once
+	// and on stable storage within a minute or at Close; a crash may lose it.
+	TouchKey(id uuid.UUID, at time.Time)
+	// DeleteKey revokes a key and ends its sessions. ErrNotFound when not
+	// there.
+	DeleteKey(ctx context.Context, id uuid.UUID) error
+
+	// CreateSession keeps a session and forgets those that expired before
+	// now. ErrNotFound when its key is not there, ErrConflict when its hash is
+	// taken.
+	CreateSession(ctx context.Context, s Session, now time.Time) error
+	// Session gives a session, or ErrNotFound.
+	Session(ctx context.Context, hash [32]byte) (Session, error)
+	// DeleteSession ends a session; one that is not there is not an error.
+	DeleteSession(ctx context.Context, hash [32]byte) error
+}

@@ -1,0 +1,240 @@
+package storetest
+
+import (
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
+
+// key puts the n-th key into the store.
+func (w *world) key(u store.User, n byte) store.Key {
+	w.Helper()
+	k := store.Key{
+		ID: id(100 + n), UserID: u.ID, Name: "laptop", Prefix: "att_abcd", Hash: content(n),
+		CreatedAt: noon, ExpiresAt: noon.AddDate(1, 0, 0),
+	}
+	w.ok(w.CreateKey(w.ctx, k))
+	return k
+}
+
+// session puts the n-th session, which ends an hour after noon.
+func (w *world) session(k store.Key, n byte) store.Session {
+	w.Helper()
+	s := store.Session{Hash: content(n), KeyID: k.ID, ExpiresAt: noon.Add(time.Hour)}
+	w.ok(w.CreateSession(w.ctx, s, noon))
+	return s
+}
+
+func (w *world) noKey(k store.Key) {
+	w.Helper()
+	_, _, err := w.Key(w.ctx, k.ID)
+	w.refused(err, store.ErrNotFound)
+	_, _, err = w.KeyByHash(w.ctx, k.Hash)
+	w.refused(err, store.ErrNotFound)
+	list, err := w.KeysOf(w.ctx, k.UserID, uuid.Nil, 100)
+	w.ok(err)
+	for _, other := range list {
+		if other.ID == k.ID {
+			w.Fatalf("still listed: %+v", other)
+		}
+	}
+}
+
+func (w *world) noSession(n byte) {
+	w.Helper()
+	_, err := w.Session(w.ctx, content(n))
+	w.refused(err, store.ErrNotFound)
+}
+
+func (w *world) lastUse(k store.Key) time.Time {
+	w.Helper()
+	got, _, err := w.Key(w.ctx, k.ID)
+	w.ok(err)
+	return got.LastUsedAt.UTC()
+}
+
+// inUTC makes keys comparable.
+func inUTC(k store.Key) store.Key {
+	k.CreatedAt, k.ExpiresAt, k.LastUsedAt = k.CreatedAt.UTC(), k.ExpiresAt.UTC(), k.LastUsedAt.UTC()
+	return k
+}
+
+var keys = []promise{
+	{"a key is read as written, with its user", func(w *world) {
+		want := w.key(w.ada, 1)
+		forever := store.Key{ID: id(150), UserID: w.bob.ID, Hash: content(50), CreatedAt: noon, LastUsedAt: noon}
+		w.ok(w.CreateKey(w.ctx, forever))
+
+		byID, user, err := w.Key(w.ctx, want.ID)
+		w.ok(err)
+		same(w, "key by id", inUTC(byID), want)
+		same(w, "user", user, w.ada)
+		byHash, user, err := w.KeyByHash(w.ctx, want.Hash)
+		w.ok(err)
+		same(w, "key by hash", inUTC(byHash), want)
+		same(w, "user", user, w.ada)
+		byID, user, err = w.Key(w.ctx, forever.ID)
+		w.ok(err)
+		same(w, "key without end", inUTC(byID), forever)
+		same(w, "user", user, w.bob)
+	}},
+	{"an unknown key is not found", func(w *world) {
+		w.noKey(store.Key{ID: id(99), Hash: content(99), UserID: w.ada.ID})
+		w.refused(w.DeleteKey(w.ctx, id(99)), store.ErrNotFound)
+	}},
+	{"a key needs a user", func(w *world) {
+		k := store.Key{ID: id(150), UserID: id(99), Hash: content(50)}
+		w.told(w.CreateKey(w.ctx, k), store.ErrNotFound)
+		w.noKey(k)
+		w.ok(w.DeleteUser(w.ctx, w.eve.ID))
+		k.UserID = w.eve.ID
+		w.refused(w.CreateKey(w.ctx, k), store.ErrNotFound)
+	}},
+	{"an id and a hash are taken once", func(w *world) {
+		k := w.key(w.ada, 1)
+		w.told(w.CreateKey(w.ctx, store.Key{ID: k.ID, UserID: w.bob.ID, Hash: content(2)}), store.ErrConflict)
+		w.told(w.CreateKey(w.ctx, store.Key{ID: id(150), UserID: w.bob.ID, Hash: k.Hash}), store.ErrConflict)
+		got, user, err := w.KeyByHash(w.ctx, k.Hash)
+		w.ok(err)
+		same(w, "key", inUTC(got), k)
+		same(w, "user", user, w.ada)
+	}},
+	{"a key's user is the one of today", func(w *world) {
+		k := w.key(w.ada, 1)
+		w.put(store.User{ID: w.ada.ID, FullName: "Ada L."})
+		_, user, err := w.KeyByHash(w.ctx, k.Hash)
+		w.ok(err)
+		same(w, "user", user, store.User{ID: w.ada.ID, FullName: "Ada L."})
+	}},
+	{"a user's keys are listed in order, in pages, without others", func(w *world) {
+		var want []store.Key
+		for _, n := range []byte{5, 3, 4, 1} {
+			w.key(w.ada, n)
+		}
+		w.key(w.bob, 2)
+		for _, n := range []byte{1, 3, 4, 5} {
+			k, _, err := w.Key(w.ctx, id(100+n))
+			w.ok(err)
+			want = append(want, inUTC(k))
+		}
+		pages(w, want,
+			func(k store.Key) uuid.UUID { return k.ID },
+			func(after uuid.UUID, limit int) ([]store.Key, error) {
+				list, err := w.KeysOf(w.ctx, w.ada.ID, after, limit)
+				for i := range list {
+					list[i] = inUTC(list[i])
+				}
+				return list, err
+			})
+	}},
+	{"a revoked key is gone at once, with its sessions", func(w *world) {
+		k, other := w.key(w.ada, 1), w.key(w.ada, 2)
+		w.session(k, 1)
+		w.session(k, 2)
+		w.session(other, 3)
+		w.TouchKey(k.ID, noon)
+		w.ok(w.DeleteKey(w.ctx, k.ID))
+		w.noKey(k)
+		w.noSession(1)
+		w.noSession(2)
+		w.refused(w.DeleteKey(w.ctx, k.ID), store.ErrNotFound)
+		_, _, err := w.KeyByHash(w.ctx, other.Hash)
+		w.ok(err)
+		_, err = w.Session(w.ctx, content(3))
+		w.ok(err)
+	}},
+	{"a use is seen at once, in whole seconds or better", func(w *world) {
+		k := w.key(w.ada, 1)
+		same(w, "not used yet", w.lastUse(k).IsZero(), true)
+		w.TouchKey(k.ID, noon)
+		same(w, "last use", w.lastUse(k), noon)
+		w.TouchKey(k.ID, noon.Add(time.Minute))
+		same(w, "last use", w.lastUse(k), noon.Add(time.Minute))
+		_, _, err := w.KeyByHash(w.ctx, k.Hash)
+		w.ok(err)
+		list, err := w.KeysOf(w.ctx, w.ada.ID, uuid.Nil, 10)
+		w.ok(err)
+		same(w, "last use in the list", list[0].LastUsedAt.UTC(), noon.Add(time.Minute))
+	}},
+	{"a key made again has not been used", func(w *world) {
+		k := store.Key{ID: id(150), UserID: w.ada.ID, Hash: content(50), LastUsedAt: noon}
+		w.ok(w.CreateKey(w.ctx, k))
+		w.TouchKey(k.ID, noon.Add(time.Hour))
+		w.ok(w.DeleteKey(w.ctx, k.ID))
+		k.LastUsedAt = time.Time{}
+		w.ok(w.CreateKey(w.ctx, k))
+		same(w, "not used yet", w.lastUse(k).IsZero(), true)
+	}},
+	{"an earlier use changes nothing", func(w *world) {
+		k := w.key(w.ada, 1)
+		w.TouchKey(k.ID, noon)
+		w.TouchKey(k.ID, noon.Add(-time.Hour))
+		same(w, "last use", w.lastUse(k), noon)
+	}},
+	{"a use after the revocation brings nothing back", func(w *world) {
+		k := w.key(w.ada, 1)
+		w.ok(w.DeleteKey(w.ctx, k.ID))
+		w.TouchKey(k.ID, noon)
+		w.TouchKey(id(99), noon)
+		w.noKey(k)
+	}},
+}
+
+var sessions = []promise{
+	{"a session is read as written", func(w *world) {
+		want := w.session(w.key(w.ada, 1), 1)
+		got, err := w.Session(w.ctx, want.Hash)
+		w.ok(err)
+		got.ExpiresAt = got.ExpiresAt.UTC()
+		same(w, "session", got, want)
+		w.noSession(2)
+	}},
+	{"a session needs a key", func(w *world) {
+		s := store.Session{Hash: content(1), KeyID: id(99), ExpiresAt: noon.Add(time.Hour)}
+		w.told(w.CreateSession(w.ctx, s, noon), store.ErrNotFound)
+		w.noSession(1)
+	}},
+	{"a hash is taken once", func(w *world) {
+		first := w.session(w.key(w.ada, 1), 1)
+		second := store.Session{Hash: first.Hash, KeyID: w.key(w.bob, 2).ID, ExpiresAt: first.ExpiresAt}
+		w.told(w.CreateSession(w.ctx, second, noon), store.ErrConflict)
+		got, err := w.Session(w.ctx, first.Hash)
+		w.ok(err)
+		same(w, "key", got.KeyID, first.KeyID)
+	}},
+	{"a session can be ended, and ended again", func(w *world) {
+		k := w.key(w.ada, 1)
+		w.session(k, 1)
+		w.session(k, 2)
+		w.ok(w.DeleteSession(w.ctx, content(1)))
+		w.ok(w.DeleteSession(w.ctx, content(1)))
+		w.noSession(1)
+		_, err := w.Session(w.ctx, content(2))
+		w.ok(err)
+	}},
+	{"a new one drives out those that expired before it", func(w *world) {
+		k := w.key(w.ada, 1)
+		ends := map[byte]time.Time{1: noon.Add(time.Second), 2: noon.Add(time.Hour), 3: noon.Add(time.Hour - time.Millisecond), 4: {}}
+		for n, at := range ends {
+			w.ok(w.CreateSession(w.ctx, store.Session{Hash: content(n), KeyID: k.ID, ExpiresAt: at}, time.Time{}))
+		}
+		w.ok(w.CreateSession(w.ctx, store.Session{Hash: content(5), KeyID: k.ID, ExpiresAt: noon.AddDate(0, 0, 1)}, noon.Add(time.Hour)))
+		w.noSession(1)
+		w.noSession(3)
+		w.noSession(4)
+		for _, n := range []byte{2, 5} {
+			_, err := w.Session(w.ctx, content(n))
+			w.ok(err)
+		}
+	}},
+	{"one that has expired is still given: the caller has the clock", func(w *world) {
+		k := w.key(w.ada, 1)
+		w.ok(w.CreateSession(w.ctx, store.Session{Hash: content(1), KeyID: k.ID, ExpiresAt: noon.Add(-time.Hour)}, noon))
+		_, err := w.Session(w.ctx, content(1))
+		w.ok(err)
+	}},
+}

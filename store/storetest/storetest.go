@@ -1,0 +1,221 @@
+// Package storetest holds a backend to the promises of package store. The
+// names of its tests are the promises, one by one.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// Run runs the suite. open gives a new, empty store for one test, and closes
+// it when the test is over.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	for _, group := range []struct {
+		name     string
+		promises []promise
+	}{
+		{"attachments", attachments},
+		{"quota", quota},
+		{"auto create", autoCreate},
+		{"directory", directory},
+		{"put", put},
+		{"deletion", deletion},
+		{"keys", keys},
+		{"sessions", sessions},
+		{"store", whole},
+	} {
+		t.Run(group.name, func(t *testing.T) {
+			for _, p := range group.promises {
+				t.Run(p.name, func(t *testing.T) { p.keep(newWorld(t, open(t))) })
+			}
+		})
+	}
+}
+
+type promise struct {
+	name string
+	keep func(w *world)
+}
+
+// world is a store with two spaces whose names begin alike, and something of
+// every kind in both.
+type world struct {
+	*testing.T
+	store.Store
+	ctx context.Context
+
+	ada, bob, eve store.User // ada is admin of a, bob editor of ab, eve is nobody
+
+	product, ticket, meeting    store.Entity // in space a; the ticket is bob's
+	product2, ticket2, meeting2 store.Entity // in space ab; the ticket is ada's
+
+	comment, comment2 store.Comment // of ticket and ticket2
+}
+
+func newWorld(t *testing.T, s store.Store) *world {
+	entity := func(kind store.Kind, n byte, space string, owner byte) store.Entity {
+		e := store.Entity{Parent: store.Parent{Kind: kind, ID: id(n)}, Space: space, Name: kind.String() + " in " + space}
+		if kind == store.Ticket {
+			e.OwnerID = id(owner)
+		}
+		return e
+	}
+	w := &world{
+		T: t, Store: s, ctx: t.Context(),
+		ada: store.User{ID: id(1), FullName: "Ada", IsSuperadmin: true},
+		bob: store.User{ID: id(2), FullName: "Bob"},
+		eve: store.User{ID: id(3), FullName: "Eve"},
+		// One id in three kinds: they must not see each other.
+		product: entity(store.Product, 10, "a", 0), product2: entity(store.Product, 20, "ab", 0),
+		ticket: entity(store.Ticket, 10, "a", 2), ticket2: entity(store.Ticket, 20, "ab", 1),
+		meeting: entity(store.Meeting, 10, "a", 0), meeting2: entity(store.Meeting, 20, "ab", 0),
+		comment:  store.Comment{TicketID: id(10), ID: id(30)},
+		comment2: store.Comment{TicketID: id(20), ID: id(40)},
+	}
+	w.put(w.ada, w.bob, w.eve,
+		store.Space{Slug: "a", Name: "Space A"}, store.Space{Slug: "ab", Name: "Space AB"},
+		store.Member{Space: "a", UserID: w.ada.ID, Role: store.Admin},
+		store.Member{Space: "ab", UserID: w.bob.ID, Role: store.Editor},
+		w.product, w.ticket, w.meeting, w.product2, w.ticket2, w.meeting2,
+		w.comment, w.comment2)
+	return w
+}
+
+// id is the n-th of some ids in order.
+func id(n byte) uuid.UUID {
+	return uuid.UUID{0: 0xc0, 6: 0x40, 8: 0x80, 15: n}
+}
+
+// content is the n-th of some contents.
+func content(n byte) [32]byte {
+	return [32]byte{0: n, 31: n}
+}
+
+// file is a new attachment of 10 bytes by ada, not in the store yet.
+func (w *world) file(e store.Entity) store.Attachment {
+	return store.Attachment{
+		ID: uuid.Must(uuid.NewV7()), Parent: e.Parent, FileName: "Übersicht (1).pdf", Size: 10,
+		Type: "application/pdf", SHA256: content(1), UploaderID: w.ada.ID, Uploader: w.ada.FullName,
+	}
+}
+
+// upload puts a file into the store.
+func (w *world) upload(e store.Entity) store.Attachment {
+	w.Helper()
+	return w.create(w.file(e))
+}
+
+func (w *world) create(a store.Attachment) store.Attachment {
+	w.Helper()
+	w.ok(w.CreateAttachment(w.ctx, a, ""))
+	return a
+}
+
+func (w *world) put(objects ...store.Object) []bool {
+	w.Helper()
+	created, err := w.Put(w.ctx, objects...)
+	w.ok(err)
+	return created
+}
+
+func (w *world) usage(slug string) store.Usage {
+	w.Helper()
+	_, usage, err := w.Space(w.ctx, slug)
+	w.ok(err)
+	return usage
+}
+
+func (w *world) role(slug string, user store.User) store.Role {
+	w.Helper()
+	role, err := w.Role(w.ctx, slug, user.ID)
+	w.ok(err)
+	return role
+}
+
+func (w *world) attachmentsOf(e store.Entity) []store.Attachment {
+	w.Helper()
+	list, err := w.AttachmentsOf(w.ctx, e.Parent, uuid.Nil, 1000)
+	w.ok(err)
+	return list
+}
+
+func (w *world) referenced(content [32]byte) bool {
+	w.Helper()
+	found, err := w.Referenced(w.ctx, content)
+	w.ok(err)
+	return found
+}
+
+func (w *world) ok(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatalf("failed: %v", err)
+	}
+}
+
+// refused wants an error of that kind.
+func (w *world) refused(err error, kind error) {
+	w.Helper()
+	if !errors.Is(err, kind) {
+		w.Fatalf("got error %v, want %v", err, kind)
+	}
+}
+
+// told wants a refusal of that kind with a sentence, which it returns.
+func (w *world) told(err error, kind error) string {
+	w.Helper()
+	w.refused(err, kind)
+	var sentence *store.Error
+	if !errors.As(err, &sentence) || sentence.Detail == "" {
+		w.Fatalf("refused without a sentence: %v", err)
+	}
+	return sentence.Detail
+}
+
+func same[T comparable](w *world, what string, got, want T) {
+	w.Helper()
+	if got != want {
+		w.Fatalf("%s: got %+v, want %+v", what, got, want)
+	}
+}
+
+func sameList[T comparable](w *world, what string, got, want []T) {
+	w.Helper()
+	if !slices.Equal(got, want) {
+		w.Fatalf("%s:\n got %+v\nwant %+v", what, got, want)
+	}
+}
+
+// pages wants to find exactly these by paging, whatever the size of the page.
+func pages[T comparable, K any](w *world, want []T, key func(T) K, list func(after K, limit int) ([]T, error)) {
+	w.Helper()
+	for _, limit := range []int{1, 2, len(want), len(want) + 1} {
+		var all []T
+		var after K
+		for {
+			page, err := list(after, limit)
+			w.ok(err)
+			if len(page) > limit {
+				w.Fatalf("%d on a page of %d", len(page), limit)
+			}
+			if len(page) == 0 {
+				break
+			}
+			all = append(all, page...)
+			after = key(page[len(page)-1])
+		}
+		sameList(w, "all pages", all, want)
+	}
+	for _, limit := range []int{0, -1} {
+		var start K
+		page, err := list(start, limit)
+		w.ok(err)
+		sameList(w, "a page of nothing", page, nil)
+	}
+}
