@@ -1,0 +1,87 @@
+package content
+
+import (
+	"errors"
+	"path"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+const (
+	maxNameBytes = 255 // what the usual file systems take
+	maxExtBytes  = 32  // with its dot; anything longer is no extension
+)
+
+// errNoName says that nothing was left of a file name that could be one.
+var errNoName = errors.New("The file needs a name other than an empty one, \".\" or \"..\".")
+
+// CleanName makes a file name that is safe to store and to show out of the one that a client sent: its last path
+// element for both / and \, in valid UTF-8, NFC, without control and bidi-override characters, and at most 255 bytes
+// long with its extension kept. Any script, emoji and spaces survive. Cleaning a clean name changes nothing.
+//
+// The error is a sentence for a person; it says that nothing is left that could be a name.
+func CleanName(raw string) (string, error) {
+	name := raw[strings.LastIndexAny(raw, `/\`)+1:]
+	name = strings.ToValidUTF8(name, string(utf8.RuneError))
+	name = shorten(norm.NFC.String(decodeAndDrop(name)))
+	if strings.TrimSpace(name) == "" || name == "." || name == ".." {
+		return "", errNoName
+	}
+	return name, nil
+}
+
+// decodeAndDrop undoes what browsers do to a name in a multipart header, and no other percent-encoding (WHATWG HTML,
+// "Multipart form data"), and drops unsafe characters. It does so rune by rune at the end of what it has so far, so
+// that nothing dropped from the middle of a "%22" leaves one behind.
+func decodeAndDrop(name string) string {
+	out := make([]byte, 0, len(name))
+	for _, r := range name {
+		if unsafeRune(r) {
+			continue
+		}
+		out = utf8.AppendRune(out, r)
+		if len(out) < 3 {
+			continue
+		}
+		before, last := out[:len(out)-3], string(out[len(out)-3:])
+		switch strings.ToUpper(last) {
+		case "%22":
+			out = append(before, '"')
+		case "%0D", "%0A":
+			out = before
+		}
+	}
+	return string(out)
+}
+
+// unsafeRune tells the characters that end a line, do something to a terminal or turn the reading direction around,
+// as in "invoice_<U+202E>fdp.exe".
+func unsafeRune(r rune) bool {
+	switch {
+	case unicode.IsControl(r), r == '\u2028', r == '\u2029':
+		return true
+	case '\u202A' <= r && r <= '\u202E', '\u2066' <= r && r <= '\u2069':
+		return true
+	}
+	return false
+}
+
+// shorten cuts the stem of a name that is too long. A part of an NFC string is NFC, and the dot of the extension
+// joins with nothing before it, so the result is NFC as well.
+func shorten(name string) string {
+	if len(name) <= maxNameBytes {
+		return name
+	}
+	ext := path.Ext(name)
+	if len(ext) > maxExtBytes {
+		ext = ""
+	}
+	end := maxNameBytes - len(ext)
+	for !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end] + ext
+}

@@ -1,0 +1,284 @@
+// Package content decides what an uploaded file may be called and what type it is, and whether that type is taken.
+// What the sender says of the type counts for nothing; the bytes decide, and the name only between kinds of text.
+package content
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Policy says which types are taken. It never changes, so any number of goroutines may use one.
+type Policy struct {
+	taken    map[*kind]bool
+	sentence string // the taken types, for a person
+}
+
+// NewPolicy makes a policy of a list of types that may be uploaded. An entry is
+//
+//   - a MIME type, "application/pdf", or all of a kind, "image/*"
+//   - a file name extension, ".pdf" or "pdf"
+//   - "default": the common files, which is what an empty list means too
+//   - "*": everything but scripts and executables
+//
+// The list is all that is taken: "default" has to stand in it for more to be added to the common files.
+//
+// Scripts and executables need allowExecutables besides. With it, "*" and "text/*" include them, an empty list takes
+// them in addition to the common files, and any other list takes those that it names. Old Word and Excel files with
+// macros have no type of their own: they are taken where .docm or .xlsm is.
+//
+// The error says which entry is wrong, and what may have been meant.
+func NewPolicy(allowed []string, allowExecutables bool) (*Policy, error) {
+	p := &Policy{taken: make(map[*kind]bool)}
+	if len(allowed) == 0 {
+		p.take(func(k *kind) bool { return k.is(common) || allowExecutables && k.is(script|executable) })
+	}
+	for _, entry := range allowed {
+		if err := p.allow(entry, allowExecutables); err != nil {
+			return nil, err
+		}
+	}
+	p.take(func(k *kind) bool { return k.legacyMacros() && p.takesMacrosOf(k.family) })
+	p.sentence = p.describe()
+	return p, nil
+}
+
+// allow adds what one entry of the list names.
+func (p *Policy) allow(entry string, allowExecutables bool) error {
+	name := strings.ToLower(strings.TrimSpace(entry))
+	prefix, isWildcard := strings.CutSuffix(name, "/*")
+	wildcard := func(k *kind) bool {
+		return strings.HasPrefix(k.mime, prefix+"/") && (allowExecutables || !k.is(script|executable))
+	}
+	switch {
+	case name == "default":
+		p.take(func(k *kind) bool { return k.is(common) })
+		return nil
+	case name == "*", name == "*/*":
+		p.take(func(k *kind) bool { return allowExecutables || !k.is(script|executable) })
+		return nil
+	case isWildcard && p.take(wildcard):
+		return nil
+	}
+	k := kindNamed(name)
+	switch {
+	case k == nil:
+		return fmt.Errorf("unknown type %q%s", entry, suggestion(name))
+	case k.is(script|executable) && !allowExecutables:
+		return fmt.Errorf("type %q is %s, which needs allow_executables = true as well", entry, k.label)
+	}
+	p.taken[k] = true
+	return nil
+}
+
+// kindNamed is the kind that a MIME type or an extension means, or nil.
+func kindNamed(name string) *kind {
+	if k := byMIME[name]; k != nil {
+		return k
+	}
+	if kinds := byExt[strings.TrimPrefix(name, ".")]; len(kinds) > 0 {
+		return kinds[0]
+	}
+	return nil
+}
+
+// take adds the kinds that are wanted and tells whether there are any.
+func (p *Policy) take(wanted func(*kind) bool) bool {
+	found := false
+	for i := range table {
+		if k := &table[i]; wanted(k) {
+			p.taken[k] = true
+			found = true
+		}
+	}
+	return found
+}
+
+// takesMacrosOf tells whether any OOXML documents with macros are taken of a family, "Word" or "Excel".
+func (p *Policy) takesMacrosOf(family string) bool {
+	for k := range p.taken {
+		if k.family == family && k.is(macros) && k.is(zipped) {
+			return true
+		}
+	}
+	return false
+}
+
+// Types lists the MIME types that are taken, sorted.
+func (p *Policy) Types() []string {
+	var types []string
+	for k := range p.taken {
+		types = append(types, k.mime)
+	}
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
+// describe says what is taken in as few words as will do: "anything", or families where all that is usual in them is
+// taken, and single extensions for the rest.
+func (p *Policy) describe() string {
+	usual := func(k *kind) bool { return k.is(common | script | executable) }
+	partly := make(map[string]bool)
+	everything, programs := true, true
+	for i := range table {
+		k := &table[i]
+		switch {
+		case p.taken[k]:
+			continue
+		case usual(k):
+			partly[k.family] = true
+		}
+		programs = programs && !k.is(script|executable)
+		everything = everything && k.is(script|executable)
+	}
+	switch {
+	case everything && programs:
+		return "anything"
+	case everything:
+		return "anything but executables and scripts"
+	}
+	var words []string
+	for i := range table {
+		k := &table[i]
+		word := k.usualExt()
+		if usual(k) && !partly[k.family] {
+			word = k.family
+		}
+		if p.taken[k] && word != "" && !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	return enumerate(words)
+}
+
+// enumerate joins words as in "a, b and c".
+func enumerate(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " and " + words[last]
+}
+
+// Decide says what type the first size bytes of r are, as a MIME type without parameters, given the cleaned file
+// name. It reads the first 64 KiB, and of containers the directory: 4 MiB at the most, of which it keeps a few hundred
+// kilobytes.
+//
+// A file that is not taken is a *Refusal. Any other error is one that r returned, wrapped.
+func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string, err error) {
+	if size <= 0 {
+		return "", &Refusal{sentence: "The file is empty."}
+	}
+	src := &source{r: r, size: size}
+	named := claims(name)
+	found := detect(src, named)
+	if src.err != nil {
+		return "", src.err
+	}
+	if sentence := p.objection(found, named); sentence != "" {
+		return "", &Refusal{Type: found.mime, sentence: sentence}
+	}
+	return found.mime, nil
+}
+
+// Refusal says why a file is not taken.
+type Refusal struct {
+	Type     string // the MIME type of what was found, "" for an empty file
+	sentence string
+}
+
+// Error is a sentence for the person who sent the file: what was found, why it is refused, and what to do instead.
+func (r *Refusal) Error() string { return r.sentence }
+
+// objection is the sentence that refuses what was found under a name that claims named, or "" when nothing does.
+func (p *Policy) objection(found finding, named []*kind) string {
+	what := fmt.Sprintf("This is %s (%s)", found.label, found.mime)
+	switch {
+	case found.broken != "":
+		return fmt.Sprintf("%s, but %s: please send the whole file.", what, found.broken)
+	case !p.taken[found.kind] && found.is(macros):
+		return fmt.Sprintf("%s, and macros are not taken here: save it without them, or send another of what is taken: %s.", what, p.sentence)
+	case !p.taken[found.kind] && found.is(script|executable):
+		return fmt.Sprintf("%s, and executables and scripts are not taken here: what is taken is %s.", what, p.sentence)
+	case !p.taken[found.kind]:
+		return fmt.Sprintf("%s, which is not taken here: what is taken is %s.", what, p.sentence)
+	case !p.agrees(found.kind, named):
+		return fmt.Sprintf("%s, but its name ends like that of %s: %s.", what, named[0].label, renaming(found.kind))
+	}
+	return ""
+}
+
+// agrees tells whether a name that claims named suits what was found. A name that claims nothing suits anything.
+func (p *Policy) agrees(found *kind, named []*kind) bool {
+	for _, claim := range named {
+		switch {
+		case claim == found:
+			return true
+		case claim == kindZIP && found.is(zipped):
+			return true
+		case isPicture(claim) && isPicture(found) && !found.textual():
+			return true
+		case claim.is(text) && !claim.is(html|script) && found.textual():
+			return true
+		case claim.is(executable) && p.taken[claim] && found == kindUnknown:
+			return true
+		}
+	}
+	return len(named) == 0
+}
+
+func isPicture(k *kind) bool { return strings.HasPrefix(k.mime, "image/") }
+
+func renaming(found *kind) string {
+	if ext := found.usualExt(); ext != "" {
+		return fmt.Sprintf("give it a name that ends in %q, or send the file that was meant", ext)
+	}
+	return "send the file that was meant"
+}
+
+// suggestion is what an unknown entry may have been meant to be, as the end of a sentence, or "".
+func suggestion(entry string) string {
+	if ext := strings.TrimPrefix(entry, "*"); ext != entry && kindNamed(ext) != nil {
+		return fmt.Sprintf(", did you mean %q?", ext)
+	}
+	best, bestDistance := "", len(entry)/3+1
+	consider := func(candidate string) {
+		if d := distance(entry, candidate); d < bestDistance {
+			best, bestDistance = candidate, d
+		}
+	}
+	for _, word := range []string{"default", "*", "image/*", "audio/*", "video/*", "text/*"} {
+		consider(word)
+	}
+	for i := range table {
+		consider(table[i].mime)
+		for _, ext := range strings.Fields(table[i].exts) {
+			consider("." + ext)
+		}
+	}
+	if best == "" {
+		return ": name a MIME type (\"application/pdf\", \"image/*\"), an extension (\".pdf\"), \"default\" or \"*\""
+	}
+	return fmt.Sprintf(", did you mean %q?", best)
+}
+
+// distance is how many letters have to be added, dropped or changed to make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

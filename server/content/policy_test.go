@@ -1,0 +1,396 @@
+package content
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// pad makes the first bytes of a format into a file that is plainly not text.
+func pad(head string) []byte { return append([]byte(head), make([]byte, 600)...) }
+
+func TestWhatPeopleAttachIsTaken(t *testing.T) {
+	le, be := binary.LittleEndian, binary.BigEndian
+	rtf := []byte(`{\rtf1\ansi hello}`)
+	for _, c := range []struct {
+		name    string
+		content []byte
+		want    string
+	}{
+		{"notes.txt", []byte("hello"), "text/plain"},
+		{"one byte.txt", []byte("a"), "text/plain"},
+		{"README", []byte("hello"), "text/plain"},
+		{"Makefile.unknown", []byte("hello"), "text/plain"},
+		{"server.LOG", []byte("12:00 \x1b[31merror\x1b[0m\r\n"), "text/plain"},
+		{"query.sql", []byte("select 1"), "text/plain"},
+		{"model.R", []byte("x <- 1"), "text/plain"},
+		{"graph.dot", []byte("digraph { a -> b }"), "text/plain"},
+		{"figure 1.a", pngOf(t), "image/png"},
+		{"id_ed25519.pub", []byte("ssh-ed25519 AAAA me"), "text/plain"},
+		{"main.rs", []byte("#![allow(dead_code)]\nfn main() {}"), "text/plain"},
+		{"settings.toml", []byte("a = 1"), "text/plain"},
+		{"settings.yml", []byte("a: 1"), "application/yaml"},
+		{"notebook.ipynb", []byte("{}"), "application/json"},
+		{"table.csv", []byte("<b>not HTML</b>,2\n"), "text/csv"},
+		{"table.CSV", []byte("a;b\n1;2\n"), "text/csv"},
+		{"table.csv", utf16Of("a,b\n1,ü\uFFFD😀\n", le, true), "text/csv"},
+		{"table.csv", utf16Of("a,b\n1,2\n", be, true), "text/csv"},
+		{"table.csv", utf16Of("a,b\n1,2\n", be, false), "text/csv"},
+		{"broken.json", []byte("{\"a\":"), "application/json"},
+		{"events.jsonl", []byte("{}\n{}\n"), "application/x-ndjson"},
+		{"invite.ics", []byte("BEGIN:VCALENDAR\r\n"), "text/calendar"},
+		{"card.vcf", []byte("BEGIN:VCARD\r\n"), "text/vcard"},
+		{"mail.eml", []byte("From: a@example.com\r\n\r\n<html>hi</html>"), "message/rfc822"},
+		{"feed.rss", []byte("<?xml version='1.0'?><rss/>"), "application/xml"},
+		{"no extension", []byte("<?xml version='1.0'?><rss/>"), "application/xml"},
+		{"page.xml", []byte("<header><body/></header>"), "application/xml"},
+		{"guard.xml", []byte("<bodyguard/>"), "application/xml"},
+		{"script.xml", []byte("<?xml version='1.0'?><script/>"), "application/xml"},
+		{"page.csv", []byte("a\n<html>"), "text/csv"},
+		{"spec.txt", []byte("A PDF starts with %PDF-1.7, and so on."), "text/plain"},
+
+		{"letter.rtf", rtf, "text/rtf"},
+		{"letter.doc", rtf, "text/rtf"},
+		{"letter.txt", rtf, "text/rtf"},
+		{"letter.dot", oleOf("", "WordDocument", "1Table"), "application/msword"},
+		{"old.xls", oleOf("", "Book"), "application/vnd.ms-excel"},
+		{"talk.pps", oleOf("", "Current User", "PowerPoint Document"), "application/vnd.ms-powerpoint"},
+		{"mail.msg", oleOf("", "__nameid_version1.0", "__properties_version1.0"), "application/vnd.ms-outlook"},
+		{"memo.docx", zipOf(t, contentTypes(wordMain)), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
+		{"memo.zip", zipOf(t, contentTypes(wordMain)), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"},
+		{"memo.docx", zipOf(t, contentTypes(strings.Replace(wordMain, ".document.", ".template.", 1))), "application/vnd.openxmlformats-officedocument.wordprocessingml.template"},
+		{"sums.xlsx", zipOf(t, contentTypes("application/xml", excelMain)), "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"},
+		{"deck.pptx", zipOf(t, contentTypes(slidesMain)), "application/vnd.openxmlformats-officedocument.presentationml.presentation"},
+		{"show.ppsx", zipOf(t, contentTypes(strings.Replace(slidesMain, ".presentation.", ".slideshow.", 1))), "application/vnd.openxmlformats-officedocument.presentationml.slideshow"},
+		{"text.odt", zipOf(t, entry{"mimetype", "application/vnd.oasis.opendocument.text"}), "application/vnd.oasis.opendocument.text"},
+		{"text.zip", zipOf(t, entry{"content.xml", ""}, entry{"mimetype", "application/vnd.oasis.opendocument.text"}, entry{"META-INF/manifest.xml", ""}), "application/vnd.oasis.opendocument.text"},
+		{"book.epub", zipOf(t, entry{"mimetype", "application/epub+zip"}), "application/epub+zip"},
+
+		{"files.zip", zipOf(t, entry{"setup.exe", "MZ"}, entry{"nested.zip", "PK"}), "application/zip"},
+		{"java sources.zip", zipOf(t, entry{"src/A.java", ""}, entry{"build/A.class", ""}), "application/zip"},
+		{"slides.key", zipOf(t, entry{"Index/Document.iwa", ""}), "application/zip"},
+		{"backup.tgz", pad("\x1f\x8b\x08"), "application/gzip"},
+		{"backup.tar.gz", pad("\x1f\x8b\x08"), "application/gzip"},
+		{"rows.csv.bz2", pad("BZh91AY&SY"), "application/x-bzip2"},
+		{"rows.xz", pad("\xFD7zXZ\x00"), "application/x-xz"},
+		{"rows.zst", pad("\x28\xB5\x2F\xFD"), "application/zstd"},
+
+		{"shot.png", pngOf(t), "image/png"},
+		{"shot.jpg", pngOf(t), "image/png"},
+		{"shot", pngOf(t), "image/png"},
+		{"shot.dat", pngOf(t), "image/png"},
+		{"photo.JFIF", pad("\xFF\xD8\xFF\xE0\x00\x10JFIF"), "image/jpeg"},
+		{"photo.heic", pad("\x00\x00\x00\x18ftypheic"), "image/heic"},
+		{"photo.heic", pad("\x00\x00\x00\x18ftypmif1"), "image/heif"},
+		{"photo.avif", pad("\x00\x00\x00\x18ftypavif"), "image/avif"},
+		{"photo.webp", pad("RIFF\x10\x00\x00\x00WEBPVP8 "), "image/webp"},
+		{"scan.tif", pad("II*\x00"), "image/tiff"},
+		{"icon.bmp", pad("BM\x46\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00"), "image/bmp"},
+		{"drawing.svg", []byte("<svg:svg xmlns:svg='http://www.w3.org/2000/svg'/>"), "image/svg+xml"},
+		{"drawing.svg", []byte("<!DOCTYPE svg [<!-- don't --><!ENTITY a '<>]'>]><svg/>"), "image/svg+xml"},
+		{"drawing.txt", []byte("<svg/>"), "image/svg+xml"},
+
+		{"song.mp3", pad("ID3\x03\x00\x00\x00\x00\x10\x00"), "audio/mpeg"},
+		{"song.m4a", pad("\x00\x00\x00\x18ftypM4A "), "audio/mp4"},
+		{"song.wav", pad("RIFF\x10\x00\x00\x00WAVEfmt "), "audio/wav"},
+		{"song.flac", pad("fLaC\x00\x00\x00\x22"), "audio/flac"},
+		{"voice.opus", pad("OggS\x00\x02" + strings.Repeat("\x00", 22) + "OpusHead"), "audio/ogg"},
+		{"voice.amr", []byte("#!AMR\n\x0c\x00\x00"), "audio/amr"},
+		{"tune.mid", pad("MThd\x00\x00\x00\x06"), "audio/midi"},
+		{"film.mp4", pad("\x00\x00\x00\x18ftypisom"), "video/mp4"},
+		{"film.m4v", pad("\x00\x00\x00\x18ftypM4V "), "video/mp4"},
+		{"film.mov", pad("\x00\x00\x00\x14ftypqt  "), "video/quicktime"},
+		{"film.3gp", pad("\x00\x00\x00\x14ftyp3gp5"), "video/3gpp"},
+		{"film.webm", pad("\x1A\x45\xDF\xA3\x9F\x42\x82\x84webm"), "video/webm"},
+		{"film.mkv", pad("\x1A\x45\xDF\xA3\x9F\x42\x82\x88matroska"), "video/matroska"},
+		{"film.avi", pad("RIFF\x10\x00\x00\x00AVI LIST"), "video/x-msvideo"},
+		{"film.mpg", pad("\x00\x00\x01\xBA"), "video/mpeg"},
+		{"film.wmv", pad("\x30\x26\xB2\x75\x8E\x66\xCF\x11\xA6\xD9\x00\xAA\x00\x62\xCE\x6C"), "video/x-ms-asf"},
+	} {
+		taken(t, c.content, c.name, c.want)
+	}
+}
+
+func TestWhatIsRefusedByDefault(t *testing.T) {
+	png := pngOf(t)
+	exe := pad("MZ\x90")
+	for _, c := range []struct {
+		name    string
+		content []byte
+		why     string
+	}{
+		{"empty.txt", nil, "The file is empty."},
+		{"noise.bin", noise(300), "no known type"},
+		{"noise.txt", noise(300), "no known type"},
+		{"archive.rar", pad("Rar!\x1A\x07\x00"), "a RAR archive (application/vnd.rar), which is not taken here"},
+
+		// The name says one thing and the bytes another.
+		{"photo.pdf", png, `but its name ends like that of a PDF document: give it a name that ends in ".png"`},
+		{"photo.csv", png, "a CSV table"},
+		{"photo.txt", png, "plain text"},
+		{"photo.html", png, "an HTML page"},
+		{"photo.exe", png, "a Windows executable"},
+		{"photo.mp4", png, "an MPEG-4 video"},
+		{"sums.docx", zipOf(t, contentTypes(excelMain)), "a Word document"},
+		{"sums.xls", zipOf(t, contentTypes(excelMain)), "an Excel workbook"},
+		{"files.docx", zipOf(t, entry{"a.txt", ""}), "a Word document"},
+		{"letter.pdf", oleOf("", "WordDocument"), "a PDF document"},
+		{"letter.png", []byte("%PDF-1.7\n"), "a PNG picture"},
+		{"letter.txt", []byte("%PDF-1.7\n"), "plain text"},
+		{"short.png", []byte("a"), "a PNG picture"},
+		{"text.pdf", []byte("hello"), "a PDF document"},
+		{"text.docx", []byte("hello"), "a Word document"},
+		{"text.xls", []byte("a\tb\n"), "an Excel workbook"},
+		{"text.zip", []byte("hello"), "a ZIP archive"},
+		{"text.svg", []byte("hello"), "an SVG picture"},
+		{"text.rtf", []byte("hello"), "an RTF document"},
+		{"text.exe", []byte("MZ is just text"), "a Windows executable"},
+		{"text.com", []byte("X5O!P%@AP"), "a Windows executable"},
+		{"drawing.jpg", []byte("<svg/>"), "a JPEG picture"},
+		{"drawing.html", []byte("<svg onload='alert(1)'/>"), "an HTML page"},
+		{"script.gif", []byte("GIF89a/*aa*/=1;alert(1);"), "a GIF picture"},
+
+		// HTML, whatever the name.
+		{"page.png", []byte("<!DOCTYPE html><p>"), "an HTML page (text/html), which is not taken here"},
+		{"page.csv", []byte("\xEF\xBB\xBF \n<HTML\n>"), "HTML"},
+		{"page.txt", []byte("<!-- <p> --> <!-- --><script>alert(1)</script>"), "HTML"},
+		{"page.txt", []byte("<!--><iframe src=x>"), "HTML"},
+		{"page.txt", []byte("<body"), "HTML"},
+		{"page.txt", []byte("<head/>"), "HTML"},
+		{"page.txt", []byte("<html>\x00\x01"), "HTML"},
+		{"page.txt", utf16Of("<html>", binary.LittleEndian, true), "HTML"},
+		{"page.txt", utf16Of("<script>", binary.BigEndian, false), "HTML"},
+		{"page.xml", []byte("<!doctype HTML PUBLIC 'x'>"), "HTML"},
+		{"page.xml", []byte("<?xml version='1.0'?><!-- x --><h:html xmlns:h='http://www.w3.org/1999/xhtml'/>"), "XHTML"},
+		{"page.html", []byte("just words"), "HTML"},
+		{"page.mht", []byte("MIME-Version: 1.0\n"), "a saved web page"},
+
+		// Scripts, by their first line or by their name.
+		{"data.csv", []byte("#!/bin/sh\nrm -rf .\n"), "a shell script (text/x-shellscript), and executables and scripts are not taken here"},
+		{"data.txt", []byte("\xEF\xBB\xBF#! /usr/bin/python\n"), "script"},
+		{"data.txt", []byte("#!/usr/bin/env python3\n"), "a Python program"},
+		{"page.txt", []byte("<?php echo 1;"), "a PHP program"},
+		{"page.txt", []byte("<?= $x ?>"), "a PHP program"},
+		{"page.txt", []byte("<? echo 1 ?>"), "a PHP program"},
+		{"setup.Bat", []byte("dir"), "a Windows batch file"},
+		{"setup.bat. ", []byte("dir"), "a Windows batch file"},
+		{"link.desktop", []byte("[Desktop Entry]"), "a desktop launcher"},
+		{"keys.reg", []byte("Windows Registry Editor"), "registry"},
+		{"run.hta", []byte("x"), "an HTML application"},
+		{"run.vbs", utf16Of("x", binary.LittleEndian, true), "VBScript"},
+
+		// Programs, whatever the name.
+		{"report.pdf", exe, "a Windows executable"},
+		{"report", exe, "a Windows executable"},
+		{"photo.scr", exe, "a Windows executable"},
+		{"photo.png", append(exe, "%PDF-1.7"...), "a Windows executable"},
+		{"tool", pad("\x7FELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x03"), "a Linux library"},
+		{"tool", pad("\xCA\xFE\xBA\xBE\x00\x00\x00\x02"), "a macOS executable"},
+		{"classes.zip", zipOf(t, entry{"META-INF/MANIFEST.MF", ""}, entry{"a/B.class", ""}), "a Java program"},
+		{"resources.jar", zipOf(t, entry{"META-INF/MANIFEST.MF", ""}), "a Java program"},
+		{"app.zip", zipOf(t, entry{"AndroidManifest.xml", ""}), "an Android app"},
+		{"app.zip", zipOf(t, entry{"AppxManifest.xml", ""}, contentTypes("application/xml")), "a Windows app package"},
+		{"addon.xpi", zipOf(t, entry{"manifest.json", ""}), "a browser extension"},
+		{"classes.dex", pad("dex\n035\x00"), "an Android program"},
+		{"setup.doc", oleOf("\x84\x10\x0C\x00\x00\x00\x00\x00\xC0\x00\x00\x00\x00\x00\x00\x46", "WordDocument"), "a Windows installer"},
+		{"tool.deb", pad("!<arch>\ndebian-binary   "), "a Debian package"},
+
+		// Macros.
+		{"memo.docm", zipOf(t, contentTypes("application/vnd.ms-word.document.macroEnabled.main+xml")), "a Word document with macros (application/vnd.ms-word.document.macroEnabled.12), and macros are not taken here"},
+		{"memo.docx", zipOf(t, contentTypes(wordMain), entry{"word/vbaProject.bin", ""}), "a Word document with macros"},
+		{"memo.docx", zipOf(t, contentTypes(wordMain, "application/vnd.ms-office.vbaProject")), "a Word document with macros"},
+		{"sums.xlsm", zipOf(t, contentTypes("application/vnd.ms-excel.sheet.macroEnabled.main+xml")), "an Excel workbook with macros"},
+		{"sums.xlsb", zipOf(t, contentTypes("application/vnd.ms-excel.sheet.binary.macroEnabled.main")), "a binary Excel workbook"},
+		{"deck.pptm", zipOf(t, contentTypes(slidesMain), entry{"ppt/vbaProject.bin", ""}), "a PowerPoint presentation with macros"},
+		{"memo.doc", oleOf("", "WordDocument", "Macros"), "a Word document with macros"},
+		{"sums.xls", oleOf("", "Workbook", "_VBA_PROJECT_CUR"), "an Excel workbook with macros"},
+		{"blob.doc", oleOf("", "SomethingElse"), "an OLE file of no known kind"},
+	} {
+		refused(t, c.content, c.name, c.why)
+	}
+}
+
+// noise is binary content of no format.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	random := rand.NewChaCha8([32]byte{1})
+	_, _ = random.Read(b)
+	b[0] = 0xF0
+	return b
+}
+
+func TestARefusalSaysWhatWasFoundAndWhatIsTaken(t *testing.T) {
+	exe := pad("MZ")
+	_, err := newPolicy(t, ".pdf", "image/*", "csv").Decide(bytes.NewReader(exe), int64(len(exe)), "a.exe")
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal.Type != "application/vnd.microsoft.portable-executable" {
+		t.Fatalf("got %v", err)
+	}
+	const want = "This is a Windows executable (application/vnd.microsoft.portable-executable), " +
+		"and executables and scripts are not taken here: what is taken is PDF, pictures, .jxl, .jp2, .ico, .icns, .psd, .xcf, .djvu, .dwg and CSV."
+	if err.Error() != want {
+		t.Errorf("got  %s\nwant %s", err, want)
+	}
+}
+
+func TestAListNamesWhatIsTaken(t *testing.T) {
+	html, exe, script, docm := []byte("<html>"), pad("MZ"), []byte("#!/bin/sh\n"), zipOf(t, contentTypes("application/vnd.ms-word.document.macroEnabled.main+xml"))
+	legacyMacros := oleOf("", "WordDocument", "Macros")
+	for _, c := range []struct {
+		about       string
+		allowed     []string
+		executables bool
+		content     []byte
+		name        string
+		want        bool
+	}{
+		{"a list replaces the default", []string{"application/pdf"}, false, pngOf(t), "a.png", false},
+		{"a type", []string{"image/png"}, false, pngOf(t), "a.png", true},
+		{"a type in capitals", []string{" Image/PNG "}, false, pngOf(t), "a.png", true},
+		{"another name of a type", []string{"text/xml"}, false, []byte("<a/>"), "a.xml", true},
+		{"an extension", []string{".png"}, false, pngOf(t), "a.png", true},
+		{"an extension without its dot", []string{"png"}, false, pngOf(t), "a.png", true},
+		{"an extension that is not the usual one", []string{".jpeg"}, false, pad("\xFF\xD8\xFF\xE0"), "a.jpg", true},
+		{"a wildcard", []string{"image/*"}, false, pngOf(t), "a.png", true},
+		{"a wildcard for something else", []string{"audio/*"}, false, pngOf(t), "a.png", false},
+		{"default and more", []string{"default", ".rar"}, false, pngOf(t), "a.png", true},
+		{"default and more: the more", []string{"default", ".rar"}, false, pad("Rar!\x1A\x07\x00"), "a.rar", true},
+		{"all: HTML", []string{"*"}, false, html, "a.html", true},
+		{"all: HTML called a picture", []string{"*"}, false, html, "a.png", false},
+		{"all: unknown", []string{"*"}, false, noise(300), "a.bin", true},
+		{"all: unknown called a PDF", []string{"*"}, false, noise(300), "a.pdf", false},
+		{"all: unknown called a program", []string{"*"}, false, noise(300), "a.com", false},
+		{"all: macros", []string{"*"}, false, docm, "a.docm", true},
+		{"all: old macros", []string{"*"}, false, legacyMacros, "a.doc", true},
+		{"all: a broken archive", []string{"*"}, true, []byte("PK\x03\x04\x00"), "a.zip", false},
+		{"all: an empty file", []string{"*"}, true, nil, "a", false},
+		{"all but executables", []string{"*"}, false, exe, "a.exe", false},
+		{"all but scripts", []string{"*"}, false, script, "a.sh", false},
+		{"all and executables", []string{"*"}, true, exe, "a.exe", true},
+		{"all and executables: unknown called a program", []string{"*"}, true, noise(300), "a.com", true},
+		{"all and scripts", []string{"*"}, true, script, "a.sh", true},
+		{"all and executables, called a PDF", []string{"*"}, true, exe, "a.pdf", false},
+		{"the default and executables", nil, true, exe, "a.exe", true},
+		{"the default and executables: the default", nil, true, pngOf(t), "a.png", true},
+		{"a list and executables: only what it names", []string{".sh"}, true, exe, "a.exe", false},
+		{"a list that names a script", []string{".sh"}, true, script, "a.sh", true},
+		{"a script called text, where scripts are taken", []string{".sh"}, true, script, "a.txt", true},
+		{"a wildcard takes no scripts", []string{"text/*"}, false, script, "a.sh", false},
+		{"macros by name", []string{".docm"}, false, docm, "a.docm", true},
+		{"old macros go with the new ones", []string{".docm"}, false, legacyMacros, "a.doc", true},
+		{"old macros do not go with their type", []string{"application/msword"}, false, legacyMacros, "a.doc", false},
+	} {
+		t.Run(c.about, func(t *testing.T) {
+			p, err := NewPolicy(c.allowed, c.executables)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := p.Decide(bytes.NewReader(c.content), int64(len(c.content)), c.name)
+			if (err == nil) != c.want {
+				t.Errorf("found %q, %v; want it taken: %t", got, err, c.want)
+			}
+			if err == nil && !slices.Contains(p.Types(), got) {
+				t.Errorf("%q is taken and not in Types", got)
+			}
+		})
+	}
+}
+
+func TestAListWithAMistakeIsRefusedWithASuggestion(t *testing.T) {
+	for entry, want := range map[string]string{
+		"application/pfd":           `unknown type "application/pfd", did you mean "application/pdf"?`,
+		"*.pdf":                     `did you mean ".pdf"?`,
+		"images":                    `did you mean "image/*"?`,
+		"defualt":                   `did you mean "default"?`,
+		".doxc":                     `did you mean ".doc"?`,
+		"":                          `name a MIME type`,
+		"   ":                       `name a MIME type`,
+		"image/":                    `did you mean "image/*"?`,
+		"foo/*":                     `unknown type "foo/*"`,
+		"something/else/altogether": `name a MIME type`,
+		".exe":                      `is a Windows executable, which needs allow_executables = true as well`,
+		"text/x-python":             `is a Python program, which needs allow_executables = true as well`,
+	} {
+		_, err := NewPolicy([]string{"default", entry}, false)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want something about %s", entry, err, want)
+		}
+	}
+}
+
+func TestAReadErrorIsNoRefusal(t *testing.T) {
+	content := zipOf(t, contentTypes(wordMain))
+	for fail := range 6 {
+		r := &failingReader{bytes.NewReader(content), fail}
+		_, err := newPolicy(t).Decide(r, int64(len(content)), "a.docx")
+		var refusal *Refusal
+		if errors.As(err, &refusal) || err != nil && !errors.Is(err, os.ErrClosed) {
+			t.Errorf("with read %d failing: %v", fail, err)
+		}
+		if err == nil && r.left < 0 {
+			t.Errorf("read %d failed unnoticed", fail)
+		}
+	}
+}
+
+func TestAFileShorterThanItsSizeIsAReadError(t *testing.T) {
+	_, err := newPolicy(t).Decide(strings.NewReader("hello"), 10, "a.txt")
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// failingReader fails for good once it has read as often as it may.
+type failingReader struct {
+	io.ReaderAt
+	left int
+}
+
+func (r *failingReader) ReadAt(p []byte, off int64) (int, error) {
+	r.left--
+	if r.left < 0 {
+		return 0, os.ErrClosed
+	}
+	return r.ReaderAt.ReadAt(p, off)
+}
+
+// TestTheTableIsSound keeps mistakes out of the table: every alias means something, and no extension has a capital.
+func TestTheTableIsSound(t *testing.T) {
+	for alias, mime := range aliases {
+		if byMIME[mime] == nil {
+			t.Errorf("%s stands for %s, which is not in the table", alias, mime)
+		}
+	}
+	for _, s := range signatures {
+		if byMIME[s.mime] == nil {
+			t.Errorf("%s is not in the table", s.mime)
+		}
+	}
+	for _, k := range table {
+		if k.exts != strings.ToLower(k.exts) || k.label == "" || strings.Count(k.mime, "/") != 1 {
+			t.Errorf("%+v", k)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	policy := newPolicy(b)
+	for _, s := range samples(b) {
+		if s.file == "docx_lo.docx" || s.file == "csv_comma.csv" || s.file == "ppt_lo.ppt" {
+			b.Run(s.file, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := policy.Decide(bytes.NewReader(s.content), int64(len(s.content)), s.file); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

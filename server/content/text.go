@@ -1,0 +1,213 @@
+package content
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// decodeText returns the start of a file as UTF-8 without a byte order mark, and whether it is text at all: UTF-8,
+// UTF-16, or some older encoding such as Latin-1 or Shift-JIS. cut says that the file goes on after b.
+//
+// Text has no NUL. In valid UTF-8 a tenth may be control characters (old logs and odd separators); anything else must
+// do without them, since they are what tells compressed bytes from Latin-1.
+func decodeText(b []byte, cut bool) ([]byte, bool) {
+	if order := utf16Order(b); order != nil {
+		return decodeUTF16(b, order, cut)
+	}
+	b = bytes.TrimPrefix(b, []byte("\xEF\xBB\xBF"))
+	controls := 0
+	for _, c := range b {
+		if c == 0 {
+			return b, false
+		}
+		if isControl(rune(c)) {
+			controls++
+		}
+	}
+	if validUTF8(b, cut) {
+		return b, controls*10 <= len(b)
+	}
+	return b, controls == 0
+}
+
+// isControl tells the characters that text does not have (WHATWG MIME Sniffing, "binary data byte").
+func isControl(r rune) bool {
+	return r < 0x09 || r == 0x0B || 0x0E <= r && r <= 0x1A || 0x1C <= r && r <= 0x1F
+}
+
+// validUTF8 forgives a last character that was cut in two.
+func validUTF8(b []byte, cut bool) bool {
+	if !cut {
+		return utf8.Valid(b)
+	}
+	for n := 0; n < utf8.UTFMax && n <= len(b); n++ {
+		if utf8.Valid(b[:len(b)-n]) {
+			return true
+		}
+	}
+	return false
+}
+
+// utf16Order tells the byte order of UTF-16, from its mark or else from where the zero byte of its first, ASCII
+// character stands; it is nil for anything else.
+func utf16Order(b []byte) binary.ByteOrder {
+	switch {
+	case len(b) < 2:
+		return nil
+	case b[0] == 0xFF && b[1] == 0xFE, b[0] != 0 && b[1] == 0:
+		return binary.LittleEndian
+	case b[0] == 0xFE && b[1] == 0xFF, b[0] == 0 && b[1] != 0:
+		return binary.BigEndian
+	}
+	return nil
+}
+
+// decodeUTF16 holds the file to being UTF-16 throughout, without control characters: a good deal of binary content
+// has a zero for its second byte.
+func decodeUTF16(b []byte, order binary.ByteOrder, cut bool) ([]byte, bool) {
+	if len(b)%2 != 0 && !cut {
+		return b, false
+	}
+	out := make([]byte, 0, len(b))
+	for i := 0; i+1 < len(b); i += 2 {
+		r := rune(order.Uint16(b[i:]))
+		if utf16.IsSurrogate(r) {
+			if i+3 >= len(b) {
+				return out, cut
+			}
+			i += 2
+			r = utf16.DecodeRune(r, rune(order.Uint16(b[i:])))
+			if r == utf8.RuneError {
+				return b, false
+			}
+		}
+		if isControl(r) {
+			return b, false
+		}
+		if r != '\uFEFF' {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out, true
+}
+
+// isShebang tells a script that names its interpreter. "#!AMR" starts a sound file and "#![" a Rust source.
+func isShebang(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("#!")) && !bytes.HasPrefix(b, []byte("#!AMR")) && !bytes.HasPrefix(b, []byte("#!["))
+}
+
+// htmlTags are the tags that make a page of a file that starts with one.
+var htmlTags = map[string]bool{"html": true, "head": true, "body": true, "script": true, "iframe": true}
+
+// markup says what the start of a file is by its first tag: HTML, XHTML, PHP, SVG, XML with a declaration, or nil
+// when it is none of these. It looks past white space, comments, processing instructions and a document type.
+func markup(b []byte) *kind {
+	declared := false
+	for {
+		b = bytes.TrimLeft(b, " \t\r\n\f")
+		switch {
+		case isPHP(b):
+			return kindPHP
+		case bytes.HasPrefix(b, []byte("<?")):
+			declared = declared || tagName(b[2:]) == "xml"
+			b = after(b, "?>")
+		case bytes.HasPrefix(b, []byte("<!--")):
+			b = after(b, "-->")
+		case hasPrefixFold(b, "<!doctype"):
+			if tagName(bytes.TrimLeft(b[len("<!doctype"):], " \t\r\n\f")) == "html" {
+				return htmlOrXHTML(declared)
+			}
+			b = afterDoctype(b)
+		default:
+			return rootKind(b, declared)
+		}
+	}
+}
+
+// rootKind says what the first tag makes of a file. After an XML declaration only <html> makes a page of it. In XML
+// both <html> and <svg> may carry a namespace prefix.
+func rootKind(b []byte, declared bool) *kind {
+	if bytes.HasPrefix(b, []byte("<")) {
+		tag := tagName(b[1:])
+		local := tag[strings.LastIndexByte(tag, ':')+1:]
+		switch {
+		case local == "svg":
+			return kindSVG
+		case !declared && htmlTags[tag]:
+			return kindHTML
+		case local == "html":
+			return kindXHTML
+		}
+	}
+	if declared {
+		return kindXML
+	}
+	return nil
+}
+
+func htmlOrXHTML(declared bool) *kind {
+	if declared {
+		return kindXHTML
+	}
+	return kindHTML
+}
+
+// isPHP tells <?php and the short tags <? and <?=, none of which XML has.
+func isPHP(b []byte) bool {
+	if hasPrefixFold(b, "<?php") {
+		return tagName(b[2:]) == "php"
+	}
+	return len(b) > 2 && b[0] == '<' && b[1] == '?' && strings.IndexByte("= \t\r\n", b[2]) >= 0
+}
+
+// tagName is the XML name at the start of b, in lower case: "html" of "HTML lang=en>", "header" of "header>".
+func tagName(b []byte) string {
+	const longest = 100
+	n := 0
+	for n < len(b) && n < longest && isNameByte(b[n]) {
+		n++
+	}
+	return strings.ToLower(string(b[:n]))
+}
+
+func isNameByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c >= 0x80 || strings.IndexByte("-_.:", c) >= 0
+}
+
+func hasPrefixFold(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && strings.EqualFold(string(b[:len(prefix)]), prefix)
+}
+
+// after is what follows the first end in b, or nothing.
+func after(b []byte, end string) []byte {
+	_, rest, _ := bytes.Cut(b, []byte(end))
+	return rest
+}
+
+// afterDoctype skips a document type declaration with what it may declare between brackets, where quoted values and
+// comments may hold anything.
+func afterDoctype(b []byte) []byte {
+	brackets := 0
+	for len(b) > 0 {
+		c := b[0]
+		switch {
+		case bytes.HasPrefix(b, []byte("<!--")):
+			b = after(b, "-->")
+			continue
+		case c == '"' || c == '\'':
+			b = after(b[1:], string(c))
+			continue
+		case c == '[':
+			brackets++
+		case c == ']':
+			brackets--
+		case c == '>' && brackets <= 0:
+			return b[1:]
+		}
+		b = b[1:]
+	}
+	return nil
+}

@@ -1,0 +1,386 @@
+package content
+
+import (
+	"path"
+	"strings"
+)
+
+// trait is what the rules need to know of a kind of file besides its name.
+type trait uint8
+
+const (
+	common     trait = 1 << iota // taken unless the operator says otherwise
+	text                         // told from other text by its file name extension
+	zipped                       // a ZIP archive inside, so it may be called .zip
+	macros                       // carries code that an office program would run
+	html                         // a browser would run what is in it
+	script                       // an interpreter would run it
+	executable                   // a machine, or a runtime, would run it
+)
+
+// kind is a sort of file: a row of the table.
+type kind struct {
+	mime   string // what is answered; never with parameters
+	label  string // what a person calls one, with its article
+	family string // what a person calls the lot in a list of what is taken; "" is not listed
+	exts   string // the extensions it goes by, the usual one first
+	traits trait
+}
+
+// table is every kind there is. An extension may stand in several rows: a name that ends in it may hold any of them.
+var table = []kind{
+	// Documents.
+	{"application/pdf", "a PDF document", "PDF", "pdf", common},
+	{"application/msword", "a Word document", "Word", "doc dot", common},
+	{"application/vnd.openxmlformats-officedocument.wordprocessingml.document", "a Word document", "Word", "docx dotx", common | zipped},
+	{"application/vnd.openxmlformats-officedocument.wordprocessingml.template", "a Word template", "Word", "dotx docx", common | zipped},
+	{"application/vnd.ms-excel", "an Excel workbook", "Excel", "xls xlt", common},
+	{"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "an Excel workbook", "Excel", "xlsx xltx", common | zipped},
+	{"application/vnd.openxmlformats-officedocument.spreadsheetml.template", "an Excel template", "Excel", "xltx xlsx", common | zipped},
+	{"application/vnd.ms-powerpoint", "a PowerPoint presentation", "PowerPoint", "ppt pps pot", common},
+	{"application/vnd.openxmlformats-officedocument.presentationml.presentation", "a PowerPoint presentation", "PowerPoint", "pptx ppsx potx", common | zipped},
+	{"application/vnd.openxmlformats-officedocument.presentationml.slideshow", "a PowerPoint slide show", "PowerPoint", "ppsx pptx potx", common | zipped},
+	{"application/vnd.openxmlformats-officedocument.presentationml.template", "a PowerPoint template", "PowerPoint", "potx pptx ppsx", common | zipped},
+	{"application/vnd.ms-office-encrypted", "a password-protected Office document", "", "", common},
+	{"application/vnd.oasis.opendocument.text", "an OpenDocument text", "OpenDocument", "odt", common | zipped},
+	{"application/vnd.oasis.opendocument.text-template", "an OpenDocument text template", "OpenDocument", "ott", common | zipped},
+	{"application/vnd.oasis.opendocument.text-master", "an OpenDocument master document", "OpenDocument", "odm", common | zipped},
+	{"application/vnd.oasis.opendocument.spreadsheet", "an OpenDocument spreadsheet", "OpenDocument", "ods", common | zipped},
+	{"application/vnd.oasis.opendocument.spreadsheet-template", "an OpenDocument spreadsheet template", "OpenDocument", "ots", common | zipped},
+	{"application/vnd.oasis.opendocument.presentation", "an OpenDocument presentation", "OpenDocument", "odp", common | zipped},
+	{"application/vnd.oasis.opendocument.presentation-template", "an OpenDocument presentation template", "OpenDocument", "otp", common | zipped},
+	{"application/vnd.oasis.opendocument.graphics", "an OpenDocument drawing", "OpenDocument", "odg", common | zipped},
+	{"application/vnd.oasis.opendocument.graphics-template", "an OpenDocument drawing template", "OpenDocument", "otg", common | zipped},
+	{"application/vnd.oasis.opendocument.chart", "an OpenDocument chart", "OpenDocument", "odc", common | zipped},
+	{"application/vnd.oasis.opendocument.formula", "an OpenDocument formula", "OpenDocument", "odf", common | zipped},
+	{"text/rtf", "an RTF document", "RTF", "rtf doc dot", common},
+	{"application/epub+zip", "an EPUB book", "EPUB", "epub", common | zipped},
+	{"application/vnd.ms-outlook", "an Outlook message", "mail", "msg oft", common},
+	{"application/vnd.visio", "a Visio drawing", "Visio", "vsd vst vss", 0},
+	{"application/vnd.ms-visio.drawing", "a Visio drawing", "Visio", "vsdx vstx", zipped},
+	{"application/vnd.ms-visio.template", "a Visio template", "Visio", "vstx vsdx", zipped},
+	{"application/vnd.ms-publisher", "a Publisher document", "Publisher", "", 0},
+	{"application/onenote", "a OneNote section", "OneNote", "one", 0},
+	{"application/postscript", "a PostScript program", "PostScript", "ps eps", 0},
+	{"application/x-ole-storage", "an OLE file of no known kind", "OLE", "", 0},
+
+	// Documents that may run macros. The two without a type of their own are taken where their OOXML twins are.
+	{"application/vnd.ms-word.document.macroEnabled.12", "a Word document with macros", "Word", "docm dotm", zipped | macros},
+	{"application/vnd.ms-word.template.macroEnabled.12", "a Word template with macros", "Word", "dotm docm", zipped | macros},
+	{"application/vnd.ms-excel.sheet.macroEnabled.12", "an Excel workbook with macros", "Excel", "xlsm xltm", zipped | macros},
+	{"application/vnd.ms-excel.template.macroEnabled.12", "an Excel template with macros", "Excel", "xltm xlsm", zipped | macros},
+	{"application/vnd.ms-excel.sheet.binary.macroEnabled.12", "a binary Excel workbook, which may hold macros", "Excel", "xlsb", zipped | macros},
+	{"application/vnd.ms-excel.addin.macroEnabled.12", "an Excel add-in with macros", "Excel", "xlam", zipped | macros},
+	{"application/vnd.ms-powerpoint.presentation.macroEnabled.12", "a PowerPoint presentation with macros", "PowerPoint", "pptm potm ppsm", zipped | macros},
+	{"application/vnd.ms-powerpoint.slideshow.macroEnabled.12", "a PowerPoint slide show with macros", "PowerPoint", "ppsm pptm potm", zipped | macros},
+	{"application/vnd.ms-powerpoint.template.macroEnabled.12", "a PowerPoint template with macros", "PowerPoint", "potm pptm ppsm", zipped | macros},
+	{"application/vnd.ms-powerpoint.addin.macroEnabled.12", "a PowerPoint add-in with macros", "PowerPoint", "ppam", zipped | macros},
+	{"application/vnd.ms-visio.drawing.macroEnabled.12", "a Visio drawing with macros", "Visio", "vsdm", zipped | macros},
+	{"application/msword", "a Word document with macros", "Word", "doc dot", macros},
+	{"application/vnd.ms-excel", "an Excel workbook with macros", "Excel", "xls xlt xla", macros},
+
+	// Pictures.
+	{"image/png", "a PNG picture", "pictures", "png apng", common},
+	{"image/jpeg", "a JPEG picture", "pictures", "jpg jpeg jpe jfif", common},
+	{"image/gif", "a GIF picture", "pictures", "gif", common},
+	{"image/svg+xml", "an SVG picture", "pictures", "svg", common},
+	{"image/webp", "a WebP picture", "pictures", "webp", common},
+	{"image/bmp", "a BMP picture", "pictures", "bmp dib", common},
+	{"image/tiff", "a TIFF picture", "pictures", "tiff tif", common},
+	{"image/heic", "a HEIC picture", "pictures", "heic hif", common},
+	{"image/heif", "a HEIF picture", "pictures", "heif hif", common},
+	{"image/avif", "an AVIF picture", "pictures", "avif", common},
+	{"image/jxl", "a JPEG XL picture", "pictures", "jxl", 0},
+	{"image/jp2", "a JPEG 2000 picture", "pictures", "jp2", 0},
+	{"image/x-icon", "an icon", "pictures", "ico", 0},
+	{"image/x-icns", "an icon", "pictures", "icns", 0},
+	{"image/vnd.adobe.photoshop", "a Photoshop picture", "pictures", "psd", 0},
+	{"image/x-xcf", "a GIMP picture", "pictures", "xcf", 0},
+	{"image/vnd.djvu", "a DjVu document", "pictures", "djvu", 0},
+	{"image/vnd.dwg", "an AutoCAD drawing", "pictures", "dwg", 0},
+
+	// Text and data.
+	{"text/plain", "plain text", "plain text", "txt text log ini conf cfg toml sql properties dot pot", common | text},
+	{"text/markdown", "Markdown text", "Markdown", "md markdown", common | text},
+	{"text/csv", "a CSV table", "CSV", "csv", common | text},
+	{"text/tab-separated-values", "a TSV table", "TSV", "tsv", common | text},
+	{"application/json", "a JSON file", "JSON", "json ipynb avsc har", common | text},
+	{"application/geo+json", "a GeoJSON file", "JSON", "geojson", common | text},
+	{"application/x-ndjson", "an NDJSON file", "NDJSON", "ndjson jsonl", common | text},
+	{"application/xml", "an XML file", "XML", "xml xsd xsl xslt rss atom wsdl kml gpx plist opml bpmn", common | text},
+	{"application/yaml", "a YAML file", "YAML", "yaml yml", common | text},
+	{"message/rfc822", "a mail message", "mail", "eml", common | text},
+	{"text/calendar", "a calendar file", "calendars", "ics ifb vcs", common | text},
+	{"text/vcard", "a contact card", "contacts", "vcf vcard", common | text},
+	{"application/vnd.apache.parquet", "a Parquet table", "Parquet", "parquet", common},
+	{"application/vnd.apache.avro", "an Avro file", "Avro", "avro", 0},
+	{"application/vnd.apache.arrow.file", "an Arrow table", "Arrow", "arrow feather", 0},
+	{"application/vnd.apache.orc", "an ORC table", "ORC", "orc", 0},
+	{"application/vnd.sqlite3", "an SQLite database", "SQLite", "sqlite sqlite3", 0},
+	{"application/x-msaccess", "an Access database", "Access", "accdb mdb", 0},
+	{"application/dicom", "a DICOM picture", "DICOM", "dcm", 0},
+	{"application/vnd.tcpdump.pcap", "a packet capture", "packet captures", "pcap", 0},
+
+	// Archives.
+	{"application/zip", "a ZIP archive", "archives", "zip", common},
+	{"application/gzip", "a gzip archive", "archives", "gz tgz", common},
+	{"application/x-7z-compressed", "a 7z archive", "archives", "7z", common},
+	{"application/x-tar", "a tar archive", "archives", "tar", common},
+	{"application/x-bzip2", "a bzip2 archive", "archives", "bz2 tbz tbz2", common},
+	{"application/x-xz", "an xz archive", "archives", "xz txz", common},
+	{"application/zstd", "a zstd archive", "archives", "zst tzst", common},
+	{"application/vnd.rar", "a RAR archive", "archives", "rar", 0},
+	{"application/vnd.ms-cab-compressed", "a CAB archive", "archives", "cab", 0},
+	{"application/x-cpio", "a cpio archive", "archives", "cpio", 0},
+	{"application/lzip", "an lzip archive", "archives", "lz tlz", 0},
+
+	// Audio and video.
+	{"audio/mpeg", "an MP3 recording", "audio", "mp3 mp2 mpga", common},
+	{"audio/mp4", "an MPEG-4 recording", "audio", "m4a m4b mp4 aac", common},
+	{"audio/aac", "an AAC recording", "audio", "aac m4a", common},
+	{"audio/wav", "a WAV recording", "audio", "wav wave", common},
+	{"audio/ogg", "an Ogg recording", "audio", "ogg oga opus spx ogx", common},
+	{"audio/flac", "a FLAC recording", "audio", "flac", common},
+	{"audio/aiff", "an AIFF recording", "audio", "aiff aif", common},
+	{"audio/midi", "a MIDI file", "audio", "mid midi kar", common},
+	{"audio/amr", "an AMR recording", "audio", "amr 3gp", common},
+	{"audio/basic", "an AU recording", "audio", "au snd", common},
+	{"video/mp4", "an MPEG-4 video", "video", "mp4 m4v m4a mov 3gp 3g2 f4v", common},
+	{"video/quicktime", "a QuickTime video", "video", "mov qt mp4 m4v", common},
+	{"video/3gpp", "a 3GPP video", "video", "3gp 3gpp 3g2 mp4", common},
+	{"video/3gpp2", "a 3GPP2 video", "video", "3g2 3gp mp4", common},
+	{"video/webm", "a WebM video", "video", "webm mkv mka weba", common},
+	{"video/matroska", "a Matroska video", "video", "mkv mka mk3d webm", common},
+	{"video/x-msvideo", "an AVI video", "video", "avi divx", common},
+	{"video/mpeg", "an MPEG video", "video", "mpg mpeg mpe m2v vob", common},
+	{"video/ogg", "an Ogg video", "video", "ogv ogg ogx", common},
+	{"application/ogg", "an Ogg file", "video", "ogx ogg ogv oga opus", common},
+	{"video/x-ms-asf", "a Windows Media file", "video", "wmv wma asf", common},
+	{"video/x-flv", "a Flash video", "video", "flv", common},
+
+	// What a browser would run.
+	{"text/html", "an HTML page", "HTML", "html htm shtml", text | html},
+	{"application/xhtml+xml", "an XHTML page", "HTML", "xhtml xht", text | html},
+	{"multipart/related", "a saved web page", "HTML", "mht mhtml", text | html},
+
+	// What an interpreter would run.
+	{"text/x-shellscript", "a shell script", "scripts", "sh bash zsh ksh csh command", text | script},
+	{"application/x-bat", "a Windows batch file", "scripts", "bat cmd", text | script},
+	{"text/x-powershell", "a PowerShell script", "scripts", "ps1 psm1 psd1", text | script},
+	{"text/vbscript", "a VBScript program", "scripts", "vbs vbe", text | script},
+	{"application/x-wsf", "a Windows script", "scripts", "wsf wsh wsc sct", text | script},
+	{"application/hta", "an HTML application", "scripts", "hta", text | script},
+	{"text/javascript", "a JavaScript program", "scripts", "js mjs cjs jse jsx", text | script},
+	{"text/x-typescript", "a TypeScript program", "scripts", "ts tsx", text | script},
+	{"text/x-python", "a Python program", "scripts", "py pyw", text | script},
+	{"text/x-ruby", "a Ruby program", "scripts", "rb", text | script},
+	{"text/x-perl", "a Perl program", "scripts", "pl pm", text | script},
+	{"text/x-php", "a PHP program", "scripts", "php phtml php3 php4 php5 phps", text | script},
+	{"text/x-lua", "a Lua program", "scripts", "lua", text | script},
+	{"text/x-tcl", "a Tcl program", "scripts", "tcl", text | script},
+	{"text/x-applescript", "an AppleScript program", "scripts", "applescript", text | script},
+	{"text/asp", "a server page", "scripts", "asp aspx jsp cgi", text | script},
+	{"application/x-url", "an Internet shortcut", "scripts", "url website webloc", text | script},
+	{"application/x-desktop", "a desktop launcher", "scripts", "desktop", text | script},
+	{"text/x-ms-regedit", "a Windows registry file", "scripts", "reg", text | script},
+	{"application/x-setupscript", "a Windows setup script", "scripts", "inf", text | script},
+	{"application/x-ms-shellscript", "an Explorer command", "scripts", "scf settingcontent-ms library-ms search-ms", text | script},
+	{"application/x-java-jnlp-file", "a Java launcher", "scripts", "jnlp", text | script},
+	{"application/x-ms-application", "a ClickOnce installer", "scripts", "application", text | script},
+
+	// What a machine or a runtime would run, or install.
+	{"application/vnd.microsoft.portable-executable", "a Windows executable", "executables", "exe dll scr com pif cpl sys ocx drv efi", executable},
+	{"application/x-ms-installer", "a Windows installer", "executables", "msi msp mst", executable},
+	{"application/msix", "a Windows app package", "executables", "msix appx msixbundle appxbundle", executable | zipped},
+	{"application/x-ms-shortcut", "a Windows shortcut", "executables", "lnk", executable},
+	{"application/vnd.ms-htmlhelp", "a Windows help file", "executables", "chm", executable},
+	{"application/x-executable", "a Linux executable", "executables", "elf", executable},
+	{"application/x-sharedlib", "a Linux library", "executables", "so", executable},
+	{"application/x-object", "an object file", "executables", "", executable},
+	{"application/x-coredump", "a core dump", "executables", "", executable},
+	{"application/x-elf", "an ELF file", "executables", "", executable},
+	{"application/x-archive", "a program library", "executables", "", executable},
+	{"application/vnd.debian.binary-package", "a Debian package", "executables", "deb", executable},
+	{"application/x-rpm", "an RPM package", "executables", "rpm", executable},
+	{"application/x-mach-binary", "a macOS executable", "executables", "dylib", executable},
+	{"application/x-apple-diskimage", "a macOS disk image", "executables", "dmg", executable},
+	{"application/x-xar", "a macOS installer", "executables", "pkg xar", executable},
+	{"application/java-vm", "a Java class", "executables", "class", executable},
+	{"application/java-archive", "a Java program", "executables", "jar war ear", executable | zipped},
+	{"application/vnd.android.package-archive", "an Android app", "executables", "apk aab xapk", executable | zipped},
+	{"application/vnd.android.dex", "an Android program", "executables", "dex", executable},
+	{"application/wasm", "a WebAssembly program", "executables", "wasm", executable},
+	{"application/x-bytecode.python", "a compiled Python program", "executables", "pyc pyo", executable},
+	{"application/x-chrome-extension", "a browser extension", "executables", "crx", executable},
+	{"application/x-xpinstall", "a browser extension", "executables", "xpi", executable},
+	{"application/x-shockwave-flash", "a Flash program", "executables", "swf", executable},
+
+	{"application/octet-stream", "content of no known type", "", "", 0},
+}
+
+// aliases are other names of the types in the table.
+var aliases = map[string]string{
+	"application/x-pdf":            "application/pdf",
+	"application/rtf":              "text/rtf",
+	"application/x-cfb":            "application/x-ole-storage",
+	"image/apng":                   "image/png",
+	"image/jpg":                    "image/jpeg",
+	"image/pjpeg":                  "image/jpeg",
+	"image/x-ms-bmp":               "image/bmp",
+	"image/heic-sequence":          "image/heic",
+	"image/heif-sequence":          "image/heif",
+	"image/vnd.microsoft.icon":     "image/x-icon",
+	"application/csv":              "text/csv",
+	"text/json":                    "application/json",
+	"application/ndjson":           "application/x-ndjson",
+	"application/jsonl":            "application/x-ndjson",
+	"text/xml":                     "application/xml",
+	"text/yaml":                    "application/yaml",
+	"application/x-yaml":           "application/yaml",
+	"text/x-markdown":              "text/markdown",
+	"text/x-vcard":                 "text/vcard",
+	"application/x-parquet":        "application/vnd.apache.parquet",
+	"application/x-sqlite3":        "application/vnd.sqlite3",
+	"application/x-zip-compressed": "application/zip",
+	"application/x-gzip":           "application/gzip",
+	"application/x-bzip":           "application/x-bzip2",
+	"application/x-rar-compressed": "application/vnd.rar",
+	"audio/mp3":                    "audio/mpeg",
+	"audio/x-m4a":                  "audio/mp4",
+	"audio/x-wav":                  "audio/wav",
+	"audio/wave":                   "audio/wav",
+	"audio/vnd.wave":               "audio/wav",
+	"audio/opus":                   "audio/ogg",
+	"audio/x-flac":                 "audio/flac",
+	"audio/x-aiff":                 "audio/aiff",
+	"audio/webm":                   "video/webm",
+	"video/x-m4v":                  "video/mp4",
+	"video/avi":                    "video/x-msvideo",
+	"video/x-matroska":             "video/matroska",
+	"video/x-ms-wmv":               "video/x-ms-asf",
+	"application/javascript":       "text/javascript",
+	"application/x-sh":             "text/x-shellscript",
+	"application/x-msdownload":     "application/vnd.microsoft.portable-executable",
+	"application/x-msi":            "application/x-ms-installer",
+	"application/x-java-applet":    "application/java-vm",
+	"application/x-msdos-program":  "application/vnd.microsoft.portable-executable",
+	"application/x-dosexec":        "application/vnd.microsoft.portable-executable",
+	"application/vnd.ms-word":      "application/msword",
+	"application/x-zstd":           "application/zstd",
+	"application/x-debian-package": "application/vnd.debian.binary-package",
+	"application/vnd.geo+json":     "application/geo+json",
+	"application/x-httpd-php":      "text/x-php",
+}
+
+var (
+	byMIME = indexMIME()
+	byExt  = indexExt()
+)
+
+// The kinds that the rules speak of by name.
+var (
+	kindUnknown   = byMIME["application/octet-stream"]
+	kindPDF       = byMIME["application/pdf"]
+	kindRTF       = byMIME["text/rtf"]
+	kindPS        = byMIME["application/postscript"]
+	kindGIF       = byMIME["image/gif"]
+	kindSVG       = byMIME["image/svg+xml"]
+	kindHTML      = byMIME["text/html"]
+	kindXHTML     = byMIME["application/xhtml+xml"]
+	kindPHP       = byMIME["text/x-php"]
+	kindShell     = byMIME["text/x-shellscript"]
+	kindXML       = byMIME["application/xml"]
+	kindText      = byMIME["text/plain"]
+	kindParquet   = byMIME["application/vnd.apache.parquet"]
+	kindPE        = byMIME["application/vnd.microsoft.portable-executable"]
+	kindZIP       = byMIME["application/zip"]
+	kindJAR       = byMIME["application/java-archive"]
+	kindAPK       = byMIME["application/vnd.android.package-archive"]
+	kindMSIX      = byMIME["application/msix"]
+	kindOLE       = byMIME["application/x-ole-storage"]
+	kindMSI       = byMIME["application/x-ms-installer"]
+	kindWord      = byMIME["application/msword"]
+	kindExcel     = byMIME["application/vnd.ms-excel"]
+	kindSlides    = byMIME["application/vnd.ms-powerpoint"]
+	kindOutlook   = byMIME["application/vnd.ms-outlook"]
+	kindVisio     = byMIME["application/vnd.visio"]
+	kindPublisher = byMIME["application/vnd.ms-publisher"]
+	kindEncrypted = byMIME["application/vnd.ms-office-encrypted"]
+)
+
+// is tells whether k has any of the traits t.
+func (k *kind) is(t trait) bool { return k.traits&t != 0 }
+
+// textual tells the kinds whose bytes are text, SVG and RTF among them, which no extension makes of other text.
+func (k *kind) textual() bool { return k.is(text) || k == kindSVG || k == kindRTF }
+
+// legacyMacros tells the Office 97 files with macros, which share their type with those without.
+func (k *kind) legacyMacros() bool { return k.is(macros) && !k.is(zipped) }
+
+// officeXML tells whether k is an OOXML document, macro-enabled or not.
+func (k *kind) officeXML() bool {
+	return strings.HasPrefix(k.mime, "application/vnd.openxmlformats-") || k.is(macros) && k.is(zipped)
+}
+
+// withMacros is k's counterpart that carries macros.
+func (k *kind) withMacros() *kind {
+	if k.is(macros) {
+		return k
+	}
+	legacy := !k.is(zipped)
+	for i := range table {
+		other := &table[i]
+		if other.family == k.family && other.is(macros) && other.legacyMacros() == legacy {
+			return other
+		}
+	}
+	return k
+}
+
+// usualExt is the extension that k usually goes by, with its dot, or "".
+func (k *kind) usualExt() string {
+	first, _, _ := strings.Cut(k.exts, " ")
+	if first == "" {
+		return ""
+	}
+	return "." + first
+}
+
+// claims lists the kinds that a file name says its file may be, the likeliest first, and none when it says nothing.
+// Windows drops dots and spaces at the end of a name, so "a.exe. " says what "a.exe" says.
+func claims(name string) []*kind {
+	ext := path.Ext(strings.TrimRight(name, ". "))
+	return byExt[strings.ToLower(strings.TrimPrefix(ext, "."))]
+}
+
+func indexMIME() map[string]*kind {
+	index := make(map[string]*kind)
+	for i := range table {
+		k := &table[i]
+		if !k.legacyMacros() {
+			index[strings.ToLower(k.mime)] = k
+		}
+	}
+	for alias, mime := range aliases {
+		index[alias] = index[mime]
+	}
+	return index
+}
+
+func indexExt() map[string][]*kind {
+	usual, other := make(map[string][]*kind), make(map[string][]*kind)
+	for i := range table {
+		k := &table[i]
+		for n, ext := range strings.Fields(k.exts) {
+			if n == 0 {
+				usual[ext] = append(usual[ext], k)
+			} else {
+				other[ext] = append(other[ext], k)
+			}
+		}
+	}
+	for ext, kinds := range other {
+		usual[ext] = append(usual[ext], kinds...)
+	}
+	return usual
+}

@@ -1,0 +1,311 @@
+package content
+
+import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"encoding/binary"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+)
+
+// What is looked at in a ZIP archive at the most. One with more in it is an archive whose content nobody has seen.
+const (
+	maxZIPEntries    = 10_000
+	maxZIPDirectory  = 4 << 20   // bytes
+	maxContentTypes  = 512 << 10 // bytes, inflated
+	maxMimetypeEntry = 128       // bytes, inflated
+)
+
+// noZIP32 in a field of 32 bits says that the number is in a ZIP64 one.
+const noZIP32 = 0xFFFFFFFF
+
+var (
+	errBrokenZIP = errors.New("broken ZIP directory")
+	errHugeZIP   = errors.New("ZIP directory too large to look at")
+)
+
+// zipEntry is one file header of the central directory (APPNOTE.TXT, section 4.3.12).
+type zipEntry struct {
+	name       string // with / for \, lower case
+	encrypted  bool
+	method     uint16
+	compressed int64 // bytes
+	offset     int64 // of the local header
+}
+
+// zipContents is what was noticed in a central directory.
+type zipContents struct {
+	contentTypes, mimetype *zipEntry
+	manifest, class        bool
+	android, windowsApp    bool
+	vba                    bool
+}
+
+// zipKind says what a ZIP archive is by what is in it: only the directory is read, and of the entries only
+// [Content_Types].xml or mimetype, which are there to say it.
+func zipKind(src *source) finding {
+	in, err := readZIP(src)
+	switch {
+	case err == errHugeZIP:
+		return finding{kind: kindZIP}
+	case err != nil:
+		return finding{kindZIP, "its directory, which comes last, is missing or damaged, so part of the file may be"}
+	case in.android:
+		return finding{kind: kindAPK}
+	case in.windowsApp:
+		return finding{kind: kindMSIX}
+	case in.manifest && in.class:
+		return finding{kind: kindJAR}
+	}
+	k := officeKind(src, in)
+	if k == nil {
+		k = declaredKind(src, in)
+	}
+	if k == nil {
+		k = kindZIP
+	}
+	return finding{kind: k}
+}
+
+// officeKind finds the main part's type in [Content_Types].xml (ECMA-376 part 2, section 7.2.3).
+func officeKind(src *source, in zipContents) *kind {
+	if in.contentTypes == nil {
+		return nil
+	}
+	r, err := in.contentTypes.open(src, maxContentTypes)
+	if err != nil {
+		return nil
+	}
+	k, vba := mainPart(r)
+	if k != nil && (vba || in.vba) {
+		return k.withMacros()
+	}
+	return k
+}
+
+// mainPart reads [Content_Types].xml as far as it can, and tells also whether there are macros among the parts.
+func mainPart(r io.Reader) (main *kind, vba bool) {
+	buffered := bufio.NewReader(r)
+	if mark, _ := buffered.Peek(2); utf16Order(mark) != nil {
+		raw, _ := io.ReadAll(buffered)
+		decoded, _ := decodeText(raw, true)
+		buffered = bufio.NewReader(bytes.NewReader(decoded))
+	}
+	d := xml.NewDecoder(buffered)
+	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
+	for {
+		token, err := d.RawToken()
+		if err != nil {
+			return main, vba
+		}
+		element, ok := token.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		for _, attr := range element.Attr {
+			if attr.Name.Local != "ContentType" {
+				continue
+			}
+			partType := strings.ToLower(attr.Value)
+			if main == nil {
+				main = mainPartKind(partType)
+			}
+			vba = vba || strings.Contains(partType, "vbaproject") || strings.Contains(partType, "macroenabled")
+		}
+	}
+}
+
+// mainPartKind is the kind of document whose main part has the type partType, or nil: the document's own type and
+// ".main+xml", but for the ".12" that the macro-enabled ones have.
+func mainPartKind(partType string) *kind {
+	document, ok := strings.CutSuffix(strings.TrimSuffix(partType, "+xml"), ".main")
+	if !ok {
+		return nil
+	}
+	if k := byMIME[document]; k != nil {
+		return k
+	}
+	return byMIME[document+".12"]
+}
+
+// declaredKind is what the entry "mimetype" says: OpenDocument (part 2, section 3.3) and EPUB (OCF, section 4.3) have
+// it first, but a repacked document may not.
+func declaredKind(src *source, in zipContents) *kind {
+	if in.mimetype == nil {
+		return nil
+	}
+	r, err := in.mimetype.open(src, maxMimetypeEntry)
+	if err != nil {
+		return nil
+	}
+	declared, _ := io.ReadAll(r)
+	k := byMIME[strings.ToLower(strings.TrimSpace(string(declared)))]
+	if k == nil || !k.is(zipped) {
+		return nil
+	}
+	return k
+}
+
+// readZIP walks the central directory in a stream, keeping only what tells what the archive is.
+func readZIP(src *source) (zipContents, error) {
+	var in zipContents
+	entries, start, end, err := findDirectory(src)
+	if err != nil {
+		return in, err
+	}
+	if entries > maxZIPEntries || end-start > maxZIPDirectory {
+		return in, errHugeZIP
+	}
+	r := bufio.NewReader(io.NewSectionReader(src, start, end-start))
+	for seen := uint64(0); ; seen++ {
+		entry, err := readZIPEntry(r)
+		switch {
+		case err == io.EOF && seen&0xFFFF == entries&0xFFFF:
+			return in, nil
+		case err != nil:
+			return in, errBrokenZIP
+		case seen == maxZIPEntries:
+			return in, errHugeZIP
+		}
+		in.notice(&entry)
+	}
+}
+
+// findDirectory reads the end of central directory record, or its ZIP64 one (APPNOTE.TXT, sections 4.3.14 to 4.3.16),
+// and answers the number of entries and the bytes they stand in.
+func findDirectory(src *source) (entries uint64, start, end int64, err error) {
+	record, at := findEndRecord(src)
+	if record == nil {
+		return 0, 0, 0, errBrokenZIP
+	}
+	le := binary.LittleEndian
+	entries = uint64(le.Uint16(record[10:]))
+	size, offset := uint64(le.Uint32(record[12:])), uint64(le.Uint32(record[16:]))
+	if entries == 0xFFFF || size == noZIP32 || offset == noZIP32 {
+		if locator := src.bytes(max(0, at-20), 20); len(locator) == 20 && string(locator[:4]) == "PK\x06\x07" {
+			at = int64(le.Uint64(locator[8:]))
+			record = src.bytes(max(0, at), 56)
+			if at < 0 || len(record) < 56 || string(record[:4]) != "PK\x06\x06" {
+				return 0, 0, 0, errBrokenZIP
+			}
+			entries, size, offset = le.Uint64(record[32:]), le.Uint64(record[40:]), le.Uint64(record[48:])
+		}
+	}
+	if size > uint64(at) || offset > uint64(at)-size {
+		return 0, 0, 0, errBrokenZIP
+	}
+	return entries, int64(offset), int64(offset + size), nil
+}
+
+// findEndRecord looks for the record from the end on, where only a comment of up to 65,535 bytes may follow it.
+func findEndRecord(src *source) (record []byte, at int64) {
+	const recordLen, maxComment = 22, 0xFFFF
+	for _, n := range []int64{1024, recordLen + maxComment} {
+		start := max(0, src.size-n)
+		tail := src.bytes(start, n)
+		for i := len(tail) - recordLen; i >= 0; i-- {
+			if string(tail[i:i+4]) != "PK\x05\x06" {
+				continue
+			}
+			comment := int(binary.LittleEndian.Uint16(tail[i+20:]))
+			if i+recordLen+comment <= len(tail) {
+				return tail[i : i+recordLen], start + int64(i)
+			}
+		}
+	}
+	return nil, 0
+}
+
+// readZIPEntry answers io.EOF where the directory ends after an entry.
+func readZIPEntry(r io.Reader) (zipEntry, error) {
+	var header [46]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
+		return zipEntry{}, err
+	}
+	if string(header[:4]) != "PK\x01\x02" {
+		return zipEntry{}, errBrokenZIP
+	}
+	le := binary.LittleEndian
+	nameLen, extraLen, commentLen := int(le.Uint16(header[28:])), int(le.Uint16(header[30:])), int(le.Uint16(header[32:]))
+	rest := make([]byte, nameLen+extraLen+commentLen)
+	if _, err := io.ReadFull(r, rest); err != nil {
+		return zipEntry{}, errBrokenZIP
+	}
+	entry := zipEntry{
+		name:       strings.ToLower(strings.ReplaceAll(string(rest[:nameLen]), `\`, "/")),
+		encrypted:  le.Uint16(header[8:])&1 != 0,
+		method:     le.Uint16(header[10:]),
+		compressed: int64(le.Uint32(header[20:])),
+		offset:     int64(le.Uint32(header[42:])),
+	}
+	entry.readZIP64(rest[nameLen:nameLen+extraLen], le.Uint32(header[24:]) == noZIP32)
+	return entry, nil
+}
+
+// readZIP64 takes what did not fit into 32 bits from the extra field 1 (APPNOTE.TXT, section 4.5.3), which has only
+// those numbers: the inflated size, the compressed size and the offset, in this order.
+func (e *zipEntry) readZIP64(extra []byte, sizeFirst bool) {
+	le := binary.LittleEndian
+	for len(extra) >= 4 {
+		id, n := le.Uint16(extra), int(le.Uint16(extra[2:]))
+		extra = extra[4:]
+		if n > len(extra) {
+			return
+		}
+		numbers := extra[:n]
+		extra = extra[n:]
+		if id != 1 {
+			continue
+		}
+		if sizeFirst && len(numbers) >= 8 {
+			numbers = numbers[8:]
+		}
+		for _, field := range []*int64{&e.compressed, &e.offset} {
+			if *field == noZIP32 && len(numbers) >= 8 {
+				*field = int64(le.Uint64(numbers))
+				numbers = numbers[8:]
+			}
+		}
+	}
+}
+
+// notice keeps of an entry what tells the kind of the archive.
+func (in *zipContents) notice(e *zipEntry) {
+	switch {
+	case e.name == "[content_types].xml":
+		in.contentTypes = e
+	case e.name == "mimetype":
+		in.mimetype = e
+	case e.name == "meta-inf/manifest.mf":
+		in.manifest = true
+	case e.name == "androidmanifest.xml":
+		in.android = true
+	case e.name == "appxmanifest.xml", e.name == "appxmetadata/appxbundlemanifest.xml":
+		in.windowsApp = true
+	case strings.HasSuffix(e.name, ".class"):
+		in.class = true
+	case strings.HasSuffix(e.name, "/vbaproject.bin"):
+		in.vba = true
+	}
+}
+
+// open reads up to limit inflated bytes of an entry.
+func (e *zipEntry) open(src *source, limit int64) (io.Reader, error) {
+	header := src.bytes(e.offset, 30)
+	if e.encrypted || len(header) < 30 || string(header[:4]) != "PK\x03\x04" {
+		return nil, errBrokenZIP
+	}
+	le := binary.LittleEndian
+	data := e.offset + 30 + int64(le.Uint16(header[26:])) + int64(le.Uint16(header[28:]))
+	r := io.NewSectionReader(src, data, e.compressed)
+	switch e.method {
+	case 0:
+		return io.LimitReader(r, limit), nil
+	case 8:
+		return io.LimitReader(flate.NewReader(r), limit), nil
+	}
+	return nil, errBrokenZIP
+}
