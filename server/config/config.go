@@ -1,0 +1,212 @@
+// Package config turns the configuration file, the environment and the command
+// line into one checked value.
+//
+// A flag wins over the environment, the environment over the file, and the file
+// over the default. The key max_file_size of the section limits is
+// ATTACHD_LIMITS_MAX_FILE_SIZE in the environment, where the items of a list are
+// separated by commas. A variable that is set but empty counts as set: it
+// empties a string or a list and is an error for anything else. ATTACHD_CONFIG
+// names the file when the caller names none.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Config is the whole configuration. A key is declared here and nowhere else:
+// the toml tag names it, default is its value in the form of the environment,
+// and oneof, form (a name in the table forms), min and max say what it may hold.
+type Config struct {
+	// Listen is the host:port to listen on.
+	Listen string `toml:"listen" default:"127.0.0.1:8080" form:"address"`
+	// PublicURL is what links start with, without a slash at its end; empty
+	// when they follow the request.
+	PublicURL string `toml:"public_url" default:"" form:"url"`
+	// DataDir is the data directory, relative to the working directory.
+	DataDir string `toml:"data_dir" default:"data" form:"path"`
+	// CORSOrigins are the origins of pages that may call the server.
+	CORSOrigins []string `toml:"cors_origins" default:"" form:"origin"`
+	// TrustedProxies are the peers whose word on the client's address counts.
+	TrustedProxies []netip.Prefix `toml:"trusted_proxies" default:""`
+
+	// Limits protect the server from too much of anything.
+	Limits struct {
+		// MaxFileSize is the size of the largest file taken.
+		MaxFileSize Size `toml:"max_file_size" default:"50MB" min:"1B"`
+		// MaxConcurrentUploads is how many uploads may run at once.
+		MaxConcurrentUploads int `toml:"max_concurrent_uploads" default:"256" min:"1"`
+		// RequestsPerMinute is how many requests a key may make; 0: no limit.
+		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
+		// MinUploadRate is the slowest upload borne, in bytes per second; 0: no limit.
+		MinUploadRate Size `toml:"min_upload_rate" default:"1KB"`
+		// DiskReserve is the free space that uploads leave on the disk.
+		DiskReserve Size `toml:"disk_reserve" default:"256MB"`
+	} `toml:"limits"`
+
+	// Content says what files may be.
+	Content struct {
+		// Allowed are the types taken, "*" being any; empty: the usual ones.
+		Allowed []string `toml:"allowed" default:"" form:"entry"`
+		// AllowExecutables takes executables and scripts too.
+		AllowExecutables bool `toml:"allow_executables" default:"false"`
+	} `toml:"content"`
+
+	// Downloads says how files are handed out.
+	Downloads struct {
+		// Mode is what the download route answers with.
+		Mode string `toml:"mode" default:"auto" oneof:"auto content url"`
+		// URLTTL is how long a signed link works.
+		URLTTL Duration `toml:"url_ttl" default:"1h" min:"1s" max:"168h"`
+		// Verify hashes every whole download and cuts off a damaged one.
+		Verify bool `toml:"verify" default:"true"`
+	} `toml:"downloads"`
+
+	// Tickets holds the rules for attachments of tickets.
+	Tickets struct {
+		// AdminsMayDelete lets space admins delete attachments of tickets.
+		AdminsMayDelete bool `toml:"admins_may_delete" default:"false"`
+	} `toml:"tickets"`
+
+	// Directory holds the rules for what attachments hang on.
+	Directory struct {
+		// AutoCreate makes an unknown product, ticket or meeting on first upload.
+		AutoCreate bool `toml:"auto_create" default:"false"`
+	} `toml:"directory"`
+
+	// Log says what is logged and how.
+	Log struct {
+		// Level is the least level that is logged.
+		Level string `toml:"level" default:"info" oneof:"debug info warn error"`
+		// Format is the form of the log; auto is text on a terminal, else json.
+		Format string `toml:"format" default:"auto" oneof:"auto text json"`
+	} `toml:"log"`
+
+	// Metrics says who may read the metrics.
+	Metrics struct {
+		// Public opens the metrics to everyone.
+		Public bool `toml:"public" default:"false"`
+	} `toml:"metrics"`
+}
+
+const (
+	envPrefix = "ATTACHD_"
+	envConfig = envPrefix + "CONFIG"
+)
+
+// Default returns the configuration of a server that is told nothing.
+func Default() Config {
+	var c Config
+	for _, k := range keys {
+		if err := k.setText(&c, k.tag.Get("default")); err != nil {
+			panic(fmt.Sprintf("config: default of %s: %v", k.name, err))
+		}
+	}
+	return c
+}
+
+// Check is what somebody else knows of a key's value.
+type Check struct {
+	Key string // as in "content.allowed"
+	Of  func(Config) error
+}
+
+// Load reads the file at path (none when path and ATTACHD_CONFIG are empty),
+// then environ, which has the form of os.Environ, then flags, which maps keys as
+// in "data_dir" to values as in the environment. The warnings name variables
+// that mean nothing. The error lists everything that is wrong, one fault a line;
+// checks are made once nothing else is.
+func Load(path string, environ []string, flags map[string]string, checks ...Check) (cfg Config, warnings []string, err error) {
+	cfg = Default()
+	where := make(map[string]string) // what set a key, to be named in a fault
+	env := variables(environ)
+	if path == "" {
+		path = env[envConfig]
+	}
+
+	var faults []error
+	if path != "" {
+		faults = cfg.readFile(path, where)
+	}
+	for _, k := range keys {
+		if text, ok := env[envName(k.name)]; ok {
+			where[k.name] = envName(k.name)
+			if err := k.setText(&cfg, text); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", where[k.name], err))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(flags)) {
+		where[name] = "--" + strings.NewReplacer("_", "-", ".", "-").Replace(name)
+		if err := setFlag(&cfg, name, flags[name]); err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", where[name], err))
+		}
+	}
+	if len(faults) == 0 {
+		for _, check := range checks {
+			if err := check.Of(cfg); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", where[check.Key], err))
+			}
+		}
+	}
+	warnings = unknownVariables(env)
+	if len(faults) > 0 {
+		return Config{}, warnings, errors.Join(faults...)
+	}
+	return cfg, warnings, nil
+}
+
+// Show writes the configuration as a file that Load reads back to the same value.
+func (c Config) Show(w io.Writer) error {
+	return toml.NewEncoder(w).Encode(c)
+}
+
+func setFlag(cfg *Config, name, text string) error {
+	k, ok := keyNamed(name)
+	if !ok {
+		return unknown("key", name, keyNames())
+	}
+	return k.setText(cfg, text)
+}
+
+// variables picks attachd's own out of environ.
+func variables(environ []string) map[string]string {
+	env := map[string]string{}
+	for _, entry := range environ {
+		if name, value, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+func envName(key string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+}
+
+// unknownVariables warns of each variable in env that sets nothing.
+func unknownVariables(env map[string]string) []string {
+	known := map[string]bool{envConfig: true}
+	for _, name := range keyNames() {
+		known[envName(name)] = true
+	}
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if known[name] {
+			continue
+		}
+		warning := name + ": unknown variable"
+		if near, ok := nearest(strings.TrimPrefix(name, envPrefix), keyNames()); ok {
+			warning += ", did you mean " + envName(near) + "?"
+		}
+		warnings = append(warnings, warning)
+	}
+	return warnings
+}
