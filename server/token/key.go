@@ -1,0 +1,36 @@
+// Package token is the arithmetic of secrets: API keys, sessions and signed
+// links. It does no I/O; the clock is handed in.
+package token
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+)
+
+// Prefixes by which people and secret scanners recognise our secrets.
+const (
+	keyPrefix     = "attachd_"
+	sessionPrefix = "attachd-session_"
+	shown         = len(keyPrefix) + 6 // characters of a key that may be shown again
+)
+
+// NewKey makes an API key of 256 random bits, and the first characters of it
+// by which its owner can recognise it later.
+func NewKey() (secret, prefix string) {
+	secret = keyPrefix + random()
+	return secret, secret[:shown]
+}
+
+// NewSession makes the value of a session cookie, of 256 random bits.
+func NewSession() string { return sessionPrefix + random() }
+
+// Hash is what is stored of a secret. A plain SHA-256 is enough for 256
+// random bits: there is nothing to guess.
+func Hash(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
+
+func random() string {
+	var b [32]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}

@@ -1,0 +1,117 @@
+package token
+
+import (
+	"encoding/base64"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+var now = time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)
+
+func aLink() Link {
+	return Link{
+		Attachment: uuid.MustParse("019bc0f5-1111-7000-8000-000000000001"),
+		Key:        uuid.MustParse("019bc0f5-2222-7000-8000-000000000002"),
+		User:       uuid.MustParse("019bc0f5-3333-7000-8000-000000000003"),
+		Expires:    now.Add(time.Hour),
+	}
+}
+
+func TestKeysAreLongDistinctAndRecognisable(t *testing.T) {
+	seen := map[string]bool{}
+	for range 10_000 {
+		secret, prefix := NewKey()
+		if seen[secret] {
+			t.Fatal("a key was made twice")
+		}
+		seen[secret] = true
+		if !strings.HasPrefix(secret, "attachd_") || !strings.HasPrefix(secret, prefix) {
+			t.Fatalf("key %q, prefix %q", secret, prefix)
+		}
+		if random := strings.TrimPrefix(secret, "attachd_"); len(random) != 43 {
+			t.Fatalf("%d characters are not 256 bits", len(random))
+		}
+		if hidden := len(secret) - len(prefix); hidden < 32 {
+			t.Fatalf("the prefix leaves only %d characters hidden", hidden)
+		}
+	}
+}
+
+func TestALinkComesBackAsItWasSigned(t *testing.T) {
+	s := NewSigner([]byte("a secret"))
+	for _, inline := range []bool{false, true} {
+		want := aLink()
+		want.Inline = inline
+		got, err := s.Verify(want.Attachment, want.Expires.Unix(), s.Sign(want), now)
+		if err != nil || got != want {
+			t.Errorf("inline %v: got %+v, %v; want %+v", inline, got, err, want)
+		}
+	}
+}
+
+func TestALinkExpiresOnTheSecond(t *testing.T) {
+	s, l := NewSigner([]byte("a secret")), aLink()
+	for _, c := range []struct {
+		at   time.Time
+		want error
+	}{
+		{l.Expires.Add(-time.Nanosecond), nil},
+		{l.Expires, ErrExpired},
+		{l.Expires.Add(time.Second), ErrExpired},
+	} {
+		if _, err := s.Verify(l.Attachment, l.Expires.Unix(), s.Sign(l), c.at); !errors.Is(err, c.want) {
+			t.Errorf("at %v: %v, want %v", c.at, err, c.want)
+		}
+	}
+}
+
+func TestNoChangedLinkIsAccepted(t *testing.T) {
+	s, l := NewSigner([]byte("a secret")), aLink()
+	good := s.Sign(l)
+	refused := func(what string, attachment uuid.UUID, expires int64, signature string) {
+		t.Helper()
+		if _, err := s.Verify(attachment, expires, signature, now); !errors.Is(err, ErrSignature) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	raw, _ := base64.RawURLEncoding.DecodeString(good)
+	for bit := range len(raw) * 8 {
+		flipped := append([]byte(nil), raw...)
+		flipped[bit/8] ^= 1 << (bit % 8)
+		refused("a bit of the signature flipped", l.Attachment, l.Expires.Unix(), base64.RawURLEncoding.EncodeToString(flipped))
+	}
+	for bit := range 128 {
+		other := l.Attachment
+		other[bit/8] ^= 1 << (bit % 8)
+		refused("another attachment", other, l.Expires.Unix(), good)
+	}
+	for bit := range 64 {
+		refused("another expiry", l.Attachment, l.Expires.Unix()^(1<<bit), good)
+	}
+	for _, signature := range []string{"", "=", good + "A", good + "=", good[1:], good[:len(good)-1], strings.ToUpper(good), good + "\n"} {
+		refused("a misshapen signature", l.Attachment, l.Expires.Unix(), signature)
+	}
+	refused("another secret", l.Attachment, l.Expires.Unix(), NewSigner([]byte("another")).Sign(l))
+}
+
+func FuzzOnlySignedLinksAreAccepted(f *testing.F) {
+	s, l := NewSigner([]byte("a secret")), aLink()
+	good := s.Sign(l)
+	f.Add(l.Attachment[:], l.Expires.Unix(), good)
+	f.Add(make([]byte, 16), int64(0), "")
+	f.Fuzz(func(t *testing.T, attachment []byte, expires int64, signature string) {
+		id, err := uuid.FromBytes(attachment)
+		if err != nil {
+			return
+		}
+		_, err = s.Verify(id, expires, signature, now)
+		same := id == l.Attachment && expires == l.Expires.Unix() && signature == good
+		if (err == nil) != same {
+			t.Fatalf("%v for %v %d %q", err, id, expires, signature)
+		}
+	})
+}
