@@ -1,0 +1,172 @@
+// Package datadir is the ground that everything stands on: the data
+// directory, its format, its secrets, and who owns its files.
+package datadir
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Format is the number of the layout that this version writes:
+//
+//	FORMAT        this number
+//	attachd.db    metadata
+//	blobs/        contents
+//	tmp/          uploads under way, emptied at start
+//	secret.key    signs links, 64 hexadecimal digits
+//	admin.key     the key of the first superadmin; may be deleted
+//	attachd.sock  the way in for commands while the server runs
+//	attachd.pid   who holds the directory, to be named to others
+const Format = 1
+
+// Dir is a data directory that this version can work with.
+type Dir struct {
+	path string
+	own  func(*os.File) error
+}
+
+// Open makes the directory where it is missing, and refuses one of a newer
+// format.
+func Open(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", err)
+	}
+	if err := os.Chmod(path, 0o700); err != nil {
+		return nil, fmt.Errorf("closing the data directory to others: %w", err)
+	}
+	d := &Dir{path: path}
+	if d.own, err = ownerOf(path); err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(d.Join("FORMAT"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, d.WriteFile("FORMAT", []byte(strconv.Itoa(Format)+"\n"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	format, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	switch {
+	case err != nil || format < 1:
+		return nil, fmt.Errorf("%s does not hold a format number", d.Join("FORMAT"))
+	case format > Format:
+		return nil, fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
+	}
+	return d, nil
+}
+
+// Path is the directory's absolute path.
+func (d *Dir) Path() string { return d.path }
+
+// Join is the path of a file in the directory.
+func (d *Dir) Join(name string) string { return filepath.Join(d.path, name) }
+
+// Own hands a new file to the directory's owner, where that is not who runs
+// us: root would otherwise leave files that the service cannot open.
+func (d *Dir) Own(f *os.File) error { return d.own(f) }
+
+// WriteFile writes a file for its owner's eyes only, whole or not at all:
+// when it returns without an error, the file and its name are on stable
+// storage.
+func (d *Dir) WriteFile(name string, content []byte) (err error) {
+	f, err := os.CreateTemp(d.path, "."+name+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("writing %s: %w", d.Join(name), err), os.Remove(f.Name()))
+		}
+	}()
+	if err := d.own(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if _, err := f.Write(content); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), d.Join(name)); err != nil {
+		return err
+	}
+	return syncDir(d.path)
+}
+
+// Secret reads what signs links, made at first.
+func (d *Dir) Secret() ([]byte, error) {
+	path := d.Join("secret.key")
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		secret := make([]byte, 32)
+		rand.Read(secret) // never fails (crypto/rand)
+		return secret, d.WriteFile("secret.key", []byte(hex.EncodeToString(secret)+"\n"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := private(path); err != nil {
+		return nil, err
+	}
+	secret, err := hex.DecodeString(strings.TrimSpace(string(raw)))
+	if err != nil || len(secret) != 32 {
+		return nil, fmt.Errorf("%s does not hold 64 hexadecimal digits. Delete it to have a new one made: links given out so far end with it", path)
+	}
+	return secret, nil
+}
+
+// CheckDatabase refuses to begin with an empty database over contents that
+// an earlier one knew: they would all look spare.
+func (d *Dir) CheckDatabase() error {
+	if _, err := os.Stat(d.Join("attachd.db")); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	found, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "blobs", "sha256", "??", "*"))
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%s is missing, but there are %d stored files in %s. Put the database back from a backup, or move the blobs directory away to begin anew",
+			d.Join("attachd.db"), len(found), d.Join("blobs"))
+	}
+	return nil
+}
+
+func escapeGlob(path string) string {
+	if filepath.Separator == '\\' {
+		return path // the escape character there; such names cannot hold a * or ?
+	}
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}
+
+// Hold leaves a note for others of who has the directory, until release.
+func (d *Dir) Hold(who string) (release func() error, err error) {
+	note := fmt.Sprintf("%s (process %d)\n", who, os.Getpid())
+	if err := d.WriteFile("attachd.pid", []byte(note)); err != nil {
+		return nil, err
+	}
+	return func() error { return os.Remove(d.Join("attachd.pid")) }, nil
+}
+
+// Holder is the note that Hold left.
+func (d *Dir) Holder() string {
+	note, err := os.ReadFile(d.Join("attachd.pid"))
+	if err != nil {
+		return "another process"
+	}
+	return strings.TrimSpace(string(note))
+}

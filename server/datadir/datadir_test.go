@@ -1,0 +1,190 @@
+package datadir_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"attachd/server/datadir"
+)
+
+func TestOpenMakesTheDirectory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a", "b")
+	dir := open(t, path)
+	if dir.Path() != path || dir.Join("x") != filepath.Join(path, "x") {
+		t.Errorf("the path is %s", dir.Path())
+	}
+	if format := read(t, dir.Join("FORMAT")); format != "1\n" {
+		t.Errorf("FORMAT holds %q", format)
+	}
+	open(t, path)
+}
+
+func TestOpenKnowsFormats(t *testing.T) {
+	for format, says := range map[string]string{
+		"1":       "",
+		" 1 \r\n": "",
+		"2\n":     "has format 2, which a newer attachd wrote; this one knows formats up to 1",
+		"999":     "has format 999, which a newer attachd wrote",
+		"0":       "does not hold a format number",
+		"-1":      "does not hold a format number",
+		"":        "does not hold a format number",
+		"one":     "does not hold a format number",
+	} {
+		path := t.TempDir()
+		write(t, filepath.Join(path, "FORMAT"), format)
+		_, err := datadir.Open(path)
+		wants(t, err, says)
+		if read(t, filepath.Join(path, "FORMAT")) != format {
+			t.Errorf("FORMAT %q was changed", format)
+		}
+	}
+}
+
+func TestOpenRefusesAFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	write(t, file, "")
+	_, err := datadir.Open(file)
+	wants(t, err, "making the data directory")
+}
+
+func TestWriteFileReplacesAndLeavesNothingElse(t *testing.T) {
+	dir := open(t, t.TempDir())
+	for _, content := range []string{"first, and long", "second", ""} {
+		if err := dir.WriteFile("note", []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, dir.Join("note")); got != content {
+			t.Errorf("the file holds %q, not %q", got, content)
+		}
+	}
+	// A folder cannot be replaced by a file.
+	if err := os.Mkdir(dir.Join("folder"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, dir.WriteFile("folder", []byte("x")), "writing "+dir.Join("folder"))
+	if left := names(t, dir.Path()); strings.Join(left, " ") != "FORMAT folder note" {
+		t.Errorf("the directory holds %v", left)
+	}
+}
+
+func TestSecretIsMadeOnce(t *testing.T) {
+	dir := open(t, t.TempDir())
+	first, err := dir.Secret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := open(t, dir.Path()).Secret()
+	if err != nil || len(first) != 32 || string(again) != string(first) {
+		t.Errorf("secrets of %d bytes, then of %d (%v)", len(first), len(again), err)
+	}
+	other, err := open(t, t.TempDir()).Secret()
+	if err != nil || string(other) == string(first) {
+		t.Errorf("two directories have the same secret (%v)", err)
+	}
+}
+
+func TestSecretRefusesWhatIsNone(t *testing.T) {
+	for _, content := range []string{"", "secret", strings.Repeat("0", 62), strings.Repeat("0", 66), strings.Repeat("x", 64)} {
+		dir := open(t, t.TempDir())
+		write(t, dir.Join("secret.key"), content)
+		_, err := dir.Secret()
+		wants(t, err, "does not hold 64 hexadecimal digits. Delete it to have a new one made")
+	}
+}
+
+func TestCheckDatabase(t *testing.T) {
+	const blob = "blobs/sha256/ab/abcdef"
+	odd := "data [a-z]* of ?" // that is no pattern
+	if runtime.GOOS == "windows" {
+		odd = "data [a-z]"
+	}
+	for _, c := range []struct {
+		files string
+		says  string
+	}{
+		{"", ""},
+		{"attachd.db", ""},
+		{"attachd.db " + blob, ""},
+		{blob, "attachd.db is missing, but there are 1 stored files in"},
+		{blob + " blobs/sha256/00/00ff", "but there are 2 stored files in"},
+	} {
+		for _, name := range []string{"data", odd} {
+			dir := open(t, filepath.Join(t.TempDir(), name))
+			for _, file := range strings.Fields(c.files) {
+				if err := os.MkdirAll(filepath.Dir(dir.Join(file)), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				write(t, dir.Join(file), "x")
+			}
+			wants(t, dir.CheckDatabase(), c.says)
+		}
+	}
+}
+
+func TestHolder(t *testing.T) {
+	dir := open(t, t.TempDir())
+	if who := dir.Holder(); who != "another process" {
+		t.Errorf("without a note the holder is %q", who)
+	}
+	release, err := dir.Hold("attachd test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who := dir.Holder(); !strings.HasPrefix(who, "attachd test (process ") {
+		t.Errorf("the holder is %q", who)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	if left := names(t, dir.Path()); strings.Join(left, " ") != "FORMAT" {
+		t.Errorf("the directory holds %v", left)
+	}
+}
+
+func open(t *testing.T, path string) *datadir.Dir {
+	t.Helper()
+	dir, err := datadir.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// wants an error that says this, or none where it says nothing.
+func wants(t *testing.T, err error, says string) {
+	t.Helper()
+	if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+		t.Errorf("the error is %v, want %q", err, says)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func names(t *testing.T, path string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		all = append(all, entry.Name())
+	}
+	return all
+}

@@ -1,0 +1,57 @@
+//go:build unix
+
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// ownerOf gives what hands a file to whoever owns path. Only root can, and
+// only root must.
+func ownerOf(path string) (func(*os.File) error, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 || owner.Uid == 0 && owner.Gid == 0 {
+		return func(*os.File) error { return nil }, nil
+	}
+	return func(f *os.File) error { return f.Chown(int(owner.Uid), int(owner.Gid)) }, nil
+}
+
+// ownPath is Own for what cannot be opened, like a socket.
+func (d *Dir) ownPath(name string) error {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Lchown(d.Join(name), int(owner.Uid), int(owner.Gid))
+}
+
+// private refuses a secret that others on this machine may read.
+func private(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s can be read by others (mode %04o). Close it: chmod 600 %s", path, mode, path)
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
