@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// health says that the process is alive.
+func (s *Server) health(w *response, rq *request) error {
+	return rq.answer(w, http.StatusOK, healthBody{Status: "ok"})
+}
+
+type healthBody struct {
+	Status  string   `json:"status"`
+	Reasons []string `json:"reasons,omitempty"`
+}
+
+// readiness remembers the last look for a moment: looking writes to the disk,
+// and anybody may ask.
+type readiness struct {
+	mu      sync.Mutex
+	at      time.Time
+	reasons []string
+}
+
+// How long an answer of /health/ready stands.
+const readyFor = time.Second
+
+// healthReady says whether uploads would work now, and if not, why.
+func (s *Server) healthReady(w *response, rq *request) error {
+	s.ready.mu.Lock()
+	if now := s.Now(); now.Sub(s.ready.at) >= readyFor {
+		s.ready.reasons = s.notReady(rq.Context(), rq)
+		s.ready.at = now
+	}
+	reasons := s.ready.reasons
+	s.ready.mu.Unlock()
+	if s.draining.Load() {
+		reasons = append([]string{"The server is shutting down."}, reasons...)
+	}
+	if len(reasons) > 0 {
+		w.Header().Set("Retry-After", "5")
+		return rq.answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
+	}
+	return rq.answer(w, http.StatusOK, healthBody{Status: "ready"})
+}
+
+func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
+	ctx = context.WithoutCancel(ctx) // others get the answer too
+	failed := func(sentence string, err error) {
+		rq.log.Error("not ready", "reason", sentence, "error", err)
+		reasons = append(reasons, sentence)
+	}
+	if err := s.Store.Probe(ctx); err != nil {
+		failed("Metadata cannot be committed.", err)
+	}
+	if err := s.Blobs.Probe(ctx); err != nil {
+		failed("Files cannot be written.", err)
+	}
+	room, err := s.Blobs.Space(ctx)
+	if err != nil {
+		failed("The free space on the disk is not known.", err)
+	} else if room.Free < s.DiskReserve {
+		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, s.DiskReserve))
+	}
+	return reasons
+}
+
+//go:embed openapi.json
+var openAPIDocument []byte
+
+func (s *Server) openAPI(w *response, _ *request) error {
+	w.Header().Set("Content-Type", "application/json")
+	_, err := w.Write(openAPIDocument)
+	return err
+}
+
+//go:embed page.html
+var pageDocument []byte
+
+// page says what this server is and where its API is described.
+func (s *Server) page(w *response, _ *request) error {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	_, err := w.Write(pageDocument)
+	return err
+}

@@ -1,0 +1,141 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// attachmentBody is the attachment object of the API.
+type attachmentBody struct {
+	ID         uuid.UUID  `json:"id"`
+	FileName   string     `json:"file_name"`
+	FileSize   int64      `json:"file_size"`
+	MimeType   string     `json:"mime_type"`
+	UploadedBy personBody `json:"uploaded_by"`
+	CreatedAt  string     `json:"created_at"`
+}
+
+type personBody struct {
+	ID       uuid.UUID `json:"id"`
+	FullName string    `json:"full_name"`
+}
+
+// ticketAttachmentBody is that of a ticket.
+type ticketAttachmentBody struct {
+	attachmentBody
+	CommentID uuid.NullUUID `json:"comment_id"`
+}
+
+func renderAttachment(a store.Attachment) any {
+	body := attachmentBody{
+		ID:         a.ID,
+		FileName:   a.FileName,
+		FileSize:   a.Size,
+		MimeType:   a.Type,
+		UploadedBy: personBody{a.UploaderID, a.Uploader},
+		CreatedAt:  timestamp(a.CreatedAt()),
+	}
+	if a.Parent.Kind == store.Ticket {
+		return ticketAttachmentBody{body, a.CommentID}
+	}
+	return body
+}
+
+// timestamp writes a time as the API does: RFC 3339, UTC, whole seconds.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+
+// optionalTime is a timestamp, or null for the zero time.
+func optionalTime(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := timestamp(t)
+	return &s
+}
+
+// downloadPath is where the bytes of an attachment are.
+func downloadPath(a store.Attachment) string {
+	switch a.Parent.Kind {
+	case store.Ticket:
+		return "/issues/attachments/" + a.ID.String()
+	case store.Meeting:
+		return "/meetings/" + a.Parent.ID.String() + "/attachments/" + a.ID.String()
+	default:
+		return "/catalog/attachments/" + a.ID.String() + "/download"
+	}
+}
+
+func (s *Server) listAttachments(w *response, rq *request) error {
+	list := listing[store.Attachment]{
+		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
+			return s.Store.AttachmentsOf(ctx, rq.entity.Parent, after, n)
+		}),
+		key:    func(a store.Attachment) []byte { return a.ID[:] },
+		render: renderAttachment,
+	}
+	if query := rq.URL.Query(); rq.entity.Kind == store.Ticket && query.Has("comment_id") {
+		comment, ok := parseID(query.Get("comment_id"))
+		if !ok {
+			return invalidRequest("comment_id must be a UUID.")
+		}
+		list.keep = func(a store.Attachment) bool { return a.CommentID.Valid && a.CommentID.UUID == comment }
+	}
+	return list.answer(w, rq)
+}
+
+// afterID makes a fetch of a list that is in the order of ids.
+func afterID[T any](rq *request, list func(ctx context.Context, after uuid.UUID, n int) ([]T, error)) func([]byte, int) ([]T, error) {
+	return func(after []byte, n int) ([]T, error) {
+		var id uuid.UUID
+		if len(after) > 0 {
+			if len(after) != len(id) {
+				return nil, badCursor()
+			}
+			copy(id[:], after)
+		}
+		return list(rq.Context(), id, n)
+	}
+}
+
+func (s *Server) deleteAttachment(w *response, rq *request) error {
+	gone, err := s.Store.DeleteAttachment(rq.Context(), rq.attachment.ID)
+	if err != nil {
+		return err
+	}
+	if err := rq.answer(w, http.StatusOK, messageBody{"Attachment deleted successfully"}); err != nil {
+		return err
+	}
+	s.forget(w, rq, [][32]byte{gone.SHA256})
+	return nil
+}
+
+type messageBody struct {
+	Message string `json:"message"`
+}
+
+// forget removes contents that may have lost their last record. The caller
+// has the answer by then: what is left behind, because removing failed or the
+// power went, only takes up room.
+func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
+	if len(contents) == 0 {
+		return
+	}
+	_ = http.NewResponseController(w).Flush() // a client that left is no reason to keep the contents
+	ctx := context.WithoutCancel(rq.Context())
+	for _, sum := range contents {
+		removed, err := s.Blobs.Remove(ctx, blobs.Ref(sum), func() (bool, error) {
+			return s.Store.Referenced(ctx, sum)
+		})
+		if err != nil {
+			rq.log.Error("a content that nothing refers to could not be removed", "blob", blobs.Ref(sum).String(), "error", err)
+			return
+		}
+		rq.log.Debug("content of a deleted file", "blob", blobs.Ref(sum).String(), "removed", removed)
+	}
+}

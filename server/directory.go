@@ -1,0 +1,486 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"attachd/store"
+)
+
+// The objects of the directory as they are sent and answered.
+type (
+	userBody struct {
+		ID           uuid.UUID `json:"id"`
+		FullName     string    `json:"full_name"`
+		IsSuperadmin bool      `json:"is_superadmin"`
+	}
+	spaceBody struct {
+		Slug       string `json:"slug"`
+		Name       string `json:"name"`
+		QuotaBytes *int64 `json:"quota_bytes"`
+		QuotaFiles *int64 `json:"quota_files"`
+	}
+	usedSpaceBody struct {
+		spaceBody
+		UsedBytes int64 `json:"used_bytes"`
+		UsedFiles int64 `json:"used_files"`
+	}
+	memberBody struct {
+		UserID uuid.UUID `json:"user_id"`
+		Role   string    `json:"role"`
+	}
+	productBody struct {
+		ID    uuid.UUID `json:"id"`
+		Space string    `json:"space"`
+		Name  string    `json:"name"`
+	}
+	ticketBody struct {
+		ID      uuid.UUID `json:"id"`
+		Space   string    `json:"space"`
+		OwnerID uuid.UUID `json:"owner_id"`
+		Title   string    `json:"title"`
+	}
+	meetingBody struct {
+		ID    uuid.UUID `json:"id"`
+		Space string    `json:"space"`
+		Title string    `json:"title"`
+	}
+	commentBody struct {
+		ID uuid.UUID `json:"id"`
+	}
+)
+
+func renderUser(u store.User) any { return userBody{u.ID, u.FullName, u.IsSuperadmin} }
+
+func describeSpace(sp store.Space) spaceBody {
+	return spaceBody{sp.Slug, sp.Name, optionalQuota(sp.QuotaBytes), optionalQuota(sp.QuotaFiles)}
+}
+
+func renderSpace(sp store.Space) any { return describeSpace(sp) }
+
+func renderMember(m store.Member) any { return memberBody{m.UserID, m.Role.String()} }
+
+func renderComment(c store.Comment) any { return commentBody{c.ID} }
+
+func renderEntity(e store.Entity) any {
+	switch e.Kind {
+	case store.Ticket:
+		return ticketBody{e.ID, e.Space, e.OwnerID, e.Name}
+	case store.Meeting:
+		return meetingBody{e.ID, e.Space, e.Name}
+	default:
+		return productBody{e.ID, e.Space, e.Name}
+	}
+}
+
+func optionalQuota(n int64) *int64 {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+// put writes one object and answers with it: 201 when it is new.
+func (s *Server) put(w *response, rq *request, o store.Object, body any) error {
+	created, err := s.Store.Put(rq.Context(), o)
+	if err != nil {
+		return err
+	}
+	if created[0] {
+		return rq.answer(w, http.StatusCreated, body)
+	}
+	return rq.answer(w, http.StatusOK, body)
+}
+
+func (s *Server) listUsers(w *response, rq *request) error {
+	return listing[store.User]{
+		fetch:  afterID(rq, s.Store.Users),
+		key:    func(u store.User) []byte { return u.ID[:] },
+		render: renderUser,
+	}.answer(w, rq)
+}
+
+func (s *Server) putUser(w *response, rq *request) error {
+	id, err := rq.idParam("user", "user")
+	if err != nil {
+		return err
+	}
+	var line directoryLine
+	if err := rq.readJSON(&line); err != nil {
+		return err
+	}
+	user, err := line.user(id)
+	if err != nil {
+		return err
+	}
+	return s.put(w, rq, user, renderUser(user))
+}
+
+func (s *Server) getUser(w *response, rq *request) error {
+	user, err := s.userParam(rq)
+	if err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, renderUser(user))
+}
+
+func (s *Server) deleteUser(w *response, rq *request) error {
+	id, err := rq.idParam("user", "user")
+	if err != nil {
+		return err
+	}
+	if err := s.Store.DeleteUser(rq.Context(), id); err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, messageBody{"User deleted successfully"})
+}
+
+// listSpaces shows a superadmin all spaces, anyone else their own.
+func (s *Server) listSpaces(w *response, rq *request) error {
+	return listing[store.Space]{
+		fetch: func(after []byte, n int) ([]store.Space, error) {
+			return s.visibleSpaces(rq, string(after), n)
+		},
+		key:    func(sp store.Space) []byte { return []byte(sp.Slug) },
+		render: renderSpace,
+	}.answer(w, rq)
+}
+
+func (s *Server) visibleSpaces(rq *request, after string, n int) ([]store.Space, error) {
+	if rq.caller.user.IsSuperadmin {
+		return s.Store.Spaces(rq.Context(), after, n)
+	}
+	memberships, err := s.Store.Memberships(rq.Context(), rq.caller.user.ID)
+	if err != nil {
+		return nil, err
+	}
+	var own []store.Space
+	for _, m := range memberships {
+		if m.Space <= after || len(own) == n {
+			continue
+		}
+		space, _, err := s.Store.Space(rq.Context(), m.Space)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // it went away this moment
+		}
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, space)
+	}
+	return own, nil
+}
+
+func (s *Server) putSpace(w *response, rq *request) error {
+	slug, err := rq.slugParam()
+	if err != nil {
+		return err
+	}
+	var line directoryLine
+	if err := rq.readOptionalJSON(&line); err != nil {
+		return err
+	}
+	space, err := line.space(slug)
+	if err != nil {
+		return err
+	}
+	return s.put(w, rq, space, renderSpace(space))
+}
+
+func (s *Server) getSpace(w *response, rq *request) error {
+	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
+	if err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
+}
+
+func (s *Server) deleteSpace(w *response, rq *request) error {
+	slug, err := rq.slugParam()
+	if err != nil {
+		return err
+	}
+	withAttachments, err := rq.deletesAttachments()
+	if err != nil {
+		return err
+	}
+	freed, err := s.Store.DeleteSpace(rq.Context(), slug, withAttachments)
+	if err != nil {
+		return err
+	}
+	if err := rq.answer(w, http.StatusOK, messageBody{"Space deleted successfully"}); err != nil {
+		return err
+	}
+	s.forget(w, rq, freed)
+	return nil
+}
+
+// deletesAttachments reads ?attachments=delete.
+func (rq *request) deletesAttachments() (bool, error) {
+	switch rq.URL.Query().Get("attachments") {
+	case "":
+		return false, nil
+	case "delete":
+		return true, nil
+	}
+	return false, invalidRequest("attachments can only be \"delete\".")
+}
+
+func (s *Server) listMembers(w *response, rq *request) error {
+	if err := inPath(s, rq, read); err != nil {
+		return err
+	}
+	return listing[store.Member]{
+		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
+			return s.Store.Members(ctx, rq.entity.Space, after, n)
+		}),
+		key:    func(m store.Member) []byte { return m.UserID[:] },
+		render: renderMember,
+	}.answer(w, rq)
+}
+
+func (s *Server) putMember(w *response, rq *request) error {
+	slug, err := rq.slugParam()
+	if err != nil {
+		return err
+	}
+	user, err := rq.idParam("user", "user")
+	if err != nil {
+		return err
+	}
+	var line directoryLine
+	if err := rq.readJSON(&line); err != nil {
+		return err
+	}
+	member, err := line.member(slug, user)
+	if err != nil {
+		return err
+	}
+	return s.put(w, rq, member, renderMember(member))
+}
+
+func (s *Server) getMember(w *response, rq *request) error {
+	slug, user, err := s.memberParams(rq)
+	if err != nil {
+		return err
+	}
+	role, err := s.Store.Role(rq.Context(), slug, user)
+	if err != nil {
+		return err
+	}
+	if role == store.NoRole {
+		return notFound("The user %s is not a member of the space %q.", user, slug)
+	}
+	return rq.answer(w, http.StatusOK, renderMember(store.Member{Space: slug, UserID: user, Role: role}))
+}
+
+func (s *Server) deleteMember(w *response, rq *request) error {
+	slug, user, err := s.memberParams(rq)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.DeleteMember(rq.Context(), slug, user); err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, messageBody{"Member removed successfully"})
+}
+
+func (s *Server) memberParams(rq *request) (slug string, user uuid.UUID, err error) {
+	if slug, err = rq.slugParam(); err != nil {
+		return "", uuid.Nil, err
+	}
+	user, err = rq.idParam("user", "user")
+	return slug, user, err
+}
+
+// listEntities lists the products of the space in the path, or the tickets or
+// meetings of the space in the query or of all that the caller may see.
+func listEntities(kind store.Kind) func(*Server, *response, *request) error {
+	return func(s *Server, w *response, rq *request) error {
+		slug := rq.entity.Space
+		if kind != store.Product && rq.URL.Query().Has("space") {
+			slug = rq.URL.Query().Get("space")
+			if err := s.findSpace(rq, slug); err != nil {
+				return err
+			}
+			if err := s.authorize(rq, read); err != nil {
+				return err
+			}
+		}
+		return listing[store.Entity]{
+			fetch: func(after []byte, n int) ([]store.Entity, error) {
+				return s.entitiesAfter(rq, kind, slug, after, n)
+			},
+			// A cursor is slug, NUL, id: the order of the whole list.
+			key:    func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
+			render: renderEntity,
+		}.answer(w, rq)
+	}
+}
+
+// entitiesAfter lists at most n entities behind a cursor, of one space or,
+// for an empty slug, of all that the caller may see.
+func (s *Server) entitiesAfter(rq *request, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
+	var id uuid.UUID
+	begin, rest, _ := strings.Cut(string(cursor), "\x00")
+	if len(cursor) > 0 {
+		if len(rest) != len(id) || slug != "" && begin != slug {
+			return nil, badCursor()
+		}
+		copy(id[:], rest)
+	}
+	if slug != "" {
+		return s.Store.Entities(rq.Context(), slug, kind, id, n)
+	}
+	var all []store.Entity
+	if begin != "" {
+		var err error
+		if all, err = s.Store.Entities(rq.Context(), begin, kind, id, n); err != nil {
+			return nil, err
+		}
+	}
+	for len(all) < n {
+		spaces, err := s.visibleSpaces(rq, begin, fetchBatch)
+		if err != nil {
+			return nil, err
+		}
+		for _, space := range spaces {
+			more, err := s.Store.Entities(rq.Context(), space.Slug, kind, uuid.Nil, n-len(all))
+			if err != nil {
+				return nil, err
+			}
+			if all = append(all, more...); len(all) == n {
+				return all, nil
+			}
+			begin = space.Slug
+		}
+		if len(spaces) < fetchBatch {
+			break
+		}
+	}
+	return all, nil
+}
+
+func (s *Server) getEntity(w *response, rq *request) error {
+	return rq.answer(w, http.StatusOK, renderEntity(rq.entity))
+}
+
+func putEntity(kind store.Kind) func(*Server, *response, *request) error {
+	return func(s *Server, w *response, rq *request) error {
+		id, err := rq.idParam(kind.String(), kind.String())
+		if err != nil {
+			return err
+		}
+		var line directoryLine
+		if err := rq.readOptionalJSON(&line); err != nil {
+			return err
+		}
+		if kind == store.Product {
+			if line.Space, err = rq.slugParam(); err != nil {
+				return err
+			}
+		}
+		e, err := line.entity(kind, id)
+		if err != nil {
+			return err
+		}
+		return s.put(w, rq, e, renderEntity(e))
+	}
+}
+
+func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
+	return func(s *Server, w *response, rq *request) error {
+		if err := entity(kind)(s, rq, remove); err != nil {
+			return err
+		}
+		withAttachments, err := rq.deletesAttachments()
+		if err != nil {
+			return err
+		}
+		freed, err := s.Store.DeleteEntity(rq.Context(), rq.entity.Parent, withAttachments)
+		if err != nil {
+			return err
+		}
+		word := kind.String()
+		if err := rq.answer(w, http.StatusOK, messageBody{strings.ToUpper(word[:1]) + word[1:] + " deleted successfully"}); err != nil {
+			return err
+		}
+		s.forget(w, rq, freed)
+		return nil
+	}
+}
+
+func (s *Server) listComments(w *response, rq *request) error {
+	return listing[store.Comment]{
+		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
+			return s.Store.Comments(ctx, rq.entity.ID, after, n)
+		}),
+		key:    func(c store.Comment) []byte { return c.ID[:] },
+		render: renderComment,
+	}.answer(w, rq)
+}
+
+func (s *Server) putComment(w *response, rq *request) error {
+	c, err := rq.commentParams()
+	if err != nil {
+		return err
+	}
+	var nothing struct{}
+	if err := rq.readOptionalJSON(&nothing); err != nil {
+		return err
+	}
+	return s.put(w, rq, c, renderComment(c))
+}
+
+func (s *Server) getComment(w *response, rq *request) error {
+	c, err := rq.commentParams()
+	if err != nil {
+		return err
+	}
+	known, err := s.Store.HasComment(rq.Context(), c)
+	if err != nil {
+		return err
+	}
+	if !known {
+		return notFound("The ticket has no comment %s.", c.ID)
+	}
+	return rq.answer(w, http.StatusOK, renderComment(c))
+}
+
+func (s *Server) deleteComment(w *response, rq *request) error {
+	c, err := rq.commentParams()
+	if err != nil {
+		return err
+	}
+	if err := s.Store.DeleteComment(rq.Context(), c); err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, messageBody{"Comment deleted successfully"})
+}
+
+func (rq *request) commentParams() (c store.Comment, err error) {
+	if c.TicketID, err = rq.idParam("ticket", "ticket"); err != nil {
+		return c, err
+	}
+	c.ID, err = rq.idParam("comment", "comment")
+	return c, err
+}
+
+// label holds a name or title to one line of text of a bearable length.
+func label(member, s string) (string, error) {
+	const longest = 500
+	s = strings.TrimSpace(s)
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return "", invalidRequest("%s must be one line of text.", member)
+	}
+	if utf8.RuneCountInString(s) > longest {
+		return "", invalidRequest("%s must not be longer than %d characters.", member, longest)
+	}
+	return s, nil
+}

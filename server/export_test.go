@@ -1,0 +1,20 @@
+package server
+
+import "time"
+
+// Route is a line of the table of routes.
+type Route struct{ Method, Pattern string }
+
+// Routes are all of them.
+func Routes() []Route {
+	list := make([]Route, len(routes))
+	for i, rt := range routes {
+		list[i] = Route{rt.method, rt.pattern}
+	}
+	return list
+}
+
+// SetPatience makes the server wait less long for bodies that stand still,
+// of uploads and of refused clients. It is to be called before the first
+// request.
+func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }

@@ -1,0 +1,327 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/julienschmidt/httprouter"
+
+	"attachd/store"
+)
+
+// request is what a handler knows of a request by the time it runs.
+type request struct {
+	*http.Request
+	server *Server
+	writer *response
+	id     string // X-Request-Id
+	route  string // the pattern that matched, empty if none
+	params httprouter.Params
+	log    *slog.Logger
+	body   *countedBody
+
+	caller     caller
+	entity     store.Entity     // the parent that the route names, or that its attachment has
+	attachment store.Attachment // the one that the route names
+	autoCreate string           // the space in which this upload makes its parent; empty if that is known
+	inline     bool             // a signed link asked for it
+}
+
+// response remembers what was answered, and gives a client that does not read
+// it only so long.
+type response struct {
+	http.ResponseWriter
+	rq       *request
+	status   int
+	bytes    int64
+	code     string // of a refusal
+	deadline time.Time
+}
+
+// A client that takes nothing for so long is cut off.
+const writeStall = 30 * time.Second
+
+func (w *response) WriteHeader(status int) {
+	if status >= 200 {
+		w.status = status
+	}
+	w.extend()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.extend()
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) extend() {
+	now := time.Now() // the kernel's deadlines follow this clock, not a test's
+	if w.deadline.Sub(now) > writeStall-time.Second {
+		return
+	}
+	w.deadline = now.Add(writeStall)
+	// Only a connection that cannot have deadlines (one in memory) refuses.
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline)
+}
+
+// countedBody tells whether a handler has begun to read.
+type countedBody struct {
+	io.ReadCloser
+	read int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	return n, err
+}
+
+// corridor is what every request passes, whatever becomes of it: request id,
+// headers, panics, the log line, metrics.
+func (s *Server) corridor(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(hw http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		id := requestID(r)
+		body := &countedBody{ReadCloser: r.Body}
+		// A copy: net/http looks at the body of its own to tell who still
+		// waits for a 100 Continue.
+		r = r.WithContext(r.Context())
+		r.Body = body
+		rq := &request{Request: r, server: s, id: id, body: body, log: s.Log.With("request_id", id)}
+		w := &response{ResponseWriter: hw, rq: rq}
+		rq.writer = w
+		w.Header().Set("X-Request-Id", id)
+		setHeaders(w.Header(), "")
+		s.metrics.inFlight.Inc()
+		defer s.metrics.inFlight.Dec()
+		defer func() {
+			failure := recover()
+			if failure != nil && failure != http.ErrAbortHandler {
+				rq.log.Error("panic", "error", failure, "stack", string(debug.Stack()))
+				if w.status == 0 {
+					rq.refuse(w, errors.New("panic"))
+					failure = nil
+				}
+			}
+			s.finish(w, rq, time.Since(began), failure != nil)
+			if failure != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		if path, below := strings.CutPrefix(r.URL.Path, s.basePath); below && s.basePath != "" && strings.HasPrefix(path+"/", "/") {
+			// A proxy may or may not have taken the path of public_url away.
+			r.URL.Path = "/" + strings.TrimPrefix(path, "/")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// enter makes a route an httprouter.Handle.
+func (s *Server) enter(rt route) httprouter.Handle {
+	return func(hw http.ResponseWriter, _ *http.Request, params httprouter.Params) {
+		w := hw.(*response)
+		rq := w.rq
+		rq.route, rq.params = rt.pattern, params
+		if answersBytes[rt.pattern] {
+			setHeaders(w.Header(), rt.pattern)
+		}
+		err := rt.who(s, rq)
+		if err == nil {
+			err = rt.handle(s, w, rq)
+		}
+		if err != nil {
+			rq.refuseUpload(w, err)
+		}
+	}
+}
+
+// refuser answers every request with the same refusal.
+func (s *Server) refuser(e *refusal) http.Handler {
+	return http.HandlerFunc(func(hw http.ResponseWriter, _ *http.Request) {
+		w := hw.(*response)
+		w.rq.refuseUpload(w, e)
+	})
+}
+
+// refuseUpload refuses a request that may still be sending: an HTTP client
+// that writes its whole body before it reads would otherwise see a broken
+// connection instead of the answer.
+func (rq *request) refuseUpload(w *response, err error) {
+	if rq.body.ReadCloser == http.NoBody {
+		rq.refuse(w, err)
+		return
+	}
+	if rq.body.read == 0 && strings.EqualFold(rq.Header.Get("Expect"), "100-continue") {
+		rq.refuse(w, err) // it is waiting for this before it sends anything
+		return
+	}
+	c := http.NewResponseController(w)
+	// Without full duplex, net/http closes the body when the answer begins.
+	// HTTP/2 and connections in memory need none and say so.
+	_ = c.EnableFullDuplex()
+	rq.refuse(w, err)
+	if w.status == http.StatusRequestTimeout {
+		_ = c.SetReadDeadline(time.Now()) // net/http would wait for the rest of the body
+		return
+	}
+	if err := c.Flush(); err != nil {
+		return
+	}
+	if err := c.SetReadDeadline(time.Now().Add(rq.server.drain)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return
+	}
+	if _, err := io.CopyN(io.Discard, rq.body, rq.server.MaxFileSize+1<<20); err != io.EOF {
+		rq.log.Debug("gave up reading what a refused client still sent", "error", err)
+		// net/http might take the rest of the body for another request.
+		panic(http.ErrAbortHandler)
+	}
+	_ = c.SetReadDeadline(time.Time{})
+}
+
+// drainTime is how long a refused client may go on sending.
+const drainTime = 10 * time.Second
+
+// setHeaders sets what every response of a route carries, whatever its
+// status. Files get the headers for content that nobody vouches for.
+func setHeaders(h http.Header, pattern string) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if !answersBytes[pattern] {
+		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox")
+		h.Set("Cache-Control", "no-store")
+		return
+	}
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	h.Set("Cache-Control", "private, no-cache")
+	if pattern == "/files/:attachment" {
+		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a host product may show it
+	}
+}
+
+// finish counts the request and writes its line in the log: the pattern and
+// the path, never the query, which may hold a signature.
+func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) {
+	status := w.status
+	if status == 0 && !cut {
+		status = http.StatusOK
+	}
+	s.metrics.observe(rq, w, status, took)
+	attrs := []slog.Attr{
+		slog.String("method", rq.Method),
+		slog.String("route", rq.route),
+		slog.String("path", rq.URL.Path),
+		slog.Int("status", status),
+		slog.Int64("bytes_in", rq.body.read),
+		slog.Int64("bytes_out", w.bytes),
+		slog.Float64("ms", float64(took.Microseconds())/1000),
+		slog.String("address", s.clientAddress(rq.Request)),
+	}
+	if w.code != "" {
+		attrs = append(attrs, slog.String("code", w.code))
+	}
+	if rq.caller.user.ID != uuid.Nil {
+		attrs = append(attrs, slog.String("user", rq.caller.user.ID.String()))
+	}
+	switch actor := rq.caller.actor; actor.ID {
+	case rq.caller.user.ID:
+	case operator.ID:
+		attrs = append(attrs, slog.String("acting", operator.FullName))
+	default:
+		attrs = append(attrs, slog.String("acting", actor.ID.String()))
+	}
+	if rq.caller.key != uuid.Nil {
+		attrs = append(attrs, slog.String("key", rq.caller.key.String()))
+	}
+	if cut {
+		attrs = append(attrs, slog.Bool("cut", true))
+	}
+	rq.log.LogAttrs(context.WithoutCancel(rq.Context()), slog.LevelInfo, "request", attrs...)
+}
+
+// requestID keeps the caller's id where it is harmless, else makes one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get("X-Request-Id")
+	harmless := func(c rune) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-_.:/+=", c)
+	}
+	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return !harmless(c) }) {
+		return uuid.NewString()
+	}
+	return id
+}
+
+// clientAddress is the caller's address: the connection's, or, where that is
+// a trusted proxy's, the last one in X-Forwarded-For that is not.
+func (s *Server) clientAddress(r *http.Request) string {
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "local" // a command, over the socket
+	}
+	if !s.trusts(address) {
+		return address
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		address = hop.String()
+		if !s.trusts(address) {
+			break
+		}
+	}
+	return address
+}
+
+func (s *Server) trusts(address string) bool {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return false
+	}
+	for _, proxy := range s.TrustedProxies {
+		if proxy.Contains(a.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// origin is the scheme and host under which the caller reaches us, with the
+// path of public_url where that is set.
+func (s *Server) origin(r *http.Request) string {
+	if s.PublicURL != "" {
+		return s.PublicURL
+	}
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if remote, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && s.trusts(remote) {
+		if proto := r.Header.Get("X-Forwarded-Proto"); proto == "http" || proto == "https" {
+			scheme = proto
+		}
+		if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
+			host = forwarded
+		}
+	}
+	return scheme + "://" + host
+}

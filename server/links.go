@@ -1,0 +1,76 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/server/token"
+)
+
+// The longest that a link may live.
+const maxLinkTTL = 7 * 24 * time.Hour
+
+// urlDocument says where to get a file without a key.
+type urlDocument struct {
+	DownloadURL string `json:"download_url"`
+	FileName    string `json:"file_name"`
+	ExpiresAt   string `json:"expires_at"`
+}
+
+func (s *Server) createLink(w *response, rq *request) error {
+	var body struct {
+		ExpiresIn   *int64  `json:"expires_in"`
+		Disposition *string `json:"disposition"`
+	}
+	if err := rq.readOptionalJSON(&body); err != nil {
+		return err
+	}
+	ttl := s.URLTTL
+	if body.ExpiresIn != nil {
+		if *body.ExpiresIn < 1 || *body.ExpiresIn > int64(maxLinkTTL/time.Second) {
+			return invalidRequest("expires_in must be a number of seconds from 1 to %d (7 days).", int64(maxLinkTTL/time.Second))
+		}
+		ttl = time.Duration(*body.ExpiresIn) * time.Second
+	}
+	inline := false
+	if body.Disposition != nil {
+		switch *body.Disposition {
+		case "inline":
+			inline = true
+		case "attachment":
+		default:
+			return invalidRequest("disposition must be \"inline\" or \"attachment\".")
+		}
+	}
+	document, err := s.link(rq, ttl, inline)
+	if err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusCreated, document)
+}
+
+// link signs a URL to rq.attachment for the caller.
+func (s *Server) link(rq *request, ttl time.Duration, inline bool) (urlDocument, error) {
+	if rq.caller.key == uuid.Nil {
+		return urlDocument{}, forbidden("A link needs the key that it is bound to.")
+	}
+	expires := s.Now().Add(ttl)
+	signature := s.signer.Sign(token.Link{
+		Attachment: rq.attachment.ID,
+		Key:        rq.caller.key,
+		User:       rq.caller.user.ID,
+		Inline:     inline,
+		Expires:    expires,
+	})
+	query := url.Values{"expires": {strconv.FormatInt(expires.Unix(), 10)}, "signature": {signature}}
+	return urlDocument{
+		DownloadURL: fmt.Sprintf("%s/files/%s?%s", s.origin(rq.Request), rq.attachment.ID, query.Encode()),
+		FileName:    rq.attachment.FileName,
+		ExpiresAt:   timestamp(expires),
+	}, nil
+}

@@ -1,0 +1,122 @@
+package server
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+const (
+	maxLimit   = 1000
+	fetchBatch = 500 // records read in one go when everything is asked for
+)
+
+// listing is a collection that a client may page through: a bare array, the
+// next page in a Link header.
+type listing[T any] struct {
+	// fetch gives at most n items behind the key, in order; an empty key is
+	// the start.
+	fetch func(after []byte, n int) ([]T, error)
+	key   func(T) []byte
+	// keep leaves items out; nil keeps all.
+	keep   func(T) bool
+	render func(T) any
+}
+
+// answer sends the page that the query asks for, or everything, streamed.
+func (l listing[T]) answer(w *response, rq *request) error {
+	limit, after, err := pageOf(rq.URL.Query())
+	if err != nil {
+		return err
+	}
+	if limit > 0 {
+		return l.answerPage(w, rq, after, limit)
+	}
+	batch, err := l.fetch(after, fetchBatch)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	separator := "["
+	for {
+		for _, item := range batch {
+			if l.keep != nil && !l.keep(item) {
+				continue
+			}
+			raw, err := encode(l.render(item))
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(append([]byte(separator), raw...)); err != nil {
+				return nil // nobody listens any more
+			}
+			separator = ","
+		}
+		if len(batch) < fetchBatch {
+			break
+		}
+		if batch, err = l.fetch(l.key(batch[len(batch)-1]), fetchBatch); err != nil {
+			return err
+		}
+	}
+	end := "]\n"
+	if separator == "[" {
+		end = "[]\n"
+	}
+	_, _ = w.Write([]byte(end)) // nothing is left to say to who does not listen
+	return nil
+}
+
+func (l listing[T]) answerPage(w *response, rq *request, after []byte, limit int) error {
+	page := []any{}
+	var last []byte
+	for more := true; more; {
+		batch, err := l.fetch(after, limit+1)
+		if err != nil {
+			return err
+		}
+		more = len(batch) == limit+1
+		for _, item := range batch {
+			after = l.key(item)
+			if l.keep != nil && !l.keep(item) {
+				continue
+			}
+			if len(page) == limit {
+				w.Header().Set("Link", nextPage(rq, limit, last))
+				return rq.answer(w, http.StatusOK, page)
+			}
+			page, last = append(page, l.render(item)), after
+		}
+	}
+	return rq.answer(w, http.StatusOK, page)
+}
+
+// nextPage is a Link header (RFC 8288) to the same list behind the key.
+func nextPage(rq *request, limit int, key []byte) string {
+	query := rq.URL.Query()
+	query.Set("limit", strconv.Itoa(limit))
+	query.Set("cursor", base64.RawURLEncoding.EncodeToString(key))
+	return "<" + rq.server.basePath + rq.URL.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
+}
+
+// pageOf reads limit and cursor; limit 0 is everything.
+func pageOf(query url.Values) (limit int, after []byte, err error) {
+	if query.Has("limit") {
+		limit, err = strconv.Atoi(query.Get("limit"))
+		if err != nil || limit < 1 || limit > maxLimit {
+			return 0, nil, invalidRequest("limit must be a number from 1 to %d.", maxLimit)
+		}
+	}
+	if query.Has("cursor") {
+		after, err = base64.RawURLEncoding.DecodeString(query.Get("cursor"))
+		if err != nil || len(after) == 0 || len(after) > 128 {
+			return 0, nil, badCursor()
+		}
+	}
+	return limit, after, nil
+}
+
+func badCursor() error {
+	return invalidRequest("cursor must be one that a Link header of this list gave.")
+}

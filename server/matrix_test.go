@@ -1,0 +1,439 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/server"
+	"attachd/store"
+)
+
+// The matrix tries every caller on every route that has to do with an
+// attachment, with every kind of target, and compares the status with what
+// the rules say. The rules are written here once more, from the table of
+// rights and not from the server's code.
+
+// somebody is a caller, and who their rights are those of.
+type somebody struct {
+	as     string // as in a step
+	rights string // a person; empty for nobody
+}
+
+// callers are everyone, and a superadmin acting for everyone. The former is
+// a member of no space any more and has uploaded before; nobody has no key.
+func callers() []somebody {
+	list := []somebody{{"", ""}}
+	for _, name := range []string{"root", "admin", "editor", "viewer", "stranger", "owner", "former"} {
+		list = append(list, somebody{name, name}, somebody{"root for " + name, name})
+	}
+	return list
+}
+
+type right string
+
+const (
+	toRead   right = "read"
+	toUpload right = "upload"
+	toDelete right = "delete"
+)
+
+// rules are the table of rights.
+type rules struct{ adminsMayDelete bool }
+
+func (r rules) allow(who string, do right, kind, slug string, uploadedIt bool) bool {
+	role := roleIn(who, slug)
+	root := who == "root"
+	member := root || role != store.NoRole
+	ownsTicket := kind == "ticket" && ownerOf[slug] == who
+	switch do {
+	case toRead:
+		return member
+	case toUpload:
+		return root || role == store.Editor || role == store.Admin || ownsTicket
+	}
+	admin := root || role == store.Admin
+	if kind == "ticket" {
+		return uploadedIt && member || ownsTicket || admin && r.adminsMayDelete
+	}
+	return uploadedIt && member || admin
+}
+
+func roleIn(who, slug string) store.Role {
+	for _, p := range people {
+		if p.name == who {
+			return p.roles[slug]
+		}
+	}
+	return store.NoRole
+}
+
+// The order of checks: who is it, is it there, may they.
+func (r rules) status(who somebody, do right, kind, slug string, tgt target, granted int) int {
+	switch {
+	case who.rights == "":
+		return 401
+	case !tgt.there:
+		return 404
+	case !r.allow(who.rights, do, kind, slug, tgt.own):
+		return 403
+	}
+	return granted
+}
+
+// target is what a request is about.
+type target struct {
+	name  string
+	there bool // to be found by the route
+	own   bool // uploaded by the caller
+}
+
+// ofParent are targets of routes that name a product, ticket or meeting.
+var ofParent = []target{
+	{name: "there", there: true},
+	{name: "unknown"},
+	{name: "malformed"},
+	{name: "of another kind"},
+	{name: "in another space"}, // by the path of a product
+}
+
+// ofAttachment are targets of routes that name an attachment.
+var ofAttachment = []target{
+	{name: "own", there: true, own: true},
+	{name: "foreign", there: true},
+	{name: "deleted"},
+	{name: "unknown"},
+	{name: "malformed"},
+	{name: "of another kind"},
+	{name: "of another parent"}, // by the path of a meeting
+}
+
+// inMatrix is what each route of the matrix does, and what it answers to who
+// may.
+var inMatrix = map[server.Route]struct {
+	do      right
+	granted int
+}{
+	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/attachments"}:  {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/spaces/:space/products/:product/attachments"}: {toUpload, 201},
+	{Method: "GET", Pattern: "/catalog/attachments/:attachment/download"}:             {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/attachments/:attachment/links"}:               {toRead, 201},
+	{Method: "DELETE", Pattern: "/catalog/attachments/:attachment"}:                   {toDelete, 200},
+	{Method: "GET", Pattern: "/issues/tickets/:ticket/attachments"}:                   {toRead, 200},
+	{Method: "POST", Pattern: "/issues/tickets/:ticket/attachments"}:                  {toUpload, 201},
+	{Method: "GET", Pattern: "/issues/attachments/:attachment"}:                       {toRead, 200},
+	{Method: "POST", Pattern: "/issues/attachments/:attachment/links"}:                {toRead, 201},
+	{Method: "DELETE", Pattern: "/issues/attachments/:attachment"}:                    {toDelete, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments"}:                        {toRead, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments"}:                       {toUpload, 201},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment"}:            {toRead, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/links"}:     {toRead, 201},
+	{Method: "DELETE", Pattern: "/meetings/:meeting/attachments/:attachment"}:         {toDelete, 200},
+}
+
+// open are the routes for callers without a key, or with their own proof.
+var open = []string{"GET /files/:attachment", "POST /session", "DELETE /session", "GET /health", "GET /health/ready", "GET /openapi.json", "GET /"}
+
+// signedIn are the routes for whoever has a key, about themselves.
+var signedIn = []string{"GET /users/me", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}
+
+// membersRead are the routes of the directory that members of a space may
+// read; the rest of the directory is for superadmins.
+var membersRead = []string{
+	"GET /directory/spaces/:space", "GET /directory/spaces/:space/products", "GET /directory/spaces/:space/products/:product",
+	"GET /directory/tickets/:ticket", "GET /directory/tickets/:ticket/comments", "GET /directory/tickets/:ticket/comments/:comment",
+	"GET /directory/meetings/:meeting",
+}
+
+// filteredByMember are those that show everyone only what is theirs.
+var filteredByMember = []string{"GET /directory/spaces", "GET /directory/tickets", "GET /directory/meetings"}
+
+func (w *world) addFormer() {
+	id := anID(7)
+	_, err := w.store.Put(context.Background(), store.User{ID: id, FullName: "Former Person"})
+	w.must(err)
+	w.names["former"], w.keys["former"] = id.String(), w.newKey(id)
+}
+
+func kindOf(pattern string) string {
+	switch {
+	case strings.HasPrefix(pattern, "/catalog/"):
+		return "product"
+	case strings.HasPrefix(pattern, "/issues/"):
+		return "ticket"
+	}
+	return "meeting"
+}
+
+func parentOf(kind, slug string) store.Parent {
+	return map[string]map[string]store.Parent{"product": productOf, "ticket": ticketOf, "meeting": meetingOf}[kind][slug]
+}
+
+// matrix has what the requests of the matrix are made with.
+type matrix struct {
+	*world
+	content store.Attachment // a record to copy: who, where and which content
+	deleted uuid.UUID
+}
+
+func newMatrix(t *testing.T, options ...func(*server.Config)) *matrix {
+	m := &matrix{world: newWorld(t, options...)}
+	m.addFormer()
+	m.play(t, []step{
+		{as: "root", do: "POST {product}/attachments", form: parts{file("a.txt", alphabet)}, want: 201, save: "A"},
+		{as: "root", do: "POST {product}/attachments", form: parts{file("a.txt", alphabet)}, want: 201, save: "gone"},
+		{as: "root", do: "DELETE /catalog/attachments/{gone}", want: 200},
+	})
+	var err error
+	m.content, err = m.store.Attachment(context.Background(), uuid.MustParse(m.names["A"]))
+	m.must(err)
+	m.deleted = uuid.MustParse(m.names["gone"])
+	return m
+}
+
+// fresh makes an attachment for one request.
+func (m *matrix) fresh(t *testing.T, parent store.Parent, uploader string) uuid.UUID {
+	a := m.content
+	a.Parent, a.UploaderID = parent, uuid.MustParse(m.names[uploader])
+	return m.createRecord(t, a)
+}
+
+func (m *matrix) forget(t *testing.T, id uuid.UUID) {
+	if _, err := m.store.DeleteAttachment(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// address fills in the pattern of a route for a target.
+func (m *matrix) address(t *testing.T, pattern, kind, slug string, tgt target, who somebody) (path string, made uuid.UUID) {
+	t.Helper()
+	other := map[string]string{"a": "ab", "ab": "a"}[slug]
+	otherKind := map[string]string{"product": "ticket", "ticket": "meeting", "meeting": "product"}[kind]
+	parent := parentOf(kind, slug)
+	id := func() string { return made.String() }
+	uploader := "admin"
+	if tgt.own {
+		uploader = who.rights
+	}
+	if uploader == "" || !tgt.own && who.rights == "admin" {
+		uploader = "former"
+	}
+	if !tgt.own && who.rights == "former" {
+		uploader = "admin"
+	}
+	attachmentID, parentID := "", parent.ID.String()
+	hasAttachment := strings.Contains(pattern, ":attachment")
+	switch {
+	case hasAttachment && tgt.name == "of another kind":
+		made = m.fresh(t, parentOf(otherKind, slug), uploader)
+		attachmentID = id()
+	case hasAttachment && tgt.name == "of another parent":
+		made = m.fresh(t, parentOf(kind, other), uploader)
+		attachmentID = id()
+	case hasAttachment && tgt.there:
+		made = m.fresh(t, parent, uploader)
+		attachmentID = id()
+	case tgt.name == "deleted":
+		attachmentID = m.deleted.String()
+	case tgt.name == "unknown":
+		attachmentID, parentID = newID, newID
+		if hasAttachment {
+			parentID = parent.ID.String()
+		}
+	case tgt.name == "malformed":
+		attachmentID, parentID = "nonsense", "nonsense"
+	case tgt.name == "of another kind":
+		parentID = parentOf(otherKind, slug).ID.String()
+	case tgt.name == "in another space":
+		parentID = parentOf(kind, other).ID.String()
+	}
+	return strings.NewReplacer(":space", slug, ":product", parentID, ":ticket", parentID, ":meeting", parentID, ":attachment", attachmentID).Replace(pattern), made
+}
+
+func TestThePermissionMatrix(t *testing.T) {
+	t.Parallel()
+	for _, r := range []rules{{adminsMayDelete: false}, {adminsMayDelete: true}} {
+		t.Run(fmt.Sprintf("admins may delete from tickets: %v", r.adminsMayDelete), func(t *testing.T) {
+			t.Parallel()
+			m := newMatrix(t, func(c *server.Config) { c.AdminsMayDeleteFromTickets = r.adminsMayDelete })
+			tried := 0
+			for _, route := range server.Routes() {
+				cell, is := inMatrix[route]
+				// The option changes nothing but deleting.
+				if !is || r.adminsMayDelete && cell.do != toDelete {
+					continue
+				}
+				tried += m.tryRoute(t, r, route)
+			}
+			if least := map[bool]int{false: 2000, true: 500}[r.adminsMayDelete]; tried < least {
+				t.Errorf("only %d requests", tried)
+			}
+			t.Logf("%d requests", tried)
+		})
+	}
+}
+
+func (m *matrix) tryRoute(t *testing.T, r rules, route server.Route) (tried int) {
+	cell := inMatrix[route]
+	kind := kindOf(route.Pattern)
+	targets := ofParent
+	if strings.Contains(route.Pattern, ":attachment") {
+		targets = ofAttachment
+	}
+	for _, slug := range []string{"a", "ab"} {
+		for _, tgt := range targets {
+			// Only the path of a product names the space, only that of a
+			// meeting's attachment the parent.
+			if tgt.name == "in another space" && kind != "product" || tgt.name == "of another parent" && kind != "meeting" {
+				continue
+			}
+			for _, who := range callers() {
+				want := r.status(who, cell.do, kind, slug, tgt, cell.granted)
+				m.tryOne(t, route, kind, slug, tgt, who, want)
+				tried++
+				if route.Method == "GET" && strings.Contains(route.Pattern, ":attachment") {
+					m.tryOne(t, server.Route{Method: "HEAD", Pattern: route.Pattern}, kind, slug, tgt, who, want)
+					tried++
+				}
+			}
+		}
+	}
+	return tried
+}
+
+func (m *matrix) tryOne(t *testing.T, route server.Route, kind, slug string, tgt target, who somebody, want int) {
+	path, made := m.address(t, route.Pattern, kind, slug, tgt, who)
+	s := step{as: who.as, do: route.Method + " " + path}
+	if route.Method == http.MethodPost && strings.HasSuffix(route.Pattern, "/attachments") {
+		s.form = parts{file("a.txt", alphabet)}
+	}
+	a, err := m.send(t, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.status != want {
+		t.Errorf("%s, which is %s in %s: %v is answered %d, want %d: %s", kind, tgt.name, slug, s, a.status, want, a.body)
+	}
+	m.checkPromises(t, route.Method, path, a)
+	if s.form != nil && a.status == http.StatusCreated {
+		m.forget(t, uuid.MustParse(a.object(t)["id"].(string)))
+	}
+	if made == uuid.Nil {
+		return
+	}
+	_, err = m.store.Attachment(context.Background(), made)
+	if gone := err != nil; gone != (route.Method == http.MethodDelete && want == 200) {
+		t.Errorf("%v, answered %d: the attachment is gone: %v", s, a.status, gone)
+	}
+	if err == nil {
+		m.forget(t, made)
+	}
+}
+
+func TestTheDirectoryIsForSuperadminsAndForMembersToRead(t *testing.T) {
+	t.Parallel()
+	m := newMatrix(t)
+	for _, route := range server.Routes() {
+		if !strings.HasPrefix(route.Pattern, "/directory") && route.Pattern != "/metrics" {
+			continue
+		}
+		name := route.Method + " " + route.Pattern
+		for _, slug := range []string{"a", "ab"} {
+			path := m.directoryPath(route.Pattern, slug)
+			for _, who := range callers() {
+				admits := who.rights == "root" || slices.Contains(filteredByMember, name) ||
+					slices.Contains(membersRead, name) && roleIn(who.rights, slug) != store.NoRole
+				want := 403
+				if who.rights == "" {
+					want = 401
+				}
+				switch {
+				case who.rights == "" || !admits:
+					m.do(t, step{as: who.as, do: route.Method + " " + path, want: want})
+				case route.Method == "GET":
+					m.do(t, step{as: who.as, do: "GET " + path, want: 200})
+				}
+			}
+		}
+	}
+	m.checkUnchanged(t)
+}
+
+func (m *matrix) directoryPath(pattern, slug string) string {
+	return strings.NewReplacer(":space", slug, ":product", productOf[slug].ID.String(), ":ticket", ticketOf[slug].ID.String(),
+		":meeting", meetingOf[slug].ID.String(), ":comment", commentOf[slug].String(), ":key", newID,
+		":user", m.names[map[string]string{"a": "viewer", "ab": "stranger"}[slug]]).Replace(pattern)
+}
+
+// checkUnchanged sees that what was refused did nothing.
+func (m *matrix) checkUnchanged(t *testing.T) {
+	t.Helper()
+	for _, slug := range []string{"a", "ab"} {
+		for _, kind := range []string{"product", "ticket", "meeting"} {
+			if _, err := m.store.Entity(context.Background(), parentOf(kind, slug)); err != nil {
+				t.Errorf("the %s of %s: %v", kind, slug, err)
+			}
+		}
+	}
+	if _, err := m.blobs.Stat(context.Background(), blobs.Ref(m.content.SHA256)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsAboutOneselfNeedsAKey(t *testing.T) {
+	t.Parallel()
+	m := newMatrix(t)
+	for _, name := range signedIn {
+		for _, who := range callers() {
+			s := step{as: who.as, do: strings.Replace(name, ":key", newID, 1), want: 200}
+			switch {
+			case who.rights == "":
+				s.want = 401
+			case strings.HasPrefix(name, "DELETE"):
+				s.want = 404
+			case strings.HasPrefix(name, "POST"):
+				s.want, s.json = 201, `{"name": "x"}`
+			}
+			m.do(t, s)
+		}
+	}
+}
+
+// A route that is added has to be put under one of the rules above.
+func TestEveryRouteIsUnderARule(t *testing.T) {
+	t.Parallel()
+	known := slices.Concat(open, signedIn)
+	listed := map[string]bool{}
+	for _, route := range server.Routes() {
+		name := route.Method + " " + route.Pattern
+		listed[name] = true
+		_, inIt := inMatrix[route]
+		if !inIt && !slices.Contains(known, name) && !strings.HasPrefix(route.Pattern, "/directory/") && route.Pattern != "/metrics" {
+			t.Errorf("no test says who may call %s", name)
+		}
+	}
+	for _, name := range slices.Concat(known, membersRead, filteredByMember) {
+		if !listed[name] {
+			t.Errorf("there is no route %s", name)
+		}
+	}
+	for route := range inMatrix {
+		if !listed[route.Method+" "+route.Pattern] {
+			t.Errorf("there is no route %v", route)
+		}
+	}
+	w := newWorld(t)
+	for _, name := range open {
+		path := strings.Replace(name, ":attachment", newID, 1)
+		a, err := w.send(t, step{do: path})
+		if err != nil || a.status == 401 {
+			t.Errorf("%s without a key: %d, %v", name, a.status, err)
+		}
+	}
+}

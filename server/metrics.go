@@ -1,0 +1,80 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are what /metrics shows. Labels are bounded: route patterns, not
+// paths.
+type metrics struct {
+	handler    http.Handler
+	requests   *prometheus.CounterVec
+	refusals   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	inFlight   prometheus.Gauge
+	uploaded   prometheus.Counter
+	downloaded prometheus.Counter
+	damaged    prometheus.Counter
+}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_http_requests_total", Help: "Requests answered, by method, route pattern and status."},
+			[]string{"method", "route", "status"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_http_refusals_total", Help: "Requests refused, by the code in the answer."},
+			[]string{"code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "attachd_http_request_duration_seconds", Help: "Time from the first byte of a request's header to the last of its answer.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}},
+			[]string{"method", "route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "attachd_http_requests_in_flight", Help: "Requests being answered now."}),
+		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "attachd_uploaded_bytes_total", Help: "Bytes of files taken."}),
+		downloaded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "attachd_downloaded_bytes_total", Help: "Bytes of files sent."}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "attachd_damaged_reads_total", Help: "Reads that found a stored content damaged."}),
+	}
+	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
+		func() float64 { return float64(len(s.slots)) })
+	allSlots := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "attachd_upload_slots", Help: "Uploads that may run at once."})
+	allSlots.Set(float64(cap(s.slots)))
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "attachd_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": s.Version}})
+	build.Set(1)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
+		slots, allSlots, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return m
+}
+
+func (m *metrics) observe(rq *request, w *response, status int, took time.Duration) {
+	route, method := rq.route, rq.Method
+	if route == "" {
+		// Neither is ours, so neither is bounded.
+		route, method = "none", "other"
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(method, route).Observe(took.Seconds())
+	if w.code != "" {
+		m.refusals.WithLabelValues(w.code).Inc()
+	}
+}
+
+func (s *Server) serveMetrics(w *response, rq *request) error {
+	s.metrics.handler.ServeHTTP(w, rq.Request)
+	return nil
+}

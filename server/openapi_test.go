@@ -1,0 +1,419 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/julienschmidt/httprouter"
+
+	"attachd/server/config"
+	"attachd/server/content"
+)
+
+// The Attachments API, as its own document lists it.
+var attachmentsAPI = []string{
+	"GET /catalog/spaces/{slug}/products/{product_id}/attachments",
+	"POST /catalog/spaces/{slug}/products/{product_id}/attachments",
+	"DELETE /catalog/attachments/{attachment_id}",
+	"GET /catalog/attachments/{attachment_id}/download",
+	"POST /issues/tickets/{ticket_id}/attachments",
+	"GET /issues/attachments/{attachment_id}",
+	"DELETE /issues/attachments/{attachment_id}",
+}
+
+func TestOpenAPIServersAreRelativeSoThatAnyPathPrefixWorks(t *testing.T) {
+	doc := parseOpenAPI(t)
+	if !strings.HasPrefix(doc.OpenAPI, "3.1.") || doc.Info.Title != "attachd" || doc.Info.Version == "" {
+		t.Errorf("the document is OpenAPI %q of %q, version %q", doc.OpenAPI, doc.Info.Title, doc.Info.Version)
+	}
+	if len(doc.Servers) != 1 || doc.Servers[0].URL != "." {
+		t.Errorf("servers are %v, want the folder that the document is in", doc.Servers)
+	}
+}
+
+func TestOpenAPIHasNoMemberTwice(t *testing.T) {
+	var check func(where string, raw json.RawMessage)
+	check = func(where string, raw json.RawMessage) {
+		if raw[0] == '[' {
+			var list []json.RawMessage
+			mustUnmarshal(t, raw, &list)
+			for _, item := range list {
+				check(where, item)
+			}
+		}
+		if raw[0] != '{' {
+			return
+		}
+		seen := map[string]bool{}
+		for _, m := range membersOf(t, raw) {
+			if seen[m.name] {
+				t.Errorf("%s has %q twice", where, m.name)
+			}
+			seen[m.name] = true
+			check(where+"/"+m.name, m.value)
+		}
+	}
+	check("#", openAPIDocument)
+}
+
+func TestOpenAPIHasAnOperationForEveryRouteAndNoOther(t *testing.T) {
+	doc := parseOpenAPI(t)
+	inTable := map[string]bool{}
+	for _, rt := range routes {
+		inTable[rt.method+" "+documentPath(rt.pattern)] = true
+	}
+	// HEAD is not in the table: the router knows.
+	router, ok := (&Server{}).router().(*httprouter.Router)
+	if !ok {
+		t.Fatal("the router is no *httprouter.Router")
+	}
+	for _, rt := range routes {
+		if handle, _, _ := router.Lookup("HEAD", rt.pattern); handle != nil {
+			inTable["HEAD "+documentPath(rt.pattern)] = true
+		}
+	}
+	for name := range inTable {
+		if _, ok := doc.operations[name]; !ok {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+	for name := range doc.operations {
+		if !inTable[name] {
+			t.Errorf("%s is documented and has no route", name)
+		}
+	}
+}
+
+func TestOpenAPIBeginsWithTheAttachmentsAPIAndMarksTheRestAsExtensions(t *testing.T) {
+	doc := parseOpenAPI(t)
+	var first []string
+	for _, name := range attachmentsAPI {
+		if _, path, _ := strings.Cut(name, " "); !slices.Contains(first, path) {
+			first = append(first, path)
+		}
+	}
+	begins := slices.Clone(doc.paths[:len(first)])
+	slices.Sort(begins)
+	slices.Sort(first)
+	if !slices.Equal(begins, first) {
+		t.Errorf("the document begins with\n%s\nwant\n%s", strings.Join(begins, "\n"), strings.Join(first, "\n"))
+	}
+	for name, op := range doc.operations {
+		marked := strings.HasPrefix(op.Description, "Extension. ")
+		if marked == slices.Contains(attachmentsAPI, name) {
+			t.Errorf("%s: marked as an extension: %t", name, marked)
+		}
+	}
+}
+
+func TestOpenAPIReferencesLeadSomewhereAndEveryComponentIsUsed(t *testing.T) {
+	doc := parseOpenAPI(t)
+	used := map[string]bool{}
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case []any:
+			for _, item := range v {
+				walk(item)
+			}
+		case map[string]any:
+			if ref, ok := v["$ref"].(string); ok {
+				used[ref] = true
+			}
+			for _, value := range v {
+				walk(value)
+			}
+		}
+	}
+	var whole map[string]any
+	mustUnmarshal(t, openAPIDocument, &whole)
+	walk(whole)
+	for ref := range used {
+		kind, name, _ := strings.Cut(strings.TrimPrefix(ref, "#/components/"), "/")
+		if _, ok := doc.Components[kind][name]; !ok {
+			t.Errorf("%s leads nowhere", ref)
+		}
+	}
+	for kind, components := range doc.Components {
+		for name := range components {
+			if kind != "securitySchemes" && !used["#/components/"+kind+"/"+name] {
+				t.Errorf("component %s/%s is used nowhere", kind, name)
+			}
+		}
+	}
+}
+
+func TestOpenAPIOperationsSayWhatTheyDoAndHowTheyEnd(t *testing.T) {
+	doc := parseOpenAPI(t)
+	var tags []string
+	for _, tag := range doc.Tags {
+		tags = append(tags, tag.Name)
+	}
+	named := map[string]string{}
+	for name, op := range doc.operations {
+		switch other := named[op.OperationID]; {
+		case op.OperationID == "":
+			t.Errorf("%s has no operationId", name)
+		case other != "":
+			t.Errorf("%s and %s are both %s", name, other, op.OperationID)
+		}
+		named[op.OperationID] = name
+		if op.Summary == "" || op.Description == "" {
+			t.Errorf("%s lacks a summary or a description", name)
+		}
+		if len(op.Tags) == 0 || !slices.Contains(tags, op.Tags[0]) {
+			t.Errorf("%s has the tags %q; those described are %q", name, op.Tags, tags)
+		}
+		succeeds := false
+		for status := range op.Responses {
+			succeeds = succeeds || strings.HasPrefix(status, "2")
+		}
+		if !succeeds {
+			t.Errorf("%s has no success", name)
+		}
+	}
+}
+
+func TestOpenAPIOperationsAskForAKeyWhereTheirRoutesDo(t *testing.T) {
+	doc := parseOpenAPI(t)
+	if len(doc.Security) == 0 {
+		t.Error("by default operations ask for nothing")
+	}
+	for _, rt := range routes {
+		for _, method := range []string{rt.method, "HEAD"} {
+			op, ok := doc.operations[method+" "+documentPath(rt.pattern)]
+			if !ok {
+				continue
+			}
+			open := op.Security != nil && len(*op.Security) == 0
+			if op.Security != nil {
+				for _, schemes := range *op.Security {
+					open = open || len(schemes) == 0
+					for scheme := range schemes {
+						if _, ok := doc.Components["securitySchemes"][scheme]; !ok {
+							t.Errorf("%s %s names the unknown security scheme %q", method, rt.pattern, scheme)
+						}
+					}
+				}
+			}
+			if open != isPublic(rt) {
+				t.Errorf("%s %s: documented as open to anyone: %t, but is: %t", method, rt.pattern, open, isPublic(rt))
+			}
+			if _, ok := op.Responses["401"]; !ok && !open {
+				t.Errorf("%s %s asks for a key and has no 401", method, rt.pattern)
+			}
+		}
+	}
+}
+
+func TestOpenAPIPathsAndTheirParametersAgree(t *testing.T) {
+	doc := parseOpenAPI(t)
+	for _, path := range doc.paths {
+		var inPath, declared []string
+		for _, match := range regexp.MustCompile(`\{(\w+)\}`).FindAllStringSubmatch(path, -1) {
+			inPath = append(inPath, match[1])
+		}
+		for _, ref := range doc.shared[path] {
+			var p struct {
+				Name, In string
+				Required bool
+			}
+			mustUnmarshal(t, doc.Components["parameters"][strings.TrimPrefix(ref.Ref, "#/components/parameters/")], &p)
+			if p.In != "path" {
+				continue
+			}
+			if !p.Required {
+				t.Errorf("%s: %s is in the path and not required", path, p.Name)
+			}
+			declared = append(declared, p.Name)
+		}
+		if !slices.Equal(inPath, declared) {
+			t.Errorf("%s declares the path parameters %q", path, declared)
+		}
+	}
+}
+
+func TestOpenAPIListsEveryCodeOfARefusalAndNoOther(t *testing.T) {
+	var schema struct {
+		Properties struct {
+			Code struct {
+				Enum        []string
+				Description string
+			}
+		}
+	}
+	mustUnmarshal(t, parseOpenAPI(t).Components["schemas"]["Error"], &schema)
+	documented := schema.Properties.Code
+	inSource := codesInSource(t)
+	for code, file := range inSource {
+		if !slices.Contains(documented.Enum, code) {
+			t.Errorf("%q of %s is not documented", code, file)
+		}
+	}
+	for _, code := range documented.Enum {
+		if inSource[code] == "" {
+			t.Errorf("%q is documented, and nothing answers it", code)
+		}
+		if !strings.Contains(documented.Description, "`"+code+"`") {
+			t.Errorf("%q is not explained", code)
+		}
+	}
+}
+
+func TestOpenAPINamesTheLimitsThatAServerHasByDefault(t *testing.T) {
+	limit := size(int64(config.Default().Limits.MaxFileSize))
+	if !bytes.Contains(openAPIDocument, []byte("**Size**: "+limit+" at most")) {
+		t.Errorf("the document does not say that a file has %s at most", limit)
+	}
+	policy, err := content.NewPolicy(nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := strings.NewReader("#!/bin/sh\n")
+	_, err = policy.Decide(script, script.Size(), "x.sh")
+	if err == nil {
+		t.Fatal("a script is taken by default")
+	}
+	_, taken, _ := strings.Cut(err.Error(), "what is taken is ")
+	if taken == "" || !bytes.Contains(openAPIDocument, []byte(taken)) {
+		t.Errorf("the document does not say that what is taken is %q", taken)
+	}
+}
+
+// openAPI is what the tests look at of the document.
+type openAPI struct {
+	OpenAPI    string
+	Info       struct{ Title, Version string }
+	Servers    []struct{ URL string }
+	Security   []map[string][]string
+	Tags       []struct{ Name string }
+	Paths      json.RawMessage
+	Components map[string]map[string]json.RawMessage
+
+	paths      []string                      // in their order
+	shared     map[string][]openAPIReference // parameters of all operations of a path
+	operations map[string]openAPIOperation   // by "GET /path"
+}
+
+type openAPIOperation struct {
+	OperationID string
+	Summary     string
+	Description string
+	Tags        []string
+	Security    *[]map[string][]string
+	Responses   map[string]json.RawMessage
+}
+
+type openAPIReference struct {
+	Ref string `json:"$ref"`
+}
+
+func parseOpenAPI(t *testing.T) openAPI {
+	t.Helper()
+	doc := openAPI{shared: map[string][]openAPIReference{}, operations: map[string]openAPIOperation{}}
+	mustUnmarshal(t, openAPIDocument, &doc)
+	for _, path := range membersOf(t, doc.Paths) {
+		doc.paths = append(doc.paths, path.name)
+		for _, m := range membersOf(t, path.value) {
+			if m.name == "parameters" {
+				var refs []openAPIReference
+				mustUnmarshal(t, m.value, &refs)
+				doc.shared[path.name] = refs
+				continue
+			}
+			var op openAPIOperation
+			mustUnmarshal(t, m.value, &op)
+			doc.operations[strings.ToUpper(m.name)+" "+path.name] = op
+		}
+	}
+	return doc
+}
+
+func mustUnmarshal(t *testing.T, raw []byte, v any) {
+	t.Helper()
+	if err := json.Unmarshal(raw, v); err != nil {
+		t.Fatalf("%v in %.60s", err, raw)
+	}
+}
+
+type jsonMember struct {
+	name  string
+	value json.RawMessage
+}
+
+// membersOf lists the members of a JSON object in their order.
+func membersOf(t *testing.T, raw json.RawMessage) (list []jsonMember) {
+	t.Helper()
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil { // the brace
+		t.Fatal(err)
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := jsonMember{name: name.(string)}
+		if err := dec.Decode(&m.value); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+// documentPath writes a pattern of the router with the names that the
+// Attachments API has for what varies: {slug}, {product_id}.
+func documentPath(pattern string) string {
+	segments := strings.Split(pattern, "/")
+	for i, segment := range segments {
+		switch name, varies := strings.CutPrefix(segment, ":"); {
+		case name == "space" && varies:
+			segments[i] = "{slug}"
+		case varies:
+			segments[i] = "{" + name + "_id}"
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// isPublic says whether a route needs no key. Functions cannot be compared,
+// but where they are can.
+func isPublic(rt route) bool {
+	who := reflect.ValueOf(rt.who).Pointer()
+	return who == reflect.ValueOf(anyone).Pointer() || who == reflect.ValueOf(signedLink).Pointer()
+}
+
+// codesInSource are the codes that this package refuses with, and a file of
+// each.
+func codesInSource(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[string]string{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`\bcode:\s*"(\w+)"`).FindAllSubmatch(source, -1) {
+			codes[string(match[1])] = file
+		}
+	}
+	if len(codes) == 0 {
+		t.Fatal("no code was found in the source")
+	}
+	return codes
+}

@@ -1,0 +1,356 @@
+package server_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/blobs"
+	"attachd/server"
+)
+
+func TestTheServerIsAliveAndReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{
+		{do: "GET /health", want: 200},
+		{do: "HEAD /health", want: 200},
+		{do: "GET /health/ready", want: 200},
+		{as: "viewer", do: "GET /health/ready", want: 200},
+	})
+}
+
+// unwritable files cannot be made.
+type unwritable struct{ blobs.FileSystem }
+
+func (unwritable) Create(string) (blobs.File, error) { return nil, errUnwritable }
+
+type unwritableError struct{}
+
+func (unwritableError) Error() string { return "/secret/place: input/output error" }
+
+var errUnwritable = unwritableError{}
+
+func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.expectLog("not ready")
+	reasons := func(words ...string) step {
+		return step{do: "GET /health/ready", want: 503, check: func(t *testing.T, a answer) {
+			list, _ := a.object(t)["reasons"].([]any)
+			if len(list) != len(words) || a.header.Get("Retry-After") == "" {
+				t.Fatalf("the reasons are %v, Retry-After %q", list, a.header.Get("Retry-After"))
+			}
+			for i, word := range words {
+				if reason := list[i].(string); !strings.Contains(reason, word) || strings.Contains(reason, "/") {
+					t.Errorf("the reason is %q, want something about %q", reason, word)
+				}
+			}
+		}}
+	}
+	ready := step{do: "GET /health/ready", want: 200}
+	w.play(t, []step{ready})
+	w.disk.free.Store(1)
+	w.play(t, []step{{do: "GET /health", want: 200}})
+	w.clock.advance(time.Minute)
+	w.play(t, []step{reasons("full")})
+	w.disk.free.Store(0)
+	w.clock.advance(time.Minute)
+	w.play(t, []step{ready})
+	whole := w.disk.FileSystem
+	w.disk.FileSystem = unwritable{whole}
+	w.clock.advance(time.Minute)
+	w.play(t, []step{reasons("written")})
+	w.disk.FileSystem = whole
+	w.clock.advance(time.Minute)
+	w.play(t, []step{ready})
+	w.server.Drain()
+	w.play(t, []step{reasons("shutting down")})
+}
+
+func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	whole := w.disk.FileSystem
+	w.disk.FileSystem = unwritable{whole}
+	w.play(t, []step{{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 500, code: "internal", check: func(t *testing.T, a answer) {
+		if bytes.Contains(a.body, []byte("secret")) || bytes.Contains(a.body, []byte("input/output")) {
+			t.Errorf("answered %s", a.body)
+		}
+		found := false
+		for _, line := range w.log.lines() {
+			found = found || strings.Contains(line, "input/output error") && strings.Contains(line, a.header.Get("X-Request-Id"))
+		}
+		if !found {
+			t.Error("the log does not have the whole story")
+		}
+	}}})
+	w.disk.FileSystem = whole
+}
+
+func TestMetricsAreForSuperadmins(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{
+		{do: "GET /metrics", want: 401},
+		{as: "admin", do: "GET /metrics", want: 403},
+		{as: "root", do: "GET /metrics", want: 200, check: func(t *testing.T, a answer) {
+			for _, part := range []string{
+				`attachd_http_requests_total{method="GET",route="/metrics",status="401"} 1`, `attachd_http_refusals_total{code="forbidden"} 1`,
+				"attachd_upload_slots_used 0", `attachd_build_info{version="test"} 1`, "go_goroutines"} {
+				if !bytes.Contains(a.body, []byte(part)) {
+					t.Errorf("the metrics do not have %q", part)
+				}
+			}
+			for _, part := range []string{w.names["product.id"], w.keys["root"]} {
+				if bytes.Contains(a.body, []byte(part)) {
+					t.Errorf("the metrics have %q", part)
+				}
+			}
+		}},
+	})
+	public := newWorld(t, func(c *server.Config) { c.PublicMetrics = true })
+	public.play(t, []step{
+		{do: "GET /metrics", want: 200},
+		{do: "GET {product}/attachments", want: 401},
+		{as: "admin", do: "GET /directory/users", want: 403},
+	})
+}
+
+func TestTheDescriptionAndThePageNeedNoKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{
+		{do: "GET /openapi.json", want: 200, header: header{"Content-Type": "application/json"}, check: func(t *testing.T, a answer) {
+			if !json.Valid(a.body) {
+				t.Errorf("not JSON: %.100s", a.body)
+			}
+		}},
+		{do: "GET /", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
+	})
+}
+
+func TestWhatIsNoAddressIsNotFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, path := range []string{
+		"/nowhere", "/catalog", "/catalog/attachments", "/index.html", "/robots.txt", "/.git/config", "/debug/pprof/", "/attachd.db", "/blobs/sha256", "/data/",
+		"{product}/attachments/", "{product}//attachments", "/CATALOG/spaces/a/products/{product.id}/attachments", "{ticket}/attachments/", "{ticket}/Attachments",
+		"/health/", "/Health", "/metrics/", "//health", "/health/../metrics", "/./health", "/issues/attachments/{viewer}/x.css", "/%2e%2e/attachd.db", "/files/", "/files",
+	} {
+		for _, as := range []string{"", "root"} {
+			w.do(t, step{as: as, do: "GET " + path, want: 404, header: header{"Location": ""}})
+			w.do(t, step{as: as, do: "POST " + path, form: parts{file("a.txt", "a")}, want: 404, header: header{"Location": ""}})
+		}
+	}
+}
+
+func TestAnAddressTakesOnlyItsMethods(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, c := range []struct {
+		path  string
+		takes []string
+	}{
+		{"{product}/attachments", []string{"GET", "POST"}},
+		{"/catalog/attachments/{viewer}", []string{"DELETE"}},
+		{"/catalog/attachments/{viewer}/download", []string{"GET", "HEAD"}},
+		{"/issues/attachments/{viewer}", []string{"GET", "HEAD", "DELETE"}},
+		{"/files/{viewer}", []string{"GET", "HEAD"}},
+		{"/health", []string{"GET", "HEAD"}},
+		{"/directory/spaces/a", []string{"GET", "PUT", "DELETE"}},
+		{"/directory/import", []string{"POST"}},
+		{"/session", []string{"POST", "DELETE"}},
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "get"} {
+			taken := false
+			for _, m := range c.takes {
+				taken = taken || m == method
+			}
+			if taken {
+				continue
+			}
+			want := 405
+			if method == "OPTIONS" {
+				want = 204
+			}
+			a := w.do(t, step{as: "root", do: method + " " + c.path, want: want})
+			for _, m := range c.takes {
+				if !strings.Contains(", "+a.header.Get("Allow")+",", ", "+m+",") {
+					t.Errorf("%s %s: Allow is %q, want %s among them", method, c.path, a.header.Get("Allow"), m)
+				}
+			}
+		}
+	}
+}
+
+func TestARequestKeepsItsIdIfThatIsHarmless(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for id, kept := range map[string]bool{
+		"abc-123": true, "019bc0f5-1111-7000-8000-000000000001": true, "Root=1-67891233-abcdef012345678912345678": true, strings.Repeat("x", 128): true,
+		strings.Repeat("x", 129): false, `a"b`: false, "a b": false, "<script>": false, "a\tb": false, "ü": false, "{x": false,
+	} {
+		for _, s := range []step{{do: "GET /health", want: 200}, {do: "GET /nowhere", want: 404}, {do: "GET {product}/attachments", want: 401}} {
+			s.send = header{"X-Request-Id": id}
+			if got := w.do(t, s).header.Get("X-Request-Id"); (got == id) != kept || got == "" {
+				t.Errorf("%v: sent %q, answered %q", s, id, got)
+			}
+		}
+	}
+}
+
+func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, s := range []step{{as: "viewer", do: "GET {product}/attachments", want: 200}, {do: "OPTIONS {product}/attachments", want: 204}} {
+		s.send = header{"Origin": "https://app.example.org", "Access-Control-Request-Method": "GET"}
+		s.header = header{"Access-Control-Allow-Origin": "", "Access-Control-Allow-Methods": "", "Access-Control-Allow-Credentials": ""}
+		w.do(t, s)
+	}
+}
+
+func TestPagesOfConfiguredOriginsMayCallWithAKey(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.CORSOrigins = []string{"https://app.example.org"} })
+	from := func(origin string) header {
+		return header{"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+	}
+	w.play(t, []step{
+		{do: "OPTIONS {product}/attachments", send: from("https://app.example.org"), want: 204, header: header{
+			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Methods": "POST", "Access-Control-Allow-Credentials": ""}},
+		{do: "OPTIONS {product}/attachments", send: from("https://evil.example"), want: 204, header: header{"Access-Control-Allow-Origin": ""}},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, send: header{"Origin": "https://app.example.org"}, want: 201, save: "A", header: header{
+			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Credentials": ""}, check: func(t *testing.T, a answer) {
+			for _, name := range []string{"Location", "X-Request-Id", "Repr-Digest", "Link", "Content-Disposition"} {
+				if !strings.Contains(strings.ToLower(a.header.Get("Access-Control-Expose-Headers")), strings.ToLower(name)) {
+					t.Errorf("%s is not shown to pages: %q", name, a.header.Get("Access-Control-Expose-Headers"))
+				}
+			}
+		}},
+		{as: "viewer", do: "GET {A.at}", send: header{"Origin": "https://app.example.org"}, want: 200, is: "a", header: header{
+			"Access-Control-Allow-Origin": "https://app.example.org", "Vary": "Origin, Accept"}},
+		{as: "viewer", do: "GET {product}/attachments", send: header{"Origin": "https://app.example.org.evil.example"}, want: 200, header: header{"Access-Control-Allow-Origin": ""}},
+		{do: "GET {product}/attachments", send: header{"Origin": "https://app.example.org"}, want: 401, header: header{"Access-Control-Allow-Origin": "https://app.example.org"}},
+	})
+}
+
+func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
+	t.Parallel()
+	forwarded := header{"X-Forwarded-For": "6.6.6.6, 203.0.113.9, 127.0.0.5", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "files.example.org"}
+	for _, c := range []struct {
+		name     string
+		proxies  []netip.Prefix
+		address  string
+		download string
+	}{
+		{"trusted", []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "203.0.113.9", "https://files.example.org/files/"},
+		{"others are", []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, "127.0.0.1", "http://127.0.0.1:"},
+		{"none is", nil, "127.0.0.1", "http://127.0.0.1:"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := withFile(t, alphabet, func(cfg *server.Config) { cfg.TrustedProxies = c.proxies })
+			send := header{"X-Request-Id": "forwarded"}
+			for name, value := range forwarded {
+				send[name] = value
+			}
+			a := w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", send: send, want: 201})
+			if got := a.object(t)["download_url"].(string); !strings.HasPrefix(got, c.download) {
+				t.Errorf("download_url is %s", got)
+			}
+			if got := w.log.request(t, "forwarded")["address"]; got != c.address {
+				t.Errorf("the log has the address %v, want %s", got, c.address)
+			}
+			for _, bad := range []header{{"X-Forwarded-Proto": "javascript"}, {"X-Forwarded-Host": "evil.example/path"}, {"X-Forwarded-Host": "a@evil.example"}} {
+				got := w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", send: bad, want: 201}).object(t)["download_url"].(string)
+				if !strings.HasPrefix(got, "http://127.0.0.1:") {
+					t.Errorf("with %v download_url is %s", bad, got)
+				}
+			}
+		})
+	}
+}
+
+func TestTheLogHasALineForEveryRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(t, step{as: "viewer", do: "GET {product}/attachments?secret=1", send: header{"X-Request-Id": "one", "User-Agent": "evil\tagent"}, want: 200})
+	w.do(t, step{do: "GET /nowhere/%0A%1B[31mred", send: header{"X-Request-Id": "two"}, want: 404})
+	line := w.log.request(t, "one")
+	for name, want := range map[string]any{
+		"method": "GET", "route": "/catalog/spaces/:space/products/:product/attachments", "status": 200.0, "user": w.names["viewer"], "address": "127.0.0.1", "level": "INFO",
+	} {
+		if line[name] != want {
+			t.Errorf("%s is %v, want %v", name, line[name], want)
+		}
+	}
+	if line["key"] == nil || strings.Contains(strings.Join(w.log.lines(), ""), "secret=1") {
+		t.Errorf("the line is %v", line)
+	}
+	if got := w.log.request(t, "two")["code"]; got != "not_found" {
+		t.Errorf("the code is %v", got)
+	}
+}
+
+func TestBelowAPublicURLThePathsAreTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, publicURL("https://example.org/attachd"))
+	w.play(t, []step{
+		{do: "GET /attachd/health", want: 200},
+		{do: "GET /health", want: 200},
+		{do: "GET /attachd/", want: 200},
+		{do: "GET /attachd", want: 200},
+		{as: "viewer", do: "GET /attachd{product}/attachments", want: 200},
+		{do: "GET /attachdhealth", want: 404},
+		{do: "GET /attachd/attachd/health", want: 404},
+	})
+}
+
+func TestAServerIsNotMadeOfNothing(t *testing.T) {
+	t.Parallel()
+	if _, err := server.New(server.Config{}); err == nil {
+		t.Error("a server without a store")
+	}
+	w := newWorld(t)
+	good := w.server.Config
+	for name, spoil := range map[string]func(*server.Config){
+		"no policy":      func(c *server.Config) { c.Policy = nil },
+		"a short secret": func(c *server.Config) { c.Secret = []byte("short") },
+		"no file size":   func(c *server.Config) { c.MaxFileSize = 0 },
+		"no slots":       func(c *server.Config) { c.MaxConcurrentUploads = 0 },
+		"no lifetime":    func(c *server.Config) { c.URLTTL = 0 },
+		"a bad address":  func(c *server.Config) { c.PublicURL = "http://a b" },
+	} {
+		bad := good
+		spoil(&bad)
+		if _, err := server.New(bad); err == nil {
+			t.Errorf("a server with %s", name)
+		}
+	}
+}
+
+func TestARequestThatNetHTTPRefusesIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, head := range map[string]string{
+		"two lengths":         "POST /session HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+		"a negative length":   "POST /session HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+		"an unknown encoding": "POST /session HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+		"no host":             "GET /health HTTP/1.1\r\n\r\n",
+		"a header too large":  "GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := w.dial(t)
+			conn.Write([]byte(head))
+			status := make([]byte, 12)
+			if _, err := conn.Read(status); err == nil && (status[9] != '4' && status[9] != '5') {
+				t.Errorf("answered %s", status)
+			}
+		})
+	}
+	w.do(t, step{do: "GET /health", want: http.StatusOK})
+}

@@ -1,0 +1,120 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/julienschmidt/httprouter"
+
+	"attachd/store"
+)
+
+// route is one line of the API: who may call is settled before the handler
+// runs, and the handler finds what was looked up for that in its request.
+type route struct {
+	method  string
+	pattern string
+	who     access
+	handle  func(s *Server, w *response, rq *request) error
+}
+
+// routes is the whole API.
+var routes = []route{
+	// The Attachments API.
+	{"GET", "/catalog/spaces/:space/products/:product/attachments", may(read, parent(store.Product)), (*Server).listAttachments},
+	{"POST", "/catalog/spaces/:space/products/:product/attachments", may(upload, parent(store.Product)), (*Server).upload},
+	{"GET", "/catalog/attachments/:attachment/download", may(read, attachment(store.Product)), (*Server).downloadOrURL},
+	{"DELETE", "/catalog/attachments/:attachment", may(remove, attachment(store.Product)), (*Server).deleteAttachment},
+	{"POST", "/issues/tickets/:ticket/attachments", may(upload, parent(store.Ticket)), (*Server).upload},
+	{"GET", "/issues/attachments/:attachment", may(read, attachment(store.Ticket)), (*Server).download},
+	{"DELETE", "/issues/attachments/:attachment", may(remove, attachment(store.Ticket)), (*Server).deleteAttachment},
+
+	// Extensions to it.
+	{"GET", "/issues/tickets/:ticket/attachments", may(read, parent(store.Ticket)), (*Server).listAttachments},
+	{"GET", "/meetings/:meeting/attachments", may(read, parent(store.Meeting)), (*Server).listAttachments},
+	{"POST", "/meetings/:meeting/attachments", may(upload, parent(store.Meeting)), (*Server).upload},
+	{"GET", "/meetings/:meeting/attachments/:attachment", may(read, attachment(store.Meeting)), (*Server).download},
+	{"DELETE", "/meetings/:meeting/attachments/:attachment", may(remove, attachment(store.Meeting)), (*Server).deleteAttachment},
+	{"POST", "/catalog/attachments/:attachment/links", may(read, attachment(store.Product)), (*Server).createLink},
+	{"POST", "/issues/attachments/:attachment/links", may(read, attachment(store.Ticket)), (*Server).createLink},
+	{"POST", "/meetings/:meeting/attachments/:attachment/links", may(read, attachment(store.Meeting)), (*Server).createLink},
+	{"GET", "/files/:attachment", signedLink, (*Server).downloadLinked},
+
+	// Who is calling.
+	{"GET", "/users/me", signedIn, (*Server).me},
+	{"POST", "/session", anyone, (*Server).createSession},
+	{"DELETE", "/session", anyone, (*Server).deleteSession},
+	{"GET", "/api-keys", signedIn, (*Server).listOwnKeys},
+	{"POST", "/api-keys", signedIn, (*Server).createOwnKey},
+	{"DELETE", "/api-keys/:key", signedIn, (*Server).deleteOwnKey},
+
+	// The directory, written by a system of record or an operator.
+	{"POST", "/directory/import", superadmin, (*Server).importDirectory},
+	{"GET", "/directory/users", superadmin, (*Server).listUsers},
+	{"PUT", "/directory/users/:user", superadmin, (*Server).putUser},
+	{"GET", "/directory/users/:user", superadmin, (*Server).getUser},
+	{"DELETE", "/directory/users/:user", superadmin, (*Server).deleteUser},
+	{"GET", "/directory/users/:user/api-keys", superadmin, (*Server).listUserKeys},
+	{"POST", "/directory/users/:user/api-keys", superadmin, (*Server).createUserKey},
+	{"DELETE", "/directory/users/:user/api-keys/:key", superadmin, (*Server).deleteUserKey},
+	{"GET", "/directory/spaces", signedIn, (*Server).listSpaces},
+	{"PUT", "/directory/spaces/:space", superadmin, (*Server).putSpace},
+	{"GET", "/directory/spaces/:space", memberOf(inPath), (*Server).getSpace},
+	{"DELETE", "/directory/spaces/:space", superadmin, (*Server).deleteSpace},
+	{"GET", "/directory/spaces/:space/members", superadmin, (*Server).listMembers},
+	{"PUT", "/directory/spaces/:space/members/:user", superadmin, (*Server).putMember},
+	{"GET", "/directory/spaces/:space/members/:user", superadmin, (*Server).getMember},
+	{"DELETE", "/directory/spaces/:space/members/:user", superadmin, (*Server).deleteMember},
+	{"GET", "/directory/spaces/:space/products", memberOf(inPath), listEntities(store.Product)},
+	{"PUT", "/directory/spaces/:space/products/:product", superadmin, putEntity(store.Product)},
+	{"GET", "/directory/spaces/:space/products/:product", memberOf(entity(store.Product)), (*Server).getEntity},
+	{"DELETE", "/directory/spaces/:space/products/:product", superadmin, deleteEntity(store.Product)},
+	{"GET", "/directory/tickets", signedIn, listEntities(store.Ticket)},
+	{"PUT", "/directory/tickets/:ticket", superadmin, putEntity(store.Ticket)},
+	{"GET", "/directory/tickets/:ticket", memberOf(entity(store.Ticket)), (*Server).getEntity},
+	{"DELETE", "/directory/tickets/:ticket", superadmin, deleteEntity(store.Ticket)},
+	{"GET", "/directory/tickets/:ticket/comments", memberOf(entity(store.Ticket)), (*Server).listComments},
+	{"PUT", "/directory/tickets/:ticket/comments/:comment", superadmin, (*Server).putComment},
+	{"GET", "/directory/tickets/:ticket/comments/:comment", memberOf(entity(store.Ticket)), (*Server).getComment},
+	{"DELETE", "/directory/tickets/:ticket/comments/:comment", superadmin, (*Server).deleteComment},
+	{"GET", "/directory/meetings", signedIn, listEntities(store.Meeting)},
+	{"PUT", "/directory/meetings/:meeting", superadmin, putEntity(store.Meeting)},
+	{"GET", "/directory/meetings/:meeting", memberOf(entity(store.Meeting)), (*Server).getEntity},
+	{"DELETE", "/directory/meetings/:meeting", superadmin, deleteEntity(store.Meeting)},
+
+	// Operations.
+	{"GET", "/health", anyone, (*Server).health},
+	{"GET", "/health/ready", anyone, (*Server).healthReady},
+	{"GET", "/metrics", scraper, (*Server).serveMetrics},
+	{"GET", "/openapi.json", anyone, (*Server).openAPI},
+	{"GET", "/", anyone, (*Server).page},
+}
+
+// answersBytes are the routes whose success is a file: they take HEAD too,
+// and carry the headers for safe content on every status.
+var answersBytes = map[string]bool{
+	"/catalog/attachments/:attachment/download":  true,
+	"/issues/attachments/:attachment":            true,
+	"/meetings/:meeting/attachments/:attachment": true,
+	"/files/:attachment":                         true,
+}
+
+func (s *Server) router() http.Handler {
+	r := &httprouter.Router{
+		// No redirects: they lose bodies, and a path is right or wrong.
+		RedirectTrailingSlash:  false,
+		RedirectFixedPath:      false,
+		HandleMethodNotAllowed: true,
+		HandleOPTIONS:          true,
+		GlobalOPTIONS:          http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
+		NotFound:               s.refuser(notFound("There is nothing at this address.")),
+		MethodNotAllowed: s.refuser(&refusal{status: http.StatusMethodNotAllowed, code: "method_not_allowed",
+			detail: "This address does not take that method; the Allow header names those it takes."}),
+	}
+	for _, rt := range routes {
+		r.Handle(rt.method, rt.pattern, s.enter(rt))
+		if rt.method == "GET" && (answersBytes[rt.pattern] || rt.pattern == "/health") {
+			r.Handle("HEAD", rt.pattern, s.enter(rt))
+		}
+	}
+	return r
+}

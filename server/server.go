@@ -1,0 +1,122 @@
+// Package server is attachd's HTTP API. Everything it depends on is handed in
+// through Config; New starts nothing.
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/cors"
+
+	"attachd/blobs"
+	"attachd/server/content"
+	"attachd/server/token"
+	"attachd/store"
+)
+
+// Config is what a Server is made of. All fields without a remark are
+// required.
+type Config struct {
+	Store  store.Store
+	Blobs  blobs.Store
+	Policy *content.Policy // which types are taken
+	Secret []byte          // signs links
+	Now    func() time.Time
+	Log    *slog.Logger
+
+	Version        string
+	PublicURL      string         // optional; without a trailing slash
+	CORSOrigins    []string       // optional: origins whose pages may call with a key
+	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
+
+	MaxFileSize          int64 // bytes
+	MaxConcurrentUploads int
+	RequestsPerMinute    int   // per key; 0 is no limit
+	MinUploadRate        int64 // bytes a second; 0 is no limit
+	DiskReserve          int64 // bytes that uploads leave free
+
+	URLTTL        time.Duration // how long a download URL lives when nobody says
+	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
+	VerifyReads   bool
+
+	AdminsMayDeleteFromTickets bool
+	AutoCreate                 bool
+	PublicMetrics              bool
+}
+
+// Server answers the API.
+type Server struct {
+	Config
+	signer   *token.Signer
+	metrics  *metrics
+	slots    chan struct{} // one taken by each running upload
+	rates    *rateLimiter
+	basePath string // path of PublicURL
+	draining atomic.Bool
+	stall    time.Duration // that an upload may stand still
+	drain    time.Duration // that a refused client may go on sending
+	ready    readiness
+	handler  http.Handler
+}
+
+// New checks the configuration and lays out the routes.
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil:
+		return nil, errors.New("server: a store, blobs, a policy, a clock and a log are required")
+	case len(cfg.Secret) < 16:
+		return nil, errors.New("server: the signing secret is too short")
+	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
+		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive")
+	}
+	s := &Server{
+		Config: cfg,
+		signer: token.NewSigner(cfg.Secret),
+		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
+		rates:  newRateLimiter(cfg.RequestsPerMinute),
+		stall:  uploadStall,
+		drain:  drainTime,
+	}
+	if cfg.PublicURL != "" {
+		u, err := url.Parse(cfg.PublicURL)
+		if err != nil {
+			return nil, fmt.Errorf("server: public URL: %w", err)
+		}
+		s.basePath = strings.TrimSuffix(u.Path, "/")
+	}
+	s.metrics = newMetrics(s)
+	handler := s.router()
+	if len(cfg.CORSOrigins) > 0 {
+		handler = cors.New(cors.Options{
+			AllowedOrigins: cfg.CORSOrigins,
+			AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "DELETE"},
+			AllowedHeaders: []string{"Authorization", "Content-Type", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Repr-Digest", "X-Request-Id", "X-On-Behalf-Of"},
+			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-Request-Id"},
+			MaxAge:         600,
+		}).Handler(handler)
+	}
+	s.handler = s.corridor(handler)
+	return s, nil
+}
+
+// ServeHTTP answers a caller from the network, who shows a key.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Operator answers whoever holds the data directory: the commands. Such a
+// caller needs no key and has a superadmin's rights. It must be served only
+// where file permissions guard the way in.
+func (s *Server) Operator() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.handler.ServeHTTP(w, r.WithContext(asOperator(r.Context())))
+	})
+}
+
+// Drain makes the server refuse new uploads, because it is about to stop.
+func (s *Server) Drain() { s.draining.Store(true) }

@@ -1,0 +1,333 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/server/content"
+	"attachd/store"
+)
+
+// What a form may hold besides its file. Go's own reader would take 10 MiB of
+// headers for each part.
+const (
+	maxAround = 64 << 10 // bytes before the first byte of the file, and again after its last
+	readAhead = 8 << 10  // that the multipart reader takes without looking
+	maxParts  = 100
+	maxField  = 1 << 10 // bytes of a field that we read
+)
+
+// upload takes in one file: spooled and hashed as it comes, judged when it is
+// whole, kept, recorded, and only then acknowledged.
+func (s *Server) upload(w *response, rq *request) error {
+	if s.draining.Load() {
+		return &refusal{status: http.StatusServiceUnavailable, code: "shutting_down", retryAfter: 5,
+			detail: "The server is shutting down. Try again in a moment."}
+	}
+	boundary, err := s.admit(rq)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	default:
+		return &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 1,
+			detail: "All upload slots are taken. Try again in a moment."}
+	}
+	spool, err := s.Blobs.Create(rq.Context())
+	if err != nil {
+		return fmt.Errorf("opening a spool: %w", err)
+	}
+	defer func() {
+		if err := spool.Close(); err != nil {
+			rq.log.Error("a spool could not be thrown away", "error", err)
+		}
+	}()
+	form, err := s.receive(rq, boundary, spool)
+	if err != nil {
+		return err
+	}
+	a, err := s.judge(rq, form, spool)
+	if err != nil {
+		return err
+	}
+	if err := s.commit(rq, &a, spool); err != nil {
+		return err
+	}
+	s.metrics.uploaded.Add(float64(a.Size))
+	h := w.Header()
+	h.Set("Location", s.basePath+downloadPath(a))
+	h.Set("Repr-Digest", reprDigest(a.SHA256))
+	return rq.answer(w, http.StatusCreated, renderAttachment(a))
+}
+
+// admit refuses what can be refused before the body is read, and gives the
+// boundary of its parts.
+func (s *Server) admit(rq *request) (boundary string, err error) {
+	kind, params, err := mime.ParseMediaType(rq.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/form-data" || params["boundary"] == "" || len(params["boundary"]) > 70 {
+		return "", invalidRequest("Send the file as multipart/form-data, in a part named \"file\".")
+	}
+	// The rest of the form is no larger than this, so the file is no smaller.
+	least := max(rq.ContentLength-2*maxAround, 0)
+	if least > s.MaxFileSize {
+		return "", fileTooLarge(s.MaxFileSize)
+	}
+	room, err := s.Blobs.Space(rq.Context())
+	if err != nil {
+		return "", fmt.Errorf("looking at the disk: %w", err)
+	}
+	if room.Free-max(rq.ContentLength, 0) < s.DiskReserve {
+		return "", diskFull(fmt.Errorf("%d bytes are free, the reserve is %d and the upload declares %d", room.Free, s.DiskReserve, rq.ContentLength))
+	}
+	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
+	switch {
+	case errors.Is(err, store.ErrNotFound) && rq.autoCreate != "":
+	case err != nil:
+		return "", err
+	case space.QuotaFiles > 0 && used.Files >= space.QuotaFiles:
+		return "", quotaExceeded(fmt.Sprintf("The space %q is full: its quota is %d files.", space.Slug, space.QuotaFiles))
+	case space.QuotaBytes > 0 && least > space.QuotaBytes-used.Bytes:
+		return "", quotaExceeded(fmt.Sprintf("The file does not fit into the space %q: its quota is %s.", space.Slug, size(space.QuotaBytes)))
+	}
+	return params["boundary"], nil
+}
+
+// form is what a request body said besides the bytes of the file.
+type form struct {
+	fileName string // as sent
+	comment  string
+	digests  []string // Repr-Digest headers that speak of the file
+}
+
+// receive reads the whole body and spools its file.
+func (s *Server) receive(rq *request, boundary string, spool blobs.Spool) (form, error) {
+	f := form{digests: rq.Header.Values("Repr-Digest")}
+	body := s.paced(rq)
+	defer body.done()
+	body.allow(maxAround + readAhead)
+	parts := multipart.NewReader(body, boundary)
+	hasFile, hasComment := false, false
+	for n := 0; ; n++ {
+		part, err := parts.NextRawPart()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return form{}, formError(err)
+		}
+		if n == maxParts {
+			return form{}, invalidRequest("The form has more than %d parts.", maxParts)
+		}
+		name, fileName, err := disposition(part)
+		if err != nil {
+			return form{}, err
+		}
+		switch {
+		case name == "file" && hasFile:
+			return form{}, invalidFile("The form has more than one part named \"file\". Send one file in each request.")
+		case name == "file":
+			hasFile = true
+			if fileName == "" {
+				return form{}, invalidFile("The part named \"file\" has no file name.")
+			}
+			f.fileName = fileName
+			f.digests = append(f.digests, part.Header.Values("Repr-Digest")...)
+			body.allow(s.MaxFileSize + maxAround + readAhead)
+			if err := s.spool(spool, part); err != nil {
+				return form{}, err
+			}
+			body.allow(maxAround)
+		case name == "comment_id" && rq.entity.Kind == store.Ticket:
+			if hasComment {
+				return form{}, invalidRequest("The form has more than one field comment_id.")
+			}
+			hasComment = true
+			raw, err := io.ReadAll(io.LimitReader(part, maxField))
+			if err != nil {
+				return form{}, formError(err)
+			}
+			f.comment = string(raw)
+		}
+	}
+	if !hasFile {
+		return form{}, invalidFile("The form has no part named \"file\".")
+	}
+	// What follows the last boundary says nothing, but the client sends it.
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return form{}, formError(err)
+	}
+	return f, nil
+}
+
+// disposition reads the name and file name of a part as they were sent.
+// (multipart.Part.FileName takes away what looks like a folder on this
+// machine only.)
+func disposition(part *multipart.Part) (name, fileName string, err error) {
+	kind, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+	if err != nil || kind != "form-data" {
+		return "", "", invalidRequest("A part of the form has no proper Content-Disposition header.")
+	}
+	return params["name"], params["filename"], nil
+}
+
+// Buffers through which files pass on their way to the disk.
+var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+
+// spool writes the bytes of a part, as far as the limit.
+func (s *Server) spool(to blobs.Spool, part io.Reader) error {
+	buf := buffers.Get().(*[128 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := fill(part, buf[:])
+		if to.Size()+int64(n) > s.MaxFileSize {
+			return fileTooLarge(s.MaxFileSize)
+		}
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return fmt.Errorf("spooling: %w", err)
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return formError(err)
+		}
+	}
+}
+
+// fill reads until buf is full or r ends or fails. (io.ReadFull would not
+// tell the end of a part from the end of the body.)
+func fill(r io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var m int
+		m, err = r.Read(buf[n:])
+		n += m
+	}
+	return n, err
+}
+
+// formError says what was wrong with a body that could not be read to its end.
+func formError(err error) error {
+	var refused *refusal
+	if errors.As(err, &refused) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	detail := "The multipart body is malformed."
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		detail = "The multipart body ends before its closing boundary."
+	}
+	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}
+}
+
+// judge decides whether what was spooled is taken, and as what.
+func (s *Server) judge(rq *request, f form, spool blobs.Spool) (store.Attachment, error) {
+	a := store.Attachment{
+		Parent:     rq.entity.Parent,
+		Size:       spool.Size(),
+		SHA256:     spool.Ref(),
+		UploaderID: rq.caller.user.ID,
+		Uploader:   rq.caller.user.FullName,
+	}
+	if a.UploaderID == uuid.Nil {
+		return a, forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
+	}
+	if f.comment != "" {
+		id, ok := parseID(f.comment)
+		if !ok {
+			return a, invalidRequest("comment_id must be a UUID.")
+		}
+		known, err := s.Store.HasComment(rq.Context(), store.Comment{TicketID: a.Parent.ID, ID: id})
+		if err != nil {
+			return a, err
+		}
+		if !known {
+			return a, notFound("The ticket has no comment %s.", id)
+		}
+		a.CommentID = uuid.NullUUID{UUID: id, Valid: true}
+	}
+	if err := verifyDigests(f.digests, a.SHA256); err != nil {
+		return a, err
+	}
+	var err error
+	if a.FileName, err = content.CleanName(f.fileName); err != nil {
+		return a, invalidFile("%s", err)
+	}
+	a.Type, err = s.Policy.Decide(spool, a.Size, a.FileName)
+	return a, err
+}
+
+// commit makes the content durable, then the record. In between, the content
+// is held, so that nobody can take it for spare.
+func (s *Server) commit(rq *request, a *store.Attachment, spool blobs.Spool) error {
+	// Whatever happens to the client now, what was begun is finished.
+	ctx := context.WithoutCancel(rq.Context())
+	release, err := spool.Keep(ctx)
+	if err != nil {
+		return fmt.Errorf("keeping the content: %w", err)
+	}
+	defer release()
+	if a.ID, err = uuid.NewV7(); err != nil {
+		return fmt.Errorf("making an id: %w", err)
+	}
+	if err := s.Store.CreateAttachment(ctx, *a, rq.autoCreate); err != nil {
+		return s.takeBack(ctx, rq, a.SHA256, release, err)
+	}
+	return nil
+}
+
+// takeBack removes a content whose record was refused. After any other
+// failure nobody knows whether the record exists, so the content stays.
+func (s *Server) takeBack(ctx context.Context, rq *request, sum [32]byte, release func(), why error) error {
+	var refused *store.Error
+	if !errors.As(why, &refused) && !errors.Is(why, store.ErrFull) {
+		return why
+	}
+	release()
+	if _, err := s.Blobs.Remove(ctx, sum, func() (bool, error) { return s.Store.Referenced(ctx, sum) }); err != nil {
+		rq.log.Error("the content of a refused upload could not be removed", "blob", blobs.Ref(sum).String(), "error", err)
+	}
+	return why
+}
+
+// reprDigest writes a Repr-Digest header (RFC 9530).
+func reprDigest(sum [32]byte) string {
+	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
+}
+
+// verifyDigests holds the file to every sha-256 that the client sent of it.
+// Other algorithms are not ours to judge (RFC 9530, section 2).
+func verifyDigests(headers []string, sum [32]byte) error {
+	for _, member := range strings.Split(strings.Join(headers, ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(member), "=")
+		if name != "sha-256" {
+			continue
+		}
+		value, _, _ = strings.Cut(value, ";") // parameters mean nothing here
+		encoded, begun := strings.CutPrefix(value, ":")
+		encoded, ended := strings.CutSuffix(encoded, ":")
+		claimed, err := base64.StdEncoding.DecodeString(encoded)
+		if !begun || !ended || err != nil || len(claimed) != len(sum) {
+			return invalidRequest("Repr-Digest must look like sha-256=:<base64 of 32 bytes>:")
+		}
+		if !bytes.Equal(claimed, sum[:]) {
+			return invalidFile("The file did not arrive as it was sent: its SHA-256 is not the one in Repr-Digest.")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,622 @@
+package server_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"attachd/blobs"
+	"attachd/server"
+	"attachd/server/content"
+	"attachd/server/token"
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// TestMain sees to it that nothing of the servers goes on when all tests are
+// done.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := goroutinesLeft(5 * time.Second); code == 0 && left != "" {
+		os.Stderr.WriteString("goroutines of servers that were shut down go on:\n\n" + left + "\n")
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// goroutinesLeft waits for goroutines that run our code to end, and gives the
+// stacks of those that do not.
+func goroutinesLeft(patience time.Duration) string {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		var left []string
+		for _, stack := range strings.Split(string(stacks), "\n\n") {
+			if strings.Contains(stack, "attachd/") && !strings.Contains(stack, "goroutinesLeft") {
+				left = append(left, stack)
+			}
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+	}
+}
+
+// world is a server on a port of its own, over a data directory of its own,
+// with people and places in it:
+//
+//	space a    admin, editor and viewer are members with these roles
+//	space ab   its slug begins like the other's; stranger is its admin
+//	both       a product, a ticket with a comment, a meeting
+//	root       is a superadmin
+//	owner      owns the ticket of a and is a member of nothing
+//	nobody     has no key
+type world struct {
+	t      *testing.T
+	server *server.Server
+	store  *store.Bolt
+	blobs  *blobs.Disk
+	disk   *disk
+	clock  *clock
+	log    *logBuffer
+	dir    string // the data directory
+	url    string // http://host:port
+	client *http.Client
+
+	mu       sync.Mutex
+	names    map[string]string // what {name} stands for in a step
+	keys     map[string]string // whose key is which
+	expected []string          // what lines of the log at level ERROR may say
+}
+
+// The people, with the roles they have.
+var people = []struct {
+	name       string
+	id         uuid.UUID
+	roles      map[string]store.Role
+	superadmin bool
+}{
+	{"root", anID(1), nil, true},
+	{"admin", anID(2), map[string]store.Role{"a": store.Admin}, false},
+	{"editor", anID(3), map[string]store.Role{"a": store.Editor}, false},
+	{"viewer", anID(4), map[string]store.Role{"a": store.Viewer}, false},
+	{"stranger", anID(5), map[string]store.Role{"ab": store.Admin}, false},
+	{"owner", anID(6), nil, false},
+}
+
+// The places, of the space a and of the space ab.
+var (
+	productOf = map[string]store.Parent{"a": {Kind: store.Product, ID: anID(0x11)}, "ab": {Kind: store.Product, ID: anID(0x21)}}
+	ticketOf  = map[string]store.Parent{"a": {Kind: store.Ticket, ID: anID(0x12)}, "ab": {Kind: store.Ticket, ID: anID(0x22)}}
+	meetingOf = map[string]store.Parent{"a": {Kind: store.Meeting, ID: anID(0x13)}, "ab": {Kind: store.Meeting, ID: anID(0x23)}}
+	commentOf = map[string]uuid.UUID{"a": anID(0x14), "ab": anID(0x24)}
+	ownerOf   = map[string]string{"a": "owner", "ab": "stranger"} // of the ticket
+)
+
+// anID is an id that is easy to recognise.
+func anID(n byte) uuid.UUID {
+	id := uuid.MustParse("00000000-0000-4000-8000-000000000000")
+	id[15] = n
+	return id
+}
+
+func personID(name string) uuid.UUID {
+	for _, p := range people {
+		if p.name == name {
+			return p.id
+		}
+	}
+	panic("nobody is called " + name)
+}
+
+// newWorld starts a server; options change how it is set up. When the test is
+// over, both stores must be as they should be.
+func newWorld(t *testing.T, options ...func(*server.Config)) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), clock: newClock(), log: &logBuffer{}, names: map[string]string{}, keys: map[string]string{}}
+	w.open()
+	w.populate()
+	policy, err := content.NewPolicy(nil, false)
+	w.must(err)
+	cfg := server.Config{
+		Store:                w.store,
+		Blobs:                w.blobs,
+		Policy:               policy,
+		Secret:               []byte("a secret of at least sixteen bytes"),
+		Now:                  w.clock.Now,
+		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Version:              "test",
+		MaxFileSize:          50 << 20,
+		MaxConcurrentUploads: 256,
+		MinUploadRate:        1 << 10,
+		DiskReserve:          1 << 20,
+		URLTTL:               time.Hour,
+		VerifyReads:          true,
+	}
+	for _, option := range options {
+		option(&cfg)
+	}
+	w.server, err = server.New(cfg)
+	w.must(err)
+	w.serve(w.server)
+	return w
+}
+
+func (w *world) open() {
+	var err error
+	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{})
+	w.must(err)
+	w.blobs, err = blobs.OpenDisk(w.dir, blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
+		w.disk = &disk{FileSystem: real}
+		return w.disk
+	}})
+	w.must(err)
+	w.t.Cleanup(w.checkStorage)
+}
+
+func (w *world) populate() {
+	var objects []store.Object
+	var members []store.Object
+	for _, p := range people {
+		w.names[p.name] = p.id.String()
+		objects = append(objects, store.User{ID: p.id, FullName: fullName(p.name), IsSuperadmin: p.superadmin})
+		for slug, role := range p.roles {
+			members = append(members, store.Member{Space: slug, UserID: p.id, Role: role})
+		}
+	}
+	for _, slug := range []string{"a", "ab"} {
+		product, ticket, meeting, comment := productOf[slug], ticketOf[slug], meetingOf[slug], commentOf[slug]
+		objects = append(objects,
+			store.Space{Slug: slug, Name: "The space " + slug},
+			store.Entity{Parent: product, Space: slug, Name: "A product"},
+			store.Entity{Parent: ticket, Space: slug, Name: "A ticket", OwnerID: personID(ownerOf[slug])},
+			store.Entity{Parent: meeting, Space: slug, Name: "A meeting"},
+			store.Comment{TicketID: ticket.ID, ID: comment})
+		suffix := map[string]string{"a": "", "ab": ".ab"}[slug]
+		w.names["product"+suffix] = "/catalog/spaces/" + slug + "/products/" + product.ID.String()
+		w.names["ticket"+suffix] = "/issues/tickets/" + ticket.ID.String()
+		w.names["meeting"+suffix] = "/meetings/" + meeting.ID.String()
+		w.names["product"+suffix+".id"] = product.ID.String()
+		w.names["ticket"+suffix+".id"] = ticket.ID.String()
+		w.names["meeting"+suffix+".id"] = meeting.ID.String()
+		w.names["comment"+suffix] = comment.String()
+	}
+	_, err := w.store.Put(context.Background(), append(objects, members...)...)
+	w.must(err)
+	for _, p := range people {
+		w.keys[p.name] = w.newKey(p.id)
+	}
+}
+
+// newKey makes a key that never expires.
+func (w *world) newKey(user uuid.UUID) (secret string) {
+	w.t.Helper()
+	secret, prefix := token.NewKey()
+	w.must(w.store.CreateKey(context.Background(), store.Key{
+		ID: uuid.Must(uuid.NewV7()), UserID: user, Name: "fixture", Prefix: prefix, Hash: token.Hash(secret), CreatedAt: w.clock.Now()}))
+	return secret
+}
+
+// fullName is what a person of the fixture is called in answers.
+func fullName(name string) string { return strings.ToUpper(name[:1]) + name[1:] + " Person" }
+
+// serve answers as the command does. What served before is let be, but no
+// step reaches it any more.
+func (w *world) serve(handler http.Handler) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	w.must(err)
+	httpServer := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(w.server.Log.Handler(), slog.LevelError),
+	}
+	done := make(chan error, 1)
+	go func() { done <- httpServer.Serve(listener) }()
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
+	w.url = "http://" + listener.Addr().String()
+	w.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	w.t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := httpServer.Shutdown(ctx); err != nil {
+			w.t.Errorf("shutting the server down: %v", err)
+			httpServer.Close()
+		}
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			w.t.Errorf("serving ended: %v", err)
+		}
+	})
+}
+
+// checkStorage runs after every test, when the server is down: whatever was
+// done to it, both stores agree and nothing is left over.
+func (w *world) checkStorage() {
+	ctx := context.Background()
+	report, err := upkeep.Check(ctx, w.store, w.blobs)
+	if err != nil {
+		w.t.Errorf("checking the stores: %v", err)
+	}
+	for _, fault := range report.Faults {
+		w.t.Errorf("after the test: %v", fault)
+	}
+	for _, orphan := range report.Orphans {
+		w.t.Errorf("after the test: nothing refers to the blob %v", orphan)
+	}
+	if left := w.temporaryFiles(); len(left) > 0 {
+		w.t.Errorf("after the test: temporary files are left: %v", left)
+	}
+	if err := errors.Join(w.store.Close(), w.blobs.Close()); err != nil {
+		w.t.Errorf("closing the stores: %v", err)
+	}
+	w.checkDatabase()
+	w.checkModes()
+	w.checkLog()
+}
+
+func (w *world) checkDatabase() {
+	db, err := bbolt.Open(filepath.Join(w.dir, "attachd.db"), 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		w.t.Errorf("after the test: opening the database: %v", err)
+		return
+	}
+	defer db.Close()
+	err = db.View(func(tx *bbolt.Tx) error {
+		for err := range tx.Check() {
+			w.t.Errorf("after the test: the database is inconsistent: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Errorf("after the test: reading the database: %v", err)
+	}
+}
+
+// checkModes sees that nobody else can read what is stored.
+func (w *world) checkModes() {
+	err := filepath.WalkDir(w.dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+			w.t.Errorf("after the test: %s has mode %v", entry.Name(), info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Errorf("after the test: %v", err)
+	}
+}
+
+// checkLog holds the log to having no error that the test did not expect.
+func (w *world) checkLog() {
+	for _, line := range w.log.lines() {
+		if !strings.Contains(line, `"level":"ERROR"`) {
+			continue
+		}
+		if !slices.ContainsFunc(w.expected, func(s string) bool { return strings.Contains(line, s) }) {
+			w.t.Errorf("the log has an error: %s", line)
+		}
+	}
+	if w.t.Failed() {
+		lines := w.log.lines()
+		w.t.Logf("the end of the log:\n%s", strings.Join(lines[max(0, len(lines)-20):], "\n"))
+	}
+}
+
+// expectLog says that lines of the log at level ERROR may have this in them.
+func (w *world) expectLog(part string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.expected = append(w.expected, part)
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// temporaryFiles are those of uploads under way.
+func (w *world) temporaryFiles() []string {
+	entries, err := os.ReadDir(filepath.Join(w.dir, "tmp"))
+	w.must(err)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
+
+// records counts all attachments.
+func (w *world) records() int {
+	n := 0
+	for after := uuid.Nil; ; {
+		page, err := w.store.AllAttachments(context.Background(), after, 1000)
+		w.must(err)
+		if n += len(page); len(page) < 1000 {
+			return n
+		}
+		after = page[len(page)-1].ID
+	}
+}
+
+// storedContents counts the blobs.
+func (w *world) storedContents() (n int) {
+	for _, err := range w.blobs.All(context.Background()) {
+		w.must(err)
+		n++
+	}
+	return n
+}
+
+// blobFile is where the content of an attachment is.
+func (w *world) blobFile(t *testing.T, name string) string {
+	t.Helper()
+	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := blobs.Ref(a.SHA256).String()
+	return filepath.Join(w.dir, "blobs", "sha256", ref[:2], ref)
+}
+
+// eventually waits for something that happens by itself, soon.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !happened(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// clock stands still until it is told to go on.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// disk is the real one with as much room as a test says. It waits for no
+// folder to be on stable storage: what a power cut leaves is for the tests of
+// blobs, and these are many.
+type disk struct {
+	blobs.FileSystem
+	free atomic.Int64 // 0 is as much as there is
+}
+
+func (d *disk) Space() (blobs.Space, error) {
+	space, err := d.FileSystem.Space()
+	if free := d.free.Load(); free != 0 {
+		space.Free = free
+	}
+	return space, err
+}
+
+func (d *disk) SyncDir(string) error { return nil }
+
+// logBuffer keeps what the server logs.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) lines() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Split(strings.TrimSpace(b.buf.String()), "\n")
+}
+
+// request gives the line that the log has of an answered request. It is
+// written when the answer has gone out.
+func (b *logBuffer) request(t *testing.T, id string) map[string]any {
+	t.Helper()
+	var found map[string]any
+	eventually(t, "the log line of request "+id, func() bool {
+		for _, line := range b.lines() {
+			var entry map[string]any
+			if json.Unmarshal([]byte(line), &entry) == nil && entry["msg"] == "request" && entry["request_id"] == id {
+				found = entry
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// answer is a response, read as far as it came.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	cut    error // why the body did not end as it should
+}
+
+func (a answer) object(t *testing.T) map[string]any {
+	t.Helper()
+	var object map[string]any
+	if err := json.Unmarshal(a.body, &object); err != nil {
+		t.Fatalf("not a JSON object: %v: %s", err, a.body)
+	}
+	return object
+}
+
+func (a answer) list(t *testing.T) []map[string]any {
+	t.Helper()
+	var list []map[string]any
+	if err := json.Unmarshal(a.body, &list); err != nil || list == nil {
+		t.Fatalf("not a JSON array: %v: %s", err, a.body)
+	}
+	return list
+}
+
+// strings are a member of each object of a list.
+func (a answer) strings(t *testing.T, member string) []string {
+	t.Helper()
+	values := []string{}
+	for _, object := range a.list(t) {
+		value, _ := object[member].(string)
+		values = append(values, value)
+	}
+	return values
+}
+
+func readAnswer(response *http.Response) answer {
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	return answer{status: response.StatusCode, header: response.Header, body: body, cut: err}
+}
+
+// checkPromises holds an answer to what every answer promises.
+func (w *world) checkPromises(t *testing.T, method, path string, a answer) {
+	t.Helper()
+	for name, want := range map[string]string{
+		"X-Request-Id":                 "",
+		"X-Content-Type-Options":       "nosniff",
+		"Content-Security-Policy":      "",
+		"Referrer-Policy":              "no-referrer",
+		"Cross-Origin-Resource-Policy": "",
+		"Cache-Control":                "",
+	} {
+		values := a.header.Values(name)
+		if len(values) != 1 || values[0] == "" || want != "" && values[0] != want {
+			t.Errorf("%s is %q, want %s", name, values, cmp.Or(want, "one"))
+		}
+	}
+	if a.header.Get("Content-Security-Policy") != "" && !strings.Contains(a.header.Get("Content-Security-Policy"), "default-src 'none'") {
+		t.Errorf("Content-Security-Policy is %q", a.header.Get("Content-Security-Policy"))
+	}
+	if len(a.body) > 0 && a.header.Get("Content-Type") == "" {
+		t.Errorf("a body without a Content-Type: %.200s", a.body)
+	}
+	if a.header.Get("Server") != "" {
+		t.Errorf("the server names itself: %q", a.header.Get("Server"))
+	}
+	for _, secret := range []string{w.dir, "goroutine ", ".go:", "attachd.db"} {
+		if a.status >= 500 && bytes.Contains(a.body, []byte(secret)) {
+			t.Errorf("the answer shows internals (%q): %s", secret, a.body)
+		}
+	}
+	if a.status < 400 || method == "HEAD" {
+		return
+	}
+	w.checkRefusal(t, path, a)
+}
+
+// checkRefusal holds a refusal to its form. Readiness has one of its own.
+func (w *world) checkRefusal(t *testing.T, path string, a answer) {
+	t.Helper()
+	if strings.HasSuffix(path, "/health/ready") {
+		return
+	}
+	if got := a.header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("a refusal of type %q: %.200s", got, a.body)
+		return
+	}
+	object := a.object(t)
+	members := []string{"code", "detail", "request_id"}
+	if _, has := object["line"]; has && strings.HasSuffix(path, "/directory/import") {
+		members = append(members, "line")
+	}
+	for _, member := range members {
+		value, has := object[member]
+		if !has || value == "" {
+			t.Errorf("a refusal without %s: %s", member, a.body)
+		}
+		delete(object, member)
+	}
+	if len(object) > 0 {
+		t.Errorf("a refusal with more than it should have: %s", a.body)
+	}
+	if !bytes.Contains(a.body, []byte(`"request_id":"`+a.header.Get("X-Request-Id")+`"`)) {
+		t.Errorf("the request id of the body is not %s: %s", a.header.Get("X-Request-Id"), a.body)
+	}
+	if a.status == http.StatusUnauthorized && a.header.Get("WWW-Authenticate") != "Bearer" {
+		t.Errorf("a 401 with WWW-Authenticate %q", a.header.Get("WWW-Authenticate"))
+	}
+	if (a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable) && a.header.Get("Retry-After") == "" {
+		t.Errorf("a %d without Retry-After", a.status)
+	}
+	if a.status == http.StatusMethodNotAllowed && a.header.Get("Allow") == "" {
+		t.Error("a 405 without Allow")
+	}
+}
+
+// copyRecord makes n more attachments like one that is there.
+func (w *world) copyRecord(t *testing.T, name string, n int) {
+	t.Helper()
+	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for range 10 {
+		wait.Go(func() {
+			for range n / 10 {
+				w.createRecord(t, a)
+			}
+		})
+	}
+	for range n % 10 {
+		w.createRecord(t, a)
+	}
+	wait.Wait()
+}
+
+// createRecord keeps a record under an id of its own.
+func (w *world) createRecord(t *testing.T, a store.Attachment) uuid.UUID {
+	a.ID = uuid.Must(uuid.NewV7())
+	if err := w.store.CreateAttachment(context.Background(), a, ""); err != nil {
+		t.Error(err)
+	}
+	return a.ID
+}
+
+// publicURL sets the address under which the world knows the server.
+func publicURL(address string) func(*server.Config) {
+	return func(c *server.Config) { c.PublicURL = address }
+}
