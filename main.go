@@ -1,0 +1,64 @@
+// Command attachd keeps the files that belong to products, tickets and
+// meetings of a data catalog: one binary, one directory, nothing else running.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"attachd/blobs"
+	"attachd/server/cli"
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/store"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(cli.Report(err, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	app := cli.New(open, stdin, stdout, stderr)
+	root := app.Root(
+		app.Serve(),
+		app.User(),
+		app.Key(),
+		app.Directory(),
+		app.Config(),
+		app.Version(),
+	)
+	root.SetArgs(args)
+	return root.ExecuteContext(ctx)
+}
+
+// open opens the data directory. The database comes first: its lock keeps a
+// second process from touching anything else.
+func open(cfg config.Config) (cli.Storage, error) {
+	dir, err := datadir.Open(cfg.DataDir)
+	if err != nil {
+		return cli.Storage{}, err
+	}
+	if err := dir.CheckDatabase(); err != nil {
+		return cli.Storage{}, err
+	}
+	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Own: dir.Own})
+	if errors.Is(err, store.ErrLocked) {
+		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
+	}
+	if err != nil {
+		return cli.Storage{}, err
+	}
+	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own})
+	if err != nil {
+		return cli.Storage{}, errors.Join(err, db.Close())
+	}
+	return cli.Storage{Dir: dir, Store: db, Blobs: disk}, nil
+}

@@ -1,0 +1,1535 @@
+//go:build unix
+
+// These tests start the real process: they send it signals, kill it, look at
+// the modes of its files, and run its commands beside it.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var long = flag.Bool("long", false, "measure the memory of a hundred uploads of 50 MB, 5 GB in all")
+
+// beAttachd in the environment makes this test binary be attachd.
+const beAttachd = "TEST_BINARY_IS_ATTACHD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beAttachd) != "" {
+		main()
+	}
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "ATTACHD_") {
+			os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func TestTheFirstServeMakesASuperadmin(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir)
+	file := filepath.Join(dir, "admin.key")
+	if mode := info(t, file).Mode(); mode != 0o600 {
+		t.Errorf("admin.key has mode %v", mode)
+	}
+	if !strings.Contains(server.stderr(), file) {
+		t.Error("the path of the key is not printed")
+	}
+	key := read(t, file)
+	if strings.Contains(server.stderr(), strings.TrimSpace(key)) {
+		t.Error("the key is printed")
+	}
+	if me := server.get("/users/me"); me.status != 200 || !strings.Contains(me.body, `"is_superadmin":true`) {
+		t.Errorf("the key is not a superadmin's: %s", me)
+	}
+
+	server.stop()
+	server = start(t, dir)
+	if read(t, file) != key || strings.Contains(server.stderr(), "superadmin") {
+		t.Error("the second start made another superadmin")
+	}
+
+	server.stop()
+	remove(t, file)
+	server = start(t, dir)
+	if slices.Contains(names(t, dir), "admin.key") {
+		t.Error("a key that was deleted is made again")
+	}
+	server.key = strings.TrimSpace(key)
+	if me := server.get("/users/me"); me.status != 200 {
+		t.Errorf("a key works without its file too: %s", me)
+	}
+}
+
+// start fails unless the address is on the second line at the latest.
+func TestTheAddressIsOnTheSecondLineAtTheLatest(t *testing.T) {
+	t.Parallel()
+	for _, words := range [][]string{
+		{},
+		{"--demo"},
+		{"ATTACHD_LOG_LEVEL=error"},
+		{"ATTACHD_LOG_LEVEL=error", "--demo"},
+		{"ATTACHD_LOG_FORMAT=text"},
+		{"ATTACHD_LIMITS_MAX_FILESIZE=1MB", "ATTACHD_NONSENSE=1", "ATTACHD_KEY=x", "--demo"},
+	} {
+		t.Run(strings.Join(words, " "), func(t *testing.T) {
+			t.Parallel()
+			dir := dataDir(t)
+			start(t, dir, words...).stop()
+			start(t, dir, words...).stop()
+		})
+	}
+}
+
+func TestServeWarnsOfUnknownVariables(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "ATTACHD_LIMITS_MAX_FILESIZE=1MB")
+	eventually(t, "a warning that says what was meant", func() bool {
+		return strings.Contains(server.stderr(), "ATTACHD_LIMITS_MAX_FILESIZE: unknown variable, did you mean ATTACHD_LIMITS_MAX_FILE_SIZE?")
+	})
+}
+
+// command fails a test whose processes write anywhere else.
+func TestFilesAreForTheirOwnerOnly(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	chmod(t, dir, 0o755)
+	open := command(t, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--demo")
+	// A umask that takes nothing away shows the modes that attachd asks for.
+	open.Args = append([]string{"sh", "-c", `umask 000; exec "$0" "$@"`, open.Path}, open.Args[1:]...)
+	open.Path = "/bin/sh"
+	server := startCommand(t, dir, open)
+	server.upload(product, "kept.txt", "kept").want(t, 201)
+	gone := server.upload(product, "gone.txt", "gone")
+	server.remove(gone.download()).want(t, 200)
+	ok(t, "user", "add", "Ada", "--data-dir", dir)
+	slow := server.beginUpload(product, "slow.txt")
+	slow.inTemp(t)
+	files := 0
+	walk(t, dir, func(path string, info fs.FileInfo) {
+		files++
+		want := fs.FileMode(0o600)
+		if info.IsDir() {
+			want = 0o700
+		}
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+	})
+	if files < 256 {
+		t.Errorf("only %d files and folders: what was looked at?", files)
+	}
+	slow.end()
+}
+
+func TestNoKeyIsInTheDatabase(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, "--demo")
+	secrets := []string{server.key, strings.TrimSpace(ok(t, "key", "create", "Mei Tanaka", "--data-dir", dir))}
+	secrets = append(secrets, slices.Collect(maps.Values(demoKeys(t, dir)))...)
+	for _, key := range secrets {
+		server.key = key
+		server.get("/users/me").want(t, 200)
+	}
+	server.stop()
+	database := read(t, filepath.Join(dir, "attachd.db"))
+	for _, key := range secrets {
+		// The first characters stand there, by which people recognise it.
+		if _, secret, _ := strings.Cut(key, "_"); strings.Contains(database, secret[8:]) {
+			t.Errorf("%s is in attachd.db", key)
+		}
+	}
+}
+
+func TestASignalFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			dir := dataDir(t)
+			server := start(t, dir, autoCreate)
+			server.upload(product, "first.txt", "first").want(t, 201)
+			slow := server.beginUpload(product, "slow.txt")
+			slow.inTemp(t)
+
+			server.signal(signal)
+			eventually(t, "new connections are refused", func() bool {
+				conn, err := net.Dial("tcp", strings.TrimPrefix(server.url, "http://"))
+				if err != nil {
+					return true
+				}
+				conn.Close()
+				return false
+			})
+			late := server.overSocket().upload(product, "late.txt", "late").want(t, 503)
+			if late.header.Get("Retry-After") == "" || !strings.Contains(late.body, "shutting") {
+				t.Errorf("a late upload is told: %s", late)
+			}
+			saved := slow.end().want(t, 201)
+
+			if code := server.exitCode(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			left := names(t, dir)
+			if slices.Contains(left, "attachd.sock") || slices.Contains(left, "attachd.pid") || len(names(t, filepath.Join(dir, "tmp"))) > 0 {
+				t.Errorf("left behind: %v, and in tmp: %v", left, names(t, filepath.Join(dir, "tmp")))
+			}
+			server = start(t, dir)
+			if got := server.get(saved.download()).want(t, 200); got.body != slow.content {
+				t.Errorf("the file that was in flight came back with %d bytes, not %d", len(got.body), len(slow.content))
+			}
+		})
+	}
+}
+
+func TestAKillLosesNothingThatWasAcknowledged(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	var (
+		acknowledged sync.Map // download path to content
+		count        atomic.Int32
+		uploaders    sync.WaitGroup
+	)
+	for who := range 8 {
+		uploaders.Go(func() {
+			for n := 0; ; n++ {
+				content := fmt.Sprintf("upload %d of %d\n%s", n, who, strings.Repeat("x", 1000*n))
+				a, err := server.try(server.key, "POST", product+"/attachments", formOf("a.txt", strings.NewReader(content)), formHeaders...)
+				if err != nil || a.status != 201 {
+					return // the process is gone
+				}
+				acknowledged.Store(a.download(), content)
+				count.Add(1)
+			}
+		})
+	}
+	slow := server.beginUpload(product, "slow.txt")
+	slow.inTemp(t)
+	eventually(t, "fifty uploads are acknowledged", func() bool { return count.Load() >= 50 })
+	server.kill()
+	uploaders.Wait()
+	slow.abandon()
+	if len(names(t, filepath.Join(dir, "tmp"))) == 0 {
+		t.Error("the kill should have left something in tmp, or this test shows nothing")
+	}
+
+	server = start(t, dir)
+	if left := names(t, filepath.Join(dir, "tmp")); len(left) > 0 {
+		t.Errorf("tmp still holds %v", left)
+	}
+	acknowledged.Range(func(path, content any) bool {
+		if got := server.get(path.(string)); got.status != 200 || got.body != content {
+			t.Errorf("%s was acknowledged, now: %d with %d bytes", path, got.status, len(got.body))
+		}
+		return true
+	})
+}
+
+// A kill leaves the socket and the note of who holds the directory.
+func TestWhatAKillLeavesIsNoObstacle(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	start(t, dir).kill()
+	if left := names(t, dir); !slices.Contains(left, "attachd.sock") || !slices.Contains(left, "attachd.pid") {
+		t.Fatalf("the kill should have left a socket and a note: %v", left)
+	}
+	ok(t, "user", "add", "Ada", "--data-dir", dir)
+	start(t, dir).kill()
+	server := start(t, dir)
+	if list := ok(t, "user", "list", "--data-dir", dir); !strings.Contains(list, "Ada") {
+		t.Errorf("the list of users is %q", list)
+	}
+	if !strings.Contains(server.logged("/directory/users"), `"address":"local"`) {
+		t.Error("the command did not reach the server over its socket")
+	}
+}
+
+func TestASecondServerIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir)
+	began := time.Now()
+	said := refused(t, 1, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if want := fmt.Sprintf("attachd: %s is in use by attachd serve (process %d)\n", dir, server.cmd.Process.Pid); said != want {
+		t.Errorf("it says %q, not %q", said, want)
+	}
+	server.get("/users/me").want(t, 200)
+	ok(t, "user", "list", "--data-dir", dir)
+}
+
+func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spoil func(t *testing.T, dir string)
+		says  string
+	}{
+		"a database that is lost": {
+			func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "attachd.db")) },
+			"attachd.db is missing, but there are 7 stored files in DATA/blobs. Put the database back from a backup, or move the blobs directory away to begin anew",
+		},
+		"a newer format": {
+			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "FORMAT"), "999\n") },
+			"DATA has format 999, which a newer attachd wrote",
+		},
+		"no format number": {
+			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "FORMAT"), "one\n") },
+			"DATA/FORMAT does not hold a format number",
+		},
+		"a secret that others can read": {
+			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "secret.key"), 0o644) },
+			"DATA/secret.key can be read by others (mode 0644). Close it: chmod 600 DATA/secret.key",
+		},
+		"a secret that is none": {
+			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "secret\n") },
+			"DATA/secret.key does not hold 64 hexadecimal digits",
+		},
+		"a database that is none": {
+			func(t *testing.T, dir string) {
+				write(t, filepath.Join(dir, "attachd.db"), strings.Repeat("no database", 10_000))
+			},
+			"open database DATA/attachd.db: ",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := dataDir(t)
+			start(t, dir, "--demo").stop()
+			c.spoil(t, dir)
+			before := tree(t, dir)
+			for _, words := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"user", "list"}} {
+				said := refused(t, 1, append(words, "--data-dir", dir)...)
+				if said = strings.ReplaceAll(said, dir, "DATA"); !strings.Contains(said, c.says) || strings.Count(said, "\n") != 1 {
+					t.Errorf("attachd %s says\n%s\nnot\n%s", words, said, c.says)
+				}
+			}
+			if after := tree(t, dir); after != before {
+				t.Errorf("the directory was\n%s\nand is\n%s", before, after)
+			}
+		})
+	}
+}
+
+func TestAStartThatFailsMakesNoSuperadmin(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer taken.Close()
+	dir := dataDir(t)
+	said := refused(t, 1, "serve", "--data-dir", dir, "--listen", taken.Addr().String())
+	if !strings.Contains(said, "address already in use") {
+		t.Errorf("it says %q", said)
+	}
+	if server := start(t, dir); !strings.Contains(server.stderr(), "admin.key") {
+		t.Error("the next start does not say where the key is")
+	}
+}
+
+func TestTheDemo(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, "--demo")
+	if mode := info(t, filepath.Join(dir, "demo-keys.json")).Mode(); mode != 0o600 {
+		t.Errorf("demo-keys.json has mode %v", mode)
+	}
+	keys := demoKeys(t, dir)
+	for _, role := range []string{"admin", "editor", "viewer"} {
+		me := server.call(keys[role], "GET", "/users/me", nil).want(t, 200)
+		if want := `"spaces":[{"slug":"analytics","name":"Analytics","role":"` + role + `"}]`; !strings.Contains(me.body, want) {
+			t.Errorf("the %s is %s", role, me.body)
+		}
+	}
+	if len(keys) != 3 {
+		t.Errorf("demo-keys.json holds %v", keys)
+	}
+
+	var tickets, comments, meetings []struct{ ID string }
+	server.get("/directory/tickets?space=analytics").into(t, &tickets)
+	server.get("/directory/meetings?space=analytics").into(t, &meetings)
+	if len(tickets) != 1 || len(meetings) != 1 {
+		t.Fatalf("%d tickets and %d meetings", len(tickets), len(meetings))
+	}
+	server.get("/directory/tickets/"+tickets[0].ID+"/comments").into(t, &comments)
+	if len(comments) != 1 {
+		t.Errorf("%d comments", len(comments))
+	}
+	total := 0
+	for parent, file := range map[string]string{
+		product:                            "/catalog/attachments/%s/download",
+		"/issues/tickets/" + tickets[0].ID: "/issues/attachments/%s",
+		"/meetings/" + meetings[0].ID:      "/meetings/" + meetings[0].ID + "/attachments/%s",
+	} {
+		var files []attachment
+		server.call(keys["viewer"], "GET", parent+"/attachments", nil).into(t, &files)
+		if len(files) == 0 {
+			t.Errorf("no files in %s", parent)
+		}
+		for _, f := range files {
+			total++
+			got := server.call(keys["viewer"], "GET", fmt.Sprintf(file, f.ID), nil).want(t, 200)
+			if f.FileSize == 0 || len(got.body) != f.FileSize || got.header.Get("Content-Type") != f.MimeType {
+				t.Errorf("%+v came with %d bytes as %s", f, len(got.body), got.header.Get("Content-Type"))
+			}
+		}
+	}
+	if total < 6 {
+		t.Errorf("only %d sample files", total)
+	}
+	server.call(keys["viewer"], "POST", product+"/attachments", formOf("a.txt", strings.NewReader("a")), formHeaders...).want(t, 403)
+	server.call(keys["editor"], "POST", product+"/attachments", formOf("a.txt", strings.NewReader("a")), formHeaders...).want(t, 201)
+
+	server.stop()
+	server = start(t, dir, "--demo")
+	var again []attachment
+	server.call(keys["viewer"], "GET", product+"/attachments", nil).into(t, &again)
+	if names := fmt.Sprint(again); strings.Count(names, "customers.csv") != 1 || !strings.Contains(names, "a.txt") {
+		t.Errorf("after the second start the product has %v", again)
+	}
+}
+
+func TestTheDemoIsForAnEmptyDirectory(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	start(t, dir).stop()
+	before := tree(t, dir)
+	said := refused(t, 1, "serve", "--demo", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	if !strings.Contains(said, "the data directory is in use already; --demo fills an empty one") {
+		t.Errorf("it says %q", said)
+	}
+	if after := tree(t, dir); after != before {
+		t.Errorf("the directory was\n%s\nand is\n%s", before, after)
+	}
+}
+
+const (
+	ada = "0190aaaa-0000-7000-8000-000000000001"
+	bob = "0190aaaa-0000-7000-8000-000000000002"
+)
+
+const world = `{"kind":"space","slug":"lab","name":"Lab"}
+{"kind":"member","space":"lab","user_id":"` + ada + `","role":"editor"}
+{"kind":"product","space":"lab","id":"550e8400-e29b-41d4-a716-446655440099"}
+`
+
+// What is typed, and what comes: the same whether a server runs or not. What
+// the API says is not repeated here.
+const session = `
+$ user add "Ada Lovelace" --id 0190aaaa-0000-7000-8000-000000000001
+0190aaaa-0000-7000-8000-000000000001
+$ user add "Ada Lovelace" --id 0190aaaa-0000-7000-8000-000000000001
+0190aaaa-0000-7000-8000-000000000001
+$ user add Bob --superadmin --id 0190aaaa-0000-7000-8000-000000000002
+0190aaaa-0000-7000-8000-000000000002
+$ user add Carol
+<id>
+$ user remove Carol
+$ user remove Carol
+attachd: there is no user "Carol"; ` + "`attachd user list`" + ` shows them
+exit code 1
+$ user add "" --id 0190aaaa-0000-7000-8000-000000000003
+attachd: <why>
+exit code 1
+$ user add Dora --id 17
+attachd: --id must be a UUID
+exit code 2
+$ user list
+ID                                    NAME           SUPERADMIN
+0190aaaa-0000-7000-8000-000000000001  Ada Lovelace
+0190aaaa-0000-7000-8000-000000000002  Bob            yes
+<id>  Administrator  yes
+$ key create "Ada Lovelace" --name laptop --expires-in-days 30
+<key>
+$ key create 0190aaaa-0000-7000-8000-000000000002
+<key>
+$ key create Nobody
+attachd: there is no user "Nobody"; ` + "`attachd user list`" + ` shows them
+exit code 1
+$ key create 0190aaaa-0000-7000-8000-00000000dead
+attachd: <why>
+exit code 1
+$ key list 0190aaaa-0000-7000-8000-000000000001
+ID                                    KEY              NAME    EXPIRES               LAST USED
+<id>  <prefix>…  laptop  <time>  never
+$ key list Bob
+ID                                    KEY              NAME                      EXPIRES  LAST USED
+<id>  <prefix>…  made on the command line  never    never
+$ directory import world.ndjson
+3 lines: 3 created, 0 updated {"member":1,"product":1,"space":1}
+$ directory import -
+3 lines: 0 created, 3 updated {"member":1,"product":1,"space":1}
+$ directory import broken.ndjson
+attachd: line 2: <why>; nothing was changed
+exit code 1
+$ directory import missing.ndjson
+attachd: open missing.ndjson: no such file or directory
+exit code 1
+$ key revoke Bob <key of Bob>
+$ key revoke Bob <key of Bob>
+attachd: <why>
+exit code 1
+$ key revoke Bob 17
+attachd: "17" is not the id of a key; ` + "`attachd key list`" + ` shows them
+exit code 2
+$ user list
+ID                                    NAME           SUPERADMIN
+0190aaaa-0000-7000-8000-000000000001  Ada Lovelace
+0190aaaa-0000-7000-8000-000000000002  Bob            yes
+<id>  Administrator  yes
+$ config check
+The configuration is good.
+$ version
+attachd <version>
+`
+
+func TestCommandsDoTheSameWithAndWithoutAServer(t *testing.T) {
+	t.Parallel()
+	for _, running := range []bool{true, false} {
+		t.Run(map[bool]string{true: "running", false: "stopped"}[running], func(t *testing.T) {
+			t.Parallel()
+			dir, files := dataDir(t), t.TempDir()
+			write(t, filepath.Join(files, "world.ndjson"), world)
+			write(t, filepath.Join(files, "broken.ndjson"), `{"kind":"space","slug":"other"}`+"\n"+`{"kind":"space","slug":"No Slug"}`+"\n")
+			server := start(t, dir)
+			if !running {
+				server.stop()
+			}
+			typed := &typist{dir: dir, files: files}
+			var got strings.Builder
+			for line := range strings.Lines(session) {
+				if typing, is := strings.CutPrefix(line, "$ "); is {
+					got.WriteString(line + typed.run(t, strings.TrimSpace(typing)))
+				}
+			}
+			want := regexp.QuoteMeta(strings.TrimPrefix(session, "\n"))
+			if !regexp.MustCompile("^" + strings.ReplaceAll(want, "<why>", ".+") + "$").MatchString(got.String()) {
+				t.Errorf("got\n%s\nwant%s", &got, session)
+			}
+
+			if shown := ok(t, "config", "show", "--data-dir", dir); !strings.Contains(shown, dir) {
+				t.Errorf("config show prints\n%s", shown)
+			}
+
+			if !running {
+				server = start(t, dir)
+			}
+			if len(typed.keys) != 2 {
+				t.Fatalf("%d keys were made", len(typed.keys))
+			}
+			me := server.call(typed.keys[0], "GET", "/users/me", nil).want(t, 200)
+			if !strings.Contains(me.body, ada) || !strings.Contains(me.body, `"slug":"lab"`) {
+				t.Errorf("the key of Ada, who was made a member of the lab, is %s", me.body)
+			}
+			server.call(typed.keys[1], "GET", "/users/me", nil).want(t, 401) // revoked
+			server.get("/directory/spaces/other").want(t, 404)               // of the broken file
+			server.get("/directory/spaces/lab/products/550e8400-e29b-41d4-a716-446655440099").want(t, 200)
+		})
+	}
+}
+
+// typist types commands and tells what came, with words for what differs each
+// time.
+type typist struct {
+	dir, files string
+	keys       []string // that were made
+	listed     string   // the id of the last key listed
+}
+
+var (
+	typedWord = regexp.MustCompile(`"[^"]*"|<[^>]*>|\S+`)
+	varying   = []struct {
+		is   *regexp.Regexp
+		word string
+	}{
+		{anyKey, "<key>"},
+		{regexp.MustCompile(`attachd_[A-Za-z0-9_-]{6}…`), "<prefix>…"},
+		{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
+		{regexp.MustCompile(`(?m)^attachd devel.*`), "attachd <version>"},
+		{regexp.MustCompile(` +(?m:$)`), ""},
+	}
+	anyID    = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+	keyOfBob = regexp.MustCompile(`(?m)^(\S+)  attachd_.*command line`)
+)
+
+func (typed *typist) run(t *testing.T, line string) string {
+	t.Helper()
+	words := typedWord.FindAllString(line, -1)
+	for i, word := range words {
+		words[i] = strings.Trim(word, `"`)
+		if word == "<key of Bob>" {
+			words[i] = typed.listed
+		}
+	}
+	cmd := command(t, append(words, "--data-dir", typed.dir)...)
+	cmd.Dir = typed.files
+	cmd.Stdin = strings.NewReader(world)
+	r := finish(t, cmd)
+	typed.keys = append(typed.keys, anyKey.FindAllString(r.stdout, -1)...)
+	if found := keyOfBob.FindStringSubmatch(r.stdout); found != nil {
+		typed.listed = found[1]
+	}
+	said := r.stdout + r.stderr
+	for _, v := range varying {
+		said = v.is.ReplaceAllString(said, v.word)
+	}
+	said = anyID.ReplaceAllStringFunc(said, func(id string) string {
+		if strings.HasPrefix(id, "0190aaaa") {
+			return id
+		}
+		return "<id>"
+	})
+	if r.code != 0 {
+		said += fmt.Sprintf("exit code %d\n", r.code)
+	}
+	return said
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	files := t.TempDir()
+	good, bad := filepath.Join(files, "good.toml"), filepath.Join(files, "bad.toml")
+	write(t, good, "listen = \"127.0.0.1:0\"\n")
+	write(t, bad, "listen = \"127.0.0.1:0\"\n[limits]\nmax_filesize = \"1MB\"\n")
+	file := filepath.Join(good, "no-directory")
+	for _, c := range []struct {
+		code  int
+		typed string
+		says  string // on standard output of what succeeds, on standard error of what fails
+	}{
+		{0, "", "Available Commands"},
+		{0, "--help", "Available Commands"},
+		{0, "serve --help", "--listen"},
+		{0, "version", "attachd "},
+		{0, "config check", "The configuration is good."},
+		{0, "config check --config " + good, "The configuration is good."},
+		{0, "config show --config " + good, "127.0.0.1:0"},
+		{0, "ATTACHD_CONFIG=" + good + " config show", "127.0.0.1:0"},
+
+		{1, "user list --data-dir " + file, "making the data directory"},
+		{1, "serve --data-dir " + file, "making the data directory"},
+		{1, "serve --config " + bad, "bad.toml"},
+		{1, "config show --config " + bad, "bad.toml"},
+		{1, "user list --config " + bad, "bad.toml"},
+
+		{2, "sreve", `"sreve" is not a command of attachd. There are: config, directory, key, serve, user, version`},
+		{2, "user", "say what to do: add, list, remove"},
+		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
+		{2, "config", "say what to do: check, show"},
+		{2, "--nope", "unknown flag: --nope"},
+		{2, "serve --nope", "unknown flag: --nope\nSee: attachd serve --help"},
+		{2, "serve --listen", "flag needs an argument: --listen"},
+		{2, "key create Ada --expires-in-days soon", "invalid argument"},
+		{2, "serve now", "attachd serve takes no arguments"},
+		{2, "version now", "attachd version takes no arguments"},
+		{2, "user add", "attachd user add takes a full name"},
+		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
+		{2, "user remove", "attachd user remove takes a user's id or full name"},
+		{2, "key revoke Ada", "attachd key revoke takes a user's id or full name and a key's id"},
+		{2, "directory import", "attachd directory import takes a file"},
+
+		{3, "config check --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
+		{3, "config check --config " + filepath.Join(files, "missing.toml"), "missing.toml"},
+		{3, "ATTACHD_LIMITS_MAX_FILE_SIZE=much config check", "ATTACHD_LIMITS_MAX_FILE_SIZE"},
+		{3, "ATTACHD_DOWNLOADS_URL_TTL=60 config check", "ATTACHD_DOWNLOADS_URL_TTL"},
+		{3, "ATTACHD_CONTENT_ALLOWED=application/x-no-such-type config check", "application/x-no-such-type"},
+	} {
+		r := attachd(t, strings.Fields(c.typed)...)
+		said := r.stdout
+		if c.code != 0 {
+			said = r.stderr
+		}
+		if r.code != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("attachd %s\nexit code %d, want %d\nstdout: %s\nstderr: %s\nwant: %s", c.typed, r.code, c.code, r.stdout, r.stderr, c.says)
+		}
+	}
+}
+
+func TestConfigCheckWarnsOfUnknownVariables(t *testing.T) {
+	t.Parallel()
+	r := attachd(t, "ATTACHD_LISTN=:80", "config", "check")
+	if r.code != 0 || r.stderr != "attachd: warning: ATTACHD_LISTN: unknown variable, did you mean ATTACHD_LISTEN?\n" {
+		t.Errorf("exit code %d, %q", r.code, r.stderr)
+	}
+}
+
+func TestTheSocket(t *testing.T) {
+	t.Parallel()
+	for name, depth := range map[string]int{"an ordinary path": 0, "a path too long for a socket": 5} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if depth > 0 && runtime.GOOS != "linux" {
+				t.Skip("only Linux has a way round the length of a socket's path")
+			}
+			dir := filepath.Join(dataDir(t), strings.Repeat(strings.Repeat("d", 49)+"/", depth), "data")
+			server := start(t, dir)
+			socket := filepath.Join(dir, "attachd.sock")
+			if mode := info(t, socket).Mode(); mode != fs.ModeSocket|0o600 {
+				t.Errorf("the socket has mode %v", mode)
+			}
+			ok(t, "user", "add", "Ada", "--data-dir", dir)
+			if line := server.logged("/directory/users/"); !strings.Contains(line, `"method":"PUT"`) {
+				t.Errorf("the command did not reach the server: %q", line)
+			}
+			server.kill()
+			server = start(t, dir)
+			ok(t, "user", "list", "--data-dir", dir)
+			server.stop()
+			if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the socket is left behind: %v", err)
+			}
+			ok(t, "user", "list", "--data-dir", dir)
+		})
+	}
+}
+
+func TestCommandsGetOnWithAServerThatStarts(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	start(t, dir, "--demo").kill()
+	for range 5 {
+		meanwhile := command(t, "user", "list", "--data-dir", dir)
+		var said bytes.Buffer
+		meanwhile.Stderr = &said
+		check(t, meanwhile.Start())
+		server := start(t, dir)
+		// Whoever reads that attachd listens may run a command at once.
+		ok(t, "user", "list", "--data-dir", dir)
+		if err := meanwhile.Wait(); err != nil {
+			t.Errorf("%v: %s", err, &said)
+		}
+		server.kill()
+	}
+}
+
+func TestRootLeavesFilesToTheOwnerOfTheDirectory(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can work for another user")
+	}
+	const uid, gid = 12345, 23456
+	everything := func(t *testing.T, dir string, some ...string) {
+		t.Helper()
+		seen := map[string]bool{}
+		walk(t, dir, func(path string, info fs.FileInfo) {
+			seen[filepath.Base(path)] = true
+			if stat := info.Sys().(*syscall.Stat_t); stat.Uid != uid || stat.Gid != gid {
+				t.Errorf("%s belongs to %d:%d", path, stat.Uid, stat.Gid)
+			}
+		})
+		for _, name := range some {
+			if !seen[name] {
+				t.Errorf("there is no %s in %s", name, dir)
+			}
+		}
+	}
+	owned := func(t *testing.T) string {
+		dir := dataDir(t)
+		check(t, os.Chown(dir, uid, gid))
+		return dir
+	}
+	commands := func(t *testing.T, dir string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "world.ndjson")
+		write(t, file, world)
+		ok(t, "user", "add", "Ada", "--id", ada, "--data-dir", dir)
+		everything(t, dir, "FORMAT", "attachd.db", "secret.key", "00", "ff")
+		ok(t, "key", "create", "Ada", "--data-dir", dir)
+		ok(t, "directory", "import", file, "--data-dir", dir)
+		everything(t, dir)
+	}
+	t.Run("commands", func(t *testing.T) {
+		t.Parallel()
+		commands(t, owned(t))
+	})
+	t.Run("serve", func(t *testing.T) {
+		t.Parallel()
+		dir := owned(t)
+		server := start(t, dir, "--demo")
+		everything(t, dir, "admin.key", "demo-keys.json", "attachd.sock", "attachd.pid", "attachd.db")
+		server.upload(product, "kept.txt", "kept").want(t, 201)
+		server.remove(server.upload(product, "gone.txt", "gone").download()).want(t, 200)
+		slow := server.beginUpload(product, "slow.txt")
+		slow.inTemp(t)
+		commands(t, dir)
+		slow.end().want(t, 201)
+		everything(t, dir)
+		server.stop()
+		everything(t, dir)
+	})
+}
+
+// A flag wins over the environment, that over the file, and that over the
+// default; what config show prints is what a server does.
+func TestConfigurationPrecedence(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "attachd.toml")
+	write(t, file, "listen = \"127.0.0.1:1001\"\ndata_dir = \"from-file\"\n[limits]\nmax_file_size = \"1KB\"\n[log]\nlevel = \"error\"\n")
+	shown := func(words ...string) string {
+		return strings.ReplaceAll(ok(t, append(words, "config", "show")...), "'", `"`)
+	}
+	for _, c := range []struct{ words, line string }{
+		{"", `data_dir = "data"`},
+		{"--config " + file, `data_dir = "from-file"`},
+		{"ATTACHD_CONFIG=" + file, `data_dir = "from-file"`},
+		{"ATTACHD_DATA_DIR=from-env --config " + file, `data_dir = "from-env"`},
+		{"ATTACHD_DATA_DIR=from-env --config " + file + " --data-dir from-flag", `data_dir = "from-flag"`},
+		{"--config " + file, `listen = "127.0.0.1:1001"`},
+		{"ATTACHD_LISTEN=127.0.0.1:1002 --config " + file, `listen = "127.0.0.1:1002"`},
+		{"ATTACHD_LIMITS_MAX_FILE_SIZE=2KB --config " + file, `max_file_size = "2KB"`},
+		{"ATTACHD_LOG_FORMAT=text --config " + file, `level = "error"`},
+	} {
+		if all := shown(strings.Fields(c.words)...); !strings.Contains(all, c.line+"\n") {
+			t.Errorf("%s config show: no line %s in\n%s", c.words, c.line, all)
+		}
+	}
+
+	// The flag --listen of start wins over the port in the file.
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate, "--config", file)
+	server.upload(product, "a.txt", strings.Repeat("a", 1024)).want(t, 201)
+	server.upload(product, "a.txt", strings.Repeat("a", 1025)).want(t, 413)
+	server.stop()
+	server = start(t, dir, "ATTACHD_LIMITS_MAX_FILE_SIZE=2KB", "--config", file)
+	server.upload(product, "b.txt", strings.Repeat("b", 2048)).want(t, 201)
+	refusal := server.upload(product, "b.txt", strings.Repeat("b", 2049)).want(t, 413)
+	if !strings.Contains(refusal.body, "2 KB (2048 bytes)") {
+		t.Errorf("the refusal does not name the limit: %s", refusal.body)
+	}
+	server.stop()
+
+	// Without a flag, the environment says where the data is and where to listen.
+	dir = dataDir(t)
+	startCommand(t, dir, command(t, "ATTACHD_DATA_DIR="+dir, "ATTACHD_LISTEN=127.0.0.1:0", "serve", "--config", file)).get("/users/me").want(t, 200)
+
+	// What config show prints is a configuration file itself.
+	copied := filepath.Join(t.TempDir(), "copy.toml")
+	write(t, copied, shown("ATTACHD_LIMITS_MAX_FILE_SIZE=3KB", "ATTACHD_LISTEN=127.0.0.1:0", "--config", file, "--data-dir", t.TempDir()))
+	if first, second := read(t, copied), shown("--config", copied); first != second {
+		t.Errorf("config show of what it printed itself:\n%s\nnot\n%s", second, first)
+	}
+
+	// By default the data is in the working directory.
+	cmd := command(t, "ATTACHD_LISTEN=127.0.0.1:0", "serve")
+	cmd.Dir = dataDir(t)
+	startCommand(t, filepath.Join(cmd.Dir, "data"), cmd).get("/users/me").want(t, 200)
+}
+
+func TestTheDiskReserve(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	saved := server.upload(product, "a.txt", "a").want(t, 201)
+	server.get("/health/ready").want(t, 200)
+	server.stop()
+
+	server = start(t, dir, "ATTACHD_LIMITS_DISK_RESERVE=1000TB")
+	if full := server.upload(product, "b.txt", "b").want(t, 507); !strings.Contains(full.body, `"code":"disk_full"`) {
+		t.Errorf("the refusal is %s", full)
+	}
+	if ready := server.get("/health/ready").want(t, 503); !strings.Contains(ready.body, "disk is full") {
+		t.Errorf("ready answers %s", ready)
+	}
+	server.get("/health").want(t, 200)
+	server.get(saved.download()).want(t, 200)
+	server.remove(saved.download()).want(t, 200)
+}
+
+// The rooms and what they may import of ours: their arrows point one way.
+var arrows = map[string][]string{
+	"attachd":                 {"blobs", "server/cli", "server/config", "server/datadir", "store"},
+	"attachd/server/cli":      {"blobs", "server", "server/config", "server/content", "server/datadir", "server/token", "store"},
+	"attachd/server":          {"blobs", "server/content", "server/token", "store"},
+	"attachd/server/upkeep":   {"blobs", "store"},
+	"attachd/server/config":   {},
+	"attachd/server/content":  {},
+	"attachd/server/datadir":  {},
+	"attachd/server/token":    {},
+	"attachd/store":           {},
+	"attachd/blobs":           {},
+	"attachd/store/storetest": {"store"},
+	"attachd/blobs/blobstest": {"blobs"},
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	t.Parallel()
+	for line := range strings.Lines(goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
+		words := strings.Fields(line)
+		from := words[0]
+		allowed, drawn := arrows[from]
+		if !drawn {
+			t.Errorf("%s is a new room: draw its arrows here", from)
+		}
+		for _, to := range words[1:] {
+			if room, ours := strings.CutPrefix(to, "attachd/"); ours && !slices.Contains(allowed, room) {
+				t.Errorf("%s imports %s", from, to)
+			}
+		}
+	}
+	for _, silent := range []string{"attachd/store", "attachd/blobs", "attachd/server/upkeep", "attachd/server/token", "attachd/server/config"} {
+		if slices.Contains(strings.Fields(goList(t, "-deps", silent)), "net/http") {
+			t.Errorf("%s has come to depend on net/http", silent)
+		}
+	}
+}
+
+// The modules in the binary, each with what it is for.
+var modules = map[string]string{
+	"attachd":                              "",
+	"github.com/gabriel-vasile/mimetype":   "what type a content is",
+	"github.com/google/uuid":               "ids",
+	"github.com/inconshreveable/mousetrap": "cobra, on Windows",
+	"github.com/julienschmidt/httprouter":  "routes",
+	"github.com/pelletier/go-toml/v2":      "the configuration file",
+	"github.com/prometheus/client_golang":  "metrics",
+	"github.com/beorn7/perks":              "client_golang",
+	"github.com/cespare/xxhash/v2":         "client_golang",
+	"github.com/munnerz/goautoneg":         "client_golang",
+	"github.com/prometheus/client_model":   "client_golang",
+	"github.com/prometheus/common":         "client_golang",
+	"github.com/prometheus/procfs":         "client_golang",
+	"google.golang.org/protobuf":           "client_golang",
+	"github.com/rs/cors":                   "calls from pages of other origins",
+	"github.com/spf13/cobra":               "the command line",
+	"github.com/spf13/pflag":               "cobra",
+	"go.etcd.io/bbolt":                     "the database",
+	"golang.org/x/sys":                     "bbolt, and free space on a disk",
+	"golang.org/x/term":                    "whether the log goes to a person",
+	"golang.org/x/text":                    "file names in NFC",
+	"golang.org/x/time":                    "requests a minute",
+}
+
+// A new dependency is a decision, to be written down here.
+func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".")
+		cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+		list, err := cmd.Output()
+		check(t, err)
+		for _, module := range strings.Fields(string(list)) {
+			seen[module] = true
+		}
+	}
+	for module := range seen {
+		if _, decided := modules[module]; !decided {
+			t.Errorf("the binary has %s: what for?", module)
+		}
+	}
+	for module := range modules {
+		if !seen[module] {
+			t.Errorf("the binary has no %s any more", module)
+		}
+	}
+}
+
+func goList(t *testing.T, args ...string) string {
+	t.Helper()
+	list, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	check(t, err)
+	return string(list)
+}
+
+// Not parallel: others would be measured too, in time if not in memory.
+func TestMemoryOfLargeUploads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: it writes half a gigabyte")
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells the peak of a process's memory")
+	}
+	if build, _ := debug.ReadBuildInfo(); slices.Contains(build.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector takes memory of its own")
+	}
+	server := start(t, dataDir(t), autoCreate, "ATTACHD_LOG_LEVEL=error")
+	server.get(server.upload(product, "small.txt", "small").want(t, 201).download()).want(t, 200)
+	server.get(product+"/attachments").want(t, 200)
+	idle := server.memory("VmRSS")
+
+	server.resetPeak()
+	server.uploadAtOnce(1, 50<<20)
+	one := server.memory("VmHWM")
+	t.Logf("idle %d KB, peak during an upload of 50 MB %d KB: %d KB more", idle, one, one-idle)
+	if one-idle > 4<<10 {
+		t.Errorf("an upload of 50 MB took %d KB", one-idle)
+	}
+
+	many, size := 100, int64(4<<20)
+	if *long {
+		size = 50 << 20
+	}
+	server.resetPeak()
+	server.uploadAtOnce(many, size)
+	all := server.memory("VmHWM")
+	t.Logf("peak during %d uploads of %d MB at once %d KB: %d KB more than idle", many, size>>20, all, all-idle)
+	if all > 128<<10 {
+		t.Errorf("%d uploads at once took the process to %d KB", many, all)
+	}
+}
+
+// uploadAtOnce uploads so many generated files, none of which ends before all
+// have begun.
+func (p *process) uploadAtOnce(n int, size int64) {
+	p.t.Helper()
+	var uploads, begun sync.WaitGroup
+	begun.Add(n)
+	all := make(chan struct{})
+	go func() { begun.Wait(); close(all) }()
+	for i := range n {
+		uploads.Go(func() {
+			lines := &generated{left: size, line: fmt.Sprintf("line of upload %d of %d bytes\n", i, size)}
+			var once sync.Once
+			body := readerFunc(func(b []byte) (int, error) {
+				if lines.left <= size-1<<20 {
+					once.Do(begun.Done)
+					select {
+					case <-all:
+					case <-time.After(patience):
+						return 0, errors.New("not all uploads began")
+					}
+				}
+				return lines.Read(b)
+			})
+			a, err := p.try(p.key, "POST", product+"/attachments", formOf("large.txt", body), formHeaders...)
+			if err != nil || a.status != 201 {
+				p.t.Errorf("upload %d: %v %v", i, err, a)
+			}
+			once.Do(begun.Done)
+		})
+	}
+	uploads.Wait()
+}
+
+// generated is a line over and over, without being held in memory.
+type generated struct {
+	left int64
+	line string
+	at   int
+}
+
+func (g *generated) Read(b []byte) (n int, err error) {
+	if g.left == 0 {
+		return 0, io.EOF
+	}
+	b = b[:min(int64(len(b)), g.left)]
+	for n < len(b) {
+		m := copy(b[n:], g.line[g.at:])
+		g.at = (g.at + m) % len(g.line)
+		n += m
+	}
+	g.left -= int64(n)
+	return n, nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// memory is what Linux says of the process, in KB.
+func (p *process) memory(what string) int {
+	p.t.Helper()
+	status := read(p.t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	found := regexp.MustCompile(what + `:\s+(\d+) kB`).FindStringSubmatch(status)
+	if found == nil {
+		p.t.Fatalf("no %s in\n%s", what, status)
+	}
+	kb, err := strconv.Atoi(found[1])
+	check(p.t, err)
+	return kb
+}
+
+// resetPeak makes VmHWM begin anew (proc_pid_clear_refs(5)).
+func (p *process) resetPeak() {
+	p.t.Helper()
+	write(p.t, fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), "5")
+}
+
+// What follows starts processes, calls them, and looks at files.
+
+// How long anything may take that is only waited for, on a busy machine too.
+const patience = 30 * time.Second
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// command is attachd, not started yet. As in a shell, words of the form
+// NAME=value in front are its environment. It works in an empty folder, which
+// is its home and its place for temporary files too, and must leave it so.
+func command(t *testing.T, words ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	check(t, err)
+	elsewhere := t.TempDir()
+	t.Cleanup(func() {
+		if written := names(t, elsewhere); len(written) > 0 {
+			t.Errorf("attachd %q wrote outside its data directory: %v", words, written)
+		}
+	})
+	env, args := split(words)
+	cmd := exec.Command(self, args...)
+	cmd.Dir = elsewhere
+	cmd.Env = slices.Concat(os.Environ(), env, []string{
+		beAttachd + "=1", "HOME=" + elsewhere, "TMPDIR=" + elsewhere,
+		"GORACE=atexit_sleep_ms=0", // the race detector waits a second otherwise
+	})
+	return cmd
+}
+
+// split parts the environment from the rest.
+func split(words []string) (env, rest []string) {
+	for i, word := range words {
+		if !strings.HasPrefix(word, "ATTACHD_") {
+			return words[:i], words[i:]
+		}
+	}
+	return words, nil
+}
+
+// result is how a command ended.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// attachd runs a command to its end.
+func attachd(t *testing.T, words ...string) result {
+	t.Helper()
+	return finish(t, command(t, words...))
+}
+
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	check(t, cmd.Start())
+	overdue := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer overdue.Stop()
+	var failed *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// ok gives the standard output of a command that must succeed.
+func ok(t *testing.T, words ...string) string {
+	t.Helper()
+	r := attachd(t, words...)
+	if r.code != 0 {
+		t.Fatalf("attachd %q: exit code %d\n%s", words, r.code, r.stderr)
+	}
+	return r.stdout
+}
+
+// refused gives the standard error of a command that must fail.
+func refused(t *testing.T, code int, words ...string) string {
+	t.Helper()
+	r := attachd(t, words...)
+	if r.code != code {
+		t.Fatalf("attachd %q: exit code %d, want %d\n%s%s", words, r.code, code, r.stdout, r.stderr)
+	}
+	return r.stderr
+}
+
+// process is a running `attachd serve`.
+type process struct {
+	client
+	cmd   *exec.Cmd
+	dir   string // the data directory
+	ended chan struct{}
+
+	mu    sync.Mutex
+	lines []string // of standard error
+}
+
+// start runs `attachd serve` over a data directory and waits until it says
+// where it listens. Words of the form ATTACHD_NAME=value are its environment.
+func start(t *testing.T, dir string, words ...string) *process {
+	t.Helper()
+	env, flags := split(words)
+	return startCommand(t, dir, command(t, slices.Concat(env, []string{"serve", "--data-dir", dir, "--listen", "127.0.0.1:0"}, flags)...))
+}
+
+var (
+	listensAt = regexp.MustCompile(`http://[^\s"]+:\d+`)
+	anyKey    = regexp.MustCompile(`attachd_[A-Za-z0-9_-]{20,}`)
+)
+
+func startCommand(t *testing.T, dir string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{client: client{t: t, http: &http.Client{}}, cmd: cmd, dir: dir, ended: make(chan struct{})}
+	stderr, err := cmd.StderrPipe()
+	check(t, err)
+	check(t, cmd.Start())
+	go p.listen(stderr)
+	t.Cleanup(func() {
+		p.kill()
+		if anyKey.MatchString(p.stderr()) {
+			t.Error("a key is in the log")
+		}
+		if t.Failed() {
+			t.Logf("standard error over %s:\n%s", dir, p.stderr())
+		}
+	})
+	eventually(t, "attachd says where it listens", func() bool {
+		select {
+		case <-p.ended:
+			t.Fatalf("attachd serve ended with exit code %d", cmd.ProcessState.ExitCode())
+		default:
+		}
+		p.url = listensAt.FindString(p.stderr())
+		return p.url != ""
+	})
+	if first, _, _ := strings.Cut(p.stderr(), p.url); strings.Count(first, "\n") > 1 {
+		t.Fatal("the address is later than on the second line of standard error")
+	}
+	if raw, err := os.ReadFile(filepath.Join(dir, "admin.key")); err == nil {
+		p.key = strings.TrimSpace(string(raw))
+	}
+	return p
+}
+
+// listen keeps what comes on standard error until the process ends.
+func (p *process) listen(stderr io.Reader) {
+	defer close(p.ended)
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		p.mu.Lock()
+		p.lines = append(p.lines, lines.Text())
+		p.mu.Unlock()
+	}
+	_ = p.cmd.Wait() // ProcessState says how
+}
+
+func (p *process) stderr() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines, "\n")
+}
+
+// logged waits for a line of the log that holds text.
+func (p *process) logged(text string) (line string) {
+	p.t.Helper()
+	eventually(p.t, "the log holds "+text, func() bool {
+		for l := range strings.Lines(p.stderr()) {
+			if strings.Contains(l, text) {
+				line = l
+				return true
+			}
+		}
+		return false
+	})
+	return line
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	check(p.t, p.cmd.Process.Signal(s))
+}
+
+// exitCode waits for the end.
+func (p *process) exitCode() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatal("attachd serve does not end")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// stop ends the process as a service manager does.
+func (p *process) stop() {
+	p.t.Helper()
+	p.signal(syscall.SIGTERM)
+	if code := p.exitCode(); code != 0 {
+		p.t.Fatalf("stopped with exit code %d", code)
+	}
+}
+
+// kill ends the process as a power cut does, for all that it can tell.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.ended
+}
+
+// client calls a server with a key.
+type client struct {
+	t    *testing.T
+	http *http.Client
+	url  string
+	key  string
+}
+
+// overSocket is a client that comes through the socket in the data directory.
+func (p *process) overSocket() *client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.dir, "attachd.sock"))
+	}
+	return &client{t: p.t, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, url: "http://attachd"}
+}
+
+const (
+	autoCreate = "ATTACHD_DIRECTORY_AUTO_CREATE=true"
+	product    = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
+)
+
+type attachment struct {
+	ID       string `json:"id"`
+	FileName string `json:"file_name"`
+	FileSize int    `json:"file_size"`
+	MimeType string `json:"mime_type"`
+}
+
+func (c *client) get(path string) answer {
+	c.t.Helper()
+	return c.call(c.key, "GET", path, nil)
+}
+
+// upload sends a file to a product.
+func (c *client) upload(parent, name, content string) answer {
+	c.t.Helper()
+	return c.call(c.key, "POST", parent+"/attachments", formOf(name, strings.NewReader(content)), formHeaders...)
+}
+
+// remove deletes what is downloaded from a path.
+func (c *client) remove(download string) answer {
+	c.t.Helper()
+	return c.call(c.key, "DELETE", strings.TrimSuffix(download, "/download"), nil)
+}
+
+func (c *client) call(key, method, path string, body io.Reader, headers ...string) answer {
+	c.t.Helper()
+	a, err := c.try(key, method, path, body, headers...)
+	check(c.t, err)
+	return a
+}
+
+func (c *client) try(key, method, path string, body io.Reader, headers ...string) (answer, error) {
+	rq, err := http.NewRequest(method, c.url+path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	if key != "" {
+		rq.Header.Set("Authorization", "Bearer "+key)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		rq.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := c.http.Do(rq)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, string(raw)}, err
+}
+
+// formOf is a form with one file, streamed.
+func formOf(name string, content io.Reader) io.Reader {
+	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n"
+	return io.MultiReader(strings.NewReader(head), content, strings.NewReader("\r\n--frontier--\r\n"))
+}
+
+var formHeaders = []string{"Content-Type", "multipart/form-data; boundary=frontier"}
+
+// slowUpload has sent half of its file.
+type slowUpload struct {
+	dir     string
+	content string
+	rest    *io.PipeWriter
+	ended   chan answer
+}
+
+func (p *process) beginUpload(parent, name string) *slowUpload {
+	reader, writer := io.Pipe()
+	u := &slowUpload{dir: p.dir, content: strings.Repeat("a slow line\n", 100_000), rest: writer, ended: make(chan answer, 1)}
+	go func() {
+		a, err := p.try(p.key, "POST", parent+"/attachments", formOf(name, reader), formHeaders...)
+		if err != nil {
+			a.body = err.Error()
+		}
+		u.ended <- a
+	}()
+	go io.WriteString(writer, u.content[:len(u.content)/2])
+	return u
+}
+
+// inTemp waits until the half has come so far.
+func (u *slowUpload) inTemp(t *testing.T) {
+	t.Helper()
+	eventually(t, "an upload is in tmp", func() bool {
+		for _, name := range names(t, filepath.Join(u.dir, "tmp")) {
+			if spool, err := os.Stat(filepath.Join(u.dir, "tmp", name)); err == nil && spool.Size() > int64(len(u.content)/4) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// end sends the other half.
+func (u *slowUpload) end() answer {
+	io.WriteString(u.rest, u.content[len(u.content)/2:])
+	u.rest.Close()
+	return <-u.ended
+}
+
+func (u *slowUpload) abandon() {
+	u.rest.CloseWithError(errors.New("abandoned"))
+	<-u.ended
+}
+
+// answer is what came of a request.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
+
+func (a answer) want(t *testing.T, status int) answer {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("got %s, want %d", a, status)
+	}
+	return a
+}
+
+// into reads the JSON of a success.
+func (a answer) into(t *testing.T, v any) {
+	t.Helper()
+	a.want(t, 200)
+	check(t, json.Unmarshal([]byte(a.body), v))
+}
+
+// download is the path under which an upload is found.
+func (a answer) download() string { return a.header.Get("Location") }
+
+// dataDir is an empty folder whose path leaves room for a socket on every
+// system.
+func dataDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if len(dir) < 80 {
+		return dir
+	}
+	dir, err := os.MkdirTemp("/tmp", "attachd")
+	check(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func demoKeys(t *testing.T, dir string) (keys map[string]string) {
+	t.Helper()
+	check(t, json.Unmarshal([]byte(read(t, filepath.Join(dir, "demo-keys.json"))), &keys))
+	return keys
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	check(t, err)
+	return string(raw)
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	check(t, os.WriteFile(path, []byte(content), 0o600))
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	check(t, os.Remove(path))
+}
+
+func chmod(t *testing.T, path string, mode fs.FileMode) {
+	t.Helper()
+	check(t, os.Chmod(path, mode))
+}
+
+func info(t *testing.T, path string) fs.FileInfo {
+	t.Helper()
+	info, err := os.Lstat(path)
+	check(t, err)
+	return info
+}
+
+// names lists a folder.
+func names(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	check(t, err)
+	for _, entry := range entries {
+		all = append(all, entry.Name())
+	}
+	return all
+}
+
+// walk visits a folder and everything in it.
+func walk(t *testing.T, dir string, visit func(path string, info fs.FileInfo)) {
+	t.Helper()
+	check(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		check(t, err)
+		visit(path, info(t, path))
+		return nil
+	}))
+}
+
+// tree tells everything that is in a folder, without times.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	walk(t, dir, func(path string, info fs.FileInfo) {
+		fmt.Fprintf(&all, "%v %s", info.Mode(), path)
+		if info.Mode().IsRegular() {
+			fmt.Fprintf(&all, " %x", sha256.Sum256([]byte(read(t, path))))
+		}
+		all.WriteByte('\n')
+	})
+	return all.String()
+}

@@ -1,0 +1,166 @@
+// Package cli is the command line: what each command of attachd does.
+//
+// Commands speak to the server's own API. While a server runs, they reach it
+// over the socket in its data directory; otherwise they open the files
+// themselves and start the same server for as long as the command takes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"attachd/blobs"
+	"attachd/server/config"
+	"attachd/server/content"
+	"attachd/server/datadir"
+	"attachd/store"
+)
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitFault  = 3 // a check found something
+)
+
+// Storage is what a configuration's files hold, opened.
+type Storage struct {
+	Dir   *datadir.Dir
+	Store store.Store
+	Blobs blobs.Store
+}
+
+// Close lets go of everything.
+func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Close()) }
+
+// App is the command line with what it stands on.
+type App struct {
+	open           func(config.Config) (Storage, error)
+	stdin          io.Reader
+	stdout, stderr io.Writer
+
+	configFile string
+	dataDir    string
+}
+
+// New makes an App; open opens the storage that a configuration names.
+func New(open func(config.Config) (Storage, error), stdin io.Reader, stdout, stderr io.Writer) *App {
+	return &App{open: open, stdin: stdin, stdout: stdout, stderr: stderr}
+}
+
+// Root is the command that holds the others.
+func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "attachd",
+		Short:         "attachd keeps the files that belong to products, tickets and meetings",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%v\nSee: %s --help", err, cmd.CommandPath())
+	})
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration `file`")
+	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "data `directory` (overrides the configuration)")
+	root.AddCommand(commands...)
+	return root
+}
+
+// group is a command that only holds others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  noCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.Join(cmd.Help(), usage("say what to do: %s", subcommands(cmd)))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return usage("%q is not a command of %s. There are: %s", args[0], cmd.CommandPath(), subcommands(cmd))
+}
+
+func subcommands(cmd *cobra.Command) string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// exactly wants these arguments, by name.
+func exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		if len(names) == 0 {
+			return usage("%s takes no arguments", cmd.CommandPath())
+		}
+		return usage("%s takes %s", cmd.CommandPath(), strings.Join(names, " and "))
+	}
+}
+
+// config loads what is configured, and warns of variables that mean nothing.
+func (a *App) config(flags map[string]string) (cfg config.Config, warnings []string, err error) {
+	if flags == nil {
+		flags = map[string]string{}
+	}
+	if a.dataDir != "" {
+		flags["data_dir"] = a.dataDir
+	}
+	return config.Load(a.configFile, os.Environ(), flags, config.Check{Key: "content.allowed", Of: func(cfg config.Config) error {
+		_, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
+		return err
+	}})
+}
+
+// exit is an error that asks for an exit code of its own.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+func usage(format string, args ...any) error {
+	return &exit{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// Report tells a person what went wrong, if anything did, and gives the exit
+// code.
+func Report(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
+	fmt.Fprintf(stderr, "attachd: %v\n", err)
+	var e *exit
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return exitFailed
+}

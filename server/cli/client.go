@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"attachd/server/config"
+	"attachd/server/datadir"
+)
+
+// client speaks to the server's API as the operator.
+type client struct{ http.Client }
+
+// reach gives a client of the running server, or, when none runs, of one
+// that it starts for as long as the command takes.
+func (a *App) reach(ctx context.Context) (c *client, done func() error, err error) {
+	cfg, _, err := a.config(nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := datadir.Open(cfg.DataDir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c, done, err := running(ctx, dir); err == nil {
+		return c, done, nil
+	}
+	storage, err := a.openStorage(cfg, "an attachd command")
+	if err != nil {
+		// A server that is starting has the files before it answers.
+		if c, done, none := running(ctx, dir); none == nil {
+			return c, done, nil
+		}
+		return nil, nil, err
+	}
+	local, err := serveQuietly(cfg, storage.Storage)
+	if err != nil {
+		return nil, nil, errors.Join(err, storage.close())
+	}
+	return local.client(), func() error { return errors.Join(local.Close(), storage.close()) }, nil
+}
+
+// running gives a client of the server that holds dir, if there is one.
+func running(ctx context.Context, dir *datadir.Dir) (c *client, done func() error, err error) {
+	conn, err := dir.Dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dir.Dial(ctx) }
+	return newClient(dial), conn.Close, nil
+}
+
+// inMemory is a server that is reached through memory: the same HTTP as over
+// a network, without one.
+type inMemory struct {
+	http.Server
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+// serveQuietly serves the operator from memory, without a log: the command
+// itself tells what went wrong.
+func serveQuietly(cfg config.Config, storage Storage) (*inMemory, error) {
+	srv, err := newServer(cfg, storage, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	m := &inMemory{Server: http.Server{Handler: srv.Operator()}, conns: make(chan net.Conn), closed: make(chan struct{})}
+	go m.Serve((*inMemoryListener)(m))
+	return m, nil
+}
+
+func (m *inMemory) client() *client {
+	return newClient(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		here, there := net.Pipe()
+		select {
+		case m.conns <- there:
+			return here, nil
+		case <-m.closed:
+			return nil, net.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	})
+}
+
+// inMemoryListener is the side of inMemory that http.Server sees.
+type inMemoryListener inMemory
+
+func (l *inMemoryListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *inMemoryListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *inMemoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+func newClient(dial func(ctx context.Context, network, address string) (net.Conn, error)) *client {
+	return &client{http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+}
+
+// call sends body (JSON unless it is an io.Reader) and reads the answer into
+// answer, if that is not nil. A refusal is an error with the server's own
+// sentence.
+func (c *client) call(ctx context.Context, method, path string, body, answer any, headers ...string) error {
+	reader, isReader := body.(io.Reader)
+	if !isReader && body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		reader = bytes.NewReader(raw)
+	}
+	rq, err := http.NewRequestWithContext(ctx, method, "http://attachd"+path, reader)
+	if err != nil {
+		return err
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		rq.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := c.Do(rq)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() // reading to its end is what tells of failures
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if response.StatusCode >= 300 {
+		return refused(response.Status, raw)
+	}
+	if answer == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, answer)
+}
+
+func refused(status string, raw []byte) error {
+	var body struct {
+		Detail string `json:"detail"`
+		Line   int    `json:"line"`
+	}
+	if err := json.Unmarshal(raw, &body); err != nil || body.Detail == "" {
+		return fmt.Errorf("the server answered %s", status)
+	}
+	detail := strings.TrimSuffix(body.Detail, ".")
+	if body.Line > 0 {
+		return fmt.Errorf("line %d: %s; nothing was changed", body.Line, detail)
+	}
+	return errors.New(detail)
+}

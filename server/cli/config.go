@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// Config is the group of commands about the configuration.
+func (a *App) Config() *cobra.Command {
+	return group("config", "check and show the configuration", a.configCheck(), a.configShow())
+}
+
+func (a *App) configCheck() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check",
+		Short: "look for faults in the configuration",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			_, warnings, err := a.config(nil)
+			for _, warning := range warnings {
+				fmt.Fprintln(a.stderr, "attachd: warning:", warning)
+			}
+			if err != nil {
+				return &exit{exitFault, err}
+			}
+			fmt.Fprintln(a.stdout, "The configuration is good.")
+			return nil
+		},
+	}
+}
+
+func (a *App) configShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "print the configuration in effect",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, _, err := a.config(nil)
+			if err != nil {
+				return err
+			}
+			return cfg.Show(a.stdout)
+		},
+	}
+}
+
+// Version is the command that prints the version.
+func (a *App) Version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  exactly(),
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprintln(a.stdout, "attachd", version())
+			return nil
+		},
+	}
+}
+
+// version is what the build knows of itself: a tag, or a commit.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "devel"
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				v += "-" + setting.Value[:12]
+			}
+		}
+	}
+	return v + " " + info.GoVersion
+}

@@ -1,0 +1,129 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"mime/multipart"
+	"os"
+	"path"
+
+	"attachd/server/config"
+	"attachd/server/datadir"
+)
+
+const demoKeysFile = "demo-keys.json"
+
+// The world of the demo. The product's id is the one in the API's own
+// examples.
+const (
+	demoSpace   = "analytics"
+	demoProduct = "550e8400-e29b-41d4-a716-446655440000"
+	demoTicket  = "550e8400-e29b-41d4-a716-446655440001"
+	demoComment = "550e8400-e29b-41d4-a716-446655440002"
+	demoMeeting = "550e8400-e29b-41d4-a716-446655440003"
+	demoAdmin   = "550e8400-e29b-41d4-a716-446655440011"
+	demoEditor  = "550e8400-e29b-41d4-a716-446655440012"
+	demoViewer  = "550e8400-e29b-41d4-a716-446655440013"
+)
+
+var demoDirectory = []map[string]string{
+	{"kind": "user", "id": demoAdmin, "full_name": "Alice Johnson"},
+	{"kind": "user", "id": demoEditor, "full_name": "Jonas Weber"},
+	{"kind": "user", "id": demoViewer, "full_name": "Mei Tanaka"},
+	{"kind": "space", "slug": demoSpace, "name": "Analytics"},
+	{"kind": "member", "space": demoSpace, "user_id": demoAdmin, "role": "admin"},
+	{"kind": "member", "space": demoSpace, "user_id": demoEditor, "role": "editor"},
+	{"kind": "member", "space": demoSpace, "user_id": demoViewer, "role": "viewer"},
+	{"kind": "product", "space": demoSpace, "id": demoProduct, "name": "Customer 360"},
+	{"kind": "ticket", "space": demoSpace, "id": demoTicket, "owner_id": demoViewer, "title": "Countries are missing"},
+	{"kind": "comment", "ticket_id": demoTicket, "id": demoComment},
+	{"kind": "meeting", "space": demoSpace, "id": demoMeeting, "title": "Weekly data meeting"},
+}
+
+//go:embed demo
+var demoFiles embed.FS
+
+var demoUploads = []struct{ file, to, by, comment string }{
+	{"data_dictionary.pdf", "/catalog/spaces/" + demoSpace + "/products/" + demoProduct, demoAdmin, ""},
+	{"customers.csv", "/catalog/spaces/" + demoSpace + "/products/" + demoProduct, demoEditor, ""},
+	{"regions.geojson", "/catalog/spaces/" + demoSpace + "/products/" + demoProduct, demoEditor, ""},
+	{"lineage.svg", "/catalog/spaces/" + demoSpace + "/products/" + demoProduct, demoEditor, ""},
+	{"error.log", "/issues/tickets/" + demoTicket, demoViewer, demoComment},
+	{"orders_per_month.png", "/issues/tickets/" + demoTicket, demoEditor, ""},
+	{"minutes.md", "/meetings/" + demoMeeting, demoEditor, ""},
+}
+
+// makeDemo fills a data directory that was empty. One that a demo has filled
+// before stays as it is; any other is not for a demo.
+func makeDemo(ctx context.Context, cfg config.Config, storage Storage, wasEmpty bool) error {
+	if _, err := os.Stat(storage.Dir.Join(demoKeysFile)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !wasEmpty {
+		return errors.New("the data directory is in use already; --demo fills an empty one, named by --data-dir")
+	}
+	local, err := serveQuietly(cfg, storage)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fillDemo(ctx, local.client(), storage.Dir), local.Close())
+}
+
+func fillDemo(ctx context.Context, c *client, dir *datadir.Dir) error {
+	var lines bytes.Buffer
+	for _, object := range demoDirectory {
+		if err := json.NewEncoder(&lines).Encode(object); err != nil {
+			return err
+		}
+	}
+	if err := c.call(ctx, "POST", "/directory/import", &lines, nil); err != nil {
+		return err
+	}
+	keys := map[string]string{}
+	for role, id := range map[string]string{"admin": demoAdmin, "editor": demoEditor, "viewer": demoViewer} {
+		var made key
+		if err := c.call(ctx, "POST", "/directory/users/"+id+"/api-keys", map[string]string{"name": "demo"}, &made); err != nil {
+			return err
+		}
+		keys[role] = made.FullKey
+	}
+	for _, u := range demoUploads {
+		if err := uploadDemo(ctx, c, u.file, u.to, u.by, u.comment); err != nil {
+			return err
+		}
+	}
+	raw, err := json.MarshalIndent(keys, "", "  ")
+	if err != nil {
+		return err
+	}
+	return dir.WriteFile(demoKeysFile, append(raw, '\n'))
+}
+
+func uploadDemo(ctx context.Context, c *client, file, to, by, comment string) error {
+	raw, err := demoFiles.ReadFile(path.Join("demo", file))
+	if err != nil {
+		return err
+	}
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part, err := form.CreateFormFile("file", file)
+	if err != nil {
+		return err
+	}
+	if _, err := part.Write(raw); err != nil {
+		return err
+	}
+	if comment != "" {
+		if err := form.WriteField("comment_id", comment); err != nil {
+			return err
+		}
+	}
+	if err := form.Close(); err != nil {
+		return err
+	}
+	return c.call(ctx, "POST", to+"/attachments", &body, nil, "Content-Type", form.FormDataContentType(), "X-On-Behalf-Of", by)
+}

@@ -1,0 +1,167 @@
+package cli_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+var readme = flag.Bool("readme", false, "run the README's own commands; needs bash, curl, git and the port 8080")
+
+// block is a fenced block of the README.
+type block struct {
+	language string
+	text     string
+}
+
+var fence = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+
+func blocks(markdown string) (all []block) {
+	for _, m := range fence.FindAllStringSubmatch(markdown, -1) {
+		all = append(all, block{m[1], m[2]})
+	}
+	return all
+}
+
+// The README is run as a newcomer would: on a fresh copy of the repository,
+// the server in one terminal, everything else in a second, in order. What it
+// shows as output must be what comes out.
+func TestTheReadmeRunsAsPrinted(t *testing.T) {
+	if !*readme {
+		t.Skip("the README's commands need more than Go; run them with: go test ./server/cli -run Readme -readme")
+	}
+	copied := copyOfRepository(t)
+	raw, err := os.ReadFile(filepath.Join(copied, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := blocks(string(raw))
+	if len(all) == 0 || strings.TrimSpace(all[0].text) != "go run . serve --demo" {
+		t.Fatal("the README should begin with starting the demo")
+	}
+	startDemo(t, copied, all[0].text)
+
+	var script strings.Builder
+	script.WriteString("set -e\nexec 2>&1\n")
+	for i, b := range all[1:] {
+		if b.language != "sh" || strings.TrimSpace(b.text) == "go test ./..." {
+			continue // that one runs this
+		}
+		fmt.Fprintf(&script, "echo '@@ %d'\n%secho '@@ end'\n", i+1, b.text)
+	}
+	terminal := exec.Command("bash", "-c", script.String())
+	terminal.Dir = copied
+	out, err := terminal.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v; the second terminal showed:\n%s", err, out)
+	}
+	for i, b := range all {
+		if b.language != "json" && b.language != "text" {
+			continue
+		}
+		shown := between(string(out), fmt.Sprintf("@@ %d\n", i-1), "@@ end")
+		if got, want := forgetful(shown), forgetful(b.text); got != want {
+			t.Errorf("the README shows\n%s\nbut out comes\n%s", want, got)
+		}
+	}
+	if left := strings.TrimSpace(git(t, copied, "ls-files", "--others", "--exclude-standard")); left != "" {
+		t.Errorf("the README's commands leave behind:\n%s", left)
+	}
+}
+
+// copyOfRepository copies what git would hand to a newcomer.
+func copyOfRepository(t *testing.T) string {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	for _, name := range strings.Split(strings.Trim(git(t, root, "ls-files", "-z", "--cached", "--others", "--exclude-standard"), "\x00"), "\x00") {
+		raw, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(to, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git(t, to, "init", "-q")
+	git(t, to, "add", ".")
+	return to
+}
+
+func git(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("git %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// startDemo runs the server in the first terminal until the test ends.
+func startDemo(t *testing.T, dir, command string) {
+	const health = "http://127.0.0.1:8080/health"
+	if _, err := http.Get(health); err == nil {
+		t.Fatal("something listens on port 8080 already")
+	}
+	var shown bytes.Buffer
+	terminal := exec.Command("bash", "-c", command)
+	terminal.Dir = dir
+	terminal.Stdout, terminal.Stderr = &shown, &shown
+	ownGroup(terminal)
+	if err := terminal.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		endGroup(terminal)
+		_ = terminal.Wait()
+		if t.Failed() {
+			t.Logf("the first terminal showed:\n%s", shown.String())
+		}
+	})
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		response, err := http.Get(health)
+		if err == nil {
+			response.Body.Close()
+			return
+		}
+	}
+	t.Fatal("the demo did not start")
+}
+
+func between(s, begin, end string) string {
+	_, s, _ = strings.Cut(s, begin)
+	s, _, _ = strings.Cut(s, end)
+	return s
+}
+
+var changing = []struct {
+	what *regexp.Regexp
+	with string
+}{
+	{regexp.MustCompile(`"id":"01[0-9a-f-]{34}"`), `"id":"…"`},
+	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z`), "…"},
+	{regexp.MustCompile(`"file_size":[0-9]+`), `"file_size":…`},
+}
+
+// forgetful leaves out what is different every time.
+func forgetful(s string) string {
+	for _, c := range changing {
+		s = c.what.ReplaceAllString(s, c.with)
+	}
+	return strings.TrimSpace(s)
+}
