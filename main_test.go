@@ -882,7 +882,7 @@ var arrows = map[string][]string{
 
 func TestArrowsPointOneWay(t *testing.T) {
 	t.Parallel()
-	for line := range strings.Lines(goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
+	for line := range strings.Lines(goList(t, runtime.GOOS, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
 		words := strings.Fields(line)
 		from := words[0]
 		allowed, drawn := arrows[from]
@@ -896,7 +896,7 @@ func TestArrowsPointOneWay(t *testing.T) {
 		}
 	}
 	for _, silent := range []string{"attachd/store", "attachd/blobs", "attachd/server/upkeep", "attachd/server/token", "attachd/server/config"} {
-		if slices.Contains(strings.Fields(goList(t, "-deps", silent)), "net/http") {
+		if slices.Contains(strings.Fields(goList(t, runtime.GOOS, "-deps", silent)), "net/http") {
 			t.Errorf("%s has come to depend on net/http", silent)
 		}
 	}
@@ -933,11 +933,8 @@ func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, system := range []string{"linux", "darwin", "windows"} {
-		cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".")
-		cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
-		list, err := cmd.Output()
-		check(t, err)
-		for _, module := range strings.Fields(string(list)) {
+		list := goList(t, system, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".")
+		for _, module := range strings.Fields(list) {
 			seen[module] = true
 		}
 	}
@@ -953,14 +950,20 @@ func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	}
 }
 
-func goList(t *testing.T, args ...string) string {
+// goList asks what is built for an operating system.
+func goList(t *testing.T, system string, args ...string) string {
 	t.Helper()
-	list, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
-	check(t, err)
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	list, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %q: %v\n%s", args, err, &stderr)
+	}
 	return string(list)
 }
 
-// Not parallel: others would be measured too, in time if not in memory.
 func TestMemoryOfLargeUploads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it writes half a gigabyte")

@@ -128,15 +128,11 @@ const statusClientGone = 499
 // ours to mend.
 func (rq *request) refuse(w *response, err error) {
 	e := toRefusal(err)
-	if e.cause != nil || e.status >= 500 {
-		level := slog.LevelError
-		if e.status < 500 {
-			level = slog.LevelDebug
-		}
-		rq.log.Log(rq.Context(), level, "refused", "status", e.status, "code", e.code, "error", err)
-	} else {
-		rq.log.Debug("refused", "status", e.status, "code", e.code, "detail", e.detail)
+	level := slog.LevelDebug
+	if e.status == http.StatusInternalServerError || e.status > 500 && e.cause != nil {
+		level = slog.LevelError
 	}
+	rq.log.Log(rq.Context(), level, "refused", "status", e.status, "code", e.code, "error", err)
 	if w.status != 0 {
 		// The answer has begun: cutting it is the only honest end left.
 		panic(http.ErrAbortHandler)

@@ -99,6 +99,11 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(hw http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		id := requestID(r)
+		if r.Body != http.NoBody {
+			// For bodies that no handler reads: net/http waits for them
+			// before it answers. Whoever reads one sets a deadline of its own.
+			_ = http.NewResponseController(hw).SetReadDeadline(began.Add(s.stall))
+		}
 		body := &countedBody{ReadCloser: r.Body}
 		// A copy: net/http looks at the body of its own to tell who still
 		// waits for a 100 Continue.

@@ -158,7 +158,9 @@ func (w *world) addFormer() {
 	id := anID(7)
 	_, err := w.store.Put(context.Background(), store.User{ID: id, FullName: "Former Person"})
 	w.must(err)
-	w.names["former"], w.keys["former"] = id.String(), w.newKey(id)
+	w.names["former"] = id.String()
+	w.keys["former"], err = newKey(w.store, id)
+	w.must(err)
 }
 
 func kindOf(pattern string) string {

@@ -22,7 +22,11 @@ type pacedBody struct {
 }
 
 func (s *Server) paced(rq *request) *pacedBody {
-	return &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), rate: s.MinUploadRate, stall: s.stall, began: time.Now()}
+	b := &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), rate: s.MinUploadRate, stall: s.stall, began: time.Now()}
+	if b.rate == 0 {
+		b.done() // it may take as long as it likes
+	}
+	return b
 }
 
 // allow sets how many more bytes may be read.

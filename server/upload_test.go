@@ -557,6 +557,19 @@ func TestABodyThatStandsStillIsGivenUp(t *testing.T) {
 	eventually(t, "the temporary files to go", func() bool { return len(w.temporaryFiles()) == 0 })
 }
 
+func TestWithoutALeastRateABodyMayStandStill(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.MinUploadRate = 0 })
+	w.server.SetPatience(50 * time.Millisecond)
+	s := step{as: "editor", do: "POST {product}/attachments", want: 201}
+	body := parts{file("a.txt", "slow")}.encode(t, w)
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, s, len(body)))
+	time.Sleep(100 * time.Millisecond) // longer than the patience
+	io.WriteString(conn, body)
+	w.receive(t, conn, s)
+}
+
 func TestABodyOfAnotherKindThatStandsStillIsGivenUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -569,6 +582,21 @@ func TestABodyOfAnotherKindThatStandsStillIsGivenUp(t *testing.T) {
 		conn := w.dial(t)
 		conn.Write(w.rawRequest(t, s, 10_000))
 		io.WriteString(conn, `{"name": `)
+		w.receive(t, conn, s)
+	}
+}
+
+func TestAnAnswerDoesNotWaitForABodyThatNeverComes(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, "a")
+	w.server.SetPatience(200 * time.Millisecond)
+	for _, s := range []step{
+		{do: "GET /health", want: 200},
+		{as: "viewer", do: "GET {A.at}", want: 200, is: "a"},
+		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
+	} {
+		conn := w.dial(t)
+		conn.Write(w.rawRequest(t, s, 10_000))
 		w.receive(t, conn, s)
 	}
 }

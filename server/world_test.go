@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -132,9 +133,8 @@ func personID(name string) uuid.UUID {
 // over, both stores must be as they should be.
 func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), clock: newClock(), log: &logBuffer{}, names: map[string]string{}, keys: map[string]string{}}
+	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: startOfTime}, log: &logBuffer{}, names: map[string]string{}}
 	w.open()
-	w.populate()
 	policy, err := content.NewPolicy(nil, false)
 	w.must(err)
 	cfg := server.Config{
@@ -162,6 +162,11 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 }
 
 func (w *world) open() {
+	made := fixture()
+	w.keys = maps.Clone(made.keys)
+	w.nameEverything()
+	w.must(made.err)
+	w.must(os.WriteFile(filepath.Join(w.dir, "attachd.db"), made.database, 0o600))
 	var err error
 	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{})
 	w.must(err)
@@ -173,47 +178,80 @@ func (w *world) open() {
 	w.t.Cleanup(w.checkStorage)
 }
 
-func (w *world) populate() {
-	var objects []store.Object
-	var members []store.Object
+// nameEverything gives the people and places the names that steps use.
+func (w *world) nameEverything() {
 	for _, p := range people {
 		w.names[p.name] = p.id.String()
+	}
+	for slug, suffix := range map[string]string{"a": "", "ab": ".ab"} {
+		product, ticket, meeting := productOf[slug].ID.String(), ticketOf[slug].ID.String(), meetingOf[slug].ID.String()
+		w.names["product"+suffix], w.names["product"+suffix+".id"] = "/catalog/spaces/"+slug+"/products/"+product, product
+		w.names["ticket"+suffix], w.names["ticket"+suffix+".id"] = "/issues/tickets/"+ticket, ticket
+		w.names["meeting"+suffix], w.names["meeting"+suffix+".id"] = "/meetings/"+meeting, meeting
+		w.names["comment"+suffix] = commentOf[slug].String()
+	}
+}
+
+// made is a database with the people and places in it, of which every world
+// has a copy: to make one takes a while.
+type made struct {
+	database []byte
+	keys     map[string]string
+	err      error
+}
+
+var fixture = sync.OnceValue(func() made {
+	m := made{keys: map[string]string{}}
+	dir, err := os.MkdirTemp("", "fixture")
+	if err != nil {
+		return made{err: err}
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "attachd.db")
+	db, err := store.OpenBolt(path, store.BoltOptions{})
+	if err != nil {
+		return made{err: err}
+	}
+	m.err = errors.Join(m.populate(db), db.Close())
+	if m.err == nil {
+		m.database, m.err = os.ReadFile(path)
+	}
+	return m
+})
+
+func (m made) populate(db *store.Bolt) error {
+	var objects, members []store.Object
+	for _, p := range people {
 		objects = append(objects, store.User{ID: p.id, FullName: fullName(p.name), IsSuperadmin: p.superadmin})
 		for slug, role := range p.roles {
 			members = append(members, store.Member{Space: slug, UserID: p.id, Role: role})
 		}
 	}
 	for _, slug := range []string{"a", "ab"} {
-		product, ticket, meeting, comment := productOf[slug], ticketOf[slug], meetingOf[slug], commentOf[slug]
 		objects = append(objects,
 			store.Space{Slug: slug, Name: "The space " + slug},
-			store.Entity{Parent: product, Space: slug, Name: "A product"},
-			store.Entity{Parent: ticket, Space: slug, Name: "A ticket", OwnerID: personID(ownerOf[slug])},
-			store.Entity{Parent: meeting, Space: slug, Name: "A meeting"},
-			store.Comment{TicketID: ticket.ID, ID: comment})
-		suffix := map[string]string{"a": "", "ab": ".ab"}[slug]
-		w.names["product"+suffix] = "/catalog/spaces/" + slug + "/products/" + product.ID.String()
-		w.names["ticket"+suffix] = "/issues/tickets/" + ticket.ID.String()
-		w.names["meeting"+suffix] = "/meetings/" + meeting.ID.String()
-		w.names["product"+suffix+".id"] = product.ID.String()
-		w.names["ticket"+suffix+".id"] = ticket.ID.String()
-		w.names["meeting"+suffix+".id"] = meeting.ID.String()
-		w.names["comment"+suffix] = comment.String()
+			store.Entity{Parent: productOf[slug], Space: slug, Name: "A product"},
+			store.Entity{Parent: ticketOf[slug], Space: slug, Name: "A ticket", OwnerID: personID(ownerOf[slug])},
+			store.Entity{Parent: meetingOf[slug], Space: slug, Name: "A meeting"},
+			store.Comment{TicketID: ticketOf[slug].ID, ID: commentOf[slug]})
 	}
-	_, err := w.store.Put(context.Background(), append(objects, members...)...)
-	w.must(err)
+	if _, err := db.Put(context.Background(), append(objects, members...)...); err != nil {
+		return err
+	}
 	for _, p := range people {
-		w.keys[p.name] = w.newKey(p.id)
+		var err error
+		if m.keys[p.name], err = newKey(db, p.id); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // newKey makes a key that never expires.
-func (w *world) newKey(user uuid.UUID) (secret string) {
-	w.t.Helper()
+func newKey(keys store.Keys, user uuid.UUID) (secret string, err error) {
 	secret, prefix := token.NewKey()
-	w.must(w.store.CreateKey(context.Background(), store.Key{
-		ID: uuid.Must(uuid.NewV7()), UserID: user, Name: "fixture", Prefix: prefix, Hash: token.Hash(secret), CreatedAt: w.clock.Now()}))
-	return secret
+	return secret, keys.CreateKey(context.Background(), store.Key{
+		ID: uuid.Must(uuid.NewV7()), UserID: user, Name: "fixture", Prefix: prefix, Hash: token.Hash(secret), CreatedAt: startOfTime})
 }
 
 // fullName is what a person of the fixture is called in answers.
@@ -400,7 +438,8 @@ type clock struct {
 	now time.Time
 }
 
-func newClock() *clock { return &clock{now: time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)} }
+// When every world begins.
+var startOfTime = time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)
 
 func (c *clock) Now() time.Time {
 	c.mu.Lock()

@@ -123,7 +123,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := db.View(hasAllBuckets); err != nil {
+	if err := errors.Join(db.View(hasAllBuckets), removeLeftovers(path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 	}
 
@@ -164,18 +164,26 @@ func hasAllBuckets(tx *bbolt.Tx) error {
 	return nil
 }
 
+// The database is made under a name that begins with its own and this.
+const newSuffix = ".new"
+
 // createOnce makes the database where there is none. A crash at any point
-// leaves none or a whole one; of two processes at once, one makes it and the
-// other finds it or fails.
+// leaves none or a whole one; of several processes at once, one makes it and
+// the others find it.
 func createOnce(path string, own func(*os.File) error) error {
-	dir, prefix := filepath.Dir(path), filepath.Base(path)+".new"
-	if err := removeLeftovers(dir, prefix); err != nil {
-		return err
-	}
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	file, err := os.CreateTemp(dir, prefix) // mode 0600
+	failed := makeNew(path, own)
+	if _, err := os.Lstat(path); err != nil {
+		return errors.Join(failed, err)
+	}
+	// Also where another process made it, which may not have come this far.
+	return syncDir(filepath.Dir(path))
+}
+
+func makeNew(path string, own func(*os.File) error) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix) // mode 0600
 	if err != nil {
 		return err
 	}
@@ -183,22 +191,22 @@ func createOnce(path string, own func(*os.File) error) error {
 	if err := errors.Join(fillNew(file, own), file.Close()); err != nil {
 		return err
 	}
-	if err := moveNew(file.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return moveNew(file.Name(), path)
 }
 
-func removeLeftovers(dir, prefix string) error {
-	entries, err := os.ReadDir(dir)
+// removeLeftovers removes what a crash left of making the database. Whoever
+// calls it holds the database's lock; a process that is making one just now
+// will find that there is one.
+func removeLeftovers(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), prefix) {
+		if !strings.HasPrefix(entry.Name(), filepath.Base(path)+newSuffix) {
 			continue
 		}
-		err := os.Remove(filepath.Join(dir, entry.Name()))
+		err := os.Remove(filepath.Join(filepath.Dir(path), entry.Name()))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("remove leftover: %w", err)
 		}

@@ -42,8 +42,8 @@ func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
-	if err := os.Chmod(path, 0o700); err != nil {
-		return nil, fmt.Errorf("closing the data directory to others: %w", err)
+	if err := closeToOthers(path); err != nil {
+		return nil, err
 	}
 	d := &Dir{path: path}
 	if d.own, err = ownerOf(path); err != nil {
@@ -64,6 +64,22 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
 	}
 	return d, nil
+}
+
+// closeToOthers takes a directory for attachd alone, unless it plainly is
+// everybody's.
+func closeToOthers(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path) {
+		return fmt.Errorf("%s cannot be a data directory, since others use it too; name one of its own in it", path)
+	}
+	if err := os.Chmod(path, 0o700); err != nil {
+		return fmt.Errorf("closing the data directory to others: %w", err)
+	}
+	return nil
 }
 
 // Path is the directory's absolute path.
