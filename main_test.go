@@ -911,6 +911,7 @@ var modules = map[string]string{
 	"github.com/julienschmidt/httprouter":  "routes",
 	"github.com/pelletier/go-toml/v2":      "the configuration file",
 	"github.com/prometheus/client_golang":  "metrics",
+	"github.com/agnivade/levenshtein":      "did you mean",
 	"github.com/beorn7/perks":              "client_golang",
 	"github.com/cespare/xxhash/v2":         "client_golang",
 	"github.com/munnerz/goautoneg":         "client_golang",

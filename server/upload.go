@@ -100,9 +100,9 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 	case err != nil:
 		return "", err
 	case space.QuotaFiles > 0 && used.Files >= space.QuotaFiles:
-		return "", quotaExceeded(fmt.Sprintf("The space %q is full: its quota is %d files.", space.Slug, space.QuotaFiles))
+		return "", quotaExceeded(fmt.Sprintf("Space %q may hold %d files and holds %d.", space.Slug, space.QuotaFiles, used.Files))
 	case space.QuotaBytes > 0 && least > space.QuotaBytes-used.Bytes:
-		return "", quotaExceeded(fmt.Sprintf("The file does not fit into the space %q: its quota is %s.", space.Slug, size(space.QuotaBytes)))
+		return "", quotaExceeded(fmt.Sprintf("Space %q may hold %d bytes of files: %d are left, and this file has more.", space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes)))
 	}
 	return params["boundary"], nil
 }

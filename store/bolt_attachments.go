@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -125,28 +123,10 @@ func checkQuota(slug string, space spaceRecord, used Usage, size int64) error {
 		return refuse(ErrQuota, "Space %q may hold %d files and holds %d.", slug, space.QuotaFiles, used.Files)
 	}
 	if space.QuotaBytes > 0 && size > space.QuotaBytes-used.Bytes {
-		return refuse(ErrQuota, "Space %q may hold %s of files: %s are left, and this file has %s.",
-			slug, sizeText(space.QuotaBytes), sizeText(max(0, space.QuotaBytes-used.Bytes)), sizeText(size))
+		return refuse(ErrQuota, "Space %q may hold %d bytes of files: %d are left, and this file has %d.",
+			slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes), size)
 	}
 	return nil
-}
-
-// sizeText is a size for people: 1536 is "1.5 KB".
-func sizeText(n int64) string {
-	switch {
-	case n == 1:
-		return "1 byte"
-	case n < 1024:
-		return strconv.FormatInt(n, 10) + " bytes"
-	}
-	value, unit := float64(n)/1024, "KB"
-	for _, next := range []string{"MB", "GB", "TB"} {
-		if value < 1024 {
-			break
-		}
-		value, unit = value/1024, next
-	}
-	return strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0") + " " + unit
 }
 
 func loadUsage(tx *bbolt.Tx, slug string) (Usage, error) {

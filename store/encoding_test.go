@@ -74,13 +74,3 @@ func TestTimeKeysAreInTheOrderOfTime(t *testing.T) {
 		t.Fatal("out of order")
 	}
 }
-
-func TestSizesForPeople(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 bytes", 1: "1 byte", 1023: "1023 bytes", 1024: "1 KB", 1536: "1.5 KB", 50 << 20: "50 MB", 5 << 40: "5 TB", 5 << 50: "5120 TB",
-	} {
-		if got := sizeText(n); got != want {
-			t.Errorf("%d is %q, want %q", n, got, want)
-		}
-	}
-}

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // unknown is the fault of a name that is not among those there are.
@@ -31,31 +33,10 @@ func closest(want string, names []string, part func(string) string) (best string
 	least := 0
 	for _, name := range names {
 		have := part(name)
-		d := differences(want, have)
+		d := levenshtein.ComputeDistance(want, have)
 		if d <= len(have)/3 && (!ok || d < least) {
 			best, least, ok = name, d, true
 		}
 	}
 	return best, ok
-}
-
-// differences counts the letters to insert, remove or replace to get from a to b.
-func differences(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

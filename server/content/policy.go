@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Policy says which types are taken. It never changes, so any number of goroutines may use one.
@@ -244,7 +246,7 @@ func suggestion(entry string) string {
 	}
 	best, bestDistance := "", len(entry)/3+1
 	consider := func(candidate string) {
-		if d := distance(entry, candidate); d < bestDistance {
+		if d := levenshtein.ComputeDistance(entry, candidate); d < bestDistance {
 			best, bestDistance = candidate, d
 		}
 	}
@@ -261,24 +263,4 @@ func suggestion(entry string) string {
 		return ": name a MIME type (\"application/pdf\", \"image/*\"), an extension (\".pdf\"), \"default\" or \"*\""
 	}
 	return fmt.Sprintf(", did you mean %q?", best)
-}
-
-// distance is how many letters have to be added, dropped or changed to make b of a (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
