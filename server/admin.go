@@ -86,7 +86,6 @@ var pageDocument []byte
 func (s *Server) page(w *response, _ *request) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	_, err := w.Write(pageDocument)
 	return err
 }
