@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -138,7 +139,7 @@ func parseImportLine(raw []byte) (importLine, error) {
 	}
 	kind := slices.Index(importOrder, line.Kind)
 	if kind < 0 {
-		return importLine{}, invalidRequest("kind must be one of %q.", importOrder)
+		return importLine{}, invalidRequest("kind must be one of %s.", strings.Join(importOrder, ", "))
 	}
 	object, err := line.object()
 	return importLine{kind: kind, object: object}, err
