@@ -45,8 +45,11 @@ type Store interface {
 	// MarkDamaged remembers, across restarts, that the bytes under ref are
 	// not its content. The next Keep of the same content replaces them and
 	// takes the mark away. The bytes stay for whoever wants to look at them.
-	// ErrNotFound when it is not there.
-	MarkDamaged(ctx context.Context, ref Ref) error
+	// read is what Open gave and what turned out to be wrong: where it has
+	// been replaced meanwhile, nothing is marked. Without read, whatever is
+	// there now is marked. It waits for holds as Remove does. ErrNotFound
+	// when nothing is there.
+	MarkDamaged(ctx context.Context, ref Ref, read Content) error
 
 	// Remove deletes the content of ref unless referenced says that it is
 	// still wanted, and says whether it did. It waits until every hold on ref
@@ -80,8 +83,8 @@ type Spool interface {
 	// Keep makes what was written the content of Ref. When it returns
 	// without an error, the content, its name and every folder above it are
 	// on stable storage, also where the content was there before; and it is
-	// held: Remove waits until release is called. Call release once, after
-	// recording that the content is wanted. A content that was missing,
+	// held: Remove waits until release is called. Call release after
+	// recording that the content is wanted; further calls do nothing. A content that was missing,
 	// short, or marked damaged is whole afterwards. Nothing may be written or
 	// read after Keep, and a spool that failed once is never kept.
 	Keep(ctx context.Context) (release func(), err error)

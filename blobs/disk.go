@@ -136,8 +136,7 @@ func (d *Disk) Create(ctx context.Context) (Spool, error) {
 	return newSpool(d)
 }
 
-// Open gives the *os.File of a content, so that it can be sent without being
-// copied through memory.
+// Open opens a content's file.
 func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -237,9 +236,24 @@ func (d *Disk) listShard(ctx context.Context, first byte, yield func(Info, error
 }
 
 // MarkDamaged makes an empty file of the content's name.
-func (d *Disk) MarkDamaged(ctx context.Context, ref Ref) error {
-	if _, err := d.Stat(ctx, ref); err != nil {
+func (d *Disk) MarkDamaged(ctx context.Context, ref Ref, read Content) error {
+	if err := ctx.Err(); err != nil {
 		return err
+	}
+	release := d.holds.alone(ref) // nobody repairs it between the look and the mark
+	defer release()
+	now, err := d.files.Lstat(blobName(ref))
+	if err != nil {
+		return notFound(err)
+	}
+	if file, ok := read.(File); ok {
+		then, err := file.Stat()
+		if err != nil {
+			return err
+		}
+		if !os.SameFile(then, now) {
+			return nil
+		}
 	}
 	return full(d.marks.add(ref))
 }

@@ -182,7 +182,7 @@ func (s *story) tell(d *blobs.Disk) {
 			release()
 		}
 	}
-	s.doubted.err = d.MarkDamaged(ctx, s.doubted.ref())
+	s.doubted.err = d.MarkDamaged(ctx, s.doubted.ref(), nil)
 	_, s.unwanted.err = d.Remove(ctx, s.unwanted.ref(), unwanted)
 }
 
@@ -422,7 +422,7 @@ func TestAFullDiskIsErrFull(t *testing.T) {
 			}
 			calls.fail = "create"
 			keptBefore := blobs.Ref(sha256.Sum256([]byte("abc")))
-			wantFull(d.MarkDamaged(t.Context(), keptBefore))
+			wantFull(d.MarkDamaged(t.Context(), keptBefore, nil))
 		})
 	}
 }

@@ -410,7 +410,7 @@ func tryKeep(ctx context.Context, d *blobs.Disk, content []byte) (release func()
 
 func mark(t testing.TB, d *blobs.Disk, ref blobs.Ref) {
 	t.Helper()
-	if err := d.MarkDamaged(t.Context(), ref); err != nil {
+	if err := d.MarkDamaged(t.Context(), ref, nil); err != nil {
 		t.Fatal(err)
 	}
 }

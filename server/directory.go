@@ -177,6 +177,11 @@ func (s *Server) visibleSpaces(rq *request, after string, n int) ([]store.Space,
 	return own, nil
 }
 
+func (s *Server) seesSpace(rq *request, slug string) (bool, error) {
+	role, err := s.Store.Role(rq.Context(), slug, rq.caller.user.ID)
+	return rq.caller.user.IsSuperadmin || role != store.NoRole, err
+}
+
 func (s *Server) putSpace(w *response, rq *request) error {
 	slug, err := rq.slugParam()
 	if err != nil {
@@ -340,9 +345,15 @@ func (s *Server) entitiesAfter(rq *request, kind store.Kind, slug string, cursor
 	}
 	var all []store.Entity
 	if begin != "" {
-		var err error
-		if all, err = s.Store.Entities(rq.Context(), begin, kind, id, n); err != nil {
+		// The cursor comes from the caller, and so does the space in it.
+		visible, err := s.seesSpace(rq, begin)
+		if err != nil {
 			return nil, err
+		}
+		if visible {
+			if all, err = s.Store.Entities(rq.Context(), begin, kind, id, n); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for len(all) < n {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -290,6 +291,10 @@ func TestMembersSeeTheirOwnSpaces(t *testing.T) {
 		{as: "owner", do: "GET /directory/spaces", want: 200, is: "[]\n"},
 		{as: "owner", do: "GET /directory/tickets", want: 200, is: "[]\n"},
 		{as: "viewer", do: "GET /directory/tickets?space=ab", want: 403},
+		// A cursor is the caller's word: one into a space that is not theirs shows nothing of it.
+		{as: "viewer", do: "GET /directory/tickets?cursor=" + forgedCursor("ab"), want: 200, is: "[]\n"},
+		{as: "viewer", do: "GET /directory/meetings?limit=5&cursor=" + forgedCursor("ab"), want: 200, is: "[]\n"},
+		{as: "viewer", do: "GET /directory/tickets?space=a&cursor=" + forgedCursor("ab"), want: 400},
 		{as: "viewer", do: "GET /directory/meetings?space=ab", want: 403},
 		{as: "viewer", do: "GET /directory/users", want: 403},
 	})
@@ -425,4 +430,10 @@ func TestThousandsOfLinesAreImportedAtOnce(t *testing.T) {
 	if list := w.do(t, step{as: "viewer", do: "GET /directory/spaces/a/products", want: 200}).list(t); len(list) != 5001 {
 		t.Errorf("%d products are listed", len(list))
 	}
+}
+
+// forgedCursor is the cursor at the start of a space in the lists of tickets
+// and meetings.
+func forgedCursor(space string) string {
+	return base64.RawURLEncoding.EncodeToString(append([]byte(space+"\x00"), make([]byte, 16)...))
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"attachd/blobs"
@@ -20,11 +22,13 @@ import (
 func (s *Server) downloadOrURL(w *response, rq *request) error {
 	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
 	byURL := s.DownloadByURL
-	accept := strings.ToLower(strings.Join(rq.Header.Values("Accept"), ","))
-	wantsURL := strings.Contains(accept, "application/json") && !strings.Contains(accept, "*/*")
-	wantsBytes := strings.Contains(accept, "application/octet-stream")
-	if wantsURL != wantsBytes {
-		byURL = wantsURL
+	accept := accepted(rq.Header.Values("Accept"))
+	url, bytes := accept["application/json"], accept["application/octet-stream"]
+	if accept["*/*"] > 0 {
+		url = 0 // a client that takes anything does not ask for the document
+	}
+	if url != bytes {
+		byURL = url > bytes
 	}
 	if !byURL {
 		return s.download(w, rq)
@@ -34,6 +38,24 @@ func (s *Server) downloadOrURL(w *response, rq *request) error {
 		return err
 	}
 	return rq.answer(w, http.StatusOK, document)
+}
+
+// accepted reads Accept headers (RFC 9110, section 12.5.1): the weight of each
+// media range, 0 for what is not wanted.
+func accepted(headers []string) map[string]float64 {
+	weights := map[string]float64{}
+	for _, item := range strings.Split(strings.Join(headers, ","), ",") {
+		kind, params, err := mime.ParseMediaType(item)
+		if err != nil {
+			continue
+		}
+		weight := 1.0
+		if q, ok := params["q"]; ok {
+			weight, _ = strconv.ParseFloat(q, 64) // what is no number is no wish
+		}
+		weights[kind] = weight
+	}
+	return weights
 }
 
 func (s *Server) download(w *response, rq *request) error {
@@ -64,9 +86,11 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	a := rq.attachment
 	file, err := s.Blobs.Open(rq.Context(), blobs.Ref(a.SHA256), a.Size)
 	if err != nil {
-		if errors.Is(err, blobs.ErrDamaged) {
-			s.reportDamage(rq, a, err)
+		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
+			return noAttachment(a.ID) // deleted this moment
 		}
+		// What Open finds out, it finds out again every time: nothing to mark.
+		s.metrics.damaged.Inc()
 		return fmt.Errorf("opening the content of attachment %s: %w", a.ID, err)
 	}
 	defer func() {
@@ -85,9 +109,10 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	if !s.VerifyReads {
 		body = file
 	}
+	tidyRange(rq.Header, a.Size)
 	http.ServeContent(&sending{response: w}, rq.Request, "", a.CreatedAt(), body)
 	if checked.damaged {
-		s.reportDamage(rq, a, errors.New("its SHA-256 is another"))
+		s.reportDamage(rq, a, file)
 		panic(http.ErrAbortHandler) // cut the connection: the file must not end cleanly
 	}
 	if rq.Method == http.MethodGet {
@@ -96,12 +121,63 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	return nil
 }
 
-// reportDamage marks, counts and logs a content that is not what its record
-// says.
-func (s *Server) reportDamage(rq *request, a store.Attachment, why error) {
+// tidyRange makes of a Range header what http.ServeContent treats as RFC 9110
+// (section 14.2) wants it: units and forms that nobody knows are ignored, ends
+// beyond the file, however large, are its end, and what is left of ranges
+// without a byte in the file is a range beyond it.
+func tidyRange(h http.Header, size int64) {
+	given := h.Get("Range")
+	if given == "" {
+		return
+	}
+	h.Del("Range")
+	unit, list, ok := strings.Cut(given, "=")
+	if !ok || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
+		return
+	}
+	var ranges []string
+	for _, one := range strings.Split(list, ",") {
+		first, last, ok := strings.Cut(strings.TrimSpace(one), "-")
+		if !ok || !digits(first) || !digits(last) || first == "" && last == "" {
+			return
+		}
+		from, to := position(first, size), position(last, size)
+		switch {
+		case first == "" && to > 0:
+			ranges = append(ranges, fmt.Sprintf("-%d", to))
+		case first == "":
+		case last != "" && to < from:
+			return
+		case from < size && last == "":
+			ranges = append(ranges, fmt.Sprintf("%d-", from))
+		case from < size:
+			ranges = append(ranges, fmt.Sprintf("%d-%d", from, min(to, size-1)))
+		}
+	}
+	if len(ranges) == 0 {
+		ranges = []string{fmt.Sprintf("%d-", size)}
+	}
+	h.Set("Range", "bytes="+strings.Join(ranges, ","))
+}
+
+func digits(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
+}
+
+// position reads a number of any length; beyond size they are all alike.
+func position(s string, size int64) int64 {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil && s != "" {
+		return size
+	}
+	return min(n, size)
+}
+
+// reportDamage marks, counts and logs a content whose hash is not its name.
+func (s *Server) reportDamage(rq *request, a store.Attachment, read blobs.Content) {
 	s.metrics.damaged.Inc()
-	rq.log.Error("a stored content is damaged", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String(), "error", why)
-	if err := s.Blobs.MarkDamaged(context.WithoutCancel(rq.Context()), blobs.Ref(a.SHA256)); err != nil {
+	rq.log.Error("a stored content is damaged", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
+	if err := s.Blobs.MarkDamaged(context.WithoutCancel(rq.Context()), blobs.Ref(a.SHA256), read); err != nil {
 		rq.log.Error("a damaged content could not be marked", "blob", blobs.Ref(a.SHA256).String(), "error", err)
 	}
 }

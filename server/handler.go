@@ -192,7 +192,11 @@ func (rq *request) refuseUpload(w *response, err error) {
 	if err := c.SetReadDeadline(time.Now().Add(rq.server.drain)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return
 	}
-	if _, err := io.CopyN(io.Discard, rq.body, rq.server.MaxFileSize+1<<20); err != io.EOF {
+	limit := rq.server.MaxFileSize + 1<<20
+	if rq.body.read == 0 {
+		limit += rq.server.MaxFileSize // as far as a client gets that is refused in the middle of its file
+	}
+	if _, err := io.CopyN(io.Discard, rq.body, limit); err != io.EOF {
 		rq.log.Debug("gave up reading what a refused client still sent", "error", err)
 		// net/http might take the rest of the body for another request.
 		panic(http.ErrAbortHandler)

@@ -104,7 +104,7 @@ func nextPage(rq *request, limit int, key []byte) string {
 func pageOf(query url.Values) (limit int, after []byte, err error) {
 	if query.Has("limit") {
 		limit, err = strconv.Atoi(query.Get("limit"))
-		if err != nil || limit < 1 || limit > maxLimit {
+		if err != nil || limit < 1 || limit > maxLimit || query.Get("limit") != strconv.Itoa(limit) || len(query["limit"]) > 1 {
 			return 0, nil, invalidRequest("limit must be a number from 1 to %d.", maxLimit)
 		}
 	}

@@ -22,11 +22,7 @@ type pacedBody struct {
 }
 
 func (s *Server) paced(rq *request) *pacedBody {
-	b := &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), rate: s.MinUploadRate, stall: s.stall, began: time.Now()}
-	if b.rate == 0 {
-		b.done() // it may take as long as it likes
-	}
-	return b
+	return &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), rate: s.MinUploadRate, stall: s.stall, began: time.Now()}
 }
 
 // allow sets how many more bytes may be read.
@@ -34,7 +30,7 @@ func (b *pacedBody) allow(n int64) { b.left = n }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, invalidRequest("The form holds more than %s besides its file.", size(maxAround))
+		return 0, tooMuch()
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
@@ -50,13 +46,16 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 // most, and behind the slowest rate allowed.
 func (b *pacedBody) move() {
 	now := time.Now() // the kernel's deadlines follow this clock, not a test's
-	if b.rate == 0 || now.Sub(b.set) < time.Second {
+	if now.Sub(b.set) < b.stall/20 {
 		return
 	}
 	b.set = now
-	deadline := b.began.Add(b.stall + time.Duration(float64(b.total)/float64(b.rate)*float64(time.Second)))
-	if stall := now.Add(b.stall); stall.Before(deadline) {
-		deadline = stall
+	deadline := now.Add(b.stall)
+	if b.rate > 0 {
+		slowest := b.began.Add(b.stall + time.Duration(float64(b.total)/float64(b.rate)*float64(time.Second)))
+		if slowest.Before(deadline) {
+			deadline = slowest
+		}
 	}
 	// Only a connection that cannot have deadlines (one in memory) refuses.
 	_ = b.control.SetReadDeadline(deadline)

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"strings"
@@ -24,8 +22,8 @@ import (
 // What a form may hold besides its file. Go's own reader would take 10 MiB of
 // headers for each part.
 const (
-	maxAround = 64 << 10 // bytes before the first byte of the file, and again after its last
-	readAhead = 8 << 10  // that the multipart reader takes without looking
+	maxBefore = 64 << 10 // bytes before the first byte of the file
+	maxAfter  = 1 << 20  // bytes after its last
 	maxParts  = 100
 	maxField  = 1 << 10 // bytes of a field that we read
 )
@@ -78,21 +76,21 @@ func (s *Server) upload(w *response, rq *request) error {
 // admit refuses what can be refused before the body is read, and gives the
 // boundary of its parts.
 func (s *Server) admit(rq *request) (boundary string, err error) {
-	kind, params, err := mime.ParseMediaType(rq.Header.Get("Content-Type"))
-	if err != nil || kind != "multipart/form-data" || params["boundary"] == "" || len(params["boundary"]) > 70 {
+	params := headerParams(rq.Header.Get("Content-Type"))
+	boundary = params["boundary"]
+	if !strings.EqualFold(params[""], "multipart/form-data") || boundary == "" || len(boundary) > 70 {
 		return "", invalidRequest("Send the file as multipart/form-data, in a part named \"file\".")
 	}
+	if rq.caller.user.ID == uuid.Nil {
+		return "", forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
+	}
 	// The rest of the form is no larger than this, so the file is no smaller.
-	least := max(rq.ContentLength-2*maxAround, 0)
+	least := max(rq.ContentLength-maxBefore-maxAfter, 0)
 	if least > s.MaxFileSize {
 		return "", fileTooLarge(s.MaxFileSize)
 	}
-	room, err := s.Blobs.Space(rq.Context())
-	if err != nil {
-		return "", fmt.Errorf("looking at the disk: %w", err)
-	}
-	if room.Free-max(rq.ContentLength, 0) < s.DiskReserve {
-		return "", diskFull(fmt.Errorf("%d bytes are free, the reserve is %d and the upload declares %d", room.Free, s.DiskReserve, rq.ContentLength))
+	if err := s.roomFor(rq, max(rq.ContentLength, 0)); err != nil {
+		return "", err
 	}
 	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
 	switch {
@@ -104,7 +102,19 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 	case space.QuotaBytes > 0 && least > space.QuotaBytes-used.Bytes:
 		return "", quotaExceeded(fmt.Sprintf("Space %q may hold %d bytes of files: %d are left, and this file has more.", space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes)))
 	}
-	return params["boundary"], nil
+	return boundary, nil
+}
+
+// roomFor refuses what would leave less of the disk than its reserve.
+func (s *Server) roomFor(rq *request, bytes int64) error {
+	room, err := s.Blobs.Space(rq.Context())
+	if err != nil {
+		return fmt.Errorf("looking at the disk: %w", err)
+	}
+	if room.Free-bytes < s.DiskReserve {
+		return diskFull(fmt.Errorf("%d bytes are free, the reserve is %d, and %d more are to be written", room.Free, s.DiskReserve, bytes))
+	}
+	return nil
 }
 
 // form is what a request body said besides the bytes of the file.
@@ -119,11 +129,11 @@ func (s *Server) receive(rq *request, boundary string, spool blobs.Spool) (form,
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := s.paced(rq)
 	defer body.done()
-	body.allow(maxAround + readAhead)
-	parts := multipart.NewReader(body, boundary)
+	body.allow(maxBefore + formBuffer)
+	parts := newFormReader(body, boundary)
 	hasFile, hasComment := false, false
 	for n := 0; ; n++ {
-		part, err := parts.NextRawPart()
+		part, err := parts.next()
 		if err == io.EOF {
 			break
 		}
@@ -133,31 +143,30 @@ func (s *Server) receive(rq *request, boundary string, spool blobs.Spool) (form,
 		if n == maxParts {
 			return form{}, invalidRequest("The form has more than %d parts.", maxParts)
 		}
-		name, fileName, err := disposition(part)
-		if err != nil {
-			return form{}, err
-		}
 		switch {
-		case name == "file" && hasFile:
+		case part.name == "file" && hasFile:
 			return form{}, invalidFile("The form has more than one part named \"file\". Send one file in each request.")
-		case name == "file":
+		case part.name == "file":
 			hasFile = true
-			if fileName == "" {
+			if body.total-parts.ahead() > maxBefore {
+				return form{}, tooMuch()
+			}
+			if part.fileName == "" {
 				return form{}, invalidFile("The part named \"file\" has no file name.")
 			}
-			f.fileName = fileName
-			f.digests = append(f.digests, part.Header.Values("Repr-Digest")...)
-			body.allow(s.MaxFileSize + maxAround + readAhead)
-			if err := s.spool(spool, part); err != nil {
+			f.fileName = part.fileName
+			f.digests = append(f.digests, part.digests...)
+			body.allow(s.MaxFileSize + maxAfter)
+			if err := s.spool(rq, spool, parts); err != nil {
 				return form{}, err
 			}
-			body.allow(maxAround)
-		case name == "comment_id" && rq.entity.Kind == store.Ticket:
+			body.allow(maxAfter)
+		case part.name == "comment_id" && rq.entity.Kind == store.Ticket:
 			if hasComment {
 				return form{}, invalidRequest("The form has more than one field comment_id.")
 			}
 			hasComment = true
-			raw, err := io.ReadAll(io.LimitReader(part, maxField))
+			raw, err := io.ReadAll(io.LimitReader(parts, maxField))
 			if err != nil {
 				return form{}, formError(err)
 			}
@@ -174,22 +183,15 @@ func (s *Server) receive(rq *request, boundary string, spool blobs.Spool) (form,
 	return f, nil
 }
 
-// disposition reads the name and file name of a part as they were sent.
-// (multipart.Part.FileName takes away what looks like a folder on this
-// machine only.)
-func disposition(part *multipart.Part) (name, fileName string, err error) {
-	kind, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
-	if err != nil || kind != "form-data" {
-		return "", "", invalidRequest("A part of the form has no proper Content-Disposition header.")
-	}
-	return params["name"], params["filename"], nil
+func tooMuch() error {
+	return invalidRequest("The form holds more than %s before its file, or more than %s after it.", size(maxBefore), size(maxAfter))
 }
 
 // Buffers through which files pass on their way to the disk.
 var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
 // spool writes the bytes of a part, as far as the limit.
-func (s *Server) spool(to blobs.Spool, part io.Reader) error {
+func (s *Server) spool(rq *request, to blobs.Spool, part io.Reader) error {
 	buf := buffers.Get().(*[128 << 10]byte)
 	defer buffers.Put(buf)
 	for {
@@ -198,6 +200,10 @@ func (s *Server) spool(to blobs.Spool, part io.Reader) error {
 			return fileTooLarge(s.MaxFileSize)
 		}
 		if n > 0 {
+			// Others upload too, and not everyone says how much.
+			if err := s.roomFor(rq, int64(n)); err != nil {
+				return err
+			}
 			if _, err := to.Write(buf[:n]); err != nil {
 				return fmt.Errorf("spooling: %w", err)
 			}
@@ -229,8 +235,8 @@ func formError(err error) error {
 		return err
 	}
 	detail := "The multipart body is malformed."
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		detail = "The multipart body ends before its closing boundary."
+	if errors.Is(err, errCutForm) || errors.Is(err, io.ErrUnexpectedEOF) {
+		detail = "The body ends before it is complete."
 	}
 	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}
 }
@@ -243,9 +249,6 @@ func (s *Server) judge(rq *request, f form, spool blobs.Spool) (store.Attachment
 		SHA256:     spool.Ref(),
 		UploaderID: rq.caller.user.ID,
 		Uploader:   rq.caller.user.FullName,
-	}
-	if a.UploaderID == uuid.Nil {
-		return a, forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
 	}
 	if f.comment != "" {
 		id, ok := parseID(f.comment)

@@ -62,15 +62,14 @@ func TestABadFormIsRefused(t *testing.T) {
 		{"the same file twice", step{form: parts{good[0], good[0]}}, "invalid_file"},
 		{"a part without a disposition", step{form: parts{{header: "Content-Type: text/plain", body: "a"}, good[0]}}, ""},
 		{"a part of another disposition", step{form: parts{{header: `Content-Disposition: attachment; filename="a.txt"`, body: "a"}, good[0]}}, ""},
-		{"a control character in a header", step{form: parts{file("bell\a.txt", "a")}}, ""},
 		{"10,000 parts", step{form: append(manyFields(10_000, ""), good...)}, ""},
 		{"10,000 parts behind the file", step{form: append(good[:1:1], manyFields(10_000, "")...)}, ""},
 		{"a field of 1 MB before the file", step{form: parts{field("x", text(1<<20)), good[0]}}, ""},
-		{"a field of 1 MB behind the file", step{form: parts{good[0], field("x", text(1<<20))}}, ""},
+		{"a field of 2 MB behind the file", step{form: parts{good[0], field("x", text(2<<20))}}, ""},
 		{"a header of 10 MB", step{form: parts{good[0].with("X-Long: " + strings.Repeat("x", 10<<20))}}, ""},
 		{"a million header lines", step{form: parts{good[0].with(strings.TrimSuffix(strings.Repeat("X: y\r\n", 1_000_000), "\r\n"))}}, ""},
 		{"a file name of 1 MB", step{form: parts{file(strings.Repeat("n", 1<<20)+".txt", "a")}}, ""},
-		{"1 MB behind the closing boundary", step{body: encoded + text(1<<20), send: multipart}, ""},
+		{"2 MB behind the closing boundary", step{body: encoded + text(2<<20), send: multipart}, ""},
 		{"1 MB before the first boundary", step{body: text(1<<20) + "\r\n" + encoded, send: multipart}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -557,17 +556,28 @@ func TestABodyThatStandsStillIsGivenUp(t *testing.T) {
 	eventually(t, "the temporary files to go", func() bool { return len(w.temporaryFiles()) == 0 })
 }
 
-func TestWithoutALeastRateABodyMayStandStill(t *testing.T) {
+func TestWithoutALeastRateABodyMayBeSlowButNotStandStill(t *testing.T) {
 	t.Parallel()
+	const patience = 400 * time.Millisecond
 	w := newWorld(t, func(c *server.Config) { c.MinUploadRate = 0 })
-	w.server.SetPatience(50 * time.Millisecond)
+	w.server.SetPatience(patience)
 	s := step{as: "editor", do: "POST {product}/attachments", want: 201}
 	body := parts{file("a.txt", "slow")}.encode(t, w)
-	conn := w.dial(t)
-	conn.Write(w.rawRequest(t, s, len(body)))
-	time.Sleep(100 * time.Millisecond) // longer than the patience
-	io.WriteString(conn, body)
-	w.receive(t, conn, s)
+
+	slow := w.dial(t)
+	slow.Write(w.rawRequest(t, s, len(body)))
+	const pieces = 20
+	for i := range pieces {
+		io.WriteString(slow, body[i*len(body)/pieces:(i+1)*len(body)/pieces])
+		time.Sleep(2 * patience / pieces) // twice the patience in all
+	}
+	w.receive(t, slow, s)
+
+	s.want = 408
+	still := w.dial(t)
+	still.Write(w.rawRequest(t, s, len(body)))
+	io.WriteString(still, body[:10])
+	w.receive(t, still, s)
 }
 
 func TestABodyOfAnotherKindThatStandsStillIsGivenUp(t *testing.T) {

@@ -39,6 +39,7 @@ var promises = []struct {
 	{"a content of another length is damaged", otherLength},
 	{"a marked content cannot be opened but is still there", marked},
 	{"keeping a marked content again repairs it", repaired},
+	{"a repaired content is not marked for what was read before", notCondemned},
 	{"a mark goes with its content", markGoes},
 	{"Remove takes away what nobody wants", removed},
 	{"Remove leaves what is referenced", referenced},
@@ -230,7 +231,7 @@ func notFound(t *testing.T, s blobs.Store) {
 	if _, err := s.Stat(t.Context(), ref); !errors.Is(err, blobs.ErrNotFound) {
 		t.Errorf("Stat: %v", err)
 	}
-	if err := s.MarkDamaged(t.Context(), ref); !errors.Is(err, blobs.ErrNotFound) {
+	if err := s.MarkDamaged(t.Context(), ref, nil); !errors.Is(err, blobs.ErrNotFound) {
 		t.Errorf("MarkDamaged: %v", err)
 	}
 	if gone, err := s.Remove(t.Context(), ref, unwanted); gone || err != nil {
@@ -277,6 +278,31 @@ func repaired(t *testing.T, s blobs.Store) {
 	mark(t, s, ref)
 	keep(t, s, []byte("mended"))
 	wantContent(t, s, []byte("mended"))
+}
+
+func notCondemned(t *testing.T, s blobs.Store) {
+	ref := keep(t, s, []byte("content"))
+	before, err := s.Open(t.Context(), ref, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	mark(t, s, ref)
+	keep(t, s, []byte("content"))
+	if err := s.MarkDamaged(t.Context(), ref, before); err != nil {
+		t.Fatal(err)
+	}
+	if stat(t, s, ref).Damaged {
+		t.Error("the repaired content was marked for the sake of the old one")
+	}
+	now, err := s.Open(t.Context(), ref, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer now.Close()
+	if err := s.MarkDamaged(t.Context(), ref, now); err != nil || !stat(t, s, ref).Damaged {
+		t.Errorf("what was read now is not marked: %v", err)
+	}
 }
 
 func markGoes(t *testing.T, s blobs.Store) {
@@ -666,7 +692,7 @@ func stat(t *testing.T, s blobs.Store, ref blobs.Ref) blobs.Info {
 
 func mark(t *testing.T, s blobs.Store, ref blobs.Ref) {
 	t.Helper()
-	if err := s.MarkDamaged(t.Context(), ref); err != nil {
+	if err := s.MarkDamaged(t.Context(), ref, nil); err != nil {
 		t.Fatal(err)
 	}
 }

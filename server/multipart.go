@@ -1,0 +1,276 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// formReader reads the parts of a multipart/form-data body (RFC 7578, RFC
+// 2046) in a stream. It is written by hand because mime/multipart refuses a
+// file name with a control character in it instead of letting us take that
+// out, takes a body that was cut in a part's header for a whole one, and hands
+// files on in pieces of 4 KB.
+type formReader struct {
+	r         *bufio.Reader
+	delimiter []byte // "--" and the boundary
+	needle    []byte // what ends a part: the end of a line as this body has it, and the delimiter
+	begun     bool   // the first delimiter has been read
+	fresh     bool   // nothing of the current part has been read
+	ended     bool   // the current part is over, the delimiter is next
+}
+
+const formBuffer = 64 << 10 // bytes; no line of a header may be longer
+
+// part is what the header of a part says that matters to us.
+type part struct {
+	name     string
+	fileName string
+	digests  []string // Repr-Digest
+}
+
+var (
+	errMalformedForm = errors.New("malformed multipart body")
+	errCutForm       = errors.New("multipart body ends before its closing delimiter")
+)
+
+func newFormReader(body io.Reader, boundary string) *formReader {
+	return &formReader{r: bufio.NewReaderSize(body, formBuffer), delimiter: []byte("--" + boundary)}
+}
+
+// ahead is how many bytes were read of the body but not of the form yet.
+func (f *formReader) ahead() int64 { return int64(f.r.Buffered()) }
+
+// next goes to the next part, passing over what is left of the current one,
+// and gives io.EOF behind the last.
+func (f *formReader) next() (part, error) {
+	if f.begun {
+		if _, err := io.Copy(io.Discard, f); err != nil {
+			return part{}, err
+		}
+	} else if err := f.passPreamble(); err != nil {
+		return part{}, err
+	}
+	rest, err := f.line() // what follows a delimiter
+	if err == io.EOF && bytes.HasPrefix(rest, []byte("--")) {
+		err = nil
+	}
+	switch {
+	case err != nil:
+		return part{}, cut(err)
+	case bytes.HasPrefix(rest, []byte("--")):
+		return part{}, io.EOF
+	case len(bytes.Trim(rest, " \t\r\n")) > 0:
+		return part{}, errMalformedForm
+	}
+	if !f.begun {
+		newline := "\n"
+		if bytes.HasSuffix(rest, []byte("\r\n")) {
+			newline = "\r\n"
+		}
+		f.begun, f.needle = true, append([]byte(newline), f.delimiter...)
+	}
+	f.fresh, f.ended = true, false
+	return f.header()
+}
+
+// passPreamble passes over what stands before the first delimiter (RFC 2046,
+// section 5.1.1), which must begin a line.
+func (f *formReader) passPreamble() error {
+	lineBegins := true
+	for {
+		start, err := f.r.Peek(len(f.delimiter))
+		if err != nil {
+			return cut(err)
+		}
+		if lineBegins && bytes.Equal(start, f.delimiter) {
+			_, err := f.r.Discard(len(f.delimiter))
+			return err
+		}
+		line, err := f.r.ReadSlice('\n')
+		if err != nil && err != bufio.ErrBufferFull {
+			return cut(err)
+		}
+		lineBegins = len(line) > 0 && line[len(line)-1] == '\n'
+	}
+}
+
+// header reads the lines up to the empty one. Control characters have no
+// place in them and are left out.
+func (f *formReader) header() (p part, err error) {
+	var name, value string
+	disposed := false
+	for {
+		raw, err := f.line()
+		if err != nil {
+			return p, cut(err)
+		}
+		line := withoutControls(string(raw))
+		last := len(bytes.TrimRight(raw, "\r\n")) == 0
+		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
+			value += " " + strings.TrimSpace(line) // a folded line
+			continue
+		}
+		switch strings.ToLower(name) {
+		case "content-disposition":
+			params := headerParams(value)
+			if !strings.EqualFold(params[""], "form-data") {
+				return p, errMalformedForm
+			}
+			p.name, p.fileName = params["name"], fileNameOf(params)
+			disposed = true
+		case "repr-digest":
+			p.digests = append(p.digests, value)
+		}
+		switch {
+		case last && disposed:
+			return p, nil
+		case last:
+			return p, errMalformedForm // RFC 7578, section 4.2
+		}
+		var colon bool
+		if name, value, colon = strings.Cut(line, ":"); !colon {
+			return p, errMalformedForm
+		}
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+	}
+}
+
+// line reads a line with its end. It is valid until the next read.
+func (f *formReader) line() ([]byte, error) {
+	line, err := f.r.ReadSlice('\n')
+	if err == bufio.ErrBufferFull {
+		err = errMalformedForm
+	}
+	return line, err
+}
+
+// Read reads the content of the current part.
+func (f *formReader) Read(p []byte) (int, error) {
+	if f.ended {
+		return 0, io.EOF
+	}
+	needle := f.needle
+	// Enough to tell a delimiter, and all that is there besides.
+	have, err := f.r.Peek(max(len(needle)+2, f.r.Buffered()))
+	if f.fresh && isDelimiter(have, f.delimiter) {
+		needle = f.delimiter // the part is empty
+	}
+	f.fresh = false
+	at := bytes.Index(have, needle)
+	switch {
+	case at == 0 && isDelimiter(have, needle):
+		f.ended = true
+		_, err := f.r.Discard(len(needle))
+		if err == nil {
+			err = io.EOF
+		}
+		return 0, err
+	case at == 0:
+		at = 1 // it only begins like one
+	case at < 0 && err != nil:
+		return 0, cut(err)
+	case at < 0:
+		at = len(have) - len(needle) + 1 // what follows may be the beginning of one
+	}
+	n := copy(p, have[:at])
+	_, err = f.r.Discard(n)
+	return n, err
+}
+
+// isDelimiter says whether b begins with a delimiter and not with a line that
+// only begins like one.
+func isDelimiter(b, delimiter []byte) bool {
+	rest, ok := bytes.CutPrefix(b, delimiter)
+	if !ok || len(rest) == 0 {
+		return ok
+	}
+	return bytes.HasPrefix(rest, []byte("--")) || strings.IndexByte(" \t\r\n", rest[0]) >= 0
+}
+
+// cut says of the end of a body that it came too early.
+func cut(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errCutForm
+	}
+	return err
+}
+
+func withoutControls(line string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' && c != '\t' || c == 0x7F {
+			return -1
+		}
+		return c
+	}, line)
+}
+
+// headerParams reads a value with parameters, like that of Content-Type or
+// Content-Disposition, as forgivingly as clients write them: a value in quotes
+// may hold anything (with \" and \\ for a quote and a backslash), one without
+// goes as far as the next semicolon. The value itself is under "". Of a name
+// that stands twice, the first counts.
+func headerParams(header string) map[string]string {
+	value, rest, _ := strings.Cut(header, ";")
+	params := map[string]string{"": strings.TrimSpace(value)}
+	for rest != "" {
+		var name string
+		name, rest, _ = strings.Cut(rest, "=")
+		name = strings.ToLower(strings.Trim(name, "; \t"))
+		rest = strings.TrimLeft(rest, " \t")
+		if quoted, ok := strings.CutPrefix(rest, `"`); ok {
+			value, rest = unquote(quoted)
+			_, rest, _ = strings.Cut(rest, ";")
+		} else {
+			value, rest, _ = strings.Cut(rest, ";")
+			value = strings.TrimSpace(value)
+		}
+		if _, known := params[name]; !known {
+			params[name] = value
+		}
+	}
+	return params
+}
+
+// unquote reads up to the closing quote. A backslash before anything but a
+// quote or a backslash is one: some clients send whole Windows paths.
+func unquote(s string) (value, rest string) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			return b.String(), s[i+1:]
+		case s[i] == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\'):
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String(), ""
+}
+
+// fileNameOf prefers filename* (RFC 8187) where it can be read.
+func fileNameOf(params map[string]string) string {
+	charset, rest, _ := strings.Cut(params["filename*"], "'")
+	_, encoded, _ := strings.Cut(rest, "'")
+	decoded, err := url.PathUnescape(encoded)
+	if err != nil || decoded == "" {
+		return params["filename"]
+	}
+	switch strings.ToLower(charset) {
+	case "utf-8", "us-ascii":
+		if utf8.ValidString(decoded) {
+			return decoded
+		}
+	case "iso-8859-1":
+		var b strings.Builder
+		for i := range len(decoded) {
+			b.WriteRune(rune(decoded[i]))
+		}
+		return b.String()
+	}
+	return params["filename"]
+}

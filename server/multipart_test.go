@@ -1,0 +1,196 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"mime/multipart"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+// readForm reads a whole form: what each part's header said, and its content.
+func readForm(body io.Reader, boundary string) (parts []part, contents []string, err error) {
+	f := newFormReader(body, boundary)
+	for {
+		p, err := f.next()
+		if err == io.EOF {
+			return parts, contents, nil
+		}
+		if err != nil {
+			return parts, contents, err
+		}
+		content, err := io.ReadAll(f)
+		if err != nil {
+			return parts, contents, err
+		}
+		parts, contents = append(parts, p), append(contents, string(content))
+	}
+}
+
+func TestAFormIsReadAsItWasWritten(t *testing.T) {
+	const boundary = "B"
+	contents := []string{
+		"", "a", "\r\n", "--", "--B", "--B--", "\r\n--", "\r\n--Bx", "\r\n--BB\r\n", "\r\n-\r\n--", "\n--B\n", "\r\r\n--b",
+		strings.Repeat("\r\n--Bx", 30_000), strings.Repeat("x", formBuffer-1), strings.Repeat("x", formBuffer), strings.Repeat("\r", formBuffer+1),
+	}
+	var body bytes.Buffer
+	body.WriteString("a preamble\r\nwith --B in it\r\n")
+	w := multipart.NewWriter(&body)
+	if err := w.SetBoundary(boundary); err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range contents {
+		// The first kind of content is written by hand: it looks like the
+		// delimiter of an empty part, which is what it then is.
+		if strings.HasPrefix(content, "--B") {
+			content = "x" + content
+		}
+		part, err := w.CreateFormFile("file", "a.txt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(part, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	body.WriteString("an epilogue")
+	for name, reader := range map[string]func(io.Reader) io.Reader{
+		"at once": func(r io.Reader) io.Reader { return r }, "in halves": iotest.HalfReader,
+		"byte by byte": iotest.OneByteReader, "with the error at the end": iotest.DataErrReader,
+	} {
+		t.Run(name, func(t *testing.T) {
+			parts, got, err := readForm(reader(bytes.NewReader(body.Bytes())), boundary)
+			if err != nil || len(got) != len(contents) {
+				t.Fatalf("%d parts, %v", len(got), err)
+			}
+			for i, want := range contents {
+				if strings.HasPrefix(want, "--B") {
+					want = "x" + want
+				}
+				if got[i] != want || parts[i].name != "file" || parts[i].fileName != "a.txt" {
+					t.Errorf("part %d: %+v, %d bytes; want %d", i, parts[i], len(got[i]), len(want))
+				}
+			}
+		})
+	}
+}
+
+func TestABodyThatIsCutAnywhereIsNotAWholeForm(t *testing.T) {
+	const whole = "--B\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--B\r\n" +
+		"Content-Disposition: form-data; name=\"comment_id\"\r\n\r\nx\r\n--B--"
+	if _, _, err := readForm(strings.NewReader(whole), "B"); err != nil {
+		t.Fatalf("the whole: %v", err)
+	}
+	for n := range len(whole) {
+		if _, _, err := readForm(strings.NewReader(whole[:n]), "B"); !errors.Is(err, errCutForm) {
+			t.Errorf("cut behind %q: %v", whole[:n], err)
+		}
+	}
+}
+
+func TestPartsAsClientsWriteThem(t *testing.T) {
+	for _, c := range []struct{ header, name, fileName string }{
+		{`Content-Disposition: form-data; name="file"; filename="a b.txt"`, "file", "a b.txt"},
+		{`content-disposition:form-data;name=file;filename=a b.txt`, "file", "a b.txt"},
+		{`Content-Disposition: form-data; name="file"; filename="a;b=c.txt"; x=y`, "file", "a;b=c.txt"},
+		{`Content-Disposition: form-data; name="file"; filename="C:\Users\ada\a.txt"`, "file", `C:\Users\ada\a.txt`},
+		{`Content-Disposition: form-data; name="file"; filename="a\"b\\c.txt"`, "file", `a"b\c.txt`},
+		{`Content-Disposition: form-data; name="file"; filename="a.txt`, "file", "a.txt"},
+		{"Content-Disposition: form-data; name=\"file\"; filename=\"a\x01\x1b\x7fb\x00.txt\"", "file", "ab.txt"},
+		{"Content-Disposition: form-data; name=\"file\";\r\n filename=\"a.txt\"", "file", "a.txt"},
+		{"Content-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\nX-Other: 1", "file", "a.txt"},
+		{`Content-Disposition: form-data; name="file"; filename="e.txt"; filename*=UTF-8''%E2%82%AC.txt`, "file", "€.txt"},
+		{`Content-Disposition: form-data; name="file"; filename*=ISO-8859-1'de'%e9.txt; filename="e.txt"`, "file", "é.txt"},
+		{`Content-Disposition: form-data; name="file"; filename="e.txt"; filename*=UTF-8''%ff.txt`, "file", "e.txt"},
+		{`Content-Disposition: form-data; name="file"; filename="e.txt"; filename*=UTF-8''`, "file", "e.txt"},
+		{`Content-Disposition: form-data; name="file"; filename="e.txt"; filename*=UTF-8''%zz`, "file", "e.txt"},
+		{`Content-Disposition: form-data; name="first"; name="second"`, "first", ""},
+		{`Content-Disposition: form-data; name="file"; filename=""`, "file", ""},
+		{`Content-Disposition: form-data`, "", ""},
+	} {
+		parts, contents, err := readForm(strings.NewReader("--B\r\n"+c.header+"\r\n\r\nx\r\n--B--\r\n"), "B")
+		if err != nil || len(parts) != 1 || contents[0] != "x" || parts[0].name != c.name || parts[0].fileName != c.fileName {
+			t.Errorf("%q: %+v %q %v", c.header, parts, contents, err)
+		}
+	}
+}
+
+func TestMalformedFormsAreRefused(t *testing.T) {
+	for _, body := range []string{
+		"--B\r\nno colon\r\n\r\nx\r\n--B--",
+		"--B\r\nContent-Disposition: attachment; name=\"file\"\r\n\r\nx\r\n--B--",
+		"--B\r\nX: " + strings.Repeat("x", 2*formBuffer) + "\r\n\r\nx\r\n--B--",
+		"--B x\r\nX: 1\r\n\r\nx\r\n--B--",
+	} {
+		if _, _, err := readForm(strings.NewReader(body), "B"); !errors.Is(err, errMalformedForm) {
+			t.Errorf("%.60q: %v", body, err)
+		}
+	}
+}
+
+func FuzzFormsAreReadAsTheStandardLibraryDoes(f *testing.F) {
+	f.Add([]byte("hello"), []byte("\r\n--B"), uint8(1))
+	f.Add([]byte("--B\r\n"), []byte(""), uint8(7))
+	f.Fuzz(func(t *testing.T, first, second []byte, step uint8) {
+		var body bytes.Buffer
+		w := multipart.NewWriter(&body)
+		if err := w.SetBoundary("B"); err != nil {
+			t.Fatal(err)
+		}
+		for _, content := range [][]byte{first, second} {
+			part, err := w.CreateFormFile("file", "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			part.Write(content)
+		}
+		w.Close()
+		var want []string
+		for r := multipart.NewReader(bytes.NewReader(body.Bytes()), "B"); ; {
+			p, err := r.NextRawPart()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return // the contents hold a delimiter that makes no form
+			}
+			content, err := io.ReadAll(p)
+			if err != nil {
+				return
+			}
+			want = append(want, string(content))
+		}
+		_, got, err := readForm(&inSteps{body.Bytes(), int(step)%100 + 1}, "B")
+		if err == nil && len(got) != len(want) {
+			t.Fatalf("%d parts, want %d", len(got), len(want))
+		}
+		if err != nil && len(want) == 2 && want[0] == string(first) && want[1] == string(second) {
+			t.Fatalf("refused: %v", err)
+		}
+		for i := range got {
+			if i < len(want) && got[i] != want[i] {
+				t.Fatalf("part %d: %q, want %q", i, got[i], want[i])
+			}
+		}
+	})
+}
+
+// inSteps gives its bytes so many at a time.
+type inSteps struct {
+	left []byte
+	step int
+}
+
+func (r *inSteps) Read(p []byte) (int, error) {
+	if len(r.left) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), r.step)], r.left)
+	r.left = r.left[n:]
+	return n, nil
+}
