@@ -640,6 +640,8 @@ func TestExitCodes(t *testing.T) {
 		{1, "serve --config " + bad, "bad.toml"},
 		{1, "config show --config " + bad, "bad.toml"},
 		{1, "user list --config " + bad, "bad.toml"},
+		{1, "check --data-dir " + file, "making the data directory"},
+		{1, "gc --config " + bad, "bad.toml"},
 
 		{2, "sreve", `"sreve" is not a command of attachd. There are: check, config, directory, gc, key, serve, user, version`},
 		{2, "user", "say what to do: add, list, remove"},
@@ -651,6 +653,8 @@ func TestExitCodes(t *testing.T) {
 		{2, "key create Ada --expires-in-days soon", "invalid argument"},
 		{2, "serve now", "attachd serve takes no arguments"},
 		{2, "version now", "attachd version takes no arguments"},
+		{2, "check deep", "attachd check takes no arguments"},
+		{2, "gc --dryrun", "unknown flag: --dryrun"},
 		{2, "user add", "attachd user add takes a full name"},
 		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
 		{2, "user remove", "attachd user remove takes a user's id or full name"},
