@@ -19,8 +19,8 @@ const maxFaults = 1000
 // so that the picture is of one moment; changes go on meanwhile, and the file
 // grows a little by what cannot be used again before the end. bbolt can look
 // at its pages only while nothing is written, so changes wait for that last
-// part. The comparison has brought the pages into memory by then, and it is
-// as quick as memory: about a second for a million attachments.
+// part. The comparison has brought the pages into memory by then: of half a
+// million attachments, it takes four seconds, and the pages a fraction of one.
 func (b *Bolt) Check(ctx context.Context) ([]string, error) {
 	c := &checker{ctx: ctx, used: make(map[string]Usage)}
 	err := withoutPanic(func() error {
