@@ -30,6 +30,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	app := cli.New(open, stdin, stdout, stderr)
 	root := app.Root(
 		app.Serve(),
+		app.Check(),
+		app.GC(),
 		app.User(),
 		app.Key(),
 		app.Directory(),

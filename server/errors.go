@@ -14,6 +14,7 @@ import (
 	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/token"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -66,6 +67,11 @@ func fileTooLarge(limit int64) *refusal {
 		detail: fmt.Sprintf("The file is larger than the limit of %s (%d bytes).", size(limit), limit)}
 }
 
+func shuttingDown() *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, code: "shutting_down", retryAfter: 5,
+		detail: "The server is shutting down. Try again in a moment."}
+}
+
 func diskFull(cause error) *refusal {
 	return &refusal{status: http.StatusInsufficientStorage, code: "disk_full", cause: cause,
 		detail: "The server's disk is full. Uploads work again once its operator has made room."}
@@ -100,6 +106,8 @@ func toRefusal(err error) *refusal {
 		case store.ErrQuota:
 			return quotaExceeded(known.Detail)
 		}
+	case errors.Is(err, upkeep.ErrDoubt):
+		return conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
 	case errors.Is(err, store.ErrNotFound):
 		return notFound("Not found.")
 	case errors.Is(err, store.ErrUnavailable):
@@ -124,15 +132,29 @@ func toRefusal(err error) *refusal {
 // answer (nginx's number for it).
 const statusClientGone = 499
 
-// refuse writes err as the answer, and the whole story to the log where it is
+// refusalBody is a refusal as the API answers it.
+type refusalBody struct {
+	Detail    string `json:"detail"`
+	Code      string `json:"code"`
+	RequestID string `json:"request_id"`
+	Line      int    `json:"line,omitempty"`
+}
+
+// judge makes a refusal of err, and tells the log the whole story where it is
 // ours to mend.
-func (rq *request) refuse(w *response, err error) {
+func (rq *request) judge(err error) (*refusal, refusalBody) {
 	e := toRefusal(err)
 	level := slog.LevelDebug
 	if e.status == http.StatusInternalServerError || e.status > 500 && e.cause != nil {
 		level = slog.LevelError
 	}
 	rq.log.Log(rq.Context(), level, "refused", "status", e.status, "code", e.code, "error", err)
+	return e, refusalBody{e.detail, e.code, rq.id, e.line}
+}
+
+// refuse writes err as the answer.
+func (rq *request) refuse(w *response, err error) {
+	e, body := rq.judge(err)
 	if w.status != 0 {
 		// The answer has begun: cutting it is the only honest end left.
 		panic(http.ErrAbortHandler)
@@ -151,12 +173,7 @@ func (rq *request) refuse(w *response, err error) {
 		h.Set("Connection", "close")
 	}
 	w.code = e.code
-	rq.answer(w, e.status, struct {
-		Detail    string `json:"detail"`
-		Code      string `json:"code"`
-		RequestID string `json:"request_id"`
-		Line      int    `json:"line,omitempty"`
-	}{e.detail, e.code, rq.id, e.line})
+	rq.answer(w, e.status, body)
 }
 
 // answer writes a JSON body.

@@ -85,6 +85,8 @@ var routes = []route{
 	{"GET", "/health", anyone, (*Server).health},
 	{"GET", "/health/ready", anyone, (*Server).healthReady},
 	{"GET", "/metrics", scraper, (*Server).serveMetrics},
+	{"POST", "/upkeep/check", superadmin, (*Server).check},
+	{"POST", "/upkeep/gc", superadmin, (*Server).collect},
 	{"GET", "/openapi.json", anyone, (*Server).openAPI},
 	{"GET", "/", anyone, (*Server).page},
 }

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,6 +64,7 @@ type Server struct {
 	stall    time.Duration // that an upload may stand still
 	drain    time.Duration // that a refused client may go on sending
 	ready    readiness
+	upkeep   upkeeping
 	handler  http.Handler
 }
 
@@ -91,6 +93,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
+	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	handler := s.router()
 	if len(cfg.CORSOrigins) > 0 {
@@ -118,5 +121,9 @@ func (s *Server) Operator() http.Handler {
 	})
 }
 
-// Drain makes the server refuse new uploads, because it is about to stop.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain makes the server refuse new uploads and end long work, because it is
+// about to stop.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.upkeep.end()
+}

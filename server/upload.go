@@ -32,8 +32,7 @@ const (
 // whole, kept, recorded, and only then acknowledged.
 func (s *Server) upload(w *response, rq *request) error {
 	if s.draining.Load() {
-		return &refusal{status: http.StatusServiceUnavailable, code: "shutting_down", retryAfter: 5,
-			detail: "The server is shutting down. Try again in a moment."}
+		return shuttingDown()
 	}
 	boundary, err := s.admit(rq)
 	if err != nil {

@@ -768,6 +768,42 @@ func TestTheDiskReserveIsLeftFree(t *testing.T) {
 	})
 }
 
+func TestTheDiskReserveHoldsWhileOthersUpload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.DiskReserve = 100 << 20 })
+	w.disk.free.Store(200 << 20)
+	s := step{as: "editor", do: "POST {product}/attachments", want: 507, code: "disk_full"}
+	body := parts{file("a.txt", text(2<<20))}.encode(t, w)
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, s, len(body)))
+	io.WriteString(conn, body[:1<<20])
+	eventually(t, "the upload to begin", func() bool { return len(w.temporaryFiles()) > 0 })
+	w.disk.free.Store(100 << 20) // others have taken the rest
+	io.WriteString(conn, body[1<<20:])
+	w.receive(t, conn, s)
+	eventually(t, "the temporary file to go", func() bool { return len(w.temporaryFiles()) == 0 })
+}
+
+func TestControlCharactersInAFileNameAreRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{{as: "editor", do: "POST {product}/attachments", form: parts{file("bell\a and\x00 del\x7f.txt", "a")}, want: 201, check: func(t *testing.T, a answer) {
+		if got := a.object(t)["file_name"]; got != "bell and del.txt" {
+			t.Errorf("file_name is %q", got)
+		}
+	}}})
+}
+
+func TestABoundaryMayBeAsMailProgramsWriteIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const odd = "----=_Part_1_2.3/a:b?c"
+	body := "--" + odd + "\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\nhello\r\n--" + odd + "--\r\n"
+	for _, written := range []string{odd, `"` + odd + `"`, odd + "; charset=utf-8"} {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", body: body, send: header{"Content-Type": "multipart/form-data; boundary=" + written}, want: 201})
+	}
+}
+
 func TestControlCharactersInAnEncodedFileNameAreRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -238,8 +238,10 @@ func isFull(err error) bool {
 func withoutPanic(do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
 		}
 	}()
 	return do()
 }
+
+var errPanic = errors.New("panic")

@@ -49,6 +49,14 @@ type Store interface {
 	// Probe commits something harmless and so says whether changes can be
 	// committed now.
 	Probe(ctx context.Context) error
+	// Check looks whether everything that is kept fits together, and gives a
+	// sentence for each thing that does not: an index entry without its
+	// record or a record without its entry, a usage that is not the sum of
+	// its files, something that names what is not there, or whatever else the
+	// backend can tell of its own storage. A healthy store has none. It needs
+	// little memory, changes nothing, and is right however busy the store is;
+	// changes may have to wait for it, though not for all of it.
+	Check(ctx context.Context) (faults []string, err error)
 	// Close finishes what runs and lets go of the storage.
 	Close() error
 }

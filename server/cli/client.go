@@ -117,26 +117,30 @@ func newClient(dial func(ctx context.Context, network, address string) (net.Conn
 	return &client{http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
 }
 
-// call sends body (JSON unless it is an io.Reader) and reads the answer into
-// answer, if that is not nil. A refusal is an error with the server's own
-// sentence.
-func (c *client) call(ctx context.Context, method, path string, body, answer any, headers ...string) error {
+// send sends body: JSON, unless it is an io.Reader.
+func (c *client) send(ctx context.Context, method, path string, body any, headers ...string) (*http.Response, error) {
 	reader, isReader := body.(io.Reader)
 	if !isReader && body != nil {
 		raw, err := json.Marshal(body)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		reader = bytes.NewReader(raw)
 	}
 	rq, err := http.NewRequestWithContext(ctx, method, "http://attachd"+path, reader)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		rq.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := c.Do(rq)
+	return c.Do(rq)
+}
+
+// call is send, and reads the answer into answer, if that is not nil. A
+// refusal is an error with the server's own sentence.
+func (c *client) call(ctx context.Context, method, path string, body, answer any, headers ...string) error {
+	response, err := c.send(ctx, method, path, body, headers...)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,9 @@ import (
 
 // How long a server that was told to stop waits for what is under way.
 const shutdownTime = 30 * time.Second
+
+// How often a server removes what nothing refers to.
+const collectInterval = time.Hour
 
 // Serve is the command that runs the server.
 func (a *App) Serve() *cobra.Command {
@@ -104,6 +108,11 @@ type listening struct {
 
 // serveUntil serves until ctx ends, then finishes what is under way.
 func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening) error {
+	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
+	defer background.Wait() // the storage is closed next
+	defer stopUpkeep()
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
 		go func() { failed <- s.Serve(s.listener) }()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Format is the number of the layout that this version writes:
@@ -39,7 +40,7 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := makeAll(path); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
 	if err := closeToOthers(path); err != nil {
@@ -64,6 +65,27 @@ func Open(path string) (*Dir, error) {
 		return nil, fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
 	}
 	return d, nil
+}
+
+// makeAll is os.MkdirAll with every new name on stable storage: what is kept
+// in a directory is lost with its name.
+func makeAll(path string) error {
+	if info, err := os.Stat(path); err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := makeAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 // closeToOthers takes a directory for attachd alone, unless it plainly is

@@ -4,8 +4,10 @@ package upkeep
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/google/uuid"
 
@@ -13,91 +15,302 @@ import (
 	"attachd/store"
 )
 
-// Report is what Check found.
-type Report struct {
-	Attachments int64 // records seen
-	Contents    int64 // stored contents seen
-	Bytes       int64 // in them
-
-	Faults []Fault
-	// Orphans are contents that no record has. They are no fault: a crash
-	// between keeping a content and recording it leaves one.
-	Orphans []blobs.Ref
+// CheckOptions say how hard to look.
+type CheckOptions struct {
+	Deep     bool // read every content and hash it
+	Progress Progress
 }
 
-// Fault is a record whose content is not what it should be.
+// Progress is told how many bytes of contents were looked at, of how many in
+// all; total is 0 while that is not known. It is called often.
+type Progress func(done, total int64)
+
+func (p Progress) tell(done, total int64) {
+	if p != nil {
+		p(done, total)
+	}
+}
+
+// Report is what Check found.
+type Report struct {
+	Attachments int64   `json:"attachments"` // records seen
+	Contents    int64   `json:"contents"`    // stored contents seen
+	Bytes       int64   `json:"bytes"`       // in them
+	Faults      []Fault `json:"faults"`      // never nil
+	// Orphans are contents that no record has. They are no fault: a crash
+	// between keeping a content and recording it leaves one.
+	Orphans     int64 `json:"orphans"`
+	OrphanBytes int64 `json:"orphan_bytes"`
+}
+
+// Fault is something that is not as it should be.
 type Fault struct {
-	Attachment uuid.UUID
-	Content    blobs.Ref
-	What       string // a sentence
+	Attachment uuid.NullUUID `json:"attachment"` // whose content it is; null for what belongs to none
+	FileName   string        `json:"file_name,omitempty"`
+	Blob       string        `json:"blob,omitempty"`
+	What       string        `json:"what"` // a sentence
 }
 
 func (f Fault) String() string {
-	return fmt.Sprintf("attachment %s, blob %s: %s", f.Attachment, f.Content, f.What)
+	switch {
+	case f.Attachment.Valid:
+		return fmt.Sprintf("attachment %s (%q), blob %s: %s", f.Attachment.UUID, f.FileName, f.Blob, f.What)
+	case f.Blob != "":
+		return fmt.Sprintf("blob %s: %s", f.Blob, f.What)
+	}
+	return f.What
+}
+
+// Check sees that every record has its content, whole in length and not
+// marked damaged, and that what the store keeps fits together. With Deep it
+// reads every content once and marks those whose bytes are not what they
+// should be; one that is marked already stays so, whatever its bytes. People
+// may work meanwhile: contents are listed before records, and what looks wrong
+// is looked at again before it is reported, so that what comes and goes is no
+// fault.
+//
+// It remembers orphans and faults, and nothing else.
+func Check(ctx context.Context, records store.Store, contents blobs.Store, opts CheckOptions) (Report, error) {
+	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]loss{}}
+	c.Faults = []Fault{}
+	parts := []func() error{c.list, c.checkRecords, c.checkOrphans, c.checkStore}
+	if opts.Deep {
+		parts = []func() error{c.list, c.read, c.checkRecords, c.checkOrphans, c.checkStore}
+	}
+	for _, part := range parts {
+		if err := part(); err != nil {
+			return c.Report, err
+		}
+	}
+	return c.Report, nil
+}
+
+type check struct {
+	CheckOptions
+	Report
+	ctx      context.Context
+	records  store.Store
+	contents blobs.Store
+
+	orphans []blobs.Info // perhaps: one may be recorded later
+	lost    map[blobs.Ref]loss
+}
+
+// loss is why a content could not be read as it should be.
+type loss struct {
+	why    string
+	marked bool
+}
+
+// list counts the contents and looks for those that no record has.
+func (c *check) list() error {
+	for info, err := range c.contents.All(c.ctx) {
+		if err != nil {
+			return fmt.Errorf("listing contents: %w", err)
+		}
+		c.Contents++
+		c.Bytes += info.Size
+		c.Progress.tell(c.Bytes, 0)
+		wanted, err := c.records.Referenced(c.ctx, info.Ref)
+		if err != nil {
+			return fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
+		}
+		if !wanted {
+			c.orphans = append(c.orphans, info)
+		}
+	}
+	return nil
+}
+
+// read hashes all contents that are not known to be damaged.
+func (c *check) read() error {
+	var done int64
+	for info, err := range c.contents.All(c.ctx) {
+		if err != nil {
+			return fmt.Errorf("listing contents: %w", err)
+		}
+		if !info.Damaged {
+			if err := c.verify(info, done); err != nil {
+				return err
+			}
+		}
+		done += info.Size
+		c.Progress.tell(done, c.Bytes)
+	}
+	return nil
+}
+
+// verify hashes a content and marks it if it is not what its name says. A
+// disk that cannot read it back has lost it.
+func (c *check) verify(info blobs.Info, done int64) error {
+	content, err := c.contents.Open(c.ctx, info.Ref, info.Size)
+	switch {
+	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrDamaged):
+		return nil // it has gone, or was found out, meanwhile
+	case c.ctx.Err() != nil:
+		return c.ctx.Err()
+	case err != nil:
+		// Rather the server's trouble than the content's: no mark.
+		c.lost[info.Ref] = loss{why: fmt.Sprintf("The content cannot be opened: %v.", err)}
+		return nil
+	}
+	defer content.Close() // only read
+	hash := sha256.New()
+	_, err = io.Copy(hash, &watched{Reader: content, c: c, done: done})
+	switch {
+	case c.ctx.Err() != nil:
+		return c.ctx.Err()
+	case err != nil:
+		return c.mark(info.Ref, content, fmt.Sprintf("The content cannot be read: %v.", err))
+	case blobs.Ref(hash.Sum(nil)) != info.Ref:
+		return c.mark(info.Ref, content, "The content is damaged: its bytes are not those that were uploaded.")
+	}
+	return nil
+}
+
+// mark leaves a content alone that was repaired while it was read. A disk that
+// has no room for a mark is no reason not to report the damage.
+func (c *check) mark(ref blobs.Ref, read blobs.Content, why string) error {
+	err := c.contents.MarkDamaged(c.ctx, ref, read)
+	if err == nil {
+		now, gone := c.contents.Stat(c.ctx, ref)
+		if gone == nil && !now.Damaged {
+			return nil
+		}
+	}
+	switch {
+	case err == nil:
+		c.lost[ref] = loss{why, true}
+	case c.ctx.Err() != nil:
+		return c.ctx.Err()
+	case !errors.Is(err, blobs.ErrNotFound):
+		c.lost[ref] = loss{fmt.Sprintf("%s It could not be marked: %v.", why, err), false}
+	}
+	return nil
+}
+
+// watched is a content that is read in small steps, each told of.
+type watched struct {
+	io.Reader
+	c    *check
+	done int64
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if err := w.c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := w.Reader.Read(p)
+	w.done += int64(n)
+	w.c.Progress.tell(w.done, w.c.Bytes)
+	return n, err
 }
 
 // How many records are read in one go.
 const batch = 1000
 
-// Check sees that every record has its content, whole in length and not
-// marked damaged. Contents are listed before records, so that one that is
-// uploaded meanwhile is not taken for an orphan.
-func Check(ctx context.Context, records store.Attachments, contents blobs.Store) (Report, error) {
-	var report Report
-	for info, err := range contents.All(ctx) {
-		if err != nil {
-			return report, fmt.Errorf("listing contents: %w", err)
-		}
-		report.Contents++
-		report.Bytes += info.Size
-		wanted, err := records.Referenced(ctx, info.Ref)
-		if err != nil {
-			return report, fmt.Errorf("looking up who has a content: %w", err)
-		}
-		if !wanted {
-			report.Orphans = append(report.Orphans, info.Ref)
-		}
-	}
+func (c *check) checkRecords() error {
 	var after uuid.UUID
-	for {
-		page, err := records.AllAttachments(ctx, after, batch)
-		if err != nil {
-			return report, fmt.Errorf("listing attachments: %w", err)
+	for limit := batch; ; {
+		page, err := c.records.AllAttachments(c.ctx, after, limit)
+		switch {
+		case c.ctx.Err() != nil:
+			return c.ctx.Err()
+		case err != nil && limit > 1:
+			limit = 1 // to come as close as possible to what cannot be read
+			continue
+		case err != nil:
+			c.Faults = append(c.Faults, Fault{What: fmt.Sprintf("The attachments after %s cannot be listed, and were not looked at: %v.", after, err)})
+			return nil
 		}
 		for _, a := range page {
-			if err := report.checkOne(ctx, a, records, contents); err != nil {
-				return report, err
+			if err := c.checkRecord(a); err != nil {
+				return err
 			}
+			after = a.ID
 		}
-		if len(page) < batch {
-			return report, nil
+		if len(page) < limit {
+			return nil
 		}
-		after = page[len(page)-1].ID
 	}
 }
 
-func (r *Report) checkOne(ctx context.Context, a store.Attachment, records store.Attachments, contents blobs.Store) error {
-	r.Attachments++
-	ref := blobs.Ref(a.SHA256)
-	info, err := contents.Stat(ctx, ref)
+// checkRecord looks twice at a content that is not as it should be: it may
+// have been repaired, or gone together with its record.
+func (c *check) checkRecord(a store.Attachment) error {
+	c.Attachments++
+	c.Progress.tell(c.Bytes, c.Bytes)
 	var what string
+	for range 2 {
+		var err error
+		if what, err = c.look(blobs.Ref(a.SHA256), a.Size); err != nil || what == "" {
+			return err
+		}
+		if _, err := c.records.Attachment(c.ctx, a.ID); errors.Is(err, store.ErrNotFound) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("looking again at attachment %s: %w", a.ID, err)
+		}
+	}
+	c.Faults = append(c.Faults, Fault{uuid.NullUUID{UUID: a.ID, Valid: true}, a.FileName, blobs.Ref(a.SHA256).String(), what})
+	return nil
+}
+
+// look says what is wrong with a content that should have so many bytes.
+func (c *check) look(ref blobs.Ref, size int64) (what string, err error) {
+	info, err := c.contents.Stat(c.ctx, ref)
+	lost, known := c.lost[ref]
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		what = "The content is missing."
+		return "The content is missing.", nil
 	case err != nil:
-		return fmt.Errorf("looking at blob %s: %w", ref, err)
-	case info.Size != a.Size:
-		what = fmt.Sprintf("The content has %d bytes, not %d.", info.Size, a.Size)
+		return "", fmt.Errorf("looking at blob %s: %w", ref, err)
+	case info.Size != size:
+		return fmt.Sprintf("The content has %d bytes, not %d.", info.Size, size), nil
+	case known && (info.Damaged || !lost.marked):
+		return lost.why, nil
 	case info.Damaged:
-		what = "The content is marked damaged."
-	default:
-		return nil
+		return "The content is marked damaged.", nil
 	}
-	if _, err := records.Attachment(ctx, a.ID); errors.Is(err, store.ErrNotFound) {
-		return nil // deleted since it was listed
-	} else if err != nil {
-		return fmt.Errorf("looking again at attachment %s: %w", a.ID, err)
+	return "", nil
+}
+
+// checkOrphans looks again at contents that no record had: an upload keeps
+// its content first. A damaged one is a fault, though nobody's.
+func (c *check) checkOrphans() error {
+	for _, info := range c.orphans {
+		wanted, err := c.records.Referenced(c.ctx, info.Ref)
+		if err != nil {
+			return fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
+		}
+		if wanted {
+			continue
+		}
+		what, err := c.look(info.Ref, info.Size)
+		if err != nil {
+			return err
+		}
+		if _, err := c.contents.Stat(c.ctx, info.Ref); errors.Is(err, blobs.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("looking at blob %s: %w", info.Ref, err)
+		}
+		c.Orphans++
+		c.OrphanBytes += info.Size
+		if what != "" {
+			c.Faults = append(c.Faults, Fault{Blob: info.Ref.String(), What: what})
+		}
 	}
-	r.Faults = append(r.Faults, Fault{a.ID, ref, what})
+	return nil
+}
+
+func (c *check) checkStore() error {
+	faults, err := c.records.Check(c.ctx)
+	if err != nil {
+		return fmt.Errorf("checking the metadata: %w", err)
+	}
+	for _, what := range faults {
+		c.Faults = append(c.Faults, Fault{What: what})
+	}
 	return nil
 }

@@ -359,6 +359,39 @@ var whole = []promise{
 		w.ok(w.Probe(w.ctx))
 		w.ok(w.Probe(w.ctx))
 	}},
+	{"a healthy store has no faults, however busy it is", func(w *world) {
+		w.session(w.key(w.ada, 1), 1)
+		w.TouchKey(w.key(w.bob, 2).ID, noon)
+		inComment := w.file(w.ticket)
+		inComment.CommentID = uuid.NullUUID{UUID: w.comment.ID, Valid: true}
+		w.create(inComment)
+		w.ok(w.DeleteUser(w.ctx, w.bob.ID)) // who owns a ticket
+		var busy sync.WaitGroup
+		for range 4 {
+			busy.Go(func() {
+				for range 10 {
+					a := w.file(w.meeting)
+					if err := w.CreateAttachment(w.ctx, a, ""); err != nil {
+						w.Error(err)
+					}
+					if _, err := w.DeleteAttachment(w.ctx, a.ID); err != nil {
+						w.Error(err)
+					}
+				}
+			})
+		}
+		for range 5 {
+			faults, err := w.Check(w.ctx)
+			if err != nil || len(faults) > 0 {
+				w.Errorf("faults: %q, %v", faults, err)
+			}
+		}
+		busy.Wait()
+		ended, end := context.WithCancel(w.ctx)
+		end()
+		_, err := w.Check(ended)
+		w.refused(err, context.Canceled)
+	}},
 	{"a call whose context has ended changes nothing", func(w *world) {
 		a := w.upload(w.product)
 		ended, end := context.WithCancel(w.ctx)

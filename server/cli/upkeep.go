@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"attachd/server/upkeep"
+)
+
+// Check is the command that looks for faults.
+func (a *App) Check() *cobra.Command {
+	var deep, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "see that every file is there, and that what is known of them fits together",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var report upkeep.Report
+			if err := a.work(ctx, c, "/upkeep/check", map[string]any{"deep": deep}, &report); err != nil {
+				return err
+			}
+			if err := a.printReport(report, asJSON); err != nil {
+				return err
+			}
+			if n := len(report.Faults); n > 0 {
+				return &exit{exitFault, fmt.Errorf("%s found", count(int64(n), "fault"))}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&deep, "deep", false, "read every file and compare its bytes with its name")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	return cmd
+}
+
+func (a *App) printReport(report upkeep.Report, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(report)
+	}
+	for _, fault := range report.Faults {
+		fmt.Fprintln(a.stdout, fault)
+	}
+	fmt.Fprintf(a.stdout, "%s, %s, %s: %s\n", count(report.Attachments, "attachment"), count(report.Contents, "content"),
+		count(report.Bytes, "byte"), count(int64(len(report.Faults)), "fault"))
+	if report.Orphans > 0 {
+		fmt.Fprintf(a.stdout, "nothing refers to %s, %s; `attachd gc` removes what is older than an hour\n",
+			count(report.Orphans, "content"), count(report.OrphanBytes, "byte"))
+	}
+	return nil
+}
+
+// GC is the command that removes contents that nothing refers to.
+func (a *App) GC() *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "remove contents that nothing refers to and that are older than an hour",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var collected upkeep.Collected
+			if err := a.work(ctx, c, "/upkeep/gc", map[string]any{"dry_run": dryRun}, &collected); err != nil {
+				return err
+			}
+			what := fmt.Sprintf("%s, %s", count(collected.Contents, "content"), count(collected.Bytes, "byte"))
+			if !dryRun {
+				fmt.Fprintln(a.stdout, "removed", what)
+				return nil
+			}
+			fmt.Fprintln(a.stdout, "to remove:", what)
+			if collected.Contents > 0 {
+				return &exit{exitFault, errors.New("nothing was removed: this was a dry run")}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count")
+	return cmd
+}
+
+// work has the server do something long, shows a person how far it is, and
+// reads the report.
+func (a *App) work(ctx context.Context, c *client, path string, order, report any) error {
+	response, err := c.send(ctx, "POST", path, order)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() // reading to its end is what tells of failures
+	if response.StatusCode >= http.StatusMultipleChoices {
+		raw, err := io.ReadAll(response.Body)
+		if err != nil {
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		return refused(response.Status, raw)
+	}
+	show, clear := a.progress()
+	defer clear()
+	for lines := json.NewDecoder(response.Body); ; {
+		var line struct {
+			Progress struct{ Done, Total int64 }
+			Report   json.RawMessage
+			Error    json.RawMessage
+		}
+		if err := lines.Decode(&line); err != nil {
+			return fmt.Errorf("the answer was cut off: %w", err)
+		}
+		switch {
+		case line.Report != nil:
+			return json.Unmarshal(line.Report, report)
+		case line.Error != nil:
+			return refused("an error", line.Error)
+		}
+		show(line.Progress.Done, line.Progress.Total)
+	}
+}
+
+// progress shows how far something is on a line of the terminal, if standard
+// error is one.
+func (a *App) progress() (show func(done, total int64), clear func()) {
+	f, ok := a.stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func(int64, int64) {}, func() {}
+	}
+	const clearLine = "\r\x1b[K"
+	show = func(done, total int64) {
+		if total > 0 {
+			fmt.Fprintf(f, "%s%d%% of %d MB", clearLine, 100*done/total, total>>20)
+		} else {
+			fmt.Fprintf(f, "%s%d MB", clearLine, done>>20)
+		}
+	}
+	return show, func() { fmt.Fprint(f, clearLine) }
+}
+
+// count is a number of things in words.
+func count(n int64, thing string) string {
+	switch n {
+	case 0:
+		return "no " + thing + "s"
+	case 1:
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"attachd/server/upkeep"
+)
+
+// upkeeping is what goes on of upkeep: of each kind one at a time, until the
+// server is about to stop.
+type upkeeping struct {
+	checking   sync.Mutex
+	collecting sync.Mutex
+	running    context.Context // until Drain
+	end        context.CancelFunc
+}
+
+// check looks for faults in both stores.
+func (s *Server) check(w *response, rq *request) error {
+	var order struct {
+		Deep bool `json:"deep"`
+	}
+	if err := rq.readOptionalJSON(&order); err != nil {
+		return err
+	}
+	if !s.upkeep.checking.TryLock() {
+		return conflict("A check is under way already. Wait for it to end.")
+	}
+	defer s.upkeep.checking.Unlock()
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
+		report, err := upkeep.Check(ctx, s.Store, s.Blobs, upkeep.CheckOptions{Deep: order.Deep, Progress: progress})
+		if len(report.Faults) > 0 {
+			rq.log.Error("a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
+		}
+		return report, err
+	})
+}
+
+// collect removes contents that nothing refers to.
+func (s *Server) collect(w *response, rq *request) error {
+	var order struct {
+		DryRun bool     `json:"dry_run"`
+		MinAge *float64 `json:"min_age"`
+	}
+	if err := rq.readOptionalJSON(&order); err != nil {
+		return err
+	}
+	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now()}
+	if order.MinAge != nil {
+		if *order.MinAge < 0 || *order.MinAge > maxMinAge.Seconds() {
+			return invalidRequest("min_age must be a number of seconds from 0 to %.0f.", maxMinAge.Seconds())
+		}
+		options.MinAge = time.Duration(*order.MinAge * float64(time.Second))
+	}
+	if !s.upkeep.collecting.TryLock() {
+		return conflict("Contents are being collected already. Wait for that to end.")
+	}
+	defer s.upkeep.collecting.Unlock()
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
+		options.Progress = progress
+		collected, err := upkeep.Collect(ctx, s.Store, s.Blobs, options)
+		if !options.DryRun {
+			s.logCollected(collected)
+		}
+		return collected, err
+	})
+}
+
+const maxMinAge = 100 * 365 * 24 * time.Hour
+
+// work answers with lines of JSON: how far it is, now and then, and last the
+// report, or what went wrong. What goes wrong before the first line is
+// answered as everywhere.
+func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.Progress) (any, error)) error {
+	ctx, cancel := context.WithCancel(s.upkeep.running)
+	defer cancel()
+	defer context.AfterFunc(rq.Context(), cancel)()
+	last := time.Now()
+	report, err := do(ctx, func(done, total int64) {
+		if time.Since(last) < progressInterval {
+			return
+		}
+		last = time.Now()
+		if rq.line(w, progressLine{progressBody{done, total}}) != nil {
+			cancel() // nobody listens any more
+		}
+	})
+	if errors.Is(err, context.Canceled) && s.draining.Load() {
+		err = shuttingDown()
+	}
+	var end any = reportLine{report}
+	if err != nil {
+		if w.status == 0 {
+			return err
+		}
+		refusal, body := rq.judge(err)
+		w.code = refusal.code
+		end = errorLine{body}
+	}
+	if err := rq.line(w, end); err != nil {
+		rq.log.Debug("the answer did not reach the client", "error", err)
+	}
+	return nil
+}
+
+const progressInterval = 500 * time.Millisecond
+
+type (
+	progressLine struct {
+		Progress progressBody `json:"progress"`
+	}
+	progressBody struct {
+		Done  int64 `json:"done"`
+		Total int64 `json:"total"`
+	}
+	reportLine struct {
+		Report any `json:"report"`
+	}
+	errorLine struct {
+		Error refusalBody `json:"error"`
+	}
+)
+
+// line writes a line of JSON, at once.
+func (rq *request) line(w *response, body any) error {
+	raw, err := encode(body)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if _, err := w.Write(raw); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// CollectEvery removes, each time that the interval has passed, the contents
+// that nothing refers to, until ctx ends or the server drains.
+func (s *Server) CollectEvery(ctx context.Context, interval time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.upkeep.running, cancel)()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			s.collectOnce(ctx)
+		}
+	}
+}
+
+// collectOnce leaves it to an operator who is collecting just now.
+func (s *Server) collectOnce(ctx context.Context) {
+	if !s.upkeep.collecting.TryLock() {
+		return
+	}
+	defer s.upkeep.collecting.Unlock()
+	collected, err := upkeep.Collect(ctx, s.Store, s.Blobs, upkeep.CollectOptions{MinAge: upkeep.MinAge, Now: s.Now()})
+	s.logCollected(collected)
+	if err != nil && ctx.Err() == nil {
+		s.Log.Error("contents that nothing refers to could not be removed", "error", err)
+	}
+}
+
+func (s *Server) logCollected(collected upkeep.Collected) {
+	if collected.Contents > 0 {
+		s.Log.Info("removed contents that nothing referred to", "contents", collected.Contents, "bytes", collected.Bytes)
+	}
+}

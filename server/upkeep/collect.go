@@ -1,0 +1,98 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// MinAge is how old a content should be before it is collected: old enough
+// for any upload to have come to its end.
+const MinAge = time.Hour
+
+// ErrDoubt means that the store does not know for sure which contents are
+// wanted.
+var ErrDoubt = errors.New("the metadata has faults: nothing is removed until they are mended")
+
+// CollectOptions say what to collect.
+type CollectOptions struct {
+	DryRun   bool          // only count
+	MinAge   time.Duration // leave contents alone that are younger
+	Now      time.Time
+	Progress Progress
+}
+
+// Collected is what Collect removed, or would have.
+type Collected struct {
+	Contents int64 `json:"contents"`
+	Bytes    int64 `json:"bytes"`
+}
+
+// Collect removes contents that no record has and that are old enough. It
+// never does so on doubt: the last question, whether somebody wants a content,
+// is asked while no upload of the same can begin; the first error ends it; and
+// before anything is removed, the store must have no faults, since an index
+// that has lost an entry would give away a content that somebody needs.
+func Collect(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (Collected, error) {
+	var done Collected
+	doomed, err := unwanted(ctx, records, contents, opts)
+	if err != nil || len(doomed) == 0 {
+		return done, err
+	}
+	if opts.DryRun {
+		for _, info := range doomed {
+			done.add(info)
+		}
+		return done, nil
+	}
+	faults, err := records.Check(ctx)
+	if err != nil {
+		return done, fmt.Errorf("checking the metadata: %w", err)
+	}
+	if len(faults) > 0 {
+		return done, fmt.Errorf("%w: %s", ErrDoubt, faults[0])
+	}
+	for _, info := range doomed {
+		removed, err := contents.Remove(ctx, info.Ref, func() (bool, error) { return records.Referenced(ctx, info.Ref) })
+		if removed {
+			done.add(info)
+		}
+		if err != nil {
+			return done, fmt.Errorf("removing blob %s: %w", info.Ref, err)
+		}
+	}
+	return done, nil
+}
+
+func (c *Collected) add(info blobs.Info) {
+	c.Contents++
+	c.Bytes += info.Size
+}
+
+// unwanted lists what may be removed, as far as one can tell without keeping
+// uploads out.
+func unwanted(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (list []blobs.Info, err error) {
+	var seen int64
+	for info, err := range contents.All(ctx) {
+		if err != nil {
+			return nil, fmt.Errorf("listing contents: %w", err)
+		}
+		seen += info.Size
+		opts.Progress.tell(seen, 0)
+		if opts.Now.Sub(info.Modified) < opts.MinAge {
+			continue
+		}
+		wanted, err := records.Referenced(ctx, info.Ref)
+		if err != nil {
+			return nil, fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
+		}
+		if !wanted {
+			list = append(list, info)
+		}
+	}
+	return list, nil
+}

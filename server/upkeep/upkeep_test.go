@@ -1,0 +1,379 @@
+package upkeep_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"attachd/blobs"
+	"attachd/blobs/blobstest"
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// house is both stores over a directory, with a product to put files into.
+type house struct {
+	*testing.T
+	dir     string
+	records *store.Bolt
+	blobs   *blobs.Disk
+	faults  atomic.Pointer[func(call string) error]
+	ada     store.User
+	product store.Parent
+}
+
+func newHouse(t *testing.T) *house {
+	h := &house{T: t, dir: t.TempDir(), ada: store.User{ID: uuid.New(), FullName: "Ada"}, product: store.Parent{Kind: store.Product, ID: uuid.New()}}
+	h.open()
+	_, err := h.records.Put(t.Context(), h.ada, store.Space{Slug: "a"}, store.Entity{Parent: h.product, Space: "a"})
+	h.ok(err)
+	t.Cleanup(func() { h.close() })
+	return h
+}
+
+func (h *house) database() string { return filepath.Join(h.dir, "attachd.db") }
+
+func (h *house) open() {
+	h.Helper()
+	var err error
+	h.records, err = store.OpenBolt(h.database(), store.BoltOptions{})
+	h.ok(err)
+	faults := blobstest.Faults{Before: func(call string) error {
+		if fail := h.faults.Load(); fail != nil {
+			return (*fail)(call)
+		}
+		return nil
+	}}
+	h.blobs, err = blobs.OpenDisk(h.dir, blobs.DiskOptions{Wrap: faults.Wrap})
+	h.ok(err)
+}
+
+func (h *house) close() {
+	if err := errors.Join(h.blobs.Close(), h.records.Close()); err != nil {
+		h.Error(err)
+	}
+}
+
+func (h *house) ok(err error) {
+	h.Helper()
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+func (h *house) fail(with func(call string) error) { h.faults.Store(&with) }
+
+// keep stores a content, with a record or without.
+func (h *house) keep(content string, recorded bool) store.Attachment {
+	h.Helper()
+	spool, err := h.blobs.Create(context.Background())
+	h.ok(err)
+	defer spool.Close()
+	_, err = spool.Write([]byte(content))
+	h.ok(err)
+	release, err := spool.Keep(context.Background())
+	h.ok(err)
+	defer release()
+	a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product, FileName: "a.txt", Type: "text/plain",
+		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.ada.ID}
+	if recorded {
+		h.ok(h.records.CreateAttachment(context.Background(), a, ""))
+	}
+	return a
+}
+
+func (h *house) path(a store.Attachment) string {
+	ref := blobs.Ref(a.SHA256).String()
+	return filepath.Join(h.dir, "blobs", "sha256", ref[:2], ref)
+}
+
+func (h *house) check(deep bool) upkeep.Report {
+	h.Helper()
+	report, err := upkeep.Check(context.Background(), h.records, h.blobs, upkeep.CheckOptions{Deep: deep})
+	h.ok(err)
+	return report
+}
+
+// spoilDatabase changes the database while it is closed.
+func (h *house) spoilDatabase(spoil func(tx *bbolt.Tx) error) {
+	h.Helper()
+	h.close()
+	db, err := bbolt.Open(h.database(), 0o600, nil)
+	h.ok(err)
+	h.ok(errors.Join(db.Update(spoil), db.Close()))
+	h.open()
+}
+
+func TestAHealthyHouseHasNoFaults(t *testing.T) {
+	h := newHouse(t)
+	h.keep("one", true)
+	h.keep("one", true)
+	h.keep("three", true)
+	h.keep("nobody's", false)
+	for _, deep := range []bool{false, true} {
+		r := h.check(deep)
+		if r.Attachments != 3 || r.Contents != 3 || r.Bytes != 16 || r.Faults == nil || len(r.Faults) > 0 || r.Orphans != 1 || r.OrphanBytes != 8 {
+			t.Errorf("deep %t: %+v", deep, r)
+		}
+	}
+}
+
+func TestCheckFindsLostContents(t *testing.T) {
+	const content = "a content"
+	change := func(to string) func(h *house, a store.Attachment) {
+		return func(h *house, a store.Attachment) { h.ok(os.WriteFile(h.path(a), []byte(to), 0o600)) }
+	}
+	onlyDeep := true
+	for _, c := range []struct {
+		name     string
+		spoil    func(h *house, a store.Attachment)
+		onlyDeep bool
+		says     string
+		marked   bool // afterwards
+	}{
+		{"missing", func(h *house, a store.Attachment) { h.ok(os.Remove(h.path(a))) }, !onlyDeep, "The content is missing.", false},
+		{"short", change("a cont"), !onlyDeep, "The content has 6 bytes, not 9.", true},
+		{"empty", change(""), !onlyDeep, "The content has 0 bytes, not 9.", true},
+		{"long", change("a content!"), !onlyDeep, "The content has 10 bytes, not 9.", true},
+		{"other bytes", change("A content"), onlyDeep, "The content is damaged: its bytes are not those that were uploaded.", true},
+		{"marked", func(h *house, a store.Attachment) { h.ok(h.blobs.MarkDamaged(t.Context(), a.SHA256, nil)) }, !onlyDeep, "The content is marked damaged.", true},
+		{"not to be read", func(h *house, a store.Attachment) {
+			h.fail(func(call string) error {
+				if strings.HasPrefix(call, "read blobs/sha256") && strings.HasSuffix(call, blobs.Ref(a.SHA256).String()) {
+					return errors.New("input/output error")
+				}
+				return nil
+			})
+		}, onlyDeep, "The content cannot be read: input/output error.", true},
+		{"not to be opened", func(h *house, a store.Attachment) {
+			h.fail(func(call string) error {
+				if strings.HasPrefix(call, "open blobs/sha256") && strings.HasSuffix(call, blobs.Ref(a.SHA256).String()) {
+					return errors.New("too many open files")
+				}
+				return nil
+			})
+		}, onlyDeep, "The content cannot be opened: too many open files.", false},
+		{"not to be marked", func(h *house, a store.Attachment) {
+			change("A content")(h, a)
+			h.fail(func(call string) error {
+				if strings.HasPrefix(call, "create blobs/damaged") {
+					return errors.New("no room")
+				}
+				return nil
+			})
+		}, onlyDeep, "It could not be marked: no room.", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t)
+			first, second := h.keep(content, true), h.keep(content, true)
+			h.keep("another", true)
+			c.spoil(h, first)
+			if shallow := h.check(false); c.onlyDeep && len(shallow.Faults) > 0 || !c.onlyDeep && len(shallow.Faults) != 2 {
+				t.Errorf("not deep: %v", shallow.Faults)
+			}
+			report := h.check(true)
+			if len(report.Faults) != 2 {
+				t.Fatalf("faults: %v", report.Faults)
+			}
+			for i, a := range []store.Attachment{first, second} {
+				f := report.Faults[i]
+				if f.Attachment.UUID != a.ID || f.FileName != "a.txt" || f.Blob != blobs.Ref(a.SHA256).String() || !strings.HasSuffix(f.What, c.says) {
+					t.Errorf("fault %d is %v", i, f)
+				}
+			}
+			if info, err := h.blobs.Stat(t.Context(), first.SHA256); err == nil && info.Damaged != c.marked {
+				t.Errorf("marked: %t", info.Damaged)
+			}
+			h.faults.Store(nil)
+			h.keep(content, false) // repairs what is known to be damaged
+			if left := h.check(true); len(left.Faults) > 0 {
+				t.Errorf("after a repair: %v", left.Faults)
+			}
+		})
+	}
+}
+
+func TestADamagedContentOfNobodyIsAFault(t *testing.T) {
+	h := newHouse(t)
+	a := h.keep("nobody's", false)
+	h.ok(os.WriteFile(h.path(a), []byte("nobodY's"), 0o600))
+	report := h.check(true)
+	if len(report.Faults) != 1 || report.Faults[0].Attachment.Valid || report.Faults[0].Blob != blobs.Ref(a.SHA256).String() || report.Orphans != 1 {
+		t.Errorf("%+v", report)
+	}
+	h.collect(upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}, 1)
+	if left := h.check(true); len(left.Faults) > 0 || left.Orphans > 0 {
+		t.Errorf("after it was collected: %+v", left)
+	}
+}
+
+func TestACheckOfADamagedDatabaseGoesOn(t *testing.T) {
+	h := newHouse(t)
+	a, b := h.keep("one", true), h.keep("two", true)
+	h.ok(os.Remove(h.path(a)))
+	h.spoilDatabase(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("attachments")).Put(append(append([]byte{1}, h.product.ID[:]...), b.ID[:]...), []byte("no record"))
+	})
+	faults := fmt.Sprint(h.check(true).Faults)
+	for _, says := range []string{"The content is missing.", "The attachments after " + a.ID.String() + " cannot be listed", `In the bucket "attachments", the entry`} {
+		if !strings.Contains(faults, says) {
+			t.Errorf("nothing says %q: %s", says, faults)
+		}
+	}
+}
+
+// While a check runs, somebody does something at one step of it.
+func TestWhatComesAndGoesIsNoFault(t *testing.T) {
+	for name, happens := range map[string]func(h *house, a store.Attachment){
+		"an upload": func(h *house, _ store.Attachment) { h.keep("upload", true) },
+		"a delete": func(h *house, a store.Attachment) {
+			_, err := h.records.DeleteAttachment(context.Background(), a.ID)
+			h.ok(err)
+			_, err = h.blobs.Remove(context.Background(), a.SHA256, func() (bool, error) { return false, nil })
+			h.ok(err)
+		},
+		"a repair": func(h *house, a store.Attachment) {
+			h.ok(h.blobs.MarkDamaged(context.Background(), a.SHA256, nil))
+			h.keep("the content", false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			for at, happened := 0, true; happened; at += 10 {
+				happened = false
+				a := h.keep("the content", true)
+				n := 0
+				h.fail(func(string) error {
+					if n++; n > at && !happened {
+						happened = true
+						happens(h, a)
+					}
+					return nil
+				})
+				report := h.check(true)
+				h.faults.Store(nil)
+				if len(report.Faults) > 0 || report.Orphans > 0 {
+					t.Errorf("at step %d: %+v", at, report)
+				}
+			}
+		})
+	}
+}
+
+func TestACheckCanBeEnded(t *testing.T) {
+	h := newHouse(t)
+	a := h.keep(strings.Repeat("x", 1<<20), true)
+	ctx, end := context.WithCancel(t.Context())
+	_, err := upkeep.Check(ctx, h.records, h.blobs, upkeep.CheckOptions{Deep: true, Progress: func(done, total int64) {
+		if total > 0 { // in the middle of reading
+			end()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if info, err := h.blobs.Stat(t.Context(), a.SHA256); err != nil || info.Damaged {
+		t.Errorf("afterwards: %+v, %v", info, err)
+	}
+}
+
+func (h *house) collect(opts upkeep.CollectOptions, want int64) {
+	h.Helper()
+	got, err := upkeep.Collect(context.Background(), h.records, h.blobs, opts)
+	if err != nil || got.Contents != want {
+		h.Errorf("%+v: %+v, %v", opts, got, err)
+	}
+}
+
+func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
+	h := newHouse(t)
+	now := time.Now()
+	wanted, old, young := h.keep("wanted", true), h.keep("old", false), h.keep("young", false)
+	for a, age := range map[store.Attachment]time.Duration{wanted: 2 * time.Hour, old: time.Hour, young: time.Hour - time.Second} {
+		h.ok(os.Chtimes(h.path(a), now, now.Add(-age)))
+	}
+	left := func(want ...store.Attachment) {
+		t.Helper()
+		n := 0
+		for _, err := range h.blobs.All(t.Context()) {
+			h.ok(err)
+			n++
+		}
+		for _, a := range want {
+			if _, err := h.blobs.Stat(t.Context(), a.SHA256); err != nil {
+				t.Error(err)
+			}
+		}
+		if n != len(want) {
+			t.Errorf("%d contents are left", n)
+		}
+	}
+	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now, DryRun: true}, 1)
+	left(wanted, old, young)
+	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now}, 1)
+	left(wanted, young)
+	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now}, 0)
+	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now.Add(time.Minute)}, 1)
+	left(wanted)
+}
+
+// A content whose entry in the index is lost looks as though nobody had it.
+func TestCollectRemovesNothingOnDoubt(t *testing.T) {
+	h := newHouse(t)
+	needed := h.keep("needed", true)
+	h.spoilDatabase(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("contents")).Delete(append(needed.SHA256[:], needed.ID[:]...))
+	})
+	h.keep("spare", false)
+	opts := upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}
+	got, err := upkeep.Collect(t.Context(), h.records, h.blobs, opts)
+	if !errors.Is(err, upkeep.ErrDoubt) || got.Contents != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := h.blobs.Stat(t.Context(), needed.SHA256); err != nil {
+		t.Errorf("what is needed: %v", err)
+	}
+}
+
+// unsure is a store that cannot say who has a content, from the n-th time on.
+type unsure struct {
+	store.Store
+	left int
+}
+
+var errUnsure = errors.New("input/output error")
+
+func (u *unsure) Referenced(ctx context.Context, sum [32]byte) (bool, error) {
+	if u.left--; u.left < 0 {
+		return false, errUnsure
+	}
+	return u.Store.Referenced(ctx, sum)
+}
+
+func TestTheFirstErrorEndsCollecting(t *testing.T) {
+	h := newHouse(t)
+	for n := range 3 {
+		h.keep(fmt.Sprint("spare ", n), false)
+	}
+	opts := upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}
+	// Three contents are asked after twice: before anything goes, and last.
+	for answered, removed := range []int64{0, 0, 0, 0, 1, 1} {
+		got, err := upkeep.Collect(t.Context(), &unsure{h.records, answered}, h.blobs, opts)
+		if !errors.Is(err, errUnsure) || got.Contents != removed {
+			t.Errorf("with %d answers: %+v, %v", answered, got, err)
+		}
+		if removed > 0 {
+			h.keep("spare "+fmt.Sprint(answered), false)
+			break
+		}
+	}
+}

@@ -1,0 +1,360 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// A database that is beyond hope has a fault in every record. So many are
+// told; the rest are counted.
+const maxFaults = 1000
+
+// Check implements Store. The buckets are compared in one read transaction,
+// so that the picture is of one moment; changes go on meanwhile, and the file
+// grows a little by what cannot be used again before the end. bbolt can look
+// at its pages only while nothing is written, so changes wait for that last
+// part. The comparison has brought the pages into memory by then: of half a
+// million attachments, it takes four seconds, and the pages a fraction of one.
+func (b *Bolt) Check(ctx context.Context) ([]string, error) {
+	c := &checker{ctx: ctx, used: make(map[string]Usage)}
+	err := withoutPanic(func() error {
+		// Pages that a file cut short has lost cannot even be touched.
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		return b.view(ctx, c.compareBuckets)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, errPanic):
+		c.fault("The database cannot be read to its end: its file is damaged.")
+		return c.told(), nil
+	case err != nil:
+		return nil, fmt.Errorf("check the database: %w", err)
+	}
+	err = b.updateAlone(ctx, func(tx *writeTx) error {
+		for err := range tx.Check() {
+			c.fault("The pages of the database do not fit together: %v.", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check the database's pages: %w", err)
+	}
+	return c.told(), nil
+}
+
+// checker compares the buckets with each other, every index in both
+// directions. Of each entry it looks up what the entry names, so it keeps
+// nothing in memory but a sum for each space.
+type checker struct {
+	*bbolt.Tx
+	ctx    context.Context
+	used   map[string]Usage // by the records of attachments
+	faults []string
+	more   int // beyond maxFaults
+}
+
+func (c *checker) fault(format string, args ...any) {
+	if len(c.faults) == maxFaults {
+		c.more++
+		return
+	}
+	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) want(ok bool, format string, args ...any) {
+	if !ok {
+		c.fault(format, args...)
+	}
+}
+
+func (c *checker) told() []string {
+	if c.more > 0 {
+		return append(c.faults, fmt.Sprintf("There are %d more such faults in the database.", c.more))
+	}
+	return c.faults
+}
+
+func (c *checker) compareBuckets(tx *bbolt.Tx) error {
+	c.Tx = tx
+	for _, part := range []func() error{
+		c.attachments, c.attachmentIDs, c.contents, c.usage,
+		c.users, c.spaces, c.members, c.memberships,
+		c.entities, c.spaceEntities, c.comments,
+		c.keys, c.keyHashes, c.userKeys, c.touches,
+		c.sessions, c.keySessions, c.sessionExpiry,
+	} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each visits every entry of a bucket whose key is at least so long. What
+// visit cannot read is a fault of that entry.
+func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
+	visited := 0
+	for key, value := range under(c.Tx, bucket, nil, nil) {
+		if visited++; visited%1000 == 0 && c.ctx.Err() != nil {
+			return c.ctx.Err()
+		}
+		err := errKey
+		if len(key) >= atLeast {
+			err = visit(key, value)
+		}
+		if err != nil {
+			c.fault("In the bucket %q, the entry %x cannot be read: %v.", bucket, key, err)
+		}
+	}
+	return nil
+}
+
+var errKey = errors.New("damaged key")
+
+func (c *checker) is(bucket, key, value []byte) bool {
+	got := c.Bucket(bucket).Get(key)
+	return got != nil && bytes.Equal(got, value)
+}
+
+func (c *checker) attachments() error {
+	return c.each(bucketAttachments, 33, func(key, value []byte) error {
+		p, err := parseParent(key[:17])
+		if err != nil {
+			return err
+		}
+		id, err := parseID(key[17:])
+		if err != nil {
+			return err
+		}
+		a, err := decodeRecord(p, id, value)
+		if err != nil {
+			return err
+		}
+		c.want(c.is(bucketAttachmentIDs, id[:], p.key()), "Attachment %s cannot be found by its id.", id)
+		c.want(has(c.Tx, bucketContents, join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
+		c.want(has(c.Tx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
+		c.want(checkComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
+		e, err := loadEntity(c.Tx, p)
+		if errors.Is(err, ErrNotFound) {
+			c.fault("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
+			return nil
+		}
+		u := c.used[e.Space]
+		c.used[e.Space] = Usage{Bytes: u.Bytes + a.Size, Files: u.Files + 1}
+		return err
+	})
+}
+
+func (c *checker) attachmentIDs() error {
+	return c.each(bucketAttachmentIDs, 16, func(key, value []byte) error {
+		id, err := parseID(key)
+		if err != nil {
+			return err
+		}
+		c.want(has(c.Tx, bucketAttachments, join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
+		return nil
+	})
+}
+
+func (c *checker) contents() error {
+	return c.each(bucketContents, 32, func(key, _ []byte) error {
+		id, err := parseID(key[32:])
+		if err != nil {
+			return err
+		}
+		a, err := loadAttachment(c.Tx, id)
+		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
+		return nil
+	})
+}
+
+func (c *checker) usage() error {
+	err := c.each(bucketUsage, 1, func(slug, value []byte) error {
+		counted, err := decodeUsage(value)
+		if err != nil {
+			return err
+		}
+		used := c.used[string(slug)]
+		delete(c.used, string(slug))
+		c.wantUsage(string(slug), counted, used)
+		c.want(has(c.Tx, bucketSpaces, slug), "Usage is counted of space %q, which is not there.", slug)
+		return nil
+	})
+	for slug, used := range c.used {
+		c.wantUsage(slug, Usage{}, used)
+	}
+	return err
+}
+
+func (c *checker) wantUsage(slug string, counted, used Usage) {
+	c.want(counted == used, "Space %q is counted as using %d bytes in %d files, but its files are %d bytes in %d.",
+		slug, counted.Bytes, counted.Files, used.Bytes, used.Files)
+}
+
+func (c *checker) users() error {
+	return c.each(bucketUsers, 16, func(key, _ []byte) error {
+		_, err := load[userRecord](c.Tx, bucketUsers, key)
+		return err
+	})
+}
+
+func (c *checker) spaces() error {
+	return c.each(bucketSpaces, 1, func(key, _ []byte) error {
+		_, err := load[spaceRecord](c.Tx, bucketSpaces, key)
+		return err
+	})
+}
+
+func (c *checker) members() error {
+	return c.each(bucketMembers, 18, func(key, role []byte) error {
+		slug, user, err := splitSlug0(key, 16)
+		if err != nil {
+			return err
+		}
+		if _, err := decodeRole(role); err != nil {
+			return err
+		}
+		c.want(c.is(bucketMemberships, join(user, slug), role), "User %x is a member of space %q, which their own list does not say.", user, slug)
+		c.want(has(c.Tx, bucketSpaces, slug), "User %x is a member of space %q, which is not there.", user, slug)
+		return c.wantUser(user, "is a member of space %q", slug)
+	})
+}
+
+func (c *checker) memberships() error {
+	return c.each(bucketMemberships, 17, func(key, role []byte) error {
+		user, slug := key[:16], key[16:]
+		c.want(c.is(bucketMembers, join(slug0(string(slug)), user), role), "The list of user %x has space %q, whose members do not say so.", user, slug)
+		return nil
+	})
+}
+
+// wantUser wants a user who has not been deleted.
+func (c *checker) wantUser(id []byte, who string, args ...any) error {
+	user, err := loadUser(c.Tx, uuid.UUID(id))
+	c.want(user != nil || err != nil, "User %x, who is not there, "+who+".", append([]any{id}, args...)...)
+	return err
+}
+
+func (c *checker) entities() error {
+	return c.each(bucketEntities, 17, func(key, _ []byte) error {
+		p, err := parseParent(key)
+		if err != nil {
+			return err
+		}
+		e, err := loadEntity(c.Tx, p)
+		if err != nil {
+			return err
+		}
+		c.want(has(c.Tx, bucketSpaces, []byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
+		c.want(has(c.Tx, bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
+		c.want(p.Kind != Ticket || has(c.Tx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
+		return nil
+	})
+}
+
+func (c *checker) spaceEntities() error {
+	return c.each(bucketSpaceEntities, 19, func(key, _ []byte) error {
+		slug, rest, err := splitSlug0(key, 17)
+		if err != nil {
+			return err
+		}
+		p, err := parseParent(rest)
+		if err != nil {
+			return err
+		}
+		e, err := loadEntity(c.Tx, p)
+		c.want(err == nil && e.Space == string(slug), "The list of space %q has the %s %s, which is not in it.", slug, p.Kind, p.ID)
+		return nil
+	})
+}
+
+func (c *checker) comments() error {
+	return c.each(bucketComments, 32, func(key, _ []byte) error {
+		ticket, id := uuid.UUID(key[:16]), key[16:]
+		c.want(has(c.Tx, bucketEntities, Parent{Ticket, ticket}.key()), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		return nil
+	})
+}
+
+func (c *checker) keys() error {
+	return c.each(bucketKeys, 16, func(key, _ []byte) error {
+		record, err := load[keyRecord](c.Tx, bucketKeys, key)
+		if err != nil {
+			return err
+		}
+		c.want(c.is(bucketKeyHashes, record.Hash, key), "API key %x cannot be found by its hash.", key)
+		c.want(has(c.Tx, bucketUserKeys, join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
+		return c.wantUser(record.UserID[:], "has API key %x", key)
+	})
+}
+
+func (c *checker) keyHashes() error {
+	return c.each(bucketKeyHashes, 32, func(hash, key []byte) error {
+		record, err := load[keyRecord](c.Tx, bucketKeys, key)
+		c.want(err == nil && record != nil && bytes.Equal(record.Hash, hash), "The index of hashes has API key %x, which is not there.", key)
+		return nil
+	})
+}
+
+func (c *checker) userKeys() error {
+	return c.each(bucketUserKeys, 17, func(entry, _ []byte) error {
+		user, key := entry[:16], entry[16:]
+		record, err := load[keyRecord](c.Tx, bucketKeys, key)
+		c.want(err == nil && record != nil && bytes.Equal(record.UserID[:], user), "The list of user %x has API key %x, which is not theirs.", user, key)
+		return nil
+	})
+}
+
+func (c *checker) touches() error {
+	return c.each(bucketTouched, 16, func(key, _ []byte) error {
+		c.want(has(c.Tx, bucketKeys, key), "It is noted when API key %x was used, which is not there.", key)
+		return nil
+	})
+}
+
+func (c *checker) sessions() error {
+	return c.each(bucketSessions, 32, func(hash, _ []byte) error {
+		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
+		if err != nil {
+			return err
+		}
+		c.want(has(c.Tx, bucketKeys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
+		c.want(has(c.Tx, bucketKeySessions, join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
+		c.want(has(c.Tx, bucketSessionExpiry, join(timeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
+		return nil
+	})
+}
+
+func (c *checker) keySessions() error {
+	return c.each(bucketKeySessions, 17, func(entry, _ []byte) error {
+		key, hash := entry[:16], entry[16:]
+		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
+		c.want(err == nil && s != nil && bytes.Equal(s.KeyID[:], key), "The list of API key %x has session %x, which is not its own.", key, hash)
+		return nil
+	})
+}
+
+func (c *checker) sessionExpiry() error {
+	return c.each(bucketSessionExpiry, 13, func(entry, _ []byte) error {
+		ends, hash := entry[:12], entry[12:]
+		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
+		c.want(err == nil && s != nil && bytes.Equal(timeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
+		return nil
+	})
+}
+
+// splitSlug0 takes a key apart that is a slug, a zero byte, and so many more.
+func splitSlug0(key []byte, rest int) (slug, after []byte, err error) {
+	slug, after, found := bytes.Cut(key, []byte{0})
+	if !found || len(after) != rest {
+		return nil, nil, errKey
+	}
+	return slug, after, nil
+}
