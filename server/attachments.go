@@ -127,15 +127,22 @@ func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
 		return
 	}
 	_ = http.NewResponseController(w).Flush() // a client that left is no reason to keep the contents
-	ctx := context.WithoutCancel(rq.Context())
 	for _, sum := range contents {
-		removed, err := s.Blobs.Remove(ctx, blobs.Ref(sum), func() (bool, error) {
-			return s.Store.Referenced(ctx, sum)
-		})
-		if err != nil {
-			rq.log.Error("a content that nothing refers to could not be removed", "blob", blobs.Ref(sum).String(), "error", err)
+		if !s.removeSpare(rq, sum) {
 			return
 		}
-		rq.log.Debug("content of a deleted file", "blob", blobs.Ref(sum).String(), "removed", removed)
 	}
+}
+
+// removeSpare removes a content unless a record has it, whatever has become
+// of the client, and says whether that could be done.
+func (s *Server) removeSpare(rq *request, sum blobs.Ref) bool {
+	ctx := context.WithoutCancel(rq.Context())
+	removed, err := s.Blobs.Remove(ctx, sum, func() (bool, error) { return s.Store.Referenced(ctx, sum) })
+	if err != nil {
+		rq.log.Error("a content that nothing refers to could not be removed", "blob", sum.String(), "error", err)
+		return false
+	}
+	rq.log.Debug("a content that nothing may refer to", "blob", sum.String(), "removed", removed)
+	return true
 }

@@ -288,22 +288,20 @@ func (s *Server) commit(rq *request, a *store.Attachment, spool blobs.Spool) err
 		return fmt.Errorf("making an id: %w", err)
 	}
 	if err := s.Store.CreateAttachment(ctx, *a, rq.autoCreate); err != nil {
-		return s.takeBack(ctx, rq, a.SHA256, release, err)
+		return s.takeBack(rq, a.SHA256, release, err)
 	}
 	return nil
 }
 
 // takeBack removes a content whose record was refused. After any other
 // failure nobody knows whether the record exists, so the content stays.
-func (s *Server) takeBack(ctx context.Context, rq *request, sum [32]byte, release func(), why error) error {
+func (s *Server) takeBack(rq *request, sum [32]byte, release func(), why error) error {
 	var refused *store.Error
 	if !errors.As(why, &refused) && !errors.Is(why, store.ErrFull) {
 		return why
 	}
 	release()
-	if _, err := s.Blobs.Remove(ctx, sum, func() (bool, error) { return s.Store.Referenced(ctx, sum) }); err != nil {
-		rq.log.Error("the content of a refused upload could not be removed", "blob", blobs.Ref(sum).String(), "error", err)
-	}
+	s.removeSpare(rq, sum)
 	return why
 }
 

@@ -189,10 +189,25 @@ func (n names) fill(tx *bbolt.Tx, a *Attachment) error {
 }
 
 // AttachmentsOf implements Attachments.
-func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) (list []Attachment, err error) {
+func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error) {
+	return b.listAttachments(ctx, bucketAttachments, p.key(), after, limit, func(_ *bbolt.Tx, id uuid.UUID, record []byte) (Attachment, error) {
+		return decodeAttachment(p, id, record)
+	})
+}
+
+// AllAttachments implements Attachments.
+func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]Attachment, error) {
+	return b.listAttachments(ctx, bucketAttachmentIDs, nil, after, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
+		return loadAttachment(tx, id)
+	})
+}
+
+// listAttachments reads what the ids under a prefix of a bucket stand for.
+func (b *Bolt) listAttachments(ctx context.Context, bucket, prefix []byte, after uuid.UUID, limit int,
+	read func(tx *bbolt.Tx, id uuid.UUID, value []byte) (Attachment, error)) (list []Attachment, err error) {
 	err = b.view(ctx, func(tx *bbolt.Tx) error {
 		uploaders := make(names)
-		for rest, record := range under(tx, bucketAttachments, p.key(), after[:]) {
+		for rest, value := range under(tx, bucket, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -200,33 +215,7 @@ func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, lim
 			if err != nil {
 				return err
 			}
-			a, err := decodeAttachment(p, id, record)
-			if err != nil {
-				return err
-			}
-			if err := uploaders.fill(tx, &a); err != nil {
-				return err
-			}
-			list = append(list, a)
-		}
-		return nil
-	})
-	return list, err
-}
-
-// AllAttachments implements Attachments.
-func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) (list []Attachment, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
-		uploaders := make(names)
-		for key := range under(tx, bucketAttachmentIDs, nil, after[:]) {
-			if len(list) >= limit {
-				return nil
-			}
-			id, err := parseID(key)
-			if err != nil {
-				return err
-			}
-			a, err := loadAttachment(tx, id)
+			a, err := read(tx, id, value)
 			if err != nil {
 				return err
 			}
