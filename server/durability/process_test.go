@@ -1,0 +1,227 @@
+//go:build unix
+
+// Package durability holds the real process to what it acknowledges: it is
+// killed, cut off from its disk, and run into a full one, while clients work;
+// what they were told must then be true.
+package durability
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+var long = flag.Bool("long", false, "run for as long as it takes to be sure, not for as long as a default run may take")
+
+// binary is attachd, built for these tests.
+var binary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "attachd")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "attachd")
+	if out, err := exec.Command("go", "build", "-o", binary, "attachd").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building attachd: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// How long anything may take before it is taken for hanging.
+const patience = time.Minute
+
+// process is a running `attachd serve`.
+type process struct {
+	client
+	cmd   *exec.Cmd
+	dir   string        // the data directory
+	ready time.Duration // from its start until it said that it listens
+	ended chan struct{}
+	log   bytes.Buffer // standard error; to be read after the end
+}
+
+var listensAt = regexp.MustCompile(`http://[^\s"]+:\d+`)
+
+// serve runs `attachd serve` over dir, which makes parents as they are
+// uploaded to, and waits until it says where it listens. env has the form of
+// os.Environ.
+func serve(t *testing.T, dir string, env ...string) *process {
+	t.Helper()
+	return serveAs(t, dir, exec.Command(binary, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"), env...)
+}
+
+// serveAs is serve by another command, such as a tracer that runs attachd.
+func serveAs(t *testing.T, dir string, cmd *exec.Cmd, env ...string) *process {
+	t.Helper()
+	p := &process{cmd: cmd, dir: dir, ended: make(chan struct{})}
+	cmd.Env = append(append(os.Environ(), "ATTACHD_DIRECTORY_AUTO_CREATE=true", "ATTACHD_LOG_LEVEL=warn", "ATTACHD_LIMITS_DISK_RESERVE=1MB"), env...)
+	stderr, err := cmd.StderrPipe()
+	must(t, err)
+	begun := time.Now()
+	must(t, cmd.Start())
+	listening := make(chan string, 1)
+	go p.read(stderr, listening)
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("the end of the log over %s:\n%s", dir, tail(p.log.String(), 4000))
+		}
+	})
+	select {
+	case p.url = <-listening:
+	case <-p.ended:
+		t.Fatalf("attachd ended with exit code %d\n%s", cmd.ProcessState.ExitCode(), &p.log)
+	case <-time.After(patience):
+		t.Fatal("attachd does not say where it listens")
+	}
+	p.ready = time.Since(begun)
+	key, err := os.ReadFile(filepath.Join(dir, "admin.key"))
+	must(t, err)
+	p.key = strings.TrimSpace(string(key))
+	return p
+}
+
+func (p *process) read(stderr io.Reader, listening chan<- string) {
+	defer close(p.ended)
+	said := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		fmt.Fprintln(&p.log, lines.Text())
+		if url := listensAt.FindString(lines.Text()); url != "" && !said {
+			listening <- url
+			said = true
+		}
+	}
+	_ = p.cmd.Wait() // ProcessState says how
+}
+
+// kill ends the process at once, with SIGKILL.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.ended
+}
+
+// stop ends it as a service manager does.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	must(t, p.cmd.Process.Signal(os.Interrupt))
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		t.Fatal("attachd does not end")
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Fatalf("attachd ended with exit code %d\n%s", code, &p.log)
+	}
+}
+
+// run runs an attachd command over dir and gives its output and exit code.
+func run(t *testing.T, dir string, words ...string) (output string, code int) {
+	t.Helper()
+	out, err := exec.Command(binary, append(words, "--data-dir", dir)...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if exit != nil {
+		code = exit.ExitCode()
+	}
+	return string(out), code
+}
+
+// wantSound runs `attachd check --deep`, which must find nothing.
+func wantSound(t *testing.T, dir string) {
+	t.Helper()
+	if out, code := run(t, dir, "check", "--deep"); code != 0 {
+		t.Errorf("attachd check --deep: exit code %d\n%s", code, out)
+	}
+}
+
+// client calls a server. Its methods may be called by many goroutines; an
+// error means that nobody knows what the server did.
+type client struct {
+	url, key string
+}
+
+// A product, and so everything else, is made by the first upload to it.
+const product = "/catalog/spaces/proof/products/550e8400-e29b-41d4-a716-446655440000"
+
+// answer is what came of a request.
+type answer struct {
+	status int
+	body   []byte
+	header http.Header
+}
+
+func (c *client) call(method, path string, body []byte, headers ...string) (answer, error) {
+	rq, err := http.NewRequest(method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	rq.Header.Set("Authorization", "Bearer "+c.key)
+	for i := 0; i+1 < len(headers); i += 2 {
+		rq.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(rq)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, raw, response.Header}, err
+}
+
+// upload sends a file to a product, ticket or meeting.
+func (c *client) upload(parent, name string, content []byte) (answer, error) {
+	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n"
+	form := bytes.Join([][]byte{[]byte(head), content, []byte("\r\n--frontier--\r\n")}, nil)
+	return c.call("POST", parent+"/attachments", form, "Content-Type", "multipart/form-data; boundary=frontier")
+}
+
+// id is that of the attachment in an answer.
+func (a answer) id() string {
+	var body struct {
+		ID string `json:"id"`
+	}
+	_ = json.Unmarshal(a.body, &body) // an answer without one has an empty id
+	return body.ID
+}
+
+// download gets the bytes of a product's attachment.
+func (c *client) download(id string) (answer, error) {
+	return c.call("GET", "/catalog/attachments/"+id+"/download", nil)
+}
+
+// remove deletes a product's attachment.
+func (c *client) remove(id string) (answer, error) {
+	return c.call("DELETE", "/catalog/attachments/"+id, nil)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
