@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -81,6 +83,12 @@ type BoltOptions struct {
 	// LockTimeout is how long to wait for another process that holds the
 	// database; zero is one second.
 	LockTimeout time.Duration
+	// ReadOnly opens a database that is there, such as a snapshot on a medium
+	// that cannot be written. Changes fail.
+	ReadOnly bool
+	// MakeRoom, when set, is called when a change finds the disk full. When it
+	// says that there is more room now, the change is tried once more.
+	MakeRoom func() bool
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
 	Own func(*os.File) error
@@ -89,8 +97,9 @@ type BoltOptions struct {
 // Bolt keeps everything in one bbolt file. Reads are transactions of their
 // own and see what was last committed; changes go through the committer.
 type Bolt struct {
-	db      *bbolt.DB
-	touched touches
+	db       *bbolt.DB
+	touched  touches
+	makeRoom func() bool
 
 	changes   chan *change // to the committer
 	stopped   chan struct{}
@@ -113,25 +122,33 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	if opts.LockTimeout == 0 {
 		opts.LockTimeout = time.Second
 	}
-	if err := createOnce(path, opts.Own); err != nil {
-		return nil, fmt.Errorf("make database %s: %w", path, err)
+	if !opts.ReadOnly {
+		if err := createOnce(path, opts.Own); err != nil {
+			return nil, fmt.Errorf("make database %s: %w", path, err)
+		}
 	}
-	db, err := openFile(path, opts.LockTimeout)
+	db, err := openFile(path, opts.LockTimeout, opts.ReadOnly)
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = ErrLocked
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := errors.Join(db.View(hasAllBuckets), removeLeftovers(path)); err != nil {
+	if err := withoutPanic(func() error { return db.View(hasAllBuckets) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	}
+	if !opts.ReadOnly {
+		if err := removeLeftovers(path); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+		}
 	}
 
 	b := &Bolt{
-		db:      db,
-		changes: make(chan *change),
-		stopped: make(chan struct{}),
-		commit:  (*bbolt.Tx).Commit,
+		db:       db,
+		makeRoom: opts.MakeRoom,
+		changes:  make(chan *change),
+		stopped:  make(chan struct{}),
+		commit:   (*bbolt.Tx).Commit,
 	}
 	go b.commitLoop()
 	return b, nil
@@ -140,16 +157,23 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 // openFile opens a file that is there. It leaves syncing as bbolt has it:
 // always, the list of free pages included, so that opening reads that list and
 // scans nothing.
-func openFile(path string, lockTimeout time.Duration) (db *bbolt.DB, err error) {
+func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.DB, err error) {
+	options := &bbolt.Options{
+		Timeout:         lockTimeout,
+		ReadOnly:        readOnly,
+		InitialMmapSize: roomToGrow,
+		FreelistType:    bbolt.FreelistMapType,
+		NoStatistics:    true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			return os.OpenFile(name, flag&^os.O_CREATE, mode)
+		},
+	}
 	err = withoutPanic(func() error { // bbolt panics at some damaged files
-		db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout:      lockTimeout,
-			FreelistType: bbolt.FreelistMapType,
-			NoStatistics: true,
-			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-				return os.OpenFile(name, flag&^os.O_CREATE, mode)
-			},
-		})
+		db, err = bbolt.Open(path, 0o600, options)
+		if errors.Is(err, syscall.ENOMEM) { // little address space is allowed here
+			options.InitialMmapSize = 0
+			db, err = bbolt.Open(path, 0o600, options)
+		}
 		return err
 	})
 	return db, err
@@ -220,7 +244,7 @@ func fillNew(file *os.File, own func(*os.File) error) error {
 			return fmt.Errorf("hand over: %w", err)
 		}
 	}
-	db, err := openFile(file.Name(), time.Second)
+	db, err := openFile(file.Name(), time.Second, false)
 	if err != nil {
 		return err
 	}
@@ -253,6 +277,27 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
 		return err
 	}
 	return b.db.View(read)
+}
+
+// Snapshot implements Store. It is a database that OpenBolt opens.
+func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
+	return b.view(ctx, func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(&untilDone{ctx, w})
+		return err
+	})
+}
+
+// untilDone is a writer that fails once its context has ended.
+type untilDone struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (u *untilDone) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Writer.Write(p)
 }
 
 // Probe implements Store.

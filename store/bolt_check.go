@@ -37,12 +37,11 @@ func (b *Bolt) Check(ctx context.Context) ([]string, error) {
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}
-	err = b.updateAlone(ctx, func(tx *writeTx) error {
-		for err := range tx.Check() {
-			c.fault("The pages of the database do not fit together: %v.", err)
-		}
-		return nil
-	})
+	if b.db.IsReadOnly() {
+		err = b.view(ctx, c.checkPages)
+	} else {
+		err = b.updateAlone(ctx, func(tx *writeTx) error { return c.checkPages(tx.Tx) })
+	}
 	if err != nil {
 		return nil, fmt.Errorf("check the database's pages: %w", err)
 	}
@@ -117,6 +116,13 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 }
 
 var errKey = errors.New("damaged key")
+
+func (c *checker) checkPages(tx *bbolt.Tx) error {
+	for err := range tx.Check() {
+		c.fault("The pages of the database do not fit together: %v.", err)
+	}
+	return nil
+}
 
 func (c *checker) is(bucket, key, value []byte) bool {
 	got := c.Bucket(bucket).Get(key)

@@ -146,6 +146,9 @@ func (b *Bolt) work(waiting []*change) {
 // finish makes the changes and says to each how it went.
 func (b *Bolt) finish(changes ...*change) {
 	err := b.transact(changes)
+	if errors.Is(err, ErrFull) && b.makeRoom != nil && b.makeRoom() {
+		err = b.transact(changes)
+	}
 	for _, c := range changes {
 		if err != nil {
 			c.done <- err

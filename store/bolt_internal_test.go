@@ -285,7 +285,7 @@ func TestNewFileTakesNobodysPlace(t *testing.T) {
 
 func TestVanishedFileIsNotMadeAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "attachd.db")
-	if _, err := openFile(path, time.Second); !errors.Is(err, os.ErrNotExist) {
+	if _, err := openFile(path, time.Second, false); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("open: %v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -314,4 +314,30 @@ func (b *Bolt) written(t *testing.T, key uuid.UUID) (seconds int64, found bool) 
 		t.Fatal(err)
 	}
 	return seconds, found
+}
+
+func TestAChangeThatFindsTheDiskFullIsTriedOnceMoreWhenThereIsRoom(t *testing.T) {
+	for _, room := range []bool{true, false} {
+		b := OpenTemp(t)
+		asked := 0
+		b.makeRoom = func() bool { asked++; return room }
+		b.commit = func(tx *bbolt.Tx) error {
+			if asked > 0 && room {
+				return tx.Commit()
+			}
+			return fullErrors[0]
+		}
+		user := User{ID: uuid.New(), FullName: "Ada"}
+		created, err := b.Put(t.Context(), user)
+		if room && (err != nil || !created[0]) {
+			t.Errorf("with room: %v, %v", created, err)
+		}
+		if !room && !errors.Is(err, ErrFull) {
+			t.Errorf("without room: %v", err)
+		}
+		if asked != 1 {
+			t.Errorf("asked for room %d times", asked)
+		}
+		b.commit = (*bbolt.Tx).Commit
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -324,4 +325,76 @@ func BenchmarkKeyByHash(b *testing.B) {
 			s.TouchKey(key.ID, time.Now())
 		}
 	})
+}
+
+func TestSnapshotIsOfOneMomentAndKeepsNobodyWaiting(t *testing.T) {
+	b := store.OpenTemp(t)
+	fill(t, b)
+	if err := b.CreateAttachment(t.Context(), file(), ""); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "snapshot.db")
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The snapshot stops at its first byte until the database has grown.
+	begun, grown, written := make(chan struct{}), make(chan struct{}), make(chan error)
+	stopped := writerFunc(sync.OnceValue(func() io.Writer {
+		close(begun)
+		<-grown
+		return to
+	}))
+	go func() { written <- b.Snapshot(context.Background(), stopped) }()
+	<-begun
+	changed := make(chan error)
+	go func() {
+		users := make([]store.Object, 20_000)
+		for i := range users {
+			users[i] = store.User{ID: uuid.New(), FullName: "One of many"}
+		}
+		_, err := b.Put(context.Background(), users...)
+		changed <- err
+	}()
+	select {
+	case err := <-changed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("a change waits for the snapshot")
+	}
+	close(grown)
+	if err := errors.Join(<-written, to.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	snapshot, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snapshot.Close()
+	users, err := snapshot.Users(t.Context(), uuid.Nil, 10)
+	all, err2 := snapshot.AllAttachments(t.Context(), uuid.Nil, 10)
+	faults, err3 := snapshot.Check(t.Context())
+	if err := errors.Join(err, err2, err3); err != nil || len(users) != 1 || len(all) != 1 || len(faults) > 0 {
+		t.Errorf("the snapshot has %d users, %d attachments and the faults %q, %v", len(users), len(all), faults, err)
+	}
+	if err := snapshot.Probe(t.Context()); err == nil {
+		t.Error("a database opened only for reading was changed")
+	}
+}
+
+// writerFunc gives a writer when there is something to write.
+type writerFunc func() io.Writer
+
+func (f writerFunc) Write(p []byte) (int, error) { return f().Write(p) }
+
+func TestSnapshotEndsWithItsContext(t *testing.T) {
+	b := store.OpenTemp(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.Snapshot(ctx, io.Discard); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
 }

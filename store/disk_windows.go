@@ -2,6 +2,9 @@ package store
 
 import "golang.org/x/sys/windows"
 
+// roomToGrow is none: here the file itself would be made as large at once.
+const roomToGrow = 0
+
 // fullErrors are the ways to say that a disk has no room.
 var fullErrors = []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL}
 

@@ -9,6 +9,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,6 +58,11 @@ type Store interface {
 	// little memory, changes nothing, and is right however busy the store is;
 	// changes may have to wait for it, though not for all of it.
 	Check(ctx context.Context) (faults []string, err error)
+	// Snapshot writes everything as it is at one moment to w, in a form from
+	// which a store of the same kind can be opened again. Changes go on
+	// meanwhile and do not wait for it, but the storage may grow by what they
+	// replace until it ends; so w should be quick.
+	Snapshot(ctx context.Context, w io.Writer) error
 	// Close finishes what runs and lets go of the storage.
 	Close() error
 }
