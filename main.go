@@ -52,7 +52,11 @@ func open(cfg config.Config) (cli.Storage, error) {
 	if err := dir.CheckDatabase(); err != nil {
 		return cli.Storage{}, err
 	}
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Own: dir.Own})
+	ballast, err := dir.Ballast()
+	if err != nil {
+		return cli.Storage{}, err
+	}
+	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Own: dir.Own, MakeRoom: ballast.GiveUp})
 	if errors.Is(err, store.ErrLocked) {
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
 	}
@@ -63,5 +67,5 @@ func open(cfg config.Config) (cli.Storage, error) {
 	if err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
-	return cli.Storage{Dir: dir, Store: db, Blobs: disk}, nil
+	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk}, nil
 }

@@ -3,10 +3,13 @@ package server
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
 	"time"
+
+	"attachd/store"
 )
 
 // health says that the process is alive.
@@ -55,7 +58,9 @@ func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
 		rq.log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
 	}
-	if err := s.Store.Probe(ctx); err != nil {
+	if err := s.Store.Probe(ctx); errors.Is(err, store.ErrUnavailable) {
+		failed("Metadata cannot be committed until a restart.", err)
+	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
 	if err := s.Blobs.Probe(ctx); err != nil {
@@ -64,8 +69,8 @@ func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
 	room, err := s.Blobs.Space(ctx)
 	if err != nil {
 		failed("The free space on the disk is not known.", err)
-	} else if room.Free < s.DiskReserve {
-		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, s.DiskReserve))
+	} else if reserve := s.reserve(room); room.Free < reserve {
+		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, reserve))
 	}
 	return reasons
 }

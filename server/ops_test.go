@@ -318,6 +318,7 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 	w := newWorld(t)
 	good := w.server.Config
 	for name, spoil := range map[string]func(*server.Config){
+		"no ballast":     func(c *server.Config) { c.Ballast = nil },
 		"no policy":      func(c *server.Config) { c.Policy = nil },
 		"a short secret": func(c *server.Config) { c.Secret = []byte("short") },
 		"no file size":   func(c *server.Config) { c.MaxFileSize = 0 },

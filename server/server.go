@@ -25,12 +25,13 @@ import (
 // Config is what a Server is made of. All fields without a remark are
 // required.
 type Config struct {
-	Store  store.Store
-	Blobs  blobs.Store
-	Policy *content.Policy // which types are taken
-	Secret []byte          // signs links
-	Now    func() time.Time
-	Log    *slog.Logger
+	Store   store.Store
+	Blobs   blobs.Store
+	Ballast Ballast
+	Policy  *content.Policy // which types are taken
+	Secret  []byte          // signs links
+	Now     func() time.Time
+	Log     *slog.Logger
 
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
@@ -52,6 +53,15 @@ type Config struct {
 	PublicMetrics              bool
 }
 
+// Ballast is room on the disk that is given up when a change finds it full.
+// Sizes are in bytes; total is that of the disk.
+type Ballast interface {
+	// Missing is how much there should be more.
+	Missing(total int64) int64
+	// Refill sets it apart.
+	Refill(total int64) error
+}
+
 // Server answers the API.
 type Server struct {
 	Config
@@ -71,8 +81,8 @@ type Server struct {
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil:
-		return nil, errors.New("server: a store, blobs, a policy, a clock and a log are required")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil:
+		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock and a log are required")
 	case len(cfg.Secret) < 16:
 		return nil, errors.New("server: the signing secret is too short")
 	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:

@@ -141,6 +141,20 @@ func (rq *request) line(w *response, body any) error {
 // CollectEvery removes, each time that the interval has passed, the contents
 // that nothing refers to, until ctx ends or the server drains.
 func (s *Server) CollectEvery(ctx context.Context, interval time.Duration) {
+	s.every(ctx, interval, s.collectOnce)
+}
+
+// KeepBallast looks at once, and each time that the interval has passed,
+// whether the ballast is missing and there is room for it, until ctx ends or
+// the server drains.
+func (s *Server) KeepBallast(ctx context.Context, interval time.Duration) {
+	s.refillBallast(ctx)
+	s.every(ctx, interval, s.refillBallast)
+}
+
+// every does something each time that the interval has passed, until ctx ends
+// or the server drains.
+func (s *Server) every(ctx context.Context, interval time.Duration, do func(context.Context)) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.upkeep.running, cancel)()
@@ -151,9 +165,26 @@ func (s *Server) CollectEvery(ctx context.Context, interval time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			s.collectOnce(ctx)
+			do(ctx)
 		}
 	}
+}
+
+func (s *Server) refillBallast(ctx context.Context) {
+	room, err := s.Blobs.Space(ctx)
+	if err != nil {
+		s.Log.Error("the free space on the disk is not known", "error", err)
+		return
+	}
+	missing := s.Ballast.Missing(room.Total)
+	if missing == 0 || room.Free < s.reserve(room) {
+		return
+	}
+	if err := s.Ballast.Refill(room.Total); err != nil {
+		s.Log.Error("the disk's ballast could not be set apart", "error", err)
+		return
+	}
+	s.Log.Debug("set the disk's ballast apart", "bytes", missing)
 }
 
 // collectOnce leaves it to an operator who is collecting just now.

@@ -110,10 +110,16 @@ func (s *Server) roomFor(rq *request, bytes int64) error {
 	if err != nil {
 		return fmt.Errorf("looking at the disk: %w", err)
 	}
-	if room.Free-bytes < s.DiskReserve {
-		return diskFull(fmt.Errorf("%d bytes are free, the reserve is %d, and %d more are to be written", room.Free, s.DiskReserve, bytes))
+	if reserve := s.reserve(room); room.Free-bytes < reserve {
+		return diskFull(fmt.Errorf("%d bytes are free, the reserve is %d, and %d more are to be written", room.Free, reserve, bytes))
 	}
 	return nil
+}
+
+// reserve is what must stay free, with what the ballast needs when it was
+// given up: deleting must go on, so uploads come last.
+func (s *Server) reserve(room blobs.Space) int64 {
+	return s.DiskReserve + s.Ballast.Missing(room.Total)
 }
 
 // form is what a request body said besides the bytes of the file.

@@ -25,6 +25,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs"
+	"attachd/blobs/blobstest"
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/token"
@@ -71,16 +72,18 @@ func goroutinesLeft(patience time.Duration) string {
 //	owner      owns the ticket of a and is a member of nothing
 //	nobody     has no key
 type world struct {
-	t      *testing.T
-	server *server.Server
-	store  *store.Bolt
-	blobs  *blobs.Disk
-	disk   *disk
-	clock  *clock
-	log    *logBuffer
-	dir    string // the data directory
-	url    string // http://host:port
-	client *http.Client
+	t       *testing.T
+	server  *server.Server
+	store   *store.Bolt
+	blobs   *blobs.Disk
+	disk    *disk
+	ballast ballast
+	clock   *clock
+	log     *logBuffer
+	fault   atomic.Pointer[fault] // what fails; nil is nothing
+	dir     string                // the data directory
+	url     string                // http://host:port
+	client  *http.Client
 
 	mu       sync.Mutex
 	names    map[string]string // what {name} stands for in a step
@@ -139,6 +142,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	cfg := server.Config{
 		Store:                w.store,
 		Blobs:                w.blobs,
+		Ballast:              &w.ballast,
 		Policy:               policy,
 		Secret:               []byte("a secret of at least sixteen bytes"),
 		Now:                  w.clock.Now,
@@ -166,15 +170,32 @@ func (w *world) open() {
 	w.nameEverything()
 	w.must(made.err)
 	w.must(os.WriteFile(filepath.Join(w.dir, "attachd.db"), made.database, 0o600))
+	w.openStores()
+	w.t.Cleanup(w.checkStorage)
+}
+
+func (w *world) openStores() {
 	var err error
-	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{})
+	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Commit: w.commit, MakeRoom: w.ballast.giveUp})
 	w.must(err)
 	w.blobs, err = blobs.OpenDisk(w.dir, blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
 		w.disk = &disk{FileSystem: real}
-		return w.disk
+		return blobstest.Faults{Before: w.strike}.Wrap(w.disk)
 	}})
 	w.must(err)
-	w.t.Cleanup(w.checkStorage)
+}
+
+// restart ends the server as it is, and starts another over the same files.
+func (w *world) restart() {
+	_ = w.store.Close() // one that has failed says so
+	w.must(w.blobs.Close())
+	w.openStores()
+	cfg := w.server.Config
+	cfg.Store, cfg.Blobs = w.store, w.blobs
+	var err error
+	w.server, err = server.New(cfg)
+	w.must(err)
+	w.serve(w.server)
 }
 
 // nameEverything gives the people and places the names that steps use.
@@ -450,6 +471,18 @@ func (d *disk) Space() (blobs.Space, error) {
 }
 
 func (d *disk) SyncDir(string) error { return nil }
+
+// ballast is as much as a test wants, in memory.
+type ballast struct{ want, held atomic.Int64 }
+
+func (b *ballast) giveUp() bool { return b.held.Swap(0) > 0 }
+
+func (b *ballast) Missing(int64) int64 { return b.want.Load() - b.held.Load() }
+
+func (b *ballast) Refill(int64) error {
+	b.held.Store(b.want.Load())
+	return nil
+}
 
 // logBuffer keeps what the server logs.
 type logBuffer struct {

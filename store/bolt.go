@@ -89,6 +89,9 @@ type BoltOptions struct {
 	// MakeRoom, when set, is called when a change finds the disk full. When it
 	// says that there is more room now, the change is tried once more.
 	MakeRoom func() bool
+	// Commit, when set, is called where a transaction is committed. It is for
+	// tests, which make commits fail.
+	Commit func(*bbolt.Tx) error
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
 	Own func(*os.File) error
@@ -122,6 +125,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	if opts.LockTimeout == 0 {
 		opts.LockTimeout = time.Second
 	}
+	if opts.Commit == nil {
+		opts.Commit = (*bbolt.Tx).Commit
+	}
 	if !opts.ReadOnly {
 		if err := createOnce(path, opts.Own); err != nil {
 			return nil, fmt.Errorf("make database %s: %w", path, err)
@@ -148,7 +154,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		makeRoom: opts.MakeRoom,
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
-		commit:   (*bbolt.Tx).Commit,
+		commit:   opts.Commit,
 	}
 	go b.commitLoop()
 	return b, nil

@@ -31,9 +31,10 @@ const (
 
 // Storage is what a configuration's files hold, opened.
 type Storage struct {
-	Dir   *datadir.Dir
-	Store store.Store
-	Blobs blobs.Store
+	Dir     *datadir.Dir
+	Ballast *datadir.Ballast
+	Store   store.Store
+	Blobs   blobs.Store
 }
 
 // Close lets go of everything.

@@ -26,6 +26,9 @@ const shutdownTime = 30 * time.Second
 // How often a server removes what nothing refers to.
 const collectInterval = time.Hour
 
+// How often a server looks whether there is room for its ballast again.
+const ballastInterval = 2 * time.Second
+
 // Serve is the command that runs the server.
 func (a *App) Serve() *cobra.Command {
 	var listen string
@@ -111,6 +114,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
+	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))
@@ -158,6 +162,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
+		Ballast:                    storage.Ballast,
 		Policy:                     policy,
 		Secret:                     secret,
 		Now:                        time.Now,

@@ -29,6 +29,9 @@ func (a *App) openStorage(cfg config.Config, who string) (heldStorage, error) {
 		return heldStorage{}, err
 	}
 	release, err := storage.Dir.Hold(who)
+	if err != nil && storage.Ballast.GiveUp() { // whoever comes to clean up must be let in
+		release, err = storage.Dir.Hold(who)
+	}
 	if err != nil {
 		return heldStorage{}, errors.Join(err, storage.Close())
 	}

@@ -21,6 +21,7 @@ import (
 //	attachd.db    metadata
 //	blobs/        contents
 //	tmp/          uploads under way, emptied at start
+//	ballast       room on the disk, given up when it is full
 //	secret.key    signs links, 64 hexadecimal digits
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs

@@ -1,0 +1,93 @@
+package datadir
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+)
+
+// The ballast is at most so many bytes, and at most this part of the disk.
+const (
+	maxBallast  = 8 << 20
+	ballastPart = 100
+)
+
+// Ballast is a file that is there to be given up: a database that cannot be
+// written cannot delete either, and so a full disk would stay full.
+type Ballast struct {
+	dir  *Dir
+	mu   sync.Mutex
+	held int64 // bytes of the file
+}
+
+// Ballast is the one of the data directory, as it was left.
+func (d *Dir) Ballast() (*Ballast, error) {
+	info, err := os.Lstat(d.Join("ballast"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &Ballast{dir: d}, nil
+	case err != nil:
+		return nil, err
+	}
+	return &Ballast{dir: d, held: info.Size()}, nil
+}
+
+// Missing is how many bytes there should be more, on a disk of total bytes.
+func (b *Ballast) Missing(total int64) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.missing(total)
+}
+
+func (b *Ballast) missing(total int64) int64 {
+	return max(0, min(maxBallast, total/ballastPart)-b.held)
+}
+
+// GiveUp makes room on the disk, and says whether there was anything to give.
+func (b *Ballast) GiveUp() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held == 0 {
+		return false
+	}
+	b.held = 0 // also when somebody else was quicker
+	return os.Remove(b.dir.Join("ballast")) == nil
+}
+
+// Refill sets apart what is missing on a disk of total bytes. The caller has
+// seen that there is room.
+func (b *Ballast) Refill(total int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	missing := b.missing(total)
+	if missing == 0 {
+		return nil
+	}
+	if err := b.write(missing); err != nil {
+		b.held = 0
+		return errors.Join(fmt.Errorf("setting the ballast apart: %w", err), os.Remove(b.dir.Join("ballast")))
+	}
+	b.held += missing
+	return nil
+}
+
+// write appends random bytes: a file system that compresses would set no room
+// apart for others.
+func (b *Ballast) write(bytes int64) (err error) {
+	f, err := os.OpenFile(b.dir.Join("ballast"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := b.dir.own(f); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(f, rand.Reader, bytes); err != nil {
+		return err
+	}
+	return f.Sync()
+}
