@@ -291,7 +291,8 @@ func parent(kind store.Kind) finder {
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
 		if _, known := s.Store.Entity(rq.Context(), p); known == nil {
-			return err // in another space
+			// In another space, or made by another upload since we looked.
+			return entity(kind)(s, rq, do)
 		}
 		rq.entity = store.Entity{Parent: p, Space: slug}
 		rq.autoCreate = slug

@@ -1,9 +1,11 @@
 package server_test
 
 import (
+	"context"
 	"testing"
 
 	"attachd/server"
+	"attachd/store"
 )
 
 func autoCreate(c *server.Config) { c.AutoCreate = true }
@@ -45,6 +47,27 @@ func TestAutoCreateMakesAnUnknownParentOnFirstUpload(t *testing.T) {
 			})
 		})
 	}
+}
+
+// crowded is a store in which somebody else makes whatever one has just looked
+// for in vain.
+type crowded struct{ store.Store }
+
+func (c crowded) Entity(ctx context.Context, p store.Parent) (store.Entity, error) {
+	e, err := c.Store.Entity(ctx, p)
+	if err != nil {
+		_, _ = c.Put(ctx, store.Entity{Parent: p, Space: "a", OwnerID: personID("owner")})
+	}
+	return e, err
+}
+
+func TestAutoCreateTakesWhatAnotherUploadMadeMeanwhile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, autoCreate, func(c *server.Config) { c.Store = crowded{c.Store} })
+	for _, parent := range []string{"/catalog/spaces/a/products/" + newID, "/issues/tickets/" + newID, "/meetings/" + newID} {
+		w.do(t, step{as: "editor", do: "POST " + parent + "/attachments", form: parts{file("a.txt", "a")}, want: 201})
+	}
+	w.do(t, step{as: "root", do: "POST /catalog/spaces/ab/products/" + otherID + "/attachments", form: parts{file("a.txt", "a")}, want: 404})
 }
 
 func TestAutoCreateMakesNothingForARefusedUpload(t *testing.T) {

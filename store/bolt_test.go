@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -266,6 +267,30 @@ func list(t *testing.T, dir string) (names []string) {
 	return names
 }
 
+// What tests fill a store with is sound too, as every database of a test is
+// looked over in the end.
+func TestAFilledStoreHoldsWhatWasAskedFor(t *testing.T) {
+	const n = 2*storetest.FilesPerProduct + 1
+	b := store.OpenTemp(t)
+	products := storetest.Fill(t, b, n)
+	all, err := b.AllAttachments(t.Context(), uuid.Nil, n+1)
+	if err != nil || len(all) != n || len(products) != 3 {
+		t.Errorf("%d attachments in %d products, %v", len(all), len(products), err)
+	}
+	for i, product := range products {
+		files, err := b.AttachmentsOf(t.Context(), product.Parent, uuid.Nil, n)
+		if want := min(storetest.FilesPerProduct, n-i*storetest.FilesPerProduct); err != nil || len(files) != want {
+			t.Errorf("product %d has %d attachments, want %d, %v", i, len(files), want, err)
+		}
+	}
+	for i := range n {
+		wanted, err := b.Referenced(t.Context(), sha256.Sum256(storetest.FilledContent(i)))
+		if err != nil || !wanted {
+			t.Errorf("nobody has the content of attachment %d: %v", i, err)
+		}
+	}
+}
+
 func BenchmarkCreateAttachment(b *testing.B) {
 	for _, clients := range []int{1, 16} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
@@ -294,17 +319,23 @@ func BenchmarkCreateAttachment(b *testing.B) {
 
 func BenchmarkAttachmentsOf100(b *testing.B) {
 	s := store.OpenTemp(b)
-	fill(b, s)
-	for range 100 {
-		if err := s.CreateAttachment(context.Background(), file(), ""); err != nil {
-			b.Fatal(err)
-		}
-	}
+	full := storetest.Fill(b, s, 100*storetest.FilesPerProduct)[50]
 	b.ReportAllocs()
 	for b.Loop() {
-		list, err := s.AttachmentsOf(context.Background(), product.Parent, uuid.Nil, 1000)
+		list, err := s.AttachmentsOf(context.Background(), full.Parent, uuid.Nil, 1000)
 		if err != nil || len(list) != 100 {
 			b.Fatal(len(list), err)
+		}
+	}
+}
+
+func BenchmarkCheckOf10000(b *testing.B) {
+	s := store.OpenTemp(b)
+	storetest.Fill(b, s, 10000)
+	for b.Loop() {
+		faults, err := s.Check(context.Background())
+		if err != nil || len(faults) > 0 {
+			b.Fatal(faults, err)
 		}
 	}
 }

@@ -3,27 +3,227 @@
 package durability
 
 import (
-	"bytes"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
-func TestAnAcknowledgedUploadSurvivesAKill(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	p := serve(t, dir)
-	content := []byte("kept")
-	saved, err := p.upload(product, "a.txt", content)
-	must(t, err)
-	if saved.status != 201 {
-		t.Fatalf("the upload was answered %d: %s", saved.status, saved.body)
+var cycles = flag.Int("cycles", 0, "how often the process is killed; 0 is 10, or 200 with -long")
+
+const (
+	killWorkers     = 12
+	productsOfCycle = 4
+	longestLoad     = 500 * time.Millisecond // before a kill
+	longestStart    = 30 * time.Millisecond  // before a kill while it starts
+)
+
+// How long a start may take. A machine that is busy with other things may
+// exceed it now and then, so it is held against half of all starts.
+const startBound = time.Second
+
+// Clients upload and delete, the process is killed in the midst of it and
+// started again, many times over. Whatever was acknowledged holds, and what
+// was not is there whole or not at all.
+func TestKillsLoseNothingThatWasAcknowledged(t *testing.T) {
+	n := *cycles
+	if n == 0 {
+		n = 10
+		if *long {
+			n = 200
+		}
 	}
-	p.kill()
-	p = serve(t, dir)
-	got, err := p.download(saved.id())
-	must(t, err)
-	if got.status != 200 || !bytes.Equal(got.body, content) {
-		t.Errorf("after the kill: %d %q", got.status, got.body)
+	seed := chosenSeed()
+	t.Logf("go test ./server/durability -run '^%s$' -v -cycles %d -seed %d", t.Name(), n, seed)
+	k := &killing{T: t, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
+		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
+	k.start()
+	for cycle := range n {
+		k.cycle(cycle)
 	}
-	p.stop(t)
-	wantSound(t, dir)
+	k.everythingHolds()
+	k.tell(n)
+}
+
+// killing is what goes on over one data directory.
+type killing struct {
+	*testing.T
+	*process
+	dir     string
+	rand    *rand.Rand
+	workers []*worker
+	starts  []time.Duration // how long each took
+	unknown int             // answers that nobody saw
+	became  int             // of them, what was done nevertheless
+}
+
+// start starts the process, which was killed or is new.
+func (k *killing) start() {
+	k.Helper()
+	k.process = serve(k.T, k.dir)
+	for _, w := range k.workers {
+		w.client = &k.process.client
+	}
+}
+
+func (k *killing) cycle(n int) {
+	parents := someProducts(n*productsOfCycle, productsOfCycle)
+	deleted := map[*worker]int{} // before this cycle
+	for _, w := range k.workers {
+		w.parents = parents
+		deleted[w] = len(w.gone)
+	}
+	k.loadAndKill()
+	if n%3 == 2 {
+		k.killWhileStarting()
+	}
+	k.start()
+	k.starts = append(k.starts, k.ready)
+	if left, err := os.ReadDir(filepath.Join(k.dir, "tmp")); err != nil || len(left) > 0 {
+		k.Errorf("cycle %d: after the restart, tmp holds %v, %v", n, left, err)
+	}
+	k.learn(parents)
+	together(k.workers, func(w *worker) {
+		newest := slices.DeleteFunc(slices.Clone(w.there), func(f file) bool { return !slices.Contains(parents, f.parent) })
+		w.hold(newest, w.gone[deleted[w]:])
+	})
+	k.wantNoFaults(k.T)
+	if k.Failed() {
+		k.FailNow() // with what this cycle found
+	}
+}
+
+// loadAndKill kills the process at some moment of work.
+func (k *killing) loadAndKill() {
+	var killed atomic.Bool
+	moment := time.After(time.Duration(k.rand.Int64N(int64(longestLoad))))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		together(k.workers, func(w *worker) {
+			for {
+				if err := w.step(); err != nil {
+					if !killed.Load() {
+						k.Errorf("%s, before the kill: %v", w.name, err)
+					}
+					return
+				}
+			}
+		})
+	}()
+	<-moment
+	killed.Store(true)
+	k.kill()
+	<-done
+}
+
+// killWhileStarting kills a process that has just been started.
+func (k *killing) killWhileStarting() {
+	cmd := exec.Command(binary, "serve", "--data-dir", k.dir, "--listen", "127.0.0.1:0")
+	must(k.T, cmd.Start())
+	<-time.After(time.Duration(k.rand.Int64N(int64(longestStart))))
+	must(k.T, cmd.Process.Kill())
+	_ = cmd.Wait() // says that it was killed
+}
+
+// learn finds out what became of what had no answer, and sees that the
+// products of this cycle hold what their owners know of, and nothing else.
+func (k *killing) learn(parents []string) {
+	listed := map[string]map[string]string{} // parent to id to name
+	byName := map[string]string{}
+	for _, parent := range parents {
+		names, err := k.list(parent)
+		must(k.T, err)
+		listed[parent] = names
+		for id, name := range names {
+			byName[name] = id
+		}
+	}
+	for _, w := range k.workers {
+		k.learnOf(w, byName)
+		for _, f := range w.there {
+			names, ofThisCycle := listed[f.parent]
+			if ofThisCycle && names[f.id] != f.name {
+				w.lost++
+				k.Errorf("%s (%s) is not in the list of %s", f.name, f.id, f.parent)
+			}
+			delete(names, f.id)
+		}
+	}
+	for parent, names := range listed {
+		for id, name := range names {
+			k.Errorf("%s has %s (%s), which should not be there", parent, name, id)
+		}
+	}
+}
+
+// learnOf finds out what became of a worker's last upload or deletion. From
+// here on it is like any other.
+func (k *killing) learnOf(w *worker, byName map[string]string) {
+	if f := w.sent; f != nil {
+		k.unknown++
+		if f.id = byName[f.name]; f.id != "" {
+			k.became++
+			w.there = append(w.there, *f)
+		}
+	}
+	if f := w.doomed; f != nil {
+		k.unknown++
+		a, err := w.download(f.id)
+		must(k.T, err)
+		if a.status == 404 {
+			k.became++
+			w.gone = append(w.gone, *f)
+		} else {
+			w.there = append(w.there, *f)
+			must(k.T, w.want(*f)) // whole, also when it is of an earlier cycle
+		}
+	}
+	w.sent, w.doomed = nil, nil
+}
+
+// everythingHolds goes over all cycles once more.
+func (k *killing) everythingHolds() {
+	together(k.workers, func(w *worker) { w.hold(w.there, w.gone) })
+	before := k.wantNoFaults(k.T)
+	collected, err := k.collect()
+	must(k.T, err)
+	after := k.wantNoFaults(k.T)
+	if collected != before.Orphans || after.Orphans > 0 {
+		k.Errorf("nothing referred to %d contents; %d were removed, %d are left", before.Orphans, collected, after.Orphans)
+	}
+	k.Logf("at the end: %d attachments, %d contents, and %d that the kills left and gc removed", after.Attachments, after.Contents, collected)
+	k.stop(k.T)
+	wantSound(k.T, k.dir)
+}
+
+func (k *killing) tell(cycles int) {
+	answers := tally(k.workers)
+	lost, undone := 0, 0
+	for _, w := range k.workers {
+		lost += w.lost
+		undone += w.undone
+	}
+	slices.Sort(k.starts)
+	worst, median := k.starts[len(k.starts)-1], k.starts[len(k.starts)/2]
+	slow := 0
+	for _, took := range k.starts {
+		if took > startBound {
+			slow++
+		}
+	}
+	k.Logf("%d cycles; acknowledged: %d uploads, %d deletions; lost: %d, undone: %d; without an answer: %d, of which %d were done; restarts: worst %v, median %v, %d over %v",
+		cycles, answers["upload 201"], answers["delete 200"], lost, undone, k.unknown, k.became, worst, median, slow, startBound)
+	k.Logf("answers: %v", answers)
+	if median > startBound {
+		k.Errorf("half of the restarts took longer than %v", startBound)
+	}
+	if answers["upload 201"] == 0 || answers["delete 200"] == 0 {
+		k.Error("nothing was acknowledged before the kills: this shows nothing")
+	}
 }

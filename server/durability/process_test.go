@@ -173,6 +173,10 @@ type answer struct {
 	header http.Header
 }
 
+// connections are kept open, also when many clients call at once.
+var connections = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 256}}
+
+// call gives a status also where the answer was cut off behind it.
 func (c *client) call(method, path string, body []byte, headers ...string) (answer, error) {
 	rq, err := http.NewRequest(method, c.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -182,7 +186,7 @@ func (c *client) call(method, path string, body []byte, headers ...string) (answ
 	for i := 0; i+1 < len(headers); i += 2 {
 		rq.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(rq)
+	response, err := connections.Do(rq)
 	if err != nil {
 		return answer{}, err
 	}

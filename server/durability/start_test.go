@@ -1,0 +1,174 @@
+//go:build unix
+
+package durability
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"attachd/blobs"
+	"attachd/store"
+	"attachd/store/storetest"
+)
+
+const (
+	memoryBound    = 100 << 20
+	startsMeasured = 5
+)
+
+// What there is has no say in how soon the server is ready, and none in how
+// much memory that and everyday work take.
+func TestTheServerIsReadyAtOnceHoweverMuchThereIs(t *testing.T) {
+	type house struct{ attachments, contents int } // of which contents are on the disk
+	houses := []house{{50_000, storetest.FilesPerProduct}}
+	if *long {
+		houses = append(houses, house{1_000_000, storetest.FilesPerProduct}, house{100_000, 100_000})
+	}
+	for _, h := range houses {
+		t.Run(fmt.Sprintf("%d attachments, %d contents", h.attachments, h.contents), func(t *testing.T) {
+			dir := t.TempDir()
+			products := fillDir(t, dir, h.attachments, h.contents)
+			var took []time.Duration
+			for range startsMeasured {
+				begun := time.Now()
+				p := serve(t, dir)
+				p.waitUntilReady(t)
+				took = append(took, time.Since(begun))
+				atReady := p.peakMemory(t)
+				listAndDownload(t, p, products[0])
+				peak := p.peakMemory(t)
+				t.Logf("ready after %v (listening after %v); peak memory %.1f MB, after a list and a download %.1f MB",
+					took[len(took)-1], p.ready, float64(atReady)/(1<<20), float64(peak)/(1<<20))
+				if peak > memoryBound {
+					t.Errorf("it took %d bytes of memory, more than %d", peak, memoryBound)
+				}
+				p.kill()
+			}
+			slices.Sort(took)
+			if median := took[len(took)/2]; median > startBound {
+				t.Errorf("half of the starts took longer than %v: %v", startBound, took)
+			}
+		})
+	}
+}
+
+// fillDir makes a data directory with so many attachments, the first of them
+// with their contents.
+func fillDir(t *testing.T, dir string, attachments, contents int) (products []store.Entity) {
+	t.Helper()
+	serve(t, dir).stop(t) // makes all but the files
+	begun := time.Now()
+	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{})
+	must(t, err)
+	products = storetest.Fill(t, records, attachments)
+	must(t, records.Close())
+	files, err := blobs.OpenDisk(dir, blobs.DiskOptions{})
+	must(t, err)
+	err = keepContents(files, contents)
+	must(t, errors.Join(err, files.Close()))
+	info, err := os.Stat(filepath.Join(dir, "attachd.db"))
+	must(t, err)
+	t.Logf("filling took %v; the database has %d MB", time.Since(begun).Round(time.Millisecond), info.Size()>>20)
+	return products
+}
+
+// keepContents keeps the first n contents of what Fill makes.
+func keepContents(files blobs.Store, n int) error {
+	var (
+		next   atomic.Int64
+		failed [16]error
+		all    sync.WaitGroup
+	)
+	for k := range failed {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && failed[k] == nil; i = int(next.Add(1)) - 1 {
+				failed[k] = keep(files, storetest.FilledContent(i))
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(failed[:]...)
+}
+
+func keep(files blobs.Store, content []byte) error {
+	spool, err := files.Create(context.Background())
+	if err != nil {
+		return err
+	}
+	defer spool.Close() // does nothing to what was kept
+	if _, err := spool.Write(content); err != nil {
+		return err
+	}
+	release, err := spool.Keep(context.Background())
+	if err == nil {
+		release()
+	}
+	return err
+}
+
+func (p *process) waitUntilReady(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		a, err := p.call(http.MethodGet, "/health/ready", nil)
+		must(t, err)
+		if a.status == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("attachd does not get ready: %s", a.body)
+		}
+	}
+}
+
+// listAndDownload lists a product that Fill filled and downloads its files.
+func listAndDownload(t *testing.T, p *process, product store.Entity) {
+	t.Helper()
+	names, err := p.list(fmt.Sprintf("/catalog/spaces/%s/products/%s", product.Space, product.ID))
+	must(t, err)
+	if len(names) != storetest.FilesPerProduct {
+		t.Errorf("the list of the product has %d files, not %d", len(names), storetest.FilesPerProduct)
+	}
+	for id, name := range names {
+		a, err := p.download(id)
+		must(t, err)
+		var i int
+		_, err = fmt.Sscanf(name, "quarterly report %d.txt", &i)
+		must(t, err)
+		if want := storetest.FilledContent(i); a.status != http.StatusOK || !bytes.Equal(a.body, want) {
+			t.Errorf("%s: answered %d %q, want %q", name, a.status, a.body, want)
+		}
+	}
+}
+
+var peakLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
+
+// peakMemory is the most that the process had in memory so far, in bytes, the
+// pages of the database included. Systems other than Linux do not tell.
+func (p *process) peakMemory(t *testing.T) int {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	must(t, err)
+	line := peakLine.FindSubmatch(status)
+	if line == nil {
+		t.Fatalf("there is no peak in\n%s", status)
+	}
+	kilobytes, err := strconv.Atoi(string(line[1]))
+	must(t, err)
+	return kilobytes << 10
+}
