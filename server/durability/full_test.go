@@ -1,0 +1,203 @@
+//go:build linux
+
+package durability
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// smallDisk mounts a disk of some size for the test.
+func smallDisk(t *testing.T, size string) (dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root may mount a small disk; the tests of the server make a full one up")
+	}
+	dir = t.TempDir()
+	if err := syscall.Mount("attachd", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("no small disk can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill takes all room that is left on a disk.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	must(t, err)
+	defer f.Close()
+	for block := make([]byte, 1<<20); len(block) > 0; {
+		if _, err := f.Write(block); err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			block = block[:len(block)/2]
+		}
+	}
+}
+
+// smallServer is one on a small disk, with some files, and room for nothing
+// more but what is told.
+type smallServer struct {
+	*process
+	filler, ballast string
+	saved           []string // ids; the n-th has the content without its first n bytes
+	content         []byte
+}
+
+const smallReserve = "ATTACHD_LIMITS_DISK_RESERVE=8MB"
+
+func newSmallServer(t *testing.T) *smallServer {
+	t.Helper()
+	disk := smallDisk(t, "128m")
+	s := &smallServer{
+		process: serve(t, filepath.Join(disk, "data"), smallReserve),
+		filler:  filepath.Join(disk, "filler"),
+		ballast: filepath.Join(disk, "data", "ballast"),
+		content: bytes.Repeat([]byte("a file\n"), 100_000),
+	}
+	s.wantBallast(t)
+	for n := range 30 {
+		a, err := s.upload(product, "a.txt", s.content[n:])
+		if err != nil || a.status != 201 {
+			t.Fatalf("an upload: %d %s, %v", a.status, a.body, err)
+		}
+		s.saved = append(s.saved, a.id())
+	}
+	return s
+}
+
+func (s *smallServer) wantBallast(t *testing.T) {
+	t.Helper()
+	eventually(t, "the ballast to be set apart", func() bool { return sizeOf(s.ballast) == 128<<20/100 })
+}
+
+// again starts the server anew.
+func (s *smallServer) again(t *testing.T) {
+	t.Helper()
+	s.process = serve(t, s.dir, smallReserve)
+}
+
+func (s *smallServer) delete(t *testing.T, id string) {
+	t.Helper()
+	if a, err := s.remove(id); err != nil || a.status != 200 {
+		t.Fatalf("a deletion on a full disk: %d %s, %v", a.status, a.body, err)
+	}
+}
+
+// recovers sees that all is as before once there is room, without a restart.
+func (s *smallServer) recovers(t *testing.T) {
+	t.Helper()
+	must(t, os.Remove(s.filler))
+	freed := time.Now()
+	eventually(t, "uploads to be taken again", func() bool {
+		a, err := s.upload(product, "again.txt", s.content)
+		return err == nil && a.status == 201
+	})
+	s.wantBallast(t)
+	t.Logf("uploads were taken and the ballast was there again %v after there was room", time.Since(freed).Round(time.Millisecond))
+	s.stop(t)
+	wantSound(t, s.dir)
+}
+
+func TestAFullDiskRefusesUploadsAndTakesDeletions(t *testing.T) {
+	t.Parallel()
+	s := newSmallServer(t)
+	fill(t, s.filler)
+	if a, err := s.upload(product, "late.txt", s.content); err != nil || a.status != 507 {
+		t.Fatalf("an upload to a full disk: %d %s, %v", a.status, a.body, err)
+	}
+	if a, err := s.call("GET", "/health/ready", nil); err != nil || a.status != 503 {
+		t.Errorf("ready, with a full disk: %d %s, %v", a.status, a.body, err)
+	}
+	for _, id := range s.saved[:15] {
+		s.delete(t, id)
+		fill(t, s.filler)
+	}
+	for _, id := range s.saved[:15] {
+		if a, err := s.download(id); err != nil || a.status != 404 {
+			t.Errorf("what was deleted: %d, %v", a.status, err)
+		}
+	}
+	for n, id := range s.saved[15:] {
+		if a, err := s.download(id); err != nil || a.status != 200 || !bytes.Equal(a.body, s.content[15+n:]) {
+			t.Errorf("what was there: %d, %v", a.status, err)
+		}
+	}
+	s.recovers(t)
+}
+
+func TestAServerStartsOverAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newSmallServer(t)
+	s.kill()
+	fill(t, s.filler)
+	s.again(t)
+	if sizeOf(s.ballast) > 0 {
+		t.Error("the start did not need the ballast, so this test shows nothing")
+	}
+	s.delete(t, s.saved[0])
+	s.recovers(t)
+}
+
+// A database without a free page, as after many uploads and no deletion, can
+// delete nothing without room: bbolt writes changed pages to new places.
+func TestTheBallastLetsADatabaseWithoutAFreePageDelete(t *testing.T) {
+	t.Parallel()
+	s := newSmallServer(t)
+	s.stop(t)
+	compact(t, filepath.Join(s.dir, "attachd.db"))
+	fill(t, s.filler)
+	must(t, os.Truncate(s.filler, sizeOf(s.filler)-64<<10)) // what a start needs
+	s.again(t)
+	fill(t, s.filler)
+	if sizeOf(s.ballast) == 0 {
+		t.Fatal("the start took the ballast")
+	}
+	s.delete(t, s.saved[0])
+	if sizeOf(s.ballast) > 0 {
+		t.Error("the deletion did not need the ballast, so this test shows nothing")
+	}
+	s.recovers(t)
+}
+
+// compact rewrites a database without its free pages.
+func compact(t *testing.T, path string) {
+	t.Helper()
+	from, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	must(t, err)
+	to, err := bbolt.Open(path+".compact", 0o600, nil)
+	must(t, err)
+	must(t, bbolt.Compact(to, from, 0))
+	must(t, errors.Join(from.Close(), to.Close(), os.Rename(path+".compact", path)))
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
