@@ -141,9 +141,8 @@ func (rq *request) line(w *response, body any) error {
 // CollectEvery removes, each time that the interval has passed, the contents
 // that nothing refers to, until ctx ends or the server drains.
 func (s *Server) CollectEvery(ctx context.Context, interval time.Duration) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := s.untilDrained(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.upkeep.running, cancel)()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -154,6 +153,13 @@ func (s *Server) CollectEvery(ctx context.Context, interval time.Duration) {
 			s.collectOnce(ctx)
 		}
 	}
+}
+
+// untilDrained gives a context that ends with ctx, or when the server drains.
+func (s *Server) untilDrained(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(s.upkeep.running, cancel)
+	return ctx, func() { forget(); cancel() }
 }
 
 // collectOnce leaves it to an operator who is collecting just now.
