@@ -1627,6 +1627,37 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 	}
 }
 
+func TestTheServerScrubs(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate, "ATTACHD_SCRUB_RATE=0")
+	upload := server.upload(product, "a.txt", "as it was").want(t, 201)
+	server.stop()
+	write(t, blobFile(dir, digest(upload)), "as it is.")
+
+	server = start(t, dir, autoCreate, "ATTACHD_SCRUB_RATE=1GB", "ATTACHD_LOG_FORMAT=json")
+	if line := server.logged("the scrub found a fault"); !strings.Contains(line, digest(upload)) || !strings.Contains(line, "a.txt") {
+		t.Errorf("the log says %s", line)
+	}
+	eventually(t, "the metrics show it", func() bool {
+		shown := server.get("/metrics").body
+		return strings.Contains(shown, "\nattachd_damaged_contents 1\n") && strings.Contains(shown, "\nattachd_scrub_progress_ratio 1\n")
+	})
+	server.get(upload.download()).want(t, 500)
+	server.upload(product, "again.txt", "as it was").want(t, 201)
+	server.get(upload.download()).want(t, 200)
+	server.stop()
+
+	// What was read before is not read again.
+	server = start(t, dir, autoCreate)
+	eventually(t, "the scrub knows where it was", func() bool {
+		return strings.Contains(server.get("/metrics").body, "\nattachd_scrub_progress_ratio 1\n")
+	})
+	if shown := server.get("/metrics").body; !strings.Contains(shown, "\nattachd_scrub_bytes_total 0\n") {
+		t.Errorf("it read contents again")
+	}
+}
+
 // digest is the name of what was uploaded.
 func digest(upload answer) string {
 	var raw []byte

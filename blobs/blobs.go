@@ -38,9 +38,10 @@ type Store interface {
 	// not there.
 	Stat(ctx context.Context, ref Ref) (Info, error)
 
-	// All lists what is stored, in order of Ref. A content that comes or goes
-	// while All runs may or may not be listed.
-	All(ctx context.Context) iter.Seq2[Info, error]
+	// All lists what is stored, in order of Ref, beginning with from; the zero
+	// Ref begins at the start. A content that comes or goes while All runs may
+	// or may not be listed.
+	All(ctx context.Context, from Ref) iter.Seq2[Info, error]
 
 	// MarkDamaged remembers, across restarts, that the bytes under ref are
 	// not its content. The next Keep of the same content replaces them and
@@ -50,6 +51,10 @@ type Store interface {
 	// there now is marked. It waits for holds as Remove does. ErrNotFound
 	// when nothing is there.
 	MarkDamaged(ctx context.Context, ref Ref, read Content) error
+
+	// Damaged counts the contents that are marked damaged. It costs next to
+	// nothing.
+	Damaged() int
 
 	// Remove deletes the content of ref unless referenced says that it is
 	// still wanted, and says whether it did. It waits until every hold on ref

@@ -1,6 +1,7 @@
 package blobs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -203,17 +204,17 @@ func (i Info) readable(size int64) error {
 
 // All lists one shard at a time and passes over files that no Keep could have
 // put there. It ends with the first error.
-func (d *Disk) All(ctx context.Context) iter.Seq2[Info, error] {
+func (d *Disk) All(ctx context.Context, from Ref) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		for first := range math.MaxUint8 + 1 {
-			if !d.listShard(ctx, byte(first), yield) {
+		for first := int(from[0]); first <= math.MaxUint8; first++ {
+			if !d.listShard(ctx, byte(first), from, yield) {
 				return
 			}
 		}
 	}
 }
 
-func (d *Disk) listShard(ctx context.Context, first byte, yield func(Info, error) bool) (more bool) {
+func (d *Disk) listShard(ctx context.Context, first byte, from Ref, yield func(Info, error) bool) (more bool) {
 	if err := ctx.Err(); err != nil {
 		yield(Info{}, err)
 		return false
@@ -225,7 +226,7 @@ func (d *Disk) listShard(ctx context.Context, first byte, yield func(Info, error
 	}
 	for _, info := range infos {
 		ref, err := ParseRef(info.Name())
-		if err != nil || ref[0] != first {
+		if err != nil || ref[0] != first || bytes.Compare(ref[:], from[:]) < 0 {
 			continue
 		}
 		if !yield(d.describe(ref, info), nil) {
@@ -257,6 +258,9 @@ func (d *Disk) MarkDamaged(ctx context.Context, ref Ref, read Content) error {
 	}
 	return full(d.marks.add(ref))
 }
+
+// Damaged counts the marks.
+func (d *Disk) Damaged() int { return d.marks.known.size() }
 
 // Remove unlinks the content's file. A power cut may bring the file back, as
 // a content that nobody refers to.
@@ -392,6 +396,12 @@ func (s *refSet) has(ref Ref) bool {
 	defer s.mu.RUnlock()
 	_, ok := s.refs[ref]
 	return ok
+}
+
+func (s *refSet) size() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.refs)
 }
 
 func (s *refSet) add(ref Ref) {

@@ -238,7 +238,7 @@ func TestStrayFilesAreNoContents(t *testing.T) {
 	}
 	d.Close()
 	d = openDisk(t, dir)
-	for info, err := range d.All(t.Context()) {
+	for info, err := range d.All(t.Context(), blobs.Ref{}) {
 		if err != nil || info.Ref != ref || info.Size != 3 {
 			t.Errorf("%+v, %v", info, err)
 		}

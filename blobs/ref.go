@@ -29,3 +29,12 @@ func ParseRef(s string) (Ref, error) {
 
 // String is the name of the blob's file.
 func (r Ref) String() string { return hex.EncodeToString(r[:]) }
+
+// MarshalText writes r as String does.
+func (r Ref) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads what ParseRef reads.
+func (r *Ref) UnmarshalText(text []byte) (err error) {
+	*r, err = ParseRef(string(text))
+	return err
+}

@@ -2,6 +2,7 @@ package blobs_test
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -35,5 +36,20 @@ func TestParseRefRefusesEverythingElse(t *testing.T) {
 		if ref, err := blobs.ParseRef(s); err == nil || ref != (blobs.Ref{}) {
 			t.Errorf("ParseRef(%q) = %s, %v", s, ref, err)
 		}
+	}
+}
+
+func TestARefIsTheSameInJSON(t *testing.T) {
+	ref := blobs.Ref(sha256.Sum256([]byte("abc")))
+	text, err := json.Marshal(ref)
+	if want := `"` + ref.String() + `"`; err != nil || string(text) != want {
+		t.Errorf("%s, %v", text, err)
+	}
+	var got blobs.Ref
+	if err := json.Unmarshal(text, &got); err != nil || got != ref {
+		t.Errorf("%s, %v", got, err)
+	}
+	if err := json.Unmarshal([]byte(`"../abc"`), &got); err == nil {
+		t.Errorf("a name that is none was read as %s", got)
 	}
 }

@@ -29,6 +29,8 @@ func asOperator(ctx context.Context) context.Context {
 	return context.WithValue(ctx, operatorMark{}, true)
 }
 
+func isOperator(ctx context.Context) bool { return ctx.Value(operatorMark{}) != nil }
+
 // access settles whether a request may go on, and looks up what its handler
 // needs. The order is always the same: who is it (401), what is it about
 // (404), may they (403).
@@ -121,7 +123,7 @@ func (s *Server) authenticate(rq *request) error {
 	header := rq.Header.Get("Authorization")
 	cookie, noCookie := rq.Cookie(sessionCookie)
 	switch {
-	case rq.Context().Value(operatorMark{}) != nil:
+	case isOperator(rq.Context()):
 		c = caller{user: operator, actor: operator}
 	case header != "":
 		scheme, secret, _ := strings.Cut(header, " ")

@@ -18,3 +18,6 @@ func Routes() []Route {
 // of uploads and of refused clients. It is to be called before the first
 // request.
 func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
+
+// Busy says whether the scrub gives way now.
+func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }

@@ -134,6 +134,10 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 			// A proxy may or may not have taken the path of public_url away.
 			r.URL.Path = "/" + strings.TrimPrefix(path, "/")
 		}
+		if forPeople(r) {
+			s.traffic.begin()
+			defer func() { s.traffic.end(s.Now()) }()
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"attachd/server/upkeep"
 )
 
 // metrics are what /metrics shows. Labels are bounded: route patterns, not
@@ -54,11 +56,37 @@ func newMetrics(s *Server) *metrics {
 		Name: "attachd_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": s.Version}})
 	build.Set(1)
 	registry := prometheus.NewRegistry()
+	known := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_damaged_contents", Help: "Stored contents that are marked damaged."},
+		func() float64 { return float64(s.Blobs.Damaged()) })
 	registry.MustRegister(m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
-		slots, allSlots, build,
+		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.scrub != nil {
+		registry.MustRegister(scrubMetrics(s.scrub)...)
+	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
+}
+
+func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
+	return []prometheus.Collector{
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "attachd_scrub_bytes_total", Help: "Bytes of stored contents that the scrub has read."},
+			func() float64 { return float64(scrub.Status().Bytes) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_scrub_progress_ratio", Help: "How much of its pass over all contents the scrub has done, from 0 to 1."},
+			func() float64 { return scrub.Status().Progress }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_scrub_last_pass_timestamp_seconds", Help: "When the scrub last came to the end of a pass; 0 when it has not yet."},
+			func() float64 {
+				last := scrub.Status().LastPass
+				if last.IsZero() {
+					return 0
+				}
+				return float64(last.Unix())
+			}),
+	}
 }
 
 func (m *metrics) observe(rq *request, w *response, status int, took time.Duration) {

@@ -324,6 +324,8 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 		"no file size":   func(c *server.Config) { c.MaxFileSize = 0 },
 		"no slots":       func(c *server.Config) { c.MaxConcurrentUploads = 0 },
 		"no lifetime":    func(c *server.Config) { c.URLTTL = 0 },
+		"a slow scrub":   func(c *server.Config) { c.ScrubRate = -1 },
+		"no period":      func(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1, 0 },
 		"a bad address":  func(c *server.Config) { c.PublicURL = "http://a b" },
 	} {
 		bad := good

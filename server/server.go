@@ -19,6 +19,7 @@ import (
 	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/token"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -48,6 +49,9 @@ type Config struct {
 	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
 	VerifyReads   bool
 
+	ScrubRate   int64         // bytes a second; 0 is no scrub
+	ScrubPeriod time.Duration // within which all contents are to be read
+
 	AdminsMayDeleteFromTickets bool
 	AutoCreate                 bool
 	PublicMetrics              bool
@@ -75,6 +79,8 @@ type Server struct {
 	drain    time.Duration // that a refused client may go on sending
 	ready    readiness
 	upkeep   upkeeping
+	traffic  traffic
+	scrub    *upkeep.Scrub // nil when there is none
 	handler  http.Handler
 }
 
@@ -87,6 +93,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: the signing secret is too short")
 	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
 		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive")
+	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
+		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
 		Config: cfg,
@@ -104,6 +112,9 @@ func New(cfg Config) (*Server, error) {
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
+	if cfg.ScrubRate > 0 {
+		s.scrub = s.newScrub()
+	}
 	s.metrics = newMetrics(s)
 	handler := s.router()
 	if len(cfg.CORSOrigins) > 0 {

@@ -155,9 +155,8 @@ func (s *Server) KeepBallast(ctx context.Context, interval time.Duration) {
 // every does something each time that the interval has passed, until ctx ends
 // or the server drains.
 func (s *Server) every(ctx context.Context, interval time.Duration, do func(context.Context)) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := s.untilDrained(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.upkeep.running, cancel)()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -185,6 +184,13 @@ func (s *Server) refillBallast(ctx context.Context) {
 		return
 	}
 	s.Log.Debug("set the disk's ballast apart", "bytes", missing)
+}
+
+// untilDrained gives a context that ends with ctx, or when the server drains.
+func (s *Server) untilDrained(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	forget := context.AfterFunc(s.upkeep.running, cancel)
+	return ctx, func() { forget(); cancel() }
 }
 
 // collectOnce leaves it to an operator who is collecting just now.

@@ -405,7 +405,7 @@ func (w *world) records() int {
 
 // storedContents counts the blobs.
 func (w *world) storedContents() (n int) {
-	for _, err := range w.blobs.All(context.Background()) {
+	for _, err := range w.blobs.All(context.Background(), blobs.Ref{}) {
 		w.must(err)
 		n++
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ import (
 //	session_expiry   time hash            -           the first to expire comes first
 //
 //	meta             "probe"              -           what Probe writes
+//	                 "note " name         its value
 var (
 	bucketAttachments   = []byte("attachments")
 	bucketAttachmentIDs = []byte("attachment_ids")
@@ -313,6 +315,29 @@ func (b *Bolt) Probe(ctx context.Context) error {
 		return nil
 	})
 }
+
+// Note implements Notes.
+func (b *Bolt) Note(ctx context.Context, name string) (value []byte, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		noted := tx.Bucket(bucketMeta).Get(noteKey(name))
+		if noted == nil {
+			return ErrNotFound
+		}
+		value = bytes.Clone(noted)
+		return nil
+	})
+	return value, err
+}
+
+// SetNote implements Notes.
+func (b *Bolt) SetNote(ctx context.Context, name string, value []byte) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		tx.put(bucketMeta, noteKey(name), value)
+		return nil
+	})
+}
+
+func noteKey(name string) []byte { return []byte("note " + name) }
 
 // Close implements Store. It may be called more than once.
 func (b *Bolt) Close() error {

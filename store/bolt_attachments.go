@@ -330,3 +330,10 @@ func (b *Bolt) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err
 	})
 	return found, err
 }
+
+// AttachmentsWith implements Attachments.
+func (b *Bolt) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error) {
+	return b.listAttachments(ctx, bucketContents, sha256[:], uuid.Nil, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
+		return loadAttachment(tx, id)
+	})
+}

@@ -46,6 +46,7 @@ type Store interface {
 	Attachments
 	Directory
 	Keys
+	Notes
 
 	// Probe commits something harmless and so says whether changes can be
 	// committed now.
@@ -141,6 +142,9 @@ type Attachments interface {
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (Attachment, error)
 	// Referenced says whether any record has this content.
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
+	// AttachmentsWith lists at most limit records that have this content,
+	// oldest first.
+	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error)
 }
 
 // User is a person or a program that may hold keys.
@@ -340,4 +344,13 @@ type Keys interface {
 	Session(ctx context.Context, hash [32]byte) (Session, error)
 	// DeleteSession ends a session; one that is not there is not an error.
 	DeleteSession(ctx context.Context, hash [32]byte) error
+}
+
+// Notes keeps a few small things that upkeep wants to remember, each under a
+// name. What is in them is the affair of whoever writes them.
+type Notes interface {
+	// Note gives what was last noted under a name, or ErrNotFound.
+	Note(ctx context.Context, name string) ([]byte, error)
+	// SetNote notes something under a name, in place of what was there.
+	SetNote(ctx context.Context, name string, value []byte) error
 }

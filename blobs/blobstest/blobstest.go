@@ -41,6 +41,7 @@ var promises = []struct {
 	{"keeping a marked content again repairs it", repaired},
 	{"a repaired content is not marked for what was read before", notCondemned},
 	{"a mark goes with its content", markGoes},
+	{"Damaged counts the marked that are neither repaired nor removed", damagedCounted},
 	{"Remove takes away what nobody wants", removed},
 	{"Remove leaves what is referenced", referenced},
 	{"Remove leaves what may be referenced", perhapsReferenced},
@@ -50,6 +51,7 @@ var promises = []struct {
 	{"what was kept and recorded is never gone", neverGone},
 	{"an open content outlives its removal", outlives},
 	{"All lists everything once, in order", listed},
+	{"All begins where it is told to", listedFrom},
 	{"All stops when it is told to, and when it is cancelled", listStops},
 	{"Space is some of the total", spaceLeft},
 	{"Probe leaves nothing", probed},
@@ -316,6 +318,26 @@ func markGoes(t *testing.T, s blobs.Store) {
 	wantContent(t, s, []byte("rotten"))
 }
 
+func damagedCounted(t *testing.T, s blobs.Store) {
+	want := func(n int) {
+		t.Helper()
+		if got := s.Damaged(); got != n {
+			t.Errorf("%d are damaged, not %d", got, n)
+		}
+	}
+	keep(t, s, []byte("sound"))
+	first, second := keep(t, s, []byte("first")), keep(t, s, []byte("second"))
+	want(0)
+	mark(t, s, first)
+	mark(t, s, first)
+	mark(t, s, second)
+	want(2)
+	keep(t, s, []byte("first"))
+	want(1)
+	remove(t, s, second)
+	want(0)
+}
+
 func removed(t *testing.T, s blobs.Store) {
 	keep(t, s, []byte("stays"))
 	ref := keep(t, s, []byte("goes"))
@@ -554,7 +576,7 @@ func listStops(t *testing.T, s blobs.Store) {
 	for n := range 10 {
 		keep(t, s, fmt.Appendf(nil, "content %d", n))
 	}
-	for _, err := range s.All(t.Context()) {
+	for _, err := range s.All(t.Context(), blobs.Ref{}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -563,11 +585,32 @@ func listStops(t *testing.T, s blobs.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var last error
-	for _, err := range s.All(ctx) {
+	for _, err := range s.All(ctx, blobs.Ref{}) {
 		last = err
 	}
 	if !errors.Is(last, context.Canceled) {
 		t.Errorf("a cancelled All ends with %v", last)
+	}
+}
+
+// listedFrom begins at every content, and a little before and after it.
+func listedFrom(t *testing.T, s blobs.Store) {
+	for n := range 40 {
+		keep(t, s, fmt.Appendf(nil, "content %d", n))
+	}
+	whole := all(t, s)
+	places := []blobs.Ref{{}, blobs.Ref(bytes.Repeat([]byte{0xff}, sha256.Size))}
+	for _, info := range whole {
+		before, after := info.Ref, info.Ref
+		before[sha256.Size-1]--
+		after[sha256.Size-1]++
+		places = append(places, before, info.Ref, after)
+	}
+	for _, from := range places {
+		want := slices.DeleteFunc(slices.Clone(whole), func(i blobs.Info) bool { return bytes.Compare(i.Ref[:], from[:]) < 0 })
+		if got := allFrom(t, s, from); !slices.Equal(got, want) {
+			t.Errorf("from %s on: %v, not %v", from, got, want)
+		}
 	}
 }
 
@@ -706,8 +749,13 @@ func remove(t *testing.T, s blobs.Store, ref blobs.Ref) {
 
 func all(t *testing.T, s blobs.Store) []blobs.Info {
 	t.Helper()
+	return allFrom(t, s, blobs.Ref{})
+}
+
+func allFrom(t *testing.T, s blobs.Store, from blobs.Ref) []blobs.Info {
+	t.Helper()
 	var infos []blobs.Info
-	for info, err := range s.All(t.Context()) {
+	for info, err := range s.All(t.Context(), from) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -115,6 +115,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
+	background.Go(func() { srv.Scrub(upkeep) })
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))
@@ -179,6 +180,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
 		DownloadByURL:              cfg.Downloads.Mode == "url",
 		VerifyReads:                cfg.Downloads.Verify,
+		ScrubRate:                  int64(cfg.Scrub.Rate),
+		ScrubPeriod:                time.Duration(cfg.Scrub.Period),
 		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,
 		AutoCreate:                 cfg.Directory.AutoCreate,
 		PublicMetrics:              cfg.Metrics.Public,

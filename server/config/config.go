@@ -81,6 +81,14 @@ type Config struct {
 		AutoCreate bool `toml:"auto_create" default:"false"`
 	} `toml:"directory"`
 
+	// Scrub says how stored contents are read again, to find damage.
+	Scrub struct {
+		// Rate is how many bytes a second are read at most; 0: nothing is.
+		Rate Size `toml:"rate" default:"20MB"`
+		// Period is the time within which everything is to be read once.
+		Period Duration `toml:"period" default:"720h" min:"1h"`
+	} `toml:"scrub"`
+
 	// Log says what is logged and how.
 	Log struct {
 		// Level is the least level that is logged.

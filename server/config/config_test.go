@@ -58,6 +58,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Downloads.Mode = "auto"
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.Verify = true
+	want.Scrub.Rate = 20 << 20
+	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
 	want.Log.Format = "auto"
 	if got := Default(); !reflect.DeepEqual(got, want) {
@@ -149,6 +151,8 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"downloads.verify":              {`false`, "0"},
 		"tickets.admins_may_delete":     {`true`, "1"},
 		"directory.auto_create":         {`true`, "TRUE"},
+		"scrub.rate":                    {`"0"`, "0"},
+		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},
 		"log.format":                    {`'json'`, "json"},
 		"metrics.public":                {`true`, "true"},
@@ -327,6 +331,7 @@ func TestFaultsInTheFileNameLineColumnAndKey(t *testing.T) {
 		{"duration in days", `downloads.url_ttl = "7d"`, `1:21: downloads.url_ttl: expected a duration like "1h" (numbers with h, m or s), found "7d"`},
 		{"duration of nothing", `downloads.url_ttl = "0"`, `1:21: downloads.url_ttl: must be at least 1s, found "0"`},
 		{"duration below zero", `downloads.url_ttl = "-1h"`, `1:21: downloads.url_ttl: must be at least 1s, found "-1h"`},
+		{"duration too short", `scrub.period = "59m"`, `1:16: scrub.period: must be at least 1h, found "59m"`},
 		{"duration too long", `downloads.url_ttl = "168h1s"`, `1:21: downloads.url_ttl: must be at most 168h, found "168h1s"`},
 		{"duration past any number", `downloads.url_ttl = "9999999999h"`, `1:21: downloads.url_ttl: expected a duration like "1h" (numbers with h, m or s), found "9999999999h"`},
 		{"unknown mode", "[downloads]\nmode = \"fast\"", `2:8: downloads.mode: expected one of auto, content, url, found "fast"`},

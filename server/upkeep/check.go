@@ -4,7 +4,6 @@ package upkeep
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -96,15 +95,9 @@ type check struct {
 	lost    map[blobs.Ref]loss
 }
 
-// loss is why a content could not be read as it should be.
-type loss struct {
-	why    string
-	marked bool
-}
-
 // list counts the contents and looks for those that no record has.
 func (c *check) list() error {
-	for info, err := range c.contents.All(c.ctx) {
+	for info, err := range c.contents.All(c.ctx, blobs.Ref{}) {
 		if err != nil {
 			return fmt.Errorf("listing contents: %w", err)
 		}
@@ -125,7 +118,7 @@ func (c *check) list() error {
 // read hashes all contents that are not known to be damaged.
 func (c *check) read() error {
 	var done int64
-	for info, err := range c.contents.All(c.ctx) {
+	for info, err := range c.contents.All(c.ctx, blobs.Ref{}) {
 		if err != nil {
 			return fmt.Errorf("listing contents: %w", err)
 		}
@@ -140,53 +133,15 @@ func (c *check) read() error {
 	return nil
 }
 
-// verify hashes a content and marks it if it is not what its name says. A
-// disk that cannot read it back has lost it.
+// verify notes what is wrong with a content.
 func (c *check) verify(info blobs.Info, done int64) error {
-	content, err := c.contents.Open(c.ctx, info.Ref, info.Size)
-	switch {
-	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrDamaged):
-		return nil // it has gone, or was found out, meanwhile
-	case c.ctx.Err() != nil:
-		return c.ctx.Err()
-	case err != nil:
-		// Rather the server's trouble than the content's: no mark.
-		c.lost[info.Ref] = loss{why: fmt.Sprintf("The content cannot be opened: %v.", err)}
-		return nil
+	lost, err := verify(c.ctx, c.contents, info, func(content io.Reader) io.Reader {
+		return &watched{Reader: content, c: c, done: done}
+	})
+	if lost != nil {
+		c.lost[info.Ref] = *lost
 	}
-	defer content.Close() // only read
-	hash := sha256.New()
-	_, err = io.Copy(hash, &watched{Reader: content, c: c, done: done})
-	switch {
-	case c.ctx.Err() != nil:
-		return c.ctx.Err()
-	case err != nil:
-		return c.mark(info.Ref, content, fmt.Sprintf("The content cannot be read: %v.", err))
-	case blobs.Ref(hash.Sum(nil)) != info.Ref:
-		return c.mark(info.Ref, content, "The content is damaged: its bytes are not those that were uploaded.")
-	}
-	return nil
-}
-
-// mark leaves a content alone that was repaired while it was read. A disk that
-// has no room for a mark is no reason not to report the damage.
-func (c *check) mark(ref blobs.Ref, read blobs.Content, why string) error {
-	err := c.contents.MarkDamaged(c.ctx, ref, read)
-	if err == nil {
-		now, gone := c.contents.Stat(c.ctx, ref)
-		if gone == nil && !now.Damaged {
-			return nil
-		}
-	}
-	switch {
-	case err == nil:
-		c.lost[ref] = loss{why, true}
-	case c.ctx.Err() != nil:
-		return c.ctx.Err()
-	case !errors.Is(err, blobs.ErrNotFound):
-		c.lost[ref] = loss{fmt.Sprintf("%s It could not be marked: %v.", why, err), false}
-	}
-	return nil
+	return err
 }
 
 // watched is a content that is read in small steps, each told of.

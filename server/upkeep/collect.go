@@ -77,7 +77,7 @@ func (c *Collected) add(info blobs.Info) {
 // uploads out.
 func unwanted(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (list []blobs.Info, err error) {
 	var seen int64
-	for info, err := range contents.All(ctx) {
+	for info, err := range contents.All(ctx, blobs.Ref{}) {
 		if err != nil {
 			return nil, fmt.Errorf("listing contents: %w", err)
 		}

@@ -304,7 +304,7 @@ func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
 	left := func(want ...store.Attachment) {
 		t.Helper()
 		n := 0
-		for _, err := range h.blobs.All(t.Context()) {
+		for _, err := range h.blobs.All(t.Context(), blobs.Ref{}) {
 			h.ok(err)
 			n++
 		}

@@ -129,6 +129,24 @@ var attachments = []promise{
 		w.ok(err)
 		same(w, "with none", w.referenced(content(1)), false)
 	}},
+	{"the records with a content are found by it, oldest first", func(w *world) {
+		first, second := w.upload(w.product), w.upload(w.ticket2)
+		other := w.file(w.meeting)
+		other.SHA256 = content(2)
+		w.create(other)
+		with := func(n byte, limit int, want ...store.Attachment) {
+			w.Helper()
+			list, err := w.AttachmentsWith(w.ctx, content(n), limit)
+			w.ok(err)
+			sameList(w, "records", list, want)
+		}
+		with(1, 3, first, second)
+		with(1, 2, first, second)
+		with(1, 1, first)
+		with(1, 0)
+		with(2, 3, other)
+		with(3, 3)
+	}},
 	{"an uploader has the name of today", func(w *world) {
 		a := w.upload(w.product)
 		w.put(store.User{ID: w.ada.ID, FullName: "Ada Lovelace"})
@@ -358,6 +376,27 @@ var whole = []promise{
 	{"a probe changes nothing that shows", func(w *world) {
 		w.ok(w.Probe(w.ctx))
 		w.ok(w.Probe(w.ctx))
+	}},
+	{"a note is read as it was last written", func(w *world) {
+		for _, name := range []string{"probe", "a", "a b"} {
+			_, err := w.Note(w.ctx, name)
+			w.refused(err, store.ErrNotFound)
+			for _, value := range []string{"first", "", "second of " + name} {
+				w.ok(w.SetNote(w.ctx, name, []byte(value)))
+				got, err := w.Note(w.ctx, name)
+				w.ok(err)
+				same(w, name, string(got), value)
+			}
+		}
+		w.ok(w.Probe(w.ctx))
+		for _, name := range []string{"probe", "a", "a b"} {
+			got, err := w.Note(w.ctx, name)
+			w.ok(err)
+			same(w, name, string(got), "second of "+name)
+		}
+		faults, err := w.Check(w.ctx)
+		w.ok(err)
+		sameList(w, "faults", faults, nil)
 	}},
 	{"a healthy store has no faults, however busy it is", func(w *world) {
 		w.session(w.key(w.ada, 1), 1)

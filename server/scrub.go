@@ -1,0 +1,80 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"attachd/server/upkeep"
+)
+
+// Scrub reads the stored contents again and again, marks and logs those that
+// are damaged, and gives way to people, until ctx ends or the server drains.
+// Without a ScrubRate it does nothing. It may be called once.
+func (s *Server) Scrub(ctx context.Context) {
+	if s.scrub == nil {
+		return
+	}
+	ctx, cancel := s.untilDrained(ctx)
+	defer cancel()
+	s.scrub.Run(ctx)
+}
+
+func (s *Server) newScrub() *upkeep.Scrub {
+	return upkeep.NewScrub(s.Store, s.Blobs, upkeep.ScrubOptions{
+		Rate:   s.ScrubRate,
+		Period: s.ScrubPeriod,
+		Now:    s.Now,
+		Wait:   wait,
+		Busy:   func() bool { return s.traffic.busy(s.Now()) },
+		Log:    s.Log,
+	})
+}
+
+// wait waits so long, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// traffic knows whether people are being served.
+type traffic struct {
+	mu       sync.Mutex
+	requests int       // being answered
+	ended    time.Time // when one was last done
+}
+
+// Whoever made a request is likely to make another within so long.
+const quietAfter = time.Second
+
+func (t *traffic) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests++
+}
+
+func (t *traffic) end(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests--
+	t.ended = now
+}
+
+func (t *traffic) busy(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.requests > 0 || now.Sub(t.ended) < quietAfter
+}
+
+// forPeople says whether anybody waits for the answer. Commands are the
+// operator's own affair, and what watches the server never stops asking.
+func forPeople(r *http.Request) bool {
+	watching := r.URL.Path == "/metrics" || r.URL.Path == "/health" || strings.HasPrefix(r.URL.Path, "/health/")
+	return !watching && !isOperator(r.Context())
+}
