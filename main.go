@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	app := cli.New(open, stdin, stdout, stderr)
 	root := app.Root(
-		app.Serve(),
+		app.Serve(openSnapshot),
 		app.Check(),
 		app.GC(),
 		app.User(),
@@ -57,10 +57,12 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, err
 	}
 	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Own: dir.Own, MakeRoom: ballast.GiveUp})
-	if errors.Is(err, store.ErrLocked) {
+	switch {
+	case errors.Is(err, store.ErrLocked):
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
-	}
-	if err != nil {
+	case errors.Is(err, store.ErrDamaged):
+		return cli.Storage{}, fmt.Errorf("%w. %s", err, dir.Rescue())
+	case err != nil:
 		return cli.Storage{}, err
 	}
 	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own})
@@ -68,4 +70,10 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
 	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk}, nil
+}
+
+// openSnapshot opens a copy of a database, which may lie on a medium that
+// cannot be written.
+func openSnapshot(path string) (store.Store, error) {
+	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
 }

@@ -199,7 +199,7 @@ func (s *Server) collectOnce(ctx context.Context) {
 		return
 	}
 	defer s.upkeep.collecting.Unlock()
-	collected, err := upkeep.Collect(ctx, s.Store, s.Blobs, upkeep.CollectOptions{MinAge: upkeep.MinAge, Now: s.Now()})
+	collected, err := upkeep.Collect(ctx, s.Store, s.Blobs, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
 	s.logCollected(collected)
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("contents that nothing refers to could not be removed", "error", err)

@@ -136,14 +136,16 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		}
 	}
 	db, err := openFile(path, opts.LockTimeout, opts.ReadOnly)
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		err = ErrLocked
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("open database %s: %w", path, ErrLocked)
+	case err != nil && !fromSystem(err):
+		return nil, fmt.Errorf("open database %s: %w: %w", path, ErrDamaged, err)
+	case err != nil:
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := withoutPanic(func() error { return db.View(hasAllBuckets) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	if err := withoutPanic(func() error { return db.View(isWhole) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w: %w", path, ErrDamaged, err), db.Close())
 	}
 	if !opts.ReadOnly {
 		if err := removeLeftovers(path); err != nil {
@@ -187,7 +189,22 @@ func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.
 	return db, err
 }
 
-func hasAllBuckets(tx *bbolt.Tx) error {
+// fromSystem says whether an error is about a file rather than its content.
+func fromSystem(err error) bool {
+	var number syscall.Errno
+	var path *os.PathError
+	return errors.As(err, &number) || errors.As(err, &path)
+}
+
+// isWhole looks at what can be seen without reading everything.
+func isWhole(tx *bbolt.Tx) error {
+	file, err := os.Stat(tx.DB().Path())
+	if err != nil {
+		return err
+	}
+	if file.Size() < tx.Size() {
+		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
+	}
 	for _, name := range allBuckets {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
@@ -284,7 +301,7 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return b.db.View(read)
+	return withoutPanic(func() error { return b.db.View(read) })
 }
 
 // Snapshot implements Store. It is a database that OpenBolt opens.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -23,11 +22,7 @@ const maxFaults = 1000
 // million attachments, it takes four seconds, and the pages a fraction of one.
 func (b *Bolt) Check(ctx context.Context) ([]string, error) {
 	c := &checker{ctx: ctx, used: make(map[string]Usage)}
-	err := withoutPanic(func() error {
-		// Pages that a file cut short has lost cannot even be touched.
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-		return b.view(ctx, c.compareBuckets)
-	})
+	err := b.view(ctx, c.compareBuckets)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()

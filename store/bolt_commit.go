@@ -237,8 +237,11 @@ func isFull(err error) bool {
 }
 
 // withoutPanic turns a panic into an error. bbolt panics when a page is not
-// what it should be; that must not end the server, where reads may go on.
+// what it should be, and the system ends a process that touches a page which
+// the disk cannot give; neither must end the server, where reads of other
+// pages may go on.
 func withoutPanic(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())

@@ -198,9 +198,12 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 {
-				if b, err := store.OpenBolt(path, store.BoltOptions{}); err == nil {
+				b, err := store.OpenBolt(path, store.BoltOptions{})
+				if err == nil {
 					b.Close()
-					t.Fatal("taken for a database")
+				}
+				if !errors.Is(err, store.ErrDamaged) {
+					t.Fatalf("got %v", err)
 				}
 			}
 		})
@@ -427,5 +430,44 @@ func TestSnapshotEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := b.Snapshot(ctx, io.Discard); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestOpenRefusesADatabaseThatWasCutShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b, err := store.OpenBolt(path, store.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, b)
+	if err := errors.Join(b.Close(), os.Truncate(path, 5*4096)); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := store.OpenBolt(path, store.BoltOptions{}); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("got %v", err)
+		b.Close()
+	}
+}
+
+// What a disk cannot give is, to a process, like what a file has lost.
+func TestAPageThatCannotBeReadEndsNoProcess(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a file that is mapped cannot be cut short")
+	}
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b, err := store.OpenBolt(path, store.BoltOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close() // in what state, nobody can say
+	fill(t, b)
+	if err := os.Truncate(path, 2*4096); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.User(t.Context(), ada.ID); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a read says %v", err)
+	}
+	if err := b.Probe(t.Context()); err == nil {
+		t.Error("a change was taken")
 	}
 }

@@ -24,6 +24,8 @@ var (
 	// ErrFull means that the storage has no room left for the change. It may
 	// be tried again when there is some.
 	ErrFull = errors.New("storage is full")
+	// ErrDamaged means that what is stored is not a store, or not any more.
+	ErrDamaged = errors.New("storage is damaged")
 	// ErrUnavailable means that this commit or an earlier one failed in a way
 	// that leaves open whether it happened: no change is taken until a
 	// restart, reads go on.

@@ -18,6 +18,7 @@ import (
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
+	"attachd/store"
 )
 
 // How long a server that was told to stop waits for what is under way.
@@ -29,8 +30,8 @@ const collectInterval = time.Hour
 // How often a server looks whether there is room for its ballast again.
 const ballastInterval = 2 * time.Second
 
-// Serve is the command that runs the server.
-func (a *App) Serve() *cobra.Command {
+// Serve is the command that runs the server. openSnapshot opens a copy of the database for reading.
+func (a *App) Serve(openSnapshot func(path string) (store.Store, error)) *cobra.Command {
 	var listen string
 	var demo bool
 	cmd := &cobra.Command{
@@ -46,7 +47,7 @@ func (a *App) Serve() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.serve(cmd.Context(), cfg, warnings, demo)
+			return a.serve(cmd.Context(), cfg, warnings, demo, openSnapshot)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "", "`address` to listen on, as host:port; port 0 picks a free one")
@@ -54,7 +55,7 @@ func (a *App) Serve() *cobra.Command {
 	return cmd
 }
 
-func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) (err error) {
+func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool, openSnapshot func(string) (store.Store, error)) (err error) {
 	log, say := a.logs(cfg)
 	storage, err := a.openStorage(cfg, "attachd serve")
 	if err != nil {
@@ -101,7 +102,8 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	} else {
 		servers = append(servers, &listening{httpServer(srv.Operator(), log), socket})
 	}
-	return serveUntil(ctx, srv, log, servers)
+	snapshots := &snapshots{storage.Storage, openSnapshot, int64(cfg.Limits.DiskReserve), log}
+	return serveUntil(ctx, srv, log, servers, snapshots.keep)
 }
 
 type listening struct {
@@ -109,13 +111,15 @@ type listening struct {
 	listener net.Listener
 }
 
-// serveUntil serves until ctx ends, then finishes what is under way.
-func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening) error {
+// serveUntil serves until ctx ends, then finishes what is under way. Beside
+// that it does something else, which ends soon after its context.
+func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside func(context.Context)) error {
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
+	background.Go(func() { beside(upkeep) })
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))

@@ -22,11 +22,14 @@ import (
 //	blobs/        contents
 //	tmp/          uploads under way, emptied at start
 //	ballast       room on the disk, given up when it is full
+//	snapshots/    copies of the database, a few
 //	secret.key    signs links, 64 hexadecimal digits
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs
 //	attachd.pid   who holds the directory, to be named to others
 const Format = 1
+
+const databaseFile = "attachd.db"
 
 // Dir is a data directory that this version can work with.
 type Dir struct {
@@ -171,7 +174,7 @@ func (d *Dir) Secret() ([]byte, error) {
 // CheckDatabase refuses to begin with an empty database over contents that
 // an earlier one knew: they would all look spare.
 func (d *Dir) CheckDatabase() error {
-	if _, err := os.Stat(d.Join("attachd.db")); err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.Join(databaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	found, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "blobs", "sha256", "??", "*"))
@@ -179,8 +182,8 @@ func (d *Dir) CheckDatabase() error {
 		return err
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("%s is missing, but there are %d stored files in %s. Put the database back from a backup, or move the blobs directory away to begin anew",
-			d.Join("attachd.db"), len(found), d.Join("blobs"))
+		return fmt.Errorf("%s is missing, but there are %d stored files in %s. %s. To begin anew, move the blobs directory away",
+			d.Join(databaseFile), len(found), d.Join("blobs"), d.Rescue())
 	}
 	return nil
 }

@@ -193,11 +193,3 @@ func eventually(t *testing.T, what string, so func() bool) {
 		}
 	}
 }
-
-func sizeOf(path string) int64 {
-	info, err := os.Stat(path)
-	if err != nil {
-		return 0
-	}
-	return info.Size()
-}

@@ -229,3 +229,12 @@ func must(t *testing.T, err error) {
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+// sizeOf is the size of a file, or 0 when there is none.
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}

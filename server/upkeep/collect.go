@@ -18,10 +18,20 @@ const MinAge = time.Hour
 // wanted.
 var ErrDoubt = errors.New("the metadata has faults: nothing is removed until they are mended")
 
+// ErrMany means that much would be removed at once, and nothing was.
+var ErrMany = errors.New("nothing refers to many of the contents: see that this is the right database, then run `attachd gc`")
+
+// So many contents are few.
+const fewContents = 10
+
 // CollectOptions say what to collect.
 type CollectOptions struct {
-	DryRun   bool          // only count
-	MinAge   time.Duration // leave contents alone that are younger
+	DryRun bool          // only count
+	MinAge time.Duration // leave contents alone that are younger
+	// Wary leaves it to a person when more than a few of the contents would
+	// go, and these are more than a tenth of all: that looks like a database
+	// that was put back, and does not know what came after it.
+	Wary     bool
 	Now      time.Time
 	Progress Progress
 }
@@ -39,9 +49,12 @@ type Collected struct {
 // that has lost an entry would give away a content that somebody needs.
 func Collect(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (Collected, error) {
 	var done Collected
-	doomed, err := unwanted(ctx, records, contents, opts)
+	doomed, all, err := unwanted(ctx, records, contents, opts)
 	if err != nil || len(doomed) == 0 {
 		return done, err
+	}
+	if opts.Wary && len(doomed) > fewContents && len(doomed) > all/10 {
+		return done, fmt.Errorf("%w: %d of %d contents", ErrMany, len(doomed), all)
 	}
 	if opts.DryRun {
 		for _, info := range doomed {
@@ -75,12 +88,13 @@ func (c *Collected) add(info blobs.Info) {
 
 // unwanted lists what may be removed, as far as one can tell without keeping
 // uploads out.
-func unwanted(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (list []blobs.Info, err error) {
+func unwanted(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (list []blobs.Info, all int, err error) {
 	var seen int64
 	for info, err := range contents.All(ctx, blobs.Ref{}) {
 		if err != nil {
-			return nil, fmt.Errorf("listing contents: %w", err)
+			return nil, 0, fmt.Errorf("listing contents: %w", err)
 		}
+		all++
 		seen += info.Size
 		opts.Progress.tell(seen, 0)
 		if opts.Now.Sub(info.Modified) < opts.MinAge {
@@ -88,11 +102,11 @@ func unwanted(ctx context.Context, records store.Store, contents blobs.Store, op
 		}
 		wanted, err := records.Referenced(ctx, info.Ref)
 		if err != nil {
-			return nil, fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
+			return nil, 0, fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
 		}
 		if !wanted {
 			list = append(list, info)
 		}
 	}
-	return list, nil
+	return list, all, nil
 }

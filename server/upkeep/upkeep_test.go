@@ -326,6 +326,29 @@ func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
 	left(wanted)
 }
 
+// After a database of before was put back, contents look as though nobody had
+// them.
+func TestAWaryCollectionLeavesManyContentsToAPerson(t *testing.T) {
+	h := newHouse(t)
+	for n := range 20 {
+		h.keep(fmt.Sprintf("known %d", n), true)
+	}
+	opts := upkeep.CollectOptions{Wary: true, Now: time.Now().Add(time.Hour)}
+	for n := range 11 {
+		h.keep(fmt.Sprintf("unknown %d", n), false)
+	}
+	if got, err := upkeep.Collect(t.Context(), h.records, h.blobs, opts); !errors.Is(err, upkeep.ErrMany) || got.Contents != 0 {
+		t.Errorf("removed %d contents, %v", got.Contents, err)
+	}
+	opts.Wary = false
+	h.collect(opts, 11)
+	opts.Wary = true
+	for n := range 10 {
+		h.keep(fmt.Sprintf("spare %d", n), false)
+	}
+	h.collect(opts, 10)
+}
+
 // A content whose entry in the index is lost looks as though nobody had it.
 func TestCollectRemovesNothingOnDoubt(t *testing.T) {
 	h := newHouse(t)

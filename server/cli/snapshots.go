@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"attachd/store"
+)
+
+const (
+	// A snapshot is taken so often, if something has changed, unless it takes
+	// more than a thousandth of that time.
+	snapshotInterval = time.Hour
+	// A larger database than this is not copied at start and at the end, when
+	// people wait.
+	quickSnapshot = 64 << 20
+)
+
+// snapshots keeps copies of the database while a server runs.
+type snapshots struct {
+	Storage
+	open    func(path string) (store.Store, error)
+	reserve int64 // bytes that must stay free on the disk
+	log     *slog.Logger
+}
+
+// keep takes a snapshot now and then until ctx ends, and one after that.
+func (s *snapshots) keep(ctx context.Context) {
+	s.takeIfDue(ctx, quickSnapshot)
+	for wait := time.Duration(0); ctx.Err() == nil; {
+		select {
+		case <-time.After(max(snapshotInterval, wait)):
+			begun := time.Now()
+			s.takeIfDue(ctx, 0)
+			wait = 1000 * time.Since(begun)
+		case <-ctx.Done():
+		}
+	}
+	s.takeIfDue(context.WithoutCancel(ctx), quickSnapshot)
+}
+
+// takeIfDue takes a snapshot if something has changed, of a database that has
+// at most so many bytes; 0 is no limit.
+func (s *snapshots) takeIfDue(ctx context.Context, largest int64) {
+	due, size, err := s.Dir.SnapshotDue()
+	if err == nil && (!due || largest > 0 && size > largest) {
+		return
+	}
+	if err == nil {
+		err = s.take(ctx, size)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("no snapshot of the database was taken", "error", err)
+	}
+}
+
+func (s *snapshots) take(ctx context.Context, size int64) error {
+	room, err := s.Blobs.Space(ctx)
+	if err != nil {
+		return err
+	}
+	if room.Free-size < s.reserve {
+		return fmt.Errorf("it has %d bytes, %d are free on the disk, and %d must stay so", size, room.Free, s.reserve)
+	}
+	write := func(w io.Writer) error { return s.Store.Snapshot(ctx, w) }
+	return s.Dir.TakeSnapshot(time.Now(), write, func(path string) error { return s.verify(ctx, path) })
+}
+
+// verify sees that a snapshot is good, and so that the database is: a bad one
+// must not push out those that were good.
+func (s *snapshots) verify(ctx context.Context, path string) error {
+	snapshot, err := s.open(path)
+	if err != nil {
+		return err
+	}
+	defer snapshot.Close() // only read
+	faults, err := snapshot.Check(ctx)
+	if err == nil && len(faults) > 0 {
+		err = fmt.Errorf("the database has faults, %d in all, which `attachd check` lists: %s", len(faults), faults[0])
+	}
+	return err
+}

@@ -1,0 +1,135 @@
+package datadir
+
+import (
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// snapshotDir is a data directory with a database that was changed at a time.
+func snapshotDir(t *testing.T, changed time.Time) *Dir {
+	t.Helper()
+	dir, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir.Join("attachd.db"), []byte("database"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	change(t, dir, changed)
+	return dir
+}
+
+func change(t *testing.T, dir *Dir, at time.Time) {
+	t.Helper()
+	if err := os.Chtimes(dir.Join("attachd.db"), at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func good(string) error { return nil }
+
+func copied(w io.Writer) error {
+	_, err := io.WriteString(w, "database")
+	return err
+}
+
+func wantSnapshots(t *testing.T, dir *Dir, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir.Join("snapshots"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, entry := range entries {
+		got = append(got, strings.TrimSuffix(entry.Name(), ".db"))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("there are %v, not %v", got, want)
+	}
+}
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func TestASnapshotIsDueWhenTheDatabaseHasChanged(t *testing.T) {
+	dir := snapshotDir(t, noon)
+	for _, step := range []struct {
+		changed, taken time.Duration // after noon; 0 is not
+		due            bool
+	}{
+		{due: true},
+		{taken: time.Hour, due: false},
+		{changed: 2 * time.Hour, due: true},
+		{taken: 3 * time.Hour, due: false},
+		{changed: 3 * time.Hour, due: true}, // in the same second: perhaps after it
+	} {
+		if step.changed != 0 {
+			change(t, dir, noon.Add(step.changed))
+		}
+		if step.taken != 0 {
+			if err := dir.TakeSnapshot(noon.Add(step.taken), copied, good); err != nil {
+				t.Fatal(err)
+			}
+		}
+		due, size, err := dir.SnapshotDue()
+		if due != step.due || size != int64(len("database")) || err != nil {
+			t.Errorf("%+v: due is %v, %d bytes, %v", step, due, size, err)
+		}
+	}
+}
+
+func TestAFewSnapshotsAreKept(t *testing.T) {
+	dir := snapshotDir(t, noon)
+	for hour := range 24 * 5 {
+		if err := dir.TakeSnapshot(noon.Add(time.Duration(hour)*time.Hour), copied, good); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantSnapshots(t, dir, "2026-03-04T23-00-00Z", "2026-03-05T23-00-00Z", "2026-03-06T10-00-00Z", "2026-03-06T11-00-00Z")
+}
+
+func TestASnapshotThatIsNoGoodIsNotKept(t *testing.T) {
+	bad := errors.New("bad")
+	dir := snapshotDir(t, noon)
+	if err := dir.TakeSnapshot(noon, copied, good); err != nil {
+		t.Fatal(err)
+	}
+	if err := dir.TakeSnapshot(noon.Add(time.Hour), copied, func(string) error { return bad }); !errors.Is(err, bad) {
+		t.Errorf("got %v", err)
+	}
+	if err := dir.TakeSnapshot(noon.Add(time.Hour), func(io.Writer) error { return bad }, good); !errors.Is(err, bad) {
+		t.Errorf("got %v", err)
+	}
+	wantSnapshots(t, dir, "2026-03-01T12-00-00Z")
+}
+
+func TestWhatACrashLeftOfASnapshotIsRemoved(t *testing.T) {
+	dir := snapshotDir(t, noon)
+	if err := errors.Join(
+		os.Mkdir(dir.Join("snapshots"), 0o700),
+		os.WriteFile(dir.Join("snapshots/.2026-02-01T12-00-00Z.db"), []byte("half"), 0o600),
+		dir.TakeSnapshot(noon, copied, good),
+	); err != nil {
+		t.Fatal(err)
+	}
+	wantSnapshots(t, dir, "2026-03-01T12-00-00Z")
+}
+
+func TestTheRescueNamesTheNewestSnapshot(t *testing.T) {
+	dir := snapshotDir(t, noon)
+	if advice := dir.Rescue(); strings.Contains(advice, "snapshot") {
+		t.Errorf("without one: %s", advice)
+	}
+	for hour := range 3 {
+		if err := dir.TakeSnapshot(noon.Add(time.Duration(hour)*time.Hour), copied, good); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if advice, want := dir.Rescue(), dir.Join("snapshots/2026-03-01T14-00-00Z.db"); !strings.Contains(advice, want) {
+		t.Errorf("%s does not name %s", advice, want)
+	}
+}
