@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -483,6 +484,24 @@ func (left image) sum() (sum [32]byte) {
 		h.Write(left[path])
 	}
 	return [32]byte(h.Sum(nil))
+}
+
+func imageOf(t *testing.T, dir string) image {
+	t.Helper()
+	all := image{}
+	must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err == nil && !entry.IsDir() {
+			all[name], err = os.ReadFile(path)
+		} else {
+			all[name] = nil
+		}
+		return err
+	}))
+	return all
 }
 
 func (left image) writeTo(t *testing.T, dir string) {

@@ -58,7 +58,8 @@ type syscall struct {
 	args   []string
 	result int64
 	failed bool
-	began  int // the number of its line
+	made   bool // the failure was made: the kernel was not asked
+	began  int  // the number of its line
 	ended  int
 }
 
@@ -125,6 +126,7 @@ func appendCall(calls []syscall, c syscall, rest string, line int) []syscall {
 	c.args = strings.Split(m[1], ", ") // strings are hexadecimal: no comma in them is one of theirs
 	c.result, _ = strconv.ParseInt(m[2], 0, 64)
 	c.failed = m[3] != ""
+	c.made = strings.HasSuffix(rest, "(INJECTED)")
 	c.ended = line
 	return append(calls, c)
 }
