@@ -418,6 +418,9 @@ func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []syscall) {
 		if a.status != http.StatusServiceUnavailable || later.status != http.StatusServiceUnavailable {
 			t.Errorf("the outcome of a commit is not known, and the answers are %d and later %d %s", a.status, later.status, later.body)
 		}
+		if bytes.Contains(a.body, []byte("othing was changed")) {
+			t.Errorf("nobody knows that: %s", a.body)
+		}
 		f.wantNotReady(t)
 	case inCommit && f.call == "pwrite64":
 		if a.status != http.StatusInsufficientStorage || later.status/100 != 2 {
