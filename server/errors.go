@@ -112,7 +112,7 @@ func toRefusal(err error) *refusal {
 		return notFound("Not found.")
 	case errors.Is(err, store.ErrUnavailable):
 		return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 60, cause: err,
-			detail: "The server cannot store changes at the moment. Nothing was changed; try again later."}
+			detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
 	case errors.Is(err, blobs.ErrFull), errors.Is(err, store.ErrFull):
 		return diskFull(err)
 	case errors.Is(err, blobs.ErrDamaged), errors.Is(err, blobs.ErrNotFound):

@@ -1,0 +1,343 @@
+//go:build linux
+
+package durability
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// disk is a model of what a power cut may leave of a directory. It is told
+// the system calls of a process and keeps, of every file and folder, what is
+// sure to be there and the changes that may or may not be.
+//
+// Where file systems differ, the model does the worst that POSIX allows and
+// that one of them may do:
+//
+//   - To sync a file makes sure of its bytes and not of its name. Names are
+//     made sure of by syncing the folder they are in.
+//   - Changes to a file that were not synced may arrive in any selection and
+//     any order, and of a write any selection of its sectors. A name may be
+//     there before the bytes.
+//   - Changes to a folder that were not synced may arrive in any selection: a
+//     file moved between two folders may be in both or in neither. But a name
+//     leads to the old file or to the new one, never to nothing, when one
+//     replaces the other; all of Linux's file systems do that.
+//   - fdatasync makes sure of the bytes and of a length that is needed to read
+//     them, and not of one that ftruncate gave the file afterwards.
+//   - A sync covers what was done when it began, not what others do meanwhile.
+//   - A sync that said yes holds. Disks that lie are beyond any program.
+type disk struct {
+	root    string
+	top     *inode
+	offsets map[int64]int64 // of open files, by descriptor
+}
+
+type inode struct {
+	bytes  []byte            // of a file: sure to be there
+	names  map[string]*inode // of a folder: sure to be there; nil for a file
+	now    map[string]*inode // of a folder: as the process sees it
+	unsure []change          // in their order
+	synced int               // how often that made sure of anything
+}
+
+// change is something that was not synced: a write, a length, or a name in a
+// folder and what it leads to.
+type change struct {
+	at     int // the line of the trace at which it was over
+	kind   changeKind
+	offset int64
+	data   []byte
+	name   string
+	target *inode // nil when the name is gone
+}
+
+type changeKind int
+
+const (
+	write changeKind = iota
+	length
+	naming
+)
+
+// newDisk is a disk with an empty folder root that is sure to be there.
+func newDisk(root string) *disk {
+	return &disk{root: root, top: newFolder(), offsets: map[int64]int64{}}
+}
+
+func newFolder() *inode { return &inode{names: map[string]*inode{}, now: map[string]*inode{}} }
+
+// find follows a path as the process sees it; nil when it leads nowhere, or
+// out of the disk.
+func (d *disk) find(path string) *inode {
+	if path == d.root {
+		return d.top
+	}
+	rest, inside := strings.CutPrefix(path, d.root+"/")
+	if !inside {
+		return nil
+	}
+	node := d.top
+	for name := range strings.SplitSeq(rest, "/") {
+		if node = node.now[name]; node == nil {
+			return nil
+		}
+	}
+	return node
+}
+
+func (d *disk) holds(path string) bool { return path == d.root || strings.HasPrefix(path, d.root+"/") }
+
+// apply does what a call did, if it was to this disk. It says whether the call
+// may have changed what a power cut leaves.
+func (d *disk) apply(c syscall) (changed bool, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("line %d: %s: %w", c.ended, c, err)
+		}
+	}()
+	if c.failed {
+		return false, nil
+	}
+	switch c.name {
+	case "openat":
+		return d.open(c)
+	case "close", "lseek", "mmap", "write", "pwrite64", "ftruncate", "fsync", "fdatasync":
+		return d.useOpen(c)
+	case "mkdirat":
+		path, err := at(c.args[0], c.args[1])
+		if err != nil || !d.holds(path) {
+			return false, err
+		}
+		return true, d.name(path, newFolder(), c.ended)
+	case "unlinkat":
+		path, err := at(c.args[0], c.args[1])
+		if err != nil || d.find(path) == nil { // sockets are not in the model
+			return false, err
+		}
+		return true, d.name(path, nil, c.ended)
+	case "renameat", "linkat":
+		return d.move(c)
+	}
+	for _, arg := range c.args {
+		path, _ := pathOf(arg)
+		if name, err := stringOf(arg); path == "" && err == nil {
+			path = name
+		}
+		if d.holds(path) {
+			return false, fmt.Errorf("a call that the model does not know")
+		}
+	}
+	return false, nil
+}
+
+func (d *disk) open(c syscall) (bool, error) {
+	path, err := at(c.args[0], c.args[1])
+	if err != nil || !d.holds(path) {
+		return false, err
+	}
+	d.offsets[c.result] = 0
+	node := d.find(path)
+	switch {
+	case node == nil && strings.Contains(c.args[2], "O_CREAT"):
+		return true, d.name(path, &inode{}, c.ended)
+	case node == nil:
+		return false, fmt.Errorf("the file is not known")
+	case strings.Contains(c.args[2], "O_TRUNC"), strings.Contains(c.args[2], "O_APPEND"):
+		return false, fmt.Errorf("a way to open a file that the model does not know")
+	}
+	return false, nil
+}
+
+// useOpen does the calls whose first argument is an open file.
+func (d *disk) useOpen(c syscall) (changed bool, err error) {
+	file := c.args[0]
+	if c.name == "mmap" {
+		file = c.args[4]
+	}
+	path, gone := pathOf(file)
+	if gone || !d.holds(path) { // a file without a name is lost anyway
+		return false, nil
+	}
+	node := d.find(path)
+	if node == nil {
+		return false, fmt.Errorf("the file is not known")
+	}
+	fd := descriptor(file)
+	switch c.name {
+	case "close":
+		delete(d.offsets, fd)
+	case "lseek":
+		d.offsets[fd] = c.result
+	case "mmap":
+		if strings.Contains(c.args[2], "PROT_WRITE") && strings.Contains(c.args[3], "MAP_SHARED") {
+			return false, fmt.Errorf("a file is mapped for writing: what is written to it cannot be seen")
+		}
+	case "write":
+		err = node.write(c, d.offsets[fd])
+		d.offsets[fd] += c.result
+		return true, err
+	case "pwrite64":
+		var offset int64
+		if _, err := fmt.Sscan(c.args[3], &offset); err != nil {
+			return false, err
+		}
+		return true, node.write(c, offset)
+	case "ftruncate":
+		var to int64
+		_, err := fmt.Sscan(c.args[1], &to)
+		node.unsure = append(node.unsure, change{at: c.ended, kind: length, offset: to})
+		return true, err
+	case "fsync":
+		node.sync(c.began, true)
+		return true, nil
+	case "fdatasync":
+		node.sync(c.began, false)
+		return true, nil
+	}
+	return false, nil
+}
+
+func (d *disk) move(c syscall) (bool, error) {
+	from, err1 := at(c.args[0], c.args[1])
+	to, err2 := at(c.args[2], c.args[3])
+	if err := cmp.Or(err1, err2); err != nil || !d.holds(from) && !d.holds(to) {
+		return false, err
+	}
+	node := d.find(from)
+	if node == nil {
+		return false, fmt.Errorf("the file is not known")
+	}
+	if err := d.name(to, node, c.ended); err != nil || c.name == "linkat" {
+		return true, err
+	}
+	return true, d.name(from, nil, c.ended)
+}
+
+// name makes path lead to target, or away when that is nil.
+func (d *disk) name(path string, target *inode, at int) error {
+	folder, name := d.find(filepath.Dir(path)), filepath.Base(path)
+	if folder == nil || folder.now == nil {
+		return fmt.Errorf("the folder of %s is not known", path)
+	}
+	if target == nil {
+		delete(folder.now, name)
+	} else {
+		folder.now[name] = target
+	}
+	folder.unsure = append(folder.unsure, change{at: at, kind: naming, name: name, target: target})
+	return nil
+}
+
+func (n *inode) write(c syscall, offset int64) error {
+	data, err := stringOf(c.args[1])
+	if err != nil {
+		return err
+	}
+	n.unsure = append(n.unsure, change{at: c.ended, kind: write, offset: offset, data: []byte(data)[:c.result]})
+	return nil
+}
+
+// sync makes sure of what was done before a line of the trace: all of it, or,
+// as fdatasync does, without lengths that no write needs.
+func (n *inode) sync(before int, lengths bool) {
+	last := len(n.unsure)
+	for last > 0 && (n.unsure[last-1].at >= before || !lengths && n.unsure[last-1].kind == length) {
+		last--
+	}
+	if last == 0 {
+		return
+	}
+	n.bytes = content(n.bytes, n.unsure[:last])
+	n.names = names(n.names, n.unsure[:last])
+	n.unsure = slices.Clone(n.unsure[last:])
+	n.synced++
+}
+
+// content is that of a file after these changes.
+func content(bytes []byte, changes []change) []byte {
+	bytes = slices.Clone(bytes)
+	for _, c := range changes {
+		if c.kind == naming {
+			continue
+		}
+		end := int(c.offset) + len(c.data)
+		if end > len(bytes) {
+			bytes = append(bytes, make([]byte, end-len(bytes))...)
+		}
+		if c.kind == length {
+			bytes = bytes[:end]
+		}
+		copy(bytes[c.offset:], c.data)
+	}
+	return bytes
+}
+
+// names are those in a folder after these changes.
+func names(before map[string]*inode, changes []change) map[string]*inode {
+	after := maps.Clone(before)
+	for _, c := range changes {
+		switch {
+		case c.kind != naming:
+		case c.target == nil:
+			delete(after, c.name)
+		default:
+			after[c.name] = c.target
+		}
+	}
+	return after
+}
+
+// unsynced tells what of the files that the process sees, and of their names,
+// a power cut may undo.
+func (d *disk) unsynced() []string { return unsyncedIn("", d.top) }
+
+func unsyncedIn(path string, n *inode) (all []string) {
+	for _, c := range n.unsure {
+		switch {
+		case c.kind == write:
+			all = append(all, fmt.Sprintf("%s: %d bytes at %d", path, len(c.data), c.offset))
+		case c.kind == length:
+			all = append(all, fmt.Sprintf("%s: the length %d", path, c.offset))
+		case c.target == nil:
+			all = append(all, fmt.Sprintf("%s: that it is gone", filepath.Join(path, c.name)))
+		default:
+			all = append(all, fmt.Sprintf("%s: its name", filepath.Join(path, c.name)))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.now)) {
+		all = append(all, unsyncedIn(filepath.Join(path, name), n.now[name])...)
+	}
+	return all
+}
+
+// image is a directory as a power cut may leave it: the content of every file
+// by its path, and of every folder nil.
+type image map[string][]byte
+
+// after is what is left if, of what is unsure, arrive picks what arrived.
+func (d *disk) after(arrive func([]change) []change) image {
+	left := image{}
+	files := map[*inode][]byte{} // two names of a file lead to the same bytes
+	var walk func(string, *inode)
+	walk = func(path string, n *inode) {
+		if n.names == nil {
+			if _, ok := files[n]; !ok {
+				files[n] = content(n.bytes, arrive(n.unsure))
+			}
+			left[path] = append([]byte{}, files[n]...)
+			return
+		}
+		left[path] = nil
+		there := names(n.names, arrive(n.unsure))
+		for _, name := range slices.Sorted(maps.Keys(there)) {
+			walk(filepath.Join(path, name), there[name])
+		}
+	}
+	walk(".", d.top)
+	return left
+}

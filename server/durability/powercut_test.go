@@ -1,0 +1,621 @@
+//go:build linux
+
+package durability
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// The story is told to a server under strace, one request after the other.
+// From the trace it is known what a power cut could have left at any moment.
+// At every one of these moments the power goes, in several ways, and attachd
+// is started over what is left: whatever had been answered must be true.
+func TestAPowerCutAtAnyMomentTakesNothingThatWasAcknowledged(t *testing.T) {
+	needStrace(t)
+	story, calls := tellTraced(t)
+	all := story.cuts(t, calls)
+	t.Logf("%d system calls, %d acknowledged operations, %d images of the disk", len(calls), len(story.steps), len(all))
+	var lost, next, looks atomic.Int64
+	t.Run("images", func(t *testing.T) {
+		for worker := range 2 {
+			t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
+				t.Parallel()
+				for i := next.Add(1) - 1; i < int64(len(all)); i = next.Add(1) - 1 {
+					wrong := story.wrongAfter(t, all[i])
+					for _, w := range wrong {
+						t.Errorf("the power went %s; %d operations were acknowledged: %s", all[i].when, all[i].answered, w)
+					}
+					lost.Add(int64(len(wrong)))
+					looks.Add(1)
+				}
+			})
+		}
+	})
+	t.Logf("%d images looked at, %d faults or losses", looks.Load(), lost.Load())
+}
+
+// Had attachd left out a sync, the images would show it.
+func TestAPowerCutOnAServerThatDoesNotSyncIsNoticed(t *testing.T) {
+	needStrace(t)
+	story, calls := tellTraced(t)
+	for _, of := range []string{`fsync\(.*/tmp/`, `fsync\(.*/blobs/sha256/..\)`, `fdatasync\(.*/attachd\.db\)`} {
+		d := newDisk(story.home)
+		for _, c := range without(calls, regexp.MustCompile(of)) {
+			_, err := d.apply(c)
+			must(t, err)
+		}
+		if wrong := story.wrongAfter(t, cut{"at the end", len(story.steps), d.after(noneArrive)}); len(wrong) == 0 {
+			t.Errorf("without %s nothing was lost", of)
+		}
+	}
+}
+
+// What must be on the disk when an answer leaves is looked at here directly,
+// whatever bbolt would make of the rest.
+func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
+	needStrace(t)
+	story, calls := tellTraced(t)
+	for _, broken := range story.brokenPromises(t, calls) {
+		t.Error(broken)
+	}
+	for what, of := range map[string]string{
+		"the bytes of a content": `fsync\(.*/tmp/`,
+		"the name of a content":  `fsync\(.*/blobs/sha256/..\)`,
+		"the names of folders":   `fsync\(.*/blobs/sha256\)`,
+		"the name of the data":   `fsync\(` + regexp.QuoteMeta(story.home) + `\)`,
+		"the first key":          `fsync\(.*/\.admin\.key`,
+		"the database":           `fdatasync\(.*/attachd\.db\)`,
+		"the names in data":      `fsync\(.*/` + dataDir + `\)`,
+	} {
+		if len(story.brokenPromises(t, without(calls, regexp.MustCompile(of)))) == 0 {
+			t.Errorf("had attachd not synced %s, nobody would have noticed", what)
+		}
+	}
+}
+
+func without(calls []syscall, some *regexp.Regexp) []syscall {
+	return slices.DeleteFunc(slices.Clone(calls), func(c syscall) bool { return some.MatchString(c.String()) })
+}
+
+// brokenPromises lists what was answered too early.
+func (s *story) brokenPromises(t *testing.T, calls []syscall) (all []string) {
+	t.Helper()
+	d := newDisk(s.home)
+	commits, answers := 0, 0
+	for _, m := range s.moments(calls) {
+		if m.answered < 0 {
+			all = append(all, s.recordsTooEarly(d, m.call)...)
+			_, err := d.apply(m.call)
+			must(t, err)
+			continue
+		}
+		answers++
+		step := s.steps[m.answered]
+		for _, what := range d.unsynced() {
+			if matters(what) {
+				all = append(all, fmt.Sprintf("when %q is answered, not synced: %s", step.name, what))
+			}
+		}
+		db := d.find(filepath.Join(s.dir, "attachd.db"))
+		if db.synced == commits {
+			all = append(all, fmt.Sprintf("when %q is answered, nothing was synced in the database for it", step.name))
+		}
+		commits = db.synced
+		if step.content != nil && !d.isSure(s.contentPath(step), step.content) {
+			all = append(all, fmt.Sprintf("when %q is answered, its content is not sure to be there", step.name))
+		}
+	}
+	if answers != len(s.steps) {
+		t.Fatalf("%d answers are in the trace, %d were given", answers, len(s.steps))
+	}
+	return all
+}
+
+// matters says whether something unsynced may not be so when an answer
+// leaves. What is in tmp is thrown away at start; a content that is back
+// without a record only takes up room.
+func matters(what string) bool {
+	what = strings.TrimPrefix(what, dataDir+"/")
+	removed := strings.HasPrefix(what, "blobs/sha256/") && strings.HasSuffix(what, "that it is gone")
+	return !strings.HasPrefix(what, "tmp/") && !removed
+}
+
+// isSure says whether no power cut can take a content away.
+func (d *disk) isSure(path string, want []byte) bool {
+	got := d.after(noneArrive)
+	name, err := filepath.Rel(d.root, path)
+	return err == nil && bytes.Equal(got[name], want)
+}
+
+// A write to the database after the content of an upload was put in place may
+// be its record, so the content must be sure by then.
+func (s *story) recordsTooEarly(d *disk, c syscall) (all []string) {
+	if c.name != "pwrite64" || c.failed {
+		return nil
+	}
+	if path, _ := pathOf(c.args[0]); path != filepath.Join(s.dir, "attachd.db") {
+		return nil
+	}
+	for _, step := range s.steps {
+		path := s.contentPath(step)
+		if step.content != nil && d.find(path) != nil && !d.isSure(path, step.content) {
+			all = append(all, fmt.Sprintf("line %d: the database is written while the content of %q may still be lost", c.ended, step.name))
+		}
+	}
+	return all
+}
+
+// The data directory is made by attachd, in a folder that is there.
+const dataDir = "data"
+
+// story is what was asked of the server and what is true after each answer.
+type story struct {
+	home  string // the folder of the data directory
+	dir   string
+	p     *process
+	steps []step
+	world world // as it is now
+}
+
+type step struct {
+	name    string
+	content []byte // of an upload
+	world   world  // once it is answered
+}
+
+// world is what the server must answer, by what it is asked.
+type world map[question]reply
+
+type question struct{ path, key string } // without a key of its own it is the superadmin who asks
+
+type reply struct {
+	status int
+	body   string // all of a file; of a JSON answer some of it
+}
+
+func tellTraced(t *testing.T) (*story, []syscall) {
+	t.Helper()
+	home, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	trace := filepath.Join(t.TempDir(), "trace")
+	s := &story{home: home, dir: filepath.Join(home, dataDir), world: world{}}
+	s.p = serveAs(t, s.dir, straced(s.dir, "-xx", "-s", "4194304", "-e", "trace="+changingCalls, "-o", trace))
+	s.tell(t)
+	s.p.stop(t)
+	file, err := os.Open(trace)
+	must(t, err)
+	defer file.Close()
+	calls, err := readTrace(file)
+	must(t, err)
+	return s, calls
+}
+
+const (
+	ada      = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01"
+	engine   = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d02"
+	numbers  = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d03"
+	remark   = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d04"
+	thursday = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d05"
+	grace    = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d06"
+
+	usersPath    = "/directory/users/"
+	spacePath    = "/directory/spaces/research"
+	memberPath   = spacePath + "/members/" + ada
+	productPath  = spacePath + "/products/" + engine
+	ticketPath   = "/directory/tickets/" + numbers
+	commentPath  = ticketPath + "/comments/" + remark
+	meetingPath  = "/directory/meetings/" + thursday
+	ofProduct    = "/catalog/spaces/research/products/" + engine
+	ofTicket     = "/issues/tickets/" + numbers
+	ofMeeting    = "/meetings/" + thursday
+	importedPath = "/directory/spaces/imported"
+)
+
+const imported = `{"kind":"user","id":"` + grace + `","full_name":"Grace Hopper"}
+{"kind":"space","slug":"imported","name":"Imported"}
+{"kind":"member","space":"imported","user_id":"` + grace + `","role":"editor"}
+{"kind":"product","space":"imported","id":"0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d12","name":"Compiler"}
+{"kind":"ticket","space":"imported","id":"0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d13","owner_id":"` + grace + `","title":"A moth"}
+{"kind":"comment","ticket_id":"0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d13","id":"0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d14"}
+{"kind":"meeting","space":"imported","id":"0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d15","title":"Friday"}
+`
+
+func (s *story) tell(t *testing.T) {
+	t.Helper()
+	s.put(t, usersPath+ada, `{"full_name":"Ada Lovelace"}`)
+	s.put(t, spacePath, `{"name":"Research"}`)
+	s.put(t, memberPath, `{"role":"editor"}`)
+	s.put(t, productPath, `{"name":"Engine"}`)
+	s.put(t, ticketPath, `{"space":"research","owner_id":"`+ada+`","title":"Bernoulli numbers"}`)
+	s.put(t, commentPath, `{}`)
+	s.put(t, meetingPath, `{"space":"research","title":"Thursday"}`)
+
+	twice := lines("kept under two names", 300<<10) // several writes
+	first := s.upload(t, ofProduct, "first.txt", twice)
+	s.upload(t, ofTicket, "ticket.txt", lines("of a ticket", 1000))
+	minutes := s.upload(t, ofMeeting, "minutes.txt", lines("of a meeting", 5000))
+	second := s.upload(t, ofProduct, "second.txt", twice)
+	s.remove(t, first)
+	s.remove(t, second)
+	s.upload(t, ofProduct, "again.txt", twice)
+
+	s.do(t, "make a key", "POST", usersPath+ada+"/api-keys", `{"name":"laptop"}`, func(a answer) {
+		var key struct {
+			ID   string
+			Full string `json:"full_key"`
+		}
+		must(t, json.Unmarshal(a.body, &key))
+		s.world[question{"/users/me", key.Full}] = reply{200, `"full_name":"Ada Lovelace"`}
+		s.world[question{usersPath + ada + "/api-keys", ""}] = reply{200, key.ID}
+	})
+	s.do(t, "import", "POST", "/directory/import", imported, func(answer) {
+		s.world[question{usersPath + grace, ""}] = reply{200, "Grace Hopper"}
+		s.world[question{importedPath, ""}] = reply{200, "Imported"}
+		s.world[question{importedPath + "/members/" + grace, ""}] = reply{200, "editor"}
+		s.world[question{importedPath + "/products", ""}] = reply{200, "Compiler"}
+		s.world[question{"/directory/tickets?space=imported", ""}] = reply{200, "A moth"}
+		s.world[question{"/directory/meetings?space=imported", ""}] = reply{200, "Friday"}
+	})
+	s.put(t, productPath, `{"name":"Difference"}`)
+	s.revokeKey(t)
+	s.delete(t, "delete a comment", commentPath, commentPath)
+	s.delete(t, "delete a meeting with its file", meetingPath+"?attachments=delete", meetingPath, minutes)
+	s.delete(t, "delete a member", memberPath, memberPath)
+	s.upload(t, ofProduct, "last.txt", lines("the last", 70_000))
+}
+
+// do sends a request that changes something; then what it says is true.
+func (s *story) do(t *testing.T, name, method, path, body string, then func(answer), headers ...string) answer {
+	t.Helper()
+	a, err := s.p.call(method, path, []byte(body), append(headers, "X-Request-Id", stepID(len(s.steps)))...)
+	must(t, err)
+	if a.status/100 != 2 {
+		t.Fatalf("%s: %d %s", name, a.status, a.body)
+	}
+	then(a)
+	s.steps = append(s.steps, step{name: name, world: maps.Clone(s.world)})
+	return a
+}
+
+// stepID is what an answer carries, so that it can be found in the trace.
+func stepID(n int) string { return fmt.Sprintf("step-%d.", n) }
+
+func (s *story) put(t *testing.T, path, body string) {
+	t.Helper()
+	s.do(t, "put "+path, "PUT", path, body, func(a answer) {
+		if i := bytes.IndexByte(a.body, '"'); i > 0 { // what a GET answers may tell more after it
+			s.world[question{path, ""}] = reply{200, strings.TrimRight(string(a.body[i:]), "}\n")}
+		}
+	})
+}
+
+func (s *story) upload(t *testing.T, parent, name string, content []byte) (path string) {
+	t.Helper()
+	form := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n" + string(content) + "\r\n--frontier--\r\n"
+	s.do(t, "upload "+name, "POST", parent+"/attachments", form, func(a answer) {
+		path = a.header.Get("Location")
+		s.world[question{path, ""}] = reply{200, string(content)}
+	}, "Content-Type", "multipart/form-data; boundary=frontier")
+	s.steps[len(s.steps)-1].content = content
+	return path
+}
+
+func (s *story) remove(t *testing.T, path string) {
+	t.Helper()
+	s.delete(t, "delete "+path, strings.TrimSuffix(path, "/download"), path)
+}
+
+// delete takes away what is at these paths.
+func (s *story) delete(t *testing.T, name, at string, gone ...string) {
+	t.Helper()
+	s.do(t, name, "DELETE", at, "", func(answer) {
+		for _, path := range gone {
+			s.world[question{path, ""}] = reply{status: 404}
+		}
+	})
+}
+
+func (s *story) revokeKey(t *testing.T) {
+	t.Helper()
+	keys := usersPath + ada + "/api-keys"
+	s.do(t, "revoke the key", "DELETE", keys+"/"+s.world[question{keys, ""}].body, "", func(answer) {
+		delete(s.world, question{keys, ""})
+		for q := range s.world {
+			if q.key != "" {
+				s.world[q] = reply{status: 401}
+			}
+		}
+	})
+}
+
+// lines is a text of about size bytes.
+func lines(line string, size int) []byte {
+	return bytes.Repeat([]byte(line+"\n"), size/(len(line)+1)+1)
+}
+
+func (s *story) contentPath(u step) string {
+	sum := sha256.Sum256(u.content)
+	name := hex.EncodeToString(sum[:])
+	return filepath.Join(s.dir, "blobs", "sha256", name[:2], name)
+}
+
+// moment is a system call, or that the answer to a step begins to leave.
+type moment struct {
+	call     syscall
+	answered int // the step's number; negative when it is none
+}
+
+// moments puts the answers where they left: a sync that ended while an answer
+// was being written came too late for it.
+func (s *story) moments(calls []syscall) (all []moment) {
+	var leaving []syscall
+	for _, c := range calls {
+		if s.stepAnswered(c) >= 0 {
+			leaving = append(leaving, c)
+		}
+	}
+	for _, c := range calls {
+		for len(leaving) > 0 && leaving[0].began <= c.ended {
+			all = append(all, moment{answered: s.stepAnswered(leaving[0])})
+			leaving = leaving[1:]
+		}
+		all = append(all, moment{call: c, answered: -1})
+	}
+	return all
+}
+
+func (s *story) stepAnswered(c syscall) int {
+	if c.name != "write" || c.failed {
+		return -1
+	}
+	text, err := stringOf(c.args[1])
+	if err != nil || !strings.HasPrefix(text, "HTTP/1.1 2") {
+		return -1
+	}
+	return slices.IndexFunc(slices.Collect(func(yield func(string) bool) {
+		for i := range s.steps {
+			if !yield(stepID(i)) {
+				return
+			}
+		}
+	}), func(id string) bool { return strings.Contains(text, "\r\nX-Request-Id: "+id+"\r\n") })
+}
+
+// cut is the power going at some moment.
+type cut struct {
+	when     string
+	answered int // how many steps were
+	left     image
+}
+
+// cuts are all that may be left at all moments, without the same twice.
+func (s *story) cuts(t *testing.T, calls []syscall) (all []cut) {
+	t.Helper()
+	d := newDisk(s.home)
+	answered := 0
+	seen := map[[32]byte]int{}
+	add := func(when string, arrive func([]change) []change) {
+		left := d.after(arrive)
+		sum := left.sum()
+		// The same image is worth another look when more was promised.
+		if most, ok := seen[sum]; !ok || most < answered {
+			seen[sum] = answered
+			all = append(all, cut{when, answered, left})
+		}
+	}
+	folders := 0
+	for i, m := range s.moments(calls) {
+		when := fmt.Sprintf("after line %d: %s", m.call.ended, m.call)
+		if m.answered >= 0 {
+			answered++
+			when = fmt.Sprintf("when %q was answered", s.steps[m.answered].name)
+		} else {
+			changed, err := d.apply(m.call)
+			must(t, err)
+			if !changed {
+				continue
+			}
+			if m.call.name == "mkdirat" {
+				if folders++; folders > 6 && folders%64 != 0 {
+					continue // one of 256 that are all alike
+				}
+			}
+		}
+		add(when+", nothing else arrived", noneArrive)
+		add(when+", everything arrived", allArrive)
+		for n := range 5 {
+			add(fmt.Sprintf("%s, selection %d arrived", when, n), someArrive(uint64(i), uint64(n)))
+		}
+	}
+	return all
+}
+
+func noneArrive([]change) []change       { return nil }
+func allArrive(unsure []change) []change { return unsure }
+
+const sector = 512
+
+// someArrive picks half of the changes at random, and of half of the writes
+// half of their sectors.
+func someArrive(seed1, seed2 uint64) func([]change) []change {
+	random := rand.New(rand.NewPCG(seed1, seed2))
+	maybe := func() bool { return random.IntN(2) == 0 }
+	return func(unsure []change) (arrived []change) {
+		for _, c := range unsure {
+			switch {
+			case !maybe():
+			case c.kind != write || maybe():
+				arrived = append(arrived, c)
+			default:
+				for from := 0; from < len(c.data); from += sector {
+					if maybe() {
+						part := c
+						part.offset += int64(from)
+						part.data = c.data[from:min(from+sector, len(c.data))]
+						arrived = append(arrived, part)
+					}
+				}
+			}
+		}
+		return arrived
+	}
+}
+
+// sum tells images apart.
+func (left image) sum() (sum [32]byte) {
+	h := sha256.New()
+	for _, path := range slices.Sorted(maps.Keys(left)) {
+		fmt.Fprintf(h, "%q %t %d\n", path, left[path] == nil, len(left[path]))
+		h.Write(left[path])
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+func imageOf(t *testing.T, dir string) image {
+	t.Helper()
+	all := image{}
+	must(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err == nil && !entry.IsDir() {
+			all[name], err = os.ReadFile(path)
+		} else {
+			all[name] = nil
+		}
+		return err
+	}))
+	return all
+}
+
+func (left image) writeTo(t *testing.T, dir string) {
+	t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(left)) {
+		if bytes := left[path]; bytes != nil {
+			must(t, os.WriteFile(filepath.Join(dir, path), bytes, 0o600))
+		} else {
+			must(t, os.MkdirAll(filepath.Join(dir, path), 0o700))
+		}
+	}
+}
+
+// wrongAfter starts attachd over what a power cut left, and lists what is
+// damaged, or lost although it was acknowledged.
+func (s *story) wrongAfter(t *testing.T, c cut) (wrong []string) {
+	t.Helper()
+	home := inMemory(t)
+	defer os.RemoveAll(home)
+	c.left.writeTo(t, home)
+	dir := filepath.Join(home, dataDir)
+	if _, made := c.left[dataDir]; made {
+		if out, code := run(t, dir, "check", "--deep", "--json"); code != 0 {
+			wrong = append(wrong, fmt.Sprintf("check --deep ends with exit code %d: %s", code, out))
+		}
+	}
+	p := serve(t, dir)
+	defer p.kill()
+	if entries, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(entries) > 0 {
+		wrong = append(wrong, fmt.Sprintf("after the start tmp holds %v (%v)", entries, err))
+	}
+	return append(wrong, s.lostIn(t, p, c.answered)...)
+}
+
+// inMemory is a folder that needs no disk, where there is one: what is put to
+// the test is what the images hold, and not how they are kept meanwhile.
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "attachd")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// lostIn compares what the server answers with what was true after the last
+// answer. The step that was under way may have come to be, then wholly.
+func (s *story) lostIn(t *testing.T, p *process, answered int) []string {
+	t.Helper()
+	if me, err := p.call("GET", "/users/me", nil); err != nil || me.status != 200 {
+		return []string{fmt.Sprintf("the first superadmin's key: %d %s %v", me.status, me.body, err)}
+	}
+	var known world
+	if answered > 0 {
+		known = s.steps[answered-1].world
+	}
+	next := known
+	if answered < len(s.steps) {
+		next = s.steps[answered].world
+	}
+	wrong := append(p.differences(t, known), p.begun(t, known, next)...)
+	if len(wrong) > 0 && len(p.differences(t, next)) == 0 {
+		return nil
+	}
+	return wrong
+}
+
+// differences lists where the server is not as want says.
+func (p *process) differences(t *testing.T, want world) (wrong []string) {
+	t.Helper()
+	for q, r := range want {
+		if got := p.ask(t, q); !r.is(q, got) {
+			wrong = append(wrong, fmt.Sprintf("GET %s: %d %.100s, not %d %.100s", q.path, got.status, got.body, r.status, r.body))
+		}
+	}
+	return wrong
+}
+
+// begun lists what is as the step under way would have it, and was not asked
+// about before.
+func (p *process) begun(t *testing.T, known, next world) (some []string) {
+	t.Helper()
+	for q, r := range next {
+		if _, before := known[q]; before {
+			continue
+		}
+		if got := p.ask(t, q); r.is(q, got) {
+			some = append(some, fmt.Sprintf("GET %s: %d %.100s, of an operation that was not done", q.path, got.status, got.body))
+		}
+	}
+	return some
+}
+
+func (p *process) ask(t *testing.T, q question) answer {
+	t.Helper()
+	asker := p.client
+	if q.key != "" {
+		asker.key = q.key
+	}
+	got, err := asker.call("GET", q.path, nil)
+	must(t, err)
+	return got
+}
+
+// is says whether the answer is this one.
+func (r reply) is(q question, got answer) bool {
+	switch {
+	case got.status != r.status:
+		return false
+	case r.status != http.StatusOK:
+		return true
+	case strings.Contains(q.path, "/attachments/"):
+		return string(got.body) == r.body
+	}
+	return strings.Contains(string(got.body), r.body)
+}

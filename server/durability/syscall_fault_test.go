@@ -1,0 +1,522 @@
+//go:build linux
+
+package durability
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// What the cases ask of a server in which a call fails.
+const (
+	parentOfAll = "/catalog/spaces/proof/products/550e8400-e29b-41d4-a716-446655440000"
+	userAfter   = usersPath + "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d99"
+)
+
+var (
+	bystanderBytes = lines("a bystander", 3000)
+	victimBytes    = lines("to be deleted", 3000)
+	uploadBytes    = lines("under way when a call fails", 300<<10) // several writes
+)
+
+// deed is what a client asks for while a call fails.
+type deed struct {
+	name    string
+	calls   []string
+	content []byte // whose folder is watched too
+	late    bool   // the spool is open when the failures begin
+	only    bool   // and nothing but that folder is watched
+	do      func(*fault) (answer, error)
+	// after sees that what was answered with success is so, and that what was
+	// not is so wholly or not at all.
+	after func(t *testing.T, f *fault, p *process, succeeded bool)
+}
+
+var deeds = []deed{
+	{
+		name: "upload", content: uploadBytes, late: true,
+		calls: []string{"write", "fsync", "renameat", "pwrite64", "fdatasync"},
+		do:    (*fault).upload, after: uploadedOrNot,
+	},
+	{
+		name: "upload from its beginning", content: uploadBytes,
+		calls: []string{"openat"},
+		do:    (*fault).upload, after: uploadedOrNot,
+	},
+	{
+		// The spool may be synced by another thread than its folder, each of
+		// which counts for itself.
+		name: "upload with a folder that fails", content: uploadBytes, only: true,
+		calls: []string{"fsync", "openat", "renameat"},
+		do:    (*fault).upload, after: uploadedOrNot,
+	},
+	{
+		name: "upload of what is there", content: bystanderBytes,
+		calls: []string{"openat", "fsync", "unlinkat", "pwrite64", "fdatasync"},
+		do:    (*fault).upload, after: uploadedOrNot,
+	},
+	{
+		name: "delete", content: victimBytes,
+		calls: []string{"openat", "unlinkat", "pwrite64", "fdatasync"},
+		do: func(f *fault) (answer, error) {
+			a, err := f.p.remove(f.base.victim)
+			// The content goes after the answer. What is asked next on the same
+			// connection waits for that.
+			_, _ = f.p.call("GET", "/health", nil) // whatever it says
+			return a, err
+		},
+		after: deletedOrNot,
+	},
+	{
+		name:  "import",
+		calls: []string{"pwrite64", "fdatasync", "ftruncate", "fsync"},
+		do: func(f *fault) (answer, error) {
+			return f.p.call("POST", "/directory/import", importOfMany())
+		},
+		after: importedOrNot,
+	},
+}
+
+// A server runs over a copy of a small data directory. While it does
+// something, the N-th call of a kind fails in each of its threads, for N = 1,
+// 2, 3 and so on until none fails any more.
+func TestWhicheverSyscallFailsNothingIsHalfDoneAndNothingElseIsLost(t *testing.T) {
+	needStrace(t)
+	base := prepare(t)
+	var cases, failures atomic.Int64
+	t.Run("calls", func(t *testing.T) {
+		for _, d := range deeds {
+			for _, call := range d.calls {
+				for _, errno := range []string{"EIO", "ENOSPC"} {
+					t.Run(fmt.Sprintf("%s, %s fails with %s", d.name, call, errno), func(t *testing.T) {
+						t.Parallel()
+						n := 1
+						for ; n < 40 && !t.Failed(); n++ {
+							f := &fault{deed: d, base: base, call: call, errno: errno, nth: n}
+							made := f.run(t)
+							cases.Add(1)
+							failures.Add(int64(made))
+							if made == 0 {
+								break
+							}
+						}
+						if n == 1 && !t.Failed() {
+							t.Error("there was no call that could fail")
+						}
+						t.Logf("%s: %s failed with %s for N up to %d", d.name, call, errno, n-1)
+					})
+				}
+			}
+		}
+	})
+	t.Logf("%d runs, %d failed calls", cases.Load(), failures.Load())
+}
+
+// The first start makes the directory, the database and the first key. When a
+// call of it fails, it says so or does without; the next start goes on from
+// there, to a server that works.
+func TestWhicheverSyscallFailsInTheFirstStartTheNextOneWorks(t *testing.T) {
+	needStrace(t)
+	// Hundreds of folders are made, which are all alike.
+	numbers := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 30, 50, 100, 200, 260}
+	for _, call := range []string{"openat", "mkdirat", "write", "fsync", "renameat", "pwrite64", "fdatasync", "ftruncate", "linkat", "unlinkat"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			done := 0
+			for _, n := range numbers {
+				if !startFails(t, call, n) {
+					break
+				}
+				done++
+			}
+			if done == 0 && !t.Failed() {
+				t.Error("there was no call that could fail")
+			}
+			t.Logf("%s failed at %d places", call, done)
+		})
+	}
+}
+
+// startFails says whether there was a call to fail.
+func startFails(t *testing.T, call string, n int) bool {
+	t.Helper()
+	home := inMemory(t)
+	defer os.RemoveAll(home)
+	f := fault{dir: filepath.Join(home, dataDir), trace: filepath.Join(home, "trace")}
+	words := []string{"-xx", "-s", "100", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, n), "-o", f.trace}
+	if call == "openat" { // the Go runtime opens files too
+		for _, path := range []string{"", "attachd.db", "FORMAT", "secret.key", "admin.key", "tmp", "blobs", "blobs/sha256", "blobs/damaged"} {
+			words = append(words, "-P", filepath.Join(f.dir, path))
+		}
+	}
+	cmd := straced(f.dir, words...)
+	log, err := os.Create(filepath.Join(home, "log"))
+	must(t, err)
+	defer log.Close()
+	cmd.Stderr = log
+	must(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // what counts is what is left
+	}()
+	is := func() bool {
+		said, _ := os.ReadFile(log.Name())
+		_, noSocket := os.Lstat(filepath.Join(f.dir, "attachd.sock"))
+		select {
+		case <-ended:
+			return true
+		default:
+			return noSocket == nil || listensAt.Match(said) // saying so may be what fails
+		}
+	}
+	err = until(is)
+	_ = cmd.Process.Kill() // it may have ended
+	<-ended
+	must(t, err)
+	failed := f.failedCalls(t)
+
+	p := serve(t, f.dir)
+	defer p.kill()
+	a, err := p.upload(product, "a.txt", []byte("works"))
+	if err != nil || a.status != 201 {
+		t.Errorf("%s number %d failed (%v); after the next start an upload is answered %d %s (%v)", call, n, failed, a.status, a.body, err)
+	}
+	p.stop(t)
+	wantSound(t, f.dir)
+	return len(failed) > 0
+}
+
+// base is a data directory that cases copy.
+type base struct {
+	data              image
+	bystander, victim string // ids
+}
+
+func prepare(t *testing.T) base {
+	t.Helper()
+	var b base
+	dir := filepath.Join(inMemory(t), dataDir)
+	p := serve(t, dir)
+	for content, id := range map[*[]byte]*string{&bystanderBytes: &b.bystander, &victimBytes: &b.victim} {
+		a, err := p.upload(parentOfAll, "kept.txt", *content)
+		must(t, err)
+		*id = a.id()
+	}
+	p.stop(t)
+	b.data = imageOf(t, dir)
+	return b
+}
+
+// fault is one run in which a call fails.
+type fault struct {
+	deed
+	base  base
+	call  string
+	errno string
+	nth   int
+
+	p      *process
+	dir    string
+	trace  string
+	tracer *exec.Cmd
+}
+
+// run says how many calls failed.
+func (f *fault) run(t *testing.T) int {
+	t.Helper()
+	home := inMemory(t)
+	defer os.RemoveAll(home)
+	f.dir, f.trace = filepath.Join(home, dataDir), filepath.Join(home, "trace")
+	f.base.data.writeTo(t, f.dir)
+	f.p = serve(t, f.dir)
+	defer f.p.kill()
+	if !f.late {
+		must(t, f.attach())
+	}
+	a, err := f.do(f)
+	must(t, f.detach())
+	failed := f.failedCalls(t)
+	defer func() {
+		if t.Failed() {
+			t.Logf("number %d: failed %v; the answer was %d %s (%v)", f.nth, failed, a.status, a.body, err)
+		}
+	}()
+	succeeded := err == nil && a.status/100 == 2
+	f.wantAlive(t, a, err, failed)
+	f.after(t, f, f.p, succeeded)
+	f.wantBystander(t, f.p)
+	f.p.kill()
+
+	p := serve(t, f.dir)
+	defer p.kill()
+	if entries, err := os.ReadDir(filepath.Join(f.dir, "tmp")); err != nil || len(entries) > 0 {
+		t.Errorf("after the restart tmp holds %v (%v)", entries, err)
+	}
+	wantSound(t, f.dir)
+	f.wantBystander(t, p)
+	f.after(t, f, p, succeeded)
+	if a, err := p.call("PUT", userAfter, []byte(`{"full_name":"After the restart"}`)); err != nil || a.status/100 != 2 {
+		t.Errorf("after the restart nothing can be changed: %d %s (%v)", a.status, a.body, err)
+	}
+	return len(failed)
+}
+
+// attach has the calls fail from now on, those to the data directory only.
+func (f *fault) attach() error {
+	paths := []string{"", "attachd.db", "tmp", "blobs", "blobs/sha256", "blobs/damaged"}
+	if f.content != nil {
+		sum := sha256.Sum256(f.content)
+		folder := "blobs/sha256/" + hex.EncodeToString(sum[:1])
+		if f.only {
+			paths = nil
+		}
+		paths = append(paths, folder)
+	}
+	spools, err := filepath.Glob(filepath.Join(f.dir, "tmp", "*"))
+	if err != nil {
+		return err
+	}
+	words := []string{"-f", "-q", "-y", "-xx", "-s", "100",
+		"-e", "trace=" + f.call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, f.errno, f.nth),
+		"-o", f.trace, "-p", fmt.Sprint(f.p.cmd.Process.Pid)}
+	for _, path := range paths {
+		words = append(words, "-P", filepath.Join(f.dir, path))
+	}
+	for _, spool := range spools {
+		words = append(words, "-P", spool)
+	}
+	f.tracer = exec.Command("strace", words...)
+	if err := f.tracer.Start(); err != nil {
+		return err
+	}
+	return until(f.isTraced)
+}
+
+// isTraced says whether every thread is.
+func (f *fault) isTraced() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", f.p.cmd.Process.Pid))
+	return len(threads) > 0 && !slices.ContainsFunc(threads, func(status string) bool {
+		text, err := os.ReadFile(status)
+		return err == nil && strings.Contains(string(text), "TracerPid:\t0\n")
+	})
+}
+
+func (f *fault) detach() error {
+	if f.tracer == nil {
+		return nil // the client gave up before
+	}
+	if err := f.tracer.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	_ = f.tracer.Wait() // it ends by the signal
+	return nil
+}
+
+func until(is func() bool) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if is() {
+			return nil
+		}
+	}
+	return fmt.Errorf("nothing came of it in %s", patience)
+}
+
+// failedCalls are those that were made to fail.
+func (f *fault) failedCalls(t *testing.T) []syscall {
+	t.Helper()
+	file, err := os.Open(f.trace)
+	must(t, err)
+	defer file.Close()
+	calls, err := readTrace(file)
+	must(t, err)
+	return slices.DeleteFunc(calls, func(c syscall) bool { return !c.made })
+}
+
+// upload sends half of a file before calls begin to fail, where the deed says
+// so, and then the rest.
+func (f *fault) upload() (answer, error) {
+	body, rest := io.Pipe()
+	rq, err := http.NewRequest("POST", f.p.url+parentOfAll+"/attachments", body)
+	if err != nil {
+		return answer{}, err
+	}
+	rq.Header.Set("Authorization", "Bearer "+f.p.key)
+	rq.Header.Set("Content-Type", "multipart/form-data; boundary=frontier")
+	failed := make(chan error, 1)
+	go func() {
+		err := f.send(rest)
+		_ = rest.CloseWithError(err) // never fails
+		failed <- err
+	}()
+	response, err := http.DefaultClient.Do(rq)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	_ = body.Close() // what the server did not want, nobody sends
+	<-failed
+	return answer{response.StatusCode, raw, response.Header}, err
+}
+
+func (f *fault) send(to io.Writer) error {
+	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"new.txt\"\r\n\r\n"
+	form := slices.Concat([]byte(head), f.content, []byte("\r\n--frontier--\r\n"))
+	if f.late {
+		const half = 64 << 10 // less than the server writes at once
+		if _, err := to.Write(form[:half]); err != nil {
+			return err
+		}
+		form = form[half:]
+		err := until(func() bool {
+			spools, _ := filepath.Glob(filepath.Join(f.dir, "tmp", "*"))
+			return len(spools) > 0
+		})
+		if err != nil {
+			return err
+		}
+		if err := f.attach(); err != nil {
+			return err
+		}
+	}
+	_, err := to.Write(form)
+	return err
+}
+
+// wantAlive looks at the answer and at what the server can do from then on.
+func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []syscall) {
+	t.Helper()
+	if err != nil {
+		t.Errorf("there was no answer: %v", err)
+		return
+	}
+	inCommit := slices.ContainsFunc(failed, func(c syscall) bool {
+		path, _ := pathOf(c.args[0])
+		return c.name != "openat" && path == filepath.Join(f.dir, "attachd.db")
+	})
+	later, err := f.p.call("PUT", userAfter, []byte(`{"full_name":"After the failure"}`))
+	must(t, err)
+	switch {
+	case len(failed) == 0:
+		if a.status/100 != 2 || later.status/100 != 2 {
+			t.Errorf("although nothing failed: %d %s, and later %d %s", a.status, a.body, later.status, later.body)
+		}
+	case inCommit && f.errno == "EIO":
+		if a.status != http.StatusServiceUnavailable || later.status != http.StatusServiceUnavailable {
+			t.Errorf("the outcome of a commit is not known, and the answers are %d and later %d %s", a.status, later.status, later.body)
+		}
+		if bytes.Contains(a.body, []byte("othing was changed")) {
+			t.Errorf("nobody knows that: %s", a.body)
+		}
+		f.wantNotReady(t)
+	case inCommit && f.call == "pwrite64":
+		if a.status != http.StatusInsufficientStorage || later.status/100 != 2 {
+			t.Errorf("the disk was full for a moment, and the answers are %d and later %d %s", a.status, later.status, later.body)
+		}
+	case inCommit:
+		// Of a full disk that shows in a sync or in the file's length, it may
+		// not be known how far the commit came.
+		if a.status != http.StatusInsufficientStorage && a.status != http.StatusServiceUnavailable {
+			t.Errorf("the disk was full, and the answer is %d", a.status)
+		}
+	default:
+		full := f.errno == "ENOSPC" && a.status == http.StatusInsufficientStorage
+		if a.status/100 != 2 && a.status != http.StatusInternalServerError && !full {
+			t.Errorf("a file could not be written, and the answer is %d", a.status)
+		}
+		if later.status/100 != 2 {
+			t.Errorf("one call failed, and later changes are answered %d %s", later.status, later.body)
+		}
+	}
+}
+
+func (f *fault) wantNotReady(t *testing.T) {
+	t.Helper()
+	a, err := f.p.call("GET", "/health/ready", nil)
+	if err != nil || a.status != http.StatusServiceUnavailable || !bytes.Contains(a.body, []byte("Metadata cannot be committed.")) {
+		t.Errorf("nothing can be changed, and /health/ready says %d %s (%v)", a.status, a.body, err)
+	}
+}
+
+func (f *fault) wantBystander(t *testing.T, p *process) {
+	t.Helper()
+	a, err := p.download(f.base.bystander)
+	if err != nil || a.status != 200 || !bytes.Equal(a.body, bystanderBytes) {
+		t.Errorf("a file that has nothing to do with it: %d, %d bytes (%v)", a.status, len(a.body), err)
+	}
+}
+
+// uploadedOrNot downloads all that is listed. No answer but a success may
+// still have led to a record; then it is a whole one.
+func uploadedOrNot(t *testing.T, f *fault, p *process, succeeded bool) {
+	t.Helper()
+	a, err := p.call("GET", parentOfAll+"/attachments", nil)
+	must(t, err)
+	uploaded := 0
+	for _, item := range bytes.SplitAfter(a.body, []byte("},")) {
+		item := answer{body: bytes.Trim(item, "[],\n")}
+		if !bytes.Contains(item.body, []byte("new.txt")) {
+			continue
+		}
+		_, id, _ := strings.Cut(string(item.body), `"id":"`)
+		got, err := p.download(id[:36])
+		must(t, err)
+		uploaded++
+		if got.status != 200 || !bytes.Equal(got.body, f.content) {
+			t.Errorf("what was uploaded is listed and not whole: %d, %d bytes", got.status, len(got.body))
+		}
+	}
+	if uploaded > 1 || succeeded && uploaded == 0 {
+		t.Errorf("the list has the file %d times", uploaded)
+	}
+}
+
+func deletedOrNot(t *testing.T, f *fault, p *process, succeeded bool) {
+	t.Helper()
+	got, err := p.download(f.base.victim)
+	must(t, err)
+	whole := got.status == 200 && bytes.Equal(got.body, victimBytes)
+	if got.status != 404 && (succeeded || !whole) {
+		t.Errorf("the file to delete: %d, %d bytes", got.status, len(got.body))
+	}
+}
+
+const many = 400 // enough for the database to grow
+
+func importOfMany() []byte {
+	var all bytes.Buffer
+	for i := range many {
+		fmt.Fprintf(&all, `{"kind":"user","id":"%s","full_name":"Imported %d %s"}`+"\n", importedUser(i), i, strings.Repeat("x", 100))
+	}
+	return all.Bytes()
+}
+
+func importedUser(i int) string { return fmt.Sprintf("0b5ab4f3-0b4f-4c35-a2c5-%012d", i) }
+
+func importedOrNot(t *testing.T, _ *fault, p *process, succeeded bool) {
+	t.Helper()
+	there := 0
+	for _, i := range []int{0, 1, many / 2, many - 1} {
+		a, err := p.call("GET", usersPath+importedUser(i), nil)
+		must(t, err)
+		if a.status == 200 {
+			there++
+		}
+	}
+	if there != 4 && (there != 0 || succeeded) {
+		t.Errorf("of 4 imported users there are %d", there)
+	}
+}
