@@ -186,8 +186,15 @@ func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.
 		}
 		return err
 	})
+	if err == nil {
+		db.AllocSize = growth
+	}
 	return db, err
 }
+
+// growth is by how many bytes a full file grows: little enough for a small
+// disk, and enough for some thousand attachments.
+const growth = 1 << 20
 
 // fromSystem says whether an error is about a file rather than its content.
 func fromSystem(err error) bool {

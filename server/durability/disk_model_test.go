@@ -115,7 +115,7 @@ func TestATornWriteLeavesSomeSectors(t *testing.T) {
 var readable = regexp.MustCompile(`"[^"]*"|<[a-z/][^>.]*>`)
 
 // traceOf makes of readable lines what strace writes.
-func traceOf(t *testing.T, text string) []syscall {
+func traceOf(t *testing.T, text string) []tracedCall {
 	t.Helper()
 	text = readable.ReplaceAllStringFunc(text, func(s string) string {
 		inside := s[1 : len(s)-1]

@@ -94,7 +94,7 @@ func (d *disk) holds(path string) bool { return path == d.root || strings.HasPre
 
 // apply does what a call did, if it was to this disk. It says whether the call
 // may have changed what a power cut leaves.
-func (d *disk) apply(c syscall) (changed bool, err error) {
+func (d *disk) apply(c tracedCall) (changed bool, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("line %d: %s: %w", c.ended, c, err)
@@ -135,7 +135,7 @@ func (d *disk) apply(c syscall) (changed bool, err error) {
 	return false, nil
 }
 
-func (d *disk) open(c syscall) (bool, error) {
+func (d *disk) open(c tracedCall) (bool, error) {
 	path, err := at(c.args[0], c.args[1])
 	if err != nil || !d.holds(path) {
 		return false, err
@@ -154,7 +154,7 @@ func (d *disk) open(c syscall) (bool, error) {
 }
 
 // useOpen does the calls whose first argument is an open file.
-func (d *disk) useOpen(c syscall) (changed bool, err error) {
+func (d *disk) useOpen(c tracedCall) (changed bool, err error) {
 	file := c.args[0]
 	if c.name == "mmap" {
 		file = c.args[4]
@@ -202,7 +202,7 @@ func (d *disk) useOpen(c syscall) (changed bool, err error) {
 	return false, nil
 }
 
-func (d *disk) move(c syscall) (bool, error) {
+func (d *disk) move(c tracedCall) (bool, error) {
 	from, err1 := at(c.args[0], c.args[1])
 	to, err2 := at(c.args[2], c.args[3])
 	if err := cmp.Or(err1, err2); err != nil || !d.holds(from) && !d.holds(to) {
@@ -233,7 +233,7 @@ func (d *disk) name(path string, target *inode, at int) error {
 	return nil
 }
 
-func (n *inode) write(c syscall, offset int64) error {
+func (n *inode) write(c tracedCall, offset int64) error {
 	data, err := stringOf(c.args[1])
 	if err != nil {
 		return err

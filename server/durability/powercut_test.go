@@ -88,12 +88,12 @@ func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
 	}
 }
 
-func without(calls []syscall, some *regexp.Regexp) []syscall {
-	return slices.DeleteFunc(slices.Clone(calls), func(c syscall) bool { return some.MatchString(c.String()) })
+func without(calls []tracedCall, some *regexp.Regexp) []tracedCall {
+	return slices.DeleteFunc(slices.Clone(calls), func(c tracedCall) bool { return some.MatchString(c.String()) })
 }
 
 // brokenPromises lists what was answered too early.
-func (s *story) brokenPromises(t *testing.T, calls []syscall) (all []string) {
+func (s *story) brokenPromises(t *testing.T, calls []tracedCall) (all []string) {
 	t.Helper()
 	d := newDisk(s.home)
 	commits, answers := 0, 0
@@ -144,7 +144,7 @@ func (d *disk) isSure(path string, want []byte) bool {
 
 // A write to the database after the content of an upload was put in place may
 // be its record, so the content must be sure by then.
-func (s *story) recordsTooEarly(d *disk, c syscall) (all []string) {
+func (s *story) recordsTooEarly(d *disk, c tracedCall) (all []string) {
 	if c.name != "pwrite64" || c.failed {
 		return nil
 	}
@@ -188,7 +188,7 @@ type reply struct {
 	body   string // all of a file; of a JSON answer some of it
 }
 
-func tellTraced(t *testing.T) (*story, []syscall) {
+func tellTraced(t *testing.T) (*story, []tracedCall) {
 	t.Helper()
 	home, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
@@ -202,7 +202,19 @@ func tellTraced(t *testing.T) (*story, []syscall) {
 	defer file.Close()
 	calls, err := readTrace(file)
 	must(t, err)
-	return s, calls
+	return s, slices.DeleteFunc(calls, isForABadDay)
+}
+
+// The files that a server keeps for itself, now and then, and of which it
+// promises nothing to anybody.
+var forABadDay = regexp.MustCompile(`/(ballast|snapshots)($|/)`)
+
+func isForABadDay(c tracedCall) bool {
+	return slices.ContainsFunc(c.args, func(arg string) bool {
+		path, _ := pathOf(arg)
+		name, err := stringOf(arg)
+		return forABadDay.MatchString(path) || err == nil && forABadDay.MatchString(name)
+	})
 }
 
 const (
@@ -356,14 +368,14 @@ func (s *story) contentPath(u step) string {
 
 // moment is a system call, or that the answer to a step begins to leave.
 type moment struct {
-	call     syscall
+	call     tracedCall
 	answered int // the step's number; negative when it is none
 }
 
 // moments puts the answers where they left: a sync that ended while an answer
 // was being written came too late for it.
-func (s *story) moments(calls []syscall) (all []moment) {
-	var leaving []syscall
+func (s *story) moments(calls []tracedCall) (all []moment) {
+	var leaving []tracedCall
 	for _, c := range calls {
 		if s.stepAnswered(c) >= 0 {
 			leaving = append(leaving, c)
@@ -379,7 +391,7 @@ func (s *story) moments(calls []syscall) (all []moment) {
 	return all
 }
 
-func (s *story) stepAnswered(c syscall) int {
+func (s *story) stepAnswered(c tracedCall) int {
 	if c.name != "write" || c.failed {
 		return -1
 	}
@@ -404,7 +416,7 @@ type cut struct {
 }
 
 // cuts are all that may be left at all moments, without the same twice.
-func (s *story) cuts(t *testing.T, calls []syscall) (all []cut) {
+func (s *story) cuts(t *testing.T, calls []tracedCall) (all []cut) {
 	t.Helper()
 	d := newDisk(s.home)
 	answered := 0

@@ -51,9 +51,9 @@ func straced(dir string, options ...string) *exec.Cmd {
 	return exec.Command("strace", words...)
 }
 
-// syscall is one line of a trace, or the two of one during which another
+// tracedCall is one line of a trace, or the two of one during which another
 // thread had something to say.
-type syscall struct {
+type tracedCall struct {
 	name   string
 	args   []string
 	result int64
@@ -63,7 +63,7 @@ type syscall struct {
 	ended  int
 }
 
-func (c syscall) String() string {
+func (c tracedCall) String() string {
 	var words []string
 	for _, arg := range c.args {
 		if path, _ := pathOf(arg); path != "" {
@@ -86,8 +86,8 @@ const unfinished = " <unfinished ...>"
 
 // readTrace reads what strace -f -y -xx wrote. Calls that did not return are
 // left out: nobody knows whether they did anything.
-func readTrace(r io.Reader) (calls []syscall, err error) {
-	begun := map[string]syscall{} // by thread; args holds the beginning of the line
+func readTrace(r io.Reader) (calls []tracedCall, err error) {
+	begun := map[string]tracedCall{} // by thread; args holds the beginning of the line
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 64<<20)
 	for n := 1; lines.Scan(); n++ {
@@ -105,7 +105,7 @@ func readTrace(r io.Reader) (calls []syscall, err error) {
 		if m == nil {
 			continue // a signal, or the end of a thread
 		}
-		c := syscall{name: m[2], began: n}
+		c := tracedCall{name: m[2], began: n}
 		if head, cut := strings.CutSuffix(m[3], unfinished); cut {
 			c.args = []string{head}
 			begun[m[1]] = c
@@ -114,11 +114,11 @@ func readTrace(r io.Reader) (calls []syscall, err error) {
 		calls = appendCall(calls, c, m[3], n)
 	}
 	// What happened is known when it is over.
-	slices.SortStableFunc(calls, func(a, b syscall) int { return cmp.Compare(a.ended, b.ended) })
+	slices.SortStableFunc(calls, func(a, b tracedCall) int { return cmp.Compare(a.ended, b.ended) })
 	return calls, lines.Err()
 }
 
-func appendCall(calls []syscall, c syscall, rest string, line int) []syscall {
+func appendCall(calls []tracedCall, c tracedCall, rest string, line int) []tracedCall {
 	m := callEnd.FindStringSubmatch(rest)
 	if m == nil {
 		return calls
