@@ -297,7 +297,7 @@ func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 	}{
 		"a database that is lost": {
 			func(t *testing.T, dir string) { remove(t, filepath.Join(dir, "attachd.db")) },
-			"attachd.db is missing, but there are 7 stored files in DATA/blobs. Put the database back from a backup, or move the blobs directory away to begin anew",
+			"attachd.db is missing, but there are 7 stored files in DATA/blobs. Restore a backup with `attachd restore` into an empty data directory, or go back to the newest snapshot: copy DATA/snapshots/",
 		},
 		"a newer format": {
 			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "FORMAT"), "999\n") },

@@ -105,10 +105,26 @@ func (d *Dir) writeSnapshot(path string, write func(io.Writer) error) (err error
 	if err := d.own(f); err != nil {
 		return err
 	}
-	if err := write(f); err != nil {
+	if err := write(&syncingNowAndThen{File: f}); err != nil {
 		return err
 	}
 	return f.Sync()
+}
+
+// syncingNowAndThen lets little pile up that is not on the disk yet: on many a
+// file system, an upload that syncs has to wait for all of it.
+type syncingNowAndThen struct {
+	*os.File
+	unsynced int
+}
+
+func (s *syncingNowAndThen) Write(p []byte) (int, error) {
+	n, err := s.File.Write(p)
+	if s.unsynced += n; err != nil || s.unsynced < 4<<20 {
+		return n, err
+	}
+	s.unsynced = 0
+	return n, s.Sync()
 }
 
 // snapshots are the names of all, the newest first.
