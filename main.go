@@ -32,6 +32,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.Serve(),
 		app.Check(),
 		app.GC(),
+		app.Backup(openSnapshot),
+		app.Restore(openSnapshot),
 		app.User(),
 		app.Key(),
 		app.Directory(),
@@ -64,4 +66,10 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
 	return cli.Storage{Dir: dir, Store: db, Blobs: disk}, nil
+}
+
+// openSnapshot opens the database of a restore point, which may lie on a
+// medium that cannot be written.
+func openSnapshot(path string) (store.Store, error) {
+	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
 }

@@ -29,6 +29,8 @@ func asOperator(ctx context.Context) context.Context {
 	return context.WithValue(ctx, operatorMark{}, true)
 }
 
+func isOperator(ctx context.Context) bool { return ctx.Value(operatorMark{}) != nil }
+
 // access settles whether a request may go on, and looks up what its handler
 // needs. The order is always the same: who is it (401), what is it about
 // (404), may they (403).
@@ -44,6 +46,17 @@ func superadmin(s *Server, rq *request) error {
 	}
 	if !rq.caller.user.IsSuperadmin {
 		return forbidden("Only a superadmin may do this.")
+	}
+	return nil
+}
+
+// operatorOnly keeps everybody out who comes over the network.
+func operatorOnly(s *Server, rq *request) error {
+	if err := s.authenticate(rq); err != nil {
+		return err
+	}
+	if !isOperator(rq.Context()) {
+		return forbidden("Only the commands of attachd may do this, on the machine that the server runs on.")
 	}
 	return nil
 }
@@ -121,7 +134,7 @@ func (s *Server) authenticate(rq *request) error {
 	header := rq.Header.Get("Authorization")
 	cookie, noCookie := rq.Cookie(sessionCookie)
 	switch {
-	case rq.Context().Value(operatorMark{}) != nil:
+	case isOperator(rq.Context()):
 		c = caller{user: operator, actor: operator}
 	case header != "":
 		scheme, secret, _ := strings.Cut(header, " ")

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ type Config struct {
 	Secret []byte          // signs links
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Scratch makes a file for what is needed for a moment only, on the disk
+	// that Blobs tells the space of. done closes and removes it.
+	Scratch func() (file *os.File, done func() error, err error)
 
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
@@ -65,14 +69,15 @@ type Server struct {
 	drain    time.Duration // that a refused client may go on sending
 	ready    readiness
 	upkeep   upkeeping
+	leases   leases
 	handler  http.Handler
 }
 
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil:
-		return nil, errors.New("server: a store, blobs, a policy, a clock and a log are required")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil:
+		return nil, errors.New("server: a store, blobs, a policy, a clock, a log and scratch files are required")
 	case len(cfg.Secret) < 16:
 		return nil, errors.New("server: the signing secret is too short")
 	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:

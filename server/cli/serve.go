@@ -162,6 +162,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Secret:                     secret,
 		Now:                        time.Now,
 		Log:                        log,
+		Scratch:                    storage.Dir.Scratch,
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
 		CORSOrigins:                cfg.CORSOrigins,
