@@ -101,7 +101,10 @@ func MakeArchive(dir string, own func(*os.File) error) (*Archive, error) {
 	if err := a.takeLock(); err != nil {
 		return nil, err
 	}
-	return a, errors.Join(a.complete(), a.openPool(false))
+	if err := a.complete(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, a.openPool(false)
 }
 
 // complete makes what a new archive lacks. Who else was making it has let go
@@ -318,7 +321,9 @@ func (a *Archive) Find(name string) (Point, error) {
 // The files that every point has, beside the one that tells of it.
 var pointFiles = []string{databaseFile, secretFile, dataFormatFile}
 
-// spoiled lists what is wrong with the files of a point.
+// spoiled lists what is wrong with the files of a point. When there is
+// anything, its database must not be opened: reading a file that was cut short
+// may end the process.
 func (a *Archive) spoiled(ctx context.Context, p Point) (faults []Fault, err error) {
 	for _, name := range pointFiles {
 		path := a.path(pointsDir, p.Name, name)

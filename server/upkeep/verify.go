@@ -101,17 +101,20 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 	for _, fault := range faults {
 		v.Faults = append(v.Faults, PointFault{p.Name, fault})
 	}
+	if len(faults) > 0 {
+		return nil
+	}
 	err = v.withRecords(v.Open, p, func(records store.Store) error {
 		return eachRecord(ctx, records, func(r store.Attachment) { v.needed[r.SHA256] = r.Size })
 	})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err == nil:
-		v.readable = append(v.readable, p)
-	case len(faults) == 0:
+	case err != nil:
 		v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: fmt.Sprintf("Its records cannot be read: %v.", err)}})
+		return nil
 	}
+	v.readable = append(v.readable, p)
 	return nil
 }
 
