@@ -97,7 +97,7 @@ func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, 
 		return upkeep.Added{}, err
 	}
 	show, clear := a.progress()
-	added, err := archive.Add(ctx, &source{c}, upkeep.AddOptions{
+	added, err := archive.Add(ctx, &source{client: c}, upkeep.AddOptions{
 		Now: time.Now(), Version: version(), Secret: secret, Format: format, Open: open, Progress: sometimes(show)})
 	clear()
 	if err != nil {
@@ -112,7 +112,10 @@ func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, 
 }
 
 // source is a server that a restore point is made of.
-type source struct{ *client }
+type source struct {
+	*client
+	end context.CancelCauseFunc // of what the snapshot's context stands for
+}
 
 // errStopped is what a backup meets whose server does not stay.
 var errStopped = errors.New("the server stopped. Run the command again: what was copied stays")
@@ -125,7 +128,8 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 		return nil, nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, nil, errors.Join(refusal(response), response.Body.Close())
+		_, refused := refusal(response)
+		return nil, nil, errors.Join(refused, response.Body.Close())
 	}
 	length, err := strconv.ParseInt(response.Header.Get("Snapshot-Length"), 10, 64)
 	if err != nil {
@@ -134,10 +138,10 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 	if _, err := io.CopyN(w, &served{response.Body}, length); err != nil {
 		return nil, nil, errors.Join(err, response.Body.Close())
 	}
-	held, end := context.WithCancelCause(ctx)
+	held, s.end = context.WithCancelCause(ctx)
 	go func() {
 		_, _ = response.Body.Read(make([]byte, 1)) // there is no more: it is the end that matters
-		end(errStopped)
+		s.end(errStopped)
 	}()
 	// Nothing is read any more that could be lost.
 	return held, func() { _ = response.Body.Close() }, nil
@@ -158,32 +162,31 @@ func (s *served) Read(p []byte) (int, error) {
 func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
 	response, err := s.send(ctx, "GET", "/upkeep/contents/"+ref.String(), nil)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		return nil, errStopped
+		s.end(errStopped) // no matter when the other answer ends
+		return nil, err
 	}
 	if response.StatusCode == http.StatusOK {
 		return response.Body, nil
 	}
-	return nil, errors.Join(refusal(response), response.Body.Close())
+	code, err := refusal(response)
+	switch code {
+	case "not_found":
+		err = blobs.ErrNotFound
+	case "damaged":
+		err = blobs.ErrDamaged
+	}
+	return nil, errors.Join(err, response.Body.Close())
 }
 
 // refusal reads why the server refused.
-func refusal(response *http.Response) error {
+func refusal(response *http.Response) (code string, err error) {
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return "", fmt.Errorf("reading the answer: %w", err)
 	}
 	var body struct{ Code string }
 	_ = json.Unmarshal(raw, &body) // what is no JSON has no code
-	switch body.Code {
-	case "not_found":
-		return blobs.ErrNotFound
-	case "damaged":
-		return blobs.ErrDamaged
-	}
-	return refused(response.Status, raw)
+	return body.Code, refused(response.Status, raw)
 }
 
 func (a *App) backupList() *cobra.Command {
@@ -201,14 +204,16 @@ func (a *App) backupList() *cobra.Command {
 				return err
 			}
 			rows := [][]string{{"RESTORE POINT", "ATTACHMENTS", "CONTENTS", "BYTES", "FAULTS"}}
+			var unreadable error
 			for _, name := range names {
 				p, err := archive.Find(name)
 				if err != nil {
-					return &exit{exitFault, err}
+					unreadable = &exit{exitFault, err}
+					continue
 				}
 				rows = append(rows, []string{name, fmt.Sprint(p.Attachments), fmt.Sprint(p.Contents), fmt.Sprint(p.Bytes), fmt.Sprint(len(p.Faults))})
 			}
-			return a.table(rows)
+			return errors.Join(a.table(rows), unreadable)
 		},
 	}
 }
@@ -309,7 +314,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, open upkeep.
 	return nil
 }
 
-func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir, open upkeep.Open) (upkeep.Restored, error) {
+func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir, open upkeep.Open) (upkeep.Report, error) {
 	show, clear := a.progress()
 	restored, err := archive.Restore(ctx, upkeep.Target{Dir: dir.Path(), Own: dir.Own},
 		upkeep.RestoreOptions{Point: point, Open: open, Progress: sometimes(show)})

@@ -104,7 +104,7 @@ func (h *home) find(name string) (p upkeep.Point) {
 	return p
 }
 
-func (h *home) restore(name, to string) (upkeep.Restored, error) {
+func (h *home) restore(name, to string) (upkeep.Report, error) {
 	h.Helper()
 	point := h.find(name)
 	a, err := upkeep.OpenArchive(h.to)

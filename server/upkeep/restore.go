@@ -26,11 +26,6 @@ type RestoreOptions struct {
 	Progress Progress
 }
 
-// Restored is what Restore made, or why it did not.
-type Restored struct {
-	Report // of the restored data directory, with all of the faults
-}
-
 // ErrDamaged means that a restore point cannot be restored as it was.
 var ErrDamaged = errors.New("the backup is damaged; the data directory stays unfinished, and no server starts in it")
 
@@ -39,42 +34,43 @@ var ErrDamaged = errors.New("the backup is damaged; the data directory stays unf
 // the rest is there. When something is damaged that was not so when the point
 // was made, it goes on, to tell all of it, and then fails with ErrDamaged:
 // there is no database then. What the point remembers to lack is among the
-// faults, and everything else is restored.
-func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (Restored, error) {
+// faults, and everything else is restored. The report is of the restored data
+// directory.
+func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (Report, error) {
 	r := &restoration{Archive: a, Target: to, RestoreOptions: opts}
 	r.Faults = []Fault{}
 	faults, err := a.spoiled(ctx, opts.Point)
 	if err != nil {
-		return r.Restored, err
+		return r.Report, err
 	}
 	if len(faults) > 0 {
 		r.Faults = faults
-		return r.Restored, ErrDamaged
+		return r.Report, ErrDamaged
 	}
 	disk, err := blobs.OpenDisk(to.Dir, blobs.DiskOptions{Own: to.Own})
 	if err != nil {
-		return r.Restored, err
+		return r.Report, err
 	}
 	r.disk = disk
 	err = a.withRecords(opts.Open, opts.Point, func(records store.Store) error {
 		return errors.Join(r.fill(ctx, records), disk.Close())
 	})
 	if err != nil {
-		return r.Restored, err
+		return r.Report, err
 	}
 	for _, name := range []string{secretFile, dataFormatFile, databaseFile} {
 		if err := r.putFile(name); err != nil {
-			return r.Restored, err
+			return r.Report, err
 		}
 	}
-	return r.Restored, nil
+	return r.Report, nil
 }
 
 type restoration struct {
 	*Archive
 	Target
 	RestoreOptions
-	Restored
+	Report
 	disk *blobs.Disk
 	done int64 // bytes of contents that are seen to
 }
