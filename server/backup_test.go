@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,6 +107,113 @@ func TestWhileThereIsABackupNoContentGoes(t *testing.T) {
 		{as: "root", do: "POST /upkeep/gc", want: 200, like: `{"report": {"contents": 1, "bytes": 3}}`},
 		{as: "root", do: "POST /upkeep/check", want: 200, like: `{"report": {"attachments": 2, "contents": 2, "bytes": 12, "faults": [], "orphans": 0, "orphan_bytes": 0}}`},
 	})
+}
+
+// However uploads, deletes and snapshots of the same few contents fall
+// together: what a snapshot knows of is there for as long as it is held.
+func TestEveryContentOfASnapshotIsThereWhileItIsHeld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	commands := w.operator(t)
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					w.uploadReadDelete(t, fmt.Sprint("content ", n%2))
+				}
+			}
+		})
+	}
+	seen := 0
+	for range 200 {
+		snapshot, body := w.lease(t, commands)
+		seen += w.wantContents(t, snapshot)
+		w.must(body.Close())
+	}
+	close(stop)
+	all.Wait()
+	if seen < 50 {
+		t.Errorf("there were only %d records in all snapshots", seen)
+	}
+	w.play(t, []step{{as: "root", do: "POST /upkeep/gc", json: `{"min_age": 0}`, want: 200}})
+	eventually(t, "nothing to be left", func() bool {
+		left, err := filepath.Glob(filepath.Join(w.dir, "blobs", "sha256", "??", "*"))
+		return err == nil && len(left) == 0
+	})
+}
+
+// A backup begins, and the last record of a content goes, just when somebody
+// has asked for the content to be removed and the records are about to be
+// looked at. The snapshot still has that record.
+func TestABackupThatBeginsDuringARemovalKeepsTheContent(t *testing.T) {
+	t.Parallel()
+	var asked asking
+	w := newWorld(t, func(c *server.Config) { asked.Store, c.Store = c.Store, &asked })
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", alphabet)}, want: 201, save: "A"},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", alphabet)}, want: 201, save: "B"},
+	})
+	path := w.blobFile(t, "{A}")
+	commands := w.operator(t)
+	var held io.Closer
+	begun := make(chan struct{})
+	asked.first = func() {
+		defer close(begun)
+		snapshot, body := w.lease(t, commands)
+		held = body
+		if n := w.wantContents(t, snapshot); n != 1 {
+			t.Errorf("the snapshot has %d records", n)
+		}
+		_, err := w.store.DeleteAttachment(t.Context(), uuid.MustParse(w.names["B"]))
+		w.must(err)
+	}
+	w.play(t, []step{{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200}})
+	<-begun
+	ref, err := blobs.ParseRef(filepath.Base(path))
+	w.must(err)
+	// Whoever else asks for a removal waits for the first to end.
+	_, err = w.blobs.Remove(t.Context(), ref, func() (bool, error) { return true, nil })
+	w.must(err)
+	if !there(path) {
+		t.Error("the content has gone")
+	}
+	w.must(held.Close())
+	eventually(t, "the content to go", func() bool { return !there(path) })
+}
+
+// asking does something before its records are first looked at.
+type asking struct {
+	store.Store
+	first func()
+	once  sync.Once
+}
+
+func (a *asking) Referenced(ctx context.Context, sha256 [32]byte) (bool, error) {
+	a.once.Do(a.first)
+	return a.Store.Referenced(ctx, sha256)
+}
+
+// wantContents sees that each record of a snapshot has its content.
+func (w *world) wantContents(t *testing.T, snapshot []byte) (records int) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	w.must(os.WriteFile(path, snapshot, 0o600))
+	db, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	w.must(err)
+	list, err := db.AllAttachments(t.Context(), uuid.Nil, 1000)
+	w.must(err)
+	for _, a := range list {
+		if _, err := w.blobs.Stat(t.Context(), a.SHA256); err != nil {
+			t.Errorf("%s of a snapshot that is held: %v", a.FileName, err)
+		}
+	}
+	w.must(db.Close())
+	return len(list)
 }
 
 func TestAServerThatStopsEndsSnapshots(t *testing.T) {
