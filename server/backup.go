@@ -51,8 +51,14 @@ func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) (er
 		if err := s.roomFor(rq, int64(len(p))); err != nil {
 			return 0, err
 		}
-		return file.Write(p)
-	}), 1<<20)
+		n, err := file.Write(p)
+		if err != nil {
+			return n, err
+		}
+		// Whoever syncs next has to wait for what is not on the disk yet, on
+		// many a file system: let that be little.
+		return n, file.Sync()
+	}), 4<<20)
 	if err := s.Store.Snapshot(ctx, guarded); err != nil {
 		return fmt.Errorf("copying the metadata: %w", err)
 	}

@@ -332,9 +332,10 @@ func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 	with, m := worst(copied)
 	t.Logf("database of %d MB, copied in %v; the longest of %d commits without a copy took %v, of %d during copies %v; the file grew by %d KB",
 		before>>20, took.Round(time.Millisecond), n, without, m, with, (size()-before)>>10)
-	// The disk may be slow for everybody: then only a much longer wait counts.
-	if limit := max(100*time.Millisecond, 5*without); with > limit {
-		t.Errorf("a commit took %v during a copy", with)
+	// The machine may be slow for everybody: then what counts is whether a
+	// commit waits for a copy to end.
+	if limit := max(100*time.Millisecond, 5*without, took/2); with > limit || m < 50 {
+		t.Errorf("of %d commits during copies one took %v", m, with)
 	}
 	if grown := size() - before; grown > 32<<20 {
 		t.Errorf("the database grew by %d bytes", grown)
