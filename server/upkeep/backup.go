@@ -68,10 +68,9 @@ type addition struct {
 	*Archive
 	AddOptions
 	Added
-	from  Source
-	temp  string // its folder for now
-	done  int64  // bytes of contents that are seen to
-	total int64
+	from Source
+	temp string // its folder for now
+	done int64  // bytes of contents that are seen to
 }
 
 func (n *addition) make(ctx context.Context) error {
