@@ -27,11 +27,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	app := cli.New(open, stdin, stdout, stderr)
+	app := cli.New(open, openSnapshot, stdin, stdout, stderr)
 	root := app.Root(
-		app.Serve(openSnapshot),
+		app.Serve(),
 		app.Check(),
 		app.GC(),
+		app.Backup(),
+		app.Restore(),
 		app.User(),
 		app.Key(),
 		app.Directory(),

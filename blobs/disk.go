@@ -41,6 +41,10 @@ type DiskOptions struct {
 	// used, so that a process of root can give it to another user.
 	Own func(*os.File) error
 
+	// ReadOnly is for contents on a medium that cannot be written: nothing is
+	// made and nothing removed, and what is to change anything fails.
+	ReadOnly bool
+
 	// Wrap lets a test stand between the Disk and its files.
 	Wrap func(FileSystem) FileSystem
 }
@@ -57,7 +61,11 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		files = opts.Wrap(files)
 	}
 	d := &Disk{files: files, marks: marks{files: files}}
-	if err := d.prepare(); err != nil {
+	prepare := d.prepare
+	if opts.ReadOnly {
+		prepare = d.marks.load
+	}
+	if err := prepare(); err != nil {
 		return nil, errors.Join(full(err), files.Close())
 	}
 	return d, nil

@@ -78,6 +78,32 @@ func TestOpenEmptiesTheTemporaryFolder(t *testing.T) {
 	keep(t, d, []byte("works"))
 }
 
+func TestReadOnlyChangesNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	sound, damaged := keep(t, d, []byte("sound")), keep(t, d, []byte("damaged"))
+	mark(t, d, damaged)
+	d.Close()
+	left := filepath.Join(dir, "tmp", "left behind")
+	writeFile(t, left, "half an upload")
+	if err := os.Remove(filepath.Join(dir, "blobs", "sha256", "00")); err != nil {
+		t.Fatal(err)
+	}
+
+	d = openDiskWith(t, dir, blobs.DiskOptions{ReadOnly: true})
+	if got, err := read(d, sound, 5); err != nil || string(got) != "sound" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := d.Open(t.Context(), damaged, 7); !errors.Is(err, blobs.ErrDamaged) {
+		t.Errorf("the damaged one: %v", err)
+	}
+	wantFile(t, left, "half an upload")
+	if _, err := os.Stat(filepath.Join(dir, "blobs", "sha256", "00")); err == nil {
+		t.Error("a folder was made")
+	}
+}
+
 func TestOpenRefusesLinkedFolders(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"tmp", "blobs", "blobs/sha256", "blobs/damaged", "blobs/sha256/7f"} {

@@ -138,7 +138,7 @@ func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
 // of the client, and says whether that could be done.
 func (s *Server) removeSpare(rq *request, sum blobs.Ref) bool {
 	ctx := context.WithoutCancel(rq.Context())
-	removed, err := s.Blobs.Remove(ctx, sum, func() (bool, error) { return s.Store.Referenced(ctx, sum) })
+	removed, err := s.Blobs.Remove(ctx, sum, func() (bool, error) { return s.wantedOrLater(ctx, sum) })
 	if err != nil {
 		rq.log.Error("a content that nothing refers to could not be removed", "blob", sum.String(), "error", err)
 		return false

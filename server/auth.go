@@ -50,6 +50,17 @@ func superadmin(s *Server, rq *request) error {
 	return nil
 }
 
+// operatorOnly keeps everybody out who comes over the network.
+func operatorOnly(s *Server, rq *request) error {
+	if err := s.authenticate(rq); err != nil {
+		return err
+	}
+	if !isOperator(rq.Context()) {
+		return forbidden("Only the commands of attachd may do this, on the machine that the server runs on.")
+	}
+	return nil
+}
+
 // scraper may read metrics.
 func scraper(s *Server, rq *request) error {
 	if s.PublicMetrics {

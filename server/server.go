@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ type Config struct {
 	Secret  []byte          // signs links
 	Now     func() time.Time
 	Log     *slog.Logger
+	// Scratch makes a file for what is needed for a moment only, on the disk
+	// that Blobs tells the space of. done closes and removes it.
+	Scratch func() (file *os.File, done func() error, err error)
 
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
@@ -79,6 +83,7 @@ type Server struct {
 	drain    time.Duration // that a refused client may go on sending
 	ready    readiness
 	upkeep   upkeeping
+	leases   leases
 	traffic  traffic
 	scrub    *upkeep.Scrub // nil when there is none
 	handler  http.Handler
@@ -87,8 +92,8 @@ type Server struct {
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil:
-		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock and a log are required")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil:
+		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log and scratch files are required")
 	case len(cfg.Secret) < 16:
 		return nil, errors.New("server: the signing secret is too short")
 	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:

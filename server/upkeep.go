@@ -62,7 +62,7 @@ func (s *Server) collect(w *response, rq *request) error {
 	defer s.upkeep.collecting.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
 		options.Progress = progress
-		collected, err := upkeep.Collect(ctx, s.Store, s.Blobs, options)
+		collected, err := upkeep.Collect(ctx, s.leased(), s.Blobs, options)
 		if !options.DryRun {
 			s.logCollected(collected)
 		}
@@ -199,7 +199,7 @@ func (s *Server) collectOnce(ctx context.Context) {
 		return
 	}
 	defer s.upkeep.collecting.Unlock()
-	collected, err := upkeep.Collect(ctx, s.Store, s.Blobs, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
+	collected, err := upkeep.Collect(ctx, s.leased(), s.Blobs, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
 	s.logCollected(collected)
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("contents that nothing refers to could not be removed", "error", err)

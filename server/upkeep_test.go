@@ -39,6 +39,23 @@ func TestUpkeepIsForSuperadmins(t *testing.T) {
 	}
 }
 
+// commandsOnly are the routes that no key opens.
+var commandsOnly = []string{"POST /upkeep/snapshot", "GET /upkeep/contents/:content"}
+
+func TestSnapshotsAndStoredContentsAreForCommandsOnly(t *testing.T) {
+	t.Parallel()
+	m := newMatrix(t)
+	for _, name := range commandsOnly {
+		for _, who := range callers() {
+			s := step{as: who.as, do: strings.Replace(name, ":content", blobs.Ref(m.content.SHA256).String(), 1), want: 403}
+			if who.rights == "" {
+				s.want = 401
+			}
+			m.do(t, s)
+		}
+	}
+}
+
 // plant puts a content into the store that nothing refers to.
 func (w *world) plant(t *testing.T, content string, written time.Time) (path string) {
 	t.Helper()

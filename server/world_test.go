@@ -147,6 +147,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		Secret:               []byte("a secret of at least sixteen bytes"),
 		Now:                  w.clock.Now,
 		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Scratch:              w.scratch,
 		Version:              "test",
 		MaxFileSize:          50 << 20,
 		MaxConcurrentUploads: 256,
@@ -162,6 +163,12 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	w.must(err)
 	w.serve(w.server)
 	return w
+}
+
+// scratch is a file for the moment.
+func (w *world) scratch() (file *os.File, done func() error, err error) {
+	file, err = os.CreateTemp(filepath.Join(w.dir, "tmp"), "")
+	return file, func() error { return errors.Join(file.Close(), os.Remove(file.Name())) }, err
 }
 
 func (w *world) open() {

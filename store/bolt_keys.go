@@ -246,6 +246,9 @@ func (b *Bolt) TouchKey(id uuid.UUID, at time.Time) {
 // flushTouched writes down when keys were used. It is the committer's to call.
 func (b *Bolt) flushTouched() error {
 	noted := b.touched.toWrite()
+	if len(noted) == 0 && b.db.IsReadOnly() {
+		return nil
+	}
 	c := &change{alone: true, apply: func(tx *writeTx) error {
 		for id, seconds := range noted {
 			written, isWritten, err := loadTouched(tx.Tx, id)

@@ -407,7 +407,11 @@ func TestSnapshotIsOfOneMomentAndKeepsNobodyWaiting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snapshot.Close()
+	defer func() {
+		if err := snapshot.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	users, err := snapshot.Users(t.Context(), uuid.Nil, 10)
 	all, err2 := snapshot.AllAttachments(t.Context(), uuid.Nil, 10)
 	faults, err3 := snapshot.Check(t.Context())

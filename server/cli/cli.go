@@ -19,6 +19,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/content"
 	"attachd/server/datadir"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -43,6 +44,7 @@ func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Clo
 // App is the command line with what it stands on.
 type App struct {
 	open           func(config.Config) (Storage, error)
+	openSnapshot   upkeep.Open
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
@@ -50,9 +52,10 @@ type App struct {
 	dataDir    string
 }
 
-// New makes an App; open opens the storage that a configuration names.
-func New(open func(config.Config) (Storage, error), stdin io.Reader, stdout, stderr io.Writer) *App {
-	return &App{open: open, stdin: stdin, stdout: stdout, stderr: stderr}
+// New makes an App; open opens the storage that a configuration names, and
+// openSnapshot a copy of its database, for reading.
+func New(open func(config.Config) (Storage, error), openSnapshot upkeep.Open, stdin io.Reader, stdout, stderr io.Writer) *App {
+	return &App{open: open, openSnapshot: openSnapshot, stdin: stdin, stdout: stdout, stderr: stderr}
 }
 
 // Root is the command that holds the others.

@@ -55,8 +55,12 @@ func running(ctx context.Context, dir *datadir.Dir) (c *client, done func() erro
 	if err != nil {
 		return nil, nil, err
 	}
+	// A server that stops would wait for it as for one whose request is to come.
+	if err := conn.Close(); err != nil {
+		return nil, nil, err
+	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dir.Dial(ctx) }
-	return newClient(dial), conn.Close, nil
+	return newClient(dial), func() error { return nil }, nil
 }
 
 // inMemory is a server that is reached through memory: the same HTTP as over

@@ -18,7 +18,6 @@ import (
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
-	"attachd/store"
 )
 
 // How long a server that was told to stop waits for what is under way.
@@ -30,8 +29,8 @@ const collectInterval = time.Hour
 // How often a server looks whether there is room for its ballast again.
 const ballastInterval = 2 * time.Second
 
-// Serve is the command that runs the server. openSnapshot opens a copy of the database for reading.
-func (a *App) Serve(openSnapshot func(path string) (store.Store, error)) *cobra.Command {
+// Serve is the command that runs the server.
+func (a *App) Serve() *cobra.Command {
 	var listen string
 	var demo bool
 	cmd := &cobra.Command{
@@ -47,7 +46,7 @@ func (a *App) Serve(openSnapshot func(path string) (store.Store, error)) *cobra.
 			if err != nil {
 				return err
 			}
-			return a.serve(cmd.Context(), cfg, warnings, demo, openSnapshot)
+			return a.serve(cmd.Context(), cfg, warnings, demo)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "", "`address` to listen on, as host:port; port 0 picks a free one")
@@ -55,7 +54,7 @@ func (a *App) Serve(openSnapshot func(path string) (store.Store, error)) *cobra.
 	return cmd
 }
 
-func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool, openSnapshot func(string) (store.Store, error)) (err error) {
+func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) (err error) {
 	log, say := a.logs(cfg)
 	storage, err := a.openStorage(cfg, "attachd serve")
 	if err != nil {
@@ -102,7 +101,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	} else {
 		servers = append(servers, &listening{httpServer(srv.Operator(), log), socket})
 	}
-	snapshots := &snapshots{storage.Storage, openSnapshot, int64(cfg.Limits.DiskReserve), log}
+	snapshots := &snapshots{storage.Storage, a.openSnapshot, int64(cfg.Limits.DiskReserve), log}
 	return serveUntil(ctx, srv, log, servers, snapshots.keep)
 }
 
@@ -172,6 +171,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Secret:                     secret,
 		Now:                        time.Now,
 		Log:                        log,
+		Scratch:                    storage.Dir.Scratch,
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
 		CORSOrigins:                cfg.CORSOrigins,

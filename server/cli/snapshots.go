@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"attachd/store"
+	"attachd/server/upkeep"
 )
 
 const (
@@ -22,7 +22,7 @@ const (
 // snapshots keeps copies of the database while a server runs.
 type snapshots struct {
 	Storage
-	open    func(path string) (store.Store, error)
+	open    upkeep.Open
 	reserve int64 // bytes that must stay free on the disk
 	log     *slog.Logger
 }

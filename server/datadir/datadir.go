@@ -27,6 +27,7 @@ import (
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs
 //	attachd.pid   who holds the directory, to be named to others
+//	RESTORING     there until a restore is finished
 const Format = 1
 
 const databaseFile = "attachd.db"
@@ -50,6 +51,9 @@ func Open(path string) (*Dir, error) {
 	if err := closeToOthers(path); err != nil {
 		return nil, err
 	}
+	if err := refuseUnfinished(path); err != nil {
+		return nil, err
+	}
 	d := &Dir{path: path}
 	if d.own, err = ownerOf(path); err != nil {
 		return nil, err
@@ -61,14 +65,20 @@ func Open(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d, CheckFormat(path, raw)
+}
+
+// CheckFormat refuses what the file FORMAT in path says when this version
+// does not know that format.
+func CheckFormat(path string, raw []byte) error {
 	format, err := strconv.Atoi(strings.TrimSpace(string(raw)))
 	switch {
 	case err != nil || format < 1:
-		return nil, fmt.Errorf("%s does not hold a format number", d.Join("FORMAT"))
+		return fmt.Errorf("%s does not hold a format number", filepath.Join(path, "FORMAT"))
 	case format > Format:
-		return nil, fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
+		return fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
 	}
-	return d, nil
+	return nil
 }
 
 // makeAll is os.MkdirAll with every new name on stable storage: what is kept

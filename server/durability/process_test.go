@@ -8,6 +8,7 @@ package durability
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -135,10 +136,16 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// run runs an attachd command over dir and gives its output and exit code.
+// run runs an attachd command that is expected to end over dir, and gives its
+// output and exit code.
 func run(t *testing.T, dir string, words ...string) (output string, code int) {
 	t.Helper()
-	out, err := exec.Command(binary, append(words, "--data-dir", dir)...).CombinedOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, binary, append(words, "--data-dir", dir)...).CombinedOutput()
+	if ctx.Err() != nil {
+		t.Fatalf("attachd %s does not end\n%s", strings.Join(words, " "), tail(string(out), 4000))
+	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)

@@ -17,8 +17,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // What the cases ask of a server in which a call fails.
@@ -227,15 +225,7 @@ func prepare(t *testing.T) base {
 // soon.
 func takeRoom(t *testing.T, path string) {
 	t.Helper()
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
-	must(t, err)
-	var size int64
-	must(t, db.View(func(tx *bbolt.Tx) error {
-		size = tx.Size()
-		return nil
-	}))
-	must(t, db.Close())
-	must(t, os.Truncate(path, size))
+	must(t, os.Truncate(path, needs(t, path)))
 }
 
 // fault is one run in which a call fails.

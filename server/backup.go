@@ -1,0 +1,212 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// snapshotLength is the header with the number of bytes of a snapshot.
+const snapshotLength = "Snapshot-Length"
+
+// snapshot answers with a copy of the metadata as it is at one moment, and
+// then keeps the answer open: until the client closes it, every content that
+// the copy needs is kept. A server that is about to stop ends it.
+//
+// The copy is written to a file first: the transaction that it is read in lets
+// the database grow by all that changes meanwhile, and must not last as long
+// as a client cares to take.
+func (s *Server) snapshot(w *response, rq *request) error {
+	ctx, cancel := context.WithCancel(s.upkeep.running)
+	defer cancel()
+	defer context.AfterFunc(rq.Context(), cancel)()
+	s.leases.begin()
+	defer s.endLease(rq)
+	err := s.sendSnapshot(ctx, w, rq)
+	if errors.Is(err, context.Canceled) && s.draining.Load() {
+		err = shuttingDown()
+	}
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) (err error) {
+	file, done, err := s.Scratch()
+	if err != nil {
+		return fmt.Errorf("making a file for the copy: %w", err)
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	guarded := bufio.NewWriterSize(writerFunc(func(p []byte) (int, error) {
+		if err := s.roomFor(rq, int64(len(p))); err != nil {
+			return 0, err
+		}
+		n, err := file.Write(p)
+		if err != nil {
+			return n, err
+		}
+		// Whoever syncs next has to wait for what is not on the disk yet, on
+		// many a file system: let that be little.
+		return n, file.Sync()
+	}), 4<<20)
+	if err := s.Store.Snapshot(ctx, guarded); err != nil {
+		return fmt.Errorf("copying the metadata: %w", err)
+	}
+	if err := guarded.Flush(); err != nil {
+		return fmt.Errorf("copying the metadata: %w", err)
+	}
+	size, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set(snapshotLength, strconv.FormatInt(size, 10))
+	if err := s.sendBytes(w, io.NewSectionReader(file, 0, size)); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// storedContent answers with the bytes that are stored, whatever they are.
+func (s *Server) storedContent(w *response, rq *request) error {
+	ref, err := blobs.ParseRef(rq.params.ByName("content"))
+	if err != nil {
+		return notFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
+	}
+	info, err := s.Blobs.Stat(rq.Context(), ref)
+	if errors.Is(err, blobs.ErrNotFound) {
+		return notFound("There is no content %s.", ref)
+	}
+	if err != nil {
+		return err
+	}
+	content, err := s.Blobs.Open(rq.Context(), ref, info.Size)
+	if err != nil {
+		return err
+	}
+	defer content.Close() // only read
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(info.Size, 10))
+	return s.sendBytes(w, io.LimitReader(content, info.Size))
+}
+
+// sendBytes copies to the client. What goes wrong cuts the answer.
+func (s *Server) sendBytes(w *response, from io.Reader) error {
+	buf := buffers.Get().(*[128 << 10]byte)
+	defer buffers.Put(buf)
+	_, err := io.CopyBuffer(writerFunc(w.Write), from, buf[:])
+	return err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// leases are the backups under way. While there is one, no content is removed;
+// what somebody wanted to be removed meanwhile is, when the last one ends.
+//
+// A content that a snapshot needs cannot slip away, although the question
+// whether it is wanted may have been answered before the lease began. The
+// answer "no" means that first no record had the content and then there was
+// no lease. The snapshot is taken after the lease begins, so after both; and
+// from the answer until the content is gone, nobody can record it, since that
+// takes a hold that waits for the removal (see blobs.Store.Remove). So no
+// record in the snapshot has it, unless it was kept and recorded once more
+// after it was gone. The order of the two looks matters: a lease that begins
+// between a look at the leases and a later one at the records would protect a
+// record that is deleted before that later look.
+type leases struct {
+	mu    sync.Mutex
+	held  int
+	later map[blobs.Ref]struct{} // to remove when the last lease ends
+}
+
+// What is to be removed beyond this many contents is left to be collected.
+const maxLater = 100_000
+
+func (l *leases) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held++
+}
+
+// end gives what is to be removed now.
+func (l *leases) end() (later map[blobs.Ref]struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held--
+	if l.held > 0 {
+		return nil
+	}
+	later, l.later = l.later, nil
+	return later
+}
+
+func (l *leases) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held > 0
+}
+
+// postpone says whether there is a lease, and if so remembers a content until
+// the last one ends.
+func (l *leases) postpone(ref blobs.Ref) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held == 0 {
+		return false
+	}
+	if l.later == nil {
+		l.later = map[blobs.Ref]struct{}{}
+	}
+	if len(l.later) < maxLater {
+		l.later[ref] = struct{}{}
+	}
+	return true
+}
+
+// wantedOrLater says whether a content must stay for now.
+func (s *Server) wantedOrLater(ctx context.Context, ref blobs.Ref) (bool, error) {
+	found, err := s.Store.Referenced(ctx, ref)
+	if err != nil || found {
+		return found, err
+	}
+	return s.leases.postpone(ref), nil
+}
+
+// endLease removes what waited for it. A server that is about to stop leaves
+// that to be collected.
+func (s *Server) endLease(rq *request) {
+	for ref := range s.leases.end() {
+		if s.draining.Load() || !s.removeSpare(rq, ref) {
+			return
+		}
+	}
+}
+
+// leased is the store as those see it who collect contents: while there is a
+// lease, every content is wanted.
+func (s *Server) leased() store.Store { return leasedStore{s.Store, &s.leases} }
+
+type leasedStore struct {
+	store.Store
+	leases *leases
+}
+
+func (l leasedStore) Referenced(ctx context.Context, sha256 [32]byte) (bool, error) {
+	found, err := l.Store.Referenced(ctx, sha256)
+	if err != nil || found {
+		return found, err
+	}
+	return l.leases.any(), nil
+}

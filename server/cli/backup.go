@@ -1,0 +1,380 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"attachd/blobs"
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/server/upkeep"
+)
+
+// Backup is the command that makes restore points, and the group of those that
+// look at them.
+func (a *App) Backup() *cobra.Command {
+	var keep int
+	cmd := &cobra.Command{
+		Use:   "backup DIR",
+		Short: "make a restore point of everything in a directory of its own, while people work",
+		Args:  exactly("a directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("keep") && keep < 1 {
+				return usage("--keep must be at least 1")
+			}
+			cfg, _, err := a.config(nil)
+			if err != nil {
+				return err
+			}
+			return a.backup(cmd.Context(), cfg, args[0], keep)
+		},
+	}
+	cmd.Flags().IntVar(&keep, "keep", 0, "then remove all but the newest `N` restore points, and what only those had")
+	cmd.AddCommand(a.backupList(), a.backupVerify())
+	return cmd
+}
+
+func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int) (err error) {
+	if err := apart(to, cfg.DataDir); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
+	}
+	c, done, err := a.reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		c.CloseIdleConnections()
+		err = errors.Join(err, done())
+	}()
+	dir, err := datadir.Open(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	archive, err := upkeep.MakeArchive(to, dir.Own)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, archive.Close()) }()
+	added, err := a.addPoint(ctx, archive, c, dir)
+	if err != nil {
+		return err
+	}
+	if keep > 0 {
+		pruned, err := archive.Prune(ctx, keep, a.openSnapshot)
+		if err != nil {
+			return fmt.Errorf("older restore points were not all removed: %w", err)
+		}
+		fmt.Fprintf(a.stdout, "removed %s, and with them %s, %s\n",
+			count(pruned.Points, "restore point"), count(pruned.Contents, "content"), count(pruned.Bytes, "byte"))
+	}
+	if n := len(added.Faults); n > 0 {
+		return &exit{exitFault, fmt.Errorf("%s could not be saved; everything else is", count(int64(n), "attachment"))}
+	}
+	return nil
+}
+
+func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, dir *datadir.Dir) (upkeep.Added, error) {
+	secret, err := os.ReadFile(dir.Join("secret.key"))
+	if err != nil {
+		return upkeep.Added{}, err
+	}
+	format, err := os.ReadFile(dir.Join("FORMAT"))
+	if err != nil {
+		return upkeep.Added{}, err
+	}
+	show, clear := a.progress()
+	added, err := archive.Add(ctx, &source{client: c}, upkeep.AddOptions{
+		Now: time.Now(), Version: version(), Secret: secret, Format: format, Open: a.openSnapshot, Progress: sometimes(show)})
+	clear()
+	if err != nil {
+		return added, err
+	}
+	for _, fault := range added.Faults {
+		fmt.Fprintln(a.stdout, fault)
+	}
+	fmt.Fprintf(a.stdout, "made restore point %s: %s, of which %s, %s, were new\n",
+		added.Name, sizes(added.Attachments, added.Contents, added.Bytes), count(added.NewContents, "content"), count(added.NewBytes, "byte"))
+	return added, nil
+}
+
+// source is a server that a restore point is made of.
+type source struct {
+	*client
+	end context.CancelCauseFunc // of what the snapshot's context stands for
+}
+
+// errStopped is what a backup meets whose server does not stay.
+var errStopped = errors.New("the server stopped. Run the command again: what was copied stays")
+
+// Snapshot implements upkeep.Source. The server keeps contents for as long as
+// its answer is read.
+func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Context, release func(), err error) {
+	response, err := s.send(ctx, "POST", "/upkeep/snapshot", nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		_, refused := refusal(response)
+		return nil, nil, errors.Join(refused, response.Body.Close())
+	}
+	length, err := strconv.ParseInt(response.Header.Get("Snapshot-Length"), 10, 64)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("the server does not say how long the copy is: %w", err), response.Body.Close())
+	}
+	if _, err := io.CopyN(w, &served{response.Body}, length); err != nil {
+		return nil, nil, errors.Join(err, response.Body.Close())
+	}
+	held, s.end = context.WithCancelCause(ctx)
+	go func() {
+		_, _ = response.Body.Read(make([]byte, 1)) // there is no more: it is the end that matters
+		s.end(errStopped)
+	}()
+	// Nothing is read any more that could be lost.
+	return held, func() { _ = response.Body.Close() }, nil
+}
+
+// served is a body that ends only because the server does.
+type served struct{ io.Reader }
+
+func (s *served) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		err = errStopped
+	}
+	return n, err
+}
+
+// Content implements upkeep.Source.
+func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
+	response, err := s.send(ctx, "GET", "/upkeep/contents/"+ref.String(), nil)
+	if err != nil {
+		s.end(errStopped) // no matter when the other answer ends
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	code, err := refusal(response)
+	switch code {
+	case "not_found":
+		err = blobs.ErrNotFound
+	case "damaged":
+		err = blobs.ErrDamaged
+	}
+	return nil, errors.Join(err, response.Body.Close())
+}
+
+// refusal reads why the server refused.
+func refusal(response *http.Response) (code string, err error) {
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", fmt.Errorf("reading the answer: %w", err)
+	}
+	var body struct{ Code string }
+	_ = json.Unmarshal(raw, &body) // what is no JSON has no code
+	return body.Code, refused(response.Status, raw)
+}
+
+func (a *App) backupList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list DIR",
+		Short: "list the restore points in a directory, oldest first",
+		Args:  exactly("a directory"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			archive, err := upkeep.FindArchive(args[0])
+			if err != nil {
+				return err
+			}
+			names, err := archive.PointNames()
+			if err != nil {
+				return err
+			}
+			rows := [][]string{{"RESTORE POINT", "ATTACHMENTS", "CONTENTS", "BYTES", "FAULTS"}}
+			var unreadable error
+			for _, name := range names {
+				p, err := archive.Find(name)
+				if err != nil {
+					unreadable = &exit{exitFault, err}
+					continue
+				}
+				rows = append(rows, []string{name, fmt.Sprint(p.Attachments), fmt.Sprint(p.Contents), fmt.Sprint(p.Bytes), fmt.Sprint(len(p.Faults))})
+			}
+			return errors.Join(a.table(rows), unreadable)
+		},
+	}
+}
+
+func (a *App) backupVerify() *cobra.Command {
+	var point string
+	cmd := &cobra.Command{
+		Use:   "verify DIR",
+		Short: "read all of a backup and see that nothing is missing or damaged",
+		Args:  exactly("a directory"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			archive, err := upkeep.OpenArchive(args[0])
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, archive.Close()) }()
+			show, clear := a.progress()
+			verified, err := archive.Verify(cmd.Context(), upkeep.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: sometimes(show)})
+			clear()
+			if err != nil {
+				return err
+			}
+			for _, fault := range verified.Faults {
+				fmt.Fprintln(a.stdout, fault)
+			}
+			faults := count(int64(len(verified.Faults)), "fault")
+			fmt.Fprintf(a.stdout, "%s, %s, %s: %s\n", count(verified.Points, "restore point"),
+				count(verified.Contents, "content"), count(verified.Bytes, "byte"), faults)
+			if len(verified.Faults) > 0 {
+				return &exit{exitFault, fmt.Errorf("%s found", faults)}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&point, "point", "", "look at the restore point of this `name` only")
+	return cmd
+}
+
+// Restore is the command that makes a data directory of a restore point.
+func (a *App) Restore() *cobra.Command {
+	var point string
+	cmd := &cobra.Command{
+		Use:   "restore DIR",
+		Short: "restore a backup into an empty data directory",
+		Args:  exactly("a directory"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, _, err := a.config(nil)
+			if err != nil {
+				return err
+			}
+			return a.restore(cmd.Context(), cfg.DataDir, args[0], point)
+		},
+	}
+	cmd.Flags().StringVar(&point, "point", "", "restore the restore point of this `name`, not the newest")
+	return cmd
+}
+
+func (a *App) restore(ctx context.Context, path, from, name string) (err error) {
+	if err := apart(from, path); err != nil {
+		return err
+	}
+	archive, err := upkeep.OpenArchive(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, archive.Close()) }()
+	point, err := archive.Find(name)
+	if err != nil {
+		return err
+	}
+	format, err := os.ReadFile(filepath.Join(from, "points", point.Name, "FORMAT"))
+	if err != nil {
+		return err
+	}
+	if err := datadir.CheckFormat(filepath.Join(from, "points", point.Name), format); err != nil {
+		return err
+	}
+	dir, err := datadir.Restore(path)
+	if err != nil {
+		return err
+	}
+	lock, err := upkeep.Lock(dir.RestoringFile())
+	if err != nil {
+		return err
+	}
+	restored, err := a.restorePoint(ctx, archive, point, dir)
+	if err := errors.Join(err, lock.Close()); err != nil {
+		return err
+	}
+	if err := dir.Restored(); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "restored restore point %s into %s: %s\n", point.Name, dir.Path(), sizes(point.Attachments, restored.Contents, restored.Bytes))
+	if n := len(restored.Faults); n > 0 {
+		return &exit{exitFault, fmt.Errorf("%s had no content when the restore point was made; everything else is restored", count(int64(n), "attachment"))}
+	}
+	return nil
+}
+
+func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir) (upkeep.Report, error) {
+	show, clear := a.progress()
+	restored, err := archive.Restore(ctx, upkeep.Target{Dir: dir.Path(), Own: dir.Own},
+		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: sometimes(show)})
+	clear()
+	for _, fault := range restored.Faults {
+		fmt.Fprintln(a.stdout, fault)
+	}
+	return restored, err
+}
+
+// sizes tells how much a restore point holds.
+func sizes(attachments, contents, bytes int64) string {
+	return fmt.Sprintf("%s, %s, %s", count(attachments, "attachment"), count(contents, "content"), count(bytes, "byte"))
+}
+
+// sometimes keeps a terminal from being written to all the time.
+func sometimes(show func(done, total int64)) upkeep.Progress {
+	var last time.Time
+	return func(done, total int64) {
+		if now := time.Now(); now.Sub(last) > 100*time.Millisecond {
+			last = now
+			show(done, total)
+		}
+	}
+}
+
+// apart refuses a backup in a data directory, and a data directory in a backup.
+func apart(backup, data string) error {
+	backup, err := real(backup)
+	if err != nil {
+		return err
+	}
+	if data, err = real(data); err != nil {
+		return err
+	}
+	switch {
+	case within(backup, data):
+		return usage("%s is in the data directory %s: a backup needs a place of its own, best on another disk", backup, data)
+	case within(data, backup):
+		return usage("the data directory %s is in %s: a backup needs a place of its own, best on another disk", data, backup)
+	}
+	return nil
+}
+
+// real is an absolute path without symbolic links, also of what is not there
+// yet.
+func real(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	if !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+		return resolved, err
+	}
+	above, err := real(filepath.Dir(path))
+	return filepath.Join(above, filepath.Base(path)), err
+}
+
+// within says whether a path is another, or below it.
+func within(path, other string) bool {
+	to, err := filepath.Rel(other, path)
+	return err == nil && filepath.IsLocal(to)
+}

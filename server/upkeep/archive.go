@@ -1,0 +1,553 @@
+package upkeep
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// Archive is a folder of restore points:
+//
+//	FORMAT                         what the folder is, and the number of its layout
+//	blobs/sha256/ab/<64 digits>    contents, plain, each once for all points that need it
+//	blobs/damaged/                 the names of contents that were found damaged
+//	points/<time>/                 a restore point: its files and point.json
+//	tmp/                           what is being made; emptied by the next who opens it
+//	lock                           locked by whoever works on the folder
+//
+// A restore point is made under tmp/ and gets its name when all that it needs
+// is on stable storage: a point with a name is whole. Contents are shared by
+// lying in one place, not by links, which many a medium does not know.
+type Archive struct {
+	dir  string
+	own  func(*os.File) error
+	lock *os.File    // nil where nothing can be written
+	pool *blobs.Disk // nil when the archive was only found
+}
+
+// The number of the layout that this version writes.
+const archiveFormat = 1
+
+const (
+	formatFile = "FORMAT"
+	lockName   = "lock"
+	pointsDir  = "points"
+	tempDir    = "tmp"
+	pointFile  = "point.json"
+
+	// The files of a point, named as in the data directory they come from.
+	databaseFile   = "attachd.db"
+	secretFile     = "secret.key"
+	dataFormatFile = "FORMAT"
+)
+
+// ErrBusy means that somebody else works on an archive.
+var ErrBusy = errors.New("another attachd command works on it")
+
+// FindArchive gives an archive whose points can be listed, and no more.
+func FindArchive(dir string) (*Archive, error) {
+	a := &Archive{dir: dir, own: nobodys}
+	state, err := a.look()
+	if err == nil && state != isArchive {
+		err = fmt.Errorf("%s holds no backup of attachd", dir)
+	}
+	return a, err
+}
+
+// OpenArchive opens an archive to read from it. ErrBusy while somebody else
+// has it. Where nothing can be written, nobody is kept out either.
+func OpenArchive(dir string) (*Archive, error) {
+	a, err := FindArchive(dir)
+	if err != nil {
+		return nil, err
+	}
+	err = a.takeLock()
+	readOnly := isReadOnly(err) || errors.Is(err, fs.ErrPermission)
+	if err != nil && !readOnly {
+		return nil, err
+	}
+	return a, a.openPool(readOnly)
+}
+
+// MakeArchive opens an archive to add to it, and makes it in a folder that is
+// missing or empty; the folder above must be there. ErrBusy while somebody
+// else has it. own is called with every file and folder that is made.
+func MakeArchive(dir string, own func(*os.File) error) (*Archive, error) {
+	a := &Archive{dir: dir, own: where(own)}
+	state, err := a.look()
+	if err != nil {
+		return nil, err
+	}
+	if state == isMissing {
+		if err := a.makeFolder(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	if err := a.takeLock(); err != nil {
+		return nil, err
+	}
+	if err := a.complete(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, a.openPool(false)
+}
+
+// complete makes what a new archive lacks. Who else was making it has let go
+// of the lock by now, so it looks again.
+func (a *Archive) complete() error {
+	state, err := a.look()
+	if err != nil || state == isArchive {
+		return err
+	}
+	if err := a.makeFolder(a.path(pointsDir)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	unfinished := a.path(formatFile + ".new")
+	if err := errors.Join(removeAny(unfinished), a.write(unfinished, []byte(fmt.Sprintf("attachd backup %d\n", archiveFormat)))); err != nil {
+		return err
+	}
+	if err := os.Rename(unfinished, a.path(formatFile)); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(a.dir), syncDir(filepath.Dir(a.dir)))
+}
+
+// state is what a folder is to somebody who looks for an archive.
+type state int
+
+const (
+	isMissing state = iota
+	isEmpty         // or as a crash left it that came before the first restore point
+	isArchive
+)
+
+// look refuses folders that are neither empty nor an archive of a format that
+// this version knows.
+func (a *Archive) look() (state, error) {
+	entries, err := os.ReadDir(a.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return isMissing, nil
+	}
+	if err != nil {
+		return isMissing, err
+	}
+	raw, err := os.ReadFile(a.path(formatFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, entry := range entries {
+			if name := entry.Name(); name != lockName && name != pointsDir && name != formatFile+".new" {
+				return isEmpty, fmt.Errorf("%s is neither empty nor a backup of attachd: there is %s in it. Name a folder of its own", a.dir, name)
+			}
+		}
+		return isEmpty, nil
+	}
+	if err != nil {
+		return isEmpty, err
+	}
+	number, ours := strings.CutPrefix(strings.TrimSpace(string(raw)), "attachd backup ")
+	format, err := strconv.Atoi(number)
+	switch {
+	case !ours || err != nil || format < 1:
+		return isEmpty, fmt.Errorf("%s is no backup of attachd: %s says something else", a.dir, a.path(formatFile))
+	case format > archiveFormat:
+		return isEmpty, fmt.Errorf("%s is a backup of format %d, which a newer attachd wrote; this one knows formats up to %d", a.dir, format, archiveFormat)
+	}
+	return isArchive, nil
+}
+
+func (a *Archive) takeLock() (err error) {
+	a.lock, err = Lock(a.path(lockName))
+	if err != nil {
+		return err
+	}
+	if err := a.own(a.lock); err != nil {
+		return errors.Join(err, a.Close())
+	}
+	return nil
+}
+
+// Lock makes a file where it is missing and takes it for this process alone,
+// until it is closed or the process ends, however that happens. ErrBusy when
+// another has it.
+func Lock(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	taken, err := lockFile(file)
+	switch {
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", path, err), file.Close())
+	case !taken:
+		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Dir(path), ErrBusy), file.Close())
+	}
+	return file, nil
+}
+
+func (a *Archive) openPool(readOnly bool) (err error) {
+	a.pool, err = blobs.OpenDisk(a.dir, blobs.DiskOptions{Own: a.own, ReadOnly: readOnly})
+	if err != nil {
+		return errors.Join(err, a.Close())
+	}
+	return nil
+}
+
+// Close lets go of the archive.
+func (a *Archive) Close() error {
+	var pool, lock error
+	if a.pool != nil {
+		pool = a.pool.Close()
+	}
+	if a.lock != nil {
+		lock = a.lock.Close()
+	}
+	return errors.Join(pool, lock)
+}
+
+func (a *Archive) path(names ...string) string {
+	return filepath.Join(append([]string{a.dir}, names...)...)
+}
+
+// Point is what is known of a restore point.
+type Point struct {
+	Name        string            `json:"-"`           // of its folder: the time, and a number where that is not enough
+	Made        time.Time         `json:"made"`        // it is everything as it was then
+	Version     string            `json:"version"`     // of attachd
+	Attachments int64             `json:"attachments"` // records
+	Contents    int64             `json:"contents"`    // that the records need, each counted once
+	Bytes       int64             `json:"bytes"`       // of these contents
+	Files       map[string]string `json:"files"`       // SHA-256 of each file of the point, by name
+	Faults      []Fault           `json:"faults"`      // contents that could not be had when it was made
+}
+
+const pointTime = "2006-01-02T15-04-05Z"
+
+// PointNames lists the restore points, oldest first.
+func (a *Archive) PointNames() ([]string, error) {
+	entries, err := os.ReadDir(a.path(pointsDir))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if at, _ := splitName(entry.Name()); !at.IsZero() {
+			names = append(names, entry.Name())
+		}
+	}
+	slices.SortFunc(names, func(one, other string) int {
+		first, n := splitName(one)
+		second, m := splitName(other)
+		if c := first.Compare(second); c != 0 {
+			return c
+		}
+		return n - m
+	})
+	return names, nil
+}
+
+// splitName reads the name of a point; the zero time means that it is none.
+func splitName(name string) (at time.Time, n int) {
+	end := min(len(pointTime), len(name))
+	at, err := time.Parse(pointTime, name[:end])
+	if err != nil || len(name) == end {
+		return at, 0
+	}
+	number, dashed := strings.CutPrefix(name[end:], "-")
+	n, err = strconv.Atoi(number)
+	if !dashed || err != nil || n < 1 || strconv.Itoa(n) != number {
+		return time.Time{}, 0
+	}
+	return at, n
+}
+
+// nextName is the name of a new point. It comes after those of all others,
+// even when the clock was set back.
+func (a *Archive) nextName(at time.Time) (string, error) {
+	names, err := a.PointNames()
+	if err != nil {
+		return "", err
+	}
+	at = at.UTC().Truncate(time.Second)
+	if len(names) == 0 {
+		return at.Format(pointTime), nil
+	}
+	last, n := splitName(names[len(names)-1])
+	if at.After(last) {
+		return at.Format(pointTime), nil
+	}
+	return fmt.Sprintf("%s-%d", last.Format(pointTime), n+1), nil
+}
+
+// Find gives a restore point by its name, or the newest when name is empty.
+func (a *Archive) Find(name string) (Point, error) {
+	names, err := a.PointNames()
+	if err != nil {
+		return Point{}, err
+	}
+	switch {
+	case name == "" && len(names) == 0:
+		return Point{}, fmt.Errorf("there is no restore point in %s", a.dir)
+	case name == "":
+		name = names[len(names)-1]
+	case !slices.Contains(names, name):
+		return Point{}, fmt.Errorf("there is no restore point %s in %s; `attachd backup list` shows those there are", name, a.dir)
+	}
+	raw, err := os.ReadFile(a.path(pointsDir, name, pointFile))
+	if err != nil {
+		return Point{Name: name}, err
+	}
+	var p Point
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return Point{Name: name}, fmt.Errorf("%s: %w", a.path(pointsDir, name, pointFile), err)
+	}
+	p.Name = name
+	return p, nil
+}
+
+// The files that every point has, beside the one that tells of it.
+var pointFiles = []string{databaseFile, secretFile, dataFormatFile}
+
+// spoiled lists what is wrong with the files of a point. When there is
+// anything, its database must not be opened: reading a file that was cut short
+// may end the process.
+func (a *Archive) spoiled(ctx context.Context, p Point) (faults []Fault, err error) {
+	for _, name := range pointFiles {
+		path := a.path(pointsDir, p.Name, name)
+		sum, err := hashFile(ctx, path)
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
+			faults = append(faults, Fault{What: fmt.Sprintf("%s cannot be read: %v.", path, err)})
+		case sum != p.Files[name]:
+			faults = append(faults, Fault{What: fmt.Sprintf("%s is damaged: its bytes are not those that were written.", path)})
+		}
+	}
+	return faults, nil
+}
+
+// Open opens the database of a restore point, to read only.
+type Open func(path string) (store.Store, error)
+
+// withRecords opens a point's database for as long as do takes.
+func (a *Archive) withRecords(open Open, p Point, do func(store.Store) error) error {
+	records, err := open(a.path(pointsDir, p.Name, databaseFile))
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(records), records.Close())
+}
+
+// need is a content that records have.
+type need struct {
+	ref  blobs.Ref
+	size int64 // bytes
+}
+
+// needs lists every content that records have, once, and counts the records.
+// It remembers them all.
+func needs(ctx context.Context, records store.Store) (list []need, attachments int64, err error) {
+	seen := map[blobs.Ref]struct{}{}
+	err = eachRecord(ctx, records, func(r store.Attachment) {
+		attachments++
+		if _, is := seen[r.SHA256]; !is {
+			seen[r.SHA256] = struct{}{}
+			list = append(list, need{r.SHA256, r.Size})
+		}
+	})
+	return list, attachments, err
+}
+
+// whose lists the attachments whose contents are lost, with why.
+func whose(ctx context.Context, records store.Store, lost map[blobs.Ref]string) (faults []Fault, err error) {
+	if len(lost) == 0 {
+		return nil, nil
+	}
+	err = eachRecord(ctx, records, func(r store.Attachment) {
+		if why, is := lost[r.SHA256]; is {
+			fault := Fault{FileName: r.FileName, Blob: blobs.Ref(r.SHA256).String(), What: why}
+			fault.Attachment.UUID, fault.Attachment.Valid = r.ID, true
+			faults = append(faults, fault)
+		}
+	})
+	return faults, err
+}
+
+func eachRecord(ctx context.Context, records store.Store, visit func(store.Attachment)) error {
+	var last store.Attachment
+	for {
+		page, err := records.AllAttachments(ctx, last.ID, batch)
+		if err != nil {
+			return fmt.Errorf("listing attachments: %w", err)
+		}
+		for _, last = range page {
+			visit(last)
+		}
+		if len(page) < batch {
+			return nil
+		}
+	}
+}
+
+// unreadable is why a content could not be read to its end.
+type unreadable struct{ error }
+
+func (u unreadable) sentence() string { return fmt.Sprintf("The content cannot be read: %v.", u.error) }
+
+// keepAs keeps what a reader gives as a content, if that is what it is;
+// otherwise it says in a sentence why it is lost. When the reader fails, so
+// does keepAs, with what is unreadable.
+func keepAs(ctx context.Context, to blobs.Store, n need, from io.Reader) (lost string, err error) {
+	spool, err := to.Create(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, spool.Close()) }()
+	in := &remembering{Reader: from}
+	if _, err := io.Copy(spool, in); err != nil {
+		if in.err != nil && ctx.Err() == nil {
+			return "", unreadable{in.err}
+		}
+		return "", err
+	}
+	if lost := n.differs(spool.Size(), spool.Ref()); lost != "" {
+		return lost, nil
+	}
+	release, err := spool.Keep(ctx)
+	if err != nil {
+		return "", err
+	}
+	release()
+	return "", nil
+}
+
+// differs says in a sentence what is wrong with the bytes that were read.
+func (n need) differs(size int64, ref blobs.Ref) string {
+	switch {
+	case size != n.size:
+		return fmt.Sprintf("The content has %d bytes, not %d.", size, n.size)
+	case ref != n.ref:
+		return "The content is damaged: its bytes are not those that were uploaded."
+	}
+	return ""
+}
+
+// remembering is a reader that remembers that it failed.
+type remembering struct {
+	io.Reader
+	err error
+}
+
+func (r *remembering) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
+
+// counted is a reader that ends with its context and tells how many bytes came.
+type counted struct {
+	io.Reader
+	ctx  context.Context
+	tell func(n int)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.Reader.Read(p)
+	c.tell(n)
+	return n, err
+}
+
+// create makes a file that nobody else can read, has fill write it, and puts
+// its bytes on stable storage; its name is for the caller to sync. It gives the
+// SHA-256 of what was written.
+func (a *Archive) create(path string, fill func(io.Writer) error) (sum string, err error) {
+	return createFile(path, a.own, fill)
+}
+
+func createFile(path string, own func(*os.File) error, fill func(io.Writer) error) (sum string, err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	hashed := sha256.New()
+	err = own(file)
+	if err == nil {
+		err = fill(io.MultiWriter(file, hashed))
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	return digest(hashed), errors.Join(err, file.Close())
+}
+
+func (a *Archive) write(path string, content []byte) error {
+	_, err := a.create(path, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+	return err
+}
+
+func (a *Archive) makeFolder(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.own(dir), dir.Close())
+}
+
+func hashFile(ctx context.Context, path string) (sum string, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close() // only read
+	hashed := sha256.New()
+	_, err = io.Copy(hashed, &counted{file, ctx, func(int) {}})
+	return digest(hashed), err
+}
+
+func digest(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+func removeAny(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// where hands files over on media that know owners. Others, such as many a
+// USB stick, refuse, and let whoever holds them read everything.
+func where(own func(*os.File) error) func(*os.File) error {
+	return func(file *os.File) error {
+		err := own(file)
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		return err
+	}
+}
+
+func nobodys(*os.File) error { return nil }

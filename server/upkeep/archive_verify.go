@@ -1,0 +1,195 @@
+package upkeep
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// VerifyOptions say what to look at.
+type VerifyOptions struct {
+	Point    string // its name; empty for all
+	Open     Open
+	Progress Progress
+}
+
+// Verified is what Verify found.
+type Verified struct {
+	Points   int64
+	Contents int64 // that the points need, each counted once
+	Bytes    int64 // in them
+	Faults   []PointFault
+}
+
+// PointFault is a fault of a restore point.
+type PointFault struct {
+	Point string // its name
+	Fault
+}
+
+func (f PointFault) String() string { return "restore point " + f.Point + ": " + f.Fault.String() }
+
+// Verify reads all that restore points are made of and compares it with what
+// was written. A content that is damaged is marked where that is possible, so
+// that the next backup copies it again.
+func (a *Archive) Verify(ctx context.Context, opts VerifyOptions) (Verified, error) {
+	v := &verification{Archive: a, VerifyOptions: opts, needed: map[blobs.Ref]int64{}, lost: map[blobs.Ref]string{}}
+	names := []string{opts.Point}
+	if opts.Point == "" {
+		var err error
+		if names, err = a.PointNames(); err != nil {
+			return v.Verified, err
+		}
+	}
+	for _, part := range []func() error{
+		func() error { return v.openPoints(ctx, names) },
+		func() error { return v.readContents(ctx) },
+		func() error { return v.tellWhose(ctx) },
+	} {
+		if err := part(); err != nil {
+			return v.Verified, err
+		}
+	}
+	return v.Verified, nil
+}
+
+type verification struct {
+	*Archive
+	VerifyOptions
+	Verified
+	readable []Point // whose records can be read
+	needed   map[blobs.Ref]int64
+	lost     map[blobs.Ref]string
+}
+
+// openPoints looks at the points' own files, and notes which contents they need.
+func (v *verification) openPoints(ctx context.Context, names []string) error {
+	for _, name := range names {
+		p, err := v.Find(name)
+		if err != nil && p.Name == "" {
+			return err // there is none of that name
+		}
+		v.Points++
+		if err != nil {
+			v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: fmt.Sprintf("%v.", err)}})
+			continue
+		}
+		if err := v.openPoint(ctx, p); err != nil {
+			return err
+		}
+	}
+	for _, size := range v.needed {
+		v.Bytes += size
+	}
+	v.Contents = int64(len(v.needed))
+	return nil
+}
+
+func (v *verification) openPoint(ctx context.Context, p Point) error {
+	faults, err := v.spoiled(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, fault := range faults {
+		v.Faults = append(v.Faults, PointFault{p.Name, fault})
+	}
+	if len(faults) > 0 {
+		return nil
+	}
+	err = v.withRecords(v.Open, p, func(records store.Store) error {
+		return eachRecord(ctx, records, func(r store.Attachment) { v.needed[r.SHA256] = r.Size })
+	})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: fmt.Sprintf("Its records cannot be read: %v.", err)}})
+		return nil
+	}
+	v.readable = append(v.readable, p)
+	return nil
+}
+
+func (v *verification) readContents(ctx context.Context) error {
+	refs := slices.SortedFunc(maps.Keys(v.needed), func(one, other blobs.Ref) int { return bytes.Compare(one[:], other[:]) })
+	var done int64
+	for _, ref := range refs {
+		n := need{ref, v.needed[ref]}
+		begun := done
+		lost, err := v.readContent(ctx, n, func(read int) {
+			done += int64(read)
+			v.Progress.tell(done, v.Bytes)
+		})
+		if err != nil {
+			return err
+		}
+		if lost != "" {
+			v.lost[ref] = lost
+		}
+		done = begun + n.size
+	}
+	return nil
+}
+
+func (v *verification) readContent(ctx context.Context, n need, tell func(int)) (lost string, err error) {
+	content, err := v.pool.Open(ctx, n.ref, n.size)
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, blobs.ErrNotFound):
+		return "The content is missing.", nil
+	case err != nil:
+		return fmt.Sprintf("The content cannot be opened: %v.", err), nil
+	}
+	defer content.Close() // only read
+	hashed := sha256.New()
+	size, err := io.Copy(hashed, &counted{content, ctx, tell})
+	switch {
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err != nil:
+		lost = fmt.Sprintf("The content cannot be read: %v.", err)
+	default:
+		lost = n.differs(size, blobs.Ref(hashed.Sum(nil)))
+	}
+	if lost == "" {
+		return "", nil
+	}
+	if err := v.pool.MarkDamaged(ctx, n.ref, content); err != nil {
+		lost += fmt.Sprintf(" It could not be marked: %v.", err)
+	}
+	return lost, nil
+}
+
+// tellWhose names the attachments of each point whose contents are lost.
+func (v *verification) tellWhose(ctx context.Context) error {
+	for _, p := range v.readable {
+		err := v.withRecords(v.Open, p, func(records store.Store) error {
+			faults, err := whose(ctx, records, v.lost)
+			for _, fault := range faults {
+				if p.remembers(fault.Blob) {
+					fault.What += " It was so when the restore point was made."
+				}
+				v.Faults = append(v.Faults, PointFault{p.Name, fault})
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remembers says whether a content could not be had when the point was made.
+func (p Point) remembers(blob string) bool {
+	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Blob == blob })
+}

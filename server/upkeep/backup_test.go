@@ -1,0 +1,611 @@
+package upkeep_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/blobs"
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// home is a house with a folder for backups beside it. It is its own source.
+type home struct {
+	*house
+	to      string
+	asked   []string // contents that were copied
+	content func(ref blobs.Ref) error
+}
+
+func newHome(t *testing.T) *home {
+	return &home{house: newHouse(t), to: filepath.Join(t.TempDir(), "backup"), content: func(blobs.Ref) error { return nil }}
+}
+
+func (h *home) Snapshot(ctx context.Context, w io.Writer) (context.Context, func(), error) {
+	return ctx, func() {}, h.records.Snapshot(ctx, w)
+}
+
+func (h *home) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
+	h.asked = append(h.asked, ref.String())
+	if err := h.content(ref); err != nil {
+		return nil, err
+	}
+	info, err := h.blobs.Stat(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return h.blobs.Open(ctx, ref, info.Size)
+}
+
+func openSnapshot(path string) (store.Store, error) {
+	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+}
+
+func anybodys(*os.File) error { return nil }
+
+// archive opens the backup for as long as do takes.
+func (h *home) archive(do func(a *upkeep.Archive)) {
+	h.Helper()
+	a, err := upkeep.MakeArchive(h.to, anybodys)
+	h.ok(err)
+	do(a)
+	h.ok(a.Close())
+}
+
+func (h *home) options(at time.Time) upkeep.AddOptions {
+	return upkeep.AddOptions{Now: at, Version: "test", Secret: []byte("secret\n"), Format: []byte("1\n"), Open: openSnapshot}
+}
+
+// add makes a restore point.
+func (h *home) add(at time.Time) (added upkeep.Added) {
+	h.Helper()
+	h.asked = nil
+	h.archive(func(a *upkeep.Archive) {
+		var err error
+		added, err = a.Add(h.Context(), h, h.options(at))
+		h.ok(err)
+	})
+	return added
+}
+
+func (h *home) verify(point string) upkeep.Verified {
+	h.Helper()
+	a, err := upkeep.OpenArchive(h.to)
+	h.ok(err)
+	verified, err := a.Verify(h.Context(), upkeep.VerifyOptions{Point: point, Open: openSnapshot})
+	h.ok(errors.Join(err, a.Close()))
+	return verified
+}
+
+func (h *home) wantSound(points int64) {
+	h.Helper()
+	if v := h.verify(""); len(v.Faults) > 0 || v.Points != points {
+		h.Errorf("there should be %d whole restore points: %+v", points, v)
+	}
+}
+
+func (h *home) find(name string) (p upkeep.Point) {
+	h.Helper()
+	a, err := upkeep.FindArchive(h.to)
+	h.ok(err)
+	p, err = a.Find(name)
+	h.ok(err)
+	return p
+}
+
+func (h *home) restore(name, to string) (upkeep.Report, error) {
+	h.Helper()
+	point := h.find(name)
+	a, err := upkeep.OpenArchive(h.to)
+	h.ok(err)
+	restored, err := a.Restore(h.Context(), upkeep.Target{Dir: to, Own: anybodys}, upkeep.RestoreOptions{Point: point, Open: openSnapshot})
+	return restored, errors.Join(err, a.Close())
+}
+
+// saved is the path of a content in the backup.
+func (h *home) saved(a store.Attachment) string {
+	ref := blobs.Ref(a.SHA256).String()
+	return filepath.Join(h.to, "blobs", "sha256", ref[:2], ref)
+}
+
+// wantRestored sees that a restored directory holds just these attachments.
+func (h *home) wantRestored(dir string, want ...string) {
+	h.Helper()
+	restored := &house{T: h.T, dir: dir}
+	restored.open()
+	defer restored.close()
+	if r := restored.check(true); len(r.Faults) > 0 || r.Attachments != int64(len(want)) {
+		h.Errorf("restored: %+v", r)
+	}
+	list, err := restored.records.AllAttachments(h.Context(), [16]byte{}, 1000)
+	h.ok(err)
+	var got []string
+	for _, a := range list {
+		raw, err := os.ReadFile(restored.path(a))
+		h.ok(err)
+		got = append(got, string(raw))
+	}
+	if !slices.Equal(got, want) {
+		h.Errorf("restored %q, not %q", got, want)
+	}
+	for name, content := range map[string]string{"secret.key": "secret\n", "FORMAT": "1\n"} {
+		if raw, err := os.ReadFile(filepath.Join(dir, name)); string(raw) != content {
+			h.Errorf("%s says %q, %v", name, raw, err)
+		}
+	}
+}
+
+func (h *home) remove(a store.Attachment) {
+	h.Helper()
+	_, err := h.records.DeleteAttachment(h.Context(), a.ID)
+	h.ok(err)
+	_, err = h.blobs.Remove(h.Context(), a.SHA256, func() (bool, error) { return h.records.Referenced(h.Context(), a.SHA256) })
+	h.ok(err)
+}
+
+func TestEachRestorePointIsEverythingAsItWas(t *testing.T) {
+	h := newHome(t)
+	one := h.keep("one", true)
+	h.keep("two", true)
+	h.keep("two", true)
+	h.keep("nobody's", false)
+	first := h.add(noon)
+	if first.Name != "2026-11-23T12-00-00Z" || first.Attachments != 3 || first.Contents != 2 || first.Bytes != 6 || first.NewContents != 2 || first.NewBytes != 6 {
+		t.Errorf("the first: %+v", first)
+	}
+	h.remove(one)
+	h.keep("three", true)
+	second := h.add(noon.Add(time.Hour))
+	if second.Attachments != 3 || second.Contents != 2 || second.NewContents != 1 || second.NewBytes != 5 || len(h.asked) != 1 {
+		t.Errorf("the second: %+v, and %d contents were copied", second, len(h.asked))
+	}
+	h.wantSound(2)
+	if v := h.verify(""); v.Contents != 3 || v.Bytes != 11 {
+		t.Errorf("all in all: %+v", v)
+	}
+	old, newest := t.TempDir(), t.TempDir()
+	_, err := h.restore(first.Name, old)
+	h.ok(err)
+	h.wantRestored(old, "one", "two", "two")
+	_, err = h.restore("", newest)
+	h.ok(err)
+	h.wantRestored(newest, "two", "two", "three")
+}
+
+func TestANewerRestorePointSortsLastWhateverTheClockSays(t *testing.T) {
+	h := newHome(t)
+	for _, c := range []struct {
+		at   time.Time
+		name string
+	}{
+		{noon, "2026-11-23T12-00-00Z"},
+		{noon, "2026-11-23T12-00-00Z-1"},
+		{noon.Add(-time.Hour), "2026-11-23T12-00-00Z-2"},
+		{noon.Add(time.Second), "2026-11-23T12-00-01Z"},
+	} {
+		if added := h.add(c.at); added.Name != c.name || h.find("").Name != c.name {
+			t.Errorf("at %v: %s, and the newest is %s", c.at, added.Name, h.find("").Name)
+		}
+	}
+	h.ok(os.Mkdir(filepath.Join(h.to, "points", "2026-11-23T12-00-09Z-x"), 0o700))
+	h.wantSound(4)
+}
+
+func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
+	h := newHome(t)
+	missing, short, wrong, marked := h.keep("missing", true), h.keep("short", true), h.keep("wrong", true), h.keep("marked", true)
+	h.keep("sound", true)
+	known := h.keep("known", true)
+	h.add(noon)
+	h.ok(os.RemoveAll(h.to)) // a new backup, that knows but one of them
+	for _, a := range []store.Attachment{missing, short, wrong, marked} {
+		h.remove(a)
+	}
+	h.add(noon)
+	missing, short, wrong, marked = h.keep("missing", true), h.keep("short", true), h.keep("wrong", true), h.keep("marked", true)
+	h.ok(errors.Join(os.Remove(h.path(missing)), os.Truncate(h.path(short), 2), os.WriteFile(h.path(wrong), []byte("wrung"), 0o600),
+		h.blobs.MarkDamaged(t.Context(), marked.SHA256, nil), os.Remove(h.path(known))))
+	added := h.add(noon.Add(time.Hour))
+	what := map[string]string{}
+	for _, f := range added.Faults {
+		what[f.Attachment.UUID.String()] = f.What
+	}
+	if want := map[string]string{
+		missing.ID.String(): "The content is missing.",
+		short.ID.String():   "The content has 2 bytes, not 5.",
+		wrong.ID.String():   "The content is damaged: its bytes are not those that were uploaded.",
+		marked.ID.String():  "The content is damaged.",
+	}; !maps.Equal(what, want) {
+		t.Errorf("the faults are %q", what)
+	}
+	if p := h.find(added.Name); !slices.Equal(p.Faults, added.Faults) {
+		t.Errorf("the point remembers %v", p.Faults)
+	}
+	if v := h.verify(added.Name); len(v.Faults) != 4 || !strings.HasSuffix(v.Faults[0].What, "The content is missing. It was so when the restore point was made.") {
+		t.Errorf("verify: %v", v.Faults)
+	}
+	to := t.TempDir()
+	restored, err := h.restore(added.Name, to)
+	if err != nil || len(restored.Faults) != 4 || restored.Contents != 2 {
+		t.Errorf("restored: %+v, %v", restored, err)
+	}
+	if _, err := os.Stat(filepath.Join(to, "attachd.db")); err != nil {
+		t.Error(err)
+	}
+	// What comes back is saved the next time, for the earlier point too.
+	h.ok(h.blobs.MarkDamaged(t.Context(), wrong.SHA256, nil)) // as a download would
+	for _, content := range []string{"missing", "short", "wrong", "marked"} {
+		h.keep(content, true)
+	}
+	if again := h.add(noon.Add(2 * time.Hour)); again.NewContents != 4 || len(again.Faults) > 0 {
+		t.Errorf("after the repair: %+v", again)
+	}
+	h.wantSound(3)
+}
+
+// A content that breaks off is asked for again before it is given up.
+func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
+	h := newHome(t)
+	h.keep("a content", true)
+	gone := errors.New("the way is gone")
+	h.content = func(blobs.Ref) error {
+		if len(h.asked) > 1 {
+			return gone
+		}
+		return nil
+	}
+	h.archive(func(a *upkeep.Archive) {
+		_, err := a.Add(t.Context(), breaking{h, 1}, h.options(noon))
+		if !errors.Is(err, gone) {
+			t.Errorf("the way there was gone: %v", err)
+		}
+	})
+	h.asked, h.content = nil, func(blobs.Ref) error { return nil }
+	h.archive(func(a *upkeep.Archive) {
+		added, err := a.Add(t.Context(), breaking{h, 2}, h.options(noon))
+		if err != nil || len(added.Faults) != 1 || added.Faults[0].What != "The content cannot be read: broken off." {
+			t.Errorf("%+v, %v", added, err)
+		}
+	})
+}
+
+// breaking breaks off the first few contents.
+type breaking struct {
+	*home
+	first int
+}
+
+func (b breaking) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
+	content, err := b.home.Content(ctx, ref)
+	if err != nil || len(b.asked) > b.first {
+		return content, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(content, 3), failing{}), content}, nil
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errors.New("broken off") }
+
+// A point whose source stops keeping contents is not made.
+func TestAPointIsNotMadeWhenItsContentsAreKeptNoLonger(t *testing.T) {
+	h := newHome(t)
+	for n := range 5 {
+		h.keep(fmt.Sprint("content ", n), true)
+	}
+	stopped := errors.New("the source stopped")
+	h.archive(func(a *upkeep.Archive) {
+		_, err := a.Add(t.Context(), stopping{h, stopped}, h.options(noon))
+		if !errors.Is(err, stopped) {
+			t.Errorf("%v", err)
+		}
+	})
+	h.wantSound(0)
+	if added := h.add(noon); added.NewContents != 2 {
+		t.Errorf("what was copied should stay: %+v", added)
+	}
+	h.wantSound(1)
+}
+
+type stopping struct {
+	*home
+	why error
+}
+
+func (s stopping) Snapshot(ctx context.Context, w io.Writer) (context.Context, func(), error) {
+	held, end := context.WithCancelCause(ctx)
+	s.content = func(blobs.Ref) error {
+		if len(s.asked) > 3 {
+			end(s.why)
+			return errors.New("no answer")
+		}
+		return nil
+	}
+	return held, func() { end(nil) }, s.records.Snapshot(ctx, w)
+}
+
+// Whatever cannot be made, at whichever step, there is no half a point, and
+// the next run makes a whole one.
+func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
+	h := newHome(t)
+	for n := range 3 {
+		h.keep(fmt.Sprint("content ", n), true)
+	}
+	h.add(noon)
+	whole := h.to
+	h.keep("new", true)
+	steps := func(first int, begin func()) (failed int) {
+		for step := first; ; step++ {
+			h.to = filepath.Join(t.TempDir(), "backup")
+			begin()
+			err := h.failAt(step)
+			if a, none := upkeep.FindArchive(h.to); none == nil {
+				names, err := a.PointNames()
+				h.ok(err)
+				h.wantSound(int64(len(names)))
+			}
+			h.add(noon.Add(time.Hour))
+			if err == nil {
+				return failed
+			}
+			failed++
+		}
+	}
+	if failed := steps(1, func() { h.ok(os.CopyFS(h.to, os.DirFS(whole))) }); failed < 7 {
+		t.Errorf("with a point that was there before: only %d runs failed", failed)
+	}
+	if failed := steps(258, func() {}); failed < 10 { // the folders for contents come first
+		t.Errorf("only %d runs failed", failed)
+	}
+	for step := range 6 {
+		h.to = filepath.Join(t.TempDir(), "backup")
+		if h.failAt(step+1) == nil {
+			t.Errorf("step %d does not fail", step+1)
+		}
+		h.add(noon)
+		h.wantSound(1)
+	}
+	to := t.TempDir()
+	_, err := h.restore("", to)
+	h.ok(err)
+	h.wantRestored(to, "content 0", "content 1", "content 2", "new")
+}
+
+// failAt makes a point in which the n-th file or folder cannot be made.
+func (h *home) failAt(n int) error {
+	made := 0
+	a, err := upkeep.MakeArchive(h.to, func(*os.File) error {
+		if made++; made == n {
+			return errors.New("the disk is gone")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = a.Add(h.Context(), h, h.options(noon.Add(time.Hour)))
+	return errors.Join(err, a.Close())
+}
+
+func TestVerifyFindsWhatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(h *home, a store.Attachment, point string) error
+		says  string
+	}{
+		"a flipped byte": {
+			func(h *home, a store.Attachment, _ string) error {
+				return os.WriteFile(h.saved(a), []byte("ane"), 0o600)
+			},
+			`("a.txt"), blob 7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed: The content is damaged: its bytes are not those that were uploaded.`,
+		},
+		"a missing content": {
+			func(h *home, a store.Attachment, _ string) error { return os.Remove(h.saved(a)) },
+			`("a.txt"), blob 7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed: The content is missing.`,
+		},
+		"a short content": {
+			func(h *home, a store.Attachment, _ string) error { return os.Truncate(h.saved(a), 1) },
+			"has 1 bytes, not 3",
+		},
+		"a cut database": {
+			func(h *home, _ store.Attachment, point string) error {
+				return os.Truncate(filepath.Join(point, "attachd.db"), 5000)
+			},
+			"attachd.db is damaged: its bytes are not those that were written.",
+		},
+		"no database": {
+			func(h *home, _ store.Attachment, point string) error {
+				return os.Remove(filepath.Join(point, "attachd.db"))
+			},
+			"attachd.db cannot be read",
+		},
+		"another secret": {
+			func(h *home, _ store.Attachment, point string) error {
+				return os.WriteFile(filepath.Join(point, "secret.key"), []byte("public\n"), 0o600)
+			},
+			"secret.key is damaged",
+		},
+		"nonsense instead of what is known": {
+			func(h *home, _ store.Attachment, point string) error {
+				return os.WriteFile(filepath.Join(point, "point.json"), []byte("{"), 0o600)
+			},
+			"point.json: unexpected end of JSON input.",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t)
+			one := h.keep("one", true)
+			h.keep("two", true)
+			p := h.add(noon)
+			h.ok(c.spoil(h, one, filepath.Join(h.to, "points", p.Name)))
+			for range 2 {
+				v := h.verify("")
+				if len(v.Faults) != 1 || !strings.Contains(v.Faults[0].String(), c.says) && !strings.Contains(v.Faults[0].String(), "is marked") ||
+					!strings.HasPrefix(v.Faults[0].String(), "restore point "+p.Name+": ") {
+					t.Errorf("verify: %v", v.Faults)
+				}
+			}
+			if !strings.Contains(name, "content") && name != "a flipped byte" {
+				return
+			}
+			to := t.TempDir()
+			restored, err := h.restore("", to)
+			if !errors.Is(err, upkeep.ErrDamaged) || len(restored.Faults) != 1 {
+				t.Errorf("restore: %v, %v", restored.Faults, err)
+			}
+			if _, err := os.Stat(filepath.Join(to, "attachd.db")); err == nil {
+				t.Error("the restore that failed left a database")
+			}
+			// The next backup mends it, and then the same restore goes on.
+			if added := h.add(noon.Add(time.Hour)); added.NewContents != 1 {
+				t.Errorf("copied anew: %+v", added)
+			}
+			h.wantSound(2)
+			_, err = h.restore(p.Name, to)
+			h.ok(err)
+			h.wantRestored(to, "one", "two")
+		})
+	}
+}
+
+func TestOnlyASoundDatabaseIsRestored(t *testing.T) {
+	h := newHome(t)
+	h.keep("one", true)
+	p := h.add(noon)
+	h.ok(os.Truncate(filepath.Join(h.to, "points", p.Name, "attachd.db"), 5000))
+	to := t.TempDir()
+	restored, err := h.restore("", to)
+	if !errors.Is(err, upkeep.ErrDamaged) || len(restored.Faults) != 1 {
+		t.Errorf("%v, %v", restored.Faults, err)
+	}
+	if entries, err := os.ReadDir(to); len(entries) > 0 {
+		t.Errorf("left: %v, %v", entries, err)
+	}
+}
+
+// Whatever cannot be made, at whichever step: no database without all the
+// rest, and the next run goes on.
+func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
+	h := newHome(t)
+	for n := range 3 {
+		h.keep(fmt.Sprint("content ", n), true)
+	}
+	h.add(noon)
+	point := h.find("")
+	for step := 255; ; step++ { // the folders come first
+		to := t.TempDir()
+		made := 0
+		a, err := upkeep.OpenArchive(h.to)
+		h.ok(err)
+		_, err = a.Restore(t.Context(), upkeep.Target{Dir: to, Own: func(*os.File) error {
+			if made++; made == step {
+				return errors.New("the disk is gone")
+			}
+			return nil
+		}}, upkeep.RestoreOptions{Point: point, Open: openSnapshot})
+		h.ok(a.Close())
+		if _, missing := os.Stat(filepath.Join(to, "attachd.db")); (missing == nil) != (err == nil) {
+			t.Errorf("step %d: %v, the database: %v", step, err, missing)
+		}
+		_, again := h.restore("", to)
+		h.ok(again)
+		h.wantRestored(to, "content 0", "content 1", "content 2")
+		if err == nil {
+			break
+		}
+	}
+}
+
+func TestPruneRemovesOldPointsAndWhatOnlyTheyHad(t *testing.T) {
+	h := newHome(t)
+	h.keep("always", true)
+	for n := range 4 {
+		a := h.keep(fmt.Sprint("only in ", n), true)
+		h.add(noon.Add(time.Duration(n) * time.Hour))
+		h.remove(a)
+	}
+	prune := func(keep int) (pruned upkeep.Pruned, err error) {
+		h.archive(func(a *upkeep.Archive) { pruned, err = a.Prune(t.Context(), keep, openSnapshot) })
+		return pruned, err
+	}
+	if pruned, err := prune(9); err != nil || pruned != (upkeep.Pruned{}) {
+		t.Errorf("there are not so many: %+v, %v", pruned, err)
+	}
+	if pruned, err := prune(2); err != nil || pruned != (upkeep.Pruned{Points: 2, Contents: 2, Bytes: 18}) {
+		t.Errorf("%+v, %v", pruned, err)
+	}
+	h.wantSound(2)
+	to := t.TempDir()
+	_, err := h.restore("2026-11-23T14-00-00Z", to)
+	h.ok(err)
+	h.wantRestored(to, "always", "only in 2")
+
+	h.ok(os.Truncate(filepath.Join(h.to, "points", "2026-11-23T15-00-00Z", "attachd.db"), 5000))
+	if pruned, err := prune(1); !errors.Is(err, upkeep.ErrDamagedPoint) || pruned != (upkeep.Pruned{}) {
+		t.Errorf("the point that is to stay is damaged: %+v, %v", pruned, err)
+	}
+	if v := h.verify("2026-11-23T14-00-00Z"); len(v.Faults) > 0 {
+		t.Errorf("the older one has suffered: %v", v.Faults)
+	}
+}
+
+func TestOneCommandAtATimeWorksOnABackup(t *testing.T) {
+	h := newHome(t)
+	h.archive(func(*upkeep.Archive) {
+		_, err := upkeep.MakeArchive(h.to, anybodys)
+		if !errors.Is(err, upkeep.ErrBusy) {
+			t.Errorf("another backup: %v", err)
+		}
+		if _, err := upkeep.OpenArchive(h.to); !errors.Is(err, upkeep.ErrBusy) {
+			t.Errorf("a verify: %v", err)
+		}
+	})
+	h.wantSound(0)
+}
+
+func TestABackupNeedsAFolderOfItsOwn(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, content, says string
+	}{
+		"other files":         {"photo.jpg", "x", "is neither empty nor a backup of attachd: there is photo.jpg in it"},
+		"a data directory":    {"FORMAT", "1\n", "says something else"},
+		"a newer format":      {"FORMAT", "attachd backup 2\n", "is a backup of format 2, which a newer attachd wrote"},
+		"no number of format": {"FORMAT", "attachd backup one\n", "says something else"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := upkeep.MakeArchive(dir, anybodys)
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v", err)
+			}
+			if entries, err := os.ReadDir(dir); len(entries) != 1 {
+				t.Errorf("something was made: %v, %v", entries, err)
+			}
+			if _, err := upkeep.OpenArchive(dir); err == nil {
+				t.Error("it is opened to read")
+			}
+		})
+	}
+	if _, err := upkeep.MakeArchive(filepath.Join(t.TempDir(), "not", "there"), anybodys); err == nil {
+		t.Error("a folder was made in one that is not there")
+	}
+	if _, err := upkeep.OpenArchive(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no backup") {
+		t.Errorf("an empty folder is opened to read: %v", err)
+	}
+}

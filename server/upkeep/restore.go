@@ -1,0 +1,175 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// Target is a data directory that a restore point is put into. It is empty, or
+// as an earlier restore left it that was cut off.
+type Target struct {
+	Dir string
+	Own func(*os.File) error // is called with every file and folder that is made
+}
+
+// RestoreOptions say what to restore.
+type RestoreOptions struct {
+	Point    Point
+	Open     Open
+	Progress Progress
+}
+
+// ErrDamaged means that a restore point cannot be restored as it was.
+var ErrDamaged = errors.New("the backup is damaged; the data directory stays unfinished, and no server starts in it")
+
+// Restore puts a restore point into a data directory. Every content is hashed
+// on the way. The database comes last, so that no server starts before all of
+// the rest is there. When something is damaged that was not so when the point
+// was made, it goes on, to tell all of it, and then fails with ErrDamaged:
+// there is no database then. What the point remembers to lack is among the
+// faults, and everything else is restored. The report is of the restored data
+// directory.
+func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (Report, error) {
+	r := &restoration{Archive: a, Target: to, RestoreOptions: opts}
+	r.Faults = []Fault{}
+	faults, err := a.spoiled(ctx, opts.Point)
+	if err != nil {
+		return r.Report, err
+	}
+	if len(faults) > 0 {
+		r.Faults = faults
+		return r.Report, ErrDamaged
+	}
+	disk, err := blobs.OpenDisk(to.Dir, blobs.DiskOptions{Own: to.Own})
+	if err != nil {
+		return r.Report, err
+	}
+	r.disk = disk
+	err = a.withRecords(opts.Open, opts.Point, func(records store.Store) error {
+		return errors.Join(r.fill(ctx, records), disk.Close())
+	})
+	if err != nil {
+		return r.Report, err
+	}
+	for _, name := range []string{secretFile, dataFormatFile, databaseFile} {
+		if err := r.putFile(name); err != nil {
+			return r.Report, err
+		}
+	}
+	return r.Report, nil
+}
+
+type restoration struct {
+	*Archive
+	Target
+	RestoreOptions
+	Report
+	disk *blobs.Disk
+	done int64 // bytes of contents that are seen to
+}
+
+// fill brings every content, and sees that they and the records fit together.
+func (r *restoration) fill(ctx context.Context, records store.Store) error {
+	wanted, _, err := needs(ctx, records)
+	if err != nil {
+		return err
+	}
+	lost := map[blobs.Ref]string{}
+	for _, n := range wanted {
+		why, err := r.bring(ctx, n)
+		if err != nil {
+			return fmt.Errorf("restoring blob %s: %w", n.ref, err)
+		}
+		if why != "" {
+			lost[n.ref] = why
+		}
+	}
+	if r.Faults, err = whose(ctx, records, lost); err != nil {
+		return err
+	}
+	if r.unexpected() {
+		return ErrDamaged
+	}
+	if r.Report, err = Check(ctx, records, r.disk, CheckOptions{}); err != nil {
+		return err
+	}
+	if r.unexpected() {
+		return ErrDamaged
+	}
+	return nil
+}
+
+// unexpected says whether there are faults that the point does not remember.
+func (r *restoration) unexpected() bool {
+	for _, fault := range r.Faults {
+		if fault.Blob == "" || !r.Point.remembers(fault.Blob) {
+			return true
+		}
+	}
+	return false
+}
+
+// bring copies a content, unless an earlier restore has, or says why it cannot.
+func (r *restoration) bring(ctx context.Context, n need) (lost string, err error) {
+	begun := r.done
+	tell := func(read int) {
+		r.done += int64(read)
+		r.Progress.tell(r.done, r.Point.Bytes)
+	}
+	defer func() { r.done = begun + n.size }()
+	info, err := r.disk.Stat(ctx, n.ref)
+	if err == nil && !info.Damaged && info.Size == n.size {
+		tell(int(n.size))
+		return "", nil // it was hashed before it got its name
+	}
+	content, err := r.pool.Open(ctx, n.ref, n.size)
+	switch {
+	case errors.Is(err, blobs.ErrNotFound):
+		return "The content is missing.", nil
+	case err != nil && ctx.Err() == nil:
+		return fmt.Sprintf("The content cannot be opened: %v.", err), nil
+	case err != nil:
+		return "", err
+	}
+	defer content.Close() // only read
+	lost, err = keepAs(ctx, r.disk, n, &counted{content, ctx, tell})
+	var cut unreadable
+	if errors.As(err, &cut) {
+		return cut.sentence(), nil
+	}
+	return lost, err
+}
+
+// putFile copies a file of the point, under another name until it is whole.
+func (r *restoration) putFile(name string) error {
+	from, err := os.Open(r.path(pointsDir, r.Point.Name, name))
+	if err != nil {
+		return err
+	}
+	defer from.Close() // only read
+	temp, final := filepath.Join(r.Dir, tempDir, name), filepath.Join(r.Dir, name)
+	if err := removeAny(temp); err != nil {
+		return err
+	}
+	sum, err := createFile(temp, r.Own, func(w io.Writer) error {
+		_, err := io.Copy(w, from)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if sum != r.Point.Files[name] {
+		return fmt.Errorf("%s changed while it was restored", from.Name())
+	}
+	if err := os.Rename(temp, final); err != nil {
+		return err
+	}
+	return syncDir(r.Dir)
+}
