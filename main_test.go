@@ -877,11 +877,12 @@ func TestTheDiskReserve(t *testing.T) {
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
 	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/token", "server/upkeep", "store"},
-	"attachd/server":            {"blobs", "server/content", "server/token", "server/upkeep", "store"},
+	"attachd/server":            {"blobs", "server/content", "server/page", "server/token", "server/upkeep", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
 	"attachd/server/datadir":    {},
+	"attachd/server/page":       {},
 	"attachd/server/token":      {},
 	"attachd/server/durability": {},
 	"attachd/store":             {},

@@ -83,14 +83,3 @@ func (s *Server) openAPI(w *response, _ *request) error {
 	_, err := w.Write(openAPIDocument)
 	return err
 }
-
-//go:embed page.html
-var pageDocument []byte
-
-// page says what this server is and where its API is described.
-func (s *Server) page(w *response, _ *request) error {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
-	_, err := w.Write(pageDocument)
-	return err
-}

@@ -141,10 +141,7 @@ func (s *Server) authenticate(rq *request) error {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
 		}
-		key, user, err := s.Store.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
-		if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
-			return unauthorized("This API key is not known, or no longer.")
-		}
+		key, user, err := s.keyOf(rq, secret)
 		if err != nil {
 			return err
 		}
@@ -178,6 +175,17 @@ func (s *Server) authenticate(rq *request) error {
 		rq.caller.user = user
 	}
 	return nil
+}
+
+var errNoKey = unauthorized("This API key is not known, or no longer.")
+
+// keyOf finds the key that a caller shows, and whose it is.
+func (s *Server) keyOf(rq *request, secret string) (store.Key, store.User, error) {
+	key, user, err := s.Store.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
+	if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
+		err = errNoKey
+	}
+	return key, user, err
 }
 
 // actFor gives the user that actor, a superadmin, acts for.

@@ -205,15 +205,17 @@ func (s *Server) createSession(w *response, rq *request) error {
 		return err
 	}
 	var body struct {
-		Key string `json:"key"`
+		Key  string `json:"key"`
+		Demo string `json:"demo"`
 	}
-	if err := rq.readJSON(&body); err != nil {
+	err := rq.readJSON(&body)
+	if err == nil && body.Demo != "" {
+		body.Key, err = s.demoKey(rq, body.Demo)
+	}
+	if err != nil {
 		return err
 	}
-	key, user, err := s.Store.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(body.Key)))
-	if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
-		return unauthorized("This API key is not known, or no longer.")
-	}
+	key, user, err := s.keyOf(rq, body.Key)
 	if err != nil {
 		return err
 	}

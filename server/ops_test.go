@@ -303,7 +303,7 @@ func TestBelowAPublicURLThePathsAreTheSame(t *testing.T) {
 		{do: "GET /attachd/health", want: 200},
 		{do: "GET /health", want: 200},
 		{do: "GET /attachd/", want: 200},
-		{do: "GET /attachd", want: 200},
+		{do: "GET /attachd", want: 308, header: header{"Location": "/attachd/"}},
 		{as: "viewer", do: "GET /attachd{product}/attachments", want: 200},
 		{do: "GET /attachdhealth", want: 404},
 		{do: "GET /attachd/attachd/health", want: 404},

@@ -43,6 +43,7 @@ var routes = []route{
 	{"GET", "/users/me", signedIn, (*Server).me},
 	{"POST", "/session", anyone, (*Server).createSession},
 	{"DELETE", "/session", anyone, (*Server).deleteSession},
+	{"GET", "/demo", anyone, (*Server).demoUsers},
 	{"GET", "/api-keys", signedIn, (*Server).listOwnKeys},
 	{"POST", "/api-keys", signedIn, (*Server).createOwnKey},
 	{"DELETE", "/api-keys/:key", signedIn, (*Server).deleteOwnKey},
@@ -91,6 +92,7 @@ var routes = []route{
 	{"GET", "/upkeep/contents/:content", operatorOnly, (*Server).storedContent},
 	{"GET", "/openapi.json", anyone, (*Server).openAPI},
 	{"GET", "/", anyone, (*Server).page},
+	{"GET", "/assets/:version/:asset", anyone, (*Server).pageAsset},
 }
 
 // answersBytes are the routes whose success is a file: they take HEAD too,

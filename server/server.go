@@ -59,6 +59,10 @@ type Config struct {
 	AdminsMayDeleteFromTickets bool
 	AutoCreate                 bool
 	PublicMetrics              bool
+
+	// DemoKeys gives the keys of a demo's users by name; optional. Where it is
+	// set, anyone at this machine may sign in as one of them.
+	DemoKeys func() (map[string]string, error)
 }
 
 // Ballast is room on the disk that is given up when a change finds it full.

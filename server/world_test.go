@@ -37,6 +37,7 @@ import (
 // done.
 func TestMain(m *testing.M) {
 	code := m.Run()
+	closeBrowser()
 	if left := goroutinesLeft(5 * time.Second); code == 0 && left != "" {
 		os.Stderr.WriteString("goroutines of servers that were shut down go on:\n\n" + left + "\n")
 		code = 1

@@ -75,7 +75,7 @@ type inMemory struct {
 // serveQuietly serves the operator from memory, without a log: the command
 // itself tells what went wrong.
 func serveQuietly(cfg config.Config, storage Storage) (*inMemory, error) {
-	srv, err := newServer(cfg, storage, slog.New(slog.DiscardHandler))
+	srv, err := newServer(cfg, storage, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return nil, err
 	}

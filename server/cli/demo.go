@@ -6,6 +6,7 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"mime/multipart"
 	"os"
@@ -101,6 +102,23 @@ func fillDemo(ctx context.Context, c *client, dir *datadir.Dir) error {
 		return err
 	}
 	return dir.WriteFile(demoKeysFile, append(raw, '\n'))
+}
+
+// readDemoKeys gives the keys of the demo's users by role: none once their
+// file was deleted.
+func readDemoKeys(dir *datadir.Dir) (map[string]string, error) {
+	raw, err := os.ReadFile(dir.Join(demoKeysFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var keys map[string]string
+	if err := json.Unmarshal(raw, &keys); err != nil {
+		return nil, fmt.Errorf("%s: %w", demoKeysFile, err)
+	}
+	return keys, nil
 }
 
 func uploadDemo(ctx context.Context, c *client, file, to, by, comment string) error {

@@ -61,7 +61,11 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 		return err
 	}
 	defer func() { err = errors.Join(err, storage.close()) }()
-	srv, err := newServer(cfg, storage.Storage, log)
+	var demoKeys func() (map[string]string, error)
+	if demo {
+		demoKeys = func() (map[string]string, error) { return readDemoKeys(storage.Dir) }
+	}
+	srv, err := newServer(cfg, storage.Storage, log, demoKeys)
 	if err != nil {
 		return err
 	}
@@ -153,8 +157,9 @@ func httpServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// newServer makes the server that a configuration asks for.
-func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Server, error) {
+// newServer makes the server that a configuration asks for; demoKeys is for a
+// demo only.
+func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys func() (map[string]string, error)) (*server.Server, error) {
 	policy, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
 	if err != nil {
 		return nil, fmt.Errorf("content.allowed: %w", err)
@@ -189,6 +194,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,
 		AutoCreate:                 cfg.Directory.AutoCreate,
 		PublicMetrics:              cfg.Metrics.Public,
+		DemoKeys:                   demoKeys,
 	})
 }
 

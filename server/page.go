@@ -1,0 +1,56 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"attachd/server/page"
+)
+
+// page answers with the web page. Its addresses are relative, so it must be
+// asked for with a slash at the end.
+func (s *Server) page(w *response, rq *request) error {
+	if asked, _, _ := strings.Cut(rq.RequestURI, "?"); s.basePath != "" && asked == s.basePath {
+		w.Header().Set("Location", s.basePath+"/")
+		w.WriteHeader(http.StatusPermanentRedirect)
+		return nil
+	}
+	h := w.Header()
+	h.Set("Content-Security-Policy", page.Policy)
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cache-Control", "no-cache") // it names the assets of this version
+	return rq.answerFile(w, page.Document(s.offersDemo(rq.Request)))
+}
+
+// pageAsset answers with a script, style or picture of the page. What is at
+// such an address never changes.
+func (s *Server) pageAsset(w *response, rq *request) error {
+	f, ok := page.Asset(rq.params.ByName("asset"))
+	if !ok || rq.params.ByName("version") != page.Version() {
+		return notFound("There is nothing at this address.")
+	}
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	return rq.answerFile(w, f)
+}
+
+func (rq *request) answerFile(w *response, f page.File) error {
+	h := w.Header()
+	h.Set("ETag", f.ETag)
+	h.Add("Vary", "Accept-Encoding")
+	if strings.Contains(rq.Header.Get("If-None-Match"), f.ETag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	body := f.Body
+	if strings.Contains(rq.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		body = f.Gzipped
+	}
+	h.Set("Content-Type", f.Type)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := w.Write(body); err != nil {
+		rq.log.Debug("the page did not reach the client", "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+// What can be done with the files that are selected: a bar above the list,
+// which also asks before something is deleted.
+
+import { h, clear, button, fileName, say } from './dom.js';
+import { bytes, count, dateTime, span } from './format.js';
+import * as api from './api.js';
+
+const lifetimes = [[3600, '1 hour'], [86400, '1 day'], [7 * 86400, '7 days']];
+
+export class Actions {
+  constructor(view) {
+    this.view = view;
+    this.el = h('div', { class: 'actions', role: 'region', 'aria-label': 'Selected files', keydown: (e) => { if (e.key === 'Escape' && this.asking) { e.stopPropagation(); this.done(); } } });
+  }
+
+  // show says what is listed, or what may be done with what is selected.
+  show() {
+    const chosen = this.view.grid.chosen();
+    if (this.asking) {
+      if (this.about(chosen)) return;
+      this.asking = null;
+    }
+    this.el.classList.toggle('busy', false);
+    if (!chosen.length) return clear(this.el, h('p', { class: 'soft' }, this.totals()));
+    const mine = chosen.filter((a) => this.view.mayDelete(a));
+    clear(this.el, h('p', {}, `${chosen.length.toLocaleString()} selected · ${bytes(sum(chosen))}`),
+      button('Download', { class: 'plain', icon: 'download', click: () => this.download(chosen) }),
+      chosen.length === 1 ? button('Copy link', { class: 'plain', icon: 'link', click: () => this.askForLink(chosen[0]) }) : null,
+      mine.length ? button('Delete', { class: 'plain', icon: 'trash', click: () => this.askToDelete() }) : null,
+      button('Clear', { class: 'plain', click: () => { this.view.grid.select([]); this.view.grid.el.focus(); } }));
+  }
+
+  // about says whether the question on the bar is still about what is selected.
+  about(chosen) {
+    return this.asking.length > 0 && this.asking.every((a) => this.view.files.some((f) => f.id === a.id)) && (this.single || chosen.length === this.chosen);
+  }
+
+  totals() {
+    const { files, loading, grid } = this.view;
+    if (loading) return files.length ? `Loading… ${count(files.length, 'file')} so far` : 'Loading…';
+    if (!files.length) return '';
+    const all = `${count(files.length, 'file')} · ${bytes(sum(files))}`;
+    return grid.rows.length === files.length ? all : `${grid.rows.length.toLocaleString()} of ${all}`;
+  }
+
+  done(focus = true) {
+    this.asking = null;
+    this.show();
+    if (focus) this.view.grid.el.focus();
+  }
+
+  ask(files, single, ...content) {
+    this.asking = files;
+    this.single = single;
+    this.chosen = this.view.grid.selected.size;
+    clear(this.el, content);
+  }
+
+  async download(files) {
+    for (const a of files) {
+      try {
+        await api.download(this.view.place, a.id);
+      } catch (e) {
+        return this.tell([`${a.file_name}: ${e.message}`]);
+      }
+      if (files.length > 1) await new Promise((next) => setTimeout(next, 250)); // browsers drop what comes at once
+    }
+    say(`${count(files.length, 'download')} started.`);
+  }
+
+  // askToDelete asks about the selected files, or about one.
+  askToDelete(one = null) {
+    const chosen = (one ? [one] : this.view.grid.chosen());
+    const files = chosen.filter((a) => this.view.mayDelete(a));
+    if (!files.length) return chosen.length && this.tell(['You may only delete files that you have uploaded.']);
+    const left = chosen.length - files.length;
+    const what = files.length === 1 ? ['Delete ', fileName(files[0].file_name), '?'] : [`Delete ${count(files.length, 'file')}?`];
+    const yes = button(files.length === 1 ? 'Delete file' : `Delete ${files.length.toLocaleString()} files`, { class: 'danger', click: () => this.remove(files) });
+    this.ask(files, one !== null, h('p', { class: 'question' }, h('strong', {}, what), ' ',
+      `Everybody loses ${files.length === 1 ? 'it' : 'them'}, and links to ${files.length === 1 ? 'it' : 'them'} stop working. This cannot be undone.`,
+      left ? ` ${count(left, 'other')} selected ${left === 1 ? 'is' : 'are'} not yours to delete and stay${left === 1 ? 's' : ''}.` : ''),
+    yes, button('Keep', { class: 'plain', click: () => this.done() }));
+    yes.focus();
+  }
+
+  async remove(files) {
+    const gone = new Set();
+    const errors = [];
+    const note = h('p', {}, 'Deleting…');
+    clear(this.el, note);
+    const queue = [...files];
+    const work = async () => {
+      for (let a = queue.shift(); a; a = queue.shift()) {
+        try {
+          await api.remove(this.view.place.file(a.id));
+          gone.add(a.id);
+        } catch (e) {
+          if (e.status === 404) gone.add(a.id);
+          else errors.push(`${a.file_name}: ${e.message}`);
+        }
+        note.textContent = `Deleting… ${gone.size.toLocaleString()} of ${files.length.toLocaleString()}`;
+      }
+    };
+    await Promise.all([work(), work(), work(), work()]);
+    this.asking = null;
+    this.view.gone(gone);
+    say(`${count(gone.size, 'file')} deleted.${errors.length ? ` ${errors.length} refused.` : ''}`);
+    if (errors.length) this.tell(errors);
+    else this.done();
+  }
+
+  tell(sentences) {
+    this.ask(this.view.files.slice(0, 1), true, h('ul', { class: 'error', role: 'alert' }, sentences.slice(0, 20).map((s) => h('li', {}, h('bdi', {}, s)))),
+      button('Dismiss', { class: 'plain', click: () => this.done() }));
+  }
+
+  askForLink(file) {
+    const life = h('select', { 'aria-label': 'How long the link works' }, lifetimes.map(([value, label]) => h('option', { value }, label)));
+    const copy = button('Copy link', { class: 'primary', icon: 'link', click: () => this.link(file, Number(life.value)) });
+    this.ask([file], true, h('p', { class: 'question' }, 'A link to ', fileName(file.file_name), ' needs no key: whoever has it can download the file for '), life, copy, button('Cancel', { class: 'plain', click: () => this.done() }));
+    copy.focus();
+  }
+
+  async link(file, seconds) {
+    let made;
+    try {
+      made = await api.link(this.view.place, file.id, { expires_in: seconds });
+    } catch (e) {
+      return this.tell([e.message]);
+    }
+    let copied = true;
+    try { await navigator.clipboard.writeText(made.download_url); } catch { copied = false; }
+    const until = `It works until ${dateTime(made.expires_at)}, that is for ${span(seconds)}.`;
+    const shown = h('input', { class: 'address', readonly: true, value: made.download_url, 'aria-label': 'The link', focus: () => shown.select() });
+    this.ask([file], true, h('p', { class: 'question' }, h('strong', {}, copied ? 'Link copied.' : 'Copy this link:'), ' ', until), shown, button('Done', { class: 'plain', click: () => this.done() }));
+    if (!copied) shown.focus();
+    say(`${copied ? 'Link copied.' : 'The link is ready to copy.'} ${until}`);
+  }
+}
+
+const sum = (files) => files.reduce((n, a) => n + a.file_size, 0);

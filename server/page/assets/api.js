@@ -1,0 +1,140 @@
+// The server's API, the same that every other client uses.
+
+// The folder that the page is in: the server may live below a path.
+const root = new URL('../../', import.meta.url);
+
+export const at = (path) => new URL(path.replace(/^\//, ''), root).href;
+
+// Refusal is an answer that is not a success, in the server's own words.
+export class Refusal extends Error {
+  constructor(status, body, retryAfter = 0) {
+    super(body?.detail ?? `The server answered with status ${status}.`);
+    this.status = status;
+    this.code = body?.code ?? '';
+    this.retryAfter = retryAfter;
+  }
+}
+
+export const unreachable = () => new Refusal(0, { detail: 'The server cannot be reached. Is the network there?', code: 'network' });
+
+// session tells the page when a session has ended.
+export const session = new EventTarget();
+
+export function refusalOf(status, text, retryAfter) {
+  let body = null;
+  try { body = JSON.parse(text); } catch { /* not ours, so it says nothing */ }
+  if (status === 401) session.dispatchEvent(new Event('ended'));
+  return new Refusal(status, body, Number(retryAfter) || 0);
+}
+
+async function ask(method, path, { body, headers = {}, signal } = {}) {
+  const init = { method, headers: { Accept: 'application/json', ...headers }, signal, credentials: 'same-origin', redirect: 'error' };
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers['Content-Type'] = 'application/json';
+  }
+  let answer;
+  try {
+    answer = await fetch(at(path), init);
+  } catch (e) {
+    if (e.name === 'AbortError') throw e;
+    throw unreachable();
+  }
+  if (!answer.ok) throw refusalOf(answer.status, await answer.text(), answer.headers.get('Retry-After'));
+  return answer;
+}
+
+export const get = async (path, options) => (await ask('GET', path, options)).json();
+export const post = async (path, body, options) => (await ask('POST', path, { ...options, body })).json();
+export const put = async (path, body) => (await ask('PUT', path, { body })).json();
+export const remove = async (path) => (await ask('DELETE', path)).json();
+
+// optional is get for what an older server does not have: null then.
+export async function optional(path, options) {
+  try {
+    return await get(path, options);
+  } catch (e) {
+    if (e.status === 404) return null;
+    throw e;
+  }
+}
+
+// pages gives a list page by page.
+export async function* pages(path, { limit = 1000, signal } = {}) {
+  const [where, given] = path.split('?');
+  let query = new URLSearchParams(given);
+  query.set('limit', limit);
+  for (;;) {
+    const answer = await ask('GET', `${where}?${query}`, { signal });
+    yield await answer.json();
+    const next = /<[^>?]*\?([^>]*)>;\s*rel="next"/.exec(answer.headers.get('Link') ?? '');
+    if (!next) return;
+    query = new URLSearchParams(next[1]);
+  }
+}
+
+export async function all(path, options) {
+  const list = [];
+  for await (const page of pages(path, options)) list.push(...page);
+  return list;
+}
+
+// bytesOf fetches a file, or its beginning.
+export async function bytesOf(path, { first, signal } = {}) {
+  const headers = { Accept: 'application/octet-stream' };
+  if (first) headers.Range = `bytes=0-${first - 1}`;
+  const answer = await ask('GET', path, { headers, signal });
+  const size = Number(/\/(\d+)$/.exec(answer.headers.get('Content-Range') ?? '')?.[1] ?? 0);
+  const blob = await answer.blob();
+  return { blob, cut: size > blob.size };
+}
+
+// lines reads an answer of JSON lines as they come.
+export async function* lines(path, body, signal) {
+  const answer = await ask('POST', path, { body, signal });
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = '';
+  for (;;) {
+    const { value, done } = await reader.read();
+    rest += value ?? '';
+    const complete = rest.split('\n');
+    rest = complete.pop();
+    for (const line of complete) if (line) yield JSON.parse(line);
+    if (done) return;
+  }
+}
+
+// Where things are.
+const seg = encodeURIComponent;
+
+export function placeOf(kind, id, space) {
+  const base = { product: `/catalog/spaces/${seg(space)}/products/${seg(id)}`, ticket: `/issues/tickets/${seg(id)}`, meeting: `/meetings/${seg(id)}` }[kind];
+  const file = (a) => ({ product: `/catalog/attachments/${a}`, ticket: `/issues/attachments/${a}`, meeting: `/meetings/${seg(id)}/attachments/${a}` })[kind];
+  return {
+    kind, id, space,
+    list: `${base}/attachments`,
+    file,
+    download: (a) => file(a) + (kind === 'product' ? '/download' : ''),
+    hash: `#/spaces/${seg(space)}/${kind}s/${seg(id)}`,
+    record: { product: `/directory/spaces/${seg(space)}/products/${seg(id)}`, ticket: `/directory/tickets/${seg(id)}`, meeting: `/directory/meetings/${seg(id)}` }[kind],
+  };
+}
+
+// link signs an address for a file. It is taken relative to this page: another
+// name of the same server will do.
+export async function link(place, id, options) {
+  const made = await post(`${place.file(id)}/links`, options);
+  const url = new URL(made.download_url);
+  const ours = /\/(files\/[0-9a-f-]{36})$/.exec(url.pathname);
+  return { ...made, here: ours ? at(ours[1] + url.search) : made.download_url };
+}
+
+export async function download(place, id) {
+  const made = await link(place, id, { expires_in: 300 });
+  const a = document.createElement('a');
+  a.href = made.here;
+  a.download = made.file_name;
+  document.body.append(a);
+  a.click();
+  a.remove();
+}

@@ -1,0 +1,155 @@
+// The page as a whole: who is signed in, where they are, and what is shown.
+
+import { h, clear, button, icon, emptyPage, say } from './dom.js';
+import * as api from './api.js';
+import { signIn } from './signin.js';
+import { Places } from './places.js';
+import { PlaceView } from './place.js';
+import { Uploads } from './uploads.js';
+import { keysView } from './keys.js';
+import { operatorView } from './operator.js';
+
+// Whether there may be a session: asking without one is an error to browsers.
+const mark = 'attachd.signed-in';
+
+let app = null; // what is on the screen of somebody who is signed in
+let before = null; // what was, when the session ended
+
+async function start() {
+  api.session.addEventListener('ended', () => app && ended());
+  addEventListener('hashchange', () => app?.show());
+  for (const name of ['dragover', 'drop']) addEventListener(name, (e) => e.preventDefault()); // a file beside the mark must not replace the page
+  if (localStorage.getItem(mark)) {
+    try {
+      return enter(await api.get('/users/me'));
+    } catch (e) {
+      if (e.status !== 401) return unavailable(e);
+    }
+  }
+  showSignIn();
+}
+
+function showSignIn(reason = '') {
+  document.title = 'Sign in · attachd';
+  clear(document.body, signIn((me) => enter(me), reason));
+  document.querySelector('.signin input')?.focus();
+}
+
+function unavailable(e) {
+  clear(document.body, h('main', { class: 'signin' }, emptyPage('alert', 'The server does not answer', e.message, button('Try again', { class: 'primary', icon: 'retry', click: () => location.reload() }))));
+}
+
+// ended keeps the address, so that signing in again leads back to the place.
+function ended() {
+  before = app;
+  leave();
+  showSignIn('Your session has ended. Sign in again to go on where you were.');
+}
+
+function leave() {
+  localStorage.removeItem(mark);
+  app?.view?.close?.();
+  app = null;
+}
+
+async function signOut() {
+  try {
+    await api.remove('/session');
+  } catch (e) {
+    return say(e.message);
+  }
+  app.uploads.close();
+  leave();
+  location.hash = '#/';
+  showSignIn();
+}
+
+function enter(me) {
+  localStorage.setItem(mark, '1');
+  const uploads = before?.me.id === me.id ? before.uploads : null;
+  if (before && !uploads) before.uploads.close();
+  before = null;
+  app = new App(me, uploads);
+  app.show();
+}
+
+class App {
+  constructor(me, uploads) {
+    this.me = me;
+    this.limits = api.optional('/limits').catch(() => null);
+    this.uploads = uploads?.resume(this) ?? new Uploads(this);
+    this.places = new Places(this);
+    this.view = null;
+    this.main = h('main', { id: 'main', tabindex: '-1' });
+    this.nav = h('nav', { class: 'sections', 'aria-label': 'Sections' },
+      this.tab('#/', 'box', 'Places'),
+      this.tab('#/keys', 'key', 'Keys'),
+      me.is_superadmin ? this.tab('#/operator', 'gauge', 'Operator') : null);
+    const skip = h('a', { class: 'skip', href: '#main', click: (e) => { e.preventDefault(); this.main.focus(); } }, 'Skip to the content');
+    this.el = h('div', { class: 'app' }, skip,
+      h('header', { class: 'bar' },
+        h('a', { class: 'brand', href: '#/', 'aria-label': 'attachd, all places' }, icon('clip'), h('span', {}, 'attachd')),
+        this.nav,
+        h('span', { class: 'me', title: me.full_name }, h('bdi', {}, me.full_name)),
+        button('Sign out', { class: 'plain', click: signOut })),
+      this.places.el, this.main, this.uploads.el);
+    clear(document.body, this.el);
+  }
+
+  tab(href, name, label) {
+    return h('a', { href, 'aria-label': label, title: label }, icon(name), h('span', {}, label));
+  }
+
+  // role is the reader's in a space; the server has the last word.
+  role(space) {
+    if (this.me.is_superadmin) return 'admin';
+    return this.me.spaces.find((s) => s.slug === space)?.role ?? 'none';
+  }
+
+  spaceName(slug) {
+    return this.me.spaces.find((s) => s.slug === slug)?.name || this.places.spaces.find((s) => s.slug === slug)?.name || slug;
+  }
+
+  show() {
+    const [path, query] = location.hash.replace(/^#\/?/, '').split('?');
+    const route = path.split('/').filter(Boolean).map(decode);
+    const params = new URLSearchParams(query);
+    const [section] = route;
+    this.el.dataset.at = section === 'spaces' ? 'place' : section ?? 'home';
+    const current = section === 'operator' || section === 'keys' ? `#/${section}` : '#/';
+    for (const a of this.nav.children) {
+      if (a.getAttribute('href') === current) a.setAttribute('aria-current', 'page');
+      else a.removeAttribute('aria-current');
+    }
+    const place = section === 'spaces' && /^(product|ticket|meeting)s$/.test(route[2] ?? '') && route[3]
+      ? api.placeOf(route[2].slice(0, -1), route[3], route[1]) : null;
+    this.places.mark(place);
+    const name = place ? place.list : section === 'operator' ? 'operator' : path;
+    if (this.view?.name !== name) {
+      this.view?.close?.();
+      this.view = this.make(section, place);
+      this.view.name = name;
+      clear(this.main, this.view.el);
+    }
+    this.view.update?.(route, params);
+  }
+
+  make(section, place) {
+    if (place) return new PlaceView(this, place);
+    document.title = 'attachd';
+    if (section === 'keys') return keysView(this);
+    if (section === 'operator' && this.me.is_superadmin) return operatorView(this);
+    if (section) {
+      return { el: emptyPage('search', 'There is nothing here', 'The address leads nowhere, or to something that you may not see.', h('a', { class: 'button', href: '#/' }, 'All places')) };
+    }
+    return { el: emptyPage('box', 'Choose a place', this.me.spaces.length || this.me.is_superadmin
+      ? 'Files belong to products, tickets and meetings. Choose one to see its files, or search by name.'
+      : 'You are not a member of any space yet. Ask an operator to add you to one.') };
+  }
+}
+
+function decode(part) {
+  try { return decodeURIComponent(part); } catch { return part; }
+}
+
+start();

@@ -1,0 +1,204 @@
+// A list of files of any length: only the rows in sight are in the document.
+// The keyboard's place is kept by the grid itself, so that rows may come and
+// go.
+
+import { h, clear, icon, fileName } from './dom.js';
+import { bytes, relative, exact, kindOf, kinds } from './format.js';
+import { at } from './api.js';
+
+const margin = 6; // rows beyond those in sight
+const pictures = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/bmp', 'image/tiff']);
+const without = new Set(); // files that have no thumbnail
+
+const columns = [
+  { name: 'name', label: 'Name' },
+  { name: 'size', label: 'Size' },
+  { name: 'who', label: 'Uploaded by' },
+  { name: 'when', label: 'When' },
+];
+
+export const orders = {
+  name: (a, b) => collator.compare(a.file_name, b.file_name),
+  size: (a, b) => a.file_size - b.file_size,
+  who: (a, b) => collator.compare(a.uploaded_by.full_name, b.uploaded_by.full_name),
+  when: (a, b) => (a.id < b.id ? -1 : 1), // ids are in the order of time
+};
+const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: 'base' });
+
+export class Grid {
+  // on: {open(file), selection(), sort(column), remove(), commentOf(file)}
+  constructor(place, on) {
+    Object.assign(this, { place, on, rows: [], selected: new Set(), drawn: new Map(), active: -1, anchor: 0 });
+    this.body = h('div', { role: 'rowgroup', class: 'rows' });
+    this.headers = columns.map((c) => h('div', { role: 'columnheader', class: `cell ${c.name}` },
+      h('button', { type: 'button', tabindex: '-1', click: () => on.sort(c.name) }, c.label)));
+    this.everything = h('input', { type: 'checkbox', tabindex: '-1', 'aria-label': 'Select all', change: () => this.select(this.everything.checked ? this.rows : []) });
+    this.el = h('div', { role: 'grid', class: `grid ${place.kind}`, tabindex: '0', 'aria-label': 'Files', 'aria-multiselectable': 'true',
+      scroll: () => this.later(), keydown: (e) => this.key(e), click: (e) => this.click(e), focus: () => { if (this.active < 0 && this.rows.length) this.go(0); } },
+    h('div', { role: 'rowgroup', class: 'head' }, h('div', { role: 'row', 'aria-rowindex': '1', class: 'row' },
+      h('div', { role: 'columnheader', class: 'cell check', 'aria-label': 'Selection' }, this.everything), this.headers,
+      place.kind === 'ticket' ? h('div', { role: 'columnheader', class: 'cell comment' }, 'Comment') : null)),
+    this.body);
+    this.resized = new ResizeObserver(() => this.later());
+    this.resized.observe(this.el);
+  }
+
+  close() { this.resized.disconnect(); }
+
+  // show replaces what is listed; the selection stays where it is still there.
+  show(rows, sorted) {
+    const active = this.rows[this.active]?.id;
+    this.rows = rows;
+    this.active = active ? rows.findIndex((r) => r.id === active) : -1;
+    const there = new Set(rows.map((r) => r.id));
+    for (const id of this.selected) if (!there.has(id)) this.selected.delete(id);
+    this.headers.forEach((el, i) => {
+      const on = columns[i].name === sorted.by;
+      el.setAttribute('aria-sort', on ? (sorted.down ? 'descending' : 'ascending') : 'none');
+    });
+    this.el.setAttribute('aria-rowcount', rows.length + 1);
+    this.redraw();
+    this.selectionChanged();
+  }
+
+  redraw() {
+    clear(this.body);
+    this.drawn.clear();
+    this.draw();
+  }
+
+  later() { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); }); }
+
+  draw() {
+    const height = this.rowHeight = parseFloat(getComputedStyle(this.el).getPropertyValue('--row')) || 52;
+    this.body.style.height = `${this.rows.length * height}px`;
+    const first = Math.max(0, Math.floor(this.el.scrollTop / height) - margin);
+    const last = Math.min(this.rows.length, Math.ceil((this.el.scrollTop + this.el.clientHeight) / height) + margin);
+    for (const [i, el] of this.drawn) {
+      if (i < first || i >= last) { el.remove(); this.drawn.delete(i); }
+    }
+    for (let i = first; i < last; i++) {
+      let el = this.drawn.get(i);
+      if (!el) {
+        el = this.row(this.rows[i], i);
+        this.drawn.set(i, el);
+        this.body.append(el);
+      }
+      el.style.transform = `translateY(${i * height}px)`;
+      this.mark(el, i);
+    }
+    if (this.active >= first && this.active < last) this.el.setAttribute('aria-activedescendant', this.drawn.get(this.active).id);
+    else this.el.removeAttribute('aria-activedescendant');
+  }
+
+  mark(el, i) {
+    const chosen = this.selected.has(this.rows[i].id);
+    el.setAttribute('aria-selected', chosen);
+    el.querySelector('input').checked = chosen;
+    el.classList.toggle('active', i === this.active);
+    el.classList.toggle('open', this.rows[i].id === this.opened);
+    el.classList.toggle('new', this.rows[i].isNew === true);
+  }
+
+  row(a, i) {
+    const comment = this.place.kind === 'ticket' ? this.on.commentOf(a) : null;
+    return h('div', { role: 'row', class: 'row', id: `f-${a.id}`, 'aria-rowindex': i + 2, 'data-index': i },
+      h('div', { role: 'gridcell', class: 'cell check' }, h('input', { type: 'checkbox', tabindex: '-1', 'aria-label': `Select ${a.file_name}` })),
+      h('div', { role: 'gridcell', class: 'cell name' }, this.picture(a),
+        h('a', { href: this.on.address(a), tabindex: '-1', class: 'open-file' }, fileName(a.file_name))),
+      h('div', { role: 'gridcell', class: 'cell size', title: `${a.file_size.toLocaleString()} bytes` }, bytes(a.file_size)),
+      h('div', { role: 'gridcell', class: 'cell who' }, h('bdi', {}, a.uploaded_by.full_name)),
+      h('div', { role: 'gridcell', class: 'cell when' }, h('time', { datetime: a.created_at, title: exact(a.created_at) }, relative(a.created_at))),
+      this.place.kind === 'ticket' ? h('div', { role: 'gridcell', class: 'cell comment', title: a.comment_id ?? null }, comment ?? '') : null);
+  }
+
+  picture(a) {
+    const kind = kindOf(a.mime_type);
+    const sign = () => h('span', { class: `thumb ${kind}` }, icon(kinds[kind].icon));
+    if (!pictures.has(a.mime_type) || without.has(a.id)) return sign();
+    const img = h('img', { class: 'thumb', alt: '', loading: 'lazy', decoding: 'async', src: at(`${this.place.file(a.id)}/thumbnail`),
+      error: () => { without.add(a.id); img.replaceWith(sign()); } });
+    return img;
+  }
+
+  // Selecting.
+
+  select(rows) {
+    this.selected = new Set(rows.map((r) => r.id));
+    this.later();
+    this.selectionChanged();
+  }
+
+  toggle(i) {
+    const { id } = this.rows[i];
+    if (!this.selected.delete(id)) this.selected.add(id);
+    this.anchor = i;
+    this.later();
+    this.selectionChanged();
+  }
+
+  range(to) {
+    const [from, end] = [Math.min(this.anchor, to), Math.max(this.anchor, to)];
+    this.select(this.rows.slice(from, end + 1));
+  }
+
+  selectionChanged() {
+    this.everything.checked = this.rows.length > 0 && this.selected.size === this.rows.length;
+    this.everything.indeterminate = this.selected.size > 0 && !this.everything.checked;
+    this.on.selection();
+  }
+
+  chosen() { return this.rows.filter((r) => this.selected.has(r.id)); }
+
+  click(e) {
+    const el = e.target.closest('.rows .row');
+    if (!el) return;
+    const i = Number(el.dataset.index);
+    const box = e.target.closest('input');
+    const link = e.target.closest('a');
+    if (link && !e.ctrlKey && !e.metaKey && !e.shiftKey) {
+      this.go(i);
+      return; // the address does the rest, and the back button undoes it
+    }
+    if (link) e.preventDefault();
+    if (e.shiftKey) this.range(i);
+    else if (box || e.ctrlKey || e.metaKey) this.toggle(i);
+    else { this.anchor = i; this.select([this.rows[i]]); }
+    this.go(i);
+    this.el.focus({ preventScroll: true });
+  }
+
+  // go moves the keyboard's place.
+  go(i, extend = false) {
+    if (!this.rows.length) return;
+    this.active = Math.max(0, Math.min(this.rows.length - 1, i));
+    const top = this.active * this.rowHeight;
+    const head = this.el.firstElementChild.offsetHeight;
+    if (top < this.el.scrollTop) this.el.scrollTop = top;
+    else if (top + this.rowHeight + head > this.el.scrollTop + this.el.clientHeight) this.el.scrollTop = top + this.rowHeight + head - this.el.clientHeight;
+    if (extend) this.range(this.active);
+    this.draw();
+  }
+
+  key(e) {
+    if (e.target !== this.el || e.altKey) return;
+    const screen = Math.max(1, Math.floor(this.el.clientHeight / this.rowHeight) - 2);
+    const to = { ArrowDown: this.active + 1, ArrowUp: this.active - 1, PageDown: this.active + screen, PageUp: this.active - screen, Home: 0, End: this.rows.length - 1 }[e.key];
+    const command = e.ctrlKey || e.metaKey;
+    if (to !== undefined) {
+      if (!e.shiftKey) this.anchor = Math.max(0, to);
+      this.go(to, e.shiftKey);
+      if (this.opened && !e.shiftKey && this.rows[this.active]) this.on.open(this.rows[this.active]);
+    } else if (command && e.key.toLowerCase() === 'a') this.select(this.rows);
+    else if (e.key === ' ' && this.active >= 0) this.toggle(this.active);
+    else if (e.key === 'Enter' && this.active >= 0) this.on.open(this.rows[this.active]);
+    else if (e.key === 'Delete') {
+      if (!this.selected.size && this.active >= 0) this.toggle(this.active);
+      this.on.remove();
+    } else if (e.key === 'Escape') {
+      if (this.opened) this.on.open(null);
+      else this.select([]);
+    } else return;
+    e.preventDefault();
+  }
+}

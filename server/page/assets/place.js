@@ -1,0 +1,215 @@
+// One product, ticket or meeting and its files.
+
+import { h, clear, button, icon, empty, say } from './dom.js';
+import { bytes, kindOf, kinds } from './format.js';
+import * as api from './api.js';
+import { Grid, orders } from './grid.js';
+import { Preview } from './preview.js';
+import { Actions } from './actions.js';
+import { filesOf, pasted, bringsFiles } from './drop.js';
+
+const words = { product: 'Product', ticket: 'Ticket', meeting: 'Meeting' };
+
+export class PlaceView {
+  constructor(app, place) {
+    Object.assign(this, { app, place, files: [], comments: [], record: null, loading: true, sorted: { by: 'when', down: true } });
+    this.stop = new AbortController();
+    const { signal } = this.stop;
+    this.heading = h('h1', {}, h('bdi', {}, '…'));
+    this.pick = h('input', { type: 'file', multiple: true, hidden: true, 'aria-label': 'Files to upload', tabindex: '-1', change: () => { this.upload([...this.pick.files]); this.pick.value = ''; } });
+    this.chooser = button('Upload files', { class: 'primary', icon: 'upload', click: () => this.pick.click() });
+    this.hint = h('div', { class: 'hint' });
+    this.filter = h('input', { type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter files by name', input: () => this.list() });
+    this.kind = h('select', { 'aria-label': 'Filter files by type', change: () => this.list() });
+    this.comment = h('select', { 'aria-label': 'Filter files by comment', hidden: true, change: () => this.list() });
+    this.order = h('select', { class: 'phone', 'aria-label': 'Sort files', change: () => { const [by, down] = this.order.value.split(' '); this.sorted = { by, down: down === 'down' }; this.list(); } },
+      [['when down', 'Newest first'], ['when up', 'Oldest first'], ['name up', 'By name'], ['size down', 'Largest first'], ['who up', 'By person']].map(([value, label]) => h('option', { value }, label)));
+    this.grid = new Grid(place, {
+      address: (a) => this.address(a),
+      open: (a) => { location.hash = this.address(a); },
+      sort: (by) => { this.sorted = { by, down: this.sorted.by === by ? !this.sorted.down : by === 'size' || by === 'when' }; this.list(); },
+      selection: () => this.actions?.show(),
+      remove: () => this.actions.askToDelete(),
+      commentOf: (a) => this.commentLabel(a.comment_id),
+    });
+    this.actions = new Actions(this);
+    this.preview = new Preview(this);
+    this.body = h('div', { class: 'list' });
+    this.target = h('div', { class: 'drop', hidden: true }, icon('upload'), h('p', {}));
+    this.el = h('div', { class: 'place' },
+      h('div', { class: 'files' },
+        h('header', { class: 'place-head' },
+          h('div', { class: 'title' }, h('a', { class: 'back', href: '#/' }, icon('back'), h('span', {}, 'Places')),
+            h('p', { class: 'crumb' }, icon(place.kind === 'product' ? 'box' : place.kind === 'ticket' ? 'ticket' : 'calendar'), h('span', {}, `${words[place.kind]} in `, h('bdi', {}, app.spaceName(place.space)))), this.heading),
+          this.chooser, this.pick),
+        this.hint,
+        h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order),
+        this.actions.el, this.body),
+      this.preview.el, this.target);
+    this.accept();
+    document.addEventListener('paste', (e) => this.paste(e), { signal });
+    app.uploads.done.addEventListener('uploaded', (e) => this.uploaded(e.detail), { signal });
+    this.load();
+  }
+
+  close() {
+    this.stop.abort();
+    this.grid.close();
+    this.preview.close();
+  }
+
+  update(_, params) {
+    this.open = params.get('file');
+    this.preview.show(this.files.find((a) => a.id === this.open) ?? null);
+    this.grid.opened = this.open;
+    this.grid.later();
+  }
+
+  address(a) { return this.place.hash + (a ? `?file=${a.id}` : ''); }
+
+  async load() {
+    try {
+      this.record = await api.get(this.place.record);
+      if (this.record.space !== this.place.space) { this.place.space = this.record.space; }
+      this.name = this.record.name || this.record.title || this.record.id;
+      clear(this.heading, h('bdi', {}, this.name));
+      document.title = `${this.name} · attachd`;
+      this.drawHint();
+      if (this.place.kind === 'ticket') await this.loadComments();
+      for await (const page of api.pages(this.place.list, { signal: this.stop.signal })) {
+        this.files.push(...page);
+        this.list();
+      }
+      this.loading = false;
+      this.list();
+      if (this.open && !this.files.some((a) => a.id === this.open)) this.preview.missing();
+    } catch (e) {
+      if (e.name === 'AbortError' || e.status === 401) return;
+      this.loading = false;
+      if (this.files.length) return say(e.message);
+      this.chooser.hidden = true;
+      clear(this.heading, words[this.place.kind]);
+      clear(this.body, empty('alert', e.status === 403 || e.status === 404 ? 'Not for you, or not here' : 'This did not work', e.message,
+        button('Try again', { icon: 'retry', click: () => location.reload() }), h('a', { class: 'button', href: '#/' }, 'All places')));
+    }
+  }
+
+  async loadComments() {
+    this.comments = await api.all(`${this.place.record}/comments`);
+    if (!this.comments.length) return;
+    clear(this.comment, h('option', { value: '' }, 'All comments'), this.comments.map((c) => h('option', { value: c.id }, this.commentLabel(c.id))));
+    this.comment.hidden = false;
+    this.drawHint();
+  }
+
+  // A comment's text is in the system of record: here it has a number.
+  commentLabel(id) {
+    const i = this.comments.findIndex((c) => c.id === id);
+    return id ? `Comment ${i >= 0 ? i + 1 : id.slice(0, 8)}` : '';
+  }
+
+  mayUpload() {
+    const role = this.app.role(this.place.space);
+    return role === 'editor' || role === 'admin' || this.place.kind === 'ticket' && this.record?.owner_id === this.app.me.id;
+  }
+
+  // mayDelete is true where it is worth trying.
+  mayDelete(a) {
+    return a.uploaded_by.id === this.app.me.id || this.app.role(this.place.space) === 'admin' || this.record?.owner_id === this.app.me.id;
+  }
+
+  async drawHint() {
+    const may = this.mayUpload();
+    this.chooser.hidden = !may;
+    if (!may) return clear(this.hint, h('p', {}, 'You may look at these files and download them.'));
+    const limits = await this.app.limits;
+    const size = limits?.max_file_size ? `Up to ${bytes(limits.max_file_size)} each.` : '';
+    this.attach ??= this.comments.length ? h('select', { 'aria-label': 'Comment that new files belong to' }) : null;
+    if (this.attach) clear(this.attach, h('option', { value: '' }, 'no comment'), this.comments.map((c) => h('option', { value: c.id }, this.commentLabel(c.id))));
+    clear(this.hint, h('p', {}, h('span', { class: 'wide' }, 'Drop files or folders anywhere here, or paste a picture. '), size),
+      this.attach ? h('label', {}, 'New files go to ', this.attach) : null,
+      limits?.allowed?.length ? h('details', {}, h('summary', {}, 'What is taken'), h('p', {}, extensions(limits.allowed))) : null);
+  }
+
+  list() {
+    const needle = this.filter.value.trim().toLocaleLowerCase();
+    const { by, down } = this.sorted;
+    this.drawKinds();
+    const rows = this.files.filter((a) => (!needle || a.file_name.toLocaleLowerCase().includes(needle))
+      && (!this.kind.value || kindOf(a.mime_type) === this.kind.value)
+      && (!this.comment.value || a.comment_id === this.comment.value));
+    rows.sort((a, b) => (down ? -orders[by](a, b) : orders[by](a, b)));
+    this.grid.show(rows, this.sorted);
+    this.order.value = `${by} ${down ? 'down' : 'up'}`;
+    this.actions.show();
+    if (this.open && this.preview.file?.id !== this.open) this.preview.show(this.files.find((a) => a.id === this.open) ?? null);
+    const want = rows.length ? this.grid.el : this.nothing(needle || this.kind.value || this.comment.value);
+    if (this.body.firstChild !== want) {
+      clear(this.body, want);
+      this.grid.redraw();
+    }
+  }
+
+  nothing(filtered) {
+    if (this.loading) return h('p', { class: 'soft centre' }, 'Loading…');
+    if (filtered) return empty('search', 'No file matches', 'Try other words, or another type.', button('Show all files', { click: () => { this.filter.value = this.kind.value = this.comment.value = ''; this.list(); } }));
+    if (!this.mayUpload()) return empty('file', 'No files yet', 'Files appear here when an editor of the space uploads some.');
+    return empty('upload', 'No files yet', 'Drop files or folders anywhere here, paste a picture, or choose files from this computer.', button('Choose files', { class: 'primary', icon: 'upload', click: () => this.pick.click() }));
+  }
+
+  drawKinds() {
+    const counts = Map.groupBy(this.files, (a) => kindOf(a.mime_type));
+    const value = this.kind.value;
+    clear(this.kind, h('option', { value: '' }, 'All types'), Object.entries(kinds).filter(([k]) => counts.has(k)).map(([k, { label }]) => h('option', { value: k }, `${label} (${counts.get(k).length.toLocaleString()})`)));
+    this.kind.value = counts.has(value) ? value : '';
+  }
+
+  // Taking files in.
+
+  accept() {
+    let inside = 0;
+    const note = this.target.querySelector('p');
+    const show = (on) => {
+      this.target.hidden = !on;
+      note.textContent = this.mayUpload() ? `Drop to upload to ${this.name ?? 'this place'}` : 'You may not upload here';
+    };
+    this.el.addEventListener('dragenter', (e) => { if (bringsFiles(e)) { inside++; show(true); } });
+    this.el.addEventListener('dragleave', (e) => { if (bringsFiles(e) && --inside <= 0) { inside = 0; show(false); } });
+    this.el.addEventListener('drop', async (e) => {
+      e.preventDefault();
+      inside = 0;
+      show(false);
+      this.upload(await filesOf(e.dataTransfer).catch(() => []));
+    });
+  }
+
+  paste(e) {
+    const files = pasted(e.clipboardData);
+    if (!files.length) return;
+    e.preventDefault();
+    this.upload(files);
+  }
+
+  upload(files) {
+    if (!files.length) return;
+    if (!this.mayUpload()) return say('You may not upload here.');
+    this.app.uploads.add(this.place, files, this.attach?.value ?? '');
+  }
+
+  uploaded({ place, attachment }) {
+    if (place.list !== this.place.list || this.files.some((a) => a.id === attachment.id)) return;
+    this.files.push({ ...attachment, isNew: true });
+    this.list();
+  }
+
+  gone(ids) {
+    this.files = this.files.filter((a) => !ids.has(a.id));
+    if (ids.has(this.open)) location.replace(this.place.hash);
+    this.list();
+  }
+}
+
+function extensions(allowed) {
+  const names = [...new Set(allowed.flatMap((a) => a.extensions ?? []))].map((e) => e.replace(/^\./, '')).sort();
+  return names.length ? names.join(', ') : allowed.map((a) => a.mime_type).join(', ');
+}

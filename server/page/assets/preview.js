@@ -1,0 +1,170 @@
+// Looking inside a file beside the list, without downloading it. Nothing in a
+// file is ever run: pictures are pictures, text is text, and a PDF is left to
+// the browser's viewer in a frame of its own.
+
+import { h, clear, button, fileName, empty } from './dom.js';
+import { bytes, count, relative, exact, dateTime, kindOf, kinds } from './format.js';
+import * as api from './api.js';
+import { parse, delimiterOf } from './csv.js';
+import { tree } from './tree.js';
+
+const mostRows = 1000;
+const mostText = 512 << 10;
+const mostTable = 4 << 20;
+const mostJSON = 4 << 20;
+const shownAsPicture = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/bmp', 'image/avif', 'image/svg+xml']);
+
+export class Preview {
+  constructor(view) {
+    Object.assign(this, { view, file: null, url: null });
+    this.title = h('h2', {});
+    this.facts = h('p', { class: 'soft small' });
+    this.body = h('div', { class: 'preview-body', tabindex: '0', role: 'group', 'aria-label': 'Content of the file' });
+    this.el = h('aside', { class: 'preview', 'aria-label': 'Preview', hidden: true, keydown: (e) => { if (e.key === 'Escape') this.leave(); } },
+      h('header', {}, h('div', { class: 'preview-title' }, this.title, button('Close preview', { class: 'plain', icon: 'close', quiet: true, click: () => this.leave() })),
+        this.facts,
+        h('div', { class: 'preview-tools' },
+          button('Download', { icon: 'download', click: () => api.download(view.place, this.file.id).catch((e) => this.say(e.message)) }),
+          button('Copy link', { icon: 'link', click: () => view.actions.askForLink(this.file) }),
+          this.bin = button('Delete', { icon: 'trash', click: () => view.actions.askToDelete(this.file) }),
+          h('span', { class: 'grow' }),
+          button('Previous file', { class: 'plain', icon: 'back', quiet: true, click: () => this.step(-1) }),
+          button('Next file', { class: 'plain', icon: 'next', quiet: true, click: () => this.step(1) }))),
+      this.body);
+  }
+
+  leave() {
+    location.hash = this.view.place.hash;
+    this.view.grid.el.focus();
+  }
+
+  step(by) {
+    const { rows } = this.view.grid;
+    const i = rows.findIndex((a) => a.id === this.file.id) + by;
+    if (rows[i]) location.replace(this.view.address(rows[i]));
+  }
+
+  close() {
+    this.stop?.abort();
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.url = null;
+  }
+
+  missing() {
+    this.el.hidden = false;
+    this.el.parentElement?.classList.add('split');
+    clear(this.title, 'Not here');
+    clear(this.facts);
+    this.say('This file is not in this place, or no longer.');
+  }
+
+  say(sentence, name = 'file') { clear(this.body, empty(name, sentence, '')); }
+
+  async show(file) {
+    if (file?.id === this.file?.id && file) return;
+    this.close();
+    this.file = file;
+    this.el.hidden = !file;
+    this.el.parentElement?.classList.toggle('split', Boolean(file));
+    if (!file) return;
+    const kind = kindOf(file.mime_type);
+    clear(this.title, fileName(file.file_name));
+    clear(this.facts, `${bytes(file.file_size)} · ${file.mime_type} · `, h('bdi', {}, file.uploaded_by.full_name), ' · ', h('time', { datetime: file.created_at, title: exact(file.created_at) }, relative(file.created_at)));
+    this.bin.hidden = !this.view.mayDelete(file);
+    clear(this.body, h('p', { class: 'soft centre' }, 'Loading…'));
+    this.stop = new AbortController();
+    const { signal } = this.stop;
+    try {
+      const shown = await this.content(file, signal);
+      if (signal.aborted) return;
+      clear(this.body, shown ?? empty(kinds[kind].icon, 'No preview of this type', 'Download the file to open it with a program on your computer.'));
+    } catch (e) {
+      if (e.name !== 'AbortError') this.say(e.message, 'alert');
+    }
+  }
+
+  content(file, signal) {
+    const type = file.mime_type;
+    if (shownAsPicture.has(type)) return this.picture(file, signal);
+    if (type === 'application/pdf') return this.pdf(file);
+    if (type === 'text/csv' || type === 'text/tab-separated-values') return this.table(file, signal);
+    if (/json/.test(type)) return this.json(file, signal);
+    if (/parquet/.test(type) || kindOf(type) === 'archive' || /officedocument|opendocument|epub/.test(type)) return this.asked(file, signal);
+    if (/^text\/|^message\/rfc822$|xml$/.test(type)) return this.text(file, signal);
+    return null;
+  }
+
+  bytes(file, first, signal) {
+    return api.bytesOf(this.view.place.download(file.id), { first: first < file.file_size ? first : 0, signal });
+  }
+
+  async picture(file, signal) {
+    const { blob } = await this.bytes(file, Infinity, signal);
+    this.url = URL.createObjectURL(blob);
+    const img = h('img', { src: this.url, alt: file.file_name });
+    img.addEventListener('error', () => this.say('This browser cannot show the picture.', 'image'));
+    return h('div', { class: 'picture' }, img);
+  }
+
+  async pdf(file) {
+    const made = await api.link(this.view.place, file.id, { expires_in: 600, disposition: 'inline' });
+    return h('iframe', { src: made.here, title: `PDF: ${file.file_name}`, referrerpolicy: 'no-referrer' });
+  }
+
+  async decode(file, first, signal) {
+    const { blob, cut } = await this.bytes(file, first, signal);
+    const raw = new Uint8Array(await blob.arrayBuffer());
+    const encoding = raw[0] === 0xff && raw[1] === 0xfe ? 'utf-16le' : raw[0] === 0xfe && raw[1] === 0xff ? 'utf-16be' : 'utf-8';
+    let text = new TextDecoder(encoding).decode(raw);
+    if (encoding === 'utf-8' && text.slice(0, -3).includes('\ufffd')) text = new TextDecoder('windows-1252').decode(raw);
+    return { text, cut };
+  }
+
+  async text(file, signal) {
+    const { text, cut } = await this.decode(file, mostText, signal);
+    return [cut ? note(`The first ${bytes(mostText)} of ${bytes(file.file_size)}.`) : null, h('pre', { dir: 'auto' }, text)];
+  }
+
+  async table(file, signal) {
+    const { text, cut } = await this.decode(file, mostTable, signal);
+    const { rows, whole } = parse(text, delimiterOf(text, file.mime_type), mostRows + 1);
+    if (!rows.length) return this.text(file, signal);
+    const [head, ...body] = rows;
+    const more = cut || !whole;
+    return [note(more ? `The first ${count(body.length, 'row')}. Download the file for all of it.` : count(body.length, 'row')), sheet(head.map((name) => ({ name })), body)];
+  }
+
+  async json(file, signal) {
+    if (file.file_size > mostJSON) return this.text(file, signal);
+    const { text } = await this.decode(file, mostJSON, signal);
+    try {
+      if (/ndjson|jsonl|json-seq/.test(file.mime_type)) return tree(text.split('\n').filter((l) => l.trim()).map((l) => JSON.parse(l)));
+      return tree(JSON.parse(text));
+    } catch {
+      return [note('This is not well-formed JSON; here is its text.'), h('pre', { dir: 'auto' }, text.slice(0, mostText))];
+    }
+  }
+
+  // asked has the server look inside.
+  async asked(file, signal) {
+    const seen = await api.optional(`${this.view.place.file(file.id)}/preview`, { signal });
+    if (seen?.kind === 'table') {
+      return [note(seen.truncated ? `The first ${seen.rows.length.toLocaleString()} of ${count(seen.rows_total, 'row')}.` : count(seen.rows_total, 'row')), sheet(seen.columns, seen.rows)];
+    }
+    if (seen?.kind === 'archive') {
+      return [note(seen.truncated ? `The first ${seen.entries.length.toLocaleString()} of ${count(seen.entries_total, 'entry', 'entries')}.` : count(seen.entries_total, 'entry', 'entries')),
+        sheet([{ name: 'Name' }, { name: 'Size' }, { name: 'Modified' }],
+          seen.entries.map((e) => [h('bdi', {}, e.name), e.directory ? '' : bytes(e.size), e.modified ? dateTime(e.modified) : '']))];
+    }
+    return null;
+  }
+}
+
+const note = (sentence) => h('p', { class: 'soft small note' }, sentence);
+
+function sheet(columns, rows) {
+  const cell = (value) => (value === null || value === undefined ? h('span', { class: 'soft' }, 'null') : value instanceof Node ? value : typeof value === 'object' ? JSON.stringify(value) : String(value));
+  return h('div', { class: 'sheet' }, h('table', {},
+    h('thead', {}, h('tr', {}, columns.map((c) => h('th', { scope: 'col' }, h('bdi', {}, c.name), c.type ? h('small', { class: 'soft' }, c.type) : null)))),
+    h('tbody', {}, rows.map((r) => h('tr', {}, columns.map((_, i) => h('td', { dir: 'auto' }, i < r.length ? cell(r[i]) : '')))))));
+}

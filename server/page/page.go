@@ -1,0 +1,113 @@
+// Package page is the web page of attachd: one document and its assets, all
+// written by hand and embedded as they are. It uses the API that everybody
+// uses, and no other host.
+package page
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+)
+
+// Policy is the Content-Security-Policy under which the page runs: scripts,
+// styles and data of this server only, nothing inline, and no way to make a
+// script or markup of a string (Trusted Types). Pictures may be of bytes that
+// the page has fetched. frame-src is for the browser's viewer of PDF files.
+const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; frame-src 'self'; " +
+	"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// File is one file of the page as it is sent.
+type File struct {
+	Type    string // Content-Type
+	ETag    string // with its quotes
+	Body    []byte
+	Gzipped []byte
+}
+
+//go:embed index.html assets
+var files embed.FS
+
+// The types of the assets by extension.
+var types = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+type site struct {
+	version  string // of all assets together: a part of their addresses
+	document File
+	demo     File // the document of a server that offers the users of a demo
+	assets   map[string]File
+}
+
+var built = sync.OnceValue(build)
+
+// Document is the page itself. On a server that offers the users of a demo it
+// says so.
+func Document(demo bool) File {
+	if demo {
+		return built().demo
+	}
+	return built().document
+}
+
+// Version stands in the addresses of the assets and changes with them, so that
+// a browser may keep what it has got for good and never mixes two versions.
+func Version() string { return built().version }
+
+// Asset finds an asset by its file name.
+func Asset(name string) (File, bool) {
+	f, ok := built().assets[name]
+	return f, ok
+}
+
+func build() site {
+	names, err := fs.Glob(files, "assets/*")
+	if err != nil {
+		panic(err) // the pattern is well formed
+	}
+	s := site{assets: map[string]File{}}
+	all := sha256.New()
+	for _, name := range names {
+		kind, ok := types[path.Ext(name)]
+		if !ok {
+			panic("page: an asset of no known type: " + name)
+		}
+		f := file(kind, read(name))
+		s.assets[path.Base(name)] = f
+		fmt.Fprintf(all, "%s %s\n", name, f.ETag)
+	}
+	s.version = hex.EncodeToString(all.Sum(nil)[:8])
+	document := strings.ReplaceAll(string(read("index.html")), `"assets/`, `"assets/`+s.version+`/`)
+	s.document = file("text/html; charset=utf-8", []byte(document))
+	s.demo = file("text/html; charset=utf-8", []byte(strings.Replace(document, "<html ", "<html data-demo ", 1)))
+	return s
+}
+
+func read(name string) []byte {
+	raw, err := files.ReadFile(name)
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return raw
+}
+
+func file(kind string, body []byte) File {
+	sum := sha256.Sum256(body)
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		panic(err) // the level exists
+	}
+	_, _ = w.Write(body) // to memory: it does not fail
+	_ = w.Close()
+	return File{Type: kind, ETag: `"` + hex.EncodeToString(sum[:16]) + `"`, Body: body, Gzipped: packed.Bytes()}
+}
