@@ -18,6 +18,7 @@ import (
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
 	devlog "github.com/chromedp/cdproto/log"
@@ -186,23 +187,27 @@ func (t *tab) until(expression string) {
 	}
 }
 
+// innerText is what an element e says; a file's name is one word, though its
+// end stands in an element of its own.
+const innerText = `(e.innerText ?? '').replace(/\s*\n(?=\.)/g, '')`
+
 // shows waits for an element that a selector finds to have this in its text.
 func (t *tab) shows(selector, text string) {
 	t.Helper()
-	t.until(fmt.Sprintf(`[...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && (e.innerText + ' ' + (e.value ?? '')).includes(%q))`, selector, text))
+	t.until(fmt.Sprintf(`[...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && (%s + ' ' + (e.value ?? '')).includes(%q))`, selector, innerText, text))
 }
 
 // gone waits until no element that a selector finds has this in its text.
 func (t *tab) gone(selector, text string) {
 	t.Helper()
-	t.until(fmt.Sprintf(`![...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && e.innerText.includes(%q))`, selector, text))
+	t.until(fmt.Sprintf(`![...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && %s.includes(%q))`, selector, innerText, text))
 }
 
 // click clicks with the mouse on the first element that is in sight, by its
 // selector and its text or name.
 func (t *tab) click(selector, text string, modifiers ...int64) {
 	t.Helper()
-	find := fmt.Sprintf(`[...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && !e.disabled && ((e.innerText ?? '') + ' ' + (e.getAttribute('aria-label') ?? '')).includes(%q))`, selector, text)
+	find := fmt.Sprintf(`[...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && !e.disabled && (%s + ' ' + (e.getAttribute('aria-label') ?? '')).includes(%q))`, selector, innerText, text)
 	t.until(find)
 	at := eval[[2]float64](t, fmt.Sprintf(`(() => { const e = %s; e.scrollIntoView({ block: 'nearest' }); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, find))
 	var modifier int64
@@ -255,6 +260,23 @@ func (t *tab) drop(selector string, paths ...string) {
 	for _, kind := range []input.DispatchDragEventType{"dragEnter", "dragOver", "drop"} {
 		call(t, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: at[0], Y: at[1],
 			Data: &input.DragData{Items: []*input.DragDataItem{}, Files: paths, DragOperationsMask: 1}})
+	}
+}
+
+// pick chooses files with the page's button for that.
+func (t *tab) pick(paths ...string) {
+	t.Helper()
+	input := call(t, devruntime.Evaluate, devruntime.EvaluateParams{Expression: `document.querySelector('input[type=file]')`})
+	call(t, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: paths, ObjectID: input.Result.ObjectID})
+}
+
+// eventually waits for something outside of the page.
+func (t *tab) eventually(what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it never happened: %s", what)
+		}
 	}
 }
 

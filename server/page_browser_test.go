@@ -1,10 +1,15 @@
 package server_test
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"attachd/server"
 )
@@ -71,10 +76,420 @@ func TestPageShowsAPlaceWithItsFiles(t *testing.T) {
 	tab := newTab(t, w)
 	tab.signIn("editor", "")
 	tab.shows("nav.places", "A product")
-	tab.shows("main h2", "Choose a place")
+	tab.shows("main h1", "Choose a place")
 	tab.inspect("home")
 	tab.click("nav.places a", "A product")
 	tab.shows("h1", "A product")
 	tab.shows(".actions", "9 files")
 	tab.inspect("place")
+}
+
+func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	tab.shows("main h2", "No files yet")
+	tab.inspect("empty")
+
+	folder := t.TempDir()
+	for _, name := range []string{"png.png", "deep/md.md", "deep/er/csv_comma.csv"} {
+		raw, err := os.ReadFile(sample(filepath.Base(name)))
+		w.must(err)
+		w.must(os.MkdirAll(filepath.Dir(filepath.Join(folder, name)), 0o755))
+		w.must(os.WriteFile(filepath.Join(folder, name), raw, 0o644))
+	}
+	tab.drop(".place", sample("pdf_lo.pdf"), folder)
+	for _, name := range []string{"pdf_lo.pdf", "png.png", "md.md", "csv_comma.csv"} {
+		tab.shows(".rows .name", name)
+	}
+	tab.shows(".tray h2", "4 uploaded")
+
+	tab.grant("clipboard-read", "clipboard-write")
+	eval[bool](tab, `(async () => {
+		const c = new OffscreenCanvas(8, 8);
+		c.getContext('2d').fillRect(0, 0, 8, 8);
+		await navigator.clipboard.write([new ClipboardItem({ 'image/png': await c.convertToBlob() })]);
+		return true;
+	})()`)
+	tab.press("v", ctrl, "paste")
+	tab.shows(".rows .name", "Pasted ")
+
+	tab.pick(sample("geojson.geojson"))
+	tab.shows(".rows .name", "geojson.geojson")
+	if n := w.records(); n != 6 {
+		t.Errorf("%d attachments", n)
+	}
+	tab.click("button", "Clear finished")
+	tab.until(`document.querySelector('.tray').hidden`)
+}
+
+func TestPageShowsProgressAndCancelsAndRetries(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	big := filepath.Join(t.TempDir(), "a long recording of nothing.csv")
+	w.must(os.WriteFile(big, bytes.Repeat([]byte("1,2,3\n"), 500_000), 0o644))
+	tab.signIn("editor", productPage)
+	tab.shows("main h2", "No files yet")
+	tab.slow(300 << 10)
+	tab.drop(".place", sample("png.png"), big)
+	tab.until(`(() => { const bar = [...document.querySelectorAll('.tray progress')].at(-1); return bar.value > 0.05 && bar.value < 1; })()`)
+	tab.until(`/KB of 2\.9 MB · .*B\/s · .* left/.test(document.querySelector('.tray').innerText)`)
+	tab.inspect("uploading")
+	tab.click(".tray button", "Cancel a long recording")
+	tab.gone(".tray li", "a long recording")
+
+	// The network goes: the list stays, and goes on by itself.
+	tab.expect("ERR_INTERNET_DISCONNECTED")
+	tab.slow(0)
+	tab.drop(".place", sample("md.md"))
+	tab.shows(".tray li", "Trying again by itself")
+	tab.fast()
+	tab.shows(".rows .name", "md.md")
+	tab.gone(".rows .name", "a long recording")
+}
+
+func TestPageSaysInTheServersWordsWhyAFileIsRefused(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	tab.click("summary", "What is taken")
+	tab.shows(".hint", "csv, pdf, png")
+	tab.shows(".hint", "Up to 50 MB each")
+	tab.expect("400")
+	tab.drop(".place", sample("elf.bin"))
+	tab.shows(".tray li[data-state=failed] .note", "executable")
+	tab.inspect("refused")
+	tab.click(".tray button", "Retry elf.bin")
+	tab.shows(".tray li[data-state=failed] .note", "executable")
+	tab.click(".tray button", "Remove from the list")
+	tab.until(`document.querySelector('.tray').hidden`)
+}
+
+func TestPageDoesNotLetAViewerUpload(t *testing.T) {
+	w := pageWorld(t)
+	w.put(t, "admin", "product", "png.png")
+	tab := newTab(t, w)
+	tab.signIn("viewer", productPage)
+	tab.shows(".hint", "You may look at these files")
+	tab.gone("button", "Upload files")
+	tab.drop(".place", sample("md.md"))
+	tab.click(".rows .size", "")
+	tab.shows(".actions", "1 selected")
+	tab.gone(".actions button", "Delete")
+	if n := w.records(); n != 1 {
+		t.Errorf("%d attachments", n)
+	}
+}
+
+func TestPageLooksInsideFiles(t *testing.T) {
+	w := pageWorld(t)
+	for _, name := range []string{"png.png", "csv_semicolon.csv", "pdf_lo.pdf", "zip_infozip.zip", "geojson.geojson", "md.md", "svg_script.svg", "doc_lo.doc", "csv_utf16.csv"} {
+		w.put(t, "editor", "product", name)
+	}
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("hostile.md", "# Notes\n<script>console.log('ran')</script><img src=x onerror=console.log(1)>")}, want: 201})
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	for _, c := range []struct {
+		name, shows string
+		looked      bool
+	}{
+		{"png.png", `document.querySelector('.picture img')?.naturalWidth > 0`, true},
+		{"svg_script.svg", `document.querySelector('.picture img')?.naturalWidth > 0`, false},
+		{"csv_semicolon.csv", `document.querySelectorAll('.preview th').length > 1`, true},
+		{"csv_utf16.csv", `document.querySelectorAll('.preview th').length > 1`, false},
+		{"geojson.geojson", `document.querySelector('.preview .json details[open]')`, true},
+		{"md.md", `document.querySelector('.preview pre')`, false},
+		{"hostile.md", `document.querySelector('.preview pre')?.innerText.includes('<script>')`, false},
+		{"zip_infozip.zip", `document.querySelectorAll('.preview td bdi').length > 0`, true},
+		{"doc_lo.doc", `document.querySelector('.preview .empty')?.innerText.includes('No preview')`, false},
+		{"pdf_lo.pdf", `document.querySelector('.preview iframe')?.src.includes('/files/')`, true},
+	} {
+		tab.click(".rows a", c.name)
+		tab.shows(".preview h1", c.name)
+		tab.until(c.shows)
+		if c.looked {
+			tab.inspect("preview-" + c.name)
+		}
+	}
+	// The address leads back to it, and the back button to the file before.
+	tab.open(eval[string](tab, `location.hash`))
+	tab.shows(".preview h1", "pdf_lo.pdf")
+	tab.click(".rows a", "md.md")
+	tab.shows(".preview h1", "md.md")
+	eval[bool](tab, `history.back() ?? true`)
+	tab.shows(".preview h1", "pdf_lo.pdf")
+	tab.click(".preview button", "Close preview")
+	tab.until(`document.querySelector('.preview').hidden && document.activeElement.matches('.grid')`)
+	// With the keyboard: the next file, and out.
+	tab.press("Enter", 0)
+	tab.until(`!document.querySelector('.preview').hidden`)
+	before := eval[string](tab, `location.hash`)
+	tab.press("ArrowDown", 0)
+	tab.until(`location.hash !== "` + before + `"`)
+	tab.press("Escape", 0)
+	tab.until(`document.querySelector('.preview').hidden`)
+}
+
+func TestPageDownloadsLinksAndDeletes(t *testing.T) {
+	w := pageWorld(t)
+	for _, name := range []string{"png.png", "csv_comma.csv", "md.md"} {
+		w.put(t, "editor", "product", name)
+	}
+	w.put(t, "admin", "product", "pdf_lo.pdf")
+	tab := newTab(t, w)
+	tab.grant("clipboard-read", "clipboard-write")
+	dir := tab.downloads()
+	tab.signIn("editor", productPage)
+
+	// One and two are downloaded.
+	tab.click(".rows .size", "")
+	tab.shows(".actions", "1 selected")
+	tab.click(".rows .row:nth-child(2) .size", "", ctrl)
+	tab.shows(".actions", "2 selected")
+	tab.inspect("selected")
+	tab.click(".actions button", "Download")
+	for _, name := range []string{"pdf_lo.pdf", "md.md"} {
+		want, err := os.ReadFile(sample(name))
+		w.must(err)
+		tab.eventually("the download of "+name, func() bool {
+			got, err := os.ReadFile(filepath.Join(dir, name))
+			return err == nil && bytes.Equal(got, want)
+		})
+	}
+
+	// A link works without a key, and the page says until when.
+	tab.click(".rows .row:nth-child(3) .size", "")
+	tab.shows(".actions", "1 selected")
+	tab.click(".actions button", "Copy link")
+	tab.shows(".actions", "whoever has it can download")
+	tab.click(".actions button", "Copy link")
+	tab.shows(".actions", "It works until ")
+	tab.shows(".actions", "for 1 hour")
+	tab.inspect("link")
+	link := eval[string](tab, `navigator.clipboard.readText()`)
+	w.do(t, step{do: "GET " + strings.TrimPrefix(link, w.url), want: 200})
+	tab.click(".actions button", "Done")
+
+	// Everything is selected with the keyboard; what is another's stays.
+	tab.press("a", ctrl)
+	tab.shows(".actions", "4 selected")
+	tab.press("Delete", 0)
+	tab.shows(".actions", "Delete 3 files?")
+	tab.shows(".actions", "1 other selected is not yours")
+	tab.inspect("delete")
+	tab.press("Escape", 0)
+	tab.shows(".actions", "4 selected")
+	tab.press("Delete", 0)
+	tab.shows(".actions", "cannot be undone")
+	tab.press("Enter", 0)
+	tab.gone(".rows .name", "md.md")
+	tab.shows(".rows .name", "pdf_lo.pdf")
+	if n := w.records(); n != 1 {
+		t.Errorf("%d attachments are left", n)
+	}
+}
+
+func TestPageShowsTheCommentsOfATicket(t *testing.T) {
+	w := pageWorld(t)
+	w.do(t, step{as: "editor", do: "POST {ticket}/attachments", form: parts{field("comment_id", "{comment}"), file("a.txt", "a")}, want: 201})
+	w.put(t, "editor", "ticket", "md.md")
+	tab := newTab(t, w)
+	tab.signIn("owner", ticketPage)
+	tab.expect("403") // its owner is a member of nothing, and so may not look
+	tab.shows("main", "not a member of the space")
+	tab.click("button", "Sign out")
+	tab.signIn("editor", ticketPage)
+	tab.shows(".rows .comment", "Comment 1")
+	tab.inspect("ticket")
+	eval[bool](tab, `(() => { const s = document.querySelector('[aria-label="Filter files by comment"]'); s.selectedIndex = 1; s.dispatchEvent(new Event('change')); return true; })()`)
+	tab.gone(".rows .name", "md.md")
+	tab.shows(".actions", "1 of 2 files")
+	eval[bool](tab, `(() => { const s = document.querySelector('[aria-label="Comment that new files belong to"]'); s.selectedIndex = 1; return true; })()`)
+	tab.drop(".place", sample("png.png"))
+	tab.shows(".rows .name", "png.png")
+}
+
+func TestPageSortsFiltersAndMovesThroughTenThousandFiles(t *testing.T) {
+	w := pageWorld(t)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("one of many.csv", "1,2\n")}, want: 201, save: "A"})
+	w.copyRecord(t, "{A}", 9_998)
+	w.put(t, "admin", "product", "png.png")
+	tab := newTab(t, w)
+	tab.signIn("viewer", "")
+	tab.shows("nav.places", "A product")
+	took := eval[[2]float64](tab, `new Promise((done) => {
+		const began = performance.now();
+		let usable = 0;
+		location.hash = '`+productPage+`';
+		const look = () => {
+			const rows = document.querySelectorAll('.rows .row').length;
+			if (!usable && rows > 5) usable = performance.now() - began;
+			if (document.querySelector('.actions')?.innerText.startsWith('10,000 files')) return done([usable, performance.now() - began]);
+			requestAnimationFrame(look);
+		};
+		look();
+	})`)
+	t.Logf("ten thousand files: the first rows after %.0f ms, all of them after %.0f ms", took[0], took[1])
+	if took[0] > 1000 {
+		t.Errorf("the list was usable after %.0f ms", took[0])
+	}
+	frames := eval[[2]float64](tab, `new Promise((done) => {
+		const grid = document.querySelector('.grid');
+		const took = [];
+		let last = performance.now();
+		const step = () => {
+			took.push(performance.now() - last);
+			last = performance.now();
+			grid.scrollTop += 5200;
+			if (took.length < 90) return requestAnimationFrame(step);
+			took.sort((a, b) => a - b);
+			done([took[45], took[85]]);
+		};
+		requestAnimationFrame(step);
+	})`)
+	t.Logf("while scrolling a hundred rows at a time, half of the frames took at most %.0f ms, 19 of 20 at most %.0f ms", frames[0], frames[1])
+	if n := eval[int](tab, `document.querySelectorAll('.rows .row').length`); n > 60 {
+		t.Errorf("%d rows are in the document", n)
+	}
+	tab.click(".rows .size", "")
+	tab.press("End", 0)
+	tab.until(`document.querySelector('.grid').getAttribute('aria-activedescendant') && document.querySelector('.row.active')?.getAttribute('aria-rowindex') === '10001'`)
+	tab.press("Home", shift)
+	tab.shows(".actions", "selected")
+	tab.press("Escape", 0)
+	tab.click(".head button", "Size")
+	tab.until(`document.querySelector('[aria-sort=descending]')?.innerText.startsWith('Size') && document.querySelector('.rows .row[aria-rowindex="2"]').textContent.includes('png.png')`)
+	tab.typeIn("[aria-label='Filter files by name']", "PNG")
+	tab.shows(".actions", "1 of 10,000 files")
+	tab.typeIn("[aria-label='Filter files by name']", "nothing like it")
+	tab.shows("main h2", "No file matches")
+	tab.click("button", "Show all files")
+	tab.shows(".actions", "10,000 files")
+}
+
+func TestPageReturnsToThePlaceWhenASessionEnds(t *testing.T) {
+	w := pageWorld(t)
+	w.put(t, "editor", "product", "png.png")
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	tab.shows(".rows .name", "png.png")
+	keys, err := w.store.KeysOf(context.Background(), personID("editor"), uuid.Nil, 10)
+	w.must(err)
+	for _, key := range keys {
+		w.must(w.store.DeleteKey(context.Background(), key.ID))
+	}
+	w.keys["editor"], err = newKey(w.store, personID("editor"))
+	w.must(err)
+	tab.expect("401")
+	tab.drop(".place", sample("md.md"))
+	tab.shows(".signin .error", "Your session has ended")
+	tab.typeIn("#key", w.keys["editor"])
+	tab.press("Enter", 0)
+	// The upload that was under way goes on.
+	tab.shows(".rows .name", "md.md")
+	tab.shows(".rows .name", "png.png")
+}
+
+func TestPageFindsPlacesByNameAndKeepsKeys(t *testing.T) {
+	w := pageWorld(t)
+	w.do(t, step{as: "root", do: "PUT /directory/spaces/a/products/{admin}", json: `{"name": "Orders \u05D0\u05D1"}`, want: 201})
+	tab := newTab(t, w)
+	tab.signIn("viewer", "")
+	tab.typeIn("[aria-label='Search places by name']", "ord")
+	tab.shows("nav.places a", "Orders")
+	tab.gone("nav.places a", "A product")
+	tab.typeIn("[aria-label='Search places by name']", "xyz")
+	tab.shows("nav.places", "No place has this in its name")
+	tab.click("nav.sections a", "Keys")
+	tab.shows(".keys", "fixture")
+	tab.typeIn("[aria-label='Name of the new key']", "laptop")
+	tab.click("button", "Create key")
+	tab.shows(".once .address", "attachd_")
+	tab.inspect("keys")
+	secret := eval[string](tab, `document.querySelector('.once .address').value`)
+	w.keys["laptop"] = secret
+	w.do(t, step{as: "laptop", do: "GET /users/me", want: 200})
+	tab.click(".once button", "Done")
+	tab.click(".keys button", "Revoke laptop")
+	tab.click(".keys button", "Revoke it")
+	tab.gone(".keys li", "laptop")
+	w.do(t, step{as: "laptop", do: "GET /users/me", want: 401})
+}
+
+func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
+	w := pageWorld(t)
+	w.put(t, "editor", "product", "png.png")
+	tab := newTab(t, w)
+	tab.signIn("root", "#/operator")
+	tab.shows(".card", "left for uploads")
+	tab.shows(".card", "application/pdf")
+	tab.inspect("operator")
+
+	tab.click(".tabs a", "Audit log")
+	tab.shows("td", "attachment.delete")
+	tab.inspect("audit")
+	tab.typeIn(".filters input", "key.create")
+	tab.click("button", "Show")
+	tab.gone("td", "attachment.delete")
+	tab.shows("td", "key.create")
+
+	tab.click(".tabs a", "People")
+	tab.shows(".rows-list", "Viewer Person")
+	tab.inspect("people")
+	tab.typeIn("[aria-label='Full name of the new user']", "Ada Lovelace")
+	tab.click("button", "Add user")
+	tab.shows("h2", "Ada Lovelace")
+	tab.click("button", "Add to space")
+	tab.shows(".rows-list", "The space a")
+	tab.typeIn("[aria-label='Name of the new key']", "first")
+	tab.click("button", "Create key")
+	tab.shows(".once .address", "attachd_")
+	tab.inspect("person")
+	w.keys["ada"] = eval[string](tab, `document.querySelector('.once .address').value`)
+	w.do(t, step{as: "ada", do: "GET {product}/attachments", want: 200})
+	tab.click("button", "Take out of The space a")
+	tab.shows("main", "A member of no space yet")
+	w.do(t, step{as: "ada", do: "GET {product}/attachments", want: 403})
+	tab.click("button", "Remove this user")
+	tab.click("button.danger", "Remove")
+	tab.shows(".rows-list", "Viewer Person")
+	w.do(t, step{as: "ada", do: "GET /users/me", want: 401})
+
+	tab.click(".tabs a", "Upkeep")
+	tab.click("button", "Deep check")
+	tab.shows(".result", "No faults.")
+	tab.click("button", "See what would go")
+	tab.shows(".result", "nothing to clean up")
+	tab.inspect("upkeep")
+}
+
+func TestPageOfADemoOffersItsUsers(t *testing.T) {
+	w := pageWorld(t, demoOf(map[string]string{"editor": fixture().keys["editor"], "viewer": fixture().keys["viewer"]}))
+	tab := newTab(t, w)
+	tab.open("")
+	tab.shows(".demo", "Editor Person")
+	tab.inspect("demo")
+	tab.click(".demo button", "Viewer Person")
+	tab.shows(".me", "Viewer Person")
+}
+
+func TestPageWorksBelowAPath(t *testing.T) {
+	w := pageWorld(t)
+	w.put(t, "editor", "product", "png.png")
+	w.server.PublicURL = ""
+	below := w.server.Config
+	below.PublicURL = w.url + "/deep/attachd"
+	var err error
+	w.server, err = server.New(below)
+	w.must(err)
+	tab := newTab(t, w)
+	tab.open("deep/attachd")
+	tab.until(`document.querySelector('#key')`)
+	tab.typeIn("#key", w.keys["editor"])
+	tab.press("Enter", 0)
+	tab.click("nav.places a", "A product")
+	tab.click(".rows a", "png.png")
+	tab.until(`document.querySelector('.picture img')?.naturalWidth > 0`)
+	tab.open("deep/attachd/" + productPage)
+	tab.shows(".rows .name", "png.png")
 }

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -19,12 +20,13 @@ func (w *world) withFakes() http.Handler {
 	preview := regexp.MustCompile(`/attachments/[0-9a-f-]{36}/preview$`)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		var body string
+		path := strings.TrimPrefix(r.URL.Path, "/deep/attachd")
 		switch {
-		case r.URL.Path == "/stats" && !has("/stats"):
-			body = fakeStats
-		case r.URL.Path == "/limits" && !has("/limits"):
+		case path == "/stats" && !has("/stats"):
+			body = fakeStats()
+		case path == "/limits" && !has("/limits"):
 			body = fakeLimits
-		case r.URL.Path == "/audit-logs" && !has("/audit-logs"):
+		case path == "/audit-logs" && !has("/audit-logs"):
 			body = fakeAudit(r)
 		case preview.MatchString(r.URL.Path) && !has("/preview"):
 			body = `{"kind":"archive","entries":[{"name":"data/regions.csv","size":2048,"compressed_size":700,"modified":"2026-03-01T10:00:00Z","directory":false}],"entries_total":1,"truncated":false}`
@@ -43,12 +45,20 @@ func (w *world) withFakes() http.Handler {
 
 const fakeLimits = `{"max_file_size":52428800,"allowed":[{"mime_type":"application/pdf","extensions":[".pdf"]},{"mime_type":"image/png","extensions":[".png"]},{"mime_type":"text/csv","extensions":[".csv"]}],"url_ttl_seconds":3600,"max_link_ttl_seconds":604800}`
 
-const fakeStats = `{"as_of":"2026-11-23T22:00:00Z","version":"test","uptime_seconds":93600,
+func fakeStats() string {
+	hours := []string{}
+	for i := range 24 {
+		hours = append(hours, fmt.Sprintf(`{"start":"2026-11-23T%02d:00:00Z","uploads":%d,"upload_bytes":1,"downloads":%d,"download_bytes":1}`, i, i*i*7%31, i*i*5%47))
+	}
+	return strings.Replace(stats, "HOURS", strings.Join(hours, ","), 1)
+}
+
+const stats = `{"as_of":"2026-11-23T22:00:00Z","version":"test","uptime_seconds":93600,
 "disk":{"free":412316860416,"total":1000204886016,"reserve":268435456},
 "attachments":{"files":12480,"bytes":96636764160},"contents":{"files":9120,"bytes":64424509440},"bytes_saved":32212254720,
 "by_type":[{"mime_type":"application/pdf","files":5210,"bytes":42949672960},{"mime_type":"image/png","files":3120,"bytes":21474836480},{"mime_type":"text/csv","files":2040,"bytes":9663676416},{"mime_type":"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet","files":900,"bytes":2147483648}],
 "by_size":[{"up_to":10240,"files":2100,"bytes":1},{"up_to":1048576,"files":6400,"bytes":1},{"up_to":10485760,"files":3300,"bytes":1},{"up_to":null,"files":680,"bytes":1}],
-"hours":[{"start":"2026-11-23T15:00:00Z","uploads":12,"upload_bytes":1,"downloads":40,"download_bytes":1},{"start":"2026-11-23T16:00:00Z","uploads":31,"upload_bytes":1,"downloads":52,"download_bytes":1},{"start":"2026-11-23T17:00:00Z","uploads":0,"upload_bytes":0,"downloads":3,"download_bytes":1},{"start":"2026-11-23T18:00:00Z","uploads":22,"upload_bytes":1,"downloads":18,"download_bytes":1},{"start":"2026-11-23T19:00:00Z","uploads":45,"upload_bytes":1,"downloads":61,"download_bytes":1}],
+"hours":[HOURS],
 "upload_slots":{"in_use":2,"max":256},"scrub":{},"last_check":"2026-11-22T03:00:00Z","last_gc":"2026-11-23T21:00:00Z","last_backup":null,"damaged":1}`
 
 func fakeAudit(r *http.Request) string {

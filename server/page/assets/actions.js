@@ -20,8 +20,8 @@ export class Actions {
       if (this.about(chosen)) return;
       this.asking = null;
     }
-    this.el.classList.toggle('busy', false);
-    if (!chosen.length) return clear(this.el, h('p', { class: 'soft' }, this.totals()));
+    const totals = this.totals();
+    if (!chosen.length) return clear(this.el, totals ? h('p', { class: 'soft' }, totals) : null);
     const mine = chosen.filter((a) => this.view.mayDelete(a));
     clear(this.el, h('p', {}, `${chosen.length.toLocaleString()} selected · ${bytes(sum(chosen))}`),
       button('Download', { class: 'plain', icon: 'download', click: () => this.download(chosen) }),

@@ -105,7 +105,7 @@ export class Grid {
     return h('div', { role: 'row', class: 'row', id: `f-${a.id}`, 'aria-rowindex': i + 2, 'data-index': i },
       h('div', { role: 'gridcell', class: 'cell check' }, h('input', { type: 'checkbox', tabindex: '-1', 'aria-label': `Select ${a.file_name}` })),
       h('div', { role: 'gridcell', class: 'cell name' }, this.picture(a),
-        h('a', { href: this.on.address(a), tabindex: '-1', class: 'open-file' }, fileName(a.file_name))),
+        h('a', { href: this.on.address(a), tabindex: '-1', class: 'open-file', 'aria-label': a.file_name }, fileName(a.file_name))),
       h('div', { role: 'gridcell', class: 'cell size', title: `${a.file_size.toLocaleString()} bytes` }, bytes(a.file_size)),
       h('div', { role: 'gridcell', class: 'cell who' }, h('bdi', {}, a.uploaded_by.full_name)),
       h('div', { role: 'gridcell', class: 'cell when' }, h('time', { datetime: a.created_at, title: exact(a.created_at) }, relative(a.created_at))),
@@ -158,6 +158,7 @@ export class Grid {
     const link = e.target.closest('a');
     if (link && !e.ctrlKey && !e.metaKey && !e.shiftKey) {
       this.go(i);
+      this.el.focus({ preventScroll: true });
       return; // the address does the rest, and the back button undoes it
     }
     if (link) e.preventDefault();

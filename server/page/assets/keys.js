@@ -58,7 +58,7 @@ export function keys(path) {
       const made = await api.post(path, { name: name.value, ...(life.value ? { expires_in_days: Number(life.value) } : {}) });
       name.value = '';
       const shown = h('input', { class: 'address', readonly: true, value: made.full_key, 'aria-label': 'The new key', focus: () => shown.select() });
-      clear(fresh, h('div', { class: 'once' }, h('p', {}, h('strong', {}, 'Copy the key now.'), ' It is shown this once and stored nowhere.'), shown,
+      clear(fresh, h('div', { class: 'once' }, h('p', {}, h('strong', {}, 'Copy the key now.'), ' It is shown this once: the server keeps only its hash.'), shown,
         button('Copy', { icon: 'link', click: async () => { try { await navigator.clipboard.writeText(made.full_key); say('Key copied.'); } catch { shown.focus(); } } }),
         button('Done', { class: 'plain', click: () => clear(fresh) })));
       shown.focus();

@@ -11,7 +11,7 @@ const parts = [
   ['', 'Overview', overview],
   ['audit', 'Audit log', audit],
   ['people', 'People', people],
-  ['upkeep', 'Check and clean up', upkeep],
+  ['upkeep', 'Upkeep', upkeep],
 ];
 
 export function operatorView(app) {

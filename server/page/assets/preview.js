@@ -17,19 +17,19 @@ const shownAsPicture = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/w
 export class Preview {
   constructor(view) {
     Object.assign(this, { view, file: null, url: null });
-    this.title = h('h2', {});
+    this.title = h('h1', {});
     this.facts = h('p', { class: 'soft small' });
     this.body = h('div', { class: 'preview-body', tabindex: '0', role: 'group', 'aria-label': 'Content of the file' });
     this.el = h('aside', { class: 'preview', 'aria-label': 'Preview', hidden: true, keydown: (e) => { if (e.key === 'Escape') this.leave(); } },
-      h('header', {}, h('div', { class: 'preview-title' }, this.title, button('Close preview', { class: 'plain', icon: 'close', quiet: true, click: () => this.leave() })),
+      h('header', {}, h('div', { class: 'preview-title' }, this.title,
+        button('Previous file', { class: 'plain', icon: 'back', quiet: true, click: () => this.step(-1) }),
+        button('Next file', { class: 'plain', icon: 'next', quiet: true, click: () => this.step(1) }),
+        button('Close preview', { class: 'plain', icon: 'close', quiet: true, click: () => this.leave() })),
         this.facts,
         h('div', { class: 'preview-tools' },
           button('Download', { icon: 'download', click: () => api.download(view.place, this.file.id).catch((e) => this.say(e.message)) }),
           button('Copy link', { icon: 'link', click: () => view.actions.askForLink(this.file) }),
-          this.bin = button('Delete', { icon: 'trash', click: () => view.actions.askToDelete(this.file) }),
-          h('span', { class: 'grow' }),
-          button('Previous file', { class: 'plain', icon: 'back', quiet: true, click: () => this.step(-1) }),
-          button('Next file', { class: 'plain', icon: 'next', quiet: true, click: () => this.step(1) }))),
+          this.bin = button('Delete', { icon: 'trash', click: () => view.actions.askToDelete(this.file) }))),
       this.body);
   }
 
@@ -66,7 +66,7 @@ export class Preview {
     this.file = file;
     this.el.hidden = !file;
     this.el.parentElement?.classList.toggle('split', Boolean(file));
-    if (!file) return;
+    if (!file) return clear(this.body);
     const kind = kindOf(file.mime_type);
     clear(this.title, fileName(file.file_name));
     clear(this.facts, `${bytes(file.file_size)} · ${file.mime_type} · `, h('bdi', {}, file.uploaded_by.full_name), ' · ', h('time', { datetime: file.created_at, title: exact(file.created_at) }, relative(file.created_at)));
@@ -106,6 +106,8 @@ export class Preview {
     return h('div', { class: 'picture' }, img);
   }
 
+  // A frame with the attribute sandbox shows no PDF in Chromium. The file's own
+  // policy lets nothing load, and the browser's viewer runs on its own.
   async pdf(file) {
     const made = await api.link(this.view.place, file.id, { expires_in: 600, disposition: 'inline' });
     return h('iframe', { src: made.here, title: `PDF: ${file.file_name}`, referrerpolicy: 'no-referrer' });
