@@ -144,6 +144,8 @@ func (t *tab) look(width, height int64, scheme string) {
 	call(t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: false})
 	call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
+	// Until it is laid out and drawn.
+	eval[bool](t, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true), 50))))`)
 }
 
 // open goes to an address of the page. It is loaded anew, whatever is shown.
@@ -348,7 +350,6 @@ func (t *tab) inspect(name string) {
 	t.Helper()
 	for _, v := range views {
 		t.look(v.width, v.height, v.scheme)
-		eval[bool](t, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true), 50))))`)
 		t.picture(name + "-" + v.name)
 		if wide := eval[int](t, `document.documentElement.scrollWidth - innerWidth`); wide > 0 {
 			t.Errorf("%s: %s is %d pixels wider than the screen", v.name, name, wide)

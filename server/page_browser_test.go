@@ -298,6 +298,7 @@ func TestPageShowsTheCommentsOfATicket(t *testing.T) {
 	tab.expect("403") // its owner is a member of nothing, and so may not look
 	tab.shows("main", "not a member of the space")
 	tab.click("button", "Sign out")
+	tab.until(`document.querySelector('.signin')`)
 	tab.signIn("editor", ticketPage)
 	tab.shows(".rows .comment", "Comment 1")
 	tab.inspect("ticket")

@@ -80,6 +80,7 @@ class App {
     this.uploads = uploads?.resume(this) ?? new Uploads(this);
     this.places = new Places(this);
     this.view = null;
+    this.shown = null; // the name of what the view shows
     this.main = h('main', { id: 'main', tabindex: '-1' });
     this.nav = h('nav', { class: 'sections', 'aria-label': 'Sections' },
       this.tab('#/', 'box', 'Places'),
@@ -125,13 +126,17 @@ class App {
       ? api.placeOf(route[2].slice(0, -1), route[3], route[1]) : null;
     this.places.mark(place);
     const name = place ? place.list : section === 'operator' ? 'operator' : path;
-    if (this.view?.name !== name) {
+    const other = this.shown !== name;
+    if (other) {
       this.view?.close?.();
       this.view = this.make(section, place);
-      this.view.name = name;
+      this.shown = name;
       clear(this.main, this.view.el);
     }
     this.view.update?.(route, params);
+    // A new address takes the keyboard's place away, or hides it.
+    const at = document.activeElement;
+    if (at === document.body || !at.checkVisibility()) (!other && this.view.focus || (() => this.main.focus()))();
   }
 
   make(section, place) {

@@ -158,7 +158,6 @@ export class Grid {
     const link = e.target.closest('a');
     if (link && !e.ctrlKey && !e.metaKey && !e.shiftKey) {
       this.go(i);
-      this.el.focus({ preventScroll: true });
       return; // the address does the rest, and the back button undoes it
     }
     if (link) e.preventDefault();

@@ -65,6 +65,8 @@ export class PlaceView {
     this.grid.later();
   }
 
+  focus = () => this.grid.el.focus({ preventScroll: true });
+
   address(a) { return this.place.hash + (a ? `?file=${a.id}` : ''); }
 
   async load() {

@@ -35,7 +35,6 @@ export class Preview {
 
   leave() {
     location.hash = this.view.place.hash;
-    this.view.grid.el.focus();
   }
 
   step(by) {
