@@ -313,7 +313,7 @@ func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 		},
 		"a secret that is none": {
 			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "secret\n") },
-			"DATA/secret.key does not hold 64 hexadecimal digits",
+			"line 1 of DATA/secret.key does not hold 64 hexadecimal digits",
 		},
 		"a database that is none": {
 			func(t *testing.T, dir string) {
@@ -501,6 +501,13 @@ exit code 1
 $ key revoke Bob 17
 attachd: "17" is not the id of a key; ` + "`attachd key list`" + ` shows them
 exit code 2
+$ key rotate-signing
+links given out so far end by <time>
+$ key rotate-signing --grace 0
+links given out so far end by <time>
+$ key rotate-signing --grace 169h
+attachd: --grace must be from 0 to 168h0m0s
+exit code 2
 $ user list
 ID                                    NAME           SUPERADMIN
 0190aaaa-0000-7000-8000-000000000001  Ada Lovelace
@@ -612,6 +619,47 @@ func (typed *typist) run(t *testing.T, line string) string {
 		said += fmt.Sprintf("exit code %d\n", r.code)
 	}
 	return said
+}
+
+// ASVS 9.2.3: links die with the key that signed them when its grace is over,
+// in a server that runs and in the next one.
+func TestLinksEndWithTheirSigningKey(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	saved := server.upload(product, "a.txt", "a").want(t, 201)
+	link := func() string {
+		var document struct {
+			DownloadURL string `json:"download_url"`
+		}
+		server.call(server.key, "GET", saved.download(), nil, "Accept", "application/json").into(t, &document)
+		_, path, _ := strings.Cut(document.DownloadURL, "/files/")
+		return "/files/" + path
+	}
+	get := func(path string, status int) {
+		t.Helper()
+		server.call("", "GET", path, nil).want(t, status)
+	}
+	first := link()
+	ok(t, "key", "rotate-signing", "--data-dir", dir)
+	second := link()
+	get(first, 200)
+	get(second, 200)
+	server.stop()
+	server = start(t, dir)
+	get(first, 200)
+	get(second, 200)
+	ok(t, "key", "rotate-signing", "--grace", "0", "--data-dir", dir)
+	third := link()
+	get(first, 403)
+	get(second, 403)
+	get(third, 200)
+	server.stop()
+	ok(t, "key", "rotate-signing", "--grace", "0", "--data-dir", dir)
+	server = start(t, dir)
+	get(first, 403)
+	get(third, 403)
+	get(link(), 200)
 }
 
 func TestExitCodes(t *testing.T) {
@@ -881,7 +929,7 @@ var arrows = map[string][]string{
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
-	"attachd/server/datadir":    {},
+	"attachd/server/datadir":    {"server/token"},
 	"attachd/server/token":      {},
 	"attachd/server/durability": {},
 	"attachd/store":             {},

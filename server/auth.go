@@ -102,7 +102,7 @@ func signedLink(s *Server, rq *request) error {
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
 		return token.ErrSignature
 	}
-	link, err := s.signer.Verify(id, expires, query.Get("signature"), s.Now())
+	link, err := s.signing.signer.Load().Verify(id, expires, query.Get("signature"), s.Now())
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"attachd/server"
+	"attachd/server/token"
 )
 
 func TestEveryKindHasLinks(t *testing.T) {
@@ -198,7 +200,7 @@ func TestAChangedLinkIsRefused(t *testing.T) {
 func TestALinkOfAnotherServerIsRefused(t *testing.T) {
 	t.Parallel()
 	ours := withFile(t, alphabet)
-	theirs := withFile(t, alphabet, func(c *server.Config) { c.Secret = []byte("another secret of sixteen bytes") })
+	theirs := withFile(t, alphabet, func(c *server.Config) { c.SigningKeys = []token.SigningKey{token.NewSigningKey()} })
 	theirs.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"})
 	_, query, _ := strings.Cut(theirs.names["link"], "?")
 	ours.do(t, step{do: "GET /files/{A}?" + query, want: 403, code: "invalid_signature"})
@@ -305,4 +307,56 @@ func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 			t.Errorf("the log shows a signature: %s", line)
 		}
 	}
+}
+
+// ASVS 9.2.3, 7.4.1: a link ends when the grace of its signing key does, and a
+// change of keys that could not be kept is none.
+func TestLinksEndWhenTheirSigningKeyWasReplaced(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	w.serve(w.server.Operator())
+	operators := w.url
+	w.serve(w.server)
+	network := w.url
+	rotate := func(body string, want int) answer {
+		w.url = operators
+		defer func() { w.url = network }()
+		return w.do(t, step{do: "POST /upkeep/signing-key", json: body, want: want, code: map[int]string{500: "internal"}[want]})
+	}
+	sign := func(name string) {
+		w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", json: `{"expires_in": 604800}`, want: 201, save: name})
+	}
+	works := func(name string, does bool) {
+		t.Helper()
+		s := step{do: "GET {" + name + "}", want: 200, is: alphabet}
+		if !does {
+			s = step{do: s.do, want: 403, code: "invalid_signature"}
+		}
+		w.do(t, s)
+	}
+	sign("first")
+	w.keepFails = errors.New("the disk is gone")
+	w.expectLog("the disk is gone")
+	rotate(`{"grace": 0}`, 500)
+	works("first", true)
+	w.keepFails = nil
+	for _, bad := range []string{`{"grace": -1}`, `{"grace": 604801}`, `{"grace": "1h"}`, `[]`} {
+		rotate(bad, 400)
+	}
+	if got := rotate(`{"grace": 3600}`, 200).object(t)["previous_until"]; got != "2026-01-15T11:30:00Z" {
+		t.Errorf("earlier links are said to end at %v", got)
+	}
+	sign("second")
+	works("first", true)
+	w.clock.advance(time.Hour - time.Second)
+	works("first", true)
+	rotate("", 200)
+	w.clock.advance(time.Second)
+	works("first", false) // no later rotation gives it more time
+	works("second", true)
+	w.restart()
+	works("first", false)
+	works("second", true)
+	w.clock.advance(7*24*time.Hour - time.Hour - time.Second)
+	works("second", true)
 }

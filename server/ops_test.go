@@ -11,6 +11,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server"
+	"attachd/server/token"
 )
 
 func TestTheServerIsAliveAndReady(t *testing.T) {
@@ -318,15 +319,17 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 	w := newWorld(t)
 	good := w.server.Config
 	for name, spoil := range map[string]func(*server.Config){
-		"no ballast":     func(c *server.Config) { c.Ballast = nil },
-		"no policy":      func(c *server.Config) { c.Policy = nil },
-		"a short secret": func(c *server.Config) { c.Secret = []byte("short") },
-		"no file size":   func(c *server.Config) { c.MaxFileSize = 0 },
-		"no slots":       func(c *server.Config) { c.MaxConcurrentUploads = 0 },
-		"no lifetime":    func(c *server.Config) { c.URLTTL = 0 },
-		"a slow scrub":   func(c *server.Config) { c.ScrubRate = -1 },
-		"no period":      func(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1, 0 },
-		"a bad address":  func(c *server.Config) { c.PublicURL = "http://a b" },
+		"no ballast":        func(c *server.Config) { c.Ballast = nil },
+		"no policy":         func(c *server.Config) { c.Policy = nil },
+		"no signing key":    func(c *server.Config) { c.SigningKeys = nil },
+		"a short secret":    func(c *server.Config) { c.SigningKeys = []token.SigningKey{{Secret: []byte("short")}} },
+		"no place for keys": func(c *server.Config) { c.KeepSigningKeys = nil },
+		"no file size":      func(c *server.Config) { c.MaxFileSize = 0 },
+		"no slots":          func(c *server.Config) { c.MaxConcurrentUploads = 0 },
+		"no lifetime":       func(c *server.Config) { c.URLTTL = 0 },
+		"a slow scrub":      func(c *server.Config) { c.ScrubRate = -1 },
+		"no period":         func(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1, 0 },
+		"a bad address":     func(c *server.Config) { c.PublicURL = "http://a b" },
 	} {
 		bad := good
 		spoil(&bad)

@@ -159,7 +159,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 	if err != nil {
 		return nil, fmt.Errorf("content.allowed: %w", err)
 	}
-	secret, err := storage.Dir.Secret()
+	signingKeys, err := storage.Dir.SigningKeys()
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Blobs:                      storage.Blobs,
 		Ballast:                    storage.Ballast,
 		Policy:                     policy,
-		Secret:                     secret,
+		SigningKeys:                signingKeys,
+		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
 		Now:                        time.Now,
 		Log:                        log,
 		Scratch:                    storage.Dir.Scratch,
