@@ -183,6 +183,8 @@ func TestAChangedLinkIsRefused(t *testing.T) {
 		"a negative expiry":   path + "?expires=-1&signature=" + signature,
 		"a longer signature":  link + "A",
 		"a shorter signature": link[:len(link)-1],
+		"two signatures":      link + "&signature=" + signature,
+		"two expiries":        link + "&expires=" + strconv.Itoa(seconds+1),
 		"another attachment":  "/files/" + w.names["B"] + "?" + query,
 	}
 	for i := range signature {
