@@ -66,14 +66,14 @@ func (f *forger) pick(choices ...string) string { return choices[f.IntN(len(choi
 // disposition, key, user, MAC.
 func (f *forger) raw(change func(raw []byte) []byte) func(*aLink) {
 	return func(l *aLink) {
-		if raw, err := base64.RawURLEncoding.DecodeString(l.signature); err == nil && len(raw) > 64 {
+		if raw, err := base64.RawURLEncoding.DecodeString(l.signature); err == nil && len(raw) == signatureSize {
 			l.signature = base64.RawURLEncoding.EncodeToString(change(raw))
 		}
 	}
 }
 
 // The parts of a signature.
-const keyAt, userAt, macAt = 6, 22, 38
+const keyAt, userAt, macAt, signatureSize = 6, 22, 38, 70
 
 func (f *forger) mutations() map[string]func(*aLink) {
 	other := func() aLink { return f.good[f.IntN(len(f.good))] }

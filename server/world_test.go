@@ -309,6 +309,9 @@ func (w *world) serve(handler http.Handler) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(w.server.Log.Handler(), slog.LevelError),
+
+		// Its answer to OPTIONS * would be without our headers.
+		DisableGeneralOptionsHandler: true,
 	}
 	done := make(chan error, 1)
 	go func() { done <- httpServer.Serve(listener) }()
