@@ -24,8 +24,9 @@ import (
 // What the hostile tests try is made up by chance, so that as much of it as
 // anybody wants can be had, and the same again.
 var (
-	hostile = flag.Int("hostile", 20_000, "how `many` mutated links, and how many hostile bodies, are tried")
-	seed    = flag.Uint64("seed", 1, "`seed` of what the hostile tests try")
+	hostileLinks  = flag.Int("hostile-links", 20_000, "how `many` mutated links are tried")
+	hostileBodies = flag.Int("hostile-bodies", 5_000, "how `many` hostile bodies are tried")
+	seed          = flag.Uint64("seed", 1, "`seed` of what the hostile tests try")
 )
 
 // aLink is a signed link taken apart.
@@ -210,7 +211,7 @@ func TestNoMutatedLinkOpensAnything(t *testing.T) {
 	}
 	slices.Sort(names)
 	tried, answers := map[string]int{}, map[int]int{}
-	for n := 0; n < *hostile; {
+	for n := 0; n < *hostileLinks; {
 		good := f.good[f.IntN(len(f.good))]
 		l, did := good, ""
 		for range 1 + f.IntN(2) {
@@ -233,11 +234,11 @@ func TestNoMutatedLinkOpensAnything(t *testing.T) {
 		answers[status]++
 	}
 	for _, name := range names {
-		if tried[name] < *hostile/200 {
+		if tried[name] < *hostileLinks/200 {
 			t.Errorf("only %d tries of %s", tried[name], name)
 		}
 	}
-	t.Logf("%d mutated links of seed %d, none accepted; answered %v", *hostile, *seed, answers)
+	t.Logf("%d mutated links of seed %d, none accepted; answered %v", *hostileLinks, *seed, answers)
 }
 
 // follow gets a link without a network between, and gives status and body. What
