@@ -137,9 +137,9 @@ func readStrictly(body string) (r reading) {
 		}
 	}
 	for _, piece := range pieces[1 : len(pieces)-1] {
-		// What only looks like a delimiter is for others to judge.
 		head, content, ok := strings.Cut(piece, "\r\n\r\n")
-		if !ok || strings.Contains(piece, "--"+edge) {
+		// A line that only begins like a delimiter is for others to judge.
+		if !ok || strings.Contains("\r\n"+content, "\r\n--"+edge) {
 			return r
 		}
 		var found []string
