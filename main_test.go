@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// ASVS 6.3.2, 13.2.3
 func TestTheFirstServeMakesASuperadmin(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -117,6 +118,7 @@ func TestServeWarnsOfUnknownVariables(t *testing.T) {
 }
 
 // command fails a test whose processes write anywhere else.
+// ASVS 5.3.1
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -149,6 +151,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	slow.end()
 }
 
+// ASVS 6.5.2, 11.4.1, 11.4.3, 11.5.1
 func TestNoKeyIsInTheDatabase(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -289,6 +292,7 @@ func TestASecondServerIsRefused(t *testing.T) {
 	ok(t, "user", "list", "--data-dir", dir)
 }
 
+// ASVS 13.3.1, 13.3.4
 func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -418,6 +422,7 @@ func TestTheDemo(t *testing.T) {
 	}
 }
 
+// ASVS 6.3.2, 13.2.3
 func TestTheDemoIsForAnEmptyDirectory(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -621,8 +626,9 @@ func (typed *typist) run(t *testing.T, line string) string {
 	return said
 }
 
-// ASVS 9.2.3: links die with the key that signed them when its grace is over,
-// in a server that runs and in the next one.
+// Links die with the key that signed them when its grace is over, in a server
+// that runs and in the next one.
+// ASVS 9.2.3, 13.3.1, 13.3.4
 func TestLinksEndWithTheirSigningKey(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -988,6 +994,7 @@ var modules = map[string]string{
 }
 
 // A new dependency is a decision, to be written down here.
+// ASVS 11.2.1, 11.2.3, 15.1.1, 15.1.2, 15.2.1
 func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -1023,6 +1030,7 @@ func goList(t *testing.T, system string, args ...string) string {
 	return string(list)
 }
 
+// CVE-2026-3114, CVE-2026-55078, CVE-2026-55079
 func TestMemoryOfLargeUploads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it writes half a gigabyte")

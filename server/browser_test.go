@@ -49,9 +49,10 @@ var hostileFiles = []struct {
 // succeeds, is waited for as long as the others, which do not.
 const mischiefTime = 500 * time.Millisecond
 
-// ASVS 1.3.4, 3.2.1, 1.2.1, CVE-2026-27616, CVE-2019-20102, GO-2026-5511: no file
-// runs in the origin of attachd, whatever it is and however it is opened, and
-// not even when something on the way takes Content-Disposition away.
+// No file runs in the origin of attachd, whatever it is and however it is
+// opened, and not even when something on the way takes Content-Disposition
+// away.
+// ASVS 1.2.1, 1.3.4; CVE-2026-27616, CVE-2019-20102, GO-2026-5511
 func TestABrowserRunsNothing(t *testing.T) {
 	if !*inBrowser {
 		t.Skip("a real browser opens hostile files with: go test ./server -run Browser -browser")

@@ -18,8 +18,9 @@ import (
 	"attachd/store"
 )
 
-// ASVS 1.4.2: whatever is asked for, what comes is the file or pieces of it
-// that the answer names rightly.
+// Whatever is asked for, what comes is the file or pieces of it that the
+// answer names rightly.
+// ASVS 1.4.2
 func FuzzRanges(f *testing.F) {
 	const file = "abcdefghijklmnopqrstuvwxyz"
 	for _, seed := range []string{
@@ -85,8 +86,9 @@ func checkPiece(t *testing.T, given, content, contentRange, piece string) {
 	}
 }
 
-// ASVS 1.5.1, 5.2.1: whatever comes as a form, its parts are pieces of it, in
-// their order, and no more than it has.
+// Whatever comes as a form, its parts are pieces of it, in their order, and no
+// more than it has.
+// CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func FuzzFormsOfAnyBytes(f *testing.F) {
 	const header = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n"
 	for _, seed := range []string{
@@ -117,6 +119,7 @@ func FuzzFormsOfAnyBytes(f *testing.F) {
 
 // A line of an import is an object that can be kept, or a mistake of its
 // author's.
+// ASVS 2.2.1, 2.2.2
 func FuzzImportLine(f *testing.F) {
 	const id = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01"
 	for _, kind := range importOrder {

@@ -40,8 +40,9 @@ func with(h, more header) header {
 	return both
 }
 
-// ASVS 3.2.1, 3.4.2 to 3.4.6, 3.4.8, 3.5.8, 4.1.1, 14.3.2, GO-2026-5511: whatever
-// an address answers, and why, the answer has the headers of its kind.
+// Whatever an address answers, and why, the answer has the headers of its
+// kind.
+// ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8, 4.1.1, 14.2.2, 14.2.5, 14.3.2; GO-2026-5511
 func TestEveryAnswerOfEveryStatusHasItsHeaders(t *testing.T) {
 	t.Parallel()
 	panics := &atomic.Bool{}
@@ -128,6 +129,7 @@ func TestEveryAnswerOfEveryStatusHasItsHeaders(t *testing.T) {
 
 // A body that stands still, and a key that asks too often, are refused with
 // the same headers.
+// ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8
 func TestRefusalsOfSlowAndHastyClientsHaveTheirHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.RequestsPerMinute = 2 })
@@ -142,6 +144,7 @@ func TestRefusalsOfSlowAndHastyClientsHaveTheirHeaders(t *testing.T) {
 }
 
 // net/http has an answer of its own to what is asked of the whole server.
+// ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8, 4.1.4, 13.4.4
 func TestOptionsOfTheWholeServerHaveTheirHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -150,8 +153,9 @@ func TestOptionsOfTheWholeServerHaveTheirHeaders(t *testing.T) {
 	w.receive(t, conn, step{do: "OPTIONS *", want: 204, header: ofAPI})
 }
 
-// ASVS 3.4.3, 3.4.6, 3.4.8: a document says what it may load and who may
-// frame it, and shares its window with nobody.
+// A document says what it may load and who may frame it, and shares its window
+// with nobody.
+// ASVS 3.4.3, 3.4.8
 func TestThePageIsClosedToOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -91,6 +91,7 @@ func TestALinkIsRefusedWhenItsWishesCannotBe(t *testing.T) {
 	}
 }
 
+// ASVS 1.2.1, 1.3.4
 func TestInlineIsForTypesThatBrowsersShowAndDoNotRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -148,6 +149,7 @@ func small(t *testing.T, extension string) string {
 	return string(content)
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func TestAChangedLinkIsRefused(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -208,6 +210,7 @@ func TestALinkOfAnotherServerIsRefused(t *testing.T) {
 	ours.do(t, step{do: "GET /files/{A}?" + query, want: 403, code: "invalid_signature"})
 }
 
+// ASVS 7.2.3, 7.4.1, 7.4.2, 8.3.2; CVE-2026-35604, CVE-2026-62684
 func TestALinkDiesWithWhatItIsBoundTo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -250,6 +253,7 @@ func TestALinkDiesWithWhatItIsBoundTo(t *testing.T) {
 	}
 }
 
+// CVE-2026-35604, CVE-2026-62684
 func TestALinkMadeOnBehalfOfAUserHasThatUsersRights(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -298,6 +302,7 @@ func TestDownloadURLsStartWithThePublicURL(t *testing.T) {
 	}
 }
 
+// ASVS 14.2.1
 func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -311,8 +316,9 @@ func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 	}
 }
 
-// ASVS 9.2.3, 7.4.1: a link ends when the grace of its signing key does, and a
-// change of keys that could not be kept is none.
+// A link ends when the grace of its signing key does, and a change of keys
+// that could not be kept is none.
+// ASVS 9.2.3
 func TestLinksEndWhenTheirSigningKeyWasReplaced(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)

@@ -73,6 +73,7 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 	w.play(t, []step{reasons("shutting down")})
 }
 
+// ASVS 16.5.1 to 16.5.4
 func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -93,6 +94,7 @@ func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	w.disk.FileSystem = whole
 }
 
+// ASVS 13.4.1 to 13.4.6
 func TestMetricsAreForSuperadmins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -135,6 +137,7 @@ func TestTheDescriptionAndThePageNeedNoKey(t *testing.T) {
 	})
 }
 
+// ASVS 5.3.1, 3.7.2, 13.4.1 to 13.4.6
 func TestWhatIsNoAddressIsNotFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -150,6 +153,7 @@ func TestWhatIsNoAddressIsNotFound(t *testing.T) {
 	}
 }
 
+// ASVS 4.1.4, 13.4.4
 func TestAnAddressTakesOnlyItsMethods(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -205,6 +209,7 @@ func TestARequestKeepsItsIdIfThatIsHarmless(t *testing.T) {
 	}
 }
 
+// ASVS 3.4.2, 3.5.1 to 3.5.3
 func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -215,6 +220,7 @@ func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
 	}
 }
 
+// ASVS 3.4.2, 3.5.1 to 3.5.3
 func TestPagesOfConfiguredOriginsMayCallWithAKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.CORSOrigins = []string{"https://app.example.org"} })
@@ -240,6 +246,7 @@ func TestPagesOfConfiguredOriginsMayCallWithAKey(t *testing.T) {
 	})
 }
 
+// ASVS 4.1.3, 15.3.4
 func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
 	t.Parallel()
 	forwarded := header{"X-Forwarded-For": "6.6.6.6, 203.0.113.9, 127.0.0.5", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "files.example.org"}
@@ -339,6 +346,7 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 	}
 }
 
+// ASVS 4.2.1, 4.2.2; CVE-2026-32759
 func TestARequestThatNetHTTPRefusesIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

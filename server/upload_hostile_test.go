@@ -170,9 +170,9 @@ func (r reading) taken() bool {
 	return err == nil
 }
 
-// ASVS 5.2.1, 5.3.2, 1.4.3, 15.3.7, CVE-2022-41725, CVE-2023-24536,
-// CVE-2023-45290: of whatever is sent as a form, exactly what a strict reader
-// finds is stored, or nothing, and nothing else comes of it.
+// Of whatever is sent as a form, exactly what a strict reader finds is stored,
+// or nothing, and nothing else comes of it.
+// ASVS 5.2.1, 1.4.3; CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func TestHostileBodiesAreStoredAsSentOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	policy, err := content.NewPolicy([]string{"*"}, true)

@@ -18,6 +18,7 @@ import (
 	"attachd/server/datadir"
 )
 
+// ASVS 13.3.1, 13.3.4
 func TestSecretOfOthersIsRefused(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o666} {
 		dir := open(t, t.TempDir())

@@ -23,6 +23,7 @@ func aLink() Link {
 	}
 }
 
+// ASVS 6.5.2, 11.4.1, 11.4.3, 11.5.1
 func TestKeysAreLongDistinctAndRecognisable(t *testing.T) {
 	seen := map[string]bool{}
 	for range 10_000 {
@@ -55,6 +56,7 @@ func TestALinkComesBackAsItWasSigned(t *testing.T) {
 	}
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func TestALinkExpiresOnTheSecond(t *testing.T) {
 	s, l := NewSigner(aKey), aLink()
 	for _, c := range []struct {
@@ -71,6 +73,7 @@ func TestALinkExpiresOnTheSecond(t *testing.T) {
 	}
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func TestNoChangedLinkIsAccepted(t *testing.T) {
 	s, l := NewSigner(aKey), aLink()
 	good := s.Sign(l)
@@ -100,8 +103,8 @@ func TestNoChangedLinkIsAccepted(t *testing.T) {
 	refused("another secret", l.Attachment, l.Expires.Unix(), NewSigner(NewSigningKey()).Sign(l))
 }
 
-// ASVS 9.1.2, 9.2.3: after a rotation, links die when their key's grace is
-// over, and not before.
+// After a rotation, links die when their key's grace is over, and not before.
+// ASVS 9.2.3
 func TestALinkOutlivesARotationByItsGrace(t *testing.T) {
 	first, l := []SigningKey{aKey}, aLink()
 	l.Expires = now.Add(24 * time.Hour)
@@ -154,6 +157,7 @@ func TestARotationGivesNoKeyMoreTimeAndForgetsThoseThatEnded(t *testing.T) {
 	}
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func FuzzOnlySignedLinksAreAccepted(f *testing.F) {
 	s, l := NewSigner(aKey), aLink()
 	good := s.Sign(l)
