@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// ASVS 6.3.2, 13.2.3
 func TestTheFirstServeMakesASuperadmin(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -117,6 +118,7 @@ func TestServeWarnsOfUnknownVariables(t *testing.T) {
 }
 
 // command fails a test whose processes write anywhere else.
+// ASVS 5.3.1
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -149,6 +151,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	slow.end()
 }
 
+// ASVS 6.5.2, 11.4.1, 11.4.3, 11.5.1
 func TestNoKeyIsInTheDatabase(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -289,6 +292,7 @@ func TestASecondServerIsRefused(t *testing.T) {
 	ok(t, "user", "list", "--data-dir", dir)
 }
 
+// ASVS 13.3.1, 13.3.4
 func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -313,7 +317,7 @@ func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 		},
 		"a secret that is none": {
 			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "secret\n") },
-			"DATA/secret.key does not hold 64 hexadecimal digits",
+			"line 1 of DATA/secret.key does not hold 64 hexadecimal digits",
 		},
 		"a database that is none": {
 			func(t *testing.T, dir string) {
@@ -418,6 +422,7 @@ func TestTheDemo(t *testing.T) {
 	}
 }
 
+// ASVS 6.3.2, 13.2.3
 func TestTheDemoIsForAnEmptyDirectory(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -500,6 +505,13 @@ attachd: <why>
 exit code 1
 $ key revoke Bob 17
 attachd: "17" is not the id of a key; ` + "`attachd key list`" + ` shows them
+exit code 2
+$ key rotate-signing
+links given out so far end by <time>
+$ key rotate-signing --grace 0
+links given out so far end by <time>
+$ key rotate-signing --grace 169h
+attachd: --grace must be from 0 to 168h0m0s
 exit code 2
 $ user list
 ID                                    NAME           SUPERADMIN
@@ -612,6 +624,48 @@ func (typed *typist) run(t *testing.T, line string) string {
 		said += fmt.Sprintf("exit code %d\n", r.code)
 	}
 	return said
+}
+
+// Links die with the key that signed them when its grace is over, in a server
+// that runs and in the next one.
+// ASVS 9.2.3, 13.3.1, 13.3.4
+func TestLinksEndWithTheirSigningKey(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	saved := server.upload(product, "a.txt", "a").want(t, 201)
+	link := func() string {
+		var document struct {
+			DownloadURL string `json:"download_url"`
+		}
+		server.call(server.key, "GET", saved.download(), nil, "Accept", "application/json").into(t, &document)
+		_, path, _ := strings.Cut(document.DownloadURL, "/files/")
+		return "/files/" + path
+	}
+	get := func(path string, status int) {
+		t.Helper()
+		server.call("", "GET", path, nil).want(t, status)
+	}
+	first := link()
+	ok(t, "key", "rotate-signing", "--data-dir", dir)
+	second := link()
+	get(first, 200)
+	get(second, 200)
+	server.stop()
+	server = start(t, dir)
+	get(first, 200)
+	get(second, 200)
+	ok(t, "key", "rotate-signing", "--grace", "0", "--data-dir", dir)
+	third := link()
+	get(first, 403)
+	get(second, 403)
+	get(third, 200)
+	server.stop()
+	ok(t, "key", "rotate-signing", "--grace", "0", "--data-dir", dir)
+	server = start(t, dir)
+	get(first, 403)
+	get(third, 403)
+	get(link(), 200)
 }
 
 func TestExitCodes(t *testing.T) {
@@ -881,7 +935,7 @@ var arrows = map[string][]string{
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
-	"attachd/server/datadir":    {},
+	"attachd/server/datadir":    {"server/token"},
 	"attachd/server/token":      {},
 	"attachd/server/durability": {},
 	"attachd/store":             {},
@@ -940,6 +994,7 @@ var modules = map[string]string{
 }
 
 // A new dependency is a decision, to be written down here.
+// ASVS 11.2.1, 11.2.3, 15.1.1, 15.1.2, 15.2.1
 func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -975,6 +1030,7 @@ func goList(t *testing.T, system string, args ...string) string {
 	return string(list)
 }
 
+// CVE-2026-3114, CVE-2026-55078, CVE-2026-55079
 func TestMemoryOfLargeUploads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it writes half a gigabyte")

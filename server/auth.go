@@ -98,11 +98,14 @@ func signedLink(s *Server, rq *request) error {
 		return err
 	}
 	query := rq.URL.Query()
+	if len(query["expires"]) != 1 || len(query["signature"]) != 1 {
+		return token.ErrSignature // whoever stands before us might read another one of several
+	}
 	expires, err := strconv.ParseInt(query.Get("expires"), 10, 64)
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
 		return token.ErrSignature
 	}
-	link, err := s.signer.Verify(id, expires, query.Get("signature"), s.Now())
+	link, err := s.signing.signer.Load().Verify(id, expires, query.Get("signature"), s.Now())
 	if err != nil {
 		return err
 	}

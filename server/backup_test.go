@@ -278,6 +278,7 @@ func TestStoredContentsAreGivenByName(t *testing.T) {
 
 // Changes do not wait for a copy, and the database does not grow by more than
 // they replace.
+// ASVS 15.1.3, 15.2.2
 func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it makes a hundred thousand records")

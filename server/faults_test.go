@@ -115,6 +115,7 @@ var deeds = []deed{
 
 // TestEveryCallFails does each deed again and again, and lets another call of
 // it fail each time, until it makes no more calls.
+// ASVS 2.3.3, 16.5.1 to 16.5.4
 func TestEveryCallFails(t *testing.T) {
 	t.Parallel()
 	for name, f := range map[string]*fault{
@@ -217,6 +218,7 @@ func (w *world) collect(t *testing.T) {
 	}
 }
 
+// ASVS 16.5.1 to 16.5.4
 func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOnUntilARestart(t *testing.T) {
 	t.Parallel()
 	for _, committed := range []bool{false, true} {

@@ -60,7 +60,7 @@ func (s *Server) link(rq *request, ttl time.Duration, inline bool) (urlDocument,
 		return urlDocument{}, forbidden("A link needs the key that it is bound to.")
 	}
 	expires := s.Now().Add(ttl)
-	signature := s.signer.Sign(token.Link{
+	signature := s.signing.signer.Load().Sign(token.Link{
 		Attachment: rq.attachment.ID,
 		Key:        rq.caller.key,
 		User:       rq.caller.user.ID,

@@ -267,6 +267,7 @@ func TestOpenAPIListsEveryCodeOfARefusalAndNoOther(t *testing.T) {
 	}
 }
 
+// ASVS 5.1.1
 func TestOpenAPINamesTheLimitsThatAServerHasByDefault(t *testing.T) {
 	limit := size(int64(config.Default().Limits.MaxFileSize))
 	if !bytes.Contains(openAPIDocument, []byte("**Size**: "+limit+" at most")) {

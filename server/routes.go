@@ -87,6 +87,7 @@ var routes = []route{
 	{"GET", "/metrics", scraper, (*Server).serveMetrics},
 	{"POST", "/upkeep/check", superadmin, (*Server).check},
 	{"POST", "/upkeep/gc", superadmin, (*Server).collect},
+	{"POST", "/upkeep/signing-key", operatorOnly, (*Server).rotateSigning},
 	{"POST", "/upkeep/snapshot", operatorOnly, (*Server).snapshot},
 	{"GET", "/upkeep/contents/:content", operatorOnly, (*Server).storedContent},
 	{"GET", "/openapi.json", anyone, (*Server).openAPI},

@@ -31,9 +31,12 @@ type Config struct {
 	Blobs   blobs.Store
 	Ballast Ballast
 	Policy  *content.Policy // which types are taken
-	Secret  []byte          // signs links
 	Now     func() time.Time
 	Log     *slog.Logger
+	// SigningKeys sign links; the first signs new ones. KeepSigningKeys
+	// replaces them where the next start finds them.
+	SigningKeys     []token.SigningKey
+	KeepSigningKeys func([]token.SigningKey) error
 	// Scratch makes a file for what is needed for a moment only, on the disk
 	// that Blobs tells the space of. done closes and removes it.
 	Scratch func() (file *os.File, done func() error, err error)
@@ -73,7 +76,7 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
-	signer   *token.Signer
+	signing  signing
 	metrics  *metrics
 	slots    chan struct{} // one taken by each running upload
 	rates    *rateLimiter
@@ -92,10 +95,10 @@ type Server struct {
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil:
-		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log and scratch files are required")
-	case len(cfg.Secret) < 16:
-		return nil, errors.New("server: the signing secret is too short")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil, cfg.KeepSigningKeys == nil:
+		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files and a place for signing keys are required")
+	case len(cfg.SigningKeys) == 0, len(cfg.SigningKeys[0].Secret) < 16:
+		return nil, errors.New("server: the signing key is missing or too short")
 	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
 		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive")
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
@@ -103,12 +106,12 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: cfg,
-		signer: token.NewSigner(cfg.Secret),
 		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
 		rates:  newRateLimiter(cfg.RequestsPerMinute),
 		stall:  uploadStall,
 		drain:  drainTime,
 	}
+	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {
 		u, err := url.Parse(cfg.PublicURL)
 		if err != nil {

@@ -40,9 +40,10 @@ func TestUpkeepIsForSuperadmins(t *testing.T) {
 }
 
 // commandsOnly are the routes that no key opens.
-var commandsOnly = []string{"POST /upkeep/snapshot", "GET /upkeep/contents/:content"}
+var commandsOnly = []string{"POST /upkeep/signing-key", "POST /upkeep/snapshot", "GET /upkeep/contents/:content"}
 
-func TestSnapshotsAndStoredContentsAreForCommandsOnly(t *testing.T) {
+// CVE-2026-52812
+func TestSigningKeysSnapshotsAndStoredContentsAreForCommandsOnly(t *testing.T) {
 	t.Parallel()
 	m := newMatrix(t)
 	for _, name := range commandsOnly {
@@ -95,6 +96,7 @@ func TestCheckAnswersWhatIsWrong(t *testing.T) {
 	})
 }
 
+// ASVS 14.2.7
 func TestGCRemovesWhatIsOldAndUnwanted(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -152,6 +154,7 @@ func (s slowList) List(name string) ([]fs.FileInfo, error) {
 	return s.FileSystem.List(name)
 }
 
+// ASVS 15.1.3, 15.2.2
 func TestOfEachKindOfUpkeepOneGoesOnAtATime(t *testing.T) {
 	t.Parallel()
 	for _, name := range operators {

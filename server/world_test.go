@@ -89,6 +89,9 @@ type world struct {
 	names    map[string]string // what {name} stands for in a step
 	keys     map[string]string // whose key is which
 	expected []string          // what lines of the log at level ERROR may say
+
+	signingKeys []token.SigningKey // as a restart finds them, once they were changed
+	keepFails   error              // what comes of trying to keep them
 }
 
 // The people, with the roles they have.
@@ -144,7 +147,8 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		Blobs:                w.blobs,
 		Ballast:              &w.ballast,
 		Policy:               policy,
-		Secret:               []byte("a secret of at least sixteen bytes"),
+		SigningKeys:          []token.SigningKey{{Secret: []byte("a secret of at least sixteen bytes")}},
+		KeepSigningKeys:      w.keepSigningKeys,
 		Now:                  w.clock.Now,
 		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Scratch:              w.scratch,
@@ -169,6 +173,13 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 func (w *world) scratch() (file *os.File, done func() error, err error) {
 	file, err = os.CreateTemp(filepath.Join(w.dir, "tmp"), "")
 	return file, func() error { return errors.Join(file.Close(), os.Remove(file.Name())) }, err
+}
+
+func (w *world) keepSigningKeys(keys []token.SigningKey) error {
+	if w.keepFails == nil {
+		w.signingKeys = keys
+	}
+	return w.keepFails
 }
 
 func (w *world) open() {
@@ -199,6 +210,9 @@ func (w *world) restart() {
 	w.openStores()
 	cfg := w.server.Config
 	cfg.Store, cfg.Blobs = w.store, w.blobs
+	if w.signingKeys != nil {
+		cfg.SigningKeys = w.signingKeys
+	}
 	var err error
 	w.server, err = server.New(cfg)
 	w.must(err)
@@ -295,6 +309,9 @@ func (w *world) serve(handler http.Handler) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(w.server.Log.Handler(), slog.LevelError),
+
+		// Its answer to OPTIONS * would be without our headers.
+		DisableGeneralOptionsHandler: true,
 	}
 	done := make(chan error, 1)
 	go func() { done <- httpServer.Serve(listener) }()

@@ -150,6 +150,9 @@ func httpServer(h http.Handler, log *slog.Logger) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+
+		// Its answer to OPTIONS * would be without our headers.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
@@ -159,7 +162,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 	if err != nil {
 		return nil, fmt.Errorf("content.allowed: %w", err)
 	}
-	secret, err := storage.Dir.Secret()
+	signingKeys, err := storage.Dir.SigningKeys()
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +171,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Blobs:                      storage.Blobs,
 		Ballast:                    storage.Ballast,
 		Policy:                     policy,
-		Secret:                     secret,
+		SigningKeys:                signingKeys,
+		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
 		Now:                        time.Now,
 		Log:                        log,
 		Scratch:                    storage.Dir.Scratch,

@@ -485,6 +485,7 @@ func TestDurationsAreShownAsAPersonWritesThem(t *testing.T) {
 
 // FuzzLoad holds that a file is either refused with a position or makes a
 // configuration that can be shown and read again.
+// ASVS 2.2.1, 2.2.2
 func FuzzLoad(f *testing.F) {
 	text, err := os.ReadFile(example)
 	if err != nil {

@@ -3,8 +3,6 @@
 package datadir
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +21,7 @@ import (
 //	tmp/          uploads under way, emptied at start
 //	ballast       room on the disk, given up when it is full
 //	snapshots/    copies of the database, a few
-//	secret.key    signs links, 64 hexadecimal digits
+//	secret.key    signs links; its form is told at SigningKeys
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs
 //	attachd.pid   who holds the directory, to be named to others
@@ -157,28 +155,6 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 		return err
 	}
 	return syncDir(d.path)
-}
-
-// Secret reads what signs links, made at first.
-func (d *Dir) Secret() ([]byte, error) {
-	path := d.Join("secret.key")
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		secret := make([]byte, 32)
-		rand.Read(secret) // never fails (crypto/rand)
-		return secret, d.WriteFile("secret.key", []byte(hex.EncodeToString(secret)+"\n"))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := private(path); err != nil {
-		return nil, err
-	}
-	secret, err := hex.DecodeString(strings.TrimSpace(string(raw)))
-	if err != nil || len(secret) != 32 {
-		return nil, fmt.Errorf("%s does not hold 64 hexadecimal digits. Delete it to have a new one made: links given out so far end with it", path)
-	}
-	return secret, nil
 }
 
 // CheckDatabase refuses to begin with an empty database over contents that

@@ -20,6 +20,7 @@ const (
 // Many clients upload and delete the same few contents, of which hardly one is
 // ever referred to for long, while contents that nobody refers to are
 // collected all the time, however young. Nobody loses what is theirs.
+// ASVS 15.4.1 to 15.4.4
 func TestUploadsDeletionsAndCollectionsOfTheSameContentsDoNotDisturbEachOther(t *testing.T) {
 	n := *operations
 	if n == 0 {

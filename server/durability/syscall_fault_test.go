@@ -92,6 +92,7 @@ var deeds = []deed{
 // A server runs over a copy of a small data directory. While it does
 // something, the N-th call of a kind fails in each of its threads, for N = 1,
 // 2, 3 and so on until none fails any more.
+// ASVS 2.3.3
 func TestWhicheverSyscallFailsNothingIsHalfDoneAndNothingElseIsLost(t *testing.T) {
 	needStrace(t)
 	base := prepare(t)
