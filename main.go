@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.Restore(),
 		app.User(),
 		app.Key(),
+		app.Audit(),
 		app.Directory(),
 		app.Config(),
 		app.Version(),

@@ -21,3 +21,10 @@ func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
 
 // Busy says whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
+
+// AuditAction is the action as which a request of a route is recorded when it
+// succeeds, empty for none, and whether it is recorded in its change's commit.
+func AuditAction(method, pattern string) (action string, changes bool) {
+	rule := audited[method+" "+pattern]
+	return rule.action, rule.changes
+}

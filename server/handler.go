@@ -34,6 +34,7 @@ type request struct {
 	attachment store.Attachment // the one that the route names
 	autoCreate string           // the space in which this upload makes its parent; empty if that is known
 	inline     bool             // a signed link asked for it
+	entry      *store.Entry     // what a change is recorded as
 }
 
 // response remembers what was answered, and gives a client that does not read
@@ -153,6 +154,7 @@ func (s *Server) enter(rt route) httprouter.Handle {
 		}
 		err := rt.who(s, rq)
 		if err == nil {
+			rq.audit()
 			err = rt.handle(s, w, rq)
 		}
 		if err != nil {
@@ -237,6 +239,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 		status = http.StatusOK
 	}
 	s.metrics.observe(rq, w, status, took)
+	s.finishAudit(w, rq)
 	attrs := []slog.Attr{
 		slog.String("method", rq.Method),
 		slog.String("route", rq.route),

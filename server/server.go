@@ -56,6 +56,9 @@ type Config struct {
 	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
 	VerifyReads   bool
 
+	AuditDownloads bool
+	AuditRetention time.Duration // how long entries of the audit log are kept; 0 is for ever
+
 	ScrubRate   int64         // bytes a second; 0 is no scrub
 	ScrubPeriod time.Duration // within which all contents are to be read
 
@@ -80,6 +83,7 @@ type Server struct {
 	metrics  *metrics
 	slots    chan struct{} // one taken by each running upload
 	rates    *rateLimiter
+	denied   *deniedLimiter
 	basePath string // path of PublicURL
 	draining atomic.Bool
 	stall    time.Duration // that an upload may stand still
@@ -108,6 +112,7 @@ func New(cfg Config) (*Server, error) {
 		Config: cfg,
 		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
 		rates:  newRateLimiter(cfg.RequestsPerMinute),
+		denied: newDeniedLimiter(),
 		stall:  uploadStall,
 		drain:  drainTime,
 	}

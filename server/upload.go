@@ -293,6 +293,7 @@ func (s *Server) commit(rq *request, a *store.Attachment, spool blobs.Spool) err
 	if a.ID, err = uuid.NewV7(); err != nil {
 		return fmt.Errorf("making an id: %w", err)
 	}
+	rq.entry.ID, rq.entry.Name = a.ID.String(), a.FileName
 	if err := s.Store.CreateAttachment(ctx, *a, rq.autoCreate); err != nil {
 		return s.takeBack(rq, a.SHA256, release, err)
 	}

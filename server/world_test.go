@@ -158,6 +158,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		MinUploadRate:        1 << 10,
 		DiskReserve:          1 << 20,
 		URLTTL:               time.Hour,
+		AuditDownloads:       true,
 		VerifyReads:          true,
 	}
 	for _, option := range options {

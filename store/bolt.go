@@ -44,8 +44,11 @@ import (
 //	key_sessions     key hash             -
 //	session_expiry   time hash            -           the first to expire comes first
 //
+//	audit            seq, 8               sha256, entry (audit.go)
+//
 //	meta             "probe"              -           what Probe writes
 //	                 "note " name         its value
+//	                 "audit anchor"       seq sha256  of the last audit entry that was removed
 var (
 	bucketAttachments   = []byte("attachments")
 	bucketAttachmentIDs = []byte("attachment_ids")
@@ -65,6 +68,7 @@ var (
 	bucketSessions      = []byte("sessions")
 	bucketKeySessions   = []byte("key_sessions")
 	bucketSessionExpiry = []byte("session_expiry")
+	bucketAudit         = []byte("audit")
 	bucketMeta          = []byte("meta")
 )
 
@@ -76,6 +80,9 @@ var allBuckets = [][]byte{
 	bucketSessions, bucketKeySessions, bucketSessionExpiry,
 	bucketMeta,
 }
+
+// laterBuckets came after databases without them were in use.
+var laterBuckets = [][]byte{bucketAudit}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -104,6 +111,7 @@ type BoltOptions struct {
 type Bolt struct {
 	db       *bbolt.DB
 	touched  touches
+	recorded recorded
 	makeRoom func() bool
 
 	changes   chan *change // to the committer
@@ -159,6 +167,12 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,
+		recorded: recorded{many: make(chan struct{}, 1)},
+	}
+	if !opts.ReadOnly {
+		if err := upgrade(db); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+		}
 	}
 	go b.commitLoop()
 	return b, nil
@@ -215,6 +229,30 @@ func isWhole(tx *bbolt.Tx) error {
 	for _, name := range allBuckets {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
+		}
+	}
+	return nil
+}
+
+// upgrade makes what a database from an earlier version lacks.
+func upgrade(db *bbolt.DB) error {
+	missing := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		for _, name := range laterBuckets {
+			missing = missing || tx.Bucket(name) == nil
+		}
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return db.Update(makeLaterBuckets)
+}
+
+func makeLaterBuckets(tx *bbolt.Tx) error {
+	for _, name := range laterBuckets {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return fmt.Errorf("make bucket %q: %w", name, err)
 		}
 	}
 	return nil
@@ -286,7 +324,7 @@ func fillNew(file *os.File, own func(*os.File) error) error {
 				return fmt.Errorf("make bucket %q: %w", name, err)
 			}
 		}
-		return nil
+		return makeLaterBuckets(tx)
 	})
 	return errors.Join(err, db.Close(), file.Sync())
 }

@@ -49,6 +49,7 @@ type Store interface {
 	Directory
 	Keys
 	Notes
+	Audit
 
 	// Probe commits something harmless and so says whether changes can be
 	// committed now.

@@ -116,6 +116,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
+	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
 	background.Go(func() { beside(upkeep) })
@@ -188,6 +189,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
 		DownloadByURL:              cfg.Downloads.Mode == "url",
 		VerifyReads:                cfg.Downloads.Verify,
+		AuditDownloads:             cfg.Audit.Downloads,
+		AuditRetention:             time.Duration(cfg.Audit.Retention),
 		ScrubRate:                  int64(cfg.Scrub.Rate),
 		ScrubPeriod:                time.Duration(cfg.Scrub.Period),
 		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,

@@ -81,6 +81,14 @@ type Config struct {
 		AutoCreate bool `toml:"auto_create" default:"false"`
 	} `toml:"directory"`
 
+	// Audit says what is written down of who did what.
+	Audit struct {
+		// Downloads records who downloaded what.
+		Downloads bool `toml:"downloads" default:"true"`
+		// Retention is how long entries are kept; 0: for ever.
+		Retention Duration `toml:"retention" default:"8760h"`
+	} `toml:"audit"`
+
 	// Scrub says how stored contents are read again, to find damage.
 	Scrub struct {
 		// Rate is how many bytes a second are read at most; 0: nothing is.
