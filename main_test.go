@@ -697,7 +697,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "check --data-dir " + file, "making the data directory"},
 		{1, "gc --config " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: backup, check, config, directory, gc, key, restore, serve, user, version`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, gc, key, restore, serve, user, version`},
 		{2, "user", "say what to do: add, list, remove"},
 		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
 		{2, "config", "say what to do: check, show"},
@@ -1731,4 +1731,41 @@ func digest(upload answer) string {
 
 func blobFile(dir, name string) string {
 	return filepath.Join(dir, "blobs", "sha256", name[:2], name)
+}
+
+func TestTheAuditLogWithAndWithoutAServer(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	a := server.upload(product, "a.txt", "a").want(t, 201)
+	server.remove(a.download()).want(t, 200)
+	var heads []string
+	look := func() {
+		t.Helper()
+		verified := ok(t, "audit", "verify", "--data-dir", dir)
+		_, head, _ := strings.Cut(strings.TrimSpace(verified), "\nhead ")
+		if !strings.Contains(verified, "no faults") || head == "" {
+			t.Errorf("verify says %s", verified)
+		}
+		heads = append(heads, head)
+		exported := ok(t, "audit", "export", "--since", "1h", "--data-dir", dir)
+		for _, want := range []string{`"action":"attachment.upload"`, `"action":"attachment.delete"`, `"name":"a.txt"`, `"operator":true`} {
+			if !strings.Contains(exported, want) {
+				t.Errorf("the export has no %s:\n%s", want, exported)
+			}
+		}
+		if anyKey.MatchString(exported) {
+			t.Error("a key is in the export")
+		}
+	}
+	ok(t, "user", "add", "Ada", "--data-dir", dir)
+	look()
+	server.stop()
+	look()
+	ok(t, "audit", "verify", "--head", heads[0], "--data-dir", dir)
+	seq, hash, _ := strings.Cut(heads[0], ":")
+	if out := refused(t, 3, "audit", "verify", "--head", seq+":"+strings.Repeat("0", len(hash)), "--data-dir", dir); !strings.Contains(out, "1 fault found") {
+		t.Errorf("another head: %s", out)
+	}
+	refused(t, 2, "audit", "export", "--since", "yesterday", "--data-dir", dir)
 }

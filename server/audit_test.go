@@ -154,7 +154,7 @@ func (w *world) head(t *testing.T) uint64 {
 	return head.Seq
 }
 
-// ASVS 16.2.1
+// ASVS 16.1.1, 16.2.1, 16.3.1
 func TestAnEntrySaysWhoDidWhatToWhat(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

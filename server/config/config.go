@@ -86,7 +86,7 @@ type Config struct {
 		// Downloads records who downloaded what.
 		Downloads bool `toml:"downloads" default:"true"`
 		// Retention is how long entries are kept; 0: for ever.
-		Retention Duration `toml:"retention" default:"8760h"`
+		Retention Duration `toml:"retention" default:"8760h" min:"0s"`
 	} `toml:"audit"`
 
 	// Scrub says how stored contents are read again, to find damage.

@@ -3,12 +3,14 @@
 package durability
 
 import (
+	"encoding/json"
 	"flag"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -200,6 +202,47 @@ func (k *killing) everythingHolds() {
 	k.Logf("at the end: %d attachments, %d contents, and %d that the kills left and gc removed", after.Attachments, after.Contents, collected)
 	k.stop(k.T)
 	wantSound(k.T, k.dir)
+	k.everythingIsRecorded()
+}
+
+// everythingIsRecorded wants an entry in the audit log for each upload and
+// each deletion that happened.
+func (k *killing) everythingIsRecorded() {
+	if out, code := run(k.T, k.dir, "audit", "verify"); code != 0 {
+		k.Errorf("attachd audit verify: exit code %d\n%s", code, out)
+	}
+	out, code := run(k.T, k.dir, "audit", "export")
+	if code != 0 {
+		k.Fatalf("attachd audit export: exit code %d\n%s", code, tail(out, 4000))
+	}
+	recorded := map[string]bool{} // action and id
+	for line := range strings.Lines(out) {
+		var entry struct {
+			Action, Outcome string
+			Resource        struct{ ID string }
+		}
+		must(k.T, json.Unmarshal([]byte(line), &entry))
+		if entry.Outcome == "done" {
+			recorded[entry.Action+" "+entry.Resource.ID] = true
+		}
+	}
+	missing := 0
+	want := func(action string, f file) {
+		if !recorded[action+" "+f.id] {
+			missing++
+			k.Errorf("the audit log has no %s of %s (%s)", action, f.id, f.name)
+		}
+	}
+	for _, w := range k.workers {
+		for _, f := range w.there {
+			want("attachment.upload", f)
+		}
+		for _, f := range w.gone {
+			want("attachment.upload", f)
+			want("attachment.delete", f)
+		}
+	}
+	k.Logf("the audit log has %d entries; missing: %d", len(recorded), missing)
 }
 
 func (k *killing) tell(cycles int) {

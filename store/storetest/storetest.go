@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"deletion", deletion},
 		{"keys", keys},
 		{"sessions", sessions},
+		{"audit", audit},
 		{"store", whole},
 	} {
 		t.Run(group.name, func(t *testing.T) {
