@@ -28,6 +28,8 @@ type readiness struct {
 	mu      sync.Mutex
 	at      time.Time
 	reasons []string
+	pinged  time.Time // when the scanner was
+	scanner error     // what came of that
 }
 
 // How long an answer of /health/ready stands.
@@ -71,6 +73,11 @@ func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
 		failed("The free space on the disk is not known.", err)
 	} else if reserve := s.reserve(room); room.Free < reserve {
 		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, reserve))
+	}
+	if s.Scanner != nil && !s.AcceptUnscanned {
+		if err := s.pingScanner(ctx); err != nil {
+			failed("Files cannot be scanned for malware.", err)
+		}
 	}
 	return reasons
 }

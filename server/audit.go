@@ -138,6 +138,9 @@ func (s *Server) finishAudit(w *response, rq *request) {
 			rule = auditRule{action: "read", resource: lastParam(rq)}
 		}
 		e := rq.newEntry(rule)
+		if rq.entry != nil {
+			e.Name = rq.entry.Name
+		}
 		e.Outcome = w.code
 		if more, ok := s.denied.allow(e.Time); ok {
 			if more > 0 {

@@ -23,6 +23,8 @@ type metrics struct {
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
 	damaged    prometheus.Counter
+	scans      *prometheus.CounterVec
+	scanTime   prometheus.Histogram
 }
 
 func newMetrics(s *Server) *metrics {
@@ -46,6 +48,12 @@ func newMetrics(s *Server) *metrics {
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_damaged_reads_total", Help: "Reads that found a stored content damaged."}),
 	}
+	m.scans = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "attachd_scans_total", Help: "Files scanned for malware, by result: clean, found or error."},
+		[]string{"result"})
+	m.scanTime = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "attachd_scan_duration_seconds", Help: "Time that a file waited for its scan and was scanned, whatever the result.",
+		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}})
 	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
 		func() float64 { return float64(len(s.slots)) })
@@ -64,6 +72,12 @@ func newMetrics(s *Server) *metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)
+	}
+	if s.Scanner != nil {
+		for _, result := range []string{scanClean, scanFound, scanError} {
+			m.scans.WithLabelValues(result) // a count of none is to be seen too
+		}
+		registry.MustRegister(m.scans, m.scanTime)
 	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m

@@ -41,6 +41,9 @@ type Config struct {
 	// that Blobs tells the space of. done closes and removes it.
 	Scratch func() (file *os.File, done func() error, err error)
 
+	Scanner         Scanner // optional: looks for malware
+	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
+
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
 	CORSOrigins    []string       // optional: origins whose pages may call with a key

@@ -28,8 +28,8 @@ const (
 	maxField  = 1 << 10 // bytes of a field that we read
 )
 
-// upload takes in one file: spooled and hashed as it comes, judged when it is
-// whole, kept, recorded, and only then acknowledged.
+// upload takes in one file: spooled and hashed as it comes, judged and scanned
+// when it is whole, kept, recorded, and only then acknowledged.
 func (s *Server) upload(w *response, rq *request) error {
 	if s.draining.Load() {
 		return shuttingDown()
@@ -60,6 +60,9 @@ func (s *Server) upload(w *response, rq *request) error {
 	}
 	a, err := s.judge(rq, form, spool)
 	if err != nil {
+		return err
+	}
+	if err := s.scan(rq, a, spool); err != nil {
 		return err
 	}
 	if err := s.commit(rq, &a, spool); err != nil {

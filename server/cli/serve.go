@@ -18,6 +18,7 @@ import (
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
+	"attachd/server/scan"
 )
 
 // How long a server that was told to stop waits for what is under way.
@@ -167,6 +168,10 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 	if err != nil {
 		return nil, err
 	}
+	clamd, err := scanner(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("scan.clamd: %w", err)
+	}
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
@@ -174,6 +179,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Policy:                     policy,
 		SigningKeys:                signingKeys,
 		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
+		Scanner:                    clamd,
+		AcceptUnscanned:            cfg.Scan.OnError == "accept",
 		Now:                        time.Now,
 		Log:                        log,
 		Scratch:                    storage.Dir.Scratch,
@@ -197,6 +204,14 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		AutoCreate:                 cfg.Directory.AutoCreate,
 		PublicMetrics:              cfg.Metrics.Public,
 	})
+}
+
+// scanner is what looks for malware; nil when nothing does.
+func scanner(cfg config.Config) (server.Scanner, error) {
+	if cfg.Scan.Clamd == "" {
+		return nil, nil
+	}
+	return scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout))
 }
 
 // logs gives the log as configured, and one of the same form that says what a

@@ -59,6 +59,17 @@ type Config struct {
 		AllowExecutables bool `toml:"allow_executables" default:"false"`
 	} `toml:"content"`
 
+	// Scan says how files are looked at for malware.
+	Scan struct {
+		// Clamd is where a clamd is reached; empty: nothing is scanned. What
+		// an address is, a Check has to know.
+		Clamd string `toml:"clamd" default:""`
+		// OnError is what becomes of a file that could not be scanned.
+		OnError string `toml:"on_error" default:"reject" oneof:"reject accept"`
+		// Timeout is how long a scan may take, and the wait for it.
+		Timeout Duration `toml:"timeout" default:"1m" min:"1s"`
+	} `toml:"scan"`
+
 	// Downloads says how files are handed out.
 	Downloads struct {
 		// Mode is what the download route answers with.

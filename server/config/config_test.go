@@ -55,6 +55,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Limits.MinUploadRate = 1024
 	want.Limits.DiskReserve = 256 << 20
 	want.Content.Allowed = []string{}
+	want.Scan.OnError = "reject"
+	want.Scan.Timeout = Duration(time.Minute)
 	want.Downloads.Mode = "auto"
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.Verify = true
@@ -147,6 +149,9 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"limits.disk_reserve":           {`0`, "0"},
 		"content.allowed":               {`["Application/PDF", "*"]`, "application/pdf,*"},
 		"content.allow_executables":     {`true`, "true"},
+		"scan.clamd":                    {`"tcp:127.0.0.1:3310"`, "tcp:127.0.0.1:3310"},
+		"scan.on_error":                 {`"accept"`, "accept"},
+		"scan.timeout":                  {`"90s"`, "1m30s"},
 		"downloads.mode":                {`"url"`, "url"},
 		"downloads.url_ttl":             {`"168h"`, "10080m"},
 		"downloads.verify":              {`false`, "0"},
