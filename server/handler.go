@@ -37,33 +37,32 @@ type request struct {
 }
 
 // response remembers what was answered, and gives a client that does not read
-// it only so long.
+// it, or reads too slowly, only so long.
 type response struct {
 	http.ResponseWriter
-	rq       *request
-	status   int
-	bytes    int64
-	code     string // of a refusal
-	deadline time.Time
+	rq     *request
+	status int
+	bytes  int64
+	code   string // of a refusal
+	pace   pace
 }
-
-// A client that takes nothing for so long is cut off.
-const writeStall = 30 * time.Second
 
 func (w *response) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
 	}
-	w.extend()
+	w.move()
 	w.ResponseWriter.WriteHeader(status)
+	w.pace.after(time.Now(), 0)
 }
 
 func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.extend()
+	w.move()
 	n, err := w.ResponseWriter.Write(p)
+	w.pace.after(time.Now(), n)
 	w.bytes += int64(n)
 	return n, err
 }
@@ -71,14 +70,11 @@ func (w *response) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *response) extend() {
-	now := time.Now() // the kernel's deadlines follow this clock, not a test's
-	if w.deadline.Sub(now) > writeStall-time.Second {
-		return
+func (w *response) move() {
+	if deadline, move := w.pace.before(time.Now()); move {
+		// Only a connection that cannot have deadlines (one in memory) refuses.
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 	}
-	w.deadline = now.Add(writeStall)
-	// Only a connection that cannot have deadlines (one in memory) refuses.
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline)
 }
 
 // countedBody tells whether a handler has begun to read.
@@ -110,7 +106,10 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		r = r.WithContext(r.Context())
 		r.Body = body
 		rq := &request{Request: r, server: s, id: id, body: body, log: s.Log.With("request_id", id)}
-		w := &response{ResponseWriter: hw, rq: rq}
+		w := &response{ResponseWriter: hw, rq: rq, pace: newPace(s.MinDownloadRate, s.stall)}
+		// The one that the last answer on this connection left behind would
+		// be in the way of a 100 Continue.
+		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
 		rq.writer = w
 		w.Header().Set("X-Request-Id", id)
 		setHeaders(w.Header(), "")
@@ -124,6 +123,11 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 					rq.refuse(w, errors.New("panic"))
 					failure = nil
 				}
+			}
+			if body.ReadCloser != http.NoBody {
+				// net/http may wait for the rest of the body before it sends
+				// a short answer.
+				_ = http.NewResponseController(hw).SetWriteDeadline(time.Now().Add(2 * s.stall))
 			}
 			s.finish(w, rq, time.Since(began), failure != nil)
 			if failure != nil {

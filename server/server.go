@@ -47,6 +47,7 @@ type Config struct {
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per key; 0 is no limit
 	MinUploadRate        int64 // bytes a second; 0 is no limit
+	MinDownloadRate      int64 // bytes a second; 0 is no limit
 	DiskReserve          int64 // bytes that uploads leave free
 
 	URLTTL        time.Duration // how long a download URL lives when nobody says
@@ -79,7 +80,7 @@ type Server struct {
 	rates    *rateLimiter
 	basePath string // path of PublicURL
 	draining atomic.Bool
-	stall    time.Duration // that an upload may stand still
+	stall    time.Duration // that a client may stand still
 	drain    time.Duration // that a refused client may go on sending
 	ready    readiness
 	upkeep   upkeeping
@@ -106,7 +107,7 @@ func New(cfg Config) (*Server, error) {
 		signer: token.NewSigner(cfg.Secret),
 		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
 		rates:  newRateLimiter(cfg.RequestsPerMinute),
-		stall:  uploadStall,
+		stall:  clientStall,
 		drain:  drainTime,
 	}
 	if cfg.PublicURL != "" {

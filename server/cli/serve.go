@@ -180,6 +180,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
 		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
 		MinUploadRate:              int64(cfg.Limits.MinUploadRate),
+		MinDownloadRate:            int64(cfg.Limits.MinDownloadRate),
 		DiskReserve:                int64(cfg.Limits.DiskReserve),
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
 		DownloadByURL:              cfg.Downloads.Mode == "url",

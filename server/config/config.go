@@ -47,6 +47,8 @@ type Config struct {
 		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
 		// MinUploadRate is the slowest upload borne, in bytes per second; 0: no limit.
 		MinUploadRate Size `toml:"min_upload_rate" default:"1KB"`
+		// MinDownloadRate is the slowest download borne, in bytes per second; 0: no limit.
+		MinDownloadRate Size `toml:"min_download_rate" default:"1KB"`
 		// DiskReserve is the free space that uploads leave on the disk.
 		DiskReserve Size `toml:"disk_reserve" default:"256MB"`
 	} `toml:"limits"`

@@ -53,6 +53,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Limits.MaxFileSize = 52_428_800
 	want.Limits.MaxConcurrentUploads = 256
 	want.Limits.MinUploadRate = 1024
+	want.Limits.MinDownloadRate = 1024
 	want.Limits.DiskReserve = 256 << 20
 	want.Content.Allowed = []string{}
 	want.Downloads.Mode = "auto"
@@ -143,6 +144,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"limits.max_concurrent_uploads": {`0x10`, "16"},
 		"limits.requests_per_minute":    {`1_000`, "1000"},
 		"limits.min_upload_rate":        {`"0"`, "0"},
+		"limits.min_download_rate":      {`"2KB"`, "2KB"},
 		"limits.disk_reserve":           {`0`, "0"},
 		"content.allowed":               {`["Application/PDF", "*"]`, "application/pdf,*"},
 		"content.allow_executables":     {`true`, "true"},
