@@ -1,6 +1,7 @@
 package server
 
 import (
+	"io"
 	"net/http"
 	"time"
 )
@@ -57,6 +58,7 @@ type pacedBody struct {
 	rq      *request
 	control *http.ResponseController
 	pace    pace
+	slot    *slot // of an upload
 	total   int64
 	left    int64
 }
@@ -80,8 +82,17 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	if deadline, move := b.pace.before(time.Now()); move {
 		_ = b.control.SetReadDeadline(deadline)
 	}
+	if b.slot != nil && b.slot.lost.Load() {
+		return 0, slotLost()
+	}
 	n, err := b.rq.body.Read(p)
 	b.pace.after(time.Now(), n)
+	if b.slot != nil {
+		b.slot.bytes.Add(int64(n))
+		if err != nil && err != io.EOF && b.slot.lost.Load() {
+			err = slotLost()
+		}
+	}
 	b.total += int64(n)
 	b.left -= int64(n)
 	return n, err

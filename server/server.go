@@ -76,7 +76,7 @@ type Server struct {
 	Config
 	signer   *token.Signer
 	metrics  *metrics
-	slots    chan struct{} // one taken by each running upload
+	slots    *slots
 	rates    *rateLimiter
 	basePath string // path of PublicURL
 	draining atomic.Bool
@@ -105,7 +105,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		Config: cfg,
 		signer: token.NewSigner(cfg.Secret),
-		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
+		slots:  newSlots(cfg.MaxConcurrentUploads),
 		rates:  newRateLimiter(cfg.RequestsPerMinute),
 		stall:  clientStall,
 		drain:  drainTime,
