@@ -113,6 +113,9 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		rq.writer = w
 		w.Header().Set("X-Request-Id", id)
 		setHeaders(w.Header(), "")
+		if r.TLS != nil {
+			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
+		}
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		defer func() {

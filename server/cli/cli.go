@@ -133,10 +133,11 @@ func (a *App) config(flags map[string]string) (cfg config.Config, warnings []str
 	if a.dataDir != "" {
 		flags["data_dir"] = a.dataDir
 	}
-	return config.Load(a.configFile, os.Environ(), flags, config.Check{Key: "content.allowed", Of: func(cfg config.Config) error {
+	checks := append([]config.Check{{Key: "content.allowed", Of: func(cfg config.Config) error {
 		_, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
 		return err
-	}})
+	}}}, wholeTLS...)
+	return config.Load(a.configFile, os.Environ(), flags, checks...)
 }
 
 // exit is an error that asks for an exit code of its own.

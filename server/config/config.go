@@ -37,6 +37,14 @@ type Config struct {
 	// TrustedProxies are the peers whose word on the client's address counts.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" default:""`
 
+	// TLS is what the server proves with who it is; without, it speaks plain HTTP.
+	TLS struct {
+		// CertFile is a PEM file: the certificate, then those between it and the root.
+		CertFile string `toml:"cert_file" default:"" form:"file"`
+		// KeyFile is a PEM file with the certificate's private key.
+		KeyFile string `toml:"key_file" default:"" form:"file"`
+	} `toml:"tls"`
+
 	// Limits protect the server from too much of anything.
 	Limits struct {
 		// MaxFileSize is the size of the largest file taken.
