@@ -92,9 +92,9 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if first {
 		say.Info("made the first superadmin", "key_file", storage.Dir.Join(adminKeyFile))
 	}
-	network, scheme := httpServer(srv, log), "http://"
+	scheme := "http://"
 	if cert != nil {
-		network.TLSConfig, scheme = cert.config(), "https://"
+		scheme = "https://"
 	}
 	say.Info("listening", "url", scheme+listener.Addr().String(), "data_dir", storage.Dir.Path())
 	if cert == nil && othersReach(listener.Addr()) {
@@ -105,6 +105,12 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	if demo {
 		log.Info("demo", "keys", storage.Dir.Join(demoKeysFile))
+	}
+	network := httpServer(srv, log)
+	network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
+	network.ConnState = newConnections(connectionsAllowed(cfg.Limits.MaxConnections, log), log).follow
+	if cert != nil {
+		network.TLSConfig = cert.config()
 	}
 	servers := []*listening{{network, listener}}
 	if noSocket != nil {

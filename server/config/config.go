@@ -49,6 +49,10 @@ type Config struct {
 	Limits struct {
 		// MaxFileSize is the size of the largest file taken.
 		MaxFileSize Size `toml:"max_file_size" default:"50MB" min:"1B"`
+		// MaxConnections is how many connections may be open at once.
+		MaxConnections int `toml:"max_connections" default:"8192" min:"1"`
+		// IdleTimeout is how long a connection may wait for its next request.
+		IdleTimeout Duration `toml:"idle_timeout" default:"25s" min:"1s"`
 		// MaxConcurrentUploads is how many uploads may run at once.
 		MaxConcurrentUploads int `toml:"max_concurrent_uploads" default:"256" min:"1"`
 		// RequestsPerMinute is how many requests a key may make; 0: no limit.

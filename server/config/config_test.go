@@ -51,6 +51,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.CORSOrigins = []string{}
 	want.TrustedProxies = []netip.Prefix{}
 	want.Limits.MaxFileSize = 52_428_800
+	want.Limits.MaxConnections = 8192
+	want.Limits.IdleTimeout = Duration(25 * time.Second)
 	want.Limits.MaxConcurrentUploads = 256
 	want.Limits.MinUploadRate = 1024
 	want.Limits.MinDownloadRate = 1024
@@ -143,6 +145,8 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"tls.cert_file":                 {`"/etc/attachd/cert.pem"`, "/etc/attachd/cert.pem"},
 		"tls.key_file":                  {`"key.pem"`, "key.pem"},
 		"limits.max_file_size":          {`"1gb"`, "1gb"},
+		"limits.max_connections":        {`100`, "100"},
+		"limits.idle_timeout":           {`"75s"`, "1m15s"},
 		"limits.max_concurrent_uploads": {`0x10`, "16"},
 		"limits.requests_per_minute":    {`1_000`, "1000"},
 		"limits.min_upload_rate":        {`"0"`, "0"},
