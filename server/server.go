@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rs/cors"
 
 	"attachd/blobs"
@@ -46,6 +47,7 @@ type Config struct {
 	MaxFileSize          int64 // bytes
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per key; 0 is no limit
+	FailedKeysPerMinute  int   // per address; 0 is no limit
 	MinUploadRate        int64 // bytes a second; 0 is no limit
 	MinDownloadRate      int64 // bytes a second; 0 is no limit
 	DiskReserve          int64 // bytes that uploads leave free
@@ -77,8 +79,9 @@ type Server struct {
 	signer   *token.Signer
 	metrics  *metrics
 	slots    *slots
-	rates    *rateLimiter
-	basePath string // path of PublicURL
+	rates    *rateLimiter[uuid.UUID]    // by key
+	guesses  *rateLimiter[netip.Prefix] // by where a wrong one comes from
+	basePath string                     // path of PublicURL
 	draining atomic.Bool
 	stall    time.Duration // that a client may stand still
 	drain    time.Duration // that a refused client may go on sending
@@ -103,12 +106,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
-		Config: cfg,
-		signer: token.NewSigner(cfg.Secret),
-		slots:  newSlots(cfg.MaxConcurrentUploads),
-		rates:  newRateLimiter(cfg.RequestsPerMinute),
-		stall:  clientStall,
-		drain:  drainTime,
+		Config:  cfg,
+		signer:  token.NewSigner(cfg.Secret),
+		slots:   newSlots(cfg.MaxConcurrentUploads),
+		rates:   newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
+		guesses: newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
+		stall:   clientStall,
+		drain:   drainTime,
 	}
 	if cfg.PublicURL != "" {
 		u, err := url.Parse(cfg.PublicURL)
@@ -128,7 +132,7 @@ func New(cfg Config) (*Server, error) {
 			AllowedOrigins: cfg.CORSOrigins,
 			AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "DELETE"},
 			AllowedHeaders: []string{"Authorization", "Content-Type", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Repr-Digest", "X-Request-Id", "X-On-Behalf-Of"},
-			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-Request-Id"},
+			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"},
 			MaxAge:         600,
 		}).Handler(handler)
 	}

@@ -218,6 +218,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		MaxFileSize:                int64(cfg.Limits.MaxFileSize),
 		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
 		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
+		FailedKeysPerMinute:        cfg.Limits.FailedKeysPerMinute,
 		MinUploadRate:              int64(cfg.Limits.MinUploadRate),
 		MinDownloadRate:            int64(cfg.Limits.MinDownloadRate),
 		DiskReserve:                int64(cfg.Limits.DiskReserve),

@@ -54,6 +54,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Limits.MaxConnections = 8192
 	want.Limits.IdleTimeout = Duration(25 * time.Second)
 	want.Limits.MaxConcurrentUploads = 256
+	want.Limits.FailedKeysPerMinute = 60
 	want.Limits.MinUploadRate = 1024
 	want.Limits.MinDownloadRate = 1024
 	want.Limits.DiskReserve = 256 << 20
@@ -149,6 +150,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"limits.idle_timeout":           {`"75s"`, "1m15s"},
 		"limits.max_concurrent_uploads": {`0x10`, "16"},
 		"limits.requests_per_minute":    {`1_000`, "1000"},
+		"limits.failed_keys_per_minute": {`0`, "0"},
 		"limits.min_upload_rate":        {`"0"`, "0"},
 		"limits.min_download_rate":      {`"2KB"`, "2KB"},
 		"limits.disk_reserve":           {`0`, "0"},
