@@ -167,7 +167,7 @@ func TestACertificateIsRenewedWhileTheServerRuns(t *testing.T) {
 	}
 }
 
-func TestServeRefusesTLSThatIsNotWhole(t *testing.T) {
+func TestServeRefusesAnEdgeThatIsNotWhole(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	good, other := newCertificate(t, dir, "good"), newCertificate(t, dir, "other")
@@ -177,12 +177,13 @@ func TestServeRefusesTLSThatIsNotWhole(t *testing.T) {
 		env  []string
 		says string
 	}{
-		"a key that others can read": {open.env(), "tls.key_file: DIR/open.key can be read by others (mode 0644). Close it: chmod 600 DIR/open.key"},
-		"no key":                     {good.env()[:1], "ATTACHD_TLS_CERT_FILE: needs tls.key_file too"},
-		"no certificate":             {good.env()[1:], "ATTACHD_TLS_KEY_FILE: needs tls.cert_file too"},
-		"another's key":              {certified{good.cert, other.key}.env(), "tls.cert_file DIR/good.pem, tls.key_file DIR/other.key: tls: private key does not match public key"},
-		"a missing certificate":      {certified{filepath.Join(dir, "none"), good.key}.env(), "tls.cert_file: open DIR/none: no such file"},
-		"a missing key":              {certified{good.cert, filepath.Join(dir, "none")}.env(), "tls.key_file: stat DIR/none: no such file"},
+		"a key that others can read":   {open.env(), "tls.key_file: DIR/open.key can be read by others (mode 0644). Close it: chmod 600 DIR/open.key"},
+		"no key":                       {good.env()[:1], "ATTACHD_TLS_CERT_FILE: needs tls.key_file too"},
+		"no certificate":               {good.env()[1:], "ATTACHD_TLS_KEY_FILE: needs tls.cert_file too"},
+		"another's key":                {certified{good.cert, other.key}.env(), "tls.cert_file DIR/good.pem, tls.key_file DIR/other.key: tls: private key does not match public key"},
+		"no host of its own for files": {[]string{"ATTACHD_PUBLIC_URL=https://a.example", "ATTACHD_DOWNLOADS_CONTENT_URL=https://a.example:444"}, "ATTACHD_DOWNLOADS_CONTENT_URL: must have another host name than public_url"},
+		"a missing certificate":        {certified{filepath.Join(dir, "none"), good.key}.env(), "tls.cert_file: open DIR/none: no such file"},
+		"a missing key":                {certified{good.cert, filepath.Join(dir, "none")}.env(), "tls.key_file: stat DIR/none: no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -137,8 +137,12 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 				panic(http.ErrAbortHandler)
 			}
 		}()
-		if path, below := strings.CutPrefix(r.URL.Path, s.basePath); below && s.basePath != "" && strings.HasPrefix(path+"/", "/") {
-			// A proxy may or may not have taken the path of public_url away.
+		base := s.basePath
+		if s.forContentHost(r) {
+			base = s.contentPath
+		}
+		if path, below := strings.CutPrefix(r.URL.Path, base); below && base != "" && strings.HasPrefix(path+"/", "/") {
+			// A proxy may or may not have taken the path of the URL away.
 			r.URL.Path = "/" + strings.TrimPrefix(path, "/")
 		}
 		if forPeople(r) {
@@ -231,7 +235,7 @@ func setHeaders(h http.Header, pattern string) {
 	}
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Cache-Control", "private, no-cache")
-	if pattern == "/files/:attachment" {
+	if pattern == linkedFile {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a host product may show it
 	}
 }
@@ -339,17 +343,27 @@ func (s *Server) origin(r *http.Request) string {
 	if s.PublicURL != "" {
 		return s.PublicURL
 	}
-	scheme, host := "http", r.Host
+	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if remote, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && s.trusts(remote) {
-		if proto := r.Header.Get("X-Forwarded-Proto"); proto == "http" || proto == "https" {
-			scheme = proto
-		}
-		if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
-			host = forwarded
-		}
+	if proto := r.Header.Get("X-Forwarded-Proto"); s.fromProxy(r) && (proto == "http" || proto == "https") {
+		scheme = proto
 	}
-	return scheme + "://" + host
+	return scheme + "://" + s.requestedHost(r)
+}
+
+// requestedHost is the host, with its port, that the caller knows us by.
+func (s *Server) requestedHost(r *http.Request) string {
+	forwarded := r.Header.Get("X-Forwarded-Host")
+	if s.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
+		return forwarded
+	}
+	return r.Host
+}
+
+// fromProxy says whether X-Forwarded-* of this request are to be believed.
+func (s *Server) fromProxy(r *http.Request) bool {
+	remote, _, err := net.SplitHostPort(r.RemoteAddr)
+	return err == nil && s.trusts(remote)
 }

@@ -220,6 +220,7 @@ func TestNoSettingOpensARouteToCallersWithoutAKey(t *testing.T) {
 		"a page's origin":      {func(c *server.Config) { c.CORSOrigins = []string{"https://app.example.com"} }, nil},
 		"trust in everybody":   {func(c *server.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }, nil},
 		"a public URL":         {publicURL("https://files.example.com/x"), nil},
+		"a host for files":     {contentElsewhere, nil},
 		"a limit on requests":  {func(c *server.Config) { c.RequestsPerMinute = 1 }, nil},
 		"a limit on failures":  {func(c *server.Config) { c.FailedKeysPerMinute = 1000 }, nil},
 		"no least rates":       {func(c *server.Config) { c.MinUploadRate, c.MinDownloadRate = 0, 0 }, nil},

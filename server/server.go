@@ -41,6 +41,7 @@ type Config struct {
 
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
+	ContentURL     string         // optional: where files come from; without a trailing slash
 	CORSOrigins    []string       // optional: origins whose pages may call with a key
 	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
 
@@ -76,21 +77,23 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
-	signer   *token.Signer
-	metrics  *metrics
-	slots    *slots
-	rates    *rateLimiter[uuid.UUID]    // by key
-	guesses  *rateLimiter[netip.Prefix] // by where a wrong one comes from
-	basePath string                     // path of PublicURL
-	draining atomic.Bool
-	stall    time.Duration // that a client may stand still
-	drain    time.Duration // that a refused client may go on sending
-	ready    readiness
-	upkeep   upkeeping
-	leases   leases
-	traffic  traffic
-	scrub    *upkeep.Scrub // nil when there is none
-	handler  http.Handler
+	signer      *token.Signer
+	metrics     *metrics
+	slots       *slots
+	rates       *rateLimiter[uuid.UUID]    // by key
+	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
+	basePath    string                     // path of PublicURL
+	contentHost string                     // host name of ContentURL
+	contentPath string                     // path of ContentURL
+	draining    atomic.Bool
+	stall       time.Duration // that a client may stand still
+	drain       time.Duration // that a refused client may go on sending
+	ready       readiness
+	upkeep      upkeeping
+	leases      leases
+	traffic     traffic
+	scrub       *upkeep.Scrub // nil when there is none
+	handler     http.Handler
 }
 
 // New checks the configuration and lays out the routes.
@@ -121,12 +124,22 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
+	if cfg.ContentURL != "" {
+		if err := CheckContentURL(cfg.PublicURL, cfg.ContentURL); err != nil {
+			return nil, fmt.Errorf("server: %w", err)
+		}
+		u, err := url.Parse(cfg.ContentURL)
+		if err != nil {
+			return nil, fmt.Errorf("server: content URL: %w", err)
+		}
+		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
+	}
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
 	}
 	s.metrics = newMetrics(s)
-	handler := s.router()
+	handler := s.byHost(s.router(routes))
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,

@@ -213,6 +213,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Scratch:                    storage.Dir.Scratch,
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
+		ContentURL:                 cfg.Downloads.ContentURL,
 		CORSOrigins:                cfg.CORSOrigins,
 		TrustedProxies:             cfg.TrustedProxies,
 		MaxFileSize:                int64(cfg.Limits.MaxFileSize),

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -108,20 +107,4 @@ func (c *certificate) config() *tls.Config {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 	}
-}
-
-// wholeTLS are the checks that a certificate does not come without its key.
-var wholeTLS = []config.Check{
-	{Key: "tls.cert_file", Of: func(cfg config.Config) error {
-		if cfg.TLS.CertFile != "" && cfg.TLS.KeyFile == "" {
-			return errors.New("needs tls.key_file too")
-		}
-		return nil
-	}},
-	{Key: "tls.key_file", Of: func(cfg config.Config) error {
-		if cfg.TLS.KeyFile != "" && cfg.TLS.CertFile == "" {
-			return errors.New("needs tls.cert_file too")
-		}
-		return nil
-	}},
 }

@@ -82,6 +82,9 @@ type Config struct {
 		Mode string `toml:"mode" default:"auto" oneof:"auto content url"`
 		// URLTTL is how long a signed link works.
 		URLTTL Duration `toml:"url_ttl" default:"1h" min:"1s" max:"168h"`
+		// ContentURL is what links to files start with, on a host of their own,
+		// without a slash at its end; empty when they start like others.
+		ContentURL string `toml:"content_url" default:"" form:"url"`
 		// Verify hashes every whole download and cuts off a damaged one.
 		Verify bool `toml:"verify" default:"true"`
 	} `toml:"downloads"`

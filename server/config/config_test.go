@@ -158,6 +158,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"content.allow_executables":     {`true`, "true"},
 		"downloads.mode":                {`"url"`, "url"},
 		"downloads.url_ttl":             {`"168h"`, "10080m"},
+		"downloads.content_url":         {`"https://files.example/x/"`, "https://files.example/x"},
 		"downloads.verify":              {`false`, "0"},
 		"tickets.admins_may_delete":     {`true`, "1"},
 		"directory.auto_create":         {`true`, "TRUE"},
