@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"io"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
 	"testing"
+	"time"
 )
 
 // wire is a connection that only knows whether it was closed.
@@ -75,5 +77,40 @@ func TestConnectionsAreNoMoreThanTheSystemAllowsFiles(t *testing.T) {
 	}
 	if got := connectionsAllowed(math.MaxInt/4, log); got < 1 || 2*got+otherFiles > files {
 		t.Errorf("%d connections with %d files", got, files)
+	}
+}
+
+// What a kernel still holds goes with the connection.
+func TestAClientThatDoesNotReadIsReset(t *testing.T) {
+	t.Parallel()
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := frank{tcp}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	for err == nil {
+		var n int
+		n, err = conn.Write(make([]byte, 1<<20))
+		written += n
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.Copy(io.Discard, client); err == nil {
+		t.Errorf("the client still got %d of %d bytes, and a clean end", got, written)
 	}
 }
