@@ -315,6 +315,14 @@ func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "secret.key"), 0o644) },
 			"DATA/secret.key can be read by others (mode 0644). Close it: chmod 600 DATA/secret.key",
 		},
+		"a key that others can read": {
+			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "admin.key"), 0o640) },
+			"DATA/admin.key can be read by others (mode 0640). Close it: chmod 600 DATA/admin.key",
+		},
+		"keys of the demo that others can read": {
+			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "demo-keys.json"), 0o604) },
+			"DATA/demo-keys.json can be read by others (mode 0604). Close it: chmod 600 DATA/demo-keys.json",
+		},
 		"a secret that is none": {
 			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "secret\n") },
 			"line 1 of DATA/secret.key does not hold 64 hexadecimal digits",
@@ -1259,7 +1267,7 @@ func start(t *testing.T, dir string, words ...string) *process {
 }
 
 var (
-	listensAt = regexp.MustCompile(`http://[^\s"]+:\d+`)
+	listensAt = regexp.MustCompile(`https?://[^\s"]+:\d+`)
 	anyKey    = regexp.MustCompile(`attachd_[A-Za-z0-9_-]{20,}`)
 )
 

@@ -28,7 +28,7 @@ var dials = map[string]string{
 var dialing = map[string]*regexp.Regexp{
 	"net":               regexp.MustCompile(`^(Dial|Lookup|Resolve|DefaultResolver|Resolver)`),
 	"net/http":          regexp.MustCompile(`^(Get|Head|Post|PostForm|Client|DefaultClient|Transport|DefaultTransport|NewRequest\w*)$`),
-	"crypto/tls":        regexp.MustCompile(`^(Dial|Client)`),
+	"crypto/tls":        regexp.MustCompile(`^(Dial|Client$)`),
 	"net/http/httputil": regexp.MustCompile(`ReverseProxy`),
 }
 

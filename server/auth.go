@@ -99,13 +99,16 @@ func signedLink(s *Server, rq *request) error {
 	}
 	query := rq.URL.Query()
 	if len(query["expires"]) != 1 || len(query["signature"]) != 1 {
-		return token.ErrSignature // whoever stands before us might read another one of several
+		return s.guessed(rq, token.ErrSignature) // whoever stands before us might read another one of several
 	}
 	expires, err := strconv.ParseInt(query.Get("expires"), 10, 64)
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
-		return token.ErrSignature
+		return s.guessed(rq, token.ErrSignature)
 	}
 	link, err := s.signing.signer.Load().Verify(id, expires, query.Get("signature"), s.Now())
+	if errors.Is(err, token.ErrSignature) {
+		return s.guessed(rq, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -146,7 +149,7 @@ func (s *Server) authenticate(rq *request) error {
 		}
 		key, user, err := s.Store.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
 		if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
-			return unauthorized("This API key is not known, or no longer.")
+			return s.guessed(rq, unauthorized("This API key is not known, or no longer."))
 		}
 		if err != nil {
 			return err
@@ -162,10 +165,8 @@ func (s *Server) authenticate(rq *request) error {
 	}
 	if c.key != uuid.Nil {
 		s.Store.TouchKey(c.key, s.Now())
-		if wait, ok := s.rates.allow(c.key, s.Now()); !ok {
-			rq.caller = c
-			return &refusal{status: http.StatusTooManyRequests, code: "rate_limited", retryAfter: wait,
-				detail: "Too many requests with this key. Wait as long as Retry-After says."}
+		if err := s.countRequest(rq, c); err != nil {
+			return err
 		}
 	}
 	rq.caller = c

@@ -59,12 +59,18 @@ func accepted(headers []string) map[string]float64 {
 }
 
 func (s *Server) download(w *response, rq *request) error {
+	if s.elsewhere(rq) {
+		return s.redirect(w, rq)
+	}
 	return s.send(w, rq, "attachment")
 }
 
 // downloadLinked answers a signed link, which may ask for inline display and
 // gets it for types in which browsers run nothing.
 func (s *Server) downloadLinked(w *response, rq *request) error {
+	if s.elsewhere(rq) {
+		return s.redirectLinked(w, rq)
+	}
 	if !rq.inline || !shownInline[rq.attachment.Type] {
 		return s.send(w, rq, "attachment")
 	}

@@ -14,10 +14,16 @@ func Routes() []Route {
 	return list
 }
 
-// SetPatience makes the server wait less long for bodies that stand still,
-// of uploads and of refused clients. It is to be called before the first
-// request.
+// SetPatience makes the server wait less long for clients that stand still,
+// and for refused ones. It is to be called before the first request.
 func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
+
+// SetSlotGrace sets for how long no upload loses its place to another user.
+func (s *Server) SetSlotGrace(d time.Duration) {
+	s.slots.mu.Lock()
+	defer s.slots.mu.Unlock()
+	s.slots.grace = d
+}
 
 // Busy says whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }

@@ -214,7 +214,7 @@ func (s *Server) createSession(w *response, rq *request) error {
 	}
 	key, user, err := s.Store.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(body.Key)))
 	if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
-		return unauthorized("This API key is not known, or no longer.")
+		return s.guessed(rq, unauthorized("This API key is not known, or no longer."))
 	}
 	if err != nil {
 		return err
@@ -272,7 +272,7 @@ func (s *Server) sessionCaller(rq *request, value string) (caller, error) {
 	ended := unauthorized("This session has ended. Sign in again.")
 	session, err := s.Store.Session(rq.Context(), token.Hash(value))
 	if errors.Is(err, store.ErrNotFound) || err == nil && !s.Now().Before(session.ExpiresAt) {
-		return caller{}, ended
+		return caller{}, s.guessed(rq, ended)
 	}
 	if err != nil {
 		return caller{}, err

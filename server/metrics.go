@@ -56,10 +56,10 @@ func newMetrics(s *Server) *metrics {
 		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}})
 	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
-		func() float64 { return float64(len(s.slots)) })
+		func() float64 { return float64(s.slots.taken()) })
 	allSlots := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots", Help: "Uploads that may run at once."})
-	allSlots.Set(float64(cap(s.slots)))
+	allSlots.Set(float64(s.slots.max))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": s.Version}})
 	build.Set(1)

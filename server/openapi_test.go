@@ -70,7 +70,7 @@ func TestOpenAPIHasAnOperationForEveryRouteAndNoOther(t *testing.T) {
 		inTable[rt.method+" "+documentPath(rt.pattern)] = true
 	}
 	// HEAD is not in the table: the router knows.
-	router, ok := (&Server{}).router().(*httprouter.Router)
+	router, ok := (&Server{}).router(routes).(*httprouter.Router)
 	if !ok {
 		t.Fatal("the router is no *httprouter.Router")
 	}

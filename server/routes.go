@@ -37,7 +37,7 @@ var routes = []route{
 	{"POST", "/catalog/attachments/:attachment/links", may(read, attachment(store.Product)), (*Server).createLink},
 	{"POST", "/issues/attachments/:attachment/links", may(read, attachment(store.Ticket)), (*Server).createLink},
 	{"POST", "/meetings/:meeting/attachments/:attachment/links", may(read, attachment(store.Meeting)), (*Server).createLink},
-	{"GET", "/files/:attachment", signedLink, (*Server).downloadLinked},
+	{"GET", linkedFile, signedLink, (*Server).downloadLinked},
 
 	// Who is calling.
 	{"GET", "/users/me", signedIn, (*Server).me},
@@ -103,10 +103,13 @@ var answersBytes = map[string]bool{
 	"/catalog/attachments/:attachment/download":  true,
 	"/issues/attachments/:attachment":            true,
 	"/meetings/:meeting/attachments/:attachment": true,
-	"/files/:attachment":                         true,
+	linkedFile: true,
 }
 
-func (s *Server) router() http.Handler {
+// linkedFile is where signed links lead.
+const linkedFile = "/files/:attachment"
+
+func (s *Server) router(routes []route) http.Handler {
 	r := &httprouter.Router{
 		// No redirects: they lose bodies, and a path is right or wrong.
 		RedirectTrailingSlash:  false,

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rs/cors"
 
 	"attachd/blobs"
@@ -46,13 +47,16 @@ type Config struct {
 
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
+	ContentURL     string         // optional: where files come from; without a trailing slash
 	CORSOrigins    []string       // optional: origins whose pages may call with a key
 	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
 
 	MaxFileSize          int64 // bytes
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per key; 0 is no limit
+	FailedKeysPerMinute  int   // per address; 0 is no limit
 	MinUploadRate        int64 // bytes a second; 0 is no limit
+	MinDownloadRate      int64 // bytes a second; 0 is no limit
 	DiskReserve          int64 // bytes that uploads leave free
 
 	URLTTL        time.Duration // how long a download URL lives when nobody says
@@ -82,21 +86,24 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
-	signing  signing
-	metrics  *metrics
-	slots    chan struct{} // one taken by each running upload
-	rates    *rateLimiter
-	denied   *deniedLimiter
-	basePath string // path of PublicURL
-	draining atomic.Bool
-	stall    time.Duration // that an upload may stand still
-	drain    time.Duration // that a refused client may go on sending
-	ready    readiness
-	upkeep   upkeeping
-	leases   leases
-	traffic  traffic
-	scrub    *upkeep.Scrub // nil when there is none
-	handler  http.Handler
+	signing     signing
+	metrics     *metrics
+	slots       *slots
+	rates       *rateLimiter[uuid.UUID]    // by key
+	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
+	denied      *deniedLimiter
+	basePath    string // path of PublicURL
+	contentHost string // host name of ContentURL
+	contentPath string // path of ContentURL
+	draining    atomic.Bool
+	stall       time.Duration // that a client may stand still
+	drain       time.Duration // that a refused client may go on sending
+	ready       readiness
+	upkeep      upkeeping
+	leases      leases
+	traffic     traffic
+	scrub       *upkeep.Scrub // nil when there is none
+	handler     http.Handler
 }
 
 // New checks the configuration and lays out the routes.
@@ -112,12 +119,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
-		Config: cfg,
-		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
-		rates:  newRateLimiter(cfg.RequestsPerMinute),
-		denied: newDeniedLimiter(),
-		stall:  uploadStall,
-		drain:  drainTime,
+		Config:  cfg,
+		slots:   newSlots(cfg.MaxConcurrentUploads),
+		rates:   newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
+		guesses: newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
+		denied:  newDeniedLimiter(),
+		stall:   clientStall,
+		drain:   drainTime,
 	}
 	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {
@@ -127,18 +135,28 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
+	if cfg.ContentURL != "" {
+		if err := CheckContentURL(cfg.PublicURL, cfg.ContentURL); err != nil {
+			return nil, fmt.Errorf("server: %w", err)
+		}
+		u, err := url.Parse(cfg.ContentURL)
+		if err != nil {
+			return nil, fmt.Errorf("server: content URL: %w", err)
+		}
+		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
+	}
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
 	}
 	s.metrics = newMetrics(s)
-	handler := s.router()
+	handler := s.byHost(s.router(routes))
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
 			AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "DELETE"},
 			AllowedHeaders: []string{"Authorization", "Content-Type", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Repr-Digest", "X-Request-Id", "X-On-Behalf-Of"},
-			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-Request-Id"},
+			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"},
 			MaxAge:         600,
 		}).Handler(handler)
 	}

@@ -38,13 +38,11 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 1,
-			detail: "All upload slots are taken. Try again in a moment."}
+	slot := s.slots.take(rq)
+	if slot == nil {
+		return busy("All upload slots are taken. Try again in a moment.")
 	}
+	defer s.slots.release(slot)
 	spool, err := s.Blobs.Create(rq.Context())
 	if err != nil {
 		return fmt.Errorf("opening a spool: %w", err)
@@ -54,7 +52,7 @@ func (s *Server) upload(w *response, rq *request) error {
 			rq.log.Error("a spool could not be thrown away", "error", err)
 		}
 	}()
-	form, err := s.receive(rq, boundary, spool)
+	form, err := s.receive(rq, boundary, spool, slot)
 	if err != nil {
 		return err
 	}
@@ -133,9 +131,10 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *request, boundary string, spool blobs.Spool) (form, error) {
+func (s *Server) receive(rq *request, boundary string, spool blobs.Spool, slot *slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := s.paced(rq)
+	body.slot = slot
 	defer body.done()
 	body.allow(maxBefore + formBuffer)
 	parts := newFormReader(body, boundary)

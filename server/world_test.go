@@ -156,6 +156,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		MaxFileSize:          50 << 20,
 		MaxConcurrentUploads: 256,
 		MinUploadRate:        1 << 10,
+		MinDownloadRate:      1 << 10,
 		DiskReserve:          1 << 20,
 		URLTTL:               time.Hour,
 		AuditDownloads:       true,

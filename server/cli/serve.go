@@ -57,6 +57,10 @@ func (a *App) Serve() *cobra.Command {
 
 func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) (err error) {
 	log, say := a.logs(cfg)
+	cert, err := loadCertificate(cfg, log)
+	if err != nil {
+		return err
+	}
 	storage, err := a.openStorage(cfg, "attachd serve")
 	if err != nil {
 		return err
@@ -68,7 +72,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	// Listening comes before anything is made, so that a start that fails
 	// here leaves the directory as it was.
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := listen(cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -89,21 +93,44 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if first {
 		say.Info("made the first superadmin", "key_file", storage.Dir.Join(adminKeyFile))
 	}
-	say.Info("listening", "url", "http://"+listener.Addr().String(), "data_dir", storage.Dir.Path())
+	scheme := "http://"
+	if cert != nil {
+		scheme = "https://"
+	}
+	say.Info("listening", "url", scheme+listener.Addr().String(), "data_dir", storage.Dir.Path())
+	if cert == nil && othersReach(listener.Addr()) {
+		log.Warn("speaking plain HTTP on an address that others reach: keys and files can be read on their way. Set tls.cert_file and tls.key_file, or listen on 127.0.0.1 behind a proxy that speaks TLS", "address", listener.Addr().String())
+	}
 	for _, warning := range warnings {
 		log.Warn(warning)
 	}
 	if demo {
 		log.Info("demo", "keys", storage.Dir.Join(demoKeysFile))
 	}
-	servers := []*listening{{httpServer(srv, log), listener}}
+	network := httpServer(srv, log)
+	network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
+	network.ConnState = newConnections(connectionsAllowed(cfg.Limits.MaxConnections, log), log).follow
+	if cert != nil {
+		network.TLSConfig = cert.config()
+	}
+	servers := []*listening{{network, listener}}
 	if noSocket != nil {
 		log.Warn("commands cannot reach this server", "error", noSocket)
 	} else {
 		servers = append(servers, &listening{httpServer(srv.Operator(), log), socket})
 	}
 	snapshots := &snapshots{storage.Storage, a.openSnapshot, int64(cfg.Limits.DiskReserve), log}
-	return serveUntil(ctx, srv, log, servers, snapshots.keep)
+	beside := []func(context.Context){snapshots.keep}
+	if cert != nil {
+		beside = append(beside, cert.follow)
+	}
+	return serveUntil(ctx, srv, log, servers, beside...)
+}
+
+// othersReach says whether an address is more than a loopback one.
+func othersReach(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return !ok || !tcp.IP.IsLoopback()
 }
 
 type listening struct {
@@ -111,21 +138,30 @@ type listening struct {
 	listener net.Listener
 }
 
+func (l *listening) serve() error {
+	if l.TLSConfig == nil {
+		return l.Serve(l.listener)
+	}
+	return l.ServeTLS(l.listener, "", "") // the configuration has the certificate
+}
+
 // serveUntil serves until ctx ends, then finishes what is under way. Beside
-// that it does something else, which ends soon after its context.
-func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside func(context.Context)) error {
+// that it does other things, which end soon after their context.
+func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside ...func(context.Context)) error {
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
-	background.Go(func() { beside(upkeep) })
+	for _, work := range beside {
+		background.Go(func() { work(upkeep) })
+	}
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
-		go func() { failed <- s.Serve(s.listener) }()
+		go func() { failed <- s.serve() }()
 	}
 	var err error
 	select {
@@ -145,9 +181,12 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	return err
 }
 
+// httpServer speaks HTTP/1.1, and over TLS HTTP/2 too.
 func httpServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler: h,
+		// Of a connection whose other end takes nothing any more, or is gone.
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 20 * time.Second, SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -186,12 +225,15 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Scratch:                    storage.Dir.Scratch,
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
+		ContentURL:                 cfg.Downloads.ContentURL,
 		CORSOrigins:                cfg.CORSOrigins,
 		TrustedProxies:             cfg.TrustedProxies,
 		MaxFileSize:                int64(cfg.Limits.MaxFileSize),
 		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
 		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
+		FailedKeysPerMinute:        cfg.Limits.FailedKeysPerMinute,
 		MinUploadRate:              int64(cfg.Limits.MinUploadRate),
+		MinDownloadRate:            int64(cfg.Limits.MinDownloadRate),
 		DiskReserve:                int64(cfg.Limits.DiskReserve),
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
 		DownloadByURL:              cfg.Downloads.Mode == "url",

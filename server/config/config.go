@@ -37,16 +37,33 @@ type Config struct {
 	// TrustedProxies are the peers whose word on the client's address counts.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" default:""`
 
+	// TLS is what the server proves with who it is; without, it speaks plain HTTP.
+	TLS struct {
+		// CertFile is a PEM file: the certificate, then those between it and the root.
+		CertFile string `toml:"cert_file" default:"" form:"file"`
+		// KeyFile is a PEM file with the certificate's private key.
+		KeyFile string `toml:"key_file" default:"" form:"file"`
+	} `toml:"tls"`
+
 	// Limits protect the server from too much of anything.
 	Limits struct {
 		// MaxFileSize is the size of the largest file taken.
 		MaxFileSize Size `toml:"max_file_size" default:"50MB" min:"1B"`
+		// MaxConnections is how many connections may be open at once.
+		MaxConnections int `toml:"max_connections" default:"8192" min:"1"`
+		// IdleTimeout is how long a connection may wait for its next request.
+		IdleTimeout Duration `toml:"idle_timeout" default:"25s" min:"1s"`
 		// MaxConcurrentUploads is how many uploads may run at once.
 		MaxConcurrentUploads int `toml:"max_concurrent_uploads" default:"256" min:"1"`
 		// RequestsPerMinute is how many requests a key may make; 0: no limit.
 		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
+		// FailedKeysPerMinute is how many wrong keys an address may send before
+		// it is told to wait; 0: no limit.
+		FailedKeysPerMinute int `toml:"failed_keys_per_minute" default:"60" min:"0"`
 		// MinUploadRate is the slowest upload borne, in bytes per second; 0: no limit.
 		MinUploadRate Size `toml:"min_upload_rate" default:"1KB"`
+		// MinDownloadRate is the slowest download borne, in bytes per second; 0: no limit.
+		MinDownloadRate Size `toml:"min_download_rate" default:"1KB"`
 		// DiskReserve is the free space that uploads leave on the disk.
 		DiskReserve Size `toml:"disk_reserve" default:"256MB"`
 	} `toml:"limits"`
@@ -76,6 +93,9 @@ type Config struct {
 		Mode string `toml:"mode" default:"auto" oneof:"auto content url"`
 		// URLTTL is how long a signed link works.
 		URLTTL Duration `toml:"url_ttl" default:"1h" min:"1s" max:"168h"`
+		// ContentURL is what links to files start with, on a host of their own,
+		// without a slash at its end; empty when they start like others.
+		ContentURL string `toml:"content_url" default:"" form:"url"`
 		// Verify hashes every whole download and cuts off a damaged one.
 		Verify bool `toml:"verify" default:"true"`
 	} `toml:"downloads"`

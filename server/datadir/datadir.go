@@ -37,7 +37,7 @@ type Dir struct {
 }
 
 // Open makes the directory where it is missing, and refuses one of a newer
-// format.
+// format, or with keys in it that others can read.
 func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -53,6 +53,11 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{path: path}
+	for _, secret := range []string{"secret.key", "admin.key", "demo-keys.json"} {
+		if err := Private(d.Join(secret)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
 	if d.own, err = ownerOf(path); err != nil {
 		return nil, err
 	}

@@ -27,9 +27,6 @@ func (d *Dir) SigningKeys() ([]token.SigningKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := private(path); err != nil {
-		return nil, err
-	}
 	var keys []token.SigningKey
 	for i, line := range strings.Split(strings.TrimSpace(string(raw)), "\n") {
 		key, ok := parseSigningKey(strings.TrimSpace(line), i == 0)
