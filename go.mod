@@ -4,6 +4,7 @@ go 1.26.6
 
 require (
 	github.com/agnivade/levenshtein v1.2.1
+	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/gabriel-vasile/mimetype v1.4.16
 	github.com/google/uuid v1.6.0
 	github.com/julienschmidt/httprouter v1.3.0

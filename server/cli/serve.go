@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -22,6 +24,9 @@ import (
 
 // How long a server that was told to stop waits for what is under way.
 const shutdownTime = 30 * time.Second
+
+// How long it waits for connections that have not said yet what they want.
+const waitingTime = time.Second
 
 // How often a server removes what nothing refers to.
 const collectInterval = time.Hour
@@ -67,7 +72,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	// Listening comes before anything is made, so that a start that fails
 	// here leaves the directory as it was.
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := listen(cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -95,47 +100,83 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if demo {
 		log.Info("demo", "keys", storage.Dir.Join(demoKeysFile))
 	}
-	servers := []*listening{{httpServer(srv, log), listener}}
+	servers := []*listening{newListening(srv, listener, log)}
 	if noSocket != nil {
 		log.Warn("commands cannot reach this server", "error", noSocket)
 	} else {
-		servers = append(servers, &listening{httpServer(srv.Operator(), log), socket})
+		servers = append(servers, newListening(srv.Operator(), socket, log))
 	}
 	snapshots := &snapshots{storage.Storage, a.openSnapshot, int64(cfg.Limits.DiskReserve), log}
-	return serveUntil(ctx, srv, log, servers, snapshots.keep)
+	watchdog := func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }
+	return serveUntil(ctx, srv, log, servers, snapshots.keep, watchdog)
 }
 
+// listening is an HTTP server with what it listens at.
 type listening struct {
 	*http.Server
-	listener net.Listener
+	listener  net.Listener
+	accepting sync.WaitGroup
+	open      atomic.Int64 // connections
+}
+
+func newListening(h http.Handler, listener net.Listener, log *slog.Logger) *listening {
+	l := &listening{Server: httpServer(h, log), listener: listener}
+	l.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			l.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			l.open.Add(-1)
+		}
+	}
+	return l
+}
+
+// finish stops listening and answers what came in before. Shutdown alone drops
+// requests on connections that were accepted and not read from yet: they get a
+// moment before.
+func (l *listening) finish(ctx context.Context) error {
+	if err := l.listener.Close(); err != nil {
+		return err
+	}
+	l.accepting.Wait()
+	l.SetKeepAlivesEnabled(false) // closes idle connections, and others after their answer
+	for deadline := time.Now().Add(waitingTime); l.open.Load() > 0 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return l.Shutdown(ctx)
 }
 
 // serveUntil serves until ctx ends, then finishes what is under way. Beside
-// that it does something else, which ends soon after its context.
-func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside func(context.Context)) error {
+// that it does other things, which end soon after their context.
+func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside ...func(context.Context)) error {
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
-	background.Go(func() { beside(upkeep) })
+	for _, do := range beside {
+		background.Go(func() { do(upkeep) })
+	}
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
-		go func() { failed <- s.Serve(s.listener) }()
+		s.accepting.Go(func() { failed <- s.Serve(s.listener) })
 	}
+	notify(log, daemon.SdNotifyReady)
 	var err error
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: finishing what is under way", "at_most", shutdownTime.String())
 	case err = <-failed:
 	}
+	notify(log, daemon.SdNotifyStopping)
 	srv.Drain()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	for _, s := range servers {
-		if shutdown := s.Shutdown(bounded); shutdown != nil {
+		if shutdown := s.finish(bounded); shutdown != nil {
 			log.Warn("cut off what was still under way", "error", shutdown)
 			err = errors.Join(err, s.Close())
 		}
