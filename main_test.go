@@ -984,6 +984,7 @@ var modules = map[string]string{
 	"github.com/julienschmidt/httprouter":  "routes",
 	"github.com/pelletier/go-toml/v2":      "the configuration file",
 	"github.com/prometheus/client_golang":  "metrics",
+	"github.com/coreos/go-systemd/v22":     "sockets and readiness under systemd",
 	"github.com/agnivade/levenshtein":      "did you mean",
 	"github.com/beorn7/perks":              "client_golang",
 	"github.com/cespare/xxhash/v2":         "client_golang",

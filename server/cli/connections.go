@@ -104,14 +104,6 @@ func connectionsAllowed(most int, log *slog.Logger) int {
 // long as it cares to read a byte now and then.
 type frank struct{ *net.TCPListener }
 
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	return frank{l.(*net.TCPListener)}, nil
-}
-
 func (l frank) Accept() (net.Conn, error) {
 	conn, err := l.AcceptTCP()
 	if err != nil {

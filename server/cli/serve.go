@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -23,6 +25,9 @@ import (
 
 // How long a server that was told to stop waits for what is under way.
 const shutdownTime = 30 * time.Second
+
+// How long it waits for connections that have not said yet what they want.
+const waitingTime = time.Second
 
 // How often a server removes what nothing refers to.
 const collectInterval = time.Hour
@@ -113,14 +118,14 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if cert != nil {
 		network.TLSConfig = cert.config()
 	}
-	servers := []*listening{{network, listener}}
+	servers := []*listening{newListening(network, listener)}
 	if noSocket != nil {
 		log.Warn("commands cannot reach this server", "error", noSocket)
 	} else {
-		servers = append(servers, &listening{httpServer(srv.Operator(), log), socket})
+		servers = append(servers, newListening(httpServer(srv.Operator(), log), socket))
 	}
 	snapshots := &snapshots{storage.Storage, a.openSnapshot, int64(cfg.Limits.DiskReserve), log}
-	beside := []func(context.Context){snapshots.keep}
+	beside := []func(context.Context){snapshots.keep, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
 	if cert != nil {
 		beside = append(beside, cert.follow)
 	}
@@ -133,9 +138,44 @@ func othersReach(address net.Addr) bool {
 	return !ok || !tcp.IP.IsLoopback()
 }
 
+// listening is an HTTP server with what it listens at.
 type listening struct {
 	*http.Server
-	listener net.Listener
+	listener  net.Listener
+	accepting sync.WaitGroup
+	open      atomic.Int64 // connections
+}
+
+func newListening(server *http.Server, listener net.Listener) *listening {
+	l := &listening{Server: server, listener: listener}
+	follow := server.ConnState
+	server.ConnState = func(conn net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			l.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			l.open.Add(-1)
+		}
+		if follow != nil {
+			follow(conn, state)
+		}
+	}
+	return l
+}
+
+// finish stops listening and answers what came in before. Shutdown alone drops
+// requests on connections that were accepted and not read from yet: they get a
+// moment before.
+func (l *listening) finish(ctx context.Context) error {
+	if err := l.listener.Close(); err != nil {
+		return err
+	}
+	l.accepting.Wait()
+	l.SetKeepAlivesEnabled(false) // closes idle connections, and others after their answer
+	for deadline := time.Now().Add(waitingTime); l.open.Load() > 0 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return l.Shutdown(ctx)
 }
 
 func (l *listening) serve() error {
@@ -154,26 +194,28 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
-	for _, work := range beside {
-		background.Go(func() { work(upkeep) })
+	for _, do := range beside {
+		background.Go(func() { do(upkeep) })
 	}
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
-		go func() { failed <- s.serve() }()
+		s.accepting.Go(func() { failed <- s.serve() })
 	}
+	notify(log, daemon.SdNotifyReady)
 	var err error
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: finishing what is under way", "at_most", shutdownTime.String())
 	case err = <-failed:
 	}
+	notify(log, daemon.SdNotifyStopping)
 	srv.Drain()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	for _, s := range servers {
-		if shutdown := s.Shutdown(bounded); shutdown != nil {
+		if shutdown := s.finish(bounded); shutdown != nil {
 			log.Warn("cut off what was still under way", "error", shutdown)
 			err = errors.Join(err, s.Close())
 		}
