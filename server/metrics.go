@@ -58,7 +58,7 @@ func newMetrics(s *Server) *metrics {
 	registry := prometheus.NewRegistry()
 	known := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_damaged_contents", Help: "Stored contents that are marked damaged."},
-		func() float64 { return float64(s.Blobs.Damaged()) })
+		func() float64 { return float64(s.contents.Damaged()) })
 	registry.MustRegister(m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

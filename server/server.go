@@ -19,6 +19,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/pending"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -44,6 +45,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
 
 	MaxFileSize          int64 // bytes
+	LogBelow             int64 // bytes; smaller contents may get their files later, 0 lets none
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per key; 0 is no limit
 	MinUploadRate        int64 // bytes a second; 0 is no limit
@@ -73,6 +75,7 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
+	contents *pending.Contents // those in Blobs, and those that wait for their files
 	signer   *token.Signer
 	metrics  *metrics
 	slots    chan struct{} // one taken by each running upload
@@ -96,8 +99,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log and scratch files are required")
 	case len(cfg.Secret) < 16:
 		return nil, errors.New("server: the signing secret is too short")
-	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
-		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive")
+	case cfg.MaxFileSize < 1, cfg.LogBelow < 0, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
+		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive, and log_below not negative")
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
@@ -116,6 +119,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
+	s.contents = pending.New(cfg.Store, cfg.Blobs, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
@@ -146,6 +150,10 @@ func (s *Server) Operator() http.Handler {
 		s.handler.ServeHTTP(w, r.WithContext(asOperator(r.Context())))
 	})
 }
+
+// Settle writes contents that wait in the metadata to files of their own, until
+// ctx ends and nothing waits any more. It may be called once.
+func (s *Server) Settle(ctx context.Context) { s.contents.Run(ctx) }
 
 // Drain makes the server refuse new uploads and end long work, because it is
 // about to stop.

@@ -38,8 +38,9 @@ type change struct {
 // long, say) is remembered, and nothing of the transaction is committed.
 type writeTx struct {
 	*bbolt.Tx
-	writes int
-	err    error
+	writes  int
+	err     error
+	pending waiting // by how much what waits changes
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
@@ -183,6 +184,7 @@ func (b *Bolt) transact(changes []*change) error {
 	if err := withoutPanic(func() error { return b.commit(tx) }); err != nil {
 		return b.failed(err, id)
 	}
+	b.pending.add(w.pending)
 	return nil
 }
 

@@ -118,6 +118,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
+	background.Go(func() { srv.Settle(upkeep) })
 	background.Go(func() { beside(upkeep) })
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
@@ -177,6 +178,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		CORSOrigins:                cfg.CORSOrigins,
 		TrustedProxies:             cfg.TrustedProxies,
 		MaxFileSize:                int64(cfg.Limits.MaxFileSize),
+		LogBelow:                   int64(cfg.Storage.LogBelow),
 		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
 		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
 		MinUploadRate:              int64(cfg.Limits.MinUploadRate),

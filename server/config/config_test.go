@@ -58,6 +58,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Downloads.Mode = "auto"
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.Verify = true
+	want.Storage.LogBelow = 64 << 10
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
@@ -151,6 +152,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"downloads.verify":              {`false`, "0"},
 		"tickets.admins_may_delete":     {`true`, "1"},
 		"directory.auto_create":         {`true`, "TRUE"},
+		"storage.log_below":             {`"0"`, "0"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},

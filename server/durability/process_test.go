@@ -64,6 +64,20 @@ type process struct {
 
 var listensAt = regexp.MustCompile(`http://[^\s"]+:\d+`)
 
+// ways are the settings by which small contents are stored, as variables of
+// the environment. The promises are the same.
+var ways = map[string]string{
+	"contents wait": "ATTACHD_STORAGE_LOG_BELOW=64KB",
+	"files at once": "ATTACHD_STORAGE_LOG_BELOW=0",
+}
+
+// inBothWays runs a test with each of the settings.
+func inBothWays(t *testing.T, test func(t *testing.T, way string)) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) { test(t, way) })
+	}
+}
+
 // serve runs `attachd serve` over dir, which makes parents as they are
 // uploaded to, and waits until it says where it listens. env has the form of
 // os.Environ.
