@@ -6,9 +6,10 @@ import (
 	"sync"
 )
 
-// So many files are written and synced at once by KeepAll: a disk and its
+// So many files and folders are synced at once by KeepAll: a disk and its
 // journal do more of them together than one after the other, and beyond some
-// there is nothing more to gain.
+// there is nothing more to gain. Files are made one after the other: in one
+// folder, the kernel makes no two at once, and has those wait that try.
 const together = 8
 
 // gathered is a content on its way to its place.
@@ -35,7 +36,12 @@ func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), 
 			release = nil
 		}
 	}()
-	if err := atOnce(len(all), func(i int) error { return d.write(&all[i], contents[i]) }); err != nil {
+	for i, content := range contents {
+		if err := d.write(&all[i], content); err != nil {
+			return nil, full(err)
+		}
+	}
+	if err := atOnce(len(all), func(i int) error { return all[i].spool.finish() }); err != nil {
 		return nil, full(err)
 	}
 	held := make([]func(), len(all))
@@ -50,7 +56,7 @@ func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), 
 	return release, full(d.placeAll(all))
 }
 
-// write puts the bytes of a content on stable storage, under no name yet.
+// write puts a content into a temporary file, not on stable storage yet.
 func (d *Disk) write(g *gathered, content []byte) (err error) {
 	if g.spool, err = newSpool(d); err != nil {
 		return err
@@ -60,7 +66,7 @@ func (d *Disk) write(g *gathered, content []byte) (err error) {
 	}
 	g.ref = g.spool.Ref()
 	g.spool.err = errUsedUp
-	return g.spool.finish()
+	return nil
 }
 
 // placeAll is place for many.

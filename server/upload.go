@@ -134,6 +134,7 @@ func (s *Server) receive(rq *request, boundary string, spool *pending.Spool) (fo
 	defer body.done()
 	body.allow(maxBefore + formBuffer)
 	parts := newFormReader(body, boundary)
+	defer parts.done()
 	hasFile, hasComment := false, false
 	for n := 0; ; n++ {
 		part, err := parts.next()

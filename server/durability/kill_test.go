@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -89,8 +88,8 @@ func (k *killing) cycle(n int) {
 	}
 	k.start()
 	k.starts = append(k.starts, k.ready)
-	if left, err := os.ReadDir(filepath.Join(k.dir, "tmp")); err != nil || len(left) > 0 {
-		k.Errorf("cycle %d: after the restart, tmp holds %v, %v", n, left, err)
+	if left := k.leftInTmp(k.T); len(left) > 0 {
+		k.Errorf("cycle %d: after the restart, tmp holds %v", n, left)
 	}
 	k.learn(parents)
 	together(k.workers, func(w *worker) {

@@ -604,8 +604,8 @@ func (s *story) wrongAfter(t *testing.T, c cut) (wrong []string) {
 	}
 	p := serve(t, dir)
 	defer p.kill()
-	if entries, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(entries) > 0 {
-		wrong = append(wrong, fmt.Sprintf("after the start tmp holds %v (%v)", entries, err))
+	if left := p.leftInTmp(t); len(left) > 0 {
+		wrong = append(wrong, fmt.Sprintf("after the start tmp holds %v", left))
 	}
 	return append(wrong, s.lostIn(t, p, c.answered)...)
 }

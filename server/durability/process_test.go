@@ -170,6 +170,23 @@ func run(t *testing.T, dir string, words ...string) (output string, code int) {
 	return string(out), code
 }
 
+// leftInTmp gives what stays among the temporary files of a server that has
+// just been started, which may be giving contents their files.
+func (p *process) leftInTmp(t *testing.T) (names []string) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		names = nil
+		left, err := os.ReadDir(filepath.Join(p.dir, "tmp"))
+		must(t, err)
+		for _, entry := range left {
+			names = append(names, entry.Name())
+		}
+		if len(names) == 0 || time.Now().After(deadline) {
+			return names
+		}
+	}
+}
+
 // wantSound runs `attachd check --deep`, which must find nothing.
 func wantSound(t *testing.T, dir string) {
 	t.Helper()

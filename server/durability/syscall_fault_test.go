@@ -298,8 +298,8 @@ func (f *fault) run(t *testing.T) int {
 
 	p := serve(t, f.dir, cmp.Or(f.way, ways["files at once"]))
 	defer p.kill()
-	if entries, err := os.ReadDir(filepath.Join(f.dir, "tmp")); err != nil || len(entries) > 0 {
-		t.Errorf("after the restart tmp holds %v (%v)", entries, err)
+	if left := p.leftInTmp(t); len(left) > 0 {
+		t.Errorf("after the restart tmp holds %v", left)
 	}
 	wantSound(t, f.dir)
 	f.wantBystander(t, p)

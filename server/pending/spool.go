@@ -18,6 +18,7 @@ type Spool struct {
 	ctx      context.Context
 	buffer   *[]byte     // the content so far; nil once there is a file
 	file     blobs.Spool // nil as long as there is none
+	ref      blobs.Ref   // of the buffer, once it was asked for; else zero
 	used     bool        // kept or closed
 }
 
@@ -47,6 +48,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 	}
 	if s.Size()+int64(len(p)) < s.contents.Below {
 		*s.buffer = append(*s.buffer, p...)
+		s.ref = blobs.Ref{}
 		return len(p), nil
 	}
 	if err := s.toFile(s.ctx); err != nil {
@@ -101,7 +103,10 @@ func (s *Spool) Ref() blobs.Ref {
 	if s.file != nil {
 		return s.file.Ref()
 	}
-	return sha256.Sum256(*s.buffer)
+	if s.ref == (blobs.Ref{}) {
+		s.ref = sha256.Sum256(*s.buffer)
+	}
+	return s.ref
 }
 
 // Keep is blobs.Spool.Keep, unless the content is to wait: then it gives the
