@@ -81,7 +81,7 @@ var deeds = []deed{
 	},
 	{
 		name: "settling", content: smallBytes, way: ways["contents wait"], behind: true,
-		calls: []string{"openat", "write", "fsync", "renameat", "pwrite64", "fdatasync"},
+		calls: []string{"openat", "fsync", "renameat", "pwrite64", "fdatasync"},
 		do: func(f *fault) (answer, error) {
 			a, err := f.upload()
 			if err != nil {

@@ -24,8 +24,10 @@ const (
 	// of one of them waits for a moment only.
 	batchBytes    = 4 << 20
 	batchContents = 512
-	// What failed is tried again after so long.
+	// What failed is tried again after so long,
 	retryTime = 2 * time.Second
+	// and told again after so long.
+	tellTime = time.Minute
 )
 
 // committed wakes Run.
@@ -47,9 +49,11 @@ func awake(c chan struct{}) {
 // is logged and tried again, as long as the metadata can be changed. It may be
 // called once.
 func (c *Contents) Run(ctx context.Context) {
+	var told time.Time
 	for {
 		err := c.Settle(context.WithoutCancel(ctx))
-		if err != nil {
+		if err != nil && time.Since(told) >= tellTime {
+			told = time.Now()
 			c.Log.Error("contents that wait for their files could not all be written", "error", err)
 		}
 		switch {
