@@ -24,6 +24,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"attachd/blobs"
@@ -50,14 +51,18 @@ type Contents struct {
 	wake chan struct{} // something waits
 	many chan struct{} // so much that it should not wait long
 
+	mostBytes atomic.Int64 // that may wait, as far as the speed of the disk is concerned
+
 	mu      sync.Mutex
 	spoiled map[blobs.Ref]struct{} // of which the bytes that wait are wrong
 }
 
 // New joins the files with what waits in records.
 func New(records store.Pending, files blobs.Store, opts Options) *Contents {
-	return &Contents{Store: files, Options: opts, records: records,
+	c := &Contents{Store: files, Options: opts, records: records,
 		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), spoiled: map[blobs.Ref]struct{}{}}
+	c.mostBytes.Store(manyBytes)
+	return c
 }
 
 // Open implements blobs.Store.

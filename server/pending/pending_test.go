@@ -407,6 +407,37 @@ func TestRunSettlesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	}
 }
 
+// On a disk that takes long for each file, only so much waits as can have
+// files soon; the rest goes to files at once.
+func TestOnASlowDiskLittleWaits(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	slow := func(call string) error {
+		if strings.HasPrefix(call, "sync tmp") {
+			time.Sleep(200 * time.Millisecond)
+		}
+		return nil
+	}
+	for n := range 40 {
+		if _, waits := h.upload(fmt.Sprint("content ", n)); !waits {
+			t.Fatalf("content %d does not wait", n)
+		}
+	}
+	h.before.Store(&slow)
+	h.settle() // which takes a second, so that a hundred and twenty would take three
+	h.before.Store(nil)
+	waiting := 0
+	for n := range 180 {
+		_, waits := h.upload(fmt.Sprint("another ", n))
+		if waits {
+			waiting++
+		}
+	}
+	if waiting == 0 || waiting > 150 {
+		t.Errorf("of 180 contents, %d wait", waiting)
+	}
+}
+
 // However uploads, deletions and settling of the same few contents fall
 // together: what somebody has can be read, and what nobody has goes.
 func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {

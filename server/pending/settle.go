@@ -20,6 +20,12 @@ const (
 	gatherTime = 500 * time.Millisecond
 	// So many bytes are many.
 	manyBytes = 4 << 20
+	// No more wait than were settled in so long when it was last measured, so
+	// that each has its file within five seconds of its commit also on a slow
+	// disk.
+	longestWait = 3 * time.Second
+	// A batch says something of the speed when it has so many contents.
+	telling = 16
 	// No more get their files at once, so that memory is bounded, and a Remove
 	// of one of them waits for a moment only.
 	batchBytes    = 4 << 20
@@ -142,6 +148,7 @@ func (c *Contents) settleAll(ctx context.Context, batch []store.PendingContent) 
 		ids = append(ids, p.ID)
 		refs[p.ID] = p.SHA256
 	}
+	begun := time.Now()
 	release, err := c.KeepAll(ctx, contents)
 	if err != nil {
 		return err
@@ -151,6 +158,7 @@ func (c *Contents) settleAll(ctx context.Context, batch []store.PendingContent) 
 	if err != nil {
 		return err
 	}
+	c.measure(contents, time.Since(begun))
 	for _, ref := range refs {
 		c.unspoil(ref)
 	}
@@ -162,6 +170,18 @@ func (c *Contents) settleAll(ctx context.Context, batch []store.PendingContent) 
 		}
 	}
 	return nil
+}
+
+// measure learns how much may wait from how long it took to settle these.
+func (c *Contents) measure(contents [][]byte, took time.Duration) {
+	if len(contents) < telling {
+		return
+	}
+	var bytes int64
+	for _, content := range contents {
+		bytes += int64(len(content))
+	}
+	c.mostBytes.Store(int64(float64(bytes) * longestWait.Seconds() / max(took, time.Millisecond).Seconds()))
 }
 
 // isRepaired says of bytes that are not the content whether another upload has

@@ -140,10 +140,11 @@ func (s *Spool) Keep(ctx context.Context) (pending []byte, release func(), err e
 }
 
 func (s *Spool) mayWait(ctx context.Context) (bool, error) {
-	if !s.contents.records.TakesPending() || s.contents.isSpoiled(s.Ref()) {
+	c := s.contents
+	if !c.records.TakesPending() || c.records.PendingBytes() >= c.mostBytes.Load() || c.isSpoiled(s.Ref()) {
 		return false, nil
 	}
-	file, err := s.contents.Store.Stat(ctx, s.Ref())
+	file, err := c.Store.Stat(ctx, s.Ref())
 	if errors.Is(err, blobs.ErrNotFound) {
 		return true, nil
 	}
