@@ -877,7 +877,8 @@ func TestTheDiskReserve(t *testing.T) {
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
 	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/token", "server/upkeep", "store"},
-	"attachd/server":            {"blobs", "server/content", "server/token", "server/upkeep", "store"},
+	"attachd/server":            {"blobs", "server/content", "server/pending", "server/token", "server/upkeep", "store"},
+	"attachd/server/pending":    {"blobs", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
@@ -1321,7 +1322,9 @@ func (p *process) overSocket() *client {
 
 const (
 	autoCreate = "ATTACHD_DIRECTORY_AUTO_CREATE=true"
-	product    = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
+	// For tests that do something to the file of a content.
+	filesAtOnce = "ATTACHD_STORAGE_LOG_BELOW=0"
+	product     = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
 )
 
 type attachment struct {
@@ -1571,7 +1574,7 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 		t.Run(map[bool]string{true: "running", false: "stopped"}[running], func(t *testing.T) {
 			t.Parallel()
 			dir := dataDir(t)
-			server := start(t, dir, autoCreate)
+			server := start(t, dir, autoCreate, filesAtOnce)
 			var uploads []answer
 			for n := range 4 {
 				uploads = append(uploads, server.upload(product, fmt.Sprintf("%d.txt", n), fmt.Sprint("file ", n)).want(t, 201))
