@@ -65,10 +65,10 @@ func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
 	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
-	if err := s.Blobs.Probe(ctx); err != nil {
+	if err := s.contents.Probe(ctx); err != nil {
 		failed("Files cannot be written.", err)
 	}
-	room, err := s.Blobs.Space(ctx)
+	room, err := s.contents.Space(ctx)
 	if err != nil {
 		failed("The free space on the disk is not known.", err)
 	} else if reserve := s.reserve(room); room.Free < reserve {

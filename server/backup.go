@@ -83,14 +83,14 @@ func (s *Server) storedContent(w *response, rq *request) error {
 	if err != nil {
 		return notFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
 	}
-	info, err := s.Blobs.Stat(rq.Context(), ref)
+	info, err := s.contents.Stat(rq.Context(), ref)
 	if errors.Is(err, blobs.ErrNotFound) {
 		return notFound("There is no content %s.", ref)
 	}
 	if err != nil {
 		return err
 	}
-	content, err := s.Blobs.Open(rq.Context(), ref, info.Size)
+	content, err := s.contents.Open(rq.Context(), ref, info.Size)
 	if err != nil {
 		return err
 	}

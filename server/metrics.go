@@ -66,8 +66,11 @@ func newMetrics(s *Server) *metrics {
 	registry := prometheus.NewRegistry()
 	known := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_damaged_contents", Help: "Stored contents that are marked damaged."},
-		func() float64 { return float64(s.Blobs.Damaged()) })
-	registry.MustRegister(m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
+		func() float64 { return float64(s.contents.Damaged()) })
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
+		func() float64 { return float64(s.Store.PendingBytes()) })
+	registry.MustRegister(waiting, m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.scrub != nil {

@@ -76,7 +76,7 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 // ASVS 16.5.1 to 16.5.4
 func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, filesAtOnce)
 	whole := w.disk.FileSystem
 	w.disk.FileSystem = unwritable{whole}
 	w.play(t, []step{{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 500, code: "internal", check: func(t *testing.T, a answer) {

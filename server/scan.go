@@ -30,7 +30,7 @@ const (
 
 // scan has the scanner look at what was spooled, whether or not the same
 // content is stored already: signatures are newer than files.
-func (s *Server) scan(rq *request, a store.Attachment, spool blobs.Spool) error {
+func (s *Server) scan(rq *request, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/pending"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -52,6 +53,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
 
 	MaxFileSize          int64 // bytes
+	LogBelow             int64 // bytes; smaller contents may get their files later, 0 lets none
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per key; 0 is no limit
 	FailedKeysPerMinute  int   // per address; 0 is no limit
@@ -86,6 +88,7 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
+	contents    *pending.Contents // those in Blobs, and those that wait for their files
 	signing     signing
 	metrics     *metrics
 	slots       *slots
@@ -113,8 +116,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files and a place for signing keys are required")
 	case len(cfg.SigningKeys) == 0, len(cfg.SigningKeys[0].Secret) < 16:
 		return nil, errors.New("server: the signing key is missing or too short")
-	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
-		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive")
+	case cfg.MaxFileSize < 1, cfg.LogBelow < 0, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
+		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive, and log_below not negative")
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
@@ -145,6 +148,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
+	s.contents = pending.New(cfg.Store, cfg.Blobs, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
@@ -175,6 +179,10 @@ func (s *Server) Operator() http.Handler {
 		s.handler.ServeHTTP(w, r.WithContext(asOperator(r.Context())))
 	})
 }
+
+// Settle writes contents that wait in the metadata to files of their own, until
+// ctx ends and nothing waits any more. It may be called once.
+func (s *Server) Settle(ctx context.Context) { s.contents.Run(ctx) }
 
 // Drain makes the server refuse new uploads and end long work, because it is
 // about to stop.

@@ -195,6 +195,7 @@ func TestUpkeepTellsHowFarItIsAndHowItEnds(t *testing.T) {
 	for n := range 40 {
 		w.play(t, []step{{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", fmt.Sprint("file ", n))}, want: 201}})
 	}
+	w.settleContents()
 	whole := w.disk.FileSystem
 	for _, fails := range []bool{false, true} {
 		w.disk.FileSystem = slowList{whole, func(folder string) error {

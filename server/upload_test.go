@@ -655,7 +655,9 @@ func TestUploadsBeyondTheSlotsAreSentAway(t *testing.T) {
 		io.WriteString(conn, body[:len(body)-10])
 		conns = append(conns, conn)
 	}
-	eventually(t, "both slots to be taken", func() bool { return len(w.temporaryFiles()) == 2 })
+	eventually(t, "both slots to be taken", func() bool {
+		return strings.Contains(string(w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body), "\nattachd_upload_slots_used 2\n")
+	})
 	quick := step{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "quick")}}
 	busy := quick
 	busy.want, busy.code = 503, "busy"
@@ -861,7 +863,7 @@ func (f fullFile) Write(p []byte) (int, error) {
 
 func TestADiskThatFillsUpUnderAnUploadIsNoInternalError(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, filesAtOnce)
 	failing := &atomic.Bool{}
 	w.disk.FileSystem = fullFiles{w.disk.FileSystem, failing}
 	upload := step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "hello")}}

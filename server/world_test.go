@@ -28,6 +28,7 @@ import (
 	"attachd/blobs/blobstest"
 	"attachd/server"
 	"attachd/server/content"
+	"attachd/server/pending"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -154,6 +155,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		Scratch:              w.scratch,
 		Version:              "test",
 		MaxFileSize:          50 << 20,
+		LogBelow:             64 << 10,
 		MaxConcurrentUploads: 256,
 		MinUploadRate:        1 << 10,
 		MinDownloadRate:      1 << 10,
@@ -170,6 +172,9 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	w.serve(w.server)
 	return w
 }
+
+// filesAtOnce lets no content wait for its file.
+func filesAtOnce(c *server.Config) { c.LogBelow = 0 }
 
 // scratch is a file for the moment.
 func (w *world) scratch() (file *os.File, done func() error, err error) {
@@ -334,10 +339,26 @@ func (w *world) serve(handler http.Handler) {
 	})
 }
 
+// settleContents gives what waits a file of its own. In a world that happens
+// only when it is told to.
+func (w *world) settleContents() {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	w.server.Settle(ended)
+}
+
+// contents are those that have their files and those that wait.
+func (w *world) contents() blobs.Store {
+	return pending.New(w.store, w.blobs, pending.Options{Log: w.server.Log})
+}
+
 // checkStorage runs after every test, when the server is down: whatever was
 // done to it, both stores agree and nothing is left over.
 func (w *world) checkStorage() {
 	ctx := context.Background()
+	if w.server != nil {
+		w.settleContents()
+	}
 	report, err := upkeep.Check(ctx, w.store, w.blobs, upkeep.CheckOptions{})
 	if err != nil {
 		w.t.Errorf("checking the stores: %v", err)
@@ -431,6 +452,7 @@ func (w *world) records() int {
 
 // storedContents counts the blobs.
 func (w *world) storedContents() (n int) {
+	w.settleContents()
 	for _, err := range w.blobs.All(context.Background(), blobs.Ref{}) {
 		w.must(err)
 		n++
@@ -441,6 +463,7 @@ func (w *world) storedContents() (n int) {
 // blobFile is where the content of an attachment is.
 func (w *world) blobFile(t *testing.T, name string) string {
 	t.Helper()
+	w.settleContents()
 	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
 	if err != nil {
 		t.Fatal(err)
@@ -667,6 +690,7 @@ func (w *world) checkRefusal(t *testing.T, path string, a answer) {
 // copyRecord makes n more attachments like one that is there.
 func (w *world) copyRecord(t *testing.T, name string, n int) {
 	t.Helper()
+	w.settleContents() // the records to come have no content of their own
 	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
 	if err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ import (
 //	attachments      kind parent id       record; a parent's lie together, oldest first
 //	attachment_ids   id                   kind parent
 //	contents         sha256 id            -           who refers to a content
+//	pending          id                   content     until it is settled; new ones at the right edge, old ones go from the left
 //
 //	users            id                   JSON; a deleted one stays for the name's sake
 //	spaces           slug                 JSON
@@ -53,6 +54,7 @@ var (
 	bucketAttachments   = []byte("attachments")
 	bucketAttachmentIDs = []byte("attachment_ids")
 	bucketContents      = []byte("contents")
+	bucketPending       = []byte("pending")
 	bucketUsers         = []byte("users")
 	bucketSpaces        = []byte("spaces")
 	bucketUsage         = []byte("usage")
@@ -73,7 +75,7 @@ var (
 )
 
 var allBuckets = [][]byte{
-	bucketAttachments, bucketAttachmentIDs, bucketContents,
+	bucketAttachments, bucketAttachmentIDs, bucketContents, bucketPending,
 	bucketUsers, bucketSpaces, bucketUsage, bucketMembers, bucketMemberships,
 	bucketEntities, bucketSpaceEntities, bucketComments,
 	bucketKeys, bucketKeyHashes, bucketUserKeys, bucketTouched,
@@ -112,6 +114,7 @@ type Bolt struct {
 	db       *bbolt.DB
 	touched  touches
 	recorded recorded
+	pending  backlog
 	makeRoom func() bool
 
 	changes   chan *change // to the committer
@@ -174,6 +177,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
 	}
+	if err := b.preparePending(opts.ReadOnly); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	}
 	go b.commitLoop()
 	return b, nil
 }
@@ -227,7 +233,7 @@ func isWhole(tx *bbolt.Tx) error {
 		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
 	}
 	for _, name := range allBuckets {
-		if tx.Bucket(name) == nil {
+		if tx.Bucket(name) == nil && !bytes.Equal(name, bucketPending) { // which older ones lack
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
 		}
 	}
@@ -351,6 +357,7 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
 
 // Snapshot implements Store. It is a database that OpenBolt opens.
 func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
+	defer b.pending.pause()()
 	return b.view(ctx, func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
 		return err

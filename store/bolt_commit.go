@@ -39,8 +39,9 @@ type change struct {
 // long, say) is remembered, and nothing of the transaction is committed.
 type writeTx struct {
 	*bbolt.Tx
-	writes int
-	err    error
+	writes  int
+	err     error
+	pending waiting // by how much what waits changes
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
@@ -155,11 +156,12 @@ func (b *Bolt) work(waiting []*change) {
 func (b *Bolt) finish(changes ...*change) {
 	recorded := b.recorded.take()
 	err := b.transact(changes, recorded)
-	if errors.Is(err, ErrFull) && b.makeRoom != nil && b.makeRoom() {
-		err = b.transact(changes, recorded)
-	}
+	room := errors.Is(err, ErrFull) && b.makeRoom != nil && b.makeRoom()
 	if err != nil {
 		b.recorded.giveBack(recorded)
+	}
+	if room || errors.Is(err, ErrFull) && len(recorded) > 0 {
+		err = b.transact(changes, nil) // what can wait goes with a later change
 	}
 	for _, c := range changes {
 		if err != nil {
@@ -205,6 +207,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	if err := withoutPanic(func() error { return b.commit(tx) }); err != nil {
 		return b.failed(err, id)
 	}
+	b.pending.add(w.pending)
 	return nil
 }
 

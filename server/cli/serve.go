@@ -194,6 +194,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
+	background.Go(func() { srv.Settle(upkeep) })
 	for _, do := range beside {
 		background.Go(func() { do(upkeep) })
 	}
@@ -271,6 +272,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		CORSOrigins:                cfg.CORSOrigins,
 		TrustedProxies:             cfg.TrustedProxies,
 		MaxFileSize:                int64(cfg.Limits.MaxFileSize),
+		LogBelow:                   int64(cfg.Storage.LogBelow),
 		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
 		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
 		FailedKeysPerMinute:        cfg.Limits.FailedKeysPerMinute,

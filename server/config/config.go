@@ -120,6 +120,12 @@ type Config struct {
 		Retention Duration `toml:"retention" default:"8760h" min:"0s"`
 	} `toml:"audit"`
 
+	// Storage says how contents are stored.
+	Storage struct {
+		// LogBelow lets smaller contents get their files after they are acknowledged; 0: none.
+		LogBelow Size `toml:"log_below" default:"64KB" max:"1MB"`
+	} `toml:"storage"`
+
 	// Scrub says how stored contents are read again, to find damage.
 	Scrub struct {
 		// Rate is how many bytes a second are read at most; 0: nothing is.

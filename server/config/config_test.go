@@ -65,6 +65,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.Verify = true
 	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
+	want.Storage.LogBelow = 64 << 10
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
@@ -170,6 +171,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"directory.auto_create":         {`true`, "TRUE"},
 		"audit.downloads":               {`false`, "0"},
 		"audit.retention":               {`"0s"`, "0s"},
+		"storage.log_below":             {`"0"`, "0"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},

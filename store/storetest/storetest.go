@@ -21,6 +21,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		promises []promise
 	}{
 		{"attachments", attachments},
+		{"pending", pending},
 		{"quota", quota},
 		{"auto create", autoCreate},
 		{"directory", directory},
