@@ -40,9 +40,9 @@ func TestUpkeepIsForSuperadmins(t *testing.T) {
 }
 
 // commandsOnly are the routes that no key opens.
-var commandsOnly = []string{"POST /upkeep/snapshot", "GET /upkeep/contents/:content"}
+var commandsOnly = []string{"POST /upkeep/snapshot", "GET /upkeep/contents/:content", "GET /upkeep/status", "PUT /upkeep/backup"}
 
-func TestSnapshotsAndStoredContentsAreForCommandsOnly(t *testing.T) {
+func TestWhatBackupsAndTheDoctorNeedIsForCommandsOnly(t *testing.T) {
 	t.Parallel()
 	m := newMatrix(t)
 	for _, name := range commandsOnly {
