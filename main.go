@@ -31,6 +31,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root := app.Root(
 		app.Serve(),
 		app.Check(),
+		app.Doctor(),
 		app.GC(),
 		app.Backup(),
 		app.Restore(),

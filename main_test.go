@@ -708,7 +708,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "check --data-dir " + file, "making the data directory"},
 		{1, "gc --config " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, gc, key, restore, serve, user, version`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, doctor, gc, key, restore, serve, user, version`},
 		{2, "user", "say what to do: add, list, remove"},
 		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
 		{2, "config", "say what to do: check, show"},
@@ -719,6 +719,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "serve now", "attachd serve takes no arguments"},
 		{2, "version now", "attachd version takes no arguments"},
 		{2, "check deep", "attachd check takes no arguments"},
+		{2, "doctor now", "attachd doctor takes no arguments"},
 		{2, "gc --dryrun", "unknown flag: --dryrun"},
 		{2, "user add", "attachd user add takes a full name"},
 		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
@@ -731,6 +732,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "backup verify", "attachd backup verify takes a directory"},
 		{2, "restore", "attachd restore takes a directory"},
 
+		{3, "doctor --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
 		{3, "config check --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
 		{3, "config check --config " + filepath.Join(files, "missing.toml"), "missing.toml"},
 		{3, "ATTACHD_LIMITS_MAX_FILE_SIZE=much config check", "ATTACHD_LIMITS_MAX_FILE_SIZE"},
@@ -941,13 +943,14 @@ func TestTheDiskReserve(t *testing.T) {
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
-	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/scan", "server/token", "server/upkeep", "store"},
+	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/scan", "server/token", "server/upkeep", "store"},
 	"attachd/server":            {"blobs", "server/content", "server/pending", "server/scan", "server/token", "server/upkeep", "store"},
 	"attachd/server/pending":    {"blobs", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
 	"attachd/server/datadir":    {"server/token"},
+	"attachd/server/doctor":     {"blobs", "server/config", "server/datadir", "server/scan", "server/upkeep", "store"},
 	"attachd/server/scan":       {},
 	"attachd/server/token":      {},
 	"attachd/server/durability": {},

@@ -17,11 +17,14 @@ import (
 
 // Where a connection may be made, and to whom.
 var dials = map[string]string{
-	"server/datadir/socket.go net.Dialer":             "the socket in the data directory",
-	"server/scan/clamd.go net.Dialer":                 "the scanner that the configuration names",
-	"server/cli/client.go http.Client":                "over that socket, or through memory",
-	"server/cli/client.go http.Transport":             "over that socket, or through memory",
-	"server/cli/client.go http.NewRequestWithContext": "over that socket, or through memory",
+	"server/datadir/socket.go net.Dialer":                 "the socket in the data directory",
+	"server/scan/clamd.go net.Dialer":                     "the scanner that the configuration names",
+	"server/cli/client.go http.Client":                    "over that socket, or through memory",
+	"server/doctor/network.go http.NewRequestWithContext": "public_url, which is this server itself, when its operator runs the doctor",
+	"server/doctor/network.go http.Client":                "likewise",
+	"server/doctor/network.go http.Transport":             "likewise",
+	"server/cli/client.go http.Transport":                 "over that socket, or through memory",
+	"server/cli/client.go http.NewRequestWithContext":     "over that socket, or through memory",
 }
 
 // What makes a connection, or looks up a name.

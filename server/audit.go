@@ -68,6 +68,7 @@ var audited = map[string]auditRule{
 	"POST /upkeep/gc":                                     {"upkeep.gc", "server", false},
 	"POST /upkeep/audit":                                  {"upkeep.audit", "server", false},
 	"POST /upkeep/snapshot":                               {"upkeep.backup", "server", false},
+	"PUT /upkeep/backup":                                  {"upkeep.backup", "server", false},
 	"POST /upkeep/signing-key":                            {"signing_key.rotate", "server", false},
 	"GET /audit-logs":                                     {"audit.read", "server", false},
 	"GET /audit-logs/export":                              {"audit.read", "server", false},

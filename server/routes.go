@@ -93,6 +93,8 @@ var routes = []route{
 	{"POST", "/upkeep/signing-key", operatorOnly, (*Server).rotateSigning},
 	{"POST", "/upkeep/snapshot", operatorOnly, (*Server).snapshot},
 	{"GET", "/upkeep/contents/:content", operatorOnly, (*Server).storedContent},
+	{"GET", "/upkeep/status", operatorOnly, (*Server).status},
+	{"PUT", "/upkeep/backup", operatorOnly, (*Server).noteBackup},
 	{"GET", "/openapi.json", anyone, (*Server).openAPI},
 	{"GET", "/", anyone, (*Server).page},
 }
