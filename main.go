@@ -38,6 +38,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.Key(),
 		app.Directory(),
 		app.Config(),
+		app.Put(),
+		app.Get(),
+		app.Ls(),
+		app.Rm(),
+		app.Link(),
 		app.Version(),
 	)
 	root.SetArgs(args)

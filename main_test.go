@@ -930,13 +930,14 @@ func TestTheDiskReserve(t *testing.T) {
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
-	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/token", "server/upkeep", "store"},
+	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/remote", "server/token", "server/upkeep", "store"},
 	"attachd/server":            {"blobs", "server/content", "server/token", "server/upkeep", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
 	"attachd/server/datadir":    {"server/token"},
 	"attachd/server/token":      {},
+	"attachd/server/remote":     {"server/content"},
 	"attachd/server/durability": {},
 	"attachd/store":             {},
 	"attachd/blobs":             {},
