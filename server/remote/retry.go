@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	firstWait   = 500 * time.Millisecond
+	firstWait   = 250 * time.Millisecond
 	longestWait = 15 * time.Second // that nobody asked for
 )
 

@@ -41,8 +41,8 @@ func (c *Client) Uploads(ctx context.Context, to Place, comment string) (*Upload
 }
 
 // How often a list is looked at before an upload whose answer was lost counts
-// as not made. The waits between them grow: 3.5 seconds in all.
-const looks = 3
+// as not made. The waits between them grow: almost 4 seconds in all.
+const looks = 4
 
 // Upload sends the file at path with its SHA-256, which the server checks. moved
 // is told of bytes on their way; a negative number takes back those of an
