@@ -190,7 +190,6 @@ func TestCommandsForFilesSpeakJSON(t *testing.T) {
 	says(t, server.over(1, "rm", "--json", address), `"code":"not_found"`)
 }
 
-// ASVS 13.3.1
 func TestTheKeyOfCommandsForFiles(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
@@ -218,7 +217,6 @@ func TestTheKeyOfCommandsForFiles(t *testing.T) {
 
 func TestWrongUseOfCommandsForFiles(t *testing.T) {
 	t.Parallel()
-	server := start(t, dataDir(t))
 	a, b := fileOf(t, "a.txt", "a"), fileOf(t, "a.txt", "b")
 	for line, why := range map[string]string{
 		"put --to " + place:                            "takes a file",
@@ -234,7 +232,7 @@ func TestWrongUseOfCommandsForFiles(t *testing.T) {
 		"link " + place + "/x --expires-in 169h": "--expires-in must be",
 		"ls " + place + " --retry-for -1s":       "--retry-for must not",
 	} {
-		says(t, server.over(2, strings.Fields(line)...), why)
+		says(t, wantCode(t, 2, over(t, "http://127.0.0.1:1", "x", strings.Fields(line)...)), why)
 	}
 }
 
@@ -472,6 +470,17 @@ func TestAnUploadThatIsCutIsMadeOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnUploadOfWhichNobodyKnowsIsSaidToBeOne(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	m := server.meddle("POST", func(_ int, _ http.ResponseWriter, r *http.Request, forward http.Handler) {
+		forward.ServeHTTP(httptest.NewRecorder(), r)
+		cut()
+	})
+	r := wantCode(t, 1, over(t, m.url, server.key, "put", fileOf(t, "a.txt", "a"), "--to", place, "--retry-for", "0"))
+	says(t, r, "it may have been uploaded all the same: look before you send it again")
 }
 
 func TestAnUploadThatChangesOnItsWayIsRefused(t *testing.T) {
