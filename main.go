@@ -40,6 +40,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.Audit(),
 		app.Directory(),
 		app.Config(),
+		app.Put(),
+		app.Get(),
+		app.Ls(),
+		app.Rm(),
+		app.Link(),
 		app.Version(),
 	)
 	root.SetArgs(args)

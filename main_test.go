@@ -708,7 +708,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "check --data-dir " + file, "making the data directory"},
 		{1, "gc --config " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, doctor, gc, key, restore, serve, user, version`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, doctor, gc, get, key, link, ls, put, restore, rm, serve, user, version`},
 		{2, "user", "say what to do: add, list, remove"},
 		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
 		{2, "config", "say what to do: check, show"},
@@ -943,7 +943,7 @@ func TestTheDiskReserve(t *testing.T) {
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
-	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/scan", "server/token", "server/upkeep", "store"},
+	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/remote", "server/scan", "server/token", "server/upkeep", "store"},
 	"attachd/server":            {"blobs", "server/content", "server/pending", "server/scan", "server/token", "server/upkeep", "store"},
 	"attachd/server/pending":    {"blobs", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
@@ -953,6 +953,7 @@ var arrows = map[string][]string{
 	"attachd/server/doctor":     {"blobs", "server/config", "server/datadir", "server/scan", "server/upkeep", "store"},
 	"attachd/server/scan":       {},
 	"attachd/server/token":      {},
+	"attachd/server/remote":     {"server/content"},
 	"attachd/server/durability": {},
 	"attachd/store":             {},
 	"attachd/blobs":             {},

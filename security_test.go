@@ -23,6 +23,10 @@ var dials = map[string]string{
 	"server/doctor/network.go http.NewRequestWithContext": "public_url, which is this server itself, when its operator runs the doctor",
 	"server/doctor/network.go http.Client":                "likewise",
 	"server/doctor/network.go http.Transport":             "likewise",
+	"server/remote/client.go http.Client":                 "the server that the user of a command names",
+	"server/remote/client.go http.Transport":              "likewise",
+	"server/remote/client.go http.DefaultTransport":       "likewise",
+	"server/remote/client.go http.NewRequestWithContext":  "likewise",
 	"server/cli/client.go http.Transport":                 "over that socket, or through memory",
 	"server/cli/client.go http.NewRequestWithContext":     "over that socket, or through memory",
 }

@@ -25,6 +25,9 @@ func (s *Server) SetSlotGrace(d time.Duration) {
 	s.slots.grace = d
 }
 
+// Uploads are how many run.
+func (s *Server) Uploads() int { return s.slots.taken() }
+
 // Busy says whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
 

@@ -76,14 +76,14 @@ func TestAnUploadThatBeginsFastMayNotCrawl(t *testing.T) {
 // slowUploads begins n uploads that stand still.
 func (w *world) slowUploads(t *testing.T, as string, n int) (conns []net.Conn) {
 	t.Helper()
-	before := len(w.temporaryFiles())
+	before := w.server.Uploads()
 	for range n {
 		conn := w.dial(t)
 		conn.Write(w.rawRequest(t, step{as: as, do: "POST {product}/attachments"}, 10_000))
 		io.WriteString(conn, "--"+boundary+"\r\n"+file("a.txt", "").header+"\r\n\r\nit begins")
 		conns = append(conns, conn)
 	}
-	eventually(t, "the slow uploads to begin", func() bool { return len(w.temporaryFiles()) == before+n })
+	eventually(t, "the slow uploads to begin", func() bool { return w.server.Uploads() == before+n })
 	return conns
 }
 

@@ -279,7 +279,7 @@ func (w *world) takeOut(location string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file, err := w.blobs.Open(context.Background(), blobs.Ref(a.SHA256), a.Size)
+	file, err := w.contents().Open(context.Background(), blobs.Ref(a.SHA256), a.Size)
 	if err != nil {
 		return "", err
 	}

@@ -154,6 +154,13 @@ const (
 	envConfig = envPrefix + "CONFIG"
 )
 
+// Variables of the commands that speak to a server over the network. A server
+// has no use for them, but may be started where they are set.
+const (
+	EnvServer = envPrefix + "SERVER" // its URL
+	EnvKey    = envPrefix + "KEY"    // the caller's API key
+)
+
 // Default returns the configuration of a server that is told nothing.
 func Default() Config {
 	var c Config
@@ -246,7 +253,7 @@ func envName(key string) string {
 
 // unknownVariables warns of each variable in env that sets nothing.
 func unknownVariables(env map[string]string) []string {
-	known := map[string]bool{envConfig: true}
+	known := map[string]bool{envConfig: true, EnvServer: true, EnvKey: true}
 	for _, name := range keyNames() {
 		known[envName(name)] = true
 	}
