@@ -359,7 +359,7 @@ func TestBackupsAndRestoresThatAreRefused(t *testing.T) {
 func TestABackupOfADamagedHouseSavesTheRestAndSaysSo(t *testing.T) {
 	t.Parallel()
 	dir, to := spoiledDir(t), filepath.Join(t.TempDir(), "backup")
-	server := start(t, dir, autoCreate)
+	server := start(t, dir, autoCreate, filesAtOnce)
 	lost := server.upload(product, "lost.txt", saying("lost.txt")).want(t, 201)
 	server.uploadAll("kept.txt")
 	remove(t, blobFile(dir, digest(lost)))

@@ -31,13 +31,20 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root := app.Root(
 		app.Serve(),
 		app.Check(),
+		app.Doctor(),
 		app.GC(),
 		app.Backup(),
 		app.Restore(),
 		app.User(),
 		app.Key(),
+		app.Audit(),
 		app.Directory(),
 		app.Config(),
+		app.Put(),
+		app.Get(),
+		app.Ls(),
+		app.Rm(),
+		app.Link(),
 		app.Version(),
 	)
 	root.SetArgs(args)

@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// ASVS 6.3.2, 13.2.3
 func TestTheFirstServeMakesASuperadmin(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -117,6 +118,7 @@ func TestServeWarnsOfUnknownVariables(t *testing.T) {
 }
 
 // command fails a test whose processes write anywhere else.
+// ASVS 5.3.1
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -149,6 +151,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	slow.end()
 }
 
+// ASVS 6.5.2, 11.4.1, 11.4.3, 11.5.1
 func TestNoKeyIsInTheDatabase(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -238,13 +241,16 @@ func TestAKillLosesNothingThatWasAcknowledged(t *testing.T) {
 	server.kill()
 	uploaders.Wait()
 	slow.abandon()
-	if len(names(t, filepath.Join(dir, "tmp"))) == 0 {
+	spools := names(t, filepath.Join(dir, "tmp"))
+	if len(spools) == 0 {
 		t.Error("the kill should have left something in tmp, or this test shows nothing")
 	}
 
-	server = start(t, dir)
-	if left := names(t, filepath.Join(dir, "tmp")); len(left) > 0 {
-		t.Errorf("tmp still holds %v", left)
+	server = start(t, dir) // which has temporary files of its own, for contents that waited
+	for _, left := range names(t, filepath.Join(dir, "tmp")) {
+		if slices.Contains(spools, left) {
+			t.Errorf("tmp still holds %s", left)
+		}
 	}
 	acknowledged.Range(func(path, content any) bool {
 		if got := server.get(path.(string)); got.status != 200 || got.body != content {
@@ -289,6 +295,7 @@ func TestASecondServerIsRefused(t *testing.T) {
 	ok(t, "user", "list", "--data-dir", dir)
 }
 
+// ASVS 13.3.1, 13.3.4
 func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -311,9 +318,17 @@ func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "secret.key"), 0o644) },
 			"DATA/secret.key can be read by others (mode 0644). Close it: chmod 600 DATA/secret.key",
 		},
+		"a key that others can read": {
+			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "admin.key"), 0o640) },
+			"DATA/admin.key can be read by others (mode 0640). Close it: chmod 600 DATA/admin.key",
+		},
+		"keys of the demo that others can read": {
+			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "demo-keys.json"), 0o604) },
+			"DATA/demo-keys.json can be read by others (mode 0604). Close it: chmod 600 DATA/demo-keys.json",
+		},
 		"a secret that is none": {
 			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "secret\n") },
-			"DATA/secret.key does not hold 64 hexadecimal digits",
+			"line 1 of DATA/secret.key does not hold 64 hexadecimal digits",
 		},
 		"a database that is none": {
 			func(t *testing.T, dir string) {
@@ -418,6 +433,7 @@ func TestTheDemo(t *testing.T) {
 	}
 }
 
+// ASVS 6.3.2, 13.2.3
 func TestTheDemoIsForAnEmptyDirectory(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -500,6 +516,13 @@ attachd: <why>
 exit code 1
 $ key revoke Bob 17
 attachd: "17" is not the id of a key; ` + "`attachd key list`" + ` shows them
+exit code 2
+$ key rotate-signing
+links given out so far end by <time>
+$ key rotate-signing --grace 0
+links given out so far end by <time>
+$ key rotate-signing --grace 169h
+attachd: --grace must be from 0 to 168h0m0s
 exit code 2
 $ user list
 ID                                    NAME           SUPERADMIN
@@ -614,6 +637,48 @@ func (typed *typist) run(t *testing.T, line string) string {
 	return said
 }
 
+// Links die with the key that signed them when its grace is over, in a server
+// that runs and in the next one.
+// ASVS 9.2.3, 13.3.1, 13.3.4
+func TestLinksEndWithTheirSigningKey(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	saved := server.upload(product, "a.txt", "a").want(t, 201)
+	link := func() string {
+		var document struct {
+			DownloadURL string `json:"download_url"`
+		}
+		server.call(server.key, "GET", saved.download(), nil, "Accept", "application/json").into(t, &document)
+		_, path, _ := strings.Cut(document.DownloadURL, "/files/")
+		return "/files/" + path
+	}
+	get := func(path string, status int) {
+		t.Helper()
+		server.call("", "GET", path, nil).want(t, status)
+	}
+	first := link()
+	ok(t, "key", "rotate-signing", "--data-dir", dir)
+	second := link()
+	get(first, 200)
+	get(second, 200)
+	server.stop()
+	server = start(t, dir)
+	get(first, 200)
+	get(second, 200)
+	ok(t, "key", "rotate-signing", "--grace", "0", "--data-dir", dir)
+	third := link()
+	get(first, 403)
+	get(second, 403)
+	get(third, 200)
+	server.stop()
+	ok(t, "key", "rotate-signing", "--grace", "0", "--data-dir", dir)
+	server = start(t, dir)
+	get(first, 403)
+	get(third, 403)
+	get(link(), 200)
+}
+
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
 	files := t.TempDir()
@@ -643,7 +708,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "check --data-dir " + file, "making the data directory"},
 		{1, "gc --config " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: backup, check, config, directory, gc, key, restore, serve, user, version`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, doctor, gc, get, key, link, ls, put, restore, rm, serve, user, version`},
 		{2, "user", "say what to do: add, list, remove"},
 		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
 		{2, "config", "say what to do: check, show"},
@@ -654,6 +719,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "serve now", "attachd serve takes no arguments"},
 		{2, "version now", "attachd version takes no arguments"},
 		{2, "check deep", "attachd check takes no arguments"},
+		{2, "doctor now", "attachd doctor takes no arguments"},
 		{2, "gc --dryrun", "unknown flag: --dryrun"},
 		{2, "user add", "attachd user add takes a full name"},
 		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
@@ -666,6 +732,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "backup verify", "attachd backup verify takes a directory"},
 		{2, "restore", "attachd restore takes a directory"},
 
+		{3, "doctor --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
 		{3, "config check --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
 		{3, "config check --config " + filepath.Join(files, "missing.toml"), "missing.toml"},
 		{3, "ATTACHD_LIMITS_MAX_FILE_SIZE=much config check", "ATTACHD_LIMITS_MAX_FILE_SIZE"},
@@ -876,14 +943,18 @@ func TestTheDiskReserve(t *testing.T) {
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
-	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/token", "server/upkeep", "store"},
-	"attachd/server":            {"blobs", "server/content", "server/page", "server/token", "server/upkeep", "store"},
+	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/remote", "server/scan", "server/token", "server/upkeep", "store"},
+	"attachd/server":            {"blobs", "server/content", "server/page", "server/pending", "server/scan", "server/token", "server/upkeep", "store"},
+	"attachd/server/pending":    {"blobs", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
-	"attachd/server/datadir":    {},
+	"attachd/server/datadir":    {"server/token"},
+	"attachd/server/doctor":     {"blobs", "server/config", "server/datadir", "server/scan", "server/upkeep", "store"},
 	"attachd/server/page":       {},
+	"attachd/server/scan":       {},
 	"attachd/server/token":      {},
+	"attachd/server/remote":     {"server/content"},
 	"attachd/server/durability": {},
 	"attachd/store":             {},
 	"attachd/blobs":             {},
@@ -922,6 +993,7 @@ var modules = map[string]string{
 	"github.com/julienschmidt/httprouter":  "routes",
 	"github.com/pelletier/go-toml/v2":      "the configuration file",
 	"github.com/prometheus/client_golang":  "metrics",
+	"github.com/coreos/go-systemd/v22":     "sockets and readiness under systemd",
 	"github.com/agnivade/levenshtein":      "did you mean",
 	"github.com/beorn7/perks":              "client_golang",
 	"github.com/cespare/xxhash/v2":         "client_golang",
@@ -941,6 +1013,7 @@ var modules = map[string]string{
 }
 
 // A new dependency is a decision, to be written down here.
+// ASVS 11.2.1, 11.2.3, 15.1.1, 15.1.2, 15.2.1
 func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -976,6 +1049,7 @@ func goList(t *testing.T, system string, args ...string) string {
 	return string(list)
 }
 
+// CVE-2026-3114, CVE-2026-55078, CVE-2026-55079
 func TestMemoryOfLargeUploads(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: it writes half a gigabyte")
@@ -1203,7 +1277,7 @@ func start(t *testing.T, dir string, words ...string) *process {
 }
 
 var (
-	listensAt = regexp.MustCompile(`http://[^\s"]+:\d+`)
+	listensAt = regexp.MustCompile(`https?://[^\s"]+:\d+`)
 	anyKey    = regexp.MustCompile(`attachd_[A-Za-z0-9_-]{20,}`)
 )
 
@@ -1322,7 +1396,9 @@ func (p *process) overSocket() *client {
 
 const (
 	autoCreate = "ATTACHD_DIRECTORY_AUTO_CREATE=true"
-	product    = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
+	// For tests that do something to the file of a content.
+	filesAtOnce = "ATTACHD_STORAGE_LOG_BELOW=0"
+	product     = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
 )
 
 type attachment struct {
@@ -1572,7 +1648,7 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 		t.Run(map[bool]string{true: "running", false: "stopped"}[running], func(t *testing.T) {
 			t.Parallel()
 			dir := dataDir(t)
-			server := start(t, dir, autoCreate)
+			server := start(t, dir, autoCreate, filesAtOnce)
 			var uploads []answer
 			for n := range 4 {
 				uploads = append(uploads, server.upload(product, fmt.Sprintf("%d.txt", n), fmt.Sprint("file ", n)).want(t, 201))
@@ -1676,4 +1752,41 @@ func digest(upload answer) string {
 
 func blobFile(dir, name string) string {
 	return filepath.Join(dir, "blobs", "sha256", name[:2], name)
+}
+
+func TestTheAuditLogWithAndWithoutAServer(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	server := start(t, dir, autoCreate)
+	a := server.upload(product, "a.txt", "a").want(t, 201)
+	server.remove(a.download()).want(t, 200)
+	var heads []string
+	look := func() {
+		t.Helper()
+		verified := ok(t, "audit", "verify", "--data-dir", dir)
+		_, head, _ := strings.Cut(strings.TrimSpace(verified), "\nhead ")
+		if !strings.Contains(verified, "no faults") || head == "" {
+			t.Errorf("verify says %s", verified)
+		}
+		heads = append(heads, head)
+		exported := ok(t, "audit", "export", "--since", "1h", "--data-dir", dir)
+		for _, want := range []string{`"action":"attachment.upload"`, `"action":"attachment.delete"`, `"name":"a.txt"`, `"operator":true`} {
+			if !strings.Contains(exported, want) {
+				t.Errorf("the export has no %s:\n%s", want, exported)
+			}
+		}
+		if anyKey.MatchString(exported) {
+			t.Error("a key is in the export")
+		}
+	}
+	ok(t, "user", "add", "Ada", "--data-dir", dir)
+	look()
+	server.stop()
+	look()
+	ok(t, "audit", "verify", "--head", heads[0], "--data-dir", dir)
+	seq, hash, _ := strings.Cut(heads[0], ":")
+	if out := refused(t, 3, "audit", "verify", "--head", seq+":"+strings.Repeat("0", len(hash)), "--data-dir", dir); !strings.Contains(out, "1 fault found") {
+		t.Errorf("another head: %s", out)
+	}
+	refused(t, 2, "audit", "export", "--since", "yesterday", "--data-dir", dir)
 }

@@ -28,6 +28,11 @@ type Store interface {
 	// Create opens an empty Spool. ErrFull when there is no room.
 	Create(ctx context.Context) (Spool, error)
 
+	// KeepAll makes contents the contents of their Refs, each as Spool.Keep
+	// does, for less than it costs to keep one after the other. No two of them
+	// may be the same. When it fails, some may have been kept, and none is held.
+	KeepAll(ctx context.Context, contents [][]byte) (release func(), err error)
+
 	// Open gives the content of ref, which is size bytes long. ErrNotFound
 	// when it is not there; ErrDamaged when it is marked damaged or its
 	// length is another. The bytes are not hashed on the way: a caller that

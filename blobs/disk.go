@@ -151,6 +151,9 @@ func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 		return nil, err
 	}
 	file, err := d.files.Open(blobName(ref))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notFound(err)
+	}
 	if err != nil {
 		return nil, d.whyNotOpened(ctx, ref, size, err)
 	}
@@ -164,8 +167,8 @@ func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 	return file, nil
 }
 
-// whyNotOpened looks again at what could not be opened: is it gone, or no
-// plain file?
+// whyNotOpened looks again at what is there and could not be opened: is it no
+// plain file, or gone meanwhile?
 func (d *Disk) whyNotOpened(ctx context.Context, ref Ref, size int64, err error) error {
 	info, gone := d.Stat(ctx, ref)
 	if gone != nil {
@@ -329,29 +332,52 @@ func (d *Disk) Close() error {
 // place makes the synced file temp the content of ref, or leaves it where it
 // is when a sound one is there. The caller has a hold on ref.
 func (d *Disk) place(temp string, ref Ref, size int64) (moved bool, err error) {
-	sound, err := d.sound(ref, size)
+	moved, err = d.move(temp, ref, size)
 	if err != nil {
 		return false, err
 	}
-	if !sound {
-		if err := d.files.Rename(temp, blobName(ref)); err != nil {
-			return false, err
+	if err := d.syncShard(ref[0], ref); err != nil {
+		return moved, err
+	}
+	return moved, d.placed(ref, moved)
+}
+
+// move is the first part of place: the name is not on stable storage yet.
+func (d *Disk) move(temp string, ref Ref, size int64) (moved bool, err error) {
+	sound, err := d.sound(ref, size)
+	if err != nil || sound {
+		return false, err
+	}
+	if err := d.files.Rename(temp, blobName(ref)); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// syncShard puts the names of contents in a shard on stable storage, also those
+// that were there before: a sound file may have been put there by somebody who
+// has not come as far as this line.
+func (d *Disk) syncShard(first byte, refs ...Ref) error {
+	err := d.files.SyncDir(shard(first))
+	if err != nil {
+		for _, ref := range refs {
+			d.unsure.add(ref)
 		}
 	}
-	// A sound file may have been put there by somebody who has not come as
-	// far as this line.
-	if err := d.files.SyncDir(shard(ref[0])); err != nil {
-		d.unsure.add(ref)
-		return !sound, err
-	}
-	if sound {
-		return false, nil
+	return err
+}
+
+// placed is the last part of place: a content that was moved to its synced
+// place is what it should be.
+func (d *Disk) placed(ref Ref, moved bool) error {
+	if !moved {
+		return nil
 	}
 	d.unsure.remove(ref)
 	if !d.marks.has(ref) {
-		return true, nil
+		return nil
 	}
-	return true, d.marks.remove(ref)
+	return d.marks.remove(ref)
 }
 
 // sound says whether ref is stored in a way that needs no repair.

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func space(dir string) (Space, error) {
+// DiskSpace tells of the disk that a folder is on.
+func DiskSpace(dir string) (Space, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return Space{}, &os.PathError{Op: "statfs", Path: dir, Err: err}

@@ -155,7 +155,7 @@ func (f *files) SyncDir(name string) error {
 	return errors.Join(syncDir(dir), dir.Close())
 }
 
-func (f *files) Space() (Space, error) { return space(path(f.root, topDir)) }
+func (f *files) Space() (Space, error) { return DiskSpace(path(f.root, topDir)) }
 
 func (f *files) Close() error { return f.root.Close() }
 

@@ -36,6 +36,7 @@ func TestContentIsAPlainFileOfItsName(t *testing.T) {
 	}
 }
 
+// ASVS 5.3.1
 func TestFoldersAndModes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -126,6 +127,7 @@ func TestOpenRefusesLinkedFolders(t *testing.T) {
 	}
 }
 
+// CVE-2026-55667
 func TestALinkIsNoContent(t *testing.T) {
 	t.Parallel()
 	content := []byte("precious") // what the victim says
@@ -157,6 +159,7 @@ func TestALinkIsNoContent(t *testing.T) {
 	}
 }
 
+// CVE-2026-55667
 func TestRemoveRemovesALinkAndNotItsTarget(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -170,6 +173,7 @@ func TestRemoveRemovesALinkAndNotItsTarget(t *testing.T) {
 	wantFile(t, victim, "precious")
 }
 
+// CVE-2026-55667
 func TestAFailedUploadRemovesOnlyItsOwnFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -217,6 +221,7 @@ func TestMarksSurviveARestart(t *testing.T) {
 	}
 }
 
+// CVE-2026-25921
 func TestKeepRepairsWhatTheDiskLost(t *testing.T) {
 	t.Parallel()
 	content := []byte("a content of some length")

@@ -28,7 +28,8 @@ func isFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
 
-func space(dir string) (Space, error) {
+// DiskSpace tells of the disk that a folder is on.
+func DiskSpace(dir string) (Space, error) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
 		return Space{}, err

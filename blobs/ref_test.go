@@ -17,6 +17,7 @@ func TestParseRefReadsWhatStringWrites(t *testing.T) {
 	}
 }
 
+// ASVS 5.3.2
 func TestParseRefRefusesEverythingElse(t *testing.T) {
 	digits := strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{

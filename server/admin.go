@@ -28,6 +28,8 @@ type readiness struct {
 	mu      sync.Mutex
 	at      time.Time
 	reasons []string
+	pinged  time.Time // when the scanner was
+	scanner error     // what came of that
 }
 
 // How long an answer of /health/ready stands.
@@ -63,14 +65,19 @@ func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
 	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
-	if err := s.Blobs.Probe(ctx); err != nil {
+	if err := s.contents.Probe(ctx); err != nil {
 		failed("Files cannot be written.", err)
 	}
-	room, err := s.Blobs.Space(ctx)
+	room, err := s.contents.Space(ctx)
 	if err != nil {
 		failed("The free space on the disk is not known.", err)
 	} else if reserve := s.reserve(room); room.Free < reserve {
 		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, reserve))
+	}
+	if s.Scanner != nil && !s.AcceptUnscanned {
+		if err := s.pingScanner(ctx); err != nil {
+			failed("Files cannot be scanned for malware.", err)
+		}
 	}
 	return reasons
 }

@@ -137,12 +137,18 @@ func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
 // removeSpare removes a content unless a record has it, whatever has become
 // of the client, and says whether that could be done.
 func (s *Server) removeSpare(rq *request, sum blobs.Ref) bool {
-	ctx := context.WithoutCancel(rq.Context())
-	removed, err := s.Blobs.Remove(ctx, sum, func() (bool, error) { return s.wantedOrLater(ctx, sum) })
-	if err != nil {
+	if err := s.spare(context.WithoutCancel(rq.Context()), sum); err != nil {
 		rq.log.Error("a content that nothing refers to could not be removed", "blob", sum.String(), "error", err)
 		return false
 	}
-	rq.log.Debug("a content that nothing may refer to", "blob", sum.String(), "removed", removed)
 	return true
+}
+
+// spare removes a content unless a record has it, or a backup may.
+func (s *Server) spare(ctx context.Context, sum blobs.Ref) error {
+	removed, err := s.contents.Remove(ctx, sum, func() (bool, error) { return s.wantedOrLater(ctx, sum) })
+	if err == nil {
+		s.Log.Debug("a content that nothing may refer to", "blob", sum.String(), "removed", removed)
+	}
+	return err
 }

@@ -34,6 +34,7 @@ func digest(content string) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 }
 
+// ASVS 14.2.7
 func TestAFileIsUploadedListedDownloadedAndDeleted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -105,6 +106,7 @@ func TestAListIsOldestFirst(t *testing.T) {
 	}
 }
 
+// CVE-2023-2253
 func TestAListIsPaged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -162,6 +164,7 @@ func (w *world) pages(t *testing.T, as, path, member string) (pages [][]string) 
 	return pages
 }
 
+// CVE-2023-2253
 func TestAListRefusesWhatIsNoPage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -199,6 +202,7 @@ func TestAListOfOneCommentHoldsOnlyItsFiles(t *testing.T) {
 	})
 }
 
+// ASVS 8.2.1, 8.2.2, 8.2.3, 8.4.1; CVE-2026-33678
 func TestAnAttachmentIsReachableThroughItsOwnKindOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -230,6 +234,7 @@ func TestAnAttachmentIsReachableThroughItsOwnKindOnly(t *testing.T) {
 	}
 }
 
+// CVE-2026-33678
 func TestAMeetingsAttachmentIsNotThatOfAnotherMeeting(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -245,6 +250,7 @@ func TestAMeetingsAttachmentIsNotThatOfAnotherMeeting(t *testing.T) {
 
 // The slug of one space begins with that of the other, which a store that
 // looks things up by prefix might confuse.
+// CVE-2026-54097, CVE-2026-35605
 func TestSpacesWhoseSlugsBeginAlikeAreApart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -269,6 +275,7 @@ func TestSpacesWhoseSlugsBeginAlikeAreApart(t *testing.T) {
 	})
 }
 
+// ASVS 1.2.4, 2.2.1, 2.2.2
 func TestMalformedIdsAndSlugsAreNotFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -294,6 +301,7 @@ func TestMalformedIdsAndSlugsAreNotFound(t *testing.T) {
 	}
 }
 
+// CVE-2026-52812, CVE-2026-35172
 func TestTheSameBytesOfTwoUsersAreTwoAttachments(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -326,6 +334,7 @@ func TestTheSameBytesOfTwoUsersAreTwoAttachments(t *testing.T) {
 	eventually(t, "the content to go with its last attachment", func() bool { return w.storedContents() == 0 })
 }
 
+// ASVS 15.4.1 to 15.4.4
 func TestTheSameBytesUploadedAndDeletedAtOnceStayWholeOrGo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

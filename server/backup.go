@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"attachd/blobs"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -83,14 +85,14 @@ func (s *Server) storedContent(w *response, rq *request) error {
 	if err != nil {
 		return notFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
 	}
-	info, err := s.Blobs.Stat(rq.Context(), ref)
+	info, err := s.contents.Stat(rq.Context(), ref)
 	if errors.Is(err, blobs.ErrNotFound) {
 		return notFound("There is no content %s.", ref)
 	}
 	if err != nil {
 		return err
 	}
-	content, err := s.Blobs.Open(rq.Context(), ref, info.Size)
+	content, err := s.contents.Open(rq.Context(), ref, info.Size)
 	if err != nil {
 		return err
 	}
@@ -98,6 +100,32 @@ func (s *Server) storedContent(w *response, rq *request) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(info.Size, 10))
 	return s.sendBytes(w, io.LimitReader(content, info.Size))
+}
+
+// status answers with what the database knows of its own well-being.
+func (s *Server) status(w *response, rq *request) error {
+	status, err := upkeep.ReadStatus(rq.Context(), s.Store, s.Now())
+	if err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, status)
+}
+
+// noteBackup remembers when the last restore point was made.
+func (s *Server) noteBackup(w *response, rq *request) error {
+	var backup struct {
+		Made time.Time `json:"made"`
+	}
+	if err := rq.readJSON(&backup); err != nil {
+		return err
+	}
+	if backup.Made.IsZero() {
+		return invalidRequest("made must be a time.")
+	}
+	if err := upkeep.NoteBackup(rq.Context(), s.Store, backup.Made); err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, messageBody{"Backup noted"})
 }
 
 // sendBytes copies to the client. What goes wrong cuts the answer.

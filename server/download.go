@@ -59,12 +59,18 @@ func accepted(headers []string) map[string]float64 {
 }
 
 func (s *Server) download(w *response, rq *request) error {
+	if s.elsewhere(rq) {
+		return s.redirect(w, rq)
+	}
 	return s.send(w, rq, "attachment")
 }
 
 // downloadLinked answers a signed link, which may ask for inline display and
 // gets it for types in which browsers run nothing.
 func (s *Server) downloadLinked(w *response, rq *request) error {
+	if s.elsewhere(rq) {
+		return s.redirectLinked(w, rq)
+	}
 	if !rq.inline || !shownInline[rq.attachment.Type] {
 		return s.send(w, rq, "attachment")
 	}
@@ -84,7 +90,7 @@ var shownInline = map[string]bool{
 // net/http's (RFC 9110), the headers and the hash are ours.
 func (s *Server) send(w *response, rq *request, disposition string) error {
 	a := rq.attachment
-	file, err := s.Blobs.Open(rq.Context(), blobs.Ref(a.SHA256), a.Size)
+	file, err := s.contents.Open(rq.Context(), blobs.Ref(a.SHA256), a.Size)
 	if err != nil {
 		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
 			return noAttachment(a.ID) // deleted this moment
@@ -177,7 +183,7 @@ func position(s string, size int64) int64 {
 func (s *Server) reportDamage(rq *request, a store.Attachment, read blobs.Content) {
 	s.metrics.damaged.Inc()
 	rq.log.Error("a stored content is damaged", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
-	if err := s.Blobs.MarkDamaged(context.WithoutCancel(rq.Context()), blobs.Ref(a.SHA256), read); err != nil {
+	if err := s.contents.MarkDamaged(context.WithoutCancel(rq.Context()), blobs.Ref(a.SHA256), read); err != nil {
 		rq.log.Error("a damaged content could not be marked", "blob", blobs.Ref(a.SHA256).String(), "error", err)
 	}
 }

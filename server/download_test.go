@@ -28,6 +28,7 @@ func etag(w *world, t *testing.T) string {
 	return w.do(t, step{as: "viewer", do: "HEAD {A.at}", want: 200}).header.Get("ETag")
 }
 
+// ASVS 1.4.2
 func TestRanges(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -136,6 +137,7 @@ func TestConditions(t *testing.T) {
 }
 
 // What every answer of a download carries, and what else each status does.
+// ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8
 func TestTheHeadersOfADownloadAreExactlyThese(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -288,6 +290,7 @@ func checkURLDocument(t *testing.T, w *world, a answer, fileName string) {
 	w.do(t, step{do: "GET " + pathOf(t, address), want: 200, is: alphabet})
 }
 
+// ASVS 5.4.1
 func TestNothingInTheQueryChangesNameOrType(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, "<b>not HTML</b>")

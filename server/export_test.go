@@ -14,10 +14,26 @@ func Routes() []Route {
 	return list
 }
 
-// SetPatience makes the server wait less long for bodies that stand still,
-// of uploads and of refused clients. It is to be called before the first
-// request.
+// SetPatience makes the server wait less long for clients that stand still,
+// and for refused ones. It is to be called before the first request.
 func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
+
+// SetSlotGrace sets for how long no upload loses its place to another user.
+func (s *Server) SetSlotGrace(d time.Duration) {
+	s.slots.mu.Lock()
+	defer s.slots.mu.Unlock()
+	s.slots.grace = d
+}
+
+// Uploads are how many run.
+func (s *Server) Uploads() int { return s.slots.taken() }
 
 // Busy says whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
+
+// AuditAction is the action as which a request of a route is recorded when it
+// succeeds, empty for none, and whether it is recorded in its change's commit.
+func AuditAction(method, pattern string) (action string, changes bool) {
+	rule := audited[method+" "+pattern]
+	return rule.action, rule.changes
+}

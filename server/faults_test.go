@@ -13,6 +13,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"attachd/server"
 	"attachd/server/upkeep"
 )
 
@@ -114,9 +115,20 @@ var deeds = []deed{
 }
 
 // TestEveryCallFails does each deed again and again, and lets another call of
-// it fail each time, until it makes no more calls.
+// it fail each time, until it makes no more calls. Contents that wait for their
+// files get them as a part of the deed.
+// ASVS 2.3.3, 16.5.1 to 16.5.4
 func TestEveryCallFails(t *testing.T) {
 	t.Parallel()
+	for name, logBelow := range map[string]int64{"contents wait": 64 << 10, "files at once": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			everyCallFails(t, func(c *server.Config) { c.LogBelow = logBelow })
+		})
+	}
+}
+
+func everyCallFails(t *testing.T, option func(*server.Config)) {
 	for name, f := range map[string]*fault{
 		"EIO":                        {err: syscall.EIO},
 		"ENOSPC":                     {err: syscall.ENOSPC},
@@ -127,7 +139,7 @@ func TestEveryCallFails(t *testing.T) {
 		for _, d := range deeds {
 			t.Run(d.name+" "+name, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
+				w := newWorld(t, option)
 				w.expectLog("injected")
 				w.expectLog(`"status":50`)
 				for at := int64(1); ; at++ {
@@ -165,11 +177,15 @@ func (w *world) endure(t *testing.T, d deed, failing *fault) {
 		answers = append(answers, a)
 	}
 	w.settle(t)
+	w.settleContents()
 	w.fault.Store(nil)
-	for range 2 {
+	for again := range 2 {
 		d.check(t, w, answers)
 		w.do(t, step{as: "viewer", do: "GET {B.at}", want: 200, is: "shared"})
 		w.restart()
+		if again > 0 {
+			w.settleContents()
+		}
 		if left := w.temporaryFiles(); len(left) > 0 {
 			t.Errorf("after a restart: %v", left)
 		}
@@ -211,12 +227,13 @@ func (w *world) clear(t *testing.T) {
 // collect removes what faults left that nothing refers to.
 func (w *world) collect(t *testing.T) {
 	t.Helper()
-	_, err := upkeep.Collect(t.Context(), w.store, w.blobs, upkeep.CollectOptions{Now: time.Now().Add(time.Second)})
+	_, err := upkeep.Collect(t.Context(), w.store, w.contents(), upkeep.CollectOptions{Now: time.Now().Add(time.Second)})
 	if err != nil {
 		t.Error(err)
 	}
 }
 
+// ASVS 16.5.1 to 16.5.4
 func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOnUntilARestart(t *testing.T) {
 	t.Parallel()
 	for _, committed := range []bool{false, true} {
@@ -228,6 +245,7 @@ func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOnUntilARestart(t *testing.T) {
 			{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "b")}, want: 201, save: "B"},
 			{do: "GET /health/ready", want: 200},
 		})
+		w.settleContents()
 		w.fault.Store(&fault{err: syscall.EIO, at: 1, only: "commit", committed: committed})
 		w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 503, code: "unavailable", header: header{"Retry-After": "60"}})
 		w.fault.Store(nil)

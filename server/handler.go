@@ -34,36 +34,36 @@ type request struct {
 	attachment store.Attachment // the one that the route names
 	autoCreate string           // the space in which this upload makes its parent; empty if that is known
 	inline     bool             // a signed link asked for it
+	entry      *store.Entry     // what a change is recorded as
 }
 
 // response remembers what was answered, and gives a client that does not read
-// it only so long.
+// it, or reads too slowly, only so long.
 type response struct {
 	http.ResponseWriter
-	rq       *request
-	status   int
-	bytes    int64
-	code     string // of a refusal
-	deadline time.Time
+	rq     *request
+	status int
+	bytes  int64
+	code   string // of a refusal
+	pace   pace
 }
-
-// A client that takes nothing for so long is cut off.
-const writeStall = 30 * time.Second
 
 func (w *response) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
 	}
-	w.extend()
+	w.move()
 	w.ResponseWriter.WriteHeader(status)
+	w.pace.after(time.Now(), 0)
 }
 
 func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.extend()
+	w.move()
 	n, err := w.ResponseWriter.Write(p)
+	w.pace.after(time.Now(), n)
 	w.bytes += int64(n)
 	return n, err
 }
@@ -71,14 +71,11 @@ func (w *response) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *response) extend() {
-	now := time.Now() // the kernel's deadlines follow this clock, not a test's
-	if w.deadline.Sub(now) > writeStall-time.Second {
-		return
+func (w *response) move() {
+	if deadline, move := w.pace.before(time.Now()); move {
+		// Only a connection that cannot have deadlines (one in memory) refuses.
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 	}
-	w.deadline = now.Add(writeStall)
-	// Only a connection that cannot have deadlines (one in memory) refuses.
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(w.deadline)
 }
 
 // countedBody tells whether a handler has begun to read.
@@ -110,10 +107,16 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		r = r.WithContext(r.Context())
 		r.Body = body
 		rq := &request{Request: r, server: s, id: id, body: body, log: s.Log.With("request_id", id)}
-		w := &response{ResponseWriter: hw, rq: rq}
+		w := &response{ResponseWriter: hw, rq: rq, pace: newPace(s.MinDownloadRate, s.stall)}
+		// The one that the last answer on this connection left behind would
+		// be in the way of a 100 Continue.
+		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
 		rq.writer = w
 		w.Header().Set("X-Request-Id", id)
 		setHeaders(w.Header(), "")
+		if r.TLS != nil {
+			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
+		}
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		defer func() {
@@ -125,13 +128,22 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 					failure = nil
 				}
 			}
+			if body.ReadCloser != http.NoBody {
+				// net/http may wait for the rest of the body before it sends
+				// a short answer.
+				_ = http.NewResponseController(hw).SetWriteDeadline(time.Now().Add(2 * s.stall))
+			}
 			s.finish(w, rq, time.Since(began), failure != nil)
 			if failure != nil {
 				panic(http.ErrAbortHandler)
 			}
 		}()
-		if path, below := strings.CutPrefix(r.URL.Path, s.basePath); below && s.basePath != "" && strings.HasPrefix(path+"/", "/") {
-			// A proxy may or may not have taken the path of public_url away.
+		base := s.basePath
+		if s.forContentHost(r) {
+			base = s.contentPath
+		}
+		if path, below := strings.CutPrefix(r.URL.Path, base); below && base != "" && strings.HasPrefix(path+"/", "/") {
+			// A proxy may or may not have taken the path of the URL away.
 			r.URL.Path = "/" + strings.TrimPrefix(path, "/")
 		}
 		if forPeople(r) {
@@ -153,6 +165,7 @@ func (s *Server) enter(rt route) httprouter.Handle {
 		}
 		err := rt.who(s, rq)
 		if err == nil {
+			rq.audit()
 			err = rt.handle(s, w, rq)
 		}
 		if err != nil {
@@ -224,7 +237,7 @@ func setHeaders(h http.Header, pattern string) {
 	}
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Cache-Control", "private, no-cache")
-	if pattern == "/files/:attachment" {
+	if pattern == linkedFile {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a host product may show it
 	}
 }
@@ -237,6 +250,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 		status = http.StatusOK
 	}
 	s.metrics.observe(rq, w, status, took)
+	s.finishAudit(w, rq)
 	attrs := []slog.Attr{
 		slog.String("method", rq.Method),
 		slog.String("route", rq.route),
@@ -293,16 +307,24 @@ func (s *Server) clientAddress(r *http.Request) string {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0; i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		hop, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
 		}
-		address = hop.String()
+		address = hop.Unmap().String()
 		if !s.trusts(address) {
 			break
 		}
 	}
 	return address
+}
+
+// parseHop reads an address as proxies write it, some of them with its port.
+func parseHop(hop string) (netip.Addr, error) {
+	if withPort, err := netip.ParseAddrPort(hop); err == nil {
+		return withPort.Addr(), nil
+	}
+	return netip.ParseAddr(hop)
 }
 
 func (s *Server) trusts(address string) bool {
@@ -324,17 +346,27 @@ func (s *Server) origin(r *http.Request) string {
 	if s.PublicURL != "" {
 		return s.PublicURL
 	}
-	scheme, host := "http", r.Host
+	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if remote, _, err := net.SplitHostPort(r.RemoteAddr); err == nil && s.trusts(remote) {
-		if proto := r.Header.Get("X-Forwarded-Proto"); proto == "http" || proto == "https" {
-			scheme = proto
-		}
-		if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
-			host = forwarded
-		}
+	if proto := r.Header.Get("X-Forwarded-Proto"); s.fromProxy(r) && (proto == "http" || proto == "https") {
+		scheme = proto
 	}
-	return scheme + "://" + host
+	return scheme + "://" + s.requestedHost(r)
+}
+
+// requestedHost is the host, with its port, that the caller knows us by.
+func (s *Server) requestedHost(r *http.Request) string {
+	forwarded := r.Header.Get("X-Forwarded-Host")
+	if s.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
+		return forwarded
+	}
+	return r.Host
+}
+
+// fromProxy says whether X-Forwarded-* of this request are to be believed.
+func (s *Server) fromProxy(r *http.Request) bool {
+	remote, _, err := net.SplitHostPort(r.RemoteAddr)
+	return err == nil && s.trusts(remote)
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -63,6 +64,7 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 	for i, line := range lines {
 		objects[i] = line.object
 	}
+	rq.entry.Name = fmt.Sprintf("%d objects", len(objects))
 	created, err := s.Store.Put(rq.Context(), objects...)
 	var refused *store.PutError
 	if errors.As(err, &refused) {

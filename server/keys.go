@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -127,6 +128,7 @@ func (s *Server) createKey(w *response, rq *request, user uuid.UUID) error {
 	if key.ID, err = uuid.NewV7(); err != nil {
 		return err
 	}
+	rq.entry.ID, rq.entry.Name = key.ID.String(), fmt.Sprintf("%s, of user %s", name, user)
 	if err := s.Store.CreateKey(rq.Context(), key); err != nil {
 		return err
 	}
@@ -216,15 +218,19 @@ func (s *Server) createSession(w *response, rq *request) error {
 		return err
 	}
 	key, user, err := s.keyOf(rq, body.Key)
+	if errors.Is(err, errNoKey) {
+		return s.guessed(rq, errNoKey)
+	}
 	if err != nil {
 		return err
 	}
 	value := token.NewSession()
+	rq.caller = caller{user: user, actor: user, key: key.ID}
+	by(rq.entry, rq.caller, false)
 	session := store.Session{Hash: token.Hash(value), KeyID: key.ID, ExpiresAt: s.Now().Add(sessionTTL)}
 	if err := s.Store.CreateSession(rq.Context(), session, s.Now()); err != nil {
 		return err
 	}
-	rq.caller = caller{user: user, actor: user, key: key.ID}
 	me, err := s.describeCaller(rq)
 	if err != nil {
 		return err
@@ -239,6 +245,9 @@ func (s *Server) deleteSession(w *response, rq *request) error {
 		return err
 	}
 	if cookie, err := rq.Cookie(sessionCookie); err == nil {
+		if c, err := s.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
+			by(rq.entry, c, false)
+		}
 		if err := s.Store.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err
 		}
@@ -268,7 +277,7 @@ func (s *Server) sessionCaller(rq *request, value string) (caller, error) {
 	ended := unauthorized("This session has ended. Sign in again.")
 	session, err := s.Store.Session(rq.Context(), token.Hash(value))
 	if errors.Is(err, store.ErrNotFound) || err == nil && !s.Now().Before(session.ExpiresAt) {
-		return caller{}, ended
+		return caller{}, s.guessed(rq, ended)
 	}
 	if err != nil {
 		return caller{}, err

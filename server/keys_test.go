@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"attachd/server"
+	"attachd/server/token"
 )
 
 func TestTheLifeOfAKey(t *testing.T) {
@@ -68,6 +70,7 @@ func lastOf(list []byte) []byte {
 	return []byte(strings.TrimSuffix(s[strings.LastIndex(s, "{"):], "]"))
 }
 
+// ASVS 6.5.2, 11.4.1, 11.4.3, 11.5.1
 func TestAKeyIsStoredAsAHashOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -145,6 +148,7 @@ func (w *world) signIn(t *testing.T, as string, send header) *http.Cookie {
 	return cookies[0]
 }
 
+// ASVS 3.4.2, 3.5.1 to 3.5.3
 func TestAKeyIsTradedForASession(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -190,6 +194,7 @@ func TestAKeyIsTradedForASession(t *testing.T) {
 	})
 }
 
+// ASVS 3.4.2, 3.5.1 to 3.5.3
 func TestASessionIsNotMadeFromAnotherOrigin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -205,6 +210,7 @@ func TestASessionIsNotMadeFromAnotherOrigin(t *testing.T) {
 	w.do(t, step{do: "GET /users/me", send: header{"Cookie": cookie.Name + "=" + cookie.Value}, want: 200})
 }
 
+// ASVS 7.2.3, 7.4.1, 7.4.2, 8.3.2
 func TestASessionEndsWithItsKeyItsUserOrItsTime(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -297,6 +303,7 @@ func TestWhoeverHoldsTheDataDirectoryNeedsNoKey(t *testing.T) {
 	})
 }
 
+// ASVS 7.2.3, 7.4.1, 7.4.2, 8.3.2
 func TestRevokingIsSeenByTheNextRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.DownloadByURL = true })
@@ -307,5 +314,36 @@ func TestRevokingIsSeenByTheNextRequest(t *testing.T) {
 			{as: "viewer", do: "DELETE /api-keys/{K}", want: 200},
 			{as: "K", do: "GET /users/me", want: 401},
 		})
+	}
+}
+
+// An answer does not tell a key that was once good from one that never was.
+// ASVS 6.3.8
+func TestKeysThatAreNoGoodAreAnsweredAlike(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{
+		{as: "viewer", do: "POST /api-keys", json: `{"name": "revoked"}`, want: 201, save: "revoked"},
+		{as: "viewer", do: "POST /api-keys", json: `{"name": "expired", "expires_in_days": 1}`, want: 201, save: "expired"},
+		{as: "viewer", do: "DELETE /api-keys/{revoked}", want: 200},
+	})
+	w.clock.advance(24 * time.Hour)
+	w.keys["unknown"], _ = token.NewKey()
+	w.keys["short"] = "attachd_"
+	w.keys["strange"] = "x"
+	for _, ask := range []string{"GET {product}/attachments", "POST /session"} {
+		answers := map[string]bool{}
+		for _, name := range []string{"revoked", "expired", "unknown", "short", "strange"} {
+			s := step{as: name, do: ask, want: 401, send: header{"X-Request-Id": "same"}}
+			if ask == "POST /session" {
+				s.as, s.json = "", `{"key": "`+w.keys[name]+`"}`
+			}
+			a := w.do(t, s)
+			a.header.Del("Date")
+			answers[fmt.Sprint(a.header, string(a.body))] = true
+		}
+		if len(answers) != 1 {
+			t.Errorf("%s: %d different answers: %v", ask, len(answers), answers)
+		}
 	}
 }

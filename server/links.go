@@ -60,7 +60,7 @@ func (s *Server) link(rq *request, ttl time.Duration, inline bool) (urlDocument,
 		return urlDocument{}, forbidden("A link needs the key that it is bound to.")
 	}
 	expires := s.Now().Add(ttl)
-	signature := s.signer.Sign(token.Link{
+	signature := s.signing.signer.Load().Sign(token.Link{
 		Attachment: rq.attachment.ID,
 		Key:        rq.caller.key,
 		User:       rq.caller.user.ID,
@@ -69,8 +69,17 @@ func (s *Server) link(rq *request, ttl time.Duration, inline bool) (urlDocument,
 	})
 	query := url.Values{"expires": {strconv.FormatInt(expires.Unix(), 10)}, "signature": {signature}}
 	return urlDocument{
-		DownloadURL: fmt.Sprintf("%s/files/%s?%s", s.origin(rq.Request), rq.attachment.ID, query.Encode()),
+		DownloadURL: s.fileURL(rq, query),
 		FileName:    rq.attachment.FileName,
 		ExpiresAt:   timestamp(expires),
 	}, nil
+}
+
+// fileURL is where a signed link to rq.attachment leads.
+func (s *Server) fileURL(rq *request, signed url.Values) string {
+	base := s.ContentURL
+	if base == "" {
+		base = s.origin(rq.Request)
+	}
+	return fmt.Sprintf("%s/files/%s?%s", base, rq.attachment.ID, signed.Encode())
 }

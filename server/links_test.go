@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"attachd/server"
+	"attachd/server/token"
 )
 
 func TestEveryKindHasLinks(t *testing.T) {
@@ -89,6 +91,7 @@ func TestALinkIsRefusedWhenItsWishesCannotBe(t *testing.T) {
 	}
 }
 
+// ASVS 1.2.1, 1.3.4
 func TestInlineIsForTypesThatBrowsersShowAndDoNotRun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -146,6 +149,7 @@ func small(t *testing.T, extension string) string {
 	return string(content)
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func TestAChangedLinkIsRefused(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -181,6 +185,8 @@ func TestAChangedLinkIsRefused(t *testing.T) {
 		"a negative expiry":   path + "?expires=-1&signature=" + signature,
 		"a longer signature":  link + "A",
 		"a shorter signature": link[:len(link)-1],
+		"two signatures":      link + "&signature=" + signature,
+		"two expiries":        link + "&expires=" + strconv.Itoa(seconds+1),
 		"another attachment":  "/files/" + w.names["B"] + "?" + query,
 	}
 	for i := range signature {
@@ -198,12 +204,13 @@ func TestAChangedLinkIsRefused(t *testing.T) {
 func TestALinkOfAnotherServerIsRefused(t *testing.T) {
 	t.Parallel()
 	ours := withFile(t, alphabet)
-	theirs := withFile(t, alphabet, func(c *server.Config) { c.Secret = []byte("another secret of sixteen bytes") })
+	theirs := withFile(t, alphabet, func(c *server.Config) { c.SigningKeys = []token.SigningKey{token.NewSigningKey()} })
 	theirs.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"})
 	_, query, _ := strings.Cut(theirs.names["link"], "?")
 	ours.do(t, step{do: "GET /files/{A}?" + query, want: 403, code: "invalid_signature"})
 }
 
+// ASVS 7.2.3, 7.4.1, 7.4.2, 8.3.2; CVE-2026-35604, CVE-2026-62684
 func TestALinkDiesWithWhatItIsBoundTo(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -246,6 +253,7 @@ func TestALinkDiesWithWhatItIsBoundTo(t *testing.T) {
 	}
 }
 
+// CVE-2026-35604, CVE-2026-62684
 func TestALinkMadeOnBehalfOfAUserHasThatUsersRights(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -294,6 +302,7 @@ func TestDownloadURLsStartWithThePublicURL(t *testing.T) {
 	}
 }
 
+// ASVS 14.2.1
 func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -305,4 +314,57 @@ func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 			t.Errorf("the log shows a signature: %s", line)
 		}
 	}
+}
+
+// A link ends when the grace of its signing key does, and a change of keys
+// that could not be kept is none.
+// ASVS 9.2.3
+func TestLinksEndWhenTheirSigningKeyWasReplaced(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	w.serve(w.server.Operator())
+	operators := w.url
+	w.serve(w.server)
+	network := w.url
+	rotate := func(body string, want int) answer {
+		w.url = operators
+		defer func() { w.url = network }()
+		return w.do(t, step{do: "POST /upkeep/signing-key", json: body, want: want, code: map[int]string{500: "internal"}[want]})
+	}
+	sign := func(name string) {
+		w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", json: `{"expires_in": 604800}`, want: 201, save: name})
+	}
+	works := func(name string, does bool) {
+		t.Helper()
+		s := step{do: "GET {" + name + "}", want: 200, is: alphabet}
+		if !does {
+			s = step{do: s.do, want: 403, code: "invalid_signature"}
+		}
+		w.do(t, s)
+	}
+	sign("first")
+	w.keepFails = errors.New("the disk is gone")
+	w.expectLog("the disk is gone")
+	rotate(`{"grace": 0}`, 500)
+	works("first", true)
+	w.keepFails = nil
+	for _, bad := range []string{`{"grace": -1}`, `{"grace": 604801}`, `{"grace": "1h"}`, `[]`} {
+		rotate(bad, 400)
+	}
+	if got := rotate(`{"grace": 3600}`, 200).object(t)["previous_until"]; got != "2026-01-15T11:30:00Z" {
+		t.Errorf("earlier links are said to end at %v", got)
+	}
+	sign("second")
+	works("first", true)
+	w.clock.advance(time.Hour - time.Second)
+	works("first", true)
+	rotate("", 200)
+	w.clock.advance(time.Second)
+	works("first", false) // no later rotation gives it more time
+	works("second", true)
+	w.restart()
+	works("first", false)
+	works("second", true)
+	w.clock.advance(7*24*time.Hour - time.Hour - time.Second)
+	works("second", true)
 }

@@ -23,6 +23,8 @@ type metrics struct {
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
 	damaged    prometheus.Counter
+	scans      *prometheus.CounterVec
+	scanTime   prometheus.Histogram
 }
 
 func newMetrics(s *Server) *metrics {
@@ -46,24 +48,39 @@ func newMetrics(s *Server) *metrics {
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_damaged_reads_total", Help: "Reads that found a stored content damaged."}),
 	}
+	m.scans = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "attachd_scans_total", Help: "Files scanned for malware, by result: clean, found or error."},
+		[]string{"result"})
+	m.scanTime = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "attachd_scan_duration_seconds", Help: "Time that a file waited for its scan and was scanned, whatever the result.",
+		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}})
 	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
-		func() float64 { return float64(len(s.slots)) })
+		func() float64 { return float64(s.slots.taken()) })
 	allSlots := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots", Help: "Uploads that may run at once."})
-	allSlots.Set(float64(cap(s.slots)))
+	allSlots.Set(float64(s.slots.max))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": s.Version}})
 	build.Set(1)
 	registry := prometheus.NewRegistry()
 	known := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_damaged_contents", Help: "Stored contents that are marked damaged."},
-		func() float64 { return float64(s.Blobs.Damaged()) })
-	registry.MustRegister(m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
+		func() float64 { return float64(s.contents.Damaged()) })
+	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
+		func() float64 { return float64(s.Store.PendingBytes()) })
+	registry.MustRegister(waiting, m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)
+	}
+	if s.Scanner != nil {
+		for _, result := range []string{scanClean, scanFound, scanError} {
+			m.scans.WithLabelValues(result) // a count of none is to be seen too
+		}
+		registry.MustRegister(m.scans, m.scanTime)
 	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m

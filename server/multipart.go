@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -38,8 +39,20 @@ var (
 	errCutForm       = errors.New("multipart body ends before its closing delimiter")
 )
 
+// Buffers of forms, which are larger than most of what passes through them.
+var formBuffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, formBuffer) }}
+
+// newFormReader reads body. Its buffer is to be given back with done.
 func newFormReader(body io.Reader, boundary string) *formReader {
-	return &formReader{r: bufio.NewReaderSize(body, formBuffer), delimiter: []byte("--" + boundary)}
+	r := formBuffers.Get().(*bufio.Reader)
+	r.Reset(body)
+	return &formReader{r: r, delimiter: []byte("--" + boundary)}
+}
+
+// done gives the buffer back. Nothing may be read after it.
+func (f *formReader) done() {
+	f.r.Reset(nil) // holds on to nobody's request
+	formBuffers.Put(f.r)
 }
 
 // ahead is how many bytes were read of the body but not of the form yet.

@@ -120,6 +120,7 @@ func TestPartsAsClientsWriteThem(t *testing.T) {
 	}
 }
 
+// CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func TestMalformedFormsAreRefused(t *testing.T) {
 	for _, body := range []string{
 		"--B\r\nno colon\r\n\r\nx\r\n--B--",

@@ -11,6 +11,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server"
+	"attachd/server/token"
 )
 
 func TestTheServerIsAliveAndReady(t *testing.T) {
@@ -72,9 +73,10 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 	w.play(t, []step{reasons("shutting down")})
 }
 
+// ASVS 16.5.1 to 16.5.4
 func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, filesAtOnce)
 	whole := w.disk.FileSystem
 	w.disk.FileSystem = unwritable{whole}
 	w.play(t, []step{{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 500, code: "internal", check: func(t *testing.T, a answer) {
@@ -92,6 +94,7 @@ func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	w.disk.FileSystem = whole
 }
 
+// ASVS 13.4.1 to 13.4.6
 func TestMetricsAreForSuperadmins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -134,6 +137,7 @@ func TestTheDescriptionAndThePageNeedNoKey(t *testing.T) {
 	})
 }
 
+// ASVS 5.3.1, 3.7.2, 13.4.1 to 13.4.6
 func TestWhatIsNoAddressIsNotFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -149,6 +153,7 @@ func TestWhatIsNoAddressIsNotFound(t *testing.T) {
 	}
 }
 
+// ASVS 4.1.4, 13.4.4
 func TestAnAddressTakesOnlyItsMethods(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -204,6 +209,7 @@ func TestARequestKeepsItsIdIfThatIsHarmless(t *testing.T) {
 	}
 }
 
+// ASVS 3.4.2, 3.5.1 to 3.5.3
 func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -214,6 +220,7 @@ func TestPagesOfOtherOriginsMayNotCall(t *testing.T) {
 	}
 }
 
+// ASVS 3.4.2, 3.5.1 to 3.5.3
 func TestPagesOfConfiguredOriginsMayCallWithAKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.CORSOrigins = []string{"https://app.example.org"} })
@@ -239,6 +246,7 @@ func TestPagesOfConfiguredOriginsMayCallWithAKey(t *testing.T) {
 	})
 }
 
+// ASVS 4.1.3, 15.3.4
 func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
 	t.Parallel()
 	forwarded := header{"X-Forwarded-For": "6.6.6.6, 203.0.113.9, 127.0.0.5", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "files.example.org"}
@@ -318,15 +326,17 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 	w := newWorld(t)
 	good := w.server.Config
 	for name, spoil := range map[string]func(*server.Config){
-		"no ballast":     func(c *server.Config) { c.Ballast = nil },
-		"no policy":      func(c *server.Config) { c.Policy = nil },
-		"a short secret": func(c *server.Config) { c.Secret = []byte("short") },
-		"no file size":   func(c *server.Config) { c.MaxFileSize = 0 },
-		"no slots":       func(c *server.Config) { c.MaxConcurrentUploads = 0 },
-		"no lifetime":    func(c *server.Config) { c.URLTTL = 0 },
-		"a slow scrub":   func(c *server.Config) { c.ScrubRate = -1 },
-		"no period":      func(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1, 0 },
-		"a bad address":  func(c *server.Config) { c.PublicURL = "http://a b" },
+		"no ballast":        func(c *server.Config) { c.Ballast = nil },
+		"no policy":         func(c *server.Config) { c.Policy = nil },
+		"no signing key":    func(c *server.Config) { c.SigningKeys = nil },
+		"a short secret":    func(c *server.Config) { c.SigningKeys = []token.SigningKey{{Secret: []byte("short")}} },
+		"no place for keys": func(c *server.Config) { c.KeepSigningKeys = nil },
+		"no file size":      func(c *server.Config) { c.MaxFileSize = 0 },
+		"no slots":          func(c *server.Config) { c.MaxConcurrentUploads = 0 },
+		"no lifetime":       func(c *server.Config) { c.URLTTL = 0 },
+		"a slow scrub":      func(c *server.Config) { c.ScrubRate = -1 },
+		"no period":         func(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1, 0 },
+		"a bad address":     func(c *server.Config) { c.PublicURL = "http://a b" },
 	} {
 		bad := good
 		spoil(&bad)
@@ -336,6 +346,7 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 	}
 }
 
+// ASVS 4.2.1, 4.2.2; CVE-2026-32759
 func TestARequestThatNetHTTPRefusesIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

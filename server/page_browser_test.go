@@ -17,7 +17,7 @@ import (
 // pageWorld is a world in which the time is that of the browser.
 func pageWorld(t *testing.T, options ...func(*server.Config)) *world {
 	t.Helper()
-	if !*withBrowser {
+	if !*inBrowser {
 		t.Skip("needs Chromium: run with `go test ./server -run Page -browser`")
 	}
 	w := newWorld(t, append([]func(*server.Config){func(c *server.Config) { c.Now = time.Now }}, options...)...)

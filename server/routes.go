@@ -37,7 +37,7 @@ var routes = []route{
 	{"POST", "/catalog/attachments/:attachment/links", may(read, attachment(store.Product)), (*Server).createLink},
 	{"POST", "/issues/attachments/:attachment/links", may(read, attachment(store.Ticket)), (*Server).createLink},
 	{"POST", "/meetings/:meeting/attachments/:attachment/links", may(read, attachment(store.Meeting)), (*Server).createLink},
-	{"GET", "/files/:attachment", signedLink, (*Server).downloadLinked},
+	{"GET", linkedFile, signedLink, (*Server).downloadLinked},
 
 	// Who is calling.
 	{"GET", "/users/me", signedIn, (*Server).me},
@@ -88,8 +88,14 @@ var routes = []route{
 	{"GET", "/metrics", scraper, (*Server).serveMetrics},
 	{"POST", "/upkeep/check", superadmin, (*Server).check},
 	{"POST", "/upkeep/gc", superadmin, (*Server).collect},
+	{"POST", "/upkeep/audit", superadmin, (*Server).verifyAudit},
+	{"GET", "/audit-logs", superadmin, (*Server).auditLog},
+	{"GET", "/audit-logs/export", superadmin, (*Server).exportAudit},
+	{"POST", "/upkeep/signing-key", operatorOnly, (*Server).rotateSigning},
 	{"POST", "/upkeep/snapshot", operatorOnly, (*Server).snapshot},
 	{"GET", "/upkeep/contents/:content", operatorOnly, (*Server).storedContent},
+	{"GET", "/upkeep/status", operatorOnly, (*Server).status},
+	{"PUT", "/upkeep/backup", operatorOnly, (*Server).noteBackup},
 	{"GET", "/openapi.json", anyone, (*Server).openAPI},
 	{"GET", "/", anyone, (*Server).page},
 	{"GET", "/assets/:version/:asset", anyone, (*Server).pageAsset},
@@ -101,10 +107,13 @@ var answersBytes = map[string]bool{
 	"/catalog/attachments/:attachment/download":  true,
 	"/issues/attachments/:attachment":            true,
 	"/meetings/:meeting/attachments/:attachment": true,
-	"/files/:attachment":                         true,
+	linkedFile: true,
 }
 
-func (s *Server) router() http.Handler {
+// linkedFile is where signed links lead.
+const linkedFile = "/files/:attachment"
+
+func (s *Server) router(routes []route) http.Handler {
 	r := &httprouter.Router{
 		// No redirects: they lose bodies, and a path is right or wrong.
 		RedirectTrailingSlash:  false,

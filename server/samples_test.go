@@ -13,6 +13,7 @@ import (
 // Every file of the manifest is taken or refused as it says, through the
 // front door, and what is taken comes back byte for byte. Types in
 // parentheses are descriptions.
+// ASVS 5.2.2; CVE-2026-33221
 func TestSamples(t *testing.T) {
 	t.Parallel()
 	const dir = "content/testdata/samples"

@@ -23,7 +23,7 @@ func (s *Server) Scrub(ctx context.Context) {
 }
 
 func (s *Server) newScrub() *upkeep.Scrub {
-	return upkeep.NewScrub(s.Store, s.Blobs, upkeep.ScrubOptions{
+	return upkeep.NewScrub(s.Store, s.contents, upkeep.ScrubOptions{
 		Rate:   s.ScrubRate,
 		Period: s.ScrubPeriod,
 		Now:    s.Now,

@@ -15,10 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rs/cors"
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/pending"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -31,27 +33,40 @@ type Config struct {
 	Blobs   blobs.Store
 	Ballast Ballast
 	Policy  *content.Policy // which types are taken
-	Secret  []byte          // signs links
 	Now     func() time.Time
 	Log     *slog.Logger
+	// SigningKeys sign links; the first signs new ones. KeepSigningKeys
+	// replaces them where the next start finds them.
+	SigningKeys     []token.SigningKey
+	KeepSigningKeys func([]token.SigningKey) error
 	// Scratch makes a file for what is needed for a moment only, on the disk
 	// that Blobs tells the space of. done closes and removes it.
 	Scratch func() (file *os.File, done func() error, err error)
 
+	Scanner         Scanner // optional: looks for malware
+	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
+
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
+	ContentURL     string         // optional: where files come from; without a trailing slash
 	CORSOrigins    []string       // optional: origins whose pages may call with a key
 	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
 
 	MaxFileSize          int64 // bytes
+	LogBelow             int64 // bytes; smaller contents may get their files later, 0 lets none
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per key; 0 is no limit
+	FailedKeysPerMinute  int   // per address; 0 is no limit
 	MinUploadRate        int64 // bytes a second; 0 is no limit
+	MinDownloadRate      int64 // bytes a second; 0 is no limit
 	DiskReserve          int64 // bytes that uploads leave free
 
 	URLTTL        time.Duration // how long a download URL lives when nobody says
 	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
 	VerifyReads   bool
+
+	AuditDownloads bool
+	AuditRetention time.Duration // how long entries of the audit log are kept; 0 is for ever
 
 	ScrubRate   int64         // bytes a second; 0 is no scrub
 	ScrubPeriod time.Duration // within which all contents are to be read
@@ -77,42 +92,49 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
-	signer   *token.Signer
-	metrics  *metrics
-	slots    chan struct{} // one taken by each running upload
-	rates    *rateLimiter
-	basePath string // path of PublicURL
-	draining atomic.Bool
-	stall    time.Duration // that an upload may stand still
-	drain    time.Duration // that a refused client may go on sending
-	ready    readiness
-	upkeep   upkeeping
-	leases   leases
-	traffic  traffic
-	scrub    *upkeep.Scrub // nil when there is none
-	handler  http.Handler
+	contents    *pending.Contents // those in Blobs, and those that wait for their files
+	signing     signing
+	metrics     *metrics
+	slots       *slots
+	rates       *rateLimiter[uuid.UUID]    // by key
+	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
+	denied      *deniedLimiter
+	basePath    string // path of PublicURL
+	contentHost string // host name of ContentURL
+	contentPath string // path of ContentURL
+	draining    atomic.Bool
+	stall       time.Duration // that a client may stand still
+	drain       time.Duration // that a refused client may go on sending
+	ready       readiness
+	upkeep      upkeeping
+	leases      leases
+	traffic     traffic
+	scrub       *upkeep.Scrub // nil when there is none
+	handler     http.Handler
 }
 
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil:
-		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log and scratch files are required")
-	case len(cfg.Secret) < 16:
-		return nil, errors.New("server: the signing secret is too short")
-	case cfg.MaxFileSize < 1, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
-		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil, cfg.KeepSigningKeys == nil:
+		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files and a place for signing keys are required")
+	case len(cfg.SigningKeys) == 0, len(cfg.SigningKeys[0].Secret) < 16:
+		return nil, errors.New("server: the signing key is missing or too short")
+	case cfg.MaxFileSize < 1, cfg.LogBelow < 0, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
+		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive, and log_below not negative")
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
-		Config: cfg,
-		signer: token.NewSigner(cfg.Secret),
-		slots:  make(chan struct{}, cfg.MaxConcurrentUploads),
-		rates:  newRateLimiter(cfg.RequestsPerMinute),
-		stall:  uploadStall,
-		drain:  drainTime,
+		Config:  cfg,
+		slots:   newSlots(cfg.MaxConcurrentUploads),
+		rates:   newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
+		guesses: newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
+		denied:  newDeniedLimiter(),
+		stall:   clientStall,
+		drain:   drainTime,
 	}
+	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {
 		u, err := url.Parse(cfg.PublicURL)
 		if err != nil {
@@ -120,18 +142,29 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
+	if cfg.ContentURL != "" {
+		if err := CheckContentURL(cfg.PublicURL, cfg.ContentURL); err != nil {
+			return nil, fmt.Errorf("server: %w", err)
+		}
+		u, err := url.Parse(cfg.ContentURL)
+		if err != nil {
+			return nil, fmt.Errorf("server: content URL: %w", err)
+		}
+		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
+	}
+	s.contents = pending.New(cfg.Store, cfg.Blobs, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
 	}
 	s.metrics = newMetrics(s)
-	handler := s.router()
+	handler := s.byHost(s.router(routes))
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
 			AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "DELETE"},
 			AllowedHeaders: []string{"Authorization", "Content-Type", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Repr-Digest", "X-Request-Id", "X-On-Behalf-Of"},
-			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-Request-Id"},
+			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"},
 			MaxAge:         600,
 		}).Handler(handler)
 	}
@@ -150,6 +183,10 @@ func (s *Server) Operator() http.Handler {
 		s.handler.ServeHTTP(w, r.WithContext(asOperator(r.Context())))
 	})
 }
+
+// Settle writes contents that wait in the metadata to files of their own, until
+// ctx ends and nothing waits any more. It may be called once.
+func (s *Server) Settle(ctx context.Context) { s.contents.Run(ctx) }
 
 // Drain makes the server refuse new uploads and end long work, because it is
 // about to stop.

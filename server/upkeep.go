@@ -32,7 +32,7 @@ func (s *Server) check(w *response, rq *request) error {
 	}
 	defer s.upkeep.checking.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
-		report, err := upkeep.Check(ctx, s.Store, s.Blobs, upkeep.CheckOptions{Deep: order.Deep, Progress: progress})
+		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Progress: progress})
 		if len(report.Faults) > 0 {
 			rq.log.Error("a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
 		}
@@ -62,7 +62,7 @@ func (s *Server) collect(w *response, rq *request) error {
 	defer s.upkeep.collecting.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
 		options.Progress = progress
-		collected, err := upkeep.Collect(ctx, s.leased(), s.Blobs, options)
+		collected, err := upkeep.Collect(ctx, s.leased(), s.contents, options)
 		if !options.DryRun {
 			s.logCollected(collected)
 		}
@@ -170,7 +170,7 @@ func (s *Server) every(ctx context.Context, interval time.Duration, do func(cont
 }
 
 func (s *Server) refillBallast(ctx context.Context) {
-	room, err := s.Blobs.Space(ctx)
+	room, err := s.contents.Space(ctx)
 	if err != nil {
 		s.Log.Error("the free space on the disk is not known", "error", err)
 		return
@@ -199,7 +199,7 @@ func (s *Server) collectOnce(ctx context.Context) {
 		return
 	}
 	defer s.upkeep.collecting.Unlock()
-	collected, err := upkeep.Collect(ctx, s.leased(), s.Blobs, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
+	collected, err := upkeep.Collect(ctx, s.leased(), s.contents, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
 	s.logCollected(collected)
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("contents that nothing refers to could not be removed", "error", err)

@@ -16,6 +16,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/pending"
 	"attachd/store"
 )
 
@@ -28,8 +29,8 @@ const (
 	maxField  = 1 << 10 // bytes of a field that we read
 )
 
-// upload takes in one file: spooled and hashed as it comes, judged when it is
-// whole, kept, recorded, and only then acknowledged.
+// upload takes in one file: spooled and hashed as it comes, judged and scanned
+// when it is whole, kept, recorded, and only then acknowledged.
 func (s *Server) upload(w *response, rq *request) error {
 	if s.draining.Load() {
 		return shuttingDown()
@@ -38,28 +39,26 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	default:
-		return &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 1,
-			detail: "All upload slots are taken. Try again in a moment."}
+	slot := s.slots.take(rq)
+	if slot == nil {
+		return busy("All upload slots are taken. Try again in a moment.")
 	}
-	spool, err := s.Blobs.Create(rq.Context())
-	if err != nil {
-		return fmt.Errorf("opening a spool: %w", err)
-	}
+	defer s.slots.release(slot)
+	spool := s.contents.Spool(rq.Context())
 	defer func() {
 		if err := spool.Close(); err != nil {
 			rq.log.Error("a spool could not be thrown away", "error", err)
 		}
 	}()
-	form, err := s.receive(rq, boundary, spool)
+	form, err := s.receive(rq, boundary, spool, slot)
 	if err != nil {
 		return err
 	}
 	a, err := s.judge(rq, form, spool)
 	if err != nil {
+		return err
+	}
+	if err := s.scan(rq, a, spool); err != nil {
 		return err
 	}
 	if err := s.commit(rq, &a, spool); err != nil {
@@ -106,7 +105,7 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 
 // roomFor refuses what would leave less of the disk than its reserve.
 func (s *Server) roomFor(rq *request, bytes int64) error {
-	room, err := s.Blobs.Space(rq.Context())
+	room, err := s.contents.Space(rq.Context())
 	if err != nil {
 		return fmt.Errorf("looking at the disk: %w", err)
 	}
@@ -130,12 +129,14 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *request, boundary string, spool blobs.Spool) (form, error) {
+func (s *Server) receive(rq *request, boundary string, spool *pending.Spool, slot *slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := s.paced(rq)
+	body.slot = slot
 	defer body.done()
 	body.allow(maxBefore + formBuffer)
 	parts := newFormReader(body, boundary)
+	defer parts.done()
 	hasFile, hasComment := false, false
 	for n := 0; ; n++ {
 		part, err := parts.next()
@@ -196,7 +197,7 @@ func tooMuch() error {
 var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
 // spool writes the bytes of a part, as far as the limit.
-func (s *Server) spool(rq *request, to blobs.Spool, part io.Reader) error {
+func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 	buf := buffers.Get().(*[128 << 10]byte)
 	defer buffers.Put(buf)
 	for {
@@ -247,7 +248,7 @@ func formError(err error) error {
 }
 
 // judge decides whether what was spooled is taken, and as what.
-func (s *Server) judge(rq *request, f form, spool blobs.Spool) (store.Attachment, error) {
+func (s *Server) judge(rq *request, f form, spool *pending.Spool) (store.Attachment, error) {
 	a := store.Attachment{
 		Parent:     rq.entity.Parent,
 		Size:       spool.Size(),
@@ -280,18 +281,23 @@ func (s *Server) judge(rq *request, f form, spool blobs.Spool) (store.Attachment
 	return a, err
 }
 
-// commit makes the content durable, then the record. In between, the content
-// is held, so that nobody can take it for spare.
-func (s *Server) commit(rq *request, a *store.Attachment, spool blobs.Spool) error {
+// commit makes the content durable, then the record; in between, the content
+// is held, so that nobody can take it for spare. A content that is to wait for
+// its file is made durable together with the record.
+func (s *Server) commit(rq *request, a *store.Attachment, spool *pending.Spool) error {
 	// Whatever happens to the client now, what was begun is finished.
 	ctx := context.WithoutCancel(rq.Context())
-	release, err := spool.Keep(ctx)
+	waiting, release, err := spool.Keep(ctx)
 	if err != nil {
 		return fmt.Errorf("keeping the content: %w", err)
 	}
 	defer release()
 	if a.ID, err = uuid.NewV7(); err != nil {
 		return fmt.Errorf("making an id: %w", err)
+	}
+	rq.entry.ID, rq.entry.Name = a.ID.String(), a.FileName
+	if waiting != nil {
+		return s.Store.CreatePending(ctx, *a, waiting, rq.autoCreate)
 	}
 	if err := s.Store.CreateAttachment(ctx, *a, rq.autoCreate); err != nil {
 		return s.takeBack(rq, a.SHA256, release, err)

@@ -25,6 +25,7 @@ func maxFileSize(n int64) func(*server.Config) {
 	return func(c *server.Config) { c.MaxFileSize = n }
 }
 
+// ASVS 15.3.1, 15.3.3, 15.3.7; CVE-2026-30961
 func TestABadFormIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -89,6 +90,7 @@ func manyFields(n int, value string) (list parts) {
 	return list
 }
 
+// ASVS 15.3.1, 15.3.3, 15.3.7
 func TestAFormMayHoldMoreThanItsFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -122,6 +124,7 @@ func TestAFormMayHoldMoreThanItsFile(t *testing.T) {
 	}
 }
 
+// ASVS 14.2.8; CVE-2026-33221
 func TestTheBytesStoredAreTheBytesSent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -144,6 +147,7 @@ func TestTheBytesStoredAreTheBytesSent(t *testing.T) {
 	}
 }
 
+// CVE-2026-57886
 func TestACommentIsNamedBeforeOrBehindTheFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -173,6 +177,7 @@ func TestACommentIsNamedBeforeOrBehindTheFile(t *testing.T) {
 	}
 }
 
+// CVE-2026-25921
 func TestADigestThatTheClientSendsIsVerified(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -204,6 +209,7 @@ func TestADigestThatTheClientSendsIsVerified(t *testing.T) {
 	}
 }
 
+// ASVS 5.3.2; CVE-2025-65798, CVE-2025-65799
 func TestFileNames(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -261,6 +267,7 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
+// ASVS 5.1.1
 func TestFilesUpToTheLimitAreTaken(t *testing.T) {
 	t.Parallel()
 	const limit = 200_000
@@ -314,6 +321,7 @@ func (w *world) streamed(t *testing.T, n int64) (io.Reader, int64) {
 	return io.MultiReader(strings.NewReader(before), io.LimitReader(endless{}, n), strings.NewReader(after)), n + int64(len(before)+len(after))
 }
 
+// ASVS 5.2.1; CVE-2026-30961
 func TestFiftyMegabytesAreTakenAndNotAByteMore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -384,6 +392,7 @@ func (w *world) receive(t *testing.T, conn io.Reader, s step) answer {
 	return a
 }
 
+// ASVS 5.2.1; CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
 func TestExpect100ContinueGetsTheRefusalBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, maxFileSize(1000))
@@ -473,6 +482,7 @@ func TestAFileThatIsTooLargeIsRefusedWhileItsClientIsSending(t *testing.T) {
 	}
 }
 
+// ASVS 5.2.1
 func TestAClientThatNeverStopsSendingIsCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, maxFileSize(1<<20))
@@ -496,6 +506,7 @@ func TestAClientThatNeverStopsSendingIsCutOff(t *testing.T) {
 
 // What a refused client sends after the server has lost patience is part of
 // its request for ever, even where it looks like another one.
+// ASVS 4.2.1, 4.2.2
 func TestTheBodyOfARefusedRequestNeverBecomesARequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, maxFileSize(1000))
@@ -535,6 +546,7 @@ func TestTheBodyOfARefusedRequestNeverBecomesARequest(t *testing.T) {
 	}
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestABodyThatStandsStillIsGivenUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -556,6 +568,7 @@ func TestABodyThatStandsStillIsGivenUp(t *testing.T) {
 	eventually(t, "the temporary files to go", func() bool { return len(w.temporaryFiles()) == 0 })
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestWithoutALeastRateABodyMayBeSlowButNotStandStill(t *testing.T) {
 	t.Parallel()
 	const patience = 400 * time.Millisecond
@@ -580,6 +593,7 @@ func TestWithoutALeastRateABodyMayBeSlowButNotStandStill(t *testing.T) {
 	w.receive(t, still, s)
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestABodyOfAnotherKindThatStandsStillIsGivenUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -611,6 +625,7 @@ func TestAnAnswerDoesNotWaitForABodyThatNeverComes(t *testing.T) {
 	}
 }
 
+// ASVS 1.4.3; CVE-2026-32759
 func TestAnUploadWhoseClientGoesAwayLeavesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -627,6 +642,7 @@ func TestAnUploadWhoseClientGoesAwayLeavesNothing(t *testing.T) {
 	}
 }
 
+// ASVS 5.2.1
 func TestUploadsBeyondTheSlotsAreSentAway(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.MaxConcurrentUploads = 2 })
@@ -639,7 +655,9 @@ func TestUploadsBeyondTheSlotsAreSentAway(t *testing.T) {
 		io.WriteString(conn, body[:len(body)-10])
 		conns = append(conns, conn)
 	}
-	eventually(t, "both slots to be taken", func() bool { return len(w.temporaryFiles()) == 2 })
+	eventually(t, "both slots to be taken", func() bool {
+		return strings.Contains(string(w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body), "\nattachd_upload_slots_used 2\n")
+	})
 	quick := step{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "quick")}}
 	busy := quick
 	busy.want, busy.code = 503, "busy"
@@ -674,6 +692,7 @@ func TestAServerThatIsStoppingTakesNoUploads(t *testing.T) {
 	})
 }
 
+// ASVS 5.2.4
 func TestTheQuotaOfASpaceHolds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -708,6 +727,7 @@ func TestTheQuotaOfASpaceHolds(t *testing.T) {
 	}
 }
 
+// ASVS 5.2.4
 func TestFiftyClientsDoNotOvershootAQuota(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -784,6 +804,7 @@ func TestTheDiskReserveHoldsWhileOthersUpload(t *testing.T) {
 	eventually(t, "the temporary file to go", func() bool { return len(w.temporaryFiles()) == 0 })
 }
 
+// ASVS 1.1.1, 1.2.2, 1.2.3
 func TestControlCharactersInAFileNameAreRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -804,6 +825,7 @@ func TestABoundaryMayBeAsMailProgramsWriteIt(t *testing.T) {
 	}
 }
 
+// ASVS 1.1.1, 1.2.2, 1.2.3
 func TestControlCharactersInAnEncodedFileNameAreRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -841,7 +863,7 @@ func (f fullFile) Write(p []byte) (int, error) {
 
 func TestADiskThatFillsUpUnderAnUploadIsNoInternalError(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, filesAtOnce)
 	failing := &atomic.Bool{}
 	w.disk.FileSystem = fullFiles{w.disk.FileSystem, failing}
 	upload := step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "hello")}}
@@ -869,6 +891,7 @@ func TestAKeyMayMakeSoManyRequestsAMinute(t *testing.T) {
 	w.play(t, []step{list, list, list, refused})
 }
 
+// ASVS 14.2.1; CVE-2026-26196, CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
 func TestTheKeyIsTakenFromTheHeaderOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

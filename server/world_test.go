@@ -28,6 +28,7 @@ import (
 	"attachd/blobs/blobstest"
 	"attachd/server"
 	"attachd/server/content"
+	"attachd/server/pending"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -90,6 +91,9 @@ type world struct {
 	names    map[string]string // what {name} stands for in a step
 	keys     map[string]string // whose key is which
 	expected []string          // what lines of the log at level ERROR may say
+
+	signingKeys []token.SigningKey // as a restart finds them, once they were changed
+	keepFails   error              // what comes of trying to keep them
 }
 
 // The people, with the roles they have.
@@ -145,16 +149,20 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		Blobs:                w.blobs,
 		Ballast:              &w.ballast,
 		Policy:               policy,
-		Secret:               []byte("a secret of at least sixteen bytes"),
+		SigningKeys:          []token.SigningKey{{Secret: []byte("a secret of at least sixteen bytes")}},
+		KeepSigningKeys:      w.keepSigningKeys,
 		Now:                  w.clock.Now,
 		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Scratch:              w.scratch,
 		Version:              "test",
 		MaxFileSize:          50 << 20,
+		LogBelow:             64 << 10,
 		MaxConcurrentUploads: 256,
 		MinUploadRate:        1 << 10,
+		MinDownloadRate:      1 << 10,
 		DiskReserve:          1 << 20,
 		URLTTL:               time.Hour,
+		AuditDownloads:       true,
 		VerifyReads:          true,
 	}
 	for _, option := range options {
@@ -166,10 +174,20 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	return w
 }
 
+// filesAtOnce lets no content wait for its file.
+func filesAtOnce(c *server.Config) { c.LogBelow = 0 }
+
 // scratch is a file for the moment.
 func (w *world) scratch() (file *os.File, done func() error, err error) {
 	file, err = os.CreateTemp(filepath.Join(w.dir, "tmp"), "")
 	return file, func() error { return errors.Join(file.Close(), os.Remove(file.Name())) }, err
+}
+
+func (w *world) keepSigningKeys(keys []token.SigningKey) error {
+	if w.keepFails == nil {
+		w.signingKeys = keys
+	}
+	return w.keepFails
 }
 
 func (w *world) open() {
@@ -200,6 +218,9 @@ func (w *world) restart() {
 	w.openStores()
 	cfg := w.server.Config
 	cfg.Store, cfg.Blobs = w.store, w.blobs
+	if w.signingKeys != nil {
+		cfg.SigningKeys = w.signingKeys
+	}
 	var err error
 	w.server, err = server.New(cfg)
 	w.must(err)
@@ -296,6 +317,9 @@ func (w *world) serve(handler http.Handler) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(w.server.Log.Handler(), slog.LevelError),
+
+		// Its answer to OPTIONS * would be without our headers.
+		DisableGeneralOptionsHandler: true,
 	}
 	done := make(chan error, 1)
 	go func() { done <- httpServer.Serve(listener) }()
@@ -316,10 +340,26 @@ func (w *world) serve(handler http.Handler) {
 	})
 }
 
+// settleContents gives what waits a file of its own. In a world that happens
+// only when it is told to.
+func (w *world) settleContents() {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	w.server.Settle(ended)
+}
+
+// contents are those that have their files and those that wait.
+func (w *world) contents() blobs.Store {
+	return pending.New(w.store, w.blobs, pending.Options{Log: w.server.Log})
+}
+
 // checkStorage runs after every test, when the server is down: whatever was
 // done to it, both stores agree and nothing is left over.
 func (w *world) checkStorage() {
 	ctx := context.Background()
+	if w.server != nil {
+		w.settleContents()
+	}
 	report, err := upkeep.Check(ctx, w.store, w.blobs, upkeep.CheckOptions{})
 	if err != nil {
 		w.t.Errorf("checking the stores: %v", err)
@@ -413,6 +453,7 @@ func (w *world) records() int {
 
 // storedContents counts the blobs.
 func (w *world) storedContents() (n int) {
+	w.settleContents()
 	for _, err := range w.blobs.All(context.Background(), blobs.Ref{}) {
 		w.must(err)
 		n++
@@ -423,6 +464,7 @@ func (w *world) storedContents() (n int) {
 // blobFile is where the content of an attachment is.
 func (w *world) blobFile(t *testing.T, name string) string {
 	t.Helper()
+	w.settleContents()
 	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
 	if err != nil {
 		t.Fatal(err)
@@ -649,6 +691,7 @@ func (w *world) checkRefusal(t *testing.T, path string, a answer) {
 // copyRecord makes n more attachments like one that is there.
 func (w *world) copyRecord(t *testing.T, name string, n int) {
 	t.Helper()
+	w.settleContents() // the records to come have no content of their own
 	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
 	if err != nil {
 		t.Fatal(err)

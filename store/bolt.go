@@ -26,6 +26,7 @@ import (
 //	attachments      kind parent id       record; a parent's lie together, oldest first
 //	attachment_ids   id                   kind parent
 //	contents         sha256 id            -           who refers to a content
+//	pending          id                   content     until it is settled; new ones at the right edge, old ones go from the left
 //
 //	users            id                   JSON; a deleted one stays for the name's sake
 //	spaces           slug                 JSON
@@ -44,12 +45,16 @@ import (
 //	key_sessions     key hash             -
 //	session_expiry   time hash            -           the first to expire comes first
 //
+//	audit            seq, 8               sha256, entry (audit.go)
+//
 //	meta             "probe"              -           what Probe writes
 //	                 "note " name         its value
+//	                 "audit anchor"       seq sha256  of the last audit entry that was removed
 var (
 	bucketAttachments   = []byte("attachments")
 	bucketAttachmentIDs = []byte("attachment_ids")
 	bucketContents      = []byte("contents")
+	bucketPending       = []byte("pending")
 	bucketUsers         = []byte("users")
 	bucketSpaces        = []byte("spaces")
 	bucketUsage         = []byte("usage")
@@ -65,17 +70,21 @@ var (
 	bucketSessions      = []byte("sessions")
 	bucketKeySessions   = []byte("key_sessions")
 	bucketSessionExpiry = []byte("session_expiry")
+	bucketAudit         = []byte("audit")
 	bucketMeta          = []byte("meta")
 )
 
 var allBuckets = [][]byte{
-	bucketAttachments, bucketAttachmentIDs, bucketContents,
+	bucketAttachments, bucketAttachmentIDs, bucketContents, bucketPending,
 	bucketUsers, bucketSpaces, bucketUsage, bucketMembers, bucketMemberships,
 	bucketEntities, bucketSpaceEntities, bucketComments,
 	bucketKeys, bucketKeyHashes, bucketUserKeys, bucketTouched,
 	bucketSessions, bucketKeySessions, bucketSessionExpiry,
 	bucketMeta,
 }
+
+// laterBuckets came after databases without them were in use.
+var laterBuckets = [][]byte{bucketAudit}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -104,6 +113,8 @@ type BoltOptions struct {
 type Bolt struct {
 	db       *bbolt.DB
 	touched  touches
+	recorded recorded
+	pending  backlog
 	makeRoom func() bool
 
 	changes   chan *change // to the committer
@@ -159,6 +170,15 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,
+		recorded: recorded{many: make(chan struct{}, 1)},
+	}
+	if !opts.ReadOnly {
+		if err := upgrade(db); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+		}
+	}
+	if err := b.preparePending(opts.ReadOnly); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 	}
 	go b.commitLoop()
 	return b, nil
@@ -213,8 +233,32 @@ func isWhole(tx *bbolt.Tx) error {
 		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
 	}
 	for _, name := range allBuckets {
-		if tx.Bucket(name) == nil {
+		if tx.Bucket(name) == nil && !bytes.Equal(name, bucketPending) { // which older ones lack
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
+		}
+	}
+	return nil
+}
+
+// upgrade makes what a database from an earlier version lacks.
+func upgrade(db *bbolt.DB) error {
+	missing := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		for _, name := range laterBuckets {
+			missing = missing || tx.Bucket(name) == nil
+		}
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return db.Update(makeLaterBuckets)
+}
+
+func makeLaterBuckets(tx *bbolt.Tx) error {
+	for _, name := range laterBuckets {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return fmt.Errorf("make bucket %q: %w", name, err)
 		}
 	}
 	return nil
@@ -286,7 +330,7 @@ func fillNew(file *os.File, own func(*os.File) error) error {
 				return fmt.Errorf("make bucket %q: %w", name, err)
 			}
 		}
-		return nil
+		return makeLaterBuckets(tx)
 	})
 	return errors.Join(err, db.Close(), file.Sync())
 }
@@ -313,6 +357,7 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
 
 // Snapshot implements Store. It is a database that OpenBolt opens.
 func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
+	defer b.pending.pause()()
 	return b.view(ctx, func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
 		return err

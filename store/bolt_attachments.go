@@ -10,11 +10,28 @@ import (
 
 // CreateAttachment implements Attachments.
 func (b *Bolt) CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error {
+	return b.create(ctx, a, nil, autoCreate)
+}
+
+// CreatePending implements Attachments.
+func (b *Bolt) CreatePending(ctx context.Context, a Attachment, content []byte, autoCreate string) error {
+	if int64(len(content)) != a.Size {
+		return fmt.Errorf("store: attachment %s has %d bytes, and its content %d", a.ID, a.Size, len(content))
+	}
+	return b.create(ctx, a, content, autoCreate)
+}
+
+// create records an attachment, and a content with it where that is not nil.
+func (b *Bolt) create(ctx context.Context, a Attachment, content []byte, autoCreate string) error {
 	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
 	return b.update(ctx, func(tx *writeTx) error {
-		return createAttachment(tx, a, autoCreate)
+		if err := createAttachment(tx, a, autoCreate); err != nil || content == nil {
+			return err
+		}
+		tx.putPending(a.ID, content)
+		return nil
 	})
 }
 
@@ -262,6 +279,7 @@ func (tx *writeTx) removeAttachment(a Attachment) {
 	tx.delete(bucketAttachments, join(a.Parent.key(), a.ID[:]))
 	tx.delete(bucketAttachmentIDs, a.ID[:])
 	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
+	tx.deletePending(a.ID)
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.

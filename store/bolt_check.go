@@ -21,6 +21,7 @@ const maxFaults = 1000
 // part. The comparison has brought the pages into memory by then: of half a
 // million attachments, it takes four seconds, and the pages a fraction of one.
 func (b *Bolt) Check(ctx context.Context) ([]string, error) {
+	defer b.pending.pause()()
 	c := &checker{ctx: ctx, used: make(map[string]Usage)}
 	err := b.view(ctx, c.compareBuckets)
 	switch {
@@ -78,7 +79,7 @@ func (c *checker) told() []string {
 func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 	c.Tx = tx
 	for _, part := range []func() error{
-		c.attachments, c.attachmentIDs, c.contents, c.usage,
+		c.attachments, c.attachmentIDs, c.contents, c.pending, c.usage,
 		c.users, c.spaces, c.members, c.memberships,
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
@@ -172,6 +173,21 @@ func (c *checker) contents() error {
 		}
 		a, err := loadAttachment(c.Tx, id)
 		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
+		return nil
+	})
+}
+
+func (c *checker) pending() error {
+	if c.Bucket(bucketPending) == nil {
+		return nil
+	}
+	return c.each(bucketPending, 16, func(key, content []byte) error {
+		id, err := parseID(key)
+		if err != nil {
+			return err
+		}
+		a, err := loadAttachment(c.Tx, id)
+		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another.", len(content), id)
 		return nil
 	})
 }

@@ -88,6 +88,10 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"an id leads elsewhere", overwriteFirst(bucketAttachmentIDs, d17(other)), []string{"Attachment <attachment> cannot be found by its id.", "The index of ids has attachment <attachment>, of which"}},
 		{"a content is gone", deleteFirst(bucketContents), []string{"Attachment <attachment> cannot be found by its content 01"}},
 		{"a content too many", add(bucketContents, nothing, make([]byte, 32), other[:]), []string{"says that attachment " + other.String() + " has the content 00"}},
+		{"a content waits with nothing", add(bucketPending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
+		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
+			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], []byte("abc"))
+		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
 		{"a damaged key", add(bucketContents, nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"the usage is wrong", overwriteFirst(bucketUsage, Usage{Bytes: 11, Files: 1}.encode()), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
 		{"the usage is gone", deleteFirst(bucketUsage), []string{`Space "a" is counted as using 0 bytes in 0 files, but its files are 10 bytes in 1.`}},

@@ -29,6 +29,7 @@ var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
 // change is what somebody wants done, and waits for.
 type change struct {
 	apply   func(*writeTx) error
+	entry   *Entry // of the audit log, or nil
 	alone   bool
 	refusal error
 	done    chan error
@@ -38,8 +39,9 @@ type change struct {
 // long, say) is remembered, and nothing of the transaction is committed.
 type writeTx struct {
 	*bbolt.Tx
-	writes int
-	err    error
+	writes  int
+	err     error
+	pending waiting // by how much what waits changes
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
@@ -73,6 +75,7 @@ func (b *Bolt) handIn(ctx context.Context, c *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	c.entry = entryOf(ctx)
 	if err := b.send(ctx, c); err != nil {
 		return err
 	}
@@ -95,19 +98,25 @@ func (b *Bolt) send(ctx context.Context, c *change) error {
 
 func (b *Bolt) commitLoop() {
 	defer close(b.stopped)
-	ticker := time.NewTicker(touchInterval)
-	defer ticker.Stop()
+	touched := time.NewTicker(touchInterval)
+	defer touched.Stop()
+	recorded := time.NewTicker(recordInterval)
+	defer recorded.Stop()
 	for {
+		// What cannot be flushed stays in memory for the next time.
 		select {
 		case c, ok := <-b.changes:
 			if !ok {
-				b.lastErr = b.flushTouched()
+				b.lastErr = errors.Join(b.flushTouched(), b.flushRecorded())
 				return
 			}
 			b.work(b.gather(c))
-		case <-ticker.C:
-			// What could not be written stays in memory for the next time.
+		case <-touched.C:
 			_ = b.flushTouched()
+		case <-recorded.C:
+			_ = b.flushRecorded()
+		case <-b.recorded.many:
+			_ = b.flushRecorded()
 		}
 	}
 }
@@ -145,9 +154,14 @@ func (b *Bolt) work(waiting []*change) {
 
 // finish makes the changes and says to each how it went.
 func (b *Bolt) finish(changes ...*change) {
-	err := b.transact(changes)
-	if errors.Is(err, ErrFull) && b.makeRoom != nil && b.makeRoom() {
-		err = b.transact(changes)
+	recorded := b.recorded.take()
+	err := b.transact(changes, recorded)
+	room := errors.Is(err, ErrFull) && b.makeRoom != nil && b.makeRoom()
+	if err != nil {
+		b.recorded.giveBack(recorded)
+	}
+	if room || errors.Is(err, ErrFull) && len(recorded) > 0 {
+		err = b.transact(changes, nil) // what can wait goes with a later change
 	}
 	for _, c := range changes {
 		if err != nil {
@@ -158,9 +172,10 @@ func (b *Bolt) finish(changes ...*change) {
 	}
 }
 
-// transact makes the changes in one transaction. An error is everybody's; a
-// refusal, kept in the change, is that one's alone.
-func (b *Bolt) transact(changes []*change) error {
+// transact makes the changes in one transaction, with their entries in the
+// audit log and those that wait for it. An error is everybody's; a refusal,
+// kept in the change, is that one's alone.
+func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	if b.broken != nil {
 		return b.broken
 	}
@@ -171,10 +186,19 @@ func (b *Bolt) transact(changes []*change) error {
 	defer tx.Rollback()
 
 	w := &writeTx{Tx: tx}
+	var entries []Entry
 	for _, c := range changes {
+		before := w.writes
 		if err := c.applyTo(w); err != nil {
 			return err
 		}
+		if c.entry != nil && w.writes > before {
+			entries = append(entries, *c.entry)
+		}
+	}
+	w.record(append(entries, recorded...)...)
+	if w.err != nil {
+		return w.err
 	}
 	if w.writes == 0 {
 		return nil
@@ -183,6 +207,7 @@ func (b *Bolt) transact(changes []*change) error {
 	if err := withoutPanic(func() error { return b.commit(tx) }); err != nil {
 		return b.failed(err, id)
 	}
+	b.pending.add(w.pending)
 	return nil
 }
 

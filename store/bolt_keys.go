@@ -262,7 +262,7 @@ func (b *Bolt) flushTouched() error {
 		}
 		return nil
 	}}
-	if err := errors.Join(b.transact([]*change{c}), c.refusal); err != nil {
+	if err := errors.Join(b.transact([]*change{c}, nil), c.refusal); err != nil {
 		return fmt.Errorf("write down when keys were used: %w", err)
 	}
 	b.touched.flushed(noted)

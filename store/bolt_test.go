@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 )
 
+// CVE-2026-54097, CVE-2026-35605
 func TestBoltKeepsThePromises(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return store.OpenTemp(t) })
 }

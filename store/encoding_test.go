@@ -50,6 +50,7 @@ func TestDamagedRecordsAreErrors(t *testing.T) {
 }
 
 // What can be read can be written and read again.
+// ASVS 1.2.4
 func FuzzDecodeRecord(f *testing.F) {
 	for _, a := range someRecords() {
 		f.Add(encodeRecord(a))

@@ -46,9 +46,11 @@ func (e *Error) Unwrap() error { return e.Kind }
 // without an error, the change is on stable storage.
 type Store interface {
 	Attachments
+	Pending
 	Directory
 	Keys
 	Notes
+	Audit
 
 	// Probe commits something harmless and so says whether changes can be
 	// committed now.
@@ -130,6 +132,10 @@ type Attachments interface {
 	// A product known in another space than that is ErrNotFound; a ticket or
 	// meeting stays where it is.
 	CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error
+	// CreatePending is CreateAttachment for a content that is nowhere else yet:
+	// the record and the content come into being in one commit. The content
+	// must not change before CreatePending returns.
+	CreatePending(ctx context.Context, a Attachment, content []byte, autoCreate string) error
 	// Attachment gives one record, or ErrNotFound.
 	Attachment(ctx context.Context, id uuid.UUID) (Attachment, error)
 	// AttachmentsOf lists at most limit records of a parent, oldest first
@@ -147,6 +153,38 @@ type Attachments interface {
 	// AttachmentsWith lists at most limit records that have this content,
 	// oldest first.
 	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error)
+}
+
+// Pending keeps small contents for a while, each with the record of one
+// attachment: from the commit of that record until it is settled, which says
+// that the content is on stable storage elsewhere, or until the record is
+// deleted. So a record without a pending content has one elsewhere.
+type Pending interface {
+	// PendingContent gives the bytes that some record with this content waits
+	// with, or ErrNotFound. They were not hashed.
+	PendingContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
+	// PendingSizes gives the length in bytes of each content that waits.
+	PendingSizes(ctx context.Context) (map[[32]byte]int64, error)
+	// PendingAfter lists contents that wait, those of the oldest records first,
+	// beginning after the id given: at most limit, and no more after maxBytes
+	// of them are reached.
+	PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]PendingContent, error)
+	// Settle removes the contents that wait with these records. Those of which
+	// the record is gone come back: nothing may refer to their content any more.
+	Settle(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error)
+	// PendingBytes is the length of all contents that wait. It costs nothing.
+	PendingBytes() int64
+	// TakesPending says whether it is good to create another: not while many
+	// wait, and not while a Snapshot or a Check goes on, when what is removed
+	// still takes up room. It costs nothing, and nothing is refused for it.
+	TakesPending() bool
+}
+
+// PendingContent is a content that waits with a record.
+type PendingContent struct {
+	ID      uuid.UUID // of the attachment
+	SHA256  [32]byte  // as recorded
+	Content []byte    // not hashed
 }
 
 // User is a person or a program that may hold keys.

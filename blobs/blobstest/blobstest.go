@@ -35,6 +35,8 @@ var promises = []struct {
 	{"a spool of a cancelled upload keeps nothing", cancelled},
 	{"the same content is stored once", storedOnce},
 	{"many may keep the same content at once", keptAtOnce},
+	{"many contents may be kept with one call, as each of them would be", keptTogether},
+	{"what was kept with one call is held until release", heldTogether},
 	{"what is not there is not found", notFound},
 	{"a content of another length is damaged", otherLength},
 	{"a marked content cannot be opened but is still there", marked},
@@ -223,6 +225,62 @@ func keptAtOnce(t *testing.T, s blobs.Store) {
 		t.Errorf("stored: %v", got)
 	}
 	wantContent(t, s, content)
+}
+
+func keptTogether(t *testing.T, s blobs.Store) {
+	there, damaged, short := []byte("there before"), []byte("marked damaged"), []byte("")
+	keep(t, s, there)
+	mark(t, s, keep(t, s, damaged))
+	contents := [][]byte{there, damaged, short}
+	for n := range 100 {
+		contents = append(contents, fmt.Append(nil, "content ", n))
+	}
+	release, err := s.KeepAll(t.Context(), contents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	for _, content := range contents {
+		wantContent(t, s, content)
+	}
+	if got := len(all(t, s)); got != len(contents) || s.Damaged() > 0 {
+		t.Errorf("%d contents are there, %d of them damaged; %d were kept", got, s.Damaged(), len(contents))
+	}
+	if release, err = s.KeepAll(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.KeepAll(cancelled, [][]byte{[]byte("too late")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+func heldTogether(t *testing.T, s blobs.Store) {
+	content := []byte("held")
+	release, err := s.KeepAll(t.Context(), [][]byte{content, []byte("another")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	released := atomic.Bool{}
+	gone := make(chan error)
+	go func() {
+		_, err := s.Remove(t.Context(), sha256.Sum256(content), func() (bool, error) {
+			if !released.Load() {
+				return true, errors.New("Remove did not wait")
+			}
+			return false, nil
+		})
+		gone <- err
+	}()
+	giveWay()
+	released.Store(true)
+	release()
+	release() // does nothing
+	if err := <-gone; err != nil {
+		t.Error(err)
+	}
 }
 
 func notFound(t *testing.T, s blobs.Store) {

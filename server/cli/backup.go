@@ -73,6 +73,10 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err != nil {
 		return err
 	}
+	// The restore point is good without the note, which is for the doctor.
+	if err := c.call(ctx, "PUT", "/upkeep/backup", map[string]any{"made": added.Made}, nil); err != nil {
+		fmt.Fprintln(a.stderr, "attachd: warning: that this backup was made could not be noted:", err)
+	}
 	if keep > 0 {
 		pruned, err := archive.Prune(ctx, keep, a.openSnapshot)
 		if err != nil {

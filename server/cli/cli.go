@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/blobs"
+	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
 	"attachd/server/datadir"
@@ -133,10 +134,34 @@ func (a *App) config(flags map[string]string) (cfg config.Config, warnings []str
 	if a.dataDir != "" {
 		flags["data_dir"] = a.dataDir
 	}
-	return config.Load(a.configFile, os.Environ(), flags, config.Check{Key: "content.allowed", Of: func(cfg config.Config) error {
+	return config.Load(a.configFile, os.Environ(), flags, checks...)
+}
+
+// checks are what the rest of the program knows of values.
+var checks = []config.Check{
+	{Key: "content.allowed", Of: func(cfg config.Config) error {
 		_, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
 		return err
-	}})
+	}},
+	{Key: "scan.clamd", Of: func(cfg config.Config) error {
+		_, err := scanner(cfg)
+		return err
+	}},
+	{Key: "downloads.content_url", Of: func(cfg config.Config) error {
+		return server.CheckContentURL(cfg.PublicURL, cfg.Downloads.ContentURL)
+	}},
+	{Key: "tls.cert_file", Of: func(cfg config.Config) error {
+		if cfg.TLS.CertFile != "" && cfg.TLS.KeyFile == "" {
+			return errors.New("needs tls.key_file too")
+		}
+		return nil
+	}},
+	{Key: "tls.key_file", Of: func(cfg config.Config) error {
+		if cfg.TLS.KeyFile != "" && cfg.TLS.CertFile == "" {
+			return errors.New("needs tls.cert_file too")
+		}
+		return nil
+	}},
 }
 
 // exit is an error that asks for an exit code of its own.

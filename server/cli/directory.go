@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -112,9 +113,9 @@ func (a *App) userRemove() *cobra.Command {
 	}
 }
 
-// Key is the group of commands about API keys.
+// Key is the group of commands about keys.
 func (a *App) Key() *cobra.Command {
-	return group("key", "create, list and revoke API keys", a.keyCreate(), a.keyList(), a.keyRevoke())
+	return group("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
 }
 
 func (a *App) keyCreate() *cobra.Command {
@@ -185,6 +186,34 @@ func (a *App) keyRevoke() *cobra.Command {
 			return c.call(ctx, "DELETE", "/directory/users/"+u.ID.String()+"/api-keys/"+args[1], nil, nil)
 		}),
 	}
+}
+
+// The longest that a link may live: with this grace, none ends before its time.
+const longestLink = 7 * 24 * time.Hour
+
+func (a *App) keyRotateSigning() *cobra.Command {
+	var grace time.Duration
+	cmd := &cobra.Command{
+		Use:   "rotate-signing",
+		Short: "sign links with a new key, and let those signed so far end",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			if grace < 0 || grace > longestLink {
+				return usage("--grace must be from 0 to %s", longestLink)
+			}
+			var rotated struct {
+				PreviousUntil string `json:"previous_until"`
+			}
+			body := map[string]any{"grace": int64(grace / time.Second)}
+			if err := c.call(ctx, "POST", "/upkeep/signing-key", body, &rotated); err != nil {
+				return err
+			}
+			fmt.Fprintln(a.stdout, "links given out so far end by", rotated.PreviousUntil)
+			return nil
+		}),
+	}
+	cmd.Flags().DurationVar(&grace, "grace", longestLink, "how long links given out so far may go on working; 0 ends them all now")
+	return cmd
 }
 
 // findUser gives the user with this id or full name, if only one has it.

@@ -34,6 +34,7 @@ func blocks(markdown string) (all []block) {
 // The README is run as a newcomer would: on a fresh copy of the repository,
 // the server in one terminal, everything else in a second, in order. What it
 // shows as output must be what comes out.
+// ASVS 5.1.1
 func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	if !*readme {
 		t.Skip("the README's commands need more than Go; run them with: go test ./server/cli -run Readme -readme")

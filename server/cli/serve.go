@@ -10,18 +10,24 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
+	"attachd/server/scan"
 )
 
 // How long a server that was told to stop waits for what is under way.
 const shutdownTime = 30 * time.Second
+
+// How long it waits for connections that have not said yet what they want.
+const waitingTime = time.Second
 
 // How often a server removes what nothing refers to.
 const collectInterval = time.Hour
@@ -56,6 +62,10 @@ func (a *App) Serve() *cobra.Command {
 
 func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) (err error) {
 	log, say := a.logs(cfg)
+	cert, err := loadCertificate(cfg, log)
+	if err != nil {
+		return err
+	}
 	storage, err := a.openStorage(cfg, "attachd serve")
 	if err != nil {
 		return err
@@ -71,7 +81,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	// Listening comes before anything is made, so that a start that fails
 	// here leaves the directory as it was.
-	listener, err := net.Listen("tcp", cfg.Listen)
+	listener, err := listen(cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
@@ -92,54 +102,125 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if first {
 		say.Info("made the first superadmin", "key_file", storage.Dir.Join(adminKeyFile))
 	}
-	say.Info("listening", "url", "http://"+listener.Addr().String(), "data_dir", storage.Dir.Path())
+	scheme := "http://"
+	if cert != nil {
+		scheme = "https://"
+	}
+	say.Info("listening", "url", scheme+listener.Addr().String(), "data_dir", storage.Dir.Path())
+	if cert == nil && othersReach(listener.Addr()) {
+		log.Warn("speaking plain HTTP on an address that others reach: keys and files can be read on their way. Set tls.cert_file and tls.key_file, or listen on 127.0.0.1 behind a proxy that speaks TLS", "address", listener.Addr().String())
+	}
 	for _, warning := range warnings {
 		log.Warn(warning)
 	}
 	if demo {
 		log.Info("demo", "keys", storage.Dir.Join(demoKeysFile))
 	}
-	servers := []*listening{{httpServer(srv, log), listener}}
+	network := httpServer(srv, log)
+	network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
+	network.ConnState = newConnections(connectionsAllowed(cfg.Limits.MaxConnections, log), log).follow
+	if cert != nil {
+		network.TLSConfig = cert.config()
+	}
+	servers := []*listening{newListening(network, listener)}
 	if noSocket != nil {
 		log.Warn("commands cannot reach this server", "error", noSocket)
 	} else {
-		servers = append(servers, &listening{httpServer(srv.Operator(), log), socket})
+		servers = append(servers, newListening(httpServer(srv.Operator(), log), socket))
 	}
 	snapshots := &snapshots{storage.Storage, a.openSnapshot, int64(cfg.Limits.DiskReserve), log}
-	return serveUntil(ctx, srv, log, servers, snapshots.keep)
+	beside := []func(context.Context){snapshots.keep, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
+	if cert != nil {
+		beside = append(beside, cert.follow)
+	}
+	return serveUntil(ctx, srv, log, servers, beside...)
 }
 
+// othersReach says whether an address is more than a loopback one.
+func othersReach(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return !ok || !tcp.IP.IsLoopback()
+}
+
+// listening is an HTTP server with what it listens at.
 type listening struct {
 	*http.Server
-	listener net.Listener
+	listener  net.Listener
+	accepting sync.WaitGroup
+	open      atomic.Int64 // connections
+}
+
+func newListening(server *http.Server, listener net.Listener) *listening {
+	l := &listening{Server: server, listener: listener}
+	follow := server.ConnState
+	server.ConnState = func(conn net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			l.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			l.open.Add(-1)
+		}
+		if follow != nil {
+			follow(conn, state)
+		}
+	}
+	return l
+}
+
+// finish stops listening and answers what came in before. Shutdown alone drops
+// requests on connections that were accepted and not read from yet: they get a
+// moment before.
+func (l *listening) finish(ctx context.Context) error {
+	if err := l.listener.Close(); err != nil {
+		return err
+	}
+	l.accepting.Wait()
+	l.SetKeepAlivesEnabled(false) // closes idle connections, and others after their answer
+	for deadline := time.Now().Add(waitingTime); l.open.Load() > 0 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return l.Shutdown(ctx)
+}
+
+func (l *listening) serve() error {
+	if l.TLSConfig == nil {
+		return l.Serve(l.listener)
+	}
+	return l.ServeTLS(l.listener, "", "") // the configuration has the certificate
 }
 
 // serveUntil serves until ctx ends, then finishes what is under way. Beside
-// that it does something else, which ends soon after its context.
-func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside func(context.Context)) error {
+// that it does other things, which end soon after their context.
+func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside ...func(context.Context)) error {
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
+	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
-	background.Go(func() { beside(upkeep) })
+	background.Go(func() { srv.Settle(upkeep) })
+	for _, do := range beside {
+		background.Go(func() { do(upkeep) })
+	}
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))
 	for _, s := range servers {
-		go func() { failed <- s.Serve(s.listener) }()
+		s.accepting.Go(func() { failed <- s.serve() })
 	}
+	notify(log, daemon.SdNotifyReady)
 	var err error
 	select {
 	case <-ctx.Done():
 		log.Info("stopping: finishing what is under way", "at_most", shutdownTime.String())
 	case err = <-failed:
 	}
+	notify(log, daemon.SdNotifyStopping)
 	srv.Drain()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	for _, s := range servers {
-		if shutdown := s.Shutdown(bounded); shutdown != nil {
+		if shutdown := s.finish(bounded); shutdown != nil {
 			log.Warn("cut off what was still under way", "error", shutdown)
 			err = errors.Join(err, s.Close())
 		}
@@ -147,13 +228,19 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	return err
 }
 
+// httpServer speaks HTTP/1.1, and over TLS HTTP/2 too.
 func httpServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler: h,
+		// Of a connection whose other end takes nothing any more, or is gone.
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 20 * time.Second, SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+
+		// Its answer to OPTIONS * would be without our headers.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 
@@ -164,31 +251,44 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys fu
 	if err != nil {
 		return nil, fmt.Errorf("content.allowed: %w", err)
 	}
-	secret, err := storage.Dir.Secret()
+	signingKeys, err := storage.Dir.SigningKeys()
 	if err != nil {
 		return nil, err
+	}
+	clamd, err := scanner(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("scan.clamd: %w", err)
 	}
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
 		Ballast:                    storage.Ballast,
 		Policy:                     policy,
-		Secret:                     secret,
+		SigningKeys:                signingKeys,
+		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
+		Scanner:                    clamd,
+		AcceptUnscanned:            cfg.Scan.OnError == "accept",
 		Now:                        time.Now,
 		Log:                        log,
 		Scratch:                    storage.Dir.Scratch,
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
+		ContentURL:                 cfg.Downloads.ContentURL,
 		CORSOrigins:                cfg.CORSOrigins,
 		TrustedProxies:             cfg.TrustedProxies,
 		MaxFileSize:                int64(cfg.Limits.MaxFileSize),
+		LogBelow:                   int64(cfg.Storage.LogBelow),
 		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
 		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
+		FailedKeysPerMinute:        cfg.Limits.FailedKeysPerMinute,
 		MinUploadRate:              int64(cfg.Limits.MinUploadRate),
+		MinDownloadRate:            int64(cfg.Limits.MinDownloadRate),
 		DiskReserve:                int64(cfg.Limits.DiskReserve),
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
 		DownloadByURL:              cfg.Downloads.Mode == "url",
 		VerifyReads:                cfg.Downloads.Verify,
+		AuditDownloads:             cfg.Audit.Downloads,
+		AuditRetention:             time.Duration(cfg.Audit.Retention),
 		ScrubRate:                  int64(cfg.Scrub.Rate),
 		ScrubPeriod:                time.Duration(cfg.Scrub.Period),
 		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,
@@ -196,6 +296,14 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys fu
 		PublicMetrics:              cfg.Metrics.Public,
 		DemoKeys:                   demoKeys,
 	})
+}
+
+// scanner is what looks for malware; nil when nothing does.
+func scanner(cfg config.Config) (server.Scanner, error) {
+	if cfg.Scan.Clamd == "" {
+		return nil, nil
+	}
+	return scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout))
 }
 
 // logs gives the log as configured, and one of the same form that says what a

@@ -37,16 +37,33 @@ type Config struct {
 	// TrustedProxies are the peers whose word on the client's address counts.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" default:""`
 
+	// TLS is what the server proves with who it is; without, it speaks plain HTTP.
+	TLS struct {
+		// CertFile is a PEM file: the certificate, then those between it and the root.
+		CertFile string `toml:"cert_file" default:"" form:"file"`
+		// KeyFile is a PEM file with the certificate's private key.
+		KeyFile string `toml:"key_file" default:"" form:"file"`
+	} `toml:"tls"`
+
 	// Limits protect the server from too much of anything.
 	Limits struct {
 		// MaxFileSize is the size of the largest file taken.
 		MaxFileSize Size `toml:"max_file_size" default:"50MB" min:"1B"`
+		// MaxConnections is how many connections may be open at once.
+		MaxConnections int `toml:"max_connections" default:"8192" min:"1"`
+		// IdleTimeout is how long a connection may wait for its next request.
+		IdleTimeout Duration `toml:"idle_timeout" default:"25s" min:"1s"`
 		// MaxConcurrentUploads is how many uploads may run at once.
 		MaxConcurrentUploads int `toml:"max_concurrent_uploads" default:"256" min:"1"`
 		// RequestsPerMinute is how many requests a key may make; 0: no limit.
 		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
+		// FailedKeysPerMinute is how many wrong keys an address may send before
+		// it is told to wait; 0: no limit.
+		FailedKeysPerMinute int `toml:"failed_keys_per_minute" default:"60" min:"0"`
 		// MinUploadRate is the slowest upload borne, in bytes per second; 0: no limit.
 		MinUploadRate Size `toml:"min_upload_rate" default:"1KB"`
+		// MinDownloadRate is the slowest download borne, in bytes per second; 0: no limit.
+		MinDownloadRate Size `toml:"min_download_rate" default:"1KB"`
 		// DiskReserve is the free space that uploads leave on the disk.
 		DiskReserve Size `toml:"disk_reserve" default:"256MB"`
 	} `toml:"limits"`
@@ -59,12 +76,26 @@ type Config struct {
 		AllowExecutables bool `toml:"allow_executables" default:"false"`
 	} `toml:"content"`
 
+	// Scan says how files are looked at for malware.
+	Scan struct {
+		// Clamd is where a clamd is reached; empty: nothing is scanned. What
+		// an address is, a Check has to know.
+		Clamd string `toml:"clamd" default:""`
+		// OnError is what becomes of a file that could not be scanned.
+		OnError string `toml:"on_error" default:"reject" oneof:"reject accept"`
+		// Timeout is how long a scan may take, and the wait for it.
+		Timeout Duration `toml:"timeout" default:"1m" min:"1s"`
+	} `toml:"scan"`
+
 	// Downloads says how files are handed out.
 	Downloads struct {
 		// Mode is what the download route answers with.
 		Mode string `toml:"mode" default:"auto" oneof:"auto content url"`
 		// URLTTL is how long a signed link works.
 		URLTTL Duration `toml:"url_ttl" default:"1h" min:"1s" max:"168h"`
+		// ContentURL is what links to files start with, on a host of their own,
+		// without a slash at its end; empty when they start like others.
+		ContentURL string `toml:"content_url" default:"" form:"url"`
 		// Verify hashes every whole download and cuts off a damaged one.
 		Verify bool `toml:"verify" default:"true"`
 	} `toml:"downloads"`
@@ -80,6 +111,20 @@ type Config struct {
 		// AutoCreate makes an unknown product, ticket or meeting on first upload.
 		AutoCreate bool `toml:"auto_create" default:"false"`
 	} `toml:"directory"`
+
+	// Audit says what is written down of who did what.
+	Audit struct {
+		// Downloads records who downloaded what.
+		Downloads bool `toml:"downloads" default:"true"`
+		// Retention is how long entries are kept; 0: for ever.
+		Retention Duration `toml:"retention" default:"8760h" min:"0s"`
+	} `toml:"audit"`
+
+	// Storage says how contents are stored.
+	Storage struct {
+		// LogBelow lets smaller contents get their files after they are acknowledged; 0: none.
+		LogBelow Size `toml:"log_below" default:"64KB" max:"1MB"`
+	} `toml:"storage"`
 
 	// Scrub says how stored contents are read again, to find damage.
 	Scrub struct {
@@ -107,6 +152,13 @@ type Config struct {
 const (
 	envPrefix = "ATTACHD_"
 	envConfig = envPrefix + "CONFIG"
+)
+
+// Variables of the commands that speak to a server over the network. A server
+// has no use for them, but may be started where they are set.
+const (
+	EnvServer = envPrefix + "SERVER" // its URL
+	EnvKey    = envPrefix + "KEY"    // the caller's API key
 )
 
 // Default returns the configuration of a server that is told nothing.
@@ -201,7 +253,7 @@ func envName(key string) string {
 
 // unknownVariables warns of each variable in env that sets nothing.
 func unknownVariables(env map[string]string) []string {
-	known := map[string]bool{envConfig: true}
+	known := map[string]bool{envConfig: true, EnvServer: true, EnvKey: true}
 	for _, name := range keyNames() {
 		known[envName(name)] = true
 	}

@@ -51,13 +51,21 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.CORSOrigins = []string{}
 	want.TrustedProxies = []netip.Prefix{}
 	want.Limits.MaxFileSize = 52_428_800
+	want.Limits.MaxConnections = 8192
+	want.Limits.IdleTimeout = Duration(25 * time.Second)
 	want.Limits.MaxConcurrentUploads = 256
+	want.Limits.FailedKeysPerMinute = 60
 	want.Limits.MinUploadRate = 1024
+	want.Limits.MinDownloadRate = 1024
 	want.Limits.DiskReserve = 256 << 20
 	want.Content.Allowed = []string{}
+	want.Scan.OnError = "reject"
+	want.Scan.Timeout = Duration(time.Minute)
 	want.Downloads.Mode = "auto"
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.Verify = true
+	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
+	want.Storage.LogBelow = 64 << 10
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
@@ -139,18 +147,31 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"data_dir":                      {`"/srv/a b"`, "/srv/a b"},
 		"cors_origins":                  {`["https://a.example", "http://b.example:81"]`, "https://a.example, http://b.example:81"},
 		"trusted_proxies":               {`["10.0.0.0/8", "::1"]`, "10.0.0.0/8,::1"},
+		"tls.cert_file":                 {`"/etc/attachd/cert.pem"`, "/etc/attachd/cert.pem"},
+		"tls.key_file":                  {`"key.pem"`, "key.pem"},
 		"limits.max_file_size":          {`"1gb"`, "1gb"},
+		"limits.max_connections":        {`100`, "100"},
+		"limits.idle_timeout":           {`"75s"`, "1m15s"},
 		"limits.max_concurrent_uploads": {`0x10`, "16"},
 		"limits.requests_per_minute":    {`1_000`, "1000"},
+		"limits.failed_keys_per_minute": {`0`, "0"},
 		"limits.min_upload_rate":        {`"0"`, "0"},
+		"limits.min_download_rate":      {`"2KB"`, "2KB"},
 		"limits.disk_reserve":           {`0`, "0"},
 		"content.allowed":               {`["Application/PDF", "*"]`, "application/pdf,*"},
 		"content.allow_executables":     {`true`, "true"},
+		"scan.clamd":                    {`"tcp:127.0.0.1:3310"`, "tcp:127.0.0.1:3310"},
+		"scan.on_error":                 {`"accept"`, "accept"},
+		"scan.timeout":                  {`"90s"`, "1m30s"},
 		"downloads.mode":                {`"url"`, "url"},
 		"downloads.url_ttl":             {`"168h"`, "10080m"},
+		"downloads.content_url":         {`"https://files.example/x/"`, "https://files.example/x"},
 		"downloads.verify":              {`false`, "0"},
 		"tickets.admins_may_delete":     {`true`, "1"},
 		"directory.auto_create":         {`true`, "TRUE"},
+		"audit.downloads":               {`false`, "0"},
+		"audit.retention":               {`"0s"`, "0s"},
+		"storage.log_below":             {`"0"`, "0"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},
@@ -341,6 +362,7 @@ func TestFaultsInTheFileNameLineColumnAndKey(t *testing.T) {
 		{"listen on a URL", `listen = "http://127.0.0.1:80"`, `1:10: listen: expected host:port like "127.0.0.1:8080" or ":8080", found "http://127.0.0.1:80"`},
 		{"listen on nothing", `listen = ""`, `1:10: listen: expected host:port like "127.0.0.1:8080" or ":8080", found ""`},
 		{"empty data_dir", `data_dir = ""`, `1:12: data_dir: expected the path of a directory, found ""`},
+		{"NUL in a file's path", `tls.key_file = "a\u0000b"`, `1:16: tls.key_file: expected the path of a file, found "a\x00b"`},
 		{"NUL in data_dir", `data_dir = "a\u0000b"`, `1:12: data_dir: expected the path of a directory, found "a\x00b"`},
 		{"any origin", `cors_origins = ["*"]`, `1:16: cors_origins: "*" would let in pages that nobody named, list each origin`},
 		{"pattern of origins", `cors_origins = ["https://*.a.example"]`, `1:16: cors_origins: "https://*.a.example" would let in pages that nobody named, list each origin`},
@@ -485,6 +507,7 @@ func TestDurationsAreShownAsAPersonWritesThem(t *testing.T) {
 
 // FuzzLoad holds that a file is either refused with a position or makes a
 // configuration that can be shown and read again.
+// ASVS 2.2.1, 2.2.2
 func FuzzLoad(f *testing.F) {
 	text, err := os.ReadFile(example)
 	if err != nil {

@@ -176,6 +176,7 @@ var forms = map[string]func(string) (string, error){
 	"address": address,
 	"origin":  origin,
 	"path":    path,
+	"file":    filePath,
 	"entry":   entry,
 	"url":     publicURL,
 }
@@ -191,6 +192,13 @@ func address(s string) (string, error) {
 func path(s string) (string, error) {
 	if s == "" || strings.ContainsRune(s, 0) {
 		return "", expected("the path of a directory", s)
+	}
+	return s, nil
+}
+
+func filePath(s string) (string, error) {
+	if strings.ContainsRune(s, 0) {
+		return "", expected("the path of a file", s)
 	}
 	return s, nil
 }

@@ -13,6 +13,7 @@ var awkwardNames = []string{
 	strings.Repeat("x", 251) + ".pdf", strings.Repeat("€", 85),
 }
 
+// ASVS 5.4.2; CVE-2023-29401
 func TestDispositionGivesBackExactlyTheName(t *testing.T) {
 	for _, name := range awkwardNames {
 		for _, kind := range []string{"attachment", "inline"} {

@@ -16,6 +16,7 @@ import (
 // OLE file with the tables that lead from one of its sectors to the next.
 const maxRead = 8 << 20
 
+// ASVS 5.3.2
 func FuzzCleanName(f *testing.F) {
 	for _, seed := range append(awkwardNames, "../x", `C:\x`, "%%0A22", "e\u202E\u0301", "\xff.txt", strings.Repeat("é", 200)+".a", "..", "") {
 		f.Add(seed)
@@ -40,6 +41,7 @@ func FuzzCleanName(f *testing.F) {
 	})
 }
 
+// ASVS 5.4.2
 func FuzzDisposition(f *testing.F) {
 	for _, seed := range awkwardNames {
 		f.Add(seed)
@@ -51,6 +53,7 @@ func FuzzDisposition(f *testing.F) {
 	})
 }
 
+// ASVS 5.2.2
 func FuzzDecide(f *testing.F) {
 	for _, s := range samples(f) {
 		if len(s.content) < 16<<10 {

@@ -19,6 +19,7 @@ const (
 )
 
 // TestNoFileIsExpensive bounds the time and memory of a decision, with files that are made to cost.
+// ASVS 5.2.3; CVE-2026-3114, CVE-2026-55078, CVE-2026-55079
 func TestNoFileIsExpensive(t *testing.T) {
 	docx := zipOf(t, contentTypes(wordMain))
 	manyParts := strings.Repeat("<Default Extension='x' ContentType='application/xml'/>", 20_000)
@@ -73,6 +74,7 @@ func TestNoFileIsExpensive(t *testing.T) {
 	}
 }
 
+// ASVS 5.2.3, 5.2.5, 5.3.3
 func TestArchivesAreLookedAtAndNeverUnpacked(t *testing.T) {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
@@ -146,6 +148,7 @@ func TestZIP64IsRead(t *testing.T) {
 	taken(t, file, "a.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document")
 }
 
+// ASVS 5.2.2
 func TestTruncatedFilesAreRefused(t *testing.T) {
 	archive := zipOf(t, contentTypes(wordMain), entry{"word/document.xml", strings.Repeat("text ", 1000)})
 	for cut := 5; cut < len(archive); cut += 7 {

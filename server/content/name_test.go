@@ -20,6 +20,7 @@ func TestCleanNameKeepsWhatPeopleCallTheirFiles(t *testing.T) {
 	}
 }
 
+// ASVS 5.3.2
 func TestCleanNameTakesOutWhatDoesHarm(t *testing.T) {
 	for raw, want := range map[string]string{
 		"../../x":                    "x",

@@ -117,6 +117,7 @@ func TestWhatPeopleAttachIsTaken(t *testing.T) {
 	}
 }
 
+// ASVS 5.2.2
 func TestWhatIsRefusedByDefault(t *testing.T) {
 	png := pngOf(t)
 	exe := pad("MZ\x90")

@@ -36,6 +36,7 @@ func samples(t testing.TB) []sample {
 }
 
 // TestSamples holds the default policy to every file of the manifest. Its types in parentheses are descriptions.
+// ASVS 5.2.2
 func TestSamples(t *testing.T) {
 	policy := newPolicy(t)
 	for _, s := range samples(t) {

@@ -78,14 +78,17 @@ func (b *Ballast) Refill(total int64) error {
 // write appends random bytes: a file system that compresses would set no room
 // apart for others.
 func (b *Ballast) write(bytes int64) (err error) {
-	f, err := os.OpenFile(b.dir.Join("ballast"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if _, err := os.Lstat(b.dir.Join("ballast")); errors.Is(err, fs.ErrNotExist) {
+		// The file has its owner before it has its name.
+		if err := b.dir.WriteFile("ballast", nil); err != nil {
+			return err
+		}
+	}
+	f, err := os.OpenFile(b.dir.Join("ballast"), os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := b.dir.own(f); err != nil {
-		return err
-	}
 	if _, err := io.CopyN(f, rand.Reader, bytes); err != nil {
 		return err
 	}

@@ -3,8 +3,6 @@
 package datadir
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +21,7 @@ import (
 //	tmp/          uploads under way, emptied at start
 //	ballast       room on the disk, given up when it is full
 //	snapshots/    copies of the database, a few
-//	secret.key    signs links, 64 hexadecimal digits
+//	secret.key    signs links; its form is told at SigningKeys
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs
 //	attachd.pid   who holds the directory, to be named to others
@@ -39,7 +37,7 @@ type Dir struct {
 }
 
 // Open makes the directory where it is missing, and refuses one of a newer
-// format.
+// format, or with keys in it that others can read.
 func Open(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -55,6 +53,11 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	d := &Dir{path: path}
+	for _, secret := range []string{"secret.key", "admin.key", "demo-keys.json"} {
+		if err := Private(d.Join(secret)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
 	if d.own, err = ownerOf(path); err != nil {
 		return nil, err
 	}
@@ -66,6 +69,12 @@ func Open(path string) (*Dir, error) {
 		return nil, err
 	}
 	return d, CheckFormat(path, raw)
+}
+
+// Find is the directory as it is, there or not, for who only looks.
+func Find(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	return &Dir{path, func(*os.File) error { return nil }}, err
 }
 
 // CheckFormat refuses what the file FORMAT in path says when this version
@@ -157,28 +166,6 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 		return err
 	}
 	return syncDir(d.path)
-}
-
-// Secret reads what signs links, made at first.
-func (d *Dir) Secret() ([]byte, error) {
-	path := d.Join("secret.key")
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		secret := make([]byte, 32)
-		rand.Read(secret) // never fails (crypto/rand)
-		return secret, d.WriteFile("secret.key", []byte(hex.EncodeToString(secret)+"\n"))
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := private(path); err != nil {
-		return nil, err
-	}
-	secret, err := hex.DecodeString(strings.TrimSpace(string(raw)))
-	if err != nil || len(secret) != 32 {
-		return nil, fmt.Errorf("%s does not hold 64 hexadecimal digits. Delete it to have a new one made: links given out so far end with it", path)
-	}
-	return secret, nil
 }
 
 // CheckDatabase refuses to begin with an empty database over contents that

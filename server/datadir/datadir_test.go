@@ -70,31 +70,6 @@ func TestWriteFileReplacesAndLeavesNothingElse(t *testing.T) {
 	}
 }
 
-func TestSecretIsMadeOnce(t *testing.T) {
-	dir := open(t, t.TempDir())
-	first, err := dir.Secret()
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := open(t, dir.Path()).Secret()
-	if err != nil || len(first) != 32 || string(again) != string(first) {
-		t.Errorf("secrets of %d bytes, then of %d (%v)", len(first), len(again), err)
-	}
-	other, err := open(t, t.TempDir()).Secret()
-	if err != nil || string(other) == string(first) {
-		t.Errorf("two directories have the same secret (%v)", err)
-	}
-}
-
-func TestSecretRefusesWhatIsNone(t *testing.T) {
-	for _, content := range []string{"", "secret", strings.Repeat("0", 62), strings.Repeat("0", 66), strings.Repeat("x", 64)} {
-		dir := open(t, t.TempDir())
-		write(t, dir.Join("secret.key"), content)
-		_, err := dir.Secret()
-		wants(t, err, "does not hold 64 hexadecimal digits. Delete it to have a new one made")
-	}
-}
-
 func TestCheckDatabase(t *testing.T) {
 	const blob = "blobs/sha256/ab/abcdef"
 	odd := "data [a-z]* of ?" // that is no pattern

@@ -5,6 +5,7 @@ package datadir
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -36,13 +37,18 @@ func (d *Dir) ownPath(name string) error {
 	return os.Lchown(d.Join(name), int(owner.Uid), int(owner.Gid))
 }
 
-// private refuses a secret that others on this machine may read.
-func private(path string) error {
+// Private refuses a secret that others on this machine may read. One of
+// root's may be open to a group, as that is how we can read it at all.
+func Private(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+	closed := fs.FileMode(0o077)
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid == 0 && os.Geteuid() != 0 {
+		closed = 0o037
+	}
+	if mode := info.Mode().Perm(); mode&closed != 0 {
 		return fmt.Errorf("%s can be read by others (mode %04o). Close it: chmod 600 %s", path, mode, path)
 	}
 	return nil

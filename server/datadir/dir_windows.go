@@ -9,8 +9,8 @@ func ownerOf(string) (func(*os.File) error, error) {
 
 func (d *Dir) ownPath(string) error { return nil }
 
-// private: rights on Windows come from the folder, not from a mode.
-func private(string) error { return nil }
+// Private: rights on Windows come from the folder, not from a mode.
+func Private(string) error { return nil }
 
 // syncDir: Windows makes a rename durable with the file (NTFS journals it)
 // and cannot sync a folder.

@@ -42,6 +42,16 @@ func (d *Dir) SnapshotDue() (due bool, size int64, err error) {
 	return !database.ModTime().Before(begun), database.Size(), err
 }
 
+// NewestSnapshot is when the newest snapshot was begun, if there is any.
+func (d *Dir) NewestSnapshot() (begun time.Time, any bool, err error) {
+	names, err := d.snapshots()
+	if err != nil || len(names) == 0 {
+		return time.Time{}, false, err
+	}
+	begun, err = time.Parse(snapshotLayout+snapshotSuffix, names[0])
+	return begun, err == nil, err
+}
+
 // TakeSnapshot keeps what write writes, if verify has nothing against it, and
 // removes snapshots that are no longer needed. now is a moment before the
 // database is read.

@@ -18,17 +18,20 @@ import (
 	"attachd/server/datadir"
 )
 
+// ASVS 13.3.1, 13.3.4
 func TestSecretOfOthersIsRefused(t *testing.T) {
-	for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o666} {
-		dir := open(t, t.TempDir())
-		if _, err := dir.Secret(); err != nil {
-			t.Fatal(err)
+	for _, name := range []string{"secret.key", "admin.key", "demo-keys.json"} {
+		for _, mode := range []fs.FileMode{0o640, 0o604, 0o620, 0o666} {
+			dir := open(t, t.TempDir())
+			if err := dir.WriteFile(name, []byte("secret")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(dir.Join(name), mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err := datadir.Open(dir.Path())
+			wants(t, err, fmt.Sprintf("can be read by others (mode %04o). Close it: chmod 600 %s", mode, dir.Join(name)))
 		}
-		if err := os.Chmod(dir.Join("secret.key"), mode); err != nil {
-			t.Fatal(err)
-		}
-		_, err := dir.Secret()
-		wants(t, err, fmt.Sprintf("can be read by others (mode %04o). Close it: chmod 600 %s", mode, dir.Join("secret.key")))
 	}
 }
 

@@ -139,6 +139,47 @@ func TestAFullDiskRefusesUploadsAndTakesDeletions(t *testing.T) {
 	s.recovers(t)
 }
 
+// Contents that wait when the disk becomes full can be read, deleted, and get
+// their files when there is room.
+func TestContentsThatWaitOutliveAFullDisk(t *testing.T) {
+	t.Parallel()
+	s := newSmallServer(t)
+	var ids []string
+	for n := range 40 {
+		a, err := s.upload(product, "small.txt", s.content[:40_000+n])
+		if err != nil || a.status != 201 {
+			t.Fatalf("an upload: %d %s, %v", a.status, a.body, err)
+		}
+		ids = append(ids, a.id())
+	}
+	s.kill() // before all have files
+	fill(t, s.filler)
+	s.again(t)
+	read := func(from int) {
+		t.Helper()
+		for n, id := range ids[from:] {
+			a, err := s.download(id)
+			if err != nil || a.status != 200 || !bytes.Equal(a.body, s.content[:40_000+from+n]) {
+				t.Errorf("what waited: %d, %d bytes, %v", a.status, len(a.body), err)
+			}
+		}
+	}
+	read(0)
+	for _, id := range ids[:20] {
+		s.delete(t, id)
+		fill(t, s.filler)
+	}
+	read(20)
+	must(t, os.Remove(s.filler))
+	eventually(t, "those that are left to get files", func() bool {
+		files, err := filepath.Glob(filepath.Join(s.dir, "blobs", "sha256", "??", "*"))
+		return err == nil && len(files) == len(s.saved)+20
+	})
+	read(20)
+	s.stop(t)
+	wantSound(t, s.dir)
+}
+
 func TestAServerStartsOverAFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newSmallServer(t)

@@ -3,18 +3,19 @@
 package durability
 
 import (
+	"encoding/json"
 	"flag"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 )
 
-var cycles = flag.Int("cycles", 0, "how often the process is killed; 0 is 10, or 200 with -long")
+var cycles = flag.Int("cycles", 0, "how often the process is killed; 0 is 5, or 200 with -long")
 
 const (
 	killWorkers     = 12
@@ -31,16 +32,20 @@ const startBound = time.Second
 // started again, many times over. Whatever was acknowledged holds, and what
 // was not is there whole or not at all.
 func TestKillsLoseNothingThatWasAcknowledged(t *testing.T) {
+	inBothWays(t, killsLoseNothing)
+}
+
+func killsLoseNothing(t *testing.T, way string) {
 	n := *cycles
 	if n == 0 {
-		n = 10
+		n = 5
 		if *long {
 			n = 200
 		}
 	}
 	seed := chosenSeed()
-	t.Logf("go test ./server/durability -run '^%s$' -v -cycles %d -seed %d", t.Name(), n, seed)
-	k := &killing{T: t, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
+	t.Logf("go test ./server/durability -run '%s' -v -cycles %d -seed %d", t.Name(), n, seed)
+	k := &killing{T: t, way: way, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
 	k.start()
 	for cycle := range n {
@@ -54,6 +59,7 @@ func TestKillsLoseNothingThatWasAcknowledged(t *testing.T) {
 type killing struct {
 	*testing.T
 	*process
+	way     string
 	dir     string
 	rand    *rand.Rand
 	workers []*worker
@@ -65,7 +71,7 @@ type killing struct {
 // start starts the process, which was killed or is new.
 func (k *killing) start() {
 	k.Helper()
-	k.process = serve(k.T, k.dir)
+	k.process = serve(k.T, k.dir, k.way)
 	for _, w := range k.workers {
 		w.client = &k.process.client
 	}
@@ -84,8 +90,8 @@ func (k *killing) cycle(n int) {
 	}
 	k.start()
 	k.starts = append(k.starts, k.ready)
-	if left, err := os.ReadDir(filepath.Join(k.dir, "tmp")); err != nil || len(left) > 0 {
-		k.Errorf("cycle %d: after the restart, tmp holds %v, %v", n, left, err)
+	if left := k.leftInTmp(k.T); len(left) > 0 {
+		k.Errorf("cycle %d: after the restart, tmp holds %v", n, left)
 	}
 	k.learn(parents)
 	together(k.workers, func(w *worker) {
@@ -125,6 +131,7 @@ func (k *killing) loadAndKill() {
 // killWhileStarting kills a process that has just been started.
 func (k *killing) killWhileStarting() {
 	cmd := exec.Command(binary, "serve", "--data-dir", k.dir, "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), k.way)
 	must(k.T, cmd.Start())
 	<-time.After(time.Duration(k.rand.Int64N(int64(longestStart))))
 	must(k.T, cmd.Process.Kill())
@@ -200,6 +207,47 @@ func (k *killing) everythingHolds() {
 	k.Logf("at the end: %d attachments, %d contents, and %d that the kills left and gc removed", after.Attachments, after.Contents, collected)
 	k.stop(k.T)
 	wantSound(k.T, k.dir)
+	k.everythingIsRecorded()
+}
+
+// everythingIsRecorded wants an entry in the audit log for each upload and
+// each deletion that happened.
+func (k *killing) everythingIsRecorded() {
+	if out, code := run(k.T, k.dir, "audit", "verify"); code != 0 {
+		k.Errorf("attachd audit verify: exit code %d\n%s", code, out)
+	}
+	out, code := run(k.T, k.dir, "audit", "export")
+	if code != 0 {
+		k.Fatalf("attachd audit export: exit code %d\n%s", code, tail(out, 4000))
+	}
+	recorded := map[string]bool{} // action and id
+	for line := range strings.Lines(out) {
+		var entry struct {
+			Action, Outcome string
+			Resource        struct{ ID string }
+		}
+		must(k.T, json.Unmarshal([]byte(line), &entry))
+		if entry.Outcome == "done" {
+			recorded[entry.Action+" "+entry.Resource.ID] = true
+		}
+	}
+	missing := 0
+	want := func(action string, f file) {
+		if !recorded[action+" "+f.id] {
+			missing++
+			k.Errorf("the audit log has no %s of %s (%s)", action, f.id, f.name)
+		}
+	}
+	for _, w := range k.workers {
+		for _, f := range w.there {
+			want("attachment.upload", f)
+		}
+		for _, f := range w.gone {
+			want("attachment.upload", f)
+			want("attachment.delete", f)
+		}
+	}
+	k.Logf("the audit log has %d entries; missing: %d", len(recorded), missing)
 }
 
 func (k *killing) tell(cycles int) {

@@ -27,7 +27,11 @@ import (
 // is started over what is left: whatever had been answered must be true.
 func TestAPowerCutAtAnyMomentTakesNothingThatWasAcknowledged(t *testing.T) {
 	needStrace(t)
-	story, calls := tellTraced(t)
+	inBothWays(t, aPowerCutTakesNothing)
+}
+
+func aPowerCutTakesNothing(t *testing.T, way string) {
+	story, calls := tellTraced(t, way)
 	all := story.cuts(t, calls)
 	t.Logf("%d system calls, %d acknowledged operations, %d images of the disk", len(calls), len(story.steps), len(all))
 	var lost, next, looks atomic.Int64
@@ -52,7 +56,11 @@ func TestAPowerCutAtAnyMomentTakesNothingThatWasAcknowledged(t *testing.T) {
 // Had attachd left out a sync, the images would show it.
 func TestAPowerCutOnAServerThatDoesNotSyncIsNoticed(t *testing.T) {
 	needStrace(t)
-	story, calls := tellTraced(t)
+	inBothWays(t, noticesThatNothingIsSynced)
+}
+
+func noticesThatNothingIsSynced(t *testing.T, way string) {
+	story, calls := tellTraced(t, way)
 	for _, of := range []string{`fsync\(.*/tmp/`, `fsync\(.*/blobs/sha256/..\)`, `fdatasync\(.*/attachd\.db\)`} {
 		d := newDisk(story.home)
 		for _, c := range without(calls, regexp.MustCompile(of)) {
@@ -69,7 +77,7 @@ func TestAPowerCutOnAServerThatDoesNotSyncIsNoticed(t *testing.T) {
 // whatever bbolt would make of the rest.
 func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
 	needStrace(t)
-	story, calls := tellTraced(t)
+	story, calls := tellTraced(t, ways["files at once"])
 	for _, broken := range story.brokenPromises(t, calls) {
 		t.Error(broken)
 	}
@@ -86,6 +94,60 @@ func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
 			t.Errorf("had attachd not synced %s, nobody would have noticed", what)
 		}
 	}
+}
+
+// A content that waits is as sure as the database that it waits in, and leaves
+// it only when it is sure elsewhere.
+func TestAContentThatWaitsIsSureBeforeAPowerCutFromItsAnswerOn(t *testing.T) {
+	needStrace(t)
+	story, calls := tellTraced(t, ways["contents wait"])
+	unsure := story.unsureContents(t, calls)
+	for _, u := range unsure {
+		t.Error(u)
+	}
+	if len(story.unsureContents(t, without(calls, regexp.MustCompile(`fdatasync\(.*/attachd\.db\)`)))) == 0 {
+		t.Error("had attachd not synced the database, nobody would have noticed")
+	}
+}
+
+// unsureContents lists what could be lost when it was answered, or at any time
+// after that while nobody had deleted it.
+func (s *story) unsureContents(t *testing.T, calls []tracedCall) (all []string) {
+	t.Helper()
+	d := newDisk(s.home)
+	answered := 0
+	for _, m := range s.moments(calls) {
+		if m.answered >= 0 {
+			answered = m.answered + 1
+			continue
+		}
+		_, err := d.apply(m.call)
+		must(t, err)
+		if m.call.name != "fdatasync" && m.call.name != "renameat" {
+			continue
+		}
+		left := d.after(noneArrive)
+		for _, step := range s.steps[:answered] {
+			name, err := filepath.Rel(s.home, s.contentPath(step))
+			must(t, err)
+			wanted := step.content != nil && answered < len(s.steps) && s.has(answered-1, step) && s.has(answered, step)
+			if wanted && !bytes.Equal(left[name], step.content) && !bytes.Contains(left[dataDir+"/attachd.db"], step.content) {
+				all = append(all, fmt.Sprintf("line %d: after %d answers the content of %q is not sure to be there", m.call.ended, answered, step.name))
+			}
+		}
+	}
+	return all
+}
+
+// has says whether the content of an upload can be downloaded after the n-th
+// step.
+func (s *story) has(n int, upload step) bool {
+	for q, r := range s.steps[n].world {
+		if strings.Contains(q.path, "/attachments/") && r.status == http.StatusOK && r.body == string(upload.content) {
+			return true
+		}
+	}
+	return false
 }
 
 func without(calls []tracedCall, some *regexp.Regexp) []tracedCall {
@@ -188,13 +250,13 @@ type reply struct {
 	body   string // all of a file; of a JSON answer some of it
 }
 
-func tellTraced(t *testing.T) (*story, []tracedCall) {
+func tellTraced(t *testing.T, way string) (*story, []tracedCall) {
 	t.Helper()
 	home, err := filepath.EvalSymlinks(t.TempDir())
 	must(t, err)
 	trace := filepath.Join(t.TempDir(), "trace")
 	s := &story{home: home, dir: filepath.Join(home, dataDir), world: world{}}
-	s.p = serveAs(t, s.dir, straced(s.dir, "-xx", "-s", "4194304", "-e", "trace="+changingCalls, "-o", trace))
+	s.p = serveAs(t, s.dir, straced(s.dir, "-xx", "-s", "4194304", "-e", "trace="+changingCalls, "-o", trace), way)
 	s.tell(t)
 	s.p.stop(t)
 	file, err := os.Open(trace)
@@ -542,8 +604,8 @@ func (s *story) wrongAfter(t *testing.T, c cut) (wrong []string) {
 	}
 	p := serve(t, dir)
 	defer p.kill()
-	if entries, err := os.ReadDir(filepath.Join(dir, "tmp")); err != nil || len(entries) > 0 {
-		wrong = append(wrong, fmt.Sprintf("after the start tmp holds %v (%v)", entries, err))
+	if left := p.leftInTmp(t); len(left) > 0 {
+		wrong = append(wrong, fmt.Sprintf("after the start tmp holds %v", left))
 	}
 	return append(wrong, s.lostIn(t, p, c.answered)...)
 }

@@ -64,6 +64,20 @@ type process struct {
 
 var listensAt = regexp.MustCompile(`http://[^\s"]+:\d+`)
 
+// ways are the settings by which small contents are stored, as variables of
+// the environment. The promises are the same.
+var ways = map[string]string{
+	"contents wait": "ATTACHD_STORAGE_LOG_BELOW=64KB",
+	"files at once": "ATTACHD_STORAGE_LOG_BELOW=0",
+}
+
+// inBothWays runs a test with each of the settings.
+func inBothWays(t *testing.T, test func(t *testing.T, way string)) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) { test(t, way) })
+	}
+}
+
 // serve runs `attachd serve` over dir, which makes parents as they are
 // uploaded to, and waits until it says where it listens. env has the form of
 // os.Environ.
@@ -154,6 +168,23 @@ func run(t *testing.T, dir string, words ...string) (output string, code int) {
 		code = exit.ExitCode()
 	}
 	return string(out), code
+}
+
+// leftInTmp gives what stays among the temporary files of a server that has
+// just been started, which may be giving contents their files.
+func (p *process) leftInTmp(t *testing.T) (names []string) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		names = nil
+		left, err := os.ReadDir(filepath.Join(p.dir, "tmp"))
+		must(t, err)
+		for _, entry := range left {
+			names = append(names, entry.Name())
+		}
+		if len(names) == 0 || time.Now().After(deadline) {
+			return names
+		}
+	}
 }
 
 // wantSound runs `attachd check --deep`, which must find nothing.

@@ -21,7 +21,7 @@ import (
 // script or markup of a string (Trusted Types). Pictures may be of bytes that
 // the page has fetched. frame-src is for the browser's viewer of PDF files.
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; frame-src 'self'; " +
-	"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
 // File is one file of the page as it is sent.
 type File struct {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,21 +32,30 @@ type Link struct {
 
 // Signer signs links and knows its own. The zero value is of no use.
 type Signer struct {
-	secret []byte
-	id     [4]byte
+	keys []signingKey // the first signs
 }
 
-// NewSigner makes a Signer of a secret, which should be 32 random bytes.
-func NewSigner(secret []byte) *Signer {
-	sum := sha256.Sum256(append([]byte("attachd signing key id\x00"), secret...))
-	return &Signer{secret: secret, id: [4]byte(sum[:4])}
+type signingKey struct {
+	SigningKey
+	id [4]byte
+}
+
+// NewSigner makes a Signer that signs with the first of keys, and knows links
+// that were signed with any.
+func NewSigner(keys ...SigningKey) *Signer {
+	s := &Signer{}
+	for _, k := range keys {
+		sum := sha256.Sum256(append([]byte("attachd signing key id\x00"), k.Secret...))
+		s.keys = append(s.keys, signingKey{k, [4]byte(sum[:4])})
+	}
+	return s
 }
 
 // A signature is the base64url (RFC 4648, section 5) of
 //
-//	version 1 | id of the secret 4 | inline 1 | key 16 | user 16 | HMAC-SHA256 32
+//	version 1 | id of the signing key 4 | inline 1 | key 16 | user 16 | HMAC-SHA256 32
 //
-// so that a link carries all that is needed to look its key up.
+// so that a link carries all that is needed to look its keys up.
 const (
 	version       = 1
 	headSize      = 1 + 4 + 1 + 16 + 16
@@ -54,26 +64,29 @@ const (
 
 // Sign gives the signature of a link.
 func (s *Signer) Sign(l Link) string {
+	key := s.keys[0]
 	raw := make([]byte, 0, signatureSize)
 	raw = append(raw, version)
-	raw = append(raw, s.id[:]...)
+	raw = append(raw, key.id[:]...)
 	raw = append(raw, flag(l.Inline))
 	raw = append(raw, l.Key[:]...)
 	raw = append(raw, l.User[:]...)
-	raw = append(raw, s.mac(raw, l.Attachment, l.Expires.Unix())...)
+	raw = append(raw, key.mac(raw, l.Attachment, l.Expires.Unix())...)
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
 // Verify gives the link that signature was made for, if it was made for this
-// attachment and expiry (in Unix seconds). ErrSignature if not; ErrExpired
-// if so, but now is not before its expiry.
+// attachment and expiry (in Unix seconds) with a key that is still good.
+// ErrSignature if not; ErrExpired if so, but now is not before its expiry.
 func (s *Signer) Verify(attachment uuid.UUID, expires int64, signature string, now time.Time) (Link, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(signature)
 	if err != nil || len(raw) != signatureSize || base64.RawURLEncoding.EncodeToString(raw) != signature {
 		return Link{}, ErrSignature // one spelling only: the decoder skips line breaks and spare bits
 	}
 	head, mac := raw[:headSize], raw[headSize:]
-	if !hmac.Equal(mac, s.mac(head, attachment, expires)) {
+	if !slices.ContainsFunc(s.keys, func(k signingKey) bool {
+		return k.id == [4]byte(head[1:5]) && k.goodAt(now) && hmac.Equal(mac, k.mac(head, attachment, expires))
+	}) {
 		return Link{}, ErrSignature
 	}
 	l := Link{
@@ -90,9 +103,10 @@ func (s *Signer) Verify(attachment uuid.UUID, expires int64, signature string, n
 }
 
 // mac covers every field behind its length, so that no byte can move from one
-// field to its neighbour.
-func (s *Signer) mac(head []byte, attachment uuid.UUID, expires int64) []byte {
-	h := hmac.New(sha256.New, s.secret)
+// field to its neighbour. A link is good for GET, and so for HEAD, which is GET
+// without the body (RFC 9110, section 9.3.2).
+func (k signingKey) mac(head []byte, attachment uuid.UUID, expires int64) []byte {
+	h := hmac.New(sha256.New, k.Secret)
 	field := func(b []byte) {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
 		h.Write(b)

@@ -12,6 +12,8 @@ import (
 
 var now = time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)
 
+var aKey = SigningKey{Secret: []byte("a secret")}
+
 func aLink() Link {
 	return Link{
 		Attachment: uuid.MustParse("019bc0f5-1111-7000-8000-000000000001"),
@@ -21,6 +23,7 @@ func aLink() Link {
 	}
 }
 
+// ASVS 6.5.2, 11.4.1, 11.4.3, 11.5.1
 func TestKeysAreLongDistinctAndRecognisable(t *testing.T) {
 	seen := map[string]bool{}
 	for range 10_000 {
@@ -42,7 +45,7 @@ func TestKeysAreLongDistinctAndRecognisable(t *testing.T) {
 }
 
 func TestALinkComesBackAsItWasSigned(t *testing.T) {
-	s := NewSigner([]byte("a secret"))
+	s := NewSigner(aKey)
 	for _, inline := range []bool{false, true} {
 		want := aLink()
 		want.Inline = inline
@@ -53,8 +56,9 @@ func TestALinkComesBackAsItWasSigned(t *testing.T) {
 	}
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func TestALinkExpiresOnTheSecond(t *testing.T) {
-	s, l := NewSigner([]byte("a secret")), aLink()
+	s, l := NewSigner(aKey), aLink()
 	for _, c := range []struct {
 		at   time.Time
 		want error
@@ -69,8 +73,9 @@ func TestALinkExpiresOnTheSecond(t *testing.T) {
 	}
 }
 
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func TestNoChangedLinkIsAccepted(t *testing.T) {
-	s, l := NewSigner([]byte("a secret")), aLink()
+	s, l := NewSigner(aKey), aLink()
 	good := s.Sign(l)
 	refused := func(what string, attachment uuid.UUID, expires int64, signature string) {
 		t.Helper()
@@ -95,11 +100,66 @@ func TestNoChangedLinkIsAccepted(t *testing.T) {
 	for _, signature := range []string{"", "=", good + "A", good + "=", good[1:], good[:len(good)-1], strings.ToUpper(good), good + "\n"} {
 		refused("a misshapen signature", l.Attachment, l.Expires.Unix(), signature)
 	}
-	refused("another secret", l.Attachment, l.Expires.Unix(), NewSigner([]byte("another")).Sign(l))
+	refused("another secret", l.Attachment, l.Expires.Unix(), NewSigner(NewSigningKey()).Sign(l))
 }
 
+// After a rotation, links die when their key's grace is over, and not before.
+// ASVS 9.2.3
+func TestALinkOutlivesARotationByItsGrace(t *testing.T) {
+	first, l := []SigningKey{aKey}, aLink()
+	l.Expires = now.Add(24 * time.Hour)
+	old := NewSigner(first...).Sign(l)
+	verify := func(keys []SigningKey, signature string, at time.Time) error {
+		_, err := NewSigner(keys...).Verify(l.Attachment, l.Expires.Unix(), signature, at)
+		return err
+	}
+	second := Rotate(first, now, time.Hour)
+	for _, c := range []struct {
+		after time.Duration
+		want  error
+	}{{0, nil}, {time.Hour - time.Second, nil}, {time.Hour, ErrSignature}, {2 * time.Hour, ErrSignature}} {
+		if err := verify(second, old, now.Add(c.after)); !errors.Is(err, c.want) {
+			t.Errorf("%v after the rotation: %v, want %v", c.after, err, c.want)
+		}
+		if err := verify(second, NewSigner(second...).Sign(l), now.Add(c.after)); err != nil {
+			t.Errorf("a link of the new key, %v after the rotation: %v", c.after, err)
+		}
+	}
+	if err := verify(first, NewSigner(second...).Sign(l), now); !errors.Is(err, ErrSignature) {
+		t.Errorf("a link of a key that is not known: %v", err)
+	}
+}
+
+func TestARotationGivesNoKeyMoreTimeAndForgetsThoseThatEnded(t *testing.T) {
+	day := 24 * time.Hour
+	keys := Rotate([]SigningKey{aKey}, now, time.Hour)
+	for _, c := range []struct {
+		at    time.Time
+		grace time.Duration
+		ends  []time.Time // of the keys behind the new one
+	}{
+		{now, 0, nil},
+		{now, time.Nanosecond, nil},
+		{now, -time.Hour, nil},
+		{now, time.Minute, []time.Time{now.Add(time.Minute), now.Add(time.Minute)}},
+		{now, day, []time.Time{now.Add(day), now.Add(time.Hour)}},
+		{now.Add(time.Hour), day, []time.Time{now.Add(time.Hour + day)}},
+	} {
+		rotated := Rotate(keys, c.at, c.grace)
+		if len(rotated) != 1+len(c.ends) || !rotated[0].Until.IsZero() || len(rotated[0].Secret) != SigningKeySize {
+			t.Fatalf("%+v: %+v", c, rotated)
+		}
+		for i, want := range c.ends {
+			if got := rotated[i+1]; !got.Until.Equal(want) || string(got.Secret) != string(keys[i].Secret) {
+				t.Errorf("%+v: key %d ends at %v", c, i+1, got.Until)
+			}
+		}
+	}
+}
+
+// ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2
 func FuzzOnlySignedLinksAreAccepted(f *testing.F) {
-	s, l := NewSigner([]byte("a secret")), aLink()
+	s, l := NewSigner(aKey), aLink()
 	good := s.Sign(l)
 	f.Add(l.Attachment[:], l.Expires.Unix(), good)
 	f.Add(make([]byte, 16), int64(0), "")

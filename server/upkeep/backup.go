@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -121,7 +122,7 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 	}
 	lost := map[blobs.Ref]string{}
 	for _, need := range wanted {
-		why, err := n.have(ctx, need)
+		why, err := n.have(ctx, records, need)
 		if err != nil {
 			return fmt.Errorf("copying blob %s: %w", need.ref, err)
 		}
@@ -135,7 +136,7 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 }
 
 // have sees to it that the archive has a content, or says why it cannot.
-func (n *addition) have(ctx context.Context, need need) (lost string, err error) {
+func (n *addition) have(ctx context.Context, records store.Store, need need) (lost string, err error) {
 	begun := n.done
 	defer func() {
 		n.done = begun + need.size
@@ -148,11 +149,11 @@ func (n *addition) have(ctx context.Context, need need) (lost string, err error)
 	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
 		return "", err
 	}
-	lost, err = n.fetch(ctx, need)
+	lost, err = n.fetch(ctx, records, need)
 	var cut unreadable
 	if errors.As(err, &cut) { // is it the content, or the way to it?
 		n.done = begun
-		lost, err = n.fetch(ctx, need)
+		lost, err = n.fetch(ctx, records, need)
 	}
 	if errors.As(err, &cut) {
 		return cut.sentence(), nil
@@ -164,8 +165,19 @@ func (n *addition) have(ctx context.Context, need need) (lost string, err error)
 	return lost, err
 }
 
-func (n *addition) fetch(ctx context.Context, need need) (lost string, err error) {
+func (n *addition) fetch(ctx context.Context, records store.Store, need need) (lost string, err error) {
 	content, err := n.from.Content(ctx, need.ref)
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
+		// What waited for its file when the copy was made may have gone with
+		// its record before it had one.
+		waiting, noneWaits := records.PendingContent(ctx, need.ref)
+		switch {
+		case noneWaits == nil:
+			content, err = io.NopCloser(bytes.NewReader(waiting)), nil
+		case !errors.Is(noneWaits, store.ErrNotFound):
+			return "", noneWaits
+		}
+	}
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
 		return "The content is missing.", nil

@@ -254,6 +254,28 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 	h.wantSound(3)
 }
 
+// What waits for its file is in the copy of the metadata, whatever becomes of
+// it at the source after that.
+func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
+	h := newHome(t)
+	waiting := h.keep("waiting", false)
+	h.ok(os.Remove(h.path(waiting)))
+	h.ok(h.records.CreatePending(t.Context(), waiting, []byte("waiting"), ""))
+	added := h.add(noon)
+	if len(added.Faults) > 0 || added.NewContents != 1 {
+		t.Fatalf("made %+v", added)
+	}
+	if saved, err := os.ReadFile(h.saved(waiting)); err != nil || string(saved) != "waiting" {
+		t.Errorf("%q, %v", saved, err)
+	}
+	h.wantSound(1)
+	to := t.TempDir()
+	if _, err := h.restore(added.Name, to); err != nil {
+		t.Fatal(err)
+	}
+	h.wantRestored(to, "waiting")
+}
+
 // A content that breaks off is asked for again before it is given up.
 func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
 	h := newHome(t)

@@ -264,7 +264,11 @@ func (c *check) checkStore() error {
 	if err != nil {
 		return fmt.Errorf("checking the metadata: %w", err)
 	}
-	for _, what := range faults {
+	_, _, broken, err := store.VerifyAudit(c.ctx, c.records, nil)
+	if err != nil {
+		return fmt.Errorf("checking the audit log: %w", err)
+	}
+	for _, what := range append(faults, broken...) {
 		c.Faults = append(c.Faults, Fault{What: what})
 	}
 	return nil

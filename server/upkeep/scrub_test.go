@@ -231,6 +231,7 @@ func (n *notebook) SetNote(ctx context.Context, name string, value []byte) error
 	return n.Store.SetNote(ctx, name, value)
 }
 
+// ASVS 15.1.3, 15.2.2
 func TestAScrubKeepsItsPace(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{20_000, 300_000, 4 << 20} {

@@ -21,6 +21,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		promises []promise
 	}{
 		{"attachments", attachments},
+		{"pending", pending},
 		{"quota", quota},
 		{"auto create", autoCreate},
 		{"directory", directory},
@@ -28,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"deletion", deletion},
 		{"keys", keys},
 		{"sessions", sessions},
+		{"audit", audit},
 		{"store", whole},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -1,0 +1,131 @@
+package blobs
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// So many files and folders are synced at once by KeepAll: a disk and its
+// journal do more of them together than one after the other, and beyond some
+// there is nothing more to gain. Files are made one after the other: in one
+// folder, the kernel makes no two at once, and has those wait that try.
+const together = 8
+
+// gathered is a content on its way to its place.
+type gathered struct {
+	spool *spool
+	ref   Ref
+	moved bool
+}
+
+// KeepAll syncs each shard once, however many of the contents it gets.
+func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	all := make([]gathered, len(contents))
+	defer func() {
+		for _, g := range all {
+			if g.spool != nil {
+				err = errors.Join(err, g.spool.Close())
+			}
+		}
+		if err != nil && release != nil {
+			release()
+			release = nil
+		}
+	}()
+	for i, content := range contents {
+		if err := d.write(&all[i], content); err != nil {
+			return nil, full(err)
+		}
+	}
+	if err := atOnce(len(all), func(i int) error { return all[i].spool.finish() }); err != nil {
+		return nil, full(err)
+	}
+	held := make([]func(), len(all))
+	for i, g := range all {
+		held[i] = d.holds.shared(g.ref)
+	}
+	release = sync.OnceFunc(func() {
+		for _, release := range held {
+			release()
+		}
+	})
+	return release, full(d.placeAll(all))
+}
+
+// write puts a content into a temporary file, not on stable storage yet.
+func (d *Disk) write(g *gathered, content []byte) (err error) {
+	if g.spool, err = newSpool(d); err != nil {
+		return err
+	}
+	if _, err := g.spool.Write(content); err != nil {
+		return err
+	}
+	g.ref = g.spool.Ref()
+	g.spool.err = errUsedUp
+	return nil
+}
+
+// placeAll is place for many.
+func (d *Disk) placeAll(all []gathered) error {
+	shards := map[byte][]Ref{}
+	for i := range all {
+		g := &all[i]
+		var err error
+		if g.moved, err = d.move(g.spool.temp, g.ref, g.spool.size); err != nil {
+			return err
+		}
+		if g.moved {
+			g.spool.temp = ""
+		}
+		shards[g.ref[0]] = append(shards[g.ref[0]], g.ref)
+	}
+	var firsts []byte
+	for first := range shards {
+		firsts = append(firsts, first)
+	}
+	err := atOnce(len(firsts), func(i int) error { return d.syncShard(firsts[i], shards[firsts[i]]...) })
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if err := d.placed(g.ref, g.moved); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// atOnce does n things, some of them at the same time, and begins none after
+// one has failed.
+func atOnce(n int, do func(i int) error) error {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	next := 0
+	take := func() (i int, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next == n || failed != nil {
+			return 0, false
+		}
+		next++
+		return next - 1, true
+	}
+	for range min(n, together) {
+		all.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				if err := do(i); err != nil {
+					mu.Lock()
+					failed = errors.Join(failed, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	return failed
+}

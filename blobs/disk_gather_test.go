@@ -1,0 +1,135 @@
+package blobs_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"attachd/blobs"
+	"attachd/blobs/blobstest"
+)
+
+// calls are those of a Disk, of which one may fail. Many may be made at once.
+type calls struct {
+	mu     sync.Mutex
+	made   []string
+	at     int // the call that fails; 0 is none
+	plan   faultPlan
+	failed string
+}
+
+func (c *calls) wrap(real blobs.FileSystem) blobs.FileSystem {
+	return blobstest.Faults{After: c.note}.Wrap(unsynced{real})
+}
+
+func (c *calls) note(call string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = append(c.made, call)
+	if c.at == 0 || len(c.made) < c.at || len(c.made) > c.at && !c.plan.forever {
+		return nil
+	}
+	c.failed = call
+	return fmt.Errorf("injected: %w", c.plan.err)
+}
+
+func (c *calls) set(at int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made, c.at, c.failed = nil, at, ""
+}
+
+// fewContents are of two shards at least.
+func fewContents(salt int) (contents [][]byte) {
+	for n := range 5 {
+		contents = append(contents, fmt.Append(nil, "content ", salt, " ", n))
+	}
+	return contents
+}
+
+func TestKeepAllSyncsBytesBeforeNamesAndNamesBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	c := &calls{}
+	d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: c.wrap})
+	c.set(0)
+	release, err := d.KeepAll(t.Context(), fewContents(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	step := map[string]int{} // of a file or shard, how far it is
+	for _, call := range c.made {
+		verb, rest, _ := strings.Cut(call, " ")
+		switch verb {
+		case "sync":
+			step[rest] = 1
+		case "rename":
+			from, to, _ := strings.Cut(rest, " ")
+			if step[from] != 1 {
+				t.Errorf("%s, before its bytes were synced", call)
+			}
+			shard := to[:strings.LastIndexByte(to, '/')]
+			if step[shard] == 2 {
+				t.Errorf("%s, after the folder was synced", call)
+			}
+			step[shard] = 1
+		case "syncdir":
+			step[rest] = 2
+		}
+	}
+	for what, far := range step {
+		if strings.HasPrefix(what, "blobs/") && far != 2 {
+			t.Errorf("%s was not synced", what)
+		}
+	}
+}
+
+// Whichever call fails, and whenever, nothing is half done, and the next
+// KeepAll does it all.
+func TestAKeepAllThatFailsCanBeTriedAgain(t *testing.T) {
+	t.Parallel()
+	for _, plan := range faultPlans {
+		t.Run(plan.name, func(t *testing.T) {
+			t.Parallel()
+			c, dir := &calls{plan: plan}, t.TempDir()
+			d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: c.wrap})
+			for n := 1; ; n++ {
+				contents := fewContents(n)
+				keep(t, d, contents[0])
+				c.set(n)
+				release, err := d.KeepAll(t.Context(), contents)
+				if release != nil {
+					release()
+				}
+				failed := c.failed
+				c.set(0)
+				if err == nil && failed != "" || err != nil && failed == "" {
+					t.Fatalf("call %d, %q, failed, and KeepAll says %v", n, failed, err)
+				}
+				for _, content := range contents {
+					// Nothing is held, so this does not wait.
+					if got, err := read(d, sha256.Sum256(content), len(content)); err == nil && !bytes.Equal(got, content) {
+						t.Errorf("after call %d, %q, failed there is %q", n, failed, got)
+					}
+				}
+				release, err = d.KeepAll(t.Context(), contents)
+				if err != nil {
+					t.Fatal(err)
+				}
+				release()
+				for _, content := range contents {
+					wantRead(t, d, content)
+					if removed, err := d.Remove(t.Context(), sha256.Sum256(content), unwanted); err != nil || !removed {
+						t.Errorf("removing: %t, %v", removed, err)
+					}
+				}
+				if failed == "" {
+					return
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Makes everything that is handed out into dist/: programs, Debian packages, a
+# container image, what they are made of (SBOM), and their SHA-256 sums. The
+# same commit and the same Go give the same bytes. Needs Go, git, dpkg-deb and
+# buildah.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+dist=${1:-dist}
+if [ -e "$dist" ] && [ -n "$(ls -A "$dist")" ]; then
+	echo "release.sh: $dist is not empty" >&2
+	exit 2
+fi
+mkdir -p "$dist"
+dist=$(cd "$dist" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C CGO_ENABLED=0
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+if tag=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null); then
+	version=${tag#v}
+else
+	version=0~$(git log -1 --format=%cd --date=format-local:%Y%m%d%H%M%S).$(git rev-parse --short=12 HEAD)
+fi
+umask 022
+
+build() { # build OS ARCH FILE
+	GOOS=$1 GOARCH=$2 go build -trimpath -ldflags='-s -w' -o "$3" .
+}
+
+package() { # package ARCH
+	local root=$work/deb-$1
+	install -D -m 0755 "$dist/attachd-linux-$1" "$root/usr/bin/attachd"
+	install -D -m 0644 packaging/attachd.service packaging/attachd.socket -t "$root/lib/systemd/system"
+	install -D -m 0644 README.md "$root/usr/share/doc/attachd/README.md"
+	install -D -m 0644 packaging/README.md "$root/usr/share/doc/attachd/packaging/README.md"
+	mkdir -p "$root/etc/attachd" "$root/DEBIAN"
+	sed 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' config.example.toml >"$root/etc/attachd/config.toml"
+	install -m 0644 packaging/debian/conffiles packaging/debian/templates -t "$root/DEBIAN"
+	install -m 0755 packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t "$root/DEBIAN"
+	sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$1/" -e "s/@SIZE@/$(du -sk --apparent-size "$root" | cut -f1)/" \
+		packaging/debian/control >"$root/DEBIAN/control"
+	dpkg-deb --build --root-owner-group "$root" "$dist/attachd_${version}_$1.deb" >/dev/null
+}
+
+image() { # image ARCH
+	local context=$work/image-$1
+	mkdir -p "$context/data"
+	cp "$dist/attachd-linux-$1" "$context/attachd"
+	cp packaging/Containerfile "$context"
+	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs build --quiet --isolation chroot \
+		--timestamp "$SOURCE_DATE_EPOCH" --platform "linux/$1" --tag "attachd:${version//[~+]/-}" "$context" >/dev/null
+	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs push --quiet \
+		"attachd:${version//[~+]/-}" "oci-archive:$work/image.tar" >/dev/null
+	# The archive's own times are those of its making.
+	mkdir "$work/oci-$1"
+	tar -xf "$work/image.tar" -C "$work/oci-$1"
+	rm "$work/image.tar"
+	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
+		-cf "$dist/attachd-image-linux-$1.tar" -C "$work/oci-$1" .
+}
+
+for arch in amd64 arm64; do
+	for os in linux darwin windows; do
+		suffix=
+		[ "$os" = windows ] && suffix=.exe
+		build "$os" "$arch" "$dist/attachd-$os-$arch$suffix"
+	done
+	package "$arch"
+	image "$arch"
+done
+go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 mod \
+	-licenses=false -noserial -type application -json -output "$dist/attachd.cdx.json" . 2>/dev/null
+# The list says when it was made, which is when its commit was.
+sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)\"/" "$dist/attachd.cdx.json"
+cd "$dist"
+sha256sum -- * >SHA256SUMS
+cat SHA256SUMS

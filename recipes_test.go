@@ -1,0 +1,159 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+var (
+	uppy      = flag.String("uppy", "", "upload with Uppy; needs chromium, and this `folder` with node_modules that has @uppy/core, @uppy/xhr-upload and esbuild")
+	generator = flag.Bool("generator", false, "make a client as the recipes say; needs a module proxy")
+)
+
+// recipes are the programs of server/cli/RECIPES.md under each heading.
+func recipes(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, section := range strings.Split(read(t, "server/cli/RECIPES.md"), "\n## ")[1:] {
+		heading, _, _ := strings.Cut(section, "\n")
+		if m := regexp.MustCompile("(?ms)^```(?:sh|go|python|js|html|yaml)\n(.*?)^```$").FindStringSubmatch(section); m != nil {
+			found[heading] = m[1]
+		}
+	}
+	return found
+}
+
+// Each recipe does what the page says of all of them.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	all := recipes(t)
+	for heading, how := range map[string]struct {
+		file string
+		run  []string
+		need string // a command that tells, with success, that the runtime is there
+	}{
+		"attachd's own commands": {"recipe.sh", []string{"sh"}, "command -v sh"},
+		"curl":                   {"recipe.sh", []string{"sh"}, "command -v curl && command -v openssl && command -v sha256sum"},
+		"Go":                     {"main.go", []string{"go", "run"}, "command -v go"},
+		"Python":                 {"recipe.py", []string{"python3"}, "python3 -c 'import hashlib, requests; hashlib.file_digest'"},
+		"JavaScript":             {"recipe.mjs", []string{"node"}, "node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'"},
+	} {
+		t.Run(heading, func(t *testing.T) {
+			t.Parallel()
+			if all[heading] == "" {
+				t.Fatal("the page has no such recipe")
+			}
+			if out, err := exec.Command("sh", "-c", how.need).CombinedOutput(); err != nil {
+				t.Skipf("what it needs is not here: %s: %v %s", how.need, err, out)
+			}
+			server := start(t, dataDir(t), autoCreate, "ATTACHD_LOG_FORMAT=json")
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, how.file), all[heading])
+			write(t, filepath.Join(dir, "report.csv"), "order,amount\n")
+			self, err := os.Executable()
+			check(t, err)
+			bin := t.TempDir()
+			check(t, os.Symlink(self, filepath.Join(bin, "attachd")))
+
+			cmd := exec.Command(how.run[0], slices.Concat(how.run[1:], []string{how.file})...)
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), beAttachd+"=1", "PATH="+bin+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
+			if r := finish(t, cmd); r.code != 0 || !strings.Contains(r.stdout, "report.csv") || !strings.Contains(r.stdout, server.url+"/files/") || strings.Contains(r.stdout, server.key) {
+				t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+			}
+			if got := names(t, dir); len(got) != 3 || read(t, filepath.Join(dir, "copy.csv")) != "order,amount\n" {
+				t.Errorf("it left %v", got)
+			}
+			if left := server.in(product); len(left) != 0 {
+				t.Errorf("on the server it left %v", left)
+			}
+			server.logged(`"method":"DELETE"`)
+		})
+	}
+}
+
+func TestTheRecipeForUppy(t *testing.T) {
+	t.Parallel()
+	if *uppy == "" {
+		t.Skip("Uppy and a browser are needed; with them: go test . -run Uppy -uppy DIR")
+	}
+	modules, err := filepath.Abs(filepath.Join(*uppy, "node_modules"))
+	check(t, err)
+	begin, script, ok := strings.Cut(recipes(t)["Uppy"], `<script type="module">`)
+	script, end, closed := strings.Cut(script, "</script>")
+	if !ok || !closed {
+		t.Fatal("the page has no such recipe")
+	}
+	work := t.TempDir()
+	write(t, filepath.Join(work, "page.mjs"), script)
+	bundle := exec.Command(filepath.Join(modules, ".bin", "esbuild"), "page.mjs", "--bundle", "--format=esm", "--outfile=bundle.mjs")
+	bundle.Dir = work
+	bundle.Env = append(os.Environ(), "NODE_PATH="+modules)
+	if r := finish(t, bundle); r.code != 0 {
+		t.Fatalf("bundling: %s", r.stderr)
+	}
+
+	var constants string
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/bundle.mjs" {
+			w.Header().Set("Content-Type", "text/javascript")
+			http.ServeFile(w, r, filepath.Join(work, "bundle.mjs"))
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, "<!doctype html>"+begin+constants+`<script type="module" src="bundle.mjs"></script>`+end)
+	}))
+	defer page.Close()
+	server := start(t, dataDir(t), autoCreate, "ATTACHD_CORS_ORIGINS="+page.URL)
+	constants = `<script>const ATTACHD_SERVER = "` + server.url + `", ATTACHD_KEY = "` + server.key + `"</script>`
+
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-gpu", true))...)
+	defer stop()
+	ctx, closeTab := chromedp.NewContext(ctx)
+	defer closeTab()
+	files := []string{fileOf(t, "Ünï \"côde\".csv", lines()), fileOf(t, "b.txt", "b")}
+	check(t, chromedp.Do(ctx, chromedp.Navigate(page.URL), chromedp.SetUploadFiles("#files", files)))
+	eventually(t, "both files are on the server", func() bool {
+		return strings.Count(server.get(product+"/attachments").body, `"file_name"`) == 2
+	})
+	for _, file := range files {
+		if r := server.over(0, "get", place+"/"+filepath.Base(file), "-o", "-"); r.stdout != read(t, file) {
+			t.Errorf("%s is another", file)
+		}
+	}
+}
+
+func TestTheRecipeForAGenerator(t *testing.T) {
+	t.Parallel()
+	if !*generator {
+		t.Skip("a generator must be fetched; with a module proxy: go test . -run Generator -generator")
+	}
+	work := t.TempDir()
+	write(t, filepath.Join(work, "oapi-codegen.yaml"), recipes(t)["A client that a generator makes"])
+	write(t, filepath.Join(work, "openapi.json"), read(t, "server/openapi.json"))
+	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "server/cli/RECIPES.md"))
+	cmd := exec.Command("sh", "-ec", command+"\ngo mod init api\ngo mod tidy\ngo vet .")
+	cmd.Dir = work
+	out, err := cmd.CombinedOutput() // takes longer than patience where nothing is fetched yet
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if client := read(t, filepath.Join(work, "api.go")); !strings.Contains(client, ") UploadProductAttachmentWithBody(") {
+		t.Error("the client cannot upload")
+	}
+}

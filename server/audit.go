@@ -1,0 +1,431 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// auditRule says how a route appears in the audit log. What changes something
+// is recorded in the commit of the change; all else when it has been answered.
+type auditRule struct {
+	action   string
+	resource string // and the name of the parameter that has its id
+	changes  bool
+}
+
+// audited are the routes that are recorded when they succeed, by method and
+// pattern. All routes are recorded when they deny access.
+var audited = map[string]auditRule{
+	"POST /catalog/spaces/:space/products/:product/attachments": {"attachment.upload", "attachment", true},
+	"POST /issues/tickets/:ticket/attachments":                  {"attachment.upload", "attachment", true},
+	"POST /meetings/:meeting/attachments":                       {"attachment.upload", "attachment", true},
+	"DELETE /catalog/attachments/:attachment":                   {"attachment.delete", "attachment", true},
+	"DELETE /issues/attachments/:attachment":                    {"attachment.delete", "attachment", true},
+	"DELETE /meetings/:meeting/attachments/:attachment":         {"attachment.delete", "attachment", true},
+	"GET /catalog/attachments/:attachment/download":             {actionDownload, "attachment", false},
+	"GET /issues/attachments/:attachment":                       {actionDownload, "attachment", false},
+	"GET /meetings/:meeting/attachments/:attachment":            {actionDownload, "attachment", false},
+	"GET /files/:attachment":                                    {actionDownload, "attachment", false},
+	"POST /catalog/attachments/:attachment/links":               {"attachment.link", "attachment", false},
+	"POST /issues/attachments/:attachment/links":                {"attachment.link", "attachment", false},
+	"POST /meetings/:meeting/attachments/:attachment/links":     {"attachment.link", "attachment", false},
+	"POST /session":                                       {"session.begin", "session", true},
+	"DELETE /session":                                     {"session.end", "session", true},
+	"POST /api-keys":                                      {"key.create", "key", true},
+	"DELETE /api-keys/:key":                               {"key.revoke", "key", true},
+	"POST /directory/users/:user/api-keys":                {"key.create", "key", true},
+	"DELETE /directory/users/:user/api-keys/:key":         {"key.revoke", "key", true},
+	"POST /directory/import":                              {"directory.import", "directory", true},
+	"PUT /directory/users/:user":                          {"user.put", "user", true},
+	"DELETE /directory/users/:user":                       {"user.delete", "user", true},
+	"PUT /directory/spaces/:space":                        {"space.put", "space", true},
+	"DELETE /directory/spaces/:space":                     {"space.delete", "space", true},
+	"PUT /directory/spaces/:space/members/:user":          {"member.put", "user", true},
+	"DELETE /directory/spaces/:space/members/:user":       {"member.delete", "user", true},
+	"PUT /directory/spaces/:space/products/:product":      {"product.put", "product", true},
+	"DELETE /directory/spaces/:space/products/:product":   {"product.delete", "product", true},
+	"PUT /directory/tickets/:ticket":                      {"ticket.put", "ticket", true},
+	"DELETE /directory/tickets/:ticket":                   {"ticket.delete", "ticket", true},
+	"PUT /directory/tickets/:ticket/comments/:comment":    {"comment.put", "comment", true},
+	"DELETE /directory/tickets/:ticket/comments/:comment": {"comment.delete", "comment", true},
+	"PUT /directory/meetings/:meeting":                    {"meeting.put", "meeting", true},
+	"DELETE /directory/meetings/:meeting":                 {"meeting.delete", "meeting", true},
+	"POST /upkeep/check":                                  {"upkeep.check", "server", false},
+	"POST /upkeep/gc":                                     {"upkeep.gc", "server", false},
+	"POST /upkeep/audit":                                  {"upkeep.audit", "server", false},
+	"POST /upkeep/snapshot":                               {"upkeep.backup", "server", false},
+	"PUT /upkeep/backup":                                  {"upkeep.backup", "server", false},
+	"POST /upkeep/signing-key":                            {"signing_key.rotate", "server", false},
+	"GET /audit-logs":                                     {"audit.read", "server", false},
+	"GET /audit-logs/export":                              {"audit.read", "server", false},
+}
+
+const actionDownload = "attachment.download"
+
+// denials are the codes of refusals that somebody may have to answer for.
+var denials = map[string]bool{
+	"unauthorized": true, "forbidden": true, "invalid_signature": true, "link_expired": true,
+	"rate_limited": true, "malware_found": true,
+}
+
+const done = "done"
+
+// audit prepares a route's entry, if it has one. The handler may say more of
+// what it does before it hands in its change.
+func (rq *request) audit() {
+	rule, ok := audited[rq.Method+" "+rq.route]
+	rq.entry = rq.newEntry(rule)
+	if ok && rule.changes {
+		rq.Request = rq.WithContext(store.WithEntry(rq.Context(), rq.entry))
+	}
+}
+
+func (rq *request) newEntry(rule auditRule) *store.Entry {
+	e := &store.Entry{
+		Time:      rq.server.Now(),
+		Action:    rule.action,
+		Resource:  rule.resource,
+		ID:        brief(rq.params.ByName(rule.resource)),
+		Space:     brief(rq.params.ByName("space")),
+		Address:   rq.server.clientAddress(rq.Request),
+		RequestID: rq.id,
+		Outcome:   done,
+	}
+	by(e, rq.caller, isOperator(rq.Context()))
+	if rq.entity.Space != "" {
+		e.Space = rq.entity.Space
+	}
+	if rq.attachment.ID != uuid.Nil {
+		e.ID, e.Name = rq.attachment.ID.String(), rq.attachment.FileName
+	}
+	return e
+}
+
+// by says who did it.
+func by(e *store.Entry, c caller, isOperator bool) {
+	e.UserID, e.KeyID, e.Operator = c.user.ID, c.key, isOperator
+	if c.actor.ID != c.user.ID {
+		e.ActorID = c.actor.ID
+	}
+}
+
+// brief bounds what a client wrote into an address.
+func brief(s string) string {
+	const most = 64
+	return strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD")
+}
+
+// finishAudit records what was answered, unless a change has taken its entry
+// with it.
+func (s *Server) finishAudit(w *response, rq *request) {
+	rule := audited[rq.Method+" "+rq.route]
+	switch {
+	case denials[w.code]:
+		if rule.action == "" {
+			rule = auditRule{action: "read", resource: lastParam(rq)}
+		}
+		e := rq.newEntry(rule)
+		if rq.entry != nil {
+			e.Name = rq.entry.Name
+		}
+		e.Outcome = w.code
+		if more, ok := s.denied.allow(e.Time); ok {
+			if more > 0 {
+				e.Name = fmt.Sprintf("and %d more were denied that are not listed", more)
+			}
+			s.Store.Record(*e)
+		}
+	case rule.action == "" || rule.changes || w.status < 200 || w.status > 299:
+	case rule.action == actionDownload && !s.AuditDownloads:
+	default:
+		s.Store.Record(*rq.newEntry(rule))
+	}
+}
+
+func lastParam(rq *request) string {
+	if n := len(rq.params); n > 0 {
+		return rq.params[n-1].Key
+	}
+	return "server"
+}
+
+// deniedLimiter keeps strangers from filling the disk with the denials of
+// their requests.
+type deniedLimiter struct {
+	mu      sync.Mutex
+	limiter *rate.Limiter
+	more    int
+}
+
+func newDeniedLimiter() *deniedLimiter {
+	return &deniedLimiter{limiter: rate.NewLimiter(20, 1000)}
+}
+
+// allow says whether a denial is to be listed, and how many before it were not.
+func (d *deniedLimiter) allow(now time.Time) (more int, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.limiter.AllowN(now, 1) {
+		d.more++
+		return 0, false
+	}
+	more, d.more = d.more, 0
+	return more, true
+}
+
+// entryBody is an entry as it is shown.
+type entryBody struct {
+	Seq       uint64       `json:"seq"`
+	Time      string       `json:"time"`
+	Actor     actorBody    `json:"actor"`
+	Action    string       `json:"action"`
+	Resource  resourceBody `json:"resource"`
+	Space     string       `json:"space,omitempty"`
+	Address   string       `json:"address,omitempty"`
+	RequestID string       `json:"request_id,omitempty"`
+	Outcome   string       `json:"outcome"`
+	Hash      string       `json:"hash"`
+}
+
+type actorBody struct {
+	UserID   *uuid.UUID `json:"user_id,omitempty"`
+	FullName string     `json:"full_name,omitempty"`
+	KeyID    *uuid.UUID `json:"key_id,omitempty"`
+	ActingID *uuid.UUID `json:"acting_id,omitempty"` // the superadmin who acted for the user
+	Operator bool       `json:"operator,omitempty"`
+}
+
+type resourceBody struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id,omitempty"`
+	Name string `json:"name,omitempty"`
+}
+
+// names are the full names of users met in one answer.
+type names map[uuid.UUID]string
+
+func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) entryBody {
+	name, ok := known[e.UserID]
+	if !ok && e.UserID != uuid.Nil {
+		if user, err := s.Store.User(ctx, e.UserID); err == nil { // else deleted since
+			name = user.FullName
+		}
+		known[e.UserID] = name
+	}
+	return entryBody{
+		Seq:       e.Seq,
+		Time:      e.Time.Format("2006-01-02T15:04:05.000Z"),
+		Actor:     actorBody{optionalID(e.UserID), name, optionalID(e.KeyID), optionalID(e.ActorID), e.Operator},
+		Action:    e.Action,
+		Resource:  resourceBody{e.Resource, e.ID, e.Name},
+		Space:     e.Space,
+		Address:   e.Address,
+		RequestID: e.RequestID,
+		Outcome:   e.Outcome,
+		Hash:      hex.EncodeToString(e.Hash[:]),
+	}
+}
+
+func optionalID(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
+}
+
+// auditFilter is what a query asks for.
+type auditFilter struct {
+	action, space string
+	user          uuid.UUID
+	since, until  time.Time
+}
+
+func readAuditFilter(rq *request) (f auditFilter, err error) {
+	query := rq.URL.Query()
+	f.action, f.space = query.Get("action"), query.Get("space")
+	if text := query.Get("user"); text != "" {
+		var ok bool
+		if f.user, ok = parseID(text); !ok {
+			return f, invalidRequest("user must be a user's id (a UUID).")
+		}
+	}
+	for name, at := range map[string]*time.Time{"since": &f.since, "until": &f.until} {
+		text := query.Get(name)
+		if text == "" {
+			continue
+		}
+		if *at, err = time.Parse(time.RFC3339, text); err != nil {
+			return f, invalidRequest("%s must be a time such as 2026-01-31T00:00:00Z.", name)
+		}
+	}
+	return f, nil
+}
+
+func (f auditFilter) keep(e store.Entry) bool {
+	return (f.action == "" || e.Action == f.action || strings.HasPrefix(e.Action, f.action+".")) &&
+		(f.space == "" || e.Space == f.space) &&
+		(f.user == uuid.Nil || e.UserID == f.user || e.ActorID == f.user) &&
+		(f.until.IsZero() || e.Time.Before(f.until)) && !e.Time.Before(f.since)
+}
+
+// auditLog lists entries, the newest first.
+func (s *Server) auditLog(w *response, rq *request) error {
+	filter, err := readAuditFilter(rq)
+	if err != nil {
+		return err
+	}
+	known := names{}
+	return listing[store.Entry]{
+		fetch: func(before []byte, n int) ([]store.Entry, error) {
+			anchor, head, err := s.Store.AuditEnds(rq.Context())
+			if err != nil {
+				return nil, err
+			}
+			last := head.Seq
+			if len(before) > 0 {
+				if len(before) != 8 {
+					return nil, badCursor()
+				}
+				last = min(last, max(binary.BigEndian.Uint64(before), 1)-1)
+			}
+			after := max(anchor.Seq, last-min(last, uint64(n)))
+			if last <= after {
+				return nil, nil
+			}
+			batch, err := s.Store.Entries(rq.Context(), after, int(last-after))
+			slices.Reverse(batch)
+			if i := slices.IndexFunc(batch, func(e store.Entry) bool { return e.Time.Before(filter.since) }); i >= 0 {
+				batch = batch[:i] // the end, since older ones follow
+			}
+			return batch, err
+		},
+		key:    func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
+		keep:   filter.keep,
+		render: func(e store.Entry) any { return s.describeEntry(rq.Context(), e, known) },
+	}.answer(w, rq)
+}
+
+// exportAudit writes entries as lines of JSON, the oldest first.
+func (s *Server) exportAudit(w *response, rq *request) error {
+	filter, err := readAuditFilter(rq)
+	if err != nil {
+		return err
+	}
+	after, _, err := s.Store.AuditEnds(rq.Context())
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out, known := bufio.NewWriterSize(w, 64<<10), names{}
+	for {
+		batch, err := s.Store.Entries(rq.Context(), after.Seq, maxLimit)
+		if err != nil {
+			return err
+		}
+		for _, e := range batch {
+			if !filter.keep(e) {
+				continue
+			}
+			raw, err := encode(s.describeEntry(rq.Context(), e, known))
+			if err != nil {
+				return err
+			}
+			if _, err := out.Write(raw); err != nil {
+				return nil // nobody listens any more
+			}
+		}
+		if len(batch) < maxLimit {
+			_ = out.Flush() // nothing is left to say to who does not listen
+			return nil
+		}
+		after.Seq = batch[len(batch)-1].Seq
+	}
+}
+
+// verifyAudit walks the chain of the audit log.
+func (s *Server) verifyAudit(w *response, rq *request) error {
+	var order struct {
+		Head string `json:"head"`
+	}
+	if err := rq.readOptionalJSON(&order); err != nil {
+		return err
+	}
+	known, err := parseHead(order.Head)
+	if err != nil {
+		return err
+	}
+	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
+		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
+		if len(faults) > 0 {
+			rq.log.Error("the audit log has faults", "faults", len(faults), "first", faults[0])
+		}
+		return AuditReport{entries, formatHead(head), append([]string{}, faults...)}, err
+	})
+}
+
+// AuditReport is what verifying the audit log finds.
+type AuditReport struct {
+	Entries int64    `json:"entries"`
+	Head    string   `json:"head"` // number and hash of the last entry
+	Faults  []string `json:"faults"`
+}
+
+func formatHead(l store.Link) string { return fmt.Sprintf("%d:%x", l.Seq, l.Hash) }
+
+func parseHead(text string) (*store.Link, error) {
+	if text == "" {
+		return nil, nil
+	}
+	number, hash, _ := strings.Cut(text, ":")
+	raw, err := hex.DecodeString(hash)
+	seq, notNumber := strconv.ParseUint(number, 10, 64)
+	if err != nil || notNumber != nil || len(raw) != 32 {
+		return nil, invalidRequest("head must be a number, a colon and 64 hexadecimal digits, as verifying prints it.")
+	}
+	return &store.Link{Seq: seq, Hash: [32]byte(raw)}, nil
+}
+
+// PruneAuditEvery removes, each time that the interval has passed, entries of
+// the audit log that are older than their retention, until ctx ends or the
+// server drains.
+func (s *Server) PruneAuditEvery(ctx context.Context, interval time.Duration) {
+	if s.AuditRetention > 0 {
+		s.every(ctx, interval, s.pruneAudit)
+	}
+}
+
+func (s *Server) pruneAudit(ctx context.Context) {
+	const atATime = 5000 // so that changes need not wait for long
+	total := 0
+	for {
+		removed, err := s.Store.PruneAudit(ctx, s.Now().Add(-s.AuditRetention), atATime)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.Log.Error("old entries of the audit log could not be removed", "error", err)
+			}
+			break
+		}
+		total += removed
+		if removed < atATime {
+			break
+		}
+	}
+	if total > 0 {
+		s.Log.Info("removed old entries of the audit log", "entries", total)
+		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(total), Outcome: done})
+	}
+}

@@ -1,0 +1,400 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/server"
+	"attachd/store"
+)
+
+// entry is a line of the audit log as callers see it.
+type entry struct {
+	Seq   uint64
+	Time  time.Time
+	Actor struct {
+		UserID   string `json:"user_id"`
+		FullName string `json:"full_name"`
+		KeyID    string `json:"key_id"`
+		ActingID string `json:"acting_id"`
+		Operator bool
+	}
+	Action    string
+	Resource  struct{ Kind, ID, Name string }
+	Space     string
+	Address   string
+	RequestID string `json:"request_id"`
+	Outcome   string
+}
+
+// audit gives the newest entry that is of one of these actions.
+func (w *world) audit(t *testing.T, action string) entry {
+	t.Helper()
+	for _, e := range w.auditLog(t, "?action="+action) {
+		return e
+	}
+	t.Fatalf("there is no entry %s; there are %v", action, w.auditLog(t, ""))
+	return entry{}
+}
+
+func (w *world) auditLog(t *testing.T, query string) (list []entry) {
+	t.Helper()
+	w.flush(t)
+	a := w.do(t, step{as: "root", do: "GET /audit-logs" + query, want: 200})
+	if err := json.Unmarshal(a.body, &list); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// flush has a commit take along the entries that wait for one.
+func (w *world) flush(t *testing.T) {
+	t.Helper()
+	if err := w.store.Probe(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What changes something is recorded, whatever it is.
+// ASVS 16.1.1, 16.2.1, 16.3.1
+func TestEveryChangeIsRecorded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := uuid.NewString()
+	steps := []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"},
+		{as: "owner", do: "POST {ticket}/attachments", form: parts{file("b.txt", "b")}, want: 201, save: "B"},
+		{as: "editor", do: "POST {meeting}/attachments", form: parts{file("c.txt", "c")}, want: 201, save: "C"},
+		{as: "editor", do: "POST /catalog/attachments/{A}/links", want: 201},
+		{as: "owner", do: "POST /issues/attachments/{B}/links", want: 403}, // no member
+		{as: "viewer", do: "POST /issues/attachments/{B}/links", want: 201},
+		{as: "viewer", do: "POST {meeting}/attachments/{C}/links", want: 201, save: "link"},
+		{as: "viewer", do: "GET {A.at}", want: 200},
+		{as: "viewer", do: "GET {B.at}", want: 200},
+		{as: "viewer", do: "GET {C.at}", want: 200},
+		{do: "GET {link}", want: 200},
+		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
+		{as: "owner", do: "DELETE /issues/attachments/{B}", want: 200},
+		{as: "editor", do: "DELETE {meeting}/attachments/{C}", want: 200},
+		{as: "editor", do: "POST /api-keys", json: `{"name": "k"}`, want: 201, save: "K"},
+		{as: "editor", do: "DELETE /api-keys/{K}", want: 200},
+		{as: "root", do: "POST /directory/users/{viewer}/api-keys", json: `{"name": "k"}`, want: 201, save: "L"},
+		{as: "root", do: "DELETE /directory/users/{viewer}/api-keys/{L}", want: 200},
+		{as: "root", do: "POST /directory/import", json: `{"kind":"space","slug":"new"}`, want: 200},
+		{as: "root", do: "PUT /directory/users/" + id, json: `{"full_name": "New"}`, want: 201},
+		{as: "root", do: "PUT /directory/spaces/new", json: `{}`, want: 200},
+		{as: "root", do: "PUT /directory/spaces/new/members/" + id, json: `{"role": "viewer"}`, want: 201},
+		{as: "root", do: "DELETE /directory/spaces/new/members/" + id, want: 200},
+		{as: "root", do: "PUT /directory/spaces/new/products/" + id, json: `{}`, want: 201},
+		{as: "root", do: "DELETE /directory/spaces/new/products/" + id, want: 200},
+		{as: "root", do: "PUT /directory/tickets/" + id, json: `{"space": "new", "owner_id": "` + id + `"}`, want: 201},
+		{as: "root", do: "PUT /directory/tickets/" + id + "/comments/" + id, json: `{}`, want: 201},
+		{as: "root", do: "DELETE /directory/tickets/" + id + "/comments/" + id, want: 200},
+		{as: "root", do: "DELETE /directory/tickets/" + id, want: 200},
+		{as: "root", do: "PUT /directory/meetings/" + id, json: `{"space": "new"}`, want: 201},
+		{as: "root", do: "DELETE /directory/meetings/" + id, want: 200},
+		{as: "root", do: "DELETE /directory/spaces/new", want: 200},
+		{as: "root", do: "DELETE /directory/users/" + id, want: 200},
+		{as: "root", do: "POST /upkeep/check", want: 200},
+		{as: "root", do: "POST /upkeep/gc", want: 200},
+		{as: "root", do: "POST /upkeep/audit", want: 200},
+		{as: "root", do: "GET /audit-logs", want: 200},
+		{as: "root", do: "GET /audit-logs/export", want: 200},
+	}
+	recorded := map[string]bool{}
+	for _, s := range steps {
+		before := w.head(t)
+		w.do(t, s)
+		w.flush(t)
+		entries, err := w.store.Entries(context.Background(), before, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) != 1 {
+			t.Errorf("%v left %d entries", s, len(entries))
+			continue
+		}
+		e := entries[0]
+		if denied := s.want == 403; denied != (e.Outcome == "forbidden") || !denied && e.Outcome != "done" {
+			t.Errorf("%v ended as %q", s, e.Outcome)
+		}
+		if s.as != "" && e.UserID != personID(s.as) || e.UserID == uuid.Nil || e.KeyID == uuid.Nil || e.Address != "127.0.0.1" || e.RequestID == "" || e.Resource == "" {
+			t.Errorf("%v left %+v", s, e)
+		}
+		recorded[e.Action] = true
+	}
+	for _, route := range server.Routes() {
+		action, changes := server.AuditAction(route.Method, route.Pattern)
+		if action == "" && route.Method != "GET" {
+			t.Errorf("%s %s changes something and leaves no entry", route.Method, route.Pattern)
+		}
+		elsewhere := strings.HasPrefix(action, "session.") || action == "upkeep.backup" || action == "signing_key.rotate"
+		if action != "" && !recorded[action] && !elsewhere {
+			t.Errorf("no step sees %s (in the commit of the change: %t)", action, changes)
+		}
+	}
+}
+
+func (w *world) head(t *testing.T) uint64 {
+	t.Helper()
+	w.flush(t)
+	_, head, err := w.store.AuditEnds(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head.Seq
+}
+
+// ASVS 16.1.1, 16.2.1, 16.3.1
+func TestAnEntrySaysWhoDidWhatToWhat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.do(t, step{as: "root for editor", do: "POST {product}/attachments", form: parts{file("Plan.txt", "a")}, send: header{"X-Request-Id": "r-1"}, want: 201, save: "A"})
+	e := w.audit(t, "attachment.upload")
+	if e.Actor.UserID != w.names["editor"] || e.Actor.ActingID != w.names["root"] || e.Actor.FullName != fullName("editor") || e.Actor.Operator ||
+		e.Resource.Kind != "attachment" || e.Resource.ID != w.names["A"] || e.Resource.Name != "Plan.txt" ||
+		e.Space != "a" || e.RequestID != "r-1" || e.Outcome != "done" || !e.Time.Equal(w.clock.Now().Truncate(time.Millisecond)) {
+		t.Errorf("after %s the log has %+v", a.body, e)
+	}
+}
+
+// ASVS 16.3.2
+func TestWhatIsDeniedIsRecorded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"})
+	for _, s := range []step{
+		{do: "GET {A.at}", want: 401},
+		{as: "stranger", do: "GET {A.at}", want: 403},
+		{as: "viewer", do: "DELETE /catalog/attachments/{A}", want: 403},
+		{as: "viewer", do: "GET /directory/users", want: 403},
+		{do: "GET /files/{A}?expires=1&signature=x", want: 403, code: "invalid_signature"},
+	} {
+		w.do(t, s)
+		newest := w.auditLog(t, "?limit=1")[0]
+		code := s.code
+		if code == "" {
+			code = codes[s.want][0]
+		}
+		if newest.Outcome != code || s.as != "" && newest.Actor.UserID != w.names[s.as] {
+			t.Errorf("after %v the log has %+v", s, newest)
+		}
+	}
+}
+
+// ASVS 16.2.5
+func TestStrangersCannotFillTheAuditLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before := w.head(t)
+	for range 3000 {
+		w.do(t, step{do: "GET {product}/attachments", want: 401})
+	}
+	if n := w.head(t) - before; n > 1100 {
+		t.Errorf("3000 denials left %d entries", n)
+	}
+	w.clock.advance(time.Minute)
+	w.do(t, step{do: "GET {product}/attachments", want: 401})
+	if e := w.audit(t, "read"); !strings.Contains(e.Resource.Name, "more were denied") {
+		t.Errorf("the log does not say how many are not listed: %+v", e)
+	}
+}
+
+func TestARefusedChangeLeavesNoEntryAndItsNeighboursDo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before := w.head(t)
+	var people sync.WaitGroup
+	for i := range 40 {
+		people.Go(func() {
+			name := fmt.Sprintf("%d.txt", i)
+			if i%2 == 0 {
+				w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(name, name)}, want: 201})
+			} else {
+				refused, err := w.send(t, step{as: "editor", do: "POST {ticket}/attachments", form: parts{field("comment_id", uuid.NewString()), file(name, name)}})
+				if err != nil || refused.status != 404 {
+					t.Errorf("answered %d, %v", refused.status, err)
+				}
+			}
+		})
+	}
+	people.Wait()
+	w.flush(t)
+	entries, err := w.store.Entries(context.Background(), before, 100)
+	if err != nil || len(entries) != 20 {
+		t.Errorf("20 uploads and 20 refused ones left %d entries, %v", len(entries), err)
+	}
+}
+
+// ASVS 16.4.1, 16.4.2
+func TestAThousandChangesAtOnceMakeOneChain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	before := w.head(t)
+	var people sync.WaitGroup
+	for person := range 20 {
+		people.Go(func() {
+			for i := range 50 {
+				w.do(t, step{as: "root", do: "PUT /directory/users/" + uuid.NewString(), json: fmt.Sprintf(`{"full_name": "%d %d"}`, person, i), want: 201})
+			}
+		})
+	}
+	people.Wait()
+	entries, _, faults, err := store.VerifyAudit(context.Background(), w.store, nil)
+	if err != nil || len(faults) > 0 || uint64(entries) != before+1000 {
+		t.Errorf("%d entries after %d, faults %v, %v", entries, before, faults, err)
+	}
+}
+
+func TestTheAuditLogIsPagedAndFiltered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 5 {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201})
+		w.do(t, step{as: "stranger", do: "POST {product.ab}/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201})
+		w.clock.advance(time.Hour)
+	}
+	at := func(hours int) string { return startOfTime.Add(time.Duration(hours) * time.Hour).Format(time.RFC3339) }
+	for query, want := range map[string][]string{
+		"?action=attachment&space=a": {"4.txt", "3.txt", "2.txt", "1.txt", "0.txt"},
+		"?action=attachment.upload&user=" + w.names["stranger"] + "&since=" + at(3): {"4.txt", "3.txt"},
+		"?action=attachment.upload&space=ab&until=" + at(2):                         {"1.txt", "0.txt"},
+		"?action=attachment.delete":                                                 {},
+	} {
+		got := []string{}
+		for _, e := range w.auditLog(t, query) {
+			got = append(got, e.Resource.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s gives %v, want %v", query, got, want)
+		}
+	}
+	var paged []string
+	for next := "/audit-logs?action=attachment&space=a&limit=2"; next != ""; {
+		a := w.do(t, step{as: "root", do: "GET " + next, want: 200})
+		var page []entry
+		if err := json.Unmarshal(a.body, &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			paged = append(paged, e.Resource.Name)
+		}
+		next, _, _ = strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"), ">")
+	}
+	if want := []string{"4.txt", "3.txt", "2.txt", "1.txt", "0.txt"}; !slices.Equal(paged, want) {
+		t.Errorf("page by page there is %v, want %v", paged, want)
+	}
+	for _, query := range []string{"user=x", "since=yesterday", "until=1", "limit=0", "cursor=AA"} {
+		w.do(t, step{as: "root", do: "GET /audit-logs?" + query, want: 400})
+	}
+}
+
+func TestTheAuditLogIsExportedOldestFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 3 {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201})
+	}
+	a := w.do(t, step{as: "root", do: "GET /audit-logs/export?action=attachment", want: 200, header: header{"Content-Type": "application/x-ndjson"}})
+	lines := strings.Split(strings.TrimSpace(string(a.body)), "\n")
+	for i, line := range lines {
+		if !strings.Contains(line, fmt.Sprintf(`"name":"%d.txt"`, i)) {
+			t.Errorf("line %d is %s", i, line)
+		}
+	}
+	if len(lines) != 3 {
+		t.Errorf("%d lines", len(lines))
+	}
+}
+
+func TestDownloadsAreNotRecordedWhenTheConfigurationSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.AuditDownloads = false })
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"},
+		{as: "viewer", do: "GET {A.at}", want: 200},
+		{as: "stranger", do: "GET {A.at}", want: 403},
+	})
+	for _, e := range w.auditLog(t, "?action=attachment.download") {
+		if e.Outcome == "done" {
+			t.Errorf("the log has %+v", e)
+		}
+	}
+}
+
+// What is too old goes, and the chain still holds.
+func TestOldEntriesAreRemovedAndTheRestIsStillAChain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.AuditRetention = 24 * time.Hour })
+	upload := func() {
+		for i := range 5 {
+			w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201})
+		}
+	}
+	upload()
+	old := w.verify(t, "", 0)
+	w.clock.advance(25 * time.Hour)
+	upload()
+	ctx, stop := context.WithCancel(context.Background())
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { w.server.PruneAuditEvery(ctx, time.Millisecond) })
+	eventually(t, "old entries to go", func() bool { return len(w.auditLog(t, "?action=attachment")) == 5 })
+	stop()
+	upkeep.Wait()
+	if e := w.audit(t, "audit.prune"); !e.Actor.Operator {
+		t.Errorf("removing them left %+v", e)
+	}
+	w.verify(t, "", 0)
+	w.verify(t, old, 0) // the end of what was removed is the anchor
+}
+
+// verify wants so many faults and gives the head.
+func (w *world) verify(t *testing.T, head string, faults int) string {
+	t.Helper()
+	var line struct{ Report server.AuditReport }
+	a := w.do(t, step{as: "root", do: "POST /upkeep/audit", json: fmt.Sprintf(`{"head": %q}`, head), want: http.StatusOK})
+	if err := json.Unmarshal(a.body, &line); err != nil {
+		t.Fatal(err)
+	}
+	if len(line.Report.Faults) != faults {
+		t.Errorf("verifying gives %s", a.body)
+	}
+	return line.Report.Head
+}
+
+func TestAHeadThatWasWrittenDownIsStillThere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201})
+	head := w.verify(t, "", 0)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "b")}, want: 201})
+	w.verify(t, head, 0)
+	seq, hash, _ := strings.Cut(head, ":")
+	w.expectLog("the audit log has faults")
+	w.verify(t, seq+":"+strings.Repeat("0", len(hash)), 1)
+	w.verify(t, "99999:"+hash, 1)
+	w.do(t, step{as: "root", do: "POST /upkeep/audit", json: `{"head": "x"}`, want: 400})
+}
+
+func TestSessionsAreRecordedWithWhoHasThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.do(t, step{do: "POST /session", json: fmt.Sprintf(`{"key": %q}`, w.keys["viewer"]), want: 200})
+	if e := w.audit(t, "session.begin"); e.Actor.UserID != w.names["viewer"] {
+		t.Errorf("beginning a session left %+v", e)
+	}
+	cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+	w.do(t, step{do: "DELETE /session", send: header{"Cookie": cookie}, want: 200})
+	if e := w.audit(t, "session.end"); e.Actor.UserID != w.names["viewer"] {
+		t.Errorf("ending it left %+v", e)
+	}
+}

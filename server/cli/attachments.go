@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"attachd/server/remote"
+)
+
+// Ls is the command that lists attachments.
+func (a *App) Ls() *cobra.Command {
+	var comment string
+	cmd := a.forFiles(&cobra.Command{
+		Use:   "ls PLACE",
+		Short: "list the attachments of a place on a server, oldest first",
+		Args:  exactly("a place"),
+	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		place, err := remote.ParsePlace(args[0])
+		if err != nil {
+			return usage("%v", err)
+		}
+		if comment != "" && (!place.IsTicket() || uuid.Validate(comment) != nil) {
+			return usage("--comment takes the UUID of a comment of a ticket")
+		}
+		rows := [][]string{{"NAME", "BYTES", "WHEN", "WHO", "ID"}}
+		err = c.List(ctx, place, comment, func(at remote.Attachment) error {
+			if n.asJSON {
+				return n.print("", at.Raw)
+			}
+			rows = append(rows, []string{remote.Printable(at.FileName), fmt.Sprint(at.FileSize), remote.Printable(at.CreatedAt), remote.Printable(at.UploadedBy.FullName), at.ID})
+			return nil
+		})
+		if err != nil || n.asJSON {
+			return err
+		}
+		return a.table(rows)
+	})
+	cmd.Flags().StringVar(&comment, "comment", "", "only those of the ticket's comment with this `UUID`")
+	return cmd
+}
+
+// Rm is the command that deletes attachments.
+func (a *App) Rm() *cobra.Command {
+	return a.forFiles(&cobra.Command{
+		Use:   "rm ATTACHMENT...",
+		Short: "delete attachments from a server",
+		Args:  atLeastOne("an attachment"),
+	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		for _, typed := range args {
+			if _, err := c.ParseAddress(typed); err != nil {
+				return usage("%v", err) // before anything is deleted
+			}
+		}
+		failures := 0
+		for _, typed := range args {
+			line := struct {
+				Attachment string   `json:"attachment"`
+				Deleted    string   `json:"deleted,omitempty"` // the id
+				Error      *failure `json:"error,omitempty"`
+			}{Attachment: typed}
+			address, err := n.attachment(ctx, c, typed)
+			if err == nil {
+				err = c.Delete(ctx, address)
+			}
+			switch {
+			case ctx.Err() != nil && err != nil:
+				return ctx.Err()
+			case err != nil:
+				failures++
+				n.failed(typed, err)
+				line.Error = failureOf(err)
+				if !n.asJSON {
+					continue
+				}
+			default:
+				line.Deleted = address.ID()
+			}
+			if err := n.print("deleted "+typed, line); err != nil {
+				return err
+			}
+		}
+		return someFailed(failures, len(args), "attachment", "deleted")
+	})
+}
+
+// Link is the command that makes a URL for whoever has no key.
+func (a *App) Link() *cobra.Command {
+	var expiresIn time.Duration
+	var inline bool
+	cmd := a.forFiles(&cobra.Command{
+		Use:   "link ATTACHMENT",
+		Short: "print a URL under which a file can be had without a key, for a while",
+		Args:  exactly("an attachment"),
+	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		if expiresIn < 0 || expiresIn%time.Second != 0 || expiresIn > longestLink {
+			return usage("--expires-in must be whole seconds, up to %s", longestLink)
+		}
+		address, err := n.attachment(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		url, document, err := c.Link(ctx, address, int64(expiresIn/time.Second), inline)
+		if err != nil {
+			return err
+		}
+		return n.print(remote.Printable(url), document)
+	})
+	cmd.Flags().DurationVar(&expiresIn, "expires-in", 0, "how long it lives, as in 24h; without it, what the server is set up for")
+	cmd.Flags().BoolVar(&inline, "inline", false, "browsers show the file instead of saving it, where its type is safe")
+	return cmd
+}

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"attachd/server"
+)
+
+// Audit is the group of commands about the audit log.
+func (a *App) Audit() *cobra.Command {
+	return group("audit", "look at who did what", a.auditVerify(), a.auditExport())
+}
+
+func (a *App) auditVerify() *cobra.Command {
+	var head string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "see that no entry of the audit log was changed or removed",
+		Long: `See that no entry of the audit log was changed or removed.
+
+Each entry holds the hash of the one before. Whoever can write the data
+directory could still cut off the newest entries, or write all of them anew:
+keep the number and hash that this prints elsewhere, and give them with --head
+the next time.`,
+		Args: exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var report server.AuditReport
+			if err := a.work(ctx, c, "/upkeep/audit", map[string]any{"head": head}, &report); err != nil {
+				return err
+			}
+			if asJSON {
+				if err := json.NewEncoder(a.stdout).Encode(report); err != nil {
+					return err
+				}
+			} else {
+				for _, fault := range report.Faults {
+					fmt.Fprintln(a.stdout, fault)
+				}
+				fmt.Fprintf(a.stdout, "%s: %s\nhead %s\n", entries(report.Entries), count(int64(len(report.Faults)), "fault"), report.Head)
+			}
+			if n := len(report.Faults); n > 0 {
+				return &exit{exitFault, fmt.Errorf("%s found", count(int64(n), "fault"))}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&head, "head", "", "a `number:hash` that this printed before, which must still be there")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	return cmd
+}
+
+func entries(n int64) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}
+
+func (a *App) auditExport() *cobra.Command {
+	var since string
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "print the audit log as lines of JSON, oldest first",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			query := url.Values{}
+			if since != "" {
+				from, err := parseSince(since, time.Now())
+				if err != nil {
+					return err
+				}
+				query.Set("since", from.UTC().Format(time.RFC3339))
+			}
+			response, err := c.send(ctx, "GET", "/audit-logs/export?"+query.Encode(), nil)
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close() // reading to its end is what tells of failures
+			if response.StatusCode != http.StatusOK {
+				raw, err := io.ReadAll(response.Body)
+				if err != nil {
+					return fmt.Errorf("reading the answer: %w", err)
+				}
+				return refused(response.Status, raw)
+			}
+			if _, err := io.Copy(a.stdout, response.Body); err != nil {
+				return fmt.Errorf("the answer was cut off: %w", err)
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().StringVar(&since, "since", "", "leave out what is older: a `time` such as 2026-01-31T00:00:00Z, a day such as 2026-01-31, or a duration such as 24h")
+	return cmd
+}
+
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if at, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, usage("--since takes a time such as 2026-01-31T00:00:00Z, a day or a duration such as 24h, not %q", text)
+}

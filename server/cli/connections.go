@@ -1,0 +1,123 @@
+package cli
+
+import (
+	"container/list"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// connections bounds how many are open. A new one that would be too many
+// takes the place of the one that has waited longest without a request under
+// way; only where all are at work it is turned away itself.
+type connections struct {
+	max int
+	log *slog.Logger
+
+	mu      sync.Mutex
+	open    map[net.Conn]*list.Element // in waiting, nil while at work
+	waiting *list.List                 // of net.Conn, the longest first
+	warned  time.Time
+}
+
+func newConnections(max int, log *slog.Logger) *connections {
+	return &connections{max: max, log: log, open: map[net.Conn]*list.Element{}, waiting: list.New()}
+}
+
+// follow is the server's ConnState.
+func (c *connections) follow(conn net.Conn, state http.ConnState) {
+	if surplus := c.note(conn, state); surplus != nil {
+		// A TLS connection would first say goodbye, and wait until it has.
+		if secure, ok := surplus.(*tls.Conn); ok {
+			surplus = secure.NetConn()
+		}
+		_ = surplus.Close() // whoever serves it sees the end and cleans up
+	}
+}
+
+// note keeps count, and gives the connection to close, if any.
+func (c *connections) note(conn net.Conn, state http.ConnState) (surplus net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	place, known := c.open[conn]
+	if place != nil {
+		c.waiting.Remove(place)
+	}
+	switch state {
+	case http.StateNew:
+		if len(c.open) >= c.max {
+			surplus = c.surplus(conn)
+		}
+		c.open[conn] = c.waiting.PushBack(conn)
+	case http.StateIdle:
+		if known { // else it was closed for another
+			c.open[conn] = c.waiting.PushBack(conn)
+		}
+	case http.StateActive:
+		if known {
+			c.open[conn] = nil
+		}
+	default: // closed; nothing here hijacks
+		delete(c.open, conn)
+	}
+	return surplus
+}
+
+// surplus chooses a connection to close for a new one.
+func (c *connections) surplus(fresh net.Conn) net.Conn {
+	if now := time.Now(); now.Sub(c.warned) > time.Minute {
+		c.warned = now
+		c.log.Warn("there are as many connections as limits.max_connections allows: those that wait longest are closed", "max", c.max)
+	}
+	longest := c.waiting.Front()
+	if longest == nil {
+		return fresh
+	}
+	c.waiting.Remove(longest)
+	conn := longest.Value.(net.Conn)
+	delete(c.open, conn)
+	return conn
+}
+
+// Open files that are not for connections: the database, the socket, logs,
+// backups.
+const otherFiles = 64
+
+// connectionsAllowed is most, or less where the system allows fewer open
+// files: each connection may have one more open for what it sends or brings.
+func connectionsAllowed(most int, log *slog.Logger) int {
+	files, limited := filesAllowed()
+	if !limited || 2*most+otherFiles <= files {
+		return most
+	}
+	fewer := max(1, (files-otherFiles)/2)
+	log.Warn("the system allows fewer open files than limits.max_connections needs; raise that limit (ulimit -n, LimitNOFILE)",
+		"max_connections", most, "allowed_files", files, "connections", fewer)
+	return fewer
+}
+
+// frank accepts connections that end at once when their client does not take
+// what is written. A kernel would otherwise keep some megabytes for it, for as
+// long as it cares to read a byte now and then.
+type frank struct{ *net.TCPListener }
+
+func (l frank) Accept() (net.Conn, error) {
+	conn, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	return frankConn{conn}, nil
+}
+
+type frankConn struct{ *net.TCPConn }
+
+func (c frankConn) Write(p []byte) (int, error) {
+	n, err := c.TCPConn.Write(p)
+	if err != nil {
+		_ = c.SetLinger(0) // fails where the connection is gone already
+	}
+	return n, err
+}

@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// wire is a connection that only knows whether it was closed.
+type wire struct {
+	net.Conn
+	closed bool
+}
+
+func (w *wire) Close() error {
+	w.closed = true
+	return nil
+}
+
+func TestTheConnectionThatWaitsLongestMakesRoom(t *testing.T) {
+	t.Parallel()
+	c := newConnections(3, slog.New(slog.DiscardHandler))
+	wires := map[string]*wire{}
+	for _, step := range []struct {
+		name   string
+		state  http.ConnState
+		closes string
+	}{
+		{"a", http.StateNew, ""},
+		{"b", http.StateNew, ""},
+		{"a", http.StateActive, ""},
+		{"c", http.StateNew, ""},
+		{"d", http.StateNew, "b"}, // a is at work
+		{"a", http.StateIdle, ""},
+		{"b", http.StateClosed, ""},
+		{"e", http.StateNew, "c"}, // has waited for longer than d and a
+		{"c", http.StateIdle, ""}, // late news of one that is closed
+		{"d", http.StateActive, ""},
+		{"f", http.StateNew, "a"},
+		{"e", http.StateActive, ""},
+		{"f", http.StateActive, ""},
+		{"g", http.StateNew, "g"}, // nobody waits
+		{"g", http.StateClosed, ""},
+		{"d", http.StateClosed, ""},
+		{"h", http.StateNew, ""},
+		{"i", http.StateNew, "h"},
+	} {
+		if wires[step.name] == nil {
+			wires[step.name] = &wire{}
+		}
+		open := map[string]bool{}
+		for name, w := range wires {
+			open[name] = !w.closed
+		}
+		c.follow(wires[step.name], step.state)
+		for name, w := range wires {
+			if closed := w.closed && open[name]; closed != (name == step.closes) {
+				t.Fatalf("%s is %v: closed %s: %t, want closed: %q", step.name, step.state, name, closed, step.closes)
+			}
+		}
+	}
+}
+
+func TestConnectionsAreNoMoreThanTheSystemAllowsFiles(t *testing.T) {
+	t.Parallel()
+	log := slog.New(slog.DiscardHandler)
+	if got := connectionsAllowed(1, log); got != 1 {
+		t.Errorf("one connection became %d", got)
+	}
+	files, limited := filesAllowed()
+	if !limited {
+		t.Skip("this system has no limit")
+	}
+	if got := connectionsAllowed(math.MaxInt/4, log); got < 1 || 2*got+otherFiles > files {
+		t.Errorf("%d connections with %d files", got, files)
+	}
+}
+
+// What a kernel still holds goes with the connection.
+func TestAClientThatDoesNotReadIsReset(t *testing.T) {
+	t.Parallel()
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := frank{tcp}
+	defer listener.Close()
+	client, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	for err == nil {
+		var n int
+		n, err = conn.Write(make([]byte, 1<<20))
+		written += n
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.Copy(io.Discard, client); err == nil {
+		t.Errorf("the client still got %d of %d bytes, and a clean end", got, written)
+	}
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/server/doctor"
+	"attachd/server/scan"
+	"attachd/server/upkeep"
+)
+
+// Doctor is the command that looks at the installation.
+func (a *App) Doctor() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "look at the installation, and say what to do where something is wrong",
+		Args:  exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, warnings, err := a.config(nil)
+			if err != nil {
+				return &exit{exitFault, err}
+			}
+			found, err := a.examine(cmd.Context(), cfg, warnings)
+			if err != nil {
+				return err
+			}
+			if err := a.printFindings(found, asJSON); err != nil {
+				return err
+			}
+			if n := levels(found)[doctor.Problem]; n > 0 {
+				return &exit{exitFault, fmt.Errorf("%s found", count(n, "problem"))}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	return cmd
+}
+
+func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string) ([]doctor.Finding, error) {
+	dir, err := datadir.Find(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	c := &doctor.Case{Config: cfg, Warnings: warnings, Dir: dir, Now: time.Now(), Built: built()}
+	if cfg.Scan.Clamd != "" {
+		if c.Clamd, err = scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout)); err != nil {
+			return nil, err
+		}
+	}
+	server, _, err := running(ctx, dir)
+	c.Running = err == nil
+	c.Status = func(ctx context.Context) (status upkeep.Status, err error) {
+		if c.Running {
+			defer server.CloseIdleConnections()
+			err = server.call(ctx, "GET", "/upkeep/status", nil, &status)
+			return status, err
+		}
+		records, err := a.openSnapshot(dir.Join("attachd.db"))
+		if err != nil {
+			return status, err
+		}
+		status, err = upkeep.ReadStatus(ctx, records, c.Now)
+		return status, errors.Join(err, records.Close())
+	}
+	return doctor.Examine(ctx, c)
+}
+
+// built is when the commit was made that the program is of.
+func built() (at time.Time) {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return at
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.time" {
+			at, _ = time.Parse(time.RFC3339, setting.Value) // what is no time is not known
+		}
+	}
+	return at
+}
+
+func levels(found []doctor.Finding) map[doctor.Level]int64 {
+	n := map[doctor.Level]int64{}
+	for _, finding := range found {
+		n[finding.Level]++
+	}
+	return n
+}
+
+func (a *App) printFindings(found []doctor.Finding, asJSON bool) error {
+	n := levels(found)
+	if asJSON {
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(struct {
+			Problems int64            `json:"problems"`
+			Warnings int64            `json:"warnings"`
+			Findings []doctor.Finding `json:"findings"`
+		}{n[doctor.Problem], n[doctor.Warning], found})
+	}
+	for _, finding := range found {
+		fmt.Fprintf(a.stdout, "%-8s %s: %s\n", finding.Level, finding.Look, finding.Says)
+		if finding.Do != "" {
+			fmt.Fprintf(a.stdout, "%-8s -> %s\n", "", finding.Do)
+		}
+	}
+	fmt.Fprintf(a.stdout, "%s, %s\n", count(n[doctor.Problem], "problem"), count(n[doctor.Warning], "warning"))
+	return nil
+}

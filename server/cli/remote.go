@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"attachd/server/config"
+	"attachd/server/remote"
+)
+
+// about is what the commands for files have in common.
+const about = `
+The server is named by --server or ATTACHD_SERVER. The API key comes from the
+file that --key-file names or from ATTACHD_KEY.
+
+A PLACE is product:SLUG/UUID, ticket:UUID or meeting:UUID. An ATTACHMENT is
+PLACE/ID, PLACE/NAME if one there has that name, or the download path that the
+server gave, as in /catalog/attachments/ID/download.`
+
+// overNetwork is what the commands for files are told of the server.
+type overNetwork struct {
+	app      *App
+	server   string
+	keyFile  string
+	retryFor time.Duration
+	asJSON   bool
+	board    *board
+}
+
+// forFiles makes a command that calls a server over the network.
+func (a *App) forFiles(cmd *cobra.Command, run func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error) *cobra.Command {
+	n := &overNetwork{app: a}
+	cmd.Long = cmd.Short + ".\n" + about
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		n.board = a.newBoard()
+		defer n.board.clear()
+		c, err := n.client()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), n, c, args)
+	}
+	cmd.Flags().StringVar(&n.server, "server", os.Getenv(config.EnvServer), "`URL` of the server")
+	cmd.Flags().StringVar(&n.keyFile, "key-file", "", "`file` with the API key")
+	cmd.Flags().DurationVar(&n.retryFor, "retry-for", time.Minute, "how long to try again what a bad connection or a busy server failed; 0 is never")
+	cmd.Flags().BoolVar(&n.asJSON, "json", false, "print JSON, a line for each thing")
+	return cmd
+}
+
+func (n *overNetwork) client() (*remote.Client, error) {
+	if n.server == "" {
+		return nil, usage("say which server: --server URL, or %s in the environment", config.EnvServer)
+	}
+	if n.retryFor < 0 {
+		return nil, usage("--retry-for must not be negative")
+	}
+	key := os.Getenv(config.EnvKey)
+	if n.keyFile != "" {
+		raw, err := os.ReadFile(n.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		key = string(raw)
+	}
+	if key = strings.TrimSpace(key); key == "" {
+		return nil, usage("an API key is needed: --key-file FILE, or %s in the environment", config.EnvKey)
+	}
+	c, err := remote.New(remote.Options{Server: n.server, Key: key, RetryFor: n.retryFor, Retrying: n.retrying})
+	if err != nil {
+		return nil, usage("%v", err)
+	}
+	return c, nil
+}
+
+func (n *overNetwork) retrying(why error, in time.Duration) {
+	n.board.say(func() {
+		fmt.Fprintf(n.app.stderr, "attachd: %v; trying again in %v\n", why, in.Round(100*time.Millisecond))
+	})
+}
+
+// print writes a line: of JSON, or the text.
+func (n *overNetwork) print(text string, asJSON any) (err error) {
+	n.board.say(func() {
+		if !n.asJSON {
+			_, err = fmt.Fprintln(n.app.stdout, text)
+			return
+		}
+		encoder := json.NewEncoder(n.app.stdout)
+		encoder.SetEscapeHTML(false) // an & in a URL stays one
+		err = encoder.Encode(asJSON)
+	})
+	return err
+}
+
+// failed tells of one of several that failed.
+func (n *overNetwork) failed(what string, why error) {
+	n.board.say(func() { fmt.Fprintf(n.app.stderr, "attachd: %s: %v\n", what, why) })
+}
+
+// failure is why something failed, for machines.
+type failure struct {
+	Detail    string `json:"detail"`
+	Code      string `json:"code,omitempty"`       // the server's
+	RequestID string `json:"request_id,omitempty"` // the server's
+}
+
+func failureOf(err error) *failure {
+	f := &failure{Detail: err.Error()}
+	var r *remote.Refusal
+	if errors.As(err, &r) {
+		f.Code, f.RequestID = r.Code, r.RequestID
+	}
+	return f
+}
+
+// withoutPath is an error about a file that is named anyway.
+func withoutPath(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// board is the line of a terminal that shows how far files are, between other
+// lines.
+type board struct {
+	mu          sync.Mutex
+	show        func(done, total int64)
+	wipe        func()
+	done, total int64
+}
+
+func (a *App) newBoard() *board {
+	show, wipe := a.progress()
+	return &board{show: sometimes(show), wipe: wipe}
+}
+
+// expect adds bytes to those that are to move.
+func (b *board) expect(bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total += bytes
+}
+
+func (b *board) moved(bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done += bytes
+	b.show(b.done, b.total)
+}
+
+// say lets others write.
+func (b *board) say(write func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wipe()
+	write()
+}
+
+func (b *board) clear() { b.say(func() {}) }

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"attachd/server/config"
+	"attachd/server/datadir"
+)
+
+// How often a server looks whether its certificate was replaced.
+const certificateInterval = 2 * time.Second
+
+// A certificate that expires sooner is warned of.
+const certificateNotice = 14 * 24 * time.Hour
+
+// certificate is what the server proves with who it is. It follows its files;
+// a replacement that is of no use leaves the one before in place.
+type certificate struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	current           atomic.Pointer[tls.Certificate]
+
+	// What the files held when current was made of them.
+	certPEM, keyPEM []byte
+}
+
+// loadCertificate gives nil when none is configured.
+func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) {
+	if cfg.TLS.CertFile == "" {
+		return nil, nil
+	}
+	c := &certificate{certFile: cfg.TLS.CertFile, keyFile: cfg.TLS.KeyFile, log: log}
+	_, err := c.look()
+	return c, err
+}
+
+// look takes up what the files hold, and says whether that is new.
+func (c *certificate) look() (changed bool, err error) {
+	certPEM, err := os.ReadFile(c.certFile)
+	if err != nil {
+		return false, fmt.Errorf("tls.cert_file: %w", err)
+	}
+	if err := datadir.Private(c.keyFile); err != nil {
+		return false, fmt.Errorf("tls.key_file: %w", err)
+	}
+	keyPEM, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return false, fmt.Errorf("tls.key_file: %w", err)
+	}
+	if c.current.Load() != nil && bytes.Equal(certPEM, c.certPEM) && bytes.Equal(keyPEM, c.keyPEM) {
+		return false, nil
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return false, fmt.Errorf("tls.cert_file %s, tls.key_file %s: %w", c.certFile, c.keyFile, err)
+	}
+	c.certPEM, c.keyPEM = certPEM, keyPEM
+	c.current.Store(&pair)
+	return true, nil
+}
+
+// follow looks at the files until ctx ends.
+func (c *certificate) follow(ctx context.Context) {
+	c.describe("serving TLS")
+	failed := ""
+	ticker := time.NewTicker(certificateInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		changed, err := c.look()
+		switch {
+		case changed:
+			c.describe("took up a new certificate")
+			failed = ""
+		case err == nil:
+			failed = ""
+		case err.Error() != failed: // once, not at every look
+			failed = err.Error()
+			c.log.Error("the certificate in use stays, since its files hold none that can be used", "error", err)
+		}
+	}
+}
+
+func (c *certificate) describe(message string) {
+	leaf := c.current.Load().Leaf
+	level := slog.LevelInfo
+	if time.Until(leaf.NotAfter) < certificateNotice {
+		level = slog.LevelWarn
+	}
+	c.log.Log(context.Background(), level, message, "names", leaf.DNSNames, "expires", leaf.NotAfter)
+}
+
+// config is TLS as the server speaks it.
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+}

@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"attachd/server/remote"
+)
+
+// So many files are sent at once: more would not be faster over most networks,
+// and a server has only so many slots.
+const parallelUploads = 4
+
+// Put is the command that uploads files.
+func (a *App) Put() *cobra.Command {
+	var to, comment string
+	cmd := a.forFiles(&cobra.Command{
+		Use:   "put FILE... --to PLACE",
+		Short: "upload files to a server and print the attachment that each became",
+		Args:  atLeastOne("a file"),
+	}, func(ctx context.Context, n *overNetwork, c *remote.Client, files []string) error {
+		place, err := remote.ParsePlace(to)
+		if err != nil {
+			return usage("--to: %v", err)
+		}
+		if comment != "" && (!place.IsTicket() || uuid.Validate(comment) != nil) {
+			return usage("--comment takes the UUID of a comment of a ticket")
+		}
+		if err := differ(files); err != nil {
+			return err
+		}
+		uploads, err := c.Uploads(ctx, place, comment)
+		if err != nil {
+			return err
+		}
+		return n.put(ctx, uploads, place, files)
+	})
+	cmd.Flags().StringVar(&to, "to", "", "the `PLACE` that the files belong to")
+	cmd.Flags().StringVar(&comment, "comment", "", "the `UUID` of the ticket's comment that the files belong to")
+	return cmd
+}
+
+// differ refuses two files of one name: nobody could tell them apart in the
+// place, and not whether one was uploaded whose answer was lost.
+func differ(files []string) error {
+	seen := map[string]string{}
+	for _, file := range files {
+		name := filepath.Base(file)
+		if other, twice := seen[name]; twice {
+			return usage("%s and %s have the same name; upload them one after the other", other, file)
+		}
+		seen[name] = file
+	}
+	return nil
+}
+
+func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place remote.Place, files []string) error {
+	type outcome struct {
+		made remote.Attachment
+		err  error
+	}
+	outcomes := make([]chan outcome, len(files))
+	for i, file := range files {
+		outcomes[i] = make(chan outcome, 1)
+		if info, err := os.Stat(file); err == nil {
+			n.board.expect(info.Size())
+		}
+	}
+	slots := make(chan struct{}, parallelUploads)
+	go func() {
+		for i, file := range files {
+			slots <- struct{}{}
+			go func() {
+				made, err := uploads.Upload(ctx, file, n.board.moved)
+				<-slots
+				outcomes[i] <- outcome{made, withoutPath(err)}
+			}()
+		}
+	}()
+	failures := 0
+	for i, file := range files {
+		o := <-outcomes[i]
+		if ctx.Err() != nil && o.err != nil {
+			return ctx.Err()
+		}
+		line := struct {
+			File       string   `json:"file"`
+			Attachment any      `json:"attachment,omitempty"`
+			Error      *failure `json:"error,omitempty"`
+		}{File: file}
+		if o.err != nil {
+			failures++
+			n.failed(file, o.err)
+			line.Error = failureOf(o.err)
+		} else {
+			line.Attachment = o.made.Raw
+		}
+		if o.err != nil && !n.asJSON {
+			continue
+		}
+		if err := n.print(place.String()+"/"+o.made.ID, line); err != nil {
+			return err
+		}
+	}
+	return someFailed(failures, len(files), "file", "uploaded")
+}
+
+// Get is the command that downloads a file.
+func (a *App) Get() *cobra.Command {
+	var output string
+	var force bool
+	cmd := a.forFiles(&cobra.Command{
+		Use:   "get ATTACHMENT [-o FILE]",
+		Short: "download a file from a server, compare its SHA-256, and print where it is",
+		Args:  exactly("an attachment"),
+	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		if output == "-" && n.asJSON {
+			return usage("--json has no place where the file itself is written to standard output")
+		}
+		from, err := n.attachment(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		file, err := c.Stat(ctx, from)
+		if err != nil {
+			return err
+		}
+		n.board.expect(file.Size)
+		if output == "-" {
+			return c.Copy(ctx, from, file, a.stdout, n.board.moved)
+		}
+		path, err := saveAs(output, file.Name)
+		if err != nil {
+			return err
+		}
+		if err := vacant(path, force); err != nil {
+			return err
+		}
+		if err := c.Save(ctx, from, file, path, force, n.board.moved); err != nil {
+			return err
+		}
+		return n.print(path, map[string]any{"file": path, "file_name": file.Name, "file_size": file.Size, "sha256": fmt.Sprintf("%x", file.Digest)})
+	})
+	cmd.Flags().StringVarP(&output, "output", "o", "", "the `FILE` or directory to write; - is standard output; without it, the attachment's name in this directory")
+	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
+	return cmd
+}
+
+// saveAs gives the path for a file of this name.
+func saveAs(output, name string) (string, error) {
+	if output != "" {
+		if info, err := os.Stat(output); err != nil || !info.IsDir() {
+			return output, nil
+		}
+	}
+	if !filepath.IsLocal(name) || filepath.Base(name) != name {
+		return "", usage("%q cannot be the name of a file here; choose one with -o FILE", name)
+	}
+	return filepath.Join(output, name), nil
+}
+
+// vacant refuses to write over what is there.
+func vacant(path string, force bool) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s is a directory", path)
+	case !force:
+		return fmt.Errorf("%s is there already; --force replaces it", path)
+	}
+	return nil
+}
+
+// attachment gives the address that people typed.
+func (n *overNetwork) attachment(ctx context.Context, c *remote.Client, typed string) (remote.Address, error) {
+	address, err := c.ParseAddress(typed)
+	if err != nil {
+		return address, usage("%v", err)
+	}
+	return c.Find(ctx, address)
+}
+
+// atLeastOne wants one or more arguments of a kind.
+func atLeastOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usage("%s takes %s, or several", cmd.CommandPath(), name)
+		}
+		return nil
+	}
+}
+
+// someFailed is the error of a command that did a thing many times. Why each
+// failed has been told.
+func someFailed(failed, all int, thing, done string) error {
+	if failed == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %s not %s", failed, strings.TrimPrefix(count(int64(all), thing), "no "), done)
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// With a ContentURL, files come from a host of their own, on which nothing
+// else is: whatever a browser may take a file for, it is not in the origin of
+// the API, nor of the page that has a session.
+
+// A redirect to a file is followed at once.
+const redirectTTL = 5 * time.Minute
+
+// CheckContentURL refuses a content URL whose host is that of the public one,
+// since requests are told apart by it.
+func CheckContentURL(public, content string) error {
+	if content == "" {
+		return nil
+	}
+	files, err := url.Parse(content)
+	if err != nil {
+		return fmt.Errorf("content URL: %w", err)
+	}
+	api, err := url.Parse(public)
+	if err != nil {
+		return fmt.Errorf("public URL: %w", err)
+	}
+	if hostname(files.Host) == hostname(api.Host) {
+		return errors.New("must have another host name than public_url; browsers do not tell ports apart everywhere")
+	}
+	return nil
+}
+
+// hostname is a host without its port, as it is compared.
+func hostname(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+}
+
+// forContentHost says whether a request came to the host for files.
+func (s *Server) forContentHost(r *http.Request) bool {
+	return s.contentHost != "" && hostname(s.requestedHost(r)) == s.contentHost
+}
+
+// byHost sends requests on: the host for files knows nothing but signed links.
+func (s *Server) byHost(api http.Handler) http.Handler {
+	if s.contentHost == "" {
+		return api
+	}
+	var links []route
+	for _, rt := range routes {
+		if rt.pattern == linkedFile {
+			links = append(links, rt)
+		}
+	}
+	content := s.router(links)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.forContentHost(r) {
+			content.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
+// elsewhere says whether the file of this request is to be had from the other
+// host. The operator's socket is no host at all.
+func (s *Server) elsewhere(rq *request) bool {
+	return s.contentHost != "" && !isOperator(rq.Context()) && !s.forContentHost(rq.Request)
+}
+
+// redirect sends the caller to the host for files, with a link.
+func (s *Server) redirect(w *response, rq *request) error {
+	document, err := s.link(rq, min(s.URLTTL, redirectTTL), false)
+	if err != nil {
+		return err
+	}
+	return rq.redirect(w, document.DownloadURL, document)
+}
+
+// redirectLinked sends on whoever holds a link, which is the same there.
+func (s *Server) redirectLinked(w *response, rq *request) error {
+	given := rq.URL.Query()
+	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
+	address := s.fileURL(rq, query)
+	return rq.redirect(w, address, messageBody{"The file is at the address in the Location header."})
+}
+
+// redirect answers with an address that is a secret for as long as it works.
+func (rq *request) redirect(w *response, address string, body any) error {
+	w.Header().Set("Location", address)
+	w.Header().Set("Cache-Control", "no-store")
+	return rq.answer(w, http.StatusTemporaryRedirect, body)
+}

@@ -1,0 +1,150 @@
+// Package doctor looks at what an installer gets wrong, and says what to do
+// about it. It changes nothing.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/server/scan"
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// Level says how much a finding matters.
+type Level string
+
+const (
+	OK      Level = "ok"
+	Warning Level = "warning" // it works, but not as well or as safely as it could
+	Problem Level = "problem" // it does not work, or not as promised
+)
+
+// Finding is what a look found.
+type Finding struct {
+	Look  string `json:"look"`
+	Level Level  `json:"level"`
+	Says  string `json:"says"`         // a sentence
+	Do    string `json:"do,omitempty"` // what to do about it; none where it is ok
+}
+
+// Case is the installation to look at.
+type Case struct {
+	Config   config.Config
+	Warnings []string     // of the configuration
+	Dir      *datadir.Dir // found, not opened
+	Running  bool         // a server has the directory open
+	// Status reads what is in the database. It is called only where there is
+	// one of a format that this version knows.
+	Status func(context.Context) (upkeep.Status, error)
+	Clamd  *scan.Clamd // optional
+	Now    time.Time
+	Built  time.Time // when the program was made; zero when it does not know
+}
+
+// looks are all of them, in the order of the report. Each finds at least one
+// thing, or nothing where it does not apply.
+var looks = []struct {
+	name string
+	at   func(context.Context, *Case) []Finding
+}{
+	{"configuration", configuration},
+	{"data directory", dataDirectory},
+	{"format", format},
+	{"owner", owner},
+	{"secrets", secrets},
+	{"first keys", firstKeys},
+	{"file system", fileSystem},
+	{"sync", syncing},
+	{"disk", disk},
+	{"ballast", ballast},
+	{"open files", openFiles},
+	{"clock", clock},
+	{"snapshots", snapshots},
+	{"database", database},
+	{"scanner", scanner},
+	{"listen", listen},
+	{"public_url", publicURL},
+	{"trusted_proxies", trustedProxies},
+	{"auto_create", autoCreate},
+}
+
+// Examine takes every look.
+func Examine(ctx context.Context, c *Case) (all []Finding, err error) {
+	for _, look := range looks {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for _, finding := range look.at(ctx, c) {
+			finding.Look = look.name
+			all = append(all, finding)
+		}
+	}
+	return all, nil
+}
+
+func ok(format string, args ...any) []Finding {
+	return []Finding{{Level: OK, Says: fmt.Sprintf(format, args...)}}
+}
+
+func warning(do, format string, args ...any) []Finding {
+	return []Finding{{Level: Warning, Says: fmt.Sprintf(format, args...), Do: do}}
+}
+
+func problem(do, format string, args ...any) []Finding {
+	return []Finding{{Level: Problem, Says: fmt.Sprintf(format, args...), Do: do}}
+}
+
+func configuration(_ context.Context, c *Case) (found []Finding) {
+	for _, w := range c.Warnings {
+		found = append(found, warning("Correct the variable, or remove it.", "%s.", w)...)
+	}
+	if len(found) == 0 {
+		return ok("The configuration is good.")
+	}
+	return found
+}
+
+func clock(_ context.Context, c *Case) []Finding {
+	const set = "Set the clock, and keep it right with NTP (timedatectl set-ntp true): ids, links and keys depend on it."
+	if c.Now.Before(c.Built) {
+		return problem(set, "The clock says %s, but this attachd was made on %s.", c.Now.UTC().Format(time.RFC3339), c.Built.UTC().Format(time.RFC3339))
+	}
+	return ok("The clock says %s.", c.Now.UTC().Format(time.RFC3339))
+}
+
+// A backup should be made so often at least: once a week, and a day for one
+// that failed.
+const backupAge = 8 * 24 * time.Hour
+
+func database(ctx context.Context, c *Case) []Finding {
+	if !c.hasDatabase() || c.unusable() != nil {
+		return nil
+	}
+	status, err := c.Status(ctx)
+	if errors.Is(err, store.ErrLocked) {
+		return warning("Run this again when that has ended.", "The database is in use by %s.", c.Dir.Holder())
+	}
+	if err != nil {
+		return problem(c.Dir.Rescue()+".", "The database cannot be read: %v.", err)
+	}
+	found := ok("The database can be read.")
+	if !status.Ahead.IsZero() {
+		found = append(found, problem("Set the clock, and keep it right with NTP (timedatectl set-ntp true).",
+			"There is an attachment of %s, which is not yet, says the clock: it was set back.", status.Ahead.UTC().Format(time.RFC3339))...)
+	}
+	const do = "Run `attachd backup DIR` every night, onto another disk."
+	switch age := c.Now.Sub(status.LastBackup); {
+	case status.LastBackup.IsZero():
+		found = append(found, warning(do, "There is no record of a backup.")...)
+	case age > backupAge:
+		found = append(found, warning(do, "The last backup was made %d days ago.", int(age.Hours()/24))...)
+	default:
+		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
+	}
+	return found
+}

@@ -1,0 +1,344 @@
+package doctor
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/server/scan"
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// healthy is an installation of which every look says that it is ok, apart
+// from what the machine itself is like.
+func healthy(t *testing.T) *Case {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "data")
+	must(t, os.MkdirAll(filepath.Join(path, "snapshots"), 0o700))
+	for name, content := range map[string]string{
+		"attachd.db": "a database", "FORMAT": "1\n", "secret.key": strings.Repeat("0", 64) + "\n", "ballast": strings.Repeat("x", 8<<20),
+		"snapshots/" + time.Now().UTC().Add(time.Hour).Format("2006-01-02T15-04-05Z") + ".db": "a snapshot",
+	} {
+		must(t, os.WriteFile(filepath.Join(path, name), []byte(content), 0o600))
+	}
+	dir, err := datadir.Find(path)
+	must(t, err)
+	c := &Case{Config: config.Default(), Dir: dir, Now: time.Now(), Built: time.Now().Add(-time.Hour), Status: func(context.Context) (upkeep.Status, error) {
+		return upkeep.Status{LastBackup: time.Now().Add(-time.Hour)}, nil
+	}}
+	c.Config.Listen = "127.0.0.1:0"
+	return c
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// found is what the look of a name finds.
+func found(t *testing.T, c *Case, name string) (list []Finding) {
+	t.Helper()
+	all, err := Examine(t.Context(), c)
+	must(t, err)
+	for _, finding := range all {
+		if (finding.Do == "") != (finding.Level == OK) || finding.Says == "" {
+			t.Errorf("a finding without advice, or with too much: %+v", finding)
+		}
+		if finding.Look == name {
+			list = append(list, finding)
+		}
+	}
+	return list
+}
+
+// The machine that tests run on may have any disk and any limits.
+var ofTheMachine = map[string]bool{"file system": true, "sync": true, "disk": true, "ballast": true, "open files": true}
+
+func TestOfAHealthyInstallationEveryLookIsOK(t *testing.T) {
+	t.Parallel()
+	all, err := Examine(t.Context(), healthy(t))
+	must(t, err)
+	for _, finding := range all {
+		if finding.Level != OK && !ofTheMachine[finding.Look] {
+			t.Errorf("%+v", finding)
+		}
+	}
+	if len(all) < 15 {
+		t.Errorf("only %d looks: %+v", len(all), all)
+	}
+}
+
+func TestWhatIsBrokenIsFound(t *testing.T) {
+	t.Parallel()
+	const needsUnix = "unix"
+	for _, c := range []struct {
+		look  string
+		name  string
+		spoil func(t *testing.T, c *Case)
+		level Level
+		says  string
+		do    string
+		on    string
+	}{
+		{"configuration", "a variable that means nothing", func(_ *testing.T, c *Case) { c.Warnings = []string{"ATTACHD_X: unknown variable"} }, Warning, "ATTACHD_X", "variable", ""},
+		{"data directory", "it is not there", func(t *testing.T, c *Case) { must(t, os.RemoveAll(c.Dir.Path())) }, Warning, "not there yet", "serve", ""},
+		{"data directory", "it is a file", func(t *testing.T, c *Case) {
+			must(t, os.RemoveAll(c.Dir.Path()))
+			must(t, os.WriteFile(c.Dir.Path(), nil, 0o600))
+		}, Problem, "not a directory", "data_dir", ""},
+		{"data directory", "others may enter", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Path(), 0o755)) }, Problem, "0755", "chmod 700 ", needsUnix},
+		{"data directory", "it is everybody's", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Path(), os.ModeSticky|0o777)) }, Problem, "others too", "data_dir", needsUnix},
+		{"format", "a newer one", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("FORMAT"), []byte("99\n"), 0o600)) }, Problem, "format 99", "version", ""},
+		{"format", "none", func(t *testing.T, c *Case) { must(t, os.Remove(c.Dir.Join("FORMAT"))) }, Problem, "FORMAT", "version", ""},
+		{"format", "a restore that was cut off", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.RestoringFile(), nil, 0o600)) }, Problem, "not finished", "attachd restore", ""},
+		{"owner", "a file of somebody else", func(t *testing.T, c *Case) {
+			if os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			must(t, os.Lchown(c.Dir.Join("attachd.db"), 12345, 12345))
+		}, Problem, "belongs to 12345", "chown -R ", needsUnix},
+		{"owner", "a snapshot of somebody else", func(t *testing.T, c *Case) {
+			if os.Geteuid() != 0 {
+				t.Skip("only root can give files away")
+			}
+			path := c.Dir.Join("snapshots/x")
+			must(t, os.WriteFile(path, nil, 0o600))
+			must(t, os.Lchown(path, 12345, 12345))
+		}, Problem, "belongs to 12345", "chown -R ", needsUnix},
+		{"secrets", "others may read the secret", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Join("secret.key"), 0o644)) }, Problem, "mode 0644", "chmod 600 ", needsUnix},
+		{"secrets", "others may read the database", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Join("attachd.db"), 0o640)) }, Problem, "mode 0640", "chmod 600 ", needsUnix},
+		{"first keys", "the first key", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("admin.key"), nil, 0o600)) }, Warning, "admin.key", "rm ", ""},
+		{"first keys", "the demo's keys", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("demo-keys.json"), nil, 0o600)) }, Warning, "demo-keys.json", "rm ", ""},
+		{"sync", "a directory that cannot be written", func(t *testing.T, c *Case) {
+			if os.Geteuid() == 0 {
+				t.Skip("root can write everywhere")
+			}
+			must(t, os.Chmod(c.Dir.Path(), 0o500))
+		}, Problem, "cannot be written", "rights", needsUnix},
+		{"disk", "less than the reserve is free", func(_ *testing.T, c *Case) { c.Config.Limits.DiskReserve = 1 << 60 }, Problem, "less than the reserve", "Make room", ""},
+		{"ballast", "none", func(t *testing.T, c *Case) { must(t, os.Remove(c.Dir.Join("ballast"))) }, Warning, "not there", "Make room", ""},
+		{"open files", "more uploads than files", func(_ *testing.T, c *Case) { c.Config.Limits.MaxConcurrentUploads = 1 << 30 }, Warning, "uploads at once need", "LimitNOFILE=", needsUnix},
+		{"clock", "before the program was made", func(_ *testing.T, c *Case) { c.Now = c.Built.Add(-time.Second) }, Problem, "was made on", "NTP", ""},
+		{"database", "an attachment of tomorrow", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, Ahead: c.Now.Add(time.Hour)}, nil)
+		}, Problem, "set back", "NTP", ""},
+		{"database", "no backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, nil) }, Warning, "no record of a backup", "attachd backup", ""},
+		{"database", "an old backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(-10 * 24 * time.Hour)}, nil) }, Warning, "10 days ago", "attachd backup", ""},
+		{"database", "it cannot be read", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, errors.New("it is broken")) }, Problem, "it is broken", "newest snapshot", ""},
+		{"database", "another process has it", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, store.ErrLocked) }, Warning, "in use", "again", ""},
+		{"snapshots", "none", func(t *testing.T, c *Case) { must(t, os.RemoveAll(c.Dir.Join("snapshots"))) }, Warning, "no snapshot", "log", ""},
+		{"snapshots", "an old one", func(t *testing.T, c *Case) {
+			must(t, os.RemoveAll(c.Dir.Join("snapshots")))
+			must(t, os.Mkdir(c.Dir.Join("snapshots"), 0o700))
+			must(t, os.WriteFile(c.Dir.Join("snapshots/2020-01-01T00-00-00Z.db"), nil, 0o600))
+		}, Warning, "2020-01-01", "log", ""},
+		{"listen", "every address", func(_ *testing.T, c *Case) { c.Config.Listen = ":0" }, Warning, "without TLS", "127.0.0.1", ""},
+		{"listen", "the port is taken", func(t *testing.T, c *Case) {
+			other, err := net.Listen("tcp", "127.0.0.1:0")
+			must(t, err)
+			t.Cleanup(func() { other.Close() })
+			c.Config.Listen = other.Addr().String()
+		}, Problem, "could not listen", "listen", ""},
+		{"public_url", "none, and people come from elsewhere", func(_ *testing.T, c *Case) { c.Config.Listen = ":0" }, Warning, "not set", "Set public_url", ""},
+		{"public_url", "without TLS", func(_ *testing.T, c *Case) { c.Config.PublicURL = "http://files.example" }, Warning, "read", "https", ""},
+		{"public_url", "nobody there", func(_ *testing.T, c *Case) { c.Config.PublicURL, c.Running = "http://127.0.0.1:1", true }, Problem, "does not lead", "proxy", ""},
+		{"public_url", "somebody else there", func(t *testing.T, c *Case) {
+			c.Config.PublicURL, c.Running = answering(t, 200, "<h1>It works!</h1>"), true
+		}, Problem, "not as attachd does", "proxy", ""},
+		{"public_url", "the path is not passed on", func(t *testing.T, c *Case) {
+			c.Config.PublicURL, c.Running = answering(t, 200, `{"status":"ok"}`)+"/elsewhere", true
+		}, Problem, "404", "proxy", ""},
+		{"trusted_proxies", "everybody", func(_ *testing.T, c *Case) {
+			c.Config.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+		}, Problem, "0.0.0.0/0", "Name the addresses", ""},
+		{"trusted_proxies", "none behind TLS", func(_ *testing.T, c *Case) { c.Config.PublicURL = "https://files.example" }, Warning, "names none", "Name the proxy", ""},
+		{"auto_create", "on a network", func(_ *testing.T, c *Case) { c.Config.Listen, c.Config.Directory.AutoCreate = ":0", true }, Warning, "auto_create", "false", ""},
+		{"scanner", "it is not there", func(t *testing.T, c *Case) { c.clamd(t, "unix:"+c.Dir.Join("nothing")) }, Problem, "Uploads are refused", "Start it", ""},
+		{"scanner", "it is not there, and files are taken", func(t *testing.T, c *Case) {
+			c.clamd(t, "unix:"+c.Dir.Join("nothing"))
+			c.Config.Scan.OnError = "accept"
+		}, Problem, "without a scan", "Start it", ""},
+		{"scanner", "it finds nothing", func(t *testing.T, c *Case) { c.clamd(t, fakeClamd(t, 0, "stream: OK")) }, Problem, "does not find the test file", "freshclam", ""},
+		{"scanner", "it calls clean what it does not look at", func(t *testing.T, c *Case) { c.clamd(t, fakeClamd(t, 1<<20, "stream: OK")) }, Problem, "clean without looking", "MaxFileSize 100M", ""},
+		{"scanner", "it has limits and says so", func(t *testing.T, c *Case) {
+			c.clamd(t, fakeClamd(t, 1<<20, "stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND"))
+		}, Problem, "refused therefore", "MaxFileSize 100M", ""},
+		{"scanner", "it has limits, and files are taken", func(t *testing.T, c *Case) {
+			c.clamd(t, fakeClamd(t, 1<<20, "INSTREAM size limit exceeded. ERROR"))
+			c.Config.Scan.OnError = "accept"
+		}, Problem, "taken without a scan", "MaxFileSize 100M", ""},
+		{"scanner", "it fails", func(t *testing.T, c *Case) { c.clamd(t, fakeClamd(t, 1<<20, "stream: Can't allocate memory ERROR")) }, Problem, "allocate", "log", ""},
+	} {
+		t.Run(c.look+": "+c.name, func(t *testing.T) {
+			t.Parallel()
+			if c.on == needsUnix && runtime.GOOS == "windows" {
+				t.Skip("Windows has no such thing")
+			}
+			sick := healthy(t)
+			c.spoil(t, sick)
+			var all []string
+			for _, f := range found(t, sick, c.look) {
+				if f.Level == c.level && strings.Contains(f.Says, c.says) && strings.Contains(f.Do, c.do) {
+					return
+				}
+				all = append(all, fmt.Sprintf("%+v", f))
+			}
+			t.Errorf("found %s\nwant a %s with %q, and %q to do", all, c.level, c.says, c.do)
+		})
+	}
+}
+
+func (c *Case) status(status upkeep.Status, err error) {
+	c.Status = func(context.Context) (upkeep.Status, error) { return status, err }
+}
+
+func (c *Case) clamd(t *testing.T, address string) {
+	t.Helper()
+	var err error
+	c.Clamd, err = scan.New(address, time.Minute)
+	must(t, err)
+}
+
+// fakeClamd finds something in contents of up to so many bytes, and says
+// something else of larger ones.
+func fakeClamd(t *testing.T, most int64, larger string) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			r := bufio.NewReader(conn)
+			switch command, _ := r.ReadString(0); command {
+			case "zPING\x00":
+				io.WriteString(conn, "PONG\x00")
+			case "zINSTREAM\x00":
+				reply := "stream: Eicar FOUND"
+				if streamed(r) > most {
+					reply = larger
+				}
+				io.WriteString(conn, reply+"\x00")
+			}
+			conn.Close()
+		}
+	}()
+	return "tcp:" + listener.Addr().String()
+}
+
+func streamed(r io.Reader) (n int64) {
+	for head := make([]byte, 4); ; {
+		if _, err := io.ReadFull(r, head); err != nil || string(head) == "\x00\x00\x00\x00" {
+			return n
+		}
+		length := int64(head[0])<<24 | int64(head[1])<<16 | int64(head[2])<<8 | int64(head[3])
+		m, _ := io.CopyN(io.Discard, r, length)
+		n += m
+	}
+}
+
+// answering serves /health, and nothing else.
+func answering(t *testing.T, status int, body string) (address string) {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		io.WriteString(w, body)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestAServerAtItsPublicAddressIsOK(t *testing.T) {
+	t.Parallel()
+	c := healthy(t)
+	c.Config.PublicURL, c.Running = answering(t, 200, `{"status":"ok"}`), true
+	if f := found(t, c, "public_url"); len(f) != 1 || f[0].Level != OK {
+		t.Errorf("found %+v", f)
+	}
+}
+
+func TestAScannerThatLooksAtTheLargestFileIsOK(t *testing.T) {
+	t.Parallel()
+	c := healthy(t)
+	c.clamd(t, fakeClamd(t, int64(c.Config.Limits.MaxFileSize), "stream: OK"))
+	if f := found(t, c, "scanner"); len(f) != 1 || f[0].Level != OK || !strings.Contains(f[0].Says, "50 MB") {
+		t.Errorf("found %+v", f)
+	}
+}
+
+func TestFileSystemsThatKeepNoPromises(t *testing.T) {
+	t.Parallel()
+	for name, level := range map[string]Level{
+		"ext4": OK, "xfs": OK, "zfs": OK, "btrfs": OK, "apfs": OK,
+		"overlay": Warning, "tmpfs": Warning, "ramfs": Warning, "fuse": Warning,
+		"nfs": Problem, "cifs": Problem, "smb": Problem, "9p": Problem, "vfat": Problem, "exfat": Problem,
+	} {
+		if f := judgeFileSystem("/data", name); len(f) != 1 || f[0].Level != level {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	if name, err := fileSystemOf("/proc"); err != nil || name != "" {
+		t.Errorf("the file system of /proc is %q: %v", name, err)
+	}
+}
+
+func TestHowLongASyncMayTake(t *testing.T) {
+	t.Parallel()
+	for took, level := range map[time.Duration]Level{time.Microsecond: Warning, 50 * time.Microsecond: OK, 20 * time.Millisecond: OK, time.Second: Warning} {
+		if f := judgeSync(took); len(f) != 1 || f[0].Level != level {
+			t.Errorf("%v: %+v", took, f)
+		}
+	}
+}
+
+func TestTheDoctorLeavesEverythingAsItIs(t *testing.T) {
+	t.Parallel()
+	c := healthy(t)
+	must(t, os.Chmod(c.Dir.Path(), 0o755))
+	before := listing(t, c.Dir.Path())
+	found(t, c, "")
+	if after := listing(t, c.Dir.Path()); after != before {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+}
+
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	must(t, filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			fmt.Fprintln(&b, path, info.Mode(), info.Size())
+		}
+		return err
+	}))
+	return b.String()
+}

@@ -1,0 +1,167 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"attachd/server/scan"
+)
+
+// scanner sees that clamd looks at the largest file that is taken: whether it
+// does, it tells nobody.
+func scanner(ctx context.Context, c *Case) []Finding {
+	if c.Clamd == nil {
+		return ok("Files are not scanned for malware (scan.clamd).")
+	}
+	if err := c.Clamd.Ping(ctx); err != nil {
+		do := "Start it (systemctl start clamav-daemon), and see that scan.clamd is its LocalSocket or TCPSocket and that the server's user may use it."
+		if c.Config.Scan.OnError == "accept" {
+			return problem(do, "clamd cannot be reached: %v. Files are taken without a scan (scan.on_error).", err)
+		}
+		return problem(do, "clamd cannot be reached: %v. Uploads are refused (scan.on_error).", err)
+	}
+	if seen, err := c.Clamd.Probe(ctx, 0); err != nil || !seen {
+		return problem("Run freshclam, and see that ScanArchive is on in clamd.conf.", "clamd does not find the test file that every scanner finds: %s.", outcome(err))
+	}
+	size := int64(c.Config.Limits.MaxFileSize)
+	megabytes := (size + 1<<20 - 1) >> 20
+	raise := fmt.Sprintf("In clamd.conf, set StreamMaxLength %dM, MaxFileSize %dM, MaxScanSize %dM and AlertExceedsMax yes, then restart clamd; or lower limits.max_file_size.", 2*megabytes, 2*megabytes, 8*megabytes)
+	switch seen, err := c.Clamd.Probe(ctx, size); {
+	case errors.Is(err, scan.ErrLimit) && c.Config.Scan.OnError == "reject":
+		return problem(raise, "clamd does not look at files as large as limits.max_file_size, which are refused therefore: %v.", err)
+	case errors.Is(err, scan.ErrLimit):
+		return problem(raise, "clamd does not look at files as large as limits.max_file_size, which are taken without a scan: %v.", err)
+	case err != nil:
+		return problem("See whether clamd is too slow (scan.timeout), and what its log says.", "clamd fails at a file as large as limits.max_file_size: %v.", err)
+	case !seen:
+		return problem(raise, "clamd calls files as large as limits.max_file_size clean without looking at them.")
+	}
+	return ok("clamd finds malware in files as large as limits.max_file_size, %d MB.", megabytes)
+}
+
+func outcome(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "it calls it clean"
+}
+
+// onLoopback says whether an address of the form host:port, or a host alone,
+// is this machine only.
+func onLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback()
+}
+
+func listen(ctx context.Context, c *Case) []Finding {
+	address := c.Config.Listen
+	if !c.Running {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err != nil {
+			return problem("Stop what listens there, or set another address with listen.", "The server could not listen: %v.", err)
+		}
+		if err := listener.Close(); err != nil {
+			return problem("Run this again.", "%v.", err)
+		}
+	}
+	switch {
+	case onLoopback(address):
+		return ok("The server listens on %s, for this machine only.", address)
+	case len(c.Config.TrustedProxies) > 0:
+		return ok("The server listens on %s, for its proxies; nobody else should reach it there.", address)
+	}
+	return warning("Listen on 127.0.0.1 and put a proxy with TLS in front, named in trusted_proxies.",
+		"The server listens on %s without TLS: keys and files cross the network for everyone to read.", address)
+}
+
+// How long the server may take to answer at its public address.
+const publicTimeout = 10 * time.Second
+
+func publicURL(ctx context.Context, c *Case) []Finding {
+	address := c.Config.PublicURL
+	if address == "" {
+		if onLoopback(c.Config.Listen) && len(c.Config.TrustedProxies) == 0 {
+			return ok("Links begin with the address that a request came to.")
+		}
+		return warning("Set public_url to the address that people use.", "public_url is not set: links begin with whatever address a request names.")
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return problem("Correct public_url.", "public_url is no address: %v.", err)
+	}
+	var found []Finding
+	if u.Scheme == "http" && !onLoopback(u.Host) {
+		found = warning("Put a proxy with TLS in front, and begin public_url with https.", "public_url is %s: keys and files cross the network for everyone to read.", address)
+	}
+	if !c.Running {
+		return append(found, ok("public_url is %s; whether it leads to the server shows while that runs.", address)...)
+	}
+	if err := reachable(ctx, address); err != nil {
+		return append(found, problem("See that the proxy passes what is below this address on to the server, and that this machine knows the name. Where it cannot know it, try from another: curl "+address+"/health",
+			"public_url, %s, does not lead to the server: %v.", address, err)...)
+	}
+	return append(found, ok("public_url, %s, leads to a server.", address)...)
+}
+
+// reachable asks at an address whether a server of ours answers.
+func reachable(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, publicTimeout)
+	defer cancel()
+	rq, err := http.NewRequestWithContext(ctx, "GET", address+"/health", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{
+		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	response, err := client.Do(rq)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() // only read
+	var health struct{ Status string }
+	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<10)).Decode(&health); err != nil || health.Status != "ok" || response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s/health is answered %s, and not as attachd does", address, response.Status)
+	}
+	return nil
+}
+
+func trustedProxies(_ context.Context, c *Case) []Finding {
+	for _, network := range c.Config.TrustedProxies {
+		if bits := network.Bits(); bits < 8 {
+			return problem("Name the addresses of the proxies in trusted_proxies, and nothing else.",
+				"trusted_proxies has %s: almost anyone may claim to be somebody else there, and links follow what they say.", network)
+		}
+	}
+	behind := strings.HasPrefix(c.Config.PublicURL, "https://")
+	switch {
+	case behind && len(c.Config.TrustedProxies) == 0:
+		return warning(`Name the proxy, such as trusted_proxies = ["127.0.0.1"].`, "public_url is https, so a proxy is in front, but trusted_proxies names none: the log has the proxy's address for everyone.")
+	case len(c.Config.TrustedProxies) == 0:
+		return ok("No proxy is trusted.")
+	}
+	return ok("trusted_proxies names %d.", len(c.Config.TrustedProxies))
+}
+
+func autoCreate(_ context.Context, c *Case) []Finding {
+	if c.Config.Directory.AutoCreate && !onLoopback(c.Config.Listen) {
+		return warning("Set directory.auto_create to false, and import the directory.", "Whoever has a key can create products, tickets and meetings, and is the admin of what they create (directory.auto_create).")
+	}
+	return nil
+}

@@ -1,0 +1,19 @@
+package doctor
+
+import "golang.org/x/sys/unix"
+
+// Where macOS has another name for a file system.
+var otherNames = map[string]string{"smbfs": "smb", "msdos": "vfat", "macfuse": "fuse", "osxfuse": "fuse"}
+
+// fileSystemOf names the file system of a path.
+func fileSystemOf(path string) (string, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return "", err
+	}
+	name := unix.ByteSliceToString(s.Fstypename[:])
+	if other, has := otherNames[name]; has {
+		return other, nil
+	}
+	return name, nil
+}

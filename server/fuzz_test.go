@@ -1,0 +1,150 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/store"
+)
+
+// Whatever is asked for, what comes is the file or pieces of it that the
+// answer names rightly.
+// ASVS 1.4.2
+func FuzzRanges(f *testing.F) {
+	const file = "abcdefghijklmnopqrstuvwxyz"
+	for _, seed := range []string{
+		"bytes=0-0", "bytes=-1", "bytes=25-", "bytes=26-", "bytes=0-18446744073709551615", "bytes=-0", "bytes=-18446744073709551616", "bytes=0-1,3-4", "bytes=0-1,,", "bytes= 1 - 2 ",
+		"BYTES=1-2", "bytes=2-1", "lines=1-2", "bytes=", "bytes=--1", "bytes=+1-2", "bytes=1-2\x00", "bytes=" + strings.Repeat("0-,", 50) + "1-",
+	} {
+		f.Add(seed, 26)
+		f.Add(seed, 0)
+	}
+	f.Fuzz(func(t *testing.T, given string, size int) {
+		content := file[:min(max(size, 0), len(file))]
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Range", given)
+		tidyRange(r.Header, int64(len(content)))
+		recorded := httptest.NewRecorder()
+		recorded.Header().Set("Content-Type", "text/plain")
+		http.ServeContent(recorded, r, "", time.Time{}, strings.NewReader(content))
+		h, body := recorded.Header(), recorded.Body.String()
+		switch recorded.Code {
+		case http.StatusOK:
+			if body != content {
+				t.Errorf("%q of %d bytes: %q", given, len(content), body)
+			}
+		case http.StatusPartialContent:
+			kind, params, err := mime.ParseMediaType(h.Get("Content-Type"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if kind != "multipart/byteranges" {
+				checkPiece(t, given, content, h.Get("Content-Range"), body)
+				return
+			}
+			for parts := multipart.NewReader(recorded.Body, params["boundary"]); ; {
+				part, err := parts.NextPart()
+				if err == io.EOF {
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				piece, err := io.ReadAll(part)
+				if err != nil {
+					t.Fatal(err)
+				}
+				checkPiece(t, given, content, part.Header.Get("Content-Range"), string(piece))
+			}
+		case http.StatusRequestedRangeNotSatisfiable:
+			if h.Get("Content-Range") != fmt.Sprintf("bytes */%d", len(content)) {
+				t.Errorf("%q of %d bytes: %s", given, len(content), h.Get("Content-Range"))
+			}
+		default:
+			t.Errorf("%q of %d bytes is answered %d", given, len(content), recorded.Code)
+		}
+	})
+}
+
+func checkPiece(t *testing.T, given, content, contentRange, piece string) {
+	t.Helper()
+	var from, to, size int
+	_, err := fmt.Sscanf(contentRange, "bytes %d-%d/%d", &from, &to, &size)
+	if err != nil || size != len(content) || from > to || to >= size || content[from:to+1] != piece {
+		t.Errorf("%q of %d bytes: %q is said to be %s", given, len(content), piece, contentRange)
+	}
+}
+
+// Whatever comes as a form, its parts are pieces of it, in their order, and no
+// more than it has.
+// CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
+func FuzzFormsOfAnyBytes(f *testing.F) {
+	const header = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n"
+	for _, seed := range []string{
+		"--B\r\n" + header + "\r\nhello\r\n--B--\r\n", "--B\n" + strings.ReplaceAll(header, "\r", "") + "\nhello\n--B--", "preamble\r\n--B \t\r\n" + header + " folded\r\n\r\n\r\n--B--",
+		"--B\r\n" + header + header + "\r\n--B\r\n" + header + "\r\n--Bx\r\n--B--epilogue", "--B--", "--B", "", "--B\r\n\r\n\r\n--B--", "--B\r\n" + header + "X: " + strings.Repeat("x", 100) + "\r\n\r\n--B--",
+	} {
+		f.Add([]byte(seed), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, step uint8) {
+		_, whole, wholeErr := readForm(bytes.NewReader(body), "B")
+		_, slow, slowErr := readForm(&inSteps{body, int(step)%50 + 1}, "B")
+		if !slices.Equal(whole, slow) || fmt.Sprint(wholeErr) != fmt.Sprint(slowErr) {
+			t.Fatalf("read at once: %q, %v\nread slowly: %q, %v", whole, wholeErr, slow, slowErr)
+		}
+		if wholeErr != nil && !errors.Is(wholeErr, errMalformedForm) && !errors.Is(wholeErr, errCutForm) {
+			t.Fatal(wholeErr)
+		}
+		rest := body
+		for _, content := range whole {
+			at := bytes.Index(rest, []byte(content))
+			if at < 0 {
+				t.Fatalf("%q is nowhere in what follows the parts before", content)
+			}
+			rest = rest[at+len(content):]
+		}
+	})
+}
+
+// A line of an import is an object that can be kept, or a mistake of its
+// author's.
+// ASVS 2.2.1, 2.2.2
+func FuzzImportLine(f *testing.F) {
+	const id = "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01"
+	for _, kind := range importOrder {
+		for _, seed := range []string{
+			`{"kind":%s,"id":"` + id + `","slug":"s","space":"s","user_id":"` + id + `","ticket_id":"` + id + `","role":"editor","full_name":"Ada","name":"N","title":"T","owner_id":"` + id + `","quota_bytes":1}`,
+			`{"kind":%s}`, `{"kind":%s,"id":7}`, `{"kind":%s,"quota_bytes":-1,"slug":"s","quota_files":1e30}`, `[%s]`, `{"kind":%s`, `{"KIND":%s,"id":"urn:uuid:` + id + `"}`,
+		} {
+			f.Add([]byte(fmt.Sprintf(seed, strconv.Quote(kind))))
+		}
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		line, err := parseImportLine(raw)
+		if err != nil {
+			if status := toRefusal(err).status; status >= 500 {
+				t.Fatalf("%q is answered %d: %v", raw, status, err)
+			}
+			return
+		}
+		var known bool
+		switch line.object.(type) {
+		case store.User, store.Space, store.Member, store.Entity, store.Comment:
+			known = true
+		}
+		if !known || line.kind < 0 || line.kind >= len(importOrder) {
+			t.Fatalf("%q is %+v", raw, line)
+		}
+	})
+}

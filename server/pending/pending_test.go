@@ -1,0 +1,508 @@
+package pending_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
+	"attachd/blobs"
+	"attachd/blobs/blobstest"
+	"attachd/server/pending"
+	"attachd/store"
+)
+
+// house is contents over a database and a folder of their own.
+type house struct {
+	*testing.T
+	*pending.Contents
+	records *store.Bolt
+	files   *blobs.Disk
+	user    store.User
+	product store.Entity
+	before  atomic.Pointer[func(call string) error] // is asked before each call to the files, and each commit
+}
+
+const below = 1000
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{T: t, user: store.User{ID: uuid.New()}}
+	h.product = store.Entity{Parent: store.Parent{Kind: store.Product, ID: uuid.New()}, Space: "a"}
+	dir := t.TempDir()
+	ask := func(call string) error {
+		if before := h.before.Load(); before != nil {
+			return (*before)(call)
+		}
+		return nil
+	}
+	var err error
+	h.records, err = store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{Commit: func(tx *bbolt.Tx) error {
+		if err := ask("commit"); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}})
+	h.must(err)
+	h.files, err = blobs.OpenDisk(dir, blobs.DiskOptions{Wrap: blobstest.Faults{Before: ask}.Wrap})
+	h.must(err)
+	t.Cleanup(func() {
+		if err := errors.Join(h.records.Close(), h.files.Close()); err != nil && !errors.Is(err, store.ErrUnavailable) {
+			t.Error(err)
+		}
+	})
+	_, err = h.records.Put(t.Context(), h.user, store.Space{Slug: "a"}, h.product)
+	h.must(err)
+	h.Contents = pending.New(h.records, h.files, pending.Options{Below: below, Spare: h.spare, Log: slog.New(slog.DiscardHandler)})
+	return h
+}
+
+func (h *house) must(err error) {
+	h.Helper()
+	if err != nil {
+		h.Fatal(err)
+	}
+}
+
+func (h *house) spare(ctx context.Context, ref blobs.Ref) error {
+	_, err := h.Remove(ctx, ref, func() (bool, error) { return h.records.Referenced(ctx, ref) })
+	return err
+}
+
+// upload does what the server does, and says whether the content waits.
+func (h *house) upload(content string) (a store.Attachment, waits bool) {
+	h.Helper()
+	spool := h.Spool(h.Context())
+	defer spool.Close()
+	_, err := io.WriteString(spool, content)
+	h.must(err)
+	a = store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
+		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.user.ID}
+	bytes, release, err := spool.Keep(h.Context())
+	h.must(err)
+	defer release()
+	if bytes != nil {
+		h.must(h.records.CreatePending(h.Context(), a, bytes, ""))
+	} else {
+		h.must(h.records.CreateAttachment(h.Context(), a, ""))
+	}
+	return a, bytes != nil
+}
+
+// remove deletes an attachment as the server does.
+func (h *house) remove(a store.Attachment) {
+	h.Helper()
+	_, err := h.records.DeleteAttachment(h.Context(), a.ID)
+	h.must(err)
+	h.must(h.spare(h.Context(), a.SHA256))
+}
+
+func (h *house) settle() {
+	h.Helper()
+	h.must(h.Settle(h.Context()))
+}
+
+func (h *house) read(content string) error {
+	file, err := h.Open(h.Context(), sha256.Sum256([]byte(content)), int64(len(content)))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	got, err := io.ReadAll(file)
+	if err == nil && string(got) != content {
+		err = fmt.Errorf("read %q", got)
+	}
+	return err
+}
+
+// list gives the contents that are there.
+func (h *house) list(s blobs.Store, from blobs.Ref) (refs []blobs.Ref) {
+	h.Helper()
+	for info, err := range s.All(h.Context(), from) {
+		h.must(err)
+		refs = append(refs, info.Ref)
+	}
+	return refs
+}
+
+func TestContentsOfWhichNoneWaitsAreABlobStore(t *testing.T) {
+	t.Parallel()
+	blobstest.Run(t, func(t *testing.T) blobs.Store { return newHouse(t).Contents })
+}
+
+func TestASmallContentTouchesNoFileBeforeItIsCommitted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	committed := false
+	watch := func(call string) error {
+		if committed = committed || call == "commit"; !committed && !strings.HasPrefix(call, "lstat ") {
+			t.Errorf("before the commit: %s", call)
+		}
+		return nil
+	}
+	h.before.Store(&watch)
+	for _, size := range []int{1, below - 1} {
+		if _, waits := h.upload(strings.Repeat("x", size)); !waits {
+			t.Errorf("a content of %d bytes does not wait", size)
+		}
+	}
+	h.before.Store(nil)
+	if _, waits := h.upload(strings.Repeat("x", below)); waits {
+		t.Errorf("a content of %d bytes waits", below)
+	}
+}
+
+func TestAContentIsReadAlikeBeforeAndAfterItIsSettled(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	a, _ := h.upload("small")
+	large := strings.Repeat("large", below)
+	h.upload(large)
+	for _, settled := range []bool{false, true} {
+		if settled {
+			h.settle()
+		}
+		for _, content := range []string{"small", large} {
+			h.must(h.read(content))
+			info, err := h.Stat(t.Context(), sha256.Sum256([]byte(content)))
+			if err != nil || info.Size != int64(len(content)) || info.Damaged || time.Since(info.Modified) > time.Minute {
+				t.Errorf("settled %t: %+v, %v", settled, info, err)
+			}
+		}
+		if got := len(h.list(h.Contents, blobs.Ref{})); got != 2 {
+			t.Errorf("settled %t: %d contents are listed", settled, got)
+		}
+		if got, want := len(h.list(h.files, blobs.Ref{})), map[bool]int{false: 1, true: 2}[settled]; got != want {
+			t.Errorf("settled %t: %d have files", settled, got)
+		}
+		if _, err := h.Open(t.Context(), a.SHA256, 4); !errors.Is(err, blobs.ErrDamaged) {
+			t.Errorf("settled %t: opened with another length: %v", settled, err)
+		}
+	}
+	if h.records.PendingBytes() != 0 {
+		t.Error("something waits after all was settled")
+	}
+}
+
+func TestAllListsWhatWaitsAmongWhatHasFilesInOrder(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for n := range 60 {
+		h.upload(fmt.Sprint("content ", n))
+		if n == 30 {
+			h.settle()
+			h.upload("content 7") // waits, and has a file
+		}
+	}
+	all := h.list(h.Contents, blobs.Ref{})
+	if len(all) != 60 {
+		t.Fatalf("%d contents are listed", len(all))
+	}
+	for i, ref := range all {
+		if i > 0 && bytes.Compare(all[i-1][:], ref[:]) >= 0 {
+			t.Fatal("they are not in order")
+		}
+		if rest := h.list(h.Contents, ref); len(rest) != 60-i {
+			t.Errorf("from the %dth on there are %d", i, len(rest))
+		}
+	}
+	for range h.All(t.Context(), blobs.Ref{}) {
+		break // must end it
+	}
+}
+
+func TestADeletedContentNeverComesBackHoweverFarItsSettlingIs(t *testing.T) {
+	t.Parallel()
+	for _, when := range []string{"create tmp", "sync tmp", "rename tmp", "syncdir blobs", "commit", "nothing"} {
+		h := newHouse(t)
+		a, _ := h.upload("to be deleted")
+		var once sync.Once
+		var deleted sync.WaitGroup
+		during := func(call string) error {
+			if strings.HasPrefix(call, when) {
+				once.Do(func() {
+					_, err := h.records.DeleteAttachment(t.Context(), a.ID)
+					if err != nil {
+						t.Error(err)
+					}
+					// It may have to wait for the settling to end.
+					deleted.Go(func() { h.spare(context.Background(), a.SHA256) })
+					time.Sleep(time.Millisecond)
+				})
+			}
+			return nil
+		}
+		if when == "commit" { // which the deletion cannot be made in
+			during = func(string) error { return nil }
+			h.remove(a)
+		}
+		h.before.Store(&during)
+		h.settle()
+		deleted.Wait()
+		if left := h.list(h.Contents, blobs.Ref{}); when != "nothing" && len(left) > 0 {
+			t.Errorf("deleted at %q, and it is there", when)
+		}
+	}
+}
+
+// Whatever fails while contents are settled, each can be read at any moment,
+// and all are settled in the end.
+func TestWhicheverCallFailsNothingThatWaitsIsLost(t *testing.T) {
+	t.Parallel()
+	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
+		h := newHouse(t)
+		for at := int64(1); ; at++ {
+			var count atomic.Int64
+			var failed atomic.Pointer[string]
+			var contents []string
+			for n := range 4 {
+				contents = append(contents, fmt.Sprint("content ", at, n))
+				h.upload(contents[n])
+			}
+			fail := func(call string) error {
+				if count.Add(1) != at || call == "commit" { // a failed commit ends all changes
+					return nil
+				}
+				failed.Store(&call)
+				return failure
+			}
+			h.before.Store(&fail)
+			_ = h.Settle(t.Context()) // a call that failed may have been made again
+			h.before.Store(nil)
+			for _, content := range contents {
+				if err := h.read(content); err != nil {
+					t.Errorf("call %d failed: %q: %v", at, content, err)
+				}
+			}
+			h.settle()
+			if n := len(h.list(h.files, blobs.Ref{})); n != len(contents)*int(at) || h.records.PendingBytes() > 0 {
+				t.Errorf("call %d failed, and %d have files in the end", at, n)
+			}
+			if failed.Load() == nil && count.Load() < at {
+				break
+			}
+		}
+	}
+}
+
+func TestOneContentThatCannotBeWrittenDoesNotKeepBackTheOthers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	stuck, _ := h.upload("stuck")
+	h.upload("free")
+	name := blobs.Ref(stuck.SHA256).String()
+	fail := func(call string) error {
+		if strings.HasPrefix(call, "rename") && strings.HasSuffix(call, name) {
+			return syscall.EIO
+		}
+		return nil
+	}
+	h.before.Store(&fail)
+	if err := h.Settle(t.Context()); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), name) {
+		t.Errorf("the failure is told as %v", err)
+	}
+	if n := len(h.list(h.files, blobs.Ref{})); n != 1 {
+		t.Errorf("%d contents have files", n)
+	}
+	h.must(h.read("stuck"))
+}
+
+func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
+	t.Parallel()
+	t.Run("with a file", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		a, _ := h.upload("content")
+		h.settle()
+		h.must(h.MarkDamaged(t.Context(), a.SHA256, nil))
+		if err := h.read("content"); !errors.Is(err, blobs.ErrDamaged) || h.Damaged() != 1 {
+			t.Errorf("%v, and %d are damaged", err, h.Damaged())
+		}
+		if _, waits := h.upload("content"); waits {
+			t.Error("the upload that repairs it waits")
+		}
+		h.must(h.read("content"))
+		if h.Damaged() != 0 {
+			t.Error("it is damaged still")
+		}
+	})
+	t.Run("that waits", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		good := "the content"
+		a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
+			Size: int64(len(good)), SHA256: sha256.Sum256([]byte(good)), UploaderID: h.user.ID}
+		h.must(h.records.CreatePending(t.Context(), a, []byte("THE content"), ""))
+		h.settle()
+		info, err := h.Stat(t.Context(), a.SHA256)
+		if read := h.read(good); !errors.Is(read, blobs.ErrDamaged) || err != nil || !info.Damaged || h.Damaged() != 1 {
+			t.Errorf("%v; %+v, %v; %d are damaged", read, info, err, h.Damaged())
+		}
+		if len(h.list(h.files, blobs.Ref{})) > 0 {
+			t.Error("it got a file")
+		}
+		if _, waits := h.upload(good); waits {
+			t.Error("the upload that repairs it waits")
+		}
+		h.must(h.read(good))
+		h.settle()
+		if h.Damaged() != 0 || h.records.PendingBytes() != 0 {
+			t.Errorf("%d are damaged, %d bytes wait", h.Damaged(), h.records.PendingBytes())
+		}
+	})
+	t.Run("that waits, found by a reader", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		a, _ := h.upload("content")
+		read, err := h.Open(t.Context(), a.SHA256, a.Size)
+		h.must(err)
+		h.must(h.MarkDamaged(t.Context(), a.SHA256, read))
+		h.must(h.MarkDamaged(t.Context(), a.SHA256, nil))
+		if err := h.read("content"); !errors.Is(err, blobs.ErrDamaged) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestRunSettlesSoonAndOnceMoreWhenItEnds(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.upload("before")
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.Contents.Run(ctx)
+	}()
+	wait := func(n int) {
+		t.Helper()
+		for deadline := time.Now().Add(5 * time.Second); len(h.list(h.files, blobs.Ref{})) < n; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("after five seconds there are not %d files", n)
+			}
+		}
+	}
+	wait(1)
+	h.upload("meanwhile")
+	wait(2)
+	h.upload("last")
+	end()
+	<-ended
+	if n := len(h.list(h.files, blobs.Ref{})); n != 3 {
+		t.Errorf("there are %d files", n)
+	}
+}
+
+// On a disk that takes long for each file, only so much waits as can have
+// files soon; the rest goes to files at once.
+func TestOnASlowDiskLittleWaits(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	slow := func(call string) error {
+		if strings.HasPrefix(call, "sync tmp") {
+			time.Sleep(200 * time.Millisecond)
+		}
+		return nil
+	}
+	for n := range 40 {
+		if _, waits := h.upload(fmt.Sprint("content ", n)); !waits {
+			t.Fatalf("content %d does not wait", n)
+		}
+	}
+	h.before.Store(&slow)
+	h.settle() // which takes a second, so that a hundred and twenty would take three
+	h.before.Store(nil)
+	waiting := 0
+	for n := range 180 {
+		_, waits := h.upload(fmt.Sprint("another ", n))
+		if waits {
+			waiting++
+		}
+	}
+	if waiting == 0 || waiting > 150 {
+		t.Errorf("of 180 contents, %d wait", waiting)
+	}
+}
+
+// However uploads, deletions and settling of the same few contents fall
+// together: what somebody has can be read, and what nobody has goes.
+func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	stop := make(chan struct{})
+	var settling, all sync.WaitGroup
+	settling.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := h.Settle(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	for k := range uint64(4) {
+		random := rand.New(rand.NewPCG(1, k))
+		all.Go(func() {
+			for range 100 {
+				content := fmt.Sprint("content ", random.IntN(2))
+				a, _ := h.upload(content)
+				for range random.IntN(10) {
+					if err := h.read(content); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				h.remove(a)
+			}
+		})
+	}
+	all.Wait()
+	close(stop)
+	settling.Wait()
+	if left := h.list(h.Contents, blobs.Ref{}); len(left) > 0 {
+		t.Errorf("%d contents are left", len(left))
+	}
+}
+
+// BenchmarkSpool takes in a small content without committing it.
+func BenchmarkSpool(b *testing.B) {
+	records, err := store.OpenBolt(filepath.Join(b.TempDir(), "attachd.db"), store.BoltOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer records.Close()
+	files, err := blobs.OpenDisk(b.TempDir(), blobs.DiskOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer files.Close()
+	contents := pending.New(records, files, pending.Options{Below: 64 << 10})
+	content := make([]byte, 10<<10)
+	b.SetBytes(int64(len(content)))
+	b.ReportAllocs()
+	for b.Loop() {
+		spool := contents.Spool(b.Context())
+		spool.Write(content)
+		if waiting, _, err := spool.Keep(b.Context()); err != nil || waiting == nil {
+			b.Fatal(err)
+		}
+		spool.Close()
+	}
+}

@@ -1,0 +1,172 @@
+package pending
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"sync"
+
+	"attachd/blobs"
+)
+
+// Spool takes in one content whose name is not known before its last byte: in
+// memory as long as it may wait, and from then on in a file. It belongs to one
+// goroutine.
+type Spool struct {
+	contents *Contents
+	ctx      context.Context
+	buffer   *[]byte     // the content so far; nil once there is a file
+	file     blobs.Spool // nil as long as there is none
+	ref      blobs.Ref   // of the buffer, once it was asked for; else zero
+	used     bool        // kept or closed
+}
+
+var errUsedUp = errors.New("the spool was kept or closed before")
+
+// Of a size that most files fit in. One that had to grow for a larger content
+// stays so.
+const firstBuffer = 16 << 10
+
+var spoolBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, firstBuffer)
+	return &b
+}}
+
+// Spool opens an empty one. It makes no file before it has to, and that with ctx.
+func (c *Contents) Spool(ctx context.Context) *Spool {
+	return &Spool{contents: c, ctx: ctx, buffer: spoolBuffers.Get().(*[]byte)}
+}
+
+// Write appends. blobs.ErrFull when there is no room.
+func (s *Spool) Write(p []byte) (int, error) {
+	if s.used {
+		return 0, errUsedUp
+	}
+	if s.file != nil {
+		return s.file.Write(p)
+	}
+	if s.Size()+int64(len(p)) < s.contents.Below {
+		*s.buffer = append(*s.buffer, p...)
+		s.ref = blobs.Ref{}
+		return len(p), nil
+	}
+	if err := s.toFile(s.ctx); err != nil {
+		return 0, err
+	}
+	return s.file.Write(p)
+}
+
+// toFile goes on in a file.
+func (s *Spool) toFile(ctx context.Context) error {
+	file, err := s.contents.Create(ctx)
+	if err != nil {
+		return err
+	}
+	if len(*s.buffer) > 0 {
+		if _, err := file.Write(*s.buffer); err != nil {
+			return errors.Join(err, file.Close())
+		}
+	}
+	s.file = file
+	s.putBack()
+	return nil
+}
+
+// ReadAt reads what was written so far.
+func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
+	switch {
+	case s.used:
+		return 0, errUsedUp
+	case s.file != nil:
+		return s.file.ReadAt(p, off)
+	case off < 0 || off > s.Size():
+		return 0, io.EOF
+	}
+	n := copy(p, (*s.buffer)[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// Size is the number of bytes written so far.
+func (s *Spool) Size() int64 {
+	if s.file != nil {
+		return s.file.Size()
+	}
+	return int64(len(*s.buffer))
+}
+
+// Ref is the name of what was written so far.
+func (s *Spool) Ref() blobs.Ref {
+	if s.file != nil {
+		return s.file.Ref()
+	}
+	if s.ref == (blobs.Ref{}) {
+		s.ref = sha256.Sum256(*s.buffer)
+	}
+	return s.ref
+}
+
+// Keep is blobs.Spool.Keep, unless the content is to wait: then it gives the
+// bytes that are to be committed with the record, and nothing has been kept
+// yet. They are valid until Close. Release says in both cases that the record
+// was committed, or will not be.
+//
+// What Keep does with a content does not depend on whether it was there before,
+// and so tells an uploader nothing; only one that is damaged gets its file at
+// once, and is so repaired.
+func (s *Spool) Keep(ctx context.Context) (pending []byte, release func(), err error) {
+	if s.used {
+		return nil, nil, errUsedUp
+	}
+	if s.file == nil {
+		waits, err := s.mayWait(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if waits {
+			s.used = true
+			return *s.buffer, s.contents.committed, nil
+		}
+		if err := s.toFile(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	s.used = true
+	release, err = s.file.Keep(ctx)
+	return nil, release, err
+}
+
+func (s *Spool) mayWait(ctx context.Context) (bool, error) {
+	c := s.contents
+	if !c.records.TakesPending() || c.records.PendingBytes() >= c.mostBytes.Load() || c.isSpoiled(s.Ref()) {
+		return false, nil
+	}
+	file, err := c.Store.Stat(ctx, s.Ref())
+	if errors.Is(err, blobs.ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && !file.Damaged && file.Size == s.Size(), err
+}
+
+// Close throws away what was not kept, and is always called, when the record
+// is committed or will not be.
+func (s *Spool) Close() error {
+	s.used = true
+	s.putBack()
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
+func (s *Spool) putBack() {
+	if s.buffer == nil {
+		return
+	}
+	*s.buffer = (*s.buffer)[:0]
+	spoolBuffers.Put(s.buffer)
+	s.buffer = nil
+}

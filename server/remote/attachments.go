@@ -1,0 +1,192 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Attachment is one as the server tells of it; Raw is the server's own JSON.
+type Attachment struct {
+	ID         string          `json:"id"`
+	FileName   string          `json:"file_name"`
+	FileSize   int64           `json:"file_size"` // bytes
+	UploadedBy User            `json:"uploaded_by"`
+	CreatedAt  string          `json:"created_at"` // RFC 3339
+	Raw        json.RawMessage `json:"-"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (a *Attachment) UnmarshalJSON(raw []byte) error {
+	type plain Attachment // without this method
+	if err := json.Unmarshal(raw, (*plain)(a)); err != nil {
+		return err
+	}
+	if !onlyID.MatchString(a.ID) {
+		return errors.New("an attachment without an id")
+	}
+	a.Raw = append(json.RawMessage(nil), raw...)
+	return nil
+}
+
+// User is somebody whom the server knows.
+type User struct {
+	ID       string `json:"id"`
+	FullName string `json:"full_name"`
+}
+
+// caller is whose key it is, and what time it was there.
+type caller struct {
+	User
+	at time.Time
+}
+
+// hasSeen says whether something was made since the caller was asked for. All
+// times are the server's, in whole seconds.
+func (c caller) hasSeen(createdAt string) bool {
+	at, err := time.Parse(time.RFC3339, createdAt)
+	return err == nil && !at.Before(c.at)
+}
+
+func (c *Client) me(ctx context.Context) (caller, error) {
+	var me caller
+	header, err := c.json(ctx, "GET", "/users/me", "", &me.User)
+	if err != nil {
+		return caller{}, err
+	}
+	if me.at, err = http.ParseTime(header.Get("Date")); err != nil {
+		me.at = time.Now().Truncate(time.Second) // as good as the two clocks agree
+	}
+	return me, nil
+}
+
+// List calls each with the attachments of a place, oldest first, a page at a
+// time. A comment's id leaves out all but that comment's of a ticket.
+func (c *Client) List(ctx context.Context, in Place, comment string, each func(Attachment) error) error {
+	query := url.Values{"limit": {"1000"}}
+	if comment != "" {
+		query.Set("comment_id", comment)
+	}
+	for {
+		var page []Attachment
+		header, err := c.json(ctx, "GET", in.path()+"?"+query.Encode(), "", &page)
+		if err != nil {
+			return err
+		}
+		for _, a := range page {
+			if err := each(a); err != nil {
+				return err
+			}
+		}
+		cursor := nextCursor(header.Get("Link"))
+		if cursor == "" {
+			return nil
+		}
+		query.Set("cursor", cursor)
+	}
+}
+
+var nextLink = regexp.MustCompile(`<([^>]*)>; *rel="next"`)
+
+// nextCursor reads where a Link header (RFC 8288) leads: the cursor alone,
+// for the key goes to the same server only.
+func nextCursor(link string) string {
+	m := nextLink.FindStringSubmatch(link)
+	if m == nil {
+		return ""
+	}
+	u, err := url.Parse(m[1])
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get("cursor")
+}
+
+// Find gives the address by which the server knows the attachment: it looks a
+// name up, which only one may have.
+func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
+	if a.path != "" {
+		return a, nil
+	}
+	var ids []string
+	err := c.List(ctx, a.in, "", func(found Attachment) error {
+		if found.FileName == a.name {
+			ids = append(ids, found.ID)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return Address{}, err
+	case len(ids) == 0:
+		return Address{}, fmt.Errorf("%s has no attachment called %q", a.in, a.name)
+	case len(ids) > 1:
+		return Address{}, fmt.Errorf("%d attachments of %s are called %q; say which: %s/%s",
+			len(ids), a.in, a.name, a.in, strings.Join(ids, " or "+a.in.String()+"/"))
+	}
+	return a.in.attachment(ids[0]), nil
+}
+
+// Delete deletes an attachment. Should an answer be lost, one that is then not
+// found was deleted.
+func (c *Client) Delete(ctx context.Context, a Address) error {
+	lost := false
+	return c.retry(ctx, func() error {
+		var answer struct{ Message string }
+		response, err := c.send(ctx, call{method: "DELETE", path: a.path})
+		if err == nil {
+			err = readJSON(response, &answer)
+		}
+		var r *Refusal
+		if errors.As(err, &r) && r.Code == "not_found" && lost {
+			return nil
+		}
+		lost = lost || unsure(err)
+		return err
+	})
+}
+
+// Link makes a URL that needs no key, and gives the server's document about it
+// as it is. Seconds 0 leaves the time to the server.
+func (c *Client) Link(ctx context.Context, a Address, seconds int64, inline bool) (downloadURL string, document json.RawMessage, err error) {
+	order := map[string]any{}
+	if seconds > 0 {
+		order["expires_in"] = seconds
+	}
+	if inline {
+		order["disposition"] = "inline"
+	}
+	body, err := json.Marshal(order)
+	if err != nil {
+		return "", nil, err
+	}
+	// A link leaves nothing behind on the server: two are as good as one.
+	if _, err := c.json(ctx, "POST", a.path+"/links", string(body), &document); err != nil {
+		return "", nil, err
+	}
+	var made struct {
+		DownloadURL string `json:"download_url"`
+	}
+	if err := json.Unmarshal(document, &made); err != nil {
+		return "", nil, fmt.Errorf("the answer is not attachd's: %w", err)
+	}
+	return made.DownloadURL, document, nil
+}
+
+// unsure says whether a change may have been made although it failed.
+func unsure(err error) bool {
+	var (
+		r    *Refusal
+		lost *lostError
+	)
+	if !errors.As(err, &r) {
+		return errors.As(err, &lost)
+	}
+	return r.Status >= 500 && r.Code != "busy" && r.Code != "shutting_down"
+}

@@ -1,0 +1,266 @@
+// Package remote speaks to an attachd server over the network, with a key: what
+// the commands for files stand on. It uses the public API alone.
+//
+// Requests that a bad connection or a busy server failed are made again, as
+// far as that is safe; each method says how it knows.
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Options are what a Client is made of.
+type Options struct {
+	Server string // its URL, with the path below which it serves, if any
+	Key    string
+	// RetryFor is how long requests that fail may be made again, counted
+	// from the first failure since something went forward; 0 is never.
+	RetryFor time.Duration
+	// Retrying is told before each wait; nil is nobody.
+	Retrying func(why error, in time.Duration)
+}
+
+// Client calls one server with one key. It may be used by many goroutines.
+type Client struct {
+	Options
+	server string // without a slash at its end
+	http   http.Client
+}
+
+// New checks the URL and the key; it connects to nothing. The errors are
+// sentences for a person, without the key.
+func New(o Options) (*Client, error) {
+	u, err := url.Parse(o.Server)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("%q is not the URL of a server, which looks like https://files.example.org", o.Server)
+	}
+	if o.Key == "" || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, errors.New("what is given as the key is none: a key is one word")
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableCompression = true // a file comes as it is stored
+	transport.ExpectContinueTimeout = time.Second
+	return &Client{Options: o, server: strings.TrimSuffix(u.String(), "/"), http: http.Client{
+		Transport: transport,
+		// A redirect would lose the body of an upload, and take the key along.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+// Refusal is an answer that is not a success.
+type Refusal struct {
+	Status     int           `json:"-"`
+	Code       string        `json:"code"`
+	Detail     string        `json:"detail"` // a sentence for a person
+	RequestID  string        `json:"request_id"`
+	RetryAfter time.Duration `json:"-"` // that the server asks to wait; 0 is nothing said
+}
+
+func (r *Refusal) Error() string {
+	if r.Detail == "" {
+		return fmt.Sprintf("the server answered %d %s", r.Status, http.StatusText(r.Status))
+	}
+	return strings.TrimSuffix(Printable(r.Detail), ".")
+}
+
+// lostError is a connection that failed: the server may or may not have done what it
+// was asked.
+type lostError struct{ err error }
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+// A connection on which nothing moves for so long is given up.
+const stall = time.Minute
+
+var (
+	errStalled = fmt.Errorf("nothing came or went for %v", stall)
+	errCut     = errors.New("the connection was cut")
+)
+
+// call is one request.
+type call struct {
+	method, path string
+	header       http.Header
+	body         io.Reader
+	length       int64 // of body, in bytes
+}
+
+// send makes a request once. The answer is a success, and its body fails with
+// a lostError; any other answer is a *Refusal.
+func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
+	within, cancel := context.WithCancelCause(ctx)
+	w := &watch{ctx: ctx, within: within, cancel: cancel, timer: time.AfterFunc(stall, func() { cancel(errStalled) })}
+	if rq.body != nil {
+		rq.body = &watchedBody{Reader: rq.body, watch: w, outgoing: true}
+	}
+	r, err := http.NewRequestWithContext(within, rq.method, c.server+rq.path, rq.body)
+	if err != nil {
+		w.stop()
+		return nil, err
+	}
+	if rq.header != nil {
+		r.Header = rq.header
+	}
+	r.Header.Set("Authorization", "Bearer "+c.Key)
+	r.Header.Set("User-Agent", "attachd")
+	if rq.body != nil {
+		r.ContentLength = rq.length
+	}
+	response, err := c.http.Do(r)
+	if err != nil {
+		err = w.failure(err)
+		w.stop()
+		return nil, err
+	}
+	w.moved()
+	response.Body = &watchedBody{Reader: response.Body, Closer: response.Body, watch: w}
+	if response.StatusCode/100 == 2 {
+		return response, nil
+	}
+	defer response.Body.Close() // there is nothing in it to lose
+	return nil, refusal(response)
+}
+
+// refusal reads why the server refused. What is no JSON comes from a proxy.
+func refusal(response *http.Response) error {
+	r := &Refusal{}
+	raw, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
+	if err != nil || json.Unmarshal(raw, r) != nil {
+		r = &Refusal{}
+	}
+	r.Status = response.StatusCode
+	if to := response.Header.Get("Location"); r.Status/100 == 3 {
+		r.Detail = fmt.Sprintf("The server answered %d and names another address, %s: is that the server's URL?", r.Status, to)
+	}
+	r.RetryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	return r
+}
+
+// json makes a request that may be made twice without harm, until it succeeds or
+// there is no hope, and reads the answer into answer.
+func (c *Client) json(ctx context.Context, method, path string, body string, answer any) (header http.Header, err error) {
+	err = c.retry(ctx, func() error {
+		rq := call{method: method, path: path}
+		if body != "" {
+			rq.body, rq.length = strings.NewReader(body), int64(len(body))
+			rq.header = http.Header{"Content-Type": {"application/json"}}
+		}
+		response, err := c.send(ctx, rq)
+		if err != nil {
+			return err
+		}
+		header = response.Header
+		return readJSON(response, answer)
+	})
+	return header, err
+}
+
+// No answer in JSON is longer: a page of a list has a thousand items at most.
+const maxJSON = 16 << 20
+
+// readJSON reads an answer and closes it.
+func readJSON(response *http.Response, answer any) error {
+	defer response.Body.Close() // reading to its end is what tells of failures
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxJSON))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, answer); err != nil {
+		return fmt.Errorf("the answer is not attachd's (%w): is that the server's URL?", err)
+	}
+	return nil
+}
+
+// watch gives a request up in which nothing moves.
+type watch struct {
+	ctx    context.Context // the caller's
+	within context.Context // the request's
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+func (w *watch) moved() { w.timer.Reset(stall) }
+
+func (w *watch) stop() {
+	w.timer.Stop()
+	w.cancel(context.Canceled)
+}
+
+// failure tells what became of a connection.
+func (w *watch) failure(err error) error {
+	if w.ctx.Err() != nil {
+		return w.ctx.Err()
+	}
+	if cause := context.Cause(w.within); cause != nil {
+		err = cause
+	}
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err // method and address say nothing new
+	}
+	var (
+		certificate *tls.CertificateVerificationError
+		name        *net.DNSError
+		ours        *localError
+	)
+	if errors.As(err, &certificate) || errors.As(err, &name) && name.IsNotFound || errors.As(err, &ours) {
+		return err // and so it will be the next time
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errCut
+	}
+	return &lostError{err}
+}
+
+// localError is a file of this machine that cannot be read.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+// watchedBody tells a watch that something moves.
+type watchedBody struct {
+	io.Reader
+	io.Closer
+	watch    *watch
+	outgoing bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	b.watch.moved()
+	if err != nil && err != io.EOF && !b.outgoing {
+		err = b.watch.failure(err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
+	if b.outgoing {
+		return nil
+	}
+	b.watch.stop()
+	return b.Closer.Close()
+}
+
+// Printable leaves out what would move a terminal's cursor.
+func Printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, s)
+}

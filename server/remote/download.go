@@ -1,0 +1,259 @@
+package remote
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	"attachd/server/content"
+)
+
+// About is what the server says of a file before it sends it.
+type About struct {
+	Name   string // safe as the name of a file; empty if the server said none
+	Size   int64  // bytes
+	Digest [sha256.Size]byte
+	etag   string
+}
+
+// Stat asks about a file.
+func (c *Client) Stat(ctx context.Context, a Address) (about About, err error) {
+	err = c.retry(ctx, func() error {
+		response, err := c.send(ctx, call{method: "HEAD", path: a.download(), header: wantsBytes()})
+		if r := (*Refusal)(nil); errors.As(err, &r) && !passes(err) {
+			// The answer to a HEAD has no sentence; that to a GET has.
+			if response, err = c.send(ctx, call{method: "GET", path: a.download(), header: wantsBytes()}); err == nil {
+				defer response.Body.Close() // only its headers are looked at
+			}
+		}
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close() // it has none
+		about, err = aboutOf(response)
+		return err
+	})
+	return about, err
+}
+
+// wantsBytes asks for the file itself, however the server is set up.
+func wantsBytes() http.Header { return http.Header{"Accept": {"application/octet-stream"}} }
+
+func aboutOf(response *http.Response) (About, error) {
+	about := About{Size: response.ContentLength, etag: response.Header.Get("ETag")}
+	if _, params, err := mime.ParseMediaType(response.Header.Get("Content-Disposition")); err == nil && params["filename"] != "" {
+		if about.Name, err = content.CleanName(params["filename"]); err != nil {
+			about.Name = ""
+		}
+	}
+	var known bool
+	for _, digest := range [][]byte{reprDigest(response.Header.Get("Repr-Digest")), etagDigest(about.etag)} {
+		if len(digest) != sha256.Size {
+			continue
+		}
+		if known && about.Digest != [sha256.Size]byte(digest) {
+			return About{}, errors.New("the server names two different SHA-256 for the file")
+		}
+		about.Digest, known = [sha256.Size]byte(digest), true
+	}
+	if !known || about.Size < 0 {
+		return About{}, errors.New("the server does not say the file's length and SHA-256: is that the server's URL?")
+	}
+	return about, nil
+}
+
+// reprDigest reads the sha-256 of a Repr-Digest header (RFC 9530), nil if it
+// has none.
+func reprDigest(header string) []byte {
+	for _, member := range strings.Split(header, ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(member), "sha-256=:"); ok {
+			digest, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(value, ":"))
+			if err == nil {
+				return digest
+			}
+		}
+	}
+	return nil
+}
+
+// etagDigest reads an ETag, which is the SHA-256 in hexadecimal; nil if it is
+// something else.
+func etagDigest(etag string) []byte {
+	digest, err := hex.DecodeString(strings.Trim(etag, `"`))
+	if err != nil {
+		return nil
+	}
+	return digest
+}
+
+// CorruptError is a file that did not arrive as it is stored.
+type CorruptError struct{ Got, Want [sha256.Size]byte }
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("the file did not arrive as it is stored: its SHA-256 is %x, not %x", e.Got, e.Want)
+}
+
+// Copy writes a file to w and compares its SHA-256 with the server's word: a
+// *CorruptError comes when everything is written. A connection that is cut is
+// taken up where it ended.
+func (c *Client) Copy(ctx context.Context, a Address, about About, w io.Writer, moved func(bytes int64)) error {
+	hash := sha256.New()
+	if err := c.fetch(ctx, a, about, 0, io.MultiWriter(hash, w), moved); err != nil {
+		return err
+	}
+	return compare(hash.Sum(nil), about)
+}
+
+// Save writes a file to path by way of path + ".part". What an earlier attempt
+// left there is the beginning; the name is given once all of it is on the disk
+// with the right SHA-256. Only if replace is set does it take the place of what
+// stands at path.
+func (c *Client) Save(ctx context.Context, a Address, about About, path string, replace bool, moved func(bytes int64)) error {
+	part := path + ".part"
+	resumed, err := c.savePart(ctx, a, about, part, moved)
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) {
+		// Kept, it would be the beginning of the next attempt.
+		if err := os.Remove(part); err != nil {
+			return errors.Join(corrupt, err)
+		}
+		if resumed > 0 { // it was perhaps that of another file
+			moved(-about.Size)
+			_, err = c.savePart(ctx, a, about, part, moved)
+			if errors.As(err, &corrupt) {
+				return errors.Join(err, os.Remove(part))
+			}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(path); err == nil && !replace {
+		return fmt.Errorf("%s has come into being meanwhile; what was downloaded is %s", path, part)
+	}
+	return os.Rename(part, path)
+}
+
+// savePart completes a part, and says how much of it was there.
+func (c *Client) savePart(ctx context.Context, a Address, about About, part string, moved func(int64)) (resumed int64, err error) {
+	if info, err := os.Lstat(part); err == nil && !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("%s is in the way", part)
+	}
+	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if closing := f.Close(); err == nil {
+			err = closing
+		}
+	}()
+	if resumed, err = f.Seek(0, io.SeekEnd); err != nil {
+		return 0, err
+	}
+	if resumed > about.Size {
+		if err := errors.Join(f.Truncate(0), rewind(f)); err != nil {
+			return 0, err
+		}
+		resumed = 0
+	}
+	moved(resumed)
+	if err := c.fetch(ctx, a, about, resumed, f, moved); err != nil {
+		return resumed, err
+	}
+	if err := f.Sync(); err != nil {
+		return resumed, err
+	}
+	// What counts is what stands in the file, whoever wrote it.
+	hash := sha256.New()
+	if err := rewind(f); err != nil {
+		return resumed, err
+	}
+	if _, err := io.Copy(hash, f); err != nil {
+		return resumed, err
+	}
+	return resumed, compare(hash.Sum(nil), about)
+}
+
+func rewind(f *os.File) error {
+	_, err := f.Seek(0, io.SeekStart)
+	return err
+}
+
+func compare(sum []byte, about About) error {
+	if got := [sha256.Size]byte(sum); got != about.Digest {
+		return &CorruptError{got, about.Digest}
+	}
+	return nil
+}
+
+// fetch writes the bytes behind from, over as many connections as it takes.
+func (c *Client) fetch(ctx context.Context, a Address, about About, from int64, w io.Writer, moved func(int64)) error {
+	for tries := (attempts{client: c}); from < about.Size; {
+		n, err := c.fetchOnce(ctx, a, about, from, w, moved)
+		if from += n; n > 0 {
+			tries.forward()
+		}
+		if err == nil {
+			continue
+		}
+		if err := tries.again(ctx, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchOnce writes as much as one connection brings.
+func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int64, w io.Writer, moved func(int64)) (n int64, err error) {
+	header := wantsBytes()
+	if from > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", from))
+		header.Set("If-Range", about.etag)
+	}
+	response, err := c.send(ctx, call{method: "GET", path: a.download(), header: header})
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close() // reading to its end is what tells of failures
+	if etag := response.Header.Get("ETag"); etag != about.etag {
+		return 0, errors.New("the server has another file now: get it from its start")
+	}
+	switch {
+	case from == 0 && response.StatusCode == http.StatusOK:
+	case response.StatusCode == http.StatusOK: // something in between knows no ranges
+		if _, err := io.CopyN(io.Discard, response.Body, from); err == io.EOF {
+			return 0, &lostError{errCut}
+		} else if err != nil {
+			return 0, err
+		}
+	case response.StatusCode != http.StatusPartialContent || !strings.HasPrefix(response.Header.Get("Content-Range"), "bytes "+strconv.FormatInt(from, 10)+"-"):
+		return 0, fmt.Errorf("the server answered %s to the request for the bytes from %d", response.Status, from)
+	}
+	n, err = io.Copy(&writing{w, moved}, io.LimitReader(response.Body, about.Size-from))
+	if err == nil && n < about.Size-from {
+		err = &lostError{errCut}
+	}
+	return n, err
+}
+
+// writing tells of what it writes.
+type writing struct {
+	io.Writer
+	moved func(int64)
+}
+
+func (w *writing) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.moved(int64(n))
+	return n, err
+}

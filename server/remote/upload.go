@@ -1,0 +1,260 @@
+package remote
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"attachd/server/content"
+)
+
+// Uploads sends files to one place.
+type Uploads struct {
+	client  *Client
+	to      Place
+	comment string
+	me      caller
+
+	mu    sync.Mutex
+	known map[string]bool // ids of what was uploaded
+}
+
+// Uploads sees that the key is good before anything is sent. The id of a
+// comment may be empty.
+func (c *Client) Uploads(ctx context.Context, to Place, comment string) (*Uploads, error) {
+	me, err := c.me(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Uploads{client: c, to: to, comment: comment, me: me, known: map[string]bool{}}, nil
+}
+
+// How often a list is looked at before an upload whose answer was lost counts
+// as not made. The waits between them grow: almost 4 seconds in all.
+const looks = 4
+
+// Upload sends the file at path with its SHA-256, which the server checks. moved
+// is told of bytes on their way; a negative number takes back those of an
+// attempt that failed. Files are read twice and never held in memory.
+//
+// It is sent again when the server cannot have the whole of it, or said that it
+// took nothing. When it was sent whole and the answer was lost, the list of the
+// place tells: a new attachment by the same user with the same name and
+// SHA-256 is this one. Only one that is not there after a few looks is sent
+// again.
+func (u *Uploads) Upload(ctx context.Context, path string, moved func(bytes int64)) (Attachment, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Attachment{}, err
+	}
+	defer f.Close() // only read
+	outgoing, err := u.prepare(f)
+	if err != nil {
+		return Attachment{}, err
+	}
+	for a := (attempts{client: u.client}); ; {
+		made, whole, err := u.post(ctx, outgoing, moved)
+		if err == nil {
+			u.claim(made.ID)
+			return made, nil
+		}
+		for n := 1; ; n++ {
+			if err := a.again(ctx, err); err != nil {
+				if whole && unsure(err) {
+					err = fmt.Errorf("%w; it may have been uploaded all the same: look before you send it again", err)
+				}
+				return Attachment{}, err
+			}
+			if !whole || !unsure(err) {
+				break
+			}
+			found, ok, looking := u.look(ctx, outgoing)
+			if looking != nil {
+				return Attachment{}, fmt.Errorf("it may have been uploaded: the answer was lost, and then %w", looking)
+			}
+			if ok {
+				return found, nil
+			}
+			if n == looks {
+				break
+			}
+		}
+	}
+}
+
+// outgoing is a file to be sent.
+type outgoing struct {
+	file   *os.File
+	name   string
+	size   int64
+	digest [sha256.Size]byte
+}
+
+func (u *Uploads) prepare(f *os.File) (outgoing, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return outgoing{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return outgoing{}, &fs.PathError{Op: "upload", Path: f.Name(), Err: errors.New("it is no regular file")}
+	}
+	hash := sha256.New()
+	size, err := io.Copy(hash, f)
+	if err != nil {
+		return outgoing{}, err
+	}
+	return outgoing{f, filepath.Base(f.Name()), size, [sha256.Size]byte(hash.Sum(nil))}, nil
+}
+
+// post sends a file once. whole says whether all of it may have left.
+func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made Attachment, whole bool, err error) {
+	head, tail, boundary := u.form(o)
+	body := &sending{moved: moved}
+	body.Reader = io.MultiReader(strings.NewReader(head), &counted{unchanging(o), body}, strings.NewReader(tail))
+	response, err := u.client.send(ctx, call{method: "POST", path: u.to.path(), body: body,
+		length: int64(len(head)) + o.size + int64(len(tail)),
+		header: http.Header{
+			"Content-Type": {"multipart/form-data; boundary=" + boundary},
+			"Repr-Digest":  {"sha-256=:" + base64.StdEncoding.EncodeToString(o.digest[:]) + ":"},
+			// What is refused anyway need not be sent.
+			"Expect": {"100-continue"},
+		}})
+	if err == nil {
+		err = readJSON(response, &made)
+	}
+	if err != nil {
+		body.takeBack()
+	}
+	return made, body.ended.Load(), err
+}
+
+var inForm = strings.NewReplacer("\r", "%0D", "\n", "%0A", `"`, "%22") // WHATWG HTML, "Multipart form data"
+
+// form gives what stands before and behind the bytes of a file.
+func (u *Uploads) form(o outgoing) (head, tail, boundary string) {
+	boundary = rand.Text()
+	if u.comment != "" {
+		head = "--" + boundary + "\r\nContent-Disposition: form-data; name=\"comment_id\"\r\n\r\n" + u.comment + "\r\n"
+	}
+	head += "--" + boundary + "\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + inForm.Replace(o.name) + "\"\r\n" +
+		"Content-Type: application/octet-stream\r\n\r\n"
+	return head, "\r\n--" + boundary + "--\r\n", boundary
+}
+
+// sending is the body of an upload.
+type sending struct {
+	io.Reader
+	ended atomic.Bool // it was read to its end
+
+	mu    sync.Mutex
+	moved func(int64)
+	told  int64
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err == io.EOF {
+		s.ended.Store(true)
+	}
+	return n, err
+}
+
+func (s *sending) tell(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told += n
+	s.moved(n)
+}
+
+// takeBack ends the telling: net/http may still be reading.
+func (s *sending) takeBack() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moved(-s.told)
+	s.moved = func(int64) {}
+}
+
+// counted tells of the bytes of the file.
+type counted struct {
+	io.Reader
+	to *sending
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.to.tell(int64(n))
+	return n, err
+}
+
+// unchanging reads a file, and fails when it has become shorter. Any other
+// change the server finds by the digest.
+func unchanging(o outgoing) io.Reader {
+	return &full{Reader: io.NewSectionReader(o.file, 0, o.size), left: o.size}
+}
+
+type full struct {
+	io.Reader
+	left int64
+}
+
+func (f *full) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	f.left -= int64(n)
+	switch {
+	case err == io.EOF && f.left > 0:
+		err = &localError{errors.New("the file became shorter while it was sent")}
+	case err != nil && err != io.EOF:
+		err = &localError{err}
+	}
+	return n, err
+}
+
+// look finds an upload whose answer was lost.
+func (u *Uploads) look(ctx context.Context, o outgoing) (found Attachment, ok bool, err error) {
+	name, err := content.CleanName(inForm.Replace(o.name)) // as the server does
+	if err != nil {
+		return found, false, nil
+	}
+	var alike []Attachment
+	err = u.client.List(ctx, u.to, "", func(a Attachment) error {
+		if a.FileName == name && a.FileSize == o.size && a.UploadedBy.ID == u.me.ID && u.me.hasSeen(a.CreatedAt) {
+			alike = append(alike, a)
+		}
+		return nil
+	})
+	if err != nil {
+		return found, false, err
+	}
+	for _, a := range alike {
+		about, err := u.client.Stat(ctx, u.to.attachment(a.ID))
+		if err != nil {
+			return found, false, err
+		}
+		if about.Digest == o.digest && u.claim(a.ID) {
+			return a, true, nil
+		}
+	}
+	return found, false, nil
+}
+
+// claim says whether an attachment is not yet known as another file of ours.
+func (u *Uploads) claim(id string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.known[id] {
+		return false
+	}
+	u.known[id] = true
+	return true
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"attachd/blobs"
+	"attachd/server/scan"
+	"attachd/store"
+)
+
+// Scanner looks for malware; scan.Clamd is one.
+type Scanner interface {
+	// Scan gives the name of what it found, empty for a clean content. An
+	// error means that nobody knows.
+	Scan(ctx context.Context, content io.Reader) (signature string, err error)
+	// Ping fails unless the scanner is there.
+	Ping(ctx context.Context) error
+}
+
+// The results of scans in the metrics.
+const (
+	scanClean = "clean"
+	scanFound = "found"
+	scanError = "error"
+)
+
+// scan has the scanner look at what was spooled, whether or not the same
+// content is stored already: signatures are newer than files.
+func (s *Server) scan(rq *request, a store.Attachment, spool io.ReaderAt) error {
+	if s.Scanner == nil {
+		return nil
+	}
+	began := time.Now()
+	signature, err := s.Scanner.Scan(rq.Context(), io.NewSectionReader(spool, 0, a.Size))
+	if rq.Context().Err() != nil {
+		return context.Canceled
+	}
+	s.metrics.scanTime.Observe(time.Since(began).Seconds())
+	switch {
+	case err != nil:
+		s.metrics.scans.WithLabelValues(scanError).Inc()
+		return s.notScanned(rq, a, err)
+	case signature != "":
+		s.metrics.scans.WithLabelValues(scanFound).Inc()
+		return s.malwareFound(rq, a, signature)
+	}
+	s.metrics.scans.WithLabelValues(scanClean).Inc()
+	return nil
+}
+
+// malwareFound is what becomes of a file in which the scanner found something.
+// The name of the signature is for the log: it would help to get round it.
+func (s *Server) malwareFound(rq *request, a store.Attachment, signature string) error {
+	rq.log.Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
+		"sha256", blobs.Ref(a.SHA256).String(), "user", rq.caller.user.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
+	rq.entry.Name = a.FileName + ": " + signature
+	return &refusal{status: http.StatusBadRequest, code: "malware_found",
+		detail: "The virus scanner found malware in this file. It was not stored."}
+}
+
+// notScanned is what becomes of a file of which nobody knows whether there is
+// malware in it.
+func (s *Server) notScanned(rq *request, a store.Attachment, why error) error {
+	if s.AcceptUnscanned {
+		rq.log.Warn("taken without a scan for malware", "file_name", a.FileName, "sha256", blobs.Ref(a.SHA256).String(), "error", why)
+		return nil
+	}
+	detail := "The virus scanner cannot be asked at the moment. Try again later."
+	if errors.Is(why, scan.ErrLimit) {
+		detail = "The virus scanner cannot look at all of this file, since it is too large or holds too much. The server's operator can raise the scanner's limits."
+	}
+	return &refusal{status: http.StatusServiceUnavailable, code: "scan_unavailable", retryAfter: 60, cause: why, detail: detail}
+}
+
+// How long an answer of the scanner to a ping stands.
+const pingFor = 5 * time.Second
+
+// pingScanner says whether the scanner answers. Its caller holds the lock of
+// the readiness.
+func (s *Server) pingScanner(ctx context.Context) error {
+	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
+		s.ready.scanner = s.Scanner.Ping(ctx)
+		s.ready.pinged = now
+	}
+	return s.ready.scanner
+}

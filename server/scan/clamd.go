@@ -1,0 +1,177 @@
+// Package scan asks clamd, the daemon of ClamAV, whether a content is malware.
+// The protocol is described in clamd(8).
+package scan
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"time"
+)
+
+// ErrLimit means that clamd did not look at all of a content because of one of
+// its own limits (clamd.conf(5): StreamMaxLength, MaxFileSize, MaxScanSize and
+// others).
+var ErrLimit = errors.New("the content is beyond a limit of clamd")
+
+// Clamd is a running clamd. Its methods may be called from many goroutines at
+// once.
+type Clamd struct {
+	network, address string
+	timeout          time.Duration
+	slots            chan struct{} // one taken by each scan
+}
+
+// So many contents are scanned at once, the others wait: clamd has 12 threads
+// and room for 15 connections that wait for one, if nobody says otherwise, and
+// turns away who comes when that is full.
+const atOnce = 10
+
+// How long clamd may take to say that it is there.
+const pingTimeout = 2 * time.Second
+
+// New makes a Clamd of its address: "unix:/run/clamav/clamd.ctl" or
+// "tcp:127.0.0.1:3310". A content may wait for timeout until its scan begins,
+// and the scan may take as long again.
+func New(address string, timeout time.Duration) (*Clamd, error) {
+	network, at, _ := strings.Cut(address, ":")
+	good := network == "unix" && at != ""
+	if network == "tcp" {
+		host, port, err := net.SplitHostPort(at)
+		good = err == nil && host != "" && port != ""
+	}
+	if !good {
+		return nil, fmt.Errorf(`expected the address of a clamd like "unix:/run/clamav/clamd.ctl" or "tcp:127.0.0.1:3310", found %.60q`, address)
+	}
+	return &Clamd{network, at, timeout, make(chan struct{}, atOnce)}, nil
+}
+
+// Ping fails unless clamd answers.
+func (c *Clamd) Ping(ctx context.Context) error {
+	reply, err := c.ask(ctx, pingTimeout, "zPING\x00", func(io.Writer) error { return nil })
+	if err == nil && reply != "PONG" {
+		err = fmt.Errorf("clamd answered %.100q to a ping", reply)
+	}
+	return err
+}
+
+// Scan has clamd look at a content, and gives the name of the signature that
+// it found; empty when the content is clean. Any error means that nobody
+// knows: ErrLimit when clamd would not look at all of it.
+//
+// clamd says that a content beyond its MaxFileSize is clean without having
+// looked at it, unless AlertExceedsMax is set; that cannot be told from here.
+// See Probe.
+func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, err error) {
+	if err := c.take(ctx); err != nil {
+		return "", err
+	}
+	defer func() { <-c.slots }()
+	whole := false
+	reply, err := c.ask(ctx, c.timeout, "zINSTREAM\x00", func(w io.Writer) error {
+		err := stream(w, content)
+		whole = err == nil
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	found, isFound := strings.CutSuffix(strings.TrimPrefix(reply, "stream: "), " FOUND")
+	switch {
+	case isFound && strings.HasPrefix(found, "Heuristics.Limits.Exceeded"), strings.HasPrefix(reply, "INSTREAM size limit exceeded"):
+		return "", fmt.Errorf("%w: %.200s", ErrLimit, reply)
+	case isFound && found != "":
+		return found, nil
+	case reply == "stream: OK" && whole:
+		return "", nil
+	case reply == "stream: OK":
+		return "", errors.New("clamd called the content clean before it had all of it")
+	}
+	return "", fmt.Errorf("clamd answered %.200q", reply)
+}
+
+// take waits for one of the slots.
+func (c *Clamd) take(ctx context.Context) error {
+	waiting, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%d contents are being scanned, and none was done within %v", cap(c.slots), c.timeout))
+	defer cancel()
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-waiting.Done():
+		return context.Cause(waiting)
+	}
+}
+
+// ask sends a command and what send writes, and gives the reply without the
+// NUL at its end. The reply may come before everything is sent; clamd then
+// reads no further, or ends the connection. What is sent is not all heard in
+// that case, which is no error.
+func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, send func(io.Writer) error) (reply string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("clamd did not answer within %v", timeout))
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, c.network, c.address)
+	if err != nil {
+		return "", cause(ctx, err)
+	}
+	defer conn.Close() // all that matters has been said by then
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+
+	type answer struct {
+		reply string
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		reply, err := bufio.NewReader(io.LimitReader(conn, maxReply)).ReadString(0)
+		_ = conn.SetWriteDeadline(time.Now()) // there is no use in sending more
+		answered <- answer{reply, err}
+	}()
+	_, sending := io.WriteString(conn, command)
+	if sending == nil {
+		sending = send(conn)
+	}
+	if source := new(sourceError); errors.As(sending, &source) {
+		return "", source.error // without the end of the content, clamd would wait
+	}
+	a := <-answered
+	if a.err != nil {
+		return "", cause(ctx, fmt.Errorf("no whole answer of clamd: %w", errors.Join(a.err, sending)))
+	}
+	return strings.TrimSuffix(a.reply, "\x00"), nil
+}
+
+// A longer reply is none.
+const maxReply = 4 << 10
+
+// cause is why ctx has ended, or else err.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// sourceError is a content that cannot be read.
+type sourceError struct{ error }
+
+// stream writes a content in chunks, each with its length before it; one
+// without length is the end.
+func stream(w io.Writer, content io.Reader) error {
+	const head = 4
+	chunk := make([]byte, head+128<<10)
+	for {
+		n, err := io.ReadFull(content, chunk[head:])
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return &sourceError{fmt.Errorf("reading the content: %w", err)}
+		}
+		binary.BigEndian.PutUint32(chunk, uint32(n))
+		if _, err := w.Write(chunk[:head+n]); err != nil || n == 0 {
+			return err
+		}
+	}
+}

@@ -1,0 +1,196 @@
+package server_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/server"
+)
+
+// Far more than the kernels on both sides of a connection hold for a client
+// that does not read.
+const moreThanBuffers = 24 << 20
+
+func TestADownloadWhoseClientDoesNotReadIsCut(t *testing.T) {
+	t.Parallel()
+	for name, rate := range map[string]int64{"with a least rate": 1 << 10, "without one": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := withFile(t, text(moreThanBuffers), func(c *server.Config) { c.MinDownloadRate = rate })
+			w.server.SetPatience(200 * time.Millisecond)
+			conn := w.dial(t)
+			conn.Write(w.rawRequest(t, step{as: "viewer", do: "GET {A.at}"}, 0, "X-Request-Id: stalled"))
+			if sent := w.log.request(t, "stalled")["bytes_out"].(float64); sent == 0 || sent >= moreThanBuffers {
+				t.Errorf("%v bytes went out", sent)
+			}
+		})
+	}
+}
+
+func TestADownloadThatIsReadTooSlowlyIsCut(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, text(moreThanBuffers), func(c *server.Config) { c.MinDownloadRate = 1 << 40 })
+	w.server.SetPatience(200 * time.Millisecond)
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, step{as: "viewer", do: "GET {A.at}"}, 0, "X-Request-Id: slow"))
+	cut := make(chan struct{})
+	go func() {
+		defer close(cut)
+		w.log.request(t, "slow")
+	}()
+	for buf := make([]byte, 64<<10); ; time.Sleep(5 * time.Millisecond) { // some 12 MB a second
+		select {
+		case <-cut:
+			return
+		default:
+		}
+		if _, err := conn.Read(buf); err != nil {
+			<-cut // fails when the request never ends
+			return
+		}
+	}
+}
+
+// What a client sent quickly is no credit for what it sends later.
+func TestAnUploadThatBeginsFastMayNotCrawl(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.server.SetPatience(300 * time.Millisecond)
+	s := step{as: "editor", do: "POST {product}/attachments", want: 408}
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, s, 10<<20))
+	io.WriteString(conn, "--"+boundary+"\r\n"+file("a.txt", "").header+"\r\n\r\n"+text(4<<20))
+	go func() {
+		for err := error(nil); err == nil; time.Sleep(10 * time.Millisecond) {
+			_, err = io.WriteString(conn, "x")
+		}
+	}()
+	w.receive(t, conn, s)
+	conn.Close()
+}
+
+// slowUploads begins n uploads that stand still.
+func (w *world) slowUploads(t *testing.T, as string, n int) (conns []net.Conn) {
+	t.Helper()
+	before := w.server.Uploads()
+	for range n {
+		conn := w.dial(t)
+		conn.Write(w.rawRequest(t, step{as: as, do: "POST {product}/attachments"}, 10_000))
+		io.WriteString(conn, "--"+boundary+"\r\n"+file("a.txt", "").header+"\r\n\r\nit begins")
+		conns = append(conns, conn)
+	}
+	eventually(t, "the slow uploads to begin", func() bool { return w.server.Uploads() == before+n })
+	return conns
+}
+
+// ASVS 2.1.3, 2.3.2, 2.4.1
+func TestAUserWhoTakesAllSlotsKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.MaxConcurrentUploads = 4 })
+	w.server.SetSlotGrace(0)
+	slow := w.slowUploads(t, "editor", 4)
+	io.WriteString(slow[0], text(5000)) // the slowest loses, and not this one
+	upload := step{do: "POST {product}/attachments", form: parts{file("b.txt", "quick")}}
+	expect := func(as string, status int) {
+		t.Helper()
+		s := upload
+		s.as, s.want = as, status
+		a, err := w.send(t, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.judge(t, s, a)
+	}
+	upload.code = "busy"
+	w.expectLog(`"code":"busy"`)
+	expect("editor", 503) // no better off than before
+	expect("admin", 201)
+
+	w.slowUploads(t, "root", 1) // takes what is free now
+	expect("admin", 201)        // takes a second one of the editor's
+	expect("admin", 201)        // takes what that left
+	w.slowUploads(t, "admin", 1)
+	expect("root", 503) // two, one and one: nobody has more than a share
+	lost := 0
+	for _, conn := range slow[1:] {
+		conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		if n, _ := conn.Read(make([]byte, 12)); n > 0 {
+			lost++
+		}
+	}
+	if lost != 2 {
+		t.Errorf("%d uploads were cut for others", lost)
+	}
+	slow[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if n, _ := slow[0].Read(make([]byte, 1)); n > 0 {
+		t.Error("the fastest upload was cut")
+	}
+}
+
+func TestAnUploadThatLostItsSlotIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.MaxConcurrentUploads = 2 })
+	slow := w.slowUploads(t, "editor", 2)
+	other := step{as: "admin", do: "POST {product}/attachments", form: parts{file("b.txt", "quick")}, want: 201}
+	busy := other
+	busy.want, busy.code = 503, "busy"
+	w.expectLog(`"code":"busy"`)
+	refused, err := w.send(t, busy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.judge(t, busy, refused) // they have only just begun
+	w.server.SetSlotGrace(0)
+	if a, err := w.send(t, other); err != nil || a.status != 201 {
+		t.Fatalf("answered %d, %v", a.status, err)
+	}
+	told := 0
+	for _, conn := range slow {
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		answer := make([]byte, 1000)
+		if n, _ := conn.Read(answer); strings.Contains(string(answer[:n]), "another user, who has fewer") {
+			told++
+		}
+		conn.Close()
+	}
+	if told != 1 {
+		t.Errorf("%d uploads were told", told)
+	}
+}
+
+// A connection may rest for longer than an answer may take.
+func TestA100ContinueIsNotLateForTheAnswerBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const patience = 100 * time.Millisecond
+	w.server.SetPatience(patience)
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, step{do: "GET /health"}, 0))
+	w.receive(t, conn, step{do: "GET /health", want: 200})
+	time.Sleep(2 * patience) // the write deadline of the first answer passes
+	body := parts{file("a.txt", "a")}.encode(t, w)
+	s := step{as: "editor", do: "POST {product}/attachments", want: 201}
+	conn.Write(w.rawRequest(t, s, len(body), "Expect: 100-continue"))
+	if line := readLine(t, conn); !strings.HasPrefix(line, "HTTP/1.1 100 ") {
+		t.Fatalf("answered %q", line)
+	}
+	readLine(t, conn) // the empty one
+	io.WriteString(conn, body)
+	w.receive(t, conn, s)
+}
+
+func readLine(t *testing.T, conn net.Conn) string {
+	t.Helper()
+	var line strings.Builder
+	for b := make([]byte, 1); b[0] != '\n'; {
+		if _, err := conn.Read(b); err != nil {
+			t.Fatal(fmt.Errorf("reading a line: %w", err))
+		}
+		line.Write(b)
+	}
+	return line.String()
+}

@@ -1,0 +1,66 @@
+package upkeep
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/store"
+)
+
+// Status is what the database knows of its own well-being.
+type Status struct {
+	// LastBackup is when the last restore point was made that was noted; zero
+	// when none was.
+	LastBackup time.Time `json:"last_backup,omitzero"`
+	// Ahead is the time of an attachment that is newer than now; zero when
+	// there is none.
+	Ahead time.Time `json:"ahead,omitzero"`
+}
+
+// An attachment may be so much newer than now: clocks are set right in steps.
+const clockSlack = time.Minute
+
+// ReadStatus reads it; now is what the clock says.
+func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status, error) {
+	var status Status
+	note, err := records.Note(ctx, backupNote)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return status, err
+	}
+	if err == nil {
+		if err := status.LastBackup.UnmarshalText(note); err != nil {
+			return status, fmt.Errorf("the note of the last backup: %w", err)
+		}
+	}
+	ahead, err := records.AllAttachments(ctx, firstID(now.Add(clockSlack)), 1)
+	if err == nil && len(ahead) > 0 {
+		status.Ahead = ahead[0].CreatedAt()
+	}
+	return status, err
+}
+
+// firstID is what comes before every id that was made at a time or later: a
+// UUID of version 7 begins with 48 bits of milliseconds (RFC 9562, section 5.7).
+func firstID(at time.Time) (id uuid.UUID) {
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli()))
+	copy(id[:6], ms[2:])
+	return id
+}
+
+// The name of the note with the time of the last backup, in RFC 3339.
+const backupNote = "backup"
+
+// NoteBackup notes that a restore point was made.
+func NoteBackup(ctx context.Context, records store.Notes, made time.Time) error {
+	note, err := made.UTC().MarshalText()
+	if err != nil {
+		return err
+	}
+	return records.SetNote(ctx, backupNote, note)
+}

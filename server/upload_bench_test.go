@@ -1,0 +1,118 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"attachd/blobs"
+	"attachd/server"
+	"attachd/server/content"
+	"attachd/server/token"
+	"attachd/store"
+)
+
+// BenchmarkUpload uploads 10 KB over connections that are kept, to a server as
+// the command runs it, on the disk of the test's directory.
+func BenchmarkUpload(b *testing.B) {
+	for name, logBelow := range map[string]int64{"contents wait": 64 << 10, "files at once": 0} {
+		for _, clients := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s, %d clients", name, clients), func(b *testing.B) { benchmarkUpload(b, logBelow, clients) })
+		}
+	}
+}
+
+func benchmarkUpload(b *testing.B, logBelow int64, clients int) {
+	address, key := serveForBenchmark(b, logBelow)
+	template := strings.Repeat("a line of sixteen", 10<<10/17)
+	var next atomic.Int64
+	var all sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	for range clients {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer conn.Close()
+			answers := bufio.NewReader(conn)
+			body := []byte("--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\n" + template + "\r\n--frontier--\r\n")
+			at := bytes.Index(body, []byte("a line"))
+			head := "POST /catalog/spaces/a/products/" + productOf["a"].ID.String() + "/attachments HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer " + key +
+				"\r\nContent-Type: multipart/form-data; boundary=frontier\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n"
+			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+				copy(body[at:], strconv.FormatInt(n, 10))
+				if _, err := conn.Write(append([]byte(head), body...)); err != nil {
+					b.Error(err)
+					return
+				}
+				answer, err := http.ReadResponse(answers, nil)
+				if err == nil {
+					_, err = io.Copy(io.Discard, answer.Body)
+				}
+				if err != nil || answer.StatusCode != http.StatusCreated {
+					b.Errorf("%v %v", answer, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+}
+
+func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
+	b.Helper()
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir := b.TempDir()
+	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{})
+	must(err)
+	b.Cleanup(func() { records.Close() })
+	var m made
+	m.keys = map[string]string{}
+	must(m.populate(records))
+	files, err := blobs.OpenDisk(dir, blobs.DiskOptions{})
+	must(err)
+	b.Cleanup(func() { files.Close() })
+	policy, err := content.NewPolicy(nil, false)
+	must(err)
+	s, err := server.New(server.Config{
+		Store: records, Blobs: files, Ballast: &ballast{}, Policy: policy, SigningKeys: []token.SigningKey{{Secret: make([]byte, 32)}}, KeepSigningKeys: func([]token.SigningKey) error { return nil }, Now: time.Now,
+		Log:         slog.New(slog.NewJSONHandler(io.Discard, nil)),
+		Scratch:     (&world{dir: dir}).scratch,
+		MaxFileSize: 50 << 20, LogBelow: logBelow, MaxConcurrentUploads: 256, MinUploadRate: 1 << 10, URLTTL: time.Hour, VerifyReads: true,
+	})
+	must(err)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	httpServer := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	ctx, end := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { httpServer.Serve(listener) })
+	running.Go(func() { s.Settle(ctx) })
+	b.Cleanup(func() {
+		httpServer.Close()
+		end()
+		running.Wait()
+	})
+	return listener.Addr().String(), m.keys["editor"]
+}

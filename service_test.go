@@ -1,0 +1,172 @@
+//go:build unix
+
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// manager is what a service manager is to attachd: it holds the socket that
+// people connect to, and hears how the server is.
+type manager struct {
+	t      *testing.T
+	socket *os.File
+	notify *net.UnixConn
+	path   string // of notify
+
+	mu    sync.Mutex
+	heard []string
+}
+
+func newManager(t *testing.T) *manager {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "attachd") // a socket's path must be short
+	check(t, err)
+	t.Cleanup(func() { check(t, os.RemoveAll(folder)) })
+	m := &manager{t: t, path: filepath.Join(folder, "notify")}
+	m.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.path, Net: "unixgram"})
+	check(t, err)
+	go m.listen()
+	t.Cleanup(func() { check(t, m.notify.Close()) })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	m.socket, err = listener.(*net.TCPListener).File()
+	check(t, err)
+	check(t, listener.Close())
+	t.Cleanup(func() { check(t, m.socket.Close()) })
+	return m
+}
+
+func (m *manager) listen() {
+	for message := make([]byte, 4096); ; {
+		n, err := m.notify.Read(message)
+		if err != nil {
+			return // closed
+		}
+		m.mu.Lock()
+		m.heard = append(m.heard, string(message[:n]))
+		m.mu.Unlock()
+	}
+}
+
+func (m *manager) hears(state string, times int) {
+	m.t.Helper()
+	eventually(m.t, "the service manager hears "+state, func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		n := 0
+		for _, heard := range m.heard {
+			if heard == state {
+				n++
+			}
+		}
+		return n >= times
+	})
+}
+
+// start runs `attachd serve` with the socket.
+func (m *manager) start(dir string, env ...string) *process {
+	m.t.Helper()
+	plain := command(m.t, autoCreate, "serve", "--data-dir", dir, "--listen", "192.0.2.1:1")
+	cmd := exec.Command("sh", slices.Concat([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, plain.Args)...)
+	cmd.Dir = plain.Dir
+	cmd.Env = slices.Concat(plain.Env, env, []string{"LISTEN_FDS=1", "NOTIFY_SOCKET=" + m.path})
+	cmd.ExtraFiles = []*os.File{m.socket}
+	return startCommand(m.t, dir, cmd)
+}
+
+func TestAServiceManagerHearsHowTheServerIs(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	server := m.start(dataDir(t), "WATCHDOG_USEC=60000")
+	m.hears("READY=1", 1)
+	m.hears("WATCHDOG=1", 3)
+	server.stop()
+	m.hears("STOPPING=1", 1)
+}
+
+func TestWithoutAWatchdogNothingIsSentToIt(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	server := m.start(dataDir(t))
+	m.hears("READY=1", 1)
+	server.stop()
+	m.hears("STOPPING=1", 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.Contains(m.heard, "WATCHDOG=1") {
+		t.Errorf("the service manager heard %q", m.heard)
+	}
+}
+
+// Nobody who calls while the server restarts is refused: they wait.
+func TestARestartRefusesNoConnection(t *testing.T) {
+	t.Parallel()
+	m, dir := newManager(t), dataDir(t)
+	server := m.start(dir)
+	var (
+		people   sync.WaitGroup
+		stop     atomic.Bool
+		answered atomic.Int64
+	)
+	for range 4 {
+		people.Go(func() {
+			for !stop.Load() {
+				// Each call has a connection of its own, as a browser's first has.
+				conn, err := net.Dial("tcp", strings.TrimPrefix(server.url, "http://"))
+				if err != nil {
+					t.Errorf("refused: %v", err)
+					return
+				}
+				_ = conn.SetDeadline(time.Now().Add(patience))
+				_, err = conn.Write([]byte("GET /health HTTP/1.0\r\n\r\n"))
+				answer := make([]byte, 64)
+				n, read := conn.Read(answer)
+				_ = conn.Close()
+				if err != nil || read != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.0 200") {
+					t.Errorf("answered %q: %v, %v", answer[:n], err, read)
+					return
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	for range 5 {
+		before := answered.Load()
+		server.stop()
+		next := m.start(dir)
+		if next.url != server.url {
+			t.Fatalf("it listens at %s after %s", next.url, server.url)
+		}
+		server = next
+		eventually(t, "people are answered again", func() bool { return answered.Load() > before+10 })
+	}
+	stop.Store(true)
+	people.Wait()
+	server.stop()
+}
+
+func TestASocketThatTakesNoConnectionsIsRefused(t *testing.T) {
+	t.Parallel()
+	m := newManager(t)
+	check(t, m.socket.Close())
+	var err error
+	m.socket, err = os.Open(os.DevNull)
+	check(t, err)
+	plain := command(t, "serve", "--data-dir", dataDir(t))
+	cmd := exec.Command("sh", slices.Concat([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, plain.Args)...)
+	cmd.Dir, cmd.Env = plain.Dir, append(plain.Env, "LISTEN_FDS=1")
+	cmd.ExtraFiles = []*os.File{m.socket}
+	if r := finish(t, cmd); r.code != 1 || !strings.Contains(r.stderr, "takes TCP connections") {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}

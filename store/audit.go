@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Entry is a line of the audit log: who did what to what, when and from
+// where, and how it ended.
+type Entry struct {
+	Seq  uint64    // 1, 2, 3 … without gaps; given when it is kept
+	Time time.Time // whole milliseconds, UTC
+
+	UserID   uuid.UUID // whose rights counted; zero when nobody was known
+	ActorID  uuid.UUID // the superadmin who acted for that user; else zero
+	KeyID    uuid.UUID // shown by whoever called; zero without one
+	Operator bool      // it came from whoever may open the data directory
+
+	Action   string // such as "attachment.upload"
+	Resource string // the kind of what it was done to, such as "attachment" or "user"
+	ID       string // of the resource
+	Name     string // of a file, or a few words more
+	Space    string // slug
+
+	Address   string // of the client
+	RequestID string
+	Outcome   string // "done", or the code that a refusal had
+
+	Previous [32]byte // Hash of the entry before, zero for the first
+	Hash     [32]byte // Sum of this entry; given when it is kept
+}
+
+// Sum is what Hash must be: the SHA-256 of Previous and all other fields, each
+// text with its length before it, so that no two entries have the same bytes.
+func (e Entry) Sum() [32]byte {
+	return sha256.Sum256(append(e.Previous[:], e.encode()...))
+}
+
+const entryVersion = 1
+
+// encode writes the fields without Previous and Hash:
+//
+//	version   1 byte: 1
+//	seq       8 bytes
+//	time      8 bytes: milliseconds since 1970
+//	ids       3 x 16 bytes: user, actor, key
+//	operator  1 byte: 0 or 1
+//	texts     8 x (uvarint: how many bytes follow; the bytes)
+func (e Entry) encode() []byte {
+	out := make([]byte, 0, 256)
+	out = append(out, entryVersion)
+	out = binary.BigEndian.AppendUint64(out, e.Seq)
+	out = binary.BigEndian.AppendUint64(out, uint64(e.Time.UnixMilli()))
+	out = append(out, e.UserID[:]...)
+	out = append(out, e.ActorID[:]...)
+	out = append(out, e.KeyID[:]...)
+	operator := byte(0)
+	if e.Operator {
+		operator = 1
+	}
+	out = append(out, operator)
+	for _, text := range e.texts() {
+		out = binary.AppendUvarint(out, uint64(len(*text)))
+		out = append(out, *text...)
+	}
+	return out
+}
+
+func (e *Entry) texts() []*string {
+	return []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome}
+}
+
+var errEntry = errors.New("damaged entry of the audit log")
+
+// decodeEntry reads what encode wrote.
+func decodeEntry(data []byte) (e Entry, err error) {
+	d := decoder{rest: data}
+	if version := d.take(1); d.failed || version[0] != entryVersion {
+		return Entry{}, errEntry
+	}
+	number := func() uint64 {
+		raw := d.take(8)
+		if d.failed {
+			return 0
+		}
+		return binary.BigEndian.Uint64(raw)
+	}
+	e.Seq = number()
+	e.Time = time.UnixMilli(int64(number())).UTC()
+	for _, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
+		copy(id[:], d.take(16))
+	}
+	operator := d.take(1)
+	for _, text := range e.texts() {
+		*text = string(d.take(d.uvarint()))
+	}
+	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
+		return Entry{}, errEntry
+	}
+	e.Operator = operator[0] == 1
+	return e, nil
+}
+
+// Link is a place in the chain of entries.
+type Link struct {
+	Seq  uint64
+	Hash [32]byte
+}
+
+// Audit keeps the audit log: a chain of entries, of which each holds the hash
+// of the one before. None is ever changed; the oldest may be removed, and the
+// link to the last removed one stays.
+//
+// A change whose context has an entry (WithEntry) is kept together with that
+// entry, both or neither.
+type Audit interface {
+	// Record keeps an entry for which nothing is changed. It is on stable
+	// storage with the next change, or within a second, or at Close; a crash
+	// may lose it. When entries come in faster than they can be kept, an entry
+	// "audit.skip" says how many are not there.
+	Record(e Entry)
+	// Entries gives at most limit entries, oldest first, beginning after seq.
+	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
+	// AuditEnds gives what the log begins after (the zero Link, or the last
+	// entry that was removed) and its last entry; both are the same when
+	// there is none.
+	AuditEnds(ctx context.Context) (anchor, head Link, err error)
+	// PruneAudit removes at most limit of the oldest entries, as far as they
+	// are from before that time, and says how many.
+	PruneAudit(ctx context.Context, before time.Time, limit int) (removed int, err error)
+}
+
+type entryContext struct{}
+
+// WithEntry gives a context with which a change is recorded as e, in the same
+// commit. What e says when the change is handed in counts; a change that is
+// refused is not recorded.
+func WithEntry(ctx context.Context, e *Entry) context.Context {
+	return context.WithValue(ctx, entryContext{}, e)
+}
+
+func entryOf(ctx context.Context) *Entry {
+	e, _ := ctx.Value(entryContext{}).(*Entry)
+	if e == nil {
+		return nil
+	}
+	taken := *e
+	return &taken
+}

@@ -1,0 +1,123 @@
+package storetest
+
+import (
+	"time"
+
+	"attachd/store"
+)
+
+var audit = []promise{
+	{"a change is kept with its entry", func(w *world) {
+		entry := store.Entry{Time: noon, Action: "attachment.upload", UserID: w.ada.ID, Name: "a.txt", Outcome: "done"}
+		a := w.file(w.product)
+		w.ok(w.CreateAttachment(store.WithEntry(w.ctx, &entry), a, ""))
+		w.entries(0, "attachment.upload")
+	}},
+	{"a refused change is not", func(w *world) {
+		entry := store.Entry{Time: noon, Action: "attachment.delete"}
+		_, err := w.DeleteAttachment(store.WithEntry(w.ctx, &entry), id(99))
+		w.refused(err, store.ErrNotFound)
+		w.entries(0)
+	}},
+	{"what an entry says when the change is handed in counts", func(w *world) {
+		entry := store.Entry{Time: noon}
+		ctx := store.WithEntry(w.ctx, &entry)
+		entry.Action = "user.put"
+		_, err := w.Put(ctx, w.eve)
+		w.ok(err)
+		entry.Action = "something else"
+		w.entries(0, "user.put")
+	}},
+	{"entries for which nothing is changed are kept with the next change", func(w *world) {
+		w.Record(store.Entry{Time: noon, Action: "attachment.download"})
+		w.Record(store.Entry{Time: noon, Action: "attachment.link"})
+		w.ok(w.Probe(w.ctx))
+		w.entries(0, "attachment.download", "attachment.link")
+	}},
+	{"or within a moment", func(w *world) {
+		w.Record(store.Entry{Time: noon, Action: "attachment.download"})
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			if list, err := w.Entries(w.ctx, 0, 1); len(list) == 1 && err == nil {
+				return
+			}
+			if time.Now().After(deadline) {
+				w.Fatal("it was not kept within a minute")
+			}
+		}
+	}},
+	{"entries are numbered without gaps and are a chain", func(w *world) {
+		w.record(10)
+		w.entries(3, "d", "e", "f", "g", "h", "i", "j")
+		w.chain(10)
+	}},
+	{"the oldest may be removed, and the rest is still a chain", func(w *world) {
+		w.record(10)
+		removed, err := w.PruneAudit(w.ctx, noon.Add(4*time.Minute), 3)
+		w.ok(err)
+		more, err := w.PruneAudit(w.ctx, noon.Add(4*time.Minute), 3)
+		w.ok(err)
+		if removed != 3 || more != 1 {
+			w.Errorf("%d and %d were removed, want 3 and 1", removed, more)
+		}
+		w.entries(0, "e", "f", "g", "h", "i", "j")
+		w.chain(6)
+	}},
+	{"all may be removed, and numbers go on", func(w *world) {
+		w.record(3)
+		_, err := w.PruneAudit(w.ctx, noon.AddDate(1, 0, 0), 100)
+		w.ok(err)
+		w.chain(0)
+		w.record(1)
+		list, err := w.Entries(w.ctx, 0, 10)
+		w.ok(err)
+		if len(list) != 1 || list[0].Seq != 4 {
+			w.Errorf("after 3 that were removed there are %+v", list)
+		}
+		w.chain(1)
+	}},
+	{"every field comes back", func(w *world) {
+		e := store.Entry{
+			Time: noon, UserID: id(1), ActorID: id(2), KeyID: id(3), Operator: true, Action: "a", Resource: "r", ID: "i",
+			Name: "Übersicht\x00.pdf", Space: "s", Address: "::1", RequestID: "q", Outcome: "done",
+		}
+		w.Record(e)
+		w.ok(w.Probe(w.ctx))
+		list, err := w.Entries(w.ctx, 0, 10)
+		w.ok(err)
+		e.Seq = 1
+		e.Hash = e.Sum()
+		if len(list) != 1 || list[0] != e {
+			w.Errorf("%+v came back as %+v", e, list)
+		}
+	}},
+}
+
+// record keeps entries whose actions are letters, each a minute after the one
+// before.
+func (w *world) record(n int) {
+	w.Helper()
+	for i := range n {
+		w.Record(store.Entry{Time: noon.Add(time.Duration(i) * time.Minute), Action: string(rune('a' + i))})
+	}
+	w.ok(w.Probe(w.ctx))
+}
+
+func (w *world) entries(after uint64, actions ...string) {
+	w.Helper()
+	list, err := w.Entries(w.ctx, after, 100)
+	w.ok(err)
+	for i := range max(len(list), len(actions)) {
+		if i >= len(list) || i >= len(actions) || list[i].Action != actions[i] {
+			w.Fatalf("after %d there are %+v, want %q", after, list, actions)
+		}
+	}
+}
+
+func (w *world) chain(entries int64) {
+	w.Helper()
+	n, _, faults, err := store.VerifyAudit(w.ctx, w, nil)
+	w.ok(err)
+	if n != entries || len(faults) > 0 {
+		w.Errorf("%d entries with faults %q, want %d", n, faults, entries)
+	}
+}

@@ -1,0 +1,173 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// wait uploads a file whose content waits in the store.
+func (w *world) wait(e store.Entity, content string) store.Attachment {
+	w.Helper()
+	a := w.file(e)
+	a.Size, a.SHA256 = int64(len(content)), sha256.Sum256([]byte(content))
+	w.ok(w.CreatePending(w.ctx, a, []byte(content), ""))
+	return a
+}
+
+// wantWaiting sees that these contents wait with these records, oldest first.
+func (w *world) wantWaiting(want ...store.Attachment) {
+	w.Helper()
+	list, err := w.PendingAfter(w.ctx, uuid.Nil, 1000, 1<<30)
+	w.ok(err)
+	sizes, err := w.PendingSizes(w.ctx)
+	w.ok(err)
+	var total int64
+	var got, wanted []uuid.UUID
+	for _, p := range list {
+		got = append(got, p.ID)
+		same(w, "size", sizes[p.SHA256], int64(len(p.Content)))
+		same(w, "hash", sha256.Sum256(p.Content), p.SHA256)
+		total += int64(len(p.Content))
+	}
+	for _, a := range want {
+		wanted = append(wanted, a.ID)
+	}
+	sameList(w, "waiting", got, wanted)
+	same(w, "bytes that wait", w.PendingBytes(), total)
+	faults, err := w.Check(w.ctx)
+	w.ok(err)
+	sameList(w, "faults", faults, nil)
+}
+
+func (w *world) settle(want []uuid.UUID, ids ...uuid.UUID) {
+	w.Helper()
+	gone, err := w.Settle(w.ctx, ids)
+	w.ok(err)
+	sameList(w, "gone", gone, want)
+}
+
+func (w *world) wantContent(content string) {
+	w.Helper()
+	got, err := w.PendingContent(w.ctx, sha256.Sum256([]byte(content)))
+	w.ok(err)
+	same(w, "content", string(got), content)
+}
+
+func (w *world) wantNoContent(content string) {
+	w.Helper()
+	_, err := w.PendingContent(w.ctx, sha256.Sum256([]byte(content)))
+	w.refused(err, store.ErrNotFound)
+}
+
+var pending = []promise{
+	{"a content waits from the commit of its record until it is settled", func(w *world) {
+		w.wantNoContent("first")
+		first, second := w.wait(w.product, "first"), w.wait(w.ticket, "second")
+		w.wantWaiting(first, second)
+		w.wantContent("first")
+		same(w, "referenced", w.referenced(first.SHA256), true)
+		w.settle(nil, first.ID)
+		w.wantWaiting(second)
+		w.wantNoContent("first")
+		w.wantContent("second")
+		got, err := w.Attachment(w.ctx, first.ID)
+		w.ok(err)
+		same(w, "record", got, first)
+		w.settle(nil, first.ID, second.ID) // once more is no harm
+		w.wantWaiting()
+	}},
+	{"a content waits with each of its records", func(w *world) {
+		w.upload(w.product) // has another
+		first, second := w.wait(w.product, "same"), w.wait(w.meeting2, "same")
+		w.wantWaiting(first, second)
+		w.settle(nil, second.ID)
+		w.wantContent("same")
+		w.settle(nil, first.ID)
+		w.wantNoContent("same")
+	}},
+	{"a content goes with its record", func(w *world) {
+		gone, left := w.wait(w.product, "same"), w.wait(w.product, "same")
+		_, err := w.DeleteAttachment(w.ctx, gone.ID)
+		w.ok(err)
+		w.wantWaiting(left)
+		inMeeting, inSpace := w.wait(w.meeting, "of a meeting"), w.wait(w.product2, "of a space")
+		w.wantWaiting(left, inMeeting, inSpace)
+		_, err = w.DeleteEntity(w.ctx, w.meeting.Parent, true)
+		w.ok(err)
+		_, err = w.DeleteSpace(w.ctx, "ab", true)
+		w.ok(err)
+		w.wantWaiting(left)
+		w.settle([]uuid.UUID{gone.ID, inMeeting.ID}, gone.ID, left.ID, inMeeting.ID)
+		w.wantWaiting()
+	}},
+	{"a refused record leaves no content", func(w *world) {
+		a := w.wait(w.product, "there")
+		w.refused(w.CreatePending(w.ctx, a, []byte("other"), ""), store.ErrConflict)
+		homeless := w.file(store.Entity{Parent: store.Parent{Kind: store.Product, ID: id(99)}})
+		homeless.Size = 3
+		w.refused(w.CreatePending(w.ctx, homeless, []byte("abc"), ""), store.ErrNotFound)
+		if err := w.CreatePending(w.ctx, w.file(w.product), []byte("not ten bytes, as recorded"), ""); err == nil {
+			w.Error("a content of another length than recorded was taken")
+		}
+		w.wantWaiting(a)
+		w.wantContent("there")
+	}},
+	{"a content of any small size waits as it is", func(w *world) {
+		for _, size := range []int{1, 4095, 4096, 10_240, 65_535, 1 << 20} {
+			w.wait(w.product, string(bytes.Repeat([]byte{0xff, 0}, size)[:size]))
+			w.wantContent(string(bytes.Repeat([]byte{0xff, 0}, size)[:size]))
+		}
+	}},
+	{"what waits is listed in pages of so many and so much", func(w *world) {
+		var all []store.Attachment
+		for n := range 10 {
+			all = append(all, w.wait(w.product, fmt.Sprint("ten bytes ", n)))
+		}
+		for _, c := range []struct{ limit, maxBytes, want int }{{4, 1000, 4}, {1000, 25, 3}, {1000, 1, 1}, {0, 1000, 0}} {
+			page, err := w.PendingAfter(w.ctx, all[1].ID, c.limit, int64(c.maxBytes))
+			w.ok(err)
+			same(w, "length of the page", len(page), c.want)
+			for i, p := range page {
+				same(w, "id", p.ID, all[2+i].ID)
+			}
+		}
+	}},
+	{"nothing more is taken while much waits, or a copy is made", func(w *world) {
+		same(w, "taken at first", w.TakesPending(), true)
+		during := true
+		w.ok(w.Snapshot(w.ctx, writerFunc(func(p []byte) (int, error) {
+			during = during && w.TakesPending()
+			return len(p), nil
+		})))
+		same(w, "taken during a snapshot", during, false)
+		same(w, "taken after it", w.TakesPending(), true)
+		var last store.Attachment
+		for n := 0; w.TakesPending(); n++ {
+			if last = w.wait(w.product, fmt.Sprint(n)+string(make([]byte, 1<<20))); n == 1000 {
+				w.Fatal("there is no end to what is taken")
+			}
+		}
+		w.settle(nil, last.ID)
+		same(w, "taken when there is room", w.TakesPending(), true)
+	}},
+	{"a call with a context that has ended does not look", func(w *world) {
+		ended, end := context.WithCancel(w.ctx)
+		end()
+		_, err := w.PendingContent(ended, content(1))
+		w.refused(err, context.Canceled)
+		_, err = w.PendingSizes(ended)
+		w.refused(err, context.Canceled)
+		_, err = w.Settle(ended, []uuid.UUID{id(1)})
+		w.refused(err, context.Canceled)
+	}},
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
