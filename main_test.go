@@ -884,6 +884,7 @@ var arrows = map[string][]string{
 	"attachd/server/datadir":    {},
 	"attachd/server/token":      {},
 	"attachd/server/durability": {},
+	"attachd/server/load":       {"store", "store/storetest"},
 	"attachd/store":             {},
 	"attachd/blobs":             {},
 	"attachd/store/storetest":   {"store"},
