@@ -129,7 +129,7 @@ func TestAProfileIsWritten(t *testing.T) {
 	if err := run(o, &table, &said); err != nil {
 		t.Fatalf("%v\n%s", err, &said)
 	}
-	info, err := os.Stat(filepath.Join(o.profiles, "list-100--8-clients.pprof"))
+	info, err := os.Stat(filepath.Join(o.profiles, "list-100-8-clients.pprof"))
 	if err != nil || info.Size() == 0 {
 		t.Errorf("there is no profile: %v", err)
 	}

@@ -78,6 +78,7 @@ func (w workload) run(s *subject, o options) (found sample, err error) {
 	defer cancel()
 	var aside sync.WaitGroup
 	var asideFailed error
+	done := func() error { return nil }
 	// What is made up front is no part of the measuring.
 	ready := func(n int) (worker, error) {
 		worker, err := w.begin(s, in, n)
@@ -87,21 +88,15 @@ func (w workload) run(s *subject, o options) (found sample, err error) {
 		if w.beside != nil {
 			aside.Go(func() { asideFailed = w.beside(ctx, s, in) })
 		}
+		if o.profiles != "" {
+			name := strings.NewReplacer(" ", "-", ",", "").Replace(w.name) + ".pprof"
+			if done, err = in.profile(profileFile(in.dir), filepath.Join(o.profiles, name)); err != nil {
+				return worker, errors.Join(err, worker.close())
+			}
+		}
 		in.forgetPeak()
 		found.cpu = -in.processor()
 		return worker, nil
-	}
-	done := func() error { return nil }
-	if o.profiles != "" {
-		name := strings.Map(func(r rune) rune {
-			if r == ' ' || r == ',' {
-				return '-'
-			}
-			return r
-		}, w.name)
-		if done, err = in.profile(profileFile(in.dir), filepath.Join(o.profiles, name+".pprof")); err != nil {
-			return found, err
-		}
 	}
 	seen, err := drive(w.clients, o.slice, w.count, ready)
 	found.cpu += in.processor()
