@@ -106,6 +106,10 @@ type Bolt struct {
 	touched  touches
 	makeRoom func() bool
 
+	keys     decoded[keyRecord]
+	users    decoded[userRecord]
+	entities decoded[entityRecord]
+
 	changes   chan *change // to the committer
 	stopped   chan struct{}
 	mu        sync.RWMutex // held for reading while a change is handed in
