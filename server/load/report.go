@@ -116,11 +116,11 @@ func (r *results) print(out io.Writer, before *results) error {
 	compared := before != nil || len(r.Binaries) > 1
 	table.WriteString("| workload | rate | of its limits | p50 | p99 | CPU per operation | peak memory | anonymous |")
 	if compared {
-		table.WriteString(" before | times as fast |")
+		table.WriteString(" before | times as fast | times the CPU |")
 	}
 	table.WriteString("\n|---|---:|---|---:|---:|---:|---:|---:|")
 	if compared {
-		table.WriteString("---:|---:|")
+		table.WriteString("---:|---:|---:|")
 	}
 	table.WriteByte('\n')
 	for _, m := range r.Workloads {
@@ -131,8 +131,10 @@ func (r *results) print(out io.Writer, before *results) error {
 		}
 		r.row(&table, m, now)
 		if compared {
-			rate := middle(then, func(s sample) float64 { return s.Rate })
-			fmt.Fprintf(&table, " %s | %.2f |", number(rate), middle(now, func(s sample) float64 { return s.Rate })/rate)
+			rate := func(s sample) float64 { return s.Rate }
+			processor := func(s sample) float64 { return float64(s.Processor) }
+			fmt.Fprintf(&table, " %s | %.2f | %.2f |", number(middle(then, rate)),
+				middle(now, rate)/middle(then, rate), middle(now, processor)/middle(then, processor))
 		}
 		table.WriteByte('\n')
 	}
