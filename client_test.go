@@ -169,7 +169,7 @@ func TestCommandsForFilesSpeakJSON(t *testing.T) {
 		t.Errorf("put printed %s", r.stdout)
 	}
 	raw := strings.TrimSpace(server.get(product + "/attachments").body)
-	if listed := server.over(0, "ls", "--json", place).stdout; "["+listed+"]" != raw {
+	if listed := server.over(0, "ls", "--json", place).stdout; "["+strings.TrimSpace(listed)+"]" != raw {
 		t.Errorf("ls printed\n%snot what the server says:\n%s", listed, raw)
 	}
 	to := filepath.Join(t.TempDir(), "x")

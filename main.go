@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"attachd/blobs"
@@ -18,7 +19,21 @@ import (
 	"attachd/store"
 )
 
+// The memory that is live is a few megabytes, so Go would collect garbage
+// again and again under load. This lets some tens of megabytes
+// gather first, and no more where somebody's requests hold a lot.
+const (
+	gcPercent = 400
+	softLimit = 256 << 20 // bytes beyond which garbage is collected sooner again
+)
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softLimit)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

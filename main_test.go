@@ -956,6 +956,7 @@ var arrows = map[string][]string{
 	"attachd/server/token":      {},
 	"attachd/server/remote":     {"server/content"},
 	"attachd/server/durability": {},
+	"attachd/server/load":       {"store", "store/storetest"},
 	"attachd/store":             {},
 	"attachd/blobs":             {},
 	"attachd/store/storetest":   {"store"},

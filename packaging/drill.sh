@@ -7,16 +7,15 @@ set -euo pipefail
 
 old=$(realpath "$1") new=$(realpath "$2")
 here=$(cd "$(dirname "$0")" && pwd)
-tree=$(mktemp -d)
-trap 'rm -rf "$tree"' EXIT
+work=$(mktemp -d) tree=$work/debian
+trap 'rm -rf "$work"' EXIT
 
-mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -1)
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' | grep -v security | head -1)
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,adduser,curl "$suite" "$tree" "$mirror" >"$tree.log" 2>&1 || {
-	cat "$tree.log"
+debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,adduser,curl "$suite" "$tree" "$mirror" >"$work/log" 2>&1 || {
+	cat "$work/log"
 	exit 1
 }
-rm -f "$tree.log"
 
 mkdir "$tree/root/old" "$tree/root/new"
 cp "$old"/*.deb "$tree/root/old"
@@ -37,6 +36,7 @@ After=multi-user.target
 [Service]
 Type=oneshot
 ExecStart=/bin/bash /root/drill
+Environment=DEBIAN_FRONTEND=noninteractive
 StandardOutput=file:/root/out
 StandardError=inherit
 ExecStopPost=/bin/systemctl poweroff --no-block
@@ -44,10 +44,9 @@ TimeoutStartSec=120
 [Install]
 WantedBy=default.target
 END
-ln -s ../drill.service "$tree/etc/systemd/system/graphical.target.wants/drill.service" 2>/dev/null || {
-	mkdir -p "$tree/etc/systemd/system/graphical.target.wants"
-	ln -s ../drill.service "$tree/etc/systemd/system/graphical.target.wants/drill.service"
-}
-systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$tree" --boot </dev/null >/dev/null
+mkdir -p "$tree/etc/systemd/system/graphical.target.wants"
+ln -s ../drill.service "$tree/etc/systemd/system/graphical.target.wants/drill.service"
+systemd-machine-id-setup --root="$tree" >/dev/null 2>&1 # or the first boot asks questions
+timeout --kill-after=10 180 systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$tree" --boot </dev/null >"$work/boot" || cat "$work/boot"
 cat "$tree/root/out"
 tail -1 "$tree/root/out" | grep -q '^drill: passed$'

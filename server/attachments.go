@@ -1,8 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,8 +50,70 @@ func renderAttachment(a store.Attachment) any {
 	return body
 }
 
+// appendAttachment appends what encoding/json makes of renderAttachment's
+// result: a list has many of them.
+func appendAttachment(out []byte, a store.Attachment) ([]byte, error) {
+	var err error
+	out = append(out, `{"id":`...)
+	out = appendID(out, a.ID)
+	out = append(out, `,"file_name":`...)
+	if out, err = appendString(out, a.FileName); err != nil {
+		return out, err
+	}
+	out = append(out, `,"file_size":`...)
+	out = strconv.AppendInt(out, a.Size, 10)
+	out = append(out, `,"mime_type":`...)
+	if out, err = appendString(out, a.Type); err != nil {
+		return out, err
+	}
+	out = append(out, `,"uploaded_by":{"id":`...)
+	out = appendID(out, a.UploaderID)
+	out = append(out, `,"full_name":`...)
+	if out, err = appendString(out, a.Uploader); err != nil {
+		return out, err
+	}
+	out = append(out, `},"created_at":"`...)
+	out = a.CreatedAt().AppendFormat(out, timeLayout)
+	out = append(out, '"')
+	if a.Parent.Kind == store.Ticket {
+		out = append(out, `,"comment_id":`...)
+		if a.CommentID.Valid {
+			out = appendID(out, a.CommentID.UUID)
+		} else {
+			out = append(out, "null"...)
+		}
+	}
+	return append(out, '}'), nil
+}
+
+func appendID(out []byte, id uuid.UUID) []byte {
+	out = append(out, '"')
+	for i, part := range [][]byte{id[:4], id[4:6], id[6:8], id[8:10], id[10:]} {
+		if i > 0 {
+			out = append(out, '-')
+		}
+		out = hex.AppendEncode(out, part)
+	}
+	return append(out, '"')
+}
+
+// appendString leaves to encoding/json what is not plain ASCII.
+func appendString(out []byte, s string) ([]byte, error) {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			raw, err := encode(s)
+			return append(out, bytes.TrimSuffix(raw, []byte("\n"))...), err
+		}
+	}
+	out = append(out, '"')
+	out = append(out, s...)
+	return append(out, '"'), nil
+}
+
 // timestamp writes a time as the API does: RFC 3339, UTC, whole seconds.
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+func timestamp(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+const timeLayout = "2006-01-02T15:04:05Z"
 
 // optionalTime is a timestamp, or null for the zero time.
 func optionalTime(t time.Time) *string {
@@ -76,8 +141,8 @@ func (s *Server) listAttachments(w *response, rq *request) error {
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
 			return s.Store.AttachmentsOf(ctx, rq.entity.Parent, after, n)
 		}),
-		key:    func(a store.Attachment) []byte { return a.ID[:] },
-		render: renderAttachment,
+		key: func(a store.Attachment) []byte { return a.ID[:] },
+		row: appendAttachment,
 	}
 	if query := rq.URL.Query(); rq.entity.Kind == store.Ticket && query.Has("comment_id") {
 		comment, ok := parseID(query.Get("comment_id"))
@@ -126,6 +191,7 @@ func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
 	if len(contents) == 0 {
 		return
 	}
+	w.outlastBody()
 	_ = http.NewResponseController(w).Flush() // a client that left is no reason to keep the contents
 	for _, sum := range contents {
 		if !s.removeSpare(rq, sum) {

@@ -313,9 +313,9 @@ func (s *Server) auditLog(w *response, rq *request) error {
 			}
 			return batch, err
 		},
-		key:    func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
-		keep:   filter.keep,
-		render: func(e store.Entry) any { return s.describeEntry(rq.Context(), e, known) },
+		key:  func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
+		keep: filter.keep,
+		row:  rendered(func(e store.Entry) any { return s.describeEntry(rq.Context(), e, known) }),
 	}.answer(w, rq)
 }
 

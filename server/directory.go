@@ -100,9 +100,9 @@ func (s *Server) put(w *response, rq *request, o store.Object, body any) error {
 
 func (s *Server) listUsers(w *response, rq *request) error {
 	return listing[store.User]{
-		fetch:  afterID(rq, s.Store.Users),
-		key:    func(u store.User) []byte { return u.ID[:] },
-		render: renderUser,
+		fetch: afterID(rq, s.Store.Users),
+		key:   func(u store.User) []byte { return u.ID[:] },
+		row:   rendered(renderUser),
 	}.answer(w, rq)
 }
 
@@ -147,8 +147,8 @@ func (s *Server) listSpaces(w *response, rq *request) error {
 		fetch: func(after []byte, n int) ([]store.Space, error) {
 			return s.visibleSpaces(rq, string(after), n)
 		},
-		key:    func(sp store.Space) []byte { return []byte(sp.Slug) },
-		render: renderSpace,
+		key: func(sp store.Space) []byte { return []byte(sp.Slug) },
+		row: rendered(renderSpace),
 	}.answer(w, rq)
 }
 
@@ -245,8 +245,8 @@ func (s *Server) listMembers(w *response, rq *request) error {
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
 			return s.Store.Members(ctx, rq.entity.Space, after, n)
 		}),
-		key:    func(m store.Member) []byte { return m.UserID[:] },
-		render: renderMember,
+		key: func(m store.Member) []byte { return m.UserID[:] },
+		row: rendered(renderMember),
 	}.answer(w, rq)
 }
 
@@ -323,8 +323,8 @@ func listEntities(kind store.Kind) func(*Server, *response, *request) error {
 				return s.entitiesAfter(rq, kind, slug, after, n)
 			},
 			// A cursor is slug, NUL, id: the order of the whole list.
-			key:    func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
-			render: renderEntity,
+			key: func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
+			row: rendered(renderEntity),
 		}.answer(w, rq)
 	}
 }
@@ -432,8 +432,8 @@ func (s *Server) listComments(w *response, rq *request) error {
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
 			return s.Store.Comments(ctx, rq.entity.ID, after, n)
 		}),
-		key:    func(c store.Comment) []byte { return c.ID[:] },
-		render: renderComment,
+		key: func(c store.Comment) []byte { return c.ID[:] },
+		row: rendered(renderComment),
 	}.answer(w, rq)
 }
 

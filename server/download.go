@@ -9,8 +9,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"attachd/blobs"
 	"attachd/server/content"
@@ -217,6 +220,44 @@ func (w *sending) Write(p []byte) (int, error) {
 	return w.response.Write(p)
 }
 
+// portion is how many bytes of a file are sent at once: a client that takes
+// that little within writeStall is not cut off.
+const portion = 64 << 10
+
+var portions = sync.Pool{New: func() any { return new([portion]byte) }}
+
+// ReadFrom is where http.ServeContent's copying comes by.
+func (w *sending) ReadFrom(src io.Reader) (int64, error) {
+	limited, ok := src.(*io.LimitedReader)
+	if ok && !w.refused {
+		switch body := limited.R.(type) {
+		case *verifier:
+			return body.sendTo(w, limited.N)
+		case *os.File:
+			if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+				return w.sendFile(to, body, limited.N)
+			}
+		}
+	}
+	return io.Copy(struct{ io.Writer }{w}, src)
+}
+
+// sendFile lets the kernel send n bytes of a file.
+func (w *sending) sendFile(to io.ReaderFrom, file *os.File, n int64) (sent int64, err error) {
+	for sent < n && err == nil {
+		w.move()
+		var some int64
+		some, err = to.ReadFrom(io.LimitReader(file, min(portion, n-sent)))
+		w.pace.after(time.Now(), int(some))
+		if some == 0 && err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		w.bytes += some
+		sent += some
+	}
+	return sent, err
+}
+
 // verifier reads a file and, where it is read whole and in order, gives its
 // last bytes only when the hash of all is right. So a damaged file never ends
 // cleanly.
@@ -255,4 +296,46 @@ func (v *verifier) Read(p []byte) (int, error) {
 		return 0, blobs.ErrDamaged
 	}
 	return n, err
+}
+
+// sendTo writes n bytes to w as Read would give them. While one portion is
+// written, it is hashed, but for the last, which waits for the verdict.
+func (v *verifier) sendTo(w io.Writer, n int64) (sent int64, err error) {
+	buffer := portions.Get().(*[portion]byte)
+	defer portions.Put(buffer)
+	for sent < n {
+		p := buffer[:min(portion, n-sent)]
+		if v.off || v.at+int64(len(p)) >= v.size {
+			if _, err := io.ReadFull(v, p); err != nil {
+				return sent, err
+			}
+			some, err := w.Write(p)
+			sent += int64(some)
+			if err != nil {
+				return sent, err
+			}
+			continue
+		}
+		some, err := io.ReadFull(v.file, p)
+		if err != nil {
+			v.damaged = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+			return sent, err
+		}
+		if v.hash == nil {
+			v.hash = sha256.New()
+		}
+		hashed := make(chan struct{})
+		go func() {
+			defer close(hashed)
+			v.hash.Write(p)
+		}()
+		some, err = w.Write(p)
+		<-hashed
+		v.at += int64(len(p))
+		sent += int64(some)
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
 }

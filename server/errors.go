@@ -182,6 +182,12 @@ func (rq *request) answer(w http.ResponseWriter, status int, body any) error {
 	if err != nil {
 		return err
 	}
+	rq.send(w, status, raw)
+	return nil
+}
+
+// send writes a body that is JSON already.
+func (rq *request) send(w http.ResponseWriter, status int, raw []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(raw)))
@@ -189,7 +195,6 @@ func (rq *request) answer(w http.ResponseWriter, status int, body any) error {
 	if _, err := w.Write(raw); err != nil {
 		rq.log.Debug("the answer did not reach the client", "error", err)
 	}
-	return nil
 }
 
 // encode writes JSON as people read it: an & in a URL stays one.

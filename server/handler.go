@@ -78,6 +78,14 @@ func (w *response) move() {
 	}
 }
 
+// outlastBody gives a short answer time to be sent: net/http may wait for the
+// rest of the body first.
+func (w *response) outlastBody() {
+	if w.rq.body.ReadCloser != http.NoBody {
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(2 * w.rq.server.stall))
+	}
+}
+
 // countedBody tells whether a handler has begun to read.
 type countedBody struct {
 	io.ReadCloser
@@ -128,11 +136,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 					failure = nil
 				}
 			}
-			if body.ReadCloser != http.NoBody {
-				// net/http may wait for the rest of the body before it sends
-				// a short answer.
-				_ = http.NewResponseController(hw).SetWriteDeadline(time.Now().Add(2 * s.stall))
-			}
+			w.outlastBody()
 			s.finish(w, rq, time.Since(began), failure != nil)
 			if failure != nil {
 				panic(http.ErrAbortHandler)

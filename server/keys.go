@@ -97,8 +97,8 @@ func (s *Server) listKeys(w *response, rq *request, user uuid.UUID) error {
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Key, error) {
 			return s.Store.KeysOf(ctx, user, after, n)
 		}),
-		key:    func(k store.Key) []byte { return k.ID[:] },
-		render: renderKey,
+		key: func(k store.Key) []byte { return k.ID[:] },
+		row: rendered(renderKey),
 	}.answer(w, rq)
 }
 

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 )
 
 const (
@@ -20,9 +22,23 @@ type listing[T any] struct {
 	fetch func(after []byte, n int) ([]T, error)
 	key   func(T) []byte
 	// keep leaves items out; nil keeps all.
-	keep   func(T) bool
-	render func(T) any
+	keep func(T) bool
+	// row appends an item as JSON.
+	row func([]byte, T) ([]byte, error)
 }
+
+// rendered makes a row of what encoding/json makes of render's result.
+func rendered[T any](render func(T) any) func([]byte, T) ([]byte, error) {
+	return func(out []byte, item T) ([]byte, error) {
+		raw, err := encode(render(item))
+		return append(out, bytes.TrimSuffix(raw, []byte("\n"))...), err
+	}
+}
+
+// sendAt is how many bytes of a list are gathered before they are sent.
+const sendAt = 32 << 10
+
+var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, sendAt+4<<10)) }}
 
 // answer sends the page that the query asks for, or everything, streamed.
 func (l listing[T]) answer(w *response, rq *request) error {
@@ -38,20 +54,29 @@ func (l listing[T]) answer(w *response, rq *request) error {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	separator := "["
+	buffer := listBuffers.Get().(*[]byte)
+	defer listBuffers.Put(buffer)
+	out := append((*buffer)[:0], '[')
+	defer func() { *buffer = out }()
+	sent, first := false, true
 	for {
 		for _, item := range batch {
 			if l.keep != nil && !l.keep(item) {
 				continue
 			}
-			raw, err := encode(l.render(item))
-			if err != nil {
+			if !first {
+				out = append(out, ',')
+			}
+			first = false
+			if out, err = l.row(out, item); err != nil {
 				return err
 			}
-			if _, err := w.Write(append([]byte(separator), raw...)); err != nil {
-				return nil // nobody listens any more
+			if len(out) >= sendAt {
+				if _, err := w.Write(out); err != nil {
+					return nil // nobody listens any more
+				}
+				out, sent = out[:0], true
 			}
-			separator = ","
 		}
 		if len(batch) < fetchBatch {
 			break
@@ -60,17 +85,18 @@ func (l listing[T]) answer(w *response, rq *request) error {
 			return err
 		}
 	}
-	end := "]\n"
-	if separator == "[" {
-		end = "[]\n"
+	out = append(out, "]\n"...)
+	if !sent {
+		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 	}
-	_, _ = w.Write([]byte(end)) // nothing is left to say to who does not listen
+	_, _ = w.Write(out) // nothing is left to say to who does not listen
 	return nil
 }
 
 func (l listing[T]) answerPage(w *response, rq *request, after []byte, limit int) error {
-	page := []any{}
+	page := []byte{'['}
 	var last []byte
+	rows := 0
 	for more := true; more; {
 		batch, err := l.fetch(after, limit+1)
 		if err != nil {
@@ -82,14 +108,23 @@ func (l listing[T]) answerPage(w *response, rq *request, after []byte, limit int
 			if l.keep != nil && !l.keep(item) {
 				continue
 			}
-			if len(page) == limit {
+			if rows == limit {
 				w.Header().Set("Link", nextPage(rq, limit, last))
-				return rq.answer(w, http.StatusOK, page)
+				rq.send(w, http.StatusOK, append(page, "]\n"...))
+				return nil
 			}
-			page, last = append(page, l.render(item)), after
+			if rows > 0 {
+				page = append(page, ',')
+			}
+			if page, err = l.row(page, item); err != nil {
+				return err
+			}
+			last = after
+			rows++
 		}
 	}
-	return rq.answer(w, http.StatusOK, page)
+	rq.send(w, http.StatusOK, append(page, "]\n"...))
+	return nil
 }
 
 // nextPage is a Link header (RFC 8288) to the same list behind the key.

@@ -117,6 +117,10 @@ type Bolt struct {
 	pending  backlog
 	makeRoom func() bool
 
+	keys     decoded[keyRecord]
+	users    decoded[userRecord]
+	entities decoded[entityRecord]
+
 	changes   chan *change // to the committer
 	stopped   chan struct{}
 	mu        sync.RWMutex // held for reading while a change is handed in

@@ -161,7 +161,7 @@ func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err 
 		if err != nil {
 			return err
 		}
-		return make(names).fill(tx, &a)
+		return make(names).fill(tx, &b.users, &a)
 	})
 	return a, err
 }
@@ -189,10 +189,10 @@ func decodeAttachment(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
 // names are the full names of users met in one call.
 type names map[uuid.UUID]string
 
-func (n names) fill(tx *bbolt.Tx, a *Attachment) error {
+func (n names) fill(tx *bbolt.Tx, users *decoded[userRecord], a *Attachment) error {
 	name, known := n[a.UploaderID]
 	if !known {
-		user, err := load[userRecord](tx, bucketUsers, a.UploaderID[:])
+		user, err := users.load(tx, bucketUsers, a.UploaderID[:])
 		if err != nil {
 			return err
 		}
@@ -236,7 +236,7 @@ func (b *Bolt) listAttachments(ctx context.Context, bucket, prefix []byte, after
 			if err != nil {
 				return err
 			}
-			if err := uploaders.fill(tx, &a); err != nil {
+			if err := uploaders.fill(tx, &b.users, &a); err != nil {
 				return err
 			}
 			list = append(list, a)
@@ -253,7 +253,7 @@ func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment
 		if a, err = loadAttachment(tx.Tx, id); err != nil {
 			return err
 		}
-		if err := make(names).fill(tx.Tx, &a); err != nil {
+		if err := make(names).fill(tx.Tx, &b.users, &a); err != nil {
 			return err
 		}
 		entity, err := load[entityRecord](tx.Tx, bucketEntities, a.Parent.key())

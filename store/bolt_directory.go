@@ -440,7 +440,10 @@ func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) er
 // Entity implements Directory.
 func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
 	err = b.view(ctx, func(tx *bbolt.Tx) error {
-		e, err = loadEntity(tx, p)
+		record, err := b.entities.load(tx, bucketEntities, p.key())
+		if err == nil {
+			e, err = record.entity(p)
+		}
 		return err
 	})
 	return e, err
@@ -451,10 +454,14 @@ func loadEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
 	if err != nil {
 		return Entity{}, err
 	}
-	if record == nil {
+	return record.entity(p)
+}
+
+func (r *entityRecord) entity(p Parent) (Entity, error) {
+	if r == nil {
 		return Entity{}, ErrNotFound
 	}
-	return Entity{Parent: p, Space: record.Space, Name: record.Name, OwnerID: record.OwnerID}, nil
+	return Entity{Parent: p, Space: r.Space, Name: r.Name, OwnerID: r.OwnerID}, nil
 }
 
 // Entities implements Directory.

@@ -70,18 +70,18 @@ func (b *Bolt) loadKeyAndUser(tx *bbolt.Tx, id uuid.UUID) (Key, User, error) {
 	if err != nil {
 		return Key{}, User{}, err
 	}
-	user, err := loadUser(tx, k.UserID)
+	user, err := b.users.load(tx, bucketUsers, k.UserID[:])
 	if err != nil {
 		return Key{}, User{}, err
 	}
-	if user == nil {
+	if user == nil || user.Deleted {
 		return Key{}, User{}, fmt.Errorf("key %s belongs to a user who is not there", id)
 	}
 	return k, user.user(k.UserID), nil
 }
 
 func (b *Bolt) loadKey(tx *bbolt.Tx, id uuid.UUID) (Key, error) {
-	record, err := load[keyRecord](tx, bucketKeys, id[:])
+	record, err := b.keys.load(tx, bucketKeys, id[:])
 	if err != nil {
 		return Key{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -137,11 +138,52 @@ func load[Record any](tx *bbolt.Tx, bucket, key []byte) (*Record, error) {
 	if data == nil {
 		return nil, nil
 	}
+	return decode[Record](bucket, data)
+}
+
+func decode[Record any](bucket, data []byte) (*Record, error) {
 	var record Record
 	if err := json.Unmarshal(data, &record); err != nil {
 		return nil, fmt.Errorf("damaged record in bucket %q: %w", bucket, err)
 	}
 	return &record, nil
+}
+
+// decoded remembers what JSON records decode to, for those that nearly every
+// request reads. It knows them by all their bytes, so a record that changes is
+// another one, and nothing has to be forgotten but for room.
+type decoded[Record any] struct {
+	mu      sync.RWMutex
+	records map[string]*Record
+}
+
+// rememberedRecords is how many are remembered of a kind; each is some
+// hundred bytes.
+const rememberedRecords = 4096
+
+// load is load, for records that the caller leaves as they are.
+func (d *decoded[Record]) load(tx *bbolt.Tx, bucket, key []byte) (*Record, error) {
+	data := tx.Bucket(bucket).Get(key)
+	if data == nil {
+		return nil, nil
+	}
+	d.mu.RLock()
+	record := d.records[string(data)]
+	d.mu.RUnlock()
+	if record != nil {
+		return record, nil
+	}
+	record, err := decode[Record](bucket, data)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.records == nil || len(d.records) >= rememberedRecords {
+		d.records = make(map[string]*Record)
+	}
+	d.records[string(data)] = record
+	return record, nil
 }
 
 // save writes a JSON record.

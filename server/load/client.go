@@ -1,0 +1,186 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// How long an answer may take before it is taken for hanging.
+const patience = time.Minute
+
+// client is one connection that is kept open. It does as little as it can,
+// since it shares the machine with what it measures.
+type client struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func dial(address string) (*client, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &client{conn, bufio.NewReaderSize(conn, 256<<10)}, nil
+}
+
+func (c *client) close() error { return c.conn.Close() }
+
+// do sends a whole request and gives the answer's status and the size of its
+// body, which goes to sink; nil throws it away.
+func (c *client) do(request []byte, sink io.Writer) (status int, size int64, err error) {
+	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return 0, 0, err
+	}
+	status, length, err := c.head()
+	if err != nil {
+		return 0, 0, err
+	}
+	if length >= 0 {
+		return status, length, c.pass(length, sink)
+	}
+	for {
+		chunk, err := c.chunk()
+		if err != nil || chunk == 0 {
+			return status, size, err
+		}
+		size += chunk
+		if err := c.pass(chunk, sink); err != nil {
+			return status, size, err
+		}
+		if _, err := c.in.Discard(2); err != nil { // the end of its line
+			return status, size, err
+		}
+	}
+}
+
+// head reads the status and the length of the body; -1 is chunks.
+func (c *client) head() (status int, length int64, err error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
+		return 0, 0, fmt.Errorf("not the status line of an answer: %q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, 0, err
+	}
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return 0, 0, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			return status, length, nil
+		}
+		name, value, _ := bytes.Cut(line, []byte(": "))
+		switch string(name) {
+		case "Content-Length":
+			if length, err = strconv.ParseInt(string(value), 10, 64); err != nil {
+				return 0, 0, err
+			}
+		case "Transfer-Encoding":
+			length = -1
+		}
+	}
+}
+
+// chunk reads the size of the next one; behind the last, which is 0, the end.
+func (c *client) chunk() (int64, error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	size, err := strconv.ParseInt(strings.TrimSpace(string(line)), 16, 64)
+	if err == nil && size == 0 {
+		_, err = c.in.Discard(2)
+	}
+	return size, err
+}
+
+func (c *client) pass(n int64, sink io.Writer) error {
+	if sink != nil {
+		_, err := io.CopyN(sink, c.in, n)
+		return err
+	}
+	for n > 0 {
+		step := min(n, 1<<20)
+		if _, err := c.in.Discard(int(step)); err != nil {
+			return err
+		}
+		n -= step
+	}
+	return nil
+}
+
+// expect does a request whose answer must have this status, and gives the body.
+func (c *client) expect(status int, request []byte) ([]byte, error) {
+	var body bytes.Buffer
+	got, _, err := c.do(request, &body)
+	if err != nil {
+		return nil, err
+	}
+	if got != status {
+		return nil, fmt.Errorf("answered %d, not %d: %s", got, status, body.Bytes())
+	}
+	return body.Bytes(), nil
+}
+
+// call is expect over a connection of its own.
+func call(address string, status int, request []byte) ([]byte, error) {
+	c, err := dial(address)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.expect(status, request)
+	return body, errors.Join(err, c.close())
+}
+
+// request makes one without a body.
+func request(method, path, key string) []byte {
+	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\nAuthorization: Bearer %s\r\n\r\n", method, path, key)
+}
+
+// file is something stored: how to get it, and what it must be.
+type file struct {
+	request []byte
+	size    int64
+	sum     [sha256.Size]byte
+}
+
+// Of so many downloads, one is compared byte for byte.
+const comparedEvery = 64
+
+// get downloads f. Where compare is set, every byte must be right, else only
+// the number of them.
+func (c *client) get(f file, compare bool) error {
+	hash := sha256.New()
+	var sink io.Writer
+	if compare {
+		sink = hash
+	}
+	status, size, err := c.do(f.request, sink)
+	switch {
+	case err != nil:
+		return err
+	case status != 200 || size != f.size:
+		return fmt.Errorf("a download answered %d with %d bytes, not 200 with %d", status, size, f.size)
+	case compare && [sha256.Size]byte(hash.Sum(nil)) != f.sum:
+		return errors.New("a download gave other bytes than were uploaded")
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"attachd/store"
+	"attachd/store/storetest"
+)
+
+// grow measures what must not depend on how much there is, with more and more.
+func grow(o options, dir string, stdout, stderr io.Writer) error {
+	if _, err := fmt.Fprint(stdout, "| attachments | database | ready after | memory at start | upload 10 KB, 16 clients | list 100, p50 | download, p50 | memory at the end |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n"); err != nil {
+		return err
+	}
+	for _, n := range o.sizes {
+		fmt.Fprintf(stderr, "filling a store with %d attachments\n", n)
+		row, err := grown(o, filepath.Join(dir, fmt.Sprint("grown", n)), n)
+		if err != nil {
+			return fmt.Errorf("%d attachments: %w", n, err)
+		}
+		if _, err := fmt.Fprintf(stdout, "| %d | %s |\n", n, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grown measures with n attachments and gives a row of the table.
+func grown(o options, dir string, n int) (row string, err error) {
+	products, err := fill(o.binaries[0], dir, n)
+	if err != nil {
+		return "", err
+	}
+	database, err := os.Stat(filepath.Join(dir, "attachd.db"))
+	if err != nil {
+		return "", err
+	}
+	begun := time.Now()
+	in, err := serve(o.binaries[0], dir)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, in.stop()) }()
+	if _, err := call(in.address, 200, request("GET", "/health/ready", in.key)); err != nil {
+		return "", err
+	}
+	ready := time.Since(begun)
+	_, atStart := in.memory()
+	s := &subject{binary: o.binaries[0], verified: in}
+	uploads, err := drive(16, o.slice, 0, func(i int) (worker, error) { return uploading(small, true)(s, in, i) })
+	if err != nil {
+		return "", err
+	}
+	product := products[len(products)/2]
+	in.list = request("GET", fmt.Sprintf("/catalog/spaces/%s/products/%s/attachments", product.Space, product.ID), in.key)
+	lists, err := drive(1, o.slice, 0, func(i int) (worker, error) { return listing(s, in, i) })
+	if err != nil {
+		return "", err
+	}
+	downloads, err := drive(1, o.slice, 0, func(i int) (worker, error) { return downloading(small)(s, in, i) })
+	if err != nil {
+		return "", err
+	}
+	_, atEnd := in.memory()
+	return fmt.Sprintf("%s | %s | %s | %s /s | %s | %s | %s", megabytes(float64(database.Size())), duration(float64(ready)), megabytes(float64(atStart)),
+		number(uploads.rate()), duration(float64(lists.quantile(.5))), duration(float64(downloads.quantile(.5))), megabytes(float64(atEnd))), nil
+}
+
+// fill makes a data directory with n attachments, in the way that storetest
+// fills a store, and without their contents.
+func fill(binary, dir string, n int) (products []store.Entity, err error) {
+	in, err := serve(binary, dir) // makes all but the attachments
+	if err != nil {
+		return nil, err
+	}
+	if err := in.stop(); err != nil {
+		return nil, err
+	}
+	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	defer func() {
+		if failure, ok := recover().(fillError); ok {
+			err = failure
+		}
+	}()
+	return storetest.Fill(filler{}, records, n), nil
+}
+
+// filler stands for the test that storetest.Fill reports to.
+type filler struct{ testing.TB }
+
+type fillError struct{ error }
+
+func (filler) Helper() {}
+
+func (filler) Fatalf(format string, args ...any) { panic(fillError{fmt.Errorf(format, args...)}) }

@@ -1,0 +1,234 @@
+//go:build unix
+
+package main
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// machine is what the limits are measured on.
+type machine struct {
+	dir  string
+	bare *process // answers from memory
+	made atomic.Int64
+}
+
+func newMachine(dir string) (*machine, error) {
+	m := &machine{dir: filepath.Join(dir, "limits")}
+	if err := os.Mkdir(m.dir, 0o700); err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, "-bare")
+	cmd.Env = append(os.Environ(), "LOAD_BARE=1") // a test's binary knows no such flag
+	m.bare, err = start(cmd, filepath.Join(m.dir, "bare.log"))
+	return m, err
+}
+
+func (m *machine) close() error { return m.bare.stop() }
+
+// limit is something that the machine can do at most.
+type limit struct {
+	name, unit string
+	measure    func(m *machine, d time.Duration) (float64, error)
+}
+
+var limits = []limit{
+	{"SHA-256", "MB/s", func(_ *machine, d time.Duration) (float64, error) { return hashRate(d), nil }},
+	{"commits, 1", "/s", func(m *machine, d time.Duration) (float64, error) { return m.commitRate(d, 1) }},
+	{"commits, 16", "/s", func(m *machine, d time.Duration) (float64, error) { return m.commitRate(d, 16) }},
+	{"files, 1", "/s", func(m *machine, d time.Duration) (float64, error) { return m.fileRate(d, 1) }},
+	{"files, 16", "/s", func(m *machine, d time.Duration) (float64, error) { return m.fileRate(d, 16) }},
+	{"log, 1", "/s", func(m *machine, d time.Duration) (float64, error) { return m.logRate(d, 1) }},
+	{"log, 16", "/s", func(m *machine, d time.Duration) (float64, error) { return m.logRate(d, 16) }},
+	{"bare 10 KB", "/s", func(m *machine, d time.Duration) (float64, error) { return m.bareRate(d, 16, small) }},
+	{"bare 64 KB", "/s", func(m *machine, d time.Duration) (float64, error) { return m.bareRate(d, 16, medium) }},
+	{"bare 50 MB", "MB/s", func(m *machine, d time.Duration) (float64, error) {
+		rate, err := m.bareRate(d, 1, large)
+		return rate * large / megabyte, err
+	}},
+	{"bare list", "/s", func(m *machine, d time.Duration) (float64, error) { return m.bareRate(d, 8, listSize) }},
+}
+
+// hashRate is how many megabytes one core hashes in a second.
+func hashRate(d time.Duration) float64 {
+	data := make([]byte, 1<<20)
+	var done float64
+	begun := time.Now()
+	for time.Since(begun) < d {
+		sha256.Sum256(data)
+		done++
+	}
+	return done / time.Since(begun).Seconds()
+}
+
+// commitRate is how many attachments a database can take in a second, so many
+// to a commit: each is a few small keys.
+func (m *machine) commitRate(d time.Duration, batch int) (rate float64, err error) {
+	name := m.name()
+	db, err := bbolt.Open(name, 0o600, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close(), os.Remove(name)) }()
+	record := make([]byte, 120)
+	done := 0
+	begun := time.Now()
+	for time.Since(begun) < d {
+		err := db.Update(func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists([]byte("attachments"))
+			for range batch {
+				done++
+				for index := range byte(3) {
+					key := binary.BigEndian.AppendUint64([]byte{index}, uint64(done))
+					err = errors.Join(err, bucket.Put(key, record))
+				}
+			}
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return float64(done) / time.Since(begun).Seconds(), nil
+}
+
+// fileRate is how many small files can be made and synced with their folder
+// in a second, so many at a time.
+func (m *machine) fileRate(d time.Duration, writers int) (float64, error) {
+	return m.together(d, writers, func(content []byte) error {
+		name := m.name()
+		file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(content)
+		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+			return err
+		}
+		folder, err := os.Open(m.dir)
+		if err != nil {
+			return err
+		}
+		return errors.Join(folder.Sync(), folder.Close(), os.Remove(name))
+	})
+}
+
+// logRate is how many small contents one file that has its room already can
+// take in a second when so many share a sync.
+func (m *machine) logRate(d time.Duration, batch int) (rate float64, err error) {
+	const room = 32 << 20
+	file, err := os.Create(m.name())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
+	if _, err := file.Write(make([]byte, room)); err != nil {
+		return 0, err
+	}
+	if err := file.Sync(); err != nil {
+		return 0, err
+	}
+	group := make([]byte, batch*small)
+	done := 0
+	begun := time.Now()
+	for time.Since(begun) < d {
+		at := int64(done) * small % (room - int64(len(group)))
+		if _, err := file.WriteAt(group, at); err != nil {
+			return 0, err
+		}
+		if err := syncData(file); err != nil {
+			return 0, err
+		}
+		done += batch
+	}
+	return float64(done) / time.Since(begun).Seconds(), nil
+}
+
+// together counts how often do is done in a second by so many at a time.
+func (m *machine) together(d time.Duration, workers int, do func(content []byte) error) (float64, error) {
+	var (
+		done   atomic.Int64
+		failed = make([]error, workers)
+		all    sync.WaitGroup
+	)
+	begun := time.Now()
+	for w := range workers {
+		all.Go(func() {
+			content := make([]byte, small)
+			_, _ = rand.Read(content) // never fails
+			for time.Since(begun) < d && failed[w] == nil {
+				failed[w] = do(content)
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return float64(done.Load()) / time.Since(begun).Seconds(), errors.Join(failed...)
+}
+
+func (m *machine) name() string {
+	return filepath.Join(m.dir, strconv.FormatInt(m.made.Add(1), 10))
+}
+
+// bareRate is how many answers of so many bytes the bare server gives in a
+// second.
+func (m *machine) bareRate(d time.Duration, clients, size int) (float64, error) {
+	rq := request("GET", "/"+strconv.Itoa(size), "none")
+	seen, err := drive(clients, d, 0, func(int) (worker, error) {
+		c, err := dial(m.bare.address)
+		if err != nil {
+			return worker{}, err
+		}
+		return worker{close: c.close, step: func() error { return c.get(file{request: rq, size: int64(size)}, false) }}, nil
+	})
+	return seen.rate(), err
+}
+
+// bare answers GET /N with N bytes from memory: the least that a server on
+// net/http can do. It ends with a signal, as attachd does.
+func bare(say io.Writer) error {
+	content := make([]byte, large)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(say, "http://%s\n", listener.Addr())
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.URL.Path[1:])
+		if err != nil || n < 0 || n > len(content) {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/octet-stream")
+		w.Header().Set("Content-Length", strconv.Itoa(n))
+		_, _ = w.Write(content[:n]) // who does not listen misses it
+	})}
+	go func() {
+		untilInterrupted()
+		_ = server.Close()
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

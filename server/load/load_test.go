@@ -1,0 +1,136 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The program runs itself to have a bare server to compare with, which is this
+// test's binary here.
+func TestMain(m *testing.M) {
+	if os.Getenv("LOAD_BARE") != "" {
+		if bare(os.Stderr) != nil {
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(buildAndRun(m))
+}
+
+// attachd is the binary, built for these tests.
+var attachd string
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "attachd-load")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if attachd, err = build(dir, false); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// brief are options that do everything once or so.
+func brief(t *testing.T) options {
+	t.Helper()
+	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.binaries = []string{attachd}
+	o.sustained, o.deletions = 32, 32
+	return o
+}
+
+func TestEveryWorkloadRunsAndIsAnsweredRightly(t *testing.T) {
+	t.Parallel()
+	o := brief(t)
+	o.jsonFile = filepath.Join(o.dir, "results.json")
+	var table, said bytes.Buffer
+	if err := run(o, &table, &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	for _, w := range workloads(o) {
+		if !strings.Contains(table.String(), "| "+w.name+" |") {
+			t.Errorf("the table has no row for %q:\n%s", w.name, &table)
+		}
+	}
+	if strings.Contains(table.String(), "NaN") || strings.Contains(table.String(), "Inf") {
+		t.Errorf("the table has ratios to nothing:\n%s", &table)
+	}
+	saved, err := loadResults(o.jsonFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compared bytes.Buffer
+	if err := saved.print(&compared, saved); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Count(compared.String(), " | 1.00 | "), len(workloads(o)); got != want {
+		t.Errorf("%d rows of %d are as fast as they are:\n%s", got, want, &compared)
+	}
+}
+
+func TestAWrongAnswerFailsTheRun(t *testing.T) {
+	t.Parallel()
+	s, err := newSubject(attachd, filepath.Join(t.TempDir(), "subject"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	in := s.verified
+	files, err := s.stored(in, small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range files {
+		files[i].sum[0] ^= 1
+	}
+	o := options{slice: time.Millisecond, only: regexp.MustCompile("^download 10 KB, 16")}
+	if _, err := workloads(o)[0].run(s, o); err == nil || !strings.Contains(err.Error(), "other bytes") {
+		t.Errorf("downloads of other bytes than expected: %v", err)
+	}
+}
+
+func TestGrowthIsMeasured(t *testing.T) {
+	t.Parallel()
+	o := brief(t)
+	o.grow, o.sizes = true, []int{200, 400}
+	var table, said bytes.Buffer
+	if err := run(o, &table, &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	if rows := strings.Count(table.String(), " MB |\n"); rows != 2 {
+		t.Errorf("the table has %d rows, not 2:\n%s", rows, &table)
+	}
+}
+
+func TestAProfileIsWritten(t *testing.T) {
+	t.Parallel()
+	o := brief(t)
+	o.binaries, o.profiles, o.only = nil, t.TempDir(), regexp.MustCompile("^list")
+	var table, said bytes.Buffer
+	if err := run(o, &table, &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	info, err := os.Stat(filepath.Join(o.profiles, "list-100-8-clients.pprof"))
+	if err != nil || info.Size() == 0 {
+		t.Errorf("there is no profile: %v", err)
+	}
+}

@@ -1,0 +1,196 @@
+//go:build unix
+
+// Command load measures a real attachd process under load, and beside it, in
+// the same run, what the machine itself can do: a rate means little without
+// the limit that it is up against.
+//
+//	go run ./server/load                     everything, five rounds
+//	go run ./server/load -quick              about a minute
+//	go run ./server/load -only 'download'    some of it
+//	go run ./server/load -attachd OLD -attachd NEW
+//	go run ./server/load -profile DIR        CPU profiles of the server
+//	go run ./server/load -grow               as the store grows
+//
+// The table goes to standard output, what happens meanwhile to standard error.
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// options are what the command line asks for.
+type options struct {
+	rounds    int
+	quick     bool
+	grow      bool
+	sizes     []int // of -grow
+	only      *regexp.Regexp
+	binaries  []string
+	profiles  string
+	jsonFile  string
+	baseline  string
+	dir       string
+	slice     time.Duration // of one workload in one round
+	sustained int           // uploads of the workload of that name
+	deletions int           // of the workload of that name, in one round
+}
+
+func main() {
+	o, serveBare, err := parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		os.Exit(2) // flag has said why
+	case serveBare:
+		err = bare(os.Stderr)
+	default:
+		err = run(o, os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (o options, serveBare bool, err error) {
+	o = options{sizes: []int{1_000, 100_000, 1_000_000}}
+	flags := flag.NewFlagSet("load", flag.ContinueOnError)
+	flags.IntVar(&o.rounds, "rounds", 0, "how often every workload runs, in turns (default 5, with -quick 1)")
+	flags.BoolVar(&o.quick, "quick", false, "take about a minute")
+	flags.BoolVar(&o.grow, "grow", false, "measure as the store grows to a million attachments instead")
+	flags.DurationVar(&o.slice, "time", 0, "how long a workload runs in a round (default 2s, with -quick 1s)")
+	flags.StringVar(&o.profiles, "profile", "", "write a CPU profile of the server for each workload into this `directory`")
+	flags.StringVar(&o.jsonFile, "json", "", "write the results to this `file` too")
+	flags.StringVar(&o.baseline, "baseline", "", "compare with the results in this `file`, which -json wrote")
+	flags.StringVar(&o.dir, "dir", "", "make the data directories in this `directory`, on the disk that is to be measured")
+	flags.Func("only", "run only the workloads whose names match this `regexp`", func(s string) (err error) {
+		o.only, err = regexp.Compile(s)
+		return err
+	})
+	flags.Func("attachd", "measure this `binary` instead of one built from here; twice to compare two", func(s string) error {
+		o.binaries = append(o.binaries, s)
+		return nil
+	})
+	flags.BoolVar(&serveBare, "bare", false, "be the bare server that attachd is compared with (for the program itself)")
+	if err := flags.Parse(args); err != nil {
+		return o, false, err
+	}
+	rounds, slice := 5, 2*time.Second
+	o.sustained, o.deletions = 10_000, 1_600
+	if o.quick {
+		rounds, slice, o.sustained, o.deletions = 1, time.Second, 1_000, 800
+	}
+	o.rounds, o.slice = cmp.Or(o.rounds, rounds), cmp.Or(o.slice, slice)
+	return o, serveBare, nil
+}
+
+// run measures what o asks for.
+func run(o options, stdout, stderr io.Writer) (err error) {
+	switch {
+	case len(o.binaries) > 2:
+		return errors.New("two binaries at most can be compared")
+	case o.profiles != "" && len(o.binaries) > 0:
+		return errors.New("a profile is of an attachd that is built for it: leave -attachd out")
+	}
+	dir, err := os.MkdirTemp(o.dir, "attachd-load")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if len(o.binaries) == 0 {
+		fmt.Fprintln(stderr, "building attachd")
+		built, err := build(dir, o.profiles != "")
+		if err != nil {
+			return err
+		}
+		o.binaries = []string{built}
+	}
+	if o.grow {
+		return grow(o, dir, stdout, stderr)
+	}
+	found, err := measure(o, dir, stderr)
+	if err != nil {
+		return err
+	}
+	if o.jsonFile != "" {
+		if err := found.save(o.jsonFile); err != nil {
+			return err
+		}
+	}
+	var before *results
+	if o.baseline != "" {
+		if before, err = loadResults(o.baseline); err != nil {
+			return err
+		}
+	}
+	return found.print(stdout, before)
+}
+
+// measure runs all workloads in turns, round by round, so that what else
+// happens on the machine meets all of them alike.
+func measure(o options, dir string, stderr io.Writer) (found *results, err error) {
+	m, err := newMachine(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	var subjects []*subject
+	for i, binary := range o.binaries {
+		s, err := newSubject(binary, filepath.Join(dir, fmt.Sprint("subject", i)))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, s.close()) }()
+		subjects = append(subjects, s)
+	}
+	chosen := workloads(o)
+	found = newResults(o)
+	for round := range o.rounds {
+		for _, l := range limits {
+			if !needed(l.name, chosen) {
+				continue
+			}
+			rate, err := l.measure(m, o.slice/4)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", l.name, err)
+			}
+			found.addLimit(l.name, l.unit, rate)
+			fmt.Fprintf(stderr, "round %d: limit %s: %.0f %s\n", round+1, l.name, rate, l.unit)
+		}
+		for _, w := range chosen {
+			if w.once && round > 0 {
+				continue
+			}
+			for i, s := range subjects {
+				seen, err := w.run(s, o)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", w.name, err)
+				}
+				found.add(i, w, seen)
+				fmt.Fprintf(stderr, "round %d: %s: %.1f %s\n", round+1, w.name, seen.Rate, w.unit())
+			}
+		}
+	}
+	return found, nil
+}
+
+// needed says whether a workload is compared with a limit.
+func needed(name string, chosen []workload) bool {
+	for _, w := range chosen {
+		for _, l := range w.limits {
+			if l == name {
+				return true
+			}
+		}
+	}
+	return false
+}

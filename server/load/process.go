@@ -1,0 +1,190 @@
+//go:build unix
+
+package main
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// profileHook is a Go file of package main that is put beside attachd's own
+// when it is built to be profiled, so that attachd itself needs no such thing.
+//
+//go:embed profile.go.txt
+var profileHook []byte
+
+// build builds attachd into dir.
+func build(dir string, profiled bool) (binary string, err error) {
+	binary = filepath.Join(dir, "attachd")
+	args := []string{"build", "-o", binary}
+	if profiled {
+		overlay, err := overlayHook(dir)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, "-overlay", overlay)
+	}
+	if out, err := exec.Command("go", append(args, "attachd")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building attachd: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// overlayHook makes what go build -overlay takes.
+func overlayHook(dir string) (overlay string, err error) {
+	root, err := exec.Command("go", "list", "-f", "{{.Dir}}", "attachd").Output()
+	if err != nil {
+		return "", fmt.Errorf("finding attachd: %w", err)
+	}
+	hook := filepath.Join(dir, "profile.go")
+	if err := os.WriteFile(hook, profileHook, 0o600); err != nil {
+		return "", err
+	}
+	replace, err := json.Marshal(map[string]map[string]string{
+		"Replace": {filepath.Join(strings.TrimSpace(string(root)), "profile.go"): hook}})
+	if err != nil {
+		return "", err
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, replace, 0o600)
+}
+
+// process is a running server, attachd's or the bare one.
+type process struct {
+	cmd     *exec.Cmd
+	address string
+	ended   chan error
+}
+
+var listensAt = regexp.MustCompile(`http://([^\s"]+:\d+)`)
+
+// start starts a server whose log goes to a file, as a service's does, and
+// waits until it says where it listens.
+func start(cmd *exec.Cmd, logFile string) (*process, error) {
+	log, err := os.Create(logFile)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the process has it
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd: cmd, ended: make(chan error, 1)}
+	go func() { p.ended <- cmd.Wait() }()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		said, err := os.ReadFile(logFile)
+		if err != nil {
+			return nil, errors.Join(err, p.stop())
+		}
+		if found := listensAt.FindSubmatch(said); found != nil {
+			p.address = string(found[1])
+			return p, nil
+		}
+		select {
+		case err := <-p.ended:
+			return nil, fmt.Errorf("%s ended: %w\n%s", cmd.Path, err, said)
+		default:
+		}
+	}
+	return nil, errors.Join(fmt.Errorf("%s does not say where it listens", cmd.Path), p.stop())
+}
+
+// stop ends the process as a service manager does.
+func (p *process) stop() error {
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	select {
+	case err := <-p.ended:
+		return err
+	case <-time.After(patience):
+		return errors.Join(fmt.Errorf("%s does not end", p.cmd.Path), p.cmd.Process.Kill())
+	}
+}
+
+// ticks is how Linux counts the time of a processor: in hundredths of a
+// second, on every machine that Go runs on.
+const ticks = time.Second / 100
+
+// processor is the time that the process has spent on processors; 0 on
+// systems other than Linux.
+func (p *process) processor() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, behind, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(behind)
+	if len(fields) < 13 {
+		return 0
+	}
+	var sum time.Duration
+	for _, field := range fields[11:13] { // user and system
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return 0
+		}
+		sum += time.Duration(n) * ticks
+	}
+	return sum
+}
+
+// forgetPeak has the system measure the peak from now on, where it can.
+func (p *process) forgetPeak() {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+}
+
+// memory gives bytes in memory: the peak of everything, and what is now there
+// that no file stands behind, which leaves the map of the database out.
+func (p *process) memory() (peak, anonymous int64) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0
+	}
+	for _, line := range strings.Split(string(status), "\n") {
+		name, value, _ := strings.Cut(line, ":")
+		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "VmHWM":
+			peak = kilobytes << 10
+		case "RssAnon":
+			anonymous = kilobytes << 10
+		}
+	}
+	return peak, anonymous
+}
+
+// profileFile is where the hook in a server over dir writes.
+func profileFile(dir string) string { return dir + ".pprof" }
+
+// profile has the server begin a CPU profile; done ends it and moves it.
+func (p *process) profile(from, to string) (done func() error, err error) {
+	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			return err
+		}
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+			err := os.Rename(from, to)
+			if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
+				return err
+			}
+		}
+	}, nil
+}

@@ -1,0 +1,289 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// workload is something that clients do at once.
+type workload struct {
+	name     string
+	clients  int
+	size     int      // bytes of an operation; 0 counts operations
+	limits   []string // that its rate is compared with
+	count    int      // of operations; 0 does what can be done in the time given
+	once     bool     // in one round only
+	slowdown string   // the workload whose slowest operations may be a third as fast here
+	on       func(s *subject) *instance
+	begin    func(s *subject, in *instance, n int) (worker, error)
+	beside   func(ctx context.Context, s *subject, in *instance) error // meanwhile
+}
+
+// unit is what its rate is in.
+func (w workload) unit() string {
+	if w.size > 0 {
+		return "MB/s"
+	}
+	return "/s"
+}
+
+func verified(s *subject) *instance { return s.verified }
+func trusting(s *subject) *instance { return s.trusting }
+
+// workloads are those that o asks for.
+func workloads(o options) (chosen []workload) {
+	all := []workload{
+		{name: "upload 10 KB, 1 client", clients: 1, limits: []string{"files, 1", "log, 1"}, begin: uploading(small, true)},
+		{name: "upload 10 KB, 16 clients", clients: 16, limits: []string{"files, 16", "log, 16"}, begin: uploading(small, true)},
+		{name: "upload 10 KB, sustained", clients: 16, limits: []string{"files, 16", "commits, 16"}, begin: uploading(small, true), count: o.sustained, once: true},
+		{name: "upload 1 MB, 8 clients", clients: 8, size: big, limits: []string{"SHA-256"}, begin: uploading(big, true)},
+		{name: "upload the same 1 MB, 8 clients", clients: 8, size: big, limits: []string{"SHA-256"}, begin: uploading(big, false)},
+		{name: "upload 50 MB, 1 client", clients: 1, size: large, limits: []string{"SHA-256"}, begin: uploading(large, true)},
+		{name: "upload 50 MB, 4 clients", clients: 4, size: large, limits: []string{"SHA-256"}, begin: uploading(large, true)},
+		{name: "download 10 KB, 16 clients", clients: 16, limits: []string{"bare 10 KB"}, begin: downloading(small)},
+		{name: "download 64 KB, 16 clients", clients: 16, limits: []string{"bare 64 KB"}, begin: downloading(medium)},
+		{name: "download 50 MB, verified", clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloading(large)},
+		{name: "download 50 MB, not verified", clients: 1, size: large, limits: []string{"bare 50 MB"}, on: trusting, begin: downloading(large)},
+		{name: "list 100, 8 clients", clients: 8, limits: []string{"bare list"}, begin: listing},
+		{name: "delete, 16 clients", clients: 16, limits: []string{"commits, 16"}, count: o.deletions, begin: deleting(o.deletions / 16)},
+		{name: "mixed, 16 clients", clients: 16, limits: []string{"bare 10 KB"}, begin: mixing},
+		{name: "download 10 KB, idle", clients: 2, limits: []string{"bare 10 KB"}, begin: downloading(small)},
+		{name: "download 10 KB, under pressure", clients: 2, slowdown: "download 10 KB, idle", begin: downloading(small), beside: pressing},
+	}
+	for _, w := range all {
+		if w.on == nil {
+			w.on = verified
+		}
+		if o.only == nil || o.only.MatchString(w.name) {
+			chosen = append(chosen, w)
+		}
+	}
+	return chosen
+}
+
+// run drives the workload against s once.
+func (w workload) run(s *subject, o options) (found sample, err error) {
+	in := w.on(s)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var aside sync.WaitGroup
+	var asideFailed error
+	done := func() error { return nil }
+	// What is made up front is no part of the measuring.
+	ready := func(n int) (worker, error) {
+		worker, err := w.begin(s, in, n)
+		if err != nil || n < w.clients-1 {
+			return worker, err
+		}
+		if w.beside != nil {
+			aside.Go(func() { asideFailed = w.beside(ctx, s, in) })
+		}
+		if o.profiles != "" {
+			name := strings.NewReplacer(" ", "-", ",", "").Replace(w.name) + ".pprof"
+			if done, err = in.profile(profileFile(in.dir), filepath.Join(o.profiles, name)); err != nil {
+				return worker, errors.Join(err, worker.close())
+			}
+		}
+		in.forgetPeak()
+		found.cpu = -in.processor()
+		return worker, nil
+	}
+	seen, err := drive(w.clients, o.slice, w.count, ready)
+	found.cpu += in.processor()
+	found.Peak, found.Anonymous = in.memory()
+	cancel()
+	aside.Wait()
+	if err = errors.Join(err, asideFailed, done()); err != nil {
+		return found, err
+	}
+	found.fill(w, seen)
+	return found, nil
+}
+
+// connected makes a worker of what a client does over a connection of its own.
+func connected(in *instance, make func(c *client) worker) (worker, error) {
+	c, err := dial(in.address)
+	if err != nil {
+		return worker{}, err
+	}
+	w := make(c)
+	w.close = c.close
+	return w, nil
+}
+
+// uploading uploads files of a size, each another or all the same.
+func uploading(size int, distinct bool) func(*subject, *instance, int) (worker, error) {
+	return func(s *subject, in *instance, n int) (worker, error) {
+		u := s.newUpload(in, target, size)
+		var last file
+		return connected(in, func(c *client) worker {
+			return worker{
+				step: func() (err error) {
+					if distinct {
+						u.stamp(s)
+					}
+					last, _, err = u.send(c, in)
+					return err
+				},
+				check: func() error {
+					last.sum = sha256.Sum256(u.content)
+					return c.get(last, true)
+				},
+			}
+		})
+	}
+}
+
+// downloading downloads stored files of a size in turns.
+func downloading(size int) func(*subject, *instance, int) (worker, error) {
+	return func(s *subject, in *instance, n int) (worker, error) {
+		files, err := s.stored(in, size)
+		if err != nil {
+			return worker{}, err
+		}
+		next := n * len(files) / 16
+		return connected(in, func(c *client) worker {
+			return worker{
+				step: func() error {
+					next++
+					return c.get(files[next%len(files)], size < large && next%comparedEvery == 0)
+				},
+				check: func() error { return c.get(files[next%len(files)], true) },
+			}
+		})
+	}
+}
+
+// listing lists a product with listRows attachments.
+func listing(s *subject, in *instance, _ int) (worker, error) {
+	rq, err := s.listed(in)
+	if err != nil {
+		return worker{}, err
+	}
+	return connected(in, func(c *client) worker {
+		return worker{
+			step: func() error {
+				status, size, err := c.do(rq, nil)
+				if err == nil && (status != 200 || size < listRows*200) {
+					err = fmt.Errorf("a list answered %d with %d bytes", status, size)
+				}
+				return err
+			},
+			check: func() error {
+				raw, err := c.expect(200, rq)
+				if err != nil {
+					return err
+				}
+				return checkList(raw)
+			},
+		}
+	})
+}
+
+var deleted = []byte("{\"message\":\"Attachment deleted successfully\"}\n")
+
+func (c *client) remove(in *instance, id string) error {
+	answer, err := c.expect(200, request("DELETE", "/catalog/attachments/"+id, in.key))
+	if err == nil && !bytes.Equal(answer, deleted) {
+		err = fmt.Errorf("a deletion answered %s", answer)
+	}
+	return err
+}
+
+// deleting deletes the n attachments that each client has uploaded before.
+func deleting(n int) func(*subject, *instance, int) (worker, error) {
+	return func(s *subject, in *instance, _ int) (worker, error) {
+		_, ids, err := s.store(in, target, 1<<10, n)
+		if err != nil {
+			return worker{}, err
+		}
+		var last string
+		return connected(in, func(c *client) worker {
+			return worker{
+				step: func() error {
+					if len(ids) == 0 {
+						return errDone
+					}
+					last, ids = ids[0], ids[1:]
+					return c.remove(in, last)
+				},
+				check: func() error {
+					_, err := c.expect(404, request("GET", "/catalog/attachments/"+last+"/download", in.key))
+					return err
+				},
+			}
+		})
+	}
+}
+
+// mixing is 70 % downloads, 20 % uploads, 5 % lists and 5 % deletions.
+func mixing(s *subject, in *instance, n int) (worker, error) {
+	files, err := s.stored(in, small)
+	if err != nil {
+		return worker{}, err
+	}
+	list, err := s.listed(in)
+	if err != nil {
+		return worker{}, err
+	}
+	u := s.newUpload(in, target, small)
+	dice := rand.New(rand.NewPCG(1, uint64(n)))
+	var mine []string
+	return connected(in, func(c *client) worker {
+		return worker{step: func() error {
+			switch thrown := dice.IntN(100); {
+			case thrown < 20:
+				u.stamp(s)
+				_, id, err := u.send(c, in)
+				mine = append(mine, id)
+				return err
+			case thrown < 25:
+				raw, err := c.expect(200, list)
+				if err != nil || dice.IntN(comparedEvery) > 0 {
+					return err
+				}
+				return checkList(raw)
+			case thrown < 30 && len(mine) > 0:
+				id := mine[len(mine)-1]
+				mine = mine[:len(mine)-1]
+				return c.remove(in, id)
+			default:
+				return c.get(files[dice.IntN(len(files))], dice.IntN(comparedEvery) == 0)
+			}
+		}}
+	})
+}
+
+// pressing uploads, scrubs, backs up and collects garbage until ctx ends.
+func pressing(ctx context.Context, s *subject, in *instance) error {
+	var uploads sync.WaitGroup
+	failed := make([]error, 2)
+	for i := range failed {
+		uploads.Go(func() {
+			for ctx.Err() == nil && failed[i] == nil {
+				_, failed[i] = drive(1, 0, 1, func(n int) (worker, error) { return uploading(big, true)(s, in, n) })
+			}
+		})
+	}
+	commands := [][]string{{"gc"}, {"check", "--deep"}, {"backup", in.dir + "-backup"}}
+	for i := 0; ctx.Err() == nil; i++ {
+		words := append(commands[i%len(commands)], "--data-dir", in.dir)
+		out, err := exec.CommandContext(ctx, s.binary, words...).CombinedOutput()
+		if err != nil && ctx.Err() == nil {
+			uploads.Wait()
+			return fmt.Errorf("%s: %w\n%s", strings.Join(words, " "), err, out)
+		}
+	}
+	uploads.Wait()
+	return errors.Join(failed...)
+}
