@@ -25,6 +25,10 @@ func (s *Server) SetSlotGrace(d time.Duration) {
 	s.slots.grace = d
 }
 
+// SetPreviewWait sets how long a request waits for others that look into
+// files. It is to be called before the first request.
+func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait = d }
+
 // Uploads are how many run.
 func (s *Server) Uploads() int { return s.slots.taken() }
 

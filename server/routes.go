@@ -37,10 +37,17 @@ var routes = []route{
 	{"POST", "/catalog/attachments/:attachment/links", may(read, attachment(store.Product)), (*Server).createLink},
 	{"POST", "/issues/attachments/:attachment/links", may(read, attachment(store.Ticket)), (*Server).createLink},
 	{"POST", "/meetings/:meeting/attachments/:attachment/links", may(read, attachment(store.Meeting)), (*Server).createLink},
+	{"GET", "/catalog/attachments/:attachment/thumbnail", may(read, attachment(store.Product)), (*Server).thumbnail},
+	{"GET", "/issues/attachments/:attachment/thumbnail", may(read, attachment(store.Ticket)), (*Server).thumbnail},
+	{"GET", "/meetings/:meeting/attachments/:attachment/thumbnail", may(read, attachment(store.Meeting)), (*Server).thumbnail},
+	{"GET", "/catalog/attachments/:attachment/preview", may(read, attachment(store.Product)), (*Server).preview},
+	{"GET", "/issues/attachments/:attachment/preview", may(read, attachment(store.Ticket)), (*Server).preview},
+	{"GET", "/meetings/:meeting/attachments/:attachment/preview", may(read, attachment(store.Meeting)), (*Server).preview},
 	{"GET", linkedFile, signedLink, (*Server).downloadLinked},
 
 	// Who is calling.
 	{"GET", "/users/me", signedIn, (*Server).me},
+	{"GET", "/limits", signedIn, (*Server).limits},
 	{"POST", "/session", anyone, (*Server).createSession},
 	{"DELETE", "/session", anyone, (*Server).deleteSession},
 	{"GET", "/api-keys", signedIn, (*Server).listOwnKeys},
@@ -99,13 +106,17 @@ var routes = []route{
 	{"GET", "/", anyone, (*Server).page},
 }
 
-// answersBytes are the routes whose success is a file: they take HEAD too,
+// answersBytes are the routes whose success is a file, or made from one: they take HEAD too,
 // and carry the headers for safe content on every status.
 var answersBytes = map[string]bool{
 	"/catalog/attachments/:attachment/download":  true,
 	"/issues/attachments/:attachment":            true,
 	"/meetings/:meeting/attachments/:attachment": true,
 	linkedFile: true,
+
+	"/catalog/attachments/:attachment/thumbnail":           true,
+	"/issues/attachments/:attachment/thumbnail":            true,
+	"/meetings/:meeting/attachments/:attachment/thumbnail": true,
 }
 
 // linkedFile is where signed links lead.

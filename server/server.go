@@ -21,6 +21,7 @@ import (
 	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/pending"
+	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -41,7 +42,8 @@ type Config struct {
 	KeepSigningKeys func([]token.SigningKey) error
 	// Scratch makes a file for what is needed for a moment only, on the disk
 	// that Blobs tells the space of. done closes and removes it.
-	Scratch func() (file *os.File, done func() error, err error)
+	Scratch    func() (file *os.File, done func() error, err error)
+	Thumbnails *preview.Cache
 
 	Scanner         Scanner // optional: looks for malware
 	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
@@ -92,6 +94,7 @@ type Server struct {
 	signing     signing
 	metrics     *metrics
 	slots       *slots
+	lookers     lookers
 	rates       *rateLimiter[uuid.UUID]    // by key
 	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
 	denied      *deniedLimiter
@@ -112,8 +115,8 @@ type Server struct {
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil, cfg.KeepSigningKeys == nil:
-		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files and a place for signing keys are required")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil, cfg.Thumbnails == nil, cfg.KeepSigningKeys == nil:
+		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files, a place for thumbnails and one for signing keys are required")
 	case len(cfg.SigningKeys) == 0, len(cfg.SigningKeys[0].Secret) < 16:
 		return nil, errors.New("server: the signing key is missing or too short")
 	case cfg.MaxFileSize < 1, cfg.LogBelow < 0, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
@@ -124,6 +127,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		Config:  cfg,
 		slots:   newSlots(cfg.MaxConcurrentUploads),
+		lookers: newLookers(),
 		rates:   newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
 		guesses: newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
 		denied:  newDeniedLimiter(),
@@ -148,7 +152,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
-	s.contents = pending.New(cfg.Store, cfg.Blobs, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
+	s.contents = pending.New(cfg.Store, illustrated{cfg.Blobs, cfg.Thumbnails, cfg.Log}, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()

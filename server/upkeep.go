@@ -65,6 +65,7 @@ func (s *Server) collect(w *response, rq *request) error {
 		collected, err := upkeep.Collect(ctx, s.leased(), s.contents, options)
 		if !options.DryRun {
 			s.logCollected(collected)
+			s.sweepThumbnails(ctx)
 		}
 		return collected, err
 	})
@@ -199,6 +200,7 @@ func (s *Server) collectOnce(ctx context.Context) {
 		return
 	}
 	defer s.upkeep.collecting.Unlock()
+	defer s.sweepThumbnails(ctx)
 	collected, err := upkeep.Collect(ctx, s.leased(), s.contents, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
 	s.logCollected(collected)
 	if err != nil && ctx.Err() == nil {

@@ -29,6 +29,7 @@ import (
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/pending"
+	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -153,6 +154,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		Now:                  w.clock.Now,
 		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Scratch:              w.scratch,
+		Thumbnails:           preview.NewCache(filepath.Join(w.dir, "thumbnails"), filepath.Join(w.dir, "tmp"), func(*os.File) error { return nil }),
 		Version:              "test",
 		MaxFileSize:          50 << 20,
 		LogBelow:             64 << 10,

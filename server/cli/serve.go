@@ -20,6 +20,7 @@ import (
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
+	"attachd/server/preview"
 	"attachd/server/scan"
 )
 
@@ -266,6 +267,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Now:                        time.Now,
 		Log:                        log,
 		Scratch:                    storage.Dir.Scratch,
+		Thumbnails:                 preview.NewCache(storage.Dir.Join("thumbnails"), storage.Dir.Join("tmp"), storage.Dir.Own),
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
 		ContentURL:                 cfg.Downloads.ContentURL,
