@@ -708,10 +708,12 @@ func TestExitCodes(t *testing.T) {
 		{1, "check --data-dir " + file, "making the data directory"},
 		{1, "gc --config " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, doctor, gc, get, key, link, ls, put, restore, rm, serve, user, version`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, config, directory, doctor, gc, get, key, link, ls, put, restore, rm, serve, user, version, webhooks`},
 		{2, "user", "say what to do: add, list, remove"},
 		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
 		{2, "config", "say what to do: check, show"},
+		{2, "webhooks", "say what to do: ping, redeliver, status"},
+		{2, "webhooks ping twice", "attachd webhooks ping takes no arguments"},
 		{2, "--nope", "unknown flag: --nope"},
 		{2, "serve --nope", "unknown flag: --nope\nSee: attachd serve --help"},
 		{2, "serve --listen", "flag needs an argument: --listen"},
@@ -737,6 +739,8 @@ func TestExitCodes(t *testing.T) {
 		{3, "config check --config " + filepath.Join(files, "missing.toml"), "missing.toml"},
 		{3, "ATTACHD_LIMITS_MAX_FILE_SIZE=much config check", "ATTACHD_LIMITS_MAX_FILE_SIZE"},
 		{3, "ATTACHD_DOWNLOADS_URL_TTL=60 config check", "ATTACHD_DOWNLOADS_URL_TTL"},
+		{3, "ATTACHD_WEBHOOKS_URL=https://a.example config check", "ATTACHD_WEBHOOKS_URL: needs webhooks.secret_file too"},
+		{3, "ATTACHD_WEBHOOKS_SECRET_FILE=s ATTACHD_WEBHOOKS_URL=http://a.example config check", "must begin with https"},
 		{3, "ATTACHD_CONTENT_ALLOWED=application/x-no-such-type config check", "application/x-no-such-type"},
 	} {
 		r := attachd(t, strings.Fields(c.typed)...)
@@ -943,16 +947,17 @@ func TestTheDiskReserve(t *testing.T) {
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
 	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
-	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/remote", "server/scan", "server/token", "server/upkeep", "store"},
-	"attachd/server":            {"blobs", "server/content", "server/pending", "server/scan", "server/token", "server/upkeep", "store"},
+	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server":            {"blobs", "server/content", "server/pending", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/pending":    {"blobs", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
 	"attachd/server/config":     {},
 	"attachd/server/content":    {},
 	"attachd/server/datadir":    {"server/token"},
-	"attachd/server/doctor":     {"blobs", "server/config", "server/datadir", "server/scan", "server/upkeep", "store"},
+	"attachd/server/doctor":     {"blobs", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/scan":       {},
 	"attachd/server/token":      {},
+	"attachd/server/webhooks":   {"store"},
 	"attachd/server/remote":     {"server/content"},
 	"attachd/server/durability": {},
 	"attachd/store":             {},

@@ -12,6 +12,7 @@ import (
 	"attachd/server/datadir"
 	"attachd/server/scan"
 	"attachd/server/upkeep"
+	"attachd/server/webhooks"
 	"attachd/store"
 )
 
@@ -42,8 +43,12 @@ type Case struct {
 	// one of a format that this version knows.
 	Status func(context.Context) (upkeep.Status, error)
 	Clamd  *scan.Clamd // optional
-	Now    time.Time
-	Built  time.Time // when the program was made; zero when it does not know
+	// Receiver is who is told what happened, or why nobody can be; both are
+	// optional.
+	Receiver   *webhooks.Receiver
+	NoReceiver error
+	Now        time.Time
+	Built      time.Time // when the program was made; zero when it does not know
 }
 
 // looks are all of them, in the order of the report. Each finds at least one
@@ -67,6 +72,7 @@ var looks = []struct {
 	{"snapshots", snapshots},
 	{"database", database},
 	{"scanner", scanner},
+	{"webhooks", receiver},
 	{"listen", listen},
 	{"public_url", publicURL},
 	{"trusted_proxies", trustedProxies},
