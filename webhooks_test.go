@@ -136,7 +136,9 @@ func TestWebhookCommandsWithAndWithoutAServer(t *testing.T) {
 	server := start(t, dir, env...)
 	server.upload(product, "a.txt", "a").want(t, 201)
 	there.wants("attachment.created a.txt")
-	eventually(t, "the outbox is empty", func() bool { return strings.Contains(run(0, "webhooks status"), "no events to deliver, no dead letters") })
+	eventually(t, "the outbox is empty", func() bool {
+		return strings.Contains(run(0, "webhooks status"), "no events to deliver, no dead letters")
+	})
 	for _, running := range []bool{true, false} {
 		if !running {
 			server.stop()
@@ -171,6 +173,7 @@ func TestWebhookCommandsWithAndWithoutAServer(t *testing.T) {
 	}
 }
 
+// ASVS 1.3.6, 13.2.4, 13.2.5
 func TestAReceiverInAPrivateNetworkIsNotToldUnlessThatIsAllowed(t *testing.T) {
 	t.Parallel()
 	dir, there := dataDir(t), receive(t)
@@ -187,6 +190,7 @@ func TestAReceiverInAPrivateNetworkIsNotToldUnlessThatIsAllowed(t *testing.T) {
 	there.wants("attachment.created a.txt")
 }
 
+// ASVS 13.3.1, 13.3.4
 func TestServeRefusesASecretOfWebhooksThatIsNone(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)

@@ -256,6 +256,7 @@ func TestEventsAreTriedAgainThenGivenUpAndCanBeSentAgain(t *testing.T) {
 
 	l.status.Store(0)
 	w.do(t, step{as: "root", do: "POST /webhooks/redeliver", want: 200, like: `{"events": 2}`})
+	w.audit(t, "webhook.redeliver")
 	for i, e := range l.taken(2) {
 		if e.id != ids[i] || e.Data.Attachment.ID != w.names[[]string{"A", "B"}[i]] {
 			t.Errorf("sent again was %+v, not %s", e, ids[i])
@@ -267,6 +268,26 @@ func TestEventsAreTriedAgainThenGivenUpAndCanBeSentAgain(t *testing.T) {
 	for _, line := range []string{`attachd_webhook_deliveries_total{outcome="dead"} 2`, `attachd_webhook_deliveries_total{outcome="delivered"} 2`, "attachd_webhook_pending 0", "attachd_webhook_dead 0"} {
 		if !strings.Contains(metrics, "\n"+line+"\n") {
 			t.Errorf("the metrics have no %s", line)
+		}
+	}
+}
+
+// withReceiver are the routes for superadmins that need a receiver.
+var withReceiver = []string{"POST /webhooks/redeliver", "POST /webhooks/ping"}
+
+func TestWebhooksAreForSuperadmins(t *testing.T) {
+	t.Parallel()
+	m := newMatrix(t)
+	for _, name := range withReceiver {
+		for _, who := range callers() {
+			s := step{as: who.as, do: name, want: 403}
+			switch who.rights {
+			case "":
+				s.want = 401
+			case "root":
+				s.want = 409 // there is no receiver
+			}
+			m.do(t, s)
 		}
 	}
 }

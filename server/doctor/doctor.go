@@ -152,5 +152,18 @@ func database(ctx context.Context, c *Case) []Finding {
 	default:
 		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
 	}
+	return append(found, outbox(c, status)...)
+}
+
+// An event that waits for longer shows that the receiver does not take it.
+const eventAge = time.Hour
+
+func outbox(c *Case, status upkeep.Status) (found []Finding) {
+	if age := c.Now.Sub(status.OldestEvent); status.Events > 0 && age > eventAge {
+		found = warning("See why: attachd webhooks status", "Events wait for the receiver of webhooks, %d of them, the first for %.0f hours.", status.Events, age.Hours())
+	}
+	if status.DeadLetters > 0 {
+		found = append(found, warning("Once the receiver takes them: attachd webhooks redeliver", "Events were given up, %d of them, since the receiver of webhooks did not take them.", status.DeadLetters)...)
+	}
 	return found
 }
