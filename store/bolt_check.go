@@ -3,8 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -367,30 +365,6 @@ func (c *checker) sessionExpiry() error {
 		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
 		c.want(err == nil && s != nil && bytes.Equal(timeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
 		return nil
-	})
-}
-
-func (c *checker) outbox() error {
-	if c.Bucket(bucketOutbox) == nil { // a copy of an older database
-		return nil
-	}
-	return c.each(bucketOutbox, 8, func(key, value []byte) error {
-		var record eventRecord
-		if err := json.Unmarshal(value, &record); err != nil {
-			return err
-		}
-		_, err := record.event(0)
-		return err
-	})
-}
-
-func (c *checker) dead() error {
-	if c.Bucket(bucketDead) == nil {
-		return nil
-	}
-	return c.each(bucketDead, 8, func(key, value []byte) error {
-		_, err := decodeDead(binary.BigEndian.Uint64(key), value)
-		return err
 	})
 }
 

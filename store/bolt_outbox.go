@@ -298,3 +298,27 @@ func (b *Bolt) PruneDeadLetters(ctx context.Context, before time.Time, limit int
 	})
 	return removed, err
 }
+
+func (c *checker) outbox() error {
+	if c.Bucket(bucketOutbox) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketOutbox, 8, func(key, value []byte) error {
+		var record eventRecord
+		if err := json.Unmarshal(value, &record); err != nil {
+			return err
+		}
+		_, err := record.event(0)
+		return err
+	})
+}
+
+func (c *checker) dead() error {
+	if c.Bucket(bucketDead) == nil {
+		return nil
+	}
+	return c.each(bucketDead, 8, func(key, value []byte) error {
+		_, err := decodeDead(binary.BigEndian.Uint64(key), value)
+		return err
+	})
+}

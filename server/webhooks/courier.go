@@ -39,7 +39,7 @@ const (
 var Outcomes = []string{Delivered, Failed, Dead}
 
 const (
-	window      = 100                 // events that are looked at, and delivered before they are removed
+	window      = 100                 // events that are looked at together, and delivered before they are removed
 	flushAfter  = time.Second         // so long delivered events stay in the outbox at most, while others are sent
 	firstPause  = time.Second         // after a failure, before anything is sent; doubled by each
 	longPause   = time.Minute         // at most
@@ -53,9 +53,10 @@ const (
 
 // Courier brings the events of an outbox to a receiver, one at a time, in
 // their order. When one fails, nothing is sent for a while, and that event not
-// for longer: others go on before it, so that one that the receiver cannot
-// bear is in nobody's way. Only what concerns the same attachment waits for
-// it, so that of one attachment all is told in order.
+// for longer: others go on before it, those first that were not tried yet, so
+// that what the receiver cannot bear is in nobody's way. Only what concerns
+// the same attachment waits for it, so that of one attachment all is told in
+// order.
 //
 // That the receiver could not be reached is not an event's fault: once it
 // takes another, all that failed meanwhile are tried at once, unless one alone
@@ -153,27 +154,53 @@ func (c *Courier) round(ctx context.Context) time.Duration {
 		if wait := c.resume.Sub(c.Now()); wait > 0 {
 			return wait
 		}
-		events, err := c.Outbox.Events(ctx, 0, window)
+		// After a failure, those that have not been tried come first: a few
+		// that always fail must not use up all attempts.
+		sent, wait, err := c.pass(ctx, c.fails > 0)
+		if err == nil && !sent && c.fails > 0 {
+			sent, wait, err = c.pass(ctx, false)
+		}
 		if err != nil {
 			c.stumble(ctx, "the outbox cannot be read", err)
 			return longPause
 		}
-		if sent, wait := c.pass(ctx, events); !sent {
+		if !sent {
 			return wait
 		}
 	}
 	return 0
 }
 
-// pass goes through the oldest events, and says whether it sent any, or else
-// when the next is due. It ends at a failure.
-func (c *Courier) pass(ctx context.Context, events []store.Event) (sent bool, wait time.Duration) {
+// pass goes through the outbox until it has sent something, and says whether
+// it has, or else when the next event is due. It may send only what was not
+// tried before.
+func (c *Courier) pass(ctx context.Context, untried bool) (sent bool, wait time.Duration, err error) {
 	wait = pruneEvery
-	c.forgetBefore(events)
 	held := map[uuid.UUID]bool{} // attachments of which something earlier waits
+	for after := uint64(0); ; {
+		events, err := c.Outbox.Events(ctx, after, window)
+		if err != nil {
+			return false, 0, err
+		}
+		if after == 0 {
+			c.forgetBefore(events)
+		}
+		sent, due := c.sendFirst(ctx, events, held, untried)
+		wait = min(wait, due)
+		if sent || len(events) < window {
+			return sent, wait, nil
+		}
+		after = events[len(events)-1].Seq
+	}
+}
+
+// sendFirst sends those of some events that can be sent now, up to a failure.
+func (c *Courier) sendFirst(ctx context.Context, events []store.Event, held map[uuid.UUID]bool, untried bool) (sent bool, wait time.Duration) {
+	wait = pruneEvery
 	for _, e := range events {
-		left := c.delays[e.Seq].until.Sub(c.Now())
-		if held[e.Attachment.ID] || left > 0 {
+		before := c.delays[e.Seq]
+		left := before.until.Sub(c.Now())
+		if held[e.Attachment.ID] || left > 0 || untried && before.attempts > 0 {
 			if left > 0 {
 				wait = min(wait, left)
 			}

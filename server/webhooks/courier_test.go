@@ -194,7 +194,7 @@ func TestTheReceiverIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 	p.add('a', 1)
 	p.add('b', 2)
 	p.run()
-	p.wantGot("a at 0s", "a at 10m0s", "a at 1h10m0s", "b at 1h10m0s")
+	p.wantGot("a at 0s", "b at 10m0s", "a at 10m0s", "a at 1h10m0s")
 }
 
 func TestAnEventThatFailsHoldsUpItsOwnAttachmentOnly(t *testing.T) {
@@ -240,6 +240,33 @@ func TestAfterAnOutageEverythingIsSentAtOnce(t *testing.T) {
 	}
 	if len(p.got) > 400 {
 		t.Errorf("the receiver was troubled %d times in six hours", len(p.got))
+	}
+}
+
+// However many the receiver cannot bear, the others come through.
+func TestManyEventsThatFailAreInNobodysWay(t *testing.T) {
+	t.Parallel()
+	p := newPost(t, nil)
+	p.answer = func(id string, _ int) (int, string) {
+		if id == "bad" && p.now.Before(noon.Add(12*time.Hour)) {
+			return 500, ""
+		}
+		return 200, ""
+	}
+	p.courier.Render = func(e store.Event) (Message, error) {
+		if e.ID == letter('b') {
+			return Message{ID: "bad"}, nil
+		}
+		return Message{ID: "good"}, nil
+	}
+	for i := range byte(2 * window) {
+		p.add('b', i)
+	}
+	p.add('g', 255)
+	p.run()
+	i := slices.IndexFunc(p.got, func(line string) bool { return line[:4] == "good" })
+	if at, err := time.ParseDuration(p.got[i][len("good at "):]); err != nil || at > 6*time.Hour {
+		t.Errorf("the good one came as %q", p.got[i])
 	}
 }
 
