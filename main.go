@@ -53,6 +53,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.User(),
 		app.Key(),
 		app.Audit(),
+		app.Webhooks(),
 		app.Directory(),
 		app.Config(),
 		app.Put(),

@@ -73,6 +73,8 @@ var audited = map[string]auditRule{
 	"POST /upkeep/snapshot":                               {"upkeep.backup", "server", false},
 	"PUT /upkeep/backup":                                  {"upkeep.backup", "server", false},
 	"POST /upkeep/signing-key":                            {"signing_key.rotate", "server", false},
+	"POST /webhooks/redeliver":                            {"webhook.redeliver", "server", false},
+	"POST /webhooks/ping":                                 {"webhook.ping", "server", false},
 	"GET /audit-logs":                                     {"audit.read", "server", false},
 	"GET /audit-logs/export":                              {"audit.read", "server", false},
 }
@@ -98,7 +100,7 @@ func (rq *request) audit() {
 	rule, ok := audited[rq.Method+" "+rq.route]
 	rq.entry = rq.newEntry(rule)
 	if ok && rule.changes {
-		rq.Request = rq.WithContext(store.WithEntry(rq.Context(), rq.entry))
+		rq.Request = rq.WithContext(rq.server.told(store.WithEntry(rq.Context(), rq.entry), rq.entry))
 	}
 }
 

@@ -41,3 +41,10 @@ func AuditAction(method, pattern string) (action string, changes bool) {
 	rule := audited[method+" "+pattern]
 	return rule.action, rule.changes
 }
+
+// SetWebhookWaits replaces how the telling waits: for what after gives, and
+// always as long as it can. It is to be called before DeliverWebhooks.
+func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
+	s.webhooks.courier.After = after
+	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }
+}

@@ -76,6 +76,9 @@ func newMetrics(s *Server) *metrics {
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)
 	}
+	if s.webhooks != nil {
+		registry.MustRegister(s.webhooks.metrics(s.Store)...)
+	}
 	if s.Scanner != nil {
 		for _, result := range []string{scanClean, scanFound, scanError} {
 			m.scans.WithLabelValues(result) // a count of none is to be seen too

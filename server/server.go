@@ -24,6 +24,7 @@ import (
 	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
+	"attachd/server/webhooks"
 	"attachd/store"
 )
 
@@ -73,6 +74,9 @@ type Config struct {
 	ScrubRate   int64         // bytes a second; 0 is no scrub
 	ScrubPeriod time.Duration // within which all contents are to be read
 
+	Webhooks        *webhooks.Receiver // optional: who is told what happened to attachments
+	WebhookRetryFor time.Duration      // after which an event is given up
+
 	AdminsMayDeleteFromTickets bool
 	AutoCreate                 bool
 	PublicMetrics              bool
@@ -109,6 +113,7 @@ type Server struct {
 	leases      leases
 	traffic     traffic
 	scrub       *upkeep.Scrub // nil when there is none
+	webhooks    *hooks        // nil when nobody is told
 	handler     http.Handler
 }
 
@@ -156,6 +161,9 @@ func New(cfg Config) (*Server, error) {
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
+	}
+	if cfg.Webhooks != nil {
+		s.webhooks = s.newHooks(*cfg.Webhooks)
 	}
 	s.metrics = newMetrics(s)
 	handler := s.byHost(s.router(routes))

@@ -46,6 +46,8 @@ import (
 //	session_expiry   time hash            -           the first to expire comes first
 //
 //	audit            seq, 8               sha256, entry (audit.go)
+//	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
+//	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
 //
 //	meta             "probe"              -           what Probe writes
 //	                 "note " name         its value
@@ -71,6 +73,8 @@ var (
 	bucketKeySessions   = []byte("key_sessions")
 	bucketSessionExpiry = []byte("session_expiry")
 	bucketAudit         = []byte("audit")
+	bucketOutbox        = []byte("outbox")
+	bucketDead          = []byte("dead")
 	bucketMeta          = []byte("meta")
 )
 
@@ -84,7 +88,7 @@ var allBuckets = [][]byte{
 }
 
 // laterBuckets came after databases without them were in use.
-var laterBuckets = [][]byte{bucketAudit}
+var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -115,6 +119,7 @@ type Bolt struct {
 	touched  touches
 	recorded recorded
 	pending  backlog
+	postbox  postbox
 	makeRoom func() bool
 
 	keys     decoded[keyRecord]
@@ -175,13 +180,14 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,
 		recorded: recorded{many: make(chan struct{}, 1)},
+		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
 	}
 	if !opts.ReadOnly {
 		if err := upgrade(db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
 	}
-	if err := b.preparePending(opts.ReadOnly); err != nil {
+	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 	}
 	go b.commitLoop()

@@ -51,6 +51,7 @@ type Store interface {
 	Keys
 	Notes
 	Audit
+	Outbox
 
 	// Probe commits something harmless and so says whether changes can be
 	// committed now.

@@ -196,6 +196,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
 	background.Go(func() { srv.Settle(upkeep) })
+	background.Go(func() { srv.DeliverWebhooks(upkeep) })
 	for _, do := range beside {
 		background.Go(func() { do(upkeep) })
 	}
@@ -255,6 +256,10 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 	if err != nil {
 		return nil, fmt.Errorf("scan.clamd: %w", err)
 	}
+	receiver, err := receiver(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("webhooks.secret_file: %w", err)
+	}
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
@@ -288,6 +293,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		AuditRetention:             time.Duration(cfg.Audit.Retention),
 		ScrubRate:                  int64(cfg.Scrub.Rate),
 		ScrubPeriod:                time.Duration(cfg.Scrub.Period),
+		Webhooks:                   receiver,
+		WebhookRetryFor:            time.Duration(cfg.Webhooks.RetryFor),
 		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,
 		AutoCreate:                 cfg.Directory.AutoCreate,
 		PublicMetrics:              cfg.Metrics.Public,

@@ -20,6 +20,10 @@ type Status struct {
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
+	// Events is how many wait to be delivered, the first since OldestEvent.
+	Events      int64     `json:"events"`
+	OldestEvent time.Time `json:"oldest_event,omitzero"`
+	DeadLetters int64     `json:"dead_letters"`
 }
 
 // An attachment may be so much newer than now: clocks are set right in steps.
@@ -40,6 +44,14 @@ func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status
 	ahead, err := records.AllAttachments(ctx, firstID(now.Add(clockSlack)), 1)
 	if err == nil && len(ahead) > 0 {
 		status.Ahead = ahead[0].CreatedAt()
+	}
+	if err != nil {
+		return status, err
+	}
+	status.Events, status.DeadLetters = records.OutboxSize()
+	first, err := records.Events(ctx, 0, 1)
+	if len(first) > 0 {
+		status.OldestEvent = first[0].Queued
 	}
 	return status, err
 }
