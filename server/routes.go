@@ -85,6 +85,7 @@ var routes = []route{
 	{"GET", "/health", anyone, (*Server).health},
 	{"GET", "/health/ready", anyone, (*Server).healthReady},
 	{"GET", "/metrics", scraper, (*Server).serveMetrics},
+	{"GET", "/stats", superadmin, (*Server).stats},
 	{"POST", "/upkeep/check", superadmin, (*Server).check},
 	{"POST", "/upkeep/gc", superadmin, (*Server).collect},
 	{"POST", "/upkeep/audit", superadmin, (*Server).verifyAudit},
@@ -106,6 +107,13 @@ var answersBytes = map[string]bool{
 	"/issues/attachments/:attachment":            true,
 	"/meetings/:meeting/attachments/:attachment": true,
 	linkedFile: true,
+}
+
+// uploadsTo are the routes to which files are posted.
+var uploadsTo = map[string]bool{
+	"/catalog/spaces/:space/products/:product/attachments": true,
+	"/issues/tickets/:ticket/attachments":                  true,
+	"/meetings/:meeting/attachments":                       true,
 }
 
 // linkedFile is where signed links lead.

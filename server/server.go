@@ -43,6 +43,8 @@ type Config struct {
 	// that Blobs tells the space of. done closes and removes it.
 	Scratch func() (file *os.File, done func() error, err error)
 
+	StorageTimes *StorageTimes // optional: what Store and Blobs tell theirs to
+
 	Scanner         Scanner // optional: looks for malware
 	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
 
@@ -106,6 +108,9 @@ type Server struct {
 	leases      leases
 	traffic     traffic
 	scrub       *upkeep.Scrub // nil when there is none
+	began       time.Time
+	hours       hours
+	totals      totals
 	handler     http.Handler
 }
 
@@ -129,6 +134,8 @@ func New(cfg Config) (*Server, error) {
 		denied:  newDeniedLimiter(),
 		stall:   clientStall,
 		drain:   drainTime,
+		began:   cfg.Now(),
+		totals:  newTotals(),
 	}
 	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {
