@@ -117,6 +117,7 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	}
 	if rq.Method == http.MethodGet {
 		s.metrics.downloaded.Add(float64(w.bytes))
+		s.hours.downloaded(s.Now(), w)
 	}
 	return nil
 }

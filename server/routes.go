@@ -92,6 +92,7 @@ var routes = []route{
 	{"GET", "/health", anyone, (*Server).health},
 	{"GET", "/health/ready", anyone, (*Server).healthReady},
 	{"GET", "/metrics", scraper, (*Server).serveMetrics},
+	{"GET", "/stats", superadmin, (*Server).stats},
 	{"POST", "/upkeep/check", superadmin, (*Server).check},
 	{"POST", "/upkeep/gc", superadmin, (*Server).collect},
 	{"POST", "/upkeep/audit", superadmin, (*Server).verifyAudit},
@@ -121,6 +122,13 @@ var answersBytes = map[string]bool{
 	"/catalog/attachments/:attachment/thumbnail":           true,
 	"/issues/attachments/:attachment/thumbnail":            true,
 	"/meetings/:meeting/attachments/:attachment/thumbnail": true,
+}
+
+// uploadsTo are the routes to which files are posted.
+var uploadsTo = map[string]bool{
+	"/catalog/spaces/:space/products/:product/attachments": true,
+	"/issues/tickets/:ticket/attachments":                  true,
+	"/meetings/:meeting/attachments":                       true,
 }
 
 // linkedFile is where signed links lead.

@@ -46,6 +46,8 @@ type Config struct {
 	Scratch    func() (file *os.File, done func() error, err error)
 	Thumbnails *preview.Cache
 
+	StorageTimes *StorageTimes // optional: what Store and Blobs tell theirs to
+
 	Scanner         Scanner // optional: looks for malware
 	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
 
@@ -114,6 +116,9 @@ type Server struct {
 	traffic     traffic
 	scrub       *upkeep.Scrub // nil when there is none
 	webhooks    *hooks        // nil when nobody is told
+	began       time.Time
+	hours       hours
+	totals      totals
 	handler     http.Handler
 }
 
@@ -138,6 +143,8 @@ func New(cfg Config) (*Server, error) {
 		denied:  newDeniedLimiter(),
 		stall:   clientStall,
 		drain:   drainTime,
+		began:   cfg.Now(),
+		totals:  newTotals(),
 	}
 	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {

@@ -324,11 +324,16 @@ func (w *world) serve(handler http.Handler) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- httpServer.Serve(listener) }()
+	counting, stopCounting := context.WithCancel(context.Background())
+	counted, server := make(chan struct{}), w.server
+	go func() { server.Count(counting); close(counted) }()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
 	w.url = "http://" + listener.Addr().String()
 	w.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	w.t.Cleanup(func() {
 		transport.CloseIdleConnections()
+		stopCounting()
+		<-counted
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := httpServer.Shutdown(ctx); err != nil {

@@ -107,6 +107,9 @@ type BoltOptions struct {
 	// Commit, when set, is called where a transaction is committed. It is for
 	// tests, which make commits fail.
 	Commit func(*bbolt.Tx) error
+	// Committed, when set, is called with how long each commit took, two syncs
+	// of the file included. It must be quick: changes wait for it.
+	Committed func(took time.Duration)
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
 	Own func(*os.File) error
@@ -137,6 +140,7 @@ type Bolt struct {
 	broken  error // set when a commit failed without it being known how far it got
 	lastErr error // of what it did when told to stop
 	commit  func(*bbolt.Tx) error
+	took    func(time.Duration) // is told of each commit
 }
 
 var _ Store = (*Bolt)(nil)
@@ -149,6 +153,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	}
 	if opts.Commit == nil {
 		opts.Commit = (*bbolt.Tx).Commit
+	}
+	if opts.Committed == nil {
+		opts.Committed = func(time.Duration) {}
 	}
 	if !opts.ReadOnly {
 		if err := createOnce(path, opts.Own); err != nil {
@@ -179,6 +186,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,
+		took:     opts.Committed,
 		recorded: recorded{many: make(chan struct{}, 1)},
 		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
 	}

@@ -212,7 +212,10 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 		return nil
 	}
 	id := tx.ID()
-	if err := withoutPanic(func() error { return b.commit(tx) }); err != nil {
+	began := time.Now()
+	err = withoutPanic(func() error { return b.commit(tx) })
+	b.took(time.Since(began))
+	if err != nil {
 		return b.failed(err, id)
 	}
 	b.pending.add(w.pending)

@@ -38,6 +38,7 @@ type Storage struct {
 	Ballast *datadir.Ballast
 	Store   store.Store
 	Blobs   blobs.Store
+	Times   *server.StorageTimes // of Store and Blobs
 }
 
 // Close lets go of everything.

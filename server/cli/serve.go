@@ -197,6 +197,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.Scrub(upkeep) })
 	background.Go(func() { srv.Settle(upkeep) })
 	background.Go(func() { srv.DeliverWebhooks(upkeep) })
+	background.Go(func() { srv.Count(upkeep) })
 	for _, do := range beside {
 		background.Go(func() { do(upkeep) })
 	}
@@ -267,6 +268,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger) (*server.Se
 		Policy:                     policy,
 		SigningKeys:                signingKeys,
 		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
+		StorageTimes:               storage.Times,
 		Scanner:                    clamd,
 		AcceptUnscanned:            cfg.Scan.OnError == "accept",
 		Now:                        time.Now,
