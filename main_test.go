@@ -946,7 +946,7 @@ func TestTheDiskReserve(t *testing.T) {
 
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
-	"attachd":                   {"blobs", "server/cli", "server/config", "server/datadir", "store"},
+	"attachd":                   {"blobs", "server", "server/cli", "server/config", "server/datadir", "store"},
 	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/preview", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server":            {"blobs", "server/content", "server/pending", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/pending":    {"blobs", "store"},
