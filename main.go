@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"attachd/blobs"
+	"attachd/server"
 	"attachd/server/cli"
 	"attachd/server/config"
 	"attachd/server/datadir"
@@ -53,6 +54,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.User(),
 		app.Key(),
 		app.Audit(),
+		app.Webhooks(),
 		app.Directory(),
 		app.Config(),
 		app.Put(),
@@ -80,7 +82,8 @@ func open(cfg config.Config) (cli.Storage, error) {
 	if err != nil {
 		return cli.Storage{}, err
 	}
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Own: dir.Own, MakeRoom: ballast.GiveUp})
+	times := server.NewStorageTimes()
+	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed})
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
@@ -89,11 +92,11 @@ func open(cfg config.Config) (cli.Storage, error) {
 	case err != nil:
 		return cli.Storage{}, err
 	}
-	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own})
+	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Synced: times.Synced})
 	if err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
-	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk}, nil
+	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Times: times}, nil
 }
 
 // openSnapshot opens a copy of a database, which may lie on a medium that

@@ -17,18 +17,22 @@ import (
 
 // Where a connection may be made, and to whom.
 var dials = map[string]string{
-	"server/datadir/socket.go net.Dialer":                 "the socket in the data directory",
-	"server/scan/clamd.go net.Dialer":                     "the scanner that the configuration names",
-	"server/cli/client.go http.Client":                    "over that socket, or through memory",
-	"server/doctor/network.go http.NewRequestWithContext": "public_url, which is this server itself, when its operator runs the doctor",
-	"server/doctor/network.go http.Client":                "likewise",
-	"server/doctor/network.go http.Transport":             "likewise",
-	"server/remote/client.go http.Client":                 "the server that the user of a command names",
-	"server/remote/client.go http.Transport":              "likewise",
-	"server/remote/client.go http.DefaultTransport":       "likewise",
-	"server/remote/client.go http.NewRequestWithContext":  "likewise",
-	"server/cli/client.go http.Transport":                 "over that socket, or through memory",
-	"server/cli/client.go http.NewRequestWithContext":     "over that socket, or through memory",
+	"server/datadir/socket.go net.Dialer":                  "the socket in the data directory",
+	"server/scan/clamd.go net.Dialer":                      "the scanner that the configuration names",
+	"server/webhooks/sender.go net.Dialer":                 "the receiver that the configuration names, not in a private network unless it says so",
+	"server/webhooks/sender.go http.Client":                "likewise",
+	"server/webhooks/sender.go http.Transport":             "likewise",
+	"server/webhooks/sender.go http.NewRequestWithContext": "likewise",
+	"server/cli/client.go http.Client":                     "over that socket, or through memory",
+	"server/doctor/network.go http.NewRequestWithContext":  "public_url, which is this server itself, when its operator runs the doctor",
+	"server/doctor/network.go http.Client":                 "likewise",
+	"server/doctor/network.go http.Transport":              "likewise",
+	"server/remote/client.go http.Client":                  "the server that the user of a command names",
+	"server/remote/client.go http.Transport":               "likewise",
+	"server/remote/client.go http.DefaultTransport":        "likewise",
+	"server/remote/client.go http.NewRequestWithContext":   "likewise",
+	"server/cli/client.go http.Transport":                  "over that socket, or through memory",
+	"server/cli/client.go http.NewRequestWithContext":      "over that socket, or through memory",
 }
 
 // What makes a connection, or looks up a name.

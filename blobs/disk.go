@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"time"
 )
 
 // The folders of a data directory. Every content is a file of plain bytes
@@ -45,6 +46,10 @@ type DiskOptions struct {
 	// made and nothing removed, and what is to change anything fails.
 	ReadOnly bool
 
+	// Synced, when set, is called with how long each sync of a file or folder
+	// took, from many goroutines at once. It must be quick.
+	Synced func(took time.Duration)
+
 	// Wrap lets a test stand between the Disk and its files.
 	Wrap func(FileSystem) FileSystem
 }
@@ -53,7 +58,7 @@ type DiskOptions struct {
 // makes the folders that are missing and empties the one for temporary files,
 // so no other process may be using dir.
 func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
-	files, err := openFiles(dir, opts.Own)
+	files, err := openFiles(dir, opts)
 	if err != nil {
 		return nil, err
 	}

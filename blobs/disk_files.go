@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // FileSystem is every call that a Disk makes to its data directory. Names are
@@ -50,11 +51,26 @@ type File interface {
 // goes by path, since a Root opens every folder on the way: that is most of
 // the time it takes to open a small content.
 type files struct {
-	root *os.Root
-	own  func(*os.File) error // nil leaves files to whoever runs us
+	root   *os.Root
+	own    func(*os.File) error // nil leaves files to whoever runs us
+	synced func(took time.Duration)
 }
 
-func openFiles(dir string, own func(*os.File) error) (FileSystem, error) {
+// writtenFile is a file that tells how long its syncs take.
+type writtenFile struct {
+	*os.File
+	synced func(took time.Duration)
+}
+
+func (f writtenFile) Sync() error {
+	defer func(began time.Time) { f.synced(time.Since(began)) }(time.Now())
+	return f.File.Sync()
+}
+
+func openFiles(dir string, opts DiskOptions) (FileSystem, error) {
+	if opts.Synced == nil {
+		opts.Synced = func(time.Duration) {}
+	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -63,7 +79,7 @@ func openFiles(dir string, own func(*os.File) error) (FileSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &files{root, own}, nil
+	return &files{root, opts.Own, opts.Synced}, nil
 }
 
 func (f *files) Create(name string) (File, error) {
@@ -72,12 +88,12 @@ func (f *files) Create(name string) (File, error) {
 		return nil, err
 	}
 	if f.own == nil {
-		return file, nil
+		return writtenFile{file, f.synced}, nil
 	}
 	if err := f.own(file); err != nil {
 		return nil, errors.Join(err, file.Close(), f.root.Remove(name))
 	}
-	return file, nil
+	return writtenFile{file, f.synced}, nil
 }
 
 func (f *files) Open(name string) (File, error) {
@@ -152,7 +168,10 @@ func (f *files) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(syncDir(dir), dir.Close())
+	began := time.Now()
+	err = syncDir(dir)
+	f.synced(time.Since(began))
+	return errors.Join(err, dir.Close())
 }
 
 func (f *files) Space() (Space, error) { return DiskSpace(path(f.root, topDir)) }

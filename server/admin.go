@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -37,27 +38,33 @@ const readyFor = time.Second
 
 // healthReady says whether uploads would work now, and if not, why.
 func (s *Server) healthReady(w *response, rq *request) error {
-	s.ready.mu.Lock()
-	if now := s.Now(); now.Sub(s.ready.at) >= readyFor {
-		s.ready.reasons = s.notReady(rq.Context(), rq)
-		s.ready.at = now
-	}
-	reasons := s.ready.reasons
-	s.ready.mu.Unlock()
-	if s.draining.Load() {
-		reasons = append([]string{"The server is shutting down."}, reasons...)
-	}
-	if len(reasons) > 0 {
+	if reasons := s.notReady(rq.Context(), rq.log, readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")
 		return rq.answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
 	}
 	return rq.answer(w, http.StatusOK, healthBody{Status: "ready"})
 }
 
-func (s *Server) notReady(ctx context.Context, rq *request) (reasons []string) {
+// notReady gives the reasons why uploads would not work, by a look that is not
+// older than asked for.
+func (s *Server) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+	s.ready.mu.Lock()
+	if now := s.Now(); now.Sub(s.ready.at) >= age {
+		s.ready.reasons = s.lookWhetherReady(ctx, log)
+		s.ready.at = now
+	}
+	reasons = s.ready.reasons
+	s.ready.mu.Unlock()
+	if s.draining.Load() {
+		return append([]string{"The server is shutting down."}, reasons...)
+	}
+	return reasons
+}
+
+func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
 	ctx = context.WithoutCancel(ctx) // others get the answer too
 	failed := func(sentence string, err error) {
-		rq.log.Error("not ready", "reason", sentence, "error", err)
+		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
 	}
 	if err := s.Store.Probe(ctx); errors.Is(err, store.ErrUnavailable) {

@@ -40,6 +40,9 @@ var audited = map[string]auditRule{
 	"GET /issues/attachments/:attachment":                       {actionDownload, "attachment", false},
 	"GET /meetings/:meeting/attachments/:attachment":            {actionDownload, "attachment", false},
 	"GET /files/:attachment":                                    {actionDownload, "attachment", false},
+	"GET /catalog/attachments/:attachment/preview":              {actionPreview, "attachment", false},
+	"GET /issues/attachments/:attachment/preview":               {actionPreview, "attachment", false},
+	"GET /meetings/:meeting/attachments/:attachment/preview":    {actionPreview, "attachment", false},
 	"POST /catalog/attachments/:attachment/links":               {"attachment.link", "attachment", false},
 	"POST /issues/attachments/:attachment/links":                {"attachment.link", "attachment", false},
 	"POST /meetings/:meeting/attachments/:attachment/links":     {"attachment.link", "attachment", false},
@@ -70,11 +73,18 @@ var audited = map[string]auditRule{
 	"POST /upkeep/snapshot":                               {"upkeep.backup", "server", false},
 	"PUT /upkeep/backup":                                  {"upkeep.backup", "server", false},
 	"POST /upkeep/signing-key":                            {"signing_key.rotate", "server", false},
+	"POST /webhooks/redeliver":                            {"webhook.redeliver", "server", false},
+	"POST /webhooks/ping":                                 {"webhook.ping", "server", false},
 	"GET /audit-logs":                                     {"audit.read", "server", false},
 	"GET /audit-logs/export":                              {"audit.read", "server", false},
 }
 
-const actionDownload = "attachment.download"
+// Reading files is recorded with audit.downloads only. A thumbnail is never: it
+// shows little, and every look at a list asks for many.
+const (
+	actionDownload = "attachment.download"
+	actionPreview  = "attachment.preview"
+)
 
 // denials are the codes of refusals that somebody may have to answer for.
 var denials = map[string]bool{
@@ -90,7 +100,7 @@ func (rq *request) audit() {
 	rule, ok := audited[rq.Method+" "+rq.route]
 	rq.entry = rq.newEntry(rule)
 	if ok && rule.changes {
-		rq.Request = rq.WithContext(store.WithEntry(rq.Context(), rq.entry))
+		rq.Request = rq.WithContext(rq.server.told(store.WithEntry(rq.Context(), rq.entry), rq.entry))
 	}
 }
 
@@ -150,7 +160,7 @@ func (s *Server) finishAudit(w *response, rq *request) {
 			s.Store.Record(*e)
 		}
 	case rule.action == "" || rule.changes || w.status < 200 || w.status > 299:
-	case rule.action == actionDownload && !s.AuditDownloads:
+	case (rule.action == actionDownload || rule.action == actionPreview) && !s.AuditDownloads:
 	default:
 		s.Store.Record(*rq.newEntry(rule))
 	}

@@ -122,7 +122,7 @@ func (s *Server) noteBackup(w *response, rq *request) error {
 	if backup.Made.IsZero() {
 		return invalidRequest("made must be a time.")
 	}
-	if err := upkeep.NoteBackup(rq.Context(), s.Store, backup.Made); err != nil {
+	if err := upkeep.NoteDone(rq.Context(), s.Store, upkeep.Backup, backup.Made); err != nil {
 		return err
 	}
 	return rq.answer(w, http.StatusOK, messageBody{"Backup noted"})

@@ -93,20 +93,11 @@ var shownInline = map[string]bool{
 // net/http's (RFC 9110), the headers and the hash are ours.
 func (s *Server) send(w *response, rq *request, disposition string) error {
 	a := rq.attachment
-	file, err := s.contents.Open(rq.Context(), blobs.Ref(a.SHA256), a.Size)
+	file, done, err := s.openContent(rq)
 	if err != nil {
-		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
-			return noAttachment(a.ID) // deleted this moment
-		}
-		// What Open finds out, it finds out again every time: nothing to mark.
-		s.metrics.damaged.Inc()
-		return fmt.Errorf("opening the content of attachment %s: %w", a.ID, err)
+		return err
 	}
-	defer func() {
-		if err := file.Close(); err != nil {
-			rq.log.Warn("closing a content", "error", err)
-		}
-	}()
+	defer done()
 	h := w.Header()
 	h.Set("Content-Type", a.Type)
 	h.Set("Content-Disposition", content.Disposition(disposition, a.FileName))
@@ -126,8 +117,28 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	}
 	if rq.Method == http.MethodGet {
 		s.metrics.downloaded.Add(float64(w.bytes))
+		s.hours.downloaded(s.Now(), w)
 	}
 	return nil
+}
+
+// openContent opens the content of rq.attachment; done closes it.
+func (s *Server) openContent(rq *request) (file blobs.Content, done func(), err error) {
+	a := rq.attachment
+	file, err = s.contents.Open(rq.Context(), blobs.Ref(a.SHA256), a.Size)
+	if err != nil {
+		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
+			return nil, nil, noAttachment(a.ID) // deleted this moment
+		}
+		// What Open finds out, it finds out again every time: nothing to mark.
+		s.metrics.damaged.Inc()
+		return nil, nil, fmt.Errorf("opening the content of attachment %s: %w", a.ID, err)
+	}
+	return file, func() {
+		if err := file.Close(); err != nil {
+			rq.log.Warn("closing a content", "error", err)
+		}
+	}, nil
 }
 
 // tidyRange makes of a Range header what http.ServeContent treats as RFC 9110

@@ -25,6 +25,10 @@ func (s *Server) SetSlotGrace(d time.Duration) {
 	s.slots.grace = d
 }
 
+// SetPreviewWait sets how long a request waits for others that look into
+// files. It is to be called before the first request.
+func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait = d }
+
 // Uploads are how many run.
 func (s *Server) Uploads() int { return s.slots.taken() }
 
@@ -36,4 +40,11 @@ func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
 func AuditAction(method, pattern string) (action string, changes bool) {
 	rule := audited[method+" "+pattern]
 	return rule.action, rule.changes
+}
+
+// SetWebhookWaits replaces how the telling waits: for what after gives, and
+// always as long as it can. It is to be called before DeliverWebhooks.
+func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
+	s.webhooks.courier.After = after
+	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }
 }

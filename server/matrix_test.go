@@ -135,13 +135,19 @@ var inMatrix = map[server.Route]struct {
 	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment"}:            {toRead, 200},
 	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/links"}:     {toRead, 201},
 	{Method: "DELETE", Pattern: "/meetings/:meeting/attachments/:attachment"}:         {toDelete, 200},
+	{Method: "GET", Pattern: "/catalog/attachments/:attachment/thumbnail"}:            {toRead, 200},
+	{Method: "GET", Pattern: "/catalog/attachments/:attachment/preview"}:              {toRead, 200},
+	{Method: "GET", Pattern: "/issues/attachments/:attachment/thumbnail"}:             {toRead, 200},
+	{Method: "GET", Pattern: "/issues/attachments/:attachment/preview"}:               {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/thumbnail"}:  {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/preview"}:    {toRead, 200},
 }
 
 // open are the routes for callers without a key, or with their own proof.
 var open = []string{"GET /files/:attachment", "POST /session", "DELETE /session", "GET /demo", "GET /health", "GET /health/ready", "GET /openapi.json", "GET /", "GET /assets/:version/:asset"}
 
 // signedIn are the routes for whoever has a key, about themselves.
-var signedIn = []string{"GET /users/me", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}
+var signedIn = []string{"GET /users/me", "GET /limits", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}
 
 // membersRead are the routes of the directory that members of a space may
 // read; the rest of the directory is for superadmins.
@@ -181,6 +187,8 @@ func parentOf(kind, slug string) store.Parent {
 type matrix struct {
 	*world
 	content store.Attachment // a record to copy: who, where and which content
+	picture store.Attachment // one that has a thumbnail
+	table   store.Attachment // one that has a preview
 	deleted uuid.UUID
 }
 
@@ -191,18 +199,25 @@ func newMatrix(t *testing.T, options ...func(*server.Config)) *matrix {
 		{as: "root", do: "POST {product}/attachments", form: parts{file("a.txt", alphabet)}, want: 201, save: "A"},
 		{as: "root", do: "POST {product}/attachments", form: parts{file("a.txt", alphabet)}, want: 201, save: "gone"},
 		{as: "root", do: "DELETE /catalog/attachments/{gone}", want: 200},
+		{as: "root", do: "POST {product}/attachments", form: parts{file("a.png", string(pngOf(t, 3, 2)))}, want: 201, save: "picture"},
+		{as: "root", do: "POST {product}/attachments", form: parts{file("a.csv", "a,b\n1,2\n")}, want: 201, save: "table"},
 	})
 	m.settleContents() // what has the same content gets no content of its own
-	var err error
-	m.content, err = m.store.Attachment(context.Background(), uuid.MustParse(m.names["A"]))
-	m.must(err)
+	for name, record := range map[string]*store.Attachment{"A": &m.content, "picture": &m.picture, "table": &m.table} {
+		var err error
+		*record, err = m.store.Attachment(context.Background(), uuid.MustParse(m.names[name]))
+		m.must(err)
+	}
 	m.deleted = uuid.MustParse(m.names["gone"])
 	return m
 }
 
 // fresh makes an attachment for one request.
 func (m *matrix) fresh(t *testing.T, parent store.Parent, uploader string) uuid.UUID {
-	a := m.content
+	return m.copyOf(t, m.content, parent, uploader)
+}
+
+func (m *matrix) copyOf(t *testing.T, a store.Attachment, parent store.Parent, uploader string) uuid.UUID {
 	a.Parent, a.UploaderID = parent, uuid.MustParse(m.names[uploader])
 	return m.createRecord(t, a)
 }
@@ -220,6 +235,13 @@ func (m *matrix) address(t *testing.T, pattern, kind, slug string, tgt target, w
 	otherKind := map[string]string{"product": "ticket", "ticket": "meeting", "meeting": "product"}[kind]
 	parent := parentOf(kind, slug)
 	id := func() string { return made.String() }
+	like := m.content
+	switch {
+	case strings.HasSuffix(pattern, "/thumbnail"):
+		like = m.picture
+	case strings.HasSuffix(pattern, "/preview"):
+		like = m.table
+	}
 	uploader := "admin"
 	if tgt.own {
 		uploader = who.rights
@@ -234,13 +256,13 @@ func (m *matrix) address(t *testing.T, pattern, kind, slug string, tgt target, w
 	hasAttachment := strings.Contains(pattern, ":attachment")
 	switch {
 	case hasAttachment && tgt.name == "of another kind":
-		made = m.fresh(t, parentOf(otherKind, slug), uploader)
+		made = m.copyOf(t, like, parentOf(otherKind, slug), uploader)
 		attachmentID = id()
 	case hasAttachment && tgt.name == "of another parent":
-		made = m.fresh(t, parentOf(kind, other), uploader)
+		made = m.copyOf(t, like, parentOf(kind, other), uploader)
 		attachmentID = id()
 	case hasAttachment && tgt.there:
-		made = m.fresh(t, parent, uploader)
+		made = m.copyOf(t, like, parent, uploader)
 		attachmentID = id()
 	case tgt.name == "deleted":
 		attachmentID = m.deleted.String()
@@ -302,7 +324,7 @@ func (m *matrix) tryRoute(t *testing.T, r rules, route server.Route) (tried int)
 				want := r.status(who, cell.do, kind, slug, tgt, cell.granted)
 				m.tryOne(t, route, kind, slug, tgt, who, want)
 				tried++
-				if route.Method == "GET" && strings.Contains(route.Pattern, ":attachment") {
+				if route.Method == "GET" && strings.Contains(route.Pattern, ":attachment") && !strings.HasSuffix(route.Pattern, "/preview") {
 					m.tryOne(t, server.Route{Method: "HEAD", Pattern: route.Pattern}, kind, slug, tgt, who, want)
 					tried++
 				}
@@ -415,7 +437,7 @@ func TestWhatIsAboutOneselfNeedsAKey(t *testing.T) {
 // ASVS 8.1.1; CVE-2025-68939
 func TestEveryRouteIsUnderARule(t *testing.T) {
 	t.Parallel()
-	known := slices.Concat(open, signedIn, operators, commandsOnly)
+	known := slices.Concat(open, signedIn, operators, withReceiver, commandsOnly)
 	listed := map[string]bool{}
 	for _, route := range server.Routes() {
 		name := route.Method + " " + route.Pattern

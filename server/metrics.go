@@ -18,6 +18,7 @@ type metrics struct {
 	handler    http.Handler
 	requests   *prometheus.CounterVec
 	refusals   *prometheus.CounterVec
+	turnedAway *prometheus.CounterVec
 	duration   *prometheus.HistogramVec
 	inFlight   prometheus.Gauge
 	uploaded   prometheus.Counter
@@ -34,6 +35,9 @@ func newMetrics(s *Server) *metrics {
 			[]string{"method", "route", "status"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "attachd_http_refusals_total", Help: "Requests refused, by the code in the answer."},
+			[]string{"code"}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_uploads_refused_total", Help: "Uploads refused, by the code in the answer."},
 			[]string{"code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "attachd_http_request_duration_seconds", Help: "Time from the first byte of a request's header to the last of its answer.",
@@ -70,11 +74,17 @@ func newMetrics(s *Server) *metrics {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
 		func() float64 { return float64(s.Store.PendingBytes()) })
-	registry.MustRegister(waiting, m.requests, m.refusals, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
+	registry.MustRegister(&lookup{s}, waiting, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if times := s.StorageTimes; times != nil {
+		registry.MustRegister(times.commits, times.syncs)
+	}
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)
+	}
+	if s.webhooks != nil {
+		registry.MustRegister(s.webhooks.metrics(s.Store)...)
 	}
 	if s.Scanner != nil {
 		for _, result := range []string{scanClean, scanFound, scanError} {
@@ -95,14 +105,11 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 			Name: "attachd_scrub_progress_ratio", Help: "How much of its pass over all contents the scrub has done, from 0 to 1."},
 			func() float64 { return scrub.Status().Progress }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_scrub_damaged_contents", Help: "Contents that the scrub met in its pass and that are damaged or cannot be read."},
+			func() float64 { return float64(scrub.Status().Damaged) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "attachd_scrub_last_pass_timestamp_seconds", Help: "When the scrub last came to the end of a pass; 0 when it has not yet."},
-			func() float64 {
-				last := scrub.Status().LastPass
-				if last.IsZero() {
-					return 0
-				}
-				return float64(last.Unix())
-			}),
+			func() float64 { return unixTime(scrub.Status().LastPass) }),
 	}
 }
 
@@ -116,6 +123,9 @@ func (m *metrics) observe(rq *request, w *response, status int, took time.Durati
 	m.duration.WithLabelValues(method, route).Observe(took.Seconds())
 	if w.code != "" {
 		m.refusals.WithLabelValues(w.code).Inc()
+		if method == http.MethodPost && uploadsTo[route] {
+			m.turnedAway.WithLabelValues(w.code).Inc()
+		}
 	}
 }
 

@@ -37,10 +37,17 @@ var routes = []route{
 	{"POST", "/catalog/attachments/:attachment/links", may(read, attachment(store.Product)), (*Server).createLink},
 	{"POST", "/issues/attachments/:attachment/links", may(read, attachment(store.Ticket)), (*Server).createLink},
 	{"POST", "/meetings/:meeting/attachments/:attachment/links", may(read, attachment(store.Meeting)), (*Server).createLink},
+	{"GET", "/catalog/attachments/:attachment/thumbnail", may(read, attachment(store.Product)), (*Server).thumbnail},
+	{"GET", "/issues/attachments/:attachment/thumbnail", may(read, attachment(store.Ticket)), (*Server).thumbnail},
+	{"GET", "/meetings/:meeting/attachments/:attachment/thumbnail", may(read, attachment(store.Meeting)), (*Server).thumbnail},
+	{"GET", "/catalog/attachments/:attachment/preview", may(read, attachment(store.Product)), (*Server).preview},
+	{"GET", "/issues/attachments/:attachment/preview", may(read, attachment(store.Ticket)), (*Server).preview},
+	{"GET", "/meetings/:meeting/attachments/:attachment/preview", may(read, attachment(store.Meeting)), (*Server).preview},
 	{"GET", linkedFile, signedLink, (*Server).downloadLinked},
 
 	// Who is calling.
 	{"GET", "/users/me", signedIn, (*Server).me},
+	{"GET", "/limits", signedIn, (*Server).limits},
 	{"POST", "/session", anyone, (*Server).createSession},
 	{"DELETE", "/session", anyone, (*Server).deleteSession},
 	{"GET", "/demo", anyone, (*Server).demoUsers},
@@ -86,9 +93,14 @@ var routes = []route{
 	{"GET", "/health", anyone, (*Server).health},
 	{"GET", "/health/ready", anyone, (*Server).healthReady},
 	{"GET", "/metrics", scraper, (*Server).serveMetrics},
+	{"GET", "/stats", superadmin, (*Server).stats},
 	{"POST", "/upkeep/check", superadmin, (*Server).check},
 	{"POST", "/upkeep/gc", superadmin, (*Server).collect},
 	{"POST", "/upkeep/audit", superadmin, (*Server).verifyAudit},
+	{"GET", "/webhooks", superadmin, (*Server).webhookState},
+	{"GET", "/webhooks/dead-letters", superadmin, (*Server).deadLetters},
+	{"POST", "/webhooks/redeliver", superadmin, (*Server).redeliver},
+	{"POST", "/webhooks/ping", superadmin, (*Server).pingReceiver},
 	{"GET", "/audit-logs", superadmin, (*Server).auditLog},
 	{"GET", "/audit-logs/export", superadmin, (*Server).exportAudit},
 	{"POST", "/upkeep/signing-key", operatorOnly, (*Server).rotateSigning},
@@ -101,13 +113,24 @@ var routes = []route{
 	{"GET", "/assets/:version/:asset", anyone, (*Server).pageAsset},
 }
 
-// answersBytes are the routes whose success is a file: they take HEAD too,
+// answersBytes are the routes whose success is a file, or made from one: they take HEAD too,
 // and carry the headers for safe content on every status.
 var answersBytes = map[string]bool{
 	"/catalog/attachments/:attachment/download":  true,
 	"/issues/attachments/:attachment":            true,
 	"/meetings/:meeting/attachments/:attachment": true,
 	linkedFile: true,
+
+	"/catalog/attachments/:attachment/thumbnail":           true,
+	"/issues/attachments/:attachment/thumbnail":            true,
+	"/meetings/:meeting/attachments/:attachment/thumbnail": true,
+}
+
+// uploadsTo are the routes to which files are posted.
+var uploadsTo = map[string]bool{
+	"/catalog/spaces/:space/products/:product/attachments": true,
+	"/issues/tickets/:ticket/attachments":                  true,
+	"/meetings/:meeting/attachments":                       true,
 }
 
 // linkedFile is where signed links lead.

@@ -144,6 +144,7 @@ func TestWhatIsRefusedAnywayIsNotScanned(t *testing.T) {
 func TestAFileThatCannotBeScannedIsRefusedForNow(t *testing.T) {
 	t.Parallel()
 	w, f := scanning(t)
+	w.expectLog("not ready") // say the metrics
 	upload := step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 503, code: "scan_unavailable", header: header{"Retry-After": "60"}}
 	for err, says := range map[error]string{
 		errDown:             "Try again later",

@@ -21,8 +21,10 @@ import (
 	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/pending"
+	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
+	"attachd/server/webhooks"
 	"attachd/store"
 )
 
@@ -41,7 +43,10 @@ type Config struct {
 	KeepSigningKeys func([]token.SigningKey) error
 	// Scratch makes a file for what is needed for a moment only, on the disk
 	// that Blobs tells the space of. done closes and removes it.
-	Scratch func() (file *os.File, done func() error, err error)
+	Scratch    func() (file *os.File, done func() error, err error)
+	Thumbnails *preview.Cache
+
+	StorageTimes *StorageTimes // optional: what Store and Blobs tell theirs to
 
 	Scanner         Scanner // optional: looks for malware
 	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
@@ -71,6 +76,9 @@ type Config struct {
 	ScrubRate   int64         // bytes a second; 0 is no scrub
 	ScrubPeriod time.Duration // within which all contents are to be read
 
+	Webhooks        *webhooks.Receiver // optional: who is told what happened to attachments
+	WebhookRetryFor time.Duration      // after which an event is given up
+
 	AdminsMayDeleteFromTickets bool
 	AutoCreate                 bool
 	PublicMetrics              bool
@@ -96,6 +104,7 @@ type Server struct {
 	signing     signing
 	metrics     *metrics
 	slots       *slots
+	lookers     lookers
 	rates       *rateLimiter[uuid.UUID]    // by key
 	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
 	denied      *deniedLimiter
@@ -110,14 +119,18 @@ type Server struct {
 	leases      leases
 	traffic     traffic
 	scrub       *upkeep.Scrub // nil when there is none
+	webhooks    *hooks        // nil when nobody is told
+	began       time.Time
+	hours       hours
+	totals      totals
 	handler     http.Handler
 }
 
 // New checks the configuration and lays out the routes.
 func New(cfg Config) (*Server, error) {
 	switch {
-	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil, cfg.KeepSigningKeys == nil:
-		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files and a place for signing keys are required")
+	case cfg.Store == nil, cfg.Blobs == nil, cfg.Ballast == nil, cfg.Policy == nil, cfg.Now == nil, cfg.Log == nil, cfg.Scratch == nil, cfg.Thumbnails == nil, cfg.KeepSigningKeys == nil:
+		return nil, errors.New("server: a store, blobs, ballast, a policy, a clock, a log, scratch files, a place for thumbnails and one for signing keys are required")
 	case len(cfg.SigningKeys) == 0, len(cfg.SigningKeys[0].Secret) < 16:
 		return nil, errors.New("server: the signing key is missing or too short")
 	case cfg.MaxFileSize < 1, cfg.LogBelow < 0, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
@@ -128,11 +141,14 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		Config:  cfg,
 		slots:   newSlots(cfg.MaxConcurrentUploads),
+		lookers: newLookers(),
 		rates:   newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
 		guesses: newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
 		denied:  newDeniedLimiter(),
 		stall:   clientStall,
 		drain:   drainTime,
+		began:   cfg.Now(),
+		totals:  newTotals(),
 	}
 	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {
@@ -152,10 +168,13 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
-	s.contents = pending.New(cfg.Store, cfg.Blobs, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
+	s.contents = pending.New(cfg.Store, illustrated{cfg.Blobs, cfg.Thumbnails, cfg.Log}, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
+	}
+	if cfg.Webhooks != nil {
+		s.webhooks = s.newHooks(*cfg.Webhooks)
 	}
 	s.metrics = newMetrics(s)
 	handler := s.byHost(s.router(routes))

@@ -36,6 +36,9 @@ func (s *Server) check(w *response, rq *request) error {
 		if len(report.Faults) > 0 {
 			rq.log.Error("a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
 		}
+		if err == nil {
+			s.noteDone(ctx, upkeep.Checking)
+		}
 		return report, err
 	})
 }
@@ -64,7 +67,8 @@ func (s *Server) collect(w *response, rq *request) error {
 		options.Progress = progress
 		collected, err := upkeep.Collect(ctx, s.leased(), s.contents, options)
 		if !options.DryRun {
-			s.logCollected(collected)
+			s.collected(ctx, collected, err)
+			s.sweepThumbnails(ctx)
 		}
 		return collected, err
 	})
@@ -199,15 +203,28 @@ func (s *Server) collectOnce(ctx context.Context) {
 		return
 	}
 	defer s.upkeep.collecting.Unlock()
+	defer s.sweepThumbnails(ctx)
 	collected, err := upkeep.Collect(ctx, s.leased(), s.contents, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
-	s.logCollected(collected)
+	s.collected(ctx, collected, err)
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("contents that nothing refers to could not be removed", "error", err)
 	}
 }
 
-func (s *Server) logCollected(collected upkeep.Collected) {
+// collected logs what was removed, and notes when all of it was.
+func (s *Server) collected(ctx context.Context, collected upkeep.Collected, err error) {
 	if collected.Contents > 0 {
 		s.Log.Info("removed contents that nothing referred to", "contents", collected.Contents, "bytes", collected.Bytes)
+	}
+	if err == nil {
+		s.noteDone(ctx, upkeep.Collecting)
+	}
+}
+
+// noteDone notes that work was done now. Without the note, the work was done
+// all the same.
+func (s *Server) noteDone(ctx context.Context, work upkeep.Work) {
+	if err := upkeep.NoteDone(ctx, s.Store, work, s.Now()); err != nil && ctx.Err() == nil {
+		s.Log.Warn("it could not be noted when work was done", "work", string(work), "error", err)
 	}
 }

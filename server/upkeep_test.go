@@ -20,7 +20,7 @@ import (
 )
 
 // operators are the routes for whoever runs the server, beside the directory.
-var operators = []string{"POST /upkeep/check", "POST /upkeep/gc", "POST /upkeep/audit", "GET /audit-logs", "GET /audit-logs/export"}
+var operators = []string{"GET /stats", "POST /upkeep/check", "POST /upkeep/gc", "POST /upkeep/audit", "GET /audit-logs", "GET /audit-logs/export", "GET /webhooks", "GET /webhooks/dead-letters"}
 
 func TestUpkeepIsForSuperadmins(t *testing.T) {
 	t.Parallel()

@@ -65,6 +65,7 @@ func (s *Server) upload(w *response, rq *request) error {
 		return err
 	}
 	s.metrics.uploaded.Add(float64(a.Size))
+	s.hours.uploaded(s.Now(), a.Size)
 	h := w.Header()
 	h.Set("Location", s.basePath+downloadPath(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))

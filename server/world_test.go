@@ -29,6 +29,7 @@ import (
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/pending"
+	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -154,6 +155,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		Now:                  w.clock.Now,
 		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Scratch:              w.scratch,
+		Thumbnails:           preview.NewCache(filepath.Join(w.dir, "thumbnails"), filepath.Join(w.dir, "tmp"), func(*os.File) error { return nil }),
 		Version:              "test",
 		MaxFileSize:          50 << 20,
 		LogBelow:             64 << 10,
@@ -323,11 +325,16 @@ func (w *world) serve(handler http.Handler) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- httpServer.Serve(listener) }()
+	counting, stopCounting := context.WithCancel(context.Background())
+	counted, server := make(chan struct{}), w.server
+	go func() { server.Count(counting); close(counted) }()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
 	w.url = "http://" + listener.Addr().String()
 	w.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	w.t.Cleanup(func() {
 		transport.CloseIdleConnections()
+		stopCounting()
+		<-counted
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := httpServer.Shutdown(ctx); err != nil {

@@ -46,6 +46,8 @@ import (
 //	session_expiry   time hash            -           the first to expire comes first
 //
 //	audit            seq, 8               sha256, entry (audit.go)
+//	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
+//	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
 //
 //	meta             "probe"              -           what Probe writes
 //	                 "note " name         its value
@@ -71,6 +73,8 @@ var (
 	bucketKeySessions   = []byte("key_sessions")
 	bucketSessionExpiry = []byte("session_expiry")
 	bucketAudit         = []byte("audit")
+	bucketOutbox        = []byte("outbox")
+	bucketDead          = []byte("dead")
 	bucketMeta          = []byte("meta")
 )
 
@@ -84,7 +88,7 @@ var allBuckets = [][]byte{
 }
 
 // laterBuckets came after databases without them were in use.
-var laterBuckets = [][]byte{bucketAudit}
+var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -103,6 +107,9 @@ type BoltOptions struct {
 	// Commit, when set, is called where a transaction is committed. It is for
 	// tests, which make commits fail.
 	Commit func(*bbolt.Tx) error
+	// Committed, when set, is called with how long each commit took, two syncs
+	// of the file included. It must be quick: changes wait for it.
+	Committed func(took time.Duration)
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
 	Own func(*os.File) error
@@ -115,6 +122,7 @@ type Bolt struct {
 	touched  touches
 	recorded recorded
 	pending  backlog
+	postbox  postbox
 	makeRoom func() bool
 
 	keys     decoded[keyRecord]
@@ -132,6 +140,7 @@ type Bolt struct {
 	broken  error // set when a commit failed without it being known how far it got
 	lastErr error // of what it did when told to stop
 	commit  func(*bbolt.Tx) error
+	took    func(time.Duration) // is told of each commit
 }
 
 var _ Store = (*Bolt)(nil)
@@ -144,6 +153,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	}
 	if opts.Commit == nil {
 		opts.Commit = (*bbolt.Tx).Commit
+	}
+	if opts.Committed == nil {
+		opts.Committed = func(time.Duration) {}
 	}
 	if !opts.ReadOnly {
 		if err := createOnce(path, opts.Own); err != nil {
@@ -174,14 +186,16 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,
+		took:     opts.Committed,
 		recorded: recorded{many: make(chan struct{}, 1)},
+		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
 	}
 	if !opts.ReadOnly {
 		if err := upgrade(db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
 	}
-	if err := b.preparePending(opts.ReadOnly); err != nil {
+	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 	}
 	go b.commitLoop()

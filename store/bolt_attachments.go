@@ -62,6 +62,7 @@ func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
 	tx.put(bucketAttachmentIDs, a.ID[:], a.Parent.key())
 	tx.put(bucketContents, join(a.SHA256[:], a.ID[:]), nothing)
 	tx.saveUsage(home.entity.Space, Usage{Bytes: usage.Bytes + a.Size, Files: usage.Files + 1})
+	tx.tell(AttachmentCreated, a, home.entity.Space)
 	return nil
 }
 
@@ -267,7 +268,7 @@ func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment
 		if err != nil {
 			return err
 		}
-		tx.removeAttachment(a)
+		tx.removeAttachment(a, entity.Space)
 		tx.saveUsage(entity.Space, Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
 		return nil
 	})
@@ -275,11 +276,12 @@ func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment
 }
 
 // removeAttachment leaves the usage of the space to the caller.
-func (tx *writeTx) removeAttachment(a Attachment) {
+func (tx *writeTx) removeAttachment(a Attachment, space string) {
 	tx.delete(bucketAttachments, join(a.Parent.key(), a.ID[:]))
 	tx.delete(bucketAttachmentIDs, a.ID[:])
 	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
 	tx.deletePending(a.ID)
+	tx.tell(AttachmentDeleted, a, space)
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.

@@ -84,6 +84,7 @@ func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
 		c.sessions, c.keySessions, c.sessionExpiry,
+		c.outbox, c.dead,
 	} {
 		if err := part(); err != nil {
 			return err

@@ -29,7 +29,8 @@ var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
 // change is what somebody wants done, and waits for.
 type change struct {
 	apply   func(*writeTx) error
-	entry   *Entry // of the audit log, or nil
+	entry   *Entry  // of the audit log, or nil
+	origin  *Origin // of the events that it is told with, or nil
 	alone   bool
 	refusal error
 	done    chan error
@@ -42,6 +43,11 @@ type writeTx struct {
 	writes  int
 	err     error
 	pending waiting // by how much what waits changes
+
+	origin   *Origin // of the change that is being applied
+	users    *decoded[userRecord]
+	posted   posted
+	postedAt time.Time // when the last of them came in
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
@@ -75,7 +81,7 @@ func (b *Bolt) handIn(ctx context.Context, c *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c.entry = entryOf(ctx)
+	c.entry, c.origin = entryOf(ctx), originOf(ctx)
 	if err := b.send(ctx, c); err != nil {
 		return err
 	}
@@ -185,10 +191,11 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	}
 	defer tx.Rollback()
 
-	w := &writeTx{Tx: tx}
+	w := &writeTx{Tx: tx, users: &b.users}
 	var entries []Entry
 	for _, c := range changes {
 		before := w.writes
+		w.origin = c.origin
 		if err := c.applyTo(w); err != nil {
 			return err
 		}
@@ -196,6 +203,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 			entries = append(entries, *c.entry)
 		}
 	}
+	w.boundOutbox(&b.postbox)
 	w.record(append(entries, recorded...)...)
 	if w.err != nil {
 		return w.err
@@ -204,10 +212,14 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 		return nil
 	}
 	id := tx.ID()
-	if err := withoutPanic(func() error { return b.commit(tx) }); err != nil {
+	began := time.Now()
+	err = withoutPanic(func() error { return b.commit(tx) })
+	b.took(time.Since(began))
+	if err != nil {
 		return b.failed(err, id)
 	}
 	b.pending.add(w.pending)
+	b.postbox.add(w.posted)
 	return nil
 }
 

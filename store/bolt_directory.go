@@ -327,7 +327,7 @@ func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments boo
 
 		contents = freedBy(tx.Tx, doomed)
 		for _, a := range doomed {
-			tx.removeAttachment(a)
+			tx.removeAttachment(a, slug)
 		}
 		for _, p := range parents {
 			tx.removeEntity(p, slug)
@@ -508,7 +508,7 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 
 		contents = freedBy(tx.Tx, doomed)
 		for _, a := range doomed {
-			tx.removeAttachment(a)
+			tx.removeAttachment(a, e.Space)
 			usage.Bytes -= a.Size
 			usage.Files--
 		}

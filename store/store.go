@@ -51,6 +51,7 @@ type Store interface {
 	Keys
 	Notes
 	Audit
+	Outbox
 
 	// Probe commits something harmless and so says whether changes can be
 	// committed now.
@@ -153,6 +154,19 @@ type Attachments interface {
 	// AttachmentsWith lists at most limit records that have this content,
 	// oldest first.
 	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error)
+	// Totals counts everything. It reads a little at a time, and calls rest in
+	// between with how long that took, so that it need not be in anybody's way.
+	// What changes meanwhile may be counted or not, and a record that cannot be
+	// read is not.
+	Totals(ctx context.Context, rest func(took time.Duration)) (Totals, error)
+}
+
+// Totals is how much there is of everything.
+type Totals struct {
+	Attachments Usage
+	Contents    Usage            // each content counted once, however many attachments have it
+	ByType      map[string]Usage // of attachments, by their Type
+	BySize      [64]Usage        // of attachments, by the SizeClass of their Size
 }
 
 // Pending keeps small contents for a while, each with the record of one
@@ -203,7 +217,7 @@ type Space struct {
 	Auto       bool  // made by an upload, not by the system of record
 }
 
-// Usage is what counts towards a space's quota.
+// Usage is how much files take up, such as what counts towards a space's quota.
 type Usage struct {
 	Bytes int64
 	Files int64

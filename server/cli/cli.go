@@ -21,6 +21,7 @@ import (
 	"attachd/server/content"
 	"attachd/server/datadir"
 	"attachd/server/upkeep"
+	"attachd/server/webhooks"
 	"attachd/store"
 )
 
@@ -37,6 +38,7 @@ type Storage struct {
 	Ballast *datadir.Ballast
 	Store   store.Store
 	Blobs   blobs.Store
+	Times   *server.StorageTimes // of Store and Blobs
 }
 
 // Close lets go of everything.
@@ -149,6 +151,15 @@ var checks = []config.Check{
 	}},
 	{Key: "downloads.content_url", Of: func(cfg config.Config) error {
 		return server.CheckContentURL(cfg.PublicURL, cfg.Downloads.ContentURL)
+	}},
+	{Key: "webhooks.url", Of: func(cfg config.Config) error {
+		if cfg.Webhooks.URL == "" {
+			return nil
+		}
+		if cfg.Webhooks.SecretFile == "" {
+			return errors.New("needs webhooks.secret_file too")
+		}
+		return webhooks.CheckURL(cfg.Webhooks.URL, cfg.Webhooks.AllowPrivate)
 	}},
 	{Key: "tls.cert_file", Of: func(cfg config.Config) error {
 		if cfg.TLS.CertFile != "" && cfg.TLS.KeyFile == "" {

@@ -57,6 +57,7 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 			return nil, err
 		}
 	}
+	c.Receiver, c.NoReceiver = receiver(cfg)
 	server, _, err := running(ctx, dir)
 	c.Running = err == nil
 	c.Status = func(ctx context.Context) (status upkeep.Status, err error) {

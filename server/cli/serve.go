@@ -20,6 +20,7 @@ import (
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
+	"attachd/server/preview"
 	"attachd/server/scan"
 )
 
@@ -199,6 +200,8 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
 	background.Go(func() { srv.Settle(upkeep) })
+	background.Go(func() { srv.DeliverWebhooks(upkeep) })
+	background.Go(func() { srv.Count(upkeep) })
 	for _, do := range beside {
 		background.Go(func() { do(upkeep) })
 	}
@@ -259,6 +262,10 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys fu
 	if err != nil {
 		return nil, fmt.Errorf("scan.clamd: %w", err)
 	}
+	receiver, err := receiver(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("webhooks.secret_file: %w", err)
+	}
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
@@ -266,11 +273,13 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys fu
 		Policy:                     policy,
 		SigningKeys:                signingKeys,
 		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
+		StorageTimes:               storage.Times,
 		Scanner:                    clamd,
 		AcceptUnscanned:            cfg.Scan.OnError == "accept",
 		Now:                        time.Now,
 		Log:                        log,
 		Scratch:                    storage.Dir.Scratch,
+		Thumbnails:                 preview.NewCache(storage.Dir.Join("thumbnails"), storage.Dir.Join("tmp"), storage.Dir.Own),
 		Version:                    version(),
 		PublicURL:                  cfg.PublicURL,
 		ContentURL:                 cfg.Downloads.ContentURL,
@@ -291,6 +300,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys fu
 		AuditRetention:             time.Duration(cfg.Audit.Retention),
 		ScrubRate:                  int64(cfg.Scrub.Rate),
 		ScrubPeriod:                time.Duration(cfg.Scrub.Period),
+		Webhooks:                   receiver,
+		WebhookRetryFor:            time.Duration(cfg.Webhooks.RetryFor),
 		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,
 		AutoCreate:                 cfg.Directory.AutoCreate,
 		PublicMetrics:              cfg.Metrics.Public,

@@ -120,6 +120,21 @@ type Config struct {
 		Retention Duration `toml:"retention" default:"8760h" min:"0s"`
 	} `toml:"audit"`
 
+	// Webhooks say who is told what happened to attachments.
+	Webhooks struct {
+		// URL is where events are sent; empty: nowhere. What is a good one, a
+		// Check has to know.
+		URL string `toml:"url" default:""`
+		// SecretFile holds the secrets that sign, one on a line.
+		SecretFile string `toml:"secret_file" default:"" form:"file"`
+		// AllowPrivate lets the receiver be in a private network, without TLS.
+		AllowPrivate bool `toml:"allow_private" default:"false"`
+		// Timeout is how long the receiver may take to answer.
+		Timeout Duration `toml:"timeout" default:"15s" min:"1s" max:"5m"`
+		// RetryFor is how old an event that fails may be before it is given up.
+		RetryFor Duration `toml:"retry_for" default:"72h" min:"1m"`
+	} `toml:"webhooks"`
+
 	// Storage says how contents are stored.
 	Storage struct {
 		// LogBelow lets smaller contents get their files after they are acknowledged; 0: none.

@@ -65,6 +65,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.Verify = true
 	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
+	want.Webhooks.Timeout, want.Webhooks.RetryFor = Duration(15*time.Second), Duration(72*time.Hour)
 	want.Storage.LogBelow = 64 << 10
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
@@ -171,6 +172,11 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"directory.auto_create":         {`true`, "TRUE"},
 		"audit.downloads":               {`false`, "0"},
 		"audit.retention":               {`"0s"`, "0s"},
+		"webhooks.url":                  {`"https://a.example/x/"`, "https://a.example/x/"},
+		"webhooks.secret_file":          {`"/etc/attachd/webhooks.key"`, "/etc/attachd/webhooks.key"},
+		"webhooks.allow_private":        {`true`, "true"},
+		"webhooks.timeout":              {`"30s"`, "30s"},
+		"webhooks.retry_for":            {`"1h"`, "60m"},
 		"storage.log_below":             {`"0"`, "0"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},

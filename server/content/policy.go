@@ -5,6 +5,7 @@ package content
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -115,6 +116,38 @@ func (p *Policy) Types() []string {
 	}
 	slices.Sort(types)
 	return slices.Compact(types)
+}
+
+// Allowed is a type that is taken, and the file name extensions that it goes by, with their dots, the usual one first.
+type Allowed struct {
+	MIMEType   string
+	Extensions []string
+}
+
+// Allowed lists the types that are taken, sorted. A name without a known extension is taken for any of them.
+func (p *Policy) Allowed() []Allowed {
+	byType := map[string]*Allowed{}
+	for i := range table { // not p.taken, which has no order
+		k := &table[i]
+		if !p.taken[k] {
+			continue
+		}
+		a := byType[k.mime]
+		if a == nil {
+			a = &Allowed{MIMEType: k.mime, Extensions: []string{}}
+			byType[k.mime] = a
+		}
+		for _, ext := range strings.Fields(k.exts) {
+			if !slices.Contains(a.Extensions, "."+ext) {
+				a.Extensions = append(a.Extensions, "."+ext)
+			}
+		}
+	}
+	list := []Allowed{}
+	for _, mime := range slices.Sorted(maps.Keys(byType)) {
+		list = append(list, *byType[mime])
+	}
+	return list
 }
 
 // describe says what is taken in as few words as will do: "anything", or families where all that is usual in them is

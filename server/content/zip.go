@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"iter"
 	"strings"
 )
 
@@ -27,7 +28,7 @@ var (
 	errHugeZIP   = errors.New("ZIP directory too large to look at")
 )
 
-// zipEntry is one file header of the central directory (APPNOTE.TXT, section 4.3.12).
+// zipEntry is what tells of an entry what the archive is.
 type zipEntry struct {
 	name       string // with / for \, lower case
 	encrypted  bool
@@ -221,53 +222,91 @@ func findEndRecord(src *source) (record []byte, at int64) {
 
 // readZIPEntry answers io.EOF where the directory ends after an entry.
 func readZIPEntry(r io.Reader) (zipEntry, error) {
-	var header [46]byte
-	if _, err := io.ReadFull(r, header[:]); err != nil {
+	header, err := readZIPHeader(r)
+	if err != nil {
 		return zipEntry{}, err
 	}
-	if string(header[:4]) != "PK\x01\x02" {
-		return zipEntry{}, errBrokenZIP
+	return zipEntry{
+		name:       strings.ToLower(strings.ReplaceAll(string(header.name), `\`, "/")),
+		encrypted:  header.flags&zipEncrypted != 0,
+		method:     header.method,
+		compressed: header.compressed,
+		offset:     header.offset,
+	}, nil
+}
+
+// zipHeader is what a file header of the central directory says (APPNOTE.TXT, section 4.3.12).
+type zipHeader struct {
+	flags, method    uint16
+	date, time       uint16 // of the last change, as MS-DOS writes them
+	size, compressed int64  // bytes
+	offset           int64  // of the local header
+	name, extra      []byte
+}
+
+// Flags of an entry (APPNOTE.TXT, section 4.4.4).
+const (
+	zipEncrypted = 1 << 0
+	zipUTF8      = 1 << 11
+)
+
+// readZIPHeader answers io.EOF where the directory ends after an entry.
+func readZIPHeader(r io.Reader) (zipHeader, error) {
+	var fixed [46]byte
+	if _, err := io.ReadFull(r, fixed[:]); err != nil {
+		return zipHeader{}, err
+	}
+	if string(fixed[:4]) != "PK\x01\x02" {
+		return zipHeader{}, errBrokenZIP
 	}
 	le := binary.LittleEndian
-	nameLen, extraLen, commentLen := int(le.Uint16(header[28:])), int(le.Uint16(header[30:])), int(le.Uint16(header[32:]))
+	nameLen, extraLen, commentLen := int(le.Uint16(fixed[28:])), int(le.Uint16(fixed[30:])), int(le.Uint16(fixed[32:]))
 	rest := make([]byte, nameLen+extraLen+commentLen)
 	if _, err := io.ReadFull(r, rest); err != nil {
-		return zipEntry{}, errBrokenZIP
+		return zipHeader{}, errBrokenZIP
 	}
-	entry := zipEntry{
-		name:       strings.ToLower(strings.ReplaceAll(string(rest[:nameLen]), `\`, "/")),
-		encrypted:  le.Uint16(header[8:])&1 != 0,
-		method:     le.Uint16(header[10:]),
-		compressed: int64(le.Uint32(header[20:])),
-		offset:     int64(le.Uint32(header[42:])),
+	h := zipHeader{
+		flags:      le.Uint16(fixed[8:]),
+		method:     le.Uint16(fixed[10:]),
+		time:       le.Uint16(fixed[12:]),
+		date:       le.Uint16(fixed[14:]),
+		compressed: int64(le.Uint32(fixed[20:])),
+		size:       int64(le.Uint32(fixed[24:])),
+		offset:     int64(le.Uint32(fixed[42:])),
+		name:       rest[:nameLen],
+		extra:      rest[nameLen : nameLen+extraLen],
 	}
-	entry.readZIP64(rest[nameLen:nameLen+extraLen], le.Uint32(header[24:]) == noZIP32)
-	return entry, nil
+	h.readZIP64()
+	return h, nil
 }
 
 // readZIP64 takes what did not fit into 32 bits from the extra field 1 (APPNOTE.TXT, section 4.5.3), which has only
 // those numbers: the inflated size, the compressed size and the offset, in this order.
-func (e *zipEntry) readZIP64(extra []byte, sizeFirst bool) {
-	le := binary.LittleEndian
-	for len(extra) >= 4 {
-		id, n := le.Uint16(extra), int(le.Uint16(extra[2:]))
-		extra = extra[4:]
-		if n > len(extra) {
-			return
-		}
-		numbers := extra[:n]
-		extra = extra[n:]
+func (h *zipHeader) readZIP64() {
+	for id, numbers := range h.extraFields() {
 		if id != 1 {
 			continue
 		}
-		if sizeFirst && len(numbers) >= 8 {
-			numbers = numbers[8:]
-		}
-		for _, field := range []*int64{&e.compressed, &e.offset} {
+		for _, field := range []*int64{&h.size, &h.compressed, &h.offset} {
 			if *field == noZIP32 && len(numbers) >= 8 {
-				*field = int64(le.Uint64(numbers))
+				*field = int64(binary.LittleEndian.Uint64(numbers))
 				numbers = numbers[8:]
 			}
+		}
+	}
+}
+
+// extraFields are what else is said of an entry (APPNOTE.TXT, section 4.5.1).
+func (h *zipHeader) extraFields() iter.Seq2[uint16, []byte] {
+	return func(yield func(id uint16, data []byte) bool) {
+		le := binary.LittleEndian
+		for extra := h.extra; len(extra) >= 4; {
+			id, n := le.Uint16(extra), int(le.Uint16(extra[2:]))
+			extra = extra[4:]
+			if n > len(extra) || !yield(id, extra[:n]) {
+				return
+			}
+			extra = extra[n:]
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 //	tmp/          uploads under way, emptied at start
 //	ballast       room on the disk, given up when it is full
 //	snapshots/    copies of the database, a few
+//	thumbnails/   small pictures, made anew when they are missing
 //	secret.key    signs links; its form is told at SigningKeys
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs

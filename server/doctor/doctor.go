@@ -12,6 +12,7 @@ import (
 	"attachd/server/datadir"
 	"attachd/server/scan"
 	"attachd/server/upkeep"
+	"attachd/server/webhooks"
 	"attachd/store"
 )
 
@@ -42,8 +43,12 @@ type Case struct {
 	// one of a format that this version knows.
 	Status func(context.Context) (upkeep.Status, error)
 	Clamd  *scan.Clamd // optional
-	Now    time.Time
-	Built  time.Time // when the program was made; zero when it does not know
+	// Receiver is who is told what happened, or why nobody can be; both are
+	// optional.
+	Receiver   *webhooks.Receiver
+	NoReceiver error
+	Now        time.Time
+	Built      time.Time // when the program was made; zero when it does not know
 }
 
 // looks are all of them, in the order of the report. Each finds at least one
@@ -67,6 +72,7 @@ var looks = []struct {
 	{"snapshots", snapshots},
 	{"database", database},
 	{"scanner", scanner},
+	{"webhooks", receiver},
 	{"listen", listen},
 	{"public_url", publicURL},
 	{"trusted_proxies", trustedProxies},
@@ -145,6 +151,19 @@ func database(ctx context.Context, c *Case) []Finding {
 		found = append(found, warning(do, "The last backup was made %d days ago.", int(age.Hours()/24))...)
 	default:
 		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
+	}
+	return append(found, outbox(c, status)...)
+}
+
+// An event that waits for longer shows that the receiver does not take it.
+const eventAge = time.Hour
+
+func outbox(c *Case, status upkeep.Status) (found []Finding) {
+	if age := c.Now.Sub(status.OldestEvent); status.Events > 0 && age > eventAge {
+		found = warning("See why: attachd webhooks status", "Events wait for the receiver of webhooks, %d of them, the first for %.0f hours.", status.Events, age.Hours())
+	}
+	if status.DeadLetters > 0 {
+		found = append(found, warning("Once the receiver takes them: attachd webhooks redeliver", "Events were given up, %d of them, since the receiver of webhooks did not take them.", status.DeadLetters)...)
 	}
 	return found
 }

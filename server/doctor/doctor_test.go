@@ -21,6 +21,7 @@ import (
 	"attachd/server/datadir"
 	"attachd/server/scan"
 	"attachd/server/upkeep"
+	"attachd/server/webhooks"
 	"attachd/store"
 )
 
@@ -141,6 +142,14 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		}, Problem, "set back", "NTP", ""},
 		{"database", "no backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, nil) }, Warning, "no record of a backup", "attachd backup", ""},
 		{"database", "an old backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(-10 * 24 * time.Hour)}, nil) }, Warning, "10 days ago", "attachd backup", ""},
+		{"database", "events wait", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, Events: 3, OldestEvent: c.Now.Add(-5 * time.Hour)}, nil)
+		}, Warning, "3 of them, the first for 5 hours", "attachd webhooks status", ""},
+		{"database", "events were given up", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now, DeadLetters: 2}, nil) }, Warning, "2 of them", "attachd webhooks redeliver", ""},
+		{"webhooks", "the receiver cannot be reached", func(_ *testing.T, c *Case) {
+			c.Receiver = &webhooks.Receiver{URL: "https://localhost:1/", Timeout: time.Second}
+		}, Problem, "not on the public internet", "attachd webhooks ping", ""},
+		{"webhooks", "the secret is none", func(_ *testing.T, c *Case) { c.NoReceiver = errors.New("it is empty") }, Problem, "it is empty", "openssl rand", ""},
 		{"database", "it cannot be read", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, errors.New("it is broken")) }, Problem, "it is broken", "newest snapshot", ""},
 		{"database", "another process has it", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, store.ErrLocked) }, Warning, "in use", "again", ""},
 		{"snapshots", "none", func(t *testing.T, c *Case) { must(t, os.RemoveAll(c.Dir.Join("snapshots"))) }, Warning, "no snapshot", "log", ""},

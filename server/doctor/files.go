@@ -95,7 +95,7 @@ func owner(_ context.Context, c *Case) []Finding {
 	if name == "" {
 		return nil
 	}
-	for _, folder := range []string{".", "blobs", "blobs/sha256", "snapshots", "tmp"} {
+	for _, folder := range []string{".", "blobs", "blobs/sha256", "snapshots", "thumbnails", "tmp"} {
 		entries, err := os.ReadDir(c.Dir.Join(folder))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return problem("Run this as the user that the server runs as.", "%v.", err)

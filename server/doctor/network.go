@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"attachd/server/scan"
+	"attachd/server/webhooks"
 )
 
 // scanner sees that clamd looks at the largest file that is taken: whether it
@@ -53,6 +54,22 @@ func outcome(err error) string {
 		return err.Error()
 	}
 	return "it calls it clean"
+}
+
+// receiver sees that the receiver of webhooks is there. It sends no event.
+func receiver(ctx context.Context, c *Case) []Finding {
+	switch {
+	case c.NoReceiver != nil:
+		return problem("Make one: (printf whsec_; openssl rand -base64 32) > FILE; chmod 600 FILE", "webhooks.secret_file is of no use, so the server does not start: %v.", c.NoReceiver)
+	case c.Receiver == nil:
+		return ok("Nobody is told what happens to attachments (webhooks.url).")
+	}
+	sender := webhooks.NewSender(*c.Receiver, time.Now, "attachd doctor")
+	defer sender.Close()
+	if err := sender.Reach(ctx); err != nil {
+		return problem("See that webhooks.url is right and that the receiver runs, then: attachd webhooks ping", "The receiver of webhooks cannot be reached: %v. Events wait in the outbox.", err)
+	}
+	return ok("The receiver of webhooks can be reached; `attachd webhooks ping` sends it an event.")
 }
 
 // onLoopback says whether an address of the form host:port, or a host alone,

@@ -31,6 +31,7 @@ type ScrubOptions struct {
 type ScrubStatus struct {
 	Bytes    int64     // read since it was made
 	Progress float64   // of the pass, from 0 to 1
+	Damaged  int64     // contents that the pass met and that are damaged or cannot be read
 	LastPass time.Time // end of the last whole pass; zero when there was none
 }
 
@@ -322,7 +323,7 @@ func place(ref blobs.Ref) float64 {
 func (s *Scrub) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Progress, s.status.LastPass = s.progress(), s.pass.LastPass
+	s.status.Progress, s.status.Damaged, s.status.LastPass = s.progress(), s.pass.Damaged, s.pass.LastPass
 }
 
 func (s *Scrub) saveNowAndThen(ctx context.Context) {

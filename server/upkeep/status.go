@@ -17,9 +17,18 @@ type Status struct {
 	// LastBackup is when the last restore point was made that was noted; zero
 	// when none was.
 	LastBackup time.Time `json:"last_backup,omitzero"`
+	// LastCheck is when a check last came to its end, whatever it found, and
+	// LastGC when contents that nothing refers to were last removed; zero when
+	// that is not known.
+	LastCheck time.Time `json:"last_check,omitzero"`
+	LastGC    time.Time `json:"last_gc,omitzero"`
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
+	// Events is how many wait to be delivered, the first since OldestEvent.
+	Events      int64     `json:"events"`
+	OldestEvent time.Time `json:"oldest_event,omitzero"`
+	DeadLetters int64     `json:"dead_letters"`
 }
 
 // An attachment may be so much newer than now: clocks are set right in steps.
@@ -28,18 +37,28 @@ const clockSlack = time.Minute
 // ReadStatus reads it; now is what the clock says.
 func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status, error) {
 	var status Status
-	note, err := records.Note(ctx, backupNote)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return status, err
-	}
-	if err == nil {
-		if err := status.LastBackup.UnmarshalText(note); err != nil {
-			return status, fmt.Errorf("the note of the last backup: %w", err)
+	for work, at := range map[Work]*time.Time{
+		Backup: &status.LastBackup, Checking: &status.LastCheck, Collecting: &status.LastGC,
+	} {
+		note, err := records.Note(ctx, string(work))
+		if err == nil {
+			err = at.UnmarshalText(note)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return status, fmt.Errorf("the note of the last %s: %w", work, err)
 		}
 	}
 	ahead, err := records.AllAttachments(ctx, firstID(now.Add(clockSlack)), 1)
 	if err == nil && len(ahead) > 0 {
 		status.Ahead = ahead[0].CreatedAt()
+	}
+	if err != nil {
+		return status, err
+	}
+	status.Events, status.DeadLetters = records.OutboxSize()
+	first, err := records.Events(ctx, 0, 1)
+	if len(first) > 0 {
+		status.OldestEvent = first[0].Queued
 	}
 	return status, err
 }
@@ -53,14 +72,21 @@ func firstID(at time.Time) (id uuid.UUID) {
 	return id
 }
 
-// The name of the note with the time of the last backup, in RFC 3339.
-const backupNote = "backup"
+// Work is what is noted when it was done. The values are the names of the
+// notes, which hold the time in RFC 3339.
+type Work string
 
-// NoteBackup notes that a restore point was made.
-func NoteBackup(ctx context.Context, records store.Notes, made time.Time) error {
-	note, err := made.UTC().MarshalText()
+const (
+	Backup     Work = "backup" // a restore point was made
+	Checking   Work = "check"
+	Collecting Work = "gc"
+)
+
+// NoteDone notes when work was done.
+func NoteDone(ctx context.Context, records store.Notes, work Work, at time.Time) error {
+	note, err := at.UTC().MarshalText()
 	if err != nil {
 		return err
 	}
-	return records.SetNote(ctx, backupNote, note)
+	return records.SetNote(ctx, string(work), note)
 }

@@ -8,7 +8,7 @@ import (
 	"attachd/server/upkeep"
 )
 
-func TestTheStatusTellsOfTheLastBackup(t *testing.T) {
+func TestTheStatusTellsWhatWasDoneLast(t *testing.T) {
 	h := newHouse(t)
 	ctx := context.Background()
 	status, err := upkeep.ReadStatus(ctx, h.records, time.Now())
@@ -18,12 +18,22 @@ func TestTheStatusTellsOfTheLastBackup(t *testing.T) {
 	}
 	first := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, made := range []time.Time{first, first.Add(time.Hour)} {
-		h.ok(upkeep.NoteBackup(ctx, h.records, made))
+		h.ok(upkeep.NoteDone(ctx, h.records, upkeep.Backup, made))
 		status, err = upkeep.ReadStatus(ctx, h.records, time.Now())
 		h.ok(err)
 		if !status.LastBackup.Equal(made) {
 			t.Errorf("noted %v, read %v", made, status.LastBackup)
 		}
+	}
+	if !status.LastCheck.IsZero() || !status.LastGC.IsZero() {
+		t.Errorf("what was not done: %+v", status)
+	}
+	h.ok(upkeep.NoteDone(ctx, h.records, upkeep.Checking, first))
+	h.ok(upkeep.NoteDone(ctx, h.records, upkeep.Collecting, first.Add(time.Minute)))
+	status, err = upkeep.ReadStatus(ctx, h.records, time.Now())
+	h.ok(err)
+	if !status.LastCheck.Equal(first) || !status.LastGC.Equal(first.Add(time.Minute)) {
+		t.Errorf("after a check and a collection: %+v", status)
 	}
 	h.ok(h.records.SetNote(ctx, "backup", []byte("yesterday")))
 	if _, err := upkeep.ReadStatus(ctx, h.records, time.Now()); err == nil {

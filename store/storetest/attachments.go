@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -146,6 +147,34 @@ var attachments = []promise{
 		with(1, 0)
 		with(2, 3, other)
 		with(3, 3)
+	}},
+	{"totals count every attachment, and each content once", func(w *world) {
+		total := func(want store.Totals) {
+			w.Helper()
+			got, err := w.Totals(w.ctx, func(time.Duration) {})
+			w.ok(err)
+			same(w, "attachments", got.Attachments, want.Attachments)
+			same(w, "contents", got.Contents, want.Contents)
+			same(w, "sizes", got.BySize, want.BySize)
+			same(w, "types", fmt.Sprint(got.ByType), fmt.Sprint(want.ByType))
+		}
+		total(store.Totals{})
+		first := w.upload(w.product)
+		w.upload(w.ticket2)
+		w.upload(w.meeting)
+		other := w.file(w.meeting)
+		other.SHA256, other.Size, other.Type = content(2), 16, "text/plain"
+		w.create(other)
+		total(store.Totals{Attachments: store.Usage{Bytes: 46, Files: 4}, Contents: store.Usage{Bytes: 26, Files: 2},
+			ByType: map[string]store.Usage{"application/pdf": {Bytes: 30, Files: 3}, "text/plain": {Bytes: 16, Files: 1}},
+			BySize: [64]store.Usage{4: {Bytes: 46, Files: 4}}})
+		for _, id := range []uuid.UUID{first.ID, other.ID} {
+			_, err := w.DeleteAttachment(w.ctx, id)
+			w.ok(err)
+		}
+		total(store.Totals{Attachments: store.Usage{Bytes: 20, Files: 2}, Contents: store.Usage{Bytes: 10, Files: 1},
+			ByType: map[string]store.Usage{"application/pdf": {Bytes: 20, Files: 2}},
+			BySize: [64]store.Usage{4: {Bytes: 20, Files: 2}}})
 	}},
 	{"an uploader has the name of today", func(w *world) {
 		a := w.upload(w.product)

@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"keys", keys},
 		{"sessions", sessions},
 		{"audit", audit},
+		{"outbox", outbox},
 		{"store", whole},
 	} {
 		t.Run(group.name, func(t *testing.T) {

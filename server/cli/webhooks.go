@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"attachd/server"
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/server/webhooks"
+)
+
+// receiver is who is told what happened; nil when nobody is.
+func receiver(cfg config.Config) (*webhooks.Receiver, error) {
+	if cfg.Webhooks.URL == "" {
+		return nil, nil
+	}
+	if err := datadir.Private(cfg.Webhooks.SecretFile); err != nil {
+		return nil, err
+	}
+	secrets, err := webhooks.ReadSecrets(cfg.Webhooks.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	return &webhooks.Receiver{URL: cfg.Webhooks.URL, Secrets: secrets, AllowPrivate: cfg.Webhooks.AllowPrivate, Timeout: time.Duration(cfg.Webhooks.Timeout)}, nil
+}
+
+// Webhooks is the group of commands about telling others what happened.
+func (a *App) Webhooks() *cobra.Command {
+	return group("webhooks", "see how a system of record is told what happened", a.webhooksStatus(), a.webhooksRedeliver(), a.webhooksPing())
+}
+
+func (a *App) webhooksStatus() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "show how many events wait or were given up, and what went wrong last",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var state server.WebhookState
+			if err := c.call(ctx, "GET", "/webhooks", nil, &state); err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(a.stdout).Encode(state)
+			}
+			if state.URL == "" {
+				fmt.Fprintln(a.stdout, "nobody is told (webhooks.url)")
+			} else {
+				fmt.Fprintln(a.stdout, "receiver:", state.URL)
+			}
+			fmt.Fprintf(a.stdout, "%s to deliver, %s\n", count(state.Pending, "event"), count(state.Dead, "dead letter"))
+			for _, line := range []struct {
+				what string
+				at   *string
+				more string
+			}{{"waiting since", state.Oldest, ""}, {"last delivered", state.LastSuccess, ""}, {"last failed", state.LastFailure, ": " + state.LastError}} {
+				if line.at != nil {
+					fmt.Fprintf(a.stdout, "%s %s%s\n", line.what, *line.at, line.more)
+				}
+			}
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return cmd
+}
+
+func (a *App) webhooksRedeliver() *cobra.Command {
+	return &cobra.Command{
+		Use:   "redeliver",
+		Short: "send the dead letters again",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var answer struct{ Events int64 }
+			if err := c.call(ctx, "POST", "/webhooks/redeliver", nil, &answer); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "%s to send again\n", count(answer.Events, "event"))
+			return nil
+		}),
+	}
+}
+
+func (a *App) webhooksPing() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ping",
+		Short: "send the receiver a test event, and see whether it takes it",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var report server.PingReport
+			if err := c.call(ctx, "POST", "/webhooks/ping", nil, &report); err != nil {
+				return err
+			}
+			if !report.Delivered {
+				return fmt.Errorf("the receiver did not take it: %s", report.Error)
+			}
+			fmt.Fprintf(a.stdout, "the receiver took it in %.0f ms\n", report.Seconds*1000)
+			return nil
+		}),
+	}
+}

@@ -1,0 +1,123 @@
+package content
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
+)
+
+// ErrBroken means that an archive's directory is missing or damaged.
+var ErrBroken = errors.New("the archive's directory is missing or damaged")
+
+// Listing is what the directory of an archive says is in it. Nothing of it has been compared with what is there.
+type Listing struct {
+	Entries []Entry // the first ones
+	Total   int64   // entries, listed or not
+}
+
+// Entry is a file or folder in an archive.
+type Entry struct {
+	Name             string    // for people: valid UTF-8 without control and bidi-override characters
+	Size, Compressed int64     // bytes
+	Modified         time.Time // zero when it is not said; taken for UTC where the archive knows no zone
+	Directory        bool
+}
+
+// maxListedName is how many bytes of an entry's name are listed.
+const maxListedName = 1024
+
+// ListZIP lists the first entries, limit at most, of the ZIP archive in the first size bytes of r: of any other file
+// that is a ZIP archive inside, too. It reads the directory only, as far as that takes. ErrBroken when there is none;
+// any other error is that of r or of ctx.
+func ListZIP(ctx context.Context, r io.ReaderAt, size int64, limit int) (Listing, error) {
+	src := &source{r: r, size: size}
+	listing, err := listZIP(ctx, src, limit)
+	if src.err != nil {
+		return Listing{}, src.err
+	}
+	return listing, err
+}
+
+func listZIP(ctx context.Context, src *source, limit int) (Listing, error) {
+	claimed, start, end, err := findDirectory(src)
+	if err != nil {
+		return Listing{}, ErrBroken
+	}
+	list := Listing{Entries: []Entry{}}
+	directory := bufio.NewReader(io.NewSectionReader(src, start, end-start))
+	for len(list.Entries) < limit {
+		if err := ctx.Err(); err != nil {
+			return Listing{}, err
+		}
+		header, err := readZIPHeader(directory)
+		if err == io.EOF {
+			list.Total = int64(len(list.Entries))
+			return list, nil
+		}
+		if err != nil {
+			return Listing{}, ErrBroken
+		}
+		list.Entries = append(list.Entries, header.entry())
+	}
+	// The directory has room for so many, whatever it says.
+	const smallest = 46
+	list.Total = max(int64(limit), int64(min(claimed, uint64(end-start)/smallest)))
+	return list, nil
+}
+
+func (h *zipHeader) entry() Entry {
+	name := displayName(h.name, h.flags&zipUTF8 != 0)
+	return Entry{
+		Name:       name,
+		Size:       max(0, h.size),
+		Compressed: max(0, h.compressed),
+		Modified:   h.modified(),
+		Directory:  strings.HasSuffix(name, "/"),
+	}
+}
+
+// displayName makes an entry's name one that can be shown. Names that are not marked as UTF-8 are in code page 437
+// (APPNOTE.TXT, appendix D), or else in UTF-8 all the same.
+func displayName(raw []byte, isUTF8 bool) string {
+	if !isUTF8 && !utf8.Valid(raw) {
+		if decoded, err := charmap.CodePage437.NewDecoder().Bytes(raw); err == nil {
+			raw = decoded
+		}
+	}
+	clean := bytes.Map(func(r rune) rune {
+		if unsafeRune(r) {
+			return -1
+		}
+		return r
+	}, bytes.ToValidUTF8(raw, []byte(string(utf8.RuneError))))
+	if len(clean) <= maxListedName {
+		return string(clean)
+	}
+	cut := maxListedName
+	for !utf8.RuneStart(clean[cut]) {
+		cut--
+	}
+	return string(clean[:cut]) + "…"
+}
+
+// modified is the time in the extra field 0x5455 of Info-ZIP, or that of MS-DOS, which knows no zone.
+func (h *zipHeader) modified() time.Time {
+	for id, data := range h.extraFields() {
+		if id == 0x5455 && len(data) >= 5 && data[0]&1 != 0 {
+			return time.Unix(int64(int32(binary.LittleEndian.Uint32(data[1:]))), 0).UTC()
+		}
+	}
+	year, month, day := 1980+int(h.date>>9), time.Month(h.date>>5&15), int(h.date&31)
+	if month < 1 || month > 12 || day < 1 {
+		return time.Time{}
+	}
+	return time.Date(year, month, day, int(h.time>>11), int(h.time>>5&63), 2*int(h.time&31), 0, time.UTC)
+}

@@ -1,0 +1,86 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"attachd/server/upkeep"
+)
+
+// lookup is what /metrics says of how the server stands, looked up when
+// somebody asks. What cannot be found out is left out.
+type lookup struct{ server *Server }
+
+// How old the look at whether the server is ready may be: it writes to the disk.
+const readyForMetrics = time.Minute
+
+// Describe implements prometheus.Collector. It names nothing, so that nothing
+// is looked up before somebody asks.
+func (*lookup) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c *lookup) Collect(to chan<- prometheus.Metric) {
+	s, ctx := c.server, context.Background()
+	tell := func(name, help string, value float64) {
+		to <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value)
+	}
+	ready := 0.0
+	if len(s.notReady(ctx, s.Log, readyForMetrics)) == 0 {
+		ready = 1
+	}
+	tell("attachd_ready", "1 when uploads would work, by a look in the last minute, else 0.", ready)
+
+	if room, err := s.contents.Space(ctx); err != nil {
+		s.Log.Error("the free space on the disk is not known", "error", err)
+	} else {
+		tell("attachd_disk_free_bytes", "Bytes of the disk that are free.", float64(room.Free))
+		tell("attachd_disk_total_bytes", "Bytes of the disk.", float64(room.Total))
+		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.reserve(room)))
+	}
+	if status, err := upkeep.ReadStatus(ctx, s.Store, s.Now()); err != nil {
+		s.Log.Error("what was done last is not known", "error", err)
+	} else {
+		tell("attachd_last_backup_timestamp_seconds", "When the last backup was made; 0 when none is known.", unixTime(status.LastBackup))
+		tell("attachd_last_check_timestamp_seconds", "When a check last came to its end; 0 when that is not known.", unixTime(status.LastCheck))
+		tell("attachd_last_gc_timestamp_seconds", "When contents that nothing refers to were last removed; 0 when that is not known.", unixTime(status.LastGC))
+	}
+	if last, _ := s.totals.latest(s.Now()); !last.at.IsZero() { // who counted has logged what went wrong
+		tell("attachd_attachments", "Attachments, when they were last counted.", float64(last.Attachments.Files))
+		tell("attachd_attachment_bytes", "Bytes of all attachments, when they were last counted.", float64(last.Attachments.Bytes))
+		tell("attachd_contents", "Contents, each stored once, when they were last counted.", float64(last.Contents.Files))
+		tell("attachd_content_bytes", "Bytes of all contents, when they were last counted.", float64(last.Contents.Bytes))
+		tell("attachd_bytes_saved", "Bytes saved by storing each content once, when they were last counted.", float64(last.Attachments.Bytes-last.Contents.Bytes))
+		tell("attachd_counted_timestamp_seconds", "When attachments and contents were last counted.", unixTime(last.at))
+	}
+}
+
+// unixTime is a time in seconds, and 0 for the zero time.
+func unixTime(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
+	}
+	return float64(at.Unix())
+}
+
+// StorageTimes are how long the storage takes, for /metrics. A server's store
+// and blobs tell it.
+type StorageTimes struct{ commits, syncs prometheus.Histogram }
+
+// NewStorageTimes makes one that was told nothing yet.
+func NewStorageTimes() *StorageTimes {
+	buckets := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	return &StorageTimes{
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "attachd_commit_duration_seconds", Help: "Time that commits of the database took, with the syncs of its file.", Buckets: buckets}),
+		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "attachd_fsync_duration_seconds", Help: "Time that syncs of contents and their folders took.", Buckets: buckets}),
+	}
+}
+
+// Committed is for store.BoltOptions.
+func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
+
+// Synced is for blobs.DiskOptions.
+func (t *StorageTimes) Synced(took time.Duration) { t.syncs.Observe(took.Seconds()) }

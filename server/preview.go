@@ -1,0 +1,118 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"attachd/server/content"
+	"attachd/server/preview"
+)
+
+// tableBody is the beginning of a table.
+type tableBody struct {
+	Kind      string     `json:"kind"`
+	Columns   []string   `json:"columns"`
+	Rows      [][]string `json:"rows"`
+	RowsTotal *int       `json:"rows_total"` // null: the file was not read to its end
+	Truncated bool       `json:"truncated"`
+}
+
+// archiveBody is what an archive says is in it.
+type archiveBody struct {
+	Kind         string      `json:"kind"`
+	Entries      []entryInIt `json:"entries"`
+	EntriesTotal int64       `json:"entries_total"`
+	Truncated    bool        `json:"truncated"`
+}
+
+type entryInIt struct {
+	Name           string  `json:"name"`
+	Size           int64   `json:"size"`
+	CompressedSize int64   `json:"compressed_size"`
+	Modified       *string `json:"modified"`
+	Directory      bool    `json:"directory"`
+}
+
+// maxListedEntries is how many entries of an archive are listed.
+const maxListedEntries = 1000
+
+// preview answers with the beginning of a table, or with the names in an
+// archive.
+func (s *Server) preview(w *response, rq *request) error {
+	body, err := s.lookInto(rq)
+	if err != nil {
+		return err
+	}
+	return rq.answer(w, http.StatusOK, body)
+}
+
+// lookInto is over before the answer begins: a client that reads slowly keeps
+// nobody waiting.
+func (s *Server) lookInto(rq *request) (body any, err error) {
+	a := rq.attachment
+	isTable, isArchive := preview.HasTable(a.Type), a.Type == "application/zip"
+	if !isTable && !isArchive {
+		return nil, noPreview(nil)
+	}
+	leave, err := s.lookers.take(rq.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	file, done, err := s.openContent(rq)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if isTable {
+		table, err := preview.ReadTable(file, a.Size, a.Type)
+		return renderTable(table), err
+	}
+	listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
+	if errors.Is(err, content.ErrBroken) {
+		return nil, noPreview(err)
+	}
+	return renderListing(listing), err
+}
+
+func noPreview(cause error) error {
+	return &refusal{status: http.StatusNotFound, code: "no_preview", detail: "There is no preview of this file.", cause: cause}
+}
+
+func renderTable(t preview.Table) tableBody {
+	body := tableBody{Kind: "table", Columns: t.Columns, Rows: t.Rows, Truncated: t.Truncated}
+	if t.Total >= 0 {
+		body.RowsTotal = &t.Total
+	}
+	return body
+}
+
+func renderListing(l content.Listing) archiveBody {
+	body := archiveBody{Kind: "archive", Entries: []entryInIt{}, EntriesTotal: l.Total, Truncated: l.Total > int64(len(l.Entries))}
+	for _, e := range l.Entries {
+		body.Entries = append(body.Entries, entryInIt{e.Name, e.Size, e.Compressed, optionalTime(e.Modified), e.Directory})
+	}
+	return body
+}
+
+// limitsBody is what this server takes, and for how long its links live.
+type limitsBody struct {
+	MaxFileSize       int64         `json:"max_file_size"` // bytes
+	Allowed           []allowedBody `json:"allowed"`
+	URLTTLSeconds     int64         `json:"url_ttl_seconds"`
+	MaxLinkTTLSeconds int64         `json:"max_link_ttl_seconds"`
+}
+
+type allowedBody struct {
+	MimeType   string   `json:"mime_type"`
+	Extensions []string `json:"extensions"`
+}
+
+func (s *Server) limits(w *response, rq *request) error {
+	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(maxLinkTTL / time.Second)}
+	for _, allowed := range s.Policy.Allowed() {
+		body.Allowed = append(body.Allowed, allowedBody{allowed.MIMEType, allowed.Extensions})
+	}
+	return rq.answer(w, http.StatusOK, body)
+}

@@ -1,0 +1,258 @@
+// Package preview looks into stored files: a small picture of a picture, the
+// names in an archive, the columns and first rows of a table. What it is given
+// may have been made to do harm, so everything that costs memory or time has a
+// bound that is looked at before the cost arises.
+package preview
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"io"
+
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/draw"
+	"golang.org/x/image/tiff"
+	"golang.org/x/image/webp"
+)
+
+// ThumbnailSize is how many pixels a thumbnail is wide and high at most.
+const ThumbnailSize = 256
+
+// What a picture may need at most, by what its header says.
+const (
+	maxPixels = 40_000_000
+	maxMemory = 160 << 20 // bytes, while it is decoded
+)
+
+// ErrNone means that a file has no preview: it is damaged, of another kind, or
+// would cost too much.
+var ErrNone = errors.New("no preview")
+
+// pictures are the types that Thumbnail knows.
+var pictures = map[string]struct {
+	config func(io.Reader) (image.Config, error)
+	decode func(io.Reader) (image.Image, error)
+	cost   func(header, image.Config) float64 // bytes for each pixel, while it is decoded
+}{
+	"image/png":  {png.DecodeConfig, png.Decode, pngCost},
+	"image/jpeg": {jpeg.DecodeConfig, jpeg.Decode, jpegCost},
+	"image/gif":  {gif.DecodeConfig, gif.Decode, always(1)}, // the first frame
+	"image/webp": {webp.DecodeConfig, webp.Decode, webpCost},
+	"image/bmp":  {bmp.DecodeConfig, bmp.Decode, always(4)},
+	"image/tiff": {tiff.DecodeConfig, tiff.Decode, always(16)}, // with a strip as large as the picture
+}
+
+// HasThumbnail says whether files of a type may have thumbnails.
+func HasThumbnail(mimeType string) bool {
+	_, known := pictures[mimeType]
+	return known
+}
+
+// Thumbnail makes a picture of at most ThumbnailSize pixels each way, as PNG
+// or JPEG, of the picture of the given type in the first size bytes of r. It
+// ends soon after ctx does. ErrNone when there is none to be had; any other
+// error is that of ctx or of r.
+func Thumbnail(ctx context.Context, r io.ReaderAt, size int64, mimeType string) (thumbnail []byte, err error) {
+	defer refuseAfterPanic(&err)
+	format, known := pictures[mimeType]
+	if !known {
+		return nil, fmt.Errorf("%w: %s is no type of a picture", ErrNone, mimeType)
+	}
+	src := &source{ctx: ctx, r: io.NewSectionReader(r, 0, size)}
+	config, err := format.config(src)
+	if err != nil {
+		return nil, src.why(err)
+	}
+	head := readHeader(io.NewSectionReader(r, 0, size), mimeType)
+	if err := affordable(config, format.cost(head, config)); err != nil {
+		return nil, err
+	}
+	src.r = io.NewSectionReader(r, 0, size)
+	picture, err := format.decode(src)
+	if err != nil {
+		return nil, src.why(err)
+	}
+	if err := affordable(image.Config{Width: picture.Bounds().Dx(), Height: picture.Bounds().Dy()}, 0); err != nil {
+		return nil, err
+	}
+	small, err := shrink(ctx, picture)
+	if err != nil {
+		return nil, err
+	}
+	return encode(head.turn(small))
+}
+
+func affordable(c image.Config, bytesEach float64) error {
+	pixels := int64(c.Width) * int64(c.Height) // no format has more than 32 bits for each
+	switch {
+	case c.Width < 1 || c.Height < 1:
+		return fmt.Errorf("%w: the picture is empty", ErrNone)
+	case c.Width > maxPixels || c.Height > maxPixels || pixels > maxPixels:
+		return fmt.Errorf("%w: the picture has %d x %d pixels", ErrNone, c.Width, c.Height)
+	case float64(pixels)*bytesEach > maxMemory:
+		return fmt.Errorf("%w: a picture of this form with %d x %d pixels takes too much memory", ErrNone, c.Width, c.Height)
+	}
+	return nil
+}
+
+func always(bytesEach float64) func(header, image.Config) float64 {
+	return func(header, image.Config) float64 { return bytesEach }
+}
+
+func pngCost(h header, c image.Config) float64 {
+	bytesEach := 4.0
+	switch c.ColorModel {
+	case color.GrayModel:
+		bytesEach = 1
+	case color.Gray16Model:
+		bytesEach = 2
+	case color.RGBA64Model, color.NRGBA64Model:
+		bytesEach = 8
+	}
+	if h.interlaced {
+		bytesEach *= 1.5 // the largest of the passes is half of the picture
+	}
+	return bytesEach
+}
+
+// jpegCost: a progressive picture keeps four bytes for each coefficient until
+// its last scan.
+func jpegCost(h header, _ image.Config) float64 {
+	if h.progressive {
+		return 5 * h.samples
+	}
+	return max(h.samples, 4) // four colors are put together
+}
+
+func webpCost(_ header, c image.Config) float64 {
+	if c.ColorModel == color.YCbCrModel {
+		return 3
+	}
+	return 12 // lossless, or with such an alpha channel
+}
+
+// shrink makes a picture small enough, in two steps: the mean of as many whole
+// pixels as there are to each of a picture twice as large as wanted, and that
+// interpolated. Neither needs memory for more than the small one.
+func shrink(ctx context.Context, picture image.Image) (*image.NRGBA64, error) {
+	b := picture.Bounds()
+	w, h := b.Dx(), b.Dy()
+	longer := max(w, h)
+	if longer <= ThumbnailSize {
+		return means(ctx, picture, 1, 1)
+	}
+	toW, toH := max(1, w*ThumbnailSize/longer), max(1, h*ThumbnailSize/longer)
+	middle, err := means(ctx, picture, max(1, w/(2*toW)), max(1, h/(2*toH)))
+	if err != nil {
+		return nil, err
+	}
+	small := image.NewNRGBA64(image.Rect(0, 0, toW, toH))
+	draw.CatmullRom.Scale(small, small.Bounds(), middle, middle.Bounds(), draw.Src, nil)
+	return small, nil
+}
+
+// means has the mean of each box of so many pixels.
+func means(ctx context.Context, picture image.Image, boxW, boxH int) (*image.NRGBA64, error) {
+	b := picture.Bounds()
+	at := colors(picture)
+	out := image.NewNRGBA64(image.Rect(0, 0, (b.Dx()+boxW-1)/boxW, (b.Dy()+boxH-1)/boxH))
+	sums := make([]struct{ r, g, b, a, n uint64 }, out.Rect.Dx())
+	for y := range out.Rect.Dy() {
+		clear(sums)
+		top := b.Min.Y + y*boxH
+		for row := top; row < min(top+boxH, b.Max.Y); row++ {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			for x := range b.Dx() {
+				c, sum := at(b.Min.X+x, row), &sums[x/boxW]
+				sum.r += uint64(c.R)
+				sum.g += uint64(c.G)
+				sum.b += uint64(c.B)
+				sum.a += uint64(c.A)
+				sum.n++
+			}
+		}
+		for x, sum := range sums {
+			n := sum.n
+			out.Set(x, y, color.RGBA64{uint16(sum.r / n), uint16(sum.g / n), uint16(sum.b / n), uint16(sum.a / n)})
+		}
+	}
+	return out, nil
+}
+
+// colors gives a picture's pixels without an allocation for each, where it can.
+func colors(picture image.Image) func(x, y int) color.RGBA64 {
+	if fast, ok := picture.(image.RGBA64Image); ok {
+		return fast.RGBA64At
+	}
+	return func(x, y int) color.RGBA64 {
+		r, g, b, a := picture.At(x, y).RGBA()
+		return color.RGBA64{uint16(r), uint16(g), uint16(b), uint16(a)}
+	}
+}
+
+// encode writes PNG, or JPEG where that is smaller and nothing is seen through.
+func encode(small *image.NRGBA64) ([]byte, error) {
+	out := image.NewNRGBA(small.Bounds())
+	draw.Draw(out, out.Bounds(), small, small.Bounds().Min, draw.Src)
+	var asPNG, asJPEG bytes.Buffer
+	if err := png.Encode(&asPNG, out); err != nil {
+		return nil, err
+	}
+	if !out.Opaque() {
+		return asPNG.Bytes(), nil
+	}
+	if err := jpeg.Encode(&asJPEG, out, &jpeg.Options{Quality: 80}); err != nil {
+		return nil, err
+	}
+	if asJPEG.Len() < asPNG.Len() {
+		return asJPEG.Bytes(), nil
+	}
+	return asPNG.Bytes(), nil
+}
+
+// source is what a decoder reads from. It ends with its context, and remembers
+// what was not the file's fault.
+type source struct {
+	ctx    context.Context
+	r      io.Reader
+	failed error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.failed == nil {
+		s.failed = s.ctx.Err()
+	}
+	if s.failed != nil {
+		return 0, s.failed
+	}
+	n, err := s.r.Read(p)
+	if err != nil && err != io.EOF {
+		s.failed = err
+	}
+	return n, err
+}
+
+// why is what a decoder failed of: the reading, or the file.
+func (s *source) why(err error) error {
+	if s.failed != nil {
+		return s.failed
+	}
+	return fmt.Errorf("%w: %w", ErrNone, err)
+}
+
+// refuseAfterPanic is to be deferred: what makes a decoder panic is a file
+// like any other that is damaged.
+func refuseAfterPanic(err *error) {
+	if panicked := recover(); panicked != nil {
+		*err = fmt.Errorf("%w: panic: %v", ErrNone, panicked)
+	}
+}

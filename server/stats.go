@@ -1,0 +1,194 @@
+package server
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// stats answers with how the server stands. Nothing of it costs more for more
+// attachments: what was counted says when that was.
+func (s *Server) stats(w *response, rq *request) error {
+	counted, err := s.counted(rq.Context())
+	if err != nil {
+		return err
+	}
+	room, err := s.contents.Space(rq.Context())
+	if err != nil {
+		return err
+	}
+	status, err := upkeep.ReadStatus(rq.Context(), s.Store, s.Now())
+	if err != nil {
+		return err
+	}
+	now := s.Now()
+	return rq.answer(w, http.StatusOK, statsBody{
+		AsOf:          timestamp(counted.at),
+		Version:       s.Version,
+		UptimeSeconds: int64(now.Sub(s.began).Seconds()),
+		Disk:          diskBody{room.Free, room.Total, s.reserve(room)},
+		Attachments:   usageBody(counted.Attachments),
+		Contents:      usageBody(counted.Contents),
+		BytesSaved:    counted.Attachments.Bytes - counted.Contents.Bytes,
+		ByType:        byType(counted.ByType),
+		BySize:        bySize(counted.BySize),
+		Hours:         s.hours.since(s.began, now),
+		UploadSlots:   slotsBody{s.slots.taken(), s.slots.max},
+		Scrub:         s.scrubStats(),
+		LastCheck:     optionalTime(status.LastCheck),
+		LastGC:        optionalTime(status.LastGC),
+		LastBackup:    optionalTime(status.LastBackup),
+		Damaged:       s.contents.Damaged(),
+	})
+}
+
+type statsBody struct {
+	AsOf          string     `json:"as_of"`
+	Version       string     `json:"version"`
+	UptimeSeconds int64      `json:"uptime_seconds"`
+	Disk          diskBody   `json:"disk"`
+	Attachments   usageBody  `json:"attachments"`
+	Contents      usageBody  `json:"contents"`
+	BytesSaved    int64      `json:"bytes_saved"`
+	ByType        []typeBody `json:"by_type"`
+	BySize        []sizeBody `json:"by_size"`
+	Hours         []hourBody `json:"hours"`
+	UploadSlots   slotsBody  `json:"upload_slots"`
+	Scrub         *scrubBody `json:"scrub"`
+	LastCheck     *string    `json:"last_check"`
+	LastGC        *string    `json:"last_gc"`
+	LastBackup    *string    `json:"last_backup"`
+	Damaged       int        `json:"damaged"`
+}
+
+type (
+	diskBody struct {
+		Free    int64 `json:"free"`
+		Total   int64 `json:"total"`
+		Reserve int64 `json:"reserve"`
+	}
+	usageBody struct {
+		Bytes int64 `json:"bytes"`
+		Files int64 `json:"files"`
+	}
+	typeBody struct {
+		Type string `json:"mime_type"`
+		usageBody
+	}
+	sizeBody struct {
+		UpTo int64 `json:"up_to"`
+		usageBody
+	}
+	hourBody struct {
+		Start         time.Time `json:"start"`
+		Uploads       int64     `json:"uploads"`
+		UploadBytes   int64     `json:"upload_bytes"`
+		Downloads     int64     `json:"downloads"`
+		DownloadBytes int64     `json:"download_bytes"`
+	}
+	slotsBody struct {
+		InUse int `json:"in_use"`
+		Max   int `json:"max"`
+	}
+	scrubBody struct {
+		Progress      float64 `json:"progress"`
+		PeriodSeconds int64   `json:"period_seconds"`
+		Found         int64   `json:"found"`
+		Last          *string `json:"last"`
+	}
+)
+
+func (s *Server) scrubStats() *scrubBody {
+	if s.scrub == nil {
+		return nil
+	}
+	status := s.scrub.Status()
+	return &scrubBody{status.Progress, int64(s.ScrubPeriod.Seconds()), status.Damaged, optionalTime(status.LastPass)}
+}
+
+// byType has the types with the most bytes first.
+func byType(types map[string]store.Usage) []typeBody {
+	list := []typeBody{}
+	for name, usage := range types {
+		list = append(list, typeBody{name, usageBody(usage)})
+	}
+	slices.SortFunc(list, func(a, b typeBody) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Type, b.Type))
+	})
+	return list
+}
+
+// bySize has a line for each fourfold from 1 KB up to the largest file.
+func bySize(classes [64]store.Usage) []sizeBody {
+	list := []sizeBody{}
+	var sum usageBody
+	for class, usage := range classes {
+		sum.Files += usage.Files
+		sum.Bytes += usage.Bytes
+		if class < 10 || class%2 != 0 {
+			continue
+		}
+		list = append(list, sizeBody{1 << class, sum})
+		sum = usageBody{}
+	}
+	for len(list) > 0 && list[len(list)-1].Files == 0 {
+		list = list[:len(list)-1]
+	}
+	return list
+}
+
+// hours are what came and went in the last ones, by the clock in UTC.
+type hours struct {
+	mu   sync.Mutex
+	ring [24]hourBody
+}
+
+func (h *hours) uploaded(now time.Time, bytes int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hour := h.at(now)
+	hour.Uploads++
+	hour.UploadBytes += bytes
+}
+
+// downloaded counts an answer if there were bytes of a file in it.
+func (h *hours) downloaded(now time.Time, w *response) {
+	if w.status != http.StatusOK && w.status != http.StatusPartialContent {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hour := h.at(now)
+	hour.Downloads++
+	hour.DownloadBytes += w.bytes
+}
+
+// at is the place of an hour, which it takes over from an earlier day.
+func (h *hours) at(now time.Time) *hourBody {
+	start := now.UTC().Truncate(time.Hour)
+	hour := &h.ring[start.Hour()]
+	if !hour.Start.Equal(start) {
+		*hour = hourBody{Start: start}
+	}
+	return hour
+}
+
+// since lists the last 24 hours, the oldest first, but none before began.
+func (h *hours) since(began, now time.Time) []hourBody {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := []hourBody{}
+	first := began.UTC().Truncate(time.Hour)
+	for ago := len(h.ring) - 1; ago >= 0; ago-- {
+		start := now.Add(-time.Duration(ago) * time.Hour)
+		if !start.UTC().Truncate(time.Hour).Before(first) {
+			list = append(list, *h.at(start))
+		}
+	}
+	return list
+}

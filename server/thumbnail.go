@@ -1,0 +1,196 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"attachd/blobs"
+	"attachd/server/preview"
+)
+
+// maxPicture is how many bytes a file has at most that gets a thumbnail: all of
+// them are read.
+const maxPicture = 64 << 20
+
+// lookers are the places of requests that look into files, which takes time
+// and memory. Those who come when all are taken wait for a while.
+type lookers struct {
+	places chan struct{}
+	wait   time.Duration
+}
+
+func newLookers() lookers {
+	return lookers{make(chan struct{}, 2), 10 * time.Second}
+}
+
+// take gives a place until leave.
+func (l lookers) take(ctx context.Context) (leave func(), err error) {
+	enough := time.NewTimer(l.wait)
+	defer enough.Stop()
+	select {
+	case l.places <- struct{}{}:
+		return func() { <-l.places }, nil
+	case <-enough.C:
+		return nil, busy("Too many previews are being made. Try again in a moment.")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func noThumbnail(cause error) error {
+	return &refusal{status: http.StatusNotFound, code: "no_thumbnail", detail: "There is no thumbnail of this file.", cause: cause}
+}
+
+// thumbnail answers with a small picture of rq.attachment.
+func (s *Server) thumbnail(w *response, rq *request) error {
+	picture, err := s.thumbnailOf(rq)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(picture)
+	h := w.Header()
+	h.Set("Content-Type", http.DetectContentType(picture)) // ours, so it is one of two
+	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
+	tidyRange(rq.Header, int64(len(picture)))
+	http.ServeContent(&sending{response: w}, rq.Request, "", rq.attachment.CreatedAt(), bytes.NewReader(picture))
+	return nil
+}
+
+// thumbnailOf takes the thumbnail that was made before, or makes one.
+func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
+	a := rq.attachment
+	if !preview.HasThumbnail(a.Type) || a.Size > maxPicture {
+		return nil, noThumbnail(nil)
+	}
+	if made := s.madeThumbnail(rq); made != nil {
+		return made, nil
+	}
+	leave, err := s.lookers.take(rq.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	if made := s.madeThumbnail(rq); made != nil { // while we waited
+		return made, nil
+	}
+	picture, err := s.makeThumbnail(rq)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.keepThumbnail(rq, picture); err != nil {
+		rq.log.Warn("a thumbnail could not be kept, and will be made anew", "error", err)
+	}
+	return picture, nil
+}
+
+// madeThumbnail is nil when there is none.
+func (s *Server) madeThumbnail(rq *request) []byte {
+	made, err := s.Thumbnails.Get(blobs.Ref(rq.attachment.SHA256))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		rq.log.Warn("a thumbnail could not be read, and is made anew", "error", err)
+	}
+	return made
+}
+
+// makeThumbnail makes one of what is surely the content: it may be kept for
+// longer than a damage lasts.
+func (s *Server) makeThumbnail(rq *request) ([]byte, error) {
+	a := rq.attachment
+	file, done, err := s.openContent(rq)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, &until{rq.Context(), file}); err != nil {
+		return nil, fmt.Errorf("reading the content of attachment %s: %w", a.ID, err)
+	}
+	if [sha256.Size]byte(hash.Sum(nil)) != a.SHA256 {
+		s.reportDamage(rq, a, file)
+		return nil, fmt.Errorf("%w: attachment %s", blobs.ErrDamaged, a.ID)
+	}
+	picture, err := preview.Thumbnail(rq.Context(), file, a.Size, a.Type)
+	if errors.Is(err, preview.ErrNone) {
+		return nil, noThumbnail(err)
+	}
+	return picture, err
+}
+
+// until reads as long as somebody waits for it.
+type until struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
+}
+
+// keepThumbnail keeps one, unless the disk is nearly full, or the content has
+// gone: whoever removed it may have found no thumbnail yet.
+func (s *Server) keepThumbnail(rq *request, picture []byte) error {
+	ref := blobs.Ref(rq.attachment.SHA256)
+	if err := s.roomFor(rq, int64(len(picture))); err != nil {
+		return err
+	}
+	if err := s.Thumbnails.Put(ref, picture); err != nil {
+		return err
+	}
+	wanted, err := s.Store.Referenced(context.WithoutCancel(rq.Context()), ref)
+	if err != nil || !wanted {
+		err = errors.Join(err, s.Thumbnails.Drop(ref))
+	}
+	return err
+}
+
+// sweepThumbnails removes those of contents that nothing refers to: a crash
+// may have left them.
+func (s *Server) sweepThumbnails(ctx context.Context) {
+	for ref, err := range s.Thumbnails.All() {
+		wanted := true
+		if err == nil {
+			wanted, err = s.Store.Referenced(ctx, ref)
+		}
+		if err == nil && !wanted {
+			err = s.Thumbnails.Drop(ref)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				s.Log.Warn("thumbnails that are not needed could not be removed", "error", err)
+			}
+			return
+		}
+	}
+}
+
+// illustrated are contents whose thumbnails go with them, and before them.
+type illustrated struct {
+	blobs.Store
+	thumbnails *preview.Cache
+	log        *slog.Logger
+}
+
+// Remove implements blobs.Store.
+func (c illustrated) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
+	return c.Store.Remove(ctx, ref, func() (bool, error) {
+		wanted, err := referenced()
+		if err == nil && !wanted {
+			if err := c.thumbnails.Drop(ref); err != nil {
+				c.log.Warn("a thumbnail could not be removed", "blob", ref.String(), "error", err)
+			}
+		}
+		return wanted, err
+	})
+}

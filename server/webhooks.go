@@ -1,0 +1,236 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"attachd/server/webhooks"
+	"attachd/store"
+)
+
+// hooks tell the receiver of webhooks what happened to attachments.
+type hooks struct {
+	receiver   webhooks.Receiver
+	sender     *webhooks.Sender
+	courier    *webhooks.Courier
+	deliveries *prometheus.CounterVec
+}
+
+func (s *Server) newHooks(receiver webhooks.Receiver) *hooks {
+	h := &hooks{
+		receiver: receiver,
+		sender:   webhooks.NewSender(receiver, s.Now, "attachd/"+s.Version),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_webhook_deliveries_total", Help: "Attempts to deliver an event, by outcome: delivered, failed (it is tried again) or dead (given up)."},
+			[]string{"outcome"}),
+	}
+	for _, outcome := range webhooks.Outcomes {
+		h.deliveries.WithLabelValues(outcome) // a count of none is to be seen too
+	}
+	h.courier = webhooks.NewCourier(webhooks.Options{
+		Outbox: s.Store, Sender: h.sender, Render: renderEvent, RetryFor: s.WebhookRetryFor, Now: s.Now, Log: s.Log,
+		Count: func(outcome string) { h.deliveries.WithLabelValues(outcome).Inc() },
+	})
+	return h
+}
+
+func (h *hooks) metrics(outbox store.Outbox) []prometheus.Collector {
+	return []prometheus.Collector{h.deliveries,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_webhook_pending", Help: "Events that wait to be delivered."},
+			func() float64 { events, _ := outbox.OutboxSize(); return float64(events) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_webhook_dead", Help: "Events that were given up and are kept for a while."},
+			func() float64 { _, dead := outbox.OutboxSize(); return float64(dead) }),
+	}
+}
+
+// DeliverWebhooks tells the receiver of webhooks what happened, until ctx ends
+// or the server drains. Without a receiver it does nothing. It may be called
+// once.
+func (s *Server) DeliverWebhooks(ctx context.Context) {
+	if s.webhooks == nil {
+		return
+	}
+	ctx, cancel := s.untilDrained(ctx)
+	defer cancel()
+	s.webhooks.courier.Run(ctx)
+}
+
+// told has a change tell the receiver of webhooks, if there is one, what it
+// does to attachments, on behalf of whom its entry in the audit log says.
+func (s *Server) told(ctx context.Context, e *store.Entry) context.Context {
+	if s.webhooks == nil {
+		return ctx
+	}
+	return store.WithOutbox(ctx, store.Origin{Time: e.Time, UserID: e.UserID, ActorID: e.ActorID, Operator: e.Operator})
+}
+
+// eventBody is an event as the receiver gets it.
+type eventBody struct {
+	Type      string    `json:"type"`
+	Timestamp string    `json:"timestamp"`
+	Data      eventData `json:"data"`
+}
+
+type eventData struct {
+	Attachment any        `json:"attachment"`
+	Parent     parentBody `json:"parent"`
+	Space      string     `json:"space"`
+	Actor      teller     `json:"actor"`
+}
+
+type parentBody struct {
+	Kind string    `json:"kind"`
+	ID   uuid.UUID `json:"id"`
+}
+
+// teller is who did what an event tells of.
+type teller struct {
+	UserID   *uuid.UUID `json:"user_id"`
+	ActingID *uuid.UUID `json:"acting_id,omitempty"` // the superadmin who acted for the user
+	Operator bool       `json:"operator,omitempty"`
+}
+
+func describeEvent(e store.Event) eventBody {
+	return eventBody{
+		Type:      string(e.Type),
+		Timestamp: e.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
+		Data: eventData{
+			Attachment: renderAttachment(e.Attachment),
+			Parent:     parentBody{e.Attachment.Parent.Kind.String(), e.Attachment.Parent.ID},
+			Space:      e.Space,
+			Actor:      teller{optionalID(e.Origin.UserID), optionalID(e.Origin.ActorID), e.Origin.Operator},
+		},
+	}
+}
+
+func renderEvent(e store.Event) (webhooks.Message, error) {
+	body, err := encode(describeEvent(e))
+	return webhooks.Message{ID: e.ID.String(), Body: body}, err
+}
+
+// WebhookState is how the telling goes.
+type WebhookState struct {
+	URL         string  `json:"url"` // empty when nobody is told
+	Pending     int64   `json:"pending"`
+	Oldest      *string `json:"oldest"` // since when the first of those waits
+	Dead        int64   `json:"dead"`
+	LastSuccess *string `json:"last_success"` // since the server started
+	LastFailure *string `json:"last_failure"`
+	LastError   string  `json:"last_error"`
+}
+
+func (s *Server) webhookState(w *response, rq *request) error {
+	var state WebhookState
+	state.Pending, state.Dead = s.Store.OutboxSize()
+	first, err := s.Store.Events(rq.Context(), 0, 1)
+	if err != nil {
+		return err
+	}
+	if len(first) > 0 {
+		state.Oldest = optionalTime(first[0].Queued)
+	}
+	if s.webhooks != nil {
+		status := s.webhooks.courier.Status()
+		state.URL = s.webhooks.receiver.URL
+		state.LastSuccess, state.LastFailure = optionalTime(status.LastSuccess), optionalTime(status.LastFailure)
+		state.LastError = status.LastError
+	}
+	return rq.answer(w, http.StatusOK, state)
+}
+
+// deadLetterBody is an event that was given up, as it is shown.
+type deadLetterBody struct {
+	ID      uuid.UUID `json:"id"` // of the event
+	GivenUp string    `json:"given_up"`
+	Reason  string    `json:"reason"`
+	Event   eventBody `json:"event"` // as the receiver would have got it
+}
+
+// deadLetters lists the events that were given up, the first to be first.
+func (s *Server) deadLetters(w *response, rq *request) error {
+	return listing[store.DeadLetter]{
+		fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
+			var seq uint64
+			if len(after) > 0 {
+				if len(after) != 8 {
+					return nil, badCursor()
+				}
+				seq = binary.BigEndian.Uint64(after)
+			}
+			return s.Store.DeadLetters(rq.Context(), seq, n)
+		},
+		key: func(l store.DeadLetter) []byte { return binary.BigEndian.AppendUint64(nil, l.Seq) },
+		row: rendered(func(l store.DeadLetter) any {
+			return deadLetterBody{l.Event.ID, timestamp(l.Time), l.Reason, describeEvent(l.Event)}
+		}),
+	}.answer(w, rq)
+}
+
+// redeliver puts all dead letters back into the outbox, some at a time so that
+// changes need not wait for long.
+func (s *Server) redeliver(w *response, rq *request) error {
+	if s.webhooks == nil {
+		return noReceiver()
+	}
+	const atATime = 1000
+	_, left := s.Store.OutboxSize()
+	answer := struct {
+		Events int `json:"events"`
+	}{}
+	for left > 0 {
+		moved, err := s.Store.Redeliver(rq.Context(), s.Now(), int(min(left, atATime)))
+		if err != nil {
+			return err
+		}
+		if moved == 0 {
+			break
+		}
+		answer.Events += moved
+		left -= int64(moved)
+	}
+	return rq.answer(w, http.StatusOK, answer)
+}
+
+func noReceiver() error {
+	return conflict("No receiver of webhooks is configured (webhooks.url).")
+}
+
+// PingReport is what came of a ping.
+type PingReport struct {
+	Delivered bool    `json:"delivered"`
+	Error     string  `json:"error"` // why it was not
+	Seconds   float64 `json:"seconds"`
+}
+
+// pingReceiver sends the receiver an event that says nothing, now and once.
+func (s *Server) pingReceiver(w *response, rq *request) error {
+	if s.webhooks == nil {
+		return noReceiver()
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	body, err := encode(struct {
+		Type      string   `json:"type"`
+		Timestamp string   `json:"timestamp"`
+		Data      struct{} `json:"data"`
+	}{Type: "webhook.ping", Timestamp: timestamp(s.Now())})
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	err = s.webhooks.sender.Send(rq.Context(), webhooks.Message{ID: id.String(), Body: body})
+	report := PingReport{Delivered: err == nil, Seconds: time.Since(began).Seconds()}
+	if err != nil {
+		report.Error = err.Error()
+	}
+	return rq.answer(w, http.StatusOK, report)
+}

@@ -1,0 +1,315 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// postbox knows how much is in the outbox, so that asking costs nothing.
+type postbox struct {
+	events, dead atomic.Int64
+	grown        chan struct{} // told when events have come in
+	max          int64
+}
+
+// posted is by how much a transaction changes that.
+type posted struct {
+	events, dead int64
+	told         int // events that came in
+}
+
+func (p *postbox) add(by posted) {
+	p.events.Add(by.events)
+	p.dead.Add(by.dead)
+	if by.told > 0 {
+		select {
+		case p.grown <- struct{}{}:
+		default: // whoever listens has been told
+		}
+	}
+}
+
+// OutboxSize implements Outbox.
+func (b *Bolt) OutboxSize() (events, dead int64) {
+	return b.postbox.events.Load(), b.postbox.dead.Load()
+}
+
+// NewEvents implements Outbox.
+func (b *Bolt) NewEvents() <-chan struct{} { return b.postbox.grown }
+
+// countPosted counts what is in the outbox of a database that is being opened.
+func (b *Bolt) countPosted() error {
+	return b.view(context.Background(), func(tx *bbolt.Tx) error {
+		for range numbered(tx, bucketOutbox, 0) {
+			b.postbox.events.Add(1)
+		}
+		for range numbered(tx, bucketDead, 0) {
+			b.postbox.dead.Add(1)
+		}
+		return nil
+	})
+}
+
+// numbered runs through a bucket whose keys are numbers, from the first after
+// that on. A copy of an older database may not have the bucket.
+func numbered(tx *bbolt.Tx, bucket []byte, after uint64) func(yield func(seq uint64, value []byte) bool) {
+	return func(yield func(uint64, []byte) bool) {
+		if tx.Bucket(bucket) == nil || after+1 == 0 {
+			return
+		}
+		cursor := tx.Bucket(bucket).Cursor()
+		for key, value := cursor.Seek(number(after + 1)); len(key) == 8; key, value = cursor.Next() {
+			if !yield(binary.BigEndian.Uint64(key), value) {
+				return
+			}
+		}
+	}
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// tell puts an event into the outbox, if the change is to be told of.
+func (tx *writeTx) tell(what EventType, a Attachment, space string) {
+	if tx.origin == nil || tx.err != nil {
+		return
+	}
+	id, err := uuid.NewV7()
+	if err == nil {
+		err = make(names).fill(tx.Tx, tx.users, &a)
+	}
+	if err != nil {
+		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
+		return
+	}
+	at := tx.origin.Time
+	if what == AttachmentCreated {
+		at = a.CreatedAt()
+	}
+	tx.post(Event{ID: id, Type: what, Time: at, Queued: tx.origin.Time, Origin: *tx.origin, Space: space, Attachment: a})
+}
+
+func (tx *writeTx) post(e Event) {
+	tx.append(bucketOutbox, e.record())
+	tx.posted.events++
+	tx.posted.told++
+	tx.postedAt = e.Queued
+}
+
+// append keeps a record under the next number. Numbers are not used again.
+func (tx *writeTx) append(bucket []byte, record any) {
+	to := tx.Bucket(bucket)
+	to.FillPercent = 1 // keys only ever come at the end
+	seq, err := to.NextSequence()
+	if err != nil {
+		tx.err = errors.Join(tx.err, fmt.Errorf("number for bucket %q: %w", bucket, err))
+		return
+	}
+	tx.save(bucket, number(seq), record)
+}
+
+func (tx *writeTx) bury(e eventRecord, at time.Time, reason string) {
+	tx.append(bucketDead, deadRecord{e, at.UTC(), reason})
+	tx.posted.dead++
+}
+
+// boundOutbox makes dead letters of the oldest events while there are too
+// many, and forgets the oldest dead letters. It goes through a bucket once,
+// since a cursor steps over everything that was deleted before it.
+func (tx *writeTx) boundOutbox(p *postbox) {
+	if tx.posted.told > 0 {
+		for _, old := range tx.firstOf(bucketOutbox, p.events.Load()+tx.posted.events-p.max) {
+			var record eventRecord
+			if err := json.Unmarshal(old.value, &record); err != nil {
+				tx.err = errors.Join(tx.err, fmt.Errorf("event %d: %w", old.seq, errEvent))
+				return
+			}
+			tx.bury(record, tx.postedAt, ReasonOutboxFull)
+			tx.delete(bucketOutbox, number(old.seq))
+			tx.posted.events--
+		}
+	}
+	if tx.posted.dead > 0 {
+		for _, old := range tx.firstOf(bucketDead, p.dead.Load()+tx.posted.dead-p.max) {
+			tx.delete(bucketDead, number(old.seq))
+			tx.posted.dead--
+		}
+	}
+}
+
+type numberedValue struct {
+	seq   uint64
+	value []byte
+}
+
+// firstOf copies the first n entries of a bucket.
+func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
+	if n <= 0 {
+		return nil
+	}
+	for seq, value := range numbered(tx.Tx, bucket, 0) {
+		list = append(list, numberedValue{seq, bytes.Clone(value)})
+		if int64(len(list)) == n {
+			break
+		}
+	}
+	return list
+}
+
+// Events implements Outbox.
+func (b *Bolt) Events(ctx context.Context, after uint64, limit int) (list []Event, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for seq, value := range numbered(tx, bucketOutbox, after) {
+			if len(list) >= limit {
+				return nil
+			}
+			var record eventRecord
+			if err := json.Unmarshal(value, &record); err != nil {
+				return fmt.Errorf("event %d: %w", seq, errEvent)
+			}
+			e, err := record.event(seq)
+			if err != nil {
+				return fmt.Errorf("event %d: %w", seq, err)
+			}
+			list = append(list, e)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// SettleEvents implements Outbox.
+func (b *Bolt) SettleEvents(ctx context.Context, delivered []uint64, dead ...DeadLetter) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		for _, seq := range delivered {
+			tx.take(seq)
+		}
+		for _, letter := range dead {
+			if tx.take(letter.Event.Seq) {
+				tx.bury(letter.Event.record(), letter.Time, letter.Reason)
+			}
+		}
+		return nil
+	})
+}
+
+// take removes an event, and says whether it was there.
+func (tx *writeTx) take(seq uint64) bool {
+	if !has(tx.Tx, bucketOutbox, number(seq)) {
+		return false
+	}
+	tx.delete(bucketOutbox, number(seq))
+	tx.posted.events--
+	return true
+}
+
+// DeadLetters implements Outbox.
+func (b *Bolt) DeadLetters(ctx context.Context, after uint64, limit int) (list []DeadLetter, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		for seq, value := range numbered(tx, bucketDead, after) {
+			if len(list) >= limit {
+				return nil
+			}
+			letter, err := decodeDead(seq, value)
+			if err != nil {
+				return err
+			}
+			list = append(list, letter)
+		}
+		return nil
+	})
+	return list, err
+}
+
+func decodeDead(seq uint64, value []byte) (DeadLetter, error) {
+	var record deadRecord
+	if err := json.Unmarshal(value, &record); err != nil {
+		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, errEvent)
+	}
+	letter, err := record.letter(seq)
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+	}
+	return letter, nil
+}
+
+// Redeliver implements Outbox.
+func (b *Bolt) Redeliver(ctx context.Context, now time.Time, limit int) (events int, err error) {
+	err = b.update(ctx, func(tx *writeTx) error {
+		events = 0 // the change may be tried twice
+		var letters []DeadLetter
+		for _, old := range tx.firstOf(bucketDead, int64(limit)) {
+			letter, err := decodeDead(old.seq, old.value)
+			if err != nil {
+				return err
+			}
+			letters = append(letters, letter)
+		}
+		for _, letter := range letters {
+			tx.delete(bucketDead, number(letter.Seq))
+			tx.posted.dead--
+			letter.Event.Queued = now
+			tx.post(letter.Event)
+			events++
+		}
+		return nil
+	})
+	return events, err
+}
+
+// PruneDeadLetters implements Outbox.
+func (b *Bolt) PruneDeadLetters(ctx context.Context, before time.Time, limit int) (removed int, err error) {
+	err = b.update(ctx, func(tx *writeTx) error {
+		removed = 0
+		var old []uint64
+		for seq, value := range numbered(tx.Tx, bucketDead, 0) {
+			letter, err := decodeDead(seq, value)
+			if err != nil {
+				return err
+			}
+			if len(old) >= limit || !letter.Time.Before(before) {
+				break
+			}
+			old = append(old, seq)
+		}
+		for _, seq := range old {
+			tx.delete(bucketDead, number(seq))
+			tx.posted.dead--
+			removed++
+		}
+		return nil
+	})
+	return removed, err
+}
+
+func (c *checker) outbox() error {
+	if c.Bucket(bucketOutbox) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketOutbox, 8, func(key, value []byte) error {
+		var record eventRecord
+		if err := json.Unmarshal(value, &record); err != nil {
+			return err
+		}
+		_, err := record.event(0)
+		return err
+	})
+}
+
+func (c *checker) dead() error {
+	if c.Bucket(bucketDead) == nil {
+		return nil
+	}
+	return c.each(bucketDead, 8, func(key, value []byte) error {
+		_, err := decodeDead(binary.BigEndian.Uint64(key), value)
+		return err
+	})
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"math/bits"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// So many entries are read in one transaction by Totals. A long one would keep
+// changes from using pages again.
+const totalsBatch = 4096
+
+// Totals implements Attachments. It reads the records in the order in which
+// they lie, and then goes through the keys of the contents, where the records
+// with the same one are neighbours: only for those that are not alone, one
+// record is looked up.
+func (b *Bolt) Totals(ctx context.Context, rest func(took time.Duration)) (Totals, error) {
+	totals := Totals{ByType: map[string]Usage{}}
+	err := b.inBatches(ctx, bucketAttachments, rest, func(_ *bbolt.Tx, key, value []byte) {
+		p, err := parseParent(key[:min(17, len(key))])
+		if err != nil {
+			return
+		}
+		if a, err := decodeRecord(p, uuid.Nil, value); err == nil {
+			totals.add(a)
+		}
+	})
+	if err != nil {
+		return Totals{}, err
+	}
+	var last [32]byte // the content of the entry before
+	var size int64    // of that content; -1 when not looked up
+	var spared Usage  // by storing each content once
+	err = b.inBatches(ctx, bucketContents, rest, func(tx *bbolt.Tx, key, _ []byte) {
+		if len(key) != 48 {
+			return
+		}
+		if !bytes.Equal(last[:], key[:32]) {
+			last, size = [32]byte(key), -1
+			return
+		}
+		if size < 0 {
+			a, err := loadAttachment(tx, uuid.UUID(key[32:]))
+			if err != nil {
+				return
+			}
+			size = a.Size
+		}
+		spared.Files++
+		spared.Bytes += size
+	})
+	if err != nil {
+		return Totals{}, err
+	}
+	// What was deleted in between counts with neither.
+	totals.Contents = Usage{
+		Files: max(0, totals.Attachments.Files-spared.Files),
+		Bytes: max(0, totals.Attachments.Bytes-spared.Bytes),
+	}
+	return totals, nil
+}
+
+func (t *Totals) add(a Attachment) {
+	for _, sum := range []*Usage{&t.Attachments, &t.BySize[SizeClass(a.Size)]} {
+		sum.Files++
+		sum.Bytes += a.Size
+	}
+	sum := t.ByType[a.Type]
+	t.ByType[a.Type] = Usage{Files: sum.Files + 1, Bytes: sum.Bytes + a.Size}
+}
+
+// SizeClass is the smallest n for which a size in bytes is at most 1<<n.
+func SizeClass(size int64) int {
+	if size < 1 {
+		return 0
+	}
+	return bits.Len64(uint64(size) - 1)
+}
+
+// inBatches visits every entry of a bucket, some thousands in a transaction,
+// and calls rest between two of them with how long the last one took.
+func (b *Bolt) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *bbolt.Tx, key, value []byte)) error {
+	var last []byte
+	for {
+		began, visited := time.Now(), 0
+		err := b.view(ctx, func(tx *bbolt.Tx) error {
+			for key, value := range under(tx, bucket, nil, last) {
+				visit(tx, key, value)
+				if visited++; visited == totalsBatch {
+					last = bytes.Clone(key)
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil || visited < totalsBatch {
+			return err
+		}
+		rest(time.Since(began))
+	}
+}
