@@ -819,12 +819,29 @@ func TestRootLeavesFilesToTheOwnerOfTheDirectory(t *testing.T) {
 	const uid, gid = 12345, 23456
 	everything := func(t *testing.T, dir string, some ...string) {
 		t.Helper()
-		seen := map[string]bool{}
-		walk(t, dir, func(path string, info fs.FileInfo) {
-			seen[filepath.Base(path)] = true
-			if stat := info.Sys().(*syscall.Stat_t); stat.Uid != uid || stat.Gid != gid {
-				t.Errorf("%s belongs to %d:%d", path, stat.Uid, stat.Gid)
+		var seen map[string]bool
+		// A running server's temporary files come and go, and get their owner
+		// a moment after they were made.
+		eventually(t, "all that is in "+dir+" belongs to its owner", func() bool {
+			seen = map[string]bool{}
+			err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+				if err != nil {
+					return err
+				}
+				info, err := entry.Info()
+				if err != nil {
+					return err
+				}
+				seen[entry.Name()] = true
+				if stat := info.Sys().(*syscall.Stat_t); stat.Uid != uid || stat.Gid != gid {
+					return fmt.Errorf("%s belongs to %d:%d", path, stat.Uid, stat.Gid)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Log(err)
 			}
+			return err == nil
 		})
 		for _, name := range some {
 			if !seen[name] {

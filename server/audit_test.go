@@ -116,11 +116,16 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 	for _, s := range steps {
 		before := w.head(t)
 		w.do(t, s)
-		w.flush(t)
-		entries, err := w.store.Entries(context.Background(), before, 10)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var entries []store.Entry
+		// What was read is recorded when the answer has been sent.
+		eventually(t, fmt.Sprintf("an entry of %v", s), func() bool {
+			w.flush(t)
+			var err error
+			if entries, err = w.store.Entries(context.Background(), before, 10); err != nil {
+				t.Fatal(err)
+			}
+			return len(entries) > 0
+		})
 		if len(entries) != 1 {
 			t.Errorf("%v left %d entries", s, len(entries))
 			continue
