@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,7 +22,7 @@ func pageWorld(t *testing.T, options ...func(*server.Config)) *world {
 		t.Skip("needs Chromium: run with `go test ./server -run Page -browser`")
 	}
 	w := newWorld(t, append([]func(*server.Config){func(c *server.Config) { c.Now = time.Now }}, options...)...)
-	w.serve(w.withFakes())
+	w.serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.server.ServeHTTP(rw, r) })) // whichever it is by then
 	return w
 }
 
@@ -153,7 +154,7 @@ func TestPageSaysInTheServersWordsWhyAFileIsRefused(t *testing.T) {
 	tab := newTab(t, w)
 	tab.signIn("editor", productPage)
 	tab.click("summary", "What is taken")
-	tab.shows(".hint", "csv, pdf, png")
+	tab.shows(".hint", "zip, zst")
 	tab.shows(".hint", "Up to 50 MB each")
 	tab.expect("400")
 	tab.drop(".place", sample("elf.bin"))
@@ -420,14 +421,21 @@ func TestPageFindsPlacesByNameAndKeepsKeys(t *testing.T) {
 func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
 	w := pageWorld(t)
 	w.put(t, "editor", "product", "png.png")
+	w.put(t, "editor", "product", "pdf_lo.pdf")
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("gone.txt", "gone")}, want: 201, save: "gone"})
+	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{gone}", want: 200})
+	w.do(t, step{as: "editor", do: "POST /api-keys", json: `{"name": "k"}`, want: 201})
 	tab := newTab(t, w)
 	tab.signIn("root", "#/operator")
 	tab.shows(".card", "left for uploads")
 	tab.shows(".card", "application/pdf")
+	tab.shows(".card", "image/png")
 	tab.inspect("operator")
 
 	tab.click(".tabs a", "Audit log")
 	tab.shows("td", "attachment.delete")
+	tab.shows("td", "gone.txt")
+	tab.shows("td", "Editor Person")
 	tab.inspect("audit")
 	tab.typeIn(".filters input", "key.create")
 	tab.click("button", "Show")

@@ -45,7 +45,7 @@ export function audit({ signal }) {
     } catch (e) {
       if (e.name === 'AbortError') return;
       sheet.hidden = !body.children.length;
-      clear(end, e.status === 404 ? empty('text', 'This server keeps no audit log', 'Its other log has a line for each request.') : h('p', { class: 'error', role: 'alert' }, e.message));
+      clear(end, h('p', { class: 'error', role: 'alert' }, e.message));
     }
   }
 
@@ -55,12 +55,10 @@ export function audit({ signal }) {
     sheet, end);
 }
 
-const name = (v) => (v && typeof v === 'object' ? v.full_name || v.name || v.file_name || v.title || v.id || '' : v ?? '');
-
 function row(e) {
-  const what = e.resource && typeof e.resource === 'object' ? e.resource.kind ?? e.resource.type ?? '' : '';
+  const { actor, resource } = e;
   return h('tr', {}, h('td', {}, h('time', { datetime: e.time, title: exact(e.time) }, dateTime(e.time))),
-    h('td', {}, h('bdi', {}, name(e.actor)), e.actor?.acting_for ? [' for ', h('bdi', {}, name(e.actor.acting_for))] : null),
-    h('td', {}, h('code', {}, e.action)), h('td', { title: e.resource?.id ?? null }, what ? `${what} ` : '', h('bdi', {}, String(name(e.resource)))),
-    h('td', {}, e.space ?? ''), h('td', {}, e.address ?? ''), h('td', {}, String(e.outcome ?? '')));
+    h('td', { title: actor.user_id ?? null }, h('bdi', {}, actor.full_name || (actor.operator ? 'an operator of this machine' : actor.user_id ?? 'nobody known')), actor.acting_id ? ' (a superadmin acted for them)' : null),
+    h('td', {}, h('code', {}, e.action)), h('td', { title: resource.id ?? null }, `${resource.kind} `, h('bdi', {}, resource.name ?? '')),
+    h('td', {}, e.space ?? ''), h('td', {}, e.address ?? ''), h('td', {}, e.outcome));
 }

@@ -1,6 +1,6 @@
 // How the server stands, at a glance.
 
-import { h, clear, empty, icon } from './dom.js';
+import { h, clear, icon } from './dom.js';
 import { bytes, count, relative, exact, span } from './format.js';
 import * as api from './api.js';
 import { bars, columns, meter } from './charts.js';
@@ -12,9 +12,7 @@ export function overview({ signal }) {
   const el = h('div', { class: 'cards' }, h('p', { class: 'soft' }, 'Loading…'));
   const look = async () => {
     try {
-      const stats = await api.optional('/stats', { signal });
-      if (!stats) return clear(el, empty('gauge', 'This server keeps no statistics', 'The other parts of this view work all the same.'));
-      draw(el, stats);
+      draw(el, await api.get('/stats', { signal }));
     } catch (e) {
       if (e.name !== 'AbortError') clear(el, h('p', { class: 'error', role: 'alert' }, e.message));
     }
@@ -29,15 +27,20 @@ export function overview({ signal }) {
 const card = (title, ...content) => h('section', { class: 'card' }, h('h2', {}, title), content);
 const fact = (name, ...value) => h('div', { class: 'fact' }, h('dt', {}, name), h('dd', {}, value));
 const when = (iso) => (iso ? h('time', { datetime: iso, title: exact(iso) }, relative(iso)) : 'never');
-// Some of these are a time, some a report that has one.
-const moment = (v) => (typeof v === 'string' ? v : v?.at ?? v?.finished_at ?? v?.ended_at ?? v?.time ?? null);
+
+// Hours before the server was started have a place too, so that one hour is as
+// wide as another.
+function lastHours(hours) {
+  const known = new Map(hours.map((x) => [Date.parse(x.start), x]));
+  const last = Math.max(...known.keys());
+  return Array.from({ length: 24 }, (_, i) => last - (23 - i) * 3600000).map((start) => ({ uploads: 0, downloads: 0, ...known.get(start), start }));
+}
 
 function draw(el, s) {
   const used = s.disk.total - s.disk.free;
   const open = Math.max(0, s.disk.free - s.disk.reserve);
-  const damaged = s.damaged ?? 0;
   clear(el,
-    damaged > 0 ? h('p', { class: 'banner', role: 'alert' }, icon('alert'), `${count(damaged, 'content')} damaged. A deep check lists the files; uploading one again, or a restore, repairs it.`) : null,
+    s.damaged > 0 ? h('p', { class: 'banner', role: 'alert' }, icon('alert'), `${count(s.damaged, 'content')} damaged. A deep check lists the files; uploading one again, or a restore, repairs it.`) : null,
     card('Disk',
       h('p', { class: 'figure' }, bytes(open), h('small', {}, ' left for uploads')),
       meter([{ kind: 'used', value: used, name: 'Used' }, { kind: 'open', value: open, name: 'Free' }, { kind: 'reserve', value: Math.min(s.disk.reserve, s.disk.free), name: 'Reserve' }],
@@ -47,12 +50,11 @@ function draw(el, s) {
       h('p', { class: 'figure' }, s.attachments.files.toLocaleString(), h('small', {}, s.attachments.files === 1 ? ' file' : ' files')),
       h('dl', {}, fact('They have', bytes(s.attachments.bytes)), fact('Stored contents', s.contents.files.toLocaleString()), fact('On the disk', bytes(s.contents.bytes)), fact('Saved by storing content once', bytes(s.bytes_saved)))),
     card('Health',
-      h('p', { class: `figure ${damaged ? 'bad' : 'good'}` }, damaged ? count(damaged, 'fault') : 'No faults', h('small', {}, damaged ? ' found' : ' known')),
-      h('dl', {}, fact('Last check', when(moment(s.last_check))), fact('Last clean-up', when(moment(s.last_gc))), fact('Last backup', when(moment(s.last_backup))), fact('Last scrub', when(moment(s.scrub?.last ?? s.scrub))),
+      h('p', { class: `figure ${s.damaged ? 'bad' : 'good'}` }, s.damaged ? count(s.damaged, 'fault') : 'No faults', h('small', {}, s.damaged ? ' found' : ' known')),
+      h('dl', {}, fact('Last check', when(s.last_check)), fact('Last clean-up', when(s.last_gc)), fact('Last backup', when(s.last_backup)), fact('Last scrub', when(s.scrub?.last)),
         fact('Uploads under way', `${s.upload_slots.in_use} of ${s.upload_slots.max}`), fact('Running for', span(s.uptime_seconds)), fact('Version', h('code', {}, s.version)))),
     h('section', { class: 'card full' }, h('h2', {}, 'Uploads and downloads by the hour'),
-      s.hours?.length ? columns(s.hours.map((x) => ({ name: hour.format(Date.parse(x.start)), values: [x.uploads, x.downloads] })), 'Uploads and downloads by the hour', ['uploads', 'downloads'])
-        : h('p', { class: 'soft' }, 'Nothing has come or gone since the server was started.')),
+      columns(lastHours(s.hours).map((x) => ({ name: hour.format(x.start), values: [x.uploads, x.downloads] })), 'Uploads and downloads by the hour', ['uploads', 'downloads'])),
     card('Types', s.by_type.length ? bars([...s.by_type].sort((a, b) => b.bytes - a.bytes).slice(0, 8).map((t) => ({ name: t.mime_type, value: t.bytes, text: `${bytes(t.bytes)} · ${t.files.toLocaleString()}` })), 'Bytes and files by type') : nothing()),
     card('Sizes', s.by_size.some((b) => b.files) ? bars(s.by_size.map((b) => ({ name: b.up_to ? `up to ${bytes(b.up_to)}` : 'larger', value: b.files, text: b.files.toLocaleString() })), 'Files by size') : nothing()));
 }
