@@ -68,12 +68,15 @@ func TestPageSignsInAndOut(t *testing.T) {
 	tab.until(`document.querySelector('.signin')`)
 }
 
+// Names are shown as text, whatever they are.
+// ASVS 3.2.2, 3.6.1; CVE-2025-48494
 func TestPageShowsAPlaceWithItsFiles(t *testing.T) {
 	w := pageWorld(t)
 	for _, name := range []string{"png.png", "csv_semicolon.csv", "pdf_lo.pdf", "xlsx_lo.xlsx", "zip_infozip.zip", "geojson.geojson", "log.log", "md.md"} {
 		w.put(t, "admin", "product", name)
 	}
 	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("invoice \u202Egpj.\u05D0\u05D1 \u05E9\u05DC\u05D5\u05DD report final version of the quarterly figures.pdf", "%PDF-1.4\n%%EOF\n")}, want: 201})
+	w.do(t, step{as: "editor", do: "POST {ticket}/attachments", form: parts{file("<img src=x onerror=alert(1)>.txt", "a")}, want: 201})
 	tab := newTab(t, w)
 	tab.signIn("editor", "")
 	tab.shows("nav.places", "A product")
@@ -83,6 +86,8 @@ func TestPageShowsAPlaceWithItsFiles(t *testing.T) {
 	tab.shows("h1", "A product")
 	tab.shows(".actions", "9 files")
 	tab.inspect("place")
+	tab.open(ticketPage)
+	tab.shows(".rows .name", "<img src=x onerror=alert(1)>.txt")
 }
 
 func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {

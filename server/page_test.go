@@ -50,6 +50,7 @@ func pageFiles(t *testing.T) map[string]string {
 	return files
 }
 
+// ASVS 3.2.2, 3.6.1
 func TestThePageAndItsAssetsAreServedUnderAStrictPolicy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -127,6 +128,7 @@ func TestThePageIsSmall(t *testing.T) {
 }
 
 // What the policy would refuse at run time is not even written.
+// ASVS 3.2.2, 3.6.1
 func TestThePageNamesNoOtherHostAndMakesNothingOfStrings(t *testing.T) {
 	t.Parallel()
 	forbiddenWords := regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|createContextualFragment|srcdoc|javascript:|\bstyle="|\bon[a-z]+="|setTimeout\(['"]`)

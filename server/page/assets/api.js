@@ -49,7 +49,7 @@ export const post = async (path, body, options) => (await ask('POST', path, { ..
 export const put = async (path, body) => (await ask('PUT', path, { body })).json();
 export const remove = async (path) => (await ask('DELETE', path)).json();
 
-// optional is get for what an older server does not have: null then.
+// optional is get for what may not be there: null then.
 export async function optional(path, options) {
   try {
     return await get(path, options);
