@@ -4,10 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"attachd/server/datadir"
 )
 
 // findings are those that the doctor prints as JSON, by look.
@@ -60,7 +63,7 @@ func TestTheDoctorWithAndWithoutAServer(t *testing.T) {
 				t.Errorf("before\n%s\nafter\n%s", before, tree(t, dir))
 			}
 			want(found, "data directory", "ok", dir)
-			want(found, "format", "ok", "1")
+			want(found, "format", "ok", fmt.Sprint(datadir.Format))
 			want(found, "secrets", "ok", "closed")
 			want(found, "first keys", "warning", "admin.key")
 			want(found, "database", "ok", "can be read")

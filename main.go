@@ -92,6 +92,9 @@ func open(cfg config.Config) (cli.Storage, error) {
 	case err != nil:
 		return cli.Storage{}, err
 	}
+	if err := dir.Upgrade(); err != nil {
+		return cli.Storage{}, errors.Join(err, db.Close())
+	}
 	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Synced: times.Synced})
 	if err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())

@@ -27,14 +27,18 @@ import (
 //	attachd.sock  the way in for commands while the server runs
 //	attachd.pid   who holds the directory, to be named to others
 //	RESTORING     there until a restore is finished
-const Format = 1
+//
+// In format 1, no content was in the database, which had no audit log and no
+// outbox either, and secret.key held one key.
+const Format = 2
 
 const databaseFile = "attachd.db"
 
 // Dir is a data directory that this version can work with.
 type Dir struct {
-	path string
-	own  func(*os.File) error
+	path  string
+	own   func(*os.File) error
+	older bool // of an earlier format, so far
 }
 
 // Open makes the directory where it is missing, and refuses one of a newer
@@ -64,18 +68,31 @@ func Open(path string) (*Dir, error) {
 	}
 	raw, err := os.ReadFile(d.Join("FORMAT"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return d, d.WriteFile("FORMAT", []byte(strconv.Itoa(Format)+"\n"))
+		return d, d.writeFormat()
 	}
 	if err != nil {
 		return nil, err
 	}
+	d.older = strings.TrimSpace(string(raw)) != strconv.Itoa(Format)
 	return d, CheckFormat(path, raw)
 }
+
+// Upgrade notes the format that this version writes, so that an earlier one,
+// which would not find everything, refuses the directory from now on. The
+// database must be open: its lock says that no earlier version works here.
+func (d *Dir) Upgrade() error {
+	if !d.older {
+		return nil
+	}
+	return d.writeFormat()
+}
+
+func (d *Dir) writeFormat() error { return d.WriteFile("FORMAT", []byte(strconv.Itoa(Format)+"\n")) }
 
 // Find is the directory as it is, there or not, for who only looks.
 func Find(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
-	return &Dir{path, func(*os.File) error { return nil }}, err
+	return &Dir{path: path, own: func(*os.File) error { return nil }}, err
 }
 
 // CheckFormat refuses what the file FORMAT in path says when this version

@@ -176,15 +176,25 @@ func (p *process) profile(from, to string) (done func() error, err error) {
 	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		return nil, err
 	}
+	// A signal to end it that came before this one was seen would be lost.
+	if err := onceThere(func() error { _, err := os.Stat(from + ".part"); return err }); err != nil {
+		return nil, err
+	}
 	return func() error {
 		if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-			err := os.Rename(from, to)
-			if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
-				return err
-			}
-		}
+		return onceThere(func() error { return os.Rename(from, to) })
 	}, nil
+}
+
+// onceThere does something with a file when it is there, which may take a
+// while.
+func onceThere(do func() error) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := do()
+		if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }

@@ -1,0 +1,105 @@
+//go:build unix
+
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"attachd/server/datadir"
+)
+
+// unpackFormat lays out a data directory as testdata/formats has it.
+func unpackFormat(t *testing.T, format int) string {
+	t.Helper()
+	packed, err := os.Open(fmt.Sprintf("testdata/formats/%d.tar.gz", format))
+	check(t, err)
+	defer packed.Close()
+	plain, err := gzip.NewReader(packed)
+	check(t, err)
+	dir := dataDir(t)
+	for archive := tar.NewReader(plain); ; {
+		entry, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return dir
+		}
+		check(t, err)
+		path := filepath.Join(dir, filepath.FromSlash(entry.Name))
+		if entry.Typeflag == tar.TypeDir {
+			check(t, os.MkdirAll(path, 0o700))
+			continue
+		}
+		raw, err := io.ReadAll(archive)
+		check(t, err)
+		check(t, os.WriteFile(path, raw, 0o600))
+	}
+}
+
+func TestDataOfEveryFormatIsTakenOver(t *testing.T) {
+	t.Parallel()
+	var lines strings.Builder
+	for i := range 40000 {
+		fmt.Fprintf(&lines, "line %d\n", i+1)
+	}
+	kept := map[string]string{"kept.txt": "kept", "twice.txt": "kept", "lines.txt": lines.String()}
+	for format := 1; format <= datadir.Format; format++ {
+		t.Run(fmt.Sprint("format ", format), func(t *testing.T) {
+			t.Parallel()
+			dir := unpackFormat(t, format)
+			everything := func(server *process) {
+				t.Helper()
+				var list []struct {
+					ID       string `json:"id"`
+					FileName string `json:"file_name"`
+				}
+				server.get(product+"/attachments").want(t, 200).into(t, &list)
+				found := map[string]string{}
+				for _, a := range list {
+					content := server.call(server.key, "GET", "/catalog/attachments/"+a.ID+"/download", nil, "Accept", "application/octet-stream").want(t, 200).body
+					if want, ours := kept[a.FileName]; ours && content != want {
+						t.Errorf("%s is %.40q now", a.FileName, content)
+					}
+					found[a.FileName] = a.ID
+				}
+				for name := range kept {
+					if found[name] == "" {
+						t.Errorf("%s is gone", name)
+					}
+				}
+				if found["gone.txt"] != "" {
+					t.Error("gone.txt is back")
+				}
+			}
+			server := start(t, dir)
+			everything(server)
+			server.remove(server.upload(product, "new.txt", "new").want(t, 201).download()).want(t, 200)
+			ok(t, "check", "--deep", "--data-dir", dir)
+			ok(t, "audit", "verify", "--data-dir", dir)
+			server.stop()
+			if now := strings.TrimSpace(read(t, filepath.Join(dir, "FORMAT"))); now != fmt.Sprint(datadir.Format) {
+				t.Errorf("it is format %s now, not %d", now, datadir.Format)
+			}
+			everything(start(t, dir))
+		})
+	}
+}
+
+// A server of an earlier version that runs would find a format that it does
+// not know when it is started again.
+func TestADirectoryInUseIsNotUpgraded(t *testing.T) {
+	t.Parallel()
+	dir := unpackFormat(t, datadir.Format)
+	start(t, dir)
+	write(t, filepath.Join(dir, "FORMAT"), "1\n")
+	refused(t, 1, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
+	if now := read(t, filepath.Join(dir, "FORMAT")); now != "1\n" {
+		t.Errorf("it is format %s now", now)
+	}
+}
