@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Looks at what release.sh makes: the same bytes twice, packages that lintian
+# takes, an image whose program runs, a hardened unit; and runs drill.sh where
+# the system lets it. Needs Go, git, dpkg-deb, buildah, lintian and
+# systemd-analyze; the drill needs root, debootstrap and systemd-nspawn.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+packaging/release.sh "$work/one"
+packaging/release.sh "$work/two" >/dev/null
+diff -r "$work/one" "$work/two"
+echo 'verify: made twice, the same bytes'
+
+# The program is static so that it runs anywhere, the one question is asked at a
+# purge, and the project has no address, licence file or changelog to package.
+lintian --allow-root --fail-on error --suppress-tags \
+	statically-linked-binary,no-debconf-config,bogus-mail-host,no-copyright-file,no-changelog "$work"/one/*.deb
+echo 'verify: lintian finds no error'
+
+arch=$(go env GOARCH)
+mkdir "$work/oci" "$work/root"
+tar -xf "$work/one/attachd-image-linux-$arch.tar" -C "$work/oci"
+blob() { echo "$work/oci/blobs/$(tr : / <<<"$1")"; }
+digests() { grep -o '"digest":"[^"]*"' | cut -d'"' -f4; }
+manifest=$(digests <"$work/oci/index.json")
+# The first digest in a manifest is that of its configuration, the others are layers.
+for layer in $(digests <"$(blob "$manifest")" | tail -n +2); do
+	tar -xf "$(blob "$layer")" -C "$work/root"
+done
+"$work/root/attachd" version
+cmp "$work/root/attachd" "$work/one/attachd-linux-$arch"
+echo 'verify: the program in the image runs'
+
+# The unit names the program where the package puts it.
+sed "s|/usr/bin/attachd|$work/root/attachd|" packaging/attachd.service >"$work/attachd.service"
+systemd-analyze verify "$work/attachd.service"
+systemd-analyze security --offline=true --threshold=15 --no-pager "$work/attachd.service" | tail -1
+
+if [ "$(id -u)" = 0 ] && unshare --mount --pid --fork --mount-proc true 2>"$work/why"; then
+	packaging/drill.sh "$work/one" "$work/two"
+else
+	echo "verify: the drill is skipped: it needs root and namespaces of its own. $(cat "$work/why")"
+fi
+du -b "$work"/one/*
