@@ -650,6 +650,7 @@ func (w *world) checkPromises(t *testing.T, method, path string, a answer) {
 			t.Errorf("the answer shows internals (%q): %s", secret, a.body)
 		}
 	}
+	w.checkDocument(t, method, path, a)
 	if a.status < 400 || method == "HEAD" {
 		return
 	}
