@@ -93,7 +93,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 	case err != nil:
 		return cli.Storage{}, err
 	}
-	if err := dir.Upgrade(); err != nil {
+	if err := dir.Settle(); err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
 	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Synced: times.Synced})

@@ -268,7 +268,16 @@ func TestWhatAKillLeavesIsNoObstacle(t *testing.T) {
 	if left := names(t, dir); !slices.Contains(left, "attachd.sock") || !slices.Contains(left, "attachd.pid") {
 		t.Fatalf("the kill should have left a socket and a note: %v", left)
 	}
+	halfWritten := []string{".ballast.123", ".secret.key.4", ".attachd.pid.56"}
+	for _, name := range halfWritten {
+		write(t, filepath.Join(dir, name), "half")
+	}
 	ok(t, "user", "add", "Ada", "--data-dir", dir)
+	for _, name := range names(t, dir) {
+		if slices.Contains(halfWritten, name) {
+			t.Errorf("%s is still there", name)
+		}
+	}
 	start(t, dir).kill()
 	server := start(t, dir)
 	if list := ok(t, "user", "list", "--data-dir", dir); !strings.Contains(list, "Ada") {

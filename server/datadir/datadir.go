@@ -77,10 +77,22 @@ func Open(path string) (*Dir, error) {
 	return d, CheckFormat(path, raw)
 }
 
-// Upgrade notes the format that this version writes, so that an earlier one,
-// which would not find everything, refuses the directory from now on. The
-// database must be open: its lock says that no earlier version works here.
-func (d *Dir) Upgrade() error {
+// Settle removes what a killed process has left half written, and notes the
+// format that this version writes, so that an earlier one, which would not find
+// everything, refuses the directory from now on. The database must be open: its
+// lock says that nobody else works here, or is only about to.
+func (d *Dir) Settle() error {
+	for _, name := range []string{"ballast", "secret.key", "admin.key", "demo-keys.json", "attachd.pid"} {
+		left, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "."+name+".*"))
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
 	if !d.older {
 		return nil
 	}
