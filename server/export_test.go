@@ -32,6 +32,16 @@ func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait = d }
 // Uploads are how many run.
 func (s *Server) Uploads() int { return s.slots.taken() }
 
+// UploadedBytes are how many those that run have sent so far, of their forms.
+func (s *Server) UploadedBytes() (n int64) {
+	s.slots.mu.Lock()
+	defer s.slots.mu.Unlock()
+	for running := range s.slots.running {
+		n += running.bytes.Load()
+	}
+	return n
+}
+
 // Busy says whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
 

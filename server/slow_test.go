@@ -93,7 +93,9 @@ func TestAUserWhoTakesAllSlotsKeepsNobodyOut(t *testing.T) {
 	w := newWorld(t, func(c *server.Config) { c.MaxConcurrentUploads = 4 })
 	w.server.SetSlotGrace(0)
 	slow := w.slowUploads(t, "editor", 4)
+	before := w.server.UploadedBytes()
 	io.WriteString(slow[0], text(5000)) // the slowest loses, and not this one
+	eventually(t, "the bytes of the fastest to be counted", func() bool { return w.server.UploadedBytes() >= before+5000 })
 	upload := step{do: "POST {product}/attachments", form: parts{file("b.txt", "quick")}}
 	expect := func(as string, status int) {
 		t.Helper()
@@ -115,19 +117,26 @@ func TestAUserWhoTakesAllSlotsKeepsNobodyOut(t *testing.T) {
 	expect("admin", 201)        // takes what that left
 	w.slowUploads(t, "admin", 1)
 	expect("root", 503) // two, one and one: nobody has more than a share
-	lost := 0
-	for _, conn := range slow[1:] {
-		conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		if n, _ := conn.Read(make([]byte, 12)); n > 0 {
-			lost++
+	answered := make(chan int, len(slow))
+	for i, conn := range slow {
+		go func() {
+			if n, _ := conn.Read(make([]byte, 12)); n > 0 {
+				answered <- i
+			}
+		}()
+	}
+	for range 2 {
+		select {
+		case i := <-answered:
+			if i == 0 {
+				t.Error("the fastest upload was cut")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("no two uploads were cut for others")
 		}
 	}
-	if lost != 2 {
-		t.Errorf("%d uploads were cut for others", lost)
-	}
-	slow[0].SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-	if n, _ := slow[0].Read(make([]byte, 1)); n > 0 {
-		t.Error("the fastest upload was cut")
+	if running := w.server.Uploads(); running != 4 {
+		t.Errorf("%d uploads run, want the two that are left of the first four, and one of each other user", running)
 	}
 }
 
@@ -148,17 +157,25 @@ func TestAnUploadThatLostItsSlotIsTold(t *testing.T) {
 	if a, err := w.send(t, other); err != nil || a.status != 201 {
 		t.Fatalf("answered %d, %v", a.status, err)
 	}
-	told := 0
+	answers := make(chan string, len(slow))
 	for _, conn := range slow {
-		conn.SetReadDeadline(time.Now().Add(time.Second))
-		answer := make([]byte, 1000)
-		if n, _ := conn.Read(answer); strings.Contains(string(answer[:n]), "another user, who has fewer") {
-			told++
-		}
-		conn.Close()
+		go func() {
+			answer := make([]byte, 1000)
+			if n, _ := conn.Read(answer); n > 0 {
+				answers <- string(answer[:n])
+			}
+		}()
 	}
-	if told != 1 {
-		t.Errorf("%d uploads were told", told)
+	select {
+	case answer := <-answers:
+		if !strings.Contains(answer, "another user, who has fewer") {
+			t.Errorf("it was told %q", answer)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("no upload was told")
+	}
+	if running := w.server.Uploads(); running != 1 {
+		t.Errorf("%d uploads run, want the one that kept its slot", running)
 	}
 }
 
