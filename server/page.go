@@ -16,11 +16,20 @@ func (s *Server) page(w *response, rq *request) error {
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
 	}
+	return rq.answerDocument(w, page.Document(s.offersDemo(rq.Request)))
+}
+
+// docs answers with the page that shows openapi.json.
+func (s *Server) docs(w *response, rq *request) error {
+	return rq.answerDocument(w, page.Docs())
+}
+
+func (rq *request) answerDocument(w *response, f page.File) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", page.Policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-cache") // it names the assets of this version
-	return rq.answerFile(w, page.Document(s.offersDemo(rq.Request)))
+	return rq.answerFile(w, f)
 }
 
 // pageAsset answers with a script, style or picture of the page. What is at

@@ -507,3 +507,25 @@ func TestPageWorksBelowAPath(t *testing.T) {
 	tab.open("deep/attachd/" + productPage)
 	tab.shows(".rows .name", "png.png")
 }
+
+func TestPageShowsTheAPI(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.open("docs")
+	tab.shows("h1", "The API")
+	tab.shows(".operation", "/catalog/attachments/{attachment_id}/download")
+	tab.inspect("docs")
+
+	tab.typeIn("#search", "upload ticket")
+	tab.shows("[role=status]", "operation")
+	tab.gone(".operation", "/users/me")
+	tab.click("summary", "/issues/tickets/{ticket_id}/attachments")
+	tab.shows(".operation td", "comment_id")
+	tab.shows(".operation .answer", "file_too_large")
+	tab.inspect("docs-operation")
+
+	tab.open("docs#schema-Attachment")
+	tab.shows("#schema-Attachment td", "file_size")
+	tab.open("docs#listProductAttachments")
+	tab.shows("#listProductAttachments pre", "data_dictionary.pdf")
+}

@@ -31,7 +31,7 @@ func assetsOf(t *testing.T, document []byte) []string {
 func pageFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, pattern := range []string{"page/index.html", "page/assets/*"} {
+	for _, pattern := range []string{"page/*.html", "page/assets/*"} {
 		names, err := fs.Glob(os.DirFS("."), pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -54,13 +54,15 @@ func pageFiles(t *testing.T) map[string]string {
 func TestThePageAndItsAssetsAreServedUnderAStrictPolicy(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	a := w.do(t, step{do: "GET /", want: 200, header: header{
+	headers := header{
 		"Content-Type":               "text/html; charset=utf-8",
 		"Cross-Origin-Opener-Policy": "same-origin",
 		"Cache-Control":              "no-cache",
 		"Content-Security-Policy":    page.Policy,
 		"X-Content-Type-Options":     "nosniff",
-	}})
+	}
+	a := w.do(t, step{do: "GET /", want: 200, header: headers})
+	docs := w.do(t, step{do: "GET /docs", want: 200, header: headers})
 	for _, part := range []string{"default-src 'none'", "script-src 'self';", "require-trusted-types-for 'script'", "trusted-types 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"} {
 		if !strings.Contains(page.Policy, part) || strings.Contains(page.Policy, "unsafe") {
 			t.Errorf("the policy is %s", page.Policy)
@@ -68,7 +70,7 @@ func TestThePageAndItsAssetsAreServedUnderAStrictPolicy(t *testing.T) {
 	}
 	w.do(t, step{do: "GET /", send: header{"If-None-Match": a.header.Get("ETag")}, want: 304, is: ""})
 	types := map[string]string{"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
-	for _, address := range assetsOf(t, a.body) {
+	for _, address := range append(assetsOf(t, a.body), assetsOf(t, docs.body)...) {
 		kind := types[address[strings.LastIndexByte(address, '.')+1:]]
 		asset := w.do(t, step{do: "GET /" + address, want: 200, header: header{"Content-Type": kind, "Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}})
 		w.do(t, step{do: "GET /" + address, send: header{"If-None-Match": asset.header.Get("ETag")}, want: 304})
@@ -107,7 +109,8 @@ func TestThePageIsFoundBelowAPath(t *testing.T) {
 	w := newWorld(t, publicURL("https://example.org/deep/attachd"))
 	w.do(t, step{do: "GET /deep/attachd", want: 308, header: header{"Location": "/deep/attachd/"}})
 	a := w.do(t, step{do: "GET /deep/attachd/", want: 200})
-	for _, address := range assetsOf(t, a.body) {
+	docs := w.do(t, step{do: "GET /deep/attachd/docs", want: 200})
+	for _, address := range append(assetsOf(t, a.body), assetsOf(t, docs.body)...) {
 		w.do(t, step{do: "GET /deep/attachd/" + address, want: 200})
 	}
 	w.do(t, step{do: "GET /", want: 200}) // a proxy took the path away
@@ -115,7 +118,7 @@ func TestThePageIsFoundBelowAPath(t *testing.T) {
 
 func TestThePageIsSmall(t *testing.T) {
 	t.Parallel()
-	total := len(page.Document(false).Gzipped)
+	total := len(page.Document(false).Gzipped) + len(page.Docs().Gzipped)
 	for name := range pageFiles(t) {
 		if f, ok := page.Asset(name[strings.LastIndexByte(name, '/')+1:]); ok {
 			total += len(f.Gzipped)

@@ -109,6 +109,7 @@ var routes = []route{
 	{"GET", "/upkeep/status", operatorOnly, (*Server).status},
 	{"PUT", "/upkeep/backup", operatorOnly, (*Server).noteBackup},
 	{"GET", "/openapi.json", anyone, (*Server).openAPI},
+	{"GET", "/docs", anyone, (*Server).docs},
 	{"GET", "/", anyone, (*Server).page},
 	{"GET", "/assets/:version/:asset", anyone, (*Server).pageAsset},
 }

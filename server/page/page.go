@@ -1,6 +1,6 @@
-// Package page is the web page of attachd: one document and its assets, all
-// written by hand and embedded as they are. It uses the API that everybody
-// uses, and no other host.
+// Package page is the web page of attachd and the one that shows its API: two
+// documents and their assets, all written by hand and embedded as they are. They use the API that
+// everybody uses, and no other host.
 package page
 
 import (
@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"strings"
 	"sync"
 )
 
@@ -31,7 +30,7 @@ type File struct {
 	Gzipped []byte
 }
 
-//go:embed index.html assets
+//go:embed index.html docs.html assets
 var files embed.FS
 
 // The types of the assets by extension.
@@ -45,6 +44,7 @@ type site struct {
 	version  string // of all assets together: a part of their addresses
 	document File
 	demo     File // the document of a server that offers the users of a demo
+	docs     File // the document that shows openapi.json
 	assets   map[string]File
 }
 
@@ -58,6 +58,9 @@ func Document(demo bool) File {
 	}
 	return built().document
 }
+
+// Docs is the document that shows openapi.json to people.
+func Docs() File { return built().docs }
 
 // Version stands in the addresses of the assets and changes with them, so that
 // a browser may keep what it has got for good and never mixes two versions.
@@ -86,10 +89,18 @@ func build() site {
 		fmt.Fprintf(all, "%s %s\n", name, f.ETag)
 	}
 	s.version = hex.EncodeToString(all.Sum(nil)[:8])
-	document := strings.ReplaceAll(string(read("index.html")), `"assets/`, `"assets/`+s.version+`/`)
-	s.document = file("text/html; charset=utf-8", []byte(document))
-	s.demo = file("text/html; charset=utf-8", []byte(strings.Replace(document, "<html ", "<html data-demo ", 1)))
+	document := s.html("index.html")
+	s.document = file(htmlType, document)
+	s.demo = file(htmlType, bytes.Replace(document, []byte("<html "), []byte("<html data-demo "), 1))
+	s.docs = file(htmlType, s.html("docs.html"))
 	return s
+}
+
+const htmlType = "text/html; charset=utf-8"
+
+// html is a document that names the assets of this version.
+func (s site) html(name string) []byte {
+	return bytes.ReplaceAll(read(name), []byte(`"assets/`), []byte(`"assets/`+s.version+`/`))
 }
 
 func read(name string) []byte {

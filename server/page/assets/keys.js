@@ -7,7 +7,7 @@ import * as api from './api.js';
 export function keysView(app) {
   document.title = 'Keys · attachd';
   return { el: h('div', { class: 'page' }, h('h1', {}, 'Your keys'),
-    h('p', { class: 'soft' }, 'A key lets a program, or a page like this one, act for you. Revoking it ends its sessions and links at once.'),
+    h('p', { class: 'soft' }, 'A key lets a program, or a page like this one, act for you. Revoking it ends its sessions and links at once. ', h('a', { href: 'docs' }, 'What programs can do with it')),
     keys('/api-keys')) };
 }
 
