@@ -91,7 +91,9 @@ func may(do action, find finder) access {
 }
 
 // signedLink lets through whoever holds a link that we signed, as long as the
-// key and the user it was made for still have the right.
+// key and the user it was made for still have the right. Wrong signatures are
+// not counted as wrong keys are: nobody guesses 256 bits, and a page full of
+// old links must not keep its reader's neighbours waiting.
 func signedLink(s *Server, rq *request) error {
 	id, err := rq.idParam("attachment", "attachment")
 	if err != nil {
@@ -99,16 +101,13 @@ func signedLink(s *Server, rq *request) error {
 	}
 	query := rq.URL.Query()
 	if len(query["expires"]) != 1 || len(query["signature"]) != 1 {
-		return s.guessed(rq, token.ErrSignature) // whoever stands before us might read another one of several
+		return token.ErrSignature // whoever stands before us might read another one of several
 	}
 	expires, err := strconv.ParseInt(query.Get("expires"), 10, 64)
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
-		return s.guessed(rq, token.ErrSignature)
+		return token.ErrSignature
 	}
 	link, err := s.signing.signer.Load().Verify(id, expires, query.Get("signature"), s.Now())
-	if errors.Is(err, token.ErrSignature) {
-		return s.guessed(rq, err)
-	}
 	if err != nil {
 		return err
 	}
@@ -116,21 +115,47 @@ func signedLink(s *Server, rq *request) error {
 	if err := s.findAttachment(rq, id); err != nil {
 		return err
 	}
-	key, actor, err := s.Store.Key(rq.Context(), link.Key)
+	rq.caller, err = s.callerWith(rq, link.Key, link.User)
+	if err == nil {
+		err = s.authorize(rq, read)
+	}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		// What became of them is nobody's business who holds the link.
+		return &refusal{status: http.StatusForbidden, code: "invalid_signature", detail: "This link has ended: the key that made it, or its user's right to read the file, is gone.", cause: err}
+	}
+	return err
+}
+
+// callerWith gives the caller that a key makes now, acting for a user, who may
+// be its own.
+func (s *Server) callerWith(rq *request, keyID, userID uuid.UUID) (caller, error) {
+	key, actor, err := s.Store.Key(rq.Context(), keyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
-		return &refusal{status: http.StatusForbidden, code: "invalid_signature", detail: "The key that made this link was revoked or has expired."}
+		return caller{}, errNoKey
 	}
-	if err != nil {
-		return err
+	c := caller{user: actor, actor: actor, key: keyID}
+	if err == nil && userID != actor.ID {
+		c.user, err = s.actFor(rq, actor, userID)
 	}
-	user := actor
-	if link.User != actor.ID {
-		if user, err = s.actFor(rq, actor, link.User); err != nil {
+	return c, err
+}
+
+// mayStill settles anew whether a request may go on, as may does before its
+// body is read: that can take hours, and what was revoked meanwhile counts.
+func (s *Server) mayStill(rq *request, do action, find finder) error {
+	if key := rq.caller.key; key != uuid.Nil {
+		now, err := s.callerWith(rq, key, rq.caller.user.ID)
+		if err != nil {
 			return err
 		}
+		rq.caller = now
 	}
-	rq.caller = caller{user: user, actor: actor, key: key.ID}
-	return s.authorize(rq, read)
+	rq.autoCreate = ""
+	if err := find(s, rq, do); err != nil {
+		return err
+	}
+	return s.authorize(rq, do)
 }
 
 // authenticate settles who calls, from the operator's socket, a key or a
@@ -170,10 +195,12 @@ func (s *Server) authenticate(rq *request) error {
 		}
 	}
 	rq.caller = c
-	if behalf := rq.Header.Get("X-On-Behalf-Of"); behalf != "" {
-		id, ok := parseID(behalf)
-		if !ok {
-			return invalidRequest("X-On-Behalf-Of must be a user's id (a UUID).")
+	// An empty one is an error of the caller's, and must not count as none: the
+	// caller would act with more rights than it meant to.
+	if behalf := rq.Header.Values("X-On-Behalf-Of"); len(behalf) > 0 {
+		id, ok := parseID(behalf[0])
+		if !ok || len(behalf) > 1 {
+			return invalidRequest("X-On-Behalf-Of must be one user's id (a UUID).")
 		}
 		user, err := s.actFor(rq, c.actor, id)
 		if err != nil {
@@ -282,8 +309,9 @@ func (s *Server) authorize(rq *request, do action) error {
 	}
 }
 
-// authorizeAutoCreate lets anyone begin a space that nobody has told us of,
-// but lets nobody into one that the system of record keeps.
+// authorizeAutoCreate lets anyone begin a space that nobody has told us of, or
+// come into one so begun, but lets nobody into one that the system of record
+// keeps, and gives nobody more than the role they were given.
 func (s *Server) authorizeAutoCreate(rq *request, role store.Role) error {
 	space, _, err := s.Store.Space(rq.Context(), rq.autoCreate)
 	switch {
@@ -291,7 +319,7 @@ func (s *Server) authorizeAutoCreate(rq *request, role store.Role) error {
 		return nil
 	case err != nil:
 		return err
-	case space.Auto, role >= store.Editor, rq.caller.user.IsSuperadmin:
+	case space.Auto && role == store.NoRole, role >= store.Editor, rq.caller.user.IsSuperadmin:
 		return nil
 	}
 	return forbidden("Only editors and admins of the space may upload here.")

@@ -113,3 +113,13 @@ func TestAutoCreateMakesEveryoneWhoUploadsFirstAnAdmin(t *testing.T) {
 		{as: "root", do: "GET /directory/spaces/default/members", want: 200, like: `[{"user_id": "{editor}", "role": "admin"}, {"user_id": "{viewer}", "role": "admin"}]`},
 	})
 }
+
+func TestAutoCreateGivesNobodyMoreThanTheirRole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, autoCreate)
+	w.play(t, []step{
+		{as: "editor", do: "POST /meetings/" + otherID + "/attachments", form: parts{file("b.txt", "b")}, want: 201},
+		{as: "root", do: "PUT /directory/spaces/default/members/{viewer}", json: `{"role": "viewer"}`, want: 201},
+		{as: "viewer", do: "POST /meetings/" + newID + "/attachments", form: parts{file("b.txt", "b")}, want: 403},
+	})
+}

@@ -235,6 +235,11 @@ func (s *Server) createSession(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	if cookie, err := rq.Cookie(sessionCookie); err == nil { // the one that this replaces ends
+		if err := s.Store.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
+			return err
+		}
+	}
 	http.SetCookie(w, s.cookie(rq, value, int(sessionTTL/time.Second)))
 	return rq.answer(w, http.StatusOK, me)
 }

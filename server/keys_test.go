@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -247,6 +248,27 @@ func TestTheCookieIsForTheAddressOfTheServer(t *testing.T) {
 	}
 }
 
+func TestSigningInAgainEndsTheSessionBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first := w.signIn(t, "viewer", nil)
+	before := header{"Cookie": first.Name + "=" + first.Value}
+	second := w.signIn(t, "editor", before)
+	w.play(t, []step{
+		{do: "GET /users/me", send: before, want: 401},
+		{do: "GET /users/me", send: header{"Cookie": second.Name + "=" + second.Value}, want: 200},
+	})
+}
+
+func TestOneUserAtMostIsActedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := step{as: "root", do: "GET /users/me", want: 400}
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, s, 0, "X-On-Behalf-Of: "+w.names["viewer"], "X-On-Behalf-Of: "+w.names["editor"]))
+	w.receive(t, conn, s)
+}
+
 func TestASuperadminActsOnBehalfOfAUser(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -265,6 +287,7 @@ func TestASuperadminActsOnBehalfOfAUser(t *testing.T) {
 		{as: "viewer for viewer", do: "GET /users/me", want: 403},
 		{as: "viewer for root", do: "GET /users/me", want: 403},
 		{as: "root", do: "GET /users/me", send: header{"X-On-Behalf-Of": "nonsense"}, want: 400},
+		{as: "root", do: "GET /users/me", send: header{"X-On-Behalf-Of": ""}, want: 400}, // not with the rights of root
 		{as: "root", do: "GET /users/me", send: header{"X-On-Behalf-Of": newID}, want: 403},
 		{do: "GET /users/me", send: header{"X-On-Behalf-Of": newID}, want: 401},
 		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
@@ -345,5 +368,42 @@ func TestKeysThatAreNoGoodAreAnsweredAlike(t *testing.T) {
 		if len(answers) != 1 {
 			t.Errorf("%s: %d different answers: %v", ask, len(answers), answers)
 		}
+	}
+}
+
+// Whoever sends slowly may do so for hours.
+// ASVS 7.2.3, 7.4.1, 7.4.2, 8.3.2
+func TestWhatIsRevokedDuringAnUploadCountsForIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		do   []step
+		want int
+	}{
+		{"nothing happened", nil, 201},
+		{"the key was revoked", []step{{as: "root", do: "DELETE /directory/users/{editor}/api-keys/{K}", want: 200}}, 401},
+		{"the user was deleted", []step{{as: "root", do: "DELETE /directory/users/{editor}", want: 200}}, 401},
+		{"the user left the space", []step{{as: "root", do: "DELETE /directory/spaces/a/members/{editor}", want: 200}}, 403},
+		{"the user became a viewer", []step{{as: "root", do: "PUT /directory/spaces/a/members/{editor}", json: `{"role": "viewer"}`, want: 200}}, 403},
+		{"the product was deleted", []step{{as: "root", do: "DELETE /directory/spaces/a/products/{product.id}", want: 200}}, 404},
+		{"the product is in another space now", []step{
+			{as: "root", do: "DELETE /directory/spaces/a/products/{product.id}", want: 200},
+			{as: "root", do: "PUT /directory/spaces/ab/products/{product.id}", json: `{}`, want: 201},
+		}, 404},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.do(t, step{as: "editor", do: "POST /api-keys", json: `{"name": "x"}`, want: 201, save: "K"})
+			s := step{as: "K", do: "POST {product}/attachments", form: parts{file("a.txt", text(2000))}, want: c.want}
+			body := s.form.encode(t, w)
+			conn := w.dial(t)
+			conn.Write(w.rawRequest(t, s, len(body)))
+			io.WriteString(conn, body[:len(body)/2])
+			eventually(t, "the upload to begin", func() bool { return w.server.Uploads() == 1 })
+			w.play(t, c.do)
+			io.WriteString(conn, body[len(body)/2:])
+			w.receive(t, conn, s)
+		})
 	}
 }

@@ -95,13 +95,13 @@ func (s *Server) countRequest(rq *request, c caller) error {
 	return tooManyRequests(a.wait, "Too many requests with this key. Wait as long as Retry-After says.")
 }
 
-// guessed is the answer to a wrong key, session or signature: err, until its
+// guessed is the answer to a wrong key or session: err, until its
 // address has sent too many of them. By then it has been looked up like any
 // other, so the answer comes no sooner; and a right one always works, since
 // others may share the address.
 func (s *Server) guessed(rq *request, err error) error {
 	if a := s.guesses.allow(network(s.clientAddress(rq.Request)), s.Now()); !a.ok {
-		return tooManyRequests(a.wait, "Too many wrong keys, sessions or links from this address. Wait as long as Retry-After says.")
+		return tooManyRequests(a.wait, "Too many wrong keys from this address. Wait as long as Retry-After says.")
 	}
 	return err
 }

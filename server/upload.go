@@ -61,6 +61,9 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err := s.scan(rq, a, spool); err != nil {
 		return err
 	}
+	if err := s.mayStill(rq, upload, parent(a.Parent.Kind)); err != nil {
+		return err
+	}
 	if err := s.commit(rq, &a, spool); err != nil {
 		return err
 	}

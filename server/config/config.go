@@ -59,7 +59,7 @@ type Config struct {
 		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
 		// FailedKeysPerMinute is how many wrong keys an address may send before
 		// it is told to wait; 0: no limit.
-		FailedKeysPerMinute int `toml:"failed_keys_per_minute" default:"60" min:"0"`
+		FailedKeysPerMinute int `toml:"failed_keys_per_minute" default:"600" min:"0"`
 		// MinUploadRate is the slowest upload borne, in bytes per second; 0: no limit.
 		MinUploadRate Size `toml:"min_upload_rate" default:"1KB"`
 		// MinDownloadRate is the slowest download borne, in bytes per second; 0: no limit.

@@ -54,7 +54,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Limits.MaxConnections = 8192
 	want.Limits.IdleTimeout = Duration(25 * time.Second)
 	want.Limits.MaxConcurrentUploads = 256
-	want.Limits.FailedKeysPerMinute = 60
+	want.Limits.FailedKeysPerMinute = 600
 	want.Limits.MinUploadRate = 1024
 	want.Limits.MinDownloadRate = 1024
 	want.Limits.DiskReserve = 256 << 20
