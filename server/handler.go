@@ -146,9 +146,8 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		if s.forContentHost(r) {
 			base = s.contentPath
 		}
-		if path, below := strings.CutPrefix(r.URL.Path, base); below && base != "" && strings.HasPrefix(path+"/", "/") {
-			// A proxy may or may not have taken the path of the URL away.
-			r.URL.Path = "/" + strings.TrimPrefix(path, "/")
+		if base != "" && !isOperator(r.Context()) {
+			r.URL.Path = s.withoutBase(r.URL.Path, base)
 		}
 		if forPeople(r) {
 			s.traffic.begin()
@@ -156,6 +155,31 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// withoutBase takes the path of public_url away, as a proxy may or may not have
+// done. Where it has, what is left may itself begin like that path: behind
+// https://example.com/files, a link to a file arrives as /files/{attachment_id}.
+func (s *Server) withoutBase(path, base string) string {
+	rest, below := strings.CutPrefix(path, base)
+	if !below || !strings.HasPrefix(rest+"/", "/") {
+		return path
+	}
+	rest = "/" + strings.TrimPrefix(rest, "/")
+	if !s.isRoute(rest) && s.isRoute(path) {
+		return path
+	}
+	return rest
+}
+
+// isRoute says whether there is something at a path.
+func (s *Server) isRoute(path string) bool {
+	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
+		if handle, _, _ := s.routes.Lookup(method, path); handle != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // enter makes a route an httprouter.Handle.

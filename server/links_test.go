@@ -294,6 +294,28 @@ func TestDownloadURLsStartWithThePublicURL(t *testing.T) {
 	}
 }
 
+func TestThePathOfThePublicURLMayBeginLikeTheAPI(t *testing.T) {
+	t.Parallel()
+	for _, base := range []string{"/files", "/catalog", "/directory", "/meetings/files"} {
+		t.Run(base, func(t *testing.T) {
+			t.Parallel()
+			w := withFile(t, alphabet, publicURL("https://example.org"+base))
+			w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"})
+			for _, passedOn := range []string{base, ""} { // by the proxy, or taken away
+				w.play(t, []step{
+					{do: "GET " + passedOn + strings.TrimPrefix(w.names["link"], base), want: 200, is: alphabet},
+					{as: "viewer", do: "GET " + passedOn + "/catalog/attachments/{A}/download", want: 200, is: alphabet},
+					{as: "root", do: "GET " + passedOn + "/directory/users/{viewer}", want: 200},
+					{do: "GET " + passedOn + "/", want: 200},
+					{do: "GET " + passedOn + "/nothing", want: 404},
+				})
+			}
+			w.serve(w.server.Operator()) // to whom no proxy stands between
+			w.do(t, step{do: "GET /directory/users/{viewer}", want: 200})
+		})
+	}
+}
+
 // ASVS 14.2.1
 func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 	t.Parallel()

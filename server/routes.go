@@ -137,7 +137,7 @@ var uploadsTo = map[string]bool{
 // linkedFile is where signed links lead.
 const linkedFile = "/files/:attachment"
 
-func (s *Server) router(routes []route) http.Handler {
+func (s *Server) router(routes []route) *httprouter.Router {
 	r := &httprouter.Router{
 		// No redirects: they lose bodies, and a path is right or wrong.
 		RedirectTrailingSlash:  false,

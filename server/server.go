@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/julienschmidt/httprouter"
 	"github.com/rs/cors"
 
 	"attachd/blobs"
@@ -123,6 +124,7 @@ type Server struct {
 	began       time.Time
 	hours       hours
 	totals      totals
+	routes      *httprouter.Router
 	handler     http.Handler
 }
 
@@ -177,7 +179,8 @@ func New(cfg Config) (*Server, error) {
 		s.webhooks = s.newHooks(*cfg.Webhooks)
 	}
 	s.metrics = newMetrics(s)
-	handler := s.byHost(s.router(routes))
+	s.routes = s.router(routes)
+	handler := s.byHost(s.routes)
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
