@@ -310,7 +310,9 @@ func listEntities(kind store.Kind) func(*Server, *response, *request) error {
 	return func(s *Server, w *response, rq *request) error {
 		slug := rq.entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
-			slug = rq.URL.Query().Get("space")
+			if slug = rq.URL.Query().Get("space"); !validSlug(slug) {
+				return badSlug()
+			}
 			if err := s.findSpace(rq, slug); err != nil {
 				return err
 			}

@@ -132,10 +132,10 @@ func TestObjectsNeedWhatTheyReferTo(t *testing.T) {
 		{do: "PUT /directory/tickets/" + newID, json: `{"space": "a", "owner_id": "` + newID + `"}`},
 		{do: "PUT /directory/tickets/" + newID + "/comments/" + newID, json: `{}`},
 		{do: "PUT /directory/meetings/" + newID, json: `{"space": "none"}`},
-		{do: "GET /directory/spaces/none"},
+		{do: "GET /directory/spaces/none", says: `There is no space "none".`},
 		{do: "GET /directory/spaces/none/members"},
 		{do: "GET /directory/spaces/none/products"},
-		{do: "GET /directory/tickets?space=none"},
+		{do: "GET /directory/tickets?space=none", says: `There is no space "none".`},
 		{do: "GET /directory/users/" + newID + "/api-keys"},
 		{do: "POST /directory/users/" + newID + "/api-keys", json: `{"name": "x"}`},
 	} {
@@ -300,6 +300,8 @@ func TestMembersSeeTheirOwnSpaces(t *testing.T) {
 		{as: "viewer", do: "GET /directory/tickets?space=a&cursor=" + forgedCursor("ab"), want: 400},
 		{as: "viewer", do: "GET /directory/meetings?space=ab", want: 403},
 		{as: "viewer", do: "GET /directory/users", want: 403},
+		{as: "viewer", do: "GET /directory/tickets?space=", want: 400, says: "space must be a slug"},
+		{as: "viewer", do: "GET /directory/meetings?space=No%20Slug", want: 400, says: "space must be a slug"},
 	})
 }
 

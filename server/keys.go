@@ -85,11 +85,7 @@ func (s *Server) userParam(rq *request) (store.User, error) {
 	if err != nil {
 		return store.User{}, err
 	}
-	user, err := s.Store.User(rq.Context(), id)
-	if errors.Is(err, store.ErrNotFound) {
-		return user, notFound("There is no user %s.", id)
-	}
-	return user, err
+	return s.Store.User(rq.Context(), id)
 }
 
 func (s *Server) listKeys(w *response, rq *request, user uuid.UUID) error {

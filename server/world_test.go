@@ -677,6 +677,9 @@ func (w *world) checkRefusal(t *testing.T, path string, a answer) {
 		if !has || value == "" {
 			t.Errorf("a refusal without %s: %s", member, a.body)
 		}
+		if value == "Not found." {
+			t.Errorf("a refusal that does not say what is not there: %s", a.body)
+		}
 		delete(object, member)
 	}
 	if len(object) > 0 {

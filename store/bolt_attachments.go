@@ -170,7 +170,7 @@ func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err 
 func loadAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
 	at := tx.Bucket(bucketAttachmentIDs).Get(id[:])
 	if at == nil {
-		return Attachment{}, ErrNotFound
+		return Attachment{}, refuse(ErrNotFound, "There is no attachment %s.", id)
 	}
 	p, err := parseParent(at)
 	if err != nil {

@@ -165,21 +165,22 @@ func (tx *writeTx) putComment(c Comment) (created bool, err error) {
 
 func needSpace(tx *bbolt.Tx, slug string) error {
 	if !has(tx, bucketSpaces, []byte(slug)) {
-		return refuse(ErrNotFound, "There is no space %q.", slug)
+		return noSpace(slug)
 	}
 	return nil
 }
 
 func needUser(tx *bbolt.Tx, id uuid.UUID) error {
 	user, err := loadUser(tx, id)
-	if err != nil {
-		return err
+	if err == nil && user == nil {
+		err = noUser(id)
 	}
-	if user == nil {
-		return refuse(ErrNotFound, "There is no user %s.", id)
-	}
-	return nil
+	return err
 }
+
+func noSpace(slug string) error { return refuse(ErrNotFound, "There is no space %q.", slug) }
+
+func noUser(id uuid.UUID) error { return refuse(ErrNotFound, "There is no user %s.", id) }
 
 // loadUser gives nil for a deleted user too.
 func loadUser(tx *bbolt.Tx, id uuid.UUID) (*userRecord, error) {
@@ -202,7 +203,7 @@ func (b *Bolt) User(ctx context.Context, id uuid.UUID) (u User, err error) {
 			return err
 		}
 		if record == nil {
-			return ErrNotFound
+			return noUser(id)
 		}
 		u = record.user(id)
 		return nil
@@ -242,7 +243,7 @@ func (b *Bolt) DeleteUser(ctx context.Context, id uuid.UUID) error {
 			return err
 		}
 		if user == nil {
-			return ErrNotFound
+			return noUser(id)
 		}
 		for _, rest := range restsUnder(tx.Tx, bucketUserKeys, id[:]) {
 			key, err := parseID(rest)
@@ -274,7 +275,7 @@ func (b *Bolt) Space(ctx context.Context, slug string) (s Space, u Usage, err er
 			return err
 		}
 		if record == nil {
-			return ErrNotFound
+			return noSpace(slug)
 		}
 		s = record.space(slug)
 		u, err = loadUsage(tx, slug)
@@ -304,8 +305,8 @@ func (b *Bolt) Spaces(ctx context.Context, after string, limit int) (list []Spac
 // DeleteSpace implements Directory.
 func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (contents [][32]byte, err error) {
 	err = b.updateAlone(ctx, func(tx *writeTx) error {
-		if !has(tx.Tx, bucketSpaces, []byte(slug)) {
-			return ErrNotFound
+		if err := needSpace(tx.Tx, slug); err != nil {
+			return err
 		}
 		var parents []Parent
 		var doomed []Attachment
@@ -430,7 +431,7 @@ func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, 
 func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.update(ctx, func(tx *writeTx) error {
 		if !has(tx.Tx, bucketMembers, join(slug0(slug), user[:])) {
-			return ErrNotFound
+			return refuse(ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
 		}
 		tx.removeMember(slug, user)
 		return nil
@@ -459,7 +460,7 @@ func loadEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
 
 func (r *entityRecord) entity(p Parent) (Entity, error) {
 	if r == nil {
-		return Entity{}, ErrNotFound
+		return Entity{}, refuse(ErrNotFound, "There is no %s %s.", p.Kind, p.ID)
 	}
 	return Entity{Parent: p, Space: r.Space, Name: r.Name, OwnerID: r.OwnerID}, nil
 }
@@ -551,7 +552,7 @@ func (b *Bolt) DeleteComment(ctx context.Context, c Comment) error {
 	return b.updateAlone(ctx, func(tx *writeTx) error {
 		key := join(c.TicketID[:], c.ID[:])
 		if !has(tx.Tx, bucketComments, key) {
-			return ErrNotFound
+			return refuse(ErrNotFound, "The ticket has no comment %s.", c.ID)
 		}
 		tx.delete(bucketComments, key)
 		return tx.dropComment(c)

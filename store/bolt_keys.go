@@ -86,7 +86,7 @@ func (b *Bolt) loadKey(tx *bbolt.Tx, id uuid.UUID) (Key, error) {
 		return Key{}, err
 	}
 	if record == nil {
-		return Key{}, ErrNotFound
+		return Key{}, noKey(id)
 	}
 	k := Key{
 		ID: id, UserID: record.UserID, Name: record.Name, Prefix: record.Prefix,
@@ -130,6 +130,8 @@ func encodeSeconds(seconds int64) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(seconds))
 }
 
+func noKey(id uuid.UUID) error { return refuse(ErrNotFound, "There is no key %s.", id) }
+
 // KeysOf implements Keys.
 func (b *Bolt) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []Key, err error) {
 	err = b.view(ctx, func(tx *bbolt.Tx) error {
@@ -166,7 +168,7 @@ func (b *Bolt) removeKey(tx *writeTx, id uuid.UUID) error {
 		return err
 	}
 	if record == nil {
-		return ErrNotFound
+		return noKey(id)
 	}
 	for _, hash := range restsUnder(tx.Tx, bucketKeySessions, id[:]) {
 		if err := tx.removeSession(hash); err != nil {
@@ -273,7 +275,7 @@ func (b *Bolt) flushTouched() error {
 func (b *Bolt) CreateSession(ctx context.Context, s Session, now time.Time) error {
 	return b.updateAlone(ctx, func(tx *writeTx) error {
 		if !has(tx.Tx, bucketKeys, s.KeyID[:]) {
-			return refuse(ErrNotFound, "There is no key %s.", s.KeyID)
+			return noKey(s.KeyID)
 		}
 		if has(tx.Tx, bucketSessions, s.Hash[:]) {
 			return refuse(ErrConflict, "This session is there already.")

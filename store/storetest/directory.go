@@ -16,7 +16,7 @@ var directory = []promise{
 		w.ok(err)
 		same(w, "user", got, w.ada)
 		_, err = w.User(w.ctx, id(99))
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		zoe := store.User{ID: id(4), FullName: "Zoë"}
 		w.put(zoe)
 		w.ok(w.DeleteUser(w.ctx, w.bob.ID))
@@ -34,7 +34,7 @@ var directory = []promise{
 		same(w, "usage", usage, store.Usage{})
 		for _, slug := range []string{"c", "", "a\x00"} {
 			_, _, err = w.Space(w.ctx, slug)
-			w.refused(err, store.ErrNotFound)
+			w.told(err, store.ErrNotFound)
 		}
 		pages(w, []store.Space{{Slug: "a", Name: "Space A"}, dash, {Slug: "ab", Name: "Space AB"}, b},
 			func(s store.Space) string { return s.Slug },
@@ -88,8 +88,8 @@ var directory = []promise{
 		list, err := w.Memberships(w.ctx, w.ada.ID)
 		w.ok(err)
 		sameList(w, "memberships", list, nil)
-		w.refused(w.DeleteMember(w.ctx, "a", w.ada.ID), store.ErrNotFound)
-		w.refused(w.DeleteMember(w.ctx, "a", w.bob.ID), store.ErrNotFound)
+		w.told(w.DeleteMember(w.ctx, "a", w.ada.ID), store.ErrNotFound)
+		w.told(w.DeleteMember(w.ctx, "a", w.bob.ID), store.ErrNotFound)
 		same(w, "neighbour's role", w.role("ab", w.bob), store.Editor)
 	}},
 	{"products, tickets and meetings with one id are three", func(w *world) {
@@ -99,7 +99,7 @@ var directory = []promise{
 			same(w, "entity", got, want)
 		}
 		_, err := w.Entity(w.ctx, store.Parent{Kind: store.Ticket, ID: id(99)})
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 	}},
 	{"a space's list of a kind is in order, in pages, and has no others", func(w *world) {
 		want := []store.Entity{w.ticket}
@@ -241,9 +241,9 @@ var put = []promise{
 		same(w, "index", refused.Index, 3)
 		same(w, "created", len(created), 0)
 		_, err = w.User(w.ctx, id(60))
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		_, _, err = w.Space(w.ctx, "b")
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		ada, err := w.User(w.ctx, w.ada.ID)
 		w.ok(err)
 		same(w, "user", ada, w.ada)
@@ -275,14 +275,14 @@ var deletion = []promise{
 		w.ok(w.DeleteUser(w.ctx, w.ada.ID))
 
 		_, err := w.User(w.ctx, w.ada.ID)
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		w.noKey(k)
 		w.noSession(1)
 		same(w, "role", w.role("a", w.ada), store.NoRole)
 		members, err := w.Members(w.ctx, "a", uuid.Nil, 10)
 		w.ok(err)
 		sameList(w, "members", members, nil)
-		w.refused(w.DeleteUser(w.ctx, w.ada.ID), store.ErrNotFound)
+		w.told(w.DeleteUser(w.ctx, w.ada.ID), store.ErrNotFound)
 
 		_, _, err = w.Key(w.ctx, other.ID)
 		w.ok(err)
@@ -315,12 +315,12 @@ var deletion = []promise{
 		w.told(err, store.ErrNotFound)
 	}},
 	{"of an unknown thing is not found", func(w *world) {
-		w.refused(w.DeleteUser(w.ctx, id(99)), store.ErrNotFound)
+		w.told(w.DeleteUser(w.ctx, id(99)), store.ErrNotFound)
 		_, err := w.DeleteSpace(w.ctx, "c", true)
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		_, err = w.DeleteEntity(w.ctx, store.Parent{Kind: store.Meeting, ID: id(99)}, true)
-		w.refused(err, store.ErrNotFound)
-		w.refused(w.DeleteComment(w.ctx, store.Comment{TicketID: w.ticket.ID, ID: id(99)}), store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
+		w.told(w.DeleteComment(w.ctx, store.Comment{TicketID: w.ticket.ID, ID: id(99)}), store.ErrNotFound)
 	}},
 	{"of a product needs a word about its attachments", func(w *world) {
 		a := w.upload(w.product)
@@ -334,9 +334,9 @@ var deletion = []promise{
 		w.ok(err)
 		sameList(w, "freed", contents, [][32]byte{a.SHA256})
 		_, err = w.Entity(w.ctx, w.product.Parent)
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		_, err = w.Attachment(w.ctx, a.ID)
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		same(w, "usage", w.usage("a"), store.Usage{})
 		list, err := w.Entities(w.ctx, "a", store.Product, uuid.Nil, 10)
 		w.ok(err)
@@ -402,7 +402,7 @@ var deletion = []promise{
 		named.CommentID = uuid.NullUUID{}
 		sameList(w, "of the ticket", w.attachmentsOf(w.ticket), []store.Attachment{plain, named, otherwise})
 		sameList(w, "of another", w.attachmentsOf(w.ticket2), []store.Attachment{other})
-		w.refused(w.DeleteComment(w.ctx, w.comment), store.ErrNotFound)
+		w.told(w.DeleteComment(w.ctx, w.comment), store.ErrNotFound)
 	}},
 	{"of a space needs a word about its attachments", func(w *world) {
 		a := w.upload(w.meeting)
@@ -428,10 +428,10 @@ var deletion = []promise{
 		w.ok(err)
 		sameList(w, "freed", contents, [][32]byte{content(2)})
 		_, _, err = w.Space(w.ctx, "a")
-		w.refused(err, store.ErrNotFound)
+		w.told(err, store.ErrNotFound)
 		for _, e := range []store.Entity{w.product, w.ticket, w.meeting} {
 			_, err := w.Entity(w.ctx, e.Parent)
-			w.refused(err, store.ErrNotFound)
+			w.told(err, store.ErrNotFound)
 		}
 		found, err := w.HasComment(w.ctx, w.comment)
 		w.ok(err)

@@ -32,7 +32,7 @@ func (w *world) session(k store.Key, n byte) store.Session {
 func (w *world) noKey(k store.Key) {
 	w.Helper()
 	_, _, err := w.Key(w.ctx, k.ID)
-	w.refused(err, store.ErrNotFound)
+	w.told(err, store.ErrNotFound)
 	_, _, err = w.KeyByHash(w.ctx, k.Hash)
 	w.refused(err, store.ErrNotFound)
 	list, err := w.KeysOf(w.ctx, k.UserID, uuid.Nil, 100)
@@ -84,7 +84,7 @@ var keys = []promise{
 	}},
 	{"an unknown key is not found", func(w *world) {
 		w.noKey(store.Key{ID: id(99), Hash: content(99), UserID: w.ada.ID})
-		w.refused(w.DeleteKey(w.ctx, id(99)), store.ErrNotFound)
+		w.told(w.DeleteKey(w.ctx, id(99)), store.ErrNotFound)
 	}},
 	{"a key needs a user", func(w *world) {
 		k := store.Key{ID: id(150), UserID: id(99), Hash: content(50)}
@@ -92,7 +92,7 @@ var keys = []promise{
 		w.noKey(k)
 		w.ok(w.DeleteUser(w.ctx, w.eve.ID))
 		k.UserID = w.eve.ID
-		w.refused(w.CreateKey(w.ctx, k), store.ErrNotFound)
+		w.told(w.CreateKey(w.ctx, k), store.ErrNotFound)
 	}},
 	{"an id and a hash are taken once", func(w *world) {
 		k := w.key(w.ada, 1)
@@ -141,7 +141,7 @@ var keys = []promise{
 		w.noKey(k)
 		w.noSession(1)
 		w.noSession(2)
-		w.refused(w.DeleteKey(w.ctx, k.ID), store.ErrNotFound)
+		w.told(w.DeleteKey(w.ctx, k.ID), store.ErrNotFound)
 		_, _, err := w.KeyByHash(w.ctx, other.Hash)
 		w.ok(err)
 		_, err = w.Session(w.ctx, content(3))
