@@ -44,6 +44,24 @@ func superadmin(s *Server, rq *request) error {
 	if err := s.authenticate(rq); err != nil {
 		return err
 	}
+	return onlySuperadmin(rq)
+}
+
+// superadminOf is superadmin for what is below the space or the ticket that
+// find settles on, or does away with what it finds.
+func superadminOf(find finder) access {
+	return func(s *Server, rq *request) error {
+		if err := s.authenticate(rq); err != nil {
+			return err
+		}
+		if err := find(s, rq, read); err != nil {
+			return err
+		}
+		return onlySuperadmin(rq)
+	}
+}
+
+func onlySuperadmin(rq *request) error {
 	if !rq.caller.user.IsSuperadmin {
 		return forbidden("Only a superadmin may do this.")
 	}

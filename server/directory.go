@@ -207,15 +207,11 @@ func (s *Server) getSpace(w *response, rq *request) error {
 }
 
 func (s *Server) deleteSpace(w *response, rq *request) error {
-	slug, err := rq.slugParam()
-	if err != nil {
-		return err
-	}
 	withAttachments, err := rq.deletesAttachments()
 	if err != nil {
 		return err
 	}
-	freed, err := s.Store.DeleteSpace(rq.Context(), slug, withAttachments)
+	freed, err := s.Store.DeleteSpace(rq.Context(), rq.entity.Space, withAttachments)
 	if err != nil {
 		return err
 	}
@@ -238,9 +234,6 @@ func (rq *request) deletesAttachments() (bool, error) {
 }
 
 func (s *Server) listMembers(w *response, rq *request) error {
-	if err := inPath(s, rq, read); err != nil {
-		return err
-	}
 	return listing[store.Member]{
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
 			return s.Store.Members(ctx, rq.entity.Space, after, n)
@@ -251,11 +244,7 @@ func (s *Server) listMembers(w *response, rq *request) error {
 }
 
 func (s *Server) putMember(w *response, rq *request) error {
-	slug, err := rq.slugParam()
-	if err != nil {
-		return err
-	}
-	user, err := rq.idParam("user", "user")
+	user, err := s.userParam(rq)
 	if err != nil {
 		return err
 	}
@@ -263,7 +252,7 @@ func (s *Server) putMember(w *response, rq *request) error {
 	if err := rq.readJSON(&line); err != nil {
 		return err
 	}
-	member, err := line.member(slug, user)
+	member, err := line.member(rq.entity.Space, user.ID)
 	if err != nil {
 		return err
 	}
@@ -271,7 +260,8 @@ func (s *Server) putMember(w *response, rq *request) error {
 }
 
 func (s *Server) getMember(w *response, rq *request) error {
-	slug, user, err := s.memberParams(rq)
+	slug := rq.entity.Space
+	user, err := rq.idParam("user", "user")
 	if err != nil {
 		return err
 	}
@@ -286,22 +276,14 @@ func (s *Server) getMember(w *response, rq *request) error {
 }
 
 func (s *Server) deleteMember(w *response, rq *request) error {
-	slug, user, err := s.memberParams(rq)
+	user, err := rq.idParam("user", "user")
 	if err != nil {
 		return err
 	}
-	if err := s.Store.DeleteMember(rq.Context(), slug, user); err != nil {
+	if err := s.Store.DeleteMember(rq.Context(), rq.entity.Space, user); err != nil {
 		return err
 	}
 	return rq.answer(w, http.StatusOK, messageBody{"Member removed successfully"})
-}
-
-func (s *Server) memberParams(rq *request) (slug string, user uuid.UUID, err error) {
-	if slug, err = rq.slugParam(); err != nil {
-		return "", uuid.Nil, err
-	}
-	user, err = rq.idParam("user", "user")
-	return slug, user, err
 }
 
 // listEntities lists the products of the space in the path, or the tickets or
@@ -395,9 +377,7 @@ func putEntity(kind store.Kind) func(*Server, *response, *request) error {
 			return err
 		}
 		if kind == store.Product {
-			if line.Space, err = rq.slugParam(); err != nil {
-				return err
-			}
+			line.Space = rq.entity.Space
 		}
 		e, err := line.entity(kind, id)
 		if err != nil {
@@ -409,9 +389,6 @@ func putEntity(kind store.Kind) func(*Server, *response, *request) error {
 
 func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
 	return func(s *Server, w *response, rq *request) error {
-		if err := entity(kind)(s, rq, remove); err != nil {
-			return err
-		}
 		withAttachments, err := rq.deletesAttachments()
 		if err != nil {
 			return err

@@ -144,6 +144,39 @@ func TestObjectsNeedWhatTheyReferTo(t *testing.T) {
 	}
 }
 
+// What an object belongs to is looked for before its body is read, and before
+// it is settled who may write it.
+func TestAParentThatIsNotThereComesBeforeTheBody(t *testing.T) {
+	t.Parallel()
+	w := newDirectory(t)
+	for _, c := range []step{
+		{do: "PUT /directory/spaces/none/products/" + newID, says: `There is no space "none".`},
+		{do: "PUT /directory/spaces/No.Slug/products/" + newID, says: "not a slug"},
+		{do: "PUT /directory/spaces/none/members/{viewer}", says: `There is no space "none".`},
+		{do: "PUT /directory/tickets/" + newID + "/comments/" + newID, says: "There is no ticket " + newID},
+	} {
+		c.want = 404
+		for _, body := range []string{`{`, `[]`, `{"name": 1, "role": 1}`, `{"role": "viewer"}`} {
+			c.as, c.json = "root", body
+			w.do(t, c)
+		}
+		c.as = "viewer"
+		w.do(t, c)
+		c.as, c.want, c.says = "", 401, ""
+		w.do(t, c)
+	}
+	w.play(t, []step{
+		{as: "root", do: "PUT /directory/spaces/a/members/" + newID, json: `{`, want: 404, says: "There is no user " + newID},
+		{as: "viewer", do: "PUT /directory/spaces/a/members/" + newID, json: `{`, want: 403}, // and no word about who there is
+		{as: "root", do: "DELETE /directory/spaces/none?attachments=foo", want: 404},
+		{as: "root", do: "DELETE /directory/spaces/a/products/" + newID + "?attachments=foo", want: 404},
+		{as: "root", do: "DELETE /directory/tickets/" + newID + "?attachments=foo", want: 404},
+		{as: "root", do: "GET /directory/spaces/none/members/{viewer}", want: 404, says: `There is no space "none".`},
+		{as: "viewer", do: "PUT {ticket.directory}/comments/" + newID, json: `{`, want: 403},
+		{as: "viewer", do: "DELETE /directory/spaces/a?attachments=foo", want: 403},
+	})
+}
+
 // CVE-2026-57886
 func TestAParentStaysInItsSpace(t *testing.T) {
 	t.Parallel()
