@@ -79,6 +79,22 @@ func renderEntity(e store.Entity) any {
 	}
 }
 
+func renderObject(o store.Object) any {
+	switch o := o.(type) {
+	case store.User:
+		return renderUser(o)
+	case store.Space:
+		return renderSpace(o)
+	case store.Member:
+		return renderMember(o)
+	case store.Entity:
+		return renderEntity(o)
+	case store.Comment:
+		return renderComment(o)
+	}
+	return nil // there are no others
+}
+
 func optionalQuota(n int64) *int64 {
 	if n == 0 {
 		return nil
@@ -87,15 +103,20 @@ func optionalQuota(n int64) *int64 {
 }
 
 // put writes one object and answers with it: 201 when it is new.
-func (s *Server) put(w *response, rq *request, o store.Object, body any) error {
+func (s *Server) put(w *response, rq *request, line directoryLine) error {
+	o, err := line.object()
+	if err != nil {
+		return err
+	}
 	created, err := s.Store.Put(rq.Context(), o)
 	if err != nil {
 		return err
 	}
+	status := http.StatusOK
 	if created[0] {
-		return rq.answer(w, http.StatusCreated, body)
+		status = http.StatusCreated
 	}
-	return rq.answer(w, http.StatusOK, body)
+	return rq.answer(w, status, renderObject(o))
 }
 
 func (s *Server) listUsers(w *response, rq *request) error {
@@ -111,15 +132,11 @@ func (s *Server) putUser(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	var line directoryLine
-	if err := rq.readJSON(&line); err != nil {
+	line := userLine{ID: id.String()}
+	if err := rq.readJSON(&line.userMembers); err != nil {
 		return err
 	}
-	user, err := line.user(id)
-	if err != nil {
-		return err
-	}
-	return s.put(w, rq, user, renderUser(user))
+	return s.put(w, rq, &line)
 }
 
 func (s *Server) getUser(w *response, rq *request) error {
@@ -187,15 +204,11 @@ func (s *Server) putSpace(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	var line directoryLine
-	if err := rq.readOptionalJSON(&line); err != nil {
+	line := spaceLine{Slug: slug}
+	if err := rq.readOptionalJSON(&line.spaceMembers); err != nil {
 		return err
 	}
-	space, err := line.space(slug)
-	if err != nil {
-		return err
-	}
-	return s.put(w, rq, space, renderSpace(space))
+	return s.put(w, rq, &line)
 }
 
 func (s *Server) getSpace(w *response, rq *request) error {
@@ -248,15 +261,11 @@ func (s *Server) putMember(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	var line directoryLine
-	if err := rq.readJSON(&line); err != nil {
+	line := memberLine{Space: rq.entity.Space, UserID: user.ID.String()}
+	if err := rq.readJSON(&line.memberMembers); err != nil {
 		return err
 	}
-	member, err := line.member(rq.entity.Space, user.ID)
-	if err != nil {
-		return err
-	}
-	return s.put(w, rq, member, renderMember(member))
+	return s.put(w, rq, &line)
 }
 
 func (s *Server) getMember(w *response, rq *request) error {
@@ -366,25 +375,40 @@ func (s *Server) getEntity(w *response, rq *request) error {
 	return rq.answer(w, http.StatusOK, renderEntity(rq.entity))
 }
 
-func putEntity(kind store.Kind) func(*Server, *response, *request) error {
-	return func(s *Server, w *response, rq *request) error {
-		id, err := rq.idParam(kind.String(), kind.String())
-		if err != nil {
-			return err
-		}
-		var line directoryLine
-		if err := rq.readOptionalJSON(&line); err != nil {
-			return err
-		}
-		if kind == store.Product {
-			line.Space = rq.entity.Space
-		}
-		e, err := line.entity(kind, id)
-		if err != nil {
-			return err
-		}
-		return s.put(w, rq, e, renderEntity(e))
+func (s *Server) putProduct(w *response, rq *request) error {
+	id, err := rq.idParam("product", "product")
+	if err != nil {
+		return err
 	}
+	line := productLine{ID: id.String(), Space: rq.entity.Space}
+	if err := rq.readOptionalJSON(&line.productMembers); err != nil {
+		return err
+	}
+	return s.put(w, rq, &line)
+}
+
+func (s *Server) putTicket(w *response, rq *request) error {
+	id, err := rq.idParam("ticket", "ticket")
+	if err != nil {
+		return err
+	}
+	line := ticketLine{ID: id.String()}
+	if err := rq.readJSON(&line.ticketMembers); err != nil {
+		return err
+	}
+	return s.put(w, rq, &line)
+}
+
+func (s *Server) putMeeting(w *response, rq *request) error {
+	id, err := rq.idParam("meeting", "meeting")
+	if err != nil {
+		return err
+	}
+	line := meetingLine{ID: id.String()}
+	if err := rq.readJSON(&line.meetingMembers); err != nil {
+		return err
+	}
+	return s.put(w, rq, &line)
 }
 
 func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
@@ -425,7 +449,7 @@ func (s *Server) putComment(w *response, rq *request) error {
 	if err := rq.readOptionalJSON(&nothing); err != nil {
 		return err
 	}
-	return s.put(w, rq, c, renderComment(c))
+	return s.put(w, rq, &commentLine{TicketID: c.TicketID.String(), ID: c.ID.String()})
 }
 
 func (s *Server) getComment(w *response, rq *request) error {

@@ -109,6 +109,35 @@ func TestABadObjectIsRefused(t *testing.T) {
 	}
 }
 
+// What another kind has, or none, or the path says, is ignored, whatever it
+// holds.
+func TestMembersOfOtherKindsAreIgnored(t *testing.T) {
+	t.Parallel()
+	w := newDirectory(t)
+	for _, c := range []struct{ path, body, own, kind string }{
+		{"/directory/users/" + newID, `"full_name": "x"`, `"id": "` + newID + `"`,
+			`"kind": "user", "role": {"a": 1}, "name": 1, "title": [], "space": 1, "slug": 1, "owner_id": 1, "quota_bytes": "many"`},
+		{"/directory/spaces/new-space", `"name": "x"`, `"slug": "new-space"`,
+			`"kind": "space", "id": 1, "user_id": {}, "full_name": 1, "is_superadmin": "yes", "role": 1, "title": 1, "owner_id": 1`},
+		{"/directory/spaces/a/members/{stranger}", `"role": "viewer"`, `"space": "a", "user_id": "{stranger}"`,
+			`"kind": "member", "id": 1, "full_name": 1, "is_superadmin": 1, "name": {"a": 1}, "title": 1, "quota_files": -1.5`},
+		{"/directory/spaces/a/products/" + newID, `"name": "x"`, `"space": "a", "id": "` + newID + `"`,
+			`"kind": "product", "user_id": 1, "title": {"a": 1}, "full_name": 1, "role": 1, "owner_id": 1, "quota_bytes": "many"`},
+		{"/directory/tickets/" + newID, `"space": "a", "owner_id": "{viewer}"`, `"id": "` + newID + `"`,
+			`"kind": "ticket", "name": {"a": 1}, "ticket_id": 1, "user_id": 1, "role": 1, "is_superadmin": 1, "quota_bytes": "many"`},
+		{"{ticket.directory}/comments/" + newID, `"name": [1]`, `"ticket_id": "{ticket.id}", "id": "` + newID + `"`,
+			`"kind": "comment", "space": {"a": 1}, "slug": 1, "title": 1, "owner_id": 1, "role": 1, "quota_bytes": "many"`},
+		{"/directory/meetings/" + newID, `"space": "a"`, `"id": "` + newID + `"`,
+			`"kind": "meeting", "name": {"a": 1}, "owner_id": 1, "user_id": 1, "role": 1, "is_superadmin": 1, "quota_bytes": "many"`},
+	} {
+		inPath := strings.Replace(c.kind, `"kind": "`, `"id": 1, "slug": 1, "user_id": 1, "kind": "`, 1)
+		w.play(t, []step{
+			{as: "root", do: "PUT " + c.path, json: "{" + c.body + ", " + inPath + "}", want: 201},
+			{as: "root", do: "POST /directory/import", json: "{" + c.body + ", " + c.own + ", " + c.kind + "}", want: 200},
+		})
+	}
+}
+
 // ASVS 2.2.1, 2.2.2
 func TestSlugs(t *testing.T) {
 	t.Parallel()

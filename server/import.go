@@ -20,36 +20,102 @@ import (
 // memory, since it is taken whole or not at all.
 const maxImport = 64 << 20
 
-// directoryLine is one object of the directory as JSON. What stands in the
-// path of a PUT stands in the object in an import, under the name that the
-// path or the object has for it.
-type directoryLine struct {
-	Kind string `json:"kind"`
+// A line of an import is an object of one kind. What the line begins with
+// stands in the path of a PUT, whose body is the rest; the space is taken under
+// the name that the path has for it too. Members that the kind does not have
+// are ignored, whatever they hold.
+type (
+	userLine struct {
+		ID string `json:"id"`
+		userMembers
+	}
+	userMembers struct {
+		FullName     string `json:"full_name"`
+		IsSuperadmin bool   `json:"is_superadmin"`
+	}
 
-	ID        string `json:"id"`
-	Slug      string `json:"slug"`
-	Space     string `json:"space"`
-	UserID    string `json:"user_id"`
-	TicketID  string `json:"ticket_id"`
-	CommentID string `json:"comment_id"`
+	spaceLine struct {
+		Slug  string `json:"slug"`
+		Space string `json:"space"`
+		spaceMembers
+	}
+	spaceMembers struct {
+		Name       string `json:"name"`
+		QuotaBytes *int64 `json:"quota_bytes"`
+		QuotaFiles *int64 `json:"quota_files"`
+	}
 
-	FullName     string `json:"full_name"`
-	IsSuperadmin bool   `json:"is_superadmin"`
-	Name         string `json:"name"`
-	Title        string `json:"title"`
-	Role         string `json:"role"`
-	OwnerID      string `json:"owner_id"`
-	QuotaBytes   *int64 `json:"quota_bytes"`
-	QuotaFiles   *int64 `json:"quota_files"`
+	memberLine struct {
+		Space  string `json:"space"`
+		Slug   string `json:"slug"`
+		UserID string `json:"user_id"`
+		memberMembers
+	}
+	memberMembers struct {
+		Role string `json:"role"`
+	}
+
+	productLine struct {
+		ID    string `json:"id"`
+		Space string `json:"space"`
+		Slug  string `json:"slug"`
+		productMembers
+	}
+	productMembers struct {
+		Name string `json:"name"`
+	}
+
+	ticketLine struct {
+		ID   string `json:"id"`
+		Slug string `json:"slug"`
+		ticketMembers
+	}
+	ticketMembers struct {
+		Space   string `json:"space"`
+		OwnerID string `json:"owner_id"`
+		Title   string `json:"title"`
+	}
+
+	commentLine struct {
+		TicketID  string `json:"ticket_id"`
+		ID        string `json:"id"`
+		CommentID string `json:"comment_id"`
+	}
+
+	meetingLine struct {
+		ID   string `json:"id"`
+		Slug string `json:"slug"`
+		meetingMembers
+	}
+	meetingMembers struct {
+		Space string `json:"space"`
+		Title string `json:"title"`
+	}
+)
+
+// directoryLine is any of them.
+type directoryLine interface {
+	object() (store.Object, error)
 }
 
-// The order in which kinds are written, so that lines may stand in any order
-// and still refer to each other.
-var importOrder = []string{"user", "space", "member", "product", "ticket", "comment", "meeting"}
+// importKinds are in the order in which they are written, so that lines may
+// stand in any order and still refer to each other.
+var importKinds = []struct {
+	name string
+	line func() directoryLine
+}{
+	{"user", func() directoryLine { return new(userLine) }},
+	{"space", func() directoryLine { return new(spaceLine) }},
+	{"member", func() directoryLine { return new(memberLine) }},
+	{"product", func() directoryLine { return new(productLine) }},
+	{"ticket", func() directoryLine { return new(ticketLine) }},
+	{"comment", func() directoryLine { return new(commentLine) }},
+	{"meeting", func() directoryLine { return new(meetingLine) }},
+}
 
 type importLine struct {
 	number int // from 1
-	kind   int // index in importOrder
+	kind   int // index in importKinds
 	object store.Object
 }
 
@@ -80,7 +146,7 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 		Kinds   map[string]int `json:"kinds"`
 	}{Lines: len(lines), Kinds: map[string]int{}}
 	for i, line := range lines {
-		answer.Kinds[importOrder[line.kind]]++
+		answer.Kinds[importKinds[line.kind].name]++
 		if created[i] {
 			answer.Created++
 		} else {
@@ -135,16 +201,25 @@ func tooLargeImport() error {
 }
 
 func parseImportLine(raw []byte) (importLine, error) {
-	var line directoryLine
-	if err := decodeJSON(raw, &line); err != nil {
+	var of struct {
+		Kind string `json:"kind"`
+	}
+	if err := decodeJSON(raw, &of); err != nil {
 		return importLine{}, err
 	}
-	kind := slices.Index(importOrder, line.Kind)
-	if kind < 0 {
-		return importLine{}, invalidRequest("kind must be one of %s.", strings.Join(importOrder, ", "))
+	var names []string
+	for i, kind := range importKinds {
+		if kind.name == of.Kind {
+			line := kind.line()
+			if err := decodeJSON(raw, line); err != nil {
+				return importLine{}, err
+			}
+			object, err := line.object()
+			return importLine{kind: i, object: object}, err
+		}
+		names = append(names, kind.name)
 	}
-	object, err := line.object()
-	return importLine{kind: kind, object: object}, err
+	return importLine{}, invalidRequest("kind must be one of %s.", strings.Join(names, ", "))
 }
 
 // atLine adds to a refusal which line of the import it is about.
@@ -160,46 +235,11 @@ func atLine(number int, err error) error {
 	return &e
 }
 
-func (l directoryLine) object() (store.Object, error) {
-	switch l.Kind {
-	case "user":
-		id, err := memberID("id", l.ID)
-		if err != nil {
-			return nil, err
-		}
-		return l.user(id)
-	case "space":
-		return l.space(cmp.Or(l.Slug, l.Space))
-	case "member":
-		user, err := memberID("user_id", l.UserID)
-		if err != nil {
-			return nil, err
-		}
-		return l.member(cmp.Or(l.Space, l.Slug), user)
-	case "comment":
-		ticket, err := memberID("ticket_id", l.TicketID)
-		if err != nil {
-			return nil, err
-		}
-		id, err := memberID("id", cmp.Or(l.ID, l.CommentID))
-		return store.Comment{TicketID: ticket, ID: id}, err
-	}
+func (l *userLine) object() (store.Object, error) {
 	id, err := memberID("id", l.ID)
 	if err != nil {
 		return nil, err
 	}
-	l.Space = cmp.Or(l.Space, l.Slug)
-	switch l.Kind {
-	case "product":
-		return l.entity(store.Product, id)
-	case "ticket":
-		return l.entity(store.Ticket, id)
-	default:
-		return l.entity(store.Meeting, id)
-	}
-}
-
-func (l directoryLine) user(id uuid.UUID) (store.User, error) {
 	name, err := label("full_name", l.FullName)
 	if err == nil && name == "" {
 		err = invalidRequest("A user needs a full_name.")
@@ -207,50 +247,74 @@ func (l directoryLine) user(id uuid.UUID) (store.User, error) {
 	return store.User{ID: id, FullName: name, IsSuperadmin: l.IsSuperadmin}, err
 }
 
-func (l directoryLine) space(slug string) (store.Space, error) {
-	sp := store.Space{Slug: slug}
-	if !validSlug(slug) {
-		return sp, badSlug()
+func (l *spaceLine) object() (store.Object, error) {
+	sp := store.Space{Slug: cmp.Or(l.Slug, l.Space)}
+	if !validSlug(sp.Slug) {
+		return nil, badSlug()
 	}
-	var err error
-	if sp.Name, err = label("name", cmp.Or(l.Name, slug)); err != nil {
-		return sp, err
+	name, err := label("name", l.Name)
+	if err != nil {
+		return nil, err
 	}
+	sp.Name = cmp.Or(name, sp.Slug)
 	if sp.QuotaBytes, err = quota("quota_bytes", l.QuotaBytes); err != nil {
-		return sp, err
+		return nil, err
 	}
 	sp.QuotaFiles, err = quota("quota_files", l.QuotaFiles)
 	return sp, err
 }
 
-func (l directoryLine) member(slug string, user uuid.UUID) (store.Member, error) {
+func (l *memberLine) object() (store.Object, error) {
+	user, err := memberID("user_id", l.UserID)
+	if err != nil {
+		return nil, err
+	}
+	slug := cmp.Or(l.Space, l.Slug)
 	role, ok := store.ParseRole(l.Role)
 	switch {
 	case !validSlug(slug):
-		return store.Member{}, badSlug()
+		return nil, badSlug()
 	case !ok:
-		return store.Member{}, invalidRequest("role must be \"viewer\", \"editor\" or \"admin\".")
+		return nil, invalidRequest("role must be \"viewer\", \"editor\" or \"admin\".")
 	}
 	return store.Member{Space: slug, UserID: user, Role: role}, nil
 }
 
-// entity takes a name or a title, whichever the kind has.
-func (l directoryLine) entity(kind store.Kind, id uuid.UUID) (store.Entity, error) {
-	e := store.Entity{Parent: store.Parent{Kind: kind, ID: id}, Space: l.Space}
-	if !validSlug(l.Space) {
-		return e, badSlug()
-	}
-	member, name := "title", l.Title
-	if kind == store.Product {
-		member, name = "name", l.Name
-	}
-	var err error
-	if e.Name, err = label(member, name); err != nil {
-		return e, err
-	}
-	if kind == store.Ticket {
+func (l *productLine) object() (store.Object, error) {
+	return parseEntity(store.Product, l.ID, cmp.Or(l.Space, l.Slug), "name", l.Name)
+}
+
+func (l *ticketLine) object() (store.Object, error) {
+	e, err := parseEntity(store.Ticket, l.ID, cmp.Or(l.Space, l.Slug), "title", l.Title)
+	if err == nil {
 		e.OwnerID, err = memberID("owner_id", l.OwnerID)
 	}
+	return e, err
+}
+
+func (l *commentLine) object() (store.Object, error) {
+	ticket, err := memberID("ticket_id", l.TicketID)
+	if err != nil {
+		return nil, err
+	}
+	id, err := memberID("id", cmp.Or(l.ID, l.CommentID))
+	return store.Comment{TicketID: ticket, ID: id}, err
+}
+
+func (l *meetingLine) object() (store.Object, error) {
+	return parseEntity(store.Meeting, l.ID, cmp.Or(l.Space, l.Slug), "title", l.Title)
+}
+
+// parseEntity takes a name or a title, whichever the kind has.
+func parseEntity(kind store.Kind, id, slug, member, name string) (e store.Entity, err error) {
+	e.Kind, e.Space = kind, slug
+	if e.ID, err = memberID("id", id); err != nil {
+		return e, err
+	}
+	if !validSlug(slug) {
+		return e, badSlug()
+	}
+	e.Name, err = label(member, name)
 	return e, err
 }
 
