@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/content"
 	"attachd/store"
 )
 
@@ -486,11 +487,12 @@ func (rq *request) commentParams() (c store.Comment, err error) {
 	return c, err
 }
 
-// label holds a name or title to one line of text of a bearable length.
+// label holds a name or title to one line of text of a bearable length, without
+// what turns the reading direction around, as a file name loses it too.
 func label(member, s string) (string, error) {
 	const longest = 500
-	s = strings.TrimSpace(s)
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+	s = strings.TrimSpace(content.WithoutBidi(s))
+	if strings.ContainsFunc(s, endsLine) {
 		return "", invalidRequest("%s must be one line of text.", member)
 	}
 	if utf8.RuneCountInString(s) > longest {
@@ -498,3 +500,6 @@ func label(member, s string) (string, error) {
 	}
 	return s, nil
 }
+
+// endsLine tells the characters that end a line or do something to a terminal.
+func endsLine(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }

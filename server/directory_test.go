@@ -28,7 +28,7 @@ var things = []struct {
 	{name: "user", path: "/directory/users/" + newID,
 		body: `{"full_name": "  Ada Lovelace "}`, like: `{"id": "` + newID + `", "full_name": "Ada Lovelace", "is_superadmin": false}`,
 		changed: `{"full_name": "Ada", "is_superadmin": true}`, changes: `{"id": "` + newID + `", "full_name": "Ada", "is_superadmin": true}`,
-		bad: []string{``, `{}`, `[]`, `{`, `{"full_name": ""}`, `{"full_name": "  "}`, `{"full_name": 1}`, `{"full_name": "a\nb"}`, `{"full_name": "` + strings.Repeat("x", 501) + `"}`, `{"full_name": "x", "is_superadmin": "yes"}`}},
+		bad: []string{``, `{}`, `[]`, `{`, `{"full_name": ""}`, `{"full_name": "  "}`, `{"full_name": 1}`, `{"full_name": "a\nb"}`, `{"full_name": "a\u2028b"}`, `{"full_name": "\u202e \u2069"}`, `{"full_name": "` + strings.Repeat("x", 501) + `"}`, `{"full_name": "x", "is_superadmin": "yes"}`}},
 	{name: "space", path: "/directory/spaces/new-space",
 		body: `{"name": "New", "quota_bytes": 1000, "quota_files": 10}`, like: `{"slug": "new-space", "name": "New", "quota_bytes": 1000, "quota_files": 10, "used_bytes": 0, "used_files": 0}`,
 		changed: `{}`, changes: `{"slug": "new-space", "name": "new-space", "quota_bytes": null, "quota_files": null, "used_bytes": 0, "used_files": 0}`,
@@ -40,7 +40,7 @@ var things = []struct {
 	{name: "product", path: "/directory/spaces/a/products/" + newID,
 		body: `{"name": "P"}`, like: `{"id": "` + newID + `", "space": "a", "name": "P"}`,
 		changed: `{}`, changes: `{"id": "` + newID + `", "space": "a", "name": ""}`,
-		bad: []string{`[]`, `{"name": 1}`, `{"name": "a\u0000b"}`}},
+		bad: []string{`[]`, `{"name": 1}`, `{"name": "a\u0000b"}`, `{"name": "a\u2029b"}`}},
 	{name: "ticket", path: "/directory/tickets/" + newID,
 		body: `{"space": "a", "owner_id": "{viewer}", "title": "T"}`, like: `{"id": "` + newID + `", "space": "a", "owner_id": "{viewer}", "title": "T"}`,
 		changed: `{"space": "a", "owner_id": "{editor}"}`, changes: `{"id": "` + newID + `", "space": "a", "owner_id": "{editor}", "title": ""}`,
@@ -103,9 +103,42 @@ func TestABadObjectIsRefused(t *testing.T) {
 			for _, body := range thing.bad {
 				w.do(t, step{as: "root", do: "PUT " + thing.path, json: body, want: 400, code: "invalid_request"})
 			}
-			w.do(t, step{as: "root", do: "PUT " + thing.path, json: `{"x": "` + strings.Repeat("x", 1<<17) + `"}`, want: 400, code: "invalid_request"})
+			for _, body := range []string{
+				`{"x": "` + strings.Repeat("x", 1<<17) + `"}`, `null`, " null\n",
+				"{\"x\": \"\xff\"}", `{"x": "\ud800"}`, `{"x": "a\udc00b"}`, `{"x": "\ud83dx"}`, `{"x": "\udE00\uD83d"}`, `{"x": "\ud83d\ud83d\ude00"}`, `{"x": "\\\ud800"}`,
+			} {
+				w.do(t, step{as: "root", do: "PUT " + thing.path, json: body, want: 400, code: "invalid_request"})
+			}
 			w.do(t, step{as: "root", do: "GET " + thing.path, want: 404})
 		})
+	}
+}
+
+func TestANumberThatIsNotWholeIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for number, says := range map[string]string{
+		"1000.0": "quota_bytes must be a whole number", "1e3": "quota_bytes must be a whole number", "0.5": "quota_bytes must be a whole number",
+		"99999999999999999999": "quota_bytes is too large", `"1"`: "quota_bytes must not be a JSON string",
+	} {
+		w.do(t, step{as: "root", do: "PUT /directory/spaces/new-space", json: `{"quota_bytes": ` + number + `}`, want: 400, says: says})
+	}
+}
+
+// Names are kept as they were sent, but for space around them and what turns
+// the reading direction around.
+func TestNamesAreWholeCharactersOnOneLine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.do(t, step{as: "root", do: "PUT /directory/users/" + newID, json: `{"full_name": "x"}`, want: 201})
+	for sent, kept := range map[string]string{
+		`\ud83d\ude00`: "😀", `\\ud800`: `\ud800`, `Łódź 東京 🦀`: "Łódź 東京 🦀", `é`: "é", `\uFFFD`: "\ufffd",
+		`invoice \u202efdp`: "invoice fdp", `\u2066 a\u202A\u2069 `: "a", `\u200Fא`: "\u200fא",
+	} {
+		name := w.do(t, step{as: "root", do: "PUT /directory/users/" + newID, json: `{"full_name": "` + sent + `"}`, want: 200}).object(t)["full_name"]
+		if name != kept {
+			t.Errorf("%s is kept as %q, want %q", sent, name, kept)
+		}
 	}
 }
 

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // The largest JSON body that is read, in bytes.
@@ -44,19 +48,68 @@ func (rq *request) readBody() ([]byte, error) {
 }
 
 // decodeJSON says what is wrong with a body in words that name its members,
-// not our types.
+// not our types. What package json would replace in a string is refused: the
+// caller would not get back what it sent.
 func decodeJSON(raw []byte, v any) error {
+	switch {
+	case !utf8.Valid(raw):
+		return invalidRequest("The body is not valid UTF-8.")
+	case string(bytes.TrimSpace(raw)) == "null":
+		return invalidRequest("The body must be a JSON object.")
+	}
 	err := json.Unmarshal(raw, v)
 	var wrong *json.UnmarshalTypeError
 	switch {
+	case err == nil && hasLoneSurrogate(raw):
+		return invalidRequest("The body has half a character in it: a \\u escape of a surrogate without its other half.")
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong) && wrong.Field != "":
 		field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:]
+		if number, is := strings.CutPrefix(wrong.Value, "number "); is {
+			if strings.ContainsAny(number, ".eE") {
+				return invalidRequest("%s must be a whole number, written in digits only.", field)
+			}
+			return invalidRequest("%s is too large or too small a number.", field)
+		}
 		return invalidRequest("%s must not be a JSON %s.", field, wrong.Value)
 	case errors.As(err, &wrong):
 		return invalidRequest("The body must be a JSON object.")
 	default:
 		return invalidRequest("The body is not valid JSON.")
 	}
+}
+
+// hasLoneSurrogate says whether an escape in valid JSON stands for half a
+// character (RFC 8259, section 8.2).
+func hasLoneSurrogate(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++ // at what is escaped; a backslash, perhaps
+		if raw[i] != 'u' {
+			continue
+		}
+		r := escapedRune(raw[i+1:])
+		i += 4
+		if !utf16.IsSurrogate(r) {
+			continue
+		}
+		next, isEscape := bytes.CutPrefix(raw[i+1:], []byte(`\u`))
+		if !isEscape || utf16.DecodeRune(r, escapedRune(next)) == utf8.RuneError {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// escapedRune reads the four digits of an escape.
+func escapedRune(digits []byte) rune {
+	n, err := strconv.ParseUint(string(digits[:4]), 16, 16)
+	if err != nil {
+		return utf8.RuneError // valid JSON has four
+	}
+	return rune(n)
 }

@@ -57,16 +57,25 @@ func decodeAndDrop(name string) string {
 	return string(out)
 }
 
-// unsafeRune tells the characters that end a line, do something to a terminal or turn the reading direction around,
-// as in "invoice_<U+202E>fdp.exe".
+// unsafeRune tells the characters that end a line, do something to a terminal or turn the reading direction around.
 func unsafeRune(r rune) bool {
-	switch {
-	case unicode.IsControl(r), r == '\u2028', r == '\u2029':
-		return true
-	case '\u202A' <= r && r <= '\u202E', '\u2066' <= r && r <= '\u2069':
-		return true
-	}
-	return false
+	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || turnsDirection(r)
+}
+
+// turnsDirection tells the characters that turn the reading direction around, as in "invoice_<U+202E>fdp.exe" (UAX #9,
+// section 2: embeddings, overrides and isolates).
+func turnsDirection(r rune) bool {
+	return '\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
+}
+
+// WithoutBidi is text without the characters that turn the reading direction around.
+func WithoutBidi(text string) string {
+	return strings.Map(func(r rune) rune {
+		if turnsDirection(r) {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 // shorten cuts the stem of a name that is too long. A part of an NFC string is NFC, and the dot of the extension
