@@ -213,6 +213,9 @@ func (s *Server) createSession(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	if strings.TrimSpace(body.Key) == "" {
+		return invalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")
+	}
 	key, user, err := s.keyOf(rq, body.Key)
 	if errors.Is(err, errNoKey) {
 		return s.guessed(rq, errNoKey)

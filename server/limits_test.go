@@ -82,6 +82,15 @@ func guesses() map[string]step {
 	}
 }
 
+func TestSigningInWithoutAKeyIsNoGuess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.FailedKeysPerMinute = 1 })
+	for _, body := range []string{`{}`, `{"key": null}`, `{"key": ""}`, `{"key": " "}`, `{"key": 1}`, `null`} {
+		w.do(t, step{do: "POST /session", json: body, want: 400, code: "invalid_request"})
+	}
+	w.do(t, guesses()["a key to sign in"])
+}
+
 // ASVS 6.1.1, 6.3.1
 func TestAnAddressMaySendSoManyWrongKeys(t *testing.T) {
 	t.Parallel()

@@ -185,7 +185,7 @@ func TestAServerThatIsNoDemoLetsNobodyInWithoutAKey(t *testing.T) {
 	w.play(t, []step{
 		{do: "GET /demo", want: 404},
 		{do: "POST /session", json: `{"demo": "editor"}`, want: 400, code: "invalid_request"},
-		{do: "POST /session", json: `{}`, want: 401},
+		{do: "POST /session", json: `{}`, want: 400, code: "invalid_request"},
 	})
 	if a := w.do(t, step{do: "GET /", want: 200}); bytes.Contains(a.body, []byte("data-demo")) {
 		t.Error("the page offers a demo")
