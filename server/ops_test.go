@@ -20,6 +20,7 @@ func TestTheServerIsAliveAndReady(t *testing.T) {
 	w.play(t, []step{
 		{do: "GET /health", want: 200},
 		{do: "HEAD /health", want: 200},
+		{do: "HEAD /health/ready", want: 200},
 		{do: "GET /health/ready", want: 200},
 		{as: "viewer", do: "GET /health/ready", want: 200},
 	})
@@ -70,7 +71,7 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 	w.clock.advance(time.Minute)
 	w.play(t, []step{ready})
 	w.server.Drain()
-	w.play(t, []step{reasons("shutting down")})
+	w.play(t, []step{reasons("shutting down"), {do: "HEAD /health/ready", want: 503, header: header{"Retry-After": "5"}}})
 }
 
 // ASVS 16.5.1 to 16.5.4
@@ -134,6 +135,8 @@ func TestTheDescriptionAndThePageNeedNoKey(t *testing.T) {
 			}
 		}},
 		{do: "GET /", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
+		{do: "HEAD /", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
+		{do: "HEAD /docs", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
 	})
 }
 
@@ -167,6 +170,9 @@ func TestAnAddressTakesOnlyItsMethods(t *testing.T) {
 		{"/issues/attachments/{viewer}", []string{"GET", "HEAD", "DELETE"}},
 		{"/files/{viewer}", []string{"GET", "HEAD"}},
 		{"/health", []string{"GET", "HEAD"}},
+		{"/health/ready", []string{"GET", "HEAD"}},
+		{"/", []string{"GET", "HEAD"}},
+		{"/docs", []string{"GET", "HEAD"}},
 		{"/directory/spaces/a", []string{"GET", "PUT", "DELETE"}},
 		{"/directory/import", []string{"POST"}},
 		{"/session", []string{"POST", "DELETE"}},

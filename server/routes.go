@@ -127,6 +127,10 @@ var answersBytes = map[string]bool{
 	"/meetings/:meeting/attachments/:attachment/thumbnail": true,
 }
 
+// probed are the other routes that take HEAD: what watches a server often asks
+// so, and so do those who check that a link leads to a page.
+var probed = map[string]bool{"/health": true, "/health/ready": true, "/": true, "/docs": true}
+
 // uploadsTo are the routes to which files are posted.
 var uploadsTo = map[string]bool{
 	"/catalog/spaces/:space/products/:product/attachments": true,
@@ -151,7 +155,7 @@ func (s *Server) router(routes []route) *httprouter.Router {
 	}
 	for _, rt := range routes {
 		r.Handle(rt.method, rt.pattern, s.enter(rt))
-		if rt.method == "GET" && (answersBytes[rt.pattern] || rt.pattern == "/health") {
+		if rt.method == "GET" && (answersBytes[rt.pattern] || probed[rt.pattern]) {
 			r.Handle("HEAD", rt.pattern, s.enter(rt))
 		}
 	}
