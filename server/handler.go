@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -389,6 +390,11 @@ func (s *Server) requestedHost(r *http.Request) string {
 	forwarded := r.Header.Get("X-Forwarded-Host")
 	if s.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
 		return forwarded
+	}
+	if r.Host == "" { // HTTP/1.0 does without; what it came to is an address of ours
+		if at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+			return net.JoinHostPort(at.IP.String(), strconv.Itoa(at.Port))
+		}
 	}
 	return r.Host
 }

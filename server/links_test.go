@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,6 +37,19 @@ func TestEveryKindHasLinks(t *testing.T) {
 				{do: "GET {link}", want: 404},
 			})
 		})
+	}
+}
+
+// HTTP/1.0 has no Host: the link leads to the address that the client came to.
+func TestALinkForAClientThatNamesNoHost(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	s := step{as: "viewer", do: "GET {A.at}", want: 200, save: "link", check: func(t *testing.T, a answer) { checkURLDocument(t, w, a, "a.txt") }}
+	for _, host := range []string{"", "Host:\r\n"} {
+		conn := w.dial(t)
+		fmt.Fprintf(conn, "GET %s HTTP/1.0\r\nAuthorization: Bearer %s\r\nAccept: application/json\r\n%s\r\n", w.fill(t, "{A.at}"), w.keys["viewer"], host)
+		w.receive(t, conn, s)
+		w.do(t, step{do: "GET {link}", want: 200, is: alphabet})
 	}
 }
 
