@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,12 +77,26 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	root.SetErr(a.stderr)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%v\nSee: %s --help", err, cmd.CommandPath())
+		return usage("%s\nSee: %s --help", flagError(err), cmd.CommandPath())
 	})
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration `file`")
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "data `directory` (overrides the configuration)")
 	root.AddCommand(commands...)
 	return root
+}
+
+// flagError tells a person what is wrong with a flag, without the words of
+// package strconv.
+func flagError(err error) string {
+	var value *strconv.NumError
+	if !errors.As(err, &value) {
+		return err.Error()
+	}
+	takes := "it takes a whole number"
+	if value.Func == "ParseBool" {
+		takes = "it takes true or false"
+	}
+	return strings.TrimSuffix(err.Error(), value.Error()) + takes
 }
 
 // group is a command that only holds others.

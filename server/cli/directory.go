@@ -118,6 +118,9 @@ func (a *App) Key() *cobra.Command {
 	return group("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
 }
 
+// The most days that a key may live, if it does not live until it is revoked.
+const longestKey = 36500
+
 func (a *App) keyCreate() *cobra.Command {
 	var name string
 	var days int
@@ -125,13 +128,22 @@ func (a *App) keyCreate() *cobra.Command {
 		Use:   "create USER",
 		Short: "make an API key and print it, this once",
 		Args:  exactly("a user's id or full name"),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if strings.TrimSpace(name) == "" {
+				return usage("--name must say what the key is for")
+			}
+			if cmd.Flags().Changed("expires-in-days") && (days < 1 || days > longestKey) {
+				return usage("--expires-in-days must be from 1 to %d; without it, the key lives until it is revoked", longestKey)
+			}
+			return nil
+		},
 		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
 			u, err := findUser(ctx, c, args[0])
 			if err != nil {
 				return err
 			}
 			body := map[string]any{"name": name}
-			if days != 0 {
+			if days > 0 {
 				body["expires_in_days"] = days
 			}
 			var made key
