@@ -470,29 +470,28 @@ const world = `{"kind":"space","slug":"lab","name":"Lab"}
 // What is typed, and what comes: the same whether a server runs or not. What
 // the API says is not repeated here.
 const session = `
-$ user add "Ada Lovelace" --id 0190aaaa-0000-7000-8000-000000000001
-0190aaaa-0000-7000-8000-000000000001
-$ user add "Ada Lovelace" --id 0190aaaa-0000-7000-8000-000000000001
+$ user add "Ada Lovelace" --id 0190AAAA-0000-7000-8000-000000000001
 0190aaaa-0000-7000-8000-000000000001
 $ user add Bob --superadmin --id 0190aaaa-0000-7000-8000-000000000002
 0190aaaa-0000-7000-8000-000000000002
+$ user add Robert --id 0190aaaa-0000-7000-8000-000000000002
+attachd: there is a user 0190aaaa-0000-7000-8000-000000000002 already, "Bob"; ` + "`attachd directory import`" + ` changes users
+exit code 1
 $ user add Carol
 <id>
 $ user remove Carol
 $ user remove Carol
 attachd: there is no user "Carol"; ` + "`attachd user list`" + ` shows them
 exit code 1
-$ user add "" --id 0190aaaa-0000-7000-8000-000000000003
-attachd: <why>
-exit code 1
-$ user add Dora --id 17
-attachd: --id must be a UUID
-exit code 2
 $ user list
 ID                                    NAME           SUPERADMIN
 0190aaaa-0000-7000-8000-000000000001  Ada Lovelace
 0190aaaa-0000-7000-8000-000000000002  Bob            yes
 <id>  Administrator  yes
+$ user list --json
+{"id":"0190aaaa-0000-7000-8000-000000000001","full_name":"Ada Lovelace","is_superadmin":false}
+{"id":"0190aaaa-0000-7000-8000-000000000002","full_name":"Bob","is_superadmin":true}
+{"id":"<id>","full_name":"Administrator","is_superadmin":true}
 $ key create "Ada Lovelace" --name laptop --expires-in-days 30
 <key>
 $ key create 0190aaaa-0000-7000-8000-000000000002
@@ -509,6 +508,8 @@ ID                                    KEY              NAME    EXPIRES          
 $ key list Bob
 ID                                    KEY              NAME                      EXPIRES  LAST USED
 <id>  <prefix>…  made on the command line  never    never
+$ key list Bob --json
+{"id":"<id>","name":"made on the command line","key_prefix":"<prefix>","created_at":"<time>","expires_at":null,"last_used_at":null}
 $ directory import world.ndjson
 3 lines: 3 created, 0 updated {"member":1,"product":1,"space":1}
 $ directory import -
@@ -519,12 +520,29 @@ exit code 1
 $ directory import missing.ndjson
 attachd: open missing.ndjson: no such file or directory
 exit code 1
+$ directory import .
+attachd: read .: is a directory
+exit code 1
 $ key revoke Bob <key of Bob>
 $ key revoke Bob <key of Bob>
 attachd: <why>
 exit code 1
+$ key create Bob
+<key>
+$ key revoke "Ada Lovelace" <beginning of the last key>
+attachd: there is no such key; ` + "`attachd key list`" + ` shows a user's keys
+exit code 1
+$ key revoke <beginning of the last key>
+$ key revoke <beginning of the last key>
+attachd: there is no such key; ` + "`attachd key list`" + ` shows a user's keys
+exit code 1
+$ key create Bob
+<key>
+$ key revoke <last key>
+$ key list Bob
+ID  KEY  NAME  EXPIRES  LAST USED
 $ key revoke Bob 17
-attachd: "17" is not the id of a key; ` + "`attachd key list`" + ` shows them
+attachd: "17" is neither the id of a key nor the beginning of one; ` + "`attachd key list`" + ` shows them
 exit code 2
 $ key rotate-signing
 links given out so far end by <time>
@@ -575,14 +593,16 @@ func TestCommandsDoTheSameWithAndWithoutAServer(t *testing.T) {
 			if !running {
 				server = start(t, dir)
 			}
-			if len(typed.keys) != 2 {
+			if len(typed.keys) != 4 {
 				t.Fatalf("%d keys were made", len(typed.keys))
 			}
 			me := server.call(typed.keys[0], "GET", "/users/me", nil).want(t, 200)
 			if !strings.Contains(me.body, ada) || !strings.Contains(me.body, `"slug":"lab"`) {
 				t.Errorf("the key of Ada, who was made a member of the lab, is %s", me.body)
 			}
-			server.call(typed.keys[1], "GET", "/users/me", nil).want(t, 401) // revoked
+			for _, revoked := range typed.keys[1:] {
+				server.call(revoked, "GET", "/users/me", nil).want(t, 401)
+			}
 			server.get("/directory/spaces/other").want(t, 404)               // of the broken file
 			server.get("/directory/spaces/lab/products/550e8400-e29b-41d4-a716-446655440099").want(t, 200)
 		})
@@ -605,6 +625,7 @@ var (
 	}{
 		{anyKey, "<key>"},
 		{regexp.MustCompile(`attachd_[A-Za-z0-9_-]{6}…`), "<prefix>…"},
+		{regexp.MustCompile(`"attachd_[A-Za-z0-9_-]{6}"`), `"<prefix>"`},
 		{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
 		{regexp.MustCompile(`(?m)^attachd devel.*`), "attachd <version>"},
 		{regexp.MustCompile(` +(?m:$)`), ""},
@@ -618,8 +639,13 @@ func (typed *typist) run(t *testing.T, line string) string {
 	words := typedWord.FindAllString(line, -1)
 	for i, word := range words {
 		words[i] = strings.Trim(word, `"`)
-		if word == "<key of Bob>" {
+		switch word {
+		case "<key of Bob>":
 			words[i] = typed.listed
+		case "<last key>":
+			words[i] = typed.keys[len(typed.keys)-1]
+		case "<beginning of the last key>":
+			words[i] = typed.keys[len(typed.keys)-1][:len("attachd_")+6] + "…"
 		}
 	}
 	cmd := command(t, append(words, "--data-dir", typed.dir)...)
@@ -741,7 +767,13 @@ func TestExitCodes(t *testing.T) {
 		{2, "user add", "attachd user add takes a full name"},
 		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
 		{2, "user remove", "attachd user remove takes a user's id or full name"},
-		{2, "key revoke Ada", "attachd key revoke takes a user's id or full name and a key's id"},
+		{2, "user add Ada --id 17", "--id must be a UUID in its usual form"},
+		{2, "user add Ada --id=", "--id must be a UUID in its usual form"},
+		{2, "user add Ada --id urn:uuid:0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01", "--id must be a UUID in its usual form"},
+		{2, "user add Ada --id 0b5ab4f30b4f4c35a2c50a4f1a1c7d01", "--id must be a UUID in its usual form"},
+		{2, "user add Ada --id 00000000-0000-0000-0000-000000000000", "--id must be a UUID in its usual form"},
+		{2, "key revoke", "attachd key revoke takes a key's id or beginning"},
+		{2, "key revoke Ada", `"Ada" is neither the id of a key nor the beginning of one`},
 		{2, "directory import", "attachd directory import takes a file"},
 		{2, "backup", "attachd backup takes a directory"},
 		{2, "backup one two", "attachd backup takes a directory"},
@@ -766,6 +798,43 @@ func TestExitCodes(t *testing.T) {
 		if r.code != c.code || !strings.Contains(said, c.says) {
 			t.Errorf("attachd %s\nexit code %d, want %d\nstdout: %s\nstderr: %s\nwant: %s", c.typed, r.code, c.code, r.stdout, r.stderr, c.says)
 		}
+	}
+}
+
+func TestAUserNeedsAName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"", "  "} {
+		said := refused(t, 2, "user", "add", name, "--data-dir", filepath.Join(t.TempDir(), "new"))
+		if !strings.Contains(said, "a user needs a full name") {
+			t.Errorf("it says %q", said)
+		}
+	}
+}
+
+// A mistyped data directory is not made by a command that looks into it, or
+// takes something out of it.
+func TestCommandsThatMakeNothingWantADataDirectory(t *testing.T) {
+	t.Parallel()
+	id := "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01"
+	files := t.TempDir()
+	write(t, filepath.Join(files, "world.ndjson"), `{"kind":"space","slug":"lab"}`+"\n")
+	for _, typed := range []string{"user list", "user remove Ada", "key list Ada", "key revoke " + id, "key rotate-signing", "check", "gc", "gc --dry-run",
+		"audit verify", "audit export", "webhooks status", "webhooks redeliver", "webhooks ping", "backup " + t.TempDir()} {
+		for _, dir := range []string{filepath.Join(files, "typo"), files} { // none, and somebody else's
+			before := tree(t, files)
+			said := refused(t, 1, append(strings.Fields(typed), "--data-dir", dir)...)
+			if !strings.Contains(said, dir+" is no data directory") {
+				t.Errorf("%s says %q", typed, said)
+			}
+			if after := tree(t, files); after != before {
+				t.Errorf("%s: there was\n%s\nand is\n%s", typed, before, after)
+			}
+		}
+	}
+	for i, typed := range []string{"user add Ada", "directory import " + filepath.Join(files, "world.ndjson")} {
+		dir := filepath.Join(files, fmt.Sprint("new", i))
+		ok(t, append(strings.Fields(typed), "--data-dir", dir)...)
+		ok(t, "user", "list", "--data-dir", dir)
 	}
 }
 

@@ -86,11 +86,7 @@ func (a *App) auditExport() *cobra.Command {
 			}
 			defer response.Body.Close() // reading to its end is what tells of failures
 			if response.StatusCode != http.StatusOK {
-				raw, err := io.ReadAll(response.Body)
-				if err != nil {
-					return fmt.Errorf("reading the answer: %w", err)
-				}
-				return refused(response.Status, raw)
+				return readRefusal(response)
 			}
 			if _, err := io.Copy(a.stdout, response.Body); err != nil {
 				return fmt.Errorf("the answer was cut off: %w", err)

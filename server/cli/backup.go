@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +51,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
 	}
-	c, done, err := a.reach(ctx)
+	c, done, err := a.reach(ctx, datadir.OpenExisting)
 	if err != nil {
 		return err
 	}
@@ -132,8 +131,7 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 		return nil, nil, err
 	}
 	if response.StatusCode != http.StatusOK {
-		_, refused := refusal(response)
-		return nil, nil, errors.Join(refused, response.Body.Close())
+		return nil, nil, errors.Join(readRefusal(response), response.Body.Close())
 	}
 	length, err := strconv.ParseInt(response.Header.Get("Snapshot-Length"), 10, 64)
 	if err != nil {
@@ -172,8 +170,8 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 	if response.StatusCode == http.StatusOK {
 		return response.Body, nil
 	}
-	code, err := refusal(response)
-	switch code {
+	err = readRefusal(response)
+	switch codeOf(err) {
 	case "not_found":
 		err = blobs.ErrNotFound
 	case "damaged":
@@ -182,15 +180,13 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 	return nil, errors.Join(err, response.Body.Close())
 }
 
-// refusal reads why the server refused.
-func refusal(response *http.Response) (code string, err error) {
+// readRefusal reads why the server refused.
+func readRefusal(response *http.Response) error {
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		return "", fmt.Errorf("reading the answer: %w", err)
+		return fmt.Errorf("reading the answer: %w", err)
 	}
-	var body struct{ Code string }
-	_ = json.Unmarshal(raw, &body) // what is no JSON has no code
-	return body.Code, refused(response.Status, raw)
+	return refused(response.Status, raw)
 }
 
 func (a *App) backupList() *cobra.Command {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -21,13 +22,14 @@ import (
 type client struct{ http.Client }
 
 // reach gives a client of the running server, or, when none runs, of one
-// that it starts for as long as the command takes.
-func (a *App) reach(ctx context.Context) (c *client, done func() error, err error) {
+// that it starts for as long as the command takes. The data directory is what
+// open makes of its path.
+func (a *App) reach(ctx context.Context, open func(path string) (*datadir.Dir, error)) (c *client, done func() error, err error) {
 	cfg, _, err := a.config(nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := datadir.Open(cfg.DataDir)
+	dir, err := open(cfg.DataDir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,7 +140,15 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 	for i := 0; i+1 < len(headers); i += 2 {
 		rq.Header.Set(headers[i], headers[i+1])
 	}
-	return c.Do(rq)
+	response, err := c.Do(rq)
+	var inRequest *url.Error
+	if errors.As(err, &inRequest) {
+		err = inRequest.Err // the address in it is one of ours that means nothing to people
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the server ended the connection before it answered: %w", err)
+	}
+	return response, err
 }
 
 // call is send, and reads the answer into answer, if that is not nil. A
@@ -162,17 +172,32 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	return json.Unmarshal(raw, answer)
 }
 
+// refusal is what the server refused with, for people and for programs.
+type refusal struct{ says, code string }
+
+func (r *refusal) Error() string { return r.says }
+
 func refused(status string, raw []byte) error {
 	var body struct {
 		Detail string `json:"detail"`
+		Code   string `json:"code"`
 		Line   int    `json:"line"`
 	}
 	if err := json.Unmarshal(raw, &body); err != nil || body.Detail == "" {
-		return fmt.Errorf("the server answered %s", status)
+		return &refusal{fmt.Sprintf("the server answered %s", status), body.Code}
 	}
 	detail := strings.TrimSuffix(body.Detail, ".")
 	if body.Line > 0 {
-		return fmt.Errorf("line %d: %s; nothing was changed", body.Line, detail)
+		detail = fmt.Sprintf("line %d: %s; nothing was changed", body.Line, detail)
 	}
-	return errors.New(detail)
+	return &refusal{detail, body.Code}
+}
+
+// codeOf is the code of what the server refused with; empty for other errors.
+func codeOf(err error) string {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.code
+	}
+	return ""
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,12 +14,29 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+
+	"attachd/server/datadir"
+	"attachd/server/token"
 )
 
-// withServer makes a command of what speaks to the server.
-func (a *App) withServer(run func(ctx context.Context, c *client, args []string) error) func(*cobra.Command, []string) error {
+// order is what a command has the server do.
+type order func(ctx context.Context, c *client, args []string) error
+
+// withServer makes a command of what speaks to the server of a data directory
+// that is there: a mistyped one is not made to look into it.
+func (a *App) withServer(run order) func(*cobra.Command, []string) error {
+	return a.with(datadir.OpenExisting, run)
+}
+
+// withNewServer is withServer for what may be the first that is done to a data
+// directory, which is made.
+func (a *App) withNewServer(run order) func(*cobra.Command, []string) error {
+	return a.with(datadir.Open, run)
+}
+
+func (a *App) with(open func(path string) (*datadir.Dir, error), run order) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
-		c, done, err := a.reach(cmd.Context())
+		c, done, err := a.reach(cmd.Context(), open)
 		if err != nil {
 			return err
 		}
@@ -42,7 +60,8 @@ type (
 		ID         uuid.UUID `json:"id"`
 		Name       string    `json:"name"`
 		KeyPrefix  string    `json:"key_prefix"`
-		FullKey    string    `json:"full_key"`
+		FullKey    string    `json:"full_key,omitempty"` // of a key that was just made
+		CreatedAt  string    `json:"created_at"`
 		ExpiresAt  *string   `json:"expires_at"`
 		LastUsedAt *string   `json:"last_used_at"`
 	}
@@ -60,17 +79,27 @@ func (a *App) userAdd() *cobra.Command {
 		Use:   "add NAME",
 		Short: "add a user and print the id",
 		Args:  exactly("a full name"),
-		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
-			if id == "" {
-				id = uuid.NewString()
-			} else if _, err := uuid.Parse(id); err != nil {
-				return usage("--id must be a UUID")
+		PreRunE: func(cmd *cobra.Command, args []string) error {
+			if strings.TrimSpace(args[0]) == "" {
+				return usage("a user needs a full name")
 			}
-			body := map[string]any{"full_name": args[0], "is_superadmin": superadmin}
-			if err := c.call(ctx, "PUT", "/directory/users/"+id, body, nil); err != nil {
+			if _, ok := parseID(id); cmd.Flags().Changed("id") && !ok {
+				return usage("--id must be a UUID in its usual form, as in 0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01, and not the one of zeros")
+			}
+			return nil
+		},
+		RunE: a.withNewServer(func(ctx context.Context, c *client, args []string) error {
+			given, isGiven := parseID(id)
+			if !isGiven {
+				given = uuid.New()
+			} else if err := unknownUser(ctx, c, given); err != nil {
 				return err
 			}
-			fmt.Fprintln(a.stdout, id)
+			body := map[string]any{"full_name": args[0], "is_superadmin": superadmin}
+			if err := c.call(ctx, "PUT", "/directory/users/"+given.String(), body, nil); err != nil {
+				return err
+			}
+			fmt.Fprintln(a.stdout, given)
 			return nil
 		}),
 	}
@@ -79,8 +108,23 @@ func (a *App) userAdd() *cobra.Command {
 	return cmd
 }
 
+// unknownUser refuses the id of a user who is there already: adding them would
+// change their name and rights.
+func unknownUser(ctx context.Context, c *client, id uuid.UUID) error {
+	var known user
+	err := c.call(ctx, "GET", "/directory/users/"+id.String(), nil, &known)
+	switch {
+	case err == nil:
+		return fmt.Errorf("there is a user %s already, %q; `attachd directory import` changes users", id, known.FullName)
+	case codeOf(err) == "not_found":
+		return nil
+	}
+	return err
+}
+
 func (a *App) userList() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list the users",
 		Args:  exactly(),
@@ -89,6 +133,9 @@ func (a *App) userList() *cobra.Command {
 			if err := c.call(ctx, "GET", "/directory/users", nil, &users); err != nil {
 				return err
 			}
+			if asJSON {
+				return printLines(a.stdout, users)
+			}
 			rows := [][]string{{"ID", "NAME", "SUPERADMIN"}}
 			for _, u := range users {
 				rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin)})
@@ -96,6 +143,8 @@ func (a *App) userList() *cobra.Command {
 			return a.table(rows)
 		}),
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each user")
+	return cmd
 }
 
 func (a *App) userRemove() *cobra.Command {
@@ -137,7 +186,7 @@ func (a *App) keyCreate() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
+		RunE: a.withNewServer(func(ctx context.Context, c *client, args []string) error {
 			u, err := findUser(ctx, c, args[0])
 			if err != nil {
 				return err
@@ -160,7 +209,8 @@ func (a *App) keyCreate() *cobra.Command {
 }
 
 func (a *App) keyList() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "list USER",
 		Short: "list a user's API keys",
 		Args:  exactly("a user's id or full name"),
@@ -169,9 +219,12 @@ func (a *App) keyList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var keys []key
-			if err := c.call(ctx, "GET", "/directory/users/"+u.ID.String()+"/api-keys", nil, &keys); err != nil {
+			keys, err := keysOf(ctx, c, u)
+			if err != nil {
 				return err
+			}
+			if asJSON {
+				return printLines(a.stdout, keys)
 			}
 			rows := [][]string{{"ID", "KEY", "NAME", "EXPIRES", "LAST USED"}}
 			for _, k := range keys {
@@ -180,24 +233,79 @@ func (a *App) keyList() *cobra.Command {
 			return a.table(rows)
 		}),
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each key")
+	return cmd
+}
+
+func keysOf(ctx context.Context, c *client, u user) (keys []key, err error) {
+	err = c.call(ctx, "GET", "/directory/users/"+u.ID.String()+"/api-keys", nil, &keys)
+	return keys, err
 }
 
 func (a *App) keyRevoke() *cobra.Command {
 	return &cobra.Command{
-		Use:   "revoke USER KEY",
+		Use:   "revoke [USER] KEY",
 		Short: "revoke an API key, at once",
-		Args:  exactly("a user's id or full name", "a key's id"),
+		Long: `Revoke an API key, at once.
+
+KEY is the key's id or its beginning, as ` + "`attachd key list`" + ` shows them, or the
+whole key, for whoever finds one that leaked. USER need not be known.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 && len(args) != 2 {
+				return usage("%s takes a key's id or beginning, after its user's id or full name if you like", cmd.CommandPath())
+			}
+			which := args[len(args)-1]
+			if _, isID := parseID(which); !isID && !strings.HasPrefix(which, token.KeyPrefix) {
+				return usage("%q is neither the id of a key nor the beginning of one; `attachd key list` shows them", which)
+			}
+			return nil
+		},
 		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
-			u, err := findUser(ctx, c, args[0])
+			which := args[len(args)-1]
+			owners, err := ownersOf(ctx, c, args[:len(args)-1])
 			if err != nil {
 				return err
 			}
-			if _, err := uuid.Parse(args[1]); err != nil {
-				return usage("%q is not the id of a key; `attachd key list` shows them", args[1])
+			var found []string // addresses of keys
+			for _, u := range owners {
+				keys, err := keysOf(ctx, c, u)
+				if err != nil {
+					return err
+				}
+				for _, k := range keys {
+					if k.is(which) {
+						found = append(found, "/directory/users/"+u.ID.String()+"/api-keys/"+k.ID.String())
+					}
+				}
 			}
-			return c.call(ctx, "DELETE", "/directory/users/"+u.ID.String()+"/api-keys/"+args[1], nil, nil)
+			switch len(found) {
+			case 0:
+				return errors.New("there is no such key; `attachd key list` shows a user's keys")
+			case 1:
+				return c.call(ctx, "DELETE", found[0], nil, nil)
+			}
+			return fmt.Errorf("%d keys begin so; say which by id", len(found))
 		}),
 	}
+}
+
+// ownersOf gives the user who is named, if one is, or all.
+func ownersOf(ctx context.Context, c *client, named []string) (users []user, err error) {
+	if len(named) == 0 {
+		err = c.call(ctx, "GET", "/directory/users", nil, &users)
+		return users, err
+	}
+	u, err := findUser(ctx, c, named[0])
+	return []user{u}, err
+}
+
+// is says whether a key is meant by its id, by the beginning that is shown of
+// it, or by the whole of it.
+func (k key) is(which string) bool {
+	if id, isID := parseID(which); isID {
+		return k.ID == id
+	}
+	return k.KeyPrefix != "" && strings.HasPrefix(which, k.KeyPrefix)
 }
 
 // The longest that a link may live: with this grace, none ends before its time.
@@ -230,7 +338,7 @@ func (a *App) keyRotateSigning() *cobra.Command {
 
 // findUser gives the user with this id or full name, if only one has it.
 func findUser(ctx context.Context, c *client, who string) (user, error) {
-	if id, err := uuid.Parse(who); err == nil {
+	if id, isID := parseID(who); isID {
 		var u user
 		return u, c.call(ctx, "GET", "/directory/users/"+id.String(), nil, &u)
 	}
@@ -248,6 +356,13 @@ func findUser(ctx context.Context, c *client, who string) (user, error) {
 	return user{}, fmt.Errorf("%d users are called %q; say which by id", len(users), who)
 }
 
+// parseID reads a UUID in its usual form only, as the server does; the one of
+// all zeros names nothing.
+func parseID(s string) (uuid.UUID, bool) {
+	id, err := uuid.Parse(s)
+	return id, err == nil && len(s) == 36 && id != uuid.Nil
+}
+
 // Directory is the group of commands about the directory.
 func (a *App) Directory() *cobra.Command {
 	return group("directory", "tell attachd of the world around it", a.directoryImport())
@@ -258,7 +373,7 @@ func (a *App) directoryImport() *cobra.Command {
 		Use:   "import FILE",
 		Short: "write every object of an NDJSON file, or none; - reads standard input",
 		Args:  exactly("a file"),
-		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
+		RunE: a.withNewServer(func(ctx context.Context, c *client, args []string) error {
 			var from io.Reader = a.stdin
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
@@ -285,6 +400,18 @@ func (a *App) directoryImport() *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+// printLines prints JSON, a line for each thing.
+func printLines[T any](w io.Writer, things []T) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	for _, thing := range things {
+		if err := encoder.Encode(thing); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *App) table(rows [][]string) error {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 
@@ -97,11 +96,7 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 	}
 	defer response.Body.Close() // reading to its end is what tells of failures
 	if response.StatusCode >= http.StatusMultipleChoices {
-		raw, err := io.ReadAll(response.Body)
-		if err != nil {
-			return fmt.Errorf("reading the answer: %w", err)
-		}
-		return refused(response.Status, raw)
+		return readRefusal(response)
 	}
 	show, clear := a.progress()
 	defer clear()

@@ -77,6 +77,21 @@ func Open(path string) (*Dir, error) {
 	return d, CheckFormat(path, raw)
 }
 
+// OpenExisting is Open for a directory that has been one before: nothing is made
+// where there is none.
+func OpenExisting(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"FORMAT", databaseFile, restoring} {
+		if _, err := os.Lstat(filepath.Join(path, name)); !errors.Is(err, fs.ErrNotExist) {
+			return Open(path) // which says what is wrong with it, if anything is
+		}
+	}
+	return nil, fmt.Errorf("%s is no data directory of attachd", path)
+}
+
 // Settle removes what a killed process has left half written, and notes the
 // format that this version writes, so that an earlier one, which would not find
 // everything, refuses the directory from now on. The database must be open: its

@@ -8,17 +8,19 @@ import (
 	"encoding/base64"
 )
 
-// Prefixes by which people and secret scanners recognise our secrets.
+// KeyPrefix is how every API key begins. By their beginnings, people and secret
+// scanners recognise our secrets.
+const KeyPrefix = "attachd_"
+
 const (
-	keyPrefix     = "attachd_"
 	sessionPrefix = "attachd-session_"
-	shown         = len(keyPrefix) + 6 // characters of a key that may be shown again
+	shown         = len(KeyPrefix) + 6 // characters of a key that may be shown again
 )
 
 // NewKey makes an API key of 256 random bits, and the first characters of it
 // by which its owner can recognise it later.
 func NewKey() (secret, prefix string) {
-	secret = keyPrefix + random()
+	secret = KeyPrefix + random()
 	return secret, secret[:shown]
 }
 
