@@ -75,9 +75,22 @@ func textKind(body []byte, root *kind, named []*kind) *kind {
 	return kindText
 }
 
-// latePDF tells a PDF with something before its header: readers look for that in the first 1,024 bytes.
+// latestPDF is where readers stop to look for the header of a PDF: it is in the first 1,024 bytes.
+const latestPDF = 1024
+
+// latePDF tells a PDF with something before its header, if it is nothing else.
 func latePDF(head []byte) bool {
-	return bytes.Contains(head[:min(len(head), 1024)], []byte("%PDF-"))
+	return bytes.Contains(head[:min(len(head), latestPDF)], []byte("%PDF-"))
+}
+
+// withoutLatePDF is head for mimetype, which takes everything for a PDF that latePDF does, programs among it, before it
+// looks for much else. What takes the header's place has the same sum, on which a tar header's checksum depends.
+func withoutLatePDF(head []byte) []byte {
+	if !latePDF(head) {
+		return head
+	}
+	start := bytes.ReplaceAll(head[:min(len(head), latestPDF)], []byte("%PDF-"), []byte("%PFD-"))
+	return append(start, head[len(start):]...)
 }
 
 func detectBinary(src *source, head []byte, named []*kind) finding {
@@ -91,6 +104,8 @@ func detectBinary(src *source, head []byte, named []*kind) finding {
 		return finding{kind: oleKind(src, named)}
 	case starts("PAR1"), starts("PARE"):
 		return parquetKind(src)
+	case starts("\xCA\xFE\xBA\xBE"):
+		return finding{kind: classOrMachO(head)}
 	case starts("GIF8") && !plausibleGIF(head):
 		return finding{kind: kindUnknown}
 	}
@@ -108,23 +123,42 @@ func detectBinary(src *source, head []byte, named []*kind) finding {
 	return finding{kind: kindUnknown}
 }
 
-// signatures are the ones that mimetype does not know.
+// signatures are the ones that mimetype does not know, and those of programs that it knows but would take for an archive
+// or a film if enough in them looked like one.
 var signatures = []struct{ magic, mime string }{
+	{"\xFE\xED\xFA\xCE", "application/x-mach-binary"},
+	{"\xFE\xED\xFA\xCF", "application/x-mach-binary"},
+	{"\xCE\xFA\xED\xFE", "application/x-mach-binary"},
+	{"\xCF\xFA\xED\xFE", "application/x-mach-binary"},
+	{"\xCA\xFE\xBA\xBF", "application/x-mach-binary"}, // for several machines, with 64-bit offsets
+	{"\x00asm", "application/wasm"},
+	{"L\x00\x00\x00\x01\x14\x02\x00", "application/x-ms-shortcut"},
+	{"\xED\xAB\xEE\xDB", "application/x-rpm"},
 	{"dex\n0", "application/vnd.android.dex"},
 	{"Obj\x01", "application/vnd.apache.avro"},
 	{"ARROW1\x00\x00", "application/vnd.apache.arrow.file"},
 	{"ORC", "application/vnd.apache.orc"},
 }
 
-// askMimetype is mimetype's answer as far as the table has it. It has panicked on hostile input before: that is
-// unknown content, and no reason to fall over.
+// classOrMachO tells a Java class, whose fifth to eighth byte are its version, from 45 on, from a Mach-O file for several
+// machines, where they are the number of those.
+func classOrMachO(head []byte) *kind {
+	const magic, oldestClass = 4, 45
+	if len(head) >= magic+4 && binary.BigEndian.Uint32(head[magic:]) < oldestClass {
+		return kindMachO
+	}
+	return kindClass
+}
+
+// askMimetype is mimetype's answer as far as the table has it, but for PDFs. It has panicked on hostile input before:
+// that is unknown content, and no reason to fall over.
 func askMimetype(head []byte) (k *kind) {
 	defer func() {
 		if recover() != nil {
 			k = kindUnknown
 		}
 	}()
-	for m := mimetype.Detect(head); m != nil; m = m.Parent() {
+	for m := mimetype.Detect(withoutLatePDF(head)); m != nil; m = m.Parent() {
 		mime, _, _ := strings.Cut(m.String(), ";")
 		if k := byMIME[strings.ToLower(mime)]; k != nil {
 			return k

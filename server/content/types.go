@@ -293,6 +293,8 @@ var (
 	kindText      = byMIME["text/plain"]
 	kindParquet   = byMIME["application/vnd.apache.parquet"]
 	kindPE        = byMIME["application/vnd.microsoft.portable-executable"]
+	kindMachO     = byMIME["application/x-mach-binary"]
+	kindClass     = byMIME["application/java-vm"]
 	kindZIP       = byMIME["application/zip"]
 	kindJAR       = byMIME["application/java-archive"]
 	kindAPK       = byMIME["application/vnd.android.package-archive"]
