@@ -15,6 +15,11 @@ import (
 // pad makes the first bytes of a format into a file that is plainly not text.
 func pad(head string) []byte { return append([]byte(head), make([]byte, 600)...) }
 
+// hl7 is a message in Latin-1, framed as HL7 frames it.
+const hl7 = "\x0BMSH|^~\\&|LAB|HOSP|EHR|HOSP|20250101120000||ORU^R01|00001|P|2.5\r" +
+	"PID|1||12345^^^HOSP^MR||M\xFCller^J\xFCrgen||19700101|M|||Hauptstra\xDFe 1^^M\xFCnchen^^80331^DE\r" +
+	"OBR|1|845439^GHH OE|1045813^GHH LAB|15545^GLUCOSE|||20250101073000\r\x1C\r"
+
 func TestWhatPeopleAttachIsTaken(t *testing.T) {
 	le, be := binary.LittleEndian, binary.BigEndian
 	rtf := []byte(`{\rtf1\ansi hello}`)
@@ -42,6 +47,12 @@ func TestWhatPeopleAttachIsTaken(t *testing.T) {
 		{"table.csv", utf16Of("a,b\n1,ü\uFFFD😀\n", le, true), "text/csv"},
 		{"table.csv", utf16Of("a,b\n1,2\n", be, true), "text/csv"},
 		{"table.csv", utf16Of("a,b\n1,2\n", be, false), "text/csv"},
+		{"table.csv", utf16Of(strings.Repeat("a,b\n1,2\n", 20)+"\x0B", le, true), "text/csv"},
+		{"table.csv", []byte("name;n\r\nCaf\xE9;1\r\n\x1A"), "text/csv"},
+		{"table.csv", []byte("a;b\x1A"), "text/csv"},
+		{"message.hl7", []byte(hl7), "text/plain"},
+		{"server.log", append(bytes.Repeat([]byte("12:00 Caf\xE9\r\n"), 400), "12:01 \x01\r\n"...), "text/plain"},
+		{"server.log", append(bytes.Repeat([]byte("12:00 Caf\xE9\r\n"), 10_000), '\x1A'), "text/plain"},
 		{"broken.json", []byte("{\"a\":"), "application/json"},
 		{"events.jsonl", []byte("{}\n{}\n"), "application/x-ndjson"},
 		{"invite.ics", []byte("BEGIN:VCALENDAR\r\n"), "text/calendar"},
@@ -119,6 +130,7 @@ func TestWhatPeopleAttachIsTaken(t *testing.T) {
 
 // ASVS 5.2.2
 func TestWhatIsRefusedByDefault(t *testing.T) {
+	le := binary.LittleEndian
 	png := pngOf(t)
 	exe := pad("MZ\x90")
 	for _, c := range []struct {
@@ -129,6 +141,10 @@ func TestWhatIsRefusedByDefault(t *testing.T) {
 		{"empty.txt", nil, "The file is empty."},
 		{"noise.bin", noise(300), "no known type"},
 		{"noise.txt", noise(300), "no known type"},
+		{"text.txt", []byte("Caf\xE9 \x01\x02\r\n"), "no known type"},
+		{"text.txt", append(bytes.Repeat([]byte("Caf\xE9 "), 100), 0), "no known type"},
+		{"text.txt", utf16Of(strings.Repeat("Café ", 100)+"\x00", le, true), "no known type"},
+		{"text.txt", utf16Of(strings.Repeat("Café\x01", 100), le, true), "no known type"},
 		{"archive.rar", pad("Rar!\x1A\x07\x00"), "a RAR archive (application/vnd.rar), which is not taken here"},
 
 		// The name says one thing and the bytes another.

@@ -11,13 +11,16 @@ import (
 // decodeText returns the start of a file as UTF-8 without a byte order mark, and whether it is text at all: UTF-8,
 // UTF-16, or some older encoding such as Latin-1 or Shift-JIS. cut says that the file goes on after b.
 //
-// Text has no NUL. In valid UTF-8 a tenth may be control characters (old logs and odd separators); anything else must
-// do without them, since they are what tells compressed bytes from Latin-1.
+// Text has no NUL. In valid UTF-8 a tenth may be control characters (old logs and odd separators), in anything else a
+// hundredth: they are what tells compressed bytes from Latin-1, which have a tenth of them.
 func decodeText(b []byte, cut bool) ([]byte, bool) {
 	if order := utf16Order(b); order != nil {
 		return decodeUTF16(b, order, cut)
 	}
 	b = bytes.TrimPrefix(b, []byte("\xEF\xBB\xBF"))
+	if !cut {
+		b = bytes.TrimSuffix(b, []byte("\x1A")) // which ends a file of DOS
+	}
 	controls := 0
 	for _, c := range b {
 		if c == 0 {
@@ -30,8 +33,11 @@ func decodeText(b []byte, cut bool) ([]byte, bool) {
 	if validUTF8(b, cut) {
 		return b, controls*10 <= len(b)
 	}
-	return b, controls == 0
+	return b, fewControls(controls, len(b))
 }
+
+// fewControls tells text from compressed bytes and other data, unless the encoding has told it already.
+func fewControls(controls, characters int) bool { return controls*100 <= characters }
 
 // isControl tells the characters that text does not have (WHATWG MIME Sniffing, "binary data byte").
 func isControl(r rune) bool {
@@ -65,18 +71,22 @@ func utf16Order(b []byte) binary.ByteOrder {
 	return nil
 }
 
-// decodeUTF16 holds the file to being UTF-16 throughout, without control characters: a good deal of binary content
-// has a zero for its second byte.
+// decodeUTF16 holds the file to being UTF-16 throughout, with few control characters and no NUL: a good deal of binary
+// content has a zero for its second byte.
 func decodeUTF16(b []byte, order binary.ByteOrder, cut bool) ([]byte, bool) {
 	if len(b)%2 != 0 && !cut {
 		return b, false
 	}
 	out := make([]byte, 0, len(b))
+	controls := 0
 	for i := 0; i+1 < len(b); i += 2 {
 		r := rune(order.Uint16(b[i:]))
 		if utf16.IsSurrogate(r) {
 			if i+3 >= len(b) {
-				return out, cut
+				if !cut {
+					return b, false
+				}
+				break
 			}
 			i += 2
 			r = utf16.DecodeRune(r, rune(order.Uint16(b[i:])))
@@ -84,12 +94,18 @@ func decodeUTF16(b []byte, order binary.ByteOrder, cut bool) ([]byte, bool) {
 				return b, false
 			}
 		}
-		if isControl(r) {
+		if r == 0 {
 			return b, false
+		}
+		if isControl(r) {
+			controls++
 		}
 		if r != '\uFEFF' {
 			out = utf8.AppendRune(out, r)
 		}
+	}
+	if !fewControls(controls, len(b)/2) {
+		return b, false
 	}
 	return out, true
 }
