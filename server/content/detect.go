@@ -115,6 +115,8 @@ func detectBinary(src *source, head []byte, named []*kind) finding {
 		}
 	}
 	switch k := askMimetype(head); {
+	case k == kindHEIF && holdsAVIF(head):
+		return finding{kind: kindAVIF}
 	case k != kindUnknown && !k.textual():
 		return finding{kind: k}
 	case latePDF(head):
@@ -138,6 +140,8 @@ var signatures = []struct{ magic, mime string }{
 	{"Obj\x01", "application/vnd.apache.avro"},
 	{"ARROW1\x00\x00", "application/vnd.apache.arrow.file"},
 	{"ORC", "application/vnd.apache.orc"},
+	{"II+\x00", "image/tiff"}, // BigTIFF
+	{"MM\x00+", "image/tiff"},
 }
 
 // classOrMachO tells a Java class, whose fifth to eighth byte are its version, from 45 on, from a Mach-O file for several
@@ -165,6 +169,22 @@ func askMimetype(head []byte) (k *kind) {
 		}
 	}
 	return kindUnknown
+}
+
+// holdsAVIF looks for AVIF among the brands that a HEIF file says it is compatible with: many writers put "mif1" first,
+// which says no more than that it is a picture (AVIF, section 6.2; ISO/IEC 14496-12, section 4.3).
+func holdsAVIF(head []byte) bool {
+	const compatible, brandLen = 16, 4 // after the box's length and type, the first brand and its version
+	if len(head) < compatible {
+		return false
+	}
+	end := min(int64(len(head)), int64(binary.BigEndian.Uint32(head)))
+	for at := int64(compatible); at+brandLen <= end; at += brandLen {
+		if brand := string(head[at : at+brandLen]); brand == "avif" || brand == "avis" {
+			return true
+		}
+	}
+	return false
 }
 
 // plausibleGIF wants a block where the first one must be (GIF89a, section 17 to 20): a script may start with "GIF89a"

@@ -100,8 +100,15 @@ func TestWhatPeopleAttachIsTaken(t *testing.T) {
 		{"photo.heic", pad("\x00\x00\x00\x18ftypheic"), "image/heic"},
 		{"photo.heic", pad("\x00\x00\x00\x18ftypmif1"), "image/heif"},
 		{"photo.avif", pad("\x00\x00\x00\x18ftypavif"), "image/avif"},
+		{"photo.avif", pad("\x00\x00\x00\x1Cftypmif1\x00\x00\x00\x00mif1miafavif"), "image/avif"},
+		{"photo.avif", pad("\x00\x00\x00\x1Cftypmsf1\x00\x00\x00\x00avismsf1miaf"), "image/avif"},
+		{"photo.heif", pad("\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heicavif"), "image/heif"}, // the box ends before
+		{"photo.heif", []byte("\x00\x00\x00\xF0ftypmif1\x00\x00\x00\x00mif1he"), "image/heif"},
+		{"photo.heif", pad("\x00\x00\x00\x14ftypmif1avifmif1"), "image/heif"}, // a version
 		{"photo.webp", pad("RIFF\x10\x00\x00\x00WEBPVP8 "), "image/webp"},
 		{"scan.tif", pad("II*\x00"), "image/tiff"},
+		{"map.tif", pad("II+\x00\x08\x00\x00\x00"), "image/tiff"},
+		{"map.tiff", pad("MM\x00+\x00\x08\x00\x00"), "image/tiff"},
 		{"icon.bmp", pad("BM\x46\x00\x00\x00\x00\x00\x00\x00\x36\x00\x00\x00\x28\x00\x00\x00"), "image/bmp"},
 		{"drawing.svg", []byte("<svg:svg xmlns:svg='http://www.w3.org/2000/svg'/>"), "image/svg+xml"},
 		{"drawing.svg", []byte("<!DOCTYPE svg [<!-- don't --><!ENTITY a '<>]'>]><svg/>"), "image/svg+xml"},

@@ -285,6 +285,8 @@ var (
 	kindPS        = byMIME["application/postscript"]
 	kindGIF       = byMIME["image/gif"]
 	kindSVG       = byMIME["image/svg+xml"]
+	kindHEIF      = byMIME["image/heif"]
+	kindAVIF      = byMIME["image/avif"]
 	kindHTML      = byMIME["text/html"]
 	kindXHTML     = byMIME["application/xhtml+xml"]
 	kindPHP       = byMIME["text/x-php"]
