@@ -151,7 +151,7 @@ func (p *Policy) Allowed() []Allowed {
 }
 
 // describe says what is taken in as few words as will do: "anything", or families where all that is usual in them is
-// taken, and single extensions for the rest.
+// taken, and for the rest single extensions, or what a person calls one that has none.
 func (p *Policy) describe() string {
 	usual := func(k *kind) bool { return k.is(common | script | executable) }
 	partly := make(map[string]bool)
@@ -177,10 +177,14 @@ func (p *Policy) describe() string {
 	for i := range table {
 		k := &table[i]
 		word := k.usualExt()
-		if usual(k) && !partly[k.family] {
+		switch {
+		case usual(k) && !partly[k.family] && k.family != "":
 			word = k.family
+		case word == "":
+			word = k.label
 		}
-		if p.taken[k] && word != "" && !slices.Contains(words, word) {
+		goesWithoutSaying := k == kindEncrypted && p.taken[kindWord]
+		if p.taken[k] && !goesWithoutSaying && !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}

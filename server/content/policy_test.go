@@ -263,6 +263,30 @@ func TestARefusalSaysWhatWasFoundAndWhatIsTaken(t *testing.T) {
 	}
 }
 
+func TestARefusalHasAWordForWhateverIsTaken(t *testing.T) {
+	exe := pad("MZ")
+	for list, want := range map[string]string{
+		"application/octet-stream":                      "content of no known type",
+		"application/octet-stream .pdf":                 "PDF and content of no known type",
+		"application/vnd.ms-publisher":                  "a Publisher document",
+		"application/vnd.ms-office-encrypted":           "a password-protected Office document",
+		"application/vnd.ms-office-encrypted .doc .csv": ".doc and CSV",
+		"default": "PDF, Word, Excel, PowerPoint, OpenDocument, RTF, EPUB, mail, pictures, plain text, Markdown, CSV, TSV, JSON, NDJSON, XML, " +
+			"YAML, calendars, contacts, Parquet, archives, audio and video",
+	} {
+		_, err := newPolicy(t, strings.Fields(list)...).Decide(bytes.NewReader(exe), int64(len(exe)), "a.exe")
+		if err == nil || !strings.HasSuffix(err.Error(), ": what is taken is "+want+".") {
+			t.Errorf("%s: got %v, want %s", list, err, want)
+		}
+	}
+	// Each kind by itself has one.
+	for mime := range byMIME {
+		if p, err := NewPolicy([]string{mime}, true); err != nil || p.sentence == "" {
+			t.Errorf("%s: got %q, %v", mime, p.sentence, err)
+		}
+	}
+}
+
 func TestAListNamesWhatIsTaken(t *testing.T) {
 	html, exe, script, docm := []byte("<html>"), pad("MZ"), []byte("#!/bin/sh\n"), zipOf(t, contentTypes("application/vnd.ms-word.document.macroEnabled.main+xml"))
 	legacyMacros := oleOf("", "WordDocument", "Macros")

@@ -22,7 +22,7 @@ const (
 type kind struct {
 	mime   string // what is answered; never with parameters
 	label  string // what a person calls one, with its article
-	family string // what a person calls the lot in a list of what is taken; "" is not listed
+	family string // what a person calls the lot in a list of what is taken, if they have a word for it
 	exts   string // the extensions it goes by, the usual one first
 	traits trait
 }
