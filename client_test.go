@@ -152,6 +152,17 @@ func TestFilesByTheirDownloadPath(t *testing.T) {
 	}
 }
 
+// The name that a server gives is the name: nothing in it is escaped.
+func TestADownloadKeepsAPercentSignInAName(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	at := server.upload(product, `x"; filename*=UTF-8''a%2522b%250D.txt; y="`, "as it was").want(t, 201).download()
+	to := t.TempDir()
+	if got, want := server.over(0, "get", at, "-o", to).stdout, filepath.Join(to, "a%22b%0D.txt"); got != want+"\n" || read(t, want) != "as it was" {
+		t.Errorf("get printed %q, want %s", got, want)
+	}
+}
+
 func TestCommandsForFilesSpeakJSON(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"attachd/server/content"
 )
 
 // formReader reads the parts of a multipart/form-data body (RFC 7578, RFC
@@ -30,7 +32,7 @@ const formBuffer = 64 << 10 // bytes; no line of a header may be longer
 // part is what the header of a part says that matters to us.
 type part struct {
 	name     string
-	fileName string
+	fileName string   // decoded, and not clean
 	digests  []string // Repr-Digest
 }
 
@@ -265,13 +267,15 @@ func unquote(s string) (value, rest string) {
 	return b.String(), ""
 }
 
-// fileNameOf prefers filename* (RFC 8187) where it can be read.
+// fileNameOf prefers filename* (RFC 8187) where it can be read. Either is
+// decoded once, as its own kind is.
 func fileNameOf(params map[string]string) string {
+	plain := content.FormName(params["filename"])
 	charset, rest, _ := strings.Cut(params["filename*"], "'")
 	_, encoded, _ := strings.Cut(rest, "'")
 	decoded, err := url.PathUnescape(encoded)
 	if err != nil || decoded == "" {
-		return params["filename"]
+		return plain
 	}
 	switch strings.ToLower(charset) {
 	case "utf-8", "us-ascii":
@@ -285,5 +289,5 @@ func fileNameOf(params map[string]string) string {
 		}
 		return b.String()
 	}
-	return params["filename"]
+	return plain
 }

@@ -127,7 +127,7 @@ func (s *Server) reserve(room blobs.Space) int64 {
 
 // form is what a request body said besides the bytes of the file.
 type form struct {
-	fileName string // as sent
+	fileName string // as sent, decoded
 	comment  string
 	digests  []string // Repr-Digest headers that speak of the file
 }

@@ -166,7 +166,7 @@ func (r reading) taken() bool {
 	if len(r.files) != 1 || r.files[0] == "" {
 		return false
 	}
-	_, err := content.CleanName(r.names[0])
+	_, err := content.CleanName(content.FormName(r.names[0]))
 	return err == nil
 }
 

@@ -837,6 +837,26 @@ func TestControlCharactersInAnEncodedFileNameAreRemoved(t *testing.T) {
 	}}})
 }
 
+// What browsers escape in filename= is nothing special in filename*.
+// ASVS 1.1.1
+func TestAnEncodedFileNameIsDecodedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for sent, want := range map[string]string{
+		`filename*=UTF-8''a%22b%2522.txt`:               `a"b%22.txt`,
+		`filename*=UTF-8''100%250D%250A.txt`:            `100%0D%0A.txt`,
+		`filename="a%22b%2522.txt"`:                     `a"b%2522.txt`,
+		`filename="e.txt"; filename*=UTF-8''a%2522.txt`: `a%22.txt`,
+	} {
+		f := part{header: `Content-Disposition: form-data; name="file"; ` + sent, body: "hello"}
+		a := w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{f}, want: 201, save: "A"})
+		if got := a.object(t)["file_name"]; got != want {
+			t.Errorf("%s: file_name is %q, want %q", sent, got, want)
+		}
+		checkFileName(t, w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: "hello"}), want)
+	}
+}
+
 // fullFiles has no room for more than some bytes of a file.
 type fullFiles struct {
 	blobs.FileSystem

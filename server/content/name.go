@@ -18,6 +18,14 @@ const (
 // errNoName says that nothing was left of a file name that could be one.
 var errNoName = errors.New("The file needs a name other than an empty one, \".\" or \"..\".")
 
+// formEscapes are what browsers write for what would end a quoted name in a multipart header, and what it stands for
+// (WHATWG HTML, "Multipart form data"). They escape no percent sign, so nothing else that looks escaped is.
+var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0d", "\r", "%0A", "\n", "%0a", "\n")
+
+// FormName is the file name that a form means with filename=, which is not clean for that. A name in filename* (RFC
+// 8187) is no matter of this: once decoded, it is the name.
+func FormName(escaped string) string { return formEscapes.Replace(escaped) }
+
 // CleanName makes a file name that is safe to store and to show out of the one that a client sent: its last path
 // element for both / and \, in valid UTF-8, NFC, without control and bidi-override characters, and at most 255 bytes
 // long with its extension kept. Any script, emoji and spaces survive. Cleaning a clean name changes nothing.
@@ -26,35 +34,20 @@ var errNoName = errors.New("The file needs a name other than an empty one, \".\"
 func CleanName(raw string) (string, error) {
 	name := raw[strings.LastIndexAny(raw, `/\`)+1:]
 	name = strings.ToValidUTF8(name, string(utf8.RuneError))
-	name = shorten(norm.NFC.String(decodeAndDrop(name)))
+	name = shorten(norm.NFC.String(withoutUnsafe(name)))
 	if strings.TrimSpace(name) == "" || name == "." || name == ".." {
 		return "", errNoName
 	}
 	return name, nil
 }
 
-// decodeAndDrop undoes what browsers do to a name in a multipart header, and no other percent-encoding (WHATWG HTML,
-// "Multipart form data"), and drops unsafe characters. It does so rune by rune at the end of what it has so far, so
-// that nothing dropped from the middle of a "%22" leaves one behind.
-func decodeAndDrop(name string) string {
-	out := make([]byte, 0, len(name))
-	for _, r := range name {
+func withoutUnsafe(name string) string {
+	return strings.Map(func(r rune) rune {
 		if unsafeRune(r) {
-			continue
+			return -1
 		}
-		out = utf8.AppendRune(out, r)
-		if len(out) < 3 {
-			continue
-		}
-		before, last := out[:len(out)-3], string(out[len(out)-3:])
-		switch strings.ToUpper(last) {
-		case "%22":
-			out = append(before, '"')
-		case "%0D", "%0A":
-			out = before
-		}
-	}
-	return string(out)
+		return r
+	}, name)
 }
 
 // unsafeRune tells the characters that end a line, do something to a terminal or turn the reading direction around.

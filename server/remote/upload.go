@@ -222,7 +222,7 @@ func (f *full) Read(p []byte) (int, error) {
 
 // look finds an upload whose answer was lost.
 func (u *Uploads) look(ctx context.Context, o outgoing) (found Attachment, ok bool, err error) {
-	name, err := content.CleanName(inForm.Replace(o.name)) // as the server does
+	name, err := content.CleanName(content.FormName(inForm.Replace(o.name))) // as the server does
 	if err != nil {
 		return found, false, nil
 	}
