@@ -442,6 +442,35 @@ func TestTheDemo(t *testing.T) {
 	}
 }
 
+func TestTheDemoGoesWithoutWhatTheServerRefuses(t *testing.T) {
+	t.Parallel()
+	for setting, want := range map[string][]string{
+		"ATTACHD_CONTENT_ALLOWED=application/pdf": {"data_dictionary.pdf"},
+		"ATTACHD_LIMITS_MAX_FILE_SIZE=1KB":        {"customers.csv", "regions.geojson", "lineage.svg"},
+	} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			dir := dataDir(t)
+			server := start(t, dir, setting, "--demo")
+			if keys := demoKeys(t, dir); len(keys) != 3 {
+				t.Errorf("demo-keys.json holds %v", keys)
+			}
+			var names []string
+			for _, a := range server.in(product) {
+				names = append(names, a.FileName)
+			}
+			if !slices.Equal(names, want) {
+				t.Errorf("the product has %q, want %q", names, want)
+			}
+			eventually(t, "a warning of what was left out", func() bool {
+				return strings.Contains(server.stderr(), "the demo goes without orders_per_month.png: ")
+			})
+			server.stop()
+			start(t, dir, setting, "--demo").stop()
+		})
+	}
+}
+
 // ASVS 6.3.2, 13.2.3
 func TestTheDemoIsForAnEmptyDirectory(t *testing.T) {
 	t.Parallel()

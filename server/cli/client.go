@@ -152,7 +152,7 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 }
 
 // call is send, and reads the answer into answer, if that is not nil. A
-// refusal is an error with the server's own sentence.
+// refusal is a *refusal, with the server's own sentence.
 func (c *client) call(ctx context.Context, method, path string, body, answer any, headers ...string) error {
 	response, err := c.send(ctx, method, path, body, headers...)
 	if err != nil {

@@ -58,50 +58,57 @@ var demoUploads = []struct{ file, to, by, comment string }{
 	{"minutes.md", "/meetings/" + demoMeeting, demoEditor, ""},
 }
 
-// makeDemo fills a data directory that was empty. One that a demo has filled
-// before stays as it is; any other is not for a demo.
-func makeDemo(ctx context.Context, cfg config.Config, storage Storage, wasEmpty bool) error {
+// makeDemo fills a data directory that was empty, and says what a server with
+// this configuration leaves out. One that a demo has filled before stays as it
+// is; any other is not for a demo.
+func makeDemo(ctx context.Context, cfg config.Config, storage Storage, wasEmpty bool) (leftOut []string, err error) {
 	if _, err := os.Stat(storage.Dir.Join(demoKeysFile)); !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nil, err
 	}
 	if !wasEmpty {
-		return errors.New("the data directory is in use already; --demo fills an empty one, named by --data-dir")
+		return nil, errors.New("the data directory is in use already; --demo fills an empty one, named by --data-dir")
 	}
 	local, err := serveQuietly(cfg, storage)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(fillDemo(ctx, local.client(), storage.Dir), local.Close())
+	leftOut, err = fillDemo(ctx, local.client(), storage.Dir)
+	return leftOut, errors.Join(err, local.Close())
 }
 
-func fillDemo(ctx context.Context, c *client, dir *datadir.Dir) error {
+func fillDemo(ctx context.Context, c *client, dir *datadir.Dir) (leftOut []string, err error) {
 	var lines bytes.Buffer
 	for _, object := range demoDirectory {
 		if err := json.NewEncoder(&lines).Encode(object); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := c.call(ctx, "POST", "/directory/import", &lines, nil); err != nil {
-		return err
+		return nil, err
 	}
 	keys := map[string]string{}
 	for role, id := range map[string]string{"admin": demoAdmin, "editor": demoEditor, "viewer": demoViewer} {
 		var made key
 		if err := c.call(ctx, "POST", "/directory/users/"+id+"/api-keys", map[string]string{"name": "demo"}, &made); err != nil {
-			return err
+			return nil, err
 		}
 		keys[role] = made.FullKey
 	}
 	for _, u := range demoUploads {
-		if err := uploadDemo(ctx, c, u.file, u.to, u.by, u.comment); err != nil {
-			return err
+		err := uploadDemo(ctx, c, u.file, u.to, u.by, u.comment)
+		var why *refusal
+		switch {
+		case errors.As(err, &why):
+			leftOut = append(leftOut, fmt.Sprintf("the demo goes without %s: %s", u.file, why))
+		case err != nil:
+			return nil, err
 		}
 	}
 	raw, err := json.MarshalIndent(keys, "", "  ")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return dir.WriteFile(demoKeysFile, append(raw, '\n'))
+	return leftOut, dir.WriteFile(demoKeysFile, append(raw, '\n'))
 }
 
 // readDemoKeys gives the keys of the demo's users by role: none once their

@@ -93,9 +93,11 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 		return fmt.Errorf("making the first superadmin: %w", err)
 	}
 	if demo {
-		if err := makeDemo(starting, cfg, storage.Storage, first); err != nil {
+		leftOut, err := makeDemo(starting, cfg, storage.Storage, first)
+		if err != nil {
 			return fmt.Errorf("filling the demo: %w", err)
 		}
+		warnings = append(warnings, leftOut...)
 	}
 	// The socket is there before we say that we listen: whoever reads that may
 	// run a command at once.
