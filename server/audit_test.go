@@ -1,10 +1,14 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
 
 	"attachd/server"
 	"attachd/store"
@@ -406,4 +411,74 @@ func TestSessionsAreRecordedWithWhoHasThem(t *testing.T) {
 	if e := w.audit(t, "session.end"); e.Actor.UserID != w.names["viewer"] {
 		t.Errorf("ending it left %+v", e)
 	}
+}
+
+// editAudit changes the audit log behind the server's back.
+func (w *world) editAudit(t *testing.T, edit func(entries *bbolt.Bucket) error) {
+	t.Helper()
+	w.must(w.store.Close())
+	db, err := bbolt.Open(filepath.Join(w.dir, "attachd.db"), 0o600, nil)
+	w.must(err)
+	w.must(errors.Join(db.Update(func(tx *bbolt.Tx) error { return edit(tx.Bucket([]byte("audit"))) }), db.Close()))
+	w.restart()
+}
+
+func TestADamagedEntryHidesNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 5 {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201})
+	}
+	w.flush(t)
+	third := binary.BigEndian.AppendUint64(nil, w.auditLog(t, "?action=attachment&limit=3")[2].Seq)
+	var whole []byte
+	w.editAudit(t, func(entries *bbolt.Bucket) error {
+		whole = bytes.Clone(entries.Get(third))
+		return entries.Put(third, whole[:40])
+	})
+	said := func(e entry) string { return e.Resource.Name + e.Outcome }
+	want := []string{"4.txtdone", "3.txtdone", fmt.Sprintf("entry %d cannot be readdamaged", binary.BigEndian.Uint64(third)), "1.txtdone", "0.txtdone"}
+	for _, query := range []string{"?action=attachment", "?action=attachment&limit=2", "?action=attachment&since=" + startOfTime.UTC().Format(time.RFC3339)} {
+		var got []string
+		for next := "/audit-logs" + query; next != ""; {
+			a := w.do(t, step{as: "root", do: "GET " + next, want: 200})
+			var page []entry
+			w.must(json.Unmarshal(a.body, &page))
+			for _, e := range page {
+				got = append(got, said(e))
+			}
+			next, _, _ = strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"), ">")
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s gives %q, want %q", query, got, want)
+		}
+	}
+	exported := w.do(t, step{as: "root", do: "GET /audit-logs/export?action=attachment", want: 200})
+	if lines := strings.Split(strings.TrimSpace(string(exported.body)), "\n"); len(lines) != 5 || !strings.Contains(lines[2], `"outcome":"damaged"`) {
+		t.Errorf("exported is %s", exported.body)
+	}
+	w.expectLog("the audit log has faults")
+	w.verify(t, "", 1)
+	w.editAudit(t, func(entries *bbolt.Bucket) error { return entries.Put(third, whole) })
+}
+
+// A gap in the log must not be taken for its end.
+func TestAMissingEntryHidesNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 5 {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201})
+	}
+	third := binary.BigEndian.AppendUint64(nil, w.auditLog(t, "?action=attachment&limit=3")[2].Seq)
+	var whole []byte
+	w.editAudit(t, func(entries *bbolt.Bucket) error {
+		whole = bytes.Clone(entries.Get(third))
+		return entries.Delete(third)
+	})
+	for _, query := range []string{"?action=attachment", "?action=attachment&limit=4"} {
+		if list := w.auditLog(t, query); len(list) != 4 || list[3].Resource.Name != "0.txt" {
+			t.Errorf("%s gives %+v", query, list)
+		}
+	}
+	w.editAudit(t, func(entries *bbolt.Bucket) error { return entries.Put(third, whole) })
 }

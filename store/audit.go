@@ -33,6 +33,10 @@ type Entry struct {
 
 	Previous [32]byte // Hash of the entry before, zero for the first
 	Hash     [32]byte // Sum of this entry; given when it is kept
+
+	// Damage says why an entry that was kept cannot be read, such as "cannot
+	// be read"; of such a one, only Seq, Previous and Hash mean anything.
+	Damage string
 }
 
 // Sum is what Hash must be: the SHA-256 of Previous and all other fields, each
@@ -125,10 +129,15 @@ type Audit interface {
 	// "audit.skip" says how many are not there.
 	Record(e Entry)
 	// Entries gives at most limit entries, oldest first, beginning after seq.
+	// One that cannot be read is among them, with its Damage.
 	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
+	// EntriesBefore is Entries the other way: newest first, beginning before
+	// seq, or with the last entry when seq is 0.
+	EntriesBefore(ctx context.Context, before uint64, limit int) ([]Entry, error)
 	// AuditEnds gives what the log begins after (the zero Link, or the last
-	// entry that was removed) and its last entry; both are the same when
-	// there is none.
+	// entry that was removed) and the entry that was written last, which is
+	// remembered apart from the entries: it need not be there any more. Both
+	// are the same when there was none.
 	AuditEnds(ctx context.Context) (anchor, head Link, err error)
 	// PruneAudit removes at most limit of the oldest entries, as far as they
 	// are from before that time, and says how many.

@@ -52,6 +52,7 @@ import (
 //	meta             "probe"              -           what Probe writes
 //	                 "note " name         its value
 //	                 "audit anchor"       seq sha256  of the last audit entry that was removed
+//	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
 var (
 	bucketAttachments   = []byte("attachments")
 	bucketAttachmentIDs = []byte("attachment_ids")

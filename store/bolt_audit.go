@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -84,26 +84,52 @@ func (tx *writeTx) record(entries ...Entry) {
 	if len(entries) == 0 || tx.err != nil {
 		return
 	}
-	head, err := tx.head()
-	if err != nil {
-		tx.err = err
-		return
+	if tx.chain == nil {
+		last, err := lastLink(tx.Tx)
+		if err != nil {
+			tx.err = err
+			return
+		}
+		tx.chain = &last
 	}
-	bucket := tx.Bucket(bucketAudit)
-	bucket.FillPercent = 1 // keys only ever come at the end
+	tx.Bucket(bucketAudit).FillPercent = 1 // keys only ever come at the end
 	for _, e := range entries {
-		e.Seq, e.Previous = head.Seq+1, head.Hash
+		e.Seq, e.Previous = tx.chain.Seq+1, tx.chain.Hash
 		e.Time = e.Time.UTC().Truncate(time.Millisecond)
 		e.Hash = e.Sum()
-		tx.put(bucketAudit, binary.BigEndian.AppendUint64(nil, e.Seq), join(e.Hash[:], e.encode()))
-		head = Link{e.Seq, e.Hash}
+		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.encode()))
+		*tx.chain = Link{e.Seq, e.Hash}
 	}
 }
 
-// head is the end of the chain. It is looked up once in a transaction.
-func (tx *writeTx) head() (Link, error) {
-	_, head, err := auditEnds(tx.Tx)
-	return head, err
+// saveHead remembers the end of the chain apart from it, so that a cut is seen.
+func (tx *writeTx) saveHead() {
+	if tx.chain != nil {
+		tx.put(bucketMeta, auditHead, tx.chain.encode())
+	}
+}
+
+// lastLink is what the next entry follows: the head, so that the gap stays to
+// be seen when the newest entries were cut off. An earlier version, which knew
+// nothing of the head, may have written entries since or removed it as too
+// old. Then the next one follows those; but where they are no continuation of
+// the head, its hash is put in their place, which breaks the chain for good.
+func lastLink(tx *bbolt.Tx) (Link, error) {
+	anchor, head, err := auditEnds(tx)
+	if err != nil {
+		return Link{}, err
+	}
+	if anchor.Seq > head.Seq {
+		head = anchor
+	}
+	last := lastEntry(tx)
+	if last.Seq <= head.Seq {
+		return head, nil
+	}
+	if value := tx.Bucket(bucketAudit).Get(number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
+		last.Hash = head.Hash
+	}
+	return last, nil
 }
 
 // AuditEnds implements Audit.
@@ -116,87 +142,167 @@ func (b *Bolt) AuditEnds(ctx context.Context) (anchor, head Link, err error) {
 }
 
 func auditEnds(tx *bbolt.Tx) (anchor, head Link, err error) {
-	if raw := tx.Bucket(bucketMeta).Get(auditAnchor); raw != nil {
-		if len(raw) != 8+32 {
-			return anchor, head, fmt.Errorf("the audit log's anchor has %d bytes", len(raw))
+	anchor, _, err = loadLink(tx, auditAnchor)
+	if err != nil {
+		return anchor, head, err
+	}
+	head, known, err := loadLink(tx, auditHead)
+	if err == nil && !known {
+		head = lastEntry(tx)
+		if head == (Link{}) {
+			head = anchor
 		}
-		anchor = Link{Seq: binary.BigEndian.Uint64(raw), Hash: [32]byte(raw[8:])}
 	}
-	bucket := tx.Bucket(bucketAudit)
-	if bucket == nil { // a copy from before there was an audit log
-		return anchor, anchor, nil
-	}
-	key, value := bucket.Cursor().Last()
-	if key == nil {
-		return anchor, anchor, nil
-	}
-	if len(key) != 8 || len(value) < 32 {
-		return anchor, head, errEntry
-	}
-	return anchor, Link{Seq: binary.BigEndian.Uint64(key), Hash: [32]byte(value)}, nil
+	return anchor, head, err
 }
 
-var auditAnchor = []byte("audit anchor")
+// lastEntry is the newest entry that is there, or the zero Link.
+func lastEntry(tx *bbolt.Tx) Link {
+	bucket := tx.Bucket(bucketAudit)
+	if bucket == nil { // a copy from before there was an audit log
+		return Link{}
+	}
+	cursor := bucket.Cursor()
+	key, value := cursor.Last()
+	for key != nil && len(key) != 8 {
+		key, value = cursor.Prev()
+	}
+	if key == nil {
+		return Link{}
+	}
+	e := readEntry(key, value)
+	return Link{e.Seq, e.Hash}
+}
+
+// What bucketMeta knows of the chain's ends.
+var (
+	auditAnchor = []byte("audit anchor")
+	auditHead   = []byte("audit head")
+)
+
+func (l Link) encode() []byte { return join(number(l.Seq), l.Hash[:]) }
+
+func loadLink(tx *bbolt.Tx, key []byte) (l Link, known bool, err error) {
+	raw := tx.Bucket(bucketMeta).Get(key)
+	if raw == nil {
+		return l, false, nil
+	}
+	if len(raw) != 8+32 {
+		return l, false, fmt.Errorf("the %s has %d bytes", key, len(raw))
+	}
+	return Link{binary.BigEndian.Uint64(raw), [32]byte(raw[8:])}, true, nil
+}
 
 // Entries implements Audit.
 func (b *Bolt) Entries(ctx context.Context, after uint64, limit int) (list []Entry, err error) {
 	err = b.view(ctx, func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketAudit)
-		if bucket == nil || after+1 == 0 {
+		if tx.Bucket(bucketAudit) == nil || after+1 == 0 {
 			return nil
 		}
-		anchor, _, err := auditEnds(tx)
-		if err != nil {
-			return err
-		}
-		cursor := bucket.Cursor()
-		previous := anchor.Hash
-		key, value := cursor.Seek(binary.BigEndian.AppendUint64(nil, after+1))
-		if key != nil {
-			if _, before := cursor.Prev(); len(before) >= 32 {
-				previous = [32]byte(before)
-			}
-			key, value = cursor.Seek(key)
-		}
-		for ; key != nil && len(list) < limit; key, value = cursor.Next() {
-			if len(key) != 8 || len(value) < 32 {
-				return errEntry
-			}
-			e, err := decodeEntry(value[32:])
-			if err != nil {
-				return fmt.Errorf("entry %d: %w", binary.BigEndian.Uint64(key), err)
-			}
-			e.Previous, e.Hash = previous, [32]byte(value)
-			if e.Seq != binary.BigEndian.Uint64(key) {
-				return fmt.Errorf("entry %d says that it is %d: %w", binary.BigEndian.Uint64(key), e.Seq, errEntry)
-			}
-			previous = e.Hash
-			list = append(list, e)
-		}
-		return nil
+		list, err = readEntries(tx, number(after+1), limit)
+		return err
 	})
 	return list, err
+}
+
+// EntriesBefore implements Audit.
+func (b *Bolt) EntriesBefore(ctx context.Context, before uint64, limit int) (list []Entry, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketAudit)
+		if bucket == nil || limit <= 0 {
+			return nil
+		}
+		cursor := bucket.Cursor()
+		key, _ := cursor.Last()
+		if before > 0 {
+			if at, _ := cursor.Seek(number(before)); at != nil {
+				key, _ = cursor.Prev()
+			} else {
+				key, _ = cursor.Last()
+			}
+		}
+		var first []byte
+		n := 0
+		for ; key != nil && n < limit; key, _ = cursor.Prev() {
+			if len(key) == 8 {
+				first = key
+				n++
+			}
+		}
+		if n == 0 {
+			return nil
+		}
+		list, err = readEntries(tx, first, n)
+		slices.Reverse(list)
+		return err
+	})
+	return list, err
+}
+
+// readEntries reads at most limit entries, oldest first, from the key on. What
+// stands under a key that is no number is none; a check finds it.
+func readEntries(tx *bbolt.Tx, from []byte, limit int) (list []Entry, err error) {
+	anchor, _, err := auditEnds(tx)
+	if err != nil {
+		return nil, err
+	}
+	cursor := tx.Bucket(bucketAudit).Cursor()
+	previous := anchor.Hash
+	key, value := cursor.Seek(from)
+	if key != nil {
+		if _, before := cursor.Prev(); len(before) >= 32 {
+			previous = [32]byte(before)
+		}
+		key, value = cursor.Seek(from)
+	}
+	for ; key != nil && len(list) < limit; key, value = cursor.Next() {
+		if len(key) != 8 {
+			continue
+		}
+		e := readEntry(key, value)
+		e.Previous, previous = previous, e.Hash
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+func readEntry(key, value []byte) (e Entry) {
+	seq := binary.BigEndian.Uint64(key)
+	if len(value) < 32 {
+		return Entry{Seq: seq, Damage: "cannot be read"}
+	}
+	e, err := decodeEntry(value[32:])
+	switch {
+	case err != nil:
+		e = Entry{Seq: seq, Damage: "cannot be read"}
+	case e.Seq != seq:
+		e = Entry{Seq: seq, Damage: fmt.Sprintf("says that it is entry %d", e.Seq)}
+	}
+	e.Hash = [32]byte(value)
+	return e
 }
 
 // PruneAudit implements Audit.
 func (b *Bolt) PruneAudit(ctx context.Context, before time.Time, limit int) (removed int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
-		var keys [][]byte
+		var keys, damaged [][]byte
 		var last Link
 		cursor := tx.Bucket(bucketAudit).Cursor()
-		for key, value := cursor.First(); key != nil && len(keys) < limit; key, value = cursor.Next() {
-			if len(value) < 32 {
-				return errEntry
+		for key, value := cursor.First(); key != nil && len(keys)+len(damaged) < limit; key, value = cursor.Next() {
+			if len(key) != 8 {
+				continue
 			}
-			e, err := decodeEntry(value[32:])
-			if err != nil {
-				return err
+			e := readEntry(key, value)
+			if e.Damage != "" { // it goes when what follows it is old
+				damaged = append(damaged, bytes.Clone(key))
+				continue
 			}
 			if !e.Time.Before(before) {
 				break
 			}
-			keys, last = append(keys, bytes.Clone(key)), Link{e.Seq, [32]byte(value)}
+			keys, damaged = append(append(keys, damaged...), bytes.Clone(key)), nil
+			last = Link{e.Seq, e.Hash}
 		}
 		if len(keys) == 0 {
 			return nil
@@ -204,7 +310,7 @@ func (b *Bolt) PruneAudit(ctx context.Context, before time.Time, limit int) (rem
 		for _, key := range keys {
 			tx.delete(bucketAudit, key)
 		}
-		tx.put(bucketMeta, auditAnchor, join(binary.BigEndian.AppendUint64(nil, last.Seq), last.Hash[:]))
+		tx.put(bucketMeta, auditAnchor, last.encode())
 		removed = len(keys)
 		return nil
 	})
@@ -212,22 +318,24 @@ func (b *Bolt) PruneAudit(ctx context.Context, before time.Time, limit int) (rem
 }
 
 // VerifyAudit walks the chain and gives a sentence for each place where it is
-// broken, and how many entries there are. With known, it must hold that link,
-// or have begun after it. It reads a part at a time: what is added meanwhile
-// is looked at too.
+// broken, and how many entries there are. It must hold the entry that was
+// written last, and known, if that is given, or have begun after them. It
+// reads a part at a time: what is added meanwhile is looked at too.
 func VerifyAudit(ctx context.Context, a Audit, known *Link) (entries int64, head Link, faults []string, err error) {
 	const atATime = 5000
-	anchor, end, err := a.AuditEnds(ctx)
+	anchor, written, err := a.AuditEnds(ctx)
 	if err != nil {
 		return 0, Link{}, nil, err
 	}
 	head = anchor
-	found := known == nil || known.Seq == anchor.Seq && known.Hash == anchor.Hash
+	hasWritten, hasKnown := false, known == nil
+	meet := func() {
+		hasWritten = hasWritten || written == head
+		hasKnown = hasKnown || *known == head
+	}
+	meet()
 	for {
 		list, err := a.Entries(ctx, head.Seq, atATime)
-		if errors.Is(err, errEntry) {
-			return entries, head, append(faults, "After entry "+strconv.FormatUint(head.Seq, 10)+": "+err.Error()+"."), nil
-		}
 		if err != nil {
 			return entries, head, faults, err
 		}
@@ -241,27 +349,40 @@ func VerifyAudit(ctx context.Context, a Audit, known *Link) (entries int64, head
 				}
 			}
 			e.Previous = head.Hash
-			if e.Sum() != e.Hash {
+			switch {
+			case e.Damage != "":
+				faults = append(faults, fmt.Sprintf("Entry %d %s.", e.Seq, e.Damage))
+			case e.Sum() != e.Hash:
 				faults = append(faults, fmt.Sprintf("Entry %d is not what was written, or not what followed entry %d.", e.Seq, head.Seq))
 			}
 			head = Link{e.Seq, e.Hash}
-			found = found || known.Seq == head.Seq && known.Hash == head.Hash
+			meet()
 			entries++
 		}
 		if len(list) < atATime {
 			break
 		}
 	}
-	if head.Seq < end.Seq {
-		faults = append(faults, fmt.Sprintf("The log ends at entry %d and not at %d.", head.Seq, end.Seq))
+	begins, _, err := a.AuditEnds(ctx) // now, since more may have become too old
+	if err != nil {
+		return entries, head, faults, err
 	}
-	if !found {
-		switch {
-		case known.Seq < anchor.Seq:
-			faults = append(faults, fmt.Sprintf("Entry %d was removed as too old: it cannot be compared.", known.Seq))
-		default:
-			faults = append(faults, fmt.Sprintf("The log does not hold entry %d with that hash: it was cut off or rewritten.", known.Seq))
-		}
+	if begins.Seq > head.Seq {
+		head = begins
+	}
+	switch {
+	case hasWritten || written.Seq < begins.Seq || written == begins:
+	case head.Seq < written.Seq:
+		faults = append(faults, fmt.Sprintf("The log ends at entry %d and not at %d: the newest were cut off.", head.Seq, written.Seq))
+	default:
+		faults = append(faults, fmt.Sprintf("Entry %d is not the one that was written last: the end was rewritten.", written.Seq))
+	}
+	switch {
+	case hasKnown:
+	case known.Seq < begins.Seq:
+		faults = append(faults, fmt.Sprintf("Entry %d was removed as too old: it cannot be compared.", known.Seq))
+	default:
+		faults = append(faults, fmt.Sprintf("The log does not hold entry %d with that hash: it was cut off or rewritten.", known.Seq))
 	}
 	return entries, head, faults, nil
 }

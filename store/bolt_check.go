@@ -84,7 +84,7 @@ func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
 		c.sessions, c.keySessions, c.sessionExpiry,
-		c.outbox, c.dead,
+		c.audit, c.outbox, c.dead,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -375,4 +375,18 @@ func splitSlug0(key []byte, rest int) (slug, after []byte, err error) {
 		return nil, nil, errKey
 	}
 	return slug, after, nil
+}
+
+// audit finds what stands between the entries of the audit log. VerifyAudit
+// looks at the entries.
+func (c *checker) audit() error {
+	if c.Bucket(bucketAudit) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketAudit, 8, func(key, _ []byte) error {
+		if len(key) > 8 {
+			return errKey
+		}
+		return nil
+	})
 }

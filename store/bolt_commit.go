@@ -43,6 +43,7 @@ type writeTx struct {
 	writes  int
 	err     error
 	pending waiting // by how much what waits changes
+	chain   *Link   // the end of the audit log; nil until there is something to add
 
 	origin   *Origin // of the change that is being applied
 	users    *decoded[userRecord]
@@ -205,6 +206,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	}
 	w.boundOutbox(&b.postbox)
 	w.record(append(entries, recorded...)...)
+	w.saveHead()
 	if w.err != nil {
 		return w.err
 	}

@@ -7,6 +7,9 @@ import (
 	"testing"
 )
 
+// EncodeEntry is how an entry is kept behind its hash.
+func EncodeEntry(e Entry) []byte { return e.encode() }
+
 // OpenTemp opens a database of the test's own.
 func OpenTemp(t testing.TB) *Bolt {
 	t.Helper()

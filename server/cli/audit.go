@@ -27,10 +27,10 @@ func (a *App) auditVerify() *cobra.Command {
 		Short: "see that no entry of the audit log was changed or removed",
 		Long: `See that no entry of the audit log was changed or removed.
 
-Each entry holds the hash of the one before. Whoever can write the data
-directory could still cut off the newest entries, or write all of them anew:
-keep the number and hash that this prints elsewhere, and give them with --head
-the next time.`,
+Each entry holds the hash of the one before, and the database remembers which
+was the last. Whoever can write the data directory could still write all of
+that anew: keep the number and hash that this prints elsewhere, and give them
+with --head the next time.`,
 		Args: exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var report server.AuditReport

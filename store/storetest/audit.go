@@ -50,6 +50,20 @@ var audit = []promise{
 		w.entries(3, "d", "e", "f", "g", "h", "i", "j")
 		w.chain(10)
 	}},
+	{"entries are read from either end", func(w *world) {
+		w.record(10)
+		for before, want := range map[uint64]string{0: "jih", 11: "jih", 5: "dcb", 2: "a", 1: ""} {
+			list, err := w.EntriesBefore(w.ctx, before, 3)
+			w.ok(err)
+			got := ""
+			for _, e := range list {
+				got += e.Action
+			}
+			if got != want {
+				w.Errorf("before %d there are %q, want %q", before, got, want)
+			}
+		}
+	}},
 	{"the oldest may be removed, and the rest is still a chain", func(w *world) {
 		w.record(10)
 		removed, err := w.PruneAudit(w.ctx, noon.Add(4*time.Minute), 3)
