@@ -408,11 +408,13 @@ func parseHead(text string) (*store.Link, error) {
 	return &store.Link{Seq: seq, Hash: [32]byte(raw)}, nil
 }
 
-// PruneAuditEvery removes, each time that the interval has passed, entries of
-// the audit log that are older than their retention, until ctx ends or the
-// server drains.
+// PruneAuditEvery removes, at once and each time that the interval has passed,
+// entries of the audit log that are older than their retention, until ctx ends
+// or the server drains. Without the first time, a server that never runs for
+// the interval would keep them for ever.
 func (s *Server) PruneAuditEvery(ctx context.Context, interval time.Duration) {
 	if s.AuditRetention > 0 {
+		s.pruneAudit(ctx)
 		s.every(ctx, interval, s.pruneAudit)
 	}
 }

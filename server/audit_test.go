@@ -358,17 +358,27 @@ func TestOldEntriesAreRemovedAndTheRestIsStillAChain(t *testing.T) {
 	old := w.verify(t, "", 0)
 	w.clock.advance(25 * time.Hour)
 	upload()
-	ctx, stop := context.WithCancel(context.Background())
-	var upkeep sync.WaitGroup
-	upkeep.Go(func() { w.server.PruneAuditEvery(ctx, time.Millisecond) })
-	eventually(t, "old entries to go", func() bool { return len(w.auditLog(t, "?action=attachment")) == 5 })
-	stop()
-	upkeep.Wait()
+	prune := func(interval time.Duration, until func()) {
+		ctx, stop := context.WithCancel(context.Background())
+		var upkeep sync.WaitGroup
+		upkeep.Go(func() { w.server.PruneAuditEvery(ctx, interval) })
+		until()
+		stop()
+		upkeep.Wait()
+	}
+	prune(time.Hour, func() { // a server that never runs for so long prunes too
+		eventually(t, "old entries to go", func() bool { return len(w.auditLog(t, "?action=attachment")) == 5 })
+	})
 	if e := w.audit(t, "audit.prune"); !e.Actor.Operator {
 		t.Errorf("removing them left %+v", e)
 	}
 	w.verify(t, "", 0)
 	w.verify(t, old, 0) // the end of what was removed is the anchor
+	prune(time.Millisecond, func() {
+		w.clock.advance(25 * time.Hour)
+		eventually(t, "the rest to go", func() bool { return len(w.auditLog(t, "?action=attachment")) == 0 })
+	})
+	w.verify(t, "", 0)
 }
 
 // verify wants so many faults and gives the head.
