@@ -1927,4 +1927,9 @@ func TestTheAuditLogWithAndWithoutAServer(t *testing.T) {
 		t.Errorf("another head: %s", out)
 	}
 	refused(t, 2, "audit", "export", "--since", "yesterday", "--data-dir", dir)
+	for _, head := range []string{"zz", "7:zz", seq + ":" + hash[1:], "-1:" + hash} {
+		if out := refused(t, 2, "audit", "verify", "--head", head, "--data-dir", dir); !strings.Contains(out, "64 hexadecimal digits") {
+			t.Errorf("the head %s: %s", head, out)
+		}
+	}
 }

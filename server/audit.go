@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -373,9 +374,9 @@ func (s *Server) verifyAudit(w *response, rq *request) error {
 	if err := rq.readOptionalJSON(&order); err != nil {
 		return err
 	}
-	known, err := parseHead(order.Head)
+	known, err := ParseHead(order.Head)
 	if err != nil {
-		return err
+		return invalidRequest("head must be %v.", err)
 	}
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
 		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
@@ -395,7 +396,9 @@ type AuditReport struct {
 
 func formatHead(l store.Link) string { return fmt.Sprintf("%d:%x", l.Seq, l.Hash) }
 
-func parseHead(text string) (*store.Link, error) {
+// ParseHead reads the head of an earlier report; nil for an empty text. Its
+// error says what a head must be.
+func ParseHead(text string) (*store.Link, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -403,7 +406,7 @@ func parseHead(text string) (*store.Link, error) {
 	raw, err := hex.DecodeString(hash)
 	seq, notNumber := strconv.ParseUint(number, 10, 64)
 	if err != nil || notNumber != nil || len(raw) != 32 {
-		return nil, invalidRequest("head must be a number, a colon and 64 hexadecimal digits, as verifying prints it.")
+		return nil, errors.New("a number, a colon and 64 hexadecimal digits, as verifying prints it")
 	}
 	return &store.Link{Seq: seq, Hash: [32]byte(raw)}, nil
 }

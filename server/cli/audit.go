@@ -33,6 +33,9 @@ that anew: keep the number and hash that this prints elsewhere, and give them
 with --head the next time.`,
 		Args: exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			if _, err := server.ParseHead(head); err != nil {
+				return usage("--head takes %v, not %q", err, head)
+			}
 			var report server.AuditReport
 			if err := a.work(ctx, c, "/upkeep/audit", map[string]any{"head": head}, &report); err != nil {
 				return err
