@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/time/rate"
 
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -154,7 +153,11 @@ func (s *Server) finishAudit(w *response, rq *request) {
 			e.Name = rq.entry.Name
 		}
 		e.Outcome = w.code
-		if more, ok := s.denied.allow(e.Time); ok {
+		who := uuid.Nil
+		if rq.route != linkedFile { // a link can be in anybody's hands
+			who = rq.caller.actor.ID
+		}
+		if more, ok := s.denied.allow(who, e.Time); ok {
 			if more > 0 {
 				e.Name = fmt.Sprintf("and %d more were denied that are not listed", more)
 			}
@@ -174,28 +177,49 @@ func lastParam(rq *request) string {
 	return "server"
 }
 
-// deniedLimiter keeps strangers from filling the disk with the denials of
-// their requests.
+// What is listed of denials, so that nobody fills the disk with them: so many a
+// minute, all of them at once too.
+const (
+	listedOfStrangers = 1200 // of all whom nobody knows together
+	listedOfUser      = 300  // of each user
+)
+
+// deniedLimiter tells which denials are listed. Strangers have nothing to do
+// with how many are of a user.
 type deniedLimiter struct {
-	mu      sync.Mutex
-	limiter *rate.Limiter
-	more    int
+	strangers, users *rateLimiter[uuid.UUID]
+
+	mu   sync.Mutex
+	more map[uuid.UUID]int // not listed, by user
 }
 
 func newDeniedLimiter() *deniedLimiter {
-	return &deniedLimiter{limiter: rate.NewLimiter(20, 1000)}
+	return &deniedLimiter{
+		strangers: newRateLimiter[uuid.UUID](listedOfStrangers),
+		users:     newRateLimiter[uuid.UUID](listedOfUser),
+		more:      map[uuid.UUID]int{},
+	}
 }
 
-// allow says whether a denial is to be listed, and how many before it were not.
-func (d *deniedLimiter) allow(now time.Time) (more int, ok bool) {
+// allow says whether a denial of this user, or of a stranger, is to be listed,
+// and how many of theirs before it were not.
+func (d *deniedLimiter) allow(user uuid.UUID, now time.Time) (more int, ok bool) {
+	limiter := d.users
+	if user == uuid.Nil {
+		limiter = d.strangers
+	}
+	ok = limiter.allow(user, now).ok
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.limiter.AllowN(now, 1) {
-		d.more++
-		return 0, false
+	if ok {
+		more = d.more[user]
+		delete(d.more, user)
+		return more, true
 	}
-	more, d.more = d.more, 0
-	return more, true
+	if _, known := d.more[user]; known || len(d.more) < maxLimiters {
+		d.more[user]++
+	}
+	return 0, false
 }
 
 // entryBody is an entry as it is shown.
@@ -266,14 +290,14 @@ func optionalID(id uuid.UUID) *uuid.UUID {
 
 // auditFilter is what a query asks for.
 type auditFilter struct {
-	action, space string
-	user          uuid.UUID
-	since, until  time.Time
+	action, space, outcome string
+	user                   uuid.UUID
+	since, until           time.Time
 }
 
 func readAuditFilter(rq *request) (f auditFilter, err error) {
 	query := rq.URL.Query()
-	f.action, f.space = query.Get("action"), query.Get("space")
+	f.action, f.space, f.outcome = query.Get("action"), query.Get("space"), query.Get("outcome")
 	if text := query.Get("user"); text != "" {
 		var ok bool
 		if f.user, ok = parseID(text); !ok {
@@ -296,6 +320,7 @@ func readAuditFilter(rq *request) (f auditFilter, err error) {
 func (f auditFilter) keep(e store.Entry) bool {
 	return e.Damage != "" || (f.action == "" || e.Action == f.action || strings.HasPrefix(e.Action, f.action+".")) &&
 		(f.space == "" || e.Space == f.space) &&
+		(f.outcome == "" || e.Outcome == f.outcome) &&
 		(f.user == uuid.Nil || e.UserID == f.user || e.ActorID == f.user) &&
 		(f.until.IsZero() || e.Time.Before(f.until)) && !e.Time.Before(f.since)
 }

@@ -211,13 +211,55 @@ func TestStrangersCannotFillTheAuditLog(t *testing.T) {
 	for range 3000 {
 		w.do(t, step{do: "GET {product}/attachments", want: 401})
 	}
-	if n := w.head(t) - before; n > 1100 {
+	if n := w.head(t) - before; n > 1300 {
 		t.Errorf("3000 denials left %d entries", n)
+	}
+	// Nor can they keep what others are denied out of it.
+	w.do(t, step{as: "viewer", do: "GET {product.ab}/attachments", want: 403})
+	if e := w.audit(t, "read"); e.Actor.UserID != w.names["viewer"] || e.Outcome != "forbidden" || e.Resource.Name != "" {
+		t.Errorf("the newest denial is %+v", e)
 	}
 	w.clock.advance(time.Minute)
 	w.do(t, step{do: "GET {product}/attachments", want: 401})
-	if e := w.audit(t, "read"); !strings.Contains(e.Resource.Name, "more were denied") {
+	if e := w.audit(t, "read"); e.Resource.Name != "and 1800 more were denied that are not listed" {
 		t.Errorf("the log does not say how many are not listed: %+v", e)
+	}
+}
+
+// A user fills neither the log nor what is listed of others.
+func TestAUsersDenialsAreListedAsFarAsTheyGo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for range 400 {
+		w.do(t, step{as: "viewer", do: "GET {product.ab}/attachments", want: 403})
+	}
+	w.do(t, step{as: "editor", do: "GET {product.ab}/attachments", want: 403})
+	w.clock.advance(time.Minute)
+	w.do(t, step{as: "viewer", do: "GET {product.ab}/attachments", want: 403})
+	if n := len(w.auditLog(t, "?outcome=forbidden&user="+w.names["viewer"])); n != 301 {
+		t.Errorf("401 denials left %d entries", n)
+	}
+	if list := w.auditLog(t, "?outcome=forbidden&limit=2"); list[0].Resource.Name != "and 100 more were denied that are not listed" || list[1].Actor.UserID != w.names["editor"] || list[1].Resource.Name != "" {
+		t.Errorf("the newest are %+v", list)
+	}
+}
+
+// A link whose maker lost the right can be in anybody's hands: whoever has it
+// uses up nothing of its maker's.
+func TestDenialsOfALinkAreThoseOfStrangers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"},
+		{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"},
+		{as: "root", do: "DELETE /directory/spaces/a/members/{viewer}", want: 200},
+	})
+	for range 400 {
+		w.do(t, step{do: "GET {link}", want: 403, code: "invalid_signature"})
+	}
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 403})
+	if list := w.auditLog(t, "?outcome=forbidden&limit=1"); len(list) != 1 || list[0].Actor.UserID != w.names["viewer"] || list[0].Resource.Name != "a.txt" {
+		t.Errorf("the newest is %+v", list)
 	}
 }
 
@@ -280,6 +322,8 @@ func TestTheAuditLogIsPagedAndFiltered(t *testing.T) {
 		"?action=attachment&space=a": {"4.txt", "3.txt", "2.txt", "1.txt", "0.txt"},
 		"?action=attachment.upload&user=" + w.names["stranger"] + "&since=" + at(3): {"4.txt", "3.txt"},
 		"?action=attachment.upload&space=ab&until=" + at(2):                         {"1.txt", "0.txt"},
+		"?action=attachment&outcome=done&since=" + at(4):                            {"4.txt", "4.txt"},
+		"?action=attachment&outcome=forbidden":                                      {},
 		"?action=attachment.delete":                                                 {},
 	} {
 		got := []string{}

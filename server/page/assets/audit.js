@@ -12,10 +12,11 @@ export function audit({ signal }) {
     action: h('input', { type: 'search', placeholder: 'such as attachment.delete' }),
     user: h('input', { type: 'search', placeholder: 'a user’s id' }),
     space: h('input', { type: 'search', placeholder: 'a slug' }),
+    outcome: h('input', { type: 'search', placeholder: 'such as forbidden' }),
     since: h('input', { type: 'datetime-local' }),
     until: h('input', { type: 'datetime-local' }),
   };
-  const names = { action: 'Action', user: 'User', space: 'Space', since: 'From', until: 'Until' };
+  const names = { action: 'Action', user: 'User', space: 'Space', outcome: 'Outcome', since: 'From', until: 'Until' };
   const body = h('tbody', {});
   const end = h('div', { class: 'end' });
   const sheet = h('div', { class: 'sheet', tabindex: '0', role: 'group', 'aria-label': 'Entries of the audit log' }, h('table', {},
