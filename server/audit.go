@@ -241,6 +241,7 @@ type actorBody struct {
 	FullName string     `json:"full_name,omitempty"`
 	KeyID    *uuid.UUID `json:"key_id,omitempty"`
 	ActingID *uuid.UUID `json:"acting_id,omitempty"` // the superadmin who acted for the user
+	Acting   string     `json:"acting_full_name,omitempty"`
 	Operator bool       `json:"operator,omitempty"`
 }
 
@@ -253,6 +254,18 @@ type resourceBody struct {
 // names are the full names of users met in one answer.
 type names map[uuid.UUID]string
 
+// nameOf is empty for nobody, and for a user who was deleted since.
+func (s *Server) nameOf(ctx context.Context, id uuid.UUID, known names) string {
+	name, ok := known[id]
+	if !ok && id != uuid.Nil {
+		if user, err := s.Store.User(ctx, id); err == nil {
+			name = user.FullName
+		}
+		known[id] = name
+	}
+	return name
+}
+
 func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) entryBody {
 	if e.Damage != "" {
 		return entryBody{
@@ -260,17 +273,13 @@ func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) 
 			Resource: resourceBody{Kind: "entry", Name: fmt.Sprintf("entry %d %s", e.Seq, e.Damage)},
 		}
 	}
-	name, ok := known[e.UserID]
-	if !ok && e.UserID != uuid.Nil {
-		if user, err := s.Store.User(ctx, e.UserID); err == nil { // else deleted since
-			name = user.FullName
-		}
-		known[e.UserID] = name
-	}
 	return entryBody{
-		Seq:       e.Seq,
-		Time:      e.Time.Format("2006-01-02T15:04:05.000Z"),
-		Actor:     actorBody{optionalID(e.UserID), name, optionalID(e.KeyID), optionalID(e.ActorID), e.Operator},
+		Seq:  e.Seq,
+		Time: e.Time.Format("2006-01-02T15:04:05.000Z"),
+		Actor: actorBody{
+			optionalID(e.UserID), s.nameOf(ctx, e.UserID, known), optionalID(e.KeyID),
+			optionalID(e.ActorID), s.nameOf(ctx, e.ActorID, known), e.Operator,
+		},
 		Action:    e.Action,
 		Resource:  resourceBody{e.Resource, e.ID, e.Name},
 		Space:     e.Space,

@@ -31,6 +31,7 @@ type entry struct {
 		FullName string `json:"full_name"`
 		KeyID    string `json:"key_id"`
 		ActingID string `json:"acting_id"`
+		Acting   string `json:"acting_full_name"`
 		Operator bool
 	}
 	Action    string
@@ -172,7 +173,7 @@ func TestAnEntrySaysWhoDidWhatToWhat(t *testing.T) {
 	w := newWorld(t)
 	a := w.do(t, step{as: "root for editor", do: "POST {product}/attachments", form: parts{file("Plan.txt", "a")}, send: header{"X-Request-Id": "r-1"}, want: 201, save: "A"})
 	e := w.audit(t, "attachment.upload")
-	if e.Actor.UserID != w.names["editor"] || e.Actor.ActingID != w.names["root"] || e.Actor.FullName != fullName("editor") || e.Actor.Operator ||
+	if e.Actor.UserID != w.names["editor"] || e.Actor.ActingID != w.names["root"] || e.Actor.FullName != fullName("editor") || e.Actor.Acting != fullName("root") || e.Actor.Operator ||
 		e.Resource.Kind != "attachment" || e.Resource.ID != w.names["A"] || e.Resource.Name != "Plan.txt" ||
 		e.Space != "a" || e.RequestID != "r-1" || e.Outcome != "done" || !e.Time.Equal(w.clock.Now().Truncate(time.Millisecond)) {
 		t.Errorf("after %s the log has %+v", a.body, e)
@@ -490,7 +491,6 @@ func TestADamagedEntryHidesNoOther(t *testing.T) {
 		whole = bytes.Clone(entries.Get(third))
 		return entries.Put(third, whole[:40])
 	})
-	said := func(e entry) string { return e.Resource.Name + e.Outcome }
 	want := []string{"4.txtdone", "3.txtdone", fmt.Sprintf("entry %d cannot be readdamaged", binary.BigEndian.Uint64(third)), "1.txtdone", "0.txtdone"}
 	for _, query := range []string{"?action=attachment", "?action=attachment&limit=2", "?action=attachment&since=" + startOfTime.UTC().Format(time.RFC3339)} {
 		var got []string
@@ -499,7 +499,7 @@ func TestADamagedEntryHidesNoOther(t *testing.T) {
 			var page []entry
 			w.must(json.Unmarshal(a.body, &page))
 			for _, e := range page {
-				got = append(got, said(e))
+				got = append(got, e.Resource.Name+e.Outcome)
 			}
 			next, _, _ = strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"), ">")
 		}
@@ -535,4 +535,125 @@ func TestAMissingEntryHidesNoOther(t *testing.T) {
 		}
 	}
 	w.editAudit(t, func(entries *bbolt.Bucket) error { return entries.Put(third, whole) })
+}
+
+// said is what entries say that was done, oldest first: action, id, name and
+// space of each.
+func said(list []entry) (lines []string) {
+	for _, e := range slices.Backward(list) {
+		lines = append(lines, strings.Join([]string{e.Action, e.Resource.ID, e.Resource.Name, e.Space}, " | "))
+	}
+	return lines
+}
+
+// since gives the entries that were added since the head was that, the newest
+// first. They are of one request.
+func (w *world) since(t *testing.T, head uint64) (list []entry) {
+	t.Helper()
+	for _, e := range w.auditLog(t, "") {
+		if e.Seq > head && e.Action != "audit.read" {
+			list = append(list, e)
+		}
+	}
+	for _, e := range list {
+		if e.RequestID != list[0].RequestID || e.Actor != list[0].Actor || !e.Time.Equal(list[0].Time) || e.Outcome != "done" {
+			t.Errorf("not of one request: %+v", list)
+		}
+	}
+	return list
+}
+
+func TestAttachmentsThatGoWithTheirParentHaveEntries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i, parent := range []string{"{product}", "{product}", "{ticket}", "{meeting}"} {
+		w.do(t, step{as: "editor", do: "POST " + parent + "/attachments", form: parts{file(fmt.Sprintf("%d.txt", i), "x")}, want: 201, save: fmt.Sprint("A", i)})
+	}
+	before := w.head(t)
+	w.do(t, step{as: "root", do: "DELETE /directory/spaces/a", want: 409})
+	w.do(t, step{as: "root", do: "DELETE /directory{product}", want: 404})
+	if list := w.since(t, before); len(list) > 0 {
+		t.Errorf("what was refused left %+v", list)
+	}
+	before = w.head(t)
+	gone := func(n int) string {
+		return strings.Join([]string{"attachment.delete", w.names[fmt.Sprint("A", n)], fmt.Sprintf("%d.txt", n), "a"}, " | ")
+	}
+	w.do(t, step{as: "root", do: "DELETE /directory/spaces/a/products/{product.id}?attachments=delete", want: 200})
+	want := []string{gone(0), gone(1), "product.delete | " + w.names["product.id"] + " |  | a"}
+	if got := said(w.since(t, before)); !slices.Equal(got, want) {
+		t.Errorf("deleting the product left %q, want %q", got, want)
+	}
+	before = w.head(t)
+	w.do(t, step{as: "root", do: "DELETE /directory/spaces/a?attachments=delete", want: 200})
+	want = []string{gone(2), gone(3), "space.delete | a |  | a"}
+	if got := said(w.since(t, before)); !slices.Equal(got, want) {
+		t.Errorf("deleting the space left %q, want %q", got, want)
+	}
+}
+
+func TestTheAuditLogSaysWhatWasGranted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := func(action, id, name, space string) string {
+		return strings.Join([]string{action, id, name, space}, " | ")
+	}
+	viewer, editor := w.names["viewer"], w.names["editor"]
+	for _, c := range []struct {
+		do, json string
+		want     []string
+	}{
+		{"PUT /directory/spaces/a/members/{viewer}", `{"role": "admin"}`, []string{line("member.put", viewer, "role admin", "a")}},
+		{"PUT /directory/users/{viewer}", `{"full_name": "V", "is_superadmin": true}`, []string{line("user.put", viewer, "superadmin", "")}},
+		{"PUT /directory/users/{viewer}", `{"full_name": "V"}`, []string{line("user.put", viewer, "no superadmin", "")}},
+		{"POST /directory/import", `{"kind":"user","id":"{viewer}","full_name":"V","is_superadmin":true}`, []string{
+			line("user.put", viewer, "superadmin", ""),
+			line("directory.import", "", "1 user", ""),
+		}},
+		// What is as it was needs no entry of its own.
+		{"POST /directory/import", `{"kind":"member","space":"a","user_id":"{editor}","role":"editor"}
+			{"kind":"user","id":"{viewer}","full_name":"V","is_superadmin":true}
+			{"kind":"member","space":"new","user_id":"{editor}","role":"viewer"}
+			{"kind":"member","space":"a","user_id":"{viewer}","role":"editor"}
+			{"kind":"space","slug":"new"}`, []string{
+			line("member.put", editor, "role viewer", "new"),
+			line("member.put", viewer, "role editor", "a"),
+			line("directory.import", "", "1 user, 1 space, 3 members", ""),
+		}},
+	} {
+		before := w.head(t)
+		s := step{as: "root", do: c.do, want: 200, body: w.fill(t, c.json), send: header{"Content-Type": "application/json"}}
+		w.do(t, s)
+		if got := said(w.since(t, before)); !slices.Equal(got, c.want) {
+			t.Errorf("%v left %q, want %q", s, got, c.want)
+		}
+	}
+	before := w.head(t)
+	w.do(t, step{as: "root", do: "POST /directory/import", body: w.fill(t, `{"kind":"user","id":"{editor}","full_name":"E"}
+		{"kind":"member","space":"none","user_id":"{editor}","role":"viewer"}`), want: 400})
+	if got := said(w.since(t, before)); len(got) > 0 {
+		t.Errorf("what was refused left %q", got)
+	}
+}
+
+func TestWhatAutoCreateMakesHasEntries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, autoCreate)
+	upload := step{as: "owner", do: "POST /catalog/spaces/fresh/products/" + newID + "/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"}
+	before := w.head(t)
+	w.do(t, upload)
+	want := []string{
+		"space.put | fresh | made by an upload | fresh",
+		"product.put | " + newID + " | made by an upload | fresh",
+		"member.put | " + w.names["owner"] + " | role admin, made by an upload | fresh",
+		"attachment.upload | " + w.names["A"] + " | a.txt | fresh",
+	}
+	if got := said(w.since(t, before)); !slices.Equal(got, want) {
+		t.Errorf("the upload left %q, want %q", got, want)
+	}
+	before = w.head(t)
+	w.do(t, upload)
+	if got := said(w.since(t, before)); len(got) != 1 {
+		t.Errorf("the second left %q", got)
+	}
 }

@@ -109,6 +109,7 @@ func (s *Server) put(w *response, rq *request, line directoryLine) error {
 	if err != nil {
 		return err
 	}
+	rq.entry.Name = store.Granted(o)
 	created, err := s.Store.Put(rq.Context(), o)
 	if err != nil {
 		return err

@@ -130,8 +130,12 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 	for i, line := range lines {
 		objects[i] = line.object
 	}
-	rq.entry.Name = fmt.Sprintf("%d objects", len(objects))
-	created, err := s.Store.Put(rq.Context(), objects...)
+	kinds := map[string]int{}
+	for _, line := range lines {
+		kinds[importKinds[line.kind].name]++
+	}
+	rq.entry.Name = countKinds(kinds)
+	created, err := s.Store.Put(store.WithEach(rq.Context()), objects...)
 	var refused *store.PutError
 	if errors.As(err, &refused) {
 		return atLine(lines[refused.Index].number, refused.Err)
@@ -144,9 +148,8 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 		Created int            `json:"created"`
 		Updated int            `json:"updated"`
 		Kinds   map[string]int `json:"kinds"`
-	}{Lines: len(lines), Kinds: map[string]int{}}
-	for i, line := range lines {
-		answer.Kinds[importKinds[line.kind].name]++
+	}{Lines: len(lines), Kinds: kinds}
+	for i := range lines {
 		if created[i] {
 			answer.Created++
 		} else {
@@ -154,6 +157,21 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 		}
 	}
 	return rq.answer(w, http.StatusOK, answer)
+}
+
+// countKinds says how many objects of which kind there are.
+func countKinds(kinds map[string]int) string {
+	var parts []string
+	for _, kind := range importKinds {
+		switch n := kinds[kind.name]; n {
+		case 0:
+		case 1:
+			parts = append(parts, "1 "+kind.name)
+		default:
+			parts = append(parts, fmt.Sprintf("%d %ss", n, kind.name))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (s *Server) readImport(rq *request) ([]importLine, error) {

@@ -121,7 +121,9 @@ type Link struct {
 // link to the last removed one stays.
 //
 // A change whose context has an entry (WithEntry) is kept together with that
-// entry, both or neither.
+// entry, both or neither. What else it does has entries of its own, with the
+// same request, actor and time: each attachment that goes with its parent or
+// space, and what an upload makes of a space, a parent and a member.
 type Audit interface {
 	// Record keeps an entry for which nothing is changed. It is on stable
 	// storage with the next change, or within a second, or at Close; a crash
@@ -151,6 +153,30 @@ type entryContext struct{}
 // refused is not recorded.
 func WithEntry(ctx context.Context, e *Entry) context.Context {
 	return context.WithValue(ctx, entryContext{}, e)
+}
+
+type eachContext struct{}
+
+// WithEach gives a context with which a change of many objects (Put) is
+// recorded in detail: each user and member that is new, or not what it was,
+// has an entry of its own beside that of the change.
+func WithEach(ctx context.Context) context.Context {
+	return context.WithValue(ctx, eachContext{}, true)
+}
+
+// Granted says in a few words what rights an object of the directory gives; it
+// is empty for one that gives none.
+func Granted(o Object) string {
+	switch o := o.(type) {
+	case Member:
+		return "role " + o.Role.String()
+	case User:
+		if o.IsSuperadmin {
+			return "superadmin"
+		}
+		return "no superadmin"
+	}
+	return ""
 }
 
 func entryOf(ctx context.Context) *Entry {

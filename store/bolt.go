@@ -125,6 +125,7 @@ type Bolt struct {
 	pending  backlog
 	postbox  postbox
 	makeRoom func() bool
+	maxNoted int
 
 	keys     decoded[keyRecord]
 	users    decoded[userRecord]
@@ -184,6 +185,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	b := &Bolt{
 		db:       db,
 		makeRoom: opts.MakeRoom,
+		maxNoted: maxNoted,
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,

@@ -124,15 +124,20 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 // settle makes what is missing.
 func (h home) settle(tx *writeTx, a Attachment) {
 	slug := h.entity.Space
+	const why = "made by an upload"
 	if h.newSpace {
+		tx.note("space.put", "space", slug, why, slug)
 		tx.save(bucketSpaces, []byte(slug), h.space)
 	}
 	if h.newEntity {
+		tx.note(a.Parent.Kind.String()+".put", a.Parent.Kind.String(), a.Parent.ID.String(), why, slug)
 		tx.save(bucketEntities, a.Parent.key(), h.entity)
 		tx.put(bucketSpaceEntities, join(slug0(slug), a.Parent.key()), nothing)
 	}
 	if h.newAdmin {
-		tx.saveMember(Member{Space: slug, UserID: a.UploaderID, Role: Admin})
+		m := Member{Space: slug, UserID: a.UploaderID, Role: Admin}
+		tx.note("member.put", "user", m.UserID.String(), Granted(m)+", "+why, slug)
+		tx.saveMember(m)
 	}
 }
 
@@ -282,6 +287,24 @@ func (tx *writeTx) removeAttachment(a Attachment, space string) {
 	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
 	tx.deletePending(a.ID)
 	tx.tell(AttachmentDeleted, a, space)
+}
+
+// maxNoted is how many attachments that go with their parent or space have an
+// entry each. The commit that all changes wait for must end.
+const maxNoted = 100_000
+
+// removeAttachments removes what goes with its parent or space, most of them
+// with an entry each. It leaves the usage of the space to the caller.
+func (tx *writeTx) removeAttachments(doomed []Attachment, space string, most int) {
+	for i, a := range doomed {
+		tx.removeAttachment(a, space)
+		if i < most {
+			tx.note("attachment.delete", "attachment", a.ID.String(), a.FileName, space)
+		}
+	}
+	if more := len(doomed) - most; more > 0 {
+		tx.note("attachment.delete", "attachment", "", fmt.Sprintf("and %d more that are not listed", more), space)
+	}
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.

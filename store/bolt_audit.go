@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
 
@@ -99,6 +100,25 @@ func (tx *writeTx) record(entries ...Entry) {
 		e.Hash = e.Sum()
 		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.encode()))
 		*tx.chain = Link{e.Seq, e.Hash}
+	}
+}
+
+// note records something that the change being applied does besides what its
+// entry says. All that is not given is the entry's.
+func (tx *writeTx) note(action, resource, id, name, space string) {
+	if tx.change.entry == nil {
+		return
+	}
+	e := *tx.change.entry
+	e.Action, e.Resource, e.ID, e.Name, e.Space = action, resource, id, name, space
+	tx.record(e)
+}
+
+// noteEach is note for a user or member of a change that is recorded in
+// detail.
+func (tx *writeTx) noteEach(o Object, action string, user uuid.UUID, space string) {
+	if tx.change.each {
+		tx.note(action, "user", user.String(), Granted(o), space)
 	}
 }
 

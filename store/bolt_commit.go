@@ -30,6 +30,7 @@ var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
 type change struct {
 	apply   func(*writeTx) error
 	entry   *Entry  // of the audit log, or nil
+	each    bool    // has an entry for each of its objects too
 	origin  *Origin // of the events that it is told with, or nil
 	alone   bool
 	refusal error
@@ -45,7 +46,7 @@ type writeTx struct {
 	pending waiting // by how much what waits changes
 	chain   *Link   // the end of the audit log; nil until there is something to add
 
-	origin   *Origin // of the change that is being applied
+	change   *change // that is being applied
 	users    *decoded[userRecord]
 	posted   posted
 	postedAt time.Time // when the last of them came in
@@ -83,6 +84,7 @@ func (b *Bolt) handIn(ctx context.Context, c *change) error {
 		return err
 	}
 	c.entry, c.origin = entryOf(ctx), originOf(ctx)
+	c.each = ctx.Value(eachContext{}) != nil
 	if err := b.send(ctx, c); err != nil {
 		return err
 	}
@@ -196,7 +198,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	var entries []Entry
 	for _, c := range changes {
 		before := w.writes
-		w.origin = c.origin
+		w.change = c
 		if err := c.applyTo(w); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
@@ -83,7 +84,11 @@ func (tx *writeTx) putUser(u User) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	tx.save(bucketUsers, u.ID[:], userRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin})
+	now := userRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin}
+	if known == nil || *known != now {
+		tx.noteEach(u, "user.put", u.ID, "")
+	}
+	tx.save(bucketUsers, u.ID[:], now)
 	return known == nil || known.Deleted, nil
 }
 
@@ -108,7 +113,11 @@ func (tx *writeTx) putMember(m Member) (created bool, err error) {
 	if err := needUser(tx.Tx, m.UserID); err != nil {
 		return false, err
 	}
-	created = !has(tx.Tx, bucketMembers, join(slug0(m.Space), m.UserID[:]))
+	known := tx.Bucket(bucketMembers).Get(join(slug0(m.Space), m.UserID[:]))
+	created = known == nil
+	if !bytes.Equal(known, []byte{byte(m.Role)}) {
+		tx.noteEach(m, "member.put", m.UserID, m.Space)
+	}
 	tx.saveMember(m)
 	return created, nil
 }
@@ -327,9 +336,7 @@ func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments boo
 		}
 
 		contents = freedBy(tx.Tx, doomed)
-		for _, a := range doomed {
-			tx.removeAttachment(a, slug)
-		}
+		tx.removeAttachments(doomed, slug, b.maxNoted)
 		for _, p := range parents {
 			tx.removeEntity(p, slug)
 		}
@@ -508,8 +515,8 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 		}
 
 		contents = freedBy(tx.Tx, doomed)
+		tx.removeAttachments(doomed, e.Space, b.maxNoted)
 		for _, a := range doomed {
-			tx.removeAttachment(a, e.Space)
 			usage.Bytes -= a.Size
 			usage.Files--
 		}

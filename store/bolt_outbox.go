@@ -79,7 +79,8 @@ func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // tell puts an event into the outbox, if the change is to be told of.
 func (tx *writeTx) tell(what EventType, a Attachment, space string) {
-	if tx.origin == nil || tx.err != nil {
+	origin := tx.change.origin
+	if origin == nil || tx.err != nil {
 		return
 	}
 	id, err := uuid.NewV7()
@@ -90,11 +91,11 @@ func (tx *writeTx) tell(what EventType, a Attachment, space string) {
 		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
 		return
 	}
-	at := tx.origin.Time
+	at := origin.Time
 	if what == AttachmentCreated {
 		at = a.CreatedAt()
 	}
-	tx.post(Event{ID: id, Type: what, Time: at, Queued: tx.origin.Time, Origin: *tx.origin, Space: space, Attachment: a})
+	tx.post(Event{ID: id, Type: what, Time: at, Queued: origin.Time, Origin: *origin, Space: space, Attachment: a})
 }
 
 func (tx *writeTx) post(e Event) {

@@ -60,7 +60,7 @@ function row(e) {
   const { actor, resource } = e;
   // An entry that cannot be read has no time.
   return h('tr', {}, h('td', {}, e.time ? h('time', { datetime: e.time, title: exact(e.time) }, dateTime(e.time)) : null),
-    h('td', { title: actor.user_id ?? null }, h('bdi', {}, actor.full_name || (actor.operator ? 'an operator of this machine' : actor.user_id ?? 'nobody known')), actor.acting_id ? ' (a superadmin acted for them)' : null),
+    h('td', { title: actor.user_id ?? null }, h('bdi', {}, actor.full_name || (actor.operator ? 'an operator of this machine' : actor.user_id ?? 'nobody known')), actor.acting_id ? [' (', h('bdi', {}, actor.acting_full_name ?? 'a superadmin'), ' acted for them)'] : null),
     h('td', {}, h('code', {}, e.action)), h('td', { title: resource.id ?? null }, `${resource.kind} `, h('bdi', {}, resource.name ?? '')),
     h('td', {}, e.space ?? ''), h('td', {}, e.address ?? ''), h('td', {}, e.outcome));
 }
