@@ -26,6 +26,7 @@ type metrics struct {
 	damaged    prometheus.Counter
 	scans      *prometheus.CounterVec
 	scanTime   prometheus.Histogram
+	unscanned  *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -55,6 +56,9 @@ func newMetrics(s *Server) *metrics {
 	m.scans = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "attachd_scans_total", Help: "Files scanned for malware, by result: clean, found or error."},
 		[]string{"result"})
+	m.unscanned = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "attachd_unscanned_uploads_total", Help: "Uploads that could not be scanned for malware, by what scan.on_error made of them: accepted or refused."},
+		[]string{"outcome"})
 	m.scanTime = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "attachd_scan_duration_seconds", Help: "Time that a file waited for its scan and was scanned, whatever the result.",
 		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}})
@@ -90,7 +94,10 @@ func newMetrics(s *Server) *metrics {
 		for _, result := range []string{scanClean, scanFound, scanError} {
 			m.scans.WithLabelValues(result) // a count of none is to be seen too
 		}
-		registry.MustRegister(m.scans, m.scanTime)
+		for _, outcome := range []string{unscannedAccepted, unscannedRefused} {
+			m.unscanned.WithLabelValues(outcome)
+		}
+		registry.MustRegister(m.scans, m.scanTime, m.unscanned)
 	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m

@@ -21,6 +21,12 @@ type Scanner interface {
 	Ping(ctx context.Context) error
 }
 
+// What becomes of files that could not be scanned, in the metrics.
+const (
+	unscannedAccepted = "accepted"
+	unscannedRefused  = "refused"
+)
+
 // The results of scans in the metrics.
 const (
 	scanClean = "clean"
@@ -66,9 +72,12 @@ func (s *Server) malwareFound(rq *request, a store.Attachment, signature string)
 // malware in it.
 func (s *Server) notScanned(rq *request, a store.Attachment, why error) error {
 	if s.AcceptUnscanned {
+		rq.entry.Name = a.FileName + ": not scanned for malware"
+		s.metrics.unscanned.WithLabelValues(unscannedAccepted).Inc()
 		rq.log.Warn("taken without a scan for malware", "file_name", a.FileName, "sha256", blobs.Ref(a.SHA256).String(), "error", why)
 		return nil
 	}
+	s.metrics.unscanned.WithLabelValues(unscannedRefused).Inc()
 	detail := "The virus scanner cannot be asked at the moment. Try again later."
 	if errors.Is(why, scan.ErrLimit) {
 		detail = "The virus scanner cannot look at all of this file, since it is too large or holds too much. The server's operator can raise the scanner's limits."

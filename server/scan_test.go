@@ -162,7 +162,7 @@ func TestAFileThatCannotBeScannedIsRefusedForNow(t *testing.T) {
 	if n := w.storedContents(); n != 0 {
 		t.Errorf("%d contents are stored", n)
 	}
-	w.metrics(t, `attachd_scans_total{result="error"} 4`)
+	w.metrics(t, `attachd_scans_total{result="error"} 4`, `attachd_unscanned_uploads_total{outcome="refused"} 4`, `attachd_unscanned_uploads_total{outcome="accepted"} 0`)
 	f.fail(nil)
 	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: upload.form, want: 201})
 }
@@ -175,12 +175,19 @@ func TestAFileThatCannotBeScannedIsTakenWhereTheOperatorSaysSo(t *testing.T) {
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "malware")}, want: 201},
 		{do: "GET /health/ready", want: 200},
 	})
-	w.metrics(t, `attachd_scans_total{result="error"} 1`)
+	w.metrics(t, `attachd_scans_total{result="error"} 1`, `attachd_unscanned_uploads_total{outcome="refused"} 0`, `attachd_unscanned_uploads_total{outcome="accepted"} 1`)
+	if e := w.audit(t, "attachment.upload"); e.Outcome != "done" || e.Resource.Name != "a.txt: not scanned for malware" {
+		t.Errorf("the audit log has %+v", e)
+	}
 	if logged := strings.Join(w.log.lines(), "\n"); !strings.Contains(logged, `"msg":"taken without a scan for malware"`) || !strings.Contains(logged, "connection refused") {
 		t.Error("the log does not say that it was not scanned, and why")
 	}
 	f.fail(nil)
 	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "malware")}, want: 400, code: "malware_found"})
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "clean")}, want: 201})
+	if e := w.audit(t, "attachment.upload&outcome=done"); e.Resource.Name != "a.txt" {
+		t.Errorf("of a file that was scanned the audit log has %+v", e)
+	}
 }
 
 func TestAScanEndsWhenItsClientGoesAway(t *testing.T) {

@@ -58,6 +58,7 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	rq.entry.Name = a.FileName
 	if err := s.scan(rq, a, spool); err != nil {
 		return err
 	}
@@ -299,7 +300,7 @@ func (s *Server) commit(rq *request, a *store.Attachment, spool *pending.Spool) 
 	if a.ID, err = uuid.NewV7(); err != nil {
 		return fmt.Errorf("making an id: %w", err)
 	}
-	rq.entry.ID, rq.entry.Name = a.ID.String(), a.FileName
+	rq.entry.ID = a.ID.String()
 	if waiting != nil {
 		return s.Store.CreatePending(ctx, *a, waiting, rq.autoCreate)
 	}
