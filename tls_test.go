@@ -10,10 +10,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,6 +95,19 @@ func TestServeSpeaksTLS(t *testing.T) {
 	response.Body.Close()
 	if response.Proto != "HTTP/2.0" {
 		t.Errorf("it speaks %s", response.Proto)
+	}
+	for range 2 { // a body without a length is no reason to close the connection, as it is in HTTP/1.1
+		request, err := http.NewRequest("POST", server.url+"/session", struct{ io.Reader }{strings.NewReader("{}")})
+		check(t, err)
+		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+			if !c.Reused {
+				t.Error("the connection was closed")
+			}
+		}}
+		response, err := server.http.Do(request.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
+		check(t, err)
+		_, err = io.Copy(io.Discard, response.Body)
+		check(t, errors.Join(err, response.Body.Close()))
 	}
 
 	address := strings.TrimPrefix(server.url, "https://")

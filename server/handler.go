@@ -126,6 +126,15 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		if r.TLS != nil {
 			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
 		}
+		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
+			// Where a length came with the chunks, or chunks with HTTP/1.0,
+			// whoever is in front of us may have seen the end of this request
+			// in another place; what follows must not be taken for the next
+			// one (RFC 9112, section 6.1). net/http removes the one header or
+			// the other, so that nobody can tell: all of these are closed.
+			// HTTP/2 has neither.
+			w.Header().Set("Connection", "close")
+		}
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		defer func() {

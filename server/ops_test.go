@@ -1,10 +1,15 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -356,21 +361,116 @@ func TestAServerIsNotMadeOfNothing(t *testing.T) {
 func TestARequestThatNetHTTPRefusesIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	const chunked = "POST /session HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const another = "GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 	for name, head := range map[string]string{
-		"two lengths":         "POST /session HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
-		"a negative length":   "POST /session HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-		"an unknown encoding": "POST /session HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-		"no host":             "GET /health HTTP/1.1\r\n\r\n",
-		"a header too large":  "GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n",
+		"two lengths":              "POST /session HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+		"a negative length":        "POST /session HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+		"an unknown encoding":      "POST /session HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+		"two encodings":            "POST /session HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+		"no host":                  "GET /health HTTP/1.1\r\n\r\n",
+		"a header too large":       "GET /health HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n",
+		"a chunk's size before LF": chunked + "2\n{}\r\n0\r\n\r\n",
+		"LF in a chunk's size":     chunked + "2\n;x\r\n{}\r\n0\r\n\r\n",
+		"a chunk's end without CR": chunked + "2\r\n{}\n0\r\n\r\n",
+		"no chunk's size":          chunked + "x\r\n{}\r\n0\r\n\r\n",
+		"a chunk's size too large": chunked + "fffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+		"a long chunk extension":   chunked + "2;" + strings.Repeat("x", 64<<10) + "\r\n{}\r\n0\r\n\r\n",
+		"many chunk extensions":    chunked + strings.Repeat("1;"+strings.Repeat("x", 1<<10)+"\r\n \r\n", 1<<10) + "0\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := w.dial(t)
-			conn.Write([]byte(head))
-			status := make([]byte, 12)
-			if _, err := conn.Read(status); err == nil && (status[9] != '4' && status[9] != '5') {
-				t.Errorf("answered %s", status)
+			go func() { _, _ = io.WriteString(conn, head+another) }() // it is not read to its end
+			reader := bufio.NewReader(conn)
+			answer, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				return // no answer is none, and no second one either
+			}
+			if answer.StatusCode < 400 {
+				t.Errorf("answered %s", answer.Status)
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			if rest, _ := io.ReadAll(reader); len(rest) > 0 {
+				t.Errorf("more than one answer: %q", rest)
 			}
 		})
 	}
 	w.do(t, step{do: "GET /health", want: http.StatusOK})
+}
+
+// What is behind the last chunk, where a Content-Length says that it belongs
+// to the request, is not taken for another one: what is in front of us may
+// have sent it as one (RFC 9112, section 6.1). So it is with HTTP/1.0, which
+// has no chunks.
+// ASVS 4.2.1, 4.2.2
+func TestWhatALengthCoversBehindTheLastChunkIsNoRequest(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	const another = "GET /health HTTP/1.1\r\nHost: attachd\r\nX-Request-Id: smuggled\r\n\r\n"
+	form := parts{file("a.txt", "in chunks")}.encode(t, w)
+	for _, c := range []struct {
+		step
+		body  string
+		lines []string
+	}{
+		{step{do: "GET /health", want: 200}, "", nil},
+		{step{do: "POST /session", want: 401}, `{"key": "x"}`, nil},
+		{step{do: "POST /session", want: 400}, "not JSON", nil},
+		{step{do: "POST /nowhere", want: 404}, "x", nil},
+		{step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet}, "x", nil},
+		{step{as: "viewer", do: "POST {product}/attachments", want: 403}, form, nil},
+		{step{as: "editor", do: "POST {product}/attachments", want: 201}, form, nil},
+		{step{as: "editor", do: "POST {product}/attachments", want: 201}, form, []string{"Expect: 100-continue"}},
+		{step{as: "viewer", do: "POST {product}/attachments", want: 403}, form, []string{"Expect: 100-continue"}},
+	} {
+		for _, version := range []string{"1.1", "1.0"} {
+			t.Run(c.String()+" "+version, func(t *testing.T) {
+				chunks := "0\r\n\r\n"
+				if c.body != "" {
+					chunks = fmt.Sprintf("%x\r\n%s\r\n%s", len(c.body), c.body, chunks)
+				}
+				length, sent, s := len(chunks+another), chunks+another, c.step
+				lines := append([]string{"Transfer-Encoding: chunked"}, c.lines...)
+				if version == "1.0" { // only the length counts there
+					length, sent = len(c.body), c.body+another
+					lines = append(lines, "Connection: keep-alive")
+				}
+				head := w.rawRequest(t, s, length, lines...)
+				conn := w.dial(t)
+				conn.Write(bytes.Replace(head, []byte(" HTTP/1.1\r\n"), []byte(" HTTP/"+version+"\r\n"), 1))
+				io.WriteString(conn, sent)
+				reader := bufio.NewReader(conn)
+				if version == "1.1" && c.lines != nil && s.want == 201 {
+					if interim, err := http.ReadResponse(reader, nil); err != nil || interim.StatusCode != http.StatusContinue {
+						t.Fatalf("no 100 Continue: %v, %v", interim, err)
+					}
+				}
+				w.receive(t, reader, s)
+				conn.SetDeadline(time.Now().Add(5 * time.Second))
+				if rest, err := io.ReadAll(reader); len(rest) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("more than one answer, or no end: %q, %v", rest, err)
+				}
+				for _, line := range w.log.lines() {
+					if strings.Contains(line, "smuggled") {
+						t.Fatalf("a body was taken for a request: %s", line)
+					}
+				}
+			})
+		}
+	}
+}
+
+// Ordinary clients send chunks too, when they do not know how much will come.
+func TestUploadsInChunksGoOnOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, expect := range []string{"", "100-continue"} {
+		for range 3 {
+			s := step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", text(300_000))}, chunked: true, want: 201, save: "A"}
+			if expect != "" {
+				s.send = header{"Expect": expect}
+			}
+			w.play(t, []step{s, {as: "viewer", do: "GET {A.at}", want: 200, is: text(300_000)}})
+		}
+	}
 }
