@@ -40,6 +40,7 @@ func (s *Server) downloadOrURL(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Set("Cache-Control", "no-store") // whoever has the document has the file
 	return rq.answer(w, http.StatusOK, document)
 }
 

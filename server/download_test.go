@@ -251,7 +251,10 @@ func TestTheDownloadOfAProductIsBytesOrAURL(t *testing.T) {
 				w    *world
 				want string
 			}{{content, c.content}, {url, c.url}} {
-				s := step{as: "viewer", do: "GET {A.at}", want: 200, header: header{"Vary": "Accept"}}
+				s := step{as: "viewer", do: "GET {A.at}", want: 200, header: header{"Vary": "Accept", "Cache-Control": "private, no-cache"}}
+				if mode.want == "url" {
+					s.header["Cache-Control"] = "no-store"
+				}
 				if c.accept != "" {
 					s.send = header{"Accept": c.accept}
 				}
