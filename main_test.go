@@ -109,6 +109,35 @@ func TestTheAddressIsOnTheSecondLineAtTheLatest(t *testing.T) {
 	}
 }
 
+// A connection that says nothing is closed, whether it has asked for something
+// before or not, and one that does not come to the end of its header.
+// ASVS 13.1.2, 13.1.3, 13.2.6
+func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "ATTACHD_LIMITS_IDLE_TIMEOUT=1s")
+	for name, c := range map[string]struct {
+		says    string
+		answers []string
+	}{
+		"nothing":           {"", nil},
+		"half a header":     {"GET /health HTTP/1.1\r\nHost: a\r\nX-Requ", []string{"400"}},
+		"nothing any more":  {"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", []string{"200"}},
+		"half a second one": {"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /hea", []string{"200", "400"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			said := speak(t, strings.TrimPrefix(server.url, "http://"), c.says) // until the connection ends
+			var answers []string
+			for _, m := range regexp.MustCompile(`HTTP/1\.1 (\d+) `).FindAllStringSubmatch(said, -1) {
+				answers = append(answers, m[1])
+			}
+			if !slices.Equal(answers, c.answers) {
+				t.Errorf("answered %q, want %q", answers, c.answers)
+			}
+		})
+	}
+}
+
 func TestServeWarnsOfUnknownVariables(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), "ATTACHD_LIMITS_MAX_FILESIZE=1MB")
@@ -118,7 +147,7 @@ func TestServeWarnsOfUnknownVariables(t *testing.T) {
 }
 
 // command fails a test whose processes write anywhere else.
-// ASVS 5.3.1
+// ASVS 5.3.1, 16.2.3
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)

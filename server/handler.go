@@ -281,7 +281,8 @@ func setHeaders(h http.Header, pattern string) {
 }
 
 // finish counts the request and writes its line in the log: the pattern and
-// the path, never the query, which may hold a signature.
+// the path, never the query, which may hold a signature. The path is as it was
+// sent: what a terminal would obey stays encoded.
 func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) {
 	status := w.status
 	if status == 0 && !cut {
@@ -292,7 +293,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	attrs := []slog.Attr{
 		slog.String("method", rq.Method),
 		slog.String("route", rq.route),
-		slog.String("path", rq.URL.Path),
+		slog.String("path", rq.URL.EscapedPath()),
 		slog.Int("status", status),
 		slog.Int64("bytes_in", rq.body.read),
 		slog.Int64("bytes_out", w.bytes),

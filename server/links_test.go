@@ -330,7 +330,7 @@ func TestThePathOfThePublicURLMayBeginLikeTheAPI(t *testing.T) {
 	}
 }
 
-// ASVS 14.2.1
+// ASVS 14.2.1, 16.2.5
 func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)

@@ -79,7 +79,7 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 	w.play(t, []step{reasons("shutting down"), {do: "HEAD /health/ready", want: 503, header: header{"Retry-After": "5"}}})
 }
 
-// ASVS 16.5.1 to 16.5.4
+// ASVS 16.3.4, 16.5.1 to 16.5.4
 func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, filesAtOnce)
@@ -294,9 +294,10 @@ func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
 	}
 }
 
+// ASVS 16.1.1, 16.2.1, 16.3.1, 16.3.3
 func TestTheLogHasALineForEveryRequest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, func(c *server.Config) { c.RequestsPerMinute = 2 })
 	w.do(t, step{as: "viewer", do: "GET {product}/attachments?secret=1", send: header{"X-Request-Id": "one", "User-Agent": "evil\tagent"}, want: 200})
 	w.do(t, step{do: "GET /nowhere/%0A%1B[31mred", send: header{"X-Request-Id": "two"}, want: 404})
 	line := w.log.request(t, "one")
@@ -310,8 +311,36 @@ func TestTheLogHasALineForEveryRequest(t *testing.T) {
 	if line["key"] == nil || strings.Contains(strings.Join(w.log.lines(), ""), "secret=1") {
 		t.Errorf("the line is %v", line)
 	}
-	if got := w.log.request(t, "two")["code"]; got != "not_found" {
-		t.Errorf("the code is %v", got)
+	if got := w.log.request(t, "two"); got["code"] != "not_found" || got["path"] != "/nowhere/%0A%1B[31mred" {
+		t.Errorf("the line is %v", got)
+	}
+	// Whoever comes in, is kept out, or tries what they should not.
+	const wrong = "attachd_wrong"
+	for i, s := range []step{
+		{do: "POST /session", json: `{"key": "` + w.keys["editor"] + `"}`, want: 200},
+		{do: "POST /session", json: `{"key": "` + wrong + `"}`, want: 401},
+		{do: "GET {product}/attachments", send: header{"Authorization": "Bearer " + wrong}, want: 401},
+		{as: "stranger", do: "GET {product}/attachments", want: 403},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.exe", "MZ")}, want: 400},
+		{as: "viewer", do: "GET {product}/attachments", want: 200},
+		{as: "viewer", do: "GET {product}/attachments", want: 429},
+		{do: "GET /files/{viewer}?expires=1&signature=x", want: 403, code: "invalid_signature"},
+	} {
+		id := fmt.Sprint("then-", i)
+		if s.send == nil {
+			s.send = header{}
+		}
+		s.send["X-Request-Id"] = id
+		a := w.do(t, s)
+		line := w.log.request(t, id)
+		if line["status"] != float64(s.want) || s.want >= 400 && line["code"] != a.object(t)["code"] || s.as != "" && line["user"] != w.names[s.as] {
+			t.Errorf("after %v the line is %v", s, line)
+		}
+	}
+	for _, secret := range []string{wrong, w.keys["editor"], "signature=x"} {
+		if strings.Contains(strings.Join(w.log.lines(), ""), secret) {
+			t.Errorf("the log shows %q", secret)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func TestPageSignsInAndOut(t *testing.T) {
 }
 
 // Names are shown as text, whatever they are.
-// ASVS 3.2.2, 3.6.1; CVE-2025-48494
+// ASVS 3.2.2, 3.6.1, 1.1.1, 1.2.2, 1.2.3; CVE-2025-48494
 func TestPageShowsAPlaceWithItsFiles(t *testing.T) {
 	w := pageWorld(t)
 	for _, name := range []string{"png.png", "csv_semicolon.csv", "pdf_lo.pdf", "xlsx_lo.xlsx", "zip_infozip.zip", "geojson.geojson", "log.log", "md.md"} {

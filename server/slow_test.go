@@ -15,6 +15,7 @@ import (
 // that does not read.
 const moreThanBuffers = 24 << 20
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestADownloadWhoseClientDoesNotReadIsCut(t *testing.T) {
 	t.Parallel()
 	for name, rate := range map[string]int64{"with a least rate": 1 << 10, "without one": 0} {
@@ -31,6 +32,7 @@ func TestADownloadWhoseClientDoesNotReadIsCut(t *testing.T) {
 	}
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestADownloadThatIsReadTooSlowlyIsCut(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, text(moreThanBuffers), func(c *server.Config) { c.MinDownloadRate = 1 << 40 })

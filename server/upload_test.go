@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -209,7 +210,7 @@ func TestADigestThatTheClientSendsIsVerified(t *testing.T) {
 	}
 }
 
-// ASVS 5.3.2; CVE-2025-65798, CVE-2025-65799
+// ASVS 5.3.2, 1.1.1, 1.2.2, 1.2.3; CVE-2025-65798, CVE-2025-65799
 func TestFileNames(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -259,6 +260,9 @@ func TestFileNames(t *testing.T) {
 			}
 			a := w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: "hello"})
 			checkFileName(t, a, c.want)
+			if listed := w.do(t, step{as: "viewer", do: "GET {product}/attachments", want: 200}).strings(t, "file_name"); !slices.Equal(listed, []string{c.want}) {
+				t.Errorf("the list has %q", listed)
+			}
 			if names := headerNames(a.header); strings.Contains(strings.Join(names, " "), "Set-Cookie") {
 				t.Errorf("the name made a header: %q", names)
 			}
@@ -911,7 +915,7 @@ func TestAKeyMayMakeSoManyRequestsAMinute(t *testing.T) {
 	w.play(t, []step{list, list, list, refused})
 }
 
-// ASVS 14.2.1; CVE-2026-26196, CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
+// ASVS 14.2.1, 16.2.5; CVE-2026-26196, CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
 func TestTheKeyIsTakenFromTheHeaderOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

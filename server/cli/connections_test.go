@@ -21,6 +21,7 @@ func (w *wire) Close() error {
 	return nil
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestTheConnectionThatWaitsLongestMakesRoom(t *testing.T) {
 	t.Parallel()
 	c := newConnections(3, slog.New(slog.DiscardHandler))
@@ -65,6 +66,7 @@ func TestTheConnectionThatWaitsLongestMakesRoom(t *testing.T) {
 	}
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestConnectionsAreNoMoreThanTheSystemAllowsFiles(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)

@@ -336,8 +336,15 @@ func (a *App) logs(cfg config.Config) (log, say *slog.Logger) {
 	return slog.New(logHandler(form, a.stderr, level)), slog.New(logHandler(form, a.stderr, slog.LevelInfo))
 }
 
+// logHandler writes lines with their times in UTC, so that those of several
+// machines can be put together.
 func logHandler(form string, w io.Writer, level slog.Level) slog.Handler {
-	options := &slog.HandlerOptions{Level: level}
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindTime {
+			a.Value = slog.TimeValue(a.Value.Time().UTC())
+		}
+		return a
+	}}
 	if form == "text" {
 		return slog.NewTextHandler(w, options)
 	}

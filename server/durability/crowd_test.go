@@ -53,6 +53,7 @@ func TestAFewSlowClientsDoNotDisturbTheGood(t *testing.T) {
 
 // The good client's p99 is at most twice what it is alone, and the slow ones
 // are gone in time.
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestThousandsOfSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	if !*long {
 		t.Skip("opens 5,000 connections; run with -long")

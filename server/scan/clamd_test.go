@@ -209,6 +209,7 @@ func TestClamdGetsTheContentByteForByte(t *testing.T) {
 	}
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestAClamdThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"unix", "tcp"} {
@@ -326,6 +327,7 @@ func TestTenContentsAreScannedAtOnceAndTheOthersWait(t *testing.T) {
 	}
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestAScanDoesNotWaitForeverToBegin(t *testing.T) {
 	t.Parallel()
 	c := listen(t, "unix", hangs).client(t, 300*time.Millisecond)

@@ -137,6 +137,7 @@ func TestWhatIsPublic(t *testing.T) {
 	}
 }
 
+// ASVS 13.1.2, 13.1.3, 13.2.6
 func TestAReceiverThatDoesNotAnswerIsNotWaitedForLong(t *testing.T) {
 	t.Parallel()
 	end := make(chan struct{})
@@ -168,6 +169,7 @@ func TestAnEndlessAnswerIsNotRead(t *testing.T) {
 	}
 }
 
+// ASVS 12.3.1, 12.3.2
 func TestTheReceiverMustProveWhoItIs(t *testing.T) {
 	t.Parallel()
 	there := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was reached") }))
@@ -179,6 +181,7 @@ func TestTheReceiverMustProveWhoItIs(t *testing.T) {
 	}
 }
 
+// ASVS 12.3.1
 func TestURLsOfReceivers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
