@@ -1027,6 +1027,25 @@ func TestRootLeavesFilesToTheOwnerOfTheDirectory(t *testing.T) {
 	})
 }
 
+// What only another part of the program knows to be impossible is refused like
+// the rest: with the file, the line and the key.
+func TestImpossibleValuesAreRefusedWithTheirLine(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{
+		"\n[scan]\nclamd = \"tcp:127.0.0.1:99999\"\n":                  "3:9: scan.clamd: expected the address of a clamd",
+		"[downloads]\ncontent_url = \"http://127.0.0.1:8080/files\"\n": "2:15: downloads.content_url: must have another host name than the address that listen names",
+	} {
+		file := filepath.Join(t.TempDir(), "attachd.toml")
+		write(t, file, text)
+		for _, words := range [][]string{{"config", "check"}, {"serve", "--data-dir", dataDir(t), "--listen", "127.0.0.1:0"}} {
+			r := attachd(t, append(words, "--config", file)...)
+			if r.code == 0 || !strings.Contains(r.stderr, file+":"+says) {
+				t.Errorf("%q: exit code %d, %q, want %q", words, r.code, r.stderr, says)
+			}
+		}
+	}
+}
+
 // A flag wins over the environment, that over the file, and that over the
 // default; what config show prints is what a server does.
 func TestConfigurationPrecedence(t *testing.T) {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,8 +17,11 @@ import (
 const redirectTTL = 5 * time.Minute
 
 // CheckContentURL refuses a content URL whose host is that of the public one,
-// since requests are told apart by it.
-func CheckContentURL(public, content string) error {
+// since requests are told apart by it: the API would be reached no more.
+// Without a public URL, the API is at the address that the server listens on,
+// as host:port; where that is every address of the machine, or where it is
+// not known (empty), nothing can be compared.
+func CheckContentURL(public, listen, content string) error {
 	if content == "" {
 		return nil
 	}
@@ -27,12 +29,16 @@ func CheckContentURL(public, content string) error {
 	if err != nil {
 		return fmt.Errorf("content URL: %w", err)
 	}
-	api, err := url.Parse(public)
-	if err != nil {
-		return fmt.Errorf("public URL: %w", err)
+	api, where := listen, "the address that listen names, where the API is without a public_url"
+	if public != "" {
+		u, err := url.Parse(public)
+		if err != nil {
+			return fmt.Errorf("public URL: %w", err)
+		}
+		api, where = u.Host, "public_url"
 	}
-	if hostname(files.Host) == hostname(api.Host) {
-		return errors.New("must have another host name than public_url; browsers do not tell ports apart everywhere")
+	if hostname(files.Host) == hostname(api) {
+		return fmt.Errorf("must have another host name than %s; browsers do not tell ports apart everywhere", where)
 	}
 	return nil
 }

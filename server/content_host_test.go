@@ -143,16 +143,27 @@ func TestCommandsAreNotSentElsewhere(t *testing.T) {
 
 func TestTheHostForFilesIsNotThatOfTheAPI(t *testing.T) {
 	t.Parallel()
-	for public, content := range map[string]string{
-		"https://a.example": "https://a.example/files", "http://a.example:1": "https://A.example.:2", "http://[::1]:80": "http://[::1]:81",
+	for _, c := range []struct {
+		public, listen, content string
+		says                    string // empty when they are taken
+	}{
+		{"https://a.example", "", "https://a.example/files", "than public_url;"},
+		{"http://a.example:1", ":8080", "https://A.example.:2", "than public_url;"},
+		{"http://[::1]:80", "127.0.0.1:8080", "http://[::1]:81", "than public_url;"},
+		{"", "127.0.0.1:8080", "http://127.0.0.1:8080", "that listen names"},
+		{"", "localhost:8080", "http://LOCALHOST/files", "that listen names"},
+		{"", "[::1]:8080", "http://[::1]:8081", "that listen names"},
+		{"https://a.example", "127.0.0.1:8080", "https://b.example", ""},
+		{"https://a.example", "b.example:8080", "https://b.example", ""}, // the API is reached under a.example
+		{"", "127.0.0.1:8080", "http://localhost:8080", ""},
+		{"", ":8080", "https://a.example", ""},
+		{"", "", "https://a.example", ""},
+		{"https://b.example", "127.0.0.1:8080", "", ""},
+		{"", "127.0.0.1:8080", "", ""},
 	} {
-		if err := server.CheckContentURL(public, content); err == nil {
-			t.Errorf("%s beside %s is taken", content, public)
-		}
-	}
-	for public, content := range map[string]string{"https://a.example": "https://b.example", "": "https://a.example", "https://b.example": ""} {
-		if err := server.CheckContentURL(public, content); err != nil {
-			t.Errorf("%s beside %s: %v", content, public, err)
+		err := server.CheckContentURL(c.public, c.listen, c.content)
+		if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

@@ -161,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 		s.basePath = strings.TrimSuffix(u.Path, "/")
 	}
 	if cfg.ContentURL != "" {
-		if err := CheckContentURL(cfg.PublicURL, cfg.ContentURL); err != nil {
+		if err := CheckContentURL(cfg.PublicURL, "", cfg.ContentURL); err != nil {
 			return nil, fmt.Errorf("server: %w", err)
 		}
 		u, err := url.Parse(cfg.ContentURL)

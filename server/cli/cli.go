@@ -165,7 +165,7 @@ var checks = []config.Check{
 		return err
 	}},
 	{Key: "downloads.content_url", Of: func(cfg config.Config) error {
-		return server.CheckContentURL(cfg.PublicURL, cfg.Downloads.ContentURL)
+		return server.CheckContentURL(cfg.PublicURL, cfg.Listen, cfg.Downloads.ContentURL)
 	}},
 	{Key: "webhooks.url", Of: func(cfg config.Config) error {
 		if cfg.Webhooks.URL == "" {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -43,7 +44,8 @@ func New(address string, timeout time.Duration) (*Clamd, error) {
 	good := network == "unix" && at != ""
 	if network == "tcp" {
 		host, port, err := net.SplitHostPort(at)
-		good = err == nil && host != "" && port != ""
+		number, invalid := strconv.ParseUint(port, 10, 16)
+		good = err == nil && host != "" && invalid == nil && number > 0
 	}
 	if !good {
 		return nil, fmt.Errorf(`expected the address of a clamd like "unix:/run/clamav/clamd.ctl" or "tcp:127.0.0.1:3310", found %.60q`, address)

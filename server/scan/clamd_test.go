@@ -347,6 +347,7 @@ func TestAddresses(t *testing.T) {
 	for address, good := range map[string]bool{
 		"unix:/run/clamav/clamd.ctl": true, "unix:relative": true, "tcp:127.0.0.1:3310": true, "tcp:[::1]:3310": true, "tcp:scanner.example:3310": true,
 		"": false, "unix:": false, "unix": false, "/run/clamav/clamd.ctl": false, "127.0.0.1:3310": false, "tcp:127.0.0.1": false, "tcp::3310": false, "tcp:host:": false,
+		"tcp:127.0.0.1:99999": false, "tcp:127.0.0.1:0": false, "tcp:127.0.0.1:clamd": false, "tcp:127.0.0.1:-1": false, "tcp:127.0.0.1:65535": true,
 		"udp:127.0.0.1:3310": false, "http://127.0.0.1:3310": false,
 	} {
 		if _, err := scan.New(address, time.Second); (err == nil) != good {
