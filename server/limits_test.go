@@ -23,7 +23,9 @@ import (
 // ASVS 2.1.3, 2.3.2, 2.4.1
 func TestAnAnswerSaysWhatIsLeftOfALimit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *server.Config) { c.RequestsPerMinute = 3 })
+	w := withFile(t, alphabet, func(c *server.Config) { c.RequestsPerMinute = 3 })
+	w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"})
+	w.clock.advance(time.Minute)
 	list := func(remaining, reset string) step {
 		return step{as: "viewer", do: "GET {product}/attachments", want: 200,
 			header: header{"X-RateLimit-Limit": "3", "X-RateLimit-Remaining": remaining, "X-RateLimit-Reset": reset}}
@@ -34,6 +36,8 @@ func TestAnAnswerSaysWhatIsLeftOfALimit(t *testing.T) {
 			header: header{"Retry-After": "20", "X-RateLimit-Limit": "3", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "60"}},
 		{do: "GET {product}/attachments", want: 401, header: header{"X-RateLimit-Limit": ""}},
 		{do: "GET /health", want: 200, header: header{"X-RateLimit-Limit": ""}},
+		{do: "GET {link}", want: 200, header: header{"X-RateLimit-Limit": ""}}, // else a leaked link would use up its maker's
+		{do: "GET {link}", want: 200},
 		{as: "editor", do: "GET {product.ab}/attachments", want: 403, header: header{"X-RateLimit-Remaining": "2"}},
 	})
 	without := newWorld(t)
