@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"attachd/server"
 )
 
 // kinds are the three that attachments belong to, with their routes.
@@ -332,6 +334,42 @@ func TestTheSameBytesOfTwoUsersAreTwoAttachments(t *testing.T) {
 		{as: "stranger", do: "DELETE /catalog/attachments/{B}", want: 200},
 	})
 	eventually(t, "the content to go with its last attachment", func() bool { return w.storedContents() == 0 })
+}
+
+// The time that an upload takes does not tell whether somebody else's content
+// is there already: it is written and hashed like any other. Both are made in
+// turns, so that what else the machine does falls on both.
+// CVE-2026-52812
+func TestAnUploadTakesAsLongWhetherTheContentIsThereOrNot(t *testing.T) {
+	t.Parallel()
+	for name, option := range map[string]func(*server.Config){
+		"contents that wait for their file": func(*server.Config) {},
+		"contents in files at once":         filesAtOnce,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, option)
+			known := text(20_000)
+			w.do(t, step{as: "stranger", do: "POST {product.ab}/attachments", form: parts{file("a.txt", known)}, want: 201})
+			took := map[string][]time.Duration{}
+			const rounds = 100
+			for n := range rounds {
+				for what, content := range map[string]string{"new": fmt.Sprintf("%05d", n) + known[5:], "known": known} {
+					s := step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", content)}, want: 201}
+					begun := time.Now()
+					a, err := w.send(t, s)
+					took[what] = append(took[what], time.Since(begun))
+					w.must(err)
+					w.judge(t, s, a)
+				}
+			}
+			ratio := float64(median(took["known"])) / float64(median(took["new"]))
+			t.Logf("half of the uploads take %v with new content, %v with known content: %.2f times", median(took["new"]), median(took["known"]), ratio)
+			if ratio < 0.4 || ratio > 2.5 {
+				t.Errorf("known content takes %.2f times as long as new", ratio)
+			}
+		})
+	}
 }
 
 // ASVS 15.4.1 to 15.4.4

@@ -197,32 +197,130 @@ func TestTheTableOfRightsIsTheOneInTheDocs(t *testing.T) {
 	}
 }
 
+// However a body is sent, who sends it is looked at first: each way in that is
+// none, with each way to send.
+// CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
+func TestNoWayToSendABodyGoesRoundTheKey(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	w.play(t, []step{
+		{as: "editor", do: "POST /api-keys", json: `{"name": "x"}`, want: 201, save: "revoked"},
+		{as: "editor", do: "DELETE /api-keys/{revoked}", want: 200},
+		{as: "editor", do: "POST /catalog/attachments/{A}/links", want: 201, save: "link"},
+	})
+	session := w.signIn(t, "editor", nil)
+	cookie := session.Name + "=" + session.Value
+	unknown, _ := token.NewKey()
+	signed := w.names["link"][strings.Index(w.names["link"], "?"):]
+	forged := strings.NewReplacer("signature=", "signature=A").Replace(signed)
+	callers := map[string]struct {
+		send  header
+		query string
+		want  int
+	}{
+		"no key":                   {nil, "", 401},
+		"a wrong key":              {header{"Authorization": "Bearer " + unknown}, "", 401},
+		"a revoked key":            {header{"Authorization": "Bearer " + w.keys["revoked"]}, "", 401},
+		"a key in the query":       {nil, "?access_token=" + w.keys["editor"], 401},
+		"a link's signature":       {nil, signed, 401}, // it is good for GET of one file
+		"a wrong signature":        {nil, forged, 401},
+		"a wrong session":          {header{"Cookie": session.Name + "=" + unknown}, "", 401},
+		"a session, another site":  {header{"Cookie": cookie, "Origin": "https://evil.example"}, "", 403},
+		"a session, from anywhere": {header{"Cookie": cookie, "Sec-Fetch-Site": "cross-site"}, "", 403},
+		"a key without the right":  {header{"Authorization": "Bearer " + w.keys["stranger"]}, "", 403},
+		"on behalf of, unasked":    {header{"Authorization": "Bearer " + w.keys["stranger"], "X-On-Behalf-Of": w.names["root"]}, "", 403},
+	}
+	form := parts{file("a.txt", "from nobody")}
+	asks := []step{
+		{do: "POST {product}/attachments", form: form},
+		{do: "POST {ticket}/attachments", form: form},
+		{do: "POST {meeting}/attachments", form: form},
+		{do: "POST /catalog/attachments/{A}/links", json: `{}`},
+		{do: "DELETE /catalog/attachments/{A}", json: `{}`},
+		{do: "PUT /directory/spaces/new", json: `{}`},
+		{do: "POST /directory/import", body: `{"kind":"space","slug":"new"}`},
+		{do: "GET {A.at}", body: "x"},
+	}
+	records, contents := w.records(), w.storedContents()
+	for who, caller := range callers {
+		for _, mode := range []struct {
+			name    string
+			chunked bool
+			expect  bool
+		}{{"with its length", false, false}, {"in chunks", true, false}, {"with its length, if asked for", false, true}, {"in chunks, if asked for", true, true}} {
+			t.Run(who+", "+mode.name, func(t *testing.T) {
+				for _, s := range asks {
+					s.do += caller.query
+					s.chunked, s.want, s.send = mode.chunked, caller.want, header{}
+					for name, value := range caller.send {
+						s.send[name] = value
+					}
+					if mode.expect {
+						s.send["Expect"] = "100-continue"
+					}
+					w.do(t, s)
+				}
+				// A link's own route takes no body's word for its signature.
+				for _, s := range []step{{do: "GET /files/{A}" + forged, want: 403, code: "invalid_signature"}, {do: "POST {link}", want: 405}} {
+					s.body, s.chunked, s.send = "x", mode.chunked, caller.send
+					w.do(t, s)
+				}
+			})
+		}
+	}
+	if w.records() != records || w.storedContents() != contents {
+		t.Errorf("%d records and %d contents are there, %d and %d before", w.records(), w.storedContents(), records, contents)
+	}
+	w.play(t, []step{
+		{as: "root", do: "GET /directory/spaces/new", want: 404},
+		{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet},
+	})
+}
+
 // No option lets anybody in without a key, but the one that says so, and only
 // where it says.
 // CVE-2020-1955
 func TestNoOptionOpensAnotherDoor(t *testing.T) {
 	t.Parallel()
 	for name, option := range map[string]func(*server.Config){
-		"none":              func(*server.Config) {},
-		"auto-create":       func(c *server.Config) { c.AutoCreate = true },
-		"public metrics":    func(c *server.Config) { c.PublicMetrics = true },
-		"admins may delete": func(c *server.Config) { c.AdminsMayDeleteFromTickets = true },
-		"pages of others":   func(c *server.Config) { c.CORSOrigins = []string{"https://app.example.org"} },
-		"a public URL":      publicURL("https://example.org/files"),
-		"URLs to download":  func(c *server.Config) { c.DownloadByURL = true },
-		"trusted proxies":   func(c *server.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} },
-		"no verification":   func(c *server.Config) { c.VerifyReads = false },
+		"none":                 func(*server.Config) {},
+		"auto-create":          func(c *server.Config) { c.AutoCreate = true },
+		"public metrics":       func(c *server.Config) { c.PublicMetrics = true },
+		"admins may delete":    func(c *server.Config) { c.AdminsMayDeleteFromTickets = true },
+		"pages of others":      func(c *server.Config) { c.CORSOrigins = []string{"https://app.example.org"} },
+		"a public URL":         publicURL("https://example.org/x"),
+		"a host for files":     contentElsewhere,
+		"URLs to download":     func(c *server.Config) { c.DownloadByURL = true },
+		"trust in everybody":   func(c *server.Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} },
+		"no verification":      func(c *server.Config) { c.VerifyReads = false },
+		"a limit on requests":  func(c *server.Config) { c.RequestsPerMinute = 1000 },
+		"a limit on failures":  func(c *server.Config) { c.FailedKeysPerMinute = 1000 },
+		"no least rates":       func(c *server.Config) { c.MinUploadRate, c.MinDownloadRate = 0, 0 },
+		"a scrub":              func(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1<<20, time.Hour },
+		"one upload at a time": func(c *server.Config) { c.MaxConcurrentUploads = 1 },
+		"no record of reads":   func(c *server.Config) { c.AuditDownloads = false },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMatrix(t, option)
+			m, usual := newMatrix(t, option), newMatrix(t)
 			for _, route := range server.Routes() {
 				line := route.Method + " " + route.Pattern
-				if slices.Contains(open, line) || line == "GET /metrics" && name == "public metrics" {
+				path := strings.NewReplacer(":attachment", newID, ":content", newID).Replace(m.directoryPath(route.Pattern, "a"))
+				s := step{do: route.Method + " " + path, want: 401, send: header{"X-On-Behalf-Of": m.names["root"], "X-Forwarded-For": "127.0.0.1"}}
+				if line == "GET /metrics" && name == "public metrics" {
+					s.want = 200
+				}
+				if !slices.Contains(open, line) {
+					m.do(t, s)
 					continue
 				}
-				path := strings.NewReplacer(":attachment", newID, ":content", newID).Replace(m.directoryPath(route.Pattern, "a"))
-				m.do(t, step{do: route.Method + " " + path, want: 401, send: header{"X-On-Behalf-Of": m.names["root"], "X-Forwarded-For": "127.0.0.1"}})
+				got, err := m.send(t, s)
+				m.must(err)
+				want, err := usual.send(t, s)
+				usual.must(err)
+				if got.status != want.status {
+					t.Errorf("%s: answered %d, and %d without the option", line, got.status, want.status)
+				}
 			}
 		})
 	}

@@ -167,6 +167,7 @@ func TestADemoLetsItsUsersInWithoutAKey(t *testing.T) {
 	}
 }
 
+// CVE-2020-1955
 func TestADemoLetsInNobodyWhoIsElsewhere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, demoOf(map[string]string{"editor": fixture().keys["editor"]}))
