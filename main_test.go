@@ -661,7 +661,7 @@ func TestCommandsDoTheSameWithAndWithoutAServer(t *testing.T) {
 			for _, revoked := range typed.keys[1:] {
 				server.call(revoked, "GET", "/users/me", nil).want(t, 401)
 			}
-			server.get("/directory/spaces/other").want(t, 404)               // of the broken file
+			server.get("/directory/spaces/other").want(t, 404) // of the broken file
 			server.get("/directory/spaces/lab/products/550e8400-e29b-41d4-a716-446655440099").want(t, 200)
 		})
 	}

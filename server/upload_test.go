@@ -870,7 +870,7 @@ func TestControlCharactersInAnEncodedFileNameAreRemoved(t *testing.T) {
 }
 
 // What browsers escape in filename= is nothing special in filename*.
-// ASVS 1.1.1
+// ASVS 1.1.1, 1.2.2, 1.2.3
 func TestAnEncodedFileNameIsDecodedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

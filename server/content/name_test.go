@@ -49,7 +49,7 @@ func TestCleanNameTakesOutWhatDoesHarm(t *testing.T) {
 	}
 }
 
-// ASVS 1.1.1
+// ASVS 1.1.1, 1.2.2, 1.2.3
 func TestANameInAFormIsDecodedOnce(t *testing.T) {
 	for escaped, want := range map[string]string{
 		"a%0D%0Ab%0d%0a.txt":      "ab.txt",
