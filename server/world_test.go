@@ -204,7 +204,8 @@ func (w *world) open() {
 
 func (w *world) openStores() {
 	var err error
-	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Commit: w.commit, MakeRoom: w.ballast.giveUp})
+	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Commit: w.commit, MakeRoom: w.ballast.giveUp,
+		Compacting: func(step string) error { return w.strike("compact: " + step) }})
 	w.must(err)
 	w.blobs, err = blobs.OpenDisk(w.dir, blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
 		w.disk = &disk{FileSystem: real}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -114,12 +115,19 @@ type BoltOptions struct {
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
 	Own func(*os.File) error
+	// Compacting, when set, is called before each step of a Compact but its
+	// commits, with the name of the step. It is for tests, which make steps
+	// fail.
+	Compacting func(step string) error
 }
 
 // Bolt keeps everything in one bbolt file. Reads are transactions of their
 // own and see what was last committed; changes go through the committer.
 type Bolt struct {
-	db       *bbolt.DB
+	path     string
+	own      func(*os.File) error
+	db       atomic.Pointer[bbolt.DB] // the committer puts another in its place
+	whole    sync.RWMutex             // held for reading by who reads all of it at once
 	touched  touches
 	recorded recorded
 	pending  backlog
@@ -143,6 +151,7 @@ type Bolt struct {
 	lastErr error // of what it did when told to stop
 	commit  func(*bbolt.Tx) error
 	took    func(time.Duration) // is told of each commit
+	step    func(string) error  // of compacting
 }
 
 var _ Store = (*Bolt)(nil)
@@ -158,6 +167,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	}
 	if opts.Committed == nil {
 		opts.Committed = func(time.Duration) {}
+	}
+	if opts.Compacting == nil {
+		opts.Compacting = func(string) error { return nil }
 	}
 	if !opts.ReadOnly {
 		if err := createOnce(path, opts.Own); err != nil {
@@ -183,16 +195,19 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	}
 
 	b := &Bolt{
-		db:       db,
+		path:     path,
+		own:      opts.Own,
 		makeRoom: opts.MakeRoom,
 		maxNoted: maxNoted,
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,
 		took:     opts.Committed,
+		step:     opts.Compacting,
 		recorded: recorded{many: make(chan struct{}, 1)},
 		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
 	}
+	b.db.Store(db)
 	if !opts.ReadOnly {
 		if err := upgrade(db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
@@ -209,14 +224,18 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 // always, the list of free pages included, so that opening reads that list and
 // scans nothing.
 func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.DB, err error) {
+	var file *os.File
 	options := &bbolt.Options{
 		Timeout:         lockTimeout,
 		ReadOnly:        readOnly,
+		PreLoadFreelist: true, // also of a copy, whose Size may be asked for
 		InitialMmapSize: roomToGrow,
 		FreelistType:    bbolt.FreelistMapType,
 		NoStatistics:    true,
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			return os.OpenFile(name, flag&^os.O_CREATE, mode)
+		OpenFile: func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
+			opened, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
+			file = opened
+			return opened, err
 		},
 	}
 	err = withoutPanic(func() error { // bbolt panics at some damaged files
@@ -227,10 +246,35 @@ func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.
 		}
 		return err
 	})
-	if err == nil {
-		db.AllocSize = growth
+	if err != nil {
+		return nil, err
 	}
-	return db, err
+	// While this waited for the lock, its holder may have put another file in
+	// the place of the one that was opened (see Compact), and holds that now.
+	same, err := isFileAt(path, file)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if !same {
+		if err := db.Close(); err != nil {
+			return nil, err
+		}
+		return openFile(path, lockTimeout, readOnly)
+	}
+	db.AllocSize = growth
+	return db, nil
+}
+
+func isFileAt(path string, file *os.File) (bool, error) {
+	opened, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return false, err
+	}
+	return os.SameFile(opened, there), nil
 }
 
 // growth is by how many bytes a full file grows: little enough for a small
@@ -292,14 +336,17 @@ const newSuffix = ".new"
 // leaves none or a whole one; of several processes at once, one makes it and
 // the others find it.
 func createOnce(path string, own func(*os.File) error) error {
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		failed := makeNew(path, own)
+		if _, err := os.Lstat(path); err != nil {
+			return errors.Join(failed, err)
+		}
+	} else if err != nil {
 		return err
 	}
-	failed := makeNew(path, own)
-	if _, err := os.Lstat(path); err != nil {
-		return errors.Join(failed, err)
-	}
-	// Also where another process made it, which may not have come this far.
+	// Also where another process made it, or made it anew, and may not have
+	// come this far.
 	return syncDir(filepath.Dir(path))
 }
 
@@ -315,9 +362,9 @@ func makeNew(path string, own func(*os.File) error) error {
 	return moveNew(file.Name(), path)
 }
 
-// removeLeftovers removes what a crash left of making the database. Whoever
-// calls it holds the database's lock; a process that is making one just now
-// will find that there is one.
+// removeLeftovers removes what a crash left of making the database, or of
+// making it anew. Whoever calls it holds the database's lock; a process that is
+// making one just now will find that there is one.
 func removeLeftovers(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
@@ -373,11 +420,21 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return withoutPanic(func() error { return b.db.View(read) })
+	return withoutPanic(func() error {
+		for {
+			db := b.db.Load()
+			err := db.View(read)
+			if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || b.db.Load() == db {
+				return err
+			} // it was compacted before the transaction began
+		}
+	})
 }
 
 // Snapshot implements Store. It is a database that OpenBolt opens.
 func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
+	b.whole.RLock()
+	defer b.whole.RUnlock()
 	defer b.pending.pause()()
 	return b.view(ctx, func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
@@ -437,7 +494,7 @@ func (b *Bolt) Close() error {
 		close(b.changes)
 		b.mu.Unlock()
 		<-b.stopped
-		b.closeErr = errors.Join(b.lastErr, b.db.Close())
+		b.closeErr = errors.Join(b.lastErr, b.db.Load().Close())
 	})
 	return b.closeErr
 }

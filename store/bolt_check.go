@@ -21,6 +21,8 @@ const maxFaults = 1000
 // part. The comparison has brought the pages into memory by then: of half a
 // million attachments, it takes four seconds, and the pages a fraction of one.
 func (b *Bolt) Check(ctx context.Context) ([]string, error) {
+	b.whole.RLock()
+	defer b.whole.RUnlock()
 	defer b.pending.pause()()
 	c := &checker{ctx: ctx, used: make(map[string]Usage)}
 	err := b.view(ctx, c.compareBuckets)
@@ -33,15 +35,19 @@ func (b *Bolt) Check(ctx context.Context) ([]string, error) {
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}
-	if b.db.IsReadOnly() {
-		err = b.view(ctx, c.checkPages)
-	} else {
-		err = b.updateAlone(ctx, func(tx *writeTx) error { return c.checkPages(tx.Tx) })
-	}
-	if err != nil {
+	if err := b.viewPages(ctx, c.checkPages); err != nil {
 		return nil, fmt.Errorf("check the database's pages: %w", err)
 	}
 	return c.told(), nil
+}
+
+// viewPages is view for who looks at pages, which is safe only while nothing is
+// written.
+func (b *Bolt) viewPages(ctx context.Context, read func(*bbolt.Tx) error) error {
+	if b.db.Load().IsReadOnly() {
+		return b.view(ctx, read)
+	}
+	return b.updateAlone(ctx, func(tx *writeTx) error { return read(tx.Tx) })
 }
 
 // checker compares the buckets with each other, every index in both

@@ -29,9 +29,10 @@ var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
 // change is what somebody wants done, and waits for.
 type change struct {
 	apply   func(*writeTx) error
-	entry   *Entry  // of the audit log, or nil
-	each    bool    // has an entry for each of its objects too
-	origin  *Origin // of the events that it is told with, or nil
+	instead func() error // of a transaction; nothing of the others is under way
+	entry   *Entry       // of the audit log, or nil
+	each    bool         // has an entry for each of its objects too
+	origin  *Origin      // of the events that it is told with, or nil
 	alone   bool
 	refusal error
 	done    chan error
@@ -150,9 +151,12 @@ func (b *Bolt) gather(first *change) []*change {
 func (b *Bolt) work(waiting []*change) {
 	var together []*change
 	for _, c := range waiting {
-		if c.alone {
+		switch {
+		case c.instead != nil:
+			c.done <- withoutPanic(c.instead)
+		case c.alone:
 			b.finish(c)
-		} else {
+		default:
 			together = append(together, c)
 		}
 	}
@@ -188,7 +192,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	if b.broken != nil {
 		return b.broken
 	}
-	tx, err := b.db.Begin(true)
+	tx, err := b.db.Load().Begin(true)
 	if err != nil {
 		return fmt.Errorf("begin a change: %w", err)
 	}
@@ -257,7 +261,7 @@ func (b *Bolt) failed(cause error, id int) error {
 
 // committed is the number of the transaction that readers see.
 func (b *Bolt) committed() (id int) {
-	err := b.db.View(func(tx *bbolt.Tx) error {
+	err := b.db.Load().View(func(tx *bbolt.Tx) error {
 		id = tx.ID()
 		return nil
 	})

@@ -248,7 +248,7 @@ func (b *Bolt) TouchKey(id uuid.UUID, at time.Time) {
 // flushTouched writes down when keys were used. It is the committer's to call.
 func (b *Bolt) flushTouched() error {
 	noted := b.touched.toWrite()
-	if len(noted) == 0 && b.db.IsReadOnly() {
+	if len(noted) == 0 && b.db.Load().IsReadOnly() {
 		return nil
 	}
 	c := &change{alone: true, apply: func(tx *writeTx) error {

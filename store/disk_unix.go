@@ -18,6 +18,9 @@ const roomToGrow = math.MaxInt >> 27 // 64 GB; next to nothing on 32-bit systems
 // fullErrors are the ways to say that a disk has no room.
 var fullErrors = []error{syscall.ENOSPC, syscall.EDQUOT}
 
+// replacesOpen says whether a file that is open can be replaced by another.
+const replacesOpen = true
+
 // syncDir makes a new name in dir survive a power cut.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -69,8 +69,30 @@ type Store interface {
 	// meanwhile and do not wait for it, but the storage may grow by what they
 	// replace until it ends; so w should be quick.
 	Snapshot(ctx context.Context, w io.Writer) error
+	// Compact makes the storage anew of what is in it: without the room that
+	// nothing needs any more, in which what was deleted can still be found.
+	// Changes wait for it, and it for a Snapshot or Check that goes on; all
+	// other reads go on. It needs as much room again as what is kept has, and
+	// is ErrFull where there is none. After any error but ErrUnavailable, all
+	// is as it was before, and goes on. When ctx ends, it gives up soon.
+	Compact(ctx context.Context) (Compaction, error)
+	// Size says how much room the storage takes. Changes wait for it, though
+	// not for long.
+	Size(ctx context.Context) (Size, error)
 	// Close finishes what runs and lets go of the storage.
 	Close() error
+}
+
+// Compaction is what came of a Compact.
+type Compaction struct {
+	Before int64 `json:"bytes_before"` // of the storage
+	After  int64 `json:"bytes_after"`
+}
+
+// Size is how much room something takes.
+type Size struct {
+	Bytes int64 `json:"bytes"` // all of it
+	Free  int64 `json:"free"`  // of that, what a Compact would give back
 }
 
 // Kind says what an attachment belongs to. The values are part of the
