@@ -50,6 +50,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.Check(),
 		app.Doctor(),
 		app.GC(),
+		app.Compact(),
 		app.Backup(),
 		app.Restore(),
 		app.User(),

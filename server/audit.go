@@ -70,6 +70,7 @@ var audited = map[string]auditRule{
 	"POST /upkeep/check":                                  {"upkeep.check", "server", false},
 	"POST /upkeep/gc":                                     {"upkeep.gc", "server", false},
 	"POST /upkeep/audit":                                  {"upkeep.audit", "server", false},
+	"POST /upkeep/compact":                                {"upkeep.compact", "server", false},
 	"POST /upkeep/snapshot":                               {"upkeep.backup", "server", false},
 	"PUT /upkeep/backup":                                  {"upkeep.backup", "server", false},
 	"POST /upkeep/signing-key":                            {"signing_key.rotate", "server", false},

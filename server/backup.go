@@ -108,6 +108,10 @@ func (s *Server) status(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	// What cannot be changed any more cannot be measured, and has other worries.
+	if status.Database, err = s.Store.Size(rq.Context()); err != nil && !errors.Is(err, store.ErrUnavailable) {
+		return err
+	}
 	return rq.answer(w, http.StatusOK, status)
 }
 

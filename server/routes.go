@@ -104,6 +104,7 @@ var routes = []route{
 	{"GET", "/audit-logs", superadmin, (*Server).auditLog},
 	{"GET", "/audit-logs/export", superadmin, (*Server).exportAudit},
 	{"POST", "/upkeep/signing-key", operatorOnly, (*Server).rotateSigning},
+	{"POST", "/upkeep/compact", operatorOnly, (*Server).compact},
 	{"POST", "/upkeep/snapshot", operatorOnly, (*Server).snapshot},
 	{"GET", "/upkeep/contents/:content", operatorOnly, (*Server).storedContent},
 	{"GET", "/upkeep/status", operatorOnly, (*Server).status},

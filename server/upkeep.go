@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 type upkeeping struct {
 	checking   sync.Mutex
 	collecting sync.Mutex
+	compacting sync.Mutex
 	running    context.Context // until Drain
 	end        context.CancelFunc
 }
@@ -72,6 +74,43 @@ func (s *Server) collect(w *response, rq *request) error {
 		}
 		return collected, err
 	})
+}
+
+// compact makes the database anew without its free pages.
+func (s *Server) compact(w *response, rq *request) error {
+	if !s.upkeep.compacting.TryLock() {
+		return conflict("The database is being made anew already. Wait for that to end.")
+	}
+	defer s.upkeep.compacting.Unlock()
+	if err := s.roomToCompact(rq); err != nil {
+		return err
+	}
+	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
+		compacted, err := s.Store.Compact(ctx)
+		if err == nil {
+			rq.log.Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
+		}
+		return compacted, err
+	})
+}
+
+// roomToCompact refuses when the disk has no room for a second database. The
+// reserve may be used: more than that is free in the end.
+func (s *Server) roomToCompact(rq *request) error {
+	size, err := s.Store.Size(rq.Context())
+	if err != nil {
+		return err
+	}
+	room, err := s.contents.Space(rq.Context())
+	if err != nil {
+		return err
+	}
+	if used := size.Bytes - size.Free; room.Free < used {
+		refused := diskFull(nil)
+		refused.detail = fmt.Sprintf("To make the database anew takes up to %d bytes on the disk, and %d are free. Make room, and try again.", used, room.Free)
+		return refused
+	}
+	return nil
 }
 
 const maxMinAge = 100 * 365 * 24 * time.Hour

@@ -71,6 +71,9 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 			return status, err
 		}
 		status, err = upkeep.ReadStatus(ctx, records, c.Now)
+		if err == nil {
+			status.Database, err = records.Size(ctx)
+		}
 		return status, errors.Join(err, records.Close())
 	}
 	return doctor.Examine(ctx, c)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"attachd/server/upkeep"
+	"attachd/store"
 )
 
 // Check is the command that looks for faults.
@@ -84,6 +85,29 @@ func (a *App) GC() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count")
+	return cmd
+}
+
+// Compact is the command that makes the database anew.
+func (a *App) Compact() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "compact",
+		Short: "make attachd.db anew, smaller, and without what was deleted from it",
+		Args:  exactly(),
+		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
+			var compacted store.Compaction
+			if err := a.work(ctx, c, "/upkeep/compact", nil, &compacted); err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(a.stdout).Encode(compacted)
+			}
+			fmt.Fprintf(a.stdout, "attachd.db has %s, and had %s\n", count(compacted.After, "byte"), count(compacted.Before, "byte"))
+			return nil
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the sizes as JSON")
 	return cmd
 }
 

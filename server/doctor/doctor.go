@@ -152,7 +152,18 @@ func database(ctx context.Context, c *Case) []Finding {
 	default:
 		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
 	}
-	return append(found, outbox(c, status)...)
+	return append(append(found, freePages(status.Database)...), outbox(c, status)...)
+}
+
+// A database that is larger than this should not be mostly free.
+const largeDatabase = 64 << 20
+
+func freePages(size store.Size) []Finding {
+	if size.Bytes <= largeDatabase || size.Free <= size.Bytes/2 {
+		return nil
+	}
+	return warning("At a time when uploads may wait for a few seconds: attachd compact",
+		"Of the database's %d MB, %d are of no use any more; every snapshot and backup copies them.", size.Bytes>>20, size.Free>>20)
 }
 
 // An event that waits for longer shows that the receiver does not take it.

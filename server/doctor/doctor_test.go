@@ -146,6 +146,9 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 			c.status(upkeep.Status{LastBackup: c.Now, Events: 3, OldestEvent: c.Now.Add(-5 * time.Hour)}, nil)
 		}, Warning, "3 of them, the first for 5 hours", "attachd webhooks status", ""},
 		{"database", "events were given up", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now, DeadLetters: 2}, nil) }, Warning, "2 of them", "attachd webhooks redeliver", ""},
+		{"database", "most of it is free", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, Database: store.Size{Bytes: 100 << 20, Free: 60 << 20}}, nil)
+		}, Warning, "100 MB, 60 are of no use", "attachd compact", ""},
 		{"webhooks", "the receiver cannot be reached", func(_ *testing.T, c *Case) {
 			c.Receiver = &webhooks.Receiver{URL: "https://localhost:1/", Timeout: time.Second}
 		}, Problem, "not on the public internet", "attachd webhooks ping", ""},

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -63,9 +64,12 @@ type killing struct {
 	dir     string
 	rand    *rand.Rand
 	workers []*worker
-	starts  []time.Duration // how long each took
-	unknown int             // answers that nobody saw
-	became  int             // of them, what was done nevertheless
+	// meanwhile, when set, goes on beside the clients' work until it is told to
+	// stop, which is just before the kill.
+	meanwhile func(stop <-chan struct{})
+	starts    []time.Duration // how long each took
+	unknown   int             // answers that nobody saw
+	became    int             // of them, what was done nevertheless
 }
 
 // start starts the process, which was killed or is new.
@@ -93,6 +97,9 @@ func (k *killing) cycle(n int) {
 	if left := k.leftInTmp(k.T); len(left) > 0 {
 		k.Errorf("cycle %d: after the restart, tmp holds %v", n, left)
 	}
+	if left := k.copies(); len(left) > 0 {
+		k.Errorf("cycle %d: after the restart, there are %v", n, left)
+	}
 	k.learn(parents)
 	together(k.workers, func(w *worker) {
 		newest := slices.DeleteFunc(slices.Clone(w.there), func(f file) bool { return !slices.Contains(parents, f.parent) })
@@ -108,7 +115,11 @@ func (k *killing) cycle(n int) {
 func (k *killing) loadAndKill() {
 	var killed atomic.Bool
 	moment := time.After(time.Duration(k.rand.Int64N(int64(longestLoad))))
-	done := make(chan struct{})
+	done, stop := make(chan struct{}), make(chan struct{})
+	var others sync.WaitGroup
+	if k.meanwhile != nil {
+		others.Go(func() { k.meanwhile(stop) })
+	}
 	go func() {
 		defer close(done)
 		together(k.workers, func(w *worker) {
@@ -124,8 +135,10 @@ func (k *killing) loadAndKill() {
 	}()
 	<-moment
 	killed.Store(true)
+	close(stop)
 	k.kill()
 	<-done
+	others.Wait()
 }
 
 // killWhileStarting kills a process that has just been started.

@@ -351,6 +351,9 @@ func (s *story) tell(t *testing.T) {
 	s.delete(t, "delete a comment", commentPath, commentPath)
 	s.delete(t, "delete a meeting with its file", meetingPath+"?attachments=delete", meetingPath, minutes)
 	s.delete(t, "delete a member", memberPath, memberPath)
+	if out, code := run(t, s.dir, "compact"); code != 0 {
+		t.Fatalf("attachd compact: exit code %d\n%s", code, out)
+	}
 	s.upload(t, ofProduct, "last.txt", lines("the last", 70_000))
 }
 

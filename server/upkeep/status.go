@@ -29,6 +29,9 @@ type Status struct {
 	Events      int64     `json:"events"`
 	OldestEvent time.Time `json:"oldest_event,omitzero"`
 	DeadLetters int64     `json:"dead_letters"`
+	// Database is the room that the database takes; ReadStatus leaves it out,
+	// since changes wait while it is measured. Zero when it is not known.
+	Database store.Size `json:"database,omitzero"`
 }
 
 // An attachment may be so much newer than now: clocks are set right in steps.
