@@ -27,7 +27,10 @@ type formReader struct {
 	ended     bool   // the current part is over, the delimiter is next
 }
 
-const formBuffer = 64 << 10 // bytes; no line of a header may be longer
+const (
+	formBuffer    = 64 << 10 // bytes
+	maxPartHeader = 16 << 10 // bytes of all lines of a part's header
+)
 
 // part is what the header of a part says that matters to us.
 type part struct {
@@ -117,19 +120,24 @@ func (f *formReader) passPreamble() error {
 // header reads the lines up to the empty one. Control characters have no
 // place in them and are left out.
 func (f *formReader) header() (p part, err error) {
-	var name, value string
+	var name string
+	var lines strings.Builder // the value, which may go on in the next line
 	disposed := false
-	for {
+	for left := maxPartHeader; ; {
 		raw, err := f.line()
 		if err != nil {
 			return p, cut(err)
 		}
+		if left -= len(raw); left < 0 {
+			return p, errMalformedForm
+		}
 		line := withoutControls(string(raw))
 		last := len(bytes.TrimRight(raw, "\r\n")) == 0
 		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
-			value += " " + strings.TrimSpace(line) // a folded line
+			lines.WriteString(" " + strings.TrimSpace(line)) // a folded line
 			continue
 		}
+		value := lines.String()
 		switch strings.ToLower(name) {
 		case "content-disposition":
 			params := headerParams(value)
@@ -151,7 +159,9 @@ func (f *formReader) header() (p part, err error) {
 		if name, value, colon = strings.Cut(line, ":"); !colon {
 			return p, errMalformedForm
 		}
-		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		name = strings.TrimSpace(name)
+		lines.Reset()
+		lines.WriteString(strings.TrimSpace(value))
 	}
 }
 

@@ -137,6 +137,30 @@ func TestMalformedFormsAreRefused(t *testing.T) {
 	}
 }
 
+// A client pays for a header with its bytes, and not with our time: lines that
+// are folded, or end the one before, cost what they are long.
+// CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
+func TestAPartHeaderOfManyLinesIsRefusedBeforeItIsRead(t *testing.T) {
+	const begins = "--B\r\nContent-Disposition: form-data; name=\"x\"\r\n"
+	for _, line := range []string{" \n", " folded\r\n", "X: y\r\n", "Repr-Digest: z\r\n", ":\n"} {
+		body := strings.NewReader(begins + strings.Repeat(line, 1<<20/len(line)) + "\r\nx\r\n--B--")
+		size := body.Len()
+		if _, _, err := readForm(body, "B"); !errors.Is(err, errMalformedForm) {
+			t.Errorf("many times %q: %v", line, err)
+		}
+		if read := size - body.Len(); read > formBuffer {
+			t.Errorf("many times %q: %d bytes were read", line, read)
+		}
+	}
+	const dispositionAndEnd = len(begins) - len("--B\r\n") + len("X: \r\n\r\n")
+	for spare, want := range map[int]error{0: nil, -1: errMalformedForm} {
+		long := "X: " + strings.Repeat("x", maxPartHeader-dispositionAndEnd-spare) + "\r\n"
+		if _, _, err := readForm(strings.NewReader(begins+long+"\r\nx\r\n--B--"), "B"); err != want {
+			t.Errorf("a header with %d bytes to spare: %v, want %v", spare, err, want)
+		}
+	}
+}
+
 func FuzzFormsAreReadAsTheStandardLibraryDoes(f *testing.F) {
 	f.Add([]byte("hello"), []byte("\r\n--B"), uint8(1))
 	f.Add([]byte("--B\r\n"), []byte(""), uint8(7))
