@@ -11,8 +11,9 @@ import (
 
 // slots are the places of uploads under way. While there are some, anybody
 // has them. When all are taken, users share them: one who has at least two
-// fewer than the greediest gets the place of that one's slowest upload. So
-// nobody can keep the others out, however slowly they upload.
+// fewer than the greediest gets the place of that one's slowest upload, of those
+// whose bodies are still coming. So nobody can keep the others out, however
+// slowly they upload.
 type slots struct {
 	max     int
 	grace   time.Duration // for which an upload keeps its place in any case
@@ -22,11 +23,12 @@ type slots struct {
 
 // slot is the place of one upload.
 type slot struct {
-	user    uuid.UUID
-	began   time.Time
-	bytes   atomic.Int64
-	lost    atomic.Bool // to another user
-	control *http.ResponseController
+	user     uuid.UUID
+	began    time.Time
+	bytes    atomic.Int64
+	lost     atomic.Bool // to another user
+	received bool        // the whole body has come; guarded by slots.mu
+	control  *http.ResponseController
 }
 
 func newSlots(max int) *slots {
@@ -71,7 +73,7 @@ func (s *slots) slowestOfGreediest(mine *slot) (slowest *slot) {
 	}
 	now := mine.began
 	for other := range s.running {
-		if other.user != greediest || now.Sub(other.began) < s.grace {
+		if other.user != greediest || other.received || now.Sub(other.began) < s.grace {
 			continue
 		}
 		if slowest == nil || other.rate(now) < slowest.rate(now) {
@@ -79,6 +81,16 @@ func (s *slots) slowestOfGreediest(mine *slot) (slowest *slot) {
 		}
 	}
 	return slowest
+}
+
+// received says that the whole body has come: from now on the place cannot be
+// lost, because what is left to do is ours and soon over. It may have been lost
+// just before; then the request's context may end at any moment.
+func (s *slots) received(mine *slot) (kept bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine.received = true
+	return !mine.lost.Load()
 }
 
 // release gives a place back, if it was not lost.

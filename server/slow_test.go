@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -178,6 +179,56 @@ func TestAnUploadThatLostItsSlotIsTold(t *testing.T) {
 	}
 	if running := w.server.Uploads(); running != 1 {
 		t.Errorf("%d uploads run, want the one that kept its slot", running)
+	}
+}
+
+// heldScanner finds nothing, and says so when it is released.
+type heldScanner struct{ begun, released chan struct{} }
+
+func (h heldScanner) Scan(ctx context.Context, _ io.Reader) (string, error) {
+	h.begun <- struct{}{}
+	<-h.released
+	return "", ctx.Err()
+}
+
+func (heldScanner) Ping(context.Context) error { return nil }
+
+// What has come whole is not thrown away: its client has done its part.
+func TestAnUploadThatHasComeWholeKeepsItsSlot(t *testing.T) {
+	t.Parallel()
+	held := heldScanner{make(chan struct{}, 10), make(chan struct{})}
+	w := newWorld(t, func(c *server.Config) { c.MaxConcurrentUploads, c.Scanner = 3, held })
+	w.server.SetSlotGrace(0)
+	answers := make(chan answer, 3)
+	begin := func(as string) {
+		go func() {
+			a, err := w.send(t, step{as: as, do: "POST {product}/attachments", form: parts{file("a.txt", "whole")}})
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- a
+		}()
+		<-held.begun
+	}
+	begin("editor")
+	begin("editor")
+	slow := w.slowUploads(t, "editor", 1)[0]
+	begin("admin") // takes the place of the one that is not whole, though it is no slower
+	told := make([]byte, 1000)
+	n, err := slow.Read(told)
+	if !strings.Contains(string(told[:n]), "another user, who has fewer") {
+		t.Errorf("the one that was not whole was told %q, %v", told[:n], err)
+	}
+	w.expectLog(`"code":"busy"`)
+	busy := step{as: "root for owner", do: "POST {ticket}/attachments", form: parts{file("a.txt", "late")}}
+	if a, err := w.send(t, busy); err != nil || a.status != 503 {
+		t.Errorf("with nothing but whole ones: %d, %v", a.status, err)
+	}
+	close(held.released)
+	for range 3 {
+		if a := <-answers; a.status != 201 {
+			t.Errorf("one that had come whole was answered %d %s", a.status, a.body)
+		}
 	}
 }
 

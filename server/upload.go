@@ -51,6 +51,9 @@ func (s *Server) upload(w *response, rq *request) error {
 		}
 	}()
 	form, err := s.receive(rq, boundary, spool, slot)
+	if !s.slots.received(slot) {
+		return slotLost() // whatever else went wrong, it may be because of that
+	}
 	if err != nil {
 		return err
 	}
