@@ -223,9 +223,12 @@ func (s *Server) createSession(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	value := token.NewSession()
 	rq.caller = caller{user: user, actor: user, key: key.ID}
 	by(rq.entry, rq.caller, false)
+	if err := s.countRequest(rq, rq.caller); err != nil {
+		return err
+	}
+	value := token.NewSession()
 	session := store.Session{Hash: token.Hash(value), KeyID: key.ID, ExpiresAt: s.Now().Add(sessionTTL)}
 	if err := s.Store.CreateSession(rq.Context(), session, s.Now()); err != nil {
 		return err

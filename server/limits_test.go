@@ -38,6 +38,8 @@ func TestAnAnswerSaysWhatIsLeftOfALimit(t *testing.T) {
 		{do: "GET {link}", want: 200, header: header{"X-RateLimit-Limit": ""}}, // else a leaked link would use up its maker's
 		{do: "GET {link}", want: 200},
 		{as: "editor", do: "GET {product.ab}/attachments", want: 403, header: header{"X-RateLimit-Remaining": "2"}},
+		{do: "POST /session", json: `{"key": "` + w.keys["editor"] + `"}`, want: 200, header: header{"X-RateLimit-Limit": "3", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "40"}},
+		{do: "POST /session", json: `{"key": "` + w.keys["viewer"] + `"}`, want: 429, header: header{"Retry-After": "20", "X-RateLimit-Remaining": "0", "Set-Cookie": ""}},
 	})
 	without := newWorld(t)
 	without.do(t, step{as: "viewer", do: "GET {product}/attachments", want: 200, header: header{"X-RateLimit-Limit": "", "X-RateLimit-Remaining": "", "X-RateLimit-Reset": ""}})
