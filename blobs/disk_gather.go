@@ -1,8 +1,10 @@
 package blobs
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -44,10 +46,7 @@ func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), 
 	if err := atOnce(len(all), func(i int) error { return all[i].spool.finish() }); err != nil {
 		return nil, full(err)
 	}
-	held := make([]func(), len(all))
-	for i, g := range all {
-		held[i] = d.holds.shared(g.ref)
-	}
+	held := d.holdAll(all)
 	release = sync.OnceFunc(func() {
 		for _, release := range held {
 			release()
@@ -67,6 +66,21 @@ func (d *Disk) write(g *gathered, content []byte) (err error) {
 	g.ref = g.spool.Ref()
 	g.spool.err = errUsedUp
 	return nil
+}
+
+// holdAll holds each content once, and all callers in the same order: a Remove
+// that waits for one who has a content lets nobody in after it, so two who want
+// what the other has would wait for each other.
+func (d *Disk) holdAll(all []gathered) (held []func()) {
+	refs := make([]Ref, len(all))
+	for i, g := range all {
+		refs[i] = g.ref
+	}
+	slices.SortFunc(refs, func(a, b Ref) int { return bytes.Compare(a[:], b[:]) })
+	for _, ref := range slices.Compact(refs) {
+		held = append(held, d.holds.shared(ref))
+	}
+	return held
 }
 
 // placeAll is place for many.

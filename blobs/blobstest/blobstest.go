@@ -37,6 +37,7 @@ var promises = []struct {
 	{"many may keep the same content at once", keptAtOnce},
 	{"many contents may be kept with one call, as each of them would be", keptTogether},
 	{"what was kept with one call is held until release", heldTogether},
+	{"many may keep the same contents with one call each, in any order, while they are removed", keptInAnyOrder},
 	{"what is not there is not found", notFound},
 	{"a content of another length is damaged", otherLength},
 	{"a marked content cannot be opened but is still there", marked},
@@ -280,6 +281,51 @@ func heldTogether(t *testing.T, s blobs.Store) {
 	release() // does nothing
 	if err := <-gone; err != nil {
 		t.Error(err)
+	}
+}
+
+func keptInAnyOrder(t *testing.T, s blobs.Store) {
+	one, two := []byte("one"), []byte("two")
+	orders := [][][]byte{{one, two}, {two, one}, {one, two, one}}
+	var keeping, removing sync.WaitGroup
+	for n := range 6 {
+		keeping.Go(func() {
+			for range 25 {
+				release, err := s.KeepAll(t.Context(), orders[n%len(orders)])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				release()
+			}
+		})
+	}
+	kept := make(chan struct{})
+	go func() {
+		keeping.Wait()
+		close(kept)
+	}()
+	for n := range 4 {
+		removing.Go(func() {
+			ref := blobs.Ref(sha256.Sum256(orders[0][n%2]))
+			for {
+				select {
+				case <-kept:
+					return
+				default:
+				}
+				if _, err := s.Remove(t.Context(), ref, unwanted); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	select {
+	case <-kept:
+		removing.Wait()
+	case <-time.After(time.Minute):
+		t.Fatal("they wait for each other")
 	}
 }
 
