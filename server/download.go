@@ -131,8 +131,10 @@ func (s *Server) openContent(rq *request) (file blobs.Content, done func(), err 
 		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
 			return nil, nil, noAttachment(a.ID) // deleted this moment
 		}
-		// What Open finds out, it finds out again every time: nothing to mark.
-		s.metrics.damaged.Inc()
+		if errors.Is(err, blobs.ErrDamaged) || errors.Is(err, blobs.ErrNotFound) {
+			// What Open finds out, it finds out again every time: nothing to mark.
+			s.metrics.damaged.Inc()
+		}
 		return nil, nil, fmt.Errorf("opening the content of attachment %s: %w", a.ID, err)
 	}
 	return file, func() {

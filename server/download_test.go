@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"attachd/server"
@@ -363,6 +364,17 @@ func TestADamagedFileNeverEndsCleanlyAndIsRepairedByUploadingItAgain(t *testing.
 			})
 		})
 	}
+}
+
+// A process that may open no more files says nothing of what is in them.
+func TestAContentThatCannotBeOpenedNowIsNotCountedAsDamaged(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet, filesAtOnce)
+	w.fault.Store(&fault{err: syscall.EMFILE, forever: true, only: "open blobs/"})
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 500, code: "internal"})
+	w.fault.Store(nil)
+	w.metrics(t, "attachd_damaged_reads_total 0")
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
 }
 
 func TestAShortOrMissingContentIsDamagedUntilItIsUploadedAgain(t *testing.T) {
