@@ -72,7 +72,8 @@ type Store interface {
 	Space(ctx context.Context) (Space, error)
 
 	// Probe writes, syncs and removes a few bytes the way a content is
-	// written, and so says whether contents can be kept now.
+	// kept, under a name that All does not list, and so says whether contents
+	// can be kept now.
 	Probe(ctx context.Context) error
 
 	// Close lets go of the storage. No method may be called after it.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,6 +35,8 @@ type Disk struct {
 	// reported once only: a second sync would say yes without having written.
 	// So their next Keep puts them in place anew.
 	unsure refSet
+
+	probes atomic.Uint32 // made so far
 }
 
 // DiskOptions say how a Disk works. The zero value is good.
@@ -97,6 +100,9 @@ func (d *Disk) makeFolders() error {
 	}
 	for first := range math.MaxUint8 + 1 {
 		if err := d.makeFolder(shard(byte(first))); err != nil {
+			return err
+		}
+		if err := d.removeProbe(byte(first)); err != nil {
 			return err
 		}
 	}
@@ -314,7 +320,8 @@ func (d *Disk) Space(context.Context) (Space, error) {
 	return d.files.Space()
 }
 
-// Probe writes and syncs a temporary file.
+// Probe goes the way of a content: into a temporary file, and from there into a
+// shard, each time into the next one.
 func (d *Disk) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -324,10 +331,37 @@ func (d *Disk) Probe(ctx context.Context) error {
 		return err
 	}
 	if _, err = s.Write([]byte("probe")); err == nil {
-		err = full(s.file.Sync())
+		err = full(d.probeShard(s, byte(d.probes.Add(1))))
 	}
 	return errors.Join(err, s.Close())
 }
+
+func (d *Disk) probeShard(s *spool, first byte) error {
+	if err := s.finish(); err != nil {
+		return err
+	}
+	if err := d.files.Rename(s.temp, probeName(first)); err != nil {
+		return err
+	}
+	s.temp = ""
+	return errors.Join(d.files.SyncDir(shard(first)), d.removeProbe(first))
+}
+
+// removeProbe removes what a probe has left in a shard, also one that was
+// killed.
+func (d *Disk) removeProbe(first byte) error {
+	_, err := d.files.Lstat(probeName(first))
+	if err == nil {
+		err = d.files.Remove(probeName(first))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// probeName is the name of no content.
+func probeName(first byte) string { return shard(first) + "/probe" }
 
 // Close lets go of the data directory.
 func (d *Disk) Close() error {

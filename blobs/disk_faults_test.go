@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -417,7 +418,7 @@ func TestAFullDiskIsErrFull(t *testing.T) {
 				_, err := tryKeep(t.Context(), d, []byte("abc"))
 				wantFull(err)
 			}
-			for _, calls.fail = range []string{"create", "write", "sync"} {
+			for _, calls.fail = range []string{"create", "write", "sync", "rename", "syncdir"} {
 				wantFull(d.Probe(t.Context()))
 			}
 			calls.fail = "create"
@@ -425,6 +426,51 @@ func TestAFullDiskIsErrFull(t *testing.T) {
 			wantFull(d.MarkDamaged(t.Context(), keptBefore, nil))
 		})
 	}
+}
+
+// A server that calls itself ready must be able to keep contents, wherever they
+// belong.
+func TestAProbeGoesTheWayOfAContentIntoEveryShard(t *testing.T) {
+	t.Parallel()
+	var shards []string
+	calls := &recorder{}
+	d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
+		return blobstest.Faults{Before: func(call string) error {
+			if shard, ok := strings.CutPrefix(call, "syncdir "); ok {
+				shards = append(shards, shard)
+			}
+			return nil
+		}}.Wrap(calls.wrap(unsynced{real}))
+	}})
+	calls.made, shards = nil, nil
+	for range 256 {
+		if err := d.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"create TEMP", "write TEMP", "sync TEMP", "close TEMP", "rename TEMP SHARD/probe", "syncdir SHARD", "lstat SHARD/probe", "remove SHARD/probe"}
+	if got := calls.made[:min(len(want), len(calls.made))]; !slices.Equal(got, want) {
+		t.Errorf("the calls are %q", got)
+	}
+	slices.Sort(shards)
+	if n := len(slices.Compact(shards)); n != 256 {
+		t.Errorf("256 probes looked into %d shards", n)
+	}
+}
+
+func TestWhatAProbeThatWasKilledLeftIsRemovedAtStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	openDiskWith(t, dir, blobs.DiskOptions{}).Close()
+	for _, shard := range []string{"00", "ab", "ff"} {
+		writeFile(t, filepath.Join(dir, "blobs", "sha256", shard, "probe"), "probe")
+	}
+	d := openDiskWith(t, dir, blobs.DiskOptions{})
+	left, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+	d.Close()
 }
 
 // recorder writes down the calls, and fails those that begin with given words.

@@ -24,14 +24,32 @@ type healthBody struct {
 }
 
 // readiness remembers the last look for a moment: looking writes to the disk,
-// and anybody may ask.
+// and anybody may ask. There is one look at a time.
 type readiness struct {
+	patience time.Duration // with a look
+	stuck    time.Duration // for which contents may wait in vain for their files
+
 	mu      sync.Mutex
+	look    *look // under way; nil when none is
 	at      time.Time
 	reasons []string
-	pinged  time.Time // when the scanner was
-	scanner error     // what came of that
+
+	// Of the scanner; only the look under way uses them.
+	pinged  time.Time
+	scanner error // what came of that
 }
+
+// look is one look at whether uploads would work.
+type look struct {
+	tooLong <-chan struct{} // closed when the look has lasted too long
+	over    chan struct{}   // closed when it has ended
+}
+
+// How long a look may last, of which most of the time may be the scanner's.
+const lookPatience = 5 * time.Second
+
+// How long contents may wait in vain for their files.
+const stuckFor = 10 * time.Second
 
 // How long an answer of /health/ready stands.
 const readyFor = time.Second
@@ -48,21 +66,56 @@ func (s *Server) healthReady(w *response, rq *request) error {
 // notReady gives the reasons why uploads would not work, by a look that is not
 // older than asked for.
 func (s *Server) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
-	s.ready.mu.Lock()
-	if now := s.Now(); now.Sub(s.ready.at) >= age {
-		s.ready.reasons = s.lookWhetherReady(ctx, log)
-		s.ready.at = now
-	}
-	reasons = s.ready.reasons
-	s.ready.mu.Unlock()
+	reasons = s.lookOrWait(ctx, log, age)
 	if s.draining.Load() {
 		return append([]string{"The server is shutting down."}, reasons...)
 	}
 	return reasons
 }
 
+// lookOrWait begins a look, or waits for the one under way. A disk that hangs
+// holds up that look only.
+func (s *Server) lookOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+	r := &s.ready
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := s.Now(); r.look == nil && now.Sub(r.at) >= age {
+		r.look = s.beginLook(context.WithoutCancel(ctx), log, now) // others get the answer too
+	} else if now.Sub(r.at) < age {
+		return r.reasons
+	}
+	under := r.look
+	r.mu.Unlock()
+	select {
+	case <-under.over:
+	case <-under.tooLong:
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	select {
+	case <-under.over:
+		return r.reasons
+	default:
+		return []string{"The disk does not answer."}
+	}
+}
+
+// beginLook looks beside whoever asks.
+func (s *Server) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
+	lasting, cancel := context.WithTimeout(context.Background(), s.ready.patience)
+	l := &look{tooLong: lasting.Done(), over: make(chan struct{})}
+	go func() {
+		reasons := s.lookWhetherReady(ctx, log)
+		s.ready.mu.Lock()
+		defer s.ready.mu.Unlock()
+		s.ready.at, s.ready.reasons, s.ready.look = now, reasons, nil
+		close(l.over)
+		cancel()
+	}()
+	return l
+}
+
 func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
-	ctx = context.WithoutCancel(ctx) // others get the answer too
 	failed := func(sentence string, err error) {
 		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
@@ -74,6 +127,9 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	}
 	if err := s.contents.Probe(ctx); err != nil {
 		failed("Files cannot be written.", err)
+	}
+	if since, err := s.contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {
+		failed("Small files that were taken wait in vain for their places among the others.", err)
 	}
 	room, err := s.contents.Space(ctx)
 	if err != nil {

@@ -29,6 +29,13 @@ func (s *Server) SetSlotGrace(d time.Duration) {
 // files. It is to be called before the first request.
 func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait = d }
 
+// SetReadiness sets for how long a look at whether the server is ready may
+// last, and contents may wait in vain for their files. It is to be called
+// before the first request.
+func (s *Server) SetReadiness(patience, stuck time.Duration) {
+	s.ready.patience, s.ready.stuck = patience, stuck
+}
+
 // Uploads are how many run.
 func (s *Server) Uploads() int { return s.slots.taken() }
 

@@ -11,6 +11,9 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,6 +80,83 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 	w.play(t, []step{ready})
 	w.server.Drain()
 	w.play(t, []step{reasons("shutting down"), {do: "HEAD /health/ready", want: 503, header: header{"Retry-After": "5"}}})
+}
+
+// hanging files are not made before they are released.
+type hanging struct {
+	blobs.FileSystem
+	asked    *atomic.Int64
+	released chan struct{}
+}
+
+func (h hanging) Create(name string) (blobs.File, error) {
+	h.asked.Add(1)
+	<-h.released
+	return h.FileSystem.Create(name)
+}
+
+func TestADiskThatHangsHoldsUpOneLookOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.server.SetReadiness(200*time.Millisecond, time.Hour)
+	h := hanging{w.disk.FileSystem, new(atomic.Int64), make(chan struct{})}
+	w.disk.FileSystem = h
+	hangs := step{do: "GET /health/ready", want: 503, check: func(t *testing.T, a answer) {
+		if !strings.Contains(string(a.body), "The disk does not answer.") {
+			t.Errorf("answered %s", a.body)
+		}
+	}}
+	var people sync.WaitGroup
+	for range 10 {
+		people.Go(func() { w.do(t, hangs) })
+	}
+	people.Wait()
+	w.do(t, hangs)
+	if asked := h.asked.Load(); asked != 1 {
+		t.Errorf("the disk was asked %d times", asked)
+	}
+	if a := w.do(t, step{as: "root", do: "GET /metrics", want: 200}); !bytes.Contains(a.body, []byte("\nattachd_ready 0\n")) {
+		t.Error("the metrics say that it is ready")
+	}
+	close(h.released)
+	eventually(t, "the server to be ready", func() bool {
+		w.clock.advance(time.Minute)
+		a, err := w.send(t, step{do: "GET /health/ready"})
+		return err == nil && a.status == 200
+	})
+}
+
+// Large files get their places at once, small ones later: the server must not
+// call itself ready while either fails.
+func TestAServerWhoseContentsGetNoPlaceIsNotReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.server.SetReadiness(time.Minute, 0)
+	w.expectLog("not ready")
+	w.expectLog("could not all be written")
+	w.expectLog(`"code":"internal"`)
+	unready := func(says string) step {
+		return step{do: "GET /health/ready", want: 503, check: func(t *testing.T, a answer) {
+			if !strings.Contains(string(a.body), says) {
+				t.Errorf("answered %s", a.body)
+			}
+		}}
+	}
+	w.fault.Store(&fault{err: syscall.EACCES, forever: true, only: "rename tmp/"})
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "small")}, want: 201},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", text(100_000))}, want: 500, code: "internal"},
+		unready("Files cannot be written."),
+	})
+	w.settleContents()
+	w.clock.advance(time.Minute)
+	w.play(t, []step{unready("Small files")})
+	w.fault.Store(nil)
+	w.clock.advance(time.Minute)
+	w.play(t, []step{unready("Small files")})
+	w.settleContents()
+	w.clock.advance(time.Minute)
+	w.play(t, []step{{do: "GET /health/ready", want: 200}})
 }
 
 // ASVS 16.3.4, 16.5.1 to 16.5.4

@@ -88,8 +88,7 @@ func (s *Server) notScanned(rq *request, a store.Attachment, why error) error {
 // How long an answer of the scanner to a ping stands.
 const pingFor = 5 * time.Second
 
-// pingScanner says whether the scanner answers. Its caller holds the lock of
-// the readiness.
+// pingScanner says whether the scanner answers, to the look under way.
 func (s *Server) pingScanner(ctx context.Context) error {
 	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
 		s.ready.scanner = s.Scanner.Ping(ctx)

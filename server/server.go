@@ -151,6 +151,7 @@ func New(cfg Config) (*Server, error) {
 		drain:   drainTime,
 		began:   cfg.Now(),
 		totals:  newTotals(),
+		ready:   readiness{patience: lookPatience, stuck: stuckFor},
 	}
 	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {

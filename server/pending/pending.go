@@ -55,6 +55,8 @@ type Contents struct {
 
 	mu      sync.Mutex
 	spoiled map[blobs.Ref]struct{} // of which the bytes that wait are wrong
+	failing time.Time              // since when Run fails; zero when it does not
+	failure error                  // its last
 }
 
 // New joins the files with what waits in records.

@@ -58,6 +58,7 @@ func (c *Contents) Run(ctx context.Context) {
 	var told time.Time
 	for {
 		err := c.Settle(context.WithoutCancel(ctx))
+		c.went(err)
 		if err != nil && time.Since(told) >= tellTime {
 			told = time.Now()
 			c.Log.Error("contents that wait for their files could not all be written", "error", err)
@@ -71,6 +72,27 @@ func (c *Contents) Run(ctx context.Context) {
 			c.gather(ctx)
 		}
 	}
+}
+
+// went remembers how Run fares.
+func (c *Contents) went(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failure = err
+	switch {
+	case err == nil:
+		c.failing = time.Time{}
+	case c.failing.IsZero():
+		c.failing = time.Now()
+	}
+}
+
+// Failing tells since when Run has not been able to settle all that waits, and
+// why; no error when it is.
+func (c *Contents) Failing() (since time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failing, c.failure
 }
 
 // gather returns when something waits, and has done so for a while or is much.
