@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
 
+	"attachd/server/token"
 	"attachd/store"
 )
 
@@ -293,7 +294,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	attrs := []slog.Attr{
 		slog.String("method", rq.Method),
 		slog.String("route", rq.route),
-		slog.String("path", rq.URL.EscapedPath()),
+		slog.String("path", token.Redact(rq.URL.EscapedPath())), // people paste keys into the wrong place
 		slog.Int("status", status),
 		slog.Int64("bytes_in", rq.body.read),
 		slog.Int64("bytes_out", w.bytes),
@@ -322,13 +323,14 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	rq.log.LogAttrs(context.WithoutCancel(rq.Context()), slog.LevelInfo, "request", attrs...)
 }
 
-// requestID keeps the caller's id where it is harmless, else makes one.
+// requestID keeps the caller's id where it is harmless and no secret, else
+// makes one.
 func requestID(r *http.Request) string {
 	id := r.Header.Get("X-Request-Id")
 	harmless := func(c rune) bool {
 		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-_.:/+=", c)
 	}
-	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return !harmless(c) }) {
+	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(c rune) bool { return !harmless(c) }) || token.Redact(id) != id {
 		return uuid.NewString()
 	}
 	return id

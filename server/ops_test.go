@@ -424,6 +424,24 @@ func TestTheLogHasALineForEveryRequest(t *testing.T) {
 	}
 }
 
+// People paste keys where they do not belong.
+func TestNoKeyGetsIntoTheLog(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	key := w.keys["viewer"]
+	w.do(t, step{as: "viewer", do: "GET /catalog/" + key, send: header{"X-Request-Id": "in-the-path"}, want: 404})
+	w.do(t, step{as: "viewer", do: "GET /issues/attachments/" + key, want: 404})
+	a := w.do(t, step{do: "GET /health", send: header{"X-Request-Id": key}, want: 200})
+	w.do(t, step{do: "GET /health", send: header{"X-Request-Id": "for:" + key}, want: 200})
+	w.log.request(t, a.header.Get("X-Request-Id"))
+	if path, _ := w.log.request(t, "in-the-path")["path"].(string); !strings.HasPrefix(path, "/catalog/attachd_") || !strings.HasSuffix(path, "…") {
+		t.Errorf("the path is %q", path)
+	}
+	if strings.Contains(strings.Join(w.log.lines(), ""), key) {
+		t.Error("the log has the key")
+	}
+}
+
 func TestBelowAPublicURLThePathsAreTheSame(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, publicURL("https://example.org/attachd"))

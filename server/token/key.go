@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"regexp"
 )
 
 // KeyPrefix is how every API key begins. By their beginnings, people and secret
@@ -30,6 +31,14 @@ func NewSession() string { return sessionPrefix + random() }
 // Hash is what is stored of a secret. A plain SHA-256 is enough for 256
 // random bits: there is nothing to guess.
 func Hash(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
+
+// What begins like one of our secrets and is as long. A session's is cut where
+// a key's may be shown.
+var secretForm = regexp.MustCompile(`(attachd(?:-session)?_[\w-]{6})[\w-]{37}`)
+
+// Redact leaves of every secret in s, real or not, only as much as may be shown
+// again, and an ellipsis.
+func Redact(s string) string { return secretForm.ReplaceAllString(s, "$1…") }
 
 func random() string {
 	var b [32]byte

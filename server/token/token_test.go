@@ -44,6 +44,24 @@ func TestKeysAreLongDistinctAndRecognisable(t *testing.T) {
 	}
 }
 
+func TestASecretIsRedactedWhereverItStands(t *testing.T) {
+	key, shown := NewKey()
+	session := NewSession()
+	for text, want := range map[string]string{
+		"/catalog/" + key:               "/catalog/" + shown + "…",
+		key + "/" + key:                 shown + "…/" + shown + "…",
+		"x" + key + "x":                 "x" + shown + "…x",
+		session:                         session[:len("attachd-session_")+6] + "…",
+		"/attachd_demo/" + key[:50]:     "/attachd_demo/" + key[:50],
+		"/attachd.db/" + shown + "/a_b": "/attachd.db/" + shown + "/a_b",
+		"":                              "",
+	} {
+		if got := Redact(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestALinkComesBackAsItWasSigned(t *testing.T) {
 	s := NewSigner(aKey)
 	for _, inline := range []bool{false, true} {
