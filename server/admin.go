@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"attachd/server/page"
 	"attachd/store"
 )
 
@@ -148,8 +149,8 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 //go:embed openapi.json
 var openAPIDocument []byte
 
-func (s *Server) openAPI(w *response, _ *request) error {
-	w.Header().Set("Content-Type", "application/json")
-	_, err := w.Write(openAPIDocument)
-	return err
+var openAPIFile = sync.OnceValue(func() page.File { return page.NewFile("application/json", openAPIDocument) })
+
+func (s *Server) openAPI(w *response, rq *request) error {
+	return rq.answerFile(w, openAPIFile())
 }

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -223,6 +224,17 @@ func TestTheDescriptionAndThePageNeedNoKey(t *testing.T) {
 		{do: "HEAD /", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
 		{do: "HEAD /docs", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
 	})
+	packed, err := w.send(t, step{do: "GET /openapi.json", send: header{"Accept-Encoding": "br, gzip"}})
+	if err != nil || packed.header.Get("Content-Encoding") != "gzip" || len(packed.body) > 60<<10 {
+		t.Fatalf("%v, %d bytes of encoding %q", err, len(packed.body), packed.header.Get("Content-Encoding"))
+	}
+	unpacked, err := gzip.NewReader(bytes.NewReader(packed.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewDecoder(unpacked).Decode(new(any)); err != nil {
+		t.Error(err)
+	}
 }
 
 // ASVS 5.3.1, 3.7.2, 13.4.1 to 13.4.6

@@ -22,7 +22,7 @@ import (
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; frame-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// File is one file of the page as it is sent.
+// File is a file of the page, or another that never changes, as it is sent.
 type File struct {
 	Type    string // Content-Type
 	ETag    string // with its quotes
@@ -84,15 +84,15 @@ func build() site {
 		if !ok {
 			panic("page: an asset of no known type: " + name)
 		}
-		f := file(kind, read(name))
+		f := NewFile(kind, read(name))
 		s.assets[path.Base(name)] = f
 		fmt.Fprintf(all, "%s %s\n", name, f.ETag)
 	}
 	s.version = hex.EncodeToString(all.Sum(nil)[:8])
 	document := s.html("index.html")
-	s.document = file(htmlType, document)
-	s.demo = file(htmlType, bytes.Replace(document, []byte("<html "), []byte("<html data-demo "), 1))
-	s.docs = file(htmlType, s.html("docs.html"))
+	s.document = NewFile(htmlType, document)
+	s.demo = NewFile(htmlType, bytes.Replace(document, []byte("<html "), []byte("<html data-demo "), 1))
+	s.docs = NewFile(htmlType, s.html("docs.html"))
 	return s
 }
 
@@ -111,7 +111,8 @@ func read(name string) []byte {
 	return raw
 }
 
-func file(kind string, body []byte) File {
+// NewFile packs what is sent as a file of the page is.
+func NewFile(kind string, body []byte) File {
 	sum := sha256.Sum256(body)
 	var packed bytes.Buffer
 	w, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
