@@ -3,7 +3,10 @@
 package main
 
 import (
+	"bufio"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,6 +151,69 @@ func TestARestartRefusesNoConnection(t *testing.T) {
 			t.Fatalf("it listens at %s after %s", next.url, server.url)
 		}
 		server = next
+		eventually(t, "people are answered again", func() bool { return answered.Load() > before+10 })
+	}
+	stop.Store(true)
+	people.Wait()
+	server.stop()
+}
+
+// Whoever keeps a connection learns with an answer that it was the last, and
+// does not find it closed against a request on its way.
+func TestARestartCutsNoKeptConnectionThatIsInUse(t *testing.T) {
+	t.Parallel()
+	m, dir := newManager(t), dataDir(t)
+	server := m.start(dir)
+	url := server.url
+	var (
+		people   sync.WaitGroup
+		stop     atomic.Bool
+		answered atomic.Int64
+	)
+	// keep calls on one connection until it is told that this ends.
+	keep := func() error {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		check(t, conn.SetDeadline(time.Now().Add(patience)))
+		reader := bufio.NewReader(conn)
+		for !stop.Load() {
+			if _, err := io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: attachd\r\n\r\n"); err != nil {
+				return err
+			}
+			answer, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+				return err
+			}
+			answered.Add(1)
+			if answer.Close {
+				return nil
+			}
+			time.Sleep(time.Millisecond) // so that the connection is often idle
+		}
+		return nil
+	}
+	for range 4 {
+		people.Go(func() {
+			for !stop.Load() {
+				if err := keep(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		before := answered.Load()
+		server.stop()
+		if server = m.start(dir); server.url != url {
+			t.Fatalf("it listens at %s after %s", server.url, url)
+		}
 		eventually(t, "people are answered again", func() bool { return answered.Load() > before+10 })
 	}
 	stop.Store(true)

@@ -53,6 +53,9 @@ type response struct {
 func (w *response) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
+		if w.rq.server.draining.Load() {
+			w.Header().Set("Connection", "close") // the next request goes to the next server
+		}
 	}
 	w.move()
 	w.ResponseWriter.WriteHeader(status)
@@ -61,7 +64,7 @@ func (w *response) WriteHeader(status int) {
 
 func (w *response) Write(p []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.WriteHeader(http.StatusOK)
 	}
 	w.move()
 	n, err := w.ResponseWriter.Write(p)

@@ -27,7 +27,8 @@ import (
 // How long a server that was told to stop waits for what is under way.
 const shutdownTime = 30 * time.Second
 
-// How long it waits for connections that have not said yet what they want.
+// How long it waits for requests on connections that are open: those that have
+// not said yet what they want, and those on which the next one is on its way.
 const waitingTime = time.Second
 
 // How often a server removes what nothing refers to.
@@ -171,14 +172,14 @@ func newListening(server *http.Server, listener net.Listener) *listening {
 }
 
 // finish stops listening and answers what came in before. Shutdown alone drops
-// requests on connections that were accepted and not read from yet: they get a
-// moment before.
+// requests on connections that were accepted and not read from yet, and closes
+// idle ones against requests on their way: they get a moment before. A server
+// that drains says with each answer that it is the last of its connection.
 func (l *listening) finish(ctx context.Context) error {
 	if err := l.listener.Close(); err != nil {
 		return err
 	}
 	l.accepting.Wait()
-	l.SetKeepAlivesEnabled(false) // closes idle connections, and others after their answer
 	for deadline := time.Now().Add(waitingTime); l.open.Load() > 0 && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
