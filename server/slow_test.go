@@ -236,12 +236,12 @@ func TestAnUploadThatHasComeWholeKeepsItsSlot(t *testing.T) {
 func TestA100ContinueIsNotLateForTheAnswerBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	const patience = 100 * time.Millisecond
+	const patience = 2 * time.Second // the upload must be over in that, too
 	w.server.SetPatience(patience)
 	conn := w.dial(t)
 	conn.Write(w.rawRequest(t, step{do: "GET /health"}, 0))
 	w.receive(t, conn, step{do: "GET /health", want: 200})
-	time.Sleep(2 * patience) // the write deadline of the first answer passes
+	time.Sleep(patience + patience/20) // the write deadline of the first answer passes
 	body := parts{file("a.txt", "a")}.encode(t, w)
 	s := step{as: "editor", do: "POST {product}/attachments", want: 201}
 	conn.Write(w.rawRequest(t, s, len(body), "Expect: 100-continue"))

@@ -240,8 +240,12 @@ func TestADeletedContentNeverComesBackHoweverFarItsSettlingIs(t *testing.T) {
 						t.Error(err)
 					}
 					// It may have to wait for the settling to end.
-					deleted.Go(func() { h.spare(context.Background(), a.SHA256) })
-					time.Sleep(time.Millisecond)
+					begun := make(chan struct{})
+					deleted.Go(func() {
+						close(begun)
+						h.spare(context.Background(), a.SHA256)
+					})
+					<-begun
 				})
 			}
 			return nil
