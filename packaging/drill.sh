@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the first four chapters of README.md as printed, on a fresh Debian that
-# boots with systemd in a container of its own. Takes two folders that
-# release.sh made, of which the second is installed as the upgrade. Needs root,
-# debootstrap and systemd-nspawn; where these cannot work it says so and ends.
+# boots with systemd in a container of its own, then what they only tell of.
+# Takes two folders that release.sh made, of which the second is installed as
+# the upgrade. Needs root, debootstrap and systemd-nspawn; where these cannot
+# work it says so and ends.
 set -euo pipefail
 
 old=$(realpath "$1") new=$(realpath "$2")
@@ -33,7 +34,64 @@ cp "$new"/*.deb "$tree/root/new"
 		/^```sh$/ { block = 1; print "set -v"; next }
 		/^```$/ && block { block = 0; print "{ set +v; } 2>/dev/null"; next }
 		block' "$here/README.md"
-	echo '[ -n "$(ls /var/lib/attachd/blobs/sha256)" ] && echo drill: passed'
+	cat <<'END'
+# Functions, since `set -e` does not look at what follows a !.
+files() { [ -n "$(ls /var/lib/attachd/blobs/sha256 2>/dev/null)" ]; }
+gone() { [ ! -e /var/lib/attachd ] && [ -z "$(find /etc/attachd /etc/systemd /var/lib/systemd -name 'attachd*' 2>/dev/null)" ]; }
+runs() { systemctl is-active --quiet "$1"; }
+rests() { ! systemctl is-active --quiet "$1"; }
+disabled() { ! systemctl is-enabled --quiet "$1"; }
+upgrade() { dpkg --install /root/new/attachd_*.deb; }
+purge() { # purge ANSWER, as a person gives it at a terminal
+	echo "$1" | script --quiet --return --command 'DEBIAN_FRONTEND=readline TERM=dumb dpkg --purge attachd' /root/asked
+	grep -q 'Remove the files that people uploaded' /root/asked
+}
+files
+
+echo 'drill: after a removal it starts again, with the files of before'
+upgrade
+runs attachd
+dpkg --remove attachd
+rests attachd
+upgrade
+runs attachd
+
+echo 'drill: what is disabled stays so, through an upgrade and a removal'
+systemctl disable --now --quiet attachd
+upgrade
+rests attachd
+dpkg --remove attachd
+upgrade
+rests attachd
+disabled attachd
+
+echo 'drill: a socket that is enabled stays so'
+systemctl enable --now --quiet attachd.socket
+systemctl enable --now --quiet attachd
+dpkg --remove attachd
+rests attachd.socket
+upgrade
+runs attachd.socket
+runs attachd
+
+echo 'drill: a purge asks, and keeps the files'
+purge no
+files
+
+echo 'drill: a purge asks, and removes the files'
+upgrade
+disabled attachd.socket # as this is a first installation again
+runs attachd
+purge yes
+gone
+
+echo 'drill: a purge was answered before'
+upgrade
+echo 'attachd attachd/remove-files boolean true' | debconf-set-selections
+dpkg --purge attachd
+gone
+echo drill: passed
+END
 } >"$tree/root/drill"
 cat >"$tree/etc/systemd/system/drill.service" <<'END'
 [Unit]
@@ -45,14 +103,14 @@ Environment=DEBIAN_FRONTEND=noninteractive
 StandardOutput=file:/root/out
 StandardError=inherit
 ExecStopPost=/bin/systemctl poweroff --no-block
-TimeoutStartSec=120
+TimeoutStartSec=600
 [Install]
 WantedBy=default.target
 END
 mkdir -p "$tree/etc/systemd/system/graphical.target.wants"
 ln -s ../drill.service "$tree/etc/systemd/system/graphical.target.wants/drill.service"
 systemd-machine-id-setup --root="$tree" >/dev/null 2>&1 # or the first boot asks questions
-timeout --kill-after=10 180 systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$tree" --boot </dev/null >"$work/boot" || cat "$work/boot"
+timeout --kill-after=10 660 systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$tree" --boot </dev/null >"$work/boot" || cat "$work/boot"
 [ -e "$tree/root/out" ] || skip 'the Debian in the container did not boot'
 cat "$tree/root/out"
 tail -1 "$tree/root/out" | grep -q '^drill: passed$'
