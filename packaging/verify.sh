@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Looks at what release.sh makes: the same bytes twice, packages that lintian
-# takes, an image whose program runs, a hardened unit; and runs drill.sh where
-# the system lets it. Needs Go, git, dpkg-deb, buildah, lintian and
+# Looks at what release.sh makes: the same bytes twice, programs that know their
+# commit, packages that lintian takes, an image whose program runs, a hardened
+# unit; and runs drill.sh where the system lets it. Needs Go, git, dpkg-deb, buildah, lintian and
 # systemd-analyze; the drill needs root, debootstrap and systemd-nspawn.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,19 @@ lintian --allow-root --fail-on error --suppress-tags \
 	statically-linked-binary,no-debconf-config,bogus-mail-host,no-copyright-file,no-changelog "$work"/one/*.deb
 echo 'verify: lintian finds no error'
 
-arch=$(go env GOARCH)
+arch=$(go env GOARCH) commit=$(git rev-parse --short=12 HEAD)
+version=$("$work/one/attachd-linux-$arch" version)
+if tag=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null); then
+	commit=$tag
+fi
+case $version in
+*"$commit"*) echo "verify: the program says what it is: $version" ;;
+*)
+	echo "verify: the program calls itself $version, and is of $commit" >&2
+	exit 1
+	;;
+esac
+
 mkdir "$work/oci" "$work/root"
 tar -xf "$work/one/attachd-image-linux-$arch.tar" -C "$work/oci"
 blob() { echo "$work/oci/blobs/$(tr : / <<<"$1")"; }
