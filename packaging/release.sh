@@ -73,7 +73,10 @@ for arch in amd64 arm64; do
 	image "$arch"
 done
 go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 mod \
-	-licenses=false -noserial -type application -json -output "$dist/attachd.cdx.json" . 2>/dev/null
+	-licenses=false -noserial -type application -json -output "$dist/attachd.cdx.json" . 2>"$work/sbom" || {
+	cat "$work/sbom" >&2
+	exit 1
+}
 # The list says when it was made, which is when its commit was.
 sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)\"/" "$dist/attachd.cdx.json"
 cd "$dist"
