@@ -54,7 +54,7 @@ image() { # image ARCH
 	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs build --quiet --isolation chroot \
 		--timestamp "$SOURCE_DATE_EPOCH" --platform "linux/$1" --tag "attachd:${version//[~+]/-}" "$context" >/dev/null
 	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs push --quiet \
-		"attachd:${version//[~+]/-}" "oci-archive:$work/image.tar" >/dev/null
+		"attachd:${version//[~+]/-}" "oci-archive:$work/image.tar:attachd:latest" >/dev/null
 	# The archive's own times are those of its making.
 	mkdir "$work/oci-$1"
 	tar -xf "$work/image.tar" -C "$work/oci-$1"

@@ -37,6 +37,8 @@ mkdir "$work/oci" "$work/root"
 tar -xf "$work/one/attachd-image-linux-$arch.tar" -C "$work/oci"
 blob() { echo "$work/oci/blobs/$(tr : / <<<"$1")"; }
 digests() { grep -o '"digest":"[^"]*"' | cut -d'"' -f4; }
+# podman and others name the image by this as they load it.
+grep -q '"org.opencontainers.image.ref.name":"attachd:latest"' "$work/oci/index.json"
 manifest=$(digests <"$work/oci/index.json")
 # The first digest in a manifest is that of its configuration, the others are layers.
 for layer in $(digests <"$(blob "$manifest")" | tail -n +2); do
@@ -44,7 +46,7 @@ for layer in $(digests <"$(blob "$manifest")" | tail -n +2); do
 done
 "$work/root/attachd" version
 cmp "$work/root/attachd" "$work/one/attachd-linux-$arch"
-echo 'verify: the program in the image runs'
+echo 'verify: the image has its name, and the program in it runs'
 
 # The unit names the program where the package puts it.
 sed "s|/usr/bin/attachd|$work/root/attachd|" packaging/attachd.service >"$work/attachd.service"
