@@ -31,12 +31,22 @@ build() { # build OS ARCH FILE
 	GOOS=$1 GOARCH=$2 go build -trimpath -ldflags='-s -w' -o "$3" .
 }
 
+# What is installed to be read. The documents link to the rest of these, so all
+# lie as they do here; verify.sh looks whether a link leads nowhere.
+documents=(
+	README.md SECURITY.md config.example.toml main_test.go
+	packaging/README.md packaging/alerts.yml packaging/grafana.json
+	server/cli/RECIPES.md server/durability/README.md server/openapi.json
+	server/page/screenshots/place.png server/page/screenshots/operator.png
+)
+
 package() { # package ARCH
-	local root=$work/deb-$1
+	local root=$work/deb-$1 document
 	install -D -m 0755 "$dist/attachd-linux-$1" "$root/usr/bin/attachd"
 	install -D -m 0644 packaging/attachd.service packaging/attachd.socket -t "$root/lib/systemd/system"
-	install -D -m 0644 README.md "$root/usr/share/doc/attachd/README.md"
-	install -D -m 0644 packaging/README.md "$root/usr/share/doc/attachd/packaging/README.md"
+	for document in "${documents[@]}"; do
+		install -D -m 0644 "$document" "$root/usr/share/doc/attachd/$document"
+	done
 	mkdir -p "$root/etc/attachd" "$root/DEBIAN"
 	sed 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' config.example.toml >"$root/etc/attachd/config.toml"
 	install -m 0644 packaging/debian/conffiles packaging/debian/templates -t "$root/DEBIAN"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Looks at what release.sh makes: the same bytes twice, programs that know their
-# commit, packages that lintian takes, an image whose program runs, a hardened
-# unit; and runs drill.sh where the system lets it. Needs Go, git, dpkg-deb, buildah, lintian and
+# commit, packages that lintian takes and whose documents lead somewhere, an
+# image with a name whose program runs, a hardened unit; and runs drill.sh where
+# the system lets it. Needs Go, git, dpkg-deb, buildah, lintian and
 # systemd-analyze; the drill needs root, debootstrap and systemd-nspawn.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +33,19 @@ case $version in
 	exit 1
 	;;
 esac
+
+dpkg-deb --extract "$work"/one/attachd_*_amd64.deb "$work/deb"
+dead=$(cd "$work/deb/usr/share/doc/attachd" && find . -name '*.md' | while read -r document; do
+	{ grep -o ']([^)]*)' "$document" || true; } | sed -e 's/^](//' -e 's/)$//' -e 's/#.*//' | grep -v -e '^$' -e '^https\?:' |
+		while read -r link; do
+			[ -e "$(dirname "$document")/$link" ] || echo "$document: $link"
+		done
+done || true)
+if [ -n "$dead" ]; then
+	echo "verify: links of installed documents that lead nowhere: $dead" >&2
+	exit 1
+fi
+echo 'verify: the links of the installed documents lead somewhere'
 
 mkdir "$work/oci" "$work/root"
 tar -xf "$work/one/attachd-image-linux-$arch.tar" -C "$work/oci"
