@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -120,7 +121,19 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
 		t.Errorf("promtool check metrics: %v: %s", err, out)
 	}
-	for _, words := range []string{"check rules ../packaging/alerts.yml", "test rules ../packaging/alerts_test.yml"} {
+	document, err := os.ReadFile("../packaging/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrape := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindSubmatch(document)
+	if scrape == nil || !bytes.Contains(scrape[1], []byte("job_name: attachd\n")) {
+		t.Fatal("packaging/README.md has no scrape configuration of the job that the alert rules expect")
+	}
+	config := filepath.Join(t.TempDir(), "prometheus.yml")
+	if err := os.WriteFile(config, scrape[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, words := range []string{"check rules ../packaging/alerts.yml", "test rules ../packaging/alerts_test.yml", "check config --syntax-only " + config} {
 		if out, err := exec.Command("promtool", strings.Fields(words)...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v: %s", words, err, out)
 		}
