@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -36,7 +37,11 @@ func (s *Server) check(w *response, rq *request) error {
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
 		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Progress: progress})
 		if len(report.Faults) > 0 {
-			rq.log.Error("a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
+			level := slog.LevelError
+			if isOperator(rq.Context()) {
+				level = slog.LevelWarn // the command lists them
+			}
+			rq.log.Log(ctx, level, "a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
 		}
 		if err == nil {
 			s.noteDone(ctx, upkeep.Checking)

@@ -194,7 +194,7 @@ func (c *checker) pending() error {
 			return err
 		}
 		a, err := loadAttachment(c.Tx, id)
-		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another.", len(content), id)
+		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
 		return nil
 	})
 }

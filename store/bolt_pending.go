@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -123,7 +124,7 @@ func newestWith(tx *bbolt.Tx, sha256 [32]byte) iter.Seq[[]byte] {
 // PendingSizes implements Pending.
 func (b *Bolt) PendingSizes(ctx context.Context) (map[[32]byte]int64, error) {
 	sizes := make(map[[32]byte]int64)
-	err := b.eachPending(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+	_, err := b.eachPending(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
 		sizes[sha256] = int64(len(content))
 		return true
 	})
@@ -133,7 +134,7 @@ func (b *Bolt) PendingSizes(ctx context.Context) (map[[32]byte]int64, error) {
 // PendingAfter implements Pending.
 func (b *Bolt) PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) (list []PendingContent, err error) {
 	var size int64
-	err = b.eachPending(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+	unreadable, err := b.eachPending(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
 		if len(list) >= limit || size >= maxBytes {
 			return false
 		}
@@ -141,24 +142,30 @@ func (b *Bolt) PendingAfter(ctx context.Context, after uuid.UUID, limit int, max
 		list = append(list, PendingContent{ID: id, SHA256: sha256, Content: bytes.Clone(content)})
 		return true
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, unreadable
 }
 
 // eachPending visits what waits until visit says that it is enough. The
-// content is gone when visit returns.
-func (b *Bolt) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) error {
-	return b.view(ctx, func(tx *bbolt.Tx) error {
+// content is gone when visit returns. What waits with a record that cannot be
+// read is passed over: it must not keep back the others. Unreadable is the
+// first of these.
+func (b *Bolt) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
+	err = b.view(ctx, func(tx *bbolt.Tx) error {
 		if tx.Bucket(bucketPending) == nil {
 			return nil
 		}
 		for key, content := range under(tx, bucketPending, nil, after[:]) {
 			id, err := parseID(key)
-			if err != nil {
-				return fmt.Errorf("read what waits: %w", err)
+			var a Attachment
+			if err == nil {
+				a, err = loadAttachment(tx, id)
 			}
-			a, err := loadAttachment(tx, id)
 			if err != nil {
-				return fmt.Errorf("read what waits with attachment %s: %w", id, err)
+				unreadable = cmp.Or(unreadable, fmt.Errorf("%w: entry %x: %v", ErrUnreadable, key, err))
+				continue
 			}
 			if !visit(id, a.SHA256, content) {
 				return nil
@@ -166,6 +173,7 @@ func (b *Bolt) eachPending(ctx context.Context, after uuid.UUID, visit func(id u
 		}
 		return nil
 	})
+	return unreadable, err
 }
 
 // Settle implements Pending.

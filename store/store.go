@@ -30,6 +30,9 @@ var (
 	// that leaves open whether it happened: no change is taken until a
 	// restart, reads go on.
 	ErrUnavailable = errors.New("metadata cannot be changed until a restart")
+	// ErrUnreadable means that contents wait of which the record cannot be
+	// read. Check tells of each.
+	ErrUnreadable = errors.New("the record of a content that waits cannot be read")
 )
 
 // Error is a refusal with a sentence for a person.
@@ -199,11 +202,13 @@ type Pending interface {
 	// PendingContent gives the bytes that some record with this content waits
 	// with, or ErrNotFound. They were not hashed.
 	PendingContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
-	// PendingSizes gives the length in bytes of each content that waits.
+	// PendingSizes gives the length in bytes of each content that waits. What
+	// waits with a record that cannot be read is left out.
 	PendingSizes(ctx context.Context) (map[[32]byte]int64, error)
 	// PendingAfter lists contents that wait, those of the oldest records first,
 	// beginning after the id given: at most limit, and no more after maxBytes
-	// of them are reached.
+	// of them are reached. What waits with a record that cannot be read is
+	// passed over: beside the list there is an ErrUnreadable then.
 	PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]PendingContent, error)
 	// Settle removes the contents that wait with these records. Those of which
 	// the record is gone come back: nothing may refer to their content any more.

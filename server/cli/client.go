@@ -44,7 +44,7 @@ func (a *App) reach(ctx context.Context, open func(path string) (*datadir.Dir, e
 		}
 		return nil, nil, err
 	}
-	local, err := serveQuietly(cfg, storage.Storage)
+	local, err := a.serveQuietly(cfg, storage.Storage)
 	if err != nil {
 		return nil, nil, errors.Join(err, storage.close())
 	}
@@ -74,10 +74,12 @@ type inMemory struct {
 	once   sync.Once
 }
 
-// serveQuietly serves the operator from memory, without a log: the command
-// itself tells what went wrong.
-func serveQuietly(cfg config.Config, storage Storage) (*inMemory, error) {
-	srv, err := newServer(cfg, storage, slog.New(slog.DiscardHandler), nil)
+// serveQuietly serves the operator from memory. Of the log there are only the
+// errors: the command itself tells what it did, and what it refused, but not
+// what was behind a failure of the server.
+func (a *App) serveQuietly(cfg config.Config, storage Storage) (*inMemory, error) {
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	srv, err := newServer(cfg, storage, log, nil)
 	if err != nil {
 		return nil, err
 	}

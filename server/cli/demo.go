@@ -61,14 +61,14 @@ var demoUploads = []struct{ file, to, by, comment string }{
 // makeDemo fills a data directory that was empty, and says what a server with
 // this configuration leaves out. One that a demo has filled before stays as it
 // is; any other is not for a demo.
-func makeDemo(ctx context.Context, cfg config.Config, storage Storage, wasEmpty bool) (leftOut []string, err error) {
+func (a *App) makeDemo(ctx context.Context, cfg config.Config, storage Storage, wasEmpty bool) (leftOut []string, err error) {
 	if _, err := os.Stat(storage.Dir.Join(demoKeysFile)); !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if !wasEmpty {
 		return nil, errors.New("the data directory is in use already; --demo fills an empty one, named by --data-dir")
 	}
-	local, err := serveQuietly(cfg, storage)
+	local, err := a.serveQuietly(cfg, storage)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 		return fmt.Errorf("making the first superadmin: %w", err)
 	}
 	if demo {
-		leftOut, err := makeDemo(starting, cfg, storage.Storage, first)
+		leftOut, err := a.makeDemo(starting, cfg, storage.Storage, first)
 		if err != nil {
 			return fmt.Errorf("filling the demo: %w", err)
 		}

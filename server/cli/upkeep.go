@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"attachd/server/datadir"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -30,15 +32,33 @@ func (a *App) Check() *cobra.Command {
 			if err := a.printReport(report, asJSON); err != nil {
 				return err
 			}
-			if n := len(report.Faults); n > 0 {
-				return &exit{exitFault, fmt.Errorf("%s found", count(int64(n), "fault"))}
-			}
-			return nil
+			return a.judge(report)
 		}),
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read every file and compare its bytes with its name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
+}
+
+// judge gives the exit code of a report, and says what to do about a database
+// that has faults.
+func (a *App) judge(report upkeep.Report) error {
+	if len(report.Faults) == 0 {
+		return nil
+	}
+	found := count(int64(len(report.Faults)), "fault") + " found"
+	if !slices.ContainsFunc(report.Faults, func(f upkeep.Fault) bool { return f.Blob == "" }) {
+		return &exit{exitFault, errors.New(found)}
+	}
+	cfg, _, err := a.config(nil)
+	if err != nil {
+		return err
+	}
+	dir, err := datadir.Find(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	return &exit{exitFault, fmt.Errorf("%s. As long as the database has faults, `attachd gc` removes nothing. To mend it, stop the server. %s", found, dir.Rescue())}
 }
 
 func (a *App) printReport(report upkeep.Report, asJSON bool) error {

@@ -510,3 +510,26 @@ func BenchmarkSpool(b *testing.B) {
 		spool.Close()
 	}
 }
+
+// stray is a store in which there is a content that waits with a record which
+// cannot be read.
+type stray struct{ *store.Bolt }
+
+func (s stray) PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]store.PendingContent, error) {
+	list, err := s.Bolt.PendingAfter(ctx, after, limit, maxBytes)
+	return list, errors.Join(err, store.ErrUnreadable)
+}
+
+func TestAContentWhoseRecordCannotBeReadKeepsNoOtherBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.Contents = pending.New(stray{h.records}, h.files, h.Options)
+	h.upload("one")
+	h.upload("two")
+	if err := h.Settle(t.Context()); !errors.Is(err, store.ErrUnreadable) {
+		t.Errorf("nothing is told of it: %v", err)
+	}
+	if n := len(h.list(h.files, blobs.Ref{})); n != 2 {
+		t.Errorf("%d contents got their files", n)
+	}
+}

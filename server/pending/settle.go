@@ -115,12 +115,16 @@ func pause(ctx context.Context, d time.Duration, enough <-chan struct{}) {
 }
 
 // Settle writes everything that waits to files of their own. A content that
-// cannot be written does not keep back the others.
+// cannot be written does not keep back the others, nor does one whose record
+// cannot be read: it stays where it is.
 func (c *Contents) Settle(ctx context.Context) error {
 	var after uuid.UUID
 	var failed error
 	for {
 		batch, err := c.records.PendingAfter(ctx, after, batchContents, batchBytes)
+		if errors.Is(err, store.ErrUnreadable) {
+			failed, err = cmp.Or(failed, err), nil
+		}
 		if err != nil || len(batch) == 0 {
 			return errors.Join(failed, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -68,20 +69,26 @@ func (f Fault) String() string {
 // is looked at again before it is reported, so that what comes and goes is no
 // fault.
 //
-// It remembers orphans and faults, and nothing else.
+// Where something cannot be looked at, that is a fault, and the rest is looked
+// at all the same. It remembers orphans and faults, and nothing else.
 func Check(ctx context.Context, records store.Store, contents blobs.Store, opts CheckOptions) (Report, error) {
 	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]loss{}}
 	c.Faults = []Fault{}
-	parts := []func() error{c.list, c.checkRecords, c.checkOrphans, c.checkStore}
+	parts := []func() error{c.list, c.checkRecords, c.checkOrphans}
 	if opts.Deep {
-		parts = []func() error{c.list, c.read, c.checkRecords, c.checkOrphans, c.checkStore}
+		parts = []func() error{c.list, c.read, c.checkRecords, c.checkOrphans}
 	}
 	for _, part := range parts {
-		if err := part(); err != nil {
-			return c.Report, err
+		err := part()
+		if ctx.Err() != nil {
+			return c.Report, ctx.Err()
+		}
+		fault := Fault{What: fmt.Sprintf("Not everything could be looked at: %v.", err)}
+		if err != nil && !slices.Contains(c.Faults, fault) {
+			c.Faults = append(c.Faults, fault)
 		}
 	}
-	return c.Report, nil
+	return c.Report, c.checkStore()
 }
 
 type check struct {

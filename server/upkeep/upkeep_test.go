@@ -231,6 +231,32 @@ func TestACheckOfADamagedDatabaseGoesOn(t *testing.T) {
 	}
 }
 
+// A disk that does not list its contents is one fault, and no reason not to
+// look at the rest.
+func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
+	h := newHouse(t)
+	a := h.keep("one", true)
+	h.ok(os.Remove(h.path(a)))
+	h.spoilDatabase(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("pending")).Put(make([]byte, 16), []byte("stray")) })
+	h.fail(func(call string) error {
+		if strings.HasPrefix(call, "list blobs/sha256") {
+			return errors.New("input/output error")
+		}
+		return nil
+	})
+	for _, deep := range []bool{false, true} {
+		faults := h.check(deep).Faults
+		for _, says := range []string{"Not everything could be looked at: listing contents: input/output error.", "The content is missing.", "A content of 5 bytes waits"} {
+			if !strings.Contains(fmt.Sprint(faults), says) {
+				t.Errorf("nothing says %q: %v", says, faults)
+			}
+		}
+		if len(faults) != 3 {
+			t.Errorf("deep %t: %v", deep, faults)
+		}
+	}
+}
+
 // While a check runs, somebody does something at one step of it.
 func TestWhatComesAndGoesIsNoFault(t *testing.T) {
 	for name, happens := range map[string]func(h *house, a store.Attachment){
