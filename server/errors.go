@@ -149,6 +149,10 @@ func (rq *request) judge(err error) (*refusal, refusalBody) {
 		level = slog.LevelError
 	}
 	rq.log.Log(rq.Context(), level, "refused", "status", e.status, "code", e.code, "error", err)
+	var panicked interface{ Stack() []byte }
+	if errors.As(err, &panicked) {
+		rq.log.Debug("it panicked", "stack", string(panicked.Stack()))
+	}
 	return e, refusalBody{e.detail, e.code, rq.id, e.line}
 }
 

@@ -29,7 +29,7 @@ func (b *Bolt) Check(ctx context.Context) ([]string, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.Is(err, errPanic):
+	case errors.As(err, new(*panicked)):
 		c.fault("The database cannot be read to its end: its file is damaged.")
 		return c.told(), nil
 	case err != nil:

@@ -289,10 +289,20 @@ func withoutPanic(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+			err = &panicked{p, debug.Stack()}
 		}
 	}()
 	return do()
 }
 
-var errPanic = errors.New("panic")
+// panicked is a panic that has become an error: a sentence for people, and the
+// stack for whoever asks.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// Stack is where it happened, as debug.Stack gives it.
+func (p *panicked) Stack() []byte { return p.stack }

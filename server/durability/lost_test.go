@@ -41,6 +41,9 @@ func TestALostDatabaseIsNoticedAndASnapshotBringsItBack(t *testing.T) {
 			if code != 1 || !strings.Contains(out, "attachd restore") || rescue == nil || rescue[2] != database {
 				t.Fatalf("exit code %d: %s", code, out)
 			}
+			if strings.Contains(out, "goroutine") {
+				t.Errorf("there is a stack in front of the advice: %s", out)
+			}
 			snapshot, err := os.ReadFile(rescue[1])
 			must(t, err)
 			must(t, os.WriteFile(rescue[2], snapshot, 0o600))
