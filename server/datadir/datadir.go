@@ -51,6 +51,9 @@ func Open(path string) (*Dir, error) {
 	if err := makeAll(path); err != nil {
 		return nil, fmt.Errorf("making the data directory: %w", err)
 	}
+	if isReadOnly(path) {
+		return nil, fmt.Errorf("%s is on a disk that is mounted read-only: attachd has to write there, also for a check. Mount it for writing, or copy it to where there is room and name the copy with --data-dir", path)
+	}
 	if err := closeToOthers(path); err != nil {
 		return nil, err
 	}
@@ -165,6 +168,9 @@ func closeToOthers(path string) error {
 	}
 	if info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path) {
 		return fmt.Errorf("%s cannot be a data directory, since others use it too; name one of its own in it", path)
+	}
+	if info.Mode().Perm() == 0o700 {
+		return nil
 	}
 	if err := os.Chmod(path, 0o700); err != nil {
 		return fmt.Errorf("closing the data directory to others: %w", err)

@@ -24,6 +24,12 @@ func ownerOf(path string) (func(*os.File) error, error) {
 	return func(f *os.File) error { return f.Chown(int(owner.Uid), int(owner.Gid)) }, nil
 }
 
+// isReadOnly says whether a directory is on a file system that takes no
+// changes, from whomever.
+func isReadOnly(path string) bool { return errors.Is(syscall.Access(path, mayWrite), syscall.EROFS) }
+
+const mayWrite = 2 // W_OK of access(2)
+
 // ownPath is Own for what cannot be opened, like a socket.
 func (d *Dir) ownPath(name string) error {
 	info, err := os.Stat(d.path)
