@@ -390,7 +390,7 @@ func TestADamagedBackupRestoresNothingThatStarts(t *testing.T) {
 	write(t, blobFile(to, digest(hit)), strings.ToUpper(saying("hit.txt")))
 	other := dataDir(t)
 	r := attachd(t, "restore", to, "--data-dir", other)
-	if r.code != 1 || !strings.Contains(r.stdout, `("hit.txt")`) || !strings.Contains(r.stderr, "the backup is damaged") {
+	if r.code != 3 || !strings.Contains(r.stdout, `("hit.txt")`) || !strings.Contains(r.stderr, "the backup is damaged") || !strings.Contains(r.stderr, "--despite-damage") {
 		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	refused(t, 1, "serve", "--data-dir", other, "--listen", "127.0.0.1:0")
@@ -401,6 +401,64 @@ func TestADamagedBackupRestoresNothingThatStarts(t *testing.T) {
 	backedUp(t, dir, to) // copies it anew
 	ok(t, "restore", to, "--data-dir", other)
 	ok(t, "check", "--deep", "--data-dir", other)
+}
+
+func TestWhatThereIsOfADamagedBackupCanBeRestored(t *testing.T) {
+	t.Parallel()
+	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
+	server := start(t, dir, autoCreate, filesAtOnce)
+	server.uploadAll("kept.txt")
+	hit := server.upload(product, "hit.txt", saying("hit.txt")).want(t, 201)
+	point, _ := backedUp(t, dir, to)
+	ofPoint := func(name string) string { return filepath.Join(to, "points", point, name) }
+	write(t, blobFile(to, digest(hit)), strings.ToUpper(saying("hit.txt")))
+	remove(t, ofPoint("secret.key"))
+	write(t, ofPoint("FORMAT"), "9\n")
+	other := spoiledDir(t)
+	refused(t, 3, "restore", to, "--data-dir", other)
+	r := attachd(t, "restore", to, "--data-dir", other, "--despite-damage")
+	for _, says := range []string{"secret.key cannot be read", "FORMAT is damaged", `("hit.txt"), blob ` + digest(hit) + ": The content is missing.", "made a new secret.key", "restored restore point " + point} {
+		if !strings.Contains(r.stdout, says) {
+			t.Errorf("nothing says %q", says)
+		}
+	}
+	if r.code != 3 || r.stderr != "attachd: 3 faults; everything else is restored\n" {
+		t.Errorf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	again := start(t, other)
+	again.key = server.key
+	var files []attachment
+	again.get(product+"/attachments").want(t, 200).into(t, &files)
+	if len(files) != 2 {
+		t.Fatalf("there are %v", files)
+	}
+	if got := again.get("/catalog/attachments/"+files[0].ID+"/download").want(t, 200); got.body != saying("kept.txt") {
+		t.Errorf("it says %.40q", got.body)
+	}
+	again.get("/catalog/attachments/"+files[1].ID+"/download").want(t, 500)
+	again.upload(product, "hit.txt", saying("hit.txt")).want(t, 201) // repairs it
+	again.get("/catalog/attachments/"+files[1].ID+"/download").want(t, 200)
+
+	write(t, ofPoint("attachd.db"), "no database")
+	if said := refused(t, 3, "restore", to, "--data-dir", dataDir(t), "--despite-damage"); !strings.Contains(said, "nothing can be restored without the point's database. Name another restore point") {
+		t.Errorf("without its database: %s", said)
+	}
+	write(t, ofPoint("point.json"), "no point")
+	refused(t, 3, "restore", to, "--data-dir", dataDir(t))
+}
+
+// A disk that was just made has a folder in it.
+func TestAFreshDiskIsEmpty(t *testing.T) {
+	t.Parallel()
+	dir, to, other := dataDir(t), t.TempDir(), dataDir(t)
+	server := start(t, dir, autoCreate)
+	server.uploadAll("a.txt")
+	for _, disk := range []string{to, other} {
+		check(t, os.MkdirAll(filepath.Join(disk, "lost+found"), 0o700))
+	}
+	backedUp(t, dir, to)
+	ok(t, "restore", to, "--data-dir", other)
+	ok(t, "check", "--data-dir", other)
 }
 
 func TestRootLeavesBackupsAndWhatIsRestoredToTheOwner(t *testing.T) {

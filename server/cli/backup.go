@@ -255,6 +255,7 @@ func (a *App) backupVerify() *cobra.Command {
 // Restore is the command that makes a data directory of a restore point.
 func (a *App) Restore() *cobra.Command {
 	var point string
+	var despiteDamage bool
 	cmd := &cobra.Command{
 		Use:   "restore DIR",
 		Short: "restore a backup into an empty data directory",
@@ -264,14 +265,15 @@ func (a *App) Restore() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.restore(cmd.Context(), cfg.DataDir, args[0], point)
+			return a.restore(cmd.Context(), cfg.DataDir, args[0], point, despiteDamage)
 		},
 	}
 	cmd.Flags().StringVar(&point, "point", "", "restore the restore point of this `name`, not the newest")
+	cmd.Flags().BoolVar(&despiteDamage, "despite-damage", false, "restore what there is of a damaged backup, and list what is lost")
 	return cmd
 }
 
-func (a *App) restore(ctx context.Context, path, from, name string) (err error) {
+func (a *App) restore(ctx context.Context, path, from, name string, despiteDamage bool) (err error) {
 	if err := apart(from, path); err != nil {
 		return err
 	}
@@ -281,15 +283,18 @@ func (a *App) restore(ctx context.Context, path, from, name string) (err error) 
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
 	point, err := archive.Find(name)
-	if err != nil {
+	switch {
+	case err != nil && point.Name != "":
+		return &exit{exitFault, err} // there is one, and it is damaged
+	case err != nil:
 		return err
 	}
-	format, err := os.ReadFile(filepath.Join(from, "points", point.Name, "FORMAT"))
-	if err != nil {
-		return err
-	}
-	if err := datadir.CheckFormat(filepath.Join(from, "points", point.Name), format); err != nil {
-		return err
+	folder := filepath.Join(from, "points", point.Name)
+	format, err := os.ReadFile(filepath.Join(folder, "FORMAT"))
+	if err == nil && point.Wrote("FORMAT", format) { // otherwise it is a fault like others
+		if err := datadir.CheckFormat(folder, format); err != nil {
+			return err
+		}
 	}
 	dir, err := datadir.Restore(path)
 	if err != nil {
@@ -299,24 +304,44 @@ func (a *App) restore(ctx context.Context, path, from, name string) (err error) 
 	if err != nil {
 		return err
 	}
-	restored, err := a.restorePoint(ctx, archive, point, dir)
+	restored, err := a.restorePoint(ctx, archive, point, dir, despiteDamage)
 	if err := errors.Join(err, lock.Close()); err != nil {
-		return err
+		return damaged(err)
+	}
+	if _, err := os.Stat(dir.Join("secret.key")); errors.Is(err, fs.ErrNotExist) { // the backup has lost it
+		if _, err := dir.SigningKeys(); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.stdout, "made a new secret.key: links given out so far do not work any more")
 	}
 	if err := dir.Restored(); err != nil {
 		return err
 	}
 	fmt.Fprintf(a.stdout, "restored restore point %s into %s: %s\n", point.Name, dir.Path(), sizes(point.Attachments, restored.Contents, restored.Bytes))
-	if n := len(restored.Faults); n > 0 {
+	switch n := len(restored.Faults); {
+	case n > 0 && despiteDamage:
+		return &exit{exitFault, fmt.Errorf("%s; everything else is restored", count(int64(n), "fault"))}
+	case n > 0:
 		return &exit{exitFault, fmt.Errorf("%s had no content when the restore point was made; everything else is restored", count(int64(n), "attachment"))}
 	}
 	return nil
 }
 
-func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir) (upkeep.Report, error) {
+// damaged says what to do about a backup that is.
+func damaged(err error) error {
+	switch {
+	case errors.Is(err, upkeep.ErrBeyondHope):
+		return &exit{exitFault, fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole", err)}
+	case errors.Is(err, upkeep.ErrDamaged):
+		return &exit{exitFault, fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole. Or restore what there is of this one: run the command again with --despite-damage", err)}
+	}
+	return err
+}
+
+func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
 	show, clear := a.progress()
 	restored, err := archive.Restore(ctx, upkeep.Target{Dir: dir.Path(), Own: dir.Own},
-		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: sometimes(show)})
+		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: sometimes(show), DespiteDamage: despiteDamage})
 	clear()
 	for _, fault := range restored.Faults {
 		fmt.Fprintln(a.stdout, fault)

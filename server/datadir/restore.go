@@ -30,8 +30,10 @@ func Restore(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(entries) > 0 && !begun {
-		return nil, fmt.Errorf("%s is not empty: there is %s in it. Restore into a new or empty data directory", path, entries[0].Name())
+	for _, entry := range entries {
+		if !begun && !ofTheDisk(entry) {
+			return nil, fmt.Errorf("%s is not empty: there is %s in it. Restore into a new or empty data directory", path, entry.Name())
+		}
 	}
 	if err := closeToOthers(path); err != nil {
 		return nil, err
@@ -42,6 +44,10 @@ func Restore(path string) (*Dir, error) {
 	}
 	return d, d.WriteFile(restoring, []byte("A backup is being restored here.\n"))
 }
+
+// ofTheDisk says whether what is in a folder belongs to the disk that is
+// mounted there: a fresh one has a lost+found, and is empty all the same.
+func ofTheDisk(entry fs.DirEntry) bool { return entry.IsDir() && entry.Name() == "lost+found" }
 
 // RestoringFile is the path of a file that is there from Restore to Restored.
 func (d *Dir) RestoringFile() string { return d.Join(restoring) }

@@ -149,7 +149,9 @@ func (a *Archive) look() (state, error) {
 	raw, err := os.ReadFile(a.path(formatFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		for _, entry := range entries {
-			if name := entry.Name(); name != lockName && name != pointsDir && name != formatFile+".new" {
+			name := entry.Name()
+			ofTheDisk := entry.IsDir() && name == "lost+found" // a fresh one has that
+			if !ofTheDisk && name != lockName && name != pointsDir && name != formatFile+".new" {
 				return isEmpty, fmt.Errorf("%s is neither empty nor a backup of attachd: there is %s in it. Name a folder of its own", a.dir, name)
 			}
 		}
@@ -232,6 +234,12 @@ type Point struct {
 	Bytes       int64             `json:"bytes"`       // of these contents
 	Files       map[string]string `json:"files"`       // SHA-256 of each file of the point, by name
 	Faults      []Fault           `json:"faults"`      // contents that could not be had when it was made
+}
+
+// Wrote says whether this is what a file of the point was made with.
+func (p Point) Wrote(name string, content []byte) bool {
+	sum := sha256.Sum256(content)
+	return p.Files[name] == hex.EncodeToString(sum[:])
 }
 
 const pointTime = "2006-01-02T15-04-05Z"
@@ -321,10 +329,11 @@ func (a *Archive) Find(name string) (Point, error) {
 // The files that every point has, beside the one that tells of it.
 var pointFiles = []string{databaseFile, secretFile, dataFormatFile}
 
-// spoiled lists what is wrong with the files of a point. When there is
-// anything, its database must not be opened: reading a file that was cut short
-// may end the process.
-func (a *Archive) spoiled(ctx context.Context, p Point) (faults []Fault, err error) {
+// spoiled says in a sentence what is wrong with each file of a point with
+// which something is. A database among them must not be opened: reading a file
+// that was cut short may end the process.
+func (a *Archive) spoiled(ctx context.Context, p Point) (faults map[string]string, err error) {
+	faults = map[string]string{}
 	for _, name := range pointFiles {
 		path := a.path(pointsDir, p.Name, name)
 		sum, err := hashFile(ctx, path)
@@ -332,9 +341,9 @@ func (a *Archive) spoiled(ctx context.Context, p Point) (faults []Fault, err err
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil:
-			faults = append(faults, Fault{What: fmt.Sprintf("%s cannot be read: %v.", path, err)})
+			faults[name] = fmt.Sprintf("%s cannot be read: %v.", path, err)
 		case sum != p.Files[name]:
-			faults = append(faults, Fault{What: fmt.Sprintf("%s is damaged: its bytes are not those that were written.", path)})
+			faults[name] = fmt.Sprintf("%s is damaged: its bytes are not those that were written.", path)
 		}
 	}
 	return faults, nil

@@ -98,8 +98,10 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 	if err != nil {
 		return err
 	}
-	for _, fault := range faults {
-		v.Faults = append(v.Faults, PointFault{p.Name, fault})
+	for _, name := range pointFiles {
+		if what := faults[name]; what != "" {
+			v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: what}})
+		}
 	}
 	if len(faults) > 0 {
 		return nil

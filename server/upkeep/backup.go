@@ -284,8 +284,8 @@ func (a *Archive) needed(ctx context.Context, names []string, open Open) (map[bl
 		if err != nil {
 			return nil, err
 		}
-		if len(faults) > 0 {
-			return nil, fmt.Errorf("%w: %s", ErrDamagedPoint, faults[0])
+		for _, what := range faults {
+			return nil, fmt.Errorf("%w: %s", ErrDamagedPoint, what)
 		}
 		err = a.withRecords(open, p, func(records store.Store) error {
 			return eachRecord(ctx, records, func(r store.Attachment) { all[r.SHA256] = r.Size })

@@ -24,18 +24,30 @@ type RestoreOptions struct {
 	Point    Point
 	Open     Open
 	Progress Progress
+	// DespiteDamage restores what there is of a damaged point, as long as its
+	// database is whole.
+	DespiteDamage bool
 }
 
-// ErrDamaged means that a restore point cannot be restored as it was.
-var ErrDamaged = errors.New("the backup is damaged; the data directory stays unfinished, and no server starts in it")
+var (
+	// ErrDamaged means that a restore point cannot be restored as it was.
+	ErrDamaged = errors.New("the backup is damaged; the data directory stays unfinished, and no server starts in it")
+	// ErrBeyondHope means that it cannot be restored in part either. It comes
+	// with ErrDamaged.
+	ErrBeyondHope = errors.New("nothing can be restored without the point's database")
+)
 
 // Restore puts a restore point into a data directory. Every content is hashed
 // on the way. The database comes last, so that no server starts before all of
 // the rest is there. When something is damaged that was not so when the point
 // was made, it goes on, to tell all of it, and then fails with ErrDamaged:
 // there is no database then. What the point remembers to lack is among the
-// faults, and everything else is restored. The report is of the restored data
-// directory.
+// faults, and everything else is restored; with DespiteDamage, so it is with
+// whatever is damaged, but for the database itself. Files of the point beside
+// the database that are damaged are not restored at all: that of the format,
+// and the keys that sign links, are made anew by who opens the directory.
+//
+// The report is of the restored data directory, with the faults of the point.
 func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (Report, error) {
 	r := &restoration{Archive: a, Target: to, RestoreOptions: opts}
 	r.Faults = []Fault{}
@@ -43,27 +55,44 @@ func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (
 	if err != nil {
 		return r.Report, err
 	}
-	if len(faults) > 0 {
-		r.Faults = faults
+	whole := func(name string) bool { return faults[name] == "" }
+	var spoiled []Fault
+	for _, name := range pointFiles {
+		if !whole(name) {
+			spoiled = append(spoiled, Fault{What: faults[name]})
+		}
+	}
+	switch {
+	case !whole(databaseFile):
+		r.Faults = spoiled
+		return r.Report, fmt.Errorf("%w: %w", ErrDamaged, ErrBeyondHope)
+	case len(spoiled) > 0 && !opts.DespiteDamage:
+		r.Faults = spoiled
 		return r.Report, ErrDamaged
 	}
-	disk, err := blobs.OpenDisk(to.Dir, blobs.DiskOptions{Own: to.Own})
-	if err != nil {
-		return r.Report, err
-	}
-	r.disk = disk
-	err = a.withRecords(opts.Open, opts.Point, func(records store.Store) error {
-		return errors.Join(r.fill(ctx, records), disk.Close())
-	})
+	err = r.contents(ctx)
+	r.Faults = append(spoiled, r.Faults...)
 	if err != nil {
 		return r.Report, err
 	}
 	for _, name := range []string{secretFile, dataFormatFile, databaseFile} {
+		if !whole(name) {
+			continue
+		}
 		if err := r.putFile(name); err != nil {
 			return r.Report, err
 		}
 	}
 	return r.Report, nil
+}
+
+// contents brings all that the point's records need.
+func (r *restoration) contents(ctx context.Context) (err error) {
+	if r.disk, err = blobs.OpenDisk(r.Dir, blobs.DiskOptions{Own: r.Own}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.disk.Close()) }()
+	return r.withRecords(r.Open, r.Point, func(records store.Store) error { return r.fill(ctx, records) })
 }
 
 type restoration struct {
@@ -94,20 +123,24 @@ func (r *restoration) fill(ctx context.Context, records store.Store) error {
 	if r.Faults, err = whose(ctx, records, lost); err != nil {
 		return err
 	}
-	if r.unexpected() {
+	if r.refused() {
 		return ErrDamaged
 	}
 	if r.Report, err = Check(ctx, records, r.disk, CheckOptions{}); err != nil {
 		return err
 	}
-	if r.unexpected() {
+	if r.refused() {
 		return ErrDamaged
 	}
 	return nil
 }
 
-// unexpected says whether there are faults that the point does not remember.
-func (r *restoration) unexpected() bool {
+// refused says whether there are faults that nobody has agreed to: the point
+// does not remember them.
+func (r *restoration) refused() bool {
+	if r.DespiteDamage {
+		return false
+	}
 	for _, fault := range r.Faults {
 		if fault.Blob == "" || !r.Point.remembers(fault.Blob) {
 			return true
