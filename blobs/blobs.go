@@ -50,12 +50,24 @@ type Store interface {
 
 	// MarkDamaged remembers, across restarts, that the bytes under ref are
 	// not its content. The next Keep of the same content replaces them and
-	// takes the mark away. The bytes stay for whoever wants to look at them.
+	// takes the mark away; so does Unmark. The bytes stay for whoever wants to look at them.
 	// read is what Open gave and what turned out to be wrong: where it has
 	// been replaced meanwhile, nothing is marked. Without read, whatever is
 	// there now is marked. It waits for holds as Remove does. ErrNotFound
 	// when nothing is there.
 	MarkDamaged(ctx context.Context, ref Ref, read Content) error
+
+	// OpenMarked gives what is stored under ref although it is marked damaged,
+	// for whoever wants to hash it anew. ErrNotFound when nothing is there,
+	// ErrDamaged when it is nothing that can be read.
+	OpenMarked(ctx context.Context, ref Ref) (Content, error)
+
+	// Unmark takes the mark away from a content that somebody has put right,
+	// once the bytes are on stable storage. read is what OpenMarked gave, and
+	// was hashed to be the content: where it has been replaced meanwhile, the
+	// mark stays. It waits for holds as Remove does. ErrNotFound when nothing
+	// is there.
+	Unmark(ctx context.Context, ref Ref, read Content) error
 
 	// Damaged counts the contents that are marked damaged. It costs next to
 	// nothing.

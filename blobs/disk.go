@@ -265,20 +265,68 @@ func (d *Disk) MarkDamaged(ctx context.Context, ref Ref, read Content) error {
 	}
 	release := d.holds.alone(ref) // nobody repairs it between the look and the mark
 	defer release()
-	now, err := d.files.Lstat(blobName(ref))
-	if err != nil {
-		return notFound(err)
-	}
-	if file, ok := read.(File); ok {
-		then, err := file.Stat()
-		if err != nil {
-			return err
-		}
-		if !os.SameFile(then, now) {
-			return nil
-		}
+	there, err := d.isThere(ref, read)
+	if err != nil || !there {
+		return err
 	}
 	return full(d.marks.add(ref))
+}
+
+// isThere says whether what was read is what is stored under ref still. What
+// is no file of ours is taken to be.
+func (d *Disk) isThere(ref Ref, read Content) (bool, error) {
+	now, err := d.files.Lstat(blobName(ref))
+	if err != nil {
+		return false, notFound(err)
+	}
+	file, ok := read.(File)
+	if !ok {
+		return true, nil
+	}
+	then, err := file.Stat()
+	return err == nil && os.SameFile(then, now), err
+}
+
+// OpenMarked opens a content's file, whatever is known of it.
+func (d *Disk) OpenMarked(ctx context.Context, ref Ref) (Content, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	info, err := d.files.Lstat(blobName(ref))
+	switch {
+	case err != nil:
+		return nil, notFound(err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: %s is no plain file", ErrDamaged, ref)
+	}
+	file, err := d.files.Open(blobName(ref))
+	if err != nil {
+		return nil, notFound(err)
+	}
+	return file, nil
+}
+
+// Unmark syncs what somebody has copied into place, who may not have done so.
+func (d *Disk) Unmark(ctx context.Context, ref Ref, read Content) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	release := d.holds.alone(ref)
+	defer release()
+	there, err := d.isThere(ref, read)
+	if err != nil || !there || !d.marks.has(ref) {
+		return err
+	}
+	if file, ok := read.(File); ok {
+		// Windows syncs nothing that was opened to be read.
+		if err := file.Sync(); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	if err := d.syncShard(ref[0], ref); err != nil {
+		return err
+	}
+	return d.marks.remove(ref)
 }
 
 // Damaged counts the marks.

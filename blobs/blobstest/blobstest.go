@@ -43,6 +43,7 @@ var promises = []struct {
 	{"a marked content cannot be opened but is still there", marked},
 	{"keeping a marked content again repairs it", repaired},
 	{"a repaired content is not marked for what was read before", notCondemned},
+	{"a marked content that is right is unmarked, unless it was replaced meanwhile", unmarked},
 	{"a mark goes with its content", markGoes},
 	{"Damaged counts the marked that are neither repaired nor removed", damagedCounted},
 	{"Remove takes away what nobody wants", removed},
@@ -408,6 +409,48 @@ func notCondemned(t *testing.T, s blobs.Store) {
 	defer now.Close()
 	if err := s.MarkDamaged(t.Context(), ref, now); err != nil || !stat(t, s, ref).Damaged {
 		t.Errorf("what was read now is not marked: %v", err)
+	}
+}
+
+func unmarked(t *testing.T, s blobs.Store) {
+	if _, err := s.OpenMarked(t.Context(), blobs.Ref{1}); !errors.Is(err, blobs.ErrNotFound) {
+		t.Errorf("OpenMarked of nothing: %v", err)
+	}
+	ref := keep(t, s, []byte("content"))
+	read := func() blobs.Content {
+		t.Helper()
+		marked, err := s.OpenMarked(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { marked.Close() })
+		if got, err := io.ReadAll(marked); err != nil || string(got) != "content" {
+			t.Errorf("read %q, %v", got, err)
+		}
+		return marked
+	}
+	unmark := func(read blobs.Content) {
+		t.Helper()
+		if err := s.Unmark(t.Context(), ref, read); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark(t, s, ref)
+	before := read()
+	unmark(before)
+	wantContent(t, s, []byte("content"))
+	unmark(before) // there is no mark any more
+	mark(t, s, ref)
+	keep(t, s, []byte("content")) // in a file of its own
+	mark(t, s, ref)
+	if unmark(before); !stat(t, s, ref).Damaged {
+		t.Error("the mark went for the sake of what was read before")
+	}
+	unmark(read())
+	wantContent(t, s, []byte("content"))
+	remove(t, s, ref)
+	if err := s.Unmark(t.Context(), ref, before); !errors.Is(err, blobs.ErrNotFound) {
+		t.Errorf("Unmark of nothing: %v", err)
 	}
 }
 

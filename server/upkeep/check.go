@@ -64,7 +64,7 @@ func (f Fault) String() string {
 // Check sees that every record has its content, whole in length and not
 // marked damaged, and that what the store keeps fits together. With Deep it
 // reads every content once and marks those whose bytes are not what they
-// should be; one that is marked already stays so, whatever its bytes. People
+// should be, and takes the mark from those that somebody has put right. People
 // may work meanwhile: contents are listed before records, and what looks wrong
 // is looked at again before it is reported, so that what comes and goes is no
 // fault.
@@ -122,17 +122,15 @@ func (c *check) list() error {
 	return nil
 }
 
-// read hashes all contents that are not known to be damaged.
+// read hashes all contents.
 func (c *check) read() error {
 	var done int64
 	for info, err := range c.contents.All(c.ctx, blobs.Ref{}) {
 		if err != nil {
 			return fmt.Errorf("listing contents: %w", err)
 		}
-		if !info.Damaged {
-			if err := c.verify(info, done); err != nil {
-				return err
-			}
+		if err := c.verify(info, done); err != nil {
+			return err
 		}
 		done += info.Size
 		c.Progress.tell(done, c.Bytes)
@@ -142,7 +140,11 @@ func (c *check) read() error {
 
 // verify notes what is wrong with a content.
 func (c *check) verify(info blobs.Info, done int64) error {
-	lost, err := verify(c.ctx, c.contents, info, func(content io.Reader) io.Reader {
+	look := verify
+	if info.Damaged {
+		look = verifyMarked
+	}
+	lost, err := look(c.ctx, c.contents, info, func(content io.Reader) io.Reader {
 		return &watched{Reader: content, c: c, done: done}
 	})
 	if lost != nil {

@@ -186,17 +186,16 @@ func (s *Scrub) read(ctx context.Context) error {
 	return nil
 }
 
-// look reads a content that is not known to be damaged. The only error is
-// that of ctx.
+// look reads a content. The only error is that of ctx.
 func (s *Scrub) look(ctx context.Context, info blobs.Info) error {
-	if info.Damaged {
-		s.pass.Damaged++
-		return nil
-	}
 	if err := s.giveWay(ctx, info.Ref); err != nil {
 		return err
 	}
-	lost, err := verify(ctx, s.contents, info, func(content io.Reader) io.Reader {
+	look := verify
+	if info.Damaged {
+		look = verifyMarked
+	}
+	lost, err := look(ctx, s.contents, info, func(content io.Reader) io.Reader {
 		return &paced{content, s, ctx, info.Ref}
 	})
 	if err != nil {
@@ -204,8 +203,13 @@ func (s *Scrub) look(ctx context.Context, info blobs.Info) error {
 	}
 	s.pass.Contents++
 	s.pass.Bytes += info.Size
-	if lost != nil {
+	switch {
+	case lost != nil && info.Damaged:
+		s.pass.Damaged++ // which was told when it was found
+	case lost != nil:
 		s.report(ctx, info.Ref, *lost)
+	case info.Damaged:
+		s.Log.Info("the scrub found a content whole that was marked damaged", "blob", info.Ref.String())
 	}
 	return nil
 }

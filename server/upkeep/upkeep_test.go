@@ -145,7 +145,10 @@ func TestCheckFindsLostContents(t *testing.T) {
 		{"empty", change(""), !onlyDeep, "The content has 0 bytes, not 9.", true},
 		{"long", change("a content!"), !onlyDeep, "The content has 10 bytes, not 9.", true},
 		{"other bytes", change("A content"), onlyDeep, "The content is damaged: its bytes are not those that were uploaded.", true},
-		{"marked", func(h *house, a store.Attachment) { h.ok(h.blobs.MarkDamaged(t.Context(), a.SHA256, nil)) }, !onlyDeep, "The content is marked damaged.", true},
+		{"marked", func(h *house, a store.Attachment) {
+			change("A content")(h, a)
+			h.ok(h.blobs.MarkDamaged(t.Context(), a.SHA256, nil))
+		}, !onlyDeep, "The content is marked damaged.", true},
 		{"not to be read", func(h *house, a store.Attachment) {
 			h.fail(func(call string) error {
 				if strings.HasPrefix(call, "read blobs/sha256") && strings.HasSuffix(call, blobs.Ref(a.SHA256).String()) {
@@ -197,6 +200,49 @@ func TestCheckFindsLostContents(t *testing.T) {
 			h.keep(content, false) // repairs what is known to be damaged
 			if left := h.check(true); len(left.Faults) > 0 {
 				t.Errorf("after a repair: %v", left.Faults)
+			}
+		})
+	}
+}
+
+// Somebody copies the file back from a backup, in one way or another.
+func TestADeepCheckTakesTheMarkFromWhatWasPutRight(t *testing.T) {
+	for name, repair := range map[string]func(path string) error{
+		"written over": func(path string) error { return os.WriteFile(path, []byte("content"), 0o600) },
+		"replaced": func(path string) error {
+			return errors.Join(os.WriteFile(path+".new", []byte("content"), 0o600), os.Rename(path+".new", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			a := h.keep("content", true)
+			h.ok(os.WriteFile(h.path(a), []byte("CONTENT"), 0o600))
+			for range 2 { // it is looked at again, and still wrong
+				if n := len(h.check(true).Faults); n != 1 || h.blobs.Damaged() != 1 {
+					t.Fatalf("%d faults, and %d contents are marked", n, h.blobs.Damaged())
+				}
+			}
+			h.ok(repair(h.path(a)))
+			h.fail(func(call string) error {
+				if strings.HasPrefix(call, "remove blobs/damaged") {
+					return errors.New("input/output error")
+				}
+				return nil
+			})
+			if faults := fmt.Sprint(h.check(true).Faults); !strings.Contains(faults, "The content is whole again, but its mark could not be taken away: input/output error.") {
+				t.Errorf("as long as that fails: %v", faults)
+			}
+			h.faults.Store(nil)
+			if left := h.check(true); len(left.Faults) > 0 || h.blobs.Damaged() != 0 {
+				t.Errorf("%v, and %d contents are marked", left.Faults, h.blobs.Damaged())
+			}
+			if _, err := h.blobs.Open(t.Context(), a.SHA256, a.Size); err != nil {
+				t.Error(err)
+			}
+			h.close()
+			h.open()
+			if h.blobs.Damaged() != 0 {
+				t.Error("after a restart it is marked again")
 			}
 		})
 	}

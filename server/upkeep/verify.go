@@ -35,17 +35,51 @@ func verify(ctx context.Context, contents blobs.Store, info blobs.Info, watch fu
 		return &loss{why: fmt.Sprintf("The content cannot be opened: %v.", err), failed: true}, nil
 	}
 	defer content.Close() // only read
-	hash := sha256.New()
-	_, err = io.CopyBuffer(hash, watch(content), make([]byte, max(1, min(piece, info.Size))))
+	ref, err := hashed(watch(content), info.Size)
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
 		return mark(ctx, contents, info.Ref, content, loss{why: fmt.Sprintf("The content cannot be read: %v.", err), failed: true})
-	case blobs.Ref(hash.Sum(nil)) != info.Ref:
+	case ref != info.Ref:
 		return mark(ctx, contents, info.Ref, content, loss{why: "The content is damaged: its bytes are not those that were uploaded."})
 	}
 	return nil, nil
+}
+
+// verifyMarked hashes a content that is marked damaged, and takes the mark away
+// if somebody has put it right, from a backup perhaps. It reads as verify does.
+func verifyMarked(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (*loss, error) {
+	content, err := contents.OpenMarked(ctx, info.Ref)
+	if errors.Is(err, blobs.ErrNotFound) {
+		return nil, nil // it has gone meanwhile
+	}
+	var ref blobs.Ref
+	if err == nil {
+		defer content.Close() // only read
+		ref, err = hashed(watch(content), info.Size)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil || ref != info.Ref:
+		return &loss{why: "The content is marked damaged.", marked: true}, nil
+	}
+	err = contents.Unmark(ctx, info.Ref, content)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil && !errors.Is(err, blobs.ErrNotFound):
+		return &loss{why: fmt.Sprintf("The content is whole again, but its mark could not be taken away: %v.", err), marked: true}, nil
+	}
+	return nil, nil
+}
+
+// hashed reads to the end, one Read a piece.
+func hashed(content io.Reader, size int64) (blobs.Ref, error) {
+	hash := sha256.New()
+	_, err := io.CopyBuffer(hash, content, make([]byte, max(1, min(piece, size))))
+	return blobs.Ref(hash.Sum(nil)), err
 }
 
 // mark leaves a content alone that was repaired while it was read. A disk that
