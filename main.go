@@ -44,7 +44,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	app := cli.New(open, openSnapshot, stdin, stdout, stderr)
+	app := cli.New(open, openSnapshot, openCopy, stdin, stdout, stderr)
 	root := app.Root(
 		app.Serve(),
 		app.Check(),
@@ -103,6 +103,9 @@ func open(cfg config.Config) (cli.Storage, error) {
 	}
 	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Times: times}, nil
 }
+
+// openCopy opens a copy of a database to note something in it.
+func openCopy(path string) (store.Store, error) { return store.OpenBolt(path, store.BoltOptions{}) }
 
 // openSnapshot opens a copy of a database, which may lie on a medium that
 // cannot be written.

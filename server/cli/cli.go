@@ -49,6 +49,7 @@ func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Clo
 type App struct {
 	open           func(config.Config) (Storage, error)
 	openSnapshot   upkeep.Open
+	openCopy       upkeep.Open
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
@@ -57,9 +58,10 @@ type App struct {
 }
 
 // New makes an App; open opens the storage that a configuration names, and
-// openSnapshot a copy of its database, for reading.
-func New(open func(config.Config) (Storage, error), openSnapshot upkeep.Open, stdin io.Reader, stdout, stderr io.Writer) *App {
-	return &App{open: open, openSnapshot: openSnapshot, stdin: stdin, stdout: stdout, stderr: stderr}
+// openSnapshot a copy of its database, for reading, and openCopy one that may be
+// written.
+func New(open func(config.Config) (Storage, error), openSnapshot, openCopy upkeep.Open, stdin io.Reader, stdout, stderr io.Writer) *App {
+	return &App{open: open, openSnapshot: openSnapshot, openCopy: openCopy, stdin: stdin, stdout: stdout, stderr: stderr}
 }
 
 // Root is the command that holds the others.

@@ -126,7 +126,7 @@ func (c crashing) CreateKey(ctx context.Context, k store.Key) error {
 // never the last holder's.
 func TestTheNoteGoesBeforeTheLock(t *testing.T) {
 	dir := t.TempDir()
-	app := New(func(config.Config) (Storage, error) { return openStorage(t, dir), nil }, nil, nil, nil, nil)
+	app := New(func(config.Config) (Storage, error) { return openStorage(t, dir), nil }, nil, nil, nil, nil, nil)
 	held, err := app.openStorage(config.Config{}, "attachd test")
 	if err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -65,18 +66,22 @@ func (s *snapshots) take(ctx context.Context, size int64) error {
 	if room.Free-size < s.reserve {
 		return fmt.Errorf("it has %d bytes, %d are free on the disk, and %d must stay so", size, room.Free, s.reserve)
 	}
+	begun := time.Now()
 	write := func(w io.Writer) error { return s.Store.Snapshot(ctx, w) }
-	return s.Dir.TakeSnapshot(time.Now(), write, func(path string) error { return s.verify(ctx, path) })
+	return s.Dir.TakeSnapshot(begun, write, func(path string) error { return s.finish(ctx, path, begun) })
 }
 
-// verify sees that a snapshot is good, and so that the database is: a bad one
-// must not push out those that were good.
-func (s *snapshots) verify(ctx context.Context, path string) error {
+// finish has a snapshot say of itself that it is one, and sees that it is good,
+// and so that the database is: a bad one must not push out those that were good.
+func (s *snapshots) finish(ctx context.Context, path string, begun time.Time) (err error) {
 	snapshot, err := s.open(path)
 	if err != nil {
 		return err
 	}
-	defer snapshot.Close() // only read
+	defer func() { err = errors.Join(err, snapshot.Close()) }()
+	if err := upkeep.NoteCopy(ctx, snapshot, begun); err != nil {
+		return err
+	}
 	faults, err := snapshot.Check(ctx)
 	if err == nil && len(faults) > 0 {
 		err = fmt.Errorf("the database has faults, %d in all, which `attachd check` lists: %s", len(faults), faults[0])

@@ -188,6 +188,6 @@ func (d *Dir) Rescue() string {
 	if err != nil || len(names) == 0 {
 		return advice
 	}
-	return fmt.Sprintf("%s, or go back to the newest snapshot: copy %s to %s, then run `attachd check`. What was changed after %s is not in it",
+	return fmt.Sprintf("%s, or go back to the newest snapshot: copy %s to %s, then run `attachd check`. What was changed after %s is not in it; contents that came after that stay as files until `attachd gc` is run",
 		advice, d.snapshot(names[0]), d.Join(databaseFile), strings.TrimSuffix(names[0], snapshotSuffix))
 }

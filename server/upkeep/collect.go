@@ -21,6 +21,28 @@ var ErrDoubt = errors.New("the metadata has faults: nothing is removed until the
 // ErrMany means that much would be removed at once, and nothing was.
 var ErrMany = errors.New("nothing refers to many of the contents: see that this is the right database, then run `attachd gc`")
 
+// ErrCopy means that the database is one that was put back, and nobody has run
+// `attachd gc` since: what nothing refers to may be what came after it.
+var ErrCopy = errors.New("the database is a snapshot that was put back: contents that came after it stay until `attachd gc` is run")
+
+// copyNote is what a snapshot says of itself: the time it was begun.
+const copyNote = "copy of the database"
+
+// NoteCopy notes in a copy of a database that it is one, begun at a time.
+func NoteCopy(ctx context.Context, records store.Notes, begun time.Time) error {
+	return records.SetNote(ctx, copyNote, begun.UTC().AppendFormat(nil, time.RFC3339))
+}
+
+// isCopy says whether the database was put back and nobody has taken it for
+// the right one yet.
+func isCopy(ctx context.Context, records store.Notes) (bool, error) {
+	note, err := records.Note(ctx, copyNote)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return len(note) > 0, err
+}
+
 // So many contents are few.
 const fewContents = 10
 
@@ -28,9 +50,10 @@ const fewContents = 10
 type CollectOptions struct {
 	DryRun bool          // only count
 	MinAge time.Duration // leave contents alone that are younger
-	// Wary leaves it to a person when more than a few of the contents would
-	// go, and these are more than a tenth of all: that looks like a database
-	// that was put back, and does not know what came after it.
+	// Wary leaves it to a person when the database is a snapshot that was put
+	// back, and does not know what came after it; and when more than a few of
+	// the contents would go, and these are more than a tenth of all, which
+	// looks like such a one.
 	Wary     bool
 	Now      time.Time
 	Progress Progress
@@ -52,6 +75,13 @@ func Collect(ctx context.Context, records store.Store, contents blobs.Store, opt
 	doomed, all, err := unwanted(ctx, records, contents, opts)
 	if err != nil || len(doomed) == 0 {
 		return done, err
+	}
+	putBack, err := isCopy(ctx, records)
+	if err != nil {
+		return done, err
+	}
+	if opts.Wary && putBack {
+		return done, fmt.Errorf("%w: %d contents", ErrCopy, len(doomed))
 	}
 	if opts.Wary && len(doomed) > fewContents && len(doomed) > all/10 {
 		return done, fmt.Errorf("%w: %d of %d contents", ErrMany, len(doomed), all)
@@ -76,6 +106,11 @@ func Collect(ctx context.Context, records store.Store, contents blobs.Store, opt
 		}
 		if err != nil {
 			return done, fmt.Errorf("removing blob %s: %w", info.Ref, err)
+		}
+	}
+	if putBack { // and a person has said that it is the right one
+		if err := records.SetNote(ctx, copyNote, nil); err != nil {
+			return done, fmt.Errorf("noting that the database is the right one: %w", err)
 		}
 	}
 	return done, nil

@@ -400,6 +400,30 @@ func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
 
 // After a database of before was put back, contents look as though nobody had
 // them.
+// After going back to a snapshot, what came later is only in its files.
+func TestAWaryCollectionTakesNothingWhileTheDatabaseIsASnapshotThatWasPutBack(t *testing.T) {
+	h := newHouse(t)
+	h.keep("known to the snapshot", true)
+	h.keep("came after it", false)
+	h.ok(upkeep.NoteCopy(h.Context(), h.records, time.Now()))
+	wary := upkeep.CollectOptions{Wary: true, Now: time.Now().Add(time.Hour)}
+	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, wary); !errors.Is(err, upkeep.ErrCopy) || done.Contents != 0 {
+		t.Errorf("removed %+v, %v", done, err)
+	}
+	look := upkeep.CollectOptions{DryRun: true, Now: wary.Now}
+	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, look); err != nil || done.Contents != 1 {
+		t.Errorf("would remove %+v, %v", done, err)
+	}
+	person := upkeep.CollectOptions{Now: wary.Now}
+	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, person); err != nil || done.Contents != 1 {
+		t.Errorf("removed %+v, %v", done, err)
+	}
+	h.keep("left by a crash", false)
+	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, wary); err != nil || done.Contents != 1 {
+		t.Errorf("once a person has decided, it removed %+v, %v", done, err)
+	}
+}
+
 func TestAWaryCollectionLeavesManyContentsToAPerson(t *testing.T) {
 	h := newHouse(t)
 	for n := range 20 {
