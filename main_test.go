@@ -1862,6 +1862,9 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 			typed(0, "check", "4 attachments, 6 contents, 38 bytes: no faults\nnothing refers to 2 contents, 14 bytes; `attachd gc` removes what is older than an hour\n")
 			typed(3, "gc --dry-run", "to remove: 1 content, 5 bytes\nattachd: nothing was removed: this was a dry run\n")
 			typed(0, "gc", "removed 1 content, 5 bytes\n")
+			typed(2, "gc --min-age=-1s", "--min-age must not be below 0")
+			typed(0, "gc --min-age 2h", "removed no contents, no bytes\n")
+			typed(3, "gc --dry-run --min-age 0s", "to remove: 1 content, 9 bytes\n")
 			remove(t, young) // which has not the bytes of its name
 
 			missing, short, other := digest(uploads[0]), digest(uploads[1]), digest(uploads[2])

@@ -83,13 +83,20 @@ func (a *App) printReport(report upkeep.Report, asJSON bool) error {
 // GC is the command that removes contents that nothing refers to.
 func (a *App) GC() *cobra.Command {
 	var dryRun bool
+	minAge := upkeep.MinAge
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "remove contents that nothing refers to and that are older than an hour",
 		Args:  exactly(),
+		PreRunE: func(*cobra.Command, []string) error {
+			if minAge < 0 {
+				return usage("--min-age must not be below 0")
+			}
+			return nil
+		},
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var collected upkeep.Collected
-			if err := a.work(ctx, c, "/upkeep/gc", map[string]any{"dry_run": dryRun}, &collected); err != nil {
+			if err := a.work(ctx, c, "/upkeep/gc", map[string]any{"dry_run": dryRun, "min_age": minAge.Seconds()}, &collected); err != nil {
 				return err
 			}
 			what := fmt.Sprintf("%s, %s", count(collected.Contents, "content"), count(collected.Bytes, "byte"))
@@ -105,6 +112,7 @@ func (a *App) GC() *cobra.Command {
 		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count")
+	cmd.Flags().DurationVar(&minAge, "min-age", minAge, "leave contents alone that are younger")
 	return cmd
 }
 
