@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -82,6 +83,20 @@ func newSmallServer(t *testing.T) *smallServer {
 func (s *smallServer) wantBallast(t *testing.T) {
 	t.Helper()
 	eventually(t, "the ballast to be set apart", func() bool { return sizeOf(s.ballast) == 128<<20/100 })
+}
+
+func TestADirectoryOnADiskThatCannotBeWrittenIsRefusedWithASentence(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "128m")
+	dir := filepath.Join(disk, "data")
+	serve(t, dir).stop(t)
+	if err := syscall.Mount("attachd", disk, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Skipf("no disk can be mounted read-only here: %v", err)
+	}
+	out, code := run(t, dir, "check")
+	if code != 1 || !strings.Contains(out, dir+" is on a disk that is mounted read-only: attachd has to write there, also for a check.") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
 }
 
 // again starts the server anew.
