@@ -447,6 +447,31 @@ func TestWhatThereIsOfADamagedBackupCanBeRestored(t *testing.T) {
 	refused(t, 3, "restore", to, "--data-dir", dataDir(t))
 }
 
+// A backup onto another disk needs no room on that of the data.
+func TestABackupIsMadeWhileTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	const full = "ATTACHD_LIMITS_DISK_RESERVE=1000TB"
+	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
+	server := start(t, dir, autoCreate)
+	server.uploadAll("a.txt", "b.txt")
+	server.stop()
+	ok(t, full, "backup", to, "--data-dir", dir) // with a server of its own
+	key := server.key
+	server = start(t, dir, full)
+	server.key = key
+	server.upload(product, "c.txt", "too much").want(t, 507)
+	backedUp(t, dir, to)
+	if line := server.logged("a snapshot is sent while it is read"); !strings.Contains(line, `"level":"WARN"`) {
+		t.Errorf("the log says %s", line)
+	}
+	if said := ok(t, "backup", "verify", to); !strings.HasPrefix(said, "2 restore points, 2 contents, ") {
+		t.Errorf("verify says %s", said)
+	}
+	if _, names := restored(t, to, key); !slices.Equal(names, []string{"a.txt", "b.txt"}) {
+		t.Errorf("restored %q", names)
+	}
+}
+
 // A disk that was just made has a folder in it.
 func TestAFreshDiskIsEmpty(t *testing.T) {
 	t.Parallel()

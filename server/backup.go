@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +17,14 @@ import (
 	"attachd/store"
 )
 
-// snapshotLength is the header with the number of bytes of a snapshot.
-const snapshotLength = "Snapshot-Length"
+// A snapshot's answer says in one of these headers how it is to be read: how
+// many bytes the snapshot has, or that it comes in frames. A frame is its
+// length in 4 bytes, big-endian, and so many bytes; one without bytes is the
+// end.
+const (
+	snapshotLength = "Snapshot-Length"
+	snapshotFramed = "Snapshot-Framed"
+)
 
 // snapshot answers with a copy of the metadata as it is at one moment, and
 // then keeps the answer open: until the client closes it, every content that
@@ -25,7 +32,9 @@ const snapshotLength = "Snapshot-Length"
 //
 // The copy is written to a file first: the transaction that it is read in lets
 // the database grow by all that changes meanwhile, and must not last as long
-// as a client cares to take.
+// as a client cares to take. Where there is no room for it, the copy is sent as
+// it is read: a disk that is nearly full is when a backup is wanted most, and
+// as uploads are refused there, little changes meanwhile.
 func (s *Server) snapshot(w *response, rq *request) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
@@ -43,23 +52,39 @@ func (s *Server) snapshot(w *response, rq *request) error {
 	return nil
 }
 
-func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) (err error) {
+func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) error {
+	err := s.sendCopy(ctx, w, rq)
+	if !errors.Is(err, errNoCopy) || ctx.Err() != nil {
+		return err
+	}
+	rq.log.Warn("a snapshot is sent while it is read, since it cannot be copied first", "error", err)
+	return s.sendFrames(ctx, w)
+}
+
+// errNoCopy means that a copy cannot be written. Nothing was sent then.
+var errNoCopy = errors.New("no copy can be made beside the database")
+
+// sendCopy sends a snapshot that was copied to a file.
+func (s *Server) sendCopy(ctx context.Context, w *response, rq *request) (err error) {
 	file, done, err := s.Scratch()
 	if err != nil {
-		return fmt.Errorf("making a file for the copy: %w", err)
+		return fmt.Errorf("%w: %w", errNoCopy, err)
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	guarded := bufio.NewWriterSize(writerFunc(func(p []byte) (int, error) {
 		if err := s.roomFor(rq, int64(len(p))); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%w: %w", errNoCopy, err)
 		}
 		n, err := file.Write(p)
-		if err != nil {
-			return n, err
+		if err == nil {
+			// Whoever syncs next has to wait for what is not on the disk yet,
+			// on many a file system: let that be little.
+			err = file.Sync()
 		}
-		// Whoever syncs next has to wait for what is not on the disk yet, on
-		// many a file system: let that be little.
-		return n, file.Sync()
+		if err != nil {
+			return n, fmt.Errorf("%w: %w", errNoCopy, err)
+		}
+		return n, nil
 	}), 4<<20)
 	if err := s.Store.Snapshot(ctx, guarded); err != nil {
 		return fmt.Errorf("copying the metadata: %w", err)
@@ -74,6 +99,30 @@ func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) (er
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotLength, strconv.FormatInt(size, 10))
 	if err := s.sendBytes(w, io.NewSectionReader(file, 0, size)); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// sendFrames sends a snapshot while it is read, and so before its length is
+// known.
+func (s *Server) sendFrames(ctx context.Context, w *response) error {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set(snapshotFramed, "true")
+	frame := func(p []byte) (int, error) {
+		if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p)))); err != nil {
+			return 0, err
+		}
+		return w.Write(p)
+	}
+	frames := bufio.NewWriterSize(writerFunc(frame), 128<<10)
+	if err := s.Store.Snapshot(ctx, frames); err != nil {
+		return fmt.Errorf("sending the metadata: %w", err)
+	}
+	if err := frames.Flush(); err != nil {
+		return err
+	}
+	if _, err := frame(nil); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()

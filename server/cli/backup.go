@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -133,11 +134,7 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 	if response.StatusCode != http.StatusOK {
 		return nil, nil, errors.Join(readRefusal(response), response.Body.Close())
 	}
-	length, err := strconv.ParseInt(response.Header.Get("Snapshot-Length"), 10, 64)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("the server does not say how long the copy is: %w", err), response.Body.Close())
-	}
-	if _, err := io.CopyN(w, &served{response.Body}, length); err != nil {
+	if err := copySnapshot(w, response); err != nil {
 		return nil, nil, errors.Join(err, response.Body.Close())
 	}
 	held, s.end = context.WithCancelCause(ctx)
@@ -147,6 +144,29 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 	}()
 	// Nothing is read any more that could be lost.
 	return held, func() { _ = response.Body.Close() }, nil
+}
+
+// copySnapshot copies what the server sends of one: so many bytes, or, where
+// it had no room to look how many there are, frames with their lengths.
+func copySnapshot(w io.Writer, response *http.Response) error {
+	body := &served{response.Body}
+	if response.Header.Get("Snapshot-Framed") == "" {
+		length, err := strconv.ParseInt(response.Header.Get("Snapshot-Length"), 10, 64)
+		if err != nil {
+			return fmt.Errorf("the server does not say how long the copy is: %w", err)
+		}
+		_, err = io.CopyN(w, body, length)
+		return err
+	}
+	for {
+		var length uint32
+		if err := binary.Read(body, binary.BigEndian, &length); err != nil || length == 0 {
+			return err
+		}
+		if _, err := io.CopyN(w, body, int64(length)); err != nil {
+			return err
+		}
+	}
 }
 
 // served is a body that ends only because the server does.
