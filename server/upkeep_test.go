@@ -197,14 +197,22 @@ func TestUpkeepTellsHowFarItIsAndHowItEnds(t *testing.T) {
 	}
 	w.settleContents()
 	whole := w.disk.FileSystem
-	for _, fails := range []bool{false, true} {
+	for _, c := range []struct {
+		order string
+		fails bool // a folder, when it is listed
+		end   string
+	}{
+		{"POST /upkeep/check", false, `{"report":{"attachments":40,`},
+		{"POST /upkeep/check", true, `{"report":{"attachments":40,`}, // with a fault
+		{"POST /upkeep/gc", true, `{"error":{"detail":"The server failed to do this.`},
+	} {
 		w.disk.FileSystem = slowList{whole, func(folder string) error {
-			if time.Sleep(5 * time.Millisecond); fails && folder == "blobs/sha256/ff" {
+			if time.Sleep(5 * time.Millisecond); c.fails && folder == "blobs/sha256/ff" {
 				return errors.New("no such disk")
 			}
 			return nil
 		}}
-		a, err := w.send(t, step{as: "root", do: "POST /upkeep/check"})
+		a, err := w.send(t, step{as: "root", do: c.order})
 		if err != nil || a.status != 200 || a.cut != nil {
 			t.Fatalf("%v %v", a, err)
 		}
@@ -212,9 +220,11 @@ func TestUpkeepTellsHowFarItIsAndHowItEnds(t *testing.T) {
 		if len(lines) < 2 || !bytes.HasPrefix(lines[0], []byte(`{"progress":{"done":`)) {
 			t.Errorf("the lines are\n%s", a.body)
 		}
-		end := map[bool]string{false: `{"report":{"attachments":40,`, true: `{"error":{"detail":"The server failed to do this.`}[fails]
-		if last := lines[len(lines)-1]; !bytes.HasPrefix(last, []byte(end)) || !json.Valid(last) {
-			t.Errorf("the end is %s", last)
+		if last := lines[len(lines)-1]; !bytes.HasPrefix(last, []byte(c.end)) || !json.Valid(last) {
+			t.Errorf("%s ends with %s", c.order, last)
+		}
+		if told := bytes.Contains(a.body, []byte("listing contents: no such disk")); told != (c.fails && c.order == "POST /upkeep/check") {
+			t.Errorf("%s says\n%s", c.order, a.body)
 		}
 	}
 	w.disk.FileSystem = whole
