@@ -20,6 +20,13 @@ import (
 	"attachd/blobs/blobstest"
 )
 
+func TestMain(m *testing.M) {
+	if err := blobstest.TempInMemory(); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 func TestDiskKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	blobstest.Run(t, func(t *testing.T) blobs.Store { return openDisk(t, t.TempDir()) })

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,6 +26,13 @@ import (
 	"attachd/server/pending"
 	"attachd/store"
 )
+
+func TestMain(m *testing.M) {
+	if err := blobstest.TempInMemory(); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // house is contents over a database and a folder of their own.
 type house struct {

@@ -20,6 +20,13 @@ import (
 	"attachd/store"
 )
 
+func TestMain(m *testing.M) {
+	if err := blobstest.TempInMemory(); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 // house is both stores over a directory, with a product to put files into.
 type house struct {
 	*testing.T
