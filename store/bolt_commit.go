@@ -21,6 +21,10 @@ import (
 const (
 	maxTogether   = 256         // changes in one transaction
 	touchInterval = time.Minute // between writing down when keys were used
+
+	// What finds the disk full is tried again so often, after so long each time.
+	fullTries = 5
+	fullPause = 10 * time.Millisecond
 )
 
 // errClosed is what changes get after Close.
@@ -175,6 +179,11 @@ func (b *Bolt) finish(changes ...*change) {
 	}
 	if room || errors.Is(err, ErrFull) && len(recorded) > 0 {
 		err = b.transact(changes, nil) // what can wait goes with a later change
+	}
+	// A page that was freed can be written again once nobody reads it any more.
+	for tries := 0; tries < fullTries && errors.Is(err, ErrFull); tries++ {
+		time.Sleep(fullPause)
+		err = b.transact(changes, nil)
 	}
 	for _, c := range changes {
 		if err != nil {

@@ -30,6 +30,9 @@ const (
 	// of one of them waits for a moment only.
 	batchBytes    = 4 << 20
 	batchContents = 512
+	// On a disk without room for a batch and so many bytes more, nothing is
+	// tried: half-written files would take from a deletion what it needs.
+	leftForOthers = 1 << 20
 	// What failed is tried again after so long,
 	retryTime = 2 * time.Second
 	// and told again after so long.
@@ -174,6 +177,9 @@ func (c *Contents) settleAll(ctx context.Context, batch []store.PendingContent) 
 		ids = append(ids, p.ID)
 		refs[p.ID] = p.SHA256
 	}
+	if err := c.hasRoom(ctx, contents); err != nil {
+		return err
+	}
 	begun := time.Now()
 	release, err := c.KeepAll(ctx, contents)
 	if err != nil {
@@ -194,6 +200,22 @@ func (c *Contents) settleAll(ctx context.Context, batch []store.PendingContent) 
 		if err := c.Spare(ctx, refs[id]); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// hasRoom fails with blobs.ErrFull when the disk has no room for contents.
+func (c *Contents) hasRoom(ctx context.Context, contents [][]byte) error {
+	room, err := c.Store.Space(ctx)
+	if err != nil {
+		return err
+	}
+	needed := int64(leftForOthers)
+	for _, content := range contents {
+		needed += int64(len(content))
+	}
+	if room.Free < needed {
+		return fmt.Errorf("%w: %d bytes are free, and contents that wait for their files need %d", blobs.ErrFull, room.Free, needed)
 	}
 	return nil
 }
