@@ -241,4 +241,5 @@ func TestACompactionWithoutRoomIsRefusedWithTheSizes(t *testing.T) {
 	if status != 507 || !strings.Contains(body, "disk_full") || !strings.Contains(body, "To make the database anew takes up to") || !strings.Contains(body, " are free") {
 		t.Errorf("answered %d %s", status, body)
 	}
+	w.disk.free.Store(0)
 }

@@ -209,19 +209,20 @@ func TestUnknownRevokedAndExpiredKeysAreAnsweredAlike(t *testing.T) {
 			t.Errorf("%s: %d different answers: %v", ask, len(answers), answers)
 		}
 		for _, name := range []string{"revoked", "expired"} {
-			ratio := float64(median(took[name])) / float64(median(took["unknown"]))
+			ratio := float64(quickest(took[name])) / float64(quickest(took["unknown"]))
 			t.Logf("%s: %s takes %.2f times as long as unknown", ask, name, ratio)
 			if ratio < 0.5 || ratio > 2 {
-				t.Errorf("%s: half of the answers to keys that are %s take %v, to unknown ones %v", ask, name, median(took[name]), median(took["unknown"]))
+				t.Errorf("%s: the quickest tenth of the answers to keys that are %s take %v, to unknown ones %v", ask, name, quickest(took[name]), quickest(took["unknown"]))
 			}
 		}
 	}
 }
 
-// median sorts what it is given.
-func median(took []time.Duration) time.Duration {
+// quickest is what the quickest tenth took at most: what else the machine does
+// makes nothing quicker. It sorts what it is given.
+func quickest(took []time.Duration) time.Duration {
 	slices.Sort(took)
-	return took[len(took)/2]
+	return took[len(took)/10]
 }
 
 func TestNothingIsServedThatIsNotInTheTable(t *testing.T) {
