@@ -87,7 +87,7 @@ func OpenExisting(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"FORMAT", databaseFile, restoring} {
+	for _, name := range []string{"FORMAT", databaseFile, "blobs", restoring} {
 		if _, err := os.Lstat(filepath.Join(path, name)); !errors.Is(err, fs.ErrNotExist) {
 			return Open(path) // which says what is wrong with it, if anything is
 		}

@@ -601,7 +601,7 @@ func (s *story) wrongAfter(t *testing.T, c cut) (wrong []string) {
 	defer os.RemoveAll(home)
 	c.left.writeTo(t, home)
 	dir := filepath.Join(home, dataDir)
-	if _, made := c.left[dataDir]; made {
+	if _, made := c.left[filepath.Join(dataDir, "FORMAT")]; made { // before that, a check says that there is nothing
 		if out, code := run(t, dir, "check", "--deep", "--json"); code != 0 {
 			wrong = append(wrong, fmt.Sprintf("check --deep ends with exit code %d: %s", code, out))
 		}
