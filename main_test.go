@@ -1943,6 +1943,25 @@ func blobFile(dir, name string) string {
 	return filepath.Join(dir, "blobs", "sha256", name[:2], name)
 }
 
+// What is recorded when the answer is out belongs to it, also where the process
+// ends right after that.
+func TestACommandWithoutAServerIsRecordedBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	dir := dataDir(t)
+	ok(t, "user", "add", "Ada", "--data-dir", dir)
+	const times = 10
+	for range times {
+		cmd := command(t, "check", "--data-dir", dir)
+		cmd.Env = append(cmd.Env, "GOMAXPROCS=1")
+		if r := finish(t, cmd); r.code != 0 {
+			t.Fatalf("exit code %d: %s", r.code, r.stderr)
+		}
+	}
+	if n := strings.Count(ok(t, "audit", "export", "--data-dir", dir), `"action":"upkeep.check"`); n != times {
+		t.Errorf("%d of %d are recorded", n, times)
+	}
+}
+
 func TestTheAuditLogWithAndWithoutAServer(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)

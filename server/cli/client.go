@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 
 	"attachd/server/config"
 	"attachd/server/datadir"
@@ -86,6 +87,17 @@ func (a *App) serveQuietly(cfg config.Config, storage Storage) (*inMemory, error
 	m := &inMemory{Server: http.Server{Handler: srv.Operator()}, conns: make(chan net.Conn), closed: make(chan struct{})}
 	go m.Serve((*inMemoryListener)(m))
 	return m, nil
+}
+
+// How long Close waits for handlers.
+const closingTime = 5 * time.Second
+
+// Close ends the server once its handlers are through: what they record when the
+// answer is out belongs to it, and the storage is closed next.
+func (m *inMemory) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closingTime)
+	defer cancel()
+	return errors.Join(m.Shutdown(ctx), m.Server.Close())
 }
 
 func (m *inMemory) client() *client {
