@@ -335,6 +335,10 @@ func (f auditFilter) keep(e store.Entry) bool {
 		(f.until.IsZero() || e.Time.Before(f.until)) && !e.Time.Before(f.since)
 }
 
+// A request, such as the upload of a large file over a bad line, may take so
+// long.
+const longestRequest = 24 * time.Hour
+
 // auditLog lists entries, the newest first.
 func (s *Server) auditLog(w *response, rq *request) error {
 	filter, err := readAuditFilter(rq)
@@ -352,7 +356,11 @@ func (s *Server) auditLog(w *response, rq *request) error {
 				last = max(binary.BigEndian.Uint64(before), 1)
 			}
 			batch, err := s.Store.EntriesBefore(rq.Context(), last, n)
-			tooOld := func(e store.Entry) bool { return e.Damage == "" && e.Time.Before(filter.since) }
+			// Entries lie in the order of their commits, and have the time at which
+			// their request began.
+			tooOld := func(e store.Entry) bool {
+				return e.Damage == "" && e.Time.Before(filter.since.Add(-longestRequest))
+			}
 			if i := slices.IndexFunc(batch, tooOld); i >= 0 {
 				batch = batch[:i] // the end, since older ones follow
 			}

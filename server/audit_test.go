@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -353,6 +354,28 @@ func TestTheAuditLogIsPagedAndFiltered(t *testing.T) {
 	for _, query := range []string{"user=x", "since=yesterday", "until=1", "limit=0", "cursor=AA"} {
 		w.do(t, step{as: "root", do: "GET /audit-logs?" + query, want: 400})
 	}
+}
+
+// An entry has the time at which its request began, and its place from its commit.
+func TestALongUploadHidesNoNewerEntry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	slow := step{as: "editor", do: "POST {product}/attachments", form: parts{file("slow.txt", text(2000))}, want: 201}
+	body := slow.form.encode(t, w)
+	conn := w.dial(t)
+	conn.Write(w.rawRequest(t, slow, len(body)))
+	io.WriteString(conn, body[:len(body)/2])
+	eventually(t, "the upload to begin", func() bool { return w.server.Uploads() == 1 })
+	w.clock.advance(2 * time.Hour)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("quick.txt", "a")}, want: 201})
+	io.WriteString(conn, body[len(body)/2:])
+	w.receive(t, conn, slow)
+	since := startOfTime.Add(time.Hour).UTC().Format(time.RFC3339)
+	w.do(t, step{as: "root", do: "GET /audit-logs?action=attachment.upload&since=" + since, want: 200, check: func(t *testing.T, a answer) {
+		if !strings.Contains(string(a.body), "quick.txt") || strings.Contains(string(a.body), "slow.txt") {
+			t.Errorf("listed is %s", a.body)
+		}
+	}})
 }
 
 func TestTheAuditLogIsExportedOldestFirst(t *testing.T) {
