@@ -20,6 +20,9 @@ const (
 	recordInterval = time.Second
 )
 
+// skipAction is the action of an entry that says how many are missing.
+const skipAction = "audit.skip"
+
 // recorded are entries that wait for a commit.
 type recorded struct {
 	mu      sync.Mutex
@@ -55,16 +58,27 @@ func (r *recorded) take() []Entry {
 	taken := r.waiting
 	r.waiting = nil
 	if r.skipped > 0 {
-		taken = append(taken, Entry{Time: r.last, Action: "audit.skip", Resource: "entries", Name: strconv.Itoa(r.skipped), Outcome: "done"})
+		taken = append(taken, Entry{Time: r.last, Action: skipAction, Resource: "entries", Name: strconv.Itoa(r.skipped), Outcome: "done"})
 		r.skipped = 0
 	}
 	return taken
 }
 
+// giveBack has what was taken wait again, as far as there is room.
 func (r *recorded) giveBack(taken []Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if last := len(taken) - 1; last >= 0 && taken[last].Action == skipAction {
+		if n, err := strconv.Atoi(taken[last].Name); err == nil {
+			r.skipped += n
+		}
+		taken = taken[:last]
+	}
 	r.waiting = append(taken, r.waiting...)
+	if over := len(r.waiting) - maxRecorded; over > 0 {
+		r.skipped += over
+		r.waiting = r.waiting[:maxRecorded]
+	}
 }
 
 // flushRecorded keeps what waits, when there is no change that it could go with.
