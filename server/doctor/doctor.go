@@ -74,6 +74,7 @@ var looks = []struct {
 	{"scanner", scanner},
 	{"webhooks", receiver},
 	{"listen", listen},
+	{"certificate", certificate},
 	{"public_url", publicURL},
 	{"trusted_proxies", trustedProxies},
 	{"auto_create", autoCreate},
@@ -128,7 +129,13 @@ func clock(_ context.Context, c *Case) []Finding {
 const backupAge = 8 * 24 * time.Hour
 
 func database(ctx context.Context, c *Case) []Finding {
-	if !c.hasDatabase() || c.unusable() != nil {
+	if c.unusable() != nil {
+		return nil
+	}
+	if err := c.Dir.CheckDatabase(); err != nil {
+		return problem(c.Dir.Rescue()+".", "The server does not start: %v.", err)
+	}
+	if !c.hasDatabase() {
 		return nil
 	}
 	status, err := c.Status(ctx)

@@ -3,9 +3,15 @@ package doctor
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -155,6 +161,22 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"webhooks", "the secret is none", func(_ *testing.T, c *Case) { c.NoReceiver = errors.New("it is empty") }, Problem, "it is empty", "openssl rand", ""},
 		{"database", "it cannot be read", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, errors.New("it is broken")) }, Problem, "it is broken", "newest snapshot", ""},
 		{"database", "another process has it", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, store.ErrLocked) }, Warning, "in use", "again", ""},
+		{"database", "it is gone, and contents are there", func(t *testing.T, c *Case) {
+			must(t, os.Remove(c.Dir.Join("attachd.db")))
+			must(t, os.MkdirAll(c.Dir.Join("blobs/sha256/ab"), 0o700))
+			must(t, os.WriteFile(c.Dir.Join("blobs/sha256/ab/x"), nil, 0o600))
+		}, Problem, "attachd.db is missing", "attachd restore", ""},
+		{"certificate", "there is none", func(_ *testing.T, c *Case) { c.Config.TLS.CertFile, c.Config.TLS.KeyFile = "nothing", "nothing" }, Problem, "nothing", "Close", ""},
+		{"certificate", "others may read its key", func(t *testing.T, c *Case) {
+			c.certificate(t, "files.example", time.Hour)
+			must(t, os.Chmod(c.Config.TLS.KeyFile, 0o644))
+		}, Problem, "mode 0644", "Close", needsUnix},
+		{"certificate", "it has expired", func(t *testing.T, c *Case) { c.certificate(t, "files.example", -time.Hour) }, Problem, "has expired", "Renew", ""},
+		{"certificate", "it expires soon", func(t *testing.T, c *Case) { c.certificate(t, "files.example", 24*time.Hour) }, Warning, "expires on", "Renew", ""},
+		{"certificate", "it is for another name", func(t *testing.T, c *Case) {
+			c.certificate(t, "other.example", 1000*time.Hour)
+			c.Config.PublicURL = "https://files.example"
+		}, Problem, "not for public_url", "name in public_url", ""},
 		{"snapshots", "none", func(t *testing.T, c *Case) { must(t, os.RemoveAll(c.Dir.Join("snapshots"))) }, Warning, "no snapshot", "log", ""},
 		{"snapshots", "an old one", func(t *testing.T, c *Case) {
 			must(t, os.RemoveAll(c.Dir.Join("snapshots")))
@@ -353,4 +375,33 @@ func listing(t *testing.T, dir string) string {
 		return err
 	}))
 	return b.String()
+}
+
+// certificate gives the server one for a name, which ends in so long.
+func (c *Case) certificate(t *testing.T, name string, left time.Duration) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: c.Now.Add(-2000 * time.Hour), NotAfter: c.Now.Add(left)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	must(t, err)
+	dir := t.TempDir()
+	c.Config.TLS.CertFile, c.Config.TLS.KeyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	must(t, os.WriteFile(c.Config.TLS.CertFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+	must(t, os.WriteFile(c.Config.TLS.KeyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+}
+
+func TestWithACertificateTheServerNeedsNoProxy(t *testing.T) {
+	c := healthy(t)
+	c.certificate(t, "files.example", 1000*time.Hour)
+	c.Config.Listen, c.Config.PublicURL = ":0", "https://files.example"
+	for _, look := range []string{"listen", "trusted_proxies", "certificate"} {
+		for _, finding := range found(t, c, look) {
+			if finding.Level != OK {
+				t.Errorf("%+v", finding)
+			}
+		}
+	}
 }

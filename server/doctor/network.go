@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"attachd/server/datadir"
 	"attachd/server/scan"
 	"attachd/server/webhooks"
 )
@@ -99,11 +101,48 @@ func listen(ctx context.Context, c *Case) []Finding {
 	switch {
 	case onLoopback(address):
 		return ok("The server listens on %s, for this machine only.", address)
+	case c.Config.TLS.CertFile != "":
+		return ok("The server listens on %s, with TLS.", address)
 	case len(c.Config.TrustedProxies) > 0:
 		return ok("The server listens on %s, for its proxies; nobody else should reach it there.", address)
 	}
 	return warning("Listen on 127.0.0.1 and put a proxy with TLS in front, named in trusted_proxies.",
 		"The server listens on %s without TLS: keys and files cross the network for everyone to read.", address)
+}
+
+// A certificate should be renewed while it is good for so long.
+const certificateNotice = 14 * 24 * time.Hour
+
+// certificate sees that the server can use its certificate, and that people
+// can.
+func certificate(_ context.Context, c *Case) []Finding {
+	certFile, keyFile := c.Config.TLS.CertFile, c.Config.TLS.KeyFile
+	if certFile == "" {
+		return nil
+	}
+	const do = "Correct tls.cert_file and tls.key_file; the server takes replaced files up by itself."
+	if err := datadir.Private(keyFile); err != nil {
+		return problem("Close it to others.", "tls.key_file is of no use, so the server does not start: %v.", err)
+	}
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return problem(do, "The certificate cannot be used, so the server does not start: %v.", err)
+	}
+	leaf := pair.Leaf
+	switch {
+	case c.Now.Before(leaf.NotBefore):
+		return problem("Set the clock, or wait.", "The certificate is good only from %s on.", leaf.NotBefore.UTC().Format(time.RFC3339))
+	case c.Now.After(leaf.NotAfter):
+		return problem("Renew it.", "The certificate has expired on %s: clients refuse it.", leaf.NotAfter.UTC().Format(time.RFC3339))
+	case leaf.NotAfter.Sub(c.Now) < certificateNotice:
+		return warning("Renew it.", "The certificate expires on %s.", leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	if u, err := url.Parse(c.Config.PublicURL); err == nil && u.Scheme == "https" && len(c.Config.TrustedProxies) == 0 {
+		if err := leaf.VerifyHostname(u.Hostname()); err != nil {
+			return problem("Get a certificate for the name in public_url, or correct that.", "The certificate is not for public_url: %v.", err)
+		}
+	}
+	return ok("The certificate is good until %s.", leaf.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // How long the server may take to answer at its public address.
@@ -166,7 +205,7 @@ func trustedProxies(_ context.Context, c *Case) []Finding {
 				"trusted_proxies has %s: almost anyone may claim to be somebody else there, and links follow what they say.", network)
 		}
 	}
-	behind := strings.HasPrefix(c.Config.PublicURL, "https://")
+	behind := strings.HasPrefix(c.Config.PublicURL, "https://") && c.Config.TLS.CertFile == ""
 	switch {
 	case behind && len(c.Config.TrustedProxies) == 0:
 		return warning(`Name the proxy, such as trusted_proxies = ["127.0.0.1"].`, "public_url is https, so a proxy is in front, but trusted_proxies names none: the log has the proxy's address for everyone.")
