@@ -41,7 +41,7 @@ gone() { [ ! -e /var/lib/attachd ] && [ -z "$(find /etc/attachd /etc/systemd /va
 runs() { systemctl is-active --quiet "$1"; }
 rests() { ! systemctl is-active --quiet "$1"; }
 disabled() { ! systemctl is-enabled --quiet "$1"; }
-upgrade() { dpkg --install /root/new/attachd_*.deb; }
+upgrade() { dpkg --install /root/new/attachd_*_"$(dpkg --print-architecture)".deb; }
 purge() { # purge ANSWER, as a person gives it at a terminal
 	echo "$1" | script --quiet --return --command 'DEBIAN_FRONTEND=readline TERM=dumb dpkg --purge attachd' /root/asked
 	grep -q 'Remove the files that people uploaded' /root/asked
