@@ -32,6 +32,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"attachd/blobs/blobstest"
 )
 
 var long = flag.Bool("long", false, "measure the memory of a hundred uploads of 50 MB, 5 GB in all")
@@ -47,6 +49,9 @@ func TestMain(m *testing.M) {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "ATTACHD_") {
 			os.Unsetenv(name)
 		}
+	}
+	if err := blobstest.TempInMemory(); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
