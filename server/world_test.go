@@ -38,9 +38,7 @@ import (
 // TestMain sees to it that nothing of the servers goes on when all tests are
 // done.
 func TestMain(m *testing.M) {
-	if err := blobstest.TempInMemory(); err != nil {
-		panic(err)
-	}
+	blobstest.TempInMemory()
 	code := m.Run()
 	closeBrowser()
 	if left := goroutinesLeft(5 * time.Second); code == 0 && left != "" {

@@ -12,13 +12,11 @@ import (
 
 	"attachd/server/config"
 	"attachd/server/datadir"
+	"attachd/server/doctor"
 )
 
 // How often a server looks whether its certificate was replaced.
 const certificateInterval = 2 * time.Second
-
-// A certificate that expires sooner is warned of.
-const certificateNotice = 14 * 24 * time.Hour
 
 // certificate is what the server proves with who it is. It follows its files;
 // a replacement that is of no use leaves the one before in place.
@@ -95,7 +93,7 @@ func (c *certificate) follow(ctx context.Context) {
 func (c *certificate) describe(message string) {
 	leaf := c.current.Load().Leaf
 	level := slog.LevelInfo
-	if time.Until(leaf.NotAfter) < certificateNotice {
+	if time.Until(leaf.NotAfter) < doctor.CertificateNotice {
 		level = slog.LevelWarn
 	}
 	c.log.Log(context.Background(), level, message, "names", leaf.DNSNames, "expires", leaf.NotAfter)

@@ -110,8 +110,9 @@ func listen(ctx context.Context, c *Case) []Finding {
 		"The server listens on %s without TLS: keys and files cross the network for everyone to read.", address)
 }
 
-// A certificate should be renewed while it is good for so long.
-const certificateNotice = 14 * 24 * time.Hour
+// CertificateNotice is for how long a certificate should still be good: one that
+// expires sooner is warned of, by the doctor and by the server.
+const CertificateNotice = 14 * 24 * time.Hour
 
 // certificate sees that the server can use its certificate, and that people
 // can.
@@ -134,7 +135,7 @@ func certificate(_ context.Context, c *Case) []Finding {
 		return problem("Set the clock, or wait.", "The certificate is good only from %s on.", leaf.NotBefore.UTC().Format(time.RFC3339))
 	case c.Now.After(leaf.NotAfter):
 		return problem("Renew it.", "The certificate has expired on %s: clients refuse it.", leaf.NotAfter.UTC().Format(time.RFC3339))
-	case leaf.NotAfter.Sub(c.Now) < certificateNotice:
+	case leaf.NotAfter.Sub(c.Now) < CertificateNotice:
 		return warning("Renew it.", "The certificate expires on %s.", leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if u, err := url.Parse(c.Config.PublicURL); err == nil && u.Scheme == "https" && len(c.Config.TrustedProxies) == 0 {

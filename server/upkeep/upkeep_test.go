@@ -21,9 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if err := blobstest.TempInMemory(); err != nil {
-		panic(err)
-	}
+	blobstest.TempInMemory()
 	os.Exit(m.Run())
 }
 
