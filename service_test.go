@@ -116,6 +116,7 @@ func TestARestartRefusesNoConnection(t *testing.T) {
 	t.Parallel()
 	m, dir := newManager(t), dataDir(t)
 	server := m.start(dir)
+	url := server.url
 	var (
 		people   sync.WaitGroup
 		stop     atomic.Bool
@@ -125,7 +126,7 @@ func TestARestartRefusesNoConnection(t *testing.T) {
 		people.Go(func() {
 			for !stop.Load() {
 				// Each call has a connection of its own, as a browser's first has.
-				conn, err := net.Dial("tcp", strings.TrimPrefix(server.url, "http://"))
+				conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 				if err != nil {
 					t.Errorf("refused: %v", err)
 					return
@@ -147,8 +148,8 @@ func TestARestartRefusesNoConnection(t *testing.T) {
 		before := answered.Load()
 		server.stop()
 		next := m.start(dir)
-		if next.url != server.url {
-			t.Fatalf("it listens at %s after %s", next.url, server.url)
+		if next.url != url {
+			t.Fatalf("it listens at %s after %s", next.url, url)
 		}
 		server = next
 		eventually(t, "people are answered again", func() bool { return answered.Load() > before+10 })
@@ -177,7 +178,9 @@ func TestARestartCutsNoKeptConnectionThatIsInUse(t *testing.T) {
 			return err
 		}
 		defer conn.Close()
-		check(t, conn.SetDeadline(time.Now().Add(patience)))
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			return err
+		}
 		reader := bufio.NewReader(conn)
 		for !stop.Load() {
 			if _, err := io.WriteString(conn, "GET /health HTTP/1.1\r\nHost: attachd\r\n\r\n"); err != nil {
