@@ -59,6 +59,9 @@ var limits = []limit{
 	{"commits, 16", "/s", func(m *machine, d time.Duration) (float64, error) { return m.commitRate(d, 16) }},
 	{"files, 1", "/s", func(m *machine, d time.Duration) (float64, error) { return m.fileRate(d, 1) }},
 	{"files, 16", "/s", func(m *machine, d time.Duration) (float64, error) { return m.fileRate(d, 16) }},
+	{"files of 1 MB, 8", "MB/s", func(m *machine, d time.Duration) (float64, error) { return m.bigFileRate(d, 8, big) }},
+	{"files of 50 MB, 1", "MB/s", func(m *machine, d time.Duration) (float64, error) { return m.bigFileRate(d, 1, large) }},
+	{"files of 50 MB, 4", "MB/s", func(m *machine, d time.Duration) (float64, error) { return m.bigFileRate(d, 4, large) }},
 	{"log, 1", "/s", func(m *machine, d time.Duration) (float64, error) { return m.logRate(d, 1) }},
 	{"log, 16", "/s", func(m *machine, d time.Duration) (float64, error) { return m.logRate(d, 16) }},
 	{"bare 10 KB", "/s", func(m *machine, d time.Duration) (float64, error) { return m.bareRate(d, 16, small) }},
@@ -116,22 +119,32 @@ func (m *machine) commitRate(d time.Duration, batch int) (rate float64, err erro
 // fileRate is how many small files can be made and synced with their folder
 // in a second, so many at a time.
 func (m *machine) fileRate(d time.Duration, writers int) (float64, error) {
-	return m.together(d, writers, func(content []byte) error {
-		name := m.name()
-		file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if err != nil {
-			return err
-		}
-		_, err = file.Write(content)
-		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-			return err
-		}
-		folder, err := os.Open(m.dir)
-		if err != nil {
-			return err
-		}
-		return errors.Join(folder.Sync(), folder.Close(), os.Remove(name))
-	})
+	return m.together(d, writers, small, m.writeFile)
+}
+
+// bigFileRate is how many megabytes a second can be written to files that are
+// synced with their folder.
+func (m *machine) bigFileRate(d time.Duration, writers, size int) (float64, error) {
+	rate, err := m.together(d, writers, size, m.writeFile)
+	return rate * float64(size) / megabyte, err
+}
+
+// writeFile leaves the file there: for minutes after many were removed, a file
+// system without a journal is slow to make others.
+func (m *machine) writeFile(content []byte) error {
+	file, err := os.OpenFile(m.name(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	folder, err := os.Open(m.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
 }
 
 // logRate is how many small contents one file that has its room already can
@@ -165,8 +178,9 @@ func (m *machine) logRate(d time.Duration, batch int) (rate float64, err error) 
 	return float64(done) / time.Since(begun).Seconds(), nil
 }
 
-// together counts how often do is done in a second by so many at a time.
-func (m *machine) together(d time.Duration, workers int, do func(content []byte) error) (float64, error) {
+// together counts how often do is done in a second by so many at a time, each
+// with a content of its own.
+func (m *machine) together(d time.Duration, workers, size int, do func(content []byte) error) (float64, error) {
 	var (
 		done   atomic.Int64
 		failed = make([]error, workers)
@@ -175,7 +189,7 @@ func (m *machine) together(d time.Duration, workers int, do func(content []byte)
 	begun := time.Now()
 	for w := range workers {
 		all.Go(func() {
-			content := make([]byte, small)
+			content := make([]byte, size)
 			_, _ = rand.Read(content) // never fails
 			for n := 0; failed[w] == nil && (n == 0 || time.Since(begun) < d); n++ {
 				failed[w] = do(content)
