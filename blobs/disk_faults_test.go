@@ -80,6 +80,8 @@ type unsynced struct{ blobs.FileSystem }
 
 func (u unsynced) SyncDir(string) error { return nil }
 
+func (u unsynced) SyncAll() (bool, error) { return true, nil }
+
 func (u unsynced) Create(name string) (blobs.File, error) {
 	file, err := u.FileSystem.Create(name)
 	if err != nil {

@@ -32,6 +32,10 @@ type FileSystem interface {
 	Remove(name string) error
 	// SyncDir puts the names in a folder on stable storage.
 	SyncDir(name string) error
+	// SyncAll puts everything on stable storage that was done before. It says
+	// no, and has done nothing, where a system cannot do that, or would not
+	// tell that it failed.
+	SyncAll() (did bool, err error)
 	// Space tells how much room there is.
 	Space() (Space, error)
 	// Close lets go of the data directory.
@@ -52,6 +56,7 @@ type File interface {
 // the time it takes to open a small content.
 type files struct {
 	root   *os.Root
+	whole  *os.File             // the data directory, to sync all; nil where that cannot be relied on
 	own    func(*os.File) error // nil leaves files to whoever runs us
 	synced func(took time.Duration)
 }
@@ -60,9 +65,25 @@ type files struct {
 type writtenFile struct {
 	*os.File
 	synced func(took time.Duration)
+	size   int64 // as far as it is written
+	begun  int64 // as far as the system was told to write it to the disk
 }
 
-func (f writtenFile) Sync() error {
+// Every so many bytes the disk gets something to do, so that less is left for
+// the sync.
+const writeback = 4 << 20
+
+func (f *writtenFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.size += int64(n)
+	if f.size-f.begun >= writeback {
+		beginWriteback(f.File, f.begun, f.size-f.begun)
+		f.begun = f.size
+	}
+	return n, err
+}
+
+func (f *writtenFile) Sync() error {
 	defer func(began time.Time) { f.synced(time.Since(began)) }(time.Now())
 	return f.File.Sync()
 }
@@ -79,7 +100,13 @@ func openFiles(dir string, opts DiskOptions) (FileSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &files{root, opts.Own, opts.Synced}, nil
+	f := &files{root: root, own: opts.Own, synced: opts.Synced}
+	if syncsAll(dir) {
+		if f.whole, err = os.Open(dir); err != nil {
+			return nil, errors.Join(err, root.Close())
+		}
+	}
+	return f, nil
 }
 
 func (f *files) Create(name string) (File, error) {
@@ -88,12 +115,12 @@ func (f *files) Create(name string) (File, error) {
 		return nil, err
 	}
 	if f.own == nil {
-		return writtenFile{file, f.synced}, nil
+		return &writtenFile{File: file, synced: f.synced}, nil
 	}
 	if err := f.own(file); err != nil {
 		return nil, errors.Join(err, file.Close(), f.root.Remove(name))
 	}
-	return writtenFile{file, f.synced}, nil
+	return &writtenFile{File: file, synced: f.synced}, nil
 }
 
 func (f *files) Open(name string) (File, error) {
@@ -174,9 +201,27 @@ func (f *files) SyncDir(name string) error {
 	return errors.Join(err, dir.Close())
 }
 
+// SyncAll syncs a folder too: after a sync of all, ext4 without a journal has
+// given the disk the last names, but has not told it to write them down.
+func (f *files) SyncAll() (did bool, err error) {
+	if f.whole == nil {
+		return false, nil
+	}
+	defer func(began time.Time) { f.synced(time.Since(began)) }(time.Now())
+	if err := syncAll(f.whole); err != nil {
+		return true, err
+	}
+	return true, syncDir(f.whole)
+}
+
 func (f *files) Space() (Space, error) { return DiskSpace(path(f.root, topDir)) }
 
-func (f *files) Close() error { return f.root.Close() }
+func (f *files) Close() error {
+	if f.whole == nil {
+		return f.root.Close()
+	}
+	return errors.Join(f.whole.Close(), f.root.Close())
+}
 
 func path(root *os.Root, name string) string {
 	return filepath.Join(root.Name(), filepath.FromSlash(name))

@@ -42,9 +42,11 @@ func (c *calls) set(at int) {
 	c.made, c.at, c.failed = nil, at, ""
 }
 
-// fewContents are of two shards at least.
-func fewContents(salt int) (contents [][]byte) {
-	for n := range 5 {
+// Few are synced one by one, many all at once. Both are of two shards at least.
+const few, many = 5, 12
+
+func contents(number, salt int) (contents [][]byte) {
+	for n := range number {
 		contents = append(contents, fmt.Append(nil, "content ", salt, " ", n))
 	}
 	return contents
@@ -52,10 +54,16 @@ func fewContents(salt int) (contents [][]byte) {
 
 func TestKeepAllSyncsBytesBeforeNamesAndNamesBeforeItEnds(t *testing.T) {
 	t.Parallel()
+	for name, number := range map[string]int{"few": few, "many": many} {
+		t.Run(name, func(t *testing.T) { keepAllSyncsInOrder(t, number) })
+	}
+}
+
+func keepAllSyncsInOrder(t *testing.T, number int) {
 	c := &calls{}
 	d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: c.wrap})
 	c.set(0)
-	release, err := d.KeepAll(t.Context(), fewContents(0))
+	release, err := d.KeepAll(t.Context(), contents(number, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +72,14 @@ func TestKeepAllSyncsBytesBeforeNamesAndNamesBeforeItEnds(t *testing.T) {
 	for _, call := range c.made {
 		verb, rest, _ := strings.Cut(call, " ")
 		switch verb {
+		case "create":
+			step[rest] = 0
 		case "sync":
 			step[rest] = 1
+		case "syncall":
+			for what, far := range step {
+				step[what] = far + 1
+			}
 		case "rename":
 			from, to, _ := strings.Cut(rest, " ")
 			if step[from] != 1 {
@@ -94,42 +108,48 @@ func TestAKeepAllThatFailsCanBeTriedAgain(t *testing.T) {
 	for _, plan := range faultPlans {
 		t.Run(plan.name, func(t *testing.T) {
 			t.Parallel()
-			c, dir := &calls{plan: plan}, t.TempDir()
-			d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: c.wrap})
-			for n := 1; ; n++ {
-				contents := fewContents(n)
-				keep(t, d, contents[0])
-				c.set(n)
-				release, err := d.KeepAll(t.Context(), contents)
-				if release != nil {
-					release()
-				}
-				failed := c.failed
-				c.set(0)
-				if err == nil && failed != "" || err != nil && failed == "" {
-					t.Fatalf("call %d, %q, failed, and KeepAll says %v", n, failed, err)
-				}
-				for _, content := range contents {
-					// Nothing is held, so this does not wait.
-					if got, err := read(d, sha256.Sum256(content), len(content)); err == nil && !bytes.Equal(got, content) {
-						t.Errorf("after call %d, %q, failed there is %q", n, failed, got)
-					}
-				}
-				release, err = d.KeepAll(t.Context(), contents)
-				if err != nil {
-					t.Fatal(err)
-				}
-				release()
-				for _, content := range contents {
-					wantRead(t, d, content)
-					if removed, err := d.Remove(t.Context(), sha256.Sum256(content), unwanted); err != nil || !removed {
-						t.Errorf("removing: %t, %v", removed, err)
-					}
-				}
-				if failed == "" {
-					return
-				}
+			for _, number := range []int{few, many} {
+				aKeepAllThatFailsCanBeTriedAgain(t, plan, number)
 			}
 		})
+	}
+}
+
+func aKeepAllThatFailsCanBeTriedAgain(t *testing.T, plan faultPlan, number int) {
+	c, dir := &calls{plan: plan}, t.TempDir()
+	d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: c.wrap})
+	for n := 1; ; n++ {
+		contents := contents(number, n)
+		keep(t, d, contents[0])
+		c.set(n)
+		release, err := d.KeepAll(t.Context(), contents)
+		if release != nil {
+			release()
+		}
+		failed := c.failed
+		c.set(0)
+		if err == nil && failed != "" || err != nil && failed == "" {
+			t.Fatalf("call %d, %q, failed, and KeepAll says %v", n, failed, err)
+		}
+		for _, content := range contents {
+			// Nothing is held, so this does not wait.
+			if got, err := read(d, sha256.Sum256(content), len(content)); err == nil && !bytes.Equal(got, content) {
+				t.Errorf("after call %d, %q, failed there is %q", n, failed, got)
+			}
+		}
+		release, err = d.KeepAll(t.Context(), contents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		for _, content := range contents {
+			wantRead(t, d, content)
+			if removed, err := d.Remove(t.Context(), sha256.Sum256(content), unwanted); err != nil || !removed {
+				t.Errorf("removing: %t, %v", removed, err)
+			}
+		}
+		if failed == "" {
+			return
+		}
 	}
 }

@@ -1,10 +1,43 @@
 package blobs
 
 import (
+	"errors"
+	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
+
+// Of these it is known that syncfs(2) writes everything. Others, such as FUSE,
+// may do nothing and say that all is well.
+var syncsWhole = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
+
+// syncsAll says whether syncAll can be relied on for what is in dir. Linux
+// tells of a write that failed since 5.8 (syncfs(2)).
+func syncsAll(dir string) bool {
+	var name unix.Utsname
+	var stat unix.Statfs_t
+	if unix.Uname(&name) != nil || unix.Statfs(dir, &stat) != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return (major > 5 || major == 5 && minor >= 8) && slices.Contains(syncsWhole, int64(stat.Type))
+}
+
+// syncAll syncs the file system that a file is on. It fails when a write to it
+// failed since the file was opened.
+func syncAll(file *os.File) error {
+	for {
+		err := unix.Syncfs(int(file.Fd()))
+		if err == nil || !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("syncfs", err)
+		}
+	}
+}
 
 // DiskSpace tells of the disk that a folder is on.
 func DiskSpace(dir string) (Space, error) {
@@ -15,4 +48,10 @@ func DiskSpace(dir string) (Space, error) {
 	// Blocks are counted in fragments, which FUSE and others tell apart from
 	// the size that is good for reading.
 	return Space{Free: int64(s.Bavail) * s.Frsize, Total: int64(s.Blocks) * s.Frsize}, nil
+}
+
+// beginWriteback has a part of a file written to the disk, and waits for
+// nothing. Whether it came there is for a sync to say.
+func beginWriteback(file *os.File, offset, length int64) {
+	_ = unix.SyncFileRange(int(file.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
 }

@@ -38,11 +38,31 @@ func (s *spool) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
-	n, err := s.file.Write(p)
-	s.hash.Write(p[:n])
+	n, err := s.writeAndHash(p)
 	s.size += int64(n)
 	s.err = full(err)
 	return n, s.err
+}
+
+// From so many bytes of a content on, it is hashed on another core while it is
+// written. Smaller ones come in many at once, and keep all cores busy so.
+const hashedAside = 4 << 20
+
+// writeAndHash hashes all of p even when it cannot all be written: then nobody
+// asks for the hash any more.
+func (s *spool) writeAndHash(p []byte) (n int, err error) {
+	if s.size < hashedAside {
+		s.hash.Write(p)
+		return s.file.Write(p)
+	}
+	hashed := make(chan struct{})
+	go func() {
+		defer close(hashed)
+		s.hash.Write(p)
+	}()
+	n, err = s.file.Write(p)
+	<-hashed
+	return n, err
 }
 
 func (s *spool) ReadAt(p []byte, off int64) (int, error) { return s.file.ReadAt(p, off) }

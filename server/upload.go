@@ -204,13 +204,25 @@ func tooMuch() error {
 // Buffers through which files pass on their way to the disk.
 var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
+// From so many bytes of a file on, one buffer is filled while the other is
+// written. Smaller files come in many at once, and keep all cores busy so.
+const writtenAside = 4 << 20
+
 // spool writes the bytes of a part, as far as the limit.
 func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
-	buf := buffers.Get().(*[128 << 10]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := fill(part, buf[:])
-		if to.Size()+int64(n) > s.MaxFileSize {
+	var both [2]*[128 << 10]byte
+	for i := range both {
+		both[i] = buffers.Get().(*[128 << 10]byte)
+		defer buffers.Put(both[i])
+	}
+	size := to.Size()
+	write := writing{to: to}
+	for i := 0; ; i = 1 - i {
+		n, err := fill(part, both[i][:])
+		if err := write.wait(); err != nil {
+			return err
+		}
+		if size += int64(n); size > s.MaxFileSize {
 			return fileTooLarge(s.MaxFileSize)
 		}
 		if n > 0 {
@@ -218,17 +230,49 @@ func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 			if err := s.roomFor(rq, int64(n)); err != nil {
 				return err
 			}
-			if _, err := to.Write(buf[:n]); err != nil {
-				return fmt.Errorf("spooling: %w", err)
-			}
+			write.begin(both[i][:n], err == nil && size > writtenAside)
 		}
 		if err == io.EOF {
-			return nil
+			return write.wait()
 		}
 		if err != nil {
+			_ = write.wait() // it is thrown away
 			return formError(err)
 		}
 	}
+}
+
+// writing is one write that may be under way.
+type writing struct {
+	to   *pending.Spool
+	done chan error // nil when none is
+}
+
+// begin writes p, which belongs to it until wait: in a goroutine of its own if
+// there will be something else to do meanwhile.
+func (w *writing) begin(p []byte, aside bool) {
+	w.done = make(chan error, 1)
+	write := func() {
+		_, err := w.to.Write(p)
+		w.done <- err
+	}
+	if aside {
+		go write()
+	} else {
+		write()
+	}
+}
+
+func (w *writing) wait() error {
+	if w.done == nil {
+		return nil
+	}
+	err := <-w.done
+	w.done = nil
+	if err != nil {
+		return fmt.Errorf("spooling: %w", err)
+	}
+	return nil
 }
 
 // fill reads until buf is full or r ends or fails. (io.ReadFull would not

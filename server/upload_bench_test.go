@@ -84,7 +84,7 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 		}
 	}
 	dir := b.TempDir()
-	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{})
+	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(dir, "attachd.wal")})
 	must(err)
 	b.Cleanup(func() { records.Close() })
 	var m made

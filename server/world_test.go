@@ -96,6 +96,8 @@ type world struct {
 
 	signingKeys []token.SigningKey // as a restart finds them, once they were changed
 	keepFails   error              // what comes of trying to keep them
+
+	stopCounting func() // of the server that runs
 }
 
 // The people, with the roles they have.
@@ -205,7 +207,7 @@ func (w *world) open() {
 
 func (w *world) openStores() {
 	var err error
-	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Commit: w.commit, MakeRoom: w.ballast.giveUp,
+	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(w.dir, "attachd.wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
 		Compacting: func(step string) error { return w.strike("compact: " + step) }})
 	w.must(err)
 	w.blobs, err = blobs.OpenDisk(w.dir, blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
@@ -217,6 +219,7 @@ func (w *world) openStores() {
 
 // restart ends the server as it is, and starts another over the same files.
 func (w *world) restart() {
+	w.stopCounting()
 	_ = w.store.Close() // one that has failed says so
 	w.must(w.blobs.Close())
 	w.openStores()
@@ -330,13 +333,13 @@ func (w *world) serve(handler http.Handler) {
 	counting, stopCounting := context.WithCancel(context.Background())
 	counted, server := make(chan struct{}), w.server
 	go func() { server.Count(counting); close(counted) }()
+	w.stopCounting = func() { stopCounting(); <-counted }
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
 	w.url = "http://" + listener.Addr().String()
 	w.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	w.t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		stopCounting()
-		<-counted
+		w.stopCounting()
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := httpServer.Shutdown(ctx); err != nil {
@@ -530,6 +533,8 @@ func (d *disk) Space() (blobs.Space, error) {
 }
 
 func (d *disk) SyncDir(string) error { return nil }
+
+func (d *disk) SyncAll() (bool, error) { return true, nil }
 
 // ballast is as much as a test wants, in memory.
 type ballast struct{ want, held atomic.Int64 }

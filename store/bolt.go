@@ -51,6 +51,7 @@ import (
 //	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
 //
 //	meta             "probe"              -           what Probe writes
+//	                 "log"                epoch number  of the last record of the log that is in here (bolt_log.go)
 //	                 "note " name         its value
 //	                 "audit anchor"       seq sha256  of the last audit entry that was removed
 //	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
@@ -106,11 +107,17 @@ type BoltOptions struct {
 	// MakeRoom, when set, is called when a change finds the disk full. When it
 	// says that there is more room now, the change is tried once more.
 	MakeRoom func() bool
+	// Log is where the log is to be (bolt_log.go). Without it, every change is
+	// acknowledged when it is committed.
+	Log string
+	// Logged, when set, is called where a record is written to the log and
+	// synced. It is for tests, which make that fail.
+	Logged func(log *os.File, record []byte, at int64) error
 	// Commit, when set, is called where a transaction is committed. It is for
 	// tests, which make commits fail.
 	Commit func(*bbolt.Tx) error
 	// Committed, when set, is called with how long each commit took, two syncs
-	// of the file included. It must be quick: changes wait for it.
+	// of the file included, and each record of the log, with one. It must be quick: changes wait for it.
 	Committed func(took time.Duration)
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
@@ -131,6 +138,7 @@ type Bolt struct {
 	touched  touches
 	recorded recorded
 	pending  backlog
+	ahead    ahead
 	postbox  postbox
 	makeRoom func() bool
 	maxNoted int
@@ -147,8 +155,11 @@ type Bolt struct {
 	closeErr  error
 
 	// The committer's own.
-	broken  error // set when a commit failed without it being known how far it got
-	lastErr error // of what it did when told to stop
+	open    *writeTx // its changes are in the log; nil when there is none
+	journal *journal
+	logDue  *time.Timer // when they are to be committed
+	broken  error       // set when a commit failed without it being known how far it got
+	lastErr error       // of what it did when told to stop
 	commit  func(*bbolt.Tx) error
 	took    func(time.Duration) // is told of each commit
 	step    func(string) error  // of compacting
@@ -204,6 +215,8 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		commit:   opts.Commit,
 		took:     opts.Committed,
 		step:     opts.Compacting,
+		journal:  &journal{}, // none
+		logDue:   time.NewTimer(logTime),
 		recorded: recorded{many: make(chan struct{}, 1)},
 		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
 	}
@@ -212,9 +225,16 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		if err := upgrade(db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
+		if b.journal, err = openLog(db, opts.Log, opts.MakeRoom); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+		}
+		b.journal.own = opts.Own
+		if opts.Logged != nil {
+			b.journal.append = opts.Logged
+		}
 	}
 	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.journal.close(), db.Close())
 	}
 	go b.commitLoop()
 	return b, nil
@@ -414,9 +434,20 @@ func moveNew(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// view runs read in a transaction of its own. Nothing that points into the
-// transaction may leave it: what keys and values are made of is gone then.
+// view runs read in a transaction of its own, in which all is that was
+// acknowledged before. Nothing that points into the transaction may leave it:
+// what keys and values are made of is gone then.
 func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
+	if b.ahead.some.Load() && b.settleLog(ctx) != nil {
+		// It cannot be committed, but it can be read.
+		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
+	}
+	return b.look(ctx, read)
+}
+
+// look is view for who reads nothing that can be in the log only: what a small
+// upload writes.
+func (b *Bolt) look(ctx context.Context, read func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -436,7 +467,12 @@ func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
 	b.whole.RLock()
 	defer b.whole.RUnlock()
 	defer b.pending.pause()()
-	return b.view(ctx, func(tx *bbolt.Tx) error {
+	if b.ahead.some.Load() {
+		if err := b.settleLog(ctx); err != nil {
+			return err
+		}
+	}
+	return b.look(ctx, func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
 		return err
 	})

@@ -26,8 +26,11 @@ func (b *Bolt) create(ctx context.Context, a Attachment, content []byte, autoCre
 	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
-	return b.update(ctx, func(tx *writeTx) error {
-		if err := createAttachment(tx, a, autoCreate); err != nil || content == nil {
+	if content == nil {
+		return b.update(ctx, func(tx *writeTx) error { return createAttachment(tx, a, autoCreate) })
+	}
+	return b.updateSoon(ctx, func(tx *writeTx) error {
+		if err := createAttachment(tx, a, autoCreate); err != nil {
 			return err
 		}
 		tx.putPending(a.ID, content)
@@ -61,7 +64,9 @@ func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
 	tx.put(bucketAttachments, join(a.Parent.key(), a.ID[:]), encodeRecord(a))
 	tx.put(bucketAttachmentIDs, a.ID[:], a.Parent.key())
 	tx.put(bucketContents, join(a.SHA256[:], a.ID[:]), nothing)
-	tx.saveUsage(home.entity.Space, Usage{Bytes: usage.Bytes + a.Size, Files: usage.Files + 1})
+	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
+	tx.saveUsage(home.entity.Space, usage)
+	tx.created = append(tx.created, created{a, home.entity.Space, usage})
 	tx.tell(AttachmentCreated, a, home.entity.Space)
 	return nil
 }
@@ -125,6 +130,7 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 func (h home) settle(tx *writeTx, a Attachment) {
 	slug := h.entity.Space
 	const why = "made by an upload"
+	tx.more = tx.more || h.newSpace || h.newEntity || h.newAdmin
 	if h.newSpace {
 		tx.note("space.put", "space", slug, why, slug)
 		tx.save(bucketSpaces, []byte(slug), h.space)
@@ -162,7 +168,11 @@ func (tx *writeTx) saveUsage(slug string, u Usage) {
 
 // Attachment implements Attachments.
 func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	view := b.look
+	if b.ahead.has(id) {
+		view = b.view
+	}
+	err = view(ctx, func(tx *bbolt.Tx) error {
 		a, err = loadAttachment(tx, id)
 		if err != nil {
 			return err
@@ -213,22 +223,29 @@ func (n names) fill(tx *bbolt.Tx, users *decoded[userRecord], a *Attachment) err
 
 // AttachmentsOf implements Attachments.
 func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, bucketAttachments, p.key(), after, limit, func(_ *bbolt.Tx, id uuid.UUID, record []byte) (Attachment, error) {
+	view := b.look
+	if b.ahead.hasUnder(p) {
+		view = b.view
+	}
+	return b.listAttachments(ctx, view, bucketAttachments, p.key(), after, limit, func(_ *bbolt.Tx, id uuid.UUID, record []byte) (Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
 
 // AllAttachments implements Attachments.
 func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, bucketAttachmentIDs, nil, after, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.view, bucketAttachmentIDs, nil, after, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
 
+// viewer is view or look.
+type viewer func(ctx context.Context, read func(*bbolt.Tx) error) error
+
 // listAttachments reads what the ids under a prefix of a bucket stand for.
-func (b *Bolt) listAttachments(ctx context.Context, bucket, prefix []byte, after uuid.UUID, limit int,
+func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
 	read func(tx *bbolt.Tx, id uuid.UUID, value []byte) (Attachment, error)) (list []Attachment, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = view(ctx, func(tx *bbolt.Tx) error {
 		uploaders := make(names)
 		for rest, value := range under(tx, bucket, prefix, after[:]) {
 			if len(list) >= limit {
@@ -376,7 +393,7 @@ func (b *Bolt) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err
 
 // AttachmentsWith implements Attachments.
 func (b *Bolt) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, bucketContents, sha256[:], uuid.Nil, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.view, bucketContents, sha256[:], uuid.Nil, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -12,7 +14,8 @@ import (
 
 // The committer is one goroutine that makes all changes. A commit costs two
 // fsyncs however much is in it, so the changes that come in during one commit
-// share the next.
+// share the next. Small uploads that come in together share a sync of the log
+// instead, and their commit comes later (bolt_log.go).
 //
 // What lets them share is a rule: a change checks first and writes after. One
 // that is refused has written nothing, and its neighbours never notice. A
@@ -33,11 +36,14 @@ var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
 // change is what somebody wants done, and waits for.
 type change struct {
 	apply   func(*writeTx) error
-	instead func() error // of a transaction; nothing of the others is under way
-	entry   *Entry       // of the audit log, or nil
-	each    bool         // has an entry for each of its objects too
-	origin  *Origin      // of the events that it is told with, or nil
+	instead func() error          // of a transaction; nothing of the others is under way
+	peek    func(*bbolt.Tx) error // changes nothing, and sees what is only in the log
+	entry   *Entry                // of the audit log, or nil
+	each    bool                  // has an entry for each of its objects too
+	origin  *Origin               // of the events that it is told with, or nil
 	alone   bool
+	logs    bool // it may be acknowledged when it is in the log
+	settles bool // it has what is in the log committed
 	refusal error
 	done    chan error
 }
@@ -55,10 +61,21 @@ type writeTx struct {
 	users    *decoded[userRecord]
 	posted   posted
 	postedAt time.Time // when the last of them came in
+
+	// Of the batch that may go into the log.
+	logging bool
+	redo    redo
+	created []created
+	more    bool // it wrote what readers look for in the database only
+	told    bool // a batch in the log has events
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
 	tx.writes++
+	if tx.logging {
+		tx.redo = tx.redo.put(bucket, key, value)
+		value = bytes.Clone(value) // bbolt holds on to it, and whoever gave it may be gone by the commit
+	}
 	if err := tx.Bucket(bucket).Put(key, value); err != nil && tx.err == nil {
 		tx.err = fmt.Errorf("write to bucket %q: %w", bucket, err)
 	}
@@ -66,6 +83,9 @@ func (tx *writeTx) put(bucket, key, value []byte) {
 
 func (tx *writeTx) delete(bucket, key []byte) {
 	tx.writes++
+	if tx.logging {
+		tx.redo = tx.redo.delete(bucket, key)
+	}
 	if err := tx.Bucket(bucket).Delete(key); err != nil && tx.err == nil {
 		tx.err = fmt.Errorf("delete from bucket %q: %w", bucket, err)
 	}
@@ -76,6 +96,21 @@ func (tx *writeTx) delete(bucket, key []byte) {
 // waits for the outcome.
 func (b *Bolt) update(ctx context.Context, apply func(*writeTx) error) error {
 	return b.handIn(ctx, &change{apply: apply, done: make(chan error, 1)})
+}
+
+// updateSoon is update for a change that may be acknowledged when it is in the
+// log.
+func (b *Bolt) updateSoon(ctx context.Context, apply func(*writeTx) error) error {
+	return b.handIn(ctx, &change{apply: apply, logs: true, done: make(chan error, 1)})
+}
+
+// settleLog has what is in the log committed.
+func (b *Bolt) settleLog(ctx context.Context) error {
+	return b.handIn(ctx, newSettlement())
+}
+
+func newSettlement() *change {
+	return &change{apply: func(*writeTx) error { return nil }, settles: true, done: make(chan error, 1)}
 }
 
 // updateAlone is update for a change that may write and then be refused: its
@@ -121,10 +156,12 @@ func (b *Bolt) commitLoop() {
 		select {
 		case c, ok := <-b.changes:
 			if !ok {
-				b.lastErr = errors.Join(b.flushTouched(), b.flushRecorded())
+				b.lastErr = errors.Join(b.flushTouched(), b.flushRecorded(), b.flushLog(), b.giveUp(), b.journal.close())
 				return
 			}
 			b.work(b.gather(c))
+		case <-b.logDue.C:
+			_ = b.flushLog()
 		case <-touched.C:
 			_ = b.flushTouched()
 		case <-recorded.C:
@@ -156,9 +193,19 @@ func (b *Bolt) work(waiting []*change) {
 	var together []*change
 	for _, c := range waiting {
 		switch {
+		case c.peek != nil:
+			c.done <- b.peek(c.peek)
 		case c.instead != nil:
+			if err := b.flushLog(); err != nil {
+				c.done <- err
+				continue
+			}
 			c.done <- withoutPanic(c.instead)
 		case c.alone:
+			if err := b.flushLog(); err != nil {
+				c.done <- err
+				continue
+			}
 			b.finish(c)
 		default:
 			together = append(together, c)
@@ -169,21 +216,71 @@ func (b *Bolt) work(waiting []*change) {
 	}
 }
 
+// flushLog commits what is in the log, if anything is.
+func (b *Bolt) flushLog() error {
+	if !b.journal.isAhead() {
+		return nil
+	}
+	c := newSettlement()
+	b.finish(c)
+	err := <-c.done
+	if err != nil {
+		b.logDue.Reset(logRetry)
+	}
+	return err
+}
+
+// peek reads in the transaction that what is in the log is made in, committed
+// or not.
+func (b *Bolt) peek(read func(*bbolt.Tx) error) error {
+	return withoutPanic(func() error {
+		w, err := b.begin()
+		if err != nil {
+			return err
+		}
+		if b.journal.isAhead() {
+			b.open = w
+		} else {
+			defer w.Rollback() // nothing was done
+		}
+		return read(w.Tx)
+	})
+}
+
+// giveUp ends the transaction of changes that are in the log only.
+func (b *Bolt) giveUp() error {
+	if b.open == nil {
+		return nil
+	}
+	err := b.open.Rollback()
+	b.open = nil
+	return err
+}
+
 // finish makes the changes and says to each how it went.
 func (b *Bolt) finish(changes ...*change) {
-	recorded := b.recorded.take()
-	err := b.transact(changes, recorded)
+	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && b.journal.ready()
+	var recorded []Entry
+	if !toLog {
+		recorded = b.recorded.take()
+	}
+	err := b.transact(changes, recorded, toLog)
 	room := errors.Is(err, ErrFull) && b.makeRoom != nil && b.makeRoom()
+	room = errors.Is(err, ErrFull) && b.journal.giveRoom() || room
 	if err != nil {
 		b.recorded.giveBack(recorded)
 	}
 	if room || errors.Is(err, ErrFull) && len(recorded) > 0 {
-		err = b.transact(changes, nil) // what can wait goes with a later change
+		err = b.transact(changes, nil, false) // what can wait goes with a later change
 	}
 	// A page that was freed can be written again once nobody reads it any more.
 	for tries := 0; tries < fullTries && errors.Is(err, ErrFull); tries++ {
 		time.Sleep(fullPause)
-		err = b.transact(changes, nil)
+		err = b.transact(changes, nil, false)
+	}
+	if errors.Is(err, ErrFull) && b.journal.isAhead() {
+		b.journal.full = true // until it is committed
+		b.logDue.Reset(logRetry)
 	}
 	for _, c := range changes {
 		if err != nil {
@@ -194,28 +291,57 @@ func (b *Bolt) finish(changes ...*change) {
 	}
 }
 
-// transact makes the changes in one transaction, with their entries in the
-// audit log and those that wait for it. An error is everybody's; a refusal,
-// kept in the change, is that one's alone.
-func (b *Bolt) transact(changes []*change, recorded []Entry) error {
-	if b.broken != nil {
-		return b.broken
+// begin goes on with the transaction whose changes are in the log, or begins
+// one in which they are made anew.
+func (b *Bolt) begin() (*writeTx, error) {
+	if w := b.open; w != nil {
+		b.open = nil
+		return w, nil
 	}
 	tx, err := b.db.Load().Begin(true)
 	if err != nil {
-		return fmt.Errorf("begin a change: %w", err)
+		return nil, fmt.Errorf("begin a change: %w", err)
 	}
-	defer tx.Rollback()
-
 	w := &writeTx{Tx: tx, users: &b.users}
+	for _, writes := range b.journal.writes {
+		if err := writes.apply(w); err != nil {
+			return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), tx.Rollback())
+		}
+	}
+	w.told = b.journal.isAhead() // nobody remembers whether they had events
+	return w, nil
+}
+
+// transact makes the changes in one transaction, with their entries in the
+// audit log and those that wait for it. When they go into the log, it stays
+// open. An error is everybody's; a refusal, kept in the change, is that one's
+// alone.
+func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
+	if b.broken != nil {
+		return b.broken
+	}
+	w, err := b.begin()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if b.open != w {
+			_ = w.Rollback() // after a commit, it says that there is nothing to roll back
+		}
+	}()
+
+	w.logging, w.redo, w.created, w.more = toLog, w.redo[:0], w.created[:0], false
+	before := w.writes
 	var entries []Entry
+	settles := false
 	for _, c := range changes {
-		before := w.writes
+		written := w.writes
 		w.change = c
+		settles = settles || c.settles
 		if err := c.applyTo(w); err != nil {
 			return err
 		}
-		if c.entry != nil && w.writes > before {
+		if c.entry != nil && w.writes > written {
 			entries = append(entries, *c.entry)
 		}
 	}
@@ -225,19 +351,60 @@ func (b *Bolt) transact(changes []*change, recorded []Entry) error {
 	if w.err != nil {
 		return w.err
 	}
-	if w.writes == 0 {
+	if w.writes == before && !(settles && b.journal.isAhead()) {
+		if b.journal.isAhead() {
+			b.open = w
+		}
 		return nil
 	}
-	id := tx.ID()
+	if toLog && !w.more && b.addToLog(w) {
+		b.open = w
+		return nil
+	}
+	b.journal.note(w)
+	if w.err != nil {
+		return w.err
+	}
+	id := w.ID()
 	began := time.Now()
-	err = withoutPanic(func() error { return b.commit(tx) })
+	err = withoutPanic(func() error { return b.commit(w.Tx) })
 	b.took(time.Since(began))
 	if err != nil {
 		return b.failed(err, id)
 	}
+	// A log that could not be removed has no records that anybody lacks.
+	_ = b.journal.committed()
+	b.ahead.clear()
+	b.counted(w)
+	if w.told {
+		b.postbox.tell() // of events that could not be read before
+	}
+	return nil
+}
+
+// addToLog says whether what w wrote last is in the log.
+func (b *Bolt) addToLog(w *writeTx) bool {
+	first := !b.journal.isAhead()
+	began := time.Now()
+	added := b.journal.add(w.redo)
+	b.took(time.Since(began))
+	if !added {
+		return false
+	}
+	if first {
+		b.logDue.Reset(logTime)
+	}
+	b.ahead.add(w.created)
+	w.told = w.told || w.posted.told > 0
+	b.counted(w)
+	return true
+}
+
+// counted adds up what w has done.
+func (b *Bolt) counted(w *writeTx) {
 	b.pending.add(w.pending)
 	b.postbox.add(w.posted)
-	return nil
+	w.pending, w.posted = waiting{}, posted{}
 }
 
 // applyTo fails when what was written must not be committed.

@@ -66,6 +66,10 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 	if err := errors.Join(b.broken, old.Close()); err != nil { // waits for its readers
 		return done, err
 	}
+	// The log may have what was deleted, too.
+	if err := b.journal.remove(); err != nil {
+		return done, err
+	}
 	done.After, err = lengthOf(b.path)
 	return done, err
 }

@@ -206,7 +206,7 @@ func (r userRecord) user(id uuid.UUID) User {
 
 // User implements Directory.
 func (b *Bolt) User(ctx context.Context, id uuid.UUID) (u User, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		record, err := loadUser(tx, id)
 		if err != nil {
 			return err
@@ -278,7 +278,8 @@ func (r spaceRecord) space(slug string) Space {
 
 // Space implements Directory.
 func (b *Bolt) Space(ctx context.Context, slug string) (s Space, u Usage, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	used, isAhead := b.ahead.usageOf(slug)
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		record, err := load[spaceRecord](tx, bucketSpaces, []byte(slug))
 		if err != nil {
 			return err
@@ -290,6 +291,9 @@ func (b *Bolt) Space(ctx context.Context, slug string) (s Space, u Usage, err er
 		u, err = loadUsage(tx, slug)
 		return err
 	})
+	if isAhead {
+		u = used
+	}
 	return s, u, err
 }
 
@@ -368,7 +372,7 @@ func (tx *writeTx) removeEntity(p Parent, slug string) {
 
 // Role implements Directory.
 func (b *Bolt) Role(ctx context.Context, slug string, user uuid.UUID) (role Role, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketMembers).Get(join(slug0(slug), user[:]))
 		if value == nil {
 			return nil
@@ -421,7 +425,7 @@ func (b *Bolt) viewSpace(ctx context.Context, slug string, read func(*bbolt.Tx) 
 
 // Memberships implements Directory.
 func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		for slug, value := range under(tx, bucketMemberships, user[:], nil) {
 			role, err := decodeRole(value)
 			if err != nil {
@@ -447,7 +451,7 @@ func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) er
 
 // Entity implements Directory.
 func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		record, err := b.entities.load(tx, bucketEntities, p.key())
 		if err == nil {
 			e, err = record.entity(p)
@@ -529,7 +533,7 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 
 // HasComment implements Directory.
 func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		found = has(tx, bucketComments, join(c.TicketID[:], c.ID[:]))
 		return nil
 	})

@@ -41,7 +41,7 @@ func (b *Bolt) CreateKey(ctx context.Context, k Key) error {
 
 // Key implements Keys.
 func (b *Bolt) Key(ctx context.Context, id uuid.UUID) (k Key, u User, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		k, u, err = b.loadKeyAndUser(tx, id)
 		return err
 	})
@@ -50,7 +50,7 @@ func (b *Bolt) Key(ctx context.Context, id uuid.UUID) (k Key, u User, err error)
 
 // KeyByHash implements Keys.
 func (b *Bolt) KeyByHash(ctx context.Context, hash [32]byte) (k Key, u User, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketKeyHashes).Get(hash[:])
 		if value == nil {
 			return ErrNotFound
@@ -264,7 +264,7 @@ func (b *Bolt) flushTouched() error {
 		}
 		return nil
 	}}
-	if err := errors.Join(b.transact([]*change{c}, nil), c.refusal); err != nil {
+	if err := errors.Join(b.transact([]*change{c}, nil, false), c.refusal); err != nil {
 		return fmt.Errorf("write down when keys were used: %w", err)
 	}
 	b.touched.flushed(noted)
@@ -309,7 +309,7 @@ func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 
 // Session implements Keys.
 func (b *Bolt) Session(ctx context.Context, hash [32]byte) (s Session, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		record, err := load[sessionRecord](tx, bucketSessions, hash[:])
 		if err != nil {
 			return err

@@ -31,10 +31,14 @@ func (p *postbox) add(by posted) {
 	p.events.Add(by.events)
 	p.dead.Add(by.dead)
 	if by.told > 0 {
-		select {
-		case p.grown <- struct{}{}:
-		default: // whoever listens has been told
-		}
+		p.tell()
+	}
+}
+
+func (p *postbox) tell() {
+	select {
+	case p.grown <- struct{}{}:
+	default: // whoever listens has been told
 	}
 }
 
@@ -113,6 +117,9 @@ func (tx *writeTx) append(bucket []byte, record any) {
 	if err != nil {
 		tx.err = errors.Join(tx.err, fmt.Errorf("number for bucket %q: %w", bucket, err))
 		return
+	}
+	if tx.logging {
+		tx.redo = tx.redo.sequence(bucket, seq)
 	}
 	tx.save(bucket, number(seq), record)
 }

@@ -16,12 +16,18 @@ import (
 func housed(t testing.TB, path string) (b *Bolt, file func(content []byte) Attachment) {
 	t.Helper()
 	b = OpenAt(t, path)
+	return b, house(t, b)
+}
+
+// house makes the product.
+func house(t testing.TB, b *Bolt) (file func(content []byte) Attachment) {
+	t.Helper()
 	ada := User{ID: uuid.New()}
 	product := Entity{Parent: Parent{Product, uuid.New()}, Space: "a"}
 	if _, err := b.Put(t.Context(), ada, Space{Slug: "a"}, product); err != nil {
 		t.Fatal(err)
 	}
-	return b, func(content []byte) Attachment {
+	return func(content []byte) Attachment {
 		return Attachment{ID: uuid.Must(uuid.NewV7()), Parent: product.Parent, FileName: "a.txt", Type: "text/plain",
 			Size: int64(len(content)), SHA256: sha256.Sum256(content), UploaderID: ada.ID}
 	}

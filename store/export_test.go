@@ -42,9 +42,11 @@ func OpenAt(t testing.TB, path string) *Bolt {
 
 func open(t testing.TB, path string) *Bolt {
 	t.Helper()
-	b, err := OpenBolt(path, BoltOptions{})
+	b, err := OpenBolt(path, BoltOptions{Log: logOf(path)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
+
+func logOf(path string) string { return path + ".log" }

@@ -159,8 +159,8 @@ type Attachments interface {
 	// meeting stays where it is.
 	CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error
 	// CreatePending is CreateAttachment for a content that is nowhere else yet:
-	// the record and the content come into being in one commit. The content
-	// must not change before CreatePending returns.
+	// the record and the content come into being at once, and are on stable
+	// storage when it returns. The content must not change before that.
 	CreatePending(ctx context.Context, a Attachment, content []byte, autoCreate string) error
 	// Attachment gives one record, or ErrNotFound.
 	Attachment(ctx context.Context, id uuid.UUID) (Attachment, error)

@@ -101,6 +101,14 @@ func (f *faultyFiles) SyncDir(name string) error {
 	return f.faults.around("syncdir "+name, func() error { return f.real.SyncDir(name) })
 }
 
+func (f *faultyFiles) SyncAll() (did bool, err error) {
+	err = f.faults.around("syncall", func() (err error) {
+		did, err = f.real.SyncAll()
+		return err
+	})
+	return did, err
+}
+
 func (f *faultyFiles) Space() (space blobs.Space, err error) {
 	err = f.faults.around("space", func() (err error) {
 		space, err = f.real.Space()

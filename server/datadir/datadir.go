@@ -17,6 +17,7 @@ import (
 //
 //	FORMAT        this number
 //	attachd.db    metadata
+//	attachd.wal   the newest small uploads, until they are in attachd.db
 //	blobs/        contents
 //	tmp/          uploads under way, emptied at start
 //	ballast       room on the disk, given up when it is full
@@ -28,8 +29,8 @@ import (
 //	attachd.pid   who holds the directory, to be named to others
 //	RESTORING     there until a restore is finished
 //
-// In format 1, no content was in the database, which had no audit log and no
-// outbox either, and secret.key held one key.
+// In format 1, no content was in the database, which had no log, no audit log
+// and no outbox either, and secret.key held one key.
 const Format = 2
 
 const databaseFile = "attachd.db"

@@ -114,7 +114,7 @@ func owner(_ context.Context, c *Case) []Finding {
 }
 
 // The files that hold secrets.
-var secretFiles = []string{"secret.key", "admin.key", "demo-keys.json", "attachd.db"}
+var secretFiles = []string{"secret.key", "admin.key", "demo-keys.json", "attachd.db", "attachd.wal"}
 
 func secrets(_ context.Context, c *Case) (found []Finding) {
 	for _, name := range secretFiles {

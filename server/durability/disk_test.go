@@ -29,6 +29,7 @@ import (
 //     replaces the other; all of Linux's file systems do that.
 //   - fdatasync makes sure of the bytes and of a length that is needed to read
 //     them, and not of one that ftruncate gave the file afterwards.
+//   - syncfs makes sure of everything.
 //   - A sync covers what was done when it began, not what others do meanwhile.
 //   - A sync that said yes holds. Disks that lie are beyond any program.
 type disk struct {
@@ -106,6 +107,14 @@ func (d *disk) apply(c tracedCall) (changed bool, err error) {
 	switch c.name {
 	case "openat":
 		return d.open(c)
+	case "sync_file_range": // promises nothing
+		return false, nil
+	case "syncfs":
+		if path, _ := pathOf(c.args[0]); !d.holds(path) && path != d.root {
+			return false, nil
+		}
+		d.syncAll(c.began)
+		return true, nil
 	case "close", "lseek", "mmap", "write", "pwrite64", "ftruncate", "fsync", "fdatasync":
 		return d.useOpen(c)
 	case "mkdirat":
@@ -256,6 +265,29 @@ func (n *inode) sync(before int, lengths bool) {
 	n.names = names(n.names, n.unsure[:last])
 	n.unsure = slices.Clone(n.unsure[last:])
 	n.synced++
+}
+
+// syncAll syncs everything that can be reached, or could be before something
+// that was not synced.
+func (d *disk) syncAll(before int) {
+	seen := map[*inode]bool{}
+	var sync func(n *inode)
+	sync = func(n *inode) {
+		if n == nil || seen[n] {
+			return
+		}
+		seen[n] = true
+		for _, c := range n.unsure {
+			sync(c.target)
+		}
+		for _, named := range []map[string]*inode{n.now, n.names} {
+			for _, below := range named {
+				sync(below)
+			}
+		}
+		n.sync(before, true)
+	}
+	sync(d.top)
 }
 
 // content is that of a file after these changes.

@@ -61,7 +61,14 @@ func TestAPowerCutOnAServerThatDoesNotSyncIsNoticed(t *testing.T) {
 
 func noticesThatNothingIsSynced(t *testing.T, way string) {
 	story, calls := tellTraced(t, way)
-	for _, of := range []string{`fsync\(.*/tmp/`, `fsync\(.*/blobs/sha256/..\)`, `fdatasync\(.*/attachd\.db\)`} {
+	unsynced := []string{`fsync\(.*/tmp/`, `fsync\(.*/blobs/sha256/..\)`, `fdatasync\(.*/attachd\.db\)`}
+	if way == ways["contents wait"] {
+		for i := range unsynced {
+			unsynced[i] += `|syncfs\(` // which would do instead
+		}
+		unsynced = append(unsynced, `syncfs\(`)
+	}
+	for _, of := range unsynced {
 		d := newDisk(story.home)
 		for _, c := range without(calls, regexp.MustCompile(of)) {
 			_, err := d.apply(c)
@@ -96,8 +103,8 @@ func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
 	}
 }
 
-// A content that waits is as sure as the database that it waits in, and leaves
-// it only when it is sure elsewhere.
+// A content that waits is as sure as the log or the database that it waits in,
+// and leaves them only when it is sure elsewhere.
 func TestAContentThatWaitsIsSureBeforeAPowerCutFromItsAnswerOn(t *testing.T) {
 	needStrace(t)
 	story, calls := tellTraced(t, ways["contents wait"])
@@ -105,8 +112,13 @@ func TestAContentThatWaitsIsSureBeforeAPowerCutFromItsAnswerOn(t *testing.T) {
 	for _, u := range unsure {
 		t.Error(u)
 	}
-	if len(story.unsureContents(t, without(calls, regexp.MustCompile(`fdatasync\(.*/attachd\.db\)`)))) == 0 {
-		t.Error("had attachd not synced the database, nobody would have noticed")
+	for what, of := range map[string]string{
+		"the database": `fdatasync\(.*/attachd\.db\)`,
+		"the log":      `fdatasync\(.*/attachd\.wal\)`,
+	} {
+		if len(story.unsureContents(t, without(calls, regexp.MustCompile(of)))) == 0 {
+			t.Errorf("had attachd not synced %s, nobody would have noticed", what)
+		}
 	}
 }
 
@@ -116,22 +128,26 @@ func (s *story) unsureContents(t *testing.T, calls []tracedCall) (all []string) 
 	t.Helper()
 	d := newDisk(s.home)
 	answered := 0
+	committed := map[string]bool{} // by name of the upload; what the log has of it counts no more
 	for _, m := range s.moments(calls) {
 		if m.answered >= 0 {
 			answered = m.answered + 1
-			continue
-		}
-		_, err := d.apply(m.call)
-		must(t, err)
-		if m.call.name != "fdatasync" && m.call.name != "renameat" {
-			continue
+		} else {
+			_, err := d.apply(m.call)
+			must(t, err)
+			if m.call.name != "fdatasync" && m.call.name != "syncfs" && m.call.name != "renameat" {
+				continue
+			}
 		}
 		left := d.after(noneArrive)
 		for _, step := range s.steps[:answered] {
 			name, err := filepath.Rel(s.home, s.contentPath(step))
 			must(t, err)
+			inDatabase := bytes.Contains(left[dataDir+"/attachd.db"], step.content)
+			committed[step.name] = committed[step.name] || inDatabase
+			inLog := !committed[step.name] && bytes.Contains(left[dataDir+"/attachd.wal"], step.content)
 			wanted := step.content != nil && answered < len(s.steps) && s.has(answered-1, step) && s.has(answered, step)
-			if wanted && !bytes.Equal(left[name], step.content) && !bytes.Contains(left[dataDir+"/attachd.db"], step.content) {
+			if wanted && !bytes.Equal(left[name], step.content) && !inDatabase && !inLog {
 				all = append(all, fmt.Sprintf("line %d: after %d answers the content of %q is not sure to be there", m.call.ended, answered, step.name))
 			}
 		}
@@ -355,6 +371,9 @@ func (s *story) tell(t *testing.T) {
 		t.Fatalf("attachd compact: exit code %d\n%s", code, out)
 	}
 	s.upload(t, ofProduct, "last.txt", lines("the last", 70_000))
+	for n := range 12 { // many that get their files together
+		s.upload(t, ofProduct, fmt.Sprintf("small %d.txt", n), lines(fmt.Sprint("small ", n), 500))
+	}
 }
 
 // do sends a request that changes something; then what it says is true.

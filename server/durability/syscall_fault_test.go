@@ -96,6 +96,27 @@ var deeds = []deed{
 		after: uploadedOrNot,
 	},
 	{
+		name: "settling of many", content: smallBytes, way: ways["contents wait"], behind: true,
+		calls: []string{"syncfs", "fsync", "renameat"},
+		do: func(f *fault) (answer, error) {
+			for n := range 9 {
+				if a, err := f.p.upload(parentOfAll, "another.txt", fmt.Append(nil, "another ", n)); err != nil || a.status != http.StatusCreated {
+					return a, err
+				}
+			}
+			a, err := f.upload()
+			if err != nil {
+				return a, err
+			}
+			if err := f.attach(); err != nil {
+				return a, err
+			}
+			<-time.After(settlingTime)
+			return a, nil
+		},
+		after: uploadedOrNot,
+	},
+	{
 		name: "delete", content: victimBytes,
 		calls: []string{"openat", "unlinkat", "pwrite64", "fdatasync"},
 		do: func(f *fault) (answer, error) {
@@ -313,7 +334,7 @@ func (f *fault) run(t *testing.T) int {
 
 // attach has the calls fail from now on, those to the data directory only.
 func (f *fault) attach() error {
-	paths := []string{"", "attachd.db", "tmp", "blobs", "blobs/sha256", "blobs/damaged"}
+	paths := []string{"", "attachd.db", "attachd.wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"}
 	if f.content != nil {
 		sum := sha256.Sum256(f.content)
 		folder := "blobs/sha256/" + hex.EncodeToString(sum[:1])
@@ -462,6 +483,12 @@ func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []tracedCall
 		if a.status/100 != 2 || later.status/100 != 2 {
 			t.Errorf("although nothing failed: %d %s, and later %d %s", a.status, a.body, later.status, later.body)
 		}
+	case inCommit && f.errno == "EIO" && a.status == http.StatusCreated && f.way == ways["contents wait"]:
+		// It was in the log when it was answered, and is there still.
+		if later.status != http.StatusServiceUnavailable {
+			t.Errorf("the outcome of a commit is not known, and later changes are answered %d %s", later.status, later.body)
+		}
+		f.wantNotReady(t)
 	case inCommit && f.errno == "EIO":
 		if a.status != http.StatusServiceUnavailable || later.status != http.StatusServiceUnavailable {
 			t.Errorf("the outcome of a commit is not known, and the answers are %d and later %d %s", a.status, later.status, later.body)

@@ -57,7 +57,7 @@ func newHouse(t *testing.T) *house {
 		return nil
 	}
 	var err error
-	h.records, err = store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{Commit: func(tx *bbolt.Tx) error {
+	h.records, err = store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(dir, "attachd.wal"), Commit: func(tx *bbolt.Tx) error {
 		if err := ask("commit"); err != nil {
 			return err
 		}
@@ -423,8 +423,8 @@ func TestOnASlowDiskLittleWaits(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	slow := func(call string) error {
-		if strings.HasPrefix(call, "sync tmp") {
-			time.Sleep(200 * time.Millisecond)
+		if call == "syncall" {
+			time.Sleep(500 * time.Millisecond)
 		}
 		return nil
 	}

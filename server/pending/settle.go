@@ -117,7 +117,7 @@ func pause(ctx context.Context, d time.Duration, enough <-chan struct{}) {
 	}
 }
 
-// Settle writes everything that waits to files of their own. A content that
+// Settle writes everything that waits when it begins to files of their own. A content that
 // cannot be written does not keep back the others, nor does one whose record
 // cannot be read: it stays where it is.
 func (c *Contents) Settle(ctx context.Context) error {
@@ -139,7 +139,19 @@ func (c *Contents) Settle(ctx context.Context) error {
 			return errors.Join(failed, err)
 		}
 		failed = cmp.Or(err, failed) // one of them tells what is wrong
+		if !isFull(batch) {
+			return failed // what came since then is for the next time, and many at once
+		}
 	}
+}
+
+// isFull says whether there may be more than these.
+func isFull(batch []store.PendingContent) bool {
+	bytes := 0
+	for _, p := range batch {
+		bytes += len(p.Content)
+	}
+	return len(batch) >= batchContents || bytes >= batchBytes
 }
 
 // hopeless says whether other contents would fare no better.

@@ -50,7 +50,7 @@ func (h *house) database() string { return filepath.Join(h.dir, "attachd.db") }
 func (h *house) open() {
 	h.Helper()
 	var err error
-	h.records, err = store.OpenBolt(h.database(), store.BoltOptions{})
+	h.records, err = store.OpenBolt(h.database(), store.BoltOptions{Log: h.database() + ".log"})
 	h.ok(err)
 	faults := blobstest.Faults{Before: func(call string) error {
 		if fail := h.faults.Load(); fail != nil {

@@ -1,0 +1,491 @@
+package store
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// The log is a second file, in which small uploads are on stable storage
+// sooner than in the database. A commit of bbolt writes a dozen pages all over
+// its file and syncs it twice; the log takes all that came in meanwhile in one
+// write and one sync, at a place that is there already. The transaction that
+// made the changes stays open, takes more of them, and is committed a moment
+// later, or with the first change that does not go into the log.
+//
+// A record is one batch of changes: every key and value that they wrote, in
+// order, so that to repeat it is to write the same again. Records have
+// consecutive numbers. The database holds, from the same commit as the
+// changes, the number of the last record that is in it: what comes after that
+// is repeated when it is opened. Once all are in the database, the log begins
+// at its start again, over records that nobody needs.
+//
+//	crc       4   CRC-32C (Castagnoli) of all that follows
+//	length    4   of the writes, in bytes
+//	epoch    16   made with the file, and told to the database: records of
+//	              another one are not for it
+//	number    8   from 1 on in each epoch
+//	writes        for each: 'p' bucket key value, 'd' bucket key, or 's' bucket
+//	              number (its sequence); names, keys and values with their
+//	              lengths before them as varints
+//
+// A record begins at a multiple of logBlock. So no write touches a block of a
+// record that was acknowledged, and could take it along when the power goes.
+//
+// Records fill half of the file. The other half is room on a full disk: it is
+// given up when there is none to commit what is in the log.
+const (
+	logSize   = 4 << 20 // bytes of the file, which is made in full
+	logUsed   = logSize / 2
+	logBlock  = 4 << 10 // bytes; what a disk writes as one, or a multiple of it
+	logHeader = 4 + 4 + 16 + 8
+
+	// Changes stay in the log alone for so long at most,
+	logTime = 250 * time.Millisecond
+	// and, when their commit finds no room, for so long until it is tried again.
+	logRetry = time.Second
+	// A log that could not be made is not tried again for so long.
+	logRest = 10 * time.Second
+)
+
+var (
+	logCRC = crc32.MakeTable(crc32.Castagnoli)
+	logKey = []byte("log") // in bucket meta: epoch number
+)
+
+// journal is the log of an open database. It belongs to the committer.
+type journal struct {
+	path   string // empty when there is to be none
+	own    func(*os.File) error
+	append func(file *os.File, record []byte, at int64) error
+
+	file    *os.File  // nil until it is needed
+	failed  error     // why it is not used any more
+	rest    time.Time // when it may be tried to make it
+	shrunk  bool      // half of it was given up
+	full    bool      // what is in it could not be committed
+	epoch   [16]byte
+	known   bool   // the epoch is in the database
+	last    uint64 // number of the last record
+	applied uint64 // number of the last record that is in the database
+	end     int64  // where the next one goes
+	writes  []redo // of the records that are not in the database yet
+	buffer  []byte
+}
+
+// appendLog is how a record gets on stable storage.
+func appendLog(file *os.File, record []byte, at int64) error {
+	if _, err := file.WriteAt(record, at); err != nil {
+		return err
+	}
+	return syncData(file)
+}
+
+// ready says whether a batch could go into the log, and makes it when it is
+// the first one that could: that one tells the database of it.
+func (j *journal) ready() bool {
+	if j.path == "" || j.failed != nil || j.full {
+		return false
+	}
+	if j.file == nil && time.Now().After(j.rest) {
+		file, err := makeLog(j.path, j.own)
+		if err != nil {
+			j.rest = time.Now().Add(logRest)
+			return false
+		}
+		*j = journal{path: j.path, own: j.own, append: j.append, buffer: j.buffer, file: file, epoch: newEpoch()}
+	}
+	return j.known
+}
+
+func newEpoch() (epoch [16]byte) {
+	_, _ = rand.Read(epoch[:]) // never fails
+	return epoch
+}
+
+// makeLog makes the file with all its bytes, so that to write there again
+// changes nothing but them.
+func makeLog(path string, own func(*os.File) error) (file *os.File, err error) {
+	file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("make the log: %w", err)
+	}
+	if own != nil {
+		err = own(file)
+	}
+	zeros := make([]byte, logSize/8)
+	for range 8 {
+		if err == nil {
+			_, err = file.Write(zeros)
+		}
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the log: %w", errors.Join(err, file.Close(), os.Remove(path)))
+	}
+	return file, nil
+}
+
+// add puts a batch into the log. When it says no, the batch is to be committed
+// to the database at once. After a failure the file is not touched again:
+// nobody knows what it holds, but the next commit says that it is not needed.
+func (j *journal) add(writes redo) bool {
+	size := inBlocks(writes)
+	if j.shrunk || j.end+int64(size) > logUsed {
+		return false
+	}
+	record := append(j.buffer[:0], 0, 0, 0, 0)
+	record = binary.BigEndian.AppendUint32(record, uint32(len(writes)))
+	record = append(record, j.epoch[:]...)
+	record = binary.BigEndian.AppendUint64(record, j.last+1)
+	record = append(record, writes...)
+	binary.BigEndian.PutUint32(record, crc32.Checksum(record[4:], logCRC))
+	j.buffer = record
+	j.last++
+	if j.failed = j.append(j.file, record, j.end); j.failed != nil {
+		return false
+	}
+	j.end += int64(size)
+	j.writes = append(j.writes, bytes.Clone(writes))
+	return true
+}
+
+// isAhead says whether the log has what the database lacks.
+func (j *journal) isAhead() bool { return len(j.writes) > 0 }
+
+// note has the commit of tx say how far it comes.
+func (j *journal) note(tx *writeTx) {
+	if j.file != nil && (!j.known || j.applied != j.last) {
+		tx.put(bucketMeta, logKey, binary.BigEndian.AppendUint64(j.epoch[:], j.last))
+	}
+}
+
+// committed is called when that commit has been made. A log of which a half was
+// given up is made anew, when there is room.
+func (j *journal) committed() error {
+	j.known, j.full, j.applied, j.end, j.writes = j.file != nil, false, j.last, 0, nil
+	if !j.shrunk {
+		return nil
+	}
+	return j.remove()
+}
+
+// remove is called when the database lacks nothing of the log.
+func (j *journal) remove() error {
+	if j.file == nil {
+		return nil
+	}
+	file := j.file
+	j.file, j.known, j.shrunk = nil, false, false
+	j.rest = time.Now().Add(logRest)
+	err := os.Remove(j.path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, file.Close())
+}
+
+// giveRoom says whether it has made room on the disk for what is in the log.
+func (j *journal) giveRoom() bool {
+	if !j.isAhead() || j.shrunk {
+		return false
+	}
+	j.shrunk = true
+	return j.file.Truncate(logUsed) == nil
+}
+
+// close leaves a log without records, unless there are some that the database
+// lacks: whoever puts an older copy of the database in its place, with no crash
+// before, gets that and no more.
+func (j *journal) close() error {
+	if j.file == nil {
+		return nil
+	}
+	var err error
+	if !j.isAhead() && j.failed == nil {
+		err = j.append(j.file, make([]byte, logBlock), 0)
+	}
+	return errors.Join(err, j.file.Close())
+}
+
+// redo is what one batch of changes wrote.
+type redo []byte
+
+func (r redo) put(bucket, key, value []byte) redo {
+	return appendBytes(appendBytes(appendBytes(append(r, 'p'), bucket), key), value)
+}
+
+func (r redo) delete(bucket, key []byte) redo {
+	return appendBytes(appendBytes(append(r, 'd'), bucket), key)
+}
+
+func (r redo) sequence(bucket []byte, seq uint64) redo {
+	return binary.AppendUvarint(appendBytes(append(r, 's'), bucket), seq)
+}
+
+func appendBytes(to, b []byte) []byte {
+	return append(binary.AppendUvarint(to, uint64(len(b))), b...)
+}
+
+var errRedo = errors.New("a record of the log that cannot be read")
+
+// apply writes it again.
+func (r redo) apply(tx *writeTx) error {
+	in := bytes.NewReader(r)
+	next := func() []byte {
+		n, err := binary.ReadUvarint(in)
+		if err != nil || n > uint64(in.Len()) {
+			return nil
+		}
+		at := len(r) - in.Len()
+		_, _ = in.Seek(int64(n), io.SeekCurrent) // never fails
+		return r[at : at+int(n)]
+	}
+	for in.Len() > 0 {
+		op, _ := in.ReadByte() // there is one
+		bucket := next()
+		if tx.Bucket(bucket) == nil {
+			return errRedo
+		}
+		switch op {
+		case 'p':
+			key := next()
+			tx.put(bucket, key, next())
+		case 'd':
+			tx.delete(bucket, next())
+		case 's':
+			seq, err := binary.ReadUvarint(in)
+			if err != nil {
+				return errRedo
+			}
+			if err := tx.Bucket(bucket).SetSequence(seq); err != nil {
+				return err
+			}
+		default:
+			return errRedo
+		}
+	}
+	return tx.err
+}
+
+// openLog repeats what the log of db has and db lacks. Without a path, db is a
+// copy, and what any log holds is nothing to it. makeRoom is called when the
+// disk is full.
+func openLog(db *bbolt.DB, path string, makeRoom func() bool) (*journal, error) {
+	j := &journal{path: path, append: appendLog}
+	var noted []byte
+	err := db.View(func(tx *bbolt.Tx) error {
+		noted = bytes.Clone(tx.Bucket(bucketMeta).Get(logKey))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if path != "" {
+		if j.file, err = os.OpenFile(path, os.O_RDWR, 0); errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if j.file == nil {
+		if noted == nil {
+			return j, nil
+		}
+		return j, db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
+	}
+	if err := j.repeat(db, noted, makeRoom); err != nil {
+		return nil, errors.Join(err, j.file.Close())
+	}
+	return j, nil
+}
+
+// repeat commits what db lacks.
+func (j *journal) repeat(db *bbolt.DB, noted []byte, makeRoom func() bool) error {
+	info, err := j.file.Stat()
+	if err != nil {
+		return err
+	}
+	if len(noted) == len(j.epoch)+8 {
+		j.epoch, j.known = [16]byte(noted), true
+		j.last = binary.BigEndian.Uint64(noted[len(j.epoch):])
+		j.applied = j.last
+		if err := j.read(); err != nil {
+			return err
+		}
+	}
+	if j.isAhead() {
+		err := j.repeatIn(db)
+		if isFull(err) {
+			_ = j.giveRoom()
+			_ = makeRoom != nil && makeRoom()
+			err = j.repeatIn(db)
+		}
+		if err != nil {
+			return fmt.Errorf("repeat what is in the log: %w", err)
+		}
+	}
+	// A half may have been given up, or a crash have come when it was made; or
+	// the database knows nothing of it.
+	j.shrunk = info.Size() != logSize || !j.known || j.shrunk
+	return j.committed()
+}
+
+func (j *journal) repeatIn(db *bbolt.DB) error {
+	return withoutPanic(func() error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			w := &writeTx{Tx: tx}
+			for _, writes := range j.writes {
+				if err := writes.apply(w); err != nil {
+					return err
+				}
+			}
+			j.note(w)
+			return w.err
+		})
+	})
+}
+
+// read takes in the records after the last one that db has. A record that is
+// not whole was not acknowledged, and the last that was begun: one after it
+// proves that the file was damaged since.
+func (j *journal) read() error {
+	all, err := io.ReadAll(io.LimitReader(j.file, logSize))
+	if err != nil {
+		return err
+	}
+	at := 0
+	for {
+		number, writes := parseRecord(all[at:], j.epoch)
+		if number != j.last+1 {
+			break
+		}
+		j.last++
+		j.writes = append(j.writes, writes)
+		at = min(len(all), at+inBlocks(writes))
+	}
+	for ; at < len(all); at += logBlock {
+		if number, _ := parseRecord(all[at:], j.epoch); number > j.last {
+			return fmt.Errorf("%w: its log is: record %d cannot be read, and %d can", ErrDamaged, j.last+1, number)
+		}
+	}
+	return nil
+}
+
+// inBlocks is how many bytes a record takes up.
+func inBlocks(writes redo) int {
+	return (logHeader + len(writes) + logBlock - 1) / logBlock * logBlock
+}
+
+// parseRecord gives number 0 for what is no record of the epoch.
+func parseRecord(b []byte, epoch [16]byte) (number uint64, writes redo) {
+	if len(b) < logHeader || !bytes.Equal(b[8:24], epoch[:]) {
+		return 0, nil
+	}
+	length := uint64(binary.BigEndian.Uint32(b[4:]))
+	if length > uint64(len(b)-logHeader) {
+		return 0, nil
+	}
+	record := b[:logHeader+length]
+	if crc32.Checksum(record[4:], logCRC) != binary.BigEndian.Uint32(record) {
+		return 0, nil
+	}
+	return binary.BigEndian.Uint64(record[24:]), redo(record[logHeader:])
+}
+
+// ahead is what of the log is not in the database yet, for readers: they see
+// what was last committed, and must not miss what was acknowledged. Who looks
+// here first, and in the database after that, misses nothing.
+type ahead struct {
+	some    atomic.Bool
+	mu      sync.RWMutex
+	ids     map[uuid.UUID]bool
+	parents map[Parent]bool
+	content map[[32]byte]bool
+	usage   map[string]Usage // as it is now, by space
+}
+
+// created is an attachment that a transaction makes, and what its space holds
+// with it.
+type created struct {
+	Attachment
+	space string
+	usage Usage
+}
+
+func (a *ahead) add(all []created) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ids == nil {
+		a.ids, a.parents, a.content, a.usage = map[uuid.UUID]bool{}, map[Parent]bool{}, map[[32]byte]bool{}, map[string]Usage{}
+	}
+	for _, c := range all {
+		a.ids[c.ID], a.parents[c.Parent], a.content[c.SHA256], a.usage[c.space] = true, true, true, c.usage
+	}
+	a.some.Store(true)
+}
+
+func (a *ahead) clear() {
+	if !a.some.Load() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.some.Store(false)
+	a.ids, a.parents, a.content, a.usage = nil, nil, nil, nil
+}
+
+func (a *ahead) has(id uuid.UUID) bool {
+	if !a.some.Load() {
+		return false
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.ids[id]
+}
+
+func (a *ahead) hasUnder(p Parent) bool {
+	if !a.some.Load() {
+		return false
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.parents[p]
+}
+
+func (a *ahead) hasContent(sha256 [32]byte) bool {
+	if !a.some.Load() {
+		return false
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.content[sha256]
+}
+
+func (a *ahead) usageOf(space string) (u Usage, known bool) {
+	if !a.some.Load() {
+		return u, false
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	u, known = a.usage[space]
+	return u, known
+}

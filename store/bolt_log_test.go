@@ -1,0 +1,412 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// logged is a database whose commits and log can be made to fail.
+type logged struct {
+	*Bolt
+	t       *testing.T
+	path    string
+	file    func(content []byte) Attachment
+	commits atomic.Int64
+	records atomic.Int64
+	fails   atomic.Pointer[error] // what every commit fails with
+	logs    atomic.Pointer[error] // what every record fails with
+	made    []Attachment          // acknowledged
+}
+
+// newLogged makes one of which the log has been made and is used.
+func newLogged(t *testing.T) *logged {
+	t.Helper()
+	l := &logged{t: t, path: filepath.Join(t.TempDir(), "attachd.db")}
+	var err error
+	l.Bolt, err = OpenBolt(l.path, BoltOptions{
+		Log: logOf(l.path),
+		Commit: func(tx *bbolt.Tx) error {
+			l.commits.Add(1)
+			if failure := l.fails.Load(); failure != nil {
+				return *failure
+			}
+			return tx.Commit()
+		},
+		Logged: func(log *os.File, record []byte, at int64) error {
+			l.records.Add(1)
+			if failure := l.logs.Load(); failure != nil {
+				return *failure
+			}
+			return appendLog(log, record, at)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Bolt.Close() }) // most tests have let it fail
+	l.file = house(t, l.Bolt)
+	l.upload("the first")
+	if err := l.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *logged) create(content string) error {
+	buffer := []byte(content)
+	a := l.file(buffer)
+	err := l.CreatePending(WithEntry(l.t.Context(), &Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, "")
+	clear(buffer) // whoever uploads next writes there
+	if err == nil {
+		l.made = append(l.made, a)
+	}
+	return err
+}
+
+func (l *logged) upload(contents ...string) {
+	l.t.Helper()
+	for _, content := range contents {
+		if err := l.create(content); err != nil {
+			l.t.Fatalf("upload %q: %v", content, err)
+		}
+	}
+}
+
+// failCommits lets no commit come through any more, as if the disk were gone.
+func (l *logged) failCommits(err error) {
+	if err == nil {
+		l.fails.Store(nil)
+		return
+	}
+	l.fails.Store(&err)
+}
+
+// crash leaves everything as a killed process would, and gives a copy of it.
+func (l *logged) crash() (path string) {
+	l.t.Helper()
+	l.failCommits(syscall.EIO)
+	path = filepath.Join(l.t.TempDir(), "attachd.db")
+	for from, to := range map[string]string{l.path: path, logOf(l.path): logOf(path)} {
+		data, err := os.ReadFile(from)
+		if errors.Is(err, os.ErrNotExist) && from == logOf(l.path) {
+			continue // it has been given up on a full disk
+		}
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if err := os.WriteFile(to, data, 0o600); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// wantAll says that all that was acknowledged is there, and that the database
+// is what it should be.
+func (l *logged) wantAll(b *Bolt) {
+	l.t.Helper()
+	l.want(b, l.made)
+	faults, err := b.Check(l.t.Context())
+	if err != nil || len(faults) > 0 {
+		l.t.Errorf("check: %q, %v", faults, err)
+	}
+	_, head, err := b.AuditEnds(l.t.Context())
+	if err != nil || head.Seq < uint64(len(l.made)) {
+		l.t.Errorf("the audit log ends with %d: %v", head.Seq, err)
+	}
+}
+
+func (l *logged) want(b *Bolt, all []Attachment) {
+	l.t.Helper()
+	list, err := b.AttachmentsOf(l.t.Context(), l.made[0].Parent, uuid.Nil, 10_000)
+	if err != nil || len(list) != len(all) {
+		l.t.Fatalf("%d of %d are listed: %v", len(list), len(all), err)
+	}
+	for _, a := range all {
+		if _, err := b.Attachment(l.t.Context(), a.ID); err != nil {
+			l.t.Errorf("an acknowledged upload: %v", err)
+		}
+		content, err := b.PendingContent(l.t.Context(), a.SHA256)
+		if err != nil || sha256.Sum256(content) != a.SHA256 {
+			l.t.Errorf("the content of an acknowledged upload: %.20q, %v", content, err)
+		}
+	}
+}
+
+func TestWhatOnlyTheLogHasIsThereAfterACrash(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	before := l.commits.Load()
+	l.upload("one", "two", "three")
+	if l.commits.Load() != before || l.records.Load() < 3 {
+		t.Fatalf("%d commits and %d records", l.commits.Load()-before, l.records.Load())
+	}
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+func TestWhatIsInTheLogIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	for what, seen := range map[string]func(l *logged, a Attachment) error{
+		"its record": func(l *logged, a Attachment) error {
+			_, err := l.Attachment(t.Context(), a.ID)
+			return err
+		},
+		"a list": func(l *logged, a Attachment) error {
+			list, err := l.AttachmentsOf(t.Context(), a.Parent, uuid.Nil, 100)
+			if err == nil && len(list) != len(l.made) {
+				err = fmt.Errorf("%d rows", len(list))
+			}
+			return err
+		},
+		"what its space holds": func(l *logged, a Attachment) error {
+			_, used, err := l.Space(t.Context(), "a")
+			if err == nil && used.Files != int64(len(l.made)) {
+				err = fmt.Errorf("%d files", used.Files)
+			}
+			return err
+		},
+		"who refers to a content": func(l *logged, a Attachment) error {
+			referenced, err := l.Referenced(t.Context(), a.SHA256)
+			if err == nil && !referenced {
+				err = errors.New("nobody")
+			}
+			return err
+		},
+		"what waits": func(l *logged, a Attachment) error {
+			waiting, err := l.PendingSizes(t.Context())
+			if err == nil && waiting[a.SHA256] != a.Size {
+				err = errors.New("it does not")
+			}
+			return err
+		},
+		"the audit log": func(l *logged, a Attachment) error {
+			_, head, err := l.AuditEnds(t.Context())
+			if err == nil && head.Seq != uint64(len(l.made)) {
+				err = fmt.Errorf("%d entries", head.Seq)
+			}
+			return err
+		},
+		"a snapshot": func(l *logged, a Attachment) error {
+			path := filepath.Join(t.TempDir(), "attachd.db")
+			var copied bytes.Buffer
+			if err := errors.Join(l.Snapshot(t.Context(), &copied), os.WriteFile(path, copied.Bytes(), 0o600)); err != nil {
+				return err
+			}
+			_, err := OpenAt(t, path).Attachment(t.Context(), a.ID)
+			return err
+		},
+		"a compacted database": func(l *logged, a Attachment) error {
+			if _, err := l.Compact(t.Context()); err != nil {
+				return err
+			}
+			_, err := l.Attachment(t.Context(), a.ID)
+			return err
+		},
+		"its deletion": func(l *logged, a Attachment) error {
+			_, err := l.DeleteAttachment(t.Context(), a.ID)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLogged(t)
+			l.upload("one", "two")
+			if err := seen(l, l.made[2]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The end of a log that was being written when the power went may be anything.
+// What comes before it was acknowledged.
+func TestARecordThatIsNotWholeIsPassedOver(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("one", "two")
+	whole := l.crash()
+	var records int64 // where the last of them begins
+	log, err := os.ReadFile(logOf(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(log) && !bytes.Equal(log[at:at+4], []byte{0, 0, 0, 0}); at += logBlock {
+		records = int64(at)
+	}
+	acknowledged := l.made[:len(l.made)-1]
+	for name, tear := range map[string]func(log []byte){
+		"its first block": func(log []byte) { clear(log[records : records+512]) },
+		"its crc":         func(log []byte) { log[records] ^= 1 },
+		"its length":      func(log []byte) { log[records+6] = 0xFF },
+		"its number":      func(log []byte) { log[records+logHeader-1]++ },
+		"a byte of it":    func(log []byte) { log[records+100] ^= 0x80 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			torn := bytes.Clone(log)
+			tear(torn)
+			path := filepath.Join(t.TempDir(), "attachd.db")
+			database, err := os.ReadFile(whole)
+			if err := errors.Join(err, os.WriteFile(path, database, 0o600), os.WriteFile(logOf(path), torn, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			l.want(OpenAt(t, path), acknowledged)
+		})
+	}
+}
+
+// A record after one that cannot be read was written when that one could be.
+func TestALogThatWasDamagedIsRefused(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("one", "two", "three")
+	path := l.crash()
+	log, err := os.ReadFile(logOf(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log[100] ^= 1
+	if err := os.WriteFile(logOf(path), log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := OpenBolt(path, BoltOptions{Log: logOf(path)}); !errors.Is(err, ErrDamaged) {
+		t.Fatalf("opened %v: %v", b, err)
+	}
+	// Without it, what is in the database is there.
+	if err := os.Remove(logOf(path)); err != nil {
+		t.Fatal(err)
+	}
+	l.want(OpenAt(t, path), l.made[:1])
+}
+
+// What a log holds is of one database at one time.
+func TestTheLogOfAnotherTimeIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	var copied bytes.Buffer
+	if err := l.Snapshot(t.Context(), &copied); err != nil {
+		t.Fatal(err)
+	}
+	before := l.made
+	l.failCommits(syscall.EIO)
+	l.upload("two")
+	path := l.crash()
+	for name, meanwhile := range map[string]func(path string) error{
+		"it was opened with another log": func(path string) error {
+			b, err := OpenBolt(path, BoltOptions{Log: path + ".another"})
+			return errors.Join(err, b.Close())
+		},
+		"it was opened without one": func(path string) error {
+			b, err := OpenBolt(path, BoltOptions{})
+			return errors.Join(err, b.Close())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			older := filepath.Join(t.TempDir(), "attachd.db")
+			log, err := os.ReadFile(logOf(path))
+			if err := errors.Join(err, os.WriteFile(older, copied.Bytes(), 0o600), os.WriteFile(logOf(older), log, 0o600), meanwhile(older)); err != nil {
+				t.Fatal(err)
+			}
+			l.want(OpenAt(t, older), before)
+		})
+	}
+}
+
+func TestTheLogBeginsAgainWhenItIsFull(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	content := make([]byte, 200<<10)
+	for n := range 3 * logUsed / len(content) {
+		content[n]++
+		l.upload(string(content))
+	}
+	l.failCommits(syscall.EIO)
+	l.upload("the last")
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+// Whatever becomes of the log, what is acknowledged is there after a crash.
+func TestWithoutALogUploadsAreCommitted(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("with it")
+	var failure error = syscall.EIO
+	l.logs.Store(&failure)
+	l.upload("when it fails", "after that", "and after that")
+	before := l.records.Load()
+	l.upload("the last")
+	if l.records.Load() != before {
+		t.Error("a log that failed was written to again")
+	}
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+// A commit that finds no room leaves what is in the log for a later one. The
+// change that it was made for is refused; what was acknowledged is not.
+func TestWhatIsInTheLogOutlastsAFullDisk(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	l.failCommits(syscall.ENOSPC)
+	l.upload("two")
+	if err := l.Probe(t.Context()); !errors.Is(err, ErrFull) {
+		t.Fatalf("a change on a full disk: %v", err)
+	}
+	if err := l.create("three"); !errors.Is(err, ErrFull) {
+		t.Errorf("an upload on a full disk: %v", err)
+	}
+	l.want(l.Bolt, l.made)
+	l.failCommits(nil)
+	l.wantAll(l.Bolt)
+	l.upload("four")
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+// When nobody knows what a commit did, nothing can be changed before the next
+// start, but all that was acknowledged can be read.
+func TestWhatIsOnlyInTheLogCanBeReadWhenACommitFailed(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("two")
+	if err := l.Probe(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("a change: %v", err)
+	}
+	if err := l.create("three"); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("an upload: %v", err)
+	}
+	l.want(l.Bolt, l.made)
+	var copied bytes.Buffer
+	if err := l.Snapshot(t.Context(), &copied); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a snapshot that would lack what was acknowledged: %v", err)
+	}
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+func TestADeletionIsNotUndoneByTheLog(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one", "two")
+	if _, err := l.DeleteAttachment(context.Background(), l.made[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	l.made = append(l.made[:1:1], l.made[2])
+	l.upload("three")
+	b := OpenAt(t, l.crash())
+	l.want(b, l.made)
+}
