@@ -217,6 +217,7 @@ func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 	}
 	size := to.Size()
 	write := writing{to: to}
+	defer func() { _ = write.wait() }() // before the buffers go back, whatever happens
 	for i := 0; ; i = 1 - i {
 		n, err := fill(part, both[i][:])
 		if err := write.wait(); err != nil {
@@ -236,7 +237,6 @@ func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 			return write.wait()
 		}
 		if err != nil {
-			_ = write.wait() // it is thrown away
 			return formError(err)
 		}
 	}

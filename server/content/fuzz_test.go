@@ -73,7 +73,7 @@ func FuzzDecide(f *testing.F) {
 			got, err := policy.Decide(r, int64(len(content)), name)
 			var refusal *Refusal
 			switch {
-			case err == nil && !slices.Contains(policy.Types(), got):
+			case err == nil && !slices.Contains(policy.types(), got):
 				t.Errorf("taken as %q, which is not taken", got)
 			case err != nil && !errors.As(err, &refusal):
 				t.Errorf("neither taken nor refused: %v", err)

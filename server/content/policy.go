@@ -108,16 +108,6 @@ func (p *Policy) takesMacrosOf(family string) bool {
 	return false
 }
 
-// Types lists the MIME types that are taken, sorted.
-func (p *Policy) Types() []string {
-	var types []string
-	for k := range p.taken {
-		types = append(types, k.mime)
-	}
-	slices.Sort(types)
-	return slices.Compact(types)
-}
-
 // Allowed is a type that is taken, and the file name extensions that it goes by, with their dots, the usual one first.
 type Allowed struct {
 	MIMEType   string

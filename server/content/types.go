@@ -283,7 +283,6 @@ var (
 	kindPDF       = byMIME["application/pdf"]
 	kindRTF       = byMIME["text/rtf"]
 	kindPS        = byMIME["application/postscript"]
-	kindGIF       = byMIME["image/gif"]
 	kindSVG       = byMIME["image/svg+xml"]
 	kindHEIF      = byMIME["image/heif"]
 	kindAVIF      = byMIME["image/avif"]
