@@ -333,13 +333,14 @@ func (w *world) serve(handler http.Handler) {
 	counting, stopCounting := context.WithCancel(context.Background())
 	counted, server := make(chan struct{}), w.server
 	go func() { server.Count(counting); close(counted) }()
-	w.stopCounting = func() { stopCounting(); <-counted }
+	stop := func() { stopCounting(); <-counted }
+	w.stopCounting = stop
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
 	w.url = "http://" + listener.Addr().String()
 	w.client = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	w.t.Cleanup(func() {
 		transport.CloseIdleConnections()
-		w.stopCounting()
+		stop()
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := httpServer.Shutdown(ctx); err != nil {
