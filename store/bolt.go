@@ -168,7 +168,8 @@ type Bolt struct {
 var _ Store = (*Bolt)(nil)
 
 // OpenBolt opens the database at path and makes it where there is none yet.
-// The directory must be there. ErrLocked when another process has it open.
+// The directory must be there. ErrLocked when another process has it open,
+// ErrDamaged when it is no whole database, ErrLogDamaged when its log is not.
 func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	if opts.LockTimeout == 0 {
 		opts.LockTimeout = time.Second

@@ -65,6 +65,10 @@ var (
 	logKey = []byte("log") // in bucket meta: epoch number
 )
 
+// ErrLogDamaged means that the log was damaged after it was written, so that
+// what it has and the database lacks cannot all be read.
+var ErrLogDamaged = errors.New("the log of the database is damaged")
+
 // journal is the log of an open database. It belongs to the committer.
 type journal struct {
 	path   string // empty when there is to be none
@@ -384,7 +388,7 @@ func (j *journal) read() error {
 	}
 	for ; at < len(all); at += logBlock {
 		if number, _ := parseRecord(all[at:], j.epoch); number > j.last {
-			return fmt.Errorf("%w: its log is: record %d cannot be read, and %d can", ErrDamaged, j.last+1, number)
+			return fmt.Errorf("%w: in %s, record %d cannot be read, and %d can. Move that file away to go on without it: small uploads of the moment before the crash, which are in it only, are lost then", ErrLogDamaged, j.path, j.last+1, number)
 		}
 	}
 	return nil

@@ -283,7 +283,7 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	if err := os.WriteFile(logOf(path), log, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := OpenBolt(path, BoltOptions{Log: logOf(path)}); !errors.Is(err, ErrDamaged) {
+	if b, err := OpenBolt(path, BoltOptions{Log: logOf(path)}); !errors.Is(err, ErrLogDamaged) {
 		t.Fatalf("opened %v: %v", b, err)
 	}
 	// Without it, what is in the database is there.
