@@ -36,7 +36,8 @@ type Disk struct {
 	// So their next Keep puts them in place anew.
 	unsure refSet
 
-	probes atomic.Uint32 // made so far
+	probes  atomic.Uint32 // made so far
+	syncing sync.Mutex    // held by a KeepAll that syncs everything
 }
 
 // DiskOptions say how a Disk works. The zero value is good.

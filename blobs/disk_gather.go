@@ -32,6 +32,12 @@ func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if len(contents) >= many {
+		// A sync of all tells of a failure once: whose bytes it lost, it does not
+		// say, so nobody else may be told.
+		d.syncing.Lock()
+		defer d.syncing.Unlock()
+	}
 	all := make([]gathered, len(contents))
 	defer func() {
 		for _, g := range all {

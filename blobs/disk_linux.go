@@ -14,7 +14,8 @@ import (
 var syncsWhole = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
 
 // syncsAll says whether syncAll can be relied on for what is in dir. Linux
-// tells of a write that failed since 5.8 (syncfs(2)).
+// tells of bytes that could not be written since 5.8 (syncfs(2)), and of what
+// the file system itself could not do since 5.17.
 func syncsAll(dir string) bool {
 	var name unix.Utsname
 	var stat unix.Statfs_t
@@ -25,7 +26,7 @@ func syncsAll(dir string) bool {
 	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
 		return false
 	}
-	return (major > 5 || major == 5 && minor >= 8) && slices.Contains(syncsWhole, int64(stat.Type))
+	return (major > 5 || major == 5 && minor >= 17) && slices.Contains(syncsWhole, int64(stat.Type))
 }
 
 // syncAll syncs the file system that a file is on. It fails when a write to it

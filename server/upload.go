@@ -211,14 +211,20 @@ const writtenAside = 4 << 20
 // spool writes the bytes of a part, as far as the limit.
 func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 	var both [2]*[128 << 10]byte
-	for i := range both {
-		both[i] = buffers.Get().(*[128 << 10]byte)
-		defer buffers.Put(both[i])
-	}
+	defer func() {
+		for _, b := range both {
+			if b != nil {
+				buffers.Put(b)
+			}
+		}
+	}()
 	size := to.Size()
 	write := writing{to: to}
 	defer func() { _ = write.wait() }() // before the buffers go back, whatever happens
-	for i := 0; ; i = 1 - i {
+	for i := 0; ; {
+		if both[i] == nil {
+			both[i] = buffers.Get().(*[128 << 10]byte)
+		}
 		n, err := fill(part, both[i][:])
 		if err := write.wait(); err != nil {
 			return err
@@ -231,7 +237,11 @@ func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 			if err := s.roomFor(rq, int64(n)); err != nil {
 				return err
 			}
-			write.begin(both[i][:n], err == nil && size > writtenAside)
+			aside := err == nil && size > writtenAside
+			write.begin(both[i][:n], aside)
+			if aside {
+				i = 1 - i
+			}
 		}
 		if err == io.EOF {
 			return write.wait()

@@ -51,7 +51,7 @@ import (
 //	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
 //
 //	meta             "probe"              -           what Probe writes
-//	                 "log"                epoch number  of the last record of the log that is in here (bolt_log.go)
+//	                 "log"                epoch       of its log (bolt_log.go)
 //	                 "note " name         its value
 //	                 "audit anchor"       seq sha256  of the last audit entry that was removed
 //	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
@@ -139,6 +139,7 @@ type Bolt struct {
 	recorded recorded
 	pending  backlog
 	ahead    ahead
+	stuck    atomic.Bool // what is ahead could not be committed
 	postbox  postbox
 	makeRoom func() bool
 	maxNoted int
@@ -231,7 +232,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		}
 		b.journal.own = opts.Own
 		if opts.Logged != nil {
-			b.journal.append = opts.Logged
+			b.journal.write = opts.Logged
 		}
 	}
 	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
@@ -439,15 +440,15 @@ func moveNew(from, to string) error {
 // acknowledged before. Nothing that points into the transaction may leave it:
 // what keys and values are made of is gone then.
 func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
-	if b.ahead.some.Load() && b.settleLog(ctx) != nil {
+	if b.ahead.some.Load() && (b.stuck.Load() || b.settleLog(ctx) != nil) {
 		// It cannot be committed, but it can be read.
 		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
 	}
 	return b.look(ctx, read)
 }
 
-// look is view for who reads nothing that can be in the log only: what a small
-// upload writes.
+// look is view for who needs nothing that is in the log only: nothing that a
+// small upload writes, or nothing of which ahead knows.
 func (b *Bolt) look(ctx context.Context, read func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

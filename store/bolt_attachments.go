@@ -130,7 +130,7 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 func (h home) settle(tx *writeTx, a Attachment) {
 	slug := h.entity.Space
 	const why = "made by an upload"
-	tx.more = tx.more || h.newSpace || h.newEntity || h.newAdmin
+	tx.direct = tx.direct || h.newSpace || h.newEntity || h.newAdmin
 	if h.newSpace {
 		tx.note("space.put", "space", slug, why, slug)
 		tx.save(bucketSpaces, []byte(slug), h.space)

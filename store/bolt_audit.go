@@ -115,6 +115,7 @@ func (tx *writeTx) record(entries ...Entry) {
 		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.encode()))
 		*tx.chain = Link{e.Seq, e.Hash}
 	}
+	tx.chained = true
 }
 
 // note records something that the change being applied does besides what its
@@ -138,7 +139,7 @@ func (tx *writeTx) noteEach(o Object, action string, user uuid.UUID, space strin
 
 // saveHead remembers the end of the chain apart from it, so that a cut is seen.
 func (tx *writeTx) saveHead() {
-	if tx.chain != nil {
+	if tx.chained {
 		tx.put(bucketMeta, auditHead, tx.chain.encode())
 	}
 }

@@ -66,8 +66,9 @@ type writeTx struct {
 	logging bool
 	redo    redo
 	created []created
-	more    bool // it wrote what readers look for in the database only
-	told    bool // a batch in the log has events
+	direct  bool // it wrote what readers look for in the database only
+	chained bool // it has entries in the audit log
+	told    bool // a batch in the log may have events
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
@@ -218,7 +219,7 @@ func (b *Bolt) work(waiting []*change) {
 
 // flushLog commits what is in the log, if anything is.
 func (b *Bolt) flushLog() error {
-	if !b.journal.isAhead() {
+	if !b.journal.wantsCommit() {
 		return nil
 	}
 	c := newSettlement()
@@ -278,8 +279,9 @@ func (b *Bolt) finish(changes ...*change) {
 		time.Sleep(fullPause)
 		err = b.transact(changes, nil, false)
 	}
-	if errors.Is(err, ErrFull) && b.journal.isAhead() {
+	if err != nil && b.journal.isAhead() {
 		b.journal.full = true // until it is committed
+		b.stuck.Store(true)
 		b.logDue.Reset(logRetry)
 	}
 	for _, c := range changes {
@@ -303,10 +305,8 @@ func (b *Bolt) begin() (*writeTx, error) {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
 	w := &writeTx{Tx: tx, users: &b.users}
-	for _, writes := range b.journal.writes {
-		if err := writes.apply(w); err != nil {
-			return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), tx.Rollback())
-		}
+	if err := withoutPanic(func() error { return b.journal.apply(w) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), tx.Rollback())
 	}
 	w.told = b.journal.isAhead() // nobody remembers whether they had events
 	return w, nil
@@ -330,7 +330,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 		}
 	}()
 
-	w.logging, w.redo, w.created, w.more = toLog, w.redo[:0], w.created[:0], false
+	w.logging, w.redo, w.created, w.direct, w.chained = toLog, w.redo[:0], w.created[:0], false, false
 	before := w.writes
 	var entries []Entry
 	settles := false
@@ -345,19 +345,22 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 			entries = append(entries, *c.entry)
 		}
 	}
-	w.boundOutbox(&b.postbox)
-	w.record(append(entries, recorded...)...)
-	w.saveHead()
-	if w.err != nil {
+	err = withoutPanic(func() error {
+		w.boundOutbox(&b.postbox)
+		w.record(append(entries, recorded...)...)
+		w.saveHead()
 		return w.err
+	})
+	if err != nil {
+		return err
 	}
-	if w.writes == before && !(settles && b.journal.isAhead()) {
+	if w.writes == before && !(settles && b.journal.wantsCommit()) {
 		if b.journal.isAhead() {
 			b.open = w
 		}
 		return nil
 	}
-	if toLog && !w.more && b.addToLog(w) {
+	if toLog && !w.direct && b.addToLog(w) {
 		b.open = w
 		return nil
 	}
@@ -372,12 +375,13 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 	if err != nil {
 		return b.failed(err, id)
 	}
-	// A log that could not be removed has no records that anybody lacks.
-	_ = b.journal.committed()
+	b.journal.committed()
 	b.ahead.clear()
+	b.stuck.Store(false)
+	told := w.told || w.posted.told > 0
 	b.counted(w)
-	if w.told {
-		b.postbox.tell() // of events that could not be read before
+	if told {
+		b.postbox.tell()
 	}
 	return nil
 }
@@ -386,9 +390,10 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 func (b *Bolt) addToLog(w *writeTx) bool {
 	first := !b.journal.isAhead()
 	began := time.Now()
-	added := b.journal.add(w.redo)
+	added := b.journal.add(w.ID()-1, w.redo)
 	b.took(time.Since(began))
 	if !added {
+		b.logDue.Reset(logRetry) // should the commit fail, too
 		return false
 	}
 	if first {

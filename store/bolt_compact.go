@@ -66,12 +66,11 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 	if err := errors.Join(b.broken, old.Close()); err != nil { // waits for its readers
 		return done, err
 	}
-	// The log may have what was deleted, too.
-	if err := b.journal.remove(); err != nil {
+	if done.After, err = lengthOf(b.path); err != nil {
 		return done, err
 	}
-	done.After, err = lengthOf(b.path)
-	return done, err
+	// The log may have what was deleted, too.
+	return done, errors.Join(b.journal.remove(), syncDir(filepath.Dir(b.path)))
 }
 
 func lengthOf(path string) (int64, error) {

@@ -26,20 +26,24 @@ import (
 // later, or with the first change that does not go into the log.
 //
 // A record is one batch of changes: every key and value that they wrote, in
-// order, so that to repeat it is to write the same again. Records have
-// consecutive numbers. The database holds, from the same commit as the
-// changes, the number of the last record that is in it: what comes after that
-// is repeated when it is opened. Once all are in the database, the log begins
-// at its start again, over records that nobody needs.
+// order, so that to repeat it is to write the same again. It is good for one
+// state of the database only, the one that its transaction began with: after a
+// crash, the next start repeats the records of just the state that it finds.
+// Once a transaction is committed, the log begins at its start again, over
+// records that nobody needs.
 //
 //	crc       4   CRC-32C (Castagnoli) of all that follows
 //	length    4   of the writes, in bytes
 //	epoch    16   made with the file, and told to the database: records of
 //	              another one are not for it
-//	number    8   from 1 on in each epoch
+//	base      8   the number of the last transaction in the database
+//	number    8   from 1 on for each base
 //	writes        for each: 'p' bucket key value, 'd' bucket key, or 's' bucket
 //	              number (its sequence); names, keys and values with their
 //	              lengths before them as varints
+//
+// The file is there while the database is open, and after a crash: a start or
+// stop that needs it no more removes it.
 //
 // A record begins at a multiple of logBlock. So no write touches a block of a
 // record that was acknowledged, and could take it along when the power goes.
@@ -50,7 +54,7 @@ const (
 	logSize   = 4 << 20 // bytes of the file, which is made in full
 	logUsed   = logSize / 2
 	logBlock  = 4 << 10 // bytes; what a disk writes as one, or a multiple of it
-	logHeader = 4 + 4 + 16 + 8
+	logHeader = 4 + 4 + 16 + 8 + 8
 
 	// Changes stay in the log alone for so long at most,
 	logTime = 250 * time.Millisecond
@@ -62,7 +66,7 @@ const (
 
 var (
 	logCRC = crc32.MakeTable(crc32.Castagnoli)
-	logKey = []byte("log") // in bucket meta: epoch number
+	logKey = []byte("log") // in bucket meta: the epoch
 )
 
 // ErrLogDamaged means that the log was damaged after it was written, so that
@@ -71,22 +75,21 @@ var ErrLogDamaged = errors.New("the log of the database is damaged")
 
 // journal is the log of an open database. It belongs to the committer.
 type journal struct {
-	path   string // empty when there is to be none
-	own    func(*os.File) error
-	append func(file *os.File, record []byte, at int64) error
+	path  string // empty when there is to be none
+	own   func(*os.File) error
+	write func(file *os.File, record []byte, at int64) error
 
-	file    *os.File  // nil until it is needed
-	failed  error     // why it is not used any more
-	rest    time.Time // when it may be tried to make it
-	shrunk  bool      // half of it was given up
-	full    bool      // what is in it could not be committed
-	epoch   [16]byte
-	known   bool   // the epoch is in the database
-	last    uint64 // number of the last record
-	applied uint64 // number of the last record that is in the database
-	end     int64  // where the next one goes
-	writes  []redo // of the records that are not in the database yet
-	buffer  []byte
+	file   *os.File  // nil until it is needed
+	rest   time.Time // when it may be tried to make it
+	failed bool      // it is not used any more
+	shrunk bool      // half of it was given up
+	full   bool      // what is in it could not be committed
+	epoch  [16]byte
+	known  bool   // the epoch is in the database
+	doubt  bool   // it may have a record that was refused, until a commit
+	end    int64  // where the next record goes
+	writes []redo // of the records
+	buffer []byte
 }
 
 // appendLog is how a record gets on stable storage.
@@ -100,7 +103,7 @@ func appendLog(file *os.File, record []byte, at int64) error {
 // ready says whether a batch could go into the log, and makes it when it is
 // the first one that could: that one tells the database of it.
 func (j *journal) ready() bool {
-	if j.path == "" || j.failed != nil || j.full {
+	if j.path == "" || j.failed || j.full {
 		return false
 	}
 	if j.file == nil && time.Now().After(j.rest) {
@@ -109,7 +112,7 @@ func (j *journal) ready() bool {
 			j.rest = time.Now().Add(logRest)
 			return false
 		}
-		*j = journal{path: j.path, own: j.own, append: j.append, buffer: j.buffer, file: file, epoch: newEpoch()}
+		*j = journal{path: j.path, own: j.own, write: j.write, buffer: j.buffer, file: file, epoch: newEpoch()}
 	}
 	return j.known
 }
@@ -147,10 +150,11 @@ func makeLog(path string, own func(*os.File) error) (file *os.File, err error) {
 	return file, nil
 }
 
-// add puts a batch into the log. When it says no, the batch is to be committed
-// to the database at once. After a failure the file is not touched again:
-// nobody knows what it holds, but the next commit says that it is not needed.
-func (j *journal) add(writes redo) bool {
+// add puts a batch into the log, made in a transaction that began with base.
+// When it says no, the batch is to be committed to the database at once. After
+// a failure the file is not touched again: nobody knows what it holds, and the
+// next commit sees to it that nobody asks.
+func (j *journal) add(base int, writes redo) bool {
 	size := inBlocks(writes)
 	if j.shrunk || j.end+int64(size) > logUsed {
 		return false
@@ -158,12 +162,13 @@ func (j *journal) add(writes redo) bool {
 	record := append(j.buffer[:0], 0, 0, 0, 0)
 	record = binary.BigEndian.AppendUint32(record, uint32(len(writes)))
 	record = append(record, j.epoch[:]...)
-	record = binary.BigEndian.AppendUint64(record, j.last+1)
+	record = binary.BigEndian.AppendUint64(record, uint64(base))
+	record = binary.BigEndian.AppendUint64(record, uint64(len(j.writes)+1))
 	record = append(record, writes...)
 	binary.BigEndian.PutUint32(record, crc32.Checksum(record[4:], logCRC))
 	j.buffer = record
-	j.last++
-	if j.failed = j.append(j.file, record, j.end); j.failed != nil {
+	if err := j.write(j.file, record, j.end); err != nil {
+		j.failed, j.doubt = true, true
 		return false
 	}
 	j.end += int64(size)
@@ -174,21 +179,25 @@ func (j *journal) add(writes redo) bool {
 // isAhead says whether the log has what the database lacks.
 func (j *journal) isAhead() bool { return len(j.writes) > 0 }
 
-// note has the commit of tx say how far it comes.
+// wantsCommit says whether a commit is due, whatever else is to be changed.
+func (j *journal) wantsCommit() bool { return j.isAhead() || j.doubt }
+
+// note has the commit of tx say what the log's epoch is.
 func (j *journal) note(tx *writeTx) {
-	if j.file != nil && (!j.known || j.applied != j.last) {
-		tx.put(bucketMeta, logKey, binary.BigEndian.AppendUint64(j.epoch[:], j.last))
+	if j.file != nil && (!j.known || j.doubt) {
+		tx.put(bucketMeta, logKey, j.epoch[:])
 	}
 }
 
-// committed is called when that commit has been made. A log of which a half was
-// given up is made anew, when there is room.
-func (j *journal) committed() error {
-	j.known, j.full, j.applied, j.end, j.writes = j.file != nil, false, j.last, 0, nil
-	if !j.shrunk {
-		return nil
+// committed is called when that commit has been made. A log that failed, or of
+// which a half was given up, is made anew after a while.
+func (j *journal) committed() {
+	j.known, j.full, j.doubt, j.end, j.writes = j.file != nil, false, false, 0, nil
+	if j.shrunk || j.failed {
+		// One that cannot be removed is in the way of another, and no more.
+		_ = j.remove()
+		j.rest = time.Now().Add(logRest)
 	}
-	return j.remove()
 }
 
 // remove is called when the database lacks nothing of the log.
@@ -196,14 +205,13 @@ func (j *journal) remove() error {
 	if j.file == nil {
 		return nil
 	}
-	file := j.file
-	j.file, j.known, j.shrunk = nil, false, false
-	j.rest = time.Now().Add(logRest)
+	closed := j.file.Close() // Windows removes nothing that is open
+	j.file, j.known, j.shrunk, j.failed = nil, false, false, false
 	err := os.Remove(j.path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, file.Close())
+	return errors.Join(closed, err)
 }
 
 // giveRoom says whether it has made room on the disk for what is in the log.
@@ -215,18 +223,15 @@ func (j *journal) giveRoom() bool {
 	return j.file.Truncate(logUsed) == nil
 }
 
-// close leaves a log without records, unless there are some that the database
-// lacks: whoever puts an older copy of the database in its place, with no crash
-// before, gets that and no more.
+// close keeps the file only for what the database lacks, or may.
 func (j *journal) close() error {
 	if j.file == nil {
 		return nil
 	}
-	var err error
-	if !j.isAhead() && j.failed == nil {
-		err = j.append(j.file, make([]byte, logBlock), 0)
+	if j.wantsCommit() {
+		return j.file.Close()
 	}
-	return errors.Join(err, j.file.Close())
+	return j.remove()
 }
 
 // redo is what one batch of changes wrote.
@@ -293,102 +298,96 @@ func (r redo) apply(tx *writeTx) error {
 // copy, and what any log holds is nothing to it. makeRoom is called when the
 // disk is full.
 func openLog(db *bbolt.DB, path string, makeRoom func() bool) (*journal, error) {
-	j := &journal{path: path, append: appendLog}
-	var noted []byte
+	j := &journal{path: path, write: appendLog}
+	base := 0
 	err := db.View(func(tx *bbolt.Tx) error {
-		noted = bytes.Clone(tx.Bucket(bucketMeta).Get(logKey))
+		base = tx.ID()
+		j.known = copy(j.epoch[:], tx.Bucket(bucketMeta).Get(logKey)) == len(j.epoch)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	if path != "" {
-		if j.file, err = os.OpenFile(path, os.O_RDWR, 0); errors.Is(err, os.ErrNotExist) {
-			err = nil
+	if path == "" {
+		if j.known {
+			err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
 		}
-		if err != nil {
-			return nil, err
-		}
+		return &journal{}, err
 	}
-	if j.file == nil {
-		if noted == nil {
-			return j, nil
-		}
-		return j, db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
+	if j.file, err = os.OpenFile(path, os.O_RDWR, 0); errors.Is(err, os.ErrNotExist) {
+		j.known = false
+		return j, nil
 	}
-	if err := j.repeat(db, noted, makeRoom); err != nil {
+	if err != nil {
+		return nil, err
+	}
+	if err := j.repeat(db, base, makeRoom); err != nil {
 		return nil, errors.Join(err, j.file.Close())
+	}
+	if j.remove() != nil {
+		j.path = "" // it works without
 	}
 	return j, nil
 }
 
 // repeat commits what db lacks.
-func (j *journal) repeat(db *bbolt.DB, noted []byte, makeRoom func() bool) error {
-	info, err := j.file.Stat()
-	if err != nil {
+func (j *journal) repeat(db *bbolt.DB, base int, makeRoom func() bool) error {
+	if !j.known {
+		return nil
+	}
+	if err := j.read(base); err != nil || !j.isAhead() {
 		return err
 	}
-	if len(noted) == len(j.epoch)+8 {
-		j.epoch, j.known = [16]byte(noted), true
-		j.last = binary.BigEndian.Uint64(noted[len(j.epoch):])
-		j.applied = j.last
-		if err := j.read(); err != nil {
-			return err
-		}
+	err := j.repeatIn(db)
+	for tries := 0; tries < fullTries && isFull(err); tries++ {
+		_ = j.giveRoom()
+		_ = makeRoom != nil && makeRoom()
+		time.Sleep(fullPause)
+		err = j.repeatIn(db)
 	}
-	if j.isAhead() {
-		err := j.repeatIn(db)
-		if isFull(err) {
-			_ = j.giveRoom()
-			_ = makeRoom != nil && makeRoom()
-			err = j.repeatIn(db)
-		}
-		if err != nil {
-			return fmt.Errorf("repeat what is in the log: %w", err)
-		}
+	if err != nil {
+		return fmt.Errorf("repeat what is in the log: %w", err)
 	}
-	// A half may have been given up, or a crash have come when it was made; or
-	// the database knows nothing of it.
-	j.shrunk = info.Size() != logSize || !j.known || j.shrunk
-	return j.committed()
+	j.committed()
+	return nil
 }
 
 func (j *journal) repeatIn(db *bbolt.DB) error {
 	return withoutPanic(func() error {
-		return db.Update(func(tx *bbolt.Tx) error {
-			w := &writeTx{Tx: tx}
-			for _, writes := range j.writes {
-				if err := writes.apply(w); err != nil {
-					return err
-				}
-			}
-			j.note(w)
-			return w.err
-		})
+		return db.Update(func(tx *bbolt.Tx) error { return j.apply(&writeTx{Tx: tx}) })
 	})
 }
 
-// read takes in the records after the last one that db has. A record that is
-// not whole was not acknowledged, and the last that was begun: one after it
-// proves that the file was damaged since.
-func (j *journal) read() error {
+// apply makes anew what is in the log only.
+func (j *journal) apply(tx *writeTx) error {
+	for _, writes := range j.writes {
+		if err := writes.apply(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read takes in the records for a base. A record that is not whole was not
+// acknowledged, and the last that was begun: one after it proves that the file
+// was damaged since.
+func (j *journal) read(base int) error {
 	all, err := io.ReadAll(io.LimitReader(j.file, logSize))
 	if err != nil {
 		return err
 	}
 	at := 0
 	for {
-		number, writes := parseRecord(all[at:], j.epoch)
-		if number != j.last+1 {
+		number, writes := j.parse(all[at:], base)
+		if number != len(j.writes)+1 {
 			break
 		}
-		j.last++
 		j.writes = append(j.writes, writes)
 		at = min(len(all), at+inBlocks(writes))
 	}
 	for ; at < len(all); at += logBlock {
-		if number, _ := parseRecord(all[at:], j.epoch); number > j.last {
-			return fmt.Errorf("%w: in %s, record %d cannot be read, and %d can. Move that file away to go on without it: small uploads of the moment before the crash, which are in it only, are lost then", ErrLogDamaged, j.path, j.last+1, number)
+		if number, _ := j.parse(all[at:], base); number > len(j.writes) {
+			return fmt.Errorf("%w: in %s, record %d cannot be read, and %d can. Move that file away to go on without it: small uploads of the moment before the crash, which are in it only, are lost then", ErrLogDamaged, j.path, len(j.writes)+1, number)
 		}
 	}
 	return nil
@@ -399,9 +398,9 @@ func inBlocks(writes redo) int {
 	return (logHeader + len(writes) + logBlock - 1) / logBlock * logBlock
 }
 
-// parseRecord gives number 0 for what is no record of the epoch.
-func parseRecord(b []byte, epoch [16]byte) (number uint64, writes redo) {
-	if len(b) < logHeader || !bytes.Equal(b[8:24], epoch[:]) {
+// parse gives number 0 for what is no record of the epoch and the base.
+func (j *journal) parse(b []byte, base int) (number int, writes redo) {
+	if len(b) < logHeader || !bytes.Equal(b[8:24], j.epoch[:]) || binary.BigEndian.Uint64(b[24:]) != uint64(base) {
 		return 0, nil
 	}
 	length := uint64(binary.BigEndian.Uint32(b[4:]))
@@ -412,7 +411,7 @@ func parseRecord(b []byte, epoch [16]byte) (number uint64, writes redo) {
 	if crc32.Checksum(record[4:], logCRC) != binary.BigEndian.Uint32(record) {
 		return 0, nil
 	}
-	return binary.BigEndian.Uint64(record[24:]), redo(record[logHeader:])
+	return int(binary.BigEndian.Uint64(record[32:])), redo(record[logHeader:])
 }
 
 // ahead is what of the log is not in the database yet, for readers: they see

@@ -27,6 +27,7 @@ type logged struct {
 	records atomic.Int64
 	fails   atomic.Pointer[error] // what every commit fails with
 	logs    atomic.Pointer[error] // what every record fails with
+	late    atomic.Pointer[error] // the same, when it is written
 	made    []Attachment          // acknowledged
 }
 
@@ -49,7 +50,11 @@ func newLogged(t *testing.T) *logged {
 			if failure := l.logs.Load(); failure != nil {
 				return *failure
 			}
-			return appendLog(log, record, at)
+			err := appendLog(log, record, at)
+			if failure := l.late.Load(); failure != nil {
+				return *failure
+			}
+			return err
 		},
 	})
 	if err != nil {
@@ -293,37 +298,153 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	l.want(OpenAt(t, path), l.made[:1])
 }
 
-// What a log holds is of one database at one time.
-func TestTheLogOfAnotherTimeIsNotRepeated(t *testing.T) {
+// A log is good for the state of the database that it was written for.
+func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
 	t.Parallel()
-	l := newLogged(t)
-	l.upload("one")
-	var copied bytes.Buffer
-	if err := l.Snapshot(t.Context(), &copied); err != nil {
-		t.Fatal(err)
+	// put puts a copy in the place of a database, as a person may do.
+	put := func(t *testing.T, copied []byte, path string) *Bolt {
+		t.Helper()
+		if err := os.WriteFile(path, copied, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return OpenAt(t, path)
 	}
-	before := l.made
-	l.failCommits(syscall.EIO)
-	l.upload("two")
-	path := l.crash()
-	for name, meanwhile := range map[string]func(path string) error{
-		"it was opened with another log": func(path string) error {
-			b, err := OpenBolt(path, BoltOptions{Log: path + ".another"})
-			return errors.Join(err, b.Close())
+	for name, happens := range map[string]func(t *testing.T, l *logged, copied []byte){
+		"an older one after a crash": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			if _, err := l.DeleteAttachment(t.Context(), l.made[1].ID); err != nil {
+				t.Fatal(err)
+			}
+			l.failCommits(syscall.EIO)
+			l.upload("two", "three")
+			l.want(put(t, copied, l.crash()), before)
 		},
-		"it was opened without one": func(path string) error {
-			b, err := OpenBolt(path, BoltOptions{})
-			return errors.Join(err, b.Close())
+		"an older one after a stop": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			l.upload("two", "three", "four")
+			if err := l.Bolt.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l.want(put(t, copied, l.path), before)
+		},
+		"one that was changed without it": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			l.failCommits(syscall.EIO)
+			l.upload("two")
+			path := l.crash()
+			b, err := OpenBolt(path, BoltOptions{Log: path + ".another"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(b.Probe(t.Context()), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			l.want(OpenAt(t, path), before)
+		},
+		"a copy": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			l.failCommits(syscall.EIO)
+			l.upload("two")
+			path := l.crash()
+			b, err := OpenBolt(path, BoltOptions{}) // which makes it one
+			if err := errors.Join(err, b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			l.want(OpenAt(t, path), before)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			older := filepath.Join(t.TempDir(), "attachd.db")
-			log, err := os.ReadFile(logOf(path))
-			if err := errors.Join(err, os.WriteFile(older, copied.Bytes(), 0o600), os.WriteFile(logOf(older), log, 0o600), meanwhile(older)); err != nil {
+			t.Parallel()
+			l := newLogged(t)
+			l.upload("one")
+			var copied bytes.Buffer
+			if err := l.Snapshot(t.Context(), &copied); err != nil {
 				t.Fatal(err)
 			}
-			l.want(OpenAt(t, older), before)
+			happens(t, l, copied.Bytes())
 		})
+	}
+}
+
+func TestAStopLeavesNoLog(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	if _, err := os.Stat(logOf(l.path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Bolt.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(logOf(l.path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is one: %v", err)
+	}
+}
+
+// An upload may be in the log although writing there failed. When it is refused
+// then, it stays so.
+func TestARefusedUploadDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	var late error = syscall.ENOSPC
+	l.late.Store(&late)
+	l.failCommits(syscall.ENOSPC)
+	if err := l.create("refused"); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	l.failCommits(nil)
+	if err := l.Bolt.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.wantAll(OpenAt(t, l.path))
+}
+
+func TestWhatIsRefusedIsNotWrittenDown(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	a := l.file([]byte("one"))
+	a.ID = l.made[1].ID // which is taken
+	records, commits := l.records.Load(), l.commits.Load()
+	ctx := WithEntry(t.Context(), &Entry{Time: time.Now(), Action: "attachment.create", Outcome: "done"})
+	if err := l.CreatePending(ctx, a, []byte("one"), ""); !errors.Is(err, ErrConflict) {
+		t.Fatal(err)
+	}
+	if err := l.CreateAttachment(ctx, a, ""); !errors.Is(err, ErrConflict) {
+		t.Fatal(err)
+	}
+	if l.records.Load() != records || l.commits.Load() != commits {
+		t.Errorf("%d records and %d commits for it", l.records.Load()-records, l.commits.Load()-commits)
+	}
+}
+
+// A file that became short under a server that goes on fails, and hangs
+// nobody.
+func TestADatabaseThatCannotBeReadHangsNobody(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	l.failCommits(syscall.EIO)
+	if err := l.Probe(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(l.path, 2*4096); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		answered := make(chan error, 1)
+		go func() {
+			_, err := l.Attachment(context.Background(), l.made[1].ID)
+			answered <- err
+		}()
+		select {
+		case err := <-answered:
+			if err == nil {
+				t.Error("it was read")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a read hangs")
+		}
 	}
 }
 

@@ -30,11 +30,9 @@ type posted struct {
 func (p *postbox) add(by posted) {
 	p.events.Add(by.events)
 	p.dead.Add(by.dead)
-	if by.told > 0 {
-		p.tell()
-	}
 }
 
+// tell says that events have come in.
 func (p *postbox) tell() {
 	select {
 	case p.grown <- struct{}{}:

@@ -29,9 +29,9 @@ import (
 //	attachd.pid   who holds the directory, to be named to others
 //	RESTORING     there until a restore is finished
 //
-// In format 1, no content was in the database, which had no log, no audit log
-// and no outbox either, and secret.key held one key.
-const Format = 2
+// In format 2, there was no log. In format 1, no content was in the database
+// either, which had no audit log and no outbox, and secret.key held one key.
+const Format = 3
 
 const databaseFile = "attachd.db"
 

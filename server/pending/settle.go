@@ -139,14 +139,14 @@ func (c *Contents) Settle(ctx context.Context) error {
 			return errors.Join(failed, err)
 		}
 		failed = cmp.Or(err, failed) // one of them tells what is wrong
-		if !isFull(batch) {
+		if !mayBeMore(batch) {
 			return failed // what came since then is for the next time, and many at once
 		}
 	}
 }
 
-// isFull says whether there may be more than these.
-func isFull(batch []store.PendingContent) bool {
+// mayBeMore says whether there may be more than these.
+func mayBeMore(batch []store.PendingContent) bool {
 	bytes := 0
 	for _, p := range batch {
 		bytes += len(p.Content)
