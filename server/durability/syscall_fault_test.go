@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -82,18 +84,7 @@ var deeds = []deed{
 	{
 		name: "settling", content: smallBytes, way: ways["contents wait"], behind: true,
 		calls: []string{"openat", "fsync", "renameat", "pwrite64", "fdatasync"},
-		do: func(f *fault) (answer, error) {
-			a, err := f.upload()
-			if err != nil {
-				return a, err
-			}
-			if err := f.attach(); err != nil {
-				return a, err
-			}
-			<-time.After(settlingTime)
-			return a, nil
-		},
-		after: uploadedOrNot,
+		do:    (*fault).uploadAndSettle, after: uploadedOrNot,
 	},
 	{
 		name: "settling of many", content: smallBytes, way: ways["contents wait"], behind: true,
@@ -104,15 +95,7 @@ var deeds = []deed{
 					return a, err
 				}
 			}
-			a, err := f.upload()
-			if err != nil {
-				return a, err
-			}
-			if err := f.attach(); err != nil {
-				return a, err
-			}
-			<-time.After(settlingTime)
-			return a, nil
+			return f.uploadAndSettle()
 		},
 		after: uploadedOrNot,
 	},
@@ -428,6 +411,24 @@ func (f *fault) upload() (answer, error) {
 	_ = body.Close() // what the server did not want, nobody sends
 	<-failed
 	return answer{response.StatusCode, raw, response.Header}, err
+}
+
+// uploadAndSettle has calls fail from the answer on, and gives the content the
+// time to get its file.
+func (f *fault) uploadAndSettle() (answer, error) {
+	a, err := f.upload()
+	if err != nil {
+		return a, err
+	}
+	// It stands still until strace is there, so that it does not settle before.
+	if err := f.p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return a, err
+	}
+	if err := errors.Join(f.attach(), f.p.cmd.Process.Signal(syscall.SIGCONT)); err != nil {
+		return a, err
+	}
+	<-time.After(settlingTime)
+	return a, nil
 }
 
 func (f *fault) send(to io.Writer) error {
