@@ -30,7 +30,8 @@ type Store interface {
 
 	// KeepAll makes contents the contents of their Refs, each as Spool.Keep
 	// does, for less than it costs to keep one after the other: it may sync
-	// more than these. No two of them may be the same. When it fails, some may have been kept, and none is held.
+	// more than these. No two of them may be the same. When it fails, some may
+	// have been kept, and none is held.
 	KeepAll(ctx context.Context, contents [][]byte) (release func(), err error)
 
 	// Open gives the content of ref, which is size bytes long. ErrNotFound

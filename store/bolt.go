@@ -117,7 +117,8 @@ type BoltOptions struct {
 	// tests, which make commits fail.
 	Commit func(*bbolt.Tx) error
 	// Committed, when set, is called with how long each commit took, two syncs
-	// of the file included, and each record of the log, with one. It must be quick: changes wait for it.
+	// of the file included, and each record of the log, with one. It must be
+	// quick: changes wait for it.
 	Committed func(took time.Duration)
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
@@ -440,7 +441,7 @@ func moveNew(from, to string) error {
 // acknowledged before. Nothing that points into the transaction may leave it:
 // what keys and values are made of is gone then.
 func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
-	if b.ahead.some.Load() && (b.stuck.Load() || b.settleLog(ctx) != nil) {
+	if b.stuck.Load() || b.settleLog(ctx) != nil {
 		// It cannot be committed, but it can be read.
 		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
 	}
@@ -464,15 +465,24 @@ func (b *Bolt) look(ctx context.Context, read func(*bbolt.Tx) error) error {
 	})
 }
 
+// viewer is view or look.
+type viewer func(ctx context.Context, read func(*bbolt.Tx) error) error
+
+// viewIf is view for what is ahead, and look for what is not.
+func (b *Bolt) viewIf(isAhead bool) viewer {
+	if isAhead {
+		return b.view
+	}
+	return b.look
+}
+
 // Snapshot implements Store. It is a database that OpenBolt opens.
 func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
 	b.whole.RLock()
 	defer b.whole.RUnlock()
 	defer b.pending.pause()()
-	if b.ahead.some.Load() {
-		if err := b.settleLog(ctx); err != nil {
-			return err
-		}
+	if err := b.settleLog(ctx); err != nil {
+		return err
 	}
 	return b.look(ctx, func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})

@@ -26,11 +26,12 @@ func (b *Bolt) create(ctx context.Context, a Attachment, content []byte, autoCre
 	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
-	if content == nil {
-		return b.update(ctx, func(tx *writeTx) error { return createAttachment(tx, a, autoCreate) })
+	update := b.update
+	if content != nil {
+		update = b.updateSoon
 	}
-	return b.updateSoon(ctx, func(tx *writeTx) error {
-		if err := createAttachment(tx, a, autoCreate); err != nil {
+	return update(ctx, func(tx *writeTx) error {
+		if err := createAttachment(tx, a, autoCreate); err != nil || content == nil {
 			return err
 		}
 		tx.putPending(a.ID, content)
@@ -168,11 +169,7 @@ func (tx *writeTx) saveUsage(slug string, u Usage) {
 
 // Attachment implements Attachments.
 func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
-	view := b.look
-	if b.ahead.has(id) {
-		view = b.view
-	}
-	err = view(ctx, func(tx *bbolt.Tx) error {
+	err = b.viewIf(b.ahead.has(id))(ctx, func(tx *bbolt.Tx) error {
 		a, err = loadAttachment(tx, id)
 		if err != nil {
 			return err
@@ -223,11 +220,7 @@ func (n names) fill(tx *bbolt.Tx, users *decoded[userRecord], a *Attachment) err
 
 // AttachmentsOf implements Attachments.
 func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error) {
-	view := b.look
-	if b.ahead.hasUnder(p) {
-		view = b.view
-	}
-	return b.listAttachments(ctx, view, bucketAttachments, p.key(), after, limit, func(_ *bbolt.Tx, id uuid.UUID, record []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, p.key(), after, limit, func(_ *bbolt.Tx, id uuid.UUID, record []byte) (Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
@@ -238,9 +231,6 @@ func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) (
 		return loadAttachment(tx, id)
 	})
 }
-
-// viewer is view or look.
-type viewer func(ctx context.Context, read func(*bbolt.Tx) error) error
 
 // listAttachments reads what the ids under a prefix of a bucket stand for.
 func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,

@@ -68,7 +68,7 @@ type writeTx struct {
 	created []created
 	direct  bool // it wrote what readers look for in the database only
 	chained bool // it has entries in the audit log
-	told    bool // a batch in the log may have events
+	told    bool // it may have events, also of batches before
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {
@@ -105,8 +105,11 @@ func (b *Bolt) updateSoon(ctx context.Context, apply func(*writeTx) error) error
 	return b.handIn(ctx, &change{apply: apply, logs: true, done: make(chan error, 1)})
 }
 
-// settleLog has what is in the log committed.
+// settleLog has what is in the log only committed, if anything is.
 func (b *Bolt) settleLog(ctx context.Context) error {
+	if !b.ahead.some.Load() {
+		return nil
+	}
 	return b.handIn(ctx, newSettlement())
 }
 
@@ -260,7 +263,7 @@ func (b *Bolt) giveUp() error {
 
 // finish makes the changes and says to each how it went.
 func (b *Bolt) finish(changes ...*change) {
-	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && b.journal.ready()
+	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !b.stuck.Load() && b.journal.ready()
 	var recorded []Entry
 	if !toLog {
 		recorded = b.recorded.take()
@@ -280,8 +283,7 @@ func (b *Bolt) finish(changes ...*change) {
 		err = b.transact(changes, nil, false)
 	}
 	if err != nil && b.journal.isAhead() {
-		b.journal.full = true // until it is committed
-		b.stuck.Store(true)
+		b.stuck.Store(true) // until it is committed
 		b.logDue.Reset(logRetry)
 	}
 	for _, c := range changes {
@@ -378,9 +380,8 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 	b.journal.committed()
 	b.ahead.clear()
 	b.stuck.Store(false)
-	told := w.told || w.posted.told > 0
 	b.counted(w)
-	if told {
+	if w.told {
 		b.postbox.tell()
 	}
 	return nil
@@ -400,13 +401,13 @@ func (b *Bolt) addToLog(w *writeTx) bool {
 		b.logDue.Reset(logTime)
 	}
 	b.ahead.add(w.created)
-	w.told = w.told || w.posted.told > 0
 	b.counted(w)
 	return true
 }
 
 // counted adds up what w has done.
 func (b *Bolt) counted(w *writeTx) {
+	w.told = w.told || w.posted.told > 0
 	b.pending.add(w.pending)
 	b.postbox.add(w.posted)
 	w.pending, w.posted = waiting{}, posted{}

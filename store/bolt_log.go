@@ -83,7 +83,6 @@ type journal struct {
 	rest   time.Time // when it may be tried to make it
 	failed bool      // it is not used any more
 	shrunk bool      // half of it was given up
-	full   bool      // what is in it could not be committed
 	epoch  [16]byte
 	known  bool   // the epoch is in the database
 	doubt  bool   // it may have a record that was refused, until a commit
@@ -103,7 +102,7 @@ func appendLog(file *os.File, record []byte, at int64) error {
 // ready says whether a batch could go into the log, and makes it when it is
 // the first one that could: that one tells the database of it.
 func (j *journal) ready() bool {
-	if j.path == "" || j.failed || j.full {
+	if j.path == "" || j.failed {
 		return false
 	}
 	if j.file == nil && time.Now().After(j.rest) {
@@ -129,25 +128,28 @@ func makeLog(path string, own func(*os.File) error) (file *os.File, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	if own != nil {
-		err = own(file)
-	}
-	zeros := make([]byte, logSize/8)
-	for range 8 {
-		if err == nil {
-			_, err = file.Write(zeros)
-		}
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
+	if err := fillLog(file, own); err != nil {
 		return nil, fmt.Errorf("make the log: %w", errors.Join(err, file.Close(), os.Remove(path)))
 	}
 	return file, nil
+}
+
+func fillLog(file *os.File, own func(*os.File) error) error {
+	if own != nil {
+		if err := own(file); err != nil {
+			return fmt.Errorf("hand over: %w", err)
+		}
+	}
+	zeros := make([]byte, logSize/8)
+	for range 8 {
+		if _, err := file.Write(zeros); err != nil {
+			return err
+		}
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(file.Name()))
 }
 
 // add puts a batch into the log, made in a transaction that began with base.
@@ -192,7 +194,7 @@ func (j *journal) note(tx *writeTx) {
 // committed is called when that commit has been made. A log that failed, or of
 // which a half was given up, is made anew after a while.
 func (j *journal) committed() {
-	j.known, j.full, j.doubt, j.end, j.writes = j.file != nil, false, false, 0, nil
+	j.known, j.doubt, j.end, j.writes = j.file != nil, false, 0, nil
 	if j.shrunk || j.failed {
 		// One that cannot be removed is in the way of another, and no more.
 		_ = j.remove()
@@ -456,39 +458,28 @@ func (a *ahead) clear() {
 	a.ids, a.parents, a.content, a.usage = nil, nil, nil, nil
 }
 
-func (a *ahead) has(id uuid.UUID) bool {
-	if !a.some.Load() {
-		return false
-	}
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return a.ids[id]
-}
+func (a *ahead) has(id uuid.UUID) bool { return a.says(func() bool { return a.ids[id] }) }
 
-func (a *ahead) hasUnder(p Parent) bool {
-	if !a.some.Load() {
-		return false
-	}
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return a.parents[p]
-}
+func (a *ahead) hasUnder(p Parent) bool { return a.says(func() bool { return a.parents[p] }) }
 
 func (a *ahead) hasContent(sha256 [32]byte) bool {
-	if !a.some.Load() {
-		return false
-	}
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return a.content[sha256]
+	return a.says(func() bool { return a.content[sha256] })
 }
 
 func (a *ahead) usageOf(space string) (u Usage, known bool) {
+	known = a.says(func() (is bool) {
+		u, is = a.usage[space]
+		return is
+	})
+	return u, known
+}
+
+// says answers a question. Most of the time nothing is ahead.
+func (a *ahead) says(is func() bool) bool {
 	if !a.some.Load() {
-		return u, false
+		return false
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	u, known = a.usage[space]
-	return u, known
+	return is()
 }

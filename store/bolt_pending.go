@@ -90,11 +90,7 @@ func (tx *writeTx) deletePending(id uuid.UUID) {
 // PendingContent implements Pending. Of many records with the content, the
 // newest are the likeliest to wait with it.
 func (b *Bolt) PendingContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
-	view := b.look
-	if b.ahead.hasContent(sha256) {
-		view = b.view
-	}
-	err = view(ctx, func(tx *bbolt.Tx) error {
+	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *bbolt.Tx) error {
 		if tx.Bucket(bucketPending) == nil {
 			return ErrNotFound // a copy of an older database
 		}

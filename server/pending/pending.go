@@ -7,10 +7,10 @@
 // A record has its content in a file that was on stable storage before the
 // record was committed, or it has the content waiting with it, from the same
 // commit on. (Record and content may be in the log of the metadata before; that
-// is the business of package store.) The content goes from there in two ways only: with the record, or
-// in a commit that is begun when its file is on stable storage and held. And
-// the file goes only while nothing refers to it, which is asked when nobody
-// holds it (see blobs.Store.Remove). So, while a record is there, once the file
+// is the business of package store.) The content goes from there in two ways
+// only: with the record, or in a commit that is begun when its file is on
+// stable storage and held. And the file goes only while nothing refers to it,
+// which is asked when nobody holds it (see blobs.Store.Remove). So, while a record is there, once the file
 // is there it stays; and who looks for the file, then for what waits, and then
 // for the file again, finds the content.
 package pending

@@ -117,9 +117,9 @@ func pause(ctx context.Context, d time.Duration, enough <-chan struct{}) {
 	}
 }
 
-// Settle writes everything that waits when it begins to files of their own. A content that
-// cannot be written does not keep back the others, nor does one whose record
-// cannot be read: it stays where it is.
+// Settle writes everything that waits when it begins to files of their own. A
+// content that cannot be written does not keep back the others, nor does one
+// whose record cannot be read: it stays where it is.
 func (c *Contents) Settle(ctx context.Context) error {
 	var after uuid.UUID
 	var failed error
