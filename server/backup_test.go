@@ -264,7 +264,7 @@ func TestASnapshotLeavesTheDiskItsReserve(t *testing.T) {
 	db, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
 	w.must(err)
 	defer db.Close()
-	if faults, err := db.Check(t.Context()); err != nil || len(faults) > 0 {
+	if faults, err := db.Check(t.Context(), nil); err != nil || len(faults) > 0 {
 		t.Errorf("what came has faults: %v, %v", faults, err)
 	}
 	if left, err := os.ReadDir(filepath.Join(w.dir, "tmp")); len(left) > 0 {

@@ -167,7 +167,7 @@ func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 	if n != 6 || head.Seq != 6 || !strings.Contains(text, "Entry 3 cannot be read.") || !strings.Contains(text, "Entry 5 cannot be read.") {
 		t.Errorf("%d entries up to %d, %q", n, head.Seq, text)
 	}
-	if faults, err := b.Check(t.Context()); err != nil || len(faults) != 1 || !strings.Contains(faults[0], `"audit"`) {
+	if faults, err := b.Check(t.Context(), nil); err != nil || len(faults) != 1 || !strings.Contains(faults[0], `"audit"`) {
 		t.Errorf("the check says %q, %v", faults, err)
 	}
 	// Those too old go with it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -20,11 +21,11 @@ const maxFaults = 1000
 // at its pages only while nothing is written, so changes wait for that last
 // part. The comparison has brought the pages into memory by then: of half a
 // million attachments, it takes four seconds, and the pages a fraction of one.
-func (b *Bolt) Check(ctx context.Context) ([]string, error) {
+func (b *Bolt) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
 	b.whole.RLock()
 	defer b.whole.RUnlock()
 	defer b.pending.pause()()
-	c := &checker{ctx: ctx, used: make(map[string]Usage)}
+	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]Usage)}
 	err := b.view(ctx, c.compareBuckets)
 	switch {
 	case ctx.Err() != nil:
@@ -56,6 +57,8 @@ func (b *Bolt) viewPages(ctx context.Context, read func(*bbolt.Tx) error) error 
 type checker struct {
 	*bbolt.Tx
 	ctx    context.Context
+	rest   func(took time.Duration) // may be nil
+	began  time.Time                // to work, after the last rest
 	used   map[string]Usage // by the records of attachments
 	faults []string
 	more   int // beyond maxFaults
@@ -104,8 +107,10 @@ func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
 	visited := 0
 	for key, value := range under(c.Tx, bucket, nil, nil) {
-		if visited++; visited%1000 == 0 && c.ctx.Err() != nil {
-			return c.ctx.Err()
+		if visited++; visited%1000 == 0 {
+			if c.pause(); c.ctx.Err() != nil {
+				return c.ctx.Err()
+			}
 		}
 		err := errKey
 		if len(key) >= atLeast {
@@ -116,6 +121,15 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 		}
 	}
 	return nil
+}
+
+// pause lets others work.
+func (c *checker) pause() {
+	if c.rest == nil {
+		return
+	}
+	c.rest(time.Since(c.began))
+	c.began = time.Now()
 }
 
 var errKey = errors.New("damaged key")

@@ -51,7 +51,7 @@ func faultsOf(t *testing.T, path string) string {
 	t.Helper()
 	b := open(t, path)
 	defer b.Close()
-	faults, err := b.Check(context.Background())
+	faults, err := b.Check(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

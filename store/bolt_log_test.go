@@ -123,7 +123,7 @@ func (l *logged) crash() (path string) {
 func (l *logged) wantAll(b *Bolt) {
 	l.t.Helper()
 	l.want(b, l.made)
-	faults, err := b.Check(l.t.Context())
+	faults, err := b.Check(l.t.Context(), nil)
 	if err != nil || len(faults) > 0 {
 		l.t.Errorf("check: %q, %v", faults, err)
 	}

@@ -169,7 +169,7 @@ func TestCheckFindsDamagedEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	faults, err := b.Check(t.Context())
+	faults, err := b.Check(t.Context(), nil)
 	if err != nil || len(faults) != 2 {
 		t.Errorf("%v, %q", err, faults)
 	}

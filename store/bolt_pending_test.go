@@ -75,7 +75,7 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 	}
 	_, none := copied.PendingContent(t.Context(), [32]byte{1})
 	sizes, err := copied.PendingSizes(t.Context())
-	faults, unchecked := copied.Check(t.Context())
+	faults, unchecked := copied.Check(t.Context(), nil)
 	if !errors.Is(none, ErrNotFound) || len(sizes) > 0 || len(faults) > 0 {
 		t.Errorf("in a copy: %v, %v, %v", none, sizes, faults)
 	}

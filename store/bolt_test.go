@@ -337,7 +337,7 @@ func BenchmarkCheckOf10000(b *testing.B) {
 	s := store.OpenTemp(b)
 	storetest.Fill(b, s, 10000)
 	for b.Loop() {
-		faults, err := s.Check(context.Background())
+		faults, err := s.Check(context.Background(), nil)
 		if err != nil || len(faults) > 0 {
 			b.Fatal(faults, err)
 		}
@@ -415,7 +415,7 @@ func TestSnapshotIsOfOneMomentAndKeepsNobodyWaiting(t *testing.T) {
 	}()
 	users, err := snapshot.Users(t.Context(), uuid.Nil, 10)
 	all, err2 := snapshot.AllAttachments(t.Context(), uuid.Nil, 10)
-	faults, err3 := snapshot.Check(t.Context())
+	faults, err3 := snapshot.Check(t.Context(), nil)
 	if err := errors.Join(err, err2, err3); err != nil || len(users) != 1 || len(all) != 1 || len(faults) > 0 {
 		t.Errorf("the snapshot has %d users, %d attachments and the faults %q, %v", len(users), len(all), faults, err)
 	}

@@ -29,7 +29,7 @@ func OpenAt(t testing.TB, path string) *Bolt {
 			t.Errorf("close: %v", err)
 		}
 		again := open(t, path)
-		faults, err := again.Check(context.Background())
+		faults, err := again.Check(context.Background(), nil)
 		if err := errors.Join(err, again.Close()); err != nil {
 			t.Errorf("looking the database over: %v", err)
 		}

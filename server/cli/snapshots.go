@@ -18,6 +18,9 @@ const (
 	// A larger database than this is not copied at start and at the end, when
 	// people wait.
 	quickSnapshot = 64 << 20
+	// While the server runs, a snapshot is checked without hurry: the check
+	// rests so many times as long as it works.
+	checkRest = 4
 )
 
 // snapshots keeps copies of the database while a server runs.
@@ -30,35 +33,44 @@ type snapshots struct {
 
 // keep takes a snapshot now and then until ctx ends, and one after that.
 func (s *snapshots) keep(ctx context.Context) {
-	s.takeIfDue(ctx, quickSnapshot)
+	var rested time.Duration
+	rest := func(took time.Duration) {
+		rested += checkRest * took
+		select {
+		case <-time.After(checkRest * took):
+		case <-ctx.Done():
+		}
+	}
+	s.takeIfDue(ctx, quickSnapshot, rest)
 	for wait := time.Duration(0); ctx.Err() == nil; {
 		select {
 		case <-time.After(max(snapshotInterval, wait)):
 			begun := time.Now()
-			s.takeIfDue(ctx, 0)
-			wait = 1000 * time.Since(begun)
+			rested = 0
+			s.takeIfDue(ctx, 0, rest)
+			wait = 1000 * (time.Since(begun) - rested)
 		case <-ctx.Done():
 		}
 	}
-	s.takeIfDue(context.WithoutCancel(ctx), quickSnapshot)
+	s.takeIfDue(context.WithoutCancel(ctx), quickSnapshot, nil)
 }
 
 // takeIfDue takes a snapshot if something has changed, of a database that has
-// at most so many bytes; 0 is no limit.
-func (s *snapshots) takeIfDue(ctx context.Context, largest int64) {
+// at most so many bytes; 0 is no limit. Its check rests if rest is not nil.
+func (s *snapshots) takeIfDue(ctx context.Context, largest int64, rest func(took time.Duration)) {
 	due, size, err := s.Dir.SnapshotDue()
 	if err == nil && (!due || largest > 0 && size > largest) {
 		return
 	}
 	if err == nil {
-		err = s.take(ctx, size)
+		err = s.take(ctx, size, rest)
 	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("no snapshot of the database was taken", "error", err)
 	}
 }
 
-func (s *snapshots) take(ctx context.Context, size int64) error {
+func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Duration)) error {
 	room, err := s.Blobs.Space(ctx)
 	if err != nil {
 		return err
@@ -68,12 +80,12 @@ func (s *snapshots) take(ctx context.Context, size int64) error {
 	}
 	begun := time.Now()
 	write := func(w io.Writer) error { return s.Store.Snapshot(ctx, w) }
-	return s.Dir.TakeSnapshot(begun, write, func(path string) error { return s.finish(ctx, path, begun) })
+	return s.Dir.TakeSnapshot(begun, write, func(path string) error { return s.finish(ctx, path, begun, rest) })
 }
 
 // finish has a snapshot say of itself that it is one, and sees that it is good,
 // and so that the database is: a bad one must not push out those that were good.
-func (s *snapshots) finish(ctx context.Context, path string, begun time.Time) (err error) {
+func (s *snapshots) finish(ctx context.Context, path string, begun time.Time, rest func(took time.Duration)) (err error) {
 	snapshot, err := s.open(path)
 	if err != nil {
 		return err
@@ -82,7 +94,7 @@ func (s *snapshots) finish(ctx context.Context, path string, begun time.Time) (e
 	if err := upkeep.NoteCopy(ctx, snapshot, begun); err != nil {
 		return err
 	}
-	faults, err := snapshot.Check(ctx)
+	faults, err := snapshot.Check(ctx, rest)
 	if err == nil && len(faults) > 0 {
 		err = fmt.Errorf("the database has faults, %d in all, which `attachd check` lists: %s", len(faults), faults[0])
 	}

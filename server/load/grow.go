@@ -54,6 +54,9 @@ func grown(o options, dir string, n int) (row string, err error) {
 	}
 	ready := time.Since(begun)
 	_, atStart := in.memory()
+	if err := in.settleDown(); err != nil {
+		return "", err
+	}
 	s := &subject{binary: o.binaries[0], verified: in}
 	uploads, err := drive(16, o.slice, 0, func(i int) (worker, error) { return uploading(small, true)(s, in, i) })
 	if err != nil {

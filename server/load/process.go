@@ -140,6 +140,19 @@ func (p *process) processor() time.Duration {
 	return sum
 }
 
+// settleDown waits until the process has done what it does once after a start,
+// such as a snapshot, which would be measured with the rest.
+func (p *process) settleDown() error {
+	for begun := time.Now(); time.Since(begun) < 10*patience; {
+		before := p.processor()
+		time.Sleep(time.Second)
+		if p.processor()-before < time.Second/50 {
+			return nil
+		}
+	}
+	return errors.New("the server does not come to rest")
+}
+
 // forgetPeak has the system measure the peak from now on, where it can.
 func (p *process) forgetPeak() {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)

@@ -269,7 +269,7 @@ func (c *check) checkOrphans() error {
 }
 
 func (c *check) checkStore() error {
-	faults, err := c.records.Check(c.ctx)
+	faults, err := c.records.Check(c.ctx, nil)
 	if err != nil {
 		return fmt.Errorf("checking the metadata: %w", err)
 	}

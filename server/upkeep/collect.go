@@ -92,7 +92,7 @@ func Collect(ctx context.Context, records store.Store, contents blobs.Store, opt
 		}
 		return done, nil
 	}
-	faults, err := records.Check(ctx)
+	faults, err := records.Check(ctx, nil)
 	if err != nil {
 		return done, fmt.Errorf("checking the metadata: %w", err)
 	}

@@ -424,7 +424,7 @@ var whole = []promise{
 			w.ok(err)
 			same(w, name, string(got), "second of "+name)
 		}
-		faults, err := w.Check(w.ctx)
+		faults, err := w.Check(w.ctx, nil)
 		w.ok(err)
 		sameList(w, "faults", faults, nil)
 	}},
@@ -450,7 +450,7 @@ var whole = []promise{
 			})
 		}
 		for range 5 {
-			faults, err := w.Check(w.ctx)
+			faults, err := w.Check(w.ctx, nil)
 			if err != nil || len(faults) > 0 {
 				w.Errorf("faults: %q, %v", faults, err)
 			}
@@ -458,7 +458,7 @@ var whole = []promise{
 		busy.Wait()
 		ended, end := context.WithCancel(w.ctx)
 		end()
-		_, err := w.Check(ended)
+		_, err := w.Check(ended, nil)
 		w.refused(err, context.Canceled)
 	}},
 	{"compacting leaves nothing out and nothing of what was deleted in", func(w *world) {
@@ -510,7 +510,7 @@ var whole = []promise{
 		w.settle(nil, waiting.ID)
 		_, err = w.Compact(w.ctx)
 		w.ok(err)
-		faults, err := w.Check(w.ctx)
+		faults, err := w.Check(w.ctx, nil)
 		w.ok(err)
 		sameList(w, "faults", faults, nil)
 		ended, end := context.WithCancel(w.ctx)

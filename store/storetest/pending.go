@@ -40,7 +40,7 @@ func (w *world) wantWaiting(want ...store.Attachment) {
 	}
 	sameList(w, "waiting", got, wanted)
 	same(w, "bytes that wait", w.PendingBytes(), total)
-	faults, err := w.Check(w.ctx)
+	faults, err := w.Check(w.ctx, nil)
 	w.ok(err)
 	sameList(w, "faults", faults, nil)
 }
