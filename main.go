@@ -85,7 +85,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, err
 	}
 	times := server.NewStorageTimes()
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed})
+	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed})
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())

@@ -57,7 +57,7 @@ const readyFor = time.Second
 
 // healthReady says whether uploads would work now, and if not, why.
 func (s *Server) healthReady(w *response, rq *request) error {
-	if reasons := s.notReady(rq.Context(), rq.log, readyFor); len(reasons) > 0 {
+	if reasons := s.notReady(rq.Context(), rq.log(), readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")
 		return rq.answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
 	}

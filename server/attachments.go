@@ -204,7 +204,7 @@ func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
 // of the client, and says whether that could be done.
 func (s *Server) removeSpare(rq *request, sum blobs.Ref) bool {
 	if err := s.spare(context.WithoutCancel(rq.Context()), sum); err != nil {
-		rq.log.Error("a content that nothing refers to could not be removed", "blob", sum.String(), "error", err)
+		rq.log().Error("a content that nothing refers to could not be removed", "blob", sum.String(), "error", err)
 		return false
 	}
 	return true

@@ -424,7 +424,7 @@ func (s *Server) verifyAudit(w *response, rq *request) error {
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
 		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
 		if len(faults) > 0 {
-			rq.log.Error("the audit log has faults", "faults", len(faults), "first", faults[0])
+			rq.log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])
 		}
 		return AuditReport{entries, formatHead(head), append([]string{}, faults...)}, err
 	})

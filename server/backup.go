@@ -57,7 +57,7 @@ func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) err
 	if !errors.Is(err, errNoCopy) || ctx.Err() != nil {
 		return err
 	}
-	rq.log.Warn("a snapshot is sent while it is read, since it cannot be copied first", "error", err)
+	rq.log().Warn("a snapshot is sent while it is read, since it cannot be copied first", "error", err)
 	return s.sendFrames(ctx, w)
 }
 

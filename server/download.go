@@ -139,7 +139,7 @@ func (s *Server) openContent(rq *request) (file blobs.Content, done func(), err 
 	}
 	return file, func() {
 		if err := file.Close(); err != nil {
-			rq.log.Warn("closing a content", "error", err)
+			rq.log().Warn("closing a content", "error", err)
 		}
 	}, nil
 }
@@ -199,9 +199,9 @@ func position(s string, size int64) int64 {
 // reportDamage marks, counts and logs a content whose hash is not its name.
 func (s *Server) reportDamage(rq *request, a store.Attachment, read blobs.Content) {
 	s.metrics.damaged.Inc()
-	rq.log.Error("a stored content is damaged", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
+	rq.log().Error("a stored content is damaged", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
 	if err := s.contents.MarkDamaged(context.WithoutCancel(rq.Context()), blobs.Ref(a.SHA256), read); err != nil {
-		rq.log.Error("a damaged content could not be marked", "blob", blobs.Ref(a.SHA256).String(), "error", err)
+		rq.log().Error("a damaged content could not be marked", "blob", blobs.Ref(a.SHA256).String(), "error", err)
 	}
 }
 

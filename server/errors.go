@@ -148,10 +148,10 @@ func (rq *request) judge(err error) (*refusal, refusalBody) {
 	if e.status == http.StatusInternalServerError || e.status > 500 && e.cause != nil {
 		level = slog.LevelError
 	}
-	rq.log.Log(rq.Context(), level, "refused", "status", e.status, "code", e.code, "error", err)
+	rq.log().Log(rq.Context(), level, "refused", "status", e.status, "code", e.code, "error", err)
 	var panicked interface{ Stack() []byte }
 	if errors.As(err, &panicked) {
-		rq.log.Debug("it panicked", "stack", string(panicked.Stack()))
+		rq.log().Debug("it panicked", "stack", string(panicked.Stack()))
 	}
 	return e, refusalBody{e.detail, e.code, rq.id, e.line}
 }
@@ -197,7 +197,7 @@ func (rq *request) send(w http.ResponseWriter, status int, raw []byte) {
 	h.Set("Content-Length", strconv.Itoa(len(raw)))
 	w.WriteHeader(status)
 	if _, err := w.Write(raw); err != nil {
-		rq.log.Debug("the answer did not reach the client", "error", err)
+		rq.log().Debug("the answer did not reach the client", "error", err)
 	}
 }
 

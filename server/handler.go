@@ -28,7 +28,6 @@ type request struct {
 	id     string // X-Request-Id
 	route  string // the pattern that matched, empty if none
 	params httprouter.Params
-	log    *slog.Logger
 	body   *countedBody
 
 	caller     caller
@@ -38,6 +37,14 @@ type request struct {
 	inline     bool             // a signed link asked for it
 	entry      *store.Entry     // what a change is recorded as
 }
+
+// log is the server's log, in which each line says what request it is about.
+// Most requests need none but the line of their end.
+func (rq *request) log() *slog.Logger {
+	return rq.server.Log.With(requestIDAttr(rq.id))
+}
+
+func requestIDAttr(id string) slog.Attr { return slog.String("request_id", id) }
 
 // response remembers what was answered, and gives a client that does not read
 // it, or reads too slowly, only so long.
@@ -119,7 +126,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		// waits for a 100 Continue.
 		r = r.WithContext(r.Context())
 		r.Body = body
-		rq := &request{Request: r, server: s, id: id, body: body, log: s.Log.With("request_id", id)}
+		rq := &request{Request: r, server: s, id: id, body: body}
 		w := &response{ResponseWriter: hw, rq: rq, pace: newPace(s.MinDownloadRate, s.stall)}
 		// The one that the last answer on this connection left behind would
 		// be in the way of a 100 Continue.
@@ -144,7 +151,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		defer func() {
 			failure := recover()
 			if failure != nil && failure != http.ErrAbortHandler {
-				rq.log.Error("panic", "error", failure, "stack", string(debug.Stack()))
+				rq.log().Error("panic", "error", failure, "stack", string(debug.Stack()))
 				if w.status == 0 {
 					rq.refuse(w, errors.New("panic"))
 					failure = nil
@@ -256,7 +263,7 @@ func (rq *request) refuseUpload(w *response, err error) {
 		limit += rq.server.MaxFileSize // as far as a client gets that is refused in the middle of its file
 	}
 	if _, err := io.CopyN(io.Discard, rq.body, limit); err != io.EOF {
-		rq.log.Debug("gave up reading what a refused client still sent", "error", err)
+		rq.log().Debug("gave up reading what a refused client still sent", "error", err)
 		// net/http might take the rest of the body for another request.
 		panic(http.ErrAbortHandler)
 	}
@@ -295,6 +302,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	s.metrics.observe(rq, w, status, took)
 	s.finishAudit(w, rq)
 	attrs := []slog.Attr{
+		requestIDAttr(rq.id),
 		slog.String("method", rq.Method),
 		slog.String("route", rq.route),
 		slog.String("path", token.Redact(rq.URL.EscapedPath())), // people paste keys into the wrong place
@@ -323,7 +331,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	if cut {
 		attrs = append(attrs, slog.Bool("cut", true))
 	}
-	rq.log.LogAttrs(context.WithoutCancel(rq.Context()), slog.LevelInfo, "request", attrs...)
+	s.Log.LogAttrs(context.WithoutCancel(rq.Context()), slog.LevelInfo, "request", attrs...)
 }
 
 // requestID keeps the caller's id where it is harmless and no secret, else

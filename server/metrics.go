@@ -82,7 +82,7 @@ func newMetrics(s *Server) *metrics {
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if times := s.StorageTimes; times != nil {
-		registry.MustRegister(times.commits, times.syncs)
+		registry.MustRegister(times.commits, times.syncs, times.logFailures)
 	}
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)

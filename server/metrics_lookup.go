@@ -64,9 +64,12 @@ func unixTime(at time.Time) float64 {
 	return float64(at.Unix())
 }
 
-// StorageTimes are how long the storage takes, for /metrics. A server's store
-// and blobs tell it.
-type StorageTimes struct{ commits, syncs prometheus.Histogram }
+// StorageTimes are how long the storage takes, for /metrics, and how often its
+// log failed, which makes it slow. A server's store and blobs tell it.
+type StorageTimes struct {
+	commits, syncs prometheus.Histogram
+	logFailures    prometheus.Counter
+}
 
 // NewStorageTimes makes one that was told nothing yet.
 func NewStorageTimes() *StorageTimes {
@@ -76,11 +79,16 @@ func NewStorageTimes() *StorageTimes {
 			Name: "attachd_commit_duration_seconds", Help: "Time that commits of the database took, with the syncs of its file.", Buckets: buckets}),
 		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "attachd_fsync_duration_seconds", Help: "Time that syncs of contents and their folders took.", Buckets: buckets}),
+		logFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "attachd_log_failures_total", Help: "Times that attachd.wal could not be made or written. Uploads wait for commits of the database then, until a new one is made."}),
 	}
 }
 
 // Committed is for store.BoltOptions.
 func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
+
+// LogFailed is for store.BoltOptions.
+func (t *StorageTimes) LogFailed(error) { t.logFailures.Inc() }
 
 // Synced is for blobs.DiskOptions.
 func (t *StorageTimes) Synced(took time.Duration) { t.syncs.Observe(took.Seconds()) }

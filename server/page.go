@@ -59,7 +59,7 @@ func (rq *request) answerFile(w *response, f page.File) error {
 	h.Set("Content-Type", f.Type)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if _, err := w.Write(body); err != nil {
-		rq.log.Debug("the file did not reach the client", "error", err)
+		rq.log().Debug("the file did not reach the client", "error", err)
 	}
 	return nil
 }

@@ -61,7 +61,7 @@ func (s *Server) scan(rq *request, a store.Attachment, spool io.ReaderAt) error 
 // malwareFound is what becomes of a file in which the scanner found something.
 // The name of the signature is for the log: it would help to get round it.
 func (s *Server) malwareFound(rq *request, a store.Attachment, signature string) error {
-	rq.log.Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
+	rq.log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
 		"sha256", blobs.Ref(a.SHA256).String(), "user", rq.caller.user.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
 	rq.entry.Name = a.FileName + ": " + signature
 	return &refusal{status: http.StatusBadRequest, code: "malware_found",
@@ -74,7 +74,7 @@ func (s *Server) notScanned(rq *request, a store.Attachment, why error) error {
 	if s.AcceptUnscanned {
 		rq.entry.Name = a.FileName + ": not scanned for malware"
 		s.metrics.unscanned.WithLabelValues(unscannedAccepted).Inc()
-		rq.log.Warn("taken without a scan for malware", "file_name", a.FileName, "sha256", blobs.Ref(a.SHA256).String(), "error", why)
+		rq.log().Warn("taken without a scan for malware", "file_name", a.FileName, "sha256", blobs.Ref(a.SHA256).String(), "error", why)
 		return nil
 	}
 	s.metrics.unscanned.WithLabelValues(unscannedRefused).Inc()

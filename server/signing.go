@@ -52,6 +52,6 @@ func (s *Server) rotateSigning(w *response, rq *request) error {
 	}
 	s.signing.use(keys)
 	until := timestamp(now.Add(grace))
-	rq.log.Info("links are signed with a new key", "earlier_links_until", until)
+	rq.log().Info("links are signed with a new key", "earlier_links_until", until)
 	return rq.answer(w, http.StatusOK, rotationBody{until})
 }

@@ -87,7 +87,7 @@ func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
 		return nil, err
 	}
 	if err := s.keepThumbnail(rq, picture); err != nil {
-		rq.log.Warn("a thumbnail could not be kept, and will be made anew", "error", err)
+		rq.log().Warn("a thumbnail could not be kept, and will be made anew", "error", err)
 	}
 	return picture, nil
 }
@@ -96,7 +96,7 @@ func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
 func (s *Server) madeThumbnail(rq *request) []byte {
 	made, err := s.Thumbnails.Get(blobs.Ref(rq.attachment.SHA256))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		rq.log.Warn("a thumbnail could not be read, and is made anew", "error", err)
+		rq.log().Warn("a thumbnail could not be read, and is made anew", "error", err)
 	}
 	return made
 }

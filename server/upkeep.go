@@ -41,7 +41,7 @@ func (s *Server) check(w *response, rq *request) error {
 			if isOperator(rq.Context()) {
 				level = slog.LevelWarn // the command lists them
 			}
-			rq.log.Log(ctx, level, "a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
+			rq.log().Log(ctx, level, "a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
 		}
 		if err == nil {
 			s.noteDone(ctx, upkeep.Checking)
@@ -93,7 +93,7 @@ func (s *Server) compact(w *response, rq *request) error {
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
 		compacted, err := s.Store.Compact(ctx)
 		if err == nil {
-			rq.log.Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
+			rq.log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
 		}
 		return compacted, err
 	})
@@ -150,7 +150,7 @@ func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.
 		end = errorLine{body}
 	}
 	if err := rq.line(w, end); err != nil {
-		rq.log.Debug("the answer did not reach the client", "error", err)
+		rq.log().Debug("the answer did not reach the client", "error", err)
 	}
 	return nil
 }

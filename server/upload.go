@@ -47,7 +47,7 @@ func (s *Server) upload(w *response, rq *request) error {
 	spool := s.contents.Spool(rq.Context())
 	defer func() {
 		if err := spool.Close(); err != nil {
-			rq.log.Error("a spool could not be thrown away", "error", err)
+			rq.log().Error("a spool could not be thrown away", "error", err)
 		}
 	}()
 	form, err := s.receive(rq, boundary, spool, slot)

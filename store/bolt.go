@@ -110,6 +110,10 @@ type BoltOptions struct {
 	// Log is where the log is to be (bolt_log.go). Without it, every change is
 	// acknowledged when it is committed.
 	Log string
+	// LogFailed, when set, is called when the log could not be made or written.
+	// Every change is acknowledged when it is committed from then on, until a
+	// new log is made, which is tried after ten seconds. It must be quick.
+	LogFailed func(error)
 	// Logged, when set, is called where a record is written to the log and
 	// synced. It is for tests, which make that fail.
 	Logged func(log *os.File, record []byte, at int64) error
@@ -182,6 +186,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	if opts.Committed == nil {
 		opts.Committed = func(time.Duration) {}
 	}
+	if opts.LogFailed == nil {
+		opts.LogFailed = func(error) {}
+	}
 	if opts.Compacting == nil {
 		opts.Compacting = func(string) error { return nil }
 	}
@@ -231,7 +238,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		if b.journal, err = openLog(db, opts.Log, opts.MakeRoom); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
-		b.journal.own = opts.Own
+		b.journal.own, b.journal.tell = opts.Own, opts.LogFailed
 		if opts.Logged != nil {
 			b.journal.write = opts.Logged
 		}

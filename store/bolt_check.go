@@ -59,7 +59,7 @@ type checker struct {
 	ctx    context.Context
 	rest   func(took time.Duration) // may be nil
 	began  time.Time                // to work, after the last rest
-	used   map[string]Usage // by the records of attachments
+	used   map[string]Usage         // by the records of attachments
 	faults []string
 	more   int // beyond maxFaults
 }

@@ -78,6 +78,7 @@ type journal struct {
 	path  string // empty when there is to be none
 	own   func(*os.File) error
 	write func(file *os.File, record []byte, at int64) error
+	tell  func(error) // that it could not be made or written
 
 	file   *os.File  // nil until it is needed
 	rest   time.Time // when it may be tried to make it
@@ -109,9 +110,10 @@ func (j *journal) ready() bool {
 		file, err := makeLog(j.path, j.own)
 		if err != nil {
 			j.rest = time.Now().Add(logRest)
+			j.tell(err)
 			return false
 		}
-		*j = journal{path: j.path, own: j.own, write: j.write, buffer: j.buffer, file: file, epoch: newEpoch()}
+		*j = journal{path: j.path, own: j.own, write: j.write, tell: j.tell, buffer: j.buffer, file: file, epoch: newEpoch()}
 	}
 	return j.known
 }
@@ -171,6 +173,7 @@ func (j *journal) add(base int, writes redo) bool {
 	j.buffer = record
 	if err := j.write(j.file, record, j.end); err != nil {
 		j.failed, j.doubt = true, true
+		j.tell(err)
 		return false
 	}
 	j.end += int64(size)

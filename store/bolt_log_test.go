@@ -28,6 +28,7 @@ type logged struct {
 	fails   atomic.Pointer[error] // what every commit fails with
 	logs    atomic.Pointer[error] // what every record fails with
 	late    atomic.Pointer[error] // the same, when it is written
+	told    atomic.Int64          // how often the log failed
 	made    []Attachment          // acknowledged
 }
 
@@ -45,6 +46,7 @@ func newLogged(t *testing.T) *logged {
 			}
 			return tx.Commit()
 		},
+		LogFailed: func(error) { l.told.Add(1) },
 		Logged: func(log *os.File, record []byte, at int64) error {
 			l.records.Add(1)
 			if failure := l.logs.Load(); failure != nil {
@@ -473,6 +475,9 @@ func TestWithoutALogUploadsAreCommitted(t *testing.T) {
 	l.upload("the last")
 	if l.records.Load() != before {
 		t.Error("a log that failed was written to again")
+	}
+	if told := l.told.Load(); told != 1 {
+		t.Errorf("of the one failure was told %d times", told)
 	}
 	l.wantAll(OpenAt(t, l.crash()))
 }

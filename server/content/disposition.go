@@ -14,7 +14,7 @@ func Disposition(kind, name string) string {
 		kind = "attachment"
 	}
 	name = strings.ToValidUTF8(name, string(utf8.RuneError))
-	return fmt.Sprintf("%s; filename=\"%s\"; filename*=UTF-8''%s", kind, asciiName(name), percentEncode(name))
+	return kind + `; filename="` + asciiName(name) + `"; filename*=UTF-8''` + percentEncode(name)
 }
 
 // asciiName leaves no quote, backslash or percent sign: clients disagree on what those mean inside quotes.
