@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"iter"
 	"time"
 )
@@ -130,6 +131,34 @@ type Info struct {
 	Size     int64     // bytes that are there
 	Modified time.Time // when its bytes were written
 	Damaged  bool      // known not to be the content, whatever its size
+}
+
+// Version changes whenever a file is replaced, or written to, or anything else
+// is done to it than to read it. Two that are equal are of one file that nobody
+// has touched between them, but for a change that followed another at once (see
+// OlderThan). It is zero where the system or the backend cannot tell.
+type Version struct {
+	File    uint64 // its number on the file system
+	Changed int64  // when it was last changed (ctime), in nanoseconds since 1970
+}
+
+// VersionOf tells how the file of an open content is now.
+func VersionOf(c Content) Version {
+	file, ok := c.(interface{ Stat() (fs.FileInfo, error) })
+	if !ok {
+		return Version{}
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return Version{} // who reads it will hear of that
+	}
+	return version(info)
+}
+
+// OlderThan says whether the last change is at least so long ago. Until the
+// file system's clock has moved on, another change could look like that one.
+func (v Version) OlderThan(age time.Duration) bool {
+	return v != Version{} && time.Since(time.Unix(0, v.Changed)) >= age
 }
 
 // Space is the room of a storage in bytes. A backend without a limit gives

@@ -3,8 +3,10 @@ package blobs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,6 +51,14 @@ func DiskSpace(dir string) (Space, error) {
 	// Blocks are counted in fragments, which FUSE and others tell apart from
 	// the size that is good for reading.
 	return Space{Free: int64(s.Bavail) * s.Frsize, Total: int64(s.Blocks) * s.Frsize}, nil
+}
+
+// version takes the time that nobody can set.
+func version(info fs.FileInfo) Version {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return Version{File: s.Ino, Changed: s.Ctim.Nano()}
+	}
+	return Version{}
 }
 
 // beginWriteback has a part of a file written to the disk, and waits for

@@ -2,17 +2,21 @@ package server_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"attachd/blobs"
 	"attachd/server"
 )
 
@@ -414,6 +418,99 @@ func TestADamagedFileCanBeDeleted(t *testing.T) {
 		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
 		{as: "viewer", do: "GET {A.at}", want: 404},
 	})
+}
+
+// What is said of downloads.verify, to the letter.
+func TestAFileThatIsNotTouchedIsHashedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	needVersions(t)
+	w := withFile(t, alphabet)
+	w.server.SetSteady(0)
+	w.settleContents()
+	w.expectLog("a stored content is damaged")
+	capitals := strings.ToUpper(alphabet)
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
+	w.disk.rots.Store(true)
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: capitals})
+	w.clock.advance(time.Minute - time.Second)
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: capitals})
+	w.clock.advance(time.Second)
+	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
+		t.Errorf("after a minute came %q", a.body)
+	}
+	w.play(t, []step{
+		{as: "viewer", do: "GET {A.at}", want: 500, code: "damaged"},
+		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
+	})
+}
+
+// A range tells nothing of the rest, nor does a download that its client ended.
+func TestOnlyAWholeDownloadSparesTheNextTheHash(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	w.server.SetSteady(0)
+	w.settleContents()
+	w.expectLog("a stored content is damaged")
+	w.play(t, []step{
+		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=0-24"}, want: 206},
+		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=1-25"}, want: 206},
+		{as: "viewer", do: "HEAD {A.at}", want: 200},
+	})
+	w.disk.rots.Store(true)
+	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
+		t.Errorf("%q came", a.body)
+	}
+	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
+}
+
+func TestAFileThatIsTouchedIsHashedAgain(t *testing.T) {
+	t.Parallel()
+	needVersions(t)
+	for name, touch := range map[string]func(path string, content []byte) error{
+		"written to, and dated back": func(path string, content []byte) error {
+			info, err := os.Stat(path)
+			return errors.Join(err, os.WriteFile(path, content, 0o600), os.Chtimes(path, info.ModTime(), info.ModTime()))
+		},
+		"replaced": func(path string, content []byte) error {
+			return errors.Join(os.WriteFile(path+".new", content, 0o600), os.Rename(path+".new", path))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := withFile(t, alphabet)
+			w.server.SetSteady(0)
+			path := w.blobFile(t, "{A}")
+			w.expectLog("a stored content is damaged")
+			w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
+			before := versionOf(t, path)
+			eventually(t, "the file system's clock to move on", func() bool {
+				if err := touch(path, []byte(strings.ToUpper(alphabet))); err != nil {
+					t.Fatal(err)
+				}
+				return versionOf(t, path) != before
+			})
+			if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
+				t.Errorf("%q came", a.body)
+			}
+			w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
+		})
+	}
+}
+
+func needVersions(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not tell whether a file was touched: every download is hashed")
+	}
+}
+
+func versionOf(t *testing.T, path string) blobs.Version {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	return blobs.VersionOf(file)
 }
 
 func TestARangeOfADamagedFileIsNotVerified(t *testing.T) {

@@ -18,6 +18,10 @@ func Routes() []Route {
 // and for refused ones. It is to be called before the first request.
 func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
 
+// SetSteady sets how long ago a file must have been changed to be known by its
+// version. It is to be called before the first request.
+func (s *Server) SetSteady(d time.Duration) { s.verified.steady = d }
+
 // SetSlotGrace sets for how long no upload loses its place to another user.
 func (s *Server) SetSlotGrace(d time.Duration) {
 	s.slots.mu.Lock()

@@ -124,6 +124,7 @@ type Server struct {
 	began       time.Time
 	hours       hours
 	totals      totals
+	verified    verified
 	routes      *httprouter.Router
 	handler     http.Handler
 }
@@ -141,17 +142,18 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
-		Config:  cfg,
-		slots:   newSlots(cfg.MaxConcurrentUploads),
-		lookers: newLookers(),
-		rates:   newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
-		guesses: newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
-		denied:  newDeniedLimiter(),
-		stall:   clientStall,
-		drain:   drainTime,
-		began:   cfg.Now(),
-		totals:  newTotals(),
-		ready:   readiness{patience: lookPatience, stuck: stuckFor},
+		Config:   cfg,
+		slots:    newSlots(cfg.MaxConcurrentUploads),
+		lookers:  newLookers(),
+		rates:    newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
+		guesses:  newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
+		denied:   newDeniedLimiter(),
+		stall:    clientStall,
+		drain:    drainTime,
+		began:    cfg.Now(),
+		totals:   newTotals(),
+		verified: verified{steady: steadyAfter},
+		ready:    readiness{patience: lookPatience, stuck: stuckFor},
 	}
 	s.signing.use(cfg.SigningKeys)
 	if cfg.PublicURL != "" {

@@ -523,6 +523,23 @@ func (c *clock) advance(d time.Duration) {
 type disk struct {
 	blobs.FileSystem
 	free atomic.Int64 // 0 is as much as there is
+	rots atomic.Bool  // what is read is in capitals, and nothing has touched the file
+}
+
+func (d *disk) Open(name string) (blobs.File, error) {
+	file, err := d.FileSystem.Open(name)
+	if err == nil && d.rots.Load() {
+		file = rotten{file}
+	}
+	return file, err
+}
+
+type rotten struct{ blobs.File }
+
+func (r rotten) Read(p []byte) (int, error) {
+	n, err := r.File.Read(p)
+	copy(p, bytes.ToUpper(p[:n]))
+	return n, err
 }
 
 func (d *disk) Space() (blobs.Space, error) {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +77,12 @@ func serve(binary, dir string, env ...string) (*instance, error) {
 		return nil, errors.Join(err, p.stop())
 	}
 	return &instance{process: p, dir: dir, key: strings.TrimSpace(string(key)), files: map[int][]file{}}, nil
+}
+
+// blob is where the content of f is stored.
+func (in *instance) blob(f file) string {
+	name := hex.EncodeToString(f.sum[:])
+	return filepath.Join(in.dir, "blobs", "sha256", name[:2], name)
 }
 
 const frontier = "------------------------d74496d66958873e"

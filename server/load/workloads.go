@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 )
 
 // workload is something that clients do at once.
@@ -53,6 +55,7 @@ func workloads(o options) (chosen []workload) {
 		{name: "download 10 KB, 16 clients", clients: 16, limits: []string{"bare 10 KB"}, begin: downloading(small)},
 		{name: "download 64 KB, 16 clients", clients: 16, limits: []string{"bare 64 KB"}, begin: downloading(medium)},
 		{name: "download 50 MB, verified", clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloading(large)},
+		{name: "download 50 MB, hashed each time", clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingTouched},
 		{name: "download 50 MB, not verified", clients: 1, size: large, limits: []string{"bare 50 MB"}, on: trusting, begin: downloading(large)},
 		{name: "list 100, 8 clients", clients: 8, limits: []string{"bare list"}, begin: listing},
 		{name: "delete, 16 clients", clients: 16, limits: []string{"commits, 16"}, count: o.deletions, begin: deleting(o.deletions / 16)},
@@ -162,6 +165,23 @@ func downloading(size int) func(*subject, *instance, int) (worker, error) {
 			}
 		})
 	}
+}
+
+// downloadingTouched downloads a large file after touching it, so that it is
+// hashed anew although it was downloaded just before.
+func downloadingTouched(s *subject, in *instance, _ int) (worker, error) {
+	files, err := s.stored(in, large)
+	if err != nil {
+		return worker{}, err
+	}
+	return connected(in, func(c *client) worker {
+		return worker{step: func() error {
+			if err := os.Chtimes(in.blob(files[0]), time.Time{}, time.Now()); err != nil {
+				return err
+			}
+			return c.get(files[0], false)
+		}}
+	})
 }
 
 // listing lists a product with listRows attachments.
