@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"iter"
 	"time"
 )
@@ -49,6 +48,10 @@ type Store interface {
 	// Ref begins at the start. A content that comes or goes while All runs may
 	// or may not be listed.
 	All(ctx context.Context, from Ref) iter.Seq2[Info, error]
+
+	// Version tells how the file of an open content is now. It is zero where
+	// that cannot be relied on.
+	Version(c Content) Version
 
 	// MarkDamaged remembers, across restarts, that the bytes under ref are
 	// not its content. The next Keep of the same content replaces them and
@@ -136,23 +139,10 @@ type Info struct {
 // Version changes whenever a file is replaced, or written to, or anything else
 // is done to it than to read it. Two that are equal are of one file that nobody
 // has touched between them, but for a change that followed another at once (see
-// OlderThan). It is zero where the system or the backend cannot tell.
+// OlderThan), or was made through a mapping of the file into memory.
 type Version struct {
 	File    uint64 // its number on the file system
 	Changed int64  // when it was last changed (ctime), in nanoseconds since 1970
-}
-
-// VersionOf tells how the file of an open content is now.
-func VersionOf(c Content) Version {
-	file, ok := c.(interface{ Stat() (fs.FileInfo, error) })
-	if !ok {
-		return Version{}
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return Version{} // who reads it will hear of that
-	}
-	return version(info)
 }
 
 // OlderThan says whether the last change is at least so long ago. Until the

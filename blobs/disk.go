@@ -37,6 +37,7 @@ type Disk struct {
 	unsure refSet
 
 	probes  atomic.Uint32 // made so far
+	tells   bool          // the file system does, what was done to a file
 	syncing sync.Mutex    // held by a KeepAll that syncs everything
 }
 
@@ -69,7 +70,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	if opts.Wrap != nil {
 		files = opts.Wrap(files)
 	}
-	d := &Disk{files: files, marks: marks{files: files}}
+	d := &Disk{files: files, marks: marks{files: files}, tells: tellsVersions(dir)}
 	prepare := d.prepare
 	if opts.ReadOnly {
 		prepare = d.marks.load
@@ -177,6 +178,19 @@ func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
+}
+
+// Version looks at the file itself, wherever it may be now.
+func (d *Disk) Version(c Content) Version {
+	file, ok := c.(File)
+	if !ok || !d.tells {
+		return Version{}
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return Version{} // who reads it will hear of that
+	}
+	return version(info)
 }
 
 // whyNotOpened looks again at what is there and could not be opened: is it no

@@ -1,9 +1,7 @@
 package blobs
 
 import (
-	"io/fs"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,12 +13,4 @@ func DiskSpace(dir string) (Space, error) {
 		return Space{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	return Space{Free: int64(s.Bavail) * int64(s.Bsize), Total: int64(s.Blocks) * int64(s.Bsize)}, nil
-}
-
-// version takes the time that nobody can set.
-func version(info fs.FileInfo) Version {
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return Version{File: s.Ino, Changed: s.Ctimespec.Nano()}
-	}
-	return Version{}
 }

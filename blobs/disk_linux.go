@@ -53,6 +53,16 @@ func DiskSpace(dir string) (Space, error) {
 	return Space{Free: int64(s.Bavail) * s.Frsize, Total: int64(s.Blocks) * s.Frsize}, nil
 }
 
+// tellsVersions says whether the file system of dir notes the time of every
+// change of a file, by a clock of its own. Some, such as FUSE and those of
+// Windows, say what they like; those of a network look only now and then.
+func tellsVersions(dir string) bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(dir, &stat) == nil && slices.Contains(append(syncsWhole, zfsMagic), int64(stat.Type))
+}
+
+const zfsMagic = 0x2fc12fc1
+
 // version takes the time that nobody can set.
 func version(info fs.FileInfo) Version {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {

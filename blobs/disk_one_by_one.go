@@ -2,13 +2,22 @@
 
 package blobs
 
-import "os"
+import (
+	"io/fs"
+	"os"
+)
 
 // syncsAll says that files are to be synced one by one.
 func syncsAll(string) bool { return false }
 
 // syncAll is not called.
 func syncAll(*os.File) error { return nil }
+
+// tellsVersions says that every file may have been changed at any time.
+func tellsVersions(string) bool { return false }
+
+// version is not called.
+func version(fs.FileInfo) Version { return Version{} }
 
 // beginWriteback leaves it to the system.
 func beginWriteback(*os.File, int64, int64) {}

@@ -2,7 +2,6 @@ package blobs
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -41,6 +40,3 @@ func DiskSpace(dir string) (Space, error) {
 	}
 	return Space{Free: int64(free), Total: int64(total)}, nil
 }
-
-// version cannot tell: whoever writes to a file can set all its times.
-func version(fs.FileInfo) Version { return Version{} }

@@ -106,19 +106,23 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	h.Set("Accept-Ranges", "bytes")
 	checked := &verifier{file: file, size: a.Size, want: a.SHA256}
-	var body io.ReadSeeker = checked
-	version := blobs.VersionOf(file)
-	if !s.VerifyReads || s.verified.has(a.SHA256, version, s.Now()) {
-		body = file
+	var body io.ReadSeeker = file
+	var remember func()
+	if s.VerifyReads {
+		body = checked
+		remember = s.verified.look(s.contents, checked, s.Now())
 	}
 	tidyRange(rq.Header, a.Size)
 	http.ServeContent(&sending{response: w}, rq.Request, "", a.CreatedAt(), body)
-	if checked.damaged {
+	switch {
+	case checked.damaged:
 		s.reportDamage(rq, a, file)
 		panic(http.ErrAbortHandler) // cut the connection: the file must not end cleanly
-	}
-	if checked.sound {
-		s.verified.add(a.SHA256, version, s.Now())
+	case checked.touched:
+		rq.log().Warn("a file was changed while it was sent", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
+		panic(http.ErrAbortHandler)
+	case checked.sound:
+		remember()
 	}
 	if rq.Method == http.MethodGet {
 		s.metrics.downloaded.Add(float64(w.bytes))
@@ -251,17 +255,20 @@ func (w *sending) ReadFrom(src io.Reader) (int64, error) {
 		switch body := limited.R.(type) {
 		case *verifier:
 			return body.sendTo(w, limited.N)
-		case *os.File:
-			if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
-				return w.sendFile(to, body, limited.N)
-			}
+		case blobs.Content:
+			return w.sendFile(body, limited.N)
 		}
 	}
 	return io.Copy(struct{ io.Writer }{w}, src)
 }
 
-// sendFile lets the kernel send n bytes of a file.
-func (w *sending) sendFile(to io.ReaderFrom, file *os.File, n int64) (sent int64, err error) {
+// sendFile sends n bytes of a content. The kernel does where it can.
+func (w *sending) sendFile(content blobs.Content, n int64) (sent int64, err error) {
+	file, isFile := content.(*os.File)
+	to, ok := w.ResponseWriter.(io.ReaderFrom)
+	if !isFile || !ok {
+		return io.Copy(struct{ io.Writer }{w}, io.LimitReader(content, n))
+	}
 	for sent < n && err == nil {
 		w.move()
 		var some int64
@@ -277,8 +284,8 @@ func (w *sending) sendFile(to io.ReaderFrom, file *os.File, n int64) (sent int64
 }
 
 // verifier reads a file and, where it is read whole and in order, gives its
-// last bytes only when the hash of all is right. So a damaged file never ends
-// cleanly.
+// last bytes only when the hash of all is right, or was lately and nothing has
+// touched the file since. So a damaged file never ends cleanly.
 type verifier struct {
 	file blobs.Content
 	size int64
@@ -289,9 +296,17 @@ type verifier struct {
 	off     bool  // reading began elsewhere than at the start
 	damaged bool
 	sound   bool // all was read, and its hash is right
+
+	spared  func() bool // set where it need not be hashed: says whether that holds still
+	touched bool        // it does not
 }
 
+// Seek takes the end to be where it should be: a file that is shorter now is
+// found out by who reads it.
 func (v *verifier) Seek(offset int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		offset, whence = v.size+offset, io.SeekStart
+	}
 	at, err := v.file.Seek(offset, whence)
 	v.hash, v.at, v.off = nil, 0, at != 0
 	return at, err
@@ -299,7 +314,7 @@ func (v *verifier) Seek(offset int64, whence int) (int64, error) {
 
 func (v *verifier) Read(p []byte) (int, error) {
 	n, err := v.file.Read(p)
-	if v.off {
+	if v.off || v.spared != nil {
 		return n, err
 	}
 	if v.hash == nil {
@@ -317,13 +332,18 @@ func (v *verifier) Read(p []byte) (int, error) {
 }
 
 // A chunk is hashed by one core while another sends it and reads the next.
-const chunk = 128 << 10
+const chunk = 64 << 10
 
 var chunks = sync.Pool{New: func() any { return new([2][chunk]byte) }}
 
-// sendTo writes n bytes to w as Read would give them.
-func (v *verifier) sendTo(w io.Writer, n int64) (sent int64, err error) {
-	if n > portion && n == v.size && !v.off {
+// sendTo writes n bytes to w.
+func (v *verifier) sendTo(w *sending, n int64) (sent int64, err error) {
+	switch whole := n == v.size && !v.off; {
+	case v.spared != nil && whole:
+		return v.sendSpared(w)
+	case v.spared != nil:
+		return w.sendFile(v.file, n)
+	case whole && n > portion:
 		return v.sendLarge(w)
 	}
 	buffer := portions.Get().(*[portion]byte)
@@ -342,10 +362,33 @@ func (v *verifier) sendTo(w io.Writer, n int64) (sent int64, err error) {
 	return sent, nil
 }
 
+// sendSpared sends the whole file. The last portion waits for a last look at
+// whether somebody has touched it.
+func (v *verifier) sendSpared(w *sending) (sent int64, err error) {
+	buffer := portions.Get().(*[portion]byte)
+	defer portions.Put(buffer)
+	last := buffer[:min(portion, v.size)]
+	sent, err = w.sendFile(v.file, v.size-int64(len(last)))
+	if err != nil {
+		return sent, err
+	}
+	if _, err := io.ReadFull(v.file, last); err != nil || !v.spared() {
+		v.touched = true
+		return sent, err
+	}
+	some, err := w.Write(last)
+	return sent + int64(some), err
+}
+
 // sendLarge sends the whole file. The last chunk waits for the verdict.
 func (v *verifier) sendLarge(w io.Writer) (sent int64, err error) {
 	both := chunks.Get().(*[2][chunk]byte)
-	defer chunks.Put(both)
+	sent, err = v.sendChunks(w, both)
+	chunks.Put(both) // and not after a panic, when one may be hashed still
+	return sent, err
+}
+
+func (v *verifier) sendChunks(w io.Writer, both *[2][chunk]byte) (sent int64, err error) {
 	p := both[0][:min(chunk, v.size)]
 	if err := v.read(p); err != nil {
 		return 0, err

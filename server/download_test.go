@@ -9,7 +9,6 @@ import (
 	"mime/multipart"
 	"net/http"
 	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -341,7 +340,7 @@ func (w *world) getOnce(t *testing.T, path string) (answer, error) {
 
 func TestADamagedFileNeverEndsCleanlyAndIsRepairedByUploadingItAgain(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{1, 5, 32 << 10, 32<<10 + 1, 1 << 20} {
+	for _, size := range []int{1, 5, 32 << 10, 64 << 10, 64<<10 + 1, 128 << 10, 128<<10 + 1, 192<<10 + 1, 1 << 20} {
 		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
 			t.Parallel()
 			content := text(size)
@@ -423,10 +422,9 @@ func TestADamagedFileCanBeDeleted(t *testing.T) {
 // What is said of downloads.verify, to the letter.
 func TestAFileThatIsNotTouchedIsHashedOnceAMinute(t *testing.T) {
 	t.Parallel()
-	needVersions(t)
 	w := withFile(t, alphabet)
 	w.server.SetSteady(0)
-	w.settleContents()
+	needVersions(t, w, w.blobFile(t, "{A}"))
 	w.expectLog("a stored content is damaged")
 	capitals := strings.ToUpper(alphabet)
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
@@ -447,25 +445,28 @@ func TestAFileThatIsNotTouchedIsHashedOnceAMinute(t *testing.T) {
 // A range tells nothing of the rest, nor does a download that its client ended.
 func TestOnlyAWholeDownloadSparesTheNextTheHash(t *testing.T) {
 	t.Parallel()
-	w := withFile(t, alphabet)
+	content := text(16 << 20) // more than lies between two sockets
+	w := withFile(t, content)
 	w.server.SetSteady(0)
 	w.settleContents()
 	w.expectLog("a stored content is damaged")
 	w.play(t, []step{
-		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=0-24"}, want: 206},
-		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=1-25"}, want: 206},
+		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=0-16777214"}, want: 206},
+		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=1-16777215"}, want: 206},
 		{as: "viewer", do: "HEAD {A.at}", want: 200},
 	})
+	response, err := w.client.Do(w.request(t, step{as: "viewer", do: "GET {A.at}"}))
+	w.must(err)
+	w.must(response.Body.Close())
 	w.disk.rots.Store(true)
 	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-		t.Errorf("%q came", a.body)
+		t.Errorf("%d bytes came", len(a.body))
 	}
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 }
 
 func TestAFileThatIsTouchedIsHashedAgain(t *testing.T) {
 	t.Parallel()
-	needVersions(t)
 	for name, touch := range map[string]func(path string, content []byte) error{
 		"written to, and dated back": func(path string, content []byte) error {
 			info, err := os.Stat(path)
@@ -480,14 +481,15 @@ func TestAFileThatIsTouchedIsHashedAgain(t *testing.T) {
 			w := withFile(t, alphabet)
 			w.server.SetSteady(0)
 			path := w.blobFile(t, "{A}")
+			needVersions(t, w, path)
 			w.expectLog("a stored content is damaged")
 			w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
-			before := versionOf(t, path)
+			before := w.versionOf(t, path)
 			eventually(t, "the file system's clock to move on", func() bool {
 				if err := touch(path, []byte(strings.ToUpper(alphabet))); err != nil {
 					t.Fatal(err)
 				}
-				return versionOf(t, path) != before
+				return w.versionOf(t, path) != before
 			})
 			if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
 				t.Errorf("%q came", a.body)
@@ -497,20 +499,62 @@ func TestAFileThatIsTouchedIsHashedAgain(t *testing.T) {
 	}
 }
 
-func needVersions(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows does not tell whether a file was touched: every download is hashed")
+func TestAFileThatIsTouchedWhileItIsSentDoesNotEndCleanly(t *testing.T) {
+	t.Parallel()
+	content := text(16 << 20) // more than lies between two sockets
+	w := withFile(t, content)
+	w.server.SetSteady(0)
+	w.expectLog("a file was changed while it was sent")
+	path := w.blobFile(t, "{A}")
+	needVersions(t, w, path)
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: content})
+	response, err := w.client.Do(w.request(t, step{as: "viewer", do: "GET {A.at}"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := w.versionOf(t, path)
+	eventually(t, "the file system's clock to move on", func() bool {
+		w.must(os.Chtimes(path, time.Now(), time.Now()))
+		return w.versionOf(t, path) != before
+	})
+	if a := readAnswer(response); a.cut == nil {
+		t.Errorf("%d bytes came to a clean end", len(a.body))
+	}
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: content})
+}
+
+// Two changes at once can look like one.
+func TestAFileThatWasJustChangedIsHashedAgain(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet)
+	w.server.SetSteady(time.Hour)
+	w.settleContents()
+	w.expectLog("a stored content is damaged")
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
+	w.disk.rots.Store(true)
+	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
+		t.Errorf("%q came", a.body)
+	}
+	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
+}
+
+// needVersions skips a test where nobody can tell whether a file was touched,
+// and every download is hashed.
+func needVersions(t *testing.T, w *world, path string) {
+	t.Helper()
+	if w.versionOf(t, path) == (blobs.Version{}) {
+		t.Skip("the system, or the file system of temporary files, does not tell whether a file was touched")
 	}
 }
 
-func versionOf(t *testing.T, path string) blobs.Version {
+func (w *world) versionOf(t *testing.T, path string) blobs.Version {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	return blobs.VersionOf(file)
+	return w.blobs.Version(file)
 }
 
 func TestARangeOfADamagedFileIsNotVerified(t *testing.T) {

@@ -19,7 +19,7 @@ func Routes() []Route {
 func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
 
 // SetSteady sets how long ago a file must have been changed to be known by its
-// version. It is to be called before the first request.
+// version. It is to be called before the first download.
 func (s *Server) SetSteady(d time.Duration) { s.verified.steady = d }
 
 // SetSlotGrace sets for how long no upload loses its place to another user.

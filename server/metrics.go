@@ -83,6 +83,7 @@ func newMetrics(s *Server) *metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if times := s.StorageTimes; times != nil {
 		registry.MustRegister(times.commits, times.syncs, times.logFailures)
+		times.TellIn(s.Log)
 	}
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,6 +71,10 @@ func unixTime(at time.Time) float64 {
 type StorageTimes struct {
 	commits, syncs prometheus.Histogram
 	logFailures    prometheus.Counter
+
+	mu    sync.Mutex
+	log   *slog.Logger // nil until there is one
+	early error        // what the log of the database failed with before
 }
 
 // NewStorageTimes makes one that was told nothing yet.
@@ -88,7 +94,28 @@ func NewStorageTimes() *StorageTimes {
 func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
 
 // LogFailed is for store.BoltOptions.
-func (t *StorageTimes) LogFailed(error) { t.logFailures.Inc() }
+func (t *StorageTimes) LogFailed(err error) {
+	t.logFailures.Inc()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.early = err
+	t.tell()
+}
+
+// TellIn has failures logged too, and one from before.
+func (t *StorageTimes) TellIn(log *slog.Logger) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.log = log
+	t.tell()
+}
+
+func (t *StorageTimes) tell() {
+	if t.log != nil && t.early != nil {
+		t.log.Warn("attachd.wal cannot be made or written: uploads wait for commits of the database", "error", t.early)
+		t.early = nil
+	}
+}
 
 // Synced is for blobs.DiskOptions.
 func (t *StorageTimes) Synced(took time.Duration) { t.syncs.Observe(took.Seconds()) }

@@ -11,7 +11,7 @@ const (
 	// A content that was hashed is not hashed again for so long, as long as its
 	// file is not touched.
 	verifiedFor = time.Minute
-	// So many are remembered at most, and as many of before: 2 MB in all.
+	// So many are remembered at most, and as many of before: 3 MB in all.
 	maxVerified = 10_000
 	// A file that was changed less than this ago could be changed again without
 	// looking so: file systems keep time in steps.
@@ -33,6 +33,21 @@ type verdict struct {
 	at      time.Time
 }
 
+// look is called before a file is sent. It spares the file the hash that it had
+// lately; else, remember is to be called when it was hashed.
+func (v *verified) look(contents blobs.Store, file *verifier, now time.Time) (remember func()) {
+	version := contents.Version(file.file)
+	if v.has(file.want, version, now) {
+		file.spared = func() bool { return contents.Version(file.file) == version }
+	}
+	steady := version.OlderThan(v.steady)
+	return func() {
+		if steady {
+			v.add(file.want, version, now)
+		}
+	}
+}
+
 // has says whether the file of a content was hashed lately as it is now.
 func (v *verified) has(ref blobs.Ref, version blobs.Version, now time.Time) bool {
 	v.mu.Lock()
@@ -45,11 +60,9 @@ func (v *verified) has(ref blobs.Ref, version blobs.Version, now time.Time) bool
 	return known && last.version == version && past >= 0 && past < verifiedFor
 }
 
-// add is called when the file of a content was hashed, with how it was before.
+// add takes down that the file of a content was hashed, how it was before, and
+// when that began.
 func (v *verified) add(ref blobs.Ref, version blobs.Version, now time.Time) {
-	if !version.OlderThan(v.steady) {
-		return
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.young == nil || len(v.young) >= maxVerified {

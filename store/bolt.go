@@ -112,7 +112,8 @@ type BoltOptions struct {
 	Log string
 	// LogFailed, when set, is called when the log could not be made or written.
 	// Every change is acknowledged when it is committed from then on, until a
-	// new log is made, which is tried after ten seconds. It must be quick.
+	// new log is made, which is tried every ten seconds, or by the next start if
+	// this one could not remove the old one. It must be quick.
 	LogFailed func(error)
 	// Logged, when set, is called where a record is written to the log and
 	// synced. It is for tests, which make that fail.
@@ -235,10 +236,10 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		if err := upgrade(db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
-		if b.journal, err = openLog(db, opts.Log, opts.MakeRoom); err != nil {
+		if b.journal, err = openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
-		b.journal.own, b.journal.tell = opts.Own, opts.LogFailed
+		b.journal.own = opts.Own
 		if opts.Logged != nil {
 			b.journal.write = opts.Logged
 		}

@@ -302,8 +302,8 @@ func (r redo) apply(tx *writeTx) error {
 // openLog repeats what the log of db has and db lacks. Without a path, db is a
 // copy, and what any log holds is nothing to it. makeRoom is called when the
 // disk is full.
-func openLog(db *bbolt.DB, path string, makeRoom func() bool) (*journal, error) {
-	j := &journal{path: path, write: appendLog}
+func openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) (*journal, error) {
+	j := &journal{path: path, write: appendLog, tell: tell}
 	base := 0
 	err := db.View(func(tx *bbolt.Tx) error {
 		base = tx.ID()
@@ -329,8 +329,9 @@ func openLog(db *bbolt.DB, path string, makeRoom func() bool) (*journal, error) 
 	if err := j.repeat(db, base, makeRoom); err != nil {
 		return nil, errors.Join(err, j.file.Close())
 	}
-	if j.remove() != nil {
+	if err := j.remove(); err != nil {
 		j.path = "" // it works without
+		tell(err)
 	}
 	return j, nil
 }

@@ -295,6 +295,27 @@ func TestAFilledStoreHoldsWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+func TestACheckRestsAndEndsWhileItRests(t *testing.T) {
+	t.Parallel()
+	b := store.OpenTemp(t)
+	storetest.Fill(t, b, 5000)
+	rests := 0
+	rest := func(took time.Duration) {
+		if rests++; took <= 0 || took > time.Minute {
+			t.Errorf("it says that it worked for %s", took)
+		}
+	}
+	if faults, err := b.Check(t.Context(), rest); err != nil || len(faults) > 0 || rests < 10 {
+		t.Errorf("%d rests, faults %v, %v", rests, faults, err)
+	}
+	rests = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := b.Check(ctx, func(took time.Duration) { rest(took); cancel() })
+	if !errors.Is(err, context.Canceled) || rests != 1 {
+		t.Errorf("after %d rests: %v", rests, err)
+	}
+}
+
 func BenchmarkCreateAttachment(b *testing.B) {
 	for _, clients := range []int{1, 16} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {

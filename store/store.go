@@ -66,8 +66,9 @@ type Store interface {
 	// backend can tell of its own storage. A healthy store has none. It needs
 	// little memory, changes nothing, and is right however busy the store is;
 	// changes may have to wait for it, though not for all of it. Unless it is
-	// nil, rest is called now and then with how long the check has worked since:
-	// so that of a copy, on which nothing waits, leaves the machine to others.
+	// nil, rest is called now and then with how long the check has worked since,
+	// but for a last part that is short: so that of a copy, on which nothing
+	// waits, leaves the machine to others.
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
 	// Snapshot writes everything as it is at one moment to w, in a form from
 	// which a store of the same kind can be opened again. Changes go on

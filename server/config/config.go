@@ -96,7 +96,7 @@ type Config struct {
 		// ContentURL is what links to files start with, on a host of their own,
 		// without a slash at its end; empty when they start like others.
 		ContentURL string `toml:"content_url" default:"" form:"url"`
-		// Verify hashes every whole download and cuts off a damaged one.
+		// Verify hashes whole downloads and cuts off a damaged one.
 		Verify bool `toml:"verify" default:"true"`
 	} `toml:"downloads"`
 

@@ -143,10 +143,14 @@ func (p *process) processor() time.Duration {
 // settleDown waits until the process has done what it does once after a start,
 // such as a snapshot, which would be measured with the rest.
 func (p *process) settleDown() error {
+	quiet := 0 // seconds, in which it may wait for the disk only
 	for begun := time.Now(); time.Since(begun) < 10*patience; {
 		before := p.processor()
 		time.Sleep(time.Second)
-		if p.processor()-before < time.Second/50 {
+		if quiet++; p.processor()-before >= time.Second/50 {
+			quiet = 0
+		}
+		if quiet == 3 {
 			return nil
 		}
 	}
