@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"attachd/blobs"
@@ -331,10 +332,18 @@ func (v *verifier) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A chunk is hashed by one core while another sends it and reads the next.
-const chunk = 64 << 10
+const (
+	// A chunk is hashed by one core while another sends it and reads the next.
+	chunk = 128 << 10
+	// So many downloads at once have two chunks; cores are fewer, and a slow
+	// client needs none.
+	maxChunked = 64
+)
 
-var chunks = sync.Pool{New: func() any { return new([2][chunk]byte) }}
+var (
+	chunks  = sync.Pool{New: func() any { return new([2][chunk]byte) }}
+	chunked atomic.Int32 // downloads that have them
+)
 
 // sendTo writes n bytes to w.
 func (v *verifier) sendTo(w *sending, n int64) (sent int64, err error) {
@@ -344,7 +353,10 @@ func (v *verifier) sendTo(w *sending, n int64) (sent int64, err error) {
 	case v.spared != nil:
 		return w.sendFile(v.file, n)
 	case whole && n > portion:
-		return v.sendLarge(w)
+		defer chunked.Add(-1)
+		if chunked.Add(1) <= maxChunked {
+			return v.sendLarge(w)
+		}
 	}
 	buffer := portions.Get().(*[portion]byte)
 	defer portions.Put(buffer)
