@@ -419,6 +419,20 @@ func TestADamagedFileCanBeDeleted(t *testing.T) {
 	})
 }
 
+func TestALargeFileIsHashedAlsoWhenManyAreDownloadedAtOnce(t *testing.T) {
+	t.Parallel()
+	defer server.TakeChunks()()
+	content := text(1<<20 + 1)
+	w := withFile(t, content)
+	w.expectLog("a stored content is damaged")
+	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: content})
+	w.damage(t, "{A}")
+	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
+		t.Errorf("%d bytes came", len(a.body))
+	}
+	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
+}
+
 // What is said of downloads.verify, to the letter.
 func TestAFileThatIsNotTouchedIsHashedOnceAMinute(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,12 @@ func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
 // version. It is to be called before the first download.
 func (s *Server) SetSteady(d time.Duration) { s.verified.steady = d }
 
+// TakeChunks leaves none to large downloads.
+func TakeChunks() (giveBack func()) {
+	chunked.Add(maxChunked)
+	return func() { chunked.Add(-maxChunked) }
+}
+
 // SetSlotGrace sets for how long no upload loses its place to another user.
 func (s *Server) SetSlotGrace(d time.Duration) {
 	s.slots.mu.Lock()
