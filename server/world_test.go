@@ -522,8 +522,9 @@ func (c *clock) advance(d time.Duration) {
 // blobs, and these are many.
 type disk struct {
 	blobs.FileSystem
-	free atomic.Int64 // 0 is as much as there is
-	rots atomic.Bool  // what is read is in capitals, and nothing has touched the file
+	free atomic.Int64           // 0 is as much as there is
+	rots atomic.Bool            // what is read is in capitals, and nothing has touched the file
+	asks atomic.Pointer[func()] // is called before each read
 }
 
 func (d *disk) Open(name string) (blobs.File, error) {
@@ -531,7 +532,20 @@ func (d *disk) Open(name string) (blobs.File, error) {
 	if err == nil && d.rots.Load() {
 		file = rotten{file}
 	}
+	if ask := d.asks.Load(); err == nil && ask != nil {
+		file = askedFirst{file, *ask}
+	}
 	return file, err
+}
+
+type askedFirst struct {
+	blobs.File
+	ask func()
+}
+
+func (a askedFirst) Read(p []byte) (int, error) {
+	a.ask()
+	return a.File.Read(p)
 }
 
 type rotten struct{ blobs.File }
