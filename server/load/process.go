@@ -201,7 +201,13 @@ func (p *process) profile(from, to string) (done func() error, err error) {
 		if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 			return err
 		}
-		return onceThere(func() error { return os.Rename(from, to) })
+		return onceThere(func() error { // to may be on another disk
+			profile, err := os.ReadFile(from)
+			if err != nil {
+				return err
+			}
+			return errors.Join(os.WriteFile(to, profile, 0o600), os.Remove(from))
+		})
 	}, nil
 }
 
