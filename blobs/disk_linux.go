@@ -20,15 +20,14 @@ var syncsWhole = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS
 // the file system itself could not do since 5.17.
 func syncsAll(dir string) bool {
 	var name unix.Utsname
-	var stat unix.Statfs_t
-	if unix.Uname(&name) != nil || unix.Statfs(dir, &stat) != nil {
+	if unix.Uname(&name) != nil {
 		return false
 	}
 	var major, minor int
 	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
 		return false
 	}
-	return (major > 5 || major == 5 && minor >= 17) && slices.Contains(syncsWhole, int64(stat.Type))
+	return (major > 5 || major == 5 && minor >= 17) && slices.Contains(syncsWhole, fileSystemOf(dir))
 }
 
 // syncAll syncs the file system that a file is on. It fails when a write to it
@@ -57,11 +56,21 @@ func DiskSpace(dir string) (Space, error) {
 // change of a file, by a clock of its own. Some, such as FUSE and those of
 // Windows, say what they like; those of a network look only now and then.
 func tellsVersions(dir string) bool {
-	var stat unix.Statfs_t
-	return unix.Statfs(dir, &stat) == nil && slices.Contains(append(syncsWhole, zfsMagic), int64(stat.Type))
+	kind := fileSystemOf(dir)
+	return kind == zfsMagic || slices.Contains(syncsWhole, kind)
 }
 
 const zfsMagic = 0x2fc12fc1
+
+// fileSystemOf gives the magic number of the file system that dir is on, 0 when
+// that is not known.
+func fileSystemOf(dir string) int64 {
+	var stat unix.Statfs_t
+	if unix.Statfs(dir, &stat) != nil {
+		return 0
+	}
+	return int64(stat.Type)
+}
 
 // version takes the time that nobody can set.
 func version(info fs.FileInfo) Version {

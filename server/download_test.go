@@ -340,6 +340,14 @@ func (w *world) getOnce(t *testing.T, path string) (answer, error) {
 	return readAnswer(response), nil
 }
 
+// wantCut makes a GET that must not come to a clean end.
+func (w *world) wantCut(t *testing.T, path string) {
+	t.Helper()
+	if a, err := w.getOnce(t, path); err == nil && a.cut == nil {
+		t.Errorf("%d bytes came to a clean end: %.40q", len(a.body), a.body)
+	}
+}
+
 func TestADamagedFileNeverEndsCleanlyAndIsRepairedByUploadingItAgain(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1, 5, 32 << 10, 64 << 10, 64<<10 + 1, 128 << 10, 128<<10 + 1, 192<<10 + 1, 1 << 20} {
@@ -429,9 +437,7 @@ func TestALargeFileIsHashedAlsoWhenManyAreDownloadedAtOnce(t *testing.T) {
 	w.expectLog("a stored content is damaged")
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: content})
 	w.damage(t, "{A}")
-	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-		t.Errorf("%d bytes came", len(a.body))
-	}
+	w.wantCut(t, "{A.at}")
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 }
 
@@ -449,9 +455,7 @@ func TestAFileThatIsNotTouchedIsHashedOnceAMinute(t *testing.T) {
 	w.clock.advance(time.Minute - time.Second)
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: capitals})
 	w.clock.advance(time.Second)
-	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-		t.Errorf("after a minute came %q", a.body)
-	}
+	w.wantCut(t, "{A.at}")
 	w.play(t, []step{
 		{as: "viewer", do: "GET {A.at}", want: 500, code: "damaged"},
 		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
@@ -484,9 +488,7 @@ func TestOnlyAWholeDownloadSparesTheNextTheHash(t *testing.T) {
 	w.must(response.Body.Close())
 	close(ended)
 	w.disk.rots.Store(true)
-	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-		t.Errorf("%d bytes came", len(a.body))
-	}
+	w.wantCut(t, "{A.at}")
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 }
 
@@ -516,9 +518,7 @@ func TestAFileThatIsTouchedIsHashedAgain(t *testing.T) {
 				}
 				return w.versionOf(t, path) != before
 			})
-			if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-				t.Errorf("%q came", a.body)
-			}
+			w.wantCut(t, "{A.at}")
 			w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 		})
 	}
@@ -541,9 +541,7 @@ func TestAFileThatIsTouchedWhileItIsSentDoesNotEndCleanly(t *testing.T) {
 		})
 	})
 	w.disk.asks.Store(&touch)
-	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-		t.Errorf("%d bytes came to a clean end", len(a.body))
-	}
+	w.wantCut(t, "{A.at}")
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: content})
 }
 
@@ -556,9 +554,7 @@ func TestAFileThatWasJustChangedIsHashedAgain(t *testing.T) {
 	w.expectLog("a stored content is damaged")
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
 	w.disk.rots.Store(true)
-	if a, err := w.getOnce(t, "{A.at}"); err == nil && a.cut == nil {
-		t.Errorf("%q came", a.body)
-	}
+	w.wantCut(t, "{A.at}")
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 }
 

@@ -72,9 +72,9 @@ type StorageTimes struct {
 	commits, syncs prometheus.Histogram
 	logFailures    prometheus.Counter
 
-	mu    sync.Mutex
-	log   *slog.Logger // nil until there is one
-	early error        // what the log of the database failed with before
+	mu     sync.Mutex
+	log    *slog.Logger // nil until there is one
+	untold error        // what the log of the database failed with, until it is logged
 }
 
 // NewStorageTimes makes one that was told nothing yet.
@@ -98,7 +98,7 @@ func (t *StorageTimes) LogFailed(err error) {
 	t.logFailures.Inc()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.early = err
+	t.untold = err
 	t.tell()
 }
 
@@ -111,9 +111,9 @@ func (t *StorageTimes) TellIn(log *slog.Logger) {
 }
 
 func (t *StorageTimes) tell() {
-	if t.log != nil && t.early != nil {
-		t.log.Warn("attachd.wal cannot be made or written: uploads wait for commits of the database", "error", t.early)
-		t.early = nil
+	if t.log != nil && t.untold != nil {
+		t.log.Warn("attachd.wal cannot be made or written: uploads wait for commits of the database", "error", t.untold)
+		t.untold = nil
 	}
 }
 
