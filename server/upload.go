@@ -359,9 +359,9 @@ func (s *Server) commit(rq *request, a *store.Attachment, spool *pending.Spool) 
 	}
 	rq.entry.ID = a.ID.String()
 	if waiting != nil {
-		return s.Store.CreatePending(ctx, *a, waiting, rq.autoCreate)
+		return s.Store.CreatePending(ctx, *a, waiting, spool.Checksums(), rq.autoCreate)
 	}
-	if err := s.Store.CreateAttachment(ctx, *a, rq.autoCreate); err != nil {
+	if err := s.Store.CreateAttachment(ctx, *a, spool.Checksums(), rq.autoCreate); err != nil {
 		return s.takeBack(rq, a.SHA256, release, err)
 	}
 	return nil

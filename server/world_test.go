@@ -763,7 +763,7 @@ func (w *world) copyRecord(t *testing.T, name string, n int) {
 // createRecord keeps a record under an id of its own.
 func (w *world) createRecord(t *testing.T, a store.Attachment) uuid.UUID {
 	a.ID = uuid.Must(uuid.NewV7())
-	if err := w.store.CreateAttachment(context.Background(), a, ""); err != nil {
+	if err := w.store.CreateAttachment(context.Background(), a, nil, ""); err != nil {
 		t.Error(err)
 	}
 	return a.ID

@@ -27,6 +27,7 @@ import (
 //	attachments      kind parent id       record; a parent's lie together, oldest first
 //	attachment_ids   id                   kind parent
 //	contents         sha256 id            -           who refers to a content
+//	checksums        sha256               checksums of its chunks, as long as a record has the content
 //	pending          id                   content     until it is settled; new ones at the right edge, old ones go from the left
 //
 //	users            id                   JSON; a deleted one stays for the name's sake
@@ -59,6 +60,7 @@ var (
 	bucketAttachments   = []byte("attachments")
 	bucketAttachmentIDs = []byte("attachment_ids")
 	bucketContents      = []byte("contents")
+	bucketChecksums     = []byte("checksums")
 	bucketPending       = []byte("pending")
 	bucketUsers         = []byte("users")
 	bucketSpaces        = []byte("spaces")
@@ -91,7 +93,7 @@ var allBuckets = [][]byte{
 }
 
 // laterBuckets came after databases without them were in use.
-var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead}
+var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead, bucketChecksums}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")

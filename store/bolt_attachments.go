@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -9,20 +10,20 @@ import (
 )
 
 // CreateAttachment implements Attachments.
-func (b *Bolt) CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error {
-	return b.create(ctx, a, nil, autoCreate)
+func (b *Bolt) CreateAttachment(ctx context.Context, a Attachment, checksums []byte, autoCreate string) error {
+	return b.create(ctx, a, nil, checksums, autoCreate)
 }
 
 // CreatePending implements Attachments.
-func (b *Bolt) CreatePending(ctx context.Context, a Attachment, content []byte, autoCreate string) error {
+func (b *Bolt) CreatePending(ctx context.Context, a Attachment, content, checksums []byte, autoCreate string) error {
 	if int64(len(content)) != a.Size {
 		return fmt.Errorf("store: attachment %s has %d bytes, and its content %d", a.ID, a.Size, len(content))
 	}
-	return b.create(ctx, a, content, autoCreate)
+	return b.create(ctx, a, content, checksums, autoCreate)
 }
 
 // create records an attachment, and a content with it where that is not nil.
-func (b *Bolt) create(ctx context.Context, a Attachment, content []byte, autoCreate string) error {
+func (b *Bolt) create(ctx context.Context, a Attachment, content, checksums []byte, autoCreate string) error {
 	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
@@ -31,10 +32,13 @@ func (b *Bolt) create(ctx context.Context, a Attachment, content []byte, autoCre
 		update = b.updateSoon
 	}
 	return update(ctx, func(tx *writeTx) error {
-		if err := createAttachment(tx, a, autoCreate); err != nil || content == nil {
+		if err := createAttachment(tx, a, autoCreate); err != nil {
 			return err
 		}
-		tx.putPending(a.ID, content)
+		tx.putChecksums(a.SHA256, checksums)
+		if content != nil {
+			tx.putPending(a.ID, content)
+		}
 		return nil
 	})
 }
@@ -280,7 +284,9 @@ func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment
 		if err != nil {
 			return err
 		}
+		freed := freedBy(tx.Tx, []Attachment{a})
 		tx.removeAttachment(a, entity.Space)
+		tx.dropChecksums(freed)
 		tx.saveUsage(entity.Space, Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
 		return nil
 	})
@@ -386,4 +392,49 @@ func (b *Bolt) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) 
 	return b.listAttachments(ctx, b.view, bucketContents, sha256[:], uuid.Nil, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
 		return loadAttachment(tx, id)
 	})
+}
+
+// Checksums implements Attachments.
+func (b *Bolt) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
+	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(bucketChecksums)
+		if bucket == nil { // a copy of an older database
+			return ErrNotFound
+		}
+		checksums = bytes.Clone(bucket.Get(sha256[:]))
+		if checksums == nil {
+			return ErrNotFound
+		}
+		return nil
+	})
+	return checksums, err
+}
+
+// AddChecksums implements Attachments.
+func (b *Bolt) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		for sha256, sums := range checksums {
+			if hasUnder(tx.Tx, bucketContents, sha256[:]) {
+				tx.putChecksums(sha256, sums)
+			}
+		}
+		return nil
+	})
+}
+
+// putChecksums writes nothing where there is nothing new: most contents that
+// are uploaded again are known.
+func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
+	if len(checksums) > 0 && !bytes.Equal(tx.Bucket(bucketChecksums).Get(sha256[:]), checksums) {
+		tx.put(bucketChecksums, sha256[:], checksums)
+	}
+}
+
+// dropChecksums is for contents whose last record goes.
+func (tx *writeTx) dropChecksums(freed [][32]byte) {
+	for _, sha256 := range freed {
+		if has(tx.Tx, bucketChecksums, sha256[:]) {
+			tx.delete(bucketChecksums, sha256[:])
+		}
+	}
 }

@@ -279,7 +279,7 @@ func TestOfVeryManyAttachmentsThatGoTheRestIsCounted(t *testing.T) {
 	_, err := b.Put(t.Context(), ada, store.Space{Slug: "a"}, product)
 	must(t, err)
 	for range 5 {
-		must(t, b.CreateAttachment(t.Context(), store.Attachment{ID: uuid.New(), Parent: product.Parent, UploaderID: ada.ID, FileName: "a.txt"}, ""))
+		must(t, b.CreateAttachment(t.Context(), store.Attachment{ID: uuid.New(), Parent: product.Parent, UploaderID: ada.ID, FileName: "a.txt"}, nil, ""))
 	}
 	e := store.Entry{Time: start, Action: "product.delete"}
 	_, err = b.DeleteEntity(store.WithEntry(t.Context(), &e), product.Parent, true)

@@ -88,7 +88,7 @@ func (c *checker) told() []string {
 func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 	c.Tx = tx
 	for _, part := range []func() error{
-		c.attachments, c.attachmentIDs, c.contents, c.pending, c.usage,
+		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
 		c.users, c.spaces, c.members, c.memberships,
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
@@ -209,6 +209,19 @@ func (c *checker) pending() error {
 		}
 		a, err := loadAttachment(c.Tx, id)
 		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
+		return nil
+	})
+}
+
+func (c *checker) checksums() error {
+	if c.Bucket(bucketChecksums) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketChecksums, 32, func(key, _ []byte) error {
+		if len(key) > 32 {
+			return errKey
+		}
+		c.want(hasUnder(c.Tx, bucketContents, key), "Checksums are kept of the content %x, which no attachment has.", key)
 		return nil
 	})
 }

@@ -36,7 +36,7 @@ func makeDamaged(t *testing.T, path string) damaged {
 	b := open(t, path)
 	_, err := b.Put(t.Context(), d.user, Space{Slug: "a"}, Member{"a", d.user.ID, Editor}, d.ticket, comment)
 	err = errors.Join(err,
-		b.CreateAttachment(t.Context(), d.attachment, ""),
+		b.CreateAttachment(t.Context(), d.attachment, nil, ""),
 		b.CreateKey(t.Context(), d.key),
 		b.CreateSession(t.Context(), d.session, at))
 	b.TouchKey(d.key.ID, at)
@@ -88,6 +88,8 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"an id leads elsewhere", overwriteFirst(bucketAttachmentIDs, d17(other)), []string{"Attachment <attachment> cannot be found by its id.", "The index of ids has attachment <attachment>, of which"}},
 		{"a content is gone", deleteFirst(bucketContents), []string{"Attachment <attachment> cannot be found by its content 01"}},
 		{"a content too many", add(bucketContents, nothing, make([]byte, 32), other[:]), []string{"says that attachment " + other.String() + " has the content 00"}},
+		{"checksums of nothing", add(bucketChecksums, []byte("sums"), make([]byte, 32)), []string{"Checksums are kept of the content 0000000000000000000000000000000000000000000000000000000000000000, which no attachment has."}},
+		{"checksums under a damaged key", add(bucketChecksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
 		{"a content waits with nothing", add(bucketPending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
 		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
 			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], []byte("abc"))
@@ -199,7 +201,7 @@ func TestCheckFindsDamagedPages(t *testing.T) {
 			for range 50 {
 				a := d.attachment
 				a.ID, a.FileName = uuid.Must(uuid.NewV7()), strings.Repeat("a long name", 20)
-				if err := b.CreateAttachment(t.Context(), a, ""); err != nil {
+				if err := b.CreateAttachment(t.Context(), a, nil, ""); err != nil {
 					t.Fatal(err)
 				}
 			}

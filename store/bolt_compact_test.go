@@ -116,7 +116,7 @@ func TestCompactWaitsForASnapshot(t *testing.T) {
 	})
 	for range 20 {
 		a := file()
-		if err := errors.Join(b.CreateAttachment(t.Context(), a, ""), b.Probe(t.Context())); err != nil {
+		if err := errors.Join(b.CreateAttachment(t.Context(), a, nil, ""), b.Probe(t.Context())); err != nil {
 			t.Error(err)
 		}
 	}
@@ -145,7 +145,7 @@ func TestReadersGoOnWhileTheDatabaseIsCompacted(t *testing.T) {
 		}
 		return nil
 	})
-	if err := b.CreateAttachment(t.Context(), first, ""); err != nil {
+	if err := b.CreateAttachment(t.Context(), first, nil, ""); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -170,7 +170,7 @@ func TestReadersGoOnWhileTheDatabaseIsCompacted(t *testing.T) {
 			t.Error(err)
 		}
 		a := file()
-		if err := b.CreateAttachment(t.Context(), a, ""); err != nil {
+		if err := b.CreateAttachment(t.Context(), a, nil, ""); err != nil {
 			t.Error(err)
 		}
 		if _, err := b.Attachment(t.Context(), a.ID); err != nil {

@@ -341,6 +341,7 @@ func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments boo
 
 		contents = freedBy(tx.Tx, doomed)
 		tx.removeAttachments(doomed, slug, b.maxNoted)
+		tx.dropChecksums(contents)
 		for _, p := range parents {
 			tx.removeEntity(p, slug)
 		}
@@ -520,6 +521,7 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 
 		contents = freedBy(tx.Tx, doomed)
 		tx.removeAttachments(doomed, e.Space, b.maxNoted)
+		tx.dropChecksums(contents)
 		for _, a := range doomed {
 			usage.Bytes -= a.Size
 			usage.Files--

@@ -74,7 +74,7 @@ func newLogged(t *testing.T) *logged {
 func (l *logged) create(content string) error {
 	buffer := []byte(content)
 	a := l.file(buffer)
-	err := l.CreatePending(WithEntry(l.t.Context(), &Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, "")
+	err := l.CreatePending(WithEntry(l.t.Context(), &Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, nil, "")
 	clear(buffer) // whoever uploads next writes there
 	if err == nil {
 		l.made = append(l.made, a)
@@ -409,10 +409,10 @@ func TestWhatIsRefusedIsNotWrittenDown(t *testing.T) {
 	a.ID = l.made[1].ID // which is taken
 	records, commits := l.records.Load(), l.commits.Load()
 	ctx := WithEntry(t.Context(), &Entry{Time: time.Now(), Action: "attachment.create", Outcome: "done"})
-	if err := l.CreatePending(ctx, a, []byte("one"), ""); !errors.Is(err, ErrConflict) {
+	if err := l.CreatePending(ctx, a, []byte("one"), nil, ""); !errors.Is(err, ErrConflict) {
 		t.Fatal(err)
 	}
-	if err := l.CreateAttachment(ctx, a, ""); !errors.Is(err, ErrConflict) {
+	if err := l.CreateAttachment(ctx, a, nil, ""); !errors.Is(err, ErrConflict) {
 		t.Fatal(err)
 	}
 	if l.records.Load() != records || l.commits.Load() != commits {

@@ -27,7 +27,7 @@ func posting(t *testing.T, b *Bolt) (tell func(n int) []uuid.UUID, space string)
 	return func(n int) (ids []uuid.UUID) {
 		for range n {
 			a := Attachment{ID: uuid.Must(uuid.NewV7()), Parent: product, FileName: "a.txt", Size: 1, Type: "text/plain", UploaderID: user}
-			if err := b.CreateAttachment(ctx, a, ""); err != nil {
+			if err := b.CreateAttachment(ctx, a, nil, ""); err != nil {
 				t.Fatal(err)
 			}
 			ids = append(ids, a.ID)

@@ -39,7 +39,7 @@ func TestWhatWaitsIsCountedAgainAfterARestart(t *testing.T) {
 	b, file := housed(t, path)
 	for n := range 3 {
 		content := fmt.Append(nil, "content ", n)
-		if err := b.CreatePending(t.Context(), file(content), content, ""); err != nil {
+		if err := b.CreatePending(t.Context(), file(content), content, nil, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 		t.Error(err)
 	}
 	again := OpenAt(t, path)
-	if err := again.CreatePending(t.Context(), file([]byte("a")), []byte("a"), ""); err != nil {
+	if err := again.CreatePending(t.Context(), file([]byte("a")), []byte("a"), nil, ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -105,7 +105,7 @@ func TestTheDatabaseDoesNotGrowByWhatHasWaited(t *testing.T) {
 		for i := range 40 {
 			content := fmt.Appendf(make([]byte, 10<<10), "%d %d", n, i)
 			a := file(content)
-			if err := b.CreatePending(t.Context(), a, content, ""); err != nil {
+			if err := b.CreatePending(t.Context(), a, content, nil, ""); err != nil {
 				t.Fatal(err)
 			}
 			ids = append(ids, a.ID)
@@ -135,7 +135,7 @@ func BenchmarkCreatePending(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		copy(content, fmt.Append(nil, n, " "))
 		a := file(content)
-		if err := records.CreatePending(b.Context(), a, content, ""); err != nil {
+		if err := records.CreatePending(b.Context(), a, content, nil, ""); err != nil {
 			b.Fatal(err)
 		}
 		if ids = append(ids, a.ID); len(ids) == 400 {

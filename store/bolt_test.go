@@ -63,7 +63,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 	fill(t, b)
 	b.TouchKey(key.ID, now)
 	err = errors.Join(
-		b.CreateAttachment(ctx, a, ""),
+		b.CreateAttachment(ctx, a, nil, ""),
 		b.CreateKey(ctx, key),
 		b.CreateSession(ctx, session, now),
 		b.Close(),
@@ -237,7 +237,7 @@ func TestCloseFinishesWhatWaits(t *testing.T) {
 	for i := range files {
 		files[i] = file()
 		all.Go(func() {
-			outcomes[i] = b.CreateAttachment(context.Background(), files[i], "")
+			outcomes[i] = b.CreateAttachment(context.Background(), files[i], nil, "")
 			if i == 0 {
 				outcomes[i] = errors.Join(outcomes[i], b.Close())
 			}
@@ -327,7 +327,7 @@ func BenchmarkCreateAttachment(b *testing.B) {
 			for range clients {
 				all.Go(func() {
 					for range left {
-						if err := s.CreateAttachment(context.Background(), file(), ""); err != nil {
+						if err := s.CreateAttachment(context.Background(), file(), nil, ""); err != nil {
 							b.Error(err)
 						}
 					}
@@ -386,7 +386,7 @@ func BenchmarkKeyByHash(b *testing.B) {
 func TestSnapshotIsOfOneMomentAndKeepsNobodyWaiting(t *testing.T) {
 	b := store.OpenTemp(t)
 	fill(t, b)
-	if err := b.CreateAttachment(t.Context(), file(), ""); err != nil {
+	if err := b.CreateAttachment(t.Context(), file(), nil, ""); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "snapshot.db")

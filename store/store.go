@@ -159,12 +159,13 @@ type Attachments interface {
 	// missing and marked Auto; in a space so marked, the uploader becomes an
 	// admin when not a member yet. A ticket so made belongs to the uploader.
 	// A product known in another space than that is ErrNotFound; a ticket or
-	// meeting stays where it is.
-	CreateAttachment(ctx context.Context, a Attachment, autoCreate string) error
+	// meeting stays where it is. The checksums, unless they are empty, are kept
+	// as AddChecksums does, in the same commit.
+	CreateAttachment(ctx context.Context, a Attachment, checksums []byte, autoCreate string) error
 	// CreatePending is CreateAttachment for a content that is nowhere else yet:
 	// the record and the content come into being at once, and are on stable
 	// storage when it returns. The content must not change before that.
-	CreatePending(ctx context.Context, a Attachment, content []byte, autoCreate string) error
+	CreatePending(ctx context.Context, a Attachment, content, checksums []byte, autoCreate string) error
 	// Attachment gives one record, or ErrNotFound.
 	Attachment(ctx context.Context, id uuid.UUID) (Attachment, error)
 	// AttachmentsOf lists at most limit records of a parent, oldest first
@@ -182,6 +183,13 @@ type Attachments interface {
 	// AttachmentsWith lists at most limit records that have this content,
 	// oldest first.
 	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error)
+	// Checksums gives the checksums of a content's chunks as they were last
+	// kept, or ErrNotFound. What is in them is the affair of who computes them.
+	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
+	// AddChecksums keeps the checksums of contents, in place of what was kept
+	// of them, until the last record with the content is deleted. Those of a
+	// content that no record has are left out.
+	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
 	// Totals counts everything. It reads a little at a time, and calls rest in
 	// between with how long that took, so that it need not be in anybody's way.
 	// What changes meanwhile may be counted or not, and a record that cannot be

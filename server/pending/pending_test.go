@@ -102,9 +102,9 @@ func (h *house) upload(content string) (a store.Attachment, waits bool) {
 	h.must(err)
 	defer release()
 	if bytes != nil {
-		h.must(h.records.CreatePending(h.Context(), a, bytes, ""))
+		h.must(h.records.CreatePending(h.Context(), a, bytes, nil, ""))
 	} else {
-		h.must(h.records.CreateAttachment(h.Context(), a, ""))
+		h.must(h.records.CreateAttachment(h.Context(), a, nil, ""))
 	}
 	return a, bytes != nil
 }
@@ -356,7 +356,7 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		good := "the content"
 		a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
 			Size: int64(len(good)), SHA256: sha256.Sum256([]byte(good)), UploaderID: h.user.ID}
-		h.must(h.records.CreatePending(t.Context(), a, []byte("THE content"), ""))
+		h.must(h.records.CreatePending(t.Context(), a, []byte("THE content"), nil, ""))
 		h.settle()
 		info, err := h.Stat(t.Context(), a.SHA256)
 		if read := h.read(good); !errors.Is(read, blobs.ErrDamaged) || err != nil || !info.Damaged || h.Damaged() != 1 {

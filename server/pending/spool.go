@@ -18,8 +18,9 @@ type Spool struct {
 	ctx      context.Context
 	buffer   *[]byte     // the content so far; nil once there is a file
 	file     blobs.Spool // nil as long as there is none
-	ref      blobs.Ref   // of the buffer, once it was asked for; else zero
-	used     bool        // kept or closed
+	sums     blobs.Summer
+	ref      blobs.Ref // of the buffer, once it was asked for; else zero
+	used     bool      // kept or closed
 }
 
 var errUsedUp = errors.New("the spool was kept or closed before")
@@ -44,7 +45,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 		return 0, errUsedUp
 	}
 	if s.file != nil {
-		return s.file.Write(p)
+		return s.toFileAndSums(p)
 	}
 	if s.Size()+int64(len(p)) < s.contents.Below {
 		*s.buffer = append(*s.buffer, p...)
@@ -54,6 +55,11 @@ func (s *Spool) Write(p []byte) (int, error) {
 	if err := s.toFile(s.ctx); err != nil {
 		return 0, err
 	}
+	return s.toFileAndSums(p)
+}
+
+func (s *Spool) toFileAndSums(p []byte) (int, error) {
+	_, _ = s.sums.Write(p) // never fails
 	return s.file.Write(p)
 }
 
@@ -68,6 +74,7 @@ func (s *Spool) toFile(ctx context.Context) error {
 			return errors.Join(err, file.Close())
 		}
 	}
+	_, _ = s.sums.Write(*s.buffer) // never fails
 	s.file = file
 	s.putBack()
 	return nil
@@ -107,6 +114,17 @@ func (s *Spool) Ref() blobs.Ref {
 		s.ref = sha256.Sum256(*s.buffer)
 	}
 	return s.ref
+}
+
+// Checksums are those of what was written, which must not be asked for after
+// Close.
+func (s *Spool) Checksums() blobs.Checksums {
+	if s.file == nil {
+		var sums blobs.Summer
+		_, _ = sums.Write(*s.buffer) // never fails
+		return sums.Sum()
+	}
+	return s.sums.Sum()
 }
 
 // Keep is blobs.Spool.Keep, unless the content is to wait: then it gives the

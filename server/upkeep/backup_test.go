@@ -260,7 +260,7 @@ func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
 	h := newHome(t)
 	waiting := h.keep("waiting", false)
 	h.ok(os.Remove(h.path(waiting)))
-	h.ok(h.records.CreatePending(t.Context(), waiting, []byte("waiting"), ""))
+	h.ok(h.records.CreatePending(t.Context(), waiting, []byte("waiting"), nil, ""))
 	added := h.add(noon)
 	if len(added.Faults) > 0 || added.NewContents != 1 {
 		t.Fatalf("made %+v", added)

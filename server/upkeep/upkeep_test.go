@@ -91,7 +91,7 @@ func (h *house) keep(content string, recorded bool) store.Attachment {
 	a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product, FileName: "a.txt", Type: "text/plain",
 		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.ada.ID}
 	if recorded {
-		h.ok(h.records.CreateAttachment(context.Background(), a, ""))
+		h.ok(h.records.CreateAttachment(context.Background(), a, nil, ""))
 	}
 	return a
 }

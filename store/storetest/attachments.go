@@ -38,7 +38,7 @@ var attachments = []promise{
 		first := w.upload(w.product)
 		second := w.file(w.meeting)
 		second.ID = first.ID
-		w.refused(w.CreateAttachment(w.ctx, second, ""), store.ErrConflict)
+		w.refused(w.CreateAttachment(w.ctx, second, nil, ""), store.ErrConflict)
 		sameList(w, "of the product", w.attachmentsOf(w.product), []store.Attachment{first})
 		sameList(w, "of the meeting", w.attachmentsOf(w.meeting), nil)
 		same(w, "usage", w.usage("a"), store.Usage{Bytes: 10, Files: 1})
@@ -54,7 +54,7 @@ var attachments = []promise{
 		} {
 			a := w.file(w.product)
 			change(&a)
-			if w.told(w.CreateAttachment(w.ctx, a, ""), store.ErrNotFound); w.referenced(a.SHA256) {
+			if w.told(w.CreateAttachment(w.ctx, a, nil, ""), store.ErrNotFound); w.referenced(a.SHA256) {
 				w.Fatalf("%s: refused, but referenced", what)
 			}
 		}
@@ -196,7 +196,7 @@ var attachments = []promise{
 	}},
 	{"a deleted user uploads no more", func(w *world) {
 		w.ok(w.DeleteUser(w.ctx, w.ada.ID))
-		w.refused(w.CreateAttachment(w.ctx, w.file(w.product), ""), store.ErrNotFound)
+		w.refused(w.CreateAttachment(w.ctx, w.file(w.product), nil, ""), store.ErrNotFound)
 	}},
 	{"a record is as old as its id", func(w *world) {
 		before := time.Now().Truncate(time.Second)
@@ -229,7 +229,7 @@ var quota = []promise{
 		w.upload(w.product)
 		a := w.file(w.ticket)
 		a.Size, a.SHA256 = 16, content(2)
-		sentence := w.told(w.CreateAttachment(w.ctx, a, ""), store.ErrQuota)
+		sentence := w.told(w.CreateAttachment(w.ctx, a, nil, ""), store.ErrQuota)
 		if !strings.Contains(sentence, `"a"`) || !strings.Contains(sentence, "25 bytes") {
 			w.Fatalf("the sentence does not name space and quota: %s", sentence)
 		}
@@ -242,7 +242,7 @@ var quota = []promise{
 		w.put(store.Space{Slug: "a", QuotaFiles: 2})
 		w.upload(w.product)
 		w.upload(w.ticket)
-		sentence := w.told(w.CreateAttachment(w.ctx, w.file(w.meeting), ""), store.ErrQuota)
+		sentence := w.told(w.CreateAttachment(w.ctx, w.file(w.meeting), nil, ""), store.ErrQuota)
 		if !strings.Contains(sentence, `"a"`) || !strings.Contains(sentence, "2 files") {
 			w.Fatalf("the sentence does not name space and quota: %s", sentence)
 		}
@@ -253,7 +253,7 @@ var quota = []promise{
 		w.put(store.Space{Slug: "a", QuotaBytes: 5, QuotaFiles: 5})
 		small := w.file(w.product)
 		small.Size = 1
-		w.refused(w.CreateAttachment(w.ctx, small, ""), store.ErrQuota)
+		w.refused(w.CreateAttachment(w.ctx, small, nil, ""), store.ErrQuota)
 		_, err := w.DeleteAttachment(w.ctx, a.ID)
 		w.ok(err)
 		w.create(small)
@@ -270,7 +270,7 @@ var quota = []promise{
 			var all sync.WaitGroup
 			for range 50 {
 				all.Go(func() {
-					err := w.CreateAttachment(w.ctx, w.file(e), "")
+					err := w.CreateAttachment(w.ctx, w.file(e), nil, "")
 					if err == nil {
 						in.Add(1)
 					} else if !errors.Is(err, store.ErrQuota) {
@@ -293,7 +293,7 @@ var autoCreate = []promise{
 	{"a missing product is made in its space, and the space", func(w *world) {
 		a := w.file(w.product)
 		a.Parent.ID = id(50)
-		w.ok(w.CreateAttachment(w.ctx, a, "new"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "new"))
 		space, usage, err := w.Space(w.ctx, "new")
 		w.ok(err)
 		same(w, "space", space, store.Space{Slug: "new", Name: "new", Auto: true})
@@ -309,7 +309,7 @@ var autoCreate = []promise{
 	{"a ticket so made belongs to the uploader", func(w *world) {
 		a := w.file(w.ticket)
 		a.Parent.ID, a.UploaderID = id(50), w.eve.ID
-		w.ok(w.CreateAttachment(w.ctx, a, "default"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "default"))
 		e, err := w.Entity(w.ctx, a.Parent)
 		w.ok(err)
 		same(w, "ticket", e, store.Entity{Parent: a.Parent, Space: "default", OwnerID: w.eve.ID})
@@ -317,45 +317,45 @@ var autoCreate = []promise{
 	{"everybody who uploads to an auto space becomes its admin", func(w *world) {
 		a := w.file(w.meeting)
 		a.Parent.ID = id(50)
-		w.ok(w.CreateAttachment(w.ctx, a, "default"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "default"))
 		a = w.file(w.meeting)
 		a.Parent.ID, a.UploaderID = id(50), w.eve.ID
-		w.ok(w.CreateAttachment(w.ctx, a, "default"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "default"))
 		same(w, "second uploader's role", w.role("default", w.eve), store.Admin)
 	}},
 	{"a member of an auto space keeps the role", func(w *world) {
 		w.put(store.Space{Slug: "auto", Auto: true}, store.Member{Space: "auto", UserID: w.ada.ID, Role: store.Viewer})
 		a := w.file(w.product)
 		a.Parent.ID = id(50)
-		w.ok(w.CreateAttachment(w.ctx, a, "auto"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "auto"))
 		same(w, "role", w.role("auto", w.ada), store.Viewer)
 	}},
 	{"in a space of the system of record nobody becomes anything", func(w *world) {
 		a := w.file(w.product)
 		a.Parent.ID, a.UploaderID = id(50), w.eve.ID
-		w.ok(w.CreateAttachment(w.ctx, a, "a"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "a"))
 		same(w, "role", w.role("a", w.eve), store.NoRole)
 	}},
 	{"an auto space stops being one when put", func(w *world) {
 		a := w.file(w.product)
 		a.Parent.ID = id(50)
-		w.ok(w.CreateAttachment(w.ctx, a, "new"))
+		w.ok(w.CreateAttachment(w.ctx, a, nil, "new"))
 		sameList(w, "created", w.put(store.Space{Slug: "new", Name: "New"}), []bool{false})
 		b := w.file(w.product)
 		b.Parent.ID, b.UploaderID = id(51), w.eve.ID
-		w.ok(w.CreateAttachment(w.ctx, b, "new"))
+		w.ok(w.CreateAttachment(w.ctx, b, nil, "new"))
 		same(w, "role", w.role("new", w.eve), store.NoRole)
 		same(w, "usage", w.usage("new"), store.Usage{Bytes: 20, Files: 2})
 	}},
 	{"a product known in another space is not found", func(w *world) {
-		w.told(w.CreateAttachment(w.ctx, w.file(w.product), "ab"), store.ErrNotFound)
-		w.told(w.CreateAttachment(w.ctx, w.file(w.product), "new"), store.ErrNotFound)
+		w.told(w.CreateAttachment(w.ctx, w.file(w.product), nil, "ab"), store.ErrNotFound)
+		w.told(w.CreateAttachment(w.ctx, w.file(w.product), nil, "new"), store.ErrNotFound)
 		_, _, err := w.Space(w.ctx, "new")
 		w.refused(err, store.ErrNotFound)
 	}},
 	{"a known ticket or meeting stays where it is", func(w *world) {
-		w.ok(w.CreateAttachment(w.ctx, w.file(w.ticket), "default"))
-		w.ok(w.CreateAttachment(w.ctx, w.file(w.meeting), "default"))
+		w.ok(w.CreateAttachment(w.ctx, w.file(w.ticket), nil, "default"))
+		w.ok(w.CreateAttachment(w.ctx, w.file(w.meeting), nil, "default"))
 		same(w, "usage", w.usage("a"), store.Usage{Bytes: 20, Files: 2})
 		_, _, err := w.Space(w.ctx, "default")
 		w.refused(err, store.ErrNotFound)
@@ -364,7 +364,7 @@ var autoCreate = []promise{
 		w.put(store.Space{Slug: "auto", Auto: true})
 		e := store.Entity{Parent: store.Parent{Kind: store.Ticket, ID: id(50)}, Space: "auto", OwnerID: w.ada.ID}
 		w.put(e)
-		w.ok(w.CreateAttachment(w.ctx, w.file(e), "default"))
+		w.ok(w.CreateAttachment(w.ctx, w.file(e), nil, "default"))
 		same(w, "role", w.role("auto", w.ada), store.NoRole)
 		same(w, "role", w.role("default", w.ada), store.NoRole)
 	}},
@@ -372,7 +372,7 @@ var autoCreate = []promise{
 		a := w.file(w.ticket)
 		a.Parent.ID = id(50)
 		a.CommentID = uuid.NullUUID{UUID: w.comment.ID, Valid: true}
-		w.refused(w.CreateAttachment(w.ctx, a, "new"), store.ErrNotFound)
+		w.refused(w.CreateAttachment(w.ctx, a, nil, "new"), store.ErrNotFound)
 		_, err := w.Entity(w.ctx, a.Parent)
 		w.refused(err, store.ErrNotFound)
 		_, _, err = w.Space(w.ctx, "new")
@@ -381,7 +381,7 @@ var autoCreate = []promise{
 		w.put(store.Space{Slug: "full", Auto: true, QuotaBytes: 1})
 		b := w.file(w.product)
 		b.Parent.ID = id(51)
-		w.refused(w.CreateAttachment(w.ctx, b, "full"), store.ErrQuota)
+		w.refused(w.CreateAttachment(w.ctx, b, nil, "full"), store.ErrQuota)
 		_, err = w.Entity(w.ctx, b.Parent)
 		w.refused(err, store.ErrNotFound)
 		same(w, "role", w.role("full", w.ada), store.NoRole)
@@ -392,7 +392,7 @@ var autoCreate = []promise{
 			all.Go(func() {
 				a := w.file(w.ticket)
 				a.Parent.ID = id(50)
-				if err := w.CreateAttachment(w.ctx, a, "default"); err != nil {
+				if err := w.CreateAttachment(w.ctx, a, nil, "default"); err != nil {
 					w.Error(err)
 				}
 			})
@@ -440,7 +440,7 @@ var whole = []promise{
 			busy.Go(func() {
 				for range 10 {
 					a := w.file(w.meeting)
-					if err := w.CreateAttachment(w.ctx, a, ""); err != nil {
+					if err := w.CreateAttachment(w.ctx, a, nil, ""); err != nil {
 						w.Error(err)
 					}
 					if _, err := w.DeleteAttachment(w.ctx, a.ID); err != nil {
@@ -470,7 +470,7 @@ var whole = []promise{
 		there := w.upload(w.ticket)
 		waiting := w.wait(w.product, "waits for its file")
 		told := w.file(w.product)
-		w.ok(w.CreateAttachment(ctx, told, ""))
+		w.ok(w.CreateAttachment(ctx, told, nil, ""))
 		deleted := w.wait(w.meeting, strings.Repeat("deleted ", 1<<15))
 		_, err := w.DeleteAttachment(w.ctx, deleted.ID)
 		w.ok(err)
@@ -503,7 +503,7 @@ var whole = []promise{
 
 		w.ok(w.SettleEvents(w.ctx, []uint64{before[0].Seq}))
 		again := w.file(w.product)
-		w.ok(w.CreateAttachment(ctx, again, ""))
+		w.ok(w.CreateAttachment(ctx, again, nil, ""))
 		if seq := w.events(named(store.AttachmentCreated, again))[0].Seq; seq <= before[0].Seq {
 			w.Errorf("after event %d came event %d", before[0].Seq, seq)
 		}
@@ -524,7 +524,7 @@ var whole = []promise{
 		a := w.upload(w.product)
 		ended, end := context.WithCancel(w.ctx)
 		end()
-		w.refused(w.CreateAttachment(ended, w.file(w.product), ""), context.Canceled)
+		w.refused(w.CreateAttachment(ended, w.file(w.product), nil, ""), context.Canceled)
 		_, err := w.DeleteAttachment(ended, a.ID)
 		w.refused(err, context.Canceled)
 		w.refused(w.DeleteUser(ended, w.ada.ID), context.Canceled)
@@ -546,7 +546,7 @@ var whole = []promise{
 			all.Go(func() {
 				for range 5 {
 					a := w.file(w.product)
-					if err := w.CreateAttachment(w.ctx, a, ""); err != nil {
+					if err := w.CreateAttachment(w.ctx, a, nil, ""); err != nil {
 						w.Error(err)
 					}
 					if _, err := w.Attachment(w.ctx, a.ID); err != nil {

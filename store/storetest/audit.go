@@ -10,7 +10,7 @@ var audit = []promise{
 	{"a change is kept with its entry", func(w *world) {
 		entry := store.Entry{Time: noon, Action: "attachment.upload", UserID: w.ada.ID, Name: "a.txt", Outcome: "done"}
 		a := w.file(w.product)
-		w.ok(w.CreateAttachment(store.WithEntry(w.ctx, &entry), a, ""))
+		w.ok(w.CreateAttachment(store.WithEntry(w.ctx, &entry), a, nil, ""))
 		w.entries(0, "attachment.upload")
 	}},
 	{"a refused change is not", func(w *world) {

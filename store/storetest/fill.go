@@ -42,7 +42,7 @@ func Fill(t testing.TB, s store.Store, n int) []store.Entity {
 		all.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n && failed[f] == nil; i = int(next.Add(1)) - 1 {
 				a := filled(i, products[i/FilesPerProduct].Parent, uploader)
-				failed[f] = s.CreateAttachment(context.Background(), a, "")
+				failed[f] = s.CreateAttachment(context.Background(), a, nil, "")
 			}
 		})
 	}

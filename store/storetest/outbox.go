@@ -51,7 +51,7 @@ func (w *world) tellOf(n int) (all []store.Attachment, wanted []string) {
 	w.Helper()
 	for range n {
 		a := w.file(w.product)
-		w.ok(w.CreateAttachment(w.telling(), a, ""))
+		w.ok(w.CreateAttachment(w.telling(), a, nil, ""))
 		all, wanted = append(all, a), append(wanted, named(store.AttachmentCreated, a))
 	}
 	return all, wanted
@@ -61,7 +61,7 @@ var outbox = []promise{
 	{"a change is kept with its events, and says everything", func(w *world) {
 		a := w.file(w.ticket)
 		a.CommentID = uuid.NullUUID{UUID: w.comment.ID, Valid: true}
-		w.ok(w.CreateAttachment(w.telling(), a, ""))
+		w.ok(w.CreateAttachment(w.telling(), a, nil, ""))
 		w.put(store.User{ID: a.UploaderID, FullName: "another name"})
 		_, err := w.DeleteAttachment(w.telling(), a.ID)
 		w.ok(err)
@@ -82,7 +82,7 @@ var outbox = []promise{
 	{"so is a content that waits", func(w *world) {
 		a := w.file(w.product)
 		a.Size = 1
-		w.ok(w.CreatePending(w.telling(), a, []byte("x"), ""))
+		w.ok(w.CreatePending(w.telling(), a, []byte("x"), nil, ""))
 		w.events(named(store.AttachmentCreated, a))
 	}},
 	{"without an origin, nothing is told", func(w *world) {
@@ -93,7 +93,7 @@ var outbox = []promise{
 	}},
 	{"what is refused is not told", func(w *world) {
 		a := w.upload(w.product)
-		w.refused(w.CreateAttachment(w.telling(), a, ""), store.ErrConflict)
+		w.refused(w.CreateAttachment(w.telling(), a, nil, ""), store.ErrConflict)
 		_, err := w.DeleteAttachment(w.telling(), id(99))
 		w.refused(err, store.ErrNotFound)
 		_, err = w.DeleteEntity(w.telling(), w.product.Parent, false)

@@ -16,7 +16,7 @@ func (w *world) wait(e store.Entity, content string) store.Attachment {
 	w.Helper()
 	a := w.file(e)
 	a.Size, a.SHA256 = int64(len(content)), sha256.Sum256([]byte(content))
-	w.ok(w.CreatePending(w.ctx, a, []byte(content), ""))
+	w.ok(w.CreatePending(w.ctx, a, []byte(content), nil, ""))
 	return a
 }
 
@@ -108,11 +108,11 @@ var pending = []promise{
 	}},
 	{"a refused record leaves no content", func(w *world) {
 		a := w.wait(w.product, "there")
-		w.refused(w.CreatePending(w.ctx, a, []byte("other"), ""), store.ErrConflict)
+		w.refused(w.CreatePending(w.ctx, a, []byte("other"), nil, ""), store.ErrConflict)
 		homeless := w.file(store.Entity{Parent: store.Parent{Kind: store.Product, ID: id(99)}})
 		homeless.Size = 3
-		w.refused(w.CreatePending(w.ctx, homeless, []byte("abc"), ""), store.ErrNotFound)
-		if err := w.CreatePending(w.ctx, w.file(w.product), []byte("not ten bytes, as recorded"), ""); err == nil {
+		w.refused(w.CreatePending(w.ctx, homeless, []byte("abc"), nil, ""), store.ErrNotFound)
+		if err := w.CreatePending(w.ctx, w.file(w.product), []byte("not ten bytes, as recorded"), nil, ""); err == nil {
 			w.Error("a content of another length than recorded was taken")
 		}
 		w.wantWaiting(a)

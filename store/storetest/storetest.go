@@ -22,6 +22,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}{
 		{"attachments", attachments},
 		{"pending", pending},
+		{"checksums", checksums},
 		{"quota", quota},
 		{"auto create", autoCreate},
 		{"directory", directory},
@@ -116,7 +117,7 @@ func (w *world) upload(e store.Entity) store.Attachment {
 
 func (w *world) create(a store.Attachment) store.Attachment {
 	w.Helper()
-	w.ok(w.CreateAttachment(w.ctx, a, ""))
+	w.ok(w.CreateAttachment(w.ctx, a, nil, ""))
 	return a
 }
 
