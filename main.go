@@ -85,7 +85,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, err
 	}
 	times := server.NewStorageTimes()
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed})
+	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: lost})
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
@@ -104,11 +104,16 @@ func open(cfg config.Config) (cli.Storage, error) {
 	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Times: times}, nil
 }
 
+// lost ends the process: whoever started it starts it anew.
+func lost(err error) { os.Exit(cli.Report(err, os.Stderr)) }
+
 // openCopy opens a copy of a database to note something in it.
-func openCopy(path string) (store.Store, error) { return store.OpenBolt(path, store.BoltOptions{}) }
+func openCopy(path string) (store.Store, error) {
+	return store.OpenBolt(path, store.BoltOptions{Lost: lost})
+}
 
 // openSnapshot opens a copy of a database, which may lie on a medium that
 // cannot be written.
 func openSnapshot(path string) (store.Store, error) {
-	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true, Lost: lost})
 }

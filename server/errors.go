@@ -118,6 +118,9 @@ func toRefusal(err error) *refusal {
 	case errors.Is(err, blobs.ErrDamaged), errors.Is(err, blobs.ErrNotFound):
 		return &refusal{status: http.StatusInternalServerError, code: "damaged", cause: err,
 			detail: "The stored file is damaged. Uploading the same file again repairs it; the server's operator can restore it from a backup."}
+	case errors.Is(err, store.ErrDamaged):
+		return &refusal{status: http.StatusInternalServerError, code: "damaged", cause: err,
+			detail: "The server's records of this are damaged or cannot be read. Its operator finds the details in the log under the request id, and can restore them from a snapshot or a backup."}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &refusal{status: http.StatusRequestTimeout, code: "request_timeout", cause: err,
 			detail: "The request body came too slowly. Try again on a better connection."}

@@ -130,6 +130,12 @@ type BoltOptions struct {
 	// Own, when set, is called with a database that is being made, to hand it
 	// to whom it should belong.
 	Own func(*os.File) error
+	// Lost, when set, is called when the database can be used no more in this
+	// process: bbolt failed, for a page that cannot be read, say, and keeps
+	// locks for which everybody would wait for ever. It must end the process.
+	// All that was acknowledged is on stable storage. Without it, the process
+	// panics.
+	Lost func(error)
 	// Compacting, when set, is called before each step of a Compact but its
 	// commits, with the name of the step. It is for tests, which make steps
 	// fail.
@@ -141,6 +147,7 @@ type BoltOptions struct {
 type Bolt struct {
 	path     string
 	own      func(*os.File) error
+	lost     func(error)
 	db       atomic.Pointer[bbolt.DB] // the committer puts another in its place
 	whole    sync.RWMutex             // held for reading by who reads all of it at once
 	touched  touches
@@ -192,6 +199,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	if opts.LogFailed == nil {
 		opts.LogFailed = func(error) {}
 	}
+	if opts.Lost == nil {
+		opts.Lost = func(err error) { panic(err) }
+	}
 	if opts.Compacting == nil {
 		opts.Compacting = func(string) error { return nil }
 	}
@@ -209,7 +219,8 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := withoutPanic(func() error { return db.View(isWhole) }); err != nil {
+	b := newBolt(path, opts)
+	if err := b.viewIn(db, isWhole); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w: %w", path, ErrDamaged, err), db.Close())
 	}
 	if !opts.ReadOnly {
@@ -218,27 +229,12 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		}
 	}
 
-	b := &Bolt{
-		path:     path,
-		own:      opts.Own,
-		makeRoom: opts.MakeRoom,
-		maxNoted: maxNoted,
-		changes:  make(chan *change),
-		stopped:  make(chan struct{}),
-		commit:   opts.Commit,
-		took:     opts.Committed,
-		step:     opts.Compacting,
-		journal:  &journal{}, // none
-		logDue:   time.NewTimer(logTime),
-		recorded: recorded{many: make(chan struct{}, 1)},
-		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
-	}
 	b.db.Store(db)
 	if !opts.ReadOnly {
-		if err := upgrade(db); err != nil {
+		if err := b.upgrade(db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
-		if b.journal, err = openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed); err != nil {
+		if b.journal, err = b.openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 		}
 		b.journal.own = opts.Own
@@ -251,6 +247,25 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	}
 	go b.commitLoop()
 	return b, nil
+}
+
+func newBolt(path string, opts BoltOptions) *Bolt {
+	return &Bolt{
+		path:     path,
+		own:      opts.Own,
+		lost:     opts.Lost,
+		makeRoom: opts.MakeRoom,
+		maxNoted: maxNoted,
+		changes:  make(chan *change),
+		stopped:  make(chan struct{}),
+		commit:   opts.Commit,
+		took:     opts.Committed,
+		step:     opts.Compacting,
+		journal:  &journal{}, // none
+		logDue:   time.NewTimer(logTime),
+		recorded: recorded{many: make(chan struct{}, 1)},
+		postbox:  postbox{grown: make(chan struct{}, 1), max: MaxEvents},
+	}
 }
 
 // openFile opens a file that is there. It leaves syncing as bbolt has it:
@@ -339,9 +354,9 @@ func isWhole(tx *bbolt.Tx) error {
 }
 
 // upgrade makes what a database from an earlier version lacks.
-func upgrade(db *bbolt.DB) error {
+func (b *Bolt) upgrade(db *bbolt.DB) error {
 	missing := false
-	err := db.View(func(tx *bbolt.Tx) error {
+	err := b.viewIn(db, func(tx *bbolt.Tx) error {
 		for _, name := range laterBuckets {
 			missing = missing || tx.Bucket(name) == nil
 		}
@@ -350,7 +365,7 @@ func upgrade(db *bbolt.DB) error {
 	if err != nil || !missing {
 		return err
 	}
-	return db.Update(makeLaterBuckets)
+	return b.updateIn(db, makeLaterBuckets)
 }
 
 func makeLaterBuckets(tx *bbolt.Tx) error {
@@ -464,15 +479,13 @@ func (b *Bolt) look(ctx context.Context, read func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return withoutPanic(func() error {
-		for {
-			db := b.db.Load()
-			err := db.View(read)
-			if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || b.db.Load() == db {
-				return err
-			} // it was compacted before the transaction began
-		}
-	})
+	for {
+		db := b.db.Load()
+		err := b.viewIn(db, read)
+		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || b.db.Load() == db {
+			return err
+		} // it was compacted before the transaction began
+	}
 }
 
 // viewer is view or look.
@@ -552,7 +565,7 @@ func (b *Bolt) Close() error {
 		close(b.changes)
 		b.mu.Unlock()
 		<-b.stopped
-		b.closeErr = errors.Join(b.lastErr, b.db.Load().Close())
+		b.closeErr = errors.Join(b.lastErr, b.locked(b.db.Load().Close))
 	})
 	return b.closeErr
 }

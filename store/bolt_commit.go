@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -245,7 +244,7 @@ func (b *Bolt) peek(read func(*bbolt.Tx) error) error {
 		if b.journal.isAhead() {
 			b.open = w
 		} else {
-			defer w.Rollback() // nothing was done
+			defer b.rollBack(w) // nothing was done
 		}
 		return read(w.Tx)
 	})
@@ -256,7 +255,7 @@ func (b *Bolt) giveUp() error {
 	if b.open == nil {
 		return nil
 	}
-	err := b.open.Rollback()
+	err := b.rollBack(b.open)
 	b.open = nil
 	return err
 }
@@ -302,13 +301,17 @@ func (b *Bolt) begin() (*writeTx, error) {
 		b.open = nil
 		return w, nil
 	}
-	tx, err := b.db.Load().Begin(true)
+	var tx *bbolt.Tx
+	err := b.locked(func() (err error) {
+		tx, err = b.db.Load().Begin(true)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
 	w := &writeTx{Tx: tx, users: &b.users}
 	if err := withoutPanic(func() error { return b.journal.apply(w) }); err != nil {
-		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), tx.Rollback())
+		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), b.rollBack(w))
 	}
 	w.told = b.journal.isAhead() // nobody remembers whether they had events
 	return w, nil
@@ -328,7 +331,7 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 	}
 	defer func() {
 		if b.open != w {
-			_ = w.Rollback() // after a commit, it says that there is nothing to roll back
+			_ = b.rollBack(w) // after a commit, it says that there is nothing to roll back
 		}
 	}()
 
@@ -434,6 +437,9 @@ func (c *change) applyTo(tx *writeTx) error {
 // to go on then if what readers see is still the state before this
 // transaction: all that was written lies in pages that nothing refers to.
 func (b *Bolt) failed(cause error, id int) error {
+	if p := new(panicked); errors.As(cause, &p) && p.isFault() {
+		b.giveOut(cause)
+	}
 	if isFull(cause) && b.committed() < id {
 		return fmt.Errorf("%w: %w", ErrFull, cause)
 	}
@@ -443,7 +449,7 @@ func (b *Bolt) failed(cause error, id int) error {
 
 // committed is the number of the transaction that readers see.
 func (b *Bolt) committed() (id int) {
-	err := b.db.Load().View(func(tx *bbolt.Tx) error {
+	err := b.viewIn(b.db.Load(), func(tx *bbolt.Tx) error {
 		id = tx.ID()
 		return nil
 	})
@@ -462,29 +468,3 @@ func isFull(err error) bool {
 	}
 	return false
 }
-
-// withoutPanic turns a panic into an error. bbolt panics when a page is not
-// what it should be, and the system ends a process that touches a page which
-// the disk cannot give; neither must end the server, where reads of other
-// pages may go on.
-func withoutPanic(do func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicked{p, debug.Stack()}
-		}
-	}()
-	return do()
-}
-
-// panicked is a panic that has become an error: a sentence for people, and the
-// stack for whoever asks.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// Stack is where it happened, as debug.Stack gives it.
-func (p *panicked) Stack() []byte { return p.stack }

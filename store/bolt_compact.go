@@ -63,7 +63,7 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 		// from now on.
 		b.broken = fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := errors.Join(b.broken, old.Close()); err != nil { // waits for its readers
+	if err := errors.Join(b.broken, b.locked(old.Close)); err != nil { // waits for its readers
 		return done, err
 	}
 	if done.After, err = lengthOf(b.path); err != nil {
@@ -133,10 +133,8 @@ func (b *Bolt) fillCopy(ctx context.Context, file *os.File, old *bbolt.DB) error
 		return err
 	}
 	to.NoGrowSync = true // the file grows by what is written, and no more
-	err = withoutPanic(func() error {
-		return old.View(func(tx *bbolt.Tx) error {
-			return (&copying{ctx: ctx, to: to, commit: b.commit}).all(tx)
-		})
+	err = b.viewIn(old, func(tx *bbolt.Tx) error {
+		return (&copying{ctx: ctx, to: to, commit: b.commit}).all(tx)
 	})
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
@@ -218,11 +216,9 @@ func (b *Bolt) compare(old, fresh *bbolt.DB) error {
 	if err := b.step("compare"); err != nil {
 		return err
 	}
-	return withoutPanic(func() error {
-		return old.View(func(old *bbolt.Tx) error {
-			return fresh.View(func(fresh *bbolt.Tx) error {
-				return errors.Join(pagesFit(old), pagesFit(fresh), isWhole(fresh), sameIn(old, fresh))
-			})
+	return b.viewIn(old, func(old *bbolt.Tx) error {
+		return b.viewIn(fresh, func(fresh *bbolt.Tx) error {
+			return errors.Join(pagesFit(old), pagesFit(fresh), isWhole(fresh), sameIn(old, fresh))
 		})
 	})
 }

@@ -302,10 +302,10 @@ func (r redo) apply(tx *writeTx) error {
 // openLog repeats what the log of db has and db lacks. Without a path, db is a
 // copy, and what any log holds is nothing to it. makeRoom is called when the
 // disk is full.
-func openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) (*journal, error) {
+func (b *Bolt) openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) (*journal, error) {
 	j := &journal{path: path, write: appendLog, tell: tell}
 	base := 0
-	err := db.View(func(tx *bbolt.Tx) error {
+	err := b.viewIn(db, func(tx *bbolt.Tx) error {
 		base = tx.ID()
 		j.known = copy(j.epoch[:], tx.Bucket(bucketMeta).Get(logKey)) == len(j.epoch)
 		return nil
@@ -315,7 +315,7 @@ func openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) 
 	}
 	if path == "" {
 		if j.known {
-			err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
+			err = b.updateIn(db, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
 		}
 		return &journal{}, err
 	}
@@ -326,7 +326,7 @@ func openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) 
 	if err != nil {
 		return nil, err
 	}
-	if err := j.repeat(db, base, makeRoom); err != nil {
+	if err := j.repeat(b, db, base, makeRoom); err != nil {
 		return nil, errors.Join(err, j.file.Close())
 	}
 	if err := j.remove(); err != nil {
@@ -337,31 +337,26 @@ func openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) 
 }
 
 // repeat commits what db lacks.
-func (j *journal) repeat(db *bbolt.DB, base int, makeRoom func() bool) error {
+func (j *journal) repeat(b *Bolt, db *bbolt.DB, base int, makeRoom func() bool) error {
 	if !j.known {
 		return nil
 	}
 	if err := j.read(base); err != nil || !j.isAhead() {
 		return err
 	}
-	err := j.repeatIn(db)
+	again := func(tx *bbolt.Tx) error { return j.apply(&writeTx{Tx: tx}) }
+	err := b.updateIn(db, again)
 	for tries := 0; tries < fullTries && isFull(err); tries++ {
 		_ = j.giveRoom()
 		_ = makeRoom != nil && makeRoom()
 		time.Sleep(fullPause)
-		err = j.repeatIn(db)
+		err = b.updateIn(db, again)
 	}
 	if err != nil {
 		return fmt.Errorf("repeat what is in the log: %w", err)
 	}
 	j.committed()
 	return nil
-}
-
-func (j *journal) repeatIn(db *bbolt.DB) error {
-	return withoutPanic(func() error {
-		return db.Update(func(tx *bbolt.Tx) error { return j.apply(&writeTx{Tx: tx}) })
-	})
 }
 
 // apply makes anew what is in the log only.

@@ -64,7 +64,7 @@ func (b *Bolt) preparePending(readOnly bool) error {
 	if err != nil || !missing || readOnly {
 		return err
 	}
-	return b.db.Load().Update(func(tx *bbolt.Tx) error {
+	return b.updateIn(b.db.Load(), func(tx *bbolt.Tx) error {
 		_, err := tx.CreateBucket(bucketPending)
 		return err
 	})
