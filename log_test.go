@@ -65,3 +65,26 @@ func TestAnEventIsOneLineInWhateverFormAndTimeZone(t *testing.T) {
 		})
 	}
 }
+
+// A load balancer that asks every second fills no log while all is well. What
+// is not, and what anybody else asks, is told.
+func TestProbesThatSucceedAreNoLines(t *testing.T) {
+	t.Parallel()
+	for level, told := range map[string]int{"info": 0, "debug": 4} {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, dataDir(t), "ATTACHD_LOG_LEVEL="+level)
+			for _, path := range []string{"/health", "/health/ready", "/metrics"} {
+				server.get(path).want(t, 200)
+			}
+			server.call(server.key, "HEAD", "/health", nil).want(t, 200)
+			server.call("", "GET", "/metrics", nil).want(t, 401)
+			server.get("/users/me").want(t, 200)
+			server.logged(`"path":"/users/me"`)
+			log := server.stderr()
+			if got := strings.Count(log, `"path":"/health`) + strings.Count(log, `"path":"/metrics"`); got != told+1 {
+				t.Errorf("probes have %d lines, not %d", got, told+1)
+			}
+		})
+	}
+}

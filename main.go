@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"attachd/blobs"
 	"attachd/server"
@@ -29,6 +30,10 @@ const (
 	softLimit = 512 << 20 // bytes beyond which garbage is collected sooner again
 )
 
+// reportTime is how long the reader of standard error may take for the last line.
+// A server whose reader has stalled ends all the same, with exit code 1.
+const reportTime = 5 * time.Second
+
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -40,6 +45,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
+	time.AfterFunc(reportTime, func() { os.Exit(1) })
 	os.Exit(cli.Report(err, os.Stderr))
 }
 

@@ -48,6 +48,26 @@ purge() { # purge ANSWER, as a person gives it at a terminal
 }
 files
 
+echo 'drill: neither a signal nor a journal that is gone ends it, and an end is not the last word'
+pid() { systemctl show --property MainPID --value attachd; }
+listed() { curl -s -H "Authorization: Bearer $KEY" "$FILES" | grep config.toml; }
+journal='systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald'
+before=$(pid)
+systemctl reload attachd
+systemctl kill --signal HUP attachd
+systemctl kill --signal PIPE attachd
+systemctl stop $journal
+for _ in 1 2 3; do listed; done
+systemctl start $journal
+listed
+[ "$(pid)" = "$before" ]
+for signal in KILL TERM; do
+	systemctl kill --signal $signal attachd
+	sleep 1
+	listed # systemd holds the address until it runs again
+done
+[ "$(pid)" != "$before" ]
+
 echo 'drill: after a removal it starts again, with the files of before'
 upgrade
 runs attachd

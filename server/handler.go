@@ -331,8 +331,16 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	if cut {
 		attrs = append(attrs, slog.Bool("cut", true))
 	}
-	s.Log.LogAttrs(context.WithoutCancel(rq.Context()), slog.LevelInfo, "request", attrs...)
+	level := slog.LevelInfo
+	if quiet[rq.route] && status == http.StatusOK {
+		level = slog.LevelDebug
+	}
+	s.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)
 }
+
+// quiet are the routes that machines ask every few seconds: where all is well,
+// there is nothing to tell of them.
+var quiet = map[string]bool{"/health": true, "/health/ready": true, "/metrics": true}
 
 // requestID keeps the caller's id where it is harmless and no secret, else
 // makes one.

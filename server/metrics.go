@@ -81,6 +81,11 @@ func newMetrics(s *Server) *metrics {
 	registry.MustRegister(&lookup{s}, waiting, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.LogLinesLost != nil {
+		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "attachd_log_lines_lost_total", Help: "Lines of the log that nobody took in time."},
+			func() float64 { return float64(s.LogLinesLost()) }))
+	}
 	if times := s.StorageTimes; times != nil {
 		registry.MustRegister(times.commits, times.syncs, times.logFailures)
 		times.TellIn(s.Log)

@@ -22,7 +22,10 @@ var promtool = flag.Bool("promtool", false, "let promtool, of Debian's package p
 func monitored(t *testing.T) string {
 	t.Helper()
 	_, told := listen(t)
-	w, _ := scanning(t, withScrub, told, func(c *server.Config) { c.StorageTimes = server.NewStorageTimes() })
+	w, _ := scanning(t, withScrub, told, func(c *server.Config) {
+		c.StorageTimes = server.NewStorageTimes()
+		c.LogLinesLost = func() int64 { return 0 }
+	})
 	w.play(t, []step{
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201},
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.exe", "MZ")}, want: 400},

@@ -48,6 +48,7 @@ type Config struct {
 	Thumbnails *preview.Cache
 
 	StorageTimes *StorageTimes // optional: what Store and Blobs tell theirs to
+	LogLinesLost func() int64  // optional: lines of the log that nobody took
 
 	Scanner         Scanner // optional: looks for malware
 	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused

@@ -80,7 +80,7 @@ type inMemory struct {
 // what was behind a failure of the server.
 func (a *App) serveQuietly(cfg config.Config, storage Storage) (*inMemory, error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	srv, err := newServer(cfg, storage, log, nil)
+	srv, err := newServer(cfg, storage, log, nil, nil)
 	if err != nil {
 		return nil, err
 	}

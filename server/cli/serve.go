@@ -63,7 +63,10 @@ func (a *App) Serve() *cobra.Command {
 }
 
 func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) (err error) {
-	log, say := a.logs(cfg)
+	signals := catchSignals()
+	defer signals.release()
+	log, say, lines := a.logs(cfg)
+	defer lines.close()
 	cert, err := loadCertificate(cfg, log)
 	if err != nil {
 		return err
@@ -77,7 +80,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if demo {
 		demoKeys = func() (map[string]string, error) { return readDemoKeys(storage.Dir) }
 	}
-	srv, err := newServer(cfg, storage.Storage, log, demoKeys)
+	srv, err := newServer(cfg, storage.Storage, log, lines.lost.Load, demoKeys)
 	if err != nil {
 		return err
 	}
@@ -134,9 +137,14 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), log}
 	beside := []func(context.Context){snapshots.keep, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
+	reload := func() {}
 	if cert != nil {
 		beside = append(beside, cert.follow)
+		reload = cert.lookNow
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	beside = append(beside, func(ctx context.Context) { signals.follow(ctx, log, reload, stop) })
 	return serveUntil(ctx, srv, log, servers, beside...)
 }
 
@@ -250,9 +258,9 @@ func httpServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// newServer makes the server that a configuration asks for; demoKeys is for a
-// demo only.
-func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys func() (map[string]string, error)) (*server.Server, error) {
+// newServer makes the server that a configuration asks for; linesLost, of the
+// log, is optional, and demoKeys is for a demo only.
+func newServer(cfg config.Config, storage Storage, log *slog.Logger, linesLost func() int64, demoKeys func() (map[string]string, error)) (*server.Server, error) {
 	policy, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
 	if err != nil {
 		return nil, fmt.Errorf("content.allowed: %w", err)
@@ -281,6 +289,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, demoKeys fu
 		AcceptUnscanned:            cfg.Scan.OnError == "accept",
 		Now:                        time.Now,
 		Log:                        log,
+		LogLinesLost:               linesLost,
 		Scratch:                    storage.Dir.Scratch,
 		Thumbnails:                 preview.NewCache(storage.Dir.Join("thumbnails"), storage.Dir.Join("tmp"), storage.Dir.Own),
 		Version:                    version(),
@@ -320,9 +329,9 @@ func scanner(cfg config.Config) (server.Scanner, error) {
 	return scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout))
 }
 
-// logs gives the log as configured, and one of the same form that says what a
-// person waits for at start, whatever the level.
-func (a *App) logs(cfg config.Config) (log, say *slog.Logger) {
+// logs gives the log as configured, one of the same form that says what a
+// person waits for at start, whatever the level, and what both write to.
+func (a *App) logs(cfg config.Config) (log, say *slog.Logger, lines *logWriter) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
 		panic(err) // the configuration allows these four only
@@ -334,7 +343,8 @@ func (a *App) logs(cfg config.Config) (log, say *slog.Logger) {
 			form = "text"
 		}
 	}
-	return slog.New(logHandler(form, a.stderr, level)), slog.New(logHandler(form, a.stderr, slog.LevelInfo))
+	lines = newLogWriter(a.stderr, form)
+	return slog.New(logHandler(form, lines, level)), slog.New(logHandler(form, lines, slog.LevelInfo)), lines
 }
 
 // logHandler writes lines with their times in UTC, so that those of several

@@ -23,6 +23,7 @@ const certificateInterval = 2 * time.Second
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
+	asked             chan struct{} // to look at once
 	current           atomic.Pointer[tls.Certificate]
 
 	// What the files held when current was made of them.
@@ -34,7 +35,7 @@ func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) 
 	if cfg.TLS.CertFile == "" {
 		return nil, nil
 	}
-	c := &certificate{certFile: cfg.TLS.CertFile, keyFile: cfg.TLS.KeyFile, log: log}
+	c := &certificate{certFile: cfg.TLS.CertFile, keyFile: cfg.TLS.KeyFile, log: log, asked: make(chan struct{}, 1)}
 	_, err := c.look()
 	return c, err
 }
@@ -64,6 +65,14 @@ func (c *certificate) look() (changed bool, err error) {
 	return true, nil
 }
 
+// lookNow has follow look at once.
+func (c *certificate) lookNow() {
+	select {
+	case c.asked <- struct{}{}:
+	default: // it is about to
+	}
+}
+
 // follow looks at the files until ctx ends.
 func (c *certificate) follow(ctx context.Context) {
 	c.describe("serving TLS")
@@ -75,6 +84,7 @@ func (c *certificate) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-c.asked:
 		}
 		changed, err := c.look()
 		switch {

@@ -1,8 +1,20 @@
 package cli
 
 import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
 	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+
+	"attachd/server/config"
 )
 
 // ASVS 3.4.1, 4.1.2, 12.1.1, 12.2.1
@@ -20,4 +32,43 @@ func TestPlainHTTPIsWarnedOfWhereOthersReachIt(t *testing.T) {
 			t.Errorf("others reach %s: %t", address, !others)
 		}
 	}
+}
+
+// A reload looks at the files at once: of this clock, no time passes.
+func TestAReloadLooksAtTheCertificateAtOnce(t *testing.T) {
+	t.Parallel()
+	source := httptest.NewTLSServer(nil)
+	pair := source.TLS.Certificates[0]
+	source.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg config.Config
+	cfg.TLS.CertFile, cfg.TLS.KeyFile = filepath.Join(t.TempDir(), "cert"), filepath.Join(t.TempDir(), "key")
+	write := func(path, kind string, der []byte) {
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(cfg.TLS.CertFile, "CERTIFICATE", pair.Certificate[0])
+	write(cfg.TLS.KeyFile, "PRIVATE KEY", key)
+	synctest.Test(t, func(t *testing.T) {
+		var said bytes.Buffer
+		c, err := loadCertificate(cfg, slog.New(slog.NewTextHandler(&said, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go c.follow(ctx)
+		synctest.Wait()
+		write(cfg.TLS.CertFile, "CERTIFICATE", nil)
+		c.lookNow()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if !strings.Contains(said.String(), "the certificate in use stays") {
+			t.Errorf("the log holds %s", said.String())
+		}
+	})
 }

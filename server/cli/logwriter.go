@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// logBuffer is how many bytes of the log may wait to be taken.
+	logBuffer = 1 << 20
+	// logChunk is how many bytes are written at once, unless one line has more:
+	// a pipe takes so many whole, whoever else writes to it (PIPE_BUF of Linux).
+	logChunk = 4 << 10
+	// logPatience is how long the end of the log may take to be taken at a stop.
+	logPatience = 2 * time.Second
+)
+
+// logWriter is a bounded buffer between the log and what reads it, which may
+// stall (journald that is stopped, a pager) or go away (a pipe to logger(1)).
+// The server never waits for it: what does not fit is dropped and counted, and
+// so is what cannot be written. A line says how many were lost as soon as
+// there is somebody again to read it.
+type logWriter struct {
+	out     io.Writer
+	reports slog.Handler // writes to out too
+
+	mu     sync.Mutex
+	queue  []byte
+	missed int           // lines that did not fit behind queue
+	closed bool          // by close
+	more   chan struct{} // has one element when there is something to do
+	ended  chan struct{} // closed with the last write
+
+	unreported int          // the writing goroutine's: lines that were lost
+	cut        bool         // likewise: the last write ended inside a line
+	lost       atomic.Int64 // lines in all
+}
+
+// newLogWriter writes to out; form is that of the line about lost ones.
+func newLogWriter(out io.Writer, form string) *logWriter {
+	w := &logWriter{out: out, more: make(chan struct{}, 1), ended: make(chan struct{})}
+	w.reports = logHandler(form, putter{w}, slog.LevelInfo)
+	go w.run()
+	return w
+}
+
+// Write takes a line, or counts it as lost. It never fails.
+func (w *logWriter) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	if w.closed || len(w.queue)+len(line) > logBuffer {
+		w.missed++
+		w.lost.Add(1)
+	} else {
+		w.queue = append(w.queue, line...)
+	}
+	w.mu.Unlock()
+	w.wake()
+	return len(line), nil
+}
+
+func (w *logWriter) wake() {
+	select {
+	case w.more <- struct{}{}:
+	default: // it has been told already
+	}
+}
+
+// close waits for what was written so far, for a moment.
+func (w *logWriter) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.wake()
+	select {
+	case <-w.ended:
+	case <-time.After(logPatience):
+	}
+}
+
+func (w *logWriter) run() {
+	defer close(w.ended)
+	var taken []byte
+	for range w.more {
+		w.mu.Lock()
+		taken, w.queue = w.queue, taken[:0]
+		missed, closed := w.missed, w.closed
+		w.missed = 0
+		w.mu.Unlock()
+		w.writeAll(taken)
+		w.unreported += missed
+		w.report()
+		if closed {
+			return
+		}
+	}
+}
+
+// writeAll writes lines, some at once. Behind one that cannot be written,
+// others are tried: who has gone away may come back.
+func (w *logWriter) writeAll(lines []byte) {
+	for len(lines) > 0 {
+		end := bytes.LastIndexByte(lines[:min(len(lines), logChunk)], '\n') + 1
+		if end == 0 {
+			end = bytes.IndexByte(lines, '\n') + 1
+		}
+		w.write(lines[:end])
+		lines = lines[end:]
+	}
+}
+
+func (w *logWriter) write(lines []byte) {
+	n := 0
+	if w.report() {
+		n, _ = w.put(lines) // what was not taken is counted
+	}
+	lost := bytes.Count(lines[n:], []byte("\n"))
+	w.unreported += lost
+	w.lost.Add(int64(lost))
+}
+
+// put notes whether the log ends inside a line.
+func (w *logWriter) put(p []byte) (n int, err error) {
+	n, err = w.out.Write(p)
+	if n > 0 {
+		w.cut = p[n-1] != '\n'
+	}
+	return n, err
+}
+
+// report says how many lines were lost since that was last said, and whether
+// others can follow.
+func (w *logWriter) report() bool {
+	if w.unreported == 0 {
+		return true
+	}
+	if w.cut {
+		if _, err := w.put([]byte("\n")); err != nil {
+			return false
+		}
+	}
+	record := slog.NewRecord(time.Now(), slog.LevelWarn, "lines of the log were lost, since what reads it had stalled or was gone", 0)
+	record.AddAttrs(slog.Int("lines", w.unreported))
+	if w.reports.Handle(context.Background(), record) != nil {
+		return false
+	}
+	w.unreported = 0
+	return true
+}
+
+// putter is put as an io.Writer.
+type putter struct{ *logWriter }
+
+func (p putter) Write(b []byte) (int, error) { return p.put(b) }
