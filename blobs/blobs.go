@@ -24,6 +24,10 @@ var (
 
 // Store is the promise that every backend keeps; package blobstest holds
 // them to it. All methods may be called from many goroutines at once.
+//
+// A content that is there is ErrNotFound or ErrDamaged only where that is known.
+// Any other error, also of reading a Content, says that the storage does not
+// give it now, and nothing of the content: the same may be right a moment later.
 type Store interface {
 	// Create opens an empty Spool. ErrFull when there is no room.
 	Create(ctx context.Context) (Spool, error)

@@ -165,7 +165,7 @@ func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 	}
 	file, err := d.files.Open(blobName(ref))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound(err)
+		return nil, d.missing(ref, err)
 	}
 	if err != nil {
 		return nil, d.whyNotOpened(ctx, ref, size, err)
@@ -214,7 +214,7 @@ func (d *Disk) Stat(ctx context.Context, ref Ref) (Info, error) {
 	}
 	info, err := d.files.Lstat(blobName(ref))
 	if err != nil {
-		return Info{}, notFound(err)
+		return Info{}, d.missing(ref, err)
 	}
 	return d.describe(ref, info), nil
 }
@@ -292,7 +292,7 @@ func (d *Disk) MarkDamaged(ctx context.Context, ref Ref, read Content) error {
 func (d *Disk) isThere(ref Ref, read Content) (bool, error) {
 	now, err := d.files.Lstat(blobName(ref))
 	if err != nil {
-		return false, notFound(err)
+		return false, d.missing(ref, err)
 	}
 	file, ok := read.(File)
 	if !ok {
@@ -310,13 +310,13 @@ func (d *Disk) OpenMarked(ctx context.Context, ref Ref) (Content, error) {
 	info, err := d.files.Lstat(blobName(ref))
 	switch {
 	case err != nil:
-		return nil, notFound(err)
+		return nil, d.missing(ref, err)
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%w: %s is no plain file", ErrDamaged, ref)
 	}
 	file, err := d.files.Open(blobName(ref))
 	if err != nil {
-		return nil, notFound(err)
+		return nil, d.missing(ref, err)
 	}
 	return file, nil
 }
@@ -505,12 +505,17 @@ func blobName(ref Ref) string {
 	return shard(ref[0]) + "/" + ref.String()
 }
 
-// notFound makes an ErrNotFound of a file that is not there.
-func notFound(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", ErrNotFound, err)
+// missing makes an ErrNotFound of a content's file that is not there, as long as
+// its folder is. A folder that has gone took all contents along, as a disk does
+// that is not mounted any more, and may come back: nothing is known of them then.
+func (d *Disk) missing(ref Ref, err error) error {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return err
+	if _, gone := d.files.Lstat(shard(ref[0])); gone != nil {
+		return fmt.Errorf("the folder of blob %s is not there: %w", ref, gone)
+	}
+	return fmt.Errorf("%w: %w", ErrNotFound, err)
 }
 
 // full makes an ErrFull of a file system that has no room.

@@ -320,6 +320,49 @@ func TestWhatCannotBeOwnedIsNotMade(t *testing.T) {
 	wantNoTemp(t, dir)
 }
 
+// A disk that is not mounted any more takes all contents along; it comes back,
+// and they are what they were.
+func TestContentsOfAFolderThatIsAwayAreNotMissing(t *testing.T) {
+	t.Parallel()
+	for _, away := range []string{"blobs", filepath.Join("blobs", "sha256"), filepath.Join("blobs", "sha256", "ba")} {
+		dir := t.TempDir()
+		d := openDisk(t, dir)
+		ref := keep(t, d, []byte("abc")) // in ba
+		read, err := d.Open(t.Context(), ref, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer read.Close()
+		if err := os.Rename(filepath.Join(dir, away), filepath.Join(dir, "elsewhere")); err != nil {
+			t.Fatal(err)
+		}
+		for what, do := range map[string]func() error{
+			"open":         func() error { _, err := d.Open(t.Context(), ref, 3); return err },
+			"open marked":  func() error { _, err := d.OpenMarked(t.Context(), ref); return err },
+			"stat":         func() error { _, err := d.Stat(t.Context(), ref); return err },
+			"mark damaged": func() error { return d.MarkDamaged(t.Context(), ref, read) },
+			"mark":         func() error { return d.MarkDamaged(t.Context(), ref, nil) },
+			"unmark":       func() error { return d.Unmark(t.Context(), ref, read) },
+			"list": func() (failed error) {
+				for _, err := range d.All(t.Context(), blobs.Ref{}) {
+					failed = err
+				}
+				return failed
+			},
+		} {
+			if err := do(); err == nil || errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
+				t.Errorf("without %s, %s: %v", away, what, err)
+			}
+		}
+		if err := os.Rename(filepath.Join(dir, "elsewhere"), filepath.Join(dir, away)); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := d.Stat(t.Context(), ref); err != nil || info.Damaged || d.Damaged() != 0 {
+			t.Errorf("when %s is back: %+v, %v", away, info, err)
+		}
+	}
+}
+
 func TestReleaseCountsOnce(t *testing.T) {
 	t.Parallel()
 	d := openDisk(t, t.TempDir())

@@ -118,8 +118,11 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 			Name: "attachd_scrub_progress_ratio", Help: "How much of its pass over all contents the scrub has done, from 0 to 1."},
 			func() float64 { return scrub.Status().Progress }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "attachd_scrub_damaged_contents", Help: "Contents that the scrub met in its pass and that are damaged or cannot be read."},
+			Name: "attachd_scrub_damaged_contents", Help: "Contents that the scrub met in its pass and that are damaged."},
 			func() float64 { return float64(scrub.Status().Damaged) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_scrub_unreadable_contents", Help: "Contents that the scrub could not read, and is to try again."},
+			func() float64 { return float64(scrub.Status().Unreadable) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "attachd_scrub_last_pass_timestamp_seconds", Help: "When the scrub last came to the end of a pass; 0 when it has not yet."},
 			func() float64 { return unixTime(scrub.Status().LastPass) }),

@@ -99,6 +99,7 @@ type (
 		Progress      float64 `json:"progress"`
 		PeriodSeconds int64   `json:"period_seconds"`
 		Found         int64   `json:"found"`
+		Unreadable    int64   `json:"unreadable,omitempty"`
 		Last          *string `json:"last"`
 	}
 )
@@ -108,7 +109,7 @@ func (s *Server) scrubStats() *scrubBody {
 		return nil
 	}
 	status := s.scrub.Status()
-	return &scrubBody{status.Progress, int64(s.ScrubPeriod.Seconds()), status.Damaged, optionalTime(status.LastPass)}
+	return &scrubBody{status.Progress, int64(s.ScrubPeriod.Seconds()), status.Damaged, status.Unreadable, optionalTime(status.LastPass)}
 }
 
 // byType has the types with the most bytes first.

@@ -68,11 +68,23 @@ func (a *App) printReport(report upkeep.Report, asJSON bool) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(report)
 	}
+	var unreadable []upkeep.Fault
 	for _, fault := range report.Faults {
+		if fault.Unreadable {
+			unreadable = append(unreadable, fault)
+			continue
+		}
 		fmt.Fprintln(a.stdout, fault)
 	}
-	fmt.Fprintf(a.stdout, "%s, %s, %s: %s\n", count(report.Attachments, "attachment"), count(report.Contents, "content"),
-		count(report.Bytes, "byte"), count(int64(len(report.Faults)), "fault"))
+	found := count(int64(len(report.Faults)), "fault")
+	if len(unreadable) > 0 {
+		fmt.Fprintln(a.stdout, "could not be read, which says nothing of the bytes; see to the disk, and check again:")
+		for _, fault := range unreadable {
+			fmt.Fprintln(a.stdout, fault)
+		}
+		found += fmt.Sprintf(", %d of them could not be read", len(unreadable))
+	}
+	fmt.Fprintf(a.stdout, "%s, %s, %s: %s\n", count(report.Attachments, "attachment"), count(report.Contents, "content"), count(report.Bytes, "byte"), found)
 	if report.Orphans > 0 {
 		fmt.Fprintf(a.stdout, "nothing refers to %s, %s; `attachd gc` removes what is older than an hour\n",
 			count(report.Orphans, "content"), count(report.OrphanBytes, "byte"))

@@ -71,8 +71,8 @@ func New(records store.Pending, files blobs.Store, opts Options) *Contents {
 // Open implements blobs.Store.
 func (c *Contents) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Content, error) {
 	file, err := c.Store.Open(ctx, ref, size)
-	if !lacking(err) {
-		return file, err
+	if err == nil {
+		return file, nil
 	}
 	waiting, noneWaits := c.waiting(ctx, ref)
 	switch {
@@ -84,11 +84,6 @@ func (c *Contents) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.C
 		return nil, fmt.Errorf("%w: %s waits for its file with bytes that are not the content", blobs.ErrDamaged, ref)
 	}
 	return memory{bytes.NewReader(waiting)}, nil
-}
-
-// lacking says whether the file is not there or not what it should be.
-func lacking(err error) bool {
-	return errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged)
 }
 
 // waiting gives the bytes that wait as the content of ref. blobs.ErrNotFound
@@ -109,8 +104,8 @@ func (memory) Close() error { return nil }
 // Stat implements blobs.Store.
 func (c *Contents) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
 	info, err := c.Store.Stat(ctx, ref)
-	if err == nil && !info.Damaged || err != nil && !errors.Is(err, blobs.ErrNotFound) {
-		return info, err
+	if err == nil && !info.Damaged {
+		return info, nil
 	}
 	waiting, noneWaits := c.waiting(ctx, ref)
 	switch {

@@ -49,6 +49,9 @@ type Fault struct {
 	FileName   string        `json:"file_name,omitempty"`
 	Blob       string        `json:"blob,omitempty"`
 	What       string        `json:"what"` // a sentence
+	// Unreadable means that the storage did not give the content: nothing is
+	// known of its bytes, and nothing was marked.
+	Unreadable bool `json:"unreadable,omitempty"`
 }
 
 func (f Fault) String() string {
@@ -64,15 +67,15 @@ func (f Fault) String() string {
 // Check sees that every record has its content, whole in length and not
 // marked damaged, and that what the store keeps fits together. With Deep it
 // reads every content once and marks those whose bytes are not what they
-// should be, and takes the mark from those that somebody has put right. People
-// may work meanwhile: contents are listed before records, and what looks wrong
+// should be, and takes the mark from those that are right. What cannot be read
+// is tried again at the end, and is a fault then that says so. People may work meanwhile: contents are listed before records, and what looks wrong
 // is looked at again before it is reported, so that what comes and goes is no
 // fault.
 //
 // Where something cannot be looked at, that is a fault, and the rest is looked
 // at all the same. It remembers orphans and faults, and nothing else.
 func Check(ctx context.Context, records store.Store, contents blobs.Store, opts CheckOptions) (Report, error) {
-	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]loss{}}
+	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]loss{}, sums: checksums{records: records}}
 	c.Faults = []Fault{}
 	parts := []func() error{c.list, c.checkRecords, c.checkOrphans}
 	if opts.Deep {
@@ -100,6 +103,7 @@ type check struct {
 
 	orphans []blobs.Info // perhaps: one may be recorded later
 	lost    map[blobs.Ref]loss
+	sums    checksums
 }
 
 // list counts the contents and looks for those that no record has.
@@ -122,9 +126,10 @@ func (c *check) list() error {
 	return nil
 }
 
-// read hashes all contents.
+// read hashes all contents, and those again that could not be read.
 func (c *check) read() error {
 	var done int64
+	var unread []blobs.Info
 	for info, err := range c.contents.All(c.ctx, blobs.Ref{}) {
 		if err != nil {
 			return fmt.Errorf("listing contents: %w", err)
@@ -132,9 +137,18 @@ func (c *check) read() error {
 		if err := c.verify(info, done); err != nil {
 			return err
 		}
+		if c.lost[info.Ref].unread {
+			unread = append(unread, info)
+		}
 		done += info.Size
 		c.Progress.tell(done, c.Bytes)
 	}
+	for _, info := range unread {
+		if err := c.verify(info, done-info.Size); err != nil {
+			return err
+		}
+	}
+	c.sums.keep(c.ctx)
 	return nil
 }
 
@@ -144,9 +158,11 @@ func (c *check) verify(info blobs.Info, done int64) error {
 	if info.Damaged {
 		look = verifyMarked
 	}
-	lost, err := look(c.ctx, c.contents, info, func(content io.Reader) io.Reader {
+	sums, lost, err := look(c.ctx, c.contents, info, func(content io.Reader) io.Reader {
 		return &watched{Reader: content, c: c, done: done}
 	})
+	c.sums.add(c.ctx, info.Ref, sums)
+	delete(c.lost, info.Ref)
 	if lost != nil {
 		c.lost[info.Ref] = *lost
 	}
@@ -204,11 +220,11 @@ func (c *check) checkRecords() error {
 func (c *check) checkRecord(a store.Attachment) error {
 	c.Attachments++
 	c.Progress.tell(c.Bytes, c.Bytes)
-	var what string
+	fault := Fault{Attachment: uuid.NullUUID{UUID: a.ID, Valid: true}, FileName: a.FileName, Blob: blobs.Ref(a.SHA256).String()}
 	for range 2 {
-		var err error
-		if what, err = c.look(blobs.Ref(a.SHA256), a.Size); err != nil || what == "" {
-			return err
+		fault.What, fault.Unreadable = c.look(a.SHA256, a.Size)
+		if fault.What == "" || c.ctx.Err() != nil {
+			return c.ctx.Err()
 		}
 		if _, err := c.records.Attachment(c.ctx, a.ID); errors.Is(err, store.ErrNotFound) {
 			return nil
@@ -216,27 +232,28 @@ func (c *check) checkRecord(a store.Attachment) error {
 			return fmt.Errorf("looking again at attachment %s: %w", a.ID, err)
 		}
 	}
-	c.Faults = append(c.Faults, Fault{uuid.NullUUID{UUID: a.ID, Valid: true}, a.FileName, blobs.Ref(a.SHA256).String(), what})
+	c.Faults = append(c.Faults, fault)
 	return nil
 }
 
-// look says what is wrong with a content that should have so many bytes.
-func (c *check) look(ref blobs.Ref, size int64) (what string, err error) {
+// look says what is wrong with a content that should have so many bytes, and
+// whether that is only that nobody knows.
+func (c *check) look(ref blobs.Ref, size int64) (what string, unreadable bool) {
 	info, err := c.contents.Stat(c.ctx, ref)
 	lost, known := c.lost[ref]
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return "The content is missing.", nil
+		return "The content is missing.", false
 	case err != nil:
-		return "", fmt.Errorf("looking at blob %s: %w", ref, err)
+		return fmt.Sprintf("The content cannot be looked at: %v.", err), true
 	case info.Size != size:
-		return fmt.Sprintf("The content has %d bytes, not %d.", info.Size, size), nil
+		return fmt.Sprintf("The content has %d bytes, not %d.", info.Size, size), false
 	case known && (info.Damaged || !lost.marked):
-		return lost.why, nil
+		return lost.why, lost.unread && !info.Damaged
 	case info.Damaged:
-		return "The content is marked damaged.", nil
+		return "The content is marked damaged.", false
 	}
-	return "", nil
+	return "", false
 }
 
 // checkOrphans looks again at contents that no record had: an upload keeps
@@ -250,19 +267,14 @@ func (c *check) checkOrphans() error {
 		if wanted {
 			continue
 		}
-		what, err := c.look(info.Ref, info.Size)
-		if err != nil {
-			return err
-		}
+		what, unreadable := c.look(info.Ref, info.Size)
 		if _, err := c.contents.Stat(c.ctx, info.Ref); errors.Is(err, blobs.ErrNotFound) {
 			continue
-		} else if err != nil {
-			return fmt.Errorf("looking at blob %s: %w", info.Ref, err)
 		}
 		c.Orphans++
 		c.OrphanBytes += info.Size
 		if what != "" {
-			c.Faults = append(c.Faults, Fault{Blob: info.Ref.String(), What: what})
+			c.Faults = append(c.Faults, Fault{Blob: info.Ref.String(), What: what, Unreadable: unreadable})
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,15 +30,21 @@ type ScrubOptions struct {
 
 // ScrubStatus is how far a Scrub is.
 type ScrubStatus struct {
-	Bytes    int64     // read since it was made
-	Progress float64   // of the pass, from 0 to 1
-	Damaged  int64     // contents that the pass met and that are damaged or cannot be read
-	LastPass time.Time // end of the last whole pass; zero when there was none
+	Bytes      int64     // read since it was made
+	Progress   float64   // of the pass, from 0 to 1
+	Damaged    int64     // contents that the pass met and that are damaged
+	Unreadable int64     // contents that could not be read, and are to be tried again
+	LastPass   time.Time // end of the last whole pass; zero when there was none
 }
 
 // Scrub reads all stored contents in passes, one each period, and marks and
 // logs those whose bytes are not what they should be: damage that nobody comes
-// upon is found while there still is a backup without it.
+// upon is found while there still is a backup without it. It also keeps the
+// checksums of the contents that lack theirs.
+//
+// A content that cannot be read is not damaged for that: a disk may go away and
+// come back. It is tried again, first after a minute and then ever later. And
+// those that are marked damaged are read again every few hours, since a mark may be wrong.
 //
 // A pass goes through the contents in order of Ref. Refs are spread evenly, so
 // the place of a content among all Refs is the fraction of the pass that is
@@ -52,8 +59,11 @@ type Scrub struct {
 	// These belong to Run.
 	pass   pass
 	loaded bool
-	moved  bool      // since it was saved
-	saved  time.Time // when that was tried last
+	moved  bool        // since it was saved
+	saved  time.Time   // when that was tried last
+	marked time.Time   // when those that are marked are to be read again
+	next   []blobs.Ref // of them, the ones to be read again now
+	sums   checksums
 
 	mu     sync.Mutex
 	status ScrubStatus
@@ -67,8 +77,16 @@ type pass struct {
 	Late     bool      `json:"late,omitempty"`     // and so the log says
 	Contents int64     `json:"contents"`           // read
 	Bytes    int64     `json:"bytes"`              // in them
-	Damaged  int64     `json:"damaged"`            // known before, found, or not to be opened
+	Damaged  int64     `json:"damaged"`            // known before, or found
+	Unread   []retry   `json:"unread,omitempty"`   // contents to be tried again
 	LastPass time.Time `json:"last_pass,omitzero"` // end of the last whole one
+}
+
+// retry is a content that could not be read. After a restart it is tried at once.
+type retry struct {
+	Ref  blobs.Ref     `json:"blob"`
+	due  time.Time     // when it is tried again
+	wait time.Duration // after which
 }
 
 // The note in the store that has the pass.
@@ -78,15 +96,23 @@ const (
 	saveInterval  = time.Minute            // between saving the position
 	troubleWait   = time.Minute            // before trying again what failed
 	betweenPasses = time.Minute            // between looking whether the next pass is due: clocks are set and laptops sleep
+	maxRetryWait  = 6 * time.Hour          // between trying again what could not be read, after a minute, two, four ...
+	markedWait    = 6 * time.Hour          // between reading again all that is marked damaged
 	busyWait      = 250 * time.Millisecond // between looking whether people are still being served
 )
 
-// How many of the attachments that have a damaged content are logged.
-const maxNamed = 10
+const (
+	// How many of the attachments that have a damaged content are logged.
+	maxNamed = 10
+	// How many contents that could not be read are tried again before the next
+	// pass comes to them. While a disk is away, it is one a minute.
+	maxRetries = 256
+)
 
 // NewScrub makes a Scrub; Run has it go.
 func NewScrub(records store.Store, contents blobs.Store, opts ScrubOptions) *Scrub {
-	return &Scrub{ScrubOptions: opts, records: records, contents: contents, limiter: rate.NewLimiter(rate.Limit(opts.Rate), piece)}
+	return &Scrub{ScrubOptions: opts, records: records, contents: contents, limiter: rate.NewLimiter(rate.Limit(opts.Rate), piece),
+		sums: checksums{records: records, log: opts.Log}}
 }
 
 // Status may be called at any time.
@@ -114,6 +140,9 @@ func (s *Scrub) step(ctx context.Context) error {
 		return s.load(ctx)
 	}
 	s.saveNowAndThen(ctx)
+	if again, err := s.lookAgain(ctx); again || err != nil {
+		return err
+	}
 	if !s.pass.Done {
 		return s.read(ctx)
 	}
@@ -160,7 +189,7 @@ func (s *Scrub) resume(note []byte) {
 }
 
 func (s *Scrub) begin() {
-	s.pass = pass{Began: s.now(), LastPass: s.pass.LastPass}
+	s.pass = pass{Began: s.now(), LastPass: s.pass.LastPass, Unread: s.pass.Unread}
 	s.moved, s.saved = true, time.Time{}
 	s.tell()
 }
@@ -181,47 +210,152 @@ func (s *Scrub) read(ctx context.Context) error {
 		s.warnIfLate()
 		s.tell()
 		s.saveNowAndThen(ctx)
+		if _, err := s.lookAgain(ctx); err != nil {
+			return err
+		}
 	}
 	s.finish(ctx)
 	return nil
 }
 
-// look reads a content. The only error is that of ctx.
+// look reads a content whose turn it is. The only error is that of ctx.
 func (s *Scrub) look(ctx context.Context, info blobs.Info) error {
 	if err := s.giveWay(ctx, info.Ref); err != nil {
 		return err
 	}
+	lost, err := s.verify(ctx, info, func() error { return s.giveWay(ctx, info.Ref) })
+	if err != nil {
+		return err
+	}
+	if lost != nil && (info.Damaged || !lost.unread) {
+		s.pass.Damaged++
+	}
+	if lost != nil && lost.unread {
+		// A disk that has gone away would fail for every content: the wait
+		// leaves time to do something about it.
+		s.Wait(ctx, troubleWait)
+		return nil
+	}
+	s.pass.Contents++
+	s.pass.Bytes += info.Size
+	return nil
+}
+
+// verify reads a content, as fast as allowed and as giveWay lets it, and sees to
+// what it finds. The only error is that of ctx.
+func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() error) (*loss, error) {
 	look := verify
 	if info.Damaged {
 		look = verifyMarked
 	}
-	lost, err := look(ctx, s.contents, info, func(content io.Reader) io.Reader {
-		return &paced{content, s, ctx, info.Ref}
+	sums, lost, err := look(ctx, s.contents, info, func(content io.Reader) io.Reader {
+		return &paced{content, s, ctx, giveWay}
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.pass.Contents++
-	s.pass.Bytes += info.Size
+	s.sums.add(ctx, info.Ref, sums)
 	switch {
-	case lost != nil && info.Damaged:
-		s.pass.Damaged++ // which was told when it was found
-	case lost != nil:
-		s.report(ctx, info.Ref, *lost)
-	case info.Damaged:
+	case lost != nil && lost.unread:
+		s.retryLater(ctx, info.Ref, *lost)
+		return lost, nil
+	case lost != nil && !info.Damaged: // else it was told when it was found
+		s.Log.Error("the scrub found a fault", "blob", info.Ref.String(), "what", lost.why, "attachments", s.attachmentsWith(ctx, info.Ref))
+	case lost == nil && info.Damaged:
 		s.Log.Info("the scrub found a content whole that was marked damaged", "blob", info.Ref.String())
 	}
-	return nil
+	s.forget(ctx, info.Ref, lost == nil)
+	return lost, nil
 }
 
-// report says what is wrong with a content. A disk that has gone away would
-// fail for every content: the wait leaves time to do something about it.
-func (s *Scrub) report(ctx context.Context, ref blobs.Ref, lost loss) {
-	s.pass.Damaged++
-	s.Log.Error("the scrub found a fault", "blob", ref.String(), "what", lost.why, "attachments", s.attachmentsWith(ctx, ref))
-	if lost.failed {
-		s.Wait(ctx, troubleWait)
+// retryLater remembers a content that could not be read.
+func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost loss) {
+	s.moved = true
+	at := slices.IndexFunc(s.pass.Unread, func(r retry) bool { return r.Ref == ref })
+	if at >= 0 {
+		r := &s.pass.Unread[at]
+		r.wait = min(max(2*r.wait, troubleWait), maxRetryWait)
+		r.due = s.now().Add(r.wait)
+		return
 	}
+	s.Log.Error("the scrub cannot read a content, and will try again", "blob", ref.String(), "what", lost.why, "attachments", s.attachmentsWith(ctx, ref))
+	if len(s.pass.Unread) < maxRetries {
+		s.pass.Unread = append(s.pass.Unread, retry{ref, s.now().Add(troubleWait), troubleWait})
+	}
+	s.tell()
+}
+
+// forget is called when a content was read, or has gone.
+func (s *Scrub) forget(ctx context.Context, ref blobs.Ref, whole bool) {
+	before := len(s.pass.Unread)
+	s.pass.Unread = slices.DeleteFunc(s.pass.Unread, func(r retry) bool { return r.Ref == ref })
+	if len(s.pass.Unread) == before {
+		return
+	}
+	s.moved = true
+	s.tell()
+	if whole && ctx.Err() == nil {
+		s.Log.Info("the scrub has read a content that it could not read before", "blob", ref.String())
+	}
+}
+
+// lookAgain reads one of the contents that are to be read again before their
+// turn comes, if it is time for one. It does not give way to people: they are
+// few, and somebody may be waiting for them.
+func (s *Scrub) lookAgain(ctx context.Context) (did bool, err error) {
+	ref, err := s.nextAgain(ctx)
+	if err != nil || ref == (blobs.Ref{}) {
+		return false, err
+	}
+	info, err := s.contents.Stat(ctx, ref)
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case errors.Is(err, blobs.ErrNotFound):
+		s.forget(ctx, ref, false)
+	case err != nil:
+		s.retryLater(ctx, ref, *unread("The content cannot be looked at: %v.", err))
+	default:
+		_, err := s.verify(ctx, info, ctx.Err)
+		return true, err
+	}
+	return true, nil
+}
+
+// nextAgain gives the content that is to be read again now, or the zero Ref.
+func (s *Scrub) nextAgain(ctx context.Context) (ref blobs.Ref, err error) {
+	now := s.now()
+	for _, r := range s.pass.Unread {
+		if !r.due.After(now) || r.due.Sub(now) > maxRetryWait { // or the clock was set back
+			return r.Ref, nil
+		}
+	}
+	if s.marked.Sub(now).Abs() > markedWait || !s.marked.After(now) {
+		s.marked = now.Add(markedWait)
+		if s.next, err = s.allMarked(ctx); err != nil {
+			return ref, err
+		}
+	}
+	if len(s.next) > 0 {
+		ref, s.next = s.next[0], s.next[1:]
+	}
+	return ref, nil
+}
+
+// allMarked lists what is marked damaged. Most of the time nothing is.
+func (s *Scrub) allMarked(ctx context.Context) (marked []blobs.Ref, err error) {
+	if s.contents.Damaged() == 0 {
+		return nil, nil
+	}
+	for info, err := range s.contents.All(ctx, blobs.Ref{}) {
+		if err != nil {
+			return nil, fmt.Errorf("listing contents: %w", err)
+		}
+		if info.Damaged {
+			marked = append(marked, info.Ref)
+		}
+	}
+	return marked, nil
 }
 
 func (s *Scrub) attachmentsWith(ctx context.Context, ref blobs.Ref) []string {
@@ -241,8 +375,8 @@ func (s *Scrub) finish(ctx context.Context) {
 	p.Done, p.LastPass = true, s.now()
 	s.warnIfLate()
 	s.tell()
-	if p.Contents+p.Damaged > 0 {
-		s.Log.Info("the scrub has read all contents", "contents", p.Contents, "bytes", p.Bytes, "damaged", p.Damaged, "took", s.elapsed().String())
+	if p.Contents > 0 || len(p.Unread) > 0 {
+		s.Log.Info("the scrub has read all contents", "contents", p.Contents, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", len(p.Unread), "took", s.elapsed().String())
 	}
 	s.moved = true
 	s.save(ctx)
@@ -276,13 +410,13 @@ func (s *Scrub) due(ref blobs.Ref) bool {
 // paced is a content that is read no faster than allowed.
 type paced struct {
 	io.Reader
-	scrub *Scrub
-	ctx   context.Context
-	ref   blobs.Ref
+	scrub   *Scrub
+	ctx     context.Context
+	giveWay func() error
 }
 
 func (p *paced) Read(b []byte) (int, error) {
-	if err := p.scrub.giveWay(p.ctx, p.ref); err != nil {
+	if err := p.giveWay(); err != nil {
 		return 0, err
 	}
 	n, err := p.Reader.Read(b)
@@ -328,6 +462,7 @@ func (s *Scrub) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Progress, s.status.Damaged, s.status.LastPass = s.progress(), s.pass.Damaged, s.pass.LastPass
+	s.status.Unreadable = int64(len(s.pass.Unread))
 }
 
 func (s *Scrub) saveNowAndThen(ctx context.Context) {
@@ -339,6 +474,7 @@ func (s *Scrub) saveNowAndThen(ctx context.Context) {
 // save writes down where the scrub is, if that has changed. Without it, no
 // more is lost than what was read since. It is done even when ctx has ended.
 func (s *Scrub) save(ctx context.Context) {
+	s.sums.keep(context.WithoutCancel(ctx))
 	if !s.moved {
 		return
 	}

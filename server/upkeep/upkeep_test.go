@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,7 +162,7 @@ func TestCheckFindsLostContents(t *testing.T) {
 				}
 				return nil
 			})
-		}, onlyDeep, "The content cannot be read: input/output error.", true},
+		}, onlyDeep, "The content cannot be read: input/output error.", false},
 		{"not to be opened", func(h *house, a store.Attachment) {
 			h.fail(func(call string) error {
 				if strings.HasPrefix(call, "open blobs/sha256") && strings.HasSuffix(call, blobs.Ref(a.SHA256).String()) {
@@ -194,7 +195,7 @@ func TestCheckFindsLostContents(t *testing.T) {
 			}
 			for i, a := range []store.Attachment{first, second} {
 				f := report.Faults[i]
-				if f.Attachment.UUID != a.ID || f.FileName != "a.txt" || f.Blob != blobs.Ref(a.SHA256).String() || !strings.HasSuffix(f.What, c.says) {
+				if f.Attachment.UUID != a.ID || f.FileName != "a.txt" || f.Blob != blobs.Ref(a.SHA256).String() || !strings.HasSuffix(f.What, c.says) || f.Unreadable != strings.HasPrefix(c.says, "The content cannot be ") {
 					t.Errorf("fault %d is %v", i, f)
 				}
 			}
@@ -207,6 +208,70 @@ func TestCheckFindsLostContents(t *testing.T) {
 				t.Errorf("after a repair: %v", left.Faults)
 			}
 		})
+	}
+}
+
+// A disk that is away while a check or a collection comes by has lost nothing.
+func TestContentsThatAreAwayAreNeitherLostNorCollected(t *testing.T) {
+	for name, away := range map[string]func(h *house) (back func()){
+		"unmounted": func(h *house) func() {
+			blobs, elsewhere := filepath.Join(h.dir, "blobs"), filepath.Join(h.dir, "elsewhere")
+			h.ok(os.Rename(blobs, elsewhere))
+			h.ok(os.Mkdir(blobs, 0o700)) // the place where it was mounted
+			return func() { h.ok(errors.Join(os.Remove(blobs), os.Rename(elsewhere, blobs))) }
+		},
+		"a path to it fails": func(h *house) func() {
+			h.fail(func(call string) error { return syscall.EIO })
+			return func() { h.faults.Store(nil) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			h.keep("one", true)
+			h.keep("two", true)
+			h.keep("nobody's", false)
+			back := away(h)
+			for _, deep := range []bool{false, true} {
+				unreadable := 0
+				for _, fault := range h.check(deep).Faults {
+					if fault.Attachment.Valid && fault.Unreadable {
+						unreadable++
+					} else if !strings.HasPrefix(fault.What, "Not everything could be looked at: ") {
+						t.Errorf("deep %t: %v", deep, fault)
+					}
+				}
+				if unreadable != 2 {
+					t.Errorf("deep %t: %d contents could not be read", deep, unreadable)
+				}
+			}
+			if got, err := upkeep.Collect(t.Context(), h.records, h.blobs, upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}); err == nil {
+				t.Errorf("collected %+v", got)
+			}
+			back()
+			if report := h.check(true); len(report.Faults) > 0 || report.Contents != 3 || h.blobs.Damaged() != 0 {
+				t.Errorf("afterwards: %+v", report)
+			}
+		})
+	}
+}
+
+// What cannot be read when its turn comes may be read a moment later.
+func TestADeepCheckTriesAgainWhatItCouldNotRead(t *testing.T) {
+	h := newHouse(t)
+	for _, content := range []string{"one", "two", "three", "four"} {
+		h.keep(content, true)
+	}
+	reads := 0
+	h.fail(func(call string) error {
+		if strings.HasPrefix(call, "read blobs/sha256/") {
+			if reads++; reads <= 3 {
+				return syscall.ETIMEDOUT
+			}
+		}
+		return nil
+	})
+	if report := h.check(true); len(report.Faults) > 0 || h.blobs.Damaged() != 0 {
+		t.Errorf("%+v", report)
 	}
 }
 

@@ -1,85 +1,101 @@
 package upkeep
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"attachd/blobs"
+	"attachd/store"
 )
 
 // A content is read in pieces of so many bytes.
 const piece = 256 << 10
 
-// loss is why a content could not be read as it should be.
+// loss is why a content is not as it should be, or could not be read.
 type loss struct {
 	why    string
 	marked bool
-	failed bool // it is the storage that did not give the bytes, rather than the bytes that are wrong
+	unread bool // the storage did not give the bytes, which may be right
 }
 
-// verify hashes a content and marks it if it is not what its name says. A
-// disk that cannot read it back has lost it. The content is read through
-// watch, one Read a piece. No loss is nil; the only error is that of ctx.
-func verify(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (*loss, error) {
+// verify hashes a content and marks it if it was read in full and is not what
+// its name says. What cannot be read is not marked: a cable or a path to a disk
+// fails for a while, and the bytes are as they were. The content is read
+// through watch, one Read a piece. Of a whole one there are checksums, if it
+// needs any, and no loss; the only error is that of ctx.
+func verify(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
 	content, err := contents.Open(ctx, info.Ref, info.Size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrDamaged):
-		return nil, nil // it has gone, or was found out, meanwhile
+		return nil, nil, nil // it has gone, or was found out, meanwhile
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	case err != nil:
-		// Rather the server's trouble than the content's: no mark.
-		return &loss{why: fmt.Sprintf("The content cannot be opened: %v.", err), failed: true}, nil
+		return nil, unread("The content cannot be opened: %v.", err), nil
 	}
 	defer content.Close() // only read
-	ref, err := hashed(watch(content), info.Size)
+	ref, sums, err := hashed(watch(content), info.Size)
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	case err != nil:
-		return mark(ctx, contents, info.Ref, content, loss{why: fmt.Sprintf("The content cannot be read: %v.", err), failed: true})
+		return nil, unread("The content cannot be read: %v.", err), nil
 	case ref != info.Ref:
-		return mark(ctx, contents, info.Ref, content, loss{why: "The content is damaged: its bytes are not those that were uploaded."})
+		lost, err := mark(ctx, contents, info.Ref, content, loss{why: "The content is damaged: its bytes are not those that were uploaded."})
+		return nil, lost, err
 	}
-	return nil, nil
+	return sums, nil, nil
+}
+
+func unread(format string, err error) *loss {
+	return &loss{why: fmt.Sprintf(format, err), unread: true}
 }
 
 // verifyMarked hashes a content that is marked damaged, and takes the mark away
-// if somebody has put it right, from a backup perhaps. It reads as verify does.
-func verifyMarked(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (*loss, error) {
+// if it is whole: somebody has put it right, from a backup perhaps, or it was
+// marked wrongly. It reads as verify does.
+func verifyMarked(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
 	content, err := contents.OpenMarked(ctx, info.Ref)
 	if errors.Is(err, blobs.ErrNotFound) {
-		return nil, nil // it has gone meanwhile
+		return nil, nil, nil // it has gone meanwhile
 	}
 	var ref blobs.Ref
 	if err == nil {
 		defer content.Close() // only read
-		ref, err = hashed(watch(content), info.Size)
+		ref, sums, err = hashed(watch(content), info.Size)
 	}
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
+	case err != nil && !errors.Is(err, blobs.ErrDamaged):
+		return nil, &loss{why: fmt.Sprintf("The content is marked damaged, and cannot be read: %v.", err), marked: true, unread: true}, nil
 	case err != nil || ref != info.Ref:
-		return &loss{why: "The content is marked damaged.", marked: true}, nil
+		return nil, &loss{why: "The content is marked damaged.", marked: true}, nil
 	}
 	err = contents.Unmark(ctx, info.Ref, content)
 	switch {
 	case ctx.Err() != nil:
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	case err != nil && !errors.Is(err, blobs.ErrNotFound):
-		return &loss{why: fmt.Sprintf("The content is whole again, but its mark could not be taken away: %v.", err), marked: true}, nil
+		return nil, &loss{why: fmt.Sprintf("The content is whole again, but its mark could not be taken away: %v.", err), marked: true}, nil
 	}
-	return nil, nil
+	return sums, nil, nil
 }
 
 // hashed reads to the end, one Read a piece.
-func hashed(content io.Reader, size int64) (blobs.Ref, error) {
+func hashed(content io.Reader, size int64) (blobs.Ref, blobs.Checksums, error) {
 	hash := sha256.New()
-	_, err := io.CopyBuffer(hash, content, make([]byte, max(1, min(piece, size))))
-	return blobs.Ref(hash.Sum(nil)), err
+	var sums blobs.Summer
+	n, err := io.CopyBuffer(io.MultiWriter(hash, &sums), content, make([]byte, max(1, min(piece, size))))
+	if err == nil && n != size {
+		err = fmt.Errorf("%w: it ended after %d of %d bytes", io.ErrUnexpectedEOF, n, size)
+	}
+	return blobs.Ref(hash.Sum(nil)), sums.Sum(), err
 }
 
 // mark leaves a content alone that was repaired while it was read. A disk that
@@ -103,4 +119,60 @@ func mark(ctx context.Context, contents blobs.Store, ref blobs.Ref, read blobs.C
 	}
 	lost.why = fmt.Sprintf("%s It could not be marked: %v.", lost.why, err)
 	return &lost, nil
+}
+
+// checksums keeps those of contents that lack theirs, many in one commit: of
+// contents that came before there were any. They are right, since the content
+// was hashed: where there are others, those are wrong.
+type checksums struct {
+	records store.Store
+	log     *slog.Logger // may be nil
+	waiting map[[32]byte][]byte
+	bytes   int
+}
+
+// So many bytes of checksums, or of so many contents, are kept at once.
+const (
+	checksumBytes    = 1 << 20
+	checksumContents = 256
+)
+
+// add is told of a content that was found whole. What cannot be kept now is
+// for the next time that the content is read.
+func (c *checksums) add(ctx context.Context, ref blobs.Ref, sums blobs.Checksums) {
+	if len(sums) == 0 {
+		return
+	}
+	known, err := c.records.Checksums(ctx, ref)
+	if err == nil && bytes.Equal(known, sums) {
+		return
+	}
+	if !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+		c.warn("the checksums of a content were wrong, and are kept anew", "blob", ref.String(), "error", err)
+	}
+	if c.waiting == nil {
+		c.waiting = map[[32]byte][]byte{}
+	}
+	c.waiting[ref] = sums
+	c.bytes += len(sums)
+	if len(c.waiting) >= checksumContents || c.bytes >= checksumBytes {
+		c.keep(ctx)
+	}
+}
+
+// keep writes down what was added.
+func (c *checksums) keep(ctx context.Context) {
+	if len(c.waiting) == 0 {
+		return
+	}
+	if err := c.records.AddChecksums(ctx, c.waiting); err != nil && ctx.Err() == nil {
+		c.warn("checksums of contents could not be kept", "error", err)
+	}
+	c.waiting, c.bytes = nil, 0
+}
+
+func (c *checksums) warn(message string, args ...any) {
+	if c.log != nil {
+		c.log.Warn(message, args...)
+	}
 }
