@@ -50,6 +50,7 @@ import (
 //	audit            seq, 8               sha256, entry (audit.go)
 //	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
 //	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
+//	import           (bolt_import.go)     what is staged of an import; mostly empty
 //
 //	meta             "probe"              -           what Probe writes
 //	                 "log"                epoch       of its log (bolt_log.go)
@@ -80,6 +81,7 @@ var (
 	bucketAudit         = []byte("audit")
 	bucketOutbox        = []byte("outbox")
 	bucketDead          = []byte("dead")
+	bucketImport        = []byte("import")
 	bucketMeta          = []byte("meta")
 )
 
@@ -93,7 +95,7 @@ var allBuckets = [][]byte{
 }
 
 // laterBuckets came after databases without them were in use.
-var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead, bucketChecksums}
+var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead, bucketChecksums, bucketImport}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -156,8 +158,10 @@ type Bolt struct {
 	ahead    ahead
 	stuck    atomic.Bool // what is ahead could not be committed
 	postbox  postbox
+	imports  importLock
 	makeRoom func() bool
 	maxNoted int
+	batch    int // of an import
 
 	keys     decoded[keyRecord]
 	users    decoded[userRecord]
@@ -246,6 +250,11 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.journal.close(), db.Close())
 	}
 	go b.commitLoop()
+	if !opts.ReadOnly {
+		if err := b.resumeAtStart(); err != nil {
+			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.Close())
+		}
+	}
 	return b, nil
 }
 
@@ -256,6 +265,7 @@ func newBolt(path string, opts BoltOptions) *Bolt {
 		lost:     opts.Lost,
 		makeRoom: opts.MakeRoom,
 		maxNoted: maxNoted,
+		batch:    batchSize,
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),
 		commit:   opts.Commit,

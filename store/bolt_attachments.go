@@ -31,15 +31,17 @@ func (b *Bolt) create(ctx context.Context, a Attachment, content, checksums []by
 	if content != nil {
 		update = b.updateSoon
 	}
-	return update(ctx, func(tx *writeTx) error {
-		if err := createAttachment(tx, a, autoCreate); err != nil {
-			return err
-		}
-		tx.putChecksums(a.SHA256, checksums)
-		if content != nil {
-			tx.putPending(a.ID, content)
-		}
-		return nil
+	return whenFree(ctx, func() error {
+		return update(ctx, func(tx *writeTx) error {
+			if err := createAttachment(tx, a, autoCreate); err != nil {
+				return err
+			}
+			tx.putChecksums(a.SHA256, checksums)
+			if content != nil {
+				tx.putPending(a.ID, content)
+			}
+			return nil
+		})
 	})
 }
 
@@ -56,6 +58,11 @@ func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
 	home, err := findHome(tx.Tx, a, autoCreate)
 	if err != nil {
 		return err
+	}
+	if home.changes() {
+		if err := tx.imports.free(); err != nil {
+			return err
+		}
 	}
 	usage, err := loadUsage(tx.Tx, home.entity.Space)
 	if err != nil {
@@ -105,7 +112,7 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 	elsewhere := h.entity != nil && a.Parent.Kind == Product && autoCreate != "" && h.entity.Space != autoCreate
 	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
 	if elsewhere || missing {
-		return h, refuse(ErrNotFound, "There is no %s %s.", a.Parent.Kind, a.Parent.ID)
+		return h, noParent(a.Parent)
 	}
 	if h.entity == nil {
 		h.newEntity = true
@@ -120,7 +127,7 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 		return h, err
 	}
 	if h.space == nil && !h.newEntity {
-		return h, fmt.Errorf("%s %s is in space %q, which is not there", a.Parent.Kind, a.Parent.ID, h.entity.Space)
+		return h, noParent(a.Parent)
 	}
 	if h.space == nil {
 		h.newSpace = true
@@ -131,11 +138,14 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 	return h, nil
 }
 
+// changes says whether something has to be made.
+func (h home) changes() bool { return h.newSpace || h.newEntity || h.newAdmin }
+
 // settle makes what is missing.
 func (h home) settle(tx *writeTx, a Attachment) {
 	slug := h.entity.Space
 	const why = "made by an upload"
-	tx.direct = tx.direct || h.newSpace || h.newEntity || h.newAdmin
+	tx.direct = tx.direct || h.changes()
 	if h.newSpace {
 		tx.note("space.put", "space", slug, why, slug)
 		tx.save(bucketSpaces, []byte(slug), h.space)

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
 
@@ -124,17 +123,13 @@ func (tx *writeTx) note(action, resource, id, name, space string) {
 	if tx.change.entry == nil {
 		return
 	}
-	e := *tx.change.entry
-	e.Action, e.Resource, e.ID, e.Name, e.Space = action, resource, id, name, space
-	tx.record(e)
+	tx.noteFor(*tx.change.entry, action, resource, id, name, space)
 }
 
-// noteEach is note for a user or member of a change that is recorded in
-// detail.
-func (tx *writeTx) noteEach(o Object, action string, user uuid.UUID, space string) {
-	if tx.change.each {
-		tx.note(action, "user", user.String(), Granted(o), space)
-	}
+// noteFor is note for a change with another entry.
+func (tx *writeTx) noteFor(e Entry, action, resource, id, name, space string) {
+	e.Action, e.Resource, e.ID, e.Name, e.Space = action, resource, id, name, space
+	tx.record(e)
 }
 
 // saveHead remembers the end of the chain apart from it, so that a cut is seen.

@@ -60,6 +60,7 @@ type checker struct {
 	rest   func(took time.Duration) // may be nil
 	began  time.Time                // to work, after the last rest
 	used   map[string]Usage         // by the records of attachments
+	moving bool                     // an import that is decided is under way
 	faults []string
 	more   int // beyond maxFaults
 }
@@ -87,13 +88,14 @@ func (c *checker) told() []string {
 
 func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 	c.Tx = tx
+	c.moving = tx.Bucket(bucketImport) != nil && has(tx, bucketImport, importMark)
 	for _, part := range []func() error{
 		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
 		c.users, c.spaces, c.members, c.memberships,
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
 		c.sessions, c.keySessions, c.sessionExpiry,
-		c.audit, c.outbox, c.dead,
+		c.audit, c.outbox, c.dead, c.imported,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -111,6 +113,9 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 			if c.pause(); c.ctx.Err() != nil {
 				return c.ctx.Err()
 			}
+		}
+		if soon := c.toCome(bucket, key); soon != nil {
+			value = soon
 		}
 		err := errKey
 		if len(key) >= atLeast {
@@ -141,8 +146,23 @@ func (c *checker) checkPages(tx *bbolt.Tx) error {
 	return nil
 }
 
+// toCome is what an import that is decided has yet to write there, or nil.
+func (c *checker) toCome(bucket, key []byte) []byte {
+	if !c.moving {
+		return nil
+	}
+	return c.Bucket(bucketImport).Get(staged(bucket, key))
+}
+
+func (c *checker) has(bucket, key []byte) bool {
+	return has(c.Tx, bucket, key) || c.toCome(bucket, key) != nil
+}
+
 func (c *checker) is(bucket, key, value []byte) bool {
-	got := c.Bucket(bucket).Get(key)
+	got := c.toCome(bucket, key)
+	if got == nil {
+		got = c.Bucket(bucket).Get(key)
+	}
 	return got != nil && bytes.Equal(got, value)
 }
 
@@ -235,7 +255,7 @@ func (c *checker) usage() error {
 		used := c.used[string(slug)]
 		delete(c.used, string(slug))
 		c.wantUsage(string(slug), counted, used)
-		c.want(has(c.Tx, bucketSpaces, slug), "Usage is counted of space %q, which is not there.", slug)
+		c.want(c.has(bucketSpaces, slug), "Usage is counted of space %q, which is not there.", slug)
 		return nil
 	})
 	for slug, used := range c.used {
@@ -273,7 +293,7 @@ func (c *checker) members() error {
 			return err
 		}
 		c.want(c.is(bucketMemberships, join(user, slug), role), "User %x is a member of space %q, which their own list does not say.", user, slug)
-		c.want(has(c.Tx, bucketSpaces, slug), "User %x is a member of space %q, which is not there.", user, slug)
+		c.want(c.has(bucketSpaces, slug), "User %x is a member of space %q, which is not there.", user, slug)
 		return c.wantUser(user, "is a member of space %q", slug)
 	})
 }
@@ -303,8 +323,8 @@ func (c *checker) entities() error {
 		if err != nil {
 			return err
 		}
-		c.want(has(c.Tx, bucketSpaces, []byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
-		c.want(has(c.Tx, bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
+		c.want(c.has(bucketSpaces, []byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
+		c.want(c.has(bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
 		c.want(p.Kind != Ticket || has(c.Tx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
 		return nil
 	})
@@ -418,6 +438,19 @@ func (c *checker) audit() error {
 	}
 	return c.each(bucketAudit, 8, func(key, _ []byte) error {
 		if len(key) > 8 {
+			return errKey
+		}
+		return nil
+	})
+}
+
+// imported finds what stands among the entries of an import and is none.
+func (c *checker) imported() error {
+	if c.Bucket(bucketImport) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketImport, 1, func(key, _ []byte) error {
+		if number := key[0]; number != importNotes && int(number) > len(importBuckets) {
 			return errKey
 		}
 		return nil

@@ -38,7 +38,6 @@ type change struct {
 	instead func() error          // of a transaction; nothing of the others is under way
 	peek    func(*bbolt.Tx) error // changes nothing, and sees what is only in the log
 	entry   *Entry                // of the audit log, or nil
-	each    bool                  // has an entry for each of its objects too
 	origin  *Origin               // of the events that it is told with, or nil
 	alone   bool
 	logs    bool // it may be acknowledged when it is in the log
@@ -57,6 +56,7 @@ type writeTx struct {
 	chain   *Link   // the end of the audit log; nil until there is something to add
 
 	change   *change // that is being applied
+	imports  *importLock
 	users    *decoded[userRecord]
 	posted   posted
 	postedAt time.Time // when the last of them came in
@@ -127,7 +127,6 @@ func (b *Bolt) handIn(ctx context.Context, c *change) error {
 		return err
 	}
 	c.entry, c.origin = entryOf(ctx), originOf(ctx)
-	c.each = ctx.Value(eachContext{}) != nil
 	if err := b.send(ctx, c); err != nil {
 		return err
 	}
@@ -309,7 +308,7 @@ func (b *Bolt) begin() (*writeTx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
-	w := &writeTx{Tx: tx, users: &b.users}
+	w := &writeTx{Tx: tx, users: &b.users, imports: &b.imports}
 	if err := withoutPanic(func() error { return b.journal.apply(w) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), b.rollBack(w))
 	}

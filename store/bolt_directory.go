@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 
@@ -33,92 +34,71 @@ func malformed(o Object) error {
 	return fmt.Errorf("store: malformed %T: %+v", o, o)
 }
 
-// Put implements Directory.
-func (b *Bolt) Put(ctx context.Context, objects ...Object) ([]bool, error) {
-	created := make([]bool, len(objects))
-	putAll := func(tx *writeTx) error {
-		for i, o := range objects {
-			isNew, err := tx.putObject(o)
-			if err != nil {
-				return &PutError{Index: i, Err: err}
-			}
-			created[i] = isNew
-		}
-		return nil
-	}
-	var err error
-	if len(objects) > 1 {
-		err = b.updateAlone(ctx, putAll)
-	} else {
-		err = b.update(ctx, putAll)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return created, nil
-}
-
-// putObject checks what the object names, writes it, and says whether it is
-// new.
-func (tx *writeTx) putObject(o Object) (created bool, err error) {
+// putObject checks what the object names, plans to write it, and says whether
+// it is new.
+func (p *plan) putObject(o Object) (created bool, err error) {
 	switch o := o.(type) {
 	case User:
-		return tx.putUser(o)
+		return p.putUser(o)
 	case Space:
-		return tx.putSpace(o)
+		return p.putSpace(o)
 	case Member:
-		return tx.putMember(o)
+		return p.putMember(o)
 	case Entity:
-		return tx.putEntity(o)
+		return p.putEntity(o)
 	case Comment:
-		return tx.putComment(o)
+		return p.putComment(o)
 	}
 	return false, malformed(o)
 }
 
-func (tx *writeTx) putUser(u User) (created bool, err error) {
+func (p *plan) putUser(u User) (created bool, err error) {
 	if err := needID(u.ID); err != nil {
 		return false, err
 	}
-	known, err := load[userRecord](tx.Tx, bucketUsers, u.ID[:])
+	known, err := planned[userRecord](p, bucketUsers, u.ID[:])
 	if err != nil {
 		return false, err
 	}
 	now := userRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin}
 	if known == nil || *known != now {
-		tx.noteEach(u, "user.put", u.ID, "")
+		p.note(u, "user.put", u.ID, "")
 	}
-	tx.save(bucketUsers, u.ID[:], now)
-	return known == nil || known.Deleted, nil
+	return known == nil || known.Deleted, p.save(bucketUsers, u.ID[:], now)
 }
 
-func (tx *writeTx) putSpace(s Space) (created bool, err error) {
+func (p *plan) putSpace(s Space) (created bool, err error) {
 	if !validSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
 		return false, malformed(s)
 	}
-	created = !has(tx.Tx, bucketSpaces, []byte(s.Slug))
-	tx.save(bucketSpaces, []byte(s.Slug), spaceRecord{
+	created = !p.has(bucketSpaces, []byte(s.Slug))
+	return created, p.save(bucketSpaces, []byte(s.Slug), spaceRecord{
 		Name: s.Name, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, Auto: s.Auto,
 	})
-	return created, nil
 }
 
-func (tx *writeTx) putMember(m Member) (created bool, err error) {
+func (p *plan) putMember(m Member) (created bool, err error) {
 	if m.Role < Viewer || m.Role > Admin {
 		return false, malformed(m)
 	}
-	if err := needSpace(tx.Tx, m.Space); err != nil {
+	if !p.has(bucketSpaces, []byte(m.Space)) {
+		return false, noSpace(m.Space)
+	}
+	user, err := planned[userRecord](p, bucketUsers, m.UserID[:])
+	if err != nil {
 		return false, err
 	}
-	if err := needUser(tx.Tx, m.UserID); err != nil {
-		return false, err
+	if user == nil || user.Deleted {
+		return false, noUser(m.UserID)
 	}
-	known := tx.Bucket(bucketMembers).Get(join(slug0(m.Space), m.UserID[:]))
+	key, role := join(slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)}
+	known := p.get(bucketMembers, key)
+	if !bytes.Equal(known, role) {
+		p.note(m, "member.put", m.UserID, m.Space)
+	}
 	created = known == nil
-	if !bytes.Equal(known, []byte{byte(m.Role)}) {
-		tx.noteEach(m, "member.put", m.UserID, m.Space)
-	}
-	tx.saveMember(m)
+	p.put(bucketMembers, key, role)
+	p.put(bucketMemberships, join(m.UserID[:], []byte(m.Space)), role)
 	return created, nil
 }
 
@@ -132,43 +112,46 @@ func (tx *writeTx) removeMember(slug string, user uuid.UUID) {
 	tx.delete(bucketMemberships, join(user[:], []byte(slug)))
 }
 
-func (tx *writeTx) putEntity(e Entity) (created bool, err error) {
+func (p *plan) putEntity(e Entity) (created bool, err error) {
 	if e.Kind < Product || e.Kind > Meeting {
 		return false, malformed(e)
 	}
 	if err := needID(e.ID); err != nil {
 		return false, err
 	}
-	if err := needSpace(tx.Tx, e.Space); err != nil {
-		return false, err
+	if !p.has(bucketSpaces, []byte(e.Space)) {
+		return false, noSpace(e.Space)
 	}
 	// The owner may have been deleted: a system of record goes on telling of
 	// tickets whose owners have left.
-	if e.Kind == Ticket && !has(tx.Tx, bucketUsers, e.OwnerID[:]) {
+	if e.Kind == Ticket && !p.has(bucketUsers, e.OwnerID[:]) {
 		return false, refuse(ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
 	}
-	known, err := load[entityRecord](tx.Tx, bucketEntities, e.Parent.key())
+	known, err := planned[entityRecord](p, bucketEntities, e.Parent.key())
 	if err != nil {
 		return false, err
 	}
 	if known != nil && known.Space != e.Space {
 		return false, refuse(ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
 	}
-	tx.save(bucketEntities, e.Parent.key(), entityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID})
-	tx.put(bucketSpaceEntities, join(slug0(e.Space), e.Parent.key()), nothing)
-	return known == nil, nil
+	p.put(bucketSpaceEntities, join(slug0(e.Space), e.Parent.key()), nothing)
+	return known == nil, p.save(bucketEntities, e.Parent.key(), entityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID})
 }
 
-func (tx *writeTx) putComment(c Comment) (created bool, err error) {
+func (p *plan) putComment(c Comment) (created bool, err error) {
 	if err := needID(c.ID); err != nil {
 		return false, err
 	}
-	if !has(tx.Tx, bucketEntities, Parent{Kind: Ticket, ID: c.TicketID}.key()) {
+	ticket, err := planned[entityRecord](p, bucketEntities, Parent{Kind: Ticket, ID: c.TicketID}.key())
+	if err != nil {
+		return false, err
+	}
+	if ticket == nil || !p.has(bucketSpaces, []byte(ticket.Space)) {
 		return false, refuse(ErrNotFound, "There is no ticket %s.", c.TicketID)
 	}
 	key := join(c.TicketID[:], c.ID[:])
-	created = !has(tx.Tx, bucketComments, key)
-	tx.put(bucketComments, key, nothing)
+	created = !p.has(bucketComments, key)
+	p.put(bucketComments, key, nothing)
 	return created, nil
 }
 
@@ -188,6 +171,8 @@ func needUser(tx *bbolt.Tx, id uuid.UUID) error {
 }
 
 func noSpace(slug string) error { return refuse(ErrNotFound, "There is no space %q.", slug) }
+
+func noParent(p Parent) error { return refuse(ErrNotFound, "There is no %s %s.", p.Kind, p.ID) }
 
 func noUser(id uuid.UUID) error { return refuse(ErrNotFound, "There is no user %s.", id) }
 
@@ -246,7 +231,7 @@ func (b *Bolt) Users(ctx context.Context, after uuid.UUID, limit int) (list []Us
 
 // DeleteUser implements Directory.
 func (b *Bolt) DeleteUser(ctx context.Context, id uuid.UUID) error {
-	return b.updateAlone(ctx, func(tx *writeTx) error {
+	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		user, err := loadUser(tx.Tx, id)
 		if err != nil {
 			return err
@@ -317,7 +302,7 @@ func (b *Bolt) Spaces(ctx context.Context, after string, limit int) (list []Spac
 
 // DeleteSpace implements Directory.
 func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (contents [][32]byte, err error) {
-	err = b.updateAlone(ctx, func(tx *writeTx) error {
+	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		if err := needSpace(tx.Tx, slug); err != nil {
 			return err
 		}
@@ -375,7 +360,7 @@ func (tx *writeTx) removeEntity(p Parent, slug string) {
 func (b *Bolt) Role(ctx context.Context, slug string, user uuid.UUID) (role Role, err error) {
 	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketMembers).Get(join(slug0(slug), user[:]))
-		if value == nil {
+		if value == nil || !has(tx, bucketSpaces, []byte(slug)) {
 			return nil
 		}
 		role, err = decodeRole(value)
@@ -428,6 +413,9 @@ func (b *Bolt) viewSpace(ctx context.Context, slug string, read func(*bbolt.Tx) 
 func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, err error) {
 	err = b.look(ctx, func(tx *bbolt.Tx) error {
 		for slug, value := range under(tx, bucketMemberships, user[:], nil) {
+			if !has(tx, bucketSpaces, slug) {
+				continue
+			}
 			role, err := decodeRole(value)
 			if err != nil {
 				return err
@@ -441,7 +429,7 @@ func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, 
 
 // DeleteMember implements Directory.
 func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
-	return b.update(ctx, func(tx *writeTx) error {
+	return b.changeDirectory(ctx, func(tx *writeTx) error {
 		if !has(tx.Tx, bucketMembers, join(slug0(slug), user[:])) {
 			return refuse(ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
 		}
@@ -453,13 +441,33 @@ func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) er
 // Entity implements Directory.
 func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
 	err = b.look(ctx, func(tx *bbolt.Tx) error {
-		record, err := b.entities.load(tx, bucketEntities, p.key())
-		if err == nil {
-			e, err = record.entity(p)
-		}
+		e, err = b.seenEntity(tx, p)
 		return err
 	})
 	return e, err
+}
+
+// seenEntity is loadEntity for callers: what is in a space is there as long as
+// the space is. A deletion takes the space away first, and an import brings it
+// last.
+func (b *Bolt) seenEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
+	record, err := b.entities.load(tx, bucketEntities, p.key())
+	if err == nil && record != nil && !has(tx, bucketSpaces, []byte(record.Space)) {
+		record = nil
+	}
+	if err != nil {
+		return Entity{}, err
+	}
+	return record.entity(p)
+}
+
+// isSeen says whether a parent is there for callers.
+func (b *Bolt) isSeen(tx *bbolt.Tx, p Parent) (bool, error) {
+	_, err := b.seenEntity(tx, p)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func loadEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
@@ -472,7 +480,7 @@ func loadEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
 
 func (r *entityRecord) entity(p Parent) (Entity, error) {
 	if r == nil {
-		return Entity{}, refuse(ErrNotFound, "There is no %s %s.", p.Kind, p.ID)
+		return Entity{}, noParent(p)
 	}
 	return Entity{Parent: p, Space: r.Space, Name: r.Name, OwnerID: r.OwnerID}, nil
 }
@@ -502,7 +510,7 @@ func (b *Bolt) Entities(ctx context.Context, slug string, kind Kind, after uuid.
 
 // DeleteEntity implements Directory.
 func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (contents [][32]byte, err error) {
-	err = b.updateAlone(ctx, func(tx *writeTx) error {
+	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		e, err := loadEntity(tx.Tx, p)
 		if err != nil {
 			return err
@@ -536,8 +544,11 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 // HasComment implements Directory.
 func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error) {
 	err = b.look(ctx, func(tx *bbolt.Tx) error {
-		found = has(tx, bucketComments, join(c.TicketID[:], c.ID[:]))
-		return nil
+		if !has(tx, bucketComments, join(c.TicketID[:], c.ID[:])) {
+			return nil
+		}
+		found, err = b.isSeen(tx, Parent{Ticket, c.TicketID})
+		return err
 	})
 	return found, err
 }
@@ -545,6 +556,9 @@ func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error
 // Comments implements Directory.
 func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) (list []Comment, err error) {
 	err = b.view(ctx, func(tx *bbolt.Tx) error {
+		if seen, err := b.isSeen(tx, Parent{Ticket, ticket}); err != nil || !seen {
+			return err
+		}
 		for rest := range under(tx, bucketComments, ticket[:], after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -562,7 +576,7 @@ func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, 
 
 // DeleteComment implements Directory.
 func (b *Bolt) DeleteComment(ctx context.Context, c Comment) error {
-	return b.updateAlone(ctx, func(tx *writeTx) error {
+	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := join(c.TicketID[:], c.ID[:])
 		if !has(tx.Tx, bucketComments, key) {
 			return refuse(ErrNotFound, "The ticket has no comment %s.", c.ID)

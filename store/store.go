@@ -348,7 +348,9 @@ type Directory interface {
 	// space, user or ticket that is not there (a ticket may belong to a user
 	// who has been deleted); ErrConflict when a product, ticket or meeting is
 	// known in another space, or an id is zero. A deleted user who is put
-	// again is new.
+	// again is new. Other changes of the directory may have to wait for a Put of
+	// many, and nobody else waits long; what it puts into a space that is new is
+	// seen when the space is.
 	Put(ctx context.Context, objects ...Object) (created []bool, err error)
 
 	// User gives a user, or ErrNotFound.

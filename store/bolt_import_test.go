@@ -1,0 +1,265 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// importingBolt is a database whose imports have batches of 16, and what a crash
+// leaves before and after each commit.
+type importingBolt struct {
+	*Bolt
+	crashes []string // copies of the database
+	hook    func()   // called at each commit
+}
+
+func newImporting(t *testing.T) *importingBolt {
+	t.Helper()
+	dir := t.TempDir()
+	i := &importingBolt{Bolt: OpenAt(t, filepath.Join(dir, "attachd.db")), hook: func() {}}
+	i.batch = 16
+	i.commit = func(tx *bbolt.Tx) error {
+		i.hook()
+		before := i.copy(t)
+		err := tx.Commit()
+		i.crashes = append(i.crashes, before, i.copy(t))
+		return err
+	}
+	return i
+}
+
+func (i *importingBolt) copy(t *testing.T) string {
+	file, err := os.ReadFile(i.path)
+	to := filepath.Join(filepath.Dir(i.path), fmt.Sprintf("crash-%d-%x", len(i.crashes), rand.Uint64()))
+	if err := errors.Join(err, os.WriteFile(to, file, 0o600)); err != nil {
+		t.Error(err)
+	}
+	return to
+}
+
+// catalog is n objects of every kind, in no order but that of their kinds.
+func catalog(n int) (objects []Object) {
+	var users, spaces, members, entities, comments []Object
+	for i := range n {
+		u := User{ID: uuid.New(), FullName: fmt.Sprint("User ", i), IsSuperadmin: i%7 == 0}
+		slug := fmt.Sprintf("space-%d", rand.IntN(n)%3)
+		ticket := Entity{Parent: Parent{Ticket, uuid.New()}, Space: slug, OwnerID: u.ID, Name: "T"}
+		users = append(users, u)
+		spaces = append(spaces, Space{Slug: slug, Name: fmt.Sprint("named by ", i)})
+		members = append(members, Member{slug, u.ID, Editor})
+		entities = append(entities, ticket, Entity{Parent: Parent{Product, uuid.New()}, Space: slug})
+		comments = append(comments, Comment{ticket.ID, uuid.New()})
+	}
+	return slices.Concat(users, spaces, members, entities, comments)
+}
+
+// holds says how many of the objects are there as they were put.
+func (b *Bolt) holds(t *testing.T, objects []Object) (n int) {
+	t.Helper()
+	for _, o := range objects {
+		var found bool
+		switch o := o.(type) {
+		case User:
+			got, err := b.User(t.Context(), o.ID)
+			found = err == nil && got == o
+		case Space:
+			_, _, err := b.Space(t.Context(), o.Slug)
+			found = err == nil
+		case Member:
+			role, err := b.Role(t.Context(), o.Space, o.UserID)
+			found = err == nil && role == o.Role
+		case Entity:
+			got, err := b.Entity(t.Context(), o.Parent)
+			found = err == nil && got == o
+		case Comment:
+			found, _ = b.HasComment(t.Context(), o)
+		}
+		if found {
+			n++
+		}
+	}
+	return n
+}
+
+// auditOf gives the actions in the audit log, in their order.
+func (b *Bolt) auditOf(t *testing.T) (actions []string) {
+	t.Helper()
+	list, err := b.Entries(t.Context(), 0, 100000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		actions = append(actions, e.Action+" "+e.ID)
+	}
+	return actions
+}
+
+// Wherever the power goes, an import is there as a whole at the next start,
+// with every entry in the audit log, or nothing of it is.
+func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
+	i := newImporting(t)
+	const users = 10
+	objects := catalog(users)
+	e := Entry{Time: time.Unix(1e9, 0), Action: "directory.import", Outcome: "done"}
+	created, err := i.Put(WithEach(WithEntry(t.Context(), &e)), objects...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := i.holds(t, objects); n != len(objects) || len(created) != len(objects) {
+		t.Fatalf("of %d objects, %d are there, and of %d it is said whether they are new", len(objects), n, len(created))
+	}
+	want := i.auditOf(t)
+	if len(want) != 2*users+1 || want[2*users] != "directory.import " || want[0] != "user.put "+objects[0].(User).ID.String() {
+		t.Fatalf("the audit log has %d entries: %v", len(want), want)
+	}
+	if len(i.crashes) < 2*10 {
+		t.Fatalf("%d objects came in %d commits", len(objects), len(i.crashes)/2)
+	}
+	whole, none := 0, 0
+	for n, path := range i.crashes {
+		if faults := faultsOfCopy(t, path); len(faults) > 0 {
+			t.Errorf("crash %d: before it is gone on with: %v", n, faults)
+		}
+		b := OpenAt(t, path)
+		switch there, entries := b.holds(t, objects), b.auditOf(t); {
+		case there == len(objects) && slices.Equal(entries, want):
+			whole++
+		case there == 0 && len(entries) == 0:
+			none++
+		default:
+			t.Errorf("crash %d: %d of %d objects are there, and %d of %d entries", n, there, len(objects), len(entries), len(want))
+		}
+		err := b.look(t.Context(), func(tx *bbolt.Tx) error {
+			if hasUnder(tx, bucketImport, nil) {
+				t.Errorf("crash %d: something is left of the import", n)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if whole == 0 || none == 0 {
+		t.Errorf("after %d crashes the import was there, after %d not", whole, none)
+	}
+}
+
+// faultsOfCopy looks over a copy without changing it.
+func faultsOfCopy(t *testing.T, path string) []string {
+	t.Helper()
+	b, err := OpenBolt(path, BoltOptions{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults, err := b.Check(t.Context(), nil)
+	if err := errors.Join(err, b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return faults
+}
+
+// What would make an import wrong that is under way waits for its end, and is
+// judged by what is there then.
+func TestChangesOfTheDirectoryWaitForAnImport(t *testing.T) {
+	i := newImporting(t)
+	if _, err := i.Put(t.Context(), Space{Slug: "b"}, User{ID: uuid.UUID{15: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	objects := catalog(30)
+	ticket := objects[len(objects)-1].(Comment).TicketID
+	others := map[string]func() error{
+		"to put the same ticket in another space": func() error {
+			_, err := i.Put(t.Context(), Entity{Parent: Parent{Ticket, ticket}, Space: "b", OwnerID: uuid.UUID{15: 1}})
+			return err
+		},
+		"to upload to it in another space": func() error {
+			return i.CreateAttachment(t.Context(), Attachment{ID: uuid.New(), UploaderID: uuid.UUID{15: 1},
+				Parent: Parent{Product, objects[len(objects)-31].(Entity).ID}}, nil, "b")
+		},
+	}
+	type outcome struct {
+		what string
+		err  error
+	}
+	done := make(chan outcome, len(others))
+	begun := false
+	i.hook = func() {
+		if !begun {
+			for what, do := range others {
+				go func() { done <- outcome{what, do()} }()
+			}
+		}
+		begun = true
+	}
+	if _, err := i.Put(t.Context(), objects...); err != nil {
+		t.Fatal(err)
+	}
+	for range others {
+		if o := <-done; !errors.Is(o.err, ErrConflict) && !errors.Is(o.err, ErrNotFound) {
+			t.Errorf("%s, while the import was under way: %v", o.what, o.err)
+		}
+	}
+	if n := i.holds(t, objects); n != len(objects) {
+		t.Errorf("%d of %d objects are there", n, len(objects))
+	}
+}
+
+// An import that is refused, or given up before it is decided, leaves nothing.
+func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
+	i := newImporting(t)
+	objects := catalog(30)
+	_, err := i.Put(t.Context(), append(objects, Comment{uuid.New(), uuid.New()})...)
+	if refused := new(PutError); !errors.As(err, &refused) || refused.Index != len(objects) {
+		t.Errorf("one whose last object is refused: %v", err)
+	}
+	commits := 0
+	i.commit = func(tx *bbolt.Tx) error {
+		if commits++; commits > 2 && commits <= 2+1+fullTries { // the third, whenever it is tried again
+			return fmt.Errorf("no room: %w", fullErrors[0])
+		}
+		return tx.Commit()
+	}
+	if _, err := i.Put(t.Context(), objects...); !errors.Is(err, ErrFull) {
+		t.Errorf("one that found the disk full: %v", err)
+	}
+	if n := i.holds(t, objects); n != 0 {
+		t.Errorf("%d of %d objects are there", n, len(objects))
+	}
+	if _, err := i.Put(t.Context(), objects...); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+	if n := i.holds(t, objects); n != len(objects) {
+		t.Errorf("once more: %d of %d objects are there", n, len(objects))
+	}
+}
+
+// BenchmarkPutMany is what each of many objects costs.
+func BenchmarkPutMany(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			for b.Loop() {
+				db := OpenTemp(b)
+				objects := []Object{Space{Slug: "a"}}
+				for range n {
+					objects = append(objects, Entity{Parent: Parent{Product, uuid.New()}, Space: "a", Name: "Product"})
+				}
+				if _, err := db.Put(b.Context(), objects...); err != nil {
+					b.Fatal(err)
+				}
+				if err := db.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "µs/object")
+		})
+	}
+}
