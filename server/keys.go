@@ -115,14 +115,12 @@ func (s *Server) createKey(w *response, rq *request, user uuid.UUID) error {
 	}
 	secret, prefix := token.NewKey()
 	key := store.Key{UserID: user, Name: name, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: s.Now().UTC()}
+	key.ID = s.ids.New(key.CreatedAt)
 	if days := body.ExpiresInDays; days != nil {
 		if *days < 1 || *days > 36500 {
 			return invalidRequest("expires_in_days must be a number from 1 to 36500.")
 		}
 		key.ExpiresAt = key.CreatedAt.AddDate(0, 0, *days)
-	}
-	if key.ID, err = uuid.NewV7(); err != nil {
-		return err
 	}
 	rq.entry.ID, rq.entry.Name = key.ID.String(), fmt.Sprintf("%s, of user %s", name, user)
 	if err := s.Store.CreateKey(rq.Context(), key); err != nil {

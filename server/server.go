@@ -104,6 +104,7 @@ type Server struct {
 	Config
 	contents    *pending.Contents // those in Blobs, and those that wait for their files
 	signing     signing
+	ids         store.IDs
 	metrics     *metrics
 	slots       *slots
 	lookers     lookers

@@ -354,9 +354,7 @@ func (s *Server) commit(rq *request, a *store.Attachment, spool *pending.Spool) 
 		return fmt.Errorf("keeping the content: %w", err)
 	}
 	defer release()
-	if a.ID, err = uuid.NewV7(); err != nil {
-		return fmt.Errorf("making an id: %w", err)
-	}
+	a.ID = s.ids.New(s.Now())
 	rq.entry.ID = a.ID.String()
 	if waiting != nil {
 		return s.Store.CreatePending(ctx, *a, waiting, spool.Checksums(), rq.autoCreate)

@@ -214,20 +214,17 @@ func (s *Server) pingReceiver(w *response, rq *request) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
+	now := s.Now()
 	body, err := encode(struct {
 		Type      string   `json:"type"`
 		Timestamp string   `json:"timestamp"`
 		Data      struct{} `json:"data"`
-	}{Type: "webhook.ping", Timestamp: timestamp(s.Now())})
+	}{Type: "webhook.ping", Timestamp: timestamp(now)})
 	if err != nil {
 		return err
 	}
 	began := time.Now()
-	err = s.webhooks.sender.Send(rq.Context(), webhooks.Message{ID: id.String(), Body: body})
+	err = s.webhooks.sender.Send(rq.Context(), webhooks.Message{ID: s.ids.New(now).String(), Body: body})
 	report := PingReport{Delivered: err == nil, Seconds: time.Since(began).Seconds()}
 	if err != nil {
 		report.Error = err.Error()

@@ -165,6 +165,7 @@ type Bolt struct {
 
 	keys     decoded[keyRecord]
 	users    decoded[userRecord]
+	ids      IDs // of events
 	entities decoded[entityRecord]
 
 	changes   chan *change // to the committer

@@ -58,6 +58,7 @@ type writeTx struct {
 	change   *change // that is being applied
 	imports  *importLock
 	users    *decoded[userRecord]
+	ids      *IDs // of events
 	posted   posted
 	postedAt time.Time // when the last of them came in
 
@@ -308,7 +309,7 @@ func (b *Bolt) begin() (*writeTx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
-	w := &writeTx{Tx: tx, users: &b.users, imports: &b.imports}
+	w := &writeTx{Tx: tx, users: &b.users, ids: &b.ids, imports: &b.imports}
 	if err := withoutPanic(func() error { return b.journal.apply(w) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), b.rollBack(w))
 	}

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
 
@@ -85,11 +84,7 @@ func (tx *writeTx) tell(what EventType, a Attachment, space string) {
 	if origin == nil || tx.err != nil {
 		return
 	}
-	id, err := uuid.NewV7()
-	if err == nil {
-		err = make(names).fill(tx.Tx, tx.users, &a)
-	}
-	if err != nil {
+	if err := make(names).fill(tx.Tx, tx.users, &a); err != nil {
 		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
 		return
 	}
@@ -97,7 +92,7 @@ func (tx *writeTx) tell(what EventType, a Attachment, space string) {
 	if what == AttachmentCreated {
 		at = a.CreatedAt()
 	}
-	tx.post(Event{ID: id, Type: what, Time: at, Queued: origin.Time, Origin: *origin, Space: space, Attachment: a})
+	tx.post(Event{ID: tx.ids.New(origin.Time), Type: what, Time: at, Queued: origin.Time, Origin: *origin, Space: space, Attachment: a})
 }
 
 func (tx *writeTx) post(e Event) {

@@ -49,10 +49,7 @@ func makeFirstAdmin(ctx context.Context, s Storage) (bool, error) {
 	if err != nil || admin.ID == uuid.Nil {
 		return false, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return false, err
-	}
+	now := time.Now().UTC()
 	secret, prefix := token.NewKey()
 	if err := s.Dir.WriteFile(adminKeyFile, []byte(secret+"\n")); err != nil {
 		return false, err
@@ -60,7 +57,7 @@ func makeFirstAdmin(ctx context.Context, s Storage) (bool, error) {
 	if _, err := s.Store.Put(ctx, admin); err != nil {
 		return false, err
 	}
-	key := store.Key{ID: id, UserID: admin.ID, Name: adminKeyFile, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: time.Now().UTC()}
+	key := store.Key{ID: new(store.IDs).New(now), UserID: admin.ID, Name: adminKeyFile, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: now}
 	if err := s.Store.CreateKey(ctx, key); err != nil {
 		return false, err
 	}
@@ -76,8 +73,8 @@ func firstAdmin(ctx context.Context, records store.Store) (store.User, error) {
 	}
 	admin := store.User{FullName: "Administrator", IsSuperadmin: true}
 	if len(users) == 0 {
-		admin.ID, err = uuid.NewV7()
-		return admin, err
+		admin.ID = new(store.IDs).New(time.Now())
+		return admin, nil
 	}
 	admin.ID = users[0].ID
 	keys, err := records.KeysOf(ctx, admin.ID, uuid.Nil, 1)
