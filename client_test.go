@@ -163,6 +163,21 @@ func TestADownloadKeepsAPercentSignInAName(t *testing.T) {
 	}
 }
 
+func TestAnUploadKeepsEveryNameThatAFileHas(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	for _, name := range []string{"half%22price.csv", "=?utf-8?Q?a?=.csv", "%C3%9C.csv", "a=b&c;d'e.csv", "Übersicht 見積.csv"} {
+		server.over(0, "put", fileOf(t, name, "a,b\n"), "--to", place)
+	}
+	var got []string
+	for _, a := range server.in(product) {
+		got = append(got, a.FileName)
+	}
+	if want := "half%22price.csv|=?utf-8?Q?a?=.csv|%C3%9C.csv|a=b&c;d'e.csv|Übersicht 見積.csv"; strings.Join(got, "|") != want {
+		t.Errorf("got  %q\nwant %s", got, want)
+	}
+}
+
 func TestCommandsForFilesSpeakJSON(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)

@@ -10,11 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"attachd/server/content"
 )
@@ -147,9 +149,17 @@ func (u *Uploads) form(o outgoing) (head, tail, boundary string) {
 	if u.comment != "" {
 		head = "--" + boundary + "\r\nContent-Disposition: form-data; name=\"comment_id\"\r\n\r\n" + u.comment + "\r\n"
 	}
-	head += "--" + boundary + "\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + inForm.Replace(o.name) + "\"\r\n" +
+	head += "--" + boundary + "\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + inForm.Replace(o.name) + "\"" + exactly(o.name) + "\r\n" +
 		"Content-Type: application/octet-stream\r\n\r\n"
 	return head, "\r\n--" + boundary + "--\r\n", boundary
+}
+
+// exactly is the parameter filename* (RFC 8187), in which no part of a name can be taken for an escape. It has UTF-8 only.
+func exactly(name string) string {
+	if !utf8.ValidString(name) {
+		return ""
+	}
+	return "; filename*=UTF-8''" + url.PathEscape(name)
 }
 
 // sending is the body of an upload.
@@ -222,7 +232,11 @@ func (f *full) Read(p []byte) (int, error) {
 
 // look finds an upload whose answer was lost.
 func (u *Uploads) look(ctx context.Context, o outgoing) (found Attachment, ok bool, err error) {
-	name, err := content.CleanName(content.FormName(inForm.Replace(o.name))) // as the server does
+	name := o.name
+	if !utf8.ValidString(name) {
+		name = content.FormName(inForm.Replace(name))
+	}
+	name, err = content.CleanName(name) // as the server does
 	if err != nil {
 		return found, false, nil
 	}
