@@ -49,6 +49,35 @@ func TestCleanNameTakesOutWhatDoesHarm(t *testing.T) {
 	}
 }
 
+func TestANameInAFormIsReadAsItsClientMeansIt(t *testing.T) {
+	for _, c := range []struct{ client, escaped, want string }{
+		{"PowerShell 7.3", "=?utf-8?B?w5xiZXJzaWNodCBNw6Ryei5jc3Y=?=", "Übersicht März.csv"},
+		{"C#, an ASCII name with a quote", `=?utf-8?B?c2F5ICJoaSIudHh0?=`, `say "hi".txt`},
+		{"Java, quoted-printable, in two words", "=?UTF-8?Q?=C3=9Cbersicht_?= =?UTF-8?Q?M=C3=A4rz.csv?=", "Übersicht März.csv"},
+		{"Java, of another encoding", "=?Shift_JIS?B?jKmQz4+RLnBkZg==?=", "見積書.pdf"},
+		{"Java, in Latin-1", "=?iso-8859-1?Q?Caf=E9.txt?=", "Café.txt"},
+		{"a word and what it hides", "=?utf-8?Q?=2E=2E=2Fetc=2Fpasswd?=", "passwd"},
+		{"a word whose content looks escaped", "=?utf-8?Q?a=2522b.txt?=", "a%22b.txt"},
+		{"a word of no known encoding", "=?x-none?B?YQ==?=.txt", "=?x-none?B?YQ==?=.txt"},
+		{"a word that is none", "=?utf-8?Z?YQ==?=.txt", "=?utf-8?Z?YQ==?=.txt"},
+		{"aiohttp", "%C3%9Cbersicht%20M%C3%A4rz%202026.csv", "Übersicht März 2026.csv"},
+		{"needle", "%E8%A6%8B%E7%A9%8D.pdf", "見積.pdf"},
+		{"a path, encoded", "..%2F%C3%9C.csv", "Ü.csv"},
+		{"an ASCII name with what may be an escape", "My%20File.txt", "My%20File.txt"},
+		{"a percent sign that escapes nothing", "100% %C3%9C.txt", "100% %C3%9C.txt"},
+		{"escapes beside other letters", "ü %C3%9C.txt", "ü %C3%9C.txt"},
+		{"escapes of no UTF-8", "%DCbersicht.txt", "%DCbersicht.txt"},
+		{"curl on Windows", "\xDCbersicht M\xE4rz \x80.csv", "Übersicht März €.csv"},
+		{"an old French client", "\xE9t\xE9 - caf\xE9.txt", "été - café.txt"},
+		{"an old Japanese client", "\x8C\xA9\x90\xCF\x8F\x91 2026.pdf", "見積書 2026.pdf"},
+		{"an old client, escaped as well", "\xDC %22a%22.txt", `Ü "a".txt`},
+	} {
+		if got, err := CleanName(FormName(c.escaped)); err != nil || got != c.want {
+			t.Errorf("%s: %q became %q, %v, want %q", c.client, c.escaped, got, err, c.want)
+		}
+	}
+}
+
 // ASVS 1.1.1, 1.2.2, 1.2.3
 func TestANameInAFormIsDecodedOnce(t *testing.T) {
 	for escaped, want := range map[string]string{
@@ -85,9 +114,12 @@ func TestCleanNameCutsTheStemOfALongName(t *testing.T) {
 		strings.Repeat("ü", 200) + ".xlsx": "ü.xlsx",
 		strings.Repeat("👩‍👩‍👧", 40) + ".png":          ".png",
 		strings.Repeat("e\u0301", 200) + ".md":        "\u00e9.md",
+		long + ".tar.gz":                              "x.tar.gz",
+		long + ".xml.p7m":                             "x.xml.p7m",
+		long + ".final.pdf":                           "x.pdf",
 		"a." + long:                                   "xxx",
 		long + "." + strings.Repeat("e", maxExtBytes): "xxx",
-		"." + long: "xxx",
+		"." + long:                                    "xxx",
 	} {
 		got, err := CleanName(raw)
 		if err != nil || len(got) > 255 || len(got) < 250 || !strings.HasSuffix(got, wantEnd) || !utf8.ValidString(got) || !norm.NFC.IsNormalString(got) {
