@@ -3,6 +3,8 @@ package content
 import (
 	"bytes"
 	"encoding/binary"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/gabriel-vasile/mimetype"
@@ -20,15 +22,30 @@ type finding struct {
 	broken string // why it is of no use, as the end of a sentence, or ""
 }
 
-// detect says what the content is. The name decides only between kinds of text, and between what a password hides.
+// detect says what the content is. The name decides only between kinds of text, between what a password hides, and
+// between sound and film in one kind of container.
 func detect(src *source, named []*kind) finding {
 	head := src.bytes(0, headBytes)
-	body, isText := decodeText(head, src.size > int64(len(head)))
-	root := markup(body)
+	read := readText(head, src.size > int64(len(head)))
+	if found := detectText(src, read.body, read.text, named); found.kind != nil {
+		return found
+	}
+	found := detectBinary(src, head, named)
+	if found.kind == kindUnknown && saysText(named) {
+		if body, ok := likelyText(src, head); ok {
+			return detectText(src, body, true, named)
+		}
+	}
+	found.kind = soundOrFilm(found.kind, named)
+	return found
+}
 
+// detectText finds what starts with text, be it text to its end or not, and nothing where the content is something else.
+func detectText(src *source, body []byte, isText bool, named []*kind) finding {
+	root := markup(body)
 	switch {
 	case isShebang(body):
-		return finding{kind: scriptKind(head, named)}
+		return finding{kind: scriptKind(body, named)}
 	case root != nil && root.is(html|script):
 		return finding{kind: root}
 	case bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("%PDF-")):
@@ -37,10 +54,17 @@ func detect(src *source, named []*kind) finding {
 		return finding{kind: kindRTF}
 	case bytes.HasPrefix(body, []byte("%!PS")):
 		return finding{kind: kindPS}
-	case isText:
-		return finding{kind: textKind(body, root, named)}
+	case !isText:
+		return finding{}
+	case officeInXML(body) != nil && macrosInXML(src):
+		return finding{kind: officeInXML(body).withMacros()}
 	}
-	return detectBinary(src, head, named)
+	return finding{kind: textKind(body, root, named)}
+}
+
+// saysText tells a name that claims text which nothing runs.
+func saysText(named []*kind) bool {
+	return slices.ContainsFunc(named, func(k *kind) bool { return k.is(text) && !k.is(html|script) })
 }
 
 // scriptKind trusts the name of a script on its language, and its first line next.
@@ -62,17 +86,93 @@ func textKind(body []byte, root *kind, named []*kind) *kind {
 		return kindSVG
 	}
 	for _, k := range named {
-		if k.is(text) {
+		switch {
+		case k == kindTypeScript && isTranslation(body):
+			return kindXML
+		case k.is(text):
 			return k
-		}
-		if k == kindPDF && latePDF(body) {
+		case k == kindPDF && latePDF(body):
 			return kindPDF
+		case k == kindPKCS7 && isPEM(body):
+			return kindPKCS7
+		case k == kindExcel && hasTabs(body):
+			return kindTSV
+		case k.office() && !k.is(zipped) && k.family == officeFamily(body):
+			return byMIME[k.mime]
 		}
 	}
 	if root != nil {
 		return root
 	}
 	return kindText
+}
+
+// isTranslation tells the translations of Qt, which are XML under the name of TypeScript programs.
+func isTranslation(body []byte) bool {
+	start := bytes.TrimLeft(body, " \t\r\n")
+	return bytes.HasPrefix(start, []byte("<?xml")) || hasPrefixFold(start, "<!doctype ts>") || bytes.HasPrefix(start, []byte("<TS "))
+}
+
+// isPEM tells a container of S/MIME that is written as text: in PEM (RFC 7468), as the base64 of one, or as a mail.
+func isPEM(body []byte) bool {
+	start := bytes.TrimLeft(body, " \t\r\n")
+	for _, prefix := range []string{"-----begin ", "mi", "content-", "mime-version:"} {
+		if hasPrefixFold(start, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasTabs tells a table whose fields are between tabs, which many programs write under the name of a workbook.
+func hasTabs(body []byte) bool {
+	first, _, _ := bytes.Cut(bytes.TrimLeft(body, "\r\n"), []byte("\n"))
+	return bytes.IndexByte(first, '\t') >= 0
+}
+
+// officeInXML tells the documents of Office 2003 and later that are one XML file, and is nil for others.
+func officeInXML(body []byte) *kind {
+	start := body[:min(len(body), 4<<10)]
+	for _, mark := range []struct {
+		text string
+		kind *kind
+	}{
+		{`progid="Excel.Sheet"`, kindExcel},
+		{"urn:schemas-microsoft-com:office:spreadsheet", kindExcel},
+		{`progid="Word.Document"`, kindWord},
+		{"http://schemas.microsoft.com/office/word/2003/wordml", kindWord},
+		{`progid="PowerPoint.Show"`, kindSlides},
+		{"http://schemas.microsoft.com/office/2006/xmlPackage", kindWord},
+	} {
+		if bytes.Contains(start, []byte(mark.text)) {
+			return mark.kind
+		}
+	}
+	return nil
+}
+
+func officeFamily(body []byte) string {
+	if k := officeInXML(body); k != nil && markup(body) != nil {
+		return k.family
+	}
+	return ""
+}
+
+// soundOrFilm lets the name say that a container has sound only.
+func soundOrFilm(found *kind, named []*kind) *kind {
+	for _, container := range [][]string{
+		{"video/mp4", "video/3gpp", "video/3gpp2", "video/quicktime", "audio/mp4"},
+		{"video/webm", "video/matroska", "audio/webm"},
+		{"video/matroska", "video/webm", "audio/matroska"},
+		{"video/x-ms-asf", "audio/x-ms-wma"},
+		{"application/ogg", "video/ogg", "audio/ogg"},
+	} {
+		sound := byMIME[container[len(container)-1]]
+		if len(named) > 0 && named[0] == sound && slices.Contains(container, found.mime) {
+			return sound
+		}
+	}
+	return found
 }
 
 // latestPDF is where readers stop to look for the header of a PDF: it is in the first 1,024 bytes.
@@ -108,15 +208,25 @@ func detectBinary(src *source, head []byte, named []*kind) finding {
 		return finding{kind: classOrMachO(head)}
 	case starts("GIF8") && !plausibleGIF(head):
 		return finding{kind: kindUnknown}
+	case isPKCS7(head):
+		return finding{kind: pkcs7Kind(named)}
+	case starts("ID3"):
+		return finding{kind: taggedSound(src, head)}
 	}
 	for _, s := range signatures {
 		if starts(s.magic) {
 			return finding{kind: byMIME[s.mime]}
 		}
 	}
-	switch k := askMimetype(head); {
+	k := lateSignature(src, head)
+	if k == nil {
+		k = askMimetype(head)
+	}
+	switch {
 	case k == kindHEIF && holdsAVIF(head):
 		return finding{kind: kindAVIF}
+	case k == kindSQLite && isGeoPackage(head):
+		return finding{kind: kindGeoPackage}
 	case k != kindUnknown && !k.textual():
 		return finding{kind: k}
 	case latePDF(head):
@@ -139,7 +249,10 @@ var signatures = []struct{ magic, mime string }{
 	{"dex\n0", "application/vnd.android.dex"},
 	{"Obj\x01", "application/vnd.apache.avro"},
 	{"ARROW1\x00\x00", "application/vnd.apache.arrow.file"},
+	{"FEA1", "application/x-feather"},
 	{"ORC", "application/vnd.apache.orc"},
+	{"caff\x00\x01\x00\x00", "audio/x-caf"},
+	{"AC10", "image/vnd.dwg"}, // and the number of the version, since AutoCAD 13
 	{"II+\x00", "image/tiff"}, // BigTIFF
 	{"MM\x00+", "image/tiff"},
 }
@@ -172,19 +285,31 @@ func askMimetype(head []byte) (k *kind) {
 }
 
 // holdsAVIF looks for AVIF among the brands that a HEIF file says it is compatible with: many writers put "mif1" first,
-// which says no more than that it is a picture (AVIF, section 6.2; ISO/IEC 14496-12, section 4.3).
+// which says no more than that it is a picture (AVIF, section 6.2).
 func holdsAVIF(head []byte) bool {
-	const compatible, brandLen = 16, 4 // after the box's length and type, the first brand and its version
-	if len(head) < compatible {
-		return false
-	}
-	end := min(int64(len(head)), int64(binary.BigEndian.Uint32(head)))
-	for at := int64(compatible); at+brandLen <= end; at += brandLen {
-		if brand := string(head[at : at+brandLen]); brand == "avif" || brand == "avis" {
+	for brand := range brands(head) {
+		if brand == "avif" || brand == "avis" {
 			return true
 		}
 	}
 	return false
+}
+
+// brands are those that a file in the ISO base media format says it is compatible with, in its first box (ISO/IEC
+// 14496-12, section 4.3); none for another file.
+func brands(head []byte) iter.Seq[string] {
+	const compatible, brandLen = 16, 4 // after the box's length and type, the first brand and its version
+	return func(yield func(string) bool) {
+		if len(head) < compatible || string(head[4:8]) != "ftyp" {
+			return
+		}
+		end := min(int64(len(head)), int64(binary.BigEndian.Uint32(head)))
+		for at := int64(compatible); at+brandLen <= end; at += brandLen {
+			if !yield(string(head[at : at+brandLen])) {
+				return
+			}
+		}
+	}
 }
 
 // plausibleGIF wants a block where the first one must be (GIF89a, section 17 to 20): a script may start with "GIF89a"

@@ -18,7 +18,7 @@ const maxRead = 8 << 20
 
 // ASVS 5.3.2
 func FuzzCleanName(f *testing.F) {
-	for _, seed := range append(awkwardNames, "../x", `C:\x`, "%%0A22", "e\u202E\u0301", "\xff.txt", strings.Repeat("é", 200)+".a", "..", "") {
+	for _, seed := range append(awkwardNames, "=?utf-8?Q?=2F?=", "%C3%9C%2F", "\x8C\xA9\x90\xCF", "../x", `C:\x`, "%%0A22", "e\u202E\u0301", "\xff.txt", strings.Repeat("é", 200)+".a", "..", "") {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -61,6 +61,11 @@ func FuzzDecide(f *testing.F) {
 		}
 	}
 	f.Add(oleOf("", "Workbook", "_VBA_PROJECT_CUR"), "a.xls")
+	for _, cutoff := range []int{0, 4096} {
+		project := vbaProject("Macros", []byte(aCall), code)
+		f.Add(oleTree(cutoff, node{name: "WordDocument", content: []byte{1}}, project), "a.doc")
+		f.Add(zipOf(f, contentTypes(wordMain), entry{"word/vbaProject.bin", string(oleTree(cutoff, project.children...))}), "a.docx")
+	}
 	f.Add(zipOf(f, contentTypes(wordMain), entry{"word/vbaProject.bin", ""}), "a.docx")
 	standard := newPolicy(f)
 	everything, err := NewPolicy([]string{"*"}, true)

@@ -28,7 +28,7 @@ var programs = []struct{ about, head, why string }{
 	{"an RPM package", "\xED\xAB\xEE\xDB\x03\x00\x00\x00", "an RPM package"},
 	{"a compiled Python program", "\xCB\x0D\x0D\x0A\x00\x00\x00\x00\x00\x00\x00\x00", "a compiled Python program"},
 	{"a macOS installer", "xar!\x00\x1C\x00\x01", "a macOS installer"},
-	{"an SQLite database", "SQLite format 3\x00\x10\x00\x01\x01", "an SQLite database"},
+	{"a drawing", "AC1032\x00\x00\x00\x00\x00\x01", "an AutoCAD drawing"},
 }
 
 // ASVS 5.2.2

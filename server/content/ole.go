@@ -9,60 +9,62 @@ import (
 const (
 	oleEntryLen   = 128 // bytes
 	oleMagic      = "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1"
-	maxOLEEntries = 8192 // of the directory; the ones that tell the kind come early
+	maxOLEEntries = 8192    // of the directory; the ones that tell the kind come early
+	maxOLEStream  = 1 << 16 // bytes that are read of one stream
+	maxOLERead    = 2 << 20 // bytes that are read of all streams
+	maxMiniStream = 1 << 20 // bytes that are kept of the mini stream
+	miniSize      = 64      // bytes of a sector of the mini stream
 )
-
-// oleNames are the names that tell something, in lower case: the format compares them without regard to case.
-var oleNames = map[string]bool{
-	"encryptedpackage": true, "worddocument": true, "workbook": true, "book": true, "powerpoint document": true,
-	"__properties_version1.0": true, "__nameid_version1.0": true, "visiodocument": true, "quill": true,
-	"macros": true, "_vba_project_cur": true,
-}
 
 // oleFile is a compound file (MS-CFB): sectors chained by a table, with a directory that is a tree.
 type oleFile struct {
 	src        *source
 	header     []byte
-	sectorSize int64 // bytes
+	sectorSize int64      // bytes
+	entries    []oleEntry // the root first, as far as they go
+
+	mini, miniTable []byte // the mini stream and its table, once a short stream was read
+	read            int64  // bytes of streams so far
 }
 
 // oleEntry is a directory entry (MS-CFB, section 2.6.1).
 type oleEntry struct {
-	name               string // one of oleNames, or ""
+	name               string // in lower case: the format compares names without regard to case
 	left, right, child uint32
-	installer          bool // has the class id of a Windows installer file
+	class              [16]byte
+	start              uint32 // the first sector of a stream
+	size               int64  // of a stream, in bytes
 }
 
 // oleKind says what a compound file is by the names directly below its root: what an embedded document is made of
 // stands deeper down. Whatever cannot be read is an OLE file of no known kind.
 func oleKind(src *source, named []*kind) *kind {
-	entries := readOLE(src)
-	if len(entries) == 0 {
+	f := openOLE(src)
+	if f == nil {
 		return kindOLE
 	}
-	if entries[0].installer {
+	if isInstaller(f.entries[0].class) {
 		return kindMSI
 	}
-	names := childrenOfRoot(entries)
-	document, workbook := kindWord, kindExcel
-	if names["macros"] || names["_vba_project_cur"] {
-		document, workbook = document.withMacros(), workbook.withMacros()
-	}
+	names := f.children(0)
+	has := func(name string) bool { _, ok := names[name]; return ok }
 	switch {
-	case names["encryptedpackage"]:
+	case has("encryptedpackage"):
 		return protectedKind(named)
-	case names["worddocument"]:
-		return document
-	case names["workbook"], names["book"]:
-		return workbook
-	case names["powerpoint document"]:
-		return kindSlides
-	case names["__properties_version1.0"], names["__nameid_version1.0"]:
+	case has("worddocument"):
+		return f.orWithMacros(kindWord, names)
+	case has("workbook"), has("book"):
+		return f.orWithMacros(kindExcel, names)
+	case has("powerpoint document"):
+		return f.orWithMacros(kindSlides, names)
+	case has("__properties_version1.0"), has("__nameid_version1.0"):
 		return kindOutlook
-	case names["visiodocument"]:
+	case has("visiodocument"):
 		return kindVisio
-	case names["quill"]:
+	case has("quill"):
 		return kindPublisher
+	case isProject(f.entries[0].class):
+		return kindProject
 	}
 	return kindOLE
 }
@@ -77,27 +79,27 @@ func protectedKind(named []*kind) *kind {
 	return kindEncrypted
 }
 
-// childrenOfRoot walks the tree of siblings below the root, each entry at most once.
-func childrenOfRoot(entries []oleEntry) map[string]bool {
-	names := make(map[string]bool)
-	seen := make([]bool, len(entries))
-	todo := []uint32{entries[0].child}
+// children are the entries directly below a storage, by name: a tree of siblings, each of which is visited once.
+func (f *oleFile) children(storage uint32) map[string]uint32 {
+	names := make(map[string]uint32)
+	seen := make([]bool, len(f.entries))
+	todo := []uint32{f.entries[storage].child}
 	for len(todo) > 0 {
 		id := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if int64(id) >= int64(len(entries)) || seen[id] {
+		if int64(id) >= int64(len(f.entries)) || seen[id] {
 			continue
 		}
 		seen[id] = true
-		names[entries[id].name] = true
-		todo = append(todo, entries[id].left, entries[id].right)
+		names[f.entries[id].name] = id
+		todo = append(todo, f.entries[id].left, f.entries[id].right)
 	}
 	return names
 }
 
-// readOLE reads the directory, the root first, as far as it goes and up to maxOLEEntries. The bound also ends chains
-// that run in circles.
-func readOLE(src *source) []oleEntry {
+// openOLE reads the directory as far as it goes and up to maxOLEEntries, which also ends chains that run in circles. It
+// is nil where there is none.
+func openOLE(src *source) *oleFile {
 	header := src.bytes(0, 512)
 	if len(header) < 512 {
 		return nil
@@ -106,23 +108,27 @@ func readOLE(src *source) []oleEntry {
 	if shift != 9 && shift != 12 {
 		return nil
 	}
-	f := oleFile{src, header, 1 << shift}
-	var entries []oleEntry
-	for at, ok := uint32At(header, 48), true; ok && len(entries) < maxOLEEntries; at, ok = f.next(at) {
+	f := &oleFile{src: src, header: header, sectorSize: 1 << shift}
+	for at, ok := uint32At(header, 48), true; ok && len(f.entries) < maxOLEEntries; at, ok = f.next(at) {
 		for sector := f.sector(at); len(sector) >= oleEntryLen; sector = sector[oleEntryLen:] {
-			entries = append(entries, parseOLEEntry(sector))
+			f.entries = append(f.entries, f.parseEntry(sector))
 		}
 	}
-	return entries
+	if len(f.entries) == 0 {
+		return nil
+	}
+	return f
 }
 
-func parseOLEEntry(b []byte) oleEntry {
+func (f *oleFile) parseEntry(b []byte) oleEntry {
 	le := binary.LittleEndian
 	entry := oleEntry{
-		left:      le.Uint32(b[68:]),
-		right:     le.Uint32(b[72:]),
-		child:     le.Uint32(b[76:]),
-		installer: isInstaller(b[80:96]),
+		left:  le.Uint32(b[68:]),
+		right: le.Uint32(b[72:]),
+		child: le.Uint32(b[76:]),
+		class: [16]byte(b[80:96]),
+		start: le.Uint32(b[116:]),
+		size:  int64(le.Uint32(b[120:])), // the upper half may be anything in files of version 3, and is 0 in any we take
 	}
 	var name [32]uint16
 	n := 0
@@ -130,19 +136,68 @@ func parseOLEEntry(b []byte) oleEntry {
 		name[n] = le.Uint16(b[2*n:])
 		n++
 	}
-	if s := strings.ToLower(string(utf16.Decode(name[:n]))); oleNames[s] {
-		entry.name = s
-	}
+	entry.name = strings.ToLower(string(utf16.Decode(name[:n])))
 	return entry
 }
 
 // isInstaller tells the class ids of .msi, .mst and .msp files: {000C1084-0000-0000-C000-000000000046} and neighbours.
-func isInstaller(class []byte) bool {
+func isInstaller(class [16]byte) bool {
 	const rest = "\x10\x0C\x00\x00\x00\x00\x00\xC0\x00\x00\x00\x00\x00\x00\x46"
 	return (class[0] == 0x84 || class[0] == 0x82 || class[0] == 0x86) && string(class[1:]) == rest
 }
 
+// isProject tells the class id of Microsoft Project's plans: {74B78F3A-C8C8-11D1-BE11-00C04FB6FAF1}.
+func isProject(class [16]byte) bool {
+	return string(class[:]) == "\x3A\x8F\xB7\x74\xC8\xC8\xD1\x11\xBE\x11\x00\xC0\x4F\xB6\xFA\xF1"
+}
+
 func uint32At(b []byte, at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
+
+// stream reads a stream of up to maxOLEStream bytes. It is not ok when the stream is longer, or not all there.
+func (f *oleFile) stream(id uint32) (content []byte, ok bool) {
+	content = f.streamStart(id, maxOLEStream)
+	return content, int64(len(content)) == f.entries[id].size
+}
+
+// streamStart reads the first limit bytes of a stream, as far as they are there. A short one stands in the mini
+// stream, which is the root's, in small sectors with a table of their own (MS-CFB, sections 2.4 and 2.6).
+func (f *oleFile) streamStart(id uint32, limit int64) []byte {
+	e := f.entries[id]
+	want := min(e.size, limit)
+	if e.size >= int64(uint32At(f.header, 56)) {
+		return f.chained(e.start, want)
+	}
+	if f.mini == nil {
+		f.mini = f.chained(f.entries[0].start, min(f.entries[0].size, maxMiniStream))
+		f.miniTable = f.chained(uint32At(f.header, 60), maxMiniStream/miniSize*4)
+	}
+	var out []byte
+	for at := int64(e.start); int64(len(out)) < want; at = int64(uint32At(f.miniTable, int(at)*4)) {
+		from, to := at*miniSize, min((at+1)*miniSize, int64(len(f.mini)))
+		if from >= to {
+			break
+		}
+		out = append(out, f.mini[from:to]...)
+		if (at+1)*4 > int64(len(f.miniTable)) {
+			break
+		}
+	}
+	return out[:min(int64(len(out)), want)]
+}
+
+// chained reads the first n bytes of a chain of sectors, as far as it goes, and as far as maxOLERead allows.
+func (f *oleFile) chained(start uint32, n int64) []byte {
+	var out []byte
+	for at, ok := start, true; ok && int64(len(out)) < n && f.read < maxOLERead; at, ok = f.next(at) {
+		sector := f.sector(at)
+		if len(sector) == 0 {
+			break
+		}
+		f.read += int64(len(sector))
+		out = append(out, sector...)
+	}
+	return out[:min(int64(len(out)), n)]
+}
 
 // sector is the content of sector n, shorter or empty where the file ends.
 func (f *oleFile) sector(n uint32) []byte {

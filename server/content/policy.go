@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,26 +15,29 @@ import (
 
 // Policy says which types are taken. It never changes, so any number of goroutines may use one.
 type Policy struct {
-	taken    map[*kind]bool
-	sentence string // the taken types, for a person
+	taken      map[*kind]bool
+	extensions map[string]bool // of names whose files are taken though the table has no such type
+	anyName    bool            // no name can clash with its content
+	sentence   string          // the taken types, for a person
 }
 
 // NewPolicy makes a policy of a list of types that may be uploaded. An entry is
 //
 //   - a MIME type, "application/pdf", or all of a kind, "image/*"
-//   - a file name extension, ".pdf" or "pdf"
+//   - a file name extension, ".pdf" or "pdf"; one that no type here has, such as ".sas7bdat", needs its dot, and takes
+//     content of no known type under such names
 //   - "default": the common files, which is what an empty list means too
-//   - "*": everything but scripts and executables
+//   - "*": everything but scripts and executables, under any name
 //
 // The list is all that is taken: "default" has to stand in it for more to be added to the common files.
 //
 // Scripts and executables need allowExecutables besides. With it, "*" and "text/*" include them, an empty list takes
-// them in addition to the common files, and any other list takes those that it names. Old Word and Excel files with
-// macros have no type of their own: they are taken where .docm or .xlsm is.
+// them in addition to the common files, and any other list takes those that it names. Some documents with macros have no
+// type of their own, such as those of Word 97: they are taken where .docm is, or .xlsm or .pptm.
 //
 // The error says which entry is wrong, and what may have been meant.
 func NewPolicy(allowed []string, allowExecutables bool) (*Policy, error) {
-	p := &Policy{taken: make(map[*kind]bool)}
+	p := &Policy{taken: make(map[*kind]bool), extensions: make(map[string]bool)}
 	if len(allowed) == 0 {
 		p.take(func(k *kind) bool { return k.is(common) || allowExecutables && k.is(script|executable) })
 	}
@@ -42,7 +46,7 @@ func NewPolicy(allowed []string, allowExecutables bool) (*Policy, error) {
 			return nil, err
 		}
 	}
-	p.take(func(k *kind) bool { return k.legacyMacros() && p.takesMacrosOf(k.family) })
+	p.take(func(k *kind) bool { return k.sharesType() && p.takesMacrosOf(k.family) })
 	p.sentence = p.describe()
 	return p, nil
 }
@@ -60,12 +64,16 @@ func (p *Policy) allow(entry string, allowExecutables bool) error {
 		return nil
 	case name == "*", name == "*/*":
 		p.take(func(k *kind) bool { return allowExecutables || !k.is(script|executable) })
+		p.anyName = true
 		return nil
 	case isWildcard && p.take(wildcard):
 		return nil
 	}
 	k := kindNamed(name)
 	switch {
+	case k == nil && ownExtension.MatchString(name):
+		p.extensions[strings.TrimPrefix(name, ".")] = true
+		return nil
 	case k == nil:
 		return fmt.Errorf("unknown type %q%s", entry, suggestion(name))
 	case k.is(script|executable) && !allowExecutables:
@@ -74,6 +82,9 @@ func (p *Policy) allow(entry string, allowExecutables bool) error {
 	p.taken[k] = true
 	return nil
 }
+
+// ownExtension is what an extension looks like that the table does not have.
+var ownExtension = regexp.MustCompile(`^\.[a-z0-9][a-z0-9_+-]{0,15}$`)
 
 // kindNamed is the kind that a MIME type or an extension means, or nil.
 func kindNamed(name string) *kind {
@@ -133,12 +144,21 @@ func (p *Policy) Allowed() []Allowed {
 			}
 		}
 	}
+	if len(p.extensions) > 0 && byType[kindUnknown.mime] == nil {
+		byType[kindUnknown.mime] = &Allowed{MIMEType: kindUnknown.mime}
+		for _, ext := range slices.Sorted(maps.Keys(p.extensions)) {
+			byType[kindUnknown.mime].Extensions = append(byType[kindUnknown.mime].Extensions, "."+ext)
+		}
+	}
 	list := []Allowed{}
 	for _, mime := range slices.Sorted(maps.Keys(byType)) {
 		list = append(list, *byType[mime])
 	}
 	return list
 }
+
+// maxWords is how many of the types that are taken a refusal names.
+const maxWords = 40
 
 // describe says what is taken in as few words as will do: "anything", or families where all that is usual in them is
 // taken, and for the rest single extensions, or what a person calls one that has none.
@@ -178,6 +198,12 @@ func (p *Policy) describe() string {
 			words = append(words, word)
 		}
 	}
+	for _, ext := range slices.Sorted(maps.Keys(p.extensions)) {
+		words = append(words, "."+ext)
+	}
+	if len(words) > maxWords {
+		words = append(words[:maxWords:maxWords], "more")
+	}
 	return enumerate(words)
 }
 
@@ -191,8 +217,8 @@ func enumerate(words []string) string {
 }
 
 // Decide says what type the first size bytes of r are, as a MIME type without parameters, given the cleaned file
-// name. It reads the first 64 KiB, and of containers the directory: 4 MiB at the most, of which it keeps a few hundred
-// kilobytes.
+// name. It reads the first 64 KiB, and of containers the directory and what may hold macros: 8 MiB at the most, of which
+// it keeps a megabyte or two. Of a presentation, and of a document of Office in one XML file, it reads all, once.
 //
 // A file that is not taken is a *Refusal. Any other error is one that r returned, wrapped.
 func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string, err error) {
@@ -205,10 +231,25 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 	if src.err != nil {
 		return "", src.err
 	}
+	if found.is(text) && !found.is(html|script) && namesHost(name) && src.lines() {
+		named = nil
+	}
+	if found.kind == kindUnknown && p.extensions[strings.ToLower(extension(name))] {
+		return found.mime, nil
+	}
 	if sentence := p.objection(found, named); sentence != "" {
 		return "", &Refusal{Type: found.mime, sentence: sentence}
 	}
 	return found.mime, nil
+}
+
+// hostName is a name of three labels or more, such as people give to zone files and to what they save of a host.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\.com$`)
+
+// namesHost tells a name that ends in that of a host under .com, which also is the extension of a program. What could be
+// "invoice.pdf.com" is none.
+func namesHost(name string) bool {
+	return hostName.MatchString(name) && len(claims(strings.TrimSuffix(name, ".com"))) == 0
 }
 
 // Refusal says why a file is not taken.
@@ -248,13 +289,24 @@ func (p *Policy) agrees(found *kind, named []*kind) bool {
 			return true
 		case isPicture(claim) && isPicture(found) && !found.textual():
 			return true
+		case claim.office() && (claim.family == found.family || found == kindEncrypted):
+			return true
 		case claim.is(text) && !claim.is(html|script) && found.textual():
+			return true
+		case slices.Contains(alsoUnder[found], claim):
 			return true
 		case claim.is(executable) && p.taken[claim] && found == kindUnknown:
 			return true
 		}
 	}
-	return len(named) == 0
+	runs := found.is(executable|script) || len(named) > 0 && named[0].is(executable|script) && (found == kindUnknown || found.is(text))
+	return len(named) == 0 || p.anyName && !runs
+}
+
+// alsoUnder are the kinds of text that some programs write under the names of others.
+var alsoUnder = map[*kind][]*kind{
+	kindTSV: {kindExcel},
+	kindXML: {kindTypeScript}, // translations of Qt
 }
 
 func isPicture(k *kind) bool { return strings.HasPrefix(k.mime, "image/") }

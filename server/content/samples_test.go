@@ -9,7 +9,12 @@ import (
 	"testing"
 )
 
-const samplesDir = "testdata/samples"
+// samplesDir has a file of each usual type, and trickyDir files that look like something that they are not, each as the
+// programs of its kind write it.
+const (
+	samplesDir = "testdata/samples"
+	trickyDir  = "testdata/tricky"
+)
 
 // sample is a line of the manifest: a real file, its type, and whether it is taken by default.
 type sample struct {
@@ -19,14 +24,19 @@ type sample struct {
 
 func samples(t testing.TB) []sample {
 	t.Helper()
-	manifest, err := os.ReadFile(filepath.Join(samplesDir, "manifest.tsv"))
+	return append(samplesIn(t, samplesDir), samplesIn(t, trickyDir)...)
+}
+
+func samplesIn(t testing.TB, dir string) []sample {
+	t.Helper()
+	manifest, err := os.ReadFile(filepath.Join(dir, "manifest.tsv"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []sample
 	for _, line := range strings.Split(strings.TrimSpace(string(manifest)), "\n")[1:] {
 		fields := strings.Split(line, "\t")
-		content, err := os.ReadFile(filepath.Join(samplesDir, "files", fields[0]))
+		content, err := os.ReadFile(filepath.Join(dir, "files", fields[0]))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +45,7 @@ func samples(t testing.TB) []sample {
 	return list
 }
 
-// TestSamples holds the default policy to every file of the manifest. Its types in parentheses are descriptions.
+// TestSamples holds the default policy to every file of the manifests. Its types in parentheses are descriptions.
 // ASVS 5.2.2
 func TestSamples(t *testing.T) {
 	policy := newPolicy(t)

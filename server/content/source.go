@@ -1,6 +1,7 @@
 package content
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 )
@@ -40,4 +41,25 @@ func (s *source) bytes(off, n int64) []byte {
 	b := make([]byte, max(0, min(n, s.size-off)))
 	read, _ := s.ReadAt(b, off)
 	return b[:read]
+}
+
+// find shows the content to found in windows that overlap a little, until it has found what it looks for.
+func (s *source) find(found func(window []byte) bool) bool {
+	const overlap = 64 // bytes; what is looked for is shorter
+	window := make([]byte, headBytes)
+	for at := int64(0); at < s.size; at += int64(len(window)) - overlap {
+		n, err := s.ReadAt(window, at)
+		if found(window[:n]) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+	}
+	return false
+}
+
+// lines says whether the start of the content has more than one line.
+func (s *source) lines() bool {
+	return bytes.IndexByte(bytes.TrimRight(s.bytes(0, headBytes), "\r\n"), '\n') >= 0
 }

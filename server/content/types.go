@@ -37,6 +37,7 @@ var table = []kind{
 	{"application/vnd.ms-excel", "an Excel workbook", "Excel", "xls xlt", common},
 	{"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "an Excel workbook", "Excel", "xlsx xltx", common | zipped},
 	{"application/vnd.openxmlformats-officedocument.spreadsheetml.template", "an Excel template", "Excel", "xltx xlsx", common | zipped},
+	{"application/vnd.ms-excel.sheet.binary.macroEnabled.12", "a binary Excel workbook", "Excel", "xlsb", common | zipped}, // its type has the word, macros or not
 	{"application/vnd.ms-powerpoint", "a PowerPoint presentation", "PowerPoint", "ppt pps pot", common},
 	{"application/vnd.openxmlformats-officedocument.presentationml.presentation", "a PowerPoint presentation", "PowerPoint", "pptx ppsx potx", common | zipped},
 	{"application/vnd.openxmlformats-officedocument.presentationml.slideshow", "a PowerPoint slide show", "PowerPoint", "ppsx pptx potx", common | zipped},
@@ -56,28 +57,38 @@ var table = []kind{
 	{"text/rtf", "an RTF document", "RTF", "rtf doc dot", common},
 	{"application/epub+zip", "an EPUB book", "EPUB", "epub", common | zipped},
 	{"application/vnd.ms-outlook", "an Outlook message", "mail", "msg oft", common},
-	{"application/vnd.visio", "a Visio drawing", "Visio", "vsd vst vss", 0},
-	{"application/vnd.ms-visio.drawing", "a Visio drawing", "Visio", "vsdx vstx", zipped},
-	{"application/vnd.ms-visio.template", "a Visio template", "Visio", "vstx vsdx", zipped},
+	{"application/pkcs7-mime", "a signed or encrypted S/MIME or CAdES file", "S/MIME", "p7m p7c", common},
+	{"application/pkcs7-signature", "an S/MIME or CAdES signature", "S/MIME", "p7s", common},
+	{"application/vnd.etsi.asic-e+zip", "an ASiC container", "S/MIME", "asice sce", common | zipped},
+	{"application/vnd.etsi.asic-s+zip", "an ASiC container", "S/MIME", "asics scs", common | zipped},
+	{"application/vnd.visio", "a Visio drawing", "Visio", "vsd vst vss", common},
+	{"application/vnd.ms-visio.drawing", "a Visio drawing", "Visio", "vsdx vstx", common | zipped},
+	{"application/vnd.ms-visio.template", "a Visio template", "Visio", "vstx vsdx", common | zipped},
+	{"application/vnd.ms-visio.stencil", "a Visio stencil", "Visio", "vssx", common | zipped},
+	{"application/vnd.ms-project", "a Project plan", "Project", "mpp mpt", common},
 	{"application/vnd.ms-publisher", "a Publisher document", "Publisher", "", 0},
-	{"application/onenote", "a OneNote section", "OneNote", "one", 0},
+	{"application/onenote", "a OneNote section", "OneNote", "one", common},
 	{"application/postscript", "a PostScript program", "PostScript", "ps eps", 0},
 	{"application/x-ole-storage", "an OLE file of no known kind", "OLE", "", 0},
 
-	// Documents that may run macros. The two without a type of their own are taken where their OOXML twins are.
+	// Documents that may run macros. Those that share their type with a document without macros are taken where others
+	// with macros are.
 	{"application/vnd.ms-word.document.macroEnabled.12", "a Word document with macros", "Word", "docm dotm", zipped | macros},
 	{"application/vnd.ms-word.template.macroEnabled.12", "a Word template with macros", "Word", "dotm docm", zipped | macros},
 	{"application/vnd.ms-excel.sheet.macroEnabled.12", "an Excel workbook with macros", "Excel", "xlsm xltm", zipped | macros},
 	{"application/vnd.ms-excel.template.macroEnabled.12", "an Excel template with macros", "Excel", "xltm xlsm", zipped | macros},
-	{"application/vnd.ms-excel.sheet.binary.macroEnabled.12", "a binary Excel workbook, which may hold macros", "Excel", "xlsb", zipped | macros},
+	{"application/vnd.ms-excel.sheet.binary.macroEnabled.12", "a binary Excel workbook with macros", "Excel", "xlsb", zipped | macros},
 	{"application/vnd.ms-excel.addin.macroEnabled.12", "an Excel add-in with macros", "Excel", "xlam", zipped | macros},
 	{"application/vnd.ms-powerpoint.presentation.macroEnabled.12", "a PowerPoint presentation with macros", "PowerPoint", "pptm potm ppsm", zipped | macros},
 	{"application/vnd.ms-powerpoint.slideshow.macroEnabled.12", "a PowerPoint slide show with macros", "PowerPoint", "ppsm pptm potm", zipped | macros},
 	{"application/vnd.ms-powerpoint.template.macroEnabled.12", "a PowerPoint template with macros", "PowerPoint", "potm pptm ppsm", zipped | macros},
 	{"application/vnd.ms-powerpoint.addin.macroEnabled.12", "a PowerPoint add-in with macros", "PowerPoint", "ppam", zipped | macros},
 	{"application/vnd.ms-visio.drawing.macroEnabled.12", "a Visio drawing with macros", "Visio", "vsdm", zipped | macros},
+	{"application/vnd.ms-visio.template.macroEnabled.12", "a Visio template with macros", "Visio", "vstm", zipped | macros},
+	{"application/vnd.ms-visio.stencil.macroEnabled.12", "a Visio stencil with macros", "Visio", "vssm", zipped | macros},
 	{"application/msword", "a Word document with macros", "Word", "doc dot", macros},
 	{"application/vnd.ms-excel", "an Excel workbook with macros", "Excel", "xls xlt xla", macros},
+	{"application/vnd.ms-powerpoint", "a PowerPoint presentation with macros", "PowerPoint", "ppt pps pot ppa", macros},
 
 	// Pictures.
 	{"image/png", "a PNG picture", "pictures", "png apng", common},
@@ -113,10 +124,13 @@ var table = []kind{
 	{"text/calendar", "a calendar file", "calendars", "ics ifb vcs", common | text},
 	{"text/vcard", "a contact card", "contacts", "vcf vcard", common | text},
 	{"application/vnd.apache.parquet", "a Parquet table", "Parquet", "parquet", common},
-	{"application/vnd.apache.avro", "an Avro file", "Avro", "avro", 0},
-	{"application/vnd.apache.arrow.file", "an Arrow table", "Arrow", "arrow feather", 0},
-	{"application/vnd.apache.orc", "an ORC table", "ORC", "orc", 0},
-	{"application/vnd.sqlite3", "an SQLite database", "SQLite", "sqlite sqlite3", 0},
+	{"application/vnd.apache.avro", "an Avro file", "Avro", "avro", common},
+	{"application/vnd.apache.arrow.file", "an Arrow table", "Arrow", "arrow feather ipc", common},
+	{"application/vnd.apache.arrow.stream", "an Arrow stream", "Arrow", "arrows arrow ipc", common},
+	{"application/x-feather", "a Feather table, version 1", "Arrow", "feather", common},
+	{"application/vnd.apache.orc", "an ORC table", "ORC", "orc", common},
+	{"application/vnd.sqlite3", "an SQLite database", "SQLite", "sqlite sqlite3 db3 s3db", common},
+	{"application/geopackage+sqlite3", "a GeoPackage", "SQLite", "gpkg sqlite", common},
 	{"application/x-msaccess", "an Access database", "Access", "accdb mdb", 0},
 	{"application/dicom", "a DICOM picture", "DICOM", "dcm", 0},
 	{"application/vnd.tcpdump.pcap", "a packet capture", "packet captures", "pcap", 0},
@@ -129,19 +143,23 @@ var table = []kind{
 	{"application/x-bzip2", "a bzip2 archive", "archives", "bz2 tbz tbz2", common},
 	{"application/x-xz", "an xz archive", "archives", "xz txz", common},
 	{"application/zstd", "a zstd archive", "archives", "zst tzst", common},
-	{"application/vnd.rar", "a RAR archive", "archives", "rar", 0},
+	{"application/vnd.rar", "a RAR archive", "archives", "rar", common},
 	{"application/vnd.ms-cab-compressed", "a CAB archive", "archives", "cab", 0},
 	{"application/x-cpio", "a cpio archive", "archives", "cpio", 0},
 	{"application/lzip", "an lzip archive", "archives", "lz tlz", 0},
 
 	// Audio and video.
 	{"audio/mpeg", "an MP3 recording", "audio", "mp3 mp2 mpga", common},
-	{"audio/mp4", "an MPEG-4 recording", "audio", "m4a m4b mp4 aac", common},
+	{"audio/mp4", "an MPEG-4 recording", "audio", "m4a m4b m4r mp4 aac", common},
 	{"audio/aac", "an AAC recording", "audio", "aac m4a", common},
 	{"audio/wav", "a WAV recording", "audio", "wav wave", common},
 	{"audio/ogg", "an Ogg recording", "audio", "ogg oga opus spx ogx", common},
 	{"audio/flac", "a FLAC recording", "audio", "flac", common},
-	{"audio/aiff", "an AIFF recording", "audio", "aiff aif", common},
+	{"audio/aiff", "an AIFF recording", "audio", "aiff aif aifc", common},
+	{"audio/x-caf", "a Core Audio recording", "audio", "caf", common},
+	{"audio/webm", "a WebM recording", "audio", "weba", common},
+	{"audio/matroska", "a Matroska recording", "audio", "mka", common},
+	{"audio/x-ms-wma", "a Windows Media recording", "audio", "wma", common},
 	{"audio/midi", "a MIDI file", "audio", "mid midi kar", common},
 	{"audio/amr", "an AMR recording", "audio", "amr 3gp", common},
 	{"audio/basic", "an AU recording", "audio", "au snd", common},
@@ -149,13 +167,14 @@ var table = []kind{
 	{"video/quicktime", "a QuickTime video", "video", "mov qt mp4 m4v", common},
 	{"video/3gpp", "a 3GPP video", "video", "3gp 3gpp 3g2 mp4", common},
 	{"video/3gpp2", "a 3GPP2 video", "video", "3g2 3gp mp4", common},
-	{"video/webm", "a WebM video", "video", "webm mkv mka weba", common},
-	{"video/matroska", "a Matroska video", "video", "mkv mka mk3d webm", common},
+	{"video/webm", "a WebM video", "video", "webm mkv", common},
+	{"video/matroska", "a Matroska video", "video", "mkv mk3d webm", common},
 	{"video/x-msvideo", "an AVI video", "video", "avi divx", common},
 	{"video/mpeg", "an MPEG video", "video", "mpg mpeg mpe m2v vob", common},
+	{"video/mp2t", "an MPEG transport stream", "video", "mts m2ts m2t ts", common},
 	{"video/ogg", "an Ogg video", "video", "ogv ogg ogx", common},
 	{"application/ogg", "an Ogg file", "video", "ogx ogg ogv oga opus", common},
-	{"video/x-ms-asf", "a Windows Media file", "video", "wmv wma asf", common},
+	{"video/x-ms-asf", "a Windows Media file", "video", "wmv asf", common},
 	{"video/x-flv", "a Flash video", "video", "flv", common},
 
 	// What a browser would run.
@@ -220,56 +239,58 @@ var table = []kind{
 
 // aliases are other names of the types in the table.
 var aliases = map[string]string{
-	"application/x-pdf":            "application/pdf",
-	"application/rtf":              "text/rtf",
-	"application/x-cfb":            "application/x-ole-storage",
-	"image/apng":                   "image/png",
-	"image/jpg":                    "image/jpeg",
-	"image/pjpeg":                  "image/jpeg",
-	"image/x-ms-bmp":               "image/bmp",
-	"image/heic-sequence":          "image/heic",
-	"image/heif-sequence":          "image/heif",
-	"image/vnd.microsoft.icon":     "image/x-icon",
-	"application/csv":              "text/csv",
-	"text/json":                    "application/json",
-	"application/ndjson":           "application/x-ndjson",
-	"application/jsonl":            "application/x-ndjson",
-	"text/xml":                     "application/xml",
-	"text/yaml":                    "application/yaml",
-	"application/x-yaml":           "application/yaml",
-	"text/x-markdown":              "text/markdown",
-	"text/x-vcard":                 "text/vcard",
-	"application/x-parquet":        "application/vnd.apache.parquet",
-	"application/x-sqlite3":        "application/vnd.sqlite3",
-	"application/x-zip-compressed": "application/zip",
-	"application/x-gzip":           "application/gzip",
-	"application/x-bzip":           "application/x-bzip2",
-	"application/x-rar-compressed": "application/vnd.rar",
-	"audio/mp3":                    "audio/mpeg",
-	"audio/x-m4a":                  "audio/mp4",
-	"audio/x-wav":                  "audio/wav",
-	"audio/wave":                   "audio/wav",
-	"audio/vnd.wave":               "audio/wav",
-	"audio/opus":                   "audio/ogg",
-	"audio/x-flac":                 "audio/flac",
-	"audio/x-aiff":                 "audio/aiff",
-	"audio/webm":                   "video/webm",
-	"video/x-m4v":                  "video/mp4",
-	"video/avi":                    "video/x-msvideo",
-	"video/x-matroska":             "video/matroska",
-	"video/x-ms-wmv":               "video/x-ms-asf",
-	"application/javascript":       "text/javascript",
-	"application/x-sh":             "text/x-shellscript",
-	"application/x-msdownload":     "application/vnd.microsoft.portable-executable",
-	"application/x-msi":            "application/x-ms-installer",
-	"application/x-java-applet":    "application/java-vm",
-	"application/x-msdos-program":  "application/vnd.microsoft.portable-executable",
-	"application/x-dosexec":        "application/vnd.microsoft.portable-executable",
-	"application/vnd.ms-word":      "application/msword",
-	"application/x-zstd":           "application/zstd",
-	"application/x-debian-package": "application/vnd.debian.binary-package",
-	"application/vnd.geo+json":     "application/geo+json",
-	"application/x-httpd-php":      "text/x-php",
+	"application/x-pdf":             "application/pdf",
+	"application/rtf":               "text/rtf",
+	"application/x-cfb":             "application/x-ole-storage",
+	"image/apng":                    "image/png",
+	"image/jpg":                     "image/jpeg",
+	"image/pjpeg":                   "image/jpeg",
+	"image/x-ms-bmp":                "image/bmp",
+	"image/heic-sequence":           "image/heic",
+	"image/heif-sequence":           "image/heif",
+	"image/vnd.microsoft.icon":      "image/x-icon",
+	"application/csv":               "text/csv",
+	"text/json":                     "application/json",
+	"application/ndjson":            "application/x-ndjson",
+	"application/jsonl":             "application/x-ndjson",
+	"text/xml":                      "application/xml",
+	"text/yaml":                     "application/yaml",
+	"application/x-yaml":            "application/yaml",
+	"text/x-markdown":               "text/markdown",
+	"text/x-vcard":                  "text/vcard",
+	"application/x-parquet":         "application/vnd.apache.parquet",
+	"application/x-sqlite3":         "application/vnd.sqlite3",
+	"application/x-zip-compressed":  "application/zip",
+	"application/x-gzip":            "application/gzip",
+	"application/x-bzip":            "application/x-bzip2",
+	"application/x-rar-compressed":  "application/vnd.rar",
+	"application/x-pkcs7-mime":      "application/pkcs7-mime",
+	"application/x-pkcs7-signature": "application/pkcs7-signature",
+	"audio/mp3":                     "audio/mpeg",
+	"audio/x-m4a":                   "audio/mp4",
+	"audio/x-wav":                   "audio/wav",
+	"audio/wave":                    "audio/wav",
+	"audio/vnd.wave":                "audio/wav",
+	"audio/opus":                    "audio/ogg",
+	"audio/x-flac":                  "audio/flac",
+	"audio/x-aiff":                  "audio/aiff",
+	"audio/x-matroska":              "audio/matroska",
+	"video/x-m4v":                   "video/mp4",
+	"video/avi":                     "video/x-msvideo",
+	"video/x-matroska":              "video/matroska",
+	"video/x-ms-wmv":                "video/x-ms-asf",
+	"application/javascript":        "text/javascript",
+	"application/x-sh":              "text/x-shellscript",
+	"application/x-msdownload":      "application/vnd.microsoft.portable-executable",
+	"application/x-msi":             "application/x-ms-installer",
+	"application/x-java-applet":     "application/java-vm",
+	"application/x-msdos-program":   "application/vnd.microsoft.portable-executable",
+	"application/x-dosexec":         "application/vnd.microsoft.portable-executable",
+	"application/vnd.ms-word":       "application/msword",
+	"application/x-zstd":            "application/zstd",
+	"application/x-debian-package":  "application/vnd.debian.binary-package",
+	"application/vnd.geo+json":      "application/geo+json",
+	"application/x-httpd-php":       "text/x-php",
 }
 
 var (
@@ -309,6 +330,21 @@ var (
 	kindVisio     = byMIME["application/vnd.visio"]
 	kindPublisher = byMIME["application/vnd.ms-publisher"]
 	kindEncrypted = byMIME["application/vnd.ms-office-encrypted"]
+	kindProject   = byMIME["application/vnd.ms-project"]
+
+	kindTSV        = byMIME["text/tab-separated-values"]
+	kindTypeScript = byMIME["text/x-typescript"]
+	kindPKCS7      = byMIME["application/pkcs7-mime"]
+	kindSignature  = byMIME["application/pkcs7-signature"]
+	kindSQLite     = byMIME["application/vnd.sqlite3"]
+	kindGeoPackage = byMIME["application/geopackage+sqlite3"]
+	kindStream     = byMIME["application/vnd.apache.arrow.stream"]
+	kindAAC        = byMIME["audio/aac"]
+	kindFLAC       = byMIME["audio/flac"]
+	kindMP3        = byMIME["audio/mpeg"]
+	kindAIFF       = byMIME["audio/aiff"]
+	kindWAV        = byMIME["audio/wav"]
+	kindMPEGTS     = byMIME["video/mp2t"]
 )
 
 // is tells whether k has any of the traits t.
@@ -317,27 +353,39 @@ func (k *kind) is(t trait) bool { return k.traits&t != 0 }
 // textual tells the kinds whose bytes are text, SVG and RTF among them, which no extension makes of other text.
 func (k *kind) textual() bool { return k.is(text) || k == kindSVG || k == kindRTF }
 
-// legacyMacros tells the Office 97 files with macros, which share their type with those without.
-func (k *kind) legacyMacros() bool { return k.is(macros) && !k.is(zipped) }
+// sharesType tells the documents with macros that have the type of their kind without macros.
+func (k *kind) sharesType() bool { return byMIME[strings.ToLower(k.mime)] != k }
 
-// officeXML tells whether k is an OOXML document, macro-enabled or not.
-func (k *kind) officeXML() bool {
-	return strings.HasPrefix(k.mime, "application/vnd.openxmlformats-") || k.is(macros) && k.is(zipped)
+// office tells the documents of the programs whose formats people take for one: a name of one format, over content of
+// another of the same family, misleads nobody.
+func (k *kind) office() bool {
+	switch k.family {
+	case "Word", "Excel", "PowerPoint", "Visio":
+		return true
+	}
+	return false
 }
 
-// withMacros is k's counterpart that carries macros.
+// officeXML tells whether k is an OOXML document, macro-enabled or not.
+func (k *kind) officeXML() bool { return k.office() && k.is(zipped) }
+
+// withMacros is k's counterpart that carries macros: the one of the same type where there is one.
 func (k *kind) withMacros() *kind {
 	if k.is(macros) {
 		return k
 	}
-	legacy := !k.is(zipped)
+	found := k
 	for i := range table {
 		other := &table[i]
-		if other.family == k.family && other.is(macros) && other.legacyMacros() == legacy {
+		switch {
+		case !other.is(macros) || other.family != k.family || other.is(zipped) != k.is(zipped):
+		case other.mime == k.mime:
 			return other
+		case found == k:
+			found = other
 		}
 	}
-	return k
+	return found
 }
 
 // usualExt is the extension that k usually goes by, with its dot, or "".
@@ -360,8 +408,8 @@ func indexMIME() map[string]*kind {
 	index := make(map[string]*kind)
 	for i := range table {
 		k := &table[i]
-		if !k.legacyMacros() {
-			index[strings.ToLower(k.mime)] = k
+		if mime := strings.ToLower(k.mime); index[mime] == nil {
+			index[mime] = k
 		}
 	}
 	for alias, mime := range aliases {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"path"
 	"strings"
 )
 
@@ -42,7 +43,6 @@ type zipContents struct {
 	contentTypes, mimetype *zipEntry
 	manifest, class        bool
 	android, windowsApp    bool
-	vba                    bool
 }
 
 // zipKind says what a ZIP archive is by what is in it: only the directory is read, and of the entries only
@@ -71,7 +71,8 @@ func zipKind(src *source) finding {
 	return finding{kind: k}
 }
 
-// officeKind finds the main part's type in [Content_Types].xml (ECMA-376 part 2, section 7.2.3).
+// officeKind finds the main part among the parts that are there, by their types in [Content_Types].xml (ECMA-376 part 2,
+// section 7.2.3), and code among the others. A type that no part has says nothing.
 func officeKind(src *source, in zipContents) *kind {
 	if in.contentTypes == nil {
 		return nil
@@ -80,52 +81,120 @@ func officeKind(src *source, in zipContents) *kind {
 	if err != nil {
 		return nil
 	}
-	k, vba := mainPart(r)
-	if k != nil && (vba || in.vba) {
-		return k.withMacros()
+	types := readPartTypes(r)
+	var main *kind
+	code := false
+	_ = walkZIP(src, func(e *zipEntry) { // it was walked before
+		partType := types.of(e.name)
+		k := mainPartKind(partType)
+		switch {
+		case k != nil && (main == nil || k.is(macros)):
+			main = k
+		case isMacroSheet(partType):
+			code = true
+		case isVBAProject(partType), path.Base(e.name) == "vbaproject.bin":
+			code = code || projectHasCode(src, e)
+		}
+	})
+	if main == nil {
+		main = types.main
 	}
-	return k
+	if main != nil && code {
+		return main.withMacros()
+	}
+	return main
 }
 
-// mainPart reads [Content_Types].xml as far as it can, and tells also whether there are macros among the parts.
-func mainPart(r io.Reader) (main *kind, vba bool) {
+func isMacroSheet(partType string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(partType, "+xml"), "macrosheet")
+}
+
+func isVBAProject(partType string) bool { return strings.HasSuffix(partType, "vbaproject") }
+
+// projectHasCode says whether there is code in the VBA project that is a part of an OOXML document: a compound file. One
+// that cannot be read, or is larger than an empty one, has.
+func projectHasCode(src *source, e *zipEntry) bool {
+	r, err := e.open(src, maxVBA+1)
+	if err != nil {
+		return true
+	}
+	project, err := io.ReadAll(r)
+	if err != nil || len(project) > maxVBA {
+		return true
+	}
+	f := openOLE(&source{r: bytes.NewReader(project), size: int64(len(project))})
+	return f == nil || f.hasCode(0)
+}
+
+// partTypes are the types of an OOXML document's parts, as far as they say what it is: of single parts by name, and of the
+// others by extension.
+type partTypes struct {
+	overrides, defaults map[string]string
+	main                *kind // what the first part is that is named as the main one, there or not
+}
+
+func (t *partTypes) of(name string) string {
+	if override, ok := t.overrides[name]; ok {
+		return override
+	}
+	return t.defaults[extension(name)]
+}
+
+// override keeps a type that says something, or keeps an extension from saying it.
+func (t *partTypes) override(name, partType string) {
+	k := mainPartKind(partType)
+	if t.main == nil {
+		t.main = k
+	}
+	if k != nil || isVBAProject(partType) || isMacroSheet(partType) || t.defaults[extension(name)] != "" {
+		t.overrides[name] = partType
+	}
+}
+
+func extension(name string) string { return strings.TrimPrefix(path.Ext(name), ".") }
+
+// readPartTypes reads [Content_Types].xml as far as it can.
+func readPartTypes(r io.Reader) partTypes {
+	types := partTypes{overrides: map[string]string{}, defaults: map[string]string{}}
 	buffered := bufio.NewReader(r)
 	if mark, _ := buffered.Peek(2); utf16Order(mark) != nil {
 		raw, _ := io.ReadAll(buffered)
-		decoded, _ := decodeText(raw, true)
-		buffered = bufio.NewReader(bytes.NewReader(decoded))
+		buffered = bufio.NewReader(bytes.NewReader(readText(raw, true).body))
 	}
 	d := xml.NewDecoder(buffered)
 	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
 	for {
 		token, err := d.RawToken()
 		if err != nil {
-			return main, vba
+			return types
 		}
 		element, ok := token.(xml.StartElement)
 		if !ok {
 			continue
 		}
-		for _, attr := range element.Attr {
-			if attr.Name.Local != "ContentType" {
-				continue
+		attr := map[string]string{}
+		for _, a := range element.Attr {
+			attr[a.Name.Local] = strings.ToLower(a.Value)
+		}
+		switch element.Name.Local {
+		case "Override":
+			types.override(strings.TrimPrefix(attr["PartName"], "/"), attr["ContentType"])
+		case "Default":
+			if partType := attr["ContentType"]; mainPartKind(partType) != nil || isVBAProject(partType) || isMacroSheet(partType) {
+				types.defaults[attr["Extension"]] = partType
 			}
-			partType := strings.ToLower(attr.Value)
-			if main == nil {
-				main = mainPartKind(partType)
-			}
-			vba = vba || strings.Contains(partType, "vbaproject") || strings.Contains(partType, "macroenabled")
 		}
 	}
 }
 
 // mainPartKind is the kind of document whose main part has the type partType, or nil: the document's own type and
-// ".main+xml", but for the ".12" that the macro-enabled ones have.
+// ".main+xml", but for the ".12" that the macro-enabled ones have, and for the word that Word's templates say twice.
 func mainPartKind(partType string) *kind {
 	document, ok := strings.CutSuffix(strings.TrimSuffix(partType, "+xml"), ".main")
 	if !ok {
 		return nil
 	}
+	document = strings.Replace(document, "macroenabledtemplate", "macroenabled", 1)
 	if k := byMIME[document]; k != nil {
 		return k
 	}
@@ -150,28 +219,33 @@ func declaredKind(src *source, in zipContents) *kind {
 	return k
 }
 
-// readZIP walks the central directory in a stream, keeping only what tells what the archive is.
-func readZIP(src *source) (zipContents, error) {
-	var in zipContents
+// readZIP notices what tells what the archive is.
+func readZIP(src *source) (in zipContents, err error) {
+	err = walkZIP(src, in.notice)
+	return in, err
+}
+
+// walkZIP reads the central directory in a stream, entry by entry.
+func walkZIP(src *source, visit func(*zipEntry)) error {
 	entries, start, end, err := findDirectory(src)
 	if err != nil {
-		return in, err
+		return err
 	}
 	if entries > maxZIPEntries || end-start > maxZIPDirectory {
-		return in, errHugeZIP
+		return errHugeZIP
 	}
 	r := bufio.NewReader(io.NewSectionReader(src, start, end-start))
 	for seen := uint64(0); ; seen++ {
 		entry, err := readZIPEntry(r)
 		switch {
 		case err == io.EOF && seen&0xFFFF == entries&0xFFFF:
-			return in, nil
+			return nil
 		case err != nil:
-			return in, errBrokenZIP
+			return errBrokenZIP
 		case seen == maxZIPEntries:
-			return in, errHugeZIP
+			return errHugeZIP
 		}
-		in.notice(&entry)
+		visit(&entry)
 	}
 }
 
@@ -326,8 +400,6 @@ func (in *zipContents) notice(e *zipEntry) {
 		in.windowsApp = true
 	case strings.HasSuffix(e.name, ".class"):
 		in.class = true
-	case strings.HasSuffix(e.name, "/vbaproject.bin"):
-		in.vba = true
 	}
 }
 

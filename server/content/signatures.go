@@ -1,0 +1,133 @@
+package content
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// pkcs7Types are the object identifiers of the content types of S/MIME and CAdES, but for their last byte: PKCS #7 (RFC
+// 2315, section 14) and those of RFC 5751 and 5544.
+var pkcs7Types = []string{"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x07", "\x06\x0B\x2A\x86\x48\x86\xF7\x0D\x01\x09\x10\x01"}
+
+// isPKCS7 tells the structure ContentInfo (RFC 5652, section 3): a sequence, of known length or not, with one of
+// pkcs7Types first.
+func isPKCS7(head []byte) bool {
+	if len(head) < 2 || head[0] != 0x30 {
+		return false
+	}
+	lengthBytes := 0
+	if head[1]&0x80 != 0 {
+		lengthBytes = int(head[1] & 0x7F)
+	}
+	if lengthBytes > 4 || len(head) < 2+lengthBytes {
+		return false
+	}
+	for _, oid := range pkcs7Types {
+		if bytes.HasPrefix(head[2+lengthBytes:], []byte(oid)) {
+			return true
+		}
+	}
+	return false
+}
+
+// pkcs7Kind takes the name's word that a container holds nothing but a signature.
+func pkcs7Kind(named []*kind) *kind {
+	if len(named) > 0 && named[0] == kindSignature {
+		return kindSignature
+	}
+	return kindPKCS7
+}
+
+// taggedSound looks behind an ID3 tag (id3.org, "ID3 tag version 2.4.0", section 3.1), which may stand before any sound,
+// though most of it is MP3.
+func taggedSound(src *source, head []byte) *kind {
+	const header = 10
+	if len(head) < header {
+		return kindMP3
+	}
+	size := int64(head[6]&0x7F)<<21 | int64(head[7]&0x7F)<<14 | int64(head[8]&0x7F)<<7 | int64(head[9]&0x7F)
+	if footer := head[5]&0x10 != 0; footer {
+		size += header
+	}
+	sound := src.bytes(header+size, 4)
+	switch {
+	case bytes.HasPrefix(sound, []byte("fLaC")):
+		return kindFLAC
+	case bytes.HasPrefix(sound, []byte("ADIF")), len(sound) >= 2 && sound[0] == 0xFF && sound[1]&0xF6 == 0xF0:
+		return kindAAC
+	}
+	return kindMP3
+}
+
+// lateSignature tells what a single prefix does not, and mimetype does not know; nil for everything else.
+func lateSignature(src *source, head []byte) *kind {
+	at := func(offset int, magic string) bool {
+		return len(head) >= offset && bytes.HasPrefix(head[offset:], []byte(magic))
+	}
+	switch {
+	case at(0, "FORM") && at(8, "AIFC"):
+		return kindAIFF
+	case (at(0, "RF64") || at(0, "BW64")) && at(8, "WAVE"): // EBU Tech 3306, ITU-R BS.2088
+		return kindWAV
+	case isWorkbookStream(head):
+		if head[6] == 0x40 { // a sheet of macros
+			return kindExcel.withMacros()
+		}
+		return kindExcel
+	case isTransportStream(head):
+		return kindMPEGTS
+	case isArrowStream(head, src.size):
+		return kindStream
+	}
+	return nil
+}
+
+// isWorkbookStream tells the workbooks and sheets of Excel 2 to 5 that are no compound files: they begin with the record
+// BOF, whose length and number tell the version, and whose third field says what follows.
+func isWorkbookStream(head []byte) bool {
+	if len(head) < 8 || head[0] != 0x09 || head[3] != 0 {
+		return false
+	}
+	switch [2]byte{head[1], head[2]} {
+	case [2]byte{0, 4}, [2]byte{2, 6}, [2]byte{4, 6}, [2]byte{8, 8}:
+	default:
+		return false
+	}
+	switch binary.LittleEndian.Uint16(head[6:]) {
+	case 0x05, 0x10, 0x20, 0x40, 0x100: // globals, sheet, chart, macros, workspace
+		return true
+	}
+	return false
+}
+
+// isTransportStream tells MPEG transport streams (ISO/IEC 13818-1), whose packets begin with the same byte each, and
+// those of camcorders and Blu-ray discs, which have four bytes of time before it.
+func isTransportStream(head []byte) bool {
+	const sync, packets = 'G', 4
+	for _, layout := range []struct{ first, length int }{{0, 188}, {4, 192}} {
+		n := 0
+		for at := layout.first; at < len(head) && n < packets && head[at] == sync; at += layout.length {
+			n++
+		}
+		if n == packets {
+			return true
+		}
+	}
+	return false
+}
+
+// isArrowStream tells a stream of Arrow messages: a marker, the length of the first message's description, and its root
+// table within that (Arrow, "Encapsulated message format").
+func isArrowStream(head []byte, size int64) bool {
+	if len(head) < 12 || !bytes.HasPrefix(head, []byte("\xFF\xFF\xFF\xFF")) {
+		return false
+	}
+	length, root := binary.LittleEndian.Uint32(head[4:]), binary.LittleEndian.Uint32(head[8:])
+	return 0 < length && length%8 == 0 && int64(length)+8 <= size && 4 <= root && root < length
+}
+
+// isGeoPackage tells an SQLite database that says that it is a GeoPackage (OGC 12-128, requirement 2).
+func isGeoPackage(head []byte) bool {
+	const applicationID = 68
+	return len(head) > applicationID && (bytes.HasPrefix(head[applicationID:], []byte("GPKG")) || bytes.HasPrefix(head[applicationID:], []byte("GP1")))
+}
