@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -455,21 +456,30 @@ func ParseHead(text string) (*store.Link, error) {
 }
 
 // PruneAuditEvery removes, at once and each time that the interval has passed,
-// entries of the audit log that are older than their retention, until ctx ends
-// or the server drains. Without the first time, a server that never runs for
-// the interval would keep them for ever.
+// entries of the audit log that have been there for longer than their retention,
+// until ctx ends or the server drains. Without the first time, a server that
+// never runs for the interval would keep them for ever.
 func (s *Server) PruneAuditEvery(ctx context.Context, interval time.Duration) {
 	if s.AuditRetention > 0 {
-		s.pruneAudit(ctx)
-		s.every(ctx, interval, s.pruneAudit)
+		interval = min(interval, max(s.AuditRetention/10, time.Second))
 	}
+	s.pruneAudit(ctx)
+	s.every(ctx, interval, s.pruneAudit)
 }
 
 func (s *Server) pruneAudit(ctx context.Context) {
 	const atATime = 5000 // so that changes need not wait for long
+	keep := s.AuditRetention
+	if keep == 0 {
+		keep = math.MaxInt64 // how old they are counts once there is a retention
+	}
 	total := 0
 	for {
-		removed, err := s.Store.PruneAudit(ctx, s.Now().Add(-s.AuditRetention), atATime)
+		var removed int
+		clock, err := s.clock.Read(ctx)
+		if err == nil {
+			removed, err = s.Store.PruneAudit(ctx, clock.Age, keep, atATime)
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				s.Log.Error("old entries of the audit log could not be removed", "error", err)

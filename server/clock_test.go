@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestCreatedAtFollowsTheClockBothWays(t *testing.T) {
 			w := newWorld(t, func(c *server.Config) { c.LogBelow = below })
 			made := map[int64]string{}
 			for i, by := range []time.Duration{0, 12 * year, -13 * year, 2 * time.Second, year + time.Hour, -55 * year} {
-				w.clock.advance(by)
+				w.clock.set(by)
 				made[w.clock.Now().Unix()] = w.uploadedNow(t, fmt.Sprintf("%d.txt", i))
 				if i%2 == 0 {
 					w.settleContents()
@@ -69,7 +70,7 @@ func TestPagesHoldWhileTheClockIsSet(t *testing.T) {
 		if path = nextOf(t, a); path == "" {
 			break
 		}
-		w.clock.advance(by)
+		w.clock.set(by)
 		w.uploadedNow(t, fmt.Sprintf("meanwhile %d.txt", i))
 	}
 	for path != "" {
@@ -80,5 +81,95 @@ func TestPagesHoldWhileTheClockIsSet(t *testing.T) {
 		if n := len(slices.DeleteFunc(slices.Clone(got), func(one string) bool { return one != id })); n != 1 {
 			t.Errorf("%s was on %d of the pages %q", id, n, got)
 		}
+	}
+}
+
+// A clock that is wrong for a while, by as much as may be and whether or not the
+// server is restarted meanwhile, removes nothing of the audit log; and what was
+// recorded by it goes when it has been there for as long as anything.
+func TestAWrongClockRemovesNothingOfTheAuditLog(t *testing.T) {
+	t.Parallel()
+	for _, by := range []time.Duration{12 * year, 30 * 24 * time.Hour, -56 * year, 130 * year, -25 * time.Hour} {
+		for _, restarts := range []bool{false, true} {
+			t.Run(fmt.Sprint(by, restarts), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, func(c *server.Config) { c.AuditRetention = 40 * 24 * time.Hour })
+				days := func(n int) {
+					for range n {
+						w.clock.advance(24 * time.Hour)
+						w.pruneAtStart()
+					}
+				}
+				kept := func(when string, want int) {
+					t.Helper()
+					if n := w.uploadsListed(t); n != want {
+						t.Errorf("%s, %d entries are kept, not %d", when, n, want)
+					}
+				}
+				w.pruneAtStart()
+				w.uploadedNow(t, "before.txt")
+				days(20)
+				w.clock.set(by)
+				if restarts {
+					w.restart()
+				}
+				w.uploadedNow(t, "wrong.txt")
+				w.pruneAtStart()
+				kept("by the wrong clock", 2)
+				w.clock.set(-by)
+				if restarts {
+					w.restart()
+				}
+				w.pruneAtStart()
+				kept("by the right clock", 2)
+				w.uploadedNow(t, "after.txt")
+				days(18)
+				kept("before they are old", 3)
+				days(4)
+				kept("when the first is old", 2)
+				days(20)
+				kept("when all are old", 0)
+				w.verify(t, "", 0)
+			})
+		}
+	}
+}
+
+// Whoever is signed in, or has a key or a link with an end, has it again once
+// the clock is right; and others may sign in meanwhile.
+func TestWhatAWrongClockEndedComesBack(t *testing.T) {
+	t.Parallel()
+	for _, by := range []time.Duration{2 * 24 * time.Hour, 30 * 24 * time.Hour, 12 * year} {
+		t.Run(fmt.Sprint(by), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			signIn := func(who string) header {
+				t.Helper()
+				a := w.do(t, step{do: "POST /session", json: fmt.Sprintf(`{"key": %q}`, w.keys[who]), want: 200})
+				cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+				return header{"Cookie": cookie}
+			}
+			cookie := signIn("viewer")
+			id := w.uploadedNow(t, "a.txt")
+			link := w.do(t, step{as: "editor", do: "POST /catalog/attachments/" + id + "/links", want: 201}).object(t)["download_url"].(string)
+			w.keys["short"] = w.do(t, step{as: "editor", do: "POST /api-keys", json: `{"name": "short", "expires_in_days": 1}`, want: 201}).object(t)["full_key"].(string)
+			wants := func(status int) {
+				t.Helper()
+				w.do(t, step{do: "GET /users/me", send: cookie, want: status})
+				w.do(t, step{as: "short", do: "GET /users/me", want: status})
+			}
+			wants(200)
+			w.clock.set(by)
+			wants(401)
+			w.do(t, step{do: "GET " + pathOf(t, link), want: 403, code: "link_expired"})
+			for range 3 {
+				signIn("editor")
+			}
+			w.restart()
+			signIn("editor")
+			w.clock.set(-by)
+			wants(200)
+			w.do(t, step{do: "GET " + pathOf(t, link), want: 200, is: "a.txt"})
+		})
 	}
 }

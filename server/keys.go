@@ -228,7 +228,7 @@ func (s *Server) createSession(w *response, rq *request) error {
 	}
 	value := token.NewSession()
 	session := store.Session{Hash: token.Hash(value), KeyID: key.ID, ExpiresAt: s.Now().Add(sessionTTL)}
-	if err := s.Store.CreateSession(rq.Context(), session, s.Now()); err != nil {
+	if err := s.Store.CreateSession(rq.Context(), session, s.longPast(rq.Context())); err != nil {
 		return err
 	}
 	me, err := s.describeCaller(rq)
@@ -242,6 +242,20 @@ func (s *Server) createSession(w *response, rq *request) error {
 	}
 	http.SetCookie(w, s.cookie(rq, value, int(sessionTTL/time.Second)))
 	return rq.answer(w, http.StatusOK, me)
+}
+
+// sessionRest is for how long a session that has ended is remembered, should
+// the clock have been wrong when it ended.
+const sessionRest = 31 * 24 * time.Hour
+
+// longPast is a time before which sessions have ended for good; the zero time
+// while the clock is not trusted.
+func (s *Server) longPast(ctx context.Context) time.Time {
+	clock, err := s.clock.Read(ctx)
+	if err != nil || !clock.Settled {
+		return time.Time{}
+	}
+	return clock.Trusted.Add(-sessionRest)
 }
 
 // deleteSession signs out; without a session it has nothing to do.

@@ -37,6 +37,9 @@ type Config struct {
 	Ballast Ballast
 	Policy  *content.Policy // which types are taken
 	Now     func() time.Time
+	// Elapsed is how much time has passed since any moment, whatever Now is set
+	// to meanwhile; optional: in place of the monotonic clock, for tests.
+	Elapsed func() time.Duration
 	Log     *slog.Logger
 	// SigningKeys sign links; the first signs new ones. KeepSigningKeys
 	// replaces them where the next start finds them.
@@ -105,6 +108,7 @@ type Server struct {
 	contents    *pending.Contents // those in Blobs, and those that wait for their files
 	signing     signing
 	ids         store.IDs
+	clock       *upkeep.Clock
 	metrics     *metrics
 	slots       *slots
 	lookers     lookers
@@ -158,6 +162,11 @@ func New(cfg Config) (*Server, error) {
 		ready:    readiness{patience: lookPatience, stuck: stuckFor},
 	}
 	s.signing.use(cfg.SigningKeys)
+	if cfg.Elapsed == nil {
+		started := time.Now()
+		cfg.Elapsed = func() time.Duration { return time.Since(started) }
+	}
+	s.clock = upkeep.NewClock(cfg.Now, cfg.Elapsed, cfg.Store, cfg.Log)
 	if cfg.PublicURL != "" {
 		u, err := url.Parse(cfg.PublicURL)
 		if err != nil {
@@ -214,6 +223,17 @@ func (s *Server) Operator() http.Handler {
 // Settle writes contents that wait in the metadata to files of their own, until
 // ctx ends and nothing waits any more. It may be called once.
 func (s *Server) Settle(ctx context.Context) { s.contents.Run(ctx) }
+
+// KeepClock looks at the clock until ctx ends, and remembers then how much time
+// has passed.
+func (s *Server) KeepClock(ctx context.Context) { s.clock.Run(ctx) }
+
+// ClockIsSettled says whether the clock says what it should: no jump of it is
+// being waited out.
+func (s *Server) ClockIsSettled(ctx context.Context) bool {
+	clock, err := s.clock.Read(ctx)
+	return err == nil && clock.Settled
+}
 
 // Drain makes the server refuse new uploads and end long work, because it is
 // about to stop.

@@ -59,7 +59,7 @@ func (s *Server) collect(w *response, rq *request) error {
 	if err := rq.readOptionalJSON(&order); err != nil {
 		return err
 	}
-	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now()}
+	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now(), Settled: s.ClockIsSettled(rq.Context())}
 	if order.MinAge != nil {
 		if *order.MinAge < 0 || *order.MinAge > maxMinAge.Seconds() {
 			return invalidRequest("min_age must be a number of seconds from 0 to %.0f.", maxMinAge.Seconds())
@@ -248,7 +248,13 @@ func (s *Server) collectOnce(ctx context.Context) {
 	}
 	defer s.upkeep.collecting.Unlock()
 	defer s.sweepThumbnails(ctx)
-	collected, err := upkeep.Collect(ctx, s.leased(), s.contents, upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: s.Now()})
+	clock, err := s.clock.Read(ctx)
+	if err != nil {
+		s.Log.Error("contents that nothing refers to could not be removed", "error", err)
+		return
+	}
+	collected, err := upkeep.Collect(ctx, s.leased(), s.contents,
+		upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled})
 	s.collected(ctx, collected, err)
 	if err != nil && ctx.Err() == nil {
 		s.Log.Error("contents that nothing refers to could not be removed", "error", err)

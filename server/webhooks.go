@@ -34,6 +34,10 @@ func (s *Server) newHooks(receiver webhooks.Receiver) *hooks {
 	}
 	h.courier = webhooks.NewCourier(webhooks.Options{
 		Outbox: s.Store, Sender: h.sender, Render: renderEvent, RetryFor: s.WebhookRetryFor, Now: s.Now, Log: s.Log,
+		Clock: func(ctx context.Context) (time.Time, bool, time.Duration, error) {
+			clock, err := s.clock.Read(ctx)
+			return clock.Trusted, clock.Settled, clock.Age, err
+		},
 		Count: func(outcome string) { h.deliveries.WithLabelValues(outcome).Inc() },
 	})
 	return h

@@ -156,6 +156,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		SigningKeys:          []token.SigningKey{{Secret: []byte("a secret of at least sixteen bytes")}},
 		KeepSigningKeys:      w.keepSigningKeys,
 		Now:                  w.clock.Now,
+		Elapsed:              w.clock.Elapsed,
 		Log:                  slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Scratch:              w.scratch,
 		Thumbnails:           preview.NewCache(filepath.Join(w.dir, "thumbnails"), filepath.Join(w.dir, "tmp"), func(*os.File) error { return nil }),
@@ -498,8 +499,9 @@ func eventually(t *testing.T, what string, happened func() bool) {
 
 // clock stands still until it is told to go on.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu      sync.Mutex
+	now     time.Time
+	elapsed time.Duration
 }
 
 // When every world begins.
@@ -514,7 +516,20 @@ func (c *clock) Now() time.Time {
 func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+	c.now, c.elapsed = c.now.Add(d), c.elapsed+d
+}
+
+// set sets the clock ahead or back, in no time.
+func (c *clock) set(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(by)
+}
+
+func (c *clock) Elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.elapsed
 }
 
 // disk is the real one with as much room as a test says. It waits for no

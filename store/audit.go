@@ -142,8 +142,13 @@ type Audit interface {
 	// are the same when there was none.
 	AuditEnds(ctx context.Context) (anchor, head Link, err error)
 	// PruneAudit removes at most limit of the oldest entries, as far as they
-	// are from before that time, and says how many.
-	PruneAudit(ctx context.Context, before time.Time, limit int) (removed int, err error)
+	// have been there for as long as they are to be kept, and says how many. age
+	// is how much time has passed in all, by a count that goes on over restarts:
+	// what time an entry says it is of does not matter, since the clock may have
+	// been wrong then. It notes at each call, though not more often than a day or
+	// a hundredth of keep apart, which entries are there: those of which it was
+	// never told how old they are stay.
+	PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error)
 }
 
 type entryContext struct{}

@@ -313,9 +313,17 @@ func readEntry(key, value []byte) (e Entry) {
 }
 
 // PruneAudit implements Audit.
-func (b *Bolt) PruneAudit(ctx context.Context, before time.Time, limit int) (removed int, err error) {
+func (b *Bolt) PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
+		_, head, err := auditEnds(tx.Tx)
+		if err != nil {
+			return err
+		}
+		through, err := tx.ripe(auditMarks, head.Seq, age, keep)
+		if err != nil {
+			return err
+		}
 		var keys, damaged [][]byte
 		var last Link
 		cursor := tx.Bucket(bucketAudit).Cursor()
@@ -323,13 +331,13 @@ func (b *Bolt) PruneAudit(ctx context.Context, before time.Time, limit int) (rem
 			if len(key) != 8 {
 				continue
 			}
+			if binary.BigEndian.Uint64(key) > through {
+				break
+			}
 			e := readEntry(key, value)
 			if e.Damage != "" { // it goes when what follows it is old
 				damaged = append(damaged, bytes.Clone(key))
 				continue
-			}
-			if !e.Time.Before(before) {
-				break
 			}
 			keys, damaged = append(append(keys, damaged...), bytes.Clone(key)), nil
 			last = Link{e.Seq, e.Hash}

@@ -267,16 +267,20 @@ func (b *Bolt) Redeliver(ctx context.Context, now time.Time, limit int) (events 
 }
 
 // PruneDeadLetters implements Outbox.
-func (b *Bolt) PruneDeadLetters(ctx context.Context, before time.Time, limit int) (removed int, err error) {
+func (b *Bolt) PruneDeadLetters(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
+		var head uint64
+		if key, _ := tx.Bucket(bucketDead).Cursor().Last(); len(key) == 8 {
+			head = binary.BigEndian.Uint64(key)
+		}
+		through, err := tx.ripe(deadMarks, head, age, keep)
+		if err != nil {
+			return err
+		}
 		var old []uint64
-		for seq, value := range numbered(tx.Tx, bucketDead, 0) {
-			letter, err := decodeDead(seq, value)
-			if err != nil {
-				return err
-			}
-			if len(old) >= limit || !letter.Time.Before(before) {
+		for seq := range numbered(tx.Tx, bucketDead, 0) {
+			if len(old) >= limit || seq > through {
 				break
 			}
 			old = append(old, seq)

@@ -65,9 +65,9 @@ type Outbox interface {
 	// Redeliver puts at most limit dead letters back at the end of the outbox,
 	// and says how many.
 	Redeliver(ctx context.Context, now time.Time, limit int) (events int, err error)
-	// PruneDeadLetters forgets at most limit dead letters that were given up
-	// before that time, and says how many.
-	PruneDeadLetters(ctx context.Context, before time.Time, limit int) (removed int, err error)
+	// PruneDeadLetters forgets at most limit dead letters that have been there
+	// for as long as they are to be kept, as PruneAudit does, and says how many.
+	PruneDeadLetters(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error)
 	// OutboxSize is how many events and dead letters there are. It costs
 	// nothing.
 	OutboxSize() (events, dead int64)

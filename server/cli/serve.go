@@ -207,6 +207,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
+	background.Go(func() { srv.KeepClock(upkeep) })
 	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })

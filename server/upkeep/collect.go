@@ -54,8 +54,11 @@ type CollectOptions struct {
 	// back, and does not know what came after it; and when more than a few of
 	// the contents would go, and these are more than a tenth of all, which
 	// looks like such a one.
-	Wary     bool
-	Now      time.Time
+	Wary bool
+	Now  time.Time
+	// Settled says that the clock has not been set of late: a content that is
+	// dated after Now is an old one, of a time when the clock was ahead.
+	Settled  bool
 	Progress Progress
 }
 
@@ -132,7 +135,8 @@ func unwanted(ctx context.Context, records store.Store, contents blobs.Store, op
 		all++
 		seen += info.Size
 		opts.Progress.tell(seen, 0)
-		if opts.Now.Sub(info.Modified) < opts.MinAge {
+		age := opts.Now.Sub(info.Modified)
+		if age < opts.MinAge && !(opts.Settled && age < -clockSlack) {
 			continue
 		}
 		wanted, err := records.Referenced(ctx, info.Ref)

@@ -182,9 +182,6 @@ func (s *Scrub) resume(note []byte) {
 		s.begin()
 		return
 	}
-	if now := s.now(); p.Began.After(now) {
-		p.Began = now // the clock was wrong then
-	}
 	s.pass = p
 }
 
@@ -443,7 +440,15 @@ func (s *Scrub) pace(ctx context.Context, n int) {
 // clock that stands still while a computer sleeps.
 func (s *Scrub) now() time.Time { return s.Now().UTC().Round(0) }
 
-func (s *Scrub) elapsed() time.Duration { return s.now().Sub(s.pass.Began) }
+// elapsed is for how long the pass has gone on. One that began after now did so
+// by a clock that was ahead, and counts from now on.
+func (s *Scrub) elapsed() time.Duration {
+	now := s.now()
+	if s.pass.Began.After(now) {
+		s.pass.Began, s.moved = now, true
+	}
+	return now.Sub(s.pass.Began)
+}
 
 func (s *Scrub) progress() float64 {
 	if s.pass.Done {

@@ -34,9 +34,6 @@ type Status struct {
 	Database store.Size `json:"database,omitzero"`
 }
 
-// An attachment may be so much newer than now: clocks are set right in steps.
-const clockSlack = time.Minute
-
 // ReadStatus reads it; now is what the clock says.
 func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status, error) {
 	var status Status

@@ -22,11 +22,17 @@ type Options struct {
 	Render   func(store.Event) (Message, error)
 	RetryFor time.Duration // after which an event that fails is given up
 	Now      func() time.Time
+	Clock    Clock
 	Log      *slog.Logger
 	Count    func(outcome string)                 // optional: told how each attempt ended
 	After    func(time.Duration) <-chan time.Time // optional: in place of time.After, for tests
 	Jitter   func(d time.Duration) time.Duration  // optional: in place of a wait from d/2 to d
 }
+
+// Clock gives a time that has passed whatever the clock was set to, whether it
+// is also what the clock says, and the count of time that the outbox forgets
+// dead letters by.
+type Clock func(ctx context.Context) (now time.Time, settled bool, age time.Duration, err error)
 
 // The outcomes of attempts.
 const (
@@ -80,6 +86,7 @@ type Courier struct {
 // delay is how an event that failed is put off.
 type delay struct {
 	attempts int
+	first    time.Time // when it failed first
 	until    time.Time
 }
 
@@ -243,7 +250,7 @@ func (c *Courier) deliver(ctx context.Context, e store.Event) bool {
 		c.succeed(e, now)
 		return true
 	}
-	c.fail(e, now, err)
+	c.fail(ctx, e, now, err)
 	return false
 }
 
@@ -252,7 +259,7 @@ func (c *Courier) succeed(e store.Event, now time.Time) {
 	c.done = append(c.done, e.Seq)
 	if len(c.streak) > 1 {
 		for seq := range c.streak {
-			c.delays[seq] = delay{attempts: c.delays[seq].attempts, until: now}
+			c.delays[seq] = delay{attempts: c.delays[seq].attempts, first: c.delays[seq].first, until: now}
 		}
 	}
 	clear(c.streak)
@@ -263,11 +270,15 @@ func (c *Courier) succeed(e store.Event, now time.Time) {
 	c.status.LastSuccess = now
 }
 
-func (c *Courier) fail(e store.Event, now time.Time, err error) {
+func (c *Courier) fail(ctx context.Context, e store.Event, now time.Time, err error) {
 	var answer *Answer
 	errors.As(err, &answer)
-	given := now.Sub(e.Queued) >= c.RetryFor || answer != nil && answer.Status == http.StatusGone
-	attempts := c.delays[e.Seq].attempts + 1
+	before, known := c.delays[e.Seq]
+	if !known {
+		before.first = now
+	}
+	given := c.overdue(ctx, e, now.Sub(before.first)) || answer != nil && answer.Status == http.StatusGone
+	attempts := before.attempts + 1
 	c.fails++
 	pause := c.Jitter(doubled(firstPause, c.fails, longPause))
 	if answer != nil {
@@ -281,7 +292,7 @@ func (c *Courier) fail(e store.Event, now time.Time, err error) {
 		delete(c.streak, e.Seq)
 	} else {
 		c.Count(Failed)
-		c.delays[e.Seq] = delay{attempts, now.Add(max(pause, c.Jitter(doubled(firstRetry, attempts, longRetry))))}
+		c.delays[e.Seq] = delay{attempts, before.first, now.Add(max(pause, c.Jitter(doubled(firstRetry, attempts, longRetry))))}
 		c.streak[e.Seq] = true
 	}
 	c.Log.Warn("an event was not delivered", "event", e.ID.String(), "type", string(e.Type), "attachment", e.Attachment.ID.String(),
@@ -289,6 +300,14 @@ func (c *Courier) fail(e store.Event, now time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.LastFailure, c.status.LastError = now, brief(err)
+}
+
+// overdue says whether an event that has failed for so long, since the start,
+// is to be given up. By how long it has waited, only a clock that is trusted
+// says so: it may have been queued by one that was wrong.
+func (c *Courier) overdue(ctx context.Context, e store.Event, failing time.Duration) bool {
+	now, settled, _, err := c.Clock(ctx)
+	return failing >= c.RetryFor || err == nil && settled && now.Sub(e.Queued) >= c.RetryFor
 }
 
 // doubled is d, doubled after each time but the first, and not more than most.
@@ -338,7 +357,11 @@ func (c *Courier) prune(ctx context.Context) {
 	}
 	c.pruned = now
 	for total := 0; ; {
-		removed, err := c.Outbox.PruneDeadLetters(ctx, now.Add(-keepDead), pruneAtOnce)
+		var removed int
+		_, _, age, err := c.Clock(ctx)
+		if err == nil {
+			removed, err = c.Outbox.PruneDeadLetters(ctx, age, keepDead, pruneAtOnce)
+		}
 		if err != nil {
 			c.stumble(ctx, "old dead letters cannot be removed", err)
 			return

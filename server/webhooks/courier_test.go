@@ -30,6 +30,7 @@ type post struct {
 	dead     []store.DeadLetter
 	news     chan struct{}
 	settling error
+	jumped   bool // the clock is not trusted
 	answer   func(id string, attempt int) (status int, retryAfter string)
 	got      []string // what came to the receiver, and when
 	attempts map[string]int
@@ -52,7 +53,7 @@ func newPost(t *testing.T, answer func(id string, attempt int) (int, string)) *p
 	p.courier = NewCourier(Options{
 		Outbox: p, Sender: to(t, there.URL), RetryFor: 72 * time.Hour,
 		Render: func(e store.Event) (Message, error) { return Message{ID: name(e.ID)}, nil },
-		Now:    p.clock, Log: slog.New(slog.DiscardHandler), After: p.after,
+		Now:    p.clock, Clock: func(context.Context) (time.Time, bool, time.Duration, error) { return p.clock(), !p.jumped, 0, nil }, Log: slog.New(slog.DiscardHandler), After: p.after,
 		Jitter: func(d time.Duration) time.Duration { return d },
 	})
 	return p
@@ -137,7 +138,9 @@ func (p *post) SettleEvents(_ context.Context, delivered []uint64, dead ...store
 
 func (p *post) NewEvents() <-chan struct{} { return p.news }
 
-func (p *post) PruneDeadLetters(context.Context, time.Time, int) (int, error) { return 0, nil }
+func (p *post) PruneDeadLetters(context.Context, time.Duration, time.Duration, int) (int, error) {
+	return 0, nil
+}
 
 func (p *post) DeadLetters(context.Context, uint64, int) ([]store.DeadLetter, error) {
 	panic("not a courier's affair")
@@ -290,6 +293,25 @@ func TestWhatIsTooOldOrNotWantedIsGivenUp(t *testing.T) {
 	}
 	if last := p.got[len(p.got)-1]; last[:1] != "c" {
 		t.Errorf("the last was %q", last)
+	}
+}
+
+// How long an event has waited is not known when the clock has jumped since, or
+// had not when the event came: it is given up when it has failed for that long.
+func TestAnEventIsNotGivenUpByAClockThatJumped(t *testing.T) {
+	t.Parallel()
+	for name, queued := range map[string]time.Duration{"ahead": -12 * 365 * 24 * time.Hour, "back": 12 * 365 * 24 * time.Hour, "a little": -73 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPost(t, func(string, int) (int, string) { return 500, "" })
+			p.jumped = true
+			p.add('a', 1)
+			p.events[0].Queued = noon.Add(queued)
+			p.run()
+			if late := p.now.Sub(noon); len(p.dead) != 1 || late < 72*time.Hour || late > 73*time.Hour {
+				t.Errorf("%d were given up after %v", len(p.dead), late)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"time"
 
 	"attachd/store"
@@ -65,21 +66,26 @@ var audit = []promise{
 		}
 	}},
 	{"the oldest may be removed, and the rest is still a chain", func(w *world) {
-		w.record(10)
-		removed, err := w.PruneAudit(w.ctx, noon.Add(4*time.Minute), 3)
+		w.record(4)
+		_, err := w.PruneAudit(w.ctx, time.Hour, 24*time.Hour, 3)
 		w.ok(err)
-		more, err := w.PruneAudit(w.ctx, noon.Add(4*time.Minute), 3)
+		w.record(6)
+		removed, err := w.PruneAudit(w.ctx, 25*time.Hour, 24*time.Hour, 3)
+		w.ok(err)
+		more, err := w.PruneAudit(w.ctx, 25*time.Hour, 24*time.Hour, 3)
 		w.ok(err)
 		if removed != 3 || more != 1 {
 			w.Errorf("%d and %d were removed, want 3 and 1", removed, more)
 		}
-		w.entries(0, "e", "f", "g", "h", "i", "j")
+		w.entries(0, "a", "b", "c", "d", "e", "f")
 		w.chain(6)
 	}},
 	{"all may be removed, and numbers go on", func(w *world) {
 		w.record(3)
-		_, err := w.PruneAudit(w.ctx, noon.AddDate(1, 0, 0), 100)
-		w.ok(err)
+		for _, age := range []time.Duration{0, time.Hour} {
+			_, err := w.PruneAudit(w.ctx, age, time.Hour, 100)
+			w.ok(err)
+		}
 		w.chain(0)
 		w.record(1)
 		list, err := w.Entries(w.ctx, 0, 10)
@@ -88,6 +94,42 @@ var audit = []promise{
 			w.Errorf("after 3 that were removed there are %+v", list)
 		}
 		w.chain(1)
+	}},
+	{"what time an entry is of does not say how old it is", func(w *world) {
+		for _, at := range []time.Time{time.Unix(0, 0), noon.AddDate(12, 0, 0), noon, noon.AddDate(0, 0, -20)} {
+			w.Record(store.Entry{Time: at, Action: fmt.Sprint(at.Year())})
+		}
+		w.ok(w.Probe(w.ctx))
+		const keep = 30 * 24 * time.Hour
+		for _, c := range []struct{ age, removed int }{{0, 0}, {29, 0}, {30, 4}, {31, 0}} {
+			removed, err := w.PruneAudit(w.ctx, time.Duration(c.age)*24*time.Hour, keep, 100)
+			w.ok(err)
+			same(w, fmt.Sprintf("removed on day %d", c.age), removed, c.removed)
+		}
+	}},
+	{"entries are removed a day after their time at the latest, however many times that is asked", func(w *world) {
+		const keep = 365 * 24 * time.Hour
+		kept := 0
+		for day := range 3 * 365 {
+			w.Record(store.Entry{Time: noon, Action: "a"})
+			w.ok(w.Probe(w.ctx))
+			removed, err := w.PruneAudit(w.ctx, time.Duration(day)*24*time.Hour, keep, 100)
+			w.ok(err)
+			kept += 1 - removed
+		}
+		if kept < 365 || kept > 366 {
+			w.Errorf("%d entries, of a day each, are kept of three years", kept)
+		}
+	}},
+	{"a count of time that begins anew makes nothing older", func(w *world) {
+		w.record(3)
+		_, err := w.PruneAudit(w.ctx, 100*time.Hour, time.Hour, 100)
+		w.ok(err)
+		for _, c := range []struct{ minutes, removed int }{{0, 0}, {59, 0}, {60, 3}} {
+			removed, err := w.PruneAudit(w.ctx, time.Duration(c.minutes)*time.Minute, time.Hour, 100)
+			w.ok(err)
+			same(w, fmt.Sprintf("removed after %d minutes", c.minutes), removed, c.removed)
+		}
 	}},
 	{"every field comes back", func(w *world) {
 		e := store.Entry{

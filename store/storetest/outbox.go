@@ -145,9 +145,13 @@ var outbox = []promise{
 		_, wanted := w.tellOf(4)
 		for i, e := range w.events(wanted...) {
 			w.ok(w.SettleEvents(w.ctx, nil, store.DeadLetter{Event: e, Time: noon.Add(time.Duration(i) * time.Hour), Reason: fmt.Sprint(i)}))
+			if i == 2 { // of what time they are does not matter
+				_, err := w.PruneDeadLetters(w.ctx, time.Hour, 24*time.Hour, 2)
+				w.ok(err)
+			}
 		}
 		for _, want := range []int{2, 1, 0} {
-			n, err := w.PruneDeadLetters(w.ctx, noon.Add(3*time.Hour), 2)
+			n, err := w.PruneDeadLetters(w.ctx, 25*time.Hour, 24*time.Hour, 2)
 			w.ok(err)
 			same(w, "forgotten", n, want)
 		}
