@@ -230,6 +230,7 @@ func (s *Server) deleteSpace(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	defer s.removeRest()
 	if err := rq.answer(w, http.StatusOK, messageBody{"Space deleted successfully"}); err != nil {
 		return err
 	}
@@ -423,6 +424,7 @@ func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
 		if err != nil {
 			return err
 		}
+		defer s.removeRest()
 		word := kind.String()
 		if err := rq.answer(w, http.StatusOK, messageBody{strings.ToUpper(word[:1]) + word[1:] + " deleted successfully"}); err != nil {
 			return err

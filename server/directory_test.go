@@ -1,10 +1,12 @@
 package server_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -285,6 +287,49 @@ func TestAParentWithAttachmentsIsDeletedOnlyOnDemand(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is too much for one commit is seen no more at once, and is removed
+// afterwards, also by the next start.
+func TestVeryManyAttachmentsGoWithTheirProductAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.play(t, []step{{as: "root", do: "POST {product}/attachments", form: parts{file("a.txt", "shared")}, want: 201, save: "A"}})
+	w.copyRecord(t, "{A}", 1100)
+	product := "/directory/spaces/a/products/{product.id}"
+	w.play(t, []step{
+		{as: "root", do: "DELETE " + product + "?attachments=delete", want: 200},
+		{as: "root", do: "GET {A.at}", want: 404},
+		{as: "root", do: "DELETE /catalog/attachments/{A}", want: 404},
+		{as: "root", do: "GET " + product, want: 404},
+	})
+	gone := func() {
+		t.Helper()
+		got := w.do(t, step{as: "root", do: "GET /directory/spaces/a", want: 200}).object(t)
+		if got["used_bytes"] != 0.0 || got["used_files"] != 0.0 {
+			t.Errorf("used: %v", got)
+		}
+	}
+	gone()
+	if w.storedContents() != 1 {
+		t.Error("the content went before the records that have it")
+	}
+	w.restart()
+	gone()
+	ctx, cancel := context.WithCancel(t.Context())
+	var removing sync.WaitGroup
+	removing.Go(func() { w.server.RemoveDeleted(ctx) })
+	defer removing.Wait()
+	defer cancel()
+	w.play(t, []step{
+		{as: "root", do: "PUT " + product, want: 201},
+		{as: "root", do: "GET {product}/attachments", want: 200, is: "[]\n"},
+		{as: "root", do: "GET {A.at}", want: 404},
+	})
+	eventually(t, "the content to go", func() bool { return w.storedContents() == 0 })
+	if n := w.records(); n != 0 {
+		t.Errorf("%d records are left", n)
 	}
 }
 

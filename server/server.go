@@ -131,6 +131,7 @@ type Server struct {
 	hours       hours
 	totals      totals
 	verified    verified
+	deleted     chan struct{} // told when there may be something for RemoveDeleted
 	routes      *httprouter.Router
 	handler     http.Handler
 }
@@ -154,6 +155,7 @@ func New(cfg Config) (*Server, error) {
 		rates:    newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
 		guesses:  newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
 		denied:   newDeniedLimiter(),
+		deleted:  make(chan struct{}, 1),
 		stall:    clientStall,
 		drain:    drainTime,
 		began:    cfg.Now(),

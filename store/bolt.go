@@ -51,6 +51,7 @@ import (
 //	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
 //	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
 //	import           (bolt_import.go)     what is staged of an import; mostly empty
+//	removals         (bolt_removal.go)    JSON                             what was deleted and is not gone yet; mostly empty
 //
 //	meta             "probe"              -           what Probe writes
 //	                 "log"                epoch       of its log (bolt_log.go)
@@ -82,6 +83,7 @@ var (
 	bucketOutbox        = []byte("outbox")
 	bucketDead          = []byte("dead")
 	bucketImport        = []byte("import")
+	bucketRemovals      = []byte("removals")
 	bucketMeta          = []byte("meta")
 )
 
@@ -95,7 +97,7 @@ var allBuckets = [][]byte{
 }
 
 // laterBuckets came after databases without them were in use.
-var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead, bucketChecksums, bucketImport}
+var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead, bucketChecksums, bucketImport, bucketRemovals}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -160,8 +162,8 @@ type Bolt struct {
 	postbox  postbox
 	imports  importLock
 	makeRoom func() bool
-	maxNoted int
-	batch    int // of an import
+	freed    freedContents
+	batch    int // how much one transaction of an import or a removal has
 
 	keys     decoded[keyRecord]
 	users    decoded[userRecord]
@@ -265,7 +267,6 @@ func newBolt(path string, opts BoltOptions) *Bolt {
 		own:      opts.Own,
 		lost:     opts.Lost,
 		makeRoom: opts.MakeRoom,
-		maxNoted: maxNoted,
 		batch:    batchSize,
 		changes:  make(chan *change),
 		stopped:  make(chan struct{}),

@@ -31,7 +31,7 @@ func (b *Bolt) create(ctx context.Context, a Attachment, content, checksums []by
 	if content != nil {
 		update = b.updateSoon
 	}
-	return whenFree(ctx, func() error {
+	return b.whenFree(ctx, func() error {
 		return update(ctx, func(tx *writeTx) error {
 			if err := createAttachment(tx, a, autoCreate); err != nil {
 				return err
@@ -109,6 +109,9 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 	if err != nil {
 		return h, err
 	}
+	if autoCreate != "" && isBeingRemoved(tx, a.Parent, h.entity, autoCreate) {
+		return h, errRemoving
+	}
 	elsewhere := h.entity != nil && a.Parent.Kind == Product && autoCreate != "" && h.entity.Space != autoCreate
 	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
 	if elsewhere || missing {
@@ -136,6 +139,15 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 	h.newAdmin = h.space.Auto && h.entity.Space == autoCreate &&
 		!has(tx, bucketMembers, join(slug0(autoCreate), a.UploaderID[:]))
 	return h, nil
+}
+
+// isBeingRemoved says whether what would be made anew was there before, and is
+// not gone yet.
+func isBeingRemoved(tx *bbolt.Tx, p Parent, known *entityRecord, space string) bool {
+	if known != nil {
+		return isMarked(tx, spaceRemoval(known.Space))
+	}
+	return isMarked(tx, parentRemoval(p)) || isMarked(tx, spaceRemoval(space))
 }
 
 // changes says whether something has to be made.
@@ -184,7 +196,7 @@ func (tx *writeTx) saveUsage(slug string, u Usage) {
 // Attachment implements Attachments.
 func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
 	err = b.viewIf(b.ahead.has(id))(ctx, func(tx *bbolt.Tx) error {
-		a, err = loadAttachment(tx, id)
+		a, err = b.seenAttachment(tx, id)
 		if err != nil {
 			return err
 		}
@@ -193,10 +205,27 @@ func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err 
 	return a, err
 }
 
+// seenAttachment is loadAttachment for callers: without what is being removed.
+func (b *Bolt) seenAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
+	a, err := loadAttachment(tx, id)
+	if err != nil {
+		return a, err
+	}
+	removed, err := b.isRemoved(tx, a.Parent)
+	if err == nil && removed {
+		err = noAttachment(id)
+	}
+	return a, err
+}
+
+func noAttachment(id uuid.UUID) error {
+	return refuse(ErrNotFound, "There is no attachment %s.", id)
+}
+
 func loadAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
 	at := tx.Bucket(bucketAttachmentIDs).Get(id[:])
 	if at == nil {
-		return Attachment{}, refuse(ErrNotFound, "There is no attachment %s.", id)
+		return Attachment{}, noAttachment(id)
 	}
 	p, err := parseParent(at)
 	if err != nil {
@@ -250,7 +279,7 @@ func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) (
 func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
 	read func(tx *bbolt.Tx, id uuid.UUID, value []byte) (Attachment, error)) (list []Attachment, err error) {
 	err = view(ctx, func(tx *bbolt.Tx) error {
-		uploaders := make(names)
+		uploaders, gone := make(names), make(removed)
 		for rest, value := range under(tx, bucket, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -262,6 +291,12 @@ func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix 
 			a, err := read(tx, id, value)
 			if err != nil {
 				return err
+			}
+			if is, err := gone.has(b, tx, a.Parent); err != nil || is {
+				if err != nil {
+					return err
+				}
+				continue
 			}
 			if err := uploaders.fill(tx, &b.users, &a); err != nil {
 				return err
@@ -277,7 +312,7 @@ func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix 
 func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		var err error
-		if a, err = loadAttachment(tx.Tx, id); err != nil {
+		if a, err = b.seenAttachment(tx.Tx, id); err != nil {
 			return err
 		}
 		if err := make(names).fill(tx.Tx, &b.users, &a); err != nil {
@@ -310,24 +345,6 @@ func (tx *writeTx) removeAttachment(a Attachment, space string) {
 	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
 	tx.deletePending(a.ID)
 	tx.tell(AttachmentDeleted, a, space)
-}
-
-// maxNoted is how many attachments that go with their parent or space have an
-// entry each. The commit that all changes wait for must end.
-const maxNoted = 100_000
-
-// removeAttachments removes what goes with its parent or space, most of them
-// with an entry each. It leaves the usage of the space to the caller.
-func (tx *writeTx) removeAttachments(doomed []Attachment, space string, most int) {
-	for i, a := range doomed {
-		tx.removeAttachment(a, space)
-		if i < most {
-			tx.note("attachment.delete", "attachment", a.ID.String(), a.FileName, space)
-		}
-	}
-	if more := len(doomed) - most; more > 0 {
-		tx.note("attachment.delete", "attachment", "", fmt.Sprintf("and %d more that are not listed", more), space)
-	}
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.

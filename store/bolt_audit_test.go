@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"attachd/store"
@@ -269,27 +268,6 @@ func TestADatabaseFromBeforeTheAuditLogIsOpened(t *testing.T) {
 	must(t, b.Probe(t.Context()))
 	if list, err := b.Entries(t.Context(), 0, 10); len(list) != 1 || err != nil {
 		t.Errorf("%v, %v", list, err)
-	}
-}
-
-// The commit in which a space goes must end, whatever was in it.
-func TestOfVeryManyAttachmentsThatGoTheRestIsCounted(t *testing.T) {
-	b := store.OpenTemp(t)
-	b.NoteAtMost(2)
-	ada := store.User{ID: uuid.New(), FullName: "Ada"}
-	product := store.Entity{Parent: store.Parent{Kind: store.Product, ID: uuid.New()}, Space: "a"}
-	_, err := b.Put(t.Context(), ada, store.Space{Slug: "a"}, product)
-	must(t, err)
-	for range 5 {
-		must(t, b.CreateAttachment(t.Context(), store.Attachment{ID: uuid.New(), Parent: product.Parent, UploaderID: ada.ID, FileName: "a.txt"}, nil, ""))
-	}
-	e := store.Entry{Time: start, Action: "product.delete"}
-	_, err = b.DeleteEntity(store.WithEntry(t.Context(), &e), product.Parent, true)
-	must(t, err)
-	list, err := b.Entries(t.Context(), 0, 9)
-	must(t, err)
-	if len(list) != 4 || list[1].Name != "a.txt" || list[2].Name != "and 3 more that are not listed" || list[3].Action != "product.delete" {
-		t.Errorf("there are %+v", list)
 	}
 }
 

@@ -95,7 +95,7 @@ func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
 		c.sessions, c.keySessions, c.sessionExpiry,
-		c.audit, c.outbox, c.dead, c.imported,
+		c.audit, c.outbox, c.dead, c.imported, c.removals,
 	} {
 		if err := part(); err != nil {
 			return err
@@ -158,6 +158,11 @@ func (c *checker) has(bucket, key []byte) bool {
 	return has(c.Tx, bucket, key) || c.toCome(bucket, key) != nil
 }
 
+// hadSpace is also true of a space of which the last is being removed.
+func (c *checker) hadSpace(slug []byte) bool {
+	return c.has(bucketSpaces, slug) || isMarked(c.Tx, spaceRemoval(string(slug)))
+}
+
 func (c *checker) is(bucket, key, value []byte) bool {
 	got := c.toCome(bucket, key)
 	if got == nil {
@@ -185,6 +190,9 @@ func (c *checker) attachments() error {
 		c.want(has(c.Tx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
 		c.want(checkComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
 		e, err := loadEntity(c.Tx, p)
+		if isMarked(c.Tx, parentRemoval(p)) || err == nil && isMarked(c.Tx, spaceRemoval(e.Space)) {
+			return nil // it is being removed, and counts for nothing
+		}
 		if errors.Is(err, ErrNotFound) {
 			c.fault("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
 			return nil
@@ -293,7 +301,7 @@ func (c *checker) members() error {
 			return err
 		}
 		c.want(c.is(bucketMemberships, join(user, slug), role), "User %x is a member of space %q, which their own list does not say.", user, slug)
-		c.want(c.has(bucketSpaces, slug), "User %x is a member of space %q, which is not there.", user, slug)
+		c.want(c.hadSpace(slug), "User %x is a member of space %q, which is not there.", user, slug)
 		return c.wantUser(user, "is a member of space %q", slug)
 	})
 }
@@ -323,7 +331,7 @@ func (c *checker) entities() error {
 		if err != nil {
 			return err
 		}
-		c.want(c.has(bucketSpaces, []byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
+		c.want(c.hadSpace([]byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
 		c.want(c.has(bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
 		c.want(p.Kind != Ticket || has(c.Tx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
 		return nil
@@ -349,7 +357,8 @@ func (c *checker) spaceEntities() error {
 func (c *checker) comments() error {
 	return c.each(bucketComments, 32, func(key, _ []byte) error {
 		ticket, id := uuid.UUID(key[:16]), key[16:]
-		c.want(has(c.Tx, bucketEntities, Parent{Ticket, ticket}.key()), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		p := Parent{Ticket, ticket}
+		c.want(has(c.Tx, bucketEntities, p.key()) || isMarked(c.Tx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }

@@ -72,6 +72,9 @@ func (p *plan) putSpace(s Space) (created bool, err error) {
 		return false, malformed(s)
 	}
 	created = !p.has(bucketSpaces, []byte(s.Slug))
+	if created && isMarked(p.tx, spaceRemoval(s.Slug)) {
+		return false, errRemoving
+	}
 	return created, p.save(bucketSpaces, []byte(s.Slug), spaceRecord{
 		Name: s.Name, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, Auto: s.Auto,
 	})
@@ -131,7 +134,10 @@ func (p *plan) putEntity(e Entity) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if known != nil && known.Space != e.Space {
+	switch {
+	case known == nil && isMarked(p.tx, parentRemoval(e.Parent)), known != nil && isMarked(p.tx, spaceRemoval(known.Space)):
+		return false, errRemoving
+	case known != nil && known.Space != e.Space:
 		return false, refuse(ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
 	}
 	p.put(bucketSpaceEntities, join(slug0(e.Space), e.Parent.key()), nothing)
@@ -300,62 +306,6 @@ func (b *Bolt) Spaces(ctx context.Context, after string, limit int) (list []Spac
 	return list, err
 }
 
-// DeleteSpace implements Directory.
-func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (contents [][32]byte, err error) {
-	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		if err := needSpace(tx.Tx, slug); err != nil {
-			return err
-		}
-		var parents []Parent
-		var doomed []Attachment
-		for rest := range under(tx.Tx, bucketSpaceEntities, slug0(slug), nil) {
-			p, err := parseParent(rest)
-			if err != nil {
-				return err
-			}
-			list, err := recordsOf(tx.Tx, p)
-			if err != nil {
-				return err
-			}
-			parents = append(parents, p)
-			doomed = append(doomed, list...)
-		}
-		if !withAttachments && len(doomed) > 0 {
-			return refuse(ErrConflict, "There are attachments in space %q.", slug)
-		}
-
-		contents = freedBy(tx.Tx, doomed)
-		tx.removeAttachments(doomed, slug, b.maxNoted)
-		tx.dropChecksums(contents)
-		for _, p := range parents {
-			tx.removeEntity(p, slug)
-		}
-		for _, rest := range restsUnder(tx.Tx, bucketMembers, slug0(slug)) {
-			user, err := parseID(rest)
-			if err != nil {
-				return err
-			}
-			tx.removeMember(slug, user)
-		}
-		tx.delete(bucketUsage, []byte(slug))
-		tx.delete(bucketSpaces, []byte(slug))
-		return nil
-	})
-	return contents, err
-}
-
-// removeEntity removes a product, meeting, or ticket with its comments. The
-// attachments are gone already.
-func (tx *writeTx) removeEntity(p Parent, slug string) {
-	if p.Kind == Ticket {
-		for _, id := range restsUnder(tx.Tx, bucketComments, p.ID[:]) {
-			tx.delete(bucketComments, join(p.ID[:], id))
-		}
-	}
-	tx.delete(bucketSpaceEntities, join(slug0(slug), p.key()))
-	tx.delete(bucketEntities, p.key())
-}
-
 // Role implements Directory.
 func (b *Bolt) Role(ctx context.Context, slug string, user uuid.UUID) (role Role, err error) {
 	err = b.look(ctx, func(tx *bbolt.Tx) error {
@@ -506,39 +456,6 @@ func (b *Bolt) Entities(ctx context.Context, slug string, kind Kind, after uuid.
 		return nil
 	})
 	return list, err
-}
-
-// DeleteEntity implements Directory.
-func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (contents [][32]byte, err error) {
-	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		e, err := loadEntity(tx.Tx, p)
-		if err != nil {
-			return err
-		}
-		doomed, err := recordsOf(tx.Tx, p)
-		if err != nil {
-			return err
-		}
-		if !withAttachments && len(doomed) > 0 {
-			return refuse(ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
-		}
-		usage, err := loadUsage(tx.Tx, e.Space)
-		if err != nil {
-			return err
-		}
-
-		contents = freedBy(tx.Tx, doomed)
-		tx.removeAttachments(doomed, e.Space, b.maxNoted)
-		tx.dropChecksums(contents)
-		for _, a := range doomed {
-			usage.Bytes -= a.Size
-			usage.Files--
-		}
-		tx.saveUsage(e.Space, usage)
-		tx.removeEntity(p, e.Space)
-		return nil
-	})
-	return contents, err
 }
 
 // HasComment implements Directory.

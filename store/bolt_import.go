@@ -185,18 +185,25 @@ func (l *importLock) release() {
 	l.ends = nil
 }
 
-// whenFree does something once no import is in its way.
-func whenFree(ctx context.Context, do func() error) error {
+// whenFree does something once no import is in its way, and no removal of what
+// it brings back.
+func (b *Bolt) whenFree(ctx context.Context, do func() error) error {
 	for {
 		err := do()
 		var busy *importing
-		if !errors.As(err, &busy) {
+		switch {
+		case errors.Is(err, errRemoving):
+			if err := b.goOnRemoving(ctx); err != nil {
+				return err
+			}
+		case errors.As(err, &busy):
+			select {
+			case <-busy.ends:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		default:
 			return err
-		}
-		select {
-		case <-busy.ends:
-		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
 }
@@ -212,7 +219,7 @@ func (b *Bolt) changeDirectoryAlone(ctx context.Context, apply func(*writeTx) er
 }
 
 func (b *Bolt) changeDirectoryWith(ctx context.Context, update func(context.Context, func(*writeTx) error) error, apply func(*writeTx) error) error {
-	return whenFree(ctx, func() error {
+	return b.whenFree(ctx, func() error {
 		return update(ctx, func(tx *writeTx) error {
 			if err := b.imports.free(); err != nil {
 				return err
@@ -243,7 +250,7 @@ func (b *Bolt) Put(ctx context.Context, objects ...Object) (created []bool, err 
 
 // putMany is Put by an import.
 func (b *Bolt) putMany(ctx context.Context, objects []Object, each bool) (created []bool, err error) {
-	if err := whenFree(ctx, b.imports.acquire); err != nil {
+	if err := b.whenFree(ctx, b.imports.acquire); err != nil {
 		return nil, err
 	}
 	defer b.imports.release()
@@ -255,10 +262,12 @@ func (b *Bolt) putMany(ctx context.Context, objects []Object, each bool) (create
 		return nil, err
 	}
 	var p *plan
-	err = b.view(ctx, func(tx *bbolt.Tx) (err error) {
-		p = newPlan(tx, each)
-		created, err = p.putAll(objects)
-		return err
+	err = b.whenFree(ctx, func() error {
+		return b.view(ctx, func(tx *bbolt.Tx) (err error) {
+			p = newPlan(tx, each)
+			created, err = p.putAll(objects)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -10,9 +10,6 @@ import (
 // EncodeEntry is how an entry is kept behind its hash.
 func EncodeEntry(e Entry) []byte { return e.encode() }
 
-// NoteAtMost sets of how many attachments that go together there are entries.
-func (b *Bolt) NoteAtMost(n int) { b.maxNoted = n }
-
 // OpenTemp opens a database of the test's own.
 func OpenTemp(t testing.TB) *Bolt {
 	t.Helper()

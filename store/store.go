@@ -365,8 +365,10 @@ type Directory interface {
 	Spaces(ctx context.Context, after string, limit int) ([]Space, error)
 	// DeleteSpace removes a space with its members, products, tickets,
 	// comments and meetings. ErrNotFound when not there. ErrConflict when
-	// there are attachments in it, unless withAttachments: then they go too,
-	// and freed names their contents, which nothing may refer to any more.
+	// there are attachments in it, unless withAttachments: then they go too.
+	// When it returns, nothing of all that is seen or counted any more; where
+	// there is much of it, most is left for Remove. Freed names contents which
+	// nothing may refer to any more.
 	DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error)
 
 	// Role gives a user's role in a space; NoRole for those who have none.
@@ -383,6 +385,14 @@ type Directory interface {
 	// DeleteEntity removes a product, meeting, or ticket with its comments,
 	// and treats attachments as DeleteSpace does.
 	DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (freed [][32]byte, err error)
+
+	// Remove goes on with what deletions of parents and spaces have left: it
+	// removes some, names contents that nothing may refer to any more, and says
+	// whether there is more to do. Entries and events of each attachment come
+	// with its removal, on behalf of whoever deleted it. A crash in between loses
+	// nothing. Contents that are removed and not named yet are for a collection.
+	// Whoever puts anew what is not gone yet waits until it is.
+	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 
 	// HasComment says whether the ticket has that comment.
 	HasComment(ctx context.Context, c Comment) (bool, error)

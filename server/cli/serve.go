@@ -214,6 +214,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.Settle(upkeep) })
 	background.Go(func() { srv.DeliverWebhooks(upkeep) })
 	background.Go(func() { srv.Count(upkeep) })
+	background.Go(func() { srv.RemoveDeleted(upkeep) })
 	for _, do := range beside {
 		background.Go(func() { do(upkeep) })
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"attachd/store"
 
@@ -468,4 +469,135 @@ var deletion = []promise{
 		w.ok(err)
 		sameList(w, "freed", contents, nil)
 	}},
+	{"of very much is seen no more at once, and goes part by part", func(w *world) {
+		const n = 3000
+		all := w.many(w.product, n)
+		keep := w.file(w.meeting)
+		keep.SHA256 = all[7].SHA256
+		w.create(keep)
+		contents, err := w.DeleteEntity(w.ctx, w.product.Parent, true)
+		w.ok(err)
+		sameList(w, "attachments", w.attachmentsOf(w.product), nil)
+		for _, a := range []store.Attachment{all[0], all[n/2], all[n-1]} {
+			_, err := w.Attachment(w.ctx, a.ID)
+			w.told(err, store.ErrNotFound)
+			_, err = w.DeleteAttachment(w.ctx, a.ID)
+			w.told(err, store.ErrNotFound)
+		}
+		list, err := w.AllAttachments(w.ctx, uuid.Nil, n)
+		w.ok(err)
+		sameList(w, "all", list, []store.Attachment{keep})
+		list, err = w.AttachmentsWith(w.ctx, keep.SHA256, n)
+		w.ok(err)
+		sameList(w, "with the content that another has", list, []store.Attachment{keep})
+		same(w, "usage", w.usage("a"), store.Usage{Bytes: 10, Files: 1})
+		faults, err := w.Check(w.ctx, nil)
+		w.ok(err)
+		sameList(w, "faults", faults, nil)
+
+		contents = append(contents, w.removeAll()...)
+		same(w, "freed", len(contents), n-1)
+		for _, a := range all {
+			same(w, "referenced", w.referenced(a.SHA256), a.SHA256 == keep.SHA256)
+		}
+	}},
+	{"of very much leaves nothing for what is put anew at once", func(w *world) {
+		const n = 3000
+		w.many(w.ticket, n)
+		var comments []store.Object
+		for range n {
+			comments = append(comments, store.Comment{TicketID: w.ticket.ID, ID: uuid.New()})
+		}
+		w.put(comments...)
+		_, err := w.DeleteEntity(w.ctx, w.ticket.Parent, true)
+		w.ok(err)
+		_, err = w.Put(w.ctx, w.comment)
+		w.told(err, store.ErrNotFound)
+		w.refused(w.CreateAttachment(w.ctx, w.file(w.ticket), nil, ""), store.ErrNotFound)
+		sameList(w, "created", w.put(w.ticket), []bool{true})
+		list, err := w.Comments(w.ctx, w.ticket.ID, uuid.Nil, n)
+		w.ok(err)
+		sameList(w, "comments", list, nil)
+		anew := w.upload(w.ticket)
+		w.removeAll()
+		sameList(w, "attachments", w.attachmentsOf(w.ticket), []store.Attachment{anew})
+		same(w, "usage", w.usage("a"), store.Usage{Bytes: 10, Files: 1})
+	}},
+	{"of a space with very much likewise", func(w *world) {
+		const n = 1500
+		w.many(w.product, n)
+		var objects []store.Object
+		for i := range n {
+			u := store.User{ID: uuid.New()}
+			e := w.ticket
+			e.ID, e.OwnerID = uuid.New(), u.ID
+			objects = append(objects, u, store.Member{Space: "a", UserID: u.ID, Role: store.Viewer}, e, store.Comment{TicketID: e.ID, ID: id(byte(i%9 + 1))})
+		}
+		w.put(objects...)
+		last := objects[len(objects)-2].(store.Entity)
+		upload := w.upload(last)
+		_, err := w.DeleteSpace(w.ctx, "a", true)
+		w.ok(err)
+		_, err = w.Entity(w.ctx, last.Parent)
+		w.told(err, store.ErrNotFound)
+		_, err = w.Attachment(w.ctx, upload.ID)
+		w.told(err, store.ErrNotFound)
+		same(w, "role", w.role("a", store.User{ID: last.OwnerID}), store.NoRole)
+		list, err := w.Memberships(w.ctx, last.OwnerID)
+		w.ok(err)
+		sameList(w, "memberships", list, nil)
+		found, err := w.HasComment(w.ctx, objects[len(objects)-1].(store.Comment))
+		w.ok(err)
+		same(w, "has comment", found, false)
+		faults, err := w.Check(w.ctx, nil)
+		w.ok(err)
+		sameList(w, "faults", faults, nil)
+
+		// In another space, and through an upload.
+		moved := last
+		moved.Space = "ab"
+		sameList(w, "created", w.put(moved), []bool{true})
+		made := w.file(w.product)
+		w.ok(w.CreateAttachment(w.ctx, made, nil, "a"))
+		w.removeAll()
+		sameList(w, "attachments of what was moved", w.attachmentsOf(moved), nil)
+		sameList(w, "attachments of what was made anew", w.attachmentsOf(w.product), []store.Attachment{made})
+		members, err := w.Members(w.ctx, "a", uuid.Nil, n)
+		w.ok(err)
+		sameList(w, "members", members, []store.Member{{Space: "a", UserID: w.ada.ID, Role: store.Admin}})
+		same(w, "usage", w.usage("a"), store.Usage{Bytes: 10, Files: 1})
+	}},
+}
+
+// many puts n files with contents of their own into the store, oldest first.
+func (w *world) many(e store.Entity, n int) (all []store.Attachment) {
+	w.Helper()
+	for i := range n {
+		a := w.file(e)
+		a.SHA256 = [32]byte{byte(i), byte(i >> 8), 2: 1}
+		all = append(all, a)
+	}
+	var uploads sync.WaitGroup
+	failed := make([]error, fillers)
+	for f := range fillers {
+		uploads.Go(func() {
+			for i := f; i < n && failed[f] == nil; i += fillers {
+				failed[f] = w.CreateAttachment(w.ctx, all[i], nil, "")
+			}
+		})
+	}
+	uploads.Wait()
+	w.ok(errors.Join(failed...))
+	return all
+}
+
+// removeAll removes what deletions have left.
+func (w *world) removeAll() (freed [][32]byte) {
+	w.Helper()
+	for more := true; more; {
+		contents, left, err := w.Remove(w.ctx)
+		w.ok(err)
+		freed, more = append(freed, contents...), left
+	}
+	return freed
 }
