@@ -135,7 +135,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	} else {
 		servers = append(servers, newListening(httpServer(srv.Operator(), log), socket))
 	}
-	snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), log}
+	snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), srv.ClockIsSettled, log}
 	beside := []func(context.Context){snapshots.keep, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
 	reload := func() {}
 	if cert != nil {

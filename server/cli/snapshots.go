@@ -27,7 +27,8 @@ const (
 type snapshots struct {
 	Storage
 	open    upkeep.Open
-	reserve int64 // bytes that must stay free on the disk
+	reserve int64                      // bytes that must stay free on the disk
+	settled func(context.Context) bool // whether the clock is right for sure
 	log     *slog.Logger
 }
 
@@ -80,7 +81,7 @@ func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Du
 	}
 	begun := time.Now()
 	write := func(w io.Writer) error { return s.Store.Snapshot(ctx, w) }
-	return s.Dir.TakeSnapshot(begun, write, func(path string) error { return s.finish(ctx, path, begun, rest) })
+	return s.Dir.TakeSnapshot(begun, s.settled(ctx), write, func(path string) error { return s.finish(ctx, path, begun, rest) })
 }
 
 // finish has a snapshot say of itself that it is one, and sees that it is good,

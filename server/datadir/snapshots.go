@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,24 +9,54 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // Snapshots are copies of the database beside it, for the day that it is lost
-// or damaged and there is no backup. Their names are when they were begun.
+// or damaged and there is no backup. Their names are in the order in which they
+// were taken, whatever the clock said: a number, and when they were begun.
+// Earlier versions gave them no number.
 const (
 	snapshotsDir   = "snapshots"
+	snapshotPrefix = "snapshot-"
 	snapshotLayout = "2006-01-02T15-04-05Z"
 	snapshotSuffix = ".db"
 )
 
-// Snapshots that are kept: the newest ones, and the last of each day before,
-// as long as there are not too many.
 const (
+	// newestKept is how many of the newest snapshots are kept,
 	newestKept = 2
-	daysKept   = 2
+	// daysKept is of how many other days the last one is kept, and
+	daysKept = 2
+	// oldestKept is how many of the oldest are kept instead of those while it is
+	// not known which day it is.
+	oldestKept = 4
 )
+
+// snapshot is what the name of one says.
+type snapshot struct {
+	name   string
+	number int // 0 of an earlier version
+	begun  time.Time
+}
+
+func parseSnapshot(name string) (s snapshot, ok bool) {
+	s.name = name
+	stamp, isNumbered := strings.CutPrefix(name, snapshotPrefix)
+	if isNumbered {
+		number, rest, _ := strings.Cut(stamp, "-")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 {
+			return s, false
+		}
+		s.number, stamp = n, rest
+	}
+	begun, err := time.Parse(snapshotLayout+snapshotSuffix, stamp)
+	s.begun = begun
+	return s, err == nil
+}
 
 // SnapshotDue says whether the database has changed since the newest snapshot,
 // and how large it is in bytes.
@@ -34,33 +65,44 @@ func (d *Dir) SnapshotDue() (due bool, size int64, err error) {
 	if err != nil {
 		return false, 0, err
 	}
-	names, err := d.snapshots()
-	if err != nil || len(names) == 0 {
+	all, err := d.snapshots()
+	if err != nil || len(all) == 0 {
 		return true, database.Size(), err
 	}
-	begun, err := time.Parse(snapshotLayout+snapshotSuffix, names[0])
-	return !database.ModTime().Before(begun), database.Size(), err
+	newest, err := os.Stat(d.snapshot(all[0].name))
+	return err != nil || !newest.ModTime().Equal(database.ModTime()), database.Size(), err
 }
 
 // NewestSnapshot is when the newest snapshot was begun, if there is any.
 func (d *Dir) NewestSnapshot() (begun time.Time, any bool, err error) {
-	names, err := d.snapshots()
-	if err != nil || len(names) == 0 {
+	all, err := d.snapshots()
+	if err != nil || len(all) == 0 {
 		return time.Time{}, false, err
 	}
-	begun, err = time.Parse(snapshotLayout+snapshotSuffix, names[0])
-	return begun, err == nil, err
+	return all[0].begun, true, nil
 }
 
 // TakeSnapshot keeps what write writes, if verify has nothing against it, and
-// removes snapshots that are no longer needed. now is a moment before the
-// database is read.
-func (d *Dir) TakeSnapshot(now time.Time, write func(io.Writer) error, verify func(path string) error) (err error) {
+// removes snapshots that are no longer needed. now is what the clock says before
+// the database is read, and settled whether that is the time of day for sure.
+func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) error, verify func(path string) error) (err error) {
 	if err := d.prepareSnapshots(); err != nil {
 		return err
 	}
-	name := now.UTC().Format(snapshotLayout) + snapshotSuffix
+	all, err := d.snapshots()
+	if err != nil {
+		return err
+	}
+	number := 1
+	if len(all) > 0 {
+		number = all[0].number + 1
+	}
+	name := fmt.Sprintf("%s%06d-%s%s", snapshotPrefix, number, now.UTC().Format(snapshotLayout), snapshotSuffix)
 	temp := d.snapshot("." + name)
+	changed, err := d.databaseChanged(now)
+	if err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, removeIfThere(temp))
@@ -72,10 +114,31 @@ func (d *Dir) TakeSnapshot(now time.Time, write func(io.Writer) error, verify fu
 	if err := verify(temp); err != nil {
 		return err
 	}
+	// That of the database says without a clock whether it has changed since.
+	// Where that cannot be set, the next one is due in any case.
+	_ = os.Chtimes(temp, changed, changed)
 	if err := os.Rename(temp, d.snapshot(name)); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(d.Join(snapshotsDir)), d.thinSnapshots(now))
+	return errors.Join(syncDir(d.Join(snapshotsDir)), d.thinSnapshots(settled))
+}
+
+// changeSteps is longer than the steps in which file systems keep time.
+const changeSteps = 2 * time.Second
+
+// databaseChanged is when the database was last changed before a snapshot of
+// it. After a change of just now, another one may look like it: that gives a
+// time which is none.
+func (d *Dir) databaseChanged(now time.Time) (time.Time, error) {
+	database, err := os.Stat(d.Join(databaseFile))
+	if err != nil {
+		return time.Time{}, err
+	}
+	changed := database.ModTime()
+	if now.Sub(changed).Abs() < changeSteps {
+		changed = changed.Add(-changeSteps)
+	}
+	return changed, nil
 }
 
 func (d *Dir) snapshot(name string) string { return filepath.Join(d.path, snapshotsDir, name) }
@@ -137,38 +200,42 @@ func (s *syncingNowAndThen) Write(p []byte) (int, error) {
 	return n, s.Sync()
 }
 
-// snapshots are the names of all, the newest first.
-func (d *Dir) snapshots() ([]string, error) {
+// snapshots are all that there are, the newest first.
+func (d *Dir) snapshots() (all []snapshot, err error) {
 	entries, err := os.ReadDir(d.Join(snapshotsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var names []string
 	for _, entry := range entries {
-		if _, err := time.Parse(snapshotLayout+snapshotSuffix, entry.Name()); err == nil {
-			names = append(names, entry.Name())
+		if s, ok := parseSnapshot(entry.Name()); ok {
+			all = append(all, s)
 		}
 	}
-	slices.Reverse(names)
-	return names, nil
+	slices.SortFunc(all, func(a, b snapshot) int {
+		return cmp.Or(cmp.Compare(b.number, a.number), b.begun.Compare(a.begun))
+	})
+	return all, nil
 }
 
 // thinSnapshots removes what is neither among the newest nor the last of one
-// of the days before.
-func (d *Dir) thinSnapshots(now time.Time) error {
-	names, err := d.snapshots()
+// of the days before. When it is not known which day it is, no other day's goes.
+func (d *Dir) thinSnapshots(settled bool) error {
+	all, err := d.snapshots()
 	if err != nil {
 		return err
 	}
-	today, days := now.UTC().Format(time.DateOnly), map[string]bool{}
-	for i, name := range names {
-		day := name[:len(time.DateOnly)]
-		last := day < today && !days[day] && len(days) < daysKept
+	days := map[string]bool{}
+	for i, s := range all {
+		day := s.begun.Format(time.DateOnly)
+		last := day != all[0].begun.Format(time.DateOnly) && !days[day] && len(days) < daysKept
 		if last {
 			days[day] = true
 		}
+		if !settled {
+			last = i >= len(all)-oldestKept
+		}
 		if i >= newestKept && !last {
-			err = errors.Join(err, os.Remove(d.snapshot(name)))
+			err = errors.Join(err, os.Remove(d.snapshot(s.name)))
 		}
 	}
 	return err
@@ -184,10 +251,10 @@ func removeIfThere(path string) error {
 // Rescue says what to do about a database that is missing or damaged.
 func (d *Dir) Rescue() string {
 	advice := "Restore a backup with `attachd restore` into an empty data directory"
-	names, err := d.snapshots()
-	if err != nil || len(names) == 0 {
+	all, err := d.snapshots()
+	if err != nil || len(all) == 0 {
 		return advice
 	}
 	return fmt.Sprintf("%s, or go back to the newest snapshot: copy %s to %s, then run `attachd check`. What was changed after %s is not in it; contents that came after that stay as files until `attachd gc` is run",
-		advice, d.snapshot(names[0]), d.Join(databaseFile), strings.TrimSuffix(names[0], snapshotSuffix))
+		advice, d.snapshot(all[0].name), d.Join(databaseFile), all[0].begun.Format(time.RFC3339))
 }

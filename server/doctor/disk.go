@@ -179,7 +179,7 @@ func snapshots(_ context.Context, c *Case) []Finding {
 	if !any {
 		return warning(do, "There is no snapshot of the database.")
 	}
-	if due, _, err := c.Dir.SnapshotDue(); err == nil && due && c.Now.Sub(newest) > snapshotAge {
+	if due, _, err := c.Dir.SnapshotDue(); err == nil && due && c.Now.Sub(newest).Abs() > snapshotAge {
 		return warning(do, "The newest snapshot of the database is of %s, and something has changed since.", newest.UTC().Format(time.RFC3339))
 	}
 	return ok("The newest snapshot of the database is of %s.", newest.UTC().Format(time.RFC3339))

@@ -28,6 +28,9 @@ const (
 	// clockSaveInterval is after how much running time the clock's note is
 	// written anew.
 	clockSaveInterval = 10 * time.Minute
+	// shortRun is the running time of which nothing need be remembered: a restart
+	// after it leaves the database as it was.
+	shortRun = time.Minute
 	// clockInterval is how often the clock is looked at while nobody asks.
 	clockInterval = 30 * time.Second
 )
@@ -108,7 +111,7 @@ func (c *Clock) Run(ctx context.Context) {
 		case <-ctx.Done():
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			if c.loaded {
+			if c.loaded && c.elapsed()-c.saved >= shortRun {
 				c.look()
 				c.save(context.WithoutCancel(ctx))
 			}
@@ -151,11 +154,15 @@ func (c *Clock) load(ctx context.Context) error {
 		return err
 	}
 	now := c.wall()
-	if state.Trusted.IsZero() {
+	isNew := state.Trusted.IsZero()
+	if isNew {
 		state.Trusted, state.Seen = now, now
 	}
 	c.state, c.loaded, c.at = state, true, c.elapsed()
-	c.saved = c.at - clockSaveInterval // so that a crash soon after is no jump
+	c.saved = c.at
+	if isNew {
+		c.saved -= clockSaveInterval // the next start must know of this one
+	}
 	if by := now.Sub(state.Seen); by < -clockSlack || by > longestOff {
 		c.jumped(state.Seen, now)
 	}
