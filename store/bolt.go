@@ -21,7 +21,7 @@ import (
 // The buckets. Ids are the 16 bytes of a UUID, hashes the 32 of a SHA-256,
 // numbers big-endian; slug0 is a slug and a zero byte, without which space "a"
 // would see what belongs to space "ab". Records and their encodings are in
-// encoding.go.
+// encoding.go. Every value has a checksum behind it (bolt_tx.go).
 //
 //	bucket           key                  value
 //	attachments      kind parent id       record; a parent's lie together, oldest first
@@ -53,7 +53,7 @@ import (
 //	import           (bolt_import.go)     what is staged of an import; mostly empty
 //	removals         (bolt_removal.go)    JSON                             what was deleted and is not gone yet; mostly empty
 //
-//	meta             "probe"              -           what Probe writes
+//	about            "probe"              -           what Probe writes
 //	                 "log"                epoch       of its log (bolt_log.go)
 //	                 "note " name         its value
 //	                 "audit anchor"       seq sha256  of the last audit entry that was removed
@@ -84,7 +84,11 @@ var (
 	bucketDead          = []byte("dead")
 	bucketImport        = []byte("import")
 	bucketRemovals      = []byte("removals")
-	bucketMeta          = []byte("meta")
+	bucketMeta          = []byte("about")
+
+	// Of databases from before there were checksums; see bolt_takeover.go.
+	bucketOldMeta  = []byte("meta")
+	bucketTakeover = []byte("takeover")
 )
 
 var allBuckets = [][]byte{
@@ -154,6 +158,12 @@ type Bolt struct {
 	lost     func(error)
 	db       atomic.Pointer[bbolt.DB] // the committer puts another in its place
 	whole    sync.RWMutex             // held for reading by who reads all of it at once
+	known    damage
+	older    bool // a copy of an older database, which has no checksums
+	mixed    bool // one whose take-over has not come to its end
+	large    bool // not all of it was looked at when it was opened
+	further  context.CancelFunc
+	looking  sync.WaitGroup
 	touched  touches
 	recorded recorded
 	pending  backlog
@@ -227,6 +237,12 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	b := newBolt(path, opts)
+	if err := b.lookOver(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	}
+	if b.mixed && opts.ReadOnly {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w: it is of an earlier version and was being taken over; that goes on where it can be written", path, ErrDamaged), db.Close())
+	}
 	if err := b.viewIn(db, isWhole); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w: %w", path, ErrDamaged, err), db.Close())
 	}
@@ -238,27 +254,42 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 
 	b.db.Store(db)
 	if !opts.ReadOnly {
-		if err := b.upgrade(db); err != nil {
+		if err := b.prepare(db, opts); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
-		}
-		if b.journal, err = b.openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed); err != nil {
-			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
-		}
-		b.journal.own = opts.Own
-		if opts.Logged != nil {
-			b.journal.write = opts.Logged
 		}
 	}
 	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.journal.close(), db.Close())
 	}
 	go b.commitLoop()
+	var ctx context.Context
+	ctx, b.further = context.WithCancel(context.Background())
+	b.looking.Go(func() { b.lookFurther(ctx) })
 	if !opts.ReadOnly {
-		if err := b.resumeAtStart(); err != nil {
+		if err := b.resumeAtStart(); err != nil && !errors.Is(err, ErrDamaged) { // which is remembered
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.Close())
 		}
 	}
 	return b, nil
+}
+
+// prepare brings a database that is to be written to the form of this version.
+func (b *Bolt) prepare(db *bbolt.DB, opts BoltOptions) (err error) {
+	if err := b.takeOver(db, opts); err != nil {
+		return err
+	}
+	if b.journal, err = b.openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed); err != nil {
+		return err
+	}
+	// After the log, which is good for the database only as the crash left it.
+	if err := b.upgrade(db); err != nil {
+		return errors.Join(err, b.journal.close())
+	}
+	b.journal.own = opts.Own
+	if opts.Logged != nil {
+		b.journal.write = opts.Logged
+	}
+	return nil
 }
 
 func newBolt(path string, opts BoltOptions) *Bolt {
@@ -349,7 +380,7 @@ func fromSystem(err error) bool {
 }
 
 // isWhole looks at what can be seen without reading everything.
-func isWhole(tx *bbolt.Tx) error {
+func isWhole(tx *dbTx) error {
 	file, err := os.Stat(tx.DB().Path())
 	if err != nil {
 		return err
@@ -358,7 +389,7 @@ func isWhole(tx *bbolt.Tx) error {
 		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
 	}
 	for _, name := range allBuckets {
-		if tx.Bucket(name) == nil && !bytes.Equal(name, bucketPending) { // which older ones lack
+		if tx.bucket(name) == nil && !bytes.Equal(name, bucketPending) { // which older ones lack
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
 		}
 	}
@@ -368,9 +399,9 @@ func isWhole(tx *bbolt.Tx) error {
 // upgrade makes what a database from an earlier version lacks.
 func (b *Bolt) upgrade(db *bbolt.DB) error {
 	missing := false
-	err := b.viewIn(db, func(tx *bbolt.Tx) error {
+	err := b.viewIn(db, func(tx *dbTx) error {
 		for _, name := range laterBuckets {
-			missing = missing || tx.Bucket(name) == nil
+			missing = missing || tx.bucket(name) == nil
 		}
 		return nil
 	})
@@ -380,7 +411,7 @@ func (b *Bolt) upgrade(db *bbolt.DB) error {
 	return b.updateIn(db, makeLaterBuckets)
 }
 
-func makeLaterBuckets(tx *bbolt.Tx) error {
+func makeLaterBuckets(tx *dbTx) error {
 	for _, name := range laterBuckets {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return fmt.Errorf("make bucket %q: %w", name, err)
@@ -458,7 +489,7 @@ func fillNew(file *os.File, own func(*os.File) error) error {
 				return fmt.Errorf("make bucket %q: %w", name, err)
 			}
 		}
-		return makeLaterBuckets(tx)
+		return makeLaterBuckets(&dbTx{Tx: tx, known: new(damage)})
 	})
 	return errors.Join(err, db.Close(), file.Sync())
 }
@@ -477,7 +508,7 @@ func moveNew(from, to string) error {
 // view runs read in a transaction of its own, in which all is that was
 // acknowledged before. Nothing that points into the transaction may leave it:
 // what keys and values are made of is gone then.
-func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
+func (b *Bolt) view(ctx context.Context, read func(*dbTx) error) error {
 	if b.stuck.Load() || b.settleLog(ctx) != nil {
 		// It cannot be committed, but it can be read.
 		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
@@ -487,7 +518,7 @@ func (b *Bolt) view(ctx context.Context, read func(*bbolt.Tx) error) error {
 
 // look is view for who needs nothing that is in the log only: nothing that a
 // small upload writes, or nothing of which ahead knows.
-func (b *Bolt) look(ctx context.Context, read func(*bbolt.Tx) error) error {
+func (b *Bolt) look(ctx context.Context, read func(*dbTx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -501,7 +532,7 @@ func (b *Bolt) look(ctx context.Context, read func(*bbolt.Tx) error) error {
 }
 
 // viewer is view or look.
-type viewer func(ctx context.Context, read func(*bbolt.Tx) error) error
+type viewer func(ctx context.Context, read func(*dbTx) error) error
 
 // viewIf is view for what is ahead, and look for what is not.
 func (b *Bolt) viewIf(isAhead bool) viewer {
@@ -519,7 +550,7 @@ func (b *Bolt) Snapshot(ctx context.Context, w io.Writer) error {
 	if err := b.settleLog(ctx); err != nil {
 		return err
 	}
-	return b.look(ctx, func(tx *bbolt.Tx) error {
+	return b.look(ctx, func(tx *dbTx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
 		return err
 	})
@@ -548,8 +579,8 @@ func (b *Bolt) Probe(ctx context.Context) error {
 
 // Note implements Notes.
 func (b *Bolt) Note(ctx context.Context, name string) (value []byte, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
-		noted := tx.Bucket(bucketMeta).Get(noteKey(name))
+	err = b.view(ctx, func(tx *dbTx) error {
+		noted := tx.get(bucketMeta, noteKey(name))
 		if noted == nil {
 			return ErrNotFound
 		}
@@ -572,6 +603,8 @@ func noteKey(name string) []byte { return []byte("note " + name) }
 // Close implements Store. It may be called more than once.
 func (b *Bolt) Close() error {
 	b.closeOnce.Do(func() {
+		b.further()
+		b.looking.Wait()
 		b.mu.Lock() // waits for those who are handing in
 		b.closed = true
 		close(b.changes)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // CreateAttachment implements Attachments.
@@ -46,16 +45,16 @@ func (b *Bolt) create(ctx context.Context, a Attachment, content, checksums []by
 }
 
 func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
-	if has(tx.Tx, bucketAttachmentIDs, a.ID[:]) {
+	if has(tx.dbTx, bucketAttachmentIDs, a.ID[:]) {
 		return refuse(ErrConflict, "An attachment with the id %s is there already.", a.ID)
 	}
-	if err := needUser(tx.Tx, a.UploaderID); err != nil {
+	if err := needUser(tx.dbTx, a.UploaderID); err != nil {
 		return err
 	}
-	if err := checkComment(tx.Tx, a); err != nil {
+	if err := checkComment(tx.dbTx, a); err != nil {
 		return err
 	}
-	home, err := findHome(tx.Tx, a, autoCreate)
+	home, err := findHome(tx.dbTx, a, autoCreate)
 	if err != nil {
 		return err
 	}
@@ -64,7 +63,7 @@ func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
 			return err
 		}
 	}
-	usage, err := loadUsage(tx.Tx, home.entity.Space)
+	usage, err := loadUsage(tx.dbTx, home.entity.Space)
 	if err != nil {
 		return err
 	}
@@ -83,7 +82,7 @@ func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
 	return nil
 }
 
-func checkComment(tx *bbolt.Tx, a Attachment) error {
+func checkComment(tx *dbTx, a Attachment) error {
 	if !a.CommentID.Valid {
 		return nil
 	}
@@ -104,7 +103,7 @@ type home struct {
 	newAdmin  bool
 }
 
-func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error) {
+func findHome(tx *dbTx, a Attachment, autoCreate string) (h home, err error) {
 	h.entity, err = load[entityRecord](tx, bucketEntities, a.Parent.key())
 	if err != nil {
 		return h, err
@@ -143,7 +142,7 @@ func findHome(tx *bbolt.Tx, a Attachment, autoCreate string) (h home, err error)
 
 // isBeingRemoved says whether what would be made anew was there before, and is
 // not gone yet.
-func isBeingRemoved(tx *bbolt.Tx, p Parent, known *entityRecord, space string) bool {
+func isBeingRemoved(tx *dbTx, p Parent, known *entityRecord, space string) bool {
 	if known != nil {
 		return isMarked(tx, spaceRemoval(known.Space))
 	}
@@ -185,8 +184,8 @@ func checkQuota(slug string, space spaceRecord, used Usage, size int64) error {
 	return nil
 }
 
-func loadUsage(tx *bbolt.Tx, slug string) (Usage, error) {
-	return decodeUsage(tx.Bucket(bucketUsage).Get([]byte(slug)))
+func loadUsage(tx *dbTx, slug string) (Usage, error) {
+	return decodeUsage(tx.get(bucketUsage, []byte(slug)))
 }
 
 func (tx *writeTx) saveUsage(slug string, u Usage) {
@@ -195,7 +194,7 @@ func (tx *writeTx) saveUsage(slug string, u Usage) {
 
 // Attachment implements Attachments.
 func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
-	err = b.viewIf(b.ahead.has(id))(ctx, func(tx *bbolt.Tx) error {
+	err = b.viewIf(b.ahead.has(id))(ctx, func(tx *dbTx) error {
 		a, err = b.seenAttachment(tx, id)
 		if err != nil {
 			return err
@@ -206,7 +205,7 @@ func (b *Bolt) Attachment(ctx context.Context, id uuid.UUID) (a Attachment, err 
 }
 
 // seenAttachment is loadAttachment for callers: without what is being removed.
-func (b *Bolt) seenAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
+func (b *Bolt) seenAttachment(tx *dbTx, id uuid.UUID) (Attachment, error) {
 	a, err := loadAttachment(tx, id)
 	if err != nil {
 		return a, err
@@ -222,8 +221,8 @@ func noAttachment(id uuid.UUID) error {
 	return refuse(ErrNotFound, "There is no attachment %s.", id)
 }
 
-func loadAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
-	at := tx.Bucket(bucketAttachmentIDs).Get(id[:])
+func loadAttachment(tx *dbTx, id uuid.UUID) (Attachment, error) {
+	at := tx.get(bucketAttachmentIDs, id[:])
 	if at == nil {
 		return Attachment{}, noAttachment(id)
 	}
@@ -231,7 +230,7 @@ func loadAttachment(tx *bbolt.Tx, id uuid.UUID) (Attachment, error) {
 	if err != nil {
 		return Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
 	}
-	return decodeAttachment(p, id, tx.Bucket(bucketAttachments).Get(join(p.key(), id[:])))
+	return decodeAttachment(p, id, tx.get(bucketAttachments, join(p.key(), id[:])))
 }
 
 func decodeAttachment(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
@@ -245,7 +244,7 @@ func decodeAttachment(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
 // names are the full names of users met in one call.
 type names map[uuid.UUID]string
 
-func (n names) fill(tx *bbolt.Tx, users *decoded[userRecord], a *Attachment) error {
+func (n names) fill(tx *dbTx, users *decoded[userRecord], a *Attachment) error {
 	name, known := n[a.UploaderID]
 	if !known {
 		user, err := users.load(tx, bucketUsers, a.UploaderID[:])
@@ -263,22 +262,22 @@ func (n names) fill(tx *bbolt.Tx, users *decoded[userRecord], a *Attachment) err
 
 // AttachmentsOf implements Attachments.
 func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, p.key(), after, limit, func(_ *bbolt.Tx, id uuid.UUID, record []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, p.key(), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
 
 // AllAttachments implements Attachments.
 func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, b.view, bucketAttachmentIDs, nil, after, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.view, bucketAttachmentIDs, nil, after, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
 
 // listAttachments reads what the ids under a prefix of a bucket stand for.
 func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
-	read func(tx *bbolt.Tx, id uuid.UUID, value []byte) (Attachment, error)) (list []Attachment, err error) {
-	err = view(ctx, func(tx *bbolt.Tx) error {
+	read func(tx *dbTx, id uuid.UUID, value []byte) (Attachment, error)) (list []Attachment, err error) {
+	err = view(ctx, func(tx *dbTx) error {
 		uploaders, gone := make(names), make(removed)
 		for rest, value := range under(tx, bucket, prefix, after[:]) {
 			if len(list) >= limit {
@@ -312,24 +311,24 @@ func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix 
 func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		var err error
-		if a, err = b.seenAttachment(tx.Tx, id); err != nil {
+		if a, err = b.seenAttachment(tx.dbTx, id); err != nil {
 			return err
 		}
-		if err := make(names).fill(tx.Tx, &b.users, &a); err != nil {
+		if err := make(names).fill(tx.dbTx, &b.users, &a); err != nil {
 			return err
 		}
-		entity, err := load[entityRecord](tx.Tx, bucketEntities, a.Parent.key())
+		entity, err := load[entityRecord](tx.dbTx, bucketEntities, a.Parent.key())
 		if err != nil {
 			return err
 		}
 		if entity == nil {
 			return fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
 		}
-		usage, err := loadUsage(tx.Tx, entity.Space)
+		usage, err := loadUsage(tx.dbTx, entity.Space)
 		if err != nil {
 			return err
 		}
-		freed := freedBy(tx.Tx, []Attachment{a})
+		freed := freedBy(tx.dbTx, []Attachment{a})
 		tx.removeAttachment(a, entity.Space)
 		tx.dropChecksums(freed)
 		tx.saveUsage(entity.Space, Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
@@ -348,7 +347,7 @@ func (tx *writeTx) removeAttachment(a Attachment, space string) {
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.
-func recordsOf(tx *bbolt.Tx, p Parent) (list []Attachment, err error) {
+func recordsOf(tx *dbTx, p Parent) (list []Attachment, err error) {
 	for rest, record := range under(tx, bucketAttachments, p.key(), nil) {
 		id, err := parseID(rest)
 		if err != nil {
@@ -366,7 +365,7 @@ func recordsOf(tx *bbolt.Tx, p Parent) (list []Attachment, err error) {
 // freedBy lists the contents that nothing refers to once these attachments
 // are gone. It looks before they go, since a cursor that searches where many
 // keys were deleted in the same transaction steps over every one of them.
-func freedBy(tx *bbolt.Tx, doomed []Attachment) (contents [][32]byte) {
+func freedBy(tx *dbTx, doomed []Attachment) (contents [][32]byte) {
 	ids := make(map[uuid.UUID]bool, len(doomed))
 	for _, a := range doomed {
 		ids[a.ID] = true
@@ -381,7 +380,7 @@ func freedBy(tx *bbolt.Tx, doomed []Attachment) (contents [][32]byte) {
 	return contents
 }
 
-func onlyIn(tx *bbolt.Tx, content [32]byte, ids map[uuid.UUID]bool) bool {
+func onlyIn(tx *dbTx, content [32]byte, ids map[uuid.UUID]bool) bool {
 	for rest := range under(tx, bucketContents, content[:], nil) {
 		if id, err := parseID(rest); err != nil || !ids[id] {
 			return false
@@ -392,7 +391,7 @@ func onlyIn(tx *bbolt.Tx, content [32]byte, ids map[uuid.UUID]bool) bool {
 
 // dropComment has the ticket's attachments name c no longer.
 func (tx *writeTx) dropComment(c Comment) error {
-	list, err := recordsOf(tx.Tx, Parent{Kind: Ticket, ID: c.TicketID})
+	list, err := recordsOf(tx.dbTx, Parent{Kind: Ticket, ID: c.TicketID})
 	if err != nil {
 		return err
 	}
@@ -407,7 +406,7 @@ func (tx *writeTx) dropComment(c Comment) error {
 
 // Referenced implements Attachments.
 func (b *Bolt) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		found = hasUnder(tx, bucketContents, sha256[:])
 		return nil
 	})
@@ -416,19 +415,15 @@ func (b *Bolt) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err
 
 // AttachmentsWith implements Attachments.
 func (b *Bolt) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, b.view, bucketContents, sha256[:], uuid.Nil, limit, func(tx *bbolt.Tx, id uuid.UUID, _ []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.view, bucketContents, sha256[:], uuid.Nil, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
 
 // Checksums implements Attachments.
 func (b *Bolt) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
-	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketChecksums)
-		if bucket == nil { // a copy of an older database
-			return ErrNotFound
-		}
-		checksums = bytes.Clone(bucket.Get(sha256[:]))
+	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *dbTx) error {
+		checksums = bytes.Clone(tx.get(bucketChecksums, sha256[:])) // a copy of an older database has no bucket
 		if checksums == nil {
 			return ErrNotFound
 		}
@@ -441,7 +436,7 @@ func (b *Bolt) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte
 func (b *Bolt) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error {
 	return b.update(ctx, func(tx *writeTx) error {
 		for sha256, sums := range checksums {
-			if hasUnder(tx.Tx, bucketContents, sha256[:]) {
+			if hasUnder(tx.dbTx, bucketContents, sha256[:]) {
 				tx.putChecksums(sha256, sums)
 			}
 		}
@@ -452,7 +447,7 @@ func (b *Bolt) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) 
 // putChecksums writes nothing where there is nothing new: most contents that
 // are uploaded again are known.
 func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
-	if len(checksums) > 0 && !bytes.Equal(tx.Bucket(bucketChecksums).Get(sha256[:]), checksums) {
+	if len(checksums) > 0 && !bytes.Equal(tx.get(bucketChecksums, sha256[:]), checksums) {
 		tx.put(bucketChecksums, sha256[:], checksums)
 	}
 }
@@ -460,7 +455,7 @@ func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
 // dropChecksums is for contents whose last record goes.
 func (tx *writeTx) dropChecksums(freed [][32]byte) {
 	for _, sha256 := range freed {
-		if has(tx.Tx, bucketChecksums, sha256[:]) {
+		if has(tx.dbTx, bucketChecksums, sha256[:]) {
 			tx.delete(bucketChecksums, sha256[:])
 		}
 	}

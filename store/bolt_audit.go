@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 const (
@@ -99,7 +97,7 @@ func (tx *writeTx) record(entries ...Entry) {
 		return
 	}
 	if tx.chain == nil {
-		last, err := lastLink(tx.Tx)
+		last, err := lastLink(tx.dbTx)
 		if err != nil {
 			tx.err = err
 			return
@@ -144,7 +142,7 @@ func (tx *writeTx) saveHead() {
 // nothing of the head, may have written entries since or removed it as too
 // old. Then the next one follows those; but where they are no continuation of
 // the head, its hash is put in their place, which breaks the chain for good.
-func lastLink(tx *bbolt.Tx) (Link, error) {
+func lastLink(tx *dbTx) (Link, error) {
 	anchor, head, err := auditEnds(tx)
 	if err != nil {
 		return Link{}, err
@@ -156,7 +154,7 @@ func lastLink(tx *bbolt.Tx) (Link, error) {
 	if last.Seq <= head.Seq {
 		return head, nil
 	}
-	if value := tx.Bucket(bucketAudit).Get(number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
+	if value := tx.get(bucketAudit, number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
 		last.Hash = head.Hash
 	}
 	return last, nil
@@ -164,14 +162,14 @@ func lastLink(tx *bbolt.Tx) (Link, error) {
 
 // AuditEnds implements Audit.
 func (b *Bolt) AuditEnds(ctx context.Context) (anchor, head Link, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		anchor, head, err = auditEnds(tx)
 		return err
 	})
 	return anchor, head, err
 }
 
-func auditEnds(tx *bbolt.Tx) (anchor, head Link, err error) {
+func auditEnds(tx *dbTx) (anchor, head Link, err error) {
 	anchor, _, err = loadLink(tx, auditAnchor)
 	if err != nil {
 		return anchor, head, err
@@ -187,12 +185,11 @@ func auditEnds(tx *bbolt.Tx) (anchor, head Link, err error) {
 }
 
 // lastEntry is the newest entry that is there, or the zero Link.
-func lastEntry(tx *bbolt.Tx) Link {
-	bucket := tx.Bucket(bucketAudit)
-	if bucket == nil { // a copy from before there was an audit log
+func lastEntry(tx *dbTx) Link {
+	if tx.Bucket(bucketAudit) == nil { // a copy from before there was an audit log
 		return Link{}
 	}
-	cursor := bucket.Cursor()
+	cursor := tx.entriesLeft(bucketAudit)
 	key, value := cursor.Last()
 	for key != nil && len(key) != 8 {
 		key, value = cursor.Prev()
@@ -212,8 +209,8 @@ var (
 
 func (l Link) encode() []byte { return join(number(l.Seq), l.Hash[:]) }
 
-func loadLink(tx *bbolt.Tx, key []byte) (l Link, known bool, err error) {
-	raw := tx.Bucket(bucketMeta).Get(key)
+func loadLink(tx *dbTx, key []byte) (l Link, known bool, err error) {
+	raw := tx.get(bucketMeta, key)
 	if raw == nil {
 		return l, false, nil
 	}
@@ -225,7 +222,7 @@ func loadLink(tx *bbolt.Tx, key []byte) (l Link, known bool, err error) {
 
 // Entries implements Audit.
 func (b *Bolt) Entries(ctx context.Context, after uint64, limit int) (list []Entry, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		if tx.Bucket(bucketAudit) == nil || after+1 == 0 {
 			return nil
 		}
@@ -237,12 +234,11 @@ func (b *Bolt) Entries(ctx context.Context, after uint64, limit int) (list []Ent
 
 // EntriesBefore implements Audit.
 func (b *Bolt) EntriesBefore(ctx context.Context, before uint64, limit int) (list []Entry, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(bucketAudit)
-		if bucket == nil || limit <= 0 {
+	err = b.view(ctx, func(tx *dbTx) error {
+		if tx.Bucket(bucketAudit) == nil || limit <= 0 {
 			return nil
 		}
-		cursor := bucket.Cursor()
+		cursor := tx.entriesLeft(bucketAudit)
 		key, _ := cursor.Last()
 		if before > 0 {
 			if at, _ := cursor.Seek(number(before)); at != nil {
@@ -271,12 +267,12 @@ func (b *Bolt) EntriesBefore(ctx context.Context, before uint64, limit int) (lis
 
 // readEntries reads at most limit entries, oldest first, from the key on. What
 // stands under a key that is no number is none; a check finds it.
-func readEntries(tx *bbolt.Tx, from []byte, limit int) (list []Entry, err error) {
+func readEntries(tx *dbTx, from []byte, limit int) (list []Entry, err error) {
 	anchor, _, err := auditEnds(tx)
 	if err != nil {
 		return nil, err
 	}
-	cursor := tx.Bucket(bucketAudit).Cursor()
+	cursor := tx.entriesLeft(bucketAudit)
 	previous := anchor.Hash
 	key, value := cursor.Seek(from)
 	if key != nil {
@@ -290,6 +286,9 @@ func readEntries(tx *bbolt.Tx, from []byte, limit int) (list []Entry, err error)
 			continue
 		}
 		e := readEntry(key, value)
+		if cursor.bad != nil && len(cursor.sealed) >= 32 {
+			e.Hash = [32]byte(cursor.sealed) // so that this is no fault of what follows
+		}
 		e.Previous, previous = previous, e.Hash
 		list = append(list, e)
 	}
@@ -316,7 +315,7 @@ func readEntry(key, value []byte) (e Entry) {
 func (b *Bolt) PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
-		_, head, err := auditEnds(tx.Tx)
+		_, head, err := auditEnds(tx.dbTx)
 		if err != nil {
 			return err
 		}
@@ -326,7 +325,7 @@ func (b *Bolt) PruneAudit(ctx context.Context, age, keep time.Duration, limit in
 		}
 		var keys, damaged [][]byte
 		var last Link
-		cursor := tx.Bucket(bucketAudit).Cursor()
+		cursor := tx.entriesLeft(bucketAudit)
 		for key, value := cursor.First(); key != nil && len(keys)+len(damaged) < limit; key, value = cursor.Next() {
 			if len(key) != 8 {
 				continue

@@ -20,37 +20,37 @@ import (
 // ASVS 16.4.1, 16.4.2
 func TestWhateverIsDoneToTheAuditLogIsFound(t *testing.T) {
 	for name, c := range map[string]struct {
-		do    func(b, meta *bbolt.Bucket) error
+		do    func(b, meta kept) error
 		says  string // without anybody knowing the head; empty where nobody can find it
 		with  string // and with the head; the same if empty
 		later string // when an entry has been added, head or not; the same if empty
 	}{
-		"an entry altered": {do: func(b, _ *bbolt.Bucket) error {
+		"an entry altered": {do: func(b, _ kept) error {
 			value := append([]byte{}, b.Get(seq(5))...)
 			return b.Put(seq(5), []byte(strings.Replace(string(value), "action 5", "action X", 1)))
 		}, says: "Entry 5 is not what was written"},
-		"an entry altered, with a hash that fits": {do: func(b, _ *bbolt.Bucket) error {
+		"an entry altered, with a hash that fits": {do: func(b, _ kept) error {
 			return forge(b, 5)
 		}, says: "Entry 6 is not what was written, or not what followed entry 5"},
-		"an entry damaged":  {do: func(b, _ *bbolt.Bucket) error { return b.Put(seq(5), b.Get(seq(5))[:40]) }, says: "Entry 5 cannot be read"},
-		"an entry emptied":  {do: func(b, _ *bbolt.Bucket) error { return b.Put(seq(5), nil) }, says: "Entry 5 cannot be read"},
-		"the last emptied":  {do: func(b, _ *bbolt.Bucket) error { return b.Put(seq(9), nil) }, says: "Entry 9 cannot be read"},
-		"an entry removed":  {do: func(b, _ *bbolt.Bucket) error { return b.Delete(seq(5)) }, says: "those between are missing"},
-		"the first removed": {do: func(b, _ *bbolt.Bucket) error { return b.Delete(seq(1)) }, says: "those between are missing"},
-		"two swapped": {do: func(b, _ *bbolt.Bucket) error {
+		"an entry damaged":  {do: func(b, _ kept) error { return b.Put(seq(5), b.Get(seq(5))[:40]) }, says: "Entry 5 cannot be read"},
+		"an entry emptied":  {do: func(b, _ kept) error { return b.Put(seq(5), nil) }, says: "Entry 5 cannot be read"},
+		"the last emptied":  {do: func(b, _ kept) error { return b.Put(seq(9), nil) }, says: "Entry 9 cannot be read"},
+		"an entry removed":  {do: func(b, _ kept) error { return b.Delete(seq(5)) }, says: "those between are missing"},
+		"the first removed": {do: func(b, _ kept) error { return b.Delete(seq(1)) }, says: "those between are missing"},
+		"two swapped": {do: func(b, _ kept) error {
 			four, five := append([]byte{}, b.Get(seq(4))...), append([]byte{}, b.Get(seq(5))...)
 			if err := b.Put(seq(4), five); err != nil {
 				return err
 			}
 			return b.Put(seq(5), four)
 		}, says: "Entry 4 says that it is entry 5"},
-		"the last cut off":   {do: func(b, _ *bbolt.Bucket) error { return b.Delete(seq(9)) }, says: "ends at entry 8 and not at 9", with: "does not hold entry 9", later: "Entry 8 is followed by entry 10"},
+		"the last cut off":   {do: func(b, _ kept) error { return b.Delete(seq(9)) }, says: "ends at entry 8 and not at 9", with: "does not hold entry 9", later: "Entry 8 is followed by entry 10"},
 		"all cut off":        {do: cut, says: "ends at entry 0 and not at 9", with: "does not hold entry 9", later: "Entry 0 is followed by entry 10"},
-		"the last rewritten": {do: func(b, _ *bbolt.Bucket) error { return forge(b, 9) }, says: "Entry 9 is not the one that was written last", later: "not what followed entry 9"},
-		"the last rewritten, and one added": {do: func(b, _ *bbolt.Bucket) error {
+		"the last rewritten": {do: func(b, _ kept) error { return forge(b, 9) }, says: "Entry 9 is not the one that was written last", later: "not what followed entry 9"},
+		"the last rewritten, and one added": {do: func(b, _ kept) error {
 			return errors.Join(forge(b, 9), forge(b, 10))
 		}, says: "Entry 9 is not the one that was written last", later: "not what followed entry 10"},
-		"the last rewritten, and what is known of it": {do: func(b, meta *bbolt.Bucket) error {
+		"the last rewritten, and what is known of it": {do: func(b, meta kept) error {
 			return errors.Join(forge(b, 9), meta.Put([]byte("audit head"), append(seq(9), b.Get(seq(9))[:32]...)))
 		}, with: "does not hold entry 9"},
 	} {
@@ -94,17 +94,31 @@ func TestWhateverIsDoneToTheAuditLogIsFound(t *testing.T) {
 	}
 }
 
+// kept is a bucket with its values as they were before they were sealed.
+type kept struct {
+	*bbolt.Bucket
+	name string
+}
+
+func (k kept) Get(key []byte) []byte { return k.Bucket.Get(key)[:len(k.Bucket.Get(key))-8] }
+
+func (k kept) Put(key, value []byte) error {
+	return k.Bucket.Put(key, store.Seal([]byte(k.name), key, value))
+}
+
 // edit changes the audit log in the file of a database.
-func edit(t *testing.T, path string, do func(b, meta *bbolt.Bucket) error) {
+func edit(t *testing.T, path string, do func(b, meta kept) error) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, nil)
 	must(t, err)
-	must(t, db.Update(func(tx *bbolt.Tx) error { return do(tx.Bucket([]byte("audit")), tx.Bucket([]byte("meta"))) }))
+	must(t, db.Update(func(tx *bbolt.Tx) error {
+		return do(kept{tx.Bucket([]byte("audit")), "audit"}, kept{tx.Bucket([]byte("about")), "about"})
+	}))
 	must(t, db.Close())
 }
 
 // cut removes all entries.
-func cut(b, _ *bbolt.Bucket) error {
+func cut(b, _ kept) error {
 	for n := range uint64(10) {
 		if err := b.Delete(seq(n)); err != nil {
 			return err
@@ -115,7 +129,7 @@ func cut(b, _ *bbolt.Bucket) error {
 
 // forge puts an entry of its own in the place of one, with a hash that fits to
 // the entry before.
-func forge(b *bbolt.Bucket, n uint64) error {
+func forge(b kept, n uint64) error {
 	e := store.Entry{Seq: n, Time: start, Action: "forged", Previous: [32]byte(b.Get(seq(n - 1)))}
 	return b.Put(seq(n), append(hashOf(e), store.EncodeEntry(e)...))
 }
@@ -129,7 +143,7 @@ func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 		b.Record(store.Entry{Time: start, Action: fmt.Sprintf("action %d", i+1)})
 	}
 	must(t, b.Close())
-	edit(t, path, func(b, _ *bbolt.Bucket) error {
+	edit(t, path, func(b, _ kept) error {
 		return errors.Join(b.Put(seq(3), []byte("rubbish")), b.Put(seq(5), nil), b.Put([]byte("no number"), nil))
 	})
 	b, err = store.OpenBolt(path, store.BoltOptions{})
@@ -182,12 +196,12 @@ func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 
 // A version that knew nothing of the head may have written on.
 func TestTheHeadOfTheAuditLogMayBeMissingOrOld(t *testing.T) {
-	for name, old := range map[string]func(b, meta *bbolt.Bucket) error{
-		"missing": func(_, meta *bbolt.Bucket) error { return meta.Delete([]byte("audit head")) },
-		"old": func(b, meta *bbolt.Bucket) error {
+	for name, old := range map[string]func(b, meta kept) error{
+		"missing": func(_, meta kept) error { return meta.Delete([]byte("audit head")) },
+		"old": func(b, meta kept) error {
 			return meta.Put([]byte("audit head"), append(seq(2), b.Get(seq(2))[:32]...))
 		},
-		"older than what was removed": func(b, meta *bbolt.Bucket) error {
+		"older than what was removed": func(b, meta kept) error {
 			return errors.Join(meta.Put([]byte("audit head"), append(seq(2), b.Get(seq(2))[:32]...)),
 				meta.Put([]byte("audit anchor"), append(seq(3), b.Get(seq(3))[:32]...)), b.Delete(seq(1)), b.Delete(seq(2)), b.Delete(seq(3)))
 		},
@@ -220,12 +234,12 @@ func TestTheHeadOfTheAuditLogMayBeMissingOrOld(t *testing.T) {
 	must(t, err)
 	b.Record(store.Entry{Time: start, Action: "a"})
 	must(t, b.Close())
-	edit(t, path, func(_, meta *bbolt.Bucket) error { return meta.Delete([]byte("audit head")) })
+	edit(t, path, func(_, meta kept) error { return meta.Delete([]byte("audit head")) })
 	b, err = store.OpenBolt(path, store.BoltOptions{})
 	must(t, err)
 	b.Record(store.Entry{Time: start, Action: "b"})
 	must(t, b.Close())
-	edit(t, path, func(b, _ *bbolt.Bucket) error { return b.Delete(seq(2)) })
+	edit(t, path, func(b, _ kept) error { return b.Delete(seq(2)) })
 	if _, _, faults, err := store.VerifyAudit(t.Context(), store.OpenAt(t, path), nil); len(faults) != 1 || err != nil {
 		t.Errorf("the next entry does not bring the head: %q, %v", faults, err)
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // A database that is beyond hope has a fault in every record. So many are
@@ -17,45 +16,46 @@ const maxFaults = 1000
 
 // Check implements Store. The buckets are compared in one read transaction,
 // so that the picture is of one moment; changes go on meanwhile, and the file
-// grows a little by what cannot be used again before the end. bbolt can look
-// at its pages only while nothing is written, so changes wait for that last
-// part. The comparison has brought the pages into memory by then: of half a
-// million attachments, it takes four seconds, and the pages a fraction of one.
+// grows a little by what cannot be used again before the end. What is damaged
+// by itself is found before that, and is no fault of what it belongs to.
 func (b *Bolt) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
 	b.whole.RLock()
 	defer b.whole.RUnlock()
 	defer b.pending.pause()()
 	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]Usage)}
-	err := b.view(ctx, c.compareBuckets)
+	damaged, err := b.verify(ctx, rest)
+	if err == nil {
+		for _, what := range damaged.sentences() {
+			c.fault("%s", what)
+		}
+		c.more += damaged.more
+		err = b.view(ctx, c.compareBuckets)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.As(err, new(*panicked)):
 		c.fault("The database cannot be read to its end: its file is damaged.")
-		return c.told(), nil
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
-	}
-	if err := b.viewPages(ctx, c.checkPages); err != nil {
-		return nil, fmt.Errorf("check the database's pages: %w", err)
 	}
 	return c.told(), nil
 }
 
 // viewPages is view for who looks at pages, which is safe only while nothing is
 // written.
-func (b *Bolt) viewPages(ctx context.Context, read func(*bbolt.Tx) error) error {
+func (b *Bolt) viewPages(ctx context.Context, read func(*dbTx) error) error {
 	if b.db.Load().IsReadOnly() {
 		return b.view(ctx, read)
 	}
-	return b.updateAlone(ctx, func(tx *writeTx) error { return read(tx.Tx) })
+	return b.updateAlone(ctx, func(tx *writeTx) error { return read(tx.dbTx) })
 }
 
 // checker compares the buckets with each other, every index in both
 // directions. Of each entry it looks up what the entry names, so it keeps
 // nothing in memory but a sum for each space.
 type checker struct {
-	*bbolt.Tx
+	*dbTx
 	ctx    context.Context
 	rest   func(took time.Duration) // may be nil
 	began  time.Time                // to work, after the last rest
@@ -86,8 +86,8 @@ func (c *checker) told() []string {
 	return c.faults
 }
 
-func (c *checker) compareBuckets(tx *bbolt.Tx) error {
-	c.Tx = tx
+func (c *checker) compareBuckets(tx *dbTx) error {
+	c.dbTx = tx
 	c.moving = tx.Bucket(bucketImport) != nil && has(tx, bucketImport, importMark)
 	for _, part := range []func() error{
 		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
@@ -97,7 +97,8 @@ func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 		c.sessions, c.keySessions, c.sessionExpiry,
 		c.audit, c.outbox, c.dead, c.imported, c.removals,
 	} {
-		if err := part(); err != nil {
+		err := caught(part)
+		if err != nil && !errors.As(err, new(*notAsWritten)) { // which has been told
 			return err
 		}
 	}
@@ -108,20 +109,24 @@ func (c *checker) compareBuckets(tx *bbolt.Tx) error {
 // visit cannot read is a fault of that entry.
 func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
 	visited := 0
-	for key, value := range under(c.Tx, bucket, nil, nil) {
+	entries := c.entriesLeft(bucket)
+	for key, value := entries.First(); key != nil; key, value = entries.Next() {
 		if visited++; visited%1000 == 0 {
 			if c.pause(); c.ctx.Err() != nil {
 				return c.ctx.Err()
 			}
+		}
+		if entries.bad != nil { // it has been told
+			continue
 		}
 		if soon := c.toCome(bucket, key); soon != nil {
 			value = soon
 		}
 		err := errKey
 		if len(key) >= atLeast {
-			err = visit(key, value)
+			err = caught(func() error { return visit(key, value) })
 		}
-		if err != nil {
+		if err != nil && !errors.As(err, new(*notAsWritten)) {
 			c.fault("In the bucket %q, the entry %x cannot be read: %v.", bucket, key, err)
 		}
 	}
@@ -139,34 +144,27 @@ func (c *checker) pause() {
 
 var errKey = errors.New("damaged key")
 
-func (c *checker) checkPages(tx *bbolt.Tx) error {
-	for err := range tx.Check() {
-		c.fault("The pages of the database do not fit together: %v.", err)
-	}
-	return nil
-}
-
 // toCome is what an import that is decided has yet to write there, or nil.
 func (c *checker) toCome(bucket, key []byte) []byte {
 	if !c.moving {
 		return nil
 	}
-	return c.Bucket(bucketImport).Get(staged(bucket, key))
+	return c.get(bucketImport, staged(bucket, key))
 }
 
 func (c *checker) has(bucket, key []byte) bool {
-	return has(c.Tx, bucket, key) || c.toCome(bucket, key) != nil
+	return has(c.dbTx, bucket, key) || c.toCome(bucket, key) != nil
 }
 
 // hadSpace is also true of a space of which the last is being removed.
 func (c *checker) hadSpace(slug []byte) bool {
-	return c.has(bucketSpaces, slug) || isMarked(c.Tx, spaceRemoval(string(slug)))
+	return c.has(bucketSpaces, slug) || isMarked(c.dbTx, spaceRemoval(string(slug)))
 }
 
 func (c *checker) is(bucket, key, value []byte) bool {
 	got := c.toCome(bucket, key)
 	if got == nil {
-		got = c.Bucket(bucket).Get(key)
+		got = c.get(bucket, key)
 	}
 	return got != nil && bytes.Equal(got, value)
 }
@@ -186,11 +184,11 @@ func (c *checker) attachments() error {
 			return err
 		}
 		c.want(c.is(bucketAttachmentIDs, id[:], p.key()), "Attachment %s cannot be found by its id.", id)
-		c.want(has(c.Tx, bucketContents, join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
-		c.want(has(c.Tx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
-		c.want(checkComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
-		e, err := loadEntity(c.Tx, p)
-		if isMarked(c.Tx, parentRemoval(p)) || err == nil && isMarked(c.Tx, spaceRemoval(e.Space)) {
+		c.want(has(c.dbTx, bucketContents, join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
+		c.want(has(c.dbTx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
+		c.want(checkComment(c.dbTx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
+		e, err := loadEntity(c.dbTx, p)
+		if isMarked(c.dbTx, parentRemoval(p)) || err == nil && isMarked(c.dbTx, spaceRemoval(e.Space)) {
 			return nil // it is being removed, and counts for nothing
 		}
 		if errors.Is(err, ErrNotFound) {
@@ -209,7 +207,7 @@ func (c *checker) attachmentIDs() error {
 		if err != nil {
 			return err
 		}
-		c.want(has(c.Tx, bucketAttachments, join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
+		c.want(has(c.dbTx, bucketAttachments, join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
 		return nil
 	})
 }
@@ -220,7 +218,7 @@ func (c *checker) contents() error {
 		if err != nil {
 			return err
 		}
-		a, err := loadAttachment(c.Tx, id)
+		a, err := loadAttachment(c.dbTx, id)
 		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
 		return nil
 	})
@@ -235,7 +233,7 @@ func (c *checker) pending() error {
 		if err != nil {
 			return err
 		}
-		a, err := loadAttachment(c.Tx, id)
+		a, err := loadAttachment(c.dbTx, id)
 		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
 		return nil
 	})
@@ -249,7 +247,7 @@ func (c *checker) checksums() error {
 		if len(key) > 32 {
 			return errKey
 		}
-		c.want(hasUnder(c.Tx, bucketContents, key), "Checksums are kept of the content %x, which no attachment has.", key)
+		c.want(hasUnder(c.dbTx, bucketContents, key), "Checksums are kept of the content %x, which no attachment has.", key)
 		return nil
 	})
 }
@@ -279,14 +277,14 @@ func (c *checker) wantUsage(slug string, counted, used Usage) {
 
 func (c *checker) users() error {
 	return c.each(bucketUsers, 16, func(key, _ []byte) error {
-		_, err := load[userRecord](c.Tx, bucketUsers, key)
+		_, err := load[userRecord](c.dbTx, bucketUsers, key)
 		return err
 	})
 }
 
 func (c *checker) spaces() error {
 	return c.each(bucketSpaces, 1, func(key, _ []byte) error {
-		_, err := load[spaceRecord](c.Tx, bucketSpaces, key)
+		_, err := load[spaceRecord](c.dbTx, bucketSpaces, key)
 		return err
 	})
 }
@@ -316,7 +314,7 @@ func (c *checker) memberships() error {
 
 // wantUser wants a user who has not been deleted.
 func (c *checker) wantUser(id []byte, who string, args ...any) error {
-	user, err := loadUser(c.Tx, uuid.UUID(id))
+	user, err := loadUser(c.dbTx, uuid.UUID(id))
 	c.want(user != nil || err != nil, "User %x, who is not there, "+who+".", append([]any{id}, args...)...)
 	return err
 }
@@ -327,13 +325,13 @@ func (c *checker) entities() error {
 		if err != nil {
 			return err
 		}
-		e, err := loadEntity(c.Tx, p)
+		e, err := loadEntity(c.dbTx, p)
 		if err != nil {
 			return err
 		}
 		c.want(c.hadSpace([]byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
 		c.want(c.has(bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
-		c.want(p.Kind != Ticket || has(c.Tx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
+		c.want(p.Kind != Ticket || has(c.dbTx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
 		return nil
 	})
 }
@@ -348,7 +346,7 @@ func (c *checker) spaceEntities() error {
 		if err != nil {
 			return err
 		}
-		e, err := loadEntity(c.Tx, p)
+		e, err := loadEntity(c.dbTx, p)
 		c.want(err == nil && e.Space == string(slug), "The list of space %q has the %s %s, which is not in it.", slug, p.Kind, p.ID)
 		return nil
 	})
@@ -358,26 +356,26 @@ func (c *checker) comments() error {
 	return c.each(bucketComments, 32, func(key, _ []byte) error {
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := Parent{Ticket, ticket}
-		c.want(has(c.Tx, bucketEntities, p.key()) || isMarked(c.Tx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		c.want(has(c.dbTx, bucketEntities, p.key()) || isMarked(c.dbTx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }
 
 func (c *checker) keys() error {
 	return c.each(bucketKeys, 16, func(key, _ []byte) error {
-		record, err := load[keyRecord](c.Tx, bucketKeys, key)
+		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
 		if err != nil {
 			return err
 		}
 		c.want(c.is(bucketKeyHashes, record.Hash, key), "API key %x cannot be found by its hash.", key)
-		c.want(has(c.Tx, bucketUserKeys, join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
+		c.want(has(c.dbTx, bucketUserKeys, join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
 		return c.wantUser(record.UserID[:], "has API key %x", key)
 	})
 }
 
 func (c *checker) keyHashes() error {
 	return c.each(bucketKeyHashes, 32, func(hash, key []byte) error {
-		record, err := load[keyRecord](c.Tx, bucketKeys, key)
+		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
 		c.want(err == nil && record != nil && bytes.Equal(record.Hash, hash), "The index of hashes has API key %x, which is not there.", key)
 		return nil
 	})
@@ -386,7 +384,7 @@ func (c *checker) keyHashes() error {
 func (c *checker) userKeys() error {
 	return c.each(bucketUserKeys, 17, func(entry, _ []byte) error {
 		user, key := entry[:16], entry[16:]
-		record, err := load[keyRecord](c.Tx, bucketKeys, key)
+		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
 		c.want(err == nil && record != nil && bytes.Equal(record.UserID[:], user), "The list of user %x has API key %x, which is not theirs.", user, key)
 		return nil
 	})
@@ -394,20 +392,20 @@ func (c *checker) userKeys() error {
 
 func (c *checker) touches() error {
 	return c.each(bucketTouched, 16, func(key, _ []byte) error {
-		c.want(has(c.Tx, bucketKeys, key), "It is noted when API key %x was used, which is not there.", key)
+		c.want(has(c.dbTx, bucketKeys, key), "It is noted when API key %x was used, which is not there.", key)
 		return nil
 	})
 }
 
 func (c *checker) sessions() error {
 	return c.each(bucketSessions, 32, func(hash, _ []byte) error {
-		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
+		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
 		if err != nil {
 			return err
 		}
-		c.want(has(c.Tx, bucketKeys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
-		c.want(has(c.Tx, bucketKeySessions, join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
-		c.want(has(c.Tx, bucketSessionExpiry, join(timeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
+		c.want(has(c.dbTx, bucketKeys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
+		c.want(has(c.dbTx, bucketKeySessions, join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
+		c.want(has(c.dbTx, bucketSessionExpiry, join(timeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
 		return nil
 	})
 }
@@ -415,7 +413,7 @@ func (c *checker) sessions() error {
 func (c *checker) keySessions() error {
 	return c.each(bucketKeySessions, 17, func(entry, _ []byte) error {
 		key, hash := entry[:16], entry[16:]
-		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
+		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
 		c.want(err == nil && s != nil && bytes.Equal(s.KeyID[:], key), "The list of API key %x has session %x, which is not its own.", key, hash)
 		return nil
 	})
@@ -424,7 +422,7 @@ func (c *checker) keySessions() error {
 func (c *checker) sessionExpiry() error {
 	return c.each(bucketSessionExpiry, 13, func(entry, _ []byte) error {
 		ends, hash := entry[:12], entry[12:]
-		s, err := load[sessionRecord](c.Tx, bucketSessions, hash)
+		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
 		c.want(err == nil && s != nil && bytes.Equal(timeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
 		return nil
 	})

@@ -67,12 +67,14 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		}
 	}
 	add := func(bucket, value []byte, parts ...[]byte) func(*bbolt.Tx, damaged) error {
-		return func(tx *bbolt.Tx, _ damaged) error { return tx.Bucket(bucket).Put(join(parts...), value) }
+		return func(tx *bbolt.Tx, _ damaged) error {
+			return tx.Bucket(bucket).Put(join(parts...), Seal(bucket, join(parts...), value))
+		}
 	}
 	overwriteFirst := func(bucket, value []byte) func(*bbolt.Tx, damaged) error {
 		return func(tx *bbolt.Tx, _ damaged) error {
 			key, _ := tx.Bucket(bucket).Cursor().First()
-			return tx.Bucket(bucket).Put(key, value)
+			return tx.Bucket(bucket).Put(key, Seal(bucket, key, value))
 		}
 	}
 	for _, c := range []struct {
@@ -92,7 +94,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"checksums under a damaged key", add(bucketChecksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
 		{"a content waits with nothing", add(bucketPending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
 		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
-			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], []byte("abc"))
+			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], Seal(bucketPending, d.attachment.ID[:], []byte("abc")))
 		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
 		{"a damaged key", add(bucketContents, nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"the usage is wrong", overwriteFirst(bucketUsage, Usage{Bytes: 11, Files: 1}.encode()), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
@@ -152,7 +154,7 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for range maxFaults + 7 {
 			id := uuid.New()
-			if err := tx.Bucket(bucketAttachmentIDs).Put(id[:], d17(id)); err != nil {
+			if err := tx.Bucket(bucketAttachmentIDs).Put(id[:], Seal(bucketAttachmentIDs, id[:], d17(id))); err != nil {
 				return err
 			}
 		}
@@ -182,7 +184,7 @@ func TestCheckFindsDamagedPages(t *testing.T) {
 			}
 			binary.LittleEndian.PutUint16(count, binary.LittleEndian.Uint16(count)-1)
 			return file
-		}, "unreachable unfreed"},
+		}, "is neither in use nor free"},
 		{"a page is of no type", func(t *testing.T, file []byte) []byte {
 			root, _ := pagesOf(file)
 			// The bucket of attachments holds so much that it has pages of its own.
@@ -192,7 +194,7 @@ func TestCheckFindsDamagedPages(t *testing.T) {
 				}
 			}
 			return file
-		}, "The database cannot be read to its end: its file is damaged."},
+		}, "is not what it should be"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "attachd.db")

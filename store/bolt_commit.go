@@ -35,10 +35,10 @@ var errClosed = fmt.Errorf("%w: the database is closed", ErrUnavailable)
 // change is what somebody wants done, and waits for.
 type change struct {
 	apply   func(*writeTx) error
-	instead func() error          // of a transaction; nothing of the others is under way
-	peek    func(*bbolt.Tx) error // changes nothing, and sees what is only in the log
-	entry   *Entry                // of the audit log, or nil
-	origin  *Origin               // of the events that it is told with, or nil
+	instead func() error      // of a transaction; nothing of the others is under way
+	peek    func(*dbTx) error // changes nothing, and sees what is only in the log
+	entry   *Entry            // of the audit log, or nil
+	origin  *Origin           // of the events that it is told with, or nil
 	alone   bool
 	logs    bool // it may be acknowledged when it is in the log
 	settles bool // it has what is in the log committed
@@ -49,7 +49,7 @@ type change struct {
 // writeTx is a transaction in the committer. A write that fails (of a key too
 // long, say) is remembered, and nothing of the transaction is committed.
 type writeTx struct {
-	*bbolt.Tx
+	*dbTx
 	writes  int
 	err     error
 	pending waiting // by how much what waits changes
@@ -75,7 +75,12 @@ func (tx *writeTx) put(bucket, key, value []byte) {
 	tx.writes++
 	if tx.logging {
 		tx.redo = tx.redo.put(bucket, key, value)
-		value = bytes.Clone(value) // bbolt holds on to it, and whoever gave it may be gone by the commit
+	}
+	// A copy: bbolt holds on to it, and whoever gave it may be gone by the commit.
+	if tx.older {
+		value = bytes.Clone(value)
+	} else {
+		value = Seal(bucket, key, value)
 	}
 	if err := tx.Bucket(bucket).Put(key, value); err != nil && tx.err == nil {
 		tx.err = fmt.Errorf("write to bucket %q: %w", bucket, err)
@@ -235,7 +240,7 @@ func (b *Bolt) flushLog() error {
 
 // peek reads in the transaction that what is in the log is made in, committed
 // or not.
-func (b *Bolt) peek(read func(*bbolt.Tx) error) error {
+func (b *Bolt) peek(read func(*dbTx) error) error {
 	return withoutPanic(func() error {
 		w, err := b.begin()
 		if err != nil {
@@ -246,7 +251,7 @@ func (b *Bolt) peek(read func(*bbolt.Tx) error) error {
 		} else {
 			defer b.rollBack(w) // nothing was done
 		}
-		return read(w.Tx)
+		return read(w.dbTx)
 	})
 }
 
@@ -309,7 +314,7 @@ func (b *Bolt) begin() (*writeTx, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
-	w := &writeTx{Tx: tx, users: &b.users, ids: &b.ids, imports: &b.imports}
+	w := &writeTx{dbTx: b.wrap(tx), users: &b.users, ids: &b.ids, imports: &b.imports}
 	if err := withoutPanic(func() error { return b.journal.apply(w) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), b.rollBack(w))
 	}
@@ -324,6 +329,9 @@ func (b *Bolt) begin() (*writeTx, error) {
 func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 	if b.broken != nil {
 		return b.broken
+	}
+	if err := b.known.refuses(bucketFree); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	w, err := b.begin()
 	if err != nil {
@@ -449,7 +457,7 @@ func (b *Bolt) failed(cause error, id int) error {
 
 // committed is the number of the transaction that readers see.
 func (b *Bolt) committed() (id int) {
-	err := b.viewIn(b.db.Load(), func(tx *bbolt.Tx) error {
+	err := b.viewIn(b.db.Load(), func(tx *dbTx) error {
 		id = tx.ID()
 		return nil
 	})

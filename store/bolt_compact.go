@@ -133,8 +133,8 @@ func (b *Bolt) fillCopy(ctx context.Context, file *os.File, old *bbolt.DB) error
 		return err
 	}
 	to.NoGrowSync = true // the file grows by what is written, and no more
-	err = b.viewIn(old, func(tx *bbolt.Tx) error {
-		return (&copying{ctx: ctx, to: to, commit: b.commit}).all(tx)
+	err = b.viewIn(old, func(tx *dbTx) error {
+		return (&copying{ctx: ctx, to: to, commit: b.commit}).all(tx.Tx)
 	})
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
@@ -216,21 +216,24 @@ func (b *Bolt) compare(old, fresh *bbolt.DB) error {
 	if err := b.step("compare"); err != nil {
 		return err
 	}
-	return b.viewIn(old, func(old *bbolt.Tx) error {
-		return b.viewIn(fresh, func(fresh *bbolt.Tx) error {
-			return errors.Join(pagesFit(old), pagesFit(fresh), isWhole(fresh), sameIn(old, fresh))
+	return b.viewIn(old, func(old *dbTx) error {
+		return b.viewIn(fresh, func(fresh *dbTx) error {
+			return errors.Join(wantSound(b.path, old.Tx), wantSound(fresh.DB().Path(), fresh.Tx), isWhole(fresh), sameIn(old.Tx, fresh.Tx))
 		})
 	})
 }
 
-// pagesFit gives the first fault of the pages.
-func pagesFit(tx *bbolt.Tx) (first error) {
-	for err := range tx.Check() {
-		if first == nil {
-			first = fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
+// wantSound gives the first faults of the file of a database as an error.
+func wantSound(path string, tx *bbolt.Tx) error {
+	faults := new(damage)
+	w, err := newPageWalk(context.Background(), path, tx, faults.remember)
+	if err == nil {
+		err = w.all()
 	}
-	return first
+	if found := faults.sentences(); err == nil && len(found) > 0 {
+		err = damagedFile(found)
+	}
+	return err
 }
 
 // sameIn wants in one what is in the other. What is in the copy came from the
@@ -257,7 +260,7 @@ func sameIn(old, fresh *bbolt.Tx) error {
 
 // Size implements Store.
 func (b *Bolt) Size(ctx context.Context) (size Size, err error) {
-	err = b.viewPages(ctx, func(tx *bbolt.Tx) (err error) {
+	err = b.viewPages(ctx, func(tx *dbTx) (err error) {
 		if size.Bytes, err = lengthOf(b.path); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"regexp"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 var slugPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -161,14 +160,14 @@ func (p *plan) putComment(c Comment) (created bool, err error) {
 	return created, nil
 }
 
-func needSpace(tx *bbolt.Tx, slug string) error {
+func needSpace(tx *dbTx, slug string) error {
 	if !has(tx, bucketSpaces, []byte(slug)) {
 		return noSpace(slug)
 	}
 	return nil
 }
 
-func needUser(tx *bbolt.Tx, id uuid.UUID) error {
+func needUser(tx *dbTx, id uuid.UUID) error {
 	user, err := loadUser(tx, id)
 	if err == nil && user == nil {
 		err = noUser(id)
@@ -183,7 +182,7 @@ func noParent(p Parent) error { return refuse(ErrNotFound, "There is no %s %s.",
 func noUser(id uuid.UUID) error { return refuse(ErrNotFound, "There is no user %s.", id) }
 
 // loadUser gives nil for a deleted user too.
-func loadUser(tx *bbolt.Tx, id uuid.UUID) (*userRecord, error) {
+func loadUser(tx *dbTx, id uuid.UUID) (*userRecord, error) {
 	user, err := load[userRecord](tx, bucketUsers, id[:])
 	if err != nil || user == nil || user.Deleted {
 		return nil, err
@@ -197,7 +196,7 @@ func (r userRecord) user(id uuid.UUID) User {
 
 // User implements Directory.
 func (b *Bolt) User(ctx context.Context, id uuid.UUID) (u User, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		record, err := loadUser(tx, id)
 		if err != nil {
 			return err
@@ -213,7 +212,7 @@ func (b *Bolt) User(ctx context.Context, id uuid.UUID) (u User, err error) {
 
 // Users implements Directory.
 func (b *Bolt) Users(ctx context.Context, after uuid.UUID, limit int) (list []User, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		for key := range under(tx, bucketUsers, nil, after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -238,14 +237,14 @@ func (b *Bolt) Users(ctx context.Context, after uuid.UUID, limit int) (list []Us
 // DeleteUser implements Directory.
 func (b *Bolt) DeleteUser(ctx context.Context, id uuid.UUID) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		user, err := loadUser(tx.Tx, id)
+		user, err := loadUser(tx.dbTx, id)
 		if err != nil {
 			return err
 		}
 		if user == nil {
 			return noUser(id)
 		}
-		for _, rest := range restsUnder(tx.Tx, bucketUserKeys, id[:]) {
+		for _, rest := range restsUnder(tx.dbTx, bucketUserKeys, id[:]) {
 			key, err := parseID(rest)
 			if err != nil {
 				return err
@@ -254,7 +253,7 @@ func (b *Bolt) DeleteUser(ctx context.Context, id uuid.UUID) error {
 				return fmt.Errorf("remove key %s of user %s: %v", key, id, err)
 			}
 		}
-		for _, slug := range restsUnder(tx.Tx, bucketMemberships, id[:]) {
+		for _, slug := range restsUnder(tx.dbTx, bucketMemberships, id[:]) {
 			tx.removeMember(string(slug), id)
 		}
 		user.Deleted = true
@@ -270,7 +269,7 @@ func (r spaceRecord) space(slug string) Space {
 // Space implements Directory.
 func (b *Bolt) Space(ctx context.Context, slug string) (s Space, u Usage, err error) {
 	used, isAhead := b.ahead.usageOf(slug)
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		record, err := load[spaceRecord](tx, bucketSpaces, []byte(slug))
 		if err != nil {
 			return err
@@ -290,7 +289,7 @@ func (b *Bolt) Space(ctx context.Context, slug string) (s Space, u Usage, err er
 
 // Spaces implements Directory.
 func (b *Bolt) Spaces(ctx context.Context, after string, limit int) (list []Space, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		for key := range under(tx, bucketSpaces, nil, []byte(after)) {
 			if len(list) >= limit {
 				return nil
@@ -308,8 +307,8 @@ func (b *Bolt) Spaces(ctx context.Context, after string, limit int) (list []Spac
 
 // Role implements Directory.
 func (b *Bolt) Role(ctx context.Context, slug string, user uuid.UUID) (role Role, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
-		value := tx.Bucket(bucketMembers).Get(join(slug0(slug), user[:]))
+	err = b.look(ctx, func(tx *dbTx) error {
+		value := tx.get(bucketMembers, join(slug0(slug), user[:]))
 		if value == nil || !has(tx, bucketSpaces, []byte(slug)) {
 			return nil
 		}
@@ -328,7 +327,7 @@ func decodeRole(value []byte) (Role, error) {
 
 // Members implements Directory.
 func (b *Bolt) Members(ctx context.Context, slug string, after uuid.UUID, limit int) (list []Member, err error) {
-	err = b.viewSpace(ctx, slug, func(tx *bbolt.Tx) error {
+	err = b.viewSpace(ctx, slug, func(tx *dbTx) error {
 		for rest, value := range under(tx, bucketMembers, slug0(slug), after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -350,8 +349,8 @@ func (b *Bolt) Members(ctx context.Context, slug string, after uuid.UUID, limit 
 
 // viewSpace does nothing for a space that is not there: its slug may be
 // anything, a zero byte included, and must not get into a scan.
-func (b *Bolt) viewSpace(ctx context.Context, slug string, read func(*bbolt.Tx) error) error {
-	return b.view(ctx, func(tx *bbolt.Tx) error {
+func (b *Bolt) viewSpace(ctx context.Context, slug string, read func(*dbTx) error) error {
+	return b.view(ctx, func(tx *dbTx) error {
 		if !has(tx, bucketSpaces, []byte(slug)) {
 			return nil
 		}
@@ -361,7 +360,7 @@ func (b *Bolt) viewSpace(ctx context.Context, slug string, read func(*bbolt.Tx) 
 
 // Memberships implements Directory.
 func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		for slug, value := range under(tx, bucketMemberships, user[:], nil) {
 			if !has(tx, bucketSpaces, slug) {
 				continue
@@ -380,7 +379,7 @@ func (b *Bolt) Memberships(ctx context.Context, user uuid.UUID) (list []Member, 
 // DeleteMember implements Directory.
 func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.changeDirectory(ctx, func(tx *writeTx) error {
-		if !has(tx.Tx, bucketMembers, join(slug0(slug), user[:])) {
+		if !has(tx.dbTx, bucketMembers, join(slug0(slug), user[:])) {
 			return refuse(ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
 		}
 		tx.removeMember(slug, user)
@@ -390,7 +389,7 @@ func (b *Bolt) DeleteMember(ctx context.Context, slug string, user uuid.UUID) er
 
 // Entity implements Directory.
 func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		e, err = b.seenEntity(tx, p)
 		return err
 	})
@@ -400,7 +399,7 @@ func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
 // seenEntity is loadEntity for callers: what is in a space is there as long as
 // the space is. A deletion takes the space away first, and an import brings it
 // last.
-func (b *Bolt) seenEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
+func (b *Bolt) seenEntity(tx *dbTx, p Parent) (Entity, error) {
 	record, err := b.entities.load(tx, bucketEntities, p.key())
 	if err == nil && record != nil && !has(tx, bucketSpaces, []byte(record.Space)) {
 		record = nil
@@ -412,7 +411,7 @@ func (b *Bolt) seenEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
 }
 
 // isSeen says whether a parent is there for callers.
-func (b *Bolt) isSeen(tx *bbolt.Tx, p Parent) (bool, error) {
+func (b *Bolt) isSeen(tx *dbTx, p Parent) (bool, error) {
 	_, err := b.seenEntity(tx, p)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -420,7 +419,7 @@ func (b *Bolt) isSeen(tx *bbolt.Tx, p Parent) (bool, error) {
 	return err == nil, err
 }
 
-func loadEntity(tx *bbolt.Tx, p Parent) (Entity, error) {
+func loadEntity(tx *dbTx, p Parent) (Entity, error) {
 	record, err := load[entityRecord](tx, bucketEntities, p.key())
 	if err != nil {
 		return Entity{}, err
@@ -437,7 +436,7 @@ func (r *entityRecord) entity(p Parent) (Entity, error) {
 
 // Entities implements Directory.
 func (b *Bolt) Entities(ctx context.Context, slug string, kind Kind, after uuid.UUID, limit int) (list []Entity, err error) {
-	err = b.viewSpace(ctx, slug, func(tx *bbolt.Tx) error {
+	err = b.viewSpace(ctx, slug, func(tx *dbTx) error {
 		prefix := append(slug0(slug), byte(kind))
 		for rest := range under(tx, bucketSpaceEntities, prefix, after[:]) {
 			if len(list) >= limit {
@@ -460,7 +459,7 @@ func (b *Bolt) Entities(ctx context.Context, slug string, kind Kind, after uuid.
 
 // HasComment implements Directory.
 func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		if !has(tx, bucketComments, join(c.TicketID[:], c.ID[:])) {
 			return nil
 		}
@@ -472,7 +471,7 @@ func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error
 
 // Comments implements Directory.
 func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) (list []Comment, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		if seen, err := b.isSeen(tx, Parent{Ticket, ticket}); err != nil || !seen {
 			return err
 		}
@@ -495,7 +494,7 @@ func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, 
 func (b *Bolt) DeleteComment(ctx context.Context, c Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := join(c.TicketID[:], c.ID[:])
-		if !has(tx.Tx, bucketComments, key) {
+		if !has(tx.dbTx, bucketComments, key) {
 			return refuse(ErrNotFound, "The ticket has no comment %s.", c.ID)
 		}
 		tx.delete(bucketComments, key)

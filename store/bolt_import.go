@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // bbolt keeps what a transaction writes in sorted arrays, one for each page
@@ -75,13 +74,13 @@ type note struct{ Action, User, Name, Space string }
 // plan is what a Put writes. It is read before the database, so that objects
 // may rely on those before them.
 type plan struct {
-	tx     *bbolt.Tx
+	tx     *dbTx
 	writes map[string][]byte // by staged key
 	notes  []note
 	each   bool // notes are wanted
 }
 
-func newPlan(tx *bbolt.Tx, each bool) *plan {
+func newPlan(tx *dbTx, each bool) *plan {
 	return &plan{tx: tx, writes: map[string][]byte{}, each: each}
 }
 
@@ -100,7 +99,7 @@ func (p *plan) get(bucket, key []byte) []byte {
 	if value, planned := p.writes[string(staged(bucket, key))]; planned {
 		return value
 	}
-	return p.tx.Bucket(bucket).Get(key)
+	return p.tx.get(bucket, key)
 }
 
 func (p *plan) has(bucket, key []byte) bool { return p.get(bucket, key) != nil }
@@ -236,7 +235,7 @@ func (b *Bolt) Put(ctx context.Context, objects ...Object) (created []bool, err 
 		return b.putMany(ctx, objects, each)
 	}
 	err = b.changeDirectory(ctx, func(tx *writeTx) (err error) {
-		p := newPlan(tx.Tx, each)
+		p := newPlan(tx.dbTx, each)
 		if created, err = p.putAll(objects); err == nil {
 			p.write(tx)
 		}
@@ -263,7 +262,7 @@ func (b *Bolt) putMany(ctx context.Context, objects []Object, each bool) (create
 	}
 	var p *plan
 	err = b.whenFree(ctx, func() error {
-		return b.view(ctx, func(tx *bbolt.Tx) (err error) {
+		return b.view(ctx, func(tx *dbTx) (err error) {
 			p = newPlan(tx, each)
 			created, err = p.putAll(objects)
 			return err
@@ -327,7 +326,7 @@ func (b *Bolt) clearImport() error {
 	for more := true; more; {
 		err := b.update(context.Background(), func(tx *writeTx) error {
 			more = false
-			for _, e := range firstEntries(tx.Tx, bucketImport, nil, b.batch) {
+			for _, e := range firstEntries(tx.dbTx, bucketImport, nil, b.batch) {
 				tx.delete(bucketImport, e.key)
 				more = true
 			}
@@ -367,7 +366,7 @@ func (b *Bolt) finishImport() error {
 // moveImported moves at most limit entries of an import, and says whether there
 // are more.
 func (tx *writeTx) moveImported(limit int) (more bool, err error) {
-	mark := bytes.Clone(tx.Bucket(bucketImport).Get(importMark))
+	mark := bytes.Clone(tx.get(bucketImport, importMark))
 	var entry *Entry
 	if len(mark) > 0 {
 		e, err := decodeEntry(mark)
@@ -376,7 +375,7 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 		}
 		entry = &e
 	}
-	entries := firstEntries(tx.Tx, bucketImport, []byte{1}, limit)
+	entries := firstEntries(tx.dbTx, bucketImport, []byte{1}, limit)
 	notes := make([]note, len(entries))
 	for i, e := range entries {
 		switch {
@@ -412,9 +411,10 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 type keyValue struct{ key, value []byte }
 
 // firstEntries copies at most limit entries of a bucket from a key on.
-func firstEntries(tx *bbolt.Tx, bucket, from []byte, limit int) (list []keyValue) {
-	cursor := tx.Bucket(bucket).Cursor()
+func firstEntries(tx *dbTx, bucket, from []byte, limit int) (list []keyValue) {
+	cursor := tx.entries(bucket)
 	for key, value := cursor.Seek(from); key != nil && len(list) < limit; key, value = cursor.Next() {
+		cursor.must()
 		list = append(list, keyValue{bytes.Clone(key), bytes.Clone(value)})
 	}
 	return list
@@ -424,7 +424,7 @@ func firstEntries(tx *bbolt.Tx, bucket, from []byte, limit int) (list []keyValue
 // its end when it was decided, and back when it was not.
 func (b *Bolt) resumeImport() error {
 	some, decided := false, false
-	err := b.look(context.Background(), func(tx *bbolt.Tx) error {
+	err := b.look(context.Background(), func(tx *dbTx) error {
 		some, decided = hasUnder(tx, bucketImport, nil), has(tx, bucketImport, importMark)
 		return nil
 	})

@@ -138,7 +138,7 @@ func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
 		default:
 			t.Errorf("crash %d: %d of %d objects are there, and %d of %d entries", n, there, len(objects), len(entries), len(want))
 		}
-		err := b.look(t.Context(), func(tx *bbolt.Tx) error {
+		err := b.look(t.Context(), func(tx *dbTx) error {
 			if hasUnder(tx, bucketImport, nil) {
 				t.Errorf("crash %d: something is left of the import", n)
 			}

@@ -26,7 +26,7 @@ func mark(name string) *change {
 
 func (b *Bolt) marked(t *testing.T, name string) (found bool) {
 	t.Helper()
-	err := b.db.Load().View(func(tx *bbolt.Tx) error {
+	err := b.viewIn(b.db.Load(), func(tx *dbTx) error {
 		found = has(tx, bucketMeta, []byte(name))
 		return nil
 	})
@@ -61,7 +61,7 @@ func TestFailedWriteIsNotCommitted(t *testing.T) {
 	neighbour, tooLong := mark("neighbour"), mark(strings.Repeat("x", bbolt.MaxKeySize+1))
 	b.work([]*change{neighbour, tooLong})
 	for _, c := range []*change{neighbour, tooLong} {
-		if err := <-c.done; err == nil || !strings.Contains(err.Error(), `"meta"`) {
+		if err := <-c.done; err == nil || !strings.Contains(err.Error(), `"about"`) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -254,7 +254,7 @@ func TestReaderFromBeforeAFlushSeesTheUse(t *testing.T) {
 	key := newKey(t, b)
 	at := time.Unix(1e9, 0).UTC()
 	b.TouchKey(key.ID, at)
-	err := b.db.Load().View(func(tx *bbolt.Tx) error {
+	err := b.viewIn(b.db.Load(), func(tx *dbTx) error {
 		// As flushTouched does at its end. What it commits is not in tx.
 		b.touched.flushed(b.touched.toWrite())
 		if got, err := b.lastUse(tx, key.ID); err != nil || got != at {
@@ -306,7 +306,7 @@ func newKey(t *testing.T, b *Bolt) Key {
 
 func (b *Bolt) written(t *testing.T, key uuid.UUID) (seconds int64, found bool) {
 	t.Helper()
-	err := b.db.Load().View(func(tx *bbolt.Tx) (err error) {
+	err := b.viewIn(b.db.Load(), func(tx *dbTx) (err error) {
 		seconds, found, err = loadTouched(tx, key)
 		return err
 	})

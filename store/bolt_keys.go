@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // CreateKey implements Keys.
@@ -20,10 +19,10 @@ func (b *Bolt) CreateKey(ctx context.Context, k Key) error {
 		return errors.New("store: a key without an id")
 	}
 	return b.update(ctx, func(tx *writeTx) error {
-		if err := needUser(tx.Tx, k.UserID); err != nil {
+		if err := needUser(tx.dbTx, k.UserID); err != nil {
 			return err
 		}
-		if has(tx.Tx, bucketKeys, k.ID[:]) || has(tx.Tx, bucketKeyHashes, k.Hash[:]) {
+		if has(tx.dbTx, bucketKeys, k.ID[:]) || has(tx.dbTx, bucketKeyHashes, k.Hash[:]) {
 			return refuse(ErrConflict, "This key is there already.")
 		}
 		tx.save(bucketKeys, k.ID[:], keyRecord{
@@ -41,7 +40,7 @@ func (b *Bolt) CreateKey(ctx context.Context, k Key) error {
 
 // Key implements Keys.
 func (b *Bolt) Key(ctx context.Context, id uuid.UUID) (k Key, u User, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		k, u, err = b.loadKeyAndUser(tx, id)
 		return err
 	})
@@ -50,8 +49,8 @@ func (b *Bolt) Key(ctx context.Context, id uuid.UUID) (k Key, u User, err error)
 
 // KeyByHash implements Keys.
 func (b *Bolt) KeyByHash(ctx context.Context, hash [32]byte) (k Key, u User, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
-		value := tx.Bucket(bucketKeyHashes).Get(hash[:])
+	err = b.look(ctx, func(tx *dbTx) error {
+		value := tx.get(bucketKeyHashes, hash[:])
 		if value == nil {
 			return ErrNotFound
 		}
@@ -65,7 +64,7 @@ func (b *Bolt) KeyByHash(ctx context.Context, hash [32]byte) (k Key, u User, err
 	return k, u, err
 }
 
-func (b *Bolt) loadKeyAndUser(tx *bbolt.Tx, id uuid.UUID) (Key, User, error) {
+func (b *Bolt) loadKeyAndUser(tx *dbTx, id uuid.UUID) (Key, User, error) {
 	k, err := b.loadKey(tx, id)
 	if err != nil {
 		return Key{}, User{}, err
@@ -80,7 +79,7 @@ func (b *Bolt) loadKeyAndUser(tx *bbolt.Tx, id uuid.UUID) (Key, User, error) {
 	return k, user.user(k.UserID), nil
 }
 
-func (b *Bolt) loadKey(tx *bbolt.Tx, id uuid.UUID) (Key, error) {
+func (b *Bolt) loadKey(tx *dbTx, id uuid.UUID) (Key, error) {
 	record, err := b.keys.load(tx, bucketKeys, id[:])
 	if err != nil {
 		return Key{}, err
@@ -100,7 +99,7 @@ func (b *Bolt) loadKey(tx *bbolt.Tx, id uuid.UUID) (Key, error) {
 }
 
 // lastUse is the later of what is written down and what is noted.
-func (b *Bolt) lastUse(tx *bbolt.Tx, id uuid.UUID) (time.Time, error) {
+func (b *Bolt) lastUse(tx *dbTx, id uuid.UUID) (time.Time, error) {
 	written, isWritten, err := loadTouched(tx, id)
 	if err != nil {
 		return time.Time{}, err
@@ -115,8 +114,8 @@ func (b *Bolt) lastUse(tx *bbolt.Tx, id uuid.UUID) (time.Time, error) {
 	return time.Unix(written, 0).UTC(), nil
 }
 
-func loadTouched(tx *bbolt.Tx, id uuid.UUID) (seconds int64, found bool, err error) {
-	value := tx.Bucket(bucketTouched).Get(id[:])
+func loadTouched(tx *dbTx, id uuid.UUID) (seconds int64, found bool, err error) {
+	value := tx.get(bucketTouched, id[:])
 	switch len(value) {
 	case 0:
 		return 0, false, nil
@@ -134,7 +133,7 @@ func noKey(id uuid.UUID) error { return refuse(ErrNotFound, "There is no key %s.
 
 // KeysOf implements Keys.
 func (b *Bolt) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []Key, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		for rest := range under(tx, bucketUserKeys, user[:], after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -163,14 +162,14 @@ func (b *Bolt) DeleteKey(ctx context.Context, id uuid.UUID) error {
 
 // removeKey removes a key and its sessions.
 func (b *Bolt) removeKey(tx *writeTx, id uuid.UUID) error {
-	record, err := load[keyRecord](tx.Tx, bucketKeys, id[:])
+	record, err := load[keyRecord](tx.dbTx, bucketKeys, id[:])
 	if err != nil {
 		return err
 	}
 	if record == nil {
 		return noKey(id)
 	}
-	for _, hash := range restsUnder(tx.Tx, bucketKeySessions, id[:]) {
+	for _, hash := range restsUnder(tx.dbTx, bucketKeySessions, id[:]) {
 		if err := tx.removeSession(hash); err != nil {
 			return err
 		}
@@ -253,12 +252,12 @@ func (b *Bolt) flushTouched() error {
 	}
 	c := &change{alone: true, apply: func(tx *writeTx) error {
 		for id, seconds := range noted {
-			written, isWritten, err := loadTouched(tx.Tx, id)
+			written, isWritten, err := loadTouched(tx.dbTx, id)
 			if err != nil {
 				return err
 			}
 			// A key may have been deleted while somebody used it.
-			if has(tx.Tx, bucketKeys, id[:]) && (!isWritten || seconds > written) {
+			if has(tx.dbTx, bucketKeys, id[:]) && (!isWritten || seconds > written) {
 				tx.put(bucketTouched, id[:], encodeSeconds(seconds))
 			}
 		}
@@ -274,10 +273,10 @@ func (b *Bolt) flushTouched() error {
 // CreateSession implements Keys.
 func (b *Bolt) CreateSession(ctx context.Context, s Session, now time.Time) error {
 	return b.updateAlone(ctx, func(tx *writeTx) error {
-		if !has(tx.Tx, bucketKeys, s.KeyID[:]) {
+		if !has(tx.dbTx, bucketKeys, s.KeyID[:]) {
 			return noKey(s.KeyID)
 		}
-		if has(tx.Tx, bucketSessions, s.Hash[:]) {
+		if has(tx.dbTx, bucketSessions, s.Hash[:]) {
 			return refuse(ErrConflict, "This session is there already.")
 		}
 		if err := tx.removeExpiredSessions(now); err != nil {
@@ -293,7 +292,7 @@ func (b *Bolt) CreateSession(ctx context.Context, s Session, now time.Time) erro
 func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 	var expired [][]byte
 	limit := timeKey(now)
-	for key := range under(tx.Tx, bucketSessionExpiry, nil, nil) {
+	for key := range under(tx.dbTx, bucketSessionExpiry, nil, nil) {
 		if bytes.Compare(key[:len(limit)], limit) >= 0 {
 			break
 		}
@@ -309,7 +308,7 @@ func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 
 // Session implements Keys.
 func (b *Bolt) Session(ctx context.Context, hash [32]byte) (s Session, err error) {
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		record, err := load[sessionRecord](tx, bucketSessions, hash[:])
 		if err != nil {
 			return err
@@ -332,7 +331,7 @@ func (b *Bolt) DeleteSession(ctx context.Context, hash [32]byte) error {
 
 // removeSession removes a session that may not be there.
 func (tx *writeTx) removeSession(hash []byte) error {
-	record, err := load[sessionRecord](tx.Tx, bucketSessions, hash)
+	record, err := load[sessionRecord](tx.dbTx, bucketSessions, hash)
 	if err != nil || record == nil {
 		return err
 	}

@@ -305,9 +305,9 @@ func (r redo) apply(tx *writeTx) error {
 func (b *Bolt) openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) (*journal, error) {
 	j := &journal{path: path, write: appendLog, tell: tell}
 	base := 0
-	err := b.viewIn(db, func(tx *bbolt.Tx) error {
+	err := b.viewIn(db, func(tx *dbTx) error {
 		base = tx.ID()
-		j.known = copy(j.epoch[:], tx.Bucket(bucketMeta).Get(logKey)) == len(j.epoch)
+		j.known = copy(j.epoch[:], tx.get(bucketMeta, logKey)) == len(j.epoch)
 		return nil
 	})
 	if err != nil {
@@ -315,7 +315,7 @@ func (b *Bolt) openLog(db *bbolt.DB, path string, makeRoom func() bool, tell fun
 	}
 	if path == "" {
 		if j.known {
-			err = b.updateIn(db, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
+			err = b.updateIn(db, func(tx *dbTx) error { return tx.Bucket(bucketMeta).Delete(logKey) })
 		}
 		return &journal{}, err
 	}
@@ -344,7 +344,7 @@ func (j *journal) repeat(b *Bolt, db *bbolt.DB, base int, makeRoom func() bool) 
 	if err := j.read(base); err != nil || !j.isAhead() {
 		return err
 	}
-	again := func(tx *bbolt.Tx) error { return j.apply(&writeTx{Tx: tx}) }
+	again := func(tx *dbTx) error { return j.apply(&writeTx{dbTx: tx}) }
 	err := b.updateIn(db, again)
 	for tries := 0; tries < fullTries && isFull(err); tries++ {
 		_ = j.giveRoom()

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 const (
@@ -33,7 +31,7 @@ type ageMark struct {
 // ripe gives the number of the newest record that has been there for as long
 // as records are kept, 0 for none. It marks the head, now and then.
 func (tx *writeTx) ripe(key []byte, head uint64, age, keep time.Duration) (through uint64, err error) {
-	marks, err := loadMarks(tx.Tx, key)
+	marks, err := loadMarks(tx.dbTx, key)
 	if err != nil {
 		return 0, err
 	}
@@ -63,8 +61,8 @@ func (tx *writeTx) ripe(key []byte, head uint64, age, keep time.Duration) (throu
 	return through, nil
 }
 
-func loadMarks(tx *bbolt.Tx, key []byte) (marks []ageMark, err error) {
-	raw := tx.Bucket(bucketMeta).Get(key)
+func loadMarks(tx *dbTx, key []byte) (marks []ageMark, err error) {
+	raw := tx.get(bucketMeta, key)
 	if len(raw)%16 != 0 {
 		return nil, fmt.Errorf("the %s have %d bytes", key, len(raw))
 	}

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
-
-	"go.etcd.io/bbolt"
 )
 
 // postbox knows how much is in the outbox, so that asking costs nothing.
@@ -49,27 +47,35 @@ func (b *Bolt) NewEvents() <-chan struct{} { return b.postbox.grown }
 
 // countPosted counts what is in the outbox of a database that is being opened.
 func (b *Bolt) countPosted() error {
-	return b.view(context.Background(), func(tx *bbolt.Tx) error {
-		for range numbered(tx, bucketOutbox, 0) {
-			b.postbox.events.Add(1)
-		}
-		for range numbered(tx, bucketDead, 0) {
-			b.postbox.dead.Add(1)
-		}
+	return b.view(context.Background(), func(tx *dbTx) error {
+		b.postbox.events.Add(tx.count(bucketOutbox))
+		b.postbox.dead.Add(tx.count(bucketDead))
 		return nil
 	})
 }
 
+// count counts the entries of a bucket, also damaged ones.
+func (tx *dbTx) count(bucket []byte) (n int64) {
+	if tx.known.refuses(bucket) != nil || tx.Bucket(bucket) == nil {
+		return 0
+	}
+	cursor := tx.entriesLeft(bucket)
+	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
+		n++
+	}
+	return n
+}
+
 // numbered runs through a bucket whose keys are numbers, from the first after
 // that on. A copy of an older database may not have the bucket.
-func numbered(tx *bbolt.Tx, bucket []byte, after uint64) func(yield func(seq uint64, value []byte) bool) {
+func numbered(tx *dbTx, bucket []byte, after uint64) func(yield func(seq uint64, value []byte) bool) {
 	return func(yield func(uint64, []byte) bool) {
 		if tx.Bucket(bucket) == nil || after+1 == 0 {
 			return
 		}
-		cursor := tx.Bucket(bucket).Cursor()
+		cursor := tx.entries(bucket)
 		for key, value := cursor.Seek(number(after + 1)); len(key) == 8; key, value = cursor.Next() {
-			if !yield(binary.BigEndian.Uint64(key), value) {
+			if cursor.must(); !yield(binary.BigEndian.Uint64(key), value) {
 				return
 			}
 		}
@@ -84,7 +90,7 @@ func (tx *writeTx) tell(what EventType, a Attachment, space string) {
 	if origin == nil || tx.err != nil {
 		return
 	}
-	if err := make(names).fill(tx.Tx, tx.users, &a); err != nil {
+	if err := make(names).fill(tx.dbTx, tx.users, &a); err != nil {
 		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
 		return
 	}
@@ -156,7 +162,7 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 	if n <= 0 {
 		return nil
 	}
-	for seq, value := range numbered(tx.Tx, bucket, 0) {
+	for seq, value := range numbered(tx.dbTx, bucket, 0) {
 		list = append(list, numberedValue{seq, bytes.Clone(value)})
 		if int64(len(list)) == n {
 			break
@@ -167,7 +173,7 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 
 // Events implements Outbox.
 func (b *Bolt) Events(ctx context.Context, after uint64, limit int) (list []Event, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		for seq, value := range numbered(tx, bucketOutbox, after) {
 			if len(list) >= limit {
 				return nil
@@ -204,7 +210,7 @@ func (b *Bolt) SettleEvents(ctx context.Context, delivered []uint64, dead ...Dea
 
 // take removes an event, and says whether it was there.
 func (tx *writeTx) take(seq uint64) bool {
-	if !has(tx.Tx, bucketOutbox, number(seq)) {
+	if !has(tx.dbTx, bucketOutbox, number(seq)) {
 		return false
 	}
 	tx.delete(bucketOutbox, number(seq))
@@ -214,7 +220,7 @@ func (tx *writeTx) take(seq uint64) bool {
 
 // DeadLetters implements Outbox.
 func (b *Bolt) DeadLetters(ctx context.Context, after uint64, limit int) (list []DeadLetter, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		for seq, value := range numbered(tx, bucketDead, after) {
 			if len(list) >= limit {
 				return nil
@@ -271,7 +277,7 @@ func (b *Bolt) PruneDeadLetters(ctx context.Context, age, keep time.Duration, li
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
 		var head uint64
-		if key, _ := tx.Bucket(bucketDead).Cursor().Last(); len(key) == 8 {
+		if key, _ := tx.entries(bucketDead).Last(); len(key) == 8 {
 			head = binary.BigEndian.Uint64(key)
 		}
 		through, err := tx.ripe(deadMarks, head, age, keep)
@@ -279,7 +285,7 @@ func (b *Bolt) PruneDeadLetters(ctx context.Context, age, keep time.Duration, li
 			return err
 		}
 		var old []uint64
-		for seq := range numbered(tx.Tx, bucketDead, 0) {
+		for seq := range numbered(tx.dbTx, bucketDead, 0) {
 			if len(old) >= limit || seq > through {
 				break
 			}

@@ -10,7 +10,7 @@ import (
 // viewIn runs read in a read transaction of db. A panic in read ends that
 // alone. One where the transaction begins or ends leaves bbolt's locks held:
 // see locked.
-func (b *Bolt) viewIn(db *bbolt.DB, read func(*bbolt.Tx) error) error {
+func (b *Bolt) viewIn(db *bbolt.DB, read func(*dbTx) error) error {
 	var tx *bbolt.Tx
 	err := b.locked(func() (err error) {
 		tx, err = db.Begin(false)
@@ -19,16 +19,18 @@ func (b *Bolt) viewIn(db *bbolt.DB, read func(*bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	err = withoutPanic(func() error { return read(tx) })
+	err = withoutPanic(func() error { return read(b.wrap(tx)) })
 	if failed := b.locked(tx.Rollback); err == nil {
 		err = failed
 	}
 	return err
 }
 
+func (b *Bolt) wrap(tx *bbolt.Tx) *dbTx { return &dbTx{Tx: tx, older: b.older, known: &b.known} }
+
 // updateIn makes a change to db in a transaction of its own, beside the
 // committer: while the database is being opened.
-func (b *Bolt) updateIn(db *bbolt.DB, apply func(*bbolt.Tx) error) error {
+func (b *Bolt) updateIn(db *bbolt.DB, apply func(*dbTx) error) error {
 	var tx *bbolt.Tx
 	err := b.locked(func() (err error) {
 		tx, err = db.Begin(true)
@@ -38,7 +40,7 @@ func (b *Bolt) updateIn(db *bbolt.DB, apply func(*bbolt.Tx) error) error {
 		return err
 	}
 	err = withoutPanic(func() error {
-		if err := apply(tx); err != nil {
+		if err := apply(b.wrap(tx)); err != nil {
 			return err
 		}
 		return tx.Commit()
@@ -71,11 +73,15 @@ func (b *Bolt) giveOut(cause error) {
 // withoutPanic turns a panic into an error. bbolt panics when a page is not
 // what it should be, and the system ends a process that touches a page which
 // the disk cannot give; neither must end the server, where reads of other
-// pages may go on.
+// pages may go on. Damage that dbTx came upon is an error as it is.
 func withoutPanic(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case *notAsWritten:
+			err = p
+		default:
 			err = &panicked{p, debug.Stack()}
 		}
 	}()

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // So much may wait before TakesPending says no. bbolt writes the list of its
@@ -52,11 +51,15 @@ func (b *Bolt) TakesPending() bool {
 // older than it.
 func (b *Bolt) preparePending(readOnly bool) error {
 	missing := false
-	err := b.view(context.Background(), func(tx *bbolt.Tx) error {
+	err := b.view(context.Background(), func(tx *dbTx) error {
+		if tx.known.refuses(bucketPending) != nil {
+			return nil
+		}
 		if missing = tx.Bucket(bucketPending) == nil; missing {
 			return nil
 		}
-		for _, content := range under(tx, bucketPending, nil, nil) {
+		waits := tx.entriesLeft(bucketPending)
+		for key, content := waits.First(); key != nil; key, content = waits.Next() {
 			b.pending.add(waiting{1, int64(len(content))})
 		}
 		return nil
@@ -64,7 +67,7 @@ func (b *Bolt) preparePending(readOnly bool) error {
 	if err != nil || !missing || readOnly {
 		return err
 	}
-	return b.updateIn(b.db.Load(), func(tx *bbolt.Tx) error {
+	return b.updateIn(b.db.Load(), func(tx *dbTx) error {
 		_, err := tx.CreateBucket(bucketPending)
 		return err
 	})
@@ -78,7 +81,7 @@ func (tx *writeTx) putPending(id uuid.UUID, content []byte) {
 
 // deletePending deletes the content that waits with a record, if one does.
 func (tx *writeTx) deletePending(id uuid.UUID) {
-	content := tx.Bucket(bucketPending).Get(id[:])
+	content := tx.get(bucketPending, id[:])
 	if content == nil {
 		return
 	}
@@ -90,12 +93,12 @@ func (tx *writeTx) deletePending(id uuid.UUID) {
 // PendingContent implements Pending. Of many records with the content, the
 // newest are the likeliest to wait with it.
 func (b *Bolt) PendingContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
-	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *bbolt.Tx) error {
+	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *dbTx) error {
 		if tx.Bucket(bucketPending) == nil {
 			return ErrNotFound // a copy of an older database
 		}
 		for id := range newestWith(tx, sha256) {
-			if waiting := tx.Bucket(bucketPending).Get(id); waiting != nil {
+			if waiting := tx.get(bucketPending, id); waiting != nil {
 				content = bytes.Clone(waiting)
 				return nil
 			}
@@ -106,9 +109,9 @@ func (b *Bolt) PendingContent(ctx context.Context, sha256 [32]byte) (content []b
 }
 
 // newestWith gives the ids of the records with a content, the newest first.
-func newestWith(tx *bbolt.Tx, sha256 [32]byte) iter.Seq[[]byte] {
+func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
 	return func(yield func(id []byte) bool) {
-		cursor := tx.Bucket(bucketContents).Cursor()
+		cursor := tx.entries(bucketContents)
 		last := uuid.Max
 		key, _ := cursor.Seek(join(sha256[:], last[:]))
 		if key == nil {
@@ -116,8 +119,13 @@ func newestWith(tx *bbolt.Tx, sha256 [32]byte) iter.Seq[[]byte] {
 		} else {
 			key, _ = cursor.Prev()
 		}
-		for ; bytes.HasPrefix(key, sha256[:]) && yield(key[len(sha256):]); key, _ = cursor.Prev() {
+		for bytes.HasPrefix(key, sha256[:]) {
+			if cursor.must(); !yield(key[len(sha256):]) {
+				return
+			}
+			key, _ = cursor.Prev()
 		}
+		tx.mustKnowKeys(bucketContents)
 	}
 }
 
@@ -153,15 +161,23 @@ func (b *Bolt) PendingAfter(ctx context.Context, after uuid.UUID, limit int, max
 // read is passed over: it must not keep back the others. Unreadable is the
 // first of these.
 func (b *Bolt) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
-	err = b.view(ctx, func(tx *bbolt.Tx) error {
+	err = b.view(ctx, func(tx *dbTx) error {
 		if tx.Bucket(bucketPending) == nil {
 			return nil
 		}
-		for key, content := range under(tx, bucketPending, nil, after[:]) {
+		waits := tx.entriesLeft(bucketPending)
+		for key, content := waits.Seek(after[:]); key != nil; key, content = waits.Next() {
+			if bytes.Equal(key, after[:]) {
+				continue
+			}
 			id, err := parseID(key)
 			var a Attachment
 			if err == nil {
-				a, err = loadAttachment(tx, id)
+				err = caught(func() (err error) {
+					waits.must()
+					a, err = loadAttachment(tx, id)
+					return err
+				})
 			}
 			if err != nil {
 				unreadable = cmp.Or(unreadable, fmt.Errorf("%w: entry %x: %v", ErrUnreadable, key, err))
@@ -181,7 +197,7 @@ func (b *Bolt) Settle(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, e
 	err = b.update(ctx, func(tx *writeTx) error {
 		gone = nil // the change may be tried twice
 		for _, id := range ids {
-			if !has(tx.Tx, bucketAttachmentIDs, id[:]) {
+			if !has(tx.dbTx, bucketAttachmentIDs, id[:]) {
 				gone = append(gone, id)
 			}
 			tx.deletePending(id)

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-
-	"go.etcd.io/bbolt"
 )
 
 // A product or a space may have more in it than one transaction should remove:
@@ -44,12 +42,12 @@ var errRemoving = errors.New("what was there before is still being removed")
 
 func parentRemoval(p Parent) []byte   { return append([]byte{removesParent}, p.key()...) }
 func spaceRemoval(slug string) []byte { return append([]byte{removesSpace}, slug...) }
-func isMarked(tx *bbolt.Tx, k []byte) bool {
-	return tx.Bucket(bucketRemovals) != nil && has(tx, bucketRemovals, k) // a copy of an older database has none
+func isMarked(tx *dbTx, k []byte) bool {
+	return has(tx, bucketRemovals, k) // a copy of an older database has none
 }
 
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
-func (b *Bolt) isRemoved(tx *bbolt.Tx, p Parent) (bool, error) {
+func (b *Bolt) isRemoved(tx *dbTx, p Parent) (bool, error) {
 	record, err := b.entities.load(tx, bucketEntities, p.key())
 	switch {
 	case err != nil:
@@ -63,7 +61,7 @@ func (b *Bolt) isRemoved(tx *bbolt.Tx, p Parent) (bool, error) {
 // removed remembers isRemoved for the parents met in one call.
 type removed map[Parent]bool
 
-func (r removed) has(b *Bolt, tx *bbolt.Tx, p Parent) (bool, error) {
+func (r removed) has(b *Bolt, tx *dbTx, p Parent) (bool, error) {
 	is, known := r[p]
 	if known {
 		return is, nil
@@ -76,18 +74,18 @@ func (r removed) has(b *Bolt, tx *bbolt.Tx, p Parent) (bool, error) {
 // DeleteEntity implements Directory.
 func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		e, err := b.seenEntity(tx.Tx, p)
+		e, err := b.seenEntity(tx.dbTx, p)
 		if err != nil {
 			return err
 		}
-		if !withAttachments && hasUnder(tx.Tx, bucketAttachments, p.key()) {
+		if !withAttachments && hasUnder(tx.dbTx, bucketAttachments, p.key()) {
 			return refuse(ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
 		}
-		used, err := usedBy(tx.Tx, p)
+		used, err := usedBy(tx.dbTx, p)
 		if err != nil {
 			return err
 		}
-		usage, err := loadUsage(tx.Tx, e.Space)
+		usage, err := loadUsage(tx.dbTx, e.Space)
 		if err != nil {
 			return err
 		}
@@ -101,7 +99,7 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 }
 
 // usedBy adds up the attachments of a parent.
-func usedBy(tx *bbolt.Tx, p Parent) (used Usage, err error) {
+func usedBy(tx *dbTx, p Parent) (used Usage, err error) {
 	for rest, record := range under(tx, bucketAttachments, p.key(), nil) {
 		id, err := parseID(rest)
 		if err != nil {
@@ -119,12 +117,12 @@ func usedBy(tx *bbolt.Tx, p Parent) (used Usage, err error) {
 // DeleteSpace implements Directory.
 func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		if err := needSpace(tx.Tx, slug); err != nil {
+		if err := needSpace(tx.dbTx, slug); err != nil {
 			return err
 		}
 		if !withAttachments {
-			for parent := range under(tx.Tx, bucketSpaceEntities, slug0(slug), nil) {
-				if hasUnder(tx.Tx, bucketAttachments, parent) {
+			for parent := range under(tx.dbTx, bucketSpaceEntities, slug0(slug), nil) {
+				if hasUnder(tx.dbTx, bucketAttachments, parent) {
 					return refuse(ErrConflict, "There are attachments in space %q.", slug)
 				}
 			}
@@ -163,7 +161,7 @@ func (b *Bolt) Remove(ctx context.Context) (freed [][32]byte, more bool, err err
 
 func (b *Bolt) removeNext(ctx context.Context) (freed [][32]byte, more bool, err error) {
 	var marks []keyValue
-	err = b.look(ctx, func(tx *bbolt.Tx) error {
+	err = b.look(ctx, func(tx *dbTx) error {
 		marks = firstEntries(tx, bucketRemovals, nil, maxTriedMarks)
 		return nil
 	})
@@ -186,7 +184,7 @@ const maxTriedMarks = 100
 func (b *Bolt) removeMarked(ctx context.Context, mark keyValue) (freed [][32]byte, more bool, err error) {
 	err = b.updateAlone(ctx, func(tx *writeTx) error {
 		freed, more = nil, true
-		r, err := load[removalRecord](tx.Tx, bucketRemovals, mark.key)
+		r, err := load[removalRecord](tx.dbTx, bucketRemovals, mark.key)
 		if err != nil || r == nil { // another has removed all of it
 			return err
 		}
@@ -221,7 +219,7 @@ func (b *Bolt) goOnRemoving(ctx context.Context) error {
 
 // doomed is what one transaction of a removal removes.
 type doomed struct {
-	*bbolt.Tx
+	*dbTx
 	room        int // for so much more
 	attachments []Attachment
 	entries     []doomedEntry // all else
@@ -241,7 +239,7 @@ func (d *doomed) add(entries ...doomedEntry) bool {
 
 // parent takes what belongs to a parent, and says whether that is all of it.
 func (d *doomed) parent(p Parent) (all bool, err error) {
-	for rest, record := range under(d.Tx, bucketAttachments, p.key(), nil) {
+	for rest, record := range under(d.dbTx, bucketAttachments, p.key(), nil) {
 		if !d.add() {
 			return false, nil
 		}
@@ -258,7 +256,7 @@ func (d *doomed) parent(p Parent) (all bool, err error) {
 	if p.Kind != Ticket {
 		return true, nil
 	}
-	for id := range under(d.Tx, bucketComments, p.ID[:], nil) {
+	for id := range under(d.dbTx, bucketComments, p.ID[:], nil) {
 		if !d.add(doomedEntry{bucketComments, join(p.ID[:], id)}) {
 			return false, nil
 		}
@@ -268,7 +266,7 @@ func (d *doomed) parent(p Parent) (all bool, err error) {
 
 // space takes what is in a space.
 func (d *doomed) space(slug string) (all bool, err error) {
-	for rest := range under(d.Tx, bucketSpaceEntities, slug0(slug), nil) {
+	for rest := range under(d.dbTx, bucketSpaceEntities, slug0(slug), nil) {
 		p, err := parseParent(rest)
 		if err != nil {
 			return false, err
@@ -280,7 +278,7 @@ func (d *doomed) space(slug string) (all bool, err error) {
 			return false, nil
 		}
 	}
-	for user := range under(d.Tx, bucketMembers, slug0(slug), nil) {
+	for user := range under(d.dbTx, bucketMembers, slug0(slug), nil) {
 		if !d.add(doomedEntry{bucketMembers, join(slug0(slug), user)}, doomedEntry{bucketMemberships, join(user, []byte(slug))}) {
 			return false, nil
 		}
@@ -291,7 +289,7 @@ func (d *doomed) space(slug string) (all bool, err error) {
 // removeSome removes at most limit things below a parent or space, says which
 // contents nothing refers to any more, and whether anything is left.
 func (tx *writeTx) removeSome(key []byte, r removalRecord, limit int) (freed [][32]byte, more bool, err error) {
-	d := &doomed{Tx: tx.Tx, room: limit}
+	d := &doomed{dbTx: tx.dbTx, room: limit}
 	all := false
 	switch key[0] {
 	case removesParent:
@@ -311,7 +309,7 @@ func (tx *writeTx) removeSome(key []byte, r removalRecord, limit int) (freed [][
 	if err != nil {
 		return nil, false, err
 	}
-	freed = freedBy(tx.Tx, d.attachments)
+	freed = freedBy(tx.dbTx, d.attachments)
 	for _, a := range d.attachments {
 		tx.removeAttachment(a, r.Space)
 		if len(r.Entry) > 0 {
@@ -335,9 +333,9 @@ func (c *checker) removals() error {
 		}
 		switch key[0] {
 		case removesParent:
-			c.want(!has(c.Tx, bucketEntities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
+			c.want(!has(c.dbTx, bucketEntities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
 		case removesSpace:
-			c.want(!has(c.Tx, bucketSpaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
+			c.want(!has(c.dbTx, bucketSpaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
 		default:
 			return errKey
 		}

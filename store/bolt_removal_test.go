@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // toldOf gives the attachments that the outbox tells of, in its order.
@@ -112,7 +111,7 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 // wantNothingOf looks for what is left of a space.
 func (b *Bolt) wantNothingOf(t *testing.T, when, space string) {
 	t.Helper()
-	err := b.look(t.Context(), func(tx *bbolt.Tx) error {
+	err := b.look(t.Context(), func(tx *dbTx) error {
 		for _, bucket := range [][]byte{bucketRemovals, bucketAttachments, bucketAttachmentIDs, bucketContents} {
 			if hasUnder(tx, bucket, nil) {
 				t.Errorf("%s: something is left in the bucket %q", when, bucket)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // So many entries are read in one transaction by Totals. A long one would keep
@@ -20,7 +19,7 @@ const totalsBatch = 4096
 // record is looked up.
 func (b *Bolt) Totals(ctx context.Context, rest func(took time.Duration)) (Totals, error) {
 	totals := Totals{ByType: map[string]Usage{}}
-	err := b.inBatches(ctx, bucketAttachments, rest, func(_ *bbolt.Tx, key, value []byte) {
+	err := b.inBatches(ctx, bucketAttachments, rest, func(_ *dbTx, key, value []byte) {
 		p, err := parseParent(key[:min(17, len(key))])
 		if err != nil {
 			return
@@ -35,7 +34,7 @@ func (b *Bolt) Totals(ctx context.Context, rest func(took time.Duration)) (Total
 	var last [32]byte // the content of the entry before
 	var size int64    // of that content; -1 when not looked up
 	var spared Usage  // by storing each content once
-	err = b.inBatches(ctx, bucketContents, rest, func(tx *bbolt.Tx, key, _ []byte) {
+	err = b.inBatches(ctx, bucketContents, rest, func(tx *dbTx, key, _ []byte) {
 		if len(key) != 48 {
 			return
 		}
@@ -44,11 +43,15 @@ func (b *Bolt) Totals(ctx context.Context, rest func(took time.Duration)) (Total
 			return
 		}
 		if size < 0 {
-			a, err := loadAttachment(tx, uuid.UUID(key[32:]))
+			err := caught(func() error {
+				a, err := loadAttachment(tx, uuid.UUID(key[32:]))
+				size = a.Size
+				return err
+			})
 			if err != nil {
+				size = -1
 				return
 			}
-			size = a.Size
 		}
 		spared.Files++
 		spared.Bytes += size
@@ -83,13 +86,20 @@ func SizeClass(size int64) int {
 
 // inBatches visits every entry of a bucket, some thousands in a transaction,
 // and calls rest between two of them with how long the last one took.
-func (b *Bolt) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *bbolt.Tx, key, value []byte)) error {
+func (b *Bolt) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *dbTx, key, value []byte)) error {
 	var last []byte
 	for {
 		began, visited := time.Now(), 0
-		err := b.view(ctx, func(tx *bbolt.Tx) error {
-			for key, value := range under(tx, bucket, nil, last) {
-				visit(tx, key, value)
+		err := b.view(ctx, func(tx *dbTx) error {
+			entries := tx.entriesLeft(bucket)
+			key, value := entries.Seek(last)
+			if last != nil && bytes.Equal(key, last) {
+				key, value = entries.Next()
+			}
+			for ; key != nil; key, value = entries.Next() {
+				if entries.bad == nil {
+					visit(tx, key, value)
+				}
 				if visited++; visited == totalsBatch {
 					last = bytes.Clone(key)
 					break

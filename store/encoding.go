@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // An attachment's record is, in this order:
@@ -133,8 +132,8 @@ type sessionRecord struct {
 }
 
 // load reads a JSON record; nil when there is none.
-func load[Record any](tx *bbolt.Tx, bucket, key []byte) (*Record, error) {
-	data := tx.Bucket(bucket).Get(key)
+func load[Record any](tx *dbTx, bucket, key []byte) (*Record, error) {
+	data := tx.get(bucket, key)
 	if data == nil {
 		return nil, nil
 	}
@@ -162,8 +161,8 @@ type decoded[Record any] struct {
 const rememberedRecords = 4096
 
 // load is load, for records that the caller leaves as they are.
-func (d *decoded[Record]) load(tx *bbolt.Tx, bucket, key []byte) (*Record, error) {
-	data := tx.Bucket(bucket).Get(key)
+func (d *decoded[Record]) load(tx *dbTx, bucket, key []byte) (*Record, error) {
+	data := tx.get(bucket, key)
 	if data == nil {
 		return nil, nil
 	}
@@ -219,8 +218,8 @@ func decodeUsage(data []byte) (Usage, error) {
 var nothing = []byte{}
 
 // has says whether a key is there.
-func has(tx *bbolt.Tx, bucket, key []byte) bool {
-	return tx.Bucket(bucket).Get(key) != nil
+func has(tx *dbTx, bucket, key []byte) bool {
+	return tx.get(bucket, key) != nil
 }
 
 // join makes a key of its parts.
@@ -263,22 +262,26 @@ func timeKey(t time.Time) []byte {
 // under runs through the pairs whose keys begin with prefix, from the first
 // after prefix+after on, and yields what follows the prefix. They are gone
 // when the transaction is. The bucket must not be changed meanwhile.
-func under(tx *bbolt.Tx, bucket, prefix, after []byte) iter.Seq2[[]byte, []byte] {
+func under(tx *dbTx, bucket, prefix, after []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
 		start := join(prefix, after)
-		cursor := tx.Bucket(bucket).Cursor()
+		cursor := tx.entries(bucket)
 		key, value := cursor.Seek(start)
 		if len(after) > 0 && bytes.Equal(key, start) {
 			key, value = cursor.Next()
 		}
-		for key != nil && bytes.HasPrefix(key, prefix) && yield(key[len(prefix):], value) {
+		for key != nil && bytes.HasPrefix(key, prefix) {
+			if cursor.must(); !yield(key[len(prefix):], value) {
+				return
+			}
 			key, value = cursor.Next()
 		}
+		tx.mustKnowKeys(bucket) // the entry behind may have been one of these
 	}
 }
 
 // hasUnder says whether any key begins with prefix.
-func hasUnder(tx *bbolt.Tx, bucket, prefix []byte) bool {
+func hasUnder(tx *dbTx, bucket, prefix []byte) bool {
 	for range under(tx, bucket, prefix, nil) {
 		return true
 	}
@@ -287,7 +290,7 @@ func hasUnder(tx *bbolt.Tx, bucket, prefix []byte) bool {
 
 // restsUnder copies what follows the prefix in all keys that begin with it,
 // so that the bucket can be changed.
-func restsUnder(tx *bbolt.Tx, bucket, prefix []byte) (rests [][]byte) {
+func restsUnder(tx *dbTx, bucket, prefix []byte) (rests [][]byte) {
 	for rest := range under(tx, bucket, prefix, nil) {
 		rests = append(rests, bytes.Clone(rest))
 	}

@@ -70,6 +70,14 @@ type Store interface {
 	// but for a last part that is short: so that of a copy, on which nothing
 	// waits, leaves the machine to others.
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
+	// Verify looks whether what is stored is what was written, as far as the
+	// backend can tell by its own storage, and gives a sentence for each thing
+	// that is not: less than a Check, and quicker. It calls rest as that does.
+	// What is found is refused to who asks for it, with ErrDamaged.
+	Verify(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
+	// Damage gives what Verify or anybody came upon since the storage was
+	// opened. It costs nothing.
+	Damage() (faults []string)
 	// Snapshot writes everything as it is at one moment to w, in a form from
 	// which a store of the same kind can be opened again. Changes go on
 	// meanwhile and do not wait for it, but the storage may grow by what they

@@ -29,9 +29,10 @@ import (
 //	attachd.pid   who holds the directory, to be named to others
 //	RESTORING     there until a restore is finished
 //
-// In format 2, there was no log. In format 1, no content was in the database
+// In format 3, the entries of the database had no checksums. In format 2, there
+// was no log. In format 1, no content was in the database
 // either, which had no audit log and no outbox, and secret.key held one key.
-const Format = 3
+const Format = 4
 
 const databaseFile = "attachd.db"
 

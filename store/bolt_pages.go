@@ -1,0 +1,439 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// The form of a page of bbolt's file, in the byte order of the machine, which
+// is the same on all that attachd is built for:
+//
+//	id 8, flags 2, count 2, overflow 4 (how many pages more it has), elements
+//
+// An element of a branch is where its key begins, seen from itself, 4, the
+// length of the key, 4, and the id of a page, 8; of a leaf, flags, 4, where the
+// key begins, 4, and the lengths of the key and of the value behind it, 4 each.
+// The keys and values follow the elements without a gap, in their order.
+const (
+	pageHeader  = 16
+	pageElement = 16
+	branchPage  = 0x01
+	leafPage    = 0x02
+	listPage    = 0x10 // of free pages
+
+	bucketEntry  = 1  // flag of an element whose value is a bucket
+	bucketHeader = 16 // root page, 8 (or 0: the page follows), and sequence, 8
+
+	noFreeList = ^uint64(0)
+
+	maxDepth   = 64  // levels of pages; each has twice as many as the one above, at least
+	maxBuckets = 200 // there are some twenty; each has a number in a byte
+)
+
+// pageWalk looks at the pages of a file as bbolt's own look-ups would, and
+// believes none: each is reached once and is what it says, keys ascend and are
+// in the range of the page above, and every entry has its checksum. It reads
+// the file, so that a page that cannot be read is an error and no signal.
+type pageWalk struct {
+	ctx    context.Context
+	file   *os.File
+	top    uint64 // the page where the tree of buckets begins
+	list   uint64 // the page where the list of free pages begins
+	size   int    // of a page, in bytes
+	pages  uint64 // there are
+	owner  []byte // by page: the number of its bucket from 1 on, or 0
+	number byte   // of the bucket
+	bucket []byte
+	older  bool // values have no checksums
+	mixed  bool // some have
+	upper  bool // of the buckets, the pages above the leaves only
+	tell   func(fault)
+	rest   func(took time.Duration) // may be nil
+	began  time.Time
+	names  []string // by number
+}
+
+// Names in faults of what is no bucket.
+var (
+	bucketFree = []byte("\x00free") // pages that are free and in use: a change could destroy what is sound
+	bucketLost = []byte("\x00lost") // pages that are neither: another fault says what lacks them, if anything does
+)
+
+// inRange are the keys that a page may have: from the first on, and before the
+// end. nil is no bound.
+type inRange struct{ first, end []byte }
+
+type page struct {
+	flags uint16
+	count int
+	raw   []byte // all of it
+}
+
+// newPageWalk walks what a read transaction can reach of the database that has
+// the path now.
+func newPageWalk(ctx context.Context, path string, tx *bbolt.Tx, tell func(fault)) (*pageWalk, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	w := &pageWalk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, tell: tell, began: time.Now(), names: []string{""}}
+	w.pages = uint64(tx.Size()) / uint64(w.size)
+	w.owner = make([]byte, w.pages)
+	w.top = uint64(tx.Cursor().Bucket().RootPage())
+	if w.list, err = w.freeList(tx.ID()); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return w, nil
+}
+
+// all looks at everything.
+func (w *pageWalk) all() error {
+	err := w.root(w.top)
+	if err == nil {
+		w.bucket = bucketFree
+		err = w.freePages()
+	}
+	return errors.Join(err, w.file.Close())
+}
+
+// above looks at the pages above the leaves.
+func (w *pageWalk) above() error {
+	w.upper = true
+	return errors.Join(w.root(w.top), w.file.Close())
+}
+
+func (w *pageWalk) fault(format string, args ...any) {
+	w.tell(fault{bucket: string(w.bucket), what: w.place() + fmt.Sprintf(format, args...)})
+}
+
+func (w *pageWalk) place() string {
+	if w.bucket == nil || bytes.Equal(w.bucket, bucketFree) {
+		return "In the database, "
+	}
+	return fmt.Sprintf("In the bucket %q, ", w.bucket)
+}
+
+// pause lets others work, and ends with the context.
+func (w *pageWalk) pause() error {
+	if w.rest != nil && time.Since(w.began) > 10*time.Millisecond {
+		w.rest(time.Since(w.began))
+		w.began = time.Now()
+	}
+	return w.ctx.Err()
+}
+
+// root walks the tree whose entries are the buckets, and each of them.
+func (w *pageWalk) root(id uint64) error {
+	type bucket struct{ name, value []byte }
+	var buckets []bucket
+	upper := w.upper
+	w.upper = false
+	_, err := w.tree(id, inRange{}, 0, func(key, value []byte, flags uint32) {
+		if flags != bucketEntry || len(value) < bucketHeader {
+			w.fault("the entry %x is no bucket.", key)
+			return
+		}
+		buckets = append(buckets, bucket{bytes.Clone(key), bytes.Clone(value)})
+	})
+	w.upper = upper
+	if len(buckets) >= maxBuckets {
+		w.fault("there are %d buckets.", len(buckets))
+		return err
+	}
+	for _, b := range buckets {
+		w.older = w.older || bytes.Equal(b.name, bucketOldMeta)
+		w.mixed = w.mixed || bytes.Equal(b.name, bucketTakeover)
+	}
+	for _, b := range buckets {
+		if err != nil {
+			return err
+		}
+		w.names = append(w.names, string(b.name))
+		w.bucket, w.number = b.name, byte(len(w.names)-1)
+		err = w.inBucket(b.value)
+	}
+	w.bucket, w.number = nil, 0
+	return err
+}
+
+func (w *pageWalk) inBucket(value []byte) error {
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		if len(value) != bucketHeader {
+			w.fault("its entry has %d bytes.", len(value))
+		}
+		_, err := w.tree(root, inRange{}, 0, w.entry)
+		return err
+	}
+	p, ok := parsePage(value[bucketHeader:])
+	if !ok || p.flags != leafPage {
+		w.fault("its page within the entry is none.")
+		return nil
+	}
+	end, err := w.leaf(0, p, inRange{}, w.entry)
+	if err == nil && end != len(p.raw) {
+		w.fault("its page within the entry has %d bytes, and should have %d.", len(p.raw), end)
+	}
+	return err
+}
+
+// entry verifies an entry of a bucket.
+func (w *pageWalk) entry(key, value []byte, flags uint32) {
+	if flags != 0 {
+		w.fault("the entry %x is a bucket.", key)
+		return
+	}
+	if w.older || w.mixed {
+		return
+	}
+	if _, sound, keyHolds := unseal(w.bucket, key, value); !sound {
+		w.tell(entryFault(w.bucket, key, keyHolds))
+	}
+}
+
+// tree walks a page and what is below it, and says how deep that is, seen from
+// the page.
+func (w *pageWalk) tree(id uint64, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
+	if err := w.pause(); err != nil {
+		return 0, err
+	}
+	if depth > maxDepth {
+		w.fault("the pages are nested more than %d deep at page %d.", maxDepth, id)
+		return 0, nil
+	}
+	p, ok := w.read(id)
+	if !ok {
+		return 0, nil
+	}
+	if p.flags == leafPage {
+		if p.count == 0 && (depth > 0 || w.bucket != nil) {
+			w.fault("page %d is empty.", id)
+		}
+		_, err := w.leaf(id, p, bounds, visit)
+		return 0, err
+	}
+	return w.branch(id, p, bounds, depth, visit)
+}
+
+func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
+	if p.count == 0 {
+		w.fault("page %d leads nowhere.", id)
+	}
+	keys, ids, ok := w.branchElements(id, p)
+	if !ok || !w.ascend(id, keys, bounds) {
+		return 0, nil
+	}
+	for i, key := range keys {
+		of := inRange{key, bounds.end}
+		if i+1 < len(keys) {
+			of.end = keys[i+1]
+		}
+		if w.upper && i > 0 && below == 0 { // leaves are all equally deep
+			w.take(ids[i], 0)
+			continue
+		}
+		if below, err = w.tree(ids[i], of, depth+1, visit); err != nil {
+			return 0, err
+		}
+	}
+	return below + 1, nil
+}
+
+func (w *pageWalk) branchElements(id uint64, p page) (keys [][]byte, ids []uint64, ok bool) {
+	at := pageHeader + p.count*pageElement
+	for i := range p.count {
+		begins := pageHeader + i*pageElement
+		element := p.raw[begins:]
+		position, length := binary.NativeEndian.Uint32(element), binary.NativeEndian.Uint32(element[4:])
+		if uint64(begins)+uint64(position) != uint64(at) || length == 0 || uint64(at)+uint64(length) > uint64(len(p.raw)) {
+			w.fault("the entries of page %d are not where they should be.", id)
+			return nil, nil, false
+		}
+		keys = append(keys, p.raw[at:at+int(length)])
+		ids = append(ids, binary.NativeEndian.Uint64(element[8:]))
+		at += int(length)
+	}
+	return keys, ids, true
+}
+
+// leaf gives where the last entry ends.
+func (w *pageWalk) leaf(id uint64, p page, bounds inRange, visit func(key, value []byte, flags uint32)) (end int, err error) {
+	at := pageHeader + p.count*pageElement
+	keys := make([][]byte, 0, p.count)
+	for i := range p.count {
+		begins := pageHeader + i*pageElement
+		element := p.raw[begins:]
+		flags, position := binary.NativeEndian.Uint32(element), binary.NativeEndian.Uint32(element[4:])
+		length, value := uint64(binary.NativeEndian.Uint32(element[8:])), uint64(binary.NativeEndian.Uint32(element[12:]))
+		behind := uint64(at) + length + value
+		if uint64(begins)+uint64(position) != uint64(at) || length == 0 || behind > uint64(len(p.raw)) {
+			w.fault("the entries of page %d are not where they should be.", id)
+			return 0, nil
+		}
+		key := p.raw[at : at+int(length)]
+		keys = append(keys, key)
+		visit(key, p.raw[at+int(length):behind], flags)
+		at = int(behind)
+	}
+	w.ascend(id, keys, bounds)
+	return at, nil
+}
+
+// ascend wants keys in their order and in the range of the page above.
+func (w *pageWalk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
+	for i, key := range keys {
+		early := i == 0 && bytes.Compare(key, bounds.first) < 0
+		if early || i > 0 && bytes.Compare(key, keys[i-1]) <= 0 || bounds.end != nil && bytes.Compare(key, bounds.end) >= 0 {
+			w.fault("the entry %x of page %d is not in its place.", key, id)
+			return false
+		}
+	}
+	return true
+}
+
+// take notes that a page and those that belong to it are reached, and says
+// whether nothing else reached them.
+func (w *pageWalk) take(id uint64, more uint32) bool {
+	if id < 2 || id >= w.pages || uint64(more) >= w.pages-id {
+		w.fault("something leads to page %d with %d more, of %d pages in all.", id, more, w.pages)
+		return false
+	}
+	for at := id; at <= id+uint64(more); at++ {
+		if by := w.owner[at]; by != 0 {
+			w.fault("page %d is reached a second time.", at)
+			if other := w.names[by-1]; other != string(w.bucket) {
+				w.tell(fault{bucket: other, what: fmt.Sprintf("In the bucket %q, page %d belongs to another, too.", other, at)})
+			}
+			return false
+		}
+		w.owner[at] = w.number + 1
+	}
+	return true
+}
+
+// read gives a branch or leaf that nothing else led to.
+func (w *pageWalk) read(id uint64) (p page, ok bool) {
+	header := make([]byte, w.size)
+	if id < 2 || id >= w.pages {
+		return p, w.take(id, 0)
+	}
+	if !w.readAt(header, id) {
+		return p, false
+	}
+	p, ok = parsePage(header)
+	if binary.NativeEndian.Uint64(header) != id || p.flags != branchPage && p.flags != leafPage {
+		w.fault("page %d is not what it should be.", id)
+		return p, false
+	}
+	more := binary.NativeEndian.Uint32(header[12:])
+	if !w.take(id, more) {
+		return p, false
+	}
+	if more > 0 {
+		p.raw = make([]byte, (1+int(more))*w.size)
+		if !w.readAt(p.raw, id) {
+			return p, false
+		}
+		p, ok = parsePage(p.raw)
+	}
+	if !ok {
+		w.fault("page %d cannot have %d entries.", id, p.count)
+	}
+	return p, ok
+}
+
+func (w *pageWalk) readAt(into []byte, id uint64) bool {
+	if _, err := w.file.ReadAt(into, int64(id)*int64(w.size)); err != nil {
+		w.fault("page %d cannot be read: %v.", id, err)
+		return false
+	}
+	return true
+}
+
+// parsePage says whether the elements are within it.
+func parsePage(raw []byte) (p page, ok bool) {
+	if len(raw) < pageHeader {
+		return p, false
+	}
+	p = page{flags: binary.NativeEndian.Uint16(raw[8:]), count: int(binary.NativeEndian.Uint16(raw[10:])), raw: raw}
+	return p, pageHeader+p.count*pageElement <= len(raw)
+}
+
+// freePages wants every page to be either in use or free. It comes last.
+func (w *pageWalk) freePages() error {
+	list := w.list
+	if list == noFreeList {
+		return nil
+	}
+	header := make([]byte, w.size)
+	if list < 2 || list >= w.pages || !w.readAt(header, list) {
+		w.fault("the list of free pages is not at page %d.", list)
+		return nil
+	}
+	more := binary.NativeEndian.Uint32(header[12:])
+	if binary.NativeEndian.Uint64(header) != list || binary.NativeEndian.Uint16(header[8:]) != listPage || !w.take(list, more) {
+		w.fault("page %d is no list of free pages.", list)
+		return nil
+	}
+	raw := make([]byte, (1+int(more))*w.size)
+	if !w.readAt(raw, list) {
+		return nil
+	}
+	count, at := uint64(binary.NativeEndian.Uint16(raw[10:])), pageHeader
+	if count == 0xffff { // there are more than fit in there
+		count, at = binary.NativeEndian.Uint64(raw[at:]), at+8
+	}
+	if count > uint64(len(raw)-at)/8 {
+		w.fault("the list of free pages cannot have %d.", count)
+		return nil
+	}
+	for i := range int(count) {
+		w.free(binary.NativeEndian.Uint64(raw[at+8*i:]))
+	}
+	for id := uint64(2); id < w.pages; id++ {
+		if w.owner[id] == 0 {
+			w.tell(fault{bucket: string(bucketLost), what: fmt.Sprintf("In the database, page %d is neither in use nor free.", id)})
+		}
+	}
+	return w.ctx.Err()
+}
+
+func (w *pageWalk) free(id uint64) {
+	if id < 2 || id >= w.pages || w.owner[id] != 0 {
+		w.fault("page %d is free, and cannot be.", id)
+		return
+	}
+	w.owner[id] = freePage
+}
+
+// freePage is the owner of free pages.
+const freePage = 0xff
+
+// freeList is the page with the list of free pages of a commit. The file has
+// the last two commits, each with a checksum.
+func (w *pageWalk) freeList(commit int) (uint64, error) {
+	raw := make([]byte, pageHeader+64)
+	for slot := range int64(2) {
+		if _, err := w.file.ReadAt(raw, slot*int64(w.size)); err != nil {
+			return 0, err
+		}
+		meta := raw[pageHeader:]
+		sum := fnv.New64a()
+		_, _ = sum.Write(meta[:56])
+		if binary.NativeEndian.Uint64(meta[48:]) == uint64(commit) && sum.Sum64() == binary.NativeEndian.Uint64(meta[56:]) {
+			return binary.NativeEndian.Uint64(meta[32:]), nil
+		}
+	}
+	return 0, errOvertaken
+}
+
+// errOvertaken means that two commits were made between the beginning of a
+// transaction and the look at what its commit wrote.
+var errOvertaken = errors.New("the database has changed twice meanwhile")
