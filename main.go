@@ -17,7 +17,6 @@ import (
 	"attachd/server"
 	"attachd/server/cli"
 	"attachd/server/config"
-	"attachd/server/datadir"
 	"attachd/store"
 )
 
@@ -53,6 +52,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	app := cli.New(open, openSnapshot, openCopy, stdin, stdout, stderr)
 	root := app.Root(
 		app.Serve(),
+		app.Init(),
 		app.Check(),
 		app.Doctor(),
 		app.GC(),
@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // open opens the data directory. The database comes first: its lock keeps a
 // second process from touching anything else.
 func open(cfg config.Config) (cli.Storage, error) {
-	dir, err := datadir.Open(cfg.DataDir)
+	dir, err := cli.OpenDir(cfg)
 	if err != nil {
 		return cli.Storage{}, err
 	}
@@ -103,7 +103,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 	if err := dir.Settle(); err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
-	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Synced: times.Synced})
+	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
 	if err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}

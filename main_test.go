@@ -51,8 +51,15 @@ func TestMain(m *testing.M) {
 		}
 	}
 	blobstest.TempInMemory()
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, do := range afterTests {
+		do()
+	}
+	os.Exit(code)
 }
+
+// afterTests is what is left to do when all tests are through.
+var afterTests []func()
 
 // ASVS 6.3.2, 13.2.3
 func TestTheFirstServeMakesASuperadmin(t *testing.T) {
@@ -870,6 +877,87 @@ func TestAUserNeedsAName(t *testing.T) {
 			t.Errorf("it says %q", said)
 		}
 	}
+}
+
+// Whatever command is told to work in a folder of somebody else leaves it alone.
+func TestAFolderOfSomebodyElseStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	home, elsewhere := t.TempDir(), t.TempDir()
+	check(t, os.MkdirAll(filepath.Join(home, "tmp", "deep"), 0o755))
+	for _, name := range []string{"main.c", "tmp/thesis.txt", "tmp/deep/photo.jpg"} {
+		write(t, filepath.Join(home, name), "precious")
+	}
+	chmod(t, home, 0o755)
+	write(t, filepath.Join(elsewhere, "world.ndjson"), `{"kind":"space","slug":"lab"}`+"\n")
+	data, to := dataDir(t), filepath.Join(elsewhere, "backup")
+	start(t, data).stop()
+	ok(t, "backup", to, "--data-dir", data)
+	before := tree(t, home)
+	for _, typed := range []string{"serve --listen 127.0.0.1:0", "serve --demo --listen 127.0.0.1:0", "init", "check", "check --deep", "gc", "compact", "backup " + filepath.Join(elsewhere, "other"),
+		"restore " + to, "user add Ada", "user list", "key create Ada", "key list Ada", "audit verify", "directory import " + filepath.Join(elsewhere, "world.ndjson")} {
+		said := refused(t, 1, append(strings.Fields(typed), "--data-dir", home)...)
+		if !strings.Contains(said, home+" is no data directory") && !strings.Contains(said, home+" is not empty") || strings.Count(said, "\n") != 1 {
+			t.Errorf("attachd %s says %q", typed, said)
+		}
+		if after := tree(t, home); after != before {
+			t.Fatalf("attachd %s: there was\n%s\nand is\n%s", typed, before, after)
+		}
+	}
+	if doctor := attachd(t, "doctor", "--data-dir", home); doctor.code != 3 || !strings.Contains(doctor.stdout, home+" is no data directory of attachd: there is \"main.c\" in it") {
+		t.Errorf("the doctor says %s", doctor.stdout)
+	}
+	if said := refused(t, 1, "serve", "--data-dir", to); !strings.Contains(said, "but a backup of one") {
+		t.Errorf("of a backup it says %s", said)
+	}
+	if after := tree(t, home); after != before {
+		t.Errorf("there was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// The folder where a disk is mounted is empty while it is not, and would pass
+// for a new data directory.
+func TestAnInstallationThatIsWantedIsNotBegunAnew(t *testing.T) {
+	t.Parallel()
+	const want = "ATTACHD_REQUIRE_EXISTING=true"
+	mount := filepath.Join(t.TempDir(), "mount")
+	check(t, os.Mkdir(mount, 0o755))
+	dir := filepath.Join(mount, "attachd")
+	for _, path := range []string{mount, dir} { // empty, and missing
+		for _, typed := range []string{want + " serve --listen 127.0.0.1:0", "serve --require-existing --listen 127.0.0.1:0", want + " user add Ada", want + " directory import x"} {
+			said := refused(t, 1, append(strings.Fields(typed), "--data-dir", path)...)
+			if !strings.Contains(said, "Is the disk mounted") || !strings.Contains(said, "attachd init --data-dir "+path) {
+				t.Errorf("attachd %s says %s", typed, said)
+			}
+		}
+		doctor := attachd(t, want, "doctor", "--data-dir", path)
+		if doctor.code != 3 || !strings.Contains(doctor.stdout, "is missing or empty, and require_existing is set") {
+			t.Errorf("the doctor says %s", doctor.stdout)
+		}
+		if left := names(t, mount); len(left) > 0 {
+			t.Fatalf("it made %v", left)
+		}
+	}
+	if said := ok(t, "init", "--data-dir", dir); !strings.Contains(said, "prepared "+dir) {
+		t.Errorf("init says %s", said)
+	}
+	server := start(t, dir, want, autoCreate)
+	if !strings.Contains(server.stderr(), "this is a new installation") {
+		t.Error("the log does not say that it is new")
+	}
+	server.upload(product, "a.txt", "a").want(t, 201)
+	server.stop()
+	before := tree(t, dir)
+	if said := ok(t, "init", "--data-dir", dir); !strings.Contains(said, "nothing was changed") || tree(t, dir) != before {
+		t.Errorf("init says %s", said)
+	}
+	if doctor := attachd(t, want, "doctor", "--data-dir", dir); !strings.Contains(doctor.stdout, "it is new, made 0 minutes ago") {
+		t.Errorf("the doctor says %s", doctor.stdout)
+	}
+	server = start(t, dir, want)
+	if strings.Contains(server.stderr(), "new installation") || !strings.Contains(server.stderr(), "installed") {
+		t.Errorf("the log says %s", server.stderr())
+	}
+	server.stop()
 }
 
 // A mistyped data directory is not made by a command that looks into it, or

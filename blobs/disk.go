@@ -9,6 +9,7 @@ import (
 	"iter"
 	"math"
 	"os"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,10 @@ type DiskOptions struct {
 	// made and nothing removed, and what is to change anything fails.
 	ReadOnly bool
 
+	// Shared says that others keep files in dir too: of what is in the folder
+	// for temporary files, only what has the name of one of ours is removed.
+	Shared bool
+
 	// Synced, when set, is called with how long each sync of a file or folder
 	// took, from many goroutines at once. It must be quick.
 	Synced func(took time.Duration)
@@ -71,21 +76,20 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 		files = opts.Wrap(files)
 	}
 	d := &Disk{files: files, marks: marks{files: files}, tells: tellsVersions(dir)}
-	prepare := d.prepare
-	if opts.ReadOnly {
-		prepare = d.marks.load
-	}
-	if err := prepare(); err != nil {
+	if err := d.prepare(opts); err != nil {
 		return nil, errors.Join(full(err), files.Close())
 	}
 	return d, nil
 }
 
-func (d *Disk) prepare() error {
+func (d *Disk) prepare(opts DiskOptions) error {
+	if opts.ReadOnly {
+		return d.marks.load()
+	}
 	if err := d.makeFolders(); err != nil {
 		return err
 	}
-	if err := d.empty(tempDir); err != nil {
+	if err := d.emptyTemp(opts.Shared); err != nil {
 		return err
 	}
 	return d.marks.load()
@@ -129,21 +133,23 @@ func (d *Disk) makeFolder(name string) error {
 	return nil
 }
 
-// empty removes everything below a folder. A symbolic link is removed, not
-// what it points to.
-func (d *Disk) empty(dir string) error {
-	infos, err := d.files.List(dir)
+// tempName is the name of a spool, and of what others of attachd keep in the
+// folder for temporary files.
+var tempName = regexp.MustCompile(`^([A-Z2-7]{26}|(thumbnail|scratch)-\d+)$`)
+
+// emptyTemp removes what a killed process has left. A folder is nobody's whom we
+// know, and stays with all that is in it. A symbolic link is removed, not what
+// it points to.
+func (d *Disk) emptyTemp(shared bool) error {
+	infos, err := d.files.List(tempDir)
 	if err != nil {
 		return err
 	}
 	for _, info := range infos {
-		name := dir + "/" + info.Name()
-		if info.IsDir() {
-			if err := d.empty(name); err != nil {
-				return err
-			}
+		if info.IsDir() || shared && !(info.Mode().IsRegular() && tempName.MatchString(info.Name())) {
+			continue
 		}
-		if err := d.files.Remove(name); err != nil {
+		if err := d.files.Remove(tempDir + "/" + info.Name()); err != nil {
 			return err
 		}
 	}

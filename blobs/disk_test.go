@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -79,9 +80,30 @@ func TestOpenEmptiesTheTemporaryFolder(t *testing.T) {
 	symlink(t, filepath.Join("..", "blobs"), filepath.Join(temp, "to blobs"))
 
 	d := openDisk(t, dir)
-	wantNoTemp(t, dir)
+	if left := tempFiles(t, dir); len(left) != 1 || left[0] != "folder" { // no upload makes one
+		t.Errorf("left in tmp: %q", left)
+	}
+	wantFile(t, filepath.Join(temp, "folder", "deeper", "file"), "by somebody else")
 	wantFile(t, victim, "precious")
 	keep(t, d, []byte("works"))
+}
+
+func TestOfASharedTemporaryFolderOnlySpoolsGo(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := openDisk(t, dir)
+	if _, err := d.Create(t.Context()); err != nil { // and its process is killed
+		t.Fatal(err)
+	}
+	others := []string{"AAAA", "THESIS", "scratch-card.txt", "thesis.txt", "thumbnail-a"}
+	for _, name := range append(others, "scratch-123", "thumbnail-4567") {
+		writeFile(t, filepath.Join(dir, "tmp", name), "precious")
+	}
+	d.Close()
+	openDiskWith(t, dir, blobs.DiskOptions{Shared: true})
+	if left := tempFiles(t, dir); !slices.Equal(left, others) {
+		t.Errorf("left in tmp: %q", left)
+	}
 }
 
 func TestReadOnlyChangesNothing(t *testing.T) {

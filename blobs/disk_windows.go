@@ -24,6 +24,9 @@ func openNoFollow(root *os.Root, name string) (*os.File, error) {
 // their changes.
 func syncDir(*os.File) error { return nil }
 
+// IsReadOnly says whether an error is that of a disk that takes no changes.
+func IsReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
+
 func isFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }

@@ -110,7 +110,7 @@ func toRefusal(err error) *refusal {
 		return conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
 	case errors.Is(err, store.ErrNotFound):
 		return notFound("Not found.")
-	case errors.Is(err, store.ErrUnavailable):
+	case errors.Is(err, store.ErrUnavailable), blobs.IsReadOnly(err):
 		return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 60, cause: err,
 			detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
 	case errors.Is(err, blobs.ErrFull), errors.Is(err, store.ErrFull):

@@ -160,6 +160,31 @@ func TestAServerWhoseContentsGetNoPlaceIsNotReady(t *testing.T) {
 	w.play(t, []step{{do: "GET /health/ready", want: 200}})
 }
 
+// A file system that finds a fault in itself takes no changes from then on, also
+// in the middle of an upload.
+func TestADiskThatMakesItselfReadOnly(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{"create tmp/", "write tmp/", "sync tmp/", "rename tmp/"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.expectLog(`"code":"unavailable"`)
+			w.expectLog("not ready")
+			w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", text(70_000))}, want: 201, save: "B"})
+			w.fault.Store(&fault{err: syscall.EROFS, forever: true, only: call})
+			a := w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", text(100_000))}, want: 503, code: "unavailable"})
+			if a.header.Get("Retry-After") == "" {
+				t.Error("it does not say when to try again")
+			}
+			w.play(t, []step{
+				{as: "viewer", do: "GET {B.at}", want: 200, is: text(70_000)},
+				{do: "GET /health/ready", want: 503},
+			})
+			w.fault.Store(nil)
+		})
+	}
+}
+
 // ASVS 16.3.4, 16.5.1 to 16.5.4
 func TestAnInternalErrorShowsNothingOfTheInside(t *testing.T) {
 	t.Parallel()

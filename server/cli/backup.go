@@ -52,7 +52,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
 	}
-	c, done, err := a.reach(ctx, datadir.OpenExisting)
+	c, done, err := a.reach(ctx, openExisting)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 		c.CloseIdleConnections()
 		err = errors.Join(err, done())
 	}()
-	dir, err := datadir.Open(cfg.DataDir)
+	dir, err := openExisting(cfg)
 	if err != nil {
 		return err
 	}

@@ -24,13 +24,13 @@ type client struct{ http.Client }
 
 // reach gives a client of the running server, or, when none runs, of one
 // that it starts for as long as the command takes. The data directory is what
-// open makes of its path.
-func (a *App) reach(ctx context.Context, open func(path string) (*datadir.Dir, error)) (c *client, done func() error, err error) {
+// open makes of it.
+func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() error, err error) {
 	cfg, _, err := a.config(nil)
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := open(cfg.DataDir)
+	dir, err := open(cfg)
 	if err != nil {
 		return nil, nil, err
 	}

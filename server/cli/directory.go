@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"attachd/server/datadir"
 	"attachd/server/token"
 )
 
@@ -25,16 +24,16 @@ type order func(ctx context.Context, c *client, args []string) error
 // withServer makes a command of what speaks to the server of a data directory
 // that is there: a mistyped one is not made to look into it.
 func (a *App) withServer(run order) func(*cobra.Command, []string) error {
-	return a.with(datadir.OpenExisting, run)
+	return a.with(openExisting, run)
 }
 
 // withNewServer is withServer for what may be the first that is done to a data
 // directory, which is made.
 func (a *App) withNewServer(run order) func(*cobra.Command, []string) error {
-	return a.with(datadir.Open, run)
+	return a.with(OpenDir, run)
 }
 
-func (a *App) with(open func(path string) (*datadir.Dir, error), run order) func(*cobra.Command, []string) error {
+func (a *App) with(open openDir, run order) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
 		c, done, err := a.reach(cmd.Context(), open)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
+	"attachd/server/datadir"
 	"attachd/server/preview"
 	"attachd/server/scan"
 )
@@ -40,7 +41,7 @@ const ballastInterval = 2 * time.Second
 // Serve is the command that runs the server.
 func (a *App) Serve() *cobra.Command {
 	var listen string
-	var demo bool
+	var demo, requireExisting bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "run the server",
@@ -50,6 +51,9 @@ func (a *App) Serve() *cobra.Command {
 			if listen != "" {
 				flags["listen"] = listen
 			}
+			if requireExisting {
+				flags["require_existing"] = "true"
+			}
 			cfg, warnings, err := a.config(flags)
 			if err != nil {
 				return err
@@ -58,6 +62,7 @@ func (a *App) Serve() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "", "`address` to listen on, as host:port; port 0 picks a free one")
+	cmd.Flags().BoolVar(&requireExisting, "require-existing", false, "refuse to begin anew where there is no installation, as while its disk is not mounted")
 	cmd.Flags().BoolVar(&demo, "demo", false, "fill an empty data directory with something to look at")
 	return cmd
 }
@@ -107,17 +112,17 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	// run a command at once.
 	socket, noSocket := storage.Dir.Listen()
 	if first {
-		say.Info("made the first superadmin", "key_file", storage.Dir.Join(adminKeyFile))
+		say.Info("made the first superadmin: this is a new installation, without files", "key_file", storage.Dir.Join(adminKeyFile))
 	}
 	scheme := "http://"
 	if cert != nil {
 		scheme = "https://"
 	}
-	say.Info("listening", "url", scheme+listener.Addr().String(), "data_dir", storage.Dir.Path())
+	say.Info("listening", "url", scheme+listener.Addr().String(), "data_dir", storage.Dir.Path(), "installed", installed(storage.Dir))
 	if cert == nil && othersReach(listener.Addr()) {
 		log.Warn("speaking plain HTTP on an address that others reach: keys and files can be read on their way. Set tls.cert_file and tls.key_file, or listen on 127.0.0.1 behind a proxy that speaks TLS", "address", listener.Addr().String())
 	}
-	for _, warning := range warnings {
+	for _, warning := range append(warnings, storage.Dir.Warnings()...) {
 		log.Warn(warning)
 	}
 	if demo {
@@ -146,6 +151,15 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	defer stop()
 	beside = append(beside, func(ctx context.Context) { signals.follow(ctx, log, reload, stop) })
 	return serveUntil(ctx, srv, log, servers, beside...)
+}
+
+// installed is when the data directory was set up, for the log.
+func installed(dir *datadir.Dir) string {
+	made, err := dir.Made()
+	if err != nil {
+		return "unknown"
+	}
+	return made.UTC().Format(time.RFC3339)
 }
 
 // othersReach says whether an address is more than a loopback one.

@@ -76,6 +76,9 @@ func (c *certificate) lookNow() {
 // follow looks at the files until ctx ends.
 func (c *certificate) follow(ctx context.Context) {
 	c.describe("serving TLS")
+	if datadir.Exposed(c.keyFile) {
+		c.log.Warn("every user of this machine can read tls.key_file: close it, unless nobody else is there, as in a container", "key_file", c.keyFile)
+	}
 	failed := ""
 	ticker := time.NewTicker(certificateInterval)
 	defer ticker.Stop()

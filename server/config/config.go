@@ -32,6 +32,8 @@ type Config struct {
 	PublicURL string `toml:"public_url" default:"" form:"url"`
 	// DataDir is the data directory, relative to the working directory.
 	DataDir string `toml:"data_dir" default:"data" form:"path"`
+	// RequireExisting makes no new installation where there is none.
+	RequireExisting bool `toml:"require_existing" default:"false"`
 	// CORSOrigins are the origins of pages that may call the server.
 	CORSOrigins []string `toml:"cors_origins" default:"" form:"origin"`
 	// TrustedProxies are the peers whose word on the client's address counts.

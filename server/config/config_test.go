@@ -147,6 +147,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"public_url":                    {`"https://a.example/x/"`, "https://a.example/x/"},
 		"data_dir":                      {`"/srv/a b"`, "/srv/a b"},
 		"cors_origins":                  {`["https://a.example", "http://b.example:81"]`, "https://a.example, http://b.example:81"},
+		"require_existing":              {`true`, "true"},
 		"trusted_proxies":               {`["10.0.0.0/8", "::1"]`, "10.0.0.0/8,::1"},
 		"tls.cert_file":                 {`"/etc/attachd/cert.pem"`, "/etc/attachd/cert.pem"},
 		"tls.key_file":                  {`"key.pem"`, "key.pem"},

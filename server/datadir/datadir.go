@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Format is the number of the layout that this version writes:
@@ -38,63 +39,145 @@ const databaseFile = "attachd.db"
 
 // Dir is a data directory that this version can work with.
 type Dir struct {
-	path  string
-	own   func(*os.File) error
-	older bool // of an earlier format, so far
+	path   string
+	own    func(*os.File) error
+	older  bool // of an earlier format, so far, or its FORMAT is lost
+	fresh  bool // nothing was in it when it was opened
+	shared bool // others keep files in it too
+	warns  []string
 }
 
-// Open makes the directory where it is missing, and refuses one of a newer
-// format, or with keys in it that others can read.
-func Open(path string) (*Dir, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := makeAll(path); err != nil {
-		return nil, fmt.Errorf("making the data directory: %w", err)
-	}
-	if isReadOnly(path) {
-		return nil, fmt.Errorf("%s is on a disk that is mounted read-only: attachd has to write there, also for a check. Mount it for writing, or copy it to where there is room and name the copy with --data-dir", path)
-	}
-	if err := closeToOthers(path); err != nil {
-		return nil, err
-	}
-	if err := refuseUnfinished(path); err != nil {
-		return nil, err
-	}
-	d := &Dir{path: path}
-	for _, secret := range []string{"secret.key", "admin.key", "demo-keys.json"} {
-		if err := Private(d.Join(secret)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	if d.own, err = ownerOf(path); err != nil {
-		return nil, err
-	}
-	raw, err := os.ReadFile(d.Join("FORMAT"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, d.writeFormat()
-	}
-	if err != nil {
-		return nil, err
-	}
-	d.older = strings.TrimSpace(string(raw)) != strconv.Itoa(Format)
-	return d, CheckFormat(path, raw)
-}
+// Open makes the directory where it is missing, and refuses one that is
+// somebody else's, or of a newer format, or with keys in it that others can
+// read. What it refuses stays as it was.
+func Open(path string) (*Dir, error) { return open(path, true) }
 
 // OpenExisting is Open for a directory that has been one before: nothing is made
-// where there is none.
-func OpenExisting(path string) (*Dir, error) {
+// where there is none, which is ErrNoInstallation.
+func OpenExisting(path string) (*Dir, error) { return open(path, false) }
+
+func open(path string, mayMake bool) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"FORMAT", databaseFile, "blobs", restoring} {
-		if _, err := os.Lstat(filepath.Join(path, name)); !errors.Is(err, fs.ErrNotExist) {
-			return Open(path) // which says what is wrong with it, if anything is
+	found, err := examine(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := found.refusal(path); err != nil {
+		return nil, err
+	}
+	if !found.ours && !mayMake {
+		return nil, fmt.Errorf("%s is %w", path, ErrNoInstallation)
+	}
+	d := &Dir{path: path, fresh: !found.ours, shared: found.stranger != ""}
+	if err := d.prepare(); err != nil {
+		return nil, err
+	}
+	if d.fresh {
+		return d, d.writeFormat()
+	}
+	return d, d.readFormat()
+}
+
+// prepare sees that attachd can work in the directory, alone and safely.
+func (d *Dir) prepare() (err error) {
+	if err := makeAll(d.path); err != nil {
+		return fmt.Errorf("making the data directory: %w", explain(err))
+	}
+	if isReadOnly(d.path) {
+		return readOnly(d.path)
+	}
+	if err := onOneDisk(d.path); err != nil {
+		return err
+	}
+	if err := refuseUnfinished(d.path); err != nil {
+		return err
+	}
+	if err := d.closeToOthers(); err != nil {
+		return err
+	}
+	for _, file := range []string{databaseFile, "attachd.wal", signingFile, "admin.key", "demo-keys.json"} {
+		if err := d.closeToGroup(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
-	return nil, fmt.Errorf("%s is no data directory of attachd", path)
+	for _, secret := range []string{signingFile, "admin.key", "demo-keys.json"} {
+		info, err := os.Lstat(d.Join(secret))
+		if err == nil {
+			err = private(d.Join(secret), info)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	d.own, err = ownerOf(d.path)
+	return err
+}
+
+func (d *Dir) readFormat() error {
+	raw, err := os.ReadFile(d.Join("FORMAT"))
+	if errors.Is(err, fs.ErrNotExist) {
+		d.older = true // Settle writes it anew, once it is seen that the rest can be used
+		return nil
+	}
+	if err != nil {
+		return explain(err)
+	}
+	d.older = strings.TrimSpace(string(raw)) != strconv.Itoa(Format)
+	return CheckFormat(d.path, raw)
+}
+
+// Fresh says whether nothing of attachd's was in the directory when it was
+// opened.
+func (d *Dir) Fresh() bool { return d.fresh }
+
+// Shared says whether others keep files in the directory too, as an earlier
+// version let them.
+func (d *Dir) Shared() bool { return d.shared }
+
+// Warnings are sentences on what is not as safe as it could be.
+func (d *Dir) Warnings() []string { return d.warns }
+
+// Look says what Open would refuse the directory for, or warn of, apart from
+// what it can put right. It changes nothing.
+func (d *Dir) Look() (warning string, err error) {
+	found, err := examine(d.path)
+	if err == nil {
+		err = found.refusal(d.path)
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(d.path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return "", nil
+	}
+	if err == nil {
+		err = onOneDisk(d.path)
+	}
+	if err != nil || info.Mode().Perm()&0o077 == 0 || d.MayClose() {
+		return "", err
+	}
+	return bearOpen(d.path, info)
+}
+
+// Installed says whether attachd has worked in the directory, or `attachd init`
+// has prepared it.
+func (d *Dir) Installed() bool {
+	found, err := examine(d.path)
+	return err == nil && found.ours
+}
+
+// Made is when the directory was set up on this disk, by a first start or a
+// restore: the folder of the contents has not changed since then.
+func (d *Dir) Made() (time.Time, error) {
+	info, err := os.Stat(d.Join("blobs/sha256"))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // Settle removes what a killed process has left half written, and notes the
@@ -161,23 +244,28 @@ func makeAll(path string) error {
 	return syncDir(parent)
 }
 
-// closeToOthers takes a directory for attachd alone, unless it plainly is
-// everybody's.
-func closeToOthers(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
+// closeToOthers takes the directory for attachd alone.
+func (d *Dir) closeToOthers() error {
+	info, err := os.Stat(d.path)
+	if err != nil || info.Mode().Perm() == 0o700 {
 		return err
 	}
-	if info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path) {
-		return fmt.Errorf("%s cannot be a data directory, since others use it too; name one of its own in it", path)
+	if os.Geteuid() == 0 && !d.MayClose() {
+		return nil // it is how the service gets in
 	}
-	if info.Mode().Perm() == 0o700 {
-		return nil
-	}
-	if err := os.Chmod(path, 0o700); err != nil {
+	if err := os.Chmod(d.path, 0o700); errors.Is(err, fs.ErrPermission) {
+		warning, err := bearOpen(d.path, info)
+		if warning != "" {
+			d.warns = append(d.warns, warning)
+		}
+		return err
+	} else if err != nil {
 		return fmt.Errorf("closing the data directory to others: %w", err)
 	}
-	return nil
+	if info, err = os.Stat(d.path); err != nil {
+		return err
+	}
+	return keepsModes(d.path, info)
 }
 
 // Path is the directory's absolute path.
@@ -203,6 +291,13 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 			err = errors.Join(fmt.Errorf("writing %s: %w", d.Join(name), err), os.Remove(f.Name()))
 		}
 	}()
+	info, err := f.Stat()
+	if err == nil {
+		err = keepsModes(d.path, info)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
 	if err := d.own(f); err != nil {
 		return errors.Join(err, f.Close())
 	}

@@ -30,8 +30,6 @@ func TestOpenKnowsFormats(t *testing.T) {
 		"999":     "has format 999, which a newer attachd wrote",
 		"0":       "does not hold a format number",
 		"-1":      "does not hold a format number",
-		"":        "does not hold a format number",
-		"one":     "does not hold a format number",
 	} {
 		path := t.TempDir()
 		write(t, filepath.Join(path, "FORMAT"), format)

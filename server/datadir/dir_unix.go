@@ -7,49 +7,227 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
-// ownerOf gives what hands a file to whoever owns path. Only root can, and
-// only root must.
+// ownerOf gives what hands a file to the owner of a data directory. Only root
+// can, and only root must.
 func ownerOf(path string) (func(*os.File) error, error) {
-	info, err := os.Stat(path)
+	uid, gid, err := owner(path)
 	if err != nil {
 		return nil, err
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 || owner.Uid == 0 && owner.Gid == 0 {
+	if os.Geteuid() != 0 || uid == 0 && gid == 0 {
 		return func(*os.File) error { return nil }, nil
 	}
-	return func(f *os.File) error { return f.Chown(int(owner.Uid), int(owner.Gid)) }, nil
+	return func(f *os.File) error { return f.Chown(uid, gid) }, nil
+}
+
+// owner is who has a data directory: whose it is, or, where a platform lets a
+// user into a directory of root, whose what is in it is.
+func owner(path string) (uid, gid int, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return os.Geteuid(), os.Getegid(), nil
+	}
+	if s.Uid == 0 {
+		if info, err := os.Lstat(filepath.Join(path, "FORMAT")); err == nil && info.Mode().IsRegular() {
+			if file, ok := info.Sys().(*syscall.Stat_t); ok && file.Uid != 0 {
+				s = file
+			}
+		}
+	}
+	return int(s.Uid), int(s.Gid), nil
+}
+
+// MayClose says whether we may close the directory to others: root may not
+// where it is how the service gets in.
+func (d *Dir) MayClose() bool {
+	info, err := os.Stat(d.path)
+	if err != nil {
+		return false
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 {
+		return !ok || int(s.Uid) == os.Geteuid()
+	}
+	uid, _, err := owner(d.path)
+	return err == nil && uid == int(s.Uid)
 }
 
 // isReadOnly says whether a directory is on a file system that takes no
 // changes, from whomever.
 func isReadOnly(path string) bool { return errors.Is(syscall.Access(path, mayWrite), syscall.EROFS) }
 
-const mayWrite = 2 // W_OK of access(2)
+// R_OK, W_OK and X_OK of access(2).
+const (
+	mayRead  = 4
+	mayWrite = 2
+	mayEnter = 1
+)
 
 // ownPath is Own for what cannot be opened, like a socket.
 func (d *Dir) ownPath(name string) error {
-	info, err := os.Stat(d.path)
+	uid, gid, err := owner(d.path)
+	if err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	return os.Lchown(d.Join(name), uid, gid)
+}
+
+// explain adds to what was not permitted whose it is, who runs, and what to
+// type.
+func explain(err error) error {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return err
+	}
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return readOnly(at.Path)
+	case !errors.Is(err, fs.ErrPermission):
+		return err
+	}
+	path, info, there := nearest(at.Path)
+	if !there {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, notOurs(path, info))
+}
+
+// nearest is a path, or what is there of the way to it and can be looked at.
+func nearest(path string) (string, fs.FileInfo, bool) {
+	for {
+		info, err := os.Stat(path)
+		if err == nil || path == filepath.Dir(path) {
+			return path, info, err == nil
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+// notOurs says why attachd cannot work with what belongs to another user.
+func notOurs(path string, info fs.FileInfo) error {
+	uid, gid := os.Geteuid(), os.Getegid()
+	owner := "another user"
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		owner = userName(int(s.Uid))
+	}
+	return fmt.Errorf("%s belongs to %s (mode %04o), and attachd runs as %s. Give it to that user: chown %d:%d %s. A folder that a container mounts is given on the host, by its path there; Kubernetes does it with securityContext.fsGroup: %d",
+		path, owner, info.Mode().Perm(), userName(uid), uid, gid, path, gid)
+}
+
+// userName is a user's number, with the name where the system knows one.
+func userName(id int) string {
+	number := strconv.Itoa(id)
+	if u, err := user.LookupId(number); err == nil {
+		return fmt.Sprintf("%s (%s)", u.Username, number)
+	}
+	return "user " + number
+}
+
+// readOnly says why nothing can be written: a disk, or a unit of systemd that
+// lets its service write nowhere else.
+func readOnly(path string) error {
+	if os.Getenv("INVOCATION_ID") != "" {
+		return fmt.Errorf("%s cannot be written by this service: its unit lets it write to its own directories only (ProtectSystem=strict), or the disk is mounted read-only. For the unit, run `systemctl edit attachd` and put there [Service] and ReadWritePaths=%s", path, path)
+	}
+	return fmt.Errorf("%s is on a disk that is mounted read-only: attachd has to write there, also for a check. Mount it for writing, or copy it to where there is room and name the copy with --data-dir", path)
+}
+
+// bearOpen decides on a directory that cannot be closed since it belongs to
+// another user: platforms of containers make volumes so, for one process.
+func bearOpen(path string, info fs.FileInfo) (warning string, err error) {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return "", noModes(path, info)
+	}
+	const nobody = 65534 // root, seen from a container with users of its own
+	mode, mount := info.Mode().Perm(), isMount(path)
+	switch {
+	case syscall.Access(path, mayWrite|mayEnter) != nil, owner.Uid != 0 && owner.Uid != nobody && !mount:
+		return "", notOurs(path, info)
+	case mode&0o007 == 0:
+		return "", nil // to a group alone, which is ours
+	case mode&0o002 == 0, mount:
+		return fmt.Sprintf("the data directory %s belongs to %s and is open to every user of this machine (mode %04o), which attachd cannot change. In a container of its own nobody else is there; elsewhere: chown %d:%d %s",
+			path, userName(int(owner.Uid)), mode, os.Geteuid(), os.Getegid(), path), nil
+	}
+	return "", notOurs(path, info)
+}
+
+// keepsModes refuses a file system on which what was just closed to others is
+// open to them.
+func keepsModes(path string, info fs.FileInfo) error {
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	return noModes(path, info)
+}
+
+func noModes(path string, info fs.FileInfo) error {
+	uid, gid := os.Geteuid(), os.Getegid()
+	return fmt.Errorf("the disk of %s keeps no modes: its files stay open to others (mode %04o), the keys among them. Use a disk with a file system such as ext4 or XFS (in Docker on Windows, a named volume), or mount this one for attachd alone: with the options uid=%d,gid=%d,umask=077, or for SMB uid=%d,gid=%d,file_mode=0600,dir_mode=0700",
+		path, info.Mode().Perm(), uid, gid, uid, gid)
+}
+
+// closeToGroup closes a file of ours that a platform has opened to the group
+// that it gives volumes to, for reading and writing (fsGroup of Kubernetes, at
+// each mount). Root does so for whoever owns the data directory.
+func (d *Dir) closeToGroup(name string) (err error) {
+	f, err := os.OpenFile(d.Join(name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return explain(err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || os.Geteuid() != 0 {
+	uid, _, err := owner(d.path)
+	if err != nil {
+		return err
+	}
+	file, known := info.Sys().(*syscall.Stat_t)
+	ours := known && (int(file.Uid) == os.Geteuid() || os.Geteuid() == 0 && int(file.Uid) == uid)
+	if !ours || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0o060 || file.Nlink != 1 {
 		return nil
 	}
-	return os.Lchown(d.Join(name), int(owner.Uid), int(owner.Gid))
+	return f.Chmod(0o600)
 }
 
 // Private refuses a secret that others on this machine may read. One of
-// root's may be open to a group, as that is how we can read it at all.
+// root's may be open to a group, as that is how we can read it at all, and to
+// everybody as platforms of containers hand secrets to one process.
 func Private(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return err
+		return explain(err)
 	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	ours := !ok || int(owner.Uid) == os.Geteuid()
+	if !ours && syscall.Access(path, mayRead) != nil {
+		return fmt.Errorf("%w: %s belongs to %s (mode %04o), and attachd runs as %s. Give it to that user: chown %d:%d %s. Of a secret of Docker or Kubernetes, set mode: 0440 and the group %d",
+			fs.ErrPermission, path, userName(int(owner.Uid)), info.Mode().Perm(), userName(os.Geteuid()), os.Geteuid(), os.Getegid(), path, os.Getegid())
+	}
+	if handedOver(path, info) {
+		return nil
+	}
+	err = private(path, info)
+	if err != nil && !ours {
+		return fmt.Errorf("%w. Of a secret of Docker or Kubernetes, set mode: 0440", err)
+	}
+	return err
+}
+
+func private(path string, info fs.FileInfo) error {
 	closed := fs.FileMode(0o077)
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid == 0 && os.Geteuid() != 0 {
 		closed = 0o037
@@ -58,6 +236,63 @@ func Private(path string) error {
 		return fmt.Errorf("%s can be read by others (mode %04o). Close it: chmod 600 %s", path, mode, path)
 	}
 	return nil
+}
+
+// handedOver says whether a file is as Docker, Podman and Kubernetes mount
+// secrets: of root, and for nobody to change, by its mode or since its file
+// system is in memory or read-only.
+func handedOver(path string, info fs.FileInfo) bool {
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	mode := info.Mode().Perm()
+	if !ok || !info.Mode().IsRegular() || mode&0o033 != 0 {
+		return false
+	}
+	return mountedReadOnly(path) || owner.Uid == 0 && (mode&0o222 == 0 || inMemory(path))
+}
+
+// Exposed says whether every user of this machine may read a secret that Private
+// takes, on a disk where its mode could be another.
+func Exposed(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o004 != 0 && !mountedReadOnly(path) && !inMemory(path)
+}
+
+// onOneDisk refuses a data directory with parts on other disks: a file is put
+// in its place by a rename, which cannot lead from one mount to another. The
+// snapshots may lie elsewhere.
+func onOneDisk(path string) error {
+	home, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	names := []string{"tmp", "thumbnails", "blobs", "blobs/damaged", "blobs/sha256"}
+	for shard := range 256 {
+		names = append(names, fmt.Sprintf("blobs/sha256/%02x", shard))
+	}
+	for _, name := range names {
+		folder := filepath.Join(path, name)
+		info, err := os.Lstat(folder)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return explain(err)
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("%s is a symbolic link; everything in a data directory but the snapshots has to be on one disk. Move the whole directory there, and name it with data_dir", folder)
+		}
+		if info.IsDir() && (isMount(folder) || device(info) != device(home)) {
+			return fmt.Errorf("%s is on another disk than %s, or a mount of its own; everything in a data directory but the snapshots has to be on one disk. Mount the disk at %s, or name a directory on it with data_dir", folder, path, path)
+		}
+	}
+	return nil
+}
+
+func device(info fs.FileInfo) uint64 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(s.Dev)
+	}
+	return 0
 }
 
 func syncDir(path string) error {

@@ -9,7 +9,10 @@ import (
 )
 
 // The file that is in a data directory while it is restored from a backup.
-const restoring = "RESTORING"
+const (
+	restoring     = "RESTORING"
+	restoringNote = "A backup is being restored here.\n"
+)
 
 // Restore takes a directory that is missing or empty, or that an earlier
 // restore did not finish, to restore a backup into. Until Restored, Open
@@ -19,35 +22,34 @@ func Restore(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := makeAll(path); err != nil {
-		return nil, fmt.Errorf("making the data directory: %w", err)
-	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
+	if _, err := examine(path); err != nil {
 		return nil, err
+	}
+	if err := makeAll(path); err != nil {
+		return nil, fmt.Errorf("making the data directory: %w", explain(err))
 	}
 	begun, err := isRestoring(path)
 	if err != nil {
 		return nil, err
 	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
 	for _, entry := range entries {
-		if !begun && !ofTheDisk(entry) {
+		if !begun && !belongs(path, entry, false) {
 			return nil, fmt.Errorf("%s is not empty: there is %s in it. Restore into a new or empty data directory", path, entry.Name())
 		}
 	}
-	if err := closeToOthers(path); err != nil {
+	d := &Dir{path: path, fresh: true}
+	if err := errors.Join(onOneDisk(path), d.closeToOthers()); err != nil {
 		return nil, err
 	}
-	d := &Dir{path: path}
 	if d.own, err = ownerOf(path); err != nil || begun {
 		return d, err
 	}
-	return d, d.WriteFile(restoring, []byte("A backup is being restored here.\n"))
+	return d, d.WriteFile(restoring, []byte(restoringNote))
 }
-
-// ofTheDisk says whether what is in a folder belongs to the disk that is
-// mounted there: a fresh one has a lost+found, and is empty all the same.
-func ofTheDisk(entry fs.DirEntry) bool { return entry.IsDir() && entry.Name() == "lost+found" }
 
 // RestoringFile is the path of a file that is there from Restore to Restored.
 func (d *Dir) RestoringFile() string { return d.Join(restoring) }
@@ -57,13 +59,32 @@ func (d *Dir) Restored() error {
 	return errors.Join(os.Remove(d.Join(restoring)), syncDir(d.path))
 }
 
+// isRestoring tells a note of ours from a file of somebody else.
 func isRestoring(path string) (bool, error) {
-	_, err := os.Lstat(filepath.Join(path, restoring))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	raw, err := readNote(filepath.Join(path, restoring))
+	return string(raw) == restoringNote, err
 }
+
+// IsRestoring says whether a restore was begun and is not finished.
+func (d *Dir) IsRestoring() bool {
+	begun, err := isRestoring(d.path)
+	return begun && err == nil
+}
+
+// readNote reads a short file; nothing where there is none, or anything else.
+func readNote(path string) ([]byte, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxNote {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// maxNote is more bytes than FORMAT and RESTORING have.
+const maxNote = 256
 
 // refuseUnfinished keeps everybody but a restore out of what is not restored
 // to its end.

@@ -22,7 +22,7 @@ func TestARestoreTakesAnEmptyDirectoryOrItsOwn(t *testing.T) {
 		if _, err := datadir.Open(path); err == nil || !strings.Contains(err.Error(), "is being restored from a backup, or that was cut off") {
 			t.Errorf("it opens meanwhile: %v", err)
 		}
-		if err := os.WriteFile(d.Join("some content"), nil, 0o600); err != nil {
+		if err := os.WriteFile(d.Join("attachd.db"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestARestoreTakesAnEmptyDirectoryOrItsOwn(t *testing.T) {
 	if _, err := datadir.Open(path); err != nil {
 		t.Errorf("restored, it does not open: %v", err)
 	}
-	if _, err := datadir.Restore(path); err == nil || !strings.Contains(err.Error(), "is not empty: there is FORMAT in it") {
+	if _, err := datadir.Restore(path); err == nil || !strings.Contains(err.Error(), "is not empty: there is attachd.db in it") {
 		t.Errorf("restored over: %v", err)
 	}
 }

@@ -114,7 +114,9 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"data directory", "it is everybody's", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Path(), os.ModeSticky|0o777)) }, Problem, "others too", "data_dir", needsUnix},
 		{"format", "a newer one", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("FORMAT"), []byte("99\n"), 0o600)) }, Problem, "format 99", "version", ""},
 		{"format", "none", func(t *testing.T, c *Case) { must(t, os.Remove(c.Dir.Join("FORMAT"))) }, Problem, "FORMAT", "version", ""},
-		{"format", "a restore that was cut off", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.RestoringFile(), nil, 0o600)) }, Problem, "not finished", "attachd restore", ""},
+		{"format", "a restore that was cut off", func(t *testing.T, c *Case) {
+			must(t, os.WriteFile(c.Dir.RestoringFile(), []byte("A backup is being restored here.\n"), 0o600))
+		}, Problem, "not finished", "attachd restore", ""},
 		{"owner", "a file of somebody else", func(t *testing.T, c *Case) {
 			if os.Geteuid() != 0 {
 				t.Skip("only root can give files away")

@@ -3,29 +3,36 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"attachd/server/datadir"
 )
 
-// exists says whether the data directory is there.
+// exists says whether the data directory is there. A folder of somebody else is
+// none, and is looked at no further.
 func (c *Case) exists() bool {
 	info, err := os.Stat(c.Dir.Path())
-	return err == nil && info.IsDir()
+	if err != nil || !info.IsDir() {
+		return false
+	}
+	_, err = c.Dir.Look()
+	return err == nil
 }
 
 func (c *Case) hasDatabase() bool {
 	_, err := os.Stat(c.Dir.Join("attachd.db"))
-	return err == nil
+	return err == nil && c.exists()
 }
 
 // unusable is why this version cannot work with the data directory.
 func (c *Case) unusable() error {
-	if _, err := os.Stat(c.Dir.RestoringFile()); err == nil {
+	if c.Dir.IsRestoring() {
 		return errors.New("a restore was begun and is not finished")
 	}
 	raw, err := os.ReadFile(c.Dir.Join("FORMAT"))
@@ -39,6 +46,8 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 	path := c.Dir.Path()
 	info, err := os.Stat(path)
 	switch {
+	case c.Config.RequireExisting && (err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist)) && !c.Dir.Installed():
+		return notInstalled(c)
 	case errors.Is(err, fs.ErrNotExist):
 		return warning("Run `attachd serve`, or name another with --data-dir or data_dir.", "%s is not there yet: the first `attachd serve` makes it.", path)
 	case errors.Is(err, fs.ErrPermission):
@@ -49,13 +58,49 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 		return problem("Name a directory with data_dir.", "%s is not a directory.", path)
 	case info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path):
 		return problem("Name a directory of its own with data_dir.", "%s is used by others too: the server does not start in it.", path)
-	case othersMayEnter(info):
+	}
+	open, err := c.Dir.Look()
+	if err != nil {
+		return problem("Do as it says, or name another directory with data_dir.", "The server does not start: %v.", err)
+	}
+	switch {
+	case open != "":
+		return warning("Give it to the user that the server runs as, unless a platform of containers made it.", "It is as it must be, but %s.", open)
+	case othersMayEnter(info) && c.Dir.MayClose():
 		return problem("chmod 700 "+path, "%s is open to other users of this machine (mode %04o).", path, info.Mode().Perm())
 	}
 	if _, err := os.ReadDir(path); err != nil {
 		return problem("Run this as the user that the server runs as.", "%s cannot be read: %v.", path, err)
 	}
-	return ok("The data directory is %s.", path)
+	made, err := c.Dir.Made()
+	if err != nil {
+		return ok("The data directory is %s; nothing was stored in it yet.", path)
+	}
+	return ok("The data directory is %s, set up on %s: %s.", path, made.UTC().Format(time.RFC3339), ago(c.Now.Sub(made)))
+}
+
+// notInstalled is for a directory that is to hold an installation, and does not.
+func notInstalled(c *Case) []Finding {
+	path := c.Dir.Path()
+	if _, err := c.Dir.Look(); err != nil {
+		return problem("Name the data directory with data_dir.", "The server does not start: %v.", err)
+	}
+	return problem("Mount the disk that it is on (findmnt --target "+path+"). Where a new installation is meant: attachd init --data-dir "+path,
+		"%s is missing or empty, and require_existing is set: the server does not start.", path)
+}
+
+// ago is an age in words.
+func ago(age time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case age < 0:
+		return "a time to come, says the clock"
+	case age < time.Hour:
+		return fmt.Sprintf("it is new, made %d minutes ago", int(age.Minutes()))
+	case age < 2*day:
+		return fmt.Sprintf("%d hours ago", int(age.Hours()))
+	}
+	return fmt.Sprintf("%d days ago", int(age/day))
 }
 
 // othersMayEnter says whether others than the owner have rights. On Windows,
@@ -68,7 +113,7 @@ func format(_ context.Context, c *Case) []Finding {
 	if !c.exists() {
 		return nil
 	}
-	if _, err := os.Stat(c.Dir.RestoringFile()); err == nil {
+	if c.Dir.IsRestoring() {
 		return problem("Run `attachd restore` again to finish it, or empty the directory to begin anew.", "A restore into %s was begun and is not finished.", c.Dir.Path())
 	}
 	raw, err := os.ReadFile(c.Dir.Join("FORMAT"))
@@ -88,10 +133,15 @@ func format(_ context.Context, c *Case) []Finding {
 // root has left behind, the server cannot open.
 func owner(_ context.Context, c *Case) []Finding {
 	dir, err := os.Stat(c.Dir.Path())
-	if err != nil {
+	if err != nil || !c.exists() {
 		return nil // the look at the directory tells
 	}
 	id, name := ownerOf(dir)
+	if !c.Dir.MayClose() { // a platform's, which lets the service in
+		if file, err := os.Stat(c.Dir.Join("FORMAT")); err == nil {
+			id, name = ownerOf(file)
+		}
+	}
 	if name == "" {
 		return nil
 	}

@@ -1,0 +1,33 @@
+package datadir
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// isMount says whether something is mounted at path itself, also a folder of
+// the same disk (a bind mount).
+func isMount(path string) bool {
+	var s unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS, &s); err == nil && s.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return s.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	}
+	info, err := os.Stat(path) // before Linux 5.8
+	above, noAbove := os.Stat(filepath.Dir(path))
+	return err == nil && noAbove == nil && device(info) != device(above)
+}
+
+// mountedReadOnly says whether a file is on a mount that takes no changes.
+func mountedReadOnly(path string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(path, &s) == nil && s.Flags&unix.ST_RDONLY != 0
+}
+
+// inMemory says whether a file goes when the machine does.
+func inMemory(path string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(path, &s) == nil && slices.Contains([]uint32{unix.TMPFS_MAGIC, unix.RAMFS_MAGIC}, uint32(s.Type))
+}

@@ -1,0 +1,22 @@
+//go:build unix && !linux
+
+package datadir
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// isMount says whether another disk is mounted at path.
+func isMount(path string) bool {
+	info, err := os.Stat(path)
+	above, noAbove := os.Stat(filepath.Dir(path))
+	return err == nil && noAbove == nil && device(info) != device(above)
+}
+
+// mountedReadOnly says whether a file is on a mount that takes no changes.
+func mountedReadOnly(path string) bool { return syscall.Access(path, mayWrite) == syscall.EROFS }
+
+// inMemory: containers that mount secrets so are those of Linux.
+func inMemory(string) bool { return false }

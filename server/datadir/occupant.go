@@ -1,0 +1,134 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The folders of a data directory. One of these names without a file in it may be
+// anybody's: there is nothing to lose.
+var folders = []string{"blobs", "snapshots", "thumbnails", "tmp"}
+
+// The files of a data directory, and copies of them that are not whole yet.
+var (
+	fileNames   = []string{"FORMAT", databaseFile, "attachd.wal", "attachd.sock", "attachd.pid", "ballast", signingFile, "admin.key", "demo-keys.json", restoring}
+	unfinished  = regexp.MustCompile(`^(\.(FORMAT|ballast|secret\.key|admin\.key|demo-keys\.json|attachd\.pid|RESTORING|doctor)\.\d+|attachd\.db\.new\d+)$`)
+	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed
+)
+
+// occupant tells whose a directory is that attachd is to work in. It is found
+// out by looking alone: a folder of somebody else stays as it is.
+type occupant struct {
+	ours      bool
+	stranger  string // the first name that is not attachd's; may be empty
+	isArchive bool   // a backup was made there
+}
+
+// examine looks at a directory, which may be missing. It is attachd's if two of
+// what only attachd makes are there, or one and nothing of anybody else.
+func examine(path string) (o occupant, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return o, nil
+	case err != nil:
+		return o, explain(err)
+	case !info.IsDir():
+		return o, nil // who makes the directory says so
+	}
+	if info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path) {
+		return o, fmt.Errorf("%s cannot be a data directory, since others use it too; name one of its own in it", path)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return o, explain(err)
+	}
+	marks := o.marks(path)
+	for _, entry := range entries {
+		if o.stranger == "" && !belongs(path, entry, marks > 0) {
+			o.stranger = entry.Name()
+		}
+	}
+	o.ours = marks > 1 || marks == 1 && o.stranger == ""
+	return o, nil
+}
+
+// marks counts what is made by attachd alone.
+func (o *occupant) marks(path string) (n int) {
+	if raw, err := readNote(filepath.Join(path, "FORMAT")); err == nil {
+		o.isArchive = strings.HasPrefix(string(raw), "attachd backup ")
+		if _, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil {
+			n++
+		}
+	}
+	if info, err := os.Lstat(filepath.Join(path, databaseFile)); err == nil && info.Mode().IsRegular() {
+		n++
+	}
+	first, noFirst := os.Lstat(filepath.Join(path, "blobs", "sha256", "00"))
+	last, noLast := os.Lstat(filepath.Join(path, "blobs", "sha256", "ff"))
+	if noFirst == nil && noLast == nil && first.IsDir() && last.IsDir() {
+		n++
+	}
+	if begun, err := isRestoring(path); err == nil && begun {
+		n += 2
+	}
+	return n
+}
+
+// belongs says whether an entry may be in a data directory, where something of
+// attachd's is or nothing yet.
+func belongs(path string, entry fs.DirEntry, used bool) bool {
+	name := entry.Name()
+	switch {
+	case ofTheDisk(entry), formatFirst.MatchString(name):
+		return true
+	case slices.Contains(folders, name):
+		return used || isEmpty(filepath.Join(path, name), deepest)
+	}
+	return used && (slices.Contains(fileNames, name) || unfinished.MatchString(name))
+}
+
+// What systems, network disks and version control leave in a folder that is
+// empty for people.
+var ofSystems = regexp.MustCompile(`^(lost\+found|\.git(keep|ignore)|\.keep|\.DS_Store|\.Trash(es|-\d+)|\.fseventsd|\.Spotlight-V100|\.TemporaryItems|\.snapshots?|\.zfs|\.nfs[0-9a-f]+|[aA]?quota\.(user|group)|System Volume Information|\$RECYCLE\.BIN|[dD]esktop\.ini|Thumbs\.db|@eaDir|#recycle)$`)
+
+// ofTheDisk says whether what is in a folder belongs to the disk that is
+// mounted there, or to the system: a fresh disk is empty all the same.
+func ofTheDisk(entry fs.DirEntry) bool { return ofSystems.MatchString(entry.Name()) }
+
+// deepest is how many folders below one of ours are looked into.
+const deepest = 3
+
+// isEmpty says whether there is no file in a folder, nor in those below it.
+func isEmpty(folder string, depth int) bool {
+	if info, err := os.Lstat(folder); err != nil || !info.IsDir() || depth < 0 {
+		return false
+	}
+	entries, err := os.ReadDir(folder)
+	return err == nil && !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool {
+		return !ofTheDisk(entry) && !isEmpty(filepath.Join(folder, entry.Name()), depth-1)
+	})
+}
+
+// refusal is why attachd does not work in a directory that is not its own.
+func (o occupant) refusal(path string) error {
+	switch {
+	case o.ours || o.stranger == "":
+		return nil
+	case o.isArchive:
+		return fmt.Errorf("%s is no data directory of attachd, but a backup of one. Name the data directory with --data-dir or data_dir; `attachd restore %s` makes one of the backup", path, path)
+	}
+	return fmt.Errorf("%s is no data directory of attachd: there is %q in it, which is not attachd's, and nothing of it was touched. Name a new or empty directory with --data-dir or data_dir, such as %s",
+		path, o.stranger, filepath.Join(path, "attachd"))
+}
+
+// ErrNoInstallation is the answer where an installation is wanted and there is
+// none.
+var ErrNoInstallation = errors.New("no data directory of attachd")
