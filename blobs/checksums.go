@@ -1,7 +1,10 @@
 package blobs
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
+	"io"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -65,4 +68,17 @@ func (s *Summer) Sum() Checksums {
 		return s.done
 	}
 	return s.chunk.Sum(s.done[:len(s.done):len(s.done)])
+}
+
+// Hash reads a content of so many bytes to its end, as much at once as buffer
+// holds, and gives the Ref and the Checksums of what it was. A content that ends
+// elsewhere could not be read.
+func Hash(content io.Reader, size int64, buffer []byte) (Ref, Checksums, error) {
+	hash := sha256.New()
+	var sums Summer
+	n, err := io.CopyBuffer(io.MultiWriter(hash, &sums), struct{ io.Reader }{content}, buffer)
+	if err == nil && n != size {
+		err = fmt.Errorf("%w: it ended after %d of %d bytes", io.ErrUnexpectedEOF, n, size)
+	}
+	return Ref(hash.Sum(nil)), sums.Sum(), err
 }

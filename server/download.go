@@ -1,11 +1,9 @@
 package server
 
 import (
-	"context"
-	"crypto/sha256"
+	"cmp"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"mime"
 	"net/http"
@@ -13,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"attachd/blobs"
@@ -106,19 +103,21 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	h.Set("ETag", `"`+blobs.Ref(a.SHA256).String()+`"`)
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	h.Set("Accept-Ranges", "bytes")
-	checked := &verifier{file: file, size: a.Size, want: a.SHA256}
-	var body io.ReadSeeker = file
-	var remember func()
-	if s.VerifyReads {
-		body = checked
-		remember = s.verified.look(s.contents, checked, s.Now())
-	}
+	checked := s.verifier(rq, file, false)
+	remember := s.verified.look(s.contents, checked, s.Now())
 	tidyRange(rq.Header, a.Size)
-	http.ServeContent(&sending{response: w}, rq.Request, "", a.CreatedAt(), body)
+	out := &sending{response: w}
+	http.ServeContent(out, rq.Request, "", a.CreatedAt(), checked)
+	if failed := cmp.Or(checked.failure(), out.failed); failed != nil {
+		refused := s.readFailed(rq, file, failed)
+		if !out.delayed() || out.whole && errors.Is(failed, errRotten) {
+			panic(http.ErrAbortHandler) // cut the connection: the file must not end cleanly
+		}
+		h.Del("Content-Range")
+		return refused
+	}
+	out.begin()
 	switch {
-	case checked.damaged:
-		s.reportDamage(rq, a, file)
-		panic(http.ErrAbortHandler) // cut the connection: the file must not end cleanly
 	case checked.touched:
 		rq.log().Warn("a file was changed while it was sent", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
 		panic(http.ErrAbortHandler)
@@ -140,11 +139,7 @@ func (s *Server) openContent(rq *request) (file blobs.Content, done func(), err 
 		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
 			return nil, nil, noAttachment(a.ID) // deleted this moment
 		}
-		if errors.Is(err, blobs.ErrDamaged) || errors.Is(err, blobs.ErrNotFound) {
-			// What Open finds out, it finds out again every time: nothing to mark.
-			s.metrics.damaged.Inc()
-		}
-		return nil, nil, fmt.Errorf("opening the content of attachment %s: %w", a.ID, err)
+		return nil, nil, s.readFailed(rq, nil, fmt.Errorf("opening the content of attachment %s: %w", a.ID, err))
 	}
 	return file, func() {
 		if err := file.Close(); err != nil {
@@ -205,19 +200,25 @@ func position(s string, size int64) int64 {
 	return min(n, size)
 }
 
-// reportDamage marks, counts and logs a content whose hash is not its name.
-func (s *Server) reportDamage(rq *request, a store.Attachment, read blobs.Content) {
-	s.metrics.damaged.Inc()
-	rq.log().Error("a stored content is damaged", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
-	if err := s.contents.MarkDamaged(context.WithoutCancel(rq.Context()), blobs.Ref(a.SHA256), read); err != nil {
-		rq.log().Error("a damaged content could not be marked", "blob", blobs.Ref(a.SHA256).String(), "error", err)
-	}
-}
-
-// sending makes the refusals of http.ServeContent ours.
+// sending makes the refusals of http.ServeContent ours, and begins an answer
+// only when there are bytes to send: before that, a content that cannot be read
+// can still be told of.
 type sending struct {
 	*response
 	refused bool
+	status  int   // of the answer that has not begun
+	whole   bool  // the answer has the whole file
+	failed  error // why the file could not be read
+}
+
+// delayed says whether the answer has not begun.
+func (w *sending) delayed() bool { return w.status != 0 }
+
+func (w *sending) begin() {
+	if w.delayed() {
+		w.response.WriteHeader(w.status)
+		w.status = 0
+	}
 }
 
 func (w *sending) WriteHeader(status int) {
@@ -228,7 +229,7 @@ func (w *sending) WriteHeader(status int) {
 	case http.StatusPreconditionFailed:
 		e = &refusal{status: status, code: "precondition_failed", detail: "The file is not the one that the request's conditions ask for."}
 	default:
-		w.response.WriteHeader(status)
+		w.status, w.whole = status, status == http.StatusOK
 		return
 	}
 	w.refused = true
@@ -240,31 +241,37 @@ func (w *sending) Write(p []byte) (int, error) {
 	if w.refused {
 		return len(p), nil
 	}
+	w.begin()
 	return w.response.Write(p)
 }
 
 // portion is how many bytes of a file are sent at once: a client that takes
 // that little within writeStall is not cut off.
-const portion = 64 << 10
+const portion = blobs.ChunkSize
 
 var portions = sync.Pool{New: func() any { return new([portion]byte) }}
 
 // ReadFrom is where http.ServeContent's copying comes by.
 func (w *sending) ReadFrom(src io.Reader) (int64, error) {
-	limited, ok := src.(*io.LimitedReader)
-	if ok && !w.refused {
-		switch body := limited.R.(type) {
-		case *verifier:
-			return body.sendTo(w, limited.N)
-		case blobs.Content:
-			return w.sendFile(body, limited.N)
+	if limited, ok := src.(*io.LimitedReader); ok && !w.refused {
+		if checked, ok := limited.R.(*verifier); ok {
+			return checked.sendTo(w, limited.N)
 		}
 	}
 	return io.Copy(struct{ io.Writer }{w}, src)
 }
 
-// sendFile sends n bytes of a content. The kernel does where it can.
+// sendFile sends n bytes of a content, unchecked. The kernel does where it can.
 func (w *sending) sendFile(content blobs.Content, n int64) (sent int64, err error) {
+	if w.delayed() && n > 0 && !w.readable(content) {
+		return 0, w.failed
+	}
+	w.begin()
+	defer func() {
+		if err != nil {
+			w.readable(content) // or was it the client?
+		}
+	}()
 	file, isFile := content.(*os.File)
 	to, ok := w.ResponseWriter.(io.ReaderFrom)
 	if !isFile || !ok {
@@ -284,178 +291,15 @@ func (w *sending) sendFile(content blobs.Content, n int64) (sent int64, err erro
 	return sent, err
 }
 
-// verifier reads a file and, where it is read whole and in order, gives its
-// last bytes only when the hash of all is right, or was lately and nothing has
-// touched the file since. So a damaged file never ends cleanly.
-type verifier struct {
-	file blobs.Content
-	size int64
-	want [sha256.Size]byte
-
-	hash    hash.Hash
-	at      int64 // bytes hashed so far
-	off     bool  // reading began elsewhere than at the start
-	damaged bool
-	sound   bool // all was read, and its hash is right
-
-	spared  func() bool // set where it need not be hashed: says whether that holds still
-	touched bool        // it does not
-}
-
-// Seek takes the end to be where it should be: a file that is shorter now is
-// found out by who reads it.
-func (v *verifier) Seek(offset int64, whence int) (int64, error) {
-	if whence == io.SeekEnd {
-		offset, whence = v.size+offset, io.SeekStart
+// readable reads the next byte of a content, and leaves it there.
+func (w *sending) readable(content blobs.Content) bool {
+	at, err := content.Seek(0, io.SeekCurrent)
+	if err == nil {
+		_, err = content.ReadAt(make([]byte, 1), at)
 	}
-	at, err := v.file.Seek(offset, whence)
-	v.hash, v.at, v.off = nil, 0, at != 0
-	return at, err
-}
-
-func (v *verifier) Read(p []byte) (int, error) {
-	n, err := v.file.Read(p)
-	if v.off || v.spared != nil {
-		return n, err
+	if errors.Is(err, io.EOF) {
+		err = errShort
 	}
-	if v.hash == nil {
-		v.hash = sha256.New()
-	}
-	v.hash.Write(p[:n])
-	v.at += int64(n)
-	if v.at < v.size && err != io.EOF {
-		return n, err
-	}
-	if err := v.judge(); err != nil {
-		return 0, err
-	}
-	return n, err
-}
-
-const (
-	// A chunk is hashed by one core while another sends it and reads the next.
-	chunk = 128 << 10
-	// So many downloads at once have two chunks; cores are fewer, and a slow
-	// client needs none.
-	maxChunked = 64
-)
-
-var (
-	chunks  = sync.Pool{New: func() any { return new([2][chunk]byte) }}
-	chunked atomic.Int32 // downloads that have them
-)
-
-// sendTo writes n bytes to w.
-func (v *verifier) sendTo(w *sending, n int64) (sent int64, err error) {
-	switch whole := n == v.size && !v.off; {
-	case v.spared != nil && whole:
-		return v.sendSpared(w)
-	case v.spared != nil:
-		return w.sendFile(v.file, n)
-	case whole && n > portion:
-		defer chunked.Add(-1)
-		if chunked.Add(1) <= maxChunked {
-			return v.sendLarge(w)
-		}
-	}
-	buffer := portions.Get().(*[portion]byte)
-	defer portions.Put(buffer)
-	for sent < n {
-		p := buffer[:min(portion, n-sent)]
-		if _, err := io.ReadFull(v, p); err != nil {
-			return sent, err
-		}
-		some, err := w.Write(p)
-		sent += int64(some)
-		if err != nil {
-			return sent, err
-		}
-	}
-	return sent, nil
-}
-
-// sendSpared sends the whole file. The last portion waits for a last look at
-// whether somebody has touched it.
-func (v *verifier) sendSpared(w *sending) (sent int64, err error) {
-	buffer := portions.Get().(*[portion]byte)
-	defer portions.Put(buffer)
-	last := buffer[:min(portion, v.size)]
-	sent, err = w.sendFile(v.file, v.size-int64(len(last)))
-	if err != nil {
-		return sent, err
-	}
-	if _, err := io.ReadFull(v.file, last); err != nil || !v.spared() {
-		v.touched = true
-		return sent, err
-	}
-	some, err := w.Write(last)
-	return sent + int64(some), err
-}
-
-// sendLarge sends the whole file. The last chunk waits for the verdict.
-func (v *verifier) sendLarge(w io.Writer) (sent int64, err error) {
-	both := chunks.Get().(*[2][chunk]byte)
-	sent, err = v.sendChunks(w, both)
-	chunks.Put(both) // and not after a panic, when one may be hashed still
-	return sent, err
-}
-
-func (v *verifier) sendChunks(w io.Writer, both *[2][chunk]byte) (sent int64, err error) {
-	p := both[0][:min(chunk, v.size)]
-	if err := v.read(p); err != nil {
-		return 0, err
-	}
-	v.hash = sha256.New()
-	for i := 1; v.size-v.at > int64(len(p)); i = 1 - i {
-		hashed := make(chan struct{})
-		go func() {
-			defer close(hashed)
-			v.hash.Write(p)
-		}()
-		some, err := inPortions(w, p)
-		sent += some
-		next := both[i][:min(chunk, v.size-v.at-int64(len(p)))]
-		if err == nil {
-			err = v.read(next)
-		}
-		<-hashed
-		if err != nil {
-			return sent, err
-		}
-		v.at += int64(len(p))
-		p = next
-	}
-	v.hash.Write(p)
-	v.at += int64(len(p))
-	if err := v.judge(); err != nil {
-		return sent, err
-	}
-	some, err := inPortions(w, p)
-	return sent + some, err
-}
-
-// read fills p. A file that ends too early is damaged.
-func (v *verifier) read(p []byte) error {
-	_, err := io.ReadFull(v.file, p)
-	v.damaged = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-	return err
-}
-
-// judge is called when all was hashed.
-func (v *verifier) judge() error {
-	v.sound = v.at == v.size && [sha256.Size]byte(v.hash.Sum(nil)) == v.want
-	v.damaged = !v.sound
-	if v.damaged {
-		return blobs.ErrDamaged
-	}
-	return nil
-}
-
-func inPortions(w io.Writer, p []byte) (sent int64, err error) {
-	for sent < int64(len(p)) && err == nil {
-		var some int
-		some, err = w.Write(p[sent:min(sent+portion, int64(len(p)))])
-		sent += int64(some)
-	}
-	return sent, err
+	w.failed = err
+	return err == nil
 }

@@ -72,6 +72,13 @@ func shuttingDown() *refusal {
 		detail: "The server is shutting down. Try again in a moment."}
 }
 
+// notReadable is for contents that the storage does not give at the moment:
+// nothing is known of their bytes.
+func notReadable() *refusal {
+	return &refusal{status: http.StatusServiceUnavailable, code: "storage_unreadable", retryAfter: 30,
+		detail: "The server cannot read the stored file at the moment. Try again later; if it stays so, tell the server's operator."}
+}
+
 func diskFull(cause error) *refusal {
 	return &refusal{status: http.StatusInsufficientStorage, code: "disk_full", cause: cause,
 		detail: "The server's disk is full. Uploads work again once its operator has made room."}

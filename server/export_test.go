@@ -22,12 +22,6 @@ func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
 // version. It is to be called before the first download.
 func (s *Server) SetSteady(d time.Duration) { s.verified.steady = d }
 
-// TakeChunks leaves none to large downloads.
-func TakeChunks() (giveBack func()) {
-	chunked.Add(maxChunked)
-	return func() { chunked.Add(-maxChunked) }
-}
-
 // SetSlotGrace sets for how long no upload loses its place to another user.
 func (s *Server) SetSlotGrace(d time.Duration) {
 	s.slots.mu.Lock()
@@ -75,3 +69,6 @@ func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 	s.webhooks.courier.After = after
 	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }
 }
+
+// Damaged is how many contents are known to be damaged.
+func (s *Server) Damaged() int { return s.contents.Damaged() }

@@ -24,6 +24,7 @@ type metrics struct {
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
 	damaged    prometheus.Counter
+	unreadable prometheus.Counter
 	scans      *prometheus.CounterVec
 	scanTime   prometheus.Histogram
 	unscanned  *prometheus.CounterVec
@@ -52,6 +53,8 @@ func newMetrics(s *Server) *metrics {
 			Name: "attachd_downloaded_bytes_total", Help: "Bytes of files sent."}),
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_damaged_reads_total", Help: "Reads that found a stored content damaged."}),
+		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "attachd_read_errors_total", Help: "Reads of stored contents that the storage failed, which says nothing of the contents."}),
 	}
 	m.scans = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "attachd_scans_total", Help: "Files scanned for malware, by result: clean, found or error."},
@@ -78,7 +81,7 @@ func newMetrics(s *Server) *metrics {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
 		func() float64 { return float64(s.Store.PendingBytes()) })
-	registry.MustRegister(&lookup{s}, waiting, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged,
+	registry.MustRegister(&lookup{s}, waiting, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged, m.unreadable,
 		slots, allSlots, build, known,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.LogLinesLost != nil {

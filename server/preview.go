@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -60,20 +61,20 @@ func (s *Server) lookInto(rq *request) (body any, err error) {
 		return nil, err
 	}
 	defer leave()
-	file, done, err := s.openContent(rq)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	if isTable {
-		table, err := preview.ReadTable(file, a.Size, a.Type)
-		return renderTable(table), err
-	}
-	listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
-	if errors.Is(err, content.ErrBroken) {
-		return nil, noPreview(err)
-	}
-	return renderListing(listing), err
+	err = s.lookAt(rq, false, func(file io.ReaderAt) error {
+		if isTable {
+			table, err := preview.ReadTable(file, a.Size, a.Type)
+			body = renderTable(table)
+			return err
+		}
+		listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
+		if errors.Is(err, content.ErrBroken) {
+			return noPreview(err)
+		}
+		body = renderListing(listing)
+		return err
+	})
+	return body, err
 }
 
 func noPreview(cause error) error {

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -61,7 +60,9 @@ func (s *Server) thumbnail(w *response, rq *request) error {
 	h.Set("Content-Type", http.DetectContentType(picture)) // ours, so it is one of two
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
 	tidyRange(rq.Header, int64(len(picture)))
-	http.ServeContent(&sending{response: w}, rq.Request, "", rq.attachment.CreatedAt(), bytes.NewReader(picture))
+	out := &sending{response: w}
+	http.ServeContent(out, rq.Request, "", rq.attachment.CreatedAt(), bytes.NewReader(picture))
+	out.begin()
 	return nil
 }
 
@@ -101,27 +102,17 @@ func (s *Server) madeThumbnail(rq *request) []byte {
 	return made
 }
 
-// makeThumbnail makes one of what is surely the content: it may be kept for
-// longer than a damage lasts.
-func (s *Server) makeThumbnail(rq *request) ([]byte, error) {
+// makeThumbnail makes one of what is surely the content, always: it may be kept
+// for longer than a damage lasts.
+func (s *Server) makeThumbnail(rq *request) (picture []byte, err error) {
 	a := rq.attachment
-	file, done, err := s.openContent(rq)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, &until{rq.Context(), file}); err != nil {
-		return nil, fmt.Errorf("reading the content of attachment %s: %w", a.ID, err)
-	}
-	if [sha256.Size]byte(hash.Sum(nil)) != a.SHA256 {
-		s.reportDamage(rq, a, file)
-		return nil, fmt.Errorf("%w: attachment %s", blobs.ErrDamaged, a.ID)
-	}
-	picture, err := preview.Thumbnail(rq.Context(), file, a.Size, a.Type)
-	if errors.Is(err, preview.ErrNone) {
-		return nil, noThumbnail(err)
-	}
+	err = s.lookAt(rq, true, func(file io.ReaderAt) (err error) {
+		picture, err = preview.Thumbnail(rq.Context(), file, a.Size, a.Type)
+		if errors.Is(err, preview.ErrNone) {
+			return noThumbnail(err)
+		}
+		return err
+	})
 	return picture, err
 }
 

@@ -3,7 +3,6 @@ package upkeep
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -89,13 +88,7 @@ func verifyMarked(ctx context.Context, contents blobs.Store, info blobs.Info, wa
 
 // hashed reads to the end, one Read a piece.
 func hashed(content io.Reader, size int64) (blobs.Ref, blobs.Checksums, error) {
-	hash := sha256.New()
-	var sums blobs.Summer
-	n, err := io.CopyBuffer(io.MultiWriter(hash, &sums), content, make([]byte, max(1, min(piece, size))))
-	if err == nil && n != size {
-		err = fmt.Errorf("%w: it ended after %d of %d bytes", io.ErrUnexpectedEOF, n, size)
-	}
-	return blobs.Ref(hash.Sum(nil)), sums.Sum(), err
+	return blobs.Hash(content, size, make([]byte, max(1, min(piece, size))))
 }
 
 // mark leaves a content alone that was repaired while it was read. A disk that
