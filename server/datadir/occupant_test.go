@@ -2,6 +2,7 @@ package datadir_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -185,7 +186,7 @@ func TestAFormatThatIsLostIsWrittenBySettle(t *testing.T) {
 		t.Error("it was written before")
 	}
 	must(t, dir.Settle())
-	if format := read(t, dir.Join("FORMAT")); format != "3\n" {
+	if format := read(t, dir.Join("FORMAT")); format != fmt.Sprintln(datadir.Format) {
 		t.Errorf("FORMAT holds %q", format)
 	}
 }
