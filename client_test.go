@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -176,6 +177,27 @@ func TestAnUploadKeepsEveryNameThatAFileHas(t *testing.T) {
 	if want := "half%22price.csv|=?utf-8?Q?a?=.csv|%C3%9C.csv|a=b&c;d'e.csv|Übersicht 見積.csv"; strings.Join(got, "|") != want {
 		t.Errorf("got  %q\nwant %s", got, want)
 	}
+}
+
+func TestWhatHasNoLengthIsUploadedToo(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	sources := [][]string{{"-", "--name", "dump.csv"}, {"-"}}
+	want := []string{"dump.csv", "stdin"}
+	if runtime.GOOS != "windows" {
+		sources, want = append(sources, []string{"/dev/stdin", "--name", "pipe.csv"}), append(want, "pipe.csv")
+	}
+	for i, source := range sources {
+		cmd := command(t, slices.Concat([]string{"ATTACHD_SERVER=" + server.url, "ATTACHD_KEY=" + server.key, "put", "--to", place}, source)...)
+		cmd.Stdin = io.MultiReader(strings.NewReader("a,b\n"), strings.NewReader("1,2\n")) // a pipe, for the program
+		wantCode(t, 0, finish(t, cmd))
+		last := server.in(product)[i]
+		content := server.get("/catalog/attachments/"+last.ID+"/download").want(t, 200).body
+		if last.FileName != want[i] || content != "a,b\n1,2\n" {
+			t.Errorf("%v became %q with %q, want %q", source, last.FileName, content, want[i])
+		}
+	}
+	says(t, server.over(2, "put", "-", "a.csv", "--name", "b.csv", "--to", place), "--name takes one file")
 }
 
 func TestCommandsForFilesSpeakJSON(t *testing.T) {

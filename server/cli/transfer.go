@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,10 +22,10 @@ const parallelUploads = 4
 
 // Put is the command that uploads files.
 func (a *App) Put() *cobra.Command {
-	var to, comment string
+	var to, comment, name string
 	cmd := a.forFiles(&cobra.Command{
 		Use:   "put FILE... --to PLACE",
-		Short: "upload files to a server and print the attachment that each became",
+		Short: "upload files (- is standard input) and print the attachment that each became",
 		Args:  atLeastOne("a file"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, files []string) error {
 		place, err := remote.ParsePlace(to)
@@ -34,6 +35,9 @@ func (a *App) Put() *cobra.Command {
 		if comment != "" && (!place.IsTicket() || uuid.Validate(comment) != nil) {
 			return usage("--comment takes the UUID of a comment of a ticket")
 		}
+		if name != "" && len(files) > 1 {
+			return usage("--name takes one file")
+		}
 		if err := differ(files); err != nil {
 			return err
 		}
@@ -41,9 +45,10 @@ func (a *App) Put() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return n.put(ctx, uploads, place, files)
+		return n.put(ctx, uploads, place, files, name)
 	})
 	cmd.Flags().StringVar(&to, "to", "", "the `PLACE` that the files belong to")
+	cmd.Flags().StringVar(&name, "name", "", "the `name` that the file gets, in place of its own")
 	cmd.Flags().StringVar(&comment, "comment", "", "the `UUID` of the ticket's comment that the files belong to")
 	return cmd
 }
@@ -62,7 +67,7 @@ func differ(files []string) error {
 	return nil
 }
 
-func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place remote.Place, files []string) error {
+func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place remote.Place, files []string, name string) error {
 	type outcome struct {
 		made remote.Attachment
 		err  error
@@ -79,7 +84,7 @@ func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place re
 		for i, file := range files {
 			slots <- struct{}{}
 			go func() {
-				made, err := uploads.Upload(ctx, file, n.board.moved)
+				made, err := n.upload(ctx, uploads, file, name)
 				<-slots
 				outcomes[i] <- outcome{made, withoutPath(err)}
 			}()
@@ -111,6 +116,42 @@ func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place re
 		}
 	}
 	return someFailed(failures, len(files), "file", "uploaded")
+}
+
+// upload sends a file. What is none, standard input or a pipe, is written to a temporary one first: an upload begins with
+// the length and the hash, and may have to be sent again.
+func (n *overNetwork) upload(ctx context.Context, uploads *remote.Uploads, file, name string) (made remote.Attachment, err error) {
+	if name == "" {
+		name = filepath.Base(file)
+	}
+	from := n.app.stdin
+	if file == "-" {
+		if name == "-" {
+			name = "stdin"
+		}
+	} else {
+		info, err := os.Stat(file)
+		if err != nil || info.Mode().IsRegular() || info.IsDir() {
+			return uploads.Upload(ctx, file, name, n.board.moved) // which says what is wrong, if anything is
+		}
+		pipe, err := os.Open(file)
+		if err != nil {
+			return made, err
+		}
+		defer pipe.Close() // only read
+		from = pipe
+	}
+	spool, err := os.CreateTemp("", "attachd-put-*")
+	if err != nil {
+		return made, err
+	}
+	defer func() { err = errors.Join(err, os.Remove(spool.Name())) }()
+	size, err := io.Copy(spool, from)
+	if err := errors.Join(err, spool.Close()); err != nil {
+		return made, err
+	}
+	n.board.expect(size)
+	return uploads.Upload(ctx, spool.Name(), name, n.board.moved)
 }
 
 // Get is the command that downloads a file.

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,7 +45,7 @@ func (c *Client) Uploads(ctx context.Context, to Place, comment string) (*Upload
 // as not made. The waits between them grow: almost 4 seconds in all.
 const looks = 4
 
-// Upload sends the file at path with its SHA-256, which the server checks. moved
+// Upload sends the file at path under a name, with its SHA-256, which the server checks. moved
 // is told of bytes on their way; a negative number takes back those of an
 // attempt that failed. Files are read twice and never held in memory.
 //
@@ -55,13 +54,13 @@ const looks = 4
 // place tells: a new attachment by the same user with the same name and
 // SHA-256 is this one. Only one that is not there after a few looks is sent
 // again.
-func (u *Uploads) Upload(ctx context.Context, path string, moved func(bytes int64)) (Attachment, error) {
+func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(bytes int64)) (Attachment, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Attachment{}, err
 	}
 	defer f.Close() // only read
-	outgoing, err := u.prepare(f)
+	outgoing, err := u.prepare(f, name)
 	if err != nil {
 		return Attachment{}, err
 	}
@@ -103,7 +102,7 @@ type outgoing struct {
 	digest [sha256.Size]byte
 }
 
-func (u *Uploads) prepare(f *os.File) (outgoing, error) {
+func (u *Uploads) prepare(f *os.File, name string) (outgoing, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return outgoing{}, err
@@ -116,7 +115,7 @@ func (u *Uploads) prepare(f *os.File) (outgoing, error) {
 	if err != nil {
 		return outgoing{}, err
 	}
-	return outgoing{f, filepath.Base(f.Name()), size, [sha256.Size]byte(hash.Sum(nil))}, nil
+	return outgoing{f, name, size, [sha256.Size]byte(hash.Sum(nil))}, nil
 }
 
 // post sends a file once. whole says whether all of it may have left.
