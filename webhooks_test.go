@@ -89,7 +89,7 @@ func hooked(t *testing.T, url string, more ...string) []string {
 	t.Helper()
 	secret := filepath.Join(t.TempDir(), "webhooks.key")
 	write(t, secret, "whsec_"+base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n")
-	return append([]string{autoCreate, "ATTACHD_WEBHOOKS_URL=" + url, "ATTACHD_WEBHOOKS_SECRET_FILE=" + secret}, more...)
+	return append([]string{autoCreate, "ATTACHD_WEBHOOKS_URL=" + url, "ATTACHD_WEBHOOKS_SECRET_FILE=" + secret, "ATTACHD_LISTEN=127.0.0.1:0"}, more...)
 }
 
 const allowPrivate = "ATTACHD_WEBHOOKS_ALLOW_PRIVATE=true"
