@@ -1,11 +1,13 @@
 package server_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"maps"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -458,8 +460,44 @@ func TestQueryParametersStandInTheLinkToTheNextPage(t *testing.T) {
 	}
 }
 
-func TestAListHasNoHead(t *testing.T) {
+func TestHeadIsGetWithoutABody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.play(t, []step{{as: "viewer", do: "HEAD {product}/attachments", want: http.StatusMethodNotAllowed}})
+	json := header{"Content-Type": "application/json"}
+	w.play(t, []step{
+		{as: "viewer", do: "HEAD {product}/attachments", want: 200, is: "", header: json},
+		{as: "stranger", do: "HEAD {product}/attachments", want: 403, is: ""},
+		{do: "HEAD {product}/attachments", want: 401, is: ""},
+		{do: "HEAD /openapi.json", want: 200, is: "", header: json},
+		{as: "root", do: "HEAD /metrics", want: 200, is: ""},
+		{as: "viewer", do: "HEAD /users/me", want: 200, is: "", header: json},
+		{as: "viewer", do: "HEAD /directory/import", want: 405},
+	})
+}
+
+func TestALongListIsCompressedWhereTheClientTakesThat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for range 200 {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201})
+	}
+	plain := w.do(t, step{as: "viewer", do: "GET {product}/attachments", send: header{"Accept-Encoding": "identity"}, want: 200,
+		header: header{"Content-Encoding": "", "Vary": "Accept-Encoding"}})
+	for _, accept := range []string{"gzip", "br;q=1.0, gzip;q=0.8", "*"} {
+		packed, err := w.send(t, step{as: "viewer", do: "GET {product}/attachments", send: header{"Accept-Encoding": accept}})
+		if err != nil || packed.header.Get("Content-Encoding") != "gzip" || packed.header.Get("Vary") != "Accept-Encoding" {
+			t.Fatalf("%s: %v, %v", accept, packed.header, err)
+		}
+		unpacked, err := gzip.NewReader(bytes.NewReader(packed.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(unpacked); err != nil || !bytes.Equal(got, plain.body) || 4*len(packed.body) > len(plain.body) {
+			t.Errorf("%s: %d bytes became %d, and those %d: %v", accept, len(plain.body), len(packed.body), len(got), err)
+		}
+	}
+	for _, accept := range []string{"gzip;q=0", "br", "gzipped"} {
+		w.do(t, step{as: "viewer", do: "GET {product}/attachments", send: header{"Accept-Encoding": accept}, want: 200, header: header{"Content-Encoding": ""}})
+	}
+	w.do(t, step{as: "viewer", do: "GET {product}/attachments?limit=2", send: header{"Accept-Encoding": "gzip"}, want: 200, header: header{"Content-Encoding": ""}})
 }

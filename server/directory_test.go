@@ -89,6 +89,7 @@ func TestWhatIsPutIsReadAndDeleted(t *testing.T) {
 				put(thing.body, thing.like, 201), found,
 				put(thing.body, thing.like, 200), found,
 				put(thing.changed, thing.changes, 200), changed,
+				put("\uFEFF"+thing.body, thing.like, 200), found, // as Windows writes it
 				remove, get, gone,
 				put(thing.body, thing.like, 201), remove,
 			})
@@ -102,6 +103,7 @@ func TestABadObjectIsRefused(t *testing.T) {
 	w := newDirectory(t)
 	for _, thing := range things {
 		t.Run(thing.name, func(t *testing.T) {
+			w.do(t, step{as: "root", do: "PUT " + thing.path, json: thing.body, send: header{"Content-Encoding": "gzip"}, want: 400, says: "content encoding"})
 			for _, body := range thing.bad {
 				w.do(t, step{as: "root", do: "PUT " + thing.path, json: body, want: 400, code: "invalid_request"})
 			}

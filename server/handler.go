@@ -410,7 +410,9 @@ func (s *Server) origin(r *http.Request) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	if proto := r.Header.Get("X-Forwarded-Proto"); s.fromProxy(r) && (proto == "http" || proto == "https") {
+	// Each proxy of a chain adds what it was asked by; the first is the one that the caller spoke to.
+	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	if proto = strings.TrimSpace(proto); s.fromProxy(r) && (proto == "http" || proto == "https") {
 		scheme = proto
 	}
 	return scheme + "://" + s.requestedHost(r)
@@ -418,7 +420,8 @@ func (s *Server) origin(r *http.Request) string {
 
 // requestedHost is the host, with its port, that the caller knows us by.
 func (s *Server) requestedHost(r *http.Request) string {
-	forwarded := r.Header.Get("X-Forwarded-Host")
+	forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ",")
+	forwarded = strings.TrimSpace(forwarded)
 	if s.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
 		return forwarded
 	}

@@ -34,6 +34,9 @@ func (rq *request) readOptionalJSON(v any) error {
 }
 
 func (rq *request) readBody() ([]byte, error) {
+	if err := rq.refuseEncoded(); err != nil {
+		return nil, err
+	}
 	body := rq.server.paced(rq)
 	defer body.done()
 	body.allow(maxJSON + 1)
@@ -47,10 +50,20 @@ func (rq *request) readBody() ([]byte, error) {
 	return raw, nil
 }
 
+// refuseEncoded refuses a body that was compressed for the way: files are stored as they are sent.
+func (rq *request) refuseEncoded() error {
+	coding := rq.Header.Get("Content-Encoding")
+	if coding == "" || strings.EqualFold(coding, "identity") {
+		return nil
+	}
+	return invalidRequest("The body has the content encoding %q, which is not taken: send it as it is.", coding)
+}
+
 // decodeJSON says what is wrong with a body in words that name its members,
 // not our types. What package json would replace in a string is refused: the
 // caller would not get back what it sent.
 func decodeJSON(raw []byte, v any) error {
+	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF")) // a byte order mark, which RFC 8259 lets us pass over
 	switch {
 	case !utf8.Valid(raw):
 		return invalidRequest("The body is not valid UTF-8.")

@@ -311,9 +311,11 @@ func (s *Server) sessionCaller(rq *request, value string) (caller, error) {
 // sameOrigin refuses what a browser sends from another site's page: what it
 // says of itself in Sec-Fetch-Site and Origin.
 func (s *Server) sameOrigin(r *http.Request) error {
-	refused := forbidden("A page of another origin may not do this.")
+	refused := forbidden("A page of another origin may not do this. If this is attachd's own page, the proxy before it does not pass on the Host that the browser asked for: have it do so, or set public_url.")
 	switch r.Header.Get("Sec-Fetch-Site") {
-	case "", "same-origin", "none":
+	case "same-origin":
+		return nil // the browser knows, whatever a proxy has made of Host
+	case "", "none":
 	default:
 		return refused
 	}

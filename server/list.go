@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/base64"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -58,7 +59,10 @@ func (l listing[T]) answer(w *response, rq *request) error {
 	defer listBuffers.Put(buffer)
 	out := append((*buffer)[:0], '[')
 	defer func() { *buffer = out }()
-	sent, first := false, true
+	var to io.WriteCloser // where the list goes, once it is too long to be sent at once
+	release := func() {}
+	defer func() { release() }()
+	first := true
 	for {
 		for _, item := range batch {
 			if l.keep != nil && !l.keep(item) {
@@ -72,10 +76,13 @@ func (l listing[T]) answer(w *response, rq *request) error {
 				return err
 			}
 			if len(out) >= sendAt {
-				if _, err := w.Write(out); err != nil {
+				if to == nil {
+					to, release = rq.server.compressors.body(w, rq)
+				}
+				if _, err := to.Write(out); err != nil {
 					return nil // nobody listens any more
 				}
-				out, sent = out[:0], true
+				out = out[:0]
 			}
 		}
 		if len(batch) < fetchBatch {
@@ -86,10 +93,14 @@ func (l listing[T]) answer(w *response, rq *request) error {
 		}
 	}
 	out = append(out, "]\n"...)
-	if !sent {
+	if to == nil {
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
+		_, _ = w.Write(out) // nothing is left to say to who does not listen
+		return nil
 	}
-	_, _ = w.Write(out) // nothing is left to say to who does not listen
+	if _, err := to.Write(out); err == nil {
+		_ = to.Close() // as above
+	}
 	return nil
 }
 

@@ -30,6 +30,7 @@ type formReader struct {
 const (
 	formBuffer    = 64 << 10 // bytes
 	maxPartHeader = 16 << 10 // bytes of all lines of a part's header
+	maxBoundary   = 70       // characters of a boundary (RFC 2046, section 5.1.1)
 )
 
 // part is what the header of a part says that matters to us.
@@ -42,6 +43,7 @@ type part struct {
 var (
 	errMalformedForm = errors.New("malformed multipart body")
 	errCutForm       = errors.New("multipart body ends before its closing delimiter")
+	errOtherBoundary = errors.New("multipart body without the boundary of its header")
 )
 
 // Buffers of forms, which are larger than most of what passes through them.
@@ -99,9 +101,12 @@ func (f *formReader) next() (part, error) {
 // passPreamble passes over what stands before the first delimiter (RFC 2046,
 // section 5.1.1), which must begin a line.
 func (f *formReader) passPreamble() error {
-	lineBegins := true
-	for {
+	lineBegins, first := true, true
+	for ; ; first = false {
 		start, err := f.r.Peek(len(f.delimiter))
+		if err == io.EOF && !(first && bytes.HasPrefix(f.delimiter, start)) {
+			return errOtherBoundary
+		}
 		if err != nil {
 			return cut(err)
 		}

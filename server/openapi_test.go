@@ -67,20 +67,14 @@ func TestOpenAPIHasAnOperationForEveryRouteAndNoOther(t *testing.T) {
 	for _, rt := range routes {
 		inTable[rt.method+" "+documentPath(rt.pattern)] = true
 	}
-	// HEAD is not in the table: the router knows.
-	router := (&Server{}).router(routes)
-	for _, rt := range routes {
-		if handle, _, _ := router.Lookup("HEAD", rt.pattern); handle != nil {
-			inTable["HEAD "+documentPath(rt.pattern)] = true
-		}
-	}
 	for name := range inTable {
 		if _, ok := doc.operations[name]; !ok {
 			t.Errorf("%s is not documented", name)
 		}
 	}
 	for name := range doc.operations {
-		if !inTable[name] {
+		// HEAD is not in the table: every GET takes it, and has an operation where it is of use.
+		if !inTable[name] && !inTable[strings.Replace(name, "HEAD ", "GET ", 1)] {
 			t.Errorf("%s is documented and has no route", name)
 		}
 	}

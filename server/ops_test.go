@@ -286,7 +286,7 @@ func TestAnAddressTakesOnlyItsMethods(t *testing.T) {
 		path  string
 		takes []string
 	}{
-		{"{product}/attachments", []string{"GET", "POST"}},
+		{"{product}/attachments", []string{"GET", "HEAD", "POST"}},
 		{"/catalog/attachments/{viewer}", []string{"DELETE"}},
 		{"/catalog/attachments/{viewer}/download", []string{"GET", "HEAD"}},
 		{"/issues/attachments/{viewer}", []string{"GET", "HEAD", "DELETE"}},
@@ -295,7 +295,7 @@ func TestAnAddressTakesOnlyItsMethods(t *testing.T) {
 		{"/health/ready", []string{"GET", "HEAD"}},
 		{"/", []string{"GET", "HEAD"}},
 		{"/docs", []string{"GET", "HEAD"}},
-		{"/directory/spaces/a", []string{"GET", "PUT", "DELETE"}},
+		{"/directory/spaces/a", []string{"GET", "HEAD", "PUT", "DELETE"}},
 		{"/directory/import", []string{"POST"}},
 		{"/session", []string{"POST", "DELETE"}},
 	} {
@@ -358,6 +358,9 @@ func TestPagesOfConfiguredOriginsMayCallWithAKey(t *testing.T) {
 	w.play(t, []step{
 		{do: "OPTIONS {product}/attachments", send: from("https://app.example.org"), want: 204, header: header{
 			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Methods": "POST", "Access-Control-Allow-Credentials": ""}},
+		{do: "OPTIONS {product}/attachments", send: header{"Origin": "https://app.example.org", "Access-Control-Request-Method": "POST",
+			"Access-Control-Request-Headers": "authorization,baggage,cache-control,content-type,sentry-trace,traceparent,x-requested-with"}, want: 204, header: header{
+			"Access-Control-Allow-Headers": "authorization,baggage,cache-control,content-type,sentry-trace,traceparent,x-requested-with"}},
 		{do: "OPTIONS {product}/attachments", send: from("https://evil.example"), want: 204, header: header{"Access-Control-Allow-Origin": ""}},
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, send: header{"Origin": "https://app.example.org"}, want: 201, save: "A", header: header{
 			"Access-Control-Allow-Origin": "https://app.example.org", "Access-Control-Allow-Credentials": ""}, check: func(t *testing.T, a answer) {
@@ -400,6 +403,10 @@ func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
 			}
 			if got := w.log.request(t, "forwarded")["address"]; got != c.address {
 				t.Errorf("the log has the address %v, want %s", got, c.address)
+			}
+			chain := header{"X-Forwarded-Proto": "https, http", "X-Forwarded-Host": "files.example.org, inner.example.org:8080"}
+			if got := w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", send: chain, want: 201}).object(t)["download_url"].(string); !strings.HasPrefix(got, c.download) {
+				t.Errorf("behind two proxies download_url is %s", got)
 			}
 			for _, bad := range []header{{"X-Forwarded-Proto": "javascript"}, {"X-Forwarded-Host": "evil.example/path"}, {"X-Forwarded-Host": "a@evil.example"}} {
 				got := w.do(t, step{as: "viewer", do: "POST /catalog/attachments/{A}/links", send: bad, want: 201}).object(t)["download_url"].(string)

@@ -52,7 +52,7 @@ func (rq *request) answerFile(w *response, f page.File) error {
 		return nil
 	}
 	body := f.Body
-	if strings.Contains(rq.Header.Get("Accept-Encoding"), "gzip") {
+	if takesGzip(rq.Header.Get("Accept-Encoding")) {
 		h.Set("Content-Encoding", "gzip")
 		body = f.Gzipped
 	}

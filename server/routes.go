@@ -115,8 +115,8 @@ var routes = []route{
 	{"GET", "/assets/:version/:asset", anyone, (*Server).pageAsset},
 }
 
-// answersBytes are the routes whose success is a file, or made from one: they take HEAD too,
-// and carry the headers for safe content on every status.
+// answersBytes are the routes whose success is a file, or made from one: they carry the headers for safe content on every
+// status.
 var answersBytes = map[string]bool{
 	"/catalog/attachments/:attachment/download":  true,
 	"/issues/attachments/:attachment":            true,
@@ -127,10 +127,6 @@ var answersBytes = map[string]bool{
 	"/issues/attachments/:attachment/thumbnail":            true,
 	"/meetings/:meeting/attachments/:attachment/thumbnail": true,
 }
-
-// probed are the other routes that take HEAD: what watches a server often asks
-// so, and so do those who check that a link leads to a page.
-var probed = map[string]bool{"/health": true, "/health/ready": true, "/": true, "/docs": true}
 
 // uploadsTo are the routes to which files are posted.
 var uploadsTo = map[string]bool{
@@ -156,8 +152,8 @@ func (s *Server) router(routes []route) *httprouter.Router {
 	}
 	for _, rt := range routes {
 		r.Handle(rt.method, rt.pattern, s.enter(rt))
-		if rt.method == "GET" && (answersBytes[rt.pattern] || probed[rt.pattern]) {
-			r.Handle("HEAD", rt.pattern, s.enter(rt))
+		if rt.method == "GET" {
+			r.Handle("HEAD", rt.pattern, s.enter(rt)) // net/http leaves the body out
 		}
 	}
 	return r

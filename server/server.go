@@ -132,6 +132,7 @@ type Server struct {
 	totals      totals
 	verified    verified
 	deleted     chan struct{} // told when there may be something for RemoveDeleted
+	compressors *compressors
 	routes      *httprouter.Router
 	handler     http.Handler
 }
@@ -195,13 +196,14 @@ func New(cfg Config) (*Server, error) {
 		s.webhooks = s.newHooks(*cfg.Webhooks)
 	}
 	s.metrics = newMetrics(s)
+	s.compressors = newCompressors()
 	s.routes = s.router(routes)
 	handler := s.byHost(s.routes)
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
 			AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "DELETE"},
-			AllowedHeaders: []string{"Authorization", "Content-Type", "Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "Repr-Digest", "X-Request-Id", "X-On-Behalf-Of"},
+			AllowedHeaders: []string{"*"}, // libraries add their own, which do nothing here; and no cookies are taken
 			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"},
 			MaxAge:         600,
 		}).Handler(handler)

@@ -84,8 +84,16 @@ func (s *Server) upload(w *response, rq *request) error {
 func (s *Server) admit(rq *request) (boundary string, err error) {
 	params := headerParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
-	if !strings.EqualFold(params[""], "multipart/form-data") || boundary == "" || len(boundary) > 70 {
+	switch {
+	case !strings.EqualFold(params[""], "multipart/form-data"):
 		return "", invalidRequest("Send the file as multipart/form-data, in a part named \"file\".")
+	case boundary == "":
+		return "", invalidRequest("The header Content-Type has no boundary. Leave that header to the library that makes the form: it knows the boundary.")
+	case len(boundary) > maxBoundary:
+		return "", invalidRequest("The boundary in the header Content-Type has more than %d characters.", maxBoundary)
+	}
+	if err := rq.refuseEncoded(); err != nil {
+		return "", err
 	}
 	if rq.caller.user.ID == uuid.Nil {
 		return "", forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
@@ -303,7 +311,10 @@ func formError(err error) error {
 		return err
 	}
 	detail := "The multipart body is malformed."
-	if errors.Is(err, errCutForm) || errors.Is(err, io.ErrUnexpectedEOF) {
+	switch {
+	case errors.Is(err, errOtherBoundary):
+		detail = "The body does not have the boundary that the header Content-Type names. Leave that header to the library that makes the form."
+	case errors.Is(err, errCutForm), errors.Is(err, io.ErrUnexpectedEOF):
 		detail = "The body ends before it is complete."
 	}
 	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}

@@ -1,0 +1,73 @@
+package server
+
+import (
+	"compress/gzip"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// maxCompressors is how many lists are compressed at the same time: each holds about a megabyte, however slowly its
+// client reads. The others are sent as they are.
+const maxCompressors = 16
+
+// compressors hands out what compresses lists.
+type compressors struct {
+	free chan struct{}
+	pool sync.Pool
+}
+
+func newCompressors() *compressors {
+	return &compressors{
+		free: make(chan struct{}, maxCompressors),
+		pool: sync.Pool{New: func() any {
+			z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+			if err != nil {
+				panic(err) // the level is one that there is
+			}
+			return z
+		}},
+	}
+}
+
+// body is where the body of a list is written to: compressed where the client takes that and a compressor is free. Close
+// ends a body that is whole, and release gives the compressor back.
+func (c *compressors) body(w *response, rq *request) (to io.WriteCloser, release func()) {
+	w.Header().Add("Vary", "Accept-Encoding")
+	if !takesGzip(rq.Header.Get("Accept-Encoding")) {
+		return plainBody{w}, func() {}
+	}
+	select {
+	case c.free <- struct{}{}:
+	default:
+		return plainBody{w}, func() {}
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	z := c.pool.Get().(*gzip.Writer)
+	z.Reset(w)
+	return z, func() {
+		z.Reset(io.Discard) // holds on to nobody's response
+		c.pool.Put(z)
+		<-c.free
+	}
+}
+
+// plainBody is a body that goes out as it is.
+type plainBody struct{ io.Writer }
+
+func (plainBody) Close() error { return nil }
+
+// takesGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
+func takesGzip(accept string) bool {
+	for coding := range strings.SplitSeq(accept, ",") {
+		name, parameter, _ := strings.Cut(coding, ";")
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "gzip" && name != "x-gzip" && name != "*" {
+			continue
+		}
+		weight, _ := strings.CutPrefix(strings.ReplaceAll(parameter, " ", ""), "q=")
+		q, err := strconv.ParseFloat(weight, 64)
+		return err != nil || q > 0
+	}
+	return false
+}
