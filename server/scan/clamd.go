@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,12 +28,18 @@ type Clamd struct {
 	network, address string
 	timeout          time.Duration
 	slots            chan struct{} // one taken by each scan
+	heldBack         time.Duration // see endHeldBack
 }
 
 // So many contents are scanned at once, the others wait: clamd has 12 threads
 // and room for 15 connections that wait for one, if nobody says otherwise, and
 // turns away who comes when that is full.
 const atOnce = 10
+
+// endHeldBack is how long the end of a content is held back. A small content is
+// in the system's buffers as a whole before clamd has looked at it; what is said
+// in this time was said of a part.
+const endHeldBack = 10 * time.Millisecond
 
 // How long clamd may take to say that it is there.
 const pingTimeout = 2 * time.Second
@@ -50,12 +58,12 @@ func New(address string, timeout time.Duration) (*Clamd, error) {
 	if !good {
 		return nil, fmt.Errorf(`expected the address of a clamd like "unix:/run/clamav/clamd.ctl" or "tcp:127.0.0.1:3310", found %.60q`, address)
 	}
-	return &Clamd{network, at, timeout, make(chan struct{}, atOnce)}, nil
+	return &Clamd{network, at, timeout, make(chan struct{}, atOnce), endHeldBack}, nil
 }
 
 // Ping fails unless clamd answers.
 func (c *Clamd) Ping(ctx context.Context) error {
-	reply, err := c.ask(ctx, pingTimeout, "zPING\x00", func(io.Writer) error { return nil })
+	reply, _, err := c.ask(ctx, pingTimeout, "zPING\x00", func(io.Writer, func()) error { return nil })
 	if err == nil && reply != "PONG" {
 		err = fmt.Errorf("clamd answered %.100q to a ping", reply)
 	}
@@ -74,12 +82,7 @@ func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, 
 		return "", err
 	}
 	defer func() { <-c.slots }()
-	whole := false
-	reply, err := c.ask(ctx, c.timeout, "zINSTREAM\x00", func(w io.Writer) error {
-		err := stream(w, content)
-		whole = err == nil
-		return err
-	})
+	reply, whole, err := c.ask(ctx, c.timeout, "zINSTREAM\x00", func(w io.Writer, ending func()) error { return stream(w, content, ending) })
 	if err != nil {
 		return "", err
 	}
@@ -89,9 +92,9 @@ func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, 
 		return "", fmt.Errorf("%w: %.200s", ErrLimit, reply)
 	case isFound && found != "":
 		return found, nil
-	case reply == "stream: OK" && whole:
+	case reply == clean && whole:
 		return "", nil
-	case reply == "stream: OK":
+	case reply == clean:
 		return "", errors.New("clamd called the content clean before it had all of it")
 	}
 	return "", fmt.Errorf("clamd answered %.200q", reply)
@@ -109,42 +112,80 @@ func (c *Clamd) take(ctx context.Context) error {
 	}
 }
 
+// clean is the reply for a content in which nothing was found.
+const clean = "stream: OK"
+
 // ask sends a command and what send writes, and gives the reply without the
 // NUL at its end. The reply may come before everything is sent; clamd then
 // reads no further, or ends the connection. What is sent is not all heard in
-// that case, which is no error.
-func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, send func(io.Writer) error) (reply string, err error) {
+// that case, which is no error. Send calls ending before it writes what ends
+// the content: a reply that comes before that speaks of a part of it. Whole says of a content that is called clean
+// that clamd had read all of it.
+func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, send func(w io.Writer, ending func()) error) (reply string, whole bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("clamd did not answer within %v", timeout))
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, c.network, c.address)
 	if err != nil {
-		return "", cause(ctx, err)
+		return "", false, cause(ctx, err)
 	}
 	defer conn.Close() // all that matters has been said by then
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 
 	type answer struct {
 		reply string
+		early bool
 		err   error
 	}
 	answered := make(chan answer, 1)
+	var ended atomic.Bool
+	replied := make(chan struct{})
 	go func() {
 		reply, err := bufio.NewReader(io.LimitReader(conn, maxReply)).ReadString(0)
+		early := !ended.Load()
+		close(replied)
 		_ = conn.SetWriteDeadline(time.Now()) // there is no use in sending more
-		answered <- answer{reply, err}
+		answered <- answer{strings.TrimSuffix(reply, "\x00"), early, err}
 	}()
 	_, sending := io.WriteString(conn, command)
 	if sending == nil {
-		sending = send(conn)
+		sending = send(conn, func() {
+			select {
+			case <-replied:
+			case <-ctx.Done():
+			case <-time.After(c.heldBack):
+			}
+			ended.Store(true)
+		})
 	}
 	if source := new(sourceError); errors.As(sending, &source) {
-		return "", source.error // without the end of the content, clamd would wait
+		return "", false, source.error // without the end of the content, clamd would wait
 	}
 	a := <-answered
 	if a.err != nil {
-		return "", cause(ctx, fmt.Errorf("no whole answer of clamd: %w", errors.Join(a.err, sending)))
+		return "", false, cause(ctx, fmt.Errorf("no whole answer of clamd: %w", errors.Join(a.err, sending)))
 	}
-	return strings.TrimSuffix(a.reply, "\x00"), nil
+	if a.reply != clean || a.early || sending != nil {
+		return a.reply, false, nil
+	}
+	whole, err = hasReadAll(conn)
+	return a.reply, whole, cause(ctx, err)
+}
+
+// hasReadAll says whether the other side had read all that was sent to it by
+// the time it ended the connection, which clamd does after a reply. What was
+// sent may not have been read when a reply to it comes, since the system takes
+// it first. A connection that is ended with something unread is reset.
+func hasReadAll(conn net.Conn) (bool, error) {
+	if half, can := conn.(interface{ CloseWrite() error }); can {
+		if err := half.CloseWrite(); err != nil {
+			return false, nil // it was reset
+		}
+	}
+	_, err := io.Copy(io.Discard, io.LimitReader(conn, maxReply))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return false, fmt.Errorf("clamd called the content clean, and did not end the connection: %w", err)
+	}
+	return err == nil, nil
 }
 
 // A longer reply is none.
@@ -162,14 +203,17 @@ func cause(ctx context.Context, err error) error {
 type sourceError struct{ error }
 
 // stream writes a content in chunks, each with its length before it; one
-// without length is the end.
-func stream(w io.Writer, content io.Reader) error {
+// without length is the end. It calls ending before it writes that.
+func stream(w io.Writer, content io.Reader, ending func()) error {
 	const head = 4
 	chunk := make([]byte, head+128<<10)
 	for {
 		n, err := io.ReadFull(content, chunk[head:])
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return &sourceError{fmt.Errorf("reading the content: %w", err)}
+		}
+		if n == 0 {
+			ending()
 		}
 		binary.BigEndian.PutUint32(chunk, uint32(n))
 		if _, err := w.Write(chunk[:head+n]); err != nil || n == 0 {

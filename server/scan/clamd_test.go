@@ -144,6 +144,17 @@ func interrupts(reply string, end bool) func(*testing.T, *conn) {
 	}
 }
 
+// unread replies when it has read so many bytes behind the command, and ends the
+// connection in the middle of what comes next.
+func unread(reply string, n int) func(*testing.T, *conn) {
+	return func(t *testing.T, c *conn) {
+		io.ReadFull(c.Conn, make([]byte, len("zINSTREAM\x00")+n)) // a buffer would read on
+		io.WriteString(c.Conn, reply)
+		io.ReadFull(c.Conn, make([]byte, 1))
+		c.Close()
+	}
+}
+
 // hangs reads nothing until the test is over.
 func hangs(t *testing.T, _ *conn) { <-t.Context().Done() }
 
@@ -158,35 +169,59 @@ func TestWhatClamdSaysOfAContent(t *testing.T) {
 		err       string
 		limit     bool
 	}{
-		"clean":                         {answer: says("stream: OK\x00")},
-		"malware":                       {answer: says("stream: Eicar-Test FOUND\x00"), signature: "Eicar-Test"},
-		"malware with a strange name":   {answer: says("stream: A b: OK FOUND\x00"), signature: "A b: OK"},
-		"an error":                      {answer: says("INSTREAM: Can't write to file. ERROR\x00"), err: "Can't write to file"},
-		"too long a stream":             {answer: says("INSTREAM size limit exceeded. ERROR\x00"), err: "size limit exceeded", limit: true},
-		"a limit of the scan":           {answer: says("stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND\x00"), err: "MaxFileSize", limit: true},
-		"an older name of that":         {answer: says("stream: Heuristics.Limits.Exceeded FOUND\x00"), err: "Limits.Exceeded", limit: true},
-		"a find without a name":         {answer: says("stream:  FOUND\x00"), err: "answered"},
-		"an empty reply":                {answer: says("\x00"), err: `answered ""`},
-		"another reply":                 {answer: says("stream: OK maybe\x00"), err: "OK maybe"},
-		"a reply of another command":    {answer: says("PONG\x00"), err: "PONG"},
-		"a file that is OK":             {answer: says("/tmp/x: OK\x00"), err: "/tmp/x"},
-		"a cut reply":                   {answer: cuts("stream: OK"), err: "no whole answer"},
-		"no reply":                      {answer: cuts(""), err: "no whole answer"},
-		"a reply without an end":        {answer: says(strings.Repeat("stream: OK ", 1000)), err: "no whole answer"},
-		"too long, and no more is read": {answer: interrupts("INSTREAM size limit exceeded. ERROR\x00", false), content: large, err: "size limit exceeded", limit: true},
-		"malware at the beginning":      {answer: interrupts("stream: Early FOUND\x00", false), content: large, signature: "Early"},
-		"clean before it has all":       {answer: interrupts("stream: OK\x00", false), content: large, err: "before it had all"},
-		"an end in the middle":          {answer: interrupts("", true), content: large, err: "no whole answer"},
-		"a cut reply in the middle":     {answer: interrupts("stream: O", true), content: large, err: "no whole answer"},
+		"clean":                                 {answer: says("stream: OK\x00")},
+		"malware":                               {answer: says("stream: Eicar-Test FOUND\x00"), signature: "Eicar-Test"},
+		"malware with a strange name":           {answer: says("stream: A b: OK FOUND\x00"), signature: "A b: OK"},
+		"an error":                              {answer: says("INSTREAM: Can't write to file. ERROR\x00"), err: "Can't write to file"},
+		"too long a stream":                     {answer: says("INSTREAM size limit exceeded. ERROR\x00"), err: "size limit exceeded", limit: true},
+		"a limit of the scan":                   {answer: says("stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND\x00"), err: "MaxFileSize", limit: true},
+		"an older name of that":                 {answer: says("stream: Heuristics.Limits.Exceeded FOUND\x00"), err: "Limits.Exceeded", limit: true},
+		"a find without a name":                 {answer: says("stream:  FOUND\x00"), err: "answered"},
+		"an empty reply":                        {answer: says("\x00"), err: `answered ""`},
+		"another reply":                         {answer: says("stream: OK maybe\x00"), err: "OK maybe"},
+		"a reply of another command":            {answer: says("PONG\x00"), err: "PONG"},
+		"a file that is OK":                     {answer: says("/tmp/x: OK\x00"), err: "/tmp/x"},
+		"a cut reply":                           {answer: cuts("stream: OK"), err: "no whole answer"},
+		"no reply":                              {answer: cuts(""), err: "no whole answer"},
+		"a reply without an end":                {answer: says(strings.Repeat("stream: OK ", 1000)), err: "no whole answer"},
+		"too long, and no more is read":         {answer: interrupts("INSTREAM size limit exceeded. ERROR\x00", false), content: large, err: "size limit exceeded", limit: true},
+		"malware at the beginning":              {answer: interrupts("stream: Early FOUND\x00", false), content: large, signature: "Early"},
+		"clean before it has all":               {answer: interrupts("stream: OK\x00", false), content: large, err: "before it had all"},
+		"clean before it reads any of it":       {answer: unread("stream: OK\x00", 0), err: "before it had all"},
+		"clean before it reads any of a little": {answer: unread("stream: OK\x00", 0), content: []byte("a little"), err: "before it had all"},
+		"clean before it reads the end":         {answer: unread("stream: OK\x00", 4+8), content: []byte("a little"), err: "before it had all"},
+		"an end in the middle":                  {answer: interrupts("", true), content: large, err: "no whole answer"},
+		"a cut reply in the middle":             {answer: interrupts("stream: O", true), content: large, err: "no whole answer"},
 	} {
 		for _, network := range []string{"unix", "tcp"} {
 			t.Run(network+" "+name, func(t *testing.T) {
 				t.Parallel()
-				signature, err := listen(t, network, c.answer).client(t, 20*time.Second).Scan(t.Context(), bytes.NewReader(c.content))
+				clamd := listen(t, network, c.answer).client(t, 20*time.Second)
+				clamd.HoldBack(0)
+				signature, err := clamd.Scan(t.Context(), bytes.NewReader(c.content))
 				if signature != c.signature || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || errors.Is(err, scan.ErrLimit) != c.limit {
 					t.Errorf("found %q, error %v; want %q, %q", signature, err, c.signature, c.err)
 				}
 			})
+		}
+	}
+}
+
+// What is said of a content before its end was sent was said of a part of it,
+// also when the part is all of a little content.
+func TestNoContentIsCleanBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	content := "a little"
+	for _, network := range []string{"unix", "tcp"} {
+		f := listen(t, network, func(t *testing.T, c *conn) {
+			c.command(t)
+			io.CopyN(io.Discard, c, int64(4+len(content)))
+			io.WriteString(c.Conn, "stream: OK\x00")
+		})
+		c := f.client(t, 20*time.Second)
+		c.HoldBack(time.Hour)
+		if _, err := c.Scan(t.Context(), strings.NewReader(content)); err == nil || !strings.Contains(err.Error(), "before it had all") {
+			t.Errorf("%s: %v", network, err)
 		}
 	}
 }
