@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -336,15 +335,17 @@ func (f auditFilter) keep(e store.Entry) bool {
 		(f.until.IsZero() || e.Time.Before(f.until)) && !e.Time.Before(f.since)
 }
 
-// A request, such as the upload of a large file over a bad line, may take so
-// long.
-const longestRequest = 24 * time.Hour
-
 // auditLog lists entries, the newest first.
 func (s *Server) auditLog(w *response, rq *request) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
+	}
+	var runs []store.AuditRun
+	if !filter.since.IsZero() {
+		if runs, err = s.Store.AuditRuns(rq.Context()); err != nil {
+			return err
+		}
 	}
 	known := names{}
 	return listing[store.Entry]{
@@ -356,21 +357,41 @@ func (s *Server) auditLog(w *response, rq *request) error {
 				}
 				last = max(binary.BigEndian.Uint64(before), 1)
 			}
-			batch, err := s.Store.EntriesBefore(rq.Context(), last, n)
-			// Entries lie in the order of their commits, and have the time at which
-			// their request began.
-			tooOld := func(e store.Entry) bool {
-				return e.Damage == "" && e.Time.Before(filter.since.Add(-longestRequest))
-			}
-			if i := slices.IndexFunc(batch, tooOld); i >= 0 {
-				batch = batch[:i] // the end, since older ones follow
-			}
-			return batch, err
+			return s.entriesSince(rq.Context(), last, filter.since, runs, n)
 		},
 		key:  func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
 		keep: filter.keep,
 		row:  rendered(func(e store.Entry) any { return s.describeEntry(rq.Context(), e, known) }),
 	}.answer(w, rq)
+}
+
+// entriesSince is store.EntriesBefore without most of what is older than since.
+// Entries lie in the order in which they were kept, which is that of their times
+// within a run only.
+func (s *Server) entriesSince(ctx context.Context, before uint64, since time.Time, runs []store.AuditRun, n int) (list []store.Entry, err error) {
+	for {
+		batch, err := s.Store.EntriesBefore(ctx, before, n)
+		if err != nil || since.IsZero() {
+			return batch, err
+		}
+		more := len(batch) == n
+		for _, e := range batch {
+			before = e.Seq
+			if e.Damage != "" || !e.Time.Before(since) {
+				if list = append(list, e); len(list) == n {
+					return list, nil
+				}
+				continue
+			}
+			if next := store.SkipOlder(runs, e, since); next < e.Seq {
+				before, more = next, next > 1
+				break
+			}
+		}
+		if !more {
+			return list, nil
+		}
+	}
 }
 
 // exportAudit writes entries as lines of JSON, the oldest first.

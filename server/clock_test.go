@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"attachd/server"
+	"attachd/store"
 )
 
 const year = 365 * 24 * time.Hour
@@ -171,5 +172,55 @@ func TestWhatAWrongClockEndedComesBack(t *testing.T) {
 			wants(200)
 			w.do(t, step{do: "GET " + pathOf(t, link), want: 200, is: "a.txt"})
 		})
+	}
+}
+
+// A query by time finds all that is of that time, in whatever order the clock
+// gave the times, and however many entries are asked for at once.
+func TestEntriesAreFoundByTimeWhateverTheClockSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var times []time.Time
+	note := func(n int, by, step time.Duration) {
+		w.clock.set(by)
+		for range n {
+			w.clock.set(step)
+			times = append(times, w.clock.Now())
+			w.store.Record(store.Entry{Time: w.clock.Now(), Action: "test.note", Name: fmt.Sprint(len(times)), Outcome: "done"})
+		}
+		w.flush(t)
+	}
+	note(20, 0, time.Hour)
+	note(1, -20*24*time.Hour, 0) // one entry of 20 days ago
+	note(20, 20*24*time.Hour, time.Hour)
+	note(30, 12*year, 24*time.Hour)
+	note(20, -12*year-30*24*time.Hour, time.Hour)
+	note(5, -56*year, time.Minute)
+	note(40, 56*year, -20*time.Hour)
+	note(10, 40*24*time.Hour, time.Hour)
+	sinces := append([]time.Time{startOfTime.Add(-year), startOfTime.Add(20 * year), startOfTime.Add(35 * time.Hour), time.Unix(0, 0)}, times[25:30]...)
+	for i := 0; i < len(times); i += 17 {
+		sinces = append(sinces, times[i])
+	}
+	for _, since := range sinces {
+		var want []string
+		for i, at := range slices.Backward(times) {
+			if !at.Before(since) {
+				want = append(want, fmt.Sprint(i+1))
+			}
+		}
+		for _, limit := range []string{"", "&limit=7"} {
+			var got []string
+			for path := "/audit-logs?action=test.note&since=" + since.UTC().Format(time.RFC3339) + limit; path != ""; {
+				a := w.do(t, step{as: "root", do: "GET " + path, want: 200})
+				for _, e := range a.list(t) {
+					got = append(got, e["resource"].(map[string]any)["name"].(string))
+				}
+				path = nextOf(t, a)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("since %v%s there are %v, and should be %v", since, limit, got, want)
+			}
+		}
 	}
 }

@@ -39,6 +39,32 @@ type Entry struct {
 	Damage string
 }
 
+// AuditRun is a run of entries up to the next one. Where it is ordered, none
+// of its entries is older by more than a day, which a request may take, than
+// one before it: a run ends when the clock is set back.
+type AuditRun struct {
+	First   uint64    // its first entry, which may have been removed
+	Latest  time.Time // the latest time of its entries
+	Ordered bool
+}
+
+// SkipOlder gives the number before which entries of a time or later may be
+// found, for one who goes from the newest to the oldest and has come to an entry
+// that is older.
+func SkipOlder(runs []AuditRun, e Entry, since time.Time) (before uint64) {
+	i := len(runs) - 1
+	for i >= 0 && runs[i].First > e.Seq {
+		i--
+	}
+	if i < 0 || !runs[i].Ordered || !e.Time.Before(since.Add(-longestRequest)) {
+		return e.Seq
+	}
+	for i > 0 && runs[i-1].Latest.Before(since) {
+		i--
+	}
+	return runs[i].First
+}
+
 // Sum is what Hash must be: the SHA-256 of Previous and all other fields, each
 // text with its length before it, so that no two entries have the same bytes.
 func (e Entry) Sum() [32]byte {
@@ -136,6 +162,9 @@ type Audit interface {
 	// EntriesBefore is Entries the other way: newest first, beginning before
 	// seq, or with the last entry when seq is 0.
 	EntriesBefore(ctx context.Context, before uint64, limit int) ([]Entry, error)
+	// AuditRuns gives the runs of entries whose times are in order, the oldest
+	// first, so that a search by time need not read all.
+	AuditRuns(ctx context.Context) ([]AuditRun, error)
 	// AuditEnds gives what the log begins after (the zero Link, or the last
 	// entry that was removed) and the entry that was written last, which is
 	// remembered apart from the entries: it need not be there any more. Both

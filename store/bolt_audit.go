@@ -102,7 +102,12 @@ func (tx *writeTx) record(entries ...Entry) {
 			tx.err = err
 			return
 		}
-		tx.chain = &last
+		runs, err := loadRuns(tx.dbTx, last.Seq)
+		if err != nil {
+			tx.err = err
+			return
+		}
+		tx.chain, tx.runs = &last, runs
 	}
 	tx.Bucket(bucketAudit).FillPercent = 1 // keys only ever come at the end
 	for _, e := range entries {
@@ -111,6 +116,7 @@ func (tx *writeTx) record(entries ...Entry) {
 		e.Hash = e.Sum()
 		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.encode()))
 		*tx.chain = Link{e.Seq, e.Hash}
+		tx.runs = noteTime(tx.runs, e.Seq, e.Time)
 	}
 	tx.chained = true
 }
@@ -134,7 +140,17 @@ func (tx *writeTx) noteFor(e Entry, action, resource, id, name, space string) {
 func (tx *writeTx) saveHead() {
 	if tx.chained {
 		tx.put(bucketMeta, auditHead, tx.chain.encode())
+		tx.put(bucketMeta, auditRuns, encodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
 	}
+}
+
+// removed is the last entry that is not there any more.
+func (tx *writeTx) removed() uint64 {
+	anchor, _, err := loadLink(tx.dbTx, auditAnchor)
+	if err != nil && tx.err == nil {
+		tx.err = err
+	}
+	return anchor.Seq
 }
 
 // lastLink is what the next entry follows: the head, so that the gap stays to

@@ -54,6 +54,7 @@ type writeTx struct {
 	err     error
 	pending waiting // by how much what waits changes
 	chain   *Link   // the end of the audit log; nil until there is something to add
+	runs    []AuditRun
 
 	change   *change // that is being applied
 	imports  *importLock
