@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -283,7 +284,7 @@ func TestABackupWhoseServerStopsFailsAndGoesOnLater(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	server := start(t, dir, autoCreate)
-	server.uploadAll(numbered("file", 200)...)
+	server.uploadAll(numbered("file", 500)...)
 	to := filepath.Join(t.TempDir(), "backup")
 	cmd := command(t, "backup", to, "--data-dir", dir)
 	var said strings.Builder
@@ -307,11 +308,11 @@ func TestABackupWhoseServerStopsFailsAndGoesOnLater(t *testing.T) {
 	}
 	_, again := backedUp(t, dir, to)
 	var fresh int
-	if _, err := fmt.Sscanf(again[strings.Index(again, "of which ")+len("of which "):], "%d contents", &fresh); err != nil || fresh > 200-len(copied) {
+	if _, err := fmt.Sscanf(again[strings.Index(again, "of which ")+len("of which "):], "%d contents", &fresh); err != nil || fresh > 500-len(copied) {
 		t.Errorf("%d contents were copied before; %s", len(copied), again)
 	}
 	_, names := restored(t, to, server.key)
-	if len(names) != 200 {
+	if len(names) != 500 {
 		t.Errorf("restored %q", names)
 	}
 }
@@ -378,6 +379,68 @@ func TestABackupOfADamagedHouseSavesTheRestAndSaysSo(t *testing.T) {
 	again := start(t, other)
 	again.key = server.key
 	again.get(product+"/attachments?limit=2").want(t, 200)
+}
+
+// An installation keeps its backup through restores and copies, and nobody
+// else gets at it.
+func TestABackupBelongsToOneInstallation(t *testing.T) {
+	t.Parallel()
+	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
+	server := start(t, dir, autoCreate)
+	server.uploadAll("a.txt")
+	backedUp(t, dir, to, "--keep", "1")
+	other := dataDir(t)
+	start(t, other, autoCreate) // as where a disk is not mounted
+	for range 2 {
+		said := refused(t, 1, "backup", to, "--keep", "1", "--data-dir", other)
+		if !strings.Contains(said, "it is the backup of another installation") || !strings.Contains(said, "has 1 attachments. Nothing was changed in it. Name another folder") {
+			t.Errorf("it says %s", said)
+		}
+	}
+	back, names := restored(t, to, server.key)
+	if !slices.Equal(names, []string{"a.txt"}) {
+		t.Errorf("restored %q", names)
+	}
+	backedUp(t, back, to)
+	server.stop()
+	copied := filepath.Join(t.TempDir(), "copied")
+	check(t, os.CopyFS(copied, os.DirFS(dir)))
+	check(t, errors.Join(os.Chmod(copied, 0o700), os.Chmod(filepath.Join(copied, "secret.key"), 0o600), os.Chmod(filepath.Join(copied, "admin.key"), 0o600)))
+	backedUp(t, copied, to)
+	list := strings.Split(strings.TrimSpace(ok(t, "backup", "list", to)), "\n")
+	ids := map[string]bool{}
+	for _, line := range list[1:] {
+		fields := strings.Fields(line)
+		ids[fields[len(fields)-1]] = true
+	}
+	if len(list) != 4 || len(ids) != 1 {
+		t.Errorf("the list is %q", list)
+	}
+}
+
+func TestRestorePointsAreRemovedByName(t *testing.T) {
+	t.Parallel()
+	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
+	server := start(t, dir, autoCreate)
+	gone := server.upload(product, "gone.txt", saying("gone.txt")).want(t, 201)
+	first, _ := backedUp(t, dir, to)
+	server.remove(gone.download()).want(t, 200)
+	server.uploadAll("stays.txt")
+	second, _ := backedUp(t, dir, to)
+	refused(t, 2, "backup", "remove", to)
+	refused(t, 1, "backup", "remove", to, "2026-01-01T00-00-00Z")
+	if said := ok(t, "backup", "remove", to, first); !strings.HasPrefix(said, "removed 1 restore point, and with them 1 content, ") {
+		t.Errorf("it says %s", said)
+	}
+	if said := refused(t, 1, "backup", "remove", to, second); !strings.Contains(said, "no whole restore point would be left if "+second+" were removed; nothing was removed. Make a new one first, or run the command again with --even-last") {
+		t.Errorf("the last one: %s", said)
+	}
+	ok(t, "backup", "verify", to)
+	ok(t, "backup", "remove", "--even-last", to, second)
+	backedUp(t, dir, to)
+	if _, names := restored(t, to, server.key); !slices.Equal(names, []string{"stays.txt"}) {
+		t.Errorf("restored %q", names)
+	}
 }
 
 func TestADamagedBackupRestoresNothingThatStarts(t *testing.T) {

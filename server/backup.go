@@ -151,8 +151,13 @@ func (s *Server) storedContent(w *response, rq *request) error {
 	return s.sendBytes(w, io.LimitReader(content, info.Size))
 }
 
-// status answers with what the database knows of its own well-being.
+// status answers with what the database knows of its own well-being. A
+// database of an earlier version has its id by then, unless it cannot be
+// changed.
 func (s *Server) status(w *response, rq *request) error {
+	if _, err := upkeep.Installation(rq.Context(), s.Store); err != nil {
+		rq.log().Warn("the installation has no id yet", "error", err)
+	}
 	status, err := upkeep.ReadStatus(rq.Context(), s.Store, s.Now())
 	if err != nil {
 		return err

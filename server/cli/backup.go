@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"attachd/blobs"
@@ -41,7 +42,7 @@ func (a *App) Backup() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&keep, "keep", 0, "then remove all but the newest `N` restore points, and what only those had")
-	cmd.AddCommand(a.backupList(), a.backupVerify())
+	cmd.AddCommand(a.backupList(), a.backupVerify(), a.backupRemove())
 	return cmd
 }
 
@@ -69,9 +70,9 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 		return err
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	added, err := a.addPoint(ctx, archive, c, dir)
+	added, err := a.addPoint(ctx, archive, c, dir, keep)
 	if err != nil {
-		return err
+		return full(err, to)
 	}
 	// The restore point is good without the note, which is for the doctor.
 	if err := c.call(ctx, "PUT", "/upkeep/backup", map[string]any{"made": added.Made}, nil); err != nil {
@@ -80,18 +81,59 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if keep > 0 {
 		pruned, err := archive.Prune(ctx, keep, a.openSnapshot)
 		if err != nil {
-			return fmt.Errorf("older restore points were not all removed: %w", err)
+			return fmt.Errorf("older restore points were not all removed: %w", removable(err, to))
 		}
-		fmt.Fprintf(a.stdout, "removed %s, and with them %s, %s\n",
-			count(pruned.Points, "restore point"), count(pruned.Contents, "content"), count(pruned.Bytes, "byte"))
+		pruned.Add(added.Pruned)
+		a.sayRemoved(pruned)
 	}
+	a.warnUnsynced(archive)
 	if n := len(added.Faults); n > 0 {
 		return &exit{exitFault, fmt.Errorf("%s could not be saved; everything else is", count(int64(n), "attachment"))}
 	}
 	return nil
 }
 
-func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, dir *datadir.Dir) (upkeep.Added, error) {
+// full says what to do about a medium without room.
+func full(err error, to string) error {
+	if !errors.Is(err, blobs.ErrFull) && !upkeep.IsFull(err) {
+		return err
+	}
+	return fmt.Errorf("%w. The backup's medium has no room left. Run the command again with a lower --keep, or remove restore points by name: attachd backup remove %s POINT", err, to)
+}
+
+// removable says what to do about a damaged restore point.
+func removable(err error, to string) error {
+	if !errors.Is(err, upkeep.ErrDamagedPoint) {
+		return err
+	}
+	return fmt.Errorf("%w. `attachd backup verify` tells more; what cannot be mended can be removed: attachd backup remove %s POINT", err, to)
+}
+
+func (a *App) sayRemoved(pruned upkeep.Pruned) {
+	fmt.Fprintf(a.stdout, "removed %s, and with them %s, %s\n",
+		count(pruned.Points, "restore point"), count(pruned.Contents, "content"), count(pruned.Bytes, "byte"))
+}
+
+// warnUnsynced tells of a medium that takes no syncs of folders.
+func (a *App) warnUnsynced(archive *upkeep.Archive) {
+	if why := archive.Unsynced(); why != nil {
+		fmt.Fprintf(a.stderr, "attachd: warning: the backup's medium cannot sync folders (%v): should it lose power or its connection within the next minutes, what was just written may be missing. `attachd backup verify` tells\n", why)
+	}
+}
+
+// installation asks the server whose backup it will be. One of an earlier
+// version does not say.
+func installation(ctx context.Context, c *client) (uuid.UUID, error) {
+	var status upkeep.Status
+	err := c.call(ctx, "GET", "/upkeep/status", nil, &status)
+	return status.Installation, err
+}
+
+func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, dir *datadir.Dir, keep int) (upkeep.Added, error) {
+	here, err := installation(ctx, c)
+	if err != nil {
+		return upkeep.Added{}, err
+	}
 	secret, err := os.ReadFile(dir.Join("secret.key"))
 	if err != nil {
 		return upkeep.Added{}, err
@@ -102,7 +144,8 @@ func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, 
 	}
 	show, clear := a.progress()
 	added, err := archive.Add(ctx, &source{client: c}, upkeep.AddOptions{
-		Now: time.Now(), Version: version(), Secret: secret, Format: format, Open: a.openSnapshot, Progress: sometimes(show)})
+		Now: time.Now(), Version: version(), Secret: secret, Format: format, Open: a.openSnapshot, Progress: sometimes(show),
+		Installation: here, Keep: keep})
 	clear()
 	if err != nil {
 		return added, err
@@ -219,11 +262,12 @@ func (a *App) backupList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer archive.Close() // only read
 			names, err := archive.PointNames()
 			if err != nil {
 				return err
 			}
-			rows := [][]string{{"RESTORE POINT", "ATTACHMENTS", "CONTENTS", "BYTES", "FAULTS"}}
+			rows := [][]string{{"RESTORE POINT", "ATTACHMENTS", "CONTENTS", "BYTES", "FAULTS", "INSTALLATION"}}
 			var unreadable error
 			for _, name := range names {
 				p, err := archive.Find(name)
@@ -231,11 +275,55 @@ func (a *App) backupList() *cobra.Command {
 					unreadable = &exit{exitFault, err}
 					continue
 				}
-				rows = append(rows, []string{name, fmt.Sprint(p.Attachments), fmt.Sprint(p.Contents), fmt.Sprint(p.Bytes), fmt.Sprint(len(p.Faults))})
+				rows = append(rows, []string{name, fmt.Sprint(p.Attachments), fmt.Sprint(p.Contents), fmt.Sprint(p.Bytes), fmt.Sprint(len(p.Faults)), whose(p.Installation)})
 			}
 			return errors.Join(a.table(rows), unreadable)
 		},
 	}
+}
+
+// whose names the installation that a restore point is of.
+func whose(id uuid.UUID) string {
+	if id == uuid.Nil {
+		return "-" // made by a version that had no ids
+	}
+	return id.String()
+}
+
+func (a *App) backupRemove() *cobra.Command {
+	var evenLast bool
+	cmd := &cobra.Command{
+		Use:   "remove DIR POINT...",
+		Short: "remove restore points by name, and what only they had",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return nil
+			}
+			return usage("attachd backup remove takes a directory and the names of restore points; `attachd backup list` shows them")
+		},
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			archive, err := upkeep.OpenArchive(args[0])
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, archive.Close()) }()
+			pruned, err := archive.Remove(cmd.Context(), args[1:], evenLast, a.openSnapshot)
+			switch {
+			case errors.Is(err, upkeep.ErrLastPoint):
+				return fmt.Errorf("%w; nothing was removed. Make a new one first, or run the command again with --even-last", err)
+			case errors.Is(err, upkeep.ErrDamagedPoint):
+				a.sayRemoved(pruned)
+				return &exit{exitFault, fmt.Errorf("contents that no restore point needs any more stay: %w", removable(err, args[0]))}
+			case err != nil:
+				return err
+			}
+			a.sayRemoved(pruned)
+			a.warnUnsynced(archive)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&evenLast, "even-last", false, "also when no whole restore point is left then")
+	return cmd
 }
 
 func (a *App) backupVerify() *cobra.Command {
@@ -309,10 +397,8 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	case err != nil:
 		return err
 	}
-	folder := filepath.Join(from, "points", point.Name)
-	format, err := os.ReadFile(filepath.Join(folder, "FORMAT"))
-	if err == nil && point.Wrote("FORMAT", format) { // otherwise it is a fault like others
-		if err := datadir.CheckFormat(folder, format); err != nil {
+	if format := archive.FormatOf(point); format != nil { // otherwise it is a fault like others
+		if err := datadir.CheckFormat(filepath.Join(from, "points", point.Name), format); err != nil {
 			return err
 		}
 	}
@@ -334,6 +420,9 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		}
 		fmt.Fprintln(a.stdout, "made a new secret.key: links given out so far do not work any more")
 	}
+	if err := a.keepInstallation(ctx, archive, dir); err != nil {
+		return err
+	}
 	if err := dir.Restored(); err != nil {
 		return err
 	}
@@ -345,6 +434,21 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		return &exit{exitFault, fmt.Errorf("%s had no content when the restore point was made; everything else is restored", count(int64(n), "attachment"))}
 	}
 	return nil
+}
+
+// keepInstallation has what was restored from a point of an earlier version go
+// on as the installation whose backup it is.
+func (a *App) keepInstallation(ctx context.Context, archive *upkeep.Archive, dir *datadir.Dir) (err error) {
+	whose, err := archive.Installation()
+	if err != nil || whose == uuid.Nil {
+		return err
+	}
+	records, err := a.openCopy(dir.Join("attachd.db"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, records.Close()) }()
+	return upkeep.KeepInstallation(ctx, records, whose)
 }
 
 // damaged says what to do about a backup that is.

@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
 	"attachd/server/config"
 	"attachd/server/token"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -34,6 +36,11 @@ func (a *App) openStorage(cfg config.Config, who string) (heldStorage, error) {
 	}
 	if err != nil {
 		return heldStorage{}, errors.Join(err, storage.Close())
+	}
+	// A disk that is full makes it wait until somebody asks: whoever comes to
+	// clean up must be let in.
+	if _, err := upkeep.Installation(context.Background(), storage.Store); err != nil && !errors.Is(err, store.ErrFull) {
+		return heldStorage{}, errors.Join(fmt.Errorf("giving the installation an id: %w", err), release(), storage.Close())
 	}
 	return heldStorage{storage, release}, nil
 }

@@ -7,15 +7,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"attachd/blobs"
 	"attachd/store"
@@ -24,6 +27,7 @@ import (
 // Archive is a folder of restore points:
 //
 //	FORMAT                         what the folder is, and the number of its layout
+//	INSTALLATION                   the id of the installation whose backup it is
 //	blobs/sha256/ab/<64 digits>    contents, plain, each once for all points that need it
 //	blobs/damaged/                 the names of contents that were found damaged
 //	points/<time>/                 a restore point: its files and point.json
@@ -33,22 +37,29 @@ import (
 // A restore point is made under tmp/ and gets its name when all that it needs
 // is on stable storage: a point with a name is whole. Contents are shared by
 // lying in one place, not by links, which many a medium does not know.
+//
+// Others than who runs the command may be able to write to the folder, and
+// root is often who does: all goes through an os.Root, only regular files are
+// opened, and only what was just made is handed over.
 type Archive struct {
-	dir  string
-	own  func(*os.File) error
-	lock *os.File    // nil where nothing can be written
-	pool *blobs.Disk // nil when the archive was only found
+	dir      string
+	root     *os.Root // nil where the folder is missing
+	own      func(*os.File) error
+	lock     *os.File    // nil where nothing can be written
+	pool     *blobs.Disk // nil when the archive was only found
+	unsynced atomic.Pointer[error]
 }
 
 // The number of the layout that this version writes.
 const archiveFormat = 1
 
 const (
-	formatFile = "FORMAT"
-	lockName   = "lock"
-	pointsDir  = "points"
-	tempDir    = "tmp"
-	pointFile  = "point.json"
+	formatFile       = "FORMAT"
+	installationFile = "INSTALLATION"
+	lockName         = "lock"
+	pointsDir        = "points"
+	tempDir          = "tmp"
+	pointFile        = "point.json"
 
 	// The files of a point, named as in the data directory they come from.
 	databaseFile   = "attachd.db"
@@ -66,7 +77,10 @@ func FindArchive(dir string) (*Archive, error) {
 	if err == nil && state != isArchive {
 		err = fmt.Errorf("%s holds no backup of attachd", dir)
 	}
-	return a, err
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
 }
 
 // OpenArchive opens an archive to read from it. ErrBusy while somebody else
@@ -79,7 +93,7 @@ func OpenArchive(dir string) (*Archive, error) {
 	err = a.takeLock()
 	readOnly := isReadOnly(err) || errors.Is(err, fs.ErrPermission)
 	if err != nil && !readOnly {
-		return nil, err
+		return nil, errors.Join(err, a.Close())
 	}
 	return a, a.openPool(readOnly)
 }
@@ -89,22 +103,56 @@ func OpenArchive(dir string) (*Archive, error) {
 // else has it. own is called with every file and folder that is made.
 func MakeArchive(dir string, own func(*os.File) error) (*Archive, error) {
 	a := &Archive{dir: dir, own: where(own)}
-	state, err := a.look()
+	err := a.prepare()
 	if err != nil {
-		return nil, err
-	}
-	if state == isMissing {
-		if err := a.makeFolder(dir); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-	}
-	if err := a.takeLock(); err != nil {
-		return nil, err
-	}
-	if err := a.complete(); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, a.openPool(false)
+}
+
+func (a *Archive) prepare() error {
+	state, err := a.look()
+	if err != nil {
+		return err
+	}
+	if state == isMissing {
+		if err := a.makeTop(); err != nil {
+			return err
+		}
+	}
+	if err := a.takeLock(); err != nil {
+		return err
+	}
+	return a.complete()
+}
+
+// makeTop makes the archive's folder. One that somebody else has made just now
+// is left as it is.
+func (a *Archive) makeTop() error {
+	made := os.Mkdir(a.dir, 0o700)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return made
+	}
+	root, err := os.OpenRoot(a.dir)
+	if err != nil {
+		return err
+	}
+	a.root = root
+	if made != nil {
+		return nil
+	}
+	dir, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	info, err := os.Lstat(a.dir) // which tells of a link that was put there
+	if err == nil {
+		err = same(dir, info)
+	}
+	if err == nil {
+		err = a.own(dir)
+	}
+	return errors.Join(err, dir.Close())
 }
 
 // complete makes what a new archive lacks. Who else was making it has let go
@@ -114,17 +162,32 @@ func (a *Archive) complete() error {
 	if err != nil || state == isArchive {
 		return err
 	}
-	if err := a.makeFolder(a.path(pointsDir)); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := a.makeFolder(pointsDir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	unfinished := a.path(formatFile + ".new")
-	if err := errors.Join(removeAny(unfinished), a.write(unfinished, []byte(fmt.Sprintf("attachd backup %d\n", archiveFormat)))); err != nil {
+	if err := a.replace(formatFile, []byte(fmt.Sprintf("attachd backup %d\n", archiveFormat))); err != nil {
 		return err
 	}
-	if err := os.Rename(unfinished, a.path(formatFile)); err != nil {
+	above, err := os.Open(filepath.Dir(a.dir))
+	if err != nil {
 		return err
 	}
-	return errors.Join(syncDir(a.dir), syncDir(filepath.Dir(a.dir)))
+	return errors.Join(a.syncFolder(above), above.Close())
+}
+
+// replace writes a file in the archive whole or not at all.
+func (a *Archive) replace(name string, content []byte) error {
+	unfinished := name + ".new"
+	if err := a.removeAny(unfinished); err != nil {
+		return err
+	}
+	if err := a.write(unfinished, content); err != nil {
+		return err
+	}
+	if err := a.root.Rename(unfinished, name); err != nil {
+		return err
+	}
+	return a.syncDir(path.Dir(name))
 }
 
 // state is what a folder is to somebody who looks for an archive.
@@ -139,23 +202,23 @@ const (
 // look refuses folders that are neither empty nor an archive of a format that
 // this version knows.
 func (a *Archive) look() (state, error) {
-	entries, err := os.ReadDir(a.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return isMissing, nil
+	if a.root == nil {
+		root, err := os.OpenRoot(a.dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return isMissing, nil
+		}
+		if err != nil {
+			return isMissing, err
+		}
+		a.root = root
 	}
+	names, err := a.list(".")
 	if err != nil {
 		return isMissing, err
 	}
-	raw, err := os.ReadFile(a.path(formatFile))
+	raw, err := a.read(formatFile, maxShort)
 	if errors.Is(err, fs.ErrNotExist) {
-		for _, entry := range entries {
-			name := entry.Name()
-			ofTheDisk := entry.IsDir() && name == "lost+found" // a fresh one has that
-			if !ofTheDisk && name != lockName && name != pointsDir && name != formatFile+".new" {
-				return isEmpty, fmt.Errorf("%s is neither empty nor a backup of attachd: there is %s in it. Name a folder of its own", a.dir, name)
-			}
-		}
-		return isEmpty, nil
+		return isEmpty, a.refuseOthers(names)
 	}
 	if err != nil {
 		return isEmpty, err
@@ -171,13 +234,30 @@ func (a *Archive) look() (state, error) {
 	return isArchive, nil
 }
 
+func (a *Archive) refuseOthers(names []string) error {
+	for _, name := range names {
+		if name == "lost+found" { // a fresh disk has that
+			if info, err := a.root.Lstat(name); err == nil && info.IsDir() {
+				continue
+			}
+		}
+		if name != lockName && name != pointsDir && name != formatFile+".new" {
+			return fmt.Errorf("%s is neither empty nor a backup of attachd: there is %s in it. Name a folder of its own", a.dir, name)
+		}
+	}
+	return nil
+}
+
+// takeLock hands the lock over only when it has made it: another may be a link
+// to somebody's file.
 func (a *Archive) takeLock() (err error) {
-	a.lock, err = Lock(a.path(lockName))
+	var made bool
+	a.lock, made, err = lock(a.root, lockName)
 	if err != nil {
 		return err
 	}
-	if err := a.own(a.lock); err != nil {
-		return errors.Join(err, a.Close())
+	if made {
+		return a.own(a.lock)
 	}
 	return nil
 }
@@ -186,76 +266,117 @@ func (a *Archive) takeLock() (err error) {
 // until it is closed or the process ends, however that happens. ErrBusy when
 // another has it.
 func Lock(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
 		return nil, err
+	}
+	file, _, err := lock(root, filepath.Base(path))
+	return file, errors.Join(err, root.Close())
+}
+
+func lock(root *os.Root, name string) (file *os.File, made bool, err error) {
+	file, err = openRegular(root, name, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		made = true
+		file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return nil, false, fmt.Errorf("%s: %w", root.Name(), ErrBusy) // who has just made it
+		}
+	}
+	if err != nil {
+		return nil, false, err
 	}
 	taken, err := lockFile(file)
 	switch {
 	case err != nil:
-		return nil, errors.Join(fmt.Errorf("locking %s: %w", path, err), file.Close())
+		return nil, false, errors.Join(fmt.Errorf("locking %s: %w", file.Name(), err), file.Close())
 	case !taken:
-		return nil, errors.Join(fmt.Errorf("%s: %w", filepath.Dir(path), ErrBusy), file.Close())
+		return nil, false, errors.Join(fmt.Errorf("%s: %w", root.Name(), ErrBusy), file.Close())
 	}
-	return file, nil
+	return file, made, nil
 }
 
 func (a *Archive) openPool(readOnly bool) (err error) {
-	a.pool, err = blobs.OpenDisk(a.dir, blobs.DiskOptions{Own: a.own, ReadOnly: readOnly})
+	wrap := func(files blobs.FileSystem) blobs.FileSystem { return &poolFiles{files, a} }
+	a.pool, err = blobs.OpenDisk(a.dir, blobs.DiskOptions{Own: a.own, ReadOnly: readOnly, Wrap: wrap})
+	if err == nil && !readOnly {
+		err = a.removeUnfinished()
+	}
 	if err != nil {
 		return errors.Join(err, a.Close())
 	}
 	return nil
 }
 
+// removeUnfinished removes the points that a killed process was making or
+// removing: the pool takes away files only.
+func (a *Archive) removeUnfinished() error {
+	names, err := a.list(tempDir)
+	for _, name := range names {
+		if at, _ := splitName(name); name == pointsDir || !at.IsZero() {
+			err = errors.Join(err, a.root.RemoveAll(tempDir+"/"+name))
+		}
+	}
+	return err
+}
+
 // Close lets go of the archive.
 func (a *Archive) Close() error {
-	var pool, lock error
+	var pool, lock, root error
 	if a.pool != nil {
 		pool = a.pool.Close()
 	}
 	if a.lock != nil {
 		lock = a.lock.Close()
 	}
-	return errors.Join(pool, lock)
+	if a.root != nil {
+		root = a.root.Close()
+	}
+	return errors.Join(pool, lock, root)
 }
 
+// path is the name of what is in the archive, for people.
 func (a *Archive) path(names ...string) string {
 	return filepath.Join(append([]string{a.dir}, names...)...)
 }
 
 // Point is what is known of a restore point.
 type Point struct {
-	Name        string            `json:"-"`           // of its folder: the time, and a number where that is not enough
-	Made        time.Time         `json:"made"`        // it is everything as it was then
-	Version     string            `json:"version"`     // of attachd
-	Attachments int64             `json:"attachments"` // records
-	Contents    int64             `json:"contents"`    // that the records need, each counted once
-	Bytes       int64             `json:"bytes"`       // of these contents
-	Files       map[string]string `json:"files"`       // SHA-256 of each file of the point, by name
-	Faults      []Fault           `json:"faults"`      // contents that could not be had when it was made
+	Name         string            `json:"-"`                     // of its folder: the time, and a number where that is not enough
+	Made         time.Time         `json:"made"`                  // it is everything as it was then
+	Version      string            `json:"version"`               // of attachd
+	Installation uuid.UUID         `json:"installation,omitzero"` // that it is of; zero in points of earlier versions
+	Attachments  int64             `json:"attachments"`           // records
+	Contents     int64             `json:"contents"`              // that the records need, each counted once
+	Bytes        int64             `json:"bytes"`                 // of these contents
+	Files        map[string]string `json:"files"`                 // SHA-256 of each file of the point, by name
+	Sizes        map[string]int64  `json:"sizes,omitempty"`       // bytes of each; missing in points of earlier versions
+	Faults       []Fault           `json:"faults"`                // contents that could not be had when it was made
 }
 
-// Wrote says whether this is what a file of the point was made with.
-func (p Point) Wrote(name string, content []byte) bool {
+// FormatOf is what FORMAT of the data directory said; nil where that is not
+// known any more.
+func (a *Archive) FormatOf(p Point) []byte {
+	content, err := a.read(path.Join(pointsDir, p.Name, dataFormatFile), maxShort)
 	sum := sha256.Sum256(content)
-	return p.Files[name] == hex.EncodeToString(sum[:])
+	if err != nil || p.Files[dataFormatFile] != hex.EncodeToString(sum[:]) {
+		return nil
+	}
+	return content
 }
 
 const pointTime = "2006-01-02T15-04-05Z"
 
 // PointNames lists the restore points, oldest first.
 func (a *Archive) PointNames() ([]string, error) {
-	entries, err := os.ReadDir(a.path(pointsDir))
+	names, err := a.list(pointsDir)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, entry := range entries {
-		if at, _ := splitName(entry.Name()); !at.IsZero() {
-			names = append(names, entry.Name())
-		}
-	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		at, _ := splitName(name)
+		return at.IsZero()
+	})
 	slices.SortFunc(names, func(one, other string) int {
 		first, n := splitName(one)
 		second, m := splitName(other)
@@ -314,7 +435,7 @@ func (a *Archive) Find(name string) (Point, error) {
 	case !slices.Contains(names, name):
 		return Point{}, fmt.Errorf("there is no restore point %s in %s; `attachd backup list` shows those there are", name, a.dir)
 	}
-	raw, err := os.ReadFile(a.path(pointsDir, name, pointFile))
+	raw, err := a.read(path.Join(pointsDir, name, pointFile), maxPointFile)
 	if err != nil {
 		return Point{Name: name}, err
 	}
@@ -335,15 +456,15 @@ var pointFiles = []string{databaseFile, secretFile, dataFormatFile}
 func (a *Archive) spoiled(ctx context.Context, p Point) (faults map[string]string, err error) {
 	faults = map[string]string{}
 	for _, name := range pointFiles {
-		path := a.path(pointsDir, p.Name, name)
-		sum, err := hashFile(ctx, path)
+		sum, err := a.hash(ctx, p, name)
+		at := a.path(pointsDir, p.Name, name)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil:
-			faults[name] = fmt.Sprintf("%s cannot be read: %v.", path, err)
+			faults[name] = fmt.Sprintf("%s cannot be read: %v.", at, err)
 		case sum != p.Files[name]:
-			faults[name] = fmt.Sprintf("%s is damaged: its bytes are not those that were written.", path)
+			faults[name] = fmt.Sprintf("%s is damaged: its bytes are not those that were written.", at)
 		}
 	}
 	return faults, nil
@@ -483,68 +604,6 @@ func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.tell(n)
 	return n, err
-}
-
-// create makes a file that nobody else can read, has fill write it, and puts
-// its bytes on stable storage; its name is for the caller to sync. It gives the
-// SHA-256 of what was written.
-func (a *Archive) create(path string, fill func(io.Writer) error) (sum string, err error) {
-	return createFile(path, a.own, fill)
-}
-
-func createFile(path string, own func(*os.File) error, fill func(io.Writer) error) (sum string, err error) {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", err
-	}
-	hashed := sha256.New()
-	err = own(file)
-	if err == nil {
-		err = fill(io.MultiWriter(file, hashed))
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	return digest(hashed), errors.Join(err, file.Close())
-}
-
-func (a *Archive) write(path string, content []byte) error {
-	_, err := a.create(path, func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	})
-	return err
-}
-
-func (a *Archive) makeFolder(path string) error {
-	if err := os.Mkdir(path, 0o700); err != nil {
-		return err
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(a.own(dir), dir.Close())
-}
-
-func hashFile(ctx context.Context, path string) (sum string, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer file.Close() // only read
-	hashed := sha256.New()
-	_, err = io.Copy(hashed, &counted{file, ctx, func(int) {}})
-	return digest(hashed), err
-}
-
-func digest(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
-
-func removeAny(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // where hands files over on media that know owners. Others, such as many a

@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
+
+	"github.com/google/uuid"
 
 	"attachd/blobs"
 	"attachd/store"
@@ -35,13 +36,20 @@ type AddOptions struct {
 	Format   []byte // FORMAT of it
 	Open     Open
 	Progress Progress
+	// Installation is the id of what is backed up; zero where its server is of
+	// an earlier version. ErrForeign in the archive of another.
+	Installation uuid.UUID
+	// Keep, unless it is 0, has restore points beyond so many removed before
+	// anything is copied, as Prune does: a medium may be full of them.
+	Keep int
 }
 
 // Added is a new restore point, and what it took.
 type Added struct {
 	Point
-	NewContents int64 // that no earlier point had
-	NewBytes    int64 // in them
+	NewContents int64  // that no earlier point had
+	NewBytes    int64  // in them
+	Pruned      Pruned // to make room for it
 }
 
 // Add makes a restore point. Contents that the archive has, judging by their
@@ -50,31 +58,45 @@ type Added struct {
 // or the process ends, there is no new point, and the contents that were
 // copied stay for the next.
 func (a *Archive) Add(ctx context.Context, from Source, opts AddOptions) (Added, error) {
-	temp := a.path(tempDir, pointsDir)
-	if err := a.makeFolder(temp); err != nil {
+	bound, err := a.Installation()
+	if err != nil {
 		return Added{}, err
 	}
-	n := &addition{Archive: a, AddOptions: opts, from: from, temp: temp}
-	n.Point = Point{Made: opts.Now.UTC().Truncate(time.Second), Version: opts.Version, Files: map[string]string{}, Faults: []Fault{}}
-	err := n.make(ctx)
+	if bound != uuid.Nil && opts.Installation != uuid.Nil && bound != opts.Installation {
+		return Added{}, a.foreign(bound, opts.Installation)
+	}
+	if err := a.makeFolder(newPoint); err != nil {
+		return Added{}, err
+	}
+	n := &addition{Archive: a, AddOptions: opts, from: from, bound: bound}
+	n.Point = Point{Made: opts.Now.UTC().Truncate(time.Second), Version: opts.Version, Installation: opts.Installation,
+		Files: map[string]string{}, Sizes: map[string]int64{}, Faults: []Fault{}}
+	err = n.make(ctx)
 	if err != nil {
 		// Otherwise the next who opens the archive removes it.
-		err = errors.Join(err, os.RemoveAll(temp))
+		err = errors.Join(err, a.root.RemoveAll(newPoint))
 	}
 	return n.Added, err
 }
+
+// newPoint is the folder of a point that is being made.
+const newPoint = tempDir + "/" + pointsDir
 
 // addition is a restore point that is being made.
 type addition struct {
 	*Archive
 	AddOptions
 	Added
-	from Source
-	temp string // its folder for now
-	done int64  // bytes of contents that are seen to
+	from  Source
+	bound uuid.UUID // the installation whose archive it is
 }
 
 func (n *addition) make(ctx context.Context) error {
+	if n.bound != uuid.Nil && n.bound == n.AddOptions.Installation {
+		if err := n.makeRoom(ctx); err != nil {
+			return err
+		}
+	}
 	var held context.Context
 	var release func()
 	err := n.file(databaseFile, func(w io.Writer) (err error) {
@@ -96,15 +118,30 @@ func (n *addition) make(ctx context.Context) error {
 	return n.finish()
 }
 
+// makeRoom removes the points that are beyond those to keep, and what only they
+// had. What an addition has copied that was cut off stays. That a point is
+// damaged is for the Prune after the addition to tell.
+func (n *addition) makeRoom(ctx context.Context) error {
+	if n.Keep == 0 {
+		return nil
+	}
+	removed, err := n.prune(ctx, n.Keep, n.Open, true)
+	n.Pruned = removed
+	if errors.Is(err, ErrDamagedPoint) {
+		return nil
+	}
+	return err
+}
+
 // file writes a file of the point.
 func (n *addition) file(name string, fill func(io.Writer) error) (err error) {
-	n.Files[name], err = n.create(n.path(tempDir, pointsDir, name), fill)
+	n.Files[name], n.Sizes[name], err = n.create(newPoint+"/"+name, fill)
 	return err
 }
 
 // gather copies the contents that the archive lacks.
 func (n *addition) gather(ctx context.Context) error {
-	records, err := n.Open(n.path(tempDir, pointsDir, databaseFile))
+	records, err := n.Open(n.path(newPoint, databaseFile))
 	if err != nil {
 		return fmt.Errorf("opening the copy of the metadata: %w", err)
 	}
@@ -112,6 +149,11 @@ func (n *addition) gather(ctx context.Context) error {
 }
 
 func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
+	if n.bound == uuid.Nil || n.bound != n.AddOptions.Installation {
+		if err := n.adopt(ctx, records); err != nil {
+			return err
+		}
+	}
 	wanted, attachments, err := needs(ctx, records)
 	if err != nil {
 		return err
@@ -120,53 +162,20 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 	for _, need := range wanted {
 		n.Bytes += need.size
 	}
-	lost := map[blobs.Ref]string{}
-	for _, need := range wanted {
-		why, err := n.have(ctx, records, need)
-		if err != nil {
-			return fmt.Errorf("copying blob %s: %w", need.ref, err)
-		}
-		if why != "" {
-			lost[need.ref] = why
-		}
+	t := &transfer{to: n.pool, total: n.Bytes, progress: n.Progress, open: func(ctx context.Context, need need) (io.ReadCloser, string, error) {
+		return n.fetch(ctx, records, need)
+	}}
+	if err := t.run(ctx, wanted); err != nil {
+		return err
 	}
-	faults, err := whose(ctx, records, lost)
+	n.NewContents, n.NewBytes = t.contents, t.bytes
+	faults, err := whose(ctx, records, t.lost)
 	n.Faults = append(n.Faults, faults...)
 	return err
 }
 
-// have sees to it that the archive has a content, or says why it cannot.
-func (n *addition) have(ctx context.Context, records store.Store, need need) (lost string, err error) {
-	begun := n.done
-	defer func() {
-		n.done = begun + need.size
-		n.Progress.tell(n.done, n.Bytes)
-	}()
-	info, err := n.pool.Stat(ctx, need.ref)
-	if err == nil && !info.Damaged && info.Size == need.size {
-		return "", nil
-	}
-	if err != nil && !errors.Is(err, blobs.ErrNotFound) {
-		return "", err
-	}
-	lost, err = n.fetch(ctx, records, need)
-	var cut unreadable
-	if errors.As(err, &cut) { // is it the content, or the way to it?
-		n.done = begun
-		lost, err = n.fetch(ctx, records, need)
-	}
-	if errors.As(err, &cut) {
-		return cut.sentence(), nil
-	}
-	if err == nil && lost == "" {
-		n.NewContents++
-		n.NewBytes += need.size
-	}
-	return lost, err
-}
-
-func (n *addition) fetch(ctx context.Context, records store.Store, need need) (lost string, err error) {
-	content, err := n.from.Content(ctx, need.ref)
+func (n *addition) fetch(ctx context.Context, records store.Store, need need) (content io.ReadCloser, lost string, err error) {
+	content, err = n.from.Content(ctx, need.ref)
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
 		// What waited for its file when the copy was made may have gone with
 		// its record before it had one.
@@ -175,25 +184,20 @@ func (n *addition) fetch(ctx context.Context, records store.Store, need need) (l
 		case noneWaits == nil:
 			content, err = io.NopCloser(bytes.NewReader(waiting)), nil
 		case !errors.Is(noneWaits, store.ErrNotFound):
-			return "", noneWaits
+			return nil, "", noneWaits
 		}
 	}
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return "The content is missing.", nil
+		return nil, "The content is missing.", nil
 	case errors.Is(err, blobs.ErrDamaged):
-		return "The content is damaged.", nil
-	case err != nil:
-		return "", err
+		return nil, "The content is damaged.", nil
 	}
-	defer content.Close() // only read
-	return keepAs(ctx, n.pool, need, &counted{content, ctx, func(read int) {
-		n.done += int64(read)
-		n.Progress.tell(n.done, n.Bytes)
-	}})
+	return content, "", err
 }
 
-// finish writes what else belongs to the point and gives it its name.
+// finish writes what else belongs to the point and gives it its name. An
+// archive has been bound before it has a point.
 func (n *addition) finish() error {
 	for name, content := range map[string][]byte{secretFile: n.Secret, dataFormatFile: n.Format} {
 		err := n.file(name, func(w io.Writer) error {
@@ -204,108 +208,43 @@ func (n *addition) finish() error {
 			return err
 		}
 	}
-	raw, err := json.MarshalIndent(n.Point, "", "  ")
-	if err != nil {
+	if err := n.writePoint(newPoint+"/"+pointFile, n.Point); err != nil {
 		return err
 	}
-	if err := n.write(n.path(tempDir, pointsDir, pointFile), append(raw, '\n')); err != nil {
+	if err := n.syncDir(newPoint); err != nil {
 		return err
 	}
-	if err := syncDir(n.temp); err != nil {
-		return err
+	if here := n.AddOptions.Installation; here != uuid.Nil {
+		if err := n.bind(here); err != nil {
+			return err
+		}
 	}
+	var err error
 	if n.Name, err = n.nextName(n.Made); err != nil {
 		return err
 	}
-	if err := os.Rename(n.temp, n.path(pointsDir, n.Name)); err != nil {
+	if err := n.root.Rename(newPoint, pointsDir+"/"+n.Name); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(n.path(pointsDir)), syncDir(n.path(tempDir)))
+	return errors.Join(n.syncDir(pointsDir), n.syncDir(tempDir))
 }
 
-// Pruned is what Prune removed.
-type Pruned struct {
-	Points   int64
-	Contents int64 // that only those points had
-	Bytes    int64 // in them
-}
-
-// Prune removes all but the newest restore points, and the contents that no
-// point needs any more. It removes nothing when a point that stays is damaged:
-// an older one may be wanted then, and which contents are needed is in doubt.
-func (a *Archive) Prune(ctx context.Context, keep int, open Open) (Pruned, error) {
-	var done Pruned
-	names, err := a.PointNames()
+func (a *Archive) writePoint(name string, p Point) error {
+	raw, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
-		return done, err
-	}
-	spare := names[:max(0, len(names)-keep)]
-	needed, err := a.needed(ctx, names[len(spare):], open)
-	if err != nil {
-		return done, err
-	}
-	for _, name := range spare {
-		if err := a.removePoint(name); err != nil {
-			return done, err
-		}
-		done.Points++
-	}
-	for info, err := range a.pool.All(ctx, blobs.Ref{}) {
-		if err != nil {
-			return done, fmt.Errorf("listing contents: %w", err)
-		}
-		if _, wanted := needed[info.Ref]; wanted {
-			continue
-		}
-		removed, err := a.pool.Remove(ctx, info.Ref, func() (bool, error) { return false, nil })
-		if err != nil {
-			return done, fmt.Errorf("removing blob %s: %w", info.Ref, err)
-		}
-		if removed {
-			done.Contents++
-			done.Bytes += info.Size
-		}
-	}
-	return done, nil
-}
-
-// ErrDamagedPoint means that a restore point is not as it was written.
-var ErrDamagedPoint = errors.New("a restore point is damaged")
-
-// needed are all the contents that points need.
-func (a *Archive) needed(ctx context.Context, names []string, open Open) (map[blobs.Ref]int64, error) {
-	all := map[blobs.Ref]int64{}
-	for _, name := range names {
-		p, err := a.Find(name)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrDamagedPoint, err)
-		}
-		faults, err := a.spoiled(ctx, p)
-		if err != nil {
-			return nil, err
-		}
-		for _, what := range faults {
-			return nil, fmt.Errorf("%w: %s", ErrDamagedPoint, what)
-		}
-		err = a.withRecords(open, p, func(records store.Store) error {
-			return eachRecord(ctx, records, func(r store.Attachment) { all[r.SHA256] = r.Size })
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}
-
-// removePoint takes the point's name away first, so that one with a name is
-// whole.
-func (a *Archive) removePoint(name string) error {
-	gone := a.path(tempDir, name)
-	if err := os.Rename(a.path(pointsDir, name), gone); err != nil {
 		return err
 	}
-	if err := syncDir(a.path(pointsDir)); err != nil {
+	return a.write(name, append(raw, '\n'))
+}
+
+// rewrite changes what is known of a point.
+func (a *Archive) rewrite(p Point) error {
+	temp, folder := tempDir+"/"+pointFile, pointsDir+"/"+p.Name
+	if err := errors.Join(a.removeAny(temp), a.writePoint(temp, p)); err != nil {
 		return err
 	}
-	return os.RemoveAll(gone)
+	if err := a.root.Rename(temp, folder+"/"+pointFile); err != nil {
+		return err
+	}
+	return a.syncDir(folder)
 }

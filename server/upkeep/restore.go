@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"attachd/blobs"
 	"attachd/store"
@@ -101,7 +100,6 @@ type restoration struct {
 	RestoreOptions
 	Report
 	disk *blobs.Disk
-	done int64 // bytes of contents that are seen to
 }
 
 // fill brings every content, and sees that they and the records fit together.
@@ -110,17 +108,11 @@ func (r *restoration) fill(ctx context.Context, records store.Store) error {
 	if err != nil {
 		return err
 	}
-	lost := map[blobs.Ref]string{}
-	for _, n := range wanted {
-		why, err := r.bring(ctx, n)
-		if err != nil {
-			return fmt.Errorf("restoring blob %s: %w", n.ref, err)
-		}
-		if why != "" {
-			lost[n.ref] = why
-		}
+	t := &transfer{to: r.disk, total: r.Point.Bytes, progress: r.Progress, open: r.saved}
+	if err := t.run(ctx, wanted); err != nil {
+		return err
 	}
-	if r.Faults, err = whose(ctx, records, lost); err != nil {
+	if r.Faults, err = whose(ctx, records, t.lost); err != nil {
 		return err
 	}
 	if r.refused() {
@@ -149,49 +141,35 @@ func (r *restoration) refused() bool {
 	return false
 }
 
-// bring copies a content, unless an earlier restore has, or says why it cannot.
-func (r *restoration) bring(ctx context.Context, n need) (lost string, err error) {
-	begun := r.done
-	tell := func(read int) {
-		r.done += int64(read)
-		r.Progress.tell(r.done, r.Point.Bytes)
-	}
-	defer func() { r.done = begun + n.size }()
-	info, err := r.disk.Stat(ctx, n.ref)
-	if err == nil && !info.Damaged && info.Size == n.size {
-		tell(int(n.size))
-		return "", nil // it was hashed before it got its name
-	}
-	content, err := r.pool.Open(ctx, n.ref, n.size)
+// saved opens a content of the archive, or says why it cannot.
+func (r *restoration) saved(ctx context.Context, n need) (content io.ReadCloser, lost string, err error) {
+	content, err = r.pool.Open(ctx, n.ref, n.size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return "The content is missing.", nil
+		return nil, "The content is missing.", nil
 	case err != nil && ctx.Err() == nil:
-		return fmt.Sprintf("The content cannot be opened: %v.", err), nil
-	case err != nil:
-		return "", err
+		return nil, fmt.Sprintf("The content cannot be opened: %v.", err), nil
 	}
-	defer content.Close() // only read
-	lost, err = keepAs(ctx, r.disk, n, &counted{content, ctx, tell})
-	var cut unreadable
-	if errors.As(err, &cut) {
-		return cut.sentence(), nil
-	}
-	return lost, err
+	return content, "", err
 }
 
 // putFile copies a file of the point, under another name until it is whole.
-func (r *restoration) putFile(name string) error {
-	from, err := os.Open(r.path(pointsDir, r.Point.Name, name))
+func (r *restoration) putFile(name string) (err error) {
+	from, err := openRegular(r.root, pointsDir+"/"+r.Point.Name+"/"+name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer from.Close() // only read
-	temp, final := filepath.Join(r.Dir, tempDir, name), filepath.Join(r.Dir, name)
-	if err := removeAny(temp); err != nil {
+	to, err := os.OpenRoot(r.Dir)
+	if err != nil {
 		return err
 	}
-	sum, err := createFile(temp, r.Own, func(w io.Writer) error {
+	defer func() { err = errors.Join(err, to.Close()) }()
+	temp := tempDir + "/" + name
+	if err := removeAny(to, temp); err != nil {
+		return err
+	}
+	sum, _, err := createFile(to, temp, r.Own, func(w io.Writer) error {
 		_, err := io.Copy(w, from)
 		return err
 	})
@@ -201,8 +179,12 @@ func (r *restoration) putFile(name string) error {
 	if sum != r.Point.Files[name] {
 		return fmt.Errorf("%s changed while it was restored", from.Name())
 	}
-	if err := os.Rename(temp, final); err != nil {
+	if err := to.Rename(temp, name); err != nil {
 		return err
 	}
-	return syncDir(r.Dir)
+	dir, err := to.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(syncFolder(dir), dir.Close())
 }

@@ -14,6 +14,8 @@ import (
 
 // Status is what the database knows of its own well-being.
 type Status struct {
+	// Installation is the id of the installation.
+	Installation uuid.UUID `json:"installation,omitzero"`
 	// LastBackup is when the last restore point was made that was noted; zero
 	// when none was.
 	LastBackup time.Time `json:"last_backup,omitzero"`
@@ -37,6 +39,10 @@ type Status struct {
 // ReadStatus reads it; now is what the clock says.
 func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status, error) {
 	var status Status
+	var err error
+	if status.Installation, err = installationOf(ctx, records); err != nil {
+		return status, err
+	}
 	for work, at := range map[Work]*time.Time{
 		Backup: &status.LastBackup, Checking: &status.LastCheck, Collecting: &status.LastGC,
 	} {

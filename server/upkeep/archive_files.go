@@ -1,0 +1,220 @@
+package upkeep
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"attachd/blobs"
+)
+
+const (
+	// maxShort, in bytes, is more than FORMAT, INSTALLATION or secret.key of
+	// any version have.
+	maxShort = 1 << 20
+	// maxPointFile, in bytes, bounds a point.json, which lists every file whose
+	// content could not be had.
+	maxPointFile = 256 << 20
+)
+
+var (
+	// errNotRegular means that a name is not that of a plain file, but of a
+	// link, a folder, a FIFO or a device.
+	errNotRegular = errors.New("it is not a regular file")
+	errNoFolder   = errors.New("it is not a folder")
+	errReplaced   = errors.New("it was replaced meanwhile")
+)
+
+// openRegular opens a file that is one, and never waits for the other end of
+// a FIFO. A link is not followed.
+func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
+	return openAs(root, name, flag, fs.FileMode.IsRegular, errNotRegular)
+}
+
+// openFolder is openRegular for a folder.
+func openFolder(root *os.Root, name string) (*os.File, error) {
+	return openAs(root, name, os.O_RDONLY, fs.FileMode.IsDir, errNoFolder)
+}
+
+func openAs(root *os.Root, name string, flag int, is func(fs.FileMode) bool, not error) (*os.File, error) {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !is(info.Mode()) {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Join(root.Name(), name), Err: not}
+	}
+	file, err := root.OpenFile(name, flag|openAtOnce, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := same(file, info); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// same refuses an open file or folder that is not the one that was looked at:
+// somebody has put another in its place meanwhile.
+func same(file *os.File, looked fs.FileInfo) error {
+	is, err := file.Stat()
+	if err == nil && !os.SameFile(is, looked) {
+		err = &fs.PathError{Op: "open", Path: file.Name(), Err: errReplaced}
+	}
+	return err
+}
+
+// read reads a file of at most so many bytes.
+func (a *Archive) read(name string, most int64) ([]byte, error) {
+	file, err := openRegular(a.root, name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // only read
+	content, err := io.ReadAll(io.LimitReader(file, most+1))
+	if err == nil && int64(len(content)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", a.path(name), most)
+	}
+	return content, err
+}
+
+// list gives the names in a folder, in order.
+func (a *Archive) list(name string) ([]string, error) {
+	dir, err := openFolder(a.root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() // only read
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// hash reads a file of a point. One whose length is not the one it was written
+// with is not read: it may be of any length.
+func (a *Archive) hash(ctx context.Context, p Point, name string) (sum string, err error) {
+	file, err := openRegular(a.root, path.Join(pointsDir, p.Name, name), os.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close() // only read
+	info, err := file.Stat()
+	if wrote := p.Sizes[name]; err != nil || wrote > 0 && info.Size() != wrote {
+		return "", err
+	}
+	hashed := sha256.New()
+	_, err = io.Copy(hashed, &counted{file, ctx, func(int) {}})
+	return digest(hashed), err
+}
+
+func digest(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+// create makes a file that nobody else can read, has fill write it, and puts
+// its bytes on stable storage; its name is for the caller to sync. It gives the
+// SHA-256 and the length of what was written.
+func (a *Archive) create(name string, fill func(io.Writer) error) (sum string, size int64, err error) {
+	return createFile(a.root, name, a.own, fill)
+}
+
+func createFile(root *os.Root, name string, own func(*os.File) error, fill func(io.Writer) error) (sum string, size int64, err error) {
+	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", 0, err
+	}
+	hashed := sha256.New()
+	err = own(file)
+	if err == nil {
+		err = fill(io.MultiWriter(file, hashed))
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err == nil {
+		size, err = file.Seek(0, io.SeekCurrent)
+	}
+	return digest(hashed), size, errors.Join(err, file.Close())
+}
+
+func (a *Archive) write(name string, content []byte) error {
+	_, _, err := a.create(name, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+	return err
+}
+
+func (a *Archive) makeFolder(name string) error {
+	if err := a.root.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	dir, err := openFolder(a.root, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.own(dir), dir.Close())
+}
+
+func (a *Archive) removeAny(name string) error { return removeAny(a.root, name) }
+
+func removeAny(root *os.Root, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// syncDir puts the names in a folder of the archive on stable storage.
+func (a *Archive) syncDir(name string) error {
+	dir, err := openFolder(a.root, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.syncFolder(dir), dir.Close())
+}
+
+// syncFolder takes a folder for synced that its medium cannot sync, and
+// remembers that.
+func (a *Archive) syncFolder(dir *os.File) error {
+	err := syncFolder(dir)
+	if !cannotSync(err) {
+		return err
+	}
+	a.unsynced.CompareAndSwap(nil, &err)
+	return nil
+}
+
+// Unsynced is why the names of files in the archive may not be on stable
+// storage, although everything was done that the medium can do; nil when they
+// are. Some, such as network shares of Windows, sync files only.
+func (a *Archive) Unsynced() error {
+	if err := a.unsynced.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// poolFiles are the files of an archive's contents: only what is a file is
+// opened, and folders are synced as those of the archive are.
+type poolFiles struct {
+	blobs.FileSystem
+	archive *Archive
+}
+
+func (f *poolFiles) Open(name string) (blobs.File, error) {
+	file, err := openRegular(f.archive.root, name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+func (f *poolFiles) SyncDir(name string) error { return f.archive.syncDir(name) }

@@ -1,0 +1,10 @@
+package upkeep
+
+import "os"
+
+// SetSyncFolder has folders synced by sync, until undo.
+func SetSyncFolder(sync func(*os.File) error) (undo func()) {
+	was := syncFolder
+	syncFolder = sync
+	return func() { syncFolder = was }
+}

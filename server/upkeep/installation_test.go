@@ -1,0 +1,179 @@
+package upkeep_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+// into is a home that backs up to where another does.
+func into(t *testing.T, other *home) *home {
+	h := newHome(t)
+	h.to = other.to
+	return h
+}
+
+// tryAdd makes a restore point and prunes, as the nightly command does.
+func (h *home) tryAdd(opts upkeep.AddOptions, keep int) (err error) {
+	h.Helper()
+	opts.Keep = keep
+	h.archive(func(a *upkeep.Archive) {
+		if _, err = a.Add(h.Context(), h, opts); err == nil && keep > 0 {
+			_, err = a.Prune(h.Context(), keep, openSnapshot)
+		}
+	})
+	return err
+}
+
+// earlier are the options of a version that knew no ids.
+func (h *home) earlier(at time.Time) upkeep.AddOptions {
+	opts := h.options(at)
+	opts.Installation = uuid.Nil
+	return opts
+}
+
+// everything is each file in the backup with its content.
+func (h *home) everything() string {
+	var all strings.Builder
+	h.ok(filepath.WalkDir(h.to, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		all.WriteString(path + "\n" + string(raw) + "\n")
+		return err
+	}))
+	return all.String()
+}
+
+func (h *home) points() string {
+	h.Helper()
+	a, err := upkeep.FindArchive(h.to)
+	h.ok(err)
+	names, err := a.PointNames()
+	h.ok(errors.Join(err, a.Close()))
+	return strings.Join(names, " ")
+}
+
+func TestADatabaseKeepsItsInstallationsID(t *testing.T) {
+	h := newHouse(t)
+	id, err := upkeep.Installation(t.Context(), h.records)
+	h.ok(err)
+	h.close()
+	h.open()
+	again, err := upkeep.Installation(t.Context(), h.records)
+	h.ok(err)
+	status, err := upkeep.ReadStatus(t.Context(), h.records, noon)
+	h.ok(err)
+	if id == uuid.Nil || again != id || status.Installation != id {
+		t.Errorf("%v, then %v, and the status says %v", id, again, status.Installation)
+	}
+	h.ok(upkeep.KeepInstallation(t.Context(), h.records, uuid.New()))
+	if kept, err := upkeep.Installation(t.Context(), h.records); kept != id || err != nil {
+		t.Errorf("another was given to it: %v, %v", kept, err)
+	}
+}
+
+func TestABackupOfAnotherInstallationIsLeftAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(h *home) error
+	}{
+		"whole":                 {func(*home) error { return nil }},
+		"without its id":        {func(h *home) error { return os.Remove(filepath.Join(h.to, "INSTALLATION")) }},
+		"with a damaged newest": {func(h *home) error { return truncate(h, "2026-11-23T13-00-00Z", "attachd.db") }},
+		"with no point to be read": {func(h *home) error {
+			return errors.Join(truncate(h, "2026-11-23T12-00-00Z", "point.json"), truncate(h, "2026-11-23T13-00-00Z", "point.json"))
+		}},
+		"with an id that is no such": {func(h *home) error { return os.WriteFile(filepath.Join(h.to, "INSTALLATION"), []byte("mine\n"), 0o600) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one := newHome(t)
+			one.keep("one's", true)
+			one.add(noon)
+			one.add(noon.Add(time.Hour))
+			one.ok(c.spoil(one))
+			before := one.everything()
+			other := into(t, one)
+			err := other.tryAdd(other.options(noon.Add(2*time.Hour)), 1)
+			if err == nil || !errors.Is(err, upkeep.ErrForeign) && !strings.Contains(err.Error(), "does not hold the id") {
+				t.Errorf("it is taken: %v", err)
+			}
+			if one.everything() != before {
+				t.Error("it was changed")
+			}
+		})
+	}
+}
+
+func truncate(h *home, point, name string) error {
+	return os.Truncate(filepath.Join(h.to, "points", point, name), 9)
+}
+
+// A point of an earlier version has no id: what is in it says whose it is.
+func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
+	for name, fill := range map[string]func(h *home){
+		"by an attachment": func(h *home) { h.keep("one's", true) },
+		"by a key": func(h *home) {
+			h.ok(h.records.CreateKey(h.Context(), store.Key{ID: uuid.New(), UserID: h.ada.ID, Hash: [32]byte{1}}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one := newHome(t)
+			fill(one)
+			one.ok(one.tryAdd(one.earlier(noon), 0))
+			other := into(t, one)
+			fill(other)
+			if err := other.tryAdd(other.options(noon.Add(time.Hour)), 1); !errors.Is(err, upkeep.ErrForeign) {
+				t.Errorf("another takes it over: %v", err)
+			}
+			if err := other.tryAdd(other.earlier(noon.Add(time.Hour)), 1); !errors.Is(err, upkeep.ErrForeign) {
+				t.Errorf("one of the earlier version, too: %v", err)
+			}
+			one.keep("later", true)
+			one.ok(one.tryAdd(one.options(noon.Add(2*time.Hour)), 2))
+			id := one.options(noon).Installation
+			for _, point := range strings.Fields(one.points()) {
+				if p := one.find(point); p.Installation != id {
+					t.Errorf("%s is of %v", point, p.Installation)
+				}
+			}
+			one.wantSound(2)
+			one.ok(one.tryAdd(one.options(noon.Add(3*time.Hour)), 1))
+			if left := one.points(); left != "2026-11-23T15-00-00Z" {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
+
+// Before, any installation added to any backup. What came of that is kept.
+func TestPointsOfAnotherInstallationAreNeitherCountedNorRemoved(t *testing.T) {
+	one := newHome(t)
+	one.keep("one's", true)
+	one.ok(one.tryAdd(one.earlier(noon), 0))
+	other := newHome(t)
+	other.keep("other's", true)
+	other.ok(other.tryAdd(other.earlier(noon.Add(time.Hour)), 0))
+	other.ok(os.Remove(filepath.Join(other.to, "FORMAT")))
+	one.ok(errors.Join(os.Remove(filepath.Join(other.to, "lock")), os.CopyFS(one.to, os.DirFS(other.to))))
+	for hour := 2; hour < 5; hour++ {
+		one.ok(one.tryAdd(one.options(noon.Add(time.Duration(hour)*time.Hour)), 2))
+	}
+	if left := one.points(); left != "2026-11-23T13-00-00Z 2026-11-23T15-00-00Z 2026-11-23T16-00-00Z" {
+		t.Errorf("left: %s", left)
+	}
+	one.wantSound(3)
+	to := t.TempDir()
+	_, err := one.restore("2026-11-23T13-00-00Z", to)
+	one.ok(err)
+	one.wantRestored(to, "other's")
+}

@@ -1,0 +1,300 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// Pruned is what Prune or Remove removed.
+type Pruned struct {
+	Points   int64
+	Contents int64 // that no other points need
+	Bytes    int64 // in them
+}
+
+// Add counts what another removed too.
+func (p *Pruned) Add(other Pruned) {
+	p.Points += other.Points
+	p.Contents += other.Contents
+	p.Bytes += other.Bytes
+}
+
+var (
+	// ErrDamagedPoint means that a restore point is not as it was written.
+	ErrDamagedPoint = errors.New("a restore point is damaged")
+	// ErrLastPoint means that nothing whole would be left.
+	ErrLastPoint = errors.New("no whole restore point would be left")
+)
+
+// Prune removes old restore points of the archive's installation, and the
+// contents that no point needs any more. The newest points stay, until so many
+// of them are whole, and the newest point that lacks nothing. It removes nothing
+// when a point that stays is damaged: an older one may be wanted then, and which
+// contents are needed is in doubt.
+func (a *Archive) Prune(ctx context.Context, keep int, open Open) (Pruned, error) {
+	return a.prune(ctx, keep, open, false)
+}
+
+// prune removes only what old points needed if it is to make room, and not what
+// an addition has left that was cut off.
+func (a *Archive) prune(ctx context.Context, keep int, open Open, makeRoom bool) (Pruned, error) {
+	names, err := a.PointNames()
+	if err != nil || makeRoom && len(names) <= keep {
+		return Pruned{}, err
+	}
+	s, err := a.appraise(ctx, names, open)
+	if err != nil {
+		return Pruned{}, err
+	}
+	old, err := s.old(ctx, names, keep)
+	if err != nil {
+		return Pruned{}, err
+	}
+	if s.doubt != nil {
+		return Pruned{}, s.doubt
+	}
+	if makeRoom {
+		return s.remove(ctx, old, s.theirs(ctx, old))
+	}
+	return s.remove(ctx, old, func(blobs.Ref) bool { return true })
+}
+
+// Remove removes restore points by name, and the contents that no point needs
+// any more. ErrLastPoint, and nothing is removed, when it would leave an
+// installation without a whole point, unless evenLast. ErrDamagedPoint when the
+// points were removed, but not the contents, since another is damaged.
+func (a *Archive) Remove(ctx context.Context, names []string, evenLast bool, open Open) (Pruned, error) {
+	all, err := a.PointNames()
+	if err != nil {
+		return Pruned{}, err
+	}
+	for _, name := range names {
+		if !slices.Contains(all, name) {
+			_, err := a.Find(name)
+			return Pruned{}, err
+		}
+	}
+	s, err := a.appraise(ctx, all, open)
+	if err != nil {
+		return Pruned{}, err
+	}
+	left, last := map[uuid.UUID]int{}, map[uuid.UUID]string{}
+	for _, name := range all {
+		v, err := s.point(ctx, name)
+		if err != nil {
+			return Pruned{}, err
+		}
+		goes := slices.Contains(names, name)
+		switch {
+		case goes && v.whole:
+			last[v.Installation] = name
+		case !goes && v.whole:
+			left[v.Installation]++
+		}
+		if !goes {
+			s.stays(v)
+		}
+	}
+	for whose, name := range last {
+		if left[whose] == 0 && !evenLast {
+			return Pruned{}, fmt.Errorf("%w if %s were removed", ErrLastPoint, name)
+		}
+	}
+	done, err := s.remove(ctx, names, func(blobs.Ref) bool { return s.doubt == nil })
+	return done, errors.Join(err, s.doubt)
+}
+
+// appraisal says which points of an archive are whole, and what is needed.
+type appraisal struct {
+	*Archive
+	read   Open
+	whose  uuid.UUID // the installation whose archive it is
+	mixed  bool      // there are points of others
+	stock  map[blobs.Ref]int64
+	needed map[blobs.Ref]struct{} // by the points that stay
+	doubt  error                  // why that may not be all
+}
+
+// damagedSize is the size in an appraisal's stock of a content that is damaged.
+const damagedSize = -1
+
+func (a *Archive) appraise(ctx context.Context, names []string, open Open) (*appraisal, error) {
+	s := &appraisal{Archive: a, read: open, stock: map[blobs.Ref]int64{}, needed: map[blobs.Ref]struct{}{}}
+	var err error
+	if s.whose, err = a.Installation(); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		p, err := a.Find(name)
+		s.mixed = s.mixed || err == nil && p.Installation != s.whose
+	}
+	for info, err := range a.pool.All(ctx, blobs.Ref{}) {
+		if err != nil {
+			return nil, fmt.Errorf("listing contents: %w", err)
+		}
+		s.stock[info.Ref] = info.Size
+		if info.Damaged {
+			s.stock[info.Ref] = damagedSize
+		}
+	}
+	return s, nil
+}
+
+// verdict is what a restore point is worth.
+type verdict struct {
+	Point
+	needs  []need
+	damage string // why its records cannot be read; empty when they can
+	whole  bool   // all can be restored that could be had when it was made
+}
+
+// lacking says whether the point never had all that its records need.
+func (v verdict) lacking() bool { return len(v.Faults) > 0 }
+
+// point judges a restore point. Contents are not read: Verify does that, and
+// marks those that are damaged.
+func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
+	p, err := s.Find(name)
+	v := verdict{Point: p}
+	if err != nil {
+		v.damage = err.Error()
+		return v, nil
+	}
+	faults, err := s.spoiled(ctx, p)
+	if err != nil {
+		return v, err
+	}
+	for _, name := range pointFiles {
+		if faults[name] != "" {
+			v.damage = strings.TrimSuffix(faults[name], ".")
+			return v, nil
+		}
+	}
+	err = s.withRecords(s.read, p, func(records store.Store) (err error) {
+		v.needs, _, err = needs(ctx, records)
+		return err
+	})
+	if ctx.Err() != nil {
+		return v, ctx.Err()
+	}
+	if err != nil {
+		v.damage = fmt.Sprintf("the records of %s cannot be read: %v", name, err)
+		return v, nil
+	}
+	v.whole = !slices.ContainsFunc(v.needs, func(n need) bool {
+		size, there := s.stock[n.ref]
+		return (!there || size != n.size) && !p.remembers(n.ref.String())
+	})
+	return v, nil
+}
+
+// stays has what a point needs stay too.
+func (s *appraisal) stays(v verdict) {
+	for _, n := range v.needs {
+		s.needed[n.ref] = struct{}{}
+	}
+	if v.damage != "" && s.doubt == nil {
+		s.doubt = fmt.Errorf("%w: %s: %s", ErrDamagedPoint, v.Name, v.damage)
+	}
+}
+
+// ours says whether a point may be removed on its age. One that cannot be read
+// is anybody's.
+func (s *appraisal) ours(p Point, err error) bool {
+	if err != nil {
+		return !s.mixed
+	}
+	return p.Installation == s.whose
+}
+
+// old are the points that need not stay for so many whole ones to be there.
+func (s *appraisal) old(ctx context.Context, names []string, keep int) (old []string, err error) {
+	whole, perfect := 0, false
+	for _, name := range slices.Backward(names) {
+		p, unreadable := s.Find(name)
+		ours := s.ours(p, unreadable)
+		if ours && whole >= keep && perfect {
+			old = append(old, name)
+			continue
+		}
+		v, err := s.point(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		good := v.whole && ours
+		if ours && whole >= keep && (!good || v.lacking()) {
+			old = append(old, name)
+			continue
+		}
+		if good {
+			whole++
+			perfect = perfect || !v.lacking()
+		}
+		s.stays(v)
+	}
+	return old, nil
+}
+
+// theirs says whether a content is one that these points need.
+func (s *appraisal) theirs(ctx context.Context, names []string) func(blobs.Ref) bool {
+	set := map[blobs.Ref]struct{}{}
+	for _, name := range names {
+		v, err := s.point(ctx, name)
+		if err != nil {
+			break // there is little time, and what is left out only stays
+		}
+		for _, n := range v.needs {
+			set[n.ref] = struct{}{}
+		}
+	}
+	return func(ref blobs.Ref) bool {
+		_, is := set[ref]
+		return is
+	}
+}
+
+// remove removes points, and the contents among some that no point needs which
+// stays.
+func (s *appraisal) remove(ctx context.Context, names []string, some func(blobs.Ref) bool) (done Pruned, err error) {
+	for _, name := range names {
+		if err := s.removePoint(name); err != nil {
+			return done, err
+		}
+		done.Points++
+	}
+	for ref, size := range s.stock {
+		if _, needed := s.needed[ref]; needed || !some(ref) {
+			continue
+		}
+		removed, err := s.pool.Remove(ctx, ref, func() (bool, error) { return false, nil })
+		if err != nil {
+			return done, fmt.Errorf("removing blob %s: %w", ref, err)
+		}
+		if removed {
+			done.Contents++
+			done.Bytes += max(0, size)
+		}
+	}
+	return done, nil
+}
+
+// removePoint takes the point's name away first, so that one with a name is
+// whole.
+func (a *Archive) removePoint(name string) error {
+	gone := tempDir + "/" + name
+	if err := a.root.Rename(pointsDir+"/"+name, gone); err != nil {
+		return err
+	}
+	if err := a.syncDir(pointsDir); err != nil {
+		return err
+	}
+	return a.root.RemoveAll(gone)
+}

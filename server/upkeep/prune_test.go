@@ -1,0 +1,187 @@
+package upkeep_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/blobs"
+	"attachd/server/upkeep"
+)
+
+// nights makes points with a content each that only it has.
+func (h *home) nights(n int) (contents []string) {
+	h.keep("always", true)
+	for hour := range n {
+		a := h.keep(fmt.Sprint("only in ", hour), true)
+		h.add(noon.Add(time.Duration(hour) * time.Hour))
+		contents = append(contents, h.saved(a))
+		h.remove(a)
+	}
+	return contents
+}
+
+func (h *home) prune(keep int) (pruned upkeep.Pruned, err error) {
+	h.archive(func(a *upkeep.Archive) { pruned, err = a.Prune(h.Context(), keep, openSnapshot) })
+	return pruned, err
+}
+
+func TestPruneCountsOnlyWholePoints(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil  func(h *home, contents []string) error
+		left   string // hours
+		refuse bool
+	}{
+		"all are whole":           {func(*home, []string) error { return nil }, "14 15", false},
+		"a content is gone":       {func(_ *home, c []string) error { return os.Remove(c[3]) }, "13 14 15", false},
+		"a content is short":      {func(_ *home, c []string) error { return os.Truncate(c[2], 3) }, "13 14 15", false},
+		"two contents are gone":   {func(_ *home, c []string) error { return errors.Join(os.Remove(c[2]), os.Remove(c[3])) }, "12 13 14 15", false},
+		"a content is marked":     {func(h *home, c []string) error { return mark(h, c[3]) }, "13 14 15", false},
+		"an old one is damaged":   {func(h *home, _ []string) error { return truncate(h, "2026-11-23T12-00-00Z", "attachd.db") }, "14 15", false},
+		"an old one is not known": {func(h *home, _ []string) error { return truncate(h, "2026-11-23T12-00-00Z", "point.json") }, "14 15", false},
+		"the newest is damaged":   {func(h *home, _ []string) error { return truncate(h, "2026-11-23T15-00-00Z", "attachd.db") }, "12 13 14 15", true},
+		"the newest is not known": {func(h *home, _ []string) error { return truncate(h, "2026-11-23T15-00-00Z", "point.json") }, "12 13 14 15", true},
+		"none is whole": {func(h *home, c []string) error {
+			return errors.Join(os.Remove(c[0]), os.Remove(c[1]), os.Remove(c[2]), os.Remove(c[3]))
+		}, "12 13 14 15", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t)
+			h.ok(c.spoil(h, h.nights(4)))
+			if _, err := h.prune(2); errors.Is(err, upkeep.ErrDamagedPoint) != c.refuse || err != nil && !c.refuse {
+				t.Errorf("prune: %v", err)
+			}
+			var left []string
+			for _, point := range strings.Fields(h.points()) {
+				left = append(left, point[11:13])
+			}
+			if strings.Join(left, " ") != c.left {
+				t.Errorf("left: %v, not %s", left, c.left)
+			}
+		})
+	}
+}
+
+func mark(h *home, saved string) (err error) {
+	h.archive(func(*upkeep.Archive) {
+		err = os.WriteFile(filepath.Join(h.to, "blobs", "damaged", filepath.Base(saved)), nil, 0o600)
+	})
+	return err
+}
+
+// What the newest points never had may be wanted from an older one.
+func TestPruneKeepsThePointThatLacksNothing(t *testing.T) {
+	h := newHome(t)
+	h.nights(2)
+	lost := h.keep("lost", true)
+	h.ok(os.Remove(h.path(lost)))
+	for hour := 2; hour < 5; hour++ {
+		h.add(noon.Add(time.Duration(hour) * time.Hour))
+	}
+	_, err := h.prune(2)
+	h.ok(err)
+	if left := h.points(); left != "2026-11-23T13-00-00Z 2026-11-23T15-00-00Z 2026-11-23T16-00-00Z" {
+		t.Errorf("left: %s", left)
+	}
+	h.keep("lost", true)
+	h.add(noon.Add(5 * time.Hour)) // which mends the others too
+	if _, err := h.prune(1); err != nil || h.points() != "2026-11-23T17-00-00Z" {
+		t.Errorf("left: %s, %v", h.points(), err)
+	}
+}
+
+// A medium may be full of old points: they go first, but never what is to stay,
+// nor what a backup that was cut off has copied.
+func TestRoomIsMadeBeforeAnythingIsCopied(t *testing.T) {
+	h := newHome(t)
+	contents := h.nights(4)
+	h.keep("new", true)
+	last := h.keep("too much", true)
+	full := errors.New("the medium is full")
+	h.content = func(ref blobs.Ref) error {
+		if ref == last.SHA256 {
+			return full
+		}
+		return nil
+	}
+	for _, c := range []struct {
+		keep int
+		left string
+	}{
+		{5, "2026-11-23T12-00-00Z 2026-11-23T13-00-00Z 2026-11-23T14-00-00Z 2026-11-23T15-00-00Z"},
+		{2, "2026-11-23T14-00-00Z 2026-11-23T15-00-00Z"},
+		{1, "2026-11-23T15-00-00Z"},
+	} {
+		opts := h.options(noon.Add(9 * time.Hour))
+		opts.Keep = c.keep
+		h.archive(func(a *upkeep.Archive) {
+			if _, err := a.Add(t.Context(), h, opts); !errors.Is(err, full) {
+				t.Errorf("it should be cut off: %v", err)
+			}
+		})
+		if left := h.points(); left != c.left {
+			t.Errorf("--keep %d leaves %s", c.keep, left)
+		}
+	}
+	for i, saved := range contents {
+		if _, err := os.Stat(saved); (err == nil) != (i == 3) {
+			t.Errorf("content %d: %v", i, err)
+		}
+	}
+	h.content = func(blobs.Ref) error { return nil }
+	if added := h.add(noon.Add(9 * time.Hour)); added.NewContents != 1 {
+		t.Errorf("what was copied should stay: %+v", added)
+	}
+	h.wantSound(2)
+}
+
+func TestRemoveRemovesPointsByName(t *testing.T) {
+	const first, second, third, none = "2026-11-23T12-00-00Z", "2026-11-23T13-00-00Z", "2026-11-23T14-00-00Z", "2026-11-23T19-00-00Z"
+	for name, c := range map[string]struct {
+		spoil    func(h *home) error
+		names    []string
+		evenLast bool
+		want     upkeep.Pruned
+		left     string
+		err      error
+	}{
+		"the oldest":       {nil, []string{first}, false, upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, second + " " + third, nil},
+		"the newest":       {nil, []string{third}, false, upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
+		"all but one":      {nil, []string{first, third}, false, upkeep.Pruned{Points: 2, Contents: 2, Bytes: 18}, second, nil},
+		"all":              {nil, []string{first, second, third}, false, upkeep.Pruned{}, first + " " + second + " " + third, upkeep.ErrLastPoint},
+		"all, on purpose":  {nil, []string{first, second, third}, true, upkeep.Pruned{Points: 3, Contents: 4, Bytes: 33}, "", nil},
+		"one that is none": {nil, []string{first, none}, false, upkeep.Pruned{}, first + " " + second + " " + third, errors.ErrUnsupported},
+		"a damaged one": {func(h *home) error { return truncate(h, third, "attachd.db") }, []string{third}, false,
+			upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
+		"one that is not known": {func(h *home) error { return truncate(h, third, "point.json") }, []string{third}, false,
+			upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
+		"beside a damaged one": {func(h *home) error { return truncate(h, third, "attachd.db") }, []string{first}, false,
+			upkeep.Pruned{Points: 1}, second + " " + third, upkeep.ErrDamagedPoint},
+		"the last whole one": {func(h *home) error {
+			return errors.Join(truncate(h, third, "attachd.db"), truncate(h, second, "secret.key"))
+		},
+			[]string{first}, false, upkeep.Pruned{}, first + " " + second + " " + third, upkeep.ErrLastPoint},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHome(t)
+			h.nights(3)
+			if c.spoil != nil {
+				h.ok(c.spoil(h))
+			}
+			h.archive(func(a *upkeep.Archive) {
+				removed, err := a.Remove(t.Context(), c.names, c.evenLast, openSnapshot)
+				missing := c.err == errors.ErrUnsupported && err != nil && strings.Contains(err.Error(), "there is no restore point "+none)
+				if removed != c.want || !errors.Is(err, c.err) && !missing {
+					t.Errorf("%+v, %v", removed, err)
+				}
+			})
+			if left := h.points(); left != c.left {
+				t.Errorf("left: %s", left)
+			}
+		})
+	}
+}
