@@ -44,6 +44,12 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
+	end(err)
+}
+
+// end ends the process, and says why where that is a failure: whoever started it
+// may start it anew.
+func end(err error) {
 	time.AfterFunc(reportTime, func() { os.Exit(1) })
 	os.Exit(cli.Report(err, os.Stderr))
 }
@@ -91,7 +97,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, err
 	}
 	times := server.NewStorageTimes()
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: lost})
+	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, store.ErrLocked):
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
@@ -110,16 +116,13 @@ func open(cfg config.Config) (cli.Storage, error) {
 	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Times: times}, nil
 }
 
-// lost ends the process: whoever started it starts it anew.
-func lost(err error) { os.Exit(cli.Report(err, os.Stderr)) }
-
 // openCopy opens a copy of a database to note something in it.
 func openCopy(path string) (store.Store, error) {
-	return store.OpenBolt(path, store.BoltOptions{Lost: lost})
+	return store.OpenBolt(path, store.BoltOptions{Lost: end})
 }
 
 // openSnapshot opens a copy of a database, which may lie on a medium that
 // cannot be written.
 func openSnapshot(path string) (store.Store, error) {
-	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true, Lost: lost})
+	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true, Lost: end})
 }

@@ -20,6 +20,9 @@ var (
 	ErrDamaged = errors.New("blob is damaged")
 	// ErrFull means that the storage has no room left.
 	ErrFull = errors.New("storage is full")
+	// ErrReplaced means that the storage was removed, or has another in its
+	// place, since it was opened.
+	ErrReplaced = errors.New("the folder was removed or replaced while it was open")
 )
 
 // Store is the promise that every backend keeps; package blobstest holds

@@ -27,9 +27,10 @@ const (
 
 // Disk keeps contents as files in a data directory.
 type Disk struct {
-	files FileSystem
-	holds holds
-	marks marks
+	files  FileSystem
+	places places
+	holds  holds
+	marks  marks
 
 	// unsure are contents whose Keep failed when its folder was synced. The
 	// name is there but may not survive a power cut, and the failure is
@@ -78,6 +79,11 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	d := &Disk{files: files, marks: marks{files: files}, tells: tellsVersions(dir)}
 	if err := d.prepare(opts); err != nil {
 		return nil, errors.Join(full(err), files.Close())
+	}
+	if !opts.ReadOnly {
+		if d.places, err = findPlaces(dir); err != nil {
+			return nil, errors.Join(err, files.Close())
+		}
 	}
 	return d, nil
 }
@@ -400,7 +406,7 @@ func (d *Disk) Probe(ctx context.Context) error {
 		return err
 	}
 	if _, err = s.Write([]byte("probe")); err == nil {
-		err = full(d.probeShard(s, byte(d.probes.Add(1))))
+		err = d.outcome(d.probeShard(s, byte(d.probes.Add(1))))
 	}
 	return errors.Join(err, s.Close())
 }

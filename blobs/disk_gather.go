@@ -64,7 +64,7 @@ func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), 
 			release()
 		}
 	})
-	return release, full(d.placeAll(all))
+	return release, d.outcome(d.placeAll(all))
 }
 
 // write puts a content into a temporary file, not on stable storage yet.

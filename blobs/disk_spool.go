@@ -27,7 +27,7 @@ func newSpool(d *Disk) (*spool, error) {
 	temp := tempDir + "/" + rand.Text()
 	file, err := d.files.Create(temp)
 	if err != nil {
-		return nil, full(err)
+		return nil, d.outcome(err)
 	}
 	return &spool{disk: d, file: file, temp: temp, hash: sha256.New()}, nil
 }
@@ -95,9 +95,9 @@ func (s *spool) Keep(ctx context.Context) (release func(), err error) {
 	if moved {
 		s.temp = ""
 	}
-	if err != nil {
+	if err := s.disk.outcome(err); err != nil {
 		release()
-		return nil, full(err)
+		return nil, err
 	}
 	return release, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"attachd/blobs"
 	"attachd/server/page"
 	"attachd/store"
 )
@@ -121,12 +122,16 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
 	}
-	if err := s.Store.Probe(ctx); errors.Is(err, store.ErrUnavailable) {
+	if err := s.Store.Probe(ctx); errors.Is(err, store.ErrReplaced) {
+		failed("The database was removed or replaced while the server runs.", err)
+	} else if errors.Is(err, store.ErrUnavailable) {
 		failed("Metadata cannot be committed until a restart.", err)
 	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
-	if err := s.contents.Probe(ctx); err != nil {
+	if err := s.contents.Probe(ctx); errors.Is(err, blobs.ErrReplaced) {
+		failed("The folder with the files was removed or replaced while the server runs.", err)
+	} else if err != nil {
 		failed("Files cannot be written.", err)
 	}
 	if since, err := s.contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {

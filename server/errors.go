@@ -117,6 +117,9 @@ func toRefusal(err error) *refusal {
 		return conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
 	case errors.Is(err, store.ErrNotFound):
 		return notFound("Not found.")
+	case errors.Is(err, store.ErrReplaced), errors.Is(err, blobs.ErrReplaced):
+		return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 60, cause: err,
+			detail: "The server cannot reach its files at the moment. Look whether a change was made before you try it again."}
 	case errors.Is(err, store.ErrUnavailable), blobs.IsReadOnly(err):
 		return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 60, cause: err,
 			detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
@@ -154,6 +157,12 @@ type refusalBody struct {
 // ours to mend.
 func (rq *request) judge(err error) (*refusal, refusalBody) {
 	e := toRefusal(err)
+	if e.status == http.StatusInternalServerError {
+		if replaced := rq.server.replaced(); replaced != nil {
+			err = errors.Join(replaced, err) // the one is why
+			e = toRefusal(err)
+		}
+	}
 	level := slog.LevelDebug
 	if e.status == http.StatusInternalServerError || e.status > 500 && e.cause != nil {
 		level = slog.LevelError

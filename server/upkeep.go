@@ -200,6 +200,34 @@ func (s *Server) KeepBallast(ctx context.Context, interval time.Duration) {
 	s.every(ctx, interval, s.refillBallast)
 }
 
+// replaced fails when files below Store or Blobs, where these know, are not those
+// that were opened.
+func (s *Server) replaced() (err error) {
+	for _, part := range []any{s.Store, s.Blobs} {
+		if files, ok := part.(interface{ InPlace() error }); ok {
+			err = errors.Join(err, files.InPlace())
+		}
+	}
+	return err
+}
+
+// WatchFiles looks each time that the interval has passed whether somebody has
+// removed or replaced the files below Store and Blobs, and says so once in the
+// log, until ctx ends or the server drains.
+func (s *Server) WatchFiles(ctx context.Context, interval time.Duration) {
+	told := false
+	s.every(ctx, interval, func(context.Context) {
+		err := s.replaced()
+		switch {
+		case err != nil && !told:
+			s.Log.Error("changes are refused, since files of the data directory were removed or replaced", "error", err)
+		case err == nil && told:
+			s.Log.Info("the files that were removed or replaced are back: changes are taken again")
+		}
+		told = err != nil
+	})
+}
+
 // every does something each time that the interval has passed, until ctx ends
 // or the server drains.
 func (s *Server) every(ctx context.Context, interval time.Duration, do func(context.Context)) {

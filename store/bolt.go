@@ -157,6 +157,7 @@ type Bolt struct {
 	own      func(*os.File) error
 	lost     func(error)
 	db       atomic.Pointer[bbolt.DB] // the committer puts another in its place
+	place    atomic.Pointer[place]    // of db
 	whole    sync.RWMutex             // held for reading by who reads all of it at once
 	known    damage
 	older    bool // a copy of an older database, which has no checksums
@@ -253,6 +254,9 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 	}
 
 	b.db.Store(db)
+	if err := b.findPlace(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	}
 	if !opts.ReadOnly {
 		if err := b.prepare(db, opts); err != nil {
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())

@@ -291,6 +291,9 @@ func (b *Bolt) finish(changes ...*change) {
 		b.stuck.Store(true) // until it is committed
 		b.logDue.Reset(logRetry)
 	}
+	if err == nil {
+		err = b.inPlaceFor(changes) // or they are on stable storage where the next start does not look
+	}
 	for _, c := range changes {
 		if err != nil {
 			c.done <- err
@@ -333,6 +336,9 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 	}
 	if err := b.known.refuses(bucketFree); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err := b.inPlaceFor(changes); err != nil {
+		return err
 	}
 	w, err := b.begin()
 	if err != nil {

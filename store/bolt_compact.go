@@ -42,6 +42,8 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 	switch {
 	case b.broken != nil:
 		return done, b.broken
+	case b.InPlace() != nil:
+		return done, b.InPlace()
 	case old.IsReadOnly():
 		return done, bolterrors.ErrDatabaseReadOnly
 	case !replacesOpen:
@@ -58,7 +60,7 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 		return done, fmt.Errorf("make the database anew: %w", err)
 	}
 	b.db.Store(fresh)
-	if err := errors.Join(b.step("sync the name"), syncDir(filepath.Dir(b.path))); err != nil {
+	if err := errors.Join(b.step("sync the name"), b.findPlace(), syncDir(filepath.Dir(b.path))); err != nil {
 		// A power cut could bring the old file back, without what is written
 		// from now on.
 		b.broken = fmt.Errorf("%w: %w", ErrUnavailable, err)

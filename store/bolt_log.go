@@ -81,6 +81,7 @@ type journal struct {
 	tell  func(error) // that it could not be made or written
 
 	file   *os.File  // nil until it is needed
+	place  place     // of file
 	rest   time.Time // when it may be tried to make it
 	failed bool      // it is not used any more
 	shrunk bool      // half of it was given up
@@ -107,13 +108,13 @@ func (j *journal) ready() bool {
 		return false
 	}
 	if j.file == nil && time.Now().After(j.rest) {
-		file, err := makeLog(j.path, j.own)
+		file, place, err := makeLog(j.path, j.own)
 		if err != nil {
 			j.rest = time.Now().Add(logRest)
 			j.tell(err)
 			return false
 		}
-		*j = journal{path: j.path, own: j.own, write: j.write, tell: j.tell, buffer: j.buffer, file: file, epoch: newEpoch()}
+		*j = journal{path: j.path, own: j.own, write: j.write, tell: j.tell, buffer: j.buffer, file: file, place: place, epoch: newEpoch()}
 	}
 	return j.known
 }
@@ -125,15 +126,19 @@ func newEpoch() (epoch [16]byte) {
 
 // makeLog makes the file with all its bytes, so that to write there again
 // changes nothing but them.
-func makeLog(path string, own func(*os.File) error) (file *os.File, err error) {
+func makeLog(path string, own func(*os.File) error) (file *os.File, at place, err error) {
 	file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("make the log: %w", err)
+		return nil, at, fmt.Errorf("make the log: %w", err)
 	}
-	if err := fillLog(file, own); err != nil {
-		return nil, fmt.Errorf("make the log: %w", errors.Join(err, file.Close(), os.Remove(path)))
+	at.path = path
+	if err = fillLog(file, own); err == nil {
+		at.file, err = file.Stat()
 	}
-	return file, nil
+	if err != nil {
+		return nil, at, fmt.Errorf("make the log: %w", errors.Join(err, file.Close(), os.Remove(path)))
+	}
+	return file, at, nil
 }
 
 func fillLog(file *os.File, own func(*os.File) error) error {
@@ -171,7 +176,7 @@ func (j *journal) add(base int, writes redo) bool {
 	record = append(record, writes...)
 	binary.BigEndian.PutUint32(record, crc32.Checksum(record[4:], logCRC))
 	j.buffer = record
-	if err := j.write(j.file, record, j.end); err != nil {
+	if err := errors.Join(j.write(j.file, record, j.end), j.place.holds(j.end+int64(size))); err != nil {
 		j.failed, j.doubt = true, true
 		j.tell(err)
 		return false

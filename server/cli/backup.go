@@ -50,7 +50,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err := apart(to, cfg.DataDir); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) && !isServed(ctx, cfg.DataDir) {
 		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
 	}
 	c, done, err := a.reach(ctx, openExisting)
@@ -91,6 +91,16 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 		return &exit{exitFault, fmt.Errorf("%s could not be saved; everything else is", count(int64(n), "attachment"))}
 	}
 	return nil
+}
+
+// isServed says whether a server runs over a data directory. It has the database
+// open also where somebody has removed its file.
+func isServed(ctx context.Context, dataDir string) bool {
+	dir, err := datadir.Find(dataDir)
+	if err == nil {
+		_, _, err = running(ctx, dir)
+	}
+	return err == nil
 }
 
 // full says what to do about a medium without room.

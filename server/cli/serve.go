@@ -38,6 +38,10 @@ const collectInterval = time.Hour
 // How often a server looks whether there is room for its ballast again.
 const ballastInterval = 2 * time.Second
 
+// watchInterval is how often a server looks whether its files were removed or
+// replaced, beside the look before each change is acknowledged.
+const watchInterval = time.Second
+
 // Serve is the command that runs the server.
 func (a *App) Serve() *cobra.Command {
 	var listen string
@@ -224,6 +228,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.KeepClock(upkeep) })
 	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
+	background.Go(func() { srv.WatchFiles(upkeep, watchInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
 	background.Go(func() { srv.Settle(upkeep) })
 	background.Go(func() { srv.DeliverWebhooks(upkeep) })

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+)
+
+// ErrReplaced means that a file was removed, or has another in its place, while
+// it was open. What is written to it is lost when it is closed, so that no
+// change is acknowledged until it is back. It is an ErrUnavailable: a change may
+// have been made.
+var ErrReplaced error = replaced{}
+
+type replaced struct{}
+
+func (replaced) Error() string        { return "the file was removed or replaced while it was open" }
+func (replaced) Is(target error) bool { return target == ErrUnavailable }
+
+// place is a path with the file that it led to.
+type place struct {
+	path string
+	file os.FileInfo
+}
+
+func placeOf(path string) (place, error) {
+	file, err := os.Stat(path)
+	if err == nil {
+		_ = os.SameFile(file, file) // Windows looks for the number of the file only now
+	}
+	return place{path, file}, err
+}
+
+// holds fails with ErrReplaced when the path does not lead to the file any more,
+// or when that has fewer bytes than were written. Where neither can be seen, as
+// in a folder that may not be entered, nothing says so.
+func (p place) holds(written int64) error {
+	now, err := os.Stat(p.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+	case err != nil, os.SameFile(p.file, now) && now.Size() >= written:
+		return nil
+	}
+	return fmt.Errorf("%s: %w", p.path, ErrReplaced)
+}
+
+// InPlace fails with ErrReplaced when the file of the database was removed or
+// replaced.
+func (b *Bolt) InPlace() error {
+	if err := b.place.Load().holds(0); err != nil {
+		return fmt.Errorf("%w. Changes are refused until it is back. This process still has it: if it is gone for good, run `attachd backup DIR` before the server stops, then stop it and restore that", err)
+	}
+	return nil
+}
+
+// inPlaceFor is InPlace for changes that are to be acknowledged. What is in the
+// log was before, and is put where a backup finds it.
+func (b *Bolt) inPlaceFor(changes []*change) error {
+	if !slices.ContainsFunc(changes, func(c *change) bool { return !c.settles }) {
+		return nil
+	}
+	return b.InPlace()
+}
+
+// findPlace notes which file the database is.
+func (b *Bolt) findPlace() error {
+	p, err := placeOf(b.path)
+	if err == nil {
+		b.place.Store(&p)
+	}
+	return err
+}
