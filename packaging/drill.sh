@@ -68,6 +68,40 @@ for signal in KILL TERM; do
 done
 [ "$(pid)" != "$before" ]
 
+refuses() { # refuses SENTENCE: the service says so instead of starting
+	systemctl start attachd || true
+	systemctl stop attachd
+	journalctl --unit attachd --lines 30 --no-pager | grep -q "$1"
+}
+
+echo 'drill: where a disk is not mounted, nothing is begun anew'
+grep -q '^require_existing = true$' /etc/attachd/config.toml
+systemctl stop attachd
+mv /var/lib/attachd /var/lib/elsewhere
+install -d -m 0700 -o attachd -g attachd /var/lib/attachd
+refuses 'Is the disk mounted'
+rmdir /var/lib/attachd # nothing was made in it
+mv /var/lib/elsewhere /var/lib/attachd
+systemctl start attachd
+
+echo 'drill: a data directory elsewhere'
+systemctl stop attachd
+install -d -m 0700 -o attachd -g attachd /srv/attachd
+sed -i.before 's|^data_dir = .*|data_dir = "/srv/attachd"|' /etc/attachd/config.toml
+refuses 'ReadWritePaths=/srv/attachd'
+mkdir -p /etc/systemd/system/attachd.service.d
+printf '[Unit]\nRequiresMountsFor=/srv/attachd\n[Service]\nReadWritePaths=/srv/attachd\n' >/etc/systemd/system/attachd.service.d/data.conf
+systemctl daemon-reload
+refuses 'attachd init --data-dir /srv/attachd'
+attachd init
+systemctl start attachd
+runs attachd
+systemctl stop attachd
+rm -r /srv/attachd /etc/systemd/system/attachd.service.d
+mv /etc/attachd/config.toml.before /etc/attachd/config.toml
+systemctl daemon-reload
+systemctl start attachd
+
 echo 'drill: after a removal it starts again, with the files of before'
 upgrade
 runs attachd

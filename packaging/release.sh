@@ -48,7 +48,9 @@ package() { # package ARCH
 		install -D -m 0644 "$document" "$root/usr/share/doc/attachd/$document"
 	done
 	mkdir -p "$root/etc/attachd" "$root/DEBIAN"
-	sed 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' config.example.toml >"$root/etc/attachd/config.toml"
+	# The package prepares the data directory, so its service never has to begin one.
+	sed -e 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' -e 's|^require_existing = .*|require_existing = true|' \
+		config.example.toml >"$root/etc/attachd/config.toml"
 	install -m 0644 packaging/debian/conffiles packaging/debian/templates -t "$root/DEBIAN"
 	install -m 0755 packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t "$root/DEBIAN"
 	sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$1/" -e "s/@SIZE@/$(du -sk --apparent-size "$root" | cut -f1)/" \

@@ -173,6 +173,25 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 			c.certificate(t, "files.example", time.Hour)
 			must(t, os.Chmod(c.Config.TLS.KeyFile, 0o644))
 		}, Problem, "mode 0644", "Close", needsUnix},
+		{"certificate", "everybody may read its key, as in a container", func(t *testing.T, c *Case) {
+			if os.Geteuid() != 0 {
+				t.Skip("only a file of root is taken for a mounted secret")
+			}
+			c.certificate(t, "files.example", time.Hour)
+			must(t, os.Chmod(c.Config.TLS.KeyFile, 0o444))
+			if !datadir.Exposed(c.Config.TLS.KeyFile) {
+				t.Skip("temporary files are in memory, as mounted secrets are")
+			}
+		}, Warning, "Every user", "chmod 400", needsUnix},
+		{"data directory", "a folder of somebody else", func(t *testing.T, c *Case) {
+			must(t, os.Remove(c.Dir.Join("FORMAT")))
+			must(t, os.WriteFile(c.Dir.Join("thesis.txt"), nil, 0o600))
+		}, Problem, "thesis.txt", "data_dir", ""},
+		{"data directory", "one that is to be there, and is empty", func(t *testing.T, c *Case) {
+			c.Config.RequireExisting = true
+			must(t, os.RemoveAll(c.Dir.Path()))
+			must(t, os.Mkdir(c.Dir.Path(), 0o700))
+		}, Problem, "missing or empty", "Mount the disk", ""},
 		{"certificate", "it has expired", func(t *testing.T, c *Case) { c.certificate(t, "files.example", -time.Hour) }, Problem, "has expired", "Renew", ""},
 		{"certificate", "it expires soon", func(t *testing.T, c *Case) { c.certificate(t, "files.example", 24*time.Hour) }, Warning, "expires on", "Renew", ""},
 		{"certificate", "it is for another name", func(t *testing.T, c *Case) {

@@ -131,6 +131,8 @@ func certificate(_ context.Context, c *Case) []Finding {
 	}
 	leaf := pair.Leaf
 	switch {
+	case datadir.Exposed(keyFile):
+		return warning("Close it (chmod 400), unless nobody else is there, as in a container.", "Every user of this machine can read tls.key_file, %s.", keyFile)
 	case c.Now.Before(leaf.NotBefore):
 		return problem("Set the clock, or wait.", "The certificate is good only from %s on.", leaf.NotBefore.UTC().Format(time.RFC3339))
 	case c.Now.After(leaf.NotAfter):
