@@ -138,10 +138,20 @@ func (s *Server) storedContent(w *response, rq *request) error {
 	if errors.Is(err, blobs.ErrNotFound) {
 		return notFound("There is no content %s.", ref)
 	}
-	if err != nil {
+	if err == nil {
+		err = s.sendStored(w, rq, info)
+	}
+	known := errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged)
+	if err == nil || known || w.status != 0 || rq.Context().Err() != nil {
 		return err
 	}
-	content, err := s.contents.Open(rq.Context(), ref, info.Size)
+	s.metrics.unreadable.Inc()
+	rq.log().Error("a stored content cannot be read at the moment", "blob", ref.String(), "error", err)
+	return notReadable()
+}
+
+func (s *Server) sendStored(w *response, rq *request, info blobs.Info) error {
+	content, err := s.contents.Open(rq.Context(), info.Ref, info.Size)
 	if err != nil {
 		return err
 	}

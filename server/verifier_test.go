@@ -301,6 +301,27 @@ func TestADownloadThatCannotBeReadToItsEndIsCut(t *testing.T) {
 	}
 }
 
+func TestABackupIsToldWhatCannotBeReadForAWhile(t *testing.T) {
+	t.Parallel()
+	w := withFile(t, alphabet, filesAtOnce)
+	w.expectLog("a stored content cannot be read at the moment")
+	content := w.operator(t) + "/upkeep/contents/" + filepath.Base(w.blobFile(t, "{A}"))
+	for _, only := range []string{"open blobs/", "lstat blobs/", "read blobs/"} {
+		w.fault.Store(&fault{err: syscall.EIO, only: only, forever: true})
+		response, err := http.Get(content)
+		w.must(err)
+		if a := readAnswer(response); a.status != 503 || !strings.Contains(string(a.body), `"storage_unreadable"`) {
+			t.Errorf("%s: answered %d %s", only, a.status, a.body)
+		}
+		w.fault.Store(nil)
+	}
+	response, err := http.Get(content)
+	w.must(err)
+	if a := readAnswer(response); a.status != 200 || string(a.body) != alphabet || w.server.Damaged() != 0 {
+		t.Errorf("later: answered %d %s", a.status, a.body)
+	}
+}
+
 func TestFilesOfADiskThatIsAwayComeBack(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)

@@ -249,6 +249,8 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 		err = blobs.ErrNotFound
 	case "damaged":
 		err = blobs.ErrDamaged
+	case "storage_unreadable":
+		err = fmt.Errorf("%w: %w", upkeep.ErrUnreadable, err)
 	}
 	return nil, errors.Join(err, response.Body.Close())
 }

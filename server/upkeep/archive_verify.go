@@ -3,7 +3,6 @@ package upkeep
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -141,34 +140,32 @@ func (v *verification) readContents(ctx context.Context) error {
 	return nil
 }
 
+// readContent says what is wrong with a content. One that is marked damaged may
+// have been put right, or marked wrongly; what cannot be read is not marked.
 func (v *verification) readContent(ctx context.Context, n need, tell func(int)) (lost string, err error) {
-	content, err := v.pool.Open(ctx, n.ref, n.size)
+	info, err := v.pool.Stat(ctx, n.ref)
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case errors.Is(err, blobs.ErrNotFound):
 		return "The content is missing.", nil
 	case err != nil:
-		return fmt.Sprintf("The content cannot be opened: %v.", err), nil
+		return fmt.Sprintf("The content cannot be looked at: %v.", err), nil
 	}
-	defer content.Close() // only read
-	hashed := sha256.New()
-	size, err := io.Copy(hashed, &counted{content, ctx, tell})
+	look := verify
+	if info.Damaged {
+		look = verifyMarked
+	}
+	_, why, err := look(ctx, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
 	switch {
-	case ctx.Err() != nil:
-		return "", ctx.Err()
 	case err != nil:
-		lost = fmt.Sprintf("The content cannot be read: %v.", err)
-	default:
-		lost = n.differs(size, blobs.Ref(hashed.Sum(nil)))
+		return "", err
+	case info.Size != n.size:
+		return fmt.Sprintf("The content has %d bytes, not %d.", info.Size, n.size), nil
+	case why != nil:
+		return why.why, nil
 	}
-	if lost == "" {
-		return "", nil
-	}
-	if err := v.pool.MarkDamaged(ctx, n.ref, content); err != nil {
-		lost += fmt.Sprintf(" It could not be marked: %v.", err)
-	}
-	return lost, nil
+	return "", nil
 }
 
 // tellWhose names the attachments of each point whose contents are lost.

@@ -24,9 +24,13 @@ type Source interface {
 	Snapshot(ctx context.Context, w io.Writer) (held context.Context, release func(), err error)
 	// Content gives the bytes that are stored under ref, whatever they are.
 	// blobs.ErrNotFound when there are none, blobs.ErrDamaged when they are
-	// known to be wrong.
+	// known to be wrong, ErrUnreadable when the storage does not give them now.
 	Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error)
 }
+
+// ErrUnreadable means that a source does not give the bytes of a content at the
+// moment. The next backup tries again.
+var ErrUnreadable = errors.New("the server cannot read it at the moment")
 
 // AddOptions say what a new restore point is made with.
 type AddOptions struct {
@@ -192,6 +196,8 @@ func (n *addition) fetch(ctx context.Context, records store.Store, need need) (c
 		return nil, "The content is missing.", nil
 	case errors.Is(err, blobs.ErrDamaged):
 		return nil, "The content is damaged.", nil
+	case errors.Is(err, ErrUnreadable):
+		return nil, "", unreadable{err}
 	}
 	return content, "", err
 }

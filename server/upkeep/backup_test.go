@@ -260,6 +260,46 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 	h.wantSound(3)
 }
 
+// One file on a bad path to a disk is no reason for no backup of all others, and
+// it is saved the next time.
+func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
+	h := newHome(t)
+	h.keep("one", true)
+	lost := h.keep("two", true)
+	h.content = func(ref blobs.Ref) error {
+		if ref == lost.SHA256 {
+			return fmt.Errorf("%w: input/output error", upkeep.ErrUnreadable)
+		}
+		return nil
+	}
+	added := h.add(noon)
+	if added.NewContents != 1 || len(added.Faults) != 1 || !strings.HasPrefix(added.Faults[0].What, "The content cannot be read: ") || added.Faults[0].Attachment.UUID != lost.ID {
+		t.Errorf("%+v", added)
+	}
+	h.content = func(blobs.Ref) error { return nil }
+	if added := h.add(noon.Add(time.Hour)); added.NewContents != 1 || len(added.Faults) > 0 || h.blobs.Damaged() != 0 {
+		t.Errorf("the next time: %+v", added)
+	}
+}
+
+// A content that is marked damaged may have been put right, or be marked wrongly.
+func TestAVerificationTakesWrongMarksAway(t *testing.T) {
+	h := newHome(t)
+	wrong, right := h.keep("whole", true), h.keep("damaged", true)
+	h.add(noon)
+	h.ok(os.WriteFile(h.saved(right), []byte("DAMAGED"), 0o600))
+	for _, a := range []store.Attachment{wrong, right} {
+		h.ok(os.WriteFile(filepath.Join(h.to, "blobs", "damaged", blobs.Ref(a.SHA256).String()), nil, 0o600))
+	}
+	if v := h.verify(""); len(v.Faults) != 1 || v.Faults[0].Attachment.UUID != right.ID || !strings.HasPrefix(v.Faults[0].What, "The content is marked damaged.") {
+		t.Errorf("%+v", v.Faults)
+	}
+	if again := h.add(noon.Add(time.Hour)); again.NewContents != 1 {
+		t.Errorf("the next backup copied %d contents", again.NewContents)
+	}
+	h.wantSound(2)
+}
+
 // What waits for its file is in the copy of the metadata, whatever becomes of
 // it at the source after that.
 func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {

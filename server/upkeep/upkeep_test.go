@@ -353,7 +353,9 @@ func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 	h := newHouse(t)
 	a := h.keep("one", true)
 	h.ok(os.Remove(h.path(a)))
-	h.spoilDatabase(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("pending")).Put(make([]byte, 16), store.Seal([]byte("pending"), make([]byte, 16), []byte("stray"))) })
+	h.spoilDatabase(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), store.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
+	})
 	h.fail(func(call string) error {
 		if strings.HasPrefix(call, "list blobs/sha256") {
 			return errors.New("input/output error")
