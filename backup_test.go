@@ -583,3 +583,63 @@ func TestRootLeavesBackupsAndWhatIsRestoredToTheOwner(t *testing.T) {
 		}
 	}
 }
+
+// Whoever runs the service may put links where root's commands work.
+func TestRootsCommandsFollowNoLinksOfTheService(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be led astray")
+	}
+	const service = 12345
+	for name, in := range map[string]string{
+		"tmp": "data", "snapshots": "data", "attachd.pid": "data", "secret.key": "data", "ballast": "data", "blobs": "data", "attachd.wal": "data",
+		"lock": "backup", "points": "backup", "FORMAT.new": "backup", "INSTALLATION.new": "backup", "blobs/damaged": "backup",
+	} {
+		t.Run(in+"/"+name, func(t *testing.T) {
+			t.Parallel()
+			here := t.TempDir()
+			check(t, errors.Join(os.Chmod(filepath.Dir(here), 0o755), os.Chmod(here, 0o755)))
+			dir, to := filepath.Join(here, "data"), filepath.Join(here, "backup")
+			check(t, errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, service, service)))
+			server := start(t, dir, autoCreate)
+			server.uploadAll("a.txt")
+			server.stop()
+			backedUp(t, dir, to)
+			secret, folder := filepath.Join(here, "secret"), filepath.Join(here, "folder")
+			write(t, secret, strings.Repeat("5", 64)+"\n")
+			check(t, os.Mkdir(folder, 0o700))
+			planted := filepath.Join(here, in, name)
+			leads := secret
+			if info, err := os.Lstat(planted); name == "snapshots" || err == nil && info.IsDir() {
+				leads = folder
+			}
+			check(t, os.RemoveAll(planted))
+			if name == "secret.key" { // a hard link looks like any file
+				check(t, os.Link(leads, planted))
+			} else {
+				check(t, errors.Join(os.Symlink(leads, planted), os.Lchown(planted, service, service)))
+			}
+			for _, words := range []string{"backup BACKUP --keep 1", "check --deep", "gc", "compact", "user add Eve", "key rotate-signing", "backup verify BACKUP", "backup list BACKUP"} {
+				_ = attachd(t, append(strings.Fields(strings.ReplaceAll(words, "BACKUP", to)), "--data-dir", dir)...) // it may well be refused
+			}
+			for _, path := range []string{secret, folder} {
+				info, err := os.Lstat(path)
+				check(t, err)
+				if stat := info.Sys().(*syscall.Stat_t); stat.Uid != 0 || info.Mode().Perm()&0o077 != 0 {
+					t.Errorf("%s has mode %v and belongs to %d", path, info.Mode(), stat.Uid)
+				}
+			}
+			if raw := read(t, secret); raw != strings.Repeat("5", 64)+"\n" {
+				t.Errorf("root's own says %q", raw)
+			}
+			if left := names(t, folder); len(left) > 0 {
+				t.Errorf("in root's folder is %v", left)
+			}
+			walk(t, to, func(path string, info fs.FileInfo) {
+				if info.Mode().IsRegular() && strings.Contains(read(t, path), "55555555555555555555") {
+					t.Errorf("%s has what is root's own", path)
+				}
+			})
+		})
+	}
+}

@@ -53,6 +53,10 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) && !isServed(ctx, cfg.DataDir) {
 		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
 	}
+	back, err := becomeOwner(cfg.DataDir)
+	if err != nil {
+		return err
+	}
 	c, done, err := a.reach(ctx, openExisting)
 	if err != nil {
 		return err
@@ -65,12 +69,25 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err != nil {
 		return err
 	}
+	made, err := pointOf(dir)
+	if err != nil {
+		return err
+	}
 	archive, err := upkeep.MakeArchive(to, dir.Own)
+	if errors.Is(err, fs.ErrPermission) { // the medium may be root's
+		if err := back(); err != nil {
+			return err
+		}
+		if dir, err = openExisting(cfg); err != nil { // whose files are handed over now
+			return err
+		}
+		archive, err = upkeep.MakeArchive(to, dir.Own)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	added, err := a.addPoint(ctx, archive, c, dir, keep)
+	added, err := a.addPoint(ctx, archive, c, made, keep)
 	if err != nil {
 		return full(err, to)
 	}
@@ -139,23 +156,22 @@ func installation(ctx context.Context, c *client) (uuid.UUID, error) {
 	return status.Installation, err
 }
 
-func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, dir *datadir.Dir, keep int) (upkeep.Added, error) {
+// pointOf is what a restore point has of the files beside the database.
+func pointOf(dir *datadir.Dir) (upkeep.AddOptions, error) {
+	secret, unreadable := os.ReadFile(dir.Join("secret.key"))
+	format, err := os.ReadFile(dir.Join("FORMAT"))
+	return upkeep.AddOptions{Secret: secret, Format: format}, errors.Join(unreadable, err)
+}
+
+func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, opts upkeep.AddOptions, keep int) (upkeep.Added, error) {
 	here, err := installation(ctx, c)
 	if err != nil {
 		return upkeep.Added{}, err
 	}
-	secret, err := os.ReadFile(dir.Join("secret.key"))
-	if err != nil {
-		return upkeep.Added{}, err
-	}
-	format, err := os.ReadFile(dir.Join("FORMAT"))
-	if err != nil {
-		return upkeep.Added{}, err
-	}
 	show, clear := a.progress()
-	added, err := archive.Add(ctx, &source{client: c}, upkeep.AddOptions{
-		Now: time.Now(), Version: version(), Secret: secret, Format: format, Open: a.openSnapshot, Progress: sometimes(show),
-		Installation: here, Keep: keep})
+	opts.Now, opts.Version, opts.Installation, opts.Keep = time.Now(), version(), here, keep
+	opts.Open, opts.Progress = a.openSnapshot, sometimes(show)
+	added, err := archive.Add(ctx, &source{client: c}, opts)
 	clear()
 	if err != nil {
 		return added, err
@@ -397,18 +413,21 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	if err := apart(from, path); err != nil {
 		return err
 	}
-	archive, err := upkeep.OpenArchive(from)
+	back, err := becomeOwner(path)
+	if err != nil {
+		return err
+	}
+	archive, point, err := openPoint(from, name)
+	if errors.Is(err, fs.ErrPermission) { // the medium may be root's
+		if err := back(); err != nil {
+			return err
+		}
+		archive, point, err = openPoint(from, name)
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	point, err := archive.Find(name)
-	switch {
-	case err != nil && point.Name != "":
-		return &exit{exitFault, err} // there is one, and it is damaged
-	case err != nil:
-		return err
-	}
 	if format := archive.FormatOf(point); format != nil { // otherwise it is a fault like others
 		if err := datadir.CheckFormat(filepath.Join(from, "points", point.Name), format); err != nil {
 			return err
@@ -446,6 +465,22 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		return &exit{exitFault, fmt.Errorf("%s had no content when the restore point was made; everything else is restored", count(int64(n), "attachment"))}
 	}
 	return nil
+}
+
+// openPoint opens an archive to restore a point of it.
+func openPoint(from, name string) (*upkeep.Archive, upkeep.Point, error) {
+	archive, err := upkeep.OpenArchive(from)
+	if err != nil {
+		return nil, upkeep.Point{}, err
+	}
+	point, err := archive.Find(name)
+	if err == nil {
+		return archive, point, nil
+	}
+	if point.Name != "" {
+		err = &exit{exitFault, err} // there is one, and it is damaged
+	}
+	return nil, point, errors.Join(err, archive.Close())
 }
 
 // keepInstallation has what was restored from a point of an earlier version go

@@ -30,6 +30,9 @@ func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() e
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, err := becomeOwner(cfg.DataDir); err != nil {
+		return nil, nil, err
+	}
 	dir, err := open(cfg)
 	if err != nil {
 		return nil, nil, err

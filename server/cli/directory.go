@@ -372,33 +372,37 @@ func (a *App) directoryImport() *cobra.Command {
 		Use:   "import FILE",
 		Short: "write every object of an NDJSON file, or none; - reads standard input",
 		Args:  exactly("a file"),
-		RunE: a.withNewServer(func(ctx context.Context, c *client, args []string) error {
-			var from io.Reader = a.stdin
+		RunE: func(cmd *cobra.Command, args []string) error {
+			from := a.stdin
 			if args[0] != "-" {
-				f, err := os.Open(args[0])
+				f, err := os.Open(args[0]) // while root is root: it may be its own
 				if err != nil {
 					return err
 				}
 				defer f.Close() // only read
 				from = f
 			}
-			var answer struct {
-				Lines   int            `json:"lines"`
-				Created int            `json:"created"`
-				Updated int            `json:"updated"`
-				Kinds   map[string]int `json:"kinds"`
-			}
-			if err := c.call(ctx, "POST", "/directory/import", from, &answer); err != nil {
-				return err
-			}
-			kinds, err := json.Marshal(answer.Kinds) // in order of their names
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(a.stdout, "%d lines: %d created, %d updated %s\n", answer.Lines, answer.Created, answer.Updated, kinds)
-			return nil
-		}),
+			return a.withNewServer(func(ctx context.Context, c *client, _ []string) error { return a.importFrom(ctx, c, from) })(cmd, args)
+		},
 	}
+}
+
+func (a *App) importFrom(ctx context.Context, c *client, from io.Reader) error {
+	var answer struct {
+		Lines   int            `json:"lines"`
+		Created int            `json:"created"`
+		Updated int            `json:"updated"`
+		Kinds   map[string]int `json:"kinds"`
+	}
+	if err := c.call(ctx, "POST", "/directory/import", from, &answer); err != nil {
+		return err
+	}
+	kinds, err := json.Marshal(answer.Kinds) // in order of their names
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "%d lines: %d created, %d updated %s\n", answer.Lines, answer.Created, answer.Updated, kinds)
+	return nil
 }
 
 // printLines prints JSON, a line for each thing.

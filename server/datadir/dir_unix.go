@@ -16,7 +16,7 @@ import (
 // ownerOf gives what hands a file to the owner of a data directory. Only root
 // can, and only root must.
 func ownerOf(path string) (func(*os.File) error, error) {
-	uid, gid, err := owner(path)
+	uid, gid, err := Owner(path)
 	if err != nil {
 		return nil, err
 	}
@@ -26,9 +26,9 @@ func ownerOf(path string) (func(*os.File) error, error) {
 	return func(f *os.File) error { return f.Chown(uid, gid) }, nil
 }
 
-// owner is who has a data directory: whose it is, or, where a platform lets a
+// Owner is who has a data directory: whose it is, or, where a platform lets a
 // user into a directory of root, whose what is in it is.
-func owner(path string) (uid, gid int, err error) {
+func Owner(path string) (uid, gid int, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return 0, 0, err
@@ -58,7 +58,7 @@ func (d *Dir) MayClose() bool {
 	if !ok || os.Geteuid() != 0 {
 		return !ok || int(s.Uid) == os.Geteuid()
 	}
-	uid, _, err := owner(d.path)
+	uid, _, err := Owner(d.path)
 	return err == nil && uid == int(s.Uid)
 }
 
@@ -75,7 +75,7 @@ const (
 
 // ownPath is Own for what cannot be opened, like a socket.
 func (d *Dir) ownPath(name string) error {
-	uid, gid, err := owner(d.path)
+	uid, gid, err := Owner(d.path)
 	if err != nil || os.Geteuid() != 0 {
 		return err
 	}
@@ -191,7 +191,7 @@ func (d *Dir) closeToGroup(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	uid, _, err := owner(d.path)
+	uid, _, err := Owner(d.path)
 	if err != nil {
 		return err
 	}
