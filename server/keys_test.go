@@ -1,16 +1,21 @@
 package server_test
 
 import (
+	"context"
 	"encoding/base64"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/server"
+	"attachd/store"
 )
 
 func TestTheLifeOfAKey(t *testing.T) {
@@ -374,4 +379,25 @@ func TestWhatIsRevokedDuringAnUploadCountsForIt(t *testing.T) {
 			w.receive(t, conn, s)
 		})
 	}
+}
+
+func TestAUserHasSoManyKeys(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var creating sync.WaitGroup
+	for n := range store.MaxKeys - 1 { // the user has one
+		creating.Go(func() {
+			k := store.Key{ID: uuid.New(), UserID: personID("stranger"), Hash: [32]byte{1, byte(n), byte(n >> 8)}}
+			if err := w.store.CreateKey(context.Background(), k); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	creating.Wait()
+	const full = "This user has 200 API keys, and may not have more. Revoke one that is not needed, or use one that is there."
+	w.play(t, []step{
+		{as: "stranger", do: "POST /api-keys", json: `{"name": "one too many"}`, want: 409, code: "conflict", says: full},
+		{as: "root", do: "POST /directory/users/{stranger}/api-keys", json: `{"name": "one too many"}`, want: 409, code: "conflict", says: full},
+		{as: "root", do: "POST /directory/users/{viewer}/api-keys", json: `{"name": "of another"}`, want: 201},
+	})
 }

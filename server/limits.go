@@ -78,10 +78,11 @@ func (l *rateLimiter[K]) sweep(now time.Time) {
 	}
 }
 
-// countRequest holds the caller to what one key may ask in a minute, and
-// tells what is left of that.
+// countRequest holds the caller to what one user may ask in a minute, with all
+// their keys, and tells what is left of that. Who acts for others is counted
+// alone.
 func (s *Server) countRequest(rq *request, c caller) error {
-	a := s.rates.allow(c.key, s.Now())
+	a := s.rates.allow(c.actor.ID, s.Now())
 	if s.RequestsPerMinute > 0 {
 		h := rq.writer.Header()
 		h.Set("X-RateLimit-Limit", strconv.Itoa(s.RequestsPerMinute))
@@ -92,7 +93,7 @@ func (s *Server) countRequest(rq *request, c caller) error {
 		return nil
 	}
 	rq.caller = c
-	return tooManyRequests(a.wait, "Too many requests with this key. Wait as long as Retry-After says.")
+	return tooManyRequests(a.wait, "Too many requests of this user. Wait as long as Retry-After says.")
 }
 
 // guessed is the answer to a wrong key or session: err, until its

@@ -41,12 +41,23 @@ func TestAnAnswerSaysWhatIsLeftOfALimit(t *testing.T) {
 		{do: "POST /session", json: `{"key": "` + w.keys["editor"] + `"}`, want: 200, header: header{"X-RateLimit-Limit": "3", "X-RateLimit-Remaining": "1", "X-RateLimit-Reset": "40"}},
 		{do: "POST /session", json: `{"key": "` + w.keys["viewer"] + `"}`, want: 429, header: header{"Retry-After": "20", "X-RateLimit-Remaining": "0", "Set-Cookie": ""}},
 	})
+
+	// A new key is no new allowance, and who acts for others is counted alone.
+	w.clock.advance(time.Minute)
+	made := w.do(t, step{as: "editor", do: "POST /api-keys", json: `{"name": "new"}`, want: 201, header: header{"X-RateLimit-Remaining": "2"}}).object(t)
+	secret := made["full_key"].(string)
+	w.play(t, []step{
+		{do: "GET /users/me", send: header{"Authorization": "Bearer " + secret}, want: 200, header: header{"X-RateLimit-Remaining": "1"}},
+		{as: "editor", do: "GET /users/me", want: 200, header: header{"X-RateLimit-Remaining": "0"}},
+		{do: "GET /users/me", send: header{"Authorization": "Bearer " + secret}, want: 429},
+		{as: "root", do: "GET /users/me", send: header{"X-On-Behalf-Of": "{editor}"}, want: 200, header: header{"X-RateLimit-Remaining": "2"}},
+	})
 	without := newWorld(t)
 	without.do(t, step{as: "viewer", do: "GET {product}/attachments", want: 200, header: header{"X-RateLimit-Limit": "", "X-RateLimit-Remaining": "", "X-RateLimit-Reset": ""}})
 }
 
 // ASVS 2.1.3, 2.3.2, 2.4.1
-func TestAThousandRequestsAtOnceAreHeldToTheLimitOfTheirKeyAlone(t *testing.T) {
+func TestAThousandRequestsAtOnceAreHeldToTheLimitOfTheirUserAlone(t *testing.T) {
 	t.Parallel()
 	const limit, requests = 600, 1000
 	w := newWorld(t, func(c *server.Config) { c.RequestsPerMinute = limit })

@@ -65,7 +65,7 @@ type Config struct {
 	MaxFileSize          int64 // bytes
 	LogBelow             int64 // bytes; smaller contents may get their files later, 0 lets none
 	MaxConcurrentUploads int
-	RequestsPerMinute    int   // per key; 0 is no limit
+	RequestsPerMinute    int   // per user; 0 is no limit
 	FailedKeysPerMinute  int   // per address; 0 is no limit
 	MinUploadRate        int64 // bytes a second; 0 is no limit
 	MinDownloadRate      int64 // bytes a second; 0 is no limit
@@ -112,7 +112,7 @@ type Server struct {
 	metrics     *metrics
 	slots       *slots
 	lookers     lookers
-	rates       *rateLimiter[uuid.UUID]    // by key
+	rates       *rateLimiter[uuid.UUID]    // by user
 	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
 	denied      *deniedLimiter
 	basePath    string // path of PublicURL

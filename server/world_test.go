@@ -308,7 +308,7 @@ func (m made) populate(db *store.Bolt) error {
 func newKey(keys store.Keys, user uuid.UUID) (secret string, err error) {
 	secret, prefix := token.NewKey()
 	return secret, keys.CreateKey(context.Background(), store.Key{
-		ID: uuid.Must(uuid.NewV7()), UserID: user, Name: "fixture", Prefix: prefix, Hash: token.Hash(secret), CreatedAt: startOfTime})
+		ID: new(store.IDs).New(startOfTime.Add(-time.Hour)), UserID: user, Name: "fixture", Prefix: prefix, Hash: token.Hash(secret), CreatedAt: startOfTime})
 }
 
 // fullName is what a person of the fixture is called in answers.

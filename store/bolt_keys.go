@@ -18,12 +18,26 @@ func (b *Bolt) CreateKey(ctx context.Context, k Key) error {
 	if k.ID == uuid.Nil {
 		return errors.New("store: a key without an id")
 	}
-	return b.update(ctx, func(tx *writeTx) error {
+	err := b.update(ctx, b.createKey(k, func(*writeTx, uuid.UUID) error { return errFullOfKeys }))
+	if errors.Is(err, errFullOfKeys) {
+		err = b.updateAlone(ctx, b.createKey(k, b.removeKey))
+	}
+	return err
+}
+
+// errFullOfKeys is what a change gets that must be alone to make room.
+var errFullOfKeys = errors.New("another key has to make room")
+
+func (b *Bolt) createKey(k Key, remove func(tx *writeTx, id uuid.UUID) error) func(tx *writeTx) error {
+	return func(tx *writeTx) error {
 		if err := needUser(tx.dbTx, k.UserID); err != nil {
 			return err
 		}
 		if has(tx.dbTx, bucketKeys, k.ID[:]) || has(tx.dbTx, bucketKeyHashes, k.Hash[:]) {
 			return refuse(ErrConflict, "This key is there already.")
+		}
+		if err := makeRoomForKey(tx, k, remove); err != nil {
+			return err
 		}
 		tx.save(bucketKeys, k.ID[:], keyRecord{
 			UserID: k.UserID, Name: k.Name, Prefix: k.Prefix, Hash: k.Hash[:],
@@ -35,7 +49,36 @@ func (b *Bolt) CreateKey(ctx context.Context, k Key) error {
 			tx.put(bucketTouched, k.ID[:], encodeSeconds(k.LastUsedAt.Unix()))
 		}
 		return nil
-	})
+	}
+}
+
+// makeRoomForKey removes the key of a user that has expired first, when there
+// are as many as there may be. It removes no more than that one, since the clock
+// may be wrong.
+func makeRoomForKey(tx *writeTx, k Key, remove func(tx *writeTx, id uuid.UUID) error) error {
+	keys := restsUnder(tx.dbTx, bucketUserKeys, k.UserID[:])
+	if len(keys) < MaxKeys {
+		return nil
+	}
+	var first uuid.UUID
+	expired := k.CreatedAt
+	for _, key := range keys {
+		id, err := parseID(key)
+		if err != nil {
+			return err
+		}
+		record, err := load[keyRecord](tx.dbTx, bucketKeys, key)
+		if err != nil {
+			return err
+		}
+		if record != nil && !record.ExpiresAt.IsZero() && !record.ExpiresAt.After(expired) {
+			first, expired = id, record.ExpiresAt
+		}
+	}
+	if first == uuid.Nil {
+		return refuse(ErrConflict, "This user has %d API keys, and may not have more. Revoke one that is not needed, or use one that is there.", len(keys))
+	}
+	return remove(tx, first)
 }
 
 // Key implements Keys.
@@ -282,11 +325,42 @@ func (b *Bolt) CreateSession(ctx context.Context, s Session, now time.Time) erro
 		if err := tx.removeExpiredSessions(now); err != nil {
 			return err
 		}
+		if err := tx.makeRoomForSession(s.KeyID); err != nil {
+			return err
+		}
 		tx.save(bucketSessions, s.Hash[:], sessionRecord{KeyID: s.KeyID, ExpiresAt: s.ExpiresAt.UTC()})
 		tx.put(bucketKeySessions, join(s.KeyID[:], s.Hash[:]), nothing)
 		tx.put(bucketSessionExpiry, join(timeKey(s.ExpiresAt), s.Hash[:]), nothing)
 		return nil
 	})
+}
+
+// makeRoomForSession ends the session of a key's user that would expire first,
+// when there are as many as there may be.
+func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
+	k, err := load[keyRecord](tx.dbTx, bucketKeys, key[:])
+	if err != nil || k == nil {
+		return err
+	}
+	var hashes [][]byte
+	for _, id := range restsUnder(tx.dbTx, bucketUserKeys, k.UserID[:]) {
+		hashes = append(hashes, restsUnder(tx.dbTx, bucketKeySessions, id)...)
+	}
+	if len(hashes) < MaxSessions {
+		return nil
+	}
+	var first []byte
+	var expires time.Time
+	for _, hash := range hashes {
+		record, err := load[sessionRecord](tx.dbTx, bucketSessions, hash)
+		if err != nil {
+			return err
+		}
+		if record != nil && (first == nil || record.ExpiresAt.Before(expires)) {
+			first, expires = hash, record.ExpiresAt
+		}
+	}
+	return tx.removeSession(first)
 }
 
 func (tx *writeTx) removeExpiredSessions(now time.Time) error {

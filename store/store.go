@@ -429,11 +429,20 @@ type Session struct {
 	ExpiresAt time.Time
 }
 
+const (
+	// MaxKeys is how many keys a user may have, those included that have expired.
+	MaxKeys = 200
+	// MaxSessions is how many sessions a user may have with all their keys.
+	MaxSessions = 100
+)
+
 // Keys keeps who may call. Whether something has expired is for the caller
 // to judge, who has the clock.
 type Keys interface {
 	// CreateKey keeps a key. ErrNotFound when its user is not there,
-	// ErrConflict when its id or hash is taken.
+	// ErrConflict when its id or hash is taken, or when the user has MaxKeys
+	// already: of these, the one that expired first makes room, if any had when
+	// the new one was created.
 	CreateKey(ctx context.Context, k Key) error
 	// Key gives a key and its user, or ErrNotFound, also for a revoked one.
 	Key(ctx context.Context, id uuid.UUID) (Key, User, error)
@@ -451,6 +460,7 @@ type Keys interface {
 	// CreateSession keeps a session and forgets those that expired before
 	// now. ErrNotFound when its key is not there, ErrConflict when its hash is
 	// taken.
+	// Of MaxSessions of a user, the one that would expire first ends.
 	CreateSession(ctx context.Context, s Session, now time.Time) error
 	// Session gives a session, or ErrNotFound.
 	Session(ctx context.Context, hash [32]byte) (Session, error)

@@ -57,7 +57,8 @@ type Config struct {
 		IdleTimeout Duration `toml:"idle_timeout" default:"25s" min:"1s"`
 		// MaxConcurrentUploads is how many uploads may run at once.
 		MaxConcurrentUploads int `toml:"max_concurrent_uploads" default:"256" min:"1"`
-		// RequestsPerMinute is how many requests a key may make; 0: no limit.
+		// RequestsPerMinute is how many requests a user may make with all their
+		// keys; 0: no limit.
 		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
 		// FailedKeysPerMinute is how many wrong keys an address may send before
 		// it is told to wait; 0: no limit.

@@ -1,6 +1,9 @@
 package storetest
 
 import (
+	"errors"
+	"strings"
+	"sync"
 	"time"
 
 	"attachd/store"
@@ -182,6 +185,35 @@ var keys = []promise{
 		w.TouchKey(id(99), noon)
 		w.noKey(k)
 	}},
+	{"a user has so many keys, of which one that expired makes room", func(w *world) {
+		create := func(n int, expires time.Time) error {
+			return w.CreateKey(w.ctx, store.Key{ID: numbered(n), UserID: w.eve.ID, Hash: [32]byte{1, byte(n), byte(n >> 8)}, CreatedAt: noon, ExpiresAt: expires})
+		}
+		var creating sync.WaitGroup
+		failed := make([]error, store.MaxKeys)
+		for n := range store.MaxKeys {
+			creating.Go(func() { failed[n] = create(n, noon.Add(time.Duration(n+1)*time.Minute)) })
+		}
+		creating.Wait()
+		w.ok(errors.Join(failed...))
+		sentence := w.told(create(store.MaxKeys, time.Time{}), store.ErrConflict)
+		if !strings.Contains(sentence, "Revoke one") {
+			w.Fatalf("the sentence does not say what to do: %s", sentence)
+		}
+		w.key(w.ada, 1)
+		w.ok(w.DeleteKey(w.ctx, numbered(7)))
+		w.ok(create(store.MaxKeys, time.Time{}))
+
+		late := store.Key{ID: numbered(1000), UserID: w.eve.ID, Hash: content(9), CreatedAt: noon.Add(3 * time.Minute)}
+		w.ok(w.CreateKey(w.ctx, late))
+		for n, there := range map[int]bool{0: false, 1: true, 2: true, 1000: true} {
+			_, _, err := w.Key(w.ctx, numbered(n))
+			same(w, "there", err == nil, there)
+		}
+		list, err := w.KeysOf(w.ctx, w.eve.ID, uuid.Nil, 2*store.MaxKeys)
+		w.ok(err)
+		same(w, "keys", len(list), store.MaxKeys)
+	}},
 }
 
 var sessions = []promise{
@@ -237,4 +269,25 @@ var sessions = []promise{
 		_, err := w.Session(w.ctx, content(1))
 		w.ok(err)
 	}},
+	{"a user has so many sessions, of which the first to expire makes room", func(w *world) {
+		keys := []store.Key{w.key(w.ada, 1), w.key(w.ada, 2)}
+		create := func(k store.Key, n int) {
+			w.ok(w.CreateSession(w.ctx, store.Session{Hash: [32]byte{1, byte(n)}, KeyID: k.ID, ExpiresAt: noon.Add(time.Duration(n) * time.Minute)}, noon))
+		}
+		w.session(w.key(w.bob, 3), 3)
+		for n := range store.MaxSessions + 2 {
+			create(keys[n%2], n+1)
+		}
+		for n, there := range map[int]bool{1: false, 2: false, 3: true, store.MaxSessions + 2: true} {
+			_, err := w.Session(w.ctx, [32]byte{1, byte(n)})
+			same(w, "there", err == nil, there)
+		}
+		_, err := w.Session(w.ctx, content(3))
+		w.ok(err)
+	}},
+}
+
+// numbered is the n-th of more ids in order.
+func numbered(n int) uuid.UUID {
+	return uuid.UUID{0: 0xd0, 6: 0x40, 8: 0x80, 14: byte(n >> 8), 15: byte(n)}
 }
