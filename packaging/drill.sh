@@ -71,7 +71,7 @@ done
 refuses() { # refuses SENTENCE: the service says so instead of starting
 	systemctl start attachd || true
 	systemctl stop attachd
-	journalctl --unit attachd --lines 30 --no-pager | grep -q "$1"
+	journalctl --unit attachd --lines 30 --no-pager | grep "$1"
 }
 
 echo 'drill: where a disk is not mounted, nothing is begun anew'
@@ -88,12 +88,12 @@ echo 'drill: a data directory elsewhere'
 systemctl stop attachd
 install -d -m 0700 -o attachd -g attachd /srv/attachd
 sed -i.before 's|^data_dir = .*|data_dir = "/srv/attachd"|' /etc/attachd/config.toml
+refuses 'attachd init --data-dir /srv/attachd'
+attachd init
 refuses 'ReadWritePaths=/srv/attachd'
 mkdir -p /etc/systemd/system/attachd.service.d
 printf '[Unit]\nRequiresMountsFor=/srv/attachd\n[Service]\nReadWritePaths=/srv/attachd\n' >/etc/systemd/system/attachd.service.d/data.conf
 systemctl daemon-reload
-refuses 'attachd init --data-dir /srv/attachd'
-attachd init
 systemctl start attachd
 runs attachd
 systemctl stop attachd
