@@ -21,8 +21,9 @@ func (s *Server) health(w *response, rq *request) error {
 }
 
 type healthBody struct {
-	Status  string   `json:"status"`
-	Reasons []string `json:"reasons,omitempty"`
+	Status   string   `json:"status"`
+	Reasons  []string `json:"reasons,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // readiness remembers the last look for a moment: looking writes to the disk,
@@ -62,7 +63,17 @@ func (s *Server) healthReady(w *response, rq *request) error {
 		w.Header().Set("Retry-After", "5")
 		return rq.answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
 	}
-	return rq.answer(w, http.StatusOK, healthBody{Status: "ready"})
+	return rq.answer(w, http.StatusOK, healthBody{Status: "ready", Warnings: s.clockWarnings(rq.Context())})
+}
+
+// clockWarnings tells of a jump of the clock that is being waited out. Uploads
+// work all the same.
+func (s *Server) clockWarnings(ctx context.Context) []string {
+	clock, err := s.clock.Read(ctx)
+	if err != nil || clock.Settled || clock.Jump.To.IsZero() {
+		return nil
+	}
+	return []string{fmt.Sprintf("The clock jumped from %s to %s. Nothing is deleted for its age on the word of that.", timestamp(clock.Jump.From), timestamp(clock.Jump.To))}
 }
 
 // notReady gives the reasons why uploads would not work, by a look that is not

@@ -448,7 +448,11 @@ func (s *Server) verifyAudit(w *response, rq *request) error {
 		if len(faults) > 0 {
 			rq.log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])
 		}
-		return AuditReport{entries, formatHead(head), append([]string{}, faults...)}, err
+		if err != nil {
+			return nil, err
+		}
+		runs, err := s.Store.AuditRuns(ctx)
+		return AuditReport{entries, formatHead(head), append([]string{}, faults...), timeNotes(runs, s.Now())}, err
 	})
 }
 
@@ -457,6 +461,26 @@ type AuditReport struct {
 	Entries int64    `json:"entries"`
 	Head    string   `json:"head"` // number and hash of the last entry
 	Faults  []string `json:"faults"`
+	Notes   []string `json:"notes,omitempty"` // where times run backwards or ahead
+}
+
+// maxTimeNotes is how many places are told of where times are wrong.
+const maxTimeNotes = 20
+
+// timeNotes says where the clock was wrong when entries were recorded.
+func timeNotes(runs []store.AuditRun, now time.Time) (notes []string) {
+	for i, run := range runs {
+		if i > 0 && run.Ordered && runs[i-1].Ordered {
+			notes = append(notes, fmt.Sprintf("Times run backwards at entry %d: before it they go up to %s. The clock was set back.", run.First, timestamp(runs[i-1].Latest)))
+		}
+		if run.Ordered && run.Latest.After(now.Add(time.Minute)) {
+			notes = append(notes, fmt.Sprintf("Entries from %d on have times up to %s, which is not yet: the clock was ahead, or is behind.", run.First, timestamp(run.Latest)))
+		}
+	}
+	if more := len(notes) - maxTimeNotes; more > 0 {
+		notes = append(notes[:maxTimeNotes], fmt.Sprintf("There are %d more places like these.", more))
+	}
+	return notes
 }
 
 func formatHead(l store.Link) string { return fmt.Sprintf("%d:%x", l.Seq, l.Hash) }

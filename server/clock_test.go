@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"attachd/server"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -222,5 +223,43 @@ func TestEntriesAreFoundByTimeWhateverTheClockSaid(t *testing.T) {
 				t.Errorf("since %v%s there are %v, and should be %v", since, limit, got, want)
 			}
 		}
+	}
+}
+
+// Whoever watches the server, and whoever verifies the audit log, is told that
+// the clock was wrong.
+func TestAClockThatJumpedIsToldOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	told := func(when string, warned bool, trusted, notes string) {
+		t.Helper()
+		ready := w.do(t, step{do: "GET /health/ready", want: 200})
+		if got := strings.Contains(string(ready.body), "The clock jumped"); got != warned {
+			t.Errorf("%s, /health/ready says %s", when, ready.body)
+		}
+		metrics := w.do(t, step{as: "root", do: "GET /metrics", want: 200})
+		if want := "attachd_clock_trusted " + trusted + "\n"; !strings.Contains(string(metrics.body), want) {
+			t.Errorf("%s, there is no metric %s", when, want)
+		}
+		verified := w.do(t, step{as: "root", do: "POST /upkeep/audit", want: 200})
+		if !strings.Contains(string(verified.body), notes) || !strings.Contains(string(verified.body), `"faults":[]`) {
+			t.Errorf("%s, verifying says %s, and not %q", when, verified.body, notes)
+		}
+	}
+	told("at first", false, "1", "entries")
+	w.clock.set(12 * year)
+	w.uploadedNow(t, "ahead.txt")
+	told("ahead", true, "0", "entries")
+	w.clock.set(-12 * year)
+	w.clock.advance(10 * time.Minute)
+	told("right again, before another entry", false, "1", "which is not yet")
+	w.uploadedNow(t, "right.txt")
+	told("right again", false, "1", "Times run backwards at entry ")
+	if !strings.Contains(strings.Join(w.log.lines(), "\n"), "the clock jumped") {
+		t.Error("the log does not tell of it")
+	}
+	status, err := upkeep.ReadStatus(t.Context(), w.store, w.clock.Now())
+	if err != nil || !status.ClockJump.To.Equal(startOfTime.Add(10*time.Minute)) || status.SinceJump > time.Hour {
+		t.Errorf("the doctor is told %+v, %v", status, err)
 	}
 }

@@ -41,6 +41,16 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 		tell("attachd_disk_total_bytes", "Bytes of the disk.", float64(room.Total))
 		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.reserve(room)))
 	}
+	if clock, err := s.clock.Read(ctx); err != nil {
+		s.Log.Error("how much time has passed is not known", "error", err)
+	} else {
+		trusted := 0.0
+		if clock.Settled {
+			trusted = 1
+		}
+		tell("attachd_clock_trusted", "1 when the clock says what it should, 0 while a jump of it is waited out: nothing is deleted for its age on the word of that.", trusted)
+		tell("attachd_clock_jumps", "Times that the clock was set by more than a minute since the start.", float64(clock.Jumps))
+	}
 	if status, err := upkeep.ReadStatus(ctx, s.Store, s.Now()); err != nil {
 		s.Log.Error("what was done last is not known", "error", err)
 	} else {

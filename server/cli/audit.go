@@ -48,6 +48,9 @@ with --head the next time.`,
 				for _, fault := range report.Faults {
 					fmt.Fprintln(a.stdout, fault)
 				}
+				for _, note := range report.Notes {
+					fmt.Fprintln(a.stdout, note)
+				}
 				fmt.Fprintf(a.stdout, "%s: %s\nhead %s\n", entries(report.Entries), count(int64(len(report.Faults)), "fault"), report.Head)
 			}
 			if n := len(report.Faults); n > 0 {

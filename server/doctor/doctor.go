@@ -150,10 +150,17 @@ func database(ctx context.Context, c *Case) []Finding {
 		found = append(found, problem("Set the clock, and keep it right with NTP (timedatectl set-ntp true).",
 			"There is an attachment of %s, which is not yet, says the clock: it was set back.", status.Ahead.UTC().Format(time.RFC3339))...)
 	}
+	if jump := status.ClockJump; !jump.To.IsZero() && status.SinceJump < jumpTold {
+		found = append(found, warning("See that it is right, and keep it right with NTP (timedatectl set-ntp true); where it begins anew at each boot, have attachd wait for the time (After=time-sync.target).",
+			"The clock jumped from %s to %s, %.0f hours of running ago: nothing is deleted for its age on the word of that.",
+			jump.From.UTC().Format(time.RFC3339), jump.To.UTC().Format(time.RFC3339), status.SinceJump.Hours())...)
+	}
 	const do = "Run `attachd backup DIR` every night, onto another disk."
 	switch age := c.Now.Sub(status.LastBackup); {
 	case status.LastBackup.IsZero():
 		found = append(found, warning(do, "There is no record of a backup.")...)
+	case age < -time.Hour:
+		found = append(found, warning("Set the clock, then make a backup: "+do, "The last backup is of %s, which is not yet, says the clock.", status.LastBackup.UTC().Format(time.RFC3339))...)
 	case age > backupAge:
 		found = append(found, warning(do, "The last backup was made %d days ago.", int(age.Hours()/24))...)
 	default:
@@ -172,6 +179,9 @@ func freePages(size store.Size) []Finding {
 	return warning("At a time when uploads may wait for a few seconds: attachd compact",
 		"Of the database's %d MB, %d are of no use any more; every snapshot and backup copies them.", size.Bytes>>20, size.Free>>20)
 }
+
+// jumpTold is the running time for which a jump of the clock is told of.
+const jumpTold = 7 * 24 * time.Hour
 
 // An event that waits for longer shows that the receiver does not take it.
 const eventAge = time.Hour

@@ -148,6 +148,10 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"database", "an attachment of tomorrow", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, Ahead: c.Now.Add(time.Hour)}, nil)
 		}, Problem, "set back", "NTP", ""},
+		{"database", "a clock that jumped", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, ClockJump: upkeep.ClockJump{From: c.Now, To: c.Now.AddDate(12, 0, 0)}, SinceJump: 5 * time.Hour}, nil)
+		}, Warning, "5 hours of running ago", "NTP", ""},
+		{"database", "a backup of tomorrow", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(24 * time.Hour)}, nil) }, Warning, "not yet", "attachd backup", ""},
 		{"database", "no backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, nil) }, Warning, "no record of a backup", "attachd backup", ""},
 		{"database", "an old backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(-10 * 24 * time.Hour)}, nil) }, Warning, "10 days ago", "attachd backup", ""},
 		{"database", "events wait", func(_ *testing.T, c *Case) {

@@ -27,6 +27,10 @@ type Status struct {
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
+	// ClockJump is when the clock last jumped, and SinceJump how much time has
+	// passed since; the zero values when it never did.
+	ClockJump ClockJump     `json:"clock_jump,omitzero"`
+	SinceJump time.Duration `json:"since_clock_jump,omitempty"`
 	// Events is how many wait to be delivered, the first since OldestEvent.
 	Events      int64     `json:"events"`
 	OldestEvent time.Time `json:"oldest_event,omitzero"`
@@ -61,6 +65,11 @@ func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status
 	if err != nil {
 		return status, err
 	}
+	clock, err := readClock(ctx, records)
+	if err != nil {
+		return status, err
+	}
+	status.ClockJump, status.SinceJump = clock.Jump, clock.Age-clock.Jump.Age
 	status.Events, status.DeadLetters = records.OutboxSize()
 	first, err := records.Events(ctx, 0, 1)
 	if len(first) > 0 {
