@@ -154,6 +154,18 @@ func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
 	}
 }
 
+// One with a few connections only would be no server.
+// ASVS 13.1.2, 13.1.3, 13.2.6
+func TestServeRefusesALimitOfOpenFilesThatIsTooLow(t *testing.T) {
+	t.Parallel()
+	plain := command(t, "serve", "--data-dir", dataDir(t), "--listen", "127.0.0.1:0")
+	cmd := exec.Command("sh", slices.Concat([]string{"-c", `ulimit -n 64; exec "$@"`, "sh"}, plain.Args)...)
+	cmd.Dir, cmd.Env = plain.Dir, plain.Env
+	if r := finish(t, cmd); r.code != 1 || !strings.Contains(r.stderr, "lets this process open 64 files") || !strings.Contains(r.stderr, "LimitNOFILE") {
+		t.Errorf("exit code %d: %s", r.code, r.stderr)
+	}
+}
+
 func TestServeWarnsOfUnknownVariables(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), "ATTACHD_LIMITS_MAX_FILESIZE=1MB")

@@ -120,6 +120,19 @@ func TestServeSpeaksTLS(t *testing.T) {
 			conn.Close()
 		}
 	}
+	for _, suite := range slices.Concat(tls.CipherSuites(), tls.InsecureCipherSuites()) {
+		if suite.SupportedVersions[0] == tls.VersionTLS13 {
+			continue // a client cannot choose one of these
+		}
+		conn, err := tls.Dial("tcp", address, &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}, InsecureSkipVerify: true})
+		good := strings.HasPrefix(suite.Name, "TLS_ECDHE_ECDSA_") && (strings.Contains(suite.Name, "_GCM_") || strings.Contains(suite.Name, "_POLY1305_"))
+		if (err == nil) != good {
+			t.Errorf("%s: %v", suite.Name, err)
+		}
+		if err == nil {
+			conn.Close()
+		}
+	}
 	answer := speak(t, address, "GET /health HTTP/1.1\r\nHost: attachd\r\n\r\n")
 	if status, _, _ := strings.Cut(answer, "\r\n"); status != "HTTP/1.0 400 Bad Request" || strings.Contains(answer, "Location") {
 		t.Errorf("plain HTTP is answered %q", answer)

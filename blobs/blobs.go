@@ -163,4 +163,7 @@ func (v Version) OlderThan(age time.Duration) bool {
 type Space struct {
 	Free  int64 // what is left for us
 	Total int64
+	// Files is how many files the file system can hold (inodes), and FreeFiles
+	// how many more. Both are 0 where there is no such limit.
+	Files, FreeFiles int64
 }

@@ -49,7 +49,10 @@ func DiskSpace(dir string) (Space, error) {
 	}
 	// Blocks are counted in fragments, which FUSE and others tell apart from
 	// the size that is good for reading.
-	return Space{Free: int64(s.Bavail) * s.Frsize, Total: int64(s.Blocks) * s.Frsize}, nil
+	return Space{
+		Free: int64(s.Bavail) * int64(s.Frsize), Total: int64(s.Blocks) * int64(s.Frsize),
+		FreeFiles: int64(s.Ffree), Files: int64(s.Files),
+	}, nil
 }
 
 // tellsVersions says whether the file system of dir notes the time of every

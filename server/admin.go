@@ -154,6 +154,9 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	} else if reserve := s.reserve(room); room.Free < reserve {
 		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, reserve))
 	}
+	if err == nil && room.Files > 0 && room.FreeFiles == 0 {
+		failed("The disk can hold no more files: its inodes are used up.", fmt.Errorf("all of %d", room.Files))
+	}
 	if s.Scanner != nil && !s.AcceptUnscanned {
 		if err := s.pingScanner(ctx); err != nil {
 			failed("Files cannot be scanned for malware.", err)

@@ -16,7 +16,7 @@ func TempInMemory() {
 	if os.Getenv("TMPDIR") != "" || unix.Statfs(place, &fs) != nil || unix.Access(place, unix.W_OK) != nil {
 		return
 	}
-	if fs.Type != unix.TMPFS_MAGIC || int64(fs.Bavail)*fs.Bsize < room {
+	if fs.Type != unix.TMPFS_MAGIC || int64(fs.Bavail)*int64(fs.Bsize) < room {
 		return
 	}
 	if err := os.Setenv("TMPDIR", place); err != nil {

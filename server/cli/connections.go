@@ -3,6 +3,7 @@ package cli
 import (
 	"container/list"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -86,17 +87,26 @@ func (c *connections) surplus(fresh net.Conn) net.Conn {
 // backups.
 const otherFiles = 64
 
+// leastConnections is how many connections must fit into the open files that the
+// system allows: with fewer, people would wait for each other.
+const leastConnections = 64
+
 // connectionsAllowed is most, or less where the system allows fewer open
 // files: each connection may have one more open for what it sends or brings.
-func connectionsAllowed(most int, log *slog.Logger) int {
+// (Go raises the soft limit to the hard one at its start.)
+func connectionsAllowed(most int, log *slog.Logger) (int, error) {
 	files, limited := filesAllowed()
-	if !limited || 2*most+otherFiles <= files {
-		return most
+	if !limited || most <= (files-otherFiles)/2 {
+		return most, nil
 	}
-	fewer := max(1, (files-otherFiles)/2)
+	fewer := (files - otherFiles) / 2
+	if fewer < leastConnections {
+		return 0, fmt.Errorf("the system lets this process open %d files, and %d are needed at least. Raise the hard limit (LimitNOFILE in the unit of the service, ulimit -Hn in a shell), or lower limits.max_connections to what fits: two files for each, and %d for other work",
+			files, otherFiles+2*leastConnections, otherFiles)
+	}
 	log.Warn("the system allows fewer open files than limits.max_connections needs; raise that limit (ulimit -n, LimitNOFILE)",
 		"max_connections", most, "allowed_files", files, "connections", fewer)
-	return fewer
+	return fewer, nil
 }
 
 // frank accepts connections that end at once when their client does not take

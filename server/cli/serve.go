@@ -76,6 +76,10 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	defer signals.release()
 	log, say, lines := a.logs(cfg)
 	defer lines.close()
+	connections, err := connectionsAllowed(cfg.Limits.MaxConnections, log)
+	if err != nil {
+		return err
+	}
 	cert, err := loadCertificate(cfg, log)
 	if err != nil {
 		return err
@@ -134,7 +138,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	network := httpServer(srv, log)
 	network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
-	network.ConnState = newConnections(connectionsAllowed(cfg.Limits.MaxConnections, log), log).follow
+	network.ConnState = newConnections(connections, log).follow
 	if cert != nil {
 		network.TLSConfig = cert.config()
 	}

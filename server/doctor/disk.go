@@ -131,6 +131,31 @@ func disk(_ context.Context, c *Case) []Finding {
 	}
 }
 
+// inodesNeeded is how many files a disk must still be able to hold: the server's
+// own work takes some, and each content one.
+const inodesNeeded = 64
+
+func inodes(_ context.Context, c *Case) []Finding {
+	room, err := blobs.DiskSpace(c.home())
+	if err != nil {
+		return nil // the look at the disk tells
+	}
+	return judgeInodes(room)
+}
+
+func judgeInodes(room blobs.Space) []Finding {
+	const do = "Remove files that are not needed from that file system, or move the data directory to one that was made with more inodes (mkfs.ext4 -N; XFS and btrfs make them as needed). See: df -i"
+	switch {
+	case room.Files == 0:
+		return nil // there is no limit
+	case room.FreeFiles < inodesNeeded:
+		return problem(do, "The disk can hold %d more files only, of %d inodes: uploads are refused, or soon will be, whatever space is free.", room.FreeFiles, room.Files)
+	case room.FreeFiles < room.Files/20:
+		return warning(do, "The disk can hold %d more files, of %d inodes; without one, uploads are refused, whatever space is free.", room.FreeFiles, room.Files)
+	}
+	return ok("The disk can hold %d more files, of %d inodes.", room.FreeFiles, room.Files)
+}
+
 func ballast(_ context.Context, c *Case) []Finding {
 	if !c.hasDatabase() {
 		return nil

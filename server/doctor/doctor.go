@@ -66,6 +66,7 @@ var looks = []struct {
 	{"file system", fileSystem},
 	{"sync", syncing},
 	{"disk", disk},
+	{"inodes", inodes},
 	{"ballast", ballast},
 	{"open files", openFiles},
 	{"clock", clock},

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"attachd/blobs"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/scan"
@@ -427,6 +428,25 @@ func TestWithACertificateTheServerNeedsNoProxy(t *testing.T) {
 			if finding.Level != OK {
 				t.Errorf("%+v", finding)
 			}
+		}
+	}
+}
+
+func TestInodes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		room  blobs.Space
+		level Level
+	}{
+		"there is no limit": {blobs.Space{}, ""},
+		"many are left":     {blobs.Space{Files: 1_000_000, FreeFiles: 900_000}, OK},
+		"few are left":      {blobs.Space{Files: 1_000_000, FreeFiles: 40_000}, Warning},
+		"hardly any":        {blobs.Space{Files: 1_000_000, FreeFiles: 10}, Problem},
+		"none":              {blobs.Space{Files: 400}, Problem},
+	} {
+		found := judgeInodes(c.room)
+		if (len(found) == 0) != (c.level == "") || len(found) > 0 && found[0].Level != c.level {
+			t.Errorf("%s: found %v, want %q", name, found, c.level)
 		}
 	}
 }

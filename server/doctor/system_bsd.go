@@ -1,9 +1,11 @@
+//go:build darwin || freebsd
+
 package doctor
 
 import "golang.org/x/sys/unix"
 
-// Where macOS has another name for a file system.
-var otherNames = map[string]string{"smbfs": "smb", "msdos": "vfat", "macfuse": "fuse", "osxfuse": "fuse"}
+// Where macOS and FreeBSD have another name for a file system.
+var otherNames = map[string]string{"msdos": "vfat", "macfuse": "fuse", "osxfuse": "fuse", "fusefs": "fuse", "msdosfs": "vfat", "smbfs": "smb"}
 
 // fileSystemOf names the file system of a path.
 func fileSystemOf(path string) (string, error) {

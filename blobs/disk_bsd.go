@@ -1,3 +1,5 @@
+//go:build darwin || freebsd
+
 package blobs
 
 import (
@@ -12,5 +14,8 @@ func DiskSpace(dir string) (Space, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return Space{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return Space{Free: int64(s.Bavail) * int64(s.Bsize), Total: int64(s.Blocks) * int64(s.Bsize)}, nil
+	return Space{
+		Free: int64(s.Bavail) * int64(s.Bsize), Total: int64(s.Blocks) * int64(s.Bsize),
+		FreeFiles: int64(s.Ffree), Files: int64(s.Files),
+	}, nil
 }
