@@ -400,3 +400,31 @@ func TestAFileFromBeforeChecksumsIsHashedWhenItIsFirstRead(t *testing.T) {
 		})
 	}
 }
+
+// Wherever a content waits for its file, its checksums come with its record, and
+// go with the last.
+func TestAnUploadBringsItsChecksums(t *testing.T) {
+	t.Parallel()
+	content := text(3*chunk + 1)
+	for name, logBelow := range map[string]int64{"files at once": 0, "contents wait": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := withFile(t, content, func(c *server.Config) { c.LogBelow = logBelow })
+			var want blobs.Summer
+			_, err := io.WriteString(&want, content)
+			w.must(err)
+			sum := sha256.Sum256([]byte(content))
+			for range 2 { // before and after it has its file
+				if got, err := w.store.Checksums(t.Context(), sum); err != nil || !bytes.Equal(got, want.Sum()) {
+					t.Errorf("%x, %v, not %x", got, err, want.Sum())
+				}
+				w.do(t, step{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=-5"}, want: 206, is: content[len(content)-5:]})
+				w.settleContents()
+			}
+			w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
+			if got, err := w.store.Checksums(t.Context(), sum); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("afterwards: %x, %v", got, err)
+			}
+		})
+	}
+}
