@@ -939,9 +939,10 @@ func TestAnInstallationThatIsWantedIsNotBegunAnew(t *testing.T) {
 	const want = "ATTACHD_REQUIRE_EXISTING=true"
 	mount := filepath.Join(t.TempDir(), "mount")
 	check(t, os.Mkdir(mount, 0o755))
-	dir := filepath.Join(mount, "attachd")
+	dir, world := filepath.Join(mount, "attachd"), filepath.Join(t.TempDir(), "world.ndjson")
+	write(t, world, `{"kind":"space","slug":"lab"}`+"\n")
 	for _, path := range []string{mount, dir} { // empty, and missing
-		for _, typed := range []string{want + " serve --listen 127.0.0.1:0", "serve --require-existing --listen 127.0.0.1:0", want + " user add Ada", want + " directory import x"} {
+		for _, typed := range []string{want + " serve --listen 127.0.0.1:0", "serve --require-existing --listen 127.0.0.1:0", want + " user add Ada", want + " directory import " + world} {
 			said := refused(t, 1, append(strings.Fields(typed), "--data-dir", path)...)
 			if !strings.Contains(said, "Is the disk mounted") || !strings.Contains(said, "attachd init --data-dir "+path) {
 				t.Errorf("attachd %s says %s", typed, said)
