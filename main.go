@@ -17,29 +17,26 @@ import (
 	"attachd/server"
 	"attachd/server/cli"
 	"attachd/server/config"
+	"attachd/server/memory"
+	"attachd/server/preview"
 	"attachd/store"
 )
 
 // The memory that is live is a few megabytes, so Go would collect garbage
 // again and again under load. This lets some tens of megabytes gather first,
-// and no more where somebody's requests hold a lot. 5,000 slow connections hold
-// 250 MB; near the limit, collecting would take the time of everybody else.
-const (
-	gcPercent = 400
-	softLimit = 512 << 20 // bytes beyond which garbage is collected sooner again
-)
+// and no more where memory is scarce.
+const gcPercent = 400
 
 // reportTime is how long the reader of standard error may take for the last line.
 // A server whose reader has stalled ends all the same, with exit code 1.
 const reportTime = 5 * time.Second
 
 func main() {
+	preview.DecodeIfAsked()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(softLimit)
-	}
+	memory.NewWatch() // sets the soft limit
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"attachd/blobs/blobstest"
+	"attachd/server/preview"
 )
 
 var long = flag.Bool("long", false, "measure the memory of a hundred uploads of 50 MB, 5 GB in all")
@@ -42,6 +43,7 @@ var long = flag.Bool("long", false, "measure the memory of a hundred uploads of 
 const beAttachd = "TEST_BINARY_IS_ATTACHD"
 
 func TestMain(m *testing.M) {
+	preview.DecodeIfAsked()
 	if os.Getenv(beAttachd) != "" {
 		main()
 	}
@@ -1234,9 +1236,10 @@ func TestTheDiskReserve(t *testing.T) {
 
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
-	"attachd":                   {"blobs", "server", "server/cli", "server/config", "server/datadir", "store"},
-	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/preview", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server":            {"blobs", "server/content", "server/page", "server/pending", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd":                   {"blobs", "server", "server/cli", "server/config", "server/datadir", "server/memory", "server/preview", "store"},
+	"attachd/server/cli":        {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/memory", "server/preview", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server":            {"blobs", "server/content", "server/memory", "server/page", "server/pending", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server/memory":     {},
 	"attachd/server/page":       {},
 	"attachd/server/pending":    {"blobs", "store"},
 	"attachd/server/upkeep":     {"blobs", "store"},
@@ -1302,7 +1305,7 @@ var modules = map[string]string{
 	"github.com/spf13/pflag":               "cobra",
 	"go.etcd.io/bbolt":                     "the database",
 	"golang.org/x/image":                   "thumbnails",
-	"golang.org/x/sys":                     "bbolt, free space on a disk, and locks on Windows",
+	"golang.org/x/sys":                     "bbolt, free space on a disk, locks on Windows, and what decoding a picture may use",
 	"golang.org/x/term":                    "whether the log goes to a person",
 	"golang.org/x/text":                    "file names in NFC",
 	"golang.org/x/time":                    "requests a minute",

@@ -404,6 +404,9 @@ func (s *Server) exportAudit(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	if err := rq.hold(maxLimit * rowHolds); err != nil {
+		return err
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out, known := bufio.NewWriterSize(w, 64<<10), names{}
 	for {

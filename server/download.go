@@ -92,6 +92,9 @@ var shownInline = map[string]bool{
 // net/http's (RFC 9110), the headers and the hash are ours.
 func (s *Server) send(w *response, rq *request, disposition string) error {
 	a := rq.attachment
+	if err := rq.hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
+		return err
+	}
 	file, done, err := s.openContent(rq)
 	if err != nil {
 		return err

@@ -205,12 +205,17 @@ func (rq *request) answer(w http.ResponseWriter, status int, body any) error {
 	if err != nil {
 		return err
 	}
-	rq.send(w, status, raw)
-	return nil
+	return rq.send(w, status, raw)
 }
 
-// send writes a body that is JSON already.
-func (rq *request) send(w http.ResponseWriter, status int, raw []byte) {
+// send writes a body that is JSON already. All of it is in memory until the
+// client has read it.
+func (rq *request) send(w http.ResponseWriter, status int, raw []byte) error {
+	if n := int64(len(raw)); n > inRequest && n+requestHolds != rq.held {
+		if err := rq.hold(n); err != nil {
+			return err
+		}
+	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(raw)))
@@ -218,6 +223,7 @@ func (rq *request) send(w http.ResponseWriter, status int, raw []byte) {
 	if _, err := w.Write(raw); err != nil {
 		rq.log().Debug("the answer did not reach the client", "error", err)
 	}
+	return nil
 }
 
 // encode writes JSON as people read it: an & in a URL stays one.

@@ -31,7 +31,7 @@ func (s *Server) SetSlotGrace(d time.Duration) {
 
 // SetPreviewWait sets how long a request waits for others that look into
 // files. It is to be called before the first request.
-func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait = d }
+func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait, s.decodes.turns.wait = d, d }
 
 // SetReadiness sets for how long a look at whether the server is ready may
 // last, and contents may wait in vain for their files. It is to be called
@@ -72,3 +72,13 @@ func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 
 // Damaged is how many contents are known to be damaged.
 func (s *Server) Damaged() int { return s.contents.Damaged() }
+
+// HeldBytes are what requests are counted for.
+func (s *Server) HeldBytes() int64 { return s.holdings.Held() }
+
+// WaitingForDecodes are the thumbnails that are not being made yet.
+func (s *Server) WaitingForDecodes() int {
+	s.decodes.turns.mu.Lock()
+	defer s.decodes.turns.mu.Unlock()
+	return len(s.decodes.turns.waiting)
+}

@@ -36,6 +36,9 @@ type request struct {
 	autoCreate string           // the space in which this upload makes its parent; empty if that is known
 	inline     bool             // a signed link asked for it
 	entry      *store.Entry     // what a change is recorded as
+	holds      holder           // who is counted for what it holds in memory
+	held       int64            // bytes of that
+	refusing   bool             // there was no memory for it
 }
 
 // log is the server's log, in which each line says what request it is about.
@@ -148,6 +151,11 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		}
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
+		defer rq.letGo()
+		defer s.holdings.inFlight.Add(-1)
+		if s.holdings.inFlight.Add(1) > int64(2*s.Memory().Connections) {
+			panic(http.ErrAbortHandler) // streams of HTTP/2 that read not even a refusal
+		}
 		defer func() {
 			failure := recover()
 			if failure != nil && failure != http.ErrAbortHandler {
@@ -213,6 +221,9 @@ func (s *Server) enter(rt route) httprouter.Handle {
 			setHeaders(w.Header(), rt.pattern)
 		}
 		err := rt.who(s, rq)
+		if busy := s.charge(rq); busy != nil {
+			err = busy
+		}
 		if err == nil {
 			rq.audit()
 			err = rt.handle(s, w, rq)
@@ -227,6 +238,10 @@ func (s *Server) enter(rt route) httprouter.Handle {
 func (s *Server) refuser(e *refusal) http.Handler {
 	return http.HandlerFunc(func(hw http.ResponseWriter, _ *http.Request) {
 		w := hw.(*response)
+		if err := s.charge(w.rq); err != nil {
+			w.rq.refuseUpload(w, err)
+			return
+		}
 		w.rq.refuseUpload(w, e)
 	})
 }

@@ -12,7 +12,7 @@ import (
 
 const (
 	maxLimit   = 1000
-	fetchBatch = 500 // records read in one go when everything is asked for
+	fetchBatch = 200 // records read in one go when everything is asked for
 )
 
 // listing is a collection that a client may page through: a bare array, the
@@ -45,6 +45,13 @@ var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, sendAt+
 func (l listing[T]) answer(w *response, rq *request) error {
 	limit, after, err := pageOf(rq.URL.Query())
 	if err != nil {
+		return err
+	}
+	rows := fetchBatch
+	if limit > 0 {
+		rows = limit
+	}
+	if err := rq.hold(int64(rows) * rowHolds); err != nil {
 		return err
 	}
 	if limit > 0 {
@@ -121,8 +128,7 @@ func (l listing[T]) answerPage(w *response, rq *request, after []byte, limit int
 			}
 			if rows == limit {
 				w.Header().Set("Link", nextPage(rq, limit, last))
-				rq.send(w, http.StatusOK, append(page, "]\n"...))
-				return nil
+				return rq.send(w, http.StatusOK, append(page, "]\n"...))
 			}
 			if rows > 0 {
 				page = append(page, ',')
@@ -134,8 +140,7 @@ func (l listing[T]) answerPage(w *response, rq *request, after []byte, limit int
 			rows++
 		}
 	}
-	rq.send(w, http.StatusOK, append(page, "]\n"...))
-	return nil
+	return rq.send(w, http.StatusOK, append(page, "]\n"...))
 }
 
 // nextPage is a Link header (RFC 8288) to the same list behind the key.

@@ -28,6 +28,7 @@ type metrics struct {
 	scans      *prometheus.CounterVec
 	scanTime   prometheus.Histogram
 	unscanned  *prometheus.CounterVec
+	decodes    *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -65,6 +66,18 @@ func newMetrics(s *Server) *metrics {
 	m.scanTime = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "attachd_scan_duration_seconds", Help: "Time that a file waited for its scan and was scanned, whatever the result.",
 		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}})
+	m.decodes = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "attachd_picture_decodes_total", Help: "Pictures decoded for their thumbnails, by result: ok, failed or killed, which is for want of time or memory or of anybody who waits."},
+		[]string{"result"})
+	for _, result := range []string{decodedOK, decodedFailed, decodedKilled} {
+		m.decodes.WithLabelValues(result)
+	}
+	holds := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_request_memory_bytes", Help: "Bytes of memory that requests under way are counted for."},
+		func() float64 { return float64(s.holdings.Held()) })
+	mayHold := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_request_memory_limit_bytes", Help: "Bytes of memory that requests under way may be counted for."},
+		func() float64 { return float64(s.Memory().Answers) })
 	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
 		func() float64 { return float64(s.slots.taken()) })
@@ -82,7 +95,7 @@ func newMetrics(s *Server) *metrics {
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
 		func() float64 { return float64(s.Store.PendingBytes()) })
 	registry.MustRegister(&lookup{s}, waiting, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged, m.unreadable,
-		slots, allSlots, build, known,
+		slots, allSlots, build, known, m.decodes, holds, mayHold,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.LogLinesLost != nil {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -149,6 +162,9 @@ func (m *metrics) observe(rq *request, w *response, status int, took time.Durati
 }
 
 func (s *Server) serveMetrics(w *response, rq *request) error {
+	if err := rq.hold(metricsHold); err != nil {
+		return err
+	}
 	s.metrics.handler.ServeHTTP(w, rq.Request)
 	return nil
 }

@@ -41,26 +41,30 @@ const maxListedEntries = 1000
 // preview answers with the beginning of a table, or with the names in an
 // archive.
 func (s *Server) preview(w *response, rq *request) error {
-	body, err := s.lookInto(rq)
+	raw, err := s.lookInto(rq)
 	if err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, body)
+	return rq.send(w, http.StatusOK, raw)
 }
 
 // lookInto is over before the answer begins: a client that reads slowly keeps
 // nobody waiting.
-func (s *Server) lookInto(rq *request) (body any, err error) {
+func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 	a := rq.attachment
 	isTable, isArchive := preview.HasTable(a.Type), a.Type == "application/zip"
 	if !isTable && !isArchive {
 		return nil, noPreview(nil)
 	}
-	leave, err := s.lookers.take(rq.Context())
+	if err := rq.hold(previewHolds); err != nil {
+		return nil, err
+	}
+	leave, err := s.lookers.take(rq.Context(), rq.holds)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
+	var body any
 	err = s.lookAt(rq, false, func(file io.ReaderAt) error {
 		if isTable {
 			table, err := preview.ReadTable(file, a.Size, a.Type)
@@ -74,7 +78,13 @@ func (s *Server) lookInto(rq *request) (body any, err error) {
 		body = renderListing(listing)
 		return err
 	})
-	return body, err
+	if err == nil {
+		raw, err = encode(body)
+	}
+	if err == nil {
+		err = rq.holdAtOnce(int64(len(raw)))
+	}
+	return raw, err
 }
 
 func noPreview(cause error) error {

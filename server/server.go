@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/memory"
 	"attachd/server/pending"
 	"attachd/server/preview"
 	"attachd/server/token"
@@ -71,6 +73,12 @@ type Config struct {
 	MinDownloadRate      int64 // bytes a second; 0 is no limit
 	DiskReserve          int64 // bytes that uploads leave free
 
+	// Memory says what requests and the decoding of pictures may use; optional.
+	Memory func() memory.Plan
+	// Decode makes thumbnails of at most so many bytes of memory; optional: it
+	// is done in this process where nothing else is said, for tests.
+	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
+
 	URLTTL        time.Duration // how long a download URL lives when nobody says
 	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
 	VerifyReads   bool
@@ -111,7 +119,9 @@ type Server struct {
 	clock       *upkeep.Clock
 	metrics     *metrics
 	slots       *slots
-	lookers     lookers
+	holdings    *holdings
+	lookers     *turns // of requests that look into tables and archives
+	decodes     *decodes
 	rates       *rateLimiter[uuid.UUID]    // by user
 	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
 	denied      *deniedLimiter
@@ -152,7 +162,6 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		Config:   cfg,
 		slots:    newSlots(cfg.MaxConcurrentUploads),
-		lookers:  newLookers(),
 		rates:    newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
 		guesses:  newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
 		denied:   newDeniedLimiter(),
@@ -164,6 +173,17 @@ func New(cfg Config) (*Server, error) {
 		verified: verified{steady: steadyAfter},
 		ready:    readiness{patience: lookPatience, stuck: stuckFor},
 	}
+	if s.Memory == nil {
+		s.Memory = func() memory.Plan { return memory.PlanFor(0) }
+	}
+	if s.Decode == nil {
+		s.Decode = func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, _ int64) ([]byte, error) {
+			return preview.Thumbnail(ctx, content, size, mimeType)
+		}
+	}
+	s.holdings = newHoldings(s.Memory)
+	s.lookers = newTurns(func() int { return s.Memory().Decoders })
+	s.decodes = newDecodes(func() int { return s.Memory().Decoders })
 	s.signing.use(cfg.SigningKeys)
 	if cfg.Elapsed == nil {
 		started := time.Now()

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"time"
 
 	"attachd/blobs"
 	"attachd/server/preview"
@@ -19,31 +18,6 @@ import (
 // maxPicture is how many bytes a file has at most that gets a thumbnail: all of
 // them are read.
 const maxPicture = 64 << 20
-
-// lookers are the places of requests that look into files, which takes time
-// and memory. Those who come when all are taken wait for a while.
-type lookers struct {
-	places chan struct{}
-	wait   time.Duration
-}
-
-func newLookers() lookers {
-	return lookers{make(chan struct{}, 2), 10 * time.Second}
-}
-
-// take gives a place until leave.
-func (l lookers) take(ctx context.Context) (leave func(), err error) {
-	enough := time.NewTimer(l.wait)
-	defer enough.Stop()
-	select {
-	case l.places <- struct{}{}:
-		return func() { <-l.places }, nil
-	case <-enough.C:
-		return nil, busy("Too many previews are being made. Try again in a moment.")
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
 
 func noThumbnail(cause error) error {
 	return &refusal{status: http.StatusNotFound, code: "no_thumbnail", detail: "There is no thumbnail of this file.", cause: cause}
@@ -75,12 +49,20 @@ func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
 	if made := s.madeThumbnail(rq); made != nil {
 		return made, nil
 	}
-	leave, err := s.lookers.take(rq.Context())
-	if err != nil {
-		return nil, err
+	others := *rq // it goes on for others when this request ends
+	picture, err := s.decodes.do(rq.Context(), blobs.Ref(a.SHA256), rq.holder(), s.Now(), func(ctx context.Context) ([]byte, error) {
+		others.Request = others.WithContext(ctx)
+		return s.newThumbnail(&others)
+	})
+	if errors.Is(err, preview.ErrNone) {
+		return nil, noThumbnail(err)
 	}
-	defer leave()
-	if made := s.madeThumbnail(rq); made != nil { // while we waited
+	return picture, err
+}
+
+// newThumbnail makes one and keeps it, unless another was quicker.
+func (s *Server) newThumbnail(rq *request) ([]byte, error) {
+	if made := s.madeThumbnail(rq); made != nil {
 		return made, nil
 	}
 	picture, err := s.makeThumbnail(rq)
@@ -107,12 +89,10 @@ func (s *Server) madeThumbnail(rq *request) []byte {
 func (s *Server) makeThumbnail(rq *request) (picture []byte, err error) {
 	a := rq.attachment
 	err = s.lookAt(rq, true, func(file io.ReaderAt) (err error) {
-		picture, err = preview.Thumbnail(rq.Context(), file, a.Size, a.Type)
-		if errors.Is(err, preview.ErrNone) {
-			return noThumbnail(err)
-		}
+		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)
 		return err
 	})
+	s.metrics.decodes.WithLabelValues(decoded(err)).Inc()
 	return picture, err
 }
 

@@ -39,6 +39,9 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	if err := rq.hold(uploadHolds); err != nil {
+		return err
+	}
 	slot := s.slots.take(rq)
 	if slot == nil {
 		return busy("All upload slots are taken. Try again in a moment.")

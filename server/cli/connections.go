@@ -15,7 +15,7 @@ import (
 // takes the place of the one that has waited longest without a request under
 // way; only where all are at work it is turned away itself.
 type connections struct {
-	max int
+	max func() int
 	log *slog.Logger
 
 	mu      sync.Mutex
@@ -24,7 +24,7 @@ type connections struct {
 	warned  time.Time
 }
 
-func newConnections(max int, log *slog.Logger) *connections {
+func newConnections(max func() int, log *slog.Logger) *connections {
 	return &connections{max: max, log: log, open: map[net.Conn]*list.Element{}, waiting: list.New()}
 }
 
@@ -49,7 +49,7 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (surplus net.Con
 	}
 	switch state {
 	case http.StateNew:
-		if len(c.open) >= c.max {
+		if len(c.open) >= c.max() {
 			surplus = c.surplus(conn)
 		}
 		c.open[conn] = c.waiting.PushBack(conn)
@@ -71,7 +71,7 @@ func (c *connections) note(conn net.Conn, state http.ConnState) (surplus net.Con
 func (c *connections) surplus(fresh net.Conn) net.Conn {
 	if now := time.Now(); now.Sub(c.warned) > time.Minute {
 		c.warned = now
-		c.log.Warn("there are as many connections as limits.max_connections allows: those that wait longest are closed", "max", c.max)
+		c.log.Warn("there are as many connections as limits.max_connections, open files and memory allow: those that wait longest are closed", "max", c.max())
 	}
 	longest := c.waiting.Front()
 	if longest == nil {

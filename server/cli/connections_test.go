@@ -24,7 +24,7 @@ func (w *wire) Close() error {
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestTheConnectionThatWaitsLongestMakesRoom(t *testing.T) {
 	t.Parallel()
-	c := newConnections(3, slog.New(slog.DiscardHandler))
+	c := newConnections(func() int { return 3 }, slog.New(slog.DiscardHandler))
 	wires := map[string]*wire{}
 	for _, step := range []struct {
 		name   string

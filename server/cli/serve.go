@@ -21,6 +21,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/content"
 	"attachd/server/datadir"
+	"attachd/server/memory"
 	"attachd/server/preview"
 	"attachd/server/scan"
 )
@@ -138,7 +139,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	}
 	network := httpServer(srv, log)
 	network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
-	network.ConnState = newConnections(connections, log).follow
+	network.ConnState = newConnections(func() int { return min(connections, srv.Memory().Connections) }, log).follow
 	if cert != nil {
 		network.TLSConfig = cert.config()
 	}
@@ -298,6 +299,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, linesLost f
 	if err != nil {
 		return nil, fmt.Errorf("scan.clamd: %w", err)
 	}
+	watch := memory.NewWatch()
 	receiver, err := receiver(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("webhooks.secret_file: %w", err)
@@ -330,6 +332,8 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, linesLost f
 		MinUploadRate:              int64(cfg.Limits.MinUploadRate),
 		MinDownloadRate:            int64(cfg.Limits.MinDownloadRate),
 		DiskReserve:                int64(cfg.Limits.DiskReserve),
+		Memory:                     watch.Plan,
+		Decode:                     preview.DecodeInProcess,
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
 		DownloadByURL:              cfg.Downloads.Mode == "url",
 		VerifyReads:                cfg.Downloads.Verify,

@@ -27,8 +27,9 @@ const ThumbnailSize = 256
 
 // What a picture may need at most, by what its header says.
 const (
-	maxPixels = 40_000_000
-	maxMemory = 160 << 20 // bytes, while it is decoded
+	maxPixels     = 40_000_000
+	maxPixelsJPEG = 110_000_000 // phones make such, and one needs 1.5 bytes a pixel
+	maxMemory     = 172 << 20   // bytes, while it is decoded
 )
 
 // ErrNone means that a file has no preview: it is damaged, of another kind, or
@@ -60,26 +61,36 @@ func HasThumbnail(mimeType string) bool {
 // ends soon after ctx does. ErrNone when there is none to be had; any other
 // error is that of ctx or of r.
 func Thumbnail(ctx context.Context, r io.ReaderAt, size int64, mimeType string) (thumbnail []byte, err error) {
+	return thumbnailWithin(ctx, func(bool) io.Reader { return io.NewSectionReader(r, 0, size) }, mimeType, maxMemory)
+}
+
+// thumbnailWithin is Thumbnail with the bytes that a picture may need. begin
+// gives the content from its start, and is told when that is for the last time.
+func thumbnailWithin(ctx context.Context, begin func(last bool) io.Reader, mimeType string, memory float64) (thumbnail []byte, err error) {
 	defer refuseAfterPanic(&err)
 	format, known := pictures[mimeType]
 	if !known {
 		return nil, fmt.Errorf("%w: %s is no type of a picture", ErrNone, mimeType)
 	}
-	src := &source{ctx: ctx, r: io.NewSectionReader(r, 0, size)}
+	src := &source{ctx: ctx, r: begin(false)}
 	config, err := format.config(src)
 	if err != nil {
 		return nil, src.why(err)
 	}
-	head := readHeader(io.NewSectionReader(r, 0, size), mimeType)
-	if err := affordable(config, format.cost(head, config)); err != nil {
+	head := readHeader(begin(false), mimeType)
+	pixels := int64(maxPixels)
+	if mimeType == "image/jpeg" {
+		pixels = maxPixelsJPEG
+	}
+	if err := affordable(config, pixels, format.cost(head, config), memory); err != nil {
 		return nil, err
 	}
-	src.r = io.NewSectionReader(r, 0, size)
+	src.r = begin(true)
 	picture, err := format.decode(src)
 	if err != nil {
 		return nil, src.why(err)
 	}
-	if err := affordable(image.Config{Width: picture.Bounds().Dx(), Height: picture.Bounds().Dy()}, 0); err != nil {
+	if err := affordable(image.Config{Width: picture.Bounds().Dx(), Height: picture.Bounds().Dy()}, pixels, 0, memory); err != nil {
 		return nil, err
 	}
 	small, err := shrink(ctx, picture)
@@ -89,14 +100,14 @@ func Thumbnail(ctx context.Context, r io.ReaderAt, size int64, mimeType string) 
 	return encode(head.turn(small))
 }
 
-func affordable(c image.Config, bytesEach float64) error {
+func affordable(c image.Config, most int64, bytesEach, memory float64) error {
 	pixels := int64(c.Width) * int64(c.Height) // no format has more than 32 bits for each
 	switch {
 	case c.Width < 1 || c.Height < 1:
 		return fmt.Errorf("%w: the picture is empty", ErrNone)
-	case c.Width > maxPixels || c.Height > maxPixels || pixels > maxPixels:
+	case int64(c.Width) > most || int64(c.Height) > most || pixels > most:
 		return fmt.Errorf("%w: the picture has %d x %d pixels", ErrNone, c.Width, c.Height)
-	case float64(pixels)*bytesEach > maxMemory:
+	case float64(pixels)*bytesEach > memory:
 		return fmt.Errorf("%w: a picture of this form with %d x %d pixels takes too much memory", ErrNone, c.Width, c.Height)
 	}
 	return nil
@@ -123,12 +134,17 @@ func pngCost(h header, c image.Config) float64 {
 }
 
 // jpegCost: a progressive picture keeps four bytes for each coefficient until
-// its last scan.
-func jpegCost(h header, _ image.Config) float64 {
+// its last scan, and colors that are not luminance and chrominance are put
+// together at the end.
+func jpegCost(h header, c image.Config) float64 {
+	cost := h.samples
 	if h.progressive {
-		return 5 * h.samples
+		cost *= 5
 	}
-	return max(h.samples, 4) // four colors are put together
+	if c.ColorModel != color.GrayModel && c.ColorModel != color.YCbCrModel {
+		cost += 4
+	}
+	return cost
 }
 
 func webpCost(_ header, c image.Config) float64 {

@@ -1,0 +1,237 @@
+package preview
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// ErrKilled means that a picture has no thumbnail because its decoding took
+// more time or memory than it may.
+var ErrKilled = fmt.Errorf("%w: decoding it took too much time or memory", ErrNone)
+
+// decoderCommand is the first argument of a process that decodes a picture.
+const decoderCommand = "decode-picture"
+
+// What a process may use that decodes a picture.
+const (
+	// decoderTime is of the processor.
+	decoderTime = 10 * time.Second
+	// decoderPatience is how long it may take, whatever it waits for.
+	decoderPatience = 30 * time.Second
+	// decoderOwn is how many bytes of its memory are for itself, not for the
+	// picture.
+	decoderOwn = 14 << 20
+)
+
+// How such a process ends.
+const (
+	exitNone    = 3 // there is no thumbnail; why is on standard error
+	exitRead    = 4 // the content could not be read
+	exitTooMuch = 5 // time or memory
+)
+
+// DecodeInProcess is Thumbnail in a process of its own, this program started
+// anew with nothing but two pipes, one for the content and one for the thumbnail,
+// and the given bytes of memory. It is killed when ctx ends. ErrKilled when it needed more
+// than it may.
+func DecodeInProcess(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error) {
+	return bounds{memory, decoderTime}.decode(ctx, content, size, mimeType)
+}
+
+// bounds are what a process may use that decodes a picture.
+type bounds struct {
+	memory int64 // bytes
+	time   time.Duration
+}
+
+func (b bounds) decode(ctx context.Context, content io.ReaderAt, size int64, mimeType string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, decoderPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self(), decoderCommand, mimeType, strconv.FormatInt(size, 10), strconv.FormatInt(b.memory, 10), b.time.String())
+	cmd.Env = []string{}
+	cmd.WaitDelay = time.Second
+	src := &piped{r: io.NewSectionReader(content, 0, size)}
+	cmd.Stdin = src
+	thumbnail, said := &bounded{most: maxCached}, &bounded{most: 4 << 10}
+	cmd.Stdout, cmd.Stderr = thumbnail, said
+	apart(cmd)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case src.failed.Load() != nil && ctx.Err() == nil:
+		return nil, *src.failed.Load()
+	case err == nil && !thumbnail.cut && thumbnail.Len() > 0:
+		return thumbnail.Bytes(), nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, ctx.Err()
+	case ctx.Err() != nil:
+		return nil, ErrKilled
+	case err == nil:
+		return nil, fmt.Errorf("%w: the process that decodes gave no thumbnail", ErrNone)
+	case !errors.As(err, &exit):
+		return nil, fmt.Errorf("running a process that decodes pictures: %w", err)
+	}
+	switch exit.ExitCode() {
+	case exitNone:
+		return nil, fmt.Errorf("%w: %s", ErrNone, said)
+	case exitRead:
+		return nil, fmt.Errorf("the process that decodes pictures: %s", said)
+	}
+	// -1 is a signal; 2 is Go's runtime, which found no more memory.
+	return nil, fmt.Errorf("%w: %w: %s", ErrKilled, err, said)
+}
+
+// piped remembers why a content could not be read. It may be read from after
+// its process has ended.
+type piped struct {
+	r      io.Reader
+	failed atomic.Pointer[error]
+}
+
+func (p *piped) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	if err != nil && err != io.EOF {
+		p.failed.Store(&err)
+	}
+	return n, err
+}
+
+// self is this program, also after its file was replaced.
+func self() string {
+	if runtime.GOOS == "linux" {
+		const running = "/proc/self/exe"
+		if _, err := os.Stat(running); err == nil {
+			return running
+		}
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return os.Args[0]
+	}
+	return path
+}
+
+// bounded keeps the first bytes that are written to it.
+type bounded struct {
+	bytes.Buffer
+	most int
+	cut  bool
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	room := p[:min(len(p), b.most-b.Len())]
+	b.cut = b.cut || len(room) < len(p)
+	b.Buffer.Write(room)
+	return len(p), nil
+}
+
+// DecodeIfAsked is to be called first in a program that calls DecodeInProcess:
+// in the process that is started there it does not return.
+func DecodeIfAsked() {
+	if len(os.Args) != 6 || os.Args[1] != decoderCommand {
+		return
+	}
+	size, badSize := strconv.ParseInt(os.Args[3], 10, 64)
+	memory, badMemory := strconv.ParseInt(os.Args[4], 10, 64)
+	processor, badTime := time.ParseDuration(os.Args[5])
+	if err := errors.Join(badSize, badMemory, badTime); err != nil {
+		fmt.Fprint(os.Stderr, err)
+		os.Exit(exitRead)
+	}
+	b := bounds{memory, processor}
+	b.confine()
+	os.Exit(decode(os.Stdin, size, os.Args[2], memory-decoderOwn))
+}
+
+// confine takes from this process what it does not need. It goes on where the
+// system does not let it: stop holds in any case.
+func (b bounds) confine() {
+	runtime.GOMAXPROCS(2) // one decodes
+	debug.SetGCPercent(20)
+	debug.SetMemoryLimit(b.memory - 4<<20)
+	b.confineSystem()
+	go b.stop()
+}
+
+// decode writes the thumbnail of what it reads, and gives the code to end with.
+func decode(content io.Reader, size int64, mimeType string, memory int64) int {
+	if mimeType == "image/tiff" {
+		memory -= size // it is not read from its start to its end, and so kept
+	}
+	again := &replay{r: content}
+	thumbnail, err := thumbnailWithin(context.Background(), again.rewind, mimeType, float64(memory))
+	if err == nil {
+		_, err = os.Stdout.Write(thumbnail)
+	}
+	switch {
+	case errors.Is(err, ErrNone):
+		fmt.Fprint(os.Stderr, err)
+		return exitNone
+	case err != nil:
+		fmt.Fprint(os.Stderr, err)
+		return exitRead
+	}
+	return 0
+}
+
+// stop ends the process when it has used more than it may, or when
+// nobody waits for it any more. What the system enforces is not the same
+// everywhere, and is not exact.
+func (b bounds) stop() {
+	parent := os.Getppid()
+	for range time.Tick(5 * time.Millisecond) {
+		if goMemory() > b.memory || processorTime() > b.time {
+			os.Exit(exitTooMuch)
+		}
+		if os.Getppid() != parent {
+			os.Exit(1)
+		}
+	}
+}
+
+// goMemory is how many bytes Go holds.
+func goMemory() int64 {
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
+}
+
+// replay reads a stream and, so far as it is to be read again, keeps it.
+type replay struct {
+	r    io.Reader
+	kept []byte
+	next []byte // what is kept and not read again yet
+	last bool   // it will not be read again
+}
+
+// rewind begins anew; last is for the last time.
+func (r *replay) rewind(last bool) io.Reader {
+	r.next, r.last = r.kept, last
+	return r
+}
+
+func (r *replay) Read(p []byte) (int, error) {
+	if len(r.next) > 0 {
+		n := copy(p, r.next)
+		r.next = r.next[n:]
+		return n, nil
+	}
+	if r.last {
+		r.kept, r.next = nil, nil
+		return r.r.Read(p)
+	}
+	n, err := r.r.Read(p)
+	r.kept = append(r.kept, p[:n]...)
+	return n, err
+}
