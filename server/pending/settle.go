@@ -60,6 +60,7 @@ func awake(c chan struct{}) {
 func (c *Contents) Run(ctx context.Context) {
 	var told time.Time
 	for {
+		last := ctx.Err() != nil // what comes in during this round is for another otherwise
 		err := c.Settle(context.WithoutCancel(ctx))
 		c.went(err)
 		if err != nil && time.Since(told) >= tellTime {
@@ -67,7 +68,7 @@ func (c *Contents) Run(ctx context.Context) {
 			c.Log.Error("contents that wait for their files could not all be written", "error", err)
 		}
 		switch {
-		case ctx.Err() != nil, errors.Is(err, store.ErrUnavailable):
+		case last, errors.Is(err, store.ErrUnavailable):
 			return
 		case err != nil:
 			pause(ctx, retryTime, nil)
