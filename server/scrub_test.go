@@ -41,6 +41,7 @@ func TestTheServerFindsDamageByItself(t *testing.T) {
 	w := withFile(t, alphabet, withScrub)
 	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("sound.txt", "sound")}, want: 201})
 	w.expectLog("the scrub found a fault")
+	w.expectLog("a stored content is damaged")
 	w.expectLog(`"code":"damaged"`)
 	w.damage(t, "{A}")
 	if !w.measures(t, "attachd_scrub_progress_ratio 0", "attachd_scrub_last_pass_timestamp_seconds 0", "attachd_damaged_contents 0") {
