@@ -207,7 +207,9 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"snapshots", "an old one", func(t *testing.T, c *Case) {
 			must(t, os.RemoveAll(c.Dir.Join("snapshots")))
 			must(t, os.Mkdir(c.Dir.Join("snapshots"), 0o700))
-			must(t, os.WriteFile(c.Dir.Join("snapshots/2020-01-01T00-00-00Z.db"), nil, 0o600))
+			old := c.Dir.Join("snapshots/2020-01-01T00-00-00Z.db")
+			must(t, os.WriteFile(old, nil, 0o600))
+			must(t, os.Chtimes(old, time.Time{}, c.Now.Add(-time.Hour))) // as the database was then
 		}, Warning, "2020-01-01", "log", ""},
 		{"listen", "every address", func(_ *testing.T, c *Case) { c.Config.Listen = ":0" }, Warning, "without TLS", "127.0.0.1", ""},
 		{"listen", "the port is taken", func(t *testing.T, c *Case) {
