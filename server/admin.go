@@ -140,6 +140,9 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
+	if damage := s.Store.Damage(); len(damage) > 0 {
+		failed(fmt.Sprintf("The database has faults, %d in all, which `attachd check` lists.", len(damage)), errors.New(damage[0]))
+	}
 	if err := s.contents.Probe(ctx); errors.Is(err, blobs.ErrReplaced) {
 		failed("The folder with the files was removed or replaced while the server runs.", err)
 	} else if err != nil {

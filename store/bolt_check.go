@@ -36,6 +36,7 @@ func (b *Bolt) Check(ctx context.Context, rest func(took time.Duration)) ([]stri
 		return nil, ctx.Err()
 	case errors.As(err, new(*panicked)):
 		c.fault("The database cannot be read to its end: its file is damaged.")
+	case errors.As(err, new(*notAsWritten)) && len(c.faults) > 0: // which has been told
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}

@@ -416,22 +416,72 @@ func (w *pageWalk) free(id uint64) {
 // freePage is the owner of free pages.
 const freePage = 0xff
 
-// freeList is the page with the list of free pages of a commit. The file has
-// the last two commits, each with a checksum.
+// A meta page has, behind its header and in this order: what it is, 16 bytes;
+// the root of the tree of buckets, 16; the page with the list of free pages, 8;
+// how many pages there are, 8; the number of its commit, 8; and a checksum of
+// all that, 8. The file has the last two commits.
+const metaLength = 64
+
+type meta []byte
+
+func (w *pageWalk) meta(slot int64) (meta, error) {
+	raw := make([]byte, pageHeader+metaLength)
+	_, err := w.file.ReadAt(raw, slot*int64(w.size))
+	return raw[pageHeader:], err
+}
+
+func (m meta) isWhole() bool {
+	sum := fnv.New64a()
+	_, _ = sum.Write(m[:metaLength-8])
+	return sum.Sum64() == binary.NativeEndian.Uint64(m[metaLength-8:])
+}
+
+func (m meta) list() uint64   { return binary.NativeEndian.Uint64(m[32:]) }
+func (m meta) commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
+
+// freeList is the page with the list of free pages of a commit.
 func (w *pageWalk) freeList(commit int) (uint64, error) {
-	raw := make([]byte, pageHeader+64)
 	for slot := range int64(2) {
-		if _, err := w.file.ReadAt(raw, slot*int64(w.size)); err != nil {
+		m, err := w.meta(slot)
+		if err != nil {
 			return 0, err
 		}
-		meta := raw[pageHeader:]
-		sum := fnv.New64a()
-		_, _ = sum.Write(meta[:56])
-		if binary.NativeEndian.Uint64(meta[48:]) == uint64(commit) && sum.Sum64() == binary.NativeEndian.Uint64(meta[56:]) {
-			return binary.NativeEndian.Uint64(meta[32:]), nil
+		if m.commit() == uint64(commit) && m.isWhole() {
+			return m.list(), nil
 		}
 	}
 	return 0, errOvertaken
+}
+
+// metas looks at both meta pages. bbolt goes back a commit where the newer one
+// is damaged, and says nothing of it. Nothing may be written meanwhile.
+func (w *pageWalk) metas(commit int) error {
+	for slot := range int64(2) {
+		m, err := w.meta(slot)
+		if err != nil {
+			return err
+		}
+		switch {
+		case m.isWhole():
+		case m.mend() && m.commit() < uint64(commit):
+			w.tell(fault{bucket: string(bucketLost), what: fmt.Sprintf("In the database, page %d, of the last commit but one, is not what was written.", slot)})
+		default:
+			w.fault("page %d, of a commit, is not what was written: the last change may be lost.", slot)
+		}
+	}
+	return nil
+}
+
+// mend turns the one bit that makes a meta page whole, if one does.
+func (m meta) mend() bool {
+	for bit := range 8 * len(m) {
+		m[bit/8] ^= 1 << (bit % 8)
+		if m.isWhole() {
+			return true
+		}
+		m[bit/8] ^= 1 << (bit % 8)
+	}
+	return false
 }
 
 // errOvertaken means that two commits were made between the beginning of a

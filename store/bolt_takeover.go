@@ -151,6 +151,9 @@ func (b *Bolt) lookOver(db *bbolt.DB) error {
 		if err != nil {
 			return err
 		}
+		if err := w.metas(tx.ID()); err != nil {
+			return errors.Join(err, w.file.Close())
+		}
 		if b.large = tx.Size() > coldSize; b.large {
 			err = w.above()
 		} else {

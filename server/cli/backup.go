@@ -20,6 +20,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/upkeep"
+	"attachd/store"
 )
 
 // Backup is the command that makes restore points, and the group of those that
@@ -88,6 +89,9 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
 	added, err := a.addPoint(ctx, archive, c, made, keep)
+	if bad := badDatabase(added, err, dir); bad != nil {
+		return bad
+	}
 	if err != nil {
 		return full(err, to)
 	}
@@ -118,6 +122,17 @@ func isServed(ctx context.Context, dataDir string) bool {
 		_, _, err = running(ctx, dir)
 	}
 	return err == nil
+}
+
+// badDatabase is what becomes of a backup of a database that has faults.
+func badDatabase(added upkeep.Added, err error, dir *datadir.Dir) error {
+	if errors.Is(err, store.ErrDamaged) {
+		return &exit{exitFault, fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue())}
+	}
+	if n := added.DatabaseFaults(); err == nil && n > 0 {
+		return &exit{exitFault, fmt.Errorf("the database has %s, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", count(int64(n), "fault"), dir.Rescue())}
+	}
+	return nil
 }
 
 // full says what to do about a medium without room.

@@ -98,6 +98,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if err != nil {
 		return err
 	}
+	logDamage(storage.Store.Damage(), log)
 	// Listening comes before anything is made, so that a start that fails
 	// here leaves the directory as it was.
 	listener, err := listen(cfg.Listen)
@@ -169,6 +170,18 @@ func installed(dir *datadir.Dir) string {
 		return "unknown"
 	}
 	return made.UTC().Format(time.RFC3339)
+}
+
+// faultsLogged is how many faults of the database a start logs one by one.
+const faultsLogged = 10
+
+func logDamage(faults []string, log *slog.Logger) {
+	for _, what := range faults[:min(len(faults), faultsLogged)] {
+		log.Error("the database has a fault", "what", what)
+	}
+	if more := len(faults) - faultsLogged; more > 0 {
+		log.Error("the database has more faults, which attachd check lists", "faults", more)
+	}
 }
 
 // othersReach says whether an address is more than a loopback one.

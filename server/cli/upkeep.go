@@ -24,16 +24,31 @@ func (a *App) Check() *cobra.Command {
 		Use:   "check",
 		Short: "see that every file is there, and that what is known of them fits together",
 		Args:  exactly(),
-		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
-			var report upkeep.Report
-			if err := a.work(ctx, c, "/upkeep/check", map[string]any{"deep": deep}, &report); err != nil {
-				return err
-			}
-			if err := a.printReport(report, asJSON); err != nil {
-				return err
-			}
-			return a.judge(report)
-		}),
+	}
+	look := a.withServer(func(ctx context.Context, c *client, _ []string) error {
+		var report upkeep.Report
+		if err := a.work(ctx, c, "/upkeep/check", map[string]any{"deep": deep}, &report); err != nil {
+			return err
+		}
+		if err := a.printReport(report, asJSON); err != nil {
+			return err
+		}
+		return a.judge(report)
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := look(cmd, args)
+		var damaged *store.DamagedError // too much so to be opened
+		if !errors.As(err, &damaged) {
+			return err
+		}
+		report := upkeep.Report{Faults: []upkeep.Fault{}}
+		for _, what := range damaged.Faults {
+			report.Faults = append(report.Faults, upkeep.Fault{What: what})
+		}
+		if err := a.printReport(report, asJSON); err != nil {
+			return err
+		}
+		return a.judge(report)
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read every file and compare its bytes with its name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")

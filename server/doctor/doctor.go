@@ -147,6 +147,9 @@ func database(ctx context.Context, c *Case) []Finding {
 		return problem(c.Dir.Rescue()+".", "The database cannot be read: %v.", err)
 	}
 	found := ok("The database can be read.")
+	if n := len(status.Damage); n > 0 {
+		found = problem(c.Dir.Rescue()+".", "attachd.db has faults, %d in all, which `attachd check` lists: %s", n, status.Damage[0])
+	}
 	if !status.Ahead.IsZero() {
 		found = append(found, problem("Set the clock, and keep it right with NTP (timedatectl set-ntp true).",
 			"There is an attachment of %s, which is not yet, says the clock: it was set back.", status.Ahead.UTC().Format(time.RFC3339))...)

@@ -351,7 +351,17 @@ type Point struct {
 	Bytes        int64             `json:"bytes"`                 // of these contents
 	Files        map[string]string `json:"files"`                 // SHA-256 of each file of the point, by name
 	Sizes        map[string]int64  `json:"sizes,omitempty"`       // bytes of each; missing in points of earlier versions
-	Faults       []Fault           `json:"faults"`                // contents that could not be had when it was made
+	Faults       []Fault           `json:"faults"`                // of the database, and contents that could not be had when it was made
+}
+
+// DatabaseFaults is how many faults the database had when the point was made.
+func (p Point) DatabaseFaults() (n int) {
+	for _, fault := range p.Faults {
+		if fault.Blob == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // FormatOf is what FORMAT of the data directory said; nil where that is not

@@ -106,6 +106,13 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 		return nil
 	}
 	err = v.withRecords(v.Open, p, func(records store.Store) error {
+		faults, err := records.Check(ctx, nil)
+		if err != nil {
+			return err
+		}
+		for _, what := range faults {
+			v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: what}})
+		}
 		return eachRecord(ctx, records, func(r store.Attachment) { v.needed[r.SHA256] = r.Size })
 	})
 	switch {

@@ -162,6 +162,9 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 	if err != nil {
 		return err
 	}
+	if err := n.checkRecords(ctx, records); err != nil {
+		return err
+	}
 	n.Attachments, n.Contents = attachments, int64(len(wanted))
 	for _, need := range wanted {
 		n.Bytes += need.size
@@ -176,6 +179,18 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 	faults, err := whose(ctx, records, t.lost)
 	n.Faults = append(n.Faults, faults...)
 	return err
+}
+
+// checkRecords has the point say of itself what is wrong with its database.
+func (n *addition) checkRecords(ctx context.Context, records store.Store) error {
+	faults, err := records.Check(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("checking the copy of the metadata: %w", err)
+	}
+	for _, what := range faults {
+		n.Faults = append(n.Faults, Fault{What: what})
+	}
+	return nil
 }
 
 func (n *addition) fetch(ctx context.Context, records store.Store, need need) (content io.ReadCloser, lost string, err error) {

@@ -286,7 +286,9 @@ func (c *check) checkStore() error {
 		return fmt.Errorf("checking the metadata: %w", err)
 	}
 	_, _, broken, err := store.VerifyAudit(c.ctx, c.records, nil)
-	if err != nil {
+	if errors.Is(err, store.ErrDamaged) {
+		broken = append(broken, fmt.Sprintf("The audit log cannot be read to its end: %v.", err))
+	} else if err != nil {
 		return fmt.Errorf("checking the audit log: %w", err)
 	}
 	for _, what := range append(faults, broken...) {

@@ -178,7 +178,9 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 			return v, nil
 		}
 	}
+	rotten := p.DatabaseFaults() > 0
 	err = s.withRecords(s.read, p, func(records store.Store) (err error) {
+		rotten = rotten || len(records.Damage()) > 0
 		v.needs, _, err = needs(ctx, records)
 		return err
 	})
@@ -189,7 +191,7 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 		v.damage = fmt.Sprintf("the records of %s cannot be read: %v", name, err)
 		return v, nil
 	}
-	v.whole = !slices.ContainsFunc(v.needs, func(n need) bool {
+	v.whole = !rotten && !slices.ContainsFunc(v.needs, func(n need) bool {
 		size, there := s.stock[n.ref]
 		return (!there || size != n.size) && !p.remembers(n.ref.String())
 	})

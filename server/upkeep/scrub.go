@@ -98,6 +98,7 @@ const (
 	betweenPasses = time.Minute            // between looking whether the next pass is due: clocks are set and laptops sleep
 	maxRetryWait  = 6 * time.Hour          // between trying again what could not be read, after a minute, two, four ...
 	markedWait    = 6 * time.Hour          // between reading again all that is marked damaged
+	verifyRest    = 4                      // times as long as it works, the look at the database rests
 	busyWait      = 250 * time.Millisecond // between looking whether people are still being served
 )
 
@@ -191,8 +192,29 @@ func (s *Scrub) begin() {
 	s.tell()
 }
 
+// verifyRecords looks at the database, at the beginning of a pass.
+func (s *Scrub) verifyRecords(ctx context.Context) error {
+	faults, err := s.records.Verify(ctx, func(took time.Duration) { s.Wait(ctx, verifyRest*took) })
+	if err != nil {
+		return fmt.Errorf("verifying the database: %w", err)
+	}
+	for i, what := range faults {
+		if i == maxNamed {
+			s.Log.Error("the scrub found more faults in the database, which attachd check lists", "faults", len(faults)-i)
+			break
+		}
+		s.Log.Error("the scrub found a fault in the database", "what", what)
+	}
+	return nil
+}
+
 // read goes through what is left of the pass.
 func (s *Scrub) read(ctx context.Context) error {
+	if s.pass.Last == (blobs.Ref{}) {
+		if err := s.verifyRecords(ctx); err != nil {
+			return err
+		}
+	}
 	for info, err := range s.contents.All(ctx, s.pass.Last) {
 		if err != nil {
 			return fmt.Errorf("listing contents: %w", err)

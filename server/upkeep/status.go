@@ -35,6 +35,8 @@ type Status struct {
 	Events      int64     `json:"events"`
 	OldestEvent time.Time `json:"oldest_event,omitzero"`
 	DeadLetters int64     `json:"dead_letters"`
+	// Damage is what is known to be wrong with the database, a sentence for each.
+	Damage []string `json:"damage,omitempty"`
 	// Database is the room that the database takes; ReadStatus leaves it out,
 	// since changes wait while it is measured. Zero when it is not known.
 	Database store.Size `json:"database,omitzero"`
@@ -42,7 +44,7 @@ type Status struct {
 
 // ReadStatus reads it; now is what the clock says.
 func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status, error) {
-	var status Status
+	status := Status{Damage: records.Damage()}
 	var err error
 	if status.Installation, err = installationOf(ctx, records); err != nil {
 		return status, err

@@ -1,0 +1,205 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/store"
+)
+
+var (
+	flips = flag.Int("flips", 150, "how many bits the test of flipped bits turns, one after the other")
+	seed  = flag.Uint64("seed", 0, "of which they are; 0 takes another each time")
+)
+
+// filled is a database with every kind of record, and what is asked of it.
+type filled struct {
+	path      string
+	questions map[string]func(s *store.Bolt) (any, error)
+}
+
+// fillAll makes one. The database has some pages of each larger bucket.
+func fillAll(t *testing.T) *filled {
+	t.Helper()
+	f := &filled{path: filepath.Join(t.TempDir(), "attachd.db"), questions: map[string]func(*store.Bolt) (any, error){}}
+	s, err := store.OpenBolt(f.path, store.BoltOptions{})
+	must(t, err)
+	ctx := store.WithOutbox(t.Context(), store.Origin{Time: start})
+	space := store.Space{Slug: "a", Name: "Space", QuotaFiles: 10_000}
+	objects := []store.Object{space, store.Space{Slug: "b"}}
+	var users []store.User
+	for i := range 60 {
+		u := store.User{ID: uuid.New(), FullName: fmt.Sprintf("User %d", i), IsSuperadmin: i == 0}
+		users = append(users, u)
+		objects = append(objects, u, store.Member{Space: "a", UserID: u.ID, Role: store.Viewer + store.Role(i%3)})
+	}
+	product := store.Entity{Parent: store.Parent{Kind: store.Product, ID: uuid.New()}, Space: "a", Name: "Product"}
+	ticket := store.Entity{Parent: store.Parent{Kind: store.Ticket, ID: uuid.New()}, Space: "a", Name: "Ticket", OwnerID: users[1].ID}
+	comment := store.Comment{TicketID: ticket.ID, ID: uuid.New()}
+	objects = append(objects, product, ticket, store.Entity{Parent: store.Parent{Kind: store.Meeting, ID: uuid.New()}, Space: "b", Name: "Meeting"}, comment)
+	_, err = s.Put(t.Context(), objects...)
+	must(t, err)
+	var ids []uuid.UUID
+	for i := range 150 {
+		of := []store.Parent{product.Parent, ticket.Parent}[i%2]
+		a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: of, FileName: fmt.Sprintf("file number %d.pdf", i), Size: 3, Type: "text/plain", SHA256: [32]byte{byte(i % 40)}, UploaderID: users[i%len(users)].ID}
+		if of == ticket.Parent {
+			a.CommentID = uuid.NullUUID{UUID: comment.ID, Valid: true}
+		}
+		ctx := store.WithEntry(ctx, &store.Entry{Time: start, Action: "attachment.create", ID: a.ID.String(), Outcome: "done"})
+		if i%10 == 0 {
+			err = s.CreatePending(ctx, a, []byte("abc"), []byte("checksums"), "")
+		} else {
+			err = s.CreateAttachment(ctx, a, []byte("checksums"), "")
+		}
+		must(t, err)
+		ids = append(ids, a.ID)
+	}
+	first, err := s.Events(t.Context(), 0, 1)
+	must(t, err)
+	must(t, s.SettleEvents(t.Context(), nil, store.DeadLetter{Event: first[0], Time: start, Reason: "refused"}))
+	for i, u := range users {
+		key := store.Key{ID: uuid.New(), UserID: u.ID, Name: "key", Prefix: "abc", Hash: [32]byte{byte(i), 1}, CreatedAt: start, LastUsedAt: start}
+		session := store.Session{Hash: [32]byte{byte(i), 2}, KeyID: key.ID, ExpiresAt: start.Add(time.Hour)}
+		must(t, errors.Join(s.CreateKey(t.Context(), key), s.CreateSession(t.Context(), session, start)))
+		f.ask("key", i, func(s *store.Bolt) (any, error) {
+			k, u, err := s.KeyByHash(context.Background(), key.Hash)
+			return fmt.Sprint(k, u), err
+		})
+		f.ask("session", i, func(s *store.Bolt) (any, error) { return s.Session(context.Background(), session.Hash) })
+		f.ask("role", i, func(s *store.Bolt) (any, error) { return s.Role(context.Background(), "a", u.ID) })
+		f.ask("role elsewhere", i, func(s *store.Bolt) (any, error) { return s.Role(context.Background(), "b", u.ID) })
+		f.ask("memberships", i, func(s *store.Bolt) (any, error) { return s.Memberships(context.Background(), u.ID) })
+		f.ask("keys", i, func(s *store.Bolt) (any, error) { return s.KeysOf(context.Background(), u.ID, uuid.Nil, 10) })
+	}
+	must(t, s.SetNote(t.Context(), "note", []byte("noted")))
+	for i, id := range ids {
+		f.ask("attachment", i, func(s *store.Bolt) (any, error) { return s.Attachment(context.Background(), id) })
+	}
+	for i := range 40 {
+		f.ask("with", i, func(s *store.Bolt) (any, error) {
+			return s.AttachmentsWith(context.Background(), [32]byte{byte(i)}, 100)
+		})
+		f.ask("checksums", i, func(s *store.Bolt) (any, error) { return s.Checksums(context.Background(), [32]byte{byte(i)}) })
+	}
+	for name, ask := range map[string]func(s *store.Bolt) (any, error){
+		"of product": func(s *store.Bolt) (any, error) {
+			return s.AttachmentsOf(context.Background(), product.Parent, uuid.Nil, 1000)
+		},
+		"of ticket": func(s *store.Bolt) (any, error) {
+			return s.AttachmentsOf(context.Background(), ticket.Parent, uuid.Nil, 1000)
+		},
+		"all":     func(s *store.Bolt) (any, error) { return s.AllAttachments(context.Background(), uuid.Nil, 1000) },
+		"users":   func(s *store.Bolt) (any, error) { return s.Users(context.Background(), uuid.Nil, 1000) },
+		"spaces":  func(s *store.Bolt) (any, error) { return s.Spaces(context.Background(), "", 1000) },
+		"members": func(s *store.Bolt) (any, error) { return s.Members(context.Background(), "a", uuid.Nil, 1000) },
+		"space": func(s *store.Bolt) (any, error) {
+			space, usage, err := s.Space(context.Background(), "a")
+			return fmt.Sprint(space, usage), err
+		},
+		"products": func(s *store.Bolt) (any, error) {
+			return s.Entities(context.Background(), "a", store.Product, uuid.Nil, 1000)
+		},
+		"ticket":       func(s *store.Bolt) (any, error) { return s.Entity(context.Background(), ticket.Parent) },
+		"comments":     func(s *store.Bolt) (any, error) { return s.Comments(context.Background(), ticket.ID, uuid.Nil, 10) },
+		"comment":      func(s *store.Bolt) (any, error) { return s.HasComment(context.Background(), comment) },
+		"events":       func(s *store.Bolt) (any, error) { return s.Events(context.Background(), 0, 1000) },
+		"dead letters": func(s *store.Bolt) (any, error) { return s.DeadLetters(context.Background(), 0, 10) },
+		"note":         func(s *store.Bolt) (any, error) { return s.Note(context.Background(), "note") },
+	} {
+		f.ask(name, 0, ask)
+	}
+	must(t, s.Close())
+	return f
+}
+
+func (f *filled) ask(what string, i int, question func(s *store.Bolt) (any, error)) {
+	f.questions[fmt.Sprint(what, " ", i)] = question
+}
+
+// answers gives what the database says now, and of what it refuses to.
+func (f *filled) answers(t *testing.T, s *store.Bolt, readDespite func(what string, err error)) (all map[string]string) {
+	t.Helper()
+	all = map[string]string{}
+	for what, question := range f.questions {
+		answer, err := question(s)
+		if err != nil {
+			readDespite(what, err)
+			continue
+		}
+		all[what] = fmt.Sprint(answer)
+	}
+	return all
+}
+
+// TestAFlippedBitIsNeverAnAnswer turns single bits all over the file: whatever is
+// answered is what it was, nothing that was there is said not to be, and what
+// is refused is listed by a check.
+func TestAFlippedBitIsNeverAnAnswer(t *testing.T) {
+	t.Parallel()
+	f := fillAll(t)
+	if *seed == 0 {
+		*seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("%d bits, -seed %d", *flips, *seed)
+	random := rand.New(rand.NewPCG(*seed, 0))
+	whole, err := os.ReadFile(f.path)
+	must(t, err)
+	s, err := store.OpenBolt(f.path, store.BoltOptions{ReadOnly: true})
+	must(t, err)
+	truth := f.answers(t, s, func(what string, err error) { t.Fatalf("%s: %v", what, err) })
+	must(t, s.Close())
+	refused, found := 0, 0
+	for range *flips {
+		bit := random.IntN(8 * len(whole))
+		for whole[bit/8] == 0 && random.IntN(8) > 0 { // most of the file is empty
+			bit = random.IntN(8 * len(whole))
+		}
+		spoiled := append([]byte{}, whole...)
+		spoiled[bit/8] ^= 1 << (bit % 8)
+		path := filepath.Join(t.TempDir(), "attachd.db")
+		must(t, os.WriteFile(path, spoiled, 0o600))
+		s, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: bit%2 == 0})
+		if err != nil {
+			if refused++; !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("bit %d: open: %v", bit, err)
+			}
+			continue
+		}
+		silent := 0
+		got := f.answers(t, s, func(what string, err error) {
+			if silent++; !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("bit %d: %s: %v", bit, what, err)
+			}
+		})
+		for what, answer := range got {
+			if answer != truth[what] {
+				t.Errorf("bit %d: %s is answered with\n%.300s\nand was\n%.300s", bit, what, answer, truth[what])
+			}
+		}
+		faults, err := s.Check(t.Context(), nil)
+		if err != nil {
+			t.Errorf("bit %d: check: %v", bit, err)
+		}
+		if len(faults) > 0 {
+			found++
+		}
+		if silent > 0 && len(faults) == 0 {
+			t.Errorf("bit %d: %d questions are refused, and a check finds nothing", bit, silent)
+		}
+		if len(faults) > 0 && len(s.Damage()) == 0 {
+			t.Errorf("bit %d: a check lists %q, and nobody remembers", bit, faults)
+		}
+		must(t, s.Close())
+	}
+	t.Logf("%d of the files were refused, and in %d a check found faults", refused, found)
+}
