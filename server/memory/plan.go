@@ -63,8 +63,9 @@ type Watch struct {
 	plan      Plan
 }
 
-// lookEvery is how old a plan may be.
-const lookEvery = time.Second
+// lookEvery is how old a plan may be. A process may be put into a control group
+// after its start, and a picture decoded at once.
+const lookEvery = 100 * time.Millisecond
 
 // NewWatch also tells Go its soft limit, unless GOMEMLIMIT has.
 func NewWatch() *Watch {
