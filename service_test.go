@@ -4,7 +4,10 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -238,4 +241,81 @@ func TestASocketThatTakesNoConnectionsIsRefused(t *testing.T) {
 	if r := finish(t, cmd); r.code != 1 || !strings.Contains(r.stderr, "takes TCP connections") {
 		t.Errorf("exit code %d: %s", r.code, r.stderr)
 	}
+}
+
+// overUnix is a client of a unix socket.
+func overUnix(t *testing.T, path string) *client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &client{t: t, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, url: "http://files.example"}
+}
+
+// A proxy on the same machine needs no port. Whoever it speaks for is named by
+// X-Forwarded-For where 127.0.0.1 is trusted.
+func TestServeListensOnAUnixSocket(t *testing.T) {
+	t.Parallel()
+	folder, err := os.MkdirTemp("", "attachd") // a socket's path must be short
+	check(t, err)
+	t.Cleanup(func() { check(t, os.RemoveAll(folder)) })
+	path := filepath.Join(folder, "s")
+	begin := func(dir string) *process {
+		cmd := command(t, "ATTACHD_TRUSTED_PROXIES=127.0.0.1", "serve", "--data-dir", dir, "--listen", "unix:"+path)
+		stderr, err := cmd.StderrPipe()
+		check(t, err)
+		check(t, cmd.Start())
+		p := &process{client: *overUnix(t, path), cmd: cmd, dir: dir, ended: make(chan struct{})}
+		go p.listen(stderr)
+		t.Cleanup(p.kill)
+		p.logged(`"url":"unix:` + path + `"`)
+		return p
+	}
+	refusedFor := func(says string) {
+		t.Helper()
+		if said := refused(t, 1, "serve", "--data-dir", dataDir(t), "--listen", "unix:"+path); !strings.Contains(said, says) {
+			t.Errorf("it says %q, not %q", said, says)
+		}
+	}
+	write(t, path, "a file of somebody's")
+	refusedFor("is no socket")
+	remove(t, path)
+
+	dir := dataDir(t)
+	server := begin(dir)
+	if mode := info(t, path).Mode(); mode != fs.ModeSocket|0o660 {
+		t.Errorf("the socket has mode %v", mode)
+	}
+	server.call("", "GET", "/users/me", nil, "X-Forwarded-For", "192.0.2.7").want(t, 401)
+	server.logged(`"address":"192.0.2.7"`)
+	refusedFor("another process listens there")
+	server.get("/health").want(t, 200)
+	server.kill() // which leaves the socket
+	server = begin(dir)
+	server.get("/health").want(t, 200)
+	server.stop()
+	if left := names(t, folder); len(left) > 0 {
+		t.Errorf("a stop left %v", left)
+	}
+}
+
+// systemd may hand over more than one socket, of either kind.
+func TestSeveralSocketsOfAServiceManagerAreServed(t *testing.T) {
+	t.Parallel()
+	m, dir := newManager(t), dataDir(t)
+	path := filepath.Join(filepath.Dir(m.path), "s")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	check(t, err)
+	listener.SetUnlinkOnClose(false)
+	second, err := listener.File()
+	check(t, errors.Join(err, listener.Close()))
+	defer second.Close()
+	plain := command(t, "serve", "--data-dir", dir)
+	cmd := exec.Command("sh", slices.Concat([]string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, plain.Args)...)
+	cmd.Dir, cmd.Env = plain.Dir, append(plain.Env, "LISTEN_FDS=2")
+	cmd.ExtraFiles = []*os.File{m.socket, second}
+	server := startCommand(t, dir, cmd)
+	server.get("/health").want(t, 200)
+	overUnix(t, path).get("/health").want(t, 200)
+	server.stop()
+	info(t, path) // it is the service manager's
 }

@@ -373,10 +373,10 @@ func requestID(r *http.Request) string {
 // clientAddress is the caller's address: the connection's, or, where that is
 // a trusted proxy's, the last one in X-Forwarded-For that is not.
 func (s *Server) clientAddress(r *http.Request) string {
-	address, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "local" // a command, over the socket
+	if isOperator(r.Context()) {
+		return "local" // a command, over its socket
 	}
+	address := peer(r)
 	if !s.trusts(address) {
 		return address
 	}
@@ -449,7 +449,14 @@ func (s *Server) requestedHost(r *http.Request) string {
 }
 
 // fromProxy says whether X-Forwarded-* of this request are to be believed.
-func (s *Server) fromProxy(r *http.Request) bool {
-	remote, _, err := net.SplitHostPort(r.RemoteAddr)
-	return err == nil && s.trusts(remote)
+func (s *Server) fromProxy(r *http.Request) bool { return s.trusts(peer(r)) }
+
+// peer is the address of the other end of the connection. Over a unix socket, that
+// is this machine.
+func peer(r *http.Request) string {
+	address, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return "127.0.0.1"
+	}
+	return address
 }

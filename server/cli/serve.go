@@ -66,7 +66,7 @@ func (a *App) Serve() *cobra.Command {
 			return a.serve(cmd.Context(), cfg, warnings, demo)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "", "`address` to listen on, as host:port; port 0 picks a free one")
+	cmd.Flags().StringVar(&listen, "listen", "", "`address` to listen on, as host:port or unix:/path; port 0 picks a free one")
 	cmd.Flags().BoolVar(&requireExisting, "require-existing", false, "refuse to begin anew where there is no installation, as while its disk is not mounted")
 	cmd.Flags().BoolVar(&demo, "demo", false, "fill an empty data directory with something to look at")
 	return cmd
@@ -101,11 +101,13 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	logDamage(storage.Store.Damage(), log)
 	// Listening comes before anything is made, so that a start that fails
 	// here leaves the directory as it was.
-	listener, err := listen(cfg.Listen)
+	listeners, err := listen(cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	defer listener.Close()                 // closed before, unless something below fails
+	for _, l := range listeners {
+		defer l.Close() // closed before, unless something below fails
+	}
 	starting := context.WithoutCancel(ctx) // what is begun is finished, then ctx ends serving
 	first, err := makeFirstAdmin(starting, storage.Storage)
 	if err != nil {
@@ -124,13 +126,13 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if first {
 		say.Info("made the first superadmin: this is a new installation, without files", "key_file", storage.Dir.Join(adminKeyFile))
 	}
-	scheme := "http://"
-	if cert != nil {
-		scheme = "https://"
+	for _, l := range listeners {
+		say.Info("listening", "url", urlOf(l, cert != nil), "data_dir", storage.Dir.Path(), "installed", installed(storage.Dir))
 	}
-	say.Info("listening", "url", scheme+listener.Addr().String(), "data_dir", storage.Dir.Path(), "installed", installed(storage.Dir))
-	if cert == nil && othersReach(listener.Addr()) {
-		log.Warn("speaking plain HTTP on an address that others reach: keys and files can be read on their way. Set tls.cert_file and tls.key_file, or listen on 127.0.0.1 behind a proxy that speaks TLS", "address", listener.Addr().String())
+	for _, l := range listeners {
+		if cert == nil && othersReach(l.Addr()) {
+			log.Warn("speaking plain HTTP on an address that others reach: keys and files can be read on their way. Set tls.cert_file and tls.key_file, or listen on 127.0.0.1 behind a proxy that speaks TLS", "address", l.Addr().String())
+		}
 	}
 	for _, warning := range append(warnings, storage.Dir.Warnings()...) {
 		log.Warn(warning)
@@ -138,13 +140,17 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if demo {
 		log.Info("demo", "keys", storage.Dir.Join(demoKeysFile))
 	}
-	network := httpServer(srv, log)
-	network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
-	network.ConnState = newConnections(func() int { return min(connections, srv.Memory().Connections) }, log).follow
-	if cert != nil {
-		network.TLSConfig = cert.config()
+	follow := newConnections(func() int { return min(connections, srv.Memory().Connections) }, log).follow
+	var servers []*listening
+	for _, l := range listeners {
+		network := httpServer(srv, log)
+		network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
+		network.ConnState = follow
+		if cert != nil && l.Addr().Network() != "unix" { // what is on this machine needs none
+			network.TLSConfig = cert.config()
+		}
+		servers = append(servers, newListening(network, l))
 	}
-	servers := []*listening{newListening(network, listener)}
 	if noSocket != nil {
 		log.Warn("commands cannot reach this server", "error", noSocket)
 	} else {
@@ -187,7 +193,7 @@ func logDamage(faults []string, log *slog.Logger) {
 // othersReach says whether an address is more than a loopback one.
 func othersReach(address net.Addr) bool {
 	tcp, ok := address.(*net.TCPAddr)
-	return !ok || !tcp.IP.IsLoopback()
+	return ok && !tcp.IP.IsLoopback()
 }
 
 // listening is an HTTP server with what it listens at.

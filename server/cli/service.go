@@ -2,39 +2,98 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"attachd/server/config"
 	"attachd/store"
 )
 
-// listen opens the address, or takes the socket that a service manager holds
+// listen opens the address, or takes the sockets that a service manager holds
 // open for us, so that no connection is refused while the server restarts
 // (systemd.socket(5)).
-func listen(address string) (net.Listener, error) {
+func listen(address string) (all []net.Listener, err error) {
 	held, err := activation.Listeners()
 	if err != nil {
-		return nil, fmt.Errorf("taking the service manager's socket: %w", err)
+		return nil, fmt.Errorf("taking the service manager's sockets: %w", err)
 	}
-	var l net.Listener
-	switch len(held) {
-	case 0:
-		if l, err = net.Listen("tcp", address); err != nil {
+	for i, l := range held {
+		switch l := l.(type) {
+		case *net.TCPListener:
+			all = append(all, frank{l})
+		case *net.UnixListener:
+			l.SetUnlinkOnClose(false) // it is the service manager's
+			all = append(all, l)
+		default:
+			return nil, fmt.Errorf("of the %d sockets that the service manager handed over, number %d is none that takes TCP connections or those of a unix socket: see ListenStream= in its unit", len(held), i+1)
+		}
+	}
+	if len(held) > 0 {
+		return all, nil
+	}
+	if path, ok := strings.CutPrefix(address, config.UnixPrefix); ok {
+		l, err := listenUnix(path)
+		return []net.Listener{l}, err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return []net.Listener{frank{l.(*net.TCPListener)}}, nil
+}
+
+// socketMode lets the server's user and group connect, and nobody else: a proxy
+// belongs into that group.
+const socketMode = 0o660
+
+// listenUnix makes a socket, in the place of one that nobody listens on any more.
+func listenUnix(path string) (net.Listener, error) {
+	switch info, err := os.Lstat(path); {
+	case err == nil && info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%s is there, and is no socket: name another path", path)
+	case err == nil:
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			return nil, errors.Join(fmt.Errorf("%s: another process listens there", path), conn.Close())
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return nil, err
 		}
-	case 1:
-		l = held[0]
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		return nil, fmt.Errorf("the service manager handed over %d sockets; it should be one that takes TCP connections", len(held))
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
 	}
-	return frank{tcp}, nil
+	if err := os.Chmod(path, socketMode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// urlOf is where a listener is reached.
+func urlOf(l net.Listener, secure bool) string {
+	switch {
+	case l.Addr().Network() == "unix":
+		return config.UnixPrefix + l.Addr().String()
+	case secure:
+		return "https://" + l.Addr().String()
+	}
+	return "http://" + l.Addr().String()
 }
 
 // notify tells the service manager how we are, where there is one that wants

@@ -181,7 +181,16 @@ var forms = map[string]func(string) (string, error){
 	"url":     publicURL,
 }
 
+// UnixPrefix begins an address that is a unix socket; its path follows.
+const UnixPrefix = "unix:"
+
 func address(s string) (string, error) {
+	if socket, ok := strings.CutPrefix(s, UnixPrefix); ok {
+		if !strings.HasPrefix(socket, "/") || strings.ContainsRune(socket, 0) {
+			return "", expected(`the whole path of a socket, like "unix:/run/attachd/http.sock"`, s)
+		}
+		return s, nil
+	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil || host != "" && !isHost(host) || !isPort(port) {
 		return "", expected(`host:port like "127.0.0.1:8080" or ":8080"`, s)

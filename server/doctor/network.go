@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/scan"
 	"attachd/server/webhooks"
@@ -77,6 +78,9 @@ func receiver(ctx context.Context, c *Case) []Finding {
 // onLoopback says whether an address of the form host:port, or a host alone,
 // is this machine only.
 func onLoopback(host string) bool {
+	if strings.HasPrefix(host, config.UnixPrefix) {
+		return true
+	}
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
@@ -89,6 +93,9 @@ func onLoopback(host string) bool {
 
 func listen(ctx context.Context, c *Case) []Finding {
 	address := c.Config.Listen
+	if strings.HasPrefix(address, config.UnixPrefix) {
+		return ok("The server listens on %s, for this machine only.", address)
+	}
 	if !c.Running {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
