@@ -29,8 +29,9 @@ type damage struct {
 }
 
 func entryFault(bucket, key []byte, keyHolds bool) fault {
+	// Strings, so that the names that callers verify need not be on the heap.
 	return fault{bucket: string(bucket), entry: true, keyHolds: keyHolds,
-		what: fmt.Sprintf("In the bucket %q, the entry %x is not what was written.", bucket, key)}
+		what: fmt.Sprintf("In the bucket %q, the entry %x is not what was written.", string(bucket), string(key))}
 }
 
 // add remembers a fault, and gives it as an error.
