@@ -239,22 +239,22 @@ func private(path string, info fs.FileInfo) error {
 }
 
 // handedOver says whether a file is as Docker, Podman and Kubernetes mount
-// secrets: of root, and for nobody to change, by its mode or since its file
-// system is in memory or read-only.
+// secrets: for nobody to change, since its mount is read-only, or since it is
+// root's and has no right to write.
 func handedOver(path string, info fs.FileInfo) bool {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	mode := info.Mode().Perm()
 	if !ok || !info.Mode().IsRegular() || mode&0o033 != 0 {
 		return false
 	}
-	return mountedReadOnly(path) || owner.Uid == 0 && (mode&0o222 == 0 || inMemory(path))
+	return mountedReadOnly(path) || owner.Uid == 0 && mode&0o222 == 0
 }
 
 // Exposed says whether every user of this machine may read a secret that Private
 // takes, on a disk where its mode could be another.
 func Exposed(path string) bool {
 	info, err := os.Stat(path)
-	return err == nil && info.Mode().Perm()&0o004 != 0 && !mountedReadOnly(path) && !inMemory(path)
+	return err == nil && info.Mode().Perm()&0o004 != 0 && !mountedReadOnly(path)
 }
 
 // onOneDisk refuses a data directory with parts on other disks: a file is put

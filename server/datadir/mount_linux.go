@@ -3,7 +3,6 @@ package datadir
 import (
 	"os"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,10 +23,4 @@ func isMount(path string) bool {
 func mountedReadOnly(path string) bool {
 	var s unix.Statfs_t
 	return unix.Statfs(path, &s) == nil && s.Flags&unix.ST_RDONLY != 0
-}
-
-// inMemory says whether a file goes when the machine does.
-func inMemory(path string) bool {
-	var s unix.Statfs_t
-	return unix.Statfs(path, &s) == nil && slices.Contains([]uint32{unix.TMPFS_MAGIC, unix.RAMFS_MAGIC}, uint32(s.Type))
 }

@@ -17,6 +17,3 @@ func isMount(path string) bool {
 
 // mountedReadOnly says whether a file is on a mount that takes no changes.
 func mountedReadOnly(path string) bool { return syscall.Access(path, mayWrite) == syscall.EROFS }
-
-// inMemory: containers that mount secrets so are those of Linux.
-func inMemory(string) bool { return false }
