@@ -5,6 +5,7 @@ package main
 import (
 	"archive/tar"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -88,6 +89,50 @@ func TestDataOfEveryFormatIsTakenOver(t *testing.T) {
 			}
 			everything(start(t, dir))
 		})
+	}
+}
+
+// A page that nothing uses costs no data, and the older of the two pages that say
+// what the last commits were is written next.
+func TestLostPagesKeepNoDatabaseFromBeingTakenOver(t *testing.T) {
+	t.Parallel()
+	const header, pageSize, freeList, commit = 16, 8, 32, 48 // of a meta page
+	for format := 1; format <= datadir.Format; format++ {
+		for what, spoil := range map[string]func(file, older, newer []byte) bool{
+			"the older commit": func(_, older, _ []byte) bool {
+				older[commit-20] ^= 4
+				return true
+			},
+			"a lost page": func(file, _, newer []byte) bool {
+				at := binary.LittleEndian.Uint64(newer[freeList:]) * uint64(binary.LittleEndian.Uint32(file[header+pageSize:]))
+				count := binary.LittleEndian.Uint16(file[at+10:])
+				binary.LittleEndian.PutUint16(file[at+10:], count-1)
+				return count > 0
+			},
+		} {
+			t.Run(fmt.Sprint(what, " in format ", format), func(t *testing.T) {
+				t.Parallel()
+				dir := unpackFormat(t, format)
+				path := filepath.Join(dir, "attachd.db")
+				file := []byte(read(t, path))
+				older, newer := file[header:], file[header+binary.LittleEndian.Uint32(file[header+pageSize:]):]
+				if binary.LittleEndian.Uint64(older[commit:]) > binary.LittleEndian.Uint64(newer[commit:]) {
+					older, newer = newer, older
+				}
+				if !spoil(file, older, newer) {
+					t.Skip("no page is free")
+				}
+				write(t, path, string(file))
+				server := start(t, dir)
+				server.upload(product, "new.txt", "new").want(t, 201)
+				server.stop()
+				if found := attachd(t, "check", "--data-dir", dir); what == "a lost page" && (found.code != 3 || !strings.Contains(found.stderr, "To mend it, run `attachd compact`")) {
+					t.Errorf("check ends with %d and says %s", found.code, found.stderr)
+				}
+				ok(t, "compact", "--data-dir", dir)
+				ok(t, "check", "--deep", "--data-dir", dir)
+			})
+		}
 	}
 }
 

@@ -68,6 +68,7 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 	if err := errors.Join(b.broken, b.locked(old.Close)); err != nil { // waits for its readers
 		return done, err
 	}
+	b.known.forget()
 	if done.After, err = lengthOf(b.path); err != nil {
 		return done, err
 	}
@@ -225,15 +226,16 @@ func (b *Bolt) compare(old, fresh *bbolt.DB) error {
 	})
 }
 
-// wantSound gives the first faults of the file of a database as an error.
+// wantSound gives the first faults of the file of a database as an error, unless
+// pages are lost and that is all: the copy is made without them.
 func wantSound(path string, tx *bbolt.Tx) error {
 	faults := new(damage)
 	w, err := newPageWalk(context.Background(), path, tx, faults.remember)
 	if err == nil {
 		err = w.all()
 	}
-	if found := faults.sentences(); err == nil && len(found) > 0 {
-		err = damagedFile(found)
+	if err == nil && faults.harms() {
+		err = damagedFile(faults.sentences())
 	}
 	return err
 }

@@ -62,12 +62,36 @@ func (d *damage) remember(f fault) {
 	d.found.Store(&found)
 }
 
+// forget is for a database that was made anew, and is sound.
+func (d *damage) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.found.Store(nil)
+	d.worst.Store(nil)
+	d.more = 0
+}
+
 // sentences are the faults that are known.
 func (d *damage) sentences() []string {
 	if found := d.found.Load(); found != nil {
 		return slices.Sorted(maps.Keys(*found))
 	}
 	return nil
+}
+
+// harms says whether a fault may cost an entry, or lead a change astray. Lost
+// pages only take up room.
+func (d *damage) harms() bool {
+	worst := d.worst.Load()
+	if worst == nil {
+		return false
+	}
+	for bucket := range *worst {
+		if bucket != string(bucketLost) {
+			return true
+		}
+	}
+	return false
 }
 
 // refuses says why a bucket must not be touched.

@@ -399,7 +399,7 @@ func (w *pageWalk) freePages() error {
 	}
 	for id := uint64(2); id < w.pages; id++ {
 		if w.owner[id] == 0 {
-			w.tell(fault{bucket: string(bucketLost), what: fmt.Sprintf("In the database, page %d is neither in use nor free.", id)})
+			w.tell(fault{bucket: string(bucketLost), what: fmt.Sprintf("In the database, page %d is neither in use nor free: it takes up room, until `attachd compact`.", id)})
 		}
 	}
 	return w.ctx.Err()

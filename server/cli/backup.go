@@ -130,7 +130,7 @@ func badDatabase(added upkeep.Added, err error, dir *datadir.Dir) error {
 		return &exit{exitFault, fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue())}
 	}
 	if n := added.DatabaseFaults(); err == nil && n > 0 {
-		return &exit{exitFault, fmt.Errorf("the database has %s, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", count(int64(n), "fault"), dir.Rescue())}
+		return &exit{exitFault, fmt.Errorf("the database has %s, which `attachd check` lists, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", count(int64(n), "fault"), dir.Rescue())}
 	}
 	return nil
 }

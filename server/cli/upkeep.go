@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -62,8 +63,13 @@ func (a *App) judge(report upkeep.Report) error {
 		return nil
 	}
 	found := count(int64(len(report.Faults)), "fault") + " found"
-	if !slices.ContainsFunc(report.Faults, func(f upkeep.Fault) bool { return f.Blob == "" }) {
+	inDatabase := slices.DeleteFunc(slices.Clone(report.Faults), func(f upkeep.Fault) bool { return f.Blob != "" })
+	if len(inDatabase) == 0 {
 		return &exit{exitFault, errors.New(found)}
+	}
+	found += ". As long as the database has faults, `attachd gc` removes nothing. To mend it, "
+	if !slices.ContainsFunc(inDatabase, func(f upkeep.Fault) bool { return !strings.Contains(f.What, "`attachd compact`") }) {
+		return &exit{exitFault, errors.New(found + "run `attachd compact`")}
 	}
 	cfg, _, err := a.config(nil)
 	if err != nil {
@@ -73,7 +79,7 @@ func (a *App) judge(report upkeep.Report) error {
 	if err != nil {
 		return err
 	}
-	return &exit{exitFault, fmt.Errorf("%s. As long as the database has faults, `attachd gc` removes nothing. To mend it, stop the server. %s", found, dir.Rescue())}
+	return &exit{exitFault, fmt.Errorf("%sstop the server. %s", found, dir.Rescue())}
 }
 
 func (a *App) printReport(report upkeep.Report, asJSON bool) error {
