@@ -108,7 +108,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 	}
 	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
 	if err != nil {
-		return cli.Storage{}, errors.Join(err, db.Close())
+		return cli.Storage{}, errors.Join(dir.Explain(err), db.Close())
 	}
 	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Times: times}, nil
 }

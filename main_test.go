@@ -380,7 +380,7 @@ func TestServeRefusesADirectoryThatItCannotTrust(t *testing.T) {
 		},
 		"no format number": {
 			func(t *testing.T, dir string) { write(t, filepath.Join(dir, "FORMAT"), "one\n") },
-			"DATA/FORMAT does not hold a format number",
+			"DATA/FORMAT does not hold a format number. If a crash emptied it or its disk is failing, delete it",
 		},
 		"a secret that others can read": {
 			func(t *testing.T, dir string) { chmod(t, filepath.Join(dir, "secret.key"), 0o644) },

@@ -234,6 +234,20 @@ func TestAFolderOfRootIsRefusedWithWhatToType(t *testing.T) {
 	}
 }
 
+// As root's cp or tar leave them in a restored or moved directory.
+func TestPartsThatBelongToRootAreNamed(t *testing.T) {
+	t.Parallel()
+	for _, part := range []string{"tmp", "blobs", "blobs/sha256", "blobs/sha256/00", "blobs/sha256/7f", "attachd.db", "secret.key", "FORMAT"} {
+		dir := volume(t, service, service, 0o700)
+		startAsService(t, dir).stop()
+		check(t, os.Chown(filepath.Join(dir, part), 0, 0))
+		says := "chown 65532:65532 " + filepath.Join(dir, part) + "."
+		if said := refusedAsService(t, "serve", "--listen", "127.0.0.1:0", "--data-dir", dir); !strings.Contains(said, says) {
+			t.Errorf("%s: it does not say %s, but %s", part, says, said)
+		}
+	}
+}
+
 // ASVS 13.3.1, 13.3.4
 func TestSecretsThatContainersMount(t *testing.T) {
 	t.Parallel()

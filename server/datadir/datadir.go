@@ -216,7 +216,7 @@ func CheckFormat(path string, raw []byte) error {
 	format, err := strconv.Atoi(strings.TrimSpace(string(raw)))
 	switch {
 	case err != nil || format < 1:
-		return fmt.Errorf("%s does not hold a format number", filepath.Join(path, "FORMAT"))
+		return fmt.Errorf("%s does not hold a format number. If a crash emptied it or its disk is failing, delete it: the next start writes it anew, and refuses a database that it cannot use", filepath.Join(path, "FORMAT"))
 	case format > Format:
 		return fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
 	}
@@ -266,6 +266,16 @@ func (d *Dir) closeToOthers() error {
 		return err
 	}
 	return keepsModes(d.path, info)
+}
+
+// Explain adds to an error of what works in the directory, where something was
+// not permitted, whose that is and what to type.
+func (d *Dir) Explain(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) && !filepath.IsAbs(at.Path) {
+		at.Path = d.Join(at.Path)
+	}
+	return explain(err)
 }
 
 // Path is the directory's absolute path.
