@@ -2,16 +2,21 @@ package store_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
 
 	"attachd/store"
 )
@@ -199,7 +204,105 @@ func TestAFlippedBitIsNeverAnAnswer(t *testing.T) {
 		if len(faults) > 0 && len(s.Damage()) == 0 {
 			t.Errorf("bit %d: a check lists %q, and nobody remembers", bit, faults)
 		}
-		must(t, s.Close())
+		if err := s.Close(); err != nil && !errors.Is(err, store.ErrDamaged) { // when keys were used can be written down no more
+			t.Errorf("bit %d: close: %v", bit, err)
+		}
 	}
 	t.Logf("%d of the files were refused, and in %d a check found faults", refused, found)
+}
+
+// TestALostWayIsNeverAnAnswer turns the bits that lead from a page to another, so
+// that they lead to one that is whole: what the bucket had in an earlier commit,
+// or a part of what it has.
+func TestALostWayIsNeverAnAnswer(t *testing.T) {
+	t.Parallel()
+	f := fillAll(t)
+	maps.DeleteFunc(f.questions, func(what string, _ func(*store.Bolt) (any, error)) bool { return !strings.HasSuffix(what, " 0") })
+	whole, err := os.ReadFile(f.path)
+	must(t, err)
+	truth := f.answersNow(t)
+	file, err := os.OpenFile(f.path, os.O_WRONLY, 0)
+	must(t, err)
+	tried := 0
+	for at, bit := range waysToWholePages(whole, os.Getpagesize(), topOf(t, f.path)) {
+		tried++
+		_, err := file.WriteAt([]byte{whole[at] ^ bit}, int64(at))
+		must(t, err)
+		for what, answer := range f.answersNow(t) {
+			if answer != truth[what] {
+				t.Errorf("bit %d of byte %d: %s is answered with\n%.300s\nand was\n%.300s", bit, at, what, answer, truth[what])
+			}
+		}
+		_, err = file.WriteAt(whole[at:at+1], int64(at))
+		must(t, err)
+	}
+	must(t, file.Close())
+	if tried < 20 {
+		t.Errorf("only %d ways were tried", tried)
+	}
+	t.Logf("%d ways", tried)
+}
+
+// topOf gives the page where the tree of buckets begins.
+func topOf(t *testing.T, path string) (id uint64) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
+	must(t, err)
+	must(t, db.View(func(tx *bbolt.Tx) error {
+		id = uint64(tx.Cursor().Bucket().RootPage())
+		return nil
+	}))
+	must(t, db.Close())
+	return id
+}
+
+// answersNow gives what the file says, nothing when it is refused.
+func (f *filled) answersNow(t *testing.T) map[string]string {
+	t.Helper()
+	s, err := store.OpenBolt(f.path, store.BoltOptions{ReadOnly: true})
+	if errors.Is(err, store.ErrDamaged) {
+		return nil
+	}
+	must(t, err)
+	all := f.answers(t, s, func(what string, err error) {
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("%s: %v", what, err)
+		}
+	})
+	must(t, s.Close())
+	return all
+}
+
+// waysToWholePages gives the bits of the ids of pages, in branches and of the
+// roots of buckets, that lead to another branch or leaf when they are turned.
+func waysToWholePages(raw []byte, size int, from uint64) iter.Seq2[int, byte] {
+	number := func(at int) uint64 { return binary.NativeEndian.Uint64(raw[at:]) }
+	half := func(at int) int { return int(binary.NativeEndian.Uint32(raw[at:])) }
+	isWhole := func(id uint64) bool {
+		return id >= 2 && id < uint64(len(raw)/size) && number(int(id)*size) == id && raw[int(id)*size+8] <= 2
+	}
+	var below func(id uint64, yield func(int, byte) bool) bool
+	below = func(id uint64, yield func(int, byte) bool) bool {
+		page := int(id) * size
+		for i := range int(binary.NativeEndian.Uint16(raw[page+10:])) {
+			element := page + 16 + 16*i
+			at := element + 8
+			if raw[page+8] == 2 { // a leaf
+				at = element + half(element+4) + half(element+8)
+				if half(element) != 1 || number(at) == 0 { // no bucket, or one within the page
+					continue
+				}
+			}
+			for bit := range 16 {
+				if isWhole(number(at)^1<<bit) && !yield(at+bit/8, 1<<(bit%8)) {
+					return false
+				}
+			}
+			if !below(number(at), yield) {
+				return false
+			}
+		}
+		return true
+	}
+	return func(yield func(int, byte) bool) { below(from, yield) }
 }

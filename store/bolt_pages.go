@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -58,7 +59,9 @@ type pageWalk struct {
 	tell   func(fault)
 	rest   func(took time.Duration) // may be nil
 	began  time.Time
-	names  []string // by number
+	names  []string          // by number
+	roots  map[uint64]string // the first page of each bucket
+	last   uint64            // number that a numbered bucket has given out
 }
 
 // Names in faults of what is no bucket.
@@ -84,7 +87,7 @@ func newPageWalk(ctx context.Context, path string, tx *bbolt.Tx, tell func(fault
 	if err != nil {
 		return nil, err
 	}
-	w := &pageWalk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, tell: tell, began: time.Now(), names: []string{""}}
+	w := &pageWalk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, tell: tell, began: time.Now(), names: []string{""}, roots: make(map[uint64]string)}
 	w.pages = uint64(tx.Size()) / uint64(w.size)
 	w.owner = make([]byte, w.pages)
 	w.top = uint64(tx.Cursor().Bucket().RootPage())
@@ -98,27 +101,25 @@ func newPageWalk(ctx context.Context, path string, tx *bbolt.Tx, tell func(fault
 func (w *pageWalk) all() error {
 	err := w.root(w.top)
 	if err == nil {
-		w.bucket = bucketFree
 		err = w.freePages()
 	}
 	return errors.Join(err, w.file.Close())
 }
 
-// above looks at the pages above the leaves.
+// above looks at the pages above the leaves, and at which pages are free.
 func (w *pageWalk) above() error {
 	w.upper = true
-	return errors.Join(w.root(w.top), w.file.Close())
+	return w.all()
 }
 
-func (w *pageWalk) fault(format string, args ...any) {
-	w.tell(fault{bucket: string(w.bucket), what: w.place() + fmt.Sprintf(format, args...)})
-}
+func (w *pageWalk) fault(format string, args ...any) { w.faultIn(string(w.bucket), format, args...) }
 
-func (w *pageWalk) place() string {
-	if w.bucket == nil || bytes.Equal(w.bucket, bucketFree) {
-		return "In the database, "
+func (w *pageWalk) faultIn(bucket, format string, args ...any) {
+	place := "In the database, "
+	if bucket != "" && bucket != string(bucketFree) && bucket != string(bucketLost) {
+		place = fmt.Sprintf("In the bucket %q, ", bucket)
 	}
-	return fmt.Sprintf("In the bucket %q, ", w.bucket)
+	w.tell(fault{bucket: bucket, what: place + fmt.Sprintf(format, args...)})
 }
 
 // pause lets others work, and ends with the context.
@@ -148,10 +149,13 @@ func (w *pageWalk) root(id uint64) error {
 		w.fault("there are %d buckets.", len(buckets))
 		return err
 	}
+	var names [][]byte
 	for _, b := range buckets {
+		names = append(names, b.name)
 		w.older = w.older || bytes.Equal(b.name, bucketOldMeta)
 		w.mixed = w.mixed || bytes.Equal(b.name, bucketTakeover)
 	}
+	w.wantNames(names)
 	for _, b := range buckets {
 		if err != nil {
 			return err
@@ -164,8 +168,26 @@ func (w *pageWalk) root(id uint64) error {
 	return err
 }
 
+// wantNames finds a bucket whose name is not what it was: one that nobody knows,
+// while one is missing. It would be taken for empty.
+func (w *pageWalk) wantNames(there [][]byte) {
+	among := func(list [][]byte, name []byte) bool {
+		return slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(other, name) })
+	}
+	known := slices.Concat(allBuckets, laterBuckets)
+	strange := slices.IndexFunc(there, func(name []byte) bool {
+		return !among(known, name) && !bytes.Equal(name, bucketOldMeta) && !bytes.Equal(name, bucketTakeover)
+	})
+	missing := slices.IndexFunc(known, func(name []byte) bool { return !among(there, name) })
+	if strange >= 0 && missing >= 0 {
+		w.fault("the bucket %q is missing, and there is one of the name %q.", known[missing], there[strange])
+	}
+}
+
 func (w *pageWalk) inBucket(value []byte) error {
+	w.last = binary.NativeEndian.Uint64(value[8:])
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		w.roots[root] = string(w.bucket)
 		if len(value) != bucketHeader {
 			w.fault("its entry has %d bytes.", len(value))
 		}
@@ -190,6 +212,10 @@ func (w *pageWalk) entry(key, value []byte, flags uint32) {
 		w.fault("the entry %x is a bucket.", key)
 		return
 	}
+	numbered := bytes.Equal(w.bucket, bucketOutbox) || bytes.Equal(w.bucket, bucketDead)
+	if numbered && len(key) == 8 && binary.BigEndian.Uint64(key) > w.last {
+		w.fault("the last number is %d, and the entry %x is there: the next one could take its place.", w.last, key)
+	}
 	if w.older || w.mixed {
 		return
 	}
@@ -199,18 +225,18 @@ func (w *pageWalk) entry(key, value []byte, flags uint32) {
 }
 
 // tree walks a page and what is below it, and says how deep that is, seen from
-// the page.
+// the page, or -1 where that cannot be told.
 func (w *pageWalk) tree(id uint64, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
 	if err := w.pause(); err != nil {
 		return 0, err
 	}
 	if depth > maxDepth {
 		w.fault("the pages are nested more than %d deep at page %d.", maxDepth, id)
-		return 0, nil
+		return -1, nil
 	}
 	p, ok := w.read(id)
 	if !ok {
-		return 0, nil
+		return -1, nil
 	}
 	if p.flags == leafPage {
 		if p.count == 0 && (depth > 0 || w.bucket != nil) {
@@ -228,7 +254,7 @@ func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit fu
 	}
 	keys, ids, ok := w.branchElements(id, p)
 	if !ok || !w.ascend(id, keys, bounds) {
-		return 0, nil
+		return -1, nil
 	}
 	for i, key := range keys {
 		of := inRange{key, bounds.end}
@@ -239,9 +265,19 @@ func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit fu
 			w.take(ids[i], 0)
 			continue
 		}
+		above := below
 		if below, err = w.tree(ids[i], of, depth+1, visit); err != nil {
 			return 0, err
 		}
+		if i > 0 && below != above { // a way past the pages between, and what else they lead to
+			if below >= 0 && above >= 0 {
+				w.fault("what page %d leads to is not equally deep.", id)
+			}
+			below = -1
+		}
+	}
+	if below < 0 {
+		return -1, nil
 	}
 	return below + 1, nil
 }
@@ -309,7 +345,7 @@ func (w *pageWalk) take(id uint64, more uint32) bool {
 		if by := w.owner[at]; by != 0 {
 			w.fault("page %d is reached a second time.", at)
 			if other := w.names[by-1]; other != string(w.bucket) {
-				w.tell(fault{bucket: other, what: fmt.Sprintf("In the bucket %q, page %d belongs to another, too.", other, at)})
+				w.faultIn(other, "page %d belongs to another, too.", at)
 			}
 			return false
 		}
@@ -368,6 +404,8 @@ func parsePage(raw []byte) (p page, ok bool) {
 
 // freePages wants every page to be either in use or free. It comes last.
 func (w *pageWalk) freePages() error {
+	w.names = append(w.names, string(bucketFree))
+	w.bucket, w.number = bucketFree, byte(len(w.names)-1)
 	list := w.list
 	if list == noFreeList {
 		return nil
@@ -397,17 +435,46 @@ func (w *pageWalk) freePages() error {
 	for i := range int(count) {
 		w.free(binary.NativeEndian.Uint64(raw[at+8*i:]))
 	}
-	for id := uint64(2); id < w.pages; id++ {
+	for id := uint64(2); id < w.pages && !w.upper; id++ {
 		if w.owner[id] == 0 {
-			w.tell(fault{bucket: string(bucketLost), what: fmt.Sprintf("In the database, page %d is neither in use nor free: it takes up room, until `attachd compact`.", id)})
+			w.faultIn(string(bucketLost), "page %d is neither in use nor free: it takes up room, until `attachd compact`.", id)
+			w.passedBy(id)
 		}
 	}
 	return w.ctx.Err()
 }
 
+// passedBy looks at a page that nothing leads to. Where it leads to the first
+// page of a bucket, it is the one that was first, and what else it leads to is
+// lost to the bucket.
+func (w *pageWalk) passedBy(id uint64) {
+	raw := make([]byte, w.size)
+	if !w.readAt(raw, id) {
+		return
+	}
+	p, ok := parsePage(raw)
+	if !ok || p.flags != branchPage || binary.NativeEndian.Uint64(raw) != id {
+		return
+	}
+	for i := range p.count {
+		to := binary.NativeEndian.Uint64(raw[pageHeader+i*pageElement+8:])
+		if bucket, is := w.roots[to]; is {
+			w.faultIn(bucket, "page %d leads to its first page %d, and is not in use.", id, to)
+			return
+		}
+	}
+}
+
+// free notes that a page is free. Where something led to it, that may be what is
+// wrong, and the page then have what its bucket, or the tree of the buckets, had
+// there in an earlier commit: entries with whole checksums, and not all of them.
+// Only to the top of that tree nothing leads but a commit.
 func (w *pageWalk) free(id uint64) {
 	if id < 2 || id >= w.pages || w.owner[id] != 0 {
 		w.fault("page %d is free, and cannot be.", id)
+		if id < w.pages && id != w.top && w.owner[id] != 0 && w.owner[id] != freePage {
+			w.faultIn(w.names[w.owner[id]-1], "page %d is in use and free.", id)
+		}
 		return
 	}
 	w.owner[id] = freePage
@@ -464,7 +531,7 @@ func (w *pageWalk) metas(commit int) error {
 		switch {
 		case m.isWhole():
 		case m.mend() && m.commit() < uint64(commit):
-			w.tell(fault{bucket: string(bucketLost), what: fmt.Sprintf("In the database, page %d, of the last commit but one, is not what was written.", slot)})
+			w.faultIn(string(bucketLost), "page %d, of the last commit but one, is not what was written.", slot)
 		default:
 			w.fault("page %d, of a commit, is not what was written: the last change may be lost.", slot)
 		}
