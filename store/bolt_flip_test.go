@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -119,7 +120,21 @@ func fillAll(t *testing.T) *filled {
 		"comment":      func(s *store.Bolt) (any, error) { return s.HasComment(context.Background(), comment) },
 		"events":       func(s *store.Bolt) (any, error) { return s.Events(context.Background(), 0, 1000) },
 		"dead letters": func(s *store.Bolt) (any, error) { return s.DeadLetters(context.Background(), 0, 10) },
-		"note":         func(s *store.Bolt) (any, error) { return s.Note(context.Background(), "note") },
+		"audit log": func(s *store.Bolt) (any, error) {
+			n, head, faults, err := store.VerifyAudit(context.Background(), s, nil)
+			if len(faults) > 0 {
+				err = fmt.Errorf("%w: %q", store.ErrDamaged, faults)
+			}
+			return fmt.Sprint(n, head), err
+		},
+		"pending": func(s *store.Bolt) (any, error) {
+			list, err := s.PendingAfter(context.Background(), uuid.Nil, 100, 1<<20)
+			if errors.Is(err, store.ErrUnreadable) { // the others are given
+				err = store.ErrDamaged
+			}
+			return list, err
+		},
+		"note": func(s *store.Bolt) (any, error) { return s.Note(context.Background(), "note") },
 	} {
 		f.ask(name, 0, ask)
 	}
@@ -241,6 +256,37 @@ func TestALostWayIsNeverAnAnswer(t *testing.T) {
 		t.Errorf("only %d ways were tried", tried)
 	}
 	t.Logf("%d ways", tried)
+}
+
+// TestABucketIsNotTakenForAnEmptyOne changes what the tree of buckets says of
+// one: entries with whole checksums are in it.
+func TestABucketIsNotTakenForAnEmptyOne(t *testing.T) {
+	t.Parallel()
+	f := fillAll(t)
+	whole, err := os.ReadFile(f.path)
+	must(t, err)
+	for what, spoil := range map[string]func(of []byte){
+		"its name":        func(of []byte) { of[2] ^= 4 },
+		"its last number": func(of []byte) { binary.NativeEndian.PutUint64(of[len("outbox")+8:], 2) },
+	} {
+		spoiled := bytes.Clone(whole)
+		for at := range spoiled {
+			if bytes.HasPrefix(spoiled[at:], []byte("outbox")) {
+				spoil(spoiled[at:])
+			}
+		}
+		for _, readOnly := range []bool{true, false} {
+			must(t, os.WriteFile(f.path, spoiled, 0o600))
+			s, err := store.OpenBolt(f.path, store.BoltOptions{ReadOnly: readOnly})
+			if err == nil {
+				_, err = s.Events(t.Context(), 0, 10)
+				must(t, s.Close())
+			}
+			if !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("%s, read only %t: %v", what, readOnly, err)
+			}
+		}
+	}
 }
 
 // topOf gives the page where the tree of buckets begins.
