@@ -94,7 +94,19 @@ func TestThousandsOfSlowClientsDoNotDisturbTheGood(t *testing.T) {
 func newCrowd(t *testing.T, p *process) *crowd {
 	t.Helper()
 	c := &crowd{server: p, leave: make(chan struct{})}
-	const user = "550e8400-e29b-41d4-a716-4466554400aa"
+	c.key = p.newKey(t, "550e8400-e29b-41d4-a716-4466554400aa")
+	saved, err := p.upload(product, "large.txt", bytes.Repeat([]byte("all work and no play\n"), 1<<20))
+	must(t, err)
+	c.file = saved.header.Get("Location")
+	if c.file == "" {
+		t.Fatalf("answered %d", saved.status)
+	}
+	return c
+}
+
+// newKey makes a superadmin, and gives a key of theirs.
+func (p *process) newKey(t *testing.T, user string) string {
+	t.Helper()
 	_, err := p.call("PUT", "/directory/users/"+user, []byte(`{"full_name":"Slow","is_superadmin":true}`))
 	must(t, err)
 	made, err := p.call("POST", "/directory/users/"+user+"/api-keys", []byte(`{"name":"slow"}`))
@@ -103,14 +115,10 @@ func newCrowd(t *testing.T, p *process) *crowd {
 		FullKey string `json:"full_key"`
 	}
 	must(t, json.Unmarshal(made.body, &key))
-	c.key = key.FullKey
-	saved, err := p.upload(product, "large.txt", bytes.Repeat([]byte("all work and no play\n"), 1<<20))
-	must(t, err)
-	c.file = saved.header.Get("Location")
-	if key.FullKey == "" || c.file == "" {
-		t.Fatalf("answered %s and %d", made.body, saved.status)
+	if key.FullKey == "" {
+		t.Fatalf("answered %d %s", made.status, made.body)
 	}
-	return c
+	return key.FullKey
 }
 
 // come opens n connections and keeps them slow.
