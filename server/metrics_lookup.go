@@ -41,8 +41,8 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 		tell("attachd_disk_total_bytes", "Bytes of the disk.", float64(room.Total))
 		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.reserve(room)))
 		if room.Files > 0 {
-			tell("attachd_disk_inodes_free", "Files that the disk can hold more.", float64(room.FreeFiles))
-			tell("attachd_disk_inodes_total", "Files that the disk can hold in all.", float64(room.Files))
+			tell("attachd_disk_free_inodes", "Files that the disk can hold more.", float64(room.FreeFiles))
+			tell("attachd_disk_total_inodes", "Files that the disk can hold in all.", float64(room.Files))
 		}
 	}
 	if clock, err := s.clock.Read(ctx); err != nil {
