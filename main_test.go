@@ -979,6 +979,15 @@ func TestAnInstallationThatIsWantedIsNotBegunAnew(t *testing.T) {
 		t.Errorf("the log says %s", server.stderr())
 	}
 	server.stop()
+	backup, next := filepath.Join(t.TempDir(), "backup"), dataDir(t)
+	ok(t, "backup", backup, "--data-dir", dir)
+	ok(t, "init", "--data-dir", next) // as the package does on another machine
+	ok(t, "restore", backup, "--data-dir", next)
+	if said := ok(t, "check", "--deep", "--data-dir", next); !strings.HasPrefix(said, "1 attachment, 1 content, ") {
+		t.Errorf("restored into what init prepared, check says %s", said)
+	}
+	server = start(t, next, want)
+	server.stop()
 }
 
 // A mistyped data directory is not made by a command that looks into it, or

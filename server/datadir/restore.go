@@ -14,15 +14,16 @@ const (
 	restoringNote = "A backup is being restored here.\n"
 )
 
-// Restore takes a directory that is missing or empty, or that an earlier
-// restore did not finish, to restore a backup into. Until Restored, Open
+// Restore takes a directory that is missing or empty, that `attachd init` has
+// prepared, or that an earlier restore did not finish, to restore a backup into. Until Restored, Open
 // refuses it.
 func Restore(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := examine(path); err != nil {
+	found, err := examine(path)
+	if err != nil {
 		return nil, err
 	}
 	if err := makeAll(path); err != nil {
@@ -37,7 +38,8 @@ func Restore(path string) (*Dir, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		if !begun && !belongs(path, entry, false) {
+		isFormat := found.ours && entry.Name() == "FORMAT" // `attachd init` makes no more
+		if !begun && !isFormat && !belongs(path, entry, false) {
 			return nil, fmt.Errorf("%s is not empty: there is %s in it. Restore into a new or empty data directory", path, entry.Name())
 		}
 	}
