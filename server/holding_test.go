@@ -129,6 +129,22 @@ func TestAThumbnailThatFailsIsTriedOnce(t *testing.T) {
 	}
 }
 
+func TestAThumbnailWhoseProcessCannotBeRunIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	var decodes atomic.Int32
+	w := newWorld(t, func(c *server.Config) {
+		c.Decode = func(ctx context.Context, file io.ReaderAt, size int64, mimeType string, _ int64) ([]byte, error) {
+			if decodes.Add(1) == 1 {
+				return nil, fmt.Errorf("%w: fork/exec: resource temporarily unavailable", preview.ErrNotRun)
+			}
+			return preview.Thumbnail(ctx, file, size, mimeType)
+		}
+	})
+	w.uploaded(t, "{product}", "a.png", pngOf(t, 30, 30), "A")
+	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/thumbnail", want: 503, code: "busy"})
+	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/thumbnail", want: 200})
+}
+
 // A decoding ends when nobody waits for it any more, and those of one user do
 // not come before another's.
 func TestThumbnailsAreMadeInTurns(t *testing.T) {

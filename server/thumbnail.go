@@ -57,6 +57,10 @@ func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
 	if errors.Is(err, preview.ErrNone) {
 		return nil, noThumbnail(err)
 	}
+	if errors.Is(err, preview.ErrNotRun) {
+		return nil, &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 5, cause: err,
+			detail: "The server has no room for making a thumbnail at the moment. Try again later."}
+	}
 	return picture, err
 }
 

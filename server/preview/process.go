@@ -20,6 +20,10 @@ import (
 // more time or memory than it may.
 var ErrKilled = fmt.Errorf("%w: decoding it took too much time or memory", ErrNone)
 
+// ErrNotRun means that no process could be run to decode a picture, for want of
+// memory, processes or open files perhaps. It says nothing of the picture.
+var ErrNotRun = errors.New("running a process that decodes pictures")
+
 // decoderCommand is the first argument of a process that decodes a picture.
 const decoderCommand = "decode-picture"
 
@@ -80,7 +84,7 @@ func (b bounds) decode(ctx context.Context, content io.ReaderAt, size int64, mim
 	case err == nil:
 		return nil, fmt.Errorf("%w: the process that decodes gave no thumbnail", ErrNone)
 	case !errors.As(err, &exit):
-		return nil, fmt.Errorf("running a process that decodes pictures: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNotRun, err)
 	}
 	switch exit.ExitCode() {
 	case exitNone:
