@@ -13,9 +13,8 @@ import (
 	"attachd/server/preview"
 )
 
-// turns lets few do at once what takes time and memory. Those who wait get
-// their turns by caller, one after the other: nobody keeps the others waiting,
-// however much they ask for.
+// turns is a semaphore that is fair between callers: waiting callers are served in
+// rotation, however many requests each of them has waiting.
 type turns struct {
 	places func() int
 	wait   time.Duration

@@ -93,9 +93,10 @@ func (s *Server) charge(rq *request) error {
 	return outOfMemory(err)
 }
 
-// hold makes what a request holds n bytes, besides what each does, and waits a
-// while where that is more than before. Half of what one caller may hold is as
-// much as a request ever asks for: the caller's others are counted too.
+// hold sets the memory counted for a request to n bytes beyond requestHolds, and
+// waits up to holdPatience if that is more than before. It never asks for more
+// than half of what one caller may hold, which leaves room for the caller's other
+// requests.
 func (rq *request) hold(n int64) error {
 	budget := rq.server.holdings
 	n = min(n+requestHolds, budget.Most()/2)

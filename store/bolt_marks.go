@@ -72,8 +72,8 @@ func loadMarks(tx *dbTx, key []byte) (marks []ageMark, err error) {
 	return marks, nil
 }
 
-// encodeMarks leaves every other one out while there are too many: what was
-// marked by those counts as having come a little later.
+// encodeMarks drops every other mark while there are more than maxMarks. Records
+// up to a dropped mark then count as those of the next one, a little younger.
 func encodeMarks(marks []ageMark) (raw []byte) {
 	every := 1 + len(marks)/maxMarks
 	for i := (len(marks) - 1) % every; i < len(marks); i += every {

@@ -12,11 +12,12 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A database from before there were checksums gets them when it is opened to be
-// written, a batch of entries in each transaction, so that it needs little room
-// and memory; killed in between, the next start goes on. The first transaction
-// replaces the bucket "meta", without which earlier versions refuse to open the
-// file. The bucket "takeover" is there until the end, and has how far it is.
+// A database of an earlier format has no checksums. It gets them when it is first
+// opened for writing, in batches, one transaction each, so that little disk space
+// and memory is needed. The bucket "takeover" exists meanwhile and holds the last
+// entry that was done: after a crash, the next start continues there. The first
+// transaction renames the bucket "meta", so that earlier versions refuse the file
+// from then on.
 const (
 	takenAtOnce  = 20_000  // entries in a transaction
 	takenAtATime = 8 << 20 // bytes in a transaction, about
@@ -60,7 +61,8 @@ func (b *Bolt) takeOver(db *bbolt.DB, opts BoltOptions) error {
 	return nil
 }
 
-// withRoom tries again what finds the disk full.
+// withRoom runs do, and runs it again while the disk is full: up to fullTries
+// times, with the ballast given up.
 func (b *Bolt) withRoom(do func() error) error {
 	err := do()
 	for tries := 0; tries < fullTries && isFull(err); tries++ {
@@ -138,13 +140,14 @@ func someEntries(bucket *bbolt.Bucket, after []byte, left, room *int) (keys, val
 	return keys, values, true
 }
 
-// coldSize is how large a database may be, in bytes, that is looked at as a
-// whole before it is used, which takes a tenth of a second. Of a larger one,
-// the pages above the leaves are, and the rest at once behind that.
+// coldSize, in bytes, is the largest database that a start verifies as a whole,
+// in about a tenth of a second. Of a larger one, the start verifies the pages
+// above the leaves, and a goroutine the rest once the server runs.
 const coldSize = 64 << 20
 
-// lookOver looks for damage in a database that is being opened. What would lead
-// bbolt astray is an error; other damage is remembered.
+// lookOver verifies a database that is being opened. Damage with which bbolt might
+// loop or crash is an error; other damage is remembered, and refused when asked
+// for.
 func (b *Bolt) lookOver(db *bbolt.DB) error {
 	err := b.viewIn(db, func(tx *dbTx) error {
 		w, err := newPageWalk(context.Background(), b.path, tx.Tx, b.known.remember)

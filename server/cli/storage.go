@@ -37,8 +37,8 @@ func (a *App) openStorage(cfg config.Config, who string) (heldStorage, error) {
 	if err != nil {
 		return heldStorage{}, errors.Join(err, storage.Close())
 	}
-	// A disk that is full makes it wait until somebody asks: whoever comes to
-	// clean up must be let in.
+	// On a full disk the id is made later, when it is first asked for: a start
+	// must succeed, so that people can delete files.
 	if _, err := upkeep.Installation(context.Background(), storage.Store); err != nil && !errors.Is(err, store.ErrFull) {
 		return heldStorage{}, errors.Join(fmt.Errorf("giving the installation an id: %w", err), release(), storage.Close())
 	}

@@ -126,9 +126,9 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 // changeSteps is longer than the steps in which file systems keep time.
 const changeSteps = 2 * time.Second
 
-// databaseChanged is when the database was last changed before a snapshot of
-// it. After a change of just now, another one may look like it: that gives a
-// time which is none.
+// databaseChanged is the modification time of the database, for its snapshot. If
+// that is less than changeSteps ago, a later change may get the same time: it then
+// gives an earlier one that no change has, so that the next snapshot is due.
 func (d *Dir) databaseChanged(now time.Time) (time.Time, error) {
 	database, err := os.Stat(d.Join(databaseFile))
 	if err != nil {

@@ -16,20 +16,20 @@ const (
 	// clockSlack is by how much the clock may be moved at once without having
 	// jumped: clocks are set right in steps.
 	clockSlack = time.Minute
-	// longestOff is for how long a server may have been off, by the word of the
-	// clock at its start, for that time to be counted.
+	// longestOff bounds how long a server may have been off, by the clock at its
+	// start: a longer pause is taken for a jump of the clock.
 	longestOff = 31 * 24 * time.Hour
 	// catchUp is how many times as fast as time really passes the trusted time
 	// goes on while it is behind the clock.
 	catchUp = 24
-	// holdFor is for how long a server must have run by a clock that says
-	// something else altogether before that is trusted.
+	// holdFor is how long a server must have run after a jump before the clock is
+	// trusted again.
 	holdFor = 24 * time.Hour
 	// clockSaveInterval is after how much running time the clock's note is
 	// written anew.
 	clockSaveInterval = 10 * time.Minute
-	// shortRun is the running time of which nothing need be remembered: a restart
-	// after it leaves the database as it was.
+	// shortRun is the running time below which a stop does not write the clock's
+	// note, so that a short run leaves the database as it was.
 	shortRun = time.Minute
 	// clockInterval is how often the clock is looked at while nobody asks.
 	clockInterval = 30 * time.Second
@@ -38,19 +38,21 @@ const (
 // clockNote is the name of the note that has a clockState.
 const clockNote = "clock"
 
-// Clock says how much time has passed, to what deletes by age, beside a system
-// clock that may be wrong for a while, in either direction.
+// Clock measures elapsed time for everything that is deleted by age. The system
+// clock may be wrong for a while, in either direction.
 //
-// What really passes while the server runs is known from the monotonic clock,
-// whatever the system clock is set to. Only the time for which the server was
-// off must be believed, and a clock that was set looks the same as that. So the
-// trusted time and the age, which is a count of the time that has passed,
-// follow the system clock at catchUp times the speed of time at most, and not at
-// all where it says that more than longestOff has passed, or less than nothing.
-// They go on at the speed of time then, until the server has run by that clock
-// for holdFor; after that the trusted time is what the clock says, and the age
-// does not count the difference. So in any time that a server runs, no age
-// grows by more than catchUp times that.
+// While the server runs, the monotonic clock gives the elapsed time. The time for
+// which it was off is known from the system clock only, and there a clock that
+// was set looks the same as a pause. Hence these rules for Age (elapsed time) and
+// Trusted (time of day):
+//
+//   - The clock is ahead by up to longestOff: both catch up, at most catchUp times
+//     as fast as time passes.
+//   - It is ahead by more, or went back: both go on at the speed of time. Once the
+//     server has run for holdFor by that clock, Trusted is set to it; Age never
+//     counts the difference.
+//
+// So while a server runs for a time t, no age grows by more than catchUp * t.
 type Clock struct {
 	now     func() time.Time
 	elapsed func() time.Duration // by the monotonic clock, since any moment
@@ -85,8 +87,8 @@ type ClockJump struct {
 type ClockReading struct {
 	// Age is how much time has passed since the installation was made, or less.
 	Age time.Duration
-	// Trusted is a time that has passed, unless the server has run for holdFor
-	// by a clock that is ahead.
+	// Trusted is not later than the real time, unless the server has run for
+	// holdFor by a clock that is ahead.
 	Trusted time.Time
 	// Settled is whether the system clock says the same as before, and no jump
 	// is being waited out.

@@ -110,10 +110,10 @@ func (a *Archive) foreign(whose, here uuid.UUID) error {
 		a.dir, ErrForeign, name(whose), name(here), newest)
 }
 
-// adopt sees whether restore points without an id are of the installation that
-// a new one is made of, and says so in each that is. Nothing tells of a point
-// of an earlier version but what is in it: ids that only one installation can
-// have made.
+// adopt finds out whether restore points without an installation id, as earlier
+// versions made them, belong to the installation that is being backed up, and
+// writes its id into those that do. They do if they share an attachment or a key
+// with it, whose random ids no other installation has.
 func (n *addition) adopt(ctx context.Context, records store.Store) error {
 	here := n.AddOptions.Installation
 	names, err := n.PointNames()
@@ -150,8 +150,8 @@ func (n *addition) adopt(ctx context.Context, records store.Store) error {
 	return nil
 }
 
-// related says whether a point and the records of another moment have an
-// attachment or a key in common. A point that is damaged has not.
+// related says whether a point shares an attachment or a key with records. A
+// damaged point counts as unrelated.
 func (a *Archive) related(ctx context.Context, p Point, records store.Store, open Open) (found bool, err error) {
 	faults, err := a.spoiled(ctx, p)
 	if err != nil || len(faults) > 0 {

@@ -43,8 +43,9 @@ func (a *Archive) Prune(ctx context.Context, keep int, open Open) (Pruned, error
 	return a.prune(ctx, keep, open, false)
 }
 
-// prune removes only what old points needed if it is to make room, and not what
-// an addition has left that was cut off.
+// prune is Prune. With makeRoom, which comes before an addition, it keeps the
+// contents that no point refers to: an interrupted addition copied them, and the
+// next one goes on from there.
 func (a *Archive) prune(ctx context.Context, keep int, open Open, makeRoom bool) (Pruned, error) {
 	names, err := a.PointNames()
 	if err != nil || makeRoom && len(names) <= keep {
@@ -153,10 +154,10 @@ type verdict struct {
 	Point
 	needs  []need
 	damage string // why its records cannot be read; empty when they can
-	whole  bool   // all can be restored that could be had when it was made
+	whole  bool   // all that was readable when it was made can be restored
 }
 
-// lacking says whether the point never had all that its records need.
+// lacking says whether contents were missing already when the point was made.
 func (v verdict) lacking() bool { return len(v.Faults) > 0 }
 
 // point judges a restore point. Contents are not read: Verify does that, and
@@ -198,7 +199,7 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 	return v, nil
 }
 
-// stays has what a point needs stay too.
+// stays marks the contents of a point that is kept as needed.
 func (s *appraisal) stays(v verdict) {
 	for _, n := range v.needs {
 		s.needed[n.ref] = struct{}{}
@@ -217,7 +218,7 @@ func (s *appraisal) ours(p Point, err error) bool {
 	return p.Installation == s.whose
 }
 
-// old are the points that need not stay for so many whole ones to be there.
+// old lists the points that can go while keep whole ones remain.
 func (s *appraisal) old(ctx context.Context, names []string, keep int) (old []string, err error) {
 	whole, perfect := 0, false
 	for _, name := range slices.Backward(names) {
@@ -245,7 +246,7 @@ func (s *appraisal) old(ctx context.Context, names []string, keep int) (old []st
 	return old, nil
 }
 
-// theirs says whether a content is one that these points need.
+// theirs gives a test for the contents that these points refer to.
 func (s *appraisal) theirs(ctx context.Context, names []string) func(blobs.Ref) bool {
 	set := map[blobs.Ref]struct{}{}
 	for _, name := range names {
@@ -263,8 +264,8 @@ func (s *appraisal) theirs(ctx context.Context, names []string) func(blobs.Ref) 
 	}
 }
 
-// remove removes points, and the contents among some that no point needs which
-// stays.
+// remove removes points, and of the contents for which some is true, those that
+// no remaining point needs.
 func (s *appraisal) remove(ctx context.Context, names []string, some func(blobs.Ref) bool) (done Pruned, err error) {
 	for _, name := range names {
 		if err := s.removePoint(name); err != nil {

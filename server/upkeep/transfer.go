@@ -151,8 +151,8 @@ func (t *transfer) take(ctx context.Context, job []need) (batch [][]byte, err er
 	return batch, nil
 }
 
-// one opens a content for take, twice if it breaks off: is it the content, or
-// the way to it? What is lost is noted.
+// one opens a content for take, and once more if the first read breaks off, which
+// tells a lost content from an interrupted connection. Lost ones are noted.
 func (t *transfer) one(ctx context.Context, n need, take func(io.Reader) (lost string, err error)) error {
 	lost, err := t.try(ctx, n, take)
 	var cut unreadable

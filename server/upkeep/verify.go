@@ -124,7 +124,8 @@ type checksums struct {
 	bytes   int
 }
 
-// So many bytes of checksums, or of so many contents, are kept at once.
+// Checksums are written in one commit once so many bytes of them, or so many
+// contents, have come together.
 const (
 	checksumBytes    = 1 << 20
 	checksumContents = 256
