@@ -258,6 +258,58 @@ func TestALostWayIsNeverAnAnswer(t *testing.T) {
 	t.Logf("%d ways", tried)
 }
 
+// TestAKeyThatRotsInUseIsNeverAnAnswer turns bits of keys while the database is
+// open, which nobody has looked over since.
+func TestAKeyThatRotsInUseIsNeverAnAnswer(t *testing.T) {
+	t.Parallel()
+	f := fillAll(t)
+	whole, err := os.ReadFile(f.path)
+	must(t, err)
+	truth := f.answersNow(t)
+	file, err := os.OpenFile(f.path, os.O_WRONLY, 0)
+	must(t, err)
+	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	refused := 0
+	for range 60 {
+		at := someKey(whole, random)
+		s, err := store.OpenBolt(f.path, store.BoltOptions{ReadOnly: true})
+		must(t, err)
+		_, err = file.WriteAt([]byte{whole[at] ^ 1<<random.IntN(8)}, int64(at))
+		must(t, err)
+		for what, answer := range f.answers(t, s, func(what string, err error) {
+			if refused++; !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("byte %d: %s: %v", at, what, err)
+			}
+		}) {
+			if answer != truth[what] {
+				t.Errorf("byte %d: %s is answered with\n%.300s\nand was\n%.300s", at, what, answer, truth[what])
+			}
+		}
+		must(t, s.Close())
+		_, err = file.WriteAt(whole[at:at+1], int64(at))
+		must(t, err)
+	}
+	must(t, file.Close())
+	t.Logf("%d questions were refused", refused)
+}
+
+// someKey gives where a byte of a key is, in any leaf.
+func someKey(raw []byte, random *rand.Rand) (at int) {
+	size := os.Getpagesize()
+	half := func(at int) int { return int(binary.NativeEndian.Uint32(raw[at:])) }
+	for {
+		page := 2 + random.IntN(len(raw)/size-2)
+		n := int(binary.NativeEndian.Uint16(raw[page*size+10:]))
+		if raw[page*size+8] != 2 || n == 0 || binary.NativeEndian.Uint64(raw[page*size:]) != uint64(page) {
+			continue
+		}
+		element := page*size + 16 + 16*random.IntN(n)
+		if half(element) == 0 { // no bucket
+			return element + half(element+4) + random.IntN(half(element+8))
+		}
+	}
+}
+
 // TestABucketIsNotTakenForAnEmptyOne changes what the tree of buckets says of
 // one: entries with whole checksums are in it.
 func TestABucketIsNotTakenForAnEmptyOne(t *testing.T) {

@@ -85,7 +85,7 @@ func (tx *dbTx) get(bucket, key []byte) []byte {
 	}
 	sealed := b.Get(key)
 	if sealed == nil {
-		tx.mustKnowKeys(bucket)
+		tx.entries(bucket).Seek(key) // looks for a key that led the search astray
 		return nil
 	}
 	value, err := tx.open(bucket, key, sealed)
@@ -116,7 +116,9 @@ func (tx *dbTx) mustKnowKeys(bucket []byte) {
 // entries is a cursor over a bucket that is there, of which all keys are known.
 func (tx *dbTx) entries(bucket []byte) *entries {
 	tx.mustKnowKeys(bucket)
-	return tx.entriesLeft(bucket)
+	e := tx.entriesLeft(bucket)
+	e.all = true
+	return e
 }
 
 // entriesLeft is entries for who takes what can be read.
@@ -130,6 +132,7 @@ func (tx *dbTx) entriesLeft(bucket []byte) *entries {
 type entries struct {
 	tx     *dbTx
 	bucket []byte
+	all    bool // a key that may be missing ends it
 	cursor *bbolt.Cursor
 	bad    error
 	sealed []byte // the value with its checksum
@@ -146,9 +149,24 @@ func (e *entries) Last() (key, value []byte) {
 	return e.verified(e.cursor.Last())
 }
 
+// Seek verifies the entry before as well: where a damaged key leads the search
+// astray, it ends next to that one.
 func (e *entries) Seek(to []byte) (key, value []byte) {
+	key, sealed := e.cursor.Seek(to)
+	if before, was := e.cursor.Prev(); before != nil {
+		if e.verified(before, was); bytes.Compare(before, to) >= 0 {
+			e.misplaced(before)
+		}
+		e.cursor.Next()
+	} else {
+		e.cursor.Seek(to)
+	}
 	e.at = nil
-	return e.verified(e.cursor.Seek(to))
+	key, value = e.verified(key, sealed)
+	if e.all {
+		e.tx.mustKnowKeys(e.bucket)
+	}
+	return key, value
 }
 
 func (e *entries) Next() (key, value []byte) {
@@ -165,8 +183,12 @@ func (e *entries) Prev() (key, value []byte) {
 
 func (e *entries) wantOrder(after, before []byte) {
 	if after != nil && before != nil && bytes.Compare(after, before) <= 0 {
-		panic(e.tx.known.add(fault{bucket: string(e.bucket), what: fmt.Sprintf("In the bucket %q, the entry %x is not in its place.", e.bucket, after)}))
+		e.misplaced(after)
 	}
+}
+
+func (e *entries) misplaced(key []byte) {
+	panic(e.tx.known.add(fault{bucket: string(e.bucket), what: fmt.Sprintf("In the bucket %q, the entry %x is not in its place.", e.bucket, key)}))
 }
 
 func (e *entries) verified(key, sealed []byte) (_, value []byte) {
