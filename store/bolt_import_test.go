@@ -51,7 +51,7 @@ func catalog(n int) (objects []Object) {
 	var users, spaces, members, entities, comments []Object
 	for i := range n {
 		u := User{ID: uuid.New(), FullName: fmt.Sprint("User ", i), IsSuperadmin: i%7 == 0}
-		slug := fmt.Sprintf("space-%d", rand.IntN(n)%3)
+		slug := fmt.Sprintf("space-%d", i%3)
 		ticket := Entity{Parent: Parent{Ticket, uuid.New()}, Space: slug, OwnerID: u.ID, Name: "T"}
 		users = append(users, u)
 		spaces = append(spaces, Space{Slug: slug, Name: fmt.Sprint("named by ", i)})
