@@ -48,25 +48,13 @@ purge() { # purge ANSWER, as a person gives it at a terminal
 }
 files
 
-echo 'drill: neither a signal nor a journal that is gone ends it, and an end is not the last word'
-pid() { systemctl show --property MainPID --value attachd; }
-listed() { curl -s -H "Authorization: Bearer $KEY" "$FILES" | grep config.toml; }
-journal='systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald'
-before=$(pid)
-systemctl reload attachd
-systemctl kill --signal HUP attachd
-systemctl kill --signal PIPE attachd
-systemctl stop $journal
-for _ in 1 2 3; do listed; done
-systemctl start $journal
-listed
-[ "$(pid)" = "$before" ]
-for signal in KILL TERM; do
-	systemctl kill --signal $signal attachd
-	sleep 1
-	listed # systemd holds the address until it runs again
-done
-[ "$(pid)" != "$before" ]
+echo 'drill: after a removal it starts again, with the files of before'
+upgrade
+runs attachd
+dpkg --remove attachd
+rests attachd
+upgrade
+runs attachd
 
 refuses() { # refuses SENTENCE: the service says so instead of starting
 	systemctl start attachd || true
@@ -102,14 +90,6 @@ mv /etc/attachd/config.toml.before /etc/attachd/config.toml
 systemctl daemon-reload
 systemctl start attachd
 
-echo 'drill: after a removal it starts again, with the files of before'
-upgrade
-runs attachd
-dpkg --remove attachd
-rests attachd
-upgrade
-runs attachd
-
 echo 'drill: what is disabled stays so, through an upgrade and a removal'
 systemctl disable --now --quiet attachd
 upgrade
@@ -127,6 +107,26 @@ rests attachd.socket
 upgrade
 runs attachd.socket
 runs attachd
+
+echo 'drill: neither a signal nor a journal that is gone ends it, and an end is not the last word'
+pid() { systemctl show --property MainPID --value attachd; }
+listed() { curl -s -H "Authorization: Bearer $KEY" "$FILES" | grep config.toml; }
+journal='systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket systemd-journald'
+before=$(pid)
+systemctl reload attachd
+systemctl kill --signal HUP attachd
+systemctl kill --signal PIPE attachd
+systemctl stop $journal
+for _ in 1 2 3; do listed; done
+systemctl start $journal
+listed
+[ "$(pid)" = "$before" ]
+for signal in KILL TERM; do
+	systemctl kill --signal $signal attachd
+	sleep 1
+	listed # systemd holds the address until it runs again
+done
+[ "$(pid)" != "$before" ]
 
 echo 'drill: a purge asks, and keeps the files'
 purge no
