@@ -445,8 +445,10 @@ func (w *pageWalk) freePages() error {
 }
 
 // passedBy looks at a page that nothing leads to. Where it leads to the first
-// page of a bucket, it is the one that was first, and what else it leads to is
-// lost to the bucket.
+// page of a bucket, and to pages that nothing else leads to and that are not free
+// either, it is the one that was first, and those are lost to the bucket. A page of
+// an earlier commit that is not in the list of free ones leads to pages that are
+// free, or in use again.
 func (w *pageWalk) passedBy(id uint64) {
 	raw := make([]byte, w.size)
 	if !w.readAt(raw, id) {
@@ -456,12 +458,16 @@ func (w *pageWalk) passedBy(id uint64) {
 	if !ok || p.flags != branchPage || binary.NativeEndian.Uint64(raw) != id {
 		return
 	}
+	bucket, lost := "", false
 	for i := range p.count {
 		to := binary.NativeEndian.Uint64(raw[pageHeader+i*pageElement+8:])
-		if bucket, is := w.roots[to]; is {
-			w.faultIn(bucket, "page %d leads to its first page %d, and is not in use.", id, to)
-			return
+		if of, is := w.roots[to]; is {
+			bucket = of
 		}
+		lost = lost || to < w.pages && w.owner[to] == 0
+	}
+	if bucket != "" && lost {
+		w.faultIn(bucket, "page %d leads to its first page, and is not in use.", id)
 	}
 }
 
