@@ -142,6 +142,7 @@ func TestOnlySoManyOfOneCallerWait(t *testing.T) {
 			t.Errorf("one more: %v, after %v", err, time.Since(began))
 		}
 		time.Sleep(2 * time.Minute) // until they have given up
+		synctest.Wait()
 		if len(b.queued) != 0 || len(b.waiting) != 0 {
 			t.Errorf("there are left %v", b.queued)
 		}

@@ -36,9 +36,19 @@ func asFile(t *testing.T, content []byte) *os.File {
 	return f
 }
 
+// skipWithRaces is for tests that start a process: with the race detector in it,
+// it needs more memory than it may have.
+func skipWithRaces(t *testing.T) {
+	t.Helper()
+	if races {
+		t.Skip("the race detector needs more memory than a process that decodes may have")
+	}
+}
+
 // Another process makes the same picture of a file, and of what is none.
 func TestAnotherProcessMakesTheSameThumbnail(t *testing.T) {
 	t.Parallel()
+	skipWithRaces(t)
 	for _, mimeType := range []string{"image/png", "image/jpeg", "image/gif", "image/bmp", "image/tiff"} {
 		content := encoded(t, mimeType, quarters(700, 500))
 		want, err := Thumbnail(t.Context(), bytes.NewReader(content), int64(len(content)), mimeType)
@@ -59,6 +69,7 @@ func TestAnotherProcessMakesTheSameThumbnail(t *testing.T) {
 // What ends a process is told apart: the file, the bounds, who asked, or a disk.
 func TestWhatEndsAProcessIsToldApart(t *testing.T) {
 	t.Parallel()
+	skipWithRaces(t)
 	picture := encoded(t, "image/png", image.NewNRGBA(image.Rect(0, 0, 4000, 3000)))
 	for name, c := range map[string]struct {
 		content []byte
@@ -95,6 +106,7 @@ func TestWhatEndsAProcessIsToldApart(t *testing.T) {
 // ASVS 5.2.6
 func TestTheProcessThatDecodesHasNoRights(t *testing.T) {
 	t.Parallel()
+	skipWithRaces(t)
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux shows what a process may do")
 	}
