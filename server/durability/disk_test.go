@@ -43,7 +43,6 @@ type inode struct {
 	names  map[string]*inode // of a folder: sure to be there; nil for a file
 	now    map[string]*inode // of a folder: as the process sees it
 	unsure []change          // in their order
-	synced int               // how often that made sure of anything
 }
 
 // change is something that was not synced: a write, a length, or a name in a
@@ -264,7 +263,6 @@ func (n *inode) sync(before int, lengths bool) {
 	n.bytes = content(n.bytes, n.unsure[:last])
 	n.names = names(n.names, n.unsure[:last])
 	n.unsure = slices.Clone(n.unsure[last:])
-	n.synced++
 }
 
 // syncAll syncs everything that can be reached, or could be before something
