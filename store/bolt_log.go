@@ -46,7 +46,9 @@ import (
 // stop that needs it no more removes it.
 //
 // A record begins at a multiple of logBlock. So no write touches a block of a
-// record that was acknowledged, and could take it along when the power goes.
+// record that was acknowledged, and could take it along when the power goes. It
+// is in sectors with a checksum each, so that one that rots after it was
+// acknowledged does not pass for one that never was.
 //
 // Records fill half of the file. The other half is room on a full disk: it is
 // given up when there is none to commit what is in the log.
@@ -66,7 +68,10 @@ const (
 
 var (
 	logCRC = crc32.MakeTable(crc32.Castagnoli)
-	logKey = []byte("log") // in bucket meta: the epoch
+	// In bucket meta: the epoch, and behind it how the records are laid out.
+	// Behind that of a log without sectors there is nothing.
+	logKey    = []byte("log")
+	logLayout = []byte{2}
 )
 
 // ErrLogDamaged means that the log was damaged after it was written, so that
@@ -87,10 +92,12 @@ type journal struct {
 	shrunk bool      // half of it was given up
 	epoch  [16]byte
 	known  bool   // the epoch is in the database
+	flat   bool   // it has no sectors: an earlier version of attachd wrote it, and crashed
 	doubt  bool   // it may have a record that was refused, until a commit
 	end    int64  // where the next record goes
 	writes []redo // of the records
-	buffer []byte
+
+	buffer, sectors []byte // of the last record
 }
 
 // appendLog is how a record gets on stable storage.
@@ -114,7 +121,7 @@ func (j *journal) ready() bool {
 			j.tell(err)
 			return false
 		}
-		*j = journal{path: j.path, own: j.own, write: j.write, tell: j.tell, buffer: j.buffer, file: file, place: place, epoch: newEpoch()}
+		*j = journal{path: j.path, own: j.own, write: j.write, tell: j.tell, buffer: j.buffer, sectors: j.sectors, file: file, place: place, epoch: newEpoch()}
 	}
 	return j.known
 }
@@ -164,7 +171,7 @@ func fillLog(file *os.File, own func(*os.File) error) error {
 // a failure the file is not touched again: nobody knows what it holds, and the
 // next commit sees to it that nobody asks.
 func (j *journal) add(base int, writes redo) bool {
-	size := inBlocks(writes)
+	size := j.inBlocks(writes)
 	if j.shrunk || j.end+int64(size) > logUsed {
 		return false
 	}
@@ -175,8 +182,9 @@ func (j *journal) add(base int, writes redo) bool {
 	record = binary.BigEndian.AppendUint64(record, uint64(len(j.writes)+1))
 	record = append(record, writes...)
 	binary.BigEndian.PutUint32(record, crc32.Checksum(record[4:], logCRC))
+	j.sectors = inSectors(j.sectors[:0], record)
 	j.buffer = record
-	if err := errors.Join(j.write(j.file, record, j.end), j.place.holds(j.end+int64(size))); err != nil {
+	if err := errors.Join(j.write(j.file, j.sectors, j.end), j.place.holds(j.end+int64(size))); err != nil {
 		j.failed, j.doubt = true, true
 		j.tell(err)
 		return false
@@ -195,7 +203,7 @@ func (j *journal) wantsCommit() bool { return j.isAhead() || j.doubt }
 // note has the commit of tx say what the log's epoch is.
 func (j *journal) note(tx *writeTx) {
 	if j.file != nil && (!j.known || j.doubt) {
-		tx.put(bucketMeta, logKey, j.epoch[:])
+		tx.put(bucketMeta, logKey, join(j.epoch[:], logLayout))
 	}
 }
 
@@ -312,7 +320,9 @@ func (b *Bolt) openLog(db *bbolt.DB, path string, makeRoom func() bool, tell fun
 	base := 0
 	err := b.viewIn(db, func(tx *dbTx) error {
 		base = tx.ID()
-		j.known = copy(j.epoch[:], tx.get(bucketMeta, logKey)) == len(j.epoch)
+		noted := tx.get(bucketMeta, logKey)
+		j.known = copy(j.epoch[:], noted) == len(j.epoch)
+		j.flat = len(noted) == len(j.epoch)
 		return nil
 	})
 	if err != nil {
@@ -374,9 +384,9 @@ func (j *journal) apply(tx *writeTx) error {
 	return nil
 }
 
-// read takes in the records for a base. A record that is not whole was not
-// acknowledged, and the last that was begun: one after it proves that the file
-// was damaged since.
+// read takes in the records for a base. A record of which sectors are missing
+// was not acknowledged, and the last that was begun: a damaged sector, or a
+// record after it, proves that the file was damaged since.
 func (j *journal) read(base int) error {
 	all, err := io.ReadAll(io.LimitReader(j.file, logSize))
 	if err != nil {
@@ -384,40 +394,62 @@ func (j *journal) read(base int) error {
 	}
 	at := 0
 	for {
-		number, writes := j.parse(all[at:], base)
+		number, writes, damaged := j.parse(all[at:], base)
+		if damaged {
+			return j.isDamaged(fmt.Sprintf("record %d cannot be read", len(j.writes)+1))
+		}
 		if number != len(j.writes)+1 {
 			break
 		}
 		j.writes = append(j.writes, writes)
-		at = min(len(all), at+inBlocks(writes))
+		at = min(len(all), at+j.inBlocks(writes))
 	}
 	for ; at < len(all); at += logBlock {
-		if number, _ := j.parse(all[at:], base); number > len(j.writes) {
-			return fmt.Errorf("%w: in %s, record %d cannot be read, and %d can. Move that file away to go on without it: small uploads of the moment before the crash, which are in it only, are lost then", ErrLogDamaged, j.path, len(j.writes)+1, number)
+		if number, _, _ := j.parse(all[at:], base); number > len(j.writes) {
+			return j.isDamaged(fmt.Sprintf("record %d cannot be read, and %d can", len(j.writes)+1, number))
 		}
 	}
 	return nil
 }
 
-// inBlocks is how many bytes a record takes up.
-func inBlocks(writes redo) int {
-	return (logHeader + len(writes) + logBlock - 1) / logBlock * logBlock
+func (j *journal) isDamaged(how string) error {
+	return fmt.Errorf("%w: in %s, %s. Move that file away to go on without it: small uploads of the moment before the crash, which are in it only, are lost then", ErrLogDamaged, j.path, how)
 }
 
-// parse gives number 0 for what is no record of the epoch and the base.
-func (j *journal) parse(b []byte, base int) (number int, writes redo) {
-	if len(b) < logHeader || !bytes.Equal(b[8:24], j.epoch[:]) || binary.BigEndian.Uint64(b[24:]) != uint64(base) {
-		return 0, nil
+// inBlocks is how many bytes a record takes up.
+func (j *journal) inBlocks(writes redo) int {
+	size := logHeader + len(writes)
+	if !j.flat {
+		size = sectorsOf(size)
 	}
-	length := uint64(binary.BigEndian.Uint32(b[4:]))
+	return (size + logBlock - 1) / logBlock * logBlock
+}
+
+// data is the first n bytes of a record.
+func (j *journal) data(b []byte, n int) (data []byte, damaged bool) {
+	if j.flat {
+		return b[:min(n, len(b))], false
+	}
+	return outOfSectors(b, n)
+}
+
+// parse gives number 0 for what is no whole record of the epoch and the base.
+// It is damaged where a sector of it, or the first sector of it or of anything
+// else, is.
+func (j *journal) parse(b []byte, base int) (number int, writes redo, damaged bool) {
+	header, damaged := j.data(b, logHeader)
+	if damaged || len(header) < logHeader || !bytes.Equal(header[8:24], j.epoch[:]) || binary.BigEndian.Uint64(header[24:]) != uint64(base) {
+		return 0, nil, damaged
+	}
+	length := uint64(binary.BigEndian.Uint32(header[4:]))
 	if length > uint64(len(b)-logHeader) {
-		return 0, nil
+		return 0, nil, false
 	}
-	record := b[:logHeader+length]
-	if crc32.Checksum(record[4:], logCRC) != binary.BigEndian.Uint32(record) {
-		return 0, nil
+	record, damaged := j.data(b, logHeader+int(length))
+	if damaged || len(record) < logHeader+int(length) || crc32.Checksum(record[4:], logCRC) != binary.BigEndian.Uint32(record) {
+		return 0, nil, damaged
 	}
-	return int(binary.BigEndian.Uint64(record[32:])), redo(record[logHeader:])
+	return int(binary.BigEndian.Uint64(record[32:])), redo(record[logHeader:]), false
 }
 
 // ahead is what of the log is not in the database yet, for readers: they see

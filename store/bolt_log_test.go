@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -238,66 +241,151 @@ func TestWhatIsInTheLogIsSeenAtOnce(t *testing.T) {
 	}
 }
 
-// The end of a log that was being written when the power went may be anything.
-// What comes before it was acknowledged.
+// Of a record that was being written when the power went, some sectors may be
+// what was there before. What comes before the record was acknowledged.
 func TestARecordThatIsNotWholeIsPassedOver(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
-	l.failCommits(syscall.EIO)
-	l.upload("one", "two")
-	whole := l.crash()
-	var records int64 // where the last of them begins
-	log, err := os.ReadFile(logOf(whole))
-	if err != nil {
+	l.upload("of an earlier commit " + strings.Repeat("x", 3*logBlock))
+	if err := l.Probe(t.Context()); err != nil { // the log begins at its start again
 		t.Fatal(err)
 	}
-	for at := 0; at < len(log) && !bytes.Equal(log[at:at+4], []byte{0, 0, 0, 0}); at += logBlock {
-		records = int64(at)
+	before := readFile(t, logOf(l.path))
+	l.failCommits(syscall.EIO)
+	l.upload("one", strings.Repeat("two", 700))
+	path := l.crash()
+	log := readFile(t, logOf(path))
+	last := lastRecord(log)
+	if len(log)-last < 6*logSector {
+		t.Fatalf("the last record begins at %d", last)
 	}
-	acknowledged := l.made[:len(l.made)-1]
-	for name, tear := range map[string]func(log []byte){
-		"its first block": func(log []byte) { clear(log[records : records+512]) },
-		"its crc":         func(log []byte) { log[records] ^= 1 },
-		"its length":      func(log []byte) { log[records+6] = 0xFF },
-		"its number":      func(log []byte) { log[records+logHeader-1]++ },
-		"a byte of it":    func(log []byte) { log[records+100] ^= 0x80 },
+	for name, missing := range map[string][]int{
+		"its first sectors":   {0},
+		"its second sectors":  {1, 2},
+		"its last sectors":    {3, 4, 5, 6, 7},
+		"every other sectors": {0, 2, 4, 6},
+		"all but its first":   {1, 2, 3, 4, 5, 6, 7},
 	} {
-		t.Run(name, func(t *testing.T) {
-			torn := bytes.Clone(log)
-			tear(torn)
-			path := filepath.Join(t.TempDir(), "attachd.db")
-			database, err := os.ReadFile(whole)
-			if err := errors.Join(err, os.WriteFile(path, database, 0o600), os.WriteFile(logOf(path), torn, 0o600)); err != nil {
-				t.Fatal(err)
-			}
-			l.want(OpenAt(t, path), acknowledged)
-		})
+		for there, was := range map[string][]byte{"zeros": make([]byte, len(log)), "an earlier record": before} {
+			t.Run(name+" are "+there, func(t *testing.T) {
+				torn := bytes.Clone(log)
+				for _, i := range missing {
+					at := last + i*logSector
+					copy(torn[at:at+logSector], was[at:])
+				}
+				l.want(OpenAt(t, withLog(t, path, torn)), l.made[:len(l.made)-1])
+			})
+		}
 	}
 }
 
-// A record after one that cannot be read was written when that one could be.
+// A log that was damaged after its records were acknowledged takes none of them
+// away without a word.
 func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
 	l.failCommits(syscall.EIO)
-	l.upload("one", "two", "three")
+	l.upload("one", strings.Repeat("two", 700))
 	path := l.crash()
-	log, err := os.ReadFile(logOf(path))
-	if err != nil {
-		t.Fatal(err)
+	log := readFile(t, logOf(path))
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 60 {
+		bit := random.IntN(8 * (lastRecord(log) + 5*logSector))
+		damaged := bytes.Clone(log)
+		damaged[bit/8] ^= 1 << (bit % 8)
+		path := withLog(t, path, damaged)
+		b, err := OpenBolt(path, BoltOptions{Log: logOf(path)})
+		switch {
+		case errors.Is(err, ErrLogDamaged):
+			refused++
+		case err != nil:
+			t.Errorf("bit %d: %v", bit, err)
+		default:
+			l.want(b, l.made)
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
-	log[100] ^= 1
-	if err := os.WriteFile(logOf(path), log, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if b, err := OpenBolt(path, BoltOptions{Log: logOf(path)}); !errors.Is(err, ErrLogDamaged) {
-		t.Fatalf("opened %v: %v", b, err)
+	if refused == 0 {
+		t.Error("no bit was noticed")
 	}
 	// Without it, what is in the database is there.
 	if err := os.Remove(logOf(path)); err != nil {
 		t.Fatal(err)
 	}
 	l.want(OpenAt(t, path), l.made[:1])
+}
+
+// Earlier versions of attachd wrote records without sectors. One that crashed
+// left such a log, which the next start takes.
+func TestALogWithoutSectorsIsRead(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("one", "two", strings.Repeat("three", 2000))
+	log := readFile(t, logOf(l.crash()))
+	sectored, flat := &journal{}, &journal{flat: true}
+	copy(sectored.epoch[:], log[8:])
+	flat.epoch = sectored.epoch
+	base := int(binary.BigEndian.Uint64(log[24:]))
+	old := make([]byte, logSize)
+	from, to, records := 0, 0, 0
+	for {
+		number, writes, _ := sectored.parse(log[from:], base)
+		if number != records+1 {
+			break
+		}
+		data, _ := outOfSectors(log[from:], logHeader+len(writes))
+		copy(old[to:], data)
+		from, to, records = from+sectored.inBlocks(writes), to+flat.inBlocks(writes), number
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if flat.file, err = os.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer flat.file.Close()
+	if err := flat.read(base); err != nil || len(flat.writes) != records || records < 3 {
+		t.Errorf("%d of %d records are read: %v", len(flat.writes), records, err)
+	}
+}
+
+// lastRecord is where it begins in a log that began at its start.
+func lastRecord(log []byte) (at int) {
+	j := &journal{}
+	copy(j.epoch[:], log[8:])
+	base := int(binary.BigEndian.Uint64(log[24:]))
+	for next, last := 0, 0; ; last++ {
+		number, writes, _ := j.parse(log[next:], base)
+		if number != last+1 {
+			return at
+		}
+		at, next = next, next+j.inBlocks(writes)
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// withLog is a copy of a database with another log.
+func withLog(t *testing.T, path string, log []byte) string {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "attachd.db")
+	if err := errors.Join(os.WriteFile(copied, readFile(t, path), 0o600), os.WriteFile(logOf(copied), log, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return copied
 }
 
 // A log is good for the state of the database that it was written for.
