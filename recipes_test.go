@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"io"
 	"net/http"
@@ -15,7 +16,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	devruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -118,7 +122,7 @@ func TestTheRecipeForUppy(t *testing.T) {
 		_, _ = io.WriteString(w, "<!doctype html>"+begin+constants+`<script type="module" src="bundle.mjs"></script>`+end)
 	}))
 	defer page.Close()
-	server := start(t, dataDir(t), autoCreate, "ATTACHD_CORS_ORIGINS="+page.URL)
+	server := start(t, dataDir(t), autoCreate, "ATTACHD_CORS_ORIGINS="+page.URL, "ATTACHD_LOG_FORMAT=json")
 	constants = `<script>const ATTACHD_SERVER = "` + server.url + `", ATTACHD_KEY = "` + server.key + `"</script>`
 
 	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
@@ -126,14 +130,54 @@ func TestTheRecipeForUppy(t *testing.T) {
 	defer stop()
 	ctx, closeTab := chromedp.NewContext(ctx)
 	defer closeTab()
+	shown := make(chan []string, 100)
+	check(t, chromedp.Listen(ctx, func(event any) {
+		said, ok := event.(*devruntime.EventConsoleAPICalled)
+		if !ok || said.Type != "error" {
+			return
+		}
+		var words []string
+		for _, arg := range said.Args {
+			var word string
+			if json.Unmarshal(arg.Value, &word) == nil { // else it is no text
+				words = append(words, word)
+			}
+		}
+		shown <- words
+	}))
+	_, err = chromedp.Call(ctx, devruntime.Enable, cdp.Empty{})
+	check(t, err)
 	files := []string{fileOf(t, "Ünï \"côde\".csv", lines()), fileOf(t, "b.txt", "b")}
-	check(t, chromedp.Do(ctx, chromedp.Navigate(page.URL), chromedp.SetUploadFiles("#files", files)))
+	const program = "#!/bin/sh\necho hello\n"
+	refused := filepath.Join(t.TempDir(), "run.sh")
+	write(t, refused, program)
+	check(t, chromedp.Do(ctx, chromedp.Navigate(page.URL), chromedp.SetUploadFiles("#files", append(files, refused))))
 	eventually(t, "both files are on the server", func() bool {
 		return strings.Count(server.get(product+"/attachments").body, `"file_name"`) == 2
 	})
 	for _, file := range files {
 		if r := server.over(0, "get", place+"/"+filepath.Base(file), "-o", "-"); r.stdout != read(t, file) {
 			t.Errorf("%s is another", file)
+		}
+	}
+
+	// Uppy's own words and the recipe's come once it has given up.
+	var said [2][]string
+	for i := range said {
+		select {
+		case said[i] = <-shown:
+		case <-time.After(patience):
+			t.Fatalf("of the refused file, the page says only %q", said)
+		}
+	}
+	if sent := strings.Count(server.stderr(), `"status":400`); sent != 1 {
+		t.Errorf("the refused file was sent %d times", sent)
+	}
+	var refusal struct{ Detail string }
+	check(t, json.Unmarshal([]byte(server.upload(product, "run.sh", program).body), &refusal))
+	for i, by := range []string{"Uppy", "the recipe"} {
+		if refusal.Detail == "" || said[i][len(said[i])-1] != refusal.Detail {
+			t.Errorf("%s says %q, not %q", by, said[i], refusal.Detail)
 		}
 	}
 }

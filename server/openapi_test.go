@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -256,6 +257,95 @@ func TestOpenAPIListsEveryCodeOfARefusalAndNoOther(t *testing.T) {
 	}
 }
 
+// Generators of clients are of many minds about OpenAPI 3.1. What they all make
+// something of costs the document nothing.
+func TestOpenAPIKeepsToWhatGeneratorsUnderstand(t *testing.T) {
+	var whole map[string]any
+	mustUnmarshal(t, openAPIDocument, &whole)
+	var walk func(where string, v any)
+	walk = func(where string, v any) {
+		switch v := v.(type) {
+		case []any:
+			for i, item := range v {
+				walk(fmt.Sprintf("%s/%d", where, i), item)
+			}
+		case map[string]any:
+			isSchema := !strings.HasSuffix(where, "/properties") && !strings.Contains(where, "example")
+			for _, keyword := range []string{"const", "enum"} {
+				if v[keyword] != nil && v["type"] == nil && isSchema {
+					t.Errorf("%s has %s without a type", where, keyword)
+				}
+			}
+			if v["anyOf"] != nil && isSchema {
+				t.Errorf("%s has anyOf: say which schema it is", where)
+			}
+			for name, value := range v {
+				walk(where+"/"+name, value)
+			}
+		}
+	}
+	walk("#", whole)
+
+	kinds := map[string]string{}
+	for kind, components := range parseOpenAPI(t).Components {
+		if kind == "headers" || kind == "securitySchemes" { // no generator makes types of these
+			continue
+		}
+		for name := range components {
+			if other := kinds[name]; other != "" {
+				t.Errorf("components/%s and components/%s both have %s, which are two types of one name", kind, other, name)
+			}
+			kinds[name] = kind
+		}
+	}
+}
+
+// Of a form behind a reference, of one put together with allOf, and of one with
+// encoding, some generators make no upload at all.
+func TestOpenAPIFormsStandWhereTheyAreSent(t *testing.T) {
+	doc := parseOpenAPI(t)
+	for name, body := range doc.Components["requestBodies"] {
+		if bytes.Contains(body, []byte(`"multipart/`)) {
+			t.Errorf("the form components/requestBodies/%s is behind a reference", name)
+		}
+	}
+	forms := 0
+	for name, op := range doc.operations {
+		for mediaType, media := range op.RequestBody.Content {
+			if media.Encoding != nil {
+				t.Errorf("%s: the body has encoding", name)
+			}
+			schema := media.Schema
+			for {
+				var ref openAPIReference
+				mustUnmarshal(t, schema, &ref)
+				if ref.Ref == "" {
+					break
+				}
+				schema = doc.Components["schemas"][strings.TrimPrefix(ref.Ref, "#/components/schemas/")]
+			}
+			if bytes.Contains(schema, []byte(`"allOf"`)) {
+				t.Errorf("%s: the body has allOf", name)
+			}
+			if !strings.HasPrefix(mediaType, "multipart/") {
+				continue
+			}
+			forms++
+			var form struct {
+				Required   []string
+				Properties map[string]struct{ Format string }
+			}
+			mustUnmarshal(t, schema, &form)
+			if !slices.Contains(form.Required, "file") || form.Properties["file"].Format != "binary" {
+				t.Errorf("%s: the form has no file: %s", name, schema)
+			}
+		}
+	}
+	if forms != 3 {
+		t.Errorf("the document has %d forms, want those of products, tickets and meetings", forms)
+	}
+}
+
 // ASVS 5.1.1
 func TestOpenAPINamesTheLimitsThatAServerHasByDefault(t *testing.T) {
 	limit := size(int64(config.Default().Limits.MaxFileSize))
@@ -298,7 +388,10 @@ type openAPIOperation struct {
 	Description string
 	Tags        []string
 	Security    *[]map[string][]string
-	Responses   map[string]json.RawMessage
+	RequestBody struct {
+		Content map[string]struct{ Schema, Encoding json.RawMessage }
+	}
+	Responses map[string]json.RawMessage
 }
 
 type openAPIReference struct {
