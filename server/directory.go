@@ -53,7 +53,9 @@ type (
 		Title string    `json:"title"`
 	}
 	commentBody struct {
-		ID uuid.UUID `json:"id"`
+		ID        uuid.UUID `json:"id"`
+		Number    *int      `json:"number"`     // null in older databases
+		CreatedAt *string   `json:"created_at"` // likewise
 	}
 )
 
@@ -67,7 +69,13 @@ func renderSpace(sp store.Space) any { return describeSpace(sp) }
 
 func renderMember(m store.Member) any { return memberBody{m.UserID, m.Role.String()} }
 
-func renderComment(c store.Comment) any { return commentBody{c.ID} }
+func renderComment(c store.Comment) any {
+	body := commentBody{ID: c.ID, CreatedAt: optionalTime(c.CreatedAt)}
+	if c.Number > 0 {
+		body.Number = &c.Number
+	}
+	return body
+}
 
 func renderEntity(e store.Entity) any {
 	switch e.Kind {
@@ -110,13 +118,26 @@ func (s *Server) put(w *response, rq *request, line directoryLine) error {
 		return err
 	}
 	rq.entry.Name = store.Granted(o)
-	created, err := s.Store.Put(rq.Context(), o)
+	created, err := s.Store.Put(rq.Context(), toldAt(s.Now(), o))
 	if err != nil {
 		return err
 	}
 	status := http.StatusOK
 	if created[0] {
 		status = http.StatusCreated
+	}
+	return s.answerPut(w, rq, status, o)
+}
+
+// answerPut answers with an object that was put. A comment has a number then
+// that it did not bring.
+func (s *Server) answerPut(w *response, rq *request, status int, o store.Object) error {
+	if c, is := o.(store.Comment); is {
+		put, err := s.Store.Comment(rq.Context(), c.TicketID, c.ID)
+		if err != nil {
+			return err
+		}
+		o = put
 	}
 	return rq.answer(w, status, renderObject(o))
 }
@@ -449,11 +470,11 @@ func (s *Server) putComment(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	var nothing struct{}
-	if err := rq.readOptionalJSON(&nothing); err != nil {
+	line := commentLine{TicketID: c.TicketID.String(), ID: c.ID.String()}
+	if err := rq.readOptionalJSON(&line.commentMembers); err != nil {
 		return err
 	}
-	return s.put(w, rq, &commentLine{TicketID: c.TicketID.String(), ID: c.ID.String()})
+	return s.put(w, rq, &line)
 }
 
 func (s *Server) getComment(w *response, rq *request) error {
@@ -461,12 +482,8 @@ func (s *Server) getComment(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	known, err := s.Store.HasComment(rq.Context(), c)
-	if err != nil {
+	if c, err = s.Store.Comment(rq.Context(), c.TicketID, c.ID); err != nil {
 		return err
-	}
-	if !known {
-		return notFound("The ticket has no comment %s.", c.ID)
 	}
 	return rq.answer(w, http.StatusOK, renderComment(c))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Ids that the fixture does not use.
@@ -48,8 +49,9 @@ var things = []struct {
 		changed: `{"space": "a", "owner_id": "{editor}"}`, changes: `{"id": "` + newID + `", "space": "a", "owner_id": "{editor}", "title": ""}`,
 		bad: []string{``, `{}`, `{"space": "a"}`, `{"owner_id": "{viewer}"}`, `{"space": "A!", "owner_id": "{viewer}"}`, `{"space": "a", "owner_id": "me"}`}},
 	{name: "comment", path: "{ticket.directory}/comments/" + newID,
-		body: `{}`, like: `{"id": "` + newID + `"}`, changed: ``, changes: `{"id": "` + newID + `"}`,
-		bad: []string{`[]`, `nonsense`}},
+		body: `{"created_at": "2026-01-31T09:12:00Z"}`, like: `{"id": "` + newID + `", "number": 2, "created_at": "2026-01-31T09:12:00Z"}`,
+		changed: `{"created_at": "2024-02-29T12:00:00.9+02:00"}`, changes: `{"id": "` + newID + `", "number": 2, "created_at": "2024-02-29T10:00:00Z"}`,
+		bad: []string{`[]`, `nonsense`, `{"created_at": "yesterday"}`, `{"created_at": 1}`, `{"created_at": "2024-02-30T12:00:00Z"}`}},
 	{name: "meeting", path: "/directory/meetings/" + newID,
 		body: `{"space": "a", "title": "M"}`, like: `{"id": "` + newID + `", "space": "a", "title": "M"}`,
 		changed: `{"space": "a", "title": "N"}`, changes: `{"id": "` + newID + `", "space": "a", "title": "N"}`,
@@ -91,7 +93,7 @@ func TestWhatIsPutIsReadAndDeleted(t *testing.T) {
 				put(thing.changed, thing.changes, 200), changed,
 				put("\uFEFF"+thing.body, thing.like, 200), found, // as Windows writes it
 				remove, get, gone,
-				put(thing.body, thing.like, 201), remove,
+				put(thing.body, strings.Replace(thing.like, `"number": 2`, `"number": 3`, 1), 201), remove, // no number twice
 			})
 		})
 	}
@@ -520,6 +522,48 @@ func TestAnImportTakesLinesInAnyOrder(t *testing.T) {
 		{as: "root", do: "GET /directory/spaces/imported/products/" + newID, want: 200, like: `{"id": "` + newID + `", "space": "imported", "name": "P"}`},
 		{as: "root", do: "GET /directory/meetings/" + newID, want: 200},
 	})
+}
+
+// Comments are numbered as they come, and those of one import as they were made.
+func TestCommentsAreNumberedInTheOrderOfTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	comment := func(n byte, created string) string {
+		line := `{"kind": "comment", "ticket_id": "` + w.names["ticket.id"] + `", "id": "` + anID(n).String() + `"`
+		if created != "" {
+			line += `, "created_at": "` + created + `"`
+		}
+		return line + "}\n"
+	}
+	numbers := func(want map[byte]string) {
+		t.Helper()
+		got := map[string]string{}
+		for _, c := range w.do(t, step{as: "viewer", do: "GET /directory/tickets/{ticket.id}/comments", want: 200}).list(t) {
+			got[c["id"].(string)] = fmt.Sprint(c["number"], " ", c["created_at"])
+		}
+		for n, text := range want {
+			if id := anID(n).String(); got[id] != text {
+				t.Errorf("comment %s is %q, not %q", id, got[id], text)
+			}
+		}
+	}
+	w.play(t, []step{
+		{as: "root", do: "POST /directory/import", body: comment(0xe3, "2024-01-03T00:00:00Z") + comment(0xe2, "") + comment(0xe4, "2024-01-01T00:00:00+01:00") + comment(0xe1, ""), want: 200},
+		{as: "root", do: "PUT /directory/tickets/{ticket.id}/comments/" + anID(0xe0).String(), want: 201},
+	})
+	now := startOfTime.Format(time.RFC3339)
+	want := map[byte]string{0xe4: "2 2023-12-31T23:00:00Z", 0xe3: "3 2024-01-03T00:00:00Z", 0xe2: "4 " + now, 0xe1: "5 " + now, 0xe0: "6 " + now}
+	numbers(want)
+	w.clock.advance(time.Hour)
+	w.play(t, []step{
+		{as: "root", do: "POST /directory/import", body: comment(0xe1, "") + comment(0xe4, ""), want: 200},
+		{as: "root", do: "PUT /directory/tickets/{ticket.id}", json: `{"space": "a", "owner_id": "{owner}", "title": "T"}`, want: 200},
+		{as: "root", do: "DELETE /directory/tickets/{ticket.id}/comments/" + anID(0xe3).String(), want: 200},
+		{as: "root", do: "PUT /directory/tickets/{ticket.id}/comments/" + anID(0xdf).String(), want: 201},
+	})
+	delete(want, 0xe3)
+	want[0xdf] = "7 " + startOfTime.Add(time.Hour).Format(time.RFC3339)
+	numbers(want)
 }
 
 func TestAnImportIsTakenWholeOrNotAtAll(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -80,6 +81,10 @@ type (
 		TicketID  string `json:"ticket_id"`
 		ID        string `json:"id"`
 		CommentID string `json:"comment_id"`
+		commentMembers
+	}
+	commentMembers struct {
+		CreatedAt string `json:"created_at"`
 	}
 
 	meetingLine struct {
@@ -125,7 +130,13 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(lines, func(a, b importLine) int { return a.kind - b.kind })
+	now := s.Now()
+	for i := range lines {
+		lines[i].object = toldAt(now, lines[i].object)
+	}
+	slices.SortStableFunc(lines, func(a, b importLine) int {
+		return cmp.Or(a.kind-b.kind, madeAt(a.object).Compare(madeAt(b.object)))
+	})
 	objects := make([]store.Object, len(lines))
 	for i, line := range lines {
 		objects[i] = line.object
@@ -157,6 +168,25 @@ func (s *Server) importDirectory(w *response, rq *request) error {
 		}
 	}
 	return rq.answer(w, http.StatusOK, answer)
+}
+
+// toldAt says of a comment when the system of record told of it.
+func toldAt(now time.Time, o store.Object) store.Object {
+	if c, is := o.(store.Comment); is {
+		c.Told = now.UTC().Truncate(time.Second)
+		return c
+	}
+	return o
+}
+
+// madeAt is when a comment was made, as far as anybody knows: those of an import
+// are numbered in this order. All else has no time.
+func madeAt(o store.Object) time.Time {
+	c, _ := o.(store.Comment)
+	if c.CreatedAt.IsZero() {
+		return c.Told
+	}
+	return c.CreatedAt
 }
 
 // countKinds says how many objects of which kind there are.
@@ -316,7 +346,18 @@ func (l *commentLine) object() (store.Object, error) {
 		return nil, err
 	}
 	id, err := memberID("id", cmp.Or(l.ID, l.CommentID))
-	return store.Comment{TicketID: ticket, ID: id}, err
+	if err != nil {
+		return nil, err
+	}
+	c := store.Comment{TicketID: ticket, ID: id}
+	if l.CreatedAt != "" {
+		at, err := time.Parse(time.RFC3339, l.CreatedAt)
+		if err != nil {
+			return nil, invalidRequest("created_at must be a time such as 2026-01-31T00:00:00Z.")
+		}
+		c.CreatedAt = at.UTC().Truncate(time.Second)
+	}
+	return c, nil
 }
 
 func (l *meetingLine) object() (store.Object, error) {

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -314,6 +315,33 @@ func TestPageShowsTheCommentsOfATicket(t *testing.T) {
 	eval[bool](tab, `(() => { const s = document.querySelector('[aria-label="Comment that new files belong to"]'); s.selectedIndex = 1; return true; })()`)
 	tab.drop(".place", sample("png.png"))
 	tab.shows(".rows .name", "png.png")
+}
+
+// Ids say nothing of the order in which comments were made.
+func TestPageNumbersCommentsByTheTimeTheyWereMade(t *testing.T) {
+	w := pageWorld(t)
+	comment := func(n byte) string { return "/directory/tickets/{ticket.id}/comments/" + anID(n).String() }
+	for i, n := range []byte{0xe3, 0xe1, 0xe2} {
+		w.do(t, step{as: "root", do: "PUT " + comment(n), want: 201})
+		w.do(t, step{as: "editor", do: "POST {ticket}/attachments", form: parts{field("comment_id", anID(n).String()), file(fmt.Sprintf("of %d.txt", i+2), "a")}, want: 201})
+	}
+	w.do(t, step{as: "root", do: "DELETE " + comment(0xe1), want: 200})
+	w.do(t, step{as: "root", do: "PUT " + comment(0x01), json: `{"created_at": "2024-02-29T12:00:00Z"}`, want: 201})
+	tab := newTab(t, w)
+	tab.signIn("editor", ticketPage)
+	tab.shows(".rows .row", "of 2.txt")
+	for _, n := range []string{"2", "4"} {
+		tab.until(`[...document.querySelectorAll('.rows .row')].some((r) => r.innerText.replace(/\s*\n(?=\.)/g, '').includes('of ` + n + `.txt') && r.querySelector('.comment').innerText === 'Comment ` + n + `')`)
+	}
+	for _, name := range []string{"Filter files by comment", "Comment that new files belong to"} {
+		options := eval[[]string](tab, `[...document.querySelector('[aria-label="`+name+`"]').options].slice(1).map((o) => o.innerText)`)
+		for i, want := range []string{"Comment 1", "Comment 2 · ", "Comment 4 · ", "Comment 5 · Feb 29, 2024"} {
+			if len(options) != 4 || !strings.HasPrefix(options[i], want) {
+				t.Errorf("%s: %q", name, options)
+			}
+		}
+	}
+	tab.inspect("comments")
 }
 
 func TestPageSortsFiltersAndMovesThroughTenThousandFiles(t *testing.T) {

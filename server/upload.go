@@ -337,12 +337,8 @@ func (s *Server) judge(rq *request, f form, spool *pending.Spool) (store.Attachm
 		if !ok {
 			return a, invalidRequest("comment_id must be a UUID.")
 		}
-		known, err := s.Store.HasComment(rq.Context(), store.Comment{TicketID: a.Parent.ID, ID: id})
-		if err != nil {
+		if _, err := s.Store.Comment(rq.Context(), a.Parent.ID, id); err != nil {
 			return a, err
-		}
-		if !known {
-			return a, notFound("The ticket has no comment %s.", id)
 		}
 		a.CommentID = uuid.NullUUID{UUID: id, Valid: true}
 	}

@@ -37,7 +37,7 @@ import (
 //	memberships      user slug            role
 //	entities         kind id              JSON
 //	space_entities   slug0 kind id        -
-//	comments         ticket id            -
+//	comments         ticket id            JSON; empty in older databases
 //
 //	keys             id                   JSON
 //	key_hashes       hash                 key

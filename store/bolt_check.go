@@ -354,7 +354,10 @@ func (c *checker) spaceEntities() error {
 }
 
 func (c *checker) comments() error {
-	return c.each(bucketComments, 32, func(key, _ []byte) error {
+	return c.each(bucketComments, 32, func(key, value []byte) error {
+		if _, err := decodeComment(value); err != nil {
+			return err
+		}
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := Parent{Ticket, ticket}
 		c.want(has(c.dbTx, bucketEntities, p.key()) || isMarked(c.dbTx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)

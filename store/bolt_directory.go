@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -139,15 +141,20 @@ func (p *plan) putEntity(e Entity) (created bool, err error) {
 	case known != nil && known.Space != e.Space:
 		return false, refuse(ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
 	}
+	record := entityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID}
+	if known != nil {
+		record.Comments = known.Comments
+	}
 	p.put(bucketSpaceEntities, join(slug0(e.Space), e.Parent.key()), nothing)
-	return known == nil, p.save(bucketEntities, e.Parent.key(), entityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID})
+	return known == nil, p.save(bucketEntities, e.Parent.key(), record)
 }
 
 func (p *plan) putComment(c Comment) (created bool, err error) {
 	if err := needID(c.ID); err != nil {
 		return false, err
 	}
-	ticket, err := planned[entityRecord](p, bucketEntities, Parent{Kind: Ticket, ID: c.TicketID}.key())
+	parent := Parent{Kind: Ticket, ID: c.TicketID}.key()
+	ticket, err := planned[entityRecord](p, bucketEntities, parent)
 	if err != nil {
 		return false, err
 	}
@@ -155,9 +162,50 @@ func (p *plan) putComment(c Comment) (created bool, err error) {
 		return false, refuse(ErrNotFound, "There is no ticket %s.", c.TicketID)
 	}
 	key := join(c.TicketID[:], c.ID[:])
-	created = !p.has(bucketComments, key)
-	p.put(bucketComments, key, nothing)
-	return created, nil
+	if value := p.get(bucketComments, key); value != nil {
+		record, err := decodeComment(value)
+		if err != nil || c.CreatedAt.IsZero() {
+			return false, err
+		}
+		record.CreatedAt = c.CreatedAt
+		return false, p.save(bucketComments, key, record)
+	}
+	if ticket.Comments, err = p.lastComment(ticket, c.TicketID); err != nil {
+		return false, err
+	}
+	ticket.Comments++
+	record := commentRecord{Number: ticket.Comments, CreatedAt: c.CreatedAt}
+	if record.CreatedAt.IsZero() {
+		record.CreatedAt = c.Told
+	}
+	return true, errors.Join(p.save(bucketEntities, parent, ticket), p.save(bucketComments, key, record))
+}
+
+// lastComment is the last number that a comment of the ticket has. Those that
+// have none, since they are older than the numbers, are numbered first.
+func (p *plan) lastComment(ticket *entityRecord, id uuid.UUID) (last int, err error) {
+	if ticket.Comments > 0 {
+		return ticket.Comments, nil
+	}
+	unnumbered := map[string]*commentRecord{}
+	for rest, value := range under(p.tx, bucketComments, id[:], nil) {
+		record, err := decodeComment(value)
+		if err != nil {
+			return 0, err
+		}
+		if record.Number == 0 {
+			unnumbered[string(rest)] = record
+		}
+		last = max(last, record.Number)
+	}
+	for _, rest := range slices.Sorted(maps.Keys(unnumbered)) {
+		last++
+		unnumbered[rest].Number = last
+		if err := p.save(bucketComments, join(id[:], []byte(rest)), unnumbered[rest]); err != nil {
+			return 0, err
+		}
+	}
+	return last, nil
 }
 
 func needSpace(tx *dbTx, slug string) error {
@@ -457,17 +505,34 @@ func (b *Bolt) Entities(ctx context.Context, slug string, kind Kind, after uuid.
 	return list, err
 }
 
-// HasComment implements Directory.
-func (b *Bolt) HasComment(ctx context.Context, c Comment) (found bool, err error) {
+// Comment implements Directory.
+func (b *Bolt) Comment(ctx context.Context, ticket, id uuid.UUID) (c Comment, err error) {
 	err = b.look(ctx, func(tx *dbTx) error {
-		if !has(tx, bucketComments, join(c.TicketID[:], c.ID[:])) {
-			return nil
+		value := tx.get(bucketComments, join(ticket[:], id[:]))
+		seen := value != nil
+		if seen {
+			if seen, err = b.isSeen(tx, Parent{Ticket, ticket}); err != nil {
+				return err
+			}
 		}
-		found, err = b.isSeen(tx, Parent{Ticket, c.TicketID})
+		if !seen {
+			return noComment(id)
+		}
+		c, err = readComment(ticket, id, value)
 		return err
 	})
-	return found, err
+	return c, err
 }
+
+func readComment(ticket, id uuid.UUID, value []byte) (Comment, error) {
+	record, err := decodeComment(value)
+	if err != nil {
+		return Comment{}, err
+	}
+	return Comment{TicketID: ticket, ID: id, CreatedAt: record.CreatedAt, Number: record.Number}, nil
+}
+
+func noComment(id uuid.UUID) error { return refuse(ErrNotFound, "The ticket has no comment %s.", id) }
 
 // Comments implements Directory.
 func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) (list []Comment, err error) {
@@ -475,7 +540,7 @@ func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, 
 		if seen, err := b.isSeen(tx, Parent{Ticket, ticket}); err != nil || !seen {
 			return err
 		}
-		for rest := range under(tx, bucketComments, ticket[:], after[:]) {
+		for rest, value := range under(tx, bucketComments, ticket[:], after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -483,7 +548,11 @@ func (b *Bolt) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, 
 			if err != nil {
 				return err
 			}
-			list = append(list, Comment{TicketID: ticket, ID: id})
+			c, err := readComment(ticket, id, value)
+			if err != nil {
+				return err
+			}
+			list = append(list, c)
 		}
 		return nil
 	})
@@ -495,7 +564,7 @@ func (b *Bolt) DeleteComment(ctx context.Context, c Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := join(c.TicketID[:], c.ID[:])
 		if !has(tx.dbTx, bucketComments, key) {
-			return refuse(ErrNotFound, "The ticket has no comment %s.", c.ID)
+			return noComment(c.ID)
 		}
 		tx.delete(bucketComments, key)
 		return tx.dropComment(c)

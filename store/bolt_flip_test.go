@@ -117,7 +117,7 @@ func fillAll(t *testing.T) *filled {
 		},
 		"ticket":       func(s *store.Bolt) (any, error) { return s.Entity(context.Background(), ticket.Parent) },
 		"comments":     func(s *store.Bolt) (any, error) { return s.Comments(context.Background(), ticket.ID, uuid.Nil, 10) },
-		"comment":      func(s *store.Bolt) (any, error) { return s.HasComment(context.Background(), comment) },
+		"comment":      func(s *store.Bolt) (any, error) { return s.Comment(context.Background(), comment.TicketID, comment.ID) },
 		"events":       func(s *store.Bolt) (any, error) { return s.Events(context.Background(), 0, 1000) },
 		"dead letters": func(s *store.Bolt) (any, error) { return s.DeadLetters(context.Background(), 0, 10) },
 		"audit log": func(s *store.Bolt) (any, error) {

@@ -57,7 +57,7 @@ func catalog(n int) (objects []Object) {
 		spaces = append(spaces, Space{Slug: slug, Name: fmt.Sprint("named by ", i)})
 		members = append(members, Member{slug, u.ID, Editor})
 		entities = append(entities, ticket, Entity{Parent: Parent{Product, uuid.New()}, Space: slug})
-		comments = append(comments, Comment{ticket.ID, uuid.New()})
+		comments = append(comments, Comment{TicketID: ticket.ID, ID: uuid.New()})
 	}
 	return slices.Concat(users, spaces, members, entities, comments)
 }
@@ -81,7 +81,8 @@ func (b *Bolt) holds(t *testing.T, objects []Object) (n int) {
 			got, err := b.Entity(t.Context(), o.Parent)
 			found = err == nil && got == o
 		case Comment:
-			found, _ = b.HasComment(t.Context(), o)
+			_, err := b.Comment(t.Context(), o.TicketID, o.ID)
+			found = err == nil
 		}
 		if found {
 			n++
@@ -217,7 +218,7 @@ func TestChangesOfTheDirectoryWaitForAnImport(t *testing.T) {
 func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
 	i := newImporting(t)
 	objects := catalog(30)
-	_, err := i.Put(t.Context(), append(objects, Comment{uuid.New(), uuid.New()})...)
+	_, err := i.Put(t.Context(), append(objects, Comment{TicketID: uuid.New(), ID: uuid.New()})...)
 	if refused := new(PutError); !errors.As(err, &refused) || refused.Index != len(objects) {
 		t.Errorf("one whose last object is refused: %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -339,5 +340,48 @@ func TestAChangeThatFindsTheDiskFullIsTriedOnceMoreWhenThereIsRoom(t *testing.T)
 			t.Errorf("asked for room %d times", asked)
 		}
 		b.commit = (*bbolt.Tx).Commit
+	}
+}
+
+// Comments that were put before they had numbers are in the order of their ids,
+// and have numbers in this order from the next comment of the ticket on.
+func TestCommentsOfOlderDatabasesKeepTheirOrder(t *testing.T) {
+	b := OpenTemp(t)
+	user := User{ID: uuid.New(), FullName: "Ada"}
+	ticket := Entity{Parent: Parent{Ticket, uuid.New()}, Space: "a", OwnerID: user.ID}
+	if _, err := b.Put(t.Context(), user, Space{Slug: "a"}, ticket); err != nil {
+		t.Fatal(err)
+	}
+	ids := []uuid.UUID{{0: 2}, {0: 5}, {0: 9}}
+	err := b.update(t.Context(), func(tx *writeTx) error {
+		for _, id := range ids {
+			tx.put(bucketComments, join(ticket.ID[:], id[:]), nothing)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := func() (list []int) {
+		comments, err := b.Comments(t.Context(), ticket.ID, uuid.Nil, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range comments {
+			list = append(list, c.Number)
+		}
+		return list
+	}
+	if got := numbers(); !slices.Equal(got, []int{0, 0, 0}) {
+		t.Errorf("before another comes, the numbers are %v", got)
+	}
+	if _, err := b.Put(t.Context(), Comment{TicketID: ticket.ID, ID: ids[1]}, Comment{TicketID: ticket.ID, ID: uuid.UUID{0: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := numbers(); !slices.Equal(got, []int{4, 1, 2, 3}) {
+		t.Errorf("after another came first in the order of ids, the numbers are %v", got)
+	}
+	if faults, err := b.Check(t.Context(), nil); err != nil || len(faults) > 0 {
+		t.Errorf("check: %v %v", faults, err)
 	}
 }

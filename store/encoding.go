@@ -115,6 +115,13 @@ type entityRecord struct {
 	Space   string    `json:"space"`
 	Name    string    `json:"name,omitempty"`
 	OwnerID uuid.UUID `json:"owner,omitzero"`
+	// Comments is the last number that a comment of the ticket was given.
+	Comments int `json:"comments,omitempty"`
+}
+
+type commentRecord struct {
+	Number    int       `json:"number"`
+	CreatedAt time.Time `json:"created,omitzero"`
 }
 
 type keyRecord struct {
@@ -146,6 +153,15 @@ func decode[Record any](bucket, data []byte) (*Record, error) {
 		return nil, fmt.Errorf("damaged record in bucket %q: %w", bucket, err)
 	}
 	return &record, nil
+}
+
+// decodeComment reads the record of a comment. Older databases know no more of
+// it than that it is there.
+func decodeComment(data []byte) (*commentRecord, error) {
+	if len(data) == 0 {
+		return &commentRecord{}, nil
+	}
+	return decode[commentRecord](bucketComments, data)
 }
 
 // decoded remembers what JSON records decode to, for those that nearly every

@@ -324,6 +324,17 @@ type Entity struct {
 type Comment struct {
 	TicketID uuid.UUID
 	ID       uuid.UUID
+	// CreatedAt is when the system of record says that it was made, in whole
+	// seconds. A Put without it leaves what is known; of a new comment it is
+	// Told then. It is zero for those that were put before it was kept.
+	CreatedAt time.Time
+	// Told is when the system of record told of it. It counts for Put only.
+	Told time.Time
+	// Number is its place among the comments of its ticket, from 1, in the order
+	// in which they were put first. Put gives it: it never changes, and is never
+	// given again. It is zero for those that were put before there were numbers,
+	// until another comment of the ticket is put; their order is that of their ids.
+	Number int
 }
 
 // Object is something that the directory keeps: a User, Space, Member,
@@ -402,8 +413,8 @@ type Directory interface {
 	// Whoever puts anew what is not gone yet waits until it is.
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 
-	// HasComment says whether the ticket has that comment.
-	HasComment(ctx context.Context, c Comment) (bool, error)
+	// Comment gives a comment of a ticket, or ErrNotFound.
+	Comment(ctx context.Context, ticket, id uuid.UUID) (Comment, error)
 	Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) ([]Comment, error)
 	// DeleteComment removes a comment; attachments that named it stay and
 	// name none. ErrNotFound when not there.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"attachd/store"
 
@@ -126,6 +127,9 @@ var directory = []promise{
 	{"comments are a ticket's own, in order, in pages", func(w *world) {
 		want := []store.Comment{w.comment, {TicketID: w.ticket.ID, ID: id(31)}, {TicketID: w.ticket.ID, ID: id(32)}}
 		w.put(want[2], want[1])
+		for i, number := range []int{1, 3, 2} {
+			want[i].Number = number
+		}
 		pages(w, want,
 			func(c store.Comment) uuid.UUID { return c.ID },
 			func(after uuid.UUID, limit int) ([]store.Comment, error) {
@@ -139,14 +143,42 @@ var directory = []promise{
 			{store.Comment{TicketID: w.ticket.ID, ID: w.comment2.ID}, false},
 			{store.Comment{TicketID: w.ticket2.ID, ID: w.comment.ID}, false},
 		} {
-			found, err := w.HasComment(w.ctx, c.Comment)
-			w.ok(err)
-			same(w, "has comment", found, c.there)
+			same(w, "has comment", w.hasComment(c.Comment), c.there)
 		}
 	}},
 }
 
 var put = []promise{
+	{"numbers the comments of a ticket as they come, for good", func(w *world) {
+		at := func(day int) time.Time { return time.Date(2026, 1, day, 0, 0, 0, 0, time.UTC) }
+		a := store.Comment{TicketID: w.ticket.ID, ID: id(39), CreatedAt: at(3), Told: at(9)}
+		b := store.Comment{TicketID: w.ticket.ID, ID: id(38), Told: at(8)}
+		c := store.Comment{TicketID: w.ticket.ID, ID: id(37)}
+		w.put(a, b, w.ticket, w.comment) // a ticket that is put again goes on counting
+		w.ok(w.DeleteComment(w.ctx, b))
+		w.put(c)
+		for _, want := range []store.Comment{
+			{TicketID: w.ticket.ID, ID: id(30), Number: 1},
+			{TicketID: w.ticket.ID, ID: id(39), Number: 2, CreatedAt: at(3)},
+			{TicketID: w.ticket.ID, ID: id(37), Number: 4},
+		} {
+			got, err := w.Comment(w.ctx, want.TicketID, want.ID)
+			w.ok(err)
+			same(w, "comment", got, want)
+		}
+		a.CreatedAt, a.Told = time.Time{}, at(10)
+		c.CreatedAt = at(2)
+		b.CreatedAt = at(1)
+		sameList(w, "created", w.put(a, c, b), []bool{false, false, true})
+		list, err := w.Comments(w.ctx, w.ticket.ID, uuid.Nil, 10)
+		w.ok(err)
+		sameList(w, "comments", list, []store.Comment{
+			{TicketID: w.ticket.ID, ID: id(30), Number: 1},
+			{TicketID: w.ticket.ID, ID: id(37), Number: 4, CreatedAt: at(2)},
+			{TicketID: w.ticket.ID, ID: id(38), Number: 5, CreatedAt: at(1)},
+			{TicketID: w.ticket.ID, ID: id(39), Number: 2, CreatedAt: at(3)},
+		})
+	}},
 	{"says of each object whether it is new", func(w *world) {
 		u, c := store.User{ID: id(60)}, store.Comment{TicketID: w.ticket.ID, ID: id(61)}
 		sameList(w, "created",
@@ -353,9 +385,7 @@ var deletion = []promise{
 		w.ok(err)
 		sameList(w, "all", all, keep)
 		same(w, "usage", w.usage("a"), store.Usage{Bytes: 20, Files: 2})
-		found, err := w.HasComment(w.ctx, w.comment)
-		w.ok(err)
-		same(w, "has comment", found, true)
+		same(w, "has comment", w.hasComment(w.comment), true)
 	}},
 	{"of an empty parent frees nothing", func(w *world) {
 		contents, err := w.DeleteEntity(w.ctx, w.meeting.Parent, false)
@@ -381,9 +411,7 @@ var deletion = []promise{
 		_, err := w.DeleteEntity(w.ctx, w.ticket.Parent, false)
 		w.ok(err)
 		for c, there := range map[store.Comment]bool{w.comment: false, w.comment2: true} {
-			found, err := w.HasComment(w.ctx, c)
-			w.ok(err)
-			same(w, "has comment", found, there)
+			same(w, "has comment", w.hasComment(c), there)
 		}
 	}},
 	{"of a comment leaves the files, which name none", func(w *world) {
@@ -434,9 +462,7 @@ var deletion = []promise{
 			_, err := w.Entity(w.ctx, e.Parent)
 			w.told(err, store.ErrNotFound)
 		}
-		found, err := w.HasComment(w.ctx, w.comment)
-		w.ok(err)
-		same(w, "has comment", found, false)
+		same(w, "has comment", w.hasComment(w.comment), false)
 
 		for _, e := range []store.Entity{w.product2, w.ticket2, w.meeting2} {
 			got, err := w.Entity(w.ctx, e.Parent)
@@ -546,9 +572,7 @@ var deletion = []promise{
 		list, err := w.Memberships(w.ctx, last.OwnerID)
 		w.ok(err)
 		sameList(w, "memberships", list, nil)
-		found, err := w.HasComment(w.ctx, objects[len(objects)-1].(store.Comment))
-		w.ok(err)
-		same(w, "has comment", found, false)
+		same(w, "has comment", w.hasComment(objects[len(objects)-1].(store.Comment)), false)
 		faults, err := w.Check(w.ctx, nil)
 		w.ok(err)
 		sameList(w, "faults", faults, nil)

@@ -121,6 +121,16 @@ func (w *world) create(a store.Attachment) store.Attachment {
 	return a
 }
 
+// hasComment says whether the ticket has that comment.
+func (w *world) hasComment(c store.Comment) bool {
+	w.T.Helper()
+	_, err := w.Comment(w.ctx, c.TicketID, c.ID)
+	if !errors.Is(err, store.ErrNotFound) {
+		w.ok(err)
+	}
+	return err == nil
+}
+
 func (w *world) put(objects ...store.Object) []bool {
 	w.Helper()
 	created, err := w.Put(w.ctx, objects...)

@@ -1,7 +1,7 @@
 // One product, ticket or meeting and its files.
 
 import { h, clear, button, icon, empty, say } from './dom.js';
-import { bytes, kindOf, kinds } from './format.js';
+import { bytes, dateTime, kindOf, kinds } from './format.js';
 import * as api from './api.js';
 import { Grid, orders } from './grid.js';
 import { Preview } from './preview.js';
@@ -97,17 +97,22 @@ export class PlaceView {
   }
 
   async loadComments() {
-    this.comments = await api.all(`${this.place.record}/comments`);
+    const rank = (c) => c.number ?? 0; // those without one are the oldest, in the order of the list
+    this.comments = (await api.all(`${this.place.record}/comments`)).sort((a, b) => rank(a) - rank(b));
     if (!this.comments.length) return;
-    clear(this.comment, h('option', { value: '' }, 'All comments'), this.comments.map((c) => h('option', { value: c.id }, this.commentLabel(c.id))));
+    clear(this.comment, h('option', { value: '' }, 'All comments'), this.comments.map((c) => this.commentOption(c)));
     this.comment.hidden = false;
     this.drawHint();
   }
 
-  // A comment's text is in the system of record: here it has a number.
+  // A comment's text is in the system of record: here it has a number and a time.
   commentLabel(id) {
     const i = this.comments.findIndex((c) => c.id === id);
-    return id ? `Comment ${i >= 0 ? i + 1 : id.slice(0, 8)}` : '';
+    return id ? `Comment ${i >= 0 ? this.comments[i].number ?? i + 1 : id.slice(0, 8)}` : '';
+  }
+
+  commentOption(c) {
+    return h('option', { value: c.id }, this.commentLabel(c.id) + (c.created_at ? ` · ${dateTime(c.created_at)}` : ''));
   }
 
   mayUpload() {
@@ -127,7 +132,7 @@ export class PlaceView {
     const limits = await this.app.limits;
     const size = limits?.max_file_size ? `Up to ${bytes(limits.max_file_size)} each.` : '';
     this.attach ??= this.comments.length ? h('select', { 'aria-label': 'Comment that new files belong to' }) : null;
-    if (this.attach) clear(this.attach, h('option', { value: '' }, 'no comment'), this.comments.map((c) => h('option', { value: c.id }, this.commentLabel(c.id))));
+    if (this.attach) clear(this.attach, h('option', { value: '' }, 'no comment'), this.comments.map((c) => this.commentOption(c)));
     clear(this.hint, h('p', {}, h('span', { class: 'wide' }, 'Drop files or folders anywhere here, or paste a picture. '), size),
       this.attach ? h('label', {}, 'New files go to ', this.attach) : null,
       limits?.allowed?.length ? h('details', {}, h('summary', {}, 'What is taken'), h('p', {}, extensions(limits.allowed))) : null);
