@@ -358,6 +358,31 @@ func (t *tab) inspect(name string) {
 	t.look(1280, 800, "light")
 }
 
+// atWidths runs a test with a world and a tab of its own at each of the widths
+// at which the page is laid out in another way: two panes beside each other,
+// one at a time, and a phone.
+func atWidths(t *testing.T, test func(w *world, tab *tab)) {
+	t.Helper()
+	for _, width := range []int64{1280, 820, 390} {
+		t.Run(fmt.Sprintf("%d pixels", width), func(t *testing.T) {
+			w := pageWorld(t)
+			tab := newTab(t, w)
+			tab.look(width, 844, "light")
+			test(w, tab)
+		})
+	}
+}
+
+// seen waits for the first element that a selector finds to be on the screen,
+// with nothing above its middle.
+func (t *tab) seen(selector string) {
+	t.Helper()
+	t.until(fmt.Sprintf(`(() => {
+		const e = document.querySelector(%q), r = e?.getBoundingClientRect();
+		return r?.width > 0 && r.height > 0 && e.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2));
+	})()`, selector))
+}
+
 func (t *tab) findBarriers(where string) {
 	t.Helper()
 	if *axeFile == "" {

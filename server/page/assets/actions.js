@@ -1,5 +1,5 @@
-// What can be done with the files that are selected: a bar above the list,
-// which also asks before something is deleted.
+// What can be done with files: a bar above the list for those that are
+// selected, and questions about them, which are asked where the button is.
 
 import { h, clear, button, fileName, say } from './dom.js';
 import { bytes, count, dateTime, span } from './format.js';
@@ -10,17 +10,22 @@ const lifetimes = [[3600, '1 hour'], [86400, '1 day'], [7 * 86400, '7 days']];
 export class Actions {
   constructor(view) {
     this.view = view;
-    this.el = h('div', { class: 'actions', role: 'region', 'aria-label': 'Selected files', keydown: (e) => { if (e.key === 'Escape' && this.asking) { e.stopPropagation(); this.done(); } } });
+    const keydown = (e) => { if (e.key === 'Escape' && this.asking) { e.stopPropagation(); this.done(); } };
+    this.el = h('div', { class: 'actions', role: 'region', 'aria-label': 'Selected files', keydown });
+    this.ofPreview = h('div', { class: 'actions', role: 'group', 'aria-label': 'This file', keydown });
+    this.bar = this.el; // where the question is, while there is one
+    this.shown = ''; // what the bar says: it is not drawn anew under somebody's hand
   }
 
   // show says what is listed, or what may be done with what is selected.
   show() {
     const chosen = this.view.grid.chosen();
-    if (this.asking) {
-      if (this.about(chosen)) return;
-      this.asking = null;
-    }
+    if (this.asking && !this.about(chosen)) this.forget();
+    if (this.asking && this.bar === this.el) return;
     const totals = this.totals();
+    const says = chosen.length ? chosen.map((a) => a.id).join() : totals;
+    if (says === this.shown) return;
+    this.shown = says;
     if (!chosen.length) return clear(this.el, totals ? h('p', { class: 'soft' }, totals) : null);
     const mine = chosen.filter((a) => this.view.mayDelete(a));
     clear(this.el, h('p', {}, `${chosen.length.toLocaleString()} selected · ${bytes(sum(chosen))}`),
@@ -30,9 +35,10 @@ export class Actions {
       button('Clear', { class: 'plain', click: () => { this.view.grid.select([]); this.view.grid.el.focus(); } }));
   }
 
-  // about says whether the question on the bar is still about what is selected.
+  // about says whether the question is still about what is selected or open.
   about(chosen) {
-    return this.asking.length > 0 && this.asking.every((a) => this.view.files.some((f) => f.id === a.id)) && (this.single || chosen.length === this.chosen);
+    const there = new Set(this.view.files.map((a) => a.id));
+    return this.asking.length > 0 && this.asking.every((a) => there.has(a.id)) && (this.bar === this.ofPreview ? this.view.open === this.asking[0].id : this.single || chosen.length === this.chosen);
   }
 
   totals() {
@@ -43,20 +49,36 @@ export class Actions {
     return grid.rows.length === files.length ? all : `${grid.rows.length.toLocaleString()} of ${all}`;
   }
 
-  done(focus = true) {
+  forget() {
     this.asking = null;
+    this.shown = null;
+    clear(this.ofPreview);
+  }
+
+  done() {
+    const { bar } = this;
+    this.forget();
     this.show();
-    if (focus) this.view.grid.el.focus();
+    (bar === this.ofPreview && this.from?.checkVisibility() ? this.from : this.view.grid.el).focus();
   }
 
   ask(files, single, ...content) {
+    if (!this.asking) this.from = document.activeElement;
     this.asking = files;
     this.single = single;
     this.chosen = this.view.grid.selected.size;
-    clear(this.el, content);
+    clear(this.bar, content);
+  }
+
+  // begin makes a bar that of the question to come.
+  begin(bar) {
+    if (this.asking) this.forget();
+    this.bar = bar;
+    this.show();
   }
 
   async download(files) {
+    this.begin(this.el);
     for (const a of files) {
       try {
         await api.download(this.view.place, a.id);
@@ -70,6 +92,7 @@ export class Actions {
 
   // askToDelete asks about the selected files, or about one.
   askToDelete(one = null) {
+    this.begin(one ? this.ofPreview : this.el);
     const chosen = (one ? [one] : this.view.grid.chosen());
     const files = chosen.filter((a) => this.view.mayDelete(a));
     if (!files.length) return chosen.length && this.tell(['You may only delete files that you have uploaded.']);
@@ -87,7 +110,7 @@ export class Actions {
     const gone = new Set();
     const errors = [];
     const note = h('p', {}, 'Deleting…');
-    clear(this.el, note);
+    clear(this.bar, note);
     const queue = [...files];
     const work = async () => {
       for (let a = queue.shift(); a; a = queue.shift()) {
@@ -102,7 +125,6 @@ export class Actions {
       }
     };
     await Promise.all([work(), work(), work(), work()]);
-    this.asking = null;
     this.view.gone(gone);
     say(`${count(gone.size, 'file')} deleted.${errors.length ? ` ${errors.length} refused.` : ''}`);
     if (errors.length) this.tell(errors);
@@ -110,11 +132,12 @@ export class Actions {
   }
 
   tell(sentences) {
-    this.ask(this.view.files.slice(0, 1), true, h('ul', { class: 'error', role: 'alert' }, sentences.slice(0, 20).map((s) => h('li', {}, h('bdi', {}, s)))),
+    this.ask(this.bar === this.ofPreview ? [this.view.preview.file] : this.view.files.slice(0, 1), true, h('ul', { class: 'error', role: 'alert' }, sentences.slice(0, 20).map((s) => h('li', {}, h('bdi', {}, s)))),
       button('Dismiss', { class: 'plain', click: () => this.done() }));
   }
 
-  askForLink(file) {
+  askForLink(file, bar = this.el) {
+    this.begin(bar);
     const life = h('select', { 'aria-label': 'How long the link works' }, lifetimes.map(([value, label]) => h('option', { value }, label)));
     const copy = button('Copy link', { class: 'primary', icon: 'link', click: () => this.link(file, Number(life.value)) });
     this.ask([file], true, h('p', { class: 'question' }, 'A link to ', fileName(file.file_name), ' needs no key: whoever has it can download the file for '), life, copy, button('Cancel', { class: 'plain', click: () => this.done() }));
@@ -131,10 +154,11 @@ export class Actions {
     let copied = true;
     try { await navigator.clipboard.writeText(made.download_url); } catch { copied = false; }
     const until = `It works until ${dateTime(made.expires_at)}, that is for ${span(seconds)}.`;
+    say(`${copied ? 'Link copied.' : 'The link is ready to copy.'} ${until}`);
+    if (this.asking?.[0] !== file) return; // another file is looked at by now
     const shown = h('input', { class: 'address', readonly: true, value: made.download_url, 'aria-label': 'The link', focus: () => shown.select() });
     this.ask([file], true, h('p', { class: 'question' }, h('strong', {}, copied ? 'Link copied.' : 'Copy this link:'), ' ', until), shown, button('Done', { class: 'plain', click: () => this.done() }));
     if (!copied) shown.focus();
-    say(`${copied ? 'Link copied.' : 'The link is ready to copy.'} ${until}`);
   }
 }
 

@@ -63,6 +63,7 @@ export class PlaceView {
     this.preview.show(this.files.find((a) => a.id === this.open) ?? null);
     this.grid.opened = this.open;
     this.grid.later();
+    this.actions.show();
   }
 
   focus = () => this.grid.el.focus({ preventScroll: true });

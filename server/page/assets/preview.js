@@ -28,8 +28,9 @@ export class Preview {
         this.facts,
         h('div', { class: 'preview-tools' },
           button('Download', { icon: 'download', click: () => api.download(view.place, this.file.id).catch((e) => this.say(e.message)) }),
-          button('Copy link', { icon: 'link', click: () => view.actions.askForLink(this.file) }),
-          this.bin = button('Delete', { icon: 'trash', click: () => view.actions.askToDelete(this.file) }))),
+          button('Copy link', { icon: 'link', click: () => view.actions.askForLink(this.file, view.actions.ofPreview) }),
+          this.bin = button('Delete', { icon: 'trash', click: () => view.actions.askToDelete(this.file) })),
+        view.actions.ofPreview),
       this.body);
   }
 
