@@ -54,6 +54,11 @@ func TestPageSignsInAndOut(t *testing.T) {
 	tab := newTab(t, w)
 	tab.open(productPage)
 	tab.until(`document.activeElement?.id === 'key'`)
+	tab.until(`(() => { const [name, key] = document.querySelectorAll('.signin form input');
+		return name.autocomplete === 'username' && name.value && !name.type.includes('password') && key.type === 'password' && key.autocomplete === 'current-password'; })()`)
+	if docs := eval[string](tab, `document.querySelector('.signin p a').href`); docs != w.url+"/docs" {
+		t.Errorf("the API is at %s", docs)
+	}
 	tab.inspect("signin")
 	tab.expect("401")
 	tab.typeIn("#key", "attachd_nonsense")
@@ -159,13 +164,33 @@ func TestPageSaysInTheServersWordsWhyAFileIsRefused(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)
 	tab.signIn("editor", productPage)
-	tab.click("summary", "What is taken")
-	tab.shows(".hint", "zip, zst")
+	tab.click("summary", "Accepted file types")
+	for _, group := range []string{"Documents\nasice", "Tables\ncsv, ", "Pictures\napng", "Sound\n3gp, aac", "Video\n3g2", "Archives\n7z", "Data\narrow", "Text\n"} {
+		tab.shows(".hint dl", group)
+	}
+	tab.gone(".hint dl", "Other")
+	tab.inspect("accepted")
 	tab.shows(".hint", "Up to 50 MB each")
 	tab.expect("400")
 	tab.drop(".place", sample("elf.bin"))
 	tab.shows(".tray li[data-state=failed] .note", "executable")
+	// The types that would be taken stand there once, whatever is refused.
+	tab.drop(".place", sample("html.html"), sample("py.py"), sample("java.class"))
+	for _, name := range []string{"html.html", "py.py", "java.class"} {
+		tab.shows(".tray li[data-state=failed]", name)
+	}
+	for _, note := range eval[[]string](tab, `[...document.querySelectorAll('.tray li[data-state=failed] .note')].map((e) => e.innerText)`) {
+		if strings.Contains(note, "OpenDocument") || len(note) > 120 || !strings.Contains(note, "not taken here") || !strings.HasSuffix(note, ".") {
+			t.Errorf("a refusal says %q", note)
+		}
+	}
+	tab.click(".tray summary", "Accepted file types")
+	tab.shows(".tray dd", "parquet")
 	tab.inspect("refused")
+	tab.click(".tray summary", "Accepted file types")
+	for _, name := range []string{"html.html", "py.py", "java.class"} {
+		tab.click(".tray button", "Remove from the list: "+name)
+	}
 	tab.click(".tray button", "Retry elf.bin")
 	tab.shows(".tray li[data-state=failed] .note", "executable")
 	tab.click(".tray button", "Remove from the list")
@@ -177,7 +202,7 @@ func TestPageDoesNotLetAViewerUpload(t *testing.T) {
 	w.put(t, "admin", "product", "png.png")
 	tab := newTab(t, w)
 	tab.signIn("viewer", productPage)
-	tab.shows(".hint", "You may look at these files")
+	tab.shows(".hint", "You can view and download")
 	tab.gone("button", "Upload files")
 	tab.drop(".place", sample("md.md"))
 	tab.click(".rows .size", "")
@@ -489,7 +514,7 @@ func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
 	tab.inspect("person")
 	w.keys["ada"] = eval[string](tab, `document.querySelector('.once .address').value`)
 	w.do(t, step{as: "ada", do: "GET {product}/attachments", want: 200})
-	tab.click("button", "Take out of The space a")
+	tab.click("button", "Remove from The space a")
 	tab.shows("main", "A member of no space yet")
 	w.do(t, step{as: "ada", do: "GET {product}/attachments", want: 403})
 	tab.click("button", "Remove this user")
@@ -497,7 +522,7 @@ func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
 	tab.shows(".rows-list", "Viewer Person")
 	w.do(t, step{as: "ada", do: "GET /users/me", want: 401})
 
-	tab.click(".tabs a", "Upkeep")
+	tab.click(".tabs a", "Maintenance")
 	tab.click("button", "Deep check")
 	tab.shows(".result", "No faults.")
 	tab.click("button", "See what would go")

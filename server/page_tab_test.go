@@ -157,8 +157,8 @@ func (t *tab) open(hash string) {
 func (t *tab) signIn(as, hash string) {
 	t.Helper()
 	t.open(hash)
-	t.until(`document.querySelector('.signin input')`)
-	t.typeIn(".signin input", t.w.keys[as])
+	t.until(`document.querySelector('#key')`)
+	t.typeIn("#key", t.w.keys[as])
 	t.press("Enter", 0)
 	t.until(`document.querySelector('.app')`)
 }

@@ -102,7 +102,7 @@ export class Actions {
     this.ask(files, one !== null, h('p', { class: 'question' }, h('strong', {}, what), ' ',
       `Everybody loses ${files.length === 1 ? 'it' : 'them'}, and links to ${files.length === 1 ? 'it' : 'them'} stop working. This cannot be undone.`,
       left ? ` ${count(left, 'other')} selected ${left === 1 ? 'is' : 'are'} not yours to delete and stay${left === 1 ? 's' : ''}.` : ''),
-    yes, button('Keep', { class: 'plain', click: () => this.done() }));
+    yes, button('Cancel', { class: 'plain', click: () => this.done() }));
     yes.focus();
   }
 

@@ -32,7 +32,7 @@ async function start() {
 function showSignIn(reason = '') {
   document.title = 'Sign in · attachd';
   clear(document.body, signIn((me) => enter(me), reason));
-  document.querySelector('.signin input')?.focus();
+  document.getElementById('key')?.focus();
 }
 
 function unavailable(e) {
@@ -85,7 +85,8 @@ class App {
     this.nav = h('nav', { class: 'sections', 'aria-label': 'Sections' },
       this.tab('#/', 'box', 'Places'),
       this.tab('#/keys', 'key', 'Keys'),
-      me.is_superadmin ? this.tab('#/operator', 'gauge', 'Operator') : null);
+      me.is_superadmin ? this.tab('#/operator', 'gauge', 'Operator') : null,
+      this.tab(api.at('/docs'), 'code', 'API'));
     const skip = h('a', { class: 'skip', href: '#main', click: (e) => { e.preventDefault(); this.main.focus(); } }, 'Skip to the content');
     this.el = h('div', { class: 'app' }, skip,
       h('header', { class: 'bar' },
@@ -145,7 +146,7 @@ class App {
     if (section === 'keys') return keysView(this);
     if (section === 'operator' && this.me.is_superadmin) return operatorView(this);
     if (section) {
-      return { el: emptyPage('search', 'There is nothing here', 'The address leads nowhere, or to something that you may not see.', h('a', { class: 'button', href: '#/' }, 'All places')) };
+      return { el: emptyPage('search', 'Page not found', 'The address is wrong, or you do not have access to what it names.', h('a', { class: 'button', href: '#/' }, 'All places')) };
     }
     return { el: emptyPage('box', 'Choose a place', this.me.spaces.length || this.me.is_superadmin
       ? 'Files belong to products, tickets and meetings. Choose one to see its files, or search by name.'

@@ -16,7 +16,7 @@ export function keys(path) {
   const list = h('div', {}, h('p', { class: 'soft' }, 'Loading…'));
   const fresh = h('div', { 'aria-live': 'polite' });
   const name = h('input', { required: true, maxlength: '500', placeholder: 'What it is for', 'aria-label': 'Name of the new key' });
-  const life = h('select', { 'aria-label': 'How long the new key works' }, [['90', 'for 90 days'], ['365', 'for a year'], ['', 'until revoked']].map(([value, label]) => h('option', { value }, label)));
+  const life = h('select', { 'aria-label': 'How long the new key works' }, [['90', 'for 90 days'], ['365', 'for a year'], ['', 'without expiry']].map(([value, label]) => h('option', { value }, label)));
   const error = h('p', { class: 'error', role: 'alert' });
 
   async function load() {
@@ -32,13 +32,13 @@ export function keys(path) {
     const tools = h('div', { class: 'tools-end' });
     const ask = button('Revoke', { class: 'plain', 'aria-label': `Revoke ${k.name}`, click: () => {
       const yes = button('Revoke it', { class: 'danger', click: () => revoke(k) });
-      clear(tools, h('span', {}, 'Whoever uses it is out at once.'), yes, button('Keep', { class: 'plain', click: () => { clear(tools, ask); ask.focus(); } }));
+      clear(tools, h('span', {}, 'Whatever uses it loses access at once.'), yes, button('Cancel', { class: 'plain', click: () => { clear(tools, ask); ask.focus(); } }));
       yes.focus();
     } });
     tools.append(ask);
     return h('li', {}, icon('key'), h('div', { class: 'grow' }, h('strong', {}, h('bdi', {}, k.name)), ' ', h('code', {}, `${k.key_prefix}…`),
       h('p', { class: 'soft small' }, `Created ${relative(k.created_at)} · `, k.last_used_at ? h('span', { title: exact(k.last_used_at) }, `used ${relative(k.last_used_at)}`) : 'never used', ' · ',
-        k.expires_at ? `works until ${dateTime(k.expires_at)}` : 'works until revoked')), tools);
+        k.expires_at ? `expires ${dateTime(k.expires_at)}` : 'never expires')), tools);
   }
 
   async function revoke(k) {

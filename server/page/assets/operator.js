@@ -11,7 +11,7 @@ const parts = [
   ['', 'Overview', overview],
   ['audit', 'Audit log', audit],
   ['people', 'People', people],
-  ['upkeep', 'Upkeep', upkeep],
+  ['upkeep', 'Maintenance', upkeep],
 ];
 
 export function operatorView(app) {

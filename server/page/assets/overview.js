@@ -48,7 +48,7 @@ function draw(el, s) {
       h('dl', {}, fact('Used', bytes(used)), fact('Free', bytes(s.disk.free)), fact('Reserve', bytes(s.disk.reserve)), fact('Size', bytes(s.disk.total)))),
     card('Files',
       h('p', { class: 'figure' }, s.attachments.files.toLocaleString(), h('small', {}, s.attachments.files === 1 ? ' file' : ' files')),
-      h('dl', {}, fact('They have', bytes(s.attachments.bytes)), fact('Stored contents', s.contents.files.toLocaleString()), fact('On the disk', bytes(s.contents.bytes)), fact('Saved by storing content once', bytes(s.bytes_saved)))),
+      h('dl', {}, fact('Total size', bytes(s.attachments.bytes)), fact('Stored contents', s.contents.files.toLocaleString()), fact('On the disk', bytes(s.contents.bytes)), fact('Saved by storing content once', bytes(s.bytes_saved)))),
     card('Health',
       h('p', { class: `figure ${s.damaged ? 'bad' : 'good'}` }, s.damaged ? count(s.damaged, 'fault') : 'No faults', h('small', {}, s.damaged ? ' found' : ' known')),
       h('dl', {}, fact('Last check', when(s.last_check)), fact('Last clean-up', when(s.last_gc)), fact('Last backup', when(s.last_backup)), fact('Last scrub', when(s.scrub?.last)),

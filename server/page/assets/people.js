@@ -85,7 +85,7 @@ function removal(user, u) {
         error.textContent = e.message;
       }
     } });
-    clear(el, h('p', { class: 'question' }, 'Their keys stop working at once. Files that they uploaded stay, with their name.'), yes, button('Keep', { class: 'plain', click: () => clear(el, ask) }), error);
+    clear(el, h('p', { class: 'question' }, 'Their keys stop working at once. Files that they uploaded stay, with their name.'), yes, button('Cancel', { class: 'plain', click: () => clear(el, ask) }), error);
     yes.focus();
   } });
   el.append(ask);
@@ -114,7 +114,7 @@ function memberships(id) {
       clear(el, me.spaces.length ? h('ul', { class: 'rows-list' }, me.spaces.map((m) => {
         const choice = select(`Role in ${m.name || m.slug}`, m.role, () => act(() => api.put(at(m.slug), { role: choice.value })));
         return h('li', {}, icon('box'), h('span', { class: 'grow' }, h('bdi', {}, m.name || m.slug)), choice,
-          button('Take out', { class: 'plain', 'aria-label': `Take out of ${m.name || m.slug}`, click: () => act(() => api.remove(at(m.slug))) }));
+          button('Remove', { class: 'plain', 'aria-label': `Remove from ${m.name || m.slug}`, click: () => act(() => api.remove(at(m.slug))) }));
       })) : h('p', { class: 'soft' }, 'A member of no space yet.'),
       others.length ? h('form', { class: 'inline', submit: (e) => { e.preventDefault(); act(() => api.put(at(space.value), { role: role.value })); } }, space, role, button('Add to space', { type: 'submit' })) : null, error);
     } catch (e) {

@@ -7,6 +7,7 @@ import { Grid, orders } from './grid.js';
 import { Preview } from './preview.js';
 import { Actions } from './actions.js';
 import { filesOf, pasted, bringsFiles } from './drop.js';
+import { acceptedTypes } from './types.js';
 
 const words = { product: 'Product', ticket: 'Ticket', meeting: 'Meeting' };
 
@@ -92,7 +93,7 @@ export class PlaceView {
       if (this.files.length) return say(e.message);
       this.chooser.hidden = true;
       clear(this.heading, words[this.place.kind]);
-      clear(this.body, empty('alert', e.status === 403 || e.status === 404 ? 'Not for you, or not here' : 'This did not work', e.message,
+      clear(this.body, empty('alert', { 403: 'Access denied', 404: 'Not found' }[e.status] ?? 'This did not work', e.message,
         button('Try again', { icon: 'retry', click: () => location.reload() }), h('a', { class: 'button', href: '#/' }, 'All places')));
     }
   }
@@ -129,14 +130,14 @@ export class PlaceView {
   async drawHint() {
     const may = this.mayUpload();
     this.chooser.hidden = !may;
-    if (!may) return clear(this.hint, h('p', {}, 'You may look at these files and download them.'));
+    if (!may) return clear(this.hint, h('p', {}, 'You can view and download these files.'));
     const limits = await this.app.limits;
     const size = limits?.max_file_size ? `Up to ${bytes(limits.max_file_size)} each.` : '';
     this.attach ??= this.comments.length ? h('select', { 'aria-label': 'Comment that new files belong to' }) : null;
     if (this.attach) clear(this.attach, h('option', { value: '' }, 'no comment'), this.comments.map((c) => this.commentOption(c)));
     clear(this.hint, h('p', {}, h('span', { class: 'wide' }, 'Drop files or folders anywhere here, or paste a picture. '), size),
       this.attach ? h('label', {}, 'New files go to ', this.attach) : null,
-      limits?.allowed?.length ? h('details', {}, h('summary', {}, 'What is taken'), h('p', {}, extensions(limits.allowed))) : null);
+      acceptedTypes(limits));
   }
 
   list() {
@@ -215,9 +216,4 @@ export class PlaceView {
     if (ids.has(this.open)) location.replace(this.place.hash);
     this.list();
   }
-}
-
-function extensions(allowed) {
-  const names = [...new Set(allowed.flatMap((a) => a.extensions ?? []))].map((e) => e.replace(/^\./, '')).sort();
-  return names.length ? names.join(', ') : allowed.map((a) => a.mime_type).join(', ');
 }

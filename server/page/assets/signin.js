@@ -4,7 +4,7 @@ import { h, button, icon } from './dom.js';
 import * as api from './api.js';
 
 export function signIn(entered, reason) {
-  const input = h('input', { id: 'key', type: 'password', autocomplete: 'off', spellcheck: 'false', required: true, 'aria-describedby': 'key-error', placeholder: 'Paste your key' });
+  const input = h('input', { id: 'key', name: 'password', type: 'password', autocomplete: 'current-password', spellcheck: 'false', required: true, 'aria-describedby': 'key-error', placeholder: 'Paste your key' });
   const error = h('p', { id: 'key-error', class: 'error', role: 'alert' }, reason);
   const submit = button('Sign in', { class: 'primary', type: 'submit' });
 
@@ -22,13 +22,15 @@ export function signIn(entered, reason) {
   }
 
   const form = h('form', { submit: (e) => { e.preventDefault(); send({ key: input.value.trim() }); } },
+    // Password managers keep a password with a name; the key needs none.
+    h('input', { class: 'unseen', name: 'username', autocomplete: 'username', value: `API key of ${location.host}`, readonly: true, tabindex: '-1', 'aria-hidden': 'true' }),
     h('label', { for: 'key' }, 'API key'), input, error, submit);
   const card = h('div', { class: 'card' },
     h('h1', {}, icon('clip'), h('span', {}, 'attachd')),
     h('p', { class: 'soft' }, 'The files of your products, tickets and meetings.'), form);
   if (document.documentElement.hasAttribute('data-demo')) demo(card, send);
   return h('main', { class: 'signin' }, card,
-    h('p', { class: 'soft small' }, 'Keys come from an operator of this server. ', h('a', { href: api.at('/openapi.json') }, 'The API'), ' takes the same keys.'));
+    h('p', { class: 'soft small' }, 'Keys come from an operator of this server. ', h('a', { href: api.at('/docs') }, 'The API'), ' takes the same keys.'));
 }
 
 const roles = { admin: 'may do everything in the space', editor: 'uploads and deletes own files', viewer: 'looks and downloads' };

@@ -5,6 +5,7 @@
 import { h, clear, button, icon, fileName, say } from './dom.js';
 import { bytes, count, span } from './format.js';
 import * as api from './api.js';
+import { acceptedTypes, withoutTypes } from './types.js';
 
 const atOnce = 3;
 const waits = [1, 2, 4, 8, 15, 30]; // seconds before the next try
@@ -21,7 +22,8 @@ export class Uploads {
       h('div', { class: 'tray-head' }, this.title,
         this.retryAll = button('Retry all', { class: 'plain', icon: 'retry', click: () => this.items.filter((i) => i.state === 'failed').forEach((i) => this.retry(i)) }),
         this.tidy = button('Clear finished', { class: 'plain', click: () => this.clearFinished() })),
-      this.list);
+      this.list, this.accepted = h('div', { class: 'tray-types', hidden: true }));
+    app.limits.then((limits) => this.accepted.append(...[acceptedTypes(limits)].filter(Boolean)));
     this.online = () => this.items.filter((i) => i.state === 'waiting').forEach((i) => this.retry(i));
     this.warn = (e) => { if (this.items.some(active)) e.preventDefault(); };
     addEventListener('online', this.online);
@@ -106,7 +108,8 @@ export class Uploads {
   }
 
   fail(item, refusal) {
-    item.error = refusal.message;
+    item.error = withoutTypes(refusal.message);
+    item.code = refusal.code;
     if (refusal.status === 401) { // whoever signs in again goes on
       item.state = 'queued';
       return;
@@ -120,7 +123,7 @@ export class Uploads {
       item.timer = setTimeout(() => this.retry(item, true), wait * 1000);
     } else {
       item.state = 'failed';
-      say(`${item.file.name}: ${refusal.message}`);
+      say(`${item.file.name}: ${item.error}`);
     }
     this.draw(item);
     this.next();
@@ -181,6 +184,7 @@ export class Uploads {
     const failed = items.filter((i) => i.state === 'failed').length;
     const done = items.filter((i) => i.state === 'done').length;
     this.title.textContent = [open && `Uploading ${count(open, 'file')}`, done && `${done.toLocaleString()} uploaded`, failed && `${failed.toLocaleString()} refused`].filter(Boolean).join(' · ');
+    this.accepted.hidden = !items.some((i) => i.state === 'failed' && i.code === 'invalid_file');
     this.retryAll.hidden = failed < 2;
     this.tidy.hidden = done + failed === 0;
   }
