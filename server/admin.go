@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"attachd/blobs"
@@ -37,6 +38,8 @@ type readiness struct {
 	at      time.Time
 	reasons []string
 
+	acknowledged atomic.Int64 // uploads
+
 	// Of the scanner; only the look under way uses them.
 	pinged  time.Time
 	scanner error // what came of that
@@ -44,8 +47,9 @@ type readiness struct {
 
 // look is one look at whether uploads would work.
 type look struct {
-	tooLong <-chan struct{} // closed when the look has lasted too long
-	over    chan struct{}   // closed when it has ended
+	tooLong      <-chan struct{} // closed when the look has lasted too long
+	over         chan struct{}   // closed when it has ended
+	acknowledged int64           // uploads, when it began
 }
 
 // How long a look may last, of which most of the time may be the scanner's.
@@ -109,14 +113,17 @@ func (s *Server) lookOrWait(ctx context.Context, log *slog.Logger, age time.Dura
 	case <-under.over:
 		return r.reasons
 	default:
-		return []string{"The disk does not answer."}
 	}
+	if r.acknowledged.Load() > under.acknowledged {
+		return r.reasons // the disk is slow, and works
+	}
+	return []string{"The disk does not answer."}
 }
 
 // beginLook looks beside whoever asks.
 func (s *Server) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
 	lasting, cancel := context.WithTimeout(context.Background(), s.ready.patience)
-	l := &look{tooLong: lasting.Done(), over: make(chan struct{})}
+	l := &look{tooLong: lasting.Done(), over: make(chan struct{}), acknowledged: s.ready.acknowledged.Load()}
 	go func() {
 		reasons := s.lookWhetherReady(ctx, log)
 		s.ready.mu.Lock()
@@ -133,7 +140,12 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
 	}
-	if err := s.Store.Probe(ctx); errors.Is(err, store.ErrReplaced) {
+	var ofStore, ofContents error
+	var probes sync.WaitGroup // both sync, and may wait for other syncs
+	probes.Go(func() { ofStore = s.Store.Probe(ctx) })
+	probes.Go(func() { ofContents = s.contents.Probe(ctx) })
+	probes.Wait()
+	if err := ofStore; errors.Is(err, store.ErrReplaced) {
 		failed("The database was removed or replaced while the server runs.", err)
 	} else if errors.Is(err, store.ErrUnavailable) {
 		failed("Metadata cannot be committed until a restart.", err)
@@ -143,7 +155,7 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	if damage := s.Store.Damage(); len(damage) > 0 {
 		failed(fmt.Sprintf("The database has faults, %d in all, which `attachd check` lists.", len(damage)), errors.New(damage[0]))
 	}
-	if err := s.contents.Probe(ctx); errors.Is(err, blobs.ErrReplaced) {
+	if err := ofContents; errors.Is(err, blobs.ErrReplaced) {
 		failed("The folder with the files was removed or replaced while the server runs.", err)
 	} else if err != nil {
 		failed("Files cannot be written.", err)

@@ -181,7 +181,7 @@ func (s *Server) mayStill(rq *request, do action, find finder) error {
 func (s *Server) authenticate(rq *request) error {
 	var c caller
 	header := rq.Header.Get("Authorization")
-	cookie, noCookie := rq.Cookie(sessionCookie)
+	cookie, noCookie := rq.Cookie(s.cookieName(rq.Request))
 	switch {
 	case isOperator(rq.Context()):
 		c = caller{user: operator, actor: operator}

@@ -189,10 +189,24 @@ func (s *Server) describeCaller(rq *request) (meBody, error) {
 	return body, nil
 }
 
-const (
-	sessionCookie = "attachd_session"
-	sessionTTL    = 24 * time.Hour
-)
+const sessionTTL = 24 * time.Hour
+
+// cookieName is attachd_session. Over HTTPS it has the prefix with which
+// browsers take a cookie from this host alone, over HTTPS alone, for all of the
+// host or for the path that the server is given (RFC 6265bis, section 4.1.3).
+func (s *Server) cookieName(r *http.Request) string {
+	const name = "attachd_session"
+	switch {
+	case !s.isHTTPS(r):
+		return name
+	case s.basePath != "":
+		return "__Secure-" + name // __Host- wants the path /
+	default:
+		return "__Host-" + name
+	}
+}
+
+func (s *Server) isHTTPS(r *http.Request) bool { return strings.HasPrefix(s.origin(r), "https:") }
 
 // createSession trades a key for a cookie, so that a page need not keep the
 // key.
@@ -235,7 +249,7 @@ func (s *Server) createSession(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	if cookie, err := rq.Cookie(sessionCookie); err == nil { // the one that this replaces ends
+	if cookie, err := rq.Cookie(s.cookieName(rq.Request)); err == nil { // the one that this replaces ends
 		if err := s.Store.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err
 		}
@@ -263,7 +277,7 @@ func (s *Server) deleteSession(w *response, rq *request) error {
 	if err := s.sameOrigin(rq.Request); err != nil {
 		return err
 	}
-	if cookie, err := rq.Cookie(sessionCookie); err == nil {
+	if cookie, err := rq.Cookie(s.cookieName(rq.Request)); err == nil {
 		if c, err := s.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
 			by(rq.entry, c, false)
 		}
@@ -277,12 +291,12 @@ func (s *Server) deleteSession(w *response, rq *request) error {
 
 func (s *Server) cookie(rq *request, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
-		Name:     sessionCookie,
+		Name:     s.cookieName(rq.Request),
 		Value:    value,
 		Path:     s.basePath + "/",
 		MaxAge:   maxAge,
 		HttpOnly: true,
-		Secure:   strings.HasPrefix(s.origin(rq.Request), "https:"),
+		Secure:   s.isHTTPS(rq.Request),
 		SameSite: http.SameSiteStrictMode,
 	}
 }

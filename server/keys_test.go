@@ -245,10 +245,23 @@ func TestASessionEndsWithItsKeyItsUserOrItsTime(t *testing.T) {
 
 func TestTheCookieIsForTheAddressOfTheServer(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, publicURL("https://example.org/attachd"))
-	cookie := w.signIn(t, "viewer", header{"Origin": "https://example.org"})
-	if !cookie.Secure || cookie.Path != "/attachd/" {
-		t.Errorf("the cookie is %s", cookie.Raw)
+	for origin, want := range map[string]struct{ path, name, cookiePath string }{
+		"http://example.org":  {"", "attachd_session", "/"},
+		"https://example.org": {"", "__Host-attachd_session", "/"},
+		"https://example.net": {"/attachd", "__Secure-attachd_session", "/attachd/"},
+	} {
+		t.Run(want.name, func(t *testing.T) {
+			w := newWorld(t, publicURL(origin+want.path))
+			cookie := w.signIn(t, "viewer", header{"Origin": origin})
+			secure := want.name != "attachd_session"
+			if cookie.Name != want.name || cookie.Path != want.cookiePath || cookie.Secure != secure || cookie.Domain != "" {
+				t.Errorf("the cookie is %s", cookie.Raw)
+			}
+			w.do(t, step{do: "GET /users/me", send: header{"Cookie": want.name + "=" + cookie.Value}, want: 200})
+			if secure { // anybody on plain HTTP, or on a neighbouring host, could have set it
+				w.do(t, step{do: "GET /users/me", send: header{"Cookie": "attachd_session=" + cookie.Value}, want: 401})
+			}
+		})
 	}
 }
 

@@ -96,6 +96,20 @@ func (h hanging) Create(name string) (blobs.File, error) {
 	return h.FileSystem.Create(name)
 }
 
+// A look may last longer than anybody waits for it, where each sync takes a
+// second and many wait for theirs.
+func TestADiskThatIsSlowIsReadyWhileUploadsAreAcknowledged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.server.SetReadiness(200*time.Millisecond, time.Hour)
+	h := hanging{w.disk.FileSystem, new(atomic.Int64), make(chan struct{})}
+	defer close(h.released)
+	w.disk.FileSystem = h
+	w.do(t, step{do: "GET /health/ready", want: 503})
+	w.uploadedNow(t, "small.txt")
+	w.do(t, step{do: "GET /health/ready", want: 200})
+}
+
 func TestADiskThatHangsHoldsUpOneLookOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

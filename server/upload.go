@@ -74,6 +74,7 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err := s.commit(rq, &a, spool); err != nil {
 		return err
 	}
+	s.ready.acknowledged.Add(1)
 	s.metrics.uploaded.Add(float64(a.Size))
 	s.hours.uploaded(s.Now(), a.Size)
 	h := w.Header()
