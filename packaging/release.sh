@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes everything that is handed out into dist/: programs, Debian packages, a
-# container image, what they are made of (SBOM), and their SHA-256 sums. The
-# same commit and the same Go give the same bytes. Needs Go, git, dpkg-deb and
+# container image, what they are made of (SBOM), the licences of that, and their
+# SHA-256 sums. The same commit and the same Go give the same bytes. Needs Go, git, dpkg-deb and
 # buildah.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,6 +47,7 @@ package() { # package ARCH
 	for document in "${documents[@]}"; do
 		install -D -m 0644 "$document" "$root/usr/share/doc/attachd/$document"
 	done
+	install -m 0644 "$dist/$notices" -t "$root/usr/share/doc/attachd"
 	mkdir -p "$root/etc/attachd" "$root/DEBIAN"
 	# The package prepares the data directory, so its service never has to begin one.
 	sed -e 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' -e 's|^require_existing = .*|require_existing = true|' \
@@ -62,7 +63,7 @@ image() { # image ARCH
 	local context=$work/image-$1
 	mkdir -p "$context/data"
 	cp "$dist/attachd-linux-$1" "$context/attachd"
-	cp packaging/Containerfile "$context"
+	cp packaging/Containerfile "$dist/$notices" "$context"
 	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs build --quiet --isolation chroot \
 		--timestamp "$SOURCE_DATE_EPOCH" --platform "linux/$1" --tag "attachd:${version//[~+]/-}" "$context" >/dev/null
 	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs push --quiet \
@@ -75,6 +76,8 @@ image() { # image ARCH
 		-cf "$dist/attachd-image-linux-$1.tar" -C "$work/oci-$1" .
 }
 
+notices=THIRD-PARTY-NOTICES.txt
+packaging/notices.sh >"$dist/$notices"
 for arch in amd64 arm64; do
 	for os in linux darwin windows; do
 		suffix=

@@ -47,6 +47,18 @@ if [ -n "$dead" ]; then
 fi
 echo 'verify: the links of the installed documents lead somewhere'
 
+notices=THIRD-PARTY-NOTICES.txt
+cmp "$work/one/$notices" "$work/deb/usr/share/doc/attachd/$notices"
+for program in "$work"/one/attachd-{linux,darwin,windows}-*; do
+	go version -m "$program" | awk '$1 == "dep" { print $2, $3 }' | while read -r module version; do
+		grep -qF "==== $module $version: " "$work/one/$notices" || {
+			echo "verify: $(basename "$program") has $module in it, whose licence is not handed out" >&2
+			exit 1
+		}
+	done
+done
+echo 'verify: the licence of each linked module is handed out'
+
 mkdir "$work/oci" "$work/root"
 tar -xf "$work/one/attachd-image-linux-$arch.tar" -C "$work/oci"
 blob() { echo "$work/oci/blobs/$(tr : / <<<"$1")"; }
@@ -60,6 +72,7 @@ for layer in $(digests <"$(blob "$manifest")" | tail -n +2); do
 done
 "$work/root/attachd" version
 cmp "$work/root/attachd" "$work/one/attachd-linux-$arch"
+cmp "$work/root/$notices" "$work/one/$notices"
 echo 'verify: the image has its name, and the program in it runs'
 
 # The unit names the program where the package puts it.
