@@ -69,6 +69,25 @@ export function button(label, props = {}) {
     name ? icon(name) : null, quiet ? null : h('span', {}, label));
 }
 
+// unpressed gives a function that runs another, but not while the mouse or a
+// finger is down in el: what is under it must still be there when it is lifted,
+// or there is no click.
+export function unpressed(el) {
+  let pressed = false;
+  const waiting = new Set();
+  const release = () => {
+    if (!pressed) return;
+    pressed = false;
+    setTimeout(() => { for (const run of waiting) { waiting.delete(run); run(); } }); // after the click
+  };
+  el.addEventListener('pointerdown', (e) => {
+    if (e.button) return;
+    pressed = true;
+    for (const name of ['pointerup', 'pointercancel', 'blur']) addEventListener(name, release, { once: true });
+  });
+  return (run) => { if (pressed) waiting.add(run); else run(); };
+}
+
 // say has screen readers announce something.
 let live;
 export function say(sentence) {

@@ -1,8 +1,8 @@
-// A list of files of any length: only the rows in sight are in the document.
-// The keyboard's place is kept by the grid itself, so that rows may come and
-// go.
+// A list of files of any length: only the rows in sight are in the document,
+// each for as long as it is in sight, wherever in the list it gets. The
+// keyboard's place is kept by the grid itself, so that rows may come and go.
 
-import { h, clear, icon, fileName } from './dom.js';
+import { h, icon, fileName, unpressed } from './dom.js';
 import { bytes, relative, exact, kindOf, kinds } from './format.js';
 import { at } from './api.js';
 
@@ -34,11 +34,13 @@ export class Grid {
       h('button', { type: 'button', tabindex: '-1', click: () => on.sort(c.name) }, c.label)));
     this.everything = h('input', { type: 'checkbox', tabindex: '-1', 'aria-label': 'Select all', change: () => this.select(this.everything.checked ? this.rows : []) });
     this.el = h('div', { role: 'grid', class: `grid ${place.kind}`, tabindex: '0', 'aria-label': 'Files', 'aria-multiselectable': 'true',
-      scroll: () => this.later(), keydown: (e) => this.key(e), click: (e) => this.click(e), focus: () => { if (this.active < 0 && this.rows.length) this.go(0); } },
+      scroll: () => this.later(), keydown: (e) => this.key(e), click: (e) => this.click(e), dblclick: (e) => this.open(e), focus: () => { if (this.active < 0 && this.rows.length) this.go(0); } },
     h('div', { role: 'rowgroup', class: 'head' }, h('div', { role: 'row', 'aria-rowindex': '1', class: 'row' },
       h('div', { role: 'columnheader', class: 'cell check', 'aria-label': 'Selection' }, this.everything), this.headers,
       place.kind === 'ticket' ? h('div', { role: 'columnheader', class: 'cell comment' }, 'Comment') : null)),
     this.body);
+    this.unpressed = unpressed(this.el);
+    this.replace = () => this.put(...this.next);
     this.resized = new ResizeObserver(() => this.later());
     this.resized.observe(this.el);
   }
@@ -47,7 +49,13 @@ export class Grid {
 
   // show replaces what is listed; the selection stays where it is still there.
   show(rows, sorted) {
+    this.next = [rows, sorted];
+    this.unpressed(this.replace);
+  }
+
+  put(rows, sorted) {
     const active = this.rows[this.active]?.id;
+    this.keepInPlace(rows);
     this.rows = rows;
     this.active = active ? rows.findIndex((r) => r.id === active) : -1;
     const there = new Set(rows.map((r) => r.id));
@@ -57,14 +65,20 @@ export class Grid {
       el.setAttribute('aria-sort', on ? (sorted.down ? 'descending' : 'ascending') : 'none');
     });
     this.el.setAttribute('aria-rowcount', rows.length + 1);
-    this.redraw();
+    this.draw();
     this.selectionChanged();
+    this.on.listed();
   }
 
-  redraw() {
-    clear(this.body);
-    this.drawn.clear();
-    this.draw();
+  // keepInPlace scrolls along with the first row in sight, for whoever has
+  // scrolled to it.
+  keepInPlace(rows) {
+    if (!this.el.scrollTop || !this.rowHeight) return;
+    const first = Math.floor(this.el.scrollTop / this.rowHeight);
+    const now = rows.findIndex((r) => r.id === this.rows[first]?.id);
+    if (now <= first) return;
+    this.body.style.height = `${rows.length * this.rowHeight}px`;
+    this.el.scrollTop += (now - first) * this.rowHeight;
   }
 
   later() { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); }); }
@@ -74,20 +88,24 @@ export class Grid {
     this.body.style.height = `${this.rows.length * height}px`;
     const first = Math.max(0, Math.floor(this.el.scrollTop / height) - margin);
     const last = Math.min(this.rows.length, Math.ceil((this.el.scrollTop + this.el.clientHeight) / height) + margin);
-    for (const [i, el] of this.drawn) {
-      if (i < first || i >= last) { el.remove(); this.drawn.delete(i); }
+    const ids = new Map(this.rows.slice(first, last).map((a, k) => [a.id, first + k]));
+    for (const [id, el] of this.drawn) {
+      if (!ids.has(id)) { el.remove(); this.drawn.delete(id); }
     }
-    for (let i = first; i < last; i++) {
-      let el = this.drawn.get(i);
+    for (const [id, i] of ids) {
+      let el = this.drawn.get(id);
       if (!el) {
-        el = this.row(this.rows[i], i);
-        this.drawn.set(i, el);
-        this.body.append(el);
+        el = this.row(this.rows[i]);
+        this.drawn.set(id, el);
       }
+      const before = this.body.children[i - first] ?? null;
+      if (before !== el) this.body.insertBefore(el, before);
       el.style.transform = `translateY(${i * height}px)`;
+      el.dataset.index = i;
+      el.setAttribute('aria-rowindex', i + 2);
       this.mark(el, i);
     }
-    if (this.active >= first && this.active < last) this.el.setAttribute('aria-activedescendant', this.drawn.get(this.active).id);
+    if (this.active >= first && this.active < last) this.el.setAttribute('aria-activedescendant', this.drawn.get(this.rows[this.active].id).id);
     else this.el.removeAttribute('aria-activedescendant');
   }
 
@@ -100,9 +118,9 @@ export class Grid {
     el.classList.toggle('new', this.rows[i].isNew === true);
   }
 
-  row(a, i) {
+  row(a) {
     const comment = this.place.kind === 'ticket' ? this.on.commentOf(a) : null;
-    return h('div', { role: 'row', class: 'row', id: `f-${a.id}`, 'aria-rowindex': i + 2, 'data-index': i },
+    return h('div', { role: 'row', class: 'row', id: `f-${a.id}` },
       h('div', { role: 'gridcell', class: 'cell check' }, h('input', { type: 'checkbox', tabindex: '-1', 'aria-label': `Select ${a.file_name}` })),
       h('div', { role: 'gridcell', class: 'cell name' }, this.picture(a),
         h('a', { href: this.on.address(a), tabindex: '-1', class: 'open-file', 'aria-label': a.file_name }, fileName(a.file_name))),
@@ -154,6 +172,7 @@ export class Grid {
     const el = e.target.closest('.rows .row');
     if (!el) return;
     const i = Number(el.dataset.index);
+    if (e.detail === 1) this.clicked = this.rows[i].id;
     const box = e.target.closest('input');
     const link = e.target.closest('a');
     if (link && !e.ctrlKey && !e.metaKey && !e.shiftKey) {
@@ -166,6 +185,13 @@ export class Grid {
     else { this.anchor = i; this.select([this.rows[i]]); }
     this.go(i);
     this.el.focus({ preventScroll: true });
+  }
+
+  // open opens what the first of two clicks was on: it may have moved since.
+  open(e) {
+    if (e.target.closest('input, .head')) return;
+    const row = this.rows.find((r) => r.id === this.clicked);
+    if (row) this.on.open(row);
   }
 
   // go moves the keyboard's place.

@@ -30,6 +30,7 @@ export class PlaceView {
       open: (a) => { location.hash = this.address(a); },
       sort: (by) => { this.sorted = { by, down: this.sorted.by === by ? !this.sorted.down : by === 'size' || by === 'when' }; this.list(); },
       selection: () => this.actions?.show(),
+      listed: () => this.listed(),
       remove: () => this.actions.askToDelete(),
       commentOf: (a) => this.commentLabel(a.comment_id),
     });
@@ -144,22 +145,32 @@ export class PlaceView {
     const needle = this.filter.value.trim().toLocaleLowerCase();
     const { by, down } = this.sorted;
     this.drawKinds();
+    this.files.sort((a, b) => (down ? -orders[by](a, b) : orders[by](a, b))); // all but sorted already, mostly
     const rows = this.files.filter((a) => (!needle || a.file_name.toLocaleLowerCase().includes(needle))
-      && (!this.kind.value || kindOf(a.mime_type) === this.kind.value)
+      && (!this.kind.value || a.kind === this.kind.value)
       && (!this.comment.value || a.comment_id === this.comment.value));
-    rows.sort((a, b) => (down ? -orders[by](a, b) : orders[by](a, b)));
     this.grid.show(rows, this.sorted);
     this.order.value = `${by} ${down ? 'down' : 'up'}`;
-    this.actions.show();
     if (this.open && this.preview.file?.id !== this.open) this.preview.show(this.files.find((a) => a.id === this.open) ?? null);
-    const want = rows.length ? this.grid.el : this.nothing(needle || this.kind.value || this.comment.value);
-    if (this.body.firstChild !== want) {
-      clear(this.body, want);
-      this.grid.redraw();
-    }
+  }
+
+  // listed shows the grid, or why it has no rows.
+  listed() {
+    this.actions.show();
+    const filtered = this.filter.value.trim() || this.kind.value || this.comment.value;
+    const want = this.grid.rows.length ? this.grid.el : this.nothing(filtered);
+    if (this.body.firstChild === want) return;
+    clear(this.body, want);
+    this.grid.draw();
   }
 
   nothing(filtered) {
+    const why = [this.loading, Boolean(filtered), this.mayUpload()].join();
+    if (this.emptied?.why !== why) this.emptied = { why, el: this.sayWhy(filtered) };
+    return this.emptied.el;
+  }
+
+  sayWhy(filtered) {
     if (this.loading) return h('p', { class: 'soft centre' }, 'Loading…');
     if (filtered) return empty('search', 'No file matches', 'Try other words, or another type.', button('Show all files', { click: () => { this.filter.value = this.kind.value = this.comment.value = ''; this.list(); } }));
     if (!this.mayUpload()) return empty('file', 'No files yet', 'Files appear here when an editor of the space uploads some.');
@@ -167,8 +178,11 @@ export class PlaceView {
   }
 
   drawKinds() {
-    const counts = Map.groupBy(this.files, (a) => kindOf(a.mime_type));
+    const counts = Map.groupBy(this.files, (a) => (a.kind ??= kindOf(a.mime_type)));
     const value = this.kind.value;
+    const says = [...counts].map(([k, list]) => k + list.length).join();
+    if (says === this.kindsShown) return;
+    this.kindsShown = says;
     clear(this.kind, h('option', { value: '' }, 'All types'), Object.entries(kinds).filter(([k]) => counts.has(k)).map(([k, { label }]) => h('option', { value: k }, `${label} (${counts.get(k).length.toLocaleString()})`)));
     this.kind.value = counts.has(value) ? value : '';
   }
@@ -208,7 +222,7 @@ export class PlaceView {
   uploaded({ place, attachment }) {
     if (place.list !== this.place.list || this.files.some((a) => a.id === attachment.id)) return;
     this.files.push({ ...attachment, isNew: true });
-    this.list();
+    this.listing ??= requestAnimationFrame(() => { this.listing = null; this.list(); });
   }
 
   gone(ids) {
