@@ -143,6 +143,7 @@ func (s *Server) listAttachments(w *response, rq *request) error {
 		}),
 		key: func(a store.Attachment) []byte { return a.ID[:] },
 		row: appendAttachment,
+		tag: s.lists.tag(rq.entity.Parent),
 	}
 	if query := rq.URL.Query(); rq.entity.Kind == store.Ticket && query.Has("comment_id") {
 		comment, ok := parseID(query.Get("comment_id"))

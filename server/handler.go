@@ -63,6 +63,7 @@ type response struct {
 func (w *response) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
+		w.rq.server.lists.note(w.rq, status)
 		if w.rq.server.draining.Load() {
 			w.Header().Set("Connection", "close") // the next request goes to the next server
 		}
@@ -347,7 +348,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 		attrs = append(attrs, slog.Bool("cut", true))
 	}
 	level := slog.LevelInfo
-	if quiet[rq.route] && status == http.StatusOK {
+	if quiet[rq.route] && status == http.StatusOK || uploadsTo[rq.route] && status == http.StatusNotModified {
 		level = slog.LevelDebug
 	}
 	s.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)

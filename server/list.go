@@ -24,6 +24,8 @@ type listing[T any] struct {
 	key   func(T) []byte
 	// keep leaves items out; nil keeps all.
 	keep func(T) bool
+	// tag is an ETag of the collection as it is now; empty when there is none.
+	tag string
 	// row appends an item as JSON.
 	row func([]byte, T) ([]byte, error)
 }
@@ -46,6 +48,9 @@ func (l listing[T]) answer(w *response, rq *request) error {
 	limit, after, err := pageOf(rq.URL.Query())
 	if err != nil {
 		return err
+	}
+	if l.tag != "" && rq.unmodified(w, l.tag) {
+		return nil
 	}
 	rows := fetchBatch
 	if limit > 0 {

@@ -45,10 +45,8 @@ func (s *Server) pageAsset(w *response, rq *request) error {
 
 func (rq *request) answerFile(w *response, f page.File) error {
 	h := w.Header()
-	h.Set("ETag", f.ETag)
 	h.Add("Vary", "Accept-Encoding")
-	if strings.Contains(rq.Header.Get("If-None-Match"), f.ETag) {
-		w.WriteHeader(http.StatusNotModified)
+	if rq.unmodified(w, f.ETag) {
 		return nil
 	}
 	body := f.Body

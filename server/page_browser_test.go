@@ -262,6 +262,50 @@ func TestPageLooksInsideFiles(t *testing.T) {
 	tab.until(`document.querySelector('.preview').hidden`)
 }
 
+// What others do is seen without loading the page anew, and takes nothing away
+// from who is at work in it.
+func TestPageShowsWhatOthersDo(t *testing.T) {
+	w := pageWorld(t)
+	for _, name := range []string{"png.png", "csv_comma.csv", "md.md"} {
+		w.put(t, "editor", "product", name)
+	}
+	id := func(name string) string {
+		for _, a := range w.do(t, step{as: "editor", do: "GET {product}/attachments", want: 200}).list(t) {
+			if a["file_name"] == name {
+				return a["id"].(string)
+			}
+		}
+		t.Fatal("there is no " + name)
+		return ""
+	}
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	tab.click(".rows .row:nth-child(2) .size", "")
+	tab.shows(".actions", "1 selected")
+	selected := eval[string](tab, `document.querySelector('.row[aria-selected=true]').id`)
+	w.put(t, "admin", "product", "pdf_lo.pdf")
+	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/" + id("png.png"), want: 200})
+	eval[bool](tab, `dispatchEvent(new Event('focus'))`) // as when somebody comes back to it
+	tab.shows(".rows .name", "pdf_lo.pdf")
+	tab.gone(".rows .name", "png.png")
+	tab.shows("[role=status]", "1 new file, 1 file deleted.")
+	if got := eval[string](tab, `document.querySelector('.row[aria-selected=true]')?.id`); got != selected {
+		t.Errorf("%s was selected, now %s is", selected, got)
+	}
+	w.put(t, "admin", "product", "geojson.geojson")
+	tab.click("button", "Refresh")
+	tab.shows(".rows .name", "geojson.geojson")
+	tab.shows(".actions", "1 selected")
+	tab.click("button", "Refresh")
+	tab.shows("[role=status]", "Nothing has changed.")
+
+	// A file that is gone is named, not numbered.
+	tab.expect("404")
+	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/" + id("md.md"), want: 200})
+	tab.click(".rows a", "md.md")
+	tab.shows(".preview .empty", "md.md is not here any more: somebody has deleted it.")
+}
+
 func TestPageDownloadsLinksAndDeletes(t *testing.T) {
 	w := pageWorld(t)
 	for _, name := range []string{"png.png", "csv_comma.csv", "md.md"} {

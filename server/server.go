@@ -143,6 +143,7 @@ type Server struct {
 	verified    verified
 	deleted     chan struct{} // told when there may be something for RemoveDeleted
 	compressors *compressors
+	lists       *listVersions
 	routes      *httprouter.Router
 	handler     http.Handler
 }
@@ -217,6 +218,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.metrics = newMetrics(s)
 	s.compressors = newCompressors()
+	s.lists = newListVersions()
 	s.routes = s.router(routes)
 	handler := s.byHost(s.routes)
 	if len(cfg.CORSOrigins) > 0 {

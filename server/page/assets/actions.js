@@ -83,7 +83,7 @@ export class Actions {
       try {
         await api.download(this.view.place, a.id);
       } catch (e) {
-        return this.tell([`${a.file_name}: ${e.message}`]);
+        return this.tell([e.status === 404 ? api.reason(e, a) : `${a.file_name}: ${e.message}`]);
       }
       if (files.length > 1) await new Promise((next) => setTimeout(next, 250)); // browsers drop what comes at once
     }
@@ -149,7 +149,7 @@ export class Actions {
     try {
       made = await api.link(this.view.place, file.id, { expires_in: seconds });
     } catch (e) {
-      return this.tell([e.message]);
+      return this.tell([api.reason(e, file)]);
     }
     let copied = true;
     try { await navigator.clipboard.writeText(made.download_url); } catch { copied = false; }

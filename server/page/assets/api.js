@@ -40,7 +40,7 @@ async function ask(method, path, { body, headers = {}, signal } = {}) {
     if (e.name === 'AbortError') throw e;
     throw unreachable();
   }
-  if (!answer.ok) throw refusalOf(answer.status, await answer.text(), answer.headers.get('Retry-After'));
+  if (!answer.ok && answer.status !== 304) throw refusalOf(answer.status, await answer.text(), answer.headers.get('Retry-After'));
   return answer;
 }
 
@@ -59,13 +59,16 @@ export async function optional(path, options) {
   }
 }
 
-// pages gives a list page by page.
-export async function* pages(path, { limit = 1000, signal } = {}) {
+// pages gives a list page by page. version.tag is the ETag that the list had
+// when it was read last: while it has it still, there are no pages.
+export async function* pages(path, { limit = 1000, signal, version = {} } = {}) {
   const [where, given] = path.split('?');
   let query = new URLSearchParams(given);
   query.set('limit', limit);
-  for (;;) {
-    const answer = await ask('GET', `${where}?${query}`, { signal });
+  for (let first = true; ; first = false) {
+    const answer = await ask('GET', `${where}?${query}`, { signal, headers: first && version.tag ? { 'If-None-Match': version.tag } : {} });
+    if (answer.status === 304) return;
+    if (first) version.tag = answer.headers.get('ETag');
     yield await answer.json();
     const next = /<[^>?]*\?([^>]*)>;\s*rel="next"/.exec(answer.headers.get('Link') ?? '');
     if (!next) return;
@@ -129,7 +132,13 @@ export async function link(place, id, options) {
   return { ...made, here: ours ? at(ours[1] + url.search) : made.download_url };
 }
 
+// reason says why something cannot be done with a file.
+export const reason = (e, file) => (e.status === 404 ? `${file.file_name} is not here any more: somebody has deleted it.` : e.message);
+
+// download has the browser fetch a file, once the server is known to give it:
+// what comes of it then, the browser does not tell the page.
 export async function download(place, id) {
+  await bytesOf(place.download(id), { first: 1 });
   const made = await link(place, id, { expires_in: 300 });
   const a = document.createElement('a');
   a.href = made.here;

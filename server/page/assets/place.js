@@ -1,7 +1,7 @@
 // One product, ticket or meeting and its files.
 
 import { h, clear, button, icon, empty, say } from './dom.js';
-import { bytes, dateTime, kindOf, kinds } from './format.js';
+import { bytes, count, dateTime, kindOf, kinds } from './format.js';
 import * as api from './api.js';
 import { Grid, orders } from './grid.js';
 import { Preview } from './preview.js';
@@ -9,11 +9,13 @@ import { Actions } from './actions.js';
 import { filesOf, pasted, bringsFiles } from './drop.js';
 import { acceptedTypes } from './types.js';
 
+const interval = 15000; // milliseconds between looks for changes
+
 const words = { product: 'Product', ticket: 'Ticket', meeting: 'Meeting' };
 
 export class PlaceView {
   constructor(app, place) {
-    Object.assign(this, { app, place, files: [], comments: [], record: null, loading: true, sorted: { by: 'when', down: true } });
+    Object.assign(this, { app, place, files: [], comments: [], record: null, loading: true, version: {}, sorted: { by: 'when', down: true } });
     this.stop = new AbortController();
     const { signal } = this.stop;
     this.heading = h('h1', {}, h('bdi', {}, '…'));
@@ -36,6 +38,7 @@ export class PlaceView {
     });
     this.actions = new Actions(this);
     this.preview = new Preview(this);
+    this.again = button('Refresh', { icon: 'retry', quiet: true, click: () => this.refresh(true) });
     this.body = h('div', { class: 'list' });
     this.target = h('div', { class: 'drop', hidden: true }, icon('upload'), h('p', {}));
     this.el = h('div', { class: 'place' },
@@ -45,16 +48,19 @@ export class PlaceView {
             h('p', { class: 'crumb' }, icon(place.kind === 'product' ? 'box' : place.kind === 'ticket' ? 'ticket' : 'calendar'), h('span', {}, `${words[place.kind]} in `, h('bdi', {}, app.spaceName(place.space)))), this.heading),
           this.chooser, this.pick),
         this.hint,
-        h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order),
+        h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order, this.again),
         this.actions.el, this.body),
       this.preview.el, this.target);
     this.accept();
     document.addEventListener('paste', (e) => this.paste(e), { signal });
     app.uploads.done.addEventListener('uploaded', (e) => this.uploaded(e.detail), { signal });
-    this.load();
+    document.addEventListener('visibilitychange', () => this.refresh(), { signal });
+    addEventListener('focus', () => this.refresh(), { signal });
+    this.load().then(() => this.watch());
   }
 
   close() {
+    clearTimeout(this.timer);
     this.stop.abort();
     this.grid.close();
     this.preview.close();
@@ -81,7 +87,7 @@ export class PlaceView {
       document.title = `${this.name} · attachd`;
       this.drawHint();
       if (this.place.kind === 'ticket') await this.loadComments();
-      for await (const page of api.pages(this.place.list, { signal: this.stop.signal })) {
+      for await (const page of api.pages(this.place.list, { signal: this.stop.signal, version: this.version })) {
         this.files.push(...page);
         this.list();
       }
@@ -99,11 +105,55 @@ export class PlaceView {
     }
   }
 
+  // watch looks now and then for what others do; not all tabs at the same time.
+  watch() {
+    clearTimeout(this.timer);
+    if (!this.stop.signal.aborted) this.timer = setTimeout(() => this.refresh(), interval * (0.8 + 0.4 * Math.random()));
+  }
+
+  // refresh takes in what has changed on the server.
+  async refresh(asked = false) {
+    if (this.loading || this.changed || document.hidden) return;
+    this.changed = { added: new Set(), gone: new Set() }; // meanwhile, by this page
+    this.again.disabled = asked;
+    try {
+      let read = null;
+      for await (const page of api.pages(this.place.list, { signal: this.stop.signal, version: this.version })) read = [...read ?? [], ...page];
+      if (read) {
+        if (this.place.kind === 'ticket') await this.loadComments();
+        this.merge(read);
+      } else if (asked) say('Nothing has changed.');
+    } catch (e) {
+      this.version.tag = null; // a list that was read in part is not known
+      if (asked && e.name !== 'AbortError') this.actions.tell([e.message]);
+    }
+    this.changed = null;
+    this.again.disabled = false;
+    this.watch();
+  }
+
+  merge(read) {
+    const { added, gone } = this.changed;
+    const known = new Map(this.files.map((a) => [a.id, a]));
+    const now = new Set(read.map((a) => a.id));
+    const files = read.filter((a) => !gone.has(a.id)).map((a) => (known.has(a.id) ? Object.assign(known.get(a.id), a) : { ...a, isNew: true }));
+    const fresh = files.filter((a) => !known.has(a.id)).length;
+    const lost = this.files.filter((a) => !now.has(a.id) && !added.has(a.id));
+    const shown = lost.find((a) => a.id === this.open);
+    this.files = [...files, ...this.files.filter((a) => added.has(a.id) && !now.has(a.id))];
+    this.list();
+    if (shown) this.preview.say(`${shown.file_name} is not here any more: somebody has deleted it.`, 'alert');
+    const news = [fresh && count(fresh, 'new file'), lost.length && `${count(lost.length, 'file')} deleted`].filter(Boolean);
+    if (news.length) say(`${news.join(', ')}.`);
+  }
+
   async loadComments() {
     const rank = (c) => c.number ?? 0; // those without one are the oldest, in the order of the list
     this.comments = (await api.all(`${this.place.record}/comments`)).sort((a, b) => rank(a) - rank(b));
     if (!this.comments.length) return;
+    const value = this.comment.value;
     clear(this.comment, h('option', { value: '' }, 'All comments'), this.comments.map((c) => this.commentOption(c)));
+    this.comment.value = this.comments.some((c) => c.id === value) ? value : '';
     this.comment.hidden = false;
     this.drawHint();
   }
@@ -135,7 +185,11 @@ export class PlaceView {
     const limits = await this.app.limits;
     const size = limits?.max_file_size ? `Up to ${bytes(limits.max_file_size)} each.` : '';
     this.attach ??= this.comments.length ? h('select', { 'aria-label': 'Comment that new files belong to' }) : null;
-    if (this.attach) clear(this.attach, h('option', { value: '' }, 'no comment'), this.comments.map((c) => this.commentOption(c)));
+    if (this.attach) {
+      const { value } = this.attach;
+      clear(this.attach, h('option', { value: '' }, 'no comment'), this.comments.map((c) => this.commentOption(c)));
+      this.attach.value = this.comments.some((c) => c.id === value) ? value : '';
+    }
     clear(this.hint, h('p', {}, h('span', { class: 'wide' }, 'Drop files or folders anywhere here, or paste a picture. '), size),
       this.attach ? h('label', {}, 'New files go to ', this.attach) : null,
       acceptedTypes(limits));
@@ -221,11 +275,13 @@ export class PlaceView {
 
   uploaded({ place, attachment }) {
     if (place.list !== this.place.list || this.files.some((a) => a.id === attachment.id)) return;
+    this.changed?.added.add(attachment.id);
     this.files.push({ ...attachment, isNew: true });
     this.listing ??= requestAnimationFrame(() => { this.listing = null; this.list(); });
   }
 
   gone(ids) {
+    for (const id of ids) this.changed?.gone.add(id);
     this.files = this.files.filter((a) => !ids.has(a.id));
     if (ids.has(this.open)) location.replace(this.place.hash);
     this.list();

@@ -27,7 +27,7 @@ export class Preview {
         button('Close preview', { class: 'plain', icon: 'close', quiet: true, click: () => this.leave() })),
         this.facts,
         h('div', { class: 'preview-tools' },
-          button('Download', { icon: 'download', click: () => api.download(view.place, this.file.id).catch((e) => this.say(e.message)) }),
+          button('Download', { icon: 'download', click: () => api.download(view.place, this.file.id).catch((e) => this.say(api.reason(e, this.file), 'alert')) }),
           button('Copy link', { icon: 'link', click: () => view.actions.askForLink(this.file, view.actions.ofPreview) }),
           this.bin = button('Delete', { icon: 'trash', click: () => view.actions.askToDelete(this.file) })),
         view.actions.ofPreview),
@@ -79,7 +79,7 @@ export class Preview {
       if (signal.aborted) return;
       clear(this.body, shown ?? empty(kinds[kind].icon, 'No preview of this type', 'Download the file to open it with a program on your computer.'));
     } catch (e) {
-      if (e.name !== 'AbortError') this.say(e.message, 'alert');
+      if (e.name !== 'AbortError') this.say(api.reason(e, file), 'alert');
     }
   }
 

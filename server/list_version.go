@@ -1,0 +1,67 @@
+package server
+
+import (
+	"crypto/rand"
+	"fmt"
+	"hash/maphash"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"attachd/store"
+)
+
+// listStripes is how many counters the parents share: more make it rarer that a
+// list seems to have changed when that of another parent did. Each takes 8 bytes.
+const listStripes = 4096
+
+// listVersions tells whether the list of a parent's attachments may have changed,
+// without reading it. All changes come through this server: a process has the
+// store for itself.
+type listVersions struct {
+	boot    string // of this server: the counters begin anew with it
+	seed    maphash.Seed
+	all     atomic.Uint64 // for what may change any list, such as a name
+	stripes [listStripes]atomic.Uint64
+}
+
+func newListVersions() *listVersions {
+	return &listVersions{boot: rand.Text(), seed: maphash.MakeSeed()}
+}
+
+func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {
+	return &v.stripes[maphash.Comparable(v.seed, p)%listStripes]
+}
+
+// tag is an ETag of a list that is read after it was asked for. It is weak, since
+// a list may be compressed.
+func (v *listVersions) tag(p store.Parent) string {
+	return fmt.Sprintf(`W/"%s.%d.%d"`, v.boot, v.all.Load(), v.stripe(p).Load())
+}
+
+// note counts what a request may have changed. It comes before the answer, so that
+// nobody who has heard of a change finds the list unchanged, and after the change,
+// so that no list without it has the new tag.
+func (v *listVersions) note(rq *request, status int) {
+	switch {
+	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
+	case uploadsTo[rq.route] && !rq.server.AutoCreate:
+		v.stripe(rq.entity.Parent).Add(1)
+	case rq.Method == http.MethodDelete && rq.attachment.ID != uuid.Nil:
+		v.stripe(rq.attachment.Parent).Add(1)
+	case uploadsTo[rq.route], strings.HasPrefix(rq.route, "/directory/"):
+		v.all.Add(1)
+	}
+}
+
+// unmodified sets an ETag, and answers 304 where the client has what it is of.
+func (rq *request) unmodified(w *response, tag string) bool {
+	w.Header().Set("ETag", tag)
+	if !strings.Contains(rq.Header.Get("If-None-Match"), tag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
+}
