@@ -121,8 +121,7 @@ func TestPageKeepsItsRowsAndTheKeyboardWhenFilesArrive(t *testing.T) {
 		tab.shows(".actions", "1 selected")
 		const kept = `(() => {
 			const active = document.getElementById(document.querySelector('.grid').getAttribute('aria-activedescendant'));
-			const r = active?.getBoundingClientRect();
-			return r && active.matches('[aria-selected=true]') ? active.id + ' at ' + Math.round(r.top) : '';
+			return active?.matches('[aria-selected=true]') && document.activeElement.matches('.grid');
 		})()`
 		tab.until(kept)
 		eval[bool](tab, `(() => { document.querySelector('.actions button').before = true; return true; })()`)
@@ -132,7 +131,6 @@ func TestPageKeepsItsRowsAndTheKeyboardWhenFilesArrive(t *testing.T) {
 		if n := eval[int](tab, `[...document.querySelectorAll('.rows .row')].filter((e) => e.before).length`); n < 8 {
 			t.Errorf("only %d rows are still the same elements", n)
 		}
-		tab.until(`document.activeElement.matches('.grid')`)
 		tab.until(kept)
 		tab.until(`document.querySelector('.actions button').before`)
 	})
@@ -153,4 +151,71 @@ func TestPageOpensARowThatIsDoubleClicked(t *testing.T) {
 		}
 		tab.shows(".preview h1", "png.png")
 	})
+}
+
+// WCAG 2.1.1
+func TestPageSortsByKeyboard(t *testing.T) {
+	atWidths(t, func(w *world, tab *tab) {
+		for _, name := range []string{"png.png", "md.md", "pdf_lo.pdf"} {
+			w.put(t, "editor", "product", name)
+		}
+		tab.signIn("editor", productPage)
+		tab.shows(".rows .name", "png.png")
+		if eval[bool](tab, `!document.querySelector('.head').checkVisibility()`) { // a phone has a list to choose from
+			tab.until(`document.querySelector('[aria-label="Sort files"]').checkVisibility() && document.querySelector('[aria-label="Sort files"]').tabIndex === 0`)
+			return
+		}
+		eval[bool](tab, `document.querySelector('[aria-label="Filter files by name"]').focus() ?? true`)
+		for range 12 {
+			if eval[bool](tab, `document.activeElement.innerText === 'Size'`) {
+				break
+			}
+			tab.press("Tab", 0)
+		}
+		for _, key := range []string{"Enter", " "} {
+			tab.press(key, 0)
+			way := map[string]string{"Enter": "descending", " ": "ascending"}[key]
+			tab.until(`document.activeElement.innerText.startsWith('Size') && document.activeElement.closest('[aria-sort=` + way + `]')`)
+			tab.until(`document.querySelector('.rows .row:nth-child(` + map[string]string{"Enter": "1", " ": "3"}[key] + `)').innerText.includes('pdf_lo')`)
+		}
+	})
+}
+
+// At 400 %, at 200 %, and on a phone that lies on its side.
+// WCAG 1.4.10
+func TestPageHasRoomForTheListOnALowScreen(t *testing.T) {
+	w := pageWorld(t)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("one of many.csv", "1,2\n")}, want: 201, save: "A"})
+	w.copyRecord(t, "{A}", 299)
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	tab.shows(".actions", "300 files")
+	const rows = `[...document.querySelectorAll('.rows .row')].filter((e) => { const r = e.getBoundingClientRect(); return r.top > -1 && r.bottom < innerHeight + 1 && e.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2)); })`
+	for _, screen := range []struct{ width, height, rows int64 }{{320, 200, 2}, {640, 400, 4}, {844, 390, 4}, {1280, 400, 4}, {390, 844, 6}, {820, 844, 6}, {1280, 800, 6}} {
+		tab.look(screen.width, screen.height, "light")
+		// With the wheel.
+		for range 4 {
+			call(tab, input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: "mouseWheel", X: float64(screen.width) * 0.8, Y: float64(screen.height) - 20, DeltaX: 0.1, DeltaY: 500})
+		}
+		tab.until(fmt.Sprintf(rows+`.length >= %d`, screen.rows))
+		tab.picture(fmt.Sprintf("low-%d", screen.width))
+		if wide := eval[int](tab, `document.documentElement.scrollWidth - innerWidth`); wide > 0 {
+			t.Errorf("%d pixels too wide", wide)
+		}
+		tab.findBarriers(fmt.Sprintf("%d x %d", screen.width, screen.height))
+		// With the keyboard, to the end and back.
+		eval[bool](tab, `document.querySelector('.grid').focus() ?? true`)
+		for key, index := range map[string]int{"End": 301, "Home": 2, "PageDown": 0} {
+			tab.press(key, 0)
+			tab.until(fmt.Sprintf(rows+`.some((e) => e.matches('.active') && (%d === 0 || e.getAttribute('aria-rowindex') === '%d'))`, index, index))
+		}
+		if n := eval[int](tab, `document.querySelectorAll('.rows .row').length`); n > 60 {
+			t.Errorf("%d rows are in the document", n)
+		}
+	}
+	// A file that is open is read on such a screen, too.
+	tab.look(320, 200, "light")
+	tab.press("Enter", 0)
+	tab.shows(".preview h1", "one of many")
+	tab.until(`document.documentElement.scrollHeight > innerHeight && document.documentElement.scrollWidth <= innerWidth`)
 }

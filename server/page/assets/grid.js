@@ -31,21 +31,37 @@ export class Grid {
     Object.assign(this, { place, on, rows: [], selected: new Set(), drawn: new Map(), active: -1, anchor: 0 });
     this.body = h('div', { role: 'rowgroup', class: 'rows' });
     this.headers = columns.map((c) => h('div', { role: 'columnheader', class: `cell ${c.name}` },
-      h('button', { type: 'button', tabindex: '-1', click: () => on.sort(c.name) }, c.label)));
-    this.everything = h('input', { type: 'checkbox', tabindex: '-1', 'aria-label': 'Select all', change: () => this.select(this.everything.checked ? this.rows : []) });
+      h('button', { type: 'button', click: () => on.sort(c.name) }, c.label)));
+    this.everything = h('input', { type: 'checkbox', 'aria-label': 'Select all', change: () => this.select(this.everything.checked ? this.rows : []) });
     this.el = h('div', { role: 'grid', class: `grid ${place.kind}`, tabindex: '0', 'aria-label': 'Files', 'aria-multiselectable': 'true',
-      scroll: () => this.later(), keydown: (e) => this.key(e), click: (e) => this.click(e), dblclick: (e) => this.open(e), focus: () => { if (this.active < 0 && this.rows.length) this.go(0); } },
+      keydown: (e) => this.key(e), click: (e) => this.click(e), dblclick: (e) => this.open(e), focus: () => { if (this.active < 0 && this.rows.length) this.go(0); } },
     h('div', { role: 'rowgroup', class: 'head' }, h('div', { role: 'row', 'aria-rowindex': '1', class: 'row' },
       h('div', { role: 'columnheader', class: 'cell check', 'aria-label': 'Selection' }, this.everything), this.headers,
       place.kind === 'ticket' ? h('div', { role: 'columnheader', class: 'cell comment' }, 'Comment') : null)),
     this.body);
     this.unpressed = unpressed(this.el);
     this.replace = () => this.put(...this.next);
+    document.addEventListener('scroll', this.scrolled = () => this.later(), { capture: true, passive: true });
     this.resized = new ResizeObserver(() => this.later());
     this.resized.observe(this.el);
   }
 
-  close() { this.resized.disconnect(); }
+  close() {
+    this.resized.disconnect();
+    document.removeEventListener('scroll', this.scrolled, { capture: true });
+  }
+
+  // scroller is what scrolls the rows: the whole page on a low screen.
+  get scroller() {
+    return getComputedStyle(this.el).overflowY === 'visible' ? document.scrollingElement : this.el;
+  }
+
+  // sight is what is to be seen of the rows, in pixels from the first one's top.
+  sight() {
+    const { top } = this.body.getBoundingClientRect();
+    const port = this.el.getBoundingClientRect();
+    return [Math.max(0, port.top) - top + this.el.firstElementChild.offsetHeight, Math.min(innerHeight, port.bottom) - top];
+  }
 
   // show replaces what is listed; the selection stays where it is still there.
   show(rows, sorted) {
@@ -73,12 +89,13 @@ export class Grid {
   // keepInPlace scrolls along with the first row in sight, for whoever has
   // scrolled to it.
   keepInPlace(rows) {
-    if (!this.el.scrollTop || !this.rowHeight) return;
-    const first = Math.floor(this.el.scrollTop / this.rowHeight);
+    if (!this.rowHeight) return;
+    const first = Math.floor(this.sight()[0] / this.rowHeight);
+    if (first < 1) return;
     const now = rows.findIndex((r) => r.id === this.rows[first]?.id);
     if (now <= first) return;
     this.body.style.height = `${rows.length * this.rowHeight}px`;
-    this.el.scrollTop += (now - first) * this.rowHeight;
+    this.scroller.scrollTop += (now - first) * this.rowHeight;
   }
 
   later() { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.draw(); }); }
@@ -86,26 +103,30 @@ export class Grid {
   draw() {
     const height = this.rowHeight = parseFloat(getComputedStyle(this.el).getPropertyValue('--row')) || 52;
     this.body.style.height = `${this.rows.length * height}px`;
-    const first = Math.max(0, Math.floor(this.el.scrollTop / height) - margin);
-    const last = Math.min(this.rows.length, Math.ceil((this.el.scrollTop + this.el.clientHeight) / height) + margin);
+    const [top, bottom] = this.sight();
+    const first = Math.max(0, Math.floor(top / height) - margin);
+    const last = Math.min(this.rows.length, Math.ceil(bottom / height) + margin);
     const ids = new Map(this.rows.slice(first, last).map((a, k) => [a.id, first + k]));
+    const active = this.rows[this.active];
+    if (active) ids.set(active.id, this.active); // screen readers are at it, in sight or not
     for (const [id, el] of this.drawn) {
       if (!ids.has(id)) { el.remove(); this.drawn.delete(id); }
     }
-    for (const [id, i] of ids) {
+    const inOrder = [...ids].sort(([, a], [, b]) => a - b);
+    for (const [k, [id, i]] of inOrder.entries()) {
       let el = this.drawn.get(id);
       if (!el) {
         el = this.row(this.rows[i]);
         this.drawn.set(id, el);
       }
-      const before = this.body.children[i - first] ?? null;
+      const before = this.body.children[k] ?? null;
       if (before !== el) this.body.insertBefore(el, before);
       el.style.transform = `translateY(${i * height}px)`;
       el.dataset.index = i;
       el.setAttribute('aria-rowindex', i + 2);
       this.mark(el, i);
     }
-    if (this.active >= first && this.active < last) this.el.setAttribute('aria-activedescendant', this.drawn.get(this.rows[this.active].id).id);
+    if (active) this.el.setAttribute('aria-activedescendant', this.drawn.get(active.id).id);
     else this.el.removeAttribute('aria-activedescendant');
   }
 
@@ -199,16 +220,17 @@ export class Grid {
     if (!this.rows.length) return;
     this.active = Math.max(0, Math.min(this.rows.length - 1, i));
     const top = this.active * this.rowHeight;
-    const head = this.el.firstElementChild.offsetHeight;
-    if (top < this.el.scrollTop) this.el.scrollTop = top;
-    else if (top + this.rowHeight + head > this.el.scrollTop + this.el.clientHeight) this.el.scrollTop = top + this.rowHeight + head - this.el.clientHeight;
+    const [from, to] = this.sight();
+    if (top < from) this.scroller.scrollTop += top - from;
+    else if (top + this.rowHeight > to) this.scroller.scrollTop += Math.min(top + this.rowHeight - to, top - from);
     if (extend) this.range(this.active);
     this.draw();
   }
 
   key(e) {
     if (e.target !== this.el || e.altKey) return;
-    const screen = Math.max(1, Math.floor(this.el.clientHeight / this.rowHeight) - 2);
+    const [from, end] = this.sight();
+    const screen = Math.max(1, Math.floor((end - from) / this.rowHeight) - 1);
     const to = { ArrowDown: this.active + 1, ArrowUp: this.active - 1, PageDown: this.active + screen, PageUp: this.active - screen, Home: 0, End: this.rows.length - 1 }[e.key];
     const command = e.ctrlKey || e.metaKey;
     if (to !== undefined) {
