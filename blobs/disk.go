@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -356,6 +358,9 @@ func (d *Disk) Unmark(ctx context.Context, ref Ref, read Content) error {
 	return d.marks.remove(ref)
 }
 
+// Marked gives the contents that are marked damaged, in no order.
+func (d *Disk) Marked() []Ref { return d.marks.known.all() }
+
 // Damaged counts the marks.
 func (d *Disk) Damaged() int { return d.marks.known.size() }
 
@@ -549,6 +554,12 @@ func (s *refSet) has(ref Ref) bool {
 	defer s.mu.RUnlock()
 	_, ok := s.refs[ref]
 	return ok
+}
+
+func (s *refSet) all() []Ref {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Keys(s.refs))
 }
 
 func (s *refSet) size() int {

@@ -147,7 +147,7 @@ var inMatrix = map[server.Route]struct {
 var open = []string{"GET /files/:attachment", "POST /session", "DELETE /session", "GET /demo", "GET /health", "GET /health/ready", "GET /openapi.json", "GET /docs", "GET /", "GET /assets/:version/:asset"}
 
 // signedIn are the routes for whoever has a key, about themselves.
-var signedIn = []string{"GET /users/me", "GET /limits", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}
+var signedIn = []string{"GET /users/me", "GET /limits", "GET /faults", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}
 
 // membersRead are the routes of the directory that members of a space may
 // read; the rest of the directory is for superadmins.

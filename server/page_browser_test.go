@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/server"
+	"attachd/server/upkeep"
 )
 
 // pageWorld is a world in which the time is that of the browser.
@@ -572,6 +573,62 @@ func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
 	tab.click("button", "See what would go")
 	tab.shows(".result", "nothing to clean up")
 	tab.inspect("upkeep")
+}
+
+// What the server knows to be lost is told with its place and uploader, for as
+// long as it is lost; and nothing is called good that nobody has looked at.
+func TestPageFollowsDamageAndCallsNothingGoodUnseen(t *testing.T) {
+	w := pageWorld(t, filesAtOnce)
+	tab := newTab(t, w)
+	tab.signIn("root", "#/operator")
+	tab.shows(".figure.warn", "Not checked yet")
+	tab.click(".tabs a", "Maintenance")
+	tab.click("button", "Deep check")
+	tab.shows(".result", "No faults.")
+	tab.click(".tabs a", "Overview")
+	tab.shows(".figure.bad", "No backup yet")
+	w.must(upkeep.NoteDone(context.Background(), w.store, upkeep.Backup, time.Now()))
+	tab.open("#/operator")
+	tab.shows(".figure.good", "No faults")
+	w.must(upkeep.NoteDone(context.Background(), w.store, upkeep.Backup, time.Now().Add(-72*time.Hour)))
+	tab.open("#/operator")
+	tab.shows(".figure.warn", "Backup is old")
+
+	for _, c := range []struct{ place, name string }{{"product", "lost.txt"}, {"ticket", "rotten.txt"}, {"meeting", "sound.txt"}} {
+		w.do(t, step{as: "editor", do: "POST {" + c.place + "}/attachments", form: parts{file(c.name, "the content of "+c.name)}, want: 201, save: c.name})
+	}
+	w.must(os.Remove(w.blobFile(t, "{lost.txt}")))
+	w.damage(t, "{rotten.txt}")
+	w.expectLog("damaged")
+	w.expectLog("found faults")
+	tab.click(".tabs a", "Maintenance")
+	tab.click("button", "Deep check")
+	tab.shows(".result", "2 faults")
+	tab.open("docs")
+	w.restart() // what was found is not forgotten
+	tab.signIn("root", "#/operator")
+	for _, section := range []string{"#/operator/upkeep", "#/operator"} {
+		tab.open(section)
+		tab.shows(".faults li", "Missing lost.txt in A product (a), uploaded by Editor Person")
+		tab.shows(".faults li", "Damaged rotten.txt in A ticket (a), uploaded by Editor Person")
+		tab.gone(".faults li", "sound.txt")
+	}
+	tab.shows(".figure.bad", "2 faults")
+	tab.inspect("faults")
+	tab.expect("500")
+	tab.click(".faults a", "lost.txt")
+	tab.shows(".rows .badge", "Missing")
+	tab.click(".preview button", "Download")
+	tab.shows(".preview .empty", "The stored file is damaged. Uploading the same file again repairs it")
+	tab.inspect("damaged")
+	w.do(t, step{as: "stranger", do: "GET /faults", want: 200, is: "[]\n"})
+	w.do(t, step{as: "viewer", do: "GET /faults?space=ab", want: 200, is: "[]\n"})
+	for _, name := range []string{"lost.txt", "rotten.txt"} {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(name, "the content of "+name)}, want: 201})
+	}
+	w.do(t, step{as: "viewer", do: "GET /faults", want: 200, is: "[]\n"})
+	tab.click("button", "Refresh")
+	tab.gone(".rows .badge", "Missing")
 }
 
 func TestPageOfADemoOffersItsUsers(t *testing.T) {

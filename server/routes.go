@@ -48,6 +48,7 @@ var routes = []route{
 	// Who is calling.
 	{"GET", "/users/me", signedIn, (*Server).me},
 	{"GET", "/limits", signedIn, (*Server).limits},
+	{"GET", "/faults", signedIn, (*Server).listFaults},
 	{"POST", "/session", anyone, (*Server).createSession},
 	{"DELETE", "/session", anyone, (*Server).deleteSession},
 	{"GET", "/demo", anyone, (*Server).demoUsers},

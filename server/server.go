@@ -144,6 +144,7 @@ type Server struct {
 	deleted     chan struct{} // told when there may be something for RemoveDeleted
 	compressors *compressors
 	lists       *listVersions
+	suspects    suspects
 	routes      *httprouter.Router
 	handler     http.Handler
 }

@@ -44,6 +44,7 @@ func (s *Server) stats(w *response, rq *request) error {
 		LastGC:        optionalTime(status.LastGC),
 		LastBackup:    optionalTime(status.LastBackup),
 		Damaged:       s.contents.Damaged(),
+		InDatabase:    len(status.Damage),
 	})
 }
 
@@ -64,6 +65,7 @@ type statsBody struct {
 	LastGC        *string    `json:"last_gc"`
 	LastBackup    *string    `json:"last_backup"`
 	Damaged       int        `json:"damaged"`
+	InDatabase    int        `json:"database_faults"`
 }
 
 type (

@@ -45,6 +45,7 @@ func (s *Server) check(w *response, rq *request) error {
 		}
 		if err == nil {
 			s.noteDone(ctx, upkeep.Checking)
+			s.noteFound(ctx, report)
 		}
 		return report, err
 	})

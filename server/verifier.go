@@ -283,6 +283,7 @@ func (s *Server) readFailed(rq *request, read blobs.Content, err error) error {
 	switch {
 	case errors.Is(err, blobs.ErrDamaged), errors.Is(err, blobs.ErrNotFound):
 		s.metrics.damaged.Inc()
+		s.suspects.add(ref)
 		rq.log().Error("a stored content is damaged", about...)
 	case rq.Context().Err() != nil:
 		return err

@@ -159,6 +159,7 @@ func database(ctx context.Context, c *Case) []Finding {
 			"The clock jumped from %s to %s, %.0f hours of running ago: nothing is deleted for its age on the word of that.",
 			jump.From.UTC().Format(time.RFC3339), jump.To.UTC().Format(time.RFC3339), status.SinceJump.Hours())...)
 	}
+	found = append(found, checks(c, status)...)
 	const do = "Run `attachd backup DIR` every night, onto another disk."
 	switch age := c.Now.Sub(status.LastBackup); {
 	case status.LastBackup.IsZero():
@@ -171,6 +172,23 @@ func database(ctx context.Context, c *Case) []Finding {
 		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
 	}
 	return append(append(found, freePages(status.Database)...), outbox(c, status)...)
+}
+
+// checkAge is how long ago the last check may have been: once a month, and some
+// days more.
+const checkAge = 35 * 24 * time.Hour
+
+func checks(c *Case, status upkeep.Status) []Finding {
+	const do = "Run `attachd check --deep`: it reads every file."
+	switch age := c.Now.Sub(status.LastCheck); {
+	case status.LastFound > 0:
+		return problem("`attachd check` lists them; upload the files again, or restore them from a backup, then run it again.", "The last check found faults, %d in all.", status.LastFound)
+	case status.LastCheck.IsZero():
+		return warning(do, "There is no record of a check.")
+	case age > checkAge:
+		return warning(do, "The last check was made %d days ago.", int(age.Hours()/24))
+	}
+	return ok("The last check was made on %s, and found no faults.", status.LastCheck.UTC().Format(time.RFC3339))
 }
 
 // A database that is larger than this should not be mostly free.

@@ -47,7 +47,7 @@ func healthy(t *testing.T) *Case {
 	dir, err := datadir.Find(path)
 	must(t, err)
 	c := &Case{Config: config.Default(), Dir: dir, Now: time.Now(), Built: time.Now().Add(-time.Hour), Status: func(context.Context) (upkeep.Status, error) {
-		return upkeep.Status{LastBackup: time.Now().Add(-time.Hour)}, nil
+		return upkeep.Status{LastBackup: time.Now().Add(-time.Hour), LastCheck: time.Now().Add(-time.Hour)}, nil
 	}}
 	c.Config.Listen = "127.0.0.1:0"
 	return c
@@ -154,6 +154,13 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		}, Warning, "5 hours of running ago", "NTP", ""},
 		{"database", "a backup of tomorrow", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(24 * time.Hour)}, nil) }, Warning, "not yet", "attachd backup", ""},
 		{"database", "no backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, nil) }, Warning, "no record of a backup", "attachd backup", ""},
+		{"database", "no check was ever made", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now}, nil) }, Warning, "no record of a check", "attachd check --deep", ""},
+		{"database", "an old check", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, LastCheck: c.Now.Add(-40 * 24 * time.Hour)}, nil)
+		}, Warning, "40 days ago", "attachd check --deep", ""},
+		{"database", "the last check found faults", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, LastCheck: c.Now, LastFound: 3}, nil)
+		}, Problem, "found faults, 3 in all", "restore them", ""},
 		{"database", "an old backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(-10 * 24 * time.Hour)}, nil) }, Warning, "10 days ago", "attachd backup", ""},
 		{"database", "events wait", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, Events: 3, OldestEvent: c.Now.Add(-5 * time.Hour)}, nil)

@@ -3,12 +3,14 @@ package upkeep
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/store"
 )
 
@@ -24,6 +26,8 @@ type Status struct {
 	// that is not known.
 	LastCheck time.Time `json:"last_check,omitzero"`
 	LastGC    time.Time `json:"last_gc,omitzero"`
+	// LastFound is how many faults the last check found.
+	LastFound int `json:"last_found,omitempty"`
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
@@ -60,6 +64,11 @@ func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status
 			return status, fmt.Errorf("the note of the last %s: %w", work, err)
 		}
 	}
+	found, err := ReadFound(ctx, records)
+	if err != nil {
+		return status, err
+	}
+	status.LastFound = found.Faults
 	ahead, err := records.AllAttachments(ctx, firstID(now.Add(clockSlack)), 1)
 	if err == nil && len(ahead) > 0 {
 		status.Ahead = ahead[0].CreatedAt()
@@ -78,6 +87,41 @@ func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status
 		status.OldestEvent = first[0].Queued
 	}
 	return status, err
+}
+
+// Found is what the last check found.
+type Found struct {
+	Faults int `json:"faults"`
+	// Contents are those of attachments that were missing or damaged, or some of
+	// them where there are many.
+	Contents []blobs.Ref `json:"contents,omitempty"`
+}
+
+// foundNote is the name of the note that has it.
+const foundNote = "found"
+
+// ReadFound is empty where no check has noted anything.
+func ReadFound(ctx context.Context, records store.Notes) (found Found, err error) {
+	note, err := records.Note(ctx, foundNote)
+	if errors.Is(err, store.ErrNotFound) {
+		return found, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(note, &found)
+	}
+	if err != nil {
+		return Found{}, fmt.Errorf("the note of what the last check found: %w", err)
+	}
+	return found, nil
+}
+
+// NoteFound notes what a check has found, in place of what one before it has.
+func NoteFound(ctx context.Context, records store.Notes, found Found) error {
+	note, err := json.Marshal(found)
+	if err != nil {
+		return err
+	}
+	return records.SetNote(ctx, foundNote, note)
 }
 
 // firstID is what comes before every id that was made at a time or later: a

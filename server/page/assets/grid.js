@@ -137,6 +137,10 @@ export class Grid {
     el.classList.toggle('active', i === this.active);
     el.classList.toggle('open', this.rows[i].id === this.opened);
     el.classList.toggle('new', this.rows[i].isNew === true);
+    const wrong = this.on.faultOf(this.rows[i]);
+    const badge = el.querySelector('.badge');
+    if (wrong && !badge) el.querySelector('.cell.name').append(h('span', { class: 'badge bad' }, wrong));
+    else if (!wrong) badge?.remove();
   }
 
   row(a) {

@@ -3,6 +3,7 @@
 import { h, clear, icon } from './dom.js';
 import { bytes, count, relative, exact, span } from './format.js';
 import * as api from './api.js';
+import { faultList, repair } from './faults.js';
 import { bars, columns, meter } from './charts.js';
 
 const interval = 10000; // milliseconds between looks
@@ -12,7 +13,8 @@ export function overview({ signal }) {
   const el = h('div', { class: 'cards' }, h('p', { class: 'soft' }, 'Loading…'));
   const look = async () => {
     try {
-      draw(el, await api.get('/stats', { signal }));
+      const [stats, faults] = await Promise.all([api.get('/stats', { signal }), api.get('/faults', { signal })]);
+      draw(el, stats, faults);
     } catch (e) {
       if (e.name !== 'AbortError') clear(el, h('p', { class: 'error', role: 'alert' }, e.message));
     }
@@ -36,11 +38,26 @@ function lastHours(hours) {
   return Array.from({ length: 24 }, (_, i) => last - (23 - i) * 3600000).map((start) => ({ uploads: 0, downloads: 0, ...known.get(start), start }));
 }
 
-function draw(el, s) {
+const day = 86400000; // milliseconds
+const ago = (iso) => (iso ? Date.now() - Date.parse(iso) : Infinity);
+
+// health is good only where somebody has looked, and there is a way back.
+function health(s, faults) {
+  const n = faults.length + s.database_faults;
+  if (n) return ['bad', count(n, 'fault'), ' found'];
+  if (!s.last_check) return ['warn', 'Not checked', ' yet'];
+  if (!s.last_backup) return ['bad', 'No backup', ' yet'];
+  if (ago(s.last_check) > 35 * day) return ['warn', 'Check is old', ''];
+  if (ago(s.last_backup) > 2 * day) return ['warn', 'Backup is old', ''];
+  return ['good', 'No faults', ' known'];
+}
+
+function draw(el, s, faults) {
+  const [level, word, more] = health(s, faults);
   const used = s.disk.total - s.disk.free;
   const open = Math.max(0, s.disk.free - s.disk.reserve);
   clear(el,
-    s.damaged > 0 ? h('p', { class: 'banner', role: 'alert' }, icon('alert'), `${count(s.damaged, 'content')} damaged. A deep check lists the files; uploading one again, or a restore, repairs it.`) : null,
+    faults.length > 0 ? h('section', { class: 'banner', role: 'alert' }, icon('alert'), h('div', {}, h('p', {}, `${count(faults.length, 'file')} missing or damaged. ${repair}`), faultList(faults))) : null,
     card('Disk',
       h('p', { class: 'figure' }, bytes(open), h('small', {}, ' left for uploads')),
       meter([{ kind: 'used', value: used, name: 'Used' }, { kind: 'open', value: open, name: 'Free' }, { kind: 'reserve', value: Math.min(s.disk.reserve, s.disk.free), name: 'Reserve' }],
@@ -50,7 +67,7 @@ function draw(el, s) {
       h('p', { class: 'figure' }, s.attachments.files.toLocaleString(), h('small', {}, s.attachments.files === 1 ? ' file' : ' files')),
       h('dl', {}, fact('Total size', bytes(s.attachments.bytes)), fact('Stored contents', s.contents.files.toLocaleString()), fact('On the disk', bytes(s.contents.bytes)), fact('Saved by storing content once', bytes(s.bytes_saved)))),
     card('Health',
-      h('p', { class: `figure ${s.damaged ? 'bad' : 'good'}` }, s.damaged ? count(s.damaged, 'fault') : 'No faults', h('small', {}, s.damaged ? ' found' : ' known')),
+      h('p', { class: `figure ${level}` }, word, h('small', {}, more)),
       h('dl', {}, fact('Last check', when(s.last_check)), fact('Last clean-up', when(s.last_gc)), fact('Last backup', when(s.last_backup)), fact('Last scrub', when(s.scrub?.last)),
         fact('Uploads under way', `${s.upload_slots.in_use} of ${s.upload_slots.max}`), fact('Running for', span(s.uptime_seconds)), fact('Version', h('code', {}, s.version)))),
     h('section', { class: 'card full' }, h('h2', {}, 'Uploads and downloads by the hour'),

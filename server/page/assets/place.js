@@ -7,6 +7,7 @@ import { Grid, orders } from './grid.js';
 import { Preview } from './preview.js';
 import { Actions } from './actions.js';
 import { filesOf, pasted, bringsFiles } from './drop.js';
+import { whatIsWrong } from './faults.js';
 import { acceptedTypes } from './types.js';
 
 const interval = 15000; // milliseconds between looks for changes
@@ -15,7 +16,7 @@ const words = { product: 'Product', ticket: 'Ticket', meeting: 'Meeting' };
 
 export class PlaceView {
   constructor(app, place) {
-    Object.assign(this, { app, place, files: [], comments: [], record: null, loading: true, version: {}, sorted: { by: 'when', down: true } });
+    Object.assign(this, { app, place, files: [], comments: [], record: null, loading: true, faults: new Map(), version: {}, sorted: { by: 'when', down: true } });
     this.stop = new AbortController();
     const { signal } = this.stop;
     this.heading = h('h1', {}, h('bdi', {}, '…'));
@@ -34,6 +35,7 @@ export class PlaceView {
       selection: () => this.actions?.show(),
       listed: () => this.listed(),
       remove: () => this.actions.askToDelete(),
+      faultOf: (a) => this.faults.get(a.id),
       commentOf: (a) => this.commentLabel(a.comment_id),
     });
     this.actions = new Actions(this);
@@ -93,6 +95,7 @@ export class PlaceView {
       }
       this.loading = false;
       this.list();
+      await this.loadFaults();
       if (this.open && !this.files.some((a) => a.id === this.open)) this.preview.missing();
     } catch (e) {
       if (e.name === 'AbortError' || e.status === 401) return;
@@ -122,6 +125,7 @@ export class PlaceView {
       if (read) {
         if (this.place.kind === 'ticket') await this.loadComments();
         this.merge(read);
+        await this.loadFaults();
       } else if (asked) say('Nothing has changed.');
     } catch (e) {
       this.version.tag = null; // a list that was read in part is not known
@@ -145,6 +149,13 @@ export class PlaceView {
     if (shown) this.preview.say(`${shown.file_name} is not here any more: somebody has deleted it.`, 'alert');
     const news = [fresh && count(fresh, 'new file'), lost.length && `${count(lost.length, 'file')} deleted`].filter(Boolean);
     if (news.length) say(`${news.join(', ')}.`);
+  }
+
+  // loadFaults learns which files the server knows to be missing or damaged.
+  async loadFaults() {
+    const faults = await api.get(`/faults?space=${encodeURIComponent(this.place.space)}`, { signal: this.stop.signal });
+    this.faults = new Map(faults.map((f) => [f.attachment_id, whatIsWrong[f.what]]));
+    this.grid.later();
   }
 
   async loadComments() {

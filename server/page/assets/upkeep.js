@@ -3,18 +3,25 @@
 import { h, clear, button, icon, say } from './dom.js';
 import { bytes, count } from './format.js';
 import * as api from './api.js';
+import { faultList, repair } from './faults.js';
 
 export function upkeep({ signal }) {
-  return h('div', { class: 'cards' },
+  const known = h('div', { class: 'full' });
+  const look = async () => {
+    const faults = await api.get('/faults', { signal }).catch(() => []);
+    clear(known, faults.length ? h('section', { class: 'card' }, h('h2', {}, 'Missing or damaged files'), h('p', { class: 'soft' }, repair), faultList(faults)) : null);
+  };
+  look();
+  return h('div', { class: 'cards' }, known,
     task({ signal, title: 'Check', path: '/upkeep/check',
       text: 'Sees that every file is there with its length, and that what is known of them fits together. A deep check reads every file and finds bytes that have changed; it takes as long as reading the disk.',
-      choices: [['Check', {}], ['Deep check', { deep: true }]], tell: checked }),
+      choices: [['Check', {}], ['Deep check', { deep: true }]], tell: checked, done: look }),
     task({ signal, title: 'Clean up', path: '/upkeep/gc',
       text: 'Removes stored contents that no file refers to, such as a crash leaves. The server does this by itself every hour; files are never touched.',
       choices: [['See what would go', { dry_run: true }], ['Clean up', {}]], tell: collected }));
 }
 
-function task({ signal, title, path, text, choices, tell }) {
+function task({ signal, title, path, text, choices, tell, done = () => {} }) {
   const bar = h('progress', { 'aria-label': `Progress of ${title.toLowerCase()}`, hidden: true });
   const note = h('p', { class: 'soft small' });
   const result = h('div', { class: 'result', 'aria-live': 'polite' });
@@ -39,6 +46,7 @@ function task({ signal, title, path, text, choices, tell }) {
     } catch (e) {
       if (e.name !== 'AbortError') clear(result, h('p', { class: 'error' }, e.message));
     }
+    done();
     bar.hidden = true;
     note.textContent = '';
     buttons.forEach((b) => { b.disabled = false; });

@@ -1,0 +1,162 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/server/upkeep"
+	"attachd/store"
+)
+
+const (
+	// maxSuspects is how many contents are remembered that were found missing or
+	// damaged. Damaged ones are marked on the disk besides, whatever their number.
+	maxSuspects = 1000
+	// maxOfContent is how many attachments with the same content are listed.
+	maxOfContent = 100
+)
+
+// suspects are contents that a check or a read found missing or damaged. They are
+// looked at again before anybody is told: they may have been repaired.
+type suspects struct {
+	mu     sync.Mutex
+	loaded bool // from the note that the last check left
+	refs   map[blobs.Ref]struct{}
+}
+
+func (s *suspects) add(ref blobs.Ref) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs == nil {
+		s.refs = map[blobs.Ref]struct{}{}
+	}
+	if len(s.refs) < maxSuspects {
+		s.refs[ref] = struct{}{}
+	}
+}
+
+// all gives the suspects, those too that a check has found before the server was
+// started last.
+func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
+	s.suspects.mu.Lock()
+	loaded := s.suspects.loaded
+	s.suspects.loaded = true
+	s.suspects.mu.Unlock()
+	if !loaded {
+		found, err := upkeep.ReadFound(ctx, s.Store)
+		if err != nil {
+			return nil, err
+		}
+		for _, ref := range found.Contents {
+			s.suspects.add(ref)
+		}
+	}
+	var refs []blobs.Ref
+	if marks, is := s.Blobs.(interface{ Marked() []blobs.Ref }); is {
+		refs = marks.Marked()
+	}
+	s.suspects.mu.Lock()
+	defer s.suspects.mu.Unlock()
+	for ref := range s.suspects.refs {
+		refs = append(refs, ref)
+	}
+	slices.SortFunc(refs, func(a, b blobs.Ref) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(refs), nil
+}
+
+// noteFound remembers what a check has found.
+func (s *Server) noteFound(ctx context.Context, report upkeep.Report) {
+	found := upkeep.Found{Faults: len(report.Faults)}
+	for _, f := range report.Faults {
+		if ref, err := blobs.ParseRef(f.Blob); err == nil && f.Attachment.Valid && !f.Unreadable && len(found.Contents) < maxSuspects {
+			found.Contents = append(found.Contents, ref)
+			s.suspects.add(ref)
+		}
+	}
+	if err := upkeep.NoteFound(ctx, s.Store, found); err != nil && ctx.Err() == nil {
+		s.Log.Warn("it could not be noted what a check has found", "error", err)
+	}
+}
+
+// A faultBody is an attachment whose content is missing or damaged.
+type faultBody struct {
+	ID         uuid.UUID  `json:"attachment_id"`
+	FileName   string     `json:"file_name"`
+	FileSize   int64      `json:"file_size"`
+	UploadedBy personBody `json:"uploaded_by"`
+	CreatedAt  string     `json:"created_at"`
+	Space      string     `json:"space"`
+	Kind       string     `json:"kind"` // of what it belongs to
+	ParentID   uuid.UUID  `json:"parent_id"`
+	ParentName string     `json:"parent_name"`
+	What       string     `json:"what"` // "missing" or "damaged"
+}
+
+// listFaults lists the attachments that are known to be missing or damaged, of the
+// spaces that the caller may see.
+func (s *Server) listFaults(w *response, rq *request) error {
+	slug := rq.URL.Query().Get("space")
+	refs, err := s.suspected(rq.Context())
+	if err != nil {
+		return err
+	}
+	if err := rq.hold(int64(min(len(refs), maxSuspects)) * rowHolds); err != nil {
+		return err
+	}
+	list := []faultBody{}
+	visible := map[string]bool{}
+	for _, ref := range refs {
+		attachments, err := s.Store.AttachmentsWith(rq.Context(), ref, maxOfContent)
+		if err != nil {
+			return err
+		}
+		for _, a := range attachments {
+			what, err := s.faultOf(rq.Context(), a)
+			if err != nil {
+				return err
+			}
+			if what == "" {
+				continue
+			}
+			e, err := s.Store.Entity(rq.Context(), a.Parent)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // it is being deleted
+			}
+			if err != nil {
+				return err
+			}
+			if _, known := visible[e.Space]; !known {
+				if visible[e.Space], err = s.seesSpace(rq, e.Space); err != nil {
+					return err
+				}
+			}
+			if visible[e.Space] && (slug == "" || slug == e.Space) {
+				list = append(list, faultBody{a.ID, a.FileName, a.Size, personBody{a.UploaderID, a.Uploader}, timestamp(a.CreatedAt()),
+					e.Space, e.Kind.String(), e.ID, e.Name, what})
+			}
+		}
+	}
+	return rq.answer(w, http.StatusOK, list)
+}
+
+// faultOf says what is wrong with the content of an attachment; nothing where it
+// is there and not marked, or where the storage does not say.
+func (s *Server) faultOf(ctx context.Context, a store.Attachment) (string, error) {
+	info, err := s.contents.Stat(ctx, a.SHA256)
+	switch {
+	case errors.Is(err, blobs.ErrNotFound):
+		return "missing", nil
+	case err != nil:
+		return "", fmt.Errorf("looking at blob %s: %w", blobs.Ref(a.SHA256), err)
+	case info.Damaged || info.Size != a.Size:
+		return "damaged", nil
+	}
+	return "", nil
+}
