@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/input"
+	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // What is asked about the open file is asked beside the button that was
@@ -218,4 +222,66 @@ func TestPageHasRoomForTheListOnALowScreen(t *testing.T) {
 	tab.press("Enter", 0)
 	tab.shows(".preview h1", "one of many")
 	tab.until(`document.documentElement.scrollHeight > innerHeight && document.documentElement.scrollWidth <= innerWidth`)
+}
+
+// tickets gives the space a so many tickets whose titles are their numbers,
+// and the address of the last one.
+func (w *world) tickets(t *testing.T, n int) (last string) {
+	t.Helper()
+	var made []store.Object
+	for i := range n {
+		e := store.Entity{Parent: store.Parent{Kind: store.Ticket, ID: uuid.New()}, Space: "a", OwnerID: personID("editor"), Name: fmt.Sprint(i)}
+		made = append(made, e)
+		last = "#/spaces/a/tickets/" + e.ID.String()
+	}
+	_, err := w.store.Put(context.Background(), made...)
+	w.must(err)
+	return last
+}
+
+func TestPageShowsInTheTreeWhereTheReaderIs(t *testing.T) {
+	atWidths(t, func(w *world, tab *tab) {
+		last := w.tickets(t, 120)
+		tab.signIn("editor", last)
+		tab.shows("h1", "119")
+		if eval[int](tab, `innerWidth`) <= 760 { // the tree is a screen of its own
+			tab.click("a.back", "Places")
+		}
+		tab.until(`[...document.querySelectorAll('.tree a')].find((a) => a.getAttribute('href') === '` + last + `')?.checkVisibility()`)
+		tab.until(`(() => {
+			const r = [...document.querySelectorAll('.tree a')].find((a) => a.getAttribute('href') === '` + last + `').getBoundingClientRect();
+			return r.top >= 0 && r.bottom <= innerHeight;
+		})()`)
+		tab.picture("tree-" + strings.ReplaceAll(tab.Name(), "/", "-"))
+		// As numbers.
+		const names = `[...document.querySelectorAll('.tree a')].map((a) => a.innerText).filter((n) => /^[0-9]+$/.test(n)).join()`
+		tab.until(names + `.startsWith('0,1,2,3,4,5,6,7,8,9,10,11,') && ` + names + `.endsWith(',49,119')`)
+		tab.click(".tree button", "Show more")
+		tab.until(names + `.endsWith(',117,118,119')`)
+		tab.until(`document.activeElement.innerText === '50'`)
+		tab.findBarriers("the tree")
+	})
+}
+
+// The first screen does not depend on how much there is.
+func TestPageAsksForPlacesAsTheyAreNeeded(t *testing.T) {
+	w := pageWorld(t)
+	last := w.tickets(t, 2500)
+	tab := newTab(t, w)
+	tab.signIn("editor", last)
+	tab.shows("h1", "2499")
+	tab.until(`document.querySelector('.tree a[aria-current]')?.innerText === '2499'`)
+	const asked = `performance.getEntriesByType('resource').filter((e) => e.name.includes('/directory/tickets?')).length`
+	if n := eval[int](tab, asked); n != 1 {
+		t.Errorf("tickets were asked for %d times", n)
+	}
+	tab.shows(".tree button", "Show more (over")
+	tab.typeIn("[aria-label='Search places by name']", "1234")
+	tab.until(`[...document.querySelectorAll('.tree a')].some((a) => a.innerText === '1234')`)
+	tab.gone(".tree", "Searching")
+	if n := eval[int](tab, asked); n != 3 {
+		t.Errorf("tickets were asked for %d times", n)
+	}
+	tab.typeIn("[aria-label='Search places by name']", "nothing of this name")
+	tab.shows(".tree", "No place has this in its name")
 }

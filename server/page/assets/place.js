@@ -87,6 +87,7 @@ export class PlaceView {
       this.name = this.record.name || this.record.title || this.record.id;
       clear(this.heading, h('bdi', {}, this.name));
       document.title = `${this.name} · attachd`;
+      this.app.places.know(this.place, this.name);
       this.drawHint();
       if (this.place.kind === 'ticket') await this.loadComments();
       for await (const page of api.pages(this.place.list, { signal: this.stop.signal, version: this.version })) {
