@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -662,6 +663,24 @@ func TestPageWorksBelowAPath(t *testing.T) {
 	tab.shows(".rows .name", "png.png")
 }
 
+// runsAsPrinted has a shell run what the page shows, for a superadmin, about the
+// product of the world.
+func (w *world) runsAsPrinted(t *testing.T, command, want string) {
+	t.Helper()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("needs curl")
+	}
+	dir := t.TempDir()
+	w.must(os.WriteFile(filepath.Join(dir, "a.txt"), []byte("a"), 0o600))
+	command = strings.NewReplacer("@FILE", "@a.txt", "spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000", "spaces/a/products/"+w.names["product.id"]).Replace(command)
+	shell := exec.Command("sh", "-euc", strings.Replace(command, "curl ", "curl -sS --fail-with-body ", 1))
+	shell.Dir, shell.Env = dir, append(os.Environ(), "ATTACHD_KEY="+w.keys["root"])
+	out, err := shell.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("%s\nsays %s (%v), without %q", command, out, err, want)
+	}
+}
+
 func TestPageShowsTheAPI(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)
@@ -678,6 +697,24 @@ func TestPageShowsTheAPI(t *testing.T) {
 	tab.shows(".operation .answer", "file_too_large")
 	tab.inspect("docs-operation")
 
+	tab.shows("code.base", w.url)
+	tab.typeIn("#search", "")
+	tab.until(`[...document.querySelectorAll('.operation')].map((el) => { el.open = true; return el.querySelector('.curl'); }).every(Boolean)`)
+	lines := eval[[]string](tab, `[...document.querySelectorAll('.operation')].map((el) => el.id + ' ' + el.querySelector('.curl').textContent)`)
+	run := map[string]string{"listProductAttachments": "[]", "putProduct": `"name"`, "uploadProductAttachment": `"file_name":"a.txt"`, "createOwnKey": "attachd_", "getLimits": "max_file_size", "getMe": "Root"}
+	for _, line := range lines {
+		name, command, _ := strings.Cut(line, " ")
+		if _, address, _ := strings.Cut(command, " '"+w.url+"/"); !strings.HasPrefix(command, "curl ") || !strings.HasSuffix(command, "'") || strings.ContainsAny(address, "{} $") {
+			t.Errorf("%s: %q", name, command)
+		}
+		if want, is := run[name]; is {
+			delete(run, name)
+			w.runsAsPrinted(t, command, want)
+		}
+	}
+	if len(run) > 0 {
+		t.Errorf("there are no commands for %v", run)
+	}
 	tab.open("docs#schema-Attachment")
 	tab.shows("#schema-Attachment td", "file_size")
 	tab.open("docs#listProductAttachments")

@@ -1,7 +1,7 @@
 // The API for reading: openapi.json of this server, laid out. Nothing is
 // written twice, so nothing here can differ from the document.
 
-import { h, clear, icon, emptyPage } from './dom.js';
+import { h, clear, button, icon, emptyPage, say } from './dom.js';
 
 const methods = ['get', 'post', 'put', 'delete', 'head'];
 let spec;
@@ -38,6 +38,8 @@ async function start() {
       h('a', { class: 'button', href: 'openapi.json' }, 'openapi.json')),
     h('main', { class: 'page wide', id: 'api', tabindex: '-1' },
       h('h1', {}, 'The API'),
+      h('p', {}, 'Base URL: ', h('code', { class: 'base' }, base)),
+      h('p', {}, 'The commands below take your key from the environment: ', h('code', {}, `export ATTACHD_KEY=…`)),
       prose(spec.info.description),
       h('div', { class: 'search' }, icon('search'), search),
       count,
@@ -74,6 +76,7 @@ function operation(o) {
   const title = [h('span', { class: `method ${o.method}` }, o.method.toUpperCase()), h('code', { class: 'path' }, breakable(o.path))];
   const el = folded(o.operationId, title, o.summary, () => [
     prose(o.description),
+    command(o),
     o.security?.length === 0 ? h('p', { class: 'soft' }, 'Needs no key.') : null,
     parameters(o.parameters.map(resolve)),
     body(resolve(o.requestBody)),
@@ -83,6 +86,47 @@ function operation(o) {
   el.classList.add('operation');
   el.dataset.words = `${o.method} ${o.path} ${o.operationId} ${o.summary} ${o.description}`.toLowerCase();
   return el;
+}
+
+// base is what all paths follow.
+const base = new URL('.', location.href).href.replace(/\/$/, '');
+
+const quoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+// curl is a command line that makes a call, with the examples of the document.
+function curl(o) {
+  const example = (p) => { const s = resolve(p.schema) ?? {}; return String(p.example ?? s.examples?.[0] ?? s.example ?? p.name.toUpperCase()); };
+  const known = o.parameters.map(resolve);
+  const path = o.path.replace(/{([^}]+)}/g, (_, name) => encodeURIComponent(example(known.find((p) => p.in === 'path' && p.name === name) ?? { name })));
+  const query = known.filter((p) => p.in === 'query' && p.required).map((p) => `${p.name}=${encodeURIComponent(example(p))}`).join('&');
+  const parts = ['curl', { get: '', head: '--head', post: '', put: '-X PUT', delete: '-X DELETE' }[o.method]];
+  if (o.security?.length !== 0) parts.push('-H "Authorization: Bearer $ATTACHD_KEY"');
+  parts.push(...payload(resolve(o.requestBody), o.method));
+  const ok = resolve(o.responses['200'])?.content ?? {};
+  if (o.method === 'get' && ok['application/octet-stream'] !== undefined || Object.keys(ok).some((t) => /^(image|\*)\//.test(t))) parts.push('-o FILE');
+  return [...parts, quoted(`${base}${path}${query && `?${query}`}`)].filter(Boolean).join(' ');
+}
+
+// payload is what a command line sends.
+function payload(content, method) {
+  const [type, c] = Object.entries(content?.content ?? {})[0] ?? [];
+  if (!type) return method === 'post' ? ['-X POST'] : [];
+  if (type === 'multipart/form-data') return ['-F file=@FILE'];
+  if (type !== 'application/json') return [`-H 'Content-Type: ${type}'`, '--data-binary @FILE'];
+  const value = c.example ?? Object.values(c.examples ?? {}).map(resolve)[0]?.value ?? valuesOf(c.schema)[0] ?? {};
+  return [`-H 'Content-Type: application/json'`, `-d ${quoted(JSON.stringify(value))}`];
+}
+
+function command(o) {
+  const line = h('pre', { class: 'curl', tabindex: '0', 'aria-label': 'Command line' }, curl(o));
+  return h('div', { class: 'command' }, line, button('Copy', { class: 'plain', 'aria-label': 'Copy the command line', click: async () => {
+    try {
+      await navigator.clipboard.writeText(line.textContent);
+      say('Command line copied.');
+    } catch {
+      getSelection().selectAllChildren(line);
+    }
+  } }));
 }
 
 // folded is built when it is first opened: most never are.
