@@ -98,6 +98,37 @@ func TestPageShowsAPlaceWithItsFiles(t *testing.T) {
 	tab.shows(".rows .name", "<img src=x onerror=alert(1)>.txt")
 }
 
+// The page of a server without spaces says what to do, and it works as printed.
+func TestPageOfAFreshServerSaysWhatToDo(t *testing.T) {
+	w := pageWorld(t)
+	for _, space := range []string{"a", "ab"} {
+		w.do(t, step{as: "root", do: "DELETE /directory/spaces/" + space, want: 200})
+	}
+	tab := newTab(t, w)
+	tab.signIn("viewer", "")
+	tab.shows("main", "Ask an administrator")
+	tab.click("button", "Sign out")
+	tab.until(`document.querySelector('.signin')`)
+	tab.signIn("root", "")
+	tab.shows("main h1", "Nothing here yet")
+	tab.inspect("fresh")
+	for _, command := range eval[[]string](tab, `[...document.querySelectorAll('.steps pre')].slice(1).map((e) => e.textContent)`) {
+		w.runsAsPrinted(t, command, `"created":2`)
+	}
+	tab.click("button", "Reload")
+	tab.click("nav.places a", "Orders")
+	tab.shows("main h2", "No files yet")
+	tab.pick(sample("png.png"))
+	tab.shows(".rows .name", "png.png")
+	tab.open("#/operator/people")
+	tab.click(".rows-list a", "Ada Lovelace")
+	tab.shows(".rows-list", "Analytics")
+	tab.open("")
+	tab.shows("main h1", "Choose a place")
+	tab.click("summary", "Add spaces, products and people")
+	tab.shows(".steps pre", "directory/import")
+}
+
 func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)

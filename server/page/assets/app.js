@@ -8,6 +8,7 @@ import { PlaceView } from './place.js';
 import { Uploads } from './uploads.js';
 import { keysView } from './keys.js';
 import { operatorView } from './operator.js';
+import { firstSteps } from './start.js';
 
 // Whether there may be a session: asking without one is an error to browsers.
 const mark = 'attachd.signed-in';
@@ -148,9 +149,22 @@ class App {
     if (section) {
       return { el: emptyPage('search', 'Page not found', 'The address is wrong, or you do not have access to what it names.', h('a', { class: 'button', href: '#/' }, 'All places')) };
     }
-    return { el: emptyPage('box', 'Choose a place', this.me.spaces.length || this.me.is_superadmin
-      ? 'Files belong to products, tickets and meetings. Choose one to see its files, or search by name.'
-      : 'You are not a member of any space yet. Ask an operator to add you to one.') };
+    return { el: this.home() };
+  }
+
+  home() {
+    if (!this.me.spaces.length && !this.me.is_superadmin) {
+      return emptyPage('box', 'No spaces yet', 'You are not a member of any space yet. Ask an administrator of this server to add you to one.');
+    }
+    const el = h('div', {}, emptyPage('box', 'Choose a place', 'Files belong to products, tickets and meetings. Choose one to see its files, or search by name.'));
+    if (this.me.is_superadmin) {
+      api.get('/directory/spaces?limit=1').then(([some]) => {
+        if (!some) clear(el, emptyPage('box', 'Nothing here yet', 'Files belong to products, tickets and meetings, and these to spaces. Make the first ones with the commands below.'));
+        this.el.toggleAttribute('data-empty', !some);
+        el.append(h('div', { class: 'page' }, firstSteps(!some)));
+      }).catch(() => {}); // the tree says what is wrong
+    }
+    return el;
   }
 }
 
