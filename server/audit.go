@@ -250,6 +250,17 @@ type resourceBody struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id,omitempty"`
 	Name string `json:"name,omitempty"`
+	// As they are today, in lists only.
+	FullName string      `json:"full_name,omitempty"` // of a user
+	In       *placeBody `json:"in,omitempty"`        // what an attachment belongs to
+}
+
+// placeBody is a product, ticket or meeting.
+type placeBody struct {
+	Kind  string    `json:"kind"`
+	ID    uuid.UUID `json:"id"`
+	Space string    `json:"space"`
+	Name  string    `json:"name"`
 }
 
 // names are the full names of users met in one answer.
@@ -282,13 +293,35 @@ func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) 
 			optionalID(e.ActorID), s.nameOf(ctx, e.ActorID, known), e.Operator,
 		},
 		Action:    e.Action,
-		Resource:  resourceBody{e.Resource, e.ID, e.Name},
+		Resource:  resourceBody{Kind: e.Resource, ID: e.ID, Name: e.Name},
 		Space:     e.Space,
 		Address:   e.Address,
 		RequestID: e.RequestID,
 		Outcome:   e.Outcome,
 		Hash:      hex.EncodeToString(e.Hash[:]),
 	}
+}
+
+// explain adds to an entry what people know its resource by, as far as that is
+// still there.
+func (s *Server) explain(ctx context.Context, body entryBody, known names) entryBody {
+	id, ok := parseID(body.Resource.ID)
+	if !ok {
+		return body
+	}
+	switch body.Resource.Kind {
+	case "user":
+		body.Resource.FullName = s.nameOf(ctx, id, known)
+	case "attachment":
+		a, err := s.Store.Attachment(ctx, id)
+		if err != nil {
+			break
+		}
+		if e, err := s.Store.Entity(ctx, a.Parent); err == nil {
+			body.Resource.In = &placeBody{e.Kind.String(), e.ID, e.Space, e.Name}
+		}
+	}
+	return body
 }
 
 func optionalID(id uuid.UUID) *uuid.UUID {
@@ -361,7 +394,9 @@ func (s *Server) auditLog(w *response, rq *request) error {
 		},
 		key:  func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
 		keep: filter.keep,
-		row:  rendered(func(e store.Entry) any { return s.describeEntry(rq.Context(), e, known) }),
+		row: rendered(func(e store.Entry) any {
+			return s.explain(rq.Context(), s.describeEntry(rq.Context(), e, known), known)
+		}),
 	}.answer(w, rq)
 }
 

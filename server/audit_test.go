@@ -697,3 +697,21 @@ func TestWhatAutoCreateMakesHasEntries(t *testing.T) {
 		t.Errorf("the second left %q", got)
 	}
 }
+
+// The page offers what is recorded, so that nobody needs to know the words.
+func TestThePageKnowsAllActionsAndOutcomes(t *testing.T) {
+	t.Parallel()
+	script := pageFiles(t)["page/assets/audit.js"]
+	for action := range server.AuditedActions() {
+		kind, name, _ := strings.Cut(action, ".")
+		_, line, found := strings.Cut(script, "\n  "+kind+": [")
+		if line, _, _ = strings.Cut(line, "]"); !found || !strings.Contains(line, "'"+name+"'") {
+			t.Errorf("the page does not offer %s", action)
+		}
+	}
+	for outcome := range server.AuditedOutcomes() {
+		if !strings.Contains(script, "'"+outcome+"'") {
+			t.Errorf("the page does not offer %s", outcome)
+		}
+	}
+}

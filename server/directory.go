@@ -175,6 +175,7 @@ func (s *Server) deleteUser(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	rq.entry.Name = s.nameOf(rq.Context(), id, names{}) // nobody can look it up afterwards
 	if err := s.Store.DeleteUser(rq.Context(), id); err != nil {
 		return err
 	}

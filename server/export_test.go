@@ -82,3 +82,15 @@ func (s *Server) WaitingForDecodes() int {
 	defer s.decodes.turns.mu.Unlock()
 	return len(s.decodes.turns.waiting)
 }
+
+// AuditedActions are those of all routes that are recorded.
+func AuditedActions() map[string]bool {
+	all := map[string]bool{}
+	for _, rule := range audited {
+		all[rule.action] = true
+	}
+	return all
+}
+
+// AuditedOutcomes are the codes of denials that are recorded.
+func AuditedOutcomes() map[string]bool { return denials }

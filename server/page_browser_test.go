@@ -572,10 +572,30 @@ func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
 	tab.shows("td", "gone.txt")
 	tab.shows("td", "Editor Person")
 	tab.inspect("audit")
-	tab.typeIn(".filters input", "key.create")
+	tab.shows("td", "attachment png.png in A product")
+	choose := func(label, value string) {
+		eval[bool](tab, `(() => { const s = [...document.querySelectorAll('.filters label')].find((l) => l.innerText.startsWith('`+label+`')).querySelector('select'); s.value = '`+value+`'; return s.value === '`+value+`'; })()`)
+	}
+	choose("Action", "key.create")
 	tab.click("button", "Show")
 	tab.gone("td", "attachment.delete")
 	tab.shows("td", "key.create")
+	choose("Action", "")
+	w.do(t, step{as: "root", do: "PUT /directory/spaces/a/members/{stranger}", json: `{"role": "editor"}`, want: 201})
+	tab.until(`document.querySelector('#audit-people option[value="Root Person"]')`)
+	tab.typeIn(".filters input", "Root Person")
+	tab.click("button", "Show")
+	tab.shows("td", "user Stranger Person: role editor")
+	tab.gone("td", "gone.txt")
+	tab.shows("th", "Address")
+	if labels := eval[string](tab, `document.querySelector('.filters').innerText + [...document.querySelectorAll('th')].map((e) => e.innerText)`); strings.Contains(labels, "From") {
+		t.Errorf("what is from where or when? %s", labels)
+	}
+	w.do(t, step{as: "root", do: "GET " + strings.TrimPrefix(eval[string](tab, `document.querySelector('a[download]').href`), w.url), want: 200, check: func(t *testing.T, a answer) {
+		if !strings.Contains(string(a.body), "role editor") || strings.Contains(string(a.body), "gone.txt") {
+			t.Errorf("the export holds %s", a.body)
+		}
+	}})
 
 	tab.click(".tabs a", "People")
 	tab.shows(".rows-list", "Viewer Person")

@@ -6,29 +6,61 @@ import * as api from './api.js';
 
 const step = 100; // entries at a time
 
+// What is recorded, by kind, and how it can end.
+const actions = {
+  attachment: ['upload', 'download', 'preview', 'link', 'delete'],
+  session: ['begin', 'end'],
+  key: ['create', 'revoke'],
+  directory: ['import'],
+  user: ['put', 'delete'],
+  space: ['put', 'delete'],
+  member: ['put', 'delete'],
+  product: ['put', 'delete'],
+  ticket: ['put', 'delete'],
+  comment: ['put', 'delete'],
+  meeting: ['put', 'delete'],
+  upkeep: ['check', 'gc', 'audit', 'compact', 'backup'],
+  signing_key: ['rotate'],
+  webhook: ['redeliver', 'ping'],
+  audit: ['read', 'prune', 'skip', 'damage'],
+};
+const outcomes = ['done', 'unauthorized', 'forbidden', 'invalid_signature', 'link_expired', 'rate_limited', 'malware_found'];
+
 export function audit({ signal }) {
   const field = (label, input) => h('label', {}, h('span', {}, label), input);
+  const choice = (every, list) => h('select', {}, h('option', { value: '' }, every), list.map((v) => h('option', { value: v }, v)));
+  const people = h('datalist', { id: 'audit-people' });
+  const space = choice('All spaces', []);
   const inputs = {
-    action: h('input', { type: 'search', placeholder: 'such as attachment.delete' }),
-    user: h('input', { type: 'search', placeholder: 'a user’s id' }),
-    space: h('input', { type: 'search', placeholder: 'a slug' }),
-    outcome: h('input', { type: 'search', placeholder: 'such as forbidden' }),
+    action: h('select', {}, h('option', { value: '' }, 'All actions'), Object.entries(actions).map(([kind, names]) =>
+      h('optgroup', { label: kind }, h('option', { value: kind }, `${kind}: all`), names.map((n) => h('option', { value: `${kind}.${n}` }, `${kind}.${n}`))))),
+    user: h('input', { type: 'search', placeholder: 'Name of a person', list: 'audit-people', autocomplete: 'off' }),
+    space,
+    outcome: choice('All outcomes', outcomes),
     since: h('input', { type: 'datetime-local' }),
     until: h('input', { type: 'datetime-local' }),
   };
-  const names = { action: 'Action', user: 'User', space: 'Space', outcome: 'Outcome', since: 'From', until: 'Until' };
+  const names = { action: 'Action', user: 'Person', space: 'Space', outcome: 'Outcome', since: 'Since', until: 'Until' };
+  const ids = new Map(); // of people, by what stands in the list of names
+  api.all('/directory/users', { signal }).then((users) => {
+    for (const u of users) ids.set(ids.has(u.full_name) ? `${u.full_name} (${u.id})` : u.full_name, u.id);
+    people.append(...[...ids.keys()].slice(0, 5000).map((value) => h('option', { value })));
+  }).catch(() => {}); // the log itself says what is wrong
+  api.all('/directory/spaces', { signal }).then((spaces) => space.append(...spaces.map((s) => h('option', { value: s.slug }, s.name || s.slug)))).catch(() => {});
+  const exported = h('a', { class: 'button', download: 'audit.ndjson' }, 'Export');
   const body = h('tbody', {});
   const end = h('div', { class: 'end' });
   const sheet = h('div', { class: 'sheet', tabindex: '0', role: 'group', 'aria-label': 'Entries of the audit log' }, h('table', {},
-    h('thead', {}, h('tr', {}, ['When', 'Who', 'Did', 'To', 'Space', 'From', 'Outcome'].map((n) => h('th', { scope: 'col' }, n)))), body));
+    h('thead', {}, h('tr', {}, ['When', 'Who', 'Did', 'To', 'Space', 'Address', 'Outcome'].map((n) => h('th', { scope: 'col' }, n)))), body));
   let list;
 
   function begin() {
     const query = new URLSearchParams();
     for (const [name, input] of Object.entries(inputs)) {
       const value = input.type === 'datetime-local' ? input.value && new Date(input.value).toISOString().replace(/\.\d+Z$/, 'Z') : input.value.trim();
-      if (value) query.set(name, value);
+      if (value) query.set(name, name === 'user' ? ids.get(value) ?? value : value);
     }
+    exported.href = api.at(`/audit-logs/export?${query}`);
     clear(body);
     list = api.pages(`/audit-logs?${query}`, { limit: step, signal });
     more();
@@ -52,8 +84,14 @@ export function audit({ signal }) {
 
   begin();
   return h('section', { 'aria-label': 'Audit log' },
-    h('form', { class: 'filters', submit: (e) => { e.preventDefault(); begin(); } }, Object.entries(inputs).map(([n, input]) => field(names[n], input)), button('Show', { class: 'primary', type: 'submit' })),
+    h('form', { class: 'filters', submit: (e) => { e.preventDefault(); begin(); } }, Object.entries(inputs).map(([n, input]) => field(names[n], input)), button('Show', { class: 'primary', type: 'submit' }), exported, people),
     sheet, end);
+}
+
+function what({ kind, name, full_name: person, in: parent }) {
+  const place = parent && api.placeOf(parent.kind, parent.id, parent.space);
+  return [`${kind} `, person ? [h('bdi', {}, person), name ? ': ' : ''] : null, h('bdi', {}, name ?? ''),
+    place ? [' in ', h('a', { href: place.hash }, h('bdi', {}, parent.name || parent.id))] : null];
 }
 
 function row(e) {
@@ -61,6 +99,6 @@ function row(e) {
   // An entry that cannot be read has no time.
   return h('tr', {}, h('td', {}, e.time ? h('time', { datetime: e.time, title: exact(e.time) }, dateTime(e.time)) : null),
     h('td', { title: actor.user_id ?? null }, h('bdi', {}, actor.full_name || (actor.operator ? 'an operator of this machine' : actor.user_id ?? 'nobody known')), actor.acting_id ? [' (', h('bdi', {}, actor.acting_full_name ?? 'a superadmin'), ' acted for them)'] : null),
-    h('td', {}, h('code', {}, e.action)), h('td', { title: resource.id ?? null }, `${resource.kind} `, h('bdi', {}, resource.name ?? '')),
+    h('td', {}, h('code', {}, e.action)), h('td', { title: resource.id ?? null }, what(resource)),
     h('td', {}, e.space ?? ''), h('td', {}, e.address ?? ''), h('td', {}, e.outcome));
 }
