@@ -2,7 +2,9 @@ package server_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -284,4 +286,62 @@ func TestPageAsksForPlacesAsTheyAreNeeded(t *testing.T) {
 	}
 	tab.typeIn("[aria-label='Search places by name']", "nothing of this name")
 	tab.shows(".tree", "No place has this in its name")
+}
+
+// bomb is a PNG that says it is as wide and high as so many pixels.
+func bomb(side uint32) string {
+	head := binary.BigEndian.AppendUint32([]byte("IHDR"), side)
+	head = append(binary.BigEndian.AppendUint32(head, side), 8, 2, 0, 0, 0)
+	head = binary.BigEndian.AppendUint32(head, crc32.ChecksumIEEE(head))
+	end := "\x00\x00\x00\x00IEND\xaeB\x60\x82"
+	return "\x89PNG\r\n\x1a\n\x00\x00\x00\x0d" + string(head) + end
+}
+
+// What is to be decoded unasked depends on a picture's pixels.
+func TestPageDecodesNoHugePictureUnasked(t *testing.T) {
+	atWidths(t, func(w *world, tab *tab) {
+		w.put(t, "editor", "product", "png.png")
+		for name, content := range map[string]string{"huge.png": bomb(20_000),
+			"huge.svg": `<svg xmlns="http://www.w3.org/2000/svg"><image href="data:image/png;base64,AAAA"/></svg>`} {
+			w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(name, content)}, want: 201})
+		}
+		tab.expect("404") // there is no thumbnail of them
+		tab.signIn("editor", productPage)
+		for _, name := range []string{"huge.png", "huge.svg"} {
+			tab.click(".rows a", name)
+			tab.shows(".preview .note", "may be very large")
+			tab.until(`!document.querySelector('.preview img[src^="blob:"]')`)
+			tab.picture("huge-" + strings.ReplaceAll(tab.Name(), "/", "-"))
+			tab.findBarriers(name)
+			tab.click(".preview button", "Close preview")
+			tab.until(`document.querySelector('.preview').hidden`)
+		}
+		tab.click(".rows a", "png.png")
+		tab.until(`document.querySelector('.picture img[src^="blob:"]')?.naturalWidth > 0`)
+	})
+}
+
+func TestPageTellsKindsOfFilesApart(t *testing.T) {
+	atWidths(t, func(w *world, tab *tab) {
+		for _, name := range []string{"pdf_lo.pdf", "doc_lo.doc", "md.md", "xlsx_lo.xlsx"} {
+			w.put(t, "editor", "product", name)
+		}
+		tab.signIn("editor", productPage)
+		tab.shows(".rows .name", "md.md")
+		tab.until(`new Set([...document.querySelectorAll('.rows .thumb path')].map((e) => e.getAttribute('d'))).size === 4`)
+		tab.until(`[...document.querySelectorAll('.rows .size')].every((e) => e.checkVisibility() && e.innerText)`)
+		tab.picture("kinds-" + strings.ReplaceAll(tab.Name(), "/", "-"))
+		tab.findBarriers("the kinds")
+		// Nothing is asked of the server that it has not: the console is silent.
+		tab.click(".rows a", "xlsx_lo.xlsx")
+		tab.shows(".preview", "No preview of this type")
+		tab.click(".preview button", "Close preview")
+		tab.click(".rows a", "pdf_lo.pdf")
+		tab.until(`document.querySelector('.preview iframe')?.src.endsWith('#navpanes=0&view=FitH')`)
+		// At an address where nothing is, nothing is to be filtered.
+		tab.expect("404")
+		tab.open("#/spaces/a/products/00000000-0000-4000-8000-0000000000ff")
+		tab.shows("main", "All places")
+		tab.until(`![...document.querySelectorAll('main select, main input')].some((e) => e.checkVisibility())`)
+	})
 }

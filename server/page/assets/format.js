@@ -44,8 +44,9 @@ export const dateTime = (iso) => moment.format(Date.parse(iso));
 // The kinds of files that people tell apart.
 export const kinds = {
   image: { label: 'Pictures', icon: 'image' },
-  pdf: { label: 'PDF', icon: 'text' },
-  document: { label: 'Documents', icon: 'text' },
+  pdf: { label: 'PDF', icon: 'pdf' },
+  document: { label: 'Documents', icon: 'document' },
+  text: { label: 'Text', icon: 'text' },
   table: { label: 'Tables', icon: 'table' },
   data: { label: 'Data', icon: 'code' },
   archive: { label: 'Archives', icon: 'archive' },
@@ -60,6 +61,7 @@ export function kindOf(type) {
   if (/csv|tab-separated|spreadsheet|excel|parquet/.test(type)) return 'table';
   if (/json|xml$/.test(type) && !/officedocument/.test(type)) return 'data';
   if (/zip|x-tar|x-7z|x-xz|zstd|bzip/.test(type) && !/epub/.test(type)) return 'archive';
-  if (/^text\/|^message\/|word|opendocument|officedocument|powerpoint|rtf|epub|outlook/.test(type)) return 'document';
+  if (/^text\/|^message\//.test(type) && !/rtf|richtext/.test(type)) return 'text';
+  if (/word|opendocument|officedocument|powerpoint|rtf|epub|outlook/.test(type)) return 'document';
   return 'other';
 }

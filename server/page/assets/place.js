@@ -50,7 +50,7 @@ export class PlaceView {
             h('p', { class: 'crumb' }, icon(place.kind === 'product' ? 'box' : place.kind === 'ticket' ? 'ticket' : 'calendar'), h('span', {}, `${words[place.kind]} in `, h('bdi', {}, app.spaceName(place.space)))), this.heading),
           this.chooser, this.pick),
         this.hint,
-        h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order, this.again),
+        this.tools = h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order, this.again),
         this.actions.el, this.body),
       this.preview.el, this.target);
     this.accept();
@@ -102,7 +102,7 @@ export class PlaceView {
       if (e.name === 'AbortError' || e.status === 401) return;
       this.loading = false;
       if (this.files.length) return say(e.message);
-      this.chooser.hidden = true;
+      this.chooser.hidden = this.tools.hidden = true;
       clear(this.heading, words[this.place.kind]);
       clear(this.body, empty('alert', { 403: 'Access denied', 404: 'Not found' }[e.status] ?? 'This did not work', e.message,
         button('Try again', { icon: 'retry', click: () => location.reload() }), h('a', { class: 'button', href: '#/' }, 'All places')));

@@ -7,11 +7,13 @@ import { bytes, count, relative, exact, dateTime, kindOf, kinds } from './format
 import * as api from './api.js';
 import { parse, delimiterOf } from './csv.js';
 import { tree } from './tree.js';
+import { pixelsOf, headBytes } from './pixels.js';
 
 const mostRows = 1000;
 const mostText = 512 << 10;
 const mostTable = 4 << 20;
 const mostJSON = 4 << 20;
+const mostPixels = 25e6; // of a picture that is decoded unasked: four bytes of memory each
 const shownAsPicture = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/bmp', 'image/avif', 'image/svg+xml']);
 
 export class Preview {
@@ -86,10 +88,11 @@ export class Preview {
   content(file, signal) {
     const type = file.mime_type;
     if (shownAsPicture.has(type)) return this.picture(file, signal);
+    if (type === 'image/tiff') return [note('A small picture of it. Download the file to see it in full.'), this.small(file)];
     if (type === 'application/pdf') return this.pdf(file);
     if (type === 'text/csv' || type === 'text/tab-separated-values') return this.table(file, signal);
     if (/json/.test(type)) return this.json(file, signal);
-    if (/parquet/.test(type) || kindOf(type) === 'archive' || /officedocument|opendocument|epub/.test(type)) return this.asked(file, signal);
+    if (type === 'application/zip') return this.asked(file, signal);
     if (/^text\/|^message\/rfc822$|xml$/.test(type)) return this.text(file, signal);
     return null;
   }
@@ -98,8 +101,33 @@ export class Preview {
     return api.bytesOf(this.view.place.download(file.id), { first: first < file.file_size ? first : 0, signal });
   }
 
+  // picture shows one as it is, or, if it is a very large one, first the server's
+  // small picture of it.
   async picture(file, signal) {
-    const { blob } = await this.bytes(file, Infinity, signal);
+    const head = await this.bytes(file, headBytes, signal);
+    if (pixelsOf(file.mime_type, await head.blob.arrayBuffer()) <= mostPixels) return this.whole(file, signal, head.cut ? null : head.blob);
+    const full = button('Show in full', { click: async () => {
+      full.disabled = true;
+      try {
+        const shown = await this.whole(file, signal);
+        if (!signal.aborted) clear(this.body, shown);
+      } catch (e) {
+        if (e.name !== 'AbortError') this.say(e.message, 'alert');
+      }
+    } });
+    return [h('div', { class: 'note tools-end' }, h('p', { class: 'soft small' }, 'This picture may be very large. To show it in full can take much memory.'), full), this.small(file)];
+  }
+
+  small(file) {
+    const img = h('img', { src: api.at(`${this.view.place.file(file.id)}/thumbnail`), alt: `Small picture of ${file.file_name}` });
+    const frame = h('div', { class: 'picture' }, img);
+    img.addEventListener('error', () => frame.replaceWith(empty('image', 'No small picture of this file', '')));
+    return frame;
+  }
+
+  async whole(file, signal, blob) {
+    blob ??= (await this.bytes(file, Infinity, signal)).blob;
+    if (signal.aborted) return null;
     this.url = URL.createObjectURL(blob);
     const img = h('img', { src: this.url, alt: file.file_name });
     img.addEventListener('error', () => this.say('This browser cannot show the picture.', 'image'));
@@ -110,7 +138,7 @@ export class Preview {
   // policy lets nothing load, and the browser's viewer runs on its own.
   async pdf(file) {
     const made = await api.link(this.view.place, file.id, { expires_in: 600, disposition: 'inline' });
-    return h('iframe', { src: made.here, title: `PDF: ${file.file_name}`, referrerpolicy: 'no-referrer' });
+    return h('iframe', { src: `${made.here}#navpanes=0&view=FitH`, title: `PDF: ${file.file_name}`, referrerpolicy: 'no-referrer' });
   }
 
   async decode(file, first, signal) {
