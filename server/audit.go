@@ -251,7 +251,7 @@ type resourceBody struct {
 	ID   string `json:"id,omitempty"`
 	Name string `json:"name,omitempty"`
 	// As they are today, in lists only.
-	FullName string      `json:"full_name,omitempty"` // of a user
+	FullName string     `json:"full_name,omitempty"` // of a user
 	In       *placeBody `json:"in,omitempty"`        // what an attachment belongs to
 }
 
@@ -305,6 +305,12 @@ func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) 
 // explain adds to an entry what people know its resource by, as far as that is
 // still there.
 func (s *Server) explain(ctx context.Context, body entryBody, known names) entryBody {
+	if _, owner, is := strings.Cut(body.Resource.Name, keyOwner); is && body.Resource.Kind == "key" {
+		if id, ok := parseID(owner); ok {
+			body.Resource.FullName = s.nameOf(ctx, id, known)
+		}
+		return body
+	}
 	id, ok := parseID(body.Resource.ID)
 	if !ok {
 		return body

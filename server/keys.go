@@ -14,6 +14,10 @@ import (
 	"attachd/store"
 )
 
+// keyOwner stands in the entry of a key that was made, between its name and the
+// id of its user.
+const keyOwner = ", of user "
+
 // keyBody is an API key as it is shown.
 type keyBody struct {
 	ID         uuid.UUID `json:"id"`
@@ -122,7 +126,7 @@ func (s *Server) createKey(w *response, rq *request, user uuid.UUID) error {
 		}
 		key.ExpiresAt = key.CreatedAt.AddDate(0, 0, *days)
 	}
-	rq.entry.ID, rq.entry.Name = key.ID.String(), fmt.Sprintf("%s, of user %s", name, user)
+	rq.entry.ID, rq.entry.Name = key.ID.String(), fmt.Sprint(name, keyOwner, user)
 	if err := s.Store.CreateKey(rq.Context(), key); err != nil {
 		return err
 	}

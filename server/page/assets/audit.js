@@ -55,6 +55,12 @@ export function audit({ signal }) {
   let list;
 
   function begin() {
+    const person = inputs.user.value.trim();
+    if (person && !ids.has(person) && !/^[0-9a-f-]{36}$/i.test(person)) {
+      clear(body);
+      sheet.hidden = true;
+      return clear(end, h('p', { class: 'error', role: 'alert' }, 'Nobody has this name. Choose one from the list.'));
+    }
     const query = new URLSearchParams();
     for (const [name, input] of Object.entries(inputs)) {
       const value = input.type === 'datetime-local' ? input.value && new Date(input.value).toISOString().replace(/\.\d+Z$/, 'Z') : input.value.trim();
@@ -90,6 +96,7 @@ export function audit({ signal }) {
 
 function what({ kind, name, full_name: person, in: parent }) {
   const place = parent && api.placeOf(parent.kind, parent.id, parent.space);
+  if (kind === 'key' && person) return ['key ', h('bdi', {}, name.replace(/, of user [0-9a-f-]+$/, '')), ' of ', h('bdi', {}, person)];
   return [`${kind} `, person ? [h('bdi', {}, person), name ? ': ' : ''] : null, h('bdi', {}, name ?? ''),
     place ? [' in ', h('a', { href: place.hash }, h('bdi', {}, parent.name || parent.id))] : null];
 }
