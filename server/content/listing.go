@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/charmap"
 )
 
@@ -52,6 +54,8 @@ func listZIP(ctx context.Context, src *source, limit int) (Listing, error) {
 		return Listing{}, ErrBroken
 	}
 	list := Listing{Entries: []Entry{}}
+	names := []zipName{}
+	defer func() { nameEntries(list.Entries, names) }()
 	directory := bufio.NewReader(io.NewSectionReader(src, start, end-start))
 	for len(list.Entries) < limit {
 		if err := ctx.Err(); err != nil {
@@ -66,6 +70,7 @@ func listZIP(ctx context.Context, src *source, limit int) (Listing, error) {
 			return Listing{}, ErrBroken
 		}
 		list.Entries = append(list.Entries, header.entry())
+		names = append(names, header.nameOfEntry())
 	}
 	// The directory has room for so many, whatever it says.
 	const smallest = 46
@@ -73,25 +78,60 @@ func listZIP(ctx context.Context, src *source, limit int) (Listing, error) {
 	return list, nil
 }
 
+// entry is all of it but the name.
 func (h *zipHeader) entry() Entry {
-	name := displayName(h.name, h.flags&zipUTF8 != 0)
-	return Entry{
-		Name:       name,
-		Size:       max(0, h.size),
-		Compressed: max(0, h.compressed),
-		Modified:   h.modified(),
-		Directory:  strings.HasSuffix(name, "/"),
+	return Entry{Size: max(0, h.size), Compressed: max(0, h.compressed), Modified: h.modified()}
+}
+
+// zipName is an entry's name as it is stored: the start of it, as far as it may be listed.
+type zipName struct {
+	raw     []byte
+	unicode bool
+}
+
+// nameOfEntry is the name in the extra field 0x7075 of Info-ZIP, which is UTF-8, if that is of the name in the header:
+// programs that do not know the field leave it behind when they rename an entry. Else it is the one in the header.
+func (h *zipHeader) nameOfEntry() zipName {
+	name := zipName{h.name, h.flags&zipUTF8 != 0 || utf8.Valid(h.name)}
+	for id, data := range h.extraFields() {
+		const before = 5 // the version, and the CRC-32 of the name in the header
+		if id == 0x7075 && len(data) > before && data[0] == 1 && utf8.Valid(data[before:]) &&
+			binary.LittleEndian.Uint32(data[1:]) == crc32.ChecksumIEEE(h.name) {
+			name = zipName{data[before:], true}
+		}
+	}
+	name.raw = bytes.Clone(name.raw[:min(len(name.raw), utf8.UTFMax*maxListedName)])
+	return name
+}
+
+// nameEntries names entries. Names that are not marked as UTF-8 are in code page 437 (APPNOTE.TXT, appendix D), or else
+// in UTF-8 all the same, or in what all of them together leave no doubt of.
+func nameEntries(entries []Entry, names []zipName) {
+	var old []byte
+	for _, name := range names {
+		if !name.unicode && len(old) < sampleBytes {
+			old = append(append(old, name.raw...), '\n')
+		}
+	}
+	var legacy encoding.Encoding = charmap.CodePage437
+	if e := eastAsian(old); e != nil {
+		legacy = e
+	} else if e := cyrillic(old); e != nil {
+		legacy = e
+	}
+	for i, name := range names {
+		if !name.unicode {
+			if decoded, err := legacy.NewDecoder().Bytes(name.raw); err == nil {
+				name.raw = decoded
+			}
+		}
+		entries[i].Name = displayName(name.raw)
+		entries[i].Directory = strings.HasSuffix(entries[i].Name, "/")
 	}
 }
 
-// displayName makes an entry's name one that can be shown. Names that are not marked as UTF-8 are in code page 437
-// (APPNOTE.TXT, appendix D), or else in UTF-8 all the same.
-func displayName(raw []byte, isUTF8 bool) string {
-	if !isUTF8 && !utf8.Valid(raw) {
-		if decoded, err := charmap.CodePage437.NewDecoder().Bytes(raw); err == nil {
-			raw = decoded
-		}
-	}
+// displayName makes an entry's name one that can be shown.
+func displayName(raw []byte) string {
 	clean := bytes.Map(func(r rune) rune {
 		if unsafeRune(r) {
 			return -1

@@ -5,7 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -183,4 +187,64 @@ func FuzzListZIP(f *testing.F) {
 			}
 		}
 	})
+}
+
+// withExtra gives the last entry of a directory an extra field.
+func withExtra(entry []byte, id uint16, data []byte) []byte {
+	binary.LittleEndian.PutUint16(entry[30:], uint16(4+len(data)))
+	entry = binary.LittleEndian.AppendUint16(entry, id)
+	entry = binary.LittleEndian.AppendUint16(entry, uint16(len(data)))
+	return append(entry, data...)
+}
+
+func TestNamesInAnArchiveAreInTheirEncoding(t *testing.T) {
+	t.Parallel()
+	unicodePath := func(of, name string) []byte {
+		return append(binary.LittleEndian.AppendUint32([]byte{1}, crc32.ChecksumIEEE([]byte(of))), name...)
+	}
+	for _, c := range []struct {
+		name, raw string
+		extra     []byte
+		want      string
+	}{
+		{"its Unicode path", "caf_", unicodePath("caf_", "кафе"), "кафе"},
+		{"the Unicode path of another name", "caf_", unicodePath("cafe", "кафе"), "caf_"},
+		{"a Unicode path that is none", "caf_", unicodePath("caf_", "\xff"), "caf_"},
+		{"a Unicode path cut short", "caf_", []byte{1, 2}, "caf_"},
+		{"Shift-JIS", "\x8c\xa9\x90\xcf\x8f\x91.pdf", nil, "見積書.pdf"},
+		{"GBK", "\xd6\xd0\xb9\xfa\xd2\xc6\xb6\xaf.pdf", nil, "中国移动.pdf"},
+		{"Big5", "\xa4\xa4\xb5\xd8\xb9\x71\xab\x48.pdf", nil, "中華電信.pdf"},
+		{"code page 866", "\x8e\xe2\xe7\xa5\xe2 \xa8 \xaf\xab\xa0\xad.xlsx", nil, "Отчет и план.xlsx"},
+		{"code page 437", "M\x81ller K\x94nig J\x84ger.txt", nil, "Müller König Jäger.txt"},
+	} {
+		entry := directoryEntry(c.raw, 0, 0)
+		if c.extra != nil {
+			entry = withExtra(entry, 0x7075, c.extra)
+		}
+		listing, err := list(archiveWith(entry, 1))
+		if err != nil || len(listing.Entries) != 1 || listing.Entries[0].Name != c.want {
+			t.Errorf("%s: it is %+v, %v", c.name, listing, err)
+		}
+	}
+}
+
+func TestNamesInArchivesThatProgramsWrote(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][]string{
+		"winrar_unicode_path.zip": {"Übersicht März.docx", "Отчёт.xlsx", "見積書.pdf"},
+		"explorer_sjis.zip":       {"見積書.pdf", "請求書/表示能力.xlsx"},
+	} {
+		raw, err := os.ReadFile(filepath.Join("testdata/archives", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		listing, err := list(raw)
+		var names []string
+		for _, e := range listing.Entries {
+			names = append(names, e.Name)
+		}
+		if err != nil || !slices.Equal(names, want) {
+			t.Errorf("%s: %q, %v", name, names, err)
+		}
+	}
 }

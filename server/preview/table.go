@@ -2,22 +2,18 @@ package preview
 
 import (
 	"bytes"
-	"encoding/csv"
-	"errors"
 	"io"
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/charmap"
-	"golang.org/x/text/encoding/unicode"
-	"golang.org/x/text/transform"
+	"attachd/server/content"
 )
 
 // What is shown of a table at most.
 const (
 	maxTableBytes = 1 << 20 // of the file
 	maxRows       = 1000    // without the first one, which names the columns
+	maxCells      = 20_000  // of all rows: what a browser shows at once
 	maxColumns    = 256
 	maxCell       = 1000 // bytes
 )
@@ -52,92 +48,182 @@ func ReadTable(r io.ReaderAt, size int64, mimeType string) (Table, error) {
 		return Table{}, err
 	}
 	cut := size > maxTableBytes
-	text, err := decodeText(raw, cut)
-	if err != nil {
-		return Table{}, err
-	}
-	comma := tables[mimeType]
+	text := sameLineEnds(content.DecodeText(raw, cut))
+	comma, text := namedSeparator(text, tables[mimeType])
 	if comma == 0 {
 		comma = separator(text)
 	}
-	return parseTable(text, comma, cut)
+	return parseTable(text, byte(comma), cut), nil
 }
 
-// decodeText makes UTF-8 of text that says what it is, of UTF-8, and of what
-// spreadsheets write where they do not write that.
-func decodeText(raw []byte, cut bool) ([]byte, error) {
-	if cut {
-		raw = wholeRunes(raw)
+// sameLineEnds ends lines with LF, also those of a Mac, which ends them with CR alone.
+func sameLineEnds(text []byte) []byte {
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+	if bytes.Count(text, []byte("\r")) > bytes.Count(text, []byte("\n")) {
+		return bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\n"), []byte("\v")), []byte("\r"), []byte("\n"))
 	}
-	var fallback encoding.Encoding = charmap.Windows1252
-	if utf8.Valid(raw) {
-		fallback = encoding.Nop
-	}
-	text, _, err := transform.Bytes(unicode.BOMOverride(fallback.NewDecoder()), raw)
-	return bytes.ToValidUTF8(text, []byte(string(utf8.RuneError))), err
+	return text
 }
 
-// wholeRunes leaves out a rune of UTF-8 that is cut at the end.
-func wholeRunes(raw []byte) []byte {
-	for n := 1; n < min(utf8.UTFMax, len(raw)); n++ {
-		if last := raw[len(raw)-n:]; utf8.RuneStart(last[0]) {
-			if !utf8.FullRune(last) {
-				return raw[:len(raw)-n]
-			}
-			break
-		}
+// namedSeparator takes off the line with which Excel is told what is between cells: sep=;
+func namedSeparator(text []byte, otherwise rune) (rune, []byte) {
+	line, rest, _ := bytes.Cut(text, []byte("\n"))
+	line = bytes.TrimRight(line, "\r")
+	if len(line) > 1 && line[0] == '"' && line[len(line)-1] == '"' {
+		line = line[1 : len(line)-1]
 	}
-	return raw
+	const name = "sep="
+	if len(line) == len(name)+1 && strings.EqualFold(string(line[:len(name)]), name) && line[len(name)] != '"' && line[len(name)] < utf8.RuneSelf {
+		return rune(line[len(name)]), rest
+	}
+	return otherwise, text
 }
 
-// separator is what the first line has the most of.
+// What the separator is found out from.
+const (
+	sniffBytes = 64 << 10
+	sniffRows  = 50
+)
+
+// separator is what gives most rows the same number of cells, and of those the one that gives the most cells. Lines
+// above a table do not count much, nor do the commas in numbers.
 func separator(text []byte) rune {
-	most, found := 0, ','
-	line, _, _ := bytes.Cut(text, []byte("\n"))
-	counts, quoted := map[byte]int{}, false
-	for _, c := range line {
-		if c == '"' {
-			quoted = !quoted
+	text = text[:min(len(text), sniffBytes)]
+	found, best, widest := ',', 0.0, 0
+	for _, c := range ";\t|\x01," {
+		share, width := evenness(text, byte(c))
+		if c == ',' && best > 0 && share < best+0.1 && decimalCommas(text) {
+			continue
 		}
-		if !quoted {
-			counts[c]++
-		}
-	}
-	for _, c := range ",;\t|" {
-		if n := counts[byte(c)]; n > most {
-			most, found = n, c
+		if share > best+0.1 || share > best-0.1 && width > widest {
+			found, best, widest = c, share, width
 		}
 	}
 	return found
 }
 
-// parseTable reads text as RFC 4180 has it, and takes stray quotes as they are.
-// The last row of what was cut is not whole, and is left out unless it is all
-// there is.
-func parseTable(text []byte, comma rune, cut bool) (Table, error) {
-	reader := csv.NewReader(bytes.NewReader(text))
-	reader.Comma, reader.LazyQuotes, reader.FieldsPerRecord, reader.ReuseRecord = comma, true, -1, true
+// evenness is how large a share of the rows has the number of cells, over one, that most have, and which that is.
+func evenness(text []byte, comma byte) (share float64, width int) {
+	r, widths, rows := &rowReader{text: text, comma: comma}, map[int]int{}, 0
+	for row := r.next(); row != nil && rows < sniffRows; row = r.next() {
+		rows++
+		if len(row) > 1 {
+			widths[len(row)]++
+		}
+	}
+	for w, n := range widths {
+		if most := widths[width]; n > most || n == most && w > width {
+			width = w
+		}
+	}
+	return float64(widths[width]) / float64(max(1, rows)), width
+}
+
+// decimalCommas says whether most commas stand between digits.
+func decimalCommas(text []byte) bool {
+	digit := func(i int) bool { return i >= 0 && i < len(text) && '0' <= text[i] && text[i] <= '9' }
+	commas, decimal := 0, 0
+	for i, c := range text {
+		if c == ',' {
+			commas++
+			if digit(i-1) && digit(i+1) {
+				decimal++
+			}
+		}
+	}
+	return 2*decimal > commas
+}
+
+// rowReader takes a text apart as RFC 4180 has it, and takes stray quotes as they are. (encoding/csv would take all
+// rows after an inch sign at the start of a cell for the rest of that cell.)
+type rowReader struct {
+	text  []byte
+	comma byte
+	vain  int // bytes in which the end of a cell in quotes was looked for in vain
+}
+
+// maxVain is how many bytes are looked through for the ends of cells that begin with a stray quote.
+const maxVain = 16 << 20
+
+// next is the next row that is not empty, or nil.
+func (r *rowReader) next() [][]byte {
+	r.text = bytes.TrimLeft(r.text, "\n")
+	if len(r.text) == 0 {
+		return nil
+	}
+	var row [][]byte
+	for {
+		cell, end := r.cell()
+		row = append(row, cell)
+		last := end >= len(r.text) || r.text[end] == '\n'
+		r.text = r.text[min(end+1, len(r.text)):]
+		if last {
+			return row
+		}
+	}
+}
+
+// cell is the cell at the start of the text, and where it ends.
+func (r *rowReader) cell() ([]byte, int) {
+	if len(r.text) > 0 && r.text[0] == '"' && r.vain < maxVain {
+		if end := r.endOfQuoted(); end > 0 {
+			return bytes.ReplaceAll(r.text[1:end], []byte(`""`), []byte(`"`)), end + 1
+		}
+	}
+	for i, c := range r.text {
+		if c == r.comma || c == '\n' {
+			return r.text[:i], i
+		}
+	}
+	return r.text, len(r.text)
+}
+
+// endOfQuoted is where the quote is that ends the cell, or 0: a quote that is neither doubled nor before the end of a
+// cell is a stray one, and no cell has both those and ends of lines.
+func (r *rowReader) endOfQuoted() int {
+	stray, line := false, false
+	i := 1
+	for ; i < len(r.text) && !(stray && line); i++ {
+		switch c := r.text[i]; {
+		case c == '\n':
+			line = true
+		case c != '"':
+		case i+1 == len(r.text) || r.text[i+1] == r.comma || r.text[i+1] == '\n':
+			return i
+		case r.text[i+1] == '"':
+			i++
+		default:
+			stray = true
+		}
+	}
+	r.vain += i
+	return 0
+}
+
+// parseTable reads rows. The last row of what was cut is not whole, and is left out unless it is all there is.
+func parseTable(text []byte, comma byte, cut bool) Table {
+	r := &rowReader{text: text, comma: comma}
 	t := Table{Columns: []string{}, Rows: [][]string{}, Truncated: cut}
+	cells := 0
 	for n := 0; ; n++ { // rows read, with that of the columns
-		row, err := reader.Read()
-		if errors.Is(err, io.EOF) {
+		row := r.next()
+		if row == nil {
 			t.end(n-1, cut)
-			return t, nil
+			return t
 		}
-		if err != nil {
-			return Table{}, err
-		}
+		shown := cells+min(len(row), maxColumns) <= maxCells && n <= maxRows
 		switch {
 		case n == 0:
 			t.Columns = t.cells(row)
-		case n <= maxRows:
+		case shown && n == len(t.Rows)+1:
 			t.Rows = append(t.Rows, t.cells(row))
 		case cut:
 			t.Total = -1
-			return t, nil
+			return t
 		default:
 			t.Truncated = true
 		}
+		cells += min(len(row), maxColumns)
 	}
 }
 
@@ -152,21 +238,22 @@ func (t *Table) end(rows int, cut bool) {
 	}
 }
 
-// cells are those of a row that are shown.
-func (t *Table) cells(row []string) []string {
+// cells are those of a row that are shown. A vertical tab is FileMaker's for an end of a line in a cell.
+func (t *Table) cells(row [][]byte) []string {
 	if len(row) > maxColumns {
 		row, t.Truncated = row[:maxColumns], true
 	}
 	shown := make([]string, len(row))
 	for i, cell := range row {
+		var more string
 		if len(cell) > maxCell {
 			end := maxCell
 			for !utf8.RuneStart(cell[end]) {
 				end--
 			}
-			cell, t.Truncated = cell[:end]+"…", true
+			cell, more, t.Truncated = cell[:end], "…", true
 		}
-		shown[i] = strings.Clone(cell) // the row has all cells in one piece
+		shown[i] = string(bytes.ReplaceAll(cell, []byte("\v"), []byte("\n"))) + more
 	}
 	return shown
 }
