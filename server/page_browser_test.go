@@ -366,6 +366,11 @@ func TestPageDownloadsLinksAndDeletes(t *testing.T) {
 		})
 	}
 
+	// Each is recorded once: that the page asks before is no download.
+	if n := len(w.auditLog(t, "?action=attachment.download")); n != 2 {
+		t.Errorf("two downloads are %d in the audit log", n)
+	}
+
 	// A link works without a key, and the page says until when.
 	tab.click(".rows .row:nth-child(3) .size", "")
 	tab.shows(".actions", "1 selected")

@@ -138,7 +138,12 @@ export const reason = (e, file) => (e.status === 404 ? `${file.file_name} is not
 // download has the browser fetch a file, once the server is known to give it:
 // what comes of it then, the browser does not tell the page.
 export async function download(place, id) {
-  await bytesOf(place.download(id), { first: 1 });
+  try {
+    await ask('HEAD', place.download(id), { headers: { Accept: 'application/octet-stream' } });
+  } catch (e) {
+    if (e.status) await bytesOf(place.download(id), { first: 1 }); // that says why
+    throw e;
+  }
   const made = await link(place, id, { expires_in: 300 });
   const a = document.createElement('a');
   a.href = made.here;
