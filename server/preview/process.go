@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -173,8 +174,8 @@ func decode(content io.Reader, size int64, mimeType string, memory int64) int {
 	if mimeType == "image/tiff" {
 		memory -= size // it is not read from its start to its end, and so kept
 	}
-	again := &replay{r: content}
-	thumbnail, err := thumbnailWithin(context.Background(), again.rewind, mimeType, float64(memory))
+	again := &replay{r: content, size: size}
+	thumbnail, err := thumbnailWithin(context.Background(), again.rewind, size, mimeType, float64(memory))
 	if err == nil {
 		_, err = os.Stdout.Write(thumbnail)
 	}
@@ -211,9 +212,14 @@ func goMemory() int64 {
 	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
+// keptHeader is how many bytes of a stream are kept before room is made for all
+// of it: few files are read again beyond.
+const keptHeader = 1 << 20
+
 // replay reads a stream and, so far as it is to be read again, keeps it.
 type replay struct {
 	r    io.Reader
+	size int64 // of all of it
 	kept []byte
 	next []byte // what is kept and not read again yet
 	last bool   // it will not be read again
@@ -236,6 +242,9 @@ func (r *replay) Read(p []byte) (int, error) {
 		return r.r.Read(p)
 	}
 	n, err := r.r.Read(p)
+	if len(r.kept) > keptHeader && int64(cap(r.kept)) < r.size {
+		r.kept = slices.Grow(r.kept, int(r.size)-len(r.kept)) // once: growing takes the memory twice
+	}
 	r.kept = append(r.kept, p[:n]...)
 	return n, err
 }

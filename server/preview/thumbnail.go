@@ -11,15 +11,11 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	"image/gif"
 	"image/jpeg"
 	"image/png"
 	"io"
 
-	"golang.org/x/image/bmp"
 	"golang.org/x/image/draw"
-	"golang.org/x/image/tiff"
-	"golang.org/x/image/webp"
 )
 
 // ThumbnailSize is how many pixels a thumbnail is wide and high at most.
@@ -37,17 +33,21 @@ const (
 var ErrNone = errors.New("no preview")
 
 // pictures are the types that Thumbnail knows.
-var pictures = map[string]struct {
-	config func(io.Reader) (image.Config, error)
-	decode func(io.Reader) (image.Image, error)
-	cost   func(header, image.Config) float64 // bytes for each pixel, while it is decoded
-}{
-	"image/png":  {png.DecodeConfig, png.Decode, pngCost},
-	"image/jpeg": {jpeg.DecodeConfig, jpeg.Decode, jpegCost},
-	"image/gif":  {gif.DecodeConfig, gif.Decode, always(1)}, // the first frame
-	"image/webp": {webp.DecodeConfig, webp.Decode, webpCost},
-	"image/bmp":  {bmp.DecodeConfig, bmp.Decode, always(4)},
-	"image/tiff": {tiff.DecodeConfig, tiff.Decode, always(16)}, // with a strip as large as the picture
+var pictures = map[string]func(*file) (picture, error){
+	"image/png":  openPNG,
+	"image/jpeg": openJPEG,
+	"image/gif":  openGIF,
+	"image/webp": openWebP,
+	"image/bmp":  openBMP,
+	"image/tiff": openTIFF,
+}
+
+// picture is what the start of a file says of it.
+type picture struct {
+	image.Config         // of the whole, of which the first frame may be a part
+	pixels       int64   // at most; 0 for maxPixels
+	cost         float64 // bytes for each pixel, while it is decoded
+	decode       func() (img image.Image, orientation int, err error)
 }
 
 // HasThumbnail says whether files of a type may have thumbnails.
@@ -61,43 +61,55 @@ func HasThumbnail(mimeType string) bool {
 // ends soon after ctx does. ErrNone when there is none to be had; any other
 // error is that of ctx or of r.
 func Thumbnail(ctx context.Context, r io.ReaderAt, size int64, mimeType string) (thumbnail []byte, err error) {
-	return thumbnailWithin(ctx, func(bool) io.Reader { return io.NewSectionReader(r, 0, size) }, mimeType, maxMemory)
+	return thumbnailWithin(ctx, func(bool) io.Reader { return io.NewSectionReader(r, 0, size) }, size, mimeType, maxMemory)
 }
 
 // thumbnailWithin is Thumbnail with the bytes that a picture may need. begin
 // gives the content from its start, and is told when that is for the last time.
-func thumbnailWithin(ctx context.Context, begin func(last bool) io.Reader, mimeType string, memory float64) (thumbnail []byte, err error) {
+func thumbnailWithin(ctx context.Context, begin func(last bool) io.Reader, size int64, mimeType string, memory float64) (thumbnail []byte, err error) {
 	defer refuseAfterPanic(&err)
-	format, known := pictures[mimeType]
+	open, known := pictures[mimeType]
 	if !known {
 		return nil, fmt.Errorf("%w: %s is no type of a picture", ErrNone, mimeType)
 	}
-	src := &source{ctx: ctx, r: begin(false)}
-	config, err := format.config(src)
+	f := &file{source: source{ctx: ctx}, begin: begin, size: size, memory: memory}
+	p, err := open(f)
 	if err != nil {
-		return nil, src.why(err)
+		return nil, f.why(err)
 	}
-	head := readHeader(begin(false), mimeType)
-	pixels := int64(maxPixels)
-	if mimeType == "image/jpeg" {
-		pixels = maxPixelsJPEG
+	if p.pixels == 0 {
+		p.pixels = maxPixels
 	}
-	if err := affordable(config, pixels, format.cost(head, config), memory); err != nil {
+	if err := affordable(p.Config, p.pixels, p.cost, memory); err != nil {
 		return nil, err
 	}
-	src.r = begin(true)
-	picture, err := format.decode(src)
+	decoded, orientation, err := p.decode()
 	if err != nil {
-		return nil, src.why(err)
+		return nil, f.why(err)
 	}
-	if err := affordable(image.Config{Width: picture.Bounds().Dx(), Height: picture.Bounds().Dy()}, pixels, 0, memory); err != nil {
+	if err := affordable(image.Config{Width: decoded.Bounds().Dx(), Height: decoded.Bounds().Dy()}, p.pixels, 0, memory); err != nil {
 		return nil, err
 	}
-	small, err := shrink(ctx, picture)
+	small, err := shrink(ctx, decoded)
 	if err != nil {
 		return nil, err
 	}
-	return encode(head.turn(small))
+	return encode(turn(small, orientation))
+}
+
+// file is the content of a picture, to be read more than once.
+type file struct {
+	source
+	begin  func(last bool) io.Reader
+	size   int64
+	memory float64 // bytes, for all that decoding needs
+}
+
+// rewind gives the content from its start. After the last time it cannot be
+// read again, and needs no memory.
+func (f *file) rewind(last bool) io.Reader {
+	f.r = f.begin(last)
+	return &f.source
 }
 
 func affordable(c image.Config, most int64, bytesEach, memory float64) error {
@@ -111,47 +123,6 @@ func affordable(c image.Config, most int64, bytesEach, memory float64) error {
 		return fmt.Errorf("%w: a picture of this form with %d x %d pixels takes too much memory", ErrNone, c.Width, c.Height)
 	}
 	return nil
-}
-
-func always(bytesEach float64) func(header, image.Config) float64 {
-	return func(header, image.Config) float64 { return bytesEach }
-}
-
-func pngCost(h header, c image.Config) float64 {
-	bytesEach := 4.0
-	switch c.ColorModel {
-	case color.GrayModel:
-		bytesEach = 1
-	case color.Gray16Model:
-		bytesEach = 2
-	case color.RGBA64Model, color.NRGBA64Model:
-		bytesEach = 8
-	}
-	if h.interlaced {
-		bytesEach *= 1.5 // the largest of the passes is half of the picture
-	}
-	return bytesEach
-}
-
-// jpegCost: a progressive picture keeps four bytes for each coefficient until
-// its last scan, and colors that are not luminance and chrominance are put
-// together at the end.
-func jpegCost(h header, c image.Config) float64 {
-	cost := h.samples
-	if h.progressive {
-		cost *= 5
-	}
-	if c.ColorModel != color.GrayModel && c.ColorModel != color.YCbCrModel {
-		cost += 4
-	}
-	return cost
-}
-
-func webpCost(_ header, c image.Config) float64 {
-	if c.ColorModel == color.YCbCrModel {
-		return 3
-	}
-	return 12 // lossless, or with such an alpha channel
 }
 
 // shrink makes a picture small enough, in two steps: the mean of as many whole

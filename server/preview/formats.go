@@ -1,0 +1,100 @@
+package preview
+
+import (
+	"image"
+	"image/color"
+	"image/gif"
+	"image/png"
+	"io"
+
+	"golang.org/x/image/bmp"
+)
+
+func openPNG(f *file) (picture, error) {
+	var start [29]byte // the signature and IHDR, of which the last byte is the interlace method
+	if _, err := io.ReadFull(f.rewind(false), start[:]); err != nil {
+		return picture{}, err
+	}
+	config, err := png.DecodeConfig(f.rewind(false))
+	return picture{Config: config, cost: pngCost(config, start[28] != 0), decode: func() (image.Image, int, error) {
+		chunks := newChunks(f.rewind(true), pngChunks)
+		img, err := png.Decode(chunks)
+		if err != nil {
+			return nil, 0, err
+		}
+		orientation, err := chunks.orientation()
+		return img, orientation, err
+	}}, err
+}
+
+func pngCost(c image.Config, interlaced bool) float64 {
+	bytesEach := 4.0
+	switch c.ColorModel {
+	case color.GrayModel:
+		bytesEach = 1
+	case color.Gray16Model:
+		bytesEach = 2
+	case color.RGBA64Model, color.NRGBA64Model:
+		bytesEach = 8
+	}
+	if interlaced {
+		bytesEach *= 1.5 // the largest of the passes is half of the picture
+	}
+	return bytesEach
+}
+
+// openGIF is for the first frame, which an optimized animation may have on a
+// part of its canvas only.
+func openGIF(f *file) (picture, error) {
+	config, err := gif.DecodeConfig(f.rewind(false))
+	return picture{Config: config, cost: 1, decode: func() (image.Image, int, error) {
+		frame, err := gif.Decode(f.rewind(true))
+		if err != nil {
+			return nil, 0, err
+		}
+		return onCanvas(frame, image.Point{}, config, color.RGBA64{}), 0, nil
+	}}, err
+}
+
+func openBMP(f *file) (picture, error) {
+	config, err := bmp.DecodeConfig(f.rewind(false))
+	return picture{Config: config, cost: 4, decode: func() (image.Image, int, error) {
+		img, err := bmp.Decode(f.rewind(true))
+		return img, 0, err
+	}}, err
+}
+
+// unknown is gray: the color of what is missing of a picture.
+var unknown = color.RGBA64{0x8080, 0x8080, 0x8080, 0xFFFF}
+
+// canvas is a picture of which a part is known, and the rest of one color.
+type canvas struct {
+	image.Image // the part
+	at          image.Point
+	colors      func(x, y int) color.RGBA64
+	bounds      image.Rectangle
+	rest        color.RGBA64
+}
+
+// onCanvas puts a frame, moved by so much, on a canvas of that size.
+func onCanvas(frame image.Image, at image.Point, size image.Config, rest color.RGBA64) image.Image {
+	bounds := image.Rect(0, 0, size.Width, size.Height)
+	if frame.Bounds().Add(at) == bounds {
+		return frame
+	}
+	return &canvas{frame, at, colors(frame), bounds, rest}
+}
+
+// Bounds is the canvas.
+func (c *canvas) Bounds() image.Rectangle { return c.bounds }
+
+// At has the colors of the part, and elsewhere that of the rest.
+func (c *canvas) At(x, y int) color.Color { return c.RGBA64At(x, y) }
+
+// RGBA64At is At.
+func (c *canvas) RGBA64At(x, y int) color.RGBA64 {
+	if p := image.Pt(x, y).Sub(c.at); p.In(c.Image.Bounds()) {
+		return c.colors(p.X, p.Y)
+	}
+	return c.rest
+}
