@@ -251,6 +251,14 @@ func TestPageLooksInsideFiles(t *testing.T) {
 	for _, name := range []string{"png.png", "csv_semicolon.csv", "pdf_lo.pdf", "zip_infozip.zip", "geojson.geojson", "md.md", "svg_script.svg", "doc_lo.doc", "csv_utf16.csv"} {
 		w.put(t, "editor", "product", name)
 	}
+	for _, name := range []string{"title_line_then_semicolons.csv", "sjis_excel.csv", "excel_mac_cr.csv"} {
+		content, err := os.ReadFile(filepath.Join("preview", "testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.uploaded(t, "{product}", name, content, "A")
+	}
+	w.uploaded(t, "{product}", "wide.csv", []byte(strings.Repeat(strings.Repeat("cell,", 199)+"cell\n", 500)), "A")
 	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("hostile.md", "# Notes\n<script>console.log('ran')</script><img src=x onerror=console.log(1)>")}, want: 201})
 	tab := newTab(t, w)
 	tab.signIn("editor", productPage)
@@ -262,6 +270,10 @@ func TestPageLooksInsideFiles(t *testing.T) {
 		{"svg_script.svg", `document.querySelector('.picture img')?.naturalWidth > 0`, false},
 		{"csv_semicolon.csv", `document.querySelectorAll('.preview th').length > 1`, true},
 		{"csv_utf16.csv", `document.querySelectorAll('.preview th').length > 1`, false},
+		{"title_line_then_semicolons.csv", `document.querySelectorAll('.preview th').length >= 3 && [...document.querySelectorAll('.preview td')].some((td) => td.innerText === '2,50')`, false},
+		{"sjis_excel.csv", `document.querySelector('.preview th')?.innerText === '番号'`, false},
+		{"excel_mac_cr.csv", `document.querySelectorAll('.preview tbody tr').length === 30`, false},
+		{"wide.csv", `document.querySelectorAll('.preview td').length <= 20000 && document.querySelector('.preview .note')?.innerText.startsWith('The first 99 of 499 rows. ')`, true},
 		{"geojson.geojson", `document.querySelector('.preview .json details[open]')`, true},
 		{"md.md", `document.querySelector('.preview pre')`, false},
 		{"hostile.md", `document.querySelector('.preview pre')?.innerText.includes('<script>')`, false},

@@ -5,13 +5,10 @@
 import { h, clear, button, fileName, empty } from './dom.js';
 import { bytes, count, relative, exact, dateTime, kindOf, kinds } from './format.js';
 import * as api from './api.js';
-import { parse, delimiterOf } from './csv.js';
 import { tree } from './tree.js';
 import { pixelsOf, headBytes } from './pixels.js';
 
-const mostRows = 1000;
 const mostText = 512 << 10;
-const mostTable = 4 << 20;
 const mostJSON = 4 << 20;
 const mostPixels = 25e6; // of a picture that is decoded unasked: four bytes of memory each
 const shownAsPicture = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/bmp', 'image/avif', 'image/svg+xml']);
@@ -92,7 +89,7 @@ export class Preview {
     if (type === 'application/pdf') return this.pdf(file);
     if (type === 'text/csv' || type === 'text/tab-separated-values') return this.table(file, signal);
     if (/json/.test(type)) return this.json(file, signal);
-    if (type === 'application/zip') return this.asked(file, signal);
+    if (type === 'application/zip') return this.archive(file, signal);
     if (/^text\/|^message\/rfc822$|xml$/.test(type)) return this.text(file, signal);
     return null;
   }
@@ -156,12 +153,14 @@ export class Preview {
   }
 
   async table(file, signal) {
-    const { text, cut } = await this.decode(file, mostTable, signal);
-    const { rows, whole } = parse(text, delimiterOf(text, file.mime_type), mostRows + 1);
-    if (!rows.length) return this.text(file, signal);
-    const [head, ...body] = rows;
-    const more = cut || !whole;
-    return [note(more ? `The first ${count(body.length, 'row')}. Download the file for all of it.` : count(body.length, 'row')), sheet(head.map((name) => ({ name })), body)];
+    const seen = await this.seen(file, signal);
+    if (!seen?.columns.length) return this.text(file, signal);
+    const { columns, rows, rows_total: total, truncated } = seen;
+    const few = total === null ? `The first ${count(rows.length, 'row')}.` : `The first ${rows.length.toLocaleString()} of ${count(total, 'row')}.`;
+    const all = rows.length === total ? `${count(total, 'row')}. Long rows or cells are cut.` : few;
+    const width = rows.reduce((most, row) => Math.max(most, row.length), columns.length);
+    return [note(truncated ? `${all} Download the file for all of it.` : count(total, 'row')),
+      sheet(Array.from({ length: width }, (_, i) => columns[i] ?? ''), rows)];
   }
 
   async json(file, signal) {
@@ -175,26 +174,22 @@ export class Preview {
     }
   }
 
-  // asked has the server look inside.
-  async asked(file, signal) {
-    const seen = await api.optional(`${this.view.place.file(file.id)}/preview`, { signal });
-    if (seen?.kind === 'table') {
-      return [note(seen.truncated ? `The first ${seen.rows.length.toLocaleString()} of ${count(seen.rows_total, 'row')}.` : count(seen.rows_total, 'row')), sheet(seen.columns, seen.rows)];
-    }
-    if (seen?.kind === 'archive') {
-      return [note(seen.truncated ? `The first ${seen.entries.length.toLocaleString()} of ${count(seen.entries_total, 'entry', 'entries')}.` : count(seen.entries_total, 'entry', 'entries')),
-        sheet([{ name: 'Name' }, { name: 'Size' }, { name: 'Modified' }],
-          seen.entries.map((e) => [h('bdi', {}, e.name), e.directory ? '' : bytes(e.size), e.modified ? dateTime(e.modified) : '']))];
-    }
-    return null;
+  async archive(file, signal) {
+    const seen = await this.seen(file, signal);
+    return seen && [note(seen.truncated ? `The first ${seen.entries.length.toLocaleString()} of ${count(seen.entries_total, 'entry', 'entries')}.` : count(seen.entries_total, 'entry', 'entries')),
+      sheet(['Name', 'Size', 'Modified'],
+        seen.entries.map((e) => [h('bdi', {}, e.name), e.directory ? '' : bytes(e.size), e.modified ? dateTime(e.modified) : '']))];
   }
+
+  // seen is what the server sees inside.
+  seen(file, signal) { return api.optional(`${this.view.place.file(file.id)}/preview`, { signal }); }
 }
 
 const note = (sentence) => h('p', { class: 'soft small note' }, sentence);
 
+// sheet takes cells of text or elements.
 function sheet(columns, rows) {
-  const cell = (value) => (value === null || value === undefined ? h('span', { class: 'soft' }, 'null') : value instanceof Node ? value : typeof value === 'object' ? JSON.stringify(value) : String(value));
   return h('div', { class: 'sheet' }, h('table', {},
-    h('thead', {}, h('tr', {}, columns.map((c) => h('th', { scope: 'col' }, h('bdi', {}, c.name), c.type ? h('small', { class: 'soft' }, c.type) : null)))),
-    h('tbody', {}, rows.map((r) => h('tr', {}, columns.map((_, i) => h('td', { dir: 'auto' }, i < r.length ? cell(r[i]) : '')))))));
+    h('thead', {}, h('tr', {}, columns.map((name) => h('th', { scope: 'col' }, h('bdi', {}, name))))),
+    h('tbody', {}, rows.map((row) => h('tr', {}, columns.map((_, i) => h('td', { dir: 'auto' }, row[i] ?? '')))))));
 }
