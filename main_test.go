@@ -460,6 +460,13 @@ func TestTheDemo(t *testing.T) {
 	if len(keys) != 3 {
 		t.Errorf("demo-keys.json holds %v", keys)
 	}
+	var people []struct{ Name string }
+	server.call("", "GET", "/demo", nil).into(t, &people)
+	if fmt.Sprint(people) != "[{admin} {editor} {operator} {viewer}]" {
+		t.Errorf("the page offers %v", people)
+	}
+	session := strings.TrimSuffix(server.call("", "POST", "/session", strings.NewReader(`{"demo": "operator"}`), "Content-Type", "application/json").want(t, 200).header.Get("Set-Cookie"), ";")
+	server.call("", "GET", "/stats", nil, "Cookie", session).want(t, 200)
 
 	var tickets, comments, meetings []struct{ ID string }
 	server.get("/directory/tickets?space=analytics").into(t, &tickets)
@@ -1260,7 +1267,7 @@ var arrows = map[string][]string{
 	"attachd/server/content":    {},
 	"attachd/server/datadir":    {"server/token"},
 	"attachd/server/doctor":     {"blobs", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server/preview":    {"blobs"},
+	"attachd/server/preview":    {"blobs", "server/content"},
 	"attachd/server/scan":       {},
 	"attachd/server/token":      {},
 	"attachd/server/webhooks":   {"store"},
