@@ -11,6 +11,7 @@ import (
 	"mime/multipart"
 	"os"
 	"path"
+	"strings"
 
 	"attachd/server/config"
 	"attachd/server/datadir"
@@ -112,7 +113,7 @@ func fillDemo(ctx context.Context, c *client, dir *datadir.Dir) (leftOut []strin
 }
 
 // readDemoKeys gives the keys of the demo's users by role: none once their
-// file was deleted.
+// file was deleted. The operator is the first superadmin.
 func readDemoKeys(dir *datadir.Dir) (map[string]string, error) {
 	raw, err := os.ReadFile(dir.Join(demoKeysFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -124,6 +125,12 @@ func readDemoKeys(dir *datadir.Dir) (map[string]string, error) {
 	var keys map[string]string
 	if err := json.Unmarshal(raw, &keys); err != nil {
 		return nil, fmt.Errorf("%s: %w", demoKeysFile, err)
+	}
+	switch key, err := os.ReadFile(dir.Join(adminKeyFile)); {
+	case err == nil:
+		keys["operator"] = strings.TrimSpace(string(key))
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
 	return keys, nil
 }

@@ -364,7 +364,7 @@ func parseID(s string) (uuid.UUID, bool) {
 
 // Directory is the group of commands about the directory.
 func (a *App) Directory() *cobra.Command {
-	return group("directory", "tell attachd of the world around it", a.directoryImport())
+	return group("directory", "import spaces, members, products, tickets, meetings and users", a.directoryImport())
 }
 
 func (a *App) directoryImport() *cobra.Command {

@@ -31,7 +31,7 @@ func receiver(cfg config.Config) (*webhooks.Receiver, error) {
 
 // Webhooks is the group of commands about telling others what happened.
 func (a *App) Webhooks() *cobra.Command {
-	return group("webhooks", "see how a system of record is told what happened", a.webhooksStatus(), a.webhooksRedeliver(), a.webhooksPing())
+	return group("webhooks", "webhook delivery: status, test event, dead letters", a.webhooksStatus(), a.webhooksRedeliver(), a.webhooksPing())
 }
 
 func (a *App) webhooksStatus() *cobra.Command {
@@ -49,7 +49,7 @@ func (a *App) webhooksStatus() *cobra.Command {
 				return json.NewEncoder(a.stdout).Encode(state)
 			}
 			if state.URL == "" {
-				fmt.Fprintln(a.stdout, "nobody is told (webhooks.url)")
+				fmt.Fprintln(a.stdout, "webhooks are off (webhooks.url is not set)")
 			} else {
 				fmt.Fprintln(a.stdout, "receiver:", state.URL)
 			}

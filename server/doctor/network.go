@@ -65,7 +65,7 @@ func receiver(ctx context.Context, c *Case) []Finding {
 	case c.NoReceiver != nil:
 		return problem("Make one: (printf whsec_; openssl rand -base64 32) > FILE; chmod 600 FILE", "webhooks.secret_file is of no use, so the server does not start: %v.", c.NoReceiver)
 	case c.Receiver == nil:
-		return ok("Nobody is told what happens to attachments (webhooks.url).")
+		return ok("Webhooks are off (webhooks.url is not set).")
 	}
 	sender := webhooks.NewSender(*c.Receiver, time.Now, "attachd doctor")
 	defer sender.Close()

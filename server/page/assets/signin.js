@@ -33,7 +33,7 @@ export function signIn(entered, reason) {
     h('p', { class: 'soft small' }, 'Keys come from an operator of this server. ', h('a', { href: api.at('/docs') }, 'The API'), ' takes the same keys.'));
 }
 
-const roles = { admin: 'may do everything in the space', editor: 'uploads and deletes own files', viewer: 'looks and downloads' };
+const roles = { admin: 'may do everything in the space', editor: 'uploads and deletes own files', viewer: 'looks and downloads', operator: 'sees the whole server' };
 
 async function demo(card, send) {
   const users = await api.optional('/demo').catch(() => null);
