@@ -336,6 +336,7 @@ func TestPageTellsKindsOfFilesApart(t *testing.T) {
 		tab.click(".rows a", "xlsx_lo.xlsx")
 		tab.shows(".preview", "No preview of this type")
 		tab.click(".preview button", "Close preview")
+		tab.until(`document.querySelector('.preview').hidden`) // rows have the room of the list again
 		tab.click(".rows a", "pdf_lo.pdf")
 		tab.until(`document.querySelector('.preview iframe')?.src.endsWith('#navpanes=0&view=FitH')`)
 		// At an address where nothing is, nothing is to be filtered.

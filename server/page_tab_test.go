@@ -67,6 +67,7 @@ type tab struct {
 	ctx context.Context
 
 	mu       sync.Mutex
+	servers  []string // where its pages are from; of an earlier one, the icon may be asked for late
 	problems []string
 	expected []string // parts of what the console may say
 }
@@ -106,7 +107,7 @@ func (t *tab) watch(ev any) {
 		t.problems = append(t.problems, fmt.Sprintf("%s: %s %s", ev.Entry.Source, ev.Entry.Text, ev.Entry.URL))
 	case *network.EventRequestWillBeSent:
 		u, err := url.Parse(ev.Request.URL)
-		local := err == nil && ("http://"+u.Host == t.w.url || slices.Contains([]string{"blob", "data", "about", "chrome", "chrome-extension"}, u.Scheme))
+		local := err == nil && (slices.Contains(t.servers, "http://"+u.Host) || slices.Contains([]string{"blob", "data", "about", "chrome", "chrome-extension"}, u.Scheme))
 		if !local {
 			t.problems = append(t.problems, "asked another host: "+ev.Request.URL)
 		}
@@ -150,6 +151,9 @@ func (t *tab) look(width, height int64, scheme string) {
 // open goes to an address of the page. It is loaded anew, whatever is shown.
 func (t *tab) open(hash string) {
 	t.Helper()
+	t.mu.Lock()
+	t.servers = append(t.servers, t.w.url)
+	t.mu.Unlock()
 	t.must(chromedp.Do(t.ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(t.w.url+"/"+hash)))
 }
 

@@ -189,7 +189,7 @@ const note = (sentence) => h('p', { class: 'soft small note' }, sentence);
 
 // sheet takes cells of text or elements.
 function sheet(columns, rows) {
-  return h('div', { class: 'sheet' }, h('table', {},
+  return h('div', { class: 'sheet', tabindex: '0', role: 'group', 'aria-label': 'Table' }, h('table', {},
     h('thead', {}, h('tr', {}, columns.map((name) => h('th', { scope: 'col' }, h('bdi', {}, name))))),
     h('tbody', {}, rows.map((row) => h('tr', {}, columns.map((_, i) => h('td', { dir: 'auto' }, row[i] ?? '')))))));
 }
