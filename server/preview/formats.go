@@ -28,19 +28,24 @@ func openPNG(f *file) (picture, error) {
 }
 
 func pngCost(c image.Config, interlaced bool) float64 {
-	bytesEach := 4.0
-	switch c.ColorModel {
-	case color.GrayModel:
-		bytesEach = 1
-	case color.Gray16Model:
-		bytesEach = 2
-	case color.RGBA64Model, color.NRGBA64Model:
-		bytesEach = 8
-	}
+	cost := bytesEach(c.ColorModel)
 	if interlaced {
-		bytesEach *= 1.5 // the largest of the passes is half of the picture
+		cost *= 1.5 // the largest of the passes is half of the picture
 	}
-	return bytesEach
+	return cost
+}
+
+// bytesEach is what a pixel takes up in memory, of a picture without a palette.
+func bytesEach(model color.Model) float64 {
+	switch model {
+	case color.GrayModel:
+		return 1
+	case color.Gray16Model:
+		return 2
+	case color.RGBA64Model, color.NRGBA64Model:
+		return 8
+	}
+	return 4
 }
 
 // openGIF is for the first frame, which an optimized animation may have on a

@@ -152,18 +152,9 @@ func openTIFF(f *file) (picture, error) {
 // cost in bytes for each pixel is that of the picture and of a block of it, as
 // it comes out of the decompressor and grows.
 func (t *tiffFile) cost(c image.Config) float64 {
-	picture := 4.0
-	switch c.ColorModel {
-	case color.GrayModel:
+	picture := bytesEach(c.ColorModel)
+	if _, ok := c.ColorModel.(color.Palette); ok {
 		picture = 1
-	case color.Gray16Model:
-		picture = 2
-	case color.RGBA64Model, color.NRGBA64Model:
-		picture = 8
-	default:
-		if _, ok := c.ColorModel.(color.Palette); ok {
-			picture = 1
-		}
 	}
 	switch t.number(tagCompression, 0, 1) {
 	case compressionG3, compressionG4:
