@@ -42,12 +42,11 @@ func (s *suspects) add(ref blobs.Ref) {
 	}
 }
 
-// all gives the suspects, those too that a check has found before the server was
+// suspected gives the suspects, those too that a check has found before the server was
 // started last.
 func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	s.suspects.mu.Lock()
 	loaded := s.suspects.loaded
-	s.suspects.loaded = true
 	s.suspects.mu.Unlock()
 	if !loaded {
 		found, err := upkeep.ReadFound(ctx, s.Store)
@@ -57,6 +56,9 @@ func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
 		for _, ref := range found.Contents {
 			s.suspects.add(ref)
 		}
+		s.suspects.mu.Lock()
+		s.suspects.loaded = true
+		s.suspects.mu.Unlock()
 	}
 	var refs []blobs.Ref
 	if marks, is := s.Blobs.(interface{ Marked() []blobs.Ref }); is {
