@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -60,7 +61,25 @@ type process struct {
 	dir   string        // the data directory
 	ready time.Duration // from its start until it said that it listens
 	ended chan struct{}
-	log   bytes.Buffer // standard error; to be read after the end
+	log   saidSoFar
+}
+
+// saidSoFar is what a process has written to standard error.
+type saidSoFar struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *saidSoFar) add(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintln(&s.text, line)
+}
+
+func (s *saidSoFar) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 var listensAt = regexp.MustCompile(`https?://[^\s"]+:\d+`)
@@ -122,7 +141,7 @@ func (p *process) read(stderr io.Reader, listening chan<- string) {
 	defer close(p.ended)
 	said := false
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		fmt.Fprintln(&p.log, lines.Text())
+		p.log.add(lines.Text())
 		if url := listensAt.FindString(lines.Text()); url != "" && !said {
 			listening <- url
 			said = true

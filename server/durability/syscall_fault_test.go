@@ -35,9 +35,6 @@ var (
 	uploadBytes    = lines("under way when a call fails", 300<<10) // several writes
 )
 
-// Contents that wait are settled within so long.
-const settlingTime = time.Second
-
 // deed is what a client asks for while a call fails.
 type deed struct {
 	name    string
@@ -84,19 +81,12 @@ var deeds = []deed{
 	{
 		name: "settling", content: smallBytes, way: ways["contents wait"], behind: true,
 		calls: []string{"openat", "fsync", "renameat", "pwrite64", "fdatasync"},
-		do:    (*fault).uploadAndSettle, after: uploadedOrNot,
+		do:    func(f *fault) (answer, error) { return f.uploadAndSettle(0) }, after: uploadedOrNot,
 	},
 	{
 		name: "settling of many", content: smallBytes, way: ways["contents wait"], behind: true,
 		calls: []string{"syncfs", "fsync", "renameat"},
-		do: func(f *fault) (answer, error) {
-			for n := range 9 {
-				if a, err := f.p.upload(parentOfAll, "another.txt", fmt.Append(nil, "another ", n)); err != nil || a.status != http.StatusCreated {
-					return a, err
-				}
-			}
-			return f.uploadAndSettle()
-		},
+		do:    func(f *fault) (answer, error) { return f.uploadAndSettle(9) },
 		after: uploadedOrNot,
 	},
 	{
@@ -317,14 +307,15 @@ func (f *fault) run(t *testing.T) int {
 
 // attach has the calls fail from now on, those to the data directory only.
 func (f *fault) attach() error {
-	paths := []string{"", "attachd.db", "attachd.wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"}
+	var watched []string
+	for _, path := range []string{"", "attachd.db", "attachd.wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"} {
+		watched = append(watched, filepath.Join(f.dir, path))
+	}
 	if f.content != nil {
-		sum := sha256.Sum256(f.content)
-		folder := "blobs/sha256/" + hex.EncodeToString(sum[:1])
 		if f.only {
-			paths = nil
+			watched = nil
 		}
-		paths = append(paths, folder)
+		watched = append(watched, filepath.Dir(f.blob()))
 	}
 	spools, err := filepath.Glob(filepath.Join(f.dir, "tmp", "*"))
 	if err != nil {
@@ -333,11 +324,8 @@ func (f *fault) attach() error {
 	words := []string{"-f", "-q", "-y", "-xx", "-s", "100",
 		"-e", "trace=" + f.call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, f.errno, f.nth),
 		"-o", f.trace, "-p", fmt.Sprint(f.p.cmd.Process.Pid)}
-	for _, path := range paths {
-		words = append(words, "-P", filepath.Join(f.dir, path))
-	}
-	for _, spool := range spools {
-		words = append(words, "-P", spool)
+	for _, path := range append(watched, spools...) {
+		words = append(words, "-P", path)
 	}
 	f.tracer = exec.Command("strace", words...)
 	if err := f.tracer.Start(); err != nil {
@@ -413,22 +401,68 @@ func (f *fault) upload() (answer, error) {
 	return answer{response.StatusCode, raw, response.Header}, err
 }
 
-// uploadAndSettle has calls fail from the answer on, and gives the content the
-// time to get its file.
-func (f *fault) uploadAndSettle() (answer, error) {
-	a, err := f.upload()
-	if err != nil {
-		return a, err
-	}
-	// It stands still until strace is there, so that it does not settle before.
-	if err := f.p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+// uploadAndSettle has calls fail from the answer on, until the content and so
+// many others have their files or the log says that they could not get them.
+func (f *fault) uploadAndSettle(others int) (answer, error) {
+	a, err := f.uploadAndStop(others)
+	if err != nil || a.status != http.StatusCreated {
 		return a, err
 	}
 	if err := errors.Join(f.attach(), f.p.cmd.Process.Signal(syscall.SIGCONT)); err != nil {
 		return a, err
 	}
-	<-time.After(settlingTime)
-	return a, nil
+	return a, until(func() bool {
+		metrics, err := f.p.call("GET", "/metrics", nil)
+		return err == nil && bytes.Contains(metrics.body, []byte("\nattachd_pending_bytes 0\n")) ||
+			strings.Contains(f.p.log.String(), "contents that wait for their files could not all be written")
+	})
+}
+
+// uploadAndStop has the server stand still while contents wait. On a slow
+// machine some may have got their files before that; then it is the turn of
+// others.
+func (f *fault) uploadAndStop(others int) (answer, error) {
+	for {
+		before, err := f.files()
+		if err != nil {
+			return answer{}, err
+		}
+		for n := range others {
+			if a, err := f.p.upload(parentOfAll, "another.txt", fmt.Append(nil, "another ", n, " beside ", before)); err != nil || a.status != http.StatusCreated {
+				return a, err
+			}
+		}
+		a, err := f.upload()
+		if err != nil || a.status != http.StatusCreated {
+			return a, err
+		}
+		if err := f.p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+			return a, err
+		}
+		if now, err := f.files(); err != nil || now == before {
+			return a, err
+		}
+		if err := f.p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+			return a, err
+		}
+		f.content = append(slices.Clone(f.content), "once more\n"...)
+	}
+}
+
+// files counts those of contents, and temporary ones.
+func (f *fault) files() (int, error) {
+	blobs, err := filepath.Glob(filepath.Join(f.dir, "blobs", "sha256", "*", "*"))
+	if err != nil {
+		return 0, err
+	}
+	spools, err := filepath.Glob(filepath.Join(f.dir, "tmp", "*"))
+	return len(blobs) + len(spools), err
+}
+
+// blob is where the content's file is, or will be.
+func (f *fault) blob() string {
+	sum := sha256.Sum256(f.content)
+	return filepath.Join(f.dir, "blobs", "sha256", hex.EncodeToString(sum[:1]), hex.EncodeToString(sum[:]))
 }
 
 func (f *fault) send(to io.Writer) error {
