@@ -147,7 +147,7 @@ func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {
 	for _, name := range []string{"pdf_lo.pdf", "png.png", "md.md", "csv_comma.csv"} {
 		tab.shows(".rows .name", name)
 	}
-	tab.shows(".tray h2", "4 uploaded")
+	tab.until(`document.querySelector('.tray h2').innerText === '4 uploaded'`)
 
 	tab.grant("clipboard-read", "clipboard-write")
 	eval[bool](tab, `(async () => {
@@ -177,7 +177,7 @@ func TestPageShowsProgressAndCancelsAndRetries(t *testing.T) {
 	tab.shows("main h2", "No files yet")
 	tab.slow(300 << 10)
 	tab.drop(".place", sample("png.png"), big)
-	tab.until(`(() => { const bar = [...document.querySelectorAll('.tray progress')].at(-1); return bar.value > 0.05 && bar.value < 1; })()`)
+	tab.until(`(() => { const bar = document.querySelector('.tray li[data-state=running]:last-child progress'); return bar?.value > 0.05 && bar.value < 1; })()`)
 	tab.until(`/KB of 2\.9 MB · .*B\/s · .* left/.test(document.querySelector('.tray').innerText)`)
 	tab.inspect("uploading")
 	tab.click(".tray button", "Cancel a long recording")

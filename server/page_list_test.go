@@ -92,7 +92,7 @@ func TestPageCountsEveryClickWhileFilesGoUp(t *testing.T) {
 			at := eval[[3]float64](tab, `(() => {
 				const grid = document.querySelector('.grid'), r = grid.getBoundingClientRect();
 				grid.addEventListener('pointerdown', (e) => { window.pressed = e.target.closest('.rows .row').id; }, { once: true });
-				return [r.x + r.width * 0.6, r.y + r.height * 0.7, `+stored+`];
+				return [r.x + r.width * 0.6, r.y + r.height * 0.3, `+stored+`]; // above the uploads
 			})()`)
 			mouse := input.DispatchMouseEventParams{Type: "mousePressed", X: at[0], Y: at[1], Button: "left", ClickCount: 1}
 			call(tab, input.DispatchMouseEvent, mouse)
@@ -132,7 +132,7 @@ func TestPageKeepsItsRowsAndTheKeyboardWhenFilesArrive(t *testing.T) {
 		tab.until(kept)
 		eval[bool](tab, `(() => { document.querySelector('.actions button').before = true; return true; })()`)
 		tab.drop(".place", notes(t, 5)...)
-		tab.shows(".tray", "5 uploaded")
+		tab.until(`document.querySelector('.tray h2').innerText === '5 uploaded'`)
 		tab.until(`document.querySelector('.grid').getAttribute('aria-rowcount') === '18'`)
 		if n := eval[int](tab, `[...document.querySelectorAll('.rows .row')].filter((e) => e.before).length`); n < 8 {
 			t.Errorf("only %d rows are still the same elements", n)
@@ -344,5 +344,38 @@ func TestPageTellsKindsOfFilesApart(t *testing.T) {
 		tab.open("#/spaces/a/products/00000000-0000-4000-8000-0000000000ff")
 		tab.shows("main", "All places")
 		tab.until(`![...document.querySelectorAll('main select, main input')].some((e) => e.checkVisibility())`)
+	})
+}
+
+func TestPageTellsHowAllUploadsStand(t *testing.T) {
+	atWidths(t, func(w *world, tab *tab) {
+		tab.signIn("editor", productPage)
+		tab.shows("main h2", "No files yet")
+		// The server goes, and comes again.
+		tab.expect("ERR_INTERNET_DISCONNECTED")
+		tab.slow(0)
+		tab.drop(".place", notes(t, 2)...)
+		tab.shows(".tray h2", "Connection lost, trying again in ")
+		tab.findBarriers("a lost connection")
+		tab.fast()
+		tab.until(`document.querySelector('.tray h2').innerText === '2 uploaded'`)
+		// What is announced last is true.
+		tab.expect("400")
+		tab.drop(".place", sample("elf.bin"))
+		tab.until(`/^elf\.bin: .+\. 2 of 3 files uploaded, 1 refused\.$/.test(document.querySelector('[role=status]').textContent)`)
+		tab.click(".tray button", "Fold away")
+		tab.until(`!document.querySelector('.tray li').checkVisibility()`)
+		tab.click(".tray button", "Unfold")
+		tab.seen(".tray li")
+		tab.click(".tray button", "Clear finished")
+		tab.until(`document.querySelector('.tray').hidden`)
+		// What goes up is above what is stored, and all can be cancelled.
+		tab.slow(2 << 10)
+		tab.drop(".place", notes(t, 40)...)
+		tab.until(`document.querySelector('.tray li[data-state=done]') && document.querySelector('.tray li').dataset.state !== 'done'`)
+		tab.inspect("tray-" + strings.ReplaceAll(tab.Name(), "/", "-"))
+		tab.click(".tray button", "Cancel all")
+		tab.until(`!document.querySelector('.tray li:not([data-state=done])')`)
+		tab.fast()
 	})
 }

@@ -8,7 +8,8 @@ import { at } from './api.js';
 
 const margin = 6; // rows beyond those in sight
 const pictures = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/bmp', 'image/tiff']);
-const without = new Set(); // files that have no thumbnail
+const failed = new Map(); // how often a file gave no thumbnail
+const again = 10000; // milliseconds until it is asked for the second and last time
 
 const columns = [
   { name: 'name', label: 'Name' },
@@ -158,9 +159,15 @@ export class Grid {
   picture(a) {
     const kind = kindOf(a.mime_type);
     const sign = () => h('span', { class: `thumb ${kind}` }, icon(kinds[kind].icon));
-    if (!pictures.has(a.mime_type) || without.has(a.id)) return sign();
+    if (!pictures.has(a.mime_type) || failed.get(a.id) > 1) return sign();
     const img = h('img', { class: 'thumb', alt: '', loading: 'lazy', decoding: 'async', src: at(`${this.place.file(a.id)}/thumbnail`),
-      error: () => { without.add(a.id); img.replaceWith(sign()); } });
+      error: () => {
+        const times = (failed.get(a.id) ?? 0) + 1;
+        const instead = sign();
+        failed.set(a.id, times);
+        img.replaceWith(instead);
+        if (times === 1) setTimeout(() => { if (instead.isConnected) instead.replaceWith(this.picture(a)); }, again);
+      } });
     return img;
   }
 
