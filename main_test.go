@@ -1326,8 +1326,8 @@ var modules = map[string]string{
 	"go.etcd.io/bbolt":                     "the database",
 	"golang.org/x/image":                   "thumbnails",
 	"golang.org/x/sys":                     "bbolt, free space on a disk, locks on Windows, and what decoding a picture may use",
-	"golang.org/x/term":                    "whether the log goes to a person",
-	"golang.org/x/text":                    "file names in NFC",
+	"golang.org/x/term":                    "whether the log and progress go to a person, and how wide the terminal is",
+	"golang.org/x/text":                    "file names in NFC, and how many columns they take",
 	"golang.org/x/time":                    "requests a minute",
 }
 

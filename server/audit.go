@@ -487,7 +487,7 @@ func (s *Server) verifyAudit(w *response, rq *request) error {
 	if err != nil {
 		return invalidRequest("head must be %v.", err)
 	}
-	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
 		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
 		if len(faults) > 0 {
 			rq.log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])

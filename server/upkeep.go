@@ -34,7 +34,7 @@ func (s *Server) check(w *response, rq *request) error {
 		return conflict("A check is under way already. Wait for it to end.")
 	}
 	defer s.upkeep.checking.Unlock()
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
 		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
@@ -71,7 +71,7 @@ func (s *Server) collect(w *response, rq *request) error {
 		return conflict("Contents are being collected already. Wait for that to end.")
 	}
 	defer s.upkeep.collecting.Unlock()
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.Progress) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
 		options.Progress = progress
 		collected, err := upkeep.Collect(ctx, s.leased(), s.contents, options)
 		if !options.DryRun {
@@ -91,7 +91,7 @@ func (s *Server) compact(w *response, rq *request) error {
 	if err := s.roomToCompact(rq); err != nil {
 		return err
 	}
-	return s.work(w, rq, func(ctx context.Context, _ upkeep.Progress) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
 		compacted, err := s.Store.Compact(ctx)
 		if err == nil {
 			rq.log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
@@ -124,17 +124,17 @@ const maxMinAge = 100 * 365 * 24 * time.Hour
 // work answers with lines of JSON: how far it is, now and then, and last the
 // report, or what went wrong. What goes wrong before the first line is
 // answered as everywhere.
-func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.Progress) (any, error)) error {
+func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.Tell) (any, error)) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
 	last := time.Now()
-	report, err := do(ctx, func(done, total int64) {
+	report, err := do(ctx, func(p upkeep.Progress) {
 		if time.Since(last) < progressInterval {
 			return
 		}
 		last = time.Now()
-		if rq.line(w, progressLine{progressBody{done, total}}) != nil {
+		if rq.line(w, progressLine{progressBody{p.Bytes, p.AllBytes}}) != nil {
 			cancel() // nobody listens any more
 		}
 	})

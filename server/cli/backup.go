@@ -183,11 +183,11 @@ func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, 
 	if err != nil {
 		return upkeep.Added{}, err
 	}
-	show, clear := a.progress()
+	shown := a.newProgressLine()
 	opts.Now, opts.Version, opts.Installation, opts.Keep = time.Now(), version(), here, keep
-	opts.Open, opts.Progress = a.openSnapshot, sometimes(show)
+	opts.Open, opts.Progress = a.openSnapshot, shown.contents
 	added, err := archive.Add(ctx, &source{client: c}, opts)
-	clear()
+	shown.clear()
 	if err != nil {
 		return added, err
 	}
@@ -381,9 +381,9 @@ func (a *App) backupVerify() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, archive.Close()) }()
-			show, clear := a.progress()
-			verified, err := archive.Verify(cmd.Context(), upkeep.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: sometimes(show)})
-			clear()
+			shown := a.newProgressLine()
+			verified, err := archive.Verify(cmd.Context(), upkeep.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: shown.contents})
+			shown.clear()
 			if err != nil {
 				return err
 			}
@@ -525,10 +525,10 @@ func damaged(err error) error {
 }
 
 func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
-	show, clear := a.progress()
+	shown := a.newProgressLine()
 	restored, err := archive.Restore(ctx, upkeep.Target{Dir: dir.Path(), Own: dir.Own},
-		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: sometimes(show), DespiteDamage: despiteDamage})
-	clear()
+		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.contents, DespiteDamage: despiteDamage})
+	shown.clear()
 	for _, fault := range restored.Faults {
 		fmt.Fprintln(a.stdout, fault)
 	}
@@ -538,17 +538,6 @@ func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point u
 // sizes tells how much a restore point holds.
 func sizes(attachments, contents, bytes int64) string {
 	return fmt.Sprintf("%s, %s, %s", count(attachments, "attachment"), count(contents, "content"), count(bytes, "byte"))
-}
-
-// sometimes keeps a terminal from being written to all the time.
-func sometimes(show func(done, total int64)) upkeep.Progress {
-	var last time.Time
-	return func(done, total int64) {
-		if now := time.Now(); now.Sub(last) > 100*time.Millisecond {
-			last = now
-			show(done, total)
-		}
-	}
 }
 
 // apart refuses a backup in a data directory, and a data directory in a backup.

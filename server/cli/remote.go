@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,7 +32,7 @@ type overNetwork struct {
 	keyFile  string
 	retryFor time.Duration
 	asJSON   bool
-	board    *board
+	line     *progressLine
 }
 
 // forFiles makes a command that calls a server over the network.
@@ -41,8 +40,8 @@ func (a *App) forFiles(cmd *cobra.Command, run func(ctx context.Context, n *over
 	n := &overNetwork{app: a}
 	cmd.Long = cmd.Short + ".\n" + about
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		n.board = a.newBoard()
-		defer n.board.clear()
+		n.line = a.newProgressLine()
+		defer n.line.clear()
 		c, err := n.client()
 		if err != nil {
 			return err
@@ -82,14 +81,14 @@ func (n *overNetwork) client() (*remote.Client, error) {
 }
 
 func (n *overNetwork) retrying(why error, in time.Duration) {
-	n.board.say(func() {
+	n.line.say(func() {
 		fmt.Fprintf(n.app.stderr, "attachd: %v; trying again in %v\n", why, in.Round(100*time.Millisecond))
 	})
 }
 
 // print writes a line: of JSON, or the text.
 func (n *overNetwork) print(text string, asJSON any) (err error) {
-	n.board.say(func() {
+	n.line.say(func() {
 		if !n.asJSON {
 			_, err = fmt.Fprintln(n.app.stdout, text)
 			return
@@ -103,7 +102,7 @@ func (n *overNetwork) print(text string, asJSON any) (err error) {
 
 // failed tells of one of several that failed.
 func (n *overNetwork) failed(what string, why error) {
-	n.board.say(func() { fmt.Fprintf(n.app.stderr, "attachd: %s: %v\n", what, why) })
+	n.line.say(func() { fmt.Fprintf(n.app.stderr, "attachd: %s: %v\n", what, why) })
 }
 
 // failure is why something failed, for machines.
@@ -130,41 +129,3 @@ func withoutPath(err error) error {
 	}
 	return err
 }
-
-// board is the line of a terminal that shows how far files are, between other
-// lines.
-type board struct {
-	mu          sync.Mutex
-	show        func(done, total int64)
-	wipe        func()
-	done, total int64
-}
-
-func (a *App) newBoard() *board {
-	show, wipe := a.progress()
-	return &board{show: sometimes(show), wipe: wipe}
-}
-
-// expect adds bytes to those that are to move.
-func (b *board) expect(bytes int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.total += bytes
-}
-
-func (b *board) moved(bytes int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.done += bytes
-	b.show(b.done, b.total)
-}
-
-// say lets others write.
-func (b *board) say(write func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.wipe()
-	write()
-}
-
-func (b *board) clear() { b.say(func() {}) }

@@ -73,18 +73,22 @@ func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place re
 		err  error
 	}
 	outcomes := make([]chan outcome, len(files))
+	names := make([]string, len(files))
 	for i, file := range files {
+		names[i] = nameFor(file, name)
 		outcomes[i] = make(chan outcome, 1)
 		if info, err := os.Stat(file); err == nil {
-			n.board.expect(info.Size())
+			n.line.expect(info.Size())
 		}
 	}
+	n.line.expectFiles(names...)
 	slots := make(chan struct{}, parallelUploads)
 	go func() {
 		for i, file := range files {
 			slots <- struct{}{}
 			go func() {
-				made, err := n.upload(ctx, uploads, file, name)
+				made, err := n.upload(ctx, uploads, file, names[i])
+				n.line.end(i)
 				<-slots
 				outcomes[i] <- outcome{made, withoutPath(err)}
 			}()
@@ -118,21 +122,25 @@ func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place re
 	return someFailed(failures, len(files), "file", "uploaded")
 }
 
+// nameFor is the name that a file gets.
+func nameFor(file, given string) string {
+	switch {
+	case given != "":
+		return given
+	case file == "-":
+		return "stdin"
+	}
+	return filepath.Base(file)
+}
+
 // upload sends a file. What is none, standard input or a pipe, is written to a temporary one first: an upload begins with
 // the length and the hash, and may have to be sent again.
 func (n *overNetwork) upload(ctx context.Context, uploads *remote.Uploads, file, name string) (made remote.Attachment, err error) {
-	if name == "" {
-		name = filepath.Base(file)
-	}
 	from := n.app.stdin
-	if file == "-" {
-		if name == "-" {
-			name = "stdin"
-		}
-	} else {
+	if file != "-" {
 		info, err := os.Stat(file)
 		if err != nil || info.Mode().IsRegular() || info.IsDir() {
-			return uploads.Upload(ctx, file, name, n.board.moved) // which says what is wrong, if anything is
+			return uploads.Upload(ctx, file, name, n.line.moved) // which says what is wrong, if anything is
 		}
 		pipe, err := os.Open(file)
 		if err != nil {
@@ -150,8 +158,8 @@ func (n *overNetwork) upload(ctx context.Context, uploads *remote.Uploads, file,
 	if err := errors.Join(err, spool.Close()); err != nil {
 		return made, err
 	}
-	n.board.expect(size)
-	return uploads.Upload(ctx, spool.Name(), name, n.board.moved)
+	n.line.expect(size)
+	return uploads.Upload(ctx, spool.Name(), name, n.line.moved)
 }
 
 // Get is the command that downloads a file.
@@ -174,9 +182,10 @@ func (a *App) Get() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n.board.expect(file.Size)
+		n.line.expect(file.Size)
+		n.line.expectFiles(file.Name)
 		if output == "-" {
-			return c.Copy(ctx, from, file, a.stdout, n.board.moved)
+			return c.Copy(ctx, from, file, a.stdout, n.line.moved)
 		}
 		path, err := saveAs(output, file.Name)
 		if err != nil {
@@ -185,7 +194,7 @@ func (a *App) Get() *cobra.Command {
 		if err := vacant(path, force); err != nil {
 			return err
 		}
-		if err := c.Save(ctx, from, file, path, force, n.board.moved); err != nil {
+		if err := c.Save(ctx, from, file, path, force, n.line.moved); err != nil {
 			return err
 		}
 		return n.print(path, map[string]any{"file": path, "file_name": file.Name, "file_size": file.Size, "sha256": fmt.Sprintf("%x", file.Digest)})

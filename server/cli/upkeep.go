@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"attachd/server/datadir"
 	"attachd/server/upkeep"
@@ -183,8 +181,8 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return readRefusal(response)
 	}
-	show, clear := a.progress()
-	defer clear()
+	shown := a.newProgressLine()
+	defer shown.clear()
 	for lines := json.NewDecoder(response.Body); ; {
 		var line struct {
 			Progress struct{ Done, Total int64 }
@@ -200,26 +198,8 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 		case line.Error != nil:
 			return refused("an error", line.Error)
 		}
-		show(line.Progress.Done, line.Progress.Total)
+		shown.contents(upkeep.Progress{Bytes: line.Progress.Done, AllBytes: line.Progress.Total})
 	}
-}
-
-// progress shows how far something is on a line of the terminal, if standard
-// error is one.
-func (a *App) progress() (show func(done, total int64), clear func()) {
-	f, ok := a.stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return func(int64, int64) {}, func() {}
-	}
-	const clearLine = "\r\x1b[K"
-	show = func(done, total int64) {
-		if total > 0 {
-			fmt.Fprintf(f, "%s%d%% of %d MB", clearLine, 100*done/total, total>>20)
-		} else {
-			fmt.Fprintf(f, "%s%d MB", clearLine, done>>20)
-		}
-	}
-	return show, func() { fmt.Fprint(f, clearLine) }
 }
 
 // count is a number of things in words.

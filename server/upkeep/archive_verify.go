@@ -17,7 +17,7 @@ import (
 type VerifyOptions struct {
 	Point    string // its name; empty for all
 	Open     Open
-	Progress Progress
+	Progress Tell
 }
 
 // Verified is what Verify found.
@@ -128,13 +128,13 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 
 func (v *verification) readContents(ctx context.Context) error {
 	refs := slices.SortedFunc(maps.Keys(v.needed), func(one, other blobs.Ref) int { return bytes.Compare(one[:], other[:]) })
-	var done int64
+	done := Progress{AllBytes: v.Bytes, AllContents: v.Contents}
 	for _, ref := range refs {
 		n := need{ref, v.needed[ref]}
-		begun := done
+		begun := done.Bytes
 		lost, err := v.readContent(ctx, n, func(read int) {
-			done += int64(read)
-			v.Progress.tell(done, v.Bytes)
+			done.Bytes += int64(read)
+			v.Progress.tell(done)
 		})
 		if err != nil {
 			return err
@@ -142,7 +142,9 @@ func (v *verification) readContents(ctx context.Context) error {
 		if lost != "" {
 			v.lost[ref] = lost
 		}
-		done = begun + n.size
+		done.Bytes = begun + n.size
+		done.Contents++
+		v.Progress.tell(done)
 	}
 	return nil
 }

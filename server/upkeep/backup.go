@@ -39,7 +39,7 @@ type AddOptions struct {
 	Secret   []byte // secret.key of the data directory
 	Format   []byte // FORMAT of it
 	Open     Open
-	Progress Progress
+	Progress Tell
 	// Installation is the id of what is backed up; zero where its server is of
 	// an earlier version. ErrForeign in the archive of another.
 	Installation uuid.UUID
@@ -169,7 +169,7 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 	for _, need := range wanted {
 		n.Bytes += need.size
 	}
-	t := &transfer{to: n.pool, total: n.Bytes, progress: n.Progress, open: func(ctx context.Context, need need) (io.ReadCloser, string, error) {
+	t := &transfer{to: n.pool, tell: n.Progress, done: Progress{AllBytes: n.Bytes}, open: func(ctx context.Context, need need) (io.ReadCloser, string, error) {
 		return n.fetch(ctx, records, need)
 	}}
 	if err := t.run(ctx, wanted); err != nil {

@@ -189,6 +189,51 @@ func TestEachRestorePointIsEverythingAsItWas(t *testing.T) {
 	h.wantRestored(newest, "two", "two", "three")
 }
 
+func TestBackupVerificationAndRestoreTellHowFarTheyAre(t *testing.T) {
+	h := newHome(t)
+	for _, content := range []string{"a", strings.Repeat("b", 1<<20), "ccc"} {
+		h.keep(content, true)
+	}
+	whole := upkeep.Progress{Bytes: 1<<20 + 4, AllBytes: 1<<20 + 4, Contents: 3, AllContents: 3}
+	var told []upkeep.Progress
+	tell := func(p upkeep.Progress) { told = append(told, p) }
+	add := func(a *upkeep.Archive) error {
+		opts := h.options(noon)
+		opts.Progress = tell
+		_, err := a.Add(t.Context(), h, opts)
+		return err
+	}
+	for _, c := range []struct {
+		what string
+		do   func(*upkeep.Archive) error
+	}{
+		{"a backup", add},
+		{"a backup of what is there", add},
+		{"a verification", func(a *upkeep.Archive) error {
+			_, err := a.Verify(t.Context(), upkeep.VerifyOptions{Open: openSnapshot, Progress: tell})
+			return err
+		}},
+		{"a restore", func(a *upkeep.Archive) error {
+			target := upkeep.Target{Dir: t.TempDir(), Own: anybodys}
+			_, err := a.Restore(t.Context(), target, upkeep.RestoreOptions{Point: h.find(""), Open: openSnapshot, Progress: tell})
+			return err
+		}},
+	} {
+		told = nil
+		h.archive(func(a *upkeep.Archive) { h.ok(c.do(a)) })
+		seen := upkeep.Progress{}
+		for _, p := range told {
+			if p.AllBytes != whole.AllBytes || p.AllContents != whole.AllContents || p.Bytes > p.AllBytes || p.Contents < seen.Contents {
+				t.Errorf("%s tells %+v after %+v", c.what, p, seen)
+			}
+			seen = p
+		}
+		if seen != whole {
+			t.Errorf("%s ends with %+v, want %+v", c.what, seen, whole)
+		}
+	}
+}
+
 func TestANewerRestorePointSortsLastWhateverTheClockSays(t *testing.T) {
 	h := newHome(t)
 	for _, c := range []struct {

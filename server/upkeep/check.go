@@ -18,16 +18,20 @@ import (
 // CheckOptions say how hard to look.
 type CheckOptions struct {
 	Deep     bool // read every content and hash it
-	Progress Progress
+	Progress Tell
 }
 
-// Progress is told how many bytes of contents were looked at, of how many in
-// all; total is 0 while that is not known. It is called often.
-type Progress func(done, total int64)
+// Progress is how far something is: what of contents has been seen to, of how
+// much in all. What is not known, or not counted, is 0.
+type Progress struct{ Bytes, AllBytes, Contents, AllContents int64 }
 
-func (p Progress) tell(done, total int64) {
-	if p != nil {
-		p(done, total)
+// Tell is told how far something is, often, and by one goroutine at a time. It
+// may be nil.
+type Tell func(Progress)
+
+func (t Tell) tell(p Progress) {
+	if t != nil {
+		t(p)
 	}
 }
 
@@ -114,7 +118,7 @@ func (c *check) list() error {
 		}
 		c.Contents++
 		c.Bytes += info.Size
-		c.Progress.tell(c.Bytes, 0)
+		c.Progress.tell(Progress{Bytes: c.Bytes})
 		wanted, err := c.records.Referenced(c.ctx, info.Ref)
 		if err != nil {
 			return fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
@@ -141,7 +145,7 @@ func (c *check) read() error {
 			unread = append(unread, info)
 		}
 		done += info.Size
-		c.Progress.tell(done, c.Bytes)
+		c.Progress.tell(Progress{Bytes: done, AllBytes: c.Bytes})
 	}
 	for _, info := range unread {
 		if err := c.verify(info, done-info.Size); err != nil {
@@ -182,7 +186,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	}
 	n, err := w.Reader.Read(p)
 	w.done += int64(n)
-	w.c.Progress.tell(w.done, w.c.Bytes)
+	w.c.Progress.tell(Progress{Bytes: w.done, AllBytes: w.c.Bytes})
 	return n, err
 }
 
@@ -219,7 +223,7 @@ func (c *check) checkRecords() error {
 // have been repaired, or gone together with its record.
 func (c *check) checkRecord(a store.Attachment) error {
 	c.Attachments++
-	c.Progress.tell(c.Bytes, c.Bytes)
+	c.Progress.tell(Progress{Bytes: c.Bytes, AllBytes: c.Bytes})
 	fault := Fault{Attachment: uuid.NullUUID{UUID: a.ID, Valid: true}, FileName: a.FileName, Blob: blobs.Ref(a.SHA256).String()}
 	for range 2 {
 		fault.What, fault.Unreadable = c.look(a.SHA256, a.Size)

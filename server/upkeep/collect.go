@@ -59,7 +59,7 @@ type CollectOptions struct {
 	// Settled says that the clock has not been set of late: a content that is
 	// dated after Now is an old one, of a time when the clock was ahead.
 	Settled  bool
-	Progress Progress
+	Progress Tell
 }
 
 // Collected is what Collect removed, or would have.
@@ -134,7 +134,7 @@ func unwanted(ctx context.Context, records store.Store, contents blobs.Store, op
 		}
 		all++
 		seen += info.Size
-		opts.Progress.tell(seen, 0)
+		opts.Progress.tell(Progress{Bytes: seen})
 		age := opts.Now.Sub(info.Modified)
 		if age < opts.MinAge && !(opts.Settled && age < -clockSlack) {
 			continue

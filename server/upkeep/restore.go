@@ -22,7 +22,7 @@ type Target struct {
 type RestoreOptions struct {
 	Point    Point
 	Open     Open
-	Progress Progress
+	Progress Tell
 	// DespiteDamage restores what there is of a damaged point, as long as its
 	// database is whole.
 	DespiteDamage bool
@@ -108,7 +108,7 @@ func (r *restoration) fill(ctx context.Context, records store.Store) error {
 	if err != nil {
 		return err
 	}
-	t := &transfer{to: r.disk, total: r.Point.Bytes, progress: r.Progress, open: r.saved}
+	t := &transfer{to: r.disk, tell: r.Progress, done: Progress{AllBytes: r.Point.Bytes}, open: r.saved}
 	if err := t.run(ctx, wanted); err != nil {
 		return err
 	}

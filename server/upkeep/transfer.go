@@ -27,14 +27,13 @@ const (
 type transfer struct {
 	to *blobs.Disk
 	// open gives a content's bytes, or says in a sentence why it is lost.
-	open     func(ctx context.Context, n need) (content io.ReadCloser, lost string, err error)
-	total    int64 // bytes, of all that is wanted
-	progress Progress
+	open func(ctx context.Context, n need) (content io.ReadCloser, lost string, err error)
+	tell Tell
 
 	mu       sync.Mutex
-	done     int64 // bytes that are seen to
-	contents int64 // that were copied
-	bytes    int64 // in them
+	done     Progress // of all that is wanted
+	contents int64    // that were copied
+	bytes    int64    // in them
 	lost     map[blobs.Ref]string
 }
 
@@ -42,7 +41,7 @@ type transfer struct {
 // what is lost. Contents that are there already, judging by their length, are
 // not copied. The first error ends it.
 func (t *transfer) run(ctx context.Context, wanted []need) error {
-	t.lost = map[blobs.Ref]string{}
+	t.lost, t.done.AllContents = map[blobs.Ref]string{}, int64(len(wanted))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	jobs := make(chan []need)
@@ -84,7 +83,7 @@ func (t *transfer) deal(ctx context.Context, wanted []need, jobs chan<- []need) 
 		case err != nil:
 			return fmt.Errorf("looking for blob %s: %w", n.ref, err)
 		case there:
-			t.count(n.size)
+			t.count(n.size, 1)
 		case n.size > smallContent:
 			err = hand([]need{n})
 		default:
@@ -165,7 +164,7 @@ func (t *transfer) one(ctx context.Context, n need, take func(io.Reader) (lost s
 	if err != nil {
 		return fmt.Errorf("copying blob %s: %w", n.ref, err)
 	}
-	t.count(n.size)
+	t.count(n.size, 1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if lost != "" {
@@ -186,18 +185,21 @@ func (t *transfer) try(ctx context.Context, n need, take func(io.Reader) (lost s
 	}
 	defer content.Close() // only read
 	var read int64
-	defer func() { t.count(-read) }()
+	defer func() { t.count(-read, 0) }()
 	return take(&counted{content, ctx, func(n int) {
 		read += int64(n)
-		t.count(int64(n))
+		t.count(int64(n), 0)
 	}})
 }
 
-func (t *transfer) count(bytes int64) {
+// count counts what was read of contents, and contents of which nothing more is
+// to be read.
+func (t *transfer) count(bytes, contents int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.done += bytes
+	t.done.Bytes += bytes
+	t.done.Contents += contents
 	if bytes >= 0 {
-		t.progress.tell(t.done, t.total)
+		t.tell.tell(t.done)
 	}
 }

@@ -417,8 +417,8 @@ func TestACheckCanBeEnded(t *testing.T) {
 	h := newHouse(t)
 	a := h.keep(strings.Repeat("x", 1<<20), true)
 	ctx, end := context.WithCancel(t.Context())
-	_, err := upkeep.Check(ctx, h.records, h.blobs, upkeep.CheckOptions{Deep: true, Progress: func(done, total int64) {
-		if total > 0 { // in the middle of reading
+	_, err := upkeep.Check(ctx, h.records, h.blobs, upkeep.CheckOptions{Deep: true, Progress: func(p upkeep.Progress) {
+		if p.AllBytes > 0 { // in the middle of reading
 			end()
 		}
 	}})

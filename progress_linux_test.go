@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// screen is a terminal, and all that was written to it.
+type screen struct {
+	terminal *os.File
+	mu       sync.Mutex
+	written  strings.Builder
+}
+
+// newScreen is a terminal with so many columns.
+func newScreen(t *testing.T, columns uint16) *screen {
+	t.Helper()
+	window, terminal := newTerminal(t)
+	check(t, unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}))
+	s := &screen{terminal: terminal}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		buffer := make([]byte, 4096)
+		for {
+			n, err := window.Read(buffer)
+			s.mu.Lock()
+			s.written.Write(buffer[:n])
+			s.mu.Unlock()
+			if err != nil { // the last who wrote to it is gone
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = terminal.Close() // a test may have closed it
+		reading.Wait()
+		_ = window.Close() // all of it was read
+	})
+	return s
+}
+
+// run runs a command whose standard error is the terminal, and gives its
+// standard output.
+func (s *screen) run(t *testing.T, cmd *exec.Cmd) string {
+	t.Helper()
+	var stdout strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, s.terminal
+	overdue := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer overdue.Stop()
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %q", err, s.lines())
+	}
+	return stdout.String()
+}
+
+// lines are what stood on the screen, one after the other.
+func (s *screen) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Split(s.written.String(), "\r\x1b[K")
+}
+
+// shown says whether a whole line was like a pattern. What follows has begun.
+func (s *screen) shown(pattern string) bool {
+	lines := s.lines()
+	return slices.ContainsFunc(lines[:len(lines)-1], regexp.MustCompile("^"+pattern+"$").MatchString)
+}
+
+// A proxy takes bytes slowly, until the screen has shown what there is to see.
+func TestATerminalShowsHowFarAnUploadIs(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	const large = "Verkäufe データ.csv"
+	files := []string{fileOf(t, "a.csv", "a\n"), fileOf(t, large, strings.Repeat(lines(), 40)), fileOf(t, "z.csv", "z\n")}
+	s := newScreen(t, 90)
+	m := server.meddle("POST", func(_ int, w http.ResponseWriter, r *http.Request, forward http.Handler) {
+		r.Body = &throttled{r.Body, func() bool { return s.shown(large + `, 2 of 3: \d+% of 19 MB, [0-9.]+ MB/s, \d+s left`) }, 0}
+		forward.ServeHTTP(w, r)
+	})
+	out := s.run(t, command(t, slices.Concat([]string{"ATTACHD_SERVER=" + m.url, "ATTACHD_KEY=" + server.key, "put", "--to", place}, files)...))
+	if got := strings.Count(out, "\n"); got != 3 || len(server.in(product)) != 3 {
+		t.Errorf("put printed %s", out)
+	}
+	for _, line := range s.lines() {
+		if utf8.RuneCountInString(line) > 89 {
+			t.Errorf("it wrote %q", line)
+		}
+	}
+	eventually(t, "nothing is left of it", func() bool { return s.lines()[len(s.lines())-1] == "" })
+}
+
+// throttled gives its first bytes at a time, and the rest slowly, until something is so.
+type throttled struct {
+	io.ReadCloser
+	until func() bool
+	read  int
+}
+
+func (r *throttled) Read(p []byte) (int, error) {
+	if r.read > 1000 && !r.until() {
+		time.Sleep(20 * time.Millisecond) // the pace of the transfer
+		p = p[:min(len(p), 100_000)]
+	}
+	n, err := r.ReadCloser.Read(p)
+	r.read += n
+	return n, err
+}
+
+func TestATerminalShowsHowFarABackupIs(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	for i := range 3 {
+		server.upload(product, "a.txt", fmt.Sprint(i)).want(t, 201)
+	}
+	s := newScreen(t, 20)
+	to := t.TempDir()
+	s.run(t, command(t, "backup", to, "--data-dir", server.dir))
+	s.run(t, command(t, "restore", to, "--data-dir", dataDir(t)))
+	eventually(t, "two cut lines", func() bool {
+		cut := strings.Split(strings.Join(s.lines(), "\n"), "% of 0.0 MB, 0 o…\n")
+		return len(cut) == 3 && cut[2] == ""
+	})
+	wide := newScreen(t, 80)
+	wide.run(t, command(t, "backup", "verify", to))
+	eventually(t, "a whole line", func() bool { return wide.shown(`\d+% of 0\.0 MB, 0 of 3 files`) })
+}

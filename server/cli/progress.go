@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+	"golang.org/x/text/width"
+
+	"attachd/server/remote"
+	"attachd/server/upkeep"
+)
+
+const (
+	// drawEvery is how often the line is written at most.
+	drawEvery = 100 * time.Millisecond
+	// speedOver is the time over which the speed is an average.
+	speedOver = 10 * time.Second
+	// speedAfter is how long something must have gone on before its speed is told.
+	speedAfter = time.Second / 2
+	// longestName is how many columns of a terminal a file's name takes at most.
+	longestName = 40
+	// longestLeft is the most that is told as the time left.
+	longestLeft = 99 * time.Hour
+	clearLine   = "\r\x1b[K"
+)
+
+// progressLine is a line of the terminal, if standard error is one, that shows
+// how far something is. Other lines are written by way of say. It may be used by
+// many goroutines.
+type progressLine struct {
+	terminal *os.File // nil if there is none
+
+	mu      sync.Mutex
+	names   []string // of the files that move, in their order; nil if they are not named
+	ended   []bool   // those of which no more moves
+	done    upkeep.Progress
+	drawn   time.Time
+	samples []sample
+}
+
+// sample is how far something was at a time.
+type sample struct {
+	at time.Time
+	upkeep.Progress
+}
+
+func (a *App) newProgressLine() *progressLine {
+	f, ok := a.stderr.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		f = nil
+	}
+	return &progressLine{terminal: f}
+}
+
+// expect adds bytes to those that are to move.
+func (l *progressLine) expect(bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done.AllBytes += bytes
+}
+
+// expectFiles names the files that are to move.
+func (l *progressLine) expectFiles(names ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.names, l.ended = names, make([]bool, len(names))
+}
+
+// end says of a file that no more of it moves.
+func (l *progressLine) end(i int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended[i] = true
+}
+
+// moved counts bytes of files; a negative number takes some back.
+func (l *progressLine) moved(bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done.Bytes += bytes
+	l.draw()
+}
+
+// contents is an upkeep.Tell.
+func (l *progressLine) contents(done upkeep.Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.done = done
+	l.draw()
+}
+
+// say clears the line, and lets others write.
+func (l *progressLine) say(write func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.terminal != nil {
+		fmt.Fprint(l.terminal, clearLine)
+	}
+	write()
+}
+
+func (l *progressLine) clear() { l.say(func() {}) }
+
+func (l *progressLine) draw() {
+	now := time.Now()
+	if l.terminal == nil || now.Sub(l.drawn) < drawEvery {
+		return
+	}
+	l.drawn = now
+	l.sample(now)
+	text := l.text(now)
+	if columns, _, err := term.GetSize(int(l.terminal.Fd())); err == nil && columns > 0 {
+		text = shorten(text, columns-1) // a line that wraps could not be cleared
+	}
+	fmt.Fprint(l.terminal, clearLine, text)
+}
+
+// sample notes how far it is, and forgets what is too old for the speed.
+func (l *progressLine) sample(now time.Time) {
+	for len(l.samples) > 1 && now.Sub(l.samples[1].at) >= speedOver {
+		l.samples = l.samples[1:]
+	}
+	l.samples = append(l.samples, sample{now, l.done})
+}
+
+// text says which file it is, how far all is, how fast it goes, and how long it
+// takes yet.
+func (l *progressLine) text(now time.Time) string {
+	text := l.file()
+	if l.done.AllBytes > 0 {
+		text += fmt.Sprintf("%d%% of %s", min(100, 100*l.done.Bytes/l.done.AllBytes), megabytes(l.done.AllBytes))
+	} else {
+		text += megabytes(l.done.Bytes)
+	}
+	if l.done.AllContents > 0 {
+		text += fmt.Sprintf(", %d of %d files", l.done.Contents, l.done.AllContents)
+	}
+	if len(l.samples) == 0 || now.Sub(l.samples[0].at) < speedAfter {
+		return text
+	}
+	since := l.samples[0]
+	took := now.Sub(since.at)
+	if moved := l.done.Bytes - since.Bytes; moved > 0 {
+		text += ", " + megabytes(int64(float64(moved)/took.Seconds())) + "/s"
+	}
+	// Many small files take longer than their bytes.
+	left := max(timeLeft(l.done.Bytes-since.Bytes, l.done.AllBytes-l.done.Bytes, took),
+		timeLeft(l.done.Contents-since.Contents, l.done.AllContents-l.done.Contents, took))
+	if left >= time.Second/2 {
+		text += fmt.Sprintf(", %v left", left.Round(time.Second))
+	}
+	return text
+}
+
+// file names the first of the files that still move, which holds up the rest, and
+// says which of them it is.
+func (l *progressLine) file() string {
+	i := slices.Index(l.ended, false)
+	if i < 0 {
+		return ""
+	}
+	name := shorten(remote.Printable(l.names[i]), longestName)
+	if len(l.names) > 1 {
+		return fmt.Sprintf("%s, %d of %d: ", name, i+1, len(l.names))
+	}
+	return name + ": "
+}
+
+// timeLeft is how long the rest takes if it goes on as it did; 0 is not known, or
+// nothing.
+func timeLeft(moved, rest int64, took time.Duration) time.Duration {
+	if moved <= 0 || rest <= 0 {
+		return 0
+	}
+	return time.Duration(min(float64(took)/float64(moved)*float64(rest), float64(longestLeft)))
+}
+
+func megabytes(n int64) string {
+	if n < 10<<20 {
+		return fmt.Sprintf("%.1f MB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%d MB", n>>20)
+}
+
+// shorten cuts a text to so many columns of a terminal.
+func shorten(text string, columns int) string {
+	used, cut := 0, 0
+	for i, r := range text {
+		used++
+		if kind := width.LookupRune(r).Kind(); kind == width.EastAsianWide || kind == width.EastAsianFullwidth {
+			used++
+		}
+		if used > columns {
+			return text[:cut] + "…"
+		}
+		if used < columns {
+			cut = i + utf8.RuneLen(r)
+		}
+	}
+	return text
+}
