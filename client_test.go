@@ -7,13 +7,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -528,7 +531,130 @@ func TestAnUploadOfWhichNobodyKnowsIsSaidToBeOne(t *testing.T) {
 		cut()
 	})
 	r := wantCode(t, 1, over(t, m.url, server.key, "put", fileOf(t, "a.txt", "a"), "--to", place, "--retry-for", "0"))
-	says(t, r, "it may have been uploaded all the same: look before you send it again")
+	says(t, r, "it may have been uploaded all the same: look with attachd ls before you send it again")
+}
+
+// severed leads to a server, and cuts each connection after so many bytes either
+// way, by a reset or by its end.
+func (p *process) severed(after int64, reset bool) (url string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	check(p.t, err)
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://"))
+			if err != nil {
+				p.t.Error(err)
+				return
+			}
+			end := sync.OnceFunc(func() {
+				if reset {
+					_ = near.(*net.TCPConn).SetLinger(0) // the client sees a cut in any case
+				}
+				_, _ = near.Close(), far.Close() // both are cut
+			})
+			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+				conns.Go(func() {
+					_, _ = io.CopyN(way[0], way[1], after) // the other way may have ended it
+					end()
+				})
+			}
+		}
+	})
+	p.t.Cleanup(func() {
+		_ = listener.Close() // nobody is let in any more
+		conns.Wait()
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// What a cut connection says is what came of it and what to do, and nothing of
+// sockets.
+func TestACutIsToldInWordsThatSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	large := strings.Repeat(lines(), 20)
+	file := fileOf(t, "a.csv", large)
+	server.over(0, "put", file, "--to", place)
+	for _, reset := range []bool{true, false} {
+		at := server.severed(300_000, reset)
+		r := wantCode(t, 1, over(t, at, server.key, "put", file, "--to", place, "--retry-for", "0"))
+		told := regexp.MustCompile(`^attachd: ` + file + `: the connection was cut with \d+ of 10400000 bytes sent; the server keeps nothing of it: send it again
+attachd: 1 of 1 file not uploaded
+$`)
+		if !told.MatchString(r.stderr) || r.stdout != "" {
+			t.Errorf("put says %s%s", r.stdout, r.stderr)
+		}
+		if kept := server.in(product); len(kept) != 1 {
+			t.Errorf("the server keeps %v", kept)
+		}
+
+		to := filepath.Join(t.TempDir(), "copy.csv")
+		r = wantCode(t, 1, over(t, at, server.key, "get", place+"/a.csv", "-o", to, "--retry-for", "0"))
+		part := info(t, to+".part").Size()
+		if want := fmt.Sprintf("attachd: the connection was cut; %d of 10400000 bytes came and are in %s.part: the same command goes on from there\n", part, to); r.stderr != want || part == 0 {
+			t.Errorf("get says %swant     %s", r.stderr, want)
+		}
+		server.over(0, "get", place+"/a.csv", "-o", to)
+		if read(t, to) != large {
+			t.Error("the file is another")
+		}
+
+		r = wantCode(t, 1, over(t, at, server.key, "get", place+"/a.csv", "-o", "-", "--retry-for", "0"))
+		if want := fmt.Sprintf("attachd: the connection was cut; %d of 10400000 bytes came; what was written is not the whole file: get it again from its start\n", len(r.stdout)); r.stderr != want {
+			t.Errorf("get says %swant     %s", r.stderr, want)
+		}
+
+		// Nothing comes of it at all.
+		to = filepath.Join(t.TempDir(), "copy.csv")
+		r = wantCode(t, 1, over(t, server.severed(40, reset), server.key, "get", place+"/"+server.in(product)[0].ID, "-o", to, "--retry-for", "0"))
+		if left := names(t, filepath.Dir(to)); r.stderr != "attachd: the connection was cut\n" || len(left) > 0 {
+			t.Errorf("get says %s and leaves %v", r.stderr, left)
+		}
+	}
+}
+
+func TestADeleteOfWhichNobodyKnowsIsSaidToBeOne(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), autoCreate)
+	at := server.upload(product, "a.txt", "a").want(t, 201).download()
+	m := server.meddle("DELETE", func(_ int, _ http.ResponseWriter, r *http.Request, forward http.Handler) {
+		forward.ServeHTTP(httptest.NewRecorder(), r)
+		cut()
+	})
+	says(t, wantCode(t, 1, over(t, m.url, server.key, "rm", at, "--retry-for", "0")), "the connection was cut; it may have been deleted all the same: delete it again to be sure")
+	says(t, server.over(1, "rm", at), "There is no attachment")
+}
+
+// What is wrong with the URL is said at once: trying again would not help.
+func TestAServerThatIsNotThereIsToldInWordsThatSayWhatToDo(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	withTLS := httptest.NewUnstartedServer(http.NotFoundHandler())
+	withTLS.Config.ErrorLog = log.New(io.Discard, "", 0) // of handshakes that fail
+	withTLS.StartTLS()
+	defer withTLS.Close()
+	nobody := httptest.NewServer(nil)
+	nobody.Close()
+	for at, why := range map[string]string{
+		strings.Replace(plain.URL, "http", "https", 1):   "the server speaks plain HTTP: its URL begins with http://",
+		strings.Replace(withTLS.URL, "https", "http", 1): "The server speaks TLS: its URL begins with https://",
+		withTLS.URL: "the server's certificate is not trusted here: x509: ",
+	} {
+		r := wantCode(t, 1, over(t, at, "x", "ls", place))
+		if says(t, r, "attachd: "+why); strings.Contains(r.stderr, "trying again") {
+			t.Errorf("it says %s", r.stderr)
+		}
+	}
+	r := wantCode(t, 1, over(t, nobody.URL, "x", "ls", place, "--retry-for", "0"))
+	if want := "attachd: no connection to " + strings.TrimPrefix(nobody.URL, "http://") + ": connection refused\n"; r.stderr != want {
+		t.Errorf("it says %s, want %s", r.stderr, want)
+	}
 }
 
 func TestAnUploadThatChangesOnItsWayIsRefused(t *testing.T) {

@@ -137,7 +137,7 @@ func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 // found was deleted.
 func (c *Client) Delete(ctx context.Context, a Address) error {
 	lost := false
-	return c.retry(ctx, func() error {
+	err := c.retry(ctx, func() error {
 		var answer struct{ Message string }
 		response, err := c.send(ctx, call{method: "DELETE", path: a.path})
 		if err == nil {
@@ -150,6 +150,10 @@ func (c *Client) Delete(ctx context.Context, a Address) error {
 		lost = lost || unsure(err)
 		return err
 	})
+	if lost && ctx.Err() == nil && err != nil {
+		err = fmt.Errorf("%w; it may have been deleted all the same: delete it again to be sure", err)
+	}
+	return err
 }
 
 // Link makes a URL that needs no key, and gives the server's document about it
@@ -186,7 +190,7 @@ func unsure(err error) bool {
 		lost *lostError
 	)
 	if !errors.As(err, &r) {
-		return errors.As(err, &lost)
+		return errors.As(err, &lost) && !lost.unsent
 	}
 	return r.Status >= 500 && r.Code != "busy" && r.Code != "shutting_down"
 }

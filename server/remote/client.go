@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -76,7 +77,10 @@ func (r *Refusal) Error() string {
 
 // lostError is a connection that failed: the server may or may not have done what it
 // was asked.
-type lostError struct{ err error }
+type lostError struct {
+	err    error
+	unsent bool // there was none: the server was asked for nothing
+}
 
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
@@ -133,6 +137,10 @@ func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 	return nil, refusal(response)
 }
 
+// wantsTLS is how servers, of Go and nginx for instance, answer plain HTTP on a
+// port for TLS.
+var wantsTLS = regexp.MustCompile(`(?i)HTTP request .{0,20}to (an )?HTTPS `)
+
 // refusal reads why the server refused. What is no JSON comes from a proxy.
 func refusal(response *http.Response) error {
 	r := &Refusal{}
@@ -141,8 +149,11 @@ func refusal(response *http.Response) error {
 		r = &Refusal{}
 	}
 	r.Status = response.StatusCode
-	if to := response.Header.Get("Location"); r.Status/100 == 3 {
+	switch to := response.Header.Get("Location"); {
+	case r.Status/100 == 3:
 		r.Detail = fmt.Sprintf("The server answered %d and names another address, %s: is that the server's URL?", r.Status, to)
+	case r.Detail == "" && wantsTLS.Match(raw):
+		r.Detail = "The server speaks TLS: its URL begins with https://."
 	}
 	r.RetryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
 	return r
@@ -210,18 +221,56 @@ func (w *watch) failure(err error) error {
 	if errors.As(err, &outer) {
 		err = outer.Err // method and address say nothing new
 	}
+	if err := hopeless(err); err != nil {
+		return err
+	}
+	var (
+		name *net.DNSError
+		conn *net.OpError
+	)
+	switch {
+	case errors.Is(err, errStalled):
+		return &lostError{err: err}
+	case errors.As(err, &name):
+		return &lostError{fmt.Errorf("the address of %s cannot be looked up at the moment: %s", name.Name, name.Err), true}
+	case errors.As(err, &conn) && conn.Op == "dial":
+		return &lostError{fmt.Errorf("no connection to %s: %w", conn.Addr, innermost(conn)), true}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), conn != nil:
+		return &lostError{err: errCut}
+	}
+	return &lostError{err: fmt.Errorf("%w (%w)", errCut, err)}
+}
+
+// hopeless is what fails the next time too, in words that say what to do; nil for
+// anything else.
+func hopeless(err error) error {
 	var (
 		certificate *tls.CertificateVerificationError
 		name        *net.DNSError
 		ours        *localError
 	)
-	if errors.As(err, &certificate) || errors.As(err, &name) && name.IsNotFound || errors.As(err, &ours) {
-		return err // and so it will be the next time
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &certificate):
+		return fmt.Errorf("the server's certificate is not trusted here: %w", certificate.Err)
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return errors.New("the server speaks plain HTTP: its URL begins with http://")
+	case errors.As(err, &name) && name.IsNotFound:
+		return fmt.Errorf("there is no host %s: is that the server's URL?", name.Name)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errCut
+	return nil
+}
+
+// innermost is what the system said of a connection, without its addresses.
+func innermost(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
 	}
-	return &lostError{err}
 }
 
 // localError is a file of this machine that cannot be read.

@@ -108,6 +108,9 @@ func (e *CorruptError) Error() string {
 func (c *Client) Copy(ctx context.Context, a Address, about About, w io.Writer, moved func(bytes int64)) error {
 	hash := sha256.New()
 	if err := c.fetch(ctx, a, about, 0, io.MultiWriter(hash, w), moved); err != nil {
+		if passes(err) {
+			err = fmt.Errorf("%w; what was written is not the whole file: get it again from its start", err)
+		}
 		return err
 	}
 	return compare(hash.Sum(nil), about)
@@ -135,12 +138,28 @@ func (c *Client) Save(ctx context.Context, a Address, about About, path string, 
 		}
 	}
 	if err != nil {
-		return err
+		return kept(err, part)
 	}
 	if _, err := os.Lstat(path); err == nil && !replace {
 		return fmt.Errorf("%s has come into being meanwhile; what was downloaded is %s", path, part)
 	}
 	return os.Rename(part, path)
+}
+
+// kept says where a download goes on that a bad connection or a busy server ended.
+// A part without anything in it is removed.
+func kept(err error, part string) error {
+	if !passes(err) {
+		return err
+	}
+	info, statErr := os.Lstat(part)
+	switch {
+	case statErr != nil:
+		return errors.Join(err, statErr)
+	case info.Size() == 0:
+		return errors.Join(err, os.Remove(part))
+	}
+	return fmt.Errorf("%w and are in %s: the same command goes on from there", err, part)
 }
 
 // savePart completes a part, and says how much of it was there.
@@ -207,6 +226,9 @@ func (c *Client) fetch(ctx context.Context, a Address, about About, from int64, 
 			continue
 		}
 		if err := tries.again(ctx, err); err != nil {
+			if passes(err) && from > 0 {
+				err = fmt.Errorf("%w; %d of %d bytes came", err, from, about.Size)
+			}
 			return err
 		}
 	}
@@ -232,7 +254,7 @@ func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int
 	case from == 0 && response.StatusCode == http.StatusOK:
 	case response.StatusCode == http.StatusOK: // something in between knows no ranges
 		if _, err := io.CopyN(io.Discard, response.Body, from); err == io.EOF {
-			return 0, &lostError{errCut}
+			return 0, &lostError{err: errCut}
 		} else if err != nil {
 			return 0, err
 		}
@@ -241,7 +263,7 @@ func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int
 	}
 	n, err = io.Copy(&writing{w, moved}, io.LimitReader(response.Body, about.Size-from))
 	if err == nil && n < about.Size-from {
-		err = &lostError{errCut}
+		err = &lostError{err: errCut}
 	}
 	return n, err
 }

@@ -65,17 +65,14 @@ func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(byte
 		return Attachment{}, err
 	}
 	for a := (attempts{client: u.client}); ; {
-		made, whole, err := u.post(ctx, outgoing, moved)
+		made, sent, whole, err := u.post(ctx, outgoing, moved)
 		if err == nil {
 			u.claim(made.ID)
 			return made, nil
 		}
 		for n := 1; ; n++ {
 			if err := a.again(ctx, err); err != nil {
-				if whole && unsure(err) {
-					err = fmt.Errorf("%w; it may have been uploaded all the same: look before you send it again", err)
-				}
-				return Attachment{}, err
+				return Attachment{}, after(err, sent, outgoing.size, whole)
 			}
 			if !whole || !unsure(err) {
 				break
@@ -92,6 +89,19 @@ func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(byte
 			}
 		}
 	}
+}
+
+// after says what there is on the server of an upload that a bad connection or a
+// server ended.
+func after(err error, sent, size int64, whole bool) error {
+	var lost *lostError
+	switch {
+	case whole && unsure(err):
+		return fmt.Errorf("%w; it may have been uploaded all the same: look with attachd ls before you send it again", err)
+	case errors.As(err, &lost) && sent > 0:
+		return fmt.Errorf("%w with %d of %d bytes sent; the server keeps nothing of it: send it again", err, sent, size)
+	}
+	return err
 }
 
 // outgoing is a file to be sent.
@@ -118,8 +128,9 @@ func (u *Uploads) prepare(f *os.File, name string) (outgoing, error) {
 	return outgoing{f, name, size, [sha256.Size]byte(hash.Sum(nil))}, nil
 }
 
-// post sends a file once. whole says whether all of it may have left.
-func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made Attachment, whole bool, err error) {
+// post sends a file once. Of one that fails it says how many bytes of the file
+// left, and whether all of the request may have.
+func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made Attachment, sent int64, whole bool, err error) {
 	head, tail, boundary := u.form(o)
 	body := &sending{moved: moved}
 	body.Reader = io.MultiReader(strings.NewReader(head), &counted{unchanging(o), body}, strings.NewReader(tail))
@@ -135,9 +146,9 @@ func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made
 		err = readJSON(response, &made)
 	}
 	if err != nil {
-		body.takeBack()
+		sent = body.takeBack()
 	}
-	return made, body.ended.Load(), err
+	return made, sent, body.ended.Load(), err
 }
 
 var inForm = strings.NewReplacer("\r", "%0D", "\n", "%0A", `"`, "%22") // WHATWG HTML, "Multipart form data"
@@ -186,12 +197,14 @@ func (s *sending) tell(n int64) {
 	s.moved(n)
 }
 
-// takeBack ends the telling: net/http may still be reading.
-func (s *sending) takeBack() {
+// takeBack ends the telling, for net/http may still be reading, and gives what was
+// told.
+func (s *sending) takeBack() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.moved(-s.told)
 	s.moved = func(int64) {}
+	return s.told
 }
 
 // counted tells of the bytes of the file.
