@@ -24,7 +24,7 @@ const (
 	uploadHolds = 160 << 10
 	// rowHolds is for a record that is read and made a row of an answer.
 	rowHolds = 3 << 10
-	// previewHolds is for what is read of a table or an archive. What is made of
+	// previewHolds is for what is read of a table, a text or an archive. What is made of
 	// it is counted when it is there, and as few make one as have turns.
 	previewHolds = 1 << 20
 	// metricsHold is for what the numbers of all routes are gathered in.

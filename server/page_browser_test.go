@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/encoding/charmap"
 
 	"attachd/server"
 	"attachd/server/upkeep"
@@ -305,6 +306,48 @@ func TestPageLooksInsideFiles(t *testing.T) {
 	tab.until(`location.hash !== "` + before + `"`)
 	tab.press("Escape", 0)
 	tab.until(`document.querySelector('.preview').hidden`)
+}
+
+// Text is read as the server reads it.
+func TestPageReadsTextInItsEncoding(t *testing.T) {
+	w := pageWorld(t)
+	for _, name := range []string{"txt_sjis.txt", "txt_utf16_nobom.txt", "json_utf16.json"} {
+		w.put(t, "editor", "product", name)
+	}
+	russian, err := charmap.KOI8R.NewEncoder().String("имя: Московский завод\nдиректор: Северный\n")
+	w.must(err)
+	for name, content := range map[string]string{
+		"koi8.yaml":    russian,
+		"large.json":   `["` + strings.Repeat("ü", 400<<10) + `", "ö"]`,
+		"latin1.json":  `["` + strings.Repeat("\xFC", 600<<10) + `"]`,
+		"long.log":     strings.Repeat("a line of a log\n", 60_000),
+		"wrong.ndjson": "{\"a\": 1}\n{\n",
+		"blank.csv":    "\n\n",
+	} {
+		w.uploaded(t, "{product}", name, []byte(content), "A")
+	}
+	tab := newTab(t, w)
+	tab.signIn("viewer", productPage)
+	tab.look(1280, 1000, "light")
+	const text = `document.querySelector('.preview pre')?.textContent`
+	const note = `document.querySelector('.preview .note')?.innerText`
+	for name, shows := range map[string]string{
+		"txt_sjis.txt":        text + `.startsWith('日本語')`,
+		"txt_utf16_nobom.txt": text + `.startsWith('hello there')`,
+		"koi8.yaml":           text + ` === 'имя: Московский завод\nдиректор: Северный\n'`,
+		"json_utf16.json":     `document.querySelector('.preview .json details[open]')`,
+		"large.json":          `document.querySelector('.preview .json details[open]')?.innerText.includes('"ö"')`,
+		"latin1.json":         text + `.startsWith('["üü') && ` + note + `.startsWith('The beginning of 600 KB.')`,
+		"long.log":            text + `.endsWith('a log\n') && ` + note + `.startsWith('The beginning of 938 KB.')`,
+		"wrong.ndjson":        text + `.startsWith('{"a": 1}') && ` + note + `.startsWith('This is not well-formed JSON')`,
+		"blank.csv":           `document.querySelector('.preview .empty')?.innerText.includes('No rows')`,
+	} {
+		tab.click(".rows a", name)
+		tab.shows(".preview h1", name)
+		tab.until(shows)
+		tab.picture("text-" + name)
+	}
+	tab.findBarriers("a text")
 }
 
 // What others do is seen without loading the page anew, and takes nothing away

@@ -19,6 +19,13 @@ type tableBody struct {
 	Truncated bool       `json:"truncated"`
 }
 
+// textBody is the beginning of a text.
+type textBody struct {
+	Kind      string `json:"kind"`
+	Text      string `json:"text"`
+	Truncated bool   `json:"truncated"`
+}
+
 // archiveBody is what an archive says is in it.
 type archiveBody struct {
 	Kind         string      `json:"kind"`
@@ -38,8 +45,8 @@ type entryInIt struct {
 // maxListedEntries is how many entries of an archive are listed.
 const maxListedEntries = 1000
 
-// preview answers with the beginning of a table, or with the names in an
-// archive.
+// preview answers with the beginning of a table or a text, or with the names in
+// an archive.
 func (s *Server) preview(w *response, rq *request) error {
 	raw, err := s.lookInto(rq)
 	if err != nil {
@@ -51,9 +58,8 @@ func (s *Server) preview(w *response, rq *request) error {
 // lookInto is over before the answer begins: a client that reads slowly keeps
 // nobody waiting.
 func (s *Server) lookInto(rq *request) (raw []byte, err error) {
-	a := rq.attachment
-	isTable, isArchive := preview.HasTable(a.Type), a.Type == "application/zip"
-	if !isTable && !isArchive {
+	read := previewOf(rq.attachment.Type)
+	if read == nil {
 		return nil, noPreview(nil)
 	}
 	if err := rq.hold(previewHolds); err != nil {
@@ -66,16 +72,7 @@ func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 	defer leave()
 	var body any
 	err = s.lookAt(rq, false, func(file io.ReaderAt) error {
-		if isTable {
-			table, err := preview.ReadTable(file, a.Size, a.Type)
-			body = renderTable(table)
-			return err
-		}
-		listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
-		if errors.Is(err, content.ErrBroken) {
-			return noPreview(err)
-		}
-		body = renderListing(listing)
+		body, err = read(rq, file)
 		return err
 	})
 	if err == nil {
@@ -85,6 +82,32 @@ func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 		err = rq.holdAtOnce(int64(len(raw)))
 	}
 	return raw, err
+}
+
+// previewOf is what reads the body of a preview of rq.attachment out of a file
+// of the given type, or nil where there is no preview of the type.
+func previewOf(mimeType string) func(rq *request, file io.ReaderAt) (any, error) {
+	switch {
+	case preview.HasTable(mimeType):
+		return func(rq *request, file io.ReaderAt) (any, error) {
+			table, err := preview.ReadTable(file, rq.attachment.Size, mimeType)
+			return renderTable(table), err
+		}
+	case mimeType == "application/zip":
+		return func(rq *request, file io.ReaderAt) (any, error) {
+			listing, err := content.ListZIP(rq.Context(), file, rq.attachment.Size, maxListedEntries)
+			if errors.Is(err, content.ErrBroken) {
+				err = noPreview(err)
+			}
+			return renderListing(listing), err
+		}
+	case content.IsText(mimeType):
+		return func(rq *request, file io.ReaderAt) (any, error) {
+			text, err := preview.ReadText(file, rq.attachment.Size)
+			return textBody{"text", text.Text, text.Truncated}, err
+		}
+	}
+	return nil
 }
 
 func noPreview(cause error) error {

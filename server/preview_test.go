@@ -21,6 +21,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/charmap"
+	"golang.org/x/text/encoding/japanese"
+	"golang.org/x/text/encoding/korean"
+	"golang.org/x/text/encoding/simplifiedchinese"
+	"golang.org/x/text/encoding/traditionalchinese"
+	utf16text "golang.org/x/text/encoding/unicode"
+
 	"attachd/blobs"
 	"attachd/server"
 )
@@ -379,10 +387,85 @@ func TestAnArchiveHasAPreview(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTableOrArchiveHasNoPreview(t *testing.T) {
+// Whatever wrote it, in whatever encoding, with whatever ends of lines.
+func TestATextHasAPreviewInUTF8(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for name, content := range map[string]string{"a.txt": alphabet, "a.png": string(pngOf(t, 3, 3)), "a.json": "{}"} {
+	const nihongo = "これは日本語の文章です。\n見積書を送ります。\n"
+	const russian = "Московский завод сообщает о новых ценах.\nС уважением, директор завода.\n"
+	const german = "Größe: groß\nMüller, Jäger und König\n"
+	for name, c := range map[string]struct {
+		text string
+		in   encoding.Encoding
+	}{
+		"utf8.txt":      {nihongo + russian + german, encoding.Nop},
+		"sjis.txt":      {nihongo, japanese.ShiftJIS},
+		"eucjp.log":     {nihongo, japanese.EUCJP},
+		"gbk.md":        {"中国移动通信集团有限公司的报价单,请在本周内确认。\n", simplifiedchinese.GBK},
+		"big5.txt":      {"中華電信股份有限公司的報價單,請在本週內確認。\n", traditionalchinese.Big5},
+		"euckr.txt":     {"안녕하세요. 서울특별시 강남구에서 견적서를 보냅니다. 확인 부탁드립니다.\n", korean.EUCKR},
+		"koi8r.txt":     {russian, charmap.KOI8R},
+		"dos.txt":       {russian, charmap.CodePage866},
+		"cyrillic.yaml": {"name: " + russian, charmap.Windows1251},
+		"mac.txt":       {german, charmap.Macintosh},
+		"windows.xml":   {"<a>" + german + "</a>", charmap.Windows1252},
+		"marked.json":   {`{"a": "größer"}`, utf16text.UTF16(utf16text.BigEndian, utf16text.UseBOM)},
+		"unmarked.txt":  {german, utf16text.UTF16(utf16text.LittleEndian, utf16text.IgnoreBOM)},
+		"mail.eml":      {"From: a@example.org\nTo: b@example.org\nSubject: c\nMIME-Version: 1.0\n\n" + german, charmap.Windows1252},
+	} {
+		raw, err := c.in.NewEncoder().String(c.text)
+		w.must(err)
+		w.uploaded(t, "{ticket}", name, []byte(raw), "A")
+		w.do(t, step{as: "viewer", do: "GET /issues/attachments/{A}/preview", want: 200, is: previewOfText(t, c.text, false), header: with(ofAPI, header{"Content-Type": "application/json"})})
+	}
+	for sent, shown := range map[string]string{"a\r\nb\r\n": "a\nb\n", "a\rb\r": "a\nb\n", "1 %\r2 %\r\n": "1 %\n2 %\n", "a\u2028<b>\n": "a\u2028<b>\n", "a\x00\x00 b is a log with a hole\n": "a b is a log with a hole\n"} {
+		w.uploaded(t, "{meeting}", "a.txt", []byte(sent), "A")
+		w.do(t, step{as: "viewer", do: "GET {meeting}/attachments/{A}/preview", want: 200, is: previewOfText(t, shown, false)})
+	}
+}
+
+func previewOfText(t *testing.T, text string, truncated bool) string {
+	t.Helper()
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(map[string]any{"kind": "text", "text": text, "truncated": truncated}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// It ends with a whole character, wherever the bound is.
+func TestOfALongTextThereIsTheBeginning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const bound = 512 << 10
+	for _, c := range []struct {
+		in   encoding.Encoding
+		line string
+	}{{encoding.Nop, "日本語の文章\n"}, {japanese.ShiftJIS, "日本語の文章\n"}, {utf16text.UTF16(utf16text.LittleEndian, utf16text.UseBOM), "日本語の文章\n"}} {
+		line, err := c.in.NewEncoder().String(c.line)
+		w.must(err)
+		for _, more := range []string{"", "a", "aa"} {
+			start, err := c.in.NewEncoder().String(more)
+			w.must(err)
+			raw := []byte(start + strings.TrimPrefix(strings.Repeat(line, 2*bound/len(line)), "\xFF\xFE"))
+			w.uploaded(t, "{product}", "long.txt", raw, "A")
+			a := w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/preview", want: 200}).object(t)
+			text := a["text"].(string)
+			if last := text[strings.LastIndex(text, "\n")+1:]; a["truncated"] != true || !strings.HasPrefix(c.line, last) || len(text) < bound/2 {
+				t.Errorf("%v after %q: %d bytes, with %q at the end", c.in, more, len(text), last)
+			}
+		}
+	}
+	w.uploaded(t, "{product}", "whole.txt", []byte(text(bound)), "A")
+	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/preview", want: 200, is: previewOfText(t, text(bound), false)})
+}
+
+func TestWhatIsNoTableTextOrArchiveHasNoPreview(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, content := range map[string]string{"a.rtf": `{\rtf1\ansi a}`, "a.png": string(pngOf(t, 3, 3)), "a.svg": `<svg xmlns="http://www.w3.org/2000/svg"/>`} {
 		w.uploaded(t, "{product}", name, []byte(content), "A")
 		w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/preview", want: 404, code: "no_preview", header: ofAPI})
 	}

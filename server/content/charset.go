@@ -39,6 +39,9 @@ func DecodeText(b []byte, cut bool) []byte {
 		}
 		if decoded, err := old.NewDecoder().Bytes(b); err == nil {
 			b = decoded
+			if cut { // maybe within a character
+				b = bytes.TrimSuffix(b, []byte(string(utf8.RuneError)))
+			}
 		}
 	}
 	for n := 1; cut && n < min(utf8.UTFMax, len(b)); n++ { // a rune that is cut at the end

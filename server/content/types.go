@@ -350,6 +350,12 @@ var (
 // is tells whether k has any of the traits t.
 func (k *kind) is(t trait) bool { return k.traits&t != 0 }
 
+// IsText tells the types whose files are text that people read as it is: RTF is not, nor is SVG, which is a picture.
+func IsText(mimeType string) bool {
+	k := byMIME[mimeType]
+	return k != nil && k.is(text)
+}
+
 // textual tells the kinds whose bytes are text, SVG and RTF among them, which no extension makes of other text.
 func (k *kind) textual() bool { return k.is(text) || k == kindSVG || k == kindRTF }
 

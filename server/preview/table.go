@@ -5,8 +5,6 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
-
-	"attachd/server/content"
 )
 
 // What is shown of a table at most.
@@ -43,12 +41,11 @@ func HasTable(mimeType string) bool {
 // size bytes of r. Whatever the bytes are, they are some table: one that is
 // broken has odd rows. An error is that of r.
 func ReadTable(r io.ReaderAt, size int64, mimeType string) (Table, error) {
-	raw := make([]byte, min(size, maxTableBytes))
-	if _, err := io.ReadFull(io.NewSectionReader(r, 0, size), raw); err != nil {
+	text, cut, err := decodeStart(r, size, maxTableBytes)
+	if err != nil {
 		return Table{}, err
 	}
-	cut := size > maxTableBytes
-	text := sameLineEnds(content.DecodeText(raw, cut))
+	text = sameLineEnds(text)
 	comma, text := namedSeparator(text, tables[mimeType])
 	if comma == 0 {
 		comma = separator(text)

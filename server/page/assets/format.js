@@ -59,7 +59,7 @@ export function kindOf(type) {
   if (type === 'application/pdf') return 'pdf';
   if (/^(audio|video)\//.test(type)) return 'media';
   if (/csv|tab-separated|spreadsheet|excel|parquet/.test(type)) return 'table';
-  if (/json|xml$/.test(type) && !/officedocument/.test(type)) return 'data';
+  if (/json|(xml|yaml)$/.test(type) && !/officedocument/.test(type)) return 'data';
   if (/zip|x-tar|x-7z|x-xz|zstd|bzip/.test(type) && !/epub/.test(type)) return 'archive';
   if (/^text\/|^message\//.test(type) && !/rtf|richtext/.test(type)) return 'text';
   if (/word|opendocument|officedocument|powerpoint|rtf|epub|outlook/.test(type)) return 'document';

@@ -8,7 +8,6 @@ import * as api from './api.js';
 import { tree } from './tree.js';
 import { pixelsOf, headBytes } from './pixels.js';
 
-const mostText = 512 << 10;
 const mostJSON = 4 << 20;
 const mostPixels = 25e6; // of a picture that is decoded unasked: four bytes of memory each
 const shownAsPicture = new Set(['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/bmp', 'image/avif', 'image/svg+xml']);
@@ -90,7 +89,7 @@ export class Preview {
     if (type === 'text/csv' || type === 'text/tab-separated-values') return this.table(file, signal);
     if (/json/.test(type)) return this.json(file, signal);
     if (type === 'application/zip') return this.archive(file, signal);
-    if (/^text\/|^message\/rfc822$|xml$/.test(type)) return this.text(file, signal);
+    if (/^text\/(?!rtf)|^message\/rfc822$|(xml|yaml)$/.test(type)) return this.text(file, signal);
     return null;
   }
 
@@ -138,23 +137,14 @@ export class Preview {
     return h('iframe', { src: `${made.here}#navpanes=0&view=FitH`, title: `PDF: ${file.file_name}`, referrerpolicy: 'no-referrer' });
   }
 
-  async decode(file, first, signal) {
-    const { blob, cut } = await this.bytes(file, first, signal);
-    const raw = new Uint8Array(await blob.arrayBuffer());
-    const encoding = raw[0] === 0xff && raw[1] === 0xfe ? 'utf-16le' : raw[0] === 0xfe && raw[1] === 0xff ? 'utf-16be' : 'utf-8';
-    let text = new TextDecoder(encoding).decode(raw);
-    if (encoding === 'utf-8' && text.slice(0, -3).includes('\ufffd')) text = new TextDecoder('windows-1252').decode(raw);
-    return { text, cut };
-  }
-
   async text(file, signal) {
-    const { text, cut } = await this.decode(file, mostText, signal);
-    return [cut ? note(`The first ${bytes(mostText)} of ${bytes(file.file_size)}.`) : null, h('pre', { dir: 'auto' }, text)];
+    const seen = await this.seen(file, signal);
+    return seen && plain(seen, file);
   }
 
   async table(file, signal) {
     const seen = await this.seen(file, signal);
-    if (!seen?.columns.length) return this.text(file, signal);
+    if (!seen?.columns.length) return seen && empty('table', 'No rows', '');
     const { columns, rows, rows_total: total, truncated } = seen;
     const few = total === null ? `The first ${count(rows.length, 'row')}.` : `The first ${rows.length.toLocaleString()} of ${count(total, 'row')}.`;
     const all = rows.length === total ? `${count(total, 'row')}. Long rows or cells are cut.` : few;
@@ -163,14 +153,19 @@ export class Preview {
       sheet(Array.from({ length: width }, (_, i) => columns[i] ?? ''), rows)];
   }
 
+  // json shows a tree. What the server does not send whole is taken from the file:
+  // in UTF-8, as JSON should be, or it is shown as text.
   async json(file, signal) {
-    if (file.file_size > mostJSON) return this.text(file, signal);
-    const { text } = await this.decode(file, mostJSON, signal);
+    const seen = await this.seen(file, signal);
+    if (!seen) return null;
+    if (seen.truncated && file.file_size > mostJSON) return plain(seen, file);
+    const text = seen.truncated ? await (await this.bytes(file, Infinity, signal)).blob.text() : seen.text;
+    if (seen.truncated && text.includes('\ufffd')) return plain(seen, file);
     try {
       if (/ndjson|jsonl|json-seq/.test(file.mime_type)) return tree(text.split('\n').filter((l) => l.trim()).map((l) => JSON.parse(l)));
       return tree(JSON.parse(text));
     } catch {
-      return [note('This is not well-formed JSON; here is its text.'), h('pre', { dir: 'auto' }, text.slice(0, mostText))];
+      return [note('This is not well-formed JSON; here is its text.'), plain(seen, file)];
     }
   }
 
@@ -184,6 +179,9 @@ export class Preview {
   // seen is what the server sees inside.
   seen(file, signal) { return api.optional(`${this.view.place.file(file.id)}/preview`, { signal }); }
 }
+
+const plain = (seen, file) => [seen.truncated ? note(`The beginning of ${bytes(file.file_size)}. Download the file for all of it.`) : null,
+  h('pre', { dir: 'auto' }, seen.text)];
 
 const note = (sentence) => h('p', { class: 'soft small note' }, sentence);
 
