@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/server/cli"
 	"attachd/server/config"
@@ -106,7 +106,7 @@ func open(cfg config.Config) (cli.Storage, error) {
 	if err := dir.Settle(); err != nil {
 		return cli.Storage{}, errors.Join(err, db.Close())
 	}
-	disk, err := blobs.OpenDisk(dir.Path(), blobs.DiskOptions{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
+	disk, err := disk.Open(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
 	if err != nil {
 		return cli.Storage{}, errors.Join(dir.Explain(err), db.Close())
 	}

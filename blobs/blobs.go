@@ -92,8 +92,8 @@ type Store interface {
 	// cannot be wrong. A ref that is not there is not an error.
 	Remove(ctx context.Context, ref Ref, referenced func() (bool, error)) (removed bool, err error)
 
-	// Space tells how much room there is, in bytes.
-	Space(ctx context.Context) (Space, error)
+	// Capacity tells how much room there is, in bytes.
+	Capacity(ctx context.Context) (Capacity, error)
 
 	// Probe writes, syncs and removes a few bytes the way a content is
 	// kept, under a name that All does not list, and so says whether contents
@@ -158,9 +158,9 @@ func (v Version) OlderThan(age time.Duration) bool {
 	return v != Version{} && time.Since(time.Unix(0, v.Changed)) >= age
 }
 
-// Space is the room of a storage in bytes. A backend without a limit gives
+// Capacity is the room of a storage in bytes. A backend without a limit gives
 // the largest int64 for both.
-type Space struct {
+type Capacity struct {
 	Free  int64 // what is left for us
 	Total int64
 	// Files is how many files the file system can hold (inodes), and FreeFiles

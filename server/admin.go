@@ -163,7 +163,7 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	if since, err := s.contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {
 		failed("Small files that were taken wait in vain for their places among the others.", err)
 	}
-	room, err := s.contents.Space(ctx)
+	room, err := s.contents.Capacity(ctx)
 	if err != nil {
 		failed("The free space on the disk is not known.", err)
 	} else if reserve := s.reserve(room); room.Free < reserve {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"attachd/blobs"
+	"attachd/internal/durable"
 	"attachd/server/content"
 	"attachd/server/token"
 	"attachd/server/upkeep"
@@ -120,7 +121,7 @@ func toRefusal(err error) *refusal {
 	case errors.Is(err, store.ErrReplaced), errors.Is(err, blobs.ErrReplaced):
 		return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 60, cause: err,
 			detail: "The server cannot reach its files at the moment. Look whether a change was made before you try it again."}
-	case errors.Is(err, store.ErrUnavailable), blobs.IsReadOnly(err):
+	case errors.Is(err, store.ErrUnavailable), durable.IsReadOnly(err):
 		return &refusal{status: http.StatusServiceUnavailable, code: "unavailable", retryAfter: 60, cause: err,
 			detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
 	case errors.Is(err, blobs.ErrFull), errors.Is(err, store.ErrFull):

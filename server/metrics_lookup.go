@@ -34,7 +34,7 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 	}
 	tell("attachd_ready", "1 when uploads would work, by a look in the last minute, else 0.", ready)
 
-	if room, err := s.contents.Space(ctx); err != nil {
+	if room, err := s.contents.Capacity(ctx); err != nil {
 		s.Log.Error("the free space on the disk is not known", "error", err)
 	} else {
 		tell("attachd_disk_free_bytes", "Bytes of the disk that are free.", float64(room.Free))
@@ -131,5 +131,5 @@ func (t *StorageTimes) tell() {
 	}
 }
 
-// Synced is for blobs.DiskOptions.
+// Synced is for disk.Options.
 func (t *StorageTimes) Synced(took time.Duration) { t.syncs.Observe(took.Seconds()) }

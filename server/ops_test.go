@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/server/token"
 )
@@ -36,9 +36,9 @@ func TestTheServerIsAliveAndReady(t *testing.T) {
 }
 
 // unwritable files cannot be made.
-type unwritable struct{ blobs.FileSystem }
+type unwritable struct{ disk.FileSystem }
 
-func (unwritable) Create(string) (blobs.File, error) { return nil, errUnwritable }
+func (unwritable) Create(string) (disk.File, error) { return nil, errUnwritable }
 
 type unwritableError struct{}
 
@@ -85,12 +85,12 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 
 // hanging files are not made before they are released.
 type hanging struct {
-	blobs.FileSystem
+	disk.FileSystem
 	asked    *atomic.Int64
 	released chan struct{}
 }
 
-func (h hanging) Create(name string) (blobs.File, error) {
+func (h hanging) Create(name string) (disk.File, error) {
 	h.asked.Add(1)
 	<-h.released
 	return h.FileSystem.Create(name)

@@ -18,7 +18,7 @@ func (s *Server) stats(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	room, err := s.contents.Space(rq.Context())
+	room, err := s.contents.Capacity(rq.Context())
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func (s *Server) roomToCompact(rq *request) error {
 	if err != nil {
 		return err
 	}
-	room, err := s.contents.Space(rq.Context())
+	room, err := s.contents.Capacity(rq.Context())
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (s *Server) every(ctx context.Context, interval time.Duration, do func(cont
 }
 
 func (s *Server) refillBallast(ctx context.Context) {
-	room, err := s.contents.Space(ctx)
+	room, err := s.contents.Capacity(ctx)
 	if err != nil {
 		s.Log.Error("the free space on the disk is not known", "error", err)
 		return

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 )
 
 // operators are the routes for whoever runs the server, beside the directory.
@@ -143,7 +144,7 @@ func TestTheServerCollectsByItself(t *testing.T) {
 
 // slowList takes its time for each folder, and fails at one.
 type slowList struct {
-	blobs.FileSystem
+	disk.FileSystem
 	before func(folder string) error
 }
 

@@ -125,7 +125,7 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 
 // roomFor refuses what would leave less of the disk than its reserve.
 func (s *Server) roomFor(rq *request, bytes int64) error {
-	room, err := s.contents.Space(rq.Context())
+	room, err := s.contents.Capacity(rq.Context())
 	if err != nil {
 		return fmt.Errorf("looking at the disk: %w", err)
 	}
@@ -137,7 +137,7 @@ func (s *Server) roomFor(rq *request, bytes int64) error {
 
 // reserve is what must stay free, with what the ballast needs when it was
 // given up: deleting must go on, so uploads come last.
-func (s *Server) reserve(room blobs.Space) int64 {
+func (s *Server) reserve(room blobs.Capacity) int64 {
 	return s.DiskReserve + s.Ballast.Missing(room.Total)
 }
 

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/token"
@@ -90,7 +90,7 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 	var m made
 	m.keys = map[string]string{}
 	must(m.populate(records))
-	files, err := blobs.OpenDisk(dir, blobs.DiskOptions{})
+	files, err := disk.Open(dir, disk.Options{})
 	must(err)
 	b.Cleanup(func() { files.Close() })
 	policy, err := content.NewPolicy(nil, false)

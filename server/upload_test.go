@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/server"
 )
 
@@ -892,13 +892,13 @@ func TestAnEncodedFileNameIsDecodedOnce(t *testing.T) {
 
 // fullFiles has no room for more than some bytes of a file.
 type fullFiles struct {
-	blobs.FileSystem
+	disk.FileSystem
 	failing *atomic.Bool
 }
 
-type fullFile struct{ blobs.File }
+type fullFile struct{ disk.File }
 
-func (f fullFiles) Create(name string) (blobs.File, error) {
+func (f fullFiles) Create(name string) (disk.File, error) {
 	file, err := f.FileSystem.Create(name)
 	if err == nil && f.failing.Load() {
 		return fullFile{file}, nil

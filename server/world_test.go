@@ -26,6 +26,8 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/blobstest"
+	"attachd/blobs/disk"
+	"attachd/blobs/disk/disktest"
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/pending"
@@ -79,8 +81,8 @@ type world struct {
 	t       *testing.T
 	server  *server.Server
 	store   *store.Bolt
-	blobs   *blobs.Disk
-	disk    *disk
+	blobs   *disk.Store
+	disk    *testDisk
 	ballast ballast
 	clock   *clock
 	log     *logBuffer
@@ -211,9 +213,9 @@ func (w *world) openStores() {
 	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(w.dir, "attachd.wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
 		Compacting: func(step string) error { return w.strike("compact: " + step) }})
 	w.must(err)
-	w.blobs, err = blobs.OpenDisk(w.dir, blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
-		w.disk = &disk{FileSystem: real}
-		return blobstest.Faults{Before: w.strike}.Wrap(w.disk)
+	w.blobs, err = disk.Open(w.dir, disk.Options{Wrap: func(real disk.FileSystem) disk.FileSystem {
+		w.disk = &testDisk{FileSystem: real}
+		return disktest.Faults{Before: w.strike}.Wrap(w.disk)
 	}})
 	w.must(err)
 }
@@ -532,17 +534,17 @@ func (c *clock) Elapsed() time.Duration {
 	return c.elapsed
 }
 
-// disk is the real one with as much room as a test says. It waits for no
+// testDisk is the real one with as much room as a test says. It waits for no
 // folder to be on stable storage: what a power cut leaves is for the tests of
 // blobs, and these are many.
-type disk struct {
-	blobs.FileSystem
+type testDisk struct {
+	disk.FileSystem
 	free atomic.Int64           // 0 is as much as there is
 	rots atomic.Bool            // what is read is in capitals, and nothing has touched the file
 	asks atomic.Pointer[func()] // is called before each read
 }
 
-func (d *disk) Open(name string) (blobs.File, error) {
+func (d *testDisk) Open(name string) (disk.File, error) {
 	file, err := d.FileSystem.Open(name)
 	if err == nil && d.rots.Load() {
 		file = rotten{file}
@@ -554,7 +556,7 @@ func (d *disk) Open(name string) (blobs.File, error) {
 }
 
 type askedFirst struct {
-	blobs.File
+	disk.File
 	ask func()
 }
 
@@ -563,7 +565,7 @@ func (a askedFirst) Read(p []byte) (int, error) {
 	return a.File.Read(p)
 }
 
-type rotten struct{ blobs.File }
+type rotten struct{ disk.File }
 
 func (r rotten) Read(p []byte) (int, error) {
 	n, err := r.File.Read(p)
@@ -571,17 +573,17 @@ func (r rotten) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (d *disk) Space() (blobs.Space, error) {
-	space, err := d.FileSystem.Space()
+func (d *testDisk) Capacity() (blobs.Capacity, error) {
+	space, err := d.FileSystem.Capacity()
 	if free := d.free.Load(); free != 0 {
 		space.Free = free
 	}
 	return space, err
 }
 
-func (d *disk) SyncDir(string) error { return nil }
+func (d *testDisk) SyncDir(string) error { return nil }
 
-func (d *disk) SyncAll() (bool, error) { return true, nil }
+func (d *testDisk) SyncAll() (bool, error) { return true, nil }
 
 // ballast is as much as a test wants, in memory.
 type ballast struct{ want, held atomic.Int64 }

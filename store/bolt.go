@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"attachd/internal/durable"
+
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -442,7 +444,7 @@ func createOnce(path string, own func(*os.File) error) error {
 	}
 	// Also where another process made it, or made it anew, and may not have
 	// come this far.
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 func makeNew(path string, own func(*os.File) error) error {

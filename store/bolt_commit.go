@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"attachd/internal/durable"
+
 	"go.etcd.io/bbolt"
 )
 
@@ -455,7 +457,7 @@ func (b *Bolt) failed(cause error, id int) error {
 	if p := new(panicked); errors.As(cause, &p) && p.isFault() {
 		b.giveOut(cause)
 	}
-	if isFull(cause) && b.committed() < id {
+	if durable.IsFull(cause) && b.committed() < id {
 		return fmt.Errorf("%w: %w", ErrFull, cause)
 	}
 	b.broken = fmt.Errorf("%w: %w", ErrUnavailable, cause)
@@ -472,14 +474,4 @@ func (b *Bolt) committed() (id int) {
 		return int(^uint(0) >> 1) // unknown: assume the worst
 	}
 	return id
-}
-
-// isFull says whether an error comes from a disk without room.
-func isFull(err error) bool {
-	for _, full := range fullErrors {
-		if errors.Is(err, full) {
-			return true
-		}
-	}
-	return false
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"attachd/internal/durable"
+
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -54,13 +56,13 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 	}
 	fresh, err := b.makeCopy(ctx, old)
 	if err != nil {
-		if isFull(err) {
+		if durable.IsFull(err) {
 			err = fmt.Errorf("%w: %w", ErrFull, err)
 		}
 		return done, fmt.Errorf("make the database anew: %w", err)
 	}
 	b.db.Store(fresh)
-	if err := errors.Join(b.step("sync the name"), b.findPlace(), syncDir(filepath.Dir(b.path))); err != nil {
+	if err := errors.Join(b.step("sync the name"), b.findPlace(), durable.SyncDir(filepath.Dir(b.path))); err != nil {
 		// A power cut could bring the old file back, without what is written
 		// from now on.
 		b.broken = fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -73,7 +75,7 @@ func (b *Bolt) compact(ctx context.Context) (done Compaction, err error) {
 		return done, err
 	}
 	// The log may have what was deleted, too.
-	return done, errors.Join(b.journal.remove(), syncDir(filepath.Dir(b.path)))
+	return done, errors.Join(b.journal.remove(), durable.SyncDir(filepath.Dir(b.path)))
 }
 
 func lengthOf(path string) (int64, error) {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"attachd/internal/durable"
+
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
@@ -225,7 +227,7 @@ func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
 	commits := 0
 	i.commit = func(tx *bbolt.Tx) error {
 		if commits++; commits > 2 && commits <= 2+1+fullTries { // the third, whenever it is tried again
-			return fmt.Errorf("no room: %w", fullErrors[0])
+			return fmt.Errorf("no room: %w", durable.FullErrors[0])
 		}
 		return tx.Commit()
 	}

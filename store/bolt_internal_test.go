@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"attachd/internal/durable"
+
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
@@ -109,7 +111,7 @@ func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOn(t *testing.T) {
 	for name, commit := range map[string]func(*bbolt.Tx) error{
 		"failed":              func(*bbolt.Tx) error { return lost },
 		"failed, yet visible": func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), lost) },
-		"full, yet visible":   func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), lost, fullErrors[0]) },
+		"full, yet visible":   func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), lost, durable.FullErrors[0]) },
 		"panicked":            func(*bbolt.Tx) error { panic(lost) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,8 +138,8 @@ func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOn(t *testing.T) {
 
 func TestFullDiskIsNotTheEnd(t *testing.T) {
 	b := OpenTemp(t)
-	b.commit = func(*bbolt.Tx) error { return fullErrors[0] }
-	if err := b.update(t.Context(), mark("one").apply); !errors.Is(err, ErrFull) || !errors.Is(err, fullErrors[0]) {
+	b.commit = func(*bbolt.Tx) error { return durable.FullErrors[0] }
+	if err := b.update(t.Context(), mark("one").apply); !errors.Is(err, ErrFull) || !errors.Is(err, durable.FullErrors[0]) {
 		t.Errorf("with a full disk: %v", err)
 	}
 	b.commit = (*bbolt.Tx).Commit
@@ -216,7 +218,7 @@ func TestUseThatCannotBeWrittenDownStays(t *testing.T) {
 	key := newKey(t, b)
 	at := time.Now()
 	b.TouchKey(key.ID, at)
-	b.commit = func(*bbolt.Tx) error { return fullErrors[0] }
+	b.commit = func(*bbolt.Tx) error { return durable.FullErrors[0] }
 	if err := b.flushTouched(); !errors.Is(err, ErrFull) {
 		t.Errorf("with a full disk: %v", err)
 	}
@@ -326,7 +328,7 @@ func TestAChangeThatFindsTheDiskFullIsTriedOnceMoreWhenThereIsRoom(t *testing.T)
 			if asked > 0 && room {
 				return tx.Commit()
 			}
-			return fullErrors[0]
+			return durable.FullErrors[0]
 		}
 		user := User{ID: uuid.New(), FullName: "Ada"}
 		created, err := b.Put(t.Context(), user)

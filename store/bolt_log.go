@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"attachd/internal/durable"
+
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 )
@@ -163,7 +165,7 @@ func fillLog(file *os.File, own func(*os.File) error) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(file.Name()))
+	return durable.SyncDir(filepath.Dir(file.Name()))
 }
 
 // add puts a batch into the log, made in a transaction that began with base.
@@ -361,7 +363,7 @@ func (j *journal) repeat(b *Bolt, db *bbolt.DB, base int, makeRoom func() bool) 
 	}
 	again := func(tx *dbTx) error { return j.apply(&writeTx{dbTx: tx}) }
 	err := b.updateIn(db, again)
-	for tries := 0; tries < fullTries && isFull(err); tries++ {
+	for tries := 0; tries < fullTries && durable.IsFull(err); tries++ {
 		_ = j.giveRoom()
 		_ = makeRoom != nil && makeRoom()
 		time.Sleep(fullPause)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"attachd/internal/durable"
+
 	"go.etcd.io/bbolt"
 )
 
@@ -65,7 +67,7 @@ func (b *Bolt) takeOver(db *bbolt.DB, opts BoltOptions) error {
 // times, with the ballast given up.
 func (b *Bolt) withRoom(do func() error) error {
 	err := do()
-	for tries := 0; tries < fullTries && isFull(err); tries++ {
+	for tries := 0; tries < fullTries && durable.IsFull(err); tries++ {
 		_ = b.makeRoom != nil && b.makeRoom()
 		time.Sleep(fullPause)
 		err = do()

@@ -57,7 +57,7 @@ var promises = []struct {
 	{"All lists everything once, in order", listed},
 	{"All begins where it is told to", listedFrom},
 	{"All stops when it is told to, and when it is cancelled", listStops},
-	{"Space is some of the total", spaceLeft},
+	{"Capacity is some of the total", spaceLeft},
 	{"Probe leaves nothing", probed},
 }
 
@@ -762,7 +762,7 @@ func listedFrom(t *testing.T, s blobs.Store) {
 }
 
 func spaceLeft(t *testing.T, s blobs.Store) {
-	space, err := s.Space(t.Context())
+	space, err := s.Capacity(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

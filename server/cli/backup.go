@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/blobs"
+	"attachd/internal/durable"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/upkeep"
@@ -137,7 +138,7 @@ func badDatabase(added upkeep.Added, err error, dir *datadir.Dir) error {
 
 // full says what to do about a medium without room.
 func full(err error, to string) error {
-	if !errors.Is(err, blobs.ErrFull) && !upkeep.IsFull(err) {
+	if !errors.Is(err, blobs.ErrFull) && !durable.IsFull(err) {
 		return err
 	}
 	return fmt.Errorf("%w. The backup's medium has no room left. Run the command again with a lower --keep, or remove restore points by name: attachd backup remove %s POINT", err, to)

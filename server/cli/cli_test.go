@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/token"
@@ -166,7 +166,7 @@ func openStorage(t *testing.T, path string) Storage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() }) // may be closed
-	disk, err := blobs.OpenDisk(path, blobs.DiskOptions{})
+	disk, err := disk.Open(path, disk.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func (s *snapshots) takeIfDue(ctx context.Context, largest int64, rest func(took
 }
 
 func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Duration)) error {
-	room, err := s.Blobs.Space(ctx)
+	room, err := s.Blobs.Capacity(ctx)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"attachd/internal/durable"
 )
 
 // Format is the number of the layout that this version writes:
@@ -241,7 +243,7 @@ func makeAll(path string) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return syncDir(parent)
+	return durable.SyncDir(parent)
 }
 
 // closeToOthers takes the directory for attachd alone.
@@ -323,7 +325,7 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 	if err := os.Rename(f.Name(), d.Join(name)); err != nil {
 		return err
 	}
-	return syncDir(d.path)
+	return durable.SyncDir(d.path)
 }
 
 // CheckDatabase refuses to begin with an empty database over contents that

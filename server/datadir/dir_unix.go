@@ -294,11 +294,3 @@ func device(info fs.FileInfo) uint64 {
 	}
 	return 0
 }
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}

@@ -44,7 +44,3 @@ func onOneDisk(string) error { return nil }
 
 // Private: rights on Windows come from the folder, not from a mode.
 func Private(string) error { return nil }
-
-// syncDir: Windows makes a rename durable with the file (NTFS journals it)
-// and cannot sync a folder.
-func syncDir(string) error { return nil }

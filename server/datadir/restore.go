@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"attachd/internal/durable"
 )
 
 // The file that is in a data directory while it is restored from a backup.
@@ -58,7 +60,7 @@ func (d *Dir) RestoringFile() string { return d.Join(restoring) }
 
 // Restored makes a data directory of what Restore took.
 func (d *Dir) Restored() error {
-	return errors.Join(os.Remove(d.Join(restoring)), syncDir(d.path))
+	return errors.Join(os.Remove(d.Join(restoring)), durable.SyncDir(d.path))
 }
 
 // isRestoring tells a note of ours from a file of somebody else.

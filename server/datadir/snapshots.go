@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"attachd/internal/durable"
 )
 
 // Snapshots are copies of the database beside it, for the day that it is lost
@@ -120,7 +122,7 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 	if err := os.Rename(temp, d.snapshot(name)); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(d.Join(snapshotsDir)), d.thinSnapshots(settled))
+	return errors.Join(durable.SyncDir(d.Join(snapshotsDir)), d.thinSnapshots(settled))
 }
 
 // changeSteps is longer than the steps in which file systems keep time.
@@ -147,7 +149,7 @@ func (d *Dir) snapshot(name string) string { return filepath.Join(d.path, snapsh
 func (d *Dir) prepareSnapshots() error {
 	dir := d.Join(snapshotsDir)
 	if err := os.Mkdir(dir, 0o700); err == nil {
-		err = errors.Join(d.ownFolder(dir), syncDir(d.path))
+		err = errors.Join(d.ownFolder(dir), durable.SyncDir(d.path))
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 )
 
 // home is the data directory, or what is there of the path to it.
@@ -114,8 +115,8 @@ func measureSync(dir string) (typical time.Duration, err error) {
 	return took[len(took)/2].Round(time.Microsecond), nil
 }
 
-func disk(_ context.Context, c *Case) []Finding {
-	room, err := blobs.DiskSpace(c.home())
+func freeSpace(_ context.Context, c *Case) []Finding {
+	room, err := disk.CapacityOf(c.home())
 	if err != nil {
 		return problem("Look at the disk.", "The room on the disk is not known: %v.", err)
 	}
@@ -136,14 +137,14 @@ func disk(_ context.Context, c *Case) []Finding {
 const inodesNeeded = 64
 
 func inodes(_ context.Context, c *Case) []Finding {
-	room, err := blobs.DiskSpace(c.home())
+	room, err := disk.CapacityOf(c.home())
 	if err != nil {
 		return nil // the look at the disk tells
 	}
 	return judgeInodes(room)
 }
 
-func judgeInodes(room blobs.Space) []Finding {
+func judgeInodes(room blobs.Capacity) []Finding {
 	const do = "Remove files that are not needed from that file system, or move the data directory to one that was made with more inodes (mkfs.ext4 -N; XFS and btrfs make them as needed). See: df -i"
 	switch {
 	case room.Files == 0:
@@ -160,7 +161,7 @@ func ballast(_ context.Context, c *Case) []Finding {
 	if !c.hasDatabase() {
 		return nil
 	}
-	room, err := blobs.DiskSpace(c.home())
+	room, err := disk.CapacityOf(c.home())
 	if err != nil {
 		return nil // the look at the disk tells
 	}

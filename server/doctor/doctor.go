@@ -65,7 +65,7 @@ var looks = []struct {
 	{"first keys", firstKeys},
 	{"file system", fileSystem},
 	{"sync", syncing},
-	{"disk", disk},
+	{"disk", freeSpace},
 	{"inodes", inodes},
 	{"ballast", ballast},
 	{"open files", openFiles},

@@ -444,14 +444,14 @@ func TestWithACertificateTheServerNeedsNoProxy(t *testing.T) {
 func TestInodes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		room  blobs.Space
+		room  blobs.Capacity
 		level Level
 	}{
-		"there is no limit": {blobs.Space{}, ""},
-		"many are left":     {blobs.Space{Files: 1_000_000, FreeFiles: 900_000}, OK},
-		"few are left":      {blobs.Space{Files: 1_000_000, FreeFiles: 40_000}, Warning},
-		"hardly any":        {blobs.Space{Files: 1_000_000, FreeFiles: 10}, Problem},
-		"none":              {blobs.Space{Files: 400}, Problem},
+		"there is no limit": {blobs.Capacity{}, ""},
+		"many are left":     {blobs.Capacity{Files: 1_000_000, FreeFiles: 900_000}, OK},
+		"few are left":      {blobs.Capacity{Files: 1_000_000, FreeFiles: 40_000}, Warning},
+		"hardly any":        {blobs.Capacity{Files: 1_000_000, FreeFiles: 10}, Problem},
+		"none":              {blobs.Capacity{Files: 400}, Problem},
 	} {
 		found := judgeInodes(c.room)
 		if (len(found) == 0) != (c.level == "") || len(found) > 0 && found[0].Level != c.level {

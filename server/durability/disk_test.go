@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// disk is a model of what a power cut may leave of a directory. It is told
+// tracedDisk is a model of what a power cut may leave of a directory. It is told
 // the system calls of a process and keeps, of every file and folder, what is
 // sure to be there and the changes that may or may not be.
 //
@@ -32,7 +32,7 @@ import (
 //   - syncfs makes sure of everything.
 //   - A sync covers what was done when it began, not what others do meanwhile.
 //   - A sync that said yes holds. Disks that lie are beyond any program.
-type disk struct {
+type tracedDisk struct {
 	root    string
 	top     *inode
 	offsets map[int64]int64 // of open files, by descriptor
@@ -65,15 +65,15 @@ const (
 )
 
 // newDisk is a disk with an empty folder root that is sure to be there.
-func newDisk(root string) *disk {
-	return &disk{root: root, top: newFolder(), offsets: map[int64]int64{}}
+func newDisk(root string) *tracedDisk {
+	return &tracedDisk{root: root, top: newFolder(), offsets: map[int64]int64{}}
 }
 
 func newFolder() *inode { return &inode{names: map[string]*inode{}, now: map[string]*inode{}} }
 
 // find follows a path as the process sees it; nil when it leads nowhere, or
 // out of the disk.
-func (d *disk) find(path string) *inode {
+func (d *tracedDisk) find(path string) *inode {
 	if path == d.root {
 		return d.top
 	}
@@ -90,11 +90,13 @@ func (d *disk) find(path string) *inode {
 	return node
 }
 
-func (d *disk) holds(path string) bool { return path == d.root || strings.HasPrefix(path, d.root+"/") }
+func (d *tracedDisk) holds(path string) bool {
+	return path == d.root || strings.HasPrefix(path, d.root+"/")
+}
 
 // apply does what a call did, if it was to this disk. It says whether the call
 // may have changed what a power cut leaves.
-func (d *disk) apply(c tracedCall) (changed bool, err error) {
+func (d *tracedDisk) apply(c tracedCall) (changed bool, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("line %d: %s: %w", c.ended, c, err)
@@ -143,7 +145,7 @@ func (d *disk) apply(c tracedCall) (changed bool, err error) {
 	return false, nil
 }
 
-func (d *disk) open(c tracedCall) (bool, error) {
+func (d *tracedDisk) open(c tracedCall) (bool, error) {
 	path, err := at(c.args[0], c.args[1])
 	if err != nil || !d.holds(path) {
 		return false, err
@@ -162,7 +164,7 @@ func (d *disk) open(c tracedCall) (bool, error) {
 }
 
 // useOpen does the calls whose first argument is an open file.
-func (d *disk) useOpen(c tracedCall) (changed bool, err error) {
+func (d *tracedDisk) useOpen(c tracedCall) (changed bool, err error) {
 	file := c.args[0]
 	if c.name == "mmap" {
 		file = c.args[4]
@@ -210,7 +212,7 @@ func (d *disk) useOpen(c tracedCall) (changed bool, err error) {
 	return false, nil
 }
 
-func (d *disk) move(c tracedCall) (bool, error) {
+func (d *tracedDisk) move(c tracedCall) (bool, error) {
 	from, err1 := at(c.args[0], c.args[1])
 	to, err2 := at(c.args[2], c.args[3])
 	if err := cmp.Or(err1, err2); err != nil || !d.holds(from) && !d.holds(to) {
@@ -227,7 +229,7 @@ func (d *disk) move(c tracedCall) (bool, error) {
 }
 
 // name makes path lead to target, or away when that is nil.
-func (d *disk) name(path string, target *inode, at int) error {
+func (d *tracedDisk) name(path string, target *inode, at int) error {
 	folder, name := d.find(filepath.Dir(path)), filepath.Base(path)
 	if folder == nil || folder.now == nil {
 		return fmt.Errorf("the folder of %s is not known", path)
@@ -267,7 +269,7 @@ func (n *inode) sync(before int, lengths bool) {
 
 // syncAll syncs everything that can be reached, or could be before something
 // that was not synced.
-func (d *disk) syncAll(before int) {
+func (d *tracedDisk) syncAll(before int) {
 	seen := map[*inode]bool{}
 	var sync func(n *inode)
 	sync = func(n *inode) {
@@ -324,7 +326,7 @@ func names(before map[string]*inode, changes []change) map[string]*inode {
 
 // unsynced tells what of the files that the process sees, and of their names,
 // a power cut may undo.
-func (d *disk) unsynced() []string { return unsyncedIn("", d.top) }
+func (d *tracedDisk) unsynced() []string { return unsyncedIn("", d.top) }
 
 func unsyncedIn(path string, n *inode) (all []string) {
 	for _, c := range n.unsure {
@@ -350,7 +352,7 @@ func unsyncedIn(path string, n *inode) (all []string) {
 type image map[string][]byte
 
 // after is what is left if, of what is unsure, arrive picks what arrived.
-func (d *disk) after(arrive func([]change) []change) image {
+func (d *tracedDisk) after(arrive func([]change) []change) image {
 	left := image{}
 	files := map[*inode][]byte{} // two names of a file lead to the same bytes
 	var walk func(string, *inode)

@@ -230,7 +230,7 @@ func matters(what string) bool {
 }
 
 // isSure says whether no power cut can take a content away.
-func (d *disk) isSure(path string, want []byte) bool {
+func (d *tracedDisk) isSure(path string, want []byte) bool {
 	got := d.after(noneArrive)
 	name, err := filepath.Rel(d.root, path)
 	return err == nil && bytes.Equal(got[name], want)
@@ -238,7 +238,7 @@ func (d *disk) isSure(path string, want []byte) bool {
 
 // A content must be sure to be there before a record that names it is written to
 // the database.
-func (s *story) recordsTooEarly(d *disk, c tracedCall) (all []string) {
+func (s *story) recordsTooEarly(d *tracedDisk, c tracedCall) (all []string) {
 	if c.name != "pwrite64" || c.failed {
 		return nil
 	}

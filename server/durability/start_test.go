@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/store"
 	"attachd/store/storetest"
 )
@@ -75,7 +76,7 @@ func fillDir(t *testing.T, dir string, attachments, contents int) (products []st
 	must(t, err)
 	products = storetest.Fill(t, records, attachments)
 	must(t, records.Close())
-	files, err := blobs.OpenDisk(dir, blobs.DiskOptions{})
+	files, err := disk.Open(dir, disk.Options{})
 	must(t, err)
 	err = keepContents(files, contents)
 	must(t, errors.Join(err, files.Close()))

@@ -187,9 +187,9 @@ func (c *Contents) Damaged() int {
 	return c.Store.Damaged() + len(c.spoiled)
 }
 
-// Space implements blobs.Store: what waits will take up room once more.
-func (c *Contents) Space(ctx context.Context) (blobs.Space, error) {
-	room, err := c.Store.Space(ctx)
+// Capacity implements blobs.Store: what waits will take up room once more.
+func (c *Contents) Capacity(ctx context.Context) (blobs.Capacity, error) {
+	room, err := c.Store.Capacity(ctx)
 	room.Free -= c.records.PendingBytes()
 	return room, err
 }

@@ -23,6 +23,8 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/blobstest"
+	"attachd/blobs/disk"
+	"attachd/blobs/disk/disktest"
 	"attachd/server/pending"
 	"attachd/store"
 )
@@ -37,7 +39,7 @@ type house struct {
 	*testing.T
 	*pending.Contents
 	records *store.Bolt
-	files   *blobs.Disk
+	files   *disk.Store
 	user    store.User
 	product store.Entity
 	before  atomic.Pointer[func(call string) error] // is asked before each call to the files, and each commit
@@ -64,7 +66,7 @@ func newHouse(t *testing.T) *house {
 		return tx.Commit()
 	}})
 	h.must(err)
-	h.files, err = blobs.OpenDisk(dir, blobs.DiskOptions{Wrap: blobstest.Faults{Before: ask}.Wrap})
+	h.files, err = disk.Open(dir, disk.Options{Wrap: disktest.Faults{Before: ask}.Wrap})
 	h.must(err)
 	t.Cleanup(func() {
 		if err := errors.Join(h.records.Close(), h.files.Close()); err != nil && !errors.Is(err, store.ErrUnavailable) {
@@ -498,7 +500,7 @@ func BenchmarkSpool(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer records.Close()
-	files, err := blobs.OpenDisk(b.TempDir(), blobs.DiskOptions{})
+	files, err := disk.Open(b.TempDir(), disk.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -219,7 +219,7 @@ func (c *Contents) settleAll(ctx context.Context, batch []store.PendingContent) 
 
 // hasRoom fails with blobs.ErrFull when the disk has no room for contents.
 func (c *Contents) hasRoom(ctx context.Context, contents [][]byte) error {
-	room, err := c.Store.Space(ctx)
+	room, err := c.Store.Capacity(ctx)
 	if err != nil {
 		return err
 	}

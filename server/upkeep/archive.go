@@ -21,6 +21,8 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
+	"attachd/internal/durable"
 	"attachd/store"
 )
 
@@ -46,7 +48,7 @@ type Archive struct {
 	root     *os.Root // nil where the folder is missing
 	own      func(*os.File) error
 	lock     *os.File    // nil where nothing can be written
-	pool     *blobs.Disk // nil when the archive was only found
+	pool     *disk.Store // nil when the archive was only found
 	unsynced atomic.Pointer[error]
 }
 
@@ -91,7 +93,7 @@ func OpenArchive(dir string) (*Archive, error) {
 		return nil, err
 	}
 	err = a.takeLock()
-	readOnly := isReadOnly(err) || errors.Is(err, fs.ErrPermission)
+	readOnly := durable.IsReadOnly(err) || errors.Is(err, fs.ErrPermission)
 	if err != nil && !readOnly {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -297,8 +299,8 @@ func lock(root *os.Root, name string) (file *os.File, made bool, err error) {
 }
 
 func (a *Archive) openPool(readOnly bool) (err error) {
-	wrap := func(files blobs.FileSystem) blobs.FileSystem { return &poolFiles{files, a} }
-	a.pool, err = blobs.OpenDisk(a.dir, blobs.DiskOptions{Own: a.own, ReadOnly: readOnly, Wrap: wrap})
+	wrap := func(files disk.FileSystem) disk.FileSystem { return &poolFiles{files, a} }
+	a.pool, err = disk.Open(a.dir, disk.Options{Own: a.own, ReadOnly: readOnly, Wrap: wrap})
 	if err == nil && !readOnly {
 		err = a.removeUnfinished()
 	}

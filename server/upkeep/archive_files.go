@@ -14,7 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"attachd/blobs"
+	"attachd/blobs/disk"
+	"attachd/internal/durable"
 )
 
 const (
@@ -181,6 +182,9 @@ func (a *Archive) syncDir(name string) error {
 	return errors.Join(a.syncFolder(dir), dir.Close())
 }
 
+// syncFolder is durable.SyncFolder, for tests of media that cannot do that.
+var syncFolder = durable.SyncFolder
+
 // syncFolder takes a folder for synced that its medium cannot sync, and
 // remembers that.
 func (a *Archive) syncFolder(dir *os.File) error {
@@ -205,11 +209,11 @@ func (a *Archive) Unsynced() error {
 // poolFiles are the files of an archive's contents: only what is a file is
 // opened, and folders are synced as those of the archive are.
 type poolFiles struct {
-	blobs.FileSystem
+	disk.FileSystem
 	archive *Archive
 }
 
-func (f *poolFiles) Open(name string) (blobs.File, error) {
+func (f *poolFiles) Open(name string) (disk.File, error) {
 	file, err := openRegular(f.archive.root, name, os.O_RDONLY)
 	if err != nil {
 		return nil, err

@@ -18,15 +18,8 @@ func lockFile(file *os.File) (taken bool, err error) {
 	return err == nil, err
 }
 
-// isReadOnly says whether an error comes from a medium that cannot be written.
-func isReadOnly(err error) bool { return errors.Is(err, syscall.EROFS) }
-
 // openAtOnce keeps an open from waiting for the other end of a FIFO.
 const openAtOnce = syscall.O_NONBLOCK
-
-// syncFolder puts the names in a folder on stable storage. It is a variable for
-// tests of media that cannot do that.
-var syncFolder = func(dir *os.File) error { return dir.Sync() }
 
 // cannotSync says whether an error of syncFolder means that the medium has no
 // such call for folders, rather than that it failed.
@@ -38,6 +31,3 @@ func cannotSync(err error) bool {
 	}
 	return false
 }
-
-// IsFull says whether an error comes from a medium without room.
-func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

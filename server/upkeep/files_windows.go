@@ -17,20 +17,8 @@ func lockFile(file *os.File) (taken bool, err error) {
 	return err == nil, err
 }
 
-// isReadOnly says whether an error comes from a medium that cannot be written.
-func isReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
-
 // openAtOnce: what opens a FIFO on Windows is not a file's name.
 const openAtOnce = 0
 
-// syncFolder does nothing: Windows syncs no folders, and NTFS keeps a journal of
-// their changes.
-var syncFolder = func(*os.File) error { return nil }
-
 // cannotSync is asked of no error.
 func cannotSync(error) bool { return false }
-
-// IsFull says whether an error comes from a medium without room.
-func IsFull(err error) bool {
-	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
-}

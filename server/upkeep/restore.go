@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/store"
 )
 
@@ -87,7 +88,7 @@ func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (
 
 // contents brings all that the point's records need.
 func (r *restoration) contents(ctx context.Context) (err error) {
-	if r.disk, err = blobs.OpenDisk(r.Dir, blobs.DiskOptions{Own: r.Own}); err != nil {
+	if r.disk, err = disk.Open(r.Dir, disk.Options{Own: r.Own}); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.disk.Close()) }()
@@ -99,7 +100,7 @@ type restoration struct {
 	Target
 	RestoreOptions
 	Report
-	disk *blobs.Disk
+	disk *disk.Store
 }
 
 // fill brings every content, and sees that they and the records fit together.

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 
 // transfer copies contents from one place to another, several at the same time.
 type transfer struct {
-	to *blobs.Disk
+	to *disk.Store
 	// open gives a content's bytes, or says in a sentence why it is lost.
 	open func(ctx context.Context, n need) (content io.ReadCloser, lost string, err error)
 	tell Tell

@@ -17,6 +17,8 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/blobstest"
+	"attachd/blobs/disk"
+	"attachd/blobs/disk/disktest"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -31,7 +33,7 @@ type house struct {
 	*testing.T
 	dir     string
 	records *store.Bolt
-	blobs   *blobs.Disk
+	blobs   *disk.Store
 	faults  atomic.Pointer[func(call string) error]
 	ada     store.User
 	product store.Parent
@@ -53,13 +55,13 @@ func (h *house) open() {
 	var err error
 	h.records, err = store.OpenBolt(h.database(), store.BoltOptions{Log: h.database() + ".log"})
 	h.ok(err)
-	faults := blobstest.Faults{Before: func(call string) error {
+	faults := disktest.Faults{Before: func(call string) error {
 		if fail := h.faults.Load(); fail != nil {
 			return (*fail)(call)
 		}
 		return nil
 	}}
-	h.blobs, err = blobs.OpenDisk(h.dir, blobs.DiskOptions{Wrap: faults.Wrap})
+	h.blobs, err = disk.Open(h.dir, disk.Options{Wrap: faults.Wrap})
 	h.ok(err)
 }
 

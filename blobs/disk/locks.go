@@ -1,6 +1,10 @@
-package blobs
+package disk
 
-import "sync"
+import (
+	"sync"
+
+	"attachd/blobs"
+)
 
 // holds are the locks by which Keep and Remove of one content wait for each
 // other. Every name has its own, which exists while it is used: locks that
@@ -8,7 +12,7 @@ import "sync"
 // itself.
 type holds struct {
 	mu    sync.Mutex
-	locks map[Ref]*lock
+	locks map[blobs.Ref]*lock
 }
 
 type lock struct {
@@ -18,7 +22,7 @@ type lock struct {
 
 // shared waits until nobody is alone with ref. Calling release again does
 // nothing.
-func (h *holds) shared(ref Ref) (release func()) {
+func (h *holds) shared(ref blobs.Ref) (release func()) {
 	l := h.enter(ref)
 	l.RLock()
 	return sync.OnceFunc(func() {
@@ -28,7 +32,7 @@ func (h *holds) shared(ref Ref) (release func()) {
 }
 
 // alone waits until nobody else has ref, and lets nobody in meanwhile.
-func (h *holds) alone(ref Ref) (release func()) {
+func (h *holds) alone(ref blobs.Ref) (release func()) {
 	l := h.enter(ref)
 	l.Lock()
 	return sync.OnceFunc(func() {
@@ -37,13 +41,13 @@ func (h *holds) alone(ref Ref) (release func()) {
 	})
 }
 
-func (h *holds) enter(ref Ref) *lock {
+func (h *holds) enter(ref blobs.Ref) *lock {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := h.locks[ref]
 	if l == nil {
 		if h.locks == nil {
-			h.locks = make(map[Ref]*lock)
+			h.locks = make(map[blobs.Ref]*lock)
 		}
 		l = new(lock)
 		h.locks[ref] = l
@@ -52,7 +56,7 @@ func (h *holds) enter(ref Ref) *lock {
 	return l
 }
 
-func (h *holds) leave(ref Ref, l *lock) {
+func (h *holds) leave(ref blobs.Ref, l *lock) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l.users--

@@ -1,4 +1,4 @@
-package blobs
+package disk
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"errors"
 	"hash"
 	"io/fs"
+
+	"attachd/blobs"
 )
 
 // errUsedUp is the answer of a spool that was kept or closed.
@@ -14,7 +16,7 @@ var errUsedUp = errors.New("the spool was kept or closed before")
 
 // spool takes in a content as a temporary file.
 type spool struct {
-	disk   *Disk
+	disk   *Store
 	file   File
 	temp   string // the file's name; empty once the file is a content
 	hash   hash.Hash
@@ -23,7 +25,7 @@ type spool struct {
 	closed bool  // the file is
 }
 
-func newSpool(d *Disk) (*spool, error) {
+func newSpool(d *Store) (*spool, error) {
 	temp := tempDir + "/" + rand.Text()
 	file, err := d.files.Create(temp)
 	if err != nil {
@@ -69,8 +71,8 @@ func (s *spool) ReadAt(p []byte, off int64) (int, error) { return s.file.ReadAt(
 
 func (s *spool) Size() int64 { return s.size }
 
-func (s *spool) Ref() Ref {
-	var ref Ref
+func (s *spool) Ref() blobs.Ref {
+	var ref blobs.Ref
 	s.hash.Sum(ref[:0])
 	return ref
 }

@@ -1,9 +1,11 @@
-package blobs
+package disk
 
 import (
 	"errors"
 	"io/fs"
 	"sync"
+
+	"attachd/blobs"
 )
 
 // marks are the names of damaged contents: empty files, and a copy of their
@@ -20,17 +22,17 @@ func (m *marks) load() error {
 		return err
 	}
 	for _, info := range infos {
-		if ref, err := ParseRef(info.Name()); err == nil {
+		if ref, err := blobs.ParseRef(info.Name()); err == nil {
 			m.known.add(ref)
 		}
 	}
 	return nil
 }
 
-func (m *marks) has(ref Ref) bool { return m.known.has(ref) }
+func (m *marks) has(ref blobs.Ref) bool { return m.known.has(ref) }
 
 // add counts at once, even if the mark cannot be written.
-func (m *marks) add(ref Ref) error {
+func (m *marks) add(ref blobs.Ref) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
 	m.known.add(ref)
@@ -49,7 +51,7 @@ func (m *marks) write(name string) error {
 }
 
 // remove counts only when no power cut can bring the mark back.
-func (m *marks) remove(ref Ref) error {
+func (m *marks) remove(ref blobs.Ref) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
 	if err := m.files.Remove(markName(ref)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -62,4 +64,4 @@ func (m *marks) remove(ref Ref) error {
 	return nil
 }
 
-func markName(ref Ref) string { return marksDir + "/" + ref.String() }
+func markName(ref blobs.Ref) string { return marksDir + "/" + ref.String() }

@@ -1,4 +1,7 @@
-package blobs
+// Package disk keeps blobs as plain files in a data directory: each under the
+// name of its SHA-256, put there whole by a rename and synced before anything
+// refers to it.
+package disk
 
 import (
 	"bytes"
@@ -15,6 +18,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"attachd/blobs"
+	"attachd/internal/durable"
 )
 
 // The folders of a data directory. Every content is a file of plain bytes
@@ -27,8 +33,8 @@ const (
 	marksDir = topDir + "/damaged"
 )
 
-// Disk keeps contents as files in a data directory.
-type Disk struct {
+// Store keeps contents as files in a data directory.
+type Store struct {
 	files  FileSystem
 	places places
 	holds  holds
@@ -45,8 +51,8 @@ type Disk struct {
 	syncing sync.Mutex    // held by a KeepAll that syncs everything
 }
 
-// DiskOptions say how a Disk works. The zero value is good.
-type DiskOptions struct {
+// Options say how a Store works. The zero value is good.
+type Options struct {
 	// Own is called with every file and folder that is made, before it is
 	// used, so that a process of root can give it to another user.
 	Own func(*os.File) error
@@ -63,14 +69,14 @@ type DiskOptions struct {
 	// took, from many goroutines at once. It must be quick.
 	Synced func(took time.Duration)
 
-	// Wrap lets a test stand between the Disk and its files.
+	// Wrap lets a test stand between the Store and its files.
 	Wrap func(FileSystem) FileSystem
 }
 
-// OpenDisk opens the contents in the data directory dir, which exists. It
+// Open opens the contents in the data directory dir, which exists. It
 // makes the folders that are missing and empties the one for temporary files,
 // so no other process may be using dir.
-func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
+func Open(dir string, opts Options) (*Store, error) {
 	files, err := openFiles(dir, opts)
 	if err != nil {
 		return nil, err
@@ -78,7 +84,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	if opts.Wrap != nil {
 		files = opts.Wrap(files)
 	}
-	d := &Disk{files: files, marks: marks{files: files}, tells: tellsVersions(dir)}
+	d := &Store{files: files, marks: marks{files: files}, tells: tellsVersions(dir)}
 	if err := d.prepare(opts); err != nil {
 		return nil, errors.Join(full(err), files.Close())
 	}
@@ -90,7 +96,7 @@ func OpenDisk(dir string, opts DiskOptions) (*Disk, error) {
 	return d, nil
 }
 
-func (d *Disk) prepare(opts DiskOptions) error {
+func (d *Store) prepare(opts Options) error {
 	if opts.ReadOnly {
 		return d.marks.load()
 	}
@@ -106,7 +112,7 @@ func (d *Disk) prepare(opts DiskOptions) error {
 // makeFolders makes what is missing and syncs every folder that holds
 // another, also where nothing was missing: the process that made them may
 // have died in between. What a shard itself holds is synced by Keep.
-func (d *Disk) makeFolders() error {
+func (d *Store) makeFolders() error {
 	for _, name := range []string{tempDir, topDir, blobsDir, marksDir} {
 		if err := d.makeFolder(name); err != nil {
 			return err
@@ -128,7 +134,7 @@ func (d *Disk) makeFolders() error {
 	return nil
 }
 
-func (d *Disk) makeFolder(name string) error {
+func (d *Store) makeFolder(name string) error {
 	info, err := d.files.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -148,7 +154,7 @@ var tempName = regexp.MustCompile(`^([A-Z2-7]{26}|(thumbnail|scratch)-\d+)$`)
 // emptyTemp removes what a killed process has left. A folder is nobody's whom we
 // know, and stays with all that is in it. A symbolic link is removed, not what
 // it points to.
-func (d *Disk) emptyTemp(shared bool) error {
+func (d *Store) emptyTemp(shared bool) error {
 	infos, err := d.files.List(tempDir)
 	if err != nil {
 		return err
@@ -165,7 +171,7 @@ func (d *Disk) emptyTemp(shared bool) error {
 }
 
 // Create opens an empty Spool in a temporary file.
-func (d *Disk) Create(ctx context.Context) (Spool, error) {
+func (d *Store) Create(ctx context.Context) (blobs.Spool, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -173,7 +179,7 @@ func (d *Disk) Create(ctx context.Context) (Spool, error) {
 }
 
 // Open opens a content's file.
-func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
+func (d *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Content, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -186,7 +192,7 @@ func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 	}
 	info, err := file.Stat()
 	if err == nil {
-		err = d.describe(ref, info).readable(size)
+		err = readable(d.describe(ref, info), size)
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -195,26 +201,26 @@ func (d *Disk) Open(ctx context.Context, ref Ref, size int64) (Content, error) {
 }
 
 // Version looks at the file itself, wherever it may be now.
-func (d *Disk) Version(c Content) Version {
+func (d *Store) Version(c blobs.Content) blobs.Version {
 	file, ok := c.(File)
 	if !ok || !d.tells {
-		return Version{}
+		return blobs.Version{}
 	}
 	info, err := file.Stat()
 	if err != nil {
-		return Version{} // who reads it will hear of that
+		return blobs.Version{} // who reads it will hear of that
 	}
 	return version(info)
 }
 
 // whyNotOpened looks again at what is there and could not be opened: is it no
 // plain file, or gone meanwhile?
-func (d *Disk) whyNotOpened(ctx context.Context, ref Ref, size int64, err error) error {
+func (d *Store) whyNotOpened(ctx context.Context, ref blobs.Ref, size int64, err error) error {
 	info, gone := d.Stat(ctx, ref)
 	if gone != nil {
 		return gone
 	}
-	if damaged := info.readable(size); damaged != nil {
+	if damaged := readable(info, size); damaged != nil {
 		return damaged
 	}
 	return err
@@ -222,19 +228,19 @@ func (d *Disk) whyNotOpened(ctx context.Context, ref Ref, size int64, err error)
 
 // Stat tells of a stored content. Anything but a plain file, such as a
 // symbolic link that somebody put there, is damaged.
-func (d *Disk) Stat(ctx context.Context, ref Ref) (Info, error) {
+func (d *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
 	if err := ctx.Err(); err != nil {
-		return Info{}, err
+		return blobs.Info{}, err
 	}
 	info, err := d.files.Lstat(blobName(ref))
 	if err != nil {
-		return Info{}, d.missing(ref, err)
+		return blobs.Info{}, d.missing(ref, err)
 	}
 	return d.describe(ref, info), nil
 }
 
-func (d *Disk) describe(ref Ref, info fs.FileInfo) Info {
-	return Info{
+func (d *Store) describe(ref blobs.Ref, info fs.FileInfo) blobs.Info {
+	return blobs.Info{
 		Ref:      ref,
 		Size:     info.Size(),
 		Modified: info.ModTime(),
@@ -243,20 +249,20 @@ func (d *Disk) describe(ref Ref, info fs.FileInfo) Info {
 }
 
 // readable says whether the content may be read as one of size bytes.
-func (i Info) readable(size int64) error {
-	if i.Damaged {
-		return fmt.Errorf("%w: %s is marked or no plain file", ErrDamaged, i.Ref)
+func readable(info blobs.Info, size int64) error {
+	if info.Damaged {
+		return fmt.Errorf("%w: %s is marked or no plain file", blobs.ErrDamaged, info.Ref)
 	}
-	if i.Size != size {
-		return fmt.Errorf("%w: %s has %d bytes, not %d", ErrDamaged, i.Ref, i.Size, size)
+	if info.Size != size {
+		return fmt.Errorf("%w: %s has %d bytes, not %d", blobs.ErrDamaged, info.Ref, info.Size, size)
 	}
 	return nil
 }
 
 // All lists one shard at a time and passes over files that no Keep could have
 // put there. It ends with the first error.
-func (d *Disk) All(ctx context.Context, from Ref) iter.Seq2[Info, error] {
-	return func(yield func(Info, error) bool) {
+func (d *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
+	return func(yield func(blobs.Info, error) bool) {
 		for first := int(from[0]); first <= math.MaxUint8; first++ {
 			if !d.listShard(ctx, byte(first), from, yield) {
 				return
@@ -265,18 +271,18 @@ func (d *Disk) All(ctx context.Context, from Ref) iter.Seq2[Info, error] {
 	}
 }
 
-func (d *Disk) listShard(ctx context.Context, first byte, from Ref, yield func(Info, error) bool) (more bool) {
+func (d *Store) listShard(ctx context.Context, first byte, from blobs.Ref, yield func(blobs.Info, error) bool) (more bool) {
 	if err := ctx.Err(); err != nil {
-		yield(Info{}, err)
+		yield(blobs.Info{}, err)
 		return false
 	}
 	infos, err := d.files.List(shard(first))
 	if err != nil {
-		yield(Info{}, err)
+		yield(blobs.Info{}, err)
 		return false
 	}
 	for _, info := range infos {
-		ref, err := ParseRef(info.Name())
+		ref, err := blobs.ParseRef(info.Name())
 		if err != nil || ref[0] != first || bytes.Compare(ref[:], from[:]) < 0 {
 			continue
 		}
@@ -288,7 +294,7 @@ func (d *Disk) listShard(ctx context.Context, first byte, from Ref, yield func(I
 }
 
 // MarkDamaged makes an empty file of the content's name.
-func (d *Disk) MarkDamaged(ctx context.Context, ref Ref, read Content) error {
+func (d *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -303,7 +309,7 @@ func (d *Disk) MarkDamaged(ctx context.Context, ref Ref, read Content) error {
 
 // isThere says whether what was read is what is stored under ref still. What
 // is no file of ours is taken to be.
-func (d *Disk) isThere(ref Ref, read Content) (bool, error) {
+func (d *Store) isThere(ref blobs.Ref, read blobs.Content) (bool, error) {
 	now, err := d.files.Lstat(blobName(ref))
 	if err != nil {
 		return false, d.missing(ref, err)
@@ -317,7 +323,7 @@ func (d *Disk) isThere(ref Ref, read Content) (bool, error) {
 }
 
 // OpenMarked opens a content's file, whatever is known of it.
-func (d *Disk) OpenMarked(ctx context.Context, ref Ref) (Content, error) {
+func (d *Store) OpenMarked(ctx context.Context, ref blobs.Ref) (blobs.Content, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -326,7 +332,7 @@ func (d *Disk) OpenMarked(ctx context.Context, ref Ref) (Content, error) {
 	case err != nil:
 		return nil, d.missing(ref, err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: %s is no plain file", ErrDamaged, ref)
+		return nil, fmt.Errorf("%w: %s is no plain file", blobs.ErrDamaged, ref)
 	}
 	file, err := d.files.Open(blobName(ref))
 	if err != nil {
@@ -336,7 +342,7 @@ func (d *Disk) OpenMarked(ctx context.Context, ref Ref) (Content, error) {
 }
 
 // Unmark syncs what somebody has copied into place, who may not have done so.
-func (d *Disk) Unmark(ctx context.Context, ref Ref, read Content) error {
+func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -359,14 +365,14 @@ func (d *Disk) Unmark(ctx context.Context, ref Ref, read Content) error {
 }
 
 // Marked gives the contents that are marked damaged, in no order.
-func (d *Disk) Marked() []Ref { return d.marks.known.all() }
+func (d *Store) Marked() []blobs.Ref { return d.marks.known.all() }
 
 // Damaged counts the marks.
-func (d *Disk) Damaged() int { return d.marks.known.size() }
+func (d *Store) Damaged() int { return d.marks.known.size() }
 
 // Remove unlinks the content's file. A power cut may bring the file back, as
 // a content that nobody refers to.
-func (d *Disk) Remove(ctx context.Context, ref Ref, referenced func() (bool, error)) (removed bool, err error) {
+func (d *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -384,7 +390,7 @@ func (d *Disk) Remove(ctx context.Context, ref Ref, referenced func() (bool, err
 
 // forgetMark takes away the mark of a content that is gone, once no power cut
 // can bring back the damaged bytes without it.
-func (d *Disk) forgetMark(ref Ref) error {
+func (d *Store) forgetMark(ref blobs.Ref) error {
 	if !d.marks.has(ref) {
 		return nil
 	}
@@ -394,15 +400,15 @@ func (d *Disk) forgetMark(ref Ref) error {
 	return d.marks.remove(ref)
 }
 
-// Space is that of the file system below the blobs, as far as a process
+// Capacity is that of the file system below the blobs, as far as a process
 // without privileges may use it.
-func (d *Disk) Space(context.Context) (Space, error) {
-	return d.files.Space()
+func (d *Store) Capacity(context.Context) (blobs.Capacity, error) {
+	return d.files.Capacity()
 }
 
 // Probe goes the way of a content: into a temporary file, and from there into a
 // shard, each time into the next one.
-func (d *Disk) Probe(ctx context.Context) error {
+func (d *Store) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -416,7 +422,7 @@ func (d *Disk) Probe(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-func (d *Disk) probeShard(s *spool, first byte) error {
+func (d *Store) probeShard(s *spool, first byte) error {
 	if err := s.finish(); err != nil {
 		return err
 	}
@@ -429,7 +435,7 @@ func (d *Disk) probeShard(s *spool, first byte) error {
 
 // removeProbe removes what a probe has left in a shard, also one that was
 // killed.
-func (d *Disk) removeProbe(first byte) error {
+func (d *Store) removeProbe(first byte) error {
 	_, err := d.files.Lstat(probeName(first))
 	if err == nil {
 		err = d.files.Remove(probeName(first))
@@ -444,13 +450,13 @@ func (d *Disk) removeProbe(first byte) error {
 func probeName(first byte) string { return shard(first) + "/probe" }
 
 // Close lets go of the data directory.
-func (d *Disk) Close() error {
+func (d *Store) Close() error {
 	return d.files.Close()
 }
 
 // place makes the synced file temp the content of ref, or leaves it where it
 // is when a sound one is there. The caller has a hold on ref.
-func (d *Disk) place(temp string, ref Ref, size int64) (moved bool, err error) {
+func (d *Store) place(temp string, ref blobs.Ref, size int64) (moved bool, err error) {
 	moved, err = d.move(temp, ref, size)
 	if err != nil {
 		return false, err
@@ -462,7 +468,7 @@ func (d *Disk) place(temp string, ref Ref, size int64) (moved bool, err error) {
 }
 
 // move is the first part of place: the name is not on stable storage yet.
-func (d *Disk) move(temp string, ref Ref, size int64) (moved bool, err error) {
+func (d *Store) move(temp string, ref blobs.Ref, size int64) (moved bool, err error) {
 	sound, err := d.sound(ref, size)
 	if err != nil || sound {
 		return false, err
@@ -476,7 +482,7 @@ func (d *Disk) move(temp string, ref Ref, size int64) (moved bool, err error) {
 // syncShard puts the names of contents in a shard on stable storage, also those
 // that were there before: a sound file may have been put there by somebody who
 // has not come as far as this line.
-func (d *Disk) syncShard(first byte, refs ...Ref) error {
+func (d *Store) syncShard(first byte, refs ...blobs.Ref) error {
 	err := d.files.SyncDir(shard(first))
 	if err != nil {
 		for _, ref := range refs {
@@ -488,7 +494,7 @@ func (d *Disk) syncShard(first byte, refs ...Ref) error {
 
 // placed is the last part of place: a content that was moved to its synced
 // place is what it should be.
-func (d *Disk) placed(ref Ref, moved bool) error {
+func (d *Store) placed(ref blobs.Ref, moved bool) error {
 	if !moved {
 		return nil
 	}
@@ -500,7 +506,7 @@ func (d *Disk) placed(ref Ref, moved bool) error {
 }
 
 // sound says whether ref is stored in a way that needs no repair.
-func (d *Disk) sound(ref Ref, size int64) (bool, error) {
+func (d *Store) sound(ref blobs.Ref, size int64) (bool, error) {
 	info, err := d.files.Lstat(blobName(ref))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -508,7 +514,7 @@ func (d *Disk) sound(ref Ref, size int64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return d.describe(ref, info).readable(size) == nil && !d.unsure.has(ref), nil
+	return readable(d.describe(ref, info), size) == nil && !d.unsure.has(ref), nil
 }
 
 const hexDigits = "0123456789abcdef"
@@ -518,27 +524,27 @@ func shard(first byte) string {
 	return blobsDir + "/" + string([]byte{hexDigits[first>>4], hexDigits[first&15]})
 }
 
-func blobName(ref Ref) string {
+func blobName(ref blobs.Ref) string {
 	return shard(ref[0]) + "/" + ref.String()
 }
 
 // missing makes an ErrNotFound of a content's file that is not there, as long as
 // its folder is. A folder that has gone took all contents along, as a disk does
 // that is not mounted any more, and may come back: nothing is known of them then.
-func (d *Disk) missing(ref Ref, err error) error {
+func (d *Store) missing(ref blobs.Ref, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if _, gone := d.files.Lstat(shard(ref[0])); gone != nil {
 		return fmt.Errorf("the folder of blob %s is not there: %w", ref, gone)
 	}
-	return fmt.Errorf("%w: %w", ErrNotFound, err)
+	return fmt.Errorf("%w: %w", blobs.ErrNotFound, err)
 }
 
 // full makes an ErrFull of a file system that has no room.
 func full(err error) error {
-	if isFull(err) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
+	if durable.IsFull(err) {
+		return fmt.Errorf("%w: %w", blobs.ErrFull, err)
 	}
 	return err
 }
@@ -546,17 +552,17 @@ func full(err error) error {
 // refSet is a set of names that many goroutines may use.
 type refSet struct {
 	mu   sync.RWMutex
-	refs map[Ref]struct{}
+	refs map[blobs.Ref]struct{}
 }
 
-func (s *refSet) has(ref Ref) bool {
+func (s *refSet) has(ref blobs.Ref) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, ok := s.refs[ref]
 	return ok
 }
 
-func (s *refSet) all() []Ref {
+func (s *refSet) all() []blobs.Ref {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return slices.Collect(maps.Keys(s.refs))
@@ -568,16 +574,16 @@ func (s *refSet) size() int {
 	return len(s.refs)
 }
 
-func (s *refSet) add(ref Ref) {
+func (s *refSet) add(ref blobs.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refs == nil {
-		s.refs = make(map[Ref]struct{})
+		s.refs = make(map[blobs.Ref]struct{})
 	}
 	s.refs[ref] = struct{}{}
 }
 
-func (s *refSet) remove(ref Ref) {
+func (s *refSet) remove(ref blobs.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.refs, ref)

@@ -1,4 +1,4 @@
-package blobs
+package disk
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"syscall"
+
+	"attachd/blobs"
 
 	"golang.org/x/sys/unix"
 )
@@ -41,15 +43,15 @@ func syncAll(file *os.File) error {
 	}
 }
 
-// DiskSpace tells of the disk that a folder is on.
-func DiskSpace(dir string) (Space, error) {
+// CapacityOf gives the size and the free room of the disk that a folder is on.
+func CapacityOf(dir string) (blobs.Capacity, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		return Space{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
+		return blobs.Capacity{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	// Blocks are counted in fragments, which FUSE and others tell apart from
 	// the size that is good for reading.
-	return Space{
+	return blobs.Capacity{
 		Free: int64(s.Bavail) * int64(s.Frsize), Total: int64(s.Blocks) * int64(s.Frsize),
 		FreeFiles: int64(s.Ffree), Files: int64(s.Files),
 	}, nil
@@ -76,11 +78,11 @@ func fileSystemOf(dir string) int64 {
 }
 
 // version takes the time that nobody can set.
-func version(info fs.FileInfo) Version {
+func version(info fs.FileInfo) blobs.Version {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		return Version{File: s.Ino, Changed: s.Ctim.Nano()}
+		return blobs.Version{File: s.Ino, Changed: s.Ctim.Nano()}
 	}
-	return Version{}
+	return blobs.Version{}
 }
 
 // beginWriteback has a part of a file written to the disk, and waits for

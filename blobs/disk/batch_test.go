@@ -1,4 +1,4 @@
-package blobs_test
+package disk_test
 
 import (
 	"bytes"
@@ -8,11 +8,11 @@ import (
 	"sync"
 	"testing"
 
-	"attachd/blobs"
-	"attachd/blobs/blobstest"
+	"attachd/blobs/disk"
+	"attachd/blobs/disk/disktest"
 )
 
-// calls are those of a Disk, of which one may fail. Many may be made at once.
+// calls are those of a Store, of which one may fail. Many may be made at once.
 type calls struct {
 	mu     sync.Mutex
 	made   []string
@@ -21,8 +21,8 @@ type calls struct {
 	failed string
 }
 
-func (c *calls) wrap(real blobs.FileSystem) blobs.FileSystem {
-	return blobstest.Faults{After: c.note}.Wrap(unsynced{real})
+func (c *calls) wrap(real disk.FileSystem) disk.FileSystem {
+	return disktest.Faults{After: c.note}.Wrap(unsynced{real})
 }
 
 func (c *calls) note(call string) error {
@@ -61,7 +61,7 @@ func TestKeepAllSyncsBytesBeforeNamesAndNamesBeforeItEnds(t *testing.T) {
 
 func keepAllSyncsInOrder(t *testing.T, number int) {
 	c := &calls{}
-	d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: c.wrap})
+	d := openDiskWith(t, t.TempDir(), disk.Options{Wrap: c.wrap})
 	c.set(0)
 	release, err := d.KeepAll(t.Context(), contents(number, 0))
 	if err != nil {
@@ -117,7 +117,7 @@ func TestAKeepAllThatFailsCanBeTriedAgain(t *testing.T) {
 
 func aKeepAllThatFailsCanBeTriedAgain(t *testing.T, plan faultPlan, number int) {
 	c, dir := &calls{plan: plan}, t.TempDir()
-	d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: c.wrap})
+	d := openDiskWith(t, dir, disk.Options{Wrap: c.wrap})
 	for n := 1; ; n++ {
 		contents := contents(number, n)
 		keep(t, d, contents[0])

@@ -1,4 +1,4 @@
-package blobs_test
+package disk_test
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/blobstest"
+	"attachd/blobs/disk"
 )
 
 func TestMain(m *testing.M) {
@@ -100,7 +101,7 @@ func TestOfASharedTemporaryFolderOnlySpoolsGo(t *testing.T) {
 		writeFile(t, filepath.Join(dir, "tmp", name), "precious")
 	}
 	d.Close()
-	openDiskWith(t, dir, blobs.DiskOptions{Shared: true})
+	openDiskWith(t, dir, disk.Options{Shared: true})
 	if left := tempFiles(t, dir); !slices.Equal(left, others) {
 		t.Errorf("left in tmp: %q", left)
 	}
@@ -119,7 +120,7 @@ func TestReadOnlyChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	d = openDiskWith(t, dir, blobs.DiskOptions{ReadOnly: true})
+	d = openDiskWith(t, dir, disk.Options{ReadOnly: true})
 	if got, err := read(d, sound, 5); err != nil || string(got) != "sound" {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -145,7 +146,7 @@ func TestOpenRefusesLinkedFolders(t *testing.T) {
 				t.Fatal(err)
 			}
 			symlink(t, outside, link)
-			if d, err := blobs.OpenDisk(dir, blobs.DiskOptions{}); err == nil {
+			if d, err := disk.Open(dir, disk.Options{}); err == nil {
 				d.Close()
 				t.Error("opened")
 			}
@@ -307,7 +308,7 @@ func TestOwnIsGivenEverythingThatIsMade(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	made := map[string]bool{}
-	d := openDiskWith(t, dir, blobs.DiskOptions{Own: func(f *os.File) error {
+	d := openDiskWith(t, dir, disk.Options{Own: func(f *os.File) error {
 		info, err := f.Stat()
 		if err != nil {
 			return err
@@ -335,7 +336,7 @@ func TestWhatCannotBeOwnedIsNotMade(t *testing.T) {
 	dir := t.TempDir()
 	openDisk(t, dir).Close()
 	refusal := errors.New("not permitted")
-	d := openDiskWith(t, dir, blobs.DiskOptions{Own: func(*os.File) error { return refusal }})
+	d := openDiskWith(t, dir, disk.Options{Own: func(*os.File) error { return refusal }})
 	if _, err := d.Create(t.Context()); !errors.Is(err, refusal) {
 		t.Errorf("Create: %v", err)
 	}
@@ -467,14 +468,14 @@ func BenchmarkOpenRead(b *testing.B) {
 
 func unwanted() (bool, error) { return false, nil }
 
-func openDisk(t testing.TB, dir string) *blobs.Disk {
+func openDisk(t testing.TB, dir string) *disk.Store {
 	t.Helper()
-	return openDiskWith(t, dir, blobs.DiskOptions{})
+	return openDiskWith(t, dir, disk.Options{})
 }
 
-func openDiskWith(t testing.TB, dir string, opts blobs.DiskOptions) *blobs.Disk {
+func openDiskWith(t testing.TB, dir string, opts disk.Options) *disk.Store {
 	t.Helper()
-	d, err := blobs.OpenDisk(dir, opts)
+	d, err := disk.Open(dir, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -482,13 +483,13 @@ func openDiskWith(t testing.TB, dir string, opts blobs.DiskOptions) *blobs.Disk 
 	return d
 }
 
-func keep(t testing.TB, d *blobs.Disk, content []byte) blobs.Ref {
+func keep(t testing.TB, d *disk.Store, content []byte) blobs.Ref {
 	t.Helper()
 	mustKeep(t, d, content)()
 	return sha256.Sum256(content)
 }
 
-func mustKeep(t testing.TB, d *blobs.Disk, content []byte) (release func()) {
+func mustKeep(t testing.TB, d *disk.Store, content []byte) (release func()) {
 	t.Helper()
 	release, err := tryKeep(t.Context(), d, content)
 	if err != nil {
@@ -497,7 +498,7 @@ func mustKeep(t testing.TB, d *blobs.Disk, content []byte) (release func()) {
 	return release
 }
 
-func tryKeep(ctx context.Context, d *blobs.Disk, content []byte) (release func(), err error) {
+func tryKeep(ctx context.Context, d *disk.Store, content []byte) (release func(), err error) {
 	spool, err := d.Create(ctx)
 	if err != nil {
 		return nil, err
@@ -509,14 +510,14 @@ func tryKeep(ctx context.Context, d *blobs.Disk, content []byte) (release func()
 	return release, errors.Join(err, spool.Close())
 }
 
-func mark(t testing.TB, d *blobs.Disk, ref blobs.Ref) {
+func mark(t testing.TB, d *disk.Store, ref blobs.Ref) {
 	t.Helper()
 	if err := d.MarkDamaged(t.Context(), ref, nil); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func read(d *blobs.Disk, ref blobs.Ref, size int) ([]byte, error) {
+func read(d *disk.Store, ref blobs.Ref, size int) ([]byte, error) {
 	content, err := d.Open(context.Background(), ref, int64(size))
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package blobs_test
+package disk_test
 
 import (
 	"bytes"
@@ -16,7 +16,8 @@ import (
 	"testing"
 
 	"attachd/blobs"
-	"attachd/blobs/blobstest"
+	"attachd/blobs/disk"
+	"attachd/blobs/disk/disktest"
 )
 
 // faultPlan makes one call of a Disk fail, or all from that one on.
@@ -46,8 +47,8 @@ type fault struct {
 // set lets the n-th call from now fail.
 func (f *fault) set(n int) { f.at, f.count, f.failed = n, 0, "" }
 
-func (f *fault) wrap(real blobs.FileSystem) blobs.FileSystem {
-	return blobstest.Faults{
+func (f *fault) wrap(real disk.FileSystem) disk.FileSystem {
+	return disktest.Faults{
 		Before: func(call string) error {
 			f.count++
 			if f.afterward {
@@ -76,13 +77,13 @@ func (f *fault) strike(call string) error {
 
 // unsynced makes the calls that sync do nothing, since no power is cut here
 // and the tests would do little else than wait for the disk.
-type unsynced struct{ blobs.FileSystem }
+type unsynced struct{ disk.FileSystem }
 
 func (u unsynced) SyncDir(string) error { return nil }
 
 func (u unsynced) SyncAll() (bool, error) { return true, nil }
 
-func (u unsynced) Create(name string) (blobs.File, error) {
+func (u unsynced) Create(name string) (disk.File, error) {
 	file, err := u.FileSystem.Create(name)
 	if err != nil {
 		return nil, err
@@ -90,7 +91,7 @@ func (u unsynced) Create(name string) (blobs.File, error) {
 	return unsyncedFile{file}, nil
 }
 
-type unsyncedFile struct{ blobs.File }
+type unsyncedFile struct{ disk.File }
 
 func (unsyncedFile) Sync() error { return nil }
 
@@ -105,7 +106,7 @@ func TestEveryCallFails(t *testing.T) {
 		t.Run(plan.name, func(t *testing.T) {
 			t.Parallel()
 			dir, fault := t.TempDir(), &fault{faultPlan: plan}
-			d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: fault.wrap})
+			d := openDiskWith(t, dir, disk.Options{Wrap: fault.wrap})
 			bystander := []byte("nobody touches me")
 			keep(t, d, bystander)
 			for n := 1; ; n++ {
@@ -119,7 +120,7 @@ func TestEveryCallFails(t *testing.T) {
 				}
 				d.Close()
 
-				d = openDiskWith(t, dir, blobs.DiskOptions{Wrap: fault.wrap})
+				d = openDiskWith(t, dir, disk.Options{Wrap: fault.wrap})
 				wantNoTemp(t, dir)
 				story.check(t, d, plan)
 				wantRead(t, d, bystander)
@@ -153,7 +154,7 @@ type chapter struct {
 func (c *chapter) ref() blobs.Ref { return sha256.Sum256(c.content) }
 
 // begin prepares the contents; n makes them differ from those before.
-func begin(t *testing.T, d *blobs.Disk, dir string, n int) *story {
+func begin(t *testing.T, d *disk.Store, dir string, n int) *story {
 	t.Helper()
 	text := func(of string) chapter {
 		return chapter{content: bytes.Repeat(fmt.Appendf(nil, "%s %d ", of, n), 100)}
@@ -177,7 +178,7 @@ func begin(t *testing.T, d *blobs.Disk, dir string, n int) *story {
 
 func (s *story) kept() []*chapter { return []*chapter{&s.fresh, &s.there, &s.short, &s.rotten} }
 
-func (s *story) tell(d *blobs.Disk) {
+func (s *story) tell(d *disk.Store) {
 	ctx := context.Background()
 	for _, c := range s.kept() {
 		var release func()
@@ -191,7 +192,7 @@ func (s *story) tell(d *blobs.Disk) {
 
 // check is that what was said to be so is so, and that nothing else can be
 // read than a whole content.
-func (s *story) check(t *testing.T, d *blobs.Disk, plan faultPlan) {
+func (s *story) check(t *testing.T, d *disk.Store, plan faultPlan) {
 	t.Helper()
 	for _, c := range s.kept() {
 		if c.err == nil {
@@ -218,7 +219,7 @@ func (s *story) check(t *testing.T, d *blobs.Disk, plan faultPlan) {
 }
 
 // again is that whatever happened, a second try succeeds.
-func (s *story) again(t *testing.T, d *blobs.Disk) {
+func (s *story) again(t *testing.T, d *disk.Store) {
 	t.Helper()
 	mark(t, d, s.doubted.ref())
 	for _, c := range append(s.kept(), &s.doubted) {
@@ -235,7 +236,7 @@ func TestOpenThatFailedCanBeTriedAgain(t *testing.T) {
 			dir := t.TempDir()
 			for n := 1; ; n++ {
 				fault := &fault{faultPlan: plan, at: n}
-				d, err := blobs.OpenDisk(dir, blobs.DiskOptions{Wrap: fault.wrap})
+				d, err := disk.Open(dir, disk.Options{Wrap: fault.wrap})
 				if fault.count < n && err == nil {
 					fault.set(0)
 					keep(t, d, []byte("works"))
@@ -246,7 +247,7 @@ func TestOpenThatFailedCanBeTriedAgain(t *testing.T) {
 					d.Close()
 				}
 				if fault.failed != "" && !errors.Is(err, plan.err) {
-					t.Fatalf("call %d, %q, fails and OpenDisk says %v", n, fault.failed, err)
+					t.Fatalf("call %d, %q, fails and Open says %v", n, fault.failed, err)
 				}
 			}
 		})
@@ -260,7 +261,7 @@ func TestOpenSyncsTheFoldersAboveAContent(t *testing.T) {
 	dir := t.TempDir()
 	for _, start := range []string{"first", "second"} {
 		calls := &recorder{}
-		openDiskWith(t, dir, blobs.DiskOptions{Wrap: calls.wrap}).Close()
+		openDiskWith(t, dir, disk.Options{Wrap: calls.wrap}).Close()
 		made := 0
 		for i, call := range calls.made {
 			if strings.HasPrefix(call, "mkdir ") {
@@ -281,34 +282,34 @@ func TestKeepOrder(t *testing.T) {
 	writing := []string{"create TEMP", "write TEMP", "sync TEMP", "close TEMP", "lstat BLOB"}
 	for _, c := range []struct {
 		words  string
-		before func(t *testing.T, d *blobs.Disk, dir string)
+		before func(t *testing.T, d *disk.Store, dir string)
 		then   []string
 	}{
 		{
 			"a new content is synced, named, and its name is synced",
-			func(*testing.T, *blobs.Disk, string) {},
+			func(*testing.T, *disk.Store, string) {},
 			[]string{"rename TEMP BLOB", "syncdir SHARD"},
 		},
 		{
 			"a known content gets its name synced all the same",
-			func(t *testing.T, d *blobs.Disk, dir string) { keep(t, d, content) },
+			func(t *testing.T, d *disk.Store, dir string) { keep(t, d, content) },
 			[]string{"syncdir SHARD", "remove TEMP"},
 		},
 		{
 			"a short content is replaced",
-			func(t *testing.T, d *blobs.Disk, dir string) { writeFile(t, blobPath(dir, keep(t, d, content)), "a") },
+			func(t *testing.T, d *disk.Store, dir string) { writeFile(t, blobPath(dir, keep(t, d, content)), "a") },
 			[]string{"rename TEMP BLOB", "syncdir SHARD"},
 		},
 		{
 			"a mark goes after the good bytes are there to stay",
-			func(t *testing.T, d *blobs.Disk, dir string) { mark(t, d, keep(t, d, content)) },
+			func(t *testing.T, d *disk.Store, dir string) { mark(t, d, keep(t, d, content)) },
 			[]string{"rename TEMP BLOB", "syncdir SHARD", "remove MARK", "syncdir MARKS"},
 		},
 	} {
 		t.Run(c.words, func(t *testing.T) {
 			t.Parallel()
 			dir, calls := t.TempDir(), &recorder{}
-			d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: calls.wrap})
+			d := openDiskWith(t, dir, disk.Options{Wrap: calls.wrap})
 			c.before(t, d, dir)
 			calls.made = nil
 			keep(t, d, content)
@@ -322,7 +323,7 @@ func TestKeepOrder(t *testing.T) {
 func TestAMarkGoesAfterTheRemovalIsThereToStay(t *testing.T) {
 	t.Parallel()
 	calls := &recorder{}
-	d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: calls.wrap})
+	d := openDiskWith(t, t.TempDir(), disk.Options{Wrap: calls.wrap})
 	ref := keep(t, d, []byte("abc"))
 	mark(t, d, ref)
 	calls.made = nil
@@ -344,7 +345,7 @@ func TestAFailedSyncIsNotTriedAgain(t *testing.T) {
 		t.Run(failing, func(t *testing.T) {
 			t.Parallel()
 			calls := &recorder{}
-			d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: calls.wrap})
+			d := openDiskWith(t, t.TempDir(), disk.Options{Wrap: calls.wrap})
 			calls.fail = failing
 			if _, err := tryKeep(t.Context(), d, []byte("abc")); !errors.Is(err, syscall.EIO) {
 				t.Fatalf("Keep: %v", err)
@@ -371,7 +372,7 @@ func TestASpoolThatFailedIsNotKept(t *testing.T) {
 		t.Run(failing, func(t *testing.T) {
 			t.Parallel()
 			dir, calls := t.TempDir(), &recorder{}
-			d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: calls.wrap})
+			d := openDiskWith(t, dir, disk.Options{Wrap: calls.wrap})
 			spool, err := d.Create(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -408,7 +409,7 @@ func TestAFullDiskIsErrFull(t *testing.T) {
 		t.Run(cause.Error(), func(t *testing.T) {
 			t.Parallel()
 			dir, calls := t.TempDir(), &recorder{err: cause}
-			d := openDiskWith(t, dir, blobs.DiskOptions{Wrap: calls.wrap})
+			d := openDiskWith(t, dir, disk.Options{Wrap: calls.wrap})
 			wantFull := func(err error) {
 				t.Helper()
 				if !errors.Is(err, blobs.ErrFull) || !strings.Contains(err.Error(), cause.Error()) {
@@ -436,8 +437,8 @@ func TestAProbeGoesTheWayOfAContentIntoEveryShard(t *testing.T) {
 	t.Parallel()
 	var shards []string
 	calls := &recorder{}
-	d := openDiskWith(t, t.TempDir(), blobs.DiskOptions{Wrap: func(real blobs.FileSystem) blobs.FileSystem {
-		return blobstest.Faults{Before: func(call string) error {
+	d := openDiskWith(t, t.TempDir(), disk.Options{Wrap: func(real disk.FileSystem) disk.FileSystem {
+		return disktest.Faults{Before: func(call string) error {
 			if shard, ok := strings.CutPrefix(call, "syncdir "); ok {
 				shards = append(shards, shard)
 			}
@@ -463,11 +464,11 @@ func TestAProbeGoesTheWayOfAContentIntoEveryShard(t *testing.T) {
 func TestWhatAProbeThatWasKilledLeftIsRemovedAtStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	openDiskWith(t, dir, blobs.DiskOptions{}).Close()
+	openDiskWith(t, dir, disk.Options{}).Close()
 	for _, shard := range []string{"00", "ab", "ff"} {
 		writeFile(t, filepath.Join(dir, "blobs", "sha256", shard, "probe"), "probe")
 	}
-	d := openDiskWith(t, dir, blobs.DiskOptions{})
+	d := openDiskWith(t, dir, disk.Options{})
 	left, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*", "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
@@ -482,8 +483,8 @@ type recorder struct {
 	err  error  // EIO if nil
 }
 
-func (r *recorder) wrap(real blobs.FileSystem) blobs.FileSystem {
-	return blobstest.Faults{Before: func(call string) error {
+func (r *recorder) wrap(real disk.FileSystem) disk.FileSystem {
+	return disktest.Faults{Before: func(call string) error {
 		call = anonymous(call)
 		r.made = append(r.made, call)
 		if r.fail == "" || !strings.HasPrefix(call+" ", r.fail+" ") {
@@ -515,7 +516,7 @@ var names = []struct {
 	{regexp.MustCompile(`blobs/damaged\b`), "MARKS"},
 }
 
-func wantRead(t *testing.T, d *blobs.Disk, content []byte) {
+func wantRead(t *testing.T, d *disk.Store, content []byte) {
 	t.Helper()
 	got, err := read(d, sha256.Sum256(content), len(content))
 	if err != nil || !bytes.Equal(got, content) {

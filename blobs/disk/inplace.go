@@ -1,4 +1,4 @@
-package blobs
+package disk
 
 import (
 	"errors"
@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"attachd/blobs"
 )
 
 // places are the folders that every content lies in, as they were opened.
@@ -28,18 +30,18 @@ func findPlaces(dir string) (places, error) {
 
 // InPlace fails with ErrReplaced when a folder was removed or replaced: what is
 // put into it now is not there at the next start.
-func (d *Disk) InPlace() error {
+func (d *Store) InPlace() error {
 	for path, folder := range d.places {
 		now, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !os.SameFile(folder, now) {
-			return fmt.Errorf("%s: %w. Uploads are refused until it is back, or until a start with what is there then", path, ErrReplaced)
+			return fmt.Errorf("%s: %w. Uploads are refused until it is back, or until a start with what is there then", path, blobs.ErrReplaced)
 		}
 	}
 	return nil
 }
 
 // outcome is what came of putting a content where it belongs.
-func (d *Disk) outcome(err error) error {
+func (d *Store) outcome(err error) error {
 	if replaced := d.InPlace(); replaced != nil {
 		return errors.Join(replaced, err)
 	}

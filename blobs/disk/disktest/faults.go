@@ -1,14 +1,17 @@
-package blobstest
+// Package disktest has a test of blobs/disk, or of what stands above it, see and
+// stop each of its calls to the file system.
+package disktest
 
 import (
 	"errors"
 	"io/fs"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 )
 
-// Faults stands between a blobs.Disk and its files, sees every call and makes
-// chosen ones fail. Its Wrap goes into blobs.DiskOptions. The functions may be
+// Faults stands between a disk.Store and its files, sees every call and makes
+// chosen ones fail. Its Wrap goes into disk.Options. The functions may be
 // called by many goroutines at once; nil ones do nothing.
 type Faults struct {
 	// Before is told of each call, such as "sync tmp/X" or "rename tmp/X
@@ -21,7 +24,7 @@ type Faults struct {
 }
 
 // Wrap puts the faults around real.
-func (f Faults) Wrap(real blobs.FileSystem) blobs.FileSystem {
+func (f Faults) Wrap(real disk.FileSystem) disk.FileSystem {
 	if f.Before == nil {
 		f.Before = func(string) error { return nil }
 	}
@@ -43,19 +46,19 @@ func (f Faults) around(call string, real func() error) error {
 
 type faultyFiles struct {
 	faults Faults
-	real   blobs.FileSystem
+	real   disk.FileSystem
 }
 
-func (f *faultyFiles) Create(name string) (blobs.File, error) {
+func (f *faultyFiles) Create(name string) (disk.File, error) {
 	return f.open("create "+name, name, f.real.Create)
 }
 
-func (f *faultyFiles) Open(name string) (blobs.File, error) {
+func (f *faultyFiles) Open(name string) (disk.File, error) {
 	return f.open("open "+name, name, f.real.Open)
 }
 
-func (f *faultyFiles) open(call, name string, real func(string) (blobs.File, error)) (blobs.File, error) {
-	var file blobs.File
+func (f *faultyFiles) open(call, name string, real func(string) (disk.File, error)) (disk.File, error) {
+	var file disk.File
 	err := f.faults.around(call, func() (err error) {
 		file, err = real(name)
 		return err
@@ -109,9 +112,9 @@ func (f *faultyFiles) SyncAll() (did bool, err error) {
 	return did, err
 }
 
-func (f *faultyFiles) Space() (space blobs.Space, err error) {
+func (f *faultyFiles) Capacity() (space blobs.Capacity, err error) {
 	err = f.faults.around("space", func() (err error) {
-		space, err = f.real.Space()
+		space, err = f.real.Capacity()
 		return err
 	})
 	return space, err
@@ -120,7 +123,7 @@ func (f *faultyFiles) Space() (space blobs.Space, err error) {
 func (f *faultyFiles) Close() error { return f.real.Close() }
 
 type faultyFile struct {
-	blobs.File
+	disk.File
 	faults Faults
 	name   string
 }

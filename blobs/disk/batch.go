@@ -1,4 +1,4 @@
-package blobs
+package disk
 
 import (
 	"bytes"
@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	"attachd/blobs"
 )
 
 // So many files and folders are synced at once by KeepAll: a disk and its
@@ -23,12 +25,12 @@ const many = 8
 // gathered is a content on its way to its place.
 type gathered struct {
 	spool *spool
-	ref   Ref
+	ref   blobs.Ref
 	moved bool
 }
 
 // KeepAll syncs each shard once, however many of the contents it gets.
-func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), err error) {
+func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -68,7 +70,7 @@ func (d *Disk) KeepAll(ctx context.Context, contents [][]byte) (release func(), 
 }
 
 // write puts a content into a temporary file, not on stable storage yet.
-func (d *Disk) write(g *gathered, content []byte) (err error) {
+func (d *Store) write(g *gathered, content []byte) (err error) {
 	if g.spool, err = newSpool(d); err != nil {
 		return err
 	}
@@ -81,7 +83,7 @@ func (d *Disk) write(g *gathered, content []byte) (err error) {
 }
 
 // finishAll is finish for many.
-func (d *Disk) finishAll(all []gathered) error {
+func (d *Store) finishAll(all []gathered) error {
 	did, err := d.syncAll(len(all))
 	if err != nil {
 		return err
@@ -97,7 +99,7 @@ func (d *Disk) finishAll(all []gathered) error {
 
 // syncAll syncs everything for so many contents, if they are many and that can
 // be done.
-func (d *Disk) syncAll(contents int) (did bool, err error) {
+func (d *Store) syncAll(contents int) (did bool, err error) {
 	if contents < many {
 		return false, nil
 	}
@@ -107,12 +109,12 @@ func (d *Disk) syncAll(contents int) (did bool, err error) {
 // holdAll holds each content once, and all callers in the same order: a Remove
 // that waits for one who has a content lets nobody in after it, so two who want
 // what the other has would wait for each other.
-func (d *Disk) holdAll(all []gathered) (held []func()) {
-	refs := make([]Ref, len(all))
+func (d *Store) holdAll(all []gathered) (held []func()) {
+	refs := make([]blobs.Ref, len(all))
 	for i, g := range all {
 		refs[i] = g.ref
 	}
-	slices.SortFunc(refs, func(a, b Ref) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(refs, func(a, b blobs.Ref) int { return bytes.Compare(a[:], b[:]) })
 	for _, ref := range slices.Compact(refs) {
 		held = append(held, d.holds.shared(ref))
 	}
@@ -120,8 +122,8 @@ func (d *Disk) holdAll(all []gathered) (held []func()) {
 }
 
 // placeAll is place for many.
-func (d *Disk) placeAll(all []gathered) error {
-	shards := map[byte][]Ref{}
+func (d *Store) placeAll(all []gathered) error {
+	shards := map[byte][]blobs.Ref{}
 	for i := range all {
 		g := &all[i]
 		var err error
@@ -145,7 +147,7 @@ func (d *Disk) placeAll(all []gathered) error {
 }
 
 // syncShards is syncShard for many contents.
-func (d *Disk) syncShards(shards map[byte][]Ref, contents int) error {
+func (d *Store) syncShards(shards map[byte][]blobs.Ref, contents int) error {
 	did, err := d.syncAll(contents)
 	if err != nil {
 		for _, refs := range shards {

@@ -1,10 +1,12 @@
 //go:build !linux
 
-package blobs
+package disk
 
 import (
 	"io/fs"
 	"os"
+
+	"attachd/blobs"
 )
 
 // syncsAll says that files are to be synced one by one.
@@ -17,7 +19,7 @@ func syncAll(*os.File) error { return nil }
 func tellsVersions(string) bool { return false }
 
 // version is not called.
-func version(fs.FileInfo) Version { return Version{} }
+func version(fs.FileInfo) blobs.Version { return blobs.Version{} }
 
 // beginWriteback leaves it to the system.
 func beginWriteback(*os.File, int64, int64) {}

@@ -1,4 +1,4 @@
-package blobs
+package disk
 
 import (
 	"errors"
@@ -8,11 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"attachd/blobs"
+	"attachd/internal/durable"
 )
 
 // FileSystem is every call that a Disk makes to its data directory. Names are
 // relative to it, with slashes. It is here for tests, which put one of their
-// own around the real one by DiskOptions.Wrap to make calls fail.
+// own around the real one by Options.Wrap to make calls fail.
 type FileSystem interface {
 	// Create makes a file that nobody else can read. It is an error when the
 	// name is taken.
@@ -36,15 +39,15 @@ type FileSystem interface {
 	// no, and has done nothing, where a system cannot do that, or would not
 	// tell that it failed.
 	SyncAll() (did bool, err error)
-	// Space tells how much room there is.
-	Space() (Space, error)
+	// Capacity gives the room there is.
+	Capacity() (blobs.Capacity, error)
 	// Close lets go of the data directory.
 	Close() error
 }
 
 // File is an open file of a FileSystem.
 type File interface {
-	Content
+	blobs.Content
 	io.Writer
 	Stat() (fs.FileInfo, error)
 	Sync() error
@@ -88,7 +91,7 @@ func (f *writtenFile) Sync() error {
 	return f.File.Sync()
 }
 
-func openFiles(dir string, opts DiskOptions) (FileSystem, error) {
+func openFiles(dir string, opts Options) (FileSystem, error) {
 	if opts.Synced == nil {
 		opts.Synced = func(time.Duration) {}
 	}
@@ -196,7 +199,7 @@ func (f *files) SyncDir(name string) error {
 		return err
 	}
 	began := time.Now()
-	err = syncDir(dir)
+	err = durable.SyncFolder(dir)
 	f.synced(time.Since(began))
 	return errors.Join(err, dir.Close())
 }
@@ -211,10 +214,10 @@ func (f *files) SyncAll() (did bool, err error) {
 	if err := syncAll(f.whole); err != nil {
 		return true, err
 	}
-	return true, syncDir(f.whole)
+	return true, durable.SyncFolder(f.whole)
 }
 
-func (f *files) Space() (Space, error) { return DiskSpace(path(f.root, topDir)) }
+func (f *files) Capacity() (blobs.Capacity, error) { return CapacityOf(path(f.root, topDir)) }
 
 func (f *files) Close() error {
 	if f.whole == nil {

@@ -1,0 +1,18 @@
+package durable
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// FullErrors are the errors of a disk without room.
+var FullErrors = []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL}
+
+// SyncFolder does nothing: Windows syncs no folders, and NTFS keeps a journal
+// of their changes.
+func SyncFolder(*os.File) error { return nil }
+
+// IsReadOnly reports whether err comes from a disk that takes no changes.
+func IsReadOnly(err error) bool { return errors.Is(err, windows.ERROR_WRITE_PROTECT) }
