@@ -132,6 +132,106 @@ func TestFilesGoAndComeOverTheNetwork(t *testing.T) {
 	}
 }
 
+func TestPlacesAreListedAndHaveNames(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "--demo")
+	const (
+		eu, us   = "550e8400-e29b-41d4-a716-446655440101", "550e8400-e29b-41d4-a716-446655440102"
+		lower    = "550e8400-e29b-41d4-a716-446655440103"
+		nameless = "550e8400-e29b-41d4-a716-446655440104"
+		elsewhen = "550e8400-e29b-41d4-a716-446655440105"
+	)
+	world := `{"kind":"space","slug":"research"}
+{"kind":"meeting","space":"research","id":"` + elsewhen + `","title":"Weekly data meeting"}
+`
+	for id, name := range map[string]string{eu: "Orders / EU", us: "Orders", lower: "orders", nameless: ""} {
+		world += `{"kind":"product","space":"research","id":"` + id + `","name":"` + name + `"}` + "\n"
+	}
+	server.call(server.key, "POST", "/directory/import", strings.NewReader(world), "Content-Type", "application/x-ndjson").want(t, 200)
+
+	// Whoever asks sees the places of the own spaces.
+	var keys map[string]string
+	check(t, json.Unmarshal([]byte(read(t, filepath.Join(server.dir, "demo-keys.json"))), &keys))
+	analytics := `(?s)^PLACE +SPACE +NAME
+product:analytics/550e8400-e29b-41d4-a716-446655440000 +analytics +Customer 360
+ticket:550e8400-e29b-41d4-a716-446655440001 +analytics +Countries are missing
+meeting:550e8400-e29b-41d4-a716-446655440003 +analytics +Weekly data meeting
+`
+	for _, words := range [][]string{{"ls"}, {"ls", "analytics"}} {
+		if r := wantCode(t, 0, over(t, server.url, keys["viewer"], words...)); !regexp.MustCompile(analytics + `$`).MatchString(r.stdout) {
+			t.Errorf("%v printed\n%s", words, r.stdout)
+		}
+	}
+	says(t, wantCode(t, 1, over(t, server.url, keys["viewer"], "ls", "research")), "research")
+	if r := server.over(0, "ls"); !regexp.MustCompile(analytics+"product:research/").MatchString(r.stdout) || strings.Count(r.stdout, "\n") != 9 {
+		t.Errorf("ls printed\n%s", r.stdout)
+	}
+	if r := server.over(0, "ls", "--json", "research"); !strings.Contains(r.stdout, `{"place":"product:research/`+eu+`","space":"research","name":"Orders / EU"}`+"\n") || strings.Count(r.stdout, "\n") != 5 {
+		t.Errorf("ls --json printed\n%s", r.stdout)
+	}
+
+	// A name stands for the id, in every command.
+	file := fileOf(t, "b.csv", "a,b\n")
+	for typed, is := range map[string]string{
+		"product:analytics/Customer 360": place,
+		"product:analytics/customer 360": place,
+		"product:research/Orders":        "product:research/" + us,
+		"product:research/orders":        "product:research/" + lower,
+		"product:research/ORDERS / eu":   "product:research/" + eu,
+		"ticket:Countries are missing":   "ticket:550e8400-e29b-41d4-a716-446655440001",
+	} {
+		name := fmt.Sprintf("%x.csv", typed)
+		at := strings.TrimSpace(server.over(0, "put", file, "--name", name, "--to", typed).stdout)
+		if !strings.HasPrefix(at, is+"/") {
+			t.Errorf("%s became %s", typed, at)
+		}
+		says(t, server.over(0, "ls", typed), name)
+		id := at[strings.LastIndex(at, "/")+1:]
+		for _, address := range []string{typed + "/" + name, typed + "/" + id} {
+			if got := server.over(0, "get", address, "-o", "-").stdout; got != "a,b\n" {
+				t.Errorf("%s gives %q", address, got)
+			}
+		}
+		server.over(0, "link", typed+"/"+name)
+		server.over(0, "rm", typed+"/"+name)
+	}
+
+	for typed, why := range map[string]string{
+		"product:research/ORDERS":     `2 products have the name in "ORDERS"; say which: product:research/` + us + " or product:research/" + lower,
+		"meeting:weekly DATA meeting": "say which: meeting:550e8400-e29b-41d4-a716-446655440003 or meeting:" + elsewhen,
+		"product:research/Order":      `there is no product "Order" that you may see: attachd ls lists what there is`,
+		"product:nowhere/Orders":      "nowhere",
+	} {
+		says(t, server.over(1, "ls", typed), why)
+		says(t, server.over(1, "put", file, "--to", typed), why)
+	}
+	says(t, server.over(1, "get", "product:research/Orders/none.csv"), `product:research/`+us+` has no attachment called "none.csv"`)
+	says(t, server.over(1, "rm", "product:research/Customer/none.csv"), `there is no product "Customer/none.csv"`)
+}
+
+// What a command does not look at, its help does not offer.
+func TestTheHelpOfCommandsForFilesSpeaksOfNoInstallation(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"put", "get", "ls", "rm", "link", "version"} {
+		for _, words := range [][]string{{name, "--help"}, {"help", name}} {
+			r := wantCode(t, 0, attachd(t, words...))
+			if strings.Contains(r.stdout, "--config") || strings.Contains(r.stdout, "--data-dir") || strings.Contains(r.stdout, "Global Flags") {
+				t.Errorf("%v prints\n%s", words, r.stdout)
+			}
+			if name != "version" && (!strings.Contains(r.stdout, "ATTACHD_KEY") || !strings.Contains(r.stdout, "Examples:\n  ")) {
+				t.Errorf("%v prints\n%s", words, r.stdout)
+			}
+		}
+	}
+	for _, name := range []string{"serve", "check", "backup", "key"} {
+		says(t, wantCode(t, 0, attachd(t, name, "--help")), "--data-dir")
+	}
+	says(t, wantCode(t, 0, attachd(t, "--help")), "--data-dir")
+	if got, want := wantCode(t, 0, attachd(t, "--version")).stdout, wantCode(t, 0, attachd(t, "version")).stdout; got != want {
+		t.Errorf("--version prints %q, version %q", got, want)
+	}
+}
+
 func TestFilesByTheirDownloadPath(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -279,7 +379,11 @@ func TestWrongUseOfCommandsForFiles(t *testing.T) {
 		"get " + place:                           "is no attachment",
 		"get " + place + "/x -o - --json":        "standard output",
 		"rm":                                     "takes an attachment",
-		"ls":                                     "takes a place",
+		"ls a b":                                 "takes a place or the slug of a space, or nothing",
+		"ls analytics --comment x":               "--comment needs a ticket",
+		"ls Analytics":                           "is no place",
+		"ls product:analytics":                   "is no place",
+		"get ticket:x":                           "is no attachment",
 		"link " + place + "/x --expires-in 169h": "--expires-in must be",
 		"ls " + place + " --retry-for -1s":       "--retry-for must not",
 	} {

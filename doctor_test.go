@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,11 @@ func TestTheDoctorWithAndWithoutAServer(t *testing.T) {
 				t.Errorf("before\n%s\nafter\n%s", before, tree(t, dir))
 			}
 			want(found, "data directory", "ok", dir)
+			if running {
+				want(found, "listen", "ok", "The server listens on "+server.url+", for this machine only.")
+			} else if all := strings.Join(found["listen"], "\n"); !regexp.MustCompile(`^ok: The server can listen on 127\.0\.0\.1:[1-9]\d*, for this machine only\.`).MatchString(all) {
+				t.Errorf("found %s", all)
+			}
 			want(found, "format", "ok", fmt.Sprint(datadir.Format))
 			want(found, "secrets", "ok", "closed")
 			want(found, "first keys", "warning", "admin.key")

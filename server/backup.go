@@ -172,6 +172,7 @@ func (s *Server) status(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
+	status.Addresses = s.Addresses
 	// What cannot be changed any more cannot be measured, and has other worries.
 	if status.Database, err = s.Store.Size(rq.Context()); err != nil && !errors.Is(err, store.ErrUnavailable) {
 		return err

@@ -43,6 +43,9 @@ type Config struct {
 	// to meanwhile; optional: in place of the monotonic clock, for tests.
 	Elapsed func() time.Duration
 	Log     *slog.Logger
+	// Addresses are the URLs at which the server is reached, for those who ask on
+	// this machine. They are set before it serves.
+	Addresses []string
 	// SigningKeys sign links; the first signs new ones. KeepSigningKeys
 	// replaces them where the next start finds them.
 	SigningKeys     []token.SigningKey

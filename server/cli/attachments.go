@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,16 +16,30 @@ import (
 func (a *App) Ls() *cobra.Command {
 	var comment string
 	cmd := a.forFiles(&cobra.Command{
-		Use:   "ls PLACE",
-		Short: "list the attachments of a place on a server, oldest first",
-		Args:  exactly("a place"),
+		Use:   "ls [PLACE | SPACE]",
+		Short: "list the attachments of a place on a server, oldest first, or the places that you may see",
+		Example: `  attachd ls                                      # all places
+  attachd ls analytics                            # those of a space
+  attachd ls "product:analytics/Customer 360"     # the attachments of a product
+  attachd ls --json ticket:550e8400-e29b-41d4-a716-446655440001`,
+		Args: atMostOne("a place or the slug of a space"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		slug := strings.Join(args, "")
+		if slug == "" || remote.IsSlug(slug) {
+			if comment != "" {
+				return usage("--comment needs a ticket")
+			}
+			return n.places(ctx, c, slug)
+		}
 		place, err := remote.ParsePlace(args[0])
 		if err != nil {
 			return usage("%v", err)
 		}
 		if comment != "" && (!place.IsTicket() || uuid.Validate(comment) != nil) {
 			return usage("--comment takes the UUID of a comment of a ticket")
+		}
+		if place, err = c.FindPlace(ctx, place); err != nil {
+			return err
 		}
 		rows := [][]string{{"NAME", "BYTES", "WHEN", "WHO", "ID"}}
 		err = c.List(ctx, place, comment, func(at remote.Attachment) error {
@@ -43,12 +58,34 @@ func (a *App) Ls() *cobra.Command {
 	return cmd
 }
 
+// places lists those of a space, or of all.
+func (n *overNetwork) places(ctx context.Context, c *remote.Client, slug string) error {
+	rows := [][]string{{"PLACE", "SPACE", "NAME"}}
+	err := c.Parents(ctx, slug, "", func(p remote.Parent) error {
+		if n.asJSON {
+			return n.print("", struct {
+				Place string `json:"place"`
+				Space string `json:"space"`
+				Name  string `json:"name"`
+			}{p.Place.String(), p.Space, p.Name})
+		}
+		rows = append(rows, []string{p.Place.String(), p.Space, remote.Printable(p.Name)})
+		return nil
+	})
+	if err != nil || n.asJSON {
+		return err
+	}
+	return n.app.table(rows)
+}
+
 // Rm is the command that deletes attachments.
 func (a *App) Rm() *cobra.Command {
 	return a.forFiles(&cobra.Command{
 		Use:   "rm ATTACHMENT...",
 		Short: "delete attachments from a server",
-		Args:  atLeastOne("an attachment"),
+		Example: `  attachd rm "product:analytics/Customer 360/report.csv"
+  attachd rm /catalog/attachments/01a20a71-d239-787f-8519-361a21571acd/download`,
+		Args: atLeastOne("an attachment"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
 		for _, typed := range args {
 			if _, err := c.ParseAddress(typed); err != nil {
@@ -92,9 +129,10 @@ func (a *App) Link() *cobra.Command {
 	var expiresIn time.Duration
 	var inline bool
 	cmd := a.forFiles(&cobra.Command{
-		Use:   "link ATTACHMENT",
-		Short: "print a URL under which a file can be had without a key, for a while",
-		Args:  exactly("an attachment"),
+		Use:     "link ATTACHMENT",
+		Short:   "print a URL under which a file can be had without a key, for a while",
+		Example: `  attachd link "product:analytics/Customer 360/report.csv" --expires-in 24h`,
+		Args:    exactly("an attachment"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
 		if expiresIn < 0 || expiresIn%time.Second != 0 || expiresIn > longestLink {
 			return usage("--expires-in must be whole seconds, up to %s", longestLink)

@@ -30,8 +30,8 @@ func (a *App) Backup() *cobra.Command {
 	var keep int
 	cmd := &cobra.Command{
 		Use:   "backup DIR",
-		Short: "make a restore point of everything in a directory of its own, while people work",
-		Args:  exactly("a directory"),
+		Short: "make a restore point of everything in a folder of its own, while people work",
+		Args:  exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("keep") && keep < 1 {
 				return usage("--keep must be at least 1")
@@ -297,10 +297,10 @@ func readRefusal(response *http.Response) error {
 }
 
 func (a *App) backupList() *cobra.Command {
-	return &cobra.Command{
+	return withoutInstallation(&cobra.Command{
 		Use:   "list DIR",
-		Short: "list the restore points in a directory, oldest first",
-		Args:  exactly("a directory"),
+		Short: "list the restore points in a folder, oldest first",
+		Args:  exactly("a folder"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			archive, err := upkeep.FindArchive(args[0])
 			if err != nil {
@@ -323,7 +323,7 @@ func (a *App) backupList() *cobra.Command {
 			}
 			return errors.Join(a.table(rows), unreadable)
 		},
-	}
+	})
 }
 
 // whose names the installation that a restore point is of.
@@ -343,7 +343,7 @@ func (a *App) backupRemove() *cobra.Command {
 			if len(args) > 1 {
 				return nil
 			}
-			return usage("attachd backup remove takes a directory and the names of restore points; `attachd backup list` shows them")
+			return usage("attachd backup remove takes a folder and the names of restore points; `attachd backup list` shows them")
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			archive, err := upkeep.OpenArchive(args[0])
@@ -367,7 +367,7 @@ func (a *App) backupRemove() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&evenLast, "even-last", false, "also when no whole restore point is left then")
-	return cmd
+	return withoutInstallation(cmd)
 }
 
 func (a *App) backupVerify() *cobra.Command {
@@ -375,7 +375,7 @@ func (a *App) backupVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify DIR",
 		Short: "read all of a backup and see that nothing is missing or damaged",
-		Args:  exactly("a directory"),
+		Args:  exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			archive, err := upkeep.OpenArchive(args[0])
 			if err != nil {
@@ -401,7 +401,7 @@ func (a *App) backupVerify() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&point, "point", "", "look at the restore point of this `name` only")
-	return cmd
+	return withoutInstallation(cmd)
 }
 
 // Restore is the command that makes a data directory of a restore point.
@@ -411,7 +411,7 @@ func (a *App) Restore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore DIR",
 		Short: "restore a backup into an empty data directory",
-		Args:  exactly("a directory"),
+		Args:  exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := a.config(nil)
 			if err != nil {

@@ -71,6 +71,7 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 		Short:         "attachd keeps the files that belong to products, tickets and meetings",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       version(),
 		Args:          noCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -82,9 +83,35 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 		return usage("%s\nSee: %s --help", flagError(err), cmd.CommandPath())
 	})
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration `file`")
-	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "data `directory` (overrides the configuration)")
+	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the data directory's `path` (overrides the configuration)")
+	root.SetVersionTemplate("attachd {{.Version}}\n")
+	root.AddGroup(&cobra.Group{ID: onInstallation, Title: "Commands for the server on this machine:"},
+		&cobra.Group{ID: onFiles, Title: "Commands for the files of any server, with an API key:"})
+	for _, cmd := range commands {
+		if cmd.GroupID == "" {
+			cmd.GroupID = onInstallation
+		}
+	}
 	root.AddCommand(commands...)
 	return root
+}
+
+// Groups of commands in the help.
+const (
+	onInstallation = "installation"
+	onFiles        = "files"
+)
+
+// withoutInstallation keeps the flags that say which installation is meant out of
+// the help of a command that needs none.
+func withoutInstallation(cmd *cobra.Command) *cobra.Command {
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		for _, name := range []string{"config", "data-dir"} {
+			cmd.InheritedFlags().Lookup(name).Hidden = true
+		}
+		cmd.Root().HelpFunc()(cmd, args)
+	})
+	return cmd
 }
 
 // flagError tells a person what is wrong with a flag, without the words of
@@ -142,6 +169,16 @@ func exactly(names ...string) cobra.PositionalArgs {
 			return usage("%s takes no arguments", cmd.CommandPath())
 		}
 		return usage("%s takes %s", cmd.CommandPath(), strings.Join(names, " and "))
+	}
+}
+
+// atMostOne takes one argument or none.
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usage("%s takes %s, or nothing", cmd.CommandPath(), name)
+		}
+		return nil
 	}
 }
 

@@ -48,7 +48,7 @@ func (a *App) configShow() *cobra.Command {
 
 // Version is the command that prints the version.
 func (a *App) Version() *cobra.Command {
-	return &cobra.Command{
+	return withoutInstallation(&cobra.Command{
 		Use:   "version",
 		Short: "print the version",
 		Args:  exactly(),
@@ -56,7 +56,7 @@ func (a *App) Version() *cobra.Command {
 			fmt.Fprintln(a.stdout, "attachd", version())
 			return nil
 		},
-	}
+	})
 }
 
 // version is what the build knows of itself: a tag, or a commit.

@@ -202,7 +202,7 @@ func (a *App) keyCreate() *cobra.Command {
 			return nil
 		}),
 	}
-	cmd.Flags().StringVar(&name, "name", "made on the command line", "what the key is for")
+	cmd.Flags().StringVar(&name, "name", "made on the command line", "what the key is for, a `name`")
 	cmd.Flags().IntVar(&days, "expires-in-days", 0, "how many `days` the key lives; without it, until it is revoked")
 	return cmd
 }

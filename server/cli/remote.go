@@ -21,9 +21,14 @@ const about = `
 The server is named by --server or ATTACHD_SERVER. The API key comes from the
 file that --key-file names or from ATTACHD_KEY.
 
-A PLACE is product:SLUG/UUID, ticket:UUID or meeting:UUID. An ATTACHMENT is
-PLACE/ID, PLACE/NAME if one there has that name, or the download path that the
-server gave, as in /catalog/attachments/ID/download.`
+A PLACE is product:SPACE/UUID, ticket:UUID or meeting:UUID; attachd ls lists
+them. For the UUID its name may stand if only one has it, as in
+"product:analytics/Customer 360". An ATTACHMENT is PLACE/ID, PLACE/NAME if only
+one there has that name, or the download path that the server gave, as in
+/catalog/attachments/ID/download.
+
+The exit code is 0 when everything was done, 1 when something failed, 2 when
+the command was wrong.`
 
 // overNetwork is what the commands for files are told of the server.
 type overNetwork struct {
@@ -39,6 +44,8 @@ type overNetwork struct {
 func (a *App) forFiles(cmd *cobra.Command, run func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error) *cobra.Command {
 	n := &overNetwork{app: a}
 	cmd.Long = cmd.Short + ".\n" + about
+	cmd.GroupID = onFiles
+	withoutInstallation(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		n.line = a.newProgressLine()
 		defer n.line.clear()
@@ -50,7 +57,7 @@ func (a *App) forFiles(cmd *cobra.Command, run func(ctx context.Context, n *over
 	}
 	cmd.Flags().StringVar(&n.server, "server", os.Getenv(config.EnvServer), "`URL` of the server")
 	cmd.Flags().StringVar(&n.keyFile, "key-file", "", "`file` with the API key")
-	cmd.Flags().DurationVar(&n.retryFor, "retry-for", time.Minute, "how long to try again what a bad connection or a busy server failed; 0 is never")
+	cmd.Flags().DurationVar(&n.retryFor, "retry-for", time.Minute, "how long to try again what a bad connection or a busy server failed; 0: not at all")
 	cmd.Flags().BoolVar(&n.asJSON, "json", false, "print JSON, a line for each thing")
 	return cmd
 }

@@ -127,6 +127,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 		say.Info("made the first superadmin: this is a new installation, without files", "key_file", storage.Dir.Join(adminKeyFile))
 	}
 	for _, l := range listeners {
+		srv.Addresses = append(srv.Addresses, urlOf(l, cert != nil))
 		say.Info("listening", "url", urlOf(l, cert != nil), "data_dir", storage.Dir.Path(), "installed", installed(storage.Dir))
 	}
 	for _, l := range listeners {

@@ -26,7 +26,10 @@ func (a *App) Put() *cobra.Command {
 	cmd := a.forFiles(&cobra.Command{
 		Use:   "put FILE... --to PLACE",
 		Short: "upload files (- is standard input) and print the attachment that each became",
-		Args:  atLeastOne("a file"),
+		Example: `  export ATTACHD_SERVER=http://127.0.0.1:8080
+  attachd put report.csv plan.pdf --to "product:analytics/Customer 360" --key-file data/admin.key
+  pg_dump shop | attachd put - --name shop.sql --to ticket:550e8400-e29b-41d4-a716-446655440001`,
+		Args: atLeastOne("a file"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, files []string) error {
 		place, err := remote.ParsePlace(to)
 		if err != nil {
@@ -39,6 +42,9 @@ func (a *App) Put() *cobra.Command {
 			return usage("--name takes one file")
 		}
 		if err := differ(files); err != nil {
+			return err
+		}
+		if place, err = c.FindPlace(ctx, place); err != nil {
 			return err
 		}
 		uploads, err := c.Uploads(ctx, place, comment)
@@ -169,7 +175,9 @@ func (a *App) Get() *cobra.Command {
 	cmd := a.forFiles(&cobra.Command{
 		Use:   "get ATTACHMENT [-o FILE]",
 		Short: "download a file from a server, compare its SHA-256, and print where it is",
-		Args:  exactly("an attachment"),
+		Example: `  attachd get "product:analytics/Customer 360/report.csv"
+  attachd get "product:analytics/Customer 360/report.csv" -o copy.csv`,
+		Args: exactly("an attachment"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
 		if output == "-" && n.asJSON {
 			return usage("--json has no place where the file itself is written to standard output")
@@ -199,7 +207,7 @@ func (a *App) Get() *cobra.Command {
 		}
 		return n.print(path, map[string]any{"file": path, "file_name": file.Name, "file_size": file.Size, "sha256": fmt.Sprintf("%x", file.Digest)})
 	})
-	cmd.Flags().StringVarP(&output, "output", "o", "", "the `FILE` or directory to write; - is standard output; without it, the attachment's name in this directory")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "the `FILE` or folder to write; - is standard output; without it, the attachment's name in this folder")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a file that is there")
 	return cmd
 }
@@ -226,7 +234,7 @@ func vacant(path string, force bool) error {
 	case err != nil:
 		return err
 	case info.IsDir():
-		return fmt.Errorf("%s is a directory", path)
+		return fmt.Errorf("%s is a folder", path)
 	case !force:
 		return fmt.Errorf("%s is there already; --force replaces it", path)
 	}

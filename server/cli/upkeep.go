@@ -21,7 +21,7 @@ func (a *App) Check() *cobra.Command {
 	var deep, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "see that every file is there, and that what is known of them fits together",
+		Short: "compare the records with the files, and list what is missing or damaged",
 		Args:  exactly(),
 	}
 	look := a.withServer(func(ctx context.Context, c *client, _ []string) error {
@@ -152,7 +152,7 @@ func (a *App) Compact() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "compact",
-		Short: "make attachd.db anew, smaller, and without what was deleted from it",
+		Short: "rewrite attachd.db without deleted records, which makes it smaller",
 		Args:  exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var compacted store.Compaction

@@ -225,6 +225,16 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 			t.Cleanup(func() { other.Close() })
 			c.Config.Listen = other.Addr().String()
 		}, Problem, "could not listen", "listen", ""},
+		{"listen", "another address than the configured one, for everybody", func(_ *testing.T, c *Case) {
+			c.Running = true
+			c.Status = func(context.Context) (upkeep.Status, error) {
+				return upkeep.Status{Addresses: []string{"unix:/run/attachd.sock", "http://[::]:8792"}}, nil
+			}
+		}, Warning, "http://[::]:8792 without TLS", "127.0.0.1", ""},
+		{"listen", "a server that does not say where", func(_ *testing.T, c *Case) {
+			c.Running = true
+			c.Status = func(context.Context) (upkeep.Status, error) { return upkeep.Status{}, errors.New("broken") }
+		}, Problem, "does not say where", "log", ""},
 		{"public_url", "none, and people come from elsewhere", func(_ *testing.T, c *Case) { c.Config.Listen = ":0" }, Warning, "not set", "Set public_url", ""},
 		{"public_url", "without TLS", func(_ *testing.T, c *Case) { c.Config.PublicURL = "http://files.example" }, Warning, "read", "https", ""},
 		{"public_url", "nobody there", func(_ *testing.T, c *Case) { c.Config.PublicURL, c.Running = "http://127.0.0.1:1", true }, Problem, "does not lead", "proxy", ""},

@@ -91,30 +91,53 @@ func onLoopback(host string) bool {
 	return err == nil && address.IsLoopback()
 }
 
+// listen looks at the addresses of the server that runs, which its command line or
+// a service manager may have given it, or tries the one that is configured.
 func listen(ctx context.Context, c *Case) []Finding {
-	address := c.Config.Listen
-	if strings.HasPrefix(address, config.UnixPrefix) {
-		return ok("The server listens on %s, for this machine only.", address)
+	if c.Running {
+		status, err := c.Status(ctx)
+		if err != nil {
+			return problem("See what its log says.", "The server that runs does not say where it listens: %v.", err)
+		}
+		var found []Finding
+		for _, address := range status.Addresses {
+			found = append(found, c.listening("listens", address)...)
+		}
+		if found == nil { // it is of an earlier version
+			found = c.listening("is set up to listen", c.Config.Listen)
+		}
+		return found
 	}
-	if !c.Running {
+	address := c.Config.Listen
+	if !strings.HasPrefix(address, config.UnixPrefix) {
 		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 		if err != nil {
 			return problem("Stop what listens there, or set another address with listen.", "The server could not listen: %v.", err)
 		}
+		address = listener.Addr().String()
 		if err := listener.Close(); err != nil {
 			return problem("Run this again.", "%v.", err)
 		}
 	}
+	return c.listening("can listen", address)
+}
+
+// listening judges an address: a URL, host:port or a socket.
+func (c *Case) listening(does, address string) []Finding {
+	_, host, isURL := strings.Cut(address, "://")
+	if !isURL {
+		host = address
+	}
 	switch {
-	case onLoopback(address):
-		return ok("The server listens on %s, for this machine only.", address)
+	case onLoopback(host):
+		return ok("The server %s on %s, for this machine only.", does, address)
 	case c.Config.TLS.CertFile != "":
-		return ok("The server listens on %s, with TLS.", address)
+		return ok("The server %s on %s, with TLS.", does, address)
 	case len(c.Config.TrustedProxies) > 0:
-		return ok("The server listens on %s, for its proxies; nobody else should reach it there.", address)
+		return ok("The server %s on %s, for its proxies; nobody else should reach it there.", does, address)
 	}
 	return warning("Listen on 127.0.0.1 and put a proxy with TLS in front, named in trusted_proxies.",
-		"The server listens on %s without TLS: keys and files cross the network for everyone to read.", address)
+		"The server %s on %s without TLS: keys and files cross the network for everyone to read.", does, address)
 }
 
 // CertificateNotice is for how long a certificate should still be good: one that

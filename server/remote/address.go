@@ -8,28 +8,39 @@ import (
 
 const (
 	idForm    = `[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`
-	placeForm = `(product):([a-z0-9][a-z0-9-]{0,62})/(` + idForm + `)|(ticket|meeting):(` + idForm + `)`
+	slugForm  = `[a-z0-9][a-z0-9-]{0,62}`
+	placeForm = `(product):(` + slugForm + `)/(` + idForm + `)|(ticket|meeting):(` + idForm + `)`
 )
 
 var (
 	placeOnly = regexp.MustCompile(`^(?:` + placeForm + `)$`)
 	inPlace   = regexp.MustCompile(`^(` + placeForm + `)/(.+)$`)
 	onlyID    = regexp.MustCompile(`^` + idForm + `$`)
+	byName    = regexp.MustCompile(`^(?:(product):(` + slugForm + `)/|(ticket|meeting):)(.+)$`)
+	onlySlug  = regexp.MustCompile(`^` + slugForm + `$`)
 	apiPath   = regexp.MustCompile(`(?:^|/)((?:catalog|issues|meetings/` + idForm + `)/attachments/` + idForm + `)(?:/download)?$`)
 )
 
 // Place is what attachments belong to: product:SLUG/UUID, ticket:UUID or
-// meeting:UUID.
-type Place struct{ kind, slug, id string }
+// meeting:UUID. In place of the UUID people may write its name.
+type Place struct {
+	kind, slug, id string
+	name           string // while the id is not known
+}
 
 // ParsePlace reads a place. The error is a sentence for a person.
 func ParsePlace(s string) (Place, error) {
-	m := placeOnly.FindStringSubmatch(s)
-	if m == nil {
-		return Place{}, fmt.Errorf("%q is no place; one is product:SLUG/UUID, ticket:UUID or meeting:UUID", s)
+	if m := placeOnly.FindStringSubmatch(s); m != nil {
+		return Place{kind: m[1] + m[4], slug: m[2], id: m[3] + m[5]}, nil
 	}
-	return Place{m[1] + m[4], m[2], m[3] + m[5]}, nil
+	if m := byName.FindStringSubmatch(s); m != nil {
+		return Place{kind: m[1] + m[3], slug: m[2], name: m[4]}, nil
+	}
+	return Place{}, fmt.Errorf("%q is no place; one is product:SPACE/UUID, ticket:UUID or meeting:UUID, or has its name for the UUID: attachd ls lists them", s)
 }
+
+// IsSlug says whether something may be the slug of a space.
+func IsSlug(s string) bool { return onlySlug.MatchString(s) }
 
 // IsTicket says whether its attachments may belong to a comment.
 func (p Place) IsTicket() bool { return p.kind == "ticket" }
@@ -67,7 +78,7 @@ func (p Place) attachment(id string) Address {
 // that the server gave for its download.
 type Address struct {
 	path string // of the API; empty while only the name is known
-	in   Place
+	in   Place  // while its id is not known, its name has that of the attachment behind it
 	name string
 }
 
@@ -81,11 +92,14 @@ func (c *Client) ParseAddress(s string) (Address, error) {
 		}
 		return in.attachment(m[len(m)-1]), nil
 	}
+	if m := byName.FindStringSubmatch(s); m != nil && strings.Contains(m[4], "/") {
+		return Address{in: Place{kind: m[1] + m[3], slug: m[2], name: m[4]}}, nil
+	}
 	path := strings.TrimPrefix(s, c.server)
 	if m := apiPath.FindStringSubmatch(path); m != nil && strings.HasPrefix(path, "/") {
 		return Address{path: "/" + m[1]}, nil
 	}
-	return Address{}, fmt.Errorf("%q is no attachment; one is PLACE/ID, PLACE/NAME or a download path, and a PLACE product:SLUG/UUID, ticket:UUID or meeting:UUID", s)
+	return Address{}, fmt.Errorf("%q is no attachment; one is PLACE/ID, PLACE/NAME or a download path, and a PLACE product:SPACE/UUID, ticket:UUID or meeting:UUID, or has its name for the UUID: attachd ls lists them", s)
 }
 
 // ID is the attachment's, empty while only the name is known.

@@ -69,18 +69,24 @@ func (c *Client) me(ctx context.Context) (caller, error) {
 // List calls each with the attachments of a place, oldest first, a page at a
 // time. A comment's id leaves out all but that comment's of a ticket.
 func (c *Client) List(ctx context.Context, in Place, comment string, each func(Attachment) error) error {
-	query := url.Values{"limit": {"1000"}}
+	query := url.Values{}
 	if comment != "" {
 		query.Set("comment_id", comment)
 	}
+	return pages(ctx, c, in.path(), query, each)
+}
+
+// pages calls each with the things of a list, a page at a time.
+func pages[thing any](ctx context.Context, c *Client, path string, query url.Values, each func(thing) error) error {
+	query.Set("limit", "1000")
 	for {
-		var page []Attachment
-		header, err := c.json(ctx, "GET", in.path()+"?"+query.Encode(), "", &page)
+		var page []thing
+		header, err := c.json(ctx, "GET", path+"?"+query.Encode(), "", &page)
 		if err != nil {
 			return err
 		}
-		for _, a := range page {
-			if err := each(a); err != nil {
+		for _, one := range page {
+			if err := each(one); err != nil {
 				return err
 			}
 		}
@@ -113,6 +119,15 @@ func nextCursor(link string) string {
 func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 	if a.path != "" {
 		return a, nil
+	}
+	if a.in.id == "" {
+		var err error
+		if a.in, a.name, err = c.findIn(ctx, a.in); err != nil {
+			return Address{}, err
+		}
+		if onlyID.MatchString(a.name) {
+			return a.in.attachment(a.name), nil
+		}
 	}
 	var ids []string
 	err := c.List(ctx, a.in, "", func(found Attachment) error {

@@ -18,6 +18,9 @@ import (
 type Status struct {
 	// Installation is the id of the installation.
 	Installation uuid.UUID `json:"installation,omitzero"`
+	// Addresses are the URLs at which the server is reached; ReadStatus leaves
+	// them out.
+	Addresses []string `json:"addresses,omitempty"`
 	// LastBackup is when the last restore point was made that was noted; zero
 	// when none was.
 	LastBackup time.Time `json:"last_backup,omitzero"`
