@@ -72,7 +72,7 @@ func TestChangesAreRefusedWhileFilesAreGoneOrReplaced(t *testing.T) {
 			if !strings.Contains(ready.body, c.reason) {
 				t.Errorf("it is not ready since: %s", ready.body)
 			}
-			server.logged("files of the data directory were removed or replaced")
+			server.logged("files of the data directory were removed, replaced or overwritten")
 			server.get(kept.download()).want(t, c.read)
 			if c.reason == database {
 				server.remove(gone.download()).want(t, 503)

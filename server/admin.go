@@ -145,7 +145,9 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	probes.Go(func() { ofStore = s.Store.Probe(ctx) })
 	probes.Go(func() { ofContents = s.contents.Probe(ctx) })
 	probes.Wait()
-	if err := ofStore; errors.Is(err, store.ErrReplaced) {
+	if err := ofStore; errors.Is(err, store.ErrOverwritten) {
+		failed("The database was cut short or overwritten while the server runs, or cannot be read.", err)
+	} else if errors.Is(err, store.ErrReplaced) {
 		failed("The database was removed or replaced while the server runs.", err)
 	} else if errors.Is(err, store.ErrUnavailable) {
 		failed("Metadata cannot be committed until a restart.", err)

@@ -213,17 +213,17 @@ func (s *Server) replaced() (err error) {
 }
 
 // WatchFiles looks each time that the interval has passed whether somebody has
-// removed or replaced the files below Store and Blobs, and says so once in the
-// log, until ctx ends or the server drains.
+// removed, replaced or overwritten the files below Store and Blobs, and says so
+// once in the log, until ctx ends or the server drains.
 func (s *Server) WatchFiles(ctx context.Context, interval time.Duration) {
 	told := false
 	s.every(ctx, interval, func(context.Context) {
 		err := s.replaced()
 		switch {
 		case err != nil && !told:
-			s.Log.Error("changes are refused, since files of the data directory were removed or replaced", "error", err)
+			s.Log.Error("changes are refused, since files of the data directory were removed, replaced or overwritten", "error", err)
 		case err == nil && told:
-			s.Log.Info("the files that were removed or replaced are back: changes are taken again")
+			s.Log.Info("the files are back as they were: changes are taken again")
 		}
 		told = err != nil
 	})

@@ -158,9 +158,9 @@ type Bolt struct {
 	path     string
 	own      func(*os.File) error
 	lost     func(error)
-	db       atomic.Pointer[bbolt.DB] // the committer puts another in its place
-	place    atomic.Pointer[place]    // of db
-	whole    sync.RWMutex             // held for reading by who reads all of it at once
+	db       atomic.Pointer[handle] // the committer puts another in its place
+	place    atomic.Pointer[place]  // of db
+	whole    sync.RWMutex           // held for reading by who reads all of it at once
 	known    damage
 	older    bool // a copy of an older database, which has no checksums
 	mixed    bool // one whose take-over has not come to its end
@@ -280,7 +280,7 @@ func OpenBolt(path string, opts BoltOptions) (*Bolt, error) {
 }
 
 // prepare brings a database that is to be written to the form of this version.
-func (b *Bolt) prepare(db *bbolt.DB, opts BoltOptions) (err error) {
+func (b *Bolt) prepare(db *handle, opts BoltOptions) (err error) {
 	if err := b.takeOver(db, opts); err != nil {
 		return err
 	}
@@ -320,8 +320,9 @@ func newBolt(path string, opts BoltOptions) *Bolt {
 // openFile opens a file that is there. It leaves syncing as bbolt has it:
 // always, the list of free pages included, so that opening reads that list and
 // scans nothing.
-func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.DB, err error) {
+func openFile(path string, lockTimeout time.Duration, readOnly bool) (opened *handle, err error) {
 	var file *os.File
+	var db *bbolt.DB
 	options := &bbolt.Options{
 		Timeout:         lockTimeout,
 		ReadOnly:        readOnly,
@@ -359,7 +360,10 @@ func openFile(path string, lockTimeout time.Duration, readOnly bool) (db *bbolt.
 		return openFile(path, lockTimeout, readOnly)
 	}
 	db.AllocSize = growth
-	return db, nil
+	if opened, err = newHandle(db, file); err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	return opened, nil
 }
 
 func isFileAt(path string, file *os.File) (bool, error) {
@@ -403,7 +407,7 @@ func isWhole(tx *dbTx) error {
 }
 
 // upgrade makes what a database from an earlier version lacks.
-func (b *Bolt) upgrade(db *bbolt.DB) error {
+func (b *Bolt) upgrade(db *handle) error {
 	missing := false
 	err := b.viewIn(db, func(tx *dbTx) error {
 		for _, name := range laterBuckets {

@@ -306,8 +306,12 @@ func (b *Bolt) finish(changes ...*change) {
 }
 
 // begin goes on with the transaction whose changes are in the log, or begins
-// one in which they are made anew.
+// one in which they are made anew. What is not what was committed is not read,
+// and nothing is written to it.
 func (b *Bolt) begin() (*writeTx, error) {
+	if err := b.db.Load().holds(); err != nil {
+		return nil, fmt.Errorf("begin a change: %w", err)
+	}
 	if w := b.open; w != nil {
 		b.open = nil
 		return w, nil
@@ -390,20 +394,32 @@ func (b *Bolt) transact(changes []*change, recorded []Entry, toLog bool) error {
 	if w.err != nil {
 		return w.err
 	}
-	id := w.ID()
-	began := time.Now()
-	err = withoutPanic(func() error { return b.commit(w.Tx) })
-	b.took(time.Since(began))
-	if err != nil {
-		return b.failed(err, id)
+	if err := b.commitLogged(w); err != nil {
+		return err
 	}
-	b.journal.committed()
 	b.ahead.clear()
 	b.stuck.Store(false)
 	b.counted(w)
 	if w.told {
 		b.postbox.tell()
 	}
+	return nil
+}
+
+// commitLogged commits w, with what is in the log only.
+func (b *Bolt) commitLogged(w *writeTx) error {
+	db, id := b.db.Load(), w.ID()
+	if err := db.holds(); err != nil {
+		return err
+	}
+	began := time.Now()
+	err := withoutPanic(func() error { return b.commit(w.Tx) })
+	b.took(time.Since(began))
+	if err != nil {
+		return b.failed(err, id)
+	}
+	db.committed(id)
+	b.journal.committed()
 	return nil
 }
 
@@ -454,9 +470,6 @@ func (c *change) applyTo(tx *writeTx) error {
 // to go on then if what readers see is still the state before this
 // transaction: all that was written lies in pages that nothing refers to.
 func (b *Bolt) failed(cause error, id int) error {
-	if p := new(panicked); errors.As(cause, &p) && p.isFault() {
-		b.giveOut(cause)
-	}
 	if durable.IsFull(cause) && b.committed() < id {
 		return fmt.Errorf("%w: %w", ErrFull, cause)
 	}

@@ -88,7 +88,7 @@ func lengthOf(path string) (int64, error) {
 
 // makeCopy makes a database that holds the same as old and has its name. When
 // it fails, there is none.
-func (b *Bolt) makeCopy(ctx context.Context, old *bbolt.DB) (fresh *bbolt.DB, err error) {
+func (b *Bolt) makeCopy(ctx context.Context, old *handle) (fresh *handle, err error) {
 	if err := b.step("create"); err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (b *Bolt) makeCopy(ctx context.Context, old *bbolt.DB) (fresh *bbolt.DB, er
 }
 
 // fillCopy writes what is in old to a new file, and syncs it.
-func (b *Bolt) fillCopy(ctx context.Context, file *os.File, old *bbolt.DB) error {
+func (b *Bolt) fillCopy(ctx context.Context, file *os.File, old *handle) error {
 	if b.own != nil {
 		if err := b.own(file); err != nil {
 			return fmt.Errorf("hand over: %w", err)
@@ -139,7 +139,7 @@ func (b *Bolt) fillCopy(ctx context.Context, file *os.File, old *bbolt.DB) error
 	}
 	to.NoGrowSync = true // the file grows by what is written, and no more
 	err = b.viewIn(old, func(tx *dbTx) error {
-		return (&copying{ctx: ctx, to: to, commit: b.commit}).all(tx.Tx)
+		return (&copying{ctx: ctx, to: to.DB, commit: b.commit}).all(tx.Tx)
 	})
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
@@ -217,7 +217,7 @@ func (c *copying) next() (err error) {
 
 // compare sees that a copy holds what it should, and that both are sound: a
 // damaged database is evidence, and is not replaced by what can be read of it.
-func (b *Bolt) compare(old, fresh *bbolt.DB) error {
+func (b *Bolt) compare(old, fresh *handle) error {
 	if err := b.step("compare"); err != nil {
 		return err
 	}

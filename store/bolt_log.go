@@ -17,7 +17,6 @@ import (
 	"attachd/internal/durable"
 
 	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // The log is a second file, in which small uploads are on stable storage
@@ -317,7 +316,7 @@ func (r redo) apply(tx *writeTx) error {
 // openLog repeats what the log of db has and db lacks. Without a path, db is a
 // copy, and what any log holds is nothing to it. makeRoom is called when the
 // disk is full.
-func (b *Bolt) openLog(db *bbolt.DB, path string, makeRoom func() bool, tell func(error)) (*journal, error) {
+func (b *Bolt) openLog(db *handle, path string, makeRoom func() bool, tell func(error)) (*journal, error) {
 	j := &journal{path: path, write: appendLog, tell: tell}
 	base := 0
 	err := b.viewIn(db, func(tx *dbTx) error {
@@ -354,7 +353,7 @@ func (b *Bolt) openLog(db *bbolt.DB, path string, makeRoom func() bool, tell fun
 }
 
 // repeat commits what db lacks.
-func (j *journal) repeat(b *Bolt, db *bbolt.DB, base int, makeRoom func() bool) error {
+func (j *journal) repeat(b *Bolt, db *handle, base int, makeRoom func() bool) error {
 	if !j.known {
 		return nil
 	}

@@ -510,6 +510,7 @@ func (m meta) isWhole() bool {
 }
 
 func (m meta) list() uint64   { return binary.NativeEndian.Uint64(m[32:]) }
+func (m meta) pages() uint64  { return binary.NativeEndian.Uint64(m[40:]) }
 func (m meta) commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
 
 // freeList is the page with the list of free pages of a commit.

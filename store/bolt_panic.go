@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -10,7 +11,7 @@ import (
 // viewIn runs read in a read transaction of db. A panic in read ends that
 // alone. One where the transaction begins or ends leaves bbolt's locks held:
 // see locked.
-func (b *Bolt) viewIn(db *bbolt.DB, read func(*dbTx) error) error {
+func (b *Bolt) viewIn(db *handle, read func(*dbTx) error) error {
 	var tx *bbolt.Tx
 	err := b.locked(func() (err error) {
 		tx, err = db.Begin(false)
@@ -20,6 +21,11 @@ func (b *Bolt) viewIn(db *bbolt.DB, read func(*dbTx) error) error {
 		return err
 	}
 	err = withoutPanic(func() error { return read(b.wrap(tx)) })
+	if errors.Is(err, ErrDamaged) {
+		if gone := db.holds(); gone != nil {
+			err = fmt.Errorf("%w: %w", gone, err)
+		}
+	}
 	if failed := b.locked(tx.Rollback); err == nil {
 		err = failed
 	}
@@ -30,7 +36,7 @@ func (b *Bolt) wrap(tx *bbolt.Tx) *dbTx { return &dbTx{Tx: tx, older: b.older, k
 
 // updateIn makes a change to db in a transaction of its own, beside the
 // committer: while the database is being opened.
-func (b *Bolt) updateIn(db *bbolt.DB, apply func(*dbTx) error) error {
+func (b *Bolt) updateIn(db *handle, apply func(*dbTx) error) error {
 	var tx *bbolt.Tx
 	err := b.locked(func() (err error) {
 		tx, err = db.Begin(true)
@@ -43,7 +49,12 @@ func (b *Bolt) updateIn(db *bbolt.DB, apply func(*dbTx) error) error {
 		if err := apply(b.wrap(tx)); err != nil {
 			return err
 		}
-		return tx.Commit()
+		id := tx.ID()
+		err := tx.Commit()
+		if err == nil {
+			db.committed(id)
+		}
+		return err
 	})
 	if err != nil {
 		_ = b.locked(tx.Rollback) // a commit that failed may have done so

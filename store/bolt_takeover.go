@@ -29,7 +29,7 @@ var takeoverKey = []byte("at") // in bucketTakeover: bucket 0 key, of the entry 
 
 // takeOver gives an older database its checksums. What only its log has comes
 // first, since that fits the database as it was.
-func (b *Bolt) takeOver(db *bbolt.DB, opts BoltOptions) error {
+func (b *Bolt) takeOver(db *handle, opts BoltOptions) error {
 	if !b.older && !b.mixed {
 		return nil
 	}
@@ -150,7 +150,7 @@ const coldSize = 64 << 20
 // lookOver verifies a database that is being opened. Damage with which bbolt might
 // loop or crash is an error; other damage is remembered, and refused when asked
 // for.
-func (b *Bolt) lookOver(db *bbolt.DB) error {
+func (b *Bolt) lookOver(db *handle) error {
 	err := b.viewIn(db, func(tx *dbTx) error {
 		w, err := newPageWalk(context.Background(), b.path, tx.Tx, b.known.remember)
 		if err != nil {

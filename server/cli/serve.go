@@ -39,8 +39,8 @@ const collectInterval = time.Hour
 // How often a server looks whether there is room for its ballast again.
 const ballastInterval = 2 * time.Second
 
-// watchInterval is how often a server looks whether its files were removed or
-// replaced, beside the look before each change is acknowledged.
+// watchInterval is how often a server looks whether its files were removed,
+// replaced or overwritten, beside the look before each change is acknowledged.
 const watchInterval = time.Second
 
 // Serve is the command that runs the server.

@@ -3,6 +3,7 @@
 package durability
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,47 +12,82 @@ import (
 	"time"
 )
 
-// Pages that cannot be read are made here by cutting the file off under the
-// mapping, which raises the same signal as a disk that is gone.
-func TestADatabaseThatCannotBeReadForAMomentEndsTheProcessAndLosesNothing(t *testing.T) {
+// The file is cut off under the mapping here, which raises the same signal as a
+// disk that is gone, or is written to by somebody else.
+func TestADatabaseThatIsNotWhatItWasIsRefusedUntilItIsAndLosesNothing(t *testing.T) {
 	t.Parallel()
-	for name, ask := range map[string]func(p *process, id string){
-		"while somebody reads":   func(p *process, id string) { _, _ = p.download(id) },
-		"while somebody uploads": func(p *process, _ string) { _, _ = p.upload(product, "b.txt", []byte("more")) },
+	for name, do := range map[string]func(t *testing.T, database string, whole []byte){
+		"cut":         func(t *testing.T, database string, _ []byte) { must(t, os.Truncate(database, 0)) },
+		"overwritten": func(t *testing.T, database string, whole []byte) { overwrite(t, database, 0, int64(len(whole))) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			database := filepath.Join(dir, "attachd.db")
-			p := serve(t, dir)
-			a, err := p.upload(product, "a.txt", []byte("kept"))
-			must(t, err)
+		for when, putBack := range map[string]func(t *testing.T, p *process, database string, whole []byte) *process{
+			"while it runs": func(t *testing.T, p *process, database string, whole []byte) *process {
+				must(t, os.WriteFile(database, whole, 0o600))
+				p.waitUntilReady(t)
+				return p
+			},
+			"before the next start": func(t *testing.T, p *process, database string, whole []byte) *process {
+				must(t, p.cmd.Process.Signal(syscall.SIGTERM))
+				select {
+				case <-p.ended:
+				case <-time.After(patience):
+					t.Fatal("it does not end when it is told to")
+				}
+				must(t, os.WriteFile(database, whole, 0o600))
+				return serve(t, p.dir)
+			},
+		} {
+			t.Run(name+", and put back "+when, func(t *testing.T) {
+				t.Parallel()
+				p := serve(t, t.TempDir())
+				database := filepath.Join(p.dir, "attachd.db")
+				first, err := p.upload(product, "a.txt", []byte("first"))
+				must(t, err)
+				last, err := p.upload(product, "b.txt", []byte("last")) // may be in the log only
+				must(t, err)
 
-			must(t, p.cmd.Process.Signal(syscall.SIGSTOP)) // so that it does not write between the two
-			whole, err := os.ReadFile(database)
-			must(t, err)
-			must(t, os.Truncate(database, 0))
-			must(t, p.cmd.Process.Signal(syscall.SIGCONT))
-			ask(p, a.id())
-			select {
-			case <-p.ended:
-			case <-time.After(patience):
-				t.Fatal("attachd goes on")
-			}
-			if code := p.cmd.ProcessState.ExitCode(); code != 1 {
-				t.Errorf("exit code %d, for which a service manager does not start it anew", code)
-			}
-			if said := p.log.String(); !strings.Contains(said, "cannot be read") || !strings.Contains(said, "Start attachd again") || strings.Contains(said, "goroutine ") {
-				t.Errorf("it says: %s", said)
-			}
+				must(t, p.cmd.Process.Signal(syscall.SIGSTOP)) // so that it does not write between the two
+				whole, err := os.ReadFile(database)
+				must(t, err)
+				do(t, database, whole)
+				must(t, p.cmd.Process.Signal(syscall.SIGCONT))
+				p.wantUnavailable(t, first.id())
 
-			must(t, os.WriteFile(database, whole, 0o600))
-			p = serve(t, dir)
-			if got, err := p.download(a.id()); err != nil || string(got.body) != "kept" {
-				t.Errorf("after the restart: %d %s, %v", got.status, got.body, err)
-			}
-			p.stop(t)
-			wantSound(t, dir)
-		})
+				p = putBack(t, p, database, whole)
+				for _, a := range []answer{first, last} {
+					if got, err := p.download(a.id()); err != nil || got.status != http.StatusOK {
+						t.Errorf("with its bytes again: %d %s, %v", got.status, got.body, err)
+					}
+				}
+				if got, err := p.upload(product, "c.txt", []byte("more")); err != nil || got.status != http.StatusCreated {
+					t.Errorf("an upload then: %d %s, %v", got.status, got.body, err)
+				}
+				p.stop(t)
+				wantSound(t, p.dir)
+			})
+		}
+	}
+}
+
+// wantUnavailable asks for all that needs the database. The log says what to do.
+func (p *process) wantUnavailable(t *testing.T, id string) {
+	t.Helper()
+	for what, ask := range map[string]func() (answer, error){
+		"a download": func() (answer, error) { return p.download(id) },
+		"an upload":  func() (answer, error) { return p.upload(product, "refused.txt", []byte("refused")) },
+		"a deletion": func() (answer, error) { return p.remove(id) },
+		"readiness":  func() (answer, error) { return p.call("GET", "/health/ready", nil) },
+	} {
+		got, err := ask()
+		if err != nil || got.status != http.StatusServiceUnavailable {
+			t.Errorf("%s: %d %s, %v", what, got.status, got.body, err)
+		}
+		if what == "readiness" && !strings.Contains(string(got.body), "The database was cut short or overwritten") {
+			t.Errorf("it is not ready since: %s", got.body)
+		}
+	}
+	eventually(t, "the log to say what to do", func() bool { return strings.Contains(p.log.String(), "attachd goes on; if it cannot, restart attachd") })
+	if said := p.log.String(); strings.Contains(said, "goroutine ") {
+		t.Errorf("it says: %s", said)
 	}
 }

@@ -239,13 +239,3 @@ func compact(t *testing.T, path string) {
 	must(t, bbolt.Compact(to, from, 0))
 	must(t, errors.Join(from.Close(), to.Close(), os.Rename(path+".compact", path)))
 }
-
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}

@@ -1,0 +1,133 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// ErrOverwritten means that the file of the database is not what was committed
+// to it: it was cut short or overwritten by somebody else while it was open, or
+// its disk does not give it. Nothing is read from it or written to it until it is
+// as it was. It is an ErrReplaced.
+var ErrOverwritten error = overwritten{}
+
+type overwritten struct{}
+
+func (overwritten) Error() string {
+	return "the file was cut short or overwritten while it was open, or cannot be read"
+}
+
+func (overwritten) Is(target error) bool { return target == ErrReplaced || target == ErrUnavailable }
+
+// handle is an open file of bbolt that is looked at before each transaction, so
+// that bbolt does not come upon meta pages that are none: it panics at these
+// with locks held that it never releases.
+type handle struct {
+	*bbolt.DB
+	file   *os.File      // bbolt's own
+	size   int           // of a page, in bytes
+	last   atomic.Uint64 // number of the last commit
+	mapped sync.RWMutex  // held for reading while metas is read
+	metas  []byte        // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
+}
+
+func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
+	h := &handle{DB: db, file: file, size: db.Info().PageSize}
+	err := withoutPanic(func() (err error) {
+		if h.metas, err = mapMetas(file, 2*h.size); err != nil || h.metas == nil {
+			return err
+		}
+		newest := h.newest(0)
+		if newest == nil {
+			return bolterrors.ErrInvalid
+		}
+		h.last.Store(newest.commit())
+		return nil
+	})
+	return h, err
+}
+
+// Begin fails with ErrOverwritten where bbolt's own would panic.
+func (h *handle) Begin(writable bool) (*bbolt.Tx, error) {
+	if _, err := h.written(); err != nil {
+		return nil, err
+	}
+	return h.DB.Begin(writable)
+}
+
+// Close waits for transactions to end.
+func (h *handle) Close() error { return errors.Join(h.DB.Close(), h.unmap()) }
+
+func (h *handle) unmap() error {
+	h.mapped.Lock()
+	defer h.mapped.Unlock()
+	metas := h.metas
+	h.metas = nil
+	return unmapMetas(metas)
+}
+
+// committed notes the number of a commit that was made.
+func (h *handle) committed(id int) { h.last.Store(uint64(id)) }
+
+// holds fails with ErrOverwritten when the file has not what was last committed,
+// as far as its length and its meta pages say.
+func (h *handle) holds() error {
+	want, err := h.written()
+	if err != nil {
+		return err
+	}
+	info, err := h.file.Stat()
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrOverwritten, err)
+	case info.Size() < want:
+		return fmt.Errorf("%w: %s has %d bytes, and should have %d at least", ErrOverwritten, h.file.Name(), info.Size(), want)
+	}
+	return nil
+}
+
+// written is how many bytes the last commit says that the file has, or 0 where
+// that is not known. It fails with ErrOverwritten when no meta page is of that
+// commit. It reads memory and calls nothing, since every request asks.
+func (h *handle) written() (bytes int64, err error) {
+	last := h.last.Load()
+	err = withoutPanic(func() error {
+		h.mapped.RLock()
+		defer h.mapped.RUnlock()
+		if h.metas == nil {
+			return nil
+		}
+		newest := h.newest(last)
+		// While a commit is being made, its page may be there already.
+		if newest == nil || newest.commit() > h.last.Load()+1 {
+			return fmt.Errorf("commit %d is not in it", last)
+		}
+		bytes = int64(newest.pages()) * int64(h.size)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", ErrOverwritten, h.file.Name(), err)
+	}
+	return bytes, nil
+}
+
+// newest gives the last of the meta pages from a commit on that are whole. It
+// touches both pages, as bbolt does. The page of the last commit is never written
+// to, so that a commit that is being made does no harm.
+func (h *handle) newest(from uint64) (newest meta) {
+	for at := pageHeader; at < len(h.metas); at += h.size {
+		m := meta(h.metas[at : at+metaLength])
+		if m.commit() >= from && m.isWhole() && (newest == nil || m.commit() > newest.commit()) {
+			newest = m
+		}
+	}
+	return newest
+}
