@@ -1,5 +1,5 @@
 // Command attachd keeps the files that belong to products, tickets and
-// meetings of a data catalog: one binary, one directory, nothing else running.
+// meetings of a data catalog: one binary, one folder, nothing else running.
 package main
 
 import (

@@ -200,7 +200,7 @@ func address(s string) (string, error) {
 
 func path(s string) (string, error) {
 	if s == "" || strings.ContainsRune(s, 0) {
-		return "", expected("the path of a directory", s)
+		return "", expected("the path of a folder", s)
 	}
 	return s, nil
 }

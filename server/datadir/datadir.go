@@ -339,7 +339,7 @@ func (d *Dir) CheckDatabase() error {
 		return err
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("%s is missing, but there are %d stored files in %s. %s. To begin anew, move the blobs directory away",
+		return fmt.Errorf("%s is missing, but there are %d stored files in %s. %s. To begin anew, move the folder blobs away",
 			d.Join(databaseFile), len(found), d.Join("blobs"), d.Rescue())
 	}
 	return nil

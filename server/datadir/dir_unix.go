@@ -137,7 +137,7 @@ func userName(id int) string {
 // lets its service write nowhere else.
 func readOnly(path string) error {
 	if os.Getenv("INVOCATION_ID") != "" {
-		return fmt.Errorf("%s cannot be written by this service: its unit lets it write to its own directories only (ProtectSystem=strict), or the disk is mounted read-only. For the unit, run `systemctl edit attachd` and put there [Service] and ReadWritePaths=%s", path, path)
+		return fmt.Errorf("%s cannot be written by this service: its unit lets it write to its own folders only (ProtectSystem=strict), or the disk is mounted read-only. For the unit, run `systemctl edit attachd` and put there [Service] and ReadWritePaths=%s", path, path)
 	}
 	return fmt.Errorf("%s is on a disk that is mounted read-only: attachd has to write there, also for a check. Mount it for writing, or copy it to where there is room and name the copy with --data-dir", path)
 }
@@ -279,10 +279,10 @@ func onOneDisk(path string) error {
 			return explain(err)
 		}
 		if info.Mode()&fs.ModeSymlink != 0 {
-			return fmt.Errorf("%s is a symbolic link; everything in a data directory but the snapshots has to be on one disk. Move the whole directory there, and name it with data_dir", folder)
+			return fmt.Errorf("%s is a symbolic link; everything in a data directory but the snapshots has to be on one disk. Move the whole folder there, and name it with data_dir", folder)
 		}
 		if info.IsDir() && (isMount(folder) || device(info) != device(home)) {
-			return fmt.Errorf("%s is on another disk than %s, or a mount of its own; everything in a data directory but the snapshots has to be on one disk. Mount the disk at %s, or name a directory on it with data_dir", folder, path, path)
+			return fmt.Errorf("%s is on another disk than %s, or a mount of its own; everything in a data directory but the snapshots has to be on one disk. Mount the disk at %s, or name a folder on it with data_dir", folder, path, path)
 		}
 	}
 	return nil

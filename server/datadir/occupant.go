@@ -125,7 +125,7 @@ func (o occupant) refusal(path string) error {
 	case o.isArchive:
 		return fmt.Errorf("%s is no data directory of attachd, but a backup of one. Name the data directory with --data-dir or data_dir; `attachd restore %s` makes one of the backup", path, path)
 	}
-	return fmt.Errorf("%s is no data directory of attachd: there is %q in it, which is not attachd's, and nothing of it was touched. Name a new or empty directory with --data-dir or data_dir, such as %s",
+	return fmt.Errorf("%s is no data directory of attachd: there is %q in it, which is not attachd's, and nothing of it was touched. Name a new or empty folder with --data-dir or data_dir, such as %s",
 		path, o.stranger, filepath.Join(path, "attachd"))
 }
 

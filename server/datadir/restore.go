@@ -95,7 +95,7 @@ const maxNote = 256
 func refuseUnfinished(path string) error {
 	begun, err := isRestoring(path)
 	if begun {
-		return fmt.Errorf("%s is being restored from a backup, or that was cut off. Run `attachd restore` again to finish it, or empty the directory to begin anew", path)
+		return fmt.Errorf("%s is being restored from a backup, or that was cut off. Run `attachd restore` again to finish it, or empty the folder to begin anew", path)
 	}
 	return err
 }

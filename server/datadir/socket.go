@@ -74,7 +74,7 @@ func (d *Dir) socketPath() (path string, done func(), err error) {
 		}
 	}
 	if runtime.GOOS != "linux" {
-		return "", nil, errors.New("the path of the data directory is too long for a socket on this system; start from a directory close to it, or use a shorter one")
+		return "", nil, errors.New("the path of the data directory is too long for a socket on this system; start from a folder close to it, or use a shorter one")
 	}
 	dir, err := os.Open(d.path)
 	if err != nil {

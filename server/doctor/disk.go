@@ -77,7 +77,7 @@ func syncing(_ context.Context, c *Case) []Finding {
 	}
 	typical, err := measureSync(c.Dir.Path())
 	if err != nil {
-		return problem("Look at the rights of the directory, at the disk, and at what the kernel says (dmesg).", "A file in %s cannot be written and synced: %v.", c.Dir.Path(), err)
+		return problem("Look at the rights of the folder, at the disk, and at what the kernel says (dmesg).", "A file in %s cannot be written and synced: %v.", c.Dir.Path(), err)
 	}
 	return judgeSync(typical)
 }
@@ -167,7 +167,7 @@ func ballast(_ context.Context, c *Case) []Finding {
 	}
 	held, err := c.Dir.Ballast()
 	if err != nil {
-		return problem("Look at the rights of the directory, and at the disk.", "The ballast cannot be looked at: %v.", err)
+		return problem("Look at the rights of the folder, and at the disk.", "The ballast cannot be looked at: %v.", err)
 	}
 	if held.Missing(room.Total) > 0 {
 		return warning("Make room on the disk; a running server sets it apart again within seconds.", "The ballast is not there, with which a full disk can still be emptied: the disk was full, or no server has run for long.")
@@ -200,7 +200,7 @@ func snapshots(_ context.Context, c *Case) []Finding {
 	const do = "Look in the server's log for why: it takes one at its start, every hour and at its end."
 	newest, any, err := c.Dir.NewestSnapshot()
 	if err != nil {
-		return problem("Look at the rights of the directory.", "The snapshots of the database cannot be looked at: %v.", err)
+		return problem("Look at the rights of the folder.", "The snapshots of the database cannot be looked at: %v.", err)
 	}
 	if !any {
 		return warning(do, "There is no snapshot of the database.")

@@ -110,7 +110,7 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"data directory", "it is a file", func(t *testing.T, c *Case) {
 			must(t, os.RemoveAll(c.Dir.Path()))
 			must(t, os.WriteFile(c.Dir.Path(), nil, 0o600))
-		}, Problem, "not a directory", "data_dir", ""},
+		}, Problem, "not a folder", "data_dir", ""},
 		{"data directory", "others may enter", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Path(), 0o755)) }, Problem, "0755", "chmod 700 ", needsUnix},
 		{"data directory", "it is everybody's", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Path(), os.ModeSticky|0o777)) }, Problem, "others too", "data_dir", needsUnix},
 		{"format", "a newer one", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("FORMAT"), []byte("99\n"), 0o600)) }, Problem, "format 99", "version", ""},

@@ -55,13 +55,13 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 	case err != nil:
 		return problem("Look at the path and its disk.", "%s cannot be looked at: %v.", path, err)
 	case !info.IsDir():
-		return problem("Name a directory with data_dir.", "%s is not a directory.", path)
+		return problem("Name a folder with data_dir.", "%s is not a folder.", path)
 	case info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path):
-		return problem("Name a directory of its own with data_dir.", "%s is used by others too: the server does not start in it.", path)
+		return problem("Name a folder of its own with data_dir.", "%s is used by others too: the server does not start in it.", path)
 	}
 	open, err := c.Dir.Look()
 	if err != nil {
-		return problem("Do as it says, or name another directory with data_dir.", "The server does not start: %v.", err)
+		return problem("Do as it says, or name another folder with data_dir.", "The server does not start: %v.", err)
 	}
 	switch {
 	case open != "":
@@ -114,7 +114,7 @@ func format(_ context.Context, c *Case) []Finding {
 		return nil
 	}
 	if c.Dir.IsRestoring() {
-		return problem("Run `attachd restore` again to finish it, or empty the directory to begin anew.", "A restore into %s was begun and is not finished.", c.Dir.Path())
+		return problem("Run `attachd restore` again to finish it, or empty the folder to begin anew.", "A restore into %s was begun and is not finished.", c.Dir.Path())
 	}
 	raw, err := os.ReadFile(c.Dir.Join("FORMAT"))
 	if errors.Is(err, fs.ErrNotExist) && !c.hasDatabase() {
@@ -124,7 +124,7 @@ func format(_ context.Context, c *Case) []Finding {
 		err = datadir.CheckFormat(c.Dir.Path(), raw)
 	}
 	if err != nil {
-		return problem("Use the version of attachd that wrote it, or restore a backup into an empty directory.", "%v.", err)
+		return problem("Use the version of attachd that wrote it, or restore a backup into an empty folder.", "%v.", err)
 	}
 	return ok("The format of the data directory is %s, which this version knows.", strings.TrimSpace(string(raw)))
 }
