@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,6 +48,11 @@ type AuditRun struct {
 	Ordered bool
 }
 
+// LongestRequest is by how much an entry may be older than one before it although
+// the clock was not set back: entries have the time at which their request
+// began, and one over a bad line may take so long.
+const LongestRequest = 24 * time.Hour
+
 // SkipOlder gives the number before which entries of a time or later may be
 // found, for one who goes from the newest to the oldest and has come to an entry
 // that is older.
@@ -56,7 +61,7 @@ func SkipOlder(runs []AuditRun, e Entry, since time.Time) (before uint64) {
 	for i >= 0 && runs[i].First > e.Seq {
 		i--
 	}
-	if i < 0 || !runs[i].Ordered || !e.Time.Before(since.Add(-longestRequest)) {
+	if i < 0 || !runs[i].Ordered || !e.Time.Before(since.Add(-LongestRequest)) {
 		return e.Seq
 	}
 	for i > 0 && runs[i-1].Latest.Before(since) {
@@ -68,12 +73,13 @@ func SkipOlder(runs []AuditRun, e Entry, since time.Time) (before uint64) {
 // Sum is what Hash must be: the SHA-256 of Previous and all other fields, each
 // text with its length before it, so that no two entries have the same bytes.
 func (e Entry) Sum() [32]byte {
-	return sha256.Sum256(append(e.Previous[:], e.encode()...))
+	return sha256.Sum256(append(e.Previous[:], e.Encode()...))
 }
 
-const entryVersion = 1
+// EntryVersion is the first byte of an encoded Entry.
+const EntryVersion = 1
 
-// encode writes the fields without Previous and Hash:
+// Encode gives the fields without Previous and Hash:
 //
 //	version   1 byte: 1
 //	seq       8 bytes
@@ -81,9 +87,9 @@ const entryVersion = 1
 //	ids       3 x 16 bytes: user, actor, key
 //	operator  1 byte: 0 or 1
 //	texts     8 x (uvarint: how many bytes follow; the bytes)
-func (e Entry) encode() []byte {
+func (e Entry) Encode() []byte {
 	out := make([]byte, 0, 256)
-	out = append(out, entryVersion)
+	out = append(out, EntryVersion)
 	out = binary.BigEndian.AppendUint64(out, e.Seq)
 	out = binary.BigEndian.AppendUint64(out, uint64(e.Time.UnixMilli()))
 	out = append(out, e.UserID[:]...)
@@ -94,46 +100,11 @@ func (e Entry) encode() []byte {
 		operator = 1
 	}
 	out = append(out, operator)
-	for _, text := range e.texts() {
-		out = binary.AppendUvarint(out, uint64(len(*text)))
-		out = append(out, *text...)
+	for _, text := range []string{e.Action, e.Resource, e.ID, e.Name, e.Space, e.Address, e.RequestID, e.Outcome} {
+		out = binary.AppendUvarint(out, uint64(len(text)))
+		out = append(out, text...)
 	}
 	return out
-}
-
-func (e *Entry) texts() []*string {
-	return []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome}
-}
-
-var errEntry = errors.New("damaged entry of the audit log")
-
-// decodeEntry reads what encode wrote.
-func decodeEntry(data []byte) (e Entry, err error) {
-	d := decoder{rest: data}
-	if version := d.take(1); d.failed || version[0] != entryVersion {
-		return Entry{}, errEntry
-	}
-	number := func() uint64 {
-		raw := d.take(8)
-		if d.failed {
-			return 0
-		}
-		return binary.BigEndian.Uint64(raw)
-	}
-	e.Seq = number()
-	e.Time = time.UnixMilli(int64(number())).UTC()
-	for _, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
-		copy(id[:], d.take(16))
-	}
-	operator := d.take(1)
-	for _, text := range e.texts() {
-		*text = string(d.take(d.uvarint()))
-	}
-	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
-		return Entry{}, errEntry
-	}
-	e.Operator = operator[0] == 1
-	return e, nil
 }
 
 // Link is a place in the chain of entries.
@@ -198,6 +169,9 @@ func WithEach(ctx context.Context) context.Context {
 	return context.WithValue(ctx, eachContext{}, true)
 }
 
+// EachOf reports whether the context is one of WithEach.
+func EachOf(ctx context.Context) bool { return ctx.Value(eachContext{}) != nil }
+
 // Granted says in a few words what rights an object of the directory gives; it
 // is empty for one that gives none.
 func Granted(o Object) string {
@@ -213,11 +187,83 @@ func Granted(o Object) string {
 	return ""
 }
 
-func entryOf(ctx context.Context) *Entry {
+// EntryOf gives a copy of what WithEntry put into the context, as it is now; nil
+// where nothing was.
+func EntryOf(ctx context.Context) *Entry {
 	e, _ := ctx.Value(entryContext{}).(*Entry)
 	if e == nil {
 		return nil
 	}
 	taken := *e
 	return &taken
+}
+
+// VerifyAudit walks the chain and gives a sentence for each place where it is
+// broken, and how many entries there are. It must hold the entry that was
+// written last, and known, if that is given, or have begun after them. It
+// reads a part at a time: what is added meanwhile is looked at too.
+func VerifyAudit(ctx context.Context, a Audit, known *Link) (entries int64, head Link, faults []string, err error) {
+	const atATime = 5000
+	anchor, written, err := a.AuditEnds(ctx)
+	if err != nil {
+		return 0, Link{}, nil, err
+	}
+	head = anchor
+	hasWritten, hasKnown := false, known == nil
+	meet := func() {
+		hasWritten = hasWritten || written == head
+		hasKnown = hasKnown || *known == head
+	}
+	meet()
+	for {
+		list, err := a.Entries(ctx, head.Seq, atATime)
+		if err != nil {
+			return entries, head, faults, err
+		}
+		for _, e := range list {
+			if e.Seq != head.Seq+1 {
+				// The oldest may have been removed as is proper meanwhile.
+				if now, _, err := a.AuditEnds(ctx); err == nil && now.Seq > head.Seq && now.Seq+1 == e.Seq {
+					head = now
+				} else {
+					faults = append(faults, fmt.Sprintf("Entry %d is followed by entry %d: those between are missing.", head.Seq, e.Seq))
+				}
+			}
+			e.Previous = head.Hash
+			switch {
+			case e.Damage != "":
+				faults = append(faults, fmt.Sprintf("Entry %d %s.", e.Seq, e.Damage))
+			case e.Sum() != e.Hash:
+				faults = append(faults, fmt.Sprintf("Entry %d is not what was written, or not what followed entry %d.", e.Seq, head.Seq))
+			}
+			head = Link{e.Seq, e.Hash}
+			meet()
+			entries++
+		}
+		if len(list) < atATime {
+			break
+		}
+	}
+	begins, _, err := a.AuditEnds(ctx) // now, since more may have become too old
+	if err != nil {
+		return entries, head, faults, err
+	}
+	if begins.Seq > head.Seq {
+		head = begins
+	}
+	switch {
+	case hasWritten || written.Seq < begins.Seq || written == begins:
+	case head.Seq < written.Seq:
+		faults = append(faults, fmt.Sprintf("The log ends at entry %d and not at %d: the newest were cut off.", head.Seq, written.Seq))
+	default:
+		faults = append(faults, fmt.Sprintf("Entry %d is not the one that was written last: the end was rewritten.", written.Seq))
+	}
+	switch {
+	case hasKnown:
+	case known.Seq < begins.Seq:
+		faults = append(faults, fmt.Sprintf("Entry %d was removed as too old: it cannot be compared.", known.Seq))
+	default:
+		faults = append(faults, fmt.Sprintf("The log does not hold entry %d with that hash: it was cut off or rewritten.", known.Seq))
+	}
+	return entries, head, faults, nil
 }

@@ -72,8 +72,8 @@ func createAttachment(tx *writeTx, a Attachment, autoCreate string) error {
 	}
 
 	home.settle(tx, a)
-	tx.put(bucketAttachments, join(a.Parent.key(), a.ID[:]), encodeRecord(a))
-	tx.put(bucketAttachmentIDs, a.ID[:], a.Parent.key())
+	tx.put(bucketAttachments, join(parentKey(a.Parent), a.ID[:]), encodeRecord(a))
+	tx.put(bucketAttachmentIDs, a.ID[:], parentKey(a.Parent))
 	tx.put(bucketContents, join(a.SHA256[:], a.ID[:]), nothing)
 	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
 	tx.saveUsage(home.entity.Space, usage)
@@ -104,7 +104,7 @@ type home struct {
 }
 
 func findHome(tx *dbTx, a Attachment, autoCreate string) (h home, err error) {
-	h.entity, err = load[entityRecord](tx, bucketEntities, a.Parent.key())
+	h.entity, err = load[entityRecord](tx, bucketEntities, parentKey(a.Parent))
 	if err != nil {
 		return h, err
 	}
@@ -163,8 +163,8 @@ func (h home) settle(tx *writeTx, a Attachment) {
 	}
 	if h.newEntity {
 		tx.note(a.Parent.Kind.String()+".put", a.Parent.Kind.String(), a.Parent.ID.String(), why, slug)
-		tx.save(bucketEntities, a.Parent.key(), h.entity)
-		tx.put(bucketSpaceEntities, join(slug0(slug), a.Parent.key()), nothing)
+		tx.save(bucketEntities, parentKey(a.Parent), h.entity)
+		tx.put(bucketSpaceEntities, join(slug0(slug), parentKey(a.Parent)), nothing)
 	}
 	if h.newAdmin {
 		m := Member{Space: slug, UserID: a.UploaderID, Role: Admin}
@@ -189,7 +189,7 @@ func loadUsage(tx *dbTx, slug string) (Usage, error) {
 }
 
 func (tx *writeTx) saveUsage(slug string, u Usage) {
-	tx.put(bucketUsage, []byte(slug), u.encode())
+	tx.put(bucketUsage, []byte(slug), encodeUsage(u))
 }
 
 // Attachment implements Attachments.
@@ -230,7 +230,7 @@ func loadAttachment(tx *dbTx, id uuid.UUID) (Attachment, error) {
 	if err != nil {
 		return Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
 	}
-	return decodeAttachment(p, id, tx.get(bucketAttachments, join(p.key(), id[:])))
+	return decodeAttachment(p, id, tx.get(bucketAttachments, join(parentKey(p), id[:])))
 }
 
 func decodeAttachment(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
@@ -262,7 +262,7 @@ func (n names) fill(tx *dbTx, users *decoded[userRecord], a *Attachment) error {
 
 // AttachmentsOf implements Attachments.
 func (b *Bolt) AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error) {
-	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, p.key(), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, parentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
@@ -317,7 +317,7 @@ func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment
 		if err := make(names).fill(tx.dbTx, &b.users, &a); err != nil {
 			return err
 		}
-		entity, err := load[entityRecord](tx.dbTx, bucketEntities, a.Parent.key())
+		entity, err := load[entityRecord](tx.dbTx, bucketEntities, parentKey(a.Parent))
 		if err != nil {
 			return err
 		}
@@ -339,7 +339,7 @@ func (b *Bolt) DeleteAttachment(ctx context.Context, id uuid.UUID) (a Attachment
 
 // removeAttachment leaves the usage of the space to the caller.
 func (tx *writeTx) removeAttachment(a Attachment, space string) {
-	tx.delete(bucketAttachments, join(a.Parent.key(), a.ID[:]))
+	tx.delete(bucketAttachments, join(parentKey(a.Parent), a.ID[:]))
 	tx.delete(bucketAttachmentIDs, a.ID[:])
 	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
 	tx.deletePending(a.ID)
@@ -348,7 +348,7 @@ func (tx *writeTx) removeAttachment(a Attachment, space string) {
 
 // recordsOf lists all attachments of a parent, without names of uploaders.
 func recordsOf(tx *dbTx, p Parent) (list []Attachment, err error) {
-	for rest, record := range under(tx, bucketAttachments, p.key(), nil) {
+	for rest, record := range under(tx, bucketAttachments, parentKey(p), nil) {
 		id, err := parseID(rest)
 		if err != nil {
 			return nil, err
@@ -398,7 +398,7 @@ func (tx *writeTx) dropComment(c Comment) error {
 	for _, a := range list {
 		if a.CommentID.Valid && a.CommentID.UUID == c.ID {
 			a.CommentID = uuid.NullUUID{}
-			tx.put(bucketAttachments, join(a.Parent.key(), a.ID[:]), encodeRecord(a))
+			tx.put(bucketAttachments, join(parentKey(a.Parent), a.ID[:]), encodeRecord(a))
 		}
 	}
 	return nil

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -114,7 +117,7 @@ func (tx *writeTx) record(entries ...Entry) {
 		e.Seq, e.Previous = tx.chain.Seq+1, tx.chain.Hash
 		e.Time = e.Time.UTC().Truncate(time.Millisecond)
 		e.Hash = e.Sum()
-		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.encode()))
+		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.Encode()))
 		*tx.chain = Link{e.Seq, e.Hash}
 		tx.runs = noteTime(tx.runs, e.Seq, e.Time)
 	}
@@ -139,7 +142,7 @@ func (tx *writeTx) noteFor(e Entry, action, resource, id, name, space string) {
 // saveHead remembers the end of the chain apart from it, so that a cut is seen.
 func (tx *writeTx) saveHead() {
 	if tx.chained {
-		tx.put(bucketMeta, auditHead, tx.chain.encode())
+		tx.put(bucketMeta, auditHead, encodeLink(*tx.chain))
 		tx.put(bucketMeta, auditRuns, encodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
 	}
 }
@@ -223,7 +226,7 @@ var (
 	auditHead   = []byte("audit head")
 )
 
-func (l Link) encode() []byte { return join(number(l.Seq), l.Hash[:]) }
+func encodeLink(l Link) []byte { return join(number(l.Seq), l.Hash[:]) }
 
 func loadLink(tx *dbTx, key []byte) (l Link, known bool, err error) {
 	raw := tx.get(bucketMeta, key)
@@ -363,79 +366,40 @@ func (b *Bolt) PruneAudit(ctx context.Context, age, keep time.Duration, limit in
 		for _, key := range keys {
 			tx.delete(bucketAudit, key)
 		}
-		tx.put(bucketMeta, auditAnchor, last.encode())
+		tx.put(bucketMeta, auditAnchor, encodeLink(last))
 		removed = len(keys)
 		return nil
 	})
 	return removed, err
 }
 
-// VerifyAudit walks the chain and gives a sentence for each place where it is
-// broken, and how many entries there are. It must hold the entry that was
-// written last, and known, if that is given, or have begun after them. It
-// reads a part at a time: what is added meanwhile is looked at too.
-func VerifyAudit(ctx context.Context, a Audit, known *Link) (entries int64, head Link, faults []string, err error) {
-	const atATime = 5000
-	anchor, written, err := a.AuditEnds(ctx)
-	if err != nil {
-		return 0, Link{}, nil, err
+var errEntry = errors.New("damaged entry of the audit log")
+
+// decodeEntry reads what store.Entry.Encode gives.
+func decodeEntry(data []byte) (e Entry, err error) {
+	d := decoder{rest: data}
+	if version := d.take(1); d.failed || version[0] != EntryVersion {
+		return Entry{}, errEntry
 	}
-	head = anchor
-	hasWritten, hasKnown := false, known == nil
-	meet := func() {
-		hasWritten = hasWritten || written == head
-		hasKnown = hasKnown || *known == head
-	}
-	meet()
-	for {
-		list, err := a.Entries(ctx, head.Seq, atATime)
-		if err != nil {
-			return entries, head, faults, err
+	number := func() uint64 {
+		raw := d.take(8)
+		if d.failed {
+			return 0
 		}
-		for _, e := range list {
-			if e.Seq != head.Seq+1 {
-				// The oldest may have been removed as is proper meanwhile.
-				if now, _, err := a.AuditEnds(ctx); err == nil && now.Seq > head.Seq && now.Seq+1 == e.Seq {
-					head = now
-				} else {
-					faults = append(faults, fmt.Sprintf("Entry %d is followed by entry %d: those between are missing.", head.Seq, e.Seq))
-				}
-			}
-			e.Previous = head.Hash
-			switch {
-			case e.Damage != "":
-				faults = append(faults, fmt.Sprintf("Entry %d %s.", e.Seq, e.Damage))
-			case e.Sum() != e.Hash:
-				faults = append(faults, fmt.Sprintf("Entry %d is not what was written, or not what followed entry %d.", e.Seq, head.Seq))
-			}
-			head = Link{e.Seq, e.Hash}
-			meet()
-			entries++
-		}
-		if len(list) < atATime {
-			break
-		}
+		return binary.BigEndian.Uint64(raw)
 	}
-	begins, _, err := a.AuditEnds(ctx) // now, since more may have become too old
-	if err != nil {
-		return entries, head, faults, err
+	e.Seq = number()
+	e.Time = time.UnixMilli(int64(number())).UTC()
+	for _, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
+		copy(id[:], d.take(16))
 	}
-	if begins.Seq > head.Seq {
-		head = begins
+	operator := d.take(1)
+	for _, text := range []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome} {
+		*text = string(d.take(d.uvarint()))
 	}
-	switch {
-	case hasWritten || written.Seq < begins.Seq || written == begins:
-	case head.Seq < written.Seq:
-		faults = append(faults, fmt.Sprintf("The log ends at entry %d and not at %d: the newest were cut off.", head.Seq, written.Seq))
-	default:
-		faults = append(faults, fmt.Sprintf("Entry %d is not the one that was written last: the end was rewritten.", written.Seq))
+	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
+		return Entry{}, errEntry
 	}
-	switch {
-	case hasKnown:
-	case known.Seq < begins.Seq:
-		faults = append(faults, fmt.Sprintf("Entry %d was removed as too old: it cannot be compared.", known.Seq))
-	default:
-		faults = append(faults, fmt.Sprintf("The log does not hold entry %d with that hash: it was cut off or rewritten.", known.Seq))
-	}
-	return entries, head, faults, nil
+	e.Operator = operator[0] == 1
+	return e, nil
 }

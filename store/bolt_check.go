@@ -184,7 +184,7 @@ func (c *checker) attachments() error {
 		if err != nil {
 			return err
 		}
-		c.want(c.is(bucketAttachmentIDs, id[:], p.key()), "Attachment %s cannot be found by its id.", id)
+		c.want(c.is(bucketAttachmentIDs, id[:], parentKey(p)), "Attachment %s cannot be found by its id.", id)
 		c.want(has(c.dbTx, bucketContents, join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
 		c.want(has(c.dbTx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
 		c.want(checkComment(c.dbTx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
@@ -360,7 +360,7 @@ func (c *checker) comments() error {
 		}
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := Parent{Ticket, ticket}
-		c.want(has(c.dbTx, bucketEntities, p.key()) || isMarked(c.dbTx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		c.want(has(c.dbTx, bucketEntities, parentKey(p)) || isMarked(c.dbTx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }

@@ -97,9 +97,9 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], Seal(bucketPending, d.attachment.ID[:], []byte("abc")))
 		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
 		{"a damaged key", add(bucketContents, nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
-		{"the usage is wrong", overwriteFirst(bucketUsage, Usage{Bytes: 11, Files: 1}.encode()), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
+		{"the usage is wrong", overwriteFirst(bucketUsage, encodeUsage(Usage{Bytes: 11, Files: 1})), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
 		{"the usage is gone", deleteFirst(bucketUsage), []string{`Space "a" is counted as using 0 bytes in 0 files, but its files are 10 bytes in 1.`}},
-		{"a usage too many", add(bucketUsage, Usage{}.encode(), []byte("b")), []string{`Usage is counted of space "b", which is not there.`}},
+		{"a usage too many", add(bucketUsage, encodeUsage(Usage{}), []byte("b")), []string{`Usage is counted of space "b", which is not there.`}},
 		{"a user is gone", deleteFirst(bucketUsers), []string{"Attachment <attachment> was uploaded by user <user>, who is not there.",
 			`who is not there, is a member of space "a".`, "who is not there, has API key", "The ticket <ticket> belongs to user <user>, who is not there."}},
 		{"a user is damaged", overwriteFirst(bucketUsers, []byte("{")), []string{`In the bucket "users", the entry`}},
@@ -142,7 +142,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func d17(id uuid.UUID) []byte { return Parent{Product, id}.key() }
+func d17(id uuid.UUID) []byte { return parentKey(Parent{Product, id}) }
 
 func TestCheckBoundsWhatItTells(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "attachd.db")

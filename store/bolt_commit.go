@@ -135,7 +135,7 @@ func (b *Bolt) handIn(ctx context.Context, c *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c.entry, c.origin = entryOf(ctx), originOf(ctx)
+	c.entry, c.origin = EntryOf(ctx), OriginOf(ctx)
 	if err := b.send(ctx, c); err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func (p *plan) putEntity(e Entity) (created bool, err error) {
 	if e.Kind == Ticket && !p.has(bucketUsers, e.OwnerID[:]) {
 		return false, refuse(ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
 	}
-	known, err := planned[entityRecord](p, bucketEntities, e.Parent.key())
+	known, err := planned[entityRecord](p, bucketEntities, parentKey(e.Parent))
 	if err != nil {
 		return false, err
 	}
@@ -145,15 +145,15 @@ func (p *plan) putEntity(e Entity) (created bool, err error) {
 	if known != nil {
 		record.Comments = known.Comments
 	}
-	p.put(bucketSpaceEntities, join(slug0(e.Space), e.Parent.key()), nothing)
-	return known == nil, p.save(bucketEntities, e.Parent.key(), record)
+	p.put(bucketSpaceEntities, join(slug0(e.Space), parentKey(e.Parent)), nothing)
+	return known == nil, p.save(bucketEntities, parentKey(e.Parent), record)
 }
 
 func (p *plan) putComment(c Comment) (created bool, err error) {
 	if err := needID(c.ID); err != nil {
 		return false, err
 	}
-	parent := Parent{Kind: Ticket, ID: c.TicketID}.key()
+	parent := parentKey(Parent{Kind: Ticket, ID: c.TicketID})
 	ticket, err := planned[entityRecord](p, bucketEntities, parent)
 	if err != nil {
 		return false, err
@@ -448,7 +448,7 @@ func (b *Bolt) Entity(ctx context.Context, p Parent) (e Entity, err error) {
 // the space is. A deletion takes the space away first, and an import brings it
 // last.
 func (b *Bolt) seenEntity(tx *dbTx, p Parent) (Entity, error) {
-	record, err := b.entities.load(tx, bucketEntities, p.key())
+	record, err := b.entities.load(tx, bucketEntities, parentKey(p))
 	if err == nil && record != nil && !has(tx, bucketSpaces, []byte(record.Space)) {
 		record = nil
 	}
@@ -468,7 +468,7 @@ func (b *Bolt) isSeen(tx *dbTx, p Parent) (bool, error) {
 }
 
 func loadEntity(tx *dbTx, p Parent) (Entity, error) {
-	record, err := load[entityRecord](tx, bucketEntities, p.key())
+	record, err := load[entityRecord](tx, bucketEntities, parentKey(p))
 	if err != nil {
 		return Entity{}, err
 	}

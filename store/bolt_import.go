@@ -230,7 +230,7 @@ func (b *Bolt) changeDirectoryWith(ctx context.Context, update func(context.Cont
 
 // Put implements Directory.
 func (b *Bolt) Put(ctx context.Context, objects ...Object) (created []bool, err error) {
-	each := ctx.Value(eachContext{}) != nil
+	each := EachOf(ctx)
 	if len(objects) > b.batch {
 		return b.putMany(ctx, objects, each)
 	}
@@ -312,8 +312,8 @@ func (b *Bolt) stageImport(ctx context.Context, p *plan) error {
 		seq += uint64(len(notes))
 	}
 	entry := []byte{}
-	if e := entryOf(ctx); e != nil {
-		entry = e.encode()
+	if e := EntryOf(ctx); e != nil {
+		entry = e.Encode()
 	}
 	return b.update(background, func(tx *writeTx) error {
 		tx.put(bucketImport, importMark, entry)

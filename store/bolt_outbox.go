@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // postbox knows how much is in the outbox, so that asking costs nothing.
@@ -323,4 +325,62 @@ func (c *checker) dead() error {
 		_, err := decodeDead(binary.BigEndian.Uint64(key), value)
 		return err
 	})
+}
+
+var errEvent = errors.New("damaged event of the outbox")
+
+// eventRecord is an event as it is kept. The attachment is a record as in
+// encoding.go, with what stands in its key there and in other records beside
+// it, so that the event is the same whatever happens later.
+type eventRecord struct {
+	ID       uuid.UUID `json:"id"`
+	Type     EventType `json:"type"`
+	Time     time.Time `json:"time"`
+	Queued   time.Time `json:"queued"`
+	UserID   uuid.UUID `json:"user,omitzero"`
+	ActorID  uuid.UUID `json:"actor,omitzero"`
+	Operator bool      `json:"operator,omitempty"`
+	Space    string    `json:"space"`
+	Parent   []byte    `json:"parent"`
+	About    uuid.UUID `json:"attachment"`
+	Record   []byte    `json:"record"`
+	Uploader string    `json:"uploader"`
+}
+
+func (e Event) record() eventRecord {
+	return eventRecord{
+		ID: e.ID, Type: e.Type, Time: e.Time.UTC(), Queued: e.Queued.UTC(),
+		UserID: e.Origin.UserID, ActorID: e.Origin.ActorID, Operator: e.Origin.Operator,
+		Space: e.Space, Parent: parentKey(e.Attachment.Parent), About: e.Attachment.ID,
+		Record: encodeRecord(e.Attachment), Uploader: e.Attachment.Uploader,
+	}
+}
+
+func (r eventRecord) event(seq uint64) (Event, error) {
+	p, err := parseParent(r.Parent)
+	if err != nil {
+		return Event{}, errEvent
+	}
+	a, err := decodeRecord(p, r.About, r.Record)
+	if err != nil {
+		return Event{}, errEvent
+	}
+	a.Uploader = r.Uploader
+	return Event{
+		Seq: seq, ID: r.ID, Type: r.Type, Time: r.Time, Queued: r.Queued,
+		Origin: Origin{UserID: r.UserID, ActorID: r.ActorID, Operator: r.Operator},
+		Space:  r.Space, Attachment: a,
+	}, nil
+}
+
+// deadRecord is a dead letter as it is kept.
+type deadRecord struct {
+	Event  eventRecord `json:"event"`
+	Time   time.Time   `json:"time"`
+	Reason string      `json:"reason"`
+}
+
+func (r deadRecord) letter(seq uint64) (DeadLetter, error) {
+	e, err := r.Event.event(0)
+	return DeadLetter{Seq: seq, Event: e, Time: r.Time, Reason: r.Reason}, err
 }

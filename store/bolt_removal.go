@@ -40,7 +40,7 @@ type removalRecord struct {
 // removed. It is no answer: see whenFree.
 var errRemoving = errors.New("what was there before is still being removed")
 
-func parentRemoval(p Parent) []byte   { return append([]byte{removesParent}, p.key()...) }
+func parentRemoval(p Parent) []byte   { return append([]byte{removesParent}, parentKey(p)...) }
 func spaceRemoval(slug string) []byte { return append([]byte{removesSpace}, slug...) }
 func isMarked(tx *dbTx, k []byte) bool {
 	return has(tx, bucketRemovals, k) // a copy of an older database has none
@@ -48,7 +48,7 @@ func isMarked(tx *dbTx, k []byte) bool {
 
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
 func (b *Bolt) isRemoved(tx *dbTx, p Parent) (bool, error) {
-	record, err := b.entities.load(tx, bucketEntities, p.key())
+	record, err := b.entities.load(tx, bucketEntities, parentKey(p))
 	switch {
 	case err != nil:
 		return false, err
@@ -78,7 +78,7 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 		if err != nil {
 			return err
 		}
-		if !withAttachments && hasUnder(tx.dbTx, bucketAttachments, p.key()) {
+		if !withAttachments && hasUnder(tx.dbTx, bucketAttachments, parentKey(p)) {
 			return refuse(ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
 		}
 		used, err := usedBy(tx.dbTx, p)
@@ -90,8 +90,8 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 			return err
 		}
 		tx.saveUsage(e.Space, Usage{Bytes: usage.Bytes - used.Bytes, Files: usage.Files - used.Files})
-		tx.delete(bucketSpaceEntities, join(slug0(e.Space), p.key()))
-		tx.delete(bucketEntities, p.key())
+		tx.delete(bucketSpaceEntities, join(slug0(e.Space), parentKey(p)))
+		tx.delete(bucketEntities, parentKey(p))
 		freed, err = tx.beginRemoval(parentRemoval(p), e.Space, b.batch/removedPart)
 		return err
 	})
@@ -100,7 +100,7 @@ func (b *Bolt) DeleteEntity(ctx context.Context, p Parent, withAttachments bool)
 
 // usedBy adds up the attachments of a parent.
 func usedBy(tx *dbTx, p Parent) (used Usage, err error) {
-	for rest, record := range under(tx, bucketAttachments, p.key(), nil) {
+	for rest, record := range under(tx, bucketAttachments, parentKey(p), nil) {
 		id, err := parseID(rest)
 		if err != nil {
 			return used, err
@@ -141,7 +141,7 @@ func (b *Bolt) DeleteSpace(ctx context.Context, slug string, withAttachments boo
 func (tx *writeTx) beginRemoval(key []byte, space string, limit int) (freed [][32]byte, err error) {
 	r := removalRecord{Space: space, Origin: tx.change.origin}
 	if tx.change.entry != nil {
-		r.Entry = tx.change.entry.encode()
+		r.Entry = tx.change.entry.Encode()
 	}
 	freed, more, err := tx.removeSome(key, r, limit)
 	if more {
@@ -239,7 +239,7 @@ func (d *doomed) add(entries ...doomedEntry) bool {
 
 // parent takes what belongs to a parent, and says whether that is all of it.
 func (d *doomed) parent(p Parent) (all bool, err error) {
-	for rest, record := range under(d.dbTx, bucketAttachments, p.key(), nil) {
+	for rest, record := range under(d.dbTx, bucketAttachments, parentKey(p), nil) {
 		if !d.add() {
 			return false, nil
 		}

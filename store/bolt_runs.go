@@ -7,15 +7,9 @@ import (
 	"time"
 )
 
-const (
-	// longestRequest is by how much an entry may be older than one before it
-	// although the clock was not set back: entries have the time at which their
-	// request began, and one over a bad line may take so long.
-	longestRequest = 24 * time.Hour
-	// maxRuns is how many runs are kept at most; of more, the oldest two become
-	// one without order.
-	maxRuns = 500
-)
+// maxRuns is how many runs are kept at most; of more, the oldest two become one
+// without order.
+const maxRuns = 500
 
 // auditRuns is what bucketMeta knows of the order of the entries' times.
 var auditRuns = []byte("audit runs")
@@ -59,7 +53,7 @@ func loadRuns(tx *dbTx, head uint64) (runs []AuditRun, err error) {
 // noteTime has an entry go on with the last run, or begin another one.
 func noteTime(runs []AuditRun, seq uint64, at time.Time) []AuditRun {
 	last := len(runs) - 1
-	if last < 0 || !runs[last].Ordered || at.Before(runs[last].Latest.Add(-longestRequest)) {
+	if last < 0 || !runs[last].Ordered || at.Before(runs[last].Latest.Add(-LongestRequest)) {
 		runs = append(runs, AuditRun{First: seq, Latest: at, Ordered: true})
 	} else if at.After(runs[last].Latest) {
 		runs[last].Latest = at

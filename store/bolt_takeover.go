@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"attachd/internal/durable"
@@ -222,16 +221,4 @@ const overtakenTries = 100
 // Damage implements Store.
 func (b *Bolt) Damage() []string { return b.known.sentences() }
 
-// DamagedError is the error of a database that cannot be opened for damage.
-type DamagedError struct {
-	Faults []string // a sentence for each
-}
-
 func damagedFile(faults []string) error { return &DamagedError{faults} }
-
-func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%v: %s", ErrDamaged, strings.Join(e.Faults[:min(3, len(e.Faults))], " "))
-}
-
-// Unwrap makes it an ErrDamaged.
-func (e *DamagedError) Unwrap() error { return ErrDamaged }

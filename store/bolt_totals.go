@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"math/bits"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,7 +24,7 @@ func (b *Bolt) Totals(ctx context.Context, rest func(took time.Duration)) (Total
 			return
 		}
 		if a, err := decodeRecord(p, uuid.Nil, value); err == nil {
-			totals.add(a)
+			totals.Add(a)
 		}
 	})
 	if err != nil {
@@ -65,23 +64,6 @@ func (b *Bolt) Totals(ctx context.Context, rest func(took time.Duration)) (Total
 		Bytes: max(0, totals.Attachments.Bytes-spared.Bytes),
 	}
 	return totals, nil
-}
-
-func (t *Totals) add(a Attachment) {
-	for _, sum := range []*Usage{&t.Attachments, &t.BySize[SizeClass(a.Size)]} {
-		sum.Files++
-		sum.Bytes += a.Size
-	}
-	sum := t.ByType[a.Type]
-	t.ByType[a.Type] = Usage{Files: sum.Files + 1, Bytes: sum.Bytes + a.Size}
-}
-
-// SizeClass is the smallest n for which a size in bytes is at most 1<<n.
-func SizeClass(size int64) int {
-	if size < 1 {
-		return 0
-	}
-	return bits.Len64(uint64(size) - 1)
 }
 
 // inBatches visits every entry of a bucket, some thousands in a transaction,

@@ -211,7 +211,7 @@ func (tx *writeTx) save(bucket, key []byte, record any) {
 	tx.put(bucket, key, data)
 }
 
-func (u Usage) encode() []byte {
+func encodeUsage(u Usage) []byte {
 	out := binary.BigEndian.AppendUint64(nil, uint64(u.Bytes))
 	return binary.BigEndian.AppendUint64(out, uint64(u.Files))
 }
@@ -243,7 +243,7 @@ func join(parts ...[]byte) []byte {
 	return bytes.Join(parts, nil)
 }
 
-func (p Parent) key() []byte {
+func parentKey(p Parent) []byte {
 	return append([]byte{byte(p.Kind)}, p.ID[:]...)
 }
 

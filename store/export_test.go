@@ -8,7 +8,7 @@ import (
 )
 
 // EncodeEntry is how an entry is kept behind its hash.
-func EncodeEntry(e Entry) []byte { return e.encode() }
+func EncodeEntry(e Entry) []byte { return e.Encode() }
 
 // OpenTemp opens a database of the test's own.
 func OpenTemp(t testing.TB) *Bolt {

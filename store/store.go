@@ -9,7 +9,10 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/bits"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,6 +46,18 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Detail }
 func (e *Error) Unwrap() error { return e.Kind }
+
+// DamagedError is the error of a database that cannot be opened for damage.
+type DamagedError struct {
+	Faults []string // a sentence for each
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%v: %s", ErrDamaged, strings.Join(e.Faults[:min(3, len(e.Faults))], " "))
+}
+
+// Unwrap makes it an ErrDamaged.
+func (e *DamagedError) Unwrap() error { return ErrDamaged }
 
 // Store is everything that a backend keeps. All methods may be called from
 // many goroutines at once. When a method that changes something returns
@@ -211,6 +226,24 @@ type Totals struct {
 	Contents    Usage            // each content counted once, however many attachments have it
 	ByType      map[string]Usage // of attachments, by their Type
 	BySize      [64]Usage        // of attachments, by the SizeClass of their Size
+}
+
+// Add counts an attachment.
+func (t *Totals) Add(a Attachment) {
+	for _, sum := range []*Usage{&t.Attachments, &t.BySize[SizeClass(a.Size)]} {
+		sum.Files++
+		sum.Bytes += a.Size
+	}
+	sum := t.ByType[a.Type]
+	t.ByType[a.Type] = Usage{Files: sum.Files + 1, Bytes: sum.Bytes + a.Size}
+}
+
+// SizeClass is the smallest n for which a size in bytes is at most 1<<n.
+func SizeClass(size int64) int {
+	if size < 1 {
+		return 0
+	}
+	return bits.Len64(uint64(size) - 1)
 }
 
 // Pending keeps small contents for a while, each with the record of one
