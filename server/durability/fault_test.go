@@ -46,7 +46,7 @@ func TestADatabaseThatIsNotWhatItWasIsRefusedUntilItIsAndLosesNothing(t *testing
 				last, err := p.upload(product, "b.txt", []byte("last")) // may be in the log only
 				must(t, err)
 
-				must(t, p.cmd.Process.Signal(syscall.SIGSTOP)) // so that it does not write between the two
+				must(t, p.standStill()) // so that it does not write between the two
 				whole, err := os.ReadFile(database)
 				must(t, err)
 				do(t, database, whole)

@@ -20,8 +20,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -156,6 +158,38 @@ func (p *process) kill() {
 	<-p.ended
 }
 
+// standStill stops the process, until SIGCONT, and waits until none of its
+// threads does anything any more: they finish the system call that they are in.
+func (p *process) standStill() error {
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return until(func() bool {
+		return !slices.ContainsFunc(p.threads(), func(status string) bool { return !strings.Contains(status, "\nState:\tT") })
+	})
+}
+
+// threads is what Linux says of each thread of the process.
+func (p *process) threads() (all []string) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
+	for _, file := range files {
+		if status, err := os.ReadFile(file); err == nil { // or it has ended
+			all = append(all, string(status))
+		}
+	}
+	return all
+}
+
+// until waits for something that happens by itself.
+func until(is func() bool) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if is() {
+			return nil
+		}
+	}
+	return fmt.Errorf("nothing came of it in %s", patience)
+}
+
 // stop ends it as a service manager does.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
@@ -194,7 +228,7 @@ func run(t *testing.T, dir string, words ...string) (output string, code int) {
 // just been started, which may be giving contents their files.
 func (p *process) leftInTmp(t *testing.T) (names []string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		names = nil
 		left, err := os.ReadDir(filepath.Join(p.dir, "tmp"))
 		must(t, err)

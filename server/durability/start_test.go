@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,25 +43,26 @@ func TestTheServerIsReadyAtOnceHoweverMuchThereIs(t *testing.T) {
 		t.Run(fmt.Sprintf("%d attachments, %d contents", h.attachments, h.contents), func(t *testing.T) {
 			dir := t.TempDir()
 			products := fillDir(t, dir, h.attachments, h.contents)
-			var took []time.Duration
+			var worked []time.Duration
 			for range startsMeasured {
 				begun := time.Now()
 				p := serve(t, dir)
 				p.waitUntilReady(t)
-				took = append(took, time.Since(begun))
+				took := time.Since(begun)
+				worked = append(worked, p.worktime(t))
 				atReady := p.peakMemory(t)
 				listAndDownload(t, p, products[0])
 				peak := p.peakMemory(t)
-				t.Logf("ready after %v (listening after %v); peak memory %.1f MB, after a list and a download %.1f MB",
-					took[len(took)-1], p.ready, float64(atReady)/(1<<20), float64(peak)/(1<<20))
+				t.Logf("ready after %v (listening after %v), of which processors were busy for %v; peak memory %.1f MB, after a list and a download %.1f MB",
+					took, p.ready, worked[len(worked)-1], float64(atReady)/(1<<20), float64(peak)/(1<<20))
 				if peak > memoryBound {
 					t.Errorf("it took %d bytes of memory, more than %d", peak, memoryBound)
 				}
 				p.kill()
 			}
-			slices.Sort(took)
-			if median := took[len(took)/2]; median > startBound {
-				t.Errorf("half of the starts took longer than %v: %v", startBound, took)
+			slices.Sort(worked)
+			if median := worked[len(worked)/2]; median > startBound {
+				t.Errorf("half of the starts kept processors busy for longer than %v: %v", startBound, worked)
 			}
 		})
 	}
@@ -152,6 +154,24 @@ func listAndDownload(t *testing.T, p *process, product store.Entity) {
 			t.Errorf("%s: answered %d %q, want %q", name, a.status, a.body, want)
 		}
 	}
+}
+
+// worktime is how long processors have been busy with the process so far, in
+// its own code and the kernel's. Unlike the time of day, it leaves out what else
+// the machine does. Systems other than Linux do not tell.
+func (p *process) worktime(t *testing.T) time.Duration {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	must(t, err)
+	var user, system time.Duration                      // proc_pid_stat(5), fields 14 and 15
+	_, behindName, _ := strings.Cut(string(stat), ") ") // which is field 2
+	fields := strings.Fields(behindName)
+	_, err = fmt.Sscan(fields[14-3]+" "+fields[15-3], &user, &system)
+	must(t, err)
+	return (user + system) * (time.Second / 100) // Linux counts for /proc in hundredths
 }
 
 var peakLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)

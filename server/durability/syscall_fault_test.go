@@ -19,7 +19,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // What the cases ask of a server in which a call fails.
@@ -336,10 +335,9 @@ func (f *fault) attach() error {
 
 // isTraced says whether every thread is.
 func (f *fault) isTraced() bool {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", f.p.cmd.Process.Pid))
+	threads := f.p.threads()
 	return len(threads) > 0 && !slices.ContainsFunc(threads, func(status string) bool {
-		text, err := os.ReadFile(status)
-		return err == nil && strings.Contains(string(text), "TracerPid:\t0\n")
+		return strings.Contains(status, "TracerPid:\t0\n")
 	})
 }
 
@@ -352,15 +350,6 @@ func (f *fault) detach() error {
 	}
 	_ = f.tracer.Wait() // it ends by the signal
 	return nil
-}
-
-func until(is func() bool) error {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if is() {
-			return nil
-		}
-	}
-	return fmt.Errorf("nothing came of it in %s", patience)
 }
 
 // failedCalls are those that were made to fail.
@@ -436,7 +425,7 @@ func (f *fault) uploadAndStop(others int) (answer, error) {
 		if err != nil || a.status != http.StatusCreated {
 			return a, err
 		}
-		if err := f.p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		if err := f.p.standStill(); err != nil {
 			return a, err
 		}
 		if now, err := f.files(); err != nil || now == before {
