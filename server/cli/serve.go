@@ -231,8 +231,11 @@ func (l *listening) finish(ctx context.Context) error {
 		return err
 	}
 	l.accepting.Wait()
-	for deadline := time.Now().Add(waitingTime); l.open.Load() > 0 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
+	// By its own steps, not by the clock: where the machine is busy, a second
+	// may pass in which nothing could be read.
+	const step = 5 * time.Millisecond
+	for waited := time.Duration(0); l.open.Load() > 0 && waited < waitingTime; waited += step {
+		time.Sleep(step)
 	}
 	return l.Shutdown(ctx)
 }
