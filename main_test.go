@@ -148,7 +148,10 @@ func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			said := speak(t, strings.TrimPrefix(server.url, "http://"), c.says) // until the connection ends
+			var said string
+			for sent := time.Hour; sent > time.Second/2; { // or the connection may have ended before
+				said, sent = speakTimed(t, strings.TrimPrefix(server.url, "http://"), c.says)
+			}
 			var answers []string
 			for _, m := range regexp.MustCompile(`HTTP/1\.1 (\d+) `).FindAllStringSubmatch(said, -1) {
 				answers = append(answers, m[1])
@@ -355,11 +358,7 @@ func TestASecondServerIsRefused(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	server := start(t, dir)
-	began := time.Now()
 	said := refused(t, 1, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
-	if took := time.Since(began); took > 10*time.Second {
-		t.Errorf("it took %v", took)
-	}
 	if want := fmt.Sprintf("attachd: %s is in use by attachd serve (process %d)\n", dir, server.cmd.Process.Pid); said != want {
 		t.Errorf("it says %q, not %q", said, want)
 	}
@@ -1488,7 +1487,7 @@ func (p *process) resetPeak() {
 // What follows starts processes, calls them, and looks at files.
 
 // How long anything may take that is only waited for, on a busy machine too.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, so func() bool) {
@@ -1782,17 +1781,19 @@ func formOf(name string, content io.Reader) io.Reader {
 
 var formHeaders = []string{"Content-Type", "multipart/form-data; boundary=frontier"}
 
-// slowUpload has sent half of its file.
+// slowUpload has sent half of its file, and goes on slowly, as fast as the
+// server wants, until it is to end.
 type slowUpload struct {
 	dir     string
 	content string
 	rest    *io.PipeWriter
+	hurry   chan struct{} // is closed when the rest is to come at once
 	ended   chan answer
 }
 
 func (p *process) beginUpload(parent, name string) *slowUpload {
 	reader, writer := io.Pipe()
-	u := &slowUpload{dir: p.dir, content: strings.Repeat("a slow line\n", 100_000), rest: writer, ended: make(chan answer, 1)}
+	u := &slowUpload{dir: p.dir, content: strings.Repeat("a slow line\n", 100_000), rest: writer, hurry: make(chan struct{}), ended: make(chan answer, 1)}
 	go func() {
 		a, err := p.try(p.key, "POST", parent+"/attachments", formOf(name, reader), formHeaders...)
 		if err != nil {
@@ -1800,8 +1801,26 @@ func (p *process) beginUpload(parent, name string) *slowUpload {
 		}
 		u.ended <- a
 	}()
-	go io.WriteString(writer, u.content[:len(u.content)/2])
+	go u.send()
 	return u
+}
+
+// send takes five minutes for the second half, unless it is to hurry.
+func (u *slowUpload) send() {
+	const piece = 2000
+	half := len(u.content) / 2
+	_, err := io.WriteString(u.rest, u.content[:half])
+	for left := u.content[half:]; err == nil && len(left) > 0; {
+		select {
+		case <-u.hurry:
+			_, err = io.WriteString(u.rest, left)
+			left = ""
+		case <-time.After(time.Second):
+			_, err = io.WriteString(u.rest, left[:piece])
+			left = left[piece:]
+		}
+	}
+	u.rest.Close()
 }
 
 // inTemp waits until the half has come so far.
@@ -1817,10 +1836,9 @@ func (u *slowUpload) inTemp(t *testing.T) {
 	})
 }
 
-// end sends the other half.
+// end sends what is left.
 func (u *slowUpload) end() answer {
-	io.WriteString(u.rest, u.content[len(u.content)/2:])
-	u.rest.Close()
+	close(u.hurry)
 	return <-u.ended
 }
 

@@ -136,9 +136,7 @@ func TestAnEmptyDirIsTakenWithAWarning(t *testing.T) {
 	t.Cleanup(func() { check(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	server := startAsService(t, dir, autoCreate, "ATTACHD_LIMITS_DISK_RESERVE=1MB")
 	server.upload(product, "a.txt", "a").want(t, 201)
-	if !strings.Contains(server.stderr(), "is open to every user of this machine (mode 0777)") {
-		t.Errorf("it does not warn: %s", server.stderr())
-	}
+	server.logged("is open to every user of this machine (mode 0777)")
 	server.stop()
 }
 

@@ -170,6 +170,7 @@ func TestTheRecipeForUppy(t *testing.T) {
 			t.Fatalf("of the refused file, the page says only %q", said)
 		}
 	}
+	server.logged(`"status":400`)
 	if sent := strings.Count(server.stderr(), `"status":400`); sent != 1 {
 		t.Errorf("the refused file was sent %d times", sent)
 	}

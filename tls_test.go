@@ -142,14 +142,23 @@ func TestServeSpeaksTLS(t *testing.T) {
 // speak writes to a connection and reads until its end.
 func speak(t *testing.T, address, text string) string {
 	t.Helper()
+	answer, _ := speakTimed(t, address, text)
+	return answer
+}
+
+// speakTimed is speak, and tells how long it took until all was written.
+func speakTimed(t *testing.T, address, text string) (answer string, sent time.Duration) {
+	t.Helper()
+	begun := time.Now()
 	conn, err := net.Dial("tcp", address)
 	check(t, err)
 	defer conn.Close()
 	check(t, conn.SetDeadline(time.Now().Add(patience)))
 	_, err = io.WriteString(conn, text)
 	check(t, err)
-	answer, _ := io.ReadAll(conn) // a reset ends it too
-	return string(answer)
+	sent = time.Since(begun)
+	all, _ := io.ReadAll(conn) // a reset ends it too
+	return string(all), sent
 }
 
 // ASVS 3.4.1, 4.1.2, 12.1.1, 12.2.1
