@@ -14,12 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"attachd/blobs"
+	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/store"
 )
@@ -305,8 +307,25 @@ func TestStoredContentsAreGivenByName(t *testing.T) {
 	})
 }
 
+// midway stops the third look at the free space until goOn: a copy of the
+// metadata looks for each few megabytes that it has.
+type midway struct {
+	disk.FileSystem
+	looks         atomic.Int64
+	reached, goOn chan struct{}
+}
+
+func (m *midway) Capacity() (blobs.Capacity, error) {
+	if m.looks.Add(1) == 3 {
+		close(m.reached)
+		<-m.goOn
+	}
+	return m.FileSystem.Capacity()
+}
+
 // Changes do not wait for a copy, and the database does not grow by more than
-// they replace.
+// they replace. How long they take beside one is measured and told; a bound would
+// be one on the machine.
 // ASVS 15.1.3, 15.2.2
 func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 	if testing.Short() {
@@ -363,11 +382,28 @@ func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 	with, m := worst(copied)
 	t.Logf("database of %d MB, copied in %v; the longest of %d commits without a copy took %v, of %d during copies %v; the file grew by %d KB",
 		before>>20, took.Round(time.Millisecond), n, without, m, with, (size()-before)>>10)
-	// The machine may be slow for everybody: then what counts is whether a
-	// commit waits for a copy to end.
-	if limit := max(100*time.Millisecond, 5*without, took/2); with > limit || m < 50 {
-		t.Errorf("of %d commits during copies one took %v", m, with)
+	middle := &midway{FileSystem: w.disk.FileSystem, reached: make(chan struct{}), goOn: make(chan struct{})}
+	w.disk.FileSystem = middle
+	var all sync.WaitGroup
+	all.Go(func() {
+		_, body := w.lease(t, commands)
+		body.Close()
+	})
+	<-middle.reached
+	changed := make(chan struct{})
+	all.Go(func() {
+		for range 200 {
+			w.createRecord(t, a)
+		}
+		close(changed)
+	})
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		t.Error("changes wait for the copy")
 	}
+	close(middle.goOn)
+	all.Wait()
 	if grown := size() - before; grown > 32<<20 {
 		t.Errorf("the database grew by %d bytes", grown)
 	}

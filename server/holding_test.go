@@ -67,7 +67,7 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	w.do(t, step{as: "editor", do: "GET /catalog/attachments/{A}/preview", want: 200})
 	refused := false
 	for _, conn := range conns {
-		w.must(conn.SetReadDeadline(time.Now().Add(20 * time.Second)))
+		w.must(conn.SetReadDeadline(time.Now().Add(patience)))
 		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		w.must(err)
 		switch a.StatusCode {

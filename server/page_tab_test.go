@@ -33,9 +33,6 @@ var (
 	pictures = flag.String("pictures", "", "a directory for pictures of the page")
 )
 
-// How long the page may take for one thing.
-const patience = 20 * time.Second
-
 // chromium is started once for all tests, with a profile of its own.
 var chromium = sync.OnceValues(func() (context.Context, error) {
 	var path string

@@ -37,13 +37,17 @@ import (
 	"attachd/store"
 )
 
+// patience is how long a test waits for what happens by itself. A busy machine
+// may need seconds for what it does in a millisecond otherwise.
+const patience = time.Minute
+
 // TestMain sees to it that nothing of the servers goes on when all tests are
 // done.
 func TestMain(m *testing.M) {
 	blobstest.TempInMemory()
 	code := m.Run()
 	closeBrowser()
-	if left := goroutinesLeft(5 * time.Second); code == 0 && left != "" {
+	if left := goroutinesLeft(); code == 0 && left != "" {
 		os.Stderr.WriteString("goroutines of servers that were shut down go on:\n\n" + left + "\n")
 		code = 1
 	}
@@ -52,7 +56,7 @@ func TestMain(m *testing.M) {
 
 // goroutinesLeft waits for goroutines that run our code to end, and gives the
 // stacks of those that do not.
-func goroutinesLeft(patience time.Duration) string {
+func goroutinesLeft() string {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		stacks := make([]byte, 1<<20)
 		stacks = stacks[:runtime.Stack(stacks, true)]
@@ -344,7 +348,7 @@ func (w *world) serve(handler http.Handler) {
 	w.t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		stop()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := httpServer.Shutdown(ctx); err != nil {
 			w.t.Errorf("shutting the server down: %v", err)
@@ -492,7 +496,7 @@ func (w *world) blobFile(t *testing.T, name string) string {
 // eventually waits for something that happens by itself, soon.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !happened(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !happened(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}

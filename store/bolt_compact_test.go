@@ -53,7 +53,7 @@ func TestWhoWaitsForTheLockDoesNotGetTheFileThatWasReplaced(t *testing.T) {
 			_, err := store.OpenBolt(path, store.BoltOptions{LockTimeout: time.Second})
 			refused <- err
 		}()
-		for deadline := time.Now().Add(10 * time.Second); timesOpen(t, path) == before; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); timesOpen(t, path) == before; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				return errors.New("the other one does not open the database")
 			}

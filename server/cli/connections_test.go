@@ -100,10 +100,13 @@ func TestAClientThatDoesNotReadIsReset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	written, err := conn.Write([]byte("as much as a kernel holds in any case"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	written := 0
 	for err == nil {
 		var n int
 		n, err = conn.Write(make([]byte, 1<<20))

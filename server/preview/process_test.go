@@ -130,7 +130,7 @@ func TestTheProcessThatDecodesHasNoRights(t *testing.T) {
 	confined := func() bool {
 		return strings.Contains(strings.Join(strings.Fields(read("limits")), " "), "Max open files 0 0")
 	}
-	for deadline := time.Now().Add(20 * time.Second); !confined() && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); !confined() && time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
 	limits := strings.Join(strings.Fields(read("limits")), " ")
