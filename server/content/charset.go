@@ -23,7 +23,7 @@ const sampleBytes = 64 << 10
 func DecodeText(b []byte, cut bool) []byte {
 	if order := utf16Order(b); order != nil {
 		if r := readUTF16(b, order, cut); r.text || utf16Marked(b) && r.likely {
-			return r.body
+			return bytes.ReplaceAll(r.body, []byte{0}, nil)
 		}
 	}
 	if utf16Marked(b) { // and broken

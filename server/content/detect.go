@@ -58,6 +58,8 @@ func detectText(src *source, body []byte, isText bool, named []*kind) finding {
 		return finding{}
 	case officeInXML(body) != nil && macrosInXML(src):
 		return finding{kind: officeInXML(body).withMacros()}
+	case openDocumentInXML(body) && basicInXML(src):
+		return finding{kind: kindODT.withMacros()}
 	}
 	return finding{kind: textKind(body, root, named)}
 }
@@ -95,10 +97,14 @@ func textKind(body []byte, root *kind, named []*kind) *kind {
 			return kindPDF
 		case k == kindPKCS7 && isPEM(body):
 			return kindPKCS7
-		case k == kindExcel && hasTabs(body):
-			return kindTSV
 		case k.office() && !k.is(zipped) && k.family == officeFamily(body):
 			return byMIME[k.mime]
+		case k.office() && root == nil && isPagePart(body):
+			return kindHTML
+		case k.office() && isSavedPage(body):
+			return kindSavedPage
+		case k.family == kindExcel.family && tableKind(body) != nil:
+			return tableKind(body)
 		}
 	}
 	if root != nil {
@@ -124,10 +130,51 @@ func isPEM(body []byte) bool {
 	return false
 }
 
-// hasTabs tells a table whose fields are between tabs, which many programs write under the name of a workbook.
-func hasTabs(body []byte) bool {
-	first, _, _ := bytes.Cut(bytes.TrimLeft(body, "\r\n"), []byte("\n"))
-	return bytes.IndexByte(first, '\t') >= 0
+// tableKind tells a table, which many programs write under the name of a workbook: by a tab in one of the first lines, or
+// by as many semicolons or commas in each of them. It is nil for other text.
+func tableKind(body []byte) *kind {
+	const lookAt = 10 // lines
+	lines := bytes.FieldsFunc(body, func(r rune) bool { return r == '\r' || r == '\n' })
+	lines = lines[:min(len(lines), lookAt)]
+	if len(lines) > 0 && bytes.IndexByte(bytes.Join(lines, nil), '\t') >= 0 {
+		return kindTSV
+	}
+	for _, comma := range []string{";", ","} {
+		even := func(line []byte) bool { return countUnquoted(line, comma[0]) == countUnquoted(lines[0], comma[0]) }
+		if len(lines) > 1 && countUnquoted(lines[0], comma[0]) > 0 && !slices.ContainsFunc(lines, func(line []byte) bool { return !even(line) }) {
+			return kindCSV
+		}
+	}
+	return nil
+}
+
+// countUnquoted counts c in a line where it is not between quotes.
+func countUnquoted(line []byte, c byte) (n int) {
+	quoted := false
+	for _, b := range line {
+		switch {
+		case b == '"':
+			quoted = !quoted
+		case b == c && !quoted:
+			n++
+		}
+	}
+	return n
+}
+
+// isPagePart tells what begins with what a page consists of, though it lacks <html>: so do programs write a page under the
+// name of a document.
+func isPagePart(body []byte) bool {
+	start := bytes.TrimLeft(body, " \t\r\n")
+	parts := []string{"table", "meta", "style", "link", "title", "div", "p", "span", "center", "font", "b", "h1", "h2", "h3", "br", "form"}
+	return len(start) > 1 && start[0] == '<' && slices.Contains(parts, tagName(start[1:]))
+}
+
+// isSavedPage tells a page with all its parts in one file (MHTML, RFC 2557), by the header that it begins with.
+func isSavedPage(body []byte) bool {
+	header, _, _ := bytes.Cut(bytes.ReplaceAll(body[:min(len(body), 4<<10)], []byte("\r"), nil), []byte("\n\n"))
+	header = bytes.ToLower(header)
+	return bytes.Contains(header, []byte("mime-version:")) && bytes.Contains(header, []byte("multipart/related"))
 }
 
 // officeInXML tells the documents of Office 2003 and later that are one XML file, and is nil for others.
@@ -151,11 +198,17 @@ func officeInXML(body []byte) *kind {
 	return nil
 }
 
+// officeFamily is that of a document of Office in one XML file, which may lack the declaration of XML, or "".
 func officeFamily(body []byte) string {
-	if k := officeInXML(body); k != nil && markup(body) != nil {
+	if k := officeInXML(body); k != nil && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("<")) {
 		return k.family
 	}
 	return ""
+}
+
+// openDocumentInXML tells an OpenDocument file that is one XML file (part 3, section 2.2).
+func openDocumentInXML(body []byte) bool {
+	return bytes.Contains(body[:min(len(body), 4<<10)], []byte("urn:oasis:names:tc:opendocument:xmlns:office:"))
 }
 
 // soundOrFilm lets the name say that a container has sound only.
@@ -223,6 +276,8 @@ func detectBinary(src *source, head []byte, named []*kind) finding {
 		k = askMimetype(head)
 	}
 	switch {
+	case k == kindM4A && string(head[8:12]) == "MSNV": // what cameras and telephones of Sony write: film
+		return finding{kind: kindMP4}
 	case k == kindHEIF && holdsAVIF(head):
 		return finding{kind: kindAVIF}
 	case k == kindSQLite && isGeoPackage(head):

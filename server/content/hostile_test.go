@@ -3,11 +3,15 @@ package content
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +26,7 @@ const (
 // ASVS 5.2.3; CVE-2026-3114, CVE-2026-55078, CVE-2026-55079
 func TestNoFileIsExpensive(t *testing.T) {
 	docx := zipOf(t, contentTypes(wordMain))
+	emptyProject := oleTree(0, vbaProject("Macros", nil, "Attribute VB_Name = \"Module1\"\r\n").children...)
 	manyParts := strings.Repeat("<Default Extension='x' ContentType='application/xml'/>", 20_000)
 	huge := make([]byte, 50<<20)
 	for _, c := range []struct {
@@ -37,6 +42,9 @@ func TestNoFileIsExpensive(t *testing.T) {
 		{"[Content_Types].xml of very many parts", "a.docx", zipOf(t, entry{"[Content_Types].xml", manyParts})},
 		{"[Content_Types].xml that nests", "a.docx", zipOf(t, entry{"[Content_Types].xml", strings.Repeat("<a>", 1<<18)})},
 		{"[Content_Types].xml in UTF-16", "a.docx", zipOf(t, entry{"[Content_Types].xml", string(utf16Of(strings.Repeat("<a/>", 1<<18), binary.LittleEndian, true))})},
+		{"an OOXML document of very many VBA projects", "a.docx", zipOfCopies(t, contentTypes(wordMain), "word/%d/vbaProject.bin", slices.Concat(emptyProject, make([]byte, 200<<10)), 9000)},
+		{"an OpenDocument file of very many modules", "a.odt", zipOfCopies(t, entry{"mimetype", "application/vnd.oasis.opendocument.text"}, "Basic/%d.xml", make([]byte, 100), 9000)},
+		{"an OpenDocument file with a manifest that inflates to 8 MB", "a.odt", zipOf(t, entry{"META-INF/manifest.xml", "<a>" + strings.Repeat("<file-entry/>", 600_000)})},
 		{"a mimetype that inflates to 8 MB", "a.odt", zipOf(t, entry{"mimetype", strings.Repeat(" ", 8<<20)})},
 		{"a ZIP whose tail is full of end records", "a.zip", append([]byte("PK\x03\x04"), bytes.Repeat([]byte("PK\x05\x06"), 1<<16)...)},
 		{"an OLE file whose directory runs in a circle", "a.doc", oleThat(func(b []byte) { binary.LittleEndian.PutUint32(b[512+4:], 1) })},
@@ -194,6 +202,37 @@ func TestNoiseIsHardlyEverTakenForSomething(t *testing.T) {
 	if taken > 3 {
 		t.Errorf("%d of 300 files of noise are taken", taken)
 	}
+}
+
+// zipOfCopies makes an archive of an entry, and n that have the same content.
+func zipOfCopies(t testing.TB, first entry, name string, content []byte, n int) []byte {
+	t.Helper()
+	var b, deflated bytes.Buffer
+	w := zip.NewWriter(&b)
+	f, err := w.Create(first.name)
+	if err == nil {
+		_, err = io.WriteString(f, first.content)
+	}
+	d, badLevel := flate.NewWriter(&deflated, flate.BestSpeed)
+	if err := errors.Join(err, badLevel); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = d.Write(content)
+	_ = d.Close()
+	for i := range n {
+		header := &zip.FileHeader{Name: fmt.Sprintf(name, i), Method: zip.Deflate, CompressedSize64: uint64(deflated.Len()), UncompressedSize64: uint64(len(content))}
+		f, err := w.CreateRaw(header)
+		if err == nil {
+			_, err = f.Write(deflated.Bytes())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // zipOfMany makes an archive of n empty entries.

@@ -25,7 +25,7 @@ type Policy struct {
 //
 //   - a MIME type, "application/pdf", or all of a kind, "image/*"
 //   - a file name extension, ".pdf" or "pdf"; one that no type here has, such as ".sas7bdat", needs its dot, and takes
-//     content of no known type under such names
+//     under such names content of no known type, and text and containers of which no more is known
 //   - "default": the common files, which is what an empty list means too
 //   - "*": everything but scripts and executables, under any name
 //
@@ -33,7 +33,8 @@ type Policy struct {
 //
 // Scripts and executables need allowExecutables besides. With it, "*" and "text/*" include them, an empty list takes
 // them in addition to the common files, and any other list takes those that it names. Some documents with macros have no
-// type of their own, such as those of Word 97: they are taken where .docm is, or .xlsm or .pptm.
+// type of their own, such as those of Word 97: they are taken where .docm is, or .xlsm or .pptm, and those of OpenDocument
+// where all three are.
 //
 // The error says which entry is wrong, and what may have been meant.
 func NewPolicy(allowed []string, allowExecutables bool) (*Policy, error) {
@@ -109,8 +110,12 @@ func (p *Policy) take(wanted func(*kind) bool) bool {
 	return found
 }
 
-// takesMacrosOf tells whether any OOXML documents with macros are taken of a family, "Word" or "Excel".
+// takesMacrosOf tells whether any OOXML documents with macros are taken of a family, "Word" or "Excel"; for
+// "OpenDocument", which has texts, tables and slides, of all three.
 func (p *Policy) takesMacrosOf(family string) bool {
+	if family == kindODT.family {
+		return p.takesMacrosOf("Word") && p.takesMacrosOf("Excel") && p.takesMacrosOf("PowerPoint")
+	}
 	for k := range p.taken {
 		if k.family == family && k.is(macros) && k.is(zipped) {
 			return true
@@ -234,7 +239,7 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 	if found.is(text) && !found.is(html|script) && namesHost(name) && src.lines() {
 		named = nil
 	}
-	if found.kind == kindUnknown && p.extensions[strings.ToLower(extension(name))] {
+	if p.extensions[strings.ToLower(extension(name))] && holdsOtherFormats(found) {
 		return found.mime, nil
 	}
 	if sentence := p.objection(found, named); sentence != "" {
@@ -243,13 +248,20 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 	return found.mime, nil
 }
 
-// hostName is a name of three labels or more, such as people give to zone files and to what they save of a host.
-var hostName = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+\.com$`)
+// holdsOtherFormats tells what any program may keep its files in: text, and containers of which no more is known. A file
+// of a type that the table does not have looks like one of these.
+func holdsOtherFormats(found finding) bool {
+	return found.broken == "" && slices.Contains([]*kind{kindUnknown, kindText, kindXML, kindZIP, kindOLE, kindGzip, kindSQLite}, found.kind)
+}
 
-// namesHost tells a name that ends in that of a host under .com, which also is the extension of a program. What could be
-// "invoice.pdf.com" is none.
+// hostName is a name of three labels or more, such as people give to zone files and to what they save of a host, under a
+// top-level domain that is an extension of something else that is no text: of programs, libraries, sound or PostScript.
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)\.(?:com|(?:com\.)?au|so|ps)$`)
+
+// namesHost tells a name that ends in that of a host. What could be "invoice.pdf.com" is none.
 func namesHost(name string) bool {
-	return hostName.MatchString(name) && len(claims(strings.TrimSuffix(name, ".com"))) == 0
+	host := hostName.FindStringSubmatch(name)
+	return host != nil && len(claims(strings.TrimSuffix(host[1], ".com"))) == 0
 }
 
 // Refusal says why a file is not taken.
@@ -269,6 +281,9 @@ func (p *Policy) objection(found finding, named []*kind) string {
 		return fmt.Sprintf("%s, but %s: please send the whole file.", what, found.broken)
 	case !p.taken[found.kind] && found.is(macros):
 		return fmt.Sprintf("%s, and macros are not taken here: save it without them, or send another of what is taken: %s.", what, p.sentence)
+	case !p.taken[found.kind] && found.is(html) && len(named) > 0 && named[0].office():
+		return fmt.Sprintf("%s under the name of %s, and HTML is not taken here: open it in %s, save it as %s and send that.",
+			what, named[0].label, named[0].family, named[0].officeXMLExt())
 	case !p.taken[found.kind] && found.is(script|executable):
 		return fmt.Sprintf("%s, and executables and scripts are not taken here: what is taken is %s.", what, p.sentence)
 	case !p.taken[found.kind]:
@@ -306,6 +321,7 @@ func (p *Policy) agrees(found *kind, named []*kind) bool {
 // alsoUnder are the kinds of text that some programs write under the names of others.
 var alsoUnder = map[*kind][]*kind{
 	kindTSV: {kindExcel},
+	kindCSV: {kindExcel},
 	kindXML: {kindTypeScript}, // translations of Qt
 }
 

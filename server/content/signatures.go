@@ -3,6 +3,7 @@ package content
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 )
 
 // pkcs7Types are the object identifiers of the content types of S/MIME and CAdES, but for their last byte: PKCS #7 (RFC
@@ -38,23 +39,34 @@ func pkcs7Kind(named []*kind) *kind {
 	return kindPKCS7
 }
 
-// taggedSound looks behind an ID3 tag (id3.org, "ID3 tag version 2.4.0", section 3.1), which may stand before any sound,
-// though most of it is MP3.
+// taggedSound looks behind ID3 tags (id3.org, "ID3 tag version 2.4.0", section 3.1) and the padding after them. They may
+// stand before any sound, though most of it is MP3.
 func taggedSound(src *source, head []byte) *kind {
-	const header = 10
-	if len(head) < header {
-		return kindMP3
+	const header, mostTags, soundStart = 10, 4, 4 << 10
+	sound, at := head, int64(0)
+	for tag := 0; tag < mostTags && len(sound) >= header && bytes.HasPrefix(sound, []byte("ID3")); tag++ {
+		size := int64(sound[6]&0x7F)<<21 | int64(sound[7]&0x7F)<<14 | int64(sound[8]&0x7F)<<7 | int64(sound[9]&0x7F)
+		if footer := sound[5]&0x10 != 0; footer {
+			size += header
+		}
+		at += header + size
+		sound = src.bytes(at, soundStart)
+		padding := int64(len(sound) - len(bytes.TrimLeft(sound, "\x00")))
+		at += padding
+		sound = src.bytes(at, soundStart)
 	}
-	size := int64(head[6]&0x7F)<<21 | int64(head[7]&0x7F)<<14 | int64(head[8]&0x7F)<<7 | int64(head[9]&0x7F)
-	if footer := head[5]&0x10 != 0; footer {
-		size += header
-	}
-	sound := src.bytes(header+size, 4)
 	switch {
 	case bytes.HasPrefix(sound, []byte("fLaC")):
 		return kindFLAC
 	case bytes.HasPrefix(sound, []byte("ADIF")), len(sound) >= 2 && sound[0] == 0xFF && sound[1]&0xF6 == 0xF0:
 		return kindAAC
+	}
+	k := lateSignature(src, sound)
+	if k == nil {
+		k = askMimetype(sound)
+	}
+	if strings.HasPrefix(k.mime, "audio/") {
+		return k
 	}
 	return kindMP3
 }
@@ -65,6 +77,8 @@ func lateSignature(src *source, head []byte) *kind {
 		return len(head) >= offset && bytes.HasPrefix(head[offset:], []byte(magic))
 	}
 	switch {
+	case at(0, "BM") && at(14, "\x0C\x00\x00\x00") && at(22, "\x01\x00"): // with the header of OS/2 and Windows 2
+		return kindBMP
 	case at(0, "FORM") && at(8, "AIFC"):
 		return kindAIFF
 	case (at(0, "RF64") || at(0, "BW64")) && at(8, "WAVE"): // EBU Tech 3306, ITU-R BS.2088

@@ -68,9 +68,13 @@ func (c *characters) kinds() int { return bits.OnesCount32(c.seen) }
 func (c *characters) fewControls() bool { return c.controls*100 <= c.all }
 
 // mostlyText wants more letters than NULs and control characters. Where the encoding does not say that it is text, there
-// may be a few different control characters at most: separators, but not noise.
+// may be a few different control characters at most: separators, but not noise. Where NULs are all that is no text, they
+// fill columns, and may be many more.
 func (c *characters) mostlyText(valid bool) bool {
-	const separators = 6
+	const separators, widest = 6, 64
+	if valid && c.controls == 0 && c.nulls < c.all {
+		return c.nulls <= widest*(c.all-c.nulls)
+	}
 	return 2*(c.controls+c.nulls) < c.all && (valid || c.kinds() <= separators)
 }
 
@@ -168,7 +172,7 @@ func readUTF16(b []byte, order binary.ByteOrder, cut bool) reading {
 	if count.nulls == 0 && count.fewControls() {
 		return reading{body: out, text: true, likely: true}
 	}
-	return reading{body: out, likely: utf16Marked(b) && count.mostlyText(false)} // without its mark, it may be anything
+	return reading{body: out, likely: utf16Marked(b) && count.mostlyText(count.controls == 0)} // without its mark, it may be anything
 }
 
 func utf16Marked(b []byte) bool {

@@ -54,6 +54,8 @@ var table = []kind{
 	{"application/vnd.oasis.opendocument.graphics-template", "an OpenDocument drawing template", "OpenDocument", "otg", common | zipped},
 	{"application/vnd.oasis.opendocument.chart", "an OpenDocument chart", "OpenDocument", "odc", common | zipped},
 	{"application/vnd.oasis.opendocument.formula", "an OpenDocument formula", "OpenDocument", "odf", common | zipped},
+	{"application/vnd.oasis.opendocument.image", "an OpenDocument image", "OpenDocument", "odi", common | zipped},
+	{"application/vnd.oasis.opendocument.base", "an OpenDocument database", "OpenDocument", "odb", common | zipped},
 	{"text/rtf", "an RTF document", "RTF", "rtf doc dot", common},
 	{"application/epub+zip", "an EPUB book", "EPUB", "epub", common | zipped},
 	{"application/vnd.ms-outlook", "an Outlook message", "mail", "msg oft", common},
@@ -89,6 +91,16 @@ var table = []kind{
 	{"application/msword", "a Word document with macros", "Word", "doc dot", macros},
 	{"application/vnd.ms-excel", "an Excel workbook with macros", "Excel", "xls xlt xla", macros},
 	{"application/vnd.ms-powerpoint", "a PowerPoint presentation with macros", "PowerPoint", "ppt pps pot ppa", macros},
+	{"application/vnd.oasis.opendocument.text", "an OpenDocument text with macros", "OpenDocument", "odt", zipped | macros},
+	{"application/vnd.oasis.opendocument.text-template", "an OpenDocument text template with macros", "OpenDocument", "ott", zipped | macros},
+	{"application/vnd.oasis.opendocument.text-master", "an OpenDocument master document with macros", "OpenDocument", "odm", zipped | macros},
+	{"application/vnd.oasis.opendocument.spreadsheet", "an OpenDocument spreadsheet with macros", "OpenDocument", "ods", zipped | macros},
+	{"application/vnd.oasis.opendocument.spreadsheet-template", "an OpenDocument spreadsheet template with macros", "OpenDocument", "ots", zipped | macros},
+	{"application/vnd.oasis.opendocument.presentation", "an OpenDocument presentation with macros", "OpenDocument", "odp", zipped | macros},
+	{"application/vnd.oasis.opendocument.presentation-template", "an OpenDocument presentation template with macros", "OpenDocument", "otp", zipped | macros},
+	{"application/vnd.oasis.opendocument.graphics", "an OpenDocument drawing with macros", "OpenDocument", "odg", zipped | macros},
+	{"application/vnd.oasis.opendocument.graphics-template", "an OpenDocument drawing template with macros", "OpenDocument", "otg", zipped | macros},
+	{"application/vnd.oasis.opendocument.base", "an OpenDocument database with macros", "OpenDocument", "odb", zipped | macros},
 
 	// Pictures.
 	{"image/png", "a PNG picture", "pictures", "png apng", common},
@@ -183,29 +195,32 @@ var table = []kind{
 	{"multipart/related", "a saved web page", "HTML", "mht mhtml", text | html},
 
 	// What an interpreter would run.
-	{"text/x-shellscript", "a shell script", "scripts", "sh bash zsh ksh csh command", text | script},
+	{"text/x-shellscript", "a shell script", "scripts", "sh bash zsh ksh csh fish command terminal", text | script},
 	{"application/x-bat", "a Windows batch file", "scripts", "bat cmd", text | script},
-	{"text/x-powershell", "a PowerShell script", "scripts", "ps1 psm1 psd1", text | script},
+	{"text/x-powershell", "a PowerShell script", "scripts", "ps1 psm1 psd1 ps1xml psc1 pssc cdxml", text | script},
 	{"text/vbscript", "a VBScript program", "scripts", "vbs vbe", text | script},
-	{"application/x-wsf", "a Windows script", "scripts", "wsf wsh wsc sct", text | script},
+	{"application/x-wsf", "a Windows script", "scripts", "wsf wsh wsc sct ws", text | script},
 	{"application/hta", "an HTML application", "scripts", "hta", text | script},
 	{"text/javascript", "a JavaScript program", "scripts", "js mjs cjs jse jsx", text | script},
 	{"text/x-typescript", "a TypeScript program", "scripts", "ts tsx", text | script},
-	{"text/x-python", "a Python program", "scripts", "py pyw", text | script},
+	{"text/x-python", "a Python program", "scripts", "py pyw pyz pyzw", text | script},
 	{"text/x-ruby", "a Ruby program", "scripts", "rb", text | script},
 	{"text/x-perl", "a Perl program", "scripts", "pl pm", text | script},
-	{"text/x-php", "a PHP program", "scripts", "php phtml php3 php4 php5 phps", text | script},
+	{"text/x-php", "a PHP program", "scripts", "php phtml php3 php4 php5 php7 php8 phps pht phar", text | script},
 	{"text/x-lua", "a Lua program", "scripts", "lua", text | script},
 	{"text/x-tcl", "a Tcl program", "scripts", "tcl", text | script},
 	{"text/x-applescript", "an AppleScript program", "scripts", "applescript", text | script},
-	{"text/asp", "a server page", "scripts", "asp aspx jsp cgi", text | script},
-	{"application/x-url", "an Internet shortcut", "scripts", "url website webloc", text | script},
+	{"text/x-awk", "an awk program", "scripts", "awk", text | script},
+	{"text/x-autohotkey", "an AutoHotkey or AutoIt script", "scripts", "ahk au3", text | script},
+	{"text/asp", "a server page", "scripts", "asp aspx asax ascx ashx asmx cshtml jsp jspx cfm cfc cgi", text | script},
+	{"application/x-url", "an Internet shortcut", "scripts", "url website webloc inetloc fileloc", text | script},
 	{"application/x-desktop", "a desktop launcher", "scripts", "desktop", text | script},
 	{"text/x-ms-regedit", "a Windows registry file", "scripts", "reg", text | script},
 	{"application/x-setupscript", "a Windows setup script", "scripts", "inf", text | script},
-	{"application/x-ms-shellscript", "an Explorer command", "scripts", "scf settingcontent-ms library-ms search-ms", text | script},
+	{"application/x-ms-shellscript", "an Explorer command", "scripts", "scf settingcontent-ms library-ms search-ms searchconnector-ms", text | script},
 	{"application/x-java-jnlp-file", "a Java launcher", "scripts", "jnlp", text | script},
-	{"application/x-ms-application", "a ClickOnce installer", "scripts", "application", text | script},
+	{"application/x-ms-application", "a ClickOnce installer", "scripts", "application appref-ms xbap", text | script},
+	{"application/x-ms-console", "a Windows management console", "scripts", "msc", text | script},
 
 	// What a machine or a runtime would run, or install.
 	{"application/vnd.microsoft.portable-executable", "a Windows executable", "executables", "exe dll scr com pif cpl sys ocx drv efi", executable},
@@ -227,6 +242,9 @@ var table = []kind{
 	{"application/java-vm", "a Java class", "executables", "class", executable},
 	{"application/java-archive", "a Java program", "executables", "jar war ear", executable | zipped},
 	{"application/vnd.android.package-archive", "an Android app", "executables", "apk aab xapk", executable | zipped},
+	{"application/x-ios-app", "an iOS app", "executables", "ipa", executable | zipped},
+	{"application/vsix", "an extension of Visual Studio", "executables", "vsix", executable | zipped},
+	{"application/vnd.openofficeorg.extension", "an extension of LibreOffice", "executables", "oxt", executable | zipped},
 	{"application/vnd.android.dex", "an Android program", "executables", "dex", executable},
 	{"application/wasm", "a WebAssembly program", "executables", "wasm", executable},
 	{"application/x-bytecode.python", "a compiled Python program", "executables", "pyc pyo", executable},
@@ -321,6 +339,10 @@ var (
 	kindJAR       = byMIME["application/java-archive"]
 	kindAPK       = byMIME["application/vnd.android.package-archive"]
 	kindMSIX      = byMIME["application/msix"]
+	kindIPA       = byMIME["application/x-ios-app"]
+	kindVSIX      = byMIME["application/vsix"]
+	kindGzip      = byMIME["application/gzip"]
+	kindODT       = byMIME["application/vnd.oasis.opendocument.text"]
 	kindOLE       = byMIME["application/x-ole-storage"]
 	kindMSI       = byMIME["application/x-ms-installer"]
 	kindWord      = byMIME["application/msword"]
@@ -332,6 +354,7 @@ var (
 	kindEncrypted = byMIME["application/vnd.ms-office-encrypted"]
 	kindProject   = byMIME["application/vnd.ms-project"]
 
+	kindCSV        = byMIME["text/csv"]
 	kindTSV        = byMIME["text/tab-separated-values"]
 	kindTypeScript = byMIME["text/x-typescript"]
 	kindPKCS7      = byMIME["application/pkcs7-mime"]
@@ -345,6 +368,10 @@ var (
 	kindAIFF       = byMIME["audio/aiff"]
 	kindWAV        = byMIME["audio/wav"]
 	kindMPEGTS     = byMIME["video/mp2t"]
+	kindMP4        = byMIME["video/mp4"]
+	kindM4A        = byMIME["audio/mp4"]
+	kindBMP        = byMIME["image/bmp"]
+	kindSavedPage  = byMIME["multipart/related"]
 )
 
 // is tells whether k has any of the traits t.
@@ -374,6 +401,16 @@ func (k *kind) office() bool {
 
 // officeXML tells whether k is an OOXML document, macro-enabled or not.
 func (k *kind) officeXML() bool { return k.office() && k.is(zipped) }
+
+// officeXMLExt is the usual extension of the OOXML documents of k's family, with its dot.
+func (k *kind) officeXMLExt() string {
+	for i := range table {
+		if other := &table[i]; other.family == k.family && other.is(zipped) {
+			return other.usualExt()
+		}
+	}
+	return ""
+}
 
 // withMacros is k's counterpart that carries macros: the one of the same type where there is one.
 func (k *kind) withMacros() *kind {

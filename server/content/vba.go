@@ -3,6 +3,8 @@ package content
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/xml"
+	"io"
 	"strings"
 	"unicode/utf16"
 )
@@ -112,15 +114,20 @@ func decodeUTF16LE(b []byte) string {
 // moduleHasCode looks for a line of source that does more than say what the module is, and for compiled lines that do:
 // code runs without its source, too.
 func moduleHasCode(compiled, source []byte) bool {
-	for line := range strings.Lines(string(source)) {
+	return linesDoMore(string(source)) || len(source) == 0 || len(compiled) > 0 && compiledCode(compiled)
+}
+
+// linesDoMore tells a source in Basic that has lines other than remarks and those that say what the module is.
+func linesDoMore(source string) bool {
+	for line := range strings.Lines(source) {
 		words := strings.ToLower(strings.TrimSpace(line))
-		harmless := words == "" || words[0] == '\'' || strings.HasPrefix(words, "attribute ") ||
+		harmless := words == "" || words[0] == '\'' || words == "rem" || strings.HasPrefix(words, "rem ") || strings.HasPrefix(words, "attribute ") ||
 			strings.HasPrefix(words, "option ") && !strings.Contains(words, ":")
 		if !harmless {
 			return true
 		}
 	}
-	return len(source) == 0 || len(compiled) > 0 && compiledCode(compiled)
+	return false
 }
 
 // compiledCode says whether there is more in a module's compiled part than lines of an instruction and an argument, which
@@ -248,4 +255,53 @@ func macrosInXML(src *source) bool {
 		}
 		return false
 	})
+}
+
+// isBasicModule tells a module of Basic in an OpenDocument file, beside which stand lists of modules and of libraries.
+func isBasicModule(name string) bool {
+	return strings.HasPrefix(name, "basic/") && strings.HasSuffix(name, ".xml") &&
+		!strings.HasSuffix(name, "/script-lb.xml") && !strings.HasSuffix(name, "/script-lc.xml") &&
+		!strings.HasSuffix(name, "/dialog-lb.xml") && !strings.HasSuffix(name, "/dialog-lc.xml")
+}
+
+// basicHasCode says whether a module of Basic in an OpenDocument file does anything. What cannot be read does.
+func basicHasCode(src *source) bool {
+	code, modules, left := false, 0, int64(maxBasic)
+	_ = walkZIP(src, func(e *zipEntry) { // it was walked before
+		if code || !isBasicModule(e.name) {
+			return
+		}
+		modules++
+		r, err := e.open(src, left)
+		if err != nil || modules > maxModules {
+			code = true
+			return
+		}
+		module, err := io.ReadAll(r)
+		left -= int64(len(module))
+		code = err != nil || left <= 0 || linesDoMore(textInXML(module))
+	})
+	return code
+}
+
+// textInXML is the text between the tags of XML, as far as it can be read; what follows is part of it as it is.
+func textInXML(content []byte) string {
+	var text strings.Builder
+	for d := rawXML(bytes.NewReader(content)); ; {
+		token, err := d.RawToken()
+		switch token := token.(type) {
+		case xml.CharData:
+			text.Write(token)
+		case nil:
+			if err != io.EOF {
+				text.Write(content[min(d.InputOffset(), int64(len(content))):])
+			}
+			return text.String()
+		}
+	}
+}
+
+// basicInXML says whether an OpenDocument file that is one XML file carries a module of Basic.
+func basicInXML(src *source) bool {
+	return src.find(func(window []byte) bool { return bytes.Contains(window, []byte(":source-code")) })
 }

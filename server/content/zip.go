@@ -19,6 +19,10 @@ const (
 	maxZIPDirectory  = 4 << 20   // bytes
 	maxContentTypes  = 512 << 10 // bytes, inflated
 	maxMimetypeEntry = 128       // bytes, inflated
+	maxManifest      = 256 << 10 // bytes, inflated, of an OpenDocument file's
+	maxProjects      = 8         // VBA projects in an OOXML document, which has one; with more there is code
+	maxBasic         = 1 << 20   // bytes, inflated, of all modules of Basic in an OpenDocument file; with more there is code
+	maxModules       = 128       // modules of Basic; with more there is code
 )
 
 // noZIP32 in a field of 32 bits says that the number is in a ZIP64 one.
@@ -41,8 +45,12 @@ type zipEntry struct {
 // zipContents is what was noticed in a central directory.
 type zipContents struct {
 	contentTypes, mimetype *zipEntry
+	openDocument           *zipEntry // the manifest of an OpenDocument file
 	manifest, class        bool
 	android, windowsApp    bool
+	iOS, visualStudio      bool
+	code                   bool // of an OpenDocument file, in a language other than Basic
+	basic                  bool // there are modules of Basic
 }
 
 // zipKind says what a ZIP archive is by what is in it: only the directory is read, and of the entries only
@@ -58,6 +66,10 @@ func zipKind(src *source) finding {
 		return finding{kind: kindAPK}
 	case in.windowsApp:
 		return finding{kind: kindMSIX}
+	case in.iOS:
+		return finding{kind: kindIPA}
+	case in.visualStudio:
+		return finding{kind: kindVSIX}
 	case in.manifest && in.class:
 		return finding{kind: kindJAR}
 	}
@@ -83,7 +95,7 @@ func officeKind(src *source, in zipContents) *kind {
 	}
 	types := readPartTypes(r)
 	var main *kind
-	code := false
+	code, projects := false, 0
 	_ = walkZIP(src, func(e *zipEntry) { // it was walked before
 		partType := types.of(e.name)
 		k := mainPartKind(partType)
@@ -93,7 +105,8 @@ func officeKind(src *source, in zipContents) *kind {
 		case isMacroSheet(partType):
 			code = true
 		case isVBAProject(partType), path.Base(e.name) == "vbaproject.bin":
-			code = code || projectHasCode(src, e)
+			projects++
+			code = code || projects > maxProjects || projectHasCode(src, e)
 		}
 	})
 	if main == nil {
@@ -161,9 +174,7 @@ func readPartTypes(r io.Reader) partTypes {
 		raw, _ := io.ReadAll(buffered)
 		buffered = bufio.NewReader(bytes.NewReader(readText(raw, true).body))
 	}
-	d := xml.NewDecoder(buffered)
-	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
-	for {
+	for d := rawXML(buffered); ; {
 		token, err := d.RawToken()
 		if err != nil {
 			return types
@@ -172,14 +183,12 @@ func readPartTypes(r io.Reader) partTypes {
 		if !ok {
 			continue
 		}
-		attr := map[string]string{}
-		for _, a := range element.Attr {
-			attr[a.Name.Local] = strings.ToLower(a.Value)
-		}
 		switch element.Name.Local {
 		case "Override":
+			attr := attributes(element)
 			types.override(strings.TrimPrefix(attr["PartName"], "/"), attr["ContentType"])
 		case "Default":
+			attr := attributes(element)
 			if partType := attr["ContentType"]; mainPartKind(partType) != nil || isVBAProject(partType) || isMacroSheet(partType) {
 				types.defaults[attr["Extension"]] = partType
 			}
@@ -204,19 +213,62 @@ func mainPartKind(partType string) *kind {
 // declaredKind is what the entry "mimetype" says: OpenDocument (part 2, section 3.3) and EPUB (OCF, section 4.3) have
 // it first, but a repacked document may not.
 func declaredKind(src *source, in zipContents) *kind {
-	if in.mimetype == nil {
-		return nil
+	var declared string
+	switch {
+	case in.mimetype != nil:
+		r, err := in.mimetype.open(src, maxMimetypeEntry)
+		if err != nil {
+			return nil
+		}
+		raw, _ := io.ReadAll(r)
+		declared = string(raw)
+	case in.openDocument != nil:
+		declared = typeInManifest(src, in.openDocument)
 	}
-	r, err := in.mimetype.open(src, maxMimetypeEntry)
-	if err != nil {
+	k := byMIME[strings.ToLower(strings.TrimSpace(declared))]
+	switch {
+	case k == nil || !k.is(zipped):
 		return nil
-	}
-	declared, _ := io.ReadAll(r)
-	k := byMIME[strings.ToLower(strings.TrimSpace(string(declared)))]
-	if k == nil || !k.is(zipped) {
-		return nil
+	case k.family == kindODT.family && (in.code || in.basic && basicHasCode(src)):
+		return k.withMacros()
 	}
 	return k
+}
+
+// typeInManifest is the type that the manifest of an OpenDocument file has for the whole of it (part 2, section 4.3), which
+// is all that tells it where "mimetype" was lost.
+func typeInManifest(src *source, manifest *zipEntry) string {
+	r, err := manifest.open(src, maxManifest)
+	if err != nil {
+		return ""
+	}
+	for d := rawXML(r); ; {
+		token, err := d.RawToken()
+		if err != nil {
+			return ""
+		}
+		if element, ok := token.(xml.StartElement); ok && element.Name.Local == "file-entry" {
+			if attr := attributes(element); attr["full-path"] == "/" {
+				return attr["media-type"]
+			}
+		}
+	}
+}
+
+// rawXML reads XML for its raw tokens, whatever encoding it says that it is in.
+func rawXML(r io.Reader) *xml.Decoder {
+	d := xml.NewDecoder(r)
+	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
+	return d
+}
+
+// attributes are those of an element, by their names without a prefix, with their values in lower case.
+func attributes(element xml.StartElement) map[string]string {
+	attr := map[string]string{}
+	for _, a := range element.Attr {
+		attr[a.Name.Local] = strings.ToLower(a.Value)
+	}
+	return attr
 }
 
 // readZIP notices what tells what the archive is.
@@ -392,6 +444,16 @@ func (in *zipContents) notice(e *zipEntry) {
 		in.contentTypes = e
 	case e.name == "mimetype":
 		in.mimetype = e
+	case e.name == "meta-inf/manifest.xml":
+		in.openDocument = e
+	case isBasicModule(e.name):
+		in.basic = true
+	case strings.HasPrefix(e.name, "scripts/") && !strings.HasSuffix(e.name, "/"):
+		in.code = true
+	case strings.HasPrefix(e.name, "payload/") && strings.HasSuffix(e.name, ".app/info.plist"):
+		in.iOS = true
+	case e.name == "extension.vsixmanifest":
+		in.visualStudio = true
 	case e.name == "meta-inf/manifest.mf":
 		in.manifest = true
 	case e.name == "androidmanifest.xml":
