@@ -471,7 +471,7 @@ func (w *world) verify(t *testing.T, head string, faults int) string {
 	t.Helper()
 	var line struct{ Report server.AuditReport }
 	a := w.do(t, step{as: "root", do: "POST /upkeep/audit", json: fmt.Sprintf(`{"head": %q}`, head), want: http.StatusOK})
-	if err := json.Unmarshal(a.body, &line); err != nil {
+	if err := json.Unmarshal(a.result(), &line); err != nil {
 		t.Fatal(err)
 	}
 	if len(line.Report.Faults) != faults {

@@ -14,9 +14,13 @@ func Routes() []Route {
 	return list
 }
 
-// SetPatience makes the server wait less long for clients that stand still,
-// and for refused ones. It is to be called before the first request.
-func (s *Server) SetPatience(d time.Duration) { s.stall, s.drain = d, d }
+// SetPatience sets how long the server waits for clients that stand still while
+// they send, refused ones too, and for those that do not take their answer: a
+// test makes that short which it is about. It is to be called before the first
+// request.
+func (s *Server) SetPatience(sending, taking time.Duration) {
+	s.sendStall, s.drain, s.takeStall = sending, sending, taking
+}
 
 // SetSteady sets how long ago a file must have been changed to be known by its
 // version. It is to be called before the first download.

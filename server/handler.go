@@ -98,7 +98,7 @@ func (w *response) move() {
 // rest of the body first.
 func (w *response) outlastBody() {
 	if w.rq.body.ReadCloser != http.NoBody {
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(2 * w.rq.server.stall))
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.rq.server.sendStall + w.rq.server.takeStall))
 	}
 }
 
@@ -123,7 +123,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		if r.Body != http.NoBody {
 			// For bodies that no handler reads: net/http waits for them
 			// before it answers. Whoever reads one sets a deadline of its own.
-			_ = http.NewResponseController(hw).SetReadDeadline(began.Add(s.stall))
+			_ = http.NewResponseController(hw).SetReadDeadline(began.Add(s.sendStall))
 		}
 		body := &countedBody{ReadCloser: r.Body}
 		// A copy: net/http looks at the body of its own to tell who still
@@ -131,7 +131,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		r = r.WithContext(r.Context())
 		r.Body = body
 		rq := &request{Request: r, server: s, id: id, body: body}
-		w := &response{ResponseWriter: hw, rq: rq, pace: newPace(s.MinDownloadRate, s.stall)}
+		w := &response{ResponseWriter: hw, rq: rq, pace: newPace(s.MinDownloadRate, s.takeStall)}
 		// The one that the last answer on this connection left behind would
 		// be in the way of a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})

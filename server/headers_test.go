@@ -133,7 +133,7 @@ func TestEveryAnswerOfEveryStatusHasItsHeaders(t *testing.T) {
 func TestRefusalsOfSlowAndHastyClientsHaveTheirHeaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.RequestsPerMinute = 2 })
-	w.server.SetPatience(100 * time.Millisecond)
+	w.server.SetPatience(100*time.Millisecond, patience)
 	stalled := step{as: "editor", do: "POST {product}/attachments", want: 408, header: ofAPI}
 	conn := w.dial(t)
 	conn.Write(w.rawRequest(t, stalled, 10_000))

@@ -64,7 +64,7 @@ type pacedBody struct {
 }
 
 func (s *Server) paced(rq *request) *pacedBody {
-	return &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), pace: newPace(s.MinUploadRate, s.stall)}
+	return &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), pace: newPace(s.MinUploadRate, s.sendStall)}
 }
 
 // allow sets how many more bytes may be read.

@@ -132,7 +132,8 @@ type Server struct {
 	contentHost string // host name of ContentURL
 	contentPath string // path of ContentURL
 	draining    atomic.Bool
-	stall       time.Duration // that a client may stand still
+	sendStall   time.Duration // that a client may stand still while it sends
+	takeStall   time.Duration // and while it is to take an answer
 	drain       time.Duration // that a refused client may go on sending
 	ready       readiness
 	upkeep      upkeeping
@@ -165,18 +166,19 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
-		Config:   cfg,
-		slots:    newSlots(cfg.MaxConcurrentUploads),
-		rates:    newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
-		guesses:  newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
-		denied:   newDeniedLimiter(),
-		deleted:  make(chan struct{}, 1),
-		stall:    clientStall,
-		drain:    drainTime,
-		began:    cfg.Now(),
-		totals:   newTotals(),
-		verified: verified{steady: steadyAfter},
-		ready:    readiness{patience: lookPatience, stuck: stuckFor},
+		Config:    cfg,
+		slots:     newSlots(cfg.MaxConcurrentUploads),
+		rates:     newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
+		guesses:   newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
+		denied:    newDeniedLimiter(),
+		deleted:   make(chan struct{}, 1),
+		sendStall: clientStall,
+		takeStall: clientStall,
+		drain:     drainTime,
+		began:     cfg.Now(),
+		totals:    newTotals(),
+		verified:  verified{steady: steadyAfter},
+		ready:     readiness{patience: lookPatience, stuck: stuckFor},
 	}
 	if s.Memory == nil {
 		s.Memory = func() memory.Plan { return memory.PlanFor(0) }

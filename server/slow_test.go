@@ -23,11 +23,12 @@ func TestADownloadWhoseClientDoesNotReadIsCut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := withFile(t, text(moreThanBuffers), func(c *server.Config) { c.MinDownloadRate = rate })
-			w.server.SetPatience(200 * time.Millisecond)
+			w.server.SetPatience(patience, 200*time.Millisecond)
 			conn := w.dial(t)
 			conn.Write(w.rawRequest(t, step{as: "viewer", do: "GET {A.at}"}, 0, "X-Request-Id: stalled"))
-			if sent := w.log.request(t, "stalled")["bytes_out"].(float64); sent == 0 || sent >= moreThanBuffers {
-				t.Errorf("%v bytes went out", sent)
+			line := w.log.request(t, "stalled")
+			if sent := line["bytes_out"].(float64); line["status"] != 200.0 || sent >= moreThanBuffers {
+				t.Errorf("%v bytes went out: %v", sent, line)
 			}
 		})
 	}
@@ -37,7 +38,7 @@ func TestADownloadWhoseClientDoesNotReadIsCut(t *testing.T) {
 func TestADownloadThatIsReadTooSlowlyIsCut(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, text(moreThanBuffers), func(c *server.Config) { c.MinDownloadRate = 1 << 40 })
-	w.server.SetPatience(200 * time.Millisecond)
+	w.server.SetPatience(patience, 200*time.Millisecond)
 	conn := w.dial(t)
 	conn.Write(w.rawRequest(t, step{as: "viewer", do: "GET {A.at}"}, 0, "X-Request-Id: slow"))
 	cut := make(chan struct{})
@@ -62,7 +63,7 @@ func TestADownloadThatIsReadTooSlowlyIsCut(t *testing.T) {
 func TestAnUploadThatBeginsFastMayNotCrawl(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.server.SetPatience(300 * time.Millisecond)
+	w.server.SetPatience(300*time.Millisecond, patience)
 	s := step{as: "editor", do: "POST {product}/attachments", want: 408}
 	conn := w.dial(t)
 	conn.Write(w.rawRequest(t, s, 10<<20))
@@ -237,12 +238,12 @@ func TestAnUploadThatHasComeWholeKeepsItsSlot(t *testing.T) {
 func TestA100ContinueIsNotLateForTheAnswerBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	const patience = 2 * time.Second // the upload must be over in that, too
-	w.server.SetPatience(patience)
+	const taking = 200 * time.Millisecond
+	w.server.SetPatience(patience, taking)
 	conn := w.dial(t)
 	conn.Write(w.rawRequest(t, step{do: "GET /health"}, 0))
 	w.receive(t, conn, step{do: "GET /health", want: 200})
-	time.Sleep(patience + patience/20) // the write deadline of the first answer passes
+	time.Sleep(taking + taking/20) // the write deadline of the first answer passes
 	body := parts{file("a.txt", "a")}.encode(t, w)
 	s := step{as: "editor", do: "POST {product}/attachments", want: 201}
 	conn.Write(w.rawRequest(t, s, len(body), "Expect: 100-continue"))

@@ -40,7 +40,7 @@ type step struct {
 	says   string // stands somewhere in the detail of a refusal
 	header header // of the answer; an empty value is a header that must not be there
 	is     string // the body, byte for byte
-	like   string // the body, as JSON
+	like   string // the result, as JSON
 	check  func(t *testing.T, a answer)
 	save   string
 }
@@ -186,7 +186,7 @@ func (w *world) judge(t *testing.T, s step, a answer) {
 		t.Errorf("%v: the body is %.200q, want %.200q", s, a.body, s.is)
 	}
 	if s.like != "" {
-		sameJSON(t, s, a.body, w.fill(t, s.like))
+		sameJSON(t, s, a.result(), w.fill(t, s.like))
 	}
 	if s.save != "" {
 		w.remember(t, s.save, a)

@@ -182,6 +182,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	}
 	w.server, err = server.New(cfg)
 	w.must(err)
+	w.server.SetPatience(patience, patience)
 	w.serve(w.server)
 	return w
 }
@@ -238,6 +239,7 @@ func (w *world) restart() {
 	var err error
 	w.server, err = server.New(cfg)
 	w.must(err)
+	w.server.SetPatience(patience, patience)
 	w.serve(w.server)
 }
 
@@ -643,6 +645,16 @@ type answer struct {
 	header http.Header
 	body   []byte
 	cut    error // why the body did not end as it should
+}
+
+// result is the body, or of one of many lines the last: long work tells of its
+// progress in those before, each half second.
+func (a answer) result() []byte {
+	if a.header.Get("Content-Type") != "application/x-ndjson" {
+		return a.body
+	}
+	lines := bytes.TrimSpace(a.body)
+	return lines[bytes.LastIndexByte(lines, '\n')+1:]
 }
 
 func (a answer) object(t *testing.T) map[string]any {
