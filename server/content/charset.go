@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -32,11 +33,7 @@ func DecodeText(b []byte, cut bool) []byte {
 		}
 	}
 	b = bytes.ReplaceAll(bytes.TrimPrefix(b, []byte("\xEF\xBB\xBF")), []byte{0}, nil)
-	if !validUTF8(b, cut) && !mostlyUTF8(b) {
-		old := olderEncoding(b[:min(len(b), sampleBytes)])
-		if old == nil {
-			old = charmap.Windows1252
-		}
+	if old := legacyEncoding(b, cut); old != nil {
 		if decoded, err := old.NewDecoder().Bytes(b); err == nil {
 			b = decoded
 			if cut { // maybe within a character
@@ -53,6 +50,20 @@ func DecodeText(b []byte, cut bool) []byte {
 		}
 	}
 	return bytes.ToValidUTF8(b, []byte(string(utf8.RuneError)))
+}
+
+// legacyEncoding is that of text which is not UTF-8, where nothing else is certain Windows-1252; nil for UTF-8.
+func legacyEncoding(b []byte, cut bool) encoding.Encoding {
+	switch {
+	case (bytes.Contains(b, []byte("\x1B$B")) || bytes.Contains(b, []byte("\x1B$@"))) && isASCII(string(b)):
+		return japanese.ISO2022JP
+	case validUTF8(b, cut) || mostlyUTF8(b):
+		return nil
+	}
+	if old := olderEncoding(b[:min(len(b), sampleBytes)]); old != nil {
+		return old
+	}
+	return charmap.Windows1252
 }
 
 // mostlyUTF8 tells UTF-8 of which a few bytes are damaged from what is in another encoding.
@@ -77,7 +88,10 @@ func olderEncoding(b []byte) encoding.Encoding {
 	if e := eastAsian(b); e != nil {
 		return e
 	}
-	if e := cyrillic(b); e != nil {
+	if e := alphabet(b); e != nil {
+		return e
+	}
+	if e := language(b); e != nil {
 		return e
 	}
 	return western(b)
@@ -172,15 +186,31 @@ func eastAsian(b []byte) encoding.Encoding {
 	return nil
 }
 
-// cyrillic tells the encodings of Russian by the letters that two thirds of any Russian text are made of.
-func cyrillic(b []byte) encoding.Encoding {
-	var best encoding.Encoding
-	most, second := 0, 0
+// alphabets are the encodings of scripts in which whole words are outside of ASCII, each with the letters that more than
+// half of any text in it is made of.
+var alphabets = []struct {
+	in    *charmap.Charmap
+	usual string
+}{
+	{charmap.Windows1251, russian}, {charmap.CodePage866, russian}, {charmap.KOI8R, russian}, {charmap.ISO8859_5, russian},
+	{charmap.Windows1253, "αοιετσςνάέήίόύώ"},
+	{charmap.Windows1255, hebrew}, {charmap.CodePage862, hebrew},
+	{charmap.Windows1256, "اليمنوترهبعةدسك"},
+	{charmap.Windows874, "กงนมรลวสอเทาะัิีุู่้"},
+}
+
+const (
+	russian = "оеаинтсрвл"
+	hebrew  = "יוהלאמםתרשבנ"
+)
+
+// alphabet tells the encodings of Cyrillic, Greek, Hebrew, Arabic and Thai by their usual letters.
+func alphabet(b []byte) encoding.Encoding {
 	high, runs := 0, 0
 	for i, c := range b {
-		if c >= 0x80 {
+		if c >= utf8.RuneSelf {
 			high++
-			if i == 0 || b[i-1] < 0x80 {
+			if i == 0 || b[i-1] < utf8.RuneSelf {
 				runs++
 			}
 		}
@@ -189,21 +219,12 @@ func cyrillic(b []byte) encoding.Encoding {
 	if high < enough || high < 3*runs {
 		return nil
 	}
-	for _, e := range []*charmap.Charmap{charmap.Windows1251, charmap.CodePage866, charmap.KOI8R, charmap.ISO8859_5} {
-		usual, last := 0, ' '
-		for _, c := range b {
-			r := e.DecodeByte(c)
-			if strings.ContainsRune("оеаинтсрвл", unicode.ToLower(r)) {
-				usual++
-			}
-			if unicode.IsLower(last) && unicode.IsUpper(r) {
-				usual-- // nobody writes so
-			}
-			last = r
-		}
-		switch {
+	var best encoding.Encoding
+	most, second := 0, 0
+	for _, a := range alphabets {
+		switch usual := usualLetters(b, a.in, a.usual); {
 		case usual > most:
-			best, most, second = e, usual, most
+			best, most, second = a.in, usual, most
 		case usual > second:
 			second = usual
 		}
@@ -212,6 +233,121 @@ func cyrillic(b []byte) encoding.Encoding {
 		return nil
 	}
 	return best
+}
+
+// usualLetters counts those of usual in b, and off for what is no letter and for capitals after small letters, which nobody
+// writes.
+func usualLetters(b []byte, in *charmap.Charmap, usual string) (n int) {
+	last := ' '
+	for _, c := range b {
+		r := in.DecodeByte(c)
+		switch {
+		case c < utf8.RuneSelf:
+		case strings.ContainsRune(usual, unicode.ToLower(r)):
+			n++
+		case !unicode.IsLetter(r) && !unicode.IsMark(r):
+			n--
+		}
+		if unicode.IsLower(last) && unicode.IsUpper(r) {
+			n--
+		}
+		last = r
+	}
+	return n
+}
+
+// languages are those of Latin script that Windows-1252 has not all letters of, by the encodings that have them, and their
+// letters outside of ASCII.
+var languages = []struct {
+	in      []*charmap.Charmap
+	letters []string
+}{
+	{[]*charmap.Charmap{charmap.Windows1250, charmap.ISO8859_2, charmap.CodePage852}, []string{
+		"ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čćđšž", "ăâîşţ"}},
+	{[]*charmap.Charmap{charmap.Windows1254}, []string{"âçğıiîöşüû"}},
+	{[]*charmap.Charmap{charmap.Windows1257}, []string{"ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"}},
+}
+
+// westernLanguages are those that Windows-1252 is for.
+var westernLanguages = []string{
+	"äöüß", "àâæçèéêëîïôœùûüÿ", "áéíñóúüªº", "àèéìîòù", "ãáâàçéêíõóôúüªº", "åäöéü", "æøåéòóô", "áðéíóúýþæö", "àçèéíïòóúü", "áèéêëïóöúü",
+}
+
+// rareWestern are letters of Windows-1252 that hardly stand within words of any language.
+const rareWestern = "ìòùõðþýÿªº"
+
+// language tells the encodings of Polish, Czech, Hungarian, Turkish and others: where all letters are those of one of these
+// languages, but not of one that Windows-1252 is for, and enough of them would be rare or no letters in that.
+func language(b []byte) encoding.Encoding {
+	const enough, rareEnough = 5, 20 // letters; one of so many
+	within, rare := 0, 0
+	for i := 1; i+1 < len(b); i++ {
+		if b[i] < utf8.RuneSelf || !wordByte(b[i-1]) || !wordByte(b[i+1]) {
+			continue
+		}
+		within++
+		if r := charmap.Windows1252.DecodeByte(b[i]); !unicode.IsLetter(r) || strings.ContainsRune(rareWestern, unicode.ToLower(r)) {
+			rare++
+		}
+	}
+	if within < enough || rare*rareEnough < within || slices.ContainsFunc(westernLanguages, func(letters string) bool { return writtenWith(b, charmap.Windows1252, letters) }) {
+		return nil
+	}
+	for _, l := range languages {
+		for _, in := range l.in {
+			if slices.ContainsFunc(l.letters, func(letters string) bool { return writtenWith(b, in, letters) }) {
+				return in
+			}
+		}
+	}
+	return nil
+}
+
+// writtenWith says whether nearly all letters of b outside of ASCII are among letters, and at least three of those occur.
+func writtenWith(b []byte, in *charmap.Charmap, letters string) bool {
+	const punctuation = "«»“”„‘’‚–—…€§°\u00A0"
+	all, known, seen := 0, 0, map[rune]bool{}
+	for _, c := range b {
+		r := unicode.ToLower(in.DecodeByte(c))
+		switch {
+		case c < utf8.RuneSelf || strings.ContainsRune(punctuation, r):
+			continue
+		case strings.ContainsRune(letters, r):
+			known++
+			seen[r] = true
+		}
+		all++
+	}
+	return known*100 >= all*98 && len(seen) >= 3
+}
+
+func wordByte(c byte) bool { return c >= utf8.RuneSelf || asciiLetter(c) }
+
+// ofNames is the encoding of names in Latin script that are not Unicode: the first of those that Windows keeps for old
+// programs, and of those that it has itself, in which there are letters only and no capitals within small ones.
+func ofNames(b []byte) encoding.Encoding {
+	for _, in := range []*charmap.Charmap{charmap.CodePage437, charmap.CodePage850, charmap.CodePage852, charmap.Windows1252, charmap.Windows1250} {
+		if lettersOnly(b, in) {
+			return in
+		}
+	}
+	return charmap.CodePage437
+}
+
+func lettersOnly(b []byte, in *charmap.Charmap) bool {
+	for i, c := range b {
+		if c < utf8.RuneSelf {
+			continue
+		}
+		r := in.DecodeByte(c)
+		if !unicode.Is(unicode.Latin, r) {
+			return false
+		}
+		if unicode.IsUpper(r) && 0 < i && i+1 < len(b) && unicode.IsLower(in.DecodeByte(b[i-1])) && unicode.IsLower(in.DecodeByte(b[i+1])) {
+			return false
+		}
+	}
+	return true
 }
 
 // western tells Mac Roman and the code page 850 of DOS where the letters within words would be none in Windows-1252, or

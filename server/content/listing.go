@@ -11,9 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/charmap"
 )
 
 // ErrBroken means that an archive's directory is missing or damaged.
@@ -104,8 +101,8 @@ func (h *zipHeader) nameOfEntry() zipName {
 	return name
 }
 
-// nameEntries names entries. Names that are not marked as UTF-8 are in code page 437 (APPNOTE.TXT, appendix D), or else
-// in UTF-8 all the same, or in what all of them together leave no doubt of.
+// nameEntries names entries. Names that are not marked as UTF-8 are in it all the same, or in what all of them together
+// leave no doubt of, or else in code page 437 (APPNOTE.TXT, appendix D).
 func nameEntries(entries []Entry, names []zipName) {
 	var old []byte
 	for _, name := range names {
@@ -113,11 +110,12 @@ func nameEntries(entries []Entry, names []zipName) {
 			old = append(append(old, name.raw...), '\n')
 		}
 	}
-	var legacy encoding.Encoding = charmap.CodePage437
-	if e := eastAsian(old); e != nil {
-		legacy = e
-	} else if e := cyrillic(old); e != nil {
-		legacy = e
+	legacy := eastAsian(old)
+	if legacy == nil {
+		legacy = alphabet(old)
+	}
+	if legacy == nil {
+		legacy = ofNames(old)
 	}
 	for i, name := range names {
 		if !name.unicode {

@@ -215,6 +215,12 @@ func TestNamesInAnArchiveAreInTheirEncoding(t *testing.T) {
 		{"GBK", "\xd6\xd0\xb9\xfa\xd2\xc6\xb6\xaf.pdf", nil, "中国移动.pdf"},
 		{"Big5", "\xa4\xa4\xb5\xd8\xb9\x71\xab\x48.pdf", nil, "中華電信.pdf"},
 		{"code page 866", "\x8e\xe2\xe7\xa5\xe2 \xa8 \xaf\xab\xa0\xad.xlsx", nil, "Отчет и план.xlsx"},
+		{"code page 866, with a rare letter", "\x8e\xe2\xe7\xf1\xe2 \xa7\xa0 \xac\xa0\xe0\xe2.docx", nil, "Отчёт за март.docx"},
+		{"code page 850", "Informa\x87\xc6o.pdf", nil, "Informação.pdf"},
+		{"code page 852", "Um\xa2wa \x88\xa2d\xab.pdf", nil, "Umówa łódź.pdf"},
+		{"code page 862", "\x83\x85\x87 \x87\x85\x83\x99\x89.docx", nil, "דוח חודשי.docx"},
+		{"Windows-1252", "\xdcbersicht r\xe9sum\xe9.pdf", nil, "Übersicht résumé.pdf"},
+		{"Windows-1250", "Umowa \xb3\xf3d\x9f.pdf", nil, "Umowa łódź.pdf"},
 		{"code page 437", "M\x81ller K\x94nig J\x84ger.txt", nil, "Müller König Jäger.txt"},
 	} {
 		entry := directoryEntry(c.raw, 0, 0)
