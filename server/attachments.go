@@ -169,7 +169,11 @@ func afterID[T any](rq *request, list func(ctx context.Context, after uuid.UUID,
 	}
 }
 
+// deleteAttachment heeds If-Match: whoever sends it means that file and no other.
 func (s *Server) deleteAttachment(w *response, rq *request) error {
+	if len(rq.Header.Values("If-Match")) > 0 && !rq.names("If-Match", etagOf(rq.attachment)) {
+		return preconditionFailed()
+	}
 	gone, err := s.Store.DeleteAttachment(rq.Context(), rq.attachment.ID)
 	if err != nil {
 		return err

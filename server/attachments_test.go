@@ -501,3 +501,41 @@ func TestALongListIsCompressedWhereTheClientTakesThat(t *testing.T) {
 	}
 	w.do(t, step{as: "viewer", do: "GET {product}/attachments?limit=2", send: header{"Accept-Encoding": "gzip"}, want: 200, header: header{"Content-Encoding": ""}})
 }
+
+// Who names the file that is meant deletes no other.
+func TestADeletionHeedsItsCondition(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for parent, path := range map[string]string{"{product}": "/catalog/attachments/{A}", "{ticket}": "/issues/attachments/{A}", "{meeting}": "{meeting}/attachments/{A}"} {
+		w.do(t, step{as: "editor", do: "POST " + parent + "/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"})
+		tag := w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200}).header.Get("ETag")
+		w.play(t, []step{
+			{as: "editor", do: "DELETE " + path, send: header{"If-Match": `"x"`}, want: 412},
+			{as: "editor", do: "DELETE " + path, send: header{"If-Match": `"x", ` + strings.Replace(tag, `"`, `"0`, 1)}, want: 412},
+			{as: "viewer", do: "DELETE " + path, send: header{"If-Match": `"x"`}, want: 403},
+			{as: "viewer", do: "GET {A.at}", want: 200, is: "a"},
+			{as: "editor", do: "DELETE " + path, send: header{"If-Match": "\"x\"\n" + tag}, want: 200},
+			{as: "editor", do: "DELETE " + path, send: header{"If-Match": tag}, want: 404},
+		})
+	}
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "B"},
+		{as: "editor", do: "DELETE /catalog/attachments/{B}", send: header{"If-Match": "*"}, want: 200},
+	})
+}
+
+func TestASlashTooManyIsSaidToBeOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const says = "Leave out the slash at its end."
+	w.play(t, []step{
+		{as: "viewer", do: "GET {product}/attachments/", want: 404, says: says},
+		{as: "editor", do: "POST {product}/attachments/", form: parts{file("a.txt", "a")}, want: 404, says: says},
+		{do: "GET /health/", want: 404, says: says},
+	})
+	for _, path := range []string{"/nothing/", "/catalog/", "/nothing"} {
+		if a := w.do(t, step{as: "viewer", do: "GET " + path, want: 404}); strings.Contains(string(a.body), says) {
+			t.Errorf("%s is answered %s", path, a.body)
+		}
+	}
+}

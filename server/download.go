@@ -103,12 +103,13 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	h := w.Header()
 	h.Set("Content-Type", a.Type)
 	h.Set("Content-Disposition", content.Disposition(disposition, a.FileName))
-	h.Set("ETag", `"`+blobs.Ref(a.SHA256).String()+`"`)
+	h.Set("ETag", etagOf(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	h.Set("Accept-Ranges", "bytes")
 	checked := s.verifier(rq, file, false)
 	remember := s.verified.look(s.contents, checked, s.Now())
 	tidyRange(rq.Header, a.Size)
+	joinConditions(rq.Header)
 	out := &sending{response: w}
 	http.ServeContent(out, rq.Request, "", a.CreatedAt(), checked)
 	if failed := cmp.Or(checked.failure(), out.failed); failed != nil {
@@ -149,6 +150,23 @@ func (s *Server) openContent(rq *request) (file blobs.Content, done func(), err 
 			rq.log().Warn("closing a content", "error", err)
 		}
 	}, nil
+}
+
+// etagOf is the ETag of an attachment's file.
+func etagOf(a store.Attachment) string { return `"` + blobs.Ref(a.SHA256).String() + `"` }
+
+func preconditionFailed() *refusal {
+	return &refusal{status: http.StatusPreconditionFailed, code: "precondition_failed", detail: "The file is not the one that the request's conditions ask for."}
+}
+
+// joinConditions makes one line of several (RFC 9110, section 5.3): http.ServeContent
+// looks at the first.
+func joinConditions(h http.Header) {
+	for _, name := range []string{"If-Match", "If-None-Match"} {
+		if lines := h.Values(name); len(lines) > 1 {
+			h.Set(name, strings.Join(lines, ", "))
+		}
+	}
 }
 
 // tidyRange makes of a Range header what http.ServeContent treats as RFC 9110
@@ -230,7 +248,7 @@ func (w *sending) WriteHeader(status int) {
 	case http.StatusRequestedRangeNotSatisfiable:
 		e = &refusal{status: status, code: "range_not_satisfiable", detail: "The file has no bytes in that range."}
 	case http.StatusPreconditionFailed:
-		e = &refusal{status: status, code: "precondition_failed", detail: "The file is not the one that the request's conditions ask for."}
+		e = preconditionFailed()
 	default:
 		w.status, w.whole = status, status == http.StatusOK
 		return

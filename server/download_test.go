@@ -116,6 +116,8 @@ func TestConditions(t *testing.T) {
 	}{
 		{"If-None-Match: the tag", header{"If-None-Match": tag}, 304, ""},
 		{"If-None-Match: the tag among others", header{"If-None-Match": `"x", ` + tag}, 304, ""},
+		{"If-None-Match: the tag on its second line", header{"If-None-Match": "\"x\"\n" + tag}, 304, ""},
+		{"If-Match: the tag on its second line", header{"If-Match": "\"x\"\n" + tag}, 200, alphabet},
 		{"If-None-Match: the tag, weak", header{"If-None-Match": "W/" + tag}, 304, ""},
 		{"If-None-Match: any", header{"If-None-Match": "*"}, 304, ""},
 		{"If-None-Match: another tag", header{"If-None-Match": `"x"`}, 200, alphabet},

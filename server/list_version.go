@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -56,10 +57,18 @@ func (v *listVersions) note(rq *request, status int) {
 	}
 }
 
+// names says whether a header with conditions (RFC 9110, section 13.1) has a tag in
+// it, weak or not, or "*". Clients may send it on several lines.
+func (rq *request) names(header, tag string) bool {
+	return slices.ContainsFunc(rq.Header.Values(header), func(line string) bool {
+		return strings.TrimSpace(line) == "*" || strings.Contains(line, tag)
+	})
+}
+
 // unmodified sets an ETag, and answers 304 where the client has what it is of.
 func (rq *request) unmodified(w *response, tag string) bool {
 	w.Header().Set("ETag", tag)
-	if !strings.Contains(rq.Header.Get("If-None-Match"), tag) {
+	if !rq.names("If-None-Match", strings.TrimPrefix(tag, "W/")) {
 		return false
 	}
 	w.WriteHeader(http.StatusNotModified)

@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/url"
 	"strings"
 	"sync"
 	"unicode/utf8"
+
+	"golang.org/x/text/encoding/htmlindex"
 
 	"attachd/server/content"
 )
@@ -44,6 +47,8 @@ var (
 	errMalformedForm = errors.New("malformed multipart body")
 	errCutForm       = errors.New("multipart body ends before its closing delimiter")
 	errOtherBoundary = errors.New("multipart body without the boundary of its header")
+	errEmptyForm     = fmt.Errorf("%w: it is empty", errCutForm)
+	errNotFormData   = fmt.Errorf("%w: a part that is not form-data", errMalformedForm)
 )
 
 // Buffers of forms, which are larger than most of what passes through them.
@@ -104,6 +109,9 @@ func (f *formReader) passPreamble() error {
 	lineBegins, first := true, true
 	for ; ; first = false {
 		start, err := f.r.Peek(len(f.delimiter))
+		if err == io.EOF && first && len(start) == 0 {
+			return errEmptyForm
+		}
 		if err == io.EOF && !(first && bytes.HasPrefix(f.delimiter, start)) {
 			return errOtherBoundary
 		}
@@ -136,7 +144,7 @@ func (f *formReader) header() (p part, err error) {
 		if left -= len(raw); left < 0 {
 			return p, errMalformedForm
 		}
-		line := withoutControls(string(raw))
+		line := withoutControls(raw)
 		last := len(bytes.TrimRight(raw, "\r\n")) == 0
 		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
 			lines.WriteString(" " + strings.TrimSpace(line)) // a folded line
@@ -147,7 +155,7 @@ func (f *formReader) header() (p part, err error) {
 		case "content-disposition":
 			params := headerParams(value)
 			if !strings.EqualFold(params[""], "form-data") {
-				return p, errMalformedForm
+				return p, errNotFormData
 			}
 			p.name, p.fileName = params["name"], fileNameOf(params)
 			disposed = true
@@ -158,7 +166,7 @@ func (f *formReader) header() (p part, err error) {
 		case last && disposed:
 			return p, nil
 		case last:
-			return p, errMalformedForm // RFC 7578, section 4.2
+			return p, errNotFormData // RFC 7578, section 4.2
 		}
 		var colon bool
 		if name, value, colon = strings.Cut(line, ":"); !colon {
@@ -230,19 +238,21 @@ func cut(err error) error {
 	return err
 }
 
-func withoutControls(line string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' && c != '\t' || c == 0x7F {
-			return -1
+// withoutControls looks at bytes: a name may be in another encoding than UTF-8.
+func withoutControls(line []byte) string {
+	var b strings.Builder
+	for _, c := range line {
+		if c >= ' ' && c != 0x7F || c == '\t' {
+			b.WriteByte(c)
 		}
-		return c
-	}, line)
+	}
+	return b.String()
 }
 
 // headerParams reads a value with parameters, like that of Content-Type or
 // Content-Disposition, as forgivingly as clients write them: a value in quotes
-// may hold anything (with \" and \\ for a quote and a backslash), one without
-// goes as far as the next semicolon. The value itself is under "". Of a name
+// may hold anything (with \" and \\ for a quote and a backslash, and quotes that
+// do not stand at its end), one without goes as far as the next semicolon. The value itself is under "". Of a name
 // that stands twice, the first counts.
 func headerParams(header string) map[string]string {
 	value, rest, _ := strings.Cut(header, ";")
@@ -272,7 +282,7 @@ func unquote(s string) (value, rest string) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		switch {
-		case s[i] == '"':
+		case s[i] == '"' && closes(s[i+1:]):
 			return b.String(), s[i+1:]
 		case s[i] == '\\' && i+1 < len(s) && (s[i+1] == '"' || s[i+1] == '\\'):
 			i++
@@ -280,6 +290,13 @@ func unquote(s string) (value, rest string) {
 		b.WriteByte(s[i])
 	}
 	return b.String(), ""
+}
+
+// closes says whether what follows a quote makes it the last: clients that escape
+// none send names with quotes in them.
+func closes(rest string) bool {
+	rest = strings.TrimLeft(rest, " \t")
+	return rest == "" || rest[0] == ';'
 }
 
 // fileNameOf prefers filename* (RFC 8187) where it can be read. Either is
@@ -292,17 +309,13 @@ func fileNameOf(params map[string]string) string {
 	if err != nil || decoded == "" {
 		return plain
 	}
-	switch strings.ToLower(charset) {
-	case "utf-8", "us-ascii":
-		if utf8.ValidString(decoded) {
-			return decoded
-		}
-	case "iso-8859-1":
-		var b strings.Builder
-		for i := range len(decoded) {
-			b.WriteRune(rune(decoded[i]))
-		}
-		return b.String()
+	encoding, err := htmlindex.Get(charset)
+	if err != nil {
+		return plain
 	}
-	return plain
+	decoded, err = encoding.NewDecoder().String(decoded)
+	if err != nil || strings.ContainsRune(decoded, utf8.RuneError) {
+		return plain
+	}
+	return decoded
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/julienschmidt/httprouter"
 
@@ -140,6 +141,7 @@ var uploadsTo = map[string]bool{
 const linkedFile = "/files/:attachment"
 
 func (s *Server) router(routes []route) *httprouter.Router {
+	nothing, slash := s.refuser(notFound("There is nothing at this address.")), s.refuser(notFound("There is nothing at this address. Leave out the slash at its end."))
 	r := &httprouter.Router{
 		// No redirects: they lose bodies, and a path is right or wrong.
 		RedirectTrailingSlash:  false,
@@ -147,10 +149,18 @@ func (s *Server) router(routes []route) *httprouter.Router {
 		HandleMethodNotAllowed: true,
 		HandleOPTIONS:          true,
 		GlobalOPTIONS:          http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }),
-		NotFound:               s.refuser(notFound("There is nothing at this address.")),
 		MethodNotAllowed: s.refuser(&refusal{status: http.StatusMethodNotAllowed, code: "method_not_allowed",
 			detail: "This address does not take that method; the Allow header names those it takes."}),
 	}
+	r.NotFound = http.HandlerFunc(func(w http.ResponseWriter, rq *http.Request) {
+		if path, ok := strings.CutSuffix(rq.URL.Path, "/"); ok && path != "" {
+			if there, _, _ := r.Lookup(rq.Method, path); there != nil {
+				slash.ServeHTTP(w, rq)
+				return
+			}
+		}
+		nothing.ServeHTTP(w, rq)
+	})
 	for _, rt := range routes {
 		r.Handle(rt.method, rt.pattern, s.enter(rt))
 		if rt.method == "GET" {

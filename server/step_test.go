@@ -118,7 +118,10 @@ func (w *world) request(t *testing.T, s step) *http.Request {
 			r.Host = value
 			continue
 		}
-		r.Header.Set(name, w.fill(t, value))
+		r.Header.Del(name)
+		for line := range strings.SplitSeq(w.fill(t, value), "\n") { // a header may have several
+			r.Header.Add(name, line)
+		}
 	}
 	return r
 }

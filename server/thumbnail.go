@@ -35,6 +35,7 @@ func (s *Server) thumbnail(w *response, rq *request) error {
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
 	tidyRange(rq.Header, int64(len(picture)))
 	out := &sending{response: w}
+	joinConditions(rq.Header)
 	http.ServeContent(out, rq.Request, "", rq.attachment.CreatedAt(), bytes.NewReader(picture))
 	out.begin()
 	return nil

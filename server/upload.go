@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -27,6 +28,8 @@ const (
 	maxAfter  = 1 << 20  // bytes after its last
 	maxParts  = 100
 	maxField  = 1 << 10 // bytes of a field that we read
+	// longestPartName is how many characters of a part's name a refusal repeats at most.
+	longestPartName = 100
 )
 
 // upload takes in one file: spooled and hashed as it comes, judged and scanned
@@ -157,7 +160,7 @@ func (s *Server) receive(rq *request, boundary string, spool *pending.Spool, slo
 	body.allow(maxBefore + formBuffer)
 	parts := newFormReader(body, boundary)
 	defer parts.done()
-	hasFile, hasComment := false, false
+	hasFile, hasComment, other := false, false, ""
 	for n := 0; ; n++ {
 		part, err := parts.next()
 		if err == io.EOF {
@@ -197,9 +200,14 @@ func (s *Server) receive(rq *request, boundary string, spool *pending.Spool, slo
 				return form{}, formError(err)
 			}
 			f.comment = string(raw)
+		case part.fileName != "" && utf8.RuneCountInString(part.name) <= longestPartName:
+			other = part.name
 		}
 	}
-	if !hasFile {
+	switch {
+	case !hasFile && other != "":
+		return form{}, invalidFile("The form has no part named \"file\": its file is in the part named %q. Name that \"file\".", other)
+	case !hasFile:
 		return form{}, invalidFile("The form has no part named \"file\".")
 	}
 	// What follows the last boundary says nothing, but the client sends it.
@@ -318,6 +326,10 @@ func formError(err error) error {
 	switch {
 	case errors.Is(err, errOtherBoundary):
 		detail = "The body does not have the boundary that the header Content-Type names. Leave that header to the library that makes the form."
+	case errors.Is(err, errEmptyForm):
+		detail = "The body is empty: it should be a form with the file. A client that sends a form again must begin at its start."
+	case errors.Is(err, errNotFormData):
+		detail = "A part of the form has no header like Content-Disposition: form-data; name=\"file\"; filename=\"report.csv\"."
 	case errors.Is(err, errCutForm), errors.Is(err, io.ErrUnexpectedEOF):
 		detail = "The body ends before it is complete."
 	}
