@@ -32,8 +32,12 @@ type crowd struct {
 	all    sync.WaitGroup
 }
 
-// How long a slow client may stay.
-const slowBound = 30 * time.Second
+// How long a slow client may stay, and one that does not come to the end of its
+// header.
+const (
+	slowBound   = 30 * time.Second
+	headerBound = 10 * time.Second
+)
 
 func TestAFewSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	t.Parallel()
@@ -51,38 +55,41 @@ func TestAFewSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	}
 }
 
-// The good client's p99 is at most twice what it is alone, and the slow ones
-// are gone in time.
+// The good client's p99 is at most twice that of one at a server of its own,
+// which is measured in turns, so that what else the machine does falls on both;
+// and the slow ones are gone in time.
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestThousandsOfSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	if !*long {
 		t.Skip("opens 5,000 connections; run with -long")
 	}
 	const slow, measured = 5000, 400
-	p := serve(t, t.TempDir())
+	p, alone := serve(t, t.TempDir()), serve(t, t.TempDir())
 	c := newCrowd(t, p)
 	for range 50 {
 		goodRequests(t, p)
+		goodRequests(t, alone)
 	}
-	idle := p99(t, p, measured)
 	memoryBefore := p.peakMemory(t)
 	openBefore := c.open(t)
+	begun := time.Now()
 	c.come(t, slow)
 	defer c.goAway()
 	came := c.open(t) - openBefore
+	opening := time.Since(begun)
 	c.letIn(t)
-	attacked := p99(t, p, measured)
+	idle, attacked := p99s(t, alone, p, measured)
 	t.Logf("%d files more were open when the measurement began, %d when it ended, %v after the last had come", came, c.open(t)-openBefore, time.Since(c.begun))
-	if came < slow {
+	if came < slow && opening < headerBound { // later, the first are cut off already
 		t.Errorf("only %d were open when the measurement began", came)
 	}
-	t.Logf("p99 idle %v, with %d slow connections %v (%.2f times); peak memory %d MB, before %d MB",
+	t.Logf("p99 without %v, with %d slow connections %v (%.2f times); peak memory %d MB, before %d MB",
 		idle, slow, attacked, float64(attacked)/float64(idle), p.peakMemory(t)>>20, memoryBefore>>20)
 	if attacked > 2*idle {
 		t.Errorf("p99 is %v with %d slow connections, %v without", attacked, slow, idle)
 	}
 	for c.open(t) > openBefore+10 {
-		if time.Since(c.begun) > slowBound+5*time.Second { // to open them takes a moment too
+		if time.Since(c.begun) > slowBound+opening+patience/2 { // a busy machine is late
 			t.Fatalf("%d are still open %v after they came", c.open(t), time.Since(c.begun))
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -270,17 +277,20 @@ func goodRequests(t *testing.T, p *process) {
 	want(http.StatusOK)(p.call("DELETE", "/issues/attachments/"+id, nil))
 }
 
-// p99 is that of n rounds of good requests.
-func p99(t *testing.T, p *process, n int) time.Duration {
+// p99s are those of n rounds of good requests at each of two servers.
+func p99s(t *testing.T, one, other *process, n int) (ofOne, ofOther time.Duration) {
 	t.Helper()
-	took := make([]time.Duration, n)
-	for i := range took {
-		begun := time.Now()
-		goodRequests(t, p)
-		took[i] = time.Since(begun)
+	took := map[*process][]time.Duration{}
+	for range n {
+		for _, p := range []*process{one, other} {
+			begun := time.Now()
+			goodRequests(t, p)
+			took[p] = append(took[p], time.Since(begun))
+		}
 	}
-	slices.Sort(took)
-	return took[n*99/100]
+	slices.Sort(took[one])
+	slices.Sort(took[other])
+	return took[one][n*99/100], took[other][n*99/100]
 }
 
 // A part's header of any length takes no more memory than a short one.

@@ -34,6 +34,10 @@ const (
 	decoderTime = 10 * time.Second
 	// decoderPatience is how long it may take, whatever it waits for.
 	decoderPatience = 30 * time.Second
+	// pipesPatience is how long what goes into it and comes out of it may take
+	// when it has ended: on a busy machine, a thumbnail may not have been read
+	// from its pipe yet, and a disk that hangs never ends.
+	pipesPatience = 10 * time.Second
 	// decoderOwn is how many bytes of its memory are for itself, not for the
 	// picture.
 	decoderOwn = 14 << 20
@@ -65,7 +69,7 @@ func (b bounds) decode(ctx context.Context, content io.ReaderAt, size int64, mim
 	defer cancel()
 	cmd := exec.CommandContext(ctx, self(), decoderCommand, mimeType, strconv.FormatInt(size, 10), strconv.FormatInt(b.memory, 10), b.time.String())
 	cmd.Env = []string{}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = pipesPatience
 	src := &piped{r: io.NewSectionReader(content, 0, size)}
 	cmd.Stdin = src
 	thumbnail, said := &bounded{most: maxCached}, &bounded{most: 4 << 10}
