@@ -824,8 +824,8 @@ func TestExitCodes(t *testing.T) {
 		typed string
 		says  string // on standard output of what succeeds, on standard error of what fails
 	}{
-		{0, "", "Available Commands"},
-		{0, "--help", "Available Commands"},
+		{0, "", "Commands for the server on this machine:"},
+		{0, "--help", "Commands for the server on this machine:"},
 		{0, "serve --help", "--listen"},
 		{0, "version", "attachd "},
 		{0, "config check", "The configuration is good."},
@@ -873,11 +873,11 @@ func TestExitCodes(t *testing.T) {
 		{2, "key revoke", "attachd key revoke takes a key's id or beginning"},
 		{2, "key revoke Ada", `"Ada" is neither the id of a key nor the beginning of one`},
 		{2, "directory import", "attachd directory import takes a file"},
-		{2, "backup", "attachd backup takes a directory"},
-		{2, "backup one two", "attachd backup takes a directory"},
+		{2, "backup", "attachd backup takes a folder"},
+		{2, "backup one two", "attachd backup takes a folder"},
 		{2, "backup here --keep 0", "--keep must be at least 1"},
-		{2, "backup verify", "attachd backup verify takes a directory"},
-		{2, "restore", "attachd restore takes a directory"},
+		{2, "backup verify", "attachd backup verify takes a folder"},
+		{2, "restore", "attachd restore takes a folder"},
 
 		{3, "doctor --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
 		{3, "config check --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
