@@ -49,16 +49,6 @@ export const post = async (path, body, options) => (await ask('POST', path, { ..
 export const put = async (path, body) => (await ask('PUT', path, { body })).json();
 export const remove = async (path) => (await ask('DELETE', path)).json();
 
-// optional is get for what may not be there: null then.
-export async function optional(path, options) {
-  try {
-    return await get(path, options);
-  } catch (e) {
-    if (e.status === 404) return null;
-    throw e;
-  }
-}
-
 // pages gives a list page by page. version.tag is the ETag that the list had
 // when it was read last: while it has it still, there are no pages.
 export async function* pages(path, { limit = 1000, signal, version = {} } = {}) {

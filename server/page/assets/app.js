@@ -77,7 +77,7 @@ function enter(me) {
 class App {
   constructor(me, uploads) {
     this.me = me;
-    this.limits = api.optional('/limits').catch(() => null);
+    this.limits = api.get('/limits').catch(() => null);
     this.uploads = uploads?.resume(this) ?? new Uploads(this);
     this.places = new Places(this);
     this.view = null;

@@ -176,8 +176,15 @@ export class Preview {
         seen.entries.map((e) => [h('bdi', {}, e.name), e.directory ? '' : bytes(e.size), e.modified ? dateTime(e.modified) : '']))];
   }
 
-  // seen is what the server sees inside.
-  seen(file, signal) { return api.optional(`${this.view.place.file(file.id)}/preview`, { signal }); }
+  // seen is what the server sees inside, or null if it looks into no such files.
+  async seen(file, signal) {
+    try {
+      return await api.get(`${this.view.place.file(file.id)}/preview`, { signal });
+    } catch (e) {
+      if (e.code === 'no_preview') return null;
+      throw e;
+    }
+  }
 }
 
 const plain = (seen, file) => [seen.truncated ? note(`The beginning of ${bytes(file.file_size)}. Download the file for all of it.`) : null,

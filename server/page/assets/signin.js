@@ -36,7 +36,7 @@ export function signIn(entered, reason) {
 const roles = { admin: 'may do everything in the space', editor: 'uploads and deletes own files', viewer: 'looks and downloads', operator: 'sees the whole server' };
 
 async function demo(card, send) {
-  const users = await api.optional('/demo').catch(() => null);
+  const users = await api.get('/demo').catch(() => null);
   if (!users?.length) return;
   card.append(h('div', { class: 'demo' },
     h('h2', {}, 'This is a demo. Look around as'),
