@@ -133,8 +133,7 @@ func TestPageOfAFreshServerSaysWhatToDo(t *testing.T) {
 func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)
-	tab.signIn("editor", productPage)
-	tab.shows("main h2", "No files yet")
+	tab.openProduct()
 	tab.inspect("empty")
 
 	folder := t.TempDir()
@@ -174,8 +173,7 @@ func TestPageShowsProgressAndCancelsAndRetries(t *testing.T) {
 	tab := newTab(t, w)
 	big := filepath.Join(t.TempDir(), "a long recording of nothing.csv")
 	w.must(os.WriteFile(big, bytes.Repeat([]byte("1,2,3\n"), 500_000), 0o644))
-	tab.signIn("editor", productPage)
-	tab.shows("main h2", "No files yet")
+	tab.openProduct()
 	tab.slow(300 << 10)
 	tab.drop(".place", sample("png.png"), big)
 	tab.until(`(() => { const bar = document.querySelector('.tray li[data-state=running]:last-child progress'); return bar?.value > 0.05 && bar.value < 1; })()`)
@@ -197,7 +195,7 @@ func TestPageShowsProgressAndCancelsAndRetries(t *testing.T) {
 func TestPageSaysInTheServersWordsWhyAFileIsRefused(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)
-	tab.signIn("editor", productPage)
+	tab.openProduct()
 	tab.click("summary", "Accepted file types")
 	for _, group := range []string{"Documents\nasice", "Tables\ncsv, ", "Pictures\napng", "Sound\n3gp, aac", "Video\n3g2", "Archives\n7z", "Data\narrow", "Text\n"} {
 		tab.shows(".hint dl", group)
@@ -249,9 +247,6 @@ func TestPageDoesNotLetAViewerUpload(t *testing.T) {
 
 func TestPageLooksInsideFiles(t *testing.T) {
 	w := pageWorld(t)
-	for _, name := range []string{"png.png", "csv_semicolon.csv", "pdf_lo.pdf", "zip_infozip.zip", "geojson.geojson", "md.md", "svg_script.svg", "doc_lo.doc", "csv_utf16.csv"} {
-		w.put(t, "editor", "product", name)
-	}
 	for _, name := range []string{"title_line_then_semicolons.csv", "sjis_excel.csv", "excel_mac_cr.csv"} {
 		content, err := os.ReadFile(filepath.Join("preview", "testdata", name))
 		if err != nil {
@@ -262,31 +257,31 @@ func TestPageLooksInsideFiles(t *testing.T) {
 	w.uploaded(t, "{product}", "wide.csv", []byte(strings.Repeat(strings.Repeat("cell,", 199)+"cell\n", 500)), "A")
 	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("hostile.md", "# Notes\n<script>console.log('ran')</script><img src=x onerror=console.log(1)>")}, want: 201})
 	tab := newTab(t, w)
-	tab.signIn("editor", productPage)
+	tab.openProduct("png.png", "csv_semicolon.csv", "pdf_lo.pdf", "zip_infozip.zip", "geojson.geojson", "md.md", "svg_script.svg", "doc_lo.doc", "csv_utf16.csv")
 	for _, c := range []struct {
 		name, shows string
-		looked      bool
+		look        func(string)
 	}{
-		{"png.png", `document.querySelector('.picture img')?.naturalWidth > 0`, true},
-		{"svg_script.svg", `document.querySelector('.picture img')?.naturalWidth > 0`, false},
-		{"csv_semicolon.csv", `document.querySelectorAll('.preview th').length > 1`, true},
-		{"csv_utf16.csv", `document.querySelectorAll('.preview th').length > 1`, false},
-		{"title_line_then_semicolons.csv", `document.querySelectorAll('.preview th').length >= 3 && [...document.querySelectorAll('.preview td')].some((td) => td.innerText === '2,50')`, false},
-		{"sjis_excel.csv", `document.querySelector('.preview th')?.innerText === '番号'`, false},
-		{"excel_mac_cr.csv", `document.querySelectorAll('.preview tbody tr').length === 30`, false},
-		{"wide.csv", `document.querySelectorAll('.preview td').length <= 20000 && document.querySelector('.preview .note')?.innerText.startsWith('The first 99 of 499 rows. ')`, true},
-		{"geojson.geojson", `document.querySelector('.preview .json details[open]')`, true},
-		{"md.md", `document.querySelector('.preview pre')`, false},
-		{"hostile.md", `document.querySelector('.preview pre')?.innerText.includes('<script>')`, false},
-		{"zip_infozip.zip", `document.querySelectorAll('.preview td bdi').length > 0`, true},
-		{"doc_lo.doc", `document.querySelector('.preview .empty')?.innerText.includes('No preview')`, false},
-		{"pdf_lo.pdf", `document.querySelector('.preview iframe')?.src.includes('/files/')`, true},
+		{"png.png", `document.querySelector('.picture img')?.naturalWidth > 0`, tab.inspect},
+		{"svg_script.svg", `document.querySelector('.picture img')?.naturalWidth > 0`, nil},
+		{"csv_semicolon.csv", `document.querySelectorAll('.preview th').length > 1`, tab.inspect},
+		{"csv_utf16.csv", `document.querySelectorAll('.preview th').length > 1`, nil},
+		{"title_line_then_semicolons.csv", `document.querySelectorAll('.preview th').length >= 3 && [...document.querySelectorAll('.preview td')].some((td) => td.innerText === '2,50')`, nil},
+		{"sjis_excel.csv", `document.querySelector('.preview th')?.innerText === '番号'`, nil},
+		{"excel_mac_cr.csv", `document.querySelectorAll('.preview tbody tr').length === 30`, nil},
+		{"wide.csv", `document.querySelectorAll('.preview td').length <= 20000 && document.querySelector('.preview .note')?.innerText.startsWith('The first 99 of 499 rows. ')`, tab.findBarriers},
+		{"geojson.geojson", `document.querySelector('.preview .json details[open]')`, tab.inspect},
+		{"md.md", `document.querySelector('.preview pre')`, nil},
+		{"hostile.md", `document.querySelector('.preview pre')?.innerText.includes('<script>')`, nil},
+		{"zip_infozip.zip", `document.querySelectorAll('.preview td bdi').length > 0`, tab.inspect},
+		{"doc_lo.doc", `document.querySelector('.preview .empty')?.innerText.includes('No preview')`, nil},
+		{"pdf_lo.pdf", `document.querySelector('.preview iframe')?.src.includes('/files/')`, tab.inspect},
 	} {
 		tab.click(".rows a", c.name)
 		tab.shows(".preview h1", c.name)
 		tab.until(c.shows)
-		if c.looked {
-			tab.inspect("preview-" + c.name)
+		if c.look != nil {
+			c.look("preview-" + c.name)
 		}
 	}
 	// The address leads back to it, and the back button to the file before.
@@ -566,10 +561,8 @@ func TestPageSortsFiltersAndMovesThroughTenThousandFiles(t *testing.T) {
 
 func TestPageReturnsToThePlaceWhenASessionEnds(t *testing.T) {
 	w := pageWorld(t)
-	w.put(t, "editor", "product", "png.png")
 	tab := newTab(t, w)
-	tab.signIn("editor", productPage)
-	tab.shows(".rows .name", "png.png")
+	tab.openProduct("png.png")
 	keys, err := w.store.KeysOf(context.Background(), personID("editor"), uuid.Nil, 10)
 	w.must(err)
 	for _, key := range keys {

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,10 +21,8 @@ import (
 // pressed, also where the list is not on the screen.
 func TestPageAsksAboutAnOpenFileWhereTheButtonIs(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		w.put(t, "editor", "product", "png.png")
-		w.put(t, "editor", "product", "md.md")
 		tab.grant("clipboard-read", "clipboard-write")
-		tab.signIn("editor", productPage)
+		tab.openProduct("png.png", "md.md")
 		tab.click(".rows a", "md.md")
 		tab.click(".preview button", "Copy link")
 		tab.seen(".preview .question")
@@ -78,11 +77,7 @@ func notes(t *testing.T, n int) (paths []string) {
 // and every row moves.
 func TestPageCountsEveryClickWhileFilesGoUp(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		for range 12 {
-			w.put(t, "editor", "product", "md.md")
-		}
-		tab.signIn("editor", productPage)
-		tab.shows(".actions", "12 files")
+		tab.openProduct(slices.Repeat([]string{"md.md"}, 12)...)
 		tab.slow(20 << 10) // bytes a second: some twenty files
 		tab.drop(".place", notes(t, 300)...)
 		const stored = `document.querySelectorAll('.tray li[data-state=done]').length`
@@ -110,11 +105,7 @@ func TestPageCountsEveryClickWhileFilesGoUp(t *testing.T) {
 
 func TestPageKeepsItsRowsAndTheKeyboardWhenFilesArrive(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		for range 12 {
-			w.put(t, "editor", "product", "md.md")
-		}
-		tab.signIn("editor", productPage)
-		tab.shows(".actions", "12 files")
+		tab.openProduct(slices.Repeat([]string{"md.md"}, 12)...)
 		tab.press("Tab", 0)
 		eval[bool](tab, `(() => {
 			const grid = document.querySelector('.grid');
@@ -145,10 +136,7 @@ func TestPageKeepsItsRowsAndTheKeyboardWhenFilesArrive(t *testing.T) {
 // Whoever double-clicks a row means to open it.
 func TestPageOpensARowThatIsDoubleClicked(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		w.put(t, "editor", "product", "png.png")
-		w.put(t, "editor", "product", "md.md")
-		tab.signIn("editor", productPage)
-		tab.shows(".rows .name", "png.png")
+		tab.openProduct("png.png", "md.md")
 		at := eval[[2]float64](tab, `(() => { const r = document.querySelectorAll('.rows .row .when')[1].getBoundingClientRect(); return [r.x + 10, r.y + r.height / 2]; })()`)
 		for count := int64(1); count <= 2; count++ {
 			for _, kind := range []input.DispatchMouseEventType{"mousePressed", "mouseReleased"} {
@@ -162,11 +150,7 @@ func TestPageOpensARowThatIsDoubleClicked(t *testing.T) {
 // WCAG 2.1.1
 func TestPageSortsByKeyboard(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		for _, name := range []string{"png.png", "md.md", "pdf_lo.pdf"} {
-			w.put(t, "editor", "product", name)
-		}
-		tab.signIn("editor", productPage)
-		tab.shows(".rows .name", "png.png")
+		tab.openProduct("png.png", "md.md", "pdf_lo.pdf")
 		if eval[bool](tab, `!document.querySelector('.head').checkVisibility()`) { // a phone has a list to choose from
 			tab.until(`document.querySelector('[aria-label="Sort files"]').checkVisibility() && document.querySelector('[aria-label="Sort files"]').tabIndex === 0`)
 			return
@@ -300,13 +284,12 @@ func bomb(side uint32) string {
 // What is to be decoded unasked depends on a picture's pixels.
 func TestPageDecodesNoHugePictureUnasked(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		w.put(t, "editor", "product", "png.png")
 		for name, content := range map[string]string{"huge.png": bomb(20_000),
 			"huge.svg": `<svg xmlns="http://www.w3.org/2000/svg"><image href="data:image/png;base64,AAAA"/></svg>`} {
 			w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(name, content)}, want: 201})
 		}
 		tab.expect("404") // there is no thumbnail of them
-		tab.signIn("editor", productPage)
+		tab.openProduct("png.png")
 		for _, name := range []string{"huge.png", "huge.svg"} {
 			tab.click(".rows a", name)
 			tab.shows(".preview .note", "may be very large")
@@ -323,11 +306,7 @@ func TestPageDecodesNoHugePictureUnasked(t *testing.T) {
 
 func TestPageTellsKindsOfFilesApart(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		for _, name := range []string{"pdf_lo.pdf", "doc_lo.doc", "md.md", "xlsx_lo.xlsx"} {
-			w.put(t, "editor", "product", name)
-		}
-		tab.signIn("editor", productPage)
-		tab.shows(".rows .name", "md.md")
+		tab.openProduct("pdf_lo.pdf", "doc_lo.doc", "md.md", "xlsx_lo.xlsx")
 		tab.until(`new Set([...document.querySelectorAll('.rows .thumb path')].map((e) => e.getAttribute('d'))).size === 4`)
 		tab.until(`[...document.querySelectorAll('.rows .size')].every((e) => e.checkVisibility() && e.innerText)`)
 		tab.picture("kinds-" + strings.ReplaceAll(tab.Name(), "/", "-"))
@@ -349,8 +328,7 @@ func TestPageTellsKindsOfFilesApart(t *testing.T) {
 
 func TestPageTellsHowAllUploadsStand(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
-		tab.signIn("editor", productPage)
-		tab.shows("main h2", "No files yet")
+		tab.openProduct()
 		// The server goes, and comes again.
 		tab.expect("ERR_INTERNET_DISCONNECTED")
 		tab.slow(0)

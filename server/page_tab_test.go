@@ -164,6 +164,21 @@ func (t *tab) signIn(as, hash string) {
 	t.until(`document.querySelector('.app')`)
 }
 
+// openProduct opens the product of the world, with these samples in it, for its
+// editor.
+func (t *tab) openProduct(samples ...string) {
+	t.Helper()
+	for _, name := range samples {
+		t.w.put(t.T, "editor", "product", name)
+	}
+	t.signIn("editor", productPage)
+	if t.w.records() == 0 {
+		t.shows("main h2", "No files yet")
+	} else {
+		t.until(`document.querySelector('.rows .row')`)
+	}
+}
+
 // eval gives what an expression is in the page; a promise is waited for.
 func eval[T any](t *tab, expression string) T {
 	t.Helper()
