@@ -133,6 +133,26 @@ func TestPageKeepsItsRowsAndTheKeyboardWhenFilesArrive(t *testing.T) {
 	})
 }
 
+// Also where the list and a file have the screen by turns.
+// WCAG 2.1.1, 2.4.3
+func TestPageOpensAndClosesFilesWithTheKeyboard(t *testing.T) {
+	atWidths(t, func(w *world, tab *tab) {
+		tab.openProduct("png.png", "md.md")
+		eval[bool](tab, `document.querySelector('.grid').focus() ?? true`)
+		for range 2 {
+			tab.press("Enter", 0)
+			tab.shows(".preview h1", "md.md")
+			tab.until(`document.activeElement.checkVisibility() && document.activeElement.matches('.grid, .preview')`)
+			if eval[bool](tab, `document.activeElement.matches('.preview')`) {
+				tab.press("Tab", 0)
+				tab.until(`document.activeElement.getAttribute('aria-label') === 'Previous file'`)
+			}
+			tab.press("Escape", 0)
+			tab.until(`document.querySelector('.preview').hidden && document.activeElement.matches('.grid') && document.querySelector('.row.active').innerText.includes('md')`)
+		}
+	})
+}
+
 // Whoever double-clicks a row means to open it.
 func TestPageOpensARowThatIsDoubleClicked(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
@@ -322,6 +342,7 @@ func TestPageTellsKindsOfFilesApart(t *testing.T) {
 		tab.expect("404")
 		tab.open("#/spaces/a/products/00000000-0000-4000-8000-0000000000ff")
 		tab.shows("main", "All places")
+		tab.gone("main", "Loading")
 		tab.until(`![...document.querySelectorAll('main select, main input')].some((e) => e.checkVisibility())`)
 	})
 }

@@ -47,12 +47,14 @@ export class PlaceView {
       h('div', { class: 'files' },
         h('header', { class: 'place-head' },
           h('div', { class: 'title' }, h('a', { class: 'back', href: '#/' }, icon('back'), h('span', {}, 'Places')),
-            h('p', { class: 'crumb' }, icon(place.kind === 'product' ? 'box' : place.kind === 'ticket' ? 'ticket' : 'calendar'), h('span', {}, `${words[place.kind]} in `, h('bdi', {}, app.spaceName(place.space)))), this.heading),
+            h('p', { class: 'crumb' }, icon(place.kind === 'product' ? 'box' : place.kind === 'ticket' ? 'ticket' : 'calendar'), h('span', {}, `${words[place.kind]} in `, this.space = h('bdi', {}))), this.heading),
           this.chooser, this.pick),
         this.hint,
         this.tools = h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order, this.again),
         this.actions.el, this.body),
       this.preview.el, this.target);
+    this.nameSpace();
+    app.places.ready.then(() => this.nameSpace()); // superadmins are members of none
     this.accept();
     document.addEventListener('paste', (e) => this.paste(e), { signal });
     app.uploads.done.addEventListener('uploaded', (e) => this.uploaded(e.detail), { signal });
@@ -76,14 +78,17 @@ export class PlaceView {
     this.actions.show();
   }
 
-  focus = () => this.grid.el.focus({ preventScroll: true });
+  focus = () => (this.grid.el.checkVisibility() ? this.grid : this.preview).el.focus({ preventScroll: true });
 
   address(a) { return this.place.hash + (a ? `?file=${a.id}` : ''); }
+
+  nameSpace() { this.space.textContent = this.app.spaceName(this.place.space); }
 
   async load() {
     try {
       this.record = await api.get(this.place.record);
-      if (this.record.space !== this.place.space) { this.place.space = this.record.space; }
+      this.place.space = this.record.space;
+      this.nameSpace();
       this.name = this.record.name || this.record.title || this.record.id;
       clear(this.heading, h('bdi', {}, this.name));
       document.title = `${this.name} · attachd`;
@@ -103,6 +108,7 @@ export class PlaceView {
       this.loading = false;
       if (this.files.length) return say(e.message);
       this.chooser.hidden = this.tools.hidden = true;
+      this.actions.show();
       clear(this.heading, words[this.place.kind]);
       clear(this.body, empty('alert', { 403: 'Access denied', 404: 'Not found' }[e.status] ?? 'This did not work', e.message,
         button('Try again', { icon: 'retry', click: () => location.reload() }), h('a', { class: 'button', href: '#/' }, 'All places')));

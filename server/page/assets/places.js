@@ -55,7 +55,7 @@ export class Places {
     this.tree = h('div', { class: 'tree' }, h('p', { class: 'soft' }, 'Loading places…'));
     this.el = h('nav', { class: 'places', 'aria-label': 'Places' },
       h('div', { class: 'search' }, icon('search'), this.input), this.tree);
-    this.load();
+    this.ready = this.load();
   }
 
   async load() {

@@ -18,7 +18,7 @@ export class Preview {
     this.title = h('h1', {});
     this.facts = h('p', { class: 'soft small' });
     this.body = h('div', { class: 'preview-body', tabindex: '0', role: 'group', 'aria-label': 'Content of the file' });
-    this.el = h('aside', { class: 'preview', 'aria-label': 'Preview', hidden: true, keydown: (e) => { if (e.key === 'Escape') this.leave(); } },
+    this.el = h('aside', { class: 'preview', 'aria-label': 'Preview', tabindex: '-1', hidden: true, keydown: (e) => { if (e.key === 'Escape') this.leave(); } },
       h('header', {}, h('div', { class: 'preview-title' }, this.title,
         button('Previous file', { class: 'plain', icon: 'back', quiet: true, click: () => this.step(-1) }),
         button('Next file', { class: 'plain', icon: 'next', quiet: true, click: () => this.step(1) }),
