@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/color"
 	"image/gif"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,6 +118,20 @@ func TestAThumbnailIsUprightWhateverTheFormat(t *testing.T) {
 	}
 }
 
+// lowestFirst turns around the bits of a fax, and of the tag that says where they begin.
+func lowestFirst(t *testing.T, file []byte) []byte {
+	file = setTag(t, file, tagFillOrder, 2)
+	parsed, err := parseTIFF(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, n := parsed.number(tagStripOffsets, 0, 0), parsed.number(tagStripByteCounts, 0, 0)
+	for i, b := range file[at : at+n] {
+		file[at+i] = bits.Reverse8(b)
+	}
+	return file
+}
+
 // Files that viewers show, in the forms that programs write.
 func TestAThumbnailOfEveryForm(t *testing.T) {
 	t.Parallel()
@@ -131,25 +146,27 @@ func TestAThumbnailOfEveryForm(t *testing.T) {
 		size    image.Point
 		corners []color.NRGBA // nil for those of quarters
 	}{
-		"progressive.jpg":                     {sample(t, "progressive.jpg"), image.Pt(256, 194), nil},
-		"cmyk.jpg":                            {adobe, image.Pt(128, 64), nil},
-		"does not say what is CMYK.jpg":       {slices.Concat(adobe[:at], adobe[at+16:]), image.Pt(128, 64), nil},
-		"jpeg_tiles.tif":                      {sample(t, "jpeg_tiles.tif"), image.Pt(256, 128), nil},
-		"jpeg_rgb_strips.tif":                 {sample(t, "jpeg_rgb_strips.tif"), image.Pt(256, 128), nil},
-		"jpeg_cmyk.tif":                       {sample(t, "jpeg_cmyk.tif"), image.Pt(256, 128), nil},
-		"jpeg_gray.tif":                       {sample(t, "jpeg_gray.tif"), image.Pt(256, 128), []color.NRGBA{gray(76), gray(150), gray(29), white}},
-		"negative of jpeg_gray.tif":           {setTag(t, sample(t, "jpeg_gray.tif"), tagPhotometric, photometricWhiteIsZero), image.Pt(256, 128), []color.NRGBA{gray(179), gray(105), gray(226), black}},
-		"cmyk_lzw.tif":                        {sample(t, "cmyk_lzw.tif"), image.Pt(256, 128), nil},
-		"cmyk_strips.tif":                     {sample(t, "cmyk_strips.tif"), image.Pt(256, 128), nil},
-		"fax_g3.tif":                          {sample(t, "fax_g3.tif"), image.Pt(256, 128), checkers},
-		"fax_g4.tif":                          {sample(t, "fax_g4.tif"), image.Pt(256, 128), checkers},
-		"negative of fax_g3.tif":              {setTag(t, sample(t, "fax_g3.tif"), tagPhotometric, photometricWhiteIsZero), image.Pt(256, 128), negative},
-		"negative of fax_g4.tif":              {setTag(t, sample(t, "fax_g4.tif"), tagPhotometric, photometricWhiteIsZero), image.Pt(256, 128), negative},
-		"lossless.webp":                       {sample(t, "lossless.webp"), image.Pt(64, 32), nil},
-		"lossy.webp":                          {sample(t, "lossy.webp"), image.Pt(64, 32), nil},
-		"says alpha and has none.webp":        {webpOf(16, 64, 32, lossy), image.Pt(64, 32), nil},
-		"animated lossy.webp":                 {webpOf(2, 64, 32, webpChunk("ANIM", make([]byte, 6)), webpFrameAt(0, 0, 64, 32, lossy), webpFrameAt(0, 0, 64, 32, alpha)), image.Pt(64, 32), nil},
-		"animated lossless without ANIM.webp": {webpOf(2, 64, 32, webpFrameAt(0, 0, 64, 32, chunksOf(sample(t, "lossless.webp")))), image.Pt(64, 32), nil},
+		"progressive.jpg":                        {sample(t, "progressive.jpg"), image.Pt(256, 194), nil},
+		"cmyk.jpg":                               {adobe, image.Pt(128, 64), nil},
+		"does not say what is CMYK.jpg":          {slices.Concat(adobe[:at], adobe[at+16:]), image.Pt(128, 64), nil},
+		"jpeg_tiles.tif":                         {sample(t, "jpeg_tiles.tif"), image.Pt(256, 128), nil},
+		"jpeg_rgb_strips.tif":                    {sample(t, "jpeg_rgb_strips.tif"), image.Pt(256, 128), nil},
+		"jpeg_cmyk.tif":                          {sample(t, "jpeg_cmyk.tif"), image.Pt(256, 128), nil},
+		"jpeg_gray.tif":                          {sample(t, "jpeg_gray.tif"), image.Pt(256, 128), []color.NRGBA{gray(76), gray(150), gray(29), white}},
+		"negative of jpeg_gray.tif":              {setTag(t, sample(t, "jpeg_gray.tif"), tagPhotometric, photometricWhiteIsZero), image.Pt(256, 128), []color.NRGBA{gray(179), gray(105), gray(226), black}},
+		"cmyk_lzw.tif":                           {sample(t, "cmyk_lzw.tif"), image.Pt(256, 128), nil},
+		"cmyk_strips.tif":                        {sample(t, "cmyk_strips.tif"), image.Pt(256, 128), nil},
+		"fax_g3.tif":                             {sample(t, "fax_g3.tif"), image.Pt(256, 128), checkers},
+		"fax_g3_aligned.tif":                     {sample(t, "fax_g3_aligned.tif"), image.Pt(256, 128), checkers},
+		"lowest bit first of fax_g3_aligned.tif": {lowestFirst(t, sample(t, "fax_g3_aligned.tif")), image.Pt(256, 128), checkers},
+		"fax_g4.tif":                             {sample(t, "fax_g4.tif"), image.Pt(256, 128), checkers},
+		"negative of fax_g3.tif":                 {setTag(t, sample(t, "fax_g3.tif"), tagPhotometric, photometricWhiteIsZero), image.Pt(256, 128), negative},
+		"negative of fax_g4.tif":                 {setTag(t, sample(t, "fax_g4.tif"), tagPhotometric, photometricWhiteIsZero), image.Pt(256, 128), negative},
+		"lossless.webp":                          {sample(t, "lossless.webp"), image.Pt(64, 32), nil},
+		"lossy.webp":                             {sample(t, "lossy.webp"), image.Pt(64, 32), nil},
+		"says alpha and has none.webp":           {webpOf(16, 64, 32, lossy), image.Pt(64, 32), nil},
+		"animated lossy.webp":                    {webpOf(2, 64, 32, webpChunk("ANIM", make([]byte, 6)), webpFrameAt(0, 0, 64, 32, lossy), webpFrameAt(0, 0, 64, 32, alpha)), image.Pt(64, 32), nil},
+		"animated lossless without ANIM.webp":    {webpOf(2, 64, 32, webpFrameAt(0, 0, 64, 32, chunksOf(sample(t, "lossless.webp")))), image.Pt(64, 32), nil},
 	} {
 		picture, err := thumbnailOf(c.content, typeOf(name))
 		if err != nil || picture.Bounds().Size() != c.size {

@@ -18,6 +18,7 @@ const (
 	tagBits            = 258
 	tagCompression     = 259
 	tagPhotometric     = 262
+	tagFillOrder       = 266
 	tagStripOffsets    = 273
 	tagOrientation     = 274
 	tagSamples         = 277
@@ -137,6 +138,8 @@ func openTIFF(f *file) (picture, error) {
 	switch t.number(tagCompression, 0, 1) {
 	case compressionOldJPEG, compressionJPEG:
 		return t.openJPEG(f)
+	case compressionG3:
+		t.removeFill()
 	}
 	convert := t.conversion()
 	config, err := tiff.DecodeConfig(bytes.NewReader(content))
@@ -254,6 +257,42 @@ func (t *tiffFile) pretendRGBA() bool {
 	t.order.PutUint16(t.content[t.at:], uint16(len(entries)/tiffEntry))
 	return true
 }
+
+// removeFill takes the bits out of a fax that fill its rows up, to whole bytes mostly (ITU-T T.4, section 4.1.3): the decoder
+// knows the end of a row by eleven zeros and a one, and no more zeros. Nothing else has so many.
+func (t *tiffFile) removeFill() {
+	const lowestFirst, most = 2, 11
+	var order bitOrder = highestFirst
+	if t.number(tagFillOrder, 0, 1) == lowestFirst {
+		order = func(i int) byte { return 1 << i }
+	}
+	left := len(t.content) // bytes: strips may lie on one another
+	for i := 0; ; i++ {
+		at, length := t.number(tagStripOffsets, i, -1), t.number(tagStripByteCounts, i, -1)
+		if at < 0 || length < 0 || at > len(t.content) || length > min(left, len(t.content)-at) {
+			return
+		}
+		left -= max(length, 1)
+		strip := t.content[at : at+length]
+		zeros, out := 0, 0 // bits
+		for n := range 8 * len(strip) {
+			if strip[n/8]&order(n%8) == 0 {
+				zeros++
+				continue
+			}
+			strip[n/8] &^= order(n % 8)
+			out += min(zeros, most)
+			zeros = 0
+			strip[out/8] |= order(out % 8)
+			out++
+		}
+	}
+}
+
+// bitOrder gives the mask of the i-th bit of a byte.
+type bitOrder func(i int) byte
+
+func highestFirst(i int) byte { return 0x80 >> i }
 
 // asNegative is for a fax whose black runs are white: the decoder has them black
 // in any case.
