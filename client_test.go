@@ -371,7 +371,7 @@ func TestWrongUseOfCommandsForFiles(t *testing.T) {
 	a, b := fileOf(t, "a.txt", "a"), fileOf(t, "a.txt", "b")
 	for line, why := range map[string]string{
 		"put --to " + place:                            "takes a file",
-		"put " + a:                                     "is no place",
+		"put " + a:                                     "say where the files belong: --to PLACE",
 		"put " + a + " --to product:x":                 "is no place",
 		"put " + a + " " + b + " --to " + place:        "have the same name",
 		"put " + a + " --to " + place + " --comment x": "--comment takes",

@@ -2005,8 +2005,8 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 			}
 			typed(0, "check", "4 attachments, 4 contents, 24 bytes: no faults\n")
 			typed(0, "check --deep", "4 attachments, 4 contents, 24 bytes: no faults\n")
-			typed(0, "gc", "removed no contents, no bytes\n")
-			typed(0, "gc --dry-run", "to remove: no contents, no bytes\n")
+			typed(0, "gc", "nothing to remove\n")
+			typed(0, "gc --dry-run", "nothing to remove\n")
 
 			old, young := blobFile(dir, strings.Repeat("0", 64)), blobFile(dir, strings.Repeat("1", 64))
 			write(t, old, "spare")
@@ -2017,7 +2017,7 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 			typed(3, "gc --dry-run", "to remove: 1 content, 5 bytes\nattachd: nothing was removed: this was a dry run\n")
 			typed(0, "gc", "removed 1 content, 5 bytes\n")
 			typed(2, "gc --min-age=-1s", "--min-age must not be below 0")
-			typed(0, "gc --min-age 2h", "removed no contents, no bytes\n")
+			typed(0, "gc --min-age 2h", "nothing to remove\n")
 			typed(3, "gc --dry-run --min-age 0s", "to remove: 1 content, 9 bytes\n")
 			remove(t, young) // which has not the bytes of its name
 

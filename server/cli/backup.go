@@ -153,6 +153,14 @@ func removable(err error, to string) error {
 }
 
 func (a *App) sayRemoved(pruned upkeep.Pruned) {
+	switch {
+	case pruned.Points == 0 && pruned.Contents == 0:
+		fmt.Fprintln(a.stdout, "nothing to remove")
+		return
+	case pruned.Contents == 0:
+		fmt.Fprintf(a.stdout, "removed %s, and no contents: other points have them too\n", count(pruned.Points, "restore point"))
+		return
+	}
 	fmt.Fprintf(a.stdout, "removed %s, and with them %s, %s\n",
 		count(pruned.Points, "restore point"), count(pruned.Contents, "content"), count(pruned.Bytes, "byte"))
 }

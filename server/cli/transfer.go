@@ -31,6 +31,9 @@ func (a *App) Put() *cobra.Command {
   pg_dump shop | attachd put - --name shop.sql --to ticket:550e8400-e29b-41d4-a716-446655440001`,
 		Args: atLeastOne("a file"),
 	}, func(ctx context.Context, n *overNetwork, c *remote.Client, files []string) error {
+		if to == "" {
+			return usage("say where the files belong: --to PLACE; attachd ls lists the places")
+		}
 		place, err := remote.ParsePlace(to)
 		if err != nil {
 			return usage("--to: %v", err)

@@ -130,16 +130,17 @@ func (a *App) GC() *cobra.Command {
 			if err := a.work(ctx, c, "/upkeep/gc", map[string]any{"dry_run": dryRun, "min_age": minAge.Seconds()}, &collected); err != nil {
 				return err
 			}
+			if collected.Contents == 0 {
+				fmt.Fprintln(a.stdout, "nothing to remove")
+				return nil
+			}
 			what := fmt.Sprintf("%s, %s", count(collected.Contents, "content"), count(collected.Bytes, "byte"))
 			if !dryRun {
 				fmt.Fprintln(a.stdout, "removed", what)
 				return nil
 			}
 			fmt.Fprintln(a.stdout, "to remove:", what)
-			if collected.Contents > 0 {
-				return &exit{exitFault, errors.New("nothing was removed: this was a dry run")}
-			}
-			return nil
+			return &exit{exitFault, errors.New("nothing was removed: this was a dry run")}
 		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count")
