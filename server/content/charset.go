@@ -85,16 +85,21 @@ func mostlyUTF8(b []byte) bool {
 
 // olderEncoding is that of text which is not Unicode, where its bytes leave no doubt, else nil.
 func olderEncoding(b []byte) encoding.Encoding {
-	if e := eastAsian(b); e != nil {
-		return e
-	}
-	if e := alphabet(b); e != nil {
+	if e := scriptEncoding(b); e != nil {
 		return e
 	}
 	if e := language(b); e != nil {
 		return e
 	}
 	return western(b)
+}
+
+// scriptEncoding is that of text in a script other than Latin, or nil.
+func scriptEncoding(b []byte) encoding.Encoding {
+	if e := eastAsian(b); e != nil {
+		return e
+	}
+	return alphabet(b)
 }
 
 // pairs is what a text is when it is read as ASCII and characters of two bytes, the way East Asian encodings are.

@@ -110,10 +110,7 @@ func nameEntries(entries []Entry, names []zipName) {
 			old = append(append(old, name.raw...), '\n')
 		}
 	}
-	legacy := eastAsian(old)
-	if legacy == nil {
-		legacy = alphabet(old)
-	}
+	legacy := scriptEncoding(old)
 	if legacy == nil {
 		legacy = ofNames(old)
 	}

@@ -70,9 +70,15 @@ func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
-// fromOlderEncoding reads a name that is not UTF-8 as Shift-JIS, if all in it that is not ASCII stands together at least
-// in twos, as Japanese does, and else as Windows-1252, in which letters with accents stand among others.
+// fromOlderEncoding reads a name that is not UTF-8 in an encoding that its letters leave no doubt of; or as Shift-JIS, if
+// all in it that is not ASCII stands together at least in twos, as Japanese does; and else as Windows-1252, in which letters
+// with accents stand among others.
 func fromOlderEncoding(name string) string {
+	if old := scriptEncoding([]byte(name)); old != nil {
+		if decoded, err := old.NewDecoder().String(name); err == nil {
+			return decoded
+		}
+	}
 	if decoded, err := japanese.ShiftJIS.NewDecoder().String(name); err == nil && !strings.ContainsRune(decoded, utf8.RuneError) && inRuns(decoded) {
 		return decoded
 	}

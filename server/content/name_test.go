@@ -70,6 +70,13 @@ func TestANameInAFormIsReadAsItsClientMeansIt(t *testing.T) {
 		{"curl on Windows", "\xDCbersicht M\xE4rz \x80.csv", "Übersicht März €.csv"},
 		{"an old French client", "\xE9t\xE9 - caf\xE9.txt", "été - café.txt"},
 		{"an old Japanese client", "\x8C\xA9\x90\xCF\x8F\x91 2026.pdf", "見積書 2026.pdf"},
+		{"an old Russian client", "\xce\xf2\xf7\xe5\xf2 \xe7\xe0 \xec\xe0\xf0\xf2.docx", "Отчет за март.docx"},
+		{"an old Chinese client", "\xd6\xd0\xb9\xfa\xd2\xc6\xb6\xaf 2026.pdf", "中国移动 2026.pdf"},
+		{"an old Taiwanese client", "\xa4\xa4\xb5\xd8\xb9\x71\xab\x48.pdf", "中華電信.pdf"},
+		{"an old Greek client", "\xc1\xed\xe1\xf6\xef\xf1\xdc \xcc\xe1\xf1\xf4\xdf\xef\xf5.docx", "Αναφορά Μαρτίου.docx"},
+		{"an old French client", "R\xe9sum\xe9 d\xe9j\xe0 envoy\xe9 \xe0 No\xebl.pdf", "Résumé déjà envoyé à Noël.pdf"},
+		{"an old Spanish client", "Informaci\xf3n a\xf1o n\xba 3.pdf", "Información año nº 3.pdf"},
+		{"an old Danish client", "L\xf8nseddel bl\xe5b\xe6rgr\xf8d.pdf", "Lønseddel blåbærgrød.pdf"},
 		{"an old client, escaped as well", "\xDC %22a%22.txt", `Ü "a".txt`},
 	} {
 		if got, err := CleanName(FormName(c.escaped)); err != nil || got != c.want {
