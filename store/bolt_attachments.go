@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/google/uuid"
 )
@@ -274,11 +275,18 @@ func (b *Bolt) AllAttachments(ctx context.Context, after uuid.UUID, limit int) (
 	})
 }
 
+// lists are where lists grow before they are returned, so that each takes the
+// memory that it needs, and no more.
+var lists = sync.Pool{New: func() any { return new([]Attachment) }}
+
 // listAttachments reads what the ids under a prefix of a bucket stand for.
 func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
-	read func(tx *dbTx, id uuid.UUID, value []byte) (Attachment, error)) (list []Attachment, err error) {
-	err = view(ctx, func(tx *dbTx) error {
+	read func(tx *dbTx, id uuid.UUID, value []byte) (Attachment, error)) ([]Attachment, error) {
+	grown := lists.Get().(*[]Attachment)
+	list := (*grown)[:0]
+	err := view(ctx, func(tx *dbTx) error {
 		uploaders, gone := make(names), make(removed)
+		var before Attachment // mostly of the same parent and uploader
 		for rest, value := range under(tx, bucket, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -291,20 +299,27 @@ func (b *Bolt) listAttachments(ctx context.Context, view viewer, bucket, prefix 
 			if err != nil {
 				return err
 			}
-			if is, err := gone.has(b, tx, a.Parent); err != nil || is {
-				if err != nil {
+			if len(list) == 0 || a.Parent != before.Parent {
+				if is, err := gone.has(b, tx, a.Parent); err != nil {
+					return err
+				} else if is {
+					continue
+				}
+			}
+			if a.Uploader = before.Uploader; len(list) == 0 || a.UploaderID != before.UploaderID {
+				if err := uploaders.fill(tx, &b.users, &a); err != nil {
 					return err
 				}
-				continue
 			}
-			if err := uploaders.fill(tx, &b.users, &a); err != nil {
-				return err
-			}
-			list = append(list, a)
+			list, before = append(list, a), a
 		}
 		return nil
 	})
-	return list, err
+	out := append([]Attachment(nil), list...)
+	clear(list)
+	*grown = list
+	lists.Put(grown)
+	return out, err
 }
 
 // DeleteAttachment implements Attachments.

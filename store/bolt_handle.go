@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -30,11 +31,12 @@ func (overwritten) Is(target error) bool { return target == ErrReplaced || targe
 // with locks held that it never releases.
 type handle struct {
 	*bbolt.DB
-	file   *os.File      // bbolt's own
-	size   int           // of a page, in bytes
-	last   atomic.Uint64 // number of the last commit
-	mapped sync.RWMutex  // held for reading while metas is read
-	metas  []byte        // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
+	file   *os.File                         // bbolt's own
+	size   int                              // of a page, in bytes
+	last   atomic.Uint64                    // number of the last commit
+	mapped sync.RWMutex                     // held for reading while metas is read
+	metas  []byte                           // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
+	whole  atomic.Pointer[[metaLength]byte] // the last meta page that was verified
 }
 
 func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
@@ -94,10 +96,10 @@ func (h *handle) holds() error {
 	return nil
 }
 
-// written is how many bytes the last commit says that the file has, or 0 where
+// written is the length in bytes that the last commit gives the file, or 0 where
 // that is not known. It fails with ErrOverwritten when no meta page is of that
 // commit. It reads memory and calls nothing, since every request asks.
-func (h *handle) written() (bytes int64, err error) {
+func (h *handle) written() (length int64, err error) {
 	last := h.last.Load()
 	err = withoutPanic(func() error {
 		h.mapped.RLock()
@@ -110,13 +112,13 @@ func (h *handle) written() (bytes int64, err error) {
 		if newest == nil || newest.commit() > h.last.Load()+1 {
 			return fmt.Errorf("commit %d is not in it", last)
 		}
-		bytes = int64(newest.pages()) * int64(h.size)
+		length = int64(newest.pages()) * int64(h.size)
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("%w: %s: %w", ErrOverwritten, h.file.Name(), err)
 	}
-	return bytes, nil
+	return length, nil
 }
 
 // newest gives the last of the meta pages from a commit on that are whole. It
@@ -125,9 +127,22 @@ func (h *handle) written() (bytes int64, err error) {
 func (h *handle) newest(from uint64) (newest meta) {
 	for at := pageHeader; at < len(h.metas); at += h.size {
 		m := meta(h.metas[at : at+metaLength])
-		if m.commit() >= from && m.isWhole() && (newest == nil || m.commit() > newest.commit()) {
+		if m.commit() >= from && h.isWhole(m) && (newest == nil || m.commit() > newest.commit()) {
 			newest = m
 		}
 	}
 	return newest
+}
+
+// isWhole verifies a meta page, unless it is the one that was verified before.
+func (h *handle) isWhole(m meta) bool {
+	if known := h.whole.Load(); known != nil && bytes.Equal(m, known[:]) {
+		return true
+	}
+	copied := [metaLength]byte(m)
+	if !meta(copied[:]).isWhole() {
+		return false
+	}
+	h.whole.Store(&copied)
+	return true
 }

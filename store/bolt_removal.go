@@ -48,6 +48,9 @@ func isMarked(tx *dbTx, k []byte) bool {
 
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
 func (b *Bolt) isRemoved(tx *dbTx, p Parent) (bool, error) {
+	if tx.hasNone(bucketRemovals) { // as nearly always
+		return false, nil
+	}
 	record, err := b.entities.load(tx, bucketEntities, parentKey(p))
 	switch {
 	case err != nil:

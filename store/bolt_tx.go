@@ -85,7 +85,8 @@ func (tx *dbTx) get(bucket, key []byte) []byte {
 	}
 	sealed := b.Get(key)
 	if sealed == nil {
-		tx.entries(bucket).Seek(key) // looks for a key that led the search astray
+		tx.mustKnowKeys(bucket)
+		(&entries{tx: tx, bucket: bucket, all: true, cursor: b.Cursor()}).Seek(key) // looks for a key that led the search astray
 		return nil
 	}
 	value, err := tx.open(bucket, key, sealed)
@@ -111,6 +112,19 @@ func (tx *dbTx) mustKnowKeys(bucket []byte) {
 	if err := tx.known.doubts(bucket); err != nil {
 		panic(err)
 	}
+}
+
+// hasNone says whether a bucket is known to be empty, or is not there.
+func (tx *dbTx) hasNone(bucket []byte) bool {
+	if tx.known.doubts(bucket) != nil {
+		return false
+	}
+	b := tx.bucket(bucket)
+	if b == nil {
+		return true
+	}
+	first, _ := b.Cursor().First()
+	return first == nil
 }
 
 // entries is a cursor over a bucket that is there, of which all keys are known.

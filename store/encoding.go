@@ -63,8 +63,7 @@ func decodeRecord(p Parent, id uuid.UUID, data []byte) (Attachment, error) {
 	size := d.uvarint()
 	copy(a.SHA256[:], d.take(32))
 	copy(a.UploaderID[:], d.take(16))
-	a.FileName = string(d.take(d.uvarint()))
-	a.Type = string(d.take(d.uvarint()))
+	a.FileName, a.Type = d.twoStrings()
 	if d.failed || size > math.MaxInt64 || len(d.rest) > 0 {
 		return Attachment{}, errRecord
 	}
@@ -96,6 +95,21 @@ func (d *decoder) uvarint() uint64 {
 	}
 	d.rest = d.rest[n:]
 	return v
+}
+
+// twoStrings takes two strings with their lengths. They share their memory, since
+// a list has many of them.
+func (d *decoder) twoStrings() (first, second string) {
+	n := d.uvarint()
+	both := d.rest
+	d.take(n)
+	m := d.uvarint()
+	at := len(both) - len(d.rest)
+	if d.take(m); d.failed {
+		return "", ""
+	}
+	text := string(both[:at+int(m)])
+	return text[:n], text[at:]
 }
 
 type userRecord struct {
