@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -302,8 +303,9 @@ func closes(rest string) bool {
 // fileNameOf prefers filename* (RFC 8187) where it can be read. Either is
 // decoded once, as its own kind is.
 func fileNameOf(params map[string]string) string {
-	plain := content.FormName(params["filename"])
-	charset, rest, _ := strings.Cut(params["filename*"], "'")
+	plain, extended := continued(params)
+	plain = content.FormName(cmp.Or(params["filename"], plain))
+	charset, rest, _ := strings.Cut(cmp.Or(params["filename*"], extended), "'")
 	_, encoded, _ := strings.Cut(rest, "'")
 	decoded, err := url.PathUnescape(encoded)
 	if err != nil || decoded == "" {
@@ -318,4 +320,28 @@ func fileNameOf(params map[string]string) string {
 		return plain
 	}
 	return decoded
+}
+
+// continued puts a name together that came in pieces (RFC 2231, section 3), as
+// programs for mail write a long one. It is extended, like filename*, if its first
+// piece is.
+func continued(params map[string]string) (plain, extended string) {
+	_, isExtended := params["filename*0*"]
+	var b strings.Builder
+	for n := 0; ; n++ {
+		encoded, ok := params[fmt.Sprintf("filename*%d*", n)]
+		piece, isPlain := params[fmt.Sprintf("filename*%d", n)]
+		switch {
+		case ok:
+			b.WriteString(encoded)
+		case isPlain && isExtended:
+			b.WriteString(url.PathEscape(piece))
+		case isPlain:
+			b.WriteString(piece)
+		case isExtended:
+			return "", b.String()
+		default:
+			return b.String(), ""
+		}
+	}
 }
