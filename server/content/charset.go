@@ -206,7 +206,7 @@ var alphabets = []struct {
 
 const (
 	russian = "оеаинтсрвл"
-	hebrew  = "יוהלאמםתרשבנ"
+	hebrew  = "יוהלאםמתרשב"
 )
 
 // alphabet tells the encodings of Cyrillic, Greek, Hebrew, Arabic and Thai by their usual letters.
