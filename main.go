@@ -20,6 +20,7 @@ import (
 	"attachd/server/memory"
 	"attachd/server/preview"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 // The memory that is live is a few megabytes, so Go would collect garbage
@@ -94,9 +95,9 @@ func open(cfg config.Config) (cli.Storage, error) {
 		return cli.Storage{}, err
 	}
 	times := server.NewStorageTimes()
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
+	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
-	case errors.Is(err, store.ErrLocked):
+	case errors.Is(err, bolt.ErrLocked):
 		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
 	case errors.Is(err, store.ErrDamaged):
 		return cli.Storage{}, fmt.Errorf("%w. %s", err, dir.Rescue())
@@ -115,11 +116,11 @@ func open(cfg config.Config) (cli.Storage, error) {
 
 // openCopy opens a copy of a database to note something in it.
 func openCopy(path string) (store.Store, error) {
-	return store.OpenBolt(path, store.BoltOptions{Lost: end})
+	return bolt.Open(path, bolt.Options{Lost: end})
 }
 
 // openSnapshot opens a copy of a database, which may lie on a medium that
 // cannot be written.
 func openSnapshot(path string) (store.Store, error) {
-	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true, Lost: end})
+	return bolt.Open(path, bolt.Options{ReadOnly: true, Lost: end})
 }

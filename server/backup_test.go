@@ -24,6 +24,7 @@ import (
 	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 // operator is a way in for commands.
@@ -60,7 +61,7 @@ func TestASnapshotIsTheMetadataAsItWas(t *testing.T) {
 	w.play(t, []step{{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200}})
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	w.must(os.WriteFile(path, snapshot, 0o600))
-	db, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	db, err := bolt.Open(path, bolt.Options{ReadOnly: true})
 	w.must(err)
 	defer db.Close()
 	if a, err := db.Attachment(t.Context(), uuid.MustParse(w.names["A"])); err != nil || a.FileName != "a.txt" {
@@ -218,7 +219,7 @@ func (w *world) wantContents(t *testing.T, snapshot []byte) (records int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	w.must(os.WriteFile(path, snapshot, 0o600))
-	db, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	db, err := bolt.Open(path, bolt.Options{ReadOnly: true})
 	w.must(err)
 	list, err := db.AllAttachments(t.Context(), uuid.Nil, 1000)
 	w.must(err)
@@ -263,7 +264,7 @@ func TestASnapshotLeavesTheDiskItsReserve(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	w.must(os.WriteFile(path, snapshot.Bytes(), 0o600))
-	db, err := store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	db, err := bolt.Open(path, bolt.Options{ReadOnly: true})
 	w.must(err)
 	defer db.Close()
 	if faults, err := db.Check(t.Context(), nil); err != nil || len(faults) > 0 {

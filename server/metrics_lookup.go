@@ -104,10 +104,10 @@ func NewStorageTimes() *StorageTimes {
 	}
 }
 
-// Committed is for store.BoltOptions.
+// Committed is for bolt.Options.
 func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
 
-// LogFailed is for store.BoltOptions.
+// LogFailed is for bolt.Options.
 func (t *StorageTimes) LogFailed(err error) {
 	t.logFailures.Inc()
 	t.mu.Lock()

@@ -21,7 +21,7 @@ import (
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/token"
-	"attachd/store"
+	"attachd/store/bolt"
 )
 
 // BenchmarkUpload uploads 10 KB over connections that are kept, to a server as
@@ -84,7 +84,7 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 		}
 	}
 	dir := b.TempDir()
-	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(dir, "attachd.wal")})
+	records, err := bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{Log: filepath.Join(dir, "attachd.wal")})
 	must(err)
 	b.Cleanup(func() { records.Close() })
 	var m made

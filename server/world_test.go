@@ -35,6 +35,7 @@ import (
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 // patience is how long a test waits for what happens by itself. A busy machine
@@ -84,7 +85,7 @@ func goroutinesLeft() string {
 type world struct {
 	t       *testing.T
 	server  *server.Server
-	store   *store.Bolt
+	store   *bolt.Store
 	blobs   *disk.Store
 	disk    *testDisk
 	ballast ballast
@@ -215,7 +216,7 @@ func (w *world) open() {
 
 func (w *world) openStores() {
 	var err error
-	w.store, err = store.OpenBolt(filepath.Join(w.dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(w.dir, "attachd.wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
+	w.store, err = bolt.Open(filepath.Join(w.dir, "attachd.db"), bolt.Options{Log: filepath.Join(w.dir, "attachd.wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
 		Compacting: func(step string) error { return w.strike("compact: " + step) }})
 	w.must(err)
 	w.blobs, err = disk.Open(w.dir, disk.Options{Wrap: func(real disk.FileSystem) disk.FileSystem {
@@ -273,7 +274,7 @@ var fixture = sync.OnceValue(func() made {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "attachd.db")
-	db, err := store.OpenBolt(path, store.BoltOptions{})
+	db, err := bolt.Open(path, bolt.Options{})
 	if err != nil {
 		return made{err: err}
 	}
@@ -284,7 +285,7 @@ var fixture = sync.OnceValue(func() made {
 	return m
 })
 
-func (m made) populate(db *store.Bolt) error {
+func (m made) populate(db *bolt.Store) error {
 	var objects, members []store.Object
 	for _, p := range people {
 		objects = append(objects, store.User{ID: p.id, FullName: fullName(p.name), IsSuperadmin: p.superadmin})

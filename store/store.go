@@ -47,6 +47,30 @@ type Error struct {
 func (e *Error) Error() string { return e.Detail }
 func (e *Error) Unwrap() error { return e.Kind }
 
+// Each of these is an ErrUnavailable too: a change may have been made.
+var (
+	// ErrReplaced means that a file was removed, or has another in its place,
+	// while it was open. What is written to it is lost when it is closed, so
+	// that no change is acknowledged until it is back.
+	ErrReplaced error = unavailable{"the file was removed or replaced while it was open", nil}
+	// ErrOverwritten means that the file of the database is not what was
+	// committed to it: it was cut short or overwritten by somebody else while it
+	// was open, or its disk does not give it. Nothing is read from it or written
+	// to it until it is as it was. It is an ErrReplaced.
+	ErrOverwritten error = unavailable{"the file was cut short or overwritten while it was open, or cannot be read", ErrReplaced}
+)
+
+// unavailable is an error that is ErrUnavailable, and another.
+type unavailable struct {
+	text string
+	also error
+}
+
+func (u unavailable) Error() string { return u.text }
+func (u unavailable) Is(target error) bool {
+	return target == ErrUnavailable || u.also != nil && target == u.also
+}
+
 // DamagedError is the error of a database that cannot be opened for damage.
 type DamagedError struct {
 	Faults []string // a sentence for each

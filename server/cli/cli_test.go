@@ -16,6 +16,7 @@ import (
 	"attachd/server/datadir"
 	"attachd/server/token"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 func TestReport(t *testing.T) {
@@ -161,7 +162,7 @@ func openStorage(t *testing.T, path string) Storage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := store.OpenBolt(dir.Join("attachd.db"), store.BoltOptions{})
+	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

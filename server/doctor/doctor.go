@@ -14,6 +14,7 @@ import (
 	"attachd/server/upkeep"
 	"attachd/server/webhooks"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 // Level says how much a finding matters.
@@ -140,7 +141,7 @@ func database(ctx context.Context, c *Case) []Finding {
 		return nil
 	}
 	status, err := c.Status(ctx)
-	if errors.Is(err, store.ErrLocked) {
+	if errors.Is(err, bolt.ErrLocked) {
 		return warning("Run this again when that has ended.", "The database is in use by %s.", c.Dir.Holder())
 	}
 	if err != nil {

@@ -30,6 +30,7 @@ import (
 	"attachd/server/upkeep"
 	"attachd/server/webhooks"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 // healthy is an installation of which every look says that it is ok, apart
@@ -174,7 +175,7 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		}, Problem, "not on the public internet", "attachd webhooks ping", ""},
 		{"webhooks", "the secret is none", func(_ *testing.T, c *Case) { c.NoReceiver = errors.New("it is empty") }, Problem, "it is empty", "openssl rand", ""},
 		{"database", "it cannot be read", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, errors.New("it is broken")) }, Problem, "it is broken", "newest snapshot", ""},
-		{"database", "another process has it", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, store.ErrLocked) }, Warning, "in use", "again", ""},
+		{"database", "another process has it", func(_ *testing.T, c *Case) { c.status(upkeep.Status{}, bolt.ErrLocked) }, Warning, "in use", "again", ""},
 		{"database", "it is gone, and contents are there", func(t *testing.T, c *Case) {
 			must(t, os.Remove(c.Dir.Join("attachd.db")))
 			must(t, os.MkdirAll(c.Dir.Join("blobs/sha256/ab"), 0o700))

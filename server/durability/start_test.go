@@ -23,6 +23,7 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/store"
+	"attachd/store/bolt"
 	"attachd/store/storetest"
 )
 
@@ -74,7 +75,7 @@ func fillDir(t *testing.T, dir string, attachments, contents int) (products []st
 	t.Helper()
 	serve(t, dir).stop(t) // makes all but the files
 	begun := time.Now()
-	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{})
+	records, err := bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{})
 	must(t, err)
 	products = storetest.Fill(t, records, attachments)
 	must(t, records.Close())

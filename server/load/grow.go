@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt"
 	"attachd/store/storetest"
 )
 
@@ -87,7 +88,7 @@ func fill(binary, dir string, n int) (products []store.Entity, err error) {
 	if err := in.stop(); err != nil {
 		return nil, err
 	}
-	records, err := store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{})
+	records, err := bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ import (
 	"attachd/blobs/disk/disktest"
 	"attachd/server/pending"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 func TestMain(m *testing.M) {
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 type house struct {
 	*testing.T
 	*pending.Contents
-	records *store.Bolt
+	records *bolt.Store
 	files   *disk.Store
 	user    store.User
 	product store.Entity
@@ -63,7 +64,7 @@ func newHouse(t *testing.T) *house {
 		return nil
 	}
 	var err error
-	h.records, err = store.OpenBolt(filepath.Join(dir, "attachd.db"), store.BoltOptions{Log: filepath.Join(dir, "attachd.wal"), Commit: func(tx *bbolt.Tx) error {
+	h.records, err = bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{Log: filepath.Join(dir, "attachd.wal"), Commit: func(tx *bbolt.Tx) error {
 		if err := ask("commit"); err != nil {
 			return err
 		}
@@ -499,7 +500,7 @@ func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {
 
 // BenchmarkSpool takes in a small content without committing it.
 func BenchmarkSpool(b *testing.B) {
-	records, err := store.OpenBolt(filepath.Join(b.TempDir(), "attachd.db"), store.BoltOptions{})
+	records, err := bolt.Open(filepath.Join(b.TempDir(), "attachd.db"), bolt.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -525,10 +526,10 @@ func BenchmarkSpool(b *testing.B) {
 
 // stray is a store in which there is a content that waits with a record which
 // cannot be read.
-type stray struct{ *store.Bolt }
+type stray struct{ *bolt.Store }
 
 func (s stray) PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]store.PendingContent, error) {
-	list, err := s.Bolt.PendingAfter(ctx, after, limit, maxBytes)
+	list, err := s.Store.PendingAfter(ctx, after, limit, maxBytes)
 	return list, errors.Join(err, store.ErrUnreadable)
 }
 

@@ -17,6 +17,7 @@ import (
 	"attachd/blobs"
 	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -53,7 +54,7 @@ func (h *home) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error
 }
 
 func openSnapshot(path string) (store.Store, error) {
-	return store.OpenBolt(path, store.BoltOptions{ReadOnly: true})
+	return bolt.Open(path, bolt.Options{ReadOnly: true})
 }
 
 func anybodys(*os.File) error { return nil }

@@ -21,6 +21,7 @@ import (
 	"attachd/blobs/disk/disktest"
 	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/bolt"
 )
 
 func TestMain(m *testing.M) {
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 type house struct {
 	*testing.T
 	dir     string
-	records *store.Bolt
+	records *bolt.Store
 	blobs   *disk.Store
 	faults  atomic.Pointer[func(call string) error]
 	ada     store.User
@@ -53,7 +54,7 @@ func (h *house) database() string { return filepath.Join(h.dir, "attachd.db") }
 func (h *house) open() {
 	h.Helper()
 	var err error
-	h.records, err = store.OpenBolt(h.database(), store.BoltOptions{Log: h.database() + ".log"})
+	h.records, err = bolt.Open(h.database(), bolt.Options{Log: h.database() + ".log"})
 	h.ok(err)
 	faults := disktest.Faults{Before: func(call string) error {
 		if fail := h.faults.Load(); fail != nil {
@@ -356,7 +357,7 @@ func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 	a := h.keep("one", true)
 	h.ok(os.Remove(h.path(a)))
 	h.spoilDatabase(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), store.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
+		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), bolt.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
 	})
 	h.fail(func(call string) error {
 		if strings.HasPrefix(call, "list blobs/sha256") {

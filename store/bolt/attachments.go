@@ -1,0 +1,479 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// CreateAttachment implements Attachments.
+func (b *Store) CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error {
+	return b.create(ctx, a, nil, checksums, autoCreate)
+}
+
+// CreatePending implements Attachments.
+func (b *Store) CreatePending(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error {
+	if int64(len(content)) != a.Size {
+		return fmt.Errorf("store: attachment %s has %d bytes, and its content %d", a.ID, a.Size, len(content))
+	}
+	return b.create(ctx, a, content, checksums, autoCreate)
+}
+
+// create records an attachment, and a content with it where that is not nil.
+func (b *Store) create(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error {
+	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
+		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
+	}
+	update := b.update
+	if content != nil {
+		update = b.updateSoon
+	}
+	return b.whenFree(ctx, func() error {
+		return update(ctx, func(tx *writeTx) error {
+			if err := createAttachment(tx, a, autoCreate); err != nil {
+				return err
+			}
+			tx.putChecksums(a.SHA256, checksums)
+			if content != nil {
+				tx.putPending(a.ID, content)
+			}
+			return nil
+		})
+	})
+}
+
+func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error {
+	if has(tx.dbTx, bucketAttachmentIDs, a.ID[:]) {
+		return refuse(store.ErrConflict, "An attachment with the id %s is there already.", a.ID)
+	}
+	if err := needUser(tx.dbTx, a.UploaderID); err != nil {
+		return err
+	}
+	if err := checkComment(tx.dbTx, a); err != nil {
+		return err
+	}
+	home, err := findHome(tx.dbTx, a, autoCreate)
+	if err != nil {
+		return err
+	}
+	if home.changes() {
+		if err := tx.imports.free(); err != nil {
+			return err
+		}
+	}
+	usage, err := loadUsage(tx.dbTx, home.entity.Space)
+	if err != nil {
+		return err
+	}
+	if err := checkQuota(home.entity.Space, *home.space, usage, a.Size); err != nil {
+		return err
+	}
+
+	home.settle(tx, a)
+	tx.put(bucketAttachments, join(parentKey(a.Parent), a.ID[:]), encodeRecord(a))
+	tx.put(bucketAttachmentIDs, a.ID[:], parentKey(a.Parent))
+	tx.put(bucketContents, join(a.SHA256[:], a.ID[:]), nothing)
+	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
+	tx.saveUsage(home.entity.Space, usage)
+	tx.created = append(tx.created, created{a, home.entity.Space, usage})
+	tx.tell(store.AttachmentCreated, a, home.entity.Space)
+	return nil
+}
+
+func checkComment(tx *dbTx, a store.Attachment) error {
+	if !a.CommentID.Valid {
+		return nil
+	}
+	id := a.CommentID.UUID
+	if a.Parent.Kind != store.Ticket || !has(tx, bucketComments, join(a.Parent.ID[:], id[:])) {
+		return refuse(store.ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
+	}
+	return nil
+}
+
+// home is where an attachment will be: its parent and their space, and what
+// of it has to be made first.
+type home struct {
+	entity    *entityRecord
+	space     *spaceRecord
+	newEntity bool
+	newSpace  bool
+	newAdmin  bool
+}
+
+func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err error) {
+	h.entity, err = load[entityRecord](tx, bucketEntities, parentKey(a.Parent))
+	if err != nil {
+		return h, err
+	}
+	if autoCreate != "" && isBeingRemoved(tx, a.Parent, h.entity, autoCreate) {
+		return h, errRemoving
+	}
+	elsewhere := h.entity != nil && a.Parent.Kind == store.Product && autoCreate != "" && h.entity.Space != autoCreate
+	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
+	if elsewhere || missing {
+		return h, noParent(a.Parent)
+	}
+	if h.entity == nil {
+		h.newEntity = true
+		h.entity = &entityRecord{Space: autoCreate}
+		if a.Parent.Kind == store.Ticket {
+			h.entity.OwnerID = a.UploaderID
+		}
+	}
+
+	h.space, err = load[spaceRecord](tx, bucketSpaces, []byte(h.entity.Space))
+	if err != nil {
+		return h, err
+	}
+	if h.space == nil && !h.newEntity {
+		return h, noParent(a.Parent)
+	}
+	if h.space == nil {
+		h.newSpace = true
+		h.space = &spaceRecord{Name: autoCreate, Auto: true}
+	}
+	h.newAdmin = h.space.Auto && h.entity.Space == autoCreate &&
+		!has(tx, bucketMembers, join(slug0(autoCreate), a.UploaderID[:]))
+	return h, nil
+}
+
+// isBeingRemoved says whether what would be made anew was there before, and is
+// not gone yet.
+func isBeingRemoved(tx *dbTx, p store.Parent, known *entityRecord, space string) bool {
+	if known != nil {
+		return isMarked(tx, spaceRemoval(known.Space))
+	}
+	return isMarked(tx, parentRemoval(p)) || isMarked(tx, spaceRemoval(space))
+}
+
+// changes says whether something has to be made.
+func (h home) changes() bool { return h.newSpace || h.newEntity || h.newAdmin }
+
+// settle makes what is missing.
+func (h home) settle(tx *writeTx, a store.Attachment) {
+	slug := h.entity.Space
+	const why = "made by an upload"
+	tx.direct = tx.direct || h.changes()
+	if h.newSpace {
+		tx.note("space.put", "space", slug, why, slug)
+		tx.save(bucketSpaces, []byte(slug), h.space)
+	}
+	if h.newEntity {
+		tx.note(a.Parent.Kind.String()+".put", a.Parent.Kind.String(), a.Parent.ID.String(), why, slug)
+		tx.save(bucketEntities, parentKey(a.Parent), h.entity)
+		tx.put(bucketSpaceEntities, join(slug0(slug), parentKey(a.Parent)), nothing)
+	}
+	if h.newAdmin {
+		m := store.Member{Space: slug, UserID: a.UploaderID, Role: store.Admin}
+		tx.note("member.put", "user", m.UserID.String(), store.Granted(m)+", "+why, slug)
+		tx.saveMember(m)
+	}
+}
+
+func checkQuota(slug string, space spaceRecord, used store.Usage, size int64) error {
+	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
+		return refuse(store.ErrQuota, "Space %q may hold %d files and holds %d.", slug, space.QuotaFiles, used.Files)
+	}
+	if space.QuotaBytes > 0 && size > space.QuotaBytes-used.Bytes {
+		return refuse(store.ErrQuota, "Space %q may hold %d bytes of files: %d are left, and this file has %d.",
+			slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes), size)
+	}
+	return nil
+}
+
+func loadUsage(tx *dbTx, slug string) (store.Usage, error) {
+	return decodeUsage(tx.get(bucketUsage, []byte(slug)))
+}
+
+func (tx *writeTx) saveUsage(slug string, u store.Usage) {
+	tx.put(bucketUsage, []byte(slug), encodeUsage(u))
+}
+
+// Attachment implements Attachments.
+func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
+	err = b.viewIf(b.ahead.has(id))(ctx, func(tx *dbTx) error {
+		a, err = b.seenAttachment(tx, id)
+		if err != nil {
+			return err
+		}
+		return make(names).fill(tx, &b.users, &a)
+	})
+	return a, err
+}
+
+// seenAttachment is loadAttachment for callers: without what is being removed.
+func (b *Store) seenAttachment(tx *dbTx, id uuid.UUID) (store.Attachment, error) {
+	a, err := loadAttachment(tx, id)
+	if err != nil {
+		return a, err
+	}
+	removed, err := b.isRemoved(tx, a.Parent)
+	if err == nil && removed {
+		err = noAttachment(id)
+	}
+	return a, err
+}
+
+func noAttachment(id uuid.UUID) error {
+	return refuse(store.ErrNotFound, "There is no attachment %s.", id)
+}
+
+func loadAttachment(tx *dbTx, id uuid.UUID) (store.Attachment, error) {
+	at := tx.get(bucketAttachmentIDs, id[:])
+	if at == nil {
+		return store.Attachment{}, noAttachment(id)
+	}
+	p, err := parseParent(at)
+	if err != nil {
+		return store.Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
+	}
+	return decodeAttachment(p, id, tx.get(bucketAttachments, join(parentKey(p), id[:])))
+}
+
+func decodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachment, error) {
+	a, err := decodeRecord(p, id, data)
+	if err != nil {
+		return a, fmt.Errorf("read attachment %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// names are the full names of users met in one call.
+type names map[uuid.UUID]string
+
+func (n names) fill(tx *dbTx, users *decoded[userRecord], a *store.Attachment) error {
+	name, known := n[a.UploaderID]
+	if !known {
+		user, err := users.load(tx, bucketUsers, a.UploaderID[:])
+		if err != nil {
+			return err
+		}
+		if user != nil {
+			name = user.FullName
+		}
+		n[a.UploaderID] = name
+	}
+	a.Uploader = name
+	return nil
+}
+
+// AttachmentsOf implements Attachments.
+func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, parentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (store.Attachment, error) {
+		return decodeAttachment(p, id, record)
+	})
+}
+
+// AllAttachments implements Attachments.
+func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
+	return b.listAttachments(ctx, b.view, bucketAttachmentIDs, nil, after, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+		return loadAttachment(tx, id)
+	})
+}
+
+// lists are where lists grow before they are returned, so that each takes the
+// memory that it needs, and no more.
+var lists = sync.Pool{New: func() any { return new([]store.Attachment) }}
+
+// listAttachments reads what the ids under a prefix of a bucket stand for.
+func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
+	read func(tx *dbTx, id uuid.UUID, value []byte) (store.Attachment, error)) ([]store.Attachment, error) {
+	grown := lists.Get().(*[]store.Attachment)
+	list := (*grown)[:0]
+	err := view(ctx, func(tx *dbTx) error {
+		uploaders, gone := make(names), make(removed)
+		var before store.Attachment // mostly of the same parent and uploader
+		for rest, value := range under(tx, bucket, prefix, after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			a, err := read(tx, id, value)
+			if err != nil {
+				return err
+			}
+			if len(list) == 0 || a.Parent != before.Parent {
+				if is, err := gone.has(b, tx, a.Parent); err != nil {
+					return err
+				} else if is {
+					continue
+				}
+			}
+			if a.Uploader = before.Uploader; len(list) == 0 || a.UploaderID != before.UploaderID {
+				if err := uploaders.fill(tx, &b.users, &a); err != nil {
+					return err
+				}
+			}
+			list, before = append(list, a), a
+		}
+		return nil
+	})
+	out := append([]store.Attachment(nil), list...)
+	clear(list)
+	*grown = list
+	lists.Put(grown)
+	return out, err
+}
+
+// DeleteAttachment implements Attachments.
+func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
+	err = b.update(ctx, func(tx *writeTx) error {
+		var err error
+		if a, err = b.seenAttachment(tx.dbTx, id); err != nil {
+			return err
+		}
+		if err := make(names).fill(tx.dbTx, &b.users, &a); err != nil {
+			return err
+		}
+		entity, err := load[entityRecord](tx.dbTx, bucketEntities, parentKey(a.Parent))
+		if err != nil {
+			return err
+		}
+		if entity == nil {
+			return fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
+		}
+		usage, err := loadUsage(tx.dbTx, entity.Space)
+		if err != nil {
+			return err
+		}
+		freed := freedBy(tx.dbTx, []store.Attachment{a})
+		tx.removeAttachment(a, entity.Space)
+		tx.dropChecksums(freed)
+		tx.saveUsage(entity.Space, store.Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
+		return nil
+	})
+	return a, err
+}
+
+// removeAttachment leaves the usage of the space to the caller.
+func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
+	tx.delete(bucketAttachments, join(parentKey(a.Parent), a.ID[:]))
+	tx.delete(bucketAttachmentIDs, a.ID[:])
+	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
+	tx.deletePending(a.ID)
+	tx.tell(store.AttachmentDeleted, a, space)
+}
+
+// recordsOf lists all attachments of a parent, without names of uploaders.
+func recordsOf(tx *dbTx, p store.Parent) (list []store.Attachment, err error) {
+	for rest, record := range under(tx, bucketAttachments, parentKey(p), nil) {
+		id, err := parseID(rest)
+		if err != nil {
+			return nil, err
+		}
+		a, err := decodeAttachment(p, id, record)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// freedBy lists the contents that nothing refers to once these attachments
+// are gone. It looks before they go, since a cursor that searches where many
+// keys were deleted in the same transaction steps over every one of them.
+func freedBy(tx *dbTx, doomed []store.Attachment) (contents [][32]byte) {
+	ids := make(map[uuid.UUID]bool, len(doomed))
+	for _, a := range doomed {
+		ids[a.ID] = true
+	}
+	seen := make(map[[32]byte]bool)
+	for _, a := range doomed {
+		if !seen[a.SHA256] && onlyIn(tx, a.SHA256, ids) {
+			contents = append(contents, a.SHA256)
+		}
+		seen[a.SHA256] = true
+	}
+	return contents
+}
+
+func onlyIn(tx *dbTx, content [32]byte, ids map[uuid.UUID]bool) bool {
+	for rest := range under(tx, bucketContents, content[:], nil) {
+		if id, err := parseID(rest); err != nil || !ids[id] {
+			return false
+		}
+	}
+	return true
+}
+
+// dropComment has the ticket's attachments name c no longer.
+func (tx *writeTx) dropComment(c store.Comment) error {
+	list, err := recordsOf(tx.dbTx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
+	if err != nil {
+		return err
+	}
+	for _, a := range list {
+		if a.CommentID.Valid && a.CommentID.UUID == c.ID {
+			a.CommentID = uuid.NullUUID{}
+			tx.put(bucketAttachments, join(parentKey(a.Parent), a.ID[:]), encodeRecord(a))
+		}
+	}
+	return nil
+}
+
+// Referenced implements Attachments.
+func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
+	err = b.view(ctx, func(tx *dbTx) error {
+		found = hasUnder(tx, bucketContents, sha256[:])
+		return nil
+	})
+	return found, err
+}
+
+// AttachmentsWith implements Attachments.
+func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
+	return b.listAttachments(ctx, b.view, bucketContents, sha256[:], uuid.Nil, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+		return loadAttachment(tx, id)
+	})
+}
+
+// Checksums implements Attachments.
+func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
+	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *dbTx) error {
+		checksums = bytes.Clone(tx.get(bucketChecksums, sha256[:])) // a copy of an older database has no bucket
+		if checksums == nil {
+			return store.ErrNotFound
+		}
+		return nil
+	})
+	return checksums, err
+}
+
+// AddChecksums implements Attachments.
+func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		for sha256, sums := range checksums {
+			if hasUnder(tx.dbTx, bucketContents, sha256[:]) {
+				tx.putChecksums(sha256, sums)
+			}
+		}
+		return nil
+	})
+}
+
+// putChecksums writes nothing where there is nothing new: most contents that
+// are uploaded again are known.
+func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
+	if len(checksums) > 0 && !bytes.Equal(tx.get(bucketChecksums, sha256[:]), checksums) {
+		tx.put(bucketChecksums, sha256[:], checksums)
+	}
+}
+
+// dropChecksums is for contents whose last record goes.
+func (tx *writeTx) dropChecksums(freed [][32]byte) {
+	for _, sha256 := range freed {
+		if has(tx.dbTx, bucketChecksums, sha256[:]) {
+			tx.delete(bucketChecksums, sha256[:])
+		}
+	}
+}

@@ -1,0 +1,407 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+const (
+	maxRecorded    = 50_000          // entries that wait to be kept
+	manyRecorded   = maxRecorded / 2 // so many do not wait for the second to pass
+	recordInterval = time.Second
+)
+
+// skipAction is the action of an entry that says how many are missing.
+const skipAction = "audit.skip"
+
+// recorded are entries that wait for a commit.
+type recorded struct {
+	mu      sync.Mutex
+	waiting []store.Entry
+	skipped int // for which there was no room
+	last    time.Time
+	many    chan struct{} // told when they should not wait any longer
+}
+
+// Record implements Audit.
+func (b *Store) Record(e store.Entry) {
+	r := &b.recorded
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = e.Time
+	if len(r.waiting) >= maxRecorded {
+		r.skipped++
+		return
+	}
+	r.waiting = append(r.waiting, e)
+	if len(r.waiting) == manyRecorded {
+		select {
+		case r.many <- struct{}{}:
+		default: // the committer has been told
+		}
+	}
+}
+
+// take gives what waits, to be kept or given back.
+func (r *recorded) take() []store.Entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	taken := r.waiting
+	r.waiting = nil
+	if r.skipped > 0 {
+		taken = append(taken, store.Entry{Time: r.last, Action: skipAction, Resource: "entries", Name: strconv.Itoa(r.skipped), Outcome: "done"})
+		r.skipped = 0
+	}
+	return taken
+}
+
+// giveBack has what was taken wait again, as far as there is room.
+func (r *recorded) giveBack(taken []store.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if last := len(taken) - 1; last >= 0 && taken[last].Action == skipAction {
+		if n, err := strconv.Atoi(taken[last].Name); err == nil {
+			r.skipped += n
+		}
+		taken = taken[:last]
+	}
+	r.waiting = append(taken, r.waiting...)
+	if over := len(r.waiting) - maxRecorded; over > 0 {
+		r.skipped += over
+		r.waiting = r.waiting[:maxRecorded]
+	}
+}
+
+// flushRecorded keeps what waits, when there is no change that it could go with.
+func (b *Store) flushRecorded() error {
+	b.recorded.mu.Lock()
+	none := len(b.recorded.waiting) == 0 && b.recorded.skipped == 0
+	b.recorded.mu.Unlock()
+	if none {
+		return nil
+	}
+	c := &change{apply: func(*writeTx) error { return nil }, done: make(chan error, 1)}
+	b.finish(c)
+	return <-c.done
+}
+
+// record adds entries to the chain.
+func (tx *writeTx) record(entries ...store.Entry) {
+	if len(entries) == 0 || tx.err != nil {
+		return
+	}
+	if tx.chain == nil {
+		last, err := lastLink(tx.dbTx)
+		if err != nil {
+			tx.err = err
+			return
+		}
+		runs, err := loadRuns(tx.dbTx, last.Seq)
+		if err != nil {
+			tx.err = err
+			return
+		}
+		tx.chain, tx.runs = &last, runs
+	}
+	tx.Bucket(bucketAudit).FillPercent = 1 // keys only ever come at the end
+	for _, e := range entries {
+		e.Seq, e.Previous = tx.chain.Seq+1, tx.chain.Hash
+		e.Time = e.Time.UTC().Truncate(time.Millisecond)
+		e.Hash = e.Sum()
+		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.Encode()))
+		*tx.chain = store.Link{Seq: e.Seq, Hash: e.Hash}
+		tx.runs = noteTime(tx.runs, e.Seq, e.Time)
+	}
+	tx.chained = true
+}
+
+// note records something that the change being applied does besides what its
+// entry says. All that is not given is the entry's.
+func (tx *writeTx) note(action, resource, id, name, space string) {
+	if tx.change.entry == nil {
+		return
+	}
+	tx.noteFor(*tx.change.entry, action, resource, id, name, space)
+}
+
+// noteFor is note for a change with another entry.
+func (tx *writeTx) noteFor(e store.Entry, action, resource, id, name, space string) {
+	e.Action, e.Resource, e.ID, e.Name, e.Space = action, resource, id, name, space
+	tx.record(e)
+}
+
+// saveHead remembers the end of the chain apart from it, so that a cut is seen.
+func (tx *writeTx) saveHead() {
+	if tx.chained {
+		tx.put(bucketMeta, auditHead, encodeLink(*tx.chain))
+		tx.put(bucketMeta, auditRuns, encodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
+	}
+}
+
+// removed is the last entry that is not there any more.
+func (tx *writeTx) removed() uint64 {
+	anchor, _, err := loadLink(tx.dbTx, auditAnchor)
+	if err != nil && tx.err == nil {
+		tx.err = err
+	}
+	return anchor.Seq
+}
+
+// lastLink is what the next entry follows: the head, so that the gap stays to
+// be seen when the newest entries were cut off. An earlier version, which knew
+// nothing of the head, may have written entries since or removed it as too
+// old. Then the next one follows those; but where they are no continuation of
+// the head, its hash is put in their place, which breaks the chain for good.
+func lastLink(tx *dbTx) (store.Link, error) {
+	anchor, head, err := auditEnds(tx)
+	if err != nil {
+		return store.Link{}, err
+	}
+	if anchor.Seq > head.Seq {
+		head = anchor
+	}
+	last := lastEntry(tx)
+	if last.Seq <= head.Seq {
+		return head, nil
+	}
+	if value := tx.get(bucketAudit, number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
+		last.Hash = head.Hash
+	}
+	return last, nil
+}
+
+// AuditEnds implements Audit.
+func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err error) {
+	err = b.view(ctx, func(tx *dbTx) error {
+		anchor, head, err = auditEnds(tx)
+		return err
+	})
+	return anchor, head, err
+}
+
+func auditEnds(tx *dbTx) (anchor, head store.Link, err error) {
+	anchor, _, err = loadLink(tx, auditAnchor)
+	if err != nil {
+		return anchor, head, err
+	}
+	head, known, err := loadLink(tx, auditHead)
+	if err == nil && !known {
+		head = lastEntry(tx)
+		if head == (store.Link{}) {
+			head = anchor
+		}
+	}
+	return anchor, head, err
+}
+
+// lastEntry is the newest entry that is there, or the zero Link.
+func lastEntry(tx *dbTx) store.Link {
+	if tx.Bucket(bucketAudit) == nil { // a copy from before there was an audit log
+		return store.Link{}
+	}
+	cursor := tx.entriesLeft(bucketAudit)
+	key, value := cursor.Last()
+	for key != nil && len(key) != 8 {
+		key, value = cursor.Prev()
+	}
+	if key == nil {
+		return store.Link{}
+	}
+	e := readEntry(key, value)
+	return store.Link{Seq: e.Seq, Hash: e.Hash}
+}
+
+// What bucketMeta knows of the chain's ends.
+var (
+	auditAnchor = []byte("audit anchor")
+	auditHead   = []byte("audit head")
+)
+
+func encodeLink(l store.Link) []byte { return join(number(l.Seq), l.Hash[:]) }
+
+func loadLink(tx *dbTx, key []byte) (l store.Link, known bool, err error) {
+	raw := tx.get(bucketMeta, key)
+	if raw == nil {
+		return l, false, nil
+	}
+	if len(raw) != 8+32 {
+		return l, false, fmt.Errorf("the %s has %d bytes", key, len(raw))
+	}
+	return store.Link{Seq: binary.BigEndian.Uint64(raw), Hash: [32]byte(raw[8:])}, true, nil
+}
+
+// Entries implements Audit.
+func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []store.Entry, err error) {
+	err = b.view(ctx, func(tx *dbTx) error {
+		if tx.Bucket(bucketAudit) == nil || after+1 == 0 {
+			return nil
+		}
+		list, err = readEntries(tx, number(after+1), limit)
+		return err
+	})
+	return list, err
+}
+
+// EntriesBefore implements Audit.
+func (b *Store) EntriesBefore(ctx context.Context, before uint64, limit int) (list []store.Entry, err error) {
+	err = b.view(ctx, func(tx *dbTx) error {
+		if tx.Bucket(bucketAudit) == nil || limit <= 0 {
+			return nil
+		}
+		cursor := tx.entriesLeft(bucketAudit)
+		key, _ := cursor.Last()
+		if before > 0 {
+			if at, _ := cursor.Seek(number(before)); at != nil {
+				key, _ = cursor.Prev()
+			} else {
+				key, _ = cursor.Last()
+			}
+		}
+		var first []byte
+		n := 0
+		for ; key != nil && n < limit; key, _ = cursor.Prev() {
+			if len(key) == 8 {
+				first = key
+				n++
+			}
+		}
+		if n == 0 {
+			return nil
+		}
+		list, err = readEntries(tx, first, n)
+		slices.Reverse(list)
+		return err
+	})
+	return list, err
+}
+
+// readEntries reads at most limit entries, oldest first, from the key on. What
+// stands under a key that is no number is none; a check finds it.
+func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err error) {
+	anchor, _, err := auditEnds(tx)
+	if err != nil {
+		return nil, err
+	}
+	cursor := tx.entriesLeft(bucketAudit)
+	previous := anchor.Hash
+	key, value := cursor.Seek(from)
+	if key != nil {
+		if _, before := cursor.Prev(); len(before) >= 32 {
+			previous = [32]byte(before)
+		}
+		key, value = cursor.Seek(from)
+	}
+	for ; key != nil && len(list) < limit; key, value = cursor.Next() {
+		if len(key) != 8 {
+			continue
+		}
+		e := readEntry(key, value)
+		if cursor.bad != nil && len(cursor.sealed) >= 32 {
+			e.Hash = [32]byte(cursor.sealed) // so that this is no fault of what follows
+		}
+		e.Previous, previous = previous, e.Hash
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+func readEntry(key, value []byte) (e store.Entry) {
+	seq := binary.BigEndian.Uint64(key)
+	if len(value) < 32 {
+		return store.Entry{Seq: seq, Damage: "cannot be read"}
+	}
+	e, err := decodeEntry(value[32:])
+	switch {
+	case err != nil:
+		e = store.Entry{Seq: seq, Damage: "cannot be read"}
+	case e.Seq != seq:
+		e = store.Entry{Seq: seq, Damage: fmt.Sprintf("says that it is entry %d", e.Seq)}
+	}
+	e.Hash = [32]byte(value)
+	return e
+}
+
+// PruneAudit implements Audit.
+func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error) {
+	err = b.update(ctx, func(tx *writeTx) error {
+		removed = 0
+		_, head, err := auditEnds(tx.dbTx)
+		if err != nil {
+			return err
+		}
+		through, err := tx.ripe(auditMarks, head.Seq, age, keep)
+		if err != nil {
+			return err
+		}
+		var keys, damaged [][]byte
+		var last store.Link
+		cursor := tx.entriesLeft(bucketAudit)
+		for key, value := cursor.First(); key != nil && len(keys)+len(damaged) < limit; key, value = cursor.Next() {
+			if len(key) != 8 {
+				continue
+			}
+			if binary.BigEndian.Uint64(key) > through {
+				break
+			}
+			e := readEntry(key, value)
+			if e.Damage != "" { // it goes when what follows it is old
+				damaged = append(damaged, bytes.Clone(key))
+				continue
+			}
+			keys, damaged = append(append(keys, damaged...), bytes.Clone(key)), nil
+			last = store.Link{Seq: e.Seq, Hash: e.Hash}
+		}
+		if len(keys) == 0 {
+			return nil
+		}
+		for _, key := range keys {
+			tx.delete(bucketAudit, key)
+		}
+		tx.put(bucketMeta, auditAnchor, encodeLink(last))
+		removed = len(keys)
+		return nil
+	})
+	return removed, err
+}
+
+var errEntry = errors.New("damaged entry of the audit log")
+
+// decodeEntry reads what store.Entry.Encode gives.
+func decodeEntry(data []byte) (e store.Entry, err error) {
+	d := decoder{rest: data}
+	if version := d.take(1); d.failed || version[0] != store.EntryVersion {
+		return store.Entry{}, errEntry
+	}
+	number := func() uint64 {
+		raw := d.take(8)
+		if d.failed {
+			return 0
+		}
+		return binary.BigEndian.Uint64(raw)
+	}
+	e.Seq = number()
+	e.Time = time.UnixMilli(int64(number())).UTC()
+	for _, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
+		copy(id[:], d.take(16))
+	}
+	operator := d.take(1)
+	for _, text := range []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome} {
+		*text = string(d.take(d.uvarint()))
+	}
+	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
+		return store.Entry{}, errEntry
+	}
+	e.Operator = operator[0] == 1
+	return e, nil
+}

@@ -1,0 +1,471 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// A database that is beyond hope has a fault in every record. So many are
+// told; the rest are counted.
+const maxFaults = 1000
+
+// Check implements Store. The buckets are compared in one read transaction,
+// so that the picture is of one moment; changes go on meanwhile, and the file
+// grows a little by what cannot be used again before the end. What is damaged
+// by itself is found before that, and is no fault of what it belongs to.
+func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
+	b.whole.RLock()
+	defer b.whole.RUnlock()
+	defer b.pending.pause()()
+	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]store.Usage)}
+	damaged, err := b.verify(ctx, rest)
+	if err == nil {
+		for _, what := range damaged.sentences() {
+			c.fault("%s", what)
+		}
+		c.more += damaged.more
+		err = b.view(ctx, c.compareBuckets)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.As(err, new(*panicked)):
+		c.fault("The database cannot be read to its end: its file is damaged.")
+	case errors.As(err, new(*notAsWritten)) && len(c.faults) > 0: // which has been told
+	case err != nil:
+		return nil, fmt.Errorf("check the database: %w", err)
+	}
+	return c.told(), nil
+}
+
+// viewPages is view for who looks at pages, which is safe only while nothing is
+// written.
+func (b *Store) viewPages(ctx context.Context, read func(*dbTx) error) error {
+	if b.db.Load().IsReadOnly() {
+		return b.view(ctx, read)
+	}
+	return b.updateAlone(ctx, func(tx *writeTx) error { return read(tx.dbTx) })
+}
+
+// checker compares the buckets with each other, every index in both
+// directions. Of each entry it looks up what the entry names, so it keeps
+// nothing in memory but a sum for each space.
+type checker struct {
+	*dbTx
+	ctx    context.Context
+	rest   func(took time.Duration) // may be nil
+	began  time.Time                // to work, after the last rest
+	used   map[string]store.Usage   // by the records of attachments
+	moving bool                     // an import that is decided is under way
+	faults []string
+	more   int // beyond maxFaults
+}
+
+func (c *checker) fault(format string, args ...any) {
+	if len(c.faults) == maxFaults {
+		c.more++
+		return
+	}
+	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+}
+
+func (c *checker) want(ok bool, format string, args ...any) {
+	if !ok {
+		c.fault(format, args...)
+	}
+}
+
+func (c *checker) told() []string {
+	if c.more > 0 {
+		return append(c.faults, fmt.Sprintf("There are %d more such faults in the database.", c.more))
+	}
+	return c.faults
+}
+
+func (c *checker) compareBuckets(tx *dbTx) error {
+	c.dbTx = tx
+	c.moving = tx.Bucket(bucketImport) != nil && has(tx, bucketImport, importMark)
+	for _, part := range []func() error{
+		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
+		c.users, c.spaces, c.members, c.memberships,
+		c.entities, c.spaceEntities, c.comments,
+		c.keys, c.keyHashes, c.userKeys, c.touches,
+		c.sessions, c.keySessions, c.sessionExpiry,
+		c.audit, c.outbox, c.dead, c.imported, c.removals,
+	} {
+		err := caught(part)
+		if err != nil && !errors.As(err, new(*notAsWritten)) { // which has been told
+			return err
+		}
+	}
+	return nil
+}
+
+// each visits every entry of a bucket whose key is at least so long. What
+// visit cannot read is a fault of that entry.
+func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
+	visited := 0
+	entries := c.entriesLeft(bucket)
+	for key, value := entries.First(); key != nil; key, value = entries.Next() {
+		if visited++; visited%1000 == 0 {
+			if c.pause(); c.ctx.Err() != nil {
+				return c.ctx.Err()
+			}
+		}
+		if entries.bad != nil { // it has been told
+			continue
+		}
+		if soon := c.toCome(bucket, key); soon != nil {
+			value = soon
+		}
+		err := errKey
+		if len(key) >= atLeast {
+			err = caught(func() error { return visit(key, value) })
+		}
+		if err != nil && !errors.As(err, new(*notAsWritten)) {
+			c.fault("In the bucket %q, the entry %x cannot be read: %v.", bucket, key, err)
+		}
+	}
+	return nil
+}
+
+// pause lets others work.
+func (c *checker) pause() {
+	if c.rest == nil {
+		return
+	}
+	c.rest(time.Since(c.began))
+	c.began = time.Now()
+}
+
+var errKey = errors.New("damaged key")
+
+// toCome is what an import that is decided has yet to write there, or nil.
+func (c *checker) toCome(bucket, key []byte) []byte {
+	if !c.moving {
+		return nil
+	}
+	return c.get(bucketImport, staged(bucket, key))
+}
+
+func (c *checker) has(bucket, key []byte) bool {
+	return has(c.dbTx, bucket, key) || c.toCome(bucket, key) != nil
+}
+
+// hadSpace is also true of a space of which the last is being removed.
+func (c *checker) hadSpace(slug []byte) bool {
+	return c.has(bucketSpaces, slug) || isMarked(c.dbTx, spaceRemoval(string(slug)))
+}
+
+func (c *checker) is(bucket, key, value []byte) bool {
+	got := c.toCome(bucket, key)
+	if got == nil {
+		got = c.get(bucket, key)
+	}
+	return got != nil && bytes.Equal(got, value)
+}
+
+func (c *checker) attachments() error {
+	return c.each(bucketAttachments, 33, func(key, value []byte) error {
+		p, err := parseParent(key[:17])
+		if err != nil {
+			return err
+		}
+		id, err := parseID(key[17:])
+		if err != nil {
+			return err
+		}
+		a, err := decodeRecord(p, id, value)
+		if err != nil {
+			return err
+		}
+		c.want(c.is(bucketAttachmentIDs, id[:], parentKey(p)), "Attachment %s cannot be found by its id.", id)
+		c.want(has(c.dbTx, bucketContents, join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
+		c.want(has(c.dbTx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
+		c.want(checkComment(c.dbTx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
+		e, err := loadEntity(c.dbTx, p)
+		if isMarked(c.dbTx, parentRemoval(p)) || err == nil && isMarked(c.dbTx, spaceRemoval(e.Space)) {
+			return nil // it is being removed, and counts for nothing
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			c.fault("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
+			return nil
+		}
+		u := c.used[e.Space]
+		c.used[e.Space] = store.Usage{Bytes: u.Bytes + a.Size, Files: u.Files + 1}
+		return err
+	})
+}
+
+func (c *checker) attachmentIDs() error {
+	return c.each(bucketAttachmentIDs, 16, func(key, value []byte) error {
+		id, err := parseID(key)
+		if err != nil {
+			return err
+		}
+		c.want(has(c.dbTx, bucketAttachments, join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
+		return nil
+	})
+}
+
+func (c *checker) contents() error {
+	return c.each(bucketContents, 32, func(key, _ []byte) error {
+		id, err := parseID(key[32:])
+		if err != nil {
+			return err
+		}
+		a, err := loadAttachment(c.dbTx, id)
+		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
+		return nil
+	})
+}
+
+func (c *checker) pending() error {
+	if c.Bucket(bucketPending) == nil {
+		return nil
+	}
+	return c.each(bucketPending, 16, func(key, content []byte) error {
+		id, err := parseID(key)
+		if err != nil {
+			return err
+		}
+		a, err := loadAttachment(c.dbTx, id)
+		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
+		return nil
+	})
+}
+
+func (c *checker) checksums() error {
+	if c.Bucket(bucketChecksums) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketChecksums, 32, func(key, _ []byte) error {
+		if len(key) > 32 {
+			return errKey
+		}
+		c.want(hasUnder(c.dbTx, bucketContents, key), "Checksums are kept of the content %x, which no attachment has.", key)
+		return nil
+	})
+}
+
+func (c *checker) usage() error {
+	err := c.each(bucketUsage, 1, func(slug, value []byte) error {
+		counted, err := decodeUsage(value)
+		if err != nil {
+			return err
+		}
+		used := c.used[string(slug)]
+		delete(c.used, string(slug))
+		c.wantUsage(string(slug), counted, used)
+		c.want(c.has(bucketSpaces, slug), "Usage is counted of space %q, which is not there.", slug)
+		return nil
+	})
+	for slug, used := range c.used {
+		c.wantUsage(slug, store.Usage{}, used)
+	}
+	return err
+}
+
+func (c *checker) wantUsage(slug string, counted, used store.Usage) {
+	c.want(counted == used, "Space %q is counted as using %d bytes in %d files, but its files are %d bytes in %d.",
+		slug, counted.Bytes, counted.Files, used.Bytes, used.Files)
+}
+
+func (c *checker) users() error {
+	return c.each(bucketUsers, 16, func(key, _ []byte) error {
+		_, err := load[userRecord](c.dbTx, bucketUsers, key)
+		return err
+	})
+}
+
+func (c *checker) spaces() error {
+	return c.each(bucketSpaces, 1, func(key, _ []byte) error {
+		_, err := load[spaceRecord](c.dbTx, bucketSpaces, key)
+		return err
+	})
+}
+
+func (c *checker) members() error {
+	return c.each(bucketMembers, 18, func(key, role []byte) error {
+		slug, user, err := splitSlug0(key, 16)
+		if err != nil {
+			return err
+		}
+		if _, err := decodeRole(role); err != nil {
+			return err
+		}
+		c.want(c.is(bucketMemberships, join(user, slug), role), "User %x is a member of space %q, which their own list does not say.", user, slug)
+		c.want(c.hadSpace(slug), "User %x is a member of space %q, which is not there.", user, slug)
+		return c.wantUser(user, "is a member of space %q", slug)
+	})
+}
+
+func (c *checker) memberships() error {
+	return c.each(bucketMemberships, 17, func(key, role []byte) error {
+		user, slug := key[:16], key[16:]
+		c.want(c.is(bucketMembers, join(slug0(string(slug)), user), role), "The list of user %x has space %q, whose members do not say so.", user, slug)
+		return nil
+	})
+}
+
+// wantUser wants a user who has not been deleted.
+func (c *checker) wantUser(id []byte, who string, args ...any) error {
+	user, err := loadUser(c.dbTx, uuid.UUID(id))
+	c.want(user != nil || err != nil, "User %x, who is not there, "+who+".", append([]any{id}, args...)...)
+	return err
+}
+
+func (c *checker) entities() error {
+	return c.each(bucketEntities, 17, func(key, _ []byte) error {
+		p, err := parseParent(key)
+		if err != nil {
+			return err
+		}
+		e, err := loadEntity(c.dbTx, p)
+		if err != nil {
+			return err
+		}
+		c.want(c.hadSpace([]byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
+		c.want(c.has(bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
+		c.want(p.Kind != store.Ticket || has(c.dbTx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
+		return nil
+	})
+}
+
+func (c *checker) spaceEntities() error {
+	return c.each(bucketSpaceEntities, 19, func(key, _ []byte) error {
+		slug, rest, err := splitSlug0(key, 17)
+		if err != nil {
+			return err
+		}
+		p, err := parseParent(rest)
+		if err != nil {
+			return err
+		}
+		e, err := loadEntity(c.dbTx, p)
+		c.want(err == nil && e.Space == string(slug), "The list of space %q has the %s %s, which is not in it.", slug, p.Kind, p.ID)
+		return nil
+	})
+}
+
+func (c *checker) comments() error {
+	return c.each(bucketComments, 32, func(key, value []byte) error {
+		if _, err := decodeComment(value); err != nil {
+			return err
+		}
+		ticket, id := uuid.UUID(key[:16]), key[16:]
+		p := store.Parent{Kind: store.Ticket, ID: ticket}
+		c.want(has(c.dbTx, bucketEntities, parentKey(p)) || isMarked(c.dbTx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		return nil
+	})
+}
+
+func (c *checker) keys() error {
+	return c.each(bucketKeys, 16, func(key, _ []byte) error {
+		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
+		if err != nil {
+			return err
+		}
+		c.want(c.is(bucketKeyHashes, record.Hash, key), "API key %x cannot be found by its hash.", key)
+		c.want(has(c.dbTx, bucketUserKeys, join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
+		return c.wantUser(record.UserID[:], "has API key %x", key)
+	})
+}
+
+func (c *checker) keyHashes() error {
+	return c.each(bucketKeyHashes, 32, func(hash, key []byte) error {
+		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
+		c.want(err == nil && record != nil && bytes.Equal(record.Hash, hash), "The index of hashes has API key %x, which is not there.", key)
+		return nil
+	})
+}
+
+func (c *checker) userKeys() error {
+	return c.each(bucketUserKeys, 17, func(entry, _ []byte) error {
+		user, key := entry[:16], entry[16:]
+		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
+		c.want(err == nil && record != nil && bytes.Equal(record.UserID[:], user), "The list of user %x has API key %x, which is not theirs.", user, key)
+		return nil
+	})
+}
+
+func (c *checker) touches() error {
+	return c.each(bucketTouched, 16, func(key, _ []byte) error {
+		c.want(has(c.dbTx, bucketKeys, key), "It is noted when API key %x was used, which is not there.", key)
+		return nil
+	})
+}
+
+func (c *checker) sessions() error {
+	return c.each(bucketSessions, 32, func(hash, _ []byte) error {
+		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
+		if err != nil {
+			return err
+		}
+		c.want(has(c.dbTx, bucketKeys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
+		c.want(has(c.dbTx, bucketKeySessions, join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
+		c.want(has(c.dbTx, bucketSessionExpiry, join(timeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
+		return nil
+	})
+}
+
+func (c *checker) keySessions() error {
+	return c.each(bucketKeySessions, 17, func(entry, _ []byte) error {
+		key, hash := entry[:16], entry[16:]
+		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
+		c.want(err == nil && s != nil && bytes.Equal(s.KeyID[:], key), "The list of API key %x has session %x, which is not its own.", key, hash)
+		return nil
+	})
+}
+
+func (c *checker) sessionExpiry() error {
+	return c.each(bucketSessionExpiry, 13, func(entry, _ []byte) error {
+		ends, hash := entry[:12], entry[12:]
+		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
+		c.want(err == nil && s != nil && bytes.Equal(timeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
+		return nil
+	})
+}
+
+// splitSlug0 takes a key apart that is a slug, a zero byte, and so many more.
+func splitSlug0(key []byte, rest int) (slug, after []byte, err error) {
+	slug, after, found := bytes.Cut(key, []byte{0})
+	if !found || len(after) != rest {
+		return nil, nil, errKey
+	}
+	return slug, after, nil
+}
+
+// audit finds what stands between the entries of the audit log. VerifyAudit
+// looks at the entries.
+func (c *checker) audit() error {
+	if c.Bucket(bucketAudit) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketAudit, 8, func(key, _ []byte) error {
+		if len(key) > 8 {
+			return errKey
+		}
+		return nil
+	})
+}
+
+// imported finds what stands among the entries of an import and is none.
+func (c *checker) imported() error {
+	if c.Bucket(bucketImport) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketImport, 1, func(key, _ []byte) error {
+		if number := key[0]; number != importNotes && int(number) > len(importBuckets) {
+			return errKey
+		}
+		return nil
+	})
+}

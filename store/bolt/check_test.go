@@ -1,0 +1,239 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// damaged is a database with one of everything in it, to be spoiled.
+type damaged struct {
+	user       store.User
+	ticket     store.Entity
+	attachment store.Attachment
+	key        store.Key
+	session    store.Session
+}
+
+func makeDamaged(t *testing.T, path string) damaged {
+	t.Helper()
+	at := time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)
+	d := damaged{user: store.User{ID: uuid.New(), FullName: "Ada"}}
+	d.ticket = store.Entity{Parent: store.Parent{Kind: store.Ticket, ID: uuid.New()}, Space: "a", OwnerID: d.user.ID}
+	comment := store.Comment{TicketID: d.ticket.ID, ID: uuid.New()}
+	d.attachment = store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: d.ticket.Parent, FileName: "a.txt", Type: "text/plain",
+		CommentID: uuid.NullUUID{UUID: comment.ID, Valid: true}, Size: 10, SHA256: [32]byte{1}, UploaderID: d.user.ID}
+	d.key = store.Key{ID: uuid.New(), UserID: d.user.ID, Hash: [32]byte{2}, CreatedAt: at}
+	d.session = store.Session{Hash: [32]byte{3}, KeyID: d.key.ID, ExpiresAt: at}
+	b := open(t, path)
+	_, err := b.Put(t.Context(), d.user, store.Space{Slug: "a"}, store.Member{Space: "a", UserID: d.user.ID, Role: store.Editor}, d.ticket, comment)
+	err = errors.Join(err,
+		b.CreateAttachment(t.Context(), d.attachment, nil, ""),
+		b.CreateKey(t.Context(), d.key),
+		b.CreateSession(t.Context(), d.session, at))
+	b.TouchKey(d.key.ID, at)
+	if err := errors.Join(err, b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// faultsOf opens the database and checks it.
+func faultsOf(t *testing.T, path string) string {
+	t.Helper()
+	b := open(t, path)
+	defer b.Close()
+	faults, err := b.Check(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(faults, "\n")
+}
+
+func TestCheckFindsWhatDoesNotFit(t *testing.T) {
+	other := uuid.New()
+	deleteFirst := func(bucket []byte) func(*bbolt.Tx, damaged) error {
+		return func(tx *bbolt.Tx, _ damaged) error {
+			key, _ := tx.Bucket(bucket).Cursor().First()
+			return tx.Bucket(bucket).Delete(key)
+		}
+	}
+	add := func(bucket, value []byte, parts ...[]byte) func(*bbolt.Tx, damaged) error {
+		return func(tx *bbolt.Tx, _ damaged) error {
+			return tx.Bucket(bucket).Put(join(parts...), Seal(bucket, join(parts...), value))
+		}
+	}
+	overwriteFirst := func(bucket, value []byte) func(*bbolt.Tx, damaged) error {
+		return func(tx *bbolt.Tx, _ damaged) error {
+			key, _ := tx.Bucket(bucket).Cursor().First()
+			return tx.Bucket(bucket).Put(key, Seal(bucket, key, value))
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		spoil func(*bbolt.Tx, damaged) error
+		says  []string
+	}{
+		{"a record is gone", deleteFirst(bucketAttachments), []string{"The index of ids has attachment <attachment>, of which there is no record.",
+			"The index of contents says that attachment <attachment> has the content", `Space "a" is counted as using 10 bytes in 1 files, but its files are 0 bytes in 0.`}},
+		{"a record is damaged", overwriteFirst(bucketAttachments, []byte{9}), []string{`In the bucket "attachments", the entry`}},
+		{"an id is gone", deleteFirst(bucketAttachmentIDs), []string{"Attachment <attachment> cannot be found by its id."}},
+		{"an id too many", add(bucketAttachmentIDs, d17(other), other[:]), []string{"The index of ids has attachment " + other.String()}},
+		{"an id leads elsewhere", overwriteFirst(bucketAttachmentIDs, d17(other)), []string{"Attachment <attachment> cannot be found by its id.", "The index of ids has attachment <attachment>, of which"}},
+		{"a content is gone", deleteFirst(bucketContents), []string{"Attachment <attachment> cannot be found by its content 01"}},
+		{"a content too many", add(bucketContents, nothing, make([]byte, 32), other[:]), []string{"says that attachment " + other.String() + " has the content 00"}},
+		{"checksums of nothing", add(bucketChecksums, []byte("sums"), make([]byte, 32)), []string{"Checksums are kept of the content 0000000000000000000000000000000000000000000000000000000000000000, which no attachment has."}},
+		{"checksums under a damaged key", add(bucketChecksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
+		{"a content waits with nothing", add(bucketPending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
+		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
+			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], Seal(bucketPending, d.attachment.ID[:], []byte("abc")))
+		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
+		{"a damaged key", add(bucketContents, nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"the usage is wrong", overwriteFirst(bucketUsage, encodeUsage(store.Usage{Bytes: 11, Files: 1})), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
+		{"the usage is gone", deleteFirst(bucketUsage), []string{`Space "a" is counted as using 0 bytes in 0 files, but its files are 10 bytes in 1.`}},
+		{"a usage too many", add(bucketUsage, encodeUsage(store.Usage{}), []byte("b")), []string{`Usage is counted of space "b", which is not there.`}},
+		{"a user is gone", deleteFirst(bucketUsers), []string{"Attachment <attachment> was uploaded by user <user>, who is not there.",
+			`who is not there, is a member of space "a".`, "who is not there, has API key", "The ticket <ticket> belongs to user <user>, who is not there."}},
+		{"a user is damaged", overwriteFirst(bucketUsers, []byte("{")), []string{`In the bucket "users", the entry`}},
+		{"a space is gone", deleteFirst(bucketSpaces), []string{`The ticket <ticket> is in space "a", which is not there.`, `is a member of space "a", which is not there.`, `Usage is counted of space "a", which is not there.`}},
+		{"a space is damaged", overwriteFirst(bucketSpaces, []byte("[]")), []string{`In the bucket "spaces", the entry 61 cannot be read`}},
+		{"a member is gone", deleteFirst(bucketMembers), []string{`has space "a", whose members do not say so.`}},
+		{"a member has another role", overwriteFirst(bucketMembers, []byte{byte(store.Admin)}), []string{"which their own list does not say.", "whose members do not say so."}},
+		{"a membership is gone", deleteFirst(bucketMemberships), []string{`is a member of space "a", which their own list does not say.`}},
+		{"a ticket is gone", deleteFirst(bucketEntities), []string{"Attachment <attachment> belongs to ticket <ticket>, which is not there.",
+			`The list of space "a" has the ticket <ticket>, which is not in it.`, "belongs to ticket <ticket>, which is not there."}},
+		{"a ticket is in no list", deleteFirst(bucketSpaceEntities), []string{`The ticket <ticket> is not in the list of its space "a".`}},
+		{"a comment is gone", deleteFirst(bucketComments), []string{"Attachment <attachment> belongs to comment "}},
+		{"a comment too many", add(bucketComments, nothing, other[:], other[:]), []string{"belongs to ticket " + other.String() + ", which is not there."}},
+		{"an API key is gone", deleteFirst(bucketKeys), []string{"The index of hashes has API key", "which is not theirs.", "It is noted when API key", "is of API key <key>, which is not there."}},
+		{"an API key has no hash", deleteFirst(bucketKeyHashes), []string{"cannot be found by its hash."}},
+		{"an API key is in no list", deleteFirst(bucketUserKeys), []string{"is not in the list of its user <user>."}},
+		{"a session is gone", deleteFirst(bucketSessions), []string{"which is not its own.", "which does not end then."}},
+		{"a session is in no list", deleteFirst(bucketKeySessions), []string{"is not in the list of its API key <key>."}},
+		{"a session has no end", deleteFirst(bucketSessionExpiry), []string{"cannot be found by the time when it ends."}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "attachd.db")
+			d := makeDamaged(t, path)
+			db, err := bbolt.Open(path, 0o600, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return c.spoil(tx, d) }), db.Close()); err != nil {
+				t.Fatal(err)
+			}
+			got := faultsOf(t, path)
+			names := strings.NewReplacer("<attachment>", d.attachment.ID.String(), "<user>", d.user.ID.String(),
+				"<ticket>", d.ticket.ID.String(), "<key>", d.key.ID.String())
+			for _, says := range c.says {
+				if says = names.Replace(says); !strings.Contains(got, says) {
+					t.Errorf("nothing says\n%s\nbut only\n%s", says, got)
+				}
+			}
+		})
+	}
+}
+
+func d17(id uuid.UUID) []byte { return parentKey(store.Parent{Kind: store.Product, ID: id}) }
+
+func TestCheckBoundsWhatItTells(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	makeDamaged(t, path)
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for range maxFaults + 7 {
+			id := uuid.New()
+			if err := tx.Bucket(bucketAttachmentIDs).Put(id[:], Seal(bucketAttachmentIDs, id[:], d17(id))); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	got := faultsOf(t, path)
+	if n := strings.Count(got, "\n"); n != maxFaults || !strings.HasSuffix(got, "\nThere are 7 more such faults in the database.") {
+		t.Errorf("%d lines, the end is %q", n+1, got[max(0, len(got)-100):])
+	}
+}
+
+// The file itself is spoiled behind bbolt's back.
+func TestCheckFindsDamagedPages(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, file []byte) []byte
+		says  string
+	}{
+		{"a page is in no list", func(t *testing.T, file []byte) []byte {
+			_, free := pagesOf(file)
+			count := file[free+10:]
+			if binary.LittleEndian.Uint16(count) == 0 {
+				t.Fatal("no page is free")
+			}
+			binary.LittleEndian.PutUint16(count, binary.LittleEndian.Uint16(count)-1)
+			return file
+		}, "is neither in use nor free"},
+		{"a page is of no type", func(t *testing.T, file []byte) []byte {
+			root, _ := pagesOf(file)
+			// The bucket of attachments holds so much that it has pages of its own.
+			for at := 2 * os.Getpagesize(); at < len(file); at += os.Getpagesize() {
+				if at != root && binary.LittleEndian.Uint16(file[at+8:]) == 2 && strings.Contains(string(file[at:at+os.Getpagesize()]), "a long name") {
+					binary.LittleEndian.PutUint16(file[at+8:], 0)
+				}
+			}
+			return file
+		}, "is not what it should be"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "attachd.db")
+			d := makeDamaged(t, path)
+			b := open(t, path)
+			for range 50 {
+				a := d.attachment
+				a.ID, a.FileName = uuid.Must(uuid.NewV7()), strings.Repeat("a long name", 20)
+				if err := b.CreateAttachment(t.Context(), a, nil, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, c.spoil(t, raw), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := faultsOf(t, path); !strings.Contains(got, c.says) {
+				t.Errorf("nothing says\n%s\nbut only\n%s", c.says, got)
+			}
+		})
+	}
+}
+
+// pagesOf finds, by the newer of the two meta pages, where the pages of the
+// root bucket and of the free list begin.
+func pagesOf(file []byte) (root, free int) {
+	size := os.Getpagesize()
+	const txid = 16 + 48
+	meta := file
+	if binary.LittleEndian.Uint64(file[size+txid:]) > binary.LittleEndian.Uint64(file[txid:]) {
+		meta = file[size:]
+	}
+	return int(binary.LittleEndian.Uint64(meta[16+16:])) * size, int(binary.LittleEndian.Uint64(meta[16+32:])) * size
+}

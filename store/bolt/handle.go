@@ -1,0 +1,136 @@
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"attachd/store"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// handle is an open file of bbolt that is looked at before each transaction, so
+// that bbolt does not come upon meta pages that are none: it panics at these
+// with locks held that it never releases.
+type handle struct {
+	*bbolt.DB
+	file   *os.File                         // bbolt's own
+	size   int                              // of a page, in bytes
+	last   atomic.Uint64                    // number of the last commit
+	mapped sync.RWMutex                     // held for reading while metas is read
+	metas  []byte                           // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
+	whole  atomic.Pointer[[metaLength]byte] // the last meta page that was verified
+}
+
+func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
+	h := &handle{DB: db, file: file, size: db.Info().PageSize}
+	err := withoutPanic(func() (err error) {
+		if h.metas, err = mapMetas(file, 2*h.size); err != nil || h.metas == nil {
+			return err
+		}
+		newest := h.newest(0)
+		if newest == nil {
+			return bolterrors.ErrInvalid
+		}
+		h.last.Store(newest.commit())
+		return nil
+	})
+	return h, err
+}
+
+// Begin fails with ErrOverwritten where bbolt's own would panic.
+func (h *handle) Begin(writable bool) (*bbolt.Tx, error) {
+	if _, err := h.written(); err != nil {
+		return nil, err
+	}
+	return h.DB.Begin(writable)
+}
+
+// Close waits for transactions to end.
+func (h *handle) Close() error { return errors.Join(h.DB.Close(), h.unmap()) }
+
+func (h *handle) unmap() error {
+	h.mapped.Lock()
+	defer h.mapped.Unlock()
+	metas := h.metas
+	h.metas = nil
+	return unmapMetas(metas)
+}
+
+// committed notes the number of a commit that was made.
+func (h *handle) committed(id int) { h.last.Store(uint64(id)) }
+
+// holds fails with ErrOverwritten when the file has not what was last committed,
+// as far as its length and its meta pages say.
+func (h *handle) holds() error {
+	want, err := h.written()
+	if err != nil {
+		return err
+	}
+	info, err := h.file.Stat()
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", store.ErrOverwritten, err)
+	case info.Size() < want:
+		return fmt.Errorf("%w: %s has %d bytes, and should have %d at least", store.ErrOverwritten, h.file.Name(), info.Size(), want)
+	}
+	return nil
+}
+
+// written is the length in bytes that the last commit gives the file, or 0 where
+// that is not known. It fails with ErrOverwritten when no meta page is of that
+// commit. It reads memory and calls nothing, since every request asks.
+func (h *handle) written() (length int64, err error) {
+	last := h.last.Load()
+	err = withoutPanic(func() error {
+		h.mapped.RLock()
+		defer h.mapped.RUnlock()
+		if h.metas == nil {
+			return nil
+		}
+		newest := h.newest(last)
+		// While a commit is being made, its page may be there already.
+		if newest == nil || newest.commit() > h.last.Load()+1 {
+			return fmt.Errorf("commit %d is not in it", last)
+		}
+		length = int64(newest.pages()) * int64(h.size)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", store.ErrOverwritten, h.file.Name(), err)
+	}
+	return length, nil
+}
+
+// newest gives the last of the meta pages from a commit on that are whole. It
+// touches both pages, as bbolt does. The page of the last commit is never written
+// to, so that a commit that is being made does no harm.
+func (h *handle) newest(from uint64) (newest meta) {
+	for at := pageHeader; at < len(h.metas); at += h.size {
+		m := meta(h.metas[at : at+metaLength])
+		if m.commit() >= from && h.isWhole(m) && (newest == nil || m.commit() > newest.commit()) {
+			newest = m
+		}
+	}
+	return newest
+}
+
+// isWhole verifies a meta page, unless it is the one that was verified before.
+func (h *handle) isWhole(m meta) bool {
+	if known := h.whole.Load(); known != nil && bytes.Equal(m, known[:]) {
+		return true
+	}
+	copied := [metaLength]byte(m)
+	if !meta(copied[:]).isWhole() {
+		return false
+	}
+	h.whole.Store(&copied)
+	return true
+}

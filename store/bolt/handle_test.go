@@ -1,0 +1,198 @@
+//go:build unix
+
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// spoil has do change the file while the committer does nothing, and gives what
+// was in it before, and what is in it then.
+func (l *logged) spoil(do func(whole []byte) error) (whole, spoiled []byte) {
+	l.t.Helper()
+	c := &change{done: make(chan error, 1), peek: func(*dbTx) (err error) {
+		if whole, err = os.ReadFile(l.path); err == nil {
+			err = do(whole)
+		}
+		return err
+	}}
+	if err := l.handIn(l.t.Context(), c); err != nil {
+		l.t.Fatal(err)
+	}
+	return whole, l.contents()
+}
+
+func (l *logged) contents() []byte {
+	l.t.Helper()
+	data, err := os.ReadFile(l.path)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return data
+}
+
+// overwrite puts data at the beginning of the file, as cp and dd do.
+func overwrite(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	return errors.Join(err, file.Close())
+}
+
+// Whoever writes to the file of an open database does not get an answer from
+// what is there now, nor anything written into it. With its bytes it comes back
+// to life, and has what was acknowledged before.
+func TestAFileThatIsNotWhatWasCommittedIsNeitherReadNorWritten(t *testing.T) {
+	t.Parallel()
+	const pageShort = "a byte short"
+	for name, do := range map[string]func(l *logged, whole []byte) error{
+		"emptied":                   func(l *logged, _ []byte) error { return os.Truncate(l.path, 0) },
+		"cut within its first page": func(l *logged, _ []byte) error { return os.Truncate(l.path, 100) },
+		"cut behind its first page": func(l *logged, _ []byte) error { return os.Truncate(l.path, int64(os.Getpagesize())) },
+		"cut behind its meta pages": func(l *logged, _ []byte) error { return os.Truncate(l.path, 2*int64(os.Getpagesize())) },
+		pageShort:                   func(l *logged, _ []byte) error { return cutByOne(l) },
+		"zeroed":                    func(l *logged, whole []byte) error { return overwrite(l.path, make([]byte, len(whole))) },
+		"zeroed in its meta pages":  func(l *logged, _ []byte) error { return overwrite(l.path, make([]byte, 2*os.Getpagesize())) },
+		"noise": func(l *logged, whole []byte) error {
+			_, _ = rand.NewChaCha8([32]byte{1}).Read(whole) // never fails
+			return overwrite(l.path, whole)
+		},
+		"another database":            func(l *logged, _ []byte) error { return overwrite(l.path, newDatabase(l.t)) },
+		"of an earlier commit":        nil,
+		"of an earlier commit in one": func(l *logged, whole []byte) error { return loseCommit(l, whole) },
+	} {
+		for when, putBack := range map[string]func(l *logged, whole []byte) *Store{
+			"while it is open": func(l *logged, whole []byte) *Store {
+				if err := overwrite(l.path, whole); err != nil {
+					l.t.Fatal(err)
+				}
+				l.upload("four")
+				return l.Store
+			},
+			"before the next start": func(l *logged, whole []byte) *Store {
+				before, ahead := l.contents(), l.ahead.some.Load()
+				if err := l.Store.Close(); ahead && !errors.Is(err, store.ErrOverwritten) {
+					l.t.Errorf("what is in the log only is not told to be there: %v", err)
+				}
+				if !bytes.Equal(before, l.contents()) {
+					l.t.Error("something was written into the file when it was closed")
+				}
+				if err := overwrite(l.path, whole); err != nil {
+					l.t.Fatal(err)
+				}
+				return OpenAt(l.t, l.path)
+			},
+		} {
+			t.Run(name+", and put back "+when, func(t *testing.T) {
+				t.Parallel()
+				l := newLogged(t)
+				earlier := l.contents()
+				if err := l.Probe(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				l.upload("one", "two")
+				whole, spoiled := l.spoil(func(whole []byte) error {
+					if do == nil {
+						return overwrite(l.path, earlier)
+					}
+					return do(l, bytes.Clone(whole))
+				})
+				if l.wantRefused(); name != pageShort { // whose other pages can be read
+					l.wantUnread()
+				}
+				if !bytes.Equal(spoiled, l.contents()) {
+					t.Error("something was written into the file")
+				}
+				l.wantAll(putBack(l, whole))
+			})
+		}
+	}
+}
+
+// wantUnread asks for what is in the database and what is in the log only.
+func (l *logged) wantUnread() {
+	l.t.Helper()
+	ctx := l.t.Context()
+	for _, a := range l.made {
+		if _, err := l.Attachment(ctx, a.ID); !errors.Is(err, store.ErrUnavailable) {
+			l.t.Errorf("a read: %v", err)
+		}
+	}
+	if _, err := l.User(ctx, l.made[0].UploaderID); !errors.Is(err, store.ErrUnavailable) {
+		l.t.Errorf("a read of what is never in the log: %v", err)
+	}
+}
+
+// wantRefused asks for changes.
+func (l *logged) wantRefused() {
+	l.t.Helper()
+	ctx := l.t.Context()
+	if err := l.Probe(ctx); !errors.Is(err, store.ErrUnavailable) {
+		l.t.Errorf("a change: %v", err)
+	}
+	if err := l.create("refused"); !errors.Is(err, store.ErrUnavailable) {
+		l.t.Errorf("an upload: %v", err)
+	}
+	if err := l.InPlace(); !errors.Is(err, store.ErrOverwritten) || !errors.Is(err, store.ErrReplaced) {
+		l.t.Errorf("InPlace: %v", err)
+	}
+}
+
+// cutByOne leaves out the last byte that the last commit says is there.
+func cutByOne(l *logged) error {
+	bytes, err := l.db.Load().written()
+	if err != nil {
+		return err
+	}
+	return os.Truncate(l.path, bytes-1)
+}
+
+// loseCommit damages the newer meta page, so that bbolt would go back a commit.
+func loseCommit(l *logged, whole []byte) error {
+	h := l.db.Load()
+	whole[int(h.last.Load()%2)*h.size+pageHeader+20] ^= 1
+	return overwrite(l.path, whole)
+}
+
+// newDatabase is one of another installation.
+func newDatabase(t *testing.T) []byte {
+	other := newLogged(t)
+	if err := other.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return other.contents()
+}
+
+// A page that cannot be read when the file has just been looked at leaves bbolt's
+// locks held: somebody has to be told before everybody waits for them.
+func TestWhereTheDatabaseKeepsItsLocksTheProcessIsToldToEnd(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	var told error
+	b, err := Open(path, Options{Lost: func(err error) { told = err }}) // never closed: that would wait, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.db.Load().unmap(); err != nil { // as if the file were cut after the look
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.User(t.Context(), uuid.New())
+	if told == nil || err == nil || !strings.Contains(told.Error(), "Start attachd again") {
+		t.Errorf("told %v, and a read says %v", told, err)
+	}
+}

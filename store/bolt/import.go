@@ -1,0 +1,460 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// bbolt keeps what a transaction writes in sorted arrays, one for each page
+// that was there before, and splits them when it commits: n keys in no order
+// that all fall into one page move each other n*n/4 times. So the objects of a
+// Put are planned first, and what they write is written in the order of the
+// keys, which moves nothing.
+//
+// A transaction also keeps everything it writes in memory, and everybody else
+// waits for it. A Put of many objects therefore is an import of several
+// transactions, which is all or nothing nevertheless:
+//
+//	plan     what is to be written, or the refusal, in a read transaction.
+//	         From here to the end, other changes of the directory wait.
+//	stage    that, in the bucket "import", in batches. A failure or crash
+//	         leaves entries without a mark, which are removed.
+//	decide   one commit puts the mark. From here on the import is made,
+//	         whatever happens; a start after a crash goes on with it.
+//	move     the entries from the bucket to their own, in batches. The spaces
+//	         come last, and nothing in a space is seen before its space is.
+//	end      the entries of the audit log follow, and in the last commit the
+//	         import's own entry, and the mark goes.
+//
+// A key in the bucket "import" is:
+//
+//	0              the mark; its value is the import's audit entry, or empty
+//	1 to 7 key     what goes into a bucket of importBuckets
+//	255 seq, 8     JSON of a note, for an entry of the audit log
+const (
+	// batchSize is how many objects a Put writes in one transaction at most, and
+	// how many entries a transaction of an import has.
+	batchSize = 4096
+	// fullWait is how long an import that is decided rests on a full disk.
+	fullWait = time.Second
+	// resumeTime is how long a start waits for the end of an import.
+	resumeTime = time.Minute
+)
+
+// importBuckets are what an import writes to, in the order in which it does.
+var importBuckets = [][]byte{
+	bucketUsers, bucketMembers, bucketMemberships, bucketEntities, bucketSpaceEntities, bucketComments,
+	bucketSpaces,
+}
+
+var (
+	importMark  = []byte{0}
+	importNotes = byte(255)
+)
+
+// staged is the key in the bucket "import" of what goes into another.
+func staged(bucket, key []byte) []byte {
+	number := slices.IndexFunc(importBuckets, func(b []byte) bool { return bytes.Equal(b, bucket) })
+	return append([]byte{byte(number + 1)}, key...) // 0 for another bucket
+}
+
+// note is an entry of the audit log that a change has beside its own.
+type note struct{ Action, User, Name, Space string }
+
+// plan is what a Put writes. It is read before the database, so that objects
+// may rely on those before them.
+type plan struct {
+	tx     *dbTx
+	writes map[string][]byte // by staged key
+	notes  []note
+	each   bool // notes are wanted
+}
+
+func newPlan(tx *dbTx, each bool) *plan {
+	return &plan{tx: tx, writes: map[string][]byte{}, each: each}
+}
+
+// putAll plans to write all objects, or says which is refused.
+func (p *plan) putAll(objects []store.Object) (created []bool, err error) {
+	created = make([]bool, len(objects))
+	for i, o := range objects {
+		if created[i], err = p.putObject(o); err != nil {
+			return nil, &store.PutError{Index: i, Err: err}
+		}
+	}
+	return created, nil
+}
+
+func (p *plan) get(bucket, key []byte) []byte {
+	if value, planned := p.writes[string(staged(bucket, key))]; planned {
+		return value
+	}
+	return p.tx.get(bucket, key)
+}
+
+func (p *plan) has(bucket, key []byte) bool { return p.get(bucket, key) != nil }
+
+// planned is load for what a plan may have written.
+func planned[Record any](p *plan, bucket, key []byte) (*Record, error) {
+	data := p.get(bucket, key)
+	if data == nil {
+		return nil, nil
+	}
+	return decode[Record](bucket, data)
+}
+
+func (p *plan) put(bucket, key, value []byte) { p.writes[string(staged(bucket, key))] = value }
+
+func (p *plan) save(bucket, key []byte, record any) error {
+	data, err := json.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode for bucket %q: %w", bucket, err)
+	}
+	p.put(bucket, key, data)
+	return nil
+}
+
+// note plans an entry for a user or member, of a change that is recorded in
+// detail.
+func (p *plan) note(o store.Object, action string, user uuid.UUID, space string) {
+	if p.each {
+		p.notes = append(p.notes, note{action, user.String(), store.Granted(o), space})
+	}
+}
+
+// sorted are the staged keys in their order.
+func (p *plan) sorted() []string { return slices.Sorted(maps.Keys(p.writes)) }
+
+// write writes what is planned, and records the notes.
+func (p *plan) write(tx *writeTx) {
+	for _, key := range p.sorted() {
+		tx.put(importBuckets[key[0]-1], []byte(key[1:]), p.writes[key])
+	}
+	for _, n := range p.notes {
+		tx.note(n.Action, "user", n.User, n.Name, n.Space)
+	}
+}
+
+// importLock keeps other changes of the directory out while an import is under
+// way: what was planned must stay right until it is written.
+type importLock struct {
+	mu   sync.Mutex
+	ends chan struct{} // closed when the import ends; nil while there is none
+}
+
+// importing is what other changes of the directory get meanwhile.
+type importing struct{ ends <-chan struct{} }
+
+func (*importing) Error() string { return "an import is under way" }
+
+// free fails while there is an import.
+func (l *importLock) free() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ends != nil {
+		return &importing{l.ends}
+	}
+	return nil
+}
+
+func (l *importLock) acquire() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ends != nil {
+		return &importing{l.ends}
+	}
+	l.ends = make(chan struct{})
+	return nil
+}
+
+func (l *importLock) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(l.ends)
+	l.ends = nil
+}
+
+// whenFree does something once no import is in its way, and no removal of what
+// it brings back.
+func (b *Store) whenFree(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		var busy *importing
+		switch {
+		case errors.Is(err, errRemoving):
+			if err := b.goOnRemoving(ctx); err != nil {
+				return err
+			}
+		case errors.As(err, &busy):
+			select {
+			case <-busy.ends:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// changeDirectory is update, for what an import must not find changed.
+func (b *Store) changeDirectory(ctx context.Context, apply func(*writeTx) error) error {
+	return b.changeDirectoryWith(ctx, b.update, apply)
+}
+
+// changeDirectoryAlone is updateAlone likewise.
+func (b *Store) changeDirectoryAlone(ctx context.Context, apply func(*writeTx) error) error {
+	return b.changeDirectoryWith(ctx, b.updateAlone, apply)
+}
+
+func (b *Store) changeDirectoryWith(ctx context.Context, update func(context.Context, func(*writeTx) error) error, apply func(*writeTx) error) error {
+	return b.whenFree(ctx, func() error {
+		return update(ctx, func(tx *writeTx) error {
+			if err := b.imports.free(); err != nil {
+				return err
+			}
+			return apply(tx)
+		})
+	})
+}
+
+// Put implements Directory.
+func (b *Store) Put(ctx context.Context, objects ...store.Object) (created []bool, err error) {
+	each := store.EachOf(ctx)
+	if len(objects) > b.batch {
+		return b.putMany(ctx, objects, each)
+	}
+	err = b.changeDirectory(ctx, func(tx *writeTx) (err error) {
+		p := newPlan(tx.dbTx, each)
+		if created, err = p.putAll(objects); err == nil {
+			p.write(tx)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return created, nil
+}
+
+// putMany is Put by an import.
+func (b *Store) putMany(ctx context.Context, objects []store.Object, each bool) (created []bool, err error) {
+	if err := b.whenFree(ctx, b.imports.acquire); err != nil {
+		return nil, err
+	}
+	defer b.imports.release()
+	if err := b.resumeImport(); err != nil {
+		return nil, err
+	}
+	// What came before is committed when this is.
+	if err := b.update(ctx, func(*writeTx) error { return nil }); err != nil {
+		return nil, err
+	}
+	var p *plan
+	err = b.whenFree(ctx, func() error {
+		return b.view(ctx, func(tx *dbTx) (err error) {
+			p = newPlan(tx, each)
+			created, err = p.putAll(objects)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.stageImport(ctx, p); err != nil {
+		return nil, errors.Join(err, b.clearImport())
+	}
+	return created, b.finishImport()
+}
+
+// stageImport writes down what an import is to do, and decides that it is made.
+// Its context must have the import's entry.
+func (b *Store) stageImport(ctx context.Context, p *plan) error {
+	background := context.Background() // the entry is for the end
+	for keys := range slices.Chunk(p.sorted(), b.batch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := b.update(background, func(tx *writeTx) error {
+			tx.Bucket(bucketImport).FillPercent = 1 // keys come in their order
+			for _, key := range keys {
+				tx.put(bucketImport, []byte(key), p.writes[key])
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	seq := uint64(0)
+	for notes := range slices.Chunk(p.notes, b.batch) {
+		first := seq
+		err := b.update(background, func(tx *writeTx) error {
+			tx.Bucket(bucketImport).FillPercent = 1
+			for i, n := range notes {
+				tx.save(bucketImport, binary.BigEndian.AppendUint64([]byte{importNotes}, first+uint64(i)), n)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		seq += uint64(len(notes))
+	}
+	entry := []byte{}
+	if e := store.EntryOf(ctx); e != nil {
+		entry = e.Encode()
+	}
+	return b.update(background, func(tx *writeTx) error {
+		tx.put(bucketImport, importMark, entry)
+		return nil
+	})
+}
+
+// clearImport removes what is staged of an import that was not decided.
+func (b *Store) clearImport() error {
+	for more := true; more; {
+		err := b.update(context.Background(), func(tx *writeTx) error {
+			more = false
+			for _, e := range firstEntries(tx.dbTx, bucketImport, nil, b.batch) {
+				tx.delete(bucketImport, e.key)
+				more = true
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("remove what is staged of an import: %w", err)
+		}
+	}
+	return nil
+}
+
+// finishImport does what is left to do of an import that is decided. On a full
+// disk it waits for room: the import can be taken back no more.
+func (b *Store) finishImport() error {
+	for {
+		more := false
+		err := b.update(context.Background(), func(tx *writeTx) (err error) {
+			more, err = tx.moveImported(b.batch)
+			return err
+		})
+		switch {
+		case errors.Is(err, store.ErrFull):
+			select {
+			case <-time.After(fullWait):
+			case <-b.stopped:
+				return errClosed
+			}
+		case err != nil:
+			return fmt.Errorf("go on with an import: %w", err)
+		case !more:
+			return nil
+		}
+	}
+}
+
+// moveImported moves at most limit entries of an import, and says whether there
+// are more.
+func (tx *writeTx) moveImported(limit int) (more bool, err error) {
+	mark := bytes.Clone(tx.get(bucketImport, importMark))
+	var entry *store.Entry
+	if len(mark) > 0 {
+		e, err := decodeEntry(mark)
+		if err != nil {
+			return false, fmt.Errorf("the mark of an import: %w", err)
+		}
+		entry = &e
+	}
+	entries := firstEntries(tx.dbTx, bucketImport, []byte{1}, limit)
+	notes := make([]note, len(entries))
+	for i, e := range entries {
+		switch {
+		case e.key[0] == importNotes:
+			n, err := decode[note](bucketImport, e.value)
+			if err != nil {
+				return false, err
+			}
+			notes[i] = *n
+		case int(e.key[0]) > len(importBuckets):
+			return false, fmt.Errorf("what is staged of an import: %w", errKey)
+		}
+	}
+	for i, e := range entries {
+		tx.delete(bucketImport, e.key)
+		if e.key[0] != importNotes {
+			tx.put(importBuckets[e.key[0]-1], e.key[1:], e.value)
+		} else if entry != nil {
+			tx.noteFor(*entry, notes[i].Action, "user", notes[i].User, notes[i].Name, notes[i].Space)
+		}
+	}
+	if len(entries) == limit {
+		return true, nil
+	}
+	tx.delete(bucketImport, importMark)
+	if entry != nil {
+		tx.record(*entry)
+	}
+	return false, nil
+}
+
+// keyValue is a copy of an entry of a bucket.
+type keyValue struct{ key, value []byte }
+
+// firstEntries copies at most limit entries of a bucket from a key on.
+func firstEntries(tx *dbTx, bucket, from []byte, limit int) (list []keyValue) {
+	cursor := tx.entries(bucket)
+	for key, value := cursor.Seek(from); key != nil && len(list) < limit; key, value = cursor.Next() {
+		cursor.must()
+		list = append(list, keyValue{bytes.Clone(key), bytes.Clone(value)})
+	}
+	return list
+}
+
+// resumeImport goes on with what a crash or failure has left of an import: to
+// its end when it was decided, and back when it was not.
+func (b *Store) resumeImport() error {
+	some, decided := false, false
+	err := b.look(context.Background(), func(tx *dbTx) error {
+		some, decided = hasUnder(tx, bucketImport, nil), has(tx, bucketImport, importMark)
+		return nil
+	})
+	switch {
+	case err != nil || !some:
+		return err
+	case decided:
+		return b.finishImport()
+	}
+	return b.clearImport()
+}
+
+// resumeAtStart is resumeImport for a database that is being opened. A full
+// disk does not keep it closed: the import goes on when there is room.
+func (b *Store) resumeAtStart() error {
+	if err := b.imports.acquire(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := b.resumeImport()
+		b.imports.release()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(resumeTime):
+		return nil
+	}
+}

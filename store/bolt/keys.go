@@ -1,0 +1,418 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// CreateKey implements Keys.
+func (b *Store) CreateKey(ctx context.Context, k store.Key) error {
+	if k.ID == uuid.Nil {
+		return errors.New("store: a key without an id")
+	}
+	err := b.update(ctx, b.createKey(k, func(*writeTx, uuid.UUID) error { return errFullOfKeys }))
+	if errors.Is(err, errFullOfKeys) {
+		err = b.updateAlone(ctx, b.createKey(k, b.removeKey))
+	}
+	return err
+}
+
+// errFullOfKeys is what a change gets that must be alone to make room.
+var errFullOfKeys = errors.New("another key has to make room")
+
+func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) error) func(tx *writeTx) error {
+	return func(tx *writeTx) error {
+		if err := needUser(tx.dbTx, k.UserID); err != nil {
+			return err
+		}
+		if has(tx.dbTx, bucketKeys, k.ID[:]) || has(tx.dbTx, bucketKeyHashes, k.Hash[:]) {
+			return refuse(store.ErrConflict, "This key is there already.")
+		}
+		if err := makeRoomForKey(tx, k, remove); err != nil {
+			return err
+		}
+		tx.save(bucketKeys, k.ID[:], keyRecord{
+			UserID: k.UserID, Name: k.Name, Prefix: k.Prefix, Hash: k.Hash[:],
+			CreatedAt: k.CreatedAt.UTC(), ExpiresAt: k.ExpiresAt.UTC(),
+		})
+		tx.put(bucketKeyHashes, k.Hash[:], k.ID[:])
+		tx.put(bucketUserKeys, join(k.UserID[:], k.ID[:]), nothing)
+		if !k.LastUsedAt.IsZero() {
+			tx.put(bucketTouched, k.ID[:], encodeSeconds(k.LastUsedAt.Unix()))
+		}
+		return nil
+	}
+}
+
+// makeRoomForKey removes the key of a user that has expired first, when there
+// are as many as there may be. It removes no more than that one, since the clock
+// may be wrong.
+func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.UUID) error) error {
+	keys := restsUnder(tx.dbTx, bucketUserKeys, k.UserID[:])
+	if len(keys) < store.MaxKeys {
+		return nil
+	}
+	var first uuid.UUID
+	expired := k.CreatedAt
+	for _, key := range keys {
+		id, err := parseID(key)
+		if err != nil {
+			return err
+		}
+		record, err := load[keyRecord](tx.dbTx, bucketKeys, key)
+		if err != nil {
+			return err
+		}
+		if record != nil && !record.ExpiresAt.IsZero() && !record.ExpiresAt.After(expired) {
+			first, expired = id, record.ExpiresAt
+		}
+	}
+	if first == uuid.Nil {
+		return refuse(store.ErrConflict, "This user has %d API keys, and may not have more. Revoke one that is not needed, or use one that is there.", len(keys))
+	}
+	return remove(tx, first)
+}
+
+// Key implements Keys.
+func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.User, err error) {
+	err = b.look(ctx, func(tx *dbTx) error {
+		k, u, err = b.loadKeyAndUser(tx, id)
+		return err
+	})
+	return k, u, err
+}
+
+// KeyByHash implements Keys.
+func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (k store.Key, u store.User, err error) {
+	err = b.look(ctx, func(tx *dbTx) error {
+		value := tx.get(bucketKeyHashes, hash[:])
+		if value == nil {
+			return store.ErrNotFound
+		}
+		id, err := parseID(value)
+		if err != nil {
+			return err
+		}
+		k, u, err = b.loadKeyAndUser(tx, id)
+		return err
+	})
+	return k, u, err
+}
+
+func (b *Store) loadKeyAndUser(tx *dbTx, id uuid.UUID) (store.Key, store.User, error) {
+	k, err := b.loadKey(tx, id)
+	if err != nil {
+		return store.Key{}, store.User{}, err
+	}
+	user, err := b.users.load(tx, bucketUsers, k.UserID[:])
+	if err != nil {
+		return store.Key{}, store.User{}, err
+	}
+	if user == nil || user.Deleted {
+		return store.Key{}, store.User{}, fmt.Errorf("key %s belongs to a user who is not there", id)
+	}
+	return k, user.user(k.UserID), nil
+}
+
+func (b *Store) loadKey(tx *dbTx, id uuid.UUID) (store.Key, error) {
+	record, err := b.keys.load(tx, bucketKeys, id[:])
+	if err != nil {
+		return store.Key{}, err
+	}
+	if record == nil {
+		return store.Key{}, noKey(id)
+	}
+	k := store.Key{
+		ID: id, UserID: record.UserID, Name: record.Name, Prefix: record.Prefix,
+		CreatedAt: record.CreatedAt, ExpiresAt: record.ExpiresAt,
+	}
+	if copy(k.Hash[:], record.Hash) != len(record.Hash) || len(record.Hash) != len(k.Hash) {
+		return store.Key{}, fmt.Errorf("damaged hash of key %s", id)
+	}
+	k.LastUsedAt, err = b.lastUse(tx, id)
+	return k, err
+}
+
+// lastUse is the later of what is written down and what is noted.
+func (b *Store) lastUse(tx *dbTx, id uuid.UUID) (time.Time, error) {
+	written, isWritten, err := loadTouched(tx, id)
+	if err != nil {
+		return time.Time{}, err
+	}
+	noted, isNoted := b.touched.get(id)
+	switch {
+	case !isWritten && !isNoted:
+		return time.Time{}, nil
+	case !isWritten || isNoted && noted > written:
+		return time.Unix(noted, 0).UTC(), nil
+	}
+	return time.Unix(written, 0).UTC(), nil
+}
+
+func loadTouched(tx *dbTx, id uuid.UUID) (seconds int64, found bool, err error) {
+	value := tx.get(bucketTouched, id[:])
+	switch len(value) {
+	case 0:
+		return 0, false, nil
+	case 8:
+		return int64(binary.BigEndian.Uint64(value)), true, nil
+	}
+	return 0, false, fmt.Errorf("damaged time of last use of key %s", id)
+}
+
+func encodeSeconds(seconds int64) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(seconds))
+}
+
+func noKey(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no key %s.", id) }
+
+// KeysOf implements Keys.
+func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []store.Key, err error) {
+	err = b.view(ctx, func(tx *dbTx) error {
+		for rest := range under(tx, bucketUserKeys, user[:], after[:]) {
+			if len(list) >= limit {
+				return nil
+			}
+			id, err := parseID(rest)
+			if err != nil {
+				return err
+			}
+			k, err := b.loadKey(tx, id)
+			if err != nil {
+				return fmt.Errorf("list keys of user %s: %s: %v", user, id, err)
+			}
+			list = append(list, k)
+		}
+		return nil
+	})
+	return list, err
+}
+
+// DeleteKey implements Keys.
+func (b *Store) DeleteKey(ctx context.Context, id uuid.UUID) error {
+	return b.updateAlone(ctx, func(tx *writeTx) error {
+		return b.removeKey(tx, id)
+	})
+}
+
+// removeKey removes a key and its sessions.
+func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
+	record, err := load[keyRecord](tx.dbTx, bucketKeys, id[:])
+	if err != nil {
+		return err
+	}
+	if record == nil {
+		return noKey(id)
+	}
+	for _, hash := range restsUnder(tx.dbTx, bucketKeySessions, id[:]) {
+		if err := tx.removeSession(hash); err != nil {
+			return err
+		}
+	}
+	tx.delete(bucketKeys, id[:])
+	tx.delete(bucketKeyHashes, record.Hash)
+	tx.delete(bucketUserKeys, join(record.UserID[:], id[:]))
+	tx.delete(bucketTouched, id[:])
+	b.touched.drop(id)
+	return nil
+}
+
+// touches are the times, in unix seconds, when keys were last used.
+type touches struct {
+	mu    sync.RWMutex
+	noted map[uuid.UUID]int64 // and not written down yet
+	// written are those of the last flush. A reader whose transaction began
+	// before it still needs them.
+	written map[uuid.UUID]int64
+}
+
+func (t *touches) get(id uuid.UUID) (seconds int64, found bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if seconds, found = t.noted[id]; !found {
+		seconds, found = t.written[id]
+	}
+	return seconds, found
+}
+
+func (t *touches) note(id uuid.UUID, seconds int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.noted == nil {
+		t.noted = make(map[uuid.UUID]int64)
+	}
+	if known, found := t.noted[id]; !found || seconds > known {
+		t.noted[id] = seconds
+	}
+}
+
+func (t *touches) drop(id uuid.UUID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.noted, id)
+	delete(t.written, id)
+}
+
+func (t *touches) toWrite() map[uuid.UUID]int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return maps.Clone(t.noted)
+}
+
+// flushed is told what is written down now. What was noted since stays.
+func (t *touches) flushed(written map[uuid.UUID]int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.written = written
+	for id, seconds := range written {
+		if t.noted[id] == seconds {
+			delete(t.noted, id)
+		}
+	}
+}
+
+// TouchKey implements Keys. Every request calls it, so most calls only look.
+func (b *Store) TouchKey(id uuid.UUID, at time.Time) {
+	seconds := at.Unix()
+	if known, found := b.touched.get(id); !found || seconds > known {
+		b.touched.note(id, seconds)
+	}
+}
+
+// flushTouched writes down when keys were used. It is the committer's to call.
+func (b *Store) flushTouched() error {
+	noted := b.touched.toWrite()
+	if len(noted) == 0 && b.db.Load().IsReadOnly() {
+		return nil
+	}
+	c := &change{alone: true, apply: func(tx *writeTx) error {
+		for id, seconds := range noted {
+			written, isWritten, err := loadTouched(tx.dbTx, id)
+			if err != nil {
+				return err
+			}
+			// A key may have been deleted while somebody used it.
+			if has(tx.dbTx, bucketKeys, id[:]) && (!isWritten || seconds > written) {
+				tx.put(bucketTouched, id[:], encodeSeconds(seconds))
+			}
+		}
+		return nil
+	}}
+	if err := errors.Join(b.transact([]*change{c}, nil, false), c.refusal); err != nil {
+		return fmt.Errorf("write down when keys were used: %w", err)
+	}
+	b.touched.flushed(noted)
+	return nil
+}
+
+// CreateSession implements Keys.
+func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Time) error {
+	return b.updateAlone(ctx, func(tx *writeTx) error {
+		if !has(tx.dbTx, bucketKeys, s.KeyID[:]) {
+			return noKey(s.KeyID)
+		}
+		if has(tx.dbTx, bucketSessions, s.Hash[:]) {
+			return refuse(store.ErrConflict, "This session is there already.")
+		}
+		if err := tx.removeExpiredSessions(now); err != nil {
+			return err
+		}
+		if err := tx.makeRoomForSession(s.KeyID); err != nil {
+			return err
+		}
+		tx.save(bucketSessions, s.Hash[:], sessionRecord{KeyID: s.KeyID, ExpiresAt: s.ExpiresAt.UTC()})
+		tx.put(bucketKeySessions, join(s.KeyID[:], s.Hash[:]), nothing)
+		tx.put(bucketSessionExpiry, join(timeKey(s.ExpiresAt), s.Hash[:]), nothing)
+		return nil
+	})
+}
+
+// makeRoomForSession ends the session of a key's user that would expire first,
+// when there are as many as there may be.
+func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
+	k, err := load[keyRecord](tx.dbTx, bucketKeys, key[:])
+	if err != nil || k == nil {
+		return err
+	}
+	var hashes [][]byte
+	for _, id := range restsUnder(tx.dbTx, bucketUserKeys, k.UserID[:]) {
+		hashes = append(hashes, restsUnder(tx.dbTx, bucketKeySessions, id)...)
+	}
+	if len(hashes) < store.MaxSessions {
+		return nil
+	}
+	var first []byte
+	var expires time.Time
+	for _, hash := range hashes {
+		record, err := load[sessionRecord](tx.dbTx, bucketSessions, hash)
+		if err != nil {
+			return err
+		}
+		if record != nil && (first == nil || record.ExpiresAt.Before(expires)) {
+			first, expires = hash, record.ExpiresAt
+		}
+	}
+	return tx.removeSession(first)
+}
+
+func (tx *writeTx) removeExpiredSessions(now time.Time) error {
+	var expired [][]byte
+	limit := timeKey(now)
+	for key := range under(tx.dbTx, bucketSessionExpiry, nil, nil) {
+		if bytes.Compare(key[:len(limit)], limit) >= 0 {
+			break
+		}
+		expired = append(expired, bytes.Clone(key[len(limit):]))
+	}
+	for _, hash := range expired {
+		if err := tx.removeSession(hash); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Session implements Keys.
+func (b *Store) Session(ctx context.Context, hash [32]byte) (s store.Session, err error) {
+	err = b.look(ctx, func(tx *dbTx) error {
+		record, err := load[sessionRecord](tx, bucketSessions, hash[:])
+		if err != nil {
+			return err
+		}
+		if record == nil {
+			return store.ErrNotFound
+		}
+		s = store.Session{Hash: hash, KeyID: record.KeyID, ExpiresAt: record.ExpiresAt}
+		return nil
+	})
+	return s, err
+}
+
+// DeleteSession implements Keys.
+func (b *Store) DeleteSession(ctx context.Context, hash [32]byte) error {
+	return b.update(ctx, func(tx *writeTx) error {
+		return tx.removeSession(hash[:])
+	})
+}
+
+// removeSession removes a session that may not be there.
+func (tx *writeTx) removeSession(hash []byte) error {
+	record, err := load[sessionRecord](tx.dbTx, bucketSessions, hash)
+	if err != nil || record == nil {
+		return err
+	}
+	tx.delete(bucketSessions, hash)
+	tx.delete(bucketKeySessions, join(record.KeyID[:], hash))
+	tx.delete(bucketSessionExpiry, join(timeKey(record.ExpiresAt), hash))
+	return nil
+}

@@ -1,0 +1,563 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// The form of a page of bbolt's file, in the byte order of the machine, which
+// is the same on all that attachd is built for:
+//
+//	id 8, flags 2, count 2, overflow 4 (how many pages more it has), elements
+//
+// An element of a branch is where its key begins, seen from itself, 4, the
+// length of the key, 4, and the id of a page, 8; of a leaf, flags, 4, where the
+// key begins, 4, and the lengths of the key and of the value behind it, 4 each.
+// The keys and values follow the elements without a gap, in their order.
+const (
+	pageHeader  = 16
+	pageElement = 16
+	branchPage  = 0x01
+	leafPage    = 0x02
+	listPage    = 0x10 // of free pages
+
+	bucketEntry  = 1  // flag of an element whose value is a bucket
+	bucketHeader = 16 // root page, 8 (or 0: the page follows), and sequence, 8
+
+	noFreeList = ^uint64(0)
+
+	maxDepth   = 64  // levels of pages; each has twice as many as the one above, at least
+	maxBuckets = 200 // there are some twenty; each has a number in a byte
+)
+
+// pageWalk looks at the pages of a file as bbolt's own look-ups would, and
+// believes none: each is reached once and is what it says, keys ascend and are
+// in the range of the page above, and every entry has its checksum. It reads
+// the file, so that a page that cannot be read is an error and no signal.
+type pageWalk struct {
+	ctx    context.Context
+	file   *os.File
+	top    uint64 // the page where the tree of buckets begins
+	list   uint64 // the page where the list of free pages begins
+	size   int    // of a page, in bytes
+	pages  uint64 // there are
+	owner  []byte // by page: the number of its bucket from 1 on, or 0
+	number byte   // of the bucket
+	bucket []byte
+	older  bool // values have no checksums
+	mixed  bool // some have
+	upper  bool // of the buckets, the pages above the leaves only
+	tell   func(fault)
+	rest   func(took time.Duration) // may be nil
+	began  time.Time
+	names  []string          // by number
+	roots  map[uint64]string // the first page of each bucket
+	last   uint64            // number that a numbered bucket has given out
+}
+
+// Names in faults of what is no bucket.
+var (
+	bucketFree = []byte("\x00free") // pages that are free and in use: a change could destroy what is sound
+	bucketLost = []byte("\x00lost") // pages that are neither: another fault says what lacks them, if anything does
+)
+
+// inRange are the keys that a page may have: from the first on, and before the
+// end. nil is no bound.
+type inRange struct{ first, end []byte }
+
+type page struct {
+	flags uint16
+	count int
+	raw   []byte // all of it
+}
+
+// newPageWalk walks what a read transaction can reach of the database that has
+// the path now.
+func newPageWalk(ctx context.Context, path string, tx *bbolt.Tx, tell func(fault)) (*pageWalk, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	w := &pageWalk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, tell: tell, began: time.Now(), names: []string{""}, roots: make(map[uint64]string)}
+	w.pages = uint64(tx.Size()) / uint64(w.size)
+	w.owner = make([]byte, w.pages)
+	w.top = uint64(tx.Cursor().Bucket().RootPage())
+	if w.list, err = w.freeList(tx.ID()); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return w, nil
+}
+
+// all looks at everything.
+func (w *pageWalk) all() error {
+	err := w.root(w.top)
+	if err == nil {
+		err = w.freePages()
+	}
+	return errors.Join(err, w.file.Close())
+}
+
+// above looks at the pages above the leaves, and at which pages are free.
+func (w *pageWalk) above() error {
+	w.upper = true
+	return w.all()
+}
+
+func (w *pageWalk) fault(format string, args ...any) { w.faultIn(string(w.bucket), format, args...) }
+
+func (w *pageWalk) faultIn(bucket, format string, args ...any) {
+	place := "In the database, "
+	if bucket != "" && bucket != string(bucketFree) && bucket != string(bucketLost) {
+		place = fmt.Sprintf("In the bucket %q, ", bucket)
+	}
+	w.tell(fault{bucket: bucket, what: place + fmt.Sprintf(format, args...)})
+}
+
+// pause lets others work, and ends with the context.
+func (w *pageWalk) pause() error {
+	if w.rest != nil && time.Since(w.began) > 10*time.Millisecond {
+		w.rest(time.Since(w.began))
+		w.began = time.Now()
+	}
+	return w.ctx.Err()
+}
+
+// root walks the tree whose entries are the buckets, and each of them.
+func (w *pageWalk) root(id uint64) error {
+	type bucket struct{ name, value []byte }
+	var buckets []bucket
+	upper := w.upper
+	w.upper = false
+	_, err := w.tree(id, inRange{}, 0, func(key, value []byte, flags uint32) {
+		if flags != bucketEntry || len(value) < bucketHeader {
+			w.fault("the entry %x is no bucket.", key)
+			return
+		}
+		buckets = append(buckets, bucket{bytes.Clone(key), bytes.Clone(value)})
+	})
+	w.upper = upper
+	if len(buckets) >= maxBuckets {
+		w.fault("there are %d buckets.", len(buckets))
+		return err
+	}
+	var names [][]byte
+	for _, b := range buckets {
+		names = append(names, b.name)
+		w.older = w.older || bytes.Equal(b.name, bucketOldMeta)
+		w.mixed = w.mixed || bytes.Equal(b.name, bucketTakeover)
+	}
+	w.wantNames(names)
+	for _, b := range buckets {
+		if err != nil {
+			return err
+		}
+		w.names = append(w.names, string(b.name))
+		w.bucket, w.number = b.name, byte(len(w.names)-1)
+		err = w.inBucket(b.value)
+	}
+	w.bucket, w.number = nil, 0
+	return err
+}
+
+// wantNames finds a bucket whose name is not what it was: one that nobody knows,
+// while one is missing. It would be taken for empty.
+func (w *pageWalk) wantNames(there [][]byte) {
+	among := func(list [][]byte, name []byte) bool {
+		return slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(other, name) })
+	}
+	known := slices.Concat(allBuckets, laterBuckets)
+	strange := slices.IndexFunc(there, func(name []byte) bool {
+		return !among(known, name) && !bytes.Equal(name, bucketOldMeta) && !bytes.Equal(name, bucketTakeover)
+	})
+	missing := slices.IndexFunc(known, func(name []byte) bool { return !among(there, name) })
+	if strange >= 0 && missing >= 0 {
+		w.fault("the bucket %q is missing, and there is one of the name %q.", known[missing], there[strange])
+	}
+}
+
+func (w *pageWalk) inBucket(value []byte) error {
+	w.last = binary.NativeEndian.Uint64(value[8:])
+	if root := binary.NativeEndian.Uint64(value); root != 0 {
+		w.roots[root] = string(w.bucket)
+		if len(value) != bucketHeader {
+			w.fault("its entry has %d bytes.", len(value))
+		}
+		_, err := w.tree(root, inRange{}, 0, w.entry)
+		return err
+	}
+	p, ok := parsePage(value[bucketHeader:])
+	if !ok || p.flags != leafPage {
+		w.fault("its page within the entry is none.")
+		return nil
+	}
+	end, err := w.leaf(0, p, inRange{}, w.entry)
+	if err == nil && end != len(p.raw) {
+		w.fault("its page within the entry has %d bytes, and should have %d.", len(p.raw), end)
+	}
+	return err
+}
+
+// entry verifies an entry of a bucket.
+func (w *pageWalk) entry(key, value []byte, flags uint32) {
+	if flags != 0 {
+		w.fault("the entry %x is a bucket.", key)
+		return
+	}
+	numbered := bytes.Equal(w.bucket, bucketOutbox) || bytes.Equal(w.bucket, bucketDead)
+	if numbered && len(key) == 8 && binary.BigEndian.Uint64(key) > w.last {
+		w.fault("the last number is %d, and the entry %x is there: the next one could take its place.", w.last, key)
+	}
+	if w.older || w.mixed {
+		return
+	}
+	if _, sound, keyHolds := unseal(w.bucket, key, value); !sound {
+		w.tell(entryFault(w.bucket, key, keyHolds))
+	}
+}
+
+// tree walks a page and what is below it, and says how deep that is, seen from
+// the page, or -1 where that cannot be told.
+func (w *pageWalk) tree(id uint64, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
+	if err := w.pause(); err != nil {
+		return 0, err
+	}
+	if depth > maxDepth {
+		w.fault("the pages are nested more than %d deep at page %d.", maxDepth, id)
+		return -1, nil
+	}
+	p, ok := w.read(id)
+	if !ok {
+		return -1, nil
+	}
+	if p.flags == leafPage {
+		if p.count == 0 && (depth > 0 || w.bucket != nil) {
+			w.fault("page %d is empty.", id)
+		}
+		_, err := w.leaf(id, p, bounds, visit)
+		return 0, err
+	}
+	return w.branch(id, p, bounds, depth, visit)
+}
+
+func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
+	if p.count == 0 {
+		w.fault("page %d leads nowhere.", id)
+	}
+	keys, ids, ok := w.branchElements(id, p)
+	if !ok || !w.ascend(id, keys, bounds) {
+		return -1, nil
+	}
+	for i, key := range keys {
+		of := inRange{key, bounds.end}
+		if i+1 < len(keys) {
+			of.end = keys[i+1]
+		}
+		if w.upper && i > 0 && below == 0 { // leaves are all equally deep
+			w.take(ids[i], 0)
+			continue
+		}
+		above := below
+		if below, err = w.tree(ids[i], of, depth+1, visit); err != nil {
+			return 0, err
+		}
+		if i > 0 && below != above { // a way past the pages between, and what else they lead to
+			if below >= 0 && above >= 0 {
+				w.fault("what page %d leads to is not equally deep.", id)
+			}
+			below = -1
+		}
+	}
+	if below < 0 {
+		return -1, nil
+	}
+	return below + 1, nil
+}
+
+func (w *pageWalk) branchElements(id uint64, p page) (keys [][]byte, ids []uint64, ok bool) {
+	at := pageHeader + p.count*pageElement
+	for i := range p.count {
+		begins := pageHeader + i*pageElement
+		element := p.raw[begins:]
+		position, length := binary.NativeEndian.Uint32(element), binary.NativeEndian.Uint32(element[4:])
+		if uint64(begins)+uint64(position) != uint64(at) || length == 0 || uint64(at)+uint64(length) > uint64(len(p.raw)) {
+			w.fault("the entries of page %d are not where they should be.", id)
+			return nil, nil, false
+		}
+		keys = append(keys, p.raw[at:at+int(length)])
+		ids = append(ids, binary.NativeEndian.Uint64(element[8:]))
+		at += int(length)
+	}
+	return keys, ids, true
+}
+
+// leaf gives where the last entry ends.
+func (w *pageWalk) leaf(id uint64, p page, bounds inRange, visit func(key, value []byte, flags uint32)) (end int, err error) {
+	at := pageHeader + p.count*pageElement
+	keys := make([][]byte, 0, p.count)
+	for i := range p.count {
+		begins := pageHeader + i*pageElement
+		element := p.raw[begins:]
+		flags, position := binary.NativeEndian.Uint32(element), binary.NativeEndian.Uint32(element[4:])
+		length, value := uint64(binary.NativeEndian.Uint32(element[8:])), uint64(binary.NativeEndian.Uint32(element[12:]))
+		behind := uint64(at) + length + value
+		if uint64(begins)+uint64(position) != uint64(at) || length == 0 || behind > uint64(len(p.raw)) {
+			w.fault("the entries of page %d are not where they should be.", id)
+			return 0, nil
+		}
+		key := p.raw[at : at+int(length)]
+		keys = append(keys, key)
+		visit(key, p.raw[at+int(length):behind], flags)
+		at = int(behind)
+	}
+	w.ascend(id, keys, bounds)
+	return at, nil
+}
+
+// ascend wants keys in their order and in the range of the page above.
+func (w *pageWalk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
+	for i, key := range keys {
+		early := i == 0 && bytes.Compare(key, bounds.first) < 0
+		if early || i > 0 && bytes.Compare(key, keys[i-1]) <= 0 || bounds.end != nil && bytes.Compare(key, bounds.end) >= 0 {
+			w.fault("the entry %x of page %d is not in its place.", key, id)
+			return false
+		}
+	}
+	return true
+}
+
+// take notes that a page and those that belong to it are reached, and says
+// whether nothing else reached them.
+func (w *pageWalk) take(id uint64, more uint32) bool {
+	if id < 2 || id >= w.pages || uint64(more) >= w.pages-id {
+		w.fault("something leads to page %d with %d more, of %d pages in all.", id, more, w.pages)
+		return false
+	}
+	for at := id; at <= id+uint64(more); at++ {
+		if by := w.owner[at]; by != 0 {
+			w.fault("page %d is reached a second time.", at)
+			if other := w.names[by-1]; other != string(w.bucket) {
+				w.faultIn(other, "page %d belongs to another, too.", at)
+			}
+			return false
+		}
+		w.owner[at] = w.number + 1
+	}
+	return true
+}
+
+// read gives a branch or leaf that nothing else led to.
+func (w *pageWalk) read(id uint64) (p page, ok bool) {
+	header := make([]byte, w.size)
+	if id < 2 || id >= w.pages {
+		return p, w.take(id, 0)
+	}
+	if !w.readAt(header, id) {
+		return p, false
+	}
+	p, ok = parsePage(header)
+	if binary.NativeEndian.Uint64(header) != id || p.flags != branchPage && p.flags != leafPage {
+		w.fault("page %d is not what it should be.", id)
+		return p, false
+	}
+	more := binary.NativeEndian.Uint32(header[12:])
+	if !w.take(id, more) {
+		return p, false
+	}
+	if more > 0 {
+		p.raw = make([]byte, (1+int(more))*w.size)
+		if !w.readAt(p.raw, id) {
+			return p, false
+		}
+		p, ok = parsePage(p.raw)
+	}
+	if !ok {
+		w.fault("page %d cannot have %d entries.", id, p.count)
+	}
+	return p, ok
+}
+
+func (w *pageWalk) readAt(into []byte, id uint64) bool {
+	if _, err := w.file.ReadAt(into, int64(id)*int64(w.size)); err != nil {
+		w.fault("page %d cannot be read: %v.", id, err)
+		return false
+	}
+	return true
+}
+
+// parsePage says whether the elements are within it.
+func parsePage(raw []byte) (p page, ok bool) {
+	if len(raw) < pageHeader {
+		return p, false
+	}
+	p = page{flags: binary.NativeEndian.Uint16(raw[8:]), count: int(binary.NativeEndian.Uint16(raw[10:])), raw: raw}
+	return p, pageHeader+p.count*pageElement <= len(raw)
+}
+
+// freePages wants every page to be either in use or free. It comes last.
+func (w *pageWalk) freePages() error {
+	w.names = append(w.names, string(bucketFree))
+	w.bucket, w.number = bucketFree, byte(len(w.names)-1)
+	list := w.list
+	if list == noFreeList {
+		return nil
+	}
+	header := make([]byte, w.size)
+	if list < 2 || list >= w.pages || !w.readAt(header, list) {
+		w.fault("the list of free pages is not at page %d.", list)
+		return nil
+	}
+	more := binary.NativeEndian.Uint32(header[12:])
+	if binary.NativeEndian.Uint64(header) != list || binary.NativeEndian.Uint16(header[8:]) != listPage || !w.take(list, more) {
+		w.fault("page %d is no list of free pages.", list)
+		return nil
+	}
+	raw := make([]byte, (1+int(more))*w.size)
+	if !w.readAt(raw, list) {
+		return nil
+	}
+	count, at := uint64(binary.NativeEndian.Uint16(raw[10:])), pageHeader
+	if count == 0xffff { // there are more than fit in there
+		count, at = binary.NativeEndian.Uint64(raw[at:]), at+8
+	}
+	if count > uint64(len(raw)-at)/8 {
+		w.fault("the list of free pages cannot have %d.", count)
+		return nil
+	}
+	for i := range int(count) {
+		w.free(binary.NativeEndian.Uint64(raw[at+8*i:]))
+	}
+	for id := uint64(2); id < w.pages && !w.upper; id++ {
+		if w.owner[id] == 0 {
+			w.faultIn(string(bucketLost), "page %d is neither in use nor free: it takes up room, until `attachd compact`.", id)
+			w.passedBy(id)
+		}
+	}
+	return w.ctx.Err()
+}
+
+// passedBy looks at a page that nothing leads to. Where it leads to the first
+// page of a bucket, and to pages that nothing else leads to and that are not free
+// either, it is the one that was first, and those are lost to the bucket. A page of
+// an earlier commit that is not in the list of free ones leads to pages that are
+// free, or in use again.
+func (w *pageWalk) passedBy(id uint64) {
+	raw := make([]byte, w.size)
+	if !w.readAt(raw, id) {
+		return
+	}
+	p, ok := parsePage(raw)
+	if !ok || p.flags != branchPage || binary.NativeEndian.Uint64(raw) != id {
+		return
+	}
+	bucket, lost := "", false
+	for i := range p.count {
+		to := binary.NativeEndian.Uint64(raw[pageHeader+i*pageElement+8:])
+		if of, is := w.roots[to]; is {
+			bucket = of
+		}
+		lost = lost || to < w.pages && w.owner[to] == 0
+	}
+	if bucket != "" && lost {
+		w.faultIn(bucket, "page %d leads to its first page, and is not in use.", id)
+	}
+}
+
+// free notes that a page is free. Where something led to it, that may be what is
+// wrong, and the page then have what its bucket, or the tree of the buckets, had
+// there in an earlier commit: entries with whole checksums, and not all of them.
+// Only to the top of that tree nothing leads but a commit.
+func (w *pageWalk) free(id uint64) {
+	if id < 2 || id >= w.pages || w.owner[id] != 0 {
+		w.fault("page %d is free, and cannot be.", id)
+		if id < w.pages && id != w.top && w.owner[id] != 0 && w.owner[id] != freePage {
+			w.faultIn(w.names[w.owner[id]-1], "page %d is in use and free.", id)
+		}
+		return
+	}
+	w.owner[id] = freePage
+}
+
+// freePage is the owner of free pages.
+const freePage = 0xff
+
+// A meta page has, behind its header and in this order: what it is, 16 bytes;
+// the root of the tree of buckets, 16; the page with the list of free pages, 8;
+// how many pages there are, 8; the number of its commit, 8; and a checksum of
+// all that, 8. The file has the last two commits.
+const metaLength = 64
+
+type meta []byte
+
+func (w *pageWalk) meta(slot int64) (meta, error) {
+	raw := make([]byte, pageHeader+metaLength)
+	_, err := w.file.ReadAt(raw, slot*int64(w.size))
+	return raw[pageHeader:], err
+}
+
+func (m meta) isWhole() bool {
+	sum := fnv.New64a()
+	_, _ = sum.Write(m[:metaLength-8])
+	return sum.Sum64() == binary.NativeEndian.Uint64(m[metaLength-8:])
+}
+
+func (m meta) list() uint64   { return binary.NativeEndian.Uint64(m[32:]) }
+func (m meta) pages() uint64  { return binary.NativeEndian.Uint64(m[40:]) }
+func (m meta) commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
+
+// freeList is the page with the list of free pages of a commit.
+func (w *pageWalk) freeList(commit int) (uint64, error) {
+	for slot := range int64(2) {
+		m, err := w.meta(slot)
+		if err != nil {
+			return 0, err
+		}
+		if m.commit() == uint64(commit) && m.isWhole() {
+			return m.list(), nil
+		}
+	}
+	return 0, errOvertaken
+}
+
+// metas looks at both meta pages. bbolt goes back a commit where the newer one
+// is damaged, and says nothing of it. Nothing may be written meanwhile.
+func (w *pageWalk) metas(commit int) error {
+	for slot := range int64(2) {
+		m, err := w.meta(slot)
+		if err != nil {
+			return err
+		}
+		switch {
+		case m.isWhole():
+		case m.mend() && m.commit() < uint64(commit):
+			w.faultIn(string(bucketLost), "page %d, of the last commit but one, is not what was written.", slot)
+		default:
+			w.fault("page %d, of a commit, is not what was written: the last change may be lost.", slot)
+		}
+	}
+	return nil
+}
+
+// mend turns the one bit that makes a meta page whole, if one does.
+func (m meta) mend() bool {
+	for bit := range 8 * len(m) {
+		m[bit/8] ^= 1 << (bit % 8)
+		if m.isWhole() {
+			return true
+		}
+		m[bit/8] ^= 1 << (bit % 8)
+	}
+	return false
+}
+
+// errOvertaken means that two commits were made between the beginning of a
+// transaction and the look at what its commit wrote.
+var errOvertaken = errors.New("the database has changed twice meanwhile")

@@ -1,0 +1,210 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"sync/atomic"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// So much may wait before TakesPending says no. bbolt writes the list of its
+// free pages with every commit, and the pages of what has been settled are on
+// it, so the most that ever waited makes every later commit dearer.
+const (
+	maxPendingBytes    = 16 << 20
+	maxPendingContents = 8192
+)
+
+// waiting is how much waits, or by how much that changes.
+type waiting struct{ contents, bytes int64 }
+
+// backlog knows how much waits, so that asking costs nothing.
+type backlog struct {
+	contents, bytes atomic.Int64
+	paused          atomic.Int64 // long reads, during which bbolt can use no page again
+}
+
+func (l *backlog) add(w waiting) {
+	l.contents.Add(w.contents)
+	l.bytes.Add(w.bytes)
+}
+
+func (l *backlog) pause() (resume func()) {
+	l.paused.Add(1)
+	return func() { l.paused.Add(-1) }
+}
+
+// PendingBytes implements Pending.
+func (b *Store) PendingBytes() int64 { return b.pending.bytes.Load() }
+
+// TakesPending implements Pending.
+func (b *Store) TakesPending() bool {
+	l := &b.pending
+	return l.paused.Load() == 0 && l.bytes.Load() < maxPendingBytes && l.contents.Load() < maxPendingContents
+}
+
+// preparePending counts what waits, and makes the bucket in a database that is
+// older than it.
+func (b *Store) preparePending(readOnly bool) error {
+	missing := false
+	err := b.view(context.Background(), func(tx *dbTx) error {
+		if tx.known.refuses(bucketPending) != nil {
+			return nil
+		}
+		if missing = tx.Bucket(bucketPending) == nil; missing {
+			return nil
+		}
+		waits := tx.entriesLeft(bucketPending)
+		for key, content := waits.First(); key != nil; key, content = waits.Next() {
+			b.pending.add(waiting{1, int64(len(content))})
+		}
+		return nil
+	})
+	if err != nil || !missing || readOnly {
+		return err
+	}
+	return b.updateIn(b.db.Load(), func(tx *dbTx) error {
+		_, err := tx.CreateBucket(bucketPending)
+		return err
+	})
+}
+
+func (tx *writeTx) putPending(id uuid.UUID, content []byte) {
+	tx.put(bucketPending, id[:], content)
+	tx.pending.contents++
+	tx.pending.bytes += int64(len(content))
+}
+
+// deletePending deletes the content that waits with a record, if one does.
+func (tx *writeTx) deletePending(id uuid.UUID) {
+	content := tx.get(bucketPending, id[:])
+	if content == nil {
+		return
+	}
+	tx.pending.contents--
+	tx.pending.bytes -= int64(len(content))
+	tx.delete(bucketPending, id[:])
+}
+
+// PendingContent implements Pending. Of many records with the content, the
+// newest are the likeliest to wait with it.
+func (b *Store) PendingContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
+	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *dbTx) error {
+		if tx.Bucket(bucketPending) == nil {
+			return store.ErrNotFound // a copy of an older database
+		}
+		for id := range newestWith(tx, sha256) {
+			if waiting := tx.get(bucketPending, id); waiting != nil {
+				content = bytes.Clone(waiting)
+				return nil
+			}
+		}
+		return store.ErrNotFound
+	})
+	return content, err
+}
+
+// newestWith gives the ids of the records with a content, the newest first.
+func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
+	return func(yield func(id []byte) bool) {
+		cursor := tx.entries(bucketContents)
+		last := uuid.Max
+		key, _ := cursor.Seek(join(sha256[:], last[:]))
+		if key == nil {
+			key, _ = cursor.Last()
+		} else {
+			key, _ = cursor.Prev()
+		}
+		for bytes.HasPrefix(key, sha256[:]) {
+			if cursor.must(); !yield(key[len(sha256):]) {
+				return
+			}
+			key, _ = cursor.Prev()
+		}
+		tx.mustKnowKeys(bucketContents)
+	}
+}
+
+// PendingSizes implements Pending.
+func (b *Store) PendingSizes(ctx context.Context) (map[[32]byte]int64, error) {
+	sizes := make(map[[32]byte]int64)
+	_, err := b.eachPending(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+		sizes[sha256] = int64(len(content))
+		return true
+	})
+	return sizes, err
+}
+
+// PendingAfter implements Pending.
+func (b *Store) PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) (list []store.PendingContent, err error) {
+	var size int64
+	unreadable, err := b.eachPending(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+		if len(list) >= limit || size >= maxBytes {
+			return false
+		}
+		size += int64(len(content))
+		list = append(list, store.PendingContent{ID: id, SHA256: sha256, Content: bytes.Clone(content)})
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, unreadable
+}
+
+// eachPending visits what waits until visit says that it is enough. The
+// content is gone when visit returns. What waits with a record that cannot be
+// read is passed over: it must not keep back the others. Unreadable is the
+// first of these.
+func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
+	err = b.view(ctx, func(tx *dbTx) error {
+		if tx.Bucket(bucketPending) == nil {
+			return nil
+		}
+		waits := tx.entriesLeft(bucketPending)
+		for key, content := waits.Seek(after[:]); key != nil; key, content = waits.Next() {
+			if bytes.Equal(key, after[:]) {
+				continue
+			}
+			id, err := parseID(key)
+			var a store.Attachment
+			if err == nil {
+				err = caught(func() (err error) {
+					waits.must()
+					a, err = loadAttachment(tx, id)
+					return err
+				})
+			}
+			if err != nil {
+				unreadable = cmp.Or(unreadable, fmt.Errorf("%w: entry %x: %v", store.ErrUnreadable, key, err))
+				continue
+			}
+			if !visit(id, a.SHA256, content) {
+				return nil
+			}
+		}
+		return nil
+	})
+	return unreadable, err
+}
+
+// Settle implements Pending.
+func (b *Store) Settle(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error) {
+	err = b.update(ctx, func(tx *writeTx) error {
+		gone = nil // the change may be tried twice
+		for _, id := range ids {
+			if !has(tx.dbTx, bucketAttachmentIDs, id[:]) {
+				gone = append(gone, id)
+			}
+			tx.deletePending(id)
+		}
+		return nil
+	})
+	return gone, err
+}

@@ -1,0 +1,349 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"attachd/store"
+)
+
+// A product or a space may have more in it than one transaction should remove:
+// it keeps in memory whatever it touches, and everybody waits for it. So a
+// deletion takes away the parent or the space itself, without which nothing
+// below it is seen, gives its quota back, and keeps a mark in the bucket
+// "removals" as long as something is left below. Remove goes on from there,
+// also after a crash.
+//
+// What is deleted can be put anew at once. Whoever does that goes on with the
+// removal first: the old one's files must not turn up in the new one.
+//
+// A key in the bucket "removals" is one of these and the key of the parent, or
+// the slug of the space. Its value is JSON.
+const (
+	removesParent = byte(1)
+	removesSpace  = byte(2)
+)
+
+// removedPart is which part of a batch one transaction of a removal has at
+// most: what it touches lies all over the database.
+const removedPart = 4
+
+// removalRecord is on whose behalf something is being removed.
+type removalRecord struct {
+	Space  string        `json:"space"`
+	Entry  []byte        `json:"entry,omitempty"` // of the audit log
+	Origin *store.Origin `json:"origin,omitempty"`
+}
+
+// errRemoving is what a change gets that would bring back what is being
+// removed. It is no answer: see whenFree.
+var errRemoving = errors.New("what was there before is still being removed")
+
+func parentRemoval(p store.Parent) []byte { return append([]byte{removesParent}, parentKey(p)...) }
+func spaceRemoval(slug string) []byte     { return append([]byte{removesSpace}, slug...) }
+func isMarked(tx *dbTx, k []byte) bool {
+	return has(tx, bucketRemovals, k) // a copy of an older database has none
+}
+
+// isRemoved says whether what belongs to a parent is hidden, and being removed.
+func (b *Store) isRemoved(tx *dbTx, p store.Parent) (bool, error) {
+	if tx.hasNone(bucketRemovals) { // as nearly always
+		return false, nil
+	}
+	record, err := b.entities.load(tx, bucketEntities, parentKey(p))
+	switch {
+	case err != nil:
+		return false, err
+	case record == nil:
+		return isMarked(tx, parentRemoval(p)), nil
+	}
+	return !has(tx, bucketSpaces, []byte(record.Space)) && isMarked(tx, spaceRemoval(record.Space)), nil
+}
+
+// removed remembers isRemoved for the parents met in one call.
+type removed map[store.Parent]bool
+
+func (r removed) has(b *Store, tx *dbTx, p store.Parent) (bool, error) {
+	is, known := r[p]
+	if known {
+		return is, nil
+	}
+	is, err := b.isRemoved(tx, p)
+	r[p] = is
+	return is, err
+}
+
+// DeleteEntity implements Directory.
+func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachments bool) (freed [][32]byte, err error) {
+	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
+		e, err := b.seenEntity(tx.dbTx, p)
+		if err != nil {
+			return err
+		}
+		if !withAttachments && hasUnder(tx.dbTx, bucketAttachments, parentKey(p)) {
+			return refuse(store.ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
+		}
+		used, err := usedBy(tx.dbTx, p)
+		if err != nil {
+			return err
+		}
+		usage, err := loadUsage(tx.dbTx, e.Space)
+		if err != nil {
+			return err
+		}
+		tx.saveUsage(e.Space, store.Usage{Bytes: usage.Bytes - used.Bytes, Files: usage.Files - used.Files})
+		tx.delete(bucketSpaceEntities, join(slug0(e.Space), parentKey(p)))
+		tx.delete(bucketEntities, parentKey(p))
+		freed, err = tx.beginRemoval(parentRemoval(p), e.Space, b.batch/removedPart)
+		return err
+	})
+	return freed, err
+}
+
+// usedBy adds up the attachments of a parent.
+func usedBy(tx *dbTx, p store.Parent) (used store.Usage, err error) {
+	for rest, record := range under(tx, bucketAttachments, parentKey(p), nil) {
+		id, err := parseID(rest)
+		if err != nil {
+			return used, err
+		}
+		a, err := decodeAttachment(p, id, record)
+		if err != nil {
+			return used, err
+		}
+		used.Bytes, used.Files = used.Bytes+a.Size, used.Files+1
+	}
+	return used, nil
+}
+
+// DeleteSpace implements Directory.
+func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error) {
+	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
+		if err := needSpace(tx.dbTx, slug); err != nil {
+			return err
+		}
+		if !withAttachments {
+			for parent := range under(tx.dbTx, bucketSpaceEntities, slug0(slug), nil) {
+				if hasUnder(tx.dbTx, bucketAttachments, parent) {
+					return refuse(store.ErrConflict, "There are attachments in space %q.", slug)
+				}
+			}
+		}
+		tx.delete(bucketUsage, []byte(slug))
+		tx.delete(bucketSpaces, []byte(slug))
+		var err error
+		freed, err = tx.beginRemoval(spaceRemoval(slug), slug, b.batch/removedPart)
+		return err
+	})
+	return freed, err
+}
+
+// beginRemoval removes what is below a parent or space that was deleted, and
+// leaves a mark when that is too much for one transaction.
+func (tx *writeTx) beginRemoval(key []byte, space string, limit int) (freed [][32]byte, err error) {
+	r := removalRecord{Space: space, Origin: tx.change.origin}
+	if tx.change.entry != nil {
+		r.Entry = tx.change.entry.Encode()
+	}
+	freed, more, err := tx.removeSome(key, r, limit)
+	if more {
+		tx.save(bucketRemovals, key, r)
+	}
+	return freed, err
+}
+
+// Remove implements Directory. A removal that fails does not keep others back.
+func (b *Store) Remove(ctx context.Context) (freed [][32]byte, more bool, err error) {
+	freed, more, err = b.removeNext(ctx)
+	b.freed.mu.Lock()
+	defer b.freed.mu.Unlock()
+	freed, b.freed.contents = append(b.freed.contents, freed...), nil
+	return freed, more, err
+}
+
+func (b *Store) removeNext(ctx context.Context) (freed [][32]byte, more bool, err error) {
+	var marks []keyValue
+	err = b.look(ctx, func(tx *dbTx) error {
+		marks = firstEntries(tx, bucketRemovals, nil, maxTriedMarks)
+		return nil
+	})
+	for _, mark := range marks {
+		var failed error
+		freed, more, failed = b.removeMarked(ctx, mark)
+		if failed == nil {
+			return freed, more, err
+		}
+		err = errors.Join(err, failed)
+	}
+	return nil, false, err
+}
+
+// maxTriedMarks is how many removals are tried when those before them fail.
+const maxTriedMarks = 100
+
+// removeMarked removes the next part of what a mark stands for, and the mark
+// with the last.
+func (b *Store) removeMarked(ctx context.Context, mark keyValue) (freed [][32]byte, more bool, err error) {
+	err = b.updateAlone(ctx, func(tx *writeTx) error {
+		freed, more = nil, true
+		r, err := load[removalRecord](tx.dbTx, bucketRemovals, mark.key)
+		if err != nil || r == nil { // another has removed all of it
+			return err
+		}
+		tx.change.origin = r.Origin
+		var left bool
+		if freed, left, err = tx.removeSome(mark.key, *r, b.batch/removedPart); err != nil || left {
+			return err
+		}
+		tx.delete(bucketRemovals, mark.key)
+		return nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("remove what went with %x: %w", mark.key, err)
+	}
+	return freed, more, nil
+}
+
+// freedContents are those that were freed by whoever could not wait for Remove.
+type freedContents struct {
+	mu       sync.Mutex
+	contents [][32]byte
+}
+
+// goOnRemoving is Remove for a change that waits for it.
+func (b *Store) goOnRemoving(ctx context.Context) error {
+	freed, _, err := b.removeNext(ctx)
+	b.freed.mu.Lock()
+	defer b.freed.mu.Unlock()
+	b.freed.contents = append(b.freed.contents, freed...)
+	return err
+}
+
+// doomed is what one transaction of a removal removes.
+type doomed struct {
+	*dbTx
+	room        int // for so much more
+	attachments []store.Attachment
+	entries     []doomedEntry // all else
+}
+
+type doomedEntry struct{ bucket, key []byte }
+
+// add says whether there was room.
+func (d *doomed) add(entries ...doomedEntry) bool {
+	if d.room <= 0 {
+		return false
+	}
+	d.room--
+	d.entries = append(d.entries, entries...)
+	return true
+}
+
+// parent takes what belongs to a parent, and says whether that is all of it.
+func (d *doomed) parent(p store.Parent) (all bool, err error) {
+	for rest, record := range under(d.dbTx, bucketAttachments, parentKey(p), nil) {
+		if !d.add() {
+			return false, nil
+		}
+		id, err := parseID(rest)
+		if err != nil {
+			return false, err
+		}
+		a, err := decodeAttachment(p, id, record)
+		if err != nil {
+			return false, err
+		}
+		d.attachments = append(d.attachments, a)
+	}
+	if p.Kind != store.Ticket {
+		return true, nil
+	}
+	for id := range under(d.dbTx, bucketComments, p.ID[:], nil) {
+		if !d.add(doomedEntry{bucketComments, join(p.ID[:], id)}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// space takes what is in a space.
+func (d *doomed) space(slug string) (all bool, err error) {
+	for rest := range under(d.dbTx, bucketSpaceEntities, slug0(slug), nil) {
+		p, err := parseParent(rest)
+		if err != nil {
+			return false, err
+		}
+		if all, err := d.parent(p); err != nil || !all {
+			return false, err
+		}
+		if !d.add(doomedEntry{bucketSpaceEntities, join(slug0(slug), rest)}, doomedEntry{bucketEntities, bytes.Clone(rest)}) {
+			return false, nil
+		}
+	}
+	for user := range under(d.dbTx, bucketMembers, slug0(slug), nil) {
+		if !d.add(doomedEntry{bucketMembers, join(slug0(slug), user)}, doomedEntry{bucketMemberships, join(user, []byte(slug))}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// removeSome removes at most limit things below a parent or space, says which
+// contents nothing refers to any more, and whether anything is left.
+func (tx *writeTx) removeSome(key []byte, r removalRecord, limit int) (freed [][32]byte, more bool, err error) {
+	d := &doomed{dbTx: tx.dbTx, room: limit}
+	all := false
+	switch key[0] {
+	case removesParent:
+		var p store.Parent
+		if p, err = parseParent(key[1:]); err == nil {
+			all, err = d.parent(p)
+		}
+	case removesSpace:
+		all, err = d.space(string(key[1:]))
+	default:
+		err = errKey
+	}
+	var entry store.Entry
+	if err == nil && len(r.Entry) > 0 {
+		entry, err = decodeEntry(r.Entry)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	freed = freedBy(tx.dbTx, d.attachments)
+	for _, a := range d.attachments {
+		tx.removeAttachment(a, r.Space)
+		if len(r.Entry) > 0 {
+			tx.noteFor(entry, "attachment.delete", "attachment", a.ID.String(), a.FileName, r.Space)
+		}
+	}
+	tx.dropChecksums(freed)
+	for _, e := range d.entries {
+		tx.delete(e.bucket, e.key)
+	}
+	return freed, !all, nil
+}
+
+func (c *checker) removals() error {
+	if c.Bucket(bucketRemovals) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(bucketRemovals, 2, func(key, value []byte) error {
+		if _, err := decode[removalRecord](bucketRemovals, value); err != nil {
+			return err
+		}
+		switch key[0] {
+		case removesParent:
+			c.want(!has(c.dbTx, bucketEntities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
+		case removesSpace:
+			c.want(!has(c.dbTx, bucketSpaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
+		default:
+			return errKey
+		}
+		return nil
+	})
+}

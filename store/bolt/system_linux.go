@@ -1,0 +1,19 @@
+package bolt
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// syncData puts the bytes of a file on stable storage, and of what is known
+// about it only what is needed to read them.
+func syncData(file *os.File) error {
+	for {
+		err := unix.Fdatasync(int(file.Fd()))
+		if err == nil || !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package bolt
+
+import "os"
+
+// syncData puts a file on stable storage.
+func syncData(file *os.File) error { return file.Sync() }

@@ -1,0 +1,99 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+)
+
+// So many entries are read in one transaction by Totals. A long one would keep
+// changes from using pages again.
+const totalsBatch = 4096
+
+// Totals implements Attachments. It reads the records in the order in which
+// they lie, and then goes through the keys of the contents, where the records
+// with the same one are neighbours: only for those that are not alone, one
+// record is looked up.
+func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (store.Totals, error) {
+	totals := store.Totals{ByType: map[string]store.Usage{}}
+	err := b.inBatches(ctx, bucketAttachments, rest, func(_ *dbTx, key, value []byte) {
+		p, err := parseParent(key[:min(17, len(key))])
+		if err != nil {
+			return
+		}
+		if a, err := decodeRecord(p, uuid.Nil, value); err == nil {
+			totals.Add(a)
+		}
+	})
+	if err != nil {
+		return store.Totals{}, err
+	}
+	var last [32]byte      // the content of the entry before
+	var size int64         // of that content; -1 when not looked up
+	var spared store.Usage // by storing each content once
+	err = b.inBatches(ctx, bucketContents, rest, func(tx *dbTx, key, _ []byte) {
+		if len(key) != 48 {
+			return
+		}
+		if !bytes.Equal(last[:], key[:32]) {
+			last, size = [32]byte(key), -1
+			return
+		}
+		if size < 0 {
+			err := caught(func() error {
+				a, err := loadAttachment(tx, uuid.UUID(key[32:]))
+				size = a.Size
+				return err
+			})
+			if err != nil {
+				size = -1
+				return
+			}
+		}
+		spared.Files++
+		spared.Bytes += size
+	})
+	if err != nil {
+		return store.Totals{}, err
+	}
+	// What was deleted in between counts with neither.
+	totals.Contents = store.Usage{
+		Files: max(0, totals.Attachments.Files-spared.Files),
+		Bytes: max(0, totals.Attachments.Bytes-spared.Bytes),
+	}
+	return totals, nil
+}
+
+// inBatches visits every entry of a bucket, some thousands in a transaction,
+// and calls rest between two of them with how long the last one took.
+func (b *Store) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *dbTx, key, value []byte)) error {
+	var last []byte
+	for {
+		began, visited := time.Now(), 0
+		err := b.view(ctx, func(tx *dbTx) error {
+			entries := tx.entriesLeft(bucket)
+			key, value := entries.Seek(last)
+			if last != nil && bytes.Equal(key, last) {
+				key, value = entries.Next()
+			}
+			for ; key != nil; key, value = entries.Next() {
+				if entries.bad == nil {
+					visit(tx, key, value)
+				}
+				if visited++; visited == totalsBatch {
+					last = bytes.Clone(key)
+					break
+				}
+			}
+			return nil
+		})
+		if err != nil || visited < totalsBatch {
+			return err
+		}
+		rest(time.Since(began))
+	}
+}

@@ -1,0 +1,628 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"attachd/store"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+)
+
+// logged is a database whose commits and log can be made to fail.
+type logged struct {
+	*Store
+	t       *testing.T
+	path    string
+	file    func(content []byte) store.Attachment
+	commits atomic.Int64
+	records atomic.Int64
+	fails   atomic.Pointer[error] // what every commit fails with
+	logs    atomic.Pointer[error] // what every record fails with
+	late    atomic.Pointer[error] // the same, when it is written
+	told    atomic.Int64          // how often the log failed
+	made    []store.Attachment    // acknowledged
+}
+
+// newLogged makes one of which the log has been made and is used.
+func newLogged(t *testing.T) *logged {
+	t.Helper()
+	l := &logged{t: t, path: filepath.Join(t.TempDir(), "attachd.db")}
+	var err error
+	l.Store, err = Open(l.path, Options{
+		Log: logOf(l.path),
+		Commit: func(tx *bbolt.Tx) error {
+			l.commits.Add(1)
+			if failure := l.fails.Load(); failure != nil {
+				return *failure
+			}
+			return tx.Commit()
+		},
+		LogFailed: func(error) { l.told.Add(1) },
+		Logged: func(log *os.File, record []byte, at int64) error {
+			l.records.Add(1)
+			if failure := l.logs.Load(); failure != nil {
+				return *failure
+			}
+			err := appendLog(log, record, at)
+			if failure := l.late.Load(); failure != nil {
+				return *failure
+			}
+			return err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Store.Close() }) // most tests have let it fail
+	l.file = house(t, l.Store)
+	l.upload("the first")
+	if err := l.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *logged) create(content string) error {
+	buffer := []byte(content)
+	a := l.file(buffer)
+	err := l.CreatePending(store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, nil, "")
+	clear(buffer) // whoever uploads next writes there
+	if err == nil {
+		l.made = append(l.made, a)
+	}
+	return err
+}
+
+func (l *logged) upload(contents ...string) {
+	l.t.Helper()
+	for _, content := range contents {
+		if err := l.create(content); err != nil {
+			l.t.Fatalf("upload %q: %v", content, err)
+		}
+	}
+}
+
+// failCommits lets no commit come through any more, as if the disk were gone.
+func (l *logged) failCommits(err error) {
+	if err == nil {
+		l.fails.Store(nil)
+		return
+	}
+	l.fails.Store(&err)
+}
+
+// crash leaves everything as a killed process would, and gives a copy of it.
+func (l *logged) crash() (path string) {
+	l.t.Helper()
+	l.failCommits(syscall.EIO)
+	path = filepath.Join(l.t.TempDir(), "attachd.db")
+	for from, to := range map[string]string{l.path: path, logOf(l.path): logOf(path)} {
+		data, err := os.ReadFile(from)
+		if errors.Is(err, os.ErrNotExist) && from == logOf(l.path) {
+			continue // it has been given up on a full disk
+		}
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if err := os.WriteFile(to, data, 0o600); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	return path
+}
+
+// wantAll says that all that was acknowledged is there, and that the database
+// is what it should be.
+func (l *logged) wantAll(b *Store) {
+	l.t.Helper()
+	l.want(b, l.made)
+	faults, err := b.Check(l.t.Context(), nil)
+	if err != nil || len(faults) > 0 {
+		l.t.Errorf("check: %q, %v", faults, err)
+	}
+	_, head, err := b.AuditEnds(l.t.Context())
+	if err != nil || head.Seq < uint64(len(l.made)) {
+		l.t.Errorf("the audit log ends with %d: %v", head.Seq, err)
+	}
+}
+
+func (l *logged) want(b *Store, all []store.Attachment) {
+	l.t.Helper()
+	list, err := b.AttachmentsOf(l.t.Context(), l.made[0].Parent, uuid.Nil, 10_000)
+	if err != nil || len(list) != len(all) {
+		l.t.Fatalf("%d of %d are listed: %v", len(list), len(all), err)
+	}
+	for _, a := range all {
+		if _, err := b.Attachment(l.t.Context(), a.ID); err != nil {
+			l.t.Errorf("an acknowledged upload: %v", err)
+		}
+		content, err := b.PendingContent(l.t.Context(), a.SHA256)
+		if err != nil || sha256.Sum256(content) != a.SHA256 {
+			l.t.Errorf("the content of an acknowledged upload: %.20q, %v", content, err)
+		}
+	}
+}
+
+func TestWhatOnlyTheLogHasIsThereAfterACrash(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	before := l.commits.Load()
+	l.upload("one", "two", "three")
+	if l.commits.Load() != before || l.records.Load() < 3 {
+		t.Fatalf("%d commits and %d records", l.commits.Load()-before, l.records.Load())
+	}
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+func TestWhatIsInTheLogIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	for what, seen := range map[string]func(l *logged, a store.Attachment) error{
+		"its record": func(l *logged, a store.Attachment) error {
+			_, err := l.Attachment(t.Context(), a.ID)
+			return err
+		},
+		"a list": func(l *logged, a store.Attachment) error {
+			list, err := l.AttachmentsOf(t.Context(), a.Parent, uuid.Nil, 100)
+			if err == nil && len(list) != len(l.made) {
+				err = fmt.Errorf("%d rows", len(list))
+			}
+			return err
+		},
+		"what its space holds": func(l *logged, a store.Attachment) error {
+			_, used, err := l.Space(t.Context(), "a")
+			if err == nil && used.Files != int64(len(l.made)) {
+				err = fmt.Errorf("%d files", used.Files)
+			}
+			return err
+		},
+		"who refers to a content": func(l *logged, a store.Attachment) error {
+			referenced, err := l.Referenced(t.Context(), a.SHA256)
+			if err == nil && !referenced {
+				err = errors.New("nobody")
+			}
+			return err
+		},
+		"what waits": func(l *logged, a store.Attachment) error {
+			waiting, err := l.PendingSizes(t.Context())
+			if err == nil && waiting[a.SHA256] != a.Size {
+				err = errors.New("it does not")
+			}
+			return err
+		},
+		"the audit log": func(l *logged, a store.Attachment) error {
+			_, head, err := l.AuditEnds(t.Context())
+			if err == nil && head.Seq != uint64(len(l.made)) {
+				err = fmt.Errorf("%d entries", head.Seq)
+			}
+			return err
+		},
+		"a snapshot": func(l *logged, a store.Attachment) error {
+			path := filepath.Join(t.TempDir(), "attachd.db")
+			var copied bytes.Buffer
+			if err := errors.Join(l.Snapshot(t.Context(), &copied), os.WriteFile(path, copied.Bytes(), 0o600)); err != nil {
+				return err
+			}
+			_, err := OpenAt(t, path).Attachment(t.Context(), a.ID)
+			return err
+		},
+		"a compacted database": func(l *logged, a store.Attachment) error {
+			if _, err := l.Compact(t.Context()); err != nil {
+				return err
+			}
+			_, err := l.Attachment(t.Context(), a.ID)
+			return err
+		},
+		"its deletion": func(l *logged, a store.Attachment) error {
+			_, err := l.DeleteAttachment(t.Context(), a.ID)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			l := newLogged(t)
+			l.upload("one", "two")
+			if err := seen(l, l.made[2]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Of a record that was being written when the power went, some sectors may be
+// what was there before. What comes before the record was acknowledged.
+func TestARecordThatIsNotWholeIsPassedOver(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("of an earlier commit " + strings.Repeat("x", 3*logBlock))
+	if err := l.Probe(t.Context()); err != nil { // the log begins at its start again
+		t.Fatal(err)
+	}
+	before := readFile(t, logOf(l.path))
+	l.failCommits(syscall.EIO)
+	l.upload("one", strings.Repeat("two", 700))
+	path := l.crash()
+	log := readFile(t, logOf(path))
+	last := lastRecord(log)
+	if len(log)-last < 6*logSector {
+		t.Fatalf("the last record begins at %d", last)
+	}
+	for name, missing := range map[string][]int{
+		"its first sectors":   {0},
+		"its second sectors":  {1, 2},
+		"its last sectors":    {3, 4, 5, 6, 7},
+		"every other sectors": {0, 2, 4, 6},
+		"all but its first":   {1, 2, 3, 4, 5, 6, 7},
+	} {
+		for there, was := range map[string][]byte{"zeros": make([]byte, len(log)), "an earlier record": before} {
+			t.Run(name+" are "+there, func(t *testing.T) {
+				torn := bytes.Clone(log)
+				for _, i := range missing {
+					at := last + i*logSector
+					copy(torn[at:at+logSector], was[at:])
+				}
+				l.want(OpenAt(t, withLog(t, path, torn)), l.made[:len(l.made)-1])
+			})
+		}
+	}
+}
+
+// A log that was damaged after its records were acknowledged takes none of them
+// away without a word.
+func TestALogThatWasDamagedIsRefused(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("one", strings.Repeat("two", 700))
+	path := l.crash()
+	log := readFile(t, logOf(path))
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 60 {
+		bit := random.IntN(8 * (lastRecord(log) + 5*logSector))
+		damaged := bytes.Clone(log)
+		damaged[bit/8] ^= 1 << (bit % 8)
+		path := withLog(t, path, damaged)
+		b, err := Open(path, Options{Log: logOf(path)})
+		switch {
+		case errors.Is(err, ErrLogDamaged):
+			refused++
+		case err != nil:
+			t.Errorf("bit %d: %v", bit, err)
+		default:
+			l.want(b, l.made)
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("no bit was noticed")
+	}
+	// Without it, what is in the database is there.
+	if err := os.Remove(logOf(path)); err != nil {
+		t.Fatal(err)
+	}
+	l.want(OpenAt(t, path), l.made[:1])
+}
+
+// Earlier versions of attachd wrote records without sectors. One that crashed
+// left such a log, which the next start takes.
+func TestALogWithoutSectorsIsRead(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("one", "two", strings.Repeat("three", 2000))
+	log := readFile(t, logOf(l.crash()))
+	sectored, flat := &journal{}, &journal{flat: true}
+	copy(sectored.epoch[:], log[8:])
+	flat.epoch = sectored.epoch
+	base := int(binary.BigEndian.Uint64(log[24:]))
+	old := make([]byte, logSize)
+	from, to, records := 0, 0, 0
+	for {
+		number, writes, _ := sectored.parse(log[from:], base)
+		if number != records+1 {
+			break
+		}
+		data, _ := outOfSectors(log[from:], logHeader+len(writes))
+		copy(old[to:], data)
+		from, to, records = from+sectored.inBlocks(writes), to+flat.inBlocks(writes), number
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(path, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if flat.file, err = os.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer flat.file.Close()
+	if err := flat.read(base); err != nil || len(flat.writes) != records || records < 3 {
+		t.Errorf("%d of %d records are read: %v", len(flat.writes), records, err)
+	}
+}
+
+// lastRecord is where it begins in a log that began at its start.
+func lastRecord(log []byte) (at int) {
+	j := &journal{}
+	copy(j.epoch[:], log[8:])
+	base := int(binary.BigEndian.Uint64(log[24:]))
+	for next, last := 0, 0; ; last++ {
+		number, writes, _ := j.parse(log[next:], base)
+		if number != last+1 {
+			return at
+		}
+		at, next = next, next+j.inBlocks(writes)
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// withLog is a copy of a database with another log.
+func withLog(t *testing.T, path string, log []byte) string {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "attachd.db")
+	if err := errors.Join(os.WriteFile(copied, readFile(t, path), 0o600), os.WriteFile(logOf(copied), log, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+// A log is good for the state of the database that it was written for.
+func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
+	t.Parallel()
+	// put puts a copy in the place of a database, as a person may do.
+	put := func(t *testing.T, copied []byte, path string) *Store {
+		t.Helper()
+		if err := os.WriteFile(path, copied, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return OpenAt(t, path)
+	}
+	for name, happens := range map[string]func(t *testing.T, l *logged, copied []byte){
+		"an older one after a crash": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			if _, err := l.DeleteAttachment(t.Context(), l.made[1].ID); err != nil {
+				t.Fatal(err)
+			}
+			l.failCommits(syscall.EIO)
+			l.upload("two", "three")
+			l.want(put(t, copied, l.crash()), before)
+		},
+		"an older one after a stop": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			l.upload("two", "three", "four")
+			if err := l.Store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l.want(put(t, copied, l.path), before)
+		},
+		"one that was changed without it": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			l.failCommits(syscall.EIO)
+			l.upload("two")
+			path := l.crash()
+			b, err := Open(path, Options{Log: path + ".another"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(b.Probe(t.Context()), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			l.want(OpenAt(t, path), before)
+		},
+		"a copy": func(t *testing.T, l *logged, copied []byte) {
+			before := l.made
+			l.failCommits(syscall.EIO)
+			l.upload("two")
+			path := l.crash()
+			b, err := Open(path, Options{}) // which makes it one
+			if err := errors.Join(err, b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			l.want(OpenAt(t, path), before)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLogged(t)
+			l.upload("one")
+			var copied bytes.Buffer
+			if err := l.Snapshot(t.Context(), &copied); err != nil {
+				t.Fatal(err)
+			}
+			happens(t, l, copied.Bytes())
+		})
+	}
+}
+
+func TestAStopLeavesNoLog(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	if _, err := os.Stat(logOf(l.path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(logOf(l.path)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is one: %v", err)
+	}
+}
+
+// An upload may be in the log although writing there failed. When it is refused
+// then, it stays so.
+func TestARefusedUploadDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	var late error = syscall.ENOSPC
+	l.late.Store(&late)
+	l.failCommits(syscall.ENOSPC)
+	if err := l.create("refused"); !errors.Is(err, store.ErrFull) {
+		t.Fatal(err)
+	}
+	l.failCommits(nil)
+	if err := l.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.wantAll(OpenAt(t, l.path))
+}
+
+func TestWhatIsRefusedIsNotWrittenDown(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	a := l.file([]byte("one"))
+	a.ID = l.made[1].ID // which is taken
+	records, commits := l.records.Load(), l.commits.Load()
+	ctx := store.WithEntry(t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", Outcome: "done"})
+	if err := l.CreatePending(ctx, a, []byte("one"), nil, ""); !errors.Is(err, store.ErrConflict) {
+		t.Fatal(err)
+	}
+	if err := l.CreateAttachment(ctx, a, nil, ""); !errors.Is(err, store.ErrConflict) {
+		t.Fatal(err)
+	}
+	if l.records.Load() != records || l.commits.Load() != commits {
+		t.Errorf("%d records and %d commits for it", l.records.Load()-records, l.commits.Load()-commits)
+	}
+}
+
+// A file that became short under a server that goes on fails, and hangs
+// nobody.
+func TestADatabaseThatCannotBeReadHangsNobody(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	l.failCommits(syscall.EIO)
+	if err := l.Probe(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(l.path, 2*4096); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		answered := make(chan error, 1)
+		go func() {
+			_, err := l.Attachment(context.Background(), l.made[1].ID)
+			answered <- err
+		}()
+		select {
+		case err := <-answered:
+			if err == nil {
+				t.Error("it was read")
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("a read hangs")
+		}
+	}
+}
+
+func TestTheLogBeginsAgainWhenItIsFull(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	content := make([]byte, 200<<10)
+	for n := range 3 * logUsed / len(content) {
+		content[n]++
+		l.upload(string(content))
+	}
+	l.failCommits(syscall.EIO)
+	l.upload("the last")
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+// Whatever becomes of the log, what is acknowledged is there after a crash.
+func TestWithoutALogUploadsAreCommitted(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("with it")
+	var failure error = syscall.EIO
+	l.logs.Store(&failure)
+	l.upload("when it fails", "after that", "and after that")
+	before := l.records.Load()
+	l.upload("the last")
+	if l.records.Load() != before {
+		t.Error("a log that failed was written to again")
+	}
+	if told := l.told.Load(); told != 1 {
+		t.Errorf("of the one failure was told %d times", told)
+	}
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+// A commit that finds no room leaves what is in the log for a later one. The
+// change that it was made for is refused; what was acknowledged is not.
+func TestWhatIsInTheLogOutlastsAFullDisk(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one")
+	l.failCommits(syscall.ENOSPC)
+	l.upload("two")
+	if err := l.Probe(t.Context()); !errors.Is(err, store.ErrFull) {
+		t.Fatalf("a change on a full disk: %v", err)
+	}
+	if err := l.create("three"); !errors.Is(err, store.ErrFull) {
+		t.Errorf("an upload on a full disk: %v", err)
+	}
+	l.want(l.Store, l.made)
+	l.failCommits(nil)
+	l.wantAll(l.Store)
+	l.upload("four")
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+// When nobody knows what a commit did, nothing can be changed before the next
+// start, but all that was acknowledged can be read.
+func TestWhatIsOnlyInTheLogCanBeReadWhenACommitFailed(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.failCommits(syscall.EIO)
+	l.upload("two")
+	if err := l.Probe(t.Context()); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("a change: %v", err)
+	}
+	if err := l.create("three"); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("an upload: %v", err)
+	}
+	l.want(l.Store, l.made)
+	var copied bytes.Buffer
+	if err := l.Snapshot(t.Context(), &copied); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("a snapshot that would lack what was acknowledged: %v", err)
+	}
+	l.wantAll(OpenAt(t, l.crash()))
+}
+
+func TestADeletionIsNotUndoneByTheLog(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("one", "two")
+	if _, err := l.DeleteAttachment(context.Background(), l.made[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	l.made = append(l.made[:1:1], l.made[2])
+	l.upload("three")
+	b := OpenAt(t, l.crash())
+	l.want(b, l.made)
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package store
-
-import "os"
-
-// syncData puts a file on stable storage.
-func syncData(file *os.File) error { return file.Sync() }
