@@ -59,7 +59,8 @@ runs attachd
 refuses() { # refuses SENTENCE: the service says so instead of starting
 	systemctl start attachd || true
 	systemctl stop attachd
-	journalctl --unit attachd --lines 30 --no-pager | grep "$1"
+	# It may take a moment into the journal; what is never said ends the drill.
+	until journalctl --unit attachd --lines 30 --no-pager | grep "$1"; do sleep 1; done
 }
 
 echo 'drill: where a disk is not mounted, nothing is begun anew'
@@ -157,14 +158,14 @@ Environment=DEBIAN_FRONTEND=noninteractive
 StandardOutput=file:/root/out
 StandardError=inherit
 ExecStopPost=/bin/systemctl poweroff --no-block
-TimeoutStartSec=600
+TimeoutStartSec=1800
 [Install]
 WantedBy=default.target
 END
 mkdir -p "$tree/etc/systemd/system/graphical.target.wants"
 ln -s ../drill.service "$tree/etc/systemd/system/graphical.target.wants/drill.service"
 systemd-machine-id-setup --root="$tree" >/dev/null 2>&1 # or the first boot asks questions
-timeout --kill-after=10 660 systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$tree" --boot </dev/null >"$work/boot" || cat "$work/boot"
+timeout --kill-after=10 1860 systemd-nspawn --quiet --register=no --keep-unit --private-network --directory="$tree" --boot </dev/null >"$work/boot" || cat "$work/boot"
 [ -e "$tree/root/out" ] || skip 'the Debian in the container did not boot'
 cat "$tree/root/out"
 tail -1 "$tree/root/out" | grep -q '^drill: passed$'

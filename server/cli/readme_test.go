@@ -134,7 +134,7 @@ func startDemo(t *testing.T, dir, command string) {
 			t.Logf("the first terminal showed:\n%s", shown.String())
 		}
 	})
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		response, err := http.Get(health)
 		if err == nil {
 			response.Body.Close()
