@@ -88,7 +88,18 @@ func (h *handle) holds() error {
 // that is not known. It fails with ErrOverwritten when no meta page is of that
 // commit. It reads memory and calls nothing, since every request asks.
 func (h *handle) written() (length int64, err error) {
-	last := h.last.Load()
+	for {
+		last := h.last.Load()
+		length, err = h.writtenBy(last)
+		if h.last.Load() == last {
+			return length, err
+		}
+		// Of commits that are made meanwhile, the second writes to the page of the
+		// last one: what was read may be neither.
+	}
+}
+
+func (h *handle) writtenBy(last uint64) (length int64, err error) {
 	err = withoutPanic(func() error {
 		h.mapped.RLock()
 		defer h.mapped.RUnlock()
@@ -97,7 +108,7 @@ func (h *handle) written() (length int64, err error) {
 		}
 		newest := h.newest(last)
 		// While a commit is being made, its page may be there already.
-		if newest == nil || newest.commit() > h.last.Load()+1 {
+		if newest == nil || newest.commit() > last+1 {
 			return fmt.Errorf("commit %d is not in it", last)
 		}
 		length = int64(newest.pages()) * int64(h.size)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"attachd/store"
@@ -195,4 +196,35 @@ func TestWhereTheDatabaseKeepsItsLocksTheProcessIsToldToEnd(t *testing.T) {
 	if told == nil || err == nil || !strings.Contains(told.Error(), "Start attachd again") {
 		t.Errorf("told %v, and a read says %v", told, err)
 	}
+}
+
+// A look takes both meta pages one after the other; between the two, any number
+// of commits may be made.
+func TestCommitsDuringALookAreNoOverwriting(t *testing.T) {
+	b := OpenTemp(t)
+	stop := make(chan struct{})
+	var looking sync.WaitGroup
+	for range 4 {
+		looking.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := b.db.Load().written(); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 400 {
+		if err := b.Probe(t.Context()); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	looking.Wait()
 }
