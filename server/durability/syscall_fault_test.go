@@ -260,6 +260,7 @@ type fault struct {
 
 	p      *process
 	dir    string
+	round  int // of uploads, until some wait when the server stands still
 	trace  string
 	tracer *exec.Cmd
 }
@@ -435,6 +436,7 @@ func (f *fault) uploadAndStop(others int) (answer, error) {
 			return a, err
 		}
 		f.content = append(slices.Clone(f.content), "once more\n"...)
+		f.round++
 	}
 }
 
@@ -454,8 +456,11 @@ func (f *fault) blob() string {
 	return filepath.Join(f.dir, "blobs", "sha256", hex.EncodeToString(sum[:1]), hex.EncodeToString(sum[:]))
 }
 
+// fileName is that of the upload of this round.
+func (f *fault) fileName() string { return fmt.Sprintf("new %d.txt", f.round) }
+
 func (f *fault) send(to io.Writer) error {
-	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"new.txt\"\r\n\r\n"
+	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + f.fileName() + "\"\r\n\r\n"
 	form := slices.Concat([]byte(head), f.content, []byte("\r\n--frontier--\r\n"))
 	if f.late {
 		const half = 150 << 10 // more than the server has in memory before it makes a file
@@ -568,7 +573,7 @@ func uploadedOrNot(t *testing.T, f *fault, p *process, succeeded bool) {
 	uploaded := 0
 	for _, item := range bytes.SplitAfter(a.body, []byte("},")) {
 		item := answer{body: bytes.Trim(item, "[],\n")}
-		if !bytes.Contains(item.body, []byte("new.txt")) {
+		if !bytes.Contains(item.body, []byte(f.fileName())) {
 			continue
 		}
 		_, id, _ := strings.Cut(string(item.body), `"id":"`)
