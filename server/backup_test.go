@@ -145,17 +145,14 @@ func TestEveryContentOfASnapshotIsThereWhileItIsHeld(t *testing.T) {
 			}
 		})
 	}
-	seen := 0
-	for range 200 {
+	seen := 0 // records, of which a snapshot has few where one thing is done at a time
+	for n := 0; n < 200 || seen < 50; n++ {
 		snapshot, body := w.lease(t, commands)
 		seen += w.wantContents(t, snapshot)
 		w.must(body.Close())
 	}
 	close(stop)
 	all.Wait()
-	if seen < 50 {
-		t.Errorf("there were only %d records in all snapshots", seen)
-	}
 	w.play(t, []step{{as: "root", do: "POST /upkeep/gc", json: `{"min_age": 0}`, want: 200}})
 	eventually(t, "nothing to be left", func() bool {
 		left, err := filepath.Glob(filepath.Join(w.dir, "blobs", "sha256", "??", "*"))
