@@ -96,10 +96,10 @@ func olderEncoding(b []byte) encoding.Encoding {
 
 // scriptEncoding is that of text in a script other than Latin, or nil.
 func scriptEncoding(b []byte) encoding.Encoding {
-	if e := eastAsian(b); e != nil {
+	if e := alphabet(b); e != nil {
 		return e
 	}
-	return alphabet(b)
+	return eastAsian(b)
 }
 
 // pairs is what a text is when it is read as ASCII and characters of two bytes, the way East Asian encodings are.
@@ -279,12 +279,11 @@ var westernLanguages = []string{
 }
 
 // rareWestern are letters of Windows-1252 that hardly stand within words of any language.
-const rareWestern = "ìòùõðþýÿªº"
+const rareWestern = "ìòùõðþýÿšžªº"
 
 // language tells the encodings of Polish, Czech, Hungarian, Turkish and others: where all letters are those of one of these
 // languages, but not of one that Windows-1252 is for, and enough of them would be rare or no letters in that.
 func language(b []byte) encoding.Encoding {
-	const enough, rareEnough = 5, 20 // letters; one of so many
 	within, rare := 0, 0
 	for i := 1; i+1 < len(b); i++ {
 		if b[i] < utf8.RuneSelf || !wordByte(b[i-1]) || !wordByte(b[i+1]) {
@@ -295,7 +294,7 @@ func language(b []byte) encoding.Encoding {
 			rare++
 		}
 	}
-	if within < enough || rare*rareEnough < within || slices.ContainsFunc(westernLanguages, func(letters string) bool { return writtenWith(b, charmap.Windows1252, letters) }) {
+	if !enoughRare(within, rare) || slices.ContainsFunc(westernLanguages, func(letters string) bool { return writtenWith(b, charmap.Windows1252, letters) }) {
 		return nil
 	}
 	for _, l := range languages {
@@ -306,6 +305,12 @@ func language(b []byte) encoding.Encoding {
 		}
 	}
 	return nil
+}
+
+// enoughRare wants one of twenty letters to be rare, or one of fifty if they are some.
+func enoughRare(within, rare int) bool {
+	const enough, some = 5, 3
+	return within >= enough && (rare*20 >= within || rare >= some && rare*50 >= within)
 }
 
 // writtenWith says whether nearly all letters of b outside of ASCII are among letters, and at least three of those occur.
