@@ -770,6 +770,39 @@ func (typed *typist) run(t *testing.T, line string) string {
 	return said
 }
 
+// A digit that rots leaves a key that signs, and links that nobody can follow.
+func TestSigningKeysThatRottedAreTold(t *testing.T) {
+	t.Parallel()
+	const says = "secret.key is not what it was"
+	dir := dataDir(t)
+	secret := filepath.Join(dir, "secret.key")
+	start(t, dir).stop()
+	ok(t, "key", "rotate-signing", "--data-dir", dir)
+	server := start(t, dir)
+	ok(t, "key", "rotate-signing", "--data-dir", dir)
+	server.stop()
+	server = start(t, dir)
+	if strings.Contains(server.stderr(), says) {
+		t.Errorf("after rotations by itself it says: %s", server.stderr())
+	}
+	server.stop()
+	whole := read(t, secret)
+	for what, rot := range map[string]int{"the key that signs": 5, "an earlier one": 70} {
+		digit := whole[rot] ^ 1 // of 0 to f, another one, but for "a" and "f"
+		if digit == '`' || digit == 'g' {
+			digit = '0'
+		}
+		write(t, secret, whole[:rot]+string(digit)+whole[rot+1:])
+		server = start(t, dir)
+		if !strings.Contains(server.stderr(), says) {
+			t.Errorf("%s: it says only: %s", what, server.stderr())
+		}
+		server.stop()
+		write(t, secret, whole)
+		start(t, dir).stop() // which takes it for replaced, and notes it
+	}
+}
+
 // Links die with the key that signed them when its grace is over, in a server
 // that runs and in the next one.
 // ASVS 9.2.3, 13.3.1, 13.3.4

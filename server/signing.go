@@ -1,12 +1,18 @@
 package server
 
 import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"attachd/server/token"
+	"attachd/store"
 )
 
 // signing has the keys that sign links, which may be changed while links are
@@ -20,6 +26,47 @@ type signing struct {
 func (s *signing) use(keys []token.SigningKey) {
 	s.keys = keys
 	s.signer.Store(token.NewSigner(keys...))
+}
+
+// signingNote is the note in the database that has a hash of the signing keys, so
+// that a start finds keys that rotted, and still are keys.
+const signingNote = "signing keys"
+
+// CompareSigningKeys says in the log when the signing keys are not those that
+// were used last. It fails when that cannot be noted for the next time, but for a
+// full disk or a damaged note, which must not keep a server from starting.
+func (s *Server) CompareSigningKeys(ctx context.Context) error {
+	s.signing.changing.Lock()
+	defer s.signing.changing.Unlock()
+	noted, err := s.Store.Note(ctx, signingNote)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		s.Log.Error("whether secret.key is what it was is not known", "error", err)
+		return nil
+	}
+	if noted != nil && !bytes.Equal(noted, hashOf(s.signing.keys)) {
+		s.Log.Error("secret.key is not what it was when the server last used it: links signed with the keys that were in it do not work any more. If nobody has replaced it, it is damaged: bring it back from a backup, and restart")
+	}
+	if bytes.Equal(noted, hashOf(s.signing.keys)) {
+		return nil
+	}
+	err = s.noteSigningKeys(ctx, s.signing.keys)
+	if errors.Is(err, store.ErrFull) {
+		s.Log.Warn("which keys sign links could not be noted", "error", err)
+		return nil
+	}
+	return err
+}
+
+func (s *Server) noteSigningKeys(ctx context.Context, keys []token.SigningKey) error {
+	return s.Store.SetNote(ctx, signingNote, hashOf(keys))
+}
+
+func hashOf(keys []token.SigningKey) []byte {
+	hash := sha256.New()
+	for _, key := range keys {
+		fmt.Fprintf(hash, "%x %d\n", key.Secret, key.Until.Unix())
+	}
+	return hash.Sum(nil)
 }
 
 type rotationBody struct {
@@ -51,6 +98,9 @@ func (s *Server) rotateSigning(w *response, rq *request) error {
 		return err
 	}
 	s.signing.use(keys)
+	if err := s.noteSigningKeys(rq.Context(), keys); err != nil { // the next start says that they changed
+		rq.log().Warn("which keys sign links could not be noted", "error", err)
+	}
 	until := timestamp(now.Add(grace))
 	rq.log().Info("links are signed with a new key", "earlier_links_until", until)
 	return rq.answer(w, http.StatusOK, rotationBody{until})

@@ -113,6 +113,9 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if err != nil {
 		return fmt.Errorf("making the first superadmin: %w", err)
 	}
+	if err := srv.CompareSigningKeys(starting); err != nil {
+		return fmt.Errorf("noting which keys sign links: %w", err)
+	}
 	if demo {
 		leftOut, err := a.makeDemo(starting, cfg, storage.Storage, first)
 		if err != nil {
