@@ -245,6 +245,9 @@ func (b *Store) flushLog() error {
 // peek reads in the transaction that what is in the log is made in, committed
 // or not.
 func (b *Store) peek(read func(*dbTx) error) error {
+	if err := b.db.Load().holds(); err != nil {
+		return err
+	}
 	return withoutPanic(func() error {
 		w, err := b.begin()
 		if err != nil {
@@ -307,12 +310,8 @@ func (b *Store) finish(changes ...*change) {
 }
 
 // begin goes on with the transaction whose changes are in the log, or begins
-// one in which they are made anew. What is not what was committed is not read,
-// and nothing is written to it.
+// one in which they are made anew.
 func (b *Store) begin() (*writeTx, error) {
-	if err := b.db.Load().holds(); err != nil {
-		return nil, fmt.Errorf("begin a change: %w", err)
-	}
 	if w := b.open; w != nil {
 		b.open = nil
 		return w, nil

@@ -41,13 +41,18 @@ func (p place) holds(written int64) error {
 // InPlace fails with ErrReplaced when the file of the database was removed or
 // replaced, and with ErrOverwritten when it was cut short or overwritten.
 func (b *Store) InPlace() error {
-	if err := b.db.Load().holds(); err != nil {
+	db := b.db.Load()
+	length, err := db.written()
+	if err == nil {
+		err = b.place.Load().holds(length)
+	}
+	if err == nil {
+		return nil
+	}
+	if err := db.holds(); err != nil {
 		return fmt.Errorf("%w. Nothing is read from it or written to it until it is as it was. If it can be put back, copy it over the file, and attachd goes on; if it cannot, restart attachd, which names the snapshot to go back to. Leave the log beside it (attachd.wal) where it is: it has the latest uploads", err)
 	}
-	if err := b.place.Load().holds(0); err != nil {
-		return fmt.Errorf("%w. Changes are refused until it is back. This process still has it: if it is gone for good, run `attachd backup DIR` before the server stops, then stop it and restore that", err)
-	}
-	return nil
+	return fmt.Errorf("%w. Changes are refused until it is back. This process still has it: if it is gone for good, run `attachd backup DIR` before the server stops, then stop it and restore that", err)
 }
 
 // inPlaceFor is InPlace for changes that are to be acknowledged. What is in the
