@@ -182,7 +182,7 @@ func TestATableIsInTheEncodingOfItsLanguage(t *testing.T) {
 		{"Hungarian", "Név,Város\nKovács Júlia,Székesfehérvár\nFűzfő Gyuláné,Hódmezővásárhely\n", charmap.Windows1250},
 		{"Croatian", "Ime,Mjesto\nĐorđe Božić,Čakovec\nAndrija Vučković,Križevci\nMaša Žužul,Požega\n", charmap.Windows1250},
 		{"Slovene", "Ime,Mesto\nAleš Kovačič,Kočevje\nMateja Krušič,Domžale\nBožo Gačnik,Radeče\n", charmap.Windows1250},
-		{"Hungarian in sentences", "a,b\n"+strings.Repeat("A fejlécek és a láblécek szövege,Jobb oldali margó és sorköz\nBillentyűk és vezérlők,Nincs ilyen fájl vagy könyvtár\nSzegélykiemelés és háttérszín,Általános beállítások\n", 3), charmap.Windows1250},
+		{"Hungarian in sentences", "a,b\n" + strings.Repeat("A fejlécek és a láblécek szövege,Jobb oldali margó és sorköz\nBillentyűk és vezérlők,Nincs ilyen fájl vagy könyvtár\nSzegélykiemelés és háttérszín,Általános beállítások\n", 3), charmap.Windows1250},
 		{"Turkish", "Adı,Şehir\nAyşe Yıldırım,İstanbul\nÇağrı Öztürk,Eskişehir\n", charmap.Windows1254},
 		{"Lithuanian", "Vardas,Miestas\nGrąžina Žukauskaitė,Klaipėda\nRūta Šimėnienė,Panevėžys\nGintarė Mėšlytė,Akmenė\n", charmap.Windows1257},
 		{"Icelandic", "Nafn,Staður\nÞórður Jónsson,Reykjavík\nSigríður Guðmundsdóttir,Ísafjörður\n", charmap.Windows1252},
