@@ -79,6 +79,23 @@ func TestTheReadmeRunsAsPrinted(t *testing.T) {
 }
 
 // copyOfRepository copies what git would hand to a newcomer.
+// Whoever changes the example learns here, and not at the end of a long run,
+// that the README shows its size.
+func TestTheReadmeShowsHowLongTheExampleIs(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.Stat("../../config.example.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf(`"file_name":"config.example.toml","file_size":%d,`, example.Size()); !strings.Contains(string(text), want) {
+		t.Errorf("the README does not say %s", want)
+	}
+}
+
 func copyOfRepository(t *testing.T) string {
 	root, err := filepath.Abs("../..")
 	if err != nil {
