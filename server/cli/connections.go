@@ -108,26 +108,3 @@ func connectionsAllowed(most int, log *slog.Logger) (int, error) {
 		"max_connections", most, "allowed_files", files, "connections", fewer)
 	return fewer, nil
 }
-
-// frank accepts connections that end at once when their client does not take
-// what is written. A kernel would otherwise keep some megabytes for it, for as
-// long as it cares to read a byte now and then.
-type frank struct{ *net.TCPListener }
-
-func (l frank) Accept() (net.Conn, error) {
-	conn, err := l.AcceptTCP()
-	if err != nil {
-		return nil, err
-	}
-	return frankConn{conn}, nil
-}
-
-type frankConn struct{ *net.TCPConn }
-
-func (c frankConn) Write(p []byte) (int, error) {
-	n, err := c.TCPConn.Write(p)
-	if err != nil {
-		_ = c.SetLinger(0) // fails where the connection is gone already
-	}
-	return n, err
-}

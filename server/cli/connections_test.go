@@ -89,7 +89,7 @@ func TestAClientThatDoesNotReadIsReset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := frank{tcp}
+	listener := clients{tcp, newFreezes(time.Now())}
 	defer listener.Close()
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {

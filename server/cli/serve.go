@@ -145,15 +145,16 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 		log.Info("demo", "keys", storage.Dir.Join(demoKeysFile))
 	}
 	follow := newConnections(func() int { return min(connections, srv.Memory().Connections) }, log).follow
+	freezes := newFreezes(time.Now())
 	var servers []*listening
 	for _, l := range listeners {
-		network := httpServer(srv, log)
+		network := httpServer(freezes.thawing(srv), log)
 		network.IdleTimeout = time.Duration(cfg.Limits.IdleTimeout)
 		network.ConnState = follow
 		if cert != nil && l.Addr().Network() != "unix" { // what is on this machine needs none
 			network.TLSConfig = cert.config()
 		}
-		servers = append(servers, newListening(network, l))
+		servers = append(servers, newListening(network, clients{l, freezes}))
 	}
 	if noSocket != nil {
 		log.Warn("commands cannot reach this server", "error", noSocket)
@@ -161,7 +162,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 		servers = append(servers, newListening(httpServer(srv.Operator(), log), socket))
 	}
 	snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), srv.ClockIsSettled, log}
-	beside := []func(context.Context){snapshots.keep, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
+	beside := []func(context.Context){snapshots.keep, freezes.watch, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
 	reload := func() {}
 	if cert != nil {
 		beside = append(beside, cert.follow)

@@ -30,7 +30,7 @@ func listen(address string) (all []net.Listener, err error) {
 	for i, l := range held {
 		switch l := l.(type) {
 		case *net.TCPListener:
-			all = append(all, frank{l})
+			all = append(all, l)
 		case *net.UnixListener:
 			l.SetUnlinkOnClose(false) // it is the service manager's
 			all = append(all, l)
@@ -46,10 +46,7 @@ func listen(address string) (all []net.Listener, err error) {
 		return []net.Listener{l}, err
 	}
 	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	return []net.Listener{frank{l.(*net.TCPListener)}}, nil
+	return []net.Listener{l}, err
 }
 
 // socketMode lets the server's user and group connect, and nobody else: a proxy

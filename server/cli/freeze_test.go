@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// piped is one end of a net.Pipe as a stream.
+type piped struct{ net.Conn }
+
+func (piped) CloseWrite() error { return nil }
+
+// A server waits 20 seconds for a client, of which it stands still for some.
+func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
+	t.Parallel()
+	const patience = 20 * time.Second
+	for _, c := range []struct {
+		name         string
+		stops, wakes time.Duration
+		acts         time.Duration // when the client does; 0 is never
+		ends         time.Duration // when the server has waited enough
+	}{
+		{"it never stands still", 0, 0, 0, 20 * time.Second},
+		{"the client acts in time", 0, 0, 19 * time.Second, 0},
+		{"the client acts when the process wakes", 5 * time.Second, 65 * time.Second, 66 * time.Second, 0},
+		{"the client uses what was left", 5 * time.Second, 65 * time.Second, 79 * time.Second, 0},
+		{"the client never acts", 5 * time.Second, 65 * time.Second, 0, 80 * time.Second},
+		{"the process wakes before the deadline", 5 * time.Second, 15 * time.Second, 0, 30 * time.Second},
+		{"two seconds are no freeze", 5 * time.Second, 7 * time.Second, 0, 20 * time.Second},
+	} {
+		for does, set := range map[string]struct {
+			deadline func(*clientConn, time.Time) error
+			wait     func(*clientConn) error
+			act      func(net.Conn) error
+		}{
+			"read": {(*clientConn).SetReadDeadline,
+				func(c *clientConn) error { _, err := io.ReadFull(c, make([]byte, 2)); return err },
+				func(c net.Conn) error { _, err := c.Write([]byte("ab")); return err }},
+			"write": {(*clientConn).SetWriteDeadline,
+				func(c *clientConn) error { _, err := c.Write([]byte("ab")); return err },
+				func(c net.Conn) error { _, err := io.ReadFull(c, make([]byte, 2)); return err }},
+		} {
+			t.Run(does+", "+c.name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					begun := time.Now()
+					freezes := newFreezes(begun)
+					server, client := net.Pipe()
+					defer client.Close()
+					conn := &clientConn{stream: piped{server}, freezes: freezes}
+					defer conn.Close()
+					if err := set.deadline(conn, begun.Add(patience)); err != nil {
+						t.Fatal(err)
+					}
+					waited := make(chan error, 1)
+					go func() { waited <- set.wait(conn) }()
+					for second := range 100 {
+						at := time.Duration(second) * time.Second
+						if at <= c.stops || at >= c.wakes {
+							freezes.note(time.Now())
+						}
+						if c.acts != 0 && at == c.acts {
+							if err := set.act(client); err != nil {
+								t.Fatalf("after %s the server is gone: %v", at, err)
+							}
+						}
+						time.Sleep(time.Second)
+						select {
+						case err := <-waited:
+							after := at + time.Second
+							if c.acts != 0 && err != nil || c.acts == 0 && !errors.Is(err, os.ErrDeadlineExceeded) {
+								t.Errorf("after %s: %v", after, err)
+							}
+							if off := after - c.ends; c.acts == 0 && (off < 0 || off > 2*time.Second) {
+								t.Errorf("it waited %s, not %s", after, c.ends)
+							}
+							return
+						default:
+						}
+					}
+					t.Error("it waits for ever")
+				})
+			})
+		}
+	}
+}
+
+// What is to end at once ends, whatever came before.
+func TestADeadlineThatIsOverWhenItIsSetIsNotMoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		freezes := newFreezes(time.Now())
+		server, client := net.Pipe()
+		defer client.Close()
+		conn := &clientConn{stream: piped{server}, freezes: freezes}
+		defer conn.Close()
+		time.Sleep(time.Minute)
+		for _, over := range []time.Time{time.Now(), time.Unix(1, 0)} {
+			if err := conn.SetReadDeadline(over); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(begun) > 0 {
+				t.Errorf("after %s: %v", time.Since(begun), err)
+			}
+		}
+	})
+}
+
+// Over HTTP/2 net/http hears of a deadline when it is over, and of none of a
+// request that is.
+func TestADeadlineOfAStreamIsAppliedOnceItIsOver(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		do   func(l *streamLimit, freezes *freezes)
+		want []time.Duration // after the begin
+	}{
+		{"it passes", func(*streamLimit, *freezes) {}, []time.Duration{20 * time.Second}},
+		{"it is moved on", func(l *streamLimit, _ *freezes) { _ = l.move(time.Now().Add(30 * time.Second)) }, []time.Duration{31 * time.Second}},
+		{"it is taken away", func(l *streamLimit, _ *freezes) { _ = l.move(time.Time{}) }, []time.Duration{time.Second}},
+		{"it is over when it is set", func(l *streamLimit, _ *freezes) { _ = l.move(time.Now()) }, []time.Duration{time.Second}},
+		{"the request ends", func(l *streamLimit, _ *freezes) { l.end() }, nil},
+		{"a freeze of ten seconds", func(_ *streamLimit, f *freezes) {
+			time.Sleep(10 * time.Second)
+			f.note(time.Now())
+		}, []time.Duration{30 * time.Second}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				freezes := newFreezes(begun)
+				var applied []time.Duration
+				l := &streamLimit{freezes: freezes, apply: func(time.Time) error {
+					applied = append(applied, time.Since(begun))
+					return nil
+				}}
+				if err := l.move(begun.Add(20 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				freezes.note(time.Now())
+				c.do(l, freezes)
+				for range 60 {
+					time.Sleep(time.Second)
+					freezes.note(time.Now())
+				}
+				synctest.Wait()
+				if !slices.Equal(applied, c.want) {
+					t.Errorf("applied after %v, want %v", applied, c.want)
+				}
+			})
+		})
+	}
+}
