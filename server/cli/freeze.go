@@ -85,7 +85,7 @@ func (l clients) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &clientConn{stream: conn.(stream), freezes: l.freezes}, nil
+	return newClientConn(conn.(stream), l.freezes), nil
 }
 
 // stream is a TCP connection or one of a unix socket.
@@ -96,17 +96,17 @@ type stream interface {
 
 type clientConn struct {
 	stream
-	freezes     *freezes
 	read, write limit
 }
 
-func (c *clientConn) SetReadDeadline(t time.Time) error {
-	return c.read.move(t, c.stream.SetReadDeadline)
+func newClientConn(conn stream, f *freezes) *clientConn {
+	return &clientConn{stream: conn,
+		read:  limit{freezes: f, apply: conn.SetReadDeadline},
+		write: limit{freezes: f, apply: conn.SetWriteDeadline}}
 }
 
-func (c *clientConn) SetWriteDeadline(t time.Time) error {
-	return c.write.move(t, c.stream.SetWriteDeadline)
-}
+func (c *clientConn) SetReadDeadline(t time.Time) error  { return c.read.move(t) }
+func (c *clientConn) SetWriteDeadline(t time.Time) error { return c.write.move(t) }
 
 func (c *clientConn) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
@@ -115,7 +115,7 @@ func (c *clientConn) SetDeadline(t time.Time) error {
 func (c *clientConn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.stream.Read(p)
-		if n > 0 || !c.read.again(err, c.freezes, c.stream.SetReadDeadline) {
+		if n > 0 || !c.read.again(err) {
 			return n, err
 		}
 	}
@@ -128,7 +128,7 @@ func (c *clientConn) Write(p []byte) (written int, err error) {
 		if err == nil {
 			return written, nil
 		}
-		if c.write.again(err, c.freezes, c.stream.SetWriteDeadline) {
+		if c.write.again(err) {
 			continue
 		}
 		if tcp, ok := c.stream.(*net.TCPConn); ok {
@@ -140,34 +140,44 @@ func (c *clientConn) Write(p []byte) (written int, err error) {
 
 // limit is a deadline and when it was set.
 type limit struct {
+	freezes *freezes
+	apply   func(deadline time.Time) error
+
 	mu            sync.Mutex
 	set, deadline time.Time
 }
 
-func (l *limit) move(deadline time.Time, apply func(time.Time) error) error {
+func (l *limit) move(deadline time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.set, l.deadline = time.Now(), deadline
-	return apply(deadline)
+	return l.apply(deadline)
 }
 
 // again moves the deadline on when a freeze is why err came, and reports whether it
-// did. One that was over when it was set, to end a read or write, stays.
-func (l *limit) again(err error, f *freezes, apply func(time.Time) error) bool {
+// did.
+func (l *limit) again(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.deadline.IsZero() || !l.deadline.After(l.set) {
+	return l.thaw() && l.apply(l.deadline) == nil
+}
+
+// thaw adds to the deadline what a freeze took away, and reports whether one did. A
+// deadline that was over when it was set, to end a read or write, stays. The caller
+// holds mu.
+func (l *limit) thaw() bool {
+	if !l.deadline.After(l.set) {
 		return false
 	}
-	lost := f.lost(l.set, l.deadline)
+	lost := l.freezes.lost(l.set, l.deadline)
 	if lost == 0 {
 		return false
 	}
 	l.set, l.deadline = time.Now(), l.deadline.Add(lost)
-	return apply(l.deadline) == nil
+	return true
 }
 
 // thawing is a handler whose requests over HTTP/2 have deadlines that leave out
@@ -181,8 +191,8 @@ func (f *freezes) thawing(next http.Handler) http.Handler {
 		}
 		control := http.NewResponseController(w)
 		s := &streamWriter{ResponseWriter: w,
-			read:  streamLimit{freezes: f, apply: control.SetReadDeadline},
-			write: streamLimit{freezes: f, apply: control.SetWriteDeadline}}
+			read:  streamLimit{limit: limit{freezes: f, apply: control.SetReadDeadline}},
+			write: streamLimit{limit: limit{freezes: f, apply: control.SetWriteDeadline}}}
 		defer s.write.end() // net/http may not be asked after that
 		defer s.read.end()
 		next.ServeHTTP(s, r)
@@ -199,15 +209,11 @@ func (s *streamWriter) Unwrap() http.ResponseWriter        { return s.ResponseWr
 func (s *streamWriter) SetReadDeadline(t time.Time) error  { return s.read.move(t) }
 func (s *streamWriter) SetWriteDeadline(t time.Time) error { return s.write.move(t) }
 
-// streamLimit is a deadline that net/http hears of when it is over.
+// streamLimit is a limit that net/http hears of when it is over.
 type streamLimit struct {
-	freezes *freezes
-	apply   func(time.Time) error
-
-	mu            sync.Mutex
-	set, deadline time.Time
-	timer         *time.Timer
-	ended         bool
+	limit
+	timer *time.Timer
+	ended bool
 }
 
 func (l *streamLimit) move(deadline time.Time) error {
@@ -238,8 +244,7 @@ func (l *streamLimit) over() {
 	if l.ended || l.deadline.IsZero() || l.deadline.After(time.Now()) {
 		return // it was moved meanwhile
 	}
-	if lost := l.freezes.lost(l.set, l.deadline); lost > 0 {
-		l.set, l.deadline = time.Now(), l.deadline.Add(lost)
+	if l.thaw() {
 		l.wait()
 		return
 	}

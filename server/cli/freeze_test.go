@@ -53,7 +53,7 @@ func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 					freezes := newFreezes(begun)
 					server, client := net.Pipe()
 					defer client.Close()
-					conn := &clientConn{stream: piped{server}, freezes: freezes}
+					conn := newClientConn(piped{server}, freezes)
 					defer conn.Close()
 					if err := set.deadline(conn, begun.Add(patience)); err != nil {
 						t.Fatal(err)
@@ -98,7 +98,7 @@ func TestADeadlineThatIsOverWhenItIsSetIsNotMoved(t *testing.T) {
 		freezes := newFreezes(time.Now())
 		server, client := net.Pipe()
 		defer client.Close()
-		conn := &clientConn{stream: piped{server}, freezes: freezes}
+		conn := newClientConn(piped{server}, freezes)
 		defer conn.Close()
 		time.Sleep(time.Minute)
 		for _, over := range []time.Time{time.Now(), time.Unix(1, 0)} {
@@ -138,10 +138,10 @@ func TestADeadlineOfAStreamIsAppliedOnceItIsOver(t *testing.T) {
 				begun := time.Now()
 				freezes := newFreezes(begun)
 				var applied []time.Duration
-				l := &streamLimit{freezes: freezes, apply: func(time.Time) error {
+				l := &streamLimit{limit: limit{freezes: freezes, apply: func(time.Time) error {
 					applied = append(applied, time.Since(begun))
 					return nil
-				}}
+				}}}
 				if err := l.move(begun.Add(20 * time.Second)); err != nil {
 					t.Fatal(err)
 				}
