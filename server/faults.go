@@ -119,12 +119,22 @@ func (s *Server) listFaults(w *response, rq *request) error {
 		if err != nil {
 			return err
 		}
+		if len(attachments) == 0 {
+			continue
+		}
+		info, err := s.contents.Stat(rq.Context(), ref)
+		missing := errors.Is(err, blobs.ErrNotFound)
+		if err != nil && !missing {
+			return fmt.Errorf("looking at blob %s: %w", ref, err)
+		}
 		for _, a := range attachments {
-			what, err := s.faultOf(rq.Context(), a)
-			if err != nil {
-				return err
-			}
-			if what == "" {
+			what := ""
+			switch {
+			case missing:
+				what = "missing"
+			case info.Damaged || info.Size != a.Size:
+				what = "damaged"
+			default:
 				continue
 			}
 			e, err := s.Store.Entity(rq.Context(), a.Parent)
@@ -146,19 +156,4 @@ func (s *Server) listFaults(w *response, rq *request) error {
 		}
 	}
 	return rq.answer(w, http.StatusOK, list)
-}
-
-// faultOf says what is wrong with the content of an attachment; nothing where it
-// is there and not marked, or where the storage does not say.
-func (s *Server) faultOf(ctx context.Context, a store.Attachment) (string, error) {
-	info, err := s.contents.Stat(ctx, a.SHA256)
-	switch {
-	case errors.Is(err, blobs.ErrNotFound):
-		return "missing", nil
-	case err != nil:
-		return "", fmt.Errorf("looking at blob %s: %w", blobs.Ref(a.SHA256), err)
-	case info.Damaged || info.Size != a.Size:
-		return "damaged", nil
-	}
-	return "", nil
 }
