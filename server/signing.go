@@ -43,11 +43,11 @@ func (s *Server) CompareSigningKeys(ctx context.Context) error {
 		s.Log.Error("whether secret.key is what it was is not known", "error", err)
 		return nil
 	}
-	if noted != nil && !bytes.Equal(noted, hashOf(s.signing.keys)) {
-		s.Log.Error("secret.key is not what it was when the server last used it: links signed with the keys that were in it do not work any more. If nobody has replaced it, it is damaged: bring it back from a backup, and restart")
-	}
 	if bytes.Equal(noted, hashOf(s.signing.keys)) {
 		return nil
+	}
+	if noted != nil {
+		s.Log.Error("secret.key is not what it was when the server last used it: links signed with the keys that were in it do not work any more. If nobody has replaced it, it is damaged: bring it back from a backup, and restart")
 	}
 	err = s.noteSigningKeys(ctx, s.signing.keys)
 	if errors.Is(err, store.ErrFull) {
