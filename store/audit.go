@@ -100,11 +100,16 @@ func (e Entry) Encode() []byte {
 		operator = 1
 	}
 	out = append(out, operator)
-	for _, text := range []string{e.Action, e.Resource, e.ID, e.Name, e.Space, e.Address, e.RequestID, e.Outcome} {
-		out = binary.AppendUvarint(out, uint64(len(text)))
-		out = append(out, text...)
+	for _, text := range e.Texts() {
+		out = binary.AppendUvarint(out, uint64(len(*text)))
+		out = append(out, *text...)
 	}
 	return out
+}
+
+// Texts gives the fields that are texts, in the order in which Encode has them.
+func (e *Entry) Texts() []*string {
+	return []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome}
 }
 
 // Link is a place in the chain of entries.

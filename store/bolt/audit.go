@@ -396,7 +396,7 @@ func decodeEntry(data []byte) (e store.Entry, err error) {
 		copy(id[:], d.take(16))
 	}
 	operator := d.take(1)
-	for _, text := range []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome} {
+	for _, text := range e.Texts() {
 		*text = string(d.take(d.uvarint()))
 	}
 	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
