@@ -12,7 +12,7 @@ import (
 	"strconv"
 
 	"attachd/blobs"
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/server/content"
 	"attachd/server/token"
 	"attachd/server/upkeep"

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"attachd/blobs"
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 )
 
 // The folders of a data directory. Every content is a file of plain bytes

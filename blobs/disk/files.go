@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"attachd/blobs"
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 )
 
 // FileSystem is every call that a Disk makes to its data directory. Names are

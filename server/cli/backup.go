@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/blobs"
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/upkeep"

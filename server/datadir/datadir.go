@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 )
 
 // Format is the number of the layout that this version writes:

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 )
 
 // The file that is in a data directory while it is restored from a backup.

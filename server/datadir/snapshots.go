@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 )
 
 // Snapshots are copies of the database beside it, for the day that it is lost

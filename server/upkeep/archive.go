@@ -22,7 +22,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/disk"
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 )
 

@@ -15,7 +15,7 @@ import (
 	"slices"
 
 	"attachd/blobs/disk"
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 )
 
 const (

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 
 	"go.etcd.io/bbolt"

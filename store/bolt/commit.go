@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 
 	"go.etcd.io/bbolt"

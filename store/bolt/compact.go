@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 
 	"go.etcd.io/bbolt"

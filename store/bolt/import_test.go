@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 
 	"github.com/google/uuid"

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 
 	"github.com/google/uuid"

@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"attachd/internal/durable"
+	"attachd/blobs/durable"
 	"attachd/store"
 
 	"github.com/google/uuid"
