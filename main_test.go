@@ -1290,10 +1290,10 @@ func TestTheDiskReserve(t *testing.T) {
 var arrows = map[string][]string{
 	"attachd":                     {"blobs", "blobs/disk", "server", "server/cli", "server/config", "server/datadir", "server/memory", "server/preview", "store", "store/bolt"},
 	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/memory", "server/preview", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server":              {"blobs", "blobs/durable", "server/content", "server/memory", "server/page", "server/pending", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server":              {"blobs", "blobs/durable", "server/content", "server/contents", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/memory":       {},
 	"attachd/server/page":         {},
-	"attachd/server/pending":      {"blobs", "store"},
+	"attachd/server/contents":     {"blobs", "store"},
 	"attachd/server/upkeep":       {"blobs", "blobs/disk", "blobs/durable", "store"},
 	"attachd/server/config":       {},
 	"attachd/server/content":      {},

@@ -129,7 +129,7 @@ func TestEveryContentOfASnapshotIsThereWhileItIsHeld(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				w.settleContents()
+				w.flushContents()
 			}
 		}
 	})
@@ -330,7 +330,7 @@ func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 		t.Skip("-short: it makes a hundred thousand records")
 	}
 	w := withFile(t, alphabet)
-	w.settleContents() // the records to come have no content of their own
+	w.flushContents() // the records to come have no content of their own
 	a, err := w.store.Attachment(t.Context(), uuid.MustParse(w.names["A"]))
 	w.must(err)
 	var crowd sync.WaitGroup

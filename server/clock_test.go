@@ -39,7 +39,7 @@ func TestCreatedAtFollowsTheClockBothWays(t *testing.T) {
 				w.clock.set(by)
 				made[w.clock.Now().Unix()] = w.uploadedNow(t, fmt.Sprintf("%d.txt", i))
 				if i%2 == 0 {
-					w.settleContents()
+					w.flushContents()
 				}
 			}
 			var want []string

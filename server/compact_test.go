@@ -73,7 +73,7 @@ func TestCompactingLeavesNoByteOfWhatWasDeleted(t *testing.T) {
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("kept.txt", "what is kept")}, want: 201, save: "K"},
 		{as: "editor", do: "POST {ticket}/attachments", form: parts{file("late.txt", "still waits")}, want: 201, save: "L"},
 	})
-	w.settleContents()
+	w.flushContents()
 	for n := range files {
 		w.do(t, step{as: "editor", do: fmt.Sprintf("DELETE /catalog/attachments/{F%d}", n), want: 200})
 	}
@@ -152,12 +152,12 @@ func TestPeopleWorkOnWhileTheDatabaseIsCompacted(t *testing.T) {
 		if status, body := w.compact(t, commands); status != 200 || !strings.Contains(body, "bytes_after") {
 			t.Errorf("answered %d %s", status, body)
 		}
-		w.settleContents()
+		w.flushContents()
 	}
 	close(stop)
 	people.Wait()
 	w.settle(t)
-	w.settleContents()
+	w.flushContents()
 	w.collect(t)
 	w.wantClean(t, fmt.Sprintf(`"attachments":1,"contents":1,"bytes":%d`, len(alphabet)))
 }
@@ -187,7 +187,7 @@ func TestWhicheverStepOfACompactionFailsTheServerGoesOn(t *testing.T) {
 			w := withFile(t, alphabet)
 			w.expectLog("injected")
 			w.expectLog(`"status":50`)
-			w.settleContents()
+			w.flushContents()
 			for at := int64(1); ; at++ {
 				// Nothing else is to be written meanwhile.
 				w.flush(t)
@@ -229,7 +229,7 @@ func TestWhicheverStepOfACompactionFailsTheServerGoesOn(t *testing.T) {
 				w.restart()
 				w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("c.txt", "c")}, want: 201})
 				w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
-				w.settleContents()
+				w.flushContents()
 			}
 		})
 	}

@@ -446,7 +446,7 @@ func TestOnlyAWholeDownloadSparesTheNextTheHash(t *testing.T) {
 	content := text(16 << 20)
 	w := withFile(t, content)
 	w.server.SetSteady(0)
-	w.settleContents()
+	w.flushContents()
 	w.expectLog("a stored content is damaged")
 	w.play(t, []step{
 		{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=0-16777214"}, want: 206},
@@ -528,7 +528,7 @@ func TestAFileThatWasJustChangedIsHashedAgain(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
 	w.server.SetSteady(time.Hour)
-	w.settleContents()
+	w.flushContents()
 	w.expectLog("a stored content is damaged")
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet})
 	w.disk.rots.Store(true)

@@ -177,14 +177,14 @@ func (w *world) endure(t *testing.T, d deed, failing *fault) {
 		answers = append(answers, a)
 	}
 	w.settle(t)
-	w.settleContents()
+	w.flushContents()
 	w.fault.Store(nil)
 	for again := range 2 {
 		d.check(t, w, answers)
 		w.do(t, step{as: "viewer", do: "GET {B.at}", want: 200, is: "shared"})
 		w.restart()
 		if again > 0 {
-			w.settleContents()
+			w.flushContents()
 		}
 		if left := w.temporaryFiles(); len(left) > 0 {
 			t.Errorf("after a restart: %v", left)
@@ -245,7 +245,7 @@ func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOnUntilARestart(t *testing.T) {
 			{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "b")}, want: 201, save: "B"},
 			{do: "GET /health/ready", want: 200},
 		})
-		w.settleContents()
+		w.flushContents()
 		w.fault.Store(&fault{err: syscall.EIO, at: 1, only: "commit", committed: committed})
 		w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 503, code: "unavailable", header: header{"Retry-After": "60"}})
 		w.fault.Store(nil)

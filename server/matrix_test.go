@@ -202,7 +202,7 @@ func newMatrix(t *testing.T, options ...func(*server.Config)) *matrix {
 		{as: "root", do: "POST {product}/attachments", form: parts{file("a.png", string(pngOf(t, 3, 2)))}, want: 201, save: "picture"},
 		{as: "root", do: "POST {product}/attachments", form: parts{file("a.csv", "a,b\n1,2\n")}, want: 201, save: "table"},
 	})
-	m.settleContents() // what has the same content gets no content of its own
+	m.flushContents() // what has the same content gets no content of its own
 	for name, record := range map[string]*store.Attachment{"A": &m.content, "picture": &m.picture, "table": &m.table} {
 		var err error
 		*record, err = m.store.Attachment(context.Background(), uuid.MustParse(m.names[name]))

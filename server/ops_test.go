@@ -163,13 +163,13 @@ func TestAServerWhoseContentsGetNoPlaceIsNotReady(t *testing.T) {
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", text(100_000))}, want: 500, code: "internal"},
 		unready("Files cannot be written."),
 	})
-	w.settleContents()
+	w.flushContents()
 	w.clock.advance(time.Minute)
 	w.play(t, []step{unready("Small files")})
 	w.fault.Store(nil)
 	w.clock.advance(time.Minute)
 	w.play(t, []step{unready("Small files")})
-	w.settleContents()
+	w.flushContents()
 	w.clock.advance(time.Minute)
 	w.play(t, []step{{do: "GET /health/ready", want: 200}})
 }

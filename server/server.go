@@ -22,8 +22,8 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/contents"
 	"attachd/server/memory"
-	"attachd/server/pending"
 	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
@@ -116,7 +116,7 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
-	contents    *pending.Contents // those in Blobs, and those that wait for their files
+	contents    *contents.Store
 	signing     signing
 	ids         store.IDs
 	clock       *upkeep.Clock
@@ -214,7 +214,7 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
-	s.contents = pending.New(cfg.Store, illustrated{cfg.Blobs, cfg.Thumbnails, cfg.Log}, pending.Options{Below: cfg.LogBelow, Spare: s.spare, Log: cfg.Log})
+	s.contents = contents.New(cfg.Store, illustrated{cfg.Blobs, cfg.Thumbnails, cfg.Log}, contents.Options{StageBelow: cfg.LogBelow, Discard: s.spare, Log: cfg.Log})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
@@ -252,9 +252,9 @@ func (s *Server) Operator() http.Handler {
 	})
 }
 
-// Settle writes contents that wait in the metadata to files of their own, until
-// ctx ends and nothing waits any more. It may be called once.
-func (s *Server) Settle(ctx context.Context) { s.contents.Run(ctx) }
+// FlushStaged writes contents that are staged in the metadata to blobs, until
+// ctx ends and nothing is staged any more. It may be called once.
+func (s *Server) FlushStaged(ctx context.Context) { s.contents.RunFlush(ctx) }
 
 // KeepClock looks at the clock until ctx ends, and remembers then how much time
 // has passed.

@@ -205,7 +205,7 @@ func TestMetricsTellHowTheServerStands(t *testing.T) {
 		t.Errorf("the metrics are\n%s", w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body)
 	}
 	w.expectLog("not ready")
-	w.settleContents()
+	w.flushContents()
 	w.disk.free.Store(1)
 	if !w.measures(t, "attachd_ready 1") {
 		t.Error("the look of this minute does not stand")

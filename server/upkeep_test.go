@@ -196,7 +196,7 @@ func TestUpkeepTellsHowFarItIsAndHowItEnds(t *testing.T) {
 	for n := range 40 {
 		w.play(t, []step{{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", fmt.Sprint("file ", n))}, want: 201}})
 	}
-	w.settleContents()
+	w.flushContents()
 	whole := w.disk.FileSystem
 	for _, c := range []struct {
 		order string

@@ -17,7 +17,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/content"
-	"attachd/server/pending"
+	"attachd/server/contents"
 	"attachd/store"
 )
 
@@ -152,7 +152,7 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *request, boundary string, spool *pending.Spool, slot *slot) (form, error) {
+func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, slot *slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := s.paced(rq)
 	body.slot = slot
@@ -229,7 +229,7 @@ var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 const writtenAside = 4 << 20
 
 // spool writes the bytes of a part, as far as the limit.
-func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
+func (s *Server) spool(rq *request, to *contents.Spool, part io.Reader) error {
 	var both [2]*[128 << 10]byte
 	defer func() {
 		for _, b := range both {
@@ -274,7 +274,7 @@ func (s *Server) spool(rq *request, to *pending.Spool, part io.Reader) error {
 
 // writing is one write that may be under way.
 type writing struct {
-	to   *pending.Spool
+	to   *contents.Spool
 	done chan error // nil when none is
 }
 
@@ -337,7 +337,7 @@ func formError(err error) error {
 }
 
 // judge decides whether what was spooled is taken, and as what.
-func (s *Server) judge(rq *request, f form, spool *pending.Spool) (store.Attachment, error) {
+func (s *Server) judge(rq *request, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
 		Parent:     rq.entity.Parent,
 		Size:       spool.Size(),
@@ -369,7 +369,7 @@ func (s *Server) judge(rq *request, f form, spool *pending.Spool) (store.Attachm
 // commit makes the content durable, then the record; in between, the content
 // is held, so that nobody can take it for spare. A content that is to wait for
 // its file is made durable together with the record.
-func (s *Server) commit(rq *request, a *store.Attachment, spool *pending.Spool) error {
+func (s *Server) commit(rq *request, a *store.Attachment, spool *contents.Spool) error {
 	// Whatever happens to the client now, what was begun is finished.
 	ctx := context.WithoutCancel(rq.Context())
 	waiting, release, err := spool.Keep(ctx)

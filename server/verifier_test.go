@@ -364,7 +364,7 @@ func TestAFileFromBeforeChecksumsIsHashedWhenItIsFirstRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := withFile(t, alphabet)
-			w.settleContents()
+			w.flushContents()
 			path, sum := w.old(t, content)
 			is := map[bool]string{true: content, false: content[len(content)-9:]}[send == nil]
 			for range 2 {
@@ -383,7 +383,7 @@ func TestAFileFromBeforeChecksumsIsHashedWhenItIsFirstRead(t *testing.T) {
 			w := withFile(t, alphabet)
 			w.expectLog("a stored content is damaged")
 			w.expectLog(`"code":"damaged"`)
-			w.settleContents()
+			w.flushContents()
 			path, sum := w.old(t, content)
 			file := w.plant(t, content, startOfTime)
 			raw := []byte(content)
@@ -419,7 +419,7 @@ func TestAnUploadBringsItsChecksums(t *testing.T) {
 					t.Errorf("%x, %v, not %x", got, err, want.Sum())
 				}
 				w.do(t, step{as: "viewer", do: "GET {A.at}", send: header{"Range": "bytes=-5"}, want: 206, is: content[len(content)-5:]})
-				w.settleContents()
+				w.flushContents()
 			}
 			w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 			if got, err := w.store.Checksums(t.Context(), sum); !errors.Is(err, store.ErrNotFound) {

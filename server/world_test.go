@@ -30,7 +30,7 @@ import (
 	"attachd/blobs/disk/disktest"
 	"attachd/server"
 	"attachd/server/content"
-	"attachd/server/pending"
+	"attachd/server/contents"
 	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
@@ -363,17 +363,17 @@ func (w *world) serve(handler http.Handler) {
 	})
 }
 
-// settleContents gives what waits a file of its own. In a world that happens
-// only when it is told to.
-func (w *world) settleContents() {
+// flushContents writes what is staged to blobs. In a world that happens only when
+// it is told to.
+func (w *world) flushContents() {
 	ended, end := context.WithCancel(context.Background())
 	end()
-	w.server.Settle(ended)
+	w.server.FlushStaged(ended)
 }
 
-// contents are those that have their files and those that wait.
+// contents are those that are blobs and those that are staged.
 func (w *world) contents() blobs.Store {
-	return pending.New(w.store, w.blobs, pending.Options{Log: w.server.Log})
+	return contents.New(w.store, w.blobs, contents.Options{Log: w.server.Log})
 }
 
 // checkStorage runs after every test, when the server is down: whatever was
@@ -381,7 +381,7 @@ func (w *world) contents() blobs.Store {
 func (w *world) checkStorage() {
 	ctx := context.Background()
 	if w.server != nil {
-		w.settleContents()
+		w.flushContents()
 	}
 	report, err := upkeep.Check(ctx, w.store, w.blobs, upkeep.CheckOptions{})
 	if err != nil {
@@ -476,7 +476,7 @@ func (w *world) records() int {
 
 // storedContents counts the blobs.
 func (w *world) storedContents() (n int) {
-	w.settleContents()
+	w.flushContents()
 	for _, err := range w.blobs.All(context.Background(), blobs.Ref{}) {
 		w.must(err)
 		n++
@@ -487,7 +487,7 @@ func (w *world) storedContents() (n int) {
 // blobFile is where the content of an attachment is.
 func (w *world) blobFile(t *testing.T, name string) string {
 	t.Helper()
-	w.settleContents()
+	w.flushContents()
 	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
 	if err != nil {
 		t.Fatal(err)
@@ -775,7 +775,7 @@ func (w *world) checkRefusal(t *testing.T, path string, a answer) {
 // copyRecord makes n more attachments like one that is there.
 func (w *world) copyRecord(t *testing.T, name string, n int) {
 	t.Helper()
-	w.settleContents() // the records to come have no content of their own
+	w.flushContents() // the records to come have no content of their own
 	a, err := w.store.Attachment(context.Background(), uuid.MustParse(w.fill(t, name)))
 	if err != nil {
 		t.Fatal(err)

@@ -262,7 +262,7 @@ func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, serve
 	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
 	background.Go(func() { srv.WatchFiles(upkeep, watchInterval) })
 	background.Go(func() { srv.Scrub(upkeep) })
-	background.Go(func() { srv.Settle(upkeep) })
+	background.Go(func() { srv.FlushStaged(upkeep) })
 	background.Go(func() { srv.DeliverWebhooks(upkeep) })
 	background.Go(func() { srv.Count(upkeep) })
 	background.Go(func() { srv.RemoveDeleted(upkeep) })

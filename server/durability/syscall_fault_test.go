@@ -80,12 +80,12 @@ var deeds = []deed{
 	{
 		name: "settling", content: smallBytes, way: ways["contents wait"], behind: true,
 		calls: []string{"openat", "fsync", "renameat", "pwrite64", "fdatasync"},
-		do:    func(f *fault) (answer, error) { return f.uploadAndSettle(0) }, after: uploadedOrNot,
+		do:    func(f *fault) (answer, error) { return f.uploadAndFlush(0) }, after: uploadedOrNot,
 	},
 	{
 		name: "settling of many", content: smallBytes, way: ways["contents wait"], behind: true,
 		calls: []string{"syncfs", "fsync", "renameat"},
-		do:    func(f *fault) (answer, error) { return f.uploadAndSettle(9) },
+		do:    func(f *fault) (answer, error) { return f.uploadAndFlush(9) },
 		after: uploadedOrNot,
 	},
 	{
@@ -391,9 +391,9 @@ func (f *fault) upload() (answer, error) {
 	return answer{response.StatusCode, raw, response.Header}, err
 }
 
-// uploadAndSettle has calls fail from the answer on, until the content and so
+// uploadAndFlush has calls fail from the answer on, until the content and so
 // many others have their files or the log says that they could not get them.
-func (f *fault) uploadAndSettle(others int) (answer, error) {
+func (f *fault) uploadAndFlush(others int) (answer, error) {
 	a, err := f.uploadAndStop(others)
 	if err != nil || a.status != http.StatusCreated {
 		return a, err
@@ -404,7 +404,7 @@ func (f *fault) uploadAndSettle(others int) (answer, error) {
 	return a, until(func() bool {
 		metrics, err := f.p.call("GET", "/metrics", nil)
 		return err == nil && bytes.Contains(metrics.body, []byte("\nattachd_pending_bytes 0\n")) ||
-			strings.Contains(f.p.log.String(), "contents that wait for their files could not all be written")
+			strings.Contains(f.p.log.String(), "staged contents could not all be written to files")
 	})
 }
 

@@ -1,4 +1,4 @@
-package pending_test
+package contents_test
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ import (
 	"attachd/blobs/blobstest"
 	"attachd/blobs/disk"
 	"attachd/blobs/disk/disktest"
-	"attachd/server/pending"
+	"attachd/server/contents"
 	"attachd/store"
 	"attachd/store/bolt"
 )
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 // house is contents over a database and a folder of their own.
 type house struct {
 	*testing.T
-	*pending.Contents
+	*contents.Store
 	records *bolt.Store
 	files   *disk.Store
 	user    store.User
@@ -80,7 +80,7 @@ func newHouse(t *testing.T) *house {
 	})
 	_, err = h.records.Put(t.Context(), h.user, store.Space{Slug: "a"}, h.product)
 	h.must(err)
-	h.Contents = pending.New(h.records, h.files, pending.Options{Below: below, Spare: h.spare, Log: slog.New(slog.DiscardHandler)})
+	h.Store = contents.New(h.records, h.files, contents.Options{StageBelow: below, Discard: h.discard, Log: slog.New(slog.DiscardHandler)})
 	return h
 }
 
@@ -91,13 +91,13 @@ func (h *house) must(err error) {
 	}
 }
 
-func (h *house) spare(ctx context.Context, ref blobs.Ref) error {
+func (h *house) discard(ctx context.Context, ref blobs.Ref) error {
 	_, err := h.Remove(ctx, ref, func() (bool, error) { return h.records.Referenced(ctx, ref) })
 	return err
 }
 
-// upload does what the server does, and says whether the content waits.
-func (h *house) upload(content string) (a store.Attachment, waits bool) {
+// upload does what the server does, and says whether the content is staged.
+func (h *house) upload(content string) (a store.Attachment, staged bool) {
 	h.Helper()
 	spool := h.Spool(h.Context())
 	defer spool.Close()
@@ -121,12 +121,12 @@ func (h *house) remove(a store.Attachment) {
 	h.Helper()
 	_, err := h.records.DeleteAttachment(h.Context(), a.ID)
 	h.must(err)
-	h.must(h.spare(h.Context(), a.SHA256))
+	h.must(h.discard(h.Context(), a.SHA256))
 }
 
-func (h *house) settle() {
+func (h *house) flush() {
 	h.Helper()
-	h.must(h.Settle(h.Context()))
+	h.must(h.Flush(h.Context()))
 }
 
 func (h *house) read(content string) error {
@@ -152,9 +152,9 @@ func (h *house) list(s blobs.Store, from blobs.Ref) (refs []blobs.Ref) {
 	return refs
 }
 
-func TestContentsOfWhichNoneWaitsAreABlobStore(t *testing.T) {
+func TestContentsOfWhichNoneIsStagedAreABlobStore(t *testing.T) {
 	t.Parallel()
-	blobstest.Run(t, func(t *testing.T) blobs.Store { return newHouse(t).Contents })
+	blobstest.Run(t, func(t *testing.T) blobs.Store { return newHouse(t).Store })
 }
 
 func TestASmallContentTouchesNoFileBeforeItIsCommitted(t *testing.T) {
@@ -169,59 +169,59 @@ func TestASmallContentTouchesNoFileBeforeItIsCommitted(t *testing.T) {
 	}
 	h.before.Store(&watch)
 	for _, size := range []int{1, below - 1} {
-		if _, waits := h.upload(strings.Repeat("x", size)); !waits {
-			t.Errorf("a content of %d bytes does not wait", size)
+		if _, staged := h.upload(strings.Repeat("x", size)); !staged {
+			t.Errorf("a content of %d bytes is not staged", size)
 		}
 	}
 	h.before.Store(nil)
-	if _, waits := h.upload(strings.Repeat("x", below)); waits {
-		t.Errorf("a content of %d bytes waits", below)
+	if _, staged := h.upload(strings.Repeat("x", below)); staged {
+		t.Errorf("a content of %d bytes is staged", below)
 	}
 }
 
-func TestAContentIsReadAlikeBeforeAndAfterItIsSettled(t *testing.T) {
+func TestAContentIsReadAlikeBeforeAndAfterItIsFlushed(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	a, _ := h.upload("small")
 	large := strings.Repeat("large", below)
 	h.upload(large)
-	for _, settled := range []bool{false, true} {
-		if settled {
-			h.settle()
+	for _, flushed := range []bool{false, true} {
+		if flushed {
+			h.flush()
 		}
 		for _, content := range []string{"small", large} {
 			h.must(h.read(content))
 			info, err := h.Stat(t.Context(), sha256.Sum256([]byte(content)))
 			if err != nil || info.Size != int64(len(content)) || info.Damaged || time.Since(info.Modified) > time.Minute {
-				t.Errorf("settled %t: %+v, %v", settled, info, err)
+				t.Errorf("flushed %t: %+v, %v", flushed, info, err)
 			}
 		}
-		if got := len(h.list(h.Contents, blobs.Ref{})); got != 2 {
-			t.Errorf("settled %t: %d contents are listed", settled, got)
+		if got := len(h.list(h.Store, blobs.Ref{})); got != 2 {
+			t.Errorf("flushed %t: %d contents are listed", flushed, got)
 		}
-		if got, want := len(h.list(h.files, blobs.Ref{})), map[bool]int{false: 1, true: 2}[settled]; got != want {
-			t.Errorf("settled %t: %d have files", settled, got)
+		if got, want := len(h.list(h.files, blobs.Ref{})), map[bool]int{false: 1, true: 2}[flushed]; got != want {
+			t.Errorf("flushed %t: %d have files", flushed, got)
 		}
 		if _, err := h.Open(t.Context(), a.SHA256, 4); !errors.Is(err, blobs.ErrDamaged) {
-			t.Errorf("settled %t: opened with another length: %v", settled, err)
+			t.Errorf("flushed %t: opened with another length: %v", flushed, err)
 		}
 	}
 	if h.records.PendingBytes() != 0 {
-		t.Error("something waits after all was settled")
+		t.Error("something is staged after all was flushed")
 	}
 }
 
-func TestAllListsWhatWaitsAmongWhatHasFilesInOrder(t *testing.T) {
+func TestAllListsWhatIsStagedAmongBlobsInOrder(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	for n := range 60 {
 		h.upload(fmt.Sprint("content ", n))
 		if n == 30 {
-			h.settle()
-			h.upload("content 7") // waits, and has a file
+			h.flush()
+			h.upload("content 7") // staged, and has a blob
 		}
 	}
-	all := h.list(h.Contents, blobs.Ref{})
+	all := h.list(h.Store, blobs.Ref{})
 	if len(all) != 60 {
 		t.Fatalf("%d contents are listed", len(all))
 	}
@@ -229,7 +229,7 @@ func TestAllListsWhatWaitsAmongWhatHasFilesInOrder(t *testing.T) {
 		if i > 0 && bytes.Compare(all[i-1][:], ref[:]) >= 0 {
 			t.Fatal("they are not in order")
 		}
-		if rest := h.list(h.Contents, ref); len(rest) != 60-i {
+		if rest := h.list(h.Store, ref); len(rest) != 60-i {
 			t.Errorf("from the %dth on there are %d", i, len(rest))
 		}
 	}
@@ -238,7 +238,7 @@ func TestAllListsWhatWaitsAmongWhatHasFilesInOrder(t *testing.T) {
 	}
 }
 
-func TestADeletedContentNeverComesBackHoweverFarItsSettlingIs(t *testing.T) {
+func TestADeletedContentNeverComesBackHoweverFarItsFlushIs(t *testing.T) {
 	t.Parallel()
 	for _, when := range []string{"create tmp", "sync tmp", "rename tmp", "syncdir blobs", "commit", "nothing"} {
 		h := newHouse(t)
@@ -252,11 +252,11 @@ func TestADeletedContentNeverComesBackHoweverFarItsSettlingIs(t *testing.T) {
 					if err != nil {
 						t.Error(err)
 					}
-					// It may have to wait for the settling to end.
+					// It may have to wait for the flushing to end.
 					begun := make(chan struct{})
 					deleted.Go(func() {
 						close(begun)
-						h.spare(context.Background(), a.SHA256)
+						h.discard(context.Background(), a.SHA256)
 					})
 					<-begun
 				})
@@ -268,17 +268,17 @@ func TestADeletedContentNeverComesBackHoweverFarItsSettlingIs(t *testing.T) {
 			h.remove(a)
 		}
 		h.before.Store(&during)
-		h.settle()
+		h.flush()
 		deleted.Wait()
-		if left := h.list(h.Contents, blobs.Ref{}); when != "nothing" && len(left) > 0 {
+		if left := h.list(h.Store, blobs.Ref{}); when != "nothing" && len(left) > 0 {
 			t.Errorf("deleted at %q, and it is there", when)
 		}
 	}
 }
 
-// Whatever fails while contents are settled, each can be read at any moment,
-// and all are settled in the end.
-func TestWhicheverCallFailsNothingThatWaitsIsLost(t *testing.T) {
+// Whatever fails while contents are flushed, each can be read at any moment,
+// and all are flushed in the end.
+func TestWhicheverCallFailsNothingThatIsStagedIsLost(t *testing.T) {
 	t.Parallel()
 	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
 		h := newHouse(t)
@@ -298,14 +298,14 @@ func TestWhicheverCallFailsNothingThatWaitsIsLost(t *testing.T) {
 				return failure
 			}
 			h.before.Store(&fail)
-			_ = h.Settle(t.Context()) // a call that failed may have been made again
+			_ = h.Flush(t.Context()) // a call that failed may have been made again
 			h.before.Store(nil)
 			for _, content := range contents {
 				if err := h.read(content); err != nil {
 					t.Errorf("call %d failed: %q: %v", at, content, err)
 				}
 			}
-			h.settle()
+			h.flush()
 			if n := len(h.list(h.files, blobs.Ref{})); n != len(contents)*int(at) || h.records.PendingBytes() > 0 {
 				t.Errorf("call %d failed, and %d have files in the end", at, n)
 			}
@@ -329,7 +329,7 @@ func TestOneContentThatCannotBeWrittenDoesNotKeepBackTheOthers(t *testing.T) {
 		return nil
 	}
 	h.before.Store(&fail)
-	if err := h.Settle(t.Context()); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), name) {
+	if err := h.Flush(t.Context()); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), name) {
 		t.Errorf("the failure is told as %v", err)
 	}
 	if n := len(h.list(h.files, blobs.Ref{})); n != 1 {
@@ -344,27 +344,27 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		a, _ := h.upload("content")
-		h.settle()
+		h.flush()
 		h.must(h.MarkDamaged(t.Context(), a.SHA256, nil))
 		if err := h.read("content"); !errors.Is(err, blobs.ErrDamaged) || h.Damaged() != 1 {
 			t.Errorf("%v, and %d are damaged", err, h.Damaged())
 		}
-		if _, waits := h.upload("content"); waits {
-			t.Error("the upload that repairs it waits")
+		if _, staged := h.upload("content"); staged {
+			t.Error("the upload that repairs it is staged")
 		}
 		h.must(h.read("content"))
 		if h.Damaged() != 0 {
 			t.Error("it is damaged still")
 		}
 	})
-	t.Run("that waits", func(t *testing.T) {
+	t.Run("that is staged", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		good := "the content"
 		a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
 			Size: int64(len(good)), SHA256: sha256.Sum256([]byte(good)), UploaderID: h.user.ID}
 		h.must(h.records.CreatePending(t.Context(), a, []byte("THE content"), nil, ""))
-		h.settle()
+		h.flush()
 		info, err := h.Stat(t.Context(), a.SHA256)
 		if read := h.read(good); !errors.Is(read, blobs.ErrDamaged) || err != nil || !info.Damaged || h.Damaged() != 1 {
 			t.Errorf("%v; %+v, %v; %d are damaged", read, info, err, h.Damaged())
@@ -372,16 +372,16 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		if len(h.list(h.files, blobs.Ref{})) > 0 {
 			t.Error("it got a file")
 		}
-		if _, waits := h.upload(good); waits {
-			t.Error("the upload that repairs it waits")
+		if _, staged := h.upload(good); staged {
+			t.Error("the upload that repairs it is staged")
 		}
 		h.must(h.read(good))
-		h.settle()
+		h.flush()
 		if h.Damaged() != 0 || h.records.PendingBytes() != 0 {
-			t.Errorf("%d are damaged, %d bytes wait", h.Damaged(), h.records.PendingBytes())
+			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.records.PendingBytes())
 		}
 	})
-	t.Run("that waits, found by a reader", func(t *testing.T) {
+	t.Run("that is staged, found by a reader", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		a, _ := h.upload("content")
@@ -395,7 +395,7 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 	})
 }
 
-func TestRunSettlesSoonAndOnceMoreWhenItEnds(t *testing.T) {
+func TestRunFlushFlushesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.upload("before")
@@ -403,7 +403,7 @@ func TestRunSettlesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		h.Contents.Run(ctx)
+		h.Store.RunFlush(ctx)
 	}()
 	wait := func(n int) {
 		t.Helper()
@@ -424,9 +424,9 @@ func TestRunSettlesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	}
 }
 
-// On a disk that takes long for each file, only so much waits as can have
-// files soon; the rest goes to files at once.
-func TestOnASlowDiskLittleWaits(t *testing.T) {
+// On a disk that takes long for each file, only so much is staged as can be
+// flushed soon; the rest is written to blobs at once.
+func TestOnASlowDiskLittleIsStaged(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	slow := func(call string) error {
@@ -436,39 +436,39 @@ func TestOnASlowDiskLittleWaits(t *testing.T) {
 		return nil
 	}
 	for n := range 40 {
-		if _, waits := h.upload(fmt.Sprint("content ", n)); !waits {
-			t.Fatalf("content %d does not wait", n)
+		if _, staged := h.upload(fmt.Sprint("content ", n)); !staged {
+			t.Fatalf("content %d is not staged", n)
 		}
 	}
 	h.before.Store(&slow)
-	h.settle() // which takes a second, so that a hundred and twenty would take three
+	h.flush() // which takes a second, so that a hundred and twenty would take three
 	h.before.Store(nil)
-	waiting := 0
+	inStaging := 0
 	for n := range 180 {
-		_, waits := h.upload(fmt.Sprint("another ", n))
-		if waits {
-			waiting++
+		_, staged := h.upload(fmt.Sprint("another ", n))
+		if staged {
+			inStaging++
 		}
 	}
-	if waiting == 0 || waiting > 150 {
-		t.Errorf("of 180 contents, %d wait", waiting)
+	if inStaging == 0 || inStaging > 150 {
+		t.Errorf("of 180 contents, %d are staged", inStaging)
 	}
 }
 
-// However uploads, deletions and settling of the same few contents fall
+// However uploads, deletions and flushing of the same few contents fall
 // together: what somebody has can be read, and what nobody has goes.
 func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	stop := make(chan struct{})
-	var settling, all sync.WaitGroup
-	settling.Go(func() {
+	var flushing, all sync.WaitGroup
+	flushing.Go(func() {
 		for {
 			select {
 			case <-stop:
 				return
 			default:
-				if err := h.Settle(t.Context()); err != nil {
+				if err := h.Flush(t.Context()); err != nil {
 					t.Error(err)
 				}
 			}
@@ -492,8 +492,8 @@ func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {
 	}
 	all.Wait()
 	close(stop)
-	settling.Wait()
-	if left := h.list(h.Contents, blobs.Ref{}); len(left) > 0 {
+	flushing.Wait()
+	if left := h.list(h.Store, blobs.Ref{}); len(left) > 0 {
 		t.Errorf("%d contents are left", len(left))
 	}
 }
@@ -510,21 +510,21 @@ func BenchmarkSpool(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer files.Close()
-	contents := pending.New(records, files, pending.Options{Below: 64 << 10})
-	content := make([]byte, 10<<10)
-	b.SetBytes(int64(len(content)))
+	all := contents.New(records, files, contents.Options{StageBelow: 64 << 10})
+	upload := make([]byte, 10<<10)
+	b.SetBytes(int64(len(upload)))
 	b.ReportAllocs()
 	for b.Loop() {
-		spool := contents.Spool(b.Context())
-		spool.Write(content)
-		if waiting, _, err := spool.Keep(b.Context()); err != nil || waiting == nil {
+		spool := all.Spool(b.Context())
+		spool.Write(upload)
+		if content, _, err := spool.Keep(b.Context()); err != nil || content == nil {
 			b.Fatal(err)
 		}
 		spool.Close()
 	}
 }
 
-// stray is a store in which there is a content that waits with a record which
+// stray is a store in which a content is staged with a record that
 // cannot be read.
 type stray struct{ *bolt.Store }
 
@@ -536,10 +536,10 @@ func (s stray) PendingAfter(ctx context.Context, after uuid.UUID, limit int, max
 func TestAContentWhoseRecordCannotBeReadKeepsNoOtherBack(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.Contents = pending.New(stray{h.records}, h.files, h.Options)
+	h.Store = contents.New(stray{h.records}, h.files, h.Options)
 	h.upload("one")
 	h.upload("two")
-	if err := h.Settle(t.Context()); !errors.Is(err, store.ErrUnreadable) {
+	if err := h.Flush(t.Context()); !errors.Is(err, store.ErrUnreadable) {
 		t.Errorf("nothing is told of it: %v", err)
 	}
 	if n := len(h.list(h.files, blobs.Ref{})); n != 2 {

@@ -1,4 +1,4 @@
-package pending
+package contents
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 )
 
 // Spool takes in one content whose name is not known before its last byte: in
-// memory as long as it may wait, and from then on in a file. It belongs to one
-// goroutine.
+// memory as long as it may be staged, and from then on in a blobs.Spool. It
+// belongs to one goroutine.
 type Spool struct {
-	contents *Contents
+	contents *Store
 	ctx      context.Context
 	buffer   *[]byte     // the content so far; nil once there is a file
 	file     blobs.Spool // nil as long as there is none
@@ -25,8 +25,8 @@ type Spool struct {
 
 var errUsedUp = errors.New("the spool was kept or closed before")
 
-// Of a size that most files fit in. One that had to grow for a larger content
-// stays so.
+// firstBuffer is the size in bytes of a new buffer, which most files fit in. One
+// that grew for a larger content stays so.
 const firstBuffer = 16 << 10
 
 var spoolBuffers = sync.Pool{New: func() any {
@@ -35,7 +35,7 @@ var spoolBuffers = sync.Pool{New: func() any {
 }}
 
 // Spool opens an empty one. It makes no file before it has to, and that with ctx.
-func (c *Contents) Spool(ctx context.Context) *Spool {
+func (c *Store) Spool(ctx context.Context) *Spool {
 	return &Spool{contents: c, ctx: ctx, buffer: spoolBuffers.Get().(*[]byte)}
 }
 
@@ -47,7 +47,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 	if s.file != nil {
 		return s.toFileAndSums(p)
 	}
-	if s.Size()+int64(len(p)) < s.contents.Below {
+	if s.Size()+int64(len(p)) < s.contents.StageBelow {
 		*s.buffer = append(*s.buffer, p...)
 		s.ref = blobs.Ref{}
 		return len(p), nil
@@ -127,24 +127,24 @@ func (s *Spool) Checksums() blobs.Checksums {
 	return s.sums.Sum()
 }
 
-// Keep is blobs.Spool.Keep, unless the content is to wait: then it gives the
-// bytes that are to be committed with the record, and nothing has been kept
-// yet. They are valid until Close. Release says in both cases that the record
+// Keep is blobs.Spool.Keep, unless the content is to be staged: then it gives
+// the bytes that are to be committed with the record, and nothing has been kept
+// yet. They are valid until Close. In both cases, call release when the record
 // was committed, or will not be.
 //
 // What Keep does with a content does not depend on whether it was there before,
-// and so tells an uploader nothing; only one that is damaged gets its file at
-// once, and is so repaired.
-func (s *Spool) Keep(ctx context.Context) (pending []byte, release func(), err error) {
+// and so tells an uploader nothing; only one that is damaged is written to
+// its blob at once, and so repaired.
+func (s *Spool) Keep(ctx context.Context) (staged []byte, release func(), err error) {
 	if s.used {
 		return nil, nil, errUsedUp
 	}
 	if s.file == nil {
-		waits, err := s.mayWait(ctx)
+		stage, err := s.mayStage(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		if waits {
+		if stage {
 			s.used = true
 			return *s.buffer, s.contents.committed, nil
 		}
@@ -157,9 +157,9 @@ func (s *Spool) Keep(ctx context.Context) (pending []byte, release func(), err e
 	return nil, release, err
 }
 
-func (s *Spool) mayWait(ctx context.Context) (bool, error) {
+func (s *Spool) mayStage(ctx context.Context) (bool, error) {
 	c := s.contents
-	if !c.records.TakesPending() || c.records.PendingBytes() >= c.mostBytes.Load() || c.isSpoiled(s.Ref()) {
+	if !c.records.TakesPending() || c.records.PendingBytes() >= c.maxStaged.Load() || c.isCorrupt(s.Ref()) {
 		return false, nil
 	}
 	file, err := c.Store.Stat(ctx, s.Ref())
@@ -169,8 +169,8 @@ func (s *Spool) mayWait(ctx context.Context) (bool, error) {
 	return err == nil && !file.Damaged && file.Size == s.Size(), err
 }
 
-// Close throws away what was not kept, and is always called, when the record
-// is committed or will not be.
+// Close throws away what was not kept. It is always called, when the record is
+// committed or will not be.
 func (s *Spool) Close() error {
 	s.used = true
 	s.putBack()

@@ -1,0 +1,215 @@
+// Package contents is the life of a content: it is spooled, kept with its
+// record, read, and removed once no record has it.
+//
+// Small contents are staged: each is committed to the metadata together with
+// its record, and flushed to a blob later, in batches.
+//
+// # Why a content can be read at every moment
+//
+// The invariant: the content of every record is either a blob on stable storage
+// or staged in the same commit as the record. (Both may be in the write-ahead
+// log before; that is the business of package store.) A staged content goes in
+// two ways only: with its record, or in a commit that is begun when its blob is
+// on stable storage and held. And a blob goes only while nothing refers to it,
+// which is asked when nobody holds it (see blobs.Store.Remove). So, while a
+// record is there, once its blob is there it stays; and a reader that tries the
+// blob, then what is staged, and then the blob again, finds the content.
+package contents
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+// Options configure a Store.
+type Options struct {
+	// StageBelow is the size in bytes below which a content may be staged; 0
+	// stages none.
+	StageBelow int64
+	// Discard removes the blob of a content unless somebody wants it.
+	Discard func(ctx context.Context, ref blobs.Ref) error
+	Log     *slog.Logger
+}
+
+// Store is all contents, those that are blobs and those that are staged. It
+// keeps what a blobs.Store promises for both.
+type Store struct {
+	blobs.Store
+	Options
+	records store.Pending
+
+	wake chan struct{} // something is staged
+	many chan struct{} // manyBytes are
+
+	maxStaged atomic.Int64 // bytes that the disk can flush within longestWait
+
+	mu      sync.Mutex
+	corrupt map[blobs.Ref]struct{} // whose staged bytes are not the content
+	failing time.Time              // since when flushes fail; zero when they do not
+	failure error                  // of the last flush
+}
+
+// New joins blobs with what is staged in records.
+func New(records store.Pending, files blobs.Store, opts Options) *Store {
+	c := &Store{Store: files, Options: opts, records: records,
+		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
+	c.maxStaged.Store(manyBytes)
+	return c
+}
+
+// Open implements blobs.Store.
+func (c *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Content, error) {
+	file, err := c.Store.Open(ctx, ref, size)
+	if err == nil {
+		return file, nil
+	}
+	content, notStaged := c.staged(ctx, ref)
+	switch {
+	case errors.Is(notStaged, blobs.ErrNotFound):
+		return c.Store.Open(ctx, ref, size) // it may have been flushed this moment
+	case notStaged != nil:
+		return nil, notStaged
+	case int64(len(content)) != size || c.isCorrupt(ref):
+		return nil, fmt.Errorf("%w: %s is staged with bytes that are not the content", blobs.ErrDamaged, ref)
+	}
+	return staged{bytes.NewReader(content)}, nil
+}
+
+// staged gives the bytes that are staged as the content of ref.
+// blobs.ErrNotFound when there are none.
+func (c *Store) staged(ctx context.Context, ref blobs.Ref) ([]byte, error) {
+	content, err := c.records.PendingContent(ctx, ref)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %s is not staged either", blobs.ErrNotFound, ref)
+	}
+	return content, err
+}
+
+// staged is an open content that is staged: a copy, so it outlives the original.
+type staged struct{ *bytes.Reader }
+
+func (staged) Close() error { return nil }
+
+// Stat implements blobs.Store.
+func (c *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
+	info, err := c.Store.Stat(ctx, ref)
+	if err == nil && !info.Damaged {
+		return info, nil
+	}
+	content, notStaged := c.staged(ctx, ref)
+	switch {
+	case notStaged == nil:
+		return c.describe(ref, int64(len(content))), nil
+	case !errors.Is(notStaged, blobs.ErrNotFound):
+		return blobs.Info{}, notStaged
+	}
+	return c.Store.Stat(ctx, ref) // it may have been flushed this moment
+}
+
+func (c *Store) describe(ref blobs.Ref, size int64) blobs.Info {
+	return blobs.Info{Ref: ref, Size: size, Modified: time.Now(), Damaged: c.isCorrupt(ref)}
+}
+
+// All implements blobs.Store. What is staged is listed first: what
+// is flushed after that is known already, what was before is found among the blobs.
+func (c *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
+	return func(yield func(blobs.Info, error) bool) {
+		sizes, err := c.records.PendingSizes(ctx)
+		if err != nil {
+			yield(blobs.Info{}, err)
+			return
+		}
+		refs := slices.SortedFunc(maps.Keys(sizes), func(a, b [32]byte) int { return bytes.Compare(a[:], b[:]) })
+		at, _ := slices.BinarySearchFunc(refs, from, func(a [32]byte, b blobs.Ref) int { return bytes.Compare(a[:], b[:]) })
+		refs = refs[at:]
+		for info, err := range c.Store.All(ctx, from) {
+			if err != nil {
+				yield(info, err)
+				return
+			}
+			for len(refs) > 0 && bytes.Compare(refs[0][:], info.Ref[:]) < 0 {
+				if !yield(c.describe(refs[0], sizes[refs[0]]), nil) {
+					return
+				}
+				refs = refs[1:]
+			}
+			if len(refs) > 0 && refs[0] == info.Ref {
+				if info.Damaged {
+					info = c.describe(refs[0], sizes[refs[0]])
+				}
+				refs = refs[1:]
+			}
+			if !yield(info, nil) {
+				return
+			}
+		}
+		for _, ref := range refs {
+			if !yield(c.describe(ref, sizes[ref]), nil) {
+				return
+			}
+		}
+	}
+}
+
+// MarkDamaged implements blobs.Store. Staged bytes are not marked beyond a
+// restart: the next flush finds out anew that they are wrong.
+func (c *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
+	if _, is := read.(staged); is {
+		c.markCorrupt(ref)
+		return nil
+	}
+	err := c.Store.MarkDamaged(ctx, ref, read)
+	if !errors.Is(err, blobs.ErrNotFound) {
+		return err
+	}
+	if _, notStaged := c.staged(ctx, ref); notStaged != nil {
+		return notStaged
+	}
+	c.markCorrupt(ref)
+	return nil
+}
+
+// Damaged implements blobs.Store.
+func (c *Store) Damaged() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.Store.Damaged() + len(c.corrupt)
+}
+
+// Capacity implements blobs.Store: what is staged will take up room once more.
+func (c *Store) Capacity(ctx context.Context) (blobs.Capacity, error) {
+	room, err := c.Store.Capacity(ctx)
+	room.Free -= c.records.PendingBytes()
+	return room, err
+}
+
+func (c *Store) markCorrupt(ref blobs.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.corrupt[ref] = struct{}{}
+}
+
+func (c *Store) unmarkCorrupt(ref blobs.Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.corrupt, ref)
+}
+
+func (c *Store) isCorrupt(ref blobs.Ref) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, is := c.corrupt[ref]
+	return is
+}

@@ -1,0 +1,259 @@
+package contents
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+const (
+	// gatherTime is how long a flush waits for more contents to batch, unless
+	// manyBytes are staged.
+	gatherTime = 500 * time.Millisecond
+	// manyBytes are the staged bytes that start a flush at once.
+	manyBytes = 4 << 20
+	// longestWait bounds what is staged: no more than the last measured flush
+	// rate clears in this time, so that each content has its file within five
+	// seconds of its commit also on a slow disk.
+	longestWait = 3 * time.Second
+	// minMeasured is the smallest batch, in contents, whose rate is trusted.
+	minMeasured = 16
+	// batchBytes and batchContents bound a batch, and with it the memory that a
+	// flush takes, and the time for which a Remove of one of them waits.
+	batchBytes    = 4 << 20
+	batchContents = 512
+	// leftFree is how many bytes a flush leaves free on the disk: half-written
+	// files would take from a deletion what it needs.
+	leftFree = 1 << 20
+	// retryTime is how long a flush that failed rests.
+	retryTime = 2 * time.Second
+	// logTime is how long the failures of flushes are not logged again.
+	logTime = time.Minute
+)
+
+// committed wakes RunFlush: a content was staged.
+func (c *Store) committed() {
+	awake(c.wake)
+	if c.records.PendingBytes() >= manyBytes {
+		awake(c.many)
+	}
+}
+
+func awake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// RunFlush flushes what is staged until ctx ends, and what is staged then. What
+// fails is logged and tried again, as long as the metadata can be changed. It
+// may be called once.
+func (c *Store) RunFlush(ctx context.Context) {
+	var logged time.Time
+	for {
+		last := ctx.Err() != nil // what is staged during this flush is for another otherwise
+		err := c.Flush(context.WithoutCancel(ctx))
+		c.recordOutcome(err)
+		if err != nil && time.Since(logged) >= logTime {
+			logged = time.Now()
+			c.Log.Error("staged contents could not all be written to files", "error", err)
+		}
+		switch {
+		case last, errors.Is(err, store.ErrUnavailable):
+			return
+		case err != nil:
+			pause(ctx, retryTime, nil)
+		default:
+			c.awaitBatch(ctx)
+		}
+	}
+}
+
+// recordOutcome notes whether the last flush failed, and since when.
+func (c *Store) recordOutcome(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failure = err
+	switch {
+	case err == nil:
+		c.failing = time.Time{}
+	case c.failing.IsZero():
+		c.failing = time.Now()
+	}
+}
+
+// Failing gives since when flushes have failed, and why the last one did; no
+// error when it did not.
+func (c *Store) Failing() (since time.Time, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failing, c.failure
+}
+
+// awaitBatch returns when something has been staged for gatherTime, or
+// manyBytes are.
+func (c *Store) awaitBatch(ctx context.Context) {
+	select {
+	case <-c.wake:
+		pause(ctx, gatherTime, c.many)
+	case <-ctx.Done():
+	}
+}
+
+func pause(ctx context.Context, d time.Duration, enough <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-enough:
+	case <-ctx.Done():
+	}
+}
+
+// Flush writes everything that is staged when it begins to blobs. A content that
+// cannot be written does not keep back the others, nor does one whose record
+// cannot be read: it stays staged.
+func (c *Store) Flush(ctx context.Context) error {
+	var after uuid.UUID
+	var failed error
+	for {
+		batch, err := c.records.PendingAfter(ctx, after, batchContents, batchBytes)
+		if errors.Is(err, store.ErrUnreadable) {
+			failed, err = cmp.Or(failed, err), nil
+		}
+		if err != nil || len(batch) == 0 {
+			return errors.Join(failed, err)
+		}
+		after = batch[len(batch)-1].ID
+		if err = c.flushBatch(ctx, batch); err != nil && !stopsAll(err) {
+			err = c.flushEach(ctx, batch)
+		}
+		if stopsAll(err) {
+			return errors.Join(failed, err)
+		}
+		failed = cmp.Or(err, failed) // one of them says what is wrong
+		if !mayBeMore(batch) {
+			return failed // what was staged since then is for the next flush, in one batch
+		}
+	}
+}
+
+// mayBeMore says whether more may be staged than this batch.
+func mayBeMore(batch []store.PendingContent) bool {
+	bytes := 0
+	for _, p := range batch {
+		bytes += len(p.Content)
+	}
+	return len(batch) >= batchContents || bytes >= batchBytes
+}
+
+// stopsAll says whether other contents would fail too.
+func stopsAll(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull)
+}
+
+// flushEach is for contents of which some cannot be written.
+func (c *Store) flushEach(ctx context.Context, batch []store.PendingContent) error {
+	var failed error
+	for _, p := range batch {
+		if err := c.flushBatch(ctx, []store.PendingContent{p}); err != nil {
+			failed = fmt.Errorf("blob %s: %w", blobs.Ref(p.SHA256), err)
+		}
+	}
+	return failed
+}
+
+// flushBatch writes and syncs the blobs of contents, holds them, deletes what was
+// staged in one commit, and releases.
+func (c *Store) flushBatch(ctx context.Context, batch []store.PendingContent) error {
+	var contents [][]byte
+	var ids []uuid.UUID
+	refs := make(map[uuid.UUID]blobs.Ref, len(batch))
+	seen := make(map[blobs.Ref]bool, len(batch))
+	for _, p := range batch {
+		switch {
+		case sha256.Sum256(p.Content) != p.SHA256:
+			if !c.isRepaired(ctx, p) {
+				continue // it is not the content: nothing to keep, and nothing to lose
+			}
+		case !seen[p.SHA256]:
+			seen[p.SHA256] = true
+			contents = append(contents, p.Content)
+		}
+		ids = append(ids, p.ID)
+		refs[p.ID] = p.SHA256
+	}
+	if err := c.hasRoom(ctx, contents); err != nil {
+		return err
+	}
+	begun := time.Now()
+	release, err := c.KeepAll(ctx, contents)
+	if err != nil {
+		return err
+	}
+	gone, err := c.records.Settle(ctx, ids)
+	release()
+	if err != nil {
+		return err
+	}
+	c.measure(contents, time.Since(begun))
+	for _, ref := range refs {
+		c.unmarkCorrupt(ref)
+	}
+	// A record that was deleted after its content was read here took what was
+	// staged with it, and its deletion may have looked for the blob too early.
+	for _, id := range gone {
+		if err := c.Discard(ctx, refs[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hasRoom fails with blobs.ErrFull when the disk has no room for contents.
+func (c *Store) hasRoom(ctx context.Context, contents [][]byte) error {
+	room, err := c.Store.Capacity(ctx)
+	if err != nil {
+		return err
+	}
+	needed := int64(leftFree)
+	for _, content := range contents {
+		needed += int64(len(content))
+	}
+	if room.Free < needed {
+		return fmt.Errorf("%w: %d bytes are free, and staged contents need %d", blobs.ErrFull, room.Free, needed)
+	}
+	return nil
+}
+
+// measure sets how much may be staged by how long these took to flush.
+func (c *Store) measure(contents [][]byte, took time.Duration) {
+	if len(contents) < minMeasured {
+		return
+	}
+	var bytes int64
+	for _, content := range contents {
+		bytes += int64(len(content))
+	}
+	c.maxStaged.Store(int64(float64(bytes) * longestWait.Seconds() / max(took, time.Millisecond).Seconds()))
+}
+
+// isRepaired says of staged bytes that are not the content whether another
+// upload has made the blob, so that nobody needs them.
+func (c *Store) isRepaired(ctx context.Context, p store.PendingContent) bool {
+	if !c.isCorrupt(p.SHA256) {
+		c.Log.Error("a staged content is damaged", "attachment", p.ID.String(), "blob", blobs.Ref(p.SHA256).String())
+		c.markCorrupt(p.SHA256)
+	}
+	file, err := c.Store.Stat(ctx, p.SHA256)
+	return err == nil && !file.Damaged && file.Size == int64(len(p.Content))
+}
