@@ -1,15 +1,12 @@
 package server
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -84,37 +81,6 @@ func checkPiece(t *testing.T, given, content, contentRange, piece string) {
 	if err != nil || size != len(content) || from > to || to >= size || content[from:to+1] != piece {
 		t.Errorf("%q of %d bytes: %q is said to be %s", given, len(content), piece, contentRange)
 	}
-}
-
-// Whatever comes as a form, its parts are pieces of it, in their order, and no
-// more than it has.
-// CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
-func FuzzFormsOfAnyBytes(f *testing.F) {
-	const header = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n"
-	for _, seed := range []string{
-		"--B\r\n" + header + "\r\nhello\r\n--B--\r\n", "--B\n" + strings.ReplaceAll(header, "\r", "") + "\nhello\n--B--", "preamble\r\n--B \t\r\n" + header + " folded\r\n\r\n\r\n--B--",
-		"--B\r\n" + header + header + "\r\n--B\r\n" + header + "\r\n--Bx\r\n--B--epilogue", "--B--", "--B", "", "--B\r\n\r\n\r\n--B--", "--B\r\n" + header + "X: " + strings.Repeat("x", 100) + "\r\n\r\n--B--",
-	} {
-		f.Add([]byte(seed), uint8(3))
-	}
-	f.Fuzz(func(t *testing.T, body []byte, step uint8) {
-		_, whole, wholeErr := readForm(bytes.NewReader(body), "B")
-		_, slow, slowErr := readForm(&inSteps{body, int(step)%50 + 1}, "B")
-		if !slices.Equal(whole, slow) || fmt.Sprint(wholeErr) != fmt.Sprint(slowErr) {
-			t.Fatalf("read at once: %q, %v\nread slowly: %q, %v", whole, wholeErr, slow, slowErr)
-		}
-		if wholeErr != nil && !errors.Is(wholeErr, errMalformedForm) && !errors.Is(wholeErr, errCutForm) && !errors.Is(wholeErr, errOtherBoundary) {
-			t.Fatal(wholeErr)
-		}
-		rest := body
-		for _, content := range whole {
-			at := bytes.Index(rest, []byte(content))
-			if at < 0 {
-				t.Fatalf("%q is nowhere in what follows the parts before", content)
-			}
-			rest = rest[at+len(content):]
-		}
-	})
 }
 
 // A line of an import is an object that can be kept, or a mistake of its

@@ -18,6 +18,7 @@ import (
 	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/contents"
+	"attachd/server/formdata"
 	"attachd/store"
 )
 
@@ -89,15 +90,15 @@ func (s *Server) upload(w *response, rq *request) error {
 // admit refuses what can be refused before the body is read, and gives the
 // boundary of its parts.
 func (s *Server) admit(rq *request) (boundary string, err error) {
-	params := headerParams(rq.Header.Get("Content-Type"))
+	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
 	switch {
 	case !strings.EqualFold(params[""], "multipart/form-data"):
 		return "", invalidRequest("Send the file as multipart/form-data, in a part named \"file\".")
 	case boundary == "":
 		return "", invalidRequest("The header Content-Type has no boundary. Leave that header to the library that makes the form: it knows the boundary.")
-	case len(boundary) > maxBoundary:
-		return "", invalidRequest("The boundary in the header Content-Type has more than %d characters.", maxBoundary)
+	case len(boundary) > formdata.MaxBoundary:
+		return "", invalidRequest("The boundary in the header Content-Type has more than %d characters.", formdata.MaxBoundary)
 	}
 	if err := rq.refuseEncoded(); err != nil {
 		return "", err
@@ -157,12 +158,12 @@ func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, sl
 	body := s.paced(rq)
 	body.slot = slot
 	defer body.done()
-	body.allow(maxBefore + formBuffer)
-	parts := newFormReader(body, boundary)
-	defer parts.done()
+	body.allow(maxBefore + formdata.BufferSize)
+	parts := formdata.NewReader(body, boundary)
+	defer parts.Close()
 	hasFile, hasComment, other := false, false, ""
 	for n := 0; ; n++ {
-		part, err := parts.next()
+		part, err := parts.Next()
 		if err == io.EOF {
 			break
 		}
@@ -173,24 +174,24 @@ func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, sl
 			return form{}, invalidRequest("The form has more than %d parts.", maxParts)
 		}
 		switch {
-		case part.name == "file" && hasFile:
+		case part.Name == "file" && hasFile:
 			return form{}, invalidFile("The form has more than one part named \"file\". Send one file in each request.")
-		case part.name == "file":
+		case part.Name == "file":
 			hasFile = true
-			if body.total-parts.ahead() > maxBefore {
+			if body.total-parts.Buffered() > maxBefore {
 				return form{}, tooMuch()
 			}
-			if part.fileName == "" {
+			if part.FileName == "" {
 				return form{}, invalidFile("The part named \"file\" has no file name.")
 			}
-			f.fileName = part.fileName
-			f.digests = append(f.digests, part.digests...)
+			f.fileName = part.FileName
+			f.digests = append(f.digests, part.Digests...)
 			body.allow(s.MaxFileSize + maxAfter)
 			if err := s.spool(rq, spool, parts); err != nil {
 				return form{}, err
 			}
 			body.allow(maxAfter)
-		case part.name == "comment_id" && rq.entity.Kind == store.Ticket:
+		case part.Name == "comment_id" && rq.entity.Kind == store.Ticket:
 			if hasComment {
 				return form{}, invalidRequest("The form has more than one field comment_id.")
 			}
@@ -200,8 +201,8 @@ func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, sl
 				return form{}, formError(err)
 			}
 			f.comment = string(raw)
-		case part.fileName != "" && utf8.RuneCountInString(part.name) <= longestPartName:
-			other = part.name
+		case part.FileName != "" && utf8.RuneCountInString(part.Name) <= longestPartName:
+			other = part.Name
 		}
 	}
 	switch {
@@ -324,13 +325,13 @@ func formError(err error) error {
 	}
 	detail := "The multipart body is malformed."
 	switch {
-	case errors.Is(err, errOtherBoundary):
+	case errors.Is(err, formdata.ErrOtherBoundary):
 		detail = "The body does not have the boundary that the header Content-Type names. Leave that header to the library that makes the form."
-	case errors.Is(err, errEmptyForm):
+	case errors.Is(err, formdata.ErrEmpty):
 		detail = "The body is empty: it should be a form with the file. A client that sends a form again must begin at its start."
-	case errors.Is(err, errNotFormData):
+	case errors.Is(err, formdata.ErrNotFormData):
 		detail = "A part of the form has no header like Content-Disposition: form-data; name=\"file\"; filename=\"report.csv\"."
-	case errors.Is(err, errCutForm), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, formdata.ErrCut), errors.Is(err, io.ErrUnexpectedEOF):
 		detail = "The body ends before it is complete."
 	}
 	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}

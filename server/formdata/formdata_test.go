@@ -1,4 +1,4 @@
-package server
+package formdata
 
 import (
 	"bytes"
@@ -11,10 +11,10 @@ import (
 )
 
 // readForm reads a whole form: what each part's header said, and its content.
-func readForm(body io.Reader, boundary string) (parts []part, contents []string, err error) {
-	f := newFormReader(body, boundary)
+func readForm(body io.Reader, boundary string) (parts []Part, contents []string, err error) {
+	f := NewReader(body, boundary)
 	for {
-		p, err := f.next()
+		p, err := f.Next()
 		if err == io.EOF {
 			return parts, contents, nil
 		}
@@ -33,7 +33,7 @@ func TestAFormIsReadAsItWasWritten(t *testing.T) {
 	const boundary = "B"
 	contents := []string{
 		"", "a", "\r\n", "--", "--B", "--B--", "\r\n--", "\r\n--Bx", "\r\n--BB\r\n", "\r\n-\r\n--", "\n--B\n", "\r\r\n--b",
-		strings.Repeat("\r\n--Bx", 30_000), strings.Repeat("x", formBuffer-1), strings.Repeat("x", formBuffer), strings.Repeat("\r", formBuffer+1),
+		strings.Repeat("\r\n--Bx", 30_000), strings.Repeat("x", BufferSize-1), strings.Repeat("x", BufferSize), strings.Repeat("\r", BufferSize+1),
 	}
 	var body bytes.Buffer
 	body.WriteString("a preamble\r\nwith --B in it\r\n")
@@ -72,7 +72,7 @@ func TestAFormIsReadAsItWasWritten(t *testing.T) {
 				if strings.HasPrefix(want, "--B") {
 					want = "x" + want
 				}
-				if got[i] != want || parts[i].name != "file" || parts[i].fileName != "a.txt" {
+				if got[i] != want || parts[i].Name != "file" || parts[i].FileName != "a.txt" {
 					t.Errorf("part %d: %+v, %d bytes; want %d", i, parts[i], len(got[i]), len(want))
 				}
 			}
@@ -87,7 +87,7 @@ func TestABodyThatIsCutAnywhereIsNotAWholeForm(t *testing.T) {
 		t.Fatalf("the whole: %v", err)
 	}
 	for n := range len(whole) {
-		if _, _, err := readForm(strings.NewReader(whole[:n]), "B"); !errors.Is(err, errCutForm) {
+		if _, _, err := readForm(strings.NewReader(whole[:n]), "B"); !errors.Is(err, ErrCut) {
 			t.Errorf("cut behind %q: %v", whole[:n], err)
 		}
 	}
@@ -129,7 +129,7 @@ func TestPartsAsClientsWriteThem(t *testing.T) {
 		{`Content-Disposition: form-data`, "", ""},
 	} {
 		parts, contents, err := readForm(strings.NewReader("--B\r\n"+c.header+"\r\n\r\nx\r\n--B--\r\n"), "B")
-		if err != nil || len(parts) != 1 || contents[0] != "x" || parts[0].name != c.name || parts[0].fileName != c.fileName {
+		if err != nil || len(parts) != 1 || contents[0] != "x" || parts[0].Name != c.name || parts[0].FileName != c.fileName {
 			t.Errorf("%q: %+v %q %v", c.header, parts, contents, err)
 		}
 	}
@@ -140,10 +140,10 @@ func TestMalformedFormsAreRefused(t *testing.T) {
 	for _, body := range []string{
 		"--B\r\nno colon\r\n\r\nx\r\n--B--",
 		"--B\r\nContent-Disposition: attachment; name=\"file\"\r\n\r\nx\r\n--B--",
-		"--B\r\nX: " + strings.Repeat("x", 2*formBuffer) + "\r\n\r\nx\r\n--B--",
+		"--B\r\nX: " + strings.Repeat("x", 2*BufferSize) + "\r\n\r\nx\r\n--B--",
 		"--B x\r\nX: 1\r\n\r\nx\r\n--B--",
 	} {
-		if _, _, err := readForm(strings.NewReader(body), "B"); !errors.Is(err, errMalformedForm) {
+		if _, _, err := readForm(strings.NewReader(body), "B"); !errors.Is(err, errMalformed) {
 			t.Errorf("%.60q: %v", body, err)
 		}
 	}
@@ -157,15 +157,15 @@ func TestAPartHeaderOfManyLinesIsRefusedBeforeItIsRead(t *testing.T) {
 	for _, line := range []string{" \n", " folded\r\n", "X: y\r\n", "Repr-Digest: z\r\n", ":\n"} {
 		body := strings.NewReader(begins + strings.Repeat(line, 1<<20/len(line)) + "\r\nx\r\n--B--")
 		size := body.Len()
-		if _, _, err := readForm(body, "B"); !errors.Is(err, errMalformedForm) {
+		if _, _, err := readForm(body, "B"); !errors.Is(err, errMalformed) {
 			t.Errorf("many times %q: %v", line, err)
 		}
-		if read := size - body.Len(); read > formBuffer {
+		if read := size - body.Len(); read > BufferSize {
 			t.Errorf("many times %q: %d bytes were read", line, read)
 		}
 	}
 	const dispositionAndEnd = len(begins) - len("--B\r\n") + len("X: \r\n\r\n")
-	for spare, want := range map[int]error{0: nil, -1: errMalformedForm} {
+	for spare, want := range map[int]error{0: nil, -1: errMalformed} {
 		long := "X: " + strings.Repeat("x", maxPartHeader-dispositionAndEnd-spare) + "\r\n"
 		if _, _, err := readForm(strings.NewReader(begins+long+"\r\nx\r\n--B--"), "B"); err != want {
 			t.Errorf("a header with %d bytes to spare: %v, want %v", spare, err, want)

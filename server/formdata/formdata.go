@@ -1,4 +1,6 @@
-package server
+// Package formdata reads multipart/form-data bodies in a stream, as forgivingly
+// as clients write them and within fixed bounds of memory.
+package formdata
 
 import (
 	"bufio"
@@ -17,12 +19,11 @@ import (
 	"attachd/server/content"
 )
 
-// formReader reads the parts of a multipart/form-data body (RFC 7578, RFC
+// Reader reads the parts of a multipart/form-data body (RFC 7578, RFC
 // 2046) in a stream. It is written by hand because mime/multipart refuses a
 // file name with a control character in it instead of letting us take that
-// out, takes a body that was cut in a part's header for a whole one, and hands
-// files on in pieces of 4 KB.
-type formReader struct {
+// out, and takes a body that was cut in a part's header for a whole one.
+type Reader struct {
 	r         *bufio.Reader
 	delimiter []byte // "--" and the boundary
 	needle    []byte // what ends a part: the end of a line as this body has it, and the delimiter
@@ -32,54 +33,61 @@ type formReader struct {
 }
 
 const (
-	formBuffer    = 64 << 10 // bytes
-	maxPartHeader = 16 << 10 // bytes of all lines of a part's header
-	maxBoundary   = 70       // characters of a boundary (RFC 2046, section 5.1.1)
+	// BufferSize is how many bytes a Reader reads ahead of the form at most.
+	BufferSize = 64 << 10
+	// MaxBoundary is how many characters a boundary has at most (RFC 2046,
+	// section 5.1.1).
+	MaxBoundary = 70
+	// maxPartHeader is how many bytes all lines of a part's header have at most.
+	maxPartHeader = 16 << 10
 )
 
-// part is what the header of a part says that matters to us.
-type part struct {
-	name     string
-	fileName string   // decoded, and not clean
-	digests  []string // Repr-Digest
+// Part is what the header of a part says.
+type Part struct {
+	Name     string
+	FileName string   // decoded, and not clean
+	Digests  []string // Repr-Digest
 }
 
+// What may be wrong with a form. ErrEmpty is an ErrCut too.
 var (
-	errMalformedForm = errors.New("malformed multipart body")
-	errCutForm       = errors.New("multipart body ends before its closing delimiter")
-	errOtherBoundary = errors.New("multipart body without the boundary of its header")
-	errEmptyForm     = fmt.Errorf("%w: it is empty", errCutForm)
-	errNotFormData   = fmt.Errorf("%w: a part that is not form-data", errMalformedForm)
+	ErrCut           = errors.New("multipart body ends before its closing delimiter")
+	ErrOtherBoundary = errors.New("multipart body without the boundary of its header")
+	ErrEmpty         = fmt.Errorf("%w: it is empty", ErrCut)
+	ErrNotFormData   = fmt.Errorf("%w: a part that is not form-data", errMalformed)
+	errMalformed     = errors.New("malformed multipart body")
 )
 
-// Buffers of forms, which are larger than most of what passes through them.
-var formBuffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, formBuffer) }}
+// buffers are those of forms, which are larger than most of what passes through
+// them.
+var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, BufferSize) }}
 
-// newFormReader reads body. Its buffer is to be given back with done.
-func newFormReader(body io.Reader, boundary string) *formReader {
-	r := formBuffers.Get().(*bufio.Reader)
+// NewReader reads the parts of body. Close gives its buffer back.
+func NewReader(body io.Reader, boundary string) *Reader {
+	r := buffers.Get().(*bufio.Reader)
 	r.Reset(body)
-	return &formReader{r: r, delimiter: []byte("--" + boundary)}
+	return &Reader{r: r, delimiter: []byte("--" + boundary)}
 }
 
-// done gives the buffer back. Nothing may be read after it.
-func (f *formReader) done() {
+// Close gives the buffer back. Nothing may be read after it. It does not close
+// the body.
+func (f *Reader) Close() {
 	f.r.Reset(nil) // holds on to nobody's request
-	formBuffers.Put(f.r)
+	buffers.Put(f.r)
 }
 
-// ahead is how many bytes were read of the body but not of the form yet.
-func (f *formReader) ahead() int64 { return int64(f.r.Buffered()) }
+// Buffered is how many bytes of the body were read ahead of the form.
+func (f *Reader) Buffered() int64 { return int64(f.r.Buffered()) }
 
-// next goes to the next part, passing over what is left of the current one,
-// and gives io.EOF behind the last.
-func (f *formReader) next() (part, error) {
+// Next goes to the next part, passing over what is left of the current one. It
+// returns io.EOF behind the last.
+func (f *Reader) Next() (Part, error) {
 	if f.begun {
 		if _, err := io.Copy(io.Discard, f); err != nil {
-			return part{}, err
+			return Part{}, err
 		}
 	} else if err := f.passPreamble(); err != nil {
-		return part{}, err
+		return Part{}, err
 	}
 	rest, err := f.line() // what follows a delimiter
 	if err == io.EOF && bytes.HasPrefix(rest, []byte("--")) {
@@ -87,11 +95,11 @@ func (f *formReader) next() (part, error) {
 	}
 	switch {
 	case err != nil:
-		return part{}, cut(err)
+		return Part{}, cut(err)
 	case bytes.HasPrefix(rest, []byte("--")):
-		return part{}, io.EOF
+		return Part{}, io.EOF
 	case len(bytes.Trim(rest, " \t\r\n")) > 0:
-		return part{}, errMalformedForm
+		return Part{}, errMalformed
 	}
 	if !f.begun {
 		newline := "\n"
@@ -106,15 +114,15 @@ func (f *formReader) next() (part, error) {
 
 // passPreamble passes over what stands before the first delimiter (RFC 2046,
 // section 5.1.1), which must begin a line.
-func (f *formReader) passPreamble() error {
+func (f *Reader) passPreamble() error {
 	lineBegins, first := true, true
 	for ; ; first = false {
 		start, err := f.r.Peek(len(f.delimiter))
 		if err == io.EOF && first && len(start) == 0 {
-			return errEmptyForm
+			return ErrEmpty
 		}
 		if err == io.EOF && !(first && bytes.HasPrefix(f.delimiter, start)) {
-			return errOtherBoundary
+			return ErrOtherBoundary
 		}
 		if err != nil {
 			return cut(err)
@@ -133,7 +141,7 @@ func (f *formReader) passPreamble() error {
 
 // header reads the lines up to the empty one. Control characters have no
 // place in them and are left out.
-func (f *formReader) header() (p part, err error) {
+func (f *Reader) header() (p Part, err error) {
 	var name string
 	var lines strings.Builder // the value, which may go on in the next line
 	disposed := false
@@ -143,7 +151,7 @@ func (f *formReader) header() (p part, err error) {
 			return p, cut(err)
 		}
 		if left -= len(raw); left < 0 {
-			return p, errMalformedForm
+			return p, errMalformed
 		}
 		line := withoutControls(raw)
 		last := len(bytes.TrimRight(raw, "\r\n")) == 0
@@ -154,24 +162,24 @@ func (f *formReader) header() (p part, err error) {
 		value := lines.String()
 		switch strings.ToLower(name) {
 		case "content-disposition":
-			params := headerParams(value)
+			params := HeaderParams(value)
 			if !strings.EqualFold(params[""], "form-data") {
-				return p, errNotFormData
+				return p, ErrNotFormData
 			}
-			p.name, p.fileName = params["name"], fileNameOf(params)
+			p.Name, p.FileName = params["name"], fileNameOf(params)
 			disposed = true
 		case "repr-digest":
-			p.digests = append(p.digests, value)
+			p.Digests = append(p.Digests, value)
 		}
 		switch {
 		case last && disposed:
 			return p, nil
 		case last:
-			return p, errNotFormData // RFC 7578, section 4.2
+			return p, ErrNotFormData // RFC 7578, section 4.2
 		}
 		var colon bool
 		if name, value, colon = strings.Cut(line, ":"); !colon {
-			return p, errMalformedForm
+			return p, errMalformed
 		}
 		name = strings.TrimSpace(name)
 		lines.Reset()
@@ -180,16 +188,16 @@ func (f *formReader) header() (p part, err error) {
 }
 
 // line reads a line with its end. It is valid until the next read.
-func (f *formReader) line() ([]byte, error) {
+func (f *Reader) line() ([]byte, error) {
 	line, err := f.r.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {
-		err = errMalformedForm
+		err = errMalformed
 	}
 	return line, err
 }
 
 // Read reads the content of the current part.
-func (f *formReader) Read(p []byte) (int, error) {
+func (f *Reader) Read(p []byte) (int, error) {
 	if f.ended {
 		return 0, io.EOF
 	}
@@ -234,7 +242,7 @@ func isDelimiter(b, delimiter []byte) bool {
 // cut says of the end of a body that it came too early.
 func cut(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errCutForm
+		return ErrCut
 	}
 	return err
 }
@@ -250,12 +258,12 @@ func withoutControls(line []byte) string {
 	return b.String()
 }
 
-// headerParams reads a value with parameters, like that of Content-Type or
+// HeaderParams reads a value with parameters, like that of Content-Type or
 // Content-Disposition, as forgivingly as clients write them: a value in quotes
 // may hold anything (with \" and \\ for a quote and a backslash, and quotes that
-// do not stand at its end), one without goes as far as the next semicolon. The value itself is under "". Of a name
-// that stands twice, the first counts.
-func headerParams(header string) map[string]string {
+// do not stand at its end), one without goes as far as the next semicolon. The
+// value itself is under "". Of a name that stands twice, the first counts.
+func HeaderParams(header string) map[string]string {
 	value, rest, _ := strings.Cut(header, ";")
 	params := map[string]string{"": strings.TrimSpace(value)}
 	for rest != "" {
