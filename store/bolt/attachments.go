@@ -197,7 +197,7 @@ func (tx *writeTx) saveUsage(slug string, u store.Usage) {
 
 // Attachment implements Attachments.
 func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
-	err = b.viewIf(b.ahead.has(id))(ctx, func(tx *dbTx) error {
+	err = b.viewIf(b.unflushed.has(id))(ctx, func(tx *dbTx) error {
 		a, err = b.seenAttachment(tx, id)
 		if err != nil {
 			return err
@@ -265,7 +265,7 @@ func (n names) fill(tx *dbTx, users *decoded[userRecord], a *store.Attachment) e
 
 // AttachmentsOf implements Attachments.
 func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.viewIf(b.ahead.hasUnder(p)), bucketAttachments, parentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), bucketAttachments, parentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (store.Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
@@ -439,7 +439,7 @@ func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int)
 
 // Checksums implements Attachments.
 func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
-	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *dbTx) error {
+	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
 		checksums = bytes.Clone(tx.get(bucketChecksums, sha256[:])) // a copy of an older database has no bucket
 		if checksums == nil {
 			return store.ErrNotFound

@@ -18,6 +18,8 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/inplace"
+	"attachd/store/bolt/wal"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -158,28 +160,28 @@ type Options struct {
 // Store keeps everything in one bbolt file. Reads are transactions of their
 // own and see what was last committed; changes go through the committer.
 type Store struct {
-	path     string
-	own      func(*os.File) error
-	lost     func(error)
-	db       atomic.Pointer[handle] // the committer puts another in its place
-	place    atomic.Pointer[place]  // of db
-	whole    sync.RWMutex           // held for reading by who reads all of it at once
-	known    damage
-	older    bool // a copy of an older database, which has no checksums
-	mixed    bool // one whose take-over has not come to its end
-	large    bool // not all of it was looked at when it was opened
-	further  context.CancelFunc
-	looking  sync.WaitGroup
-	touched  touches
-	recorded recorded
-	pending  backlog
-	ahead    ahead
-	stuck    atomic.Bool // what is ahead could not be committed
-	postbox  postbox
-	imports  importLock
-	makeRoom func() bool
-	freed    freedContents
-	batch    int // how much one transaction of an import or a removal has
+	path          string
+	own           func(*os.File) error
+	lost          func(error)
+	db            atomic.Pointer[handle]       // the committer puts another in its place
+	place         atomic.Pointer[inplace.File] // of db
+	whole         sync.RWMutex                 // held for reading by who reads all of it at once
+	known         damage
+	older         bool // a copy of an older database, which has no checksums
+	mixed         bool // one whose take-over has not come to its end
+	large         bool // not all of it was looked at when it was opened
+	further       context.CancelFunc
+	looking       sync.WaitGroup
+	touched       touches
+	recorded      recorded
+	pending       backlog
+	unflushed     unflushed
+	commitBlocked atomic.Bool // the write-ahead log has changes that cannot be committed at present
+	postbox       postbox
+	imports       importLock
+	makeRoom      func() bool
+	freed         freedContents
+	batch         int // how much one transaction of an import or a removal has
 
 	keys     decoded[keyRecord]
 	users    decoded[userRecord]
@@ -195,8 +197,8 @@ type Store struct {
 
 	// The committer's own.
 	open    *writeTx // its changes are in the log; nil when there is none
-	journal *journal
-	logDue  *time.Timer // when they are to be committed
+	wal     *wal.Log
+	walDue  *time.Timer // when they are to be committed
 	broken  error       // set when a commit failed without it being known how far it got
 	lastErr error       // of what it did when told to stop
 	commit  func(*bbolt.Tx) error
@@ -268,7 +270,7 @@ func Open(path string, opts Options) (*Store, error) {
 		}
 	}
 	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.journal.close(), db.Close())
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.wal.Close(), db.Close())
 	}
 	go b.commitLoop()
 	var ctx context.Context
@@ -287,16 +289,12 @@ func (b *Store) prepare(db *handle, opts Options) (err error) {
 	if err := b.takeOver(db, opts); err != nil {
 		return err
 	}
-	if b.journal, err = b.openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed); err != nil {
+	if b.wal, err = b.openLog(db, opts); err != nil {
 		return err
 	}
 	// After the log, which is good for the database only as the crash left it.
 	if err := b.upgrade(db); err != nil {
-		return errors.Join(err, b.journal.close())
-	}
-	b.journal.own = opts.Own
-	if opts.Logged != nil {
-		b.journal.write = opts.Logged
+		return errors.Join(err, b.wal.Close())
 	}
 	return nil
 }
@@ -313,8 +311,8 @@ func newStore(path string, opts Options) *Store {
 		commit:   opts.Commit,
 		took:     opts.Committed,
 		step:     opts.Compacting,
-		journal:  &journal{}, // none
-		logDue:   time.NewTimer(logTime),
+		wal:      &wal.Log{},
+		walDue:   time.NewTimer(walTime),
 		recorded: recorded{many: make(chan struct{}, 1)},
 		postbox:  postbox{grown: make(chan struct{}, 1), max: store.MaxEvents},
 	}
@@ -522,7 +520,7 @@ func moveNew(from, to string) error {
 // acknowledged before. Nothing that points into the transaction may leave it:
 // what keys and values are made of is gone then.
 func (b *Store) view(ctx context.Context, read func(*dbTx) error) error {
-	if b.stuck.Load() || b.settleLog(ctx) != nil {
+	if b.commitBlocked.Load() || b.commitLog(ctx) != nil {
 		// It cannot be committed, but it can be read.
 		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
 	}
@@ -560,7 +558,7 @@ func (b *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	b.whole.RLock()
 	defer b.whole.RUnlock()
 	defer b.pending.pause()()
-	if err := b.settleLog(ctx); err != nil {
+	if err := b.commitLog(ctx); err != nil {
 		return err
 	}
 	return b.look(ctx, func(tx *dbTx) error {

@@ -10,6 +10,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/wal"
 
 	"go.etcd.io/bbolt"
 )
@@ -37,16 +38,16 @@ var errClosed = fmt.Errorf("%w: the database is closed", store.ErrUnavailable)
 
 // change is what somebody wants done, and waits for.
 type change struct {
-	apply   func(*writeTx) error
-	instead func() error      // of a transaction; nothing of the others is under way
-	peek    func(*dbTx) error // changes nothing, and sees what is only in the log
-	entry   *store.Entry      // of the audit log, or nil
-	origin  *store.Origin     // of the events that it is told with, or nil
-	alone   bool
-	logs    bool // it may be acknowledged when it is in the log
-	settles bool // it has what is in the log committed
-	refusal error
-	done    chan error
+	apply      func(*writeTx) error
+	instead    func() error      // of a transaction; nothing of the others is under way
+	peek       func(*dbTx) error // changes nothing, and sees what is only in the log
+	entry      *store.Entry      // of the audit log, or nil
+	origin     *store.Origin     // of the events that it is told with, or nil
+	alone      bool
+	logs       bool // it may be acknowledged when it is in the log
+	commitsLog bool // it has what is in the log committed
+	refusal    error
+	done       chan error
 }
 
 // writeTx is a transaction in the committer. A write that fails (of a key too
@@ -68,7 +69,7 @@ type writeTx struct {
 
 	// Of the batch that may go into the log.
 	logging bool
-	redo    redo
+	batch   wal.Batch
 	created []created
 	direct  bool // it wrote what readers look for in the database only
 	chained bool // it has entries in the audit log
@@ -78,7 +79,7 @@ type writeTx struct {
 func (tx *writeTx) put(bucket, key, value []byte) {
 	tx.writes++
 	if tx.logging {
-		tx.redo = tx.redo.put(bucket, key, value)
+		tx.batch = tx.batch.Put(bucket, key, value)
 	}
 	// A copy: bbolt holds on to it, and whoever gave it may be gone by the commit.
 	if tx.older {
@@ -94,7 +95,7 @@ func (tx *writeTx) put(bucket, key, value []byte) {
 func (tx *writeTx) delete(bucket, key []byte) {
 	tx.writes++
 	if tx.logging {
-		tx.redo = tx.redo.delete(bucket, key)
+		tx.batch = tx.batch.Delete(bucket, key)
 	}
 	if err := tx.Bucket(bucket).Delete(key); err != nil && tx.err == nil {
 		tx.err = fmt.Errorf("delete from bucket %q: %w", bucket, err)
@@ -114,16 +115,16 @@ func (b *Store) updateSoon(ctx context.Context, apply func(*writeTx) error) erro
 	return b.handIn(ctx, &change{apply: apply, logs: true, done: make(chan error, 1)})
 }
 
-// settleLog has what is in the log only committed, if anything is.
-func (b *Store) settleLog(ctx context.Context) error {
-	if !b.ahead.some.Load() {
+// commitLog has what is in the log only committed, if anything is.
+func (b *Store) commitLog(ctx context.Context) error {
+	if !b.unflushed.some.Load() {
 		return nil
 	}
-	return b.handIn(ctx, newSettlement())
+	return b.handIn(ctx, newLogCommit())
 }
 
-func newSettlement() *change {
-	return &change{apply: func(*writeTx) error { return nil }, settles: true, done: make(chan error, 1)}
+func newLogCommit() *change {
+	return &change{apply: func(*writeTx) error { return nil }, commitsLog: true, done: make(chan error, 1)}
 }
 
 // updateAlone is update for a change that may write and then be refused: its
@@ -168,11 +169,11 @@ func (b *Store) commitLoop() {
 		select {
 		case c, ok := <-b.changes:
 			if !ok {
-				b.lastErr = errors.Join(b.flushTouched(), b.flushRecorded(), b.flushLog(), b.giveUp(), b.journal.close())
+				b.lastErr = errors.Join(b.flushTouched(), b.flushRecorded(), b.flushLog(), b.giveUp(), b.wal.Close())
 				return
 			}
 			b.work(b.gather(c))
-		case <-b.logDue.C:
+		case <-b.walDue.C:
 			_ = b.flushLog()
 		case <-touched.C:
 			_ = b.flushTouched()
@@ -230,14 +231,14 @@ func (b *Store) work(waiting []*change) {
 
 // flushLog commits what is in the log, if anything is.
 func (b *Store) flushLog() error {
-	if !b.journal.wantsCommit() {
+	if !b.wal.NeedsCommit() {
 		return nil
 	}
-	c := newSettlement()
+	c := newLogCommit()
 	b.finish(c)
 	err := <-c.done
 	if err != nil {
-		b.logDue.Reset(logRetry)
+		b.walDue.Reset(walRetry)
 	}
 	return err
 }
@@ -253,7 +254,7 @@ func (b *Store) peek(read func(*dbTx) error) error {
 		if err != nil {
 			return err
 		}
-		if b.journal.isAhead() {
+		if b.wal.Unflushed() {
 			b.open = w
 		} else {
 			defer b.rollBack(w) // nothing was done
@@ -274,14 +275,14 @@ func (b *Store) giveUp() error {
 
 // finish makes the changes and says to each how it went.
 func (b *Store) finish(changes ...*change) {
-	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !b.stuck.Load() && b.journal.ready()
+	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !b.commitBlocked.Load() && b.wal.Ready()
 	var recorded []store.Entry
 	if !toLog {
 		recorded = b.recorded.take()
 	}
 	err := b.transact(changes, recorded, toLog)
 	room := errors.Is(err, store.ErrFull) && b.makeRoom != nil && b.makeRoom()
-	room = errors.Is(err, store.ErrFull) && b.journal.giveRoom() || room
+	room = errors.Is(err, store.ErrFull) && b.wal.Halve() || room
 	if err != nil {
 		b.recorded.giveBack(recorded)
 	}
@@ -293,9 +294,9 @@ func (b *Store) finish(changes ...*change) {
 		time.Sleep(fullPause)
 		err = b.transact(changes, nil, false)
 	}
-	if err != nil && b.journal.isAhead() {
-		b.stuck.Store(true) // until it is committed
-		b.logDue.Reset(logRetry)
+	if err != nil && b.wal.Unflushed() {
+		b.commitBlocked.Store(true) // until it is committed
+		b.walDue.Reset(walRetry)
 	}
 	if err == nil {
 		err = b.inPlaceFor(changes) // or they are on stable storage where the next start does not look
@@ -325,10 +326,10 @@ func (b *Store) begin() (*writeTx, error) {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
 	w := &writeTx{dbTx: b.wrap(tx), users: &b.users, ids: &b.ids, imports: &b.imports}
-	if err := withoutPanic(func() error { return b.journal.apply(w) }); err != nil {
+	if err := withoutPanic(func() error { return b.wal.Replay(replayTo{w}) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), b.rollBack(w))
 	}
-	w.told = b.journal.isAhead() // nobody remembers whether they had events
+	w.told = b.wal.Unflushed() // nobody remembers whether they had events
 	return w, nil
 }
 
@@ -356,14 +357,14 @@ func (b *Store) transact(changes []*change, recorded []store.Entry, toLog bool) 
 		}
 	}()
 
-	w.logging, w.redo, w.created, w.direct, w.chained = toLog, w.redo[:0], w.created[:0], false, false
+	w.logging, w.batch, w.created, w.direct, w.chained = toLog, w.batch[:0], w.created[:0], false, false
 	before := w.writes
 	var entries []store.Entry
-	settles := false
+	commitsLog := false
 	for _, c := range changes {
 		written := w.writes
 		w.change = c
-		settles = settles || c.settles
+		commitsLog = commitsLog || c.commitsLog
 		if err := c.applyTo(w); err != nil {
 			return err
 		}
@@ -380,8 +381,8 @@ func (b *Store) transact(changes []*change, recorded []store.Entry, toLog bool) 
 	if err != nil {
 		return err
 	}
-	if w.writes == before && !(settles && b.journal.wantsCommit()) {
-		if b.journal.isAhead() {
+	if w.writes == before && !(commitsLog && b.wal.NeedsCommit()) {
+		if b.wal.Unflushed() {
 			b.open = w
 		}
 		return nil
@@ -390,15 +391,17 @@ func (b *Store) transact(changes []*change, recorded []store.Entry, toLog bool) 
 		b.open = w
 		return nil
 	}
-	b.journal.note(w)
+	if epoch := b.wal.EpochToStore(); epoch != nil {
+		w.put(bucketMeta, walKey, epoch)
+	}
 	if w.err != nil {
 		return w.err
 	}
 	if err := b.commitLogged(w); err != nil {
 		return err
 	}
-	b.ahead.clear()
-	b.stuck.Store(false)
+	b.unflushed.clear()
+	b.commitBlocked.Store(false)
 	b.counted(w)
 	if w.told {
 		b.postbox.tell()
@@ -419,24 +422,24 @@ func (b *Store) commitLogged(w *writeTx) error {
 		return b.failed(err, id)
 	}
 	db.committed(id)
-	b.journal.committed()
+	b.wal.Committed()
 	return nil
 }
 
 // addToLog says whether what w wrote last is in the log.
 func (b *Store) addToLog(w *writeTx) bool {
-	first := !b.journal.isAhead()
+	first := !b.wal.Unflushed()
 	began := time.Now()
-	added := b.journal.add(w.ID()-1, w.redo)
+	added := b.wal.Add(w.ID()-1, w.batch)
 	b.took(time.Since(began))
 	if !added {
-		b.logDue.Reset(logRetry) // should the commit fail, too
+		b.walDue.Reset(walRetry) // should the commit fail, too
 		return false
 	}
 	if first {
-		b.logDue.Reset(logTime)
+		b.walDue.Reset(walTime)
 	}
-	b.ahead.add(w.created)
+	b.unflushed.add(w.created)
 	b.counted(w)
 	return true
 }

@@ -76,7 +76,7 @@ func (b *Store) compact(ctx context.Context) (done store.Compaction, err error) 
 		return done, err
 	}
 	// The log may have what was deleted, too.
-	return done, errors.Join(b.journal.remove(), durable.SyncDir(filepath.Dir(b.path)))
+	return done, errors.Join(b.wal.Remove(), durable.SyncDir(filepath.Dir(b.path)))
 }
 
 func lengthOf(path string) (int64, error) {

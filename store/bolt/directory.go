@@ -320,7 +320,7 @@ func (r spaceRecord) space(slug string) store.Space {
 
 // Space implements Directory.
 func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.Usage, err error) {
-	used, isAhead := b.ahead.usageOf(slug)
+	used, isAhead := b.unflushed.usageOf(slug)
 	err = b.look(ctx, func(tx *dbTx) error {
 		record, err := load[spaceRecord](tx, bucketSpaces, []byte(slug))
 		if err != nil {

@@ -83,7 +83,7 @@ func TestAFileThatIsNotWhatWasCommittedIsNeitherReadNorWritten(t *testing.T) {
 				return l.Store
 			},
 			"before the next start": func(l *logged, whole []byte) *Store {
-				before, ahead := l.contents(), l.ahead.some.Load()
+				before, ahead := l.contents(), l.unflushed.some.Load()
 				if err := l.Store.Close(); ahead && !errors.Is(err, store.ErrOverwritten) {
 					l.t.Errorf("what is in the log only is not told to be there: %v", err)
 				}

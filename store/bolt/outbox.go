@@ -122,7 +122,7 @@ func (tx *writeTx) append(bucket []byte, record any) {
 		return
 	}
 	if tx.logging {
-		tx.redo = tx.redo.sequence(bucket, seq)
+		tx.batch = tx.batch.SetSequence(bucket, seq)
 	}
 	tx.save(bucket, number(seq), record)
 }

@@ -95,7 +95,7 @@ func (tx *writeTx) deletePending(id uuid.UUID) {
 // PendingContent implements Pending. Of many records with the content, the
 // newest are the likeliest to wait with it.
 func (b *Store) PendingContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
-	err = b.viewIf(b.ahead.hasContent(sha256))(ctx, func(tx *dbTx) error {
+	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
 		if tx.Bucket(bucketPending) == nil {
 			return store.ErrNotFound // a copy of an older database
 		}

@@ -129,7 +129,7 @@ func TestTheDatabaseDoesNotGrowByWhatHasWaited(t *testing.T) {
 }
 
 // BenchmarkCreatePending commits records of 10 KB contents one after the other,
-// and settles them as a server does.
+// and commitsLog them as a server does.
 func BenchmarkCreatePending(b *testing.B) {
 	records, file := housed(b, filepath.Join(b.TempDir(), "attachd.db"))
 	content := make([]byte, 10<<10)

@@ -37,11 +37,11 @@ func (b *Store) takeOver(db *handle, opts Options) error {
 		return damagedFile(b.known.sentences())
 	}
 	if b.older {
-		log, err := b.openLog(db, opts.Log, opts.MakeRoom, opts.LogFailed)
+		log, err := b.openLog(db, opts)
 		if err != nil {
 			return err
 		}
-		if err := log.close(); err != nil {
+		if err := log.Close(); err != nil {
 			return err
 		}
 		if err := b.withRoom(func() error { return b.updateIn(db, replaceMeta) }); err != nil {

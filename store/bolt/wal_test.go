@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/wal"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -57,7 +58,7 @@ func newLogged(t *testing.T) *logged {
 			if failure := l.logs.Load(); failure != nil {
 				return *failure
 			}
-			err := appendLog(log, record, at)
+			err := wal.Append(log, record, at)
 			if failure := l.late.Load(); failure != nil {
 				return *failure
 			}
@@ -320,54 +321,23 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	l.want(OpenAt(t, path), l.made[:1])
 }
 
-// Earlier versions of attachd wrote records without sectors. One that crashed
-// left such a log, which the next start takes.
-func TestALogWithoutSectorsIsRead(t *testing.T) {
-	t.Parallel()
-	l := newLogged(t)
-	l.failCommits(syscall.EIO)
-	l.upload("one", "two", strings.Repeat("three", 2000))
-	log := readFile(t, logOf(l.crash()))
-	sectored, flat := &journal{}, &journal{flat: true}
-	copy(sectored.epoch[:], log[8:])
-	flat.epoch = sectored.epoch
-	base := int(binary.BigEndian.Uint64(log[24:]))
-	old := make([]byte, logSize)
-	from, to, records := 0, 0, 0
-	for {
-		number, writes, _ := sectored.parse(log[from:], base)
-		if number != records+1 {
-			break
-		}
-		data, _ := outOfSectors(log[from:], logHeader+len(writes))
-		copy(old[to:], data)
-		from, to, records = from+sectored.inBlocks(writes), to+flat.inBlocks(writes), number
-	}
-	path := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(path, old, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if flat.file, err = os.Open(path); err != nil {
-		t.Fatal(err)
-	}
-	defer flat.file.Close()
-	if err := flat.read(base); err != nil || len(flat.writes) != records || records < 3 {
-		t.Errorf("%d of %d records are read: %v", len(flat.writes), records, err)
-	}
-}
+// The layout of the log, as the package wal describes it.
+const (
+	logBlock  = 4 << 10 // bytes; where records begin
+	logSector = 512     // bytes, the last four of them a checksum
+	logUsed   = 2 << 20 // bytes of the file that records may fill
+)
 
 // lastRecord is where it begins in a log that began at its start.
 func lastRecord(log []byte) (at int) {
-	j := &journal{}
-	copy(j.epoch[:], log[8:])
-	base := int(binary.BigEndian.Uint64(log[24:]))
-	for next, last := 0, 0; ; last++ {
-		number, writes, _ := j.parse(log[next:], base)
-		if number != last+1 {
+	header := log[:32] // epoch and base
+	for next, last := 0, uint64(0); ; last++ {
+		record := log[next:]
+		if !bytes.Equal(record[8:32], header[8:]) || binary.BigEndian.Uint64(record[32:]) != last+1 {
 			return at
 		}
-		at, next = next, next+j.inBlocks(writes)
+		sectors := (40 + int(binary.BigEndian.Uint32(record[4:])) + logSector - 5) / (logSector - 4)
+		at, next = next, next+(sectors*logSector+logBlock-1)/logBlock*logBlock
 	}
 }
 

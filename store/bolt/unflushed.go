@@ -1,0 +1,169 @@
+package bolt
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"attachd/blobs/durable"
+	"attachd/store"
+	"attachd/store/bolt/wal"
+
+	"github.com/google/uuid"
+)
+
+const (
+	// walTime is how long changes stay in the write-ahead log alone at most.
+	walTime = 250 * time.Millisecond
+	// walRetry is how long after a commit of them that failed the next is tried.
+	walRetry = time.Second
+)
+
+// walKey is where bucketMeta has the epoch of the write-ahead log.
+var walKey = []byte("log")
+
+// ErrLogDamaged means that the write-ahead log was damaged after it was written.
+var ErrLogDamaged = wal.ErrDamaged
+
+// openLog commits what the write-ahead log of db has and db lacks. Without a
+// path, db is a copy, and what any log holds is nothing to it.
+func (b *Store) openLog(db *handle, opts Options) (*wal.Log, error) {
+	base, stored := 0, []byte(nil)
+	err := b.viewIn(db, func(tx *dbTx) error {
+		base, stored = tx.ID(), bytes.Clone(tx.get(bucketMeta, walKey))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if opts.Log == "" && stored != nil {
+		err = b.updateIn(db, func(tx *dbTx) error { return tx.Bucket(bucketMeta).Delete(walKey) })
+		return &wal.Log{}, err
+	}
+	write := wal.Append
+	if opts.Logged != nil {
+		write = opts.Logged
+	}
+	log, err := wal.Open(opts.Log, stored, wal.Options{Own: opts.Own, Write: write, Failed: opts.LogFailed})
+	if err != nil {
+		return nil, err
+	}
+	if err := b.replay(db, log, base); err != nil {
+		return nil, errors.Join(err, log.Release())
+	}
+	if err := log.Remove(); err != nil {
+		log.Disable() // it works without
+		opts.LogFailed(err)
+	}
+	return log, nil
+}
+
+// replay commits what db lacks of the log.
+func (b *Store) replay(db *handle, log *wal.Log, base int) error {
+	if err := log.Recover(base); err != nil || !log.Unflushed() {
+		return err
+	}
+	again := func(tx *dbTx) error { return log.Replay(replayTo{&writeTx{dbTx: tx}}) }
+	err := b.updateIn(db, again)
+	for tries := 0; tries < fullTries && durable.IsFull(err); tries++ {
+		_ = log.Halve()
+		_ = b.makeRoom != nil && b.makeRoom()
+		time.Sleep(fullPause)
+		err = b.updateIn(db, again)
+	}
+	if err != nil {
+		return fmt.Errorf("repeat what is in the log: %w", err)
+	}
+	log.Committed()
+	return nil
+}
+
+// replayTo is a transaction in which the write-ahead log is replayed.
+type replayTo struct{ *writeTx }
+
+func (to replayTo) HasBucket(name []byte) bool { return to.Bucket(name) != nil }
+
+func (to replayTo) Put(bucket, key, value []byte) error {
+	to.put(bucket, key, value)
+	return to.err
+}
+
+func (to replayTo) Delete(bucket, key []byte) error {
+	to.delete(bucket, key)
+	return to.err
+}
+
+func (to replayTo) SetSequence(bucket []byte, seq uint64) error {
+	return to.Bucket(bucket).SetSequence(seq)
+}
+
+// unflushed indexes what the write-ahead log has and the database lacks, for
+// readers: they see what was last committed, and must not miss what was
+// acknowledged. They consult it before they read the database.
+type unflushed struct {
+	some    atomic.Bool
+	mu      sync.RWMutex
+	ids     map[uuid.UUID]bool
+	parents map[store.Parent]bool
+	content map[[32]byte]bool
+	usage   map[string]store.Usage // by space
+}
+
+// created is an attachment that a transaction makes, and the usage of its space
+// with it.
+type created struct {
+	store.Attachment
+	space string
+	usage store.Usage
+}
+
+func (u *unflushed) add(all []created) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ids == nil {
+		u.ids, u.parents, u.content, u.usage = map[uuid.UUID]bool{}, map[store.Parent]bool{}, map[[32]byte]bool{}, map[string]store.Usage{}
+	}
+	for _, c := range all {
+		u.ids[c.ID], u.parents[c.Parent], u.content[c.SHA256], u.usage[c.space] = true, true, true, c.usage
+	}
+	u.some.Store(true)
+}
+
+func (u *unflushed) clear() {
+	if !u.some.Load() {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.some.Store(false)
+	u.ids, u.parents, u.content, u.usage = nil, nil, nil, nil
+}
+
+func (u *unflushed) has(id uuid.UUID) bool { return u.says(func() bool { return u.ids[id] }) }
+
+func (u *unflushed) hasUnder(p store.Parent) bool { return u.says(func() bool { return u.parents[p] }) }
+
+func (u *unflushed) hasContent(sha256 [32]byte) bool {
+	return u.says(func() bool { return u.content[sha256] })
+}
+
+func (u *unflushed) usageOf(space string) (usage store.Usage, known bool) {
+	known = u.says(func() (is bool) {
+		usage, is = u.usage[space]
+		return is
+	})
+	return usage, known
+}
+
+// says answers a question. Most of the time nothing is unflushed.
+func (u *unflushed) says(is func() bool) bool {
+	if !u.some.Load() {
+		return false
+	}
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return is()
+}
