@@ -168,7 +168,7 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	room, err := s.contents.Capacity(ctx)
 	if err != nil {
 		failed("The free space on the disk is not known.", err)
-	} else if reserve := s.reserve(room); room.Free < reserve {
+	} else if reserve := s.contents.ReserveOf(room); room.Free < reserve {
 		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, reserve))
 	}
 	if err == nil && room.Files > 0 && room.FreeFiles == 0 {

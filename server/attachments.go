@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"attachd/blobs"
 	"attachd/store"
 )
 
@@ -181,7 +180,7 @@ func (s *Server) deleteAttachment(w *response, rq *request) error {
 	if err := rq.answer(w, http.StatusOK, messageBody{"Attachment deleted successfully"}); err != nil {
 		return err
 	}
-	s.forget(w, rq, [][32]byte{gone.SHA256})
+	s.forget(w, rq, gone.SHA256)
 	return nil
 }
 
@@ -192,34 +191,12 @@ type messageBody struct {
 // forget removes contents that may have lost their last record. The caller
 // has the answer by then: what is left behind, because removing failed or the
 // power went, only takes up room.
-func (s *Server) forget(w *response, rq *request, contents [][32]byte) {
-	if len(contents) == 0 {
+func (s *Server) forget(w *response, rq *request, freed ...[32]byte) {
+	if len(freed) == 0 {
 		return
 	}
 	w.outlastBody()
-	_ = http.NewResponseController(w).Flush() // a client that left is no reason to keep the contents
-	for _, sum := range contents {
-		if !s.removeSpare(rq, sum) {
-			return
-		}
-	}
-}
-
-// removeSpare removes a content unless a record has it, whatever has become
-// of the client, and says whether that could be done.
-func (s *Server) removeSpare(rq *request, sum blobs.Ref) bool {
-	if err := s.spare(context.WithoutCancel(rq.Context()), sum); err != nil {
-		rq.log().Error("a content that nothing refers to could not be removed", "blob", sum.String(), "error", err)
-		return false
-	}
-	return true
-}
-
-// spare removes a content unless a record has it, or a backup may.
-func (s *Server) spare(ctx context.Context, sum blobs.Ref) error {
-	removed, err := s.contents.Remove(ctx, sum, func() (bool, error) { return s.wantedOrLater(ctx, sum) })
-	if err == nil {
-		s.Log.Debug("a content that nothing may refer to", "blob", sum.String(), "removed", removed)
-	}
-	return err
+	_ = http.NewResponseController(w).Flush()
+	// A client that left is no reason to keep the contents.
+	s.contents.Forget(context.WithoutCancel(rq.Context()), rq.log, freed...)
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"attachd/blobs"
@@ -39,9 +38,13 @@ func (s *Server) snapshot(w *response, rq *request) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
-	s.leases.begin()
-	defer s.endLease(rq)
-	err := s.sendSnapshot(ctx, w, rq)
+	end, err := s.contents.Lease(rq.Context())
+	if err != nil {
+		return err
+	}
+	// A server that is about to stop leaves what was postponed for a collection.
+	defer func() { end(s.upkeep.running, rq.log) }()
+	err = s.sendSnapshot(ctx, w, rq)
 	if errors.Is(err, context.Canceled) && s.draining.Load() {
 		err = shuttingDown()
 	}
@@ -72,7 +75,7 @@ func (s *Server) sendCopy(ctx context.Context, w *response, rq *request) (err er
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	guarded := bufio.NewWriterSize(writerFunc(func(p []byte) (int, error) {
-		if err := s.roomFor(rq, int64(len(p))); err != nil {
+		if err := s.contents.RoomFor(rq.Context(), int64(len(p))); err != nil {
 			return 0, fmt.Errorf("%w: %w", errNoCopy, err)
 		}
 		n, err := file.Write(p)
@@ -208,102 +211,3 @@ func (s *Server) sendBytes(w *response, from io.Reader) error {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// leases are the backups under way. While there is one, no content is removed;
-// what somebody wanted to be removed meanwhile is, when the last one ends.
-//
-// A content that a snapshot needs cannot slip away, although the question
-// whether it is wanted may have been answered before the lease began. The
-// answer "no" means that first no record had the content and then there was
-// no lease. The snapshot is taken after the lease begins, so after both; and
-// from the answer until the content is gone, nobody can record it, since that
-// takes a hold that waits for the removal (see blobs.Store.Remove). So no
-// record in the snapshot has it, unless it was kept and recorded once more
-// after it was gone. The order of the two looks matters: a lease that begins
-// between a look at the leases and a later one at the records would protect a
-// record that is deleted before that later look.
-type leases struct {
-	mu    sync.Mutex
-	held  int
-	later map[blobs.Ref]struct{} // to remove when the last lease ends
-}
-
-// What is to be removed beyond this many contents is left to be collected.
-const maxLater = 100_000
-
-func (l *leases) begin() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held++
-}
-
-// end gives what is to be removed now.
-func (l *leases) end() (later map[blobs.Ref]struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held--
-	if l.held > 0 {
-		return nil
-	}
-	later, l.later = l.later, nil
-	return later
-}
-
-func (l *leases) any() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.held > 0
-}
-
-// postpone says whether there is a lease, and if so remembers a content until
-// the last one ends.
-func (l *leases) postpone(ref blobs.Ref) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held == 0 {
-		return false
-	}
-	if l.later == nil {
-		l.later = map[blobs.Ref]struct{}{}
-	}
-	if len(l.later) < maxLater {
-		l.later[ref] = struct{}{}
-	}
-	return true
-}
-
-// wantedOrLater says whether a content must stay for now.
-func (s *Server) wantedOrLater(ctx context.Context, ref blobs.Ref) (bool, error) {
-	found, err := s.Store.Referenced(ctx, ref)
-	if err != nil || found {
-		return found, err
-	}
-	return s.leases.postpone(ref), nil
-}
-
-// endLease removes what waited for it. A server that is about to stop leaves
-// that to be collected.
-func (s *Server) endLease(rq *request) {
-	for ref := range s.leases.end() {
-		if s.draining.Load() || !s.removeSpare(rq, ref) {
-			return
-		}
-	}
-}
-
-// leased is the store as those see it who collect contents: while there is a
-// lease, every content is wanted.
-func (s *Server) leased() store.Store { return leasedStore{s.Store, &s.leases} }
-
-type leasedStore struct {
-	store.Store
-	leases *leases
-}
-
-func (l leasedStore) Referenced(ctx context.Context, sha256 [32]byte) (bool, error) {
-	found, err := l.Store.Referenced(ctx, sha256)
-	if err != nil || found {
-		return found, err
-	}
-	return l.leases.any(), nil
-}

@@ -252,11 +252,11 @@ func (s *Server) deleteSpace(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	defer s.removeRest()
+	defer s.contents.WakeRemoval()
 	if err := rq.answer(w, http.StatusOK, messageBody{"Space deleted successfully"}); err != nil {
 		return err
 	}
-	s.forget(w, rq, freed)
+	s.forget(w, rq, freed...)
 	return nil
 }
 
@@ -446,12 +446,12 @@ func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
 		if err != nil {
 			return err
 		}
-		defer s.removeRest()
+		defer s.contents.WakeRemoval()
 		word := kind.String()
 		if err := rq.answer(w, http.StatusOK, messageBody{strings.ToUpper(word[:1]) + word[1:] + " deleted successfully"}); err != nil {
 			return err
 		}
-		s.forget(w, rq, freed)
+		s.forget(w, rq, freed...)
 		return nil
 	}
 }

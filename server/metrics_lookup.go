@@ -39,7 +39,7 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 	} else {
 		tell("attachd_disk_free_bytes", "Bytes of the disk that are free.", float64(room.Free))
 		tell("attachd_disk_total_bytes", "Bytes of the disk.", float64(room.Total))
-		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.reserve(room)))
+		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.contents.ReserveOf(room)))
 		if room.Files > 0 {
 			tell("attachd_disk_free_inodes", "Files that the disk can hold more.", float64(room.FreeFiles))
 			tell("attachd_disk_total_inodes", "Files that the disk can hold in all.", float64(room.Files))

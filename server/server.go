@@ -137,7 +137,6 @@ type Server struct {
 	drain       time.Duration // that a refused client may go on sending
 	ready       readiness
 	upkeep      upkeeping
-	leases      leases
 	traffic     traffic
 	scrub       *upkeep.Scrub // nil when there is none
 	webhooks    *hooks        // nil when nobody is told
@@ -145,7 +144,6 @@ type Server struct {
 	hours       hours
 	totals      totals
 	verified    verified
-	deleted     chan struct{} // told when there may be something for RemoveDeleted
 	compressors *compressors
 	lists       *listVersions
 	suspects    suspects
@@ -171,7 +169,6 @@ func New(cfg Config) (*Server, error) {
 		rates:     newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
 		guesses:   newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
 		denied:    newDeniedLimiter(),
-		deleted:   make(chan struct{}, 1),
 		sendStall: clientStall,
 		takeStall: clientStall,
 		drain:     drainTime,
@@ -214,7 +211,11 @@ func New(cfg Config) (*Server, error) {
 		}
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
-	s.contents = contents.New(cfg.Store, illustrated{cfg.Blobs, cfg.Thumbnails, cfg.Log}, contents.Options{StageBelow: cfg.LogBelow, Discard: s.spare, Log: cfg.Log})
+	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
+		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, Log: cfg.Log,
+		// The ballast too: deleting needs it.
+		Reserve: func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
+	})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {
 		s.scrub = s.newScrub()
@@ -255,6 +256,14 @@ func (s *Server) Operator() http.Handler {
 // FlushStaged writes contents that are staged in the metadata to blobs, until
 // ctx ends and nothing is staged any more. It may be called once.
 func (s *Server) FlushStaged(ctx context.Context) { s.contents.RunFlush(ctx) }
+
+// RemoveDeleted removes what went with products, tickets, meetings and spaces
+// that were deleted, until ctx ends or the server drains. It may be called once.
+func (s *Server) RemoveDeleted(ctx context.Context) {
+	ctx, cancel := s.untilDrained(ctx)
+	defer cancel()
+	s.contents.RemoveDeleted(ctx)
+}
 
 // KeepClock looks at the clock until ctx ends, and remembers then how much time
 // has passed.

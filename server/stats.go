@@ -31,7 +31,7 @@ func (s *Server) stats(w *response, rq *request) error {
 		AsOf:          timestamp(counted.at),
 		Version:       s.Version,
 		UptimeSeconds: int64(now.Sub(s.began).Seconds()),
-		Disk:          diskBody{room.Free, room.Total, s.reserve(room)},
+		Disk:          diskBody{room.Free, room.Total, s.contents.ReserveOf(room)},
 		Attachments:   usageBody(counted.Attachments),
 		Contents:      usageBody(counted.Contents),
 		BytesSaved:    counted.Attachments.Bytes - counted.Contents.Bytes,

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"log/slog"
 	"net/http"
 
 	"attachd/blobs"
@@ -118,7 +117,7 @@ func (u *until) Read(p []byte) (int, error) {
 // gone: whoever removed it may have found no thumbnail yet.
 func (s *Server) keepThumbnail(rq *request, picture []byte) error {
 	ref := blobs.Ref(rq.attachment.SHA256)
-	if err := s.roomFor(rq, int64(len(picture))); err != nil {
+	if err := s.contents.RoomFor(rq.Context(), int64(len(picture))); err != nil {
 		return err
 	}
 	if err := s.Thumbnails.Put(ref, picture); err != nil {
@@ -149,24 +148,4 @@ func (s *Server) sweepThumbnails(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// illustrated are contents whose thumbnails go with them, and before them.
-type illustrated struct {
-	blobs.Store
-	thumbnails *preview.Cache
-	log        *slog.Logger
-}
-
-// Remove implements blobs.Store.
-func (c illustrated) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
-	return c.Store.Remove(ctx, ref, func() (bool, error) {
-		wanted, err := referenced()
-		if err == nil && !wanted {
-			if err := c.thumbnails.Drop(ref); err != nil {
-				c.log.Warn("a thumbnail could not be removed", "blob", ref.String(), "error", err)
-			}
-		}
-		return wanted, err
-	})
 }

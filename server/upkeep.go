@@ -73,7 +73,7 @@ func (s *Server) collect(w *response, rq *request) error {
 	defer s.upkeep.collecting.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
 		options.Progress = progress
-		collected, err := upkeep.Collect(ctx, s.leased(), s.contents, options)
+		collected, err := upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents, options)
 		if !options.DryRun {
 			s.collected(ctx, collected, err)
 			s.sweepThumbnails(ctx)
@@ -253,7 +253,7 @@ func (s *Server) refillBallast(ctx context.Context) {
 		return
 	}
 	missing := s.Ballast.Missing(room.Total)
-	if missing == 0 || room.Free < s.reserve(room) {
+	if missing == 0 || room.Free < s.contents.ReserveOf(room) {
 		return
 	}
 	if err := s.Ballast.Refill(room.Total); err != nil {
@@ -282,7 +282,7 @@ func (s *Server) collectOnce(ctx context.Context) {
 		s.Log.Error("contents that nothing refers to could not be removed", "error", err)
 		return
 	}
-	collected, err := upkeep.Collect(ctx, s.leased(), s.contents,
+	collected, err := upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents,
 		upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled})
 	s.collected(ctx, collected, err)
 	if err != nil && ctx.Err() == nil {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/contents"
 	"attachd/server/formdata"
@@ -111,7 +110,7 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 	if least > s.MaxFileSize {
 		return "", fileTooLarge(s.MaxFileSize)
 	}
-	if err := s.roomFor(rq, max(rq.ContentLength, 0)); err != nil {
+	if err := s.contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}
 	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
@@ -125,24 +124,6 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 		return "", quotaExceeded(fmt.Sprintf("Space %q may hold %d bytes of files: %d are left, and this file has more.", space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes)))
 	}
 	return boundary, nil
-}
-
-// roomFor refuses what would leave less of the disk than its reserve.
-func (s *Server) roomFor(rq *request, bytes int64) error {
-	room, err := s.contents.Capacity(rq.Context())
-	if err != nil {
-		return fmt.Errorf("looking at the disk: %w", err)
-	}
-	if reserve := s.reserve(room); room.Free-bytes < reserve {
-		return diskFull(fmt.Errorf("%d bytes are free, the reserve is %d, and %d more are to be written", room.Free, reserve, bytes))
-	}
-	return nil
-}
-
-// reserve is what must stay free, with what the ballast needs when it was
-// given up: deleting must go on, so uploads come last.
-func (s *Server) reserve(room blobs.Capacity) int64 {
-	return s.DiskReserve + s.Ballast.Missing(room.Total)
 }
 
 // form is what a request body said besides the bytes of the file.
@@ -255,7 +236,7 @@ func (s *Server) spool(rq *request, to *contents.Spool, part io.Reader) error {
 		}
 		if n > 0 {
 			// Others upload too, and not everyone says how much.
-			if err := s.roomFor(rq, int64(n)); err != nil {
+			if err := s.contents.RoomFor(rq.Context(), int64(n)); err != nil {
 				return err
 			}
 			aside := err == nil && size > writtenAside
@@ -397,7 +378,7 @@ func (s *Server) takeBack(rq *request, sum [32]byte, release func(), why error) 
 		return why
 	}
 	release()
-	s.removeSpare(rq, sum)
+	s.contents.Forget(context.WithoutCancel(rq.Context()), rq.log, sum)
 	return why
 }
 

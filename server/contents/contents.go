@@ -38,9 +38,21 @@ type Options struct {
 	// StageBelow is the size in bytes below which a content may be staged; 0
 	// stages none.
 	StageBelow int64
-	// Discard removes the blob of a content unless somebody wants it.
-	Discard func(ctx context.Context, ref blobs.Ref) error
+	// Leases are those of this process when nil.
+	Leases Leases
+	// Thumbnails are dropped before the contents that they were made of; optional.
+	Thumbnails interface{ Drop(ref blobs.Ref) error }
+	// Reserve gives how many bytes must stay free on a disk of a total size;
+	// optional.
+	Reserve func(total int64) int64
 	Log     *slog.Logger
+}
+
+// Records is what a Store uses of a store.Store.
+type Records interface {
+	store.Pending
+	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
+	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 }
 
 // Store is all contents, those that are blobs and those that are staged. It
@@ -48,10 +60,12 @@ type Options struct {
 type Store struct {
 	blobs.Store
 	Options
-	records store.Pending
+	records Records
 
 	wake chan struct{} // something is staged
 	many chan struct{} // manyBytes are
+
+	deleted chan struct{} // there may be something for RemoveDeleted
 
 	maxStaged atomic.Int64 // bytes that the disk can flush within longestWait
 
@@ -62,9 +76,12 @@ type Store struct {
 }
 
 // New joins blobs with what is staged in records.
-func New(records store.Pending, files blobs.Store, opts Options) *Store {
+func New(records Records, files blobs.Store, opts Options) *Store {
 	c := &Store{Store: files, Options: opts, records: records,
-		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
+		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
+	if c.Leases == nil {
+		c.Leases = new(localLeases)
+	}
 	c.maxStaged.Store(manyBytes)
 	return c
 }
@@ -193,6 +210,27 @@ func (c *Store) Capacity(ctx context.Context) (blobs.Capacity, error) {
 	room, err := c.Store.Capacity(ctx)
 	room.Free -= c.records.PendingBytes()
 	return room, err
+}
+
+// ReserveOf is how many bytes must stay free of a disk.
+func (c *Store) ReserveOf(room blobs.Capacity) int64 {
+	if c.Reserve == nil {
+		return 0
+	}
+	return c.Reserve(room.Total)
+}
+
+// RoomFor is blobs.ErrFull where so many more bytes would leave less of the disk
+// than its reserve: deleting must go on, so uploads come last.
+func (c *Store) RoomFor(ctx context.Context, bytes int64) error {
+	room, err := c.Capacity(ctx)
+	if err != nil {
+		return fmt.Errorf("looking at the disk: %w", err)
+	}
+	if reserve := c.ReserveOf(room); room.Free-bytes < reserve {
+		return fmt.Errorf("%w: %d bytes are free, the reserve is %d, and %d more are to be written", blobs.ErrFull, room.Free, reserve, bytes)
+	}
+	return nil
 }
 
 func (c *Store) markCorrupt(ref blobs.Ref) {

@@ -212,7 +212,7 @@ func (c *Store) flushBatch(ctx context.Context, batch []store.PendingContent) er
 	// A record that was deleted after its content was read here took what was
 	// staged with it, and its deletion may have looked for the blob too early.
 	for _, id := range gone {
-		if err := c.Discard(ctx, refs[id]); err != nil {
+		if err := c.removeUnreferenced(ctx, refs[id]); err != nil {
 			return err
 		}
 	}

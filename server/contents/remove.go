@@ -1,0 +1,106 @@
+package contents
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"attachd/blobs"
+)
+
+// Remove implements blobs.Store. What was made of a content goes with it, and
+// before it.
+func (c *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
+	return c.Store.Remove(ctx, ref, func() (bool, error) {
+		found, err := referenced()
+		if err == nil && !found && c.Thumbnails != nil {
+			if err := c.Thumbnails.Drop(ref); err != nil {
+				c.Log.Warn("a thumbnail could not be removed", "blob", ref.String(), "error", err)
+			}
+		}
+		return found, err
+	})
+}
+
+// removeUnreferenced removes a content unless a record has it, or a backup may.
+// What was begun is finished, whatever becomes of ctx.
+func (c *Store) removeUnreferenced(ctx context.Context, ref blobs.Ref) error {
+	ctx = context.WithoutCancel(ctx)
+	removed, err := c.Remove(ctx, ref, func() (bool, error) {
+		found, err := c.records.Referenced(ctx, ref)
+		if err != nil || found {
+			return found, err
+		}
+		return c.Leases.Postpone(ctx, ref)
+	})
+	if err == nil {
+		c.Log.Debug("a content that nothing may refer to", "blob", ref.String(), "removed", removed)
+	}
+	return err
+}
+
+// Forget removes contents that may have lost their last record, until ctx ends.
+// While a backup is under way they are postponed. One that cannot be removed is
+// logged, and left for a collection with those that follow.
+func (c *Store) Forget(ctx context.Context, log func() *slog.Logger, sums ...[32]byte) {
+	for _, sum := range sums {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := c.removeUnreferenced(ctx, sum); err != nil {
+			log().Error("a content that nothing refers to could not be removed", "blob", blobs.Ref(sum).String(), "error", err)
+			return
+		}
+	}
+}
+
+// Lease postpones all removals until end, which makes up for them until its own
+// context ends.
+func (c *Store) Lease(ctx context.Context) (end func(ctx context.Context, log func() *slog.Logger), err error) {
+	endLease, err := c.Leases.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("beginning a lease: %w", err)
+	}
+	return func(ctx context.Context, log func() *slog.Logger) { c.Forget(ctx, log, endLease()...) }, nil
+}
+
+// removalRest is how long the removal of what was deleted rests when it failed.
+const removalRest = time.Minute
+
+// RemoveDeleted removes what went with products, tickets, meetings and spaces
+// that were deleted, until ctx ends. It begins with what an earlier process has
+// left. It may be called once.
+func (c *Store) RemoveDeleted(ctx context.Context) {
+	for ctx.Err() == nil {
+		more, err := c.removeSome(ctx)
+		rest := time.After(removalRest)
+		switch {
+		case more:
+			continue
+		case err != nil && ctx.Err() == nil:
+			c.Log.Error("what was deleted with a product, ticket, meeting or space could not be removed; it is tried again in a minute", "error", err)
+		case err == nil:
+			rest = nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-c.deleted:
+		case <-rest:
+		}
+	}
+}
+
+// removeSome removes a part of it, and says whether there may be more.
+func (c *Store) removeSome(ctx context.Context) (more bool, err error) {
+	freed, more, err := c.records.Remove(ctx)
+	for _, sum := range freed {
+		if err := c.removeUnreferenced(ctx, sum); err != nil {
+			return more, err // the others are left for a collection
+		}
+	}
+	return more && err == nil, err
+}
+
+// WakeRemoval wakes RemoveDeleted: something was deleted.
+func (c *Store) WakeRemoval() { awake(c.deleted) }
