@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/limits"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -188,7 +189,7 @@ const (
 // deniedLimiter tells which denials are listed. Strangers have nothing to do
 // with how many are of a user.
 type deniedLimiter struct {
-	strangers, users *rateLimiter[uuid.UUID]
+	strangers, users *limits.Rate[uuid.UUID]
 
 	mu   sync.Mutex
 	more map[uuid.UUID]int // not listed, by user
@@ -196,8 +197,8 @@ type deniedLimiter struct {
 
 func newDeniedLimiter() *deniedLimiter {
 	return &deniedLimiter{
-		strangers: newRateLimiter[uuid.UUID](listedOfStrangers),
-		users:     newRateLimiter[uuid.UUID](listedOfUser),
+		strangers: limits.NewRate[uuid.UUID](listedOfStrangers),
+		users:     limits.NewRate[uuid.UUID](listedOfUser),
 		more:      map[uuid.UUID]int{},
 	}
 }
@@ -209,7 +210,7 @@ func (d *deniedLimiter) allow(user uuid.UUID, now time.Time) (more int, ok bool)
 	if user == uuid.Nil {
 		limiter = d.strangers
 	}
-	ok = limiter.allow(user, now).ok
+	ok = limiter.Allow(user, now).OK
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if ok {
@@ -217,7 +218,7 @@ func (d *deniedLimiter) allow(user uuid.UUID, now time.Time) (more int, ok bool)
 		delete(d.more, user)
 		return more, true
 	}
-	if _, known := d.more[user]; known || len(d.more) < maxLimiters {
+	if _, known := d.more[user]; known || len(d.more) < limits.MaxKeys {
 		d.more[user]++
 	}
 	return 0, false

@@ -5,100 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/limits"
 	"attachd/server/preview"
 )
-
-// turns is a semaphore that is fair between callers: waiting callers are served in
-// rotation, however many requests each of them has waiting.
-type turns struct {
-	places func() int
-	wait   time.Duration
-
-	mu      sync.Mutex
-	taken   int
-	waiting []*waiter // the longest first
-	served  []holder
-}
-
-type waiter struct {
-	who   holder
-	begun chan struct{}
-}
-
-// turnPatience is how long a request waits for its turn: longer than the
-// longest decoding of another.
-const turnPatience = 20 * time.Second
-
-func newTurns(places func() int) *turns { return &turns{places: places, wait: turnPatience} }
-
-// take gives a turn until leave.
-func (t *turns) take(ctx context.Context, who holder) (leave func(), err error) {
-	t.mu.Lock()
-	mine := &waiter{who, make(chan struct{})}
-	t.waiting = append(t.waiting, mine)
-	t.next()
-	t.mu.Unlock()
-	enough := time.NewTimer(t.wait)
-	defer enough.Stop()
-	select {
-	case <-mine.begun:
-		return t.leave, nil
-	case <-enough.C:
-		err = busy("Too many previews are being made. Try again in a moment.")
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if i := slices.Index(t.waiting, mine); i >= 0 {
-		t.waiting = slices.Delete(t.waiting, i, i+1)
-		return nil, err
-	}
-	return t.leave, nil // it came this moment
-}
-
-func (t *turns) leave() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.taken--
-	t.next()
-}
-
-// next begins the turns that there are places for, and is called with mu
-// locked. First comes who was not served for longest.
-func (t *turns) next() {
-	for t.taken < t.places() && len(t.waiting) > 0 {
-		first, rank := 0, len(t.served)
-		for i, w := range t.waiting {
-			// -1 is before all who were served lately.
-			if r := slices.Index(t.served, w.who); r < rank {
-				first, rank = i, r
-			}
-		}
-		chosen := t.waiting[first]
-		t.waiting = slices.Delete(t.waiting, first, first+1)
-		t.served = slices.DeleteFunc(t.served, func(h holder) bool { return h == chosen.who })
-		t.served = append(t.served, chosen.who)
-		if len(t.served) > maxServed {
-			t.served = t.served[1:]
-		}
-		t.taken++
-		close(chosen.begun)
-	}
-}
-
-// maxServed is how many callers are remembered as served lately.
-const maxServed = 64
 
 // decodes are the thumbnails that are being made, and what came of those that
 // could not be.
 type decodes struct {
-	turns  *turns
+	turns  *limits.Turns[holder]
 	mu     sync.Mutex
 	active map[blobs.Ref]*making
 	failed map[blobs.Ref]failure
@@ -128,7 +46,7 @@ const (
 )
 
 func newDecodes(places func() int) *decodes {
-	return &decodes{turns: newTurns(places), active: map[blobs.Ref]*making{}, failed: map[blobs.Ref]failure{}}
+	return &decodes{turns: limits.NewTurns[holder](places), active: map[blobs.Ref]*making{}, failed: map[blobs.Ref]failure{}}
 }
 
 // do makes the thumbnail of a content, unless somebody else is about to, or it
@@ -175,7 +93,7 @@ func (d *decodes) leave(ref blobs.Ref, m *making) {
 func (d *decodes) make(ctx context.Context, m *making, ref blobs.Ref, who holder, now time.Time, run func(context.Context) ([]byte, error)) {
 	defer close(m.done)
 	defer m.stop()
-	leave, err := d.turns.take(ctx, who)
+	leave, err := d.turns.Take(ctx, who)
 	if err == nil {
 		m.picture, m.err = withoutPanic(ctx, run)
 		leave()

@@ -302,7 +302,7 @@ func (w *sending) sendFile(content blobs.Content, n int64) (sent int64, err erro
 		w.move()
 		var some int64
 		some, err = to.ReadFrom(io.LimitReader(file, min(portion, n-sent)))
-		w.pace.after(time.Now(), int(some))
+		w.pace.Moved(time.Now(), int(some))
 		if some == 0 && err == nil {
 			err = io.ErrUnexpectedEOF
 		}

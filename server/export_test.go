@@ -27,15 +27,14 @@ func (s *Server) SetPatience(sending, taking time.Duration) {
 func (s *Server) SetSteady(d time.Duration) { s.verified.steady = d }
 
 // SetSlotGrace sets for how long no upload loses its place to another user.
-func (s *Server) SetSlotGrace(d time.Duration) {
-	s.slots.mu.Lock()
-	defer s.slots.mu.Unlock()
-	s.slots.grace = d
-}
+func (s *Server) SetSlotGrace(d time.Duration) { s.slots.SetGrace(d) }
 
 // SetPreviewWait sets how long a request waits for others that look into
 // files. It is to be called before the first request.
-func (s *Server) SetPreviewWait(d time.Duration) { s.lookers.wait, s.decodes.turns.wait = d, d }
+func (s *Server) SetPreviewWait(d time.Duration) {
+	s.previewGate.SetWait(d)
+	s.decodes.turns.SetWait(d)
+}
 
 // SetReadiness sets for how long a look at whether the server is ready may
 // last, and contents may wait in vain for their files. It is to be called
@@ -45,17 +44,10 @@ func (s *Server) SetReadiness(patience, stuck time.Duration) {
 }
 
 // Uploads are how many run.
-func (s *Server) Uploads() int { return s.slots.taken() }
+func (s *Server) Uploads() int { return s.slots.InUse() }
 
 // UploadedBytes are how many those that run have sent so far, of their forms.
-func (s *Server) UploadedBytes() (n int64) {
-	s.slots.mu.Lock()
-	defer s.slots.mu.Unlock()
-	for running := range s.slots.running {
-		n += running.bytes.Load()
-	}
-	return n
-}
+func (s *Server) UploadedBytes() int64 { return s.slots.Bytes() }
 
 // Busy says whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
@@ -81,11 +73,7 @@ func (s *Server) Damaged() int { return s.contents.Damaged() }
 func (s *Server) HeldBytes() int64 { return s.holdings.Held() }
 
 // WaitingForDecodes are the thumbnails that are not being made yet.
-func (s *Server) WaitingForDecodes() int {
-	s.decodes.turns.mu.Lock()
-	defer s.decodes.turns.mu.Unlock()
-	return len(s.decodes.turns.waiting)
-}
+func (s *Server) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
 
 // AuditedActions are those of all routes that are recorded.
 func AuditedActions() map[string]bool {

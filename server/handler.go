@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
 
+	"attachd/server/limits"
 	"attachd/server/token"
 	"attachd/store"
 )
@@ -57,7 +58,7 @@ type response struct {
 	status int
 	bytes  int64
 	code   string // of a refusal
-	pace   pace
+	pace   limits.Progress
 }
 
 func (w *response) WriteHeader(status int) {
@@ -70,7 +71,7 @@ func (w *response) WriteHeader(status int) {
 	}
 	w.move()
 	w.ResponseWriter.WriteHeader(status)
-	w.pace.after(time.Now(), 0)
+	w.pace.Moved(time.Now(), 0)
 }
 
 func (w *response) Write(p []byte) (int, error) {
@@ -79,7 +80,7 @@ func (w *response) Write(p []byte) (int, error) {
 	}
 	w.move()
 	n, err := w.ResponseWriter.Write(p)
-	w.pace.after(time.Now(), n)
+	w.pace.Moved(time.Now(), n)
 	w.bytes += int64(n)
 	return n, err
 }
@@ -88,7 +89,7 @@ func (w *response) Write(p []byte) (int, error) {
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *response) move() {
-	if deadline, move := w.pace.before(time.Now()); move {
+	if deadline, move := w.pace.Begin(time.Now()); move {
 		// Only a connection that cannot have deadlines (one in memory) refuses.
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 	}
@@ -131,7 +132,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		r = r.WithContext(r.Context())
 		r.Body = body
 		rq := &request{Request: r, server: s, id: id, body: body}
-		w := &response{ResponseWriter: hw, rq: rq, pace: newPace(s.MinDownloadRate, s.takeStall)}
+		w := &response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(s.MinDownloadRate, s.takeStall)}
 		// The one that the last answer on this connection left behind would
 		// be in the way of a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})

@@ -80,10 +80,10 @@ func newMetrics(s *Server) *metrics {
 		func() float64 { return float64(s.Memory().Answers) })
 	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
-		func() float64 { return float64(s.slots.taken()) })
+		func() float64 { return float64(s.slots.InUse()) })
 	allSlots := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots", Help: "Uploads that may run at once."})
-	allSlots.Set(float64(s.slots.max))
+	allSlots.Set(float64(s.slots.Max()))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": s.Version}})
 	build.Set(1)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"attachd/server/content"
+	"attachd/server/limits"
 	"attachd/server/preview"
 )
 
@@ -65,9 +66,9 @@ func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 	if err := rq.hold(previewHolds); err != nil {
 		return nil, err
 	}
-	leave, err := s.lookers.take(rq.Context(), rq.holds)
+	leave, err := s.previewGate.Take(rq.Context(), rq.holds)
 	if err != nil {
-		return nil, err
+		return nil, noTurn(err)
 	}
 	defer leave()
 	var body any
@@ -108,6 +109,14 @@ func previewOf(mimeType string) func(rq *request, file io.ReaderAt) (any, error)
 		}
 	}
 	return nil
+}
+
+// noTurn is the answer when a preview cannot have its turn.
+func noTurn(err error) error {
+	if errors.Is(err, limits.ErrNoTurn) {
+		return busy("Too many previews are being made. Try again in a moment.")
+	}
+	return err
 }
 
 func noPreview(cause error) error {

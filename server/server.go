@@ -23,6 +23,7 @@ import (
 	"attachd/blobs"
 	"attachd/server/content"
 	"attachd/server/contents"
+	"attachd/server/limits"
 	"attachd/server/memory"
 	"attachd/server/preview"
 	"attachd/server/token"
@@ -121,12 +122,12 @@ type Server struct {
 	ids         store.IDs
 	clock       *upkeep.Clock
 	metrics     *metrics
-	slots       *slots
+	slots       *limits.Slots
 	holdings    *holdings
-	lookers     *turns // of requests that look into tables and archives
+	previewGate *limits.Turns[holder] // of requests that read tables and archives
 	decodes     *decodes
-	rates       *rateLimiter[uuid.UUID]    // by user
-	guesses     *rateLimiter[netip.Prefix] // by where a wrong one comes from
+	rates       *limits.Rate[uuid.UUID]    // by user
+	guesses     *limits.Rate[netip.Prefix] // by where a wrong one comes from
 	denied      *deniedLimiter
 	basePath    string // path of PublicURL
 	contentHost string // host name of ContentURL
@@ -165,9 +166,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		Config:    cfg,
-		slots:     newSlots(cfg.MaxConcurrentUploads),
-		rates:     newRateLimiter[uuid.UUID](cfg.RequestsPerMinute),
-		guesses:   newRateLimiter[netip.Prefix](cfg.FailedKeysPerMinute),
+		slots:     limits.NewSlots(cfg.MaxConcurrentUploads),
+		rates:     limits.NewRate[uuid.UUID](cfg.RequestsPerMinute),
+		guesses:   limits.NewRate[netip.Prefix](cfg.FailedKeysPerMinute),
 		denied:    newDeniedLimiter(),
 		sendStall: clientStall,
 		takeStall: clientStall,
@@ -186,7 +187,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s.holdings = newHoldings(s.Memory)
-	s.lookers = newTurns(func() int { return s.Memory().Decoders })
+	s.previewGate = limits.NewTurns[holder](func() int { return s.Memory().Decoders })
 	s.decodes = newDecodes(func() int { return s.Memory().Decoders })
 	s.signing.use(cfg.SigningKeys)
 	if cfg.Elapsed == nil {

@@ -38,7 +38,7 @@ func (s *Server) stats(w *response, rq *request) error {
 		ByType:        byType(counted.ByType),
 		BySize:        bySize(counted.BySize),
 		Hours:         s.hours.since(s.began, now),
-		UploadSlots:   slotsBody{s.slots.taken(), s.slots.max},
+		UploadSlots:   slotsBody{s.slots.InUse(), s.slots.Max()},
 		Scrub:         s.scrubStats(),
 		LastCheck:     optionalTime(status.LastCheck),
 		LastGC:        optionalTime(status.LastGC),

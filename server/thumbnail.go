@@ -61,7 +61,7 @@ func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
 		return nil, &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 5, cause: err,
 			detail: "The server has no room for making a thumbnail at the moment. Try again later."}
 	}
-	return picture, err
+	return picture, noTurn(err)
 }
 
 // newThumbnail makes one and keeps it, unless another was quicker.

@@ -18,6 +18,7 @@ import (
 	"attachd/server/content"
 	"attachd/server/contents"
 	"attachd/server/formdata"
+	"attachd/server/limits"
 	"attachd/store"
 )
 
@@ -45,11 +46,11 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err := rq.hold(uploadHolds); err != nil {
 		return err
 	}
-	slot := s.slots.take(rq)
+	slot := s.slots.Take(rq.caller.user.ID, rq.cutBody)
 	if slot == nil {
 		return busy("All upload slots are taken. Try again in a moment.")
 	}
-	defer s.slots.release(slot)
+	defer s.slots.Release(slot)
 	spool := s.contents.Spool(rq.Context())
 	defer func() {
 		if err := spool.Close(); err != nil {
@@ -57,7 +58,7 @@ func (s *Server) upload(w *response, rq *request) error {
 		}
 	}()
 	form, err := s.receive(rq, boundary, spool, slot)
-	if !s.slots.received(slot) {
+	if !s.slots.Received(slot) {
 		return slotLost() // whatever else went wrong, it may be because of that
 	}
 	if err != nil {
@@ -134,7 +135,7 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, slot *slot) (form, error) {
+func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := s.paced(rq)
 	body.slot = slot

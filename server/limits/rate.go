@@ -1,0 +1,80 @@
+// Package limits has the limiters of the server: requests a minute, the progress
+// of a client, concurrent uploads, turns at what takes much memory. It knows
+// nothing of HTTP.
+package limits
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Rate is a limiter by key: each key may make a number of requests a minute, all
+// of them at once if it likes.
+type Rate[K comparable] struct {
+	perMinute int // 0 is no limit
+	mu        sync.Mutex
+	limiters  map[K]*rate.Limiter
+	swept     time.Time
+}
+
+// Allowance is what a key has left.
+type Allowance struct {
+	OK        bool // this request is within it
+	Remaining int
+	Reset     int // seconds until all of it is there again
+	Wait      int // seconds until the next request is allowed, when this one is not
+}
+
+// MaxKeys is how many keys a Rate tells apart at most. Those beyond share one
+// allowance, so that memory is bounded however many call.
+const MaxKeys = 1 << 14
+
+// NewRate makes one that allows each key perMinute requests a minute; 0 is no limit.
+func NewRate[K comparable](perMinute int) *Rate[K] {
+	return &Rate[K]{perMinute: perMinute, limiters: map[K]*rate.Limiter{}}
+}
+
+// Allow takes one request from what the key has left.
+func (l *Rate[K]) Allow(key K, now time.Time) Allowance {
+	if l.perMinute == 0 {
+		return Allowance{OK: true}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep(now)
+	if l.limiters[key] == nil && len(l.limiters) >= MaxKeys {
+		var others K
+		key = others
+	}
+	limiter := l.limiters[key]
+	if limiter == nil {
+		limiter = rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)
+		l.limiters[key] = limiter
+	}
+	a := Allowance{OK: limiter.AllowN(now, 1)}
+	left := limiter.TokensAt(now)
+	seconds := func(tokens float64) int { return int(math.Ceil(tokens / float64(limiter.Limit()))) }
+	a.Remaining = max(0, int(left))
+	a.Reset = seconds(float64(l.perMinute) - left)
+	if !a.OK {
+		a.Wait = max(1, seconds(1-left))
+	}
+	return a
+}
+
+// sweep forgets the keys that have been quiet for a minute: a new limiter is
+// as full as theirs.
+func (l *Rate[K]) sweep(now time.Time) {
+	if now.Sub(l.swept) < time.Minute {
+		return
+	}
+	l.swept = now
+	for key, limiter := range l.limiters {
+		if limiter.TokensAt(now) >= float64(l.perMinute) {
+			delete(l.limiters, key)
+		}
+	}
+}
