@@ -26,6 +26,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"attachd/server/e2e/build"
 )
 
 var long = flag.Bool("long", false, "run for as long as it takes to be sure, not for as long as a default run may take")
@@ -45,9 +47,8 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "attachd")
-	if out, err := exec.Command("go", "build", "-o", binary, "attachd").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building attachd: %v\n%s", err, out)
+	if binary, err = build.Attachd(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

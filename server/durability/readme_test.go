@@ -6,51 +6,57 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-var (
-	spans     = regexp.MustCompile("`go test [^`]*`")
-	testNames = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
-)
+var testCommand = regexp.MustCompile("(?m)(?:`|^)go test (\\./[^`\n]*)")
 
 // A command that runs no test proves nothing, and says so nowhere.
-func TestEachCommandOfThePageRunsATest(t *testing.T) {
-	page, err := os.ReadFile("README.md")
-	must(t, err)
-	commands := spans.FindAllString(string(page), -1)
-	if len(commands) < 10 {
-		t.Fatalf("the page has %d commands", len(commands))
-	}
-	for _, command := range commands {
-		before, after, narrowed := strings.Cut(strings.Trim(command, "`"), " -run ")
-		expression := ""
-		if narrowed {
-			// In a table, a pipe is written as \|.
-			expression = strings.ReplaceAll(strings.Trim(strings.Fields(after)[0], "'"), `\|`, "|")
-		}
-		pattern, err := regexp.Compile(expression)
+func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
+	for document, atLeast := range map[string]int{
+		"server/durability/README.md": 40, "SECURITY.md": 5, "README.md": 3, "server/cli/RECIPES.md": 1, ".ci/run": 10,
+	} {
+		page, err := os.ReadFile(filepath.Join("../..", document))
 		must(t, err)
-		for _, folder := range strings.Fields(before)[2:] {
-			if strings.HasPrefix(folder, "-") {
-				break // the flags follow
+		commands := testCommand.FindAllStringSubmatch(string(page), -1)
+		if len(commands) < atLeast {
+			t.Errorf("%s has only %d commands", document, len(commands))
+		}
+		for _, m := range commands {
+			words := strings.Fields(strings.ReplaceAll(m[1], `\|`, "|")) // as a pipe is written in a table
+			flags := slices.IndexFunc(words, func(word string) bool { return strings.HasPrefix(word, "-") })
+			if flags < 0 {
+				continue // all tests
 			}
-			if !pattern.MatchString(strings.Join(testsIn(t, filepath.Join("../..", folder)), "\n")) {
-				t.Errorf("%s runs no test of %s", command, folder)
+			for i, flag := range words {
+				kind := map[string]string{"-run": "Test", "-bench": "Benchmark", "-fuzz": "Fuzz"}[flag]
+				if kind == "" || words[i+1] == "'^$'" {
+					continue
+				}
+				pattern, err := regexp.Compile(strings.Trim(words[i+1], "'"))
+				must(t, err)
+				for _, folder := range words[:flags] {
+					if !slices.ContainsFunc(functionsIn(t, filepath.Join("../..", folder), kind), pattern.MatchString) {
+						t.Errorf("%s: go test %s runs nothing of %s", document, m[1], folder)
+					}
+				}
 			}
 		}
 	}
 }
 
-func testsIn(t *testing.T, folder string) (names []string) {
+// functionsIn are the tests, benchmarks or fuzz targets in a folder.
+func functionsIn(t *testing.T, folder, kind string) (names []string) {
 	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
 	must(t, err)
+	declared := regexp.MustCompile(`(?m)^func (` + kind + `\w+)\(\w+ \*testing\.`)
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		must(t, err)
-		for _, name := range testNames.FindAllStringSubmatch(string(source), -1) {
-			names = append(names, name[1])
+		for _, m := range declared.FindAllStringSubmatch(string(source), -1) {
+			names = append(names, m[1])
 		}
 	}
 	return names

@@ -1,16 +1,13 @@
 //go:build linux
 
-package main
+package e2e
 
 import (
-	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,32 +16,9 @@ import (
 // service is the user of the container image.
 const service = 65532
 
-var copyOfUs = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	from, err := os.Open(self)
-	if err != nil {
-		return "", err
-	}
-	defer from.Close()
-	to, err := os.CreateTemp("", "attachd-for-others-")
-	if err != nil {
-		return "", err
-	}
-	afterTests = append(afterTests, func() { _ = os.Remove(to.Name()) })
-	_, err = io.Copy(to, from)
-	return to.Name(), errors.Join(err, to.Chmod(0o755), to.Close())
-})
-
-// asService has a command run as the user of the service, who cannot enter the
-// folder that this program was built in.
+// asService has a command run as the user of the service.
 func asService(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
-	program, err := copyOfUs()
-	check(t, err)
-	cmd.Path, cmd.Args[0] = program, program
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: service, Gid: service}}
 	chmod(t, cmd.Dir, 0o777)
 	return cmd

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"bytes"
@@ -42,7 +42,7 @@ func adapted(t *testing.T, text string, oldNew ...string) string {
 func TestProxiesAsPrinted(t *testing.T) {
 	t.Parallel()
 	if !*withProxies {
-		t.Skip("it needs nginx and Caddy; run it with: go test . -run Proxies -proxies")
+		t.Skip("it needs nginx and Caddy; run it with: go test ./server/e2e -run Proxies -proxies")
 	}
 	const document = "packaging/README.md"
 	for proxy, run := range map[string]func(t *testing.T, dir, port, backend string, cert certified) (check, serve *exec.Cmd){

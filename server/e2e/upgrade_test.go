@@ -1,11 +1,11 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"archive/tar"
 	"compress/gzip"
-	"encoding/binary"
+	le "encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -17,10 +17,10 @@ import (
 	"attachd/server/datadir"
 )
 
-// unpackFormat lays out a data directory as testdata/formats has it.
+// unpackFormat lays out a data directory as testdata/formats of this folder has it.
 func unpackFormat(t *testing.T, format int) string {
 	t.Helper()
-	packed, err := os.Open(fmt.Sprintf("testdata/formats/%d.tar.gz", format))
+	packed, err := os.Open(fmt.Sprintf("server/e2e/testdata/formats/%d.tar.gz", format))
 	check(t, err)
 	defer packed.Close()
 	plain, err := gzip.NewReader(packed)
@@ -104,9 +104,9 @@ func TestLostPagesKeepNoDatabaseFromBeingTakenOver(t *testing.T) {
 				return true
 			},
 			"a lost page": func(file, _, newer []byte) bool {
-				at := binary.LittleEndian.Uint64(newer[freeList:]) * uint64(binary.LittleEndian.Uint32(file[header+pageSize:]))
-				count := binary.LittleEndian.Uint16(file[at+10:])
-				binary.LittleEndian.PutUint16(file[at+10:], count-1)
+				at := le.LittleEndian.Uint64(newer[freeList:]) * uint64(le.LittleEndian.Uint32(file[header+pageSize:]))
+				count := le.LittleEndian.Uint16(file[at+10:])
+				le.LittleEndian.PutUint16(file[at+10:], count-1)
 				return count > 0
 			},
 		} {
@@ -115,8 +115,8 @@ func TestLostPagesKeepNoDatabaseFromBeingTakenOver(t *testing.T) {
 				dir := unpackFormat(t, format)
 				path := filepath.Join(dir, "attachd.db")
 				file := []byte(read(t, path))
-				older, newer := file[header:], file[header+binary.LittleEndian.Uint32(file[header+pageSize:]):]
-				if binary.LittleEndian.Uint64(older[commit:]) > binary.LittleEndian.Uint64(newer[commit:]) {
+				older, newer := file[header:], file[header+le.LittleEndian.Uint32(file[header+pageSize:]):]
+				if le.LittleEndian.Uint64(older[commit:]) > le.LittleEndian.Uint64(newer[commit:]) {
 					older, newer = newer, older
 				}
 				if !spoil(file, older, newer) {

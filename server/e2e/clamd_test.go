@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"bytes"
@@ -36,7 +36,7 @@ const (
 func startClamd(t *testing.T, limits string) (unix, tcp string) {
 	t.Helper()
 	if !*withClamd {
-		t.Skip("it needs clamd; run it with: go test . -run Clamd -clamd")
+		t.Skip("it needs clamd; run it with: go test ./server/e2e -run Clamd -clamd")
 	}
 	dir, err := os.MkdirTemp("/tmp", "clamd")
 	check(t, err)

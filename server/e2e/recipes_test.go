@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"context"
@@ -68,14 +68,10 @@ func TestRecipes(t *testing.T) {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, how.file), all[heading])
 			write(t, filepath.Join(dir, "report.csv"), "order,amount\n")
-			self, err := os.Executable()
-			check(t, err)
-			bin := t.TempDir()
-			check(t, os.Symlink(self, filepath.Join(bin, "attachd")))
 
 			cmd := exec.Command(how.run[0], slices.Concat(how.run[1:], []string{how.file})...)
 			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), beAttachd+"=1", "PATH="+bin+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
 			if r := finish(t, cmd); r.code != 0 || !strings.Contains(r.stdout, "report.csv") || !strings.Contains(r.stdout, server.url+"/files/") || strings.Contains(r.stdout, server.key) {
 				t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 			}
@@ -93,7 +89,7 @@ func TestRecipes(t *testing.T) {
 func TestTheRecipeForUppy(t *testing.T) {
 	t.Parallel()
 	if *uppy == "" {
-		t.Skip("Uppy and a browser are needed; with them: go test . -run Uppy -uppy DIR")
+		t.Skip("Uppy and a browser are needed; with them: go test ./server/e2e -run Uppy -uppy DIR")
 	}
 	modules, err := filepath.Abs(filepath.Join(*uppy, "node_modules"))
 	check(t, err)
@@ -186,7 +182,7 @@ func TestTheRecipeForUppy(t *testing.T) {
 func TestTheRecipeForAGenerator(t *testing.T) {
 	t.Parallel()
 	if !*generator {
-		t.Skip("a generator must be fetched; with a module proxy: go test . -run Generator -generator")
+		t.Skip("a generator must be fetched; with a module proxy: go test ./server/e2e -run Generator -generator")
 	}
 	work := t.TempDir()
 	write(t, filepath.Join(work, "oapi-codegen.yaml"), recipes(t)["A client that a generator makes"])

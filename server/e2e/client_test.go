@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package e2e
 
 import (
 	"bytes"
@@ -25,7 +25,7 @@ import (
 	"time"
 )
 
-// The product of main_test.go, as the commands call it.
+// The product of process_test.go, as the commands call it.
 const place = "product:analytics/550e8400-e29b-41d4-a716-446655440000"
 
 // over runs a command against a server at a URL.

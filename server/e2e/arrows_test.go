@@ -1,0 +1,77 @@
+//go:build unix
+
+package e2e
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The rooms and what they may import of ours: their arrows point one way.
+var arrows = map[string][]string{
+	"attachd":                     {"blobs", "blobs/disk", "server", "server/cli", "server/config", "server/datadir", "server/memory", "server/preview", "store", "store/bolt"},
+	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/memory", "server/preview", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server":              {"blobs", "blobs/durable", "server/content", "server/contents", "server/formdata", "server/limits", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server/formdata":     {"server/content"},
+	"attachd/server/limits":       {},
+	"attachd/server/memory":       {},
+	"attachd/server/page":         {},
+	"attachd/server/contents":     {"blobs", "store"},
+	"attachd/server/upkeep":       {"blobs", "blobs/disk", "blobs/durable", "store"},
+	"attachd/server/config":       {},
+	"attachd/server/content":      {},
+	"attachd/server/datadir":      {"blobs/durable", "server/token"},
+	"attachd/server/doctor":       {"blobs", "blobs/disk", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store", "store/bolt"},
+	"attachd/server/preview":      {"blobs", "server/content"},
+	"attachd/server/scan":         {},
+	"attachd/server/token":        {},
+	"attachd/server/webhooks":     {"store"},
+	"attachd/server/remote":       {"server/content"},
+	"attachd/server/durability":   {},
+	"attachd/server/e2e":          {},
+	"attachd/server/e2e/build":    {},
+	"attachd/server/load":         {"store", "store/bolt", "store/storetest"},
+	"attachd/store/bolt":          {"blobs/durable", "store", "store/bolt/inplace", "store/bolt/wal"},
+	"attachd/store/bolt/inplace":  {"store"},
+	"attachd/store/bolt/wal":      {"blobs/durable", "store/bolt/inplace"},
+	"attachd/store":               {},
+	"attachd/blobs":               {},
+	"attachd/blobs/disk":          {"blobs", "blobs/durable"},
+	"attachd/blobs/disk/disktest": {"blobs", "blobs/disk"},
+	"attachd/blobs/durable":       {},
+	"attachd/store/storetest":     {"store"},
+	"attachd/blobs/blobstest":     {"blobs"},
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	t.Parallel()
+	for line := range strings.Lines(goList(t, runtime.GOOS, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...")) {
+		words := strings.Fields(line)
+		from := words[0]
+		allowed, drawn := arrows[from]
+		if !drawn {
+			t.Errorf("%s is a new room: draw its arrows here", from)
+		}
+		for _, to := range words[1:] {
+			if room, ours := strings.CutPrefix(to, "attachd/"); ours && !slices.Contains(allowed, room) {
+				t.Errorf("%s imports %s", from, to)
+			}
+		}
+	}
+	for room, never := range map[string]string{
+		"attachd/store":         "net/http",
+		"attachd/store/bolt":    "net/http",
+		"attachd/blobs":         "net/http",
+		"attachd/blobs/disk":    "net/http",
+		"attachd/server/upkeep": "net/http",
+		"attachd/server/token":  "net/http",
+		"attachd/server/config": "net/http",
+		"attachd/server":        "go.etcd.io/bbolt", // a backend among others
+	} {
+		if slices.Contains(strings.Fields(goList(t, runtime.GOOS, "-deps", room)), never) {
+			t.Errorf("%s has come to depend on %s", room, never)
+		}
+	}
+}

@@ -1,0 +1,77 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The modules in the binary, each with what it is for.
+var modules = map[string]string{
+	"attachd":                              "",
+	"github.com/gabriel-vasile/mimetype":   "what type a content is",
+	"github.com/google/uuid":               "ids",
+	"github.com/inconshreveable/mousetrap": "cobra, on Windows",
+	"github.com/julienschmidt/httprouter":  "routes",
+	"github.com/pelletier/go-toml/v2":      "the configuration file",
+	"github.com/prometheus/client_golang":  "metrics",
+	"github.com/coreos/go-systemd/v22":     "sockets and readiness under systemd",
+	"github.com/agnivade/levenshtein":      "did you mean",
+	"github.com/beorn7/perks":              "client_golang",
+	"github.com/cespare/xxhash/v2":         "client_golang",
+	"github.com/munnerz/goautoneg":         "client_golang",
+	"github.com/prometheus/client_model":   "client_golang",
+	"github.com/prometheus/common":         "client_golang",
+	"github.com/prometheus/procfs":         "client_golang",
+	"google.golang.org/protobuf":           "client_golang",
+	"github.com/rs/cors":                   "calls from pages of other origins",
+	"github.com/spf13/cobra":               "the command line",
+	"github.com/spf13/pflag":               "cobra",
+	"go.etcd.io/bbolt":                     "the database",
+	"golang.org/x/image":                   "thumbnails",
+	"golang.org/x/sys":                     "bbolt, free space on a disk, locks on Windows, and what decoding a picture may use",
+	"golang.org/x/term":                    "whether the log and progress go to a person, and how wide the terminal is",
+	"golang.org/x/text":                    "file names in NFC, and how many columns they take",
+	"golang.org/x/time":                    "requests a minute",
+}
+
+// A new dependency is a decision, to be written down here.
+// ASVS 11.2.1, 11.2.3, 15.1.1, 15.1.2, 15.2.1
+func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		list := goList(t, system, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".")
+		for _, module := range strings.Fields(list) {
+			seen[module] = true
+		}
+	}
+	for module := range seen {
+		if _, decided := modules[module]; !decided {
+			t.Errorf("the binary has %s: what for?", module)
+		}
+	}
+	for module := range modules {
+		if !seen[module] {
+			t.Errorf("the binary has no %s any more", module)
+		}
+	}
+}
+
+// goList asks what is built for an operating system.
+func goList(t *testing.T, system string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Env = append(os.Environ(), "GOOS="+system, "CGO_ENABLED=0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	list, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %q: %v\n%s", args, err, &stderr)
+	}
+	return string(list)
+}
