@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -48,7 +49,7 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 }
 
 func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error {
-	if has(tx.dbTx, bucketAttachmentIDs, a.ID[:]) {
+	if has(tx.dbTx, schema.AttachmentIDs, a.ID[:]) {
 		return refuse(store.ErrConflict, "An attachment with the id %s is there already.", a.ID)
 	}
 	if err := needUser(tx.dbTx, a.UploaderID); err != nil {
@@ -75,9 +76,9 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	}
 
 	home.settle(tx, a)
-	tx.put(bucketAttachments, join(parentKey(a.Parent), a.ID[:]), encodeRecord(a))
-	tx.put(bucketAttachmentIDs, a.ID[:], parentKey(a.Parent))
-	tx.put(bucketContents, join(a.SHA256[:], a.ID[:]), nothing)
+	tx.put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
+	tx.put(schema.AttachmentIDs, a.ID[:], schema.ParentKey(a.Parent))
+	tx.put(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]), schema.Nothing)
 	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
 	tx.saveUsage(home.entity.Space, usage)
 	tx.created = append(tx.created, created{a, home.entity.Space, usage})
@@ -90,7 +91,7 @@ func checkComment(tx *dbTx, a store.Attachment) error {
 		return nil
 	}
 	id := a.CommentID.UUID
-	if a.Parent.Kind != store.Ticket || !has(tx, bucketComments, join(a.Parent.ID[:], id[:])) {
+	if a.Parent.Kind != store.Ticket || !has(tx, schema.Comments, schema.Join(a.Parent.ID[:], id[:])) {
 		return refuse(store.ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
 	}
 	return nil
@@ -99,15 +100,15 @@ func checkComment(tx *dbTx, a store.Attachment) error {
 // home is where an attachment will be: its parent and their space, and what
 // of it has to be made first.
 type home struct {
-	entity    *entityRecord
-	space     *spaceRecord
+	entity    *schema.EntityRecord
+	space     *schema.SpaceRecord
 	newEntity bool
 	newSpace  bool
 	newAdmin  bool
 }
 
 func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err error) {
-	h.entity, err = load[entityRecord](tx, bucketEntities, parentKey(a.Parent))
+	h.entity, err = load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(a.Parent))
 	if err != nil {
 		return h, err
 	}
@@ -121,13 +122,13 @@ func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err erro
 	}
 	if h.entity == nil {
 		h.newEntity = true
-		h.entity = &entityRecord{Space: autoCreate}
+		h.entity = &schema.EntityRecord{Space: autoCreate}
 		if a.Parent.Kind == store.Ticket {
 			h.entity.OwnerID = a.UploaderID
 		}
 	}
 
-	h.space, err = load[spaceRecord](tx, bucketSpaces, []byte(h.entity.Space))
+	h.space, err = load[schema.SpaceRecord](tx, schema.Spaces, []byte(h.entity.Space))
 	if err != nil {
 		return h, err
 	}
@@ -136,20 +137,20 @@ func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err erro
 	}
 	if h.space == nil {
 		h.newSpace = true
-		h.space = &spaceRecord{Name: autoCreate, Auto: true}
+		h.space = &schema.SpaceRecord{Name: autoCreate, Auto: true}
 	}
 	h.newAdmin = h.space.Auto && h.entity.Space == autoCreate &&
-		!has(tx, bucketMembers, join(slug0(autoCreate), a.UploaderID[:]))
+		!has(tx, schema.Members, schema.Join(schema.Slug0(autoCreate), a.UploaderID[:]))
 	return h, nil
 }
 
 // isBeingRemoved says whether what would be made anew was there before, and is
 // not gone yet.
-func isBeingRemoved(tx *dbTx, p store.Parent, known *entityRecord, space string) bool {
+func isBeingRemoved(tx *dbTx, p store.Parent, known *schema.EntityRecord, space string) bool {
 	if known != nil {
-		return isMarked(tx, spaceRemoval(known.Space))
+		return isMarked(tx, schema.SpaceRemoval(known.Space))
 	}
-	return isMarked(tx, parentRemoval(p)) || isMarked(tx, spaceRemoval(space))
+	return isMarked(tx, schema.ParentRemoval(p)) || isMarked(tx, schema.SpaceRemoval(space))
 }
 
 // changes says whether something has to be made.
@@ -162,12 +163,12 @@ func (h home) settle(tx *writeTx, a store.Attachment) {
 	tx.direct = tx.direct || h.changes()
 	if h.newSpace {
 		tx.note("space.put", "space", slug, why, slug)
-		tx.save(bucketSpaces, []byte(slug), h.space)
+		tx.save(schema.Spaces, []byte(slug), h.space)
 	}
 	if h.newEntity {
 		tx.note(a.Parent.Kind.String()+".put", a.Parent.Kind.String(), a.Parent.ID.String(), why, slug)
-		tx.save(bucketEntities, parentKey(a.Parent), h.entity)
-		tx.put(bucketSpaceEntities, join(slug0(slug), parentKey(a.Parent)), nothing)
+		tx.save(schema.Entities, schema.ParentKey(a.Parent), h.entity)
+		tx.put(schema.SpaceEntities, schema.Join(schema.Slug0(slug), schema.ParentKey(a.Parent)), schema.Nothing)
 	}
 	if h.newAdmin {
 		m := store.Member{Space: slug, UserID: a.UploaderID, Role: store.Admin}
@@ -176,7 +177,7 @@ func (h home) settle(tx *writeTx, a store.Attachment) {
 	}
 }
 
-func checkQuota(slug string, space spaceRecord, used store.Usage, size int64) error {
+func checkQuota(slug string, space schema.SpaceRecord, used store.Usage, size int64) error {
 	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
 		return refuse(store.ErrQuota, "Space %q may hold %d files and holds %d.", slug, space.QuotaFiles, used.Files)
 	}
@@ -188,11 +189,11 @@ func checkQuota(slug string, space spaceRecord, used store.Usage, size int64) er
 }
 
 func loadUsage(tx *dbTx, slug string) (store.Usage, error) {
-	return decodeUsage(tx.get(bucketUsage, []byte(slug)))
+	return schema.DecodeUsage(tx.get(schema.Usage, []byte(slug)))
 }
 
 func (tx *writeTx) saveUsage(slug string, u store.Usage) {
-	tx.put(bucketUsage, []byte(slug), encodeUsage(u))
+	tx.put(schema.Usage, []byte(slug), schema.EncodeUsage(u))
 }
 
 // Attachment implements Attachments.
@@ -225,19 +226,19 @@ func noAttachment(id uuid.UUID) error {
 }
 
 func loadAttachment(tx *dbTx, id uuid.UUID) (store.Attachment, error) {
-	at := tx.get(bucketAttachmentIDs, id[:])
+	at := tx.get(schema.AttachmentIDs, id[:])
 	if at == nil {
 		return store.Attachment{}, noAttachment(id)
 	}
-	p, err := parseParent(at)
+	p, err := schema.ParseParent(at)
 	if err != nil {
 		return store.Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
 	}
-	return decodeAttachment(p, id, tx.get(bucketAttachments, join(parentKey(p), id[:])))
+	return decodeAttachment(p, id, tx.get(schema.Attachments, schema.Join(schema.ParentKey(p), id[:])))
 }
 
 func decodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachment, error) {
-	a, err := decodeRecord(p, id, data)
+	a, err := schema.DecodeAttachment(p, id, data)
 	if err != nil {
 		return a, fmt.Errorf("read attachment %s: %w", id, err)
 	}
@@ -247,10 +248,10 @@ func decodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachme
 // names are the full names of users met in one call.
 type names map[uuid.UUID]string
 
-func (n names) fill(tx *dbTx, users *decoded[userRecord], a *store.Attachment) error {
+func (n names) fill(tx *dbTx, users *decoded[schema.UserRecord], a *store.Attachment) error {
 	name, known := n[a.UploaderID]
 	if !known {
-		user, err := users.load(tx, bucketUsers, a.UploaderID[:])
+		user, err := users.load(tx, schema.Users, a.UploaderID[:])
 		if err != nil {
 			return err
 		}
@@ -265,14 +266,14 @@ func (n names) fill(tx *dbTx, users *decoded[userRecord], a *store.Attachment) e
 
 // AttachmentsOf implements Attachments.
 func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), bucketAttachments, parentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), schema.Attachments, schema.ParentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (store.Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
 
 // AllAttachments implements Attachments.
 func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.view, bucketAttachmentIDs, nil, after, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.view, schema.AttachmentIDs, nil, after, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
@@ -293,7 +294,7 @@ func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix
 			if len(list) >= limit {
 				return nil
 			}
-			id, err := parseID(rest)
+			id, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
@@ -334,7 +335,7 @@ func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 		if err := make(names).fill(tx.dbTx, &b.users, &a); err != nil {
 			return err
 		}
-		entity, err := load[entityRecord](tx.dbTx, bucketEntities, parentKey(a.Parent))
+		entity, err := load[schema.EntityRecord](tx.dbTx, schema.Entities, schema.ParentKey(a.Parent))
 		if err != nil {
 			return err
 		}
@@ -356,17 +357,17 @@ func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 
 // removeAttachment leaves the usage of the space to the caller.
 func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
-	tx.delete(bucketAttachments, join(parentKey(a.Parent), a.ID[:]))
-	tx.delete(bucketAttachmentIDs, a.ID[:])
-	tx.delete(bucketContents, join(a.SHA256[:], a.ID[:]))
+	tx.delete(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]))
+	tx.delete(schema.AttachmentIDs, a.ID[:])
+	tx.delete(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]))
 	tx.deletePending(a.ID)
 	tx.tell(store.AttachmentDeleted, a, space)
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.
 func recordsOf(tx *dbTx, p store.Parent) (list []store.Attachment, err error) {
-	for rest, record := range under(tx, bucketAttachments, parentKey(p), nil) {
-		id, err := parseID(rest)
+	for rest, record := range under(tx, schema.Attachments, schema.ParentKey(p), nil) {
+		id, err := schema.ParseID(rest)
 		if err != nil {
 			return nil, err
 		}
@@ -398,8 +399,8 @@ func freedBy(tx *dbTx, doomed []store.Attachment) (contents [][32]byte) {
 }
 
 func onlyIn(tx *dbTx, content [32]byte, ids map[uuid.UUID]bool) bool {
-	for rest := range under(tx, bucketContents, content[:], nil) {
-		if id, err := parseID(rest); err != nil || !ids[id] {
+	for rest := range under(tx, schema.Contents, content[:], nil) {
+		if id, err := schema.ParseID(rest); err != nil || !ids[id] {
 			return false
 		}
 	}
@@ -415,7 +416,7 @@ func (tx *writeTx) dropComment(c store.Comment) error {
 	for _, a := range list {
 		if a.CommentID.Valid && a.CommentID.UUID == c.ID {
 			a.CommentID = uuid.NullUUID{}
-			tx.put(bucketAttachments, join(parentKey(a.Parent), a.ID[:]), encodeRecord(a))
+			tx.put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
 		}
 	}
 	return nil
@@ -424,7 +425,7 @@ func (tx *writeTx) dropComment(c store.Comment) error {
 // Referenced implements Attachments.
 func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		found = hasUnder(tx, bucketContents, sha256[:])
+		found = hasUnder(tx, schema.Contents, sha256[:])
 		return nil
 	})
 	return found, err
@@ -432,7 +433,7 @@ func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, er
 
 // AttachmentsWith implements Attachments.
 func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.view, bucketContents, sha256[:], uuid.Nil, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.view, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
@@ -440,7 +441,7 @@ func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int)
 // Checksums implements Attachments.
 func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
-		checksums = bytes.Clone(tx.get(bucketChecksums, sha256[:])) // a copy of an older database has no bucket
+		checksums = bytes.Clone(tx.get(schema.Checksums, sha256[:])) // a copy of an older database has no bucket
 		if checksums == nil {
 			return store.ErrNotFound
 		}
@@ -453,7 +454,7 @@ func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byt
 func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error {
 	return b.update(ctx, func(tx *writeTx) error {
 		for sha256, sums := range checksums {
-			if hasUnder(tx.dbTx, bucketContents, sha256[:]) {
+			if hasUnder(tx.dbTx, schema.Contents, sha256[:]) {
 				tx.putChecksums(sha256, sums)
 			}
 		}
@@ -464,16 +465,16 @@ func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte)
 // putChecksums writes nothing where there is nothing new: most contents that
 // are uploaded again are known.
 func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
-	if len(checksums) > 0 && !bytes.Equal(tx.get(bucketChecksums, sha256[:]), checksums) {
-		tx.put(bucketChecksums, sha256[:], checksums)
+	if len(checksums) > 0 && !bytes.Equal(tx.get(schema.Checksums, sha256[:]), checksums) {
+		tx.put(schema.Checksums, sha256[:], checksums)
 	}
 }
 
 // dropChecksums is for contents whose last record goes.
 func (tx *writeTx) dropChecksums(freed [][32]byte) {
 	for _, sha256 := range freed {
-		if has(tx.dbTx, bucketChecksums, sha256[:]) {
-			tx.delete(bucketChecksums, sha256[:])
+		if has(tx.dbTx, schema.Checksums, sha256[:]) {
+			tx.delete(schema.Checksums, sha256[:])
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,8 +11,7 @@ import (
 	"time"
 
 	"attachd/store"
-
-	"github.com/google/uuid"
+	"attachd/store/bolt/schema"
 )
 
 const (
@@ -114,19 +112,19 @@ func (tx *writeTx) record(entries ...store.Entry) {
 		}
 		tx.chain, tx.runs = &last, runs
 	}
-	tx.Bucket(bucketAudit).FillPercent = 1 // keys only ever come at the end
+	tx.Bucket(schema.Audit).FillPercent = 1 // keys only ever come at the end
 	for _, e := range entries {
 		e.Seq, e.Previous = tx.chain.Seq+1, tx.chain.Hash
 		e.Time = e.Time.UTC().Truncate(time.Millisecond)
 		e.Hash = e.Sum()
-		tx.put(bucketAudit, number(e.Seq), join(e.Hash[:], e.Encode()))
+		tx.put(schema.Audit, schema.Number(e.Seq), schema.Join(e.Hash[:], e.Encode()))
 		*tx.chain = store.Link{Seq: e.Seq, Hash: e.Hash}
-		tx.runs = noteTime(tx.runs, e.Seq, e.Time)
+		tx.runs = schema.AddToRuns(tx.runs, e.Seq, e.Time)
 	}
 	tx.chained = true
 }
 
-// note records something that the change being applied does besides what its
+// schema.Note records something that the change being applied does besides what its
 // entry says. All that is not given is the entry's.
 func (tx *writeTx) note(action, resource, id, name, space string) {
 	if tx.change.entry == nil {
@@ -144,14 +142,14 @@ func (tx *writeTx) noteFor(e store.Entry, action, resource, id, name, space stri
 // saveHead remembers the end of the chain apart from it, so that a cut is seen.
 func (tx *writeTx) saveHead() {
 	if tx.chained {
-		tx.put(bucketMeta, auditHead, encodeLink(*tx.chain))
-		tx.put(bucketMeta, auditRuns, encodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
+		tx.put(schema.Meta, schema.AuditHead, schema.EncodeLink(*tx.chain))
+		tx.put(schema.Meta, schema.AuditRuns, schema.EncodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
 	}
 }
 
 // removed is the last entry that is not there any more.
 func (tx *writeTx) removed() uint64 {
-	anchor, _, err := loadLink(tx.dbTx, auditAnchor)
+	anchor, _, err := loadLink(tx.dbTx, schema.AuditAnchor)
 	if err != nil && tx.err == nil {
 		tx.err = err
 	}
@@ -160,7 +158,7 @@ func (tx *writeTx) removed() uint64 {
 
 // lastLink is what the next entry follows: the head, so that the gap stays to
 // be seen when the newest entries were cut off. An earlier version, which knew
-// nothing of the head, may have written entries since or removed it as too
+// schema.Nothing of the head, may have written entries since or removed it as too
 // old. Then the next one follows those; but where they are no continuation of
 // the head, its hash is put in their place, which breaks the chain for good.
 func lastLink(tx *dbTx) (store.Link, error) {
@@ -175,7 +173,7 @@ func lastLink(tx *dbTx) (store.Link, error) {
 	if last.Seq <= head.Seq {
 		return head, nil
 	}
-	if value := tx.get(bucketAudit, number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
+	if value := tx.get(schema.Audit, schema.Number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
 		last.Hash = head.Hash
 	}
 	return last, nil
@@ -191,11 +189,11 @@ func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err err
 }
 
 func auditEnds(tx *dbTx) (anchor, head store.Link, err error) {
-	anchor, _, err = loadLink(tx, auditAnchor)
+	anchor, _, err = loadLink(tx, schema.AuditAnchor)
 	if err != nil {
 		return anchor, head, err
 	}
-	head, known, err := loadLink(tx, auditHead)
+	head, known, err := loadLink(tx, schema.AuditHead)
 	if err == nil && !known {
 		head = lastEntry(tx)
 		if head == (store.Link{}) {
@@ -207,10 +205,10 @@ func auditEnds(tx *dbTx) (anchor, head store.Link, err error) {
 
 // lastEntry is the newest entry that is there, or the zero Link.
 func lastEntry(tx *dbTx) store.Link {
-	if tx.Bucket(bucketAudit) == nil { // a copy from before there was an audit log
+	if tx.Bucket(schema.Audit) == nil { // a copy from before there was an audit log
 		return store.Link{}
 	}
-	cursor := tx.entriesLeft(bucketAudit)
+	cursor := tx.entriesLeft(schema.Audit)
 	key, value := cursor.Last()
 	for key != nil && len(key) != 8 {
 		key, value = cursor.Prev()
@@ -218,36 +216,28 @@ func lastEntry(tx *dbTx) store.Link {
 	if key == nil {
 		return store.Link{}
 	}
-	e := readEntry(key, value)
+	e := schema.ReadEntry(key, value)
 	return store.Link{Seq: e.Seq, Hash: e.Hash}
 }
 
-// What bucketMeta knows of the chain's ends.
-var (
-	auditAnchor = []byte("audit anchor")
-	auditHead   = []byte("audit head")
-)
-
-func encodeLink(l store.Link) []byte { return join(number(l.Seq), l.Hash[:]) }
-
 func loadLink(tx *dbTx, key []byte) (l store.Link, known bool, err error) {
-	raw := tx.get(bucketMeta, key)
+	raw := tx.get(schema.Meta, key)
 	if raw == nil {
 		return l, false, nil
 	}
-	if len(raw) != 8+32 {
-		return l, false, fmt.Errorf("the %s has %d bytes", key, len(raw))
+	if l, err = schema.DecodeLink(raw); err != nil {
+		err = fmt.Errorf("the %s: %w", key, err)
 	}
-	return store.Link{Seq: binary.BigEndian.Uint64(raw), Hash: [32]byte(raw[8:])}, true, nil
+	return l, err == nil, err
 }
 
 // Entries implements Audit.
 func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []store.Entry, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		if tx.Bucket(bucketAudit) == nil || after+1 == 0 {
+		if tx.Bucket(schema.Audit) == nil || after+1 == 0 {
 			return nil
 		}
-		list, err = readEntries(tx, number(after+1), limit)
+		list, err = readEntries(tx, schema.Number(after+1), limit)
 		return err
 	})
 	return list, err
@@ -256,13 +246,13 @@ func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []st
 // EntriesBefore implements Audit.
 func (b *Store) EntriesBefore(ctx context.Context, before uint64, limit int) (list []store.Entry, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		if tx.Bucket(bucketAudit) == nil || limit <= 0 {
+		if tx.Bucket(schema.Audit) == nil || limit <= 0 {
 			return nil
 		}
-		cursor := tx.entriesLeft(bucketAudit)
+		cursor := tx.entriesLeft(schema.Audit)
 		key, _ := cursor.Last()
 		if before > 0 {
-			if at, _ := cursor.Seek(number(before)); at != nil {
+			if at, _ := cursor.Seek(schema.Number(before)); at != nil {
 				key, _ = cursor.Prev()
 			} else {
 				key, _ = cursor.Last()
@@ -293,7 +283,7 @@ func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err erro
 	if err != nil {
 		return nil, err
 	}
-	cursor := tx.entriesLeft(bucketAudit)
+	cursor := tx.entriesLeft(schema.Audit)
 	previous := anchor.Hash
 	key, value := cursor.Seek(from)
 	if key != nil {
@@ -306,7 +296,7 @@ func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err erro
 		if len(key) != 8 {
 			continue
 		}
-		e := readEntry(key, value)
+		e := schema.ReadEntry(key, value)
 		if cursor.bad != nil && len(cursor.sealed) >= 32 {
 			e.Hash = [32]byte(cursor.sealed) // so that this is no fault of what follows
 		}
@@ -314,22 +304,6 @@ func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err erro
 		list = append(list, e)
 	}
 	return list, nil
-}
-
-func readEntry(key, value []byte) (e store.Entry) {
-	seq := binary.BigEndian.Uint64(key)
-	if len(value) < 32 {
-		return store.Entry{Seq: seq, Damage: "cannot be read"}
-	}
-	e, err := decodeEntry(value[32:])
-	switch {
-	case err != nil:
-		e = store.Entry{Seq: seq, Damage: "cannot be read"}
-	case e.Seq != seq:
-		e = store.Entry{Seq: seq, Damage: fmt.Sprintf("says that it is entry %d", e.Seq)}
-	}
-	e.Hash = [32]byte(value)
-	return e
 }
 
 // PruneAudit implements Audit.
@@ -340,13 +314,13 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 		if err != nil {
 			return err
 		}
-		through, err := tx.ripe(auditMarks, head.Seq, age, keep)
+		through, err := tx.ripe(schema.AuditMarks, head.Seq, age, keep)
 		if err != nil {
 			return err
 		}
 		var keys, damaged [][]byte
 		var last store.Link
-		cursor := tx.entriesLeft(bucketAudit)
+		cursor := tx.entriesLeft(schema.Audit)
 		for key, value := cursor.First(); key != nil && len(keys)+len(damaged) < limit; key, value = cursor.Next() {
 			if len(key) != 8 {
 				continue
@@ -354,7 +328,7 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 			if binary.BigEndian.Uint64(key) > through {
 				break
 			}
-			e := readEntry(key, value)
+			e := schema.ReadEntry(key, value)
 			if e.Damage != "" { // it goes when what follows it is old
 				damaged = append(damaged, bytes.Clone(key))
 				continue
@@ -366,42 +340,11 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 			return nil
 		}
 		for _, key := range keys {
-			tx.delete(bucketAudit, key)
+			tx.delete(schema.Audit, key)
 		}
-		tx.put(bucketMeta, auditAnchor, encodeLink(last))
+		tx.put(schema.Meta, schema.AuditAnchor, schema.EncodeLink(last))
 		removed = len(keys)
 		return nil
 	})
 	return removed, err
-}
-
-var errEntry = errors.New("damaged entry of the audit log")
-
-// decodeEntry reads what store.Entry.Encode gives.
-func decodeEntry(data []byte) (e store.Entry, err error) {
-	d := decoder{rest: data}
-	if version := d.take(1); d.failed || version[0] != store.EntryVersion {
-		return store.Entry{}, errEntry
-	}
-	number := func() uint64 {
-		raw := d.take(8)
-		if d.failed {
-			return 0
-		}
-		return binary.BigEndian.Uint64(raw)
-	}
-	e.Seq = number()
-	e.Time = time.UnixMilli(int64(number())).UTC()
-	for _, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
-		copy(id[:], d.take(16))
-	}
-	operator := d.take(1)
-	for _, text := range e.Texts() {
-		*text = string(d.take(d.uvarint()))
-	}
-	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
-		return store.Entry{}, errEntry
-	}
-	e.Operator = operator[0] == 1
-	return e, nil
 }

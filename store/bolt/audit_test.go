@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"attachd/store"
 	"attachd/store/bolt"
+
+	"go.etcd.io/bbolt"
 )
 
 // Whoever changes the file of the database behind attachd's back is found out.

@@ -19,96 +19,12 @@ import (
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/inplace"
+	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 )
-
-// The buckets. Ids are the 16 bytes of a UUID, hashes the 32 of a SHA-256,
-// numbers big-endian; slug0 is a slug and a zero byte, without which space "a"
-// would see what belongs to space "ab". Records and their encodings are in
-// encoding.go. Every value has a checksum behind it (tx.go).
-//
-//	bucket           key                  value
-//	attachments      kind parent id       record; a parent's lie together, oldest first
-//	attachment_ids   id                   kind parent
-//	contents         sha256 id            -           who refers to a content
-//	checksums        sha256               checksums of its chunks, as long as a record has the content
-//	pending          id                   content     until it is settled; new ones at the right edge, old ones go from the left
-//
-//	users            id                   JSON; a deleted one stays for the name's sake
-//	spaces           slug                 JSON
-//	usage            slug                 bytes files, 8 each
-//	members          slug0 user           role
-//	memberships      user slug            role
-//	entities         kind id              JSON
-//	space_entities   slug0 kind id        -
-//	comments         ticket id            JSON; empty in older databases
-//
-//	keys             id                   JSON
-//	key_hashes       hash                 key
-//	user_keys        user key             -
-//	touched          key                  unix seconds, 8; apart from keys: written often, and small
-//	sessions         hash                 JSON
-//	key_sessions     key hash             -
-//	session_expiry   time hash            -           the first to expire comes first
-//
-//	audit            seq, 8               sha256, entry (audit.go)
-//	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
-//	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
-//	import           (import.go)          what is staged of an import; mostly empty
-//	removals         (removal.go)         JSON                             what was deleted and is not gone yet; mostly empty
-//
-//	about            "probe"              -           what Probe writes
-//	                 "log"                epoch       of its log (wal.go)
-//	                 "note " name         its value
-//	                 "audit anchor"       seq sha256  of the last audit entry that was removed
-//	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
-var (
-	bucketAttachments   = []byte("attachments")
-	bucketAttachmentIDs = []byte("attachment_ids")
-	bucketContents      = []byte("contents")
-	bucketChecksums     = []byte("checksums")
-	bucketPending       = []byte("pending")
-	bucketUsers         = []byte("users")
-	bucketSpaces        = []byte("spaces")
-	bucketUsage         = []byte("usage")
-	bucketMembers       = []byte("members")
-	bucketMemberships   = []byte("memberships")
-	bucketEntities      = []byte("entities")
-	bucketSpaceEntities = []byte("space_entities")
-	bucketComments      = []byte("comments")
-	bucketKeys          = []byte("keys")
-	bucketKeyHashes     = []byte("key_hashes")
-	bucketUserKeys      = []byte("user_keys")
-	bucketTouched       = []byte("touched")
-	bucketSessions      = []byte("sessions")
-	bucketKeySessions   = []byte("key_sessions")
-	bucketSessionExpiry = []byte("session_expiry")
-	bucketAudit         = []byte("audit")
-	bucketOutbox        = []byte("outbox")
-	bucketDead          = []byte("dead")
-	bucketImport        = []byte("import")
-	bucketRemovals      = []byte("removals")
-	bucketMeta          = []byte("about")
-
-	// Of databases from before there were checksums; see takeover.go.
-	bucketOldMeta  = []byte("meta")
-	bucketTakeover = []byte("takeover")
-)
-
-var allBuckets = [][]byte{
-	bucketAttachments, bucketAttachmentIDs, bucketContents, bucketPending,
-	bucketUsers, bucketSpaces, bucketUsage, bucketMembers, bucketMemberships,
-	bucketEntities, bucketSpaceEntities, bucketComments,
-	bucketKeys, bucketKeyHashes, bucketUserKeys, bucketTouched,
-	bucketSessions, bucketKeySessions, bucketSessionExpiry,
-	bucketMeta,
-}
-
-// laterBuckets came after databases without them were in use.
-var laterBuckets = [][]byte{bucketAudit, bucketOutbox, bucketDead, bucketChecksums, bucketImport, bucketRemovals}
 
 // ErrLocked means that the database is in use.
 var ErrLocked = errors.New("another process holds the database")
@@ -183,10 +99,10 @@ type Store struct {
 	freed         freedContents
 	batch         int // how much one transaction of an import or a removal has
 
-	keys     decoded[keyRecord]
-	users    decoded[userRecord]
+	keys     decoded[schema.KeyRecord]
+	users    decoded[schema.UserRecord]
 	ids      store.IDs // of events
-	entities decoded[entityRecord]
+	entities decoded[schema.EntityRecord]
 
 	changes   chan *change // to the committer
 	stopped   chan struct{}
@@ -399,8 +315,8 @@ func isWhole(tx *dbTx) error {
 	if file.Size() < tx.Size() {
 		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
 	}
-	for _, name := range allBuckets {
-		if tx.bucket(name) == nil && !bytes.Equal(name, bucketPending) { // which older ones lack
+	for _, name := range schema.Original {
+		if tx.bucket(name) == nil && !bytes.Equal(name, schema.Pending) { // which older ones lack
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
 		}
 	}
@@ -411,7 +327,7 @@ func isWhole(tx *dbTx) error {
 func (b *Store) upgrade(db *handle) error {
 	missing := false
 	err := b.viewIn(db, func(tx *dbTx) error {
-		for _, name := range laterBuckets {
+		for _, name := range schema.Later {
 			missing = missing || tx.bucket(name) == nil
 		}
 		return nil
@@ -423,7 +339,7 @@ func (b *Store) upgrade(db *handle) error {
 }
 
 func makeLaterBuckets(tx *dbTx) error {
-	for _, name := range laterBuckets {
+	for _, name := range schema.Later {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return fmt.Errorf("make bucket %q: %w", name, err)
 		}
@@ -495,7 +411,7 @@ func fillNew(file *os.File, own func(*os.File) error) error {
 		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range allBuckets {
+		for _, name := range schema.Original {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return fmt.Errorf("make bucket %q: %w", name, err)
 			}
@@ -583,7 +499,7 @@ func (u *untilDone) Write(p []byte) (int, error) {
 // Probe implements Store.
 func (b *Store) Probe(ctx context.Context) error {
 	return b.update(ctx, func(tx *writeTx) error {
-		tx.put(bucketMeta, []byte("probe"), nothing)
+		tx.put(schema.Meta, []byte("probe"), schema.Nothing)
 		return nil
 	})
 }
@@ -591,7 +507,7 @@ func (b *Store) Probe(ctx context.Context) error {
 // Note implements Notes.
 func (b *Store) Note(ctx context.Context, name string) (value []byte, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		noted := tx.get(bucketMeta, noteKey(name))
+		noted := tx.get(schema.Meta, noteKey(name))
 		if noted == nil {
 			return store.ErrNotFound
 		}
@@ -604,7 +520,7 @@ func (b *Store) Note(ctx context.Context, name string) (value []byte, err error)
 // SetNote implements Notes.
 func (b *Store) SetNote(ctx context.Context, name string, value []byte) error {
 	return b.update(ctx, func(tx *writeTx) error {
-		tx.put(bucketMeta, noteKey(name), value)
+		tx.put(schema.Meta, noteKey(name), value)
 		return nil
 	})
 }

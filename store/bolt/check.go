@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -56,7 +57,7 @@ func (b *Store) viewPages(ctx context.Context, read func(*dbTx) error) error {
 
 // checker compares the buckets with each other, every index in both
 // directions. Of each entry it looks up what the entry names, so it keeps
-// nothing in memory but a sum for each space.
+// schema.Nothing in memory but a sum for each space.
 type checker struct {
 	*dbTx
 	ctx    context.Context
@@ -91,7 +92,7 @@ func (c *checker) told() []string {
 
 func (c *checker) compareBuckets(tx *dbTx) error {
 	c.dbTx = tx
-	c.moving = tx.Bucket(bucketImport) != nil && has(tx, bucketImport, importMark)
+	c.moving = tx.Bucket(schema.Import) != nil && has(tx, schema.Import, schema.ImportMark)
 	for _, part := range []func() error{
 		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
 		c.users, c.spaces, c.members, c.memberships,
@@ -125,7 +126,7 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 		if soon := c.toCome(bucket, key); soon != nil {
 			value = soon
 		}
-		err := errKey
+		err := schema.ErrKey
 		if len(key) >= atLeast {
 			err = caught(func() error { return visit(key, value) })
 		}
@@ -145,14 +146,12 @@ func (c *checker) pause() {
 	c.began = time.Now()
 }
 
-var errKey = errors.New("damaged key")
-
 // toCome is what an import that is decided has yet to write there, or nil.
 func (c *checker) toCome(bucket, key []byte) []byte {
 	if !c.moving {
 		return nil
 	}
-	return c.get(bucketImport, staged(bucket, key))
+	return c.get(schema.Import, schema.StagedKey(bucket, key))
 }
 
 func (c *checker) has(bucket, key []byte) bool {
@@ -161,7 +160,7 @@ func (c *checker) has(bucket, key []byte) bool {
 
 // hadSpace is also true of a space of which the last is being removed.
 func (c *checker) hadSpace(slug []byte) bool {
-	return c.has(bucketSpaces, slug) || isMarked(c.dbTx, spaceRemoval(string(slug)))
+	return c.has(schema.Spaces, slug) || isMarked(c.dbTx, schema.SpaceRemoval(string(slug)))
 }
 
 func (c *checker) is(bucket, key, value []byte) bool {
@@ -173,25 +172,25 @@ func (c *checker) is(bucket, key, value []byte) bool {
 }
 
 func (c *checker) attachments() error {
-	return c.each(bucketAttachments, 33, func(key, value []byte) error {
-		p, err := parseParent(key[:17])
+	return c.each(schema.Attachments, 33, func(key, value []byte) error {
+		p, err := schema.ParseParent(key[:17])
 		if err != nil {
 			return err
 		}
-		id, err := parseID(key[17:])
+		id, err := schema.ParseID(key[17:])
 		if err != nil {
 			return err
 		}
-		a, err := decodeRecord(p, id, value)
+		a, err := schema.DecodeAttachment(p, id, value)
 		if err != nil {
 			return err
 		}
-		c.want(c.is(bucketAttachmentIDs, id[:], parentKey(p)), "Attachment %s cannot be found by its id.", id)
-		c.want(has(c.dbTx, bucketContents, join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
-		c.want(has(c.dbTx, bucketUsers, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
+		c.want(c.is(schema.AttachmentIDs, id[:], schema.ParentKey(p)), "Attachment %s cannot be found by its id.", id)
+		c.want(has(c.dbTx, schema.Contents, schema.Join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
+		c.want(has(c.dbTx, schema.Users, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
 		c.want(checkComment(c.dbTx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
 		e, err := loadEntity(c.dbTx, p)
-		if isMarked(c.dbTx, parentRemoval(p)) || err == nil && isMarked(c.dbTx, spaceRemoval(e.Space)) {
+		if isMarked(c.dbTx, schema.ParentRemoval(p)) || err == nil && isMarked(c.dbTx, schema.SpaceRemoval(e.Space)) {
 			return nil // it is being removed, and counts for nothing
 		}
 		if errors.Is(err, store.ErrNotFound) {
@@ -205,19 +204,19 @@ func (c *checker) attachments() error {
 }
 
 func (c *checker) attachmentIDs() error {
-	return c.each(bucketAttachmentIDs, 16, func(key, value []byte) error {
-		id, err := parseID(key)
+	return c.each(schema.AttachmentIDs, 16, func(key, value []byte) error {
+		id, err := schema.ParseID(key)
 		if err != nil {
 			return err
 		}
-		c.want(has(c.dbTx, bucketAttachments, join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
+		c.want(has(c.dbTx, schema.Attachments, schema.Join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
 		return nil
 	})
 }
 
 func (c *checker) contents() error {
-	return c.each(bucketContents, 32, func(key, _ []byte) error {
-		id, err := parseID(key[32:])
+	return c.each(schema.Contents, 32, func(key, _ []byte) error {
+		id, err := schema.ParseID(key[32:])
 		if err != nil {
 			return err
 		}
@@ -228,11 +227,11 @@ func (c *checker) contents() error {
 }
 
 func (c *checker) pending() error {
-	if c.Bucket(bucketPending) == nil {
+	if c.Bucket(schema.Pending) == nil {
 		return nil
 	}
-	return c.each(bucketPending, 16, func(key, content []byte) error {
-		id, err := parseID(key)
+	return c.each(schema.Pending, 16, func(key, content []byte) error {
+		id, err := schema.ParseID(key)
 		if err != nil {
 			return err
 		}
@@ -243,28 +242,28 @@ func (c *checker) pending() error {
 }
 
 func (c *checker) checksums() error {
-	if c.Bucket(bucketChecksums) == nil { // a copy of an older database
+	if c.Bucket(schema.Checksums) == nil { // a copy of an older database
 		return nil
 	}
-	return c.each(bucketChecksums, 32, func(key, _ []byte) error {
+	return c.each(schema.Checksums, 32, func(key, _ []byte) error {
 		if len(key) > 32 {
-			return errKey
+			return schema.ErrKey
 		}
-		c.want(hasUnder(c.dbTx, bucketContents, key), "Checksums are kept of the content %x, which no attachment has.", key)
+		c.want(hasUnder(c.dbTx, schema.Contents, key), "Checksums are kept of the content %x, which no attachment has.", key)
 		return nil
 	})
 }
 
 func (c *checker) usage() error {
-	err := c.each(bucketUsage, 1, func(slug, value []byte) error {
-		counted, err := decodeUsage(value)
+	err := c.each(schema.Usage, 1, func(slug, value []byte) error {
+		counted, err := schema.DecodeUsage(value)
 		if err != nil {
 			return err
 		}
 		used := c.used[string(slug)]
 		delete(c.used, string(slug))
 		c.wantUsage(string(slug), counted, used)
-		c.want(c.has(bucketSpaces, slug), "Usage is counted of space %q, which is not there.", slug)
+		c.want(c.has(schema.Spaces, slug), "Usage is counted of space %q, which is not there.", slug)
 		return nil
 	})
 	for slug, used := range c.used {
@@ -279,38 +278,38 @@ func (c *checker) wantUsage(slug string, counted, used store.Usage) {
 }
 
 func (c *checker) users() error {
-	return c.each(bucketUsers, 16, func(key, _ []byte) error {
-		_, err := load[userRecord](c.dbTx, bucketUsers, key)
+	return c.each(schema.Users, 16, func(key, _ []byte) error {
+		_, err := load[schema.UserRecord](c.dbTx, schema.Users, key)
 		return err
 	})
 }
 
 func (c *checker) spaces() error {
-	return c.each(bucketSpaces, 1, func(key, _ []byte) error {
-		_, err := load[spaceRecord](c.dbTx, bucketSpaces, key)
+	return c.each(schema.Spaces, 1, func(key, _ []byte) error {
+		_, err := load[schema.SpaceRecord](c.dbTx, schema.Spaces, key)
 		return err
 	})
 }
 
 func (c *checker) members() error {
-	return c.each(bucketMembers, 18, func(key, role []byte) error {
-		slug, user, err := splitSlug0(key, 16)
+	return c.each(schema.Members, 18, func(key, role []byte) error {
+		slug, user, err := schema.SplitSlug0(key, 16)
 		if err != nil {
 			return err
 		}
-		if _, err := decodeRole(role); err != nil {
+		if _, err := schema.DecodeRole(role); err != nil {
 			return err
 		}
-		c.want(c.is(bucketMemberships, join(user, slug), role), "User %x is a member of space %q, which their own list does not say.", user, slug)
+		c.want(c.is(schema.Memberships, schema.Join(user, slug), role), "User %x is a member of space %q, which their own list does not say.", user, slug)
 		c.want(c.hadSpace(slug), "User %x is a member of space %q, which is not there.", user, slug)
 		return c.wantUser(user, "is a member of space %q", slug)
 	})
 }
 
 func (c *checker) memberships() error {
-	return c.each(bucketMemberships, 17, func(key, role []byte) error {
+	return c.each(schema.Memberships, 17, func(key, role []byte) error {
 		user, slug := key[:16], key[16:]
-		c.want(c.is(bucketMembers, join(slug0(string(slug)), user), role), "The list of user %x has space %q, whose members do not say so.", user, slug)
+		c.want(c.is(schema.Members, schema.Join(schema.Slug0(string(slug)), user), role), "The list of user %x has space %q, whose members do not say so.", user, slug)
 		return nil
 	})
 }
@@ -323,8 +322,8 @@ func (c *checker) wantUser(id []byte, who string, args ...any) error {
 }
 
 func (c *checker) entities() error {
-	return c.each(bucketEntities, 17, func(key, _ []byte) error {
-		p, err := parseParent(key)
+	return c.each(schema.Entities, 17, func(key, _ []byte) error {
+		p, err := schema.ParseParent(key)
 		if err != nil {
 			return err
 		}
@@ -333,19 +332,19 @@ func (c *checker) entities() error {
 			return err
 		}
 		c.want(c.hadSpace([]byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
-		c.want(c.has(bucketSpaceEntities, join(slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
-		c.want(p.Kind != store.Ticket || has(c.dbTx, bucketUsers, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
+		c.want(c.has(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
+		c.want(p.Kind != store.Ticket || has(c.dbTx, schema.Users, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
 		return nil
 	})
 }
 
 func (c *checker) spaceEntities() error {
-	return c.each(bucketSpaceEntities, 19, func(key, _ []byte) error {
-		slug, rest, err := splitSlug0(key, 17)
+	return c.each(schema.SpaceEntities, 19, func(key, _ []byte) error {
+		slug, rest, err := schema.SplitSlug0(key, 17)
 		if err != nil {
 			return err
 		}
-		p, err := parseParent(rest)
+		p, err := schema.ParseParent(rest)
 		if err != nil {
 			return err
 		}
@@ -356,102 +355,93 @@ func (c *checker) spaceEntities() error {
 }
 
 func (c *checker) comments() error {
-	return c.each(bucketComments, 32, func(key, value []byte) error {
-		if _, err := decodeComment(value); err != nil {
+	return c.each(schema.Comments, 32, func(key, value []byte) error {
+		if _, err := schema.DecodeCommentRecord(value); err != nil {
 			return err
 		}
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := store.Parent{Kind: store.Ticket, ID: ticket}
-		c.want(has(c.dbTx, bucketEntities, parentKey(p)) || isMarked(c.dbTx, parentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		c.want(has(c.dbTx, schema.Entities, schema.ParentKey(p)) || isMarked(c.dbTx, schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }
 
 func (c *checker) keys() error {
-	return c.each(bucketKeys, 16, func(key, _ []byte) error {
-		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
+	return c.each(schema.Keys, 16, func(key, _ []byte) error {
+		record, err := load[schema.KeyRecord](c.dbTx, schema.Keys, key)
 		if err != nil {
 			return err
 		}
-		c.want(c.is(bucketKeyHashes, record.Hash, key), "API key %x cannot be found by its hash.", key)
-		c.want(has(c.dbTx, bucketUserKeys, join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
+		c.want(c.is(schema.KeyHashes, record.Hash, key), "API key %x cannot be found by its hash.", key)
+		c.want(has(c.dbTx, schema.UserKeys, schema.Join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
 		return c.wantUser(record.UserID[:], "has API key %x", key)
 	})
 }
 
 func (c *checker) keyHashes() error {
-	return c.each(bucketKeyHashes, 32, func(hash, key []byte) error {
-		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
+	return c.each(schema.KeyHashes, 32, func(hash, key []byte) error {
+		record, err := load[schema.KeyRecord](c.dbTx, schema.Keys, key)
 		c.want(err == nil && record != nil && bytes.Equal(record.Hash, hash), "The index of hashes has API key %x, which is not there.", key)
 		return nil
 	})
 }
 
 func (c *checker) userKeys() error {
-	return c.each(bucketUserKeys, 17, func(entry, _ []byte) error {
+	return c.each(schema.UserKeys, 17, func(entry, _ []byte) error {
 		user, key := entry[:16], entry[16:]
-		record, err := load[keyRecord](c.dbTx, bucketKeys, key)
+		record, err := load[schema.KeyRecord](c.dbTx, schema.Keys, key)
 		c.want(err == nil && record != nil && bytes.Equal(record.UserID[:], user), "The list of user %x has API key %x, which is not theirs.", user, key)
 		return nil
 	})
 }
 
 func (c *checker) touches() error {
-	return c.each(bucketTouched, 16, func(key, _ []byte) error {
-		c.want(has(c.dbTx, bucketKeys, key), "It is noted when API key %x was used, which is not there.", key)
+	return c.each(schema.Touched, 16, func(key, _ []byte) error {
+		c.want(has(c.dbTx, schema.Keys, key), "It is noted when API key %x was used, which is not there.", key)
 		return nil
 	})
 }
 
 func (c *checker) sessions() error {
-	return c.each(bucketSessions, 32, func(hash, _ []byte) error {
-		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
+	return c.each(schema.Sessions, 32, func(hash, _ []byte) error {
+		s, err := load[schema.SessionRecord](c.dbTx, schema.Sessions, hash)
 		if err != nil {
 			return err
 		}
-		c.want(has(c.dbTx, bucketKeys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
-		c.want(has(c.dbTx, bucketKeySessions, join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
-		c.want(has(c.dbTx, bucketSessionExpiry, join(timeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
+		c.want(has(c.dbTx, schema.Keys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
+		c.want(has(c.dbTx, schema.KeySessions, schema.Join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
+		c.want(has(c.dbTx, schema.SessionExpiry, schema.Join(schema.TimeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
 		return nil
 	})
 }
 
 func (c *checker) keySessions() error {
-	return c.each(bucketKeySessions, 17, func(entry, _ []byte) error {
+	return c.each(schema.KeySessions, 17, func(entry, _ []byte) error {
 		key, hash := entry[:16], entry[16:]
-		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
+		s, err := load[schema.SessionRecord](c.dbTx, schema.Sessions, hash)
 		c.want(err == nil && s != nil && bytes.Equal(s.KeyID[:], key), "The list of API key %x has session %x, which is not its own.", key, hash)
 		return nil
 	})
 }
 
 func (c *checker) sessionExpiry() error {
-	return c.each(bucketSessionExpiry, 13, func(entry, _ []byte) error {
+	return c.each(schema.SessionExpiry, 13, func(entry, _ []byte) error {
 		ends, hash := entry[:12], entry[12:]
-		s, err := load[sessionRecord](c.dbTx, bucketSessions, hash)
-		c.want(err == nil && s != nil && bytes.Equal(timeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
+		s, err := load[schema.SessionRecord](c.dbTx, schema.Sessions, hash)
+		c.want(err == nil && s != nil && bytes.Equal(schema.TimeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
 		return nil
 	})
-}
-
-// splitSlug0 takes a key apart that is a slug, a zero byte, and so many more.
-func splitSlug0(key []byte, rest int) (slug, after []byte, err error) {
-	slug, after, found := bytes.Cut(key, []byte{0})
-	if !found || len(after) != rest {
-		return nil, nil, errKey
-	}
-	return slug, after, nil
 }
 
 // audit finds what stands between the entries of the audit log. VerifyAudit
 // looks at the entries.
 func (c *checker) audit() error {
-	if c.Bucket(bucketAudit) == nil { // a copy of an older database
+	if c.Bucket(schema.Audit) == nil { // a copy of an older database
 		return nil
 	}
-	return c.each(bucketAudit, 8, func(key, _ []byte) error {
+	return c.each(schema.Audit, 8, func(key, _ []byte) error {
 		if len(key) > 8 {
-			return errKey
+			return schema.ErrKey
 		}
 		return nil
 	})
@@ -459,12 +449,12 @@ func (c *checker) audit() error {
 
 // imported finds what stands among the entries of an import and is none.
 func (c *checker) imported() error {
-	if c.Bucket(bucketImport) == nil { // a copy of an older database
+	if c.Bucket(schema.Import) == nil { // a copy of an older database
 		return nil
 	}
-	return c.each(bucketImport, 1, func(key, _ []byte) error {
-		if number := key[0]; number != importNotes && int(number) > len(importBuckets) {
-			return errKey
+	return c.each(schema.Import, 1, func(key, _ []byte) error {
+		if number := key[0]; number != schema.ImportNotes && int(number) > len(schema.ImportBuckets) {
+			return schema.ErrKey
 		}
 		return nil
 	})

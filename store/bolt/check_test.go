@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -70,7 +71,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 	}
 	add := func(bucket, value []byte, parts ...[]byte) func(*bbolt.Tx, damaged) error {
 		return func(tx *bbolt.Tx, _ damaged) error {
-			return tx.Bucket(bucket).Put(join(parts...), Seal(bucket, join(parts...), value))
+			return tx.Bucket(bucket).Put(schema.Join(parts...), Seal(bucket, schema.Join(parts...), value))
 		}
 	}
 	overwriteFirst := func(bucket, value []byte) func(*bbolt.Tx, damaged) error {
@@ -84,43 +85,43 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		spoil func(*bbolt.Tx, damaged) error
 		says  []string
 	}{
-		{"a record is gone", deleteFirst(bucketAttachments), []string{"The index of ids has attachment <attachment>, of which there is no record.",
+		{"a record is gone", deleteFirst(schema.Attachments), []string{"The index of ids has attachment <attachment>, of which there is no record.",
 			"The index of contents says that attachment <attachment> has the content", `Space "a" is counted as using 10 bytes in 1 files, but its files are 0 bytes in 0.`}},
-		{"a record is damaged", overwriteFirst(bucketAttachments, []byte{9}), []string{`In the bucket "attachments", the entry`}},
-		{"an id is gone", deleteFirst(bucketAttachmentIDs), []string{"Attachment <attachment> cannot be found by its id."}},
-		{"an id too many", add(bucketAttachmentIDs, d17(other), other[:]), []string{"The index of ids has attachment " + other.String()}},
-		{"an id leads elsewhere", overwriteFirst(bucketAttachmentIDs, d17(other)), []string{"Attachment <attachment> cannot be found by its id.", "The index of ids has attachment <attachment>, of which"}},
-		{"a content is gone", deleteFirst(bucketContents), []string{"Attachment <attachment> cannot be found by its content 01"}},
-		{"a content too many", add(bucketContents, nothing, make([]byte, 32), other[:]), []string{"says that attachment " + other.String() + " has the content 00"}},
-		{"checksums of nothing", add(bucketChecksums, []byte("sums"), make([]byte, 32)), []string{"Checksums are kept of the content 0000000000000000000000000000000000000000000000000000000000000000, which no attachment has."}},
-		{"checksums under a damaged key", add(bucketChecksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
-		{"a content waits with nothing", add(bucketPending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
+		{"a record is damaged", overwriteFirst(schema.Attachments, []byte{9}), []string{`In the bucket "attachments", the entry`}},
+		{"an id is gone", deleteFirst(schema.AttachmentIDs), []string{"Attachment <attachment> cannot be found by its id."}},
+		{"an id too many", add(schema.AttachmentIDs, d17(other), other[:]), []string{"The index of ids has attachment " + other.String()}},
+		{"an id leads elsewhere", overwriteFirst(schema.AttachmentIDs, d17(other)), []string{"Attachment <attachment> cannot be found by its id.", "The index of ids has attachment <attachment>, of which"}},
+		{"a content is gone", deleteFirst(schema.Contents), []string{"Attachment <attachment> cannot be found by its content 01"}},
+		{"a content too many", add(schema.Contents, schema.Nothing, make([]byte, 32), other[:]), []string{"says that attachment " + other.String() + " has the content 00"}},
+		{"checksums of nothing", add(schema.Checksums, []byte("sums"), make([]byte, 32)), []string{"Checksums are kept of the content 0000000000000000000000000000000000000000000000000000000000000000, which no attachment has."}},
+		{"checksums under a damaged key", add(schema.Checksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
+		{"a content waits with nothing", add(schema.Pending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
 		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
-			return tx.Bucket(bucketPending).Put(d.attachment.ID[:], Seal(bucketPending, d.attachment.ID[:], []byte("abc")))
+			return tx.Bucket(schema.Pending).Put(d.attachment.ID[:], Seal(schema.Pending, d.attachment.ID[:], []byte("abc")))
 		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
-		{"a damaged key", add(bucketContents, nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
-		{"the usage is wrong", overwriteFirst(bucketUsage, encodeUsage(store.Usage{Bytes: 11, Files: 1})), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
-		{"the usage is gone", deleteFirst(bucketUsage), []string{`Space "a" is counted as using 0 bytes in 0 files, but its files are 10 bytes in 1.`}},
-		{"a usage too many", add(bucketUsage, encodeUsage(store.Usage{}), []byte("b")), []string{`Usage is counted of space "b", which is not there.`}},
-		{"a user is gone", deleteFirst(bucketUsers), []string{"Attachment <attachment> was uploaded by user <user>, who is not there.",
+		{"a damaged key", add(schema.Contents, schema.Nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"the usage is wrong", overwriteFirst(schema.Usage, schema.EncodeUsage(store.Usage{Bytes: 11, Files: 1})), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
+		{"the usage is gone", deleteFirst(schema.Usage), []string{`Space "a" is counted as using 0 bytes in 0 files, but its files are 10 bytes in 1.`}},
+		{"a usage too many", add(schema.Usage, schema.EncodeUsage(store.Usage{}), []byte("b")), []string{`Usage is counted of space "b", which is not there.`}},
+		{"a user is gone", deleteFirst(schema.Users), []string{"Attachment <attachment> was uploaded by user <user>, who is not there.",
 			`who is not there, is a member of space "a".`, "who is not there, has API key", "The ticket <ticket> belongs to user <user>, who is not there."}},
-		{"a user is damaged", overwriteFirst(bucketUsers, []byte("{")), []string{`In the bucket "users", the entry`}},
-		{"a space is gone", deleteFirst(bucketSpaces), []string{`The ticket <ticket> is in space "a", which is not there.`, `is a member of space "a", which is not there.`, `Usage is counted of space "a", which is not there.`}},
-		{"a space is damaged", overwriteFirst(bucketSpaces, []byte("[]")), []string{`In the bucket "spaces", the entry 61 cannot be read`}},
-		{"a member is gone", deleteFirst(bucketMembers), []string{`has space "a", whose members do not say so.`}},
-		{"a member has another role", overwriteFirst(bucketMembers, []byte{byte(store.Admin)}), []string{"which their own list does not say.", "whose members do not say so."}},
-		{"a membership is gone", deleteFirst(bucketMemberships), []string{`is a member of space "a", which their own list does not say.`}},
-		{"a ticket is gone", deleteFirst(bucketEntities), []string{"Attachment <attachment> belongs to ticket <ticket>, which is not there.",
+		{"a user is damaged", overwriteFirst(schema.Users, []byte("{")), []string{`In the bucket "users", the entry`}},
+		{"a space is gone", deleteFirst(schema.Spaces), []string{`The ticket <ticket> is in space "a", which is not there.`, `is a member of space "a", which is not there.`, `Usage is counted of space "a", which is not there.`}},
+		{"a space is damaged", overwriteFirst(schema.Spaces, []byte("[]")), []string{`In the bucket "spaces", the entry 61 cannot be read`}},
+		{"a member is gone", deleteFirst(schema.Members), []string{`has space "a", whose members do not say so.`}},
+		{"a member has another role", overwriteFirst(schema.Members, []byte{byte(store.Admin)}), []string{"which their own list does not say.", "whose members do not say so."}},
+		{"a membership is gone", deleteFirst(schema.Memberships), []string{`is a member of space "a", which their own list does not say.`}},
+		{"a ticket is gone", deleteFirst(schema.Entities), []string{"Attachment <attachment> belongs to ticket <ticket>, which is not there.",
 			`The list of space "a" has the ticket <ticket>, which is not in it.`, "belongs to ticket <ticket>, which is not there."}},
-		{"a ticket is in no list", deleteFirst(bucketSpaceEntities), []string{`The ticket <ticket> is not in the list of its space "a".`}},
-		{"a comment is gone", deleteFirst(bucketComments), []string{"Attachment <attachment> belongs to comment "}},
-		{"a comment too many", add(bucketComments, nothing, other[:], other[:]), []string{"belongs to ticket " + other.String() + ", which is not there."}},
-		{"an API key is gone", deleteFirst(bucketKeys), []string{"The index of hashes has API key", "which is not theirs.", "It is noted when API key", "is of API key <key>, which is not there."}},
-		{"an API key has no hash", deleteFirst(bucketKeyHashes), []string{"cannot be found by its hash."}},
-		{"an API key is in no list", deleteFirst(bucketUserKeys), []string{"is not in the list of its user <user>."}},
-		{"a session is gone", deleteFirst(bucketSessions), []string{"which is not its own.", "which does not end then."}},
-		{"a session is in no list", deleteFirst(bucketKeySessions), []string{"is not in the list of its API key <key>."}},
-		{"a session has no end", deleteFirst(bucketSessionExpiry), []string{"cannot be found by the time when it ends."}},
+		{"a ticket is in no list", deleteFirst(schema.SpaceEntities), []string{`The ticket <ticket> is not in the list of its space "a".`}},
+		{"a comment is gone", deleteFirst(schema.Comments), []string{"Attachment <attachment> belongs to comment "}},
+		{"a comment too many", add(schema.Comments, schema.Nothing, other[:], other[:]), []string{"belongs to ticket " + other.String() + ", which is not there."}},
+		{"an API key is gone", deleteFirst(schema.Keys), []string{"The index of hashes has API key", "which is not theirs.", "It is noted when API key", "is of API key <key>, which is not there."}},
+		{"an API key has no hash", deleteFirst(schema.KeyHashes), []string{"cannot be found by its hash."}},
+		{"an API key is in no list", deleteFirst(schema.UserKeys), []string{"is not in the list of its user <user>."}},
+		{"a session is gone", deleteFirst(schema.Sessions), []string{"which is not its own.", "which does not end then."}},
+		{"a session is in no list", deleteFirst(schema.KeySessions), []string{"is not in the list of its API key <key>."}},
+		{"a session has no end", deleteFirst(schema.SessionExpiry), []string{"cannot be found by the time when it ends."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "attachd.db")
@@ -144,7 +145,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func d17(id uuid.UUID) []byte { return parentKey(store.Parent{Kind: store.Product, ID: id}) }
+func d17(id uuid.UUID) []byte { return schema.ParentKey(store.Parent{Kind: store.Product, ID: id}) }
 
 func TestCheckBoundsWhatItTells(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "attachd.db")
@@ -156,7 +157,7 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for range maxFaults + 7 {
 			id := uuid.New()
-			if err := tx.Bucket(bucketAttachmentIDs).Put(id[:], Seal(bucketAttachmentIDs, id[:], d17(id))); err != nil {
+			if err := tx.Bucket(schema.AttachmentIDs).Put(id[:], Seal(schema.AttachmentIDs, id[:], d17(id))); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
 
 	"go.etcd.io/bbolt"
@@ -62,7 +63,7 @@ type writeTx struct {
 
 	change   *change // that is being applied
 	imports  *importLock
-	users    *decoded[userRecord]
+	users    *decoded[schema.UserRecord]
 	ids      *store.IDs // of events
 	posted   posted
 	postedAt time.Time // when the last of them came in
@@ -257,7 +258,7 @@ func (b *Store) peek(read func(*dbTx) error) error {
 		if b.wal.Unflushed() {
 			b.open = w
 		} else {
-			defer b.rollBack(w) // nothing was done
+			defer b.rollBack(w) // schema.Nothing was done
 		}
 		return read(w.dbTx)
 	})
@@ -392,7 +393,7 @@ func (b *Store) transact(changes []*change, recorded []store.Entry, toLog bool) 
 		return nil
 	}
 	if epoch := b.wal.EpochToStore(); epoch != nil {
-		w.put(bucketMeta, walKey, epoch)
+		w.put(schema.Meta, walKey, epoch)
 	}
 	if w.err != nil {
 		return w.err

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -59,26 +60,26 @@ func (p *plan) putUser(u store.User) (created bool, err error) {
 	if err := needID(u.ID); err != nil {
 		return false, err
 	}
-	known, err := planned[userRecord](p, bucketUsers, u.ID[:])
+	known, err := planned[schema.UserRecord](p, schema.Users, u.ID[:])
 	if err != nil {
 		return false, err
 	}
-	now := userRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin}
+	now := schema.UserRecord{FullName: u.FullName, IsSuperadmin: u.IsSuperadmin}
 	if known == nil || *known != now {
 		p.note(u, "user.put", u.ID, "")
 	}
-	return known == nil || known.Deleted, p.save(bucketUsers, u.ID[:], now)
+	return known == nil || known.Deleted, p.save(schema.Users, u.ID[:], now)
 }
 
 func (p *plan) putSpace(s store.Space) (created bool, err error) {
 	if !validSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
 		return false, malformed(s)
 	}
-	created = !p.has(bucketSpaces, []byte(s.Slug))
-	if created && isMarked(p.tx, spaceRemoval(s.Slug)) {
+	created = !p.has(schema.Spaces, []byte(s.Slug))
+	if created && isMarked(p.tx, schema.SpaceRemoval(s.Slug)) {
 		return false, errRemoving
 	}
-	return created, p.save(bucketSpaces, []byte(s.Slug), spaceRecord{
+	return created, p.save(schema.Spaces, []byte(s.Slug), schema.SpaceRecord{
 		Name: s.Name, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, Auto: s.Auto,
 	})
 }
@@ -87,35 +88,35 @@ func (p *plan) putMember(m store.Member) (created bool, err error) {
 	if m.Role < store.Viewer || m.Role > store.Admin {
 		return false, malformed(m)
 	}
-	if !p.has(bucketSpaces, []byte(m.Space)) {
+	if !p.has(schema.Spaces, []byte(m.Space)) {
 		return false, noSpace(m.Space)
 	}
-	user, err := planned[userRecord](p, bucketUsers, m.UserID[:])
+	user, err := planned[schema.UserRecord](p, schema.Users, m.UserID[:])
 	if err != nil {
 		return false, err
 	}
 	if user == nil || user.Deleted {
 		return false, noUser(m.UserID)
 	}
-	key, role := join(slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)}
-	known := p.get(bucketMembers, key)
+	key, role := schema.Join(schema.Slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)}
+	known := p.get(schema.Members, key)
 	if !bytes.Equal(known, role) {
 		p.note(m, "member.put", m.UserID, m.Space)
 	}
 	created = known == nil
-	p.put(bucketMembers, key, role)
-	p.put(bucketMemberships, join(m.UserID[:], []byte(m.Space)), role)
+	p.put(schema.Members, key, role)
+	p.put(schema.Memberships, schema.Join(m.UserID[:], []byte(m.Space)), role)
 	return created, nil
 }
 
 func (tx *writeTx) saveMember(m store.Member) {
-	tx.put(bucketMembers, join(slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)})
-	tx.put(bucketMemberships, join(m.UserID[:], []byte(m.Space)), []byte{byte(m.Role)})
+	tx.put(schema.Members, schema.Join(schema.Slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)})
+	tx.put(schema.Memberships, schema.Join(m.UserID[:], []byte(m.Space)), []byte{byte(m.Role)})
 }
 
 func (tx *writeTx) removeMember(slug string, user uuid.UUID) {
-	tx.delete(bucketMembers, join(slug0(slug), user[:]))
-	tx.delete(bucketMemberships, join(user[:], []byte(slug)))
+	tx.delete(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
+	tx.delete(schema.Memberships, schema.Join(user[:], []byte(slug)))
 }
 
 func (p *plan) putEntity(e store.Entity) (created bool, err error) {
@@ -125,73 +126,73 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	if err := needID(e.ID); err != nil {
 		return false, err
 	}
-	if !p.has(bucketSpaces, []byte(e.Space)) {
+	if !p.has(schema.Spaces, []byte(e.Space)) {
 		return false, noSpace(e.Space)
 	}
 	// The owner may have been deleted: a system of record goes on telling of
 	// tickets whose owners have left.
-	if e.Kind == store.Ticket && !p.has(bucketUsers, e.OwnerID[:]) {
+	if e.Kind == store.Ticket && !p.has(schema.Users, e.OwnerID[:]) {
 		return false, refuse(store.ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
 	}
-	known, err := planned[entityRecord](p, bucketEntities, parentKey(e.Parent))
+	known, err := planned[schema.EntityRecord](p, schema.Entities, schema.ParentKey(e.Parent))
 	if err != nil {
 		return false, err
 	}
 	switch {
-	case known == nil && isMarked(p.tx, parentRemoval(e.Parent)), known != nil && isMarked(p.tx, spaceRemoval(known.Space)):
+	case known == nil && isMarked(p.tx, schema.ParentRemoval(e.Parent)), known != nil && isMarked(p.tx, schema.SpaceRemoval(known.Space)):
 		return false, errRemoving
 	case known != nil && known.Space != e.Space:
 		return false, refuse(store.ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
 	}
-	record := entityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID}
+	record := schema.EntityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID}
 	if known != nil {
 		record.Comments = known.Comments
 	}
-	p.put(bucketSpaceEntities, join(slug0(e.Space), parentKey(e.Parent)), nothing)
-	return known == nil, p.save(bucketEntities, parentKey(e.Parent), record)
+	p.put(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), schema.ParentKey(e.Parent)), schema.Nothing)
+	return known == nil, p.save(schema.Entities, schema.ParentKey(e.Parent), record)
 }
 
 func (p *plan) putComment(c store.Comment) (created bool, err error) {
 	if err := needID(c.ID); err != nil {
 		return false, err
 	}
-	parent := parentKey(store.Parent{Kind: store.Ticket, ID: c.TicketID})
-	ticket, err := planned[entityRecord](p, bucketEntities, parent)
+	parent := schema.ParentKey(store.Parent{Kind: store.Ticket, ID: c.TicketID})
+	ticket, err := planned[schema.EntityRecord](p, schema.Entities, parent)
 	if err != nil {
 		return false, err
 	}
-	if ticket == nil || !p.has(bucketSpaces, []byte(ticket.Space)) {
+	if ticket == nil || !p.has(schema.Spaces, []byte(ticket.Space)) {
 		return false, refuse(store.ErrNotFound, "There is no ticket %s.", c.TicketID)
 	}
-	key := join(c.TicketID[:], c.ID[:])
-	if value := p.get(bucketComments, key); value != nil {
-		record, err := decodeComment(value)
+	key := schema.Join(c.TicketID[:], c.ID[:])
+	if value := p.get(schema.Comments, key); value != nil {
+		record, err := schema.DecodeCommentRecord(value)
 		if err != nil || c.CreatedAt.IsZero() {
 			return false, err
 		}
 		record.CreatedAt = c.CreatedAt
-		return false, p.save(bucketComments, key, record)
+		return false, p.save(schema.Comments, key, record)
 	}
 	if ticket.Comments, err = p.lastComment(ticket, c.TicketID); err != nil {
 		return false, err
 	}
 	ticket.Comments++
-	record := commentRecord{Number: ticket.Comments, CreatedAt: c.CreatedAt}
+	record := schema.CommentRecord{Number: ticket.Comments, CreatedAt: c.CreatedAt}
 	if record.CreatedAt.IsZero() {
 		record.CreatedAt = c.Told
 	}
-	return true, errors.Join(p.save(bucketEntities, parent, ticket), p.save(bucketComments, key, record))
+	return true, errors.Join(p.save(schema.Entities, parent, ticket), p.save(schema.Comments, key, record))
 }
 
 // lastComment is the last number that a comment of the ticket has. Those that
 // have none, since they are older than the numbers, are numbered first.
-func (p *plan) lastComment(ticket *entityRecord, id uuid.UUID) (last int, err error) {
+func (p *plan) lastComment(ticket *schema.EntityRecord, id uuid.UUID) (last int, err error) {
 	if ticket.Comments > 0 {
 		return ticket.Comments, nil
 	}
-	unnumbered := map[string]*commentRecord{}
-	for rest, value := range under(p.tx, bucketComments, id[:], nil) {
-		record, err := decodeComment(value)
+	unnumbered := map[string]*schema.CommentRecord{}
+	for rest, value := range under(p.tx, schema.Comments, id[:], nil) {
+		record, err := schema.DecodeCommentRecord(value)
 		if err != nil {
 			return 0, err
 		}
@@ -203,7 +204,7 @@ func (p *plan) lastComment(ticket *entityRecord, id uuid.UUID) (last int, err er
 	for _, rest := range slices.Sorted(maps.Keys(unnumbered)) {
 		last++
 		unnumbered[rest].Number = last
-		if err := p.save(bucketComments, join(id[:], []byte(rest)), unnumbered[rest]); err != nil {
+		if err := p.save(schema.Comments, schema.Join(id[:], []byte(rest)), unnumbered[rest]); err != nil {
 			return 0, err
 		}
 	}
@@ -211,7 +212,7 @@ func (p *plan) lastComment(ticket *entityRecord, id uuid.UUID) (last int, err er
 }
 
 func needSpace(tx *dbTx, slug string) error {
-	if !has(tx, bucketSpaces, []byte(slug)) {
+	if !has(tx, schema.Spaces, []byte(slug)) {
 		return noSpace(slug)
 	}
 	return nil
@@ -234,16 +235,12 @@ func noParent(p store.Parent) error {
 func noUser(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no user %s.", id) }
 
 // loadUser gives nil for a deleted user too.
-func loadUser(tx *dbTx, id uuid.UUID) (*userRecord, error) {
-	user, err := load[userRecord](tx, bucketUsers, id[:])
+func loadUser(tx *dbTx, id uuid.UUID) (*schema.UserRecord, error) {
+	user, err := load[schema.UserRecord](tx, schema.Users, id[:])
 	if err != nil || user == nil || user.Deleted {
 		return nil, err
 	}
 	return user, nil
-}
-
-func (r userRecord) user(id uuid.UUID) store.User {
-	return store.User{ID: id, FullName: r.FullName, IsSuperadmin: r.IsSuperadmin}
 }
 
 // User implements Directory.
@@ -256,7 +253,7 @@ func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error
 		if record == nil {
 			return noUser(id)
 		}
-		u = record.user(id)
+		u = record.User(id)
 		return nil
 	})
 	return u, err
@@ -265,11 +262,11 @@ func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error
 // Users implements Directory.
 func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []store.User, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		for key := range under(tx, bucketUsers, nil, after[:]) {
+		for key := range under(tx, schema.Users, nil, after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
-			id, err := parseID(key)
+			id, err := schema.ParseID(key)
 			if err != nil {
 				return err
 			}
@@ -278,7 +275,7 @@ func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []s
 				return err
 			}
 			if record != nil {
-				list = append(list, record.user(id))
+				list = append(list, record.User(id))
 			}
 		}
 		return nil
@@ -296,8 +293,8 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 		if user == nil {
 			return noUser(id)
 		}
-		for _, rest := range restsUnder(tx.dbTx, bucketUserKeys, id[:]) {
-			key, err := parseID(rest)
+		for _, rest := range restsUnder(tx.dbTx, schema.UserKeys, id[:]) {
+			key, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
@@ -305,31 +302,27 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 				return fmt.Errorf("remove key %s of user %s: %v", key, id, err)
 			}
 		}
-		for _, slug := range restsUnder(tx.dbTx, bucketMemberships, id[:]) {
+		for _, slug := range restsUnder(tx.dbTx, schema.Memberships, id[:]) {
 			tx.removeMember(string(slug), id)
 		}
 		user.Deleted = true
-		tx.save(bucketUsers, id[:], user)
+		tx.save(schema.Users, id[:], user)
 		return nil
 	})
-}
-
-func (r spaceRecord) space(slug string) store.Space {
-	return store.Space{Slug: slug, Name: r.Name, QuotaBytes: r.QuotaBytes, QuotaFiles: r.QuotaFiles, Auto: r.Auto}
 }
 
 // Space implements Directory.
 func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.Usage, err error) {
 	used, isAhead := b.unflushed.usageOf(slug)
 	err = b.look(ctx, func(tx *dbTx) error {
-		record, err := load[spaceRecord](tx, bucketSpaces, []byte(slug))
+		record, err := load[schema.SpaceRecord](tx, schema.Spaces, []byte(slug))
 		if err != nil {
 			return err
 		}
 		if record == nil {
 			return noSpace(slug)
 		}
-		s = record.space(slug)
+		s = record.Space(slug)
 		u, err = loadUsage(tx, slug)
 		return err
 	})
@@ -342,15 +335,15 @@ func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.
 // Spaces implements Directory.
 func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []store.Space, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		for key := range under(tx, bucketSpaces, nil, []byte(after)) {
+		for key := range under(tx, schema.Spaces, nil, []byte(after)) {
 			if len(list) >= limit {
 				return nil
 			}
-			record, err := load[spaceRecord](tx, bucketSpaces, key)
+			record, err := load[schema.SpaceRecord](tx, schema.Spaces, key)
 			if err != nil {
 				return err
 			}
-			list = append(list, record.space(string(key)))
+			list = append(list, record.Space(string(key)))
 		}
 		return nil
 	})
@@ -360,35 +353,28 @@ func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []sto
 // Role implements Directory.
 func (b *Store) Role(ctx context.Context, slug string, user uuid.UUID) (role store.Role, err error) {
 	err = b.look(ctx, func(tx *dbTx) error {
-		value := tx.get(bucketMembers, join(slug0(slug), user[:]))
-		if value == nil || !has(tx, bucketSpaces, []byte(slug)) {
+		value := tx.get(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
+		if value == nil || !has(tx, schema.Spaces, []byte(slug)) {
 			return nil
 		}
-		role, err = decodeRole(value)
+		role, err = schema.DecodeRole(value)
 		return err
 	})
 	return role, err
 }
 
-func decodeRole(value []byte) (store.Role, error) {
-	if len(value) != 1 {
-		return store.NoRole, fmt.Errorf("damaged role of a member: %x", value)
-	}
-	return store.Role(value[0]), nil
-}
-
 // Members implements Directory.
 func (b *Store) Members(ctx context.Context, slug string, after uuid.UUID, limit int) (list []store.Member, err error) {
 	err = b.viewSpace(ctx, slug, func(tx *dbTx) error {
-		for rest, value := range under(tx, bucketMembers, slug0(slug), after[:]) {
+		for rest, value := range under(tx, schema.Members, schema.Slug0(slug), after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
-			id, err := parseID(rest)
+			id, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
-			role, err := decodeRole(value)
+			role, err := schema.DecodeRole(value)
 			if err != nil {
 				return err
 			}
@@ -403,7 +389,7 @@ func (b *Store) Members(ctx context.Context, slug string, after uuid.UUID, limit
 // anything, a zero byte included, and must not get into a scan.
 func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbTx) error) error {
 	return b.view(ctx, func(tx *dbTx) error {
-		if !has(tx, bucketSpaces, []byte(slug)) {
+		if !has(tx, schema.Spaces, []byte(slug)) {
 			return nil
 		}
 		return read(tx)
@@ -413,11 +399,11 @@ func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbTx) err
 // Memberships implements Directory.
 func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.Member, err error) {
 	err = b.look(ctx, func(tx *dbTx) error {
-		for slug, value := range under(tx, bucketMemberships, user[:], nil) {
-			if !has(tx, bucketSpaces, slug) {
+		for slug, value := range under(tx, schema.Memberships, user[:], nil) {
+			if !has(tx, schema.Spaces, slug) {
 				continue
 			}
-			role, err := decodeRole(value)
+			role, err := schema.DecodeRole(value)
 			if err != nil {
 				return err
 			}
@@ -431,7 +417,7 @@ func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.M
 // DeleteMember implements Directory.
 func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.changeDirectory(ctx, func(tx *writeTx) error {
-		if !has(tx.dbTx, bucketMembers, join(slug0(slug), user[:])) {
+		if !has(tx.dbTx, schema.Members, schema.Join(schema.Slug0(slug), user[:])) {
 			return refuse(store.ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
 		}
 		tx.removeMember(slug, user)
@@ -452,14 +438,14 @@ func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err
 // the space is. A deletion takes the space away first, and an import brings it
 // last.
 func (b *Store) seenEntity(tx *dbTx, p store.Parent) (store.Entity, error) {
-	record, err := b.entities.load(tx, bucketEntities, parentKey(p))
-	if err == nil && record != nil && !has(tx, bucketSpaces, []byte(record.Space)) {
+	record, err := b.entities.load(tx, schema.Entities, schema.ParentKey(p))
+	if err == nil && record != nil && !has(tx, schema.Spaces, []byte(record.Space)) {
 		record = nil
 	}
 	if err != nil {
 		return store.Entity{}, err
 	}
-	return record.entity(p)
+	return entityOf(record, p)
 }
 
 // isSeen says whether a parent is there for callers.
@@ -472,14 +458,14 @@ func (b *Store) isSeen(tx *dbTx, p store.Parent) (bool, error) {
 }
 
 func loadEntity(tx *dbTx, p store.Parent) (store.Entity, error) {
-	record, err := load[entityRecord](tx, bucketEntities, parentKey(p))
+	record, err := load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(p))
 	if err != nil {
 		return store.Entity{}, err
 	}
-	return record.entity(p)
+	return entityOf(record, p)
 }
 
-func (r *entityRecord) entity(p store.Parent) (store.Entity, error) {
+func entityOf(r *schema.EntityRecord, p store.Parent) (store.Entity, error) {
 	if r == nil {
 		return store.Entity{}, noParent(p)
 	}
@@ -489,12 +475,12 @@ func (r *entityRecord) entity(p store.Parent) (store.Entity, error) {
 // Entities implements Directory.
 func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, after uuid.UUID, limit int) (list []store.Entity, err error) {
 	err = b.viewSpace(ctx, slug, func(tx *dbTx) error {
-		prefix := append(slug0(slug), byte(kind))
-		for rest := range under(tx, bucketSpaceEntities, prefix, after[:]) {
+		prefix := append(schema.Slug0(slug), byte(kind))
+		for rest := range under(tx, schema.SpaceEntities, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
-			id, err := parseID(rest)
+			id, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
@@ -512,7 +498,7 @@ func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, afte
 // Comment implements Directory.
 func (b *Store) Comment(ctx context.Context, ticket, id uuid.UUID) (c store.Comment, err error) {
 	err = b.look(ctx, func(tx *dbTx) error {
-		value := tx.get(bucketComments, join(ticket[:], id[:]))
+		value := tx.get(schema.Comments, schema.Join(ticket[:], id[:]))
 		seen := value != nil
 		if seen {
 			if seen, err = b.isSeen(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil {
@@ -522,18 +508,10 @@ func (b *Store) Comment(ctx context.Context, ticket, id uuid.UUID) (c store.Comm
 		if !seen {
 			return noComment(id)
 		}
-		c, err = readComment(ticket, id, value)
+		c, err = schema.DecodeComment(ticket, id, value)
 		return err
 	})
 	return c, err
-}
-
-func readComment(ticket, id uuid.UUID, value []byte) (store.Comment, error) {
-	record, err := decodeComment(value)
-	if err != nil {
-		return store.Comment{}, err
-	}
-	return store.Comment{TicketID: ticket, ID: id, CreatedAt: record.CreatedAt, Number: record.Number}, nil
 }
 
 func noComment(id uuid.UUID) error {
@@ -546,15 +524,15 @@ func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 		if seen, err := b.isSeen(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil || !seen {
 			return err
 		}
-		for rest, value := range under(tx, bucketComments, ticket[:], after[:]) {
+		for rest, value := range under(tx, schema.Comments, ticket[:], after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
-			id, err := parseID(rest)
+			id, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
-			c, err := readComment(ticket, id, value)
+			c, err := schema.DecodeComment(ticket, id, value)
 			if err != nil {
 				return err
 			}
@@ -568,11 +546,11 @@ func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 // DeleteComment implements Directory.
 func (b *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		key := join(c.TicketID[:], c.ID[:])
-		if !has(tx.dbTx, bucketComments, key) {
+		key := schema.Join(c.TicketID[:], c.ID[:])
+		if !has(tx.dbTx, schema.Comments, key) {
 			return noComment(c.ID)
 		}
-		tx.delete(bucketComments, key)
+		tx.delete(schema.Comments, key)
 		return tx.dropComment(c)
 	})
 }

@@ -21,7 +21,7 @@ type handle struct {
 	*bbolt.DB
 	file   *os.File                         // bbolt's own
 	size   int                              // of a page, in bytes
-	last   atomic.Uint64                    // number of the last commit
+	last   atomic.Uint64                    // schema.Number of the last commit
 	mapped sync.RWMutex                     // held for reading while metas is read
 	metas  []byte                           // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
 	whole  atomic.Pointer[[metaLength]byte] // the last meta page that was verified

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -37,12 +38,6 @@ import (
 //	         come last, and nothing in a space is seen before its space is.
 //	end      the entries of the audit log follow, and in the last commit the
 //	         import's own entry, and the mark goes.
-//
-// A key in the bucket "import" is:
-//
-//	0              the mark; its value is the import's audit entry, or empty
-//	1 to 7 key     what goes into a bucket of importBuckets
-//	255 seq, 8     JSON of a note, for an entry of the audit log
 const (
 	// batchSize is how many objects a Put writes in one transaction at most, and
 	// how many entries a transaction of an import has.
@@ -53,32 +48,12 @@ const (
 	resumeTime = time.Minute
 )
 
-// importBuckets are what an import writes to, in the order in which it does.
-var importBuckets = [][]byte{
-	bucketUsers, bucketMembers, bucketMemberships, bucketEntities, bucketSpaceEntities, bucketComments,
-	bucketSpaces,
-}
-
-var (
-	importMark  = []byte{0}
-	importNotes = byte(255)
-)
-
-// staged is the key in the bucket "import" of what goes into another.
-func staged(bucket, key []byte) []byte {
-	number := slices.IndexFunc(importBuckets, func(b []byte) bool { return bytes.Equal(b, bucket) })
-	return append([]byte{byte(number + 1)}, key...) // 0 for another bucket
-}
-
-// note is an entry of the audit log that a change has beside its own.
-type note struct{ Action, User, Name, Space string }
-
 // plan is what a Put writes. It is read before the database, so that objects
 // may rely on those before them.
 type plan struct {
 	tx     *dbTx
 	writes map[string][]byte // by staged key
-	notes  []note
+	notes  []schema.Note
 	each   bool // notes are wanted
 }
 
@@ -98,7 +73,7 @@ func (p *plan) putAll(objects []store.Object) (created []bool, err error) {
 }
 
 func (p *plan) get(bucket, key []byte) []byte {
-	if value, planned := p.writes[string(staged(bucket, key))]; planned {
+	if value, planned := p.writes[string(schema.StagedKey(bucket, key))]; planned {
 		return value
 	}
 	return p.tx.get(bucket, key)
@@ -112,10 +87,12 @@ func planned[Record any](p *plan, bucket, key []byte) (*Record, error) {
 	if data == nil {
 		return nil, nil
 	}
-	return decode[Record](bucket, data)
+	return schema.Decode[Record](bucket, data)
 }
 
-func (p *plan) put(bucket, key, value []byte) { p.writes[string(staged(bucket, key))] = value }
+func (p *plan) put(bucket, key, value []byte) {
+	p.writes[string(schema.StagedKey(bucket, key))] = value
+}
 
 func (p *plan) save(bucket, key []byte, record any) error {
 	data, err := json.Marshal(record)
@@ -130,7 +107,7 @@ func (p *plan) save(bucket, key []byte, record any) error {
 // detail.
 func (p *plan) note(o store.Object, action string, user uuid.UUID, space string) {
 	if p.each {
-		p.notes = append(p.notes, note{action, user.String(), store.Granted(o), space})
+		p.notes = append(p.notes, schema.Note{Action: action, User: user.String(), Name: store.Granted(o), Space: space})
 	}
 }
 
@@ -140,7 +117,7 @@ func (p *plan) sorted() []string { return slices.Sorted(maps.Keys(p.writes)) }
 // write writes what is planned, and records the notes.
 func (p *plan) write(tx *writeTx) {
 	for _, key := range p.sorted() {
-		tx.put(importBuckets[key[0]-1], []byte(key[1:]), p.writes[key])
+		tx.put(schema.ImportBuckets[key[0]-1], []byte(key[1:]), p.writes[key])
 	}
 	for _, n := range p.notes {
 		tx.note(n.Action, "user", n.User, n.Name, n.Space)
@@ -288,9 +265,9 @@ func (b *Store) stageImport(ctx context.Context, p *plan) error {
 			return err
 		}
 		err := b.update(background, func(tx *writeTx) error {
-			tx.Bucket(bucketImport).FillPercent = 1 // keys come in their order
+			tx.Bucket(schema.Import).FillPercent = 1 // keys come in their order
 			for _, key := range keys {
-				tx.put(bucketImport, []byte(key), p.writes[key])
+				tx.put(schema.Import, []byte(key), p.writes[key])
 			}
 			return nil
 		})
@@ -302,9 +279,9 @@ func (b *Store) stageImport(ctx context.Context, p *plan) error {
 	for notes := range slices.Chunk(p.notes, b.batch) {
 		first := seq
 		err := b.update(background, func(tx *writeTx) error {
-			tx.Bucket(bucketImport).FillPercent = 1
+			tx.Bucket(schema.Import).FillPercent = 1
 			for i, n := range notes {
-				tx.save(bucketImport, binary.BigEndian.AppendUint64([]byte{importNotes}, first+uint64(i)), n)
+				tx.save(schema.Import, binary.BigEndian.AppendUint64([]byte{schema.ImportNotes}, first+uint64(i)), n)
 			}
 			return nil
 		})
@@ -318,7 +295,7 @@ func (b *Store) stageImport(ctx context.Context, p *plan) error {
 		entry = e.Encode()
 	}
 	return b.update(background, func(tx *writeTx) error {
-		tx.put(bucketImport, importMark, entry)
+		tx.put(schema.Import, schema.ImportMark, entry)
 		return nil
 	})
 }
@@ -328,8 +305,8 @@ func (b *Store) clearImport() error {
 	for more := true; more; {
 		err := b.update(context.Background(), func(tx *writeTx) error {
 			more = false
-			for _, e := range firstEntries(tx.dbTx, bucketImport, nil, b.batch) {
-				tx.delete(bucketImport, e.key)
+			for _, e := range firstEntries(tx.dbTx, schema.Import, nil, b.batch) {
+				tx.delete(schema.Import, e.key)
 				more = true
 			}
 			return nil
@@ -368,33 +345,33 @@ func (b *Store) finishImport() error {
 // moveImported moves at most limit entries of an import, and says whether there
 // are more.
 func (tx *writeTx) moveImported(limit int) (more bool, err error) {
-	mark := bytes.Clone(tx.get(bucketImport, importMark))
+	mark := bytes.Clone(tx.get(schema.Import, schema.ImportMark))
 	var entry *store.Entry
 	if len(mark) > 0 {
-		e, err := decodeEntry(mark)
+		e, err := schema.DecodeEntry(mark)
 		if err != nil {
 			return false, fmt.Errorf("the mark of an import: %w", err)
 		}
 		entry = &e
 	}
-	entries := firstEntries(tx.dbTx, bucketImport, []byte{1}, limit)
-	notes := make([]note, len(entries))
+	entries := firstEntries(tx.dbTx, schema.Import, []byte{1}, limit)
+	notes := make([]schema.Note, len(entries))
 	for i, e := range entries {
 		switch {
-		case e.key[0] == importNotes:
-			n, err := decode[note](bucketImport, e.value)
+		case e.key[0] == schema.ImportNotes:
+			n, err := schema.Decode[schema.Note](schema.Import, e.value)
 			if err != nil {
 				return false, err
 			}
 			notes[i] = *n
-		case int(e.key[0]) > len(importBuckets):
-			return false, fmt.Errorf("what is staged of an import: %w", errKey)
+		case int(e.key[0]) > len(schema.ImportBuckets):
+			return false, fmt.Errorf("what is staged of an import: %w", schema.ErrKey)
 		}
 	}
 	for i, e := range entries {
-		tx.delete(bucketImport, e.key)
-		if e.key[0] != importNotes {
-			tx.put(importBuckets[e.key[0]-1], e.key[1:], e.value)
+		tx.delete(schema.Import, e.key)
+		if e.key[0] != schema.ImportNotes {
+			tx.put(schema.ImportBuckets[e.key[0]-1], e.key[1:], e.value)
 		} else if entry != nil {
 			tx.noteFor(*entry, notes[i].Action, "user", notes[i].User, notes[i].Name, notes[i].Space)
 		}
@@ -402,7 +379,7 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 	if len(entries) == limit {
 		return true, nil
 	}
-	tx.delete(bucketImport, importMark)
+	tx.delete(schema.Import, schema.ImportMark)
 	if entry != nil {
 		tx.record(*entry)
 	}
@@ -427,7 +404,7 @@ func firstEntries(tx *dbTx, bucket, from []byte, limit int) (list []keyValue) {
 func (b *Store) resumeImport() error {
 	some, decided := false, false
 	err := b.look(context.Background(), func(tx *dbTx) error {
-		some, decided = hasUnder(tx, bucketImport, nil), has(tx, bucketImport, importMark)
+		some, decided = hasUnder(tx, schema.Import, nil), has(tx, schema.Import, schema.ImportMark)
 		return nil
 	})
 	switch {

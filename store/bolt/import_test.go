@@ -12,6 +12,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -143,7 +144,7 @@ func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
 			t.Errorf("crash %d: %d of %d objects are there, and %d of %d entries", n, there, len(objects), len(entries), len(want))
 		}
 		err := b.look(t.Context(), func(tx *dbTx) error {
-			if hasUnder(tx, bucketImport, nil) {
+			if hasUnder(tx, schema.Import, nil) {
 				t.Errorf("crash %d: something is left of the import", n)
 			}
 			return nil

@@ -13,6 +13,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -23,7 +24,7 @@ var errRefused = errors.New("refused")
 // mark is a change that writes a key into meta; marked says whether it is there.
 func mark(name string) *change {
 	return &change{done: make(chan error, 1), apply: func(tx *writeTx) error {
-		tx.put(bucketMeta, []byte(name), nothing)
+		tx.put(schema.Meta, []byte(name), schema.Nothing)
 		return nil
 	}}
 }
@@ -31,7 +32,7 @@ func mark(name string) *change {
 func (b *Store) marked(t *testing.T, name string) (found bool) {
 	t.Helper()
 	err := b.viewIn(b.db.Load(), func(tx *dbTx) error {
-		found = has(tx, bucketMeta, []byte(name))
+		found = has(tx, schema.Meta, []byte(name))
 		return nil
 	})
 	if err != nil {
@@ -79,7 +80,7 @@ func TestFailedWriteIsNotCommitted(t *testing.T) {
 
 func TestChangeThatWroteAndWasRefusedIsNotCommitted(t *testing.T) {
 	halfway := func(tx *writeTx) error {
-		tx.put(bucketMeta, []byte("half"), nothing)
+		tx.put(schema.Meta, []byte("half"), schema.Nothing)
 		return errRefused
 	}
 	b := OpenTemp(t)
@@ -364,7 +365,7 @@ func TestCommentsOfOlderDatabasesKeepTheirOrder(t *testing.T) {
 	ids := []uuid.UUID{{0: 2}, {0: 5}, {0: 9}}
 	err := b.update(t.Context(), func(tx *writeTx) error {
 		for _, id := range ids {
-			tx.put(bucketComments, join(ticket.ID[:], id[:]), nothing)
+			tx.put(schema.Comments, schema.Join(ticket.ID[:], id[:]), schema.Nothing)
 		}
 		return nil
 	})

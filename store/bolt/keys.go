@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -35,20 +36,20 @@ func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) er
 		if err := needUser(tx.dbTx, k.UserID); err != nil {
 			return err
 		}
-		if has(tx.dbTx, bucketKeys, k.ID[:]) || has(tx.dbTx, bucketKeyHashes, k.Hash[:]) {
+		if has(tx.dbTx, schema.Keys, k.ID[:]) || has(tx.dbTx, schema.KeyHashes, k.Hash[:]) {
 			return refuse(store.ErrConflict, "This key is there already.")
 		}
 		if err := makeRoomForKey(tx, k, remove); err != nil {
 			return err
 		}
-		tx.save(bucketKeys, k.ID[:], keyRecord{
+		tx.save(schema.Keys, k.ID[:], schema.KeyRecord{
 			UserID: k.UserID, Name: k.Name, Prefix: k.Prefix, Hash: k.Hash[:],
 			CreatedAt: k.CreatedAt.UTC(), ExpiresAt: k.ExpiresAt.UTC(),
 		})
-		tx.put(bucketKeyHashes, k.Hash[:], k.ID[:])
-		tx.put(bucketUserKeys, join(k.UserID[:], k.ID[:]), nothing)
+		tx.put(schema.KeyHashes, k.Hash[:], k.ID[:])
+		tx.put(schema.UserKeys, schema.Join(k.UserID[:], k.ID[:]), schema.Nothing)
 		if !k.LastUsedAt.IsZero() {
-			tx.put(bucketTouched, k.ID[:], encodeSeconds(k.LastUsedAt.Unix()))
+			tx.put(schema.Touched, k.ID[:], schema.EncodeSeconds(k.LastUsedAt.Unix()))
 		}
 		return nil
 	}
@@ -58,18 +59,18 @@ func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) er
 // are as many as there may be. It removes no more than that one, since the clock
 // may be wrong.
 func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.UUID) error) error {
-	keys := restsUnder(tx.dbTx, bucketUserKeys, k.UserID[:])
+	keys := restsUnder(tx.dbTx, schema.UserKeys, k.UserID[:])
 	if len(keys) < store.MaxKeys {
 		return nil
 	}
 	var first uuid.UUID
 	expired := k.CreatedAt
 	for _, key := range keys {
-		id, err := parseID(key)
+		id, err := schema.ParseID(key)
 		if err != nil {
 			return err
 		}
-		record, err := load[keyRecord](tx.dbTx, bucketKeys, key)
+		record, err := load[schema.KeyRecord](tx.dbTx, schema.Keys, key)
 		if err != nil {
 			return err
 		}
@@ -95,11 +96,11 @@ func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.Use
 // KeyByHash implements Keys.
 func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (k store.Key, u store.User, err error) {
 	err = b.look(ctx, func(tx *dbTx) error {
-		value := tx.get(bucketKeyHashes, hash[:])
+		value := tx.get(schema.KeyHashes, hash[:])
 		if value == nil {
 			return store.ErrNotFound
 		}
-		id, err := parseID(value)
+		id, err := schema.ParseID(value)
 		if err != nil {
 			return err
 		}
@@ -114,18 +115,18 @@ func (b *Store) loadKeyAndUser(tx *dbTx, id uuid.UUID) (store.Key, store.User, e
 	if err != nil {
 		return store.Key{}, store.User{}, err
 	}
-	user, err := b.users.load(tx, bucketUsers, k.UserID[:])
+	user, err := b.users.load(tx, schema.Users, k.UserID[:])
 	if err != nil {
 		return store.Key{}, store.User{}, err
 	}
 	if user == nil || user.Deleted {
 		return store.Key{}, store.User{}, fmt.Errorf("key %s belongs to a user who is not there", id)
 	}
-	return k, user.user(k.UserID), nil
+	return k, user.User(k.UserID), nil
 }
 
 func (b *Store) loadKey(tx *dbTx, id uuid.UUID) (store.Key, error) {
-	record, err := b.keys.load(tx, bucketKeys, id[:])
+	record, err := b.keys.load(tx, schema.Keys, id[:])
 	if err != nil {
 		return store.Key{}, err
 	}
@@ -160,7 +161,7 @@ func (b *Store) lastUse(tx *dbTx, id uuid.UUID) (time.Time, error) {
 }
 
 func loadTouched(tx *dbTx, id uuid.UUID) (seconds int64, found bool, err error) {
-	value := tx.get(bucketTouched, id[:])
+	value := tx.get(schema.Touched, id[:])
 	switch len(value) {
 	case 0:
 		return 0, false, nil
@@ -170,20 +171,16 @@ func loadTouched(tx *dbTx, id uuid.UUID) (seconds int64, found bool, err error) 
 	return 0, false, fmt.Errorf("damaged time of last use of key %s", id)
 }
 
-func encodeSeconds(seconds int64) []byte {
-	return binary.BigEndian.AppendUint64(nil, uint64(seconds))
-}
-
 func noKey(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no key %s.", id) }
 
 // KeysOf implements Keys.
 func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []store.Key, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		for rest := range under(tx, bucketUserKeys, user[:], after[:]) {
+		for rest := range under(tx, schema.UserKeys, user[:], after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
-			id, err := parseID(rest)
+			id, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
@@ -207,22 +204,22 @@ func (b *Store) DeleteKey(ctx context.Context, id uuid.UUID) error {
 
 // removeKey removes a key and its sessions.
 func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
-	record, err := load[keyRecord](tx.dbTx, bucketKeys, id[:])
+	record, err := load[schema.KeyRecord](tx.dbTx, schema.Keys, id[:])
 	if err != nil {
 		return err
 	}
 	if record == nil {
 		return noKey(id)
 	}
-	for _, hash := range restsUnder(tx.dbTx, bucketKeySessions, id[:]) {
+	for _, hash := range restsUnder(tx.dbTx, schema.KeySessions, id[:]) {
 		if err := tx.removeSession(hash); err != nil {
 			return err
 		}
 	}
-	tx.delete(bucketKeys, id[:])
-	tx.delete(bucketKeyHashes, record.Hash)
-	tx.delete(bucketUserKeys, join(record.UserID[:], id[:]))
-	tx.delete(bucketTouched, id[:])
+	tx.delete(schema.Keys, id[:])
+	tx.delete(schema.KeyHashes, record.Hash)
+	tx.delete(schema.UserKeys, schema.Join(record.UserID[:], id[:]))
+	tx.delete(schema.Touched, id[:])
 	b.touched.drop(id)
 	return nil
 }
@@ -302,8 +299,8 @@ func (b *Store) flushTouched() error {
 				return err
 			}
 			// A key may have been deleted while somebody used it.
-			if has(tx.dbTx, bucketKeys, id[:]) && (!isWritten || seconds > written) {
-				tx.put(bucketTouched, id[:], encodeSeconds(seconds))
+			if has(tx.dbTx, schema.Keys, id[:]) && (!isWritten || seconds > written) {
+				tx.put(schema.Touched, id[:], schema.EncodeSeconds(seconds))
 			}
 		}
 		return nil
@@ -318,10 +315,10 @@ func (b *Store) flushTouched() error {
 // CreateSession implements Keys.
 func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Time) error {
 	return b.updateAlone(ctx, func(tx *writeTx) error {
-		if !has(tx.dbTx, bucketKeys, s.KeyID[:]) {
+		if !has(tx.dbTx, schema.Keys, s.KeyID[:]) {
 			return noKey(s.KeyID)
 		}
-		if has(tx.dbTx, bucketSessions, s.Hash[:]) {
+		if has(tx.dbTx, schema.Sessions, s.Hash[:]) {
 			return refuse(store.ErrConflict, "This session is there already.")
 		}
 		if err := tx.removeExpiredSessions(now); err != nil {
@@ -330,9 +327,9 @@ func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Tim
 		if err := tx.makeRoomForSession(s.KeyID); err != nil {
 			return err
 		}
-		tx.save(bucketSessions, s.Hash[:], sessionRecord{KeyID: s.KeyID, ExpiresAt: s.ExpiresAt.UTC()})
-		tx.put(bucketKeySessions, join(s.KeyID[:], s.Hash[:]), nothing)
-		tx.put(bucketSessionExpiry, join(timeKey(s.ExpiresAt), s.Hash[:]), nothing)
+		tx.save(schema.Sessions, s.Hash[:], schema.SessionRecord{KeyID: s.KeyID, ExpiresAt: s.ExpiresAt.UTC()})
+		tx.put(schema.KeySessions, schema.Join(s.KeyID[:], s.Hash[:]), schema.Nothing)
+		tx.put(schema.SessionExpiry, schema.Join(schema.TimeKey(s.ExpiresAt), s.Hash[:]), schema.Nothing)
 		return nil
 	})
 }
@@ -340,13 +337,13 @@ func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Tim
 // makeRoomForSession ends the session of a key's user that would expire first,
 // when there are as many as there may be.
 func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
-	k, err := load[keyRecord](tx.dbTx, bucketKeys, key[:])
+	k, err := load[schema.KeyRecord](tx.dbTx, schema.Keys, key[:])
 	if err != nil || k == nil {
 		return err
 	}
 	var hashes [][]byte
-	for _, id := range restsUnder(tx.dbTx, bucketUserKeys, k.UserID[:]) {
-		hashes = append(hashes, restsUnder(tx.dbTx, bucketKeySessions, id)...)
+	for _, id := range restsUnder(tx.dbTx, schema.UserKeys, k.UserID[:]) {
+		hashes = append(hashes, restsUnder(tx.dbTx, schema.KeySessions, id)...)
 	}
 	if len(hashes) < store.MaxSessions {
 		return nil
@@ -354,7 +351,7 @@ func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
 	var first []byte
 	var expires time.Time
 	for _, hash := range hashes {
-		record, err := load[sessionRecord](tx.dbTx, bucketSessions, hash)
+		record, err := load[schema.SessionRecord](tx.dbTx, schema.Sessions, hash)
 		if err != nil {
 			return err
 		}
@@ -367,8 +364,8 @@ func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
 
 func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 	var expired [][]byte
-	limit := timeKey(now)
-	for key := range under(tx.dbTx, bucketSessionExpiry, nil, nil) {
+	limit := schema.TimeKey(now)
+	for key := range under(tx.dbTx, schema.SessionExpiry, nil, nil) {
 		if bytes.Compare(key[:len(limit)], limit) >= 0 {
 			break
 		}
@@ -385,7 +382,7 @@ func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 // Session implements Keys.
 func (b *Store) Session(ctx context.Context, hash [32]byte) (s store.Session, err error) {
 	err = b.look(ctx, func(tx *dbTx) error {
-		record, err := load[sessionRecord](tx, bucketSessions, hash[:])
+		record, err := load[schema.SessionRecord](tx, schema.Sessions, hash[:])
 		if err != nil {
 			return err
 		}
@@ -407,12 +404,12 @@ func (b *Store) DeleteSession(ctx context.Context, hash [32]byte) error {
 
 // removeSession removes a session that may not be there.
 func (tx *writeTx) removeSession(hash []byte) error {
-	record, err := load[sessionRecord](tx.dbTx, bucketSessions, hash)
+	record, err := load[schema.SessionRecord](tx.dbTx, schema.Sessions, hash)
 	if err != nil || record == nil {
 		return err
 	}
-	tx.delete(bucketSessions, hash)
-	tx.delete(bucketKeySessions, join(record.KeyID[:], hash))
-	tx.delete(bucketSessionExpiry, join(timeKey(record.ExpiresAt), hash))
+	tx.delete(schema.Sessions, hash)
+	tx.delete(schema.KeySessions, schema.Join(record.KeyID[:], hash))
+	tx.delete(schema.SessionExpiry, schema.Join(schema.TimeKey(record.ExpiresAt), hash))
 	return nil
 }

@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"attachd/store"
-
-	"github.com/google/uuid"
+	"attachd/store/bolt/schema"
 )
 
 // postbox knows how much is in the outbox, so that asking costs nothing.
@@ -52,8 +50,8 @@ func (b *Store) NewEvents() <-chan struct{} { return b.postbox.grown }
 // countPosted counts what is in the outbox of a database that is being opened.
 func (b *Store) countPosted() error {
 	return b.view(context.Background(), func(tx *dbTx) error {
-		b.postbox.events.Add(tx.count(bucketOutbox))
-		b.postbox.dead.Add(tx.count(bucketDead))
+		b.postbox.events.Add(tx.count(schema.Outbox))
+		b.postbox.dead.Add(tx.count(schema.Dead))
 		return nil
 	})
 }
@@ -78,15 +76,13 @@ func numbered(tx *dbTx, bucket []byte, after uint64) func(yield func(seq uint64,
 			return
 		}
 		cursor := tx.entries(bucket)
-		for key, value := cursor.Seek(number(after + 1)); len(key) == 8; key, value = cursor.Next() {
+		for key, value := cursor.Seek(schema.Number(after + 1)); len(key) == 8; key, value = cursor.Next() {
 			if cursor.must(); !yield(binary.BigEndian.Uint64(key), value) {
 				return
 			}
 		}
 	}
 }
-
-func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // tell puts an event into the outbox, if the change is to be told of.
 func (tx *writeTx) tell(what store.EventType, a store.Attachment, space string) {
@@ -106,7 +102,7 @@ func (tx *writeTx) tell(what store.EventType, a store.Attachment, space string) 
 }
 
 func (tx *writeTx) post(e store.Event) {
-	tx.append(bucketOutbox, recordOf(e))
+	tx.append(schema.Outbox, schema.NewEventRecord(e))
 	tx.posted.events++
 	tx.posted.told++
 	tx.postedAt = e.Queued
@@ -124,11 +120,11 @@ func (tx *writeTx) append(bucket []byte, record any) {
 	if tx.logging {
 		tx.batch = tx.batch.SetSequence(bucket, seq)
 	}
-	tx.save(bucket, number(seq), record)
+	tx.save(bucket, schema.Number(seq), record)
 }
 
-func (tx *writeTx) bury(e eventRecord, at time.Time, reason string) {
-	tx.append(bucketDead, deadRecord{e, at.UTC(), reason})
+func (tx *writeTx) bury(e schema.EventRecord, at time.Time, reason string) {
+	tx.append(schema.Dead, schema.DeadRecord{Event: e, Time: at.UTC(), Reason: reason})
 	tx.posted.dead++
 }
 
@@ -137,20 +133,20 @@ func (tx *writeTx) bury(e eventRecord, at time.Time, reason string) {
 // since a cursor steps over everything that was deleted before it.
 func (tx *writeTx) boundOutbox(p *postbox) {
 	if tx.posted.told > 0 {
-		for _, old := range tx.firstOf(bucketOutbox, p.events.Load()+tx.posted.events-p.max) {
-			var record eventRecord
-			if err := json.Unmarshal(old.value, &record); err != nil {
-				tx.err = errors.Join(tx.err, fmt.Errorf("event %d: %w", old.seq, errEvent))
+		for _, old := range tx.firstOf(schema.Outbox, p.events.Load()+tx.posted.events-p.max) {
+			record, err := schema.DecodeEventRecord(old.seq, old.value)
+			if err != nil {
+				tx.err = errors.Join(tx.err, err)
 				return
 			}
 			tx.bury(record, tx.postedAt, store.ReasonOutboxFull)
-			tx.delete(bucketOutbox, number(old.seq))
+			tx.delete(schema.Outbox, schema.Number(old.seq))
 			tx.posted.events--
 		}
 	}
 	if tx.posted.dead > 0 {
-		for _, old := range tx.firstOf(bucketDead, p.dead.Load()+tx.posted.dead-p.max) {
-			tx.delete(bucketDead, number(old.seq))
+		for _, old := range tx.firstOf(schema.Dead, p.dead.Load()+tx.posted.dead-p.max) {
+			tx.delete(schema.Dead, schema.Number(old.seq))
 			tx.posted.dead--
 		}
 	}
@@ -178,17 +174,13 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 // Events implements Outbox.
 func (b *Store) Events(ctx context.Context, after uint64, limit int) (list []store.Event, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		for seq, value := range numbered(tx, bucketOutbox, after) {
+		for seq, value := range numbered(tx, schema.Outbox, after) {
 			if len(list) >= limit {
 				return nil
 			}
-			var record eventRecord
-			if err := json.Unmarshal(value, &record); err != nil {
-				return fmt.Errorf("event %d: %w", seq, errEvent)
-			}
-			e, err := record.event(seq)
+			e, err := schema.DecodeEvent(seq, value)
 			if err != nil {
-				return fmt.Errorf("event %d: %w", seq, err)
+				return err
 			}
 			list = append(list, e)
 		}
@@ -205,7 +197,7 @@ func (b *Store) SettleEvents(ctx context.Context, delivered []uint64, dead ...st
 		}
 		for _, letter := range dead {
 			if tx.take(letter.Event.Seq) {
-				tx.bury(recordOf(letter.Event), letter.Time, letter.Reason)
+				tx.bury(schema.NewEventRecord(letter.Event), letter.Time, letter.Reason)
 			}
 		}
 		return nil
@@ -214,10 +206,10 @@ func (b *Store) SettleEvents(ctx context.Context, delivered []uint64, dead ...st
 
 // take removes an event, and says whether it was there.
 func (tx *writeTx) take(seq uint64) bool {
-	if !has(tx.dbTx, bucketOutbox, number(seq)) {
+	if !has(tx.dbTx, schema.Outbox, schema.Number(seq)) {
 		return false
 	}
-	tx.delete(bucketOutbox, number(seq))
+	tx.delete(schema.Outbox, schema.Number(seq))
 	tx.posted.events--
 	return true
 }
@@ -225,11 +217,11 @@ func (tx *writeTx) take(seq uint64) bool {
 // DeadLetters implements Outbox.
 func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) (list []store.DeadLetter, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		for seq, value := range numbered(tx, bucketDead, after) {
+		for seq, value := range numbered(tx, schema.Dead, after) {
 			if len(list) >= limit {
 				return nil
 			}
-			letter, err := decodeDead(seq, value)
+			letter, err := schema.DecodeDeadLetter(seq, value)
 			if err != nil {
 				return err
 			}
@@ -240,32 +232,20 @@ func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) (list 
 	return list, err
 }
 
-func decodeDead(seq uint64, value []byte) (store.DeadLetter, error) {
-	var record deadRecord
-	if err := json.Unmarshal(value, &record); err != nil {
-		return store.DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, errEvent)
-	}
-	letter, err := record.letter(seq)
-	if err != nil {
-		return store.DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, err)
-	}
-	return letter, nil
-}
-
 // Redeliver implements Outbox.
 func (b *Store) Redeliver(ctx context.Context, now time.Time, limit int) (events int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		events = 0 // the change may be tried twice
 		var letters []store.DeadLetter
-		for _, old := range tx.firstOf(bucketDead, int64(limit)) {
-			letter, err := decodeDead(old.seq, old.value)
+		for _, old := range tx.firstOf(schema.Dead, int64(limit)) {
+			letter, err := schema.DecodeDeadLetter(old.seq, old.value)
 			if err != nil {
 				return err
 			}
 			letters = append(letters, letter)
 		}
 		for _, letter := range letters {
-			tx.delete(bucketDead, number(letter.Seq))
+			tx.delete(schema.Dead, schema.Number(letter.Seq))
 			tx.posted.dead--
 			letter.Event.Queued = now
 			tx.post(letter.Event)
@@ -281,22 +261,22 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
 		var head uint64
-		if key, _ := tx.entries(bucketDead).Last(); len(key) == 8 {
+		if key, _ := tx.entries(schema.Dead).Last(); len(key) == 8 {
 			head = binary.BigEndian.Uint64(key)
 		}
-		through, err := tx.ripe(deadMarks, head, age, keep)
+		through, err := tx.ripe(schema.DeadMarks, head, age, keep)
 		if err != nil {
 			return err
 		}
 		var old []uint64
-		for seq := range numbered(tx.dbTx, bucketDead, 0) {
+		for seq := range numbered(tx.dbTx, schema.Dead, 0) {
 			if len(old) >= limit || seq > through {
 				break
 			}
 			old = append(old, seq)
 		}
 		for _, seq := range old {
-			tx.delete(bucketDead, number(seq))
+			tx.delete(schema.Dead, schema.Number(seq))
 			tx.posted.dead--
 			removed++
 		}
@@ -306,83 +286,21 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 }
 
 func (c *checker) outbox() error {
-	if c.Bucket(bucketOutbox) == nil { // a copy of an older database
+	if c.Bucket(schema.Outbox) == nil { // a copy of an older database
 		return nil
 	}
-	return c.each(bucketOutbox, 8, func(key, value []byte) error {
-		var record eventRecord
-		if err := json.Unmarshal(value, &record); err != nil {
-			return err
-		}
-		_, err := record.event(0)
+	return c.each(schema.Outbox, 8, func(key, value []byte) error {
+		_, err := schema.DecodeEvent(binary.BigEndian.Uint64(key), value)
 		return err
 	})
 }
 
 func (c *checker) dead() error {
-	if c.Bucket(bucketDead) == nil {
+	if c.Bucket(schema.Dead) == nil {
 		return nil
 	}
-	return c.each(bucketDead, 8, func(key, value []byte) error {
-		_, err := decodeDead(binary.BigEndian.Uint64(key), value)
+	return c.each(schema.Dead, 8, func(key, value []byte) error {
+		_, err := schema.DecodeDeadLetter(binary.BigEndian.Uint64(key), value)
 		return err
 	})
-}
-
-var errEvent = errors.New("damaged event of the outbox")
-
-// eventRecord is an event as it is kept. The attachment is a record as in
-// encoding.go, with what stands in its key there and in other records beside
-// it, so that the event is the same whatever happens later.
-type eventRecord struct {
-	ID       uuid.UUID       `json:"id"`
-	Type     store.EventType `json:"type"`
-	Time     time.Time       `json:"time"`
-	Queued   time.Time       `json:"queued"`
-	UserID   uuid.UUID       `json:"user,omitzero"`
-	ActorID  uuid.UUID       `json:"actor,omitzero"`
-	Operator bool            `json:"operator,omitempty"`
-	Space    string          `json:"space"`
-	Parent   []byte          `json:"parent"`
-	About    uuid.UUID       `json:"attachment"`
-	Record   []byte          `json:"record"`
-	Uploader string          `json:"uploader"`
-}
-
-func recordOf(e store.Event) eventRecord {
-	return eventRecord{
-		ID: e.ID, Type: e.Type, Time: e.Time.UTC(), Queued: e.Queued.UTC(),
-		UserID: e.Origin.UserID, ActorID: e.Origin.ActorID, Operator: e.Origin.Operator,
-		Space: e.Space, Parent: parentKey(e.Attachment.Parent), About: e.Attachment.ID,
-		Record: encodeRecord(e.Attachment), Uploader: e.Attachment.Uploader,
-	}
-}
-
-func (r eventRecord) event(seq uint64) (store.Event, error) {
-	p, err := parseParent(r.Parent)
-	if err != nil {
-		return store.Event{}, errEvent
-	}
-	a, err := decodeRecord(p, r.About, r.Record)
-	if err != nil {
-		return store.Event{}, errEvent
-	}
-	a.Uploader = r.Uploader
-	return store.Event{
-		Seq: seq, ID: r.ID, Type: r.Type, Time: r.Time, Queued: r.Queued,
-		Origin: store.Origin{UserID: r.UserID, ActorID: r.ActorID, Operator: r.Operator},
-		Space:  r.Space, Attachment: a,
-	}, nil
-}
-
-// deadRecord is a dead letter as it is kept.
-type deadRecord struct {
-	Event  eventRecord `json:"event"`
-	Time   time.Time   `json:"time"`
-	Reason string      `json:"reason"`
-}
-
-func (r deadRecord) letter(seq uint64) (store.DeadLetter, error) {
-	e, err := r.Event.event(0)
-	return store.DeadLetter{Seq: seq, Event: e, Time: r.Time, Reason: r.Reason}, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -170,7 +171,7 @@ func TestCheckFindsDamagedEvents(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	b := open(t, path)
-	for _, bucket := range [][]byte{bucketOutbox, bucketDead} {
+	for _, bucket := range [][]byte{schema.Outbox, schema.Dead} {
 		err := b.updateAlone(t.Context(), func(tx *writeTx) error {
 			tx.put(bucket, binary.BigEndian.AppendUint64(nil, 7), []byte(`{"event":{}}`))
 			return nil

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"attachd/store/bolt/schema"
+
 	"go.etcd.io/bbolt"
 )
 
@@ -61,7 +63,7 @@ type pageWalk struct {
 	began  time.Time
 	names  []string          // by number
 	roots  map[uint64]string // the first page of each bucket
-	last   uint64            // number that a numbered bucket has given out
+	last   uint64            // schema.Number that a numbered bucket has given out
 }
 
 // Names in faults of what is no bucket.
@@ -152,8 +154,8 @@ func (w *pageWalk) root(id uint64) error {
 	var names [][]byte
 	for _, b := range buckets {
 		names = append(names, b.name)
-		w.older = w.older || bytes.Equal(b.name, bucketOldMeta)
-		w.mixed = w.mixed || bytes.Equal(b.name, bucketTakeover)
+		w.older = w.older || bytes.Equal(b.name, schema.OldMeta)
+		w.mixed = w.mixed || bytes.Equal(b.name, schema.Takeover)
 	}
 	w.wantNames(names)
 	for _, b := range buckets {
@@ -174,9 +176,9 @@ func (w *pageWalk) wantNames(there [][]byte) {
 	among := func(list [][]byte, name []byte) bool {
 		return slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(other, name) })
 	}
-	known := slices.Concat(allBuckets, laterBuckets)
+	known := slices.Concat(schema.Original, schema.Later)
 	strange := slices.IndexFunc(there, func(name []byte) bool {
-		return !among(known, name) && !bytes.Equal(name, bucketOldMeta) && !bytes.Equal(name, bucketTakeover)
+		return !among(known, name) && !bytes.Equal(name, schema.OldMeta) && !bytes.Equal(name, schema.Takeover)
 	})
 	missing := slices.IndexFunc(known, func(name []byte) bool { return !among(there, name) })
 	if strange >= 0 && missing >= 0 {
@@ -212,7 +214,7 @@ func (w *pageWalk) entry(key, value []byte, flags uint32) {
 		w.fault("the entry %x is a bucket.", key)
 		return
 	}
-	numbered := bytes.Equal(w.bucket, bucketOutbox) || bytes.Equal(w.bucket, bucketDead)
+	numbered := bytes.Equal(w.bucket, schema.Outbox) || bytes.Equal(w.bucket, schema.Dead)
 	if numbered && len(key) == 8 && binary.BigEndian.Uint64(key) > w.last {
 		w.fault("the last number is %d, and the entry %x is there: the next one could take its place.", w.last, key)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -54,13 +55,13 @@ func (b *Store) TakesPending() bool {
 func (b *Store) preparePending(readOnly bool) error {
 	missing := false
 	err := b.view(context.Background(), func(tx *dbTx) error {
-		if tx.known.refuses(bucketPending) != nil {
+		if tx.known.refuses(schema.Pending) != nil {
 			return nil
 		}
-		if missing = tx.Bucket(bucketPending) == nil; missing {
+		if missing = tx.Bucket(schema.Pending) == nil; missing {
 			return nil
 		}
-		waits := tx.entriesLeft(bucketPending)
+		waits := tx.entriesLeft(schema.Pending)
 		for key, content := waits.First(); key != nil; key, content = waits.Next() {
 			b.pending.add(waiting{1, int64(len(content))})
 		}
@@ -70,37 +71,37 @@ func (b *Store) preparePending(readOnly bool) error {
 		return err
 	}
 	return b.updateIn(b.db.Load(), func(tx *dbTx) error {
-		_, err := tx.CreateBucket(bucketPending)
+		_, err := tx.CreateBucket(schema.Pending)
 		return err
 	})
 }
 
 func (tx *writeTx) putPending(id uuid.UUID, content []byte) {
-	tx.put(bucketPending, id[:], content)
+	tx.put(schema.Pending, id[:], content)
 	tx.pending.contents++
 	tx.pending.bytes += int64(len(content))
 }
 
 // deletePending deletes the content that waits with a record, if one does.
 func (tx *writeTx) deletePending(id uuid.UUID) {
-	content := tx.get(bucketPending, id[:])
+	content := tx.get(schema.Pending, id[:])
 	if content == nil {
 		return
 	}
 	tx.pending.contents--
 	tx.pending.bytes -= int64(len(content))
-	tx.delete(bucketPending, id[:])
+	tx.delete(schema.Pending, id[:])
 }
 
 // PendingContent implements Pending. Of many records with the content, the
 // newest are the likeliest to wait with it.
 func (b *Store) PendingContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
-		if tx.Bucket(bucketPending) == nil {
+		if tx.Bucket(schema.Pending) == nil {
 			return store.ErrNotFound // a copy of an older database
 		}
 		for id := range newestWith(tx, sha256) {
-			if waiting := tx.get(bucketPending, id); waiting != nil {
+			if waiting := tx.get(schema.Pending, id); waiting != nil {
 				content = bytes.Clone(waiting)
 				return nil
 			}
@@ -113,9 +114,9 @@ func (b *Store) PendingContent(ctx context.Context, sha256 [32]byte) (content []
 // newestWith gives the ids of the records with a content, the newest first.
 func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
 	return func(yield func(id []byte) bool) {
-		cursor := tx.entries(bucketContents)
+		cursor := tx.entries(schema.Contents)
 		last := uuid.Max
-		key, _ := cursor.Seek(join(sha256[:], last[:]))
+		key, _ := cursor.Seek(schema.Join(sha256[:], last[:]))
 		if key == nil {
 			key, _ = cursor.Last()
 		} else {
@@ -127,7 +128,7 @@ func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
 			}
 			key, _ = cursor.Prev()
 		}
-		tx.mustKnowKeys(bucketContents)
+		tx.mustKnowKeys(schema.Contents)
 	}
 }
 
@@ -164,15 +165,15 @@ func (b *Store) PendingAfter(ctx context.Context, after uuid.UUID, limit int, ma
 // first of these.
 func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
 	err = b.view(ctx, func(tx *dbTx) error {
-		if tx.Bucket(bucketPending) == nil {
+		if tx.Bucket(schema.Pending) == nil {
 			return nil
 		}
-		waits := tx.entriesLeft(bucketPending)
+		waits := tx.entriesLeft(schema.Pending)
 		for key, content := waits.Seek(after[:]); key != nil; key, content = waits.Next() {
 			if bytes.Equal(key, after[:]) {
 				continue
 			}
-			id, err := parseID(key)
+			id, err := schema.ParseID(key)
 			var a store.Attachment
 			if err == nil {
 				err = caught(func() (err error) {
@@ -199,7 +200,7 @@ func (b *Store) Settle(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, 
 	err = b.update(ctx, func(tx *writeTx) error {
 		gone = nil // the change may be tried twice
 		for _, id := range ids {
-			if !has(tx.dbTx, bucketAttachmentIDs, id[:]) {
+			if !has(tx.dbTx, schema.AttachmentIDs, id[:]) {
 				gone = append(gone, id)
 			}
 			tx.deletePending(id)

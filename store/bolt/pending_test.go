@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -68,7 +69,7 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketPending) }), db.Close()); err != nil {
+	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(schema.Pending) }), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	copied, err := Open(path, Options{ReadOnly: true})

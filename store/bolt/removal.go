@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 )
 
 // A product or a space may have more in it than one transaction should remove:
@@ -19,48 +20,32 @@ import (
 //
 // What is deleted can be put anew at once. Whoever does that goes on with the
 // removal first: the old one's files must not turn up in the new one.
-//
-// A key in the bucket "removals" is one of these and the key of the parent, or
-// the slug of the space. Its value is JSON.
-const (
-	removesParent = byte(1)
-	removesSpace  = byte(2)
-)
 
 // removedPart is which part of a batch one transaction of a removal has at
 // most: what it touches lies all over the database.
 const removedPart = 4
 
-// removalRecord is on whose behalf something is being removed.
-type removalRecord struct {
-	Space  string        `json:"space"`
-	Entry  []byte        `json:"entry,omitempty"` // of the audit log
-	Origin *store.Origin `json:"origin,omitempty"`
-}
-
 // errRemoving is what a change gets that would bring back what is being
 // removed. It is no answer: see whenFree.
 var errRemoving = errors.New("what was there before is still being removed")
 
-func parentRemoval(p store.Parent) []byte { return append([]byte{removesParent}, parentKey(p)...) }
-func spaceRemoval(slug string) []byte     { return append([]byte{removesSpace}, slug...) }
 func isMarked(tx *dbTx, k []byte) bool {
-	return has(tx, bucketRemovals, k) // a copy of an older database has none
+	return has(tx, schema.Removals, k) // a copy of an older database has none
 }
 
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
 func (b *Store) isRemoved(tx *dbTx, p store.Parent) (bool, error) {
-	if tx.hasNone(bucketRemovals) { // as nearly always
+	if tx.hasNone(schema.Removals) { // as nearly always
 		return false, nil
 	}
-	record, err := b.entities.load(tx, bucketEntities, parentKey(p))
+	record, err := b.entities.load(tx, schema.Entities, schema.ParentKey(p))
 	switch {
 	case err != nil:
 		return false, err
 	case record == nil:
-		return isMarked(tx, parentRemoval(p)), nil
+		return isMarked(tx, schema.ParentRemoval(p)), nil
 	}
-	return !has(tx, bucketSpaces, []byte(record.Space)) && isMarked(tx, spaceRemoval(record.Space)), nil
+	return !has(tx, schema.Spaces, []byte(record.Space)) && isMarked(tx, schema.SpaceRemoval(record.Space)), nil
 }
 
 // removed remembers isRemoved for the parents met in one call.
@@ -83,7 +68,7 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 		if err != nil {
 			return err
 		}
-		if !withAttachments && hasUnder(tx.dbTx, bucketAttachments, parentKey(p)) {
+		if !withAttachments && hasUnder(tx.dbTx, schema.Attachments, schema.ParentKey(p)) {
 			return refuse(store.ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
 		}
 		used, err := usedBy(tx.dbTx, p)
@@ -95,9 +80,9 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 			return err
 		}
 		tx.saveUsage(e.Space, store.Usage{Bytes: usage.Bytes - used.Bytes, Files: usage.Files - used.Files})
-		tx.delete(bucketSpaceEntities, join(slug0(e.Space), parentKey(p)))
-		tx.delete(bucketEntities, parentKey(p))
-		freed, err = tx.beginRemoval(parentRemoval(p), e.Space, b.batch/removedPart)
+		tx.delete(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), schema.ParentKey(p)))
+		tx.delete(schema.Entities, schema.ParentKey(p))
+		freed, err = tx.beginRemoval(schema.ParentRemoval(p), e.Space, b.batch/removedPart)
 		return err
 	})
 	return freed, err
@@ -105,8 +90,8 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 
 // usedBy adds up the attachments of a parent.
 func usedBy(tx *dbTx, p store.Parent) (used store.Usage, err error) {
-	for rest, record := range under(tx, bucketAttachments, parentKey(p), nil) {
-		id, err := parseID(rest)
+	for rest, record := range under(tx, schema.Attachments, schema.ParentKey(p), nil) {
+		id, err := schema.ParseID(rest)
 		if err != nil {
 			return used, err
 		}
@@ -126,16 +111,16 @@ func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bo
 			return err
 		}
 		if !withAttachments {
-			for parent := range under(tx.dbTx, bucketSpaceEntities, slug0(slug), nil) {
-				if hasUnder(tx.dbTx, bucketAttachments, parent) {
+			for parent := range under(tx.dbTx, schema.SpaceEntities, schema.Slug0(slug), nil) {
+				if hasUnder(tx.dbTx, schema.Attachments, parent) {
 					return refuse(store.ErrConflict, "There are attachments in space %q.", slug)
 				}
 			}
 		}
-		tx.delete(bucketUsage, []byte(slug))
-		tx.delete(bucketSpaces, []byte(slug))
+		tx.delete(schema.Usage, []byte(slug))
+		tx.delete(schema.Spaces, []byte(slug))
 		var err error
-		freed, err = tx.beginRemoval(spaceRemoval(slug), slug, b.batch/removedPart)
+		freed, err = tx.beginRemoval(schema.SpaceRemoval(slug), slug, b.batch/removedPart)
 		return err
 	})
 	return freed, err
@@ -144,13 +129,13 @@ func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bo
 // beginRemoval removes what is below a parent or space that was deleted, and
 // leaves a mark when that is too much for one transaction.
 func (tx *writeTx) beginRemoval(key []byte, space string, limit int) (freed [][32]byte, err error) {
-	r := removalRecord{Space: space, Origin: tx.change.origin}
+	r := schema.RemovalRecord{Space: space, Origin: tx.change.origin}
 	if tx.change.entry != nil {
 		r.Entry = tx.change.entry.Encode()
 	}
 	freed, more, err := tx.removeSome(key, r, limit)
 	if more {
-		tx.save(bucketRemovals, key, r)
+		tx.save(schema.Removals, key, r)
 	}
 	return freed, err
 }
@@ -167,7 +152,7 @@ func (b *Store) Remove(ctx context.Context) (freed [][32]byte, more bool, err er
 func (b *Store) removeNext(ctx context.Context) (freed [][32]byte, more bool, err error) {
 	var marks []keyValue
 	err = b.look(ctx, func(tx *dbTx) error {
-		marks = firstEntries(tx, bucketRemovals, nil, maxTriedMarks)
+		marks = firstEntries(tx, schema.Removals, nil, maxTriedMarks)
 		return nil
 	})
 	for _, mark := range marks {
@@ -189,7 +174,7 @@ const maxTriedMarks = 100
 func (b *Store) removeMarked(ctx context.Context, mark keyValue) (freed [][32]byte, more bool, err error) {
 	err = b.updateAlone(ctx, func(tx *writeTx) error {
 		freed, more = nil, true
-		r, err := load[removalRecord](tx.dbTx, bucketRemovals, mark.key)
+		r, err := load[schema.RemovalRecord](tx.dbTx, schema.Removals, mark.key)
 		if err != nil || r == nil { // another has removed all of it
 			return err
 		}
@@ -198,7 +183,7 @@ func (b *Store) removeMarked(ctx context.Context, mark keyValue) (freed [][32]by
 		if freed, left, err = tx.removeSome(mark.key, *r, b.batch/removedPart); err != nil || left {
 			return err
 		}
-		tx.delete(bucketRemovals, mark.key)
+		tx.delete(schema.Removals, mark.key)
 		return nil
 	})
 	if err != nil {
@@ -244,11 +229,11 @@ func (d *doomed) add(entries ...doomedEntry) bool {
 
 // parent takes what belongs to a parent, and says whether that is all of it.
 func (d *doomed) parent(p store.Parent) (all bool, err error) {
-	for rest, record := range under(d.dbTx, bucketAttachments, parentKey(p), nil) {
+	for rest, record := range under(d.dbTx, schema.Attachments, schema.ParentKey(p), nil) {
 		if !d.add() {
 			return false, nil
 		}
-		id, err := parseID(rest)
+		id, err := schema.ParseID(rest)
 		if err != nil {
 			return false, err
 		}
@@ -261,8 +246,8 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 	if p.Kind != store.Ticket {
 		return true, nil
 	}
-	for id := range under(d.dbTx, bucketComments, p.ID[:], nil) {
-		if !d.add(doomedEntry{bucketComments, join(p.ID[:], id)}) {
+	for id := range under(d.dbTx, schema.Comments, p.ID[:], nil) {
+		if !d.add(doomedEntry{schema.Comments, schema.Join(p.ID[:], id)}) {
 			return false, nil
 		}
 	}
@@ -271,20 +256,20 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 
 // space takes what is in a space.
 func (d *doomed) space(slug string) (all bool, err error) {
-	for rest := range under(d.dbTx, bucketSpaceEntities, slug0(slug), nil) {
-		p, err := parseParent(rest)
+	for rest := range under(d.dbTx, schema.SpaceEntities, schema.Slug0(slug), nil) {
+		p, err := schema.ParseParent(rest)
 		if err != nil {
 			return false, err
 		}
 		if all, err := d.parent(p); err != nil || !all {
 			return false, err
 		}
-		if !d.add(doomedEntry{bucketSpaceEntities, join(slug0(slug), rest)}, doomedEntry{bucketEntities, bytes.Clone(rest)}) {
+		if !d.add(doomedEntry{schema.SpaceEntities, schema.Join(schema.Slug0(slug), rest)}, doomedEntry{schema.Entities, bytes.Clone(rest)}) {
 			return false, nil
 		}
 	}
-	for user := range under(d.dbTx, bucketMembers, slug0(slug), nil) {
-		if !d.add(doomedEntry{bucketMembers, join(slug0(slug), user)}, doomedEntry{bucketMemberships, join(user, []byte(slug))}) {
+	for user := range under(d.dbTx, schema.Members, schema.Slug0(slug), nil) {
+		if !d.add(doomedEntry{schema.Members, schema.Join(schema.Slug0(slug), user)}, doomedEntry{schema.Memberships, schema.Join(user, []byte(slug))}) {
 			return false, nil
 		}
 	}
@@ -293,23 +278,23 @@ func (d *doomed) space(slug string) (all bool, err error) {
 
 // removeSome removes at most limit things below a parent or space, says which
 // contents nothing refers to any more, and whether anything is left.
-func (tx *writeTx) removeSome(key []byte, r removalRecord, limit int) (freed [][32]byte, more bool, err error) {
+func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
 	d := &doomed{dbTx: tx.dbTx, room: limit}
 	all := false
 	switch key[0] {
-	case removesParent:
+	case schema.RemovesParent:
 		var p store.Parent
-		if p, err = parseParent(key[1:]); err == nil {
+		if p, err = schema.ParseParent(key[1:]); err == nil {
 			all, err = d.parent(p)
 		}
-	case removesSpace:
+	case schema.RemovesSpace:
 		all, err = d.space(string(key[1:]))
 	default:
-		err = errKey
+		err = schema.ErrKey
 	}
 	var entry store.Entry
 	if err == nil && len(r.Entry) > 0 {
-		entry, err = decodeEntry(r.Entry)
+		entry, err = schema.DecodeEntry(r.Entry)
 	}
 	if err != nil {
 		return nil, false, err
@@ -329,20 +314,20 @@ func (tx *writeTx) removeSome(key []byte, r removalRecord, limit int) (freed [][
 }
 
 func (c *checker) removals() error {
-	if c.Bucket(bucketRemovals) == nil { // a copy of an older database
+	if c.Bucket(schema.Removals) == nil { // a copy of an older database
 		return nil
 	}
-	return c.each(bucketRemovals, 2, func(key, value []byte) error {
-		if _, err := decode[removalRecord](bucketRemovals, value); err != nil {
+	return c.each(schema.Removals, 2, func(key, value []byte) error {
+		if _, err := schema.Decode[schema.RemovalRecord](schema.Removals, value); err != nil {
 			return err
 		}
 		switch key[0] {
-		case removesParent:
-			c.want(!has(c.dbTx, bucketEntities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
-		case removesSpace:
-			c.want(!has(c.dbTx, bucketSpaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
+		case schema.RemovesParent:
+			c.want(!has(c.dbTx, schema.Entities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
+		case schema.RemovesSpace:
+			c.want(!has(c.dbTx, schema.Spaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
 		default:
-			return errKey
+			return schema.ErrKey
 		}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -114,17 +115,17 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 func (b *Store) wantNothingOf(t *testing.T, when, space string) {
 	t.Helper()
 	err := b.look(t.Context(), func(tx *dbTx) error {
-		for _, bucket := range [][]byte{bucketRemovals, bucketAttachments, bucketAttachmentIDs, bucketContents} {
+		for _, bucket := range [][]byte{schema.Removals, schema.Attachments, schema.AttachmentIDs, schema.Contents} {
 			if hasUnder(tx, bucket, nil) {
 				t.Errorf("%s: something is left in the bucket %q", when, bucket)
 			}
 		}
-		for _, bucket := range [][]byte{bucketSpaceEntities, bucketMembers} {
-			if hasUnder(tx, bucket, slug0(space)) {
+		for _, bucket := range [][]byte{schema.SpaceEntities, schema.Members} {
+			if hasUnder(tx, bucket, schema.Slug0(space)) {
 				t.Errorf("%s: something of the space is left in the bucket %q", when, bucket)
 			}
 		}
-		for key := range under(tx, bucketMemberships, nil, nil) {
+		for key := range under(tx, schema.Memberships, nil, nil) {
 			if strings.HasSuffix(string(key[16:]), space) {
 				t.Errorf("%s: a membership is left", when)
 			}

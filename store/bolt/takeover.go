@@ -10,6 +10,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"go.etcd.io/bbolt"
 )
@@ -25,7 +26,7 @@ const (
 	takenAtATime = 8 << 20 // bytes in a transaction, about
 )
 
-var takeoverKey = []byte("at") // in bucketTakeover: bucket 0 key, of the entry that was done last
+var takeoverKey = []byte("at") // in schema.Takeover: bucket 0 key, of the entry that was done last
 
 // takeOver gives an older database its checksums. What only its log has comes
 // first, since that fits the database as it was.
@@ -76,29 +77,29 @@ func (b *Store) withRoom(do func() error) error {
 }
 
 func replaceMeta(tx *dbTx) error {
-	old := tx.Tx.Bucket(bucketOldMeta)
-	fresh, err := tx.CreateBucket(bucketMeta)
+	old := tx.Tx.Bucket(schema.OldMeta)
+	fresh, err := tx.CreateBucket(schema.Meta)
 	if err != nil {
 		return err
 	}
 	err = old.ForEach(func(key, value []byte) error {
-		return fresh.Put(key, Seal(bucketMeta, key, value))
+		return fresh.Put(key, Seal(schema.Meta, key, value))
 	})
 	if err != nil {
 		return err
 	}
-	if _, err := tx.CreateBucket(bucketTakeover); err != nil {
+	if _, err := tx.CreateBucket(schema.Takeover); err != nil {
 		return err
 	}
-	return tx.DeleteBucket(bucketOldMeta)
+	return tx.DeleteBucket(schema.OldMeta)
 }
 
 // takeOverMore says whether there is more to do.
 func takeOverMore(tx *bbolt.Tx) (more bool, err error) {
-	state := tx.Bucket(bucketTakeover)
+	state := tx.Bucket(schema.Takeover)
 	last, after, _ := bytes.Cut(bytes.Clone(state.Get(takeoverKey)), []byte{0})
-	names := slices.DeleteFunc(slices.Concat(allBuckets, laterBuckets), func(name []byte) bool {
-		return bytes.Equal(name, bucketMeta)
+	names := slices.DeleteFunc(slices.Concat(schema.Original, schema.Later), func(name []byte) bool {
+		return bytes.Equal(name, schema.Meta)
 	})
 	left, room := takenAtOnce, takenAtATime
 	for _, name := range names[max(0, slices.IndexFunc(names, func(name []byte) bool { return bytes.Equal(name, last) })):] {
@@ -116,10 +117,10 @@ func takeOverMore(tx *bbolt.Tx) (more bool, err error) {
 			}
 		}
 		if !done {
-			return true, state.Put(takeoverKey, join(name, []byte{0}, keys[len(keys)-1]))
+			return true, state.Put(takeoverKey, schema.Join(name, []byte{0}, keys[len(keys)-1]))
 		}
 	}
-	return false, tx.DeleteBucket(bucketTakeover)
+	return false, tx.DeleteBucket(schema.Takeover)
 }
 
 // someEntries copies entries behind a key, as many as there is room for.

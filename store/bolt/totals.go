@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
@@ -20,12 +21,12 @@ const totalsBatch = 4096
 // record is looked up.
 func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (store.Totals, error) {
 	totals := store.Totals{ByType: map[string]store.Usage{}}
-	err := b.inBatches(ctx, bucketAttachments, rest, func(_ *dbTx, key, value []byte) {
-		p, err := parseParent(key[:min(17, len(key))])
+	err := b.inBatches(ctx, schema.Attachments, rest, func(_ *dbTx, key, value []byte) {
+		p, err := schema.ParseParent(key[:min(17, len(key))])
 		if err != nil {
 			return
 		}
-		if a, err := decodeRecord(p, uuid.Nil, value); err == nil {
+		if a, err := schema.DecodeAttachment(p, uuid.Nil, value); err == nil {
 			totals.Add(a)
 		}
 	})
@@ -35,7 +36,7 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 	var last [32]byte      // the content of the entry before
 	var size int64         // of that content; -1 when not looked up
 	var spared store.Usage // by storing each content once
-	err = b.inBatches(ctx, bucketContents, rest, func(tx *dbTx, key, _ []byte) {
+	err = b.inBatches(ctx, schema.Contents, rest, func(tx *dbTx, key, _ []byte) {
 		if len(key) != 48 {
 			return
 		}

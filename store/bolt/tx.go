@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"attachd/store"
+	"attachd/store/bolt/schema"
 
 	"github.com/cespare/xxhash/v2"
 	"go.etcd.io/bbolt"
@@ -73,8 +74,8 @@ func (tx *dbTx) Bucket(name []byte) *bbolt.Bucket {
 
 // bucket is Bucket for who looks no further than whether it is there.
 func (tx *dbTx) bucket(name []byte) *bbolt.Bucket {
-	if tx.older && bytes.Equal(name, bucketMeta) {
-		name = bucketOldMeta
+	if tx.older && bytes.Equal(name, schema.Meta) {
+		name = schema.OldMeta
 	}
 	return tx.Tx.Bucket(name)
 }

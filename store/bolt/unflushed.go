@@ -10,6 +10,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
 
 	"github.com/google/uuid"
@@ -22,7 +23,7 @@ const (
 	walRetry = time.Second
 )
 
-// walKey is where bucketMeta has the epoch of the write-ahead log.
+// walKey is where schema.Meta has the epoch of the write-ahead log.
 var walKey = []byte("log")
 
 // ErrLogDamaged means that the write-ahead log was damaged after it was written.
@@ -33,14 +34,14 @@ var ErrLogDamaged = wal.ErrDamaged
 func (b *Store) openLog(db *handle, opts Options) (*wal.Log, error) {
 	base, stored := 0, []byte(nil)
 	err := b.viewIn(db, func(tx *dbTx) error {
-		base, stored = tx.ID(), bytes.Clone(tx.get(bucketMeta, walKey))
+		base, stored = tx.ID(), bytes.Clone(tx.get(schema.Meta, walKey))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	if opts.Log == "" && stored != nil {
-		err = b.updateIn(db, func(tx *dbTx) error { return tx.Bucket(bucketMeta).Delete(walKey) })
+		err = b.updateIn(db, func(tx *dbTx) error { return tx.Bucket(schema.Meta).Delete(walKey) })
 		return &wal.Log{}, err
 	}
 	write := wal.Append

@@ -1,4 +1,4 @@
-package bolt
+package schema
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ func someRecords() []store.Attachment {
 
 func TestRecordsAreReadAsWritten(t *testing.T) {
 	for _, want := range someRecords() {
-		got, err := decodeRecord(want.Parent, want.ID, encodeRecord(want))
+		got, err := DecodeAttachment(want.Parent, want.ID, EncodeAttachment(want))
 		if err != nil || got != want {
 			t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 		}
@@ -35,17 +35,17 @@ func TestRecordsAreReadAsWritten(t *testing.T) {
 
 func TestDamagedRecordsAreErrors(t *testing.T) {
 	for _, a := range someRecords() {
-		whole := encodeRecord(a)
+		whole := EncodeAttachment(a)
 		for n := range whole {
-			if _, err := decodeRecord(a.Parent, a.ID, whole[:n]); err == nil {
+			if _, err := DecodeAttachment(a.Parent, a.ID, whole[:n]); err == nil {
 				t.Fatalf("%d of %d bytes were taken for a record", n, len(whole))
 			}
 		}
-		if _, err := decodeRecord(a.Parent, a.ID, append(whole, 0)); err == nil {
+		if _, err := DecodeAttachment(a.Parent, a.ID, append(whole, 0)); err == nil {
 			t.Fatal("a byte too many was taken")
 		}
 		whole[0]++
-		if _, err := decodeRecord(a.Parent, a.ID, whole); err == nil {
+		if _, err := DecodeAttachment(a.Parent, a.ID, whole); err == nil {
 			t.Fatal("another version was taken")
 		}
 	}
@@ -55,15 +55,15 @@ func TestDamagedRecordsAreErrors(t *testing.T) {
 // ASVS 1.2.4
 func FuzzDecodeRecord(f *testing.F) {
 	for _, a := range someRecords() {
-		f.Add(encodeRecord(a))
+		f.Add(EncodeAttachment(a))
 	}
 	f.Add([]byte{recordVersion, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		first, err := decodeRecord(store.Parent{}, uuid.Nil, data)
+		first, err := DecodeAttachment(store.Parent{}, uuid.Nil, data)
 		if err != nil {
 			return
 		}
-		second, err := decodeRecord(store.Parent{}, uuid.Nil, encodeRecord(first))
+		second, err := DecodeAttachment(store.Parent{}, uuid.Nil, EncodeAttachment(first))
 		if err != nil || second != first {
 			t.Fatalf("got %+v, %v\nwant %+v", second, err, first)
 		}
@@ -73,7 +73,7 @@ func FuzzDecodeRecord(f *testing.F) {
 func TestTimeKeysAreInTheOrderOfTime(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	times := []time.Time{{}, time.Unix(-1, 5), time.Unix(0, 0), now, now.Add(1), now.Add(time.Second)}
-	if !slices.IsSortedFunc(times, func(a, b time.Time) int { return bytes.Compare(timeKey(a), timeKey(b)) }) {
+	if !slices.IsSortedFunc(times, func(a, b time.Time) int { return bytes.Compare(TimeKey(a), TimeKey(b)) }) {
 		t.Fatal("out of order")
 	}
 }

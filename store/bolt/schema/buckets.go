@@ -1,0 +1,92 @@
+// Package schema says what is in which bucket of the database: the names of the
+// buckets, the form of their keys, and the encodings of their values. It reads
+// and writes nothing.
+//
+// Ids are the 16 bytes of a UUID, hashes the 32 of a SHA-256, numbers
+// big-endian; slug0 is a slug and a zero byte, without which space "a" would
+// contain what belongs to space "ab". Every value has a checksum behind it, which
+// is not shown here.
+//
+//	bucket           key                  value
+//	attachments      kind parent id       record; a parent's lie together, oldest first
+//	attachment_ids   id                   kind parent
+//	contents         sha256 id            -           who refers to a content
+//	checksums        sha256               checksums of its chunks, as long as a record has the content
+//	pending          id                   content     staged, until it is flushed to a file; new ones at the right edge, old ones go from the left
+//
+//	users            id                   JSON; a deleted one stays for the name's sake
+//	spaces           slug                 JSON
+//	usage            slug                 bytes files, 8 each
+//	members          slug0 user           role
+//	memberships      user slug            role
+//	entities         kind id              JSON
+//	space_entities   slug0 kind id        -
+//	comments         ticket id            JSON; empty in older databases
+//
+//	keys             id                   JSON
+//	key_hashes       hash                 key
+//	user_keys        user key             -
+//	touched          key                  unix seconds, 8; apart from keys: written often, and small
+//	sessions         hash                 JSON
+//	key_sessions     key hash             -
+//	session_expiry   time hash            -           the first to expire comes first
+//
+//	audit            seq, 8               sha256, entry (audit.go)
+//	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
+//	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
+//	import           (import.go)          what is staged of an import; mostly empty
+//	removals         (removal.go)         JSON                                         what was deleted and is not gone yet; mostly empty
+//
+//	about            "probe"              -           what Probe writes
+//	                 "log"                epoch       of its write-ahead log
+//	                 "note " name         its value
+//	                 "audit anchor"       seq sha256  of the last audit entry that was removed
+//	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
+package schema
+
+// The names of the buckets.
+var (
+	Attachments   = []byte("attachments")
+	AttachmentIDs = []byte("attachment_ids")
+	Contents      = []byte("contents")
+	Checksums     = []byte("checksums")
+	Pending       = []byte("pending")
+	Users         = []byte("users")
+	Spaces        = []byte("spaces")
+	Usage         = []byte("usage")
+	Members       = []byte("members")
+	Memberships   = []byte("memberships")
+	Entities      = []byte("entities")
+	SpaceEntities = []byte("space_entities")
+	Comments      = []byte("comments")
+	Keys          = []byte("keys")
+	KeyHashes     = []byte("key_hashes")
+	UserKeys      = []byte("user_keys")
+	Touched       = []byte("touched")
+	Sessions      = []byte("sessions")
+	KeySessions   = []byte("key_sessions")
+	SessionExpiry = []byte("session_expiry")
+	Audit         = []byte("audit")
+	Outbox        = []byte("outbox")
+	Dead          = []byte("dead")
+	Import        = []byte("import")
+	Removals      = []byte("removals")
+	Meta          = []byte("about")
+
+	// Of databases from before there were checksums; see dbfile.
+	OldMeta  = []byte("meta")
+	Takeover = []byte("takeover")
+)
+
+// Original are the buckets that every database has.
+var Original = [][]byte{
+	Attachments, AttachmentIDs, Contents, Pending,
+	Users, Spaces, Usage, Members, Memberships,
+	Entities, SpaceEntities, Comments,
+	Keys, KeyHashes, UserKeys, Touched,
+	Sessions, KeySessions, SessionExpiry,
+	Meta,
+}
+
+// Later came after databases without them were in use.
+var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals}

@@ -1,0 +1,84 @@
+package schema
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxMarks is how many marks of one bucket are kept at most. Of more, every
+	// other one is dropped.
+	maxMarks = 1000
+	// markEvery is the most time between marks.
+	markEvery = 24 * time.Hour
+)
+
+// Where Meta has the ages of numbered records.
+var (
+	AuditMarks = []byte("audit marks")
+	DeadMarks  = []byte("dead marks")
+)
+
+// ageMark is that a record with a number was there at an age of the caller's
+// count of time. So records get old by how long they have been there, whatever
+// time they say that they are of.
+type ageMark struct {
+	age time.Duration
+	seq uint64
+}
+
+// encodeMarks drops every other mark while there are more than maxMarks. Records
+// up to a dropped mark then count as those of the next one, a little younger.
+func encodeMarks(marks []ageMark) (raw []byte) {
+	every := 1 + len(marks)/maxMarks
+	for i := (len(marks) - 1) % every; i < len(marks); i += every {
+		raw = binary.BigEndian.AppendUint64(raw, uint64(marks[i].age))
+		raw = binary.BigEndian.AppendUint64(raw, marks[i].seq)
+	}
+	return raw
+}
+
+// Ripe returns the number of the newest record that has been there for as
+// long as records are kept, 0 for none, by the marks in raw. It marks the head,
+// now and then: updated is what to keep then, nil for what is kept already.
+func Ripe(raw []byte, head uint64, age, keep time.Duration) (updated []byte, through uint64, err error) {
+	marks, err := decodeMarks(raw)
+	if err != nil {
+		return nil, 0, err
+	}
+	changed := false
+	for i := range marks { // the count may have begun anew
+		changed = changed || marks[i].age > age
+		marks[i].age = min(marks[i].age, age)
+	}
+	var last ageMark
+	if len(marks) > 0 {
+		last = marks[len(marks)-1]
+	}
+	if head > last.seq && (len(marks) == 0 || age-last.age >= min(keep/100, markEvery)) {
+		marks, changed = append(marks, ageMark{age, head}), true
+	}
+	old := 0
+	for old < len(marks) && age-marks[old].age >= keep {
+		through = marks[old].seq
+		old++
+	}
+	if old > 1 {
+		marks, changed = marks[old-1:], true
+	}
+	if changed {
+		updated = encodeMarks(marks)
+	}
+	return updated, through, nil
+}
+
+func decodeMarks(raw []byte) (marks []ageMark, err error) {
+	if len(raw)%16 != 0 {
+		return nil, fmt.Errorf("ages in %d bytes", len(raw))
+	}
+	for ; len(raw) > 0; raw = raw[16:] {
+		marks = append(marks, ageMark{time.Duration(binary.BigEndian.Uint64(raw)), binary.BigEndian.Uint64(raw[8:])})
+	}
+	return marks, nil
+}
