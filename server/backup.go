@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/contents"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -101,7 +102,7 @@ func (s *Server) sendCopy(ctx context.Context, w *response, rq *request) (err er
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotLength, strconv.FormatInt(size, 10))
-	if err := s.sendBytes(w, io.NewSectionReader(file, 0, size)); err != nil {
+	if err := contents.Copy(w, io.NewSectionReader(file, 0, size)); err != nil {
 		return err
 	}
 	return http.NewResponseController(w).Flush()
@@ -161,7 +162,7 @@ func (s *Server) sendStored(w *response, rq *request, info blobs.Info) error {
 	defer content.Close() // only read
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(info.Size, 10))
-	return s.sendBytes(w, io.LimitReader(content, info.Size))
+	return contents.Copy(w, io.LimitReader(content, info.Size))
 }
 
 // status answers with what the database knows of its own well-being. A
@@ -198,14 +199,6 @@ func (s *Server) noteBackup(w *response, rq *request) error {
 		return err
 	}
 	return rq.answer(w, http.StatusOK, messageBody{"Backup noted"})
-}
-
-// sendBytes copies to the client. What goes wrong cuts the answer.
-func (s *Server) sendBytes(w *response, from io.Reader) error {
-	buf := buffers.Get().(*[128 << 10]byte)
-	defer buffers.Put(buf)
-	_, err := io.CopyBuffer(writerFunc(w.Write), from, buf[:])
-	return err
 }
 
 type writerFunc func([]byte) (int, error)

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -75,7 +73,12 @@ func (s *Server) upload(w *response, rq *request) error {
 	if err := s.mayStill(rq, upload, parent(a.Parent.Kind)); err != nil {
 		return err
 	}
-	if err := s.commit(rq, &a, spool); err != nil {
+	newID := func() uuid.UUID {
+		id := s.ids.New(s.Now())
+		rq.entry.ID = id.String()
+		return id
+	}
+	if err := spool.Record(rq.Context(), rq.log, &a, rq.autoCreate, newID); err != nil {
 		return err
 	}
 	s.ready.acknowledged.Add(1)
@@ -169,7 +172,9 @@ func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, sl
 			f.fileName = part.FileName
 			f.digests = append(f.digests, part.Digests...)
 			body.allow(s.MaxFileSize + maxAfter)
-			if err := s.spool(rq, spool, parts); err != nil {
+			if err := spool.Receive(filePart{parts}, s.MaxFileSize); errors.Is(err, contents.ErrTooLarge) {
+				return form{}, fileTooLarge(s.MaxFileSize)
+			} else if err != nil {
 				return form{}, err
 			}
 			body.allow(maxAfter)
@@ -204,97 +209,13 @@ func tooMuch() error {
 	return invalidRequest("The form holds more than %s before its file, or more than %s after it.", size(maxBefore), size(maxAfter))
 }
 
-// Buffers through which files pass on their way to the disk.
-var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+// filePart is the part with the file, whose errors are answers.
+type filePart struct{ io.Reader }
 
-// From so many bytes of a file on, one buffer is filled while the other is
-// written. Smaller files come in many at once, and keep all cores busy so.
-const writtenAside = 4 << 20
-
-// spool writes the bytes of a part, as far as the limit.
-func (s *Server) spool(rq *request, to *contents.Spool, part io.Reader) error {
-	var both [2]*[128 << 10]byte
-	defer func() {
-		for _, b := range both {
-			if b != nil {
-				buffers.Put(b)
-			}
-		}
-	}()
-	size := to.Size()
-	write := writing{to: to}
-	defer func() { _ = write.wait() }() // before the buffers go back, whatever happens
-	for i := 0; ; {
-		if both[i] == nil {
-			both[i] = buffers.Get().(*[128 << 10]byte)
-		}
-		n, err := fill(part, both[i][:])
-		if err := write.wait(); err != nil {
-			return err
-		}
-		if size += int64(n); size > s.MaxFileSize {
-			return fileTooLarge(s.MaxFileSize)
-		}
-		if n > 0 {
-			// Others upload too, and not everyone says how much.
-			if err := s.contents.RoomFor(rq.Context(), int64(n)); err != nil {
-				return err
-			}
-			aside := err == nil && size > writtenAside
-			write.begin(both[i][:n], aside)
-			if aside {
-				i = 1 - i
-			}
-		}
-		if err == io.EOF {
-			return write.wait()
-		}
-		if err != nil {
-			return formError(err)
-		}
-	}
-}
-
-// writing is one write that may be under way.
-type writing struct {
-	to   *contents.Spool
-	done chan error // nil when none is
-}
-
-// begin writes p, which belongs to it until wait: in a goroutine of its own if
-// there will be something else to do meanwhile.
-func (w *writing) begin(p []byte, aside bool) {
-	w.done = make(chan error, 1)
-	write := func() {
-		_, err := w.to.Write(p)
-		w.done <- err
-	}
-	if aside {
-		go write()
-	} else {
-		write()
-	}
-}
-
-func (w *writing) wait() error {
-	if w.done == nil {
-		return nil
-	}
-	err := <-w.done
-	w.done = nil
-	if err != nil {
-		return fmt.Errorf("spooling: %w", err)
-	}
-	return nil
-}
-
-// fill reads until buf is full or r ends or fails. (io.ReadFull would not
-// tell the end of a part from the end of the body.)
-func fill(r io.Reader, buf []byte) (n int, err error) {
-	for n < len(buf) && err == nil {
-		var m int
-		m, err = r.Read(buf[n:])
-		n += m
+func (p filePart) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		err = formError(err)
 	}
 	return n, err
 }
@@ -347,40 +268,6 @@ func (s *Server) judge(rq *request, f form, spool *contents.Spool) (store.Attach
 	}
 	a.Type, err = s.Policy.Decide(spool, a.Size, a.FileName)
 	return a, err
-}
-
-// commit makes the content durable, then the record; in between, the content
-// is held, so that nobody can take it for spare. A content that is to wait for
-// its file is made durable together with the record.
-func (s *Server) commit(rq *request, a *store.Attachment, spool *contents.Spool) error {
-	// Whatever happens to the client now, what was begun is finished.
-	ctx := context.WithoutCancel(rq.Context())
-	waiting, release, err := spool.Keep(ctx)
-	if err != nil {
-		return fmt.Errorf("keeping the content: %w", err)
-	}
-	defer release()
-	a.ID = s.ids.New(s.Now())
-	rq.entry.ID = a.ID.String()
-	if waiting != nil {
-		return s.Store.CreatePending(ctx, *a, waiting, spool.Checksums(), rq.autoCreate)
-	}
-	if err := s.Store.CreateAttachment(ctx, *a, spool.Checksums(), rq.autoCreate); err != nil {
-		return s.takeBack(rq, a.SHA256, release, err)
-	}
-	return nil
-}
-
-// takeBack removes a content whose record was refused. After any other
-// failure nobody knows whether the record exists, so the content stays.
-func (s *Server) takeBack(rq *request, sum [32]byte, release func(), why error) error {
-	var refused *store.Error
-	if !errors.As(why, &refused) && !errors.Is(why, store.ErrFull) {
-		return why
-	}
-	release()
-	s.contents.Forget(context.WithoutCancel(rq.Context()), rq.log, sum)
-	return why
 }
 
 // reprDigest writes a Repr-Digest header (RFC 9530).

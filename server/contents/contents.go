@@ -51,6 +51,8 @@ type Options struct {
 // Records is what a Store uses of a store.Store.
 type Records interface {
 	store.Pending
+	CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error
+	CreatePending(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 }

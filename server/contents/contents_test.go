@@ -93,30 +93,28 @@ func (h *house) must(err error) {
 
 // forget removes a content that may have lost its last record.
 func (h *house) forget(sum [32]byte) {
-	h.Forget(context.Background(), func() *slog.Logger {
-		h.Error("a content could not be removed")
-		return slog.New(slog.DiscardHandler)
-	}, sum)
+	h.Forget(context.Background(), h.log, sum)
 }
 
-// upload does what the server does, and says whether the content is staged.
+// log is asked for when a content could not be removed.
+func (h *house) log() *slog.Logger {
+	h.Error("a content could not be removed")
+	return slog.New(slog.DiscardHandler)
+}
+
+// upload does what the server does, and says whether the content is staged, as
+// long as nothing else is staged or flushed meanwhile.
 func (h *house) upload(content string) (a store.Attachment, staged bool) {
 	h.Helper()
 	spool := h.Spool(h.Context())
 	defer spool.Close()
 	_, err := io.WriteString(spool, content)
 	h.must(err)
-	a = store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
+	a = store.Attachment{Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
 		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.user.ID}
-	bytes, release, err := spool.Keep(h.Context())
-	h.must(err)
-	defer release()
-	if bytes != nil {
-		h.must(h.records.CreatePending(h.Context(), a, bytes, nil, ""))
-	} else {
-		h.must(h.records.CreateAttachment(h.Context(), a, nil, ""))
-	}
-	return a, bytes != nil
+	before := h.records.PendingBytes()
+	h.must(spool.Record(h.Context(), h.log, &a, "", func() uuid.UUID { return uuid.Must(uuid.NewV7()) }))
+	return a, h.records.PendingBytes() > before
 }
 
 // remove deletes an attachment as the server does.
@@ -520,9 +518,7 @@ func BenchmarkSpool(b *testing.B) {
 	for b.Loop() {
 		spool := all.Spool(b.Context())
 		spool.Write(upload)
-		if content, _, err := spool.Keep(b.Context()); err != nil || content == nil {
-			b.Fatal(err)
-		}
+		spool.Ref()
 		spool.Close()
 	}
 }

@@ -4,10 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"attachd/blobs"
+	"attachd/store"
 )
 
 // Spool takes in one content whose name is not known before its last byte: in
@@ -127,15 +132,42 @@ func (s *Spool) Checksums() blobs.Checksums {
 	return s.sums.Sum()
 }
 
-// Keep is blobs.Spool.Keep, unless the content is to be staged: then it gives
+// Record makes what was spooled durable, and then its record, which it completes
+// with the id that newID gives in between; autoCreate is that of
+// store.CreateAttachment. The content is held from the one to the other, so that
+// nothing can remove it; a staged one is committed together with the record.
+// What was begun is finished, whatever becomes of ctx. A content whose record was
+// refused is removed again, unless others have it. After any other failure nobody
+// knows whether the record exists, so the content stays.
+func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.Attachment, autoCreate string, newID func() uuid.UUID) error {
+	ctx = context.WithoutCancel(ctx)
+	staged, release, err := s.keep(ctx)
+	if err != nil {
+		return fmt.Errorf("keeping the content: %w", err)
+	}
+	defer release()
+	a.ID = newID()
+	if staged != nil {
+		return s.contents.records.CreatePending(ctx, *a, staged, s.Checksums(), autoCreate)
+	}
+	err = s.contents.records.CreateAttachment(ctx, *a, s.Checksums(), autoCreate)
+	var refused *store.Error
+	if errors.As(err, &refused) || errors.Is(err, store.ErrFull) {
+		release()
+		s.contents.Forget(ctx, log, a.SHA256)
+	}
+	return err
+}
+
+// keep is blobs.Spool.Keep, unless the content is to be staged: then it gives
 // the bytes that are to be committed with the record, and nothing has been kept
 // yet. They are valid until Close. In both cases, call release when the record
 // was committed, or will not be.
 //
-// What Keep does with a content does not depend on whether it was there before,
+// What keep does with a content does not depend on whether it was there before,
 // and so tells an uploader nothing; only one that is damaged is written to
 // its blob at once, and so repaired.
-func (s *Spool) Keep(ctx context.Context) (staged []byte, release func(), err error) {
+func (s *Spool) keep(ctx context.Context) (staged []byte, release func(), err error) {
 	if s.used {
 		return nil, nil, errUsedUp
 	}
