@@ -35,7 +35,7 @@ func TestKillsWhileTheDatabaseIsCompactedLoseNothing(t *testing.T) {
 				return
 			default:
 			}
-			if exec.Command(binary, "compact", "--data-dir", k.dir).Run() == nil { // or it was killed
+			if exec.Command(binary(), "compact", "--data-dir", k.dir).Run() == nil { // or it was killed
 				whole++
 			}
 		}

@@ -161,7 +161,7 @@ func (k *killing) loadAndKill(least int) {
 
 // killWhileStarting kills a process that has just been started.
 func (k *killing) killWhileStarting() {
-	cmd := exec.Command(binary, "serve", "--data-dir", k.dir, "--listen", "127.0.0.1:0")
+	cmd := exec.Command(binary(), "serve", "--data-dir", k.dir, "--listen", "127.0.0.1:0")
 	cmd.Env = append(os.Environ(), k.way)
 	must(k.T, cmd.Start())
 	<-time.After(time.Duration(k.rand.Int64N(int64(longestStart))))

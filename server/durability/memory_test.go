@@ -364,7 +364,7 @@ func newMemoryGroup(t *testing.T, limit int) *memoryGroup {
 
 // command is attachd in the group.
 func (g *memoryGroup) command(words ...string) *exec.Cmd {
-	enter := []string{"-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(g.dir, "cgroup.procs"), binary}
+	enter := []string{"-c", `echo $$ >"$0" && exec "$@"`, filepath.Join(g.dir, "cgroup.procs"), binary()}
 	return exec.Command("sh", append(enter, words...)...)
 }
 

@@ -32,25 +32,22 @@ import (
 
 var long = flag.Bool("long", false, "run for as long as it takes to be sure, not for as long as a default run may take")
 
-// binary is attachd, built for these tests.
-var binary string
+// binary is the path of attachd, which it builds for the first test that asks.
+var binary func() string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(buildAndRun(m))
+	os.Exit(runTests(m))
 }
 
-func buildAndRun(m *testing.M) int {
+func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "attachd")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if binary, err = build.Attachd(dir); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	binary = build.Attachd(dir)
 	return m.Run()
 }
 
@@ -106,7 +103,7 @@ func inBothWays(t *testing.T, test func(t *testing.T, way string)) {
 // os.Environ.
 func serve(t *testing.T, dir string, env ...string) *process {
 	t.Helper()
-	return serveAs(t, dir, exec.Command(binary, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"), env...)
+	return serveAs(t, dir, exec.Command(binary(), "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"), env...)
 }
 
 // serveAs is serve by another command, such as a tracer that runs attachd.
@@ -211,7 +208,7 @@ func run(t *testing.T, dir string, words ...string) (output string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, append(words, "--data-dir", dir)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, binary(), append(words, "--data-dir", dir)...).CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("attachd %s does not end\n%s", strings.Join(words, " "), tail(string(out), 4000))
 	}

@@ -47,7 +47,7 @@ const changingCalls = "open,openat,openat2,creat,close,write,pwrite64,writev,pwr
 // child, not strace: signals and exit codes are its own. The process counts
 // as ended only when strace has written the last line.
 func straced(dir string, options ...string) *exec.Cmd {
-	words := slices.Concat([]string{"-D", "-f", "-q", "-y"}, options, []string{binary, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"})
+	words := slices.Concat([]string{"-D", "-f", "-q", "-y"}, options, []string{binary(), "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"})
 	return exec.Command("strace", words...)
 }
 

@@ -77,7 +77,7 @@ func lines() string { return strings.Repeat("order,amount\n", someLines) }
 func TestFilesGoAndComeOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
-	files, err := filepath.Glob("server/cli/demo/*")
+	files, err := filepath.Glob("../cli/demo/*")
 	check(t, err)
 	odd := fileOf(t, `Ünï "côde" 数据 100%.csv`, "a,b\n1,2\n")
 	files = append(files, odd)

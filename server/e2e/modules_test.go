@@ -45,7 +45,7 @@ func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, system := range []string{"linux", "darwin", "windows"} {
-		list := goList(t, system, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", ".")
+		list := goList(t, system, "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "attachd")
 		for _, module := range strings.Fields(list) {
 			seen[module] = true
 		}

@@ -36,8 +36,8 @@ import (
 	"attachd/server/e2e/build"
 )
 
-// binary is attachd, built for these tests.
-var binary string
+// binary is the path of attachd, which it builds for the first test that asks.
+var binary func() string
 
 // parallel is how many tests run at once where -parallel says nothing: more
 // than there are processors, since most wait for processes and disks.
@@ -48,20 +48,17 @@ func TestMain(m *testing.M) {
 		panic(err) // there is such a flag
 	}
 	flag.Parse() // which may say otherwise
-	os.Exit(buildAndRun(m))
+	os.Exit(runTests(m))
 }
 
-func buildAndRun(m *testing.M) int {
+func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "attachd")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		binary, err = build.Attachd(dir, raceDetector()...)
-	}
-	// The tests read documents and sources, and run the binary as other users too.
-	if err = cmp.Or(err, os.Chmod(dir, 0o755), os.Chdir("../..")); err != nil {
+	if err = cmp.Or(err, os.Chmod(dir, 0o755)); err != nil { // other users run it too
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	defer os.RemoveAll(dir)
+	binary = build.Attachd(dir, raceDetector()...)
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "ATTACHD_") {
 			os.Unsetenv(name)
@@ -115,7 +112,7 @@ func command(t *testing.T, words ...string) *exec.Cmd {
 		}
 	})
 	env, args := split(words)
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(binary(), args...)
 	cmd.Dir = elsewhere
 	cmd.Env = slices.Concat(os.Environ(), env, []string{
 		"HOME=" + elsewhere, "TMPDIR=" + elsewhere,

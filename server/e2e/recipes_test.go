@@ -32,7 +32,7 @@ var (
 func recipes(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for _, section := range strings.Split(read(t, "server/cli/RECIPES.md"), "\n## ")[1:] {
+	for _, section := range strings.Split(read(t, "../cli/RECIPES.md"), "\n## ")[1:] {
 		heading, _, _ := strings.Cut(section, "\n")
 		if m := regexp.MustCompile("(?ms)^```(?:sh|go|python|js|html|yaml)\n(.*?)^```$").FindStringSubmatch(section); m != nil {
 			found[heading] = m[1]
@@ -71,7 +71,7 @@ func TestRecipes(t *testing.T) {
 
 			cmd := exec.Command(how.run[0], slices.Concat(how.run[1:], []string{how.file})...)
 			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
+			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary())+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
 			if r := finish(t, cmd); r.code != 0 || !strings.Contains(r.stdout, "report.csv") || !strings.Contains(r.stdout, server.url+"/files/") || strings.Contains(r.stdout, server.key) {
 				t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
 			}
@@ -186,8 +186,8 @@ func TestTheRecipeForAGenerator(t *testing.T) {
 	}
 	work := t.TempDir()
 	write(t, filepath.Join(work, "oapi-codegen.yaml"), recipes(t)["A client that a generator makes"])
-	write(t, filepath.Join(work, "openapi.json"), read(t, "server/openapi.json"))
-	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "server/cli/RECIPES.md"))
+	write(t, filepath.Join(work, "openapi.json"), read(t, "../openapi.json"))
+	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "../cli/RECIPES.md"))
 	cmd := exec.Command("sh", "-ec", command+"\ngo mod init api\ngo mod tidy\ngo vet .")
 	cmd.Dir = work
 	out, err := cmd.CombinedOutput() // takes longer than patience where nothing is fetched yet

@@ -17,10 +17,10 @@ import (
 	"attachd/server/datadir"
 )
 
-// unpackFormat lays out a data directory as testdata/formats of this folder has it.
+// unpackFormat lays out a data directory as testdata/formats has it.
 func unpackFormat(t *testing.T, format int) string {
 	t.Helper()
-	packed, err := os.Open(fmt.Sprintf("server/e2e/testdata/formats/%d.tar.gz", format))
+	packed, err := os.Open(fmt.Sprintf("testdata/formats/%d.tar.gz", format))
 	check(t, err)
 	defer packed.Close()
 	plain, err := gzip.NewReader(packed)
