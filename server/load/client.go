@@ -21,8 +21,10 @@ const patience = time.Minute
 // client is one connection that is kept open. It does as little as it can,
 // since it shares the machine with what it measures.
 type client struct {
-	conn net.Conn
-	in   *bufio.Reader
+	conn     net.Conn
+	in       *bufio.Reader
+	closing  bool   // the last answer said that the server closes the connection
+	location string // of the last answer
 }
 
 func dial(address string) (*client, error) {
@@ -30,18 +32,38 @@ func dial(address string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{conn, bufio.NewReaderSize(conn, 256<<10)}, nil
+	return &client{conn: conn, in: bufio.NewReaderSize(conn, 256<<10)}, nil
+}
+
+// redial replaces a connection that the server closes, as nginx does after
+// every thousand requests.
+func (c *client) redial() error {
+	conn, err := net.Dial("tcp", c.conn.RemoteAddr().String())
+	if err != nil {
+		return err
+	}
+	err = c.conn.Close()
+	c.conn, c.closing = conn, false
+	c.in.Reset(conn)
+	return err
 }
 
 func (c *client) close() error { return c.conn.Close() }
 
-// do sends a whole request and gives the answer's status and the size of its
-// body, which goes to sink; nil throws it away.
-func (c *client) do(request []byte, sink io.Writer) (status int, size int64, err error) {
+// do sends a whole request, which is in one piece or several, and gives the
+// answer's status and the size of its body, which goes to sink; nil throws it
+// away.
+func (c *client) do(sink io.Writer, request ...[]byte) (status int, size int64, err error) {
+	if c.closing {
+		if err := c.redial(); err != nil {
+			return 0, 0, err
+		}
+	}
 	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return 0, 0, err
 	}
-	if _, err := c.conn.Write(request); err != nil {
+	pieces := net.Buffers(request)
+	if _, err := pieces.WriteTo(c.conn); err != nil {
 		return 0, 0, err
 	}
 	status, length, err := c.head()
@@ -66,8 +88,16 @@ func (c *client) do(request []byte, sink io.Writer) (status int, size int64, err
 	}
 }
 
+var (
+	contentLength    = []byte("Content-Length")
+	transferEncoding = []byte("Transfer-Encoding")
+	connection       = []byte("Connection")
+	location         = []byte("Location")
+)
+
 // head reads the status and the length of the body; -1 is chunks.
 func (c *client) head() (status int, length int64, err error) {
+	c.location = ""
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
 		return 0, 0, err
@@ -88,13 +118,17 @@ func (c *client) head() (status int, length int64, err error) {
 			return status, length, nil
 		}
 		name, value, _ := bytes.Cut(line, []byte(": "))
-		switch string(name) {
-		case "Content-Length":
+		switch {
+		case bytes.EqualFold(name, contentLength):
 			if length, err = strconv.ParseInt(string(value), 10, 64); err != nil {
 				return 0, 0, err
 			}
-		case "Transfer-Encoding":
+		case bytes.EqualFold(name, transferEncoding):
 			length = -1
+		case bytes.EqualFold(name, connection):
+			c.closing = bytes.EqualFold(value, []byte("close"))
+		case bytes.EqualFold(name, location):
+			c.location = string(value)
 		}
 	}
 }
@@ -128,9 +162,9 @@ func (c *client) pass(n int64, sink io.Writer) error {
 }
 
 // expect does a request whose answer must have this status, and gives the body.
-func (c *client) expect(status int, request []byte) ([]byte, error) {
+func (c *client) expect(status int, request ...[]byte) ([]byte, error) {
 	var body bytes.Buffer
-	got, _, err := c.do(request, &body)
+	got, _, err := c.do(&body, request...)
 	if err != nil {
 		return nil, err
 	}
@@ -138,6 +172,17 @@ func (c *client) expect(status int, request []byte) ([]byte, error) {
 		return nil, fmt.Errorf("answered %d, not %d: %s", got, status, body.Bytes())
 	}
 	return body.Bytes(), nil
+}
+
+// succeed does a request whose answer must be of success, as servers say it
+// with several statuses, and gives the body.
+func (c *client) succeed(request ...[]byte) ([]byte, error) {
+	var body bytes.Buffer
+	got, _, err := c.do(&body, request...)
+	if err == nil && got/100 != 2 {
+		err = fmt.Errorf("answered %d: %s", got, body.Bytes())
+	}
+	return body.Bytes(), err
 }
 
 // call is expect over a connection of its own.
@@ -173,7 +218,7 @@ func (c *client) get(f file, compare bool) error {
 	if compare {
 		sink = hash
 	}
-	status, size, err := c.do(f.request, sink)
+	status, size, err := c.do(sink, f.request)
 	switch {
 	case err != nil:
 		return err

@@ -58,18 +58,17 @@ func grown(o options, dir string, n int) (row string, err error) {
 	if err := in.settleDown(); err != nil {
 		return "", err
 	}
-	s := &subject{binary: o.binaries[0], verified: in}
-	uploads, err := drive(16, o.slice, 0, func(i int) (worker, error) { return uploading(small, true)(s, in, i) })
+	uploads, err := drive(16, o.slice, 0, func(i int) (worker, error) { return uploading(small, true)(in, i) })
 	if err != nil {
 		return "", err
 	}
 	product := products[len(products)/2]
-	in.list = request("GET", fmt.Sprintf("/catalog/spaces/%s/products/%s/attachments", product.Space, product.ID), in.key)
-	lists, err := drive(1, o.slice, 0, func(i int) (worker, error) { return listing(s, in, i) })
+	in.listing = &listing{request("GET", fmt.Sprintf("/catalog/spaces/%s/products/%s/attachments", product.Space, product.ID), in.key), listRows * 200, checkList}
+	lists, err := drive(1, o.slice, 0, func(i int) (worker, error) { return lists(in, i) })
 	if err != nil {
 		return "", err
 	}
-	downloads, err := drive(1, o.slice, 0, func(i int) (worker, error) { return downloading(small)(s, in, i) })
+	downloads, err := drive(1, o.slice, 0, func(i int) (worker, error) { return downloading(small)(in, i) })
 	if err != nil {
 		return "", err
 	}

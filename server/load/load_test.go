@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
 }
 
-// attachd is the binary, built for these tests.
-var attachd string
+// built is the binary of attachd for these tests.
+var built string
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "attachd-load")
@@ -35,7 +35,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	if attachd, err = build(dir, false); err != nil {
+	if built, err = build(dir, false); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -49,7 +49,7 @@ func brief(t *testing.T) options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.binaries = []string{attachd}
+	o.binaries = []string{built}
 	o.sustained, o.deletions = 32, 32
 	return o
 }
@@ -85,7 +85,7 @@ func TestEveryWorkloadRunsAndIsAnsweredRightly(t *testing.T) {
 
 func TestAWrongAnswerFailsTheRun(t *testing.T) {
 	t.Parallel()
-	s, err := newSubject(attachd, filepath.Join(t.TempDir(), "subject"))
+	s, err := newSubject(built, filepath.Join(t.TempDir(), "subject"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestAWrongAnswerFailsTheRun(t *testing.T) {
 		}
 	}()
 	in := s.verified
-	files, err := s.stored(in, small)
+	files, err := in.stored(small)
 	if err != nil {
 		t.Fatal(err)
 	}

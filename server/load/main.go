@@ -8,6 +8,7 @@
 //	go run ./server/load -quick              about a minute
 //	go run ./server/load -only 'download'    some of it
 //	go run ./server/load -attachd OLD -attachd NEW
+//	go run ./server/load -peer webdav:nginx=http://127.0.0.1:8080/files
 //	go run ./server/load -profile DIR        CPU profiles of the server
 //	go run ./server/load -grow               as the store grows
 //
@@ -20,9 +21,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -34,6 +38,7 @@ type options struct {
 	sizes     []int // of -grow
 	only      *regexp.Regexp
 	binaries  []string
+	peers     []peer
 	profiles  string
 	jsonFile  string
 	baseline  string
@@ -41,6 +46,7 @@ type options struct {
 	slice     time.Duration // of one workload in one round
 	sustained int           // uploads of the workload of that name
 	deletions int           // of the workload of that name, in one round
+	rest      time.Duration // see calm
 }
 
 func main() {
@@ -62,7 +68,7 @@ func main() {
 }
 
 func parse(args []string) (o options, serveBare bool, err error) {
-	o = options{sizes: []int{1_000, 100_000, 1_000_000}}
+	o = options{sizes: []int{1_000, 100_000, 1_000_000}, rest: 200 * time.Millisecond}
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 0, "how often every workload runs, in turns (default 5, with -quick 1)")
 	flags.BoolVar(&o.quick, "quick", false, "take about a minute")
@@ -80,16 +86,23 @@ func parse(args []string) (o options, serveBare bool, err error) {
 		o.binaries = append(o.binaries, s)
 		return nil
 	})
+	flags.Func("peer", "compare with a running server, `"+peerForm+"`, of the protocols "+
+		strings.Join(slices.Sorted(maps.Keys(protocols)), ", ")+"; several times to compare with several", func(s string) error {
+		p, err := parsePeer(s)
+		o.peers = append(o.peers, p)
+		return err
+	})
+	flags.IntVar(&o.sustained, "sustained", 0, "how many files the workload of that name uploads (default 10000, with -quick 1000)")
 	flags.BoolVar(&serveBare, "bare", false, "be the bare server that attachd is compared with (for the program itself)")
 	if err := flags.Parse(args); err != nil {
 		return o, false, err
 	}
-	rounds, slice := 5, 2*time.Second
-	o.sustained, o.deletions = 10_000, 1_600
+	rounds, slice, sustained := 5, 2*time.Second, 10_000
+	o.deletions = 1_600
 	if o.quick {
-		rounds, slice, o.sustained, o.deletions = 1, time.Second, 1_000, 800
+		rounds, slice, sustained, o.deletions = 1, time.Second, 1_000, 800
 	}
-	o.rounds, o.slice = cmp.Or(o.rounds, rounds), cmp.Or(o.slice, slice)
+	o.rounds, o.slice, o.sustained = cmp.Or(o.rounds, rounds), cmp.Or(o.slice, slice), cmp.Or(o.sustained, sustained)
 	return o, serveBare, nil
 }
 
@@ -100,6 +113,8 @@ func run(o options, stdout, stderr io.Writer) (err error) {
 		return errors.New("two binaries at most can be compared")
 	case o.profiles != "" && len(o.binaries) > 0:
 		return errors.New("a profile is of an attachd that is built for it: leave -attachd out")
+	case o.grow && len(o.peers) > 0:
+		return errors.New("growth is measured of attachd alone: leave -peer out")
 	}
 	dir, err := os.MkdirTemp(o.dir, "attachd-load")
 	if err != nil {
@@ -152,6 +167,13 @@ func measure(o options, dir string, stderr io.Writer) (found *results, err error
 		defer func() { err = errors.Join(err, s.close()) }()
 		subjects = append(subjects, s)
 	}
+	for _, p := range o.peers {
+		s, err := newPeer(p)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
+		subjects = append(subjects, s)
+	}
 	chosen := workloads(o)
 	found = newResults(o)
 	for round := range o.rounds {
@@ -170,17 +192,35 @@ func measure(o options, dir string, stderr io.Writer) (found *results, err error
 			if w.once && round > 0 {
 				continue
 			}
-			for i, s := range subjects {
-				seen, err := w.run(s, o)
-				if err != nil {
-					return nil, fmt.Errorf("%s: %w", w.name, err)
-				}
-				found.add(i, w, seen)
-				fmt.Fprintf(stderr, "round %d: %s: %.1f %s\n", round+1, w.name, seen.Rate, w.unit())
+			if err := turns(w, o, round, subjects, found, stderr); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return found, nil
+}
+
+// turns runs a workload on each of the subjects, one after the other.
+func turns(w workload, o options, round int, subjects []*subject, found *results, stderr io.Writer) error {
+	for i, s := range subjects {
+		if s.peer && w.alone {
+			continue
+		}
+		if len(o.peers) > 0 && o.rest > 0 {
+			calm(subjects, o.rest)
+		}
+		seen, err := w.run(s, o)
+		switch {
+		case s.peer && errors.Is(err, errors.ErrUnsupported):
+			fmt.Fprintf(stderr, "round %d: %s: %s: %v\n", round+1, w.name, s.name, err)
+			continue
+		case err != nil:
+			return fmt.Errorf("%s: %s: %w", w.name, s.name, err)
+		}
+		found.add(i, w, seen)
+		fmt.Fprintf(stderr, "round %d: %s: %s: %.1f %s\n", round+1, w.name, s.name, seen.Rate, w.unit())
+	}
+	return nil
 }
 
 // needed says whether a workload is compared with a limit.

@@ -59,11 +59,13 @@ func overlayHook(dir string) (overlay string, err error) {
 	return overlay, os.WriteFile(overlay, replace, 0o600)
 }
 
-// process is a running server, attachd's or the bare one.
+// process is a running server: attachd, the bare one, or a peer, which others
+// have started and end.
 type process struct {
 	cmd     *exec.Cmd
 	address string
 	ended   chan error
+	pids    []int // of what is measured of it
 }
 
 var listensAt = regexp.MustCompile(`http://([^\s"]+:\d+)`)
@@ -80,7 +82,7 @@ func start(cmd *exec.Cmd, logFile string) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{cmd: cmd, ended: make(chan error, 1)}
+	p := &process{cmd: cmd, ended: make(chan error, 1), pids: []int{cmd.Process.Pid}}
 	go func() { p.ended <- cmd.Wait() }()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		said, err := os.ReadFile(logFile)
@@ -118,24 +120,25 @@ func (p *process) stop() error {
 const ticks = time.Second / 100
 
 // processor is the time that the process has spent on processors; 0 on
-// systems other than Linux.
-func (p *process) processor() time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0
-	}
-	_, behind, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(behind)
-	if len(fields) < 13 {
-		return 0
-	}
-	var sum time.Duration
-	for _, field := range fields[11:13] { // user and system
-		n, err := strconv.Atoi(field)
+// systems other than Linux, and where nothing is known of it.
+func (p *process) processor() (sum time.Duration) {
+	for _, pid := range p.pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return 0
 		}
-		sum += time.Duration(n) * ticks
+		_, behind, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(behind)
+		if len(fields) < 13 {
+			return 0
+		}
+		for _, field := range fields[11:13] { // user and system
+			n, err := strconv.Atoi(field)
+			if err != nil {
+				return 0
+			}
+			sum += time.Duration(n) * ticks
+		}
 	}
 	return sum
 }
@@ -159,27 +162,31 @@ func (p *process) settleDown() error {
 
 // forgetPeak has the system measure the peak from now on, where it can.
 func (p *process) forgetPeak() {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), []byte("5"), 0)
+	for _, pid := range p.pids {
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+	}
 }
 
 // memory gives bytes in memory: the peak of everything, and what is now there
 // that no file stands behind, which leaves the map of the database out.
 func (p *process) memory() (peak, anonymous int64) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, 0
-	}
-	for _, line := range strings.Split(string(status), "\n") {
-		name, value, _ := strings.Cut(line, ":")
-		kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+	for _, pid := range p.pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 		if err != nil {
-			continue
+			return 0, 0
 		}
-		switch name {
-		case "VmHWM":
-			peak = kilobytes << 10
-		case "RssAnon":
-			anonymous = kilobytes << 10
+		for _, line := range strings.Split(string(status), "\n") {
+			name, value, _ := strings.Cut(line, ":")
+			kilobytes, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+			if err != nil {
+				continue
+			}
+			switch name {
+			case "VmHWM":
+				peak += kilobytes << 10
+			case "RssAnon":
+				anonymous += kilobytes << 10
+			}
 		}
 	}
 	return peak, anonymous

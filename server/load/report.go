@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -37,13 +38,14 @@ func (s *sample) fill(w workload, found seen) {
 type results struct {
 	Measured  time.Time            `json:"measured"`
 	Binaries  []string             `json:"binaries"`
+	Peers     []string             `json:"peers,omitempty"`
 	Limits    map[string][]float64 `json:"limits"`
 	Workloads []*measured          `json:"workloads"`
 
 	units map[string]string // of limits
 }
 
-// measured is a workload with its runs, by binary.
+// measured is a workload with its runs, by binary, and behind them by peer.
 type measured struct {
 	Name   string     `json:"name"`
 	Unit   string     `json:"unit"`
@@ -53,7 +55,11 @@ type measured struct {
 }
 
 func newResults(o options) *results {
-	return &results{Measured: time.Now().UTC(), Binaries: o.binaries, Limits: map[string][]float64{}, units: map[string]string{}}
+	r := &results{Measured: time.Now().UTC(), Binaries: o.binaries, Limits: map[string][]float64{}, units: map[string]string{}}
+	for _, p := range o.peers {
+		r.Peers = append(r.Peers, p.name)
+	}
+	return r
 }
 
 func (r *results) addLimit(name, unit string, rate float64) {
@@ -61,13 +67,13 @@ func (r *results) addLimit(name, unit string, rate float64) {
 	r.units[name] = unit
 }
 
-func (r *results) add(binary int, w workload, run sample) {
+func (r *results) add(subject int, w workload, run sample) {
 	m := r.of(w.name)
 	if m == nil {
-		m = &measured{Name: w.name, Unit: w.unit(), Limits: w.limits, Idle: w.slowdown, Runs: make([][]sample, len(r.Binaries))}
+		m = &measured{Name: w.name, Unit: w.unit(), Limits: w.limits, Idle: w.slowdown, Runs: make([][]sample, len(r.Binaries)+len(r.Peers))}
 		r.Workloads = append(r.Workloads, m)
 	}
-	m.Runs[binary] = append(m.Runs[binary], run)
+	m.Runs[subject] = append(m.Runs[subject], run)
 }
 
 func (r *results) of(workload string) *measured {
@@ -124,22 +130,72 @@ func (r *results) print(out io.Writer, before *results) error {
 	}
 	table.WriteByte('\n')
 	for _, m := range r.Workloads {
-		now := m.Runs[len(m.Runs)-1]
+		now := m.Runs[len(r.Binaries)-1]
 		then := m.Runs[0]
 		if before != nil {
 			then = before.runs(m.Name)
 		}
 		r.row(&table, m, now)
 		if compared {
-			rate := func(s sample) float64 { return s.Rate }
-			processor := func(s sample) float64 { return float64(s.Processor) }
 			fmt.Fprintf(&table, " %s | %.2f | %.2f |", number(middle(then, rate)),
 				middle(now, rate)/middle(then, rate), middle(now, processor)/middle(then, processor))
 		}
 		table.WriteByte('\n')
 	}
+	if len(r.Peers) > 0 {
+		r.compare(&table, "rate, and how many times as fast attachd is", rate, func(v float64, m *measured) string { return number(v) + " " + m.Unit })
+		r.compare(&table, "CPU per operation, and how many times as much attachd needs", processor, func(v float64, _ *measured) string { return duration(v) })
+	}
 	_, err := io.WriteString(out, table.String())
 	return err
+}
+
+func rate(s sample) float64      { return s.Rate }
+func processor(s sample) float64 { return float64(s.Processor) }
+
+// compare writes a table of attachd, in each of its binaries, and its peers,
+// with what attachd's are as a multiple of theirs. A dash is what a peer cannot
+// do, or what is not known of it.
+func (r *results) compare(table *strings.Builder, what string, of func(sample) float64, text func(float64, *measured) string) {
+	fmt.Fprintf(table, "\n| %s |", what)
+	for _, binary := range r.Binaries {
+		fmt.Fprintf(table, " %s |", filepath.Base(binary))
+	}
+	fmt.Fprintf(table, " %s |\n|---|%s\n", strings.Join(r.Peers, " | "), strings.Repeat("---:|", len(r.Binaries)+len(r.Peers)))
+	for _, m := range r.Workloads {
+		ours, theirs := m.Runs[:len(r.Binaries)], m.Runs[len(r.Binaries):]
+		if !slices.ContainsFunc(theirs, func(runs []sample) bool { return len(runs) > 0 }) {
+			continue
+		}
+		fmt.Fprintf(table, "| %s |", m.Name)
+		for _, runs := range ours {
+			fmt.Fprintf(table, " %s |", text(middle(runs, of), m))
+		}
+		for _, runs := range theirs {
+			if middle(runs, of) <= 0 {
+				table.WriteString(" — |")
+				continue
+			}
+			var ratios []string
+			for _, our := range ours {
+				ratios = append(ratios, fmt.Sprintf("%.2f", ratio(our, runs, of)))
+			}
+			fmt.Fprintf(table, " %s (%s) |", text(middle(runs, of), m), strings.Join(ratios, ", "))
+		}
+		table.WriteByte('\n')
+	}
+}
+
+// ratio is the median of the rounds' ratios: what else the machine did in a
+// round met both alike.
+func ratio(ours, theirs []sample, of func(sample) float64) float64 {
+	var ratios []float64
+	for i := range theirs {
+		if of(theirs[i]) > 0 {
+			ratios = append(ratios, of(ours[i])/of(theirs[i]))
+		}
+	}
+	return median(ratios)
 }
 
 // runs are those of the last binary.
@@ -148,22 +204,22 @@ func (r *results) runs(workload string) []sample {
 	if m == nil {
 		return nil
 	}
-	return m.Runs[len(m.Runs)-1]
+	return m.Runs[len(r.Binaries)-1]
 }
 
 func (r *results) row(table *strings.Builder, m *measured, runs []sample) {
-	rate := middle(runs, func(s sample) float64 { return s.Rate })
+	speed := middle(runs, rate)
 	p99 := middle(runs, func(s sample) float64 { return float64(s.P99) })
 	var ratios []string
 	for _, name := range m.Limits {
-		ratios = append(ratios, fmt.Sprintf("%.2f of %s", rate/median(r.Limits[name]), name))
+		ratios = append(ratios, fmt.Sprintf("%.2f of %s", speed/median(r.Limits[name]), name))
 	}
 	if idle := r.runs(m.Idle); idle != nil {
 		ratios = append(ratios, fmt.Sprintf("p99 is %.1f times the idle one", p99/middle(idle, func(s sample) float64 { return float64(s.P99) })))
 	}
-	fmt.Fprintf(table, "| %s | %s %s | %s | %s | %s | %s | %s | %s |", m.Name, number(rate), m.Unit, strings.Join(ratios, ", "),
+	fmt.Fprintf(table, "| %s | %s %s | %s | %s | %s | %s | %s | %s |", m.Name, number(speed), m.Unit, strings.Join(ratios, ", "),
 		duration(middle(runs, func(s sample) float64 { return float64(s.P50) })), duration(p99),
-		duration(middle(runs, func(s sample) float64 { return float64(s.Processor) })),
+		duration(middle(runs, processor)),
 		megabytes(middle(runs, func(s sample) float64 { return float64(s.Peak) })),
 		megabytes(middle(runs, func(s sample) float64 { return float64(s.Anonymous) })))
 }

@@ -4,19 +4,21 @@ package main
 
 import (
 	"bytes"
+	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 )
@@ -31,28 +33,33 @@ const (
 	listSize = 27_000 // bytes of a list of so many rows, about
 )
 
-// subject is an attachd that is measured: two processes, since one setting
-// cannot be changed while one runs.
+// subject is what is measured: an attachd, which is two processes, since one
+// setting cannot be changed while one runs, or a peer.
 type subject struct {
-	binary   string
-	verified *instance
-	trusting *instance // downloads.verify = false
-	made     atomic.Uint64
+	name               string    // for people
+	verified, trusting *instance // the latter has downloads.verify = false; a peer is both
+	peer               bool
 }
 
-// instance is one of them, with a data directory of its own.
+// instance is a running server and what is stored in it.
 type instance struct {
 	*process
-	dir, key string
-	files    map[int][]file // what is stored to be downloaded, by size
-	list     []byte         // a request for a list of listRows
+	protocol
+	binary, dir, key   string         // of attachd, with a data directory of its own
+	folder, listFolder string         // where uploads go
+	files              map[int][]file // what is stored to be downloaded, by size
+	listing            *listing
 }
 
-// Where uploads go; the first makes it.
-const target = "/catalog/spaces/load/products/550e8400-e29b-41d4-a716-446655440000/attachments"
+// listing is a request for a list of listRows files.
+type listing struct {
+	request []byte
+	least   int64 // bytes that the answer has at least
+	check   func(answer []byte) error
+}
 
 func newSubject(binary, dir string) (s *subject, err error) {
-	s = &subject{binary: binary}
+	s = &subject{name: filepath.Base(binary)}
 	if s.verified, err = serve(binary, dir); err != nil {
 		return nil, err
 	}
@@ -63,6 +70,10 @@ func newSubject(binary, dir string) (s *subject, err error) {
 }
 
 func (s *subject) close() error { return errors.Join(s.verified.stop(), s.trusting.stop()) }
+
+func newInstance(p *process) *instance {
+	return &instance{process: p, folder: uuid.NewString(), listFolder: uuid.NewString(), files: map[int][]file{}}
+}
 
 // serve runs attachd over dir, which it makes, as it is configured by default.
 func serve(binary, dir string, env ...string) (*instance, error) {
@@ -76,7 +87,10 @@ func serve(binary, dir string, env ...string) (*instance, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
-	return &instance{process: p, dir: dir, key: strings.TrimSpace(string(key)), files: map[int][]file{}}, nil
+	in := newInstance(p)
+	in.binary, in.dir, in.key = binary, dir, strings.TrimSpace(string(key))
+	in.protocol = attachd{in.key}
+	return in, nil
 }
 
 // blob is where the content of f is stored.
@@ -85,89 +99,95 @@ func (in *instance) blob(f file) string {
 	return filepath.Join(in.dir, "blobs", "sha256", name[:2], name)
 }
 
-const frontier = "------------------------d74496d66958873e"
-
-// upload is a request that uploads a file as curl does, made up front. What
-// distinguishes one content from the next is stamped into it.
+// upload is a content and where it goes, for one client to upload again and
+// again. Its last bytes distinguish it from those before, so that its hash is
+// known without hashing all of it.
 type upload struct {
-	request []byte
-	content []byte // the part of request that is the file
+	folder        string
+	content       []byte
+	stamped       uint64      // how many contents it was
+	named         int         // how many names it had
+	start         hash.Cloner // the hash of all but the stamp
+	before, after []byte      // what of its request is the same for each
 }
+
+const (
+	magic     = "%PDF-1.7\n"
+	stampSize = 8 // bytes
+)
 
 // newUpload makes one of a PDF, as far as one can tell from its start, of
 // random bytes.
-func (s *subject) newUpload(in *instance, path string, size int) *upload {
-	var form bytes.Buffer
-	fmt.Fprintf(&form, "--%s\r\nContent-Disposition: form-data; name=\"file\"; filename=\"quarterly report.pdf\"\r\nContent-Type: application/pdf\r\n\r\n", frontier)
-	before := form.Len()
-	content := make([]byte, size)
-	source := rand.NewChaCha8([32]byte(binary.BigEndian.AppendUint64(make([]byte, 24), s.made.Add(1))))
-	_, _ = source.Read(content) // never fails
-	copy(content, "%PDF-1.7\n")
-	form.Write(content)
-	fmt.Fprintf(&form, "\r\n--%s--\r\n", frontier)
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\nAuthorization: Bearer %s\r\n"+
-		"Content-Length: %d\r\nContent-Type: multipart/form-data; boundary=%s\r\n\r\n", path, in.key, form.Len(), frontier)
-	request := append([]byte(head), form.Bytes()...)
-	at := len(head) + before
-	return &upload{request: request, content: request[at : at+size]}
+func newUpload(folder string, size int) *upload {
+	u := &upload{folder: folder, content: make([]byte, size)}
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails
+	_, _ = rand.NewChaCha8(seed).Read(u.content)
+	copy(u.content, magic)
+	start := sha256.New()
+	start.Write(u.content[:size-stampSize])
+	u.start = start.(hash.Cloner)
+	return u
 }
 
 // stamp makes it another content than any before.
-func (u *upload) stamp(s *subject) {
-	binary.BigEndian.PutUint64(u.content[16:], s.made.Add(1))
+func (u *upload) stamp() {
+	u.stamped++
+	binary.BigEndian.PutUint64(u.content[len(u.content)-stampSize:], u.stamped)
 }
 
-// send uploads and gives what then can be downloaded.
-func (u *upload) send(c *client, in *instance) (f file, id string, err error) {
-	answer, err := c.expect(201, u.request)
+// sum is the SHA-256 of the content.
+func (u *upload) sum() [sha256.Size]byte {
+	h, err := u.start.Clone()
 	if err != nil {
-		return f, "", fmt.Errorf("uploading: %w", err)
+		panic(err) // a hash of the standard library can be cloned
 	}
-	var body struct {
-		ID   uuid.UUID `json:"id"`
-		Size int       `json:"file_size"`
-		Type string    `json:"mime_type"`
-	}
-	if err := json.Unmarshal(answer, &body); err != nil {
-		return f, "", fmt.Errorf("uploading: %w", err)
-	}
-	if body.Size != len(u.content) || body.Type != "application/pdf" {
-		return f, "", fmt.Errorf("an upload answered %s", answer)
-	}
-	id = body.ID.String()
-	return file{request: request("GET", "/catalog/attachments/"+id+"/download", in.key), size: int64(body.Size)}, id, nil
+	h.Write(u.content[len(u.content)-stampSize:])
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// store uploads n contents of a size, many at a time.
-func (s *subject) store(in *instance, path string, size, n int) (files []file, ids []string, err error) {
+// name gives the file a name that none has, below its folder.
+func (u *upload) name() string {
+	u.named++
+	return fmt.Sprintf("%s/%x-%d.pdf", u.folder, u.content[len(magic):][:8], u.named)
+}
+
+// file is what can be downloaded once u was stored as id.
+func (in *instance) file(c *client, u *upload, id string) (file, error) {
+	get, err := in.get(c, id)
+	return file{request: get, size: int64(len(u.content)), sum: u.sum()}, err
+}
+
+// store uploads n contents of a size, many at a time unless they are large.
+func (in *instance) store(folder string, size, n int) (files []file, ids []string, err error) {
 	var (
 		mu      sync.Mutex
-		workers = min(n, 16)
+		workers = max(1, min(n, 16, 64*megabyte/size))
 	)
 	_, err = drive(workers, 0, (n+workers-1)/workers*workers, func(int) (worker, error) {
-		c, err := dial(in.address)
-		if err != nil {
-			return worker{}, err
-		}
-		u := s.newUpload(in, path, size)
-		return worker{close: c.close, step: func() error {
-			u.stamp(s)
-			f, id, err := u.send(c, in)
-			f.sum = sha256.Sum256(u.content)
-			mu.Lock()
-			defer mu.Unlock()
-			files, ids = append(files, f), append(ids, id)
-			return err
-		}}, nil
+		u := newUpload(folder, size)
+		return connected(in, func(c *client) worker {
+			return worker{step: func() error {
+				u.stamp()
+				id, err := in.put(c, u)
+				if err != nil {
+					return err
+				}
+				f, err := in.file(c, u, id)
+				mu.Lock()
+				defer mu.Unlock()
+				files, ids = append(files, f), append(ids, id)
+				return err
+			}}
+		})
 	})
 	return files, ids, err
 }
 
 // stored gives contents of a size that are there to be downloaded.
-func (s *subject) stored(in *instance, size int) ([]file, error) {
+func (in *instance) stored(size int) ([]file, error) {
 	if in.files[size] == nil {
-		files, _, err := s.store(in, target, size, max(1, min(256, 4*megabyte/size)))
+		files, _, err := in.store(in.folder, size, max(1, min(256, 4*megabyte/size)))
 		if err != nil {
 			return nil, err
 		}
@@ -176,29 +196,39 @@ func (s *subject) stored(in *instance, size int) ([]file, error) {
 	return in.files[size], nil
 }
 
-// listed gives a request for a list of listRows attachments.
-func (s *subject) listed(in *instance) ([]byte, error) {
-	if in.list != nil {
-		return in.list, nil
+// listed gives a request for a list of listRows files.
+func (in *instance) listed() (*listing, error) {
+	if in.listing != nil {
+		return in.listing, nil
 	}
-	path := "/catalog/spaces/load/products/" + uuid.NewString() + "/attachments"
-	_, ids, err := s.store(in, path, 1<<10, 1)
-	if err != nil {
-		return nil, err
-	}
-	// One content for them all: a list does not look at contents.
 	c, err := dial(in.address)
 	if err != nil {
 		return nil, err
 	}
-	u := s.newUpload(in, path, 1<<10)
-	for range listRows - len(ids) {
-		if _, _, err := u.send(c, in); err != nil {
-			return nil, errors.Join(err, c.close())
+	defer c.close() // nothing is lost with it
+	// One content for them all: a list does not look at contents.
+	u := newUpload(in.listFolder, 1<<10)
+	var names [][]byte
+	for range listRows {
+		id, err := in.put(c, u)
+		if err != nil {
+			return nil, err
 		}
+		names = append(names, []byte(path.Base(id)))
 	}
-	in.list = request("GET", path, in.key)
-	return in.list, c.close()
+	rq, err := in.list(c, in.listFolder)
+	if err != nil {
+		return nil, err
+	}
+	in.listing = &listing{rq, int64(listRows * len(names[0])), func(answer []byte) error {
+		for _, name := range names {
+			if !bytes.Contains(answer, name) {
+				return fmt.Errorf("a list does not have %s: %s", name, answer)
+			}
+		}
+		return nil
+	}}
+	return in.listing, nil
 }
 
 // checkList says whether a list is one of listRows different attachments.

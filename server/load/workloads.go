@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -26,9 +25,10 @@ type workload struct {
 	count    int      // of operations; 0 does what can be done in the time given
 	once     bool     // in one round only
 	slowdown string   // the workload whose slowest operations may be a third as fast here
+	alone    bool     // of attachd only, and not of peers
 	on       func(s *subject) *instance
-	begin    func(s *subject, in *instance, n int) (worker, error)
-	beside   func(ctx context.Context, s *subject, in *instance) error // meanwhile
+	begin    func(in *instance, n int) (worker, error)
+	beside   func(ctx context.Context, in *instance) error // meanwhile
 }
 
 // unit is what its rate is in.
@@ -54,14 +54,16 @@ func workloads(o options) (chosen []workload) {
 		{name: "upload 50 MB, 4 clients", clients: 4, size: large, limits: []string{"files of 50 MB, 4", "SHA-256"}, begin: uploading(large, true)},
 		{name: "download 10 KB, 16 clients", clients: 16, limits: []string{"bare 10 KB"}, begin: downloading(small)},
 		{name: "download 64 KB, 16 clients", clients: 16, limits: []string{"bare 64 KB"}, begin: downloading(medium)},
+		{name: "download 50 MB, first read", clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingFirst(1 + int(o.slice/firstReadsEvery))},
 		{name: "download 50 MB, again", clients: 1, size: large, limits: []string{"bare 50 MB"}, begin: downloading(large)},
-		{name: "download 50 MB, hashed", clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingTouched},
+		{name: "download 50 MB, again, 4 clients", clients: 4, size: large, limits: []string{"bare 50 MB"}, begin: downloading(large)},
+		{name: "download 50 MB, hashed", alone: true, clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingTouched},
 		{name: "download 50 MB, not verified", clients: 1, size: large, limits: []string{"bare 50 MB"}, on: trusting, begin: downloading(large)},
-		{name: "list 100, 8 clients", clients: 8, limits: []string{"bare list"}, begin: listing},
-		{name: "delete, 16 clients", clients: 16, limits: []string{"commits, 16"}, count: o.deletions, begin: deleting(o.deletions / 16)},
-		{name: "mixed, 16 clients", clients: 16, limits: []string{"bare 10 KB"}, begin: mixing},
-		{name: "download 10 KB, idle", clients: 2, limits: []string{"bare 10 KB"}, begin: downloading(small)},
-		{name: "download 10 KB, under pressure", clients: 2, slowdown: "download 10 KB, idle", begin: downloading(small), beside: pressing},
+		{name: "list 100, 8 clients", clients: 8, limits: []string{"bare list"}, begin: lists},
+		{name: "delete, 16 clients", alone: true, clients: 16, limits: []string{"commits, 16"}, count: o.deletions, begin: deleting(o.deletions / 16)},
+		{name: "mixed, 16 clients", alone: true, clients: 16, limits: []string{"bare 10 KB"}, begin: mixing},
+		{name: "download 10 KB, idle", alone: true, clients: 2, limits: []string{"bare 10 KB"}, begin: downloading(small)},
+		{name: "download 10 KB, under pressure", alone: true, clients: 2, slowdown: "download 10 KB, idle", begin: downloading(small), beside: pressing},
 	}
 	for _, w := range all {
 		if w.on == nil {
@@ -84,14 +86,14 @@ func (w workload) run(s *subject, o options) (found sample, err error) {
 	done := func() error { return nil }
 	// What is made up front is no part of the measuring.
 	ready := func(n int) (worker, error) {
-		worker, err := w.begin(s, in, n)
+		worker, err := w.begin(in, n)
 		if err != nil || n < w.clients-1 {
 			return worker, err
 		}
 		if w.beside != nil {
-			aside.Go(func() { asideFailed = w.beside(ctx, s, in) })
+			aside.Go(func() { asideFailed = w.beside(ctx, in) })
 		}
-		if o.profiles != "" {
+		if o.profiles != "" && !s.peer {
 			name := strings.NewReplacer(" ", "-", ",", "").Replace(w.name) + ".pprof"
 			if done, err = in.profile(profileFile(in.dir), filepath.Join(o.profiles, name)); err != nil {
 				return worker, errors.Join(err, worker.close())
@@ -114,43 +116,112 @@ func (w workload) run(s *subject, o options) (found sample, err error) {
 }
 
 // connected makes a worker of what a client does over a connection of its own.
+// What the worker does to end comes before the connection is closed.
 func connected(in *instance, make func(c *client) worker) (worker, error) {
 	c, err := dial(in.address)
 	if err != nil {
 		return worker{}, err
 	}
 	w := make(c)
-	w.close = c.close
+	if end := w.close; end != nil {
+		w.close = func() error { return errors.Join(end(), c.close()) }
+	} else {
+		w.close = c.close
+	}
 	return w, nil
 }
 
-// uploading uploads files of a size, each another or all the same.
-func uploading(size int, distinct bool) func(*subject, *instance, int) (worker, error) {
-	return func(s *subject, in *instance, n int) (worker, error) {
-		u := s.newUpload(in, target, size)
-		var last file
-		return connected(in, func(c *client) worker {
+// uploading uploads files of a size, each another, or all the same as one that
+// was uploaded before.
+func uploading(size int, distinct bool) func(*instance, int) (worker, error) {
+	return func(in *instance, n int) (worker, error) {
+		u := newUpload(in.folder, size)
+		var ids []string
+		w, err := connected(in, func(c *client) worker {
 			return worker{
-				step: func() (err error) {
+				step: func() error {
 					if distinct {
-						u.stamp(s)
+						u.stamp()
 					}
-					last, _, err = u.send(c, in)
+					id, err := in.put(c, u)
+					ids = append(ids, id)
 					return err
 				},
 				check: func() error {
-					last.sum = sha256.Sum256(u.content)
+					last, err := in.file(c, u, ids[len(ids)-1])
+					if err != nil {
+						return err
+					}
 					return c.get(last, true)
 				},
+				close: func() error { return in.tidy(c, ids) },
+			}
+		})
+		if err != nil || distinct {
+			return w, err
+		}
+		if err := w.step(); err != nil {
+			return worker{}, errors.Join(err, w.close())
+		}
+		return w, nil
+	}
+}
+
+// tidy deletes what was uploaded to a peer, where that has a request for it, so
+// that the disk does not fill. The data directory of an attachd is removed as a
+// whole.
+func (in *instance) tidy(c *client, ids []string) error {
+	if in.dir != "" {
+		return nil
+	}
+	for _, id := range ids {
+		rq, err := in.remove(id)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil
+		}
+		if err == nil && id != "" { // "" is of an upload that failed
+			_, err = c.succeed(rq)
+		}
+		if err != nil {
+			return fmt.Errorf("deleting %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// firstReadsEvery is for how much of a workload's time one large file is made,
+// to be read for the first time.
+const firstReadsEvery = 250 * time.Millisecond
+
+// downloadingFirst downloads n large files that nobody has read since they
+// were uploaded, each once.
+func downloadingFirst(n int) func(*instance, int) (worker, error) {
+	return func(in *instance, _ int) (worker, error) {
+		files, ids, err := in.store(in.folder, large, n)
+		if err != nil {
+			return worker{}, err
+		}
+		next := 0
+		return connected(in, func(c *client) worker {
+			return worker{
+				step: func() error {
+					if next == len(files) {
+						return errDone
+					}
+					next++
+					return c.get(files[next-1], false)
+				},
+				check: func() error { return c.get(files[0], true) },
+				close: func() error { return in.tidy(c, ids) },
 			}
 		})
 	}
 }
 
 // downloading downloads stored files of a size in turns.
-func downloading(size int) func(*subject, *instance, int) (worker, error) {
-	return func(s *subject, in *instance, n int) (worker, error) {
-		files, err := s.stored(in, size)
+func downloading(size int) func(*instance, int) (worker, error) {
+	return func(in *instance, n int) (worker, error) {
+		files, err := in.stored(size)
 		if err != nil {
 			return worker{}, err
 		}
@@ -169,8 +240,8 @@ func downloading(size int) func(*subject, *instance, int) (worker, error) {
 
 // downloadingTouched downloads a large file after touching it, so that it is
 // hashed anew although it was downloaded just before.
-func downloadingTouched(s *subject, in *instance, _ int) (worker, error) {
-	files, err := s.stored(in, large)
+func downloadingTouched(in *instance, _ int) (worker, error) {
+	files, err := in.stored(large)
 	if err != nil {
 		return worker{}, err
 	}
@@ -184,27 +255,27 @@ func downloadingTouched(s *subject, in *instance, _ int) (worker, error) {
 	})
 }
 
-// listing lists a product with listRows attachments.
-func listing(s *subject, in *instance, _ int) (worker, error) {
-	rq, err := s.listed(in)
+// lists lists a folder of listRows files.
+func lists(in *instance, _ int) (worker, error) {
+	list, err := in.listed()
 	if err != nil {
 		return worker{}, err
 	}
 	return connected(in, func(c *client) worker {
 		return worker{
 			step: func() error {
-				status, size, err := c.do(rq, nil)
-				if err == nil && (status != 200 || size < listRows*200) {
+				status, size, err := c.do(nil, list.request)
+				if err == nil && (status/100 != 2 || size < list.least) {
 					err = fmt.Errorf("a list answered %d with %d bytes", status, size)
 				}
 				return err
 			},
 			check: func() error {
-				raw, err := c.expect(200, rq)
+				raw, err := c.succeed(list.request)
 				if err != nil {
 					return err
 				}
-				return checkList(raw)
+				return list.check(raw)
 			},
 		}
 	})
@@ -212,8 +283,13 @@ func listing(s *subject, in *instance, _ int) (worker, error) {
 
 var deleted = []byte("{\"message\":\"Attachment deleted successfully\"}\n")
 
-func (c *client) remove(in *instance, id string) error {
-	answer, err := c.expect(200, request("DELETE", "/catalog/attachments/"+id, in.key))
+// delete deletes an attachment.
+func (in *instance) delete(c *client, id string) error {
+	rq, err := in.remove(id)
+	if err != nil {
+		return err
+	}
+	answer, err := c.expect(200, rq)
 	if err == nil && !bytes.Equal(answer, deleted) {
 		err = fmt.Errorf("a deletion answered %s", answer)
 	}
@@ -221,9 +297,9 @@ func (c *client) remove(in *instance, id string) error {
 }
 
 // deleting deletes the n attachments that each client has uploaded before.
-func deleting(n int) func(*subject, *instance, int) (worker, error) {
-	return func(s *subject, in *instance, _ int) (worker, error) {
-		_, ids, err := s.store(in, target, 1<<10, n)
+func deleting(n int) func(*instance, int) (worker, error) {
+	return func(in *instance, _ int) (worker, error) {
+		_, ids, err := in.store(in.folder, 1<<10, n)
 		if err != nil {
 			return worker{}, err
 		}
@@ -235,7 +311,7 @@ func deleting(n int) func(*subject, *instance, int) (worker, error) {
 						return errDone
 					}
 					last, ids = ids[0], ids[1:]
-					return c.remove(in, last)
+					return in.delete(c, last)
 				},
 				check: func() error {
 					_, err := c.expect(404, request("GET", "/catalog/attachments/"+last+"/download", in.key))
@@ -247,36 +323,36 @@ func deleting(n int) func(*subject, *instance, int) (worker, error) {
 }
 
 // mixing is 70 % downloads, 20 % uploads, 5 % lists and 5 % deletions.
-func mixing(s *subject, in *instance, n int) (worker, error) {
-	files, err := s.stored(in, small)
+func mixing(in *instance, n int) (worker, error) {
+	files, err := in.stored(small)
 	if err != nil {
 		return worker{}, err
 	}
-	list, err := s.listed(in)
+	list, err := in.listed()
 	if err != nil {
 		return worker{}, err
 	}
-	u := s.newUpload(in, target, small)
+	u := newUpload(in.folder, small)
 	dice := rand.New(rand.NewPCG(1, uint64(n)))
 	var mine []string
 	return connected(in, func(c *client) worker {
 		return worker{step: func() error {
 			switch thrown := dice.IntN(100); {
 			case thrown < 20:
-				u.stamp(s)
-				_, id, err := u.send(c, in)
+				u.stamp()
+				id, err := in.put(c, u)
 				mine = append(mine, id)
 				return err
 			case thrown < 25:
-				raw, err := c.expect(200, list)
+				raw, err := c.expect(200, list.request)
 				if err != nil || dice.IntN(comparedEvery) > 0 {
 					return err
 				}
-				return checkList(raw)
+				return list.check(raw)
 			case thrown < 30 && len(mine) > 0:
 				id := mine[len(mine)-1]
 				mine = mine[:len(mine)-1]
-				return c.remove(in, id)
+				return in.delete(c, id)
 			default:
 				return c.get(files[dice.IntN(len(files))], dice.IntN(comparedEvery) == 0)
 			}
@@ -285,20 +361,20 @@ func mixing(s *subject, in *instance, n int) (worker, error) {
 }
 
 // pressing uploads, scrubs, backs up and collects garbage until ctx ends.
-func pressing(ctx context.Context, s *subject, in *instance) error {
+func pressing(ctx context.Context, in *instance) error {
 	var uploads sync.WaitGroup
 	failed := make([]error, 2)
 	for i := range failed {
 		uploads.Go(func() {
 			for ctx.Err() == nil && failed[i] == nil {
-				_, failed[i] = drive(1, 0, 1, func(n int) (worker, error) { return uploading(big, true)(s, in, n) })
+				_, failed[i] = drive(1, 0, 1, func(n int) (worker, error) { return uploading(big, true)(in, n) })
 			}
 		})
 	}
 	commands := [][]string{{"gc"}, {"check", "--deep"}, {"backup", in.dir + "-backup"}}
 	for i := 0; ctx.Err() == nil; i++ {
 		words := append(commands[i%len(commands)], "--data-dir", in.dir)
-		out, err := exec.CommandContext(ctx, s.binary, words...).CombinedOutput()
+		out, err := exec.CommandContext(ctx, in.binary, words...).CombinedOutput()
 		if err != nil && ctx.Err() == nil {
 			uploads.Wait()
 			return fmt.Errorf("%s: %w\n%s", strings.Join(words, " "), err, out)
