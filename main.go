@@ -19,6 +19,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/memory"
 	"attachd/server/preview"
+	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/bolt"
 )
@@ -111,16 +112,16 @@ func open(cfg config.Config) (cli.Storage, error) {
 	if err != nil {
 		return cli.Storage{}, errors.Join(dir.Explain(err), db.Close())
 	}
-	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Times: times}, nil
+	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk), Times: times}, nil
 }
 
 // openCopy opens a copy of a database to note something in it.
-func openCopy(path string) (store.Store, error) {
+func openCopy(path string) (upkeep.Records, error) {
 	return bolt.Open(path, bolt.Options{Lost: end})
 }
 
 // openSnapshot opens a copy of a database, which may lie on a medium that
 // cannot be written.
-func openSnapshot(path string) (store.Store, error) {
+func openSnapshot(path string) (upkeep.Records, error) {
 	return bolt.Open(path, bolt.Options{ReadOnly: true, Lost: end})
 }

@@ -26,7 +26,8 @@ var (
 )
 
 // Store is the promise that every backend keeps; package blobstest holds
-// them to it. All methods may be called from many goroutines at once.
+// them to it. abilities.go has what some backends can do beyond it. All methods
+// may be called from many goroutines at once.
 //
 // A content that is there is ErrNotFound or ErrDamaged only where that is known.
 // Any other error, also of reading a Content, says that the storage does not
@@ -35,19 +36,13 @@ type Store interface {
 	// Create opens an empty Spool. ErrFull when there is no room.
 	Create(ctx context.Context) (Spool, error)
 
-	// KeepAll makes contents the contents of their Refs, each as Spool.Keep
-	// does, for less than it costs to keep one after the other: it may sync
-	// more than these. No two of them may be the same. When it fails, some may
-	// have been kept, and none is held.
-	KeepAll(ctx context.Context, contents [][]byte) (release func(), err error)
-
 	// Open gives the content of ref, which is size bytes long. ErrNotFound
-	// when it is not there; ErrDamaged when it is marked damaged or its
-	// length is another. The bytes are not hashed on the way: a caller that
-	// doubts them hashes and calls MarkDamaged.
+	// when it is not there; ErrDamaged when it is marked damaged (see
+	// Marker) or its length is another. The bytes are not hashed on the way: a
+	// caller that doubts them hashes.
 	Open(ctx context.Context, ref Ref, size int64) (Content, error)
 
-	// Stat tells of a stored content, damaged or not. ErrNotFound when it is
+	// Stat describes a stored content, damaged or not. ErrNotFound when it is
 	// not there.
 	Stat(ctx context.Context, ref Ref) (Info, error)
 
@@ -56,35 +51,6 @@ type Store interface {
 	// or may not be listed.
 	All(ctx context.Context, from Ref) iter.Seq2[Info, error]
 
-	// Version tells how the file of an open content is now. It is zero where
-	// that cannot be relied on.
-	Version(c Content) Version
-
-	// MarkDamaged remembers, across restarts, that the bytes under ref are
-	// not its content. The next Keep of the same content replaces them and
-	// takes the mark away; so does Unmark. The bytes stay for whoever wants to look at them.
-	// read is what Open gave and what turned out to be wrong: where it has
-	// been replaced meanwhile, nothing is marked. Without read, whatever is
-	// there now is marked. It waits for holds as Remove does. ErrNotFound
-	// when nothing is there.
-	MarkDamaged(ctx context.Context, ref Ref, read Content) error
-
-	// OpenMarked gives what is stored under ref although it is marked damaged,
-	// for whoever wants to hash it anew. ErrNotFound when nothing is there,
-	// ErrDamaged when it is nothing that can be read.
-	OpenMarked(ctx context.Context, ref Ref) (Content, error)
-
-	// Unmark takes the mark away from a content that somebody has put right,
-	// once the bytes are on stable storage. read is what OpenMarked gave, and
-	// was hashed to be the content: where it has been replaced meanwhile, the
-	// mark stays. It waits for holds as Remove does. ErrNotFound when nothing
-	// is there.
-	Unmark(ctx context.Context, ref Ref, read Content) error
-
-	// Damaged counts the contents that are marked damaged. It costs next to
-	// nothing.
-	Damaged() int
-
 	// Remove deletes the content of ref unless referenced says that it is
 	// still wanted, and says whether it did. It waits until every hold on ref
 	// (see Spool.Keep) is released; while it runs, no new one begins. So a
@@ -92,7 +58,7 @@ type Store interface {
 	// cannot be wrong. A ref that is not there is not an error.
 	Remove(ctx context.Context, ref Ref, referenced func() (bool, error)) (removed bool, err error)
 
-	// Capacity tells how much room there is, in bytes.
+	// Capacity says how much room there is, in bytes.
 	Capacity(ctx context.Context) (Capacity, error)
 
 	// Probe writes, syncs and removes a few bytes the way a content is
@@ -135,27 +101,12 @@ type Content interface {
 	io.ReaderAt
 }
 
-// Info tells of a stored content.
+// Info describes a stored content.
 type Info struct {
 	Ref      Ref
 	Size     int64     // bytes that are there
 	Modified time.Time // when its bytes were written
 	Damaged  bool      // known not to be the content, whatever its size
-}
-
-// Version changes whenever a file is replaced, or written to, or anything else
-// is done to it than to read it. Two that are equal are of one file that nobody
-// has touched between them, but for a change that followed another at once (see
-// OlderThan), or was made through a mapping of the file into memory.
-type Version struct {
-	File    uint64 // its number on the file system
-	Changed int64  // when it was last changed (ctime), in nanoseconds since 1970
-}
-
-// OlderThan says whether the last change is at least so long ago. Until the
-// file system's clock has moved on, another change could look like that one.
-func (v Version) OlderThan(age time.Duration) bool {
-	return v != Version{} && time.Since(time.Unix(0, v.Changed)) >= age
 }
 
 // Capacity is the room of a storage in bytes. A backend without a limit gives

@@ -154,7 +154,7 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
-	if damage := s.Store.Damage(); len(damage) > 0 {
+	if damage := s.Damage(); len(damage) > 0 {
 		failed(fmt.Sprintf("The database has faults, %d in all, which `attachd check` lists.", len(damage)), errors.New(damage[0]))
 	}
 	if err := ofContents; errors.Is(err, blobs.ErrReplaced) {

@@ -36,6 +36,9 @@ const (
 // it is read: a disk that is nearly full is when a backup is wanted most, and
 // as uploads are refused there, little changes meanwhile.
 func (s *Server) snapshot(w *response, rq *request) error {
+	if s.Snapshotter == nil {
+		return notWithThisStorage("A snapshot of the metadata")
+	}
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
@@ -90,7 +93,7 @@ func (s *Server) sendCopy(ctx context.Context, w *response, rq *request) (err er
 		}
 		return n, nil
 	}), 4<<20)
-	if err := s.Store.Snapshot(ctx, guarded); err != nil {
+	if err := s.Snapshotter.Snapshot(ctx, guarded); err != nil {
 		return fmt.Errorf("copying the metadata: %w", err)
 	}
 	if err := guarded.Flush(); err != nil {
@@ -120,7 +123,7 @@ func (s *Server) sendFrames(ctx context.Context, w *response) error {
 		return w.Write(p)
 	}
 	frames := bufio.NewWriterSize(writerFunc(frame), 128<<10)
-	if err := s.Store.Snapshot(ctx, frames); err != nil {
+	if err := s.Snapshotter.Snapshot(ctx, frames); err != nil {
 		return fmt.Errorf("sending the metadata: %w", err)
 	}
 	if err := frames.Flush(); err != nil {
@@ -177,9 +180,12 @@ func (s *Server) status(w *response, rq *request) error {
 		return err
 	}
 	status.Addresses = s.Addresses
-	// What cannot be changed any more cannot be measured, and has other worries.
-	if status.Database, err = s.Store.Size(rq.Context()); err != nil && !errors.Is(err, store.ErrUnavailable) {
-		return err
+	status.Damage = s.Damage()
+	if s.Compacter != nil {
+		// What cannot be changed any more cannot be measured, and has other worries.
+		if status.Database, err = s.Compacter.Size(rq.Context()); err != nil && !errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
 	}
 	return rq.answer(w, http.StatusOK, status)
 }

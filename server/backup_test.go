@@ -221,7 +221,7 @@ func (w *world) wantContents(t *testing.T, snapshot []byte) (records int) {
 	list, err := db.AllAttachments(t.Context(), uuid.Nil, 1000)
 	w.must(err)
 	for _, a := range list {
-		_, err := db.PendingContent(t.Context(), a.SHA256)
+		_, err := db.StagedContent(t.Context(), a.SHA256)
 		if errors.Is(err, store.ErrNotFound) {
 			_, err = w.contents().Stat(t.Context(), a.SHA256)
 		}

@@ -107,7 +107,7 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	h.Set("Accept-Ranges", "bytes")
 	checked := s.verifier(rq, file, false)
-	remember := s.verified.look(s.contents, checked, s.Now())
+	remember := s.verified.look(s.Versioner, checked, s.Now())
 	tidyRange(rq.Header, a.Size)
 	joinConditions(rq.Header)
 	out := &sending{response: w}

@@ -159,7 +159,7 @@ type refusalBody struct {
 func (rq *request) judge(err error) (*refusal, refusalBody) {
 	e := toRefusal(err)
 	if e.status == http.StatusInternalServerError {
-		if replaced := rq.server.replaced(); replaced != nil {
+		if replaced := rq.server.InPlace(); replaced != nil {
 			err = errors.Join(replaced, err) // the one is why
 			e = toRefusal(err)
 		}

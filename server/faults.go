@@ -60,10 +60,7 @@ func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
 		s.suspects.loaded = true
 		s.suspects.mu.Unlock()
 	}
-	var refs []blobs.Ref
-	if marks, is := s.Blobs.(interface{ Marked() []blobs.Ref }); is {
-		refs = marks.Marked()
-	}
+	refs := s.contents.Marked()
 	s.suspects.mu.Lock()
 	defer s.suspects.mu.Unlock()
 	for ref := range s.suspects.refs {

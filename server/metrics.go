@@ -93,10 +93,10 @@ func newMetrics(s *Server) *metrics {
 		func() float64 { return float64(s.contents.Damaged()) })
 	faults := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_database_faults", Help: "Faults of attachd.db that are known since the start; attachd check lists them."},
-		func() float64 { return float64(len(s.Store.Damage())) })
+		func() float64 { return float64(len(s.Damage())) })
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
-		func() float64 { return float64(s.Store.PendingBytes()) })
+		func() float64 { return float64(s.contents.StagedBytes()) })
 	registry.MustRegister(&lookup{s}, waiting, faults, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged, m.unreadable,
 		slots, allSlots, build, known, m.decodes, holds, mayHold,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

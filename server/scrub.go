@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"attachd/blobs"
 	"attachd/server/upkeep"
 )
 
@@ -24,13 +25,23 @@ func (s *Server) Scrub(ctx context.Context) {
 
 func (s *Server) newScrub() *upkeep.Scrub {
 	return upkeep.NewScrub(s.Store, s.contents, upkeep.ScrubOptions{
-		Rate:   s.ScrubRate,
-		Period: s.ScrubPeriod,
-		Now:    s.Now,
-		Wait:   wait,
-		Busy:   func() bool { return s.traffic.busy(s.Now()) },
-		Log:    s.Log,
+		Rate:     s.ScrubRate,
+		Period:   s.ScrubPeriod,
+		Verifier: s.Verifier,
+		Marker:   s.marker(),
+		Now:      s.Now,
+		Wait:     wait,
+		Busy:     func() bool { return s.traffic.busy(s.Now()) },
+		Log:      s.Log,
 	})
+}
+
+// marker marks contents, also staged ones, where the storage can.
+func (s *Server) marker() blobs.Marker {
+	if s.Marker == nil {
+		return nil
+	}
+	return s.contents
 }
 
 // wait waits so long, or until ctx ends.

@@ -35,11 +35,12 @@ import (
 // Config is what a Server is made of. All fields without a remark are
 // required.
 type Config struct {
-	Store   store.Store
-	Blobs   blobs.Store
-	Ballast Ballast
-	Policy  *content.Policy // which types are taken
-	Now     func() time.Time
+	Store     store.Store
+	Blobs     blobs.Store
+	Abilities // of Store and Blobs, as AbilitiesOf finds them
+	Ballast   Ballast
+	Policy    *content.Policy // which types are taken
+	Now       func() time.Time
 	// Elapsed is how much time has passed since any moment, whatever Now is set
 	// to meanwhile; optional: in place of the monotonic clock, for tests.
 	Elapsed func() time.Duration
@@ -213,6 +214,7 @@ func New(cfg Config) (*Server, error) {
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
+		Stager: cfg.Stager, Batcher: cfg.Batcher, Marker: cfg.Marker,
 		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, Log: cfg.Log,
 		// The ballast too: deleting needs it.
 		Reserve: func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },

@@ -44,7 +44,7 @@ func (s *Server) stats(w *response, rq *request) error {
 		LastGC:        optionalTime(status.LastGC),
 		LastBackup:    optionalTime(status.LastBackup),
 		Damaged:       s.contents.Damaged(),
-		InDatabase:    len(status.Damage),
+		InDatabase:    len(s.Damage()),
 	})
 }
 

@@ -35,7 +35,7 @@ func (s *Server) check(w *response, rq *request) error {
 	}
 	defer s.upkeep.checking.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
-		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Progress: progress})
+		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
 			if isOperator(rq.Context()) {
@@ -84,6 +84,9 @@ func (s *Server) collect(w *response, rq *request) error {
 
 // compact makes the database anew without its free pages.
 func (s *Server) compact(w *response, rq *request) error {
+	if s.Compacter == nil {
+		return notWithThisStorage("Compacting the database")
+	}
 	if !s.upkeep.compacting.TryLock() {
 		return conflict("The database is being made anew already. Wait for that to end.")
 	}
@@ -92,7 +95,7 @@ func (s *Server) compact(w *response, rq *request) error {
 		return err
 	}
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
-		compacted, err := s.Store.Compact(ctx)
+		compacted, err := s.Compacter.Compact(ctx)
 		if err == nil {
 			rq.log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
 		}
@@ -103,7 +106,7 @@ func (s *Server) compact(w *response, rq *request) error {
 // roomToCompact refuses when the disk has no room for a second database. The
 // reserve may be used: more than that is free in the end.
 func (s *Server) roomToCompact(rq *request) error {
-	size, err := s.Store.Size(rq.Context())
+	size, err := s.Compacter.Size(rq.Context())
 	if err != nil {
 		return err
 	}
@@ -201,24 +204,13 @@ func (s *Server) KeepBallast(ctx context.Context, interval time.Duration) {
 	s.every(ctx, interval, s.refillBallast)
 }
 
-// replaced fails when files below Store or Blobs, where these know, are not those
-// that were opened.
-func (s *Server) replaced() (err error) {
-	for _, part := range []any{s.Store, s.Blobs} {
-		if files, ok := part.(interface{ InPlace() error }); ok {
-			err = errors.Join(err, files.InPlace())
-		}
-	}
-	return err
-}
-
 // WatchFiles looks each time that the interval has passed whether somebody has
 // removed, replaced or overwritten the files below Store and Blobs, and says so
 // once in the log, until ctx ends or the server drains.
 func (s *Server) WatchFiles(ctx context.Context, interval time.Duration) {
 	told := false
 	s.every(ctx, interval, func(context.Context) {
-		err := s.replaced()
+		err := s.InPlace()
 		switch {
 		case err != nil && !told:
 			s.Log.Error("changes are refused, since files of the data directory were removed, replaced or overwritten", "error", err)

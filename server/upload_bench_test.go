@@ -96,7 +96,7 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 	policy, err := content.NewPolicy(nil, false)
 	must(err)
 	s, err := server.New(server.Config{
-		Store: records, Blobs: files, Ballast: &ballast{}, Policy: policy, SigningKeys: []token.SigningKey{{Secret: make([]byte, 32)}}, KeepSigningKeys: func([]token.SigningKey) error { return nil }, Now: time.Now,
+		Store: records, Blobs: files, Abilities: server.AbilitiesOf(records, files), Ballast: &ballast{}, Policy: policy, SigningKeys: []token.SigningKey{{Secret: make([]byte, 32)}}, KeepSigningKeys: func([]token.SigningKey) error { return nil }, Now: time.Now,
 		Log:         slog.New(slog.NewJSONHandler(io.Discard, nil)),
 		Scratch:     (&world{dir: dir}).scratch,
 		MaxFileSize: 50 << 20, LogBelow: logBelow, MaxConcurrentUploads: 256, MinUploadRate: 1 << 10, URLTTL: time.Hour, VerifyReads: true,

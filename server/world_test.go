@@ -158,6 +158,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	cfg := server.Config{
 		Store:                w.store,
 		Blobs:                w.blobs,
+		Abilities:            server.AbilitiesOf(w.store, w.blobs),
 		Ballast:              &w.ballast,
 		Policy:               policy,
 		SigningKeys:          []token.SigningKey{{Secret: []byte("a secret of at least sixteen bytes")}},
@@ -233,7 +234,7 @@ func (w *world) restart() {
 	w.must(w.blobs.Close())
 	w.openStores()
 	cfg := w.server.Config
-	cfg.Store, cfg.Blobs = w.store, w.blobs
+	cfg.Store, cfg.Blobs, cfg.Abilities = w.store, w.blobs, server.AbilitiesOf(w.store, w.blobs)
 	if w.signingKeys != nil {
 		cfg.SigningKeys = w.signingKeys
 	}
@@ -373,7 +374,7 @@ func (w *world) flushContents() {
 
 // contents are those that are blobs and those that are staged.
 func (w *world) contents() blobs.Store {
-	return contents.New(w.store, w.blobs, contents.Options{Log: w.server.Log})
+	return contents.New(w.store, w.blobs, contents.Options{Stager: w.store, Batcher: w.blobs, Marker: w.blobs, Log: w.server.Log})
 }
 
 // checkStorage runs after every test, when the server is down: whatever was

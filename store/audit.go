@@ -132,20 +132,13 @@ type Audit interface {
 	// may lose it. When entries come in faster than they can be kept, an entry
 	// "audit.skip" says how many are not there.
 	Record(e Entry)
-	// Entries gives at most limit entries, oldest first, beginning after seq.
-	// One that cannot be read is among them, with its Damage.
-	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
+	AuditChain
 	// EntriesBefore is Entries the other way: newest first, beginning before
 	// seq, or with the last entry when seq is 0.
 	EntriesBefore(ctx context.Context, before uint64, limit int) ([]Entry, error)
 	// AuditRuns gives the runs of entries whose times are in order, the oldest
 	// first, so that a search by time need not read all.
 	AuditRuns(ctx context.Context) ([]AuditRun, error)
-	// AuditEnds gives what the log begins after (the zero Link, or the last
-	// entry that was removed) and the entry that was written last, which is
-	// remembered apart from the entries: it need not be there any more. Both
-	// are the same when there was none.
-	AuditEnds(ctx context.Context) (anchor, head Link, err error)
 	// PruneAudit removes at most limit of the oldest entries, as far as they
 	// have been there for as long as they are to be kept, and says how many. age
 	// is how much time has passed in all, by a count that goes on over restarts:
@@ -154,6 +147,18 @@ type Audit interface {
 	// a hundredth of keep apart, which entries are there: those of which it was
 	// never told how old they are stay.
 	PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error)
+}
+
+// AuditChain is the part of Audit that VerifyAudit walks.
+type AuditChain interface {
+	// Entries gives at most limit entries, oldest first, beginning after seq.
+	// One that cannot be read is among them, with its Damage.
+	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
+	// AuditEnds gives what the log begins after (the zero Link, or the last
+	// entry that was removed) and the entry that was written last, which is
+	// remembered apart from the entries: it need not be there any more. Both
+	// are the same when there was none.
+	AuditEnds(ctx context.Context) (anchor, head Link, err error)
 }
 
 type entryContext struct{}
@@ -207,7 +212,7 @@ func EntryOf(ctx context.Context) *Entry {
 // broken, and how many entries there are. It must hold the entry that was
 // written last, and known, if that is given, or have begun after them. It
 // reads a part at a time: what is added meanwhile is looked at too.
-func VerifyAudit(ctx context.Context, a Audit, known *Link) (entries int64, head Link, faults []string, err error) {
+func VerifyAudit(ctx context.Context, a AuditChain, known *Link) (entries int64, head Link, faults []string, err error) {
 	const atATime = 5000
 	anchor, written, err := a.AuditEnds(ctx)
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 	"strings"
 	"time"
@@ -33,9 +32,9 @@ var (
 	// that leaves open whether it happened: no change is taken until a
 	// restart, reads go on.
 	ErrUnavailable = errors.New("metadata cannot be changed until a restart")
-	// ErrUnreadable means that contents wait of which the record cannot be
-	// read. Check tells of each.
-	ErrUnreadable = errors.New("the record of a content that waits cannot be read")
+	// ErrUnreadable means that some staged contents belong to records that cannot
+	// be decoded. Check lists them.
+	ErrUnreadable = errors.New("the record of a staged content cannot be read")
 )
 
 // Error is a refusal with a sentence for a person.
@@ -83,12 +82,11 @@ func (e *DamagedError) Error() string {
 // Unwrap makes it an ErrDamaged.
 func (e *DamagedError) Unwrap() error { return ErrDamaged }
 
-// Store is everything that a backend keeps. All methods may be called from
-// many goroutines at once. When a method that changes something returns
-// without an error, the change is on stable storage.
+// Store is what every backend keeps; abilities.go has what some can do beyond
+// it. All methods may be called from many goroutines at once. When a method that
+// changes something returns without an error, the change is on stable storage.
 type Store interface {
 	Attachments
-	Pending
 	Directory
 	Keys
 	Notes
@@ -109,43 +107,8 @@ type Store interface {
 	// but for a last part that is short: so that of a copy, on which nothing
 	// waits, leaves the machine to others.
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
-	// Verify looks whether what is stored is what was written, as far as the
-	// backend can tell by its own storage, and gives a sentence for each thing
-	// that is not: less than a Check, and quicker. It calls rest as that does.
-	// What is found is refused to who asks for it, with ErrDamaged.
-	Verify(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
-	// Damage gives what Verify or anybody came upon since the storage was
-	// opened. It costs nothing.
-	Damage() (faults []string)
-	// Snapshot writes everything as it is at one moment to w, in a form from
-	// which a store of the same kind can be opened again. Changes go on
-	// meanwhile and do not wait for it, but the storage may grow by what they
-	// replace until it ends; so w should be quick.
-	Snapshot(ctx context.Context, w io.Writer) error
-	// Compact makes the storage anew of what is in it: without the room that
-	// nothing needs any more, in which what was deleted can still be found.
-	// Changes wait for it, and it for a Snapshot or Check that goes on; all
-	// other reads go on. It needs as much room again as what is kept has, and
-	// is ErrFull where there is none. After any error but ErrUnavailable, all
-	// is as it was before, and goes on. When ctx ends, it gives up soon.
-	Compact(ctx context.Context) (Compaction, error)
-	// Size says how much room the storage takes. Changes wait for it, though
-	// not for long.
-	Size(ctx context.Context) (Size, error)
 	// Close finishes what runs and lets go of the storage.
 	Close() error
-}
-
-// Compaction is what came of a Compact.
-type Compaction struct {
-	Before int64 `json:"bytes_before"` // of the storage
-	After  int64 `json:"bytes_after"`
-}
-
-// Size is how much room something takes.
-type Size struct {
-	Bytes int64 `json:"bytes"` // all of it
-	Free  int64 `json:"free"`  // of that, what a Compact would give back
 }
 
 // Kind says what an attachment belongs to. The values are part of the
@@ -209,10 +172,6 @@ type Attachments interface {
 	// meeting stays where it is. The checksums, unless they are empty, are kept
 	// as AddChecksums does, in the same commit.
 	CreateAttachment(ctx context.Context, a Attachment, checksums []byte, autoCreate string) error
-	// CreatePending is CreateAttachment for a content that is nowhere else yet:
-	// the record and the content come into being at once, and are on stable
-	// storage when it returns. The content must not change before that.
-	CreatePending(ctx context.Context, a Attachment, content, checksums []byte, autoCreate string) error
 	// Attachment gives one record, or ErrNotFound.
 	Attachment(ctx context.Context, id uuid.UUID) (Attachment, error)
 	// AttachmentsOf lists at most limit records of a parent, oldest first
@@ -268,40 +227,6 @@ func SizeClass(size int64) int {
 		return 0
 	}
 	return bits.Len64(uint64(size) - 1)
-}
-
-// Pending keeps small contents for a while, each with the record of one
-// attachment: from the commit of that record until it is settled, which says
-// that the content is on stable storage elsewhere, or until the record is
-// deleted. So a record without a pending content has one elsewhere.
-type Pending interface {
-	// PendingContent gives the bytes that some record with this content waits
-	// with, or ErrNotFound. They were not hashed.
-	PendingContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
-	// PendingSizes gives the length in bytes of each content that waits. What
-	// waits with a record that cannot be read is left out.
-	PendingSizes(ctx context.Context) (map[[32]byte]int64, error)
-	// PendingAfter lists contents that wait, those of the oldest records first,
-	// beginning after the id given: at most limit, and no more after maxBytes
-	// of them are reached. What waits with a record that cannot be read is
-	// passed over: beside the list there is an ErrUnreadable then.
-	PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]PendingContent, error)
-	// Settle removes the contents that wait with these records. Those of which
-	// the record is gone come back: nothing may refer to their content any more.
-	Settle(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error)
-	// PendingBytes is the length of all contents that wait. It costs nothing.
-	PendingBytes() int64
-	// TakesPending says whether it is good to create another: not while many
-	// wait, and not while a Snapshot or a Check goes on, when what is removed
-	// still takes up room. It costs nothing, and nothing is refused for it.
-	TakesPending() bool
-}
-
-// PendingContent is a content that waits with a record.
-type PendingContent struct {
-	ID      uuid.UUID // of the attachment
-	SHA256  [32]byte  // as recorded
-	Content []byte    // not hashed
 }
 
 // User is a person or a program that may hold keys.

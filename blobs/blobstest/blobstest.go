@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -19,11 +20,14 @@ import (
 	"attachd/blobs"
 )
 
-// promises is what every backend keeps, in words and as a test.
-var promises = []struct {
+// promise is one that backends of a kind keep, in words and as a test.
+type promise[S blobs.Store] struct {
 	words string
-	test  func(t *testing.T, s blobs.Store)
-}{
+	test  func(t *testing.T, s S)
+}
+
+// required is what every backend keeps; abilities.go has what only some do.
+var required = []promise[blobs.Store]{
 	{"a content is named by the SHA-256 of its bytes", namedByHash},
 	{"a content is read whole, from any place, and by several at once", readAnyWay},
 	{"nothing at all is a content", emptyContent},
@@ -35,17 +39,8 @@ var promises = []struct {
 	{"a spool of a cancelled upload keeps nothing", cancelled},
 	{"the same content is stored once", storedOnce},
 	{"many may keep the same content at once", keptAtOnce},
-	{"many contents may be kept with one call, as each of them would be", keptTogether},
-	{"what was kept with one call is held until release", heldTogether},
-	{"many may keep the same contents with one call each, in any order, while they are removed", keptInAnyOrder},
 	{"what is not there is not found", notFound},
 	{"a content of another length is damaged", otherLength},
-	{"a marked content cannot be opened but is still there", marked},
-	{"keeping a marked content again repairs it", repaired},
-	{"a repaired content is not marked for what was read before", notCondemned},
-	{"a marked content that is right is unmarked, unless it was replaced meanwhile", unmarked},
-	{"a mark goes with its content", markGoes},
-	{"Damaged counts the marked that are neither repaired nor removed", damagedCounted},
 	{"Remove takes away what nobody wants", removed},
 	{"Remove leaves what is referenced", referenced},
 	{"Remove leaves what may be referenced", perhapsReferenced},
@@ -61,13 +56,24 @@ var promises = []struct {
 	{"Probe leaves nothing", probed},
 }
 
-// Run holds the stores that open gives to every promise. Each test gets an
-// empty store of its own, which open closes by t.Cleanup. They run at once.
+// Run holds the stores that open gives to every promise, the optional ones
+// among them where they have the ability. Each test gets an empty store of its
+// own, which open closes by t.Cleanup. They run at once.
 func Run(t *testing.T, open func(t *testing.T) blobs.Store) {
+	hold(t, open, required)
+	hold(t, open, batching)
+	hold(t, open, marking)
+}
+
+func hold[S blobs.Store](t *testing.T, open func(t *testing.T) blobs.Store, promises []promise[S]) {
 	for _, p := range promises {
 		t.Run(p.words, func(t *testing.T) {
 			t.Parallel()
-			p.test(t, open(t))
+			s, able := open(t).(S)
+			if !able {
+				t.Skipf("optional: this backend is no %v", reflect.TypeFor[S]())
+			}
+			p.test(t, s)
 		})
 	}
 }
@@ -229,107 +235,6 @@ func keptAtOnce(t *testing.T, s blobs.Store) {
 	wantContent(t, s, content)
 }
 
-func keptTogether(t *testing.T, s blobs.Store) {
-	there, damaged, short := []byte("there before"), []byte("marked damaged"), []byte("")
-	keep(t, s, there)
-	mark(t, s, keep(t, s, damaged))
-	contents := [][]byte{there, damaged, short}
-	for n := range 100 {
-		contents = append(contents, fmt.Append(nil, "content ", n))
-	}
-	release, err := s.KeepAll(t.Context(), contents)
-	if err != nil {
-		t.Fatal(err)
-	}
-	release()
-	for _, content := range contents {
-		wantContent(t, s, content)
-	}
-	if got := len(all(t, s)); got != len(contents) || s.Damaged() > 0 {
-		t.Errorf("%d contents are there, %d of them damaged; %d were kept", got, s.Damaged(), len(contents))
-	}
-	if release, err = s.KeepAll(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	release()
-	cancelled, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.KeepAll(cancelled, [][]byte{[]byte("too late")}); !errors.Is(err, context.Canceled) {
-		t.Errorf("with a context that has ended: %v", err)
-	}
-}
-
-func heldTogether(t *testing.T, s blobs.Store) {
-	content := []byte("held")
-	release, err := s.KeepAll(t.Context(), [][]byte{content, []byte("another")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	released := atomic.Bool{}
-	gone := make(chan error)
-	go func() {
-		_, err := s.Remove(t.Context(), sha256.Sum256(content), func() (bool, error) {
-			if !released.Load() {
-				return true, errors.New("Remove did not wait")
-			}
-			return false, nil
-		})
-		gone <- err
-	}()
-	giveWay()
-	released.Store(true)
-	release()
-	release() // does nothing
-	if err := <-gone; err != nil {
-		t.Error(err)
-	}
-}
-
-func keptInAnyOrder(t *testing.T, s blobs.Store) {
-	one, two := []byte("one"), []byte("two")
-	orders := [][][]byte{{one, two}, {two, one}, {one, two, one}}
-	var keeping, removing sync.WaitGroup
-	for n := range 6 {
-		keeping.Go(func() {
-			for range 25 {
-				release, err := s.KeepAll(t.Context(), orders[n%len(orders)])
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				release()
-			}
-		})
-	}
-	kept := make(chan struct{})
-	go func() {
-		keeping.Wait()
-		close(kept)
-	}()
-	for n := range 4 {
-		removing.Go(func() {
-			ref := blobs.Ref(sha256.Sum256(orders[0][n%2]))
-			for {
-				select {
-				case <-kept:
-					return
-				default:
-				}
-				if _, err := s.Remove(t.Context(), ref, unwanted); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	select {
-	case <-kept:
-		removing.Wait()
-	case <-time.After(time.Minute):
-		t.Fatal("they wait for each other")
-	}
-}
-
 func notFound(t *testing.T, s blobs.Store) {
 	ref := blobs.Ref(sha256.Sum256([]byte("never seen")))
 	if _, err := s.Open(t.Context(), ref, 10); !errors.Is(err, blobs.ErrNotFound) {
@@ -337,9 +242,6 @@ func notFound(t *testing.T, s blobs.Store) {
 	}
 	if _, err := s.Stat(t.Context(), ref); !errors.Is(err, blobs.ErrNotFound) {
 		t.Errorf("Stat: %v", err)
-	}
-	if err := s.MarkDamaged(t.Context(), ref, nil); !errors.Is(err, blobs.ErrNotFound) {
-		t.Errorf("MarkDamaged: %v", err)
 	}
 	if gone, err := s.Remove(t.Context(), ref, unwanted); gone || err != nil {
 		t.Errorf("Remove: %v, %v", gone, err)
@@ -355,134 +257,6 @@ func otherLength(t *testing.T, s blobs.Store) {
 		}
 	}
 	wantContent(t, s, []byte("four"))
-}
-
-func marked(t *testing.T, s blobs.Store) {
-	sound := keep(t, s, []byte("sound"))
-	ref := keep(t, s, []byte("rotten"))
-	for range 2 { // marking again changes nothing
-		mark(t, s, ref)
-	}
-	if _, err := s.Open(t.Context(), ref, 6); !errors.Is(err, blobs.ErrDamaged) {
-		t.Errorf("Open: %v", err)
-	}
-	if info := stat(t, s, ref); !info.Damaged || info.Size != 6 {
-		t.Errorf("Stat: %+v", info)
-	}
-	for _, info := range all(t, s) {
-		if info.Damaged != (info.Ref == ref) {
-			t.Errorf("All: %+v", info)
-		}
-	}
-	if stat(t, s, sound).Damaged {
-		t.Error("another content is damaged too")
-	}
-	wantContent(t, s, []byte("sound"))
-}
-
-func repaired(t *testing.T, s blobs.Store) {
-	ref := keep(t, s, []byte("mended"))
-	mark(t, s, ref)
-	keep(t, s, []byte("mended"))
-	wantContent(t, s, []byte("mended"))
-}
-
-func notCondemned(t *testing.T, s blobs.Store) {
-	ref := keep(t, s, []byte("content"))
-	before, err := s.Open(t.Context(), ref, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer before.Close()
-	mark(t, s, ref)
-	keep(t, s, []byte("content"))
-	if err := s.MarkDamaged(t.Context(), ref, before); err != nil {
-		t.Fatal(err)
-	}
-	if stat(t, s, ref).Damaged {
-		t.Error("the repaired content was marked for the sake of the old one")
-	}
-	now, err := s.Open(t.Context(), ref, 7)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer now.Close()
-	if err := s.MarkDamaged(t.Context(), ref, now); err != nil || !stat(t, s, ref).Damaged {
-		t.Errorf("what was read now is not marked: %v", err)
-	}
-}
-
-func unmarked(t *testing.T, s blobs.Store) {
-	if _, err := s.OpenMarked(t.Context(), blobs.Ref{1}); !errors.Is(err, blobs.ErrNotFound) {
-		t.Errorf("OpenMarked of nothing: %v", err)
-	}
-	ref := keep(t, s, []byte("content"))
-	read := func() blobs.Content {
-		t.Helper()
-		marked, err := s.OpenMarked(t.Context(), ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { marked.Close() })
-		if got, err := io.ReadAll(marked); err != nil || string(got) != "content" {
-			t.Errorf("read %q, %v", got, err)
-		}
-		return marked
-	}
-	unmark := func(read blobs.Content) {
-		t.Helper()
-		if err := s.Unmark(t.Context(), ref, read); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mark(t, s, ref)
-	before := read()
-	unmark(before)
-	wantContent(t, s, []byte("content"))
-	unmark(before) // there is no mark any more
-	mark(t, s, ref)
-	keep(t, s, []byte("content")) // in a file of its own
-	mark(t, s, ref)
-	if unmark(before); !stat(t, s, ref).Damaged {
-		t.Error("the mark went for the sake of what was read before")
-	}
-	unmark(read())
-	wantContent(t, s, []byte("content"))
-	remove(t, s, ref)
-	if err := s.Unmark(t.Context(), ref, before); !errors.Is(err, blobs.ErrNotFound) {
-		t.Errorf("Unmark of nothing: %v", err)
-	}
-}
-
-func markGoes(t *testing.T, s blobs.Store) {
-	ref := keep(t, s, []byte("rotten"))
-	mark(t, s, ref)
-	remove(t, s, ref)
-	if _, err := s.Open(t.Context(), ref, 6); !errors.Is(err, blobs.ErrNotFound) {
-		t.Errorf("Open: %v", err)
-	}
-	keep(t, s, []byte("rotten"))
-	wantContent(t, s, []byte("rotten"))
-}
-
-func damagedCounted(t *testing.T, s blobs.Store) {
-	want := func(n int) {
-		t.Helper()
-		if got := s.Damaged(); got != n {
-			t.Errorf("%d are damaged, not %d", got, n)
-		}
-	}
-	keep(t, s, []byte("sound"))
-	first, second := keep(t, s, []byte("first")), keep(t, s, []byte("second"))
-	want(0)
-	mark(t, s, first)
-	mark(t, s, first)
-	mark(t, s, second)
-	want(2)
-	keep(t, s, []byte("first"))
-	want(1)
-	remove(t, s, second)
-	want(0)
 }
 
 func removed(t *testing.T, s blobs.Store) {
@@ -878,13 +652,6 @@ func stat(t *testing.T, s blobs.Store, ref blobs.Ref) blobs.Info {
 		t.Fatalf("Stat of %s: %+v, %v", ref, info, err)
 	}
 	return info
-}
-
-func mark(t *testing.T, s blobs.Store, ref blobs.Ref) {
-	t.Helper()
-	if err := s.MarkDamaged(t.Context(), ref, nil); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func remove(t *testing.T, s blobs.Store, ref blobs.Ref) {

@@ -33,6 +33,14 @@ const (
 	marksDir = topDir + "/damaged"
 )
 
+var _ interface {
+	blobs.Store
+	blobs.Batcher
+	blobs.Versioner
+	blobs.Marker
+	blobs.Watched
+} = (*Store)(nil)
+
 // Store keeps contents as files in a data directory.
 type Store struct {
 	files  FileSystem

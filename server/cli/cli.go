@@ -35,11 +35,12 @@ const (
 
 // Storage is what a configuration's files hold, opened.
 type Storage struct {
-	Dir     *datadir.Dir
-	Ballast *datadir.Ballast
-	Store   store.Store
-	Blobs   blobs.Store
-	Times   *server.StorageTimes // of Store and Blobs
+	Dir              *datadir.Dir
+	Ballast          *datadir.Ballast
+	Store            store.Store
+	Blobs            blobs.Store
+	server.Abilities                      // of Store and Blobs
+	Times            *server.StorageTimes // of Store and Blobs
 }
 
 // Close lets go of everything.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs/disk"
+	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/token"
@@ -172,5 +173,5 @@ func openStorage(t *testing.T, path string) Storage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = disk.Close() })
-	return Storage{Dir: dir, Store: db, Blobs: disk}
+	return Storage{Dir: dir, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk)}
 }

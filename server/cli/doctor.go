@@ -72,6 +72,7 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 		}
 		status, err = upkeep.ReadStatus(ctx, records, c.Now)
 		if err == nil {
+			status.Damage = records.Damage()
 			status.Database, err = records.Size(ctx)
 		}
 		return status, errors.Join(err, records.Close())

@@ -98,7 +98,7 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	if err != nil {
 		return err
 	}
-	logDamage(storage.Store.Damage(), log)
+	logDamage(storage.Damage(), log)
 	// Listening comes before anything is made, so that a start that fails
 	// here leaves the directory as it was.
 	listeners, err := listen(cfg.Listen)
@@ -161,8 +161,11 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	} else {
 		servers = append(servers, newListening(httpServer(srv.Operator(), log), socket))
 	}
-	snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), srv.ClockIsSettled, log}
-	beside := []func(context.Context){snapshots.keep, freezes.watch, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
+	beside := []func(context.Context){freezes.watch, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
+	if storage.Snapshotter != nil {
+		snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), srv.ClockIsSettled, log}
+		beside = append(beside, snapshots.keep)
+	}
 	reload := func() {}
 	if cert != nil {
 		beside = append(beside, cert.follow)
@@ -334,6 +337,7 @@ func newServer(cfg config.Config, storage Storage, log *slog.Logger, linesLost f
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
+		Abilities:                  storage.Abilities,
 		Ballast:                    storage.Ballast,
 		Policy:                     policy,
 		SigningKeys:                signingKeys,

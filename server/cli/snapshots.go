@@ -80,7 +80,7 @@ func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Du
 		return fmt.Errorf("it has %d bytes, %d are free on the disk, and %d must stay so", size, room.Free, s.reserve)
 	}
 	begun := time.Now()
-	write := func(w io.Writer) error { return s.Store.Snapshot(ctx, w) }
+	write := func(w io.Writer) error { return s.Snapshotter.Snapshot(ctx, w) }
 	return s.Dir.TakeSnapshot(begun, s.settled(ctx), write, func(path string) error { return s.finish(ctx, path, begun, rest) })
 }
 

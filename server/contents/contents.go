@@ -35,6 +35,9 @@ import (
 
 // Options configure a Store.
 type Options struct {
+	Stager  store.Stager  // optional, as is
+	Batcher blobs.Batcher // which flushes: without both, nothing is staged
+	Marker  blobs.Marker  // optional: without it, damaged blobs are not remembered
 	// StageBelow is the size in bytes below which a content may be staged; 0
 	// stages none.
 	StageBelow int64
@@ -50,9 +53,7 @@ type Options struct {
 
 // Records is what a Store uses of a store.Store.
 type Records interface {
-	store.Pending
 	CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error
-	CreatePending(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 }
@@ -61,6 +62,7 @@ type Records interface {
 // keeps what a blobs.Store promises for both.
 type Store struct {
 	blobs.Store
+	blobs.Marker // of the blobs
 	Options
 	records Records
 
@@ -77,13 +79,19 @@ type Store struct {
 	failure error                  // of the last flush
 }
 
-// New joins blobs with what is staged in records.
+// New joins blobs with what is staged.
 func New(records Records, files blobs.Store, opts Options) *Store {
-	c := &Store{Store: files, Options: opts, records: records,
-		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
-	if c.Leases == nil {
-		c.Leases = new(localLeases)
+	if opts.Stager == nil || opts.Batcher == nil {
+		opts.Stager, opts.StageBelow = noStager{}, 0
 	}
+	if opts.Marker == nil {
+		opts.Marker = noMarker{}
+	}
+	if opts.Leases == nil {
+		opts.Leases = new(localLeases)
+	}
+	c := &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
+		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
 	c.maxStaged.Store(manyBytes)
 	return c
 }
@@ -109,7 +117,7 @@ func (c *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 // staged gives the bytes that are staged as the content of ref.
 // blobs.ErrNotFound when there are none.
 func (c *Store) staged(ctx context.Context, ref blobs.Ref) ([]byte, error) {
-	content, err := c.records.PendingContent(ctx, ref)
+	content, err := c.Stager.StagedContent(ctx, ref)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %s is not staged either", blobs.ErrNotFound, ref)
 	}
@@ -145,7 +153,7 @@ func (c *Store) describe(ref blobs.Ref, size int64) blobs.Info {
 // is flushed after that is known already, what was before is found among the blobs.
 func (c *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
 	return func(yield func(blobs.Info, error) bool) {
-		sizes, err := c.records.PendingSizes(ctx)
+		sizes, err := c.Stager.StagedSizes(ctx)
 		if err != nil {
 			yield(blobs.Info{}, err)
 			return
@@ -182,14 +190,14 @@ func (c *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, e
 	}
 }
 
-// MarkDamaged implements blobs.Store. Staged bytes are not marked beyond a
+// MarkDamaged implements blobs.Marker. Staged bytes are not marked beyond a
 // restart: the next flush finds out anew that they are wrong.
 func (c *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
 	if _, is := read.(staged); is {
 		c.markCorrupt(ref)
 		return nil
 	}
-	err := c.Store.MarkDamaged(ctx, ref, read)
+	err := c.Marker.MarkDamaged(ctx, ref, read)
 	if !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
@@ -200,17 +208,20 @@ func (c *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Conte
 	return nil
 }
 
-// Damaged implements blobs.Store.
+// Damaged implements blobs.Marker.
 func (c *Store) Damaged() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.Store.Damaged() + len(c.corrupt)
+	return c.Marker.Damaged() + len(c.corrupt)
 }
+
+// StagedBytes is the length of all staged contents. It is O(1).
+func (c *Store) StagedBytes() int64 { return c.Stager.StagedBytes() }
 
 // Capacity implements blobs.Store: what is staged will take up room once more.
 func (c *Store) Capacity(ctx context.Context) (blobs.Capacity, error) {
 	room, err := c.Store.Capacity(ctx)
-	room.Free -= c.records.PendingBytes()
+	room.Free -= c.Stager.StagedBytes()
 	return room, err
 }
 

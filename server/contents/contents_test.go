@@ -80,7 +80,7 @@ func newHouse(t *testing.T) *house {
 	})
 	_, err = h.records.Put(t.Context(), h.user, store.Space{Slug: "a"}, h.product)
 	h.must(err)
-	h.Store = contents.New(h.records, h.files, contents.Options{StageBelow: below, Log: slog.New(slog.DiscardHandler)})
+	h.Store = contents.New(h.records, h.files, contents.Options{Stager: h.records, Batcher: h.files, Marker: h.files, StageBelow: below, Log: slog.New(slog.DiscardHandler)})
 	return h
 }
 
@@ -112,9 +112,9 @@ func (h *house) upload(content string) (a store.Attachment, staged bool) {
 	h.must(err)
 	a = store.Attachment{Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
 		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.user.ID}
-	before := h.records.PendingBytes()
+	before := h.records.StagedBytes()
 	h.must(spool.Record(h.Context(), h.log, &a, "", func() uuid.UUID { return uuid.Must(uuid.NewV7()) }))
-	return a, h.records.PendingBytes() > before
+	return a, h.records.StagedBytes() > before
 }
 
 // remove deletes an attachment as the server does.
@@ -207,7 +207,7 @@ func TestAContentIsReadAlikeBeforeAndAfterItIsFlushed(t *testing.T) {
 			t.Errorf("flushed %t: opened with another length: %v", flushed, err)
 		}
 	}
-	if h.records.PendingBytes() != 0 {
+	if h.records.StagedBytes() != 0 {
 		t.Error("something is staged after all was flushed")
 	}
 }
@@ -307,7 +307,7 @@ func TestWhicheverCallFailsNothingThatIsStagedIsLost(t *testing.T) {
 				}
 			}
 			h.flush()
-			if n := len(h.list(h.files, blobs.Ref{})); n != len(contents)*int(at) || h.records.PendingBytes() > 0 {
+			if n := len(h.list(h.files, blobs.Ref{})); n != len(contents)*int(at) || h.records.StagedBytes() > 0 {
 				t.Errorf("call %d failed, and %d have files in the end", at, n)
 			}
 			if failed.Load() == nil && count.Load() < at {
@@ -364,7 +364,7 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		good := "the content"
 		a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
 			Size: int64(len(good)), SHA256: sha256.Sum256([]byte(good)), UploaderID: h.user.ID}
-		h.must(h.records.CreatePending(t.Context(), a, []byte("THE content"), nil, ""))
+		h.must(h.records.CreateStaged(t.Context(), a, []byte("THE content"), nil, ""))
 		h.flush()
 		info, err := h.Stat(t.Context(), a.SHA256)
 		if read := h.read(good); !errors.Is(read, blobs.ErrDamaged) || err != nil || !info.Damaged || h.Damaged() != 1 {
@@ -378,8 +378,8 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		}
 		h.must(h.read(good))
 		h.flush()
-		if h.Damaged() != 0 || h.records.PendingBytes() != 0 {
-			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.records.PendingBytes())
+		if h.Damaged() != 0 || h.records.StagedBytes() != 0 {
+			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.records.StagedBytes())
 		}
 	})
 	t.Run("that is staged, found by a reader", func(t *testing.T) {
@@ -511,7 +511,7 @@ func BenchmarkSpool(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer files.Close()
-	all := contents.New(records, files, contents.Options{StageBelow: 64 << 10})
+	all := contents.New(records, files, contents.Options{Stager: records, Batcher: files, StageBelow: 64 << 10})
 	upload := make([]byte, 10<<10)
 	b.SetBytes(int64(len(upload)))
 	b.ReportAllocs()
@@ -527,15 +527,17 @@ func BenchmarkSpool(b *testing.B) {
 // cannot be read.
 type stray struct{ *bolt.Store }
 
-func (s stray) PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]store.PendingContent, error) {
-	list, err := s.Store.PendingAfter(ctx, after, limit, maxBytes)
+func (s stray) StagedAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) ([]store.StagedContent, error) {
+	list, err := s.Store.StagedAfter(ctx, after, limit, maxBytes)
 	return list, errors.Join(err, store.ErrUnreadable)
 }
 
 func TestAContentWhoseRecordCannotBeReadKeepsNoOtherBack(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.Store = contents.New(stray{h.records}, h.files, h.Options)
+	opts := h.Options
+	opts.Stager = stray{h.records}
+	h.Store = contents.New(h.records, h.files, opts)
 	h.upload("one")
 	h.upload("two")
 	if err := h.Flush(t.Context()); !errors.Is(err, store.ErrUnreadable) {

@@ -42,7 +42,7 @@ const (
 // committed wakes RunFlush: a content was staged.
 func (c *Store) committed() {
 	awake(c.wake)
-	if c.records.PendingBytes() >= manyBytes {
+	if c.Stager.StagedBytes() >= manyBytes {
 		awake(c.many)
 	}
 }
@@ -126,7 +126,7 @@ func (c *Store) Flush(ctx context.Context) error {
 	var after uuid.UUID
 	var failed error
 	for {
-		batch, err := c.records.PendingAfter(ctx, after, batchContents, batchBytes)
+		batch, err := c.Stager.StagedAfter(ctx, after, batchContents, batchBytes)
 		if errors.Is(err, store.ErrUnreadable) {
 			failed, err = cmp.Or(failed, err), nil
 		}
@@ -148,7 +148,7 @@ func (c *Store) Flush(ctx context.Context) error {
 }
 
 // mayBeMore says whether more may be staged than this batch.
-func mayBeMore(batch []store.PendingContent) bool {
+func mayBeMore(batch []store.StagedContent) bool {
 	bytes := 0
 	for _, p := range batch {
 		bytes += len(p.Content)
@@ -162,10 +162,10 @@ func stopsAll(err error) bool {
 }
 
 // flushEach is for contents of which some cannot be written.
-func (c *Store) flushEach(ctx context.Context, batch []store.PendingContent) error {
+func (c *Store) flushEach(ctx context.Context, batch []store.StagedContent) error {
 	var failed error
 	for _, p := range batch {
-		if err := c.flushBatch(ctx, []store.PendingContent{p}); err != nil {
+		if err := c.flushBatch(ctx, []store.StagedContent{p}); err != nil {
 			failed = fmt.Errorf("blob %s: %w", blobs.Ref(p.SHA256), err)
 		}
 	}
@@ -174,7 +174,7 @@ func (c *Store) flushEach(ctx context.Context, batch []store.PendingContent) err
 
 // flushBatch writes and syncs the blobs of contents, holds them, deletes what was
 // staged in one commit, and releases.
-func (c *Store) flushBatch(ctx context.Context, batch []store.PendingContent) error {
+func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) error {
 	var contents [][]byte
 	var ids []uuid.UUID
 	refs := make(map[uuid.UUID]blobs.Ref, len(batch))
@@ -196,11 +196,11 @@ func (c *Store) flushBatch(ctx context.Context, batch []store.PendingContent) er
 		return err
 	}
 	begun := time.Now()
-	release, err := c.KeepAll(ctx, contents)
+	release, err := c.Batcher.KeepAll(ctx, contents)
 	if err != nil {
 		return err
 	}
-	gone, err := c.records.Settle(ctx, ids)
+	gone, err := c.Stager.Unstage(ctx, ids)
 	release()
 	if err != nil {
 		return err
@@ -249,7 +249,7 @@ func (c *Store) measure(contents [][]byte, took time.Duration) {
 
 // isRepaired says of staged bytes that are not the content whether another
 // upload has made the blob, so that nobody needs them.
-func (c *Store) isRepaired(ctx context.Context, p store.PendingContent) bool {
+func (c *Store) isRepaired(ctx context.Context, p store.StagedContent) bool {
 	if !c.isCorrupt(p.SHA256) {
 		c.Log.Error("a staged content is damaged", "attachment", p.ID.String(), "blob", blobs.Ref(p.SHA256).String())
 		c.markCorrupt(p.SHA256)

@@ -148,7 +148,7 @@ func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.At
 	defer release()
 	a.ID = newID()
 	if staged != nil {
-		return s.contents.records.CreatePending(ctx, *a, staged, s.Checksums(), autoCreate)
+		return s.contents.Stager.CreateStaged(ctx, *a, staged, s.Checksums(), autoCreate)
 	}
 	err = s.contents.records.CreateAttachment(ctx, *a, s.Checksums(), autoCreate)
 	var refused *store.Error
@@ -191,7 +191,7 @@ func (s *Spool) keep(ctx context.Context) (staged []byte, release func(), err er
 
 func (s *Spool) mayStage(ctx context.Context) (bool, error) {
 	c := s.contents
-	if !c.records.TakesPending() || c.records.PendingBytes() >= c.maxStaged.Load() || c.isCorrupt(s.Ref()) {
+	if !c.Stager.MayStage() || c.Stager.StagedBytes() >= c.maxStaged.Load() || c.isCorrupt(s.Ref()) {
 		return false, nil
 	}
 	file, err := c.Store.Stat(ctx, s.Ref())

@@ -483,10 +483,24 @@ func (a *Archive) spoiled(ctx context.Context, p Point) (faults map[string]strin
 }
 
 // Open opens the database of a restore point, to read only.
-type Open func(path string) (store.Store, error)
+type Open func(path string) (Records, error)
+
+// Records are the metadata of a restore point: those of a database that is a
+// file of its own.
+type Records interface {
+	CheckRecords
+	StatusRecords
+	StagedContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
+	Users(ctx context.Context, after uuid.UUID, limit int) ([]store.User, error)
+	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]store.Key, error)
+	Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error)
+	Size(ctx context.Context) (store.Size, error)
+	Damage() (faults []string)
+	Close() error
+}
 
 // withRecords opens a point's database for as long as do takes.
-func (a *Archive) withRecords(open Open, p Point, do func(store.Store) error) error {
+func (a *Archive) withRecords(open Open, p Point, do func(Records) error) error {
 	records, err := open(a.path(pointsDir, p.Name, databaseFile))
 	if err != nil {
 		return err
@@ -502,7 +516,7 @@ type need struct {
 
 // needs lists every content that records have, once, and counts the records.
 // It remembers them all.
-func needs(ctx context.Context, records store.Store) (list []need, attachments int64, err error) {
+func needs(ctx context.Context, records Records) (list []need, attachments int64, err error) {
 	seen := map[blobs.Ref]struct{}{}
 	err = eachRecord(ctx, records, func(r store.Attachment) {
 		attachments++
@@ -515,7 +529,7 @@ func needs(ctx context.Context, records store.Store) (list []need, attachments i
 }
 
 // whose lists the attachments whose contents are lost, with why.
-func whose(ctx context.Context, records store.Store, lost map[blobs.Ref]string) (faults []Fault, err error) {
+func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (faults []Fault, err error) {
 	if len(lost) == 0 {
 		return nil, nil
 	}
@@ -529,7 +543,7 @@ func whose(ctx context.Context, records store.Store, lost map[blobs.Ref]string) 
 	return faults, err
 }
 
-func eachRecord(ctx context.Context, records store.Store, visit func(store.Attachment)) error {
+func eachRecord(ctx context.Context, records Records, visit func(store.Attachment)) error {
 	var last store.Attachment
 	for {
 		page, err := records.AllAttachments(ctx, last.ID, batch)

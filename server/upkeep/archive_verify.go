@@ -105,7 +105,7 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 	if len(faults) > 0 {
 		return nil
 	}
-	err = v.withRecords(v.Open, p, func(records store.Store) error {
+	err = v.withRecords(v.Open, p, func(records Records) error {
 		faults, err := records.Check(ctx, nil)
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 	if info.Damaged {
 		look = verifyMarked
 	}
-	_, why, err := look(ctx, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
+	_, why, err := look(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
 	switch {
 	case err != nil:
 		return "", err
@@ -180,7 +180,7 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 // tellWhose names the attachments of each point whose contents are lost.
 func (v *verification) tellWhose(ctx context.Context) error {
 	for _, p := range v.readable {
-		err := v.withRecords(v.Open, p, func(records store.Store) error {
+		err := v.withRecords(v.Open, p, func(records Records) error {
 			faults, err := whose(ctx, records, v.lost)
 			for _, fault := range faults {
 				if p.remembers(fault.Blob) {

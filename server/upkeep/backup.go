@@ -152,7 +152,7 @@ func (n *addition) gather(ctx context.Context) error {
 	return errors.Join(n.gatherFor(ctx, records), records.Close())
 }
 
-func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
+func (n *addition) gatherFor(ctx context.Context, records Records) error {
 	if n.bound == uuid.Nil || n.bound != n.AddOptions.Installation {
 		if err := n.adopt(ctx, records); err != nil {
 			return err
@@ -182,7 +182,7 @@ func (n *addition) gatherFor(ctx context.Context, records store.Store) error {
 }
 
 // checkRecords has the point say of itself what is wrong with its database.
-func (n *addition) checkRecords(ctx context.Context, records store.Store) error {
+func (n *addition) checkRecords(ctx context.Context, records Records) error {
 	faults, err := records.Check(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("checking the copy of the metadata: %w", err)
@@ -193,12 +193,12 @@ func (n *addition) checkRecords(ctx context.Context, records store.Store) error 
 	return nil
 }
 
-func (n *addition) fetch(ctx context.Context, records store.Store, need need) (content io.ReadCloser, lost string, err error) {
+func (n *addition) fetch(ctx context.Context, records Records, need need) (content io.ReadCloser, lost string, err error) {
 	content, err = n.from.Content(ctx, need.ref)
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
 		// What waited for its file when the copy was made may have gone with
 		// its record before it had one.
-		waiting, noneWaits := records.PendingContent(ctx, need.ref)
+		waiting, noneWaits := records.StagedContent(ctx, need.ref)
 		switch {
 		case noneWaits == nil:
 			content, err = io.NopCloser(bytes.NewReader(waiting)), nil

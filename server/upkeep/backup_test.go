@@ -53,7 +53,7 @@ func (h *home) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error
 	return h.blobs.Open(ctx, ref, info.Size)
 }
 
-func openSnapshot(path string) (store.Store, error) {
+func openSnapshot(path string) (upkeep.Records, error) {
 	return bolt.Open(path, bolt.Options{ReadOnly: true})
 }
 
@@ -352,7 +352,7 @@ func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
 	h := newHome(t)
 	waiting := h.keep("waiting", false)
 	h.ok(os.Remove(h.path(waiting)))
-	h.ok(h.records.CreatePending(t.Context(), waiting, []byte("waiting"), nil, ""))
+	h.ok(h.records.CreateStaged(t.Context(), waiting, []byte("waiting"), nil, ""))
 	added := h.add(noon)
 	if len(added.Faults) > 0 || added.NewContents != 1 {
 		t.Fatalf("made %+v", added)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -17,7 +18,8 @@ import (
 
 // CheckOptions say how hard to look.
 type CheckOptions struct {
-	Deep     bool // read every content and hash it
+	Deep     bool         // read every content and hash it
+	Marker   blobs.Marker // marks those that are damaged; optional
 	Progress Tell
 }
 
@@ -68,6 +70,16 @@ func (f Fault) String() string {
 	return f.What
 }
 
+// CheckRecords are what Check looks at.
+type CheckRecords interface {
+	store.AuditChain
+	ChecksumRecords
+	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
+	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error)
+	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
+	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
+}
+
 // Check sees that every record has its content, whole in length and not
 // marked damaged, and that what the store keeps fits together. With Deep it
 // reads every content once and marks those whose bytes are not what they
@@ -78,7 +90,7 @@ func (f Fault) String() string {
 //
 // Where something cannot be looked at, that is a fault, and the rest is looked
 // at all the same. It remembers orphans and faults, and nothing else.
-func Check(ctx context.Context, records store.Store, contents blobs.Store, opts CheckOptions) (Report, error) {
+func Check(ctx context.Context, records CheckRecords, contents blobs.Store, opts CheckOptions) (Report, error) {
 	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]loss{}, sums: checksums{records: records}}
 	c.Faults = []Fault{}
 	parts := []func() error{c.list, c.checkRecords, c.checkOrphans}
@@ -102,7 +114,7 @@ type check struct {
 	CheckOptions
 	Report
 	ctx      context.Context
-	records  store.Store
+	records  CheckRecords
 	contents blobs.Store
 
 	orphans []blobs.Info // perhaps: one may be recorded later
@@ -162,7 +174,7 @@ func (c *check) verify(info blobs.Info, done int64) error {
 	if info.Damaged {
 		look = verifyMarked
 	}
-	sums, lost, err := look(c.ctx, c.contents, info, func(content io.Reader) io.Reader {
+	sums, lost, err := look(c.ctx, c.contents, c.Marker, info, func(content io.Reader) io.Reader {
 		return &watched{Reader: content, c: c, done: done}
 	})
 	c.sums.add(c.ctx, info.Ref, sums)

@@ -68,12 +68,19 @@ type Collected struct {
 	Bytes    int64 `json:"bytes"`
 }
 
+// CollectRecords are what Collect asks.
+type CollectRecords interface {
+	store.Notes
+	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
+	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
+}
+
 // Collect removes contents that no record has and that are old enough. It
 // never does so on doubt: the last question, whether somebody wants a content,
 // is asked while no upload of the same can begin; the first error ends it; and
 // before anything is removed, the store must have no faults, since an index
 // that has lost an entry would give away a content that somebody needs.
-func Collect(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (Collected, error) {
+func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (Collected, error) {
 	var done Collected
 	doomed, all, err := unwanted(ctx, records, contents, opts)
 	if err != nil || len(doomed) == 0 {
@@ -126,7 +133,7 @@ func (c *Collected) add(info blobs.Info) {
 
 // unwanted lists what may be removed, as far as one can tell without keeping
 // uploads out.
-func unwanted(ctx context.Context, records store.Store, contents blobs.Store, opts CollectOptions) (list []blobs.Info, all int, err error) {
+func unwanted(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (list []blobs.Info, all int, err error) {
 	var seen int64
 	for info, err := range contents.All(ctx, blobs.Ref{}) {
 		if err != nil {

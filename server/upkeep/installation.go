@@ -114,7 +114,7 @@ func (a *Archive) foreign(whose, here uuid.UUID) error {
 // versions made them, belong to the installation that is being backed up, and
 // writes its id into those that do. They do if they share an attachment or a key
 // with it, whose random ids no other installation has.
-func (n *addition) adopt(ctx context.Context, records store.Store) error {
+func (n *addition) adopt(ctx context.Context, records Records) error {
 	here := n.AddOptions.Installation
 	names, err := n.PointNames()
 	if err != nil {
@@ -152,12 +152,12 @@ func (n *addition) adopt(ctx context.Context, records store.Store) error {
 
 // related says whether a point shares an attachment or a key with records. A
 // damaged point counts as unrelated.
-func (a *Archive) related(ctx context.Context, p Point, records store.Store, open Open) (found bool, err error) {
+func (a *Archive) related(ctx context.Context, p Point, records Records, open Open) (found bool, err error) {
 	faults, err := a.spoiled(ctx, p)
 	if err != nil || len(faults) > 0 {
 		return false, err
 	}
-	err = a.withRecords(open, p, func(old store.Store) error {
+	err = a.withRecords(open, p, func(old Records) error {
 		found, err = shareAttachments(ctx, old, records)
 		if err == nil && !found {
 			found, err = shareKeys(ctx, old, records)
@@ -170,7 +170,7 @@ func (a *Archive) related(ctx context.Context, p Point, records store.Store, ope
 	return found, err
 }
 
-func shareAttachments(ctx context.Context, old, records store.Store) (bool, error) {
+func shareAttachments(ctx context.Context, old, records Records) (bool, error) {
 	var last uuid.UUID
 	for {
 		page, err := old.AllAttachments(ctx, last, batch)
@@ -189,7 +189,7 @@ func shareAttachments(ctx context.Context, old, records store.Store) (bool, erro
 	}
 }
 
-func shareKeys(ctx context.Context, old, records store.Store) (bool, error) {
+func shareKeys(ctx context.Context, old, records Records) (bool, error) {
 	var last uuid.UUID
 	for {
 		users, err := old.Users(ctx, last, batch)

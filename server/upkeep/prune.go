@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs"
-	"attachd/store"
 )
 
 // Pruned is what Prune or Remove removed.
@@ -180,7 +179,7 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 		}
 	}
 	rotten := p.DatabaseFaults() > 0
-	err = s.withRecords(s.read, p, func(records store.Store) (err error) {
+	err = s.withRecords(s.read, p, func(records Records) (err error) {
 		rotten = rotten || len(records.Damage()) > 0
 		v.needs, _, err = needs(ctx, records)
 		return err

@@ -9,7 +9,6 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/disk"
-	"attachd/store"
 )
 
 // Target is a data directory that a restore point is put into. It is empty, or
@@ -92,7 +91,7 @@ func (r *restoration) contents(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.disk.Close()) }()
-	return r.withRecords(r.Open, r.Point, func(records store.Store) error { return r.fill(ctx, records) })
+	return r.withRecords(r.Open, r.Point, func(records Records) error { return r.fill(ctx, records) })
 }
 
 type restoration struct {
@@ -104,7 +103,7 @@ type restoration struct {
 }
 
 // fill brings every content, and sees that they and the records fit together.
-func (r *restoration) fill(ctx context.Context, records store.Store) error {
+func (r *restoration) fill(ctx context.Context, records Records) error {
 	wanted, _, err := needs(ctx, records)
 	if err != nil {
 		return err
@@ -119,7 +118,7 @@ func (r *restoration) fill(ctx context.Context, records store.Store) error {
 	if r.refused() {
 		return ErrDamaged
 	}
-	if r.Report, err = Check(ctx, records, r.disk, CheckOptions{}); err != nil {
+	if r.Report, err = Check(ctx, records, r.disk, CheckOptions{Marker: r.disk}); err != nil {
 		return err
 	}
 	if r.refused() {

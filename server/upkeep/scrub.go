@@ -18,14 +18,16 @@ import (
 	"attachd/store"
 )
 
-// ScrubOptions say how a Scrub goes about it. All are required.
+// ScrubOptions say how a Scrub goes about it. All without a remark are required.
 type ScrubOptions struct {
-	Rate   int64         // bytes a second that it reads at most
-	Period time.Duration // within which everything is to be read once
-	Now    func() time.Time
-	Wait   func(ctx context.Context, d time.Duration) // so long, or until ctx ends
-	Busy   func() bool                                // whether people are being served
-	Log    *slog.Logger
+	Verifier store.Verifier // looks at the database too; optional
+	Marker   blobs.Marker   // marks what is damaged; optional
+	Rate     int64          // bytes a second that it reads at most
+	Period   time.Duration  // within which everything is to be read once
+	Now      func() time.Time
+	Wait     func(ctx context.Context, d time.Duration) // so long, or until ctx ends
+	Busy     func() bool                                // whether people are being served
+	Log      *slog.Logger
 }
 
 // ScrubStatus is how far a Scrub is.
@@ -52,7 +54,7 @@ type ScrubStatus struct {
 // is due is read at once; others are read while nobody is being served.
 type Scrub struct {
 	ScrubOptions
-	records  store.Store
+	records  ScrubRecords
 	contents blobs.Store
 	limiter  *rate.Limiter
 
@@ -110,8 +112,15 @@ const (
 	maxRetries = 256
 )
 
+// ScrubRecords are what a Scrub needs of a store.
+type ScrubRecords interface {
+	store.Notes
+	ChecksumRecords
+	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error)
+}
+
 // NewScrub makes a Scrub; Run has it go.
-func NewScrub(records store.Store, contents blobs.Store, opts ScrubOptions) *Scrub {
+func NewScrub(records ScrubRecords, contents blobs.Store, opts ScrubOptions) *Scrub {
 	return &Scrub{ScrubOptions: opts, records: records, contents: contents, limiter: rate.NewLimiter(rate.Limit(opts.Rate), piece),
 		sums: checksums{records: records, log: opts.Log}}
 }
@@ -194,7 +203,10 @@ func (s *Scrub) begin() {
 
 // verifyRecords looks at the database, at the beginning of a pass.
 func (s *Scrub) verifyRecords(ctx context.Context) error {
-	faults, err := s.records.Verify(ctx, func(took time.Duration) { s.Wait(ctx, verifyRest*took) })
+	if s.Verifier == nil {
+		return nil
+	}
+	faults, err := s.Verifier.Verify(ctx, func(took time.Duration) { s.Wait(ctx, verifyRest*took) })
 	if err != nil {
 		return fmt.Errorf("verifying the database: %w", err)
 	}
@@ -267,7 +279,7 @@ func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() erro
 	if info.Damaged {
 		look = verifyMarked
 	}
-	sums, lost, err := look(ctx, s.contents, info, func(content io.Reader) io.Reader {
+	sums, lost, err := look(ctx, s.contents, s.Marker, info, func(content io.Reader) io.Reader {
 		return &paced{content, s, ctx, giveWay}
 	})
 	if err != nil {
@@ -363,7 +375,7 @@ func (s *Scrub) nextAgain(ctx context.Context) (ref blobs.Ref, err error) {
 
 // allMarked lists what is marked damaged. Most of the time nothing is.
 func (s *Scrub) allMarked(ctx context.Context) (marked []blobs.Ref, err error) {
-	if s.contents.Damaged() == 0 {
+	if s.Marker == nil || s.Marker.Damaged() == 0 {
 		return nil, nil
 	}
 	for info, err := range s.contents.All(ctx, blobs.Ref{}) {

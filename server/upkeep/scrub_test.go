@@ -71,6 +71,7 @@ func (n *night) scrub(until time.Time, waiting ...func(upkeep.ScrubStatus)) upke
 	waits := 0
 	var s *upkeep.Scrub
 	s = upkeep.NewScrub(records, n.blobs, upkeep.ScrubOptions{
+		Verifier: n.records, Marker: n.blobs,
 		Rate: n.rate, Period: n.period, Busy: func() bool { return n.busy },
 		Now: func() time.Time { return n.now },
 		Wait: func(_ context.Context, d time.Duration) {

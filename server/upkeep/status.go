@@ -42,17 +42,24 @@ type Status struct {
 	Events      int64     `json:"events"`
 	OldestEvent time.Time `json:"oldest_event,omitzero"`
 	DeadLetters int64     `json:"dead_letters"`
-	// Damage is what is known to be wrong with the database, a sentence for each.
+	// Damage is what is known to be wrong with the database, a sentence for each;
+	// ReadStatus leaves it out.
 	Damage []string `json:"damage,omitempty"`
 	// Database is the room that the database takes; ReadStatus leaves it out,
 	// since changes wait while it is measured. Zero when it is not known.
 	Database store.Size `json:"database,omitzero"`
 }
 
+// StatusRecords are what ReadStatus reads.
+type StatusRecords interface {
+	store.Notes
+	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error)
+	OutboxSize() (events, dead int64)
+	Events(ctx context.Context, after uint64, limit int) ([]store.Event, error)
+}
+
 // ReadStatus reads it; now is what the clock says.
-func ReadStatus(ctx context.Context, records store.Store, now time.Time) (Status, error) {
-	status := Status{Damage: records.Damage()}
-	var err error
+func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (status Status, err error) {
 	if status.Installation, err = installationOf(ctx, records); err != nil {
 		return status, err
 	}

@@ -107,7 +107,7 @@ func (h *house) path(a store.Attachment) string {
 
 func (h *house) check(deep bool) upkeep.Report {
 	h.Helper()
-	report, err := upkeep.Check(context.Background(), h.records, h.blobs, upkeep.CheckOptions{Deep: deep})
+	report, err := upkeep.Check(context.Background(), h.records, h.blobs, upkeep.CheckOptions{Deep: deep, Marker: h.blobs})
 	h.ok(err)
 	return report
 }
@@ -420,7 +420,7 @@ func TestACheckCanBeEnded(t *testing.T) {
 	h := newHouse(t)
 	a := h.keep(strings.Repeat("x", 1<<20), true)
 	ctx, end := context.WithCancel(t.Context())
-	_, err := upkeep.Check(ctx, h.records, h.blobs, upkeep.CheckOptions{Deep: true, Progress: func(p upkeep.Progress) {
+	_, err := upkeep.Check(ctx, h.records, h.blobs, upkeep.CheckOptions{Deep: true, Marker: h.blobs, Progress: func(p upkeep.Progress) {
 		if p.AllBytes > 0 { // in the middle of reading
 			end()
 		}

@@ -27,7 +27,7 @@ type loss struct {
 // fails for a while, and the bytes are as they were. The content is read
 // through watch, one Read a piece. Of a whole one there are checksums, if it
 // needs any, and no loss; the only error is that of ctx.
-func verify(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
+func verify(ctx context.Context, contents blobs.Store, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
 	content, err := contents.Open(ctx, info.Ref, info.Size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrDamaged):
@@ -45,7 +45,7 @@ func verify(ctx context.Context, contents blobs.Store, info blobs.Info, watch fu
 	case err != nil:
 		return nil, unread("The content cannot be read: %v.", err), nil
 	case ref != info.Ref:
-		lost, err := mark(ctx, contents, info.Ref, content, loss{why: "The content is damaged: its bytes are not those that were uploaded."})
+		lost, err := mark(ctx, contents, marker, info.Ref, content, loss{why: "The content is damaged: its bytes are not those that were uploaded."})
 		return nil, lost, err
 	}
 	return sums, nil, nil
@@ -58,8 +58,11 @@ func unread(format string, err error) *loss {
 // verifyMarked hashes a content that is marked damaged, and takes the mark away
 // if it is whole: somebody has put it right, from a backup perhaps, or it was
 // marked wrongly. It reads as verify does.
-func verifyMarked(ctx context.Context, contents blobs.Store, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
-	content, err := contents.OpenMarked(ctx, info.Ref)
+func verifyMarked(ctx context.Context, _ blobs.Store, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
+	if marker == nil {
+		return nil, &loss{why: "The content is damaged.", marked: true}, nil
+	}
+	content, err := marker.OpenMarked(ctx, info.Ref)
 	if errors.Is(err, blobs.ErrNotFound) {
 		return nil, nil, nil // it has gone meanwhile
 	}
@@ -76,7 +79,7 @@ func verifyMarked(ctx context.Context, contents blobs.Store, info blobs.Info, wa
 	case err != nil || ref != info.Ref:
 		return nil, &loss{why: "The content is marked damaged.", marked: true}, nil
 	}
-	err = contents.Unmark(ctx, info.Ref, content)
+	err = marker.Unmark(ctx, info.Ref, content)
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
@@ -93,8 +96,11 @@ func hashed(content io.Reader, size int64) (blobs.Ref, blobs.Checksums, error) {
 
 // mark leaves a content alone that was repaired while it was read. A disk that
 // has no room for a mark is no reason not to report the damage.
-func mark(ctx context.Context, contents blobs.Store, ref blobs.Ref, read blobs.Content, lost loss) (*loss, error) {
-	err := contents.MarkDamaged(ctx, ref, read)
+func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref blobs.Ref, read blobs.Content, lost loss) (*loss, error) {
+	if marker == nil {
+		return &lost, nil
+	}
+	err := marker.MarkDamaged(ctx, ref, read)
 	if err == nil {
 		now, gone := contents.Stat(ctx, ref)
 		if gone == nil && !now.Damaged {
@@ -114,11 +120,17 @@ func mark(ctx context.Context, contents blobs.Store, ref blobs.Ref, read blobs.C
 	return &lost, nil
 }
 
+// ChecksumRecords keep the checksums of contents.
+type ChecksumRecords interface {
+	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
+	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
+}
+
 // checksums keeps those of contents that lack theirs, many in one commit: of
 // contents that came before there were any. They are right, since the content
 // was hashed: where there are others, those are wrong.
 type checksums struct {
-	records store.Store
+	records ChecksumRecords
 	log     *slog.Logger // may be nil
 	waiting map[[32]byte][]byte
 	bytes   int

@@ -122,7 +122,15 @@ type Store struct {
 	step    func(string) error  // of compacting
 }
 
-var _ store.Store = (*Store)(nil)
+// Its abilities beyond store.Store come from being one file.
+var _ interface {
+	store.Store
+	store.Stager
+	store.Snapshotter
+	store.Compacter
+	store.Verifier
+	store.Watched
+} = (*Store)(nil)
 
 // Open opens the database at path and makes it where there is none yet.
 // The directory must be there. ErrLocked when another process has it open,

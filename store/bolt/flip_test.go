@@ -64,7 +64,7 @@ func fillAll(t *testing.T) *filled {
 		}
 		ctx := store.WithEntry(ctx, &store.Entry{Time: start, Action: "attachment.create", ID: a.ID.String(), Outcome: "done"})
 		if i%10 == 0 {
-			err = s.CreatePending(ctx, a, []byte("abc"), []byte("checksums"), "")
+			err = s.CreateStaged(ctx, a, []byte("abc"), []byte("checksums"), "")
 		} else {
 			err = s.CreateAttachment(ctx, a, []byte("checksums"), "")
 		}
@@ -129,7 +129,7 @@ func fillAll(t *testing.T) *filled {
 			return fmt.Sprint(n, head), err
 		},
 		"pending": func(s *bolt.Store) (any, error) {
-			list, err := s.PendingAfter(context.Background(), uuid.Nil, 100, 1<<20)
+			list, err := s.StagedAfter(context.Background(), uuid.Nil, 100, 1<<20)
 			if errors.Is(err, store.ErrUnreadable) { // the others are given
 				err = store.ErrDamaged
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// So much may wait before TakesPending says no. bbolt writes the list of its
+// So much may wait before MayStage says no. bbolt writes the list of its
 // free pages with every commit, and the pages of what has been settled are on
 // it, so the most that ever waited makes every later commit dearer.
 const (
@@ -41,11 +41,11 @@ func (l *backlog) pause() (resume func()) {
 	return func() { l.paused.Add(-1) }
 }
 
-// PendingBytes implements Pending.
-func (b *Store) PendingBytes() int64 { return b.pending.bytes.Load() }
+// StagedBytes implements Stager.
+func (b *Store) StagedBytes() int64 { return b.pending.bytes.Load() }
 
-// TakesPending implements Pending.
-func (b *Store) TakesPending() bool {
+// MayStage implements Stager.
+func (b *Store) MayStage() bool {
 	l := &b.pending
 	return l.paused.Load() == 0 && l.bytes.Load() < maxPendingBytes && l.contents.Load() < maxPendingContents
 }
@@ -93,9 +93,9 @@ func (tx *writeTx) deletePending(id uuid.UUID) {
 	tx.delete(schema.Pending, id[:])
 }
 
-// PendingContent implements Pending. Of many records with the content, the
+// StagedContent implements Stager. Of many records with the content, the
 // newest are the likeliest to wait with it.
-func (b *Store) PendingContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
+func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
 		if tx.Bucket(schema.Pending) == nil {
 			return store.ErrNotFound // a copy of an older database
@@ -132,8 +132,8 @@ func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
 	}
 }
 
-// PendingSizes implements Pending.
-func (b *Store) PendingSizes(ctx context.Context) (map[[32]byte]int64, error) {
+// StagedSizes implements Stager.
+func (b *Store) StagedSizes(ctx context.Context) (map[[32]byte]int64, error) {
 	sizes := make(map[[32]byte]int64)
 	_, err := b.eachPending(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
 		sizes[sha256] = int64(len(content))
@@ -142,15 +142,15 @@ func (b *Store) PendingSizes(ctx context.Context) (map[[32]byte]int64, error) {
 	return sizes, err
 }
 
-// PendingAfter implements Pending.
-func (b *Store) PendingAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) (list []store.PendingContent, err error) {
+// StagedAfter implements Stager.
+func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) (list []store.StagedContent, err error) {
 	var size int64
 	unreadable, err := b.eachPending(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
 		if len(list) >= limit || size >= maxBytes {
 			return false
 		}
 		size += int64(len(content))
-		list = append(list, store.PendingContent{ID: id, SHA256: sha256, Content: bytes.Clone(content)})
+		list = append(list, store.StagedContent{ID: id, SHA256: sha256, Content: bytes.Clone(content)})
 		return true
 	})
 	if err != nil {
@@ -195,8 +195,8 @@ func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id 
 	return unreadable, err
 }
 
-// Settle implements Pending.
-func (b *Store) Settle(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error) {
+// Unstage implements Stager.
+func (b *Store) Unstage(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		gone = nil // the change may be tried twice
 		for _, id := range ids {

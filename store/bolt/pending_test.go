@@ -42,7 +42,7 @@ func TestWhatWaitsIsCountedAgainAfterARestart(t *testing.T) {
 	b, file := housed(t, path)
 	for n := range 3 {
 		content := fmt.Append(nil, "content ", n)
-		if err := b.CreatePending(t.Context(), file(content), content, nil, ""); err != nil {
+		if err := b.CreateStaged(t.Context(), file(content), content, nil, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,10 +50,10 @@ func TestWhatWaitsIsCountedAgainAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := OpenAt(t, path)
-	if got := again.PendingBytes(); got != 27 {
+	if got := again.StagedBytes(); got != 27 {
 		t.Errorf("%d bytes wait, not 27", got)
 	}
-	if got, err := again.PendingContent(t.Context(), sha256.Sum256([]byte("content 1"))); err != nil || string(got) != "content 1" {
+	if got, err := again.StagedContent(t.Context(), sha256.Sum256([]byte("content 1"))); err != nil || string(got) != "content 1" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -76,8 +76,8 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, none := copied.PendingContent(t.Context(), [32]byte{1})
-	sizes, err := copied.PendingSizes(t.Context())
+	_, none := copied.StagedContent(t.Context(), [32]byte{1})
+	sizes, err := copied.StagedSizes(t.Context())
 	faults, unchecked := copied.Check(t.Context(), nil)
 	if !errors.Is(none, store.ErrNotFound) || len(sizes) > 0 || len(faults) > 0 {
 		t.Errorf("in a copy: %v, %v, %v", none, sizes, faults)
@@ -86,7 +86,7 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 		t.Error(err)
 	}
 	again := OpenAt(t, path)
-	if err := again.CreatePending(t.Context(), file([]byte("a")), []byte("a"), nil, ""); err != nil {
+	if err := again.CreateStaged(t.Context(), file([]byte("a")), []byte("a"), nil, ""); err != nil {
 		t.Error(err)
 	}
 }
@@ -108,12 +108,12 @@ func TestTheDatabaseDoesNotGrowByWhatHasWaited(t *testing.T) {
 		for i := range 40 {
 			content := fmt.Appendf(make([]byte, 10<<10), "%d %d", n, i)
 			a := file(content)
-			if err := b.CreatePending(t.Context(), a, content, nil, ""); err != nil {
+			if err := b.CreateStaged(t.Context(), a, content, nil, ""); err != nil {
 				t.Fatal(err)
 			}
 			ids = append(ids, a.ID)
 		}
-		if _, err := b.Settle(t.Context(), ids); err != nil {
+		if _, err := b.Unstage(t.Context(), ids); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -138,11 +138,11 @@ func BenchmarkCreatePending(b *testing.B) {
 	for n := 0; b.Loop(); n++ {
 		copy(content, fmt.Append(nil, n, " "))
 		a := file(content)
-		if err := records.CreatePending(b.Context(), a, content, nil, ""); err != nil {
+		if err := records.CreateStaged(b.Context(), a, content, nil, ""); err != nil {
 			b.Fatal(err)
 		}
 		if ids = append(ids, a.ID); len(ids) == 400 {
-			if _, err := records.Settle(b.Context(), ids); err != nil {
+			if _, err := records.Unstage(b.Context(), ids); err != nil {
 				b.Fatal(err)
 			}
 			ids = ids[:0]

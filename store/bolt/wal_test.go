@@ -80,7 +80,7 @@ func newLogged(t *testing.T) *logged {
 func (l *logged) create(content string) error {
 	buffer := []byte(content)
 	a := l.file(buffer)
-	err := l.CreatePending(store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, nil, "")
+	err := l.CreateStaged(store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, nil, "")
 	clear(buffer) // whoever uploads next writes there
 	if err == nil {
 		l.made = append(l.made, a)
@@ -151,7 +151,7 @@ func (l *logged) want(b *Store, all []store.Attachment) {
 		if _, err := b.Attachment(l.t.Context(), a.ID); err != nil {
 			l.t.Errorf("an acknowledged upload: %v", err)
 		}
-		content, err := b.PendingContent(l.t.Context(), a.SHA256)
+		content, err := b.StagedContent(l.t.Context(), a.SHA256)
 		if err != nil || sha256.Sum256(content) != a.SHA256 {
 			l.t.Errorf("the content of an acknowledged upload: %.20q, %v", content, err)
 		}
@@ -199,7 +199,7 @@ func TestWhatIsInTheLogIsSeenAtOnce(t *testing.T) {
 			return err
 		},
 		"what waits": func(l *logged, a store.Attachment) error {
-			waiting, err := l.PendingSizes(t.Context())
+			waiting, err := l.StagedSizes(t.Context())
 			if err == nil && waiting[a.SHA256] != a.Size {
 				err = errors.New("it does not")
 			}
@@ -469,7 +469,7 @@ func TestWhatIsRefusedIsNotWrittenDown(t *testing.T) {
 	a.ID = l.made[1].ID // which is taken
 	records, commits := l.records.Load(), l.commits.Load()
 	ctx := store.WithEntry(t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", Outcome: "done"})
-	if err := l.CreatePending(ctx, a, []byte("one"), nil, ""); !errors.Is(err, store.ErrConflict) {
+	if err := l.CreateStaged(ctx, a, []byte("one"), nil, ""); !errors.Is(err, store.ErrConflict) {
 		t.Fatal(err)
 	}
 	if err := l.CreateAttachment(ctx, a, nil, ""); !errors.Is(err, store.ErrConflict) {

@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -461,65 +460,6 @@ var whole = []promise{
 		_, err := w.Check(ended, nil)
 		w.refused(err, context.Canceled)
 	}},
-	{"compacting leaves nothing out and nothing of what was deleted in", func(w *world) {
-		k := w.key(w.ada, 1)
-		w.session(k, 1)
-		w.TouchKey(k.ID, noon)
-		w.ok(w.SetNote(w.ctx, "note", []byte("kept")))
-		ctx := w.telling()
-		there := w.upload(w.ticket)
-		waiting := w.wait(w.product, "waits for its file")
-		told := w.file(w.product)
-		w.ok(w.CreateAttachment(ctx, told, nil, ""))
-		deleted := w.wait(w.meeting, strings.Repeat("deleted ", 1<<15))
-		_, err := w.DeleteAttachment(w.ctx, deleted.ID)
-		w.ok(err)
-		before := w.events(named(store.AttachmentCreated, told))
-		size, err := w.Size(w.ctx)
-		w.ok(err)
-		done, err := w.Compact(w.ctx)
-		w.ok(err)
-		after, err := w.Size(w.ctx)
-		w.ok(err)
-		if size.Free < deleted.Size || done.Before != size.Bytes || done.After != after.Bytes || after.Bytes > size.Bytes-deleted.Size {
-			w.Errorf("of %+v was made %+v, which was told as %+v", size, after, done)
-		}
-		var copied bytes.Buffer
-		w.ok(w.Snapshot(w.ctx, &copied))
-		same(w, "what was deleted is there", bytes.Contains(copied.Bytes(), []byte("deleted deleted")), false)
-		same(w, "what waits is there", bytes.Contains(copied.Bytes(), []byte("waits for its file")), true)
-
-		sameList(w, "list", w.attachmentsOf(w.ticket), []store.Attachment{there})
-		w.wantWaiting(waiting)
-		w.wantContent("waits for its file")
-		same(w, "bytes that wait", w.PendingBytes(), waiting.Size)
-		same(w, "last use", w.lastUse(k), noon)
-		_, err = w.Session(w.ctx, content(1))
-		w.ok(err)
-		note, err := w.Note(w.ctx, "note")
-		w.ok(err)
-		same(w, "note", string(note), "kept")
-		same(w, "event", w.events(named(store.AttachmentCreated, told))[0].Seq, before[0].Seq)
-
-		w.ok(w.SettleEvents(w.ctx, []uint64{before[0].Seq}))
-		again := w.file(w.product)
-		w.ok(w.CreateAttachment(ctx, again, nil, ""))
-		if seq := w.events(named(store.AttachmentCreated, again))[0].Seq; seq <= before[0].Seq {
-			w.Errorf("after event %d came event %d", before[0].Seq, seq)
-		}
-		w.settle(nil, waiting.ID)
-		_, err = w.Compact(w.ctx)
-		w.ok(err)
-		faults, err := w.Check(w.ctx, nil)
-		w.ok(err)
-		sameList(w, "faults", faults, nil)
-		ended, end := context.WithCancel(w.ctx)
-		end()
-		_, err = w.Compact(ended)
-		w.refused(err, context.Canceled)
-		_, err = w.Size(ended)
-		w.refused(err, context.Canceled)
-	}},
 	{"a call whose context has ended changes nothing", func(w *world) {
 		a := w.upload(w.product)
 		ended, end := context.WithCancel(w.ctx)
@@ -533,15 +473,17 @@ var whole = []promise{
 		w.refused(err, context.Canceled)
 		sameList(w, "list", w.attachmentsOf(w.product), []store.Attachment{a})
 	}},
-	{"readers, writers and who compacts do not disturb each other", func(w *world) {
+	{"readers and writers do not disturb each other", func(w *world) {
 		var all sync.WaitGroup
-		all.Go(func() {
-			for range 5 {
-				if _, err := w.Compact(w.ctx); err != nil {
-					w.Error(err)
+		if w.Compacter != nil {
+			all.Go(func() {
+				for range 5 {
+					if _, err := w.Compact(w.ctx); err != nil {
+						w.Error(err)
+					}
 				}
-			}
-		})
+			})
+		}
 		for range 8 {
 			all.Go(func() {
 				for range 5 {

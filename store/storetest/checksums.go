@@ -52,16 +52,6 @@ var checksums = []promise{
 		}
 		w.wantChecksums(content(2), "two")
 	}},
-	{"checksums come with a content that waits, and stay when it is settled", func(w *world) {
-		a := w.summed(w.product, 1)
-		w.ok(w.CreatePending(w.ctx, a, []byte("ten bytes."), []byte("one"), ""))
-		w.wantChecksums(content(1), "one")
-		w.settle(nil, a.ID)
-		w.wantChecksums(content(1), "one")
-		_, err := w.DeleteAttachment(w.ctx, a.ID)
-		w.ok(err)
-		w.wantChecksums(content(1), "")
-	}},
 	{"a record without checksums leaves those that are known", func(w *world) {
 		w.ok(w.CreateAttachment(w.ctx, w.summed(w.product, 1), []byte("one"), ""))
 		w.ok(w.CreateAttachment(w.ctx, w.summed(w.product, 1), nil, ""))

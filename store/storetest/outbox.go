@@ -79,12 +79,6 @@ var outbox = []promise{
 			w.Errorf("the ids are %s and %s", list[0].ID, list[1].ID)
 		}
 	}},
-	{"so is a content that waits", func(w *world) {
-		a := w.file(w.product)
-		a.Size = 1
-		w.ok(w.CreatePending(w.telling(), a, []byte("x"), nil, ""))
-		w.events(named(store.AttachmentCreated, a))
-	}},
 	{"without an origin, nothing is told", func(w *world) {
 		a := w.upload(w.product)
 		_, err := w.DeleteAttachment(w.ctx, a.ID)

@@ -14,29 +14,38 @@ import (
 )
 
 // Run runs the suite. open gives a new, empty store for one test, and closes
-// it when the test is over.
+// it when the test is over. Groups that are optional run where the store has the
+// ability.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, group := range []struct {
 		name     string
 		promises []promise
+		optional func(w *world) (able bool) // nil: it is required of every store
 	}{
-		{"attachments", attachments},
-		{"pending", pending},
-		{"checksums", checksums},
-		{"quota", quota},
-		{"auto create", autoCreate},
-		{"directory", directory},
-		{"put", put},
-		{"deletion", deletion},
-		{"keys", keys},
-		{"sessions", sessions},
-		{"audit", audit},
-		{"outbox", outbox},
-		{"store", whole},
+		{"attachments", attachments, nil},
+		{"checksums", checksums, nil},
+		{"quota", quota, nil},
+		{"auto create", autoCreate, nil},
+		{"directory", directory, nil},
+		{"put", put, nil},
+		{"deletion", deletion, nil},
+		{"keys", keys, nil},
+		{"sessions", sessions, nil},
+		{"audit", audit, nil},
+		{"outbox", outbox, nil},
+		{"store", whole, nil},
+		{"staging", staging, func(w *world) bool { return w.Stager != nil }},
+		{"compaction", compaction, func(w *world) bool { return w.Compacter != nil && w.Snapshotter != nil && w.Stager != nil }},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, p := range group.promises {
-				t.Run(p.name, func(t *testing.T) { p.keep(newWorld(t, open(t))) })
+				t.Run(p.name, func(t *testing.T) {
+					w := newWorld(t, open(t))
+					if group.optional != nil && !group.optional(w) {
+						t.Skip("optional: this store does not have the ability")
+					}
+					p.keep(w)
+				})
 			}
 		})
 	}
@@ -52,6 +61,9 @@ type promise struct {
 type world struct {
 	*testing.T
 	store.Store
+	store.Stager // nil where the store is none, as are the others
+	store.Snapshotter
+	store.Compacter
 	ctx context.Context
 
 	ada, bob, eve store.User // ada is admin of a, bob editor of ab, eve is nobody
@@ -82,6 +94,9 @@ func newWorld(t *testing.T, s store.Store) *world {
 		comment:  store.Comment{TicketID: id(10), ID: id(30)},
 		comment2: store.Comment{TicketID: id(20), ID: id(40)},
 	}
+	w.Stager, _ = s.(store.Stager)
+	w.Snapshotter, _ = s.(store.Snapshotter)
+	w.Compacter, _ = s.(store.Compacter)
 	w.put(w.ada, w.bob, w.eve,
 		store.Space{Slug: "a", Name: "Space A"}, store.Space{Slug: "ab", Name: "Space AB"},
 		store.Member{Space: "a", UserID: w.ada.ID, Role: store.Admin},

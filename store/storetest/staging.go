@@ -16,16 +16,16 @@ func (w *world) wait(e store.Entity, content string) store.Attachment {
 	w.Helper()
 	a := w.file(e)
 	a.Size, a.SHA256 = int64(len(content)), sha256.Sum256([]byte(content))
-	w.ok(w.CreatePending(w.ctx, a, []byte(content), nil, ""))
+	w.ok(w.CreateStaged(w.ctx, a, []byte(content), nil, ""))
 	return a
 }
 
 // wantWaiting sees that these contents wait with these records, oldest first.
 func (w *world) wantWaiting(want ...store.Attachment) {
 	w.Helper()
-	list, err := w.PendingAfter(w.ctx, uuid.Nil, 1000, 1<<30)
+	list, err := w.StagedAfter(w.ctx, uuid.Nil, 1000, 1<<30)
 	w.ok(err)
-	sizes, err := w.PendingSizes(w.ctx)
+	sizes, err := w.StagedSizes(w.ctx)
 	w.ok(err)
 	var total int64
 	var got, wanted []uuid.UUID
@@ -39,7 +39,7 @@ func (w *world) wantWaiting(want ...store.Attachment) {
 		wanted = append(wanted, a.ID)
 	}
 	sameList(w, "waiting", got, wanted)
-	same(w, "bytes that wait", w.PendingBytes(), total)
+	same(w, "bytes that wait", w.StagedBytes(), total)
 	faults, err := w.Check(w.ctx, nil)
 	w.ok(err)
 	sameList(w, "faults", faults, nil)
@@ -47,25 +47,25 @@ func (w *world) wantWaiting(want ...store.Attachment) {
 
 func (w *world) settle(want []uuid.UUID, ids ...uuid.UUID) {
 	w.Helper()
-	gone, err := w.Settle(w.ctx, ids)
+	gone, err := w.Unstage(w.ctx, ids)
 	w.ok(err)
 	sameList(w, "gone", gone, want)
 }
 
 func (w *world) wantContent(content string) {
 	w.Helper()
-	got, err := w.PendingContent(w.ctx, sha256.Sum256([]byte(content)))
+	got, err := w.StagedContent(w.ctx, sha256.Sum256([]byte(content)))
 	w.ok(err)
 	same(w, "content", string(got), content)
 }
 
 func (w *world) wantNoContent(content string) {
 	w.Helper()
-	_, err := w.PendingContent(w.ctx, sha256.Sum256([]byte(content)))
+	_, err := w.StagedContent(w.ctx, sha256.Sum256([]byte(content)))
 	w.refused(err, store.ErrNotFound)
 }
 
-var pending = []promise{
+var staging = []promise{
 	{"a content waits from the commit of its record until it is settled", func(w *world) {
 		w.wantNoContent("first")
 		first, second := w.wait(w.product, "first"), w.wait(w.ticket, "second")
@@ -108,11 +108,11 @@ var pending = []promise{
 	}},
 	{"a refused record leaves no content", func(w *world) {
 		a := w.wait(w.product, "there")
-		w.refused(w.CreatePending(w.ctx, a, []byte("other"), nil, ""), store.ErrConflict)
+		w.refused(w.CreateStaged(w.ctx, a, []byte("other"), nil, ""), store.ErrConflict)
 		homeless := w.file(store.Entity{Parent: store.Parent{Kind: store.Product, ID: id(99)}})
 		homeless.Size = 3
-		w.refused(w.CreatePending(w.ctx, homeless, []byte("abc"), nil, ""), store.ErrNotFound)
-		if err := w.CreatePending(w.ctx, w.file(w.product), []byte("not ten bytes, as recorded"), nil, ""); err == nil {
+		w.refused(w.CreateStaged(w.ctx, homeless, []byte("abc"), nil, ""), store.ErrNotFound)
+		if err := w.CreateStaged(w.ctx, w.file(w.product), []byte("not ten bytes, as recorded"), nil, ""); err == nil {
 			w.Error("a content of another length than recorded was taken")
 		}
 		w.wantWaiting(a)
@@ -130,7 +130,7 @@ var pending = []promise{
 			all = append(all, w.wait(w.product, fmt.Sprint("ten bytes ", n)))
 		}
 		for _, c := range []struct{ limit, maxBytes, want int }{{4, 1000, 4}, {1000, 25, 3}, {1000, 1, 1}, {0, 1000, 0}} {
-			page, err := w.PendingAfter(w.ctx, all[1].ID, c.limit, int64(c.maxBytes))
+			page, err := w.StagedAfter(w.ctx, all[1].ID, c.limit, int64(c.maxBytes))
 			w.ok(err)
 			same(w, "length of the page", len(page), c.want)
 			for i, p := range page {
@@ -139,31 +139,49 @@ var pending = []promise{
 		}
 	}},
 	{"nothing more is taken while much waits, or a copy is made", func(w *world) {
-		same(w, "taken at first", w.TakesPending(), true)
-		during := true
-		w.ok(w.Snapshot(w.ctx, writerFunc(func(p []byte) (int, error) {
-			during = during && w.TakesPending()
-			return len(p), nil
-		})))
-		same(w, "taken during a snapshot", during, false)
-		same(w, "taken after it", w.TakesPending(), true)
+		same(w, "taken at first", w.MayStage(), true)
+		if w.Snapshotter != nil {
+			during := true
+			w.ok(w.Snapshot(w.ctx, writerFunc(func(p []byte) (int, error) {
+				during = during && w.MayStage()
+				return len(p), nil
+			})))
+			same(w, "taken during a snapshot", during, false)
+			same(w, "taken after it", w.MayStage(), true)
+		}
 		var last store.Attachment
-		for n := 0; w.TakesPending(); n++ {
+		for n := 0; w.MayStage(); n++ {
 			if last = w.wait(w.product, fmt.Sprint(n)+string(make([]byte, 1<<20))); n == 1000 {
 				w.Fatal("there is no end to what is taken")
 			}
 		}
 		w.settle(nil, last.ID)
-		same(w, "taken when there is room", w.TakesPending(), true)
+		same(w, "taken when there is room", w.MayStage(), true)
+	}},
+	{"checksums come with a content that waits, and stay when it is settled", func(w *world) {
+		a := w.summed(w.product, 1)
+		w.ok(w.CreateStaged(w.ctx, a, []byte("ten bytes."), []byte("one"), ""))
+		w.wantChecksums(content(1), "one")
+		w.settle(nil, a.ID)
+		w.wantChecksums(content(1), "one")
+		_, err := w.DeleteAttachment(w.ctx, a.ID)
+		w.ok(err)
+		w.wantChecksums(content(1), "")
+	}},
+	{"a record with a staged content is told of", func(w *world) {
+		a := w.file(w.product)
+		a.Size = 1
+		w.ok(w.CreateStaged(w.telling(), a, []byte("x"), nil, ""))
+		w.events(named(store.AttachmentCreated, a))
 	}},
 	{"a call with a context that has ended does not look", func(w *world) {
 		ended, end := context.WithCancel(w.ctx)
 		end()
-		_, err := w.PendingContent(ended, content(1))
+		_, err := w.StagedContent(ended, content(1))
 		w.refused(err, context.Canceled)
-		_, err = w.PendingSizes(ended)
+		_, err = w.StagedSizes(ended)
 		w.refused(err, context.Canceled)
-		_, err = w.Settle(ended, []uuid.UUID{id(1)})
+		_, err = w.Unstage(ended, []uuid.UUID{id(1)})
 		w.refused(err, context.Canceled)
 	}},
 }
