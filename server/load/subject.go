@@ -184,10 +184,11 @@ func (in *instance) store(folder string, size, n int) (files []file, ids []strin
 	return files, ids, err
 }
 
-// stored gives contents of a size that are there to be downloaded.
+// stored gives contents of a size that are there to be downloaded: 256, or as
+// many as make 4 MB, but one for each of four readers.
 func (in *instance) stored(size int) ([]file, error) {
 	if in.files[size] == nil {
-		files, _, err := in.store(in.folder, size, max(1, min(256, 4*megabyte/size)))
+		files, _, err := in.store(in.folder, size, max(4, min(256, 4*megabyte/size)))
 		if err != nil {
 			return nil, err
 		}

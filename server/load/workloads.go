@@ -218,6 +218,10 @@ func downloadingFirst(n int) func(*instance, int) (worker, error) {
 	}
 }
 
+// mostReaders is the number of clients, at most, that each download stored
+// files of their own: tusd locks a file while it is read.
+const mostReaders = 16
+
 // downloading downloads stored files of a size in turns.
 func downloading(size int) func(*instance, int) (worker, error) {
 	return func(in *instance, n int) (worker, error) {
@@ -225,12 +229,12 @@ func downloading(size int) func(*instance, int) (worker, error) {
 		if err != nil {
 			return worker{}, err
 		}
-		next := n * len(files) / 16
+		next := n
 		return connected(in, func(c *client) worker {
 			return worker{
 				step: func() error {
-					next++
-					return c.get(files[next%len(files)], size < large && next%comparedEvery == 0)
+					next += mostReaders
+					return c.get(files[next%len(files)], size < large && next/mostReaders%comparedEvery == 0)
 				},
 				check: func() error { return c.get(files[next%len(files)], true) },
 			}
