@@ -20,73 +20,33 @@ import (
 	"attachd/store"
 )
 
-// auditRule says how a route appears in the audit log. What changes something
-// is recorded in the commit of the change; all else when it has been answered.
+// auditRule says how a route appears in the audit log when it succeeds. Every
+// route is recorded when it denies access.
 type auditRule struct {
 	action   string
 	resource string // and the name of the parameter that has its id
-	changes  bool
+	when     recording
 }
 
-// audited are the routes that are recorded when they succeed, by method and
-// pattern. All routes are recorded when they deny access.
-var audited = map[string]auditRule{
-	"POST /catalog/spaces/:space/products/:product/attachments": {"attachment.upload", "attachment", true},
-	"POST /issues/tickets/:ticket/attachments":                  {"attachment.upload", "attachment", true},
-	"POST /meetings/:meeting/attachments":                       {"attachment.upload", "attachment", true},
-	"DELETE /catalog/attachments/:attachment":                   {"attachment.delete", "attachment", true},
-	"DELETE /issues/attachments/:attachment":                    {"attachment.delete", "attachment", true},
-	"DELETE /meetings/:meeting/attachments/:attachment":         {"attachment.delete", "attachment", true},
-	"GET /catalog/attachments/:attachment/download":             {actionDownload, "attachment", false},
-	"GET /issues/attachments/:attachment":                       {actionDownload, "attachment", false},
-	"GET /meetings/:meeting/attachments/:attachment":            {actionDownload, "attachment", false},
-	"GET /files/:attachment":                                    {actionDownload, "attachment", false},
-	"GET /catalog/attachments/:attachment/preview":              {actionPreview, "attachment", false},
-	"GET /issues/attachments/:attachment/preview":               {actionPreview, "attachment", false},
-	"GET /meetings/:meeting/attachments/:attachment/preview":    {actionPreview, "attachment", false},
-	"POST /catalog/attachments/:attachment/links":               {"attachment.link", "attachment", false},
-	"POST /issues/attachments/:attachment/links":                {"attachment.link", "attachment", false},
-	"POST /meetings/:meeting/attachments/:attachment/links":     {"attachment.link", "attachment", false},
-	"POST /session":                                       {"session.begin", "session", true},
-	"DELETE /session":                                     {"session.end", "session", true},
-	"POST /api-keys":                                      {"key.create", "key", true},
-	"DELETE /api-keys/:key":                               {"key.revoke", "key", true},
-	"POST /directory/users/:user/api-keys":                {"key.create", "key", true},
-	"DELETE /directory/users/:user/api-keys/:key":         {"key.revoke", "key", true},
-	"POST /directory/import":                              {"directory.import", "directory", true},
-	"PUT /directory/users/:user":                          {"user.put", "user", true},
-	"DELETE /directory/users/:user":                       {"user.delete", "user", true},
-	"PUT /directory/spaces/:space":                        {"space.put", "space", true},
-	"DELETE /directory/spaces/:space":                     {"space.delete", "space", true},
-	"PUT /directory/spaces/:space/members/:user":          {"member.put", "user", true},
-	"DELETE /directory/spaces/:space/members/:user":       {"member.delete", "user", true},
-	"PUT /directory/spaces/:space/products/:product":      {"product.put", "product", true},
-	"DELETE /directory/spaces/:space/products/:product":   {"product.delete", "product", true},
-	"PUT /directory/tickets/:ticket":                      {"ticket.put", "ticket", true},
-	"DELETE /directory/tickets/:ticket":                   {"ticket.delete", "ticket", true},
-	"PUT /directory/tickets/:ticket/comments/:comment":    {"comment.put", "comment", true},
-	"DELETE /directory/tickets/:ticket/comments/:comment": {"comment.delete", "comment", true},
-	"PUT /directory/meetings/:meeting":                    {"meeting.put", "meeting", true},
-	"DELETE /directory/meetings/:meeting":                 {"meeting.delete", "meeting", true},
-	"POST /upkeep/check":                                  {"upkeep.check", "server", false},
-	"POST /upkeep/gc":                                     {"upkeep.gc", "server", false},
-	"POST /upkeep/audit":                                  {"upkeep.audit", "server", false},
-	"POST /upkeep/compact":                                {"upkeep.compact", "server", false},
-	"POST /upkeep/snapshot":                               {"upkeep.backup", "server", false},
-	"PUT /upkeep/backup":                                  {"upkeep.backup", "server", false},
-	"POST /upkeep/signing-key":                            {"signing_key.rotate", "server", false},
-	"POST /webhooks/redeliver":                            {"webhook.redeliver", "server", false},
-	"POST /webhooks/ping":                                 {"webhook.ping", "server", false},
-	"GET /audit-logs":                                     {"audit.read", "server", false},
-	"GET /audit-logs/export":                              {"audit.read", "server", false},
-}
+// recording is when an entry is recorded.
+type recording int
 
-// Reading files is recorded with audit.downloads only. A thumbnail is never: it
-// shows little, and every look at a list asks for many.
 const (
-	actionDownload = "attachment.download"
-	actionPreview  = "attachment.preview"
+	withChange  recording = iota // in the commit of the change
+	whenDone                     // when it has been answered
+	ifDownloads                  // the same, with audit.downloads only
 )
+
+// unrecorded is the rule of what changes nothing. A thumbnail is not recorded
+// either: it shows little, and every look at a list asks for many.
+var unrecorded auditRule
+
+func inCommit(action, resource string) auditRule { return auditRule{action, resource, withChange} }
+
+func answered(action, resource string) auditRule { return auditRule{action, resource, whenDone} }
+
+// reading is the rule of what gives a file to somebody.
+func reading(action, resource string) auditRule { return auditRule{action, resource, ifDownloads} }
 
 // denials are the codes of refusals that somebody may have to answer for.
 var denials = map[string]bool{
@@ -99,9 +59,9 @@ const done = "done"
 // audit prepares a route's entry, if it has one. The handler may say more of
 // what it does before it hands in its change.
 func (rq *request) audit() {
-	rule, ok := audited[rq.Method+" "+rq.route]
+	rule := rq.route.audit
 	rq.entry = rq.newEntry(rule)
-	if ok && rule.changes {
+	if rule.action != "" && rule.when == withChange {
 		rq.Request = rq.WithContext(rq.server.told(store.WithEntry(rq.Context(), rq.entry), rq.entry))
 	}
 }
@@ -144,7 +104,7 @@ func brief(s string) string {
 // finishAudit records what was answered, unless a change has taken its entry
 // with it.
 func (s *Server) finishAudit(w *response, rq *request) {
-	rule := audited[rq.Method+" "+rq.route]
+	rule := rq.route.audit
 	switch {
 	case denials[w.code]:
 		if rule.action == "" {
@@ -156,7 +116,7 @@ func (s *Server) finishAudit(w *response, rq *request) {
 		}
 		e.Outcome = w.code
 		who := uuid.Nil
-		if rq.route != linkedFile { // a link can be in anybody's hands
+		if rq.route.kind != linkedFile { // a link can be in anybody's hands
 			who = rq.caller.actor.ID
 		}
 		if more, ok := s.denied.allow(who, e.Time); ok {
@@ -165,8 +125,8 @@ func (s *Server) finishAudit(w *response, rq *request) {
 			}
 			s.Store.Record(*e)
 		}
-	case rule.action == "" || rule.changes || w.status < 200 || w.status > 299:
-	case (rule.action == actionDownload || rule.action == actionPreview) && !s.AuditDownloads:
+	case rule.action == "" || rule.when == withChange || w.status < 200 || w.status > 299:
+	case rule.when == ifDownloads && !s.AuditDownloads:
 	default:
 		s.Store.Record(*rq.newEntry(rule))
 	}

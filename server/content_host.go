@@ -63,7 +63,7 @@ func (s *Server) byHost(api http.Handler) http.Handler {
 	}
 	var links []route
 	for _, rt := range routes {
-		if rt.pattern == linkedFile {
+		if rt.kind == linkedFile {
 			links = append(links, rt)
 		}
 	}

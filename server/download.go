@@ -254,7 +254,7 @@ func (w *sending) WriteHeader(status int) {
 		return
 	}
 	w.refused = true
-	setHeaders(w.Header(), w.rq.route) // net/http takes some away
+	setHeaders(w.Header(), w.rq.route.kind) // net/http takes some away
 	w.rq.refuse(w.response, e)
 }
 

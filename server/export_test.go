@@ -55,8 +55,12 @@ func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
 // AuditAction is the action as which a request of a route is recorded when it
 // succeeds, empty for none, and whether it is recorded in its change's commit.
 func AuditAction(method, pattern string) (action string, changes bool) {
-	rule := audited[method+" "+pattern]
-	return rule.action, rule.changes
+	for _, rt := range routes {
+		if rt.method == method && rt.pattern == pattern {
+			return rt.audit.action, rt.audit.when == withChange
+		}
+	}
+	return "", false
 }
 
 // SetWebhookWaits replaces how the telling waits: for what after gives, and
@@ -78,8 +82,10 @@ func (s *Server) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
 // AuditedActions are those of all routes that are recorded.
 func AuditedActions() map[string]bool {
 	all := map[string]bool{}
-	for _, rule := range audited {
-		all[rule.action] = true
+	for _, rt := range routes {
+		if rt.audit.action != "" {
+			all[rt.audit.action] = true
+		}
 	}
 	return all
 }

@@ -27,7 +27,7 @@ type request struct {
 	server *Server
 	writer *response
 	id     string // X-Request-Id
-	route  string // the pattern that matched, empty if none
+	route  route  // the one that matched; its pattern is empty if none has
 	params httprouter.Params
 	body   *countedBody
 
@@ -138,7 +138,7 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
 		rq.writer = w
 		w.Header().Set("X-Request-Id", id)
-		setHeaders(w.Header(), "")
+		setHeaders(w.Header(), document)
 		if r.TLS != nil {
 			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
 		}
@@ -218,9 +218,9 @@ func (s *Server) enter(rt route) httprouter.Handle {
 	return func(hw http.ResponseWriter, _ *http.Request, params httprouter.Params) {
 		w := hw.(*response)
 		rq := w.rq
-		rq.route, rq.params = rt.pattern, params
-		if answersBytes[rt.pattern] {
-			setHeaders(w.Header(), rt.pattern)
+		rq.route, rq.params = rt, params
+		if rt.kind.sendsFile() {
+			setHeaders(w.Header(), rt.kind)
 		}
 		err := rt.who(s, rq)
 		if busy := s.charge(rq); busy != nil {
@@ -292,18 +292,18 @@ const drainTime = 10 * time.Second
 
 // setHeaders sets what every response of a route carries, whatever its
 // status. Files get the headers for content that nobody vouches for.
-func setHeaders(h http.Header, pattern string) {
+func setHeaders(h http.Header, k kind) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if !answersBytes[pattern] {
+	if !k.sendsFile() {
 		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox")
 		h.Set("Cache-Control", "no-store")
 		return
 	}
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Cache-Control", "private, no-cache")
-	if pattern == linkedFile {
+	if k == linkedFile {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a host product may show it
 	}
 }
@@ -321,7 +321,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	attrs := []slog.Attr{
 		requestIDAttr(rq.id),
 		slog.String("method", rq.Method),
-		slog.String("route", rq.route),
+		slog.String("route", rq.route.pattern),
 		slog.String("path", token.Redact(rq.URL.EscapedPath())), // people paste keys into the wrong place
 		slog.Int("status", status),
 		slog.Int64("bytes_in", rq.body.read),
@@ -349,15 +349,11 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 		attrs = append(attrs, slog.Bool("cut", true))
 	}
 	level := slog.LevelInfo
-	if quiet[rq.route] && status == http.StatusOK || uploadsTo[rq.route] && status == http.StatusNotModified {
+	if k := rq.route.kind; k == probe && status == http.StatusOK || k == fileList && status == http.StatusNotModified {
 		level = slog.LevelDebug
 	}
 	s.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)
 }
-
-// quiet are the routes that machines ask every few seconds: where all is well,
-// there is nothing to tell of them.
-var quiet = map[string]bool{"/health": true, "/health/ready": true, "/metrics": true}
 
 // requestID keeps the caller's id where it is harmless and no secret, else
 // makes one.

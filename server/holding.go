@@ -75,7 +75,7 @@ func (rq *request) holder() holder {
 // caller has no room for it, and cut where the caller takes not even refusals.
 func (s *Server) charge(rq *request) error {
 	rq.holds = rq.holder()
-	if strings.HasPrefix(rq.route, "/health") {
+	if strings.HasPrefix(rq.route.pattern, "/health") {
 		return nil // whether the server lives has nothing to do with what others hold
 	}
 	err := s.holdings.Acquire(rq.Context(), rq.holds, requestHolds)

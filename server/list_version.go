@@ -48,11 +48,11 @@ func (v *listVersions) tag(p store.Parent) string {
 func (v *listVersions) note(rq *request, status int) {
 	switch {
 	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
-	case uploadsTo[rq.route] && !rq.server.AutoCreate:
+	case rq.route.kind == fileUpload && !rq.server.AutoCreate:
 		v.stripe(rq.entity.Parent).Add(1)
 	case rq.Method == http.MethodDelete && rq.attachment.ID != uuid.Nil:
 		v.stripe(rq.attachment.Parent).Add(1)
-	case uploadsTo[rq.route], strings.HasPrefix(rq.route, "/directory/"):
+	case rq.route.kind == fileUpload, strings.HasPrefix(rq.route.pattern, "/directory/"):
 		v.all.Add(1)
 	}
 }

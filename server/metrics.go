@@ -149,7 +149,7 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 }
 
 func (m *metrics) observe(rq *request, w *response, status int, took time.Duration) {
-	route, method := rq.route, rq.Method
+	route, method := rq.route.pattern, rq.Method
 	if route == "" {
 		// Neither is ours, so neither is bounded.
 		route, method = "none", "other"
@@ -158,7 +158,7 @@ func (m *metrics) observe(rq *request, w *response, status int, took time.Durati
 	m.duration.WithLabelValues(method, route).Observe(took.Seconds())
 	if w.code != "" {
 		m.refusals.WithLabelValues(w.code).Inc()
-		if method == http.MethodPost && uploadsTo[route] {
+		if rq.route.kind == fileUpload {
 			m.turnedAway.WithLabelValues(w.code).Inc()
 		}
 	}

@@ -500,3 +500,33 @@ func codesInSource(t *testing.T) map[string]string {
 	}
 	return codes
 }
+
+// A route cannot be half made: what its method promises stands in its own line.
+func TestEveryRouteSaysAllThatTheCorridorHasToKnow(t *testing.T) {
+	seen := map[string]bool{}
+	for _, rt := range routes {
+		name := rt.method + " " + rt.pattern
+		if seen[name] {
+			t.Errorf("%s stands twice", name)
+		}
+		seen[name] = true
+		if rt.who == nil || rt.handle == nil {
+			t.Errorf("%s does not say who may, or what it does", name)
+		}
+		if changes := rt.method != "GET"; changes && rt.audit == unrecorded {
+			t.Errorf("%s changes something and is not recorded", name)
+		} else if !changes && rt.audit != unrecorded && rt.audit.when == withChange {
+			t.Errorf("%s is recorded with a change that it does not make", name)
+		}
+		if rt.audit != unrecorded && (rt.audit.action == "" || rt.audit.resource == "") {
+			t.Errorf("%s is recorded without an action or a resource", name)
+		}
+		takesFile := rt.kind == fileUpload
+		if takesFile && rt.method != "POST" || rt.kind != document && !takesFile && rt.method != "GET" {
+			t.Errorf("%s is of a kind that goes with another method", name)
+		}
+		if recorded := rt.audit != unrecorded && rt.audit.when == ifDownloads; recorded && isPublic(rt) != (rt.kind == linkedFile) {
+			t.Errorf("%s gives a file to anyone", name)
+		}
+	}
+}
