@@ -10,11 +10,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"attachd/blobs"
 	"attachd/server/content"
+	"attachd/server/contents"
 	"attachd/store"
 )
 
@@ -95,61 +95,36 @@ func (s *Server) send(w *response, rq *request, disposition string) error {
 	if err := rq.hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
 		return err
 	}
-	file, done, err := s.openContent(rq)
+	file, err := s.contents.Reader(rq.Context(), rq.log, a, false)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer file.Close()
+	file.TrustRecent(s.Now())
 	h := w.Header()
 	h.Set("Content-Type", a.Type)
 	h.Set("Content-Disposition", content.Disposition(disposition, a.FileName))
 	h.Set("ETag", etagOf(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	h.Set("Accept-Ranges", "bytes")
-	checked := s.verifier(rq, file, false)
-	remember := s.verified.look(s.Versioner, checked, s.Now())
 	tidyRange(rq.Header, a.Size)
 	joinConditions(rq.Header)
 	out := &sending{response: w}
-	http.ServeContent(out, rq.Request, "", a.CreatedAt(), checked)
-	if failed := cmp.Or(checked.failure(), out.failed); failed != nil {
-		refused := s.readFailed(rq, file, failed)
-		if !out.delayed() || out.whole && errors.Is(failed, errRotten) {
+	http.ServeContent(out, rq.Request, "", a.CreatedAt(), file)
+	if failed := cmp.Or(file.Err(), out.failed); failed != nil {
+		refused := file.Report(failed)
+		if !out.delayed() || errors.Is(failed, contents.ErrTouched) || out.whole && errors.Is(failed, contents.ErrRotten) {
 			panic(http.ErrAbortHandler) // cut the connection: the file must not end cleanly
 		}
 		h.Del("Content-Range")
 		return refused
 	}
 	out.begin()
-	switch {
-	case checked.touched:
-		rq.log().Warn("a file was changed while it was sent", "attachment", a.ID.String(), "blob", blobs.Ref(a.SHA256).String())
-		panic(http.ErrAbortHandler)
-	case checked.sound:
-		remember()
-	}
 	if rq.Method == http.MethodGet {
 		s.metrics.downloaded.Add(float64(w.bytes))
 		s.hours.downloaded(s.Now(), w)
 	}
 	return nil
-}
-
-// openContent opens the content of rq.attachment; done closes it.
-func (s *Server) openContent(rq *request) (file blobs.Content, done func(), err error) {
-	a := rq.attachment
-	file, err = s.contents.Open(rq.Context(), blobs.Ref(a.SHA256), a.Size)
-	if err != nil {
-		if _, gone := s.Store.Attachment(rq.Context(), a.ID); errors.Is(gone, store.ErrNotFound) {
-			return nil, nil, noAttachment(a.ID) // deleted this moment
-		}
-		return nil, nil, s.readFailed(rq, nil, fmt.Errorf("opening the content of attachment %s: %w", a.ID, err))
-	}
-	return file, func() {
-		if err := file.Close(); err != nil {
-			rq.log().Warn("closing a content", "error", err)
-		}
-	}, nil
 }
 
 // etagOf is the ETag of an attachment's file.
@@ -270,20 +245,18 @@ func (w *sending) Write(p []byte) (int, error) {
 // that little within writeStall is not cut off.
 const portion = blobs.ChunkSize
 
-var portions = sync.Pool{New: func() any { return new([portion]byte) }}
-
 // ReadFrom is where http.ServeContent's copying comes by.
 func (w *sending) ReadFrom(src io.Reader) (int64, error) {
 	if limited, ok := src.(*io.LimitedReader); ok && !w.refused {
-		if checked, ok := limited.R.(*verifier); ok {
-			return checked.sendTo(w, limited.N)
+		if checked, ok := limited.R.(*contents.Reader); ok {
+			return checked.SendTo(w, limited.N)
 		}
 	}
 	return io.Copy(struct{ io.Writer }{w}, src)
 }
 
-// sendFile sends n bytes of a content, unchecked. The kernel does where it can.
-func (w *sending) sendFile(content blobs.Content, n int64) (sent int64, err error) {
+// SendFile implements contents.Sink. The kernel does where it can.
+func (w *sending) SendFile(content blobs.Content, n int64) (sent int64, err error) {
 	if w.delayed() && n > 0 && !w.readable(content) {
 		return 0, w.failed
 	}
@@ -319,7 +292,7 @@ func (w *sending) readable(content blobs.Content) bool {
 		_, err = content.ReadAt(make([]byte, 1), at)
 	}
 	if errors.Is(err, io.EOF) {
-		err = errShort
+		err = contents.ErrShort
 	}
 	w.failed = err
 	return err == nil

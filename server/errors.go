@@ -14,6 +14,7 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/durable"
 	"attachd/server/content"
+	"attachd/server/contents"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -101,6 +102,8 @@ func toRefusal(err error) *refusal {
 		return already
 	case errors.As(err, &file):
 		return invalidFile("%s", file.Error())
+	case errors.Is(err, contents.ErrUnreadable):
+		return notReadable()
 	case errors.Is(err, token.ErrSignature):
 		return &refusal{status: http.StatusForbidden, code: "invalid_signature", detail: "This link is not valid. Ask for a new one."}
 	case errors.Is(err, token.ErrExpired):

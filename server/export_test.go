@@ -24,7 +24,7 @@ func (s *Server) SetPatience(sending, taking time.Duration) {
 
 // SetSteady sets how long ago a file must have been changed to be known by its
 // version. It is to be called before the first download.
-func (s *Server) SetSteady(d time.Duration) { s.verified.steady = d }
+func (s *Server) SetSteady(d time.Duration) { s.contents.SettleTime = d }
 
 // SetSlotGrace sets for how long no upload loses its place to another user.
 func (s *Server) SetSlotGrace(d time.Duration) { s.slots.SetGrace(d) }

@@ -72,7 +72,7 @@ func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 	}
 	defer leave()
 	var body any
-	err = s.lookAt(rq, false, func(file io.ReaderAt) error {
+	err = s.contents.Inspect(rq.Context(), rq.log, rq.attachment, false, func(file io.ReaderAt) error {
 		body, err = read(rq, file)
 		return err
 	})

@@ -145,7 +145,6 @@ type Server struct {
 	began       time.Time
 	hours       hours
 	totals      totals
-	verified    verified
 	compressors *compressors
 	lists       *listVersions
 	suspects    suspects
@@ -176,7 +175,6 @@ func New(cfg Config) (*Server, error) {
 		drain:     drainTime,
 		began:     cfg.Now(),
 		totals:    newTotals(),
-		verified:  verified{steady: steadyAfter},
 		ready:     readiness{patience: lookPatience, stuck: stuckFor},
 	}
 	if s.Memory == nil {
@@ -214,10 +212,15 @@ func New(cfg Config) (*Server, error) {
 		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
 	}
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
-		Stager: cfg.Stager, Batcher: cfg.Batcher, Marker: cfg.Marker,
-		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, Log: cfg.Log,
+		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
+		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, VerifyReads: cfg.VerifyReads, Log: cfg.Log,
 		// The ballast too: deleting needs it.
 		Reserve: func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
+		OnDamaged: func(ref blobs.Ref) {
+			s.metrics.damaged.Inc()
+			s.suspects.add(ref)
+		},
+		OnUnreadable: func() { s.metrics.unreadable.Inc() },
 	})
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if cfg.ScrubRate > 0 {

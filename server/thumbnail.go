@@ -92,25 +92,12 @@ func (s *Server) madeThumbnail(rq *request) []byte {
 // for longer than a damage lasts.
 func (s *Server) makeThumbnail(rq *request) (picture []byte, err error) {
 	a := rq.attachment
-	err = s.lookAt(rq, true, func(file io.ReaderAt) (err error) {
+	err = s.contents.Inspect(rq.Context(), rq.log, a, true, func(file io.ReaderAt) (err error) {
 		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)
 		return err
 	})
 	s.metrics.decodes.WithLabelValues(decoded(err)).Inc()
 	return picture, err
-}
-
-// until reads as long as somebody waits for it.
-type until struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (u *until) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.Reader.Read(p)
 }
 
 // keepThumbnail keeps one, unless the disk is nearly full, or the content has

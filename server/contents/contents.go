@@ -29,15 +29,18 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/blobs"
 	"attachd/store"
 )
 
 // Options configure a Store.
 type Options struct {
-	Stager  store.Stager  // optional, as is
-	Batcher blobs.Batcher // which flushes: without both, nothing is staged
-	Marker  blobs.Marker  // optional: without it, damaged blobs are not remembered
+	Stager    store.Stager    // optional, as is
+	Batcher   blobs.Batcher   // which flushes: without both, nothing is staged
+	Versioner blobs.Versioner // optional: without it, every read is checked anew
+	Marker    blobs.Marker    // optional: without it, damaged blobs are not remembered
 	// StageBelow is the size in bytes below which a content may be staged; 0
 	// stages none.
 	StageBelow int64
@@ -48,13 +51,26 @@ type Options struct {
 	// Reserve gives how many bytes must stay free on a disk of a total size;
 	// optional.
 	Reserve func(total int64) int64
-	Log     *slog.Logger
+	// VerifyReads has a Reader check what it gives.
+	VerifyReads bool
+	// SettleTime is how long ago a file must have been changed for its version to
+	// be relied on: within that it could be changed again and keep it, since file
+	// systems keep time in steps. 2 s when zero.
+	SettleTime time.Duration
+	// OnDamaged and OnUnreadable are called when a Reader finds that a content is
+	// missing or damaged, or that the storage does not give it; optional.
+	OnDamaged    func(ref blobs.Ref)
+	OnUnreadable func()
+	Log          *slog.Logger
 }
 
 // Records is what a Store uses of a store.Store.
 type Records interface {
 	CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error
+	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
+	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
+	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 }
 
@@ -70,6 +86,8 @@ type Store struct {
 	many chan struct{} // manyBytes are
 
 	deleted chan struct{} // there may be something for RemoveDeleted
+
+	hashed hashCache
 
 	maxStaged atomic.Int64 // bytes that the disk can flush within longestWait
 
@@ -89,6 +107,15 @@ func New(records Records, files blobs.Store, opts Options) *Store {
 	}
 	if opts.Leases == nil {
 		opts.Leases = new(localLeases)
+	}
+	if opts.OnDamaged == nil {
+		opts.OnDamaged = func(blobs.Ref) {}
+	}
+	if opts.OnUnreadable == nil {
+		opts.OnUnreadable = func() {}
+	}
+	if opts.SettleTime == 0 {
+		opts.SettleTime = settleTime
 	}
 	c := &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
 		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}

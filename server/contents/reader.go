@@ -1,0 +1,347 @@
+package contents
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"attachd/blobs"
+	"attachd/store"
+)
+
+var (
+	// ErrRotten means that bytes that were read in full are not what was uploaded.
+	ErrRotten = fmt.Errorf("%w: its bytes are not those that were uploaded", blobs.ErrDamaged)
+	// ErrShort means that a content ended too early. Its next reader finds that
+	// out again, so it needs no mark.
+	ErrShort = fmt.Errorf("%w: it ended too early", blobs.ErrDamaged)
+	// ErrUnreadable means that the storage does not give a content now. Nothing
+	// is known of its bytes.
+	ErrUnreadable = errors.New("a stored content cannot be read at the moment")
+)
+
+// Reader reads the content of an attachment, by chunks, and gives no byte of a
+// chunk that is not what was uploaded: the checksums of the chunks are kept since
+// then. A content of one chunk is hashed. One from before there were checksums is
+// hashed as a whole when its first byte is wanted, and has them from then on.
+//
+// A trusted content is not checked: where Options.VerifyReads says so, or where
+// the whole was hashed lately and nothing has touched its file since.
+//
+// ReadAt may be called from many goroutines, and nothing else beside it.
+type Reader struct {
+	contents *Store
+	ctx      context.Context
+	log      func() *slog.Logger
+	a        store.Attachment
+	file     blobs.Content
+
+	sums       blobs.Checksums
+	loadedSums bool  // sums are set
+	at         int64 // of the next Read
+	fileAt     int64 // the file's own position; -1 if that is not known
+
+	mu     sync.Mutex
+	buffer *[blobs.ChunkSize]byte // of Read and ReadAt
+	loaded int64                  // the chunk in it, from 1 on; 0 is none
+	length int                    // of that chunk
+
+	failed atomic.Pointer[error]
+
+	trusted  func() bool // set for a trusted content: says whether it still is
+	remember func()      // called when all was sent, and right; optional
+}
+
+// Reader opens the content of an attachment. It checks what Options.VerifyReads
+// wants checked, or everything.
+func (c *Store) Reader(ctx context.Context, log func() *slog.Logger, a store.Attachment, everything bool) (*Reader, error) {
+	r := &Reader{contents: c, ctx: ctx, log: log, a: a}
+	var err error
+	if r.file, err = c.Open(ctx, a.SHA256, a.Size); err != nil {
+		if _, gone := c.records.Attachment(ctx, a.ID); errors.Is(gone, store.ErrNotFound) {
+			return nil, gone // deleted this moment
+		}
+		return nil, r.Report(fmt.Errorf("opening the content of attachment %s: %w", a.ID, err))
+	}
+	if !c.VerifyReads && !everything {
+		r.trusted = func() bool { return true }
+	}
+	return r, nil
+}
+
+// Close lets go of the content.
+func (r *Reader) Close() {
+	if err := r.file.Close(); err != nil {
+		r.log().Warn("closing a content", "error", err)
+	}
+}
+
+// Err is why the content could not be read, if it could not. It may be called at
+// any time.
+func (r *Reader) Err() error {
+	if failed := r.failed.Load(); failed != nil {
+		return *failed
+	}
+	return nil
+}
+
+// Seek takes the end to be where it should be: a file that is shorter now is
+// found out when it is read.
+func (r *Reader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekEnd:
+		offset += r.a.Size
+	case io.SeekCurrent:
+		offset += r.at
+	}
+	if _, err := r.file.Seek(offset, io.SeekStart); err != nil {
+		return 0, err
+	}
+	r.at, r.fileAt = offset, offset
+	return offset, nil
+}
+
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.trusted != nil {
+		n, err := r.file.Read(p)
+		if err != nil && err != io.EOF {
+			r.fail(err)
+		}
+		return n, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, err := r.copy(p, r.at)
+	r.at += int64(n)
+	return n, err
+}
+
+// ReadAt implements io.ReaderAt.
+func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
+	if r.trusted != nil {
+		n, err := r.file.ReadAt(p, off)
+		if err != nil && err != io.EOF {
+			r.fail(err)
+		}
+		return n, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n < len(p) && err == nil {
+		var some int
+		some, err = r.copy(p[n:], off+int64(n))
+		n += some
+	}
+	return n, err
+}
+
+// copy gives bytes of one chunk.
+func (r *Reader) copy(p []byte, at int64) (int, error) {
+	if at < 0 || at >= r.a.Size {
+		return 0, io.EOF
+	}
+	i := at / blobs.ChunkSize
+	if r.buffer == nil {
+		r.buffer = new([blobs.ChunkSize]byte)
+	}
+	if r.loaded != i+1 {
+		r.loaded = 0
+		chunk, err := r.load(i, r.buffer)
+		if err != nil {
+			return 0, err
+		}
+		r.loaded, r.length = i+1, len(chunk)
+	}
+	return copy(p, r.buffer[at-i*blobs.ChunkSize:r.length]), nil
+}
+
+// load reads the i-th chunk, and gives it if it is right.
+func (r *Reader) load(i int64, buffer *[blobs.ChunkSize]byte) (chunk []byte, err error) {
+	if !r.loadedSums {
+		r.loadedSums, r.fileAt = true, -1
+		if r.sums, err = r.checksums(); err != nil {
+			return nil, r.fail(err)
+		}
+	}
+	from := i * blobs.ChunkSize
+	if r.fileAt != from {
+		if _, err := r.file.Seek(from, io.SeekStart); err != nil {
+			return nil, r.fail(err)
+		}
+	}
+	chunk = buffer[:min(blobs.ChunkSize, r.a.Size-from)]
+	r.fileAt = -1
+	if _, err := io.ReadFull(r.file, chunk); err != nil {
+		return nil, r.fail(err)
+	}
+	r.fileAt = from + int64(len(chunk))
+	if r.a.Size <= blobs.ChunkSize && sha256.Sum256(chunk) != r.a.SHA256 || r.a.Size > blobs.ChunkSize && !r.sums.Match(i, chunk) {
+		return nil, r.fail(ErrRotten)
+	}
+	return chunk, nil
+}
+
+// fail remembers the first error of reading.
+func (r *Reader) fail(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = ErrShort
+	}
+	r.failed.CompareAndSwap(nil, &err)
+	return err
+}
+
+// Sink is where SendTo sends.
+type Sink interface {
+	io.Writer
+	// SendFile sends n bytes of a content from where it stands, unchecked.
+	SendFile(content blobs.Content, n int64) (sent int64, err error)
+}
+
+// ErrTouched means that somebody has changed the file of a trusted content while
+// it was sent. Its last bytes were not sent then.
+var ErrTouched = errors.New("a file was changed while it was sent")
+
+// chunks are buffers of SendTo.
+var chunks = sync.Pool{New: func() any { return new([blobs.ChunkSize]byte) }}
+
+// SendTo writes n bytes to w, a chunk at a time, each when it was checked.
+func (r *Reader) SendTo(w Sink, n int64) (sent int64, err error) {
+	whole := n == r.a.Size && r.at == 0
+	switch {
+	case r.trusted != nil && whole:
+		return r.sendTrusted(w)
+	case r.trusted != nil:
+		return w.SendFile(r.file, n)
+	}
+	buffer := chunks.Get().(*[blobs.ChunkSize]byte)
+	defer chunks.Put(buffer)
+	for sent < n {
+		i := r.at / blobs.ChunkSize
+		chunk, err := r.load(i, buffer)
+		if err != nil {
+			return sent, err
+		}
+		chunk = chunk[r.at-i*blobs.ChunkSize:]
+		some, err := w.Write(chunk[:min(int64(len(chunk)), n-sent)])
+		sent += int64(some)
+		r.at += int64(some)
+		if err != nil {
+			return sent, err
+		}
+	}
+	if whole && r.remember != nil {
+		r.remember()
+	}
+	return sent, nil
+}
+
+// sendTrusted sends the whole file. The last chunk waits for the question whether
+// somebody has touched it.
+func (r *Reader) sendTrusted(w Sink) (sent int64, err error) {
+	buffer := chunks.Get().(*[blobs.ChunkSize]byte)
+	defer chunks.Put(buffer)
+	last := buffer[:min(blobs.ChunkSize, r.a.Size)]
+	sent, err = w.SendFile(r.file, r.a.Size-int64(len(last)))
+	if err != nil {
+		return sent, err
+	}
+	if _, err := io.ReadFull(r.file, last); err != nil {
+		return sent, r.fail(err)
+	}
+	if !r.trusted() {
+		return sent, r.fail(ErrTouched)
+	}
+	some, err := w.Write(last)
+	return sent + int64(some), err
+}
+
+// Inspect has see read the content of an attachment, which is checked as Reader
+// does.
+func (c *Store) Inspect(ctx context.Context, log func() *slog.Logger, a store.Attachment, everything bool, see func(content io.ReaderAt) error) error {
+	r, err := c.Reader(ctx, log, a, everything)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	err = see(r)
+	if failed := r.Err(); failed != nil {
+		return r.Report(failed)
+	}
+	return err
+}
+
+// checksums gives those of the content. What lacks them is hashed, and has them
+// from then on.
+func (r *Reader) checksums() (blobs.Checksums, error) {
+	if r.a.Size <= blobs.ChunkSize {
+		return nil, nil // its hash will do
+	}
+	ref, records := blobs.Ref(r.a.SHA256), r.contents.records
+	kept, err := records.Checksums(r.ctx, ref)
+	if sums := blobs.Checksums(kept); err == nil && sums.Fit(r.a.Size) {
+		return sums, nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		r.log().Warn("the checksums of a content cannot be read, and it is hashed", "blob", ref.String(), "error", err)
+	}
+	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	hashed, sums, err := blobs.Hash(&until{r.ctx, r.file}, r.a.Size, make([]byte, blobs.ChunkSize))
+	if err != nil {
+		return nil, err
+	}
+	if hashed != ref {
+		return nil, ErrRotten
+	}
+	if err := records.AddChecksums(context.WithoutCancel(r.ctx), map[[32]byte][]byte{ref: sums}); err != nil {
+		r.log().Warn("the checksums of a content could not be kept", "blob", ref.String(), "error", err)
+	}
+	return sums, nil
+}
+
+// until reads as long as its context lasts.
+type until struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
+}
+
+// Report logs why the content could not be read, has it counted, marks it where
+// its bytes are known to be wrong, and gives the error for the caller:
+// ErrUnreadable where nothing is known of them.
+func (r *Reader) Report(err error) error {
+	ref := blobs.Ref(r.a.SHA256)
+	about := []any{"attachment", r.a.ID.String(), "blob", ref.String(), "error", err}
+	switch {
+	case errors.Is(err, ErrTouched):
+		r.log().Warn("a file was changed while it was sent", about[:4]...)
+		return err
+	case errors.Is(err, blobs.ErrDamaged), errors.Is(err, blobs.ErrNotFound):
+		r.contents.OnDamaged(ref)
+		r.log().Error("a stored content is damaged", about...)
+	case r.ctx.Err() != nil:
+		return err
+	default:
+		r.contents.OnUnreadable()
+		r.log().Error(ErrUnreadable.Error(), about...)
+		return fmt.Errorf("%w: %w", ErrUnreadable, err)
+	}
+	if errors.Is(err, ErrRotten) {
+		if err := r.contents.MarkDamaged(context.WithoutCancel(r.ctx), ref, r.file); err != nil {
+			r.log().Error("a damaged content could not be marked", "blob", ref.String(), "error", err)
+		}
+	}
+	return err
+}
