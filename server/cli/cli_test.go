@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -174,4 +175,28 @@ func openStorage(t *testing.T, path string) Storage {
 	}
 	t.Cleanup(func() { _ = disk.Close() })
 	return Storage{Dir: dir, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk)}
+}
+
+// A command that needs what the storage cannot do says so, as the server does.
+func TestACommandSaysWhatTheStorageCannotDo(t *testing.T) {
+	for command, says := range map[string]string{
+		"compact":       "Compacting the database is not possible with the storage that this server uses",
+		"backup copies": "A snapshot of the metadata is not possible with the storage that this server uses",
+	} {
+		t.Chdir(t.TempDir())
+		open := func(cfg config.Config) (Storage, error) {
+			storage := openStorage(t, cfg.DataDir)
+			var err error
+			storage.Abilities = server.Abilities{}
+			storage.Ballast, err = storage.Dir.Ballast()
+			return storage, err
+		}
+		openStorage(t, "data").Close() // a backup is of what is there
+		app := New(open, nil, nil, strings.NewReader(""), io.Discard, io.Discard)
+		root := app.Root(app.Compact(), app.Backup())
+		root.SetArgs(append([]string{"--data-dir", "data"}, strings.Fields(command)...))
+		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
 }
