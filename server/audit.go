@@ -505,44 +505,35 @@ func ParseHead(text string) (*store.Link, error) {
 	return &store.Link{Seq: seq, Hash: [32]byte(raw)}, nil
 }
 
-// PruneAuditEvery removes, at once and each time that the interval has passed,
-// entries of the audit log that have been there for longer than their retention,
-// until ctx ends or the server drains. Without the first time, a server that
-// never runs for the interval would keep them for ever.
-func (s *Server) PruneAuditEvery(ctx context.Context, interval time.Duration) {
-	if s.AuditRetention > 0 {
-		interval = min(interval, max(s.AuditRetention/10, time.Second))
-	}
-	s.pruneAudit(ctx)
-	s.every(ctx, interval, s.pruneAudit)
-}
-
-func (s *Server) pruneAudit(ctx context.Context) {
+// pruneAudit removes entries of the audit log that have been there for longer than
+// their retention.
+func (s *Server) pruneAudit(ctx context.Context) error {
 	const atATime = 5000 // so that changes need not wait for long
 	keep := s.AuditRetention
 	if keep == 0 {
 		keep = math.MaxInt64 // how old they are counts once there is a retention
 	}
 	total := 0
+	defer func() { s.notePruned(total) }()
 	for {
-		var removed int
 		clock, err := s.clock.Read(ctx)
+		removed := 0
 		if err == nil {
 			removed, err = s.Store.PruneAudit(ctx, clock.Age, keep, atATime)
 		}
 		if err != nil {
-			if ctx.Err() == nil {
-				s.Log.Error("old entries of the audit log could not be removed", "error", err)
-			}
-			break
+			return fmt.Errorf("old entries of the audit log could not be removed: %w", err)
 		}
 		total += removed
 		if removed < atATime {
-			break
+			return nil
 		}
 	}
-	if total > 0 {
-		s.Log.Info("removed old entries of the audit log", "entries", total)
-		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(total), Outcome: done})
+}
+
+func (s *Server) notePruned(entries int) {
+	if entries > 0 {
+		s.Log.Info("removed old entries of the audit log", "entries", entries)
+		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(entries), Outcome: done})
 	}
 }

@@ -416,8 +416,7 @@ func TestDownloadsAreNotRecordedWhenTheConfigurationSaysSo(t *testing.T) {
 // pruneAtStart has the server remove what is too old of the audit log, as it
 // does when it starts, and starts it anew after that.
 func (w *world) pruneAtStart() {
-	w.server.Drain() // so that it does so once
-	w.server.PruneAuditEvery(context.Background(), time.Hour)
+	w.must(w.server.PruneAudit(context.Background()))
 	w.restart()
 	w.server.ClockIsSettled(context.Background()) // it looks at the clock
 }
@@ -456,7 +455,7 @@ func TestOldEntriesAreRemovedAndTheRestIsStillAChain(t *testing.T) {
 	w.verify(t, old, 0) // the end of what was removed is the anchor
 	ctx, stop := context.WithCancel(context.Background())
 	var upkeep sync.WaitGroup
-	upkeep.Go(func() { w.server.PruneAuditEvery(ctx, time.Millisecond) })
+	upkeep.Go(func() { w.server.RunJob(ctx, "prune audit log", time.Millisecond) })
 	eventually(t, "the rest to go", func() bool {
 		w.clock.advance(20 * time.Minute)
 		return w.uploadsListed(t) == 0

@@ -323,7 +323,7 @@ func TestVeryManyAttachmentsGoWithTheirProductAtOnce(t *testing.T) {
 	gone()
 	ctx, cancel := context.WithCancel(t.Context())
 	var removing sync.WaitGroup
-	removing.Go(func() { w.server.RemoveDeleted(ctx) })
+	removing.Go(func() { w.server.RunJob(ctx, "remove deleted", 0) })
 	defer removing.Wait()
 	defer cancel()
 	w.play(t, []step{

@@ -1,6 +1,31 @@
 package server
 
-import "time"
+import (
+	"context"
+	"slices"
+	"time"
+
+	"attachd/server/jobs"
+)
+
+// RunJob runs one of the jobs of the background alone, with another period if
+// every is not 0.
+func (s *Server) RunJob(ctx context.Context, name string, every time.Duration) {
+	all := s.jobs()
+	job := all[slices.IndexFunc(all, func(j jobs.Job) bool { return j.Name == name })]
+	if every > 0 {
+		job.Every = every
+	}
+	jobs.Run(ctx, s.upkeep.running, s.Log, job)
+}
+
+// HasJob says whether the server has a job of the background.
+func (s *Server) HasJob(name string) bool {
+	return slices.ContainsFunc(s.jobs(), func(j jobs.Job) bool { return j.Name == name })
+}
+
+// PruneAudit does once what the job does.
+func (s *Server) PruneAudit(ctx context.Context) error { return s.pruneAudit(ctx) }
 
 // Route is a line of the table of routes.
 type Route struct{ Method, Pattern string }
@@ -64,7 +89,7 @@ func AuditAction(method, pattern string) (action string, changes bool) {
 }
 
 // SetWebhookWaits replaces how the telling waits: for what after gives, and
-// always as long as it can. It is to be called before DeliverWebhooks.
+// always as long as it can. It is to be called before their job runs.
 func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 	s.webhooks.courier.After = after
 	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }

@@ -304,7 +304,7 @@ func TestAFullDiskCanBeEmptied(t *testing.T) {
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
-		w.server.KeepBallast(ctx, time.Millisecond)
+		w.server.RunJob(ctx, "refill ballast", time.Millisecond)
 	}()
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{B}", want: 200})
 	w.disk.free.Store(w.server.DiskReserve + 9<<20)

@@ -11,18 +11,6 @@ import (
 	"attachd/server/upkeep"
 )
 
-// Scrub reads the stored contents again and again, marks and logs those that
-// are damaged, and gives way to people, until ctx ends or the server drains.
-// Without a ScrubRate it does nothing. It may be called once.
-func (s *Server) Scrub(ctx context.Context) {
-	if s.scrub == nil {
-		return
-	}
-	ctx, cancel := s.untilDrained(ctx)
-	defer cancel()
-	s.scrub.Run(ctx)
-}
-
 func (s *Server) newScrub() *upkeep.Scrub {
 	return upkeep.NewScrub(s.Store, s.contents, upkeep.ScrubOptions{
 		Rate:     s.ScrubRate,

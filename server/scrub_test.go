@@ -19,7 +19,7 @@ func withScrub(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1<<30, 30*24*tim
 func (w *world) startScrub() (ended <-chan struct{}) {
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { w.server.Scrub(ctx); close(done) }()
+	go func() { w.server.RunJob(ctx, "scrub", 0); close(done) }()
 	w.t.Cleanup(func() { stop(); <-done })
 	return done
 }
@@ -123,7 +123,9 @@ func TestADrainEndsTheScrubWhichRemembersWhereItWas(t *testing.T) {
 func TestWithoutARateThereIsNoScrub(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
-	w.server.Scrub(t.Context()) // ends at once
+	if w.server.HasJob("scrub") {
+		t.Error("a job scrubs")
+	}
 	if a := w.do(t, step{as: "root", do: "GET /metrics", want: 200}); bytes.Contains(a.body, []byte("attachd_scrub_")) {
 		t.Error("it is measured")
 	}

@@ -259,22 +259,6 @@ func (s *Server) Operator() http.Handler {
 	})
 }
 
-// FlushStaged writes contents that are staged in the metadata to blobs, until
-// ctx ends and nothing is staged any more. It may be called once.
-func (s *Server) FlushStaged(ctx context.Context) { s.contents.RunFlush(ctx) }
-
-// RemoveDeleted removes what went with products, tickets, meetings and spaces
-// that were deleted, until ctx ends or the server drains. It may be called once.
-func (s *Server) RemoveDeleted(ctx context.Context) {
-	ctx, cancel := s.untilDrained(ctx)
-	defer cancel()
-	s.contents.RemoveDeleted(ctx)
-}
-
-// KeepClock looks at the clock until ctx ends, and remembers then how much time
-// has passed.
-func (s *Server) KeepClock(ctx context.Context) { s.clock.Run(ctx) }
-
 // ClockIsSettled says whether the clock says what it should: no jump of it is
 // being waited out.
 func (s *Server) ClockIsSettled(ctx context.Context) bool {

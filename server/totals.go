@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -36,25 +37,10 @@ func newTotals() totals {
 	return totals{wanted: make(chan struct{}, 1), first: make(chan struct{})}
 }
 
-// Count counts attachments and contents when somebody asks how many there are
-// and that was not counted lately, until ctx ends or the server drains. It may
-// be called once.
-func (s *Server) Count(ctx context.Context) {
-	ctx, cancel := s.untilDrained(ctx)
-	defer cancel()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-s.totals.wanted:
-			s.countOnce(ctx)
-		}
-	}
-}
-
-func (s *Server) countOnce(ctx context.Context) {
+// count counts attachments and contents, unless that was done lately.
+func (s *Server) count(ctx context.Context) error {
 	if !s.totals.old(s.Now()) {
-		return // they asked while somebody else's were being counted
+		return nil // they asked while somebody else's were being counted
 	}
 	began, rested := time.Now(), time.Duration(0)
 	at := s.Now().UTC()
@@ -63,7 +49,7 @@ func (s *Server) countOnce(ctx context.Context) {
 		wait(ctx, countRest*took)
 	})
 	if ctx.Err() != nil {
-		return
+		return ctx.Err()
 	}
 	t := &s.totals
 	t.mu.Lock()
@@ -73,10 +59,10 @@ func (s *Server) countOnce(ctx context.Context) {
 	}
 	t.err, t.tried, t.took = err, s.Now(), time.Since(began)-rested
 	if err != nil {
-		s.Log.Error("attachments could not be counted", "error", err)
-		return
+		return fmt.Errorf("attachments could not be counted: %w", err)
 	}
 	t.last = counted{sums, at}
+	return nil
 }
 
 // old says whether it is time to count again.

@@ -190,26 +190,11 @@ func (rq *request) line(w *response, body any) error {
 	return http.NewResponseController(w).Flush()
 }
 
-// CollectEvery removes, each time that the interval has passed, the contents
-// that nothing refers to, until ctx ends or the server drains.
-func (s *Server) CollectEvery(ctx context.Context, interval time.Duration) {
-	s.every(ctx, interval, s.collectOnce)
-}
-
-// KeepBallast looks at once, and each time that the interval has passed,
-// whether the ballast is missing and there is room for it, until ctx ends or
-// the server drains.
-func (s *Server) KeepBallast(ctx context.Context, interval time.Duration) {
-	s.refillBallast(ctx)
-	s.every(ctx, interval, s.refillBallast)
-}
-
-// WatchFiles looks each time that the interval has passed whether somebody has
-// removed, replaced or overwritten the files below Store and Blobs, and says so
-// once in the log, until ctx ends or the server drains.
-func (s *Server) WatchFiles(ctx context.Context, interval time.Duration) {
+// watchFiles gives a check whether somebody has removed, replaced or overwritten
+// the files below Store and Blobs. It says so once in the log.
+func (s *Server) watchFiles() func(context.Context) error {
 	told := false
-	s.every(ctx, interval, func(context.Context) {
+	return func(context.Context) error {
 		err := s.InPlace()
 		switch {
 		case err != nil && !told:
@@ -218,68 +203,45 @@ func (s *Server) WatchFiles(ctx context.Context, interval time.Duration) {
 			s.Log.Info("the files are back as they were: changes are taken again")
 		}
 		told = err != nil
-	})
-}
-
-// every does something each time that the interval has passed, until ctx ends
-// or the server drains.
-func (s *Server) every(ctx context.Context, interval time.Duration, do func(context.Context)) {
-	ctx, cancel := s.untilDrained(ctx)
-	defer cancel()
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			do(ctx)
-		}
+		return nil
 	}
 }
 
-func (s *Server) refillBallast(ctx context.Context) {
+// refillBallast makes the ballast whole where there is room for it.
+func (s *Server) refillBallast(ctx context.Context) error {
 	room, err := s.contents.Capacity(ctx)
 	if err != nil {
-		s.Log.Error("the free space on the disk is not known", "error", err)
-		return
+		return fmt.Errorf("the free space on the disk is not known: %w", err)
 	}
 	missing := s.Ballast.Missing(room.Total)
 	if missing == 0 || room.Free < s.contents.ReserveOf(room) {
-		return
+		return nil
 	}
 	if err := s.Ballast.Refill(room.Total); err != nil {
-		s.Log.Error("the disk's ballast could not be set apart", "error", err)
-		return
+		return fmt.Errorf("the disk's ballast could not be set apart: %w", err)
 	}
 	s.Log.Debug("set the disk's ballast apart", "bytes", missing)
+	return nil
 }
 
-// untilDrained gives a context that ends with ctx, or when the server drains.
-func (s *Server) untilDrained(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	forget := context.AfterFunc(s.upkeep.running, cancel)
-	return ctx, func() { forget(); cancel() }
-}
-
-// collectOnce leaves it to an operator who is collecting just now.
-func (s *Server) collectOnce(ctx context.Context) {
+// collectInBackground leaves it to an operator who is collecting just now.
+func (s *Server) collectInBackground(ctx context.Context) error {
 	if !s.upkeep.collecting.TryLock() {
-		return
+		return nil
 	}
 	defer s.upkeep.collecting.Unlock()
 	defer s.sweepThumbnails(ctx)
 	clock, err := s.clock.Read(ctx)
+	if err == nil {
+		var collected upkeep.Collected
+		collected, err = upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents,
+			upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled})
+		s.collected(ctx, collected, err)
+	}
 	if err != nil {
-		s.Log.Error("contents that nothing refers to could not be removed", "error", err)
-		return
+		return fmt.Errorf("contents that nothing refers to could not be removed: %w", err)
 	}
-	collected, err := upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents,
-		upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled})
-	s.collected(ctx, collected, err)
-	if err != nil && ctx.Err() == nil {
-		s.Log.Error("contents that nothing refers to could not be removed", "error", err)
-	}
+	return nil
 }
 
 // collected logs what was removed, and notes when all of it was.

@@ -132,7 +132,7 @@ func TestTheServerCollectsByItself(t *testing.T) {
 	path := w.plant(t, "old", startOfTime.Add(-2*time.Hour))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { w.server.CollectEvery(ctx, time.Millisecond); close(ended) }()
+	go func() { w.server.RunJob(ctx, "collect contents", time.Millisecond); close(ended) }()
 	eventually(t, "the content to go", func() bool { return !there(path) })
 	stop()
 	<-ended

@@ -108,7 +108,7 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 	ctx, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { httpServer.Serve(listener) })
-	running.Go(func() { s.FlushStaged(ctx) })
+	running.Go(func() { s.RunJob(ctx, "flush staged contents", 0) })
 	b.Cleanup(func() {
 		httpServer.Close()
 		end()

@@ -54,18 +54,6 @@ func (h *hooks) metrics(outbox store.Outbox) []prometheus.Collector {
 	}
 }
 
-// DeliverWebhooks tells the receiver of webhooks what happened, until ctx ends
-// or the server drains. Without a receiver it does nothing. It may be called
-// once.
-func (s *Server) DeliverWebhooks(ctx context.Context) {
-	if s.webhooks == nil {
-		return
-	}
-	ctx, cancel := s.untilDrained(ctx)
-	defer cancel()
-	s.webhooks.courier.Run(ctx)
-}
-
 // told has a change tell the receiver of webhooks, if there is one, what it
 // does to attachments, on behalf of whom its entry in the audit log says.
 func (s *Server) told(ctx context.Context, e *store.Entry) context.Context {

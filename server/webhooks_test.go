@@ -132,7 +132,7 @@ func (w *world) deliver(t *testing.T) (end func()) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.server.DeliverWebhooks(ctx)
+		w.server.RunJob(ctx, "deliver webhooks", 0)
 	}()
 	end = sync.OnceFunc(func() { cancel(); <-ended })
 	t.Cleanup(end)
@@ -321,7 +321,9 @@ func TestWithoutAReceiverNothingIsKept(t *testing.T) {
 		{as: "root", do: "POST /webhooks/redeliver", want: 409},
 		{as: "root", do: "POST /webhooks/ping", want: 409},
 	})
-	w.server.DeliverWebhooks(context.Background()) // there is nothing to do
+	if w.server.HasJob("deliver webhooks") {
+		t.Error("a job delivers nothing to nobody")
+	}
 	if metrics := string(w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body); strings.Contains(metrics, "attachd_webhook_") {
 		t.Error("the metrics speak of webhooks")
 	}

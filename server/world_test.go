@@ -343,7 +343,7 @@ func (w *world) serve(handler http.Handler) {
 	go func() { done <- httpServer.Serve(listener) }()
 	counting, stopCounting := context.WithCancel(context.Background())
 	counted, server := make(chan struct{}), w.server
-	go func() { server.Count(counting); close(counted) }()
+	go func() { server.RunJob(counting, "count attachments", 0); close(counted) }()
 	stop := func() { stopCounting(); <-counted }
 	w.stopCounting = stop
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
@@ -369,7 +369,7 @@ func (w *world) serve(handler http.Handler) {
 func (w *world) flushContents() {
 	ended, end := context.WithCancel(context.Background())
 	end()
-	w.server.FlushStaged(ended)
+	w.server.RunJob(ended, "flush staged contents", 0)
 }
 
 // contents are those that are blobs and those that are staged.

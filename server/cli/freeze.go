@@ -30,18 +30,9 @@ type freezes struct {
 
 func newFreezes(now time.Time) *freezes { return &freezes{beat: now} }
 
-// watch beats until ctx ends.
-func (f *freezes) watch(ctx context.Context) {
-	ticker := time.NewTicker(beatEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case now := <-ticker.C:
-			f.note(now)
-		case <-ctx.Done():
-			return
-		}
-	}
+func (f *freezes) beatNow(context.Context) error {
+	f.note(time.Now())
+	return nil
 }
 
 func (f *freezes) note(now time.Time) {

@@ -21,6 +21,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/content"
 	"attachd/server/datadir"
+	"attachd/server/jobs"
 	"attachd/server/memory"
 	"attachd/server/preview"
 	"attachd/server/scan"
@@ -32,16 +33,6 @@ const shutdownTime = 30 * time.Second
 // How long it waits for requests on connections that are open: those that have
 // not said yet what they want, and those on which the next one is on its way.
 const waitingTime = time.Second
-
-// How often a server removes what nothing refers to.
-const collectInterval = time.Hour
-
-// How often a server looks whether there is room for its ballast again.
-const ballastInterval = 2 * time.Second
-
-// watchInterval is how often a server looks whether its files were removed,
-// replaced or overwritten, beside the look before each change is acknowledged.
-const watchInterval = time.Second
 
 // Serve is the command that runs the server.
 func (a *App) Serve() *cobra.Command {
@@ -161,20 +152,28 @@ func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, d
 	} else {
 		servers = append(servers, newListening(httpServer(srv.Operator(), log), socket))
 	}
-	beside := []func(context.Context){freezes.watch, func(ctx context.Context) { keepWatchdog(ctx, storage.Store, log) }}
-	if storage.Snapshotter != nil {
-		snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), srv.ClockIsSettled, log}
-		beside = append(beside, snapshots.keep)
-	}
-	reload := func() {}
-	if cert != nil {
-		beside = append(beside, cert.follow)
-		reload = cert.lookNow
-	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	beside = append(beside, func(ctx context.Context) { signals.follow(ctx, log, reload, stop) })
-	return serveUntil(ctx, srv, log, servers, beside...)
+	reload := func() {}
+	if cert != nil {
+		reload = cert.reloadNow
+	}
+	beside := []jobs.Job{
+		{Name: "notice freezes", Every: beatEvery, ThroughDrain: true, Run: freezes.beatNow},
+		{Name: "follow signals", ThroughDrain: true, Run: jobs.Loop(func(ctx context.Context) { signals.follow(ctx, log, reload, stop) })},
+	}
+	if storage.Snapshotter != nil {
+		snapshots := &snapshots{storage.Storage, a.openCopy, int64(cfg.Limits.DiskReserve), srv.ClockIsSettled, log}
+		beside = append(beside, jobs.Job{Name: "snapshots", ThroughDrain: true, Run: jobs.Loop(snapshots.keep)})
+	}
+	if cert != nil {
+		cert.announce()
+		beside = append(beside, cert.job())
+	}
+	if limit := watchdogLimit(log); limit > 0 {
+		beside = append(beside, jobs.Job{Name: "watchdog", Every: limit / 3, AtStart: true, ThroughDrain: true, Run: feedWatchdog(storage.Store, log)})
+	}
+	return serveUntil(ctx, srv, log, servers, beside)
 }
 
 // installed is when the data directory was set up, for the log.
@@ -256,22 +255,10 @@ func (l *listening) serve() error {
 
 // serveUntil serves until ctx ends, then finishes what is under way. Beside
 // that it does other things, which end soon after their context.
-func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside ...func(context.Context)) error {
+func serveUntil(ctx context.Context, srv *server.Server, log *slog.Logger, servers []*listening, beside []jobs.Job) error {
 	upkeep, stopUpkeep := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
-	background.Go(func() { srv.CollectEvery(upkeep, collectInterval) })
-	background.Go(func() { srv.KeepClock(upkeep) })
-	background.Go(func() { srv.PruneAuditEvery(upkeep, collectInterval) })
-	background.Go(func() { srv.KeepBallast(upkeep, ballastInterval) })
-	background.Go(func() { srv.WatchFiles(upkeep, watchInterval) })
-	background.Go(func() { srv.Scrub(upkeep) })
-	background.Go(func() { srv.FlushStaged(upkeep) })
-	background.Go(func() { srv.DeliverWebhooks(upkeep) })
-	background.Go(func() { srv.Count(upkeep) })
-	background.Go(func() { srv.RemoveDeleted(upkeep) })
-	for _, do := range beside {
-		background.Go(func() { do(upkeep) })
-	}
+	background.Go(func() { srv.Run(upkeep, beside...) })
 	defer background.Wait() // the storage is closed next
 	defer stopUpkeep()
 	failed := make(chan error, len(servers))

@@ -101,29 +101,24 @@ func notify(log *slog.Logger, state string) {
 	}
 }
 
-// keepWatchdog tells the service manager that the server lives, as often as
-// it wants to hear, until ctx ends. A server whose records can no longer be
-// read does not live.
-func keepWatchdog(ctx context.Context, records store.Directory, log *slog.Logger) {
+// watchdogLimit is how long the service manager's watchdog waits for a
+// notification before it restarts the server; 0 for no watchdog.
+func watchdogLimit(log *slog.Logger) time.Duration {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("the service manager's watchdog is not understood", "error", err)
 	}
-	if limit == 0 {
-		return
-	}
-	ticker := time.NewTicker(limit / 3)
-	defer ticker.Stop()
-	for {
-		if _, err := records.Spaces(ctx, "", 1); err == nil {
-			notify(log, daemon.SdNotifyWatchdog)
-		} else if ctx.Err() == nil {
-			log.Error("the records cannot be read", "error", err)
+	return limit
+}
+
+// feedWatchdog gives a job that tells the service manager that the server lives. A
+// server whose records cannot be read does not.
+func feedWatchdog(records store.Directory, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := records.Spaces(ctx, "", 1); err != nil {
+			return fmt.Errorf("the records cannot be read: %w", err)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+		notify(log, daemon.SdNotifyWatchdog)
+		return nil
 	}
 }

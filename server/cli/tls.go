@@ -13,6 +13,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/doctor"
+	"attachd/server/jobs"
 )
 
 // How often a server looks whether its certificate was replaced.
@@ -65,30 +66,26 @@ func (c *certificate) look() (changed bool, err error) {
 	return true, nil
 }
 
-// lookNow has follow look at once.
-func (c *certificate) lookNow() {
+// reloadNow wakes the job that follows the files.
+func (c *certificate) reloadNow() {
 	select {
 	case c.asked <- struct{}{}:
 	default: // it is about to
 	}
 }
 
-// follow looks at the files until ctx ends.
-func (c *certificate) follow(ctx context.Context) {
+// announce logs what the server begins with.
+func (c *certificate) announce() {
 	c.describe("serving TLS")
 	if datadir.Exposed(c.keyFile) {
 		c.log.Warn("every user of this machine can read tls.key_file: close it, unless nobody else is there, as in a container", "key_file", c.keyFile)
 	}
+}
+
+// job takes up the files when they were replaced.
+func (c *certificate) job() jobs.Job {
 	failed := ""
-	ticker := time.NewTicker(certificateInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-c.asked:
-		}
+	run := func(context.Context) error {
 		changed, err := c.look()
 		switch {
 		case changed:
@@ -96,11 +93,13 @@ func (c *certificate) follow(ctx context.Context) {
 			failed = ""
 		case err == nil:
 			failed = ""
-		case err.Error() != failed: // once, not at every look
+		case err.Error() != failed: // once, not each time
 			failed = err.Error()
 			c.log.Error("the certificate in use stays, since its files hold none that can be used", "error", err)
 		}
+		return nil
 	}
+	return jobs.Job{Name: "follow certificate", Every: certificateInterval, Wake: c.asked, ThroughDrain: true, Run: run}
 }
 
 func (c *certificate) describe(message string) {

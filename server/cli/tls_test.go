@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 
 	"attachd/server/config"
+	"attachd/server/jobs"
 )
 
 // ASVS 3.4.1, 4.1.2, 12.1.1, 12.2.1
@@ -60,10 +61,10 @@ func TestAReloadLooksAtTheCertificateAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go c.follow(ctx)
+		go jobs.Run(ctx, t.Context(), c.log, c.job())
 		synctest.Wait()
 		write(cfg.TLS.CertFile, "CERTIFICATE", nil)
-		c.lookNow()
+		c.reloadNow()
 		synctest.Wait()
 		cancel()
 		synctest.Wait()

@@ -85,7 +85,7 @@ type Store struct {
 	wake chan struct{} // something is staged
 	many chan struct{} // manyBytes are
 
-	deleted chan struct{} // there may be something for RemoveDeleted
+	Deleted chan struct{} // has an element when there may be something for RemoveDeleted
 
 	hashed hashCache
 
@@ -118,7 +118,7 @@ func New(records Records, files blobs.Store, opts Options) *Store {
 		opts.SettleTime = settleTime
 	}
 	c := &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
-		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
+		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), Deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
 	c.maxStaged.Store(manyBytes)
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"attachd/blobs"
 )
@@ -65,30 +64,16 @@ func (c *Store) Lease(ctx context.Context) (end func(ctx context.Context, log fu
 	return func(ctx context.Context, log func() *slog.Logger) { c.Forget(ctx, log, endLease()...) }, nil
 }
 
-// removalRest is how long the removal of what was deleted rests when it failed.
-const removalRest = time.Minute
-
-// RemoveDeleted removes what went with products, tickets, meetings and spaces
-// that were deleted, until ctx ends. It begins with what an earlier process has
-// left. It may be called once.
-func (c *Store) RemoveDeleted(ctx context.Context) {
-	for ctx.Err() == nil {
-		more, err := c.removeSome(ctx)
-		rest := time.After(removalRest)
-		switch {
-		case more:
-			continue
-		case err != nil && ctx.Err() == nil:
-			c.Log.Error("what was deleted with a product, ticket, meeting or space could not be removed; it is tried again in a minute", "error", err)
-		case err == nil:
-			rest = nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-c.deleted:
-		case <-rest:
+// RemoveDeleted removes the attachments of products, tickets, meetings and spaces
+// that were deleted, in parts, so that other changes come between them.
+func (c *Store) RemoveDeleted(ctx context.Context) error {
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		if more, err = c.removeSome(ctx); err != nil {
+			return fmt.Errorf("what was deleted with a product, ticket, meeting or space could not be removed; it is tried again in a minute: %w", err)
 		}
 	}
+	return nil
 }
 
 // removeSome removes a part of it, and says whether there may be more.
@@ -102,5 +87,5 @@ func (c *Store) removeSome(ctx context.Context) (more bool, err error) {
 	return more && err == nil, err
 }
 
-// WakeRemoval wakes RemoveDeleted: something was deleted.
-func (c *Store) WakeRemoval() { awake(c.deleted) }
+// WakeRemoval says that there is something for RemoveDeleted.
+func (c *Store) WakeRemoval() { awake(c.Deleted) }

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"attachd/server/jobs"
+)
+
+const (
+	// collectInterval is how often contents that nothing refers to are removed.
+	collectInterval = time.Hour
+	// pruneInterval is how often the audit log is pruned, unless its retention is
+	// shorter than ten times that.
+	pruneInterval = time.Hour
+	// ballastInterval is how often the ballast is refilled where it is missing.
+	ballastInterval = 2 * time.Second
+	// watchInterval is how often the server checks whether its files were removed,
+	// replaced or overwritten, beside the check before each change is acknowledged.
+	watchInterval = time.Second
+)
+
+// Run does in the background what the server itself does there, and more, until
+// ctx ends. It returns when all of that has ended; the storage may be closed then.
+func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
+	jobs.Run(ctx, s.upkeep.running, s.Log, append(s.jobs(), more...)...)
+}
+
+// jobs are what the server does in the background.
+func (s *Server) jobs() []jobs.Job {
+	prune := pruneInterval
+	if s.AuditRetention > 0 {
+		prune = min(prune, max(s.AuditRetention/10, time.Second))
+	}
+	all := []jobs.Job{
+		{Name: "flush staged contents", ThroughDrain: true, Run: jobs.Loop(s.contents.RunFlush)},
+		{Name: "keep the clock", ThroughDrain: true, Run: jobs.Loop(s.clock.Run)},
+		{Name: "count attachments", Wake: s.totals.wanted, Run: s.count},
+		{Name: "refill ballast", Every: ballastInterval, AtStart: true, Run: s.refillBallast},
+		{Name: "watch files", Every: watchInterval, Run: s.watchFiles()},
+		{Name: "collect contents", Every: collectInterval, Exclusive: true, Run: s.collectInBackground},
+		// A server that never runs for the interval would otherwise keep entries, and
+		// what an earlier process had not removed yet, for ever.
+		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.pruneAudit},
+		{Name: "remove deleted", Wake: s.contents.Deleted, AtStart: true, Exclusive: true, Run: s.contents.RemoveDeleted},
+	}
+	if s.scrub != nil {
+		all = append(all, jobs.Job{Name: "scrub", Exclusive: true, Run: jobs.Loop(s.scrub.Run)})
+	}
+	if s.webhooks != nil {
+		all = append(all, jobs.Job{Name: "deliver webhooks", Exclusive: true, Run: jobs.Loop(s.webhooks.courier.Run)})
+	}
+	return all
+}
