@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -118,16 +117,13 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 		return "", err
 	}
 	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
-	switch {
-	case errors.Is(err, store.ErrNotFound) && rq.autoCreate != "":
-	case err != nil:
-		return "", err
-	case space.QuotaFiles > 0 && used.Files >= space.QuotaFiles:
-		return "", quotaExceeded(fmt.Sprintf("Space %q may hold %d files and holds %d.", space.Slug, space.QuotaFiles, used.Files))
-	case space.QuotaBytes > 0 && least > space.QuotaBytes-used.Bytes:
-		return "", quotaExceeded(fmt.Sprintf("Space %q may hold %d bytes of files: %d are left, and this file has more.", space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes)))
+	if errors.Is(err, store.ErrNotFound) && rq.autoCreate != "" {
+		return boundary, nil
 	}
-	return boundary, nil
+	if err != nil {
+		return "", err
+	}
+	return boundary, store.CheckQuota(space, used, least)
 }
 
 // form is what a request body said besides the bytes of the file.

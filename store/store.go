@@ -251,6 +251,20 @@ type Usage struct {
 	Files int64
 }
 
+// CheckQuota is ErrQuota when a space that holds used has no room for one more
+// file of at least size bytes. Every backend asks it in the transaction that
+// creates an attachment; earlier questions only spare work.
+func CheckQuota(space Space, used Usage, size int64) error {
+	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
+		return &Error{ErrQuota, fmt.Sprintf("Space %q may hold %d files and holds %d.", space.Slug, space.QuotaFiles, used.Files)}
+	}
+	if space.QuotaBytes > 0 && size > space.QuotaBytes-used.Bytes {
+		return &Error{ErrQuota, fmt.Sprintf("Space %q may hold %d bytes of files: %d are left, and this file has more.",
+			space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes))}
+	}
+	return nil
+}
+
 // Role is what a member may do in a space. The values are part of the
 // database format.
 type Role byte

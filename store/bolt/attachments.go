@@ -71,7 +71,7 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	if err != nil {
 		return err
 	}
-	if err := checkQuota(home.entity.Space, *home.space, usage, a.Size); err != nil {
+	if err := store.CheckQuota(home.space.Space(home.entity.Space), usage, a.Size); err != nil {
 		return err
 	}
 
@@ -175,17 +175,6 @@ func (h home) settle(tx *writeTx, a store.Attachment) {
 		tx.note("member.put", "user", m.UserID.String(), store.Granted(m)+", "+why, slug)
 		tx.saveMember(m)
 	}
-}
-
-func checkQuota(slug string, space schema.SpaceRecord, used store.Usage, size int64) error {
-	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
-		return refuse(store.ErrQuota, "Space %q may hold %d files and holds %d.", slug, space.QuotaFiles, used.Files)
-	}
-	if space.QuotaBytes > 0 && size > space.QuotaBytes-used.Bytes {
-		return refuse(store.ErrQuota, "Space %q may hold %d bytes of files: %d are left, and this file has %d.",
-			slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes), size)
-	}
-	return nil
 }
 
 func loadUsage(tx *dbTx, slug string) (store.Usage, error) {
