@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"attachd/blobs"
+	"attachd/blobs/durable"
 )
 
 // marks are the names of damaged contents: empty files, and a copy of their
@@ -54,7 +55,7 @@ func (m *marks) write(name string) error {
 func (m *marks) remove(ref blobs.Ref) error {
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	if err := m.files.Remove(markName(ref)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Removed(m.files.Remove(markName(ref))); err != nil {
 		return err
 	}
 	if err := m.files.SyncDir(marksDir); err != nil {

@@ -92,7 +92,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Wrap != nil {
 		files = opts.Wrap(files)
 	}
-	d := &Store{files: files, marks: marks{files: files}, tells: tellsVersions(dir)}
+	d := &Store{files: files, marks: marks{files: files}, tells: hasVersions(dir)}
 	if err := d.prepare(opts); err != nil {
 		return nil, errors.Join(full(err), files.Close())
 	}

@@ -9,27 +9,29 @@ import (
 	"syscall"
 
 	"attachd/blobs"
+	"attachd/blobs/durable"
 
 	"golang.org/x/sys/unix"
 )
 
-// Of these it is known that syncfs(2) writes everything. Others, such as FUSE,
-// may do nothing and say that all is well.
-var syncsWhole = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
+// syncsWhole are file systems of which syncfs(2) is known to write everything.
+// Others, such as FUSE, may do nothing and report success.
+var syncsWhole = []string{"ext4", "xfs", "btrfs", "f2fs", "tmpfs"}
 
-// syncsAll says whether syncAll can be relied on for what is in dir. Linux
-// tells of bytes that could not be written since 5.8 (syncfs(2)), and of what
-// the file system itself could not do since 5.17.
+// syncsAll reports whether syncAll can be relied on for what is in dir. Linux
+// reports bytes that could not be written since 5.8 (syncfs(2)), and failures of
+// the file system itself since 5.17.
 func syncsAll(dir string) bool {
-	var name unix.Utsname
-	if unix.Uname(&name) != nil {
+	var system unix.Utsname
+	if unix.Uname(&system) != nil {
 		return false
 	}
 	var major, minor int
-	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(system.Release[:]), "%d.%d", &major, &minor); err != nil {
 		return false
 	}
-	return (major > 5 || major == 5 && minor >= 17) && slices.Contains(syncsWhole, fileSystemOf(dir))
+	name, err := durable.FileSystem(dir)
+	return err == nil && (major > 5 || major == 5 && minor >= 17) && slices.Contains(syncsWhole, name)
 }
 
 // syncAll syncs the file system that a file is on. It fails when a write to it
@@ -57,27 +59,15 @@ func CapacityOf(dir string) (blobs.Capacity, error) {
 	}, nil
 }
 
-// tellsVersions says whether the file system of dir notes the time of every
-// change of a file, by a clock of its own. Some, such as FUSE and those of
-// Windows, say what they like; those of a network look only now and then.
-func tellsVersions(dir string) bool {
-	kind := fileSystemOf(dir)
-	return kind == zfsMagic || slices.Contains(syncsWhole, kind)
+// hasVersions reports whether the file system of dir notes the time of every
+// change of a file, by a clock of its own. FUSE and those of Windows may not;
+// network file systems check only now and then.
+func hasVersions(dir string) bool {
+	name, err := durable.FileSystem(dir)
+	return err == nil && (name == "zfs" || slices.Contains(syncsWhole, name))
 }
 
-const zfsMagic = 0x2fc12fc1
-
-// fileSystemOf gives the magic number of the file system that dir is on, 0 when
-// that is not known.
-func fileSystemOf(dir string) int64 {
-	var stat unix.Statfs_t
-	if unix.Statfs(dir, &stat) != nil {
-		return 0
-	}
-	return int64(stat.Type)
-}
-
-// version takes the time that nobody can set.
+// version takes ctime, which nobody can set.
 func version(info fs.FileInfo) blobs.Version {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return blobs.Version{File: s.Ino, Changed: s.Ctim.Nano()}
@@ -85,8 +75,8 @@ func version(info fs.FileInfo) blobs.Version {
 	return blobs.Version{}
 }
 
-// beginWriteback has a part of a file written to the disk, and waits for
-// nothing. Whether it came there is for a sync to say.
+// beginWriteback has the kernel start to write a part of a file, without waiting
+// for it: only a sync says whether it was written.
 func beginWriteback(file *os.File, offset, length int64) {
 	_ = unix.SyncFileRange(int(file.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
 }

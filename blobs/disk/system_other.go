@@ -15,8 +15,8 @@ func syncsAll(string) bool { return false }
 // syncAll is not called.
 func syncAll(*os.File) error { return nil }
 
-// tellsVersions says that every file may have been changed at any time.
-func tellsVersions(string) bool { return false }
+// hasVersions says that every file may have been changed at any time.
+func hasVersions(string) bool { return false }
 
 // version is not called.
 func version(fs.FileInfo) blobs.Version { return blobs.Version{} }

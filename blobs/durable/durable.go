@@ -1,11 +1,14 @@
-// Package durable has what every room that writes files needs of the operating
-// system: to sync a folder, so that a new name in it survives a power cut, and
-// to tell a full disk and one that takes no changes from other failures.
+// Package durable has what every package that writes files needs of the
+// operating system: to put a new file and its name on stable storage, so that
+// they survive a power cut, and to tell a full disk and one that takes no
+// changes from other failures.
 package durable
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -16,6 +19,36 @@ func SyncDir(path string) error {
 		return err
 	}
 	return errors.Join(SyncFolder(dir), dir.Close())
+}
+
+// Fill hands a new file to its owner, has fill write it, puts its bytes on stable
+// storage, and closes it. Its name is for the caller to sync.
+func Fill(file *os.File, own func(*os.File) error, fill func(*os.File) error) (err error) {
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := own(file); err != nil {
+		return err
+	}
+	if err := fill(file); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// Rename renames a file within its folder, and puts the new name on stable
+// storage.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(to))
+}
+
+// Removed is the error of a removal, and nil where there was nothing to remove.
+func Removed(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // IsFull reports whether err comes from a disk without room.

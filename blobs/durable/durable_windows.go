@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// FileSystem names none: Windows has none that cannot be relied on.
+func FileSystem(string) (string, error) { return "", nil }
+
 // FullErrors are the errors of a disk without room.
 var FullErrors = []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL}
 

@@ -303,29 +303,24 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 			err = errors.Join(fmt.Errorf("writing %s: %w", d.Join(name), err), os.Remove(f.Name()))
 		}
 	}()
-	info, err := f.Stat()
-	if err == nil {
-		err = keepsModes(d.path, info)
+	own := func(f *os.File) error {
+		info, err := f.Stat()
+		if err == nil {
+			err = keepsModes(d.path, info)
+		}
+		if err != nil {
+			return err
+		}
+		return d.own(f)
 	}
+	err = durable.Fill(f, own, func(f *os.File) error {
+		_, err := f.Write(content)
+		return err
+	})
 	if err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := d.own(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if _, err := f.Write(content); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), d.Join(name)); err != nil {
-		return err
-	}
-	return durable.SyncDir(d.path)
+	return durable.Rename(f.Name(), d.Join(name))
 }
 
 // CheckDatabase refuses to begin with an empty database over contents that

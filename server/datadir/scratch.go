@@ -2,8 +2,9 @@ package datadir
 
 import (
 	"errors"
-	"io/fs"
 	"os"
+
+	"attachd/blobs/durable"
 )
 
 // Scratch makes a file for what is needed for a moment only. done closes and
@@ -21,11 +22,7 @@ func (d *Dir) Scratch() (file *os.File, done func() error, err error) {
 		if unlinked {
 			return err
 		}
-		gone := os.Remove(file.Name())
-		if errors.Is(gone, fs.ErrNotExist) {
-			gone = nil
-		}
-		return errors.Join(err, gone)
+		return errors.Join(err, durable.Removed(os.Remove(file.Name())))
 	}
 	return file, done, nil
 }

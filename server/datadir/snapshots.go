@@ -107,7 +107,7 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removeIfThere(temp))
+			err = errors.Join(err, durable.Removed(os.Remove(temp)))
 		}
 	}()
 	if err := d.writeSnapshot(temp, write); err != nil {
@@ -119,10 +119,10 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 	// That of the database says without a clock whether it has changed since.
 	// Where that cannot be set, the next one is due in any case.
 	_ = os.Chtimes(temp, changed, changed)
-	if err := os.Rename(temp, d.snapshot(name)); err != nil {
+	if err := durable.Rename(temp, d.snapshot(name)); err != nil {
 		return err
 	}
-	return errors.Join(durable.SyncDir(d.Join(snapshotsDir)), d.thinSnapshots(settled))
+	return d.thinSnapshots(settled)
 }
 
 // changeSteps is longer than the steps in which file systems keep time.
@@ -158,7 +158,7 @@ func (d *Dir) prepareSnapshots() error {
 	}
 	left, err := filepath.Glob(filepath.Join(escapeGlob(dir), ".*"+snapshotSuffix))
 	for _, path := range left {
-		err = errors.Join(err, removeIfThere(path))
+		err = errors.Join(err, durable.Removed(os.Remove(path)))
 	}
 	return err
 }
@@ -171,19 +171,12 @@ func (d *Dir) ownFolder(path string) error {
 	return errors.Join(d.own(f), f.Close())
 }
 
-func (d *Dir) writeSnapshot(path string, write func(io.Writer) error) (err error) {
+func (d *Dir) writeSnapshot(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := d.own(f); err != nil {
-		return err
-	}
-	if err := write(&syncingNowAndThen{File: f}); err != nil {
-		return err
-	}
-	return f.Sync()
+	return durable.Fill(f, d.own, func(f *os.File) error { return write(&syncingNowAndThen{File: f}) })
 }
 
 // syncingNowAndThen lets little pile up that is not on the disk yet: on many a
@@ -241,13 +234,6 @@ func (d *Dir) thinSnapshots(settled bool) error {
 		}
 	}
 	return err
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // Rescue says what to do about a database that is missing or damaged.

@@ -3,12 +3,13 @@ package datadir
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
+
+	"attachd/blobs/durable"
 )
 
 // A socket's path has room for 104 bytes on macOS, 108 on Linux, with a NUL.
@@ -18,7 +19,7 @@ const longestSocketPath = 103
 // Only the directory's owner, and root, can. The caller must hold the
 // database, so a socket that is there already is left over.
 func (d *Dir) Listen() (net.Listener, error) {
-	if err := os.Remove(d.Join("attachd.sock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Removed(os.Remove(d.Join("attachd.sock"))); err != nil {
 		return nil, err
 	}
 	path, done, err := d.socketPath()

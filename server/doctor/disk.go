@@ -12,6 +12,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/disk"
+	"attachd/blobs/durable"
 )
 
 // home is the data directory, or what is there of the path to it.
@@ -46,7 +47,7 @@ var fileSystems = map[string]struct {
 const localDisk = "Put the data directory on a disk of this machine, with a file system such as ext4 or XFS."
 
 func fileSystem(_ context.Context, c *Case) []Finding {
-	name, err := fileSystemOf(c.home())
+	name, err := durable.FileSystem(c.home())
 	if err != nil {
 		return problem("Look at the disk.", "The file system of %s cannot be looked at: %v.", c.home(), err)
 	}

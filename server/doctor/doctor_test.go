@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/blobs/durable"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/scan"
@@ -382,7 +383,7 @@ func TestFileSystemsThatKeepNoPromises(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return
 	}
-	if name, err := fileSystemOf("/proc"); err != nil || name != "" {
+	if name, err := durable.FileSystem("/proc"); err != nil || name != "" {
 		t.Errorf("the file system of /proc is %q: %v", name, err)
 	}
 }

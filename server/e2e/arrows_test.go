@@ -24,7 +24,7 @@ var arrows = map[string][]string{
 	"attachd/server/config":       {},
 	"attachd/server/content":      {},
 	"attachd/server/datadir":      {"blobs/durable", "server/token"},
-	"attachd/server/doctor":       {"blobs", "blobs/disk", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store", "store/bolt"},
+	"attachd/server/doctor":       {"blobs", "blobs/disk", "blobs/durable", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store", "store/bolt"},
 	"attachd/server/preview":      {"blobs", "server/content"},
 	"attachd/server/scan":         {},
 	"attachd/server/token":        {},

@@ -180,7 +180,7 @@ func (a *Archive) complete() error {
 // replace writes a file in the archive whole or not at all.
 func (a *Archive) replace(name string, content []byte) error {
 	unfinished := name + ".new"
-	if err := a.removeAny(unfinished); err != nil {
+	if err := durable.Removed(a.root.Remove(unfinished)); err != nil {
 		return err
 	}
 	if err := a.write(unfinished, content); err != nil {

@@ -132,17 +132,14 @@ func createFile(root *os.Root, name string, own func(*os.File) error, fill func(
 		return "", 0, err
 	}
 	hashed := sha256.New()
-	err = own(file)
-	if err == nil {
-		err = fill(io.MultiWriter(file, hashed))
-	}
-	if err == nil {
-		err = file.Sync()
-	}
-	if err == nil {
+	err = durable.Fill(file, own, func(file *os.File) error {
+		if err := fill(io.MultiWriter(file, hashed)); err != nil {
+			return err
+		}
 		size, err = file.Seek(0, io.SeekCurrent)
-	}
-	return digest(hashed), size, errors.Join(err, file.Close())
+		return err
+	})
+	return digest(hashed), size, err
 }
 
 func (a *Archive) write(name string, content []byte) error {
@@ -162,15 +159,6 @@ func (a *Archive) makeFolder(name string) error {
 		return err
 	}
 	return errors.Join(a.own(dir), dir.Close())
-}
-
-func (a *Archive) removeAny(name string) error { return removeAny(a.root, name) }
-
-func removeAny(root *os.Root, name string) error {
-	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 // syncDir puts the names in a folder of the archive on stable storage.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs"
+	"attachd/blobs/durable"
 	"attachd/store"
 )
 
@@ -261,7 +262,7 @@ func (a *Archive) writePoint(name string, p Point) error {
 // rewrite changes what is known of a point.
 func (a *Archive) rewrite(p Point) error {
 	temp, folder := tempDir+"/"+pointFile, pointsDir+"/"+p.Name
-	if err := errors.Join(a.removeAny(temp), a.writePoint(temp, p)); err != nil {
+	if err := errors.Join(durable.Removed(a.root.Remove(temp)), a.writePoint(temp, p)); err != nil {
 		return err
 	}
 	if err := a.root.Rename(temp, folder+"/"+pointFile); err != nil {

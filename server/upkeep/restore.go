@@ -9,6 +9,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/disk"
+	"attachd/blobs/durable"
 )
 
 // Target is a data directory that a restore point is put into. It is empty, or
@@ -166,7 +167,7 @@ func (r *restoration) putFile(name string) (err error) {
 	}
 	defer func() { err = errors.Join(err, to.Close()) }()
 	temp := tempDir + "/" + name
-	if err := removeAny(to, temp); err != nil {
+	if err := durable.Removed(to.Remove(temp)); err != nil {
 		return err
 	}
 	sum, _, err := createFile(to, temp, r.Own, func(w io.Writer) error {

@@ -1,9 +1,9 @@
-package doctor
+package durable
 
 import "golang.org/x/sys/unix"
 
-// The names of file systems by what statfs(2) calls them.
-var magics = map[int64]string{
+// fileSystems are the names of file systems by their numbers in statfs(2).
+var fileSystems = map[int64]string{
 	unix.NFS_SUPER_MAGIC:       "nfs",
 	unix.CIFS_SUPER_MAGIC:      "cifs",
 	unix.SMB2_SUPER_MAGIC:      "smb",
@@ -23,12 +23,13 @@ var magics = map[int64]string{
 	0x2fc12fc1:                 "zfs", // unix has no name for it
 }
 
-// fileSystemOf names the file system of a path.
-func fileSystemOf(path string) (string, error) {
+// FileSystem names the file system of a path, as mount(8) does; "" is one that
+// is not known.
+func FileSystem(path string) (string, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
 		return "", err
 	}
 	// The number has 32 bits, and a sign where int has no more.
-	return magics[int64(uint32(s.Type))], nil
+	return fileSystems[int64(uint32(s.Type))], nil
 }

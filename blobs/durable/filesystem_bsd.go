@@ -1,14 +1,15 @@
 //go:build darwin || freebsd
 
-package doctor
+package durable
 
 import "golang.org/x/sys/unix"
 
-// Where macOS and FreeBSD have another name for a file system.
+// otherNames are file systems that macOS and FreeBSD call otherwise.
 var otherNames = map[string]string{"msdos": "vfat", "macfuse": "fuse", "osxfuse": "fuse", "fusefs": "fuse", "msdosfs": "vfat", "smbfs": "smb"}
 
-// fileSystemOf names the file system of a path.
-func fileSystemOf(path string) (string, error) {
+// FileSystem names the file system of a path, as mount(8) does; "" is one that
+// is not known.
+func FileSystem(path string) (string, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
 		return "", err
