@@ -73,7 +73,7 @@ func (s *Server) newThumbnail(rq *request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.keepThumbnail(rq, picture); err != nil {
+	if err := s.contents.KeepThumbnail(rq.Context(), blobs.Ref(rq.attachment.SHA256), picture); err != nil {
 		rq.log().Warn("a thumbnail could not be kept, and will be made anew", "error", err)
 	}
 	return picture, nil
@@ -98,41 +98,4 @@ func (s *Server) makeThumbnail(rq *request) (picture []byte, err error) {
 	})
 	s.metrics.decodes.WithLabelValues(decoded(err)).Inc()
 	return picture, err
-}
-
-// keepThumbnail keeps one, unless the disk is nearly full, or the content has
-// gone: whoever removed it may have found no thumbnail yet.
-func (s *Server) keepThumbnail(rq *request, picture []byte) error {
-	ref := blobs.Ref(rq.attachment.SHA256)
-	if err := s.contents.RoomFor(rq.Context(), int64(len(picture))); err != nil {
-		return err
-	}
-	if err := s.Thumbnails.Put(ref, picture); err != nil {
-		return err
-	}
-	wanted, err := s.Store.Referenced(context.WithoutCancel(rq.Context()), ref)
-	if err != nil || !wanted {
-		err = errors.Join(err, s.Thumbnails.Drop(ref))
-	}
-	return err
-}
-
-// sweepThumbnails removes those of contents that nothing refers to: a crash
-// may have left them.
-func (s *Server) sweepThumbnails(ctx context.Context) {
-	for ref, err := range s.Thumbnails.All() {
-		wanted := true
-		if err == nil {
-			wanted, err = s.Store.Referenced(ctx, ref)
-		}
-		if err == nil && !wanted {
-			err = s.Thumbnails.Drop(ref)
-		}
-		if err != nil {
-			if ctx.Err() == nil {
-				s.Log.Warn("thumbnails that are not needed could not be removed", "error", err)
-			}
-			return
-		}
-	}
 }

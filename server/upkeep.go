@@ -76,7 +76,7 @@ func (s *Server) collect(w *response, rq *request) error {
 		collected, err := upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents, options)
 		if !options.DryRun {
 			s.collected(ctx, collected, err)
-			s.sweepThumbnails(ctx)
+			s.contents.SweepThumbnails(ctx)
 		}
 		return collected, err
 	})
@@ -230,7 +230,7 @@ func (s *Server) collectInBackground(ctx context.Context) error {
 		return nil
 	}
 	defer s.upkeep.collecting.Unlock()
-	defer s.sweepThumbnails(ctx)
+	defer s.contents.SweepThumbnails(ctx)
 	clock, err := s.clock.Read(ctx)
 	if err == nil {
 		var collected upkeep.Collected

@@ -45,9 +45,8 @@ type Options struct {
 	// stages none.
 	StageBelow int64
 	// Leases are those of this process when nil.
-	Leases Leases
-	// Thumbnails are dropped before the contents that they were made of; optional.
-	Thumbnails interface{ Drop(ref blobs.Ref) error }
+	Leases     Leases
+	Thumbnails Thumbnails // optional
 	// Reserve gives how many bytes must stay free on a disk of a total size;
 	// optional.
 	Reserve func(total int64) int64
