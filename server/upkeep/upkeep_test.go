@@ -12,9 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
-
 	"attachd/blobs"
 	"attachd/blobs/blobstest"
 	"attachd/blobs/disk"
@@ -22,6 +19,10 @@ import (
 	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/bolt"
+	"attachd/store/bolt/pages"
+
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
 )
 
 func TestMain(m *testing.M) {
@@ -357,7 +358,7 @@ func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 	a := h.keep("one", true)
 	h.ok(os.Remove(h.path(a)))
 	h.spoilDatabase(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), bolt.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
+		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), pages.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
 	})
 	h.fail(func(call string) error {
 		if strings.HasPrefix(call, "list blobs/sha256") {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -49,16 +50,16 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 }
 
 func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error {
-	if has(tx.dbTx, schema.AttachmentIDs, a.ID[:]) {
+	if tx.Has(schema.AttachmentIDs, a.ID[:]) {
 		return refuse(store.ErrConflict, "An attachment with the id %s is there already.", a.ID)
 	}
-	if err := needUser(tx.dbTx, a.UploaderID); err != nil {
+	if err := needUser(tx.Tx, a.UploaderID); err != nil {
 		return err
 	}
-	if err := checkComment(tx.dbTx, a); err != nil {
+	if err := checkComment(tx.Tx, a); err != nil {
 		return err
 	}
-	home, err := findHome(tx.dbTx, a, autoCreate)
+	home, err := findHome(tx.Tx, a, autoCreate)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 			return err
 		}
 	}
-	usage, err := loadUsage(tx.dbTx, home.entity.Space)
+	usage, err := loadUsage(tx.Tx, home.entity.Space)
 	if err != nil {
 		return err
 	}
@@ -86,12 +87,12 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	return nil
 }
 
-func checkComment(tx *dbTx, a store.Attachment) error {
+func checkComment(tx *dbfile.Tx, a store.Attachment) error {
 	if !a.CommentID.Valid {
 		return nil
 	}
 	id := a.CommentID.UUID
-	if a.Parent.Kind != store.Ticket || !has(tx, schema.Comments, schema.Join(a.Parent.ID[:], id[:])) {
+	if a.Parent.Kind != store.Ticket || !tx.Has(schema.Comments, schema.Join(a.Parent.ID[:], id[:])) {
 		return refuse(store.ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
 	}
 	return nil
@@ -107,8 +108,8 @@ type home struct {
 	newAdmin  bool
 }
 
-func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err error) {
-	h.entity, err = load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(a.Parent))
+func findHome(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h home, err error) {
+	h.entity, err = dbfile.Load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(a.Parent))
 	if err != nil {
 		return h, err
 	}
@@ -128,7 +129,7 @@ func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err erro
 		}
 	}
 
-	h.space, err = load[schema.SpaceRecord](tx, schema.Spaces, []byte(h.entity.Space))
+	h.space, err = dbfile.Load[schema.SpaceRecord](tx, schema.Spaces, []byte(h.entity.Space))
 	if err != nil {
 		return h, err
 	}
@@ -140,13 +141,13 @@ func findHome(tx *dbTx, a store.Attachment, autoCreate string) (h home, err erro
 		h.space = &schema.SpaceRecord{Name: autoCreate, Auto: true}
 	}
 	h.newAdmin = h.space.Auto && h.entity.Space == autoCreate &&
-		!has(tx, schema.Members, schema.Join(schema.Slug0(autoCreate), a.UploaderID[:]))
+		!tx.Has(schema.Members, schema.Join(schema.Slug0(autoCreate), a.UploaderID[:]))
 	return h, nil
 }
 
 // isBeingRemoved says whether what would be made anew was there before, and is
 // not gone yet.
-func isBeingRemoved(tx *dbTx, p store.Parent, known *schema.EntityRecord, space string) bool {
+func isBeingRemoved(tx *dbfile.Tx, p store.Parent, known *schema.EntityRecord, space string) bool {
 	if known != nil {
 		return isMarked(tx, schema.SpaceRemoval(known.Space))
 	}
@@ -177,8 +178,8 @@ func (h home) settle(tx *writeTx, a store.Attachment) {
 	}
 }
 
-func loadUsage(tx *dbTx, slug string) (store.Usage, error) {
-	return schema.DecodeUsage(tx.get(schema.Usage, []byte(slug)))
+func loadUsage(tx *dbfile.Tx, slug string) (store.Usage, error) {
+	return schema.DecodeUsage(tx.Get(schema.Usage, []byte(slug)))
 }
 
 func (tx *writeTx) saveUsage(slug string, u store.Usage) {
@@ -187,7 +188,7 @@ func (tx *writeTx) saveUsage(slug string, u store.Usage) {
 
 // Attachment implements Attachments.
 func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
-	err = b.viewIf(b.unflushed.has(id))(ctx, func(tx *dbTx) error {
+	err = b.viewIf(b.unflushed.has(id))(ctx, func(tx *dbfile.Tx) error {
 		a, err = b.seenAttachment(tx, id)
 		if err != nil {
 			return err
@@ -198,7 +199,7 @@ func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachmen
 }
 
 // seenAttachment is loadAttachment for callers: without what is being removed.
-func (b *Store) seenAttachment(tx *dbTx, id uuid.UUID) (store.Attachment, error) {
+func (b *Store) seenAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
 	a, err := loadAttachment(tx, id)
 	if err != nil {
 		return a, err
@@ -214,8 +215,8 @@ func noAttachment(id uuid.UUID) error {
 	return refuse(store.ErrNotFound, "There is no attachment %s.", id)
 }
 
-func loadAttachment(tx *dbTx, id uuid.UUID) (store.Attachment, error) {
-	at := tx.get(schema.AttachmentIDs, id[:])
+func loadAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
+	at := tx.Get(schema.AttachmentIDs, id[:])
 	if at == nil {
 		return store.Attachment{}, noAttachment(id)
 	}
@@ -223,7 +224,7 @@ func loadAttachment(tx *dbTx, id uuid.UUID) (store.Attachment, error) {
 	if err != nil {
 		return store.Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
 	}
-	return decodeAttachment(p, id, tx.get(schema.Attachments, schema.Join(schema.ParentKey(p), id[:])))
+	return decodeAttachment(p, id, tx.Get(schema.Attachments, schema.Join(schema.ParentKey(p), id[:])))
 }
 
 func decodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachment, error) {
@@ -237,10 +238,10 @@ func decodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachme
 // names are the full names of users met in one call.
 type names map[uuid.UUID]string
 
-func (n names) fill(tx *dbTx, users *decoded[schema.UserRecord], a *store.Attachment) error {
+func (n names) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *store.Attachment) error {
 	name, known := n[a.UploaderID]
 	if !known {
-		user, err := users.load(tx, schema.Users, a.UploaderID[:])
+		user, err := users.Load(tx, schema.Users, a.UploaderID[:])
 		if err != nil {
 			return err
 		}
@@ -255,14 +256,14 @@ func (n names) fill(tx *dbTx, users *decoded[schema.UserRecord], a *store.Attach
 
 // AttachmentsOf implements Attachments.
 func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), schema.Attachments, schema.ParentKey(p), after, limit, func(_ *dbTx, id uuid.UUID, record []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), schema.Attachments, schema.ParentKey(p), after, limit, func(_ *dbfile.Tx, id uuid.UUID, record []byte) (store.Attachment, error) {
 		return decodeAttachment(p, id, record)
 	})
 }
 
 // AllAttachments implements Attachments.
 func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.view, schema.AttachmentIDs, nil, after, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.view, schema.AttachmentIDs, nil, after, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
@@ -273,13 +274,13 @@ var lists = sync.Pool{New: func() any { return new([]store.Attachment) }}
 
 // listAttachments reads what the ids under a prefix of a bucket stand for.
 func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
-	read func(tx *dbTx, id uuid.UUID, value []byte) (store.Attachment, error)) ([]store.Attachment, error) {
+	read func(tx *dbfile.Tx, id uuid.UUID, value []byte) (store.Attachment, error)) ([]store.Attachment, error) {
 	grown := lists.Get().(*[]store.Attachment)
 	list := (*grown)[:0]
-	err := view(ctx, func(tx *dbTx) error {
+	err := view(ctx, func(tx *dbfile.Tx) error {
 		uploaders, gone := make(names), make(removed)
 		var before store.Attachment // mostly of the same parent and uploader
-		for rest, value := range under(tx, bucket, prefix, after[:]) {
+		for rest, value := range tx.Under(bucket, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -318,24 +319,24 @@ func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix
 func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		var err error
-		if a, err = b.seenAttachment(tx.dbTx, id); err != nil {
+		if a, err = b.seenAttachment(tx.Tx, id); err != nil {
 			return err
 		}
-		if err := make(names).fill(tx.dbTx, &b.users, &a); err != nil {
+		if err := make(names).fill(tx.Tx, &b.users, &a); err != nil {
 			return err
 		}
-		entity, err := load[schema.EntityRecord](tx.dbTx, schema.Entities, schema.ParentKey(a.Parent))
+		entity, err := dbfile.Load[schema.EntityRecord](tx.Tx, schema.Entities, schema.ParentKey(a.Parent))
 		if err != nil {
 			return err
 		}
 		if entity == nil {
 			return fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
 		}
-		usage, err := loadUsage(tx.dbTx, entity.Space)
+		usage, err := loadUsage(tx.Tx, entity.Space)
 		if err != nil {
 			return err
 		}
-		freed := freedBy(tx.dbTx, []store.Attachment{a})
+		freed := freedBy(tx.Tx, []store.Attachment{a})
 		tx.removeAttachment(a, entity.Space)
 		tx.dropChecksums(freed)
 		tx.saveUsage(entity.Space, store.Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
@@ -354,8 +355,8 @@ func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
 }
 
 // recordsOf lists all attachments of a parent, without names of uploaders.
-func recordsOf(tx *dbTx, p store.Parent) (list []store.Attachment, err error) {
-	for rest, record := range under(tx, schema.Attachments, schema.ParentKey(p), nil) {
+func recordsOf(tx *dbfile.Tx, p store.Parent) (list []store.Attachment, err error) {
+	for rest, record := range tx.Under(schema.Attachments, schema.ParentKey(p), nil) {
 		id, err := schema.ParseID(rest)
 		if err != nil {
 			return nil, err
@@ -372,7 +373,7 @@ func recordsOf(tx *dbTx, p store.Parent) (list []store.Attachment, err error) {
 // freedBy lists the contents that nothing refers to once these attachments
 // are gone. It looks before they go, since a cursor that searches where many
 // keys were deleted in the same transaction steps over every one of them.
-func freedBy(tx *dbTx, doomed []store.Attachment) (contents [][32]byte) {
+func freedBy(tx *dbfile.Tx, doomed []store.Attachment) (contents [][32]byte) {
 	ids := make(map[uuid.UUID]bool, len(doomed))
 	for _, a := range doomed {
 		ids[a.ID] = true
@@ -387,8 +388,8 @@ func freedBy(tx *dbTx, doomed []store.Attachment) (contents [][32]byte) {
 	return contents
 }
 
-func onlyIn(tx *dbTx, content [32]byte, ids map[uuid.UUID]bool) bool {
-	for rest := range under(tx, schema.Contents, content[:], nil) {
+func onlyIn(tx *dbfile.Tx, content [32]byte, ids map[uuid.UUID]bool) bool {
+	for rest := range tx.Under(schema.Contents, content[:], nil) {
 		if id, err := schema.ParseID(rest); err != nil || !ids[id] {
 			return false
 		}
@@ -398,7 +399,7 @@ func onlyIn(tx *dbTx, content [32]byte, ids map[uuid.UUID]bool) bool {
 
 // dropComment has the ticket's attachments name c no longer.
 func (tx *writeTx) dropComment(c store.Comment) error {
-	list, err := recordsOf(tx.dbTx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
+	list, err := recordsOf(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
 	if err != nil {
 		return err
 	}
@@ -413,8 +414,8 @@ func (tx *writeTx) dropComment(c store.Comment) error {
 
 // Referenced implements Attachments.
 func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		found = hasUnder(tx, schema.Contents, sha256[:])
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		found = tx.HasUnder(schema.Contents, sha256[:])
 		return nil
 	})
 	return found, err
@@ -422,15 +423,15 @@ func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, er
 
 // AttachmentsWith implements Attachments.
 func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.view, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbTx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.view, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 		return loadAttachment(tx, id)
 	})
 }
 
 // Checksums implements Attachments.
 func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
-	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
-		checksums = bytes.Clone(tx.get(schema.Checksums, sha256[:])) // a copy of an older database has no bucket
+	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
+		checksums = bytes.Clone(tx.Get(schema.Checksums, sha256[:])) // a copy of an older database has no bucket
 		if checksums == nil {
 			return store.ErrNotFound
 		}
@@ -443,7 +444,7 @@ func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byt
 func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error {
 	return b.update(ctx, func(tx *writeTx) error {
 		for sha256, sums := range checksums {
-			if hasUnder(tx.dbTx, schema.Contents, sha256[:]) {
+			if tx.HasUnder(schema.Contents, sha256[:]) {
 				tx.putChecksums(sha256, sums)
 			}
 		}
@@ -454,7 +455,7 @@ func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte)
 // putChecksums writes nothing where there is nothing new: most contents that
 // are uploaded again are known.
 func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
-	if len(checksums) > 0 && !bytes.Equal(tx.get(schema.Checksums, sha256[:]), checksums) {
+	if len(checksums) > 0 && !bytes.Equal(tx.Get(schema.Checksums, sha256[:]), checksums) {
 		tx.put(schema.Checksums, sha256[:], checksums)
 	}
 }
@@ -462,7 +463,7 @@ func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
 // dropChecksums is for contents whose last record goes.
 func (tx *writeTx) dropChecksums(freed [][32]byte) {
 	for _, sha256 := range freed {
-		if has(tx.dbTx, schema.Checksums, sha256[:]) {
+		if tx.Has(schema.Checksums, sha256[:]) {
 			tx.delete(schema.Checksums, sha256[:])
 		}
 	}

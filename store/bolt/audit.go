@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 )
 
@@ -82,15 +83,15 @@ func (r *recorded) giveBack(taken []store.Entry) {
 }
 
 // flushRecorded keeps what waits, when there is no change that it could go with.
-func (b *Store) flushRecorded() error {
-	b.recorded.mu.Lock()
-	none := len(b.recorded.waiting) == 0 && b.recorded.skipped == 0
-	b.recorded.mu.Unlock()
+func (cm *committer) flushRecorded() error {
+	cm.store.recorded.mu.Lock()
+	none := len(cm.store.recorded.waiting) == 0 && cm.store.recorded.skipped == 0
+	cm.store.recorded.mu.Unlock()
 	if none {
 		return nil
 	}
 	c := &change{apply: func(*writeTx) error { return nil }, done: make(chan error, 1)}
-	b.finish(c)
+	cm.perform(c)
 	return <-c.done
 }
 
@@ -100,12 +101,12 @@ func (tx *writeTx) record(entries ...store.Entry) {
 		return
 	}
 	if tx.chain == nil {
-		last, err := lastLink(tx.dbTx)
+		last, err := lastLink(tx.Tx)
 		if err != nil {
 			tx.err = err
 			return
 		}
-		runs, err := loadRuns(tx.dbTx, last.Seq)
+		runs, err := loadRuns(tx.Tx, last.Seq)
 		if err != nil {
 			tx.err = err
 			return
@@ -124,7 +125,7 @@ func (tx *writeTx) record(entries ...store.Entry) {
 	tx.chained = true
 }
 
-// schema.Note records something that the change being applied does besides what its
+// note records something that the change being applied does besides what its
 // entry says. All that is not given is the entry's.
 func (tx *writeTx) note(action, resource, id, name, space string) {
 	if tx.change.entry == nil {
@@ -149,7 +150,7 @@ func (tx *writeTx) saveHead() {
 
 // removed is the last entry that is not there any more.
 func (tx *writeTx) removed() uint64 {
-	anchor, _, err := loadLink(tx.dbTx, schema.AuditAnchor)
+	anchor, _, err := loadLink(tx.Tx, schema.AuditAnchor)
 	if err != nil && tx.err == nil {
 		tx.err = err
 	}
@@ -158,10 +159,10 @@ func (tx *writeTx) removed() uint64 {
 
 // lastLink is what the next entry follows: the head, so that the gap stays to
 // be seen when the newest entries were cut off. An earlier version, which knew
-// schema.Nothing of the head, may have written entries since or removed it as too
+// nothing of the head, may have written entries since or removed it as too
 // old. Then the next one follows those; but where they are no continuation of
 // the head, its hash is put in their place, which breaks the chain for good.
-func lastLink(tx *dbTx) (store.Link, error) {
+func lastLink(tx *dbfile.Tx) (store.Link, error) {
 	anchor, head, err := auditEnds(tx)
 	if err != nil {
 		return store.Link{}, err
@@ -173,7 +174,7 @@ func lastLink(tx *dbTx) (store.Link, error) {
 	if last.Seq <= head.Seq {
 		return head, nil
 	}
-	if value := tx.get(schema.Audit, schema.Number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
+	if value := tx.Get(schema.Audit, schema.Number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
 		last.Hash = head.Hash
 	}
 	return last, nil
@@ -181,14 +182,14 @@ func lastLink(tx *dbTx) (store.Link, error) {
 
 // AuditEnds implements Audit.
 func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
 		anchor, head, err = auditEnds(tx)
 		return err
 	})
 	return anchor, head, err
 }
 
-func auditEnds(tx *dbTx) (anchor, head store.Link, err error) {
+func auditEnds(tx *dbfile.Tx) (anchor, head store.Link, err error) {
 	anchor, _, err = loadLink(tx, schema.AuditAnchor)
 	if err != nil {
 		return anchor, head, err
@@ -204,11 +205,11 @@ func auditEnds(tx *dbTx) (anchor, head store.Link, err error) {
 }
 
 // lastEntry is the newest entry that is there, or the zero Link.
-func lastEntry(tx *dbTx) store.Link {
+func lastEntry(tx *dbfile.Tx) store.Link {
 	if tx.Bucket(schema.Audit) == nil { // a copy from before there was an audit log
 		return store.Link{}
 	}
-	cursor := tx.entriesLeft(schema.Audit)
+	cursor := tx.Readable(schema.Audit)
 	key, value := cursor.Last()
 	for key != nil && len(key) != 8 {
 		key, value = cursor.Prev()
@@ -220,8 +221,8 @@ func lastEntry(tx *dbTx) store.Link {
 	return store.Link{Seq: e.Seq, Hash: e.Hash}
 }
 
-func loadLink(tx *dbTx, key []byte) (l store.Link, known bool, err error) {
-	raw := tx.get(schema.Meta, key)
+func loadLink(tx *dbfile.Tx, key []byte) (l store.Link, known bool, err error) {
+	raw := tx.Get(schema.Meta, key)
 	if raw == nil {
 		return l, false, nil
 	}
@@ -233,7 +234,7 @@ func loadLink(tx *dbTx, key []byte) (l store.Link, known bool, err error) {
 
 // Entries implements Audit.
 func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []store.Entry, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Audit) == nil || after+1 == 0 {
 			return nil
 		}
@@ -245,11 +246,11 @@ func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []st
 
 // EntriesBefore implements Audit.
 func (b *Store) EntriesBefore(ctx context.Context, before uint64, limit int) (list []store.Entry, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Audit) == nil || limit <= 0 {
 			return nil
 		}
-		cursor := tx.entriesLeft(schema.Audit)
+		cursor := tx.Readable(schema.Audit)
 		key, _ := cursor.Last()
 		if before > 0 {
 			if at, _ := cursor.Seek(schema.Number(before)); at != nil {
@@ -278,12 +279,12 @@ func (b *Store) EntriesBefore(ctx context.Context, before uint64, limit int) (li
 
 // readEntries reads at most limit entries, oldest first, from the key on. What
 // stands under a key that is no number is none; a check finds it.
-func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err error) {
+func readEntries(tx *dbfile.Tx, from []byte, limit int) (list []store.Entry, err error) {
 	anchor, _, err := auditEnds(tx)
 	if err != nil {
 		return nil, err
 	}
-	cursor := tx.entriesLeft(schema.Audit)
+	cursor := tx.Readable(schema.Audit)
 	previous := anchor.Hash
 	key, value := cursor.Seek(from)
 	if key != nil {
@@ -297,8 +298,8 @@ func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err erro
 			continue
 		}
 		e := schema.ReadEntry(key, value)
-		if cursor.bad != nil && len(cursor.sealed) >= 32 {
-			e.Hash = [32]byte(cursor.sealed) // so that this is no fault of what follows
+		if cursor.Bad != nil && len(cursor.Sealed) >= 32 {
+			e.Hash = [32]byte(cursor.Sealed) // so that this is no fault of what follows
 		}
 		e.Previous, previous = previous, e.Hash
 		list = append(list, e)
@@ -310,7 +311,7 @@ func readEntries(tx *dbTx, from []byte, limit int) (list []store.Entry, err erro
 func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
-		_, head, err := auditEnds(tx.dbTx)
+		_, head, err := auditEnds(tx.Tx)
 		if err != nil {
 			return err
 		}
@@ -320,7 +321,7 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 		}
 		var keys, damaged [][]byte
 		var last store.Link
-		cursor := tx.entriesLeft(schema.Audit)
+		cursor := tx.Readable(schema.Audit)
 		for key, value := cursor.First(); key != nil && len(keys)+len(damaged) < limit; key, value = cursor.Next() {
 			if len(key) != 8 {
 				continue

@@ -13,6 +13,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt"
+	"attachd/store/bolt/pages"
 
 	"go.etcd.io/bbolt"
 )
@@ -104,7 +105,7 @@ type kept struct {
 func (k kept) Get(key []byte) []byte { return k.Bucket.Get(key)[:len(k.Bucket.Get(key))-8] }
 
 func (k kept) Put(key, value []byte) error {
-	return k.Bucket.Put(key, bolt.Seal([]byte(k.name), key, value))
+	return k.Bucket.Put(key, pages.Seal([]byte(k.name), key, value))
 }
 
 // edit changes the audit log in the file of a database.

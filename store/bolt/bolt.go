@@ -1,5 +1,9 @@
 // Package bolt keeps the records of store in one bbolt file, with a write-ahead
 // log beside it: a change is acknowledged when it is synced in one of them.
+//
+// The file itself is in dbfile, the pages below bbolt in pages, the log in wal,
+// and what is in which bucket in schema. Here is what becomes of a call: reads are
+// transactions of their own, changes go through the committer (commit.go).
 package bolt
 
 import (
@@ -9,25 +13,20 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"attachd/blobs/durable"
 	"attachd/store"
-	"attachd/store/bolt/inplace"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrLocked means that the database is in use.
-var ErrLocked = errors.New("another process holds the database")
+var ErrLocked = dbfile.ErrLocked
 
 // Options say how to open a database. The zero value is good.
 type Options struct {
@@ -40,7 +39,7 @@ type Options struct {
 	// MakeRoom, when set, is called when a change finds the disk full. When it
 	// says that there is more room now, the change is tried once more.
 	MakeRoom func() bool
-	// Log is where the log is to be (wal.go). Without it, every change is
+	// Log is the path of the write-ahead log. Without it, every change is
 	// acknowledged when it is committed.
 	Log string
 	// LogFailed, when set, is called when the log could not be made or written.
@@ -76,18 +75,12 @@ type Options struct {
 // Store keeps everything in one bbolt file. Reads are transactions of their
 // own and see what was last committed; changes go through the committer.
 type Store struct {
-	path          string
-	own           func(*os.File) error
-	lost          func(error)
-	db            atomic.Pointer[handle]       // the committer puts another in its place
-	place         atomic.Pointer[inplace.File] // of db
-	whole         sync.RWMutex                 // held for reading by who reads all of it at once
-	known         damage
-	older         bool // a copy of an older database, which has no checksums
-	mixed         bool // one whose take-over has not come to its end
-	large         bool // not all of it was looked at when it was opened
-	further       context.CancelFunc
-	looking       sync.WaitGroup
+	file         *dbfile.File
+	replacing    sync.RWMutex // held for reading while all of the file is read at once
+	committer    committer
+	verifying    sync.WaitGroup
+	endVerifying context.CancelFunc
+
 	touched       touches
 	recorded      recorded
 	pending       backlog
@@ -95,31 +88,19 @@ type Store struct {
 	commitBlocked atomic.Bool // the write-ahead log has changes that cannot be committed at present
 	postbox       postbox
 	imports       importLock
-	makeRoom      func() bool
 	freed         freedContents
-	batch         int // how much one transaction of an import or a removal has
+	batch         int // how many entries one transaction of an import or a removal has
 
-	keys     decoded[schema.KeyRecord]
-	users    decoded[schema.UserRecord]
+	keys     dbfile.Cache[schema.KeyRecord]
+	users    dbfile.Cache[schema.UserRecord]
+	entities dbfile.Cache[schema.EntityRecord]
 	ids      store.IDs // of events
-	entities decoded[schema.EntityRecord]
 
 	changes   chan *change // to the committer
-	stopped   chan struct{}
 	mu        sync.RWMutex // held for reading while a change is handed in
 	closed    bool
 	closeOnce sync.Once
 	closeErr  error
-
-	// The committer's own.
-	open    *writeTx // its changes are in the log; nil when there is none
-	wal     *wal.Log
-	walDue  *time.Timer // when they are to be committed
-	broken  error       // set when a commit failed without it being known how far it got
-	lastErr error       // of what it did when told to stop
-	commit  func(*bbolt.Tx) error
-	took    func(time.Duration) // is told of each commit
-	step    func(string) error  // of compacting
 }
 
 // Its abilities beyond store.Store come from being one file.
@@ -132,74 +113,57 @@ var _ interface {
 	store.Watched
 } = (*Store)(nil)
 
+// setDefaults fills in what is not given.
+func (o *Options) setDefaults() {
+	if o.LockTimeout == 0 {
+		o.LockTimeout = time.Second
+	}
+	if o.Commit == nil {
+		o.Commit = (*bbolt.Tx).Commit
+	}
+	if o.Committed == nil {
+		o.Committed = func(time.Duration) {}
+	}
+	if o.LogFailed == nil {
+		o.LogFailed = func(error) {}
+	}
+	if o.Lost == nil {
+		o.Lost = func(err error) { panic(err) }
+	}
+	if o.Compacting == nil {
+		o.Compacting = func(string) error { return nil }
+	}
+	if o.Logged == nil {
+		o.Logged = wal.Append
+	}
+}
+
 // Open opens the database at path and makes it where there is none yet.
 // The directory must be there. ErrLocked when another process has it open,
-// ErrDamaged when it is no whole database, ErrLogDamaged when its log is not.
+// store.ErrDamaged when it is no whole database, ErrLogDamaged when its log is
+// not.
 func Open(path string, opts Options) (*Store, error) {
-	if opts.LockTimeout == 0 {
-		opts.LockTimeout = time.Second
+	opts.setDefaults()
+	file, err := dbfile.Open(path, dbfile.Options{
+		LockTimeout: opts.LockTimeout, ReadOnly: opts.ReadOnly, MakeRoom: opts.MakeRoom, Own: opts.Own, Lost: opts.Lost,
+	})
+	if err != nil {
+		return nil, err
 	}
-	if opts.Commit == nil {
-		opts.Commit = (*bbolt.Tx).Commit
-	}
-	if opts.Committed == nil {
-		opts.Committed = func(time.Duration) {}
-	}
-	if opts.LogFailed == nil {
-		opts.LogFailed = func(error) {}
-	}
-	if opts.Lost == nil {
-		opts.Lost = func(err error) { panic(err) }
-	}
-	if opts.Compacting == nil {
-		opts.Compacting = func(string) error { return nil }
-	}
+	b := newStore(file, opts)
 	if !opts.ReadOnly {
-		if err := createOnce(path, opts.Own); err != nil {
-			return nil, fmt.Errorf("make database %s: %w", path, err)
-		}
+		err = b.prepare(opts)
 	}
-	db, err := openFile(path, opts.LockTimeout, opts.ReadOnly)
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("open database %s: %w", path, ErrLocked)
-	case err != nil && !fromSystem(err):
-		return nil, fmt.Errorf("open database %s: %w: %w", path, store.ErrDamaged, err)
-	case err != nil:
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+	if err == nil {
+		err = errors.Join(b.preparePending(opts.ReadOnly), b.countPosted())
 	}
-	b := newStore(path, opts)
-	if err := b.lookOver(db); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.committer.wal.Close(), file.Close())
 	}
-	if b.mixed && opts.ReadOnly {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w: it is of an earlier version and was being taken over; that goes on where it can be written", path, store.ErrDamaged), db.Close())
-	}
-	if err := b.viewIn(db, isWhole); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w: %w", path, store.ErrDamaged, err), db.Close())
-	}
-	if !opts.ReadOnly {
-		if err := removeLeftovers(path); err != nil {
-			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
-		}
-	}
-
-	b.db.Store(db)
-	if err := b.findPlace(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
-	}
-	if !opts.ReadOnly {
-		if err := b.prepare(db, opts); err != nil {
-			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
-		}
-	}
-	if err := errors.Join(b.preparePending(opts.ReadOnly), b.countPosted()); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.wal.Close(), db.Close())
-	}
-	go b.commitLoop()
+	go b.committer.run()
 	var ctx context.Context
-	ctx, b.further = context.WithCancel(context.Background())
-	b.looking.Go(func() { b.lookFurther(ctx) })
+	ctx, b.endVerifying = context.WithCancel(context.Background())
+	b.verifying.Go(func() { b.verifyRest(ctx) })
 	if !opts.ReadOnly {
 		if err := b.resumeAtStart(); err != nil && !errors.Is(err, store.ErrDamaged) { // which is remembered
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.Close())
@@ -208,242 +172,77 @@ func Open(path string, opts Options) (*Store, error) {
 	return b, nil
 }
 
-// prepare brings a database that is to be written to the form of this version.
-func (b *Store) prepare(db *handle, opts Options) (err error) {
-	if err := b.takeOver(db, opts); err != nil {
-		return err
-	}
-	if b.wal, err = b.openLog(db, opts); err != nil {
-		return err
-	}
-	// After the log, which is good for the database only as the crash left it.
-	if err := b.upgrade(db); err != nil {
-		return errors.Join(err, b.wal.Close())
-	}
-	return nil
-}
-
-func newStore(path string, opts Options) *Store {
-	return &Store{
-		path:     path,
-		own:      opts.Own,
-		lost:     opts.Lost,
-		makeRoom: opts.MakeRoom,
+func newStore(file *dbfile.File, opts Options) *Store {
+	b := &Store{
+		file:     file,
 		batch:    batchSize,
 		changes:  make(chan *change),
-		stopped:  make(chan struct{}),
-		commit:   opts.Commit,
-		took:     opts.Committed,
-		step:     opts.Compacting,
-		wal:      &wal.Log{},
-		walDue:   time.NewTimer(walTime),
 		recorded: recorded{many: make(chan struct{}, 1)},
 		postbox:  postbox{grown: make(chan struct{}, 1), max: store.MaxEvents},
 	}
+	b.committer = committer{
+		store:   b,
+		stopped: make(chan struct{}),
+		wal:     &wal.Log{},
+		walDue:  time.NewTimer(walTime),
+		opts:    opts,
+	}
+	return b
 }
 
-// openFile opens a file that is there. It leaves syncing as bbolt has it:
-// always, the list of free pages included, so that opening reads that list and
-// scans nothing.
-func openFile(path string, lockTimeout time.Duration, readOnly bool) (opened *handle, err error) {
-	var file *os.File
-	var db *bbolt.DB
-	options := &bbolt.Options{
-		Timeout:         lockTimeout,
-		ReadOnly:        readOnly,
-		PreLoadFreelist: true, // also of a copy, whose Size may be asked for
-		InitialMmapSize: roomToGrow,
-		FreelistType:    bbolt.FreelistMapType,
-		NoStatistics:    true,
-		OpenFile: func(name string, flag int, mode os.FileMode) (opened *os.File, err error) {
-			opened, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
-			file = opened
-			return opened, err
-		},
-	}
-	err = withoutPanic(func() error { // bbolt panics at some damaged files
-		db, err = bbolt.Open(path, 0o600, options)
-		if errors.Is(err, syscall.ENOMEM) { // little address space is allowed here
-			options.InitialMmapSize = 0
-			db, err = bbolt.Open(path, 0o600, options)
+// prepare brings a database that is to be written to the form of this version.
+func (b *Store) prepare(opts Options) error {
+	err := b.file.TakeOver(func() error {
+		log, err := b.openLog(opts)
+		if err != nil {
+			return err
 		}
-		return err
+		return log.Close()
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// While this waited for the lock, its holder may have put another file in
-	// the place of the one that was opened (see Compact), and holds that now.
-	same, err := isFileAt(path, file)
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	if !same {
-		if err := db.Close(); err != nil {
-			return nil, err
-		}
-		return openFile(path, lockTimeout, readOnly)
-	}
-	db.AllocSize = growth
-	if opened, err = newHandle(db, file); err != nil {
-		return nil, errors.Join(err, opened.Close())
-	}
-	return opened, nil
-}
-
-func isFileAt(path string, file *os.File) (bool, error) {
-	opened, err := file.Stat()
-	if err != nil {
-		return false, err
-	}
-	there, err := os.Stat(path)
-	if err != nil {
-		return false, err
-	}
-	return os.SameFile(opened, there), nil
-}
-
-// growth is by how many bytes a full file grows: little enough for a small
-// disk, and enough for some thousand attachments.
-const growth = 1 << 20
-
-// fromSystem says whether an error is about a file rather than its content.
-func fromSystem(err error) bool {
-	var number syscall.Errno
-	var path *os.PathError
-	return errors.As(err, &number) || errors.As(err, &path)
-}
-
-// isWhole looks at what can be seen without reading everything.
-func isWhole(tx *dbTx) error {
-	file, err := os.Stat(tx.DB().Path())
+	log, err := b.openLog(opts)
 	if err != nil {
 		return err
 	}
-	if file.Size() < tx.Size() {
-		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
-	}
-	for _, name := range schema.Original {
-		if tx.bucket(name) == nil && !bytes.Equal(name, schema.Pending) { // which older ones lack
-			return fmt.Errorf("not a database of attachd: no bucket %q", name)
-		}
-	}
-	return nil
+	b.committer.wal = log
+	// After the log, which is good for the database only as the crash left it.
+	return b.file.Upgrade()
 }
 
-// upgrade makes what a database from an earlier version lacks.
-func (b *Store) upgrade(db *handle) error {
-	missing := false
-	err := b.viewIn(db, func(tx *dbTx) error {
-		for _, name := range schema.Later {
-			missing = missing || tx.bucket(name) == nil
+// verifyRest verifies what the start left out of a large database, until ctx ends.
+func (b *Store) verifyRest(ctx context.Context) {
+	if !b.file.Unverified() {
+		return
+	}
+	_, _ = b.Verify(ctx, func(took time.Duration) { // what cannot be read is remembered as damage
+		select {
+		case <-time.After(took):
+		case <-ctx.Done():
 		}
-		return nil
 	})
-	if err != nil || !missing {
-		return err
-	}
-	return b.updateIn(db, makeLaterBuckets)
 }
 
-func makeLaterBuckets(tx *dbTx) error {
-	for _, name := range schema.Later {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-			return fmt.Errorf("make bucket %q: %w", name, err)
-		}
-	}
-	return nil
+// Verify implements Store.
+func (b *Store) Verify(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
+	b.replacing.RLock()
+	defer b.replacing.RUnlock()
+	faults, err := b.file.Verify(ctx, rest)
+	return faults.Sentences(), err
 }
 
-// The database is made under a name that begins with its own and this.
-const newSuffix = ".new"
+// Damage implements Store.
+func (b *Store) Damage() []string { return b.file.Known() }
 
-// createOnce makes the database where there is none. A crash at any point
-// leaves none or a whole one; of several processes at once, one makes it and
-// the others find it.
-func createOnce(path string, own func(*os.File) error) error {
-	_, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		failed := makeNew(path, own)
-		if _, err := os.Lstat(path); err != nil {
-			return errors.Join(failed, err)
-		}
-	} else if err != nil {
-		return err
-	}
-	// Also where another process made it, or made it anew, and may not have
-	// come this far.
-	return durable.SyncDir(filepath.Dir(path))
-}
-
-func makeNew(path string, own func(*os.File) error) error {
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix) // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	if err := errors.Join(fillNew(file, own), file.Close()); err != nil {
-		return err
-	}
-	return moveNew(file.Name(), path)
-}
-
-// removeLeftovers removes what a crash left of making the database, or of
-// making it anew. Whoever calls it holds the database's lock; a process that is
-// making one just now will find that there is one.
-func removeLeftovers(path string) error {
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), filepath.Base(path)+newSuffix) {
-			continue
-		}
-		err := os.Remove(filepath.Join(filepath.Dir(path), entry.Name()))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove leftover: %w", err)
-		}
-	}
-	return nil
-}
-
-func fillNew(file *os.File, own func(*os.File) error) error {
-	if own != nil {
-		if err := own(file); err != nil {
-			return fmt.Errorf("hand over: %w", err)
-		}
-	}
-	db, err := openFile(file.Name(), time.Second, false)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range schema.Original {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return fmt.Errorf("make bucket %q: %w", name, err)
-			}
-		}
-		return makeLaterBuckets(&dbTx{Tx: tx, known: new(damage)})
-	})
-	return errors.Join(err, db.Close(), file.Sync())
-}
-
-// moveNew gives a new database its name. A link, unlike a rename, never takes
-// the place of a database that another process has made meanwhile; where the
-// file system knows no links, a rename has to do.
-func moveNew(from, to string) error {
-	err := os.Link(from, to)
-	if err == nil || errors.Is(err, os.ErrExist) {
-		return nil
-	}
-	return os.Rename(from, to)
-}
+// InPlace fails with store.ErrReplaced when the file of the database was removed
+// or replaced, and with store.ErrOverwritten when it was cut short or overwritten.
+func (b *Store) InPlace() error { return b.file.InPlace() }
 
 // view runs read in a transaction of its own, in which all is that was
 // acknowledged before. Nothing that points into the transaction may leave it:
 // what keys and values are made of is gone then.
-func (b *Store) view(ctx context.Context, read func(*dbTx) error) error {
+func (b *Store) view(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if b.commitBlocked.Load() || b.commitLog(ctx) != nil {
 		// It cannot be committed, but it can be read.
 		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
@@ -453,21 +252,15 @@ func (b *Store) view(ctx context.Context, read func(*dbTx) error) error {
 
 // look is view for who needs nothing that is in the log only: nothing that a
 // small upload writes, or nothing of which ahead knows.
-func (b *Store) look(ctx context.Context, read func(*dbTx) error) error {
+func (b *Store) look(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for {
-		db := b.db.Load()
-		err := b.viewIn(db, read)
-		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || b.db.Load() == db {
-			return err
-		} // it was compacted before the transaction began
-	}
+	return b.file.View(read)
 }
 
 // viewer is view or look.
-type viewer func(ctx context.Context, read func(*dbTx) error) error
+type viewer func(ctx context.Context, read func(*dbfile.Tx) error) error
 
 // viewIf is view for what is ahead, and look for what is not.
 func (b *Store) viewIf(isAhead bool) viewer {
@@ -479,13 +272,13 @@ func (b *Store) viewIf(isAhead bool) viewer {
 
 // Snapshot implements Store. It is a database that Open opens.
 func (b *Store) Snapshot(ctx context.Context, w io.Writer) error {
-	b.whole.RLock()
-	defer b.whole.RUnlock()
+	b.replacing.RLock()
+	defer b.replacing.RUnlock()
 	defer b.pending.pause()()
 	if err := b.commitLog(ctx); err != nil {
 		return err
 	}
-	return b.look(ctx, func(tx *dbTx) error {
+	return b.look(ctx, func(tx *dbfile.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
 		return err
 	})
@@ -514,8 +307,8 @@ func (b *Store) Probe(ctx context.Context) error {
 
 // Note implements Notes.
 func (b *Store) Note(ctx context.Context, name string) (value []byte, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		noted := tx.get(schema.Meta, noteKey(name))
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		noted := tx.Get(schema.Meta, noteKey(name))
 		if noted == nil {
 			return store.ErrNotFound
 		}
@@ -538,14 +331,14 @@ func noteKey(name string) []byte { return []byte("note " + name) }
 // Close implements Store. It may be called more than once.
 func (b *Store) Close() error {
 	b.closeOnce.Do(func() {
-		b.further()
-		b.looking.Wait()
+		b.endVerifying()
+		b.verifying.Wait()
 		b.mu.Lock() // waits for those who are handing in
 		b.closed = true
 		close(b.changes)
 		b.mu.Unlock()
-		<-b.stopped
-		b.closeErr = errors.Join(b.lastErr, b.locked(b.db.Load().Close))
+		<-b.committer.stopped
+		b.closeErr = errors.Join(b.committer.lastErr, b.file.Close())
 	})
 	return b.closeErr
 }

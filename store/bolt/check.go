@@ -8,58 +8,46 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
-
-// A database that is beyond hope has a fault in every record. So many are
-// told; the rest are counted.
-const maxFaults = 1000
 
 // Check implements Store. The buckets are compared in one read transaction,
 // so that the picture is of one moment; changes go on meanwhile, and the file
 // grows a little by what cannot be used again before the end. What is damaged
 // by itself is found before that, and is no fault of what it belongs to.
 func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
-	b.whole.RLock()
-	defer b.whole.RUnlock()
+	b.replacing.RLock()
+	defer b.replacing.RUnlock()
 	defer b.pending.pause()()
 	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]store.Usage)}
-	damaged, err := b.verify(ctx, rest)
+	damaged, err := b.file.Verify(ctx, rest)
 	if err == nil {
-		for _, what := range damaged.sentences() {
+		for _, what := range damaged.Sentences() {
 			c.fault("%s", what)
 		}
-		c.more += damaged.more
+		c.more += damaged.More
 		err = b.view(ctx, c.compareBuckets)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case errors.As(err, new(*panicked)):
+	case errors.As(err, new(*dbfile.PanicError)):
 		c.fault("The database cannot be read to its end: its file is damaged.")
-	case errors.As(err, new(*notAsWritten)) && len(c.faults) > 0: // which has been told
+	case errors.As(err, new(*dbfile.DamageError)) && len(c.faults) > 0: // which has been told
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}
 	return c.told(), nil
 }
 
-// viewPages is view for who looks at pages, which is safe only while nothing is
-// written.
-func (b *Store) viewPages(ctx context.Context, read func(*dbTx) error) error {
-	if b.db.Load().IsReadOnly() {
-		return b.view(ctx, read)
-	}
-	return b.updateAlone(ctx, func(tx *writeTx) error { return read(tx.dbTx) })
-}
-
 // checker compares the buckets with each other, every index in both
 // directions. Of each entry it looks up what the entry names, so it keeps
-// schema.Nothing in memory but a sum for each space.
+// nothing in memory but a sum for each space.
 type checker struct {
-	*dbTx
+	*dbfile.Tx
 	ctx    context.Context
 	rest   func(took time.Duration) // may be nil
 	began  time.Time                // to work, after the last rest
@@ -70,7 +58,7 @@ type checker struct {
 }
 
 func (c *checker) fault(format string, args ...any) {
-	if len(c.faults) == maxFaults {
+	if len(c.faults) == dbfile.MaxFaults {
 		c.more++
 		return
 	}
@@ -90,9 +78,9 @@ func (c *checker) told() []string {
 	return c.faults
 }
 
-func (c *checker) compareBuckets(tx *dbTx) error {
-	c.dbTx = tx
-	c.moving = tx.Bucket(schema.Import) != nil && has(tx, schema.Import, schema.ImportMark)
+func (c *checker) compareBuckets(tx *dbfile.Tx) error {
+	c.Tx = tx
+	c.moving = tx.Bucket(schema.Import) != nil && tx.Has(schema.Import, schema.ImportMark)
 	for _, part := range []func() error{
 		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
 		c.users, c.spaces, c.members, c.memberships,
@@ -101,8 +89,8 @@ func (c *checker) compareBuckets(tx *dbTx) error {
 		c.sessions, c.keySessions, c.sessionExpiry,
 		c.audit, c.outbox, c.dead, c.imported, c.removals,
 	} {
-		err := caught(part)
-		if err != nil && !errors.As(err, new(*notAsWritten)) { // which has been told
+		err := dbfile.Caught(part)
+		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // which has been told
 			return err
 		}
 	}
@@ -113,14 +101,14 @@ func (c *checker) compareBuckets(tx *dbTx) error {
 // visit cannot read is a fault of that entry.
 func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
 	visited := 0
-	entries := c.entriesLeft(bucket)
+	entries := c.Readable(bucket)
 	for key, value := entries.First(); key != nil; key, value = entries.Next() {
 		if visited++; visited%1000 == 0 {
 			if c.pause(); c.ctx.Err() != nil {
 				return c.ctx.Err()
 			}
 		}
-		if entries.bad != nil { // it has been told
+		if entries.Bad != nil { // it has been told
 			continue
 		}
 		if soon := c.toCome(bucket, key); soon != nil {
@@ -128,9 +116,9 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 		}
 		err := schema.ErrKey
 		if len(key) >= atLeast {
-			err = caught(func() error { return visit(key, value) })
+			err = dbfile.Caught(func() error { return visit(key, value) })
 		}
-		if err != nil && !errors.As(err, new(*notAsWritten)) {
+		if err != nil && !errors.As(err, new(*dbfile.DamageError)) {
 			c.fault("In the bucket %q, the entry %x cannot be read: %v.", bucket, key, err)
 		}
 	}
@@ -151,22 +139,22 @@ func (c *checker) toCome(bucket, key []byte) []byte {
 	if !c.moving {
 		return nil
 	}
-	return c.get(schema.Import, schema.StagedKey(bucket, key))
+	return c.Get(schema.Import, schema.StagedKey(bucket, key))
 }
 
 func (c *checker) has(bucket, key []byte) bool {
-	return has(c.dbTx, bucket, key) || c.toCome(bucket, key) != nil
+	return c.Has(bucket, key) || c.toCome(bucket, key) != nil
 }
 
 // hadSpace is also true of a space of which the last is being removed.
 func (c *checker) hadSpace(slug []byte) bool {
-	return c.has(schema.Spaces, slug) || isMarked(c.dbTx, schema.SpaceRemoval(string(slug)))
+	return c.has(schema.Spaces, slug) || isMarked(c.Tx, schema.SpaceRemoval(string(slug)))
 }
 
 func (c *checker) is(bucket, key, value []byte) bool {
 	got := c.toCome(bucket, key)
 	if got == nil {
-		got = c.get(bucket, key)
+		got = c.Get(bucket, key)
 	}
 	return got != nil && bytes.Equal(got, value)
 }
@@ -186,11 +174,11 @@ func (c *checker) attachments() error {
 			return err
 		}
 		c.want(c.is(schema.AttachmentIDs, id[:], schema.ParentKey(p)), "Attachment %s cannot be found by its id.", id)
-		c.want(has(c.dbTx, schema.Contents, schema.Join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
-		c.want(has(c.dbTx, schema.Users, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
-		c.want(checkComment(c.dbTx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
-		e, err := loadEntity(c.dbTx, p)
-		if isMarked(c.dbTx, schema.ParentRemoval(p)) || err == nil && isMarked(c.dbTx, schema.SpaceRemoval(e.Space)) {
+		c.want(c.Has(schema.Contents, schema.Join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
+		c.want(c.Has(schema.Users, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
+		c.want(checkComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
+		e, err := loadEntity(c.Tx, p)
+		if isMarked(c.Tx, schema.ParentRemoval(p)) || err == nil && isMarked(c.Tx, schema.SpaceRemoval(e.Space)) {
 			return nil // it is being removed, and counts for nothing
 		}
 		if errors.Is(err, store.ErrNotFound) {
@@ -209,7 +197,7 @@ func (c *checker) attachmentIDs() error {
 		if err != nil {
 			return err
 		}
-		c.want(has(c.dbTx, schema.Attachments, schema.Join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
+		c.want(c.Has(schema.Attachments, schema.Join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
 		return nil
 	})
 }
@@ -220,7 +208,7 @@ func (c *checker) contents() error {
 		if err != nil {
 			return err
 		}
-		a, err := loadAttachment(c.dbTx, id)
+		a, err := loadAttachment(c.Tx, id)
 		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
 		return nil
 	})
@@ -235,7 +223,7 @@ func (c *checker) pending() error {
 		if err != nil {
 			return err
 		}
-		a, err := loadAttachment(c.dbTx, id)
+		a, err := loadAttachment(c.Tx, id)
 		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
 		return nil
 	})
@@ -249,7 +237,7 @@ func (c *checker) checksums() error {
 		if len(key) > 32 {
 			return schema.ErrKey
 		}
-		c.want(hasUnder(c.dbTx, schema.Contents, key), "Checksums are kept of the content %x, which no attachment has.", key)
+		c.want(c.HasUnder(schema.Contents, key), "Checksums are kept of the content %x, which no attachment has.", key)
 		return nil
 	})
 }
@@ -279,14 +267,14 @@ func (c *checker) wantUsage(slug string, counted, used store.Usage) {
 
 func (c *checker) users() error {
 	return c.each(schema.Users, 16, func(key, _ []byte) error {
-		_, err := load[schema.UserRecord](c.dbTx, schema.Users, key)
+		_, err := dbfile.Load[schema.UserRecord](c.Tx, schema.Users, key)
 		return err
 	})
 }
 
 func (c *checker) spaces() error {
 	return c.each(schema.Spaces, 1, func(key, _ []byte) error {
-		_, err := load[schema.SpaceRecord](c.dbTx, schema.Spaces, key)
+		_, err := dbfile.Load[schema.SpaceRecord](c.Tx, schema.Spaces, key)
 		return err
 	})
 }
@@ -316,7 +304,7 @@ func (c *checker) memberships() error {
 
 // wantUser wants a user who has not been deleted.
 func (c *checker) wantUser(id []byte, who string, args ...any) error {
-	user, err := loadUser(c.dbTx, uuid.UUID(id))
+	user, err := loadUser(c.Tx, uuid.UUID(id))
 	c.want(user != nil || err != nil, "User %x, who is not there, "+who+".", append([]any{id}, args...)...)
 	return err
 }
@@ -327,13 +315,13 @@ func (c *checker) entities() error {
 		if err != nil {
 			return err
 		}
-		e, err := loadEntity(c.dbTx, p)
+		e, err := loadEntity(c.Tx, p)
 		if err != nil {
 			return err
 		}
 		c.want(c.hadSpace([]byte(e.Space)), "The %s %s is in space %q, which is not there.", p.Kind, p.ID, e.Space)
 		c.want(c.has(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), key)), "The %s %s is not in the list of its space %q.", p.Kind, p.ID, e.Space)
-		c.want(p.Kind != store.Ticket || has(c.dbTx, schema.Users, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
+		c.want(p.Kind != store.Ticket || c.Has(schema.Users, e.OwnerID[:]), "The ticket %s belongs to user %s, who is not there.", p.ID, e.OwnerID)
 		return nil
 	})
 }
@@ -348,7 +336,7 @@ func (c *checker) spaceEntities() error {
 		if err != nil {
 			return err
 		}
-		e, err := loadEntity(c.dbTx, p)
+		e, err := loadEntity(c.Tx, p)
 		c.want(err == nil && e.Space == string(slug), "The list of space %q has the %s %s, which is not in it.", slug, p.Kind, p.ID)
 		return nil
 	})
@@ -361,26 +349,26 @@ func (c *checker) comments() error {
 		}
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := store.Parent{Kind: store.Ticket, ID: ticket}
-		c.want(has(c.dbTx, schema.Entities, schema.ParentKey(p)) || isMarked(c.dbTx, schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		c.want(c.Has(schema.Entities, schema.ParentKey(p)) || isMarked(c.Tx, schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }
 
 func (c *checker) keys() error {
 	return c.each(schema.Keys, 16, func(key, _ []byte) error {
-		record, err := load[schema.KeyRecord](c.dbTx, schema.Keys, key)
+		record, err := dbfile.Load[schema.KeyRecord](c.Tx, schema.Keys, key)
 		if err != nil {
 			return err
 		}
 		c.want(c.is(schema.KeyHashes, record.Hash, key), "API key %x cannot be found by its hash.", key)
-		c.want(has(c.dbTx, schema.UserKeys, schema.Join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
+		c.want(c.Has(schema.UserKeys, schema.Join(record.UserID[:], key)), "API key %x is not in the list of its user %s.", key, record.UserID)
 		return c.wantUser(record.UserID[:], "has API key %x", key)
 	})
 }
 
 func (c *checker) keyHashes() error {
 	return c.each(schema.KeyHashes, 32, func(hash, key []byte) error {
-		record, err := load[schema.KeyRecord](c.dbTx, schema.Keys, key)
+		record, err := dbfile.Load[schema.KeyRecord](c.Tx, schema.Keys, key)
 		c.want(err == nil && record != nil && bytes.Equal(record.Hash, hash), "The index of hashes has API key %x, which is not there.", key)
 		return nil
 	})
@@ -389,7 +377,7 @@ func (c *checker) keyHashes() error {
 func (c *checker) userKeys() error {
 	return c.each(schema.UserKeys, 17, func(entry, _ []byte) error {
 		user, key := entry[:16], entry[16:]
-		record, err := load[schema.KeyRecord](c.dbTx, schema.Keys, key)
+		record, err := dbfile.Load[schema.KeyRecord](c.Tx, schema.Keys, key)
 		c.want(err == nil && record != nil && bytes.Equal(record.UserID[:], user), "The list of user %x has API key %x, which is not theirs.", user, key)
 		return nil
 	})
@@ -397,20 +385,20 @@ func (c *checker) userKeys() error {
 
 func (c *checker) touches() error {
 	return c.each(schema.Touched, 16, func(key, _ []byte) error {
-		c.want(has(c.dbTx, schema.Keys, key), "It is noted when API key %x was used, which is not there.", key)
+		c.want(c.Has(schema.Keys, key), "It is noted when API key %x was used, which is not there.", key)
 		return nil
 	})
 }
 
 func (c *checker) sessions() error {
 	return c.each(schema.Sessions, 32, func(hash, _ []byte) error {
-		s, err := load[schema.SessionRecord](c.dbTx, schema.Sessions, hash)
+		s, err := dbfile.Load[schema.SessionRecord](c.Tx, schema.Sessions, hash)
 		if err != nil {
 			return err
 		}
-		c.want(has(c.dbTx, schema.Keys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
-		c.want(has(c.dbTx, schema.KeySessions, schema.Join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
-		c.want(has(c.dbTx, schema.SessionExpiry, schema.Join(schema.TimeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
+		c.want(c.Has(schema.Keys, s.KeyID[:]), "Session %x is of API key %s, which is not there.", hash, s.KeyID)
+		c.want(c.Has(schema.KeySessions, schema.Join(s.KeyID[:], hash)), "Session %x is not in the list of its API key %s.", hash, s.KeyID)
+		c.want(c.Has(schema.SessionExpiry, schema.Join(schema.TimeKey(s.ExpiresAt), hash)), "Session %x cannot be found by the time when it ends.", hash)
 		return nil
 	})
 }
@@ -418,7 +406,7 @@ func (c *checker) sessions() error {
 func (c *checker) keySessions() error {
 	return c.each(schema.KeySessions, 17, func(entry, _ []byte) error {
 		key, hash := entry[:16], entry[16:]
-		s, err := load[schema.SessionRecord](c.dbTx, schema.Sessions, hash)
+		s, err := dbfile.Load[schema.SessionRecord](c.Tx, schema.Sessions, hash)
 		c.want(err == nil && s != nil && bytes.Equal(s.KeyID[:], key), "The list of API key %x has session %x, which is not its own.", key, hash)
 		return nil
 	})
@@ -427,7 +415,7 @@ func (c *checker) keySessions() error {
 func (c *checker) sessionExpiry() error {
 	return c.each(schema.SessionExpiry, 13, func(entry, _ []byte) error {
 		ends, hash := entry[:12], entry[12:]
-		s, err := load[schema.SessionRecord](c.dbTx, schema.Sessions, hash)
+		s, err := dbfile.Load[schema.SessionRecord](c.Tx, schema.Sessions, hash)
 		c.want(err == nil && s != nil && bytes.Equal(schema.TimeKey(s.ExpiresAt), ends), "The index of times has session %x, which does not end then.", hash)
 		return nil
 	})

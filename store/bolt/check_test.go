@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -71,13 +73,13 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 	}
 	add := func(bucket, value []byte, parts ...[]byte) func(*bbolt.Tx, damaged) error {
 		return func(tx *bbolt.Tx, _ damaged) error {
-			return tx.Bucket(bucket).Put(schema.Join(parts...), Seal(bucket, schema.Join(parts...), value))
+			return tx.Bucket(bucket).Put(schema.Join(parts...), pages.Seal(bucket, schema.Join(parts...), value))
 		}
 	}
 	overwriteFirst := func(bucket, value []byte) func(*bbolt.Tx, damaged) error {
 		return func(tx *bbolt.Tx, _ damaged) error {
 			key, _ := tx.Bucket(bucket).Cursor().First()
-			return tx.Bucket(bucket).Put(key, Seal(bucket, key, value))
+			return tx.Bucket(bucket).Put(key, pages.Seal(bucket, key, value))
 		}
 	}
 	for _, c := range []struct {
@@ -97,7 +99,7 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"checksums under a damaged key", add(schema.Checksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
 		{"a content waits with nothing", add(schema.Pending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
 		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
-			return tx.Bucket(schema.Pending).Put(d.attachment.ID[:], Seal(schema.Pending, d.attachment.ID[:], []byte("abc")))
+			return tx.Bucket(schema.Pending).Put(d.attachment.ID[:], pages.Seal(schema.Pending, d.attachment.ID[:], []byte("abc")))
 		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
 		{"a damaged key", add(schema.Contents, schema.Nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"the usage is wrong", overwriteFirst(schema.Usage, schema.EncodeUsage(store.Usage{Bytes: 11, Files: 1})), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},
@@ -155,9 +157,9 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for range maxFaults + 7 {
+		for range dbfile.MaxFaults + 7 {
 			id := uuid.New()
-			if err := tx.Bucket(schema.AttachmentIDs).Put(id[:], Seal(schema.AttachmentIDs, id[:], d17(id))); err != nil {
+			if err := tx.Bucket(schema.AttachmentIDs).Put(id[:], pages.Seal(schema.AttachmentIDs, id[:], d17(id))); err != nil {
 				return err
 			}
 		}
@@ -167,7 +169,7 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := faultsOf(t, path)
-	if n := strings.Count(got, "\n"); n != maxFaults || !strings.HasSuffix(got, "\nThere are 7 more such faults in the database.") {
+	if n := strings.Count(got, "\n"); n != dbfile.MaxFaults || !strings.HasSuffix(got, "\nThere are 7 more such faults in the database.") {
 		t.Errorf("%d lines, the end is %q", n+1, got[max(0, len(got)-100):])
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -191,7 +192,7 @@ func (p *plan) lastComment(ticket *schema.EntityRecord, id uuid.UUID) (last int,
 		return ticket.Comments, nil
 	}
 	unnumbered := map[string]*schema.CommentRecord{}
-	for rest, value := range under(p.tx, schema.Comments, id[:], nil) {
+	for rest, value := range p.tx.Under(schema.Comments, id[:], nil) {
 		record, err := schema.DecodeCommentRecord(value)
 		if err != nil {
 			return 0, err
@@ -211,14 +212,14 @@ func (p *plan) lastComment(ticket *schema.EntityRecord, id uuid.UUID) (last int,
 	return last, nil
 }
 
-func needSpace(tx *dbTx, slug string) error {
-	if !has(tx, schema.Spaces, []byte(slug)) {
+func needSpace(tx *dbfile.Tx, slug string) error {
+	if !tx.Has(schema.Spaces, []byte(slug)) {
 		return noSpace(slug)
 	}
 	return nil
 }
 
-func needUser(tx *dbTx, id uuid.UUID) error {
+func needUser(tx *dbfile.Tx, id uuid.UUID) error {
 	user, err := loadUser(tx, id)
 	if err == nil && user == nil {
 		err = noUser(id)
@@ -235,8 +236,8 @@ func noParent(p store.Parent) error {
 func noUser(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no user %s.", id) }
 
 // loadUser gives nil for a deleted user too.
-func loadUser(tx *dbTx, id uuid.UUID) (*schema.UserRecord, error) {
-	user, err := load[schema.UserRecord](tx, schema.Users, id[:])
+func loadUser(tx *dbfile.Tx, id uuid.UUID) (*schema.UserRecord, error) {
+	user, err := dbfile.Load[schema.UserRecord](tx, schema.Users, id[:])
 	if err != nil || user == nil || user.Deleted {
 		return nil, err
 	}
@@ -245,7 +246,7 @@ func loadUser(tx *dbTx, id uuid.UUID) (*schema.UserRecord, error) {
 
 // User implements Directory.
 func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
 		record, err := loadUser(tx, id)
 		if err != nil {
 			return err
@@ -261,8 +262,8 @@ func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error
 
 // Users implements Directory.
 func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []store.User, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		for key := range under(tx, schema.Users, nil, after[:]) {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		for key := range tx.Under(schema.Users, nil, after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -286,14 +287,14 @@ func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []s
 // DeleteUser implements Directory.
 func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		user, err := loadUser(tx.dbTx, id)
+		user, err := loadUser(tx.Tx, id)
 		if err != nil {
 			return err
 		}
 		if user == nil {
 			return noUser(id)
 		}
-		for _, rest := range restsUnder(tx.dbTx, schema.UserKeys, id[:]) {
+		for _, rest := range tx.RestsUnder(schema.UserKeys, id[:]) {
 			key, err := schema.ParseID(rest)
 			if err != nil {
 				return err
@@ -302,7 +303,7 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 				return fmt.Errorf("remove key %s of user %s: %v", key, id, err)
 			}
 		}
-		for _, slug := range restsUnder(tx.dbTx, schema.Memberships, id[:]) {
+		for _, slug := range tx.RestsUnder(schema.Memberships, id[:]) {
 			tx.removeMember(string(slug), id)
 		}
 		user.Deleted = true
@@ -314,8 +315,8 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 // Space implements Directory.
 func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.Usage, err error) {
 	used, isAhead := b.unflushed.usageOf(slug)
-	err = b.look(ctx, func(tx *dbTx) error {
-		record, err := load[schema.SpaceRecord](tx, schema.Spaces, []byte(slug))
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		record, err := dbfile.Load[schema.SpaceRecord](tx, schema.Spaces, []byte(slug))
 		if err != nil {
 			return err
 		}
@@ -334,12 +335,12 @@ func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.
 
 // Spaces implements Directory.
 func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []store.Space, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		for key := range under(tx, schema.Spaces, nil, []byte(after)) {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		for key := range tx.Under(schema.Spaces, nil, []byte(after)) {
 			if len(list) >= limit {
 				return nil
 			}
-			record, err := load[schema.SpaceRecord](tx, schema.Spaces, key)
+			record, err := dbfile.Load[schema.SpaceRecord](tx, schema.Spaces, key)
 			if err != nil {
 				return err
 			}
@@ -352,9 +353,9 @@ func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []sto
 
 // Role implements Directory.
 func (b *Store) Role(ctx context.Context, slug string, user uuid.UUID) (role store.Role, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
-		value := tx.get(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
-		if value == nil || !has(tx, schema.Spaces, []byte(slug)) {
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		value := tx.Get(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
+		if value == nil || !tx.Has(schema.Spaces, []byte(slug)) {
 			return nil
 		}
 		role, err = schema.DecodeRole(value)
@@ -365,8 +366,8 @@ func (b *Store) Role(ctx context.Context, slug string, user uuid.UUID) (role sto
 
 // Members implements Directory.
 func (b *Store) Members(ctx context.Context, slug string, after uuid.UUID, limit int) (list []store.Member, err error) {
-	err = b.viewSpace(ctx, slug, func(tx *dbTx) error {
-		for rest, value := range under(tx, schema.Members, schema.Slug0(slug), after[:]) {
+	err = b.viewSpace(ctx, slug, func(tx *dbfile.Tx) error {
+		for rest, value := range tx.Under(schema.Members, schema.Slug0(slug), after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -387,9 +388,9 @@ func (b *Store) Members(ctx context.Context, slug string, after uuid.UUID, limit
 
 // viewSpace does nothing for a space that is not there: its slug may be
 // anything, a zero byte included, and must not get into a scan.
-func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbTx) error) error {
-	return b.view(ctx, func(tx *dbTx) error {
-		if !has(tx, schema.Spaces, []byte(slug)) {
+func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbfile.Tx) error) error {
+	return b.view(ctx, func(tx *dbfile.Tx) error {
+		if !tx.Has(schema.Spaces, []byte(slug)) {
 			return nil
 		}
 		return read(tx)
@@ -398,9 +399,9 @@ func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbTx) err
 
 // Memberships implements Directory.
 func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.Member, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
-		for slug, value := range under(tx, schema.Memberships, user[:], nil) {
-			if !has(tx, schema.Spaces, slug) {
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		for slug, value := range tx.Under(schema.Memberships, user[:], nil) {
+			if !tx.Has(schema.Spaces, slug) {
 				continue
 			}
 			role, err := schema.DecodeRole(value)
@@ -417,7 +418,7 @@ func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.M
 // DeleteMember implements Directory.
 func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.changeDirectory(ctx, func(tx *writeTx) error {
-		if !has(tx.dbTx, schema.Members, schema.Join(schema.Slug0(slug), user[:])) {
+		if !tx.Has(schema.Members, schema.Join(schema.Slug0(slug), user[:])) {
 			return refuse(store.ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
 		}
 		tx.removeMember(slug, user)
@@ -427,7 +428,7 @@ func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) e
 
 // Entity implements Directory.
 func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
 		e, err = b.seenEntity(tx, p)
 		return err
 	})
@@ -437,9 +438,9 @@ func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err
 // seenEntity is loadEntity for callers: what is in a space is there as long as
 // the space is. A deletion takes the space away first, and an import brings it
 // last.
-func (b *Store) seenEntity(tx *dbTx, p store.Parent) (store.Entity, error) {
-	record, err := b.entities.load(tx, schema.Entities, schema.ParentKey(p))
-	if err == nil && record != nil && !has(tx, schema.Spaces, []byte(record.Space)) {
+func (b *Store) seenEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
+	record, err := b.entities.Load(tx, schema.Entities, schema.ParentKey(p))
+	if err == nil && record != nil && !tx.Has(schema.Spaces, []byte(record.Space)) {
 		record = nil
 	}
 	if err != nil {
@@ -449,7 +450,7 @@ func (b *Store) seenEntity(tx *dbTx, p store.Parent) (store.Entity, error) {
 }
 
 // isSeen says whether a parent is there for callers.
-func (b *Store) isSeen(tx *dbTx, p store.Parent) (bool, error) {
+func (b *Store) isSeen(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	_, err := b.seenEntity(tx, p)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
@@ -457,8 +458,8 @@ func (b *Store) isSeen(tx *dbTx, p store.Parent) (bool, error) {
 	return err == nil, err
 }
 
-func loadEntity(tx *dbTx, p store.Parent) (store.Entity, error) {
-	record, err := load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(p))
+func loadEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
+	record, err := dbfile.Load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(p))
 	if err != nil {
 		return store.Entity{}, err
 	}
@@ -474,9 +475,9 @@ func entityOf(r *schema.EntityRecord, p store.Parent) (store.Entity, error) {
 
 // Entities implements Directory.
 func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, after uuid.UUID, limit int) (list []store.Entity, err error) {
-	err = b.viewSpace(ctx, slug, func(tx *dbTx) error {
+	err = b.viewSpace(ctx, slug, func(tx *dbfile.Tx) error {
 		prefix := append(schema.Slug0(slug), byte(kind))
-		for rest := range under(tx, schema.SpaceEntities, prefix, after[:]) {
+		for rest := range tx.Under(schema.SpaceEntities, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -497,8 +498,8 @@ func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, afte
 
 // Comment implements Directory.
 func (b *Store) Comment(ctx context.Context, ticket, id uuid.UUID) (c store.Comment, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
-		value := tx.get(schema.Comments, schema.Join(ticket[:], id[:]))
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		value := tx.Get(schema.Comments, schema.Join(ticket[:], id[:]))
 		seen := value != nil
 		if seen {
 			if seen, err = b.isSeen(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil {
@@ -520,11 +521,11 @@ func noComment(id uuid.UUID) error {
 
 // Comments implements Directory.
 func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) (list []store.Comment, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
 		if seen, err := b.isSeen(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil || !seen {
 			return err
 		}
-		for rest, value := range under(tx, schema.Comments, ticket[:], after[:]) {
+		for rest, value := range tx.Under(schema.Comments, ticket[:], after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -547,7 +548,7 @@ func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 func (b *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := schema.Join(c.TicketID[:], c.ID[:])
-		if !has(tx.dbTx, schema.Comments, key) {
+		if !tx.Has(schema.Comments, key) {
 			return noComment(c.ID)
 		}
 		tx.delete(schema.Comments, key)

@@ -7,21 +7,18 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 
 	"attachd/store"
-
-	"github.com/google/uuid"
+	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/pages"
 )
 
 // spoil has do change the file while the committer does nothing, and gives what
 // was in it before, and what is in it then.
 func (l *logged) spoil(do func(whole []byte) error) (whole, spoiled []byte) {
 	l.t.Helper()
-	c := &change{done: make(chan error, 1), peek: func(*dbTx) (err error) {
+	c := &change{done: make(chan error, 1), peek: func(*dbfile.Tx) (err error) {
 		if whole, err = os.ReadFile(l.path); err == nil {
 			err = do(whole)
 		}
@@ -151,19 +148,27 @@ func (l *logged) wantRefused() {
 	}
 }
 
+// lastMeta is the meta page of the last commit, and how long a page is.
+func lastMeta(whole []byte) (meta pages.Meta, size int) {
+	size = os.Getpagesize()
+	for at := pages.HeaderSize; at < 2*size; at += size {
+		if m := pages.Meta(whole[at : at+pages.MetaSize]); meta == nil || m.Commit() > meta.Commit() {
+			meta = m
+		}
+	}
+	return meta, size
+}
+
 // cutByOne leaves out the last byte that the last commit says is there.
 func cutByOne(l *logged) error {
-	bytes, err := l.db.Load().written()
-	if err != nil {
-		return err
-	}
-	return os.Truncate(l.path, bytes-1)
+	last, size := lastMeta(l.contents())
+	return os.Truncate(l.path, int64(last.Pages())*int64(size)-1)
 }
 
 // loseCommit damages the newer meta page, so that bbolt would go back a commit.
 func loseCommit(l *logged, whole []byte) error {
-	h := l.db.Load()
-	whole[int(h.last.Load()%2)*h.size+pageHeader+20] ^= 1
+	last, _ := lastMeta(whole)
+	last[20] ^= 1
 	return overwrite(l.path, whole)
 }
 
@@ -174,57 +179,4 @@ func newDatabase(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return other.contents()
-}
-
-// A page that cannot be read when the file has just been looked at leaves bbolt's
-// locks held: somebody has to be told before everybody waits for them.
-func TestWhereTheDatabaseKeepsItsLocksTheProcessIsToldToEnd(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "attachd.db")
-	var told error
-	b, err := Open(path, Options{Lost: func(err error) { told = err }}) // never closed: that would wait, too
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.db.Load().unmap(); err != nil { // as if the file were cut after the look
-		t.Fatal(err)
-	}
-	if err := os.Truncate(path, 0); err != nil {
-		t.Fatal(err)
-	}
-	_, err = b.User(t.Context(), uuid.New())
-	if told == nil || err == nil || !strings.Contains(told.Error(), "Start attachd again") {
-		t.Errorf("told %v, and a read says %v", told, err)
-	}
-}
-
-// A look takes both meta pages one after the other; between the two, any number
-// of commits may be made.
-func TestCommitsDuringALookAreNoOverwriting(t *testing.T) {
-	b := OpenTemp(t)
-	stop := make(chan struct{})
-	var looking sync.WaitGroup
-	for range 4 {
-		looking.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				if _, err := b.db.Load().written(); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		})
-	}
-	for range 400 {
-		if err := b.Probe(t.Context()); err != nil {
-			t.Error(err)
-			break
-		}
-	}
-	close(stop)
-	looking.Wait()
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -51,13 +52,13 @@ const (
 // plan is what a Put writes. It is read before the database, so that objects
 // may rely on those before them.
 type plan struct {
-	tx     *dbTx
+	tx     *dbfile.Tx
 	writes map[string][]byte // by staged key
 	notes  []schema.Note
 	each   bool // notes are wanted
 }
 
-func newPlan(tx *dbTx, each bool) *plan {
+func newPlan(tx *dbfile.Tx, each bool) *plan {
 	return &plan{tx: tx, writes: map[string][]byte{}, each: each}
 }
 
@@ -76,7 +77,7 @@ func (p *plan) get(bucket, key []byte) []byte {
 	if value, planned := p.writes[string(schema.StagedKey(bucket, key))]; planned {
 		return value
 	}
-	return p.tx.get(bucket, key)
+	return p.tx.Get(bucket, key)
 }
 
 func (p *plan) has(bucket, key []byte) bool { return p.get(bucket, key) != nil }
@@ -214,7 +215,7 @@ func (b *Store) Put(ctx context.Context, objects ...store.Object) (created []boo
 		return b.putMany(ctx, objects, each)
 	}
 	err = b.changeDirectory(ctx, func(tx *writeTx) (err error) {
-		p := newPlan(tx.dbTx, each)
+		p := newPlan(tx.Tx, each)
 		if created, err = p.putAll(objects); err == nil {
 			p.write(tx)
 		}
@@ -241,7 +242,7 @@ func (b *Store) putMany(ctx context.Context, objects []store.Object, each bool) 
 	}
 	var p *plan
 	err = b.whenFree(ctx, func() error {
-		return b.view(ctx, func(tx *dbTx) (err error) {
+		return b.view(ctx, func(tx *dbfile.Tx) (err error) {
 			p = newPlan(tx, each)
 			created, err = p.putAll(objects)
 			return err
@@ -305,8 +306,8 @@ func (b *Store) clearImport() error {
 	for more := true; more; {
 		err := b.update(context.Background(), func(tx *writeTx) error {
 			more = false
-			for _, e := range firstEntries(tx.dbTx, schema.Import, nil, b.batch) {
-				tx.delete(schema.Import, e.key)
+			for _, e := range tx.FirstEntries(schema.Import, nil, b.batch) {
+				tx.delete(schema.Import, e.Key)
 				more = true
 			}
 			return nil
@@ -331,7 +332,7 @@ func (b *Store) finishImport() error {
 		case errors.Is(err, store.ErrFull):
 			select {
 			case <-time.After(fullWait):
-			case <-b.stopped:
+			case <-b.committer.stopped:
 				return errClosed
 			}
 		case err != nil:
@@ -345,7 +346,7 @@ func (b *Store) finishImport() error {
 // moveImported moves at most limit entries of an import, and says whether there
 // are more.
 func (tx *writeTx) moveImported(limit int) (more bool, err error) {
-	mark := bytes.Clone(tx.get(schema.Import, schema.ImportMark))
+	mark := bytes.Clone(tx.Get(schema.Import, schema.ImportMark))
 	var entry *store.Entry
 	if len(mark) > 0 {
 		e, err := schema.DecodeEntry(mark)
@@ -354,24 +355,24 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 		}
 		entry = &e
 	}
-	entries := firstEntries(tx.dbTx, schema.Import, []byte{1}, limit)
+	entries := tx.FirstEntries(schema.Import, []byte{1}, limit)
 	notes := make([]schema.Note, len(entries))
 	for i, e := range entries {
 		switch {
-		case e.key[0] == schema.ImportNotes:
-			n, err := schema.Decode[schema.Note](schema.Import, e.value)
+		case e.Key[0] == schema.ImportNotes:
+			n, err := schema.Decode[schema.Note](schema.Import, e.Value)
 			if err != nil {
 				return false, err
 			}
 			notes[i] = *n
-		case int(e.key[0]) > len(schema.ImportBuckets):
+		case int(e.Key[0]) > len(schema.ImportBuckets):
 			return false, fmt.Errorf("what is staged of an import: %w", schema.ErrKey)
 		}
 	}
 	for i, e := range entries {
-		tx.delete(schema.Import, e.key)
-		if e.key[0] != schema.ImportNotes {
-			tx.put(schema.ImportBuckets[e.key[0]-1], e.key[1:], e.value)
+		tx.delete(schema.Import, e.Key)
+		if e.Key[0] != schema.ImportNotes {
+			tx.put(schema.ImportBuckets[e.Key[0]-1], e.Key[1:], e.Value)
 		} else if entry != nil {
 			tx.noteFor(*entry, notes[i].Action, "user", notes[i].User, notes[i].Name, notes[i].Space)
 		}
@@ -386,25 +387,12 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 	return false, nil
 }
 
-// keyValue is a copy of an entry of a bucket.
-type keyValue struct{ key, value []byte }
-
-// firstEntries copies at most limit entries of a bucket from a key on.
-func firstEntries(tx *dbTx, bucket, from []byte, limit int) (list []keyValue) {
-	cursor := tx.entries(bucket)
-	for key, value := cursor.Seek(from); key != nil && len(list) < limit; key, value = cursor.Next() {
-		cursor.must()
-		list = append(list, keyValue{bytes.Clone(key), bytes.Clone(value)})
-	}
-	return list
-}
-
 // resumeImport goes on with what a crash or failure has left of an import: to
 // its end when it was decided, and back when it was not.
 func (b *Store) resumeImport() error {
 	some, decided := false, false
-	err := b.look(context.Background(), func(tx *dbTx) error {
-		some, decided = hasUnder(tx, schema.Import, nil), has(tx, schema.Import, schema.ImportMark)
+	err := b.look(context.Background(), func(tx *dbfile.Tx) error {
+		some, decided = tx.HasUnder(schema.Import, nil), tx.Has(schema.Import, schema.ImportMark)
 		return nil
 	})
 	switch {

@@ -12,6 +12,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -31,7 +32,7 @@ func newImporting(t *testing.T) *importingStore {
 	dir := t.TempDir()
 	i := &importingStore{Store: OpenAt(t, filepath.Join(dir, "attachd.db")), hook: func() {}}
 	i.batch = 16
-	i.commit = func(tx *bbolt.Tx) error {
+	i.committer.opts.Commit = func(tx *bbolt.Tx) error {
 		i.hook()
 		err := tx.Commit()
 		i.crashes = append(i.crashes, i.copy(t))
@@ -42,8 +43,8 @@ func newImporting(t *testing.T) *importingStore {
 }
 
 func (i *importingStore) copy(t *testing.T) string {
-	file, err := os.ReadFile(i.path)
-	to := filepath.Join(filepath.Dir(i.path), fmt.Sprintf("crash-%d-%x", len(i.crashes), rand.Uint64()))
+	file, err := os.ReadFile(i.file.Path())
+	to := filepath.Join(filepath.Dir(i.file.Path()), fmt.Sprintf("crash-%d-%x", len(i.crashes), rand.Uint64()))
 	if err := errors.Join(err, os.WriteFile(to, file, 0o600)); err != nil {
 		t.Error(err)
 	}
@@ -143,8 +144,8 @@ func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
 		default:
 			t.Errorf("crash %d: %d of %d objects are there, and %d of %d entries", n, there, len(objects), len(entries), len(want))
 		}
-		err := b.look(t.Context(), func(tx *dbTx) error {
-			if hasUnder(tx, schema.Import, nil) {
+		err := b.look(t.Context(), func(tx *dbfile.Tx) error {
+			if tx.HasUnder(schema.Import, nil) {
 				t.Errorf("crash %d: something is left of the import", n)
 			}
 			return nil
@@ -227,8 +228,8 @@ func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
 		t.Errorf("one whose last object is refused: %v", err)
 	}
 	commits := 0
-	i.commit = func(tx *bbolt.Tx) error {
-		if commits++; commits > 2 && commits <= 2+1+fullTries { // the third, whenever it is tried again
+	i.committer.opts.Commit = func(tx *bbolt.Tx) error {
+		if commits++; commits > 2 && commits <= 2+1+dbfile.FullTries { // the third, whenever it is tried again
 			return fmt.Errorf("no room: %w", durable.FullErrors[0])
 		}
 		return tx.Commit()

@@ -3,7 +3,6 @@ package bolt
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -31,8 +31,8 @@ func mark(name string) *change {
 
 func (b *Store) marked(t *testing.T, name string) (found bool) {
 	t.Helper()
-	err := b.viewIn(b.db.Load(), func(tx *dbTx) error {
-		found = has(tx, schema.Meta, []byte(name))
+	err := b.file.View(func(tx *dbfile.Tx) error {
+		found = tx.Has(schema.Meta, []byte(name))
 		return nil
 	})
 	if err != nil {
@@ -46,7 +46,7 @@ func TestRefusedChangeDoesNotDisturbItsNeighbours(t *testing.T) {
 	first, last := mark("first"), mark("last")
 	refused := &change{done: make(chan error, 1), apply: func(*writeTx) error { return errRefused }}
 	panicking := &change{done: make(chan error, 1), apply: func(*writeTx) error { panic("oops") }}
-	b.work([]*change{first, refused, panicking, last})
+	b.committer.process([]*change{first, refused, panicking, last})
 	if err := errors.Join(<-first.done, <-last.done); err != nil {
 		t.Errorf("neighbours: %v", err)
 	}
@@ -64,7 +64,7 @@ func TestRefusedChangeDoesNotDisturbItsNeighbours(t *testing.T) {
 func TestFailedWriteIsNotCommitted(t *testing.T) {
 	b := OpenTemp(t)
 	neighbour, tooLong := mark("neighbour"), mark(strings.Repeat("x", bbolt.MaxKeySize+1))
-	b.work([]*change{neighbour, tooLong})
+	b.committer.process([]*change{neighbour, tooLong})
 	for _, c := range []*change{neighbour, tooLong} {
 		if err := <-c.done; err == nil || !strings.Contains(err.Error(), `"about"`) {
 			t.Errorf("got %v", err)
@@ -89,7 +89,7 @@ func TestChangeThatWroteAndWasRefusedIsNotCommitted(t *testing.T) {
 	}
 	neighbour := mark("neighbour")
 	broken := &change{done: make(chan error, 1), apply: halfway}
-	b.work([]*change{neighbour, broken})
+	b.committer.process([]*change{neighbour, broken})
 	for _, c := range []*change{neighbour, broken} {
 		if err := <-c.done; err == nil || errors.Is(err, errRefused) {
 			t.Errorf("together: %v", err)
@@ -102,7 +102,7 @@ func TestChangeThatWroteAndWasRefusedIsNotCommitted(t *testing.T) {
 
 func TestOnlyChangesCost(t *testing.T) {
 	b := OpenTemp(t)
-	b.commit = func(*bbolt.Tx) error { t.Error("committed nothing"); return nil }
+	b.committer.opts.Commit = func(*bbolt.Tx) error { t.Error("committed nothing"); return nil }
 	if err := b.DeleteUser(t.Context(), uuid.New()); !errors.Is(err, store.ErrNotFound) {
 		t.Error(err)
 	}
@@ -123,9 +123,9 @@ func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOn(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			b.commit = commit
+			b.committer.opts.Commit = commit
 			first := b.Probe(t.Context())
-			b.commit = (*bbolt.Tx).Commit
+			b.committer.opts.Commit = (*bbolt.Tx).Commit
 			for _, err := range []error{first, b.Probe(t.Context()), b.DeleteUser(t.Context(), user.ID)} {
 				if !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), lost.Error()) {
 					t.Errorf("got %v", err)
@@ -140,11 +140,11 @@ func TestAfterACommitOfUnknownOutcomeOnlyReadsGoOn(t *testing.T) {
 
 func TestFullDiskIsNotTheEnd(t *testing.T) {
 	b := OpenTemp(t)
-	b.commit = func(*bbolt.Tx) error { return durable.FullErrors[0] }
+	b.committer.opts.Commit = func(*bbolt.Tx) error { return durable.FullErrors[0] }
 	if err := b.update(t.Context(), mark("one").apply); !errors.Is(err, store.ErrFull) || !errors.Is(err, durable.FullErrors[0]) {
 		t.Errorf("with a full disk: %v", err)
 	}
-	b.commit = (*bbolt.Tx).Commit
+	b.committer.opts.Commit = (*bbolt.Tx).Commit
 	if b.marked(t, "one") {
 		t.Error("refused and committed")
 	}
@@ -156,7 +156,7 @@ func TestFullDiskIsNotTheEnd(t *testing.T) {
 func TestWhatIsHandedInIsFinished(t *testing.T) {
 	b := OpenTemp(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	b.commit = func(tx *bbolt.Tx) error {
+	b.committer.opts.Commit = func(tx *bbolt.Tx) error {
 		cancel()
 		return tx.Commit()
 	}
@@ -218,7 +218,7 @@ func TestUseOfKeysIsWrittenDownWithinAMinute(t *testing.T) {
 // writeTouched has the committer do what it does each minute. It looks after the
 // log meanwhile, whenever that is due.
 func (b *Store) writeTouched(t *testing.T) error {
-	return b.handIn(t.Context(), &change{done: make(chan error, 1), instead: b.flushTouched})
+	return b.handIn(t.Context(), &change{done: make(chan error, 1), instead: b.committer.flushTouched})
 }
 
 func TestUseThatCannotBeWrittenDownStays(t *testing.T) {
@@ -226,11 +226,11 @@ func TestUseThatCannotBeWrittenDownStays(t *testing.T) {
 	key := newKey(t, b)
 	at := time.Now()
 	b.TouchKey(key.ID, at)
-	b.commit = func(*bbolt.Tx) error { return durable.FullErrors[0] }
+	b.committer.opts.Commit = func(*bbolt.Tx) error { return durable.FullErrors[0] }
 	if err := b.writeTouched(t); !errors.Is(err, store.ErrFull) {
 		t.Errorf("with a full disk: %v", err)
 	}
-	b.commit = (*bbolt.Tx).Commit
+	b.committer.opts.Commit = (*bbolt.Tx).Commit
 	if err := b.writeTouched(t); err != nil {
 		t.Error(err)
 	}
@@ -244,14 +244,14 @@ func TestUseDuringAFlushIsNotLost(t *testing.T) {
 	key := newKey(t, b)
 	at := time.Unix(1e9, 0).UTC()
 	b.TouchKey(key.ID, at)
-	b.commit = func(tx *bbolt.Tx) error {
+	b.committer.opts.Commit = func(tx *bbolt.Tx) error {
 		b.TouchKey(key.ID, at.Add(time.Second))
 		return tx.Commit()
 	}
 	if err := b.writeTouched(t); err != nil {
 		t.Fatal(err)
 	}
-	b.commit = (*bbolt.Tx).Commit
+	b.committer.opts.Commit = (*bbolt.Tx).Commit
 	if err := b.writeTouched(t); err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +265,7 @@ func TestReaderFromBeforeAFlushSeesTheUse(t *testing.T) {
 	key := newKey(t, b)
 	at := time.Unix(1e9, 0).UTC()
 	b.TouchKey(key.ID, at)
-	err := b.viewIn(b.db.Load(), func(tx *dbTx) error {
+	err := b.file.View(func(tx *dbfile.Tx) error {
 		// As flushTouched does at its end. What it commits is not in tx.
 		b.touched.flushed(b.touched.toWrite())
 		if got, err := b.lastUse(tx, key.ID); err != nil || got != at {
@@ -275,32 +275,6 @@ func TestReaderFromBeforeAFlushSeesTheUse(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestNewFileTakesNobodysPlace(t *testing.T) {
-	dir := t.TempDir()
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	for _, path := range []string{from, to} {
-		if err := os.WriteFile(path, []byte(path), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := moveNew(from, to); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(to); err != nil || string(got) != to {
-		t.Fatalf("got %q, %v", got, err)
-	}
-}
-
-func TestVanishedFileIsNotMadeAnew(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "attachd.db")
-	if _, err := openFile(path, time.Second, false); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("open: %v", err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("stat: %v", err)
 	}
 }
 
@@ -317,7 +291,7 @@ func newKey(t *testing.T, b *Store) store.Key {
 
 func (b *Store) written(t *testing.T, key uuid.UUID) (seconds int64, found bool) {
 	t.Helper()
-	err := b.viewIn(b.db.Load(), func(tx *dbTx) (err error) {
+	err := b.file.View(func(tx *dbfile.Tx) (err error) {
 		seconds, found, err = loadTouched(tx, key)
 		return err
 	})
@@ -331,8 +305,8 @@ func TestAChangeThatFindsTheDiskFullIsTriedOnceMoreWhenThereIsRoom(t *testing.T)
 	for _, room := range []bool{true, false} {
 		b := OpenTemp(t)
 		asked := 0
-		b.makeRoom = func() bool { asked++; return room }
-		b.commit = func(tx *bbolt.Tx) error {
+		b.committer.opts.MakeRoom = func() bool { asked++; return room }
+		b.committer.opts.Commit = func(tx *bbolt.Tx) error {
 			if asked > 0 && room {
 				return tx.Commit()
 			}
@@ -349,7 +323,7 @@ func TestAChangeThatFindsTheDiskFullIsTriedOnceMoreWhenThereIsRoom(t *testing.T)
 		if asked != 1 {
 			t.Errorf("asked for room %d times", asked)
 		}
-		b.commit = (*bbolt.Tx).Commit
+		b.committer.opts.Commit = (*bbolt.Tx).Commit
 	}
 }
 

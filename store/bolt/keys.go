@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -33,10 +34,10 @@ var errFullOfKeys = errors.New("another key has to make room")
 
 func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) error) func(tx *writeTx) error {
 	return func(tx *writeTx) error {
-		if err := needUser(tx.dbTx, k.UserID); err != nil {
+		if err := needUser(tx.Tx, k.UserID); err != nil {
 			return err
 		}
-		if has(tx.dbTx, schema.Keys, k.ID[:]) || has(tx.dbTx, schema.KeyHashes, k.Hash[:]) {
+		if tx.Has(schema.Keys, k.ID[:]) || tx.Has(schema.KeyHashes, k.Hash[:]) {
 			return refuse(store.ErrConflict, "This key is there already.")
 		}
 		if err := makeRoomForKey(tx, k, remove); err != nil {
@@ -59,7 +60,7 @@ func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) er
 // are as many as there may be. It removes no more than that one, since the clock
 // may be wrong.
 func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.UUID) error) error {
-	keys := restsUnder(tx.dbTx, schema.UserKeys, k.UserID[:])
+	keys := tx.RestsUnder(schema.UserKeys, k.UserID[:])
 	if len(keys) < store.MaxKeys {
 		return nil
 	}
@@ -70,7 +71,7 @@ func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.U
 		if err != nil {
 			return err
 		}
-		record, err := load[schema.KeyRecord](tx.dbTx, schema.Keys, key)
+		record, err := dbfile.Load[schema.KeyRecord](tx.Tx, schema.Keys, key)
 		if err != nil {
 			return err
 		}
@@ -86,7 +87,7 @@ func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.U
 
 // Key implements Keys.
 func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.User, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
 		k, u, err = b.loadKeyAndUser(tx, id)
 		return err
 	})
@@ -95,8 +96,8 @@ func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.Use
 
 // KeyByHash implements Keys.
 func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (k store.Key, u store.User, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
-		value := tx.get(schema.KeyHashes, hash[:])
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		value := tx.Get(schema.KeyHashes, hash[:])
 		if value == nil {
 			return store.ErrNotFound
 		}
@@ -110,12 +111,12 @@ func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (k store.Key, u st
 	return k, u, err
 }
 
-func (b *Store) loadKeyAndUser(tx *dbTx, id uuid.UUID) (store.Key, store.User, error) {
+func (b *Store) loadKeyAndUser(tx *dbfile.Tx, id uuid.UUID) (store.Key, store.User, error) {
 	k, err := b.loadKey(tx, id)
 	if err != nil {
 		return store.Key{}, store.User{}, err
 	}
-	user, err := b.users.load(tx, schema.Users, k.UserID[:])
+	user, err := b.users.Load(tx, schema.Users, k.UserID[:])
 	if err != nil {
 		return store.Key{}, store.User{}, err
 	}
@@ -125,8 +126,8 @@ func (b *Store) loadKeyAndUser(tx *dbTx, id uuid.UUID) (store.Key, store.User, e
 	return k, user.User(k.UserID), nil
 }
 
-func (b *Store) loadKey(tx *dbTx, id uuid.UUID) (store.Key, error) {
-	record, err := b.keys.load(tx, schema.Keys, id[:])
+func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
+	record, err := b.keys.Load(tx, schema.Keys, id[:])
 	if err != nil {
 		return store.Key{}, err
 	}
@@ -145,7 +146,7 @@ func (b *Store) loadKey(tx *dbTx, id uuid.UUID) (store.Key, error) {
 }
 
 // lastUse is the later of what is written down and what is noted.
-func (b *Store) lastUse(tx *dbTx, id uuid.UUID) (time.Time, error) {
+func (b *Store) lastUse(tx *dbfile.Tx, id uuid.UUID) (time.Time, error) {
 	written, isWritten, err := loadTouched(tx, id)
 	if err != nil {
 		return time.Time{}, err
@@ -160,8 +161,8 @@ func (b *Store) lastUse(tx *dbTx, id uuid.UUID) (time.Time, error) {
 	return time.Unix(written, 0).UTC(), nil
 }
 
-func loadTouched(tx *dbTx, id uuid.UUID) (seconds int64, found bool, err error) {
-	value := tx.get(schema.Touched, id[:])
+func loadTouched(tx *dbfile.Tx, id uuid.UUID) (seconds int64, found bool, err error) {
+	value := tx.Get(schema.Touched, id[:])
 	switch len(value) {
 	case 0:
 		return 0, false, nil
@@ -175,8 +176,8 @@ func noKey(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no k
 
 // KeysOf implements Keys.
 func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []store.Key, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		for rest := range under(tx, schema.UserKeys, user[:], after[:]) {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		for rest := range tx.Under(schema.UserKeys, user[:], after[:]) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -204,14 +205,14 @@ func (b *Store) DeleteKey(ctx context.Context, id uuid.UUID) error {
 
 // removeKey removes a key and its sessions.
 func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
-	record, err := load[schema.KeyRecord](tx.dbTx, schema.Keys, id[:])
+	record, err := dbfile.Load[schema.KeyRecord](tx.Tx, schema.Keys, id[:])
 	if err != nil {
 		return err
 	}
 	if record == nil {
 		return noKey(id)
 	}
-	for _, hash := range restsUnder(tx.dbTx, schema.KeySessions, id[:]) {
+	for _, hash := range tx.RestsUnder(schema.KeySessions, id[:]) {
 		if err := tx.removeSession(hash); err != nil {
 			return err
 		}
@@ -287,38 +288,38 @@ func (b *Store) TouchKey(id uuid.UUID, at time.Time) {
 }
 
 // flushTouched writes down when keys were used. It is the committer's to call.
-func (b *Store) flushTouched() error {
-	noted := b.touched.toWrite()
-	if len(noted) == 0 && b.db.Load().IsReadOnly() {
+func (cm *committer) flushTouched() error {
+	noted := cm.store.touched.toWrite()
+	if len(noted) == 0 && cm.store.file.ReadOnly() {
 		return nil
 	}
 	c := &change{alone: true, apply: func(tx *writeTx) error {
 		for id, seconds := range noted {
-			written, isWritten, err := loadTouched(tx.dbTx, id)
+			written, isWritten, err := loadTouched(tx.Tx, id)
 			if err != nil {
 				return err
 			}
 			// A key may have been deleted while somebody used it.
-			if has(tx.dbTx, schema.Keys, id[:]) && (!isWritten || seconds > written) {
+			if tx.Has(schema.Keys, id[:]) && (!isWritten || seconds > written) {
 				tx.put(schema.Touched, id[:], schema.EncodeSeconds(seconds))
 			}
 		}
 		return nil
 	}}
-	if err := errors.Join(b.transact([]*change{c}, nil, false), c.refusal); err != nil {
+	if err := errors.Join(cm.transact([]*change{c}, nil, false), c.refusal); err != nil {
 		return fmt.Errorf("write down when keys were used: %w", err)
 	}
-	b.touched.flushed(noted)
+	cm.store.touched.flushed(noted)
 	return nil
 }
 
 // CreateSession implements Keys.
 func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Time) error {
 	return b.updateAlone(ctx, func(tx *writeTx) error {
-		if !has(tx.dbTx, schema.Keys, s.KeyID[:]) {
+		if !tx.Has(schema.Keys, s.KeyID[:]) {
 			return noKey(s.KeyID)
 		}
-		if has(tx.dbTx, schema.Sessions, s.Hash[:]) {
+		if tx.Has(schema.Sessions, s.Hash[:]) {
 			return refuse(store.ErrConflict, "This session is there already.")
 		}
 		if err := tx.removeExpiredSessions(now); err != nil {
@@ -337,13 +338,13 @@ func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Tim
 // makeRoomForSession ends the session of a key's user that would expire first,
 // when there are as many as there may be.
 func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
-	k, err := load[schema.KeyRecord](tx.dbTx, schema.Keys, key[:])
+	k, err := dbfile.Load[schema.KeyRecord](tx.Tx, schema.Keys, key[:])
 	if err != nil || k == nil {
 		return err
 	}
 	var hashes [][]byte
-	for _, id := range restsUnder(tx.dbTx, schema.UserKeys, k.UserID[:]) {
-		hashes = append(hashes, restsUnder(tx.dbTx, schema.KeySessions, id)...)
+	for _, id := range tx.RestsUnder(schema.UserKeys, k.UserID[:]) {
+		hashes = append(hashes, tx.RestsUnder(schema.KeySessions, id)...)
 	}
 	if len(hashes) < store.MaxSessions {
 		return nil
@@ -351,7 +352,7 @@ func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
 	var first []byte
 	var expires time.Time
 	for _, hash := range hashes {
-		record, err := load[schema.SessionRecord](tx.dbTx, schema.Sessions, hash)
+		record, err := dbfile.Load[schema.SessionRecord](tx.Tx, schema.Sessions, hash)
 		if err != nil {
 			return err
 		}
@@ -365,7 +366,7 @@ func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
 func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 	var expired [][]byte
 	limit := schema.TimeKey(now)
-	for key := range under(tx.dbTx, schema.SessionExpiry, nil, nil) {
+	for key := range tx.Under(schema.SessionExpiry, nil, nil) {
 		if bytes.Compare(key[:len(limit)], limit) >= 0 {
 			break
 		}
@@ -381,8 +382,8 @@ func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 
 // Session implements Keys.
 func (b *Store) Session(ctx context.Context, hash [32]byte) (s store.Session, err error) {
-	err = b.look(ctx, func(tx *dbTx) error {
-		record, err := load[schema.SessionRecord](tx, schema.Sessions, hash[:])
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		record, err := dbfile.Load[schema.SessionRecord](tx, schema.Sessions, hash[:])
 		if err != nil {
 			return err
 		}
@@ -404,7 +405,7 @@ func (b *Store) DeleteSession(ctx context.Context, hash [32]byte) error {
 
 // removeSession removes a session that may not be there.
 func (tx *writeTx) removeSession(hash []byte) error {
-	record, err := load[schema.SessionRecord](tx.dbTx, schema.Sessions, hash)
+	record, err := dbfile.Load[schema.SessionRecord](tx.Tx, schema.Sessions, hash)
 	if err != nil || record == nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 )
 
@@ -49,39 +50,11 @@ func (b *Store) NewEvents() <-chan struct{} { return b.postbox.grown }
 
 // countPosted counts what is in the outbox of a database that is being opened.
 func (b *Store) countPosted() error {
-	return b.view(context.Background(), func(tx *dbTx) error {
-		b.postbox.events.Add(tx.count(schema.Outbox))
-		b.postbox.dead.Add(tx.count(schema.Dead))
+	return b.view(context.Background(), func(tx *dbfile.Tx) error {
+		b.postbox.events.Add(tx.Count(schema.Outbox))
+		b.postbox.dead.Add(tx.Count(schema.Dead))
 		return nil
 	})
-}
-
-// count counts the entries of a bucket, also damaged ones.
-func (tx *dbTx) count(bucket []byte) (n int64) {
-	if tx.known.refuses(bucket) != nil || tx.Bucket(bucket) == nil {
-		return 0
-	}
-	cursor := tx.entriesLeft(bucket)
-	for key, _ := cursor.First(); key != nil; key, _ = cursor.Next() {
-		n++
-	}
-	return n
-}
-
-// numbered runs through a bucket whose keys are numbers, from the first after
-// that on. A copy of an older database may not have the bucket.
-func numbered(tx *dbTx, bucket []byte, after uint64) func(yield func(seq uint64, value []byte) bool) {
-	return func(yield func(uint64, []byte) bool) {
-		if tx.Bucket(bucket) == nil || after+1 == 0 {
-			return
-		}
-		cursor := tx.entries(bucket)
-		for key, value := cursor.Seek(schema.Number(after + 1)); len(key) == 8; key, value = cursor.Next() {
-			if cursor.must(); !yield(binary.BigEndian.Uint64(key), value) {
-				return
-			}
-		}
-	}
 }
 
 // tell puts an event into the outbox, if the change is to be told of.
@@ -90,7 +63,7 @@ func (tx *writeTx) tell(what store.EventType, a store.Attachment, space string) 
 	if origin == nil || tx.err != nil {
 		return
 	}
-	if err := make(names).fill(tx.dbTx, tx.users, &a); err != nil {
+	if err := make(names).fill(tx.Tx, tx.users, &a); err != nil {
 		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
 		return
 	}
@@ -162,7 +135,7 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 	if n <= 0 {
 		return nil
 	}
-	for seq, value := range numbered(tx.dbTx, bucket, 0) {
+	for seq, value := range tx.Numbered(bucket, 0) {
 		list = append(list, numberedValue{seq, bytes.Clone(value)})
 		if int64(len(list)) == n {
 			break
@@ -173,8 +146,8 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 
 // Events implements Outbox.
 func (b *Store) Events(ctx context.Context, after uint64, limit int) (list []store.Event, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		for seq, value := range numbered(tx, schema.Outbox, after) {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		for seq, value := range tx.Numbered(schema.Outbox, after) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -206,7 +179,7 @@ func (b *Store) SettleEvents(ctx context.Context, delivered []uint64, dead ...st
 
 // take removes an event, and says whether it was there.
 func (tx *writeTx) take(seq uint64) bool {
-	if !has(tx.dbTx, schema.Outbox, schema.Number(seq)) {
+	if !tx.Has(schema.Outbox, schema.Number(seq)) {
 		return false
 	}
 	tx.delete(schema.Outbox, schema.Number(seq))
@@ -216,8 +189,8 @@ func (tx *writeTx) take(seq uint64) bool {
 
 // DeadLetters implements Outbox.
 func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) (list []store.DeadLetter, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
-		for seq, value := range numbered(tx, schema.Dead, after) {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		for seq, value := range tx.Numbered(schema.Dead, after) {
 			if len(list) >= limit {
 				return nil
 			}
@@ -261,7 +234,7 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
 		var head uint64
-		if key, _ := tx.entries(schema.Dead).Last(); len(key) == 8 {
+		if key, _ := tx.Entries(schema.Dead).Last(); len(key) == 8 {
 			head = binary.BigEndian.Uint64(key)
 		}
 		through, err := tx.ripe(schema.DeadMarks, head, age, keep)
@@ -269,7 +242,7 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 			return err
 		}
 		var old []uint64
-		for seq := range numbered(tx.dbTx, schema.Dead, 0) {
+		for seq := range tx.Numbered(schema.Dead, 0) {
 			if len(old) >= limit || seq > through {
 				break
 			}

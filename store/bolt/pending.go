@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -54,14 +55,14 @@ func (b *Store) MayStage() bool {
 // older than it.
 func (b *Store) preparePending(readOnly bool) error {
 	missing := false
-	err := b.view(context.Background(), func(tx *dbTx) error {
-		if tx.known.refuses(schema.Pending) != nil {
+	err := b.view(context.Background(), func(tx *dbfile.Tx) error {
+		if tx.Refused(schema.Pending) != nil {
 			return nil
 		}
 		if missing = tx.Bucket(schema.Pending) == nil; missing {
 			return nil
 		}
-		waits := tx.entriesLeft(schema.Pending)
+		waits := tx.Readable(schema.Pending)
 		for key, content := waits.First(); key != nil; key, content = waits.Next() {
 			b.pending.add(waiting{1, int64(len(content))})
 		}
@@ -70,7 +71,7 @@ func (b *Store) preparePending(readOnly bool) error {
 	if err != nil || !missing || readOnly {
 		return err
 	}
-	return b.updateIn(b.db.Load(), func(tx *dbTx) error {
+	return b.file.Update(func(tx *dbfile.Tx) error {
 		_, err := tx.CreateBucket(schema.Pending)
 		return err
 	})
@@ -84,7 +85,7 @@ func (tx *writeTx) putPending(id uuid.UUID, content []byte) {
 
 // deletePending deletes the content that waits with a record, if one does.
 func (tx *writeTx) deletePending(id uuid.UUID) {
-	content := tx.get(schema.Pending, id[:])
+	content := tx.Get(schema.Pending, id[:])
 	if content == nil {
 		return
 	}
@@ -96,12 +97,12 @@ func (tx *writeTx) deletePending(id uuid.UUID) {
 // StagedContent implements Stager. Of many records with the content, the
 // newest are the likeliest to wait with it.
 func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
-	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbTx) error {
+	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Pending) == nil {
 			return store.ErrNotFound // a copy of an older database
 		}
 		for id := range newestWith(tx, sha256) {
-			if waiting := tx.get(schema.Pending, id); waiting != nil {
+			if waiting := tx.Get(schema.Pending, id); waiting != nil {
 				content = bytes.Clone(waiting)
 				return nil
 			}
@@ -112,9 +113,9 @@ func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []b
 }
 
 // newestWith gives the ids of the records with a content, the newest first.
-func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
+func newestWith(tx *dbfile.Tx, sha256 [32]byte) iter.Seq[[]byte] {
 	return func(yield func(id []byte) bool) {
-		cursor := tx.entries(schema.Contents)
+		cursor := tx.Entries(schema.Contents)
 		last := uuid.Max
 		key, _ := cursor.Seek(schema.Join(sha256[:], last[:]))
 		if key == nil {
@@ -123,12 +124,12 @@ func newestWith(tx *dbTx, sha256 [32]byte) iter.Seq[[]byte] {
 			key, _ = cursor.Prev()
 		}
 		for bytes.HasPrefix(key, sha256[:]) {
-			if cursor.must(); !yield(key[len(sha256):]) {
+			if cursor.Must(); !yield(key[len(sha256):]) {
 				return
 			}
 			key, _ = cursor.Prev()
 		}
-		tx.mustKnowKeys(schema.Contents)
+		tx.MustKnowKeys(schema.Contents)
 	}
 }
 
@@ -164,11 +165,11 @@ func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, max
 // read is passed over: it must not keep back the others. Unreadable is the
 // first of these.
 func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
-	err = b.view(ctx, func(tx *dbTx) error {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Pending) == nil {
 			return nil
 		}
-		waits := tx.entriesLeft(schema.Pending)
+		waits := tx.Readable(schema.Pending)
 		for key, content := waits.Seek(after[:]); key != nil; key, content = waits.Next() {
 			if bytes.Equal(key, after[:]) {
 				continue
@@ -176,8 +177,8 @@ func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id 
 			id, err := schema.ParseID(key)
 			var a store.Attachment
 			if err == nil {
-				err = caught(func() (err error) {
-					waits.must()
+				err = dbfile.Caught(func() (err error) {
+					waits.Must()
 					a, err = loadAttachment(tx, id)
 					return err
 				})
@@ -200,7 +201,7 @@ func (b *Store) Unstage(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID,
 	err = b.update(ctx, func(tx *writeTx) error {
 		gone = nil // the change may be tried twice
 		for _, id := range ids {
-			if !has(tx.dbTx, schema.AttachmentIDs, id[:]) {
+			if !tx.Has(schema.AttachmentIDs, id[:]) {
 				gone = append(gone, id)
 			}
 			tx.deletePending(id)

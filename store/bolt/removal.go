@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 )
 
@@ -29,29 +30,29 @@ const removedPart = 4
 // removed. It is no answer: see whenFree.
 var errRemoving = errors.New("what was there before is still being removed")
 
-func isMarked(tx *dbTx, k []byte) bool {
-	return has(tx, schema.Removals, k) // a copy of an older database has none
+func isMarked(tx *dbfile.Tx, k []byte) bool {
+	return tx.Has(schema.Removals, k) // a copy of an older database has none
 }
 
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
-func (b *Store) isRemoved(tx *dbTx, p store.Parent) (bool, error) {
-	if tx.hasNone(schema.Removals) { // as nearly always
+func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
+	if tx.HasNone(schema.Removals) { // as nearly always
 		return false, nil
 	}
-	record, err := b.entities.load(tx, schema.Entities, schema.ParentKey(p))
+	record, err := b.entities.Load(tx, schema.Entities, schema.ParentKey(p))
 	switch {
 	case err != nil:
 		return false, err
 	case record == nil:
 		return isMarked(tx, schema.ParentRemoval(p)), nil
 	}
-	return !has(tx, schema.Spaces, []byte(record.Space)) && isMarked(tx, schema.SpaceRemoval(record.Space)), nil
+	return !tx.Has(schema.Spaces, []byte(record.Space)) && isMarked(tx, schema.SpaceRemoval(record.Space)), nil
 }
 
 // removed remembers isRemoved for the parents met in one call.
 type removed map[store.Parent]bool
 
-func (r removed) has(b *Store, tx *dbTx, p store.Parent) (bool, error) {
+func (r removed) has(b *Store, tx *dbfile.Tx, p store.Parent) (bool, error) {
 	is, known := r[p]
 	if known {
 		return is, nil
@@ -64,18 +65,18 @@ func (r removed) has(b *Store, tx *dbTx, p store.Parent) (bool, error) {
 // DeleteEntity implements Directory.
 func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		e, err := b.seenEntity(tx.dbTx, p)
+		e, err := b.seenEntity(tx.Tx, p)
 		if err != nil {
 			return err
 		}
-		if !withAttachments && hasUnder(tx.dbTx, schema.Attachments, schema.ParentKey(p)) {
+		if !withAttachments && tx.HasUnder(schema.Attachments, schema.ParentKey(p)) {
 			return refuse(store.ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
 		}
-		used, err := usedBy(tx.dbTx, p)
+		used, err := usedBy(tx.Tx, p)
 		if err != nil {
 			return err
 		}
-		usage, err := loadUsage(tx.dbTx, e.Space)
+		usage, err := loadUsage(tx.Tx, e.Space)
 		if err != nil {
 			return err
 		}
@@ -89,8 +90,8 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 }
 
 // usedBy adds up the attachments of a parent.
-func usedBy(tx *dbTx, p store.Parent) (used store.Usage, err error) {
-	for rest, record := range under(tx, schema.Attachments, schema.ParentKey(p), nil) {
+func usedBy(tx *dbfile.Tx, p store.Parent) (used store.Usage, err error) {
+	for rest, record := range tx.Under(schema.Attachments, schema.ParentKey(p), nil) {
 		id, err := schema.ParseID(rest)
 		if err != nil {
 			return used, err
@@ -107,12 +108,12 @@ func usedBy(tx *dbTx, p store.Parent) (used store.Usage, err error) {
 // DeleteSpace implements Directory.
 func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		if err := needSpace(tx.dbTx, slug); err != nil {
+		if err := needSpace(tx.Tx, slug); err != nil {
 			return err
 		}
 		if !withAttachments {
-			for parent := range under(tx.dbTx, schema.SpaceEntities, schema.Slug0(slug), nil) {
-				if hasUnder(tx.dbTx, schema.Attachments, parent) {
+			for parent := range tx.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
+				if tx.HasUnder(schema.Attachments, parent) {
 					return refuse(store.ErrConflict, "There are attachments in space %q.", slug)
 				}
 			}
@@ -150,9 +151,9 @@ func (b *Store) Remove(ctx context.Context) (freed [][32]byte, more bool, err er
 }
 
 func (b *Store) removeNext(ctx context.Context) (freed [][32]byte, more bool, err error) {
-	var marks []keyValue
-	err = b.look(ctx, func(tx *dbTx) error {
-		marks = firstEntries(tx, schema.Removals, nil, maxTriedMarks)
+	var marks []dbfile.KeyValue
+	err = b.look(ctx, func(tx *dbfile.Tx) error {
+		marks = tx.FirstEntries(schema.Removals, nil, maxTriedMarks)
 		return nil
 	})
 	for _, mark := range marks {
@@ -171,23 +172,23 @@ const maxTriedMarks = 100
 
 // removeMarked removes the next part of what a mark stands for, and the mark
 // with the last.
-func (b *Store) removeMarked(ctx context.Context, mark keyValue) (freed [][32]byte, more bool, err error) {
+func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [][32]byte, more bool, err error) {
 	err = b.updateAlone(ctx, func(tx *writeTx) error {
 		freed, more = nil, true
-		r, err := load[schema.RemovalRecord](tx.dbTx, schema.Removals, mark.key)
+		r, err := dbfile.Load[schema.RemovalRecord](tx.Tx, schema.Removals, mark.Key)
 		if err != nil || r == nil { // another has removed all of it
 			return err
 		}
 		tx.change.origin = r.Origin
 		var left bool
-		if freed, left, err = tx.removeSome(mark.key, *r, b.batch/removedPart); err != nil || left {
+		if freed, left, err = tx.removeSome(mark.Key, *r, b.batch/removedPart); err != nil || left {
 			return err
 		}
-		tx.delete(schema.Removals, mark.key)
+		tx.delete(schema.Removals, mark.Key)
 		return nil
 	})
 	if err != nil {
-		return nil, false, fmt.Errorf("remove what went with %x: %w", mark.key, err)
+		return nil, false, fmt.Errorf("remove what went with %x: %w", mark.Key, err)
 	}
 	return freed, more, nil
 }
@@ -209,7 +210,7 @@ func (b *Store) goOnRemoving(ctx context.Context) error {
 
 // doomed is what one transaction of a removal removes.
 type doomed struct {
-	*dbTx
+	*dbfile.Tx
 	room        int // for so much more
 	attachments []store.Attachment
 	entries     []doomedEntry // all else
@@ -229,7 +230,7 @@ func (d *doomed) add(entries ...doomedEntry) bool {
 
 // parent takes what belongs to a parent, and says whether that is all of it.
 func (d *doomed) parent(p store.Parent) (all bool, err error) {
-	for rest, record := range under(d.dbTx, schema.Attachments, schema.ParentKey(p), nil) {
+	for rest, record := range d.Under(schema.Attachments, schema.ParentKey(p), nil) {
 		if !d.add() {
 			return false, nil
 		}
@@ -246,7 +247,7 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 	if p.Kind != store.Ticket {
 		return true, nil
 	}
-	for id := range under(d.dbTx, schema.Comments, p.ID[:], nil) {
+	for id := range d.Under(schema.Comments, p.ID[:], nil) {
 		if !d.add(doomedEntry{schema.Comments, schema.Join(p.ID[:], id)}) {
 			return false, nil
 		}
@@ -256,7 +257,7 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 
 // space takes what is in a space.
 func (d *doomed) space(slug string) (all bool, err error) {
-	for rest := range under(d.dbTx, schema.SpaceEntities, schema.Slug0(slug), nil) {
+	for rest := range d.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
 		p, err := schema.ParseParent(rest)
 		if err != nil {
 			return false, err
@@ -268,7 +269,7 @@ func (d *doomed) space(slug string) (all bool, err error) {
 			return false, nil
 		}
 	}
-	for user := range under(d.dbTx, schema.Members, schema.Slug0(slug), nil) {
+	for user := range d.Under(schema.Members, schema.Slug0(slug), nil) {
 		if !d.add(doomedEntry{schema.Members, schema.Join(schema.Slug0(slug), user)}, doomedEntry{schema.Memberships, schema.Join(user, []byte(slug))}) {
 			return false, nil
 		}
@@ -279,7 +280,7 @@ func (d *doomed) space(slug string) (all bool, err error) {
 // removeSome removes at most limit things below a parent or space, says which
 // contents nothing refers to any more, and whether anything is left.
 func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
-	d := &doomed{dbTx: tx.dbTx, room: limit}
+	d := &doomed{Tx: tx.Tx, room: limit}
 	all := false
 	switch key[0] {
 	case schema.RemovesParent:
@@ -299,7 +300,7 @@ func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (fr
 	if err != nil {
 		return nil, false, err
 	}
-	freed = freedBy(tx.dbTx, d.attachments)
+	freed = freedBy(tx.Tx, d.attachments)
 	for _, a := range d.attachments {
 		tx.removeAttachment(a, r.Space)
 		if len(r.Entry) > 0 {
@@ -323,9 +324,9 @@ func (c *checker) removals() error {
 		}
 		switch key[0] {
 		case schema.RemovesParent:
-			c.want(!has(c.dbTx, schema.Entities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
+			c.want(!c.Has(schema.Entities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
 		case schema.RemovesSpace:
-			c.want(!has(c.dbTx, schema.Spaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
+			c.want(!c.Has(schema.Spaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
 		default:
 			return schema.ErrKey
 		}

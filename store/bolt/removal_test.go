@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -114,18 +115,18 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 // wantNothingOf looks for what is left of a space.
 func (b *Store) wantNothingOf(t *testing.T, when, space string) {
 	t.Helper()
-	err := b.look(t.Context(), func(tx *dbTx) error {
+	err := b.look(t.Context(), func(tx *dbfile.Tx) error {
 		for _, bucket := range [][]byte{schema.Removals, schema.Attachments, schema.AttachmentIDs, schema.Contents} {
-			if hasUnder(tx, bucket, nil) {
+			if tx.HasUnder(bucket, nil) {
 				t.Errorf("%s: something is left in the bucket %q", when, bucket)
 			}
 		}
 		for _, bucket := range [][]byte{schema.SpaceEntities, schema.Members} {
-			if hasUnder(tx, bucket, schema.Slug0(space)) {
+			if tx.HasUnder(bucket, schema.Slug0(space)) {
 				t.Errorf("%s: something of the space is left in the bucket %q", when, bucket)
 			}
 		}
-		for key := range under(tx, schema.Memberships, nil, nil) {
+		for key := range tx.Under(schema.Memberships, nil, nil) {
 			if strings.HasSuffix(string(key[16:]), space) {
 				t.Errorf("%s: a membership is left", when)
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -21,7 +22,7 @@ const totalsBatch = 4096
 // record is looked up.
 func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (store.Totals, error) {
 	totals := store.Totals{ByType: map[string]store.Usage{}}
-	err := b.inBatches(ctx, schema.Attachments, rest, func(_ *dbTx, key, value []byte) {
+	err := b.inBatches(ctx, schema.Attachments, rest, func(_ *dbfile.Tx, key, value []byte) {
 		p, err := schema.ParseParent(key[:min(17, len(key))])
 		if err != nil {
 			return
@@ -36,7 +37,7 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 	var last [32]byte      // the content of the entry before
 	var size int64         // of that content; -1 when not looked up
 	var spared store.Usage // by storing each content once
-	err = b.inBatches(ctx, schema.Contents, rest, func(tx *dbTx, key, _ []byte) {
+	err = b.inBatches(ctx, schema.Contents, rest, func(tx *dbfile.Tx, key, _ []byte) {
 		if len(key) != 48 {
 			return
 		}
@@ -45,7 +46,7 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 			return
 		}
 		if size < 0 {
-			err := caught(func() error {
+			err := dbfile.Caught(func() error {
 				a, err := loadAttachment(tx, uuid.UUID(key[32:]))
 				size = a.Size
 				return err
@@ -71,18 +72,18 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 
 // inBatches visits every entry of a bucket, some thousands in a transaction,
 // and calls rest between two of them with how long the last one took.
-func (b *Store) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *dbTx, key, value []byte)) error {
+func (b *Store) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *dbfile.Tx, key, value []byte)) error {
 	var last []byte
 	for {
 		began, visited := time.Now(), 0
-		err := b.view(ctx, func(tx *dbTx) error {
-			entries := tx.entriesLeft(bucket)
+		err := b.view(ctx, func(tx *dbfile.Tx) error {
+			entries := tx.Readable(bucket)
 			key, value := entries.Seek(last)
 			if last != nil && bytes.Equal(key, last) {
 				key, value = entries.Next()
 			}
 			for ; key != nil; key, value = entries.Next() {
-				if entries.bad == nil {
+				if entries.Bad == nil {
 					visit(tx, key, value)
 				}
 				if visited++; visited == totalsBatch {

@@ -10,6 +10,7 @@ import (
 
 	"attachd/blobs/durable"
 	"attachd/store"
+	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
 
@@ -29,30 +30,26 @@ var walKey = []byte("log")
 // ErrLogDamaged means that the write-ahead log was damaged after it was written.
 var ErrLogDamaged = wal.ErrDamaged
 
-// openLog commits what the write-ahead log of db has and db lacks. Without a
-// path, db is a copy, and what any log holds is nothing to it.
-func (b *Store) openLog(db *handle, opts Options) (*wal.Log, error) {
+// openLog commits what the write-ahead log has and the database lacks. Without a
+// path, this is a copy, and what any log holds is nothing to it.
+func (b *Store) openLog(opts Options) (*wal.Log, error) {
 	base, stored := 0, []byte(nil)
-	err := b.viewIn(db, func(tx *dbTx) error {
-		base, stored = tx.ID(), bytes.Clone(tx.get(schema.Meta, walKey))
+	err := b.file.View(func(tx *dbfile.Tx) error {
+		base, stored = tx.ID(), bytes.Clone(tx.Get(schema.Meta, walKey))
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	if opts.Log == "" && stored != nil {
-		err = b.updateIn(db, func(tx *dbTx) error { return tx.Bucket(schema.Meta).Delete(walKey) })
+		err = b.file.Update(func(tx *dbfile.Tx) error { return tx.Delete(schema.Meta, walKey) })
 		return &wal.Log{}, err
 	}
-	write := wal.Append
-	if opts.Logged != nil {
-		write = opts.Logged
-	}
-	log, err := wal.Open(opts.Log, stored, wal.Options{Own: opts.Own, Write: write, Failed: opts.LogFailed})
+	log, err := wal.Open(opts.Log, stored, wal.Options{Own: opts.Own, Write: opts.Logged, Failed: opts.LogFailed})
 	if err != nil {
 		return nil, err
 	}
-	if err := b.replay(db, log, base); err != nil {
+	if err := b.replay(log, base); err != nil {
 		return nil, errors.Join(err, log.Release())
 	}
 	if err := log.Remove(); err != nil {
@@ -62,43 +59,23 @@ func (b *Store) openLog(db *handle, opts Options) (*wal.Log, error) {
 	return log, nil
 }
 
-// replay commits what db lacks of the log.
-func (b *Store) replay(db *handle, log *wal.Log, base int) error {
+// replay commits what the database lacks of the log.
+func (b *Store) replay(log *wal.Log, base int) error {
 	if err := log.Recover(base); err != nil || !log.Unflushed() {
 		return err
 	}
-	again := func(tx *dbTx) error { return log.Replay(replayTo{&writeTx{dbTx: tx}}) }
-	err := b.updateIn(db, again)
-	for tries := 0; tries < fullTries && durable.IsFull(err); tries++ {
-		_ = log.Halve()
-		_ = b.makeRoom != nil && b.makeRoom()
-		time.Sleep(fullPause)
-		err = b.updateIn(db, again)
-	}
+	err := b.file.WithRoom(func() error {
+		err := b.file.Update(func(tx *dbfile.Tx) error { return log.Replay(tx) })
+		if durable.IsFull(err) {
+			_ = log.Halve()
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("repeat what is in the log: %w", err)
 	}
 	log.Committed()
 	return nil
-}
-
-// replayTo is a transaction in which the write-ahead log is replayed.
-type replayTo struct{ *writeTx }
-
-func (to replayTo) HasBucket(name []byte) bool { return to.Bucket(name) != nil }
-
-func (to replayTo) Put(bucket, key, value []byte) error {
-	to.put(bucket, key, value)
-	return to.err
-}
-
-func (to replayTo) Delete(bucket, key []byte) error {
-	to.delete(bucket, key)
-	return to.err
-}
-
-func (to replayTo) SetSequence(bucket []byte, seq uint64) error {
-	return to.Bucket(bucket).SetSequence(seq)
 }
 
 // unflushed indexes what the write-ahead log has and the database lacks, for

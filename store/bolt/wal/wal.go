@@ -89,7 +89,7 @@ type Log struct {
 	file        *os.File     // nil until it is needed
 	place       inplace.File // of file
 	retryAt     time.Time    // when it may be made
-	failed      bool         // schema.Nothing is written to it any more
+	failed      bool         // nothing is written to it any more
 	halved      bool         // half of it was given up
 	epoch       [16]byte
 	epochStored bool    // the database has the epoch

@@ -1,4 +1,4 @@
-package bolt
+package dbfile
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"attachd/store"
+	"attachd/store/bolt/pages"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -19,17 +20,17 @@ import (
 // with locks held that it never releases.
 type handle struct {
 	*bbolt.DB
-	file   *os.File                         // bbolt's own
-	size   int                              // of a page, in bytes
-	last   atomic.Uint64                    // schema.Number of the last commit
-	mapped sync.RWMutex                     // held for reading while metas is read
-	metas  []byte                           // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
-	whole  atomic.Pointer[[metaLength]byte] // the last meta page that was verified
+	file   *os.File                             // bbolt's own
+	size   int                                  // of a page, in bytes
+	last   atomic.Uint64                        // number of the last commit
+	mapped sync.RWMutex                         // held for reading while metas is read
+	metas  []byte                               // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
+	whole  atomic.Pointer[[pages.MetaSize]byte] // the last meta page that was verified
 }
 
 func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
 	h := &handle{DB: db, file: file, size: db.Info().PageSize}
-	err := withoutPanic(func() (err error) {
+	err := WithoutPanic(func() (err error) {
 		if h.metas, err = mapMetas(file, 2*h.size); err != nil || h.metas == nil {
 			return err
 		}
@@ -37,7 +38,7 @@ func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
 		if newest == nil {
 			return bolterrors.ErrInvalid
 		}
-		h.last.Store(newest.commit())
+		h.last.Store(newest.Commit())
 		return nil
 	})
 	return h, err
@@ -100,7 +101,7 @@ func (h *handle) written() (length int64, err error) {
 }
 
 func (h *handle) writtenBy(last uint64) (length int64, err error) {
-	err = withoutPanic(func() error {
+	err = WithoutPanic(func() error {
 		h.mapped.RLock()
 		defer h.mapped.RUnlock()
 		if h.metas == nil {
@@ -108,10 +109,10 @@ func (h *handle) writtenBy(last uint64) (length int64, err error) {
 		}
 		newest := h.newest(last)
 		// While a commit is being made, its page may be there already.
-		if newest == nil || newest.commit() > last+1 {
+		if newest == nil || newest.Commit() > last+1 {
 			return fmt.Errorf("commit %d is not in it", last)
 		}
-		length = int64(newest.pages()) * int64(h.size)
+		length = int64(newest.Pages()) * int64(h.size)
 		return nil
 	})
 	if err != nil {
@@ -123,10 +124,10 @@ func (h *handle) writtenBy(last uint64) (length int64, err error) {
 // newest gives the last of the meta pages from a commit on that are whole. It
 // touches both pages, as bbolt does. The page of the last commit is never written
 // to, so that a commit that is being made does no harm.
-func (h *handle) newest(from uint64) (newest meta) {
-	for at := pageHeader; at < len(h.metas); at += h.size {
-		m := meta(h.metas[at : at+metaLength])
-		if m.commit() >= from && h.isWhole(m) && (newest == nil || m.commit() > newest.commit()) {
+func (h *handle) newest(from uint64) (newest pages.Meta) {
+	for at := pages.HeaderSize; at < len(h.metas); at += h.size {
+		m := pages.Meta(h.metas[at : at+pages.MetaSize])
+		if m.Commit() >= from && h.isWhole(m) && (newest == nil || m.Commit() > newest.Commit()) {
 			newest = m
 		}
 	}
@@ -134,12 +135,12 @@ func (h *handle) newest(from uint64) (newest meta) {
 }
 
 // isWhole verifies a meta page, unless it is the one that was verified before.
-func (h *handle) isWhole(m meta) bool {
+func (h *handle) isWhole(m pages.Meta) bool {
 	if known := h.whole.Load(); known != nil && bytes.Equal(m, known[:]) {
 		return true
 	}
-	copied := [metaLength]byte(m)
-	if !meta(copied[:]).isWhole() {
+	copied := [pages.MetaSize]byte(m)
+	if !pages.Meta(copied[:]).IsWhole() {
 		return false
 	}
 	h.whole.Store(&copied)

@@ -1,4 +1,4 @@
-package bolt
+package dbfile
 
 // roomToGrow is none: here the file itself would be made as large at once.
 const roomToGrow = 0

@@ -1,4 +1,7 @@
-package bolt
+// Package pages reads and verifies the file of a database below bbolt: its
+// pages, its meta pages, and the checksum behind every value. bbolt believes all
+// of them, and would loop, crash or answer wrongly over a damaged one.
+package pages
 
 import (
 	"bytes"
@@ -6,7 +9,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"os"
 	"slices"
 	"time"
@@ -26,7 +28,7 @@ import (
 // key begins, 4, and the lengths of the key and of the value behind it, 4 each.
 // The keys and values follow the elements without a gap, in their order.
 const (
-	pageHeader  = 16
+	HeaderSize  = 16 // bytes at the beginning of every page
 	pageElement = 16
 	branchPage  = 0x01
 	leafPage    = 0x02
@@ -41,11 +43,12 @@ const (
 	maxBuckets = 200 // there are some twenty; each has a number in a byte
 )
 
-// pageWalk looks at the pages of a file as bbolt's own look-ups would, and
-// believes none: each is reached once and is what it says, keys ascend and are
+// walk reads the pages of a file as bbolt's own look-ups would, and
+// trusts none: each is reached once and is what it says, keys ascend and are
 // in the range of the page above, and every entry has its checksum. It reads
 // the file, so that a page that cannot be read is an error and no signal.
-type pageWalk struct {
+type walk struct {
+	Format
 	ctx    context.Context
 	file   *os.File
 	top    uint64 // the page where the tree of buckets begins
@@ -55,22 +58,14 @@ type pageWalk struct {
 	owner  []byte // by page: the number of its bucket from 1 on, or 0
 	number byte   // of the bucket
 	bucket []byte
-	older  bool // values have no checksums
-	mixed  bool // some have
-	upper  bool // of the buckets, the pages above the leaves only
-	tell   func(fault)
+	above  bool // of the buckets, the pages above the leaves only
+	report func(Fault)
 	rest   func(took time.Duration) // may be nil
 	began  time.Time
 	names  []string          // by number
 	roots  map[uint64]string // the first page of each bucket
-	last   uint64            // schema.Number that a numbered bucket has given out
+	last   uint64            // number that a numbered bucket has given out
 }
-
-// Names in faults of what is no bucket.
-var (
-	bucketFree = []byte("\x00free") // pages that are free and in use: a change could destroy what is sound
-	bucketLost = []byte("\x00lost") // pages that are neither: another fault says what lacks them, if anything does
-)
 
 // inRange are the keys that a page may have: from the first on, and before the
 // end. nil is no bound.
@@ -82,50 +77,58 @@ type page struct {
 	raw   []byte // all of it
 }
 
-// newPageWalk walks what a read transaction can reach of the database that has
-// the path now.
-func newPageWalk(ctx context.Context, path string, tx *bbolt.Tx, tell func(fault)) (*pageWalk, error) {
+// Options say how Verify goes about it.
+type Options struct {
+	// Rest, when set, is called now and then with how long the work took since.
+	Rest func(took time.Duration)
+	// Above leaves out the leaves of the buckets, which are most of a large file.
+	Above bool
+	// Metas verifies both meta pages, too. Nothing may be written meanwhile.
+	Metas bool
+}
+
+// Format is what the names of the buckets say of a file.
+type Format struct {
+	Older bool // values have no checksums
+	Mixed bool // some have: it is being taken over
+}
+
+// Verify walks all that a read transaction can reach of the database that has
+// the path now, and calls report with each fault. It fails with ErrOvertaken
+// where commits were too quick.
+func Verify(ctx context.Context, path string, tx *bbolt.Tx, opts Options, report func(Fault)) (Format, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return Format{}, err
 	}
-	w := &pageWalk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, tell: tell, began: time.Now(), names: []string{""}, roots: make(map[uint64]string)}
+	w := &walk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, report: report, rest: opts.Rest, above: opts.Above, began: time.Now(), names: []string{""}, roots: make(map[uint64]string)}
 	w.pages = uint64(tx.Size()) / uint64(w.size)
 	w.owner = make([]byte, w.pages)
 	w.top = uint64(tx.Cursor().Bucket().RootPage())
-	if w.list, err = w.freeList(tx.ID()); err != nil {
-		return nil, errors.Join(err, file.Close())
+	if w.list, err = w.freeList(tx.ID()); err == nil && opts.Metas {
+		err = w.metas(tx.ID())
 	}
-	return w, nil
-}
-
-// all looks at everything.
-func (w *pageWalk) all() error {
-	err := w.root(w.top)
+	if err == nil {
+		err = w.root(w.top)
+	}
 	if err == nil {
 		err = w.freePages()
 	}
-	return errors.Join(err, w.file.Close())
+	return w.Format, errors.Join(err, file.Close())
 }
 
-// above looks at the pages above the leaves, and at which pages are free.
-func (w *pageWalk) above() error {
-	w.upper = true
-	return w.all()
-}
+func (w *walk) fault(format string, args ...any) { w.faultIn(string(w.bucket), format, args...) }
 
-func (w *pageWalk) fault(format string, args ...any) { w.faultIn(string(w.bucket), format, args...) }
-
-func (w *pageWalk) faultIn(bucket, format string, args ...any) {
+func (w *walk) faultIn(bucket, format string, args ...any) {
 	place := "In the database, "
-	if bucket != "" && bucket != string(bucketFree) && bucket != string(bucketLost) {
+	if bucket != "" && bucket != string(Free) && bucket != string(Lost) {
 		place = fmt.Sprintf("In the bucket %q, ", bucket)
 	}
-	w.tell(fault{bucket: bucket, what: place + fmt.Sprintf(format, args...)})
+	w.report(Fault{Bucket: bucket, What: place + fmt.Sprintf(format, args...)})
 }
 
 // pause lets others work, and ends with the context.
-func (w *pageWalk) pause() error {
+func (w *walk) pause() error {
 	if w.rest != nil && time.Since(w.began) > 10*time.Millisecond {
 		w.rest(time.Since(w.began))
 		w.began = time.Now()
@@ -134,11 +137,11 @@ func (w *pageWalk) pause() error {
 }
 
 // root walks the tree whose entries are the buckets, and each of them.
-func (w *pageWalk) root(id uint64) error {
+func (w *walk) root(id uint64) error {
 	type bucket struct{ name, value []byte }
 	var buckets []bucket
-	upper := w.upper
-	w.upper = false
+	above := w.above
+	w.above = false
 	_, err := w.tree(id, inRange{}, 0, func(key, value []byte, flags uint32) {
 		if flags != bucketEntry || len(value) < bucketHeader {
 			w.fault("the entry %x is no bucket.", key)
@@ -146,7 +149,7 @@ func (w *pageWalk) root(id uint64) error {
 		}
 		buckets = append(buckets, bucket{bytes.Clone(key), bytes.Clone(value)})
 	})
-	w.upper = upper
+	w.above = above
 	if len(buckets) >= maxBuckets {
 		w.fault("there are %d buckets.", len(buckets))
 		return err
@@ -154,8 +157,8 @@ func (w *pageWalk) root(id uint64) error {
 	var names [][]byte
 	for _, b := range buckets {
 		names = append(names, b.name)
-		w.older = w.older || bytes.Equal(b.name, schema.OldMeta)
-		w.mixed = w.mixed || bytes.Equal(b.name, schema.Takeover)
+		w.Older = w.Older || bytes.Equal(b.name, schema.OldMeta)
+		w.Mixed = w.Mixed || bytes.Equal(b.name, schema.Takeover)
 	}
 	w.wantNames(names)
 	for _, b := range buckets {
@@ -172,7 +175,7 @@ func (w *pageWalk) root(id uint64) error {
 
 // wantNames finds a bucket whose name is not what it was: one that nobody knows,
 // while one is missing. It would be taken for empty.
-func (w *pageWalk) wantNames(there [][]byte) {
+func (w *walk) wantNames(there [][]byte) {
 	among := func(list [][]byte, name []byte) bool {
 		return slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(other, name) })
 	}
@@ -186,7 +189,7 @@ func (w *pageWalk) wantNames(there [][]byte) {
 	}
 }
 
-func (w *pageWalk) inBucket(value []byte) error {
+func (w *walk) inBucket(value []byte) error {
 	w.last = binary.NativeEndian.Uint64(value[8:])
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
 		w.roots[root] = string(w.bucket)
@@ -209,7 +212,7 @@ func (w *pageWalk) inBucket(value []byte) error {
 }
 
 // entry verifies an entry of a bucket.
-func (w *pageWalk) entry(key, value []byte, flags uint32) {
+func (w *walk) entry(key, value []byte, flags uint32) {
 	if flags != 0 {
 		w.fault("the entry %x is a bucket.", key)
 		return
@@ -218,17 +221,17 @@ func (w *pageWalk) entry(key, value []byte, flags uint32) {
 	if numbered && len(key) == 8 && binary.BigEndian.Uint64(key) > w.last {
 		w.fault("the last number is %d, and the entry %x is there: the next one could take its place.", w.last, key)
 	}
-	if w.older || w.mixed {
+	if w.Older || w.Mixed {
 		return
 	}
-	if _, sound, keyHolds := unseal(w.bucket, key, value); !sound {
-		w.tell(entryFault(w.bucket, key, keyHolds))
+	if _, sound, keyHolds := Unseal(w.bucket, key, value); !sound {
+		w.report(EntryFault(w.bucket, key, keyHolds))
 	}
 }
 
 // tree walks a page and what is below it, and says how deep that is, seen from
 // the page, or -1 where that cannot be told.
-func (w *pageWalk) tree(id uint64, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
+func (w *walk) tree(id uint64, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
 	if err := w.pause(); err != nil {
 		return 0, err
 	}
@@ -250,7 +253,7 @@ func (w *pageWalk) tree(id uint64, bounds inRange, depth int, visit func(key, va
 	return w.branch(id, p, bounds, depth, visit)
 }
 
-func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
+func (w *walk) branch(id uint64, p page, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
 	if p.count == 0 {
 		w.fault("page %d leads nowhere.", id)
 	}
@@ -263,7 +266,7 @@ func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit fu
 		if i+1 < len(keys) {
 			of.end = keys[i+1]
 		}
-		if w.upper && i > 0 && below == 0 { // leaves are all equally deep
+		if w.above && i > 0 && below == 0 { // leaves are all equally deep
 			w.take(ids[i], 0)
 			continue
 		}
@@ -284,10 +287,10 @@ func (w *pageWalk) branch(id uint64, p page, bounds inRange, depth int, visit fu
 	return below + 1, nil
 }
 
-func (w *pageWalk) branchElements(id uint64, p page) (keys [][]byte, ids []uint64, ok bool) {
-	at := pageHeader + p.count*pageElement
+func (w *walk) branchElements(id uint64, p page) (keys [][]byte, ids []uint64, ok bool) {
+	at := HeaderSize + p.count*pageElement
 	for i := range p.count {
-		begins := pageHeader + i*pageElement
+		begins := HeaderSize + i*pageElement
 		element := p.raw[begins:]
 		position, length := binary.NativeEndian.Uint32(element), binary.NativeEndian.Uint32(element[4:])
 		if uint64(begins)+uint64(position) != uint64(at) || length == 0 || uint64(at)+uint64(length) > uint64(len(p.raw)) {
@@ -302,11 +305,11 @@ func (w *pageWalk) branchElements(id uint64, p page) (keys [][]byte, ids []uint6
 }
 
 // leaf gives where the last entry ends.
-func (w *pageWalk) leaf(id uint64, p page, bounds inRange, visit func(key, value []byte, flags uint32)) (end int, err error) {
-	at := pageHeader + p.count*pageElement
+func (w *walk) leaf(id uint64, p page, bounds inRange, visit func(key, value []byte, flags uint32)) (end int, err error) {
+	at := HeaderSize + p.count*pageElement
 	keys := make([][]byte, 0, p.count)
 	for i := range p.count {
-		begins := pageHeader + i*pageElement
+		begins := HeaderSize + i*pageElement
 		element := p.raw[begins:]
 		flags, position := binary.NativeEndian.Uint32(element), binary.NativeEndian.Uint32(element[4:])
 		length, value := uint64(binary.NativeEndian.Uint32(element[8:])), uint64(binary.NativeEndian.Uint32(element[12:]))
@@ -325,7 +328,7 @@ func (w *pageWalk) leaf(id uint64, p page, bounds inRange, visit func(key, value
 }
 
 // ascend wants keys in their order and in the range of the page above.
-func (w *pageWalk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
+func (w *walk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
 	for i, key := range keys {
 		early := i == 0 && bytes.Compare(key, bounds.first) < 0
 		if early || i > 0 && bytes.Compare(key, keys[i-1]) <= 0 || bounds.end != nil && bytes.Compare(key, bounds.end) >= 0 {
@@ -338,7 +341,7 @@ func (w *pageWalk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
 
 // take notes that a page and those that belong to it are reached, and says
 // whether nothing else reached them.
-func (w *pageWalk) take(id uint64, more uint32) bool {
+func (w *walk) take(id uint64, more uint32) bool {
 	if id < 2 || id >= w.pages || uint64(more) >= w.pages-id {
 		w.fault("something leads to page %d with %d more, of %d pages in all.", id, more, w.pages)
 		return false
@@ -357,7 +360,7 @@ func (w *pageWalk) take(id uint64, more uint32) bool {
 }
 
 // read gives a branch or leaf that nothing else led to.
-func (w *pageWalk) read(id uint64) (p page, ok bool) {
+func (w *walk) read(id uint64) (p page, ok bool) {
 	header := make([]byte, w.size)
 	if id < 2 || id >= w.pages {
 		return p, w.take(id, 0)
@@ -387,7 +390,7 @@ func (w *pageWalk) read(id uint64) (p page, ok bool) {
 	return p, ok
 }
 
-func (w *pageWalk) readAt(into []byte, id uint64) bool {
+func (w *walk) readAt(into []byte, id uint64) bool {
 	if _, err := w.file.ReadAt(into, int64(id)*int64(w.size)); err != nil {
 		w.fault("page %d cannot be read: %v.", id, err)
 		return false
@@ -397,17 +400,17 @@ func (w *pageWalk) readAt(into []byte, id uint64) bool {
 
 // parsePage says whether the elements are within it.
 func parsePage(raw []byte) (p page, ok bool) {
-	if len(raw) < pageHeader {
+	if len(raw) < HeaderSize {
 		return p, false
 	}
 	p = page{flags: binary.NativeEndian.Uint16(raw[8:]), count: int(binary.NativeEndian.Uint16(raw[10:])), raw: raw}
-	return p, pageHeader+p.count*pageElement <= len(raw)
+	return p, HeaderSize+p.count*pageElement <= len(raw)
 }
 
 // freePages wants every page to be either in use or free. It comes last.
-func (w *pageWalk) freePages() error {
-	w.names = append(w.names, string(bucketFree))
-	w.bucket, w.number = bucketFree, byte(len(w.names)-1)
+func (w *walk) freePages() error {
+	w.names = append(w.names, string(Free))
+	w.bucket, w.number = Free, byte(len(w.names)-1)
 	list := w.list
 	if list == noFreeList {
 		return nil
@@ -426,7 +429,7 @@ func (w *pageWalk) freePages() error {
 	if !w.readAt(raw, list) {
 		return nil
 	}
-	count, at := uint64(binary.NativeEndian.Uint16(raw[10:])), pageHeader
+	count, at := uint64(binary.NativeEndian.Uint16(raw[10:])), HeaderSize
 	if count == 0xffff { // there are more than fit in there
 		count, at = binary.NativeEndian.Uint64(raw[at:]), at+8
 	}
@@ -435,11 +438,11 @@ func (w *pageWalk) freePages() error {
 		return nil
 	}
 	for i := range int(count) {
-		w.free(binary.NativeEndian.Uint64(raw[at+8*i:]))
+		w.addFree(binary.NativeEndian.Uint64(raw[at+8*i:]))
 	}
-	for id := uint64(2); id < w.pages && !w.upper; id++ {
+	for id := uint64(2); id < w.pages && !w.above; id++ {
 		if w.owner[id] == 0 {
-			w.faultIn(string(bucketLost), "page %d is neither in use nor free: it takes up room, until `attachd compact`.", id)
+			w.faultIn(string(Lost), "page %d is neither in use nor free: it takes up room, until `attachd compact`.", id)
 			w.passedBy(id)
 		}
 	}
@@ -451,7 +454,7 @@ func (w *pageWalk) freePages() error {
 // either, it is the one that was first, and those are lost to the bucket. A page of
 // an earlier commit that is not in the list of free ones leads to pages that are
 // free, or in use again.
-func (w *pageWalk) passedBy(id uint64) {
+func (w *walk) passedBy(id uint64) {
 	raw := make([]byte, w.size)
 	if !w.readAt(raw, id) {
 		return
@@ -462,7 +465,7 @@ func (w *pageWalk) passedBy(id uint64) {
 	}
 	bucket, lost := "", false
 	for i := range p.count {
-		to := binary.NativeEndian.Uint64(raw[pageHeader+i*pageElement+8:])
+		to := binary.NativeEndian.Uint64(raw[HeaderSize+i*pageElement+8:])
 		if of, is := w.roots[to]; is {
 			bucket = of
 		}
@@ -473,11 +476,11 @@ func (w *pageWalk) passedBy(id uint64) {
 	}
 }
 
-// free notes that a page is free. Where something led to it, that may be what is
+// addFree notes that a page is free. Where something led to it, that may be what is
 // wrong, and the page then have what its bucket, or the tree of the buckets, had
 // there in an earlier commit: entries with whole checksums, and not all of them.
 // Only to the top of that tree nothing leads but a commit.
-func (w *pageWalk) free(id uint64) {
+func (w *walk) addFree(id uint64) {
 	if id < 2 || id >= w.pages || w.owner[id] != 0 {
 		w.fault("page %d is free, and cannot be.", id)
 		if id < w.pages && id != w.top && w.owner[id] != 0 && w.owner[id] != freePage {
@@ -491,56 +494,38 @@ func (w *pageWalk) free(id uint64) {
 // freePage is the owner of free pages.
 const freePage = 0xff
 
-// A meta page has, behind its header and in this order: what it is, 16 bytes;
-// the root of the tree of buckets, 16; the page with the list of free pages, 8;
-// how many pages there are, 8; the number of its commit, 8; and a checksum of
-// all that, 8. The file has the last two commits.
-const metaLength = 64
-
-type meta []byte
-
-func (w *pageWalk) meta(slot int64) (meta, error) {
-	raw := make([]byte, pageHeader+metaLength)
+func (w *walk) meta(slot int64) (Meta, error) {
+	raw := make([]byte, HeaderSize+MetaSize)
 	_, err := w.file.ReadAt(raw, slot*int64(w.size))
-	return raw[pageHeader:], err
+	return raw[HeaderSize:], err
 }
-
-func (m meta) isWhole() bool {
-	sum := fnv.New64a()
-	_, _ = sum.Write(m[:metaLength-8])
-	return sum.Sum64() == binary.NativeEndian.Uint64(m[metaLength-8:])
-}
-
-func (m meta) list() uint64   { return binary.NativeEndian.Uint64(m[32:]) }
-func (m meta) pages() uint64  { return binary.NativeEndian.Uint64(m[40:]) }
-func (m meta) commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
 
 // freeList is the page with the list of free pages of a commit.
-func (w *pageWalk) freeList(commit int) (uint64, error) {
+func (w *walk) freeList(commit int) (uint64, error) {
 	for slot := range int64(2) {
 		m, err := w.meta(slot)
 		if err != nil {
 			return 0, err
 		}
-		if m.commit() == uint64(commit) && m.isWhole() {
+		if m.Commit() == uint64(commit) && m.IsWhole() {
 			return m.list(), nil
 		}
 	}
-	return 0, errOvertaken
+	return 0, ErrOvertaken
 }
 
-// metas looks at both meta pages. bbolt goes back a commit where the newer one
+// metas verifies both meta pages. bbolt goes back a commit where the newer one
 // is damaged, and says nothing of it. Nothing may be written meanwhile.
-func (w *pageWalk) metas(commit int) error {
+func (w *walk) metas(commit int) error {
 	for slot := range int64(2) {
 		m, err := w.meta(slot)
 		if err != nil {
 			return err
 		}
 		switch {
-		case m.isWhole():
-		case m.mend() && m.commit() < uint64(commit):
-			w.faultIn(string(bucketLost), "page %d, of the last commit but one, is not what was written.", slot)
+		case m.IsWhole():
+		case m.mend() && m.Commit() < uint64(commit):
+			w.faultIn(string(Lost), "page %d, of the last commit but one, is not what was written.", slot)
 		default:
 			w.fault("page %d, of a commit, is not what was written: the last change may be lost.", slot)
 		}
@@ -548,18 +533,6 @@ func (w *pageWalk) metas(commit int) error {
 	return nil
 }
 
-// mend turns the one bit that makes a meta page whole, if one does.
-func (m meta) mend() bool {
-	for bit := range 8 * len(m) {
-		m[bit/8] ^= 1 << (bit % 8)
-		if m.isWhole() {
-			return true
-		}
-		m[bit/8] ^= 1 << (bit % 8)
-	}
-	return false
-}
-
-// errOvertaken means that two commits were made between the beginning of a
-// transaction and the look at what its commit wrote.
-var errOvertaken = errors.New("the database has changed twice meanwhile")
+// ErrOvertaken means that two commits were made between the beginning of a
+// transaction and the reading of the pages of its commit.
+var ErrOvertaken = errors.New("the database has changed twice meanwhile")

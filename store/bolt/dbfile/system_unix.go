@@ -1,6 +1,6 @@
 //go:build !windows
 
-package bolt
+package dbfile
 
 import (
 	"math"

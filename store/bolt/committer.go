@@ -1,0 +1,345 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"attachd/blobs/durable"
+	"attachd/store"
+	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/pages"
+	"attachd/store/bolt/schema"
+	"attachd/store/bolt/wal"
+)
+
+// committer is the goroutine that makes all changes. What is in it belongs to
+// that goroutine; what it shares with readers and callers is in the store.
+//
+// A commit costs two fsyncs however much is in it, so the changes that come in
+// during one commit share the next. Small uploads that come in together share a
+// sync of the write-ahead log instead, and their commit comes later.
+type committer struct {
+	store   *Store
+	opts    Options
+	stopped chan struct{} // closed when it has ended
+
+	open    *writeTx // its changes are in the write-ahead log; nil when there is none
+	wal     *wal.Log
+	walDue  *time.Timer // when they are to be committed
+	broken  error       // set when a commit failed without it being known how far it got
+	lastErr error       // of what it did when told to stop
+}
+
+func (cm *committer) run() {
+	defer close(cm.stopped)
+	touched := time.NewTicker(touchInterval)
+	defer touched.Stop()
+	recorded := time.NewTicker(recordInterval)
+	defer recorded.Stop()
+	for {
+		// What cannot be flushed stays in memory for the next time.
+		select {
+		case c, ok := <-cm.store.changes:
+			if !ok {
+				cm.lastErr = errors.Join(cm.flushTouched(), cm.flushRecorded(), cm.flushLog(), cm.abandon(), cm.wal.Close())
+				return
+			}
+			cm.process(cm.drain(c))
+		case <-cm.walDue.C:
+			_ = cm.flushLog()
+		case <-touched.C:
+			_ = cm.flushTouched()
+		case <-recorded.C:
+			_ = cm.flushRecorded()
+		case <-cm.store.recorded.many:
+			_ = cm.flushRecorded()
+		}
+	}
+}
+
+// drain takes what waits behind first.
+func (cm *committer) drain(first *change) []*change {
+	waiting := []*change{first}
+	for len(waiting) < maxTogether {
+		select {
+		case c, ok := <-cm.store.changes:
+			if !ok {
+				return waiting
+			}
+			waiting = append(waiting, c)
+		default:
+			return waiting
+		}
+	}
+	return waiting
+}
+
+func (cm *committer) process(waiting []*change) {
+	var together []*change
+	for _, c := range waiting {
+		switch {
+		case c.peek != nil:
+			c.done <- cm.peek(c.peek)
+		case c.instead != nil:
+			if err := cm.flushLog(); err != nil {
+				c.done <- err
+				continue
+			}
+			c.done <- dbfile.WithoutPanic(c.instead)
+		case c.alone:
+			if err := cm.flushLog(); err != nil {
+				c.done <- err
+				continue
+			}
+			cm.perform(c)
+		default:
+			together = append(together, c)
+		}
+	}
+	if len(together) > 0 {
+		cm.perform(together...)
+	}
+}
+
+// flushLog commits what is in the log, if anything is.
+func (cm *committer) flushLog() error {
+	if !cm.wal.NeedsCommit() {
+		return nil
+	}
+	c := newLogCommit()
+	cm.perform(c)
+	err := <-c.done
+	if err != nil {
+		cm.walDue.Reset(walRetry)
+	}
+	return err
+}
+
+// peek reads in the transaction that what is in the log is made in, committed
+// or not.
+func (cm *committer) peek(read func(*dbfile.Tx) error) error {
+	if err := cm.store.file.HasLastCommit(); err != nil {
+		return err
+	}
+	return dbfile.WithoutPanic(func() error {
+		w, err := cm.begin()
+		if err != nil {
+			return err
+		}
+		if cm.wal.Unflushed() {
+			cm.open = w
+		} else {
+			defer cm.store.file.Rollback(w.Tx) // nothing was done
+		}
+		return read(w.Tx)
+	})
+}
+
+// abandon ends the transaction of changes that are in the log only.
+func (cm *committer) abandon() error {
+	if cm.open == nil {
+		return nil
+	}
+	err := cm.store.file.Rollback(cm.open.Tx)
+	cm.open = nil
+	return err
+}
+
+// perform makes the changes and answers each.
+func (cm *committer) perform(changes ...*change) {
+	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !cm.store.commitBlocked.Load() && cm.wal.Ready()
+	var recorded []store.Entry
+	if !toLog {
+		recorded = cm.store.recorded.take()
+	}
+	err := cm.transact(changes, recorded, toLog)
+	room := errors.Is(err, store.ErrFull) && cm.opts.MakeRoom != nil && cm.opts.MakeRoom()
+	room = errors.Is(err, store.ErrFull) && cm.wal.Halve() || room
+	if err != nil {
+		cm.store.recorded.giveBack(recorded)
+	}
+	if room || errors.Is(err, store.ErrFull) && len(recorded) > 0 {
+		err = cm.transact(changes, nil, false) // what can wait goes with a later change
+	}
+	// A page that was freed can be written again once nobody reads it any more.
+	for tries := 0; tries < dbfile.FullTries && errors.Is(err, store.ErrFull); tries++ {
+		time.Sleep(dbfile.FullPause)
+		err = cm.transact(changes, nil, false)
+	}
+	if err != nil && cm.wal.Unflushed() {
+		cm.store.commitBlocked.Store(true) // until it is committed
+		cm.walDue.Reset(walRetry)
+	}
+	if err == nil {
+		err = cm.inPlaceFor(changes) // or they are on stable storage where the next start does not look
+	}
+	for _, c := range changes {
+		if err != nil {
+			c.done <- err
+		} else {
+			c.done <- c.refusal
+		}
+	}
+}
+
+// inPlaceFor is InPlace for changes that are to be acknowledged. What is in the
+// write-ahead log was, and is put where a backup finds it.
+func (cm *committer) inPlaceFor(changes []*change) error {
+	if !slices.ContainsFunc(changes, func(c *change) bool { return !c.commitsLog }) {
+		return nil
+	}
+	return cm.store.InPlace()
+}
+
+// begin goes on with the transaction whose changes are in the log, or begins
+// one in which they are made anew.
+func (cm *committer) begin() (*writeTx, error) {
+	if w := cm.open; w != nil {
+		cm.open = nil
+		return w, nil
+	}
+	tx, err := cm.store.file.Begin()
+	if err != nil {
+		return nil, fmt.Errorf("begin a change: %w", err)
+	}
+	w := &writeTx{Tx: tx, users: &cm.store.users, ids: &cm.store.ids, imports: &cm.store.imports}
+	if err := dbfile.WithoutPanic(func() error { return cm.wal.Replay(w.Tx) }); err != nil {
+		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), cm.store.file.Rollback(w.Tx))
+	}
+	w.told = cm.wal.Unflushed() // nobody remembers whether they had events
+	return w, nil
+}
+
+// transact makes the changes in one transaction, with their entries in the
+// audit log and those that wait for it. When they go into the write-ahead log, it
+// stays open. An error is that of all changes; a refusal, kept in the change, is
+// that one's alone.
+func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog bool) error {
+	if cm.broken != nil {
+		return cm.broken
+	}
+	if err := cm.store.file.Refused(pages.Free); err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
+	}
+	if err := cm.inPlaceFor(changes); err != nil {
+		return err
+	}
+	w, err := cm.begin()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cm.open != w {
+			_ = cm.store.file.Rollback(w.Tx) // after a commit, it says that there is nothing to roll back
+		}
+	}()
+
+	w.logging, w.batch, w.created, w.direct, w.chained = toLog, w.batch[:0], w.created[:0], false, false
+	before := w.writes
+	if err := cm.write(w, changes, recorded); err != nil {
+		return err
+	}
+	commitsLog := slices.ContainsFunc(changes, func(c *change) bool { return c.commitsLog })
+	if w.writes == before && !(commitsLog && cm.wal.NeedsCommit()) {
+		if cm.wal.Unflushed() {
+			cm.open = w
+		}
+		return nil
+	}
+	if toLog && !w.direct && cm.appendToLog(w) {
+		cm.open = w
+		return nil
+	}
+	return cm.commitTx(w)
+}
+
+// write applies the changes, and adds what follows from them.
+func (cm *committer) write(w *writeTx, changes []*change, recorded []store.Entry) error {
+	var entries []store.Entry
+	for _, c := range changes {
+		written := w.writes
+		w.change = c
+		if err := c.applyTo(w); err != nil {
+			return err
+		}
+		if c.entry != nil && w.writes > written {
+			entries = append(entries, *c.entry)
+		}
+	}
+	return dbfile.WithoutPanic(func() error {
+		w.boundOutbox(&cm.store.postbox)
+		w.record(append(entries, recorded...)...)
+		w.saveHead()
+		return w.err
+	})
+}
+
+// commitTx commits w, with what is in the log only.
+func (cm *committer) commitTx(w *writeTx) error {
+	if epoch := cm.wal.EpochToStore(); epoch != nil {
+		w.put(schema.Meta, walKey, epoch)
+	}
+	if w.err != nil {
+		return w.err
+	}
+	id := w.ID()
+	if err := cm.store.file.HasLastCommit(); err != nil {
+		return err
+	}
+	began := time.Now()
+	err := cm.store.file.Commit(w.Tx, cm.opts.Commit)
+	cm.opts.Committed(time.Since(began))
+	if err != nil {
+		return cm.classify(err, id)
+	}
+	cm.wal.Committed()
+	cm.store.unflushed.clear()
+	cm.store.commitBlocked.Store(false)
+	cm.publish(w)
+	if w.told {
+		cm.store.postbox.tell()
+	}
+	return nil
+}
+
+// appendToLog says whether what w wrote last is in the log.
+func (cm *committer) appendToLog(w *writeTx) bool {
+	first := !cm.wal.Unflushed()
+	began := time.Now()
+	added := cm.wal.Add(w.ID()-1, w.batch)
+	cm.opts.Committed(time.Since(began))
+	if !added {
+		cm.walDue.Reset(walRetry) // should the commit fail, too
+		return false
+	}
+	if first {
+		cm.walDue.Reset(walTime)
+	}
+	cm.store.unflushed.add(w.created)
+	cm.publish(w)
+	return true
+}
+
+// publish adds what w has done to the counters that readers see.
+func (cm *committer) publish(w *writeTx) {
+	w.told = w.told || w.posted.told > 0
+	cm.store.pending.add(w.pending)
+	cm.store.postbox.add(w.posted)
+	w.pending, w.posted = waiting{}, posted{}
+}
+
+// classify decides what a commit that failed means. After most failures nobody knows what
+// is on the disk, and writing on would make it worse. A full disk is
+// different: deletions must work again as soon as there is room. It is safe
+// to go on then if what readers see is still the state before this
+// transaction: all that was written lies in pages that nothing refers to.
+func (cm *committer) classify(cause error, id int) error {
+	last, err := cm.store.file.LastCommit()
+	if durable.IsFull(cause) && err == nil && last < id {
+		return fmt.Errorf("%w: %w", store.ErrFull, cause)
+	}
+	cm.broken = fmt.Errorf("%w: %w", store.ErrUnavailable, cause)
+	return cm.broken
+}

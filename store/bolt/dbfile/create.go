@@ -1,0 +1,100 @@
+package dbfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"attachd/blobs/durable"
+	"attachd/store/bolt/schema"
+
+	"go.etcd.io/bbolt"
+)
+
+// The database is made under a name that begins with its own and this.
+const newSuffix = ".new"
+
+// createOnce makes the database where there is none. A crash at any point
+// leaves none or a whole one; of several processes at once, one makes it and
+// the others find it.
+func createOnce(path string, own func(*os.File) error) error {
+	_, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		failed := makeNew(path, own)
+		if _, err := os.Lstat(path); err != nil {
+			return errors.Join(failed, err)
+		}
+	} else if err != nil {
+		return err
+	}
+	// Also where another process made it, or made it anew, and may not have
+	// come this far.
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+func makeNew(path string, own func(*os.File) error) error {
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+newSuffix) // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if err := errors.Join(fillNew(file, own), file.Close()); err != nil {
+		return err
+	}
+	return moveNew(file.Name(), path)
+}
+
+// removeLeftovers removes what a crash left of making the database, or of
+// making it anew. Whoever calls it holds the database's lock; a process that is
+// making one just now will find that there is one.
+func removeLeftovers(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), filepath.Base(path)+newSuffix) {
+			continue
+		}
+		err := os.Remove(filepath.Join(filepath.Dir(path), entry.Name()))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove leftover: %w", err)
+		}
+	}
+	return nil
+}
+
+func fillNew(file *os.File, own func(*os.File) error) error {
+	if own != nil {
+		if err := own(file); err != nil {
+			return fmt.Errorf("hand over: %w", err)
+		}
+	}
+	db, err := openHandle(file.Name(), time.Second, false)
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range schema.Original {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return fmt.Errorf("make bucket %q: %w", name, err)
+			}
+		}
+		return makeLaterBuckets(&Tx{Tx: tx, known: new(Damage)})
+	})
+	return errors.Join(err, db.Close(), file.Sync())
+}
+
+// moveNew gives a new database its name. A link, unlike a rename, never takes
+// the place of a database that another process has made meanwhile; where the
+// file system knows no links, a rename has to do.
+func moveNew(from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return os.Rename(from, to)
+}

@@ -1,0 +1,53 @@
+package dbfile
+
+import (
+	"sync"
+
+	"attachd/store/bolt/schema"
+)
+
+// Load reads a JSON record; nil when there is none.
+func Load[Record any](tx *Tx, bucket, key []byte) (*Record, error) {
+	data := tx.Get(bucket, key)
+	if data == nil {
+		return nil, nil
+	}
+	return schema.Decode[Record](bucket, data)
+}
+
+// Cache keeps decoded JSON records of those kinds that nearly every request
+// reads. Its key is all the bytes of a record, so that one that changes is
+// another, and nothing has to be dropped but for room.
+type Cache[Record any] struct {
+	mu      sync.RWMutex
+	records map[string]*Record
+}
+
+// cachedRecords is how many records of a kind are cached; each is some hundred
+// bytes.
+const cachedRecords = 4096
+
+// Load is Load, for records that the caller leaves as they are.
+func (d *Cache[Record]) Load(tx *Tx, bucket, key []byte) (*Record, error) {
+	data := tx.Get(bucket, key)
+	if data == nil {
+		return nil, nil
+	}
+	d.mu.RLock()
+	record := d.records[string(data)]
+	d.mu.RUnlock()
+	if record != nil {
+		return record, nil
+	}
+	record, err := schema.Decode[Record](bucket, data)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.records == nil || len(d.records) >= cachedRecords {
+		d.records = make(map[string]*Record)
+	}
+	d.records[string(data)] = record
+	return record, nil
+}

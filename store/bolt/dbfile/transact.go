@@ -1,0 +1,175 @@
+package dbfile
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"attachd/store"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// View runs read in a read transaction. A panic in read ends that alone. One
+// where the transaction begins or ends leaves bbolt's locks held: see locked.
+// Nothing that points into the transaction may leave it.
+func (f *File) View(read func(*Tx) error) error {
+	for {
+		db := f.current.Load()
+		err := f.viewIn(db, read)
+		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || f.current.Load() == db {
+			return err
+		} // a copy took its place before the transaction began
+	}
+}
+
+func (f *File) viewIn(db *handle, read func(*Tx) error) error {
+	var tx *bbolt.Tx
+	err := f.locked(func() (err error) {
+		tx, err = db.Begin(false)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = WithoutPanic(func() error { return read(f.wrap(tx)) })
+	if errors.Is(err, store.ErrDamaged) {
+		if gone := db.holds(); gone != nil {
+			err = fmt.Errorf("%w: %w", gone, err)
+		}
+	}
+	if failed := f.locked(tx.Rollback); err == nil {
+		err = failed
+	}
+	return err
+}
+
+func (f *File) wrap(tx *bbolt.Tx) *Tx { return &Tx{Tx: tx, older: f.older, known: &f.known} }
+
+// Update makes a change in a transaction of its own, while the database is being
+// opened.
+func (f *File) Update(apply func(*Tx) error) error {
+	db := f.current.Load()
+	var tx *bbolt.Tx
+	err := f.locked(func() (err error) {
+		tx, err = db.Begin(true)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = WithoutPanic(func() error {
+		if err := apply(f.wrap(tx)); err != nil {
+			return err
+		}
+		id := tx.ID()
+		err := tx.Commit()
+		if err == nil {
+			db.committed(id)
+		}
+		return err
+	})
+	if err != nil {
+		_ = f.locked(tx.Rollback) // a commit that failed may have done so
+	}
+	return err
+}
+
+// Begin begins a transaction that changes the file. It ends with Commit or
+// Rollback.
+func (f *File) Begin() (*Tx, error) {
+	var tx *bbolt.Tx
+	err := f.locked(func() (err error) {
+		tx, err = f.current.Load().Begin(true)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f.wrap(tx), nil
+}
+
+// Commit commits a transaction by calling commit. HasLastCommit comes before.
+func (f *File) Commit(tx *Tx, commit func(*bbolt.Tx) error) error {
+	db, id := f.current.Load(), tx.ID()
+	err := WithoutPanic(func() error { return commit(tx.Tx) })
+	if err == nil {
+		db.committed(id)
+	}
+	return err
+}
+
+// Rollback ends a transaction without what it has done.
+func (f *File) Rollback(tx *Tx) error { return f.locked(tx.Rollback) }
+
+// LastCommit is the number of the transaction that readers see.
+func (f *File) LastCommit() (id int, err error) {
+	err = f.View(func(tx *Tx) error {
+		id = tx.ID()
+		return nil
+	})
+	return id, err
+}
+
+// locked runs a part of bbolt that takes its locks. It releases them by plain
+// statements, so a panic in it leaves them held, for ever: the database is given
+// up then.
+func (f *File) locked(do func() error) error {
+	err := WithoutPanic(do)
+	if _, is := err.(*PanicError); is {
+		f.giveUp(err)
+	}
+	return err
+}
+
+// giveUp ends the use of the database in this process.
+func (f *File) giveUp(cause error) {
+	f.opts.Lost(fmt.Errorf("the database %s can be used no more by this process, which ends: %w. Whatever was acknowledged is kept. Start attachd again; should this come back, look at the disk and the system's log, and run: attachd check", f.path, cause))
+}
+
+// WithoutPanic turns a panic into an error. bbolt panics when a page is not
+// what it should be, and the system ends a process that touches a page which
+// the disk cannot give; neither must end the server, where reads of other
+// pages may go on. Damage that Tx came upon is an error as it is.
+func WithoutPanic(do func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case *DamageError:
+			err = p
+		default:
+			err = &PanicError{p, debug.Stack()}
+		}
+	}()
+	return do()
+}
+
+// PanicError is a panic that has become an error: a sentence for people, and the
+// stack for whoever asks.
+type PanicError struct {
+	value any
+	stack []byte
+}
+
+func (p *PanicError) Error() string {
+	if p.isFault() {
+		return fmt.Sprintf("a page of the database cannot be read: %v", p.value)
+	}
+	return fmt.Sprintf("panic: %v", p.value)
+}
+
+// Unwrap says that the storage is to blame: nothing else panics in a
+// transaction.
+func (p *PanicError) Unwrap() error { return store.ErrDamaged }
+
+// Stack is where it happened, as debug.Stack gives it.
+func (p *PanicError) Stack() []byte { return p.stack }
+
+// isFault says whether memory could not be read, as of a page of the file that
+// the disk cannot give or that was cut off.
+func (p *PanicError) isFault() bool {
+	_, is := p.value.(interface{ Addr() uintptr })
+	return is
+}

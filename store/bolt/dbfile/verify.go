@@ -1,0 +1,65 @@
+package dbfile
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"attachd/store"
+	"attachd/store/bolt/pages"
+)
+
+// coldSize, in bytes, is the largest database that a start verifies as a whole,
+// in about a tenth of a second. Of a larger one, the start verifies the pages
+// above the leaves, and a goroutine the rest once the server runs.
+const coldSize = 64 << 20
+
+// verifyPages verifies a database that is being opened. Damage with which bbolt might
+// loop or crash is an error; other damage is remembered, and refused when asked
+// for.
+func (f *File) verifyPages() error {
+	err := f.View(func(tx *Tx) error {
+		f.large = tx.Size() > coldSize
+		format, err := pages.Verify(context.Background(), f.path, tx.Tx, pages.Options{Metas: true, Above: f.large}, f.known.remember)
+		f.older, f.mixed = format.Older, format.Mixed
+		return err
+	})
+	if err == nil && f.known.refuses(nil) != nil {
+		err = damagedFile(f.known.Sentences())
+	}
+	return err
+}
+
+// Verify verifies the whole file as it was last committed, and remembers what it
+// finds. Rest, when set, is called now and then with how long the work took since.
+// No copy may take the place of the file meanwhile.
+func (f *File) Verify(ctx context.Context, rest func(took time.Duration)) (faults *Damage, err error) {
+	for range overtakenTries {
+		faults = new(Damage)
+		err = f.View(func(tx *Tx) error {
+			_, err := pages.Verify(ctx, f.path, tx.Tx, pages.Options{Rest: rest}, func(found pages.Fault) {
+				faults.remember(found)
+				f.known.remember(found)
+			})
+			return err
+		})
+		if !errors.Is(err, pages.ErrOvertaken) {
+			break
+		}
+	}
+	return faults, err
+}
+
+// overtakenTries is how often a walk begins again when commits are too quick.
+const overtakenTries = 100
+
+// Known is the damage that is known of.
+func (f *File) Known() []string { return f.known.Sentences() }
+
+// Refused says why nothing of a bucket can be read, if so.
+func (f *File) Refused(bucket []byte) error { return f.known.refuses(bucket) }
+
+// Unverified says whether the start left some of a large file to a later Verify.
+func (f *File) Unverified() bool { return f.large }
+
+func damagedFile(faults []string) error { return &store.DamagedError{Faults: faults} }

@@ -1,0 +1,40 @@
+package pages
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+)
+
+// MetaSize is the size of a meta page behind its header, in bytes. It has, in
+// this order: what it is, 16 bytes; the root of the tree of buckets, 16; the page
+// with the list of free pages, 8; the number of pages, 8; the number of its
+// commit, 8; and a checksum of all that, 8. The file has the last two commits.
+const MetaSize = 64
+
+// Meta is a meta page without its header.
+type Meta []byte
+
+// IsWhole verifies the checksum.
+func (m Meta) IsWhole() bool {
+	sum := fnv.New64a()
+	_, _ = sum.Write(m[:MetaSize-8])
+	return sum.Sum64() == binary.NativeEndian.Uint64(m[MetaSize-8:])
+}
+
+func (m Meta) list() uint64 { return binary.NativeEndian.Uint64(m[32:]) }
+
+func (m Meta) Pages() uint64 { return binary.NativeEndian.Uint64(m[40:]) }
+
+func (m Meta) Commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
+
+// mend turns the one bit that makes a meta page whole, if one does.
+func (m Meta) mend() bool {
+	for bit := range 8 * len(m) {
+		m[bit/8] ^= 1 << (bit % 8)
+		if m.IsWhole() {
+			return true
+		}
+		m[bit/8] ^= 1 << (bit % 8)
+	}
+	return false
+}
