@@ -17,7 +17,7 @@ import (
 )
 
 // health says that the process is alive.
-func (s *Server) health(w *response, rq *request) error {
+func (s *Server) health(w *response, rq *request, sc scope) error {
 	return rq.answer(w, http.StatusOK, healthBody{Status: "ok"})
 }
 
@@ -62,7 +62,7 @@ const stuckFor = 10 * time.Second
 const readyFor = time.Second
 
 // healthReady says whether uploads would work now, and if not, why.
-func (s *Server) healthReady(w *response, rq *request) error {
+func (s *Server) healthReady(w *response, rq *request, sc scope) error {
 	if reasons := s.notReady(rq.Context(), rq.log(), readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")
 		return rq.answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
@@ -187,6 +187,6 @@ var openAPIDocument []byte
 
 var openAPIFile = sync.OnceValue(func() page.File { return page.NewFile("application/json", openAPIDocument) })
 
-func (s *Server) openAPI(w *response, rq *request) error {
+func (s *Server) openAPI(w *response, rq *request, sc scope) error {
 	return rq.answerFile(w, openAPIFile())
 }

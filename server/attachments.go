@@ -135,16 +135,16 @@ func downloadPath(a store.Attachment) string {
 	}
 }
 
-func (s *Server) listAttachments(w *response, rq *request) error {
+func (s *Server) listAttachments(w *response, rq *request, sc scope) error {
 	list := listing[store.Attachment]{
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
-			return s.Store.AttachmentsOf(ctx, rq.entity.Parent, after, n)
+			return s.Store.AttachmentsOf(ctx, sc.entity.Parent, after, n)
 		}),
 		key: func(a store.Attachment) []byte { return a.ID[:] },
 		row: appendAttachment,
-		tag: s.lists.tag(rq.entity.Parent),
+		tag: s.lists.tag(sc.entity.Parent),
 	}
-	if query := rq.URL.Query(); rq.entity.Kind == store.Ticket && query.Has("comment_id") {
+	if query := rq.URL.Query(); sc.entity.Kind == store.Ticket && query.Has("comment_id") {
 		comment, ok := parseID(query.Get("comment_id"))
 		if !ok {
 			return invalidRequest("comment_id must be a UUID.")
@@ -169,11 +169,11 @@ func afterID[T any](rq *request, list func(ctx context.Context, after uuid.UUID,
 }
 
 // deleteAttachment heeds If-Match: whoever sends it means that file and no other.
-func (s *Server) deleteAttachment(w *response, rq *request) error {
-	if len(rq.Header.Values("If-Match")) > 0 && !rq.names("If-Match", etagOf(rq.attachment)) {
+func (s *Server) deleteAttachment(w *response, rq *request, sc scope) error {
+	if len(rq.Header.Values("If-Match")) > 0 && !rq.names("If-Match", etagOf(sc.attachment)) {
 		return preconditionFailed()
 	}
-	gone, err := s.Store.DeleteAttachment(rq.Context(), rq.attachment.ID)
+	gone, err := s.Store.DeleteAttachment(rq.Context(), sc.attachment.ID)
 	if err != nil {
 		return err
 	}

@@ -77,18 +77,18 @@ func (rq *request) newEntry(rule auditRule) *store.Entry {
 		RequestID: rq.id,
 		Outcome:   done,
 	}
-	by(e, rq.caller, isOperator(rq.Context()))
-	if rq.entity.Space != "" {
-		e.Space = rq.entity.Space
+	setActor(e, rq.scope.caller, isOperator(rq.Context()))
+	if rq.scope.entity.Space != "" {
+		e.Space = rq.scope.entity.Space
 	}
-	if rq.attachment.ID != uuid.Nil {
-		e.ID, e.Name = rq.attachment.ID.String(), rq.attachment.FileName
+	if rq.scope.attachment.ID != uuid.Nil {
+		e.ID, e.Name = rq.scope.attachment.ID.String(), rq.scope.attachment.FileName
 	}
 	return e
 }
 
-// by says who did it.
-func by(e *store.Entry, c caller, isOperator bool) {
+// setActor says who did it.
+func setActor(e *store.Entry, c caller, isOperator bool) {
 	e.UserID, e.KeyID, e.Operator = c.user.ID, c.key, isOperator
 	if c.actor.ID != c.user.ID {
 		e.ActorID = c.actor.ID
@@ -117,7 +117,7 @@ func (s *Server) finishAudit(w *response, rq *request) {
 		e.Outcome = w.code
 		who := uuid.Nil
 		if rq.route.kind != linkedFile { // a link can be in anybody's hands
-			who = rq.caller.actor.ID
+			who = rq.scope.caller.actor.ID
 		}
 		if more, ok := s.denied.allow(who, e.Time); ok {
 			if more > 0 {
@@ -336,7 +336,7 @@ func (f auditFilter) keep(e store.Entry) bool {
 }
 
 // auditLog lists entries, the newest first.
-func (s *Server) auditLog(w *response, rq *request) error {
+func (s *Server) auditLog(w *response, rq *request, sc scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -397,7 +397,7 @@ func (s *Server) entriesSince(ctx context.Context, before uint64, since time.Tim
 }
 
 // exportAudit writes entries as lines of JSON, the oldest first.
-func (s *Server) exportAudit(w *response, rq *request) error {
+func (s *Server) exportAudit(w *response, rq *request, sc scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -437,7 +437,7 @@ func (s *Server) exportAudit(w *response, rq *request) error {
 }
 
 // verifyAudit walks the chain of the audit log.
-func (s *Server) verifyAudit(w *response, rq *request) error {
+func (s *Server) verifyAudit(w *response, rq *request, sc scope) error {
 	var order struct {
 		Head string `json:"head"`
 	}

@@ -31,80 +31,94 @@ func asOperator(ctx context.Context) context.Context {
 
 func isOperator(ctx context.Context) bool { return ctx.Value(operatorMark{}) != nil }
 
-// access settles whether a request may go on, and looks up what its handler
+// scope is what was looked up for a request before its handler runs: who calls,
+// and what the request is about.
+type scope struct {
+	caller     caller
+	entity     store.Entity     // the parent that the route names, or that its attachment has
+	attachment store.Attachment // the one that the route names
+	autoCreate string           // the space in which this upload makes its parent; empty if that is known
+	inline     bool             // a signed link asked for it
+}
+
+// access decides whether a request may go on, and looks up what its handler
 // needs. The order is always the same: who is it (401), what is it about
-// (404), may they (403).
-type access func(s *Server, rq *request) error
+// (404), may they (403). Beside an error, it returns what is known by then.
+type access func(s *Server, rq *request) (scope, error)
 
-func anyone(*Server, *request) error { return nil }
+func anyone(*Server, *request) (scope, error) { return scope{}, nil }
 
-func signedIn(s *Server, rq *request) error { return s.authenticate(rq) }
-
-func superadmin(s *Server, rq *request) error {
-	if err := s.authenticate(rq); err != nil {
-		return err
-	}
-	return onlySuperadmin(rq)
+func signedIn(s *Server, rq *request) (scope, error) {
+	c, err := s.authenticate(rq)
+	return scope{caller: c}, err
 }
 
-// superadminOf is superadmin for what is below the space or the ticket that
-// find settles on, or does away with what it finds.
+func superadmin(s *Server, rq *request) (scope, error) {
+	sc, err := signedIn(s, rq)
+	if err == nil {
+		err = onlySuperadmin(sc)
+	}
+	return sc, err
+}
+
+// superadminOf requires a superadmin and looks up the object in the path first, so
+// that a missing one is 404 before 403.
 func superadminOf(find finder) access {
-	return func(s *Server, rq *request) error {
-		if err := s.authenticate(rq); err != nil {
-			return err
+	return func(s *Server, rq *request) (scope, error) {
+		sc, err := signedIn(s, rq)
+		if err == nil {
+			sc, err = find(s, rq, sc, read)
 		}
-		if err := find(s, rq, read); err != nil {
-			return err
+		if err == nil {
+			err = onlySuperadmin(sc)
 		}
-		return onlySuperadmin(rq)
+		return sc, err
 	}
 }
 
-func onlySuperadmin(rq *request) error {
-	if !rq.caller.user.IsSuperadmin {
+func onlySuperadmin(sc scope) error {
+	if !sc.caller.user.IsSuperadmin {
 		return forbidden("Only a superadmin may do this.")
 	}
 	return nil
 }
 
 // operatorOnly keeps everybody out who comes over the network.
-func operatorOnly(s *Server, rq *request) error {
-	if err := s.authenticate(rq); err != nil {
-		return err
+func operatorOnly(s *Server, rq *request) (scope, error) {
+	sc, err := signedIn(s, rq)
+	if err == nil && !isOperator(rq.Context()) {
+		err = forbidden("Only the commands of attachd may do this, on the machine that the server runs on.")
 	}
-	if !isOperator(rq.Context()) {
-		return forbidden("Only the commands of attachd may do this, on the machine that the server runs on.")
-	}
-	return nil
+	return sc, err
 }
 
 // scraper may read metrics.
-func scraper(s *Server, rq *request) error {
+func scraper(s *Server, rq *request) (scope, error) {
 	if s.PublicMetrics {
-		return nil
+		return scope{}, nil
 	}
 	return superadmin(s, rq)
 }
 
-// finder looks up what a route is about.
-type finder func(s *Server, rq *request, do action) error
+// finder looks up what a route is about, and adds it to what is known already.
+type finder func(s *Server, rq *request, sc scope, do action) (scope, error)
 
-// memberOf lets members of the space that find settles on, and superadmins,
-// read the directory.
+// memberOf lets members of the space that find finds, and superadmins, read the
+// directory.
 func memberOf(find finder) access { return may(read, find) }
 
 // may lets through whoever has the right to do this to what find finds. It is
 // the only way to a file, whatever the route.
 func may(do action, find finder) access {
-	return func(s *Server, rq *request) error {
-		if err := s.authenticate(rq); err != nil {
-			return err
+	return func(s *Server, rq *request) (scope, error) {
+		sc, err := signedIn(s, rq)
+		if err == nil {
+			sc, err = find(s, rq, sc, do)
 		}
-		if err := find(s, rq, do); err != nil {
-			return err
+		if err == nil {
+			err = s.authorize(rq, sc, do)
 		}
-		return s.authorize(rq, do)
+		return sc, err
 	}
 }
 
@@ -112,37 +126,37 @@ func may(do action, find finder) access {
 // key and the user it was made for still have the right. Wrong signatures are
 // not counted as wrong keys are: nobody guesses 256 bits, and a page full of
 // old links must not keep its reader's neighbours waiting.
-func signedLink(s *Server, rq *request) error {
+func signedLink(s *Server, rq *request) (sc scope, err error) {
 	id, err := rq.idParam("attachment", "attachment")
 	if err != nil {
-		return err
+		return sc, err
 	}
 	query := rq.URL.Query()
 	if len(query["expires"]) != 1 || len(query["signature"]) != 1 {
-		return token.ErrSignature // whoever stands before us might read another one of several
+		return sc, token.ErrSignature // whoever stands before us might read another one of several
 	}
 	expires, err := strconv.ParseInt(query.Get("expires"), 10, 64)
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
-		return token.ErrSignature
+		return sc, token.ErrSignature
 	}
 	link, err := s.signing.signer.Load().Verify(id, expires, query.Get("signature"), s.Now())
 	if err != nil {
-		return err
+		return sc, err
 	}
-	rq.inline = link.Inline
-	if err := s.findAttachment(rq, id); err != nil {
-		return err
+	sc.inline = link.Inline
+	if sc, err = s.findAttachment(rq, sc, id); err != nil {
+		return sc, err
 	}
-	rq.caller, err = s.callerWith(rq, link.Key, link.User)
+	sc.caller, err = s.callerWith(rq, link.Key, link.User)
 	if err == nil {
-		err = s.authorize(rq, read)
+		err = s.authorize(rq, sc, read)
 	}
 	var refused *refusal
 	if errors.As(err, &refused) {
 		// What became of them is nobody's business who holds the link.
-		return &refusal{status: http.StatusForbidden, code: "invalid_signature", detail: "This link has ended: the key that made it, or its user's right to read the file, is gone.", cause: err}
+		return sc, &refusal{status: http.StatusForbidden, code: "invalid_signature", detail: "This link has ended: the key that made it, or its user's right to read the file, is gone.", cause: err}
 	}
-	return err
+	return sc, err
 }
 
 // callerWith gives the caller that a key makes now, acting for a user, who may
@@ -159,27 +173,27 @@ func (s *Server) callerWith(rq *request, keyID, userID uuid.UUID) (caller, error
 	return c, err
 }
 
-// mayStill settles anew whether a request may go on, as may does before its
-// body is read: that can take hours, and what was revoked meanwhile counts.
-func (s *Server) mayStill(rq *request, do action, find finder) error {
-	if key := rq.caller.key; key != uuid.Nil {
-		now, err := s.callerWith(rq, key, rq.caller.user.ID)
+// recheck authorizes an upload again after its body, which can take hours: keys and
+// roles may have been revoked meanwhile.
+func (s *Server) recheck(rq *request, sc scope, do action, find finder) (scope, error) {
+	if key := sc.caller.key; key != uuid.Nil {
+		now, err := s.callerWith(rq, key, sc.caller.user.ID)
 		if err != nil {
-			return err
+			return sc, err
 		}
-		rq.caller = now
+		sc.caller = now
 	}
-	rq.autoCreate = ""
-	if err := find(s, rq, do); err != nil {
-		return err
+	sc.autoCreate = ""
+	sc, err := find(s, rq, sc, do)
+	if err == nil {
+		err = s.authorize(rq, sc, do)
 	}
-	return s.authorize(rq, do)
+	return sc, err
 }
 
-// authenticate settles who calls, from the operator's socket, a key or a
-// session.
-func (s *Server) authenticate(rq *request) error {
-	var c caller
+// authenticate finds out who calls, from the operator's socket, a key or a
+// session. Beside an error, it returns the caller where one is known.
+func (s *Server) authenticate(rq *request) (c caller, err error) {
 	header := rq.Header.Get("Authorization")
 	cookie, noCookie := rq.Cookie(s.cookieName(rq.Request))
 	switch {
@@ -188,45 +202,43 @@ func (s *Server) authenticate(rq *request) error {
 	case header != "":
 		scheme, secret, _ := strings.Cut(header, " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+			return c, unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
 		}
 		key, user, err := s.keyOf(rq, secret)
 		if errors.Is(err, errNoKey) {
-			return s.guessed(rq, errNoKey)
+			return c, s.guessed(rq, errNoKey)
 		}
 		if err != nil {
-			return err
+			return c, err
 		}
 		c = caller{user: user, actor: user, key: key.ID}
 	case noCookie == nil:
-		var err error
 		if c, err = s.sessionCaller(rq, cookie.Value); err != nil {
-			return err
+			return c, err
 		}
 	default:
-		return unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+		return c, unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
 	}
 	if c.key != uuid.Nil {
 		s.Store.TouchKey(c.key, s.Now())
 		if err := s.countRequest(rq, c); err != nil {
-			return err
+			return c, err
 		}
 	}
-	rq.caller = c
 	// An empty one is an error of the caller's, and must not count as none: the
 	// caller would act with more rights than it meant to.
 	if behalf := rq.Header.Values("X-On-Behalf-Of"); len(behalf) > 0 {
 		id, ok := parseID(behalf[0])
 		if !ok || len(behalf) > 1 {
-			return invalidRequest("X-On-Behalf-Of must be one user's id (a UUID).")
+			return c, invalidRequest("X-On-Behalf-Of must be one user's id (a UUID).")
 		}
 		user, err := s.actFor(rq, c.actor, id)
 		if err != nil {
-			return err
+			return c, err
 		}
-		rq.caller.user = user
+		c.user = user
 	}
-	return nil
+	return c, nil
 }
 
 var errNoKey = unauthorized("This API key is not known, or no longer.")
@@ -295,32 +307,32 @@ func (s *Server) allowed(do action, kind store.Kind, who standing) bool {
 
 // authorize is the one place where rights over files, and over reading the
 // directory, are settled.
-func (s *Server) authorize(rq *request, do action) error {
-	user := rq.caller.user
-	role, err := s.Store.Role(rq.Context(), rq.entity.Space, user.ID)
+func (s *Server) authorize(rq *request, sc scope, do action) error {
+	user := sc.caller.user
+	role, err := s.Store.Role(rq.Context(), sc.entity.Space, user.ID)
 	if err != nil {
 		return err
 	}
-	if rq.autoCreate != "" {
-		return s.authorizeAutoCreate(rq, role)
+	if sc.autoCreate != "" {
+		return s.authorizeAutoCreate(rq, sc, role)
 	}
 	who := standing{
 		role:       role,
 		superadmin: user.IsSuperadmin,
-		uploader:   user.ID != uuid.Nil && rq.attachment.UploaderID == user.ID,
-		owner:      user.ID != uuid.Nil && rq.entity.OwnerID == user.ID,
+		uploader:   user.ID != uuid.Nil && sc.attachment.UploaderID == user.ID,
+		owner:      user.ID != uuid.Nil && sc.entity.OwnerID == user.ID,
 	}
-	if s.allowed(do, rq.entity.Kind, who) {
+	if s.allowed(do, sc.entity.Kind, who) {
 		return nil
 	}
 	switch {
 	case who.role == store.NoRole && do == read:
-		return forbidden("You are not a member of the space %q.", rq.entity.Space)
-	case do == upload && rq.entity.Kind == store.Ticket:
+		return forbidden("You are not a member of the space %q.", sc.entity.Space)
+	case do == upload && sc.entity.Kind == store.Ticket:
 		return forbidden("Only editors and admins of the space, and the ticket's owner, may upload here.")
 	case do == upload:
 		return forbidden("Only editors and admins of the space may upload here.")
-	case rq.entity.Kind == store.Ticket:
+	case sc.entity.Kind == store.Ticket:
 		return forbidden("Only the uploader or the ticket's owner may delete this file.")
 	default:
 		return forbidden("Only the uploader or an admin of the space may delete this file.")
@@ -330,14 +342,14 @@ func (s *Server) authorize(rq *request, do action) error {
 // authorizeAutoCreate lets anyone begin a space that nobody has told us of, or
 // come into one so begun, but lets nobody into one that the system of record
 // keeps, and gives nobody more than the role they were given.
-func (s *Server) authorizeAutoCreate(rq *request, role store.Role) error {
-	space, _, err := s.Store.Space(rq.Context(), rq.autoCreate)
+func (s *Server) authorizeAutoCreate(rq *request, sc scope, role store.Role) error {
+	space, _, err := s.Store.Space(rq.Context(), sc.autoCreate)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
 	case err != nil:
 		return err
-	case space.Auto && role == store.NoRole, role >= store.Editor, rq.caller.user.IsSuperadmin:
+	case space.Auto && role == store.NoRole, role >= store.Editor, sc.caller.user.IsSuperadmin:
 		return nil
 	}
 	return forbidden("Only editors and admins of the space may upload here.")
@@ -349,45 +361,45 @@ const autoSpace = "default"
 // parent finds the product, ticket or meeting that the path names, or, with
 // auto_create, makes ready to create it with the upload.
 func parent(kind store.Kind) finder {
-	return func(s *Server, rq *request, do action) error {
-		err := entity(kind)(s, rq, do)
+	return func(s *Server, rq *request, sc scope, do action) (scope, error) {
+		found, err := entity(kind)(s, rq, sc, do)
 		var refused *refusal
 		if !s.AutoCreate || do != upload || !errors.As(err, &refused) || refused.status != http.StatusNotFound {
-			return err
+			return found, err
 		}
 		id, slug := rq.params.ByName(kind.String()), autoSpace
 		if kind == store.Product {
 			slug = rq.params.ByName("space")
 		}
 		parsed, ok := parseID(id)
-		if !ok || !validSlug(slug) || rq.caller.user.ID == uuid.Nil {
-			return err
+		if !ok || !validSlug(slug) || sc.caller.user.ID == uuid.Nil {
+			return found, err
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
 		if _, known := s.Store.Entity(rq.Context(), p); known == nil {
 			// In another space, or made by another upload since we looked.
-			return entity(kind)(s, rq, do)
+			return entity(kind)(s, rq, sc, do)
 		}
-		rq.entity = store.Entity{Parent: p, Space: slug}
-		rq.autoCreate = slug
-		return nil
+		sc.entity = store.Entity{Parent: p, Space: slug}
+		sc.autoCreate = slug
+		return sc, nil
 	}
 }
 
 // entity finds the product, ticket or meeting that the path names, a product
 // in its space.
 func entity(kind store.Kind) finder {
-	return func(s *Server, rq *request, _ action) error {
+	return func(s *Server, rq *request, sc scope, _ action) (scope, error) {
 		id, err := rq.idParam(kind.String(), kind.String())
 		if err != nil {
-			return err
+			return sc, err
 		}
 		e, err := s.Store.Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
 		if errors.Is(err, store.ErrNotFound) || err == nil && kind == store.Product && e.Space != rq.params.ByName("space") {
-			return notFound("There is no %s %s%s.", kind, id, inSpace(kind, rq))
+			return sc, notFound("There is no %s %s%s.", kind, id, inSpace(kind, rq))
 		}
-		rq.entity = e
-		return err
+		sc.entity = e
+		return sc, err
 	}
 }
 
@@ -399,57 +411,57 @@ func inSpace(kind store.Kind, rq *request) string {
 }
 
 // inPath finds the space that the path names.
-func inPath(s *Server, rq *request, _ action) error {
-	return s.findSpace(rq, rq.params.ByName("space"))
+func inPath(s *Server, rq *request, sc scope, _ action) (scope, error) {
+	return s.findSpace(rq, sc, rq.params.ByName("space"))
 }
 
-func (s *Server) findSpace(rq *request, slug string) error {
+func (s *Server) findSpace(rq *request, sc scope, slug string) (scope, error) {
 	if !validSlug(slug) {
-		return notASlug()
+		return sc, notASlug()
 	}
 	_, _, err := s.Store.Space(rq.Context(), slug)
-	rq.entity.Space = slug
-	return err
+	sc.entity.Space = slug
+	return sc, err
 }
 
 // attachment finds the attachment that the path names, if it is of this kind
 // and, for a meeting's, of this meeting.
 func attachment(kind store.Kind) finder {
-	return func(s *Server, rq *request, _ action) error {
+	return func(s *Server, rq *request, sc scope, _ action) (scope, error) {
 		id, err := rq.idParam("attachment", "attachment")
 		if err != nil {
-			return err
+			return sc, err
 		}
-		if err := s.findAttachment(rq, id); err != nil {
-			return err
+		found, err := s.findAttachment(rq, sc, id)
+		if err != nil {
+			return found, err
 		}
-		elsewhere := rq.entity.Kind != kind
+		elsewhere := found.entity.Kind != kind
 		if kind == store.Meeting && !elsewhere {
 			meeting, ok := parseID(rq.params.ByName("meeting"))
-			elsewhere = !ok || rq.entity.ID != meeting
+			elsewhere = !ok || found.entity.ID != meeting
 		}
 		if elsewhere {
-			rq.attachment, rq.entity = store.Attachment{}, store.Entity{}
-			return noAttachment(id)
+			return sc, noAttachment(id)
 		}
-		return nil
+		return found, nil
 	}
 }
 
-func (s *Server) findAttachment(rq *request, id uuid.UUID) error {
+func (s *Server) findAttachment(rq *request, sc scope, id uuid.UUID) (scope, error) {
 	a, err := s.Store.Attachment(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
-		return noAttachment(id)
+		return sc, noAttachment(id)
 	}
 	if err != nil {
-		return err
+		return sc, err
 	}
 	e, err := s.Store.Entity(rq.Context(), a.Parent)
 	if errors.Is(err, store.ErrNotFound) {
-		return noAttachment(id) // it went away this moment
+		return sc, noAttachment(id) // it went away this moment
 	}
-	rq.attachment, rq.entity = a, e
-	return err
+	sc.attachment, sc.entity = a, e
+	return sc, err
 }
 
 func noAttachment(id uuid.UUID) error { return notFound("There is no attachment %s.", id) }

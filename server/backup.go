@@ -35,7 +35,7 @@ const (
 // as a client cares to take. Where there is no room for it, the copy is sent as
 // it is read: a disk that is nearly full is when a backup is wanted most, and
 // as uploads are refused there, little changes meanwhile.
-func (s *Server) snapshot(w *response, rq *request) error {
+func (s *Server) snapshot(w *response, rq *request, sc scope) error {
 	if s.Snapshotter == nil {
 		return notWithThisStorage("A snapshot of the metadata")
 	}
@@ -136,7 +136,7 @@ func (s *Server) sendFrames(ctx context.Context, w *response) error {
 }
 
 // storedContent answers with the bytes that are stored, whatever they are.
-func (s *Server) storedContent(w *response, rq *request) error {
+func (s *Server) storedContent(w *response, rq *request, sc scope) error {
 	ref, err := blobs.ParseRef(rq.params.ByName("content"))
 	if err != nil {
 		return notFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
@@ -171,7 +171,7 @@ func (s *Server) sendStored(w *response, rq *request, info blobs.Info) error {
 // status answers with what the database knows of its own well-being. A
 // database of an earlier version has its id by then, unless it cannot be
 // changed.
-func (s *Server) status(w *response, rq *request) error {
+func (s *Server) status(w *response, rq *request, sc scope) error {
 	if _, err := upkeep.Installation(rq.Context(), s.Store); err != nil {
 		rq.log().Warn("the installation has no id yet", "error", err)
 	}
@@ -191,7 +191,7 @@ func (s *Server) status(w *response, rq *request) error {
 }
 
 // noteBackup remembers when the last restore point was made.
-func (s *Server) noteBackup(w *response, rq *request) error {
+func (s *Server) noteBackup(w *response, rq *request, sc scope) error {
 	var backup struct {
 		Made time.Time `json:"made"`
 	}

@@ -84,8 +84,8 @@ func (s *Server) elsewhere(rq *request) bool {
 }
 
 // redirect sends the caller to the host for files, with a link.
-func (s *Server) redirect(w *response, rq *request) error {
-	document, err := s.link(rq, min(s.URLTTL, redirectTTL), false)
+func (s *Server) redirect(w *response, rq *request, sc scope) error {
+	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
 	if err != nil {
 		return err
 	}
@@ -93,10 +93,10 @@ func (s *Server) redirect(w *response, rq *request) error {
 }
 
 // redirectLinked sends on whoever holds a link, which is the same there.
-func (s *Server) redirectLinked(w *response, rq *request) error {
+func (s *Server) redirectLinked(w *response, rq *request, sc scope) error {
 	given := rq.URL.Query()
 	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
-	address := s.fileURL(rq, query)
+	address := s.fileURL(rq, sc.attachment.ID, query)
 	return rq.redirect(w, address, messageBody{"The file is at the address in the Location header."})
 }
 

@@ -15,7 +15,7 @@ type demoUserBody struct {
 }
 
 // demoUsers lists whom a demo lets in without a key.
-func (s *Server) demoUsers(w *response, rq *request) error {
+func (s *Server) demoUsers(w *response, rq *request, sc scope) error {
 	if !s.offersDemo(rq.Request) {
 		return notFound("There is nothing at this address.")
 	}

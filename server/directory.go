@@ -142,7 +142,7 @@ func (s *Server) answerPut(w *response, rq *request, status int, o store.Object)
 	return rq.answer(w, status, renderObject(o))
 }
 
-func (s *Server) listUsers(w *response, rq *request) error {
+func (s *Server) listUsers(w *response, rq *request, sc scope) error {
 	return listing[store.User]{
 		fetch: afterID(rq, s.Store.Users),
 		key:   func(u store.User) []byte { return u.ID[:] },
@@ -150,7 +150,7 @@ func (s *Server) listUsers(w *response, rq *request) error {
 	}.answer(w, rq)
 }
 
-func (s *Server) putUser(w *response, rq *request) error {
+func (s *Server) putUser(w *response, rq *request, sc scope) error {
 	id, err := rq.idParam("user", "user")
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *Server) putUser(w *response, rq *request) error {
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getUser(w *response, rq *request) error {
+func (s *Server) getUser(w *response, rq *request, sc scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (s *Server) getUser(w *response, rq *request) error {
 	return rq.answer(w, http.StatusOK, renderUser(user))
 }
 
-func (s *Server) deleteUser(w *response, rq *request) error {
+func (s *Server) deleteUser(w *response, rq *request, sc scope) error {
 	id, err := rq.idParam("user", "user")
 	if err != nil {
 		return err
@@ -183,21 +183,21 @@ func (s *Server) deleteUser(w *response, rq *request) error {
 }
 
 // listSpaces shows a superadmin all spaces, anyone else their own.
-func (s *Server) listSpaces(w *response, rq *request) error {
+func (s *Server) listSpaces(w *response, rq *request, sc scope) error {
 	return listing[store.Space]{
 		fetch: func(after []byte, n int) ([]store.Space, error) {
-			return s.visibleSpaces(rq, string(after), n)
+			return s.visibleSpaces(rq, sc, string(after), n)
 		},
 		key: func(sp store.Space) []byte { return []byte(sp.Slug) },
 		row: rendered(renderSpace),
 	}.answer(w, rq)
 }
 
-func (s *Server) visibleSpaces(rq *request, after string, n int) ([]store.Space, error) {
-	if rq.caller.user.IsSuperadmin {
+func (s *Server) visibleSpaces(rq *request, sc scope, after string, n int) ([]store.Space, error) {
+	if sc.caller.user.IsSuperadmin {
 		return s.Store.Spaces(rq.Context(), after, n)
 	}
-	memberships, err := s.Store.Memberships(rq.Context(), rq.caller.user.ID)
+	memberships, err := s.Store.Memberships(rq.Context(), sc.caller.user.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -218,12 +218,12 @@ func (s *Server) visibleSpaces(rq *request, after string, n int) ([]store.Space,
 	return own, nil
 }
 
-func (s *Server) seesSpace(rq *request, slug string) (bool, error) {
-	role, err := s.Store.Role(rq.Context(), slug, rq.caller.user.ID)
-	return rq.caller.user.IsSuperadmin || role != store.NoRole, err
+func (s *Server) seesSpace(rq *request, sc scope, slug string) (bool, error) {
+	role, err := s.Store.Role(rq.Context(), slug, sc.caller.user.ID)
+	return sc.caller.user.IsSuperadmin || role != store.NoRole, err
 }
 
-func (s *Server) putSpace(w *response, rq *request) error {
+func (s *Server) putSpace(w *response, rq *request, sc scope) error {
 	slug, err := rq.slugParam()
 	if err != nil {
 		return err
@@ -235,20 +235,20 @@ func (s *Server) putSpace(w *response, rq *request) error {
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getSpace(w *response, rq *request) error {
-	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
+func (s *Server) getSpace(w *response, rq *request, sc scope) error {
+	space, used, err := s.Store.Space(rq.Context(), sc.entity.Space)
 	if err != nil {
 		return err
 	}
 	return rq.answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
 }
 
-func (s *Server) deleteSpace(w *response, rq *request) error {
+func (s *Server) deleteSpace(w *response, rq *request, sc scope) error {
 	withAttachments, err := rq.deletesAttachments()
 	if err != nil {
 		return err
 	}
-	freed, err := s.Store.DeleteSpace(rq.Context(), rq.entity.Space, withAttachments)
+	freed, err := s.Store.DeleteSpace(rq.Context(), sc.entity.Space, withAttachments)
 	if err != nil {
 		return err
 	}
@@ -271,30 +271,30 @@ func (rq *request) deletesAttachments() (bool, error) {
 	return false, invalidRequest("attachments can only be \"delete\".")
 }
 
-func (s *Server) listMembers(w *response, rq *request) error {
+func (s *Server) listMembers(w *response, rq *request, sc scope) error {
 	return listing[store.Member]{
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
-			return s.Store.Members(ctx, rq.entity.Space, after, n)
+			return s.Store.Members(ctx, sc.entity.Space, after, n)
 		}),
 		key: func(m store.Member) []byte { return m.UserID[:] },
 		row: rendered(renderMember),
 	}.answer(w, rq)
 }
 
-func (s *Server) putMember(w *response, rq *request) error {
+func (s *Server) putMember(w *response, rq *request, sc scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
 	}
-	line := memberLine{Space: rq.entity.Space, UserID: user.ID.String()}
+	line := memberLine{Space: sc.entity.Space, UserID: user.ID.String()}
 	if err := rq.readJSON(&line.memberMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getMember(w *response, rq *request) error {
-	slug := rq.entity.Space
+func (s *Server) getMember(w *response, rq *request, sc scope) error {
+	slug := sc.entity.Space
 	user, err := rq.idParam("user", "user")
 	if err != nil {
 		return err
@@ -309,12 +309,12 @@ func (s *Server) getMember(w *response, rq *request) error {
 	return rq.answer(w, http.StatusOK, renderMember(store.Member{Space: slug, UserID: user, Role: role}))
 }
 
-func (s *Server) deleteMember(w *response, rq *request) error {
+func (s *Server) deleteMember(w *response, rq *request, sc scope) error {
 	user, err := rq.idParam("user", "user")
 	if err != nil {
 		return err
 	}
-	if err := s.Store.DeleteMember(rq.Context(), rq.entity.Space, user); err != nil {
+	if err := s.Store.DeleteMember(rq.Context(), sc.entity.Space, user); err != nil {
 		return err
 	}
 	return rq.answer(w, http.StatusOK, messageBody{"Member removed successfully"})
@@ -322,23 +322,24 @@ func (s *Server) deleteMember(w *response, rq *request) error {
 
 // listEntities lists the products of the space in the path, or the tickets or
 // meetings of the space in the query or of all that the caller may see.
-func listEntities(kind store.Kind) func(*Server, *response, *request) error {
-	return func(s *Server, w *response, rq *request) error {
-		slug := rq.entity.Space
+func listEntities(kind store.Kind) handler {
+	return func(s *Server, w *response, rq *request, sc scope) error {
+		slug := sc.entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
 			if slug = rq.URL.Query().Get("space"); !validSlug(slug) {
 				return badSlug()
 			}
-			if err := s.findSpace(rq, slug); err != nil {
+			asked, err := s.findSpace(rq, sc, slug)
+			if err != nil {
 				return err
 			}
-			if err := s.authorize(rq, read); err != nil {
+			if err := s.authorize(rq, asked, read); err != nil {
 				return err
 			}
 		}
 		return listing[store.Entity]{
 			fetch: func(after []byte, n int) ([]store.Entity, error) {
-				return s.entitiesAfter(rq, kind, slug, after, n)
+				return s.entitiesAfter(rq, sc, kind, slug, after, n)
 			},
 			// A cursor is slug, NUL, id: the order of the whole list.
 			key: func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
@@ -349,7 +350,7 @@ func listEntities(kind store.Kind) func(*Server, *response, *request) error {
 
 // entitiesAfter lists at most n entities behind a cursor, of one space or,
 // for an empty slug, of all that the caller may see.
-func (s *Server) entitiesAfter(rq *request, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
+func (s *Server) entitiesAfter(rq *request, sc scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
 	var id uuid.UUID
 	begin, rest, _ := strings.Cut(string(cursor), "\x00")
 	if len(cursor) > 0 {
@@ -364,7 +365,7 @@ func (s *Server) entitiesAfter(rq *request, kind store.Kind, slug string, cursor
 	var all []store.Entity
 	if begin != "" {
 		// The cursor comes from the caller, and so does the space in it.
-		visible, err := s.seesSpace(rq, begin)
+		visible, err := s.seesSpace(rq, sc, begin)
 		if err != nil {
 			return nil, err
 		}
@@ -375,7 +376,7 @@ func (s *Server) entitiesAfter(rq *request, kind store.Kind, slug string, cursor
 		}
 	}
 	for len(all) < n {
-		spaces, err := s.visibleSpaces(rq, begin, fetchBatch)
+		spaces, err := s.visibleSpaces(rq, sc, begin, fetchBatch)
 		if err != nil {
 			return nil, err
 		}
@@ -396,23 +397,23 @@ func (s *Server) entitiesAfter(rq *request, kind store.Kind, slug string, cursor
 	return all, nil
 }
 
-func (s *Server) getEntity(w *response, rq *request) error {
-	return rq.answer(w, http.StatusOK, renderEntity(rq.entity))
+func (s *Server) getEntity(w *response, rq *request, sc scope) error {
+	return rq.answer(w, http.StatusOK, renderEntity(sc.entity))
 }
 
-func (s *Server) putProduct(w *response, rq *request) error {
+func (s *Server) putProduct(w *response, rq *request, sc scope) error {
 	id, err := rq.idParam("product", "product")
 	if err != nil {
 		return err
 	}
-	line := productLine{ID: id.String(), Space: rq.entity.Space}
+	line := productLine{ID: id.String(), Space: sc.entity.Space}
 	if err := rq.readOptionalJSON(&line.productMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) putTicket(w *response, rq *request) error {
+func (s *Server) putTicket(w *response, rq *request, sc scope) error {
 	id, err := rq.idParam("ticket", "ticket")
 	if err != nil {
 		return err
@@ -424,7 +425,7 @@ func (s *Server) putTicket(w *response, rq *request) error {
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) putMeeting(w *response, rq *request) error {
+func (s *Server) putMeeting(w *response, rq *request, sc scope) error {
 	id, err := rq.idParam("meeting", "meeting")
 	if err != nil {
 		return err
@@ -436,13 +437,13 @@ func (s *Server) putMeeting(w *response, rq *request) error {
 	return s.put(w, rq, &line)
 }
 
-func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
-	return func(s *Server, w *response, rq *request) error {
+func deleteEntity(kind store.Kind) handler {
+	return func(s *Server, w *response, rq *request, sc scope) error {
 		withAttachments, err := rq.deletesAttachments()
 		if err != nil {
 			return err
 		}
-		freed, err := s.Store.DeleteEntity(rq.Context(), rq.entity.Parent, withAttachments)
+		freed, err := s.Store.DeleteEntity(rq.Context(), sc.entity.Parent, withAttachments)
 		if err != nil {
 			return err
 		}
@@ -456,17 +457,17 @@ func deleteEntity(kind store.Kind) func(*Server, *response, *request) error {
 	}
 }
 
-func (s *Server) listComments(w *response, rq *request) error {
+func (s *Server) listComments(w *response, rq *request, sc scope) error {
 	return listing[store.Comment]{
 		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
-			return s.Store.Comments(ctx, rq.entity.ID, after, n)
+			return s.Store.Comments(ctx, sc.entity.ID, after, n)
 		}),
 		key: func(c store.Comment) []byte { return c.ID[:] },
 		row: rendered(renderComment),
 	}.answer(w, rq)
 }
 
-func (s *Server) putComment(w *response, rq *request) error {
+func (s *Server) putComment(w *response, rq *request, sc scope) error {
 	c, err := rq.commentParams()
 	if err != nil {
 		return err
@@ -478,7 +479,7 @@ func (s *Server) putComment(w *response, rq *request) error {
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getComment(w *response, rq *request) error {
+func (s *Server) getComment(w *response, rq *request, sc scope) error {
 	c, err := rq.commentParams()
 	if err != nil {
 		return err
@@ -489,7 +490,7 @@ func (s *Server) getComment(w *response, rq *request) error {
 	return rq.answer(w, http.StatusOK, renderComment(c))
 }
 
-func (s *Server) deleteComment(w *response, rq *request) error {
+func (s *Server) deleteComment(w *response, rq *request, sc scope) error {
 	c, err := rq.commentParams()
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 
 // downloadOrURL answers with the file or with where to get it, as the caller
 // prefers or as the server is set up.
-func (s *Server) downloadOrURL(w *response, rq *request) error {
+func (s *Server) downloadOrURL(w *response, rq *request, sc scope) error {
 	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
 	byURL := s.DownloadByURL
 	accept := accepted(rq.Header.Values("Accept"))
@@ -32,9 +32,9 @@ func (s *Server) downloadOrURL(w *response, rq *request) error {
 		byURL = url > bytes
 	}
 	if !byURL {
-		return s.download(w, rq)
+		return s.download(w, rq, sc)
 	}
-	document, err := s.link(rq, s.URLTTL, false)
+	document, err := s.link(rq, sc, s.URLTTL, false)
 	if err != nil {
 		return err
 	}
@@ -60,27 +60,27 @@ func accepted(headers []string) map[string]float64 {
 	return weights
 }
 
-func (s *Server) download(w *response, rq *request) error {
+func (s *Server) download(w *response, rq *request, sc scope) error {
 	if s.elsewhere(rq) {
-		return s.redirect(w, rq)
+		return s.redirect(w, rq, sc)
 	}
-	return s.send(w, rq, "attachment")
+	return s.send(w, rq, sc.attachment, "attachment")
 }
 
 // downloadLinked answers a signed link, which may ask for inline display and
 // gets it for types in which browsers run nothing.
-func (s *Server) downloadLinked(w *response, rq *request) error {
+func (s *Server) downloadLinked(w *response, rq *request, sc scope) error {
 	if s.elsewhere(rq) {
-		return s.redirectLinked(w, rq)
+		return s.redirectLinked(w, rq, sc)
 	}
-	if !rq.inline || !shownInline[rq.attachment.Type] {
-		return s.send(w, rq, "attachment")
+	if !sc.inline || !shownInline[sc.attachment.Type] {
+		return s.send(w, rq, sc.attachment, "attachment")
 	}
-	if rq.attachment.Type == "application/pdf" {
+	if sc.attachment.Type == "application/pdf" {
 		// Browsers' PDF viewers do not work in a sandbox.
 		w.Header().Set("Content-Security-Policy", "default-src 'none'")
 	}
-	return s.send(w, rq, "inline")
+	return s.send(w, rq, sc.attachment, "inline")
 }
 
 var shownInline = map[string]bool{
@@ -88,10 +88,9 @@ var shownInline = map[string]bool{
 	"application/pdf": true, "text/plain": true,
 }
 
-// send answers with the bytes of rq.attachment: ranges and conditions are
+// send answers with the bytes of an attachment: ranges and conditions are
 // net/http's (RFC 9110), the headers and the hash are ours.
-func (s *Server) send(w *response, rq *request, disposition string) error {
-	a := rq.attachment
+func (s *Server) send(w *response, rq *request, a store.Attachment, disposition string) error {
 	if err := rq.hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ type faultBody struct {
 
 // listFaults lists the attachments that are known to be missing or damaged, of the
 // spaces that the caller may see.
-func (s *Server) listFaults(w *response, rq *request) error {
+func (s *Server) listFaults(w *response, rq *request, sc scope) error {
 	slug := rq.URL.Query().Get("space")
 	refs, err := s.suspected(rq.Context())
 	if err != nil {
@@ -142,7 +142,7 @@ func (s *Server) listFaults(w *response, rq *request) error {
 				return err
 			}
 			if _, known := visible[e.Space]; !known {
-				if visible[e.Space], err = s.seesSpace(rq, e.Space); err != nil {
+				if visible[e.Space], err = s.seesSpace(rq, sc, e.Space); err != nil {
 					return err
 				}
 			}

@@ -31,15 +31,11 @@ type request struct {
 	params httprouter.Params
 	body   *countedBody
 
-	caller     caller
-	entity     store.Entity     // the parent that the route names, or that its attachment has
-	attachment store.Attachment // the one that the route names
-	autoCreate string           // the space in which this upload makes its parent; empty if that is known
-	inline     bool             // a signed link asked for it
-	entry      *store.Entry     // what a change is recorded as
-	holds      holder           // who is counted for what it holds in memory
-	held       int64            // bytes of that
-	refusing   bool             // there was no memory for it
+	scope    scope        // for the log, the audit log and the limits; handlers get it as a value
+	entry    *store.Entry // what a change is recorded as
+	holds    holder       // who is counted for what it holds in memory
+	held     int64        // bytes of that
+	refusing bool         // there was no memory for it
 }
 
 // log is the server's log, in which each line says what request it is about.
@@ -222,13 +218,14 @@ func (s *Server) enter(rt route) httprouter.Handle {
 		if rt.kind.sendsFile() {
 			setHeaders(w.Header(), rt.kind)
 		}
-		err := rt.who(s, rq)
+		sc, err := rt.who(s, rq)
+		rq.scope = sc
 		if busy := s.charge(rq); busy != nil {
 			err = busy
 		}
 		if err == nil {
 			rq.audit()
-			err = rt.handle(s, w, rq)
+			err = rt.handle(s, w, rq, sc)
 		}
 		if err != nil {
 			rq.refuseUpload(w, err)
@@ -332,18 +329,18 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	if w.code != "" {
 		attrs = append(attrs, slog.String("code", w.code))
 	}
-	if rq.caller.user.ID != uuid.Nil {
-		attrs = append(attrs, slog.String("user", rq.caller.user.ID.String()))
+	if rq.scope.caller.user.ID != uuid.Nil {
+		attrs = append(attrs, slog.String("user", rq.scope.caller.user.ID.String()))
 	}
-	switch actor := rq.caller.actor; actor.ID {
-	case rq.caller.user.ID:
+	switch actor := rq.scope.caller.actor; actor.ID {
+	case rq.scope.caller.user.ID:
 	case operator.ID:
 		attrs = append(attrs, slog.String("acting", operator.FullName))
 	default:
 		attrs = append(attrs, slog.String("acting", actor.ID.String()))
 	}
-	if rq.caller.key != uuid.Nil {
-		attrs = append(attrs, slog.String("key", rq.caller.key.String()))
+	if rq.scope.caller.key != uuid.Nil {
+		attrs = append(attrs, slog.String("key", rq.scope.caller.key.String()))
 	}
 	if cut {
 		attrs = append(attrs, slog.Bool("cut", true))

@@ -65,8 +65,8 @@ func (rq *request) holder() holder {
 	if isOperator(rq.Context()) {
 		return holder{user: operator.ID}
 	}
-	if rq.caller.actor.ID != uuid.Nil {
-		return holder{user: rq.caller.actor.ID}
+	if rq.scope.caller.actor.ID != uuid.Nil {
+		return holder{user: rq.scope.caller.actor.ID}
 	}
 	return holder{network: network(rq.server.clientAddress(rq.Request))}
 }

@@ -125,7 +125,7 @@ type importLine struct {
 }
 
 // importDirectory writes every object of an NDJSON body, or none.
-func (s *Server) importDirectory(w *response, rq *request) error {
+func (s *Server) importDirectory(w *response, rq *request, sc scope) error {
 	lines, err := s.readImport(rq)
 	if err != nil {
 		return err

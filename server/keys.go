@@ -47,19 +47,19 @@ func describeKey(k store.Key) keyBody {
 	}
 }
 
-func (s *Server) listOwnKeys(w *response, rq *request) error {
-	return s.listKeys(w, rq, rq.caller.user.ID)
+func (s *Server) listOwnKeys(w *response, rq *request, sc scope) error {
+	return s.listKeys(w, rq, sc.caller.user.ID)
 }
 
-func (s *Server) createOwnKey(w *response, rq *request) error {
-	return s.createKey(w, rq, rq.caller.user.ID)
+func (s *Server) createOwnKey(w *response, rq *request, sc scope) error {
+	return s.createKey(w, rq, sc.caller.user.ID)
 }
 
-func (s *Server) deleteOwnKey(w *response, rq *request) error {
-	return s.deleteKey(w, rq, rq.caller.user.ID)
+func (s *Server) deleteOwnKey(w *response, rq *request, sc scope) error {
+	return s.deleteKey(w, rq, sc.caller.user.ID)
 }
 
-func (s *Server) listUserKeys(w *response, rq *request) error {
+func (s *Server) listUserKeys(w *response, rq *request, sc scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (s *Server) listUserKeys(w *response, rq *request) error {
 	return s.listKeys(w, rq, user.ID)
 }
 
-func (s *Server) createUserKey(w *response, rq *request) error {
+func (s *Server) createUserKey(w *response, rq *request, sc scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (s *Server) createUserKey(w *response, rq *request) error {
 	return s.createKey(w, rq, user.ID)
 }
 
-func (s *Server) deleteUserKey(w *response, rq *request) error {
+func (s *Server) deleteUserKey(w *response, rq *request, sc scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -152,8 +152,8 @@ func (s *Server) deleteKey(w *response, rq *request, user uuid.UUID) error {
 }
 
 // me says who the caller is and where they belong.
-func (s *Server) me(w *response, rq *request) error {
-	body, err := s.describeCaller(rq)
+func (s *Server) me(w *response, rq *request, sc scope) error {
+	body, err := s.describeCaller(rq, sc.caller.user)
 	if err != nil {
 		return err
 	}
@@ -173,8 +173,7 @@ type membershipBody struct {
 	Role string `json:"role"`
 }
 
-func (s *Server) describeCaller(rq *request) (meBody, error) {
-	user := rq.caller.user
+func (s *Server) describeCaller(rq *request, user store.User) (meBody, error) {
 	body := meBody{ID: user.ID, FullName: user.FullName, IsSuperadmin: user.IsSuperadmin, Spaces: []membershipBody{}}
 	memberships, err := s.Store.Memberships(rq.Context(), user.ID)
 	if err != nil {
@@ -214,7 +213,7 @@ func (s *Server) isHTTPS(r *http.Request) bool { return strings.HasPrefix(s.orig
 
 // createSession trades a key for a cookie, so that a page need not keep the
 // key.
-func (s *Server) createSession(w *response, rq *request) error {
+func (s *Server) createSession(w *response, rq *request, sc scope) error {
 	if err := s.sameOrigin(rq.Request); err != nil {
 		return err
 	}
@@ -239,9 +238,10 @@ func (s *Server) createSession(w *response, rq *request) error {
 	if err != nil {
 		return err
 	}
-	rq.caller = caller{user: user, actor: user, key: key.ID}
-	by(rq.entry, rq.caller, false)
-	if err := s.countRequest(rq, rq.caller); err != nil {
+	c := caller{user: user, actor: user, key: key.ID}
+	rq.scope.caller = c // for the log
+	setActor(rq.entry, c, false)
+	if err := s.countRequest(rq, c); err != nil {
 		return err
 	}
 	value := token.NewSession()
@@ -249,7 +249,7 @@ func (s *Server) createSession(w *response, rq *request) error {
 	if err := s.Store.CreateSession(rq.Context(), session, s.longPast(rq.Context())); err != nil {
 		return err
 	}
-	me, err := s.describeCaller(rq)
+	me, err := s.describeCaller(rq, user)
 	if err != nil {
 		return err
 	}
@@ -277,13 +277,13 @@ func (s *Server) longPast(ctx context.Context) time.Time {
 }
 
 // deleteSession signs out; without a session it has nothing to do.
-func (s *Server) deleteSession(w *response, rq *request) error {
+func (s *Server) deleteSession(w *response, rq *request, sc scope) error {
 	if err := s.sameOrigin(rq.Request); err != nil {
 		return err
 	}
 	if cookie, err := rq.Cookie(s.cookieName(rq.Request)); err == nil {
 		if c, err := s.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
-			by(rq.entry, c, false)
+			setActor(rq.entry, c, false)
 		}
 		if err := s.Store.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err

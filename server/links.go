@@ -22,7 +22,7 @@ type urlDocument struct {
 	ExpiresAt   string `json:"expires_at"`
 }
 
-func (s *Server) createLink(w *response, rq *request) error {
+func (s *Server) createLink(w *response, rq *request, sc scope) error {
 	var body struct {
 		ExpiresIn   *int64  `json:"expires_in"`
 		Disposition *string `json:"disposition"`
@@ -47,39 +47,39 @@ func (s *Server) createLink(w *response, rq *request) error {
 			return invalidRequest("disposition must be \"inline\" or \"attachment\".")
 		}
 	}
-	document, err := s.link(rq, ttl, inline)
+	document, err := s.link(rq, sc, ttl, inline)
 	if err != nil {
 		return err
 	}
 	return rq.answer(w, http.StatusCreated, document)
 }
 
-// link signs a URL to rq.attachment for the caller.
-func (s *Server) link(rq *request, ttl time.Duration, inline bool) (urlDocument, error) {
-	if rq.caller.key == uuid.Nil {
+// link signs a URL to the attachment for the caller.
+func (s *Server) link(rq *request, sc scope, ttl time.Duration, inline bool) (urlDocument, error) {
+	if sc.caller.key == uuid.Nil {
 		return urlDocument{}, forbidden("A link needs the key that it is bound to.")
 	}
 	expires := s.Now().Add(ttl)
 	signature := s.signing.signer.Load().Sign(token.Link{
-		Attachment: rq.attachment.ID,
-		Key:        rq.caller.key,
-		User:       rq.caller.user.ID,
+		Attachment: sc.attachment.ID,
+		Key:        sc.caller.key,
+		User:       sc.caller.user.ID,
 		Inline:     inline,
 		Expires:    expires,
 	})
 	query := url.Values{"expires": {strconv.FormatInt(expires.Unix(), 10)}, "signature": {signature}}
 	return urlDocument{
-		DownloadURL: s.fileURL(rq, query),
-		FileName:    rq.attachment.FileName,
+		DownloadURL: s.fileURL(rq, sc.attachment.ID, query),
+		FileName:    sc.attachment.FileName,
 		ExpiresAt:   timestamp(expires),
 	}, nil
 }
 
-// fileURL is where a signed link to rq.attachment leads.
-func (s *Server) fileURL(rq *request, signed url.Values) string {
+// fileURL is where a signed link to an attachment leads.
+func (s *Server) fileURL(rq *request, attachment uuid.UUID, signed url.Values) string {
 	base := s.ContentURL
 	if base == "" {
 		base = s.origin(rq.Request)
 	}
-	return fmt.Sprintf("%s/files/%s?%s", base, rq.attachment.ID, signed.Encode())
+	return fmt.Sprintf("%s/files/%s?%s", base, attachment, signed.Encode())
 }

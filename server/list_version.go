@@ -49,9 +49,9 @@ func (v *listVersions) note(rq *request, status int) {
 	switch {
 	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
 	case rq.route.kind == fileUpload && !rq.server.AutoCreate:
-		v.stripe(rq.entity.Parent).Add(1)
-	case rq.Method == http.MethodDelete && rq.attachment.ID != uuid.Nil:
-		v.stripe(rq.attachment.Parent).Add(1)
+		v.stripe(rq.scope.entity.Parent).Add(1)
+	case rq.Method == http.MethodDelete && rq.scope.attachment.ID != uuid.Nil:
+		v.stripe(rq.scope.attachment.Parent).Add(1)
 	case rq.route.kind == fileUpload, strings.HasPrefix(rq.route.pattern, "/directory/"):
 		v.all.Add(1)
 	}

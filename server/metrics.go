@@ -164,7 +164,7 @@ func (m *metrics) observe(rq *request, w *response, status int, took time.Durati
 	}
 }
 
-func (s *Server) serveMetrics(w *response, rq *request) error {
+func (s *Server) serveMetrics(w *response, rq *request, sc scope) error {
 	if err := rq.hold(metricsHold); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 // page answers with the web page. Its addresses are relative, so it must be
 // asked for with a slash at the end.
-func (s *Server) page(w *response, rq *request) error {
+func (s *Server) page(w *response, rq *request, sc scope) error {
 	if asked, _, _ := strings.Cut(rq.RequestURI, "?"); s.basePath != "" && asked == s.basePath {
 		w.Header().Set("Location", s.basePath+"/")
 		w.WriteHeader(http.StatusPermanentRedirect)
@@ -20,7 +20,7 @@ func (s *Server) page(w *response, rq *request) error {
 }
 
 // docs answers with the page that shows openapi.json.
-func (s *Server) docs(w *response, rq *request) error {
+func (s *Server) docs(w *response, rq *request, sc scope) error {
 	return rq.answerDocument(w, page.Docs())
 }
 
@@ -34,7 +34,7 @@ func (rq *request) answerDocument(w *response, f page.File) error {
 
 // pageAsset answers with a script, style or picture of the page. What is at
 // such an address never changes.
-func (s *Server) pageAsset(w *response, rq *request) error {
+func (s *Server) pageAsset(w *response, rq *request, sc scope) error {
 	f, ok := page.Asset(rq.params.ByName("asset"))
 	if !ok || rq.params.ByName("version") != page.Version() {
 		return notFound("There is nothing at this address.")

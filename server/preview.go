@@ -9,6 +9,7 @@ import (
 	"attachd/server/content"
 	"attachd/server/limits"
 	"attachd/server/preview"
+	"attachd/store"
 )
 
 // tableBody is the beginning of a table.
@@ -48,8 +49,8 @@ const maxListedEntries = 1000
 
 // preview answers with the beginning of a table or a text, or with the names in
 // an archive.
-func (s *Server) preview(w *response, rq *request) error {
-	raw, err := s.lookInto(rq)
+func (s *Server) preview(w *response, rq *request, sc scope) error {
+	raw, err := s.lookInto(rq, sc.attachment)
 	if err != nil {
 		return err
 	}
@@ -58,8 +59,8 @@ func (s *Server) preview(w *response, rq *request) error {
 
 // lookInto is over before the answer begins: a client that reads slowly keeps
 // nobody waiting.
-func (s *Server) lookInto(rq *request) (raw []byte, err error) {
-	read := previewOf(rq.attachment.Type)
+func (s *Server) lookInto(rq *request, a store.Attachment) (raw []byte, err error) {
+	read := previewOf(a)
 	if read == nil {
 		return nil, noPreview(nil)
 	}
@@ -72,7 +73,7 @@ func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 	}
 	defer leave()
 	var body any
-	err = s.contents.Inspect(rq.Context(), rq.log, rq.attachment, false, func(file io.ReaderAt) error {
+	err = s.contents.Inspect(rq.Context(), rq.log, a, false, func(file io.ReaderAt) error {
 		body, err = read(rq, file)
 		return err
 	})
@@ -85,26 +86,26 @@ func (s *Server) lookInto(rq *request) (raw []byte, err error) {
 	return raw, err
 }
 
-// previewOf is what reads the body of a preview of rq.attachment out of a file
-// of the given type, or nil where there is no preview of the type.
-func previewOf(mimeType string) func(rq *request, file io.ReaderAt) (any, error) {
+// previewOf is what reads the body of a preview out of the file of an attachment,
+// or nil where there is no preview of its type.
+func previewOf(a store.Attachment) func(rq *request, file io.ReaderAt) (any, error) {
 	switch {
-	case preview.HasTable(mimeType):
+	case preview.HasTable(a.Type):
 		return func(rq *request, file io.ReaderAt) (any, error) {
-			table, err := preview.ReadTable(file, rq.attachment.Size, mimeType)
+			table, err := preview.ReadTable(file, a.Size, a.Type)
 			return renderTable(table), err
 		}
-	case mimeType == "application/zip":
+	case a.Type == "application/zip":
 		return func(rq *request, file io.ReaderAt) (any, error) {
-			listing, err := content.ListZIP(rq.Context(), file, rq.attachment.Size, maxListedEntries)
+			listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
 			if errors.Is(err, content.ErrBroken) {
 				err = noPreview(err)
 			}
 			return renderListing(listing), err
 		}
-	case content.IsText(mimeType):
+	case content.IsText(a.Type):
 		return func(rq *request, file io.ReaderAt) (any, error) {
-			text, err := preview.ReadText(file, rq.attachment.Size)
+			text, err := preview.ReadText(file, a.Size)
 			return textBody{"text", text.Text, text.Truncated}, err
 		}
 	}
@@ -152,7 +153,7 @@ type allowedBody struct {
 	Extensions []string `json:"extensions"`
 }
 
-func (s *Server) limits(w *response, rq *request) error {
+func (s *Server) limits(w *response, rq *request, sc scope) error {
 	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(maxLinkTTL / time.Second)}
 	for _, allowed := range s.Policy.Allowed() {
 		body.Allowed = append(body.Allowed, allowedBody{allowed.MIMEType, allowed.Extensions})

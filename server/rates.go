@@ -20,7 +20,6 @@ func (s *Server) countRequest(rq *request, c caller) error {
 	if a.OK {
 		return nil
 	}
-	rq.caller = c
 	return tooManyRequests(a.Wait, "Too many requests of this user. Wait as long as Retry-After says.")
 }
 

@@ -15,10 +15,13 @@ type route struct {
 	method  string
 	pattern string
 	who     access
-	handle  func(s *Server, w *response, rq *request) error
+	handle  handler
 	kind    kind
 	audit   auditRule
 }
+
+// handler answers a request that may go on. sc is what was looked up for it.
+type handler func(s *Server, w *response, rq *request, sc scope) error
 
 // kind is what a route takes and answers, for its headers, its metrics and its line
 // in the log.

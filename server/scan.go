@@ -36,7 +36,7 @@ const (
 
 // scan has the scanner look at what was spooled, whether or not the same
 // content is stored already: signatures are newer than files.
-func (s *Server) scan(rq *request, a store.Attachment, spool io.ReaderAt) error {
+func (s *Server) scan(rq *request, sc scope, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (s *Server) scan(rq *request, a store.Attachment, spool io.ReaderAt) error 
 		return s.notScanned(rq, a, err)
 	case signature != "":
 		s.metrics.scans.WithLabelValues(scanFound).Inc()
-		return s.malwareFound(rq, a, signature)
+		return s.malwareFound(rq, sc, a, signature)
 	}
 	s.metrics.scans.WithLabelValues(scanClean).Inc()
 	return nil
@@ -60,9 +60,9 @@ func (s *Server) scan(rq *request, a store.Attachment, spool io.ReaderAt) error 
 
 // malwareFound is what becomes of a file in which the scanner found something.
 // The name of the signature is for the log: it would help to get round it.
-func (s *Server) malwareFound(rq *request, a store.Attachment, signature string) error {
+func (s *Server) malwareFound(rq *request, sc scope, a store.Attachment, signature string) error {
 	rq.log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
-		"sha256", blobs.Ref(a.SHA256).String(), "user", rq.caller.user.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
+		"sha256", blobs.Ref(a.SHA256).String(), "user", sc.caller.user.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
 	rq.entry.Name = a.FileName + ": " + signature
 	return &refusal{status: http.StatusBadRequest, code: "malware_found",
 		detail: "The virus scanner found malware in this file. It was not stored."}

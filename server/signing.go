@@ -76,7 +76,7 @@ type rotationBody struct {
 
 // rotateSigning has a new key sign links from now on. The new keys are on
 // disk before the first link is signed with them.
-func (s *Server) rotateSigning(w *response, rq *request) error {
+func (s *Server) rotateSigning(w *response, rq *request, sc scope) error {
 	var order struct {
 		Grace *int64 `json:"grace"`
 	}

@@ -13,7 +13,7 @@ import (
 
 // stats answers with how the server stands. Nothing of it costs more for more
 // attachments: what was counted says when that was.
-func (s *Server) stats(w *response, rq *request) error {
+func (s *Server) stats(w *response, rq *request, sc scope) error {
 	counted, err := s.counted(rq.Context())
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/preview"
+	"attachd/store"
 )
 
 // maxPicture is how many bytes a file has at most that gets a thumbnail: all of
@@ -22,9 +23,9 @@ func noThumbnail(cause error) error {
 	return &refusal{status: http.StatusNotFound, code: "no_thumbnail", detail: "There is no thumbnail of this file.", cause: cause}
 }
 
-// thumbnail answers with a small picture of rq.attachment.
-func (s *Server) thumbnail(w *response, rq *request) error {
-	picture, err := s.thumbnailOf(rq)
+// thumbnail answers with a small picture of the attachment.
+func (s *Server) thumbnail(w *response, rq *request, sc scope) error {
+	picture, err := s.thumbnailOf(rq, sc.attachment)
 	if err != nil {
 		return err
 	}
@@ -35,24 +36,23 @@ func (s *Server) thumbnail(w *response, rq *request) error {
 	tidyRange(rq.Header, int64(len(picture)))
 	out := &sending{response: w}
 	joinConditions(rq.Header)
-	http.ServeContent(out, rq.Request, "", rq.attachment.CreatedAt(), bytes.NewReader(picture))
+	http.ServeContent(out, rq.Request, "", sc.attachment.CreatedAt(), bytes.NewReader(picture))
 	out.begin()
 	return nil
 }
 
 // thumbnailOf takes the thumbnail that was made before, or makes one.
-func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
-	a := rq.attachment
+func (s *Server) thumbnailOf(rq *request, a store.Attachment) ([]byte, error) {
 	if !preview.HasThumbnail(a.Type) || a.Size > maxPicture {
 		return nil, noThumbnail(nil)
 	}
-	if made := s.madeThumbnail(rq); made != nil {
+	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
 	}
 	others := *rq // it goes on for others when this request ends
 	picture, err := s.decodes.do(rq.Context(), blobs.Ref(a.SHA256), rq.holder(), s.Now(), func(ctx context.Context) ([]byte, error) {
 		others.Request = others.WithContext(ctx)
-		return s.newThumbnail(&others)
+		return s.newThumbnail(&others, a)
 	})
 	if errors.Is(err, preview.ErrNone) {
 		return nil, noThumbnail(err)
@@ -65,23 +65,23 @@ func (s *Server) thumbnailOf(rq *request) ([]byte, error) {
 }
 
 // newThumbnail makes one and keeps it, unless another was quicker.
-func (s *Server) newThumbnail(rq *request) ([]byte, error) {
-	if made := s.madeThumbnail(rq); made != nil {
+func (s *Server) newThumbnail(rq *request, a store.Attachment) ([]byte, error) {
+	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
 	}
-	picture, err := s.makeThumbnail(rq)
+	picture, err := s.makeThumbnail(rq, a)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.contents.KeepThumbnail(rq.Context(), blobs.Ref(rq.attachment.SHA256), picture); err != nil {
+	if err := s.contents.KeepThumbnail(rq.Context(), blobs.Ref(a.SHA256), picture); err != nil {
 		rq.log().Warn("a thumbnail could not be kept, and will be made anew", "error", err)
 	}
 	return picture, nil
 }
 
 // madeThumbnail is nil when there is none.
-func (s *Server) madeThumbnail(rq *request) []byte {
-	made, err := s.Thumbnails.Get(blobs.Ref(rq.attachment.SHA256))
+func (s *Server) madeThumbnail(rq *request, a store.Attachment) []byte {
+	made, err := s.Thumbnails.Get(blobs.Ref(a.SHA256))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		rq.log().Warn("a thumbnail could not be read, and is made anew", "error", err)
 	}
@@ -90,8 +90,7 @@ func (s *Server) madeThumbnail(rq *request) []byte {
 
 // makeThumbnail makes one of what is surely the content, always: it may be kept
 // for longer than a damage lasts.
-func (s *Server) makeThumbnail(rq *request) (picture []byte, err error) {
-	a := rq.attachment
+func (s *Server) makeThumbnail(rq *request, a store.Attachment) (picture []byte, err error) {
 	err = s.contents.Inspect(rq.Context(), rq.log, a, true, func(file io.ReaderAt) (err error) {
 		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)
 		return err

@@ -23,7 +23,7 @@ type upkeeping struct {
 }
 
 // check looks for faults in both stores.
-func (s *Server) check(w *response, rq *request) error {
+func (s *Server) check(w *response, rq *request, sc scope) error {
 	var order struct {
 		Deep bool `json:"deep"`
 	}
@@ -52,7 +52,7 @@ func (s *Server) check(w *response, rq *request) error {
 }
 
 // collect removes contents that nothing refers to.
-func (s *Server) collect(w *response, rq *request) error {
+func (s *Server) collect(w *response, rq *request, sc scope) error {
 	var order struct {
 		DryRun bool     `json:"dry_run"`
 		MinAge *float64 `json:"min_age"`
@@ -83,7 +83,7 @@ func (s *Server) collect(w *response, rq *request) error {
 }
 
 // compact makes the database anew without its free pages.
-func (s *Server) compact(w *response, rq *request) error {
+func (s *Server) compact(w *response, rq *request, sc scope) error {
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
 	}

@@ -32,18 +32,18 @@ const (
 
 // upload takes in one file: spooled and hashed as it comes, judged and scanned
 // when it is whole, kept, recorded, and only then acknowledged.
-func (s *Server) upload(w *response, rq *request) error {
+func (s *Server) upload(w *response, rq *request, sc scope) error {
 	if s.draining.Load() {
 		return shuttingDown()
 	}
-	boundary, err := s.admit(rq)
+	boundary, err := s.admit(rq, sc)
 	if err != nil {
 		return err
 	}
 	if err := rq.hold(uploadHolds); err != nil {
 		return err
 	}
-	slot := s.slots.Take(rq.caller.user.ID, rq.cutBody)
+	slot := s.slots.Take(sc.caller.user.ID, rq.cutBody)
 	if slot == nil {
 		return busy("All upload slots are taken. Try again in a moment.")
 	}
@@ -54,22 +54,22 @@ func (s *Server) upload(w *response, rq *request) error {
 			rq.log().Error("a spool could not be thrown away", "error", err)
 		}
 	}()
-	form, err := s.receive(rq, boundary, spool, slot)
+	form, err := s.receive(rq, sc, boundary, spool, slot)
 	if !s.slots.Received(slot) {
 		return slotLost() // whatever else went wrong, it may be because of that
 	}
 	if err != nil {
 		return err
 	}
-	a, err := s.judge(rq, form, spool)
+	a, err := s.classify(rq, sc, form, spool)
 	if err != nil {
 		return err
 	}
 	rq.entry.Name = a.FileName
-	if err := s.scan(rq, a, spool); err != nil {
+	if err := s.scan(rq, sc, a, spool); err != nil {
 		return err
 	}
-	if err := s.mayStill(rq, upload, parent(a.Parent.Kind)); err != nil {
+	if sc, err = s.recheck(rq, sc, upload, parent(a.Parent.Kind)); err != nil {
 		return err
 	}
 	newID := func() uuid.UUID {
@@ -77,7 +77,7 @@ func (s *Server) upload(w *response, rq *request) error {
 		rq.entry.ID = id.String()
 		return id
 	}
-	if err := spool.Record(rq.Context(), rq.log, &a, rq.autoCreate, newID); err != nil {
+	if err := spool.Record(rq.Context(), rq.log, &a, sc.autoCreate, newID); err != nil {
 		return err
 	}
 	s.ready.acknowledged.Add(1)
@@ -91,7 +91,7 @@ func (s *Server) upload(w *response, rq *request) error {
 
 // admit refuses what can be refused before the body is read, and gives the
 // boundary of its parts.
-func (s *Server) admit(rq *request) (boundary string, err error) {
+func (s *Server) admit(rq *request, sc scope) (boundary string, err error) {
 	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
 	switch {
@@ -105,7 +105,7 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 	if err := rq.refuseEncoded(); err != nil {
 		return "", err
 	}
-	if rq.caller.user.ID == uuid.Nil {
+	if sc.caller.user.ID == uuid.Nil {
 		return "", forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
 	}
 	// The rest of the form is no larger than this, so the file is no smaller.
@@ -116,8 +116,8 @@ func (s *Server) admit(rq *request) (boundary string, err error) {
 	if err := s.contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}
-	space, used, err := s.Store.Space(rq.Context(), rq.entity.Space)
-	if errors.Is(err, store.ErrNotFound) && rq.autoCreate != "" {
+	space, used, err := s.Store.Space(rq.Context(), sc.entity.Space)
+	if errors.Is(err, store.ErrNotFound) && sc.autoCreate != "" {
 		return boundary, nil
 	}
 	if err != nil {
@@ -134,7 +134,7 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
+func (s *Server) receive(rq *request, sc scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := s.paced(rq)
 	body.slot = slot
@@ -174,7 +174,7 @@ func (s *Server) receive(rq *request, boundary string, spool *contents.Spool, sl
 				return form{}, err
 			}
 			body.allow(maxAfter)
-		case part.Name == "comment_id" && rq.entity.Kind == store.Ticket:
+		case part.Name == "comment_id" && sc.entity.Kind == store.Ticket:
 			if hasComment {
 				return form{}, invalidRequest("The form has more than one field comment_id.")
 			}
@@ -236,14 +236,14 @@ func formError(err error) error {
 	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}
 }
 
-// judge decides whether what was spooled is taken, and as what.
-func (s *Server) judge(rq *request, f form, spool *contents.Spool) (store.Attachment, error) {
+// classify decides whether what was spooled is taken, and as what.
+func (s *Server) classify(rq *request, sc scope, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
-		Parent:     rq.entity.Parent,
+		Parent:     sc.entity.Parent,
 		Size:       spool.Size(),
 		SHA256:     spool.Ref(),
-		UploaderID: rq.caller.user.ID,
-		Uploader:   rq.caller.user.FullName,
+		UploaderID: sc.caller.user.ID,
+		Uploader:   sc.caller.user.FullName,
 	}
 	if f.comment != "" {
 		id, ok := parseID(f.comment)

@@ -118,7 +118,7 @@ type WebhookState struct {
 	LastError   string  `json:"last_error"`
 }
 
-func (s *Server) webhookState(w *response, rq *request) error {
+func (s *Server) webhookState(w *response, rq *request, sc scope) error {
 	var state WebhookState
 	state.Pending, state.Dead = s.Store.OutboxSize()
 	first, err := s.Store.Events(rq.Context(), 0, 1)
@@ -146,7 +146,7 @@ type deadLetterBody struct {
 }
 
 // deadLetters lists the events that were given up, the first to be first.
-func (s *Server) deadLetters(w *response, rq *request) error {
+func (s *Server) deadLetters(w *response, rq *request, sc scope) error {
 	return listing[store.DeadLetter]{
 		fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
 			var seq uint64
@@ -167,7 +167,7 @@ func (s *Server) deadLetters(w *response, rq *request) error {
 
 // redeliver puts all dead letters back into the outbox, some at a time so that
 // changes need not wait for long.
-func (s *Server) redeliver(w *response, rq *request) error {
+func (s *Server) redeliver(w *response, rq *request, sc scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
@@ -202,7 +202,7 @@ type PingReport struct {
 }
 
 // pingReceiver sends the receiver an event that says nothing, now and once.
-func (s *Server) pingReceiver(w *response, rq *request) error {
+func (s *Server) pingReceiver(w *response, rq *request, sc scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
