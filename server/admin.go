@@ -31,7 +31,7 @@ type healthBody struct {
 // and anybody may ask. There is one look at a time.
 type readiness struct {
 	patience time.Duration // with a look
-	stuck    time.Duration // for which contents may wait in vain for their files
+	stuck    time.Duration // for which flushes of staged contents may fail
 
 	mu      sync.Mutex
 	look    *look // under way; nil when none is
@@ -55,7 +55,8 @@ type look struct {
 // How long a look may last, of which most of the time may be the scanner's.
 const lookPatience = 5 * time.Second
 
-// How long contents may wait in vain for their files.
+// stuckFor is how long flushes of staged contents may fail before the server is
+// not ready.
 const stuckFor = 10 * time.Second
 
 // How long an answer of /health/ready stands.
@@ -163,7 +164,7 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 		failed("Files cannot be written.", err)
 	}
 	if since, err := s.contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {
-		failed("Small files that were taken wait in vain for their places among the others.", err)
+		failed("Small files that were accepted earlier cannot be written to the folder blobs.", err)
 	}
 	room, err := s.contents.Capacity(ctx)
 	if err != nil {

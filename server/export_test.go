@@ -62,7 +62,7 @@ func (s *Server) SetPreviewWait(d time.Duration) {
 }
 
 // SetReadiness sets for how long a look at whether the server is ready may
-// last, and contents may wait in vain for their files. It is to be called
+// last, and flushes of staged contents may fail. It is to be called
 // before the first request.
 func (s *Server) SetReadiness(patience, stuck time.Duration) {
 	s.ready.patience, s.ready.stuck = patience, stuck

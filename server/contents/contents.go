@@ -50,7 +50,7 @@ type Options struct {
 	// Reserve gives how many bytes must stay free on a disk of a total size;
 	// optional.
 	Reserve func(total int64) int64
-	// VerifyReads has a Reader check what it gives.
+	// VerifyReads has Readers check what they give.
 	VerifyReads bool
 	// SettleTime is how long ago a file must have been changed for its version to
 	// be relied on: within that it could be changed again and keep it, since file
@@ -81,10 +81,11 @@ type Store struct {
 	Options
 	records Records
 
-	wake chan struct{} // something is staged
-	many chan struct{} // manyBytes are
+	// Deleted has an element when there may be something for RemoveDeleted.
+	Deleted chan struct{}
 
-	Deleted chan struct{} // has an element when there may be something for RemoveDeleted
+	wake chan struct{} // has an element when something is staged
+	many chan struct{} // has an element when manyBytes are
 
 	hashed hashCache
 
@@ -175,8 +176,8 @@ func (c *Store) describe(ref blobs.Ref, size int64) blobs.Info {
 	return blobs.Info{Ref: ref, Size: size, Modified: time.Now(), Damaged: c.isCorrupt(ref)}
 }
 
-// All implements blobs.Store. What is staged is listed first: what
-// is flushed after that is known already, what was before is found among the blobs.
+// All implements blobs.Store. What is staged is read first: what is flushed after
+// that is known already, what was flushed before is found among the blobs.
 func (c *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
 	return func(yield func(blobs.Info, error) bool) {
 		sizes, err := c.Stager.StagedSizes(ctx)
@@ -259,8 +260,8 @@ func (c *Store) ReserveOf(room blobs.Capacity) int64 {
 	return c.Reserve(room.Total)
 }
 
-// RoomFor is blobs.ErrFull where so many more bytes would leave less of the disk
-// than its reserve: deleting must go on, so uploads come last.
+// RoomFor is blobs.ErrFull where bytes more would leave less of the disk free than
+// its reserve: deleting must go on, so uploads come last.
 func (c *Store) RoomFor(ctx context.Context, bytes int64) error {
 	room, err := c.Capacity(ctx)
 	if err != nil {

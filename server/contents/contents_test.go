@@ -158,6 +158,64 @@ func TestContentsOfWhichNoneIsStagedAreABlobStore(t *testing.T) {
 	blobstest.Run(t, func(t *testing.T) blobs.Store { return newHouse(t).Store })
 }
 
+// A backend may lack all that is optional.
+func TestContentsDoWithoutStagingBatchesVersionsAndMarks(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	// Neither has more methods than these.
+	h.Store = contents.New(struct{ contents.Records }{h.records}, struct{ blobs.Store }{h.files},
+		contents.Options{StageBelow: below, VerifyReads: true, Log: slog.New(slog.DiscardHandler)})
+	for _, content := range []string{"small", strings.Repeat("large", below)} {
+		a, staged := h.upload(content)
+		if staged {
+			t.Error("it is staged")
+		}
+		h.must(h.read(content))
+		h.flush()
+		reader, err := h.Reader(t.Context(), h.log, a, false)
+		h.must(err)
+		reader.TrustRecent(time.Now())
+		if got, err := io.ReadAll(reader); err != nil || string(got) != content {
+			t.Errorf("read %.10q, %v", got, err)
+		}
+		reader.Close()
+		h.must(h.MarkDamaged(t.Context(), a.SHA256, nil))
+		if h.Damaged() != 0 || h.StagedBytes() != 0 {
+			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.StagedBytes())
+		}
+		h.remove(a)
+	}
+	if left := h.list(h.Store, blobs.Ref{}); len(left) > 0 {
+		t.Errorf("%d contents are left", len(left))
+	}
+}
+
+// An upload whose record is refused leaves nothing; one whose content others
+// have leaves that.
+func TestARefusedRecordTakesItsContentAlong(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	has := strings.Repeat("has a record", below)
+	h.upload(has)
+	_, err := h.records.Put(t.Context(), store.Space{Slug: "a", QuotaFiles: 1})
+	h.must(err)
+	for _, content := range []string{has, strings.Repeat("has none", below), "is small"} {
+		spool := h.Spool(t.Context())
+		_, err := io.WriteString(spool, content)
+		h.must(err)
+		a := store.Attachment{Parent: h.product.Parent, Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.user.ID}
+		if err := spool.Record(t.Context(), h.log, &a, "", uuid.New); !errors.Is(err, store.ErrQuota) {
+			t.Errorf("recorded with %v", err)
+		}
+		h.must(spool.Close())
+	}
+	h.flush()
+	if left := h.list(h.Store, blobs.Ref{}); len(left) != 1 {
+		t.Errorf("%d contents are left", len(left))
+	}
+	h.must(h.read(has))
+}
+
 func TestASmallContentTouchesNoFileBeforeItIsCommitted(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

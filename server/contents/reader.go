@@ -30,8 +30,9 @@ var (
 // then. A content of one chunk is hashed. One from before there were checksums is
 // hashed as a whole when its first byte is wanted, and has them from then on.
 //
-// A trusted content is not checked: where Options.VerifyReads says so, or where
-// the whole was hashed lately and nothing has touched its file since.
+// A trusted content is not checked. Every content is without
+// Options.VerifyReads; else one is that was hashed as a whole lately, while
+// nothing touches its file (see TrustRecent).
 //
 // ReadAt may be called from many goroutines, and nothing else beside it.
 type Reader struct {
@@ -39,7 +40,7 @@ type Reader struct {
 	ctx      context.Context
 	log      func() *slog.Logger
 	a        store.Attachment
-	file     blobs.Content
+	file     blobs.Content // nil where it could not be opened
 
 	sums       blobs.Checksums
 	loadedSums bool  // sums are set
@@ -57,8 +58,8 @@ type Reader struct {
 	remember func()      // called when all was sent, and right; optional
 }
 
-// Reader opens the content of an attachment. It checks what Options.VerifyReads
-// wants checked, or everything.
+// Reader opens the content of an attachment. With everything, it is checked
+// without Options.VerifyReads too.
 func (c *Store) Reader(ctx context.Context, log func() *slog.Logger, a store.Attachment, everything bool) (*Reader, error) {
 	r := &Reader{contents: c, ctx: ctx, log: log, a: a}
 	var err error
@@ -209,7 +210,7 @@ var ErrTouched = errors.New("a file was changed while it was sent")
 // chunks are buffers of SendTo.
 var chunks = sync.Pool{New: func() any { return new([blobs.ChunkSize]byte) }}
 
-// SendTo writes n bytes to w, a chunk at a time, each when it was checked.
+// SendTo writes n bytes to w, a chunk at a time, each after it was checked.
 func (r *Reader) SendTo(w Sink, n int64) (sent int64, err error) {
 	whole := n == r.a.Size && r.at == 0
 	switch {
@@ -240,8 +241,8 @@ func (r *Reader) SendTo(w Sink, n int64) (sent int64, err error) {
 	return sent, nil
 }
 
-// sendTrusted sends the whole file. The last chunk waits for the question whether
-// somebody has touched it.
+// sendTrusted sends the whole file. Before the last chunk it asks whether the
+// file is still trusted.
 func (r *Reader) sendTrusted(w Sink) (sent int64, err error) {
 	buffer := chunks.Get().(*[blobs.ChunkSize]byte)
 	defer chunks.Put(buffer)
@@ -260,8 +261,7 @@ func (r *Reader) sendTrusted(w Sink) (sent int64, err error) {
 	return sent + int64(some), err
 }
 
-// Inspect has see read the content of an attachment, which is checked as Reader
-// does.
+// Inspect hands see the content of an attachment, as Reader opens it.
 func (c *Store) Inspect(ctx context.Context, log func() *slog.Logger, a store.Attachment, everything bool, see func(content io.ReaderAt) error) error {
 	r, err := c.Reader(ctx, log, a, everything)
 	if err != nil {
@@ -318,9 +318,9 @@ func (u *until) Read(p []byte) (int, error) {
 	return u.Reader.Read(p)
 }
 
-// Report logs why the content could not be read, has it counted, marks it where
-// its bytes are known to be wrong, and gives the error for the caller:
-// ErrUnreadable where nothing is known of them.
+// Report logs and counts why the content could not be read, marks it where its
+// bytes are known to be wrong, and gives the error for the caller: ErrUnreadable
+// where nothing is known of them.
 func (r *Reader) Report(err error) error {
 	ref := blobs.Ref(r.a.SHA256)
 	about := []any{"attachment", r.a.ID.String(), "blob", ref.String(), "error", err}

@@ -121,9 +121,8 @@ func (s *Spool) Ref() blobs.Ref {
 	return s.ref
 }
 
-// Checksums are those of what was written, which must not be asked for after
-// Close.
-func (s *Spool) Checksums() blobs.Checksums {
+// checksums are those of what was written, until Close.
+func (s *Spool) checksums() blobs.Checksums {
 	if s.file == nil {
 		var sums blobs.Summer
 		_, _ = sums.Write(*s.buffer) // never fails
@@ -148,9 +147,9 @@ func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.At
 	defer release()
 	a.ID = newID()
 	if staged != nil {
-		return s.contents.Stager.CreateStaged(ctx, *a, staged, s.Checksums(), autoCreate)
+		return s.contents.Stager.CreateStaged(ctx, *a, staged, s.checksums(), autoCreate)
 	}
-	err = s.contents.records.CreateAttachment(ctx, *a, s.Checksums(), autoCreate)
+	err = s.contents.records.CreateAttachment(ctx, *a, s.checksums(), autoCreate)
 	var refused *store.Error
 	if errors.As(err, &refused) || errors.Is(err, store.ErrFull) {
 		release()
