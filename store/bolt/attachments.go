@@ -8,6 +8,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -51,12 +52,12 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 
 func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error {
 	if tx.Has(schema.AttachmentIDs, a.ID[:]) {
-		return refuse(store.ErrConflict, "An attachment with the id %s is there already.", a.ID)
+		return records.Refuse(store.ErrConflict, "An attachment with the id %s is there already.", a.ID)
 	}
-	if err := needUser(tx.Tx, a.UploaderID); err != nil {
+	if err := records.NeedUser(tx.Tx, a.UploaderID); err != nil {
 		return err
 	}
-	if err := checkComment(tx.Tx, a); err != nil {
+	if err := records.CheckComment(tx.Tx, a); err != nil {
 		return err
 	}
 	home, err := findHome(tx.Tx, a, autoCreate)
@@ -68,7 +69,7 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 			return err
 		}
 	}
-	usage, err := loadUsage(tx.Tx, home.entity.Space)
+	usage, err := records.Usage(tx.Tx, home.entity.Space)
 	if err != nil {
 		return err
 	}
@@ -84,17 +85,6 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	tx.saveUsage(home.entity.Space, usage)
 	tx.created = append(tx.created, created{a, home.entity.Space, usage})
 	tx.tell(store.AttachmentCreated, a, home.entity.Space)
-	return nil
-}
-
-func checkComment(tx *dbfile.Tx, a store.Attachment) error {
-	if !a.CommentID.Valid {
-		return nil
-	}
-	id := a.CommentID.UUID
-	if a.Parent.Kind != store.Ticket || !tx.Has(schema.Comments, schema.Join(a.Parent.ID[:], id[:])) {
-		return refuse(store.ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
-	}
 	return nil
 }
 
@@ -119,7 +109,7 @@ func findHome(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h home, err
 	elsewhere := h.entity != nil && a.Parent.Kind == store.Product && autoCreate != "" && h.entity.Space != autoCreate
 	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
 	if elsewhere || missing {
-		return h, noParent(a.Parent)
+		return h, records.NoParent(a.Parent)
 	}
 	if h.entity == nil {
 		h.newEntity = true
@@ -134,7 +124,7 @@ func findHome(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h home, err
 		return h, err
 	}
 	if h.space == nil && !h.newEntity {
-		return h, noParent(a.Parent)
+		return h, records.NoParent(a.Parent)
 	}
 	if h.space == nil {
 		h.newSpace = true
@@ -149,9 +139,9 @@ func findHome(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h home, err
 // not gone yet.
 func isBeingRemoved(tx *dbfile.Tx, p store.Parent, known *schema.EntityRecord, space string) bool {
 	if known != nil {
-		return isMarked(tx, schema.SpaceRemoval(known.Space))
+		return records.IsRemoving(tx, schema.SpaceRemoval(known.Space))
 	}
-	return isMarked(tx, schema.ParentRemoval(p)) || isMarked(tx, schema.SpaceRemoval(space))
+	return records.IsRemoving(tx, schema.ParentRemoval(p)) || records.IsRemoving(tx, schema.SpaceRemoval(space))
 }
 
 // changes says whether something has to be made.
@@ -178,10 +168,6 @@ func (h home) settle(tx *writeTx, a store.Attachment) {
 	}
 }
 
-func loadUsage(tx *dbfile.Tx, slug string) (store.Usage, error) {
-	return schema.DecodeUsage(tx.Get(schema.Usage, []byte(slug)))
-}
-
 func (tx *writeTx) saveUsage(slug string, u store.Usage) {
 	tx.put(schema.Usage, []byte(slug), schema.EncodeUsage(u))
 }
@@ -198,41 +184,17 @@ func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachmen
 	return a, err
 }
 
-// seenAttachment is loadAttachment for callers: without what is being removed.
+// seenAttachment is records.Attachment for callers: without what is being removed.
 func (b *Store) seenAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
-	a, err := loadAttachment(tx, id)
+	a, err := records.Attachment(tx, id)
 	if err != nil {
 		return a, err
 	}
 	removed, err := b.isRemoved(tx, a.Parent)
 	if err == nil && removed {
-		err = noAttachment(id)
+		err = records.NoAttachment(id)
 	}
 	return a, err
-}
-
-func noAttachment(id uuid.UUID) error {
-	return refuse(store.ErrNotFound, "There is no attachment %s.", id)
-}
-
-func loadAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
-	at := tx.Get(schema.AttachmentIDs, id[:])
-	if at == nil {
-		return store.Attachment{}, noAttachment(id)
-	}
-	p, err := schema.ParseParent(at)
-	if err != nil {
-		return store.Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
-	}
-	return decodeAttachment(p, id, tx.Get(schema.Attachments, schema.Join(schema.ParentKey(p), id[:])))
-}
-
-func decodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachment, error) {
-	a, err := schema.DecodeAttachment(p, id, data)
-	if err != nil {
-		return a, fmt.Errorf("read attachment %s: %w", id, err)
-	}
-	return a, nil
 }
 
 // names are the full names of users met in one call.
@@ -257,14 +219,14 @@ func (n names) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *st
 // AttachmentsOf implements Attachments.
 func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
 	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), schema.Attachments, schema.ParentKey(p), after, limit, func(_ *dbfile.Tx, id uuid.UUID, record []byte) (store.Attachment, error) {
-		return decodeAttachment(p, id, record)
+		return records.DecodeAttachment(p, id, record)
 	})
 }
 
 // AllAttachments implements Attachments.
 func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
 	return b.listAttachments(ctx, b.view, schema.AttachmentIDs, nil, after, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
-		return loadAttachment(tx, id)
+		return records.Attachment(tx, id)
 	})
 }
 
@@ -332,7 +294,7 @@ func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 		if entity == nil {
 			return fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
 		}
-		usage, err := loadUsage(tx.Tx, entity.Space)
+		usage, err := records.Usage(tx.Tx, entity.Space)
 		if err != nil {
 			return err
 		}
@@ -352,22 +314,6 @@ func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
 	tx.delete(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]))
 	tx.deletePending(a.ID)
 	tx.tell(store.AttachmentDeleted, a, space)
-}
-
-// recordsOf lists all attachments of a parent, without names of uploaders.
-func recordsOf(tx *dbfile.Tx, p store.Parent) (list []store.Attachment, err error) {
-	for rest, record := range tx.Under(schema.Attachments, schema.ParentKey(p), nil) {
-		id, err := schema.ParseID(rest)
-		if err != nil {
-			return nil, err
-		}
-		a, err := decodeAttachment(p, id, record)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, a)
-	}
-	return list, nil
 }
 
 // freedBy lists the contents that nothing refers to once these attachments
@@ -399,7 +345,7 @@ func onlyIn(tx *dbfile.Tx, content [32]byte, ids map[uuid.UUID]bool) bool {
 
 // dropComment has the ticket's attachments name c no longer.
 func (tx *writeTx) dropComment(c store.Comment) error {
-	list, err := recordsOf(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
+	list, err := records.AttachmentsOf(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
 	if err != nil {
 		return err
 	}
@@ -424,7 +370,7 @@ func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, er
 // AttachmentsWith implements Attachments.
 func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
 	return b.listAttachments(ctx, b.view, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
-		return loadAttachment(tx, id)
+		return records.Attachment(tx, id)
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 )
 
@@ -101,12 +101,12 @@ func (tx *writeTx) record(entries ...store.Entry) {
 		return
 	}
 	if tx.chain == nil {
-		last, err := lastLink(tx.Tx)
+		last, err := records.LastLink(tx.Tx)
 		if err != nil {
 			tx.err = err
 			return
 		}
-		runs, err := loadRuns(tx.Tx, last.Seq)
+		runs, err := records.Runs(tx.Tx, last.Seq)
 		if err != nil {
 			tx.err = err
 			return
@@ -150,86 +150,20 @@ func (tx *writeTx) saveHead() {
 
 // removed is the last entry that is not there any more.
 func (tx *writeTx) removed() uint64 {
-	anchor, _, err := loadLink(tx.Tx, schema.AuditAnchor)
+	anchor, _, err := records.Link(tx.Tx, schema.AuditAnchor)
 	if err != nil && tx.err == nil {
 		tx.err = err
 	}
 	return anchor.Seq
 }
 
-// lastLink is what the next entry follows: the head, so that the gap stays to
-// be seen when the newest entries were cut off. An earlier version, which knew
-// nothing of the head, may have written entries since or removed it as too
-// old. Then the next one follows those; but where they are no continuation of
-// the head, its hash is put in their place, which breaks the chain for good.
-func lastLink(tx *dbfile.Tx) (store.Link, error) {
-	anchor, head, err := auditEnds(tx)
-	if err != nil {
-		return store.Link{}, err
-	}
-	if anchor.Seq > head.Seq {
-		head = anchor
-	}
-	last := lastEntry(tx)
-	if last.Seq <= head.Seq {
-		return head, nil
-	}
-	if value := tx.Get(schema.Audit, schema.Number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
-		last.Hash = head.Hash
-	}
-	return last, nil
-}
-
 // AuditEnds implements Audit.
 func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err error) {
 	err = b.view(ctx, func(tx *dbfile.Tx) error {
-		anchor, head, err = auditEnds(tx)
+		anchor, head, err = records.AuditEnds(tx)
 		return err
 	})
 	return anchor, head, err
-}
-
-func auditEnds(tx *dbfile.Tx) (anchor, head store.Link, err error) {
-	anchor, _, err = loadLink(tx, schema.AuditAnchor)
-	if err != nil {
-		return anchor, head, err
-	}
-	head, known, err := loadLink(tx, schema.AuditHead)
-	if err == nil && !known {
-		head = lastEntry(tx)
-		if head == (store.Link{}) {
-			head = anchor
-		}
-	}
-	return anchor, head, err
-}
-
-// lastEntry is the newest entry that is there, or the zero Link.
-func lastEntry(tx *dbfile.Tx) store.Link {
-	if tx.Bucket(schema.Audit) == nil { // a copy from before there was an audit log
-		return store.Link{}
-	}
-	cursor := tx.Readable(schema.Audit)
-	key, value := cursor.Last()
-	for key != nil && len(key) != 8 {
-		key, value = cursor.Prev()
-	}
-	if key == nil {
-		return store.Link{}
-	}
-	e := schema.ReadEntry(key, value)
-	return store.Link{Seq: e.Seq, Hash: e.Hash}
-}
-
-func loadLink(tx *dbfile.Tx, key []byte) (l store.Link, known bool, err error) {
-	raw := tx.Get(schema.Meta, key)
-	if raw == nil {
-		return l, false, nil
-	}
-	if l, err = schema.DecodeLink(raw); err != nil {
-		err = fmt.Errorf("the %s: %w", key, err)
-	}
-	return l, err == nil, err
 }
 
 // Entries implements Audit.
@@ -238,7 +172,7 @@ func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []st
 		if tx.Bucket(schema.Audit) == nil || after+1 == 0 {
 			return nil
 		}
-		list, err = readEntries(tx, schema.Number(after+1), limit)
+		list, err = records.Entries(tx, schema.Number(after+1), limit)
 		return err
 	})
 	return list, err
@@ -270,48 +204,18 @@ func (b *Store) EntriesBefore(ctx context.Context, before uint64, limit int) (li
 		if n == 0 {
 			return nil
 		}
-		list, err = readEntries(tx, first, n)
+		list, err = records.Entries(tx, first, n)
 		slices.Reverse(list)
 		return err
 	})
 	return list, err
 }
 
-// readEntries reads at most limit entries, oldest first, from the key on. What
-// stands under a key that is no number is none; a check finds it.
-func readEntries(tx *dbfile.Tx, from []byte, limit int) (list []store.Entry, err error) {
-	anchor, _, err := auditEnds(tx)
-	if err != nil {
-		return nil, err
-	}
-	cursor := tx.Readable(schema.Audit)
-	previous := anchor.Hash
-	key, value := cursor.Seek(from)
-	if key != nil {
-		if _, before := cursor.Prev(); len(before) >= 32 {
-			previous = [32]byte(before)
-		}
-		key, value = cursor.Seek(from)
-	}
-	for ; key != nil && len(list) < limit; key, value = cursor.Next() {
-		if len(key) != 8 {
-			continue
-		}
-		e := schema.ReadEntry(key, value)
-		if cursor.Bad != nil && len(cursor.Sealed) >= 32 {
-			e.Hash = [32]byte(cursor.Sealed) // so that this is no fault of what follows
-		}
-		e.Previous, previous = previous, e.Hash
-		list = append(list, e)
-	}
-	return list, nil
-}
-
 // PruneAudit implements Audit.
 func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		removed = 0
-		_, head, err := auditEnds(tx.Tx)
+		_, head, err := records.AuditEnds(tx.Tx)
 		if err != nil {
 			return err
 		}
@@ -348,4 +252,16 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 		return nil
 	})
 	return removed, err
+}
+
+// AuditRuns implements Audit.
+func (b *Store) AuditRuns(ctx context.Context) (runs []store.AuditRun, err error) {
+	err = b.view(ctx, func(tx *dbfile.Tx) error {
+		head, _, err := records.Link(tx, schema.AuditHead)
+		if err == nil {
+			runs, err = records.Runs(tx, head.Seq)
+		}
+		return err
+	})
+	return runs, err
 }

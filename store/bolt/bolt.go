@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"attachd/store"
+	"attachd/store/bolt/check"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
@@ -230,6 +231,14 @@ func (b *Store) Verify(ctx context.Context, rest func(took time.Duration)) ([]st
 	defer b.replacing.RUnlock()
 	faults, err := b.file.Verify(ctx, rest)
 	return faults.Sentences(), err
+}
+
+// Check implements Store.
+func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
+	b.replacing.RLock()
+	defer b.replacing.RUnlock()
+	defer b.pending.pause()()
+	return check.Database(ctx, b.file, b.view, rest)
 }
 
 // Damage implements Store.

@@ -2,6 +2,8 @@ package bolt
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -153,4 +155,26 @@ func (c *change) applyTo(tx *writeTx) error {
 		return c.refusal
 	}
 	return fmt.Errorf("a change was given up after it had written: %v", c.refusal)
+}
+
+// save writes a JSON record.
+func (tx *writeTx) save(bucket, key []byte, record any) {
+	data, err := json.Marshal(record)
+	if err != nil {
+		tx.err = errors.Join(tx.err, fmt.Errorf("encode for bucket %q: %w", bucket, err))
+		return
+	}
+	tx.put(bucket, key, data)
+}
+
+// ripe is schema.Ripe of the marks under a key of schema.Meta, which it updates.
+func (tx *writeTx) ripe(key []byte, head uint64, age, keep time.Duration) (through uint64, err error) {
+	updated, through, err := schema.Ripe(tx.Get(schema.Meta, key), head, age, keep)
+	if err != nil {
+		return 0, fmt.Errorf("the %s: %w", key, err)
+	}
+	if updated != nil {
+		tx.put(schema.Meta, key, updated)
+	}
+	return through, nil
 }

@@ -9,6 +9,7 @@ import (
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 
 	bolterrors "go.etcd.io/bbolt/errors"
 )
@@ -42,7 +43,7 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	case file.ReadOnly():
 		return done, bolterrors.ErrDatabaseReadOnly
 	case !dbfile.CanReplace:
-		return done, refuse(store.ErrConflict, "On this system the file of the database cannot be replaced while it is open.")
+		return done, records.Refuse(store.ErrConflict, "On this system the file of the database cannot be replaced while it is open.")
 	}
 	fresh, err := file.Copy(ctx, dbfile.CopyOptions{Step: cm.opts.Compacting, Commit: cm.opts.Commit})
 	if err != nil {

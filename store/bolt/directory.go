@@ -11,6 +11,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -22,14 +23,10 @@ var slugPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 // of all is a zero byte.
 func validSlug(slug string) bool { return slugPattern.MatchString(slug) }
 
-func refuse(kind error, format string, args ...any) error {
-	return &store.Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
-}
-
 // needID refuses the one id that lists could not begin after.
 func needID(id uuid.UUID) error {
 	if id == uuid.Nil {
-		return refuse(store.ErrConflict, "The id %s cannot be used.", id)
+		return records.Refuse(store.ErrConflict, "The id %s cannot be used.", id)
 	}
 	return nil
 }
@@ -77,7 +74,7 @@ func (p *plan) putSpace(s store.Space) (created bool, err error) {
 		return false, malformed(s)
 	}
 	created = !p.has(schema.Spaces, []byte(s.Slug))
-	if created && isMarked(p.tx, schema.SpaceRemoval(s.Slug)) {
+	if created && records.IsRemoving(p.tx, schema.SpaceRemoval(s.Slug)) {
 		return false, errRemoving
 	}
 	return created, p.save(schema.Spaces, []byte(s.Slug), schema.SpaceRecord{
@@ -90,14 +87,14 @@ func (p *plan) putMember(m store.Member) (created bool, err error) {
 		return false, malformed(m)
 	}
 	if !p.has(schema.Spaces, []byte(m.Space)) {
-		return false, noSpace(m.Space)
+		return false, records.NoSpace(m.Space)
 	}
 	user, err := planned[schema.UserRecord](p, schema.Users, m.UserID[:])
 	if err != nil {
 		return false, err
 	}
 	if user == nil || user.Deleted {
-		return false, noUser(m.UserID)
+		return false, records.NoUser(m.UserID)
 	}
 	key, role := schema.Join(schema.Slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)}
 	known := p.get(schema.Members, key)
@@ -128,22 +125,22 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 		return false, err
 	}
 	if !p.has(schema.Spaces, []byte(e.Space)) {
-		return false, noSpace(e.Space)
+		return false, records.NoSpace(e.Space)
 	}
 	// The owner may have been deleted: a system of record goes on telling of
 	// tickets whose owners have left.
 	if e.Kind == store.Ticket && !p.has(schema.Users, e.OwnerID[:]) {
-		return false, refuse(store.ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
+		return false, records.Refuse(store.ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
 	}
 	known, err := planned[schema.EntityRecord](p, schema.Entities, schema.ParentKey(e.Parent))
 	if err != nil {
 		return false, err
 	}
 	switch {
-	case known == nil && isMarked(p.tx, schema.ParentRemoval(e.Parent)), known != nil && isMarked(p.tx, schema.SpaceRemoval(known.Space)):
+	case known == nil && records.IsRemoving(p.tx, schema.ParentRemoval(e.Parent)), known != nil && records.IsRemoving(p.tx, schema.SpaceRemoval(known.Space)):
 		return false, errRemoving
 	case known != nil && known.Space != e.Space:
-		return false, refuse(store.ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
+		return false, records.Refuse(store.ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
 	}
 	record := schema.EntityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID}
 	if known != nil {
@@ -163,7 +160,7 @@ func (p *plan) putComment(c store.Comment) (created bool, err error) {
 		return false, err
 	}
 	if ticket == nil || !p.has(schema.Spaces, []byte(ticket.Space)) {
-		return false, refuse(store.ErrNotFound, "There is no ticket %s.", c.TicketID)
+		return false, records.Refuse(store.ErrNotFound, "There is no ticket %s.", c.TicketID)
 	}
 	key := schema.Join(c.TicketID[:], c.ID[:])
 	if value := p.get(schema.Comments, key); value != nil {
@@ -212,47 +209,15 @@ func (p *plan) lastComment(ticket *schema.EntityRecord, id uuid.UUID) (last int,
 	return last, nil
 }
 
-func needSpace(tx *dbfile.Tx, slug string) error {
-	if !tx.Has(schema.Spaces, []byte(slug)) {
-		return noSpace(slug)
-	}
-	return nil
-}
-
-func needUser(tx *dbfile.Tx, id uuid.UUID) error {
-	user, err := loadUser(tx, id)
-	if err == nil && user == nil {
-		err = noUser(id)
-	}
-	return err
-}
-
-func noSpace(slug string) error { return refuse(store.ErrNotFound, "There is no space %q.", slug) }
-
-func noParent(p store.Parent) error {
-	return refuse(store.ErrNotFound, "There is no %s %s.", p.Kind, p.ID)
-}
-
-func noUser(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no user %s.", id) }
-
-// loadUser gives nil for a deleted user too.
-func loadUser(tx *dbfile.Tx, id uuid.UUID) (*schema.UserRecord, error) {
-	user, err := dbfile.Load[schema.UserRecord](tx, schema.Users, id[:])
-	if err != nil || user == nil || user.Deleted {
-		return nil, err
-	}
-	return user, nil
-}
-
 // User implements Directory.
 func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error) {
 	err = b.look(ctx, func(tx *dbfile.Tx) error {
-		record, err := loadUser(tx, id)
+		record, err := records.User(tx, id)
 		if err != nil {
 			return err
 		}
 		if record == nil {
-			return noUser(id)
+			return records.NoUser(id)
 		}
 		u = record.User(id)
 		return nil
@@ -271,7 +236,7 @@ func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []s
 			if err != nil {
 				return err
 			}
-			record, err := loadUser(tx, id)
+			record, err := records.User(tx, id)
 			if err != nil {
 				return err
 			}
@@ -287,12 +252,12 @@ func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []s
 // DeleteUser implements Directory.
 func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		user, err := loadUser(tx.Tx, id)
+		user, err := records.User(tx.Tx, id)
 		if err != nil {
 			return err
 		}
 		if user == nil {
-			return noUser(id)
+			return records.NoUser(id)
 		}
 		for _, rest := range tx.RestsUnder(schema.UserKeys, id[:]) {
 			key, err := schema.ParseID(rest)
@@ -321,10 +286,10 @@ func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.
 			return err
 		}
 		if record == nil {
-			return noSpace(slug)
+			return records.NoSpace(slug)
 		}
 		s = record.Space(slug)
-		u, err = loadUsage(tx, slug)
+		u, err = records.Usage(tx, slug)
 		return err
 	})
 	if isAhead {
@@ -419,7 +384,7 @@ func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.M
 func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.changeDirectory(ctx, func(tx *writeTx) error {
 		if !tx.Has(schema.Members, schema.Join(schema.Slug0(slug), user[:])) {
-			return refuse(store.ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
+			return records.Refuse(store.ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
 		}
 		tx.removeMember(slug, user)
 		return nil
@@ -435,7 +400,7 @@ func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err
 	return e, err
 }
 
-// seenEntity is loadEntity for callers: what is in a space is there as long as
+// seenEntity is records.Entity for callers: what is in a space is there as long as
 // the space is. A deletion takes the space away first, and an import brings it
 // last.
 func (b *Store) seenEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
@@ -446,7 +411,7 @@ func (b *Store) seenEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) 
 	if err != nil {
 		return store.Entity{}, err
 	}
-	return entityOf(record, p)
+	return records.EntityOf(record, p)
 }
 
 // isSeen says whether a parent is there for callers.
@@ -456,21 +421,6 @@ func (b *Store) isSeen(tx *dbfile.Tx, p store.Parent) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-func loadEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
-	record, err := dbfile.Load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(p))
-	if err != nil {
-		return store.Entity{}, err
-	}
-	return entityOf(record, p)
-}
-
-func entityOf(r *schema.EntityRecord, p store.Parent) (store.Entity, error) {
-	if r == nil {
-		return store.Entity{}, noParent(p)
-	}
-	return store.Entity{Parent: p, Space: r.Space, Name: r.Name, OwnerID: r.OwnerID}, nil
 }
 
 // Entities implements Directory.
@@ -485,7 +435,7 @@ func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, afte
 			if err != nil {
 				return err
 			}
-			e, err := loadEntity(tx, store.Parent{Kind: kind, ID: id})
+			e, err := records.Entity(tx, store.Parent{Kind: kind, ID: id})
 			if err != nil {
 				return fmt.Errorf("list space %q: %s %s: %v", slug, kind, id, err)
 			}
@@ -516,7 +466,7 @@ func (b *Store) Comment(ctx context.Context, ticket, id uuid.UUID) (c store.Comm
 }
 
 func noComment(id uuid.UUID) error {
-	return refuse(store.ErrNotFound, "The ticket has no comment %s.", id)
+	return records.Refuse(store.ErrNotFound, "The ticket has no comment %s.", id)
 }
 
 // Comments implements Directory.

@@ -13,6 +13,7 @@ import (
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -292,7 +293,7 @@ func newKey(t *testing.T, b *Store) store.Key {
 func (b *Store) written(t *testing.T, key uuid.UUID) (seconds int64, found bool) {
 	t.Helper()
 	err := b.file.View(func(tx *dbfile.Tx) (err error) {
-		seconds, found, err = loadTouched(tx, key)
+		seconds, found, err = records.Touched(tx, key)
 		return err
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package bolt
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,6 +11,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -34,11 +34,11 @@ var errFullOfKeys = errors.New("another key has to make room")
 
 func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) error) func(tx *writeTx) error {
 	return func(tx *writeTx) error {
-		if err := needUser(tx.Tx, k.UserID); err != nil {
+		if err := records.NeedUser(tx.Tx, k.UserID); err != nil {
 			return err
 		}
 		if tx.Has(schema.Keys, k.ID[:]) || tx.Has(schema.KeyHashes, k.Hash[:]) {
-			return refuse(store.ErrConflict, "This key is there already.")
+			return records.Refuse(store.ErrConflict, "This key is there already.")
 		}
 		if err := makeRoomForKey(tx, k, remove); err != nil {
 			return err
@@ -80,7 +80,7 @@ func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.U
 		}
 	}
 	if first == uuid.Nil {
-		return refuse(store.ErrConflict, "This user has %d API keys, and may not have more. Revoke one that is not needed, or use one that is there.", len(keys))
+		return records.Refuse(store.ErrConflict, "This user has %d API keys, and may not have more. Revoke one that is not needed, or use one that is there.", len(keys))
 	}
 	return remove(tx, first)
 }
@@ -147,7 +147,7 @@ func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
 
 // lastUse is the later of what is written down and what is noted.
 func (b *Store) lastUse(tx *dbfile.Tx, id uuid.UUID) (time.Time, error) {
-	written, isWritten, err := loadTouched(tx, id)
+	written, isWritten, err := records.Touched(tx, id)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -161,18 +161,7 @@ func (b *Store) lastUse(tx *dbfile.Tx, id uuid.UUID) (time.Time, error) {
 	return time.Unix(written, 0).UTC(), nil
 }
 
-func loadTouched(tx *dbfile.Tx, id uuid.UUID) (seconds int64, found bool, err error) {
-	value := tx.Get(schema.Touched, id[:])
-	switch len(value) {
-	case 0:
-		return 0, false, nil
-	case 8:
-		return int64(binary.BigEndian.Uint64(value)), true, nil
-	}
-	return 0, false, fmt.Errorf("damaged time of last use of key %s", id)
-}
-
-func noKey(id uuid.UUID) error { return refuse(store.ErrNotFound, "There is no key %s.", id) }
+func noKey(id uuid.UUID) error { return records.Refuse(store.ErrNotFound, "There is no key %s.", id) }
 
 // KeysOf implements Keys.
 func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []store.Key, err error) {
@@ -295,7 +284,7 @@ func (cm *committer) flushTouched() error {
 	}
 	c := &change{alone: true, apply: func(tx *writeTx) error {
 		for id, seconds := range noted {
-			written, isWritten, err := loadTouched(tx.Tx, id)
+			written, isWritten, err := records.Touched(tx.Tx, id)
 			if err != nil {
 				return err
 			}
@@ -320,7 +309,7 @@ func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Tim
 			return noKey(s.KeyID)
 		}
 		if tx.Has(schema.Sessions, s.Hash[:]) {
-			return refuse(store.ErrConflict, "This session is there already.")
+			return records.Refuse(store.ErrConflict, "This session is there already.")
 		}
 		if err := tx.removeExpiredSessions(now); err != nil {
 			return err

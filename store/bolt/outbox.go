@@ -257,23 +257,3 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 	})
 	return removed, err
 }
-
-func (c *checker) outbox() error {
-	if c.Bucket(schema.Outbox) == nil { // a copy of an older database
-		return nil
-	}
-	return c.each(schema.Outbox, 8, func(key, value []byte) error {
-		_, err := schema.DecodeEvent(binary.BigEndian.Uint64(key), value)
-		return err
-	})
-}
-
-func (c *checker) dead() error {
-	if c.Bucket(schema.Dead) == nil {
-		return nil
-	}
-	return c.each(schema.Dead, 8, func(key, value []byte) error {
-		_, err := schema.DecodeDeadLetter(binary.BigEndian.Uint64(key), value)
-		return err
-	})
-}

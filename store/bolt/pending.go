@@ -10,6 +10,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -179,7 +180,7 @@ func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id 
 			if err == nil {
 				err = dbfile.Caught(func() (err error) {
 					waits.Must()
-					a, err = loadAttachment(tx, id)
+					a, err = records.Attachment(tx, id)
 					return err
 				})
 			}

@@ -9,6 +9,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 )
 
@@ -30,10 +31,6 @@ const removedPart = 4
 // removed. It is no answer: see whenFree.
 var errRemoving = errors.New("what was there before is still being removed")
 
-func isMarked(tx *dbfile.Tx, k []byte) bool {
-	return tx.Has(schema.Removals, k) // a copy of an older database has none
-}
-
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
 func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	if tx.HasNone(schema.Removals) { // as nearly always
@@ -44,9 +41,9 @@ func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	case err != nil:
 		return false, err
 	case record == nil:
-		return isMarked(tx, schema.ParentRemoval(p)), nil
+		return records.IsRemoving(tx, schema.ParentRemoval(p)), nil
 	}
-	return !tx.Has(schema.Spaces, []byte(record.Space)) && isMarked(tx, schema.SpaceRemoval(record.Space)), nil
+	return !tx.Has(schema.Spaces, []byte(record.Space)) && records.IsRemoving(tx, schema.SpaceRemoval(record.Space)), nil
 }
 
 // removed remembers isRemoved for the parents met in one call.
@@ -70,13 +67,13 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 			return err
 		}
 		if !withAttachments && tx.HasUnder(schema.Attachments, schema.ParentKey(p)) {
-			return refuse(store.ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
+			return records.Refuse(store.ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
 		}
-		used, err := usedBy(tx.Tx, p)
+		used, err := records.UsageOf(tx.Tx, p)
 		if err != nil {
 			return err
 		}
-		usage, err := loadUsage(tx.Tx, e.Space)
+		usage, err := records.Usage(tx.Tx, e.Space)
 		if err != nil {
 			return err
 		}
@@ -89,32 +86,16 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 	return freed, err
 }
 
-// usedBy adds up the attachments of a parent.
-func usedBy(tx *dbfile.Tx, p store.Parent) (used store.Usage, err error) {
-	for rest, record := range tx.Under(schema.Attachments, schema.ParentKey(p), nil) {
-		id, err := schema.ParseID(rest)
-		if err != nil {
-			return used, err
-		}
-		a, err := decodeAttachment(p, id, record)
-		if err != nil {
-			return used, err
-		}
-		used.Bytes, used.Files = used.Bytes+a.Size, used.Files+1
-	}
-	return used, nil
-}
-
 // DeleteSpace implements Directory.
 func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		if err := needSpace(tx.Tx, slug); err != nil {
+		if err := records.NeedSpace(tx.Tx, slug); err != nil {
 			return err
 		}
 		if !withAttachments {
 			for parent := range tx.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
 				if tx.HasUnder(schema.Attachments, parent) {
-					return refuse(store.ErrConflict, "There are attachments in space %q.", slug)
+					return records.Refuse(store.ErrConflict, "There are attachments in space %q.", slug)
 				}
 			}
 		}
@@ -238,7 +219,7 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		a, err := decodeAttachment(p, id, record)
+		a, err := records.DecodeAttachment(p, id, record)
 		if err != nil {
 			return false, err
 		}
@@ -312,24 +293,4 @@ func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (fr
 		tx.delete(e.bucket, e.key)
 	}
 	return freed, !all, nil
-}
-
-func (c *checker) removals() error {
-	if c.Bucket(schema.Removals) == nil { // a copy of an older database
-		return nil
-	}
-	return c.each(schema.Removals, 2, func(key, value []byte) error {
-		if _, err := schema.Decode[schema.RemovalRecord](schema.Removals, value); err != nil {
-			return err
-		}
-		switch key[0] {
-		case schema.RemovesParent:
-			c.want(!c.Has(schema.Entities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
-		case schema.RemovesSpace:
-			c.want(!c.Has(schema.Spaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
-		default:
-			return schema.ErrKey
-		}
-		return nil
-	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
@@ -47,7 +48,7 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 		}
 		if size < 0 {
 			err := dbfile.Caught(func() error {
-				a, err := loadAttachment(tx, uuid.UUID(key[32:]))
+				a, err := records.Attachment(tx, uuid.UUID(key[32:]))
 				size = a.Size
 				return err
 			})

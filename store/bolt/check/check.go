@@ -1,46 +1,49 @@
-package bolt
+// Package check compares the buckets of a database with each other, every index
+// in both directions, and what is counted with what is there.
+package check
 
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 
 	"github.com/google/uuid"
 )
 
-// Check implements Store. The buckets are compared in one read transaction,
-// so that the picture is of one moment; changes go on meanwhile, and the file
-// grows a little by what cannot be used again before the end. What is damaged
-// by itself is found before that, and is no fault of what it belongs to.
-func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
-	b.replacing.RLock()
-	defer b.replacing.RUnlock()
-	defer b.pending.pause()()
+// Database returns what is wrong with a database, as sentences. The buckets are
+// compared in one read transaction, which view runs, so that the picture is of one
+// moment; changes go on meanwhile, and the file grows a little by what cannot be
+// used again before the end. What is damaged by itself is found before that, and
+// is no fault of what it belongs to. Rest, when set, is called now and then with
+// how long the work took since.
+func Database(ctx context.Context, file *dbfile.File, view func(context.Context, func(*dbfile.Tx) error) error, rest func(took time.Duration)) ([]string, error) {
 	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]store.Usage)}
-	damaged, err := b.file.Verify(ctx, rest)
+	damaged, err := file.Verify(ctx, rest)
 	if err == nil {
 		for _, what := range damaged.Sentences() {
 			c.fault("%s", what)
 		}
 		c.more += damaged.More
-		err = b.view(ctx, c.compareBuckets)
+		err = view(ctx, c.compareBuckets)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.As(err, new(*dbfile.PanicError)):
 		c.fault("The database cannot be read to its end: its file is damaged.")
-	case errors.As(err, new(*dbfile.DamageError)) && len(c.faults) > 0: // which has been told
+	case errors.As(err, new(*dbfile.DamageError)) && len(c.faults) > 0: // which is among them
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}
-	return c.told(), nil
+	return c.sentences(), nil
 }
 
 // checker compares the buckets with each other, every index in both
@@ -54,7 +57,7 @@ type checker struct {
 	used   map[string]store.Usage   // by the records of attachments
 	moving bool                     // an import that is decided is under way
 	faults []string
-	more   int // beyond maxFaults
+	more   int // beyond dbfile.MaxFaults
 }
 
 func (c *checker) fault(format string, args ...any) {
@@ -71,7 +74,7 @@ func (c *checker) want(ok bool, format string, args ...any) {
 	}
 }
 
-func (c *checker) told() []string {
+func (c *checker) sentences() []string {
 	if c.more > 0 {
 		return append(c.faults, fmt.Sprintf("There are %d more such faults in the database.", c.more))
 	}
@@ -90,7 +93,7 @@ func (c *checker) compareBuckets(tx *dbfile.Tx) error {
 		c.audit, c.outbox, c.dead, c.imported, c.removals,
 	} {
 		err := dbfile.Caught(part)
-		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // which has been told
+		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // which is among them
 			return err
 		}
 	}
@@ -108,7 +111,7 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 				return c.ctx.Err()
 			}
 		}
-		if entries.Bad != nil { // it has been told
+		if entries.Bad != nil { // it is among them
 			continue
 		}
 		if soon := c.toCome(bucket, key); soon != nil {
@@ -148,7 +151,7 @@ func (c *checker) has(bucket, key []byte) bool {
 
 // hadSpace is also true of a space of which the last is being removed.
 func (c *checker) hadSpace(slug []byte) bool {
-	return c.has(schema.Spaces, slug) || isMarked(c.Tx, schema.SpaceRemoval(string(slug)))
+	return c.has(schema.Spaces, slug) || records.IsRemoving(c.Tx, schema.SpaceRemoval(string(slug)))
 }
 
 func (c *checker) is(bucket, key, value []byte) bool {
@@ -176,9 +179,9 @@ func (c *checker) attachments() error {
 		c.want(c.is(schema.AttachmentIDs, id[:], schema.ParentKey(p)), "Attachment %s cannot be found by its id.", id)
 		c.want(c.Has(schema.Contents, schema.Join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
 		c.want(c.Has(schema.Users, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
-		c.want(checkComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
-		e, err := loadEntity(c.Tx, p)
-		if isMarked(c.Tx, schema.ParentRemoval(p)) || err == nil && isMarked(c.Tx, schema.SpaceRemoval(e.Space)) {
+		c.want(records.CheckComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
+		e, err := records.Entity(c.Tx, p)
+		if records.IsRemoving(c.Tx, schema.ParentRemoval(p)) || err == nil && records.IsRemoving(c.Tx, schema.SpaceRemoval(e.Space)) {
 			return nil // it is being removed, and counts for nothing
 		}
 		if errors.Is(err, store.ErrNotFound) {
@@ -208,7 +211,7 @@ func (c *checker) contents() error {
 		if err != nil {
 			return err
 		}
-		a, err := loadAttachment(c.Tx, id)
+		a, err := records.Attachment(c.Tx, id)
 		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
 		return nil
 	})
@@ -223,7 +226,7 @@ func (c *checker) pending() error {
 		if err != nil {
 			return err
 		}
-		a, err := loadAttachment(c.Tx, id)
+		a, err := records.Attachment(c.Tx, id)
 		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
 		return nil
 	})
@@ -304,7 +307,7 @@ func (c *checker) memberships() error {
 
 // wantUser wants a user who has not been deleted.
 func (c *checker) wantUser(id []byte, who string, args ...any) error {
-	user, err := loadUser(c.Tx, uuid.UUID(id))
+	user, err := records.User(c.Tx, uuid.UUID(id))
 	c.want(user != nil || err != nil, "User %x, who is not there, "+who+".", append([]any{id}, args...)...)
 	return err
 }
@@ -315,7 +318,7 @@ func (c *checker) entities() error {
 		if err != nil {
 			return err
 		}
-		e, err := loadEntity(c.Tx, p)
+		e, err := records.Entity(c.Tx, p)
 		if err != nil {
 			return err
 		}
@@ -336,7 +339,7 @@ func (c *checker) spaceEntities() error {
 		if err != nil {
 			return err
 		}
-		e, err := loadEntity(c.Tx, p)
+		e, err := records.Entity(c.Tx, p)
 		c.want(err == nil && e.Space == string(slug), "The list of space %q has the %s %s, which is not in it.", slug, p.Kind, p.ID)
 		return nil
 	})
@@ -349,7 +352,7 @@ func (c *checker) comments() error {
 		}
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := store.Parent{Kind: store.Ticket, ID: ticket}
-		c.want(c.Has(schema.Entities, schema.ParentKey(p)) || isMarked(c.Tx, schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		c.want(c.Has(schema.Entities, schema.ParentKey(p)) || records.IsRemoving(c.Tx, schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }
@@ -442,6 +445,46 @@ func (c *checker) imported() error {
 	}
 	return c.each(schema.Import, 1, func(key, _ []byte) error {
 		if number := key[0]; number != schema.ImportNotes && int(number) > len(schema.ImportBuckets) {
+			return schema.ErrKey
+		}
+		return nil
+	})
+}
+
+func (c *checker) outbox() error {
+	if c.Bucket(schema.Outbox) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(schema.Outbox, 8, func(key, value []byte) error {
+		_, err := schema.DecodeEvent(binary.BigEndian.Uint64(key), value)
+		return err
+	})
+}
+
+func (c *checker) dead() error {
+	if c.Bucket(schema.Dead) == nil {
+		return nil
+	}
+	return c.each(schema.Dead, 8, func(key, value []byte) error {
+		_, err := schema.DecodeDeadLetter(binary.BigEndian.Uint64(key), value)
+		return err
+	})
+}
+
+func (c *checker) removals() error {
+	if c.Bucket(schema.Removals) == nil { // a copy of an older database
+		return nil
+	}
+	return c.each(schema.Removals, 2, func(key, value []byte) error {
+		if _, err := schema.Decode[schema.RemovalRecord](schema.Removals, value); err != nil {
+			return err
+		}
+		switch key[0] {
+		case schema.RemovesParent:
+			c.want(!c.Has(schema.Entities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
+		case schema.RemovesSpace:
+			c.want(!c.Has(schema.Spaces, key[1:]), "What was in space %q is being removed, but it is there.", key[1:])
+		default:
 			return schema.ErrKey
 		}
 		return nil

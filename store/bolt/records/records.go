@@ -1,0 +1,272 @@
+// Package records reads single records in a verified transaction, each with what
+// its key and its neighbours say of it. It is the reading that the store and its
+// check have in common.
+package records
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"attachd/store"
+	"attachd/store/bolt/dbfile"
+	"attachd/store/bolt/schema"
+
+	"github.com/google/uuid"
+)
+
+// Refuse is an error for callers, of a kind of store and with a sentence.
+func Refuse(kind error, format string, args ...any) error {
+	return &store.Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
+}
+
+// Attachment reads the record of an attachment, without the name of its uploader.
+func Attachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
+	at := tx.Get(schema.AttachmentIDs, id[:])
+	if at == nil {
+		return store.Attachment{}, NoAttachment(id)
+	}
+	p, err := schema.ParseParent(at)
+	if err != nil {
+		return store.Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
+	}
+	return DecodeAttachment(p, id, tx.Get(schema.Attachments, schema.Join(schema.ParentKey(p), id[:])))
+}
+
+// DecodeAttachment decodes the record of an attachment.
+func DecodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachment, error) {
+	a, err := schema.DecodeAttachment(p, id, data)
+	if err != nil {
+		return a, fmt.Errorf("read attachment %s: %w", id, err)
+	}
+	return a, nil
+}
+
+// NoAttachment is the error of an attachment that does not exist.
+func NoAttachment(id uuid.UUID) error {
+	return Refuse(store.ErrNotFound, "There is no attachment %s.", id)
+}
+
+// AttachmentsOf lists all attachments of a parent, without names of uploaders.
+func AttachmentsOf(tx *dbfile.Tx, p store.Parent) (list []store.Attachment, err error) {
+	for rest, record := range tx.Under(schema.Attachments, schema.ParentKey(p), nil) {
+		id, err := schema.ParseID(rest)
+		if err != nil {
+			return nil, err
+		}
+		a, err := DecodeAttachment(p, id, record)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// CheckComment fails when an attachment names a comment that does not exist.
+func CheckComment(tx *dbfile.Tx, a store.Attachment) error {
+	if !a.CommentID.Valid {
+		return nil
+	}
+	id := a.CommentID.UUID
+	if a.Parent.Kind != store.Ticket || !tx.Has(schema.Comments, schema.Join(a.Parent.ID[:], id[:])) {
+		return Refuse(store.ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
+	}
+	return nil
+}
+
+// Usage reads the usage of a space.
+func Usage(tx *dbfile.Tx, slug string) (store.Usage, error) {
+	return schema.DecodeUsage(tx.Get(schema.Usage, []byte(slug)))
+}
+
+// Entity reads a product, ticket or meeting.
+func Entity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
+	record, err := dbfile.Load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(p))
+	if err != nil {
+		return store.Entity{}, err
+	}
+	return EntityOf(record, p)
+}
+
+// EntityOf is what a record says, which may be nil.
+func EntityOf(r *schema.EntityRecord, p store.Parent) (store.Entity, error) {
+	if r == nil {
+		return store.Entity{}, NoParent(p)
+	}
+	return store.Entity{Parent: p, Space: r.Space, Name: r.Name, OwnerID: r.OwnerID}, nil
+}
+
+// NoParent is the error of a parent that does not exist.
+func NoParent(p store.Parent) error {
+	return Refuse(store.ErrNotFound, "There is no %s %s.", p.Kind, p.ID)
+}
+
+// User reads a user, and returns nil for a deleted one, too.
+func User(tx *dbfile.Tx, id uuid.UUID) (*schema.UserRecord, error) {
+	user, err := dbfile.Load[schema.UserRecord](tx, schema.Users, id[:])
+	if err != nil || user == nil || user.Deleted {
+		return nil, err
+	}
+	return user, nil
+}
+
+// NoUser is the error of a user who does not exist.
+func NoUser(id uuid.UUID) error { return Refuse(store.ErrNotFound, "There is no user %s.", id) }
+
+// NeedUser fails for a user who does not exist or was deleted.
+func NeedUser(tx *dbfile.Tx, id uuid.UUID) error {
+	user, err := User(tx, id)
+	if err == nil && user == nil {
+		err = NoUser(id)
+	}
+	return err
+}
+
+// NoSpace is the error of a space that does not exist.
+func NoSpace(slug string) error { return Refuse(store.ErrNotFound, "There is no space %q.", slug) }
+
+// NeedSpace fails for a space that does not exist.
+func NeedSpace(tx *dbfile.Tx, slug string) error {
+	if !tx.Has(schema.Spaces, []byte(slug)) {
+		return NoSpace(slug)
+	}
+	return nil
+}
+
+// IsRemoving says whether a removal is under way. A copy of an older database has none.
+func IsRemoving(tx *dbfile.Tx, k []byte) bool {
+	return tx.Has(schema.Removals, k)
+}
+
+// Touched reads when a key was last used, in unix seconds.
+func Touched(tx *dbfile.Tx, id uuid.UUID) (seconds int64, found bool, err error) {
+	value := tx.Get(schema.Touched, id[:])
+	switch len(value) {
+	case 0:
+		return 0, false, nil
+	case 8:
+		return int64(binary.BigEndian.Uint64(value)), true, nil
+	}
+	return 0, false, fmt.Errorf("damaged time of last use of key %s", id)
+}
+
+// Link reads an end of the audit chain.
+func Link(tx *dbfile.Tx, key []byte) (l store.Link, known bool, err error) {
+	raw := tx.Get(schema.Meta, key)
+	if raw == nil {
+		return l, false, nil
+	}
+	if l, err = schema.DecodeLink(raw); err != nil {
+		err = fmt.Errorf("the %s: %w", key, err)
+	}
+	return l, err == nil, err
+}
+
+// AuditEnds reads both ends of the audit chain: the last entry that was removed, and the
+// last that was written.
+func AuditEnds(tx *dbfile.Tx) (anchor, head store.Link, err error) {
+	anchor, _, err = Link(tx, schema.AuditAnchor)
+	if err != nil {
+		return anchor, head, err
+	}
+	head, known, err := Link(tx, schema.AuditHead)
+	if err == nil && !known {
+		head = lastEntry(tx)
+		if head == (store.Link{}) {
+			head = anchor
+		}
+	}
+	return anchor, head, err
+}
+
+// LastLink is what the next entry follows: the head, so that the gap stays to
+// be seen when the newest entries were cut off. An earlier version, which knew
+// nothing of the head, may have written entries since or removed it as too
+// old. Then the next one follows those; but where they are no continuation of
+// the head, its hash is put in their place, which breaks the chain for good.
+func LastLink(tx *dbfile.Tx) (store.Link, error) {
+	anchor, head, err := AuditEnds(tx)
+	if err != nil {
+		return store.Link{}, err
+	}
+	if anchor.Seq > head.Seq {
+		head = anchor
+	}
+	last := lastEntry(tx)
+	if last.Seq <= head.Seq {
+		return head, nil
+	}
+	if value := tx.Get(schema.Audit, schema.Number(head.Seq)); head != anchor && !bytes.HasPrefix(value, head.Hash[:]) {
+		last.Hash = head.Hash
+	}
+	return last, nil
+}
+
+// lastEntry is the newest entry that is there, or the zero Link.
+func lastEntry(tx *dbfile.Tx) store.Link {
+	if tx.Bucket(schema.Audit) == nil { // a copy from before there was an audit log
+		return store.Link{}
+	}
+	cursor := tx.Readable(schema.Audit)
+	key, value := cursor.Last()
+	for key != nil && len(key) != 8 {
+		key, value = cursor.Prev()
+	}
+	if key == nil {
+		return store.Link{}
+	}
+	e := schema.ReadEntry(key, value)
+	return store.Link{Seq: e.Seq, Hash: e.Hash}
+}
+
+// Entries reads at most limit entries, oldest first, from the key on. What
+// stands under a key that is no number is none; a check finds it.
+func Entries(tx *dbfile.Tx, from []byte, limit int) (list []store.Entry, err error) {
+	anchor, _, err := AuditEnds(tx)
+	if err != nil {
+		return nil, err
+	}
+	cursor := tx.Readable(schema.Audit)
+	previous := anchor.Hash
+	key, value := cursor.Seek(from)
+	if key != nil {
+		if _, before := cursor.Prev(); len(before) >= 32 {
+			previous = [32]byte(before)
+		}
+		key, value = cursor.Seek(from)
+	}
+	for ; key != nil && len(list) < limit; key, value = cursor.Next() {
+		if len(key) != 8 {
+			continue
+		}
+		e := schema.ReadEntry(key, value)
+		if cursor.Bad != nil && len(cursor.Sealed) >= 32 {
+			e.Hash = [32]byte(cursor.Sealed) // so that this is no fault of what follows
+		}
+		e.Previous, previous = previous, e.Hash
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+// Runs reads the runs of the audit log up to its head.
+func Runs(tx *dbfile.Tx, head uint64) ([]store.AuditRun, error) {
+	return schema.DecodeRuns(tx.Get(schema.Meta, schema.AuditRuns), head)
+}
+
+// UsageOf adds up the attachments of a parent.
+func UsageOf(tx *dbfile.Tx, p store.Parent) (used store.Usage, err error) {
+	for rest, record := range tx.Under(schema.Attachments, schema.ParentKey(p), nil) {
+		id, err := schema.ParseID(rest)
+		if err != nil {
+			return used, err
+		}
+		a, err := DecodeAttachment(p, id, record)
+		if err != nil {
+			return used, err
+		}
+		used.Bytes, used.Files = used.Bytes+a.Size, used.Files+1
+	}
+	return used, nil
+}
