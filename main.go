@@ -17,6 +17,7 @@ import (
 	"attachd/server"
 	"attachd/server/cli"
 	"attachd/server/config"
+	"attachd/server/daemon"
 	"attachd/server/memory"
 	"attachd/server/preview"
 	"attachd/server/upkeep"
@@ -83,36 +84,36 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // open opens the data directory. The database comes first: its lock keeps a
 // second process from touching anything else.
-func open(cfg config.Config) (cli.Storage, error) {
+func open(cfg config.Config) (daemon.Storage, error) {
 	dir, err := cli.OpenDir(cfg)
 	if err != nil {
-		return cli.Storage{}, err
+		return daemon.Storage{}, err
 	}
 	if err := dir.CheckDatabase(); err != nil {
-		return cli.Storage{}, err
+		return daemon.Storage{}, err
 	}
 	ballast, err := dir.Ballast()
 	if err != nil {
-		return cli.Storage{}, err
+		return daemon.Storage{}, err
 	}
 	times := server.NewStorageTimes()
 	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, bolt.ErrLocked):
-		return cli.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
+		return daemon.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
 	case errors.Is(err, store.ErrDamaged):
-		return cli.Storage{}, fmt.Errorf("%w. %s", err, dir.Rescue())
+		return daemon.Storage{}, fmt.Errorf("%w. %s", err, dir.Rescue())
 	case err != nil:
-		return cli.Storage{}, err
+		return daemon.Storage{}, err
 	}
 	if err := dir.Settle(); err != nil {
-		return cli.Storage{}, errors.Join(err, db.Close())
+		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
 	disk, err := disk.Open(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
 	if err != nil {
-		return cli.Storage{}, errors.Join(dir.Explain(err), db.Close())
+		return daemon.Storage{}, errors.Join(dir.Explain(err), db.Close())
 	}
-	return cli.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk), Times: times}, nil
+	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk), Times: times}, nil
 }
 
 // openCopy opens a copy of a database to note something in it.

@@ -16,14 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"attachd/blobs"
 	"attachd/server"
 	"attachd/server/config"
 	"attachd/server/content"
-	"attachd/server/datadir"
+	"attachd/server/daemon"
 	"attachd/server/upkeep"
 	"attachd/server/webhooks"
-	"attachd/store"
 )
 
 // Exit codes.
@@ -33,22 +31,9 @@ const (
 	exitFault  = 3 // a check found something
 )
 
-// Storage is what a configuration's files hold, opened.
-type Storage struct {
-	Dir              *datadir.Dir
-	Ballast          *datadir.Ballast
-	Store            store.Store
-	Blobs            blobs.Store
-	server.Abilities                      // of Store and Blobs
-	Times            *server.StorageTimes // of Store and Blobs
-}
-
-// Close lets go of everything.
-func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Close()) }
-
 // App is the command line with what it stands on.
 type App struct {
-	open           func(config.Config) (Storage, error)
+	open           func(config.Config) (daemon.Storage, error)
 	openSnapshot   upkeep.Open
 	openCopy       upkeep.Open
 	stdin          io.Reader
@@ -61,8 +46,17 @@ type App struct {
 // New makes an App; open opens the storage that a configuration names, and
 // openSnapshot a copy of its database, for reading, and openCopy one that may be
 // written.
-func New(open func(config.Config) (Storage, error), openSnapshot, openCopy upkeep.Open, stdin io.Reader, stdout, stderr io.Writer) *App {
+func New(open func(config.Config) (daemon.Storage, error), openSnapshot, openCopy upkeep.Open, stdin io.Reader, stdout, stderr io.Writer) *App {
 	return &App{open: open, openSnapshot: openSnapshot, openCopy: openCopy, stdin: stdin, stdout: stdout, stderr: stderr}
+}
+
+// openStorage opens what cfg names and leaves a note for others of who has it.
+func (a *App) openStorage(cfg config.Config, who string) (daemon.Held, error) {
+	storage, err := a.open(cfg)
+	if err != nil {
+		return daemon.Held{}, err
+	}
+	return daemon.Hold(storage, who)
 }
 
 // Root is the command that holds the others.
@@ -201,7 +195,7 @@ var checks = []config.Check{
 		return err
 	}},
 	{Key: "scan.clamd", Of: func(cfg config.Config) error {
-		_, err := scanner(cfg)
+		_, err := daemon.Scanner(cfg)
 		return err
 	}},
 	{Key: "downloads.content_url", Of: func(cfg config.Config) error {

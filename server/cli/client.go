@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"attachd/server/config"
+	"attachd/server/daemon"
 	"attachd/server/datadir"
 )
 
@@ -50,9 +51,9 @@ func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() e
 	}
 	local, err := a.serveQuietly(cfg, storage.Storage)
 	if err != nil {
-		return nil, nil, errors.Join(err, storage.close())
+		return nil, nil, errors.Join(err, storage.Close())
 	}
-	return local.client(), func() error { return errors.Join(local.Close(), storage.close()) }, nil
+	return local.client(), func() error { return errors.Join(local.Close(), storage.Close()) }, nil
 }
 
 // running gives a client of the server that holds dir, if there is one.
@@ -81,9 +82,9 @@ type inMemory struct {
 // serveQuietly serves the operator from memory. Of the log there are only the
 // errors: the command itself tells what it did, and what it refused, but not
 // what was behind a failure of the server.
-func (a *App) serveQuietly(cfg config.Config, storage Storage) (*inMemory, error) {
+func (a *App) serveQuietly(cfg config.Config, storage daemon.Storage) (*inMemory, error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	srv, err := newServer(cfg, storage, log, nil, nil)
+	srv, err := daemon.NewServer(cfg, storage, daemon.ServerOptions{Log: log, Version: version()})
 	if err != nil {
 		return nil, err
 	}

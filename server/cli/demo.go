@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"attachd/server/config"
+	"attachd/server/daemon"
 	"attachd/server/datadir"
 )
 
@@ -62,7 +63,7 @@ var demoUploads = []struct{ file, to, by, comment string }{
 // makeDemo fills a data directory that was empty, and says what a server with
 // this configuration leaves out. One that a demo has filled before stays as it
 // is; any other is not for a demo.
-func (a *App) makeDemo(ctx context.Context, cfg config.Config, storage Storage, wasEmpty bool) (leftOut []string, err error) {
+func (a *App) makeDemo(ctx context.Context, cfg config.Config, storage daemon.Storage, wasEmpty bool) (leftOut []string, err error) {
 	if _, err := os.Stat(storage.Dir.Join(demoKeysFile)); !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func readDemoKeys(dir *datadir.Dir) (map[string]string, error) {
 	if err := json.Unmarshal(raw, &keys); err != nil {
 		return nil, fmt.Errorf("%s: %w", demoKeysFile, err)
 	}
-	switch key, err := os.ReadFile(dir.Join(adminKeyFile)); {
+	switch key, err := os.ReadFile(dir.Join(daemon.AdminKeyFile)); {
 	case err == nil:
 		keys["operator"] = strings.TrimSpace(string(key))
 	case !errors.Is(err, fs.ErrNotExist):

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/server/config"
+	"attachd/server/daemon"
 	"attachd/server/datadir"
 	"attachd/server/doctor"
 	"attachd/server/scan"
@@ -57,7 +58,7 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 			return nil, err
 		}
 	}
-	c.Receiver, c.NoReceiver = receiver(cfg)
+	c.Receiver, c.NoReceiver = daemon.Receiver(cfg)
 	server, _, err := running(ctx, dir)
 	c.Running = err == nil
 	c.Status = func(ctx context.Context) (status upkeep.Status, err error) {

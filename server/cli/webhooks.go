@@ -4,30 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"attachd/server"
-	"attachd/server/config"
-	"attachd/server/datadir"
-	"attachd/server/webhooks"
 )
-
-// receiver is who is told what happened; nil when nobody is.
-func receiver(cfg config.Config) (*webhooks.Receiver, error) {
-	if cfg.Webhooks.URL == "" {
-		return nil, nil
-	}
-	if err := datadir.Private(cfg.Webhooks.SecretFile); err != nil {
-		return nil, err
-	}
-	secrets, err := webhooks.ReadSecrets(cfg.Webhooks.SecretFile)
-	if err != nil {
-		return nil, err
-	}
-	return &webhooks.Receiver{URL: cfg.Webhooks.URL, Secrets: secrets, AllowPrivate: cfg.Webhooks.AllowPrivate, Timeout: time.Duration(cfg.Webhooks.Timeout)}, nil
-}
 
 // Webhooks is the group of commands about telling others what happened.
 func (a *App) Webhooks() *cobra.Command {

@@ -1,4 +1,4 @@
-package cli
+package daemon
 
 import (
 	"context"
@@ -8,44 +8,57 @@ import (
 
 	"github.com/google/uuid"
 
-	"attachd/server/config"
+	"attachd/blobs"
+	"attachd/server"
+	"attachd/server/datadir"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
 
-// heldStorage is Storage with the note that says who has it.
-type heldStorage struct {
+// Storage is what a configuration's files hold, opened.
+type Storage struct {
+	Dir              *datadir.Dir
+	Ballast          *datadir.Ballast
+	Store            store.Store
+	Blobs            blobs.Store
+	server.Abilities                      // of Store and Blobs
+	Times            *server.StorageTimes // of Store and Blobs
+}
+
+// Close lets go of everything.
+func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Close()) }
+
+// Held is Storage with the note that says who has it.
+type Held struct {
 	Storage
 	release func() error
 }
 
-// close takes the note away first: once the files are let go, the note may be
+// Close takes the note away first: once the files are let go, the note may be
 // the next holder's.
-func (s heldStorage) close() error { return errors.Join(s.release(), s.Close()) }
+func (s Held) Close() error { return errors.Join(s.release(), s.Storage.Close()) }
 
-// openStorage opens what cfg names and leaves a note for others of who has it.
-func (a *App) openStorage(cfg config.Config, who string) (heldStorage, error) {
-	storage, err := a.open(cfg)
-	if err != nil {
-		return heldStorage{}, err
-	}
+// Hold leaves a note for others of who has a storage that was just opened. Where it
+// fails, the storage is closed.
+func Hold(storage Storage, who string) (Held, error) {
 	release, err := storage.Dir.Hold(who)
 	if err != nil && storage.Ballast.GiveUp() { // whoever comes to clean up must be let in
 		release, err = storage.Dir.Hold(who)
 	}
 	if err != nil {
-		return heldStorage{}, errors.Join(err, storage.Close())
+		return Held{}, errors.Join(err, storage.Close())
 	}
 	// On a full disk the id is made later, when it is first asked for: a start
 	// must succeed, so that people can delete files.
 	if _, err := upkeep.Installation(context.Background(), storage.Store); err != nil && !errors.Is(err, store.ErrFull) {
-		return heldStorage{}, errors.Join(fmt.Errorf("giving the installation an id: %w", err), release(), storage.Close())
+		return Held{}, errors.Join(fmt.Errorf("giving the installation an id: %w", err), release(), storage.Close())
 	}
-	return heldStorage{storage, release}, nil
+	return Held{storage, release}, nil
 }
 
-const adminKeyFile = "admin.key"
+// AdminKeyFile has the first superadmin's key, in the data directory.
+const AdminKeyFile = "admin.key"
 
 // makeFirstAdmin gives a store without users a superadmin, and says whether
 // it did. The key is on disk before anybody has it, and a superadmin whom a
@@ -58,13 +71,13 @@ func makeFirstAdmin(ctx context.Context, s Storage) (bool, error) {
 	}
 	now := time.Now().UTC()
 	secret, prefix := token.NewKey()
-	if err := s.Dir.WriteFile(adminKeyFile, []byte(secret+"\n")); err != nil {
+	if err := s.Dir.WriteFile(AdminKeyFile, []byte(secret+"\n")); err != nil {
 		return false, err
 	}
 	if _, err := s.Store.Put(ctx, admin); err != nil {
 		return false, err
 	}
-	key := store.Key{ID: new(store.IDs).New(now), UserID: admin.ID, Name: adminKeyFile, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: now}
+	key := store.Key{ID: new(store.IDs).New(now), UserID: admin.ID, Name: AdminKeyFile, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: now}
 	if err := s.Store.CreateKey(ctx, key); err != nil {
 		return false, err
 	}

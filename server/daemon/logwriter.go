@@ -1,13 +1,18 @@
-package cli
+package daemon
 
 import (
 	"bytes"
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/term"
+
+	"attachd/server/config"
 )
 
 const (
@@ -156,3 +161,36 @@ func (w *logWriter) report() bool {
 type putter struct{ *logWriter }
 
 func (p putter) Write(b []byte) (int, error) { return p.put(b) }
+
+// logs gives the log as configured, one of the same form that says what a
+// person waits for at start, whatever the level, and what both write to.
+func logs(cfg config.Config, stderr io.Writer) (log, say *slog.Logger, lines *logWriter) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
+		panic(err) // the configuration allows these four only
+	}
+	form := cfg.Log.Format
+	if form == "auto" {
+		form = "json"
+		if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			form = "text"
+		}
+	}
+	lines = newLogWriter(stderr, form)
+	return slog.New(logHandler(form, lines, level)), slog.New(logHandler(form, lines, slog.LevelInfo)), lines
+}
+
+// logHandler writes lines with their times in UTC, so that those of several
+// machines can be put together.
+func logHandler(form string, w io.Writer, level slog.Level) slog.Handler {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindTime {
+			a.Value = slog.TimeValue(a.Value.Time().UTC())
+		}
+		return a
+	}}
+	if form == "text" {
+		return slog.NewTextHandler(w, options)
+	}
+	return slog.NewJSONHandler(w, options)
+}

@@ -1,4 +1,4 @@
-package cli
+package daemon
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/coreos/go-systemd/v22/daemon"
+	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"attachd/server/config"
 	"attachd/store"
@@ -96,7 +96,7 @@ func urlOf(l net.Listener, secure bool) string {
 // notify tells the service manager how we are, where there is one that wants
 // to know (sd_notify(3)).
 func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if _, err := sd.SdNotify(false, state); err != nil {
 		log.Warn("the service manager cannot be told", "state", state, "error", err)
 	}
 }
@@ -104,7 +104,7 @@ func notify(log *slog.Logger, state string) {
 // watchdogLimit is how long the service manager's watchdog waits for a
 // notification before it restarts the server; 0 for no watchdog.
 func watchdogLimit(log *slog.Logger) time.Duration {
-	limit, err := daemon.SdWatchdogEnabled(false)
+	limit, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Warn("the service manager's watchdog is not understood", "error", err)
 	}
@@ -118,7 +118,7 @@ func feedWatchdog(records store.Directory, log *slog.Logger) func(context.Contex
 		if _, err := records.Spaces(ctx, "", 1); err != nil {
 			return fmt.Errorf("the records cannot be read: %w", err)
 		}
-		notify(log, daemon.SdNotifyWatchdog)
+		notify(log, sd.SdNotifyWatchdog)
 		return nil
 	}
 }

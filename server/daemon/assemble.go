@@ -1,0 +1,113 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"attachd/server"
+	"attachd/server/config"
+	"attachd/server/content"
+	"attachd/server/datadir"
+	"attachd/server/memory"
+	"attachd/server/preview"
+	"attachd/server/scan"
+	"attachd/server/webhooks"
+)
+
+// ServerOptions are what a server has beside its configuration and storage.
+type ServerOptions struct {
+	Log       *slog.Logger
+	LinesLost func() int64                      // optional: lines of the log that were lost
+	DemoKeys  func() (map[string]string, error) // for a demo only
+	Version   string
+}
+
+// NewServer makes the server that a configuration asks for.
+func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Server, error) {
+	policy, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
+	if err != nil {
+		return nil, fmt.Errorf("content.allowed: %w", err)
+	}
+	signingKeys, err := storage.Dir.SigningKeys()
+	if err != nil {
+		return nil, err
+	}
+	clamd, err := Scanner(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("scan.clamd: %w", err)
+	}
+	watch := memory.NewWatch()
+	receiver, err := Receiver(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("webhooks.secret_file: %w", err)
+	}
+	return server.New(server.Config{
+		Store:                      storage.Store,
+		Blobs:                      storage.Blobs,
+		Abilities:                  storage.Abilities,
+		Ballast:                    storage.Ballast,
+		Policy:                     policy,
+		SigningKeys:                signingKeys,
+		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
+		StorageTimes:               storage.Times,
+		Scanner:                    clamd,
+		AcceptUnscanned:            cfg.Scan.OnError == "accept",
+		Now:                        time.Now,
+		Log:                        o.Log,
+		LogLinesLost:               o.LinesLost,
+		Scratch:                    storage.Dir.Scratch,
+		Thumbnails:                 preview.NewCache(storage.Dir.Join("thumbnails"), storage.Dir.Join("tmp"), storage.Dir.Own),
+		Version:                    o.Version,
+		PublicURL:                  cfg.PublicURL,
+		ContentURL:                 cfg.Downloads.ContentURL,
+		CORSOrigins:                cfg.CORSOrigins,
+		TrustedProxies:             cfg.TrustedProxies,
+		MaxFileSize:                int64(cfg.Limits.MaxFileSize),
+		LogBelow:                   int64(cfg.Storage.LogBelow),
+		MaxConcurrentUploads:       cfg.Limits.MaxConcurrentUploads,
+		RequestsPerMinute:          cfg.Limits.RequestsPerMinute,
+		FailedKeysPerMinute:        cfg.Limits.FailedKeysPerMinute,
+		MinUploadRate:              int64(cfg.Limits.MinUploadRate),
+		MinDownloadRate:            int64(cfg.Limits.MinDownloadRate),
+		DiskReserve:                int64(cfg.Limits.DiskReserve),
+		Memory:                     watch.Plan,
+		Decode:                     preview.DecodeInProcess,
+		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
+		DownloadByURL:              cfg.Downloads.Mode == "url",
+		VerifyReads:                cfg.Downloads.Verify,
+		AuditDownloads:             cfg.Audit.Downloads,
+		AuditRetention:             time.Duration(cfg.Audit.Retention),
+		ScrubRate:                  int64(cfg.Scrub.Rate),
+		ScrubPeriod:                time.Duration(cfg.Scrub.Period),
+		Webhooks:                   receiver,
+		WebhookRetryFor:            time.Duration(cfg.Webhooks.RetryFor),
+		AdminsMayDeleteFromTickets: cfg.Tickets.AdminsMayDelete,
+		AutoCreate:                 cfg.Directory.AutoCreate,
+		PublicMetrics:              cfg.Metrics.Public,
+		DemoKeys:                   o.DemoKeys,
+	})
+}
+
+// Scanner is what looks for malware; nil when nothing does.
+func Scanner(cfg config.Config) (server.Scanner, error) {
+	if cfg.Scan.Clamd == "" {
+		return nil, nil
+	}
+	return scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout))
+}
+
+// Receiver is where webhooks go; nil when there is none.
+func Receiver(cfg config.Config) (*webhooks.Receiver, error) {
+	if cfg.Webhooks.URL == "" {
+		return nil, nil
+	}
+	if err := datadir.Private(cfg.Webhooks.SecretFile); err != nil {
+		return nil, err
+	}
+	secrets, err := webhooks.ReadSecrets(cfg.Webhooks.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	return &webhooks.Receiver{URL: cfg.Webhooks.URL, Secrets: secrets, AllowPrivate: cfg.Webhooks.AllowPrivate, Timeout: time.Duration(cfg.Webhooks.Timeout)}, nil
+}

@@ -1,0 +1,246 @@
+// Package daemon serves a configuration's data directory over the network until it
+// is told to stop: listeners, TLS, connections, signals, the service manager, the
+// log, and a graceful end. What is answered is for package server.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"attachd/server"
+	"attachd/server/config"
+	"attachd/server/datadir"
+	"attachd/server/jobs"
+	"attachd/server/upkeep"
+)
+
+// Options are what Serve serves, and how.
+type Options struct {
+	Config   config.Config
+	Warnings []string // about the configuration, for the log
+	Storage  func() (Held, error)
+	OpenCopy upkeep.Open // opens a copy of the database that may be written
+	Stderr   io.Writer   // takes the log
+	Version  string
+	Demo     *Demo // optional
+}
+
+// Demo is what an installation begins with that people look at.
+type Demo struct {
+	KeysFile string // in the data directory
+	// Keys gives the keys of its users by name.
+	Keys func(*datadir.Dir) (map[string]string, error)
+	// Fill makes it where the data directory was empty, and says what this
+	// configuration leaves out.
+	Fill func(ctx context.Context, storage Storage, wasEmpty bool) (leftOut []string, err error)
+}
+
+// daemon is a process that serves.
+type daemon struct {
+	Options
+	log, say    *slog.Logger // say has what a person waits for at start, whatever the level
+	lines       *logWriter
+	signals     *signals
+	connections int          // at most, as far as open files go
+	cert        *certificate // nil without TLS
+	storage     Storage
+	srv         *server.Server
+	listeners   []net.Listener
+	socket      net.Listener // for commands; nil where there is none
+	noSocket    error        // why
+	freezes     *freezes
+}
+
+// Serve serves until ctx ends, and then finishes what is under way.
+func Serve(ctx context.Context, o Options) (err error) {
+	d := &daemon{Options: o, signals: catchSignals()}
+	defer d.signals.release()
+	d.log, d.say, d.lines = logs(o.Config, o.Stderr)
+	defer d.lines.close()
+	if d.connections, err = connectionsAllowed(o.Config.Limits.MaxConnections, d.log); err != nil {
+		return err
+	}
+	if d.cert, err = loadCertificate(o.Config, d.log); err != nil {
+		return err
+	}
+	held, err := o.Storage()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Close()) }()
+	d.storage = held.Storage
+	if err := d.assemble(); err != nil {
+		return err
+	}
+	// Listening comes before anything is made, so that a start that fails
+	// here leaves the directory as it was.
+	if d.listeners, err = listen(o.Config.Listen); err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	for _, l := range d.listeners {
+		defer l.Close() // closed before, unless something below fails
+	}
+	first, err := d.prepare(context.WithoutCancel(ctx)) // what is begun is finished, then ctx ends serving
+	if err != nil {
+		return err
+	}
+	// The socket is there before the log says that we listen: whoever reads that
+	// may run a command at once.
+	d.socket, d.noSocket = d.storage.Dir.Listen()
+	d.announce(first)
+	return d.serve(ctx)
+}
+
+// assemble makes the server and logs what is wrong with its database.
+func (d *daemon) assemble() (err error) {
+	var demoKeys func() (map[string]string, error)
+	if d.Demo != nil {
+		demoKeys = func() (map[string]string, error) { return d.Demo.Keys(d.storage.Dir) }
+	}
+	d.srv, err = NewServer(d.Config, d.storage, ServerOptions{Log: d.log, LinesLost: d.lines.lost.Load, DemoKeys: demoKeys, Version: d.Version})
+	if err == nil {
+		logDamage(d.storage.Damage(), d.log)
+	}
+	return err
+}
+
+// prepare makes what a new installation needs, and says whether it is one.
+func (d *daemon) prepare(ctx context.Context) (first bool, err error) {
+	if first, err = makeFirstAdmin(ctx, d.storage); err != nil {
+		return first, fmt.Errorf("making the first superadmin: %w", err)
+	}
+	if err := d.srv.CompareSigningKeys(ctx); err != nil {
+		return first, fmt.Errorf("noting which keys sign links: %w", err)
+	}
+	if d.Demo == nil {
+		return first, nil
+	}
+	leftOut, err := d.Demo.Fill(ctx, d.storage, first)
+	if err != nil {
+		return first, fmt.Errorf("filling the demo: %w", err)
+	}
+	d.Warnings = append(d.Warnings, leftOut...)
+	return first, nil
+}
+
+// announce logs where the server listens, and what should be seen to.
+func (d *daemon) announce(first bool) {
+	if first {
+		d.say.Info("made the first superadmin: this is a new installation, without files", "key_file", d.storage.Dir.Join(AdminKeyFile))
+	}
+	for _, l := range d.listeners {
+		url := urlOf(l, d.cert != nil)
+		d.srv.Addresses = append(d.srv.Addresses, url)
+		d.say.Info("listening", "url", url, "data_dir", d.storage.Dir.Path(), "installed", installed(d.storage.Dir))
+	}
+	for _, l := range d.listeners {
+		if d.cert == nil && othersReach(l.Addr()) {
+			d.log.Warn("speaking plain HTTP on an address that others reach: keys and files can be read on their way. Set tls.cert_file and tls.key_file, or listen on 127.0.0.1 behind a proxy that speaks TLS", "address", l.Addr().String())
+		}
+	}
+	for _, warning := range append(d.Warnings, d.storage.Dir.Warnings()...) {
+		d.log.Warn(warning)
+	}
+	if d.Demo != nil {
+		d.log.Info("demo", "keys", d.storage.Dir.Join(d.Demo.KeysFile))
+	}
+	if d.cert != nil {
+		d.cert.announce()
+	}
+	if d.noSocket != nil {
+		d.log.Warn("commands cannot reach this server", "error", d.noSocket)
+	}
+}
+
+// serve answers until ctx ends or a listener fails, with the jobs of the
+// background beside. When it returns, all of them have ended.
+func (d *daemon) serve(ctx context.Context) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d.freezes = newFreezes(time.Now())
+	running, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	background.Go(func() { d.srv.Run(running, d.jobs(stop)...) })
+	defer background.Wait() // the storage is closed next
+	defer stopJobs()
+	servers := d.servers()
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		s.accepting.Go(func() { failed <- s.serve() })
+	}
+	notify(d.log, sd.SdNotifyReady)
+	select {
+	case <-ctx.Done():
+		d.log.Info("stopping: finishing what is under way", "at_most", shutdownTime.String())
+	case err = <-failed:
+	}
+	notify(d.log, sd.SdNotifyStopping)
+	d.srv.Drain()
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	for _, s := range servers {
+		if shutdown := s.finish(bounded); shutdown != nil {
+			d.log.Warn("cut off what was still under way", "error", shutdown)
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return err
+}
+
+// jobs are what the process does in the background, beside the server's own. All
+// are needed as long as requests are answered.
+func (d *daemon) jobs(stop func()) []jobs.Job {
+	reload := func() {}
+	all := []jobs.Job{{Name: "notice freezes", Every: beatEvery, Run: d.freezes.beatNow}}
+	if d.storage.Snapshotter != nil {
+		s := &snapshots{d.storage, d.OpenCopy, int64(d.Config.Limits.DiskReserve), d.srv.ClockIsSettled, d.log}
+		all = append(all, jobs.Job{Name: "take snapshots", Run: jobs.Loop(s.keep)})
+	}
+	if d.cert != nil {
+		reload = d.cert.reloadNow
+		all = append(all, d.cert.job())
+	}
+	if limit := watchdogLimit(d.log); limit > 0 {
+		all = append(all, jobs.Job{Name: "feed watchdog", Every: limit / 3, AtStart: true, Run: feedWatchdog(d.storage.Store, d.log)})
+	}
+	all = append(all, jobs.Job{Name: "follow signals", Run: jobs.Loop(func(ctx context.Context) { d.signals.follow(ctx, d.log, reload, stop) })})
+	for i := range all {
+		all[i].ThroughDrain = true
+	}
+	return all
+}
+
+// installed is when the data directory was set up, for the log.
+func installed(dir *datadir.Dir) string {
+	made, err := dir.Made()
+	if err != nil {
+		return "unknown"
+	}
+	return made.UTC().Format(time.RFC3339)
+}
+
+// faultsLogged is how many faults of the database a start logs one by one.
+const faultsLogged = 10
+
+func logDamage(faults []string, log *slog.Logger) {
+	for _, what := range faults[:min(len(faults), faultsLogged)] {
+		log.Error("the database has a fault", "what", what)
+	}
+	if more := len(faults) - faultsLogged; more > 0 {
+		log.Error("the database has more faults, which attachd check lists", "faults", more)
+	}
+}
+
+// othersReach says whether an address is more than a loopback one.
+func othersReach(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
+}
