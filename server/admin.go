@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"attachd/blobs"
-	"attachd/server/page"
 	"attachd/store"
 )
 
@@ -85,7 +83,7 @@ func (s *Server) clockWarnings(ctx context.Context) []string {
 // older than asked for.
 func (s *Server) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	reasons = s.lookOrWait(ctx, log, age)
-	if s.draining.Load() {
+	if s.corridor.Draining() {
 		return append([]string{"The server is shutting down."}, reasons...)
 	}
 	return reasons
@@ -181,13 +179,4 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 		}
 	}
 	return reasons
-}
-
-//go:embed openapi.json
-var openAPIDocument []byte
-
-var openAPIFile = sync.OnceValue(func() page.File { return page.NewFile("application/json", openAPIDocument) })
-
-func (s *Server) openAPI(w *response, rq *request, sc scope) error {
-	return rq.answerFile(w, openAPIFile())
 }

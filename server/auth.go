@@ -44,17 +44,17 @@ type scope struct {
 // access decides whether a request may go on, and looks up what its handler
 // needs. The order is always the same: who is it (401), what is it about
 // (404), may they (403). Beside an error, it returns what is known by then.
-type access func(s *Server, rq *request) (scope, error)
+type access func(c *corridor, rq *request) (scope, error)
 
-func anyone(*Server, *request) (scope, error) { return scope{}, nil }
+func anyone(*corridor, *request) (scope, error) { return scope{}, nil }
 
-func signedIn(s *Server, rq *request) (scope, error) {
-	c, err := s.authenticate(rq)
-	return scope{caller: c}, err
+func signedIn(c *corridor, rq *request) (scope, error) {
+	who, err := c.authenticate(rq)
+	return scope{caller: who}, err
 }
 
-func superadmin(s *Server, rq *request) (scope, error) {
-	sc, err := signedIn(s, rq)
+func superadmin(c *corridor, rq *request) (scope, error) {
+	sc, err := signedIn(c, rq)
 	if err == nil {
 		err = onlySuperadmin(sc)
 	}
@@ -64,10 +64,10 @@ func superadmin(s *Server, rq *request) (scope, error) {
 // superadminOf requires a superadmin and looks up the object in the path first, so
 // that a missing one is 404 before 403.
 func superadminOf(find finder) access {
-	return func(s *Server, rq *request) (scope, error) {
-		sc, err := signedIn(s, rq)
+	return func(c *corridor, rq *request) (scope, error) {
+		sc, err := signedIn(c, rq)
 		if err == nil {
-			sc, err = find(s, rq, sc, read)
+			sc, err = find(c, rq, sc, read)
 		}
 		if err == nil {
 			err = onlySuperadmin(sc)
@@ -84,8 +84,8 @@ func onlySuperadmin(sc scope) error {
 }
 
 // operatorOnly keeps everybody out who comes over the network.
-func operatorOnly(s *Server, rq *request) (scope, error) {
-	sc, err := signedIn(s, rq)
+func operatorOnly(c *corridor, rq *request) (scope, error) {
+	sc, err := signedIn(c, rq)
 	if err == nil && !isOperator(rq.Context()) {
 		err = forbidden("Only the commands of attachd may do this, on the machine that the server runs on.")
 	}
@@ -93,15 +93,15 @@ func operatorOnly(s *Server, rq *request) (scope, error) {
 }
 
 // scraper may read metrics.
-func scraper(s *Server, rq *request) (scope, error) {
-	if s.PublicMetrics {
+func scraper(c *corridor, rq *request) (scope, error) {
+	if c.PublicMetrics {
 		return scope{}, nil
 	}
-	return superadmin(s, rq)
+	return superadmin(c, rq)
 }
 
 // finder looks up what a route is about, and adds it to what is known already.
-type finder func(s *Server, rq *request, sc scope, do action) (scope, error)
+type finder func(c *corridor, rq *request, sc scope, do action) (scope, error)
 
 // memberOf lets members of the space that find finds, and superadmins, read the
 // directory.
@@ -110,13 +110,13 @@ func memberOf(find finder) access { return may(read, find) }
 // may lets through whoever has the right to do this to what find finds. It is
 // the only way to a file, whatever the route.
 func may(do action, find finder) access {
-	return func(s *Server, rq *request) (scope, error) {
-		sc, err := signedIn(s, rq)
+	return func(c *corridor, rq *request) (scope, error) {
+		sc, err := signedIn(c, rq)
 		if err == nil {
-			sc, err = find(s, rq, sc, do)
+			sc, err = find(c, rq, sc, do)
 		}
 		if err == nil {
-			err = s.authorize(rq, sc, do)
+			err = c.authorize(rq, sc, do)
 		}
 		return sc, err
 	}
@@ -126,7 +126,7 @@ func may(do action, find finder) access {
 // key and the user it was made for still have the right. Wrong signatures are
 // not counted as wrong keys are: nobody guesses 256 bits, and a page full of
 // old links must not keep its reader's neighbours waiting.
-func signedLink(s *Server, rq *request) (sc scope, err error) {
+func signedLink(c *corridor, rq *request) (sc scope, err error) {
 	id, err := rq.idParam("attachment", "attachment")
 	if err != nil {
 		return sc, err
@@ -139,17 +139,17 @@ func signedLink(s *Server, rq *request) (sc scope, err error) {
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
 		return sc, token.ErrSignature
 	}
-	link, err := s.signing.signer.Load().Verify(id, expires, query.Get("signature"), s.Now())
+	link, err := c.Signer().Verify(id, expires, query.Get("signature"), c.Now())
 	if err != nil {
 		return sc, err
 	}
 	sc.inline = link.Inline
-	if sc, err = s.findAttachment(rq, sc, id); err != nil {
+	if sc, err = c.findAttachment(rq, sc, id); err != nil {
 		return sc, err
 	}
-	sc.caller, err = s.callerWith(rq, link.Key, link.User)
+	sc.caller, err = c.callerWith(rq, link.Key, link.User)
 	if err == nil {
-		err = s.authorize(rq, sc, read)
+		err = c.authorize(rq, sc, read)
 	}
 	var refused *refusal
 	if errors.As(err, &refused) {
@@ -161,68 +161,68 @@ func signedLink(s *Server, rq *request) (sc scope, err error) {
 
 // callerWith gives the caller that a key makes now, acting for a user, who may
 // be its own.
-func (s *Server) callerWith(rq *request, keyID, userID uuid.UUID) (caller, error) {
-	key, actor, err := s.Store.Key(rq.Context(), keyID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
+func (c *corridor) callerWith(rq *request, keyID, userID uuid.UUID) (caller, error) {
+	key, actor, err := c.Records.Key(rq.Context(), keyID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && c.expired(key) {
 		return caller{}, errNoKey
 	}
-	c := caller{user: actor, actor: actor, key: keyID}
+	who := caller{user: actor, actor: actor, key: keyID}
 	if err == nil && userID != actor.ID {
-		c.user, err = s.actFor(rq, actor, userID)
+		who.user, err = c.actFor(rq, actor, userID)
 	}
-	return c, err
+	return who, err
 }
 
 // recheck authorizes an upload again after its body, which can take hours: keys and
 // roles may have been revoked meanwhile.
-func (s *Server) recheck(rq *request, sc scope, do action, find finder) (scope, error) {
+func (c *corridor) recheck(rq *request, sc scope, do action, find finder) (scope, error) {
 	if key := sc.caller.key; key != uuid.Nil {
-		now, err := s.callerWith(rq, key, sc.caller.user.ID)
+		now, err := c.callerWith(rq, key, sc.caller.user.ID)
 		if err != nil {
 			return sc, err
 		}
 		sc.caller = now
 	}
 	sc.autoCreate = ""
-	sc, err := find(s, rq, sc, do)
+	sc, err := find(c, rq, sc, do)
 	if err == nil {
-		err = s.authorize(rq, sc, do)
+		err = c.authorize(rq, sc, do)
 	}
 	return sc, err
 }
 
 // authenticate finds out who calls, from the operator's socket, a key or a
 // session. Beside an error, it returns the caller where one is known.
-func (s *Server) authenticate(rq *request) (c caller, err error) {
+func (c *corridor) authenticate(rq *request) (who caller, err error) {
 	header := rq.Header.Get("Authorization")
-	cookie, noCookie := rq.Cookie(s.cookieName(rq.Request))
+	cookie, noCookie := rq.Cookie(c.cookieName(rq.Request))
 	switch {
 	case isOperator(rq.Context()):
-		c = caller{user: operator, actor: operator}
+		who = caller{user: operator, actor: operator}
 	case header != "":
 		scheme, secret, _ := strings.Cut(header, " ")
 		if !strings.EqualFold(scheme, "Bearer") {
-			return c, unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+			return who, unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
 		}
-		key, user, err := s.keyOf(rq, secret)
+		key, user, err := c.keyOf(rq, secret)
 		if errors.Is(err, errNoKey) {
-			return c, s.guessed(rq, errNoKey)
+			return who, c.guessed(rq, errNoKey)
 		}
 		if err != nil {
-			return c, err
+			return who, err
 		}
-		c = caller{user: user, actor: user, key: key.ID}
+		who = caller{user: user, actor: user, key: key.ID}
 	case noCookie == nil:
-		if c, err = s.sessionCaller(rq, cookie.Value); err != nil {
-			return c, err
+		if who, err = c.sessionCaller(rq, cookie.Value); err != nil {
+			return who, err
 		}
 	default:
-		return c, unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+		return who, unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
 	}
-	if c.key != uuid.Nil {
-		s.Store.TouchKey(c.key, s.Now())
-		if err := s.countRequest(rq, c); err != nil {
-			return c, err
+	if who.key != uuid.Nil {
+		c.Records.TouchKey(who.key, c.Now())
+		if err := c.countRequest(rq, who); err != nil {
+			return who, err
 		}
 	}
 	// An empty one is an error of the caller's, and must not count as none: the
@@ -230,42 +230,42 @@ func (s *Server) authenticate(rq *request) (c caller, err error) {
 	if behalf := rq.Header.Values("X-On-Behalf-Of"); len(behalf) > 0 {
 		id, ok := parseID(behalf[0])
 		if !ok || len(behalf) > 1 {
-			return c, invalidRequest("X-On-Behalf-Of must be one user's id (a UUID).")
+			return who, invalidRequest("X-On-Behalf-Of must be one user's id (a UUID).")
 		}
-		user, err := s.actFor(rq, c.actor, id)
+		user, err := c.actFor(rq, who.actor, id)
 		if err != nil {
-			return c, err
+			return who, err
 		}
-		c.user = user
+		who.user = user
 	}
-	return c, nil
+	return who, nil
 }
 
 var errNoKey = unauthorized("This API key is not known, or no longer.")
 
 // keyOf finds the key that a caller shows, and whose it is.
-func (s *Server) keyOf(rq *request, secret string) (store.Key, store.User, error) {
-	key, user, err := s.Store.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
-	if errors.Is(err, store.ErrNotFound) || err == nil && s.expired(key) {
+func (c *corridor) keyOf(rq *request, secret string) (store.Key, store.User, error) {
+	key, user, err := c.Records.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
+	if errors.Is(err, store.ErrNotFound) || err == nil && c.expired(key) {
 		err = errNoKey
 	}
 	return key, user, err
 }
 
 // actFor gives the user that actor, a superadmin, acts for.
-func (s *Server) actFor(rq *request, actor store.User, id uuid.UUID) (store.User, error) {
+func (c *corridor) actFor(rq *request, actor store.User, id uuid.UUID) (store.User, error) {
 	if !actor.IsSuperadmin {
 		return store.User{}, forbidden("Only a superadmin may act for another user.")
 	}
-	user, err := s.Store.User(rq.Context(), id)
+	user, err := c.Records.User(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.User{}, forbidden("There is no user %s to act for. Put it in the directory first.", id)
 	}
 	return user, err
 }
 
-func (s *Server) expired(k store.Key) bool {
-	return !k.ExpiresAt.IsZero() && !s.Now().Before(k.ExpiresAt)
+func (c *corridor) expired(k store.Key) bool {
+	return !k.ExpiresAt.IsZero() && !c.Now().Before(k.ExpiresAt)
 }
 
 // action is what a caller wants to do to the files of a parent, or to one.
@@ -286,7 +286,7 @@ type standing struct {
 }
 
 // allowed is the table of rights.
-func (s *Server) allowed(do action, kind store.Kind, who standing) bool {
+func (c *corridor) allowed(do action, kind store.Kind, who standing) bool {
 	member := who.role >= store.Viewer || who.superadmin
 	editor := who.role >= store.Editor || who.superadmin
 	admin := who.role >= store.Admin || who.superadmin
@@ -298,7 +298,7 @@ func (s *Server) allowed(do action, kind store.Kind, who standing) bool {
 		return editor || ticket && who.owner
 	case remove:
 		if ticket {
-			return who.uploader && member || who.owner || admin && s.AdminsMayDeleteFromTickets
+			return who.uploader && member || who.owner || admin && c.AdminsMayDeleteFromTickets
 		}
 		return who.uploader && member || admin
 	}
@@ -307,14 +307,14 @@ func (s *Server) allowed(do action, kind store.Kind, who standing) bool {
 
 // authorize is the one place where rights over files, and over reading the
 // directory, are settled.
-func (s *Server) authorize(rq *request, sc scope, do action) error {
+func (c *corridor) authorize(rq *request, sc scope, do action) error {
 	user := sc.caller.user
-	role, err := s.Store.Role(rq.Context(), sc.entity.Space, user.ID)
+	role, err := c.Records.Role(rq.Context(), sc.entity.Space, user.ID)
 	if err != nil {
 		return err
 	}
 	if sc.autoCreate != "" {
-		return s.authorizeAutoCreate(rq, sc, role)
+		return c.authorizeAutoCreate(rq, sc, role)
 	}
 	who := standing{
 		role:       role,
@@ -322,7 +322,7 @@ func (s *Server) authorize(rq *request, sc scope, do action) error {
 		uploader:   user.ID != uuid.Nil && sc.attachment.UploaderID == user.ID,
 		owner:      user.ID != uuid.Nil && sc.entity.OwnerID == user.ID,
 	}
-	if s.allowed(do, sc.entity.Kind, who) {
+	if c.allowed(do, sc.entity.Kind, who) {
 		return nil
 	}
 	switch {
@@ -342,8 +342,8 @@ func (s *Server) authorize(rq *request, sc scope, do action) error {
 // authorizeAutoCreate lets anyone begin a space that nobody has told us of, or
 // come into one so begun, but lets nobody into one that the system of record
 // keeps, and gives nobody more than the role they were given.
-func (s *Server) authorizeAutoCreate(rq *request, sc scope, role store.Role) error {
-	space, _, err := s.Store.Space(rq.Context(), sc.autoCreate)
+func (c *corridor) authorizeAutoCreate(rq *request, sc scope, role store.Role) error {
+	space, _, err := c.Records.Space(rq.Context(), sc.autoCreate)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return nil
@@ -361,10 +361,10 @@ const autoSpace = "default"
 // parent finds the product, ticket or meeting that the path names, or, with
 // auto_create, makes ready to create it with the upload.
 func parent(kind store.Kind) finder {
-	return func(s *Server, rq *request, sc scope, do action) (scope, error) {
-		found, err := entity(kind)(s, rq, sc, do)
+	return func(c *corridor, rq *request, sc scope, do action) (scope, error) {
+		found, err := entity(kind)(c, rq, sc, do)
 		var refused *refusal
-		if !s.AutoCreate || do != upload || !errors.As(err, &refused) || refused.status != http.StatusNotFound {
+		if !c.AutoCreate || do != upload || !errors.As(err, &refused) || refused.status != http.StatusNotFound {
 			return found, err
 		}
 		id, slug := rq.params.ByName(kind.String()), autoSpace
@@ -376,9 +376,9 @@ func parent(kind store.Kind) finder {
 			return found, err
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
-		if _, known := s.Store.Entity(rq.Context(), p); known == nil {
+		if _, known := c.Records.Entity(rq.Context(), p); known == nil {
 			// In another space, or made by another upload since we looked.
-			return entity(kind)(s, rq, sc, do)
+			return entity(kind)(c, rq, sc, do)
 		}
 		sc.entity = store.Entity{Parent: p, Space: slug}
 		sc.autoCreate = slug
@@ -389,12 +389,12 @@ func parent(kind store.Kind) finder {
 // entity finds the product, ticket or meeting that the path names, a product
 // in its space.
 func entity(kind store.Kind) finder {
-	return func(s *Server, rq *request, sc scope, _ action) (scope, error) {
+	return func(c *corridor, rq *request, sc scope, _ action) (scope, error) {
 		id, err := rq.idParam(kind.String(), kind.String())
 		if err != nil {
 			return sc, err
 		}
-		e, err := s.Store.Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
+		e, err := c.Records.Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
 		if errors.Is(err, store.ErrNotFound) || err == nil && kind == store.Product && e.Space != rq.params.ByName("space") {
 			return sc, notFound("There is no %s %s%s.", kind, id, inSpace(kind, rq))
 		}
@@ -411,28 +411,34 @@ func inSpace(kind store.Kind, rq *request) string {
 }
 
 // inPath finds the space that the path names.
-func inPath(s *Server, rq *request, sc scope, _ action) (scope, error) {
-	return s.findSpace(rq, sc, rq.params.ByName("space"))
+func inPath(c *corridor, rq *request, sc scope, _ action) (scope, error) {
+	return c.findSpace(rq, sc, rq.params.ByName("space"))
 }
 
-func (s *Server) findSpace(rq *request, sc scope, slug string) (scope, error) {
+func (c *corridor) findSpace(rq *request, sc scope, slug string) (scope, error) {
 	if !validSlug(slug) {
 		return sc, notASlug()
 	}
-	_, _, err := s.Store.Space(rq.Context(), slug)
+	_, _, err := c.Records.Space(rq.Context(), slug)
 	sc.entity.Space = slug
 	return sc, err
+}
+
+// seesSpace says whether the caller may read a space.
+func (c *corridor) seesSpace(rq *request, sc scope, slug string) (bool, error) {
+	role, err := c.Records.Role(rq.Context(), slug, sc.caller.user.ID)
+	return sc.caller.user.IsSuperadmin || role != store.NoRole, err
 }
 
 // attachment finds the attachment that the path names, if it is of this kind
 // and, for a meeting's, of this meeting.
 func attachment(kind store.Kind) finder {
-	return func(s *Server, rq *request, sc scope, _ action) (scope, error) {
+	return func(c *corridor, rq *request, sc scope, _ action) (scope, error) {
 		id, err := rq.idParam("attachment", "attachment")
 		if err != nil {
 			return sc, err
 		}
-		found, err := s.findAttachment(rq, sc, id)
+		found, err := c.findAttachment(rq, sc, id)
 		if err != nil {
 			return found, err
 		}
@@ -448,15 +454,15 @@ func attachment(kind store.Kind) finder {
 	}
 }
 
-func (s *Server) findAttachment(rq *request, sc scope, id uuid.UUID) (scope, error) {
-	a, err := s.Store.Attachment(rq.Context(), id)
+func (c *corridor) findAttachment(rq *request, sc scope, id uuid.UUID) (scope, error) {
+	a, err := c.Records.Attachment(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) {
 		return sc, noAttachment(id)
 	}
 	if err != nil {
 		return sc, err
 	}
-	e, err := s.Store.Entity(rq.Context(), a.Parent)
+	e, err := c.Records.Entity(rq.Context(), a.Parent)
 	if errors.Is(err, store.ErrNotFound) {
 		return sc, noAttachment(id) // it went away this moment
 	}

@@ -49,7 +49,7 @@ func (s *Server) snapshot(w *response, rq *request, sc scope) error {
 	// A server that is about to stop leaves what was postponed for a collection.
 	defer func() { end(s.upkeep.running, rq.log) }()
 	err = s.sendSnapshot(ctx, w, rq)
-	if errors.Is(err, context.Canceled) && s.draining.Load() {
+	if errors.Is(err, context.Canceled) && s.corridor.Draining() {
 		err = shuttingDown()
 	}
 	if err != nil {

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"attachd/server/limits"
@@ -19,12 +21,15 @@ type pacedBody struct {
 	control *http.ResponseController
 	pace    limits.Progress
 	slot    *limits.Slot // of an upload
+	over    error        // when more comes than is allowed
 	total   int64
 	left    int64
 }
 
-func (s *Server) paced(rq *request) *pacedBody {
-	return &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), pace: limits.NewProgress(s.MinUploadRate, s.sendStall)}
+// paced gives the body of a request as one that must keep coming.
+func (rq *request) paced() *pacedBody {
+	c := rq.corridor
+	return &pacedBody{rq: rq, control: http.NewResponseController(rq.writer), over: invalidRequest("The body is too large."), pace: limits.NewProgress(c.MinUploadRate, c.sendStall)}
 }
 
 // allow sets how many more bytes may be read.
@@ -32,7 +37,7 @@ func (b *pacedBody) allow(n int64) { b.left = n }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, tooMuch()
+		return 0, b.over
 	}
 	if int64(len(p)) > b.left {
 		p = p[:b.left]
@@ -65,4 +70,17 @@ func (b *pacedBody) done() { _ = b.control.SetReadDeadline(time.Time{}) }
 // cutBody ends the read of the body that is under way, and those that follow.
 func (rq *request) cutBody() {
 	_ = http.NewResponseController(rq.writer).SetReadDeadline(time.Unix(1, 0))
+}
+
+// bodyError says what was wrong with a body that could not be read to its end.
+func bodyError(err error) error {
+	var refused *refusal
+	if errors.As(err, &refused) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	detail := "The multipart body is malformed."
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		detail = "The body ends before it is complete."
+	}
+	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}
 }

@@ -2,10 +2,9 @@ package server
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -43,33 +42,14 @@ func CheckContentURL(public, listen, content string) error {
 	return nil
 }
 
-// hostname is a host without its port, as it is compared.
-func hostname(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
-}
-
-// forContentHost says whether a request came to the host for files.
-func (s *Server) forContentHost(r *http.Request) bool {
-	return s.contentHost != "" && hostname(s.requestedHost(r)) == s.contentHost
-}
-
 // byHost sends requests on: the host for files knows nothing but signed links.
-func (s *Server) byHost(api http.Handler) http.Handler {
-	if s.contentHost == "" {
+func (s *Server) byHost(api http.Handler, table []route) http.Handler {
+	if s.ContentURL == "" {
 		return api
 	}
-	var links []route
-	for _, rt := range routes {
-		if rt.kind == linkedFile {
-			links = append(links, rt)
-		}
-	}
-	content := s.router(links)
+	content := s.corridor.router(slices.DeleteFunc(slices.Clone(table), func(rt route) bool { return rt.kind != linkedFile }))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.forContentHost(r) {
+		if s.corridor.forContentHost(r) {
 			content.ServeHTTP(w, r)
 			return
 		}
@@ -80,7 +60,7 @@ func (s *Server) byHost(api http.Handler) http.Handler {
 // elsewhere says whether the file of this request is to be had from the other
 // host. The operator's socket is no host at all.
 func (s *Server) elsewhere(rq *request) bool {
-	return s.contentHost != "" && !isOperator(rq.Context()) && !s.forContentHost(rq.Request)
+	return s.ContentURL != "" && !isOperator(rq.Context()) && !s.corridor.forContentHost(rq.Request)
 }
 
 // redirect sends the caller to the host for files, with a link.
@@ -89,7 +69,7 @@ func (s *Server) redirect(w *response, rq *request, sc scope) error {
 	if err != nil {
 		return err
 	}
-	return rq.redirect(w, document.DownloadURL, document)
+	return redirectTo(w, rq, document.DownloadURL, document)
 }
 
 // redirectLinked sends on whoever holds a link, which is the same there.
@@ -97,11 +77,11 @@ func (s *Server) redirectLinked(w *response, rq *request, sc scope) error {
 	given := rq.URL.Query()
 	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
 	address := s.fileURL(rq, sc.attachment.ID, query)
-	return rq.redirect(w, address, messageBody{"The file is at the address in the Location header."})
+	return redirectTo(w, rq, address, messageBody{"The file is at the address in the Location header."})
 }
 
-// redirect answers with an address that is a secret for as long as it works.
-func (rq *request) redirect(w *response, address string, body any) error {
+// redirectTo answers with an address that is a secret for as long as it works.
+func redirectTo(w *response, rq *request, address string, body any) error {
 	w.Header().Set("Location", address)
 	w.Header().Set("Cache-Control", "no-store")
 	return rq.answer(w, http.StatusTemporaryRedirect, body)

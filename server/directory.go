@@ -218,11 +218,6 @@ func (s *Server) visibleSpaces(rq *request, sc scope, after string, n int) ([]st
 	return own, nil
 }
 
-func (s *Server) seesSpace(rq *request, sc scope, slug string) (bool, error) {
-	role, err := s.Store.Role(rq.Context(), slug, sc.caller.user.ID)
-	return sc.caller.user.IsSuperadmin || role != store.NoRole, err
-}
-
 func (s *Server) putSpace(w *response, rq *request, sc scope) error {
 	slug, err := rq.slugParam()
 	if err != nil {
@@ -244,7 +239,7 @@ func (s *Server) getSpace(w *response, rq *request, sc scope) error {
 }
 
 func (s *Server) deleteSpace(w *response, rq *request, sc scope) error {
-	withAttachments, err := rq.deletesAttachments()
+	withAttachments, err := deletesAttachments(rq)
 	if err != nil {
 		return err
 	}
@@ -261,7 +256,7 @@ func (s *Server) deleteSpace(w *response, rq *request, sc scope) error {
 }
 
 // deletesAttachments reads ?attachments=delete.
-func (rq *request) deletesAttachments() (bool, error) {
+func deletesAttachments(rq *request) (bool, error) {
 	switch rq.URL.Query().Get("attachments") {
 	case "":
 		return false, nil
@@ -322,18 +317,18 @@ func (s *Server) deleteMember(w *response, rq *request, sc scope) error {
 
 // listEntities lists the products of the space in the path, or the tickets or
 // meetings of the space in the query or of all that the caller may see.
-func listEntities(kind store.Kind) handler {
-	return func(s *Server, w *response, rq *request, sc scope) error {
+func (s *Server) listEntities(kind store.Kind) handler {
+	return func(w *response, rq *request, sc scope) error {
 		slug := sc.entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
 			if slug = rq.URL.Query().Get("space"); !validSlug(slug) {
 				return badSlug()
 			}
-			asked, err := s.findSpace(rq, sc, slug)
+			asked, err := s.corridor.findSpace(rq, sc, slug)
 			if err != nil {
 				return err
 			}
-			if err := s.authorize(rq, asked, read); err != nil {
+			if err := s.corridor.authorize(rq, asked, read); err != nil {
 				return err
 			}
 		}
@@ -365,7 +360,7 @@ func (s *Server) entitiesAfter(rq *request, sc scope, kind store.Kind, slug stri
 	var all []store.Entity
 	if begin != "" {
 		// The cursor comes from the caller, and so does the space in it.
-		visible, err := s.seesSpace(rq, sc, begin)
+		visible, err := s.corridor.seesSpace(rq, sc, begin)
 		if err != nil {
 			return nil, err
 		}
@@ -437,9 +432,9 @@ func (s *Server) putMeeting(w *response, rq *request, sc scope) error {
 	return s.put(w, rq, &line)
 }
 
-func deleteEntity(kind store.Kind) handler {
-	return func(s *Server, w *response, rq *request, sc scope) error {
-		withAttachments, err := rq.deletesAttachments()
+func (s *Server) deleteEntity(kind store.Kind) handler {
+	return func(w *response, rq *request, sc scope) error {
+		withAttachments, err := deletesAttachments(rq)
 		if err != nil {
 			return err
 		}
@@ -468,7 +463,7 @@ func (s *Server) listComments(w *response, rq *request, sc scope) error {
 }
 
 func (s *Server) putComment(w *response, rq *request, sc scope) error {
-	c, err := rq.commentParams()
+	c, err := commentParams(rq)
 	if err != nil {
 		return err
 	}
@@ -480,7 +475,7 @@ func (s *Server) putComment(w *response, rq *request, sc scope) error {
 }
 
 func (s *Server) getComment(w *response, rq *request, sc scope) error {
-	c, err := rq.commentParams()
+	c, err := commentParams(rq)
 	if err != nil {
 		return err
 	}
@@ -491,7 +486,7 @@ func (s *Server) getComment(w *response, rq *request, sc scope) error {
 }
 
 func (s *Server) deleteComment(w *response, rq *request, sc scope) error {
-	c, err := rq.commentParams()
+	c, err := commentParams(rq)
 	if err != nil {
 		return err
 	}
@@ -501,7 +496,7 @@ func (s *Server) deleteComment(w *response, rq *request, sc scope) error {
 	return rq.answer(w, http.StatusOK, messageBody{"Comment deleted successfully"})
 }
 
-func (rq *request) commentParams() (c store.Comment, err error) {
+func commentParams(rq *request) (c store.Comment, err error) {
 	if c.TicketID, err = rq.idParam("ticket", "ticket"); err != nil {
 		return c, err
 	}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"attachd/blobs"
 	"attachd/server/content"
@@ -271,14 +270,11 @@ func (w *sending) SendFile(content blobs.Content, n int64) (sent int64, err erro
 		return io.Copy(struct{ io.Writer }{w}, io.LimitReader(content, n))
 	}
 	for sent < n && err == nil {
-		w.move()
 		var some int64
-		some, err = to.ReadFrom(io.LimitReader(file, min(portion, n-sent)))
-		w.pace.Moved(time.Now(), int(some))
+		some, err = w.sendFrom(to, io.LimitReader(file, min(portion, n-sent)))
 		if some == 0 && err == nil {
 			err = io.ErrUnexpectedEOF
 		}
-		w.bytes += some
 		sent += some
 	}
 	return sent, err

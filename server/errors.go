@@ -16,7 +16,6 @@ import (
 	"attachd/server/content"
 	"attachd/server/contents"
 	"attachd/server/token"
-	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -117,8 +116,6 @@ func toRefusal(err error) *refusal {
 		case store.ErrQuota:
 			return quotaExceeded(known.Detail)
 		}
-	case errors.Is(err, upkeep.ErrDoubt):
-		return conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
 	case errors.Is(err, store.ErrNotFound):
 		return notFound("Not found.")
 	case errors.Is(err, store.ErrReplaced), errors.Is(err, blobs.ErrReplaced):
@@ -157,12 +154,12 @@ type refusalBody struct {
 	Line      int    `json:"line,omitempty"`
 }
 
-// judge makes a refusal of err, and tells the log the whole story where it is
-// ours to mend.
-func (rq *request) judge(err error) (*refusal, refusalBody) {
+// toAnswer makes a refusal of err, and logs the whole story where it is the
+// server's to mend.
+func (rq *request) toAnswer(err error) (*refusal, refusalBody) {
 	e := toRefusal(err)
 	if e.status == http.StatusInternalServerError {
-		if replaced := rq.server.InPlace(); replaced != nil {
+		if replaced := rq.corridor.InPlace(); replaced != nil {
 			err = errors.Join(replaced, err) // the one is why
 			e = toRefusal(err)
 		}
@@ -181,7 +178,7 @@ func (rq *request) judge(err error) (*refusal, refusalBody) {
 
 // refuse writes err as the answer.
 func (rq *request) refuse(w *response, err error) {
-	e, body := rq.judge(err)
+	e, body := rq.toAnswer(err)
 	if w.status != 0 {
 		// The answer has begun: cutting it is the only honest end left.
 		panic(http.ErrAbortHandler)

@@ -30,11 +30,14 @@ func (s *Server) PruneAudit(ctx context.Context) error { return s.pruneAudit(ctx
 // Route is a line of the table of routes.
 type Route struct{ Method, Pattern string }
 
+// routes is the table, with handlers of no server.
+func routes() []route { return (&Server{}).table() }
+
 // Routes are all of them.
 func Routes() []Route {
-	list := make([]Route, len(routes))
-	for i, rt := range routes {
-		list[i] = Route{rt.method, rt.pattern}
+	var list []Route
+	for _, rt := range routes() {
+		list = append(list, Route{rt.method, rt.pattern})
 	}
 	return list
 }
@@ -43,9 +46,7 @@ func Routes() []Route {
 // they send, refused ones too, and for those that do not take their answer: a
 // test makes that short which it is about. It is to be called before the first
 // request.
-func (s *Server) SetPatience(sending, taking time.Duration) {
-	s.sendStall, s.drain, s.takeStall = sending, sending, taking
-}
+func (s *Server) SetPatience(sending, taking time.Duration) { s.corridor.SetPatience(sending, taking) }
 
 // SetSteady sets how long ago a file must have been changed to be known by its
 // version. It is to be called before the first download.
@@ -75,12 +76,12 @@ func (s *Server) Uploads() int { return s.slots.InUse() }
 func (s *Server) UploadedBytes() int64 { return s.slots.Bytes() }
 
 // Busy says whether the scrub gives way now.
-func (s *Server) Busy() bool { return s.traffic.busy(s.Now()) }
+func (s *Server) Busy() bool { return s.corridor.Busy() }
 
 // AuditAction is the action as which a request of a route is recorded when it
 // succeeds, empty for none, and whether it is recorded in its change's commit.
 func AuditAction(method, pattern string) (action string, changes bool) {
-	for _, rt := range routes {
+	for _, rt := range routes() {
 		if rt.method == method && rt.pattern == pattern {
 			return rt.audit.action, rt.audit.when == withChange
 		}
@@ -99,7 +100,7 @@ func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 func (s *Server) Damaged() int { return s.contents.Damaged() }
 
 // HeldBytes are what requests are counted for.
-func (s *Server) HeldBytes() int64 { return s.holdings.Held() }
+func (s *Server) HeldBytes() int64 { return s.corridor.HeldBytes() }
 
 // WaitingForDecodes are the thumbnails that are not being made yet.
 func (s *Server) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
@@ -107,7 +108,7 @@ func (s *Server) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
 // AuditedActions are those of all routes that are recorded.
 func AuditedActions() map[string]bool {
 	all := map[string]bool{}
-	for _, rt := range routes {
+	for _, rt := range routes() {
 		if rt.audit.action != "" {
 			all[rt.audit.action] = true
 		}

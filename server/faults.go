@@ -142,7 +142,7 @@ func (s *Server) listFaults(w *response, rq *request, sc scope) error {
 				return err
 			}
 			if _, known := visible[e.Space]; !known {
-				if visible[e.Space], err = s.seesSpace(rq, sc, e.Space); err != nil {
+				if visible[e.Space], err = s.corridor.seesSpace(rq, sc, e.Space); err != nil {
 					return err
 				}
 			}

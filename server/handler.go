@@ -24,12 +24,12 @@ import (
 // request is what a handler knows of a request by the time it runs.
 type request struct {
 	*http.Request
-	server *Server
-	writer *response
-	id     string // X-Request-Id
-	route  route  // the one that matched; its pattern is empty if none has
-	params httprouter.Params
-	body   *countedBody
+	corridor *corridor
+	writer   *response
+	id       string // X-Request-Id
+	route    route  // the one that matched; its pattern is empty if none has
+	params   httprouter.Params
+	body     *countedBody
 
 	scope    scope        // for the log, the audit log and the limits; handlers get it as a value
 	entry    *store.Entry // what a change is recorded as
@@ -41,7 +41,7 @@ type request struct {
 // log is the server's log, in which each line says what request it is about.
 // Most requests need none but the line of their end.
 func (rq *request) log() *slog.Logger {
-	return rq.server.Log.With(requestIDAttr(rq.id))
+	return rq.corridor.Log.With(requestIDAttr(rq.id))
 }
 
 func requestIDAttr(id string) slog.Attr { return slog.String("request_id", id) }
@@ -60,8 +60,8 @@ type response struct {
 func (w *response) WriteHeader(status int) {
 	if status >= 200 {
 		w.status = status
-		w.rq.server.lists.note(w.rq, status)
-		if w.rq.server.draining.Load() {
+		w.rq.corridor.lists.note(w.rq, status)
+		if w.rq.corridor.Draining() {
 			w.Header().Set("Connection", "close") // the next request goes to the next server
 		}
 	}
@@ -91,11 +91,21 @@ func (w *response) move() {
 	}
 }
 
+// sendFrom sends what to, the connection, takes from r by itself: the kernel does
+// where it can. The deadline moves once, so r must be short.
+func (w *response) sendFrom(to io.ReaderFrom, r io.Reader) (int64, error) {
+	w.move()
+	n, err := to.ReadFrom(r)
+	w.pace.Moved(time.Now(), int(n))
+	w.bytes += n
+	return n, err
+}
+
 // outlastBody gives a short answer time to be sent: net/http may wait for the
 // rest of the body first.
 func (w *response) outlastBody() {
 	if w.rq.body.ReadCloser != http.NoBody {
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.rq.server.sendStall + w.rq.server.takeStall))
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.rq.corridor.sendStall + w.rq.corridor.takeStall))
 	}
 }
 
@@ -111,24 +121,24 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// corridor is what every request passes, whatever becomes of it: request id,
+// wrap makes of next what every request passes, whatever becomes of it: request id,
 // headers, panics, the log line, metrics.
-func (s *Server) corridor(next http.Handler) http.Handler {
+func (c *corridor) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(hw http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		id := requestID(r)
 		if r.Body != http.NoBody {
 			// For bodies that no handler reads: net/http waits for them
 			// before it answers. Whoever reads one sets a deadline of its own.
-			_ = http.NewResponseController(hw).SetReadDeadline(began.Add(s.sendStall))
+			_ = http.NewResponseController(hw).SetReadDeadline(began.Add(c.sendStall))
 		}
 		body := &countedBody{ReadCloser: r.Body}
 		// A copy: net/http looks at the body of its own to tell who still
 		// waits for a 100 Continue.
 		r = r.WithContext(r.Context())
 		r.Body = body
-		rq := &request{Request: r, server: s, id: id, body: body}
-		w := &response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(s.MinDownloadRate, s.takeStall)}
+		rq := &request{Request: r, corridor: c, id: id, body: body}
+		w := &response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(c.MinDownloadRate, c.takeStall)}
 		// The one that the last answer on this connection left behind would
 		// be in the way of a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
@@ -147,11 +157,11 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 			// HTTP/2 has neither.
 			w.Header().Set("Connection", "close")
 		}
-		s.metrics.inFlight.Inc()
-		defer s.metrics.inFlight.Dec()
+		c.counts.inFlight.Inc()
+		defer c.counts.inFlight.Dec()
 		defer rq.letGo()
-		defer s.holdings.inFlight.Add(-1)
-		if s.holdings.inFlight.Add(1) > int64(2*s.Memory().Connections) {
+		defer c.holdings.inFlight.Add(-1)
+		if c.holdings.inFlight.Add(1) > int64(2*c.Memory().Connections) {
 			panic(http.ErrAbortHandler) // streams of HTTP/2 that read not even a refusal
 		}
 		defer func() {
@@ -164,21 +174,21 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 				}
 			}
 			w.outlastBody()
-			s.finish(w, rq, time.Since(began), failure != nil)
+			c.report(w, rq, time.Since(began), failure != nil)
 			if failure != nil {
 				panic(http.ErrAbortHandler)
 			}
 		}()
-		base := s.basePath
-		if s.forContentHost(r) {
-			base = s.contentPath
+		base := c.basePath
+		if c.forContentHost(r) {
+			base = c.contentPath
 		}
 		if base != "" && !isOperator(r.Context()) {
-			r.URL.Path = s.withoutBase(r.URL.Path, base)
+			r.URL.Path = c.withoutBase(r.URL.Path, base)
 		}
 		if forPeople(r) {
-			s.traffic.begin()
-			defer func() { s.traffic.end(s.Now()) }()
+			c.traffic.begin()
+			defer func() { c.traffic.end(c.Now()) }()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -187,30 +197,30 @@ func (s *Server) corridor(next http.Handler) http.Handler {
 // withoutBase takes the path of public_url away, as a proxy may or may not have
 // done. Where it has, what is left may itself begin like that path: behind
 // https://example.com/files, a link to a file arrives as /files/{attachment_id}.
-func (s *Server) withoutBase(path, base string) string {
+func (c *corridor) withoutBase(path, base string) string {
 	rest, below := strings.CutPrefix(path, base)
 	if !below || !strings.HasPrefix(rest+"/", "/") {
 		return path
 	}
 	rest = "/" + strings.TrimPrefix(rest, "/")
-	if !s.isRoute(rest) && s.isRoute(path) {
+	if !c.isRoute(rest) && c.isRoute(path) {
 		return path
 	}
 	return rest
 }
 
 // isRoute says whether there is something at a path.
-func (s *Server) isRoute(path string) bool {
+func (c *corridor) isRoute(path string) bool {
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
-		if handle, _, _ := s.routes.Lookup(method, path); handle != nil {
+		if handle, _, _ := c.routes.Lookup(method, path); handle != nil {
 			return true
 		}
 	}
 	return false
 }
 
-// enter makes a route an httprouter.Handle.
-func (s *Server) enter(rt route) httprouter.Handle {
+// adapt makes a route an httprouter.Handle.
+func (c *corridor) adapt(rt route) httprouter.Handle {
 	return func(hw http.ResponseWriter, _ *http.Request, params httprouter.Params) {
 		w := hw.(*response)
 		rq := w.rq
@@ -218,37 +228,37 @@ func (s *Server) enter(rt route) httprouter.Handle {
 		if rt.kind.sendsFile() {
 			setHeaders(w.Header(), rt.kind)
 		}
-		sc, err := rt.who(s, rq)
+		sc, err := rt.who(c, rq)
 		rq.scope = sc
-		if busy := s.charge(rq); busy != nil {
+		if busy := c.charge(rq); busy != nil {
 			err = busy
 		}
 		if err == nil {
 			rq.audit()
-			err = rt.handle(s, w, rq, sc)
+			err = rt.handle(w, rq, sc)
 		}
 		if err != nil {
-			rq.refuseUpload(w, err)
+			rq.refuseAndDrain(w, err)
 		}
 	}
 }
 
 // refuser answers every request with the same refusal.
-func (s *Server) refuser(e *refusal) http.Handler {
+func (c *corridor) refuser(e *refusal) http.Handler {
 	return http.HandlerFunc(func(hw http.ResponseWriter, _ *http.Request) {
 		w := hw.(*response)
-		if err := s.charge(w.rq); err != nil {
-			w.rq.refuseUpload(w, err)
+		if err := c.charge(w.rq); err != nil {
+			w.rq.refuseAndDrain(w, err)
 			return
 		}
-		w.rq.refuseUpload(w, e)
+		w.rq.refuseAndDrain(w, e)
 	})
 }
 
-// refuseUpload refuses a request that may still be sending: an HTTP client
+// refuseAndDrain refuses a request that may still be sending: an HTTP client
 // that writes its whole body before it reads would otherwise see a broken
 // connection instead of the answer.
-func (rq *request) refuseUpload(w *response, err error) {
+func (rq *request) refuseAndDrain(w *response, err error) {
 	if rq.body.ReadCloser == http.NoBody {
 		rq.refuse(w, err)
 		return
@@ -257,31 +267,31 @@ func (rq *request) refuseUpload(w *response, err error) {
 		rq.refuse(w, err) // it is waiting for this before it sends anything
 		return
 	}
-	c := http.NewResponseController(w)
+	control := http.NewResponseController(w)
 	// Without full duplex, net/http closes the body when the answer begins.
 	// HTTP/2 and connections in memory need none and say so.
-	_ = c.EnableFullDuplex()
+	_ = control.EnableFullDuplex()
 	rq.refuse(w, err)
 	if w.status == http.StatusRequestTimeout {
-		_ = c.SetReadDeadline(time.Now()) // net/http would wait for the rest of the body
+		_ = control.SetReadDeadline(time.Now()) // net/http would wait for the rest of the body
 		return
 	}
-	if err := c.Flush(); err != nil {
+	if err := control.Flush(); err != nil {
 		return
 	}
-	if err := c.SetReadDeadline(time.Now().Add(rq.server.drain)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := control.SetReadDeadline(time.Now().Add(rq.corridor.drain)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return
 	}
-	limit := rq.server.MaxFileSize + 1<<20
+	limit := rq.corridor.MaxFileSize + 1<<20
 	if rq.body.read == 0 {
-		limit += rq.server.MaxFileSize // as far as a client gets that is refused in the middle of its file
+		limit += rq.corridor.MaxFileSize // as far as a client gets that is refused in the middle of its file
 	}
 	if _, err := io.CopyN(io.Discard, rq.body, limit); err != io.EOF {
 		rq.log().Debug("gave up reading what a refused client still sent", "error", err)
 		// net/http might take the rest of the body for another request.
 		panic(http.ErrAbortHandler)
 	}
-	_ = c.SetReadDeadline(time.Time{})
+	_ = control.SetReadDeadline(time.Time{})
 }
 
 // drainTime is how long a refused client may go on sending.
@@ -305,16 +315,16 @@ func setHeaders(h http.Header, k kind) {
 	}
 }
 
-// finish counts the request and writes its line in the log: the pattern and
+// report counts the request and writes its line in the log: the pattern and
 // the path, never the query, which may hold a signature. The path is as it was
 // sent: what a terminal would obey stays encoded.
-func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) {
+func (c *corridor) report(w *response, rq *request, took time.Duration, cut bool) {
 	status := w.status
 	if status == 0 && !cut {
 		status = http.StatusOK
 	}
-	s.metrics.observe(rq, w, status, took)
-	s.finishAudit(w, rq)
+	c.counts.observe(rq, w, status, took)
+	c.recordAnswer(w, rq)
 	attrs := []slog.Attr{
 		requestIDAttr(rq.id),
 		slog.String("method", rq.Method),
@@ -324,7 +334,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 		slog.Int64("bytes_in", rq.body.read),
 		slog.Int64("bytes_out", w.bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
-		slog.String("address", s.clientAddress(rq.Request)),
+		slog.String("address", c.clientAddress(rq.Request)),
 	}
 	if w.code != "" {
 		attrs = append(attrs, slog.String("code", w.code))
@@ -349,7 +359,7 @@ func (s *Server) finish(w *response, rq *request, took time.Duration, cut bool) 
 	if k := rq.route.kind; k == probe && status == http.StatusOK || k == fileList && status == http.StatusNotModified {
 		level = slog.LevelDebug
 	}
-	s.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)
+	c.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)
 }
 
 // requestID keeps the caller's id where it is harmless and no secret, else
@@ -367,12 +377,12 @@ func requestID(r *http.Request) string {
 
 // clientAddress is the caller's address: the connection's, or, where that is
 // a trusted proxy's, the last one in X-Forwarded-For that is not.
-func (s *Server) clientAddress(r *http.Request) string {
+func (c *corridor) clientAddress(r *http.Request) string {
 	if isOperator(r.Context()) {
 		return "local" // a command, over its socket
 	}
 	address := peer(r)
-	if !s.trusts(address) {
+	if !c.trusts(address) {
 		return address
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
@@ -382,7 +392,7 @@ func (s *Server) clientAddress(r *http.Request) string {
 			break
 		}
 		address = hop.Unmap().String()
-		if !s.trusts(address) {
+		if !c.trusts(address) {
 			break
 		}
 	}
@@ -397,12 +407,12 @@ func parseHop(hop string) (netip.Addr, error) {
 	return netip.ParseAddr(hop)
 }
 
-func (s *Server) trusts(address string) bool {
+func (c *corridor) trusts(address string) bool {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return false
 	}
-	for _, proxy := range s.TrustedProxies {
+	for _, proxy := range c.TrustedProxies {
 		if proxy.Contains(a.Unmap()) {
 			return true
 		}
@@ -412,9 +422,9 @@ func (s *Server) trusts(address string) bool {
 
 // origin is the scheme and host under which the caller reaches us, with the
 // path of public_url where that is set.
-func (s *Server) origin(r *http.Request) string {
-	if s.PublicURL != "" {
-		return s.PublicURL
+func (c *corridor) origin(r *http.Request) string {
+	if c.PublicURL != "" {
+		return c.PublicURL
 	}
 	scheme := "http"
 	if r.TLS != nil {
@@ -422,17 +432,17 @@ func (s *Server) origin(r *http.Request) string {
 	}
 	// Each proxy of a chain adds what it was asked by; the first is the one that the caller spoke to.
 	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
-	if proto = strings.TrimSpace(proto); s.fromProxy(r) && (proto == "http" || proto == "https") {
+	if proto = strings.TrimSpace(proto); c.fromProxy(r) && (proto == "http" || proto == "https") {
 		scheme = proto
 	}
-	return scheme + "://" + s.requestedHost(r)
+	return scheme + "://" + c.requestedHost(r)
 }
 
 // requestedHost is the host, with its port, that the caller knows us by.
-func (s *Server) requestedHost(r *http.Request) string {
+func (c *corridor) requestedHost(r *http.Request) string {
 	forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ",")
 	forwarded = strings.TrimSpace(forwarded)
-	if s.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
+	if c.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
 		return forwarded
 	}
 	if r.Host == "" { // HTTP/1.0 does without; what it came to is an address of ours
@@ -444,7 +454,7 @@ func (s *Server) requestedHost(r *http.Request) string {
 }
 
 // fromProxy says whether X-Forwarded-* of this request are to be believed.
-func (s *Server) fromProxy(r *http.Request) bool { return s.trusts(peer(r)) }
+func (c *corridor) fromProxy(r *http.Request) bool { return c.trusts(peer(r)) }
 
 // peer is the address of the other end of the connection. Over a unix socket, that
 // is this machine.

@@ -68,27 +68,27 @@ func (rq *request) holder() holder {
 	if rq.scope.caller.actor.ID != uuid.Nil {
 		return holder{user: rq.scope.caller.actor.ID}
 	}
-	return holder{network: network(rq.server.clientAddress(rq.Request))}
+	return holder{network: network(rq.corridor.clientAddress(rq.Request))}
 }
 
 // charge counts a request whose caller is known. It is refused where the
 // caller has no room for it, and cut where the caller takes not even refusals.
-func (s *Server) charge(rq *request) error {
+func (c *corridor) charge(rq *request) error {
 	rq.holds = rq.holder()
 	if strings.HasPrefix(rq.route.pattern, "/health") {
 		return nil // whether the server lives has nothing to do with what others hold
 	}
-	err := s.holdings.Acquire(rq.Context(), rq.holds, requestHolds)
+	err := c.holdings.Acquire(rq.Context(), rq.holds, requestHolds)
 	if err == nil {
 		rq.held = requestHolds
 		return nil
 	}
-	s.holdings.mu.Lock()
-	defer s.holdings.mu.Unlock()
-	if s.holdings.refusing[rq.holds] >= maxRefusing {
+	c.holdings.mu.Lock()
+	defer c.holdings.mu.Unlock()
+	if c.holdings.refusing[rq.holds] >= maxRefusing {
 		panic(http.ErrAbortHandler)
 	}
-	s.holdings.refusing[rq.holds]++
+	c.holdings.refusing[rq.holds]++
 	rq.refusing = true
 	return outOfMemory(err)
 }
@@ -98,7 +98,7 @@ func (s *Server) charge(rq *request) error {
 // than half of what one caller may hold, which leaves room for the caller's other
 // requests.
 func (rq *request) hold(n int64) error {
-	budget := rq.server.holdings
+	budget := rq.corridor.holdings
 	n = min(n+requestHolds, budget.Most()/2)
 	if n > rq.held {
 		if err := budget.Acquire(rq.Context(), rq.holds, n-rq.held); err != nil {
@@ -117,7 +117,7 @@ func (rq *request) holdAtOnce(n int64) error {
 	if more <= 0 {
 		return nil
 	}
-	if !rq.server.holdings.TryAcquire(rq.holds, more) {
+	if !rq.corridor.holdings.TryAcquire(rq.holds, more) {
 		return outOfMemory(memory.ErrBusy)
 	}
 	rq.held += more
@@ -126,7 +126,7 @@ func (rq *request) holdAtOnce(n int64) error {
 
 // letGo gives back all that a request holds.
 func (rq *request) letGo() {
-	holdings := rq.server.holdings
+	holdings := rq.corridor.holdings
 	holdings.Release(rq.holds, rq.held)
 	rq.held = 0
 	if !rq.refusing {

@@ -205,7 +205,7 @@ func countKinds(kinds map[string]int) string {
 }
 
 func (s *Server) readImport(rq *request) ([]importLine, error) {
-	body := s.paced(rq)
+	body := rq.paced()
 	defer body.done()
 	body.allow(maxImport + 1)
 	limited := &io.LimitedReader{R: body, N: maxImport + 1}
@@ -239,7 +239,7 @@ func (s *Server) readImport(rq *request) ([]importLine, error) {
 		return nil, atLine(number+1, invalidRequest("The line is longer than %s.", size(maxJSON)))
 	}
 	if err := scanner.Err(); err != nil {
-		return nil, formError(err)
+		return nil, bodyError(err)
 	}
 	return lines, nil
 }

@@ -37,12 +37,12 @@ func (rq *request) readBody() ([]byte, error) {
 	if err := rq.refuseEncoded(); err != nil {
 		return nil, err
 	}
-	body := rq.server.paced(rq)
+	body := rq.paced()
 	defer body.done()
 	body.allow(maxJSON + 1)
 	raw, err := io.ReadAll(io.LimitReader(body, maxJSON+1))
 	if err != nil {
-		return nil, formError(err)
+		return nil, bodyError(err)
 	}
 	if len(raw) > maxJSON {
 		return nil, invalidRequest("The body is larger than %s.", size(maxJSON))

@@ -79,7 +79,7 @@ func (s *Server) link(rq *request, sc scope, ttl time.Duration, inline bool) (ur
 func (s *Server) fileURL(rq *request, attachment uuid.UUID, signed url.Values) string {
 	base := s.ContentURL
 	if base == "" {
-		base = s.origin(rq.Request)
+		base = s.corridor.origin(rq.Request)
 	}
 	return fmt.Sprintf("%s/files/%s?%s", base, attachment, signed.Encode())
 }

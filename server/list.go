@@ -2,12 +2,15 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"sync"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -89,7 +92,7 @@ func (l listing[T]) answer(w *response, rq *request) error {
 			}
 			if len(out) >= sendAt {
 				if to == nil {
-					to, release = rq.server.compressors.body(w, rq)
+					to, release = rq.corridor.compressors.body(w, rq)
 				}
 				if _, err := to.Write(out); err != nil {
 					return nil // nobody listens any more
@@ -153,7 +156,7 @@ func nextPage(rq *request, limit int, key []byte) string {
 	query := rq.URL.Query()
 	query.Set("limit", strconv.Itoa(limit))
 	query.Set("cursor", base64.RawURLEncoding.EncodeToString(key))
-	return "<" + rq.server.basePath + rq.URL.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
+	return "<" + rq.corridor.basePath + rq.URL.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
 }
 
 // pageOf reads limit and cursor; limit 0 is everything.
@@ -175,4 +178,18 @@ func pageOf(query url.Values) (limit int, after []byte, err error) {
 
 func badCursor() error {
 	return invalidRequest("cursor must be one that a Link header of this list gave.")
+}
+
+// afterID makes a fetch of a list that is in the order of ids.
+func afterID[T any](rq *request, list func(ctx context.Context, after uuid.UUID, n int) ([]T, error)) func([]byte, int) ([]T, error) {
+	return func(after []byte, n int) ([]T, error) {
+		var id uuid.UUID
+		if len(after) > 0 {
+			if len(after) != len(id) {
+				return nil, badCursor()
+			}
+			copy(id[:], after)
+		}
+		return list(rq.Context(), id, n)
+	}
 }

@@ -48,7 +48,7 @@ func (v *listVersions) tag(p store.Parent) string {
 func (v *listVersions) note(rq *request, status int) {
 	switch {
 	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
-	case rq.route.kind == fileUpload && !rq.server.AutoCreate:
+	case rq.route.kind == fileUpload && !rq.corridor.AutoCreate:
 		v.stripe(rq.scope.entity.Parent).Add(1)
 	case rq.Method == http.MethodDelete && rq.scope.attachment.ID != uuid.Nil:
 		v.stripe(rq.scope.attachment.Parent).Add(1)

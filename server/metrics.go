@@ -2,8 +2,6 @@ package server
 
 import (
 	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -12,15 +10,9 @@ import (
 	"attachd/server/upkeep"
 )
 
-// metrics are what /metrics shows. Labels are bounded: route patterns, not
-// paths.
+// metrics are what /metrics shows beside the counts of the corridor.
 type metrics struct {
 	handler    http.Handler
-	requests   *prometheus.CounterVec
-	refusals   *prometheus.CounterVec
-	turnedAway *prometheus.CounterVec
-	duration   *prometheus.HistogramVec
-	inFlight   prometheus.Gauge
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
 	damaged    prometheus.Counter
@@ -33,21 +25,6 @@ type metrics struct {
 
 func newMetrics(s *Server) *metrics {
 	m := &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "attachd_http_requests_total", Help: "Requests answered, by method, route pattern and status."},
-			[]string{"method", "route", "status"}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "attachd_http_refusals_total", Help: "Requests refused, by the code in the answer."},
-			[]string{"code"}),
-		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "attachd_uploads_refused_total", Help: "Uploads refused, by the code in the answer."},
-			[]string{"code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "attachd_http_request_duration_seconds", Help: "Time from the first byte of a request's header to the last of its answer.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}},
-			[]string{"method", "route"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "attachd_http_requests_in_flight", Help: "Requests being answered now."}),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_uploaded_bytes_total", Help: "Bytes of files taken."}),
 		downloaded: prometheus.NewCounter(prometheus.CounterOpts{
@@ -74,7 +51,7 @@ func newMetrics(s *Server) *metrics {
 	}
 	holds := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_request_memory_bytes", Help: "Bytes of memory that requests under way are counted for."},
-		func() float64 { return float64(s.holdings.Held()) })
+		func() float64 { return float64(s.corridor.HeldBytes()) })
 	mayHold := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_request_memory_limit_bytes", Help: "Bytes of memory that requests under way may be counted for."},
 		func() float64 { return float64(s.Memory().Answers) })
@@ -97,9 +74,10 @@ func newMetrics(s *Server) *metrics {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
 		func() float64 { return float64(s.contents.StagedBytes()) })
-	registry.MustRegister(&lookup{s}, waiting, faults, m.requests, m.refusals, m.turnedAway, m.duration, m.inFlight, m.uploaded, m.downloaded, m.damaged, m.unreadable,
+	registry.MustRegister(&lookup{s}, waiting, faults, m.uploaded, m.downloaded, m.damaged, m.unreadable,
 		slots, allSlots, build, known, m.decodes, holds, mayHold,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(s.corridor.Collectors()...)
 	if s.LogLinesLost != nil {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "attachd_log_lines_lost_total", Help: "Lines of the log that nobody took in time."},
@@ -145,22 +123,6 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "attachd_scrub_last_pass_timestamp_seconds", Help: "When the scrub last came to the end of a pass; 0 when it has not yet."},
 			func() float64 { return unixTime(scrub.Status().LastPass) }),
-	}
-}
-
-func (m *metrics) observe(rq *request, w *response, status int, took time.Duration) {
-	route, method := rq.route.pattern, rq.Method
-	if route == "" {
-		// Neither is ours, so neither is bounded.
-		route, method = "none", "other"
-	}
-	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(method, route).Observe(took.Seconds())
-	if w.code != "" {
-		m.refusals.WithLabelValues(w.code).Inc()
-		if rq.route.kind == fileUpload {
-			m.turnedAway.WithLabelValues(w.code).Inc()
-		}
 	}
 }
 

@@ -65,7 +65,7 @@ func TestOpenAPIHasNoMemberTwice(t *testing.T) {
 func TestOpenAPIHasAnOperationForEveryRouteAndNoOther(t *testing.T) {
 	doc := parseOpenAPI(t)
 	inTable := map[string]bool{}
-	for _, rt := range routes {
+	for _, rt := range routes() {
 		inTable[rt.method+" "+documentPath(rt.pattern)] = true
 	}
 	for name := range inTable {
@@ -176,7 +176,7 @@ func TestOpenAPIOperationsAskForAKeyWhereTheirRoutesDo(t *testing.T) {
 	if len(doc.Security) == 0 {
 		t.Error("by default operations ask for nothing")
 	}
-	for _, rt := range routes {
+	for _, rt := range routes() {
 		for _, method := range []string{rt.method, "HEAD"} {
 			op, ok := doc.operations[method+" "+documentPath(rt.pattern)]
 			if !ok {
@@ -504,7 +504,7 @@ func codesInSource(t *testing.T) map[string]string {
 // A route cannot be half made: what its method promises stands in its own line.
 func TestEveryRouteSaysAllThatTheCorridorHasToKnow(t *testing.T) {
 	seen := map[string]bool{}
-	for _, rt := range routes {
+	for _, rt := range routes() {
 		name := rt.method + " " + rt.pattern
 		if seen[name] {
 			t.Errorf("%s stands twice", name)

@@ -1,9 +1,11 @@
 package server
 
 import (
+	_ "embed"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"attachd/server/page"
 )
@@ -11,25 +13,25 @@ import (
 // page answers with the web page. Its addresses are relative, so it must be
 // asked for with a slash at the end.
 func (s *Server) page(w *response, rq *request, sc scope) error {
-	if asked, _, _ := strings.Cut(rq.RequestURI, "?"); s.basePath != "" && asked == s.basePath {
-		w.Header().Set("Location", s.basePath+"/")
+	if asked, _, _ := strings.Cut(rq.RequestURI, "?"); s.corridor.BasePath() != "" && asked == s.corridor.BasePath() {
+		w.Header().Set("Location", s.corridor.BasePath()+"/")
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
 	}
-	return rq.answerDocument(w, page.Document(s.offersDemo(rq.Request)))
+	return answerDocument(w, rq, page.Document(s.corridor.offersDemo(rq.Request)))
 }
 
 // docs answers with the page that shows openapi.json.
 func (s *Server) docs(w *response, rq *request, sc scope) error {
-	return rq.answerDocument(w, page.Docs())
+	return answerDocument(w, rq, page.Docs())
 }
 
-func (rq *request) answerDocument(w *response, f page.File) error {
+func answerDocument(w *response, rq *request, f page.File) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", page.Policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-cache") // it names the assets of this version
-	return rq.answerFile(w, f)
+	return answerFile(w, rq, f)
 }
 
 // pageAsset answers with a script, style or picture of the page. What is at
@@ -40,10 +42,10 @@ func (s *Server) pageAsset(w *response, rq *request, sc scope) error {
 		return notFound("There is nothing at this address.")
 	}
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	return rq.answerFile(w, f)
+	return answerFile(w, rq, f)
 }
 
-func (rq *request) answerFile(w *response, f page.File) error {
+func answerFile(w *response, rq *request, f page.File) error {
 	h := w.Header()
 	h.Add("Vary", "Accept-Encoding")
 	if rq.unmodified(w, f.ETag) {
@@ -60,4 +62,13 @@ func (rq *request) answerFile(w *response, f page.File) error {
 		rq.log().Debug("the file did not reach the client", "error", err)
 	}
 	return nil
+}
+
+//go:embed openapi.json
+var openAPIDocument []byte
+
+var openAPIFile = sync.OnceValue(func() page.File { return page.NewFile("application/json", openAPIDocument) })
+
+func (s *Server) openAPI(w *response, rq *request, sc scope) error {
+	return answerFile(w, rq, openAPIFile())
 }

@@ -9,11 +9,11 @@ import (
 // countRequest holds the caller to what one user may ask in a minute, with all
 // their keys, and tells what is left of that. Who acts for others is counted
 // alone.
-func (s *Server) countRequest(rq *request, c caller) error {
-	a := s.rates.Allow(c.actor.ID, s.Now())
-	if s.RequestsPerMinute > 0 {
+func (c *corridor) countRequest(rq *request, who caller) error {
+	a := c.rates.Allow(who.actor.ID, c.Now())
+	if c.RequestsPerMinute > 0 {
 		h := rq.writer.Header()
-		h.Set("X-RateLimit-Limit", strconv.Itoa(s.RequestsPerMinute))
+		h.Set("X-RateLimit-Limit", strconv.Itoa(c.RequestsPerMinute))
 		h.Set("X-RateLimit-Remaining", strconv.Itoa(a.Remaining))
 		h.Set("X-RateLimit-Reset", strconv.Itoa(a.Reset))
 	}
@@ -27,8 +27,8 @@ func (s *Server) countRequest(rq *request, c caller) error {
 // address has sent too many of them. By then it has been looked up like any
 // other, so the answer comes no sooner; and a right one always works, since
 // others may share the address.
-func (s *Server) guessed(rq *request, err error) error {
-	if a := s.guesses.Allow(network(s.clientAddress(rq.Request)), s.Now()); !a.OK {
+func (c *corridor) guessed(rq *request, err error) error {
+	if a := c.guesses.Allow(network(c.clientAddress(rq.Request)), c.Now()); !a.OK {
 		return tooManyRequests(a.Wait, "Too many wrong keys from this address. Wait as long as Retry-After says.")
 	}
 	return err

@@ -10,14 +10,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
-	"strings"
-	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/julienschmidt/httprouter"
 	"github.com/rs/cors"
 
 	"attachd/blobs"
@@ -118,37 +113,23 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
+	corridor    *corridor
 	contents    *contents.Store
 	signing     signing
 	ids         store.IDs
 	clock       *upkeep.Clock
 	metrics     *metrics
 	slots       *limits.Slots
-	holdings    *holdings
 	previewGate *limits.Turns[holder] // of requests that read tables and archives
 	decodes     *decodes
-	rates       *limits.Rate[uuid.UUID]    // by user
-	guesses     *limits.Rate[netip.Prefix] // by where a wrong one comes from
-	denied      *deniedLimiter
-	basePath    string // path of PublicURL
-	contentHost string // host name of ContentURL
-	contentPath string // path of ContentURL
-	draining    atomic.Bool
-	sendStall   time.Duration // that a client may stand still while it sends
-	takeStall   time.Duration // and while it is to take an answer
-	drain       time.Duration // that a refused client may go on sending
 	ready       readiness
 	upkeep      upkeeping
-	traffic     traffic
 	scrub       *upkeep.Scrub // nil when there is none
 	webhooks    *hooks        // nil when nobody is told
 	began       time.Time
 	hours       hours
 	totals      totals
-	compressors *compressors
-	lists       *listVersions
 	suspects    suspects
-	routes      *httprouter.Router
 	handler     http.Handler
 }
 
@@ -165,17 +146,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
 	s := &Server{
-		Config:    cfg,
-		slots:     limits.NewSlots(cfg.MaxConcurrentUploads),
-		rates:     limits.NewRate[uuid.UUID](cfg.RequestsPerMinute),
-		guesses:   limits.NewRate[netip.Prefix](cfg.FailedKeysPerMinute),
-		denied:    newDeniedLimiter(),
-		sendStall: clientStall,
-		takeStall: clientStall,
-		drain:     drainTime,
-		began:     cfg.Now(),
-		totals:    newTotals(),
-		ready:     readiness{patience: lookPatience, stuck: stuckFor},
+		Config: cfg,
+		slots:  limits.NewSlots(cfg.MaxConcurrentUploads),
+		began:  cfg.Now(),
+		totals: newTotals(),
+		ready:  readiness{patience: lookPatience, stuck: stuckFor},
 	}
 	if s.Memory == nil {
 		s.Memory = func() memory.Plan { return memory.PlanFor(0) }
@@ -185,7 +160,6 @@ func New(cfg Config) (*Server, error) {
 			return preview.Thumbnail(ctx, content, size, mimeType)
 		}
 	}
-	s.holdings = newHoldings(s.Memory)
 	s.previewGate = limits.NewTurns[holder](func() int { return s.Memory().Decoders })
 	s.decodes = newDecodes(func() int { return s.Memory().Decoders })
 	s.signing.use(cfg.SigningKeys)
@@ -194,22 +168,12 @@ func New(cfg Config) (*Server, error) {
 		cfg.Elapsed = func() time.Duration { return time.Since(started) }
 	}
 	s.clock = upkeep.NewClock(cfg.Now, cfg.Elapsed, cfg.Store, cfg.Log)
-	if cfg.PublicURL != "" {
-		u, err := url.Parse(cfg.PublicURL)
-		if err != nil {
-			return nil, fmt.Errorf("server: public URL: %w", err)
-		}
-		s.basePath = strings.TrimSuffix(u.Path, "/")
+	if err := CheckContentURL(cfg.PublicURL, "", cfg.ContentURL); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
 	}
-	if cfg.ContentURL != "" {
-		if err := CheckContentURL(cfg.PublicURL, "", cfg.ContentURL); err != nil {
-			return nil, fmt.Errorf("server: %w", err)
-		}
-		u, err := url.Parse(cfg.ContentURL)
-		if err != nil {
-			return nil, fmt.Errorf("server: content URL: %w", err)
-		}
-		s.contentHost, s.contentPath = hostname(u.Host), strings.TrimSuffix(u.Path, "/")
+	var err error
+	if s.corridor, err = newCorridor(s.corridorOptions()); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
 	}
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
 		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
@@ -230,10 +194,7 @@ func New(cfg Config) (*Server, error) {
 		s.webhooks = s.newHooks(*cfg.Webhooks)
 	}
 	s.metrics = newMetrics(s)
-	s.compressors = newCompressors()
-	s.lists = newListVersions()
-	s.routes = s.router(routes)
-	handler := s.byHost(s.routes)
+	handler := s.byHost(s.corridor.router(s.table()), s.table())
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
@@ -243,8 +204,30 @@ func New(cfg Config) (*Server, error) {
 			MaxAge:         600,
 		}).Handler(handler)
 	}
-	s.handler = s.corridor(handler)
+	s.handler = s.corridor.wrap(handler)
 	return s, nil
+}
+
+// corridorOptions are what the corridor gets of all that the server has.
+func (s *Server) corridorOptions() options {
+	o := options{
+		Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Log: s.Log, Memory: s.Memory,
+		Signer: s.signing.signer.Load, InPlace: s.InPlace,
+		PublicURL: s.PublicURL, ContentURL: s.ContentURL, TrustedProxies: s.TrustedProxies,
+		MaxFileSize: s.MaxFileSize, RequestsPerMinute: s.RequestsPerMinute, FailedKeysPerMinute: s.FailedKeysPerMinute,
+		MinUploadRate: s.MinUploadRate, MinDownloadRate: s.MinDownloadRate,
+		AdminsMayDeleteFromTickets: s.AdminsMayDeleteFromTickets, AutoCreate: s.AutoCreate, PublicMetrics: s.PublicMetrics,
+		AuditDownloads: s.AuditDownloads, DemoKeys: s.DemoKeys,
+	}
+	if s.Webhooks != nil {
+		o.WithEvents = withEvents
+	}
+	return o
+}
+
+func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
+	clock, err := s.clock.Read(ctx)
+	return clock.Trusted, err == nil && clock.Settled
 }
 
 // ServeHTTP answers a caller from the network, who shows a key.
@@ -269,6 +252,6 @@ func (s *Server) ClockIsSettled(ctx context.Context) bool {
 // Drain makes the server refuse new uploads and end long work, because it is
 // about to stop.
 func (s *Server) Drain() {
-	s.draining.Store(true)
+	s.corridor.Drain()
 	s.upkeep.end()
 }

@@ -78,6 +78,9 @@ func (s *Server) collect(w *response, rq *request, sc scope) error {
 			s.collected(ctx, collected, err)
 			s.contents.SweepThumbnails(ctx)
 		}
+		if errors.Is(err, upkeep.ErrDoubt) {
+			err = conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
+		}
 		return collected, err
 	})
 }
@@ -137,11 +140,11 @@ func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.
 			return
 		}
 		last = time.Now()
-		if rq.line(w, progressLine{progressBody{p.Bytes, p.AllBytes}}) != nil {
+		if answerLine(w, progressLine{progressBody{p.Bytes, p.AllBytes}}) != nil {
 			cancel() // nobody listens any more
 		}
 	})
-	if errors.Is(err, context.Canceled) && s.draining.Load() {
+	if errors.Is(err, context.Canceled) && s.corridor.Draining() {
 		err = shuttingDown()
 	}
 	var end any = reportLine{report}
@@ -149,11 +152,11 @@ func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.
 		if w.status == 0 {
 			return err
 		}
-		refusal, body := rq.judge(err)
+		refusal, body := rq.toAnswer(err)
 		w.code = refusal.code
 		end = errorLine{body}
 	}
-	if err := rq.line(w, end); err != nil {
+	if err := answerLine(w, end); err != nil {
 		rq.log().Debug("the answer did not reach the client", "error", err)
 	}
 	return nil
@@ -177,8 +180,8 @@ type (
 	}
 )
 
-// line writes a line of JSON, at once.
-func (rq *request) line(w *response, body any) error {
+// answerLine writes a line of JSON, at once.
+func answerLine(w *response, body any) error {
 	raw, err := encode(body)
 	if err != nil {
 		return err

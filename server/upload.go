@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"unicode/utf8"
 
@@ -33,7 +32,7 @@ const (
 // upload takes in one file: spooled and hashed as it comes, judged and scanned
 // when it is whole, kept, recorded, and only then acknowledged.
 func (s *Server) upload(w *response, rq *request, sc scope) error {
-	if s.draining.Load() {
+	if s.corridor.Draining() {
 		return shuttingDown()
 	}
 	boundary, err := s.admit(rq, sc)
@@ -69,7 +68,7 @@ func (s *Server) upload(w *response, rq *request, sc scope) error {
 	if err := s.scan(rq, sc, a, spool); err != nil {
 		return err
 	}
-	if sc, err = s.recheck(rq, sc, upload, parent(a.Parent.Kind)); err != nil {
+	if sc, err = s.corridor.recheck(rq, sc, upload, parent(a.Parent.Kind)); err != nil {
 		return err
 	}
 	newID := func() uuid.UUID {
@@ -84,7 +83,7 @@ func (s *Server) upload(w *response, rq *request, sc scope) error {
 	s.metrics.uploaded.Add(float64(a.Size))
 	s.hours.uploaded(s.Now(), a.Size)
 	h := w.Header()
-	h.Set("Location", s.basePath+downloadPath(a))
+	h.Set("Location", s.corridor.basePath+downloadPath(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	return rq.answer(w, http.StatusCreated, renderAttachment(a))
 }
@@ -136,8 +135,8 @@ type form struct {
 // receive reads the whole body and spools its file.
 func (s *Server) receive(rq *request, sc scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
-	body := s.paced(rq)
-	body.slot = slot
+	body := rq.paced()
+	body.slot, body.over = slot, tooMuch()
 	defer body.done()
 	body.allow(maxBefore + formdata.BufferSize)
 	parts := formdata.NewReader(body, boundary)
@@ -216,13 +215,9 @@ func (p filePart) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// formError says what was wrong with a body that could not be read to its end.
+// formError says what was wrong with a form that could not be read to its end.
 func formError(err error) error {
-	var refused *refusal
-	if errors.As(err, &refused) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
-	}
-	detail := "The multipart body is malformed."
+	detail := ""
 	switch {
 	case errors.Is(err, formdata.ErrOtherBoundary):
 		detail = "The body does not have the boundary that the header Content-Type names. Leave that header to the library that makes the form."
@@ -230,8 +225,10 @@ func formError(err error) error {
 		detail = "The body is empty: it should be a form with the file. A client that sends a form again must begin at its start."
 	case errors.Is(err, formdata.ErrNotFormData):
 		detail = "A part of the form has no header like Content-Disposition: form-data; name=\"file\"; filename=\"report.csv\"."
-	case errors.Is(err, formdata.ErrCut), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, formdata.ErrCut):
 		detail = "The body ends before it is complete."
+	default:
+		return bodyError(err)
 	}
 	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}
 }

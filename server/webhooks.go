@@ -54,12 +54,9 @@ func (h *hooks) metrics(outbox store.Outbox) []prometheus.Collector {
 	}
 }
 
-// told has a change tell the receiver of webhooks, if there is one, what it
+// withEvents has a change tell the receiver of webhooks what it
 // does to attachments, on behalf of whom its entry in the audit log says.
-func (s *Server) told(ctx context.Context, e *store.Entry) context.Context {
-	if s.webhooks == nil {
-		return ctx
-	}
+func withEvents(ctx context.Context, e *store.Entry) context.Context {
 	return store.WithOutbox(ctx, store.Origin{Time: e.Time, UserID: e.UserID, ActorID: e.ActorID, Operator: e.Operator})
 }
 

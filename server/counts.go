@@ -1,0 +1,59 @@
+package server
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// counts are the metrics of requests, whatever they are about. Labels are bounded:
+// route patterns, not paths.
+type counts struct {
+	requests   *prometheus.CounterVec
+	refusals   *prometheus.CounterVec
+	turnedAway *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	inFlight   prometheus.Gauge
+}
+
+func newCounts() *counts {
+	return &counts{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_http_requests_total", Help: "Requests answered, by method, route pattern and status."},
+			[]string{"method", "route", "status"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_http_refusals_total", Help: "Requests refused, by the code in the answer."},
+			[]string{"code"}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "attachd_uploads_refused_total", Help: "Uploads refused, by the code in the answer."},
+			[]string{"code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "attachd_http_request_duration_seconds", Help: "Time from the first byte of a request's header to the last of its answer.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}},
+			[]string{"method", "route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "attachd_http_requests_in_flight", Help: "Requests being answered now."}),
+	}
+}
+
+// Collectors are the metrics of requests.
+func (c *corridor) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{c.counts.requests, c.counts.refusals, c.counts.turnedAway, c.counts.duration, c.counts.inFlight}
+}
+
+func (m *counts) observe(rq *request, w *response, status int, took time.Duration) {
+	route, method := rq.route.pattern, rq.Method
+	if route == "" {
+		// Neither is ours, so neither is bounded.
+		route, method = "none", "other"
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(method, route).Observe(took.Seconds())
+	if w.code != "" {
+		m.refusals.WithLabelValues(w.code).Inc()
+		if rq.route.kind == fileUpload {
+			m.turnedAway.WithLabelValues(w.code).Inc()
+		}
+	}
+}
