@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/store"
 )
 
@@ -57,6 +58,6 @@ func (a Abilities) InPlace() (err error) {
 }
 
 // notWithThisStorage refuses what the storage cannot do.
-func notWithThisStorage(what string) *refusal {
-	return conflict("%s is not possible with the storage that this server uses.", what)
+func notWithThisStorage(what string) *api.Refusal {
+	return api.Conflict("%s is not possible with the storage that this server uses.", what)
 }

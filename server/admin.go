@@ -11,12 +11,13 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/store"
 )
 
 // health says that the process is alive.
-func (s *Server) health(w *response, rq *request, sc scope) error {
-	return rq.answer(w, http.StatusOK, healthBody{Status: "ok"})
+func (s *Server) health(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return rq.Answer(w, http.StatusOK, healthBody{Status: "ok"})
 }
 
 type healthBody struct {
@@ -61,12 +62,12 @@ const stuckFor = 10 * time.Second
 const readyFor = time.Second
 
 // healthReady says whether uploads would work now, and if not, why.
-func (s *Server) healthReady(w *response, rq *request, sc scope) error {
-	if reasons := s.notReady(rq.Context(), rq.log(), readyFor); len(reasons) > 0 {
+func (s *Server) healthReady(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if reasons := s.notReady(rq.Context(), rq.Log(), readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")
-		return rq.answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
+		return rq.Answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
 	}
-	return rq.answer(w, http.StatusOK, healthBody{Status: "ready", Warnings: s.clockWarnings(rq.Context())})
+	return rq.Answer(w, http.StatusOK, healthBody{Status: "ready", Warnings: s.clockWarnings(rq.Context())})
 }
 
 // clockWarnings tells of a jump of the clock that is being waited out. Uploads
@@ -76,7 +77,7 @@ func (s *Server) clockWarnings(ctx context.Context) []string {
 	if err != nil || clock.Settled || clock.Jump.To.IsZero() {
 		return nil
 	}
-	return []string{fmt.Sprintf("The clock jumped from %s to %s. Nothing is deleted for its age on the word of that.", timestamp(clock.Jump.From), timestamp(clock.Jump.To))}
+	return []string{fmt.Sprintf("The clock jumped from %s to %s. Nothing is deleted for its age on the word of that.", api.Timestamp(clock.Jump.From), api.Timestamp(clock.Jump.To))}
 }
 
 // notReady gives the reasons why uploads would not work, by a look that is not

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/store"
 )
 
@@ -21,35 +22,35 @@ func downloadPath(a store.Attachment) string {
 	}
 }
 
-func (s *Server) listAttachments(w *response, rq *request, sc scope) error {
-	list := listing[store.Attachment]{
-		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
-			return s.Store.AttachmentsOf(ctx, sc.entity.Parent, after, n)
+func (s *Server) listAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
+	list := api.List[store.Attachment]{
+		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
+			return s.Store.AttachmentsOf(ctx, sc.Entity.Parent, after, n)
 		}),
-		key: func(a store.Attachment) []byte { return a.ID[:] },
-		row: appendAttachment,
-		tag: s.corridor.ListTag(sc.entity.Parent),
+		Key: func(a store.Attachment) []byte { return a.ID[:] },
+		Row: api.AppendAttachment,
+		Tag: s.corridor.ListTag(sc.Entity.Parent),
 	}
-	if query := rq.URL.Query(); sc.entity.Kind == store.Ticket && query.Has("comment_id") {
-		comment, ok := parseID(query.Get("comment_id"))
+	if query := rq.URL.Query(); sc.Entity.Kind == store.Ticket && query.Has("comment_id") {
+		comment, ok := api.ParseID(query.Get("comment_id"))
 		if !ok {
-			return invalidRequest("comment_id must be a UUID.")
+			return api.InvalidRequest("comment_id must be a UUID.")
 		}
-		list.keep = func(a store.Attachment) bool { return a.CommentID.Valid && a.CommentID.UUID == comment }
+		list.Keep = func(a store.Attachment) bool { return a.CommentID.Valid && a.CommentID.UUID == comment }
 	}
-	return list.answer(w, rq)
+	return list.Answer(w, rq)
 }
 
 // deleteAttachment heeds If-Match: whoever sends it means that file and no other.
-func (s *Server) deleteAttachment(w *response, rq *request, sc scope) error {
-	if len(rq.Header.Values("If-Match")) > 0 && !rq.names("If-Match", etagOf(sc.attachment)) {
+func (s *Server) deleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
 		return preconditionFailed()
 	}
-	gone, err := s.Store.DeleteAttachment(rq.Context(), sc.attachment.ID)
+	gone, err := s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
 	if err != nil {
 		return err
 	}
-	if err := rq.answer(w, http.StatusOK, messageBody{"Attachment deleted successfully"}); err != nil {
+	if err := rq.Answer(w, http.StatusOK, api.Message("Attachment deleted successfully")); err != nil {
 		return err
 	}
 	s.forget(w, rq, gone.SHA256)
@@ -59,12 +60,12 @@ func (s *Server) deleteAttachment(w *response, rq *request, sc scope) error {
 // forget removes contents that may have lost their last record. The caller
 // has the answer by then: what is left behind, because removing failed or the
 // power went, only takes up room.
-func (s *Server) forget(w *response, rq *request, freed ...[32]byte) {
+func (s *Server) forget(w *api.Response, rq *api.Request, freed ...[32]byte) {
 	if len(freed) == 0 {
 		return
 	}
-	w.outlastBody()
+	w.OutlastBody()
 	_ = http.NewResponseController(w).Flush()
 	// A client that left is no reason to keep the contents.
-	s.contents.Forget(context.WithoutCancel(rq.Context()), rq.log, freed...)
+	s.contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, freed...)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -84,8 +85,8 @@ func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) 
 		Seq:  e.Seq,
 		Time: e.Time.Format("2006-01-02T15:04:05.000Z"),
 		Actor: actorBody{
-			optionalID(e.UserID), s.nameOf(ctx, e.UserID, known), optionalID(e.KeyID),
-			optionalID(e.ActorID), s.nameOf(ctx, e.ActorID, known), e.Operator,
+			api.OptionalID(e.UserID), s.nameOf(ctx, e.UserID, known), api.OptionalID(e.KeyID),
+			api.OptionalID(e.ActorID), s.nameOf(ctx, e.ActorID, known), e.Operator,
 		},
 		Action:    e.Action,
 		Resource:  resourceBody{Kind: e.Resource, ID: e.ID, Name: e.Name},
@@ -101,12 +102,12 @@ func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) 
 // still there.
 func (s *Server) explain(ctx context.Context, body entryBody, known names) entryBody {
 	if _, owner, is := strings.Cut(body.Resource.Name, keyOwner); is && body.Resource.Kind == "key" {
-		if id, ok := parseID(owner); ok {
+		if id, ok := api.ParseID(owner); ok {
 			body.Resource.FullName = s.nameOf(ctx, id, known)
 		}
 		return body
 	}
-	id, ok := parseID(body.Resource.ID)
+	id, ok := api.ParseID(body.Resource.ID)
 	if !ok {
 		return body
 	}
@@ -132,13 +133,13 @@ type auditFilter struct {
 	since, until           time.Time
 }
 
-func readAuditFilter(rq *request) (f auditFilter, err error) {
+func readAuditFilter(rq *api.Request) (f auditFilter, err error) {
 	query := rq.URL.Query()
 	f.action, f.space, f.outcome = query.Get("action"), query.Get("space"), query.Get("outcome")
 	if text := query.Get("user"); text != "" {
 		var ok bool
-		if f.user, ok = parseID(text); !ok {
-			return f, invalidRequest("user must be a user's id (a UUID).")
+		if f.user, ok = api.ParseID(text); !ok {
+			return f, api.InvalidRequest("user must be a user's id (a UUID).")
 		}
 	}
 	for name, at := range map[string]*time.Time{"since": &f.since, "until": &f.until} {
@@ -147,7 +148,7 @@ func readAuditFilter(rq *request) (f auditFilter, err error) {
 			continue
 		}
 		if *at, err = time.Parse(time.RFC3339, text); err != nil {
-			return f, invalidRequest("%s must be a time such as 2026-01-31T00:00:00Z.", name)
+			return f, api.InvalidRequest("%s must be a time such as 2026-01-31T00:00:00Z.", name)
 		}
 	}
 	return f, nil
@@ -163,7 +164,7 @@ func (f auditFilter) keep(e store.Entry) bool {
 }
 
 // auditLog lists entries, the newest first.
-func (s *Server) auditLog(w *response, rq *request, sc scope) error {
+func (s *Server) auditLog(w *api.Response, rq *api.Request, sc api.Scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -175,23 +176,23 @@ func (s *Server) auditLog(w *response, rq *request, sc scope) error {
 		}
 	}
 	known := names{}
-	return listing[store.Entry]{
-		fetch: func(before []byte, n int) ([]store.Entry, error) {
+	return api.List[store.Entry]{
+		Fetch: func(before []byte, n int) ([]store.Entry, error) {
 			var last uint64
 			if len(before) > 0 {
 				if len(before) != 8 {
-					return nil, badCursor()
+					return nil, api.BadCursor()
 				}
 				last = max(binary.BigEndian.Uint64(before), 1)
 			}
 			return s.entriesSince(rq.Context(), last, filter.since, runs, n)
 		},
-		key:  func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
-		keep: filter.keep,
-		row: rendered(func(e store.Entry) any {
+		Key:  func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
+		Keep: filter.keep,
+		Row: api.Rendered(func(e store.Entry) any {
 			return s.explain(rq.Context(), s.describeEntry(rq.Context(), e, known), known)
 		}),
-	}.answer(w, rq)
+	}.Answer(w, rq)
 }
 
 // entriesSince is store.EntriesBefore without most of what is older than since.
@@ -224,7 +225,7 @@ func (s *Server) entriesSince(ctx context.Context, before uint64, since time.Tim
 }
 
 // exportAudit writes entries as lines of JSON, the oldest first.
-func (s *Server) exportAudit(w *response, rq *request, sc scope) error {
+func (s *Server) exportAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -233,13 +234,13 @@ func (s *Server) exportAudit(w *response, rq *request, sc scope) error {
 	if err != nil {
 		return err
 	}
-	if err := rq.hold(maxLimit * rowHolds); err != nil {
+	if err := rq.Hold(api.MaxLimit * api.RowHolds); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out, known := bufio.NewWriterSize(w, 64<<10), names{}
 	for {
-		batch, err := s.Store.Entries(rq.Context(), after.Seq, maxLimit)
+		batch, err := s.Store.Entries(rq.Context(), after.Seq, api.MaxLimit)
 		if err != nil {
 			return err
 		}
@@ -247,7 +248,7 @@ func (s *Server) exportAudit(w *response, rq *request, sc scope) error {
 			if !filter.keep(e) {
 				continue
 			}
-			raw, err := encode(s.describeEntry(rq.Context(), e, known))
+			raw, err := api.Encode(s.describeEntry(rq.Context(), e, known))
 			if err != nil {
 				return err
 			}
@@ -255,7 +256,7 @@ func (s *Server) exportAudit(w *response, rq *request, sc scope) error {
 				return nil // nobody listens any more
 			}
 		}
-		if len(batch) < maxLimit {
+		if len(batch) < api.MaxLimit {
 			_ = out.Flush() // nothing is left to say to who does not listen
 			return nil
 		}
@@ -264,21 +265,21 @@ func (s *Server) exportAudit(w *response, rq *request, sc scope) error {
 }
 
 // verifyAudit walks the chain of the audit log.
-func (s *Server) verifyAudit(w *response, rq *request, sc scope) error {
+func (s *Server) verifyAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Head string `json:"head"`
 	}
-	if err := rq.readOptionalJSON(&order); err != nil {
+	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
 	known, err := ParseHead(order.Head)
 	if err != nil {
-		return invalidRequest("head must be %v.", err)
+		return api.InvalidRequest("head must be %v.", err)
 	}
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
 		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
 		if len(faults) > 0 {
-			rq.log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])
+			rq.Log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])
 		}
 		if err != nil {
 			return nil, err
@@ -303,10 +304,10 @@ const maxTimeNotes = 20
 func timeNotes(runs []store.AuditRun, now time.Time) (notes []string) {
 	for i, run := range runs {
 		if i > 0 && run.Ordered && runs[i-1].Ordered {
-			notes = append(notes, fmt.Sprintf("Times run backwards at entry %d: before it they go up to %s. The clock was set back.", run.First, timestamp(runs[i-1].Latest)))
+			notes = append(notes, fmt.Sprintf("Times run backwards at entry %d: before it they go up to %s. The clock was set back.", run.First, api.Timestamp(runs[i-1].Latest)))
 		}
 		if run.Ordered && run.Latest.After(now.Add(time.Minute)) {
-			notes = append(notes, fmt.Sprintf("Entries from %d on have times up to %s, which is not yet: the clock was ahead, or is behind.", run.First, timestamp(run.Latest)))
+			notes = append(notes, fmt.Sprintf("Entries from %d on have times up to %s, which is not yet: the clock was ahead, or is behind.", run.First, api.Timestamp(run.Latest)))
 		}
 	}
 	if more := len(notes) - maxTimeNotes; more > 0 {
@@ -361,6 +362,6 @@ func (s *Server) pruneAudit(ctx context.Context) error {
 func (s *Server) notePruned(entries int) {
 	if entries > 0 {
 		s.Log.Info("removed old entries of the audit log", "entries", entries)
-		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(entries), Outcome: done})
+		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(entries), Outcome: api.Done})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/contents"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -35,7 +36,7 @@ const (
 // as a client cares to take. Where there is no room for it, the copy is sent as
 // it is read: a disk that is nearly full is when a backup is wanted most, and
 // as uploads are refused there, little changes meanwhile.
-func (s *Server) snapshot(w *response, rq *request, sc scope) error {
+func (s *Server) snapshot(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Snapshotter == nil {
 		return notWithThisStorage("A snapshot of the metadata")
 	}
@@ -47,10 +48,10 @@ func (s *Server) snapshot(w *response, rq *request, sc scope) error {
 		return err
 	}
 	// A server that is about to stop leaves what was postponed for a collection.
-	defer func() { end(s.upkeep.running, rq.log) }()
+	defer func() { end(s.upkeep.running, rq.Log) }()
 	err = s.sendSnapshot(ctx, w, rq)
 	if errors.Is(err, context.Canceled) && s.corridor.Draining() {
-		err = shuttingDown()
+		err = api.ShuttingDown()
 	}
 	if err != nil {
 		return err
@@ -59,12 +60,12 @@ func (s *Server) snapshot(w *response, rq *request, sc scope) error {
 	return nil
 }
 
-func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) error {
+func (s *Server) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Request) error {
 	err := s.sendCopy(ctx, w, rq)
 	if !errors.Is(err, errNoCopy) || ctx.Err() != nil {
 		return err
 	}
-	rq.log().Warn("a snapshot is sent while it is read, since it cannot be copied first", "error", err)
+	rq.Log().Warn("a snapshot is sent while it is read, since it cannot be copied first", "error", err)
 	return s.sendFrames(ctx, w)
 }
 
@@ -72,7 +73,7 @@ func (s *Server) sendSnapshot(ctx context.Context, w *response, rq *request) err
 var errNoCopy = errors.New("no copy can be made beside the database")
 
 // sendCopy sends a snapshot that was copied to a file.
-func (s *Server) sendCopy(ctx context.Context, w *response, rq *request) (err error) {
+func (s *Server) sendCopy(ctx context.Context, w *api.Response, rq *api.Request) (err error) {
 	file, done, err := s.Scratch()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoCopy, err)
@@ -113,7 +114,7 @@ func (s *Server) sendCopy(ctx context.Context, w *response, rq *request) (err er
 
 // sendFrames sends a snapshot while it is read, and so before its length is
 // known.
-func (s *Server) sendFrames(ctx context.Context, w *response) error {
+func (s *Server) sendFrames(ctx context.Context, w *api.Response) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotFramed, "true")
 	frame := func(p []byte) (int, error) {
@@ -136,28 +137,28 @@ func (s *Server) sendFrames(ctx context.Context, w *response) error {
 }
 
 // storedContent answers with the bytes that are stored, whatever they are.
-func (s *Server) storedContent(w *response, rq *request, sc scope) error {
-	ref, err := blobs.ParseRef(rq.params.ByName("content"))
+func (s *Server) storedContent(w *api.Response, rq *api.Request, sc api.Scope) error {
+	ref, err := blobs.ParseRef(rq.Params.ByName("content"))
 	if err != nil {
-		return notFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
+		return api.NotFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
 	}
 	info, err := s.contents.Stat(rq.Context(), ref)
 	if errors.Is(err, blobs.ErrNotFound) {
-		return notFound("There is no content %s.", ref)
+		return api.NotFound("There is no content %s.", ref)
 	}
 	if err == nil {
 		err = s.sendStored(w, rq, info)
 	}
 	known := errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged)
-	if err == nil || known || w.status != 0 || rq.Context().Err() != nil {
+	if err == nil || known || w.Status != 0 || rq.Context().Err() != nil {
 		return err
 	}
 	s.metrics.unreadable.Inc()
-	rq.log().Error("a stored content cannot be read at the moment", "blob", ref.String(), "error", err)
-	return notReadable()
+	rq.Log().Error("a stored content cannot be read at the moment", "blob", ref.String(), "error", err)
+	return api.NotReadable()
 }
 
-func (s *Server) sendStored(w *response, rq *request, info blobs.Info) error {
+func (s *Server) sendStored(w *api.Response, rq *api.Request, info blobs.Info) error {
 	content, err := s.contents.Open(rq.Context(), info.Ref, info.Size)
 	if err != nil {
 		return err
@@ -171,9 +172,9 @@ func (s *Server) sendStored(w *response, rq *request, info blobs.Info) error {
 // status answers with what the database knows of its own well-being. A
 // database of an earlier version has its id by then, unless it cannot be
 // changed.
-func (s *Server) status(w *response, rq *request, sc scope) error {
+func (s *Server) status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if _, err := upkeep.Installation(rq.Context(), s.Store); err != nil {
-		rq.log().Warn("the installation has no id yet", "error", err)
+		rq.Log().Warn("the installation has no id yet", "error", err)
 	}
 	status, err := upkeep.ReadStatus(rq.Context(), s.Store, s.Now())
 	if err != nil {
@@ -187,24 +188,24 @@ func (s *Server) status(w *response, rq *request, sc scope) error {
 			return err
 		}
 	}
-	return rq.answer(w, http.StatusOK, status)
+	return rq.Answer(w, http.StatusOK, status)
 }
 
 // noteBackup remembers when the last restore point was made.
-func (s *Server) noteBackup(w *response, rq *request, sc scope) error {
+func (s *Server) noteBackup(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var backup struct {
 		Made time.Time `json:"made"`
 	}
-	if err := rq.readJSON(&backup); err != nil {
+	if err := rq.ReadJSON(&backup); err != nil {
 		return err
 	}
 	if backup.Made.IsZero() {
-		return invalidRequest("made must be a time.")
+		return api.InvalidRequest("made must be a time.")
 	}
 	if err := upkeep.NoteDone(rq.Context(), s.Store, upkeep.Backup, backup.Made); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, messageBody{"Backup noted"})
+	return rq.Answer(w, http.StatusOK, api.Message("Backup noted"))
 }
 
 type writerFunc func([]byte) (int, error)

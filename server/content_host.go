@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"attachd/server/api"
 )
 
 // With a ContentURL, files come from a host of their own, on which nothing
@@ -28,43 +30,43 @@ func CheckContentURL(public, listen, content string) error {
 	if err != nil {
 		return fmt.Errorf("content URL: %w", err)
 	}
-	api, where := listen, "the address that listen names, where the API is without a public_url"
+	address, where := listen, "the address that listen names, where the API is without a public_url"
 	if public != "" {
 		u, err := url.Parse(public)
 		if err != nil {
 			return fmt.Errorf("public URL: %w", err)
 		}
-		api, where = u.Host, "public_url"
+		address, where = u.Host, "public_url"
 	}
-	if hostname(files.Host) == hostname(api) {
+	if api.Hostname(files.Host) == api.Hostname(address) {
 		return fmt.Errorf("must have another host name than %s; browsers do not tell ports apart everywhere", where)
 	}
 	return nil
 }
 
 // byHost sends requests on: the host for files knows nothing but signed links.
-func (s *Server) byHost(api http.Handler, table []route) http.Handler {
+func (s *Server) byHost(all http.Handler, table []api.Route) http.Handler {
 	if s.ContentURL == "" {
-		return api
+		return all
 	}
-	content := s.corridor.router(slices.DeleteFunc(slices.Clone(table), func(rt route) bool { return rt.kind != linkedFile }))
+	content := s.corridor.Router(slices.DeleteFunc(slices.Clone(table), func(rt api.Route) bool { return rt.Kind != api.LinkedFile }))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.corridor.forContentHost(r) {
+		if s.corridor.ForContentHost(r) {
 			content.ServeHTTP(w, r)
 			return
 		}
-		api.ServeHTTP(w, r)
+		all.ServeHTTP(w, r)
 	})
 }
 
 // elsewhere says whether the file of this request is to be had from the other
 // host. The operator's socket is no host at all.
-func (s *Server) elsewhere(rq *request) bool {
-	return s.ContentURL != "" && !isOperator(rq.Context()) && !s.corridor.forContentHost(rq.Request)
+func (s *Server) elsewhere(rq *api.Request) bool {
+	return s.ContentURL != "" && !api.IsOperator(rq.Context()) && !s.corridor.ForContentHost(rq.Request)
 }
 
 // redirect sends the caller to the host for files, with a link.
-func (s *Server) redirect(w *response, rq *request, sc scope) error {
+func (s *Server) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
 	if err != nil {
 		return err
@@ -73,16 +75,16 @@ func (s *Server) redirect(w *response, rq *request, sc scope) error {
 }
 
 // redirectLinked sends on whoever holds a link, which is the same there.
-func (s *Server) redirectLinked(w *response, rq *request, sc scope) error {
+func (s *Server) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	given := rq.URL.Query()
 	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
-	address := s.fileURL(rq, sc.attachment.ID, query)
-	return redirectTo(w, rq, address, messageBody{"The file is at the address in the Location header."})
+	address := s.fileURL(rq, sc.Attachment.ID, query)
+	return redirectTo(w, rq, address, api.Message("The file is at the address in the Location header."))
 }
 
 // redirectTo answers with an address that is a secret for as long as it works.
-func redirectTo(w *response, rq *request, address string, body any) error {
+func redirectTo(w *api.Response, rq *api.Request, address string, body any) error {
 	w.Header().Set("Location", address)
 	w.Header().Set("Cache-Control", "no-store")
-	return rq.answer(w, http.StatusTemporaryRedirect, body)
+	return rq.Answer(w, http.StatusTemporaryRedirect, body)
 }

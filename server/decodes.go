@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/limits"
 	"attachd/server/preview"
 )
@@ -16,7 +17,7 @@ import (
 // decodes are the thumbnails that are being made, and what came of those that
 // could not be.
 type decodes struct {
-	turns  *limits.Turns[holder]
+	turns  *limits.Turns[api.Holder]
 	mu     sync.Mutex
 	active map[blobs.Ref]*making
 	failed map[blobs.Ref]failure
@@ -46,12 +47,12 @@ const (
 )
 
 func newDecodes(places func() int) *decodes {
-	return &decodes{turns: limits.NewTurns[holder](places), active: map[blobs.Ref]*making{}, failed: map[blobs.Ref]failure{}}
+	return &decodes{turns: limits.NewTurns[api.Holder](places), active: map[blobs.Ref]*making{}, failed: map[blobs.Ref]failure{}}
 }
 
 // do makes the thumbnail of a content, unless somebody else is about to, or it
 // failed before. What is made ends when nobody waits for it any more.
-func (d *decodes) do(ctx context.Context, ref blobs.Ref, who holder, now time.Time, run func(context.Context) ([]byte, error)) ([]byte, error) {
+func (d *decodes) do(ctx context.Context, ref blobs.Ref, who api.Holder, now time.Time, run func(context.Context) ([]byte, error)) ([]byte, error) {
 	d.mu.Lock()
 	if f, ok := d.failed[ref]; ok && now.Before(f.until) && f.until.Sub(now) <= failedFor {
 		d.mu.Unlock()
@@ -90,7 +91,7 @@ func (d *decodes) leave(ref blobs.Ref, m *making) {
 	}
 }
 
-func (d *decodes) make(ctx context.Context, m *making, ref blobs.Ref, who holder, now time.Time, run func(context.Context) ([]byte, error)) {
+func (d *decodes) make(ctx context.Context, m *making, ref blobs.Ref, who api.Holder, now time.Time, run func(context.Context) ([]byte, error)) {
 	defer close(m.done)
 	defer m.stop()
 	leave, err := d.turns.Take(ctx, who)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/store"
 )
@@ -70,7 +71,7 @@ func renderSpace(sp store.Space) any { return describeSpace(sp) }
 func renderMember(m store.Member) any { return memberBody{m.UserID, m.Role.String()} }
 
 func renderComment(c store.Comment) any {
-	body := commentBody{ID: c.ID, CreatedAt: optionalTime(c.CreatedAt)}
+	body := commentBody{ID: c.ID, CreatedAt: api.OptionalTime(c.CreatedAt)}
 	if c.Number > 0 {
 		body.Number = &c.Number
 	}
@@ -112,12 +113,12 @@ func optionalQuota(n int64) *int64 {
 }
 
 // put writes one object and answers with it: 201 when it is new.
-func (s *Server) put(w *response, rq *request, line directoryLine) error {
+func (s *Server) put(w *api.Response, rq *api.Request, line directoryLine) error {
 	o, err := line.object()
 	if err != nil {
 		return err
 	}
-	rq.entry.Name = store.Granted(o)
+	rq.Entry.Name = store.Granted(o)
 	created, err := s.Store.Put(rq.Context(), toldAt(s.Now(), o))
 	if err != nil {
 		return err
@@ -131,7 +132,7 @@ func (s *Server) put(w *response, rq *request, line directoryLine) error {
 
 // answerPut answers with an object that was put. A comment has a number then
 // that it did not bring.
-func (s *Server) answerPut(w *response, rq *request, status int, o store.Object) error {
+func (s *Server) answerPut(w *api.Response, rq *api.Request, status int, o store.Object) error {
 	if c, is := o.(store.Comment); is {
 		put, err := s.Store.Comment(rq.Context(), c.TicketID, c.ID)
 		if err != nil {
@@ -139,65 +140,65 @@ func (s *Server) answerPut(w *response, rq *request, status int, o store.Object)
 		}
 		o = put
 	}
-	return rq.answer(w, status, renderObject(o))
+	return rq.Answer(w, status, renderObject(o))
 }
 
-func (s *Server) listUsers(w *response, rq *request, sc scope) error {
-	return listing[store.User]{
-		fetch: afterID(rq, s.Store.Users),
-		key:   func(u store.User) []byte { return u.ID[:] },
-		row:   rendered(renderUser),
-	}.answer(w, rq)
+func (s *Server) listUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return api.List[store.User]{
+		Fetch: api.AfterID(rq, s.Store.Users),
+		Key:   func(u store.User) []byte { return u.ID[:] },
+		Row:   api.Rendered(renderUser),
+	}.Answer(w, rq)
 }
 
-func (s *Server) putUser(w *response, rq *request, sc scope) error {
-	id, err := rq.idParam("user", "user")
+func (s *Server) putUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
 	}
 	line := userLine{ID: id.String()}
-	if err := rq.readJSON(&line.userMembers); err != nil {
+	if err := rq.ReadJSON(&line.userMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getUser(w *response, rq *request, sc scope) error {
+func (s *Server) getUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, renderUser(user))
+	return rq.Answer(w, http.StatusOK, renderUser(user))
 }
 
-func (s *Server) deleteUser(w *response, rq *request, sc scope) error {
-	id, err := rq.idParam("user", "user")
+func (s *Server) deleteUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
 	}
-	rq.entry.Name = s.nameOf(rq.Context(), id, names{}) // nobody can look it up afterwards
+	rq.Entry.Name = s.nameOf(rq.Context(), id, names{}) // nobody can look it up afterwards
 	if err := s.Store.DeleteUser(rq.Context(), id); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, messageBody{"User deleted successfully"})
+	return rq.Answer(w, http.StatusOK, api.Message("User deleted successfully"))
 }
 
 // listSpaces shows a superadmin all spaces, anyone else their own.
-func (s *Server) listSpaces(w *response, rq *request, sc scope) error {
-	return listing[store.Space]{
-		fetch: func(after []byte, n int) ([]store.Space, error) {
+func (s *Server) listSpaces(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return api.List[store.Space]{
+		Fetch: func(after []byte, n int) ([]store.Space, error) {
 			return s.visibleSpaces(rq, sc, string(after), n)
 		},
-		key: func(sp store.Space) []byte { return []byte(sp.Slug) },
-		row: rendered(renderSpace),
-	}.answer(w, rq)
+		Key: func(sp store.Space) []byte { return []byte(sp.Slug) },
+		Row: api.Rendered(renderSpace),
+	}.Answer(w, rq)
 }
 
-func (s *Server) visibleSpaces(rq *request, sc scope, after string, n int) ([]store.Space, error) {
-	if sc.caller.user.IsSuperadmin {
+func (s *Server) visibleSpaces(rq *api.Request, sc api.Scope, after string, n int) ([]store.Space, error) {
+	if sc.Caller.User.IsSuperadmin {
 		return s.Store.Spaces(rq.Context(), after, n)
 	}
-	memberships, err := s.Store.Memberships(rq.Context(), sc.caller.user.ID)
+	memberships, err := s.Store.Memberships(rq.Context(), sc.Caller.User.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -218,37 +219,37 @@ func (s *Server) visibleSpaces(rq *request, sc scope, after string, n int) ([]st
 	return own, nil
 }
 
-func (s *Server) putSpace(w *response, rq *request, sc scope) error {
-	slug, err := rq.slugParam()
+func (s *Server) putSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+	slug, err := rq.SlugParam()
 	if err != nil {
 		return err
 	}
 	line := spaceLine{Slug: slug}
-	if err := rq.readOptionalJSON(&line.spaceMembers); err != nil {
+	if err := rq.ReadOptionalJSON(&line.spaceMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getSpace(w *response, rq *request, sc scope) error {
-	space, used, err := s.Store.Space(rq.Context(), sc.entity.Space)
+func (s *Server) getSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)
 	if err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
+	return rq.Answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
 }
 
-func (s *Server) deleteSpace(w *response, rq *request, sc scope) error {
+func (s *Server) deleteSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	withAttachments, err := deletesAttachments(rq)
 	if err != nil {
 		return err
 	}
-	freed, err := s.Store.DeleteSpace(rq.Context(), sc.entity.Space, withAttachments)
+	freed, err := s.Store.DeleteSpace(rq.Context(), sc.Entity.Space, withAttachments)
 	if err != nil {
 		return err
 	}
 	defer s.contents.WakeRemoval()
-	if err := rq.answer(w, http.StatusOK, messageBody{"Space deleted successfully"}); err != nil {
+	if err := rq.Answer(w, http.StatusOK, api.Message("Space deleted successfully")); err != nil {
 		return err
 	}
 	s.forget(w, rq, freed...)
@@ -256,41 +257,41 @@ func (s *Server) deleteSpace(w *response, rq *request, sc scope) error {
 }
 
 // deletesAttachments reads ?attachments=delete.
-func deletesAttachments(rq *request) (bool, error) {
+func deletesAttachments(rq *api.Request) (bool, error) {
 	switch rq.URL.Query().Get("attachments") {
 	case "":
 		return false, nil
 	case "delete":
 		return true, nil
 	}
-	return false, invalidRequest("attachments can only be \"delete\".")
+	return false, api.InvalidRequest("attachments can only be \"delete\".")
 }
 
-func (s *Server) listMembers(w *response, rq *request, sc scope) error {
-	return listing[store.Member]{
-		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
-			return s.Store.Members(ctx, sc.entity.Space, after, n)
+func (s *Server) listMembers(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return api.List[store.Member]{
+		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
+			return s.Store.Members(ctx, sc.Entity.Space, after, n)
 		}),
-		key: func(m store.Member) []byte { return m.UserID[:] },
-		row: rendered(renderMember),
-	}.answer(w, rq)
+		Key: func(m store.Member) []byte { return m.UserID[:] },
+		Row: api.Rendered(renderMember),
+	}.Answer(w, rq)
 }
 
-func (s *Server) putMember(w *response, rq *request, sc scope) error {
+func (s *Server) putMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
 	}
-	line := memberLine{Space: sc.entity.Space, UserID: user.ID.String()}
-	if err := rq.readJSON(&line.memberMembers); err != nil {
+	line := memberLine{Space: sc.Entity.Space, UserID: user.ID.String()}
+	if err := rq.ReadJSON(&line.memberMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getMember(w *response, rq *request, sc scope) error {
-	slug := sc.entity.Space
-	user, err := rq.idParam("user", "user")
+func (s *Server) getMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+	slug := sc.Entity.Space
+	user, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
 	}
@@ -299,58 +300,58 @@ func (s *Server) getMember(w *response, rq *request, sc scope) error {
 		return err
 	}
 	if role == store.NoRole {
-		return notFound("The user %s is not a member of the space %q.", user, slug)
+		return api.NotFound("The user %s is not a member of the space %q.", user, slug)
 	}
-	return rq.answer(w, http.StatusOK, renderMember(store.Member{Space: slug, UserID: user, Role: role}))
+	return rq.Answer(w, http.StatusOK, renderMember(store.Member{Space: slug, UserID: user, Role: role}))
 }
 
-func (s *Server) deleteMember(w *response, rq *request, sc scope) error {
-	user, err := rq.idParam("user", "user")
+func (s *Server) deleteMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+	user, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
 	}
-	if err := s.Store.DeleteMember(rq.Context(), sc.entity.Space, user); err != nil {
+	if err := s.Store.DeleteMember(rq.Context(), sc.Entity.Space, user); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, messageBody{"Member removed successfully"})
+	return rq.Answer(w, http.StatusOK, api.Message("Member removed successfully"))
 }
 
 // listEntities lists the products of the space in the path, or the tickets or
 // meetings of the space in the query or of all that the caller may see.
-func (s *Server) listEntities(kind store.Kind) handler {
-	return func(w *response, rq *request, sc scope) error {
-		slug := sc.entity.Space
+func (s *Server) listEntities(kind store.Kind) api.Handler {
+	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
+		slug := sc.Entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
-			if slug = rq.URL.Query().Get("space"); !validSlug(slug) {
+			if slug = rq.URL.Query().Get("space"); !api.ValidSlug(slug) {
 				return badSlug()
 			}
-			asked, err := s.corridor.findSpace(rq, sc, slug)
+			asked, err := s.corridor.FindSpace(rq, sc, slug)
 			if err != nil {
 				return err
 			}
-			if err := s.corridor.authorize(rq, asked, read); err != nil {
+			if err := s.corridor.Authorize(rq, asked, api.Read); err != nil {
 				return err
 			}
 		}
-		return listing[store.Entity]{
-			fetch: func(after []byte, n int) ([]store.Entity, error) {
+		return api.List[store.Entity]{
+			Fetch: func(after []byte, n int) ([]store.Entity, error) {
 				return s.entitiesAfter(rq, sc, kind, slug, after, n)
 			},
 			// A cursor is slug, NUL, id: the order of the whole list.
-			key: func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
-			row: rendered(renderEntity),
-		}.answer(w, rq)
+			Key: func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
+			Row: api.Rendered(renderEntity),
+		}.Answer(w, rq)
 	}
 }
 
 // entitiesAfter lists at most n entities behind a cursor, of one space or,
 // for an empty slug, of all that the caller may see.
-func (s *Server) entitiesAfter(rq *request, sc scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
+func (s *Server) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
 	var id uuid.UUID
 	begin, rest, _ := strings.Cut(string(cursor), "\x00")
 	if len(cursor) > 0 {
 		if len(rest) != len(id) || slug != "" && begin != slug {
-			return nil, badCursor()
+			return nil, api.BadCursor()
 		}
 		copy(id[:], rest)
 	}
@@ -360,7 +361,7 @@ func (s *Server) entitiesAfter(rq *request, sc scope, kind store.Kind, slug stri
 	var all []store.Entity
 	if begin != "" {
 		// The cursor comes from the caller, and so does the space in it.
-		visible, err := s.corridor.seesSpace(rq, sc, begin)
+		visible, err := s.corridor.SeesSpace(rq, sc, begin)
 		if err != nil {
 			return nil, err
 		}
@@ -371,7 +372,7 @@ func (s *Server) entitiesAfter(rq *request, sc scope, kind store.Kind, slug stri
 		}
 	}
 	for len(all) < n {
-		spaces, err := s.visibleSpaces(rq, sc, begin, fetchBatch)
+		spaces, err := s.visibleSpaces(rq, sc, begin, api.FetchBatch)
 		if err != nil {
 			return nil, err
 		}
@@ -385,66 +386,66 @@ func (s *Server) entitiesAfter(rq *request, sc scope, kind store.Kind, slug stri
 			}
 			begin = space.Slug
 		}
-		if len(spaces) < fetchBatch {
+		if len(spaces) < api.FetchBatch {
 			break
 		}
 	}
 	return all, nil
 }
 
-func (s *Server) getEntity(w *response, rq *request, sc scope) error {
-	return rq.answer(w, http.StatusOK, renderEntity(sc.entity))
+func (s *Server) getEntity(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return rq.Answer(w, http.StatusOK, renderEntity(sc.Entity))
 }
 
-func (s *Server) putProduct(w *response, rq *request, sc scope) error {
-	id, err := rq.idParam("product", "product")
+func (s *Server) putProduct(w *api.Response, rq *api.Request, sc api.Scope) error {
+	id, err := rq.IDParam("product", "product")
 	if err != nil {
 		return err
 	}
-	line := productLine{ID: id.String(), Space: sc.entity.Space}
-	if err := rq.readOptionalJSON(&line.productMembers); err != nil {
+	line := productLine{ID: id.String(), Space: sc.Entity.Space}
+	if err := rq.ReadOptionalJSON(&line.productMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) putTicket(w *response, rq *request, sc scope) error {
-	id, err := rq.idParam("ticket", "ticket")
+func (s *Server) putTicket(w *api.Response, rq *api.Request, sc api.Scope) error {
+	id, err := rq.IDParam("ticket", "ticket")
 	if err != nil {
 		return err
 	}
 	line := ticketLine{ID: id.String()}
-	if err := rq.readJSON(&line.ticketMembers); err != nil {
+	if err := rq.ReadJSON(&line.ticketMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) putMeeting(w *response, rq *request, sc scope) error {
-	id, err := rq.idParam("meeting", "meeting")
+func (s *Server) putMeeting(w *api.Response, rq *api.Request, sc api.Scope) error {
+	id, err := rq.IDParam("meeting", "meeting")
 	if err != nil {
 		return err
 	}
 	line := meetingLine{ID: id.String()}
-	if err := rq.readJSON(&line.meetingMembers); err != nil {
+	if err := rq.ReadJSON(&line.meetingMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) deleteEntity(kind store.Kind) handler {
-	return func(w *response, rq *request, sc scope) error {
+func (s *Server) deleteEntity(kind store.Kind) api.Handler {
+	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		withAttachments, err := deletesAttachments(rq)
 		if err != nil {
 			return err
 		}
-		freed, err := s.Store.DeleteEntity(rq.Context(), sc.entity.Parent, withAttachments)
+		freed, err := s.Store.DeleteEntity(rq.Context(), sc.Entity.Parent, withAttachments)
 		if err != nil {
 			return err
 		}
 		defer s.contents.WakeRemoval()
 		word := kind.String()
-		if err := rq.answer(w, http.StatusOK, messageBody{strings.ToUpper(word[:1]) + word[1:] + " deleted successfully"}); err != nil {
+		if err := rq.Answer(w, http.StatusOK, api.Message(strings.ToUpper(word[:1])+word[1:]+" deleted successfully")); err != nil {
 			return err
 		}
 		s.forget(w, rq, freed...)
@@ -452,29 +453,29 @@ func (s *Server) deleteEntity(kind store.Kind) handler {
 	}
 }
 
-func (s *Server) listComments(w *response, rq *request, sc scope) error {
-	return listing[store.Comment]{
-		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
-			return s.Store.Comments(ctx, sc.entity.ID, after, n)
+func (s *Server) listComments(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return api.List[store.Comment]{
+		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
+			return s.Store.Comments(ctx, sc.Entity.ID, after, n)
 		}),
-		key: func(c store.Comment) []byte { return c.ID[:] },
-		row: rendered(renderComment),
-	}.answer(w, rq)
+		Key: func(c store.Comment) []byte { return c.ID[:] },
+		Row: api.Rendered(renderComment),
+	}.Answer(w, rq)
 }
 
-func (s *Server) putComment(w *response, rq *request, sc scope) error {
+func (s *Server) putComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
 	}
 	line := commentLine{TicketID: c.TicketID.String(), ID: c.ID.String()}
-	if err := rq.readOptionalJSON(&line.commentMembers); err != nil {
+	if err := rq.ReadOptionalJSON(&line.commentMembers); err != nil {
 		return err
 	}
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getComment(w *response, rq *request, sc scope) error {
+func (s *Server) getComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
@@ -482,10 +483,10 @@ func (s *Server) getComment(w *response, rq *request, sc scope) error {
 	if c, err = s.Store.Comment(rq.Context(), c.TicketID, c.ID); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, renderComment(c))
+	return rq.Answer(w, http.StatusOK, renderComment(c))
 }
 
-func (s *Server) deleteComment(w *response, rq *request, sc scope) error {
+func (s *Server) deleteComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
@@ -493,14 +494,14 @@ func (s *Server) deleteComment(w *response, rq *request, sc scope) error {
 	if err := s.Store.DeleteComment(rq.Context(), c); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, messageBody{"Comment deleted successfully"})
+	return rq.Answer(w, http.StatusOK, api.Message("Comment deleted successfully"))
 }
 
-func commentParams(rq *request) (c store.Comment, err error) {
-	if c.TicketID, err = rq.idParam("ticket", "ticket"); err != nil {
+func commentParams(rq *api.Request) (c store.Comment, err error) {
+	if c.TicketID, err = rq.IDParam("ticket", "ticket"); err != nil {
 		return c, err
 	}
-	c.ID, err = rq.idParam("comment", "comment")
+	c.ID, err = rq.IDParam("comment", "comment")
 	return c, err
 }
 
@@ -510,10 +511,10 @@ func label(member, s string) (string, error) {
 	const longest = 500
 	s = strings.TrimSpace(content.WithoutBidi(s))
 	if strings.ContainsFunc(s, endsLine) {
-		return "", invalidRequest("%s must be one line of text.", member)
+		return "", api.InvalidRequest("%s must be one line of text.", member)
 	}
 	if utf8.RuneCountInString(s) > longest {
-		return "", invalidRequest("%s must not be longer than %d characters.", member, longest)
+		return "", api.InvalidRequest("%s must not be longer than %d characters.", member, longest)
 	}
 	return s, nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
 	"attachd/store"
@@ -19,7 +20,7 @@ import (
 
 // downloadOrURL answers with the file or with where to get it, as the caller
 // prefers or as the server is set up.
-func (s *Server) downloadOrURL(w *response, rq *request, sc scope) error {
+func (s *Server) downloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
 	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
 	byURL := s.DownloadByURL
 	accept := accepted(rq.Header.Values("Accept"))
@@ -38,7 +39,7 @@ func (s *Server) downloadOrURL(w *response, rq *request, sc scope) error {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store") // whoever has the document has the file
-	return rq.answer(w, http.StatusOK, document)
+	return rq.Answer(w, http.StatusOK, document)
 }
 
 // accepted reads Accept headers (RFC 9110, section 12.5.1): the weight of each
@@ -59,27 +60,27 @@ func accepted(headers []string) map[string]float64 {
 	return weights
 }
 
-func (s *Server) download(w *response, rq *request, sc scope) error {
+func (s *Server) download(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirect(w, rq, sc)
 	}
-	return s.send(w, rq, sc.attachment, "attachment")
+	return s.send(w, rq, sc.Attachment, "attachment")
 }
 
 // downloadLinked answers a signed link, which may ask for inline display and
 // gets it for types in which browsers run nothing.
-func (s *Server) downloadLinked(w *response, rq *request, sc scope) error {
+func (s *Server) downloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirectLinked(w, rq, sc)
 	}
-	if !sc.inline || !shownInline[sc.attachment.Type] {
-		return s.send(w, rq, sc.attachment, "attachment")
+	if !sc.Inline || !shownInline[sc.Attachment.Type] {
+		return s.send(w, rq, sc.Attachment, "attachment")
 	}
-	if sc.attachment.Type == "application/pdf" {
+	if sc.Attachment.Type == "application/pdf" {
 		// Browsers' PDF viewers do not work in a sandbox.
 		w.Header().Set("Content-Security-Policy", "default-src 'none'")
 	}
-	return s.send(w, rq, sc.attachment, "inline")
+	return s.send(w, rq, sc.Attachment, "inline")
 }
 
 var shownInline = map[string]bool{
@@ -89,11 +90,11 @@ var shownInline = map[string]bool{
 
 // send answers with the bytes of an attachment: ranges and conditions are
 // net/http's (RFC 9110), the headers and the hash are ours.
-func (s *Server) send(w *response, rq *request, a store.Attachment, disposition string) error {
-	if err := rq.hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
+func (s *Server) send(w *api.Response, rq *api.Request, a store.Attachment, disposition string) error {
+	if err := rq.Hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
 		return err
 	}
-	file, err := s.contents.Reader(rq.Context(), rq.log, a, false)
+	file, err := s.contents.Reader(rq.Context(), rq.Log, a, false)
 	if err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (s *Server) send(w *response, rq *request, a store.Attachment, disposition 
 	h.Set("Accept-Ranges", "bytes")
 	tidyRange(rq.Header, a.Size)
 	joinConditions(rq.Header)
-	out := &sending{response: w}
+	out := &sending{Response: w, rq: rq}
 	http.ServeContent(out, rq.Request, "", a.CreatedAt(), file)
 	if failed := cmp.Or(file.Err(), out.failed); failed != nil {
 		refused := file.Report(failed)
@@ -119,7 +120,7 @@ func (s *Server) send(w *response, rq *request, a store.Attachment, disposition 
 	}
 	out.begin()
 	if rq.Method == http.MethodGet {
-		s.metrics.downloaded.Add(float64(w.bytes))
+		s.metrics.downloaded.Add(float64(w.Bytes))
 		s.hours.downloaded(s.Now(), w)
 	}
 	return nil
@@ -128,8 +129,8 @@ func (s *Server) send(w *response, rq *request, a store.Attachment, disposition 
 // etagOf is the ETag of an attachment's file.
 func etagOf(a store.Attachment) string { return `"` + blobs.Ref(a.SHA256).String() + `"` }
 
-func preconditionFailed() *refusal {
-	return &refusal{status: http.StatusPreconditionFailed, code: "precondition_failed", detail: "The file is not the one that the request's conditions ask for."}
+func preconditionFailed() *api.Refusal {
+	return &api.Refusal{Status: http.StatusPreconditionFailed, Code: "precondition_failed", Detail: "The file is not the one that the request's conditions ask for."}
 }
 
 // joinConditions makes one line of several (RFC 9110, section 5.3): http.ServeContent
@@ -198,7 +199,8 @@ func position(s string, size int64) int64 {
 // only when there are bytes to send: before that, a content that cannot be read
 // can still be told of.
 type sending struct {
-	*response
+	*api.Response
+	rq      *api.Request
 	refused bool
 	status  int   // of the answer that has not begun
 	whole   bool  // the answer has the whole file
@@ -210,16 +212,16 @@ func (w *sending) delayed() bool { return w.status != 0 }
 
 func (w *sending) begin() {
 	if w.delayed() {
-		w.response.WriteHeader(w.status)
+		w.Response.WriteHeader(w.status)
 		w.status = 0
 	}
 }
 
 func (w *sending) WriteHeader(status int) {
-	var e *refusal
+	var e *api.Refusal
 	switch status {
 	case http.StatusRequestedRangeNotSatisfiable:
-		e = &refusal{status: status, code: "range_not_satisfiable", detail: "The file has no bytes in that range."}
+		e = &api.Refusal{Status: status, Code: "range_not_satisfiable", Detail: "The file has no bytes in that range."}
 	case http.StatusPreconditionFailed:
 		e = preconditionFailed()
 	default:
@@ -227,8 +229,8 @@ func (w *sending) WriteHeader(status int) {
 		return
 	}
 	w.refused = true
-	setHeaders(w.Header(), w.rq.route.kind) // net/http takes some away
-	w.rq.refuse(w.response, e)
+	w.rq.ResetHeaders() // net/http takes some away
+	w.rq.Refuse(w.Response, e)
 }
 
 func (w *sending) Write(p []byte) (int, error) {
@@ -236,7 +238,7 @@ func (w *sending) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	w.begin()
-	return w.response.Write(p)
+	return w.Response.Write(p)
 }
 
 // portion is how many bytes of a file are sent at once: a client that takes
@@ -271,7 +273,7 @@ func (w *sending) SendFile(content blobs.Content, n int64) (sent int64, err erro
 	}
 	for sent < n && err == nil {
 		var some int64
-		some, err = w.sendFrom(to, io.LimitReader(file, min(portion, n-sent)))
+		some, err = w.SendFrom(to, io.LimitReader(file, min(portion, n-sent)))
 		if some == 0 && err == nil {
 			err = io.ErrUnexpectedEOF
 		}

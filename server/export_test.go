@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"attachd/server/api"
 	"attachd/server/jobs"
 )
 
@@ -31,13 +32,13 @@ func (s *Server) PruneAudit(ctx context.Context) error { return s.pruneAudit(ctx
 type Route struct{ Method, Pattern string }
 
 // routes is the table, with handlers of no server.
-func routes() []route { return (&Server{}).table() }
+func routes() []api.Route { return (&Server{}).table() }
 
 // Routes are all of them.
 func Routes() []Route {
 	var list []Route
 	for _, rt := range routes() {
-		list = append(list, Route{rt.method, rt.pattern})
+		list = append(list, Route{rt.Method, rt.Pattern})
 	}
 	return list
 }
@@ -82,8 +83,8 @@ func (s *Server) Busy() bool { return s.corridor.Busy() }
 // succeeds, empty for none, and whether it is recorded in its change's commit.
 func AuditAction(method, pattern string) (action string, changes bool) {
 	for _, rt := range routes() {
-		if rt.method == method && rt.pattern == pattern {
-			return rt.audit.action, rt.audit.when == withChange
+		if rt.Method == method && rt.Pattern == pattern {
+			return rt.Audit.Action, rt.Audit.When == api.WithChange
 		}
 	}
 	return "", false
@@ -109,12 +110,12 @@ func (s *Server) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
 func AuditedActions() map[string]bool {
 	all := map[string]bool{}
 	for _, rt := range routes() {
-		if rt.audit.action != "" {
-			all[rt.audit.action] = true
+		if rt.Audit.Action != "" {
+			all[rt.Audit.Action] = true
 		}
 	}
 	return all
 }
 
 // AuditedOutcomes are the codes of denials that are recorded.
-func AuditedOutcomes() map[string]bool { return denials }
+func AuditedOutcomes() map[string]bool { return api.Denials }

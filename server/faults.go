@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -86,27 +87,27 @@ func (s *Server) noteFound(ctx context.Context, report upkeep.Report) {
 
 // A faultBody is an attachment whose content is missing or damaged.
 type faultBody struct {
-	ID         uuid.UUID  `json:"attachment_id"`
-	FileName   string     `json:"file_name"`
-	FileSize   int64      `json:"file_size"`
-	UploadedBy personBody `json:"uploaded_by"`
-	CreatedAt  string     `json:"created_at"`
-	Space      string     `json:"space"`
-	Kind       string     `json:"kind"` // of what it belongs to
-	ParentID   uuid.UUID  `json:"parent_id"`
-	ParentName string     `json:"parent_name"`
-	What       string     `json:"what"` // "missing" or "damaged"
+	ID         uuid.UUID      `json:"attachment_id"`
+	FileName   string         `json:"file_name"`
+	FileSize   int64          `json:"file_size"`
+	UploadedBy api.PersonBody `json:"uploaded_by"`
+	CreatedAt  string         `json:"created_at"`
+	Space      string         `json:"space"`
+	Kind       string         `json:"kind"` // of what it belongs to
+	ParentID   uuid.UUID      `json:"parent_id"`
+	ParentName string         `json:"parent_name"`
+	What       string         `json:"what"` // "missing" or "damaged"
 }
 
 // listFaults lists the attachments that are known to be missing or damaged, of the
 // spaces that the caller may see.
-func (s *Server) listFaults(w *response, rq *request, sc scope) error {
+func (s *Server) listFaults(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug := rq.URL.Query().Get("space")
 	refs, err := s.suspected(rq.Context())
 	if err != nil {
 		return err
 	}
-	if err := rq.hold(int64(min(len(refs), maxSuspects)) * rowHolds); err != nil {
+	if err := rq.Hold(int64(min(len(refs), maxSuspects)) * api.RowHolds); err != nil {
 		return err
 	}
 	list := []faultBody{}
@@ -142,15 +143,15 @@ func (s *Server) listFaults(w *response, rq *request, sc scope) error {
 				return err
 			}
 			if _, known := visible[e.Space]; !known {
-				if visible[e.Space], err = s.corridor.seesSpace(rq, sc, e.Space); err != nil {
+				if visible[e.Space], err = s.corridor.SeesSpace(rq, sc, e.Space); err != nil {
 					return err
 				}
 			}
 			if visible[e.Space] && (slug == "" || slug == e.Space) {
-				list = append(list, faultBody{a.ID, a.FileName, a.Size, personBody{a.UploaderID, a.Uploader}, timestamp(a.CreatedAt()),
+				list = append(list, faultBody{a.ID, a.FileName, a.Size, api.Person(a), api.Timestamp(a.CreatedAt()),
 					e.Space, e.Kind.String(), e.ID, e.Name, what})
 			}
 		}
 	}
-	return rq.answer(w, http.StatusOK, list)
+	return rq.Answer(w, http.StatusOK, list)
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"attachd/server/api"
 	"attachd/store"
 )
 
@@ -99,7 +100,7 @@ func FuzzImportLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		line, err := parseImportLine(raw)
 		if err != nil {
-			if status := toRefusal(err).status; status >= 500 {
+			if status := api.ToRefusal(err).Status; status >= 500 {
 				t.Fatalf("%q is answered %d: %v", raw, status, err)
 			}
 			return

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/store"
 )
 
@@ -125,7 +126,7 @@ type importLine struct {
 }
 
 // importDirectory writes every object of an NDJSON body, or none.
-func (s *Server) importDirectory(w *response, rq *request, sc scope) error {
+func (s *Server) importDirectory(w *api.Response, rq *api.Request, sc api.Scope) error {
 	lines, err := s.readImport(rq)
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func (s *Server) importDirectory(w *response, rq *request, sc scope) error {
 	for _, line := range lines {
 		kinds[importKinds[line.kind].name]++
 	}
-	rq.entry.Name = countKinds(kinds)
+	rq.Entry.Name = countKinds(kinds)
 	created, err := s.Store.Put(store.WithEach(rq.Context()), objects...)
 	var refused *store.PutError
 	if errors.As(err, &refused) {
@@ -167,7 +168,7 @@ func (s *Server) importDirectory(w *response, rq *request, sc scope) error {
 			answer.Updated++
 		}
 	}
-	return rq.answer(w, http.StatusOK, answer)
+	return rq.Answer(w, http.StatusOK, answer)
 }
 
 // toldAt says of a comment when the system of record told of it.
@@ -204,13 +205,13 @@ func countKinds(kinds map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *Server) readImport(rq *request) ([]importLine, error) {
-	body := rq.paced()
-	defer body.done()
-	body.allow(maxImport + 1)
+func (s *Server) readImport(rq *api.Request) ([]importLine, error) {
+	body := rq.Paced()
+	defer body.Close()
+	body.Allow(maxImport + 1)
 	limited := &io.LimitedReader{R: body, N: maxImport + 1}
 	scanner := bufio.NewScanner(limited)
-	scanner.Buffer(nil, maxJSON)
+	scanner.Buffer(nil, api.MaxJSON)
 	var lines []importLine
 	number := 0
 	for scanner.Scan() {
@@ -236,30 +237,30 @@ func (s *Server) readImport(rq *request) ([]importLine, error) {
 		return nil, tooLargeImport()
 	}
 	if errors.Is(scanner.Err(), bufio.ErrTooLong) {
-		return nil, atLine(number+1, invalidRequest("The line is longer than %s.", size(maxJSON)))
+		return nil, atLine(number+1, api.InvalidRequest("The line is longer than %s.", api.FormatSize(api.MaxJSON)))
 	}
 	if err := scanner.Err(); err != nil {
-		return nil, bodyError(err)
+		return nil, api.BodyError(err)
 	}
 	return lines, nil
 }
 
 func tooLargeImport() error {
-	return invalidRequest("The import is larger than %s. Send it in several.", size(maxImport))
+	return api.InvalidRequest("The import is larger than %s. Send it in several.", api.FormatSize(maxImport))
 }
 
 func parseImportLine(raw []byte) (importLine, error) {
 	var of struct {
 		Kind string `json:"kind"`
 	}
-	if err := decodeJSON(raw, &of); err != nil {
+	if err := api.DecodeJSON(raw, &of); err != nil {
 		return importLine{}, err
 	}
 	var names []string
 	for i, kind := range importKinds {
 		if kind.name == of.Kind {
 			line := kind.line()
-			if err := decodeJSON(raw, line); err != nil {
+			if err := api.DecodeJSON(raw, line); err != nil {
 				return importLine{}, err
 			}
 			object, err := line.object()
@@ -267,19 +268,19 @@ func parseImportLine(raw []byte) (importLine, error) {
 		}
 		names = append(names, kind.name)
 	}
-	return importLine{}, invalidRequest("kind must be one of %s.", strings.Join(names, ", "))
+	return importLine{}, api.InvalidRequest("kind must be one of %s.", strings.Join(names, ", "))
 }
 
 // atLine adds to a refusal which line of the import it is about.
 func atLine(number int, err error) error {
-	e := *toRefusal(err)
-	if e.status >= 500 {
+	e := *api.ToRefusal(err)
+	if e.Status >= 500 {
 		return err
 	}
-	if e.status == http.StatusNotFound {
-		e.status, e.code = http.StatusBadRequest, "invalid_request"
+	if e.Status == http.StatusNotFound {
+		e.Status, e.Code = http.StatusBadRequest, "invalid_request"
 	}
-	e.line = number
+	e.Line = number
 	return &e
 }
 
@@ -290,14 +291,14 @@ func (l *userLine) object() (store.Object, error) {
 	}
 	name, err := label("full_name", l.FullName)
 	if err == nil && name == "" {
-		err = invalidRequest("A user needs a full_name.")
+		err = api.InvalidRequest("A user needs a full_name.")
 	}
 	return store.User{ID: id, FullName: name, IsSuperadmin: l.IsSuperadmin}, err
 }
 
 func (l *spaceLine) object() (store.Object, error) {
 	sp := store.Space{Slug: cmp.Or(l.Slug, l.Space)}
-	if !validSlug(sp.Slug) {
+	if !api.ValidSlug(sp.Slug) {
 		return nil, badSlug()
 	}
 	name, err := label("name", l.Name)
@@ -320,10 +321,10 @@ func (l *memberLine) object() (store.Object, error) {
 	slug := cmp.Or(l.Space, l.Slug)
 	role, ok := store.ParseRole(l.Role)
 	switch {
-	case !validSlug(slug):
+	case !api.ValidSlug(slug):
 		return nil, badSlug()
 	case !ok:
-		return nil, invalidRequest("role must be \"viewer\", \"editor\" or \"admin\".")
+		return nil, api.InvalidRequest("role must be \"viewer\", \"editor\" or \"admin\".")
 	}
 	return store.Member{Space: slug, UserID: user, Role: role}, nil
 }
@@ -353,7 +354,7 @@ func (l *commentLine) object() (store.Object, error) {
 	if l.CreatedAt != "" {
 		at, err := time.Parse(time.RFC3339, l.CreatedAt)
 		if err != nil {
-			return nil, invalidRequest("created_at must be a time such as 2026-01-31T00:00:00Z.")
+			return nil, api.InvalidRequest("created_at must be a time such as 2026-01-31T00:00:00Z.")
 		}
 		c.CreatedAt = at.UTC().Truncate(time.Second)
 	}
@@ -370,7 +371,7 @@ func parseEntity(kind store.Kind, id, slug, member, name string) (e store.Entity
 	if e.ID, err = memberID("id", id); err != nil {
 		return e, err
 	}
-	if !validSlug(slug) {
+	if !api.ValidSlug(slug) {
 		return e, badSlug()
 	}
 	e.Name, err = label(member, name)
@@ -378,15 +379,15 @@ func parseEntity(kind store.Kind, id, slug, member, name string) (e store.Entity
 }
 
 func memberID(member, s string) (uuid.UUID, error) {
-	id, ok := parseID(s)
+	id, ok := api.ParseID(s)
 	if !ok {
-		return uuid.Nil, invalidRequest("%s must be a UUID.", member)
+		return uuid.Nil, api.InvalidRequest("%s must be a UUID.", member)
 	}
 	return id, nil
 }
 
 func badSlug() error {
-	return invalidRequest("space must be a slug: lower-case letters, digits and hyphens, 63 at most.")
+	return api.InvalidRequest("space must be a slug: lower-case letters, digits and hyphens, 63 at most.")
 }
 
 // quota reads a limit; none and null are no limit.
@@ -395,7 +396,7 @@ func quota(member string, n *int64) (int64, error) {
 		return 0, nil
 	}
 	if *n < 1 {
-		return 0, invalidRequest("%s must be a number above 0, or null for no limit.", member)
+		return 0, api.InvalidRequest("%s must be a number above 0, or null for no limit.", member)
 	}
 	return *n, nil
 }

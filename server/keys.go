@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/server/token"
 	"attachd/store"
 )
@@ -39,25 +40,25 @@ func describeKey(k store.Key) keyBody {
 		ID:         k.ID,
 		Name:       k.Name,
 		KeyPrefix:  k.Prefix,
-		CreatedAt:  timestamp(k.CreatedAt),
-		ExpiresAt:  optionalTime(k.ExpiresAt),
-		LastUsedAt: optionalTime(k.LastUsedAt),
+		CreatedAt:  api.Timestamp(k.CreatedAt),
+		ExpiresAt:  api.OptionalTime(k.ExpiresAt),
+		LastUsedAt: api.OptionalTime(k.LastUsedAt),
 	}
 }
 
-func (s *Server) listOwnKeys(w *response, rq *request, sc scope) error {
-	return s.listKeys(w, rq, sc.caller.user.ID)
+func (s *Server) listOwnKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return s.listKeys(w, rq, sc.Caller.User.ID)
 }
 
-func (s *Server) createOwnKey(w *response, rq *request, sc scope) error {
-	return s.createKey(w, rq, sc.caller.user.ID)
+func (s *Server) createOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return s.createKey(w, rq, sc.Caller.User.ID)
 }
 
-func (s *Server) deleteOwnKey(w *response, rq *request, sc scope) error {
-	return s.deleteKey(w, rq, sc.caller.user.ID)
+func (s *Server) deleteOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return s.deleteKey(w, rq, sc.Caller.User.ID)
 }
 
-func (s *Server) listUserKeys(w *response, rq *request, sc scope) error {
+func (s *Server) listUserKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func (s *Server) listUserKeys(w *response, rq *request, sc scope) error {
 	return s.listKeys(w, rq, user.ID)
 }
 
-func (s *Server) createUserKey(w *response, rq *request, sc scope) error {
+func (s *Server) createUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func (s *Server) createUserKey(w *response, rq *request, sc scope) error {
 	return s.createKey(w, rq, user.ID)
 }
 
-func (s *Server) deleteUserKey(w *response, rq *request, sc scope) error {
+func (s *Server) deleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -82,30 +83,30 @@ func (s *Server) deleteUserKey(w *response, rq *request, sc scope) error {
 }
 
 // userParam gives the user that the path names.
-func (s *Server) userParam(rq *request) (store.User, error) {
-	id, err := rq.idParam("user", "user")
+func (s *Server) userParam(rq *api.Request) (store.User, error) {
+	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return store.User{}, err
 	}
 	return s.Store.User(rq.Context(), id)
 }
 
-func (s *Server) listKeys(w *response, rq *request, user uuid.UUID) error {
-	return listing[store.Key]{
-		fetch: afterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Key, error) {
+func (s *Server) listKeys(w *api.Response, rq *api.Request, user uuid.UUID) error {
+	return api.List[store.Key]{
+		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Key, error) {
 			return s.Store.KeysOf(ctx, user, after, n)
 		}),
-		key: func(k store.Key) []byte { return k.ID[:] },
-		row: rendered(renderKey),
-	}.answer(w, rq)
+		Key: func(k store.Key) []byte { return k.ID[:] },
+		Row: api.Rendered(renderKey),
+	}.Answer(w, rq)
 }
 
-func (s *Server) createKey(w *response, rq *request, user uuid.UUID) error {
+func (s *Server) createKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	var body struct {
 		Name          string `json:"name"`
 		ExpiresInDays *int   `json:"expires_in_days"`
 	}
-	if err := rq.readJSON(&body); err != nil {
+	if err := rq.ReadJSON(&body); err != nil {
 		return err
 	}
 	name, err := label("name", body.Name)
@@ -113,32 +114,32 @@ func (s *Server) createKey(w *response, rq *request, user uuid.UUID) error {
 		return err
 	}
 	if name == "" {
-		return invalidRequest("A key needs a name, to tell it from others later.")
+		return api.InvalidRequest("A key needs a name, to tell it from others later.")
 	}
 	secret, prefix := token.NewKey()
 	key := store.Key{UserID: user, Name: name, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: s.Now().UTC()}
 	key.ID = s.ids.New(key.CreatedAt)
 	if days := body.ExpiresInDays; days != nil {
 		if *days < 1 || *days > 36500 {
-			return invalidRequest("expires_in_days must be a number from 1 to 36500.")
+			return api.InvalidRequest("expires_in_days must be a number from 1 to 36500.")
 		}
 		key.ExpiresAt = key.CreatedAt.AddDate(0, 0, *days)
 	}
-	rq.entry.ID, rq.entry.Name = key.ID.String(), fmt.Sprint(name, keyOwner, user)
+	rq.Entry.ID, rq.Entry.Name = key.ID.String(), fmt.Sprint(name, keyOwner, user)
 	if err := s.Store.CreateKey(rq.Context(), key); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusCreated, newKeyBody{describeKey(key), secret})
+	return rq.Answer(w, http.StatusCreated, newKeyBody{describeKey(key), secret})
 }
 
-func (s *Server) deleteKey(w *response, rq *request, user uuid.UUID) error {
-	id, err := rq.idParam("key", "key")
+func (s *Server) deleteKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
+	id, err := rq.IDParam("key", "key")
 	if err != nil {
 		return err
 	}
 	key, _, err := s.Store.Key(rq.Context(), id)
 	if errors.Is(err, store.ErrNotFound) || err == nil && key.UserID != user {
-		return notFound("There is no key %s.", id)
+		return api.NotFound("There is no key %s.", id)
 	}
 	if err != nil {
 		return err
@@ -146,5 +147,5 @@ func (s *Server) deleteKey(w *response, rq *request, user uuid.UUID) error {
 	if err := s.Store.DeleteKey(rq.Context(), id); err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, messageBody{"API key revoked"})
+	return rq.Answer(w, http.StatusOK, api.Message("API key revoked"))
 }

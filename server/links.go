@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/server/token"
 )
 
@@ -22,18 +23,18 @@ type urlDocument struct {
 	ExpiresAt   string `json:"expires_at"`
 }
 
-func (s *Server) createLink(w *response, rq *request, sc scope) error {
+func (s *Server) createLink(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var body struct {
 		ExpiresIn   *int64  `json:"expires_in"`
 		Disposition *string `json:"disposition"`
 	}
-	if err := rq.readOptionalJSON(&body); err != nil {
+	if err := rq.ReadOptionalJSON(&body); err != nil {
 		return err
 	}
 	ttl := s.URLTTL
 	if body.ExpiresIn != nil {
 		if *body.ExpiresIn < 1 || *body.ExpiresIn > int64(maxLinkTTL/time.Second) {
-			return invalidRequest("expires_in must be a number of seconds from 1 to %d (7 days).", int64(maxLinkTTL/time.Second))
+			return api.InvalidRequest("expires_in must be a number of seconds from 1 to %d (7 days).", int64(maxLinkTTL/time.Second))
 		}
 		ttl = time.Duration(*body.ExpiresIn) * time.Second
 	}
@@ -44,42 +45,42 @@ func (s *Server) createLink(w *response, rq *request, sc scope) error {
 			inline = true
 		case "attachment":
 		default:
-			return invalidRequest("disposition must be \"inline\" or \"attachment\".")
+			return api.InvalidRequest("disposition must be \"inline\" or \"attachment\".")
 		}
 	}
 	document, err := s.link(rq, sc, ttl, inline)
 	if err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusCreated, document)
+	return rq.Answer(w, http.StatusCreated, document)
 }
 
 // link signs a URL to the attachment for the caller.
-func (s *Server) link(rq *request, sc scope, ttl time.Duration, inline bool) (urlDocument, error) {
-	if sc.caller.key == uuid.Nil {
-		return urlDocument{}, forbidden("A link needs the key that it is bound to.")
+func (s *Server) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline bool) (urlDocument, error) {
+	if sc.Caller.Key == uuid.Nil {
+		return urlDocument{}, api.Forbidden("A link needs the key that it is bound to.")
 	}
 	expires := s.Now().Add(ttl)
 	signature := s.signing.signer.Load().Sign(token.Link{
-		Attachment: sc.attachment.ID,
-		Key:        sc.caller.key,
-		User:       sc.caller.user.ID,
+		Attachment: sc.Attachment.ID,
+		Key:        sc.Caller.Key,
+		User:       sc.Caller.User.ID,
 		Inline:     inline,
 		Expires:    expires,
 	})
 	query := url.Values{"expires": {strconv.FormatInt(expires.Unix(), 10)}, "signature": {signature}}
 	return urlDocument{
-		DownloadURL: s.fileURL(rq, sc.attachment.ID, query),
-		FileName:    sc.attachment.FileName,
-		ExpiresAt:   timestamp(expires),
+		DownloadURL: s.fileURL(rq, sc.Attachment.ID, query),
+		FileName:    sc.Attachment.FileName,
+		ExpiresAt:   api.Timestamp(expires),
 	}, nil
 }
 
 // fileURL is where a signed link to an attachment leads.
-func (s *Server) fileURL(rq *request, attachment uuid.UUID, signed url.Values) string {
+func (s *Server) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Values) string {
 	base := s.ContentURL
 	if base == "" {
-		base = s.corridor.origin(rq.Request)
+		base = s.corridor.Origin(rq.Request)
 	}
 	return fmt.Sprintf("%s/files/%s?%s", base, attachment, signed.Encode())
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"attachd/server/api"
 	"attachd/server/upkeep"
 )
 
@@ -126,8 +127,11 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 	}
 }
 
-func (s *Server) serveMetrics(w *response, rq *request, sc scope) error {
-	if err := rq.hold(metricsHold); err != nil {
+// metricsHold is how many bytes of memory a scrape is counted for: what the numbers of all routes are gathered in.
+const metricsHold = 256 << 10
+
+func (s *Server) serveMetrics(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if err := rq.Hold(metricsHold); err != nil {
 		return err
 	}
 	s.metrics.handler.ServeHTTP(w, rq.Request)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"attachd/server/api"
 	"attachd/server/config"
 	"attachd/server/content"
 )
@@ -66,7 +67,7 @@ func TestOpenAPIHasAnOperationForEveryRouteAndNoOther(t *testing.T) {
 	doc := parseOpenAPI(t)
 	inTable := map[string]bool{}
 	for _, rt := range routes() {
-		inTable[rt.method+" "+documentPath(rt.pattern)] = true
+		inTable[rt.Method+" "+documentPath(rt.Pattern)] = true
 	}
 	for name := range inTable {
 		if _, ok := doc.operations[name]; !ok {
@@ -177,8 +178,8 @@ func TestOpenAPIOperationsAskForAKeyWhereTheirRoutesDo(t *testing.T) {
 		t.Error("by default operations ask for nothing")
 	}
 	for _, rt := range routes() {
-		for _, method := range []string{rt.method, "HEAD"} {
-			op, ok := doc.operations[method+" "+documentPath(rt.pattern)]
+		for _, method := range []string{rt.Method, "HEAD"} {
+			op, ok := doc.operations[method+" "+documentPath(rt.Pattern)]
 			if !ok {
 				continue
 			}
@@ -188,16 +189,16 @@ func TestOpenAPIOperationsAskForAKeyWhereTheirRoutesDo(t *testing.T) {
 					open = open || len(schemes) == 0
 					for scheme := range schemes {
 						if _, ok := doc.Components["securitySchemes"][scheme]; !ok {
-							t.Errorf("%s %s names the unknown security scheme %q", method, rt.pattern, scheme)
+							t.Errorf("%s %s names the unknown security scheme %q", method, rt.Pattern, scheme)
 						}
 					}
 				}
 			}
 			if open != isPublic(rt) {
-				t.Errorf("%s %s: documented as open to anyone: %t, but is: %t", method, rt.pattern, open, isPublic(rt))
+				t.Errorf("%s %s: documented as open to anyone: %t, but is: %t", method, rt.Pattern, open, isPublic(rt))
 			}
 			if _, ok := op.Responses["401"]; !ok && !open {
-				t.Errorf("%s %s asks for a key and has no 401", method, rt.pattern)
+				t.Errorf("%s %s asks for a key and has no 401", method, rt.Pattern)
 			}
 		}
 	}
@@ -348,7 +349,7 @@ func TestOpenAPIFormsStandWhereTheyAreSent(t *testing.T) {
 
 // ASVS 5.1.1
 func TestOpenAPINamesTheLimitsThatAServerHasByDefault(t *testing.T) {
-	limit := size(int64(config.Default().Limits.MaxFileSize))
+	limit := api.FormatSize(int64(config.Default().Limits.MaxFileSize))
 	if !bytes.Contains(openAPIDocument, []byte("**Size**: "+limit+" at most")) {
 		t.Errorf("the document does not say that a file has %s at most", limit)
 	}
@@ -469,18 +470,22 @@ func documentPath(pattern string) string {
 
 // isPublic says whether a route needs no key. Functions cannot be compared,
 // but where they are can.
-func isPublic(rt route) bool {
-	who := reflect.ValueOf(rt.who).Pointer()
-	return who == reflect.ValueOf(anyone).Pointer() || who == reflect.ValueOf(signedLink).Pointer()
+func isPublic(rt api.Route) bool {
+	who := reflect.ValueOf(rt.Who).Pointer()
+	return who == reflect.ValueOf(api.Anyone).Pointer() || who == reflect.ValueOf(api.SignedLink).Pointer()
 }
 
 // codesInSource are the codes that this package refuses with, and a file of
 // each.
 func codesInSource(t *testing.T) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, pattern := range []string{"*.go", "api/*.go"} {
+		matches, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, matches...)
 	}
 	codes := map[string]string{}
 	for _, file := range files {
@@ -491,7 +496,7 @@ func codesInSource(t *testing.T) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, match := range regexp.MustCompile(`\bcode:\s*"(\w+)"`).FindAllSubmatch(source, -1) {
+		for _, match := range regexp.MustCompile(`\b[cC]ode:\s*"(\w+)"`).FindAllSubmatch(source, -1) {
 			codes[string(match[1])] = file
 		}
 	}
@@ -505,27 +510,27 @@ func codesInSource(t *testing.T) map[string]string {
 func TestEveryRouteSaysAllThatTheCorridorHasToKnow(t *testing.T) {
 	seen := map[string]bool{}
 	for _, rt := range routes() {
-		name := rt.method + " " + rt.pattern
+		name := rt.Method + " " + rt.Pattern
 		if seen[name] {
 			t.Errorf("%s stands twice", name)
 		}
 		seen[name] = true
-		if rt.who == nil || rt.handle == nil {
+		if rt.Who == nil || rt.Handle == nil {
 			t.Errorf("%s does not say who may, or what it does", name)
 		}
-		if changes := rt.method != "GET"; changes && rt.audit == unrecorded {
+		if changes := rt.Method != "GET"; changes && rt.Audit == api.Unrecorded {
 			t.Errorf("%s changes something and is not recorded", name)
-		} else if !changes && rt.audit != unrecorded && rt.audit.when == withChange {
+		} else if !changes && rt.Audit != api.Unrecorded && rt.Audit.When == api.WithChange {
 			t.Errorf("%s is recorded with a change that it does not make", name)
 		}
-		if rt.audit != unrecorded && (rt.audit.action == "" || rt.audit.resource == "") {
+		if rt.Audit != api.Unrecorded && (rt.Audit.Action == "" || rt.Audit.Resource == "") {
 			t.Errorf("%s is recorded without an action or a resource", name)
 		}
-		takesFile := rt.kind == fileUpload
-		if takesFile && rt.method != "POST" || rt.kind != document && !takesFile && rt.method != "GET" {
+		takesFile := rt.Kind == api.FileUpload
+		if takesFile && rt.Method != "POST" || rt.Kind != api.Document && !takesFile && rt.Method != "GET" {
 			t.Errorf("%s is of a kind that goes with another method", name)
 		}
-		if recorded := rt.audit != unrecorded && rt.audit.when == ifDownloads; recorded && isPublic(rt) != (rt.kind == linkedFile) {
+		if recorded := rt.Audit != api.Unrecorded && rt.Audit.When == api.IfDownloads; recorded && isPublic(rt) != (rt.Kind == api.LinkedFile) {
 			t.Errorf("%s gives a file to anyone", name)
 		}
 	}

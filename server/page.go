@@ -7,26 +7,27 @@ import (
 	"strings"
 	"sync"
 
+	"attachd/server/api"
 	"attachd/server/page"
 )
 
 // page answers with the web page. Its addresses are relative, so it must be
 // asked for with a slash at the end.
-func (s *Server) page(w *response, rq *request, sc scope) error {
+func (s *Server) page(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if asked, _, _ := strings.Cut(rq.RequestURI, "?"); s.corridor.BasePath() != "" && asked == s.corridor.BasePath() {
 		w.Header().Set("Location", s.corridor.BasePath()+"/")
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
 	}
-	return answerDocument(w, rq, page.Document(s.corridor.offersDemo(rq.Request)))
+	return answerDocument(w, rq, page.Document(s.corridor.OffersDemo(rq.Request)))
 }
 
 // docs answers with the page that shows openapi.json.
-func (s *Server) docs(w *response, rq *request, sc scope) error {
+func (s *Server) docs(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return answerDocument(w, rq, page.Docs())
 }
 
-func answerDocument(w *response, rq *request, f page.File) error {
+func answerDocument(w *api.Response, rq *api.Request, f page.File) error {
 	h := w.Header()
 	h.Set("Content-Security-Policy", page.Policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -36,30 +37,30 @@ func answerDocument(w *response, rq *request, f page.File) error {
 
 // pageAsset answers with a script, style or picture of the page. What is at
 // such an address never changes.
-func (s *Server) pageAsset(w *response, rq *request, sc scope) error {
-	f, ok := page.Asset(rq.params.ByName("asset"))
-	if !ok || rq.params.ByName("version") != page.Version() {
-		return notFound("There is nothing at this address.")
+func (s *Server) pageAsset(w *api.Response, rq *api.Request, sc api.Scope) error {
+	f, ok := page.Asset(rq.Params.ByName("asset"))
+	if !ok || rq.Params.ByName("version") != page.Version() {
+		return api.NotFound("There is nothing at this address.")
 	}
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	return answerFile(w, rq, f)
 }
 
-func answerFile(w *response, rq *request, f page.File) error {
+func answerFile(w *api.Response, rq *api.Request, f page.File) error {
 	h := w.Header()
 	h.Add("Vary", "Accept-Encoding")
-	if rq.unmodified(w, f.ETag) {
+	if rq.Unmodified(w, f.ETag) {
 		return nil
 	}
 	body := f.Body
-	if takesGzip(rq.Header.Get("Accept-Encoding")) {
+	if api.TakesGzip(rq.Header.Get("Accept-Encoding")) {
 		h.Set("Content-Encoding", "gzip")
 		body = f.Gzipped
 	}
 	h.Set("Content-Type", f.Type)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if _, err := w.Write(body); err != nil {
-		rq.log().Debug("the file did not reach the client", "error", err)
+		rq.Log().Debug("the file did not reach the client", "error", err)
 	}
 	return nil
 }
@@ -69,6 +70,6 @@ var openAPIDocument []byte
 
 var openAPIFile = sync.OnceValue(func() page.File { return page.NewFile("application/json", openAPIDocument) })
 
-func (s *Server) openAPI(w *response, rq *request, sc scope) error {
+func (s *Server) openAPI(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return answerFile(w, rq, openAPIFile())
 }

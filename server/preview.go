@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/limits"
 	"attachd/server/preview"
@@ -47,56 +48,60 @@ type entryInIt struct {
 // maxListedEntries is how many entries of an archive are listed.
 const maxListedEntries = 1000
 
+// previewHolds is how many bytes of memory a preview is counted for: what is read of a table, a text or an archive. What is made of
+// it is counted when it is there, and as few make one as have turns.
+const previewHolds = 1 << 20
+
 // preview answers with the beginning of a table or a text, or with the names in
 // an archive.
-func (s *Server) preview(w *response, rq *request, sc scope) error {
-	raw, err := s.lookInto(rq, sc.attachment)
+func (s *Server) preview(w *api.Response, rq *api.Request, sc api.Scope) error {
+	raw, err := s.lookInto(rq, sc.Attachment)
 	if err != nil {
 		return err
 	}
-	return rq.send(w, http.StatusOK, raw)
+	return rq.Send(w, http.StatusOK, raw)
 }
 
 // lookInto is over before the answer begins: a client that reads slowly keeps
 // nobody waiting.
-func (s *Server) lookInto(rq *request, a store.Attachment) (raw []byte, err error) {
+func (s *Server) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err error) {
 	read := previewOf(a)
 	if read == nil {
 		return nil, noPreview(nil)
 	}
-	if err := rq.hold(previewHolds); err != nil {
+	if err := rq.Hold(previewHolds); err != nil {
 		return nil, err
 	}
-	leave, err := s.previewGate.Take(rq.Context(), rq.holds)
+	leave, err := s.previewGate.Take(rq.Context(), rq.Holds)
 	if err != nil {
 		return nil, noTurn(err)
 	}
 	defer leave()
 	var body any
-	err = s.contents.Inspect(rq.Context(), rq.log, a, false, func(file io.ReaderAt) error {
+	err = s.contents.Inspect(rq.Context(), rq.Log, a, false, func(file io.ReaderAt) error {
 		body, err = read(rq, file)
 		return err
 	})
 	if err == nil {
-		raw, err = encode(body)
+		raw, err = api.Encode(body)
 	}
 	if err == nil {
-		err = rq.holdAtOnce(int64(len(raw)))
+		err = rq.HoldAtOnce(int64(len(raw)))
 	}
 	return raw, err
 }
 
 // previewOf is what reads the body of a preview out of the file of an attachment,
 // or nil where there is no preview of its type.
-func previewOf(a store.Attachment) func(rq *request, file io.ReaderAt) (any, error) {
+func previewOf(a store.Attachment) func(rq *api.Request, file io.ReaderAt) (any, error) {
 	switch {
 	case preview.HasTable(a.Type):
-		return func(rq *request, file io.ReaderAt) (any, error) {
+		return func(rq *api.Request, file io.ReaderAt) (any, error) {
 			table, err := preview.ReadTable(file, a.Size, a.Type)
 			return renderTable(table), err
 		}
 	case a.Type == "application/zip":
-		return func(rq *request, file io.ReaderAt) (any, error) {
+		return func(rq *api.Request, file io.ReaderAt) (any, error) {
 			listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
 			if errors.Is(err, content.ErrBroken) {
 				err = noPreview(err)
@@ -104,7 +109,7 @@ func previewOf(a store.Attachment) func(rq *request, file io.ReaderAt) (any, err
 			return renderListing(listing), err
 		}
 	case content.IsText(a.Type):
-		return func(rq *request, file io.ReaderAt) (any, error) {
+		return func(rq *api.Request, file io.ReaderAt) (any, error) {
 			text, err := preview.ReadText(file, a.Size)
 			return textBody{"text", text.Text, text.Truncated}, err
 		}
@@ -115,13 +120,13 @@ func previewOf(a store.Attachment) func(rq *request, file io.ReaderAt) (any, err
 // noTurn is the answer when a preview cannot have its turn.
 func noTurn(err error) error {
 	if errors.Is(err, limits.ErrNoTurn) {
-		return busy("Too many previews are being made. Try again in a moment.")
+		return api.Busy("Too many previews are being made. Try again in a moment.")
 	}
 	return err
 }
 
 func noPreview(cause error) error {
-	return &refusal{status: http.StatusNotFound, code: "no_preview", detail: "There is no preview of this file.", cause: cause}
+	return &api.Refusal{Status: http.StatusNotFound, Code: "no_preview", Detail: "There is no preview of this file.", Cause: cause}
 }
 
 func renderTable(t preview.Table) tableBody {
@@ -135,7 +140,7 @@ func renderTable(t preview.Table) tableBody {
 func renderListing(l content.Listing) archiveBody {
 	body := archiveBody{Kind: "archive", Entries: []entryInIt{}, EntriesTotal: l.Total, Truncated: l.Total > int64(len(l.Entries))}
 	for _, e := range l.Entries {
-		body.Entries = append(body.Entries, entryInIt{e.Name, e.Size, e.Compressed, optionalTime(e.Modified), e.Directory})
+		body.Entries = append(body.Entries, entryInIt{e.Name, e.Size, e.Compressed, api.OptionalTime(e.Modified), e.Directory})
 	}
 	return body
 }
@@ -153,10 +158,10 @@ type allowedBody struct {
 	Extensions []string `json:"extensions"`
 }
 
-func (s *Server) limits(w *response, rq *request, sc scope) error {
+func (s *Server) limits(w *api.Response, rq *api.Request, sc api.Scope) error {
 	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(maxLinkTTL / time.Second)}
 	for _, allowed := range s.Policy.Allowed() {
 		body.Allowed = append(body.Allowed, allowedBody{allowed.MIMEType, allowed.Extensions})
 	}
-	return rq.answer(w, http.StatusOK, body)
+	return rq.Answer(w, http.StatusOK, body)
 }

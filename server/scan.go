@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/scan"
 	"attachd/store"
 )
@@ -36,7 +37,7 @@ const (
 
 // scan has the scanner look at what was spooled, whether or not the same
 // content is stored already: signatures are newer than files.
-func (s *Server) scan(rq *request, sc scope, a store.Attachment, spool io.ReaderAt) error {
+func (s *Server) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {
 		return nil
 	}
@@ -60,21 +61,21 @@ func (s *Server) scan(rq *request, sc scope, a store.Attachment, spool io.Reader
 
 // malwareFound is what becomes of a file in which the scanner found something.
 // The name of the signature is for the log: it would help to get round it.
-func (s *Server) malwareFound(rq *request, sc scope, a store.Attachment, signature string) error {
-	rq.log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
-		"sha256", blobs.Ref(a.SHA256).String(), "user", sc.caller.user.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
-	rq.entry.Name = a.FileName + ": " + signature
-	return &refusal{status: http.StatusBadRequest, code: "malware_found",
-		detail: "The virus scanner found malware in this file. It was not stored."}
+func (s *Server) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment, signature string) error {
+	rq.Log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
+		"sha256", blobs.Ref(a.SHA256).String(), "user", sc.Caller.User.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
+	rq.Entry.Name = a.FileName + ": " + signature
+	return &api.Refusal{Status: http.StatusBadRequest, Code: "malware_found",
+		Detail: "The virus scanner found malware in this file. It was not stored."}
 }
 
 // notScanned is what becomes of a file of which nobody knows whether there is
 // malware in it.
-func (s *Server) notScanned(rq *request, a store.Attachment, why error) error {
+func (s *Server) notScanned(rq *api.Request, a store.Attachment, why error) error {
 	if s.AcceptUnscanned {
-		rq.entry.Name = a.FileName + ": not scanned for malware"
+		rq.Entry.Name = a.FileName + ": not scanned for malware"
 		s.metrics.unscanned.WithLabelValues(unscannedAccepted).Inc()
-		rq.log().Warn("taken without a scan for malware", "file_name", a.FileName, "sha256", blobs.Ref(a.SHA256).String(), "error", why)
+		rq.Log().Warn("taken without a scan for malware", "file_name", a.FileName, "sha256", blobs.Ref(a.SHA256).String(), "error", why)
 		return nil
 	}
 	s.metrics.unscanned.WithLabelValues(unscannedRefused).Inc()
@@ -82,7 +83,7 @@ func (s *Server) notScanned(rq *request, a store.Attachment, why error) error {
 	if errors.Is(why, scan.ErrLimit) {
 		detail = "The virus scanner cannot look at all of this file, since it is too large or holds too much. The server's operator can raise the scanner's limits."
 	}
-	return &refusal{status: http.StatusServiceUnavailable, code: "scan_unavailable", retryAfter: 60, cause: why, detail: detail}
+	return &api.Refusal{Status: http.StatusServiceUnavailable, Code: "scan_unavailable", RetryAfter: 60, Cause: why, Detail: detail}
 }
 
 // How long an answer of the scanner to a ping stands.

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/cors"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
 	"attachd/server/limits"
@@ -113,14 +114,14 @@ type Ballast interface {
 // Server answers the API.
 type Server struct {
 	Config
-	corridor    *corridor
+	corridor    *api.Corridor
 	contents    *contents.Store
 	signing     signing
 	ids         store.IDs
 	clock       *upkeep.Clock
 	metrics     *metrics
 	slots       *limits.Slots
-	previewGate *limits.Turns[holder] // of requests that read tables and archives
+	previewGate *limits.Turns[api.Holder] // of requests that read tables and archives
 	decodes     *decodes
 	ready       readiness
 	upkeep      upkeeping
@@ -160,7 +161,7 @@ func New(cfg Config) (*Server, error) {
 			return preview.Thumbnail(ctx, content, size, mimeType)
 		}
 	}
-	s.previewGate = limits.NewTurns[holder](func() int { return s.Memory().Decoders })
+	s.previewGate = limits.NewTurns[api.Holder](func() int { return s.Memory().Decoders })
 	s.decodes = newDecodes(func() int { return s.Memory().Decoders })
 	s.signing.use(cfg.SigningKeys)
 	if cfg.Elapsed == nil {
@@ -172,7 +173,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	var err error
-	if s.corridor, err = newCorridor(s.corridorOptions()); err != nil {
+	if s.corridor, err = api.New(s.corridorOptions()); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
@@ -194,7 +195,9 @@ func New(cfg Config) (*Server, error) {
 		s.webhooks = s.newHooks(*cfg.Webhooks)
 	}
 	s.metrics = newMetrics(s)
-	handler := s.byHost(s.corridor.router(s.table()), s.table())
+	table := s.table()
+	routes := s.corridor.Router(table)
+	handler := s.byHost(routes, table)
 	if len(cfg.CORSOrigins) > 0 {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
@@ -204,13 +207,13 @@ func New(cfg Config) (*Server, error) {
 			MaxAge:         600,
 		}).Handler(handler)
 	}
-	s.handler = s.corridor.wrap(handler)
+	s.handler = s.corridor.Wrap(handler, routes)
 	return s, nil
 }
 
 // corridorOptions are what the corridor gets of all that the server has.
-func (s *Server) corridorOptions() options {
-	o := options{
+func (s *Server) corridorOptions() api.Options {
+	o := api.Options{
 		Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Log: s.Log, Memory: s.Memory,
 		Signer: s.signing.signer.Load, InPlace: s.InPlace,
 		PublicURL: s.PublicURL, ContentURL: s.ContentURL, TrustedProxies: s.TrustedProxies,
@@ -238,7 +241,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 // where file permissions guard the way in.
 func (s *Server) Operator() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.handler.ServeHTTP(w, r.WithContext(asOperator(r.Context())))
+		s.handler.ServeHTTP(w, r.WithContext(api.AsOperator(r.Context())))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"attachd/server/api"
 	"attachd/server/token"
 	"attachd/store"
 )
@@ -76,17 +77,17 @@ type rotationBody struct {
 
 // rotateSigning has a new key sign links from now on. The new keys are on
 // disk before the first link is signed with them.
-func (s *Server) rotateSigning(w *response, rq *request, sc scope) error {
+func (s *Server) rotateSigning(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Grace *int64 `json:"grace"`
 	}
-	if err := rq.readOptionalJSON(&order); err != nil {
+	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
 	grace := maxLinkTTL // no link ends before its time
 	if order.Grace != nil {
 		if *order.Grace < 0 || *order.Grace > int64(maxLinkTTL/time.Second) {
-			return invalidRequest("grace must be a number of seconds from 0 to %d (7 days).", int64(maxLinkTTL/time.Second))
+			return api.InvalidRequest("grace must be a number of seconds from 0 to %d (7 days).", int64(maxLinkTTL/time.Second))
 		}
 		grace = time.Duration(*order.Grace) * time.Second
 	}
@@ -99,9 +100,9 @@ func (s *Server) rotateSigning(w *response, rq *request, sc scope) error {
 	}
 	s.signing.use(keys)
 	if err := s.noteSigningKeys(rq.Context(), keys); err != nil { // the next start says that they changed
-		rq.log().Warn("which keys sign links could not be noted", "error", err)
+		rq.Log().Warn("which keys sign links could not be noted", "error", err)
 	}
-	until := timestamp(now.Add(grace))
-	rq.log().Info("links are signed with a new key", "earlier_links_until", until)
-	return rq.answer(w, http.StatusOK, rotationBody{until})
+	until := api.Timestamp(now.Add(grace))
+	rq.Log().Info("links are signed with a new key", "earlier_links_until", until)
+	return rq.Answer(w, http.StatusOK, rotationBody{until})
 }

@@ -7,13 +7,14 @@ import (
 	"sync"
 	"time"
 
+	"attachd/server/api"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
 
 // stats answers with how the server stands. Nothing of it costs more for more
 // attachments: what was counted says when that was.
-func (s *Server) stats(w *response, rq *request, sc scope) error {
+func (s *Server) stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 	counted, err := s.counted(rq.Context())
 	if err != nil {
 		return err
@@ -27,8 +28,8 @@ func (s *Server) stats(w *response, rq *request, sc scope) error {
 		return err
 	}
 	now := s.Now()
-	return rq.answer(w, http.StatusOK, statsBody{
-		AsOf:          timestamp(counted.at),
+	return rq.Answer(w, http.StatusOK, statsBody{
+		AsOf:          api.Timestamp(counted.at),
 		Version:       s.Version,
 		UptimeSeconds: int64(now.Sub(s.began).Seconds()),
 		Disk:          diskBody{room.Free, room.Total, s.contents.ReserveOf(room)},
@@ -40,9 +41,9 @@ func (s *Server) stats(w *response, rq *request, sc scope) error {
 		Hours:         s.hours.since(s.began, now),
 		UploadSlots:   slotsBody{s.slots.InUse(), s.slots.Max()},
 		Scrub:         s.scrubStats(),
-		LastCheck:     optionalTime(status.LastCheck),
-		LastGC:        optionalTime(status.LastGC),
-		LastBackup:    optionalTime(status.LastBackup),
+		LastCheck:     api.OptionalTime(status.LastCheck),
+		LastGC:        api.OptionalTime(status.LastGC),
+		LastBackup:    api.OptionalTime(status.LastBackup),
 		Damaged:       s.contents.Damaged(),
 		InDatabase:    len(s.Damage()),
 	})
@@ -111,7 +112,7 @@ func (s *Server) scrubStats() *scrubBody {
 		return nil
 	}
 	status := s.scrub.Status()
-	return &scrubBody{status.Progress, int64(s.ScrubPeriod.Seconds()), status.Damaged, status.Unreadable, optionalTime(status.LastPass)}
+	return &scrubBody{status.Progress, int64(s.ScrubPeriod.Seconds()), status.Damaged, status.Unreadable, api.OptionalTime(status.LastPass)}
 }
 
 // byType has the types with the most bytes first.
@@ -160,15 +161,15 @@ func (h *hours) uploaded(now time.Time, bytes int64) {
 }
 
 // downloaded counts an answer if there were bytes of a file in it.
-func (h *hours) downloaded(now time.Time, w *response) {
-	if w.status != http.StatusOK && w.status != http.StatusPartialContent {
+func (h *hours) downloaded(now time.Time, w *api.Response) {
+	if w.Status != http.StatusOK && w.Status != http.StatusPartialContent {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	hour := h.at(now)
 	hour.Downloads++
-	hour.DownloadBytes += w.bytes
+	hour.DownloadBytes += w.Bytes
 }
 
 // at is the place of an hour, which it takes over from an earlier day.

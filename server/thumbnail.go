@@ -11,6 +11,7 @@ import (
 	"net/http"
 
 	"attachd/blobs"
+	"attachd/server/api"
 	"attachd/server/preview"
 	"attachd/store"
 )
@@ -20,12 +21,12 @@ import (
 const maxPicture = 64 << 20
 
 func noThumbnail(cause error) error {
-	return &refusal{status: http.StatusNotFound, code: "no_thumbnail", detail: "There is no thumbnail of this file.", cause: cause}
+	return &api.Refusal{Status: http.StatusNotFound, Code: "no_thumbnail", Detail: "There is no thumbnail of this file.", Cause: cause}
 }
 
 // thumbnail answers with a small picture of the attachment.
-func (s *Server) thumbnail(w *response, rq *request, sc scope) error {
-	picture, err := s.thumbnailOf(rq, sc.attachment)
+func (s *Server) thumbnail(w *api.Response, rq *api.Request, sc api.Scope) error {
+	picture, err := s.thumbnailOf(rq, sc.Attachment)
 	if err != nil {
 		return err
 	}
@@ -34,15 +35,15 @@ func (s *Server) thumbnail(w *response, rq *request, sc scope) error {
 	h.Set("Content-Type", http.DetectContentType(picture)) // ours, so it is one of two
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
 	tidyRange(rq.Header, int64(len(picture)))
-	out := &sending{response: w}
+	out := &sending{Response: w, rq: rq}
 	joinConditions(rq.Header)
-	http.ServeContent(out, rq.Request, "", sc.attachment.CreatedAt(), bytes.NewReader(picture))
+	http.ServeContent(out, rq.Request, "", sc.Attachment.CreatedAt(), bytes.NewReader(picture))
 	out.begin()
 	return nil
 }
 
 // thumbnailOf takes the thumbnail that was made before, or makes one.
-func (s *Server) thumbnailOf(rq *request, a store.Attachment) ([]byte, error) {
+func (s *Server) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if !preview.HasThumbnail(a.Type) || a.Size > maxPicture {
 		return nil, noThumbnail(nil)
 	}
@@ -50,7 +51,7 @@ func (s *Server) thumbnailOf(rq *request, a store.Attachment) ([]byte, error) {
 		return made, nil
 	}
 	others := *rq // it goes on for others when this request ends
-	picture, err := s.decodes.do(rq.Context(), blobs.Ref(a.SHA256), rq.holder(), s.Now(), func(ctx context.Context) ([]byte, error) {
+	picture, err := s.decodes.do(rq.Context(), blobs.Ref(a.SHA256), rq.Holder(), s.Now(), func(ctx context.Context) ([]byte, error) {
 		others.Request = others.WithContext(ctx)
 		return s.newThumbnail(&others, a)
 	})
@@ -58,14 +59,14 @@ func (s *Server) thumbnailOf(rq *request, a store.Attachment) ([]byte, error) {
 		return nil, noThumbnail(err)
 	}
 	if errors.Is(err, preview.ErrNotRun) {
-		return nil, &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 5, cause: err,
-			detail: "The server has no room for making a thumbnail at the moment. Try again later."}
+		return nil, &api.Refusal{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: 5, Cause: err,
+			Detail: "The server has no room for making a thumbnail at the moment. Try again later."}
 	}
 	return picture, noTurn(err)
 }
 
 // newThumbnail makes one and keeps it, unless another was quicker.
-func (s *Server) newThumbnail(rq *request, a store.Attachment) ([]byte, error) {
+func (s *Server) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
 	}
@@ -74,24 +75,24 @@ func (s *Server) newThumbnail(rq *request, a store.Attachment) ([]byte, error) {
 		return nil, err
 	}
 	if err := s.contents.KeepThumbnail(rq.Context(), blobs.Ref(a.SHA256), picture); err != nil {
-		rq.log().Warn("a thumbnail could not be kept, and will be made anew", "error", err)
+		rq.Log().Warn("a thumbnail could not be kept, and will be made anew", "error", err)
 	}
 	return picture, nil
 }
 
 // madeThumbnail is nil when there is none.
-func (s *Server) madeThumbnail(rq *request, a store.Attachment) []byte {
+func (s *Server) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
 	made, err := s.Thumbnails.Get(blobs.Ref(a.SHA256))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		rq.log().Warn("a thumbnail could not be read, and is made anew", "error", err)
+		rq.Log().Warn("a thumbnail could not be read, and is made anew", "error", err)
 	}
 	return made
 }
 
 // makeThumbnail makes one of what is surely the content, always: it may be kept
 // for longer than a damage lasts.
-func (s *Server) makeThumbnail(rq *request, a store.Attachment) (picture []byte, err error) {
-	err = s.contents.Inspect(rq.Context(), rq.log, a, true, func(file io.ReaderAt) (err error) {
+func (s *Server) makeThumbnail(rq *api.Request, a store.Attachment) (picture []byte, err error) {
+	err = s.contents.Inspect(rq.Context(), rq.Log, a, true, func(file io.ReaderAt) (err error) {
 		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"attachd/server/api"
 	"attachd/store"
 )
 
@@ -101,6 +102,6 @@ func (s *Server) counted(ctx context.Context) (counted, error) {
 	case <-ctx.Done():
 		return counted{}, ctx.Err()
 	case <-s.upkeep.running.Done():
-		return counted{}, shuttingDown()
+		return counted{}, api.ShuttingDown()
 	}
 }

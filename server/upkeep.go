@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"attachd/server/api"
 	"attachd/server/upkeep"
 )
 
@@ -23,25 +24,25 @@ type upkeeping struct {
 }
 
 // check looks for faults in both stores.
-func (s *Server) check(w *response, rq *request, sc scope) error {
+func (s *Server) check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Deep bool `json:"deep"`
 	}
-	if err := rq.readOptionalJSON(&order); err != nil {
+	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
 	if !s.upkeep.checking.TryLock() {
-		return conflict("A check is under way already. Wait for it to end.")
+		return api.Conflict("A check is under way already. Wait for it to end.")
 	}
 	defer s.upkeep.checking.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
 		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
-			if isOperator(rq.Context()) {
+			if api.IsOperator(rq.Context()) {
 				level = slog.LevelWarn // the command lists them
 			}
-			rq.log().Log(ctx, level, "a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
+			rq.Log().Log(ctx, level, "a check found faults", "faults", len(report.Faults), "first", report.Faults[0].String())
 		}
 		if err == nil {
 			s.noteDone(ctx, upkeep.Checking)
@@ -52,23 +53,23 @@ func (s *Server) check(w *response, rq *request, sc scope) error {
 }
 
 // collect removes contents that nothing refers to.
-func (s *Server) collect(w *response, rq *request, sc scope) error {
+func (s *Server) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		DryRun bool     `json:"dry_run"`
 		MinAge *float64 `json:"min_age"`
 	}
-	if err := rq.readOptionalJSON(&order); err != nil {
+	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
 	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now(), Settled: s.ClockIsSettled(rq.Context())}
 	if order.MinAge != nil {
 		if *order.MinAge < 0 || *order.MinAge > maxMinAge.Seconds() {
-			return invalidRequest("min_age must be a number of seconds from 0 to %.0f.", maxMinAge.Seconds())
+			return api.InvalidRequest("min_age must be a number of seconds from 0 to %.0f.", maxMinAge.Seconds())
 		}
 		options.MinAge = time.Duration(*order.MinAge * float64(time.Second))
 	}
 	if !s.upkeep.collecting.TryLock() {
-		return conflict("Contents are being collected already. Wait for that to end.")
+		return api.Conflict("Contents are being collected already. Wait for that to end.")
 	}
 	defer s.upkeep.collecting.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
@@ -79,19 +80,19 @@ func (s *Server) collect(w *response, rq *request, sc scope) error {
 			s.contents.SweepThumbnails(ctx)
 		}
 		if errors.Is(err, upkeep.ErrDoubt) {
-			err = conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
+			err = api.Conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
 		}
 		return collected, err
 	})
 }
 
 // compact makes the database anew without its free pages.
-func (s *Server) compact(w *response, rq *request, sc scope) error {
+func (s *Server) compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
 	}
 	if !s.upkeep.compacting.TryLock() {
-		return conflict("The database is being made anew already. Wait for that to end.")
+		return api.Conflict("The database is being made anew already. Wait for that to end.")
 	}
 	defer s.upkeep.compacting.Unlock()
 	if err := s.roomToCompact(rq); err != nil {
@@ -100,7 +101,7 @@ func (s *Server) compact(w *response, rq *request, sc scope) error {
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
 		compacted, err := s.Compacter.Compact(ctx)
 		if err == nil {
-			rq.log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
+			rq.Log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
 		}
 		return compacted, err
 	})
@@ -108,7 +109,7 @@ func (s *Server) compact(w *response, rq *request, sc scope) error {
 
 // roomToCompact refuses when the disk has no room for a second database. The
 // reserve may be used: more than that is free in the end.
-func (s *Server) roomToCompact(rq *request) error {
+func (s *Server) roomToCompact(rq *api.Request) error {
 	size, err := s.Compacter.Size(rq.Context())
 	if err != nil {
 		return err
@@ -118,8 +119,8 @@ func (s *Server) roomToCompact(rq *request) error {
 		return err
 	}
 	if used := size.Bytes - size.Free; room.Free < used {
-		refused := diskFull(nil)
-		refused.detail = fmt.Sprintf("To make the database anew takes up to %d bytes on the disk, and %d are free. Make room, and try again.", used, room.Free)
+		refused := api.DiskFull(nil)
+		refused.Detail = fmt.Sprintf("To make the database anew takes up to %d bytes on the disk, and %d are free. Make room, and try again.", used, room.Free)
 		return refused
 	}
 	return nil
@@ -130,7 +131,7 @@ const maxMinAge = 100 * 365 * 24 * time.Hour
 // work answers with lines of JSON: how far it is, now and then, and last the
 // report, or what went wrong. What goes wrong before the first line is
 // answered as everywhere.
-func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.Tell) (any, error)) error {
+func (s *Server) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.Tell) (any, error)) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
@@ -145,19 +146,19 @@ func (s *Server) work(w *response, rq *request, do func(context.Context, upkeep.
 		}
 	})
 	if errors.Is(err, context.Canceled) && s.corridor.Draining() {
-		err = shuttingDown()
+		err = api.ShuttingDown()
 	}
 	var end any = reportLine{report}
 	if err != nil {
-		if w.status == 0 {
+		if w.Status == 0 {
 			return err
 		}
-		refusal, body := rq.toAnswer(err)
-		w.code = refusal.code
+		refusal, body := rq.ToAnswer(err)
+		w.Code = refusal.Code
 		end = errorLine{body}
 	}
 	if err := answerLine(w, end); err != nil {
-		rq.log().Debug("the answer did not reach the client", "error", err)
+		rq.Log().Debug("the answer did not reach the client", "error", err)
 	}
 	return nil
 }
@@ -176,13 +177,13 @@ type (
 		Report any `json:"report"`
 	}
 	errorLine struct {
-		Error refusalBody `json:"error"`
+		Error api.RefusalBody `json:"error"`
 	}
 )
 
 // answerLine writes a line of JSON, at once.
-func answerLine(w *response, body any) error {
-	raw, err := encode(body)
+func answerLine(w *api.Response, body any) error {
+	raw, err := api.Encode(body)
 	if err != nil {
 		return err
 	}

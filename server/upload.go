@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
 	"attachd/server/formdata"
@@ -29,33 +30,36 @@ const (
 	longestPartName = 100
 )
 
+// uploadHolds is how many bytes of memory an upload is counted for: what comes in and what is looked for in it.
+const uploadHolds = 160 << 10
+
 // upload takes in one file: spooled and hashed as it comes, judged and scanned
 // when it is whole, kept, recorded, and only then acknowledged.
-func (s *Server) upload(w *response, rq *request, sc scope) error {
+func (s *Server) upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.corridor.Draining() {
-		return shuttingDown()
+		return api.ShuttingDown()
 	}
 	boundary, err := s.admit(rq, sc)
 	if err != nil {
 		return err
 	}
-	if err := rq.hold(uploadHolds); err != nil {
+	if err := rq.Hold(uploadHolds); err != nil {
 		return err
 	}
-	slot := s.slots.Take(sc.caller.user.ID, rq.cutBody)
+	slot := s.slots.Take(sc.Caller.User.ID, rq.CutBody)
 	if slot == nil {
-		return busy("All upload slots are taken. Try again in a moment.")
+		return api.Busy("All upload slots are taken. Try again in a moment.")
 	}
 	defer s.slots.Release(slot)
 	spool := s.contents.Spool(rq.Context())
 	defer func() {
 		if err := spool.Close(); err != nil {
-			rq.log().Error("a spool could not be thrown away", "error", err)
+			rq.Log().Error("a spool could not be thrown away", "error", err)
 		}
 	}()
 	form, err := s.receive(rq, sc, boundary, spool, slot)
 	if !s.slots.Received(slot) {
-		return slotLost() // whatever else went wrong, it may be because of that
+		return api.SlotLost() // whatever else went wrong, it may be because of that
 	}
 	if err != nil {
 		return err
@@ -64,59 +68,59 @@ func (s *Server) upload(w *response, rq *request, sc scope) error {
 	if err != nil {
 		return err
 	}
-	rq.entry.Name = a.FileName
+	rq.Entry.Name = a.FileName
 	if err := s.scan(rq, sc, a, spool); err != nil {
 		return err
 	}
-	if sc, err = s.corridor.recheck(rq, sc, upload, parent(a.Parent.Kind)); err != nil {
+	if sc, err = s.corridor.Recheck(rq, sc, api.Upload, api.Parent(a.Parent.Kind)); err != nil {
 		return err
 	}
 	newID := func() uuid.UUID {
 		id := s.ids.New(s.Now())
-		rq.entry.ID = id.String()
+		rq.Entry.ID = id.String()
 		return id
 	}
-	if err := spool.Record(rq.Context(), rq.log, &a, sc.autoCreate, newID); err != nil {
+	if err := spool.Record(rq.Context(), rq.Log, &a, sc.AutoCreate, newID); err != nil {
 		return err
 	}
 	s.ready.acknowledged.Add(1)
 	s.metrics.uploaded.Add(float64(a.Size))
 	s.hours.uploaded(s.Now(), a.Size)
 	h := w.Header()
-	h.Set("Location", s.corridor.basePath+downloadPath(a))
+	h.Set("Location", s.corridor.BasePath()+downloadPath(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
-	return rq.answer(w, http.StatusCreated, renderAttachment(a))
+	return rq.Answer(w, http.StatusCreated, api.RenderAttachment(a))
 }
 
 // admit refuses what can be refused before the body is read, and gives the
 // boundary of its parts.
-func (s *Server) admit(rq *request, sc scope) (boundary string, err error) {
+func (s *Server) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
 	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
 	switch {
 	case !strings.EqualFold(params[""], "multipart/form-data"):
-		return "", invalidRequest("Send the file as multipart/form-data, in a part named \"file\".")
+		return "", api.InvalidRequest("Send the file as multipart/form-data, in a part named \"file\".")
 	case boundary == "":
-		return "", invalidRequest("The header Content-Type has no boundary. Leave that header to the library that makes the form: it knows the boundary.")
+		return "", api.InvalidRequest("The header Content-Type has no boundary. Leave that header to the library that makes the form: it knows the boundary.")
 	case len(boundary) > formdata.MaxBoundary:
-		return "", invalidRequest("The boundary in the header Content-Type has more than %d characters.", formdata.MaxBoundary)
+		return "", api.InvalidRequest("The boundary in the header Content-Type has more than %d characters.", formdata.MaxBoundary)
 	}
-	if err := rq.refuseEncoded(); err != nil {
+	if err := rq.RefuseEncoded(); err != nil {
 		return "", err
 	}
-	if sc.caller.user.ID == uuid.Nil {
-		return "", forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
+	if sc.Caller.User.ID == uuid.Nil {
+		return "", api.Forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
 	}
 	// The rest of the form is no larger than this, so the file is no smaller.
 	least := max(rq.ContentLength-maxBefore-maxAfter, 0)
 	if least > s.MaxFileSize {
-		return "", fileTooLarge(s.MaxFileSize)
+		return "", api.FileTooLarge(s.MaxFileSize)
 	}
 	if err := s.contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}
-	space, used, err := s.Store.Space(rq.Context(), sc.entity.Space)
-	if errors.Is(err, store.ErrNotFound) && sc.autoCreate != "" {
+	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)
+	if errors.Is(err, store.ErrNotFound) && sc.AutoCreate != "" {
 		return boundary, nil
 	}
 	if err != nil {
@@ -133,12 +137,12 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *request, sc scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
+func (s *Server) receive(rq *api.Request, sc api.Scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
-	body := rq.paced()
-	body.slot, body.over = slot, tooMuch()
-	defer body.done()
-	body.allow(maxBefore + formdata.BufferSize)
+	body := rq.Paced()
+	body.Slot, body.Over = slot, tooMuch()
+	defer body.Close()
+	body.Allow(maxBefore + formdata.BufferSize)
 	parts := formdata.NewReader(body, boundary)
 	defer parts.Close()
 	hasFile, hasComment, other := false, false, ""
@@ -151,31 +155,31 @@ func (s *Server) receive(rq *request, sc scope, boundary string, spool *contents
 			return form{}, formError(err)
 		}
 		if n == maxParts {
-			return form{}, invalidRequest("The form has more than %d parts.", maxParts)
+			return form{}, api.InvalidRequest("The form has more than %d parts.", maxParts)
 		}
 		switch {
 		case part.Name == "file" && hasFile:
-			return form{}, invalidFile("The form has more than one part named \"file\". Send one file in each request.")
+			return form{}, api.InvalidFile("The form has more than one part named \"file\". Send one file in each request.")
 		case part.Name == "file":
 			hasFile = true
-			if body.total-parts.Buffered() > maxBefore {
+			if body.Total-parts.Buffered() > maxBefore {
 				return form{}, tooMuch()
 			}
 			if part.FileName == "" {
-				return form{}, invalidFile("The part named \"file\" has no file name.")
+				return form{}, api.InvalidFile("The part named \"file\" has no file name.")
 			}
 			f.fileName = part.FileName
 			f.digests = append(f.digests, part.Digests...)
-			body.allow(s.MaxFileSize + maxAfter)
+			body.Allow(s.MaxFileSize + maxAfter)
 			if err := spool.Receive(filePart{parts}, s.MaxFileSize); errors.Is(err, contents.ErrTooLarge) {
-				return form{}, fileTooLarge(s.MaxFileSize)
+				return form{}, api.FileTooLarge(s.MaxFileSize)
 			} else if err != nil {
 				return form{}, err
 			}
-			body.allow(maxAfter)
-		case part.Name == "comment_id" && sc.entity.Kind == store.Ticket:
+			body.Allow(maxAfter)
+		case part.Name == "comment_id" && sc.Entity.Kind == store.Ticket:
 			if hasComment {
-				return form{}, invalidRequest("The form has more than one field comment_id.")
+				return form{}, api.InvalidRequest("The form has more than one field comment_id.")
 			}
 			hasComment = true
 			raw, err := io.ReadAll(io.LimitReader(parts, maxField))
@@ -189,9 +193,9 @@ func (s *Server) receive(rq *request, sc scope, boundary string, spool *contents
 	}
 	switch {
 	case !hasFile && other != "":
-		return form{}, invalidFile("The form has no part named \"file\": its file is in the part named %q. Name that \"file\".", other)
+		return form{}, api.InvalidFile("The form has no part named \"file\": its file is in the part named %q. Name that \"file\".", other)
 	case !hasFile:
-		return form{}, invalidFile("The form has no part named \"file\".")
+		return form{}, api.InvalidFile("The form has no part named \"file\".")
 	}
 	// What follows the last boundary says nothing, but the client sends it.
 	if _, err := io.Copy(io.Discard, body); err != nil {
@@ -201,7 +205,7 @@ func (s *Server) receive(rq *request, sc scope, boundary string, spool *contents
 }
 
 func tooMuch() error {
-	return invalidRequest("The form holds more than %s before its file, or more than %s after it.", size(maxBefore), size(maxAfter))
+	return api.InvalidRequest("The form holds more than %s before its file, or more than %s after it.", api.FormatSize(maxBefore), api.FormatSize(maxAfter))
 }
 
 // filePart is the part with the file, whose errors are answers.
@@ -228,24 +232,24 @@ func formError(err error) error {
 	case errors.Is(err, formdata.ErrCut):
 		detail = "The body ends before it is complete."
 	default:
-		return bodyError(err)
+		return api.BodyError(err)
 	}
-	return &refusal{status: http.StatusBadRequest, code: "invalid_request", detail: detail, cause: err}
+	return &api.Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Detail: detail, Cause: err}
 }
 
 // classify decides whether what was spooled is taken, and as what.
-func (s *Server) classify(rq *request, sc scope, f form, spool *contents.Spool) (store.Attachment, error) {
+func (s *Server) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
-		Parent:     sc.entity.Parent,
+		Parent:     sc.Entity.Parent,
 		Size:       spool.Size(),
 		SHA256:     spool.Ref(),
-		UploaderID: sc.caller.user.ID,
-		Uploader:   sc.caller.user.FullName,
+		UploaderID: sc.Caller.User.ID,
+		Uploader:   sc.Caller.User.FullName,
 	}
 	if f.comment != "" {
-		id, ok := parseID(f.comment)
+		id, ok := api.ParseID(f.comment)
 		if !ok {
-			return a, invalidRequest("comment_id must be a UUID.")
+			return a, api.InvalidRequest("comment_id must be a UUID.")
 		}
 		if _, err := s.Store.Comment(rq.Context(), a.Parent.ID, id); err != nil {
 			return a, err
@@ -257,7 +261,7 @@ func (s *Server) classify(rq *request, sc scope, f form, spool *contents.Spool) 
 	}
 	var err error
 	if a.FileName, err = content.CleanName(f.fileName); err != nil {
-		return a, invalidFile("%s", err)
+		return a, api.InvalidFile("%s", err)
 	}
 	a.Type, err = s.Policy.Decide(spool, a.Size, a.FileName)
 	return a, err
@@ -281,10 +285,10 @@ func verifyDigests(headers []string, sum [32]byte) error {
 		encoded, ended := strings.CutSuffix(encoded, ":")
 		claimed, err := base64.StdEncoding.DecodeString(encoded)
 		if !begun || !ended || err != nil || len(claimed) != len(sum) {
-			return invalidRequest("Repr-Digest must look like sha-256=:<base64 of 32 bytes>:")
+			return api.InvalidRequest("Repr-Digest must look like sha-256=:<base64 of 32 bytes>:")
 		}
 		if !bytes.Equal(claimed, sum[:]) {
-			return invalidFile("The file did not arrive as it was sent: its SHA-256 is not the one in Repr-Digest.")
+			return api.InvalidFile("The file did not arrive as it was sent: its SHA-256 is not the one in Repr-Digest.")
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"attachd/server/api"
 	"attachd/server/webhooks"
 	"attachd/store"
 )
@@ -91,16 +92,16 @@ func describeEvent(e store.Event) eventBody {
 		Type:      string(e.Type),
 		Timestamp: e.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
 		Data: eventData{
-			Attachment: renderAttachment(e.Attachment),
+			Attachment: api.RenderAttachment(e.Attachment),
 			Parent:     parentBody{e.Attachment.Parent.Kind.String(), e.Attachment.Parent.ID},
 			Space:      e.Space,
-			Actor:      teller{optionalID(e.Origin.UserID), optionalID(e.Origin.ActorID), e.Origin.Operator},
+			Actor:      teller{api.OptionalID(e.Origin.UserID), api.OptionalID(e.Origin.ActorID), e.Origin.Operator},
 		},
 	}
 }
 
 func renderEvent(e store.Event) (webhooks.Message, error) {
-	body, err := encode(describeEvent(e))
+	body, err := api.Encode(describeEvent(e))
 	return webhooks.Message{ID: e.ID.String(), Body: body}, err
 }
 
@@ -115,7 +116,7 @@ type WebhookState struct {
 	LastError   string  `json:"last_error"`
 }
 
-func (s *Server) webhookState(w *response, rq *request, sc scope) error {
+func (s *Server) webhookState(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var state WebhookState
 	state.Pending, state.Dead = s.Store.OutboxSize()
 	first, err := s.Store.Events(rq.Context(), 0, 1)
@@ -123,15 +124,15 @@ func (s *Server) webhookState(w *response, rq *request, sc scope) error {
 		return err
 	}
 	if len(first) > 0 {
-		state.Oldest = optionalTime(first[0].Queued)
+		state.Oldest = api.OptionalTime(first[0].Queued)
 	}
 	if s.webhooks != nil {
 		status := s.webhooks.courier.Status()
 		state.URL = s.webhooks.receiver.URL
-		state.LastSuccess, state.LastFailure = optionalTime(status.LastSuccess), optionalTime(status.LastFailure)
+		state.LastSuccess, state.LastFailure = api.OptionalTime(status.LastSuccess), api.OptionalTime(status.LastFailure)
 		state.LastError = status.LastError
 	}
-	return rq.answer(w, http.StatusOK, state)
+	return rq.Answer(w, http.StatusOK, state)
 }
 
 // deadLetterBody is an event that was given up, as it is shown.
@@ -143,28 +144,28 @@ type deadLetterBody struct {
 }
 
 // deadLetters lists the events that were given up, the first to be first.
-func (s *Server) deadLetters(w *response, rq *request, sc scope) error {
-	return listing[store.DeadLetter]{
-		fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
+func (s *Server) deadLetters(w *api.Response, rq *api.Request, sc api.Scope) error {
+	return api.List[store.DeadLetter]{
+		Fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
 			var seq uint64
 			if len(after) > 0 {
 				if len(after) != 8 {
-					return nil, badCursor()
+					return nil, api.BadCursor()
 				}
 				seq = binary.BigEndian.Uint64(after)
 			}
 			return s.Store.DeadLetters(rq.Context(), seq, n)
 		},
-		key: func(l store.DeadLetter) []byte { return binary.BigEndian.AppendUint64(nil, l.Seq) },
-		row: rendered(func(l store.DeadLetter) any {
-			return deadLetterBody{l.Event.ID, timestamp(l.Time), l.Reason, describeEvent(l.Event)}
+		Key: func(l store.DeadLetter) []byte { return binary.BigEndian.AppendUint64(nil, l.Seq) },
+		Row: api.Rendered(func(l store.DeadLetter) any {
+			return deadLetterBody{l.Event.ID, api.Timestamp(l.Time), l.Reason, describeEvent(l.Event)}
 		}),
-	}.answer(w, rq)
+	}.Answer(w, rq)
 }
 
 // redeliver puts all dead letters back into the outbox, some at a time so that
 // changes need not wait for long.
-func (s *Server) redeliver(w *response, rq *request, sc scope) error {
+func (s *Server) redeliver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
@@ -184,11 +185,11 @@ func (s *Server) redeliver(w *response, rq *request, sc scope) error {
 		answer.Events += moved
 		left -= int64(moved)
 	}
-	return rq.answer(w, http.StatusOK, answer)
+	return rq.Answer(w, http.StatusOK, answer)
 }
 
 func noReceiver() error {
-	return conflict("No receiver of webhooks is configured (webhooks.url).")
+	return api.Conflict("No receiver of webhooks is configured (webhooks.url).")
 }
 
 // PingReport is what came of a ping.
@@ -199,16 +200,16 @@ type PingReport struct {
 }
 
 // pingReceiver sends the receiver an event that says nothing, now and once.
-func (s *Server) pingReceiver(w *response, rq *request, sc scope) error {
+func (s *Server) pingReceiver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
 	now := s.Now()
-	body, err := encode(struct {
+	body, err := api.Encode(struct {
 		Type      string   `json:"type"`
 		Timestamp string   `json:"timestamp"`
 		Data      struct{} `json:"data"`
-	}{Type: "webhook.ping", Timestamp: timestamp(now)})
+	}{Type: "webhook.ping", Timestamp: api.Timestamp(now)})
 	if err != nil {
 		return err
 	}
@@ -218,5 +219,5 @@ func (s *Server) pingReceiver(w *response, rq *request, sc scope) error {
 	if err != nil {
 		report.Error = err.Error()
 	}
-	return rq.answer(w, http.StatusOK, report)
+	return rq.Answer(w, http.StatusOK, report)
 }

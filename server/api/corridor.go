@@ -1,4 +1,7 @@
-package server
+// Package api is what every request to the server passes: who calls and what they
+// may, the limits, the log, the audit log, JSON and lists, and the one place where
+// an error becomes an answer. The rooms above it have the handlers.
+package api
 
 import (
 	"context"
@@ -22,7 +25,7 @@ import (
 )
 
 // Records is what the corridor needs of a store.
-type records interface {
+type Records interface {
 	store.Keys
 	User(ctx context.Context, id uuid.UUID) (store.User, error)
 	Space(ctx context.Context, slug string) (store.Space, store.Usage, error)
@@ -33,9 +36,9 @@ type records interface {
 	Record(e store.Entry)
 }
 
-// options are what a corridor is made of.
-type options struct {
-	Records records
+// Options are what a corridor is made of.
+type Options struct {
+	Records Records
 	Now     func() time.Time
 	// TrustedNow is the time where the clock is trusted.
 	TrustedNow func(ctx context.Context) (now time.Time, trusted bool)
@@ -66,10 +69,10 @@ type options struct {
 	DemoKeys                   func() (map[string]string, error)
 }
 
-// corridor is what every request passes: it finds out who calls and what they may,
+// Corridor is what every request passes: it finds out who calls and what they may,
 // counts and records the request, and makes an answer of every failure.
-type corridor struct {
-	options
+type Corridor struct {
+	Options
 	basePath    string // path of PublicURL
 	contentHost string // host name of ContentURL
 	contentPath string // path of ContentURL
@@ -88,8 +91,8 @@ type corridor struct {
 	routes      *httprouter.Router
 }
 
-// newCorridor makes one. Its URLs must be right.
-func newCorridor(o options) (*corridor, error) {
+// New makes one. Its URLs must be right.
+func New(o Options) (*Corridor, error) {
 	public, err := url.Parse(o.PublicURL)
 	if err != nil {
 		return nil, fmt.Errorf("public URL: %w", err)
@@ -98,10 +101,10 @@ func newCorridor(o options) (*corridor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("content URL: %w", err)
 	}
-	return &corridor{
-		options:     o,
+	return &Corridor{
+		Options:     o,
 		basePath:    strings.TrimSuffix(public.Path, "/"),
-		contentHost: hostname(files.Host),
+		contentHost: Hostname(files.Host),
 		contentPath: strings.TrimSuffix(files.Path, "/"),
 		sendStall:   clientStall,
 		takeStall:   clientStall,
@@ -117,41 +120,41 @@ func newCorridor(o options) (*corridor, error) {
 }
 
 // BasePath is the path of the public URL, without a slash at its end.
-func (c *corridor) BasePath() string { return c.basePath }
+func (c *Corridor) BasePath() string { return c.basePath }
 
 // Drain refuses new uploads from now on, and asks clients to use other
 // connections.
-func (c *corridor) Drain() { c.draining.Store(true) }
+func (c *Corridor) Drain() { c.draining.Store(true) }
 
 // Draining says whether the server is about to stop.
-func (c *corridor) Draining() bool { return c.draining.Load() }
+func (c *Corridor) Draining() bool { return c.draining.Load() }
 
 // Busy says whether people are being served now.
-func (c *corridor) Busy() bool { return c.traffic.busy(c.Now()) }
+func (c *Corridor) Busy() bool { return c.traffic.busy(c.Now()) }
 
 // HeldBytes are what requests under way are counted for in memory.
-func (c *corridor) HeldBytes() int64 { return c.holdings.Held() }
+func (c *Corridor) HeldBytes() int64 { return c.holdings.Held() }
 
 // ListTag is an ETag of the list of a parent's attachments, which is to be read
 // after it was asked for.
-func (c *corridor) ListTag(p store.Parent) string { return c.lists.tag(p) }
+func (c *Corridor) ListTag(p store.Parent) string { return c.lists.tag(p) }
 
 // SetPatience sets how long the server waits for clients that stand still while
 // they send, refused ones too, and for those that do not take their answer. It is
 // to be called before the first request.
-func (c *corridor) SetPatience(sending, taking time.Duration) {
+func (c *Corridor) SetPatience(sending, taking time.Duration) {
 	c.sendStall, c.drain, c.takeStall = sending, sending, taking
 }
 
-// hostname is a host without its port, as it is compared.
-func hostname(host string) string {
+// Hostname is a host without its port, as it is compared.
+func Hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
-// forContentHost says whether a request came to the host for files.
-func (c *corridor) forContentHost(r *http.Request) bool {
-	return c.contentHost != "" && hostname(c.requestedHost(r)) == c.contentHost
+// ForContentHost says whether a request came to the host for files.
+func (c *Corridor) ForContentHost(r *http.Request) bool {
+	return c.contentHost != "" && Hostname(c.requestedHost(r)) == c.contentHost
 }

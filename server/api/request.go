@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"context"
@@ -21,45 +21,46 @@ import (
 	"attachd/store"
 )
 
-// request is what a handler knows of a request by the time it runs.
-type request struct {
+// Request is what a handler knows of a request by the time it runs.
+type Request struct {
 	*http.Request
-	corridor *corridor
-	writer   *response
+	corridor *Corridor
+	writer   *Response
 	id       string // X-Request-Id
-	route    route  // the one that matched; its pattern is empty if none has
-	params   httprouter.Params
+	route    Route  // the one that matched; its pattern is empty if none has
+	Params   httprouter.Params
 	body     *countedBody
 
-	scope    scope        // for the log, the audit log and the limits; handlers get it as a value
-	entry    *store.Entry // what a change is recorded as
-	holds    holder       // who is counted for what it holds in memory
+	scope    Scope        // for the log, the audit log and the limits; handlers get it as a value
+	Entry    *store.Entry // what a change is recorded as
+	Holds    Holder       // who is counted for what it holds in memory
 	held     int64        // bytes of that
 	refusing bool         // there was no memory for it
 }
 
-// log is the server's log, in which each line says what request it is about.
+// Log is the server's log, in which each line says what request it is about.
 // Most requests need none but the line of their end.
-func (rq *request) log() *slog.Logger {
+func (rq *Request) Log() *slog.Logger {
 	return rq.corridor.Log.With(requestIDAttr(rq.id))
 }
 
 func requestIDAttr(id string) slog.Attr { return slog.String("request_id", id) }
 
-// response remembers what was answered, and gives a client that does not read
+// Response remembers what was answered, and gives a client that does not read
 // it, or reads too slowly, only so long.
-type response struct {
+type Response struct {
 	http.ResponseWriter
-	rq     *request
-	status int
-	bytes  int64
-	code   string // of a refusal
+	rq     *Request
+	Status int
+	Bytes  int64
+	Code   string // of a refusal
 	pace   limits.Progress
 }
 
-func (w *response) WriteHeader(status int) {
+// WriteHeader implements http.ResponseWriter.
+func (w *Response) WriteHeader(status int) {
 	if status >= 200 {
-		w.status = status
+		w.Status = status
 		w.rq.corridor.lists.note(w.rq, status)
 		if w.rq.corridor.Draining() {
 			w.Header().Set("Connection", "close") // the next request goes to the next server
@@ -70,40 +71,41 @@ func (w *response) WriteHeader(status int) {
 	w.pace.Moved(time.Now(), 0)
 }
 
-func (w *response) Write(p []byte) (int, error) {
-	if w.status == 0 {
+// Write implements http.ResponseWriter.
+func (w *Response) Write(p []byte) (int, error) {
+	if w.Status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 	w.move()
 	n, err := w.ResponseWriter.Write(p)
 	w.pace.Moved(time.Now(), n)
-	w.bytes += int64(n)
+	w.Bytes += int64(n)
 	return n, err
 }
 
 // Unwrap is for http.ResponseController.
-func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-func (w *response) move() {
+func (w *Response) move() {
 	if deadline, move := w.pace.Begin(time.Now()); move {
 		// Only a connection that cannot have deadlines (one in memory) refuses.
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 	}
 }
 
-// sendFrom sends what to, the connection, takes from r by itself: the kernel does
+// SendFrom sends what to, the connection, takes from r by itself: the kernel does
 // where it can. The deadline moves once, so r must be short.
-func (w *response) sendFrom(to io.ReaderFrom, r io.Reader) (int64, error) {
+func (w *Response) SendFrom(to io.ReaderFrom, r io.Reader) (int64, error) {
 	w.move()
 	n, err := to.ReadFrom(r)
 	w.pace.Moved(time.Now(), int(n))
-	w.bytes += n
+	w.Bytes += n
 	return n, err
 }
 
-// outlastBody gives a short answer time to be sent: net/http may wait for the
+// OutlastBody gives a short answer time to be sent: net/http may wait for the
 // rest of the body first.
-func (w *response) outlastBody() {
+func (w *Response) OutlastBody() {
 	if w.rq.body.ReadCloser != http.NoBody {
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.rq.corridor.sendStall + w.rq.corridor.takeStall))
 	}
@@ -121,9 +123,10 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// wrap makes of next what every request passes, whatever becomes of it: request id,
-// headers, panics, the log line, metrics.
-func (c *corridor) wrap(next http.Handler) http.Handler {
+// Wrap makes of next what every request passes, whatever becomes of it: request id,
+// headers, panics, the log line, metrics. routes are all that there are.
+func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handler {
+	c.routes = routes
 	return http.HandlerFunc(func(hw http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		id := requestID(r)
@@ -137,14 +140,14 @@ func (c *corridor) wrap(next http.Handler) http.Handler {
 		// waits for a 100 Continue.
 		r = r.WithContext(r.Context())
 		r.Body = body
-		rq := &request{Request: r, corridor: c, id: id, body: body}
-		w := &response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(c.MinDownloadRate, c.takeStall)}
+		rq := &Request{Request: r, corridor: c, id: id, body: body}
+		w := &Response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(c.MinDownloadRate, c.takeStall)}
 		// The one that the last answer on this connection left behind would
 		// be in the way of a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
 		rq.writer = w
 		w.Header().Set("X-Request-Id", id)
-		setHeaders(w.Header(), document)
+		setHeaders(w.Header(), Document)
 		if r.TLS != nil {
 			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
 		}
@@ -167,23 +170,23 @@ func (c *corridor) wrap(next http.Handler) http.Handler {
 		defer func() {
 			failure := recover()
 			if failure != nil && failure != http.ErrAbortHandler {
-				rq.log().Error("panic", "error", failure, "stack", string(debug.Stack()))
-				if w.status == 0 {
-					rq.refuse(w, errors.New("panic"))
+				rq.Log().Error("panic", "error", failure, "stack", string(debug.Stack()))
+				if w.Status == 0 {
+					rq.Refuse(w, errors.New("panic"))
 					failure = nil
 				}
 			}
-			w.outlastBody()
+			w.OutlastBody()
 			c.report(w, rq, time.Since(began), failure != nil)
 			if failure != nil {
 				panic(http.ErrAbortHandler)
 			}
 		}()
 		base := c.basePath
-		if c.forContentHost(r) {
+		if c.ForContentHost(r) {
 			base = c.contentPath
 		}
-		if base != "" && !isOperator(r.Context()) {
+		if base != "" && !IsOperator(r.Context()) {
 			r.URL.Path = c.withoutBase(r.URL.Path, base)
 		}
 		if forPeople(r) {
@@ -197,7 +200,7 @@ func (c *corridor) wrap(next http.Handler) http.Handler {
 // withoutBase takes the path of public_url away, as a proxy may or may not have
 // done. Where it has, what is left may itself begin like that path: behind
 // https://example.com/files, a link to a file arrives as /files/{attachment_id}.
-func (c *corridor) withoutBase(path, base string) string {
+func (c *Corridor) withoutBase(path, base string) string {
 	rest, below := strings.CutPrefix(path, base)
 	if !below || !strings.HasPrefix(rest+"/", "/") {
 		return path
@@ -210,7 +213,7 @@ func (c *corridor) withoutBase(path, base string) string {
 }
 
 // isRoute says whether there is something at a path.
-func (c *corridor) isRoute(path string) bool {
+func (c *Corridor) isRoute(path string) bool {
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
 		if handle, _, _ := c.routes.Lookup(method, path); handle != nil {
 			return true
@@ -220,22 +223,22 @@ func (c *corridor) isRoute(path string) bool {
 }
 
 // adapt makes a route an httprouter.Handle.
-func (c *corridor) adapt(rt route) httprouter.Handle {
+func (c *Corridor) adapt(rt Route) httprouter.Handle {
 	return func(hw http.ResponseWriter, _ *http.Request, params httprouter.Params) {
-		w := hw.(*response)
+		w := hw.(*Response)
 		rq := w.rq
-		rq.route, rq.params = rt, params
-		if rt.kind.sendsFile() {
-			setHeaders(w.Header(), rt.kind)
+		rq.route, rq.Params = rt, params
+		if rt.Kind.sendsFile() {
+			setHeaders(w.Header(), rt.Kind)
 		}
-		sc, err := rt.who(c, rq)
+		sc, err := rt.Who(c, rq)
 		rq.scope = sc
 		if busy := c.charge(rq); busy != nil {
 			err = busy
 		}
 		if err == nil {
 			rq.audit()
-			err = rt.handle(w, rq, sc)
+			err = rt.Handle(w, rq, sc)
 		}
 		if err != nil {
 			rq.refuseAndDrain(w, err)
@@ -244,9 +247,9 @@ func (c *corridor) adapt(rt route) httprouter.Handle {
 }
 
 // refuser answers every request with the same refusal.
-func (c *corridor) refuser(e *refusal) http.Handler {
+func (c *Corridor) refuser(e *Refusal) http.Handler {
 	return http.HandlerFunc(func(hw http.ResponseWriter, _ *http.Request) {
-		w := hw.(*response)
+		w := hw.(*Response)
 		if err := c.charge(w.rq); err != nil {
 			w.rq.refuseAndDrain(w, err)
 			return
@@ -258,21 +261,21 @@ func (c *corridor) refuser(e *refusal) http.Handler {
 // refuseAndDrain refuses a request that may still be sending: an HTTP client
 // that writes its whole body before it reads would otherwise see a broken
 // connection instead of the answer.
-func (rq *request) refuseAndDrain(w *response, err error) {
+func (rq *Request) refuseAndDrain(w *Response, err error) {
 	if rq.body.ReadCloser == http.NoBody {
-		rq.refuse(w, err)
+		rq.Refuse(w, err)
 		return
 	}
 	if rq.body.read == 0 && strings.EqualFold(rq.Header.Get("Expect"), "100-continue") {
-		rq.refuse(w, err) // it is waiting for this before it sends anything
+		rq.Refuse(w, err) // it is waiting for this before it sends anything
 		return
 	}
 	control := http.NewResponseController(w)
 	// Without full duplex, net/http closes the body when the answer begins.
 	// HTTP/2 and connections in memory need none and say so.
 	_ = control.EnableFullDuplex()
-	rq.refuse(w, err)
-	if w.status == http.StatusRequestTimeout {
+	rq.Refuse(w, err)
+	if w.Status == http.StatusRequestTimeout {
 		_ = control.SetReadDeadline(time.Now()) // net/http would wait for the rest of the body
 		return
 	}
@@ -287,7 +290,7 @@ func (rq *request) refuseAndDrain(w *response, err error) {
 		limit += rq.corridor.MaxFileSize // as far as a client gets that is refused in the middle of its file
 	}
 	if _, err := io.CopyN(io.Discard, rq.body, limit); err != io.EOF {
-		rq.log().Debug("gave up reading what a refused client still sent", "error", err)
+		rq.Log().Debug("gave up reading what a refused client still sent", "error", err)
 		// net/http might take the rest of the body for another request.
 		panic(http.ErrAbortHandler)
 	}
@@ -297,9 +300,12 @@ func (rq *request) refuseAndDrain(w *response, err error) {
 // drainTime is how long a refused client may go on sending.
 const drainTime = 10 * time.Second
 
+// ResetHeaders sets what every response of the route carries once more.
+func (rq *Request) ResetHeaders() { setHeaders(rq.writer.Header(), rq.route.Kind) }
+
 // setHeaders sets what every response of a route carries, whatever its
 // status. Files get the headers for content that nobody vouches for.
-func setHeaders(h http.Header, k kind) {
+func setHeaders(h http.Header, k Kind) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -310,7 +316,7 @@ func setHeaders(h http.Header, k kind) {
 	}
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Cache-Control", "private, no-cache")
-	if k == linkedFile {
+	if k == LinkedFile {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a host product may show it
 	}
 }
@@ -318,8 +324,8 @@ func setHeaders(h http.Header, k kind) {
 // report counts the request and writes its line in the log: the pattern and
 // the path, never the query, which may hold a signature. The path is as it was
 // sent: what a terminal would obey stays encoded.
-func (c *corridor) report(w *response, rq *request, took time.Duration, cut bool) {
-	status := w.status
+func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool) {
+	status := w.Status
 	if status == 0 && !cut {
 		status = http.StatusOK
 	}
@@ -328,35 +334,35 @@ func (c *corridor) report(w *response, rq *request, took time.Duration, cut bool
 	attrs := []slog.Attr{
 		requestIDAttr(rq.id),
 		slog.String("method", rq.Method),
-		slog.String("route", rq.route.pattern),
+		slog.String("route", rq.route.Pattern),
 		slog.String("path", token.Redact(rq.URL.EscapedPath())), // people paste keys into the wrong place
 		slog.Int("status", status),
 		slog.Int64("bytes_in", rq.body.read),
-		slog.Int64("bytes_out", w.bytes),
+		slog.Int64("bytes_out", w.Bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
 		slog.String("address", c.clientAddress(rq.Request)),
 	}
-	if w.code != "" {
-		attrs = append(attrs, slog.String("code", w.code))
+	if w.Code != "" {
+		attrs = append(attrs, slog.String("code", w.Code))
 	}
-	if rq.scope.caller.user.ID != uuid.Nil {
-		attrs = append(attrs, slog.String("user", rq.scope.caller.user.ID.String()))
+	if rq.scope.Caller.User.ID != uuid.Nil {
+		attrs = append(attrs, slog.String("user", rq.scope.Caller.User.ID.String()))
 	}
-	switch actor := rq.scope.caller.actor; actor.ID {
-	case rq.scope.caller.user.ID:
+	switch actor := rq.scope.Caller.actor; actor.ID {
+	case rq.scope.Caller.User.ID:
 	case operator.ID:
 		attrs = append(attrs, slog.String("acting", operator.FullName))
 	default:
 		attrs = append(attrs, slog.String("acting", actor.ID.String()))
 	}
-	if rq.scope.caller.key != uuid.Nil {
-		attrs = append(attrs, slog.String("key", rq.scope.caller.key.String()))
+	if rq.scope.Caller.Key != uuid.Nil {
+		attrs = append(attrs, slog.String("key", rq.scope.Caller.Key.String()))
 	}
 	if cut {
 		attrs = append(attrs, slog.Bool("cut", true))
 	}
 	level := slog.LevelInfo
-	if k := rq.route.kind; k == probe && status == http.StatusOK || k == fileList && status == http.StatusNotModified {
+	if k := rq.route.Kind; k == Probe && status == http.StatusOK || k == FileList && status == http.StatusNotModified {
 		level = slog.LevelDebug
 	}
 	c.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)
@@ -377,8 +383,8 @@ func requestID(r *http.Request) string {
 
 // clientAddress is the caller's address: the connection's, or, where that is
 // a trusted proxy's, the last one in X-Forwarded-For that is not.
-func (c *corridor) clientAddress(r *http.Request) string {
-	if isOperator(r.Context()) {
+func (c *Corridor) clientAddress(r *http.Request) string {
+	if IsOperator(r.Context()) {
 		return "local" // a command, over its socket
 	}
 	address := peer(r)
@@ -407,7 +413,7 @@ func parseHop(hop string) (netip.Addr, error) {
 	return netip.ParseAddr(hop)
 }
 
-func (c *corridor) trusts(address string) bool {
+func (c *Corridor) trusts(address string) bool {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return false
@@ -420,9 +426,9 @@ func (c *corridor) trusts(address string) bool {
 	return false
 }
 
-// origin is the scheme and host under which the caller reaches us, with the
+// Origin is the scheme and host under which the caller reaches us, with the
 // path of public_url where that is set.
-func (c *corridor) origin(r *http.Request) string {
+func (c *Corridor) Origin(r *http.Request) string {
 	if c.PublicURL != "" {
 		return c.PublicURL
 	}
@@ -439,7 +445,7 @@ func (c *corridor) origin(r *http.Request) string {
 }
 
 // requestedHost is the host, with its port, that the caller knows us by.
-func (c *corridor) requestedHost(r *http.Request) string {
+func (c *Corridor) requestedHost(r *http.Request) string {
 	forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ",")
 	forwarded = strings.TrimSpace(forwarded)
 	if c.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
@@ -454,7 +460,7 @@ func (c *corridor) requestedHost(r *http.Request) string {
 }
 
 // fromProxy says whether X-Forwarded-* of this request are to be believed.
-func (c *corridor) fromProxy(r *http.Request) bool { return c.trusts(peer(r)) }
+func (c *Corridor) fromProxy(r *http.Request) bool { return c.trusts(peer(r)) }
 
 // peer is the address of the other end of the connection. Over a unix socket, that
 // is this machine.

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"crypto/rand"
@@ -45,30 +45,30 @@ func (v *listVersions) tag(p store.Parent) string {
 // note counts what a request may have changed. It comes before the answer, so that
 // nobody who has heard of a change finds the list unchanged, and after the change,
 // so that no list without it has the new tag.
-func (v *listVersions) note(rq *request, status int) {
+func (v *listVersions) note(rq *Request, status int) {
 	switch {
 	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
-	case rq.route.kind == fileUpload && !rq.corridor.AutoCreate:
-		v.stripe(rq.scope.entity.Parent).Add(1)
-	case rq.Method == http.MethodDelete && rq.scope.attachment.ID != uuid.Nil:
-		v.stripe(rq.scope.attachment.Parent).Add(1)
-	case rq.route.kind == fileUpload, strings.HasPrefix(rq.route.pattern, "/directory/"):
+	case rq.route.Kind == FileUpload && !rq.corridor.AutoCreate:
+		v.stripe(rq.scope.Entity.Parent).Add(1)
+	case rq.Method == http.MethodDelete && rq.scope.Attachment.ID != uuid.Nil:
+		v.stripe(rq.scope.Attachment.Parent).Add(1)
+	case rq.route.Kind == FileUpload, strings.HasPrefix(rq.route.Pattern, "/directory/"):
 		v.all.Add(1)
 	}
 }
 
-// names says whether a header with conditions (RFC 9110, section 13.1) has a tag in
+// HasTag says whether a header with conditions (RFC 9110, section 13.1) has a tag in
 // it, weak or not, or "*". Clients may send it on several lines.
-func (rq *request) names(header, tag string) bool {
+func (rq *Request) HasTag(header, tag string) bool {
 	return slices.ContainsFunc(rq.Header.Values(header), func(line string) bool {
 		return strings.TrimSpace(line) == "*" || strings.Contains(line, tag)
 	})
 }
 
-// unmodified sets an ETag, and answers 304 where the client has what it is of.
-func (rq *request) unmodified(w *response, tag string) bool {
+// Unmodified sets an ETag, and answers 304 where the client has what it is of.
+func (rq *Request) Unmodified(w *Response, tag string) bool {
 	w.Header().Set("ETag", tag)
-	if !rq.names("If-None-Match", strings.TrimPrefix(tag, "W/")) {
+	if !rq.HasTag("If-None-Match", strings.TrimPrefix(tag, "W/")) {
 		return false
 	}
 	w.WriteHeader(http.StatusNotModified)

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"bytes"
@@ -11,85 +11,85 @@ import (
 	"unicode/utf8"
 )
 
-// The largest JSON body that is read, in bytes.
-const maxJSON = 64 << 10
+// MaxJSON is how many bytes a JSON body has at most.
+const MaxJSON = 64 << 10
 
-// readJSON reads a request's body into v. Members that v does not have are
+// ReadJSON reads a request's body into v. Members that v does not have are
 // ignored, as unknown form fields are.
-func (rq *request) readJSON(v any) error {
+func (rq *Request) ReadJSON(v any) error {
 	raw, err := rq.readBody()
 	if err != nil {
 		return err
 	}
-	return decodeJSON(raw, v)
+	return DecodeJSON(raw, v)
 }
 
-// readOptionalJSON is readJSON for a body that may be left out.
-func (rq *request) readOptionalJSON(v any) error {
+// ReadOptionalJSON is readJSON for a body that may be left out.
+func (rq *Request) ReadOptionalJSON(v any) error {
 	raw, err := rq.readBody()
 	if err != nil || len(raw) == 0 {
 		return err
 	}
-	return decodeJSON(raw, v)
+	return DecodeJSON(raw, v)
 }
 
-func (rq *request) readBody() ([]byte, error) {
-	if err := rq.refuseEncoded(); err != nil {
+func (rq *Request) readBody() ([]byte, error) {
+	if err := rq.RefuseEncoded(); err != nil {
 		return nil, err
 	}
-	body := rq.paced()
-	defer body.done()
-	body.allow(maxJSON + 1)
-	raw, err := io.ReadAll(io.LimitReader(body, maxJSON+1))
+	body := rq.Paced()
+	defer body.Close()
+	body.Allow(MaxJSON + 1)
+	raw, err := io.ReadAll(io.LimitReader(body, MaxJSON+1))
 	if err != nil {
-		return nil, bodyError(err)
+		return nil, BodyError(err)
 	}
-	if len(raw) > maxJSON {
-		return nil, invalidRequest("The body is larger than %s.", size(maxJSON))
+	if len(raw) > MaxJSON {
+		return nil, InvalidRequest("The body is larger than %s.", FormatSize(MaxJSON))
 	}
 	return raw, nil
 }
 
-// refuseEncoded refuses a body that was compressed for the way: files are stored as they are sent.
-func (rq *request) refuseEncoded() error {
+// RefuseEncoded refuses a body that was compressed for the way: files are stored as they are sent.
+func (rq *Request) RefuseEncoded() error {
 	coding := rq.Header.Get("Content-Encoding")
 	if coding == "" || strings.EqualFold(coding, "identity") {
 		return nil
 	}
-	return invalidRequest("The body has the content encoding %q, which is not taken: send it as it is.", coding)
+	return InvalidRequest("The body has the content encoding %q, which is not taken: send it as it is.", coding)
 }
 
-// decodeJSON says what is wrong with a body in words that name its members,
+// DecodeJSON says what is wrong with a body in words that name its members,
 // not our types. What package json would replace in a string is refused: the
 // caller would not get back what it sent.
-func decodeJSON(raw []byte, v any) error {
+func DecodeJSON(raw []byte, v any) error {
 	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF")) // a byte order mark, which RFC 8259 lets us pass over
 	switch {
 	case !utf8.Valid(raw):
-		return invalidRequest("The body is not valid UTF-8.")
+		return InvalidRequest("The body is not valid UTF-8.")
 	case string(bytes.TrimSpace(raw)) == "null":
-		return invalidRequest("The body must be a JSON object.")
+		return InvalidRequest("The body must be a JSON object.")
 	}
 	err := json.Unmarshal(raw, v)
 	var wrong *json.UnmarshalTypeError
 	switch {
 	case err == nil && hasLoneSurrogate(raw):
-		return invalidRequest("The body has half a character in it: a \\u escape of a surrogate without its other half.")
+		return InvalidRequest("The body has half a character in it: a \\u escape of a surrogate without its other half.")
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong) && wrong.Field != "":
 		field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:]
 		if number, is := strings.CutPrefix(wrong.Value, "number "); is {
 			if strings.ContainsAny(number, ".eE") {
-				return invalidRequest("%s must be a whole number, written in digits only.", field)
+				return InvalidRequest("%s must be a whole number, written in digits only.", field)
 			}
-			return invalidRequest("%s is too large or too small a number.", field)
+			return InvalidRequest("%s is too large or too small a number.", field)
 		}
-		return invalidRequest("%s must not be a JSON %s.", field, wrong.Value)
+		return InvalidRequest("%s must not be a JSON %s.", field, wrong.Value)
 	case errors.As(err, &wrong):
-		return invalidRequest("The body must be a JSON object.")
+		return InvalidRequest("The body must be a JSON object.")
 	default:
-		return invalidRequest("The body is not valid JSON.")
+		return InvalidRequest("The body is not valid JSON.")
 	}
 }
 

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"bytes"
@@ -14,29 +14,31 @@ import (
 )
 
 const (
-	maxLimit   = 1000
-	fetchBatch = 200 // records read in one go when everything is asked for
+	// MaxLimit is how many items a client may ask for at once.
+	MaxLimit = 1000
+	// FetchBatch is how many records are read at once when everything is asked for.
+	FetchBatch = 200
 )
 
-// listing is a collection that a client may page through: a bare array, the
+// List is a collection that a client may page through: a bare array, the
 // next page in a Link header.
-type listing[T any] struct {
-	// fetch gives at most n items behind the key, in order; an empty key is
+type List[T any] struct {
+	// Fetch gives at most n items behind the key, in order; an empty key is
 	// the start.
-	fetch func(after []byte, n int) ([]T, error)
-	key   func(T) []byte
-	// keep leaves items out; nil keeps all.
-	keep func(T) bool
-	// tag is an ETag of the collection as it is now; empty when there is none.
-	tag string
-	// row appends an item as JSON.
-	row func([]byte, T) ([]byte, error)
+	Fetch func(after []byte, n int) ([]T, error)
+	Key   func(T) []byte
+	// Keep leaves items out; nil keeps all.
+	Keep func(T) bool
+	// Tag is an ETag of the collection as it is now; empty when there is none.
+	Tag string
+	// Row appends an item as JSON.
+	Row func([]byte, T) ([]byte, error)
 }
 
-// rendered makes a row of what encoding/json makes of render's result.
-func rendered[T any](render func(T) any) func([]byte, T) ([]byte, error) {
+// Rendered makes a row of what encoding/json makes of render's result.
+func Rendered[T any](render func(T) any) func([]byte, T) ([]byte, error) {
 	return func(out []byte, item T) ([]byte, error) {
-		raw, err := encode(render(item))
+		raw, err := Encode(render(item))
 		return append(out, bytes.TrimSuffix(raw, []byte("\n"))...), err
 	}
 }
@@ -46,26 +48,26 @@ const sendAt = 32 << 10
 
 var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, sendAt+4<<10)) }}
 
-// answer sends the page that the query asks for, or everything, streamed.
-func (l listing[T]) answer(w *response, rq *request) error {
+// Answer sends the page that the query asks for, or everything, streamed.
+func (l List[T]) Answer(w *Response, rq *Request) error {
 	limit, after, err := pageOf(rq.URL.Query())
 	if err != nil {
 		return err
 	}
-	if l.tag != "" && rq.unmodified(w, l.tag) {
+	if l.Tag != "" && rq.Unmodified(w, l.Tag) {
 		return nil
 	}
-	rows := fetchBatch
+	rows := FetchBatch
 	if limit > 0 {
 		rows = limit
 	}
-	if err := rq.hold(int64(rows) * rowHolds); err != nil {
+	if err := rq.Hold(int64(rows) * RowHolds); err != nil {
 		return err
 	}
 	if limit > 0 {
 		return l.answerPage(w, rq, after, limit)
 	}
-	batch, err := l.fetch(after, fetchBatch)
+	batch, err := l.Fetch(after, FetchBatch)
 	if err != nil {
 		return err
 	}
@@ -80,14 +82,14 @@ func (l listing[T]) answer(w *response, rq *request) error {
 	first := true
 	for {
 		for _, item := range batch {
-			if l.keep != nil && !l.keep(item) {
+			if l.Keep != nil && !l.Keep(item) {
 				continue
 			}
 			if !first {
 				out = append(out, ',')
 			}
 			first = false
-			if out, err = l.row(out, item); err != nil {
+			if out, err = l.Row(out, item); err != nil {
 				return err
 			}
 			if len(out) >= sendAt {
@@ -100,10 +102,10 @@ func (l listing[T]) answer(w *response, rq *request) error {
 				out = out[:0]
 			}
 		}
-		if len(batch) < fetchBatch {
+		if len(batch) < FetchBatch {
 			break
 		}
-		if batch, err = l.fetch(l.key(batch[len(batch)-1]), fetchBatch); err != nil {
+		if batch, err = l.Fetch(l.Key(batch[len(batch)-1]), FetchBatch); err != nil {
 			return err
 		}
 	}
@@ -119,40 +121,40 @@ func (l listing[T]) answer(w *response, rq *request) error {
 	return nil
 }
 
-func (l listing[T]) answerPage(w *response, rq *request, after []byte, limit int) error {
+func (l List[T]) answerPage(w *Response, rq *Request, after []byte, limit int) error {
 	page := []byte{'['}
 	var last []byte
 	rows := 0
 	for more := true; more; {
-		batch, err := l.fetch(after, limit+1)
+		batch, err := l.Fetch(after, limit+1)
 		if err != nil {
 			return err
 		}
 		more = len(batch) == limit+1
 		for _, item := range batch {
-			after = l.key(item)
-			if l.keep != nil && !l.keep(item) {
+			after = l.Key(item)
+			if l.Keep != nil && !l.Keep(item) {
 				continue
 			}
 			if rows == limit {
 				w.Header().Set("Link", nextPage(rq, limit, last))
-				return rq.send(w, http.StatusOK, append(page, "]\n"...))
+				return rq.Send(w, http.StatusOK, append(page, "]\n"...))
 			}
 			if rows > 0 {
 				page = append(page, ',')
 			}
-			if page, err = l.row(page, item); err != nil {
+			if page, err = l.Row(page, item); err != nil {
 				return err
 			}
 			last = after
 			rows++
 		}
 	}
-	return rq.send(w, http.StatusOK, append(page, "]\n"...))
+	return rq.Send(w, http.StatusOK, append(page, "]\n"...))
 }
 
 // nextPage is a Link header (RFC 8288) to the same list behind the key.
-func nextPage(rq *request, limit int, key []byte) string {
+func nextPage(rq *Request, limit int, key []byte) string {
 	query := rq.URL.Query()
 	query.Set("limit", strconv.Itoa(limit))
 	query.Set("cursor", base64.RawURLEncoding.EncodeToString(key))
@@ -163,30 +165,31 @@ func nextPage(rq *request, limit int, key []byte) string {
 func pageOf(query url.Values) (limit int, after []byte, err error) {
 	if query.Has("limit") {
 		limit, err = strconv.Atoi(query.Get("limit"))
-		if err != nil || limit < 1 || limit > maxLimit || query.Get("limit") != strconv.Itoa(limit) || len(query["limit"]) > 1 {
-			return 0, nil, invalidRequest("limit must be a number from 1 to %d.", maxLimit)
+		if err != nil || limit < 1 || limit > MaxLimit || query.Get("limit") != strconv.Itoa(limit) || len(query["limit"]) > 1 {
+			return 0, nil, InvalidRequest("limit must be a number from 1 to %d.", MaxLimit)
 		}
 	}
 	if query.Has("cursor") {
 		after, err = base64.RawURLEncoding.DecodeString(query.Get("cursor"))
 		if err != nil || len(after) == 0 || len(after) > 128 {
-			return 0, nil, badCursor()
+			return 0, nil, BadCursor()
 		}
 	}
 	return limit, after, nil
 }
 
-func badCursor() error {
-	return invalidRequest("cursor must be one that a Link header of this list gave.")
+// BadCursor is the answer to a cursor that no Link header gave.
+func BadCursor() error {
+	return InvalidRequest("cursor must be one that a Link header of this list gave.")
 }
 
-// afterID makes a fetch of a list that is in the order of ids.
-func afterID[T any](rq *request, list func(ctx context.Context, after uuid.UUID, n int) ([]T, error)) func([]byte, int) ([]T, error) {
+// AfterID makes a fetch of a list that is in the order of ids.
+func AfterID[T any](rq *Request, list func(ctx context.Context, after uuid.UUID, n int) ([]T, error)) func([]byte, int) ([]T, error) {
 	return func(after []byte, n int) ([]T, error) {
 		var id uuid.UUID
 		if len(after) > 0 {
 			if len(after) != len(id) {
-				return nil, badCursor()
+				return nil, BadCursor()
 			}
 			copy(id[:], after)
 		}

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"bytes"
@@ -21,11 +21,11 @@ func TestARowOfAListIsWhatAnAnswerIs(t *testing.T) {
 					ID: uuid.Must(uuid.NewV7()), Parent: store.Parent{Kind: kind, ID: uuid.New()}, CommentID: c,
 					FileName: name, Size: 52_428_800, Type: "text/plain", UploaderID: uuid.New(), Uploader: name,
 				}
-				want, err := encode(renderAttachment(a))
+				want, err := Encode(RenderAttachment(a))
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, err := appendAttachment([]byte("before"), a)
+				got, err := AppendAttachment([]byte("before"), a)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"net/http"
@@ -9,7 +9,7 @@ import (
 // countRequest holds the caller to what one user may ask in a minute, with all
 // their keys, and tells what is left of that. Who acts for others is counted
 // alone.
-func (c *corridor) countRequest(rq *request, who caller) error {
+func (c *Corridor) countRequest(rq *Request, who Caller) error {
 	a := c.rates.Allow(who.actor.ID, c.Now())
 	if c.RequestsPerMinute > 0 {
 		h := rq.writer.Header()
@@ -27,7 +27,7 @@ func (c *corridor) countRequest(rq *request, who caller) error {
 // address has sent too many of them. By then it has been looked up like any
 // other, so the answer comes no sooner; and a right one always works, since
 // others may share the address.
-func (c *corridor) guessed(rq *request, err error) error {
+func (c *Corridor) guessed(rq *Request, err error) error {
 	if a := c.guesses.Allow(network(c.clientAddress(rq.Request)), c.Now()); !a.OK {
 		return tooManyRequests(a.Wait, "Too many wrong keys from this address. Wait as long as Retry-After says.")
 	}
@@ -50,14 +50,16 @@ func network(address string) netip.Prefix {
 	return p
 }
 
-func tooManyRequests(wait int, detail string) *refusal {
-	return &refusal{status: http.StatusTooManyRequests, code: "rate_limited", retryAfter: wait, detail: detail}
+func tooManyRequests(wait int, detail string) *Refusal {
+	return &Refusal{Status: http.StatusTooManyRequests, Code: "rate_limited", RetryAfter: wait, Detail: detail}
 }
 
-func busy(detail string) error {
-	return &refusal{status: http.StatusServiceUnavailable, code: "busy", retryAfter: 1, detail: detail}
+// Busy is 503 busy: the same request may work in a moment.
+func Busy(detail string) error {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: 1, Detail: detail}
 }
 
-func slotLost() error {
-	return busy("All upload slots are taken, and another user, who has fewer, got the one of this upload. Try again in a moment.")
+// SlotLost is the answer to an upload whose slot went to another user.
+func SlotLost() error {
+	return Busy("All upload slots are taken, and another user, who has fewer, got the one of this upload. Try again in a moment.")
 }

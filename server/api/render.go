@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"bytes"
@@ -17,14 +17,18 @@ type attachmentBody struct {
 	FileName   string     `json:"file_name"`
 	FileSize   int64      `json:"file_size"`
 	MimeType   string     `json:"mime_type"`
-	UploadedBy personBody `json:"uploaded_by"`
+	UploadedBy PersonBody `json:"uploaded_by"`
 	CreatedAt  string     `json:"created_at"`
 }
 
-type personBody struct {
+// PersonBody is a user in an object of the API.
+type PersonBody struct {
 	ID       uuid.UUID `json:"id"`
 	FullName string    `json:"full_name"`
 }
+
+// Person is who uploaded an attachment.
+func Person(a store.Attachment) PersonBody { return PersonBody{a.UploaderID, a.Uploader} }
 
 // ticketAttachmentBody is that of a ticket.
 type ticketAttachmentBody struct {
@@ -32,14 +36,15 @@ type ticketAttachmentBody struct {
 	CommentID uuid.NullUUID `json:"comment_id"`
 }
 
-func renderAttachment(a store.Attachment) any {
+// RenderAttachment is an attachment as the API answers it.
+func RenderAttachment(a store.Attachment) any {
 	body := attachmentBody{
 		ID:         a.ID,
 		FileName:   a.FileName,
 		FileSize:   a.Size,
 		MimeType:   a.Type,
-		UploadedBy: personBody{a.UploaderID, a.Uploader},
-		CreatedAt:  timestamp(a.CreatedAt()),
+		UploadedBy: Person(a),
+		CreatedAt:  Timestamp(a.CreatedAt()),
 	}
 	if a.Parent.Kind == store.Ticket {
 		return ticketAttachmentBody{body, a.CommentID}
@@ -47,9 +52,9 @@ func renderAttachment(a store.Attachment) any {
 	return body
 }
 
-// appendAttachment appends what encoding/json makes of renderAttachment's
+// AppendAttachment appends what encoding/json makes of renderAttachment's
 // result: a list has many of them.
-func appendAttachment(out []byte, a store.Attachment) ([]byte, error) {
+func AppendAttachment(out []byte, a store.Attachment) ([]byte, error) {
 	var err error
 	out = append(out, `{"id":`...)
 	out = appendID(out, a.ID)
@@ -98,7 +103,7 @@ func appendID(out []byte, id uuid.UUID) []byte {
 func appendString(out []byte, s string) ([]byte, error) {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			raw, err := encode(s)
+			raw, err := Encode(s)
 			return append(out, bytes.TrimSuffix(raw, []byte("\n"))...), err
 		}
 	}
@@ -107,27 +112,29 @@ func appendString(out []byte, s string) ([]byte, error) {
 	return append(out, '"'), nil
 }
 
-// timestamp writes a time as the API does: RFC 3339, UTC, whole seconds.
-func timestamp(t time.Time) string { return t.UTC().Format(timeLayout) }
+// Timestamp writes a time as the API does: RFC 3339, UTC, whole seconds.
+func Timestamp(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 const timeLayout = "2006-01-02T15:04:05Z"
 
-// optionalTime is a timestamp, or null for the zero time.
-func optionalTime(t time.Time) *string {
+// OptionalTime is a timestamp, or null for the zero time.
+func OptionalTime(t time.Time) *string {
 	if t.IsZero() {
 		return nil
 	}
-	s := timestamp(t)
+	s := Timestamp(t)
 	return &s
 }
 
-// messageBody is the answer of what has nothing else to say.
-type messageBody struct {
-	Message string `json:"message"`
+// Message is the answer of what has nothing else to say.
+func Message(text string) any {
+	return struct {
+		Message string `json:"message"`
+	}{text}
 }
 
-// optionalID is an id, or null for none.
-func optionalID(id uuid.UUID) *uuid.UUID {
+// OptionalID is an id, or null for none.
+func OptionalID(id uuid.UUID) *uuid.UUID {
 	if id == uuid.Nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"errors"
@@ -20,15 +20,8 @@ const (
 	requestHolds = 64 << 10
 	// inRequest is how large an answer may be that needs no more than that.
 	inRequest = 32 << 10
-	// uploadHolds is for what comes in and what is looked for in it.
-	uploadHolds = 160 << 10
-	// rowHolds is for a record that is read and made a row of an answer.
-	rowHolds = 3 << 10
-	// previewHolds is for what is read of a table, a text or an archive. What is made of
-	// it is counted when it is there, and as few make one as have turns.
-	previewHolds = 1 << 20
-	// metricsHold is for what the numbers of all routes are gathered in.
-	metricsHold = 256 << 10
+	// RowHolds is for a record that is read and made a row of an answer.
+	RowHolds = 3 << 10
 )
 
 // holdPatience is how long a request waits for memory that others hold.
@@ -38,86 +31,86 @@ const holdPatience = 2 * time.Second
 // unread; then its requests are cut.
 const maxRefusing = 256
 
-// holder is who holds memory: a user, or an address that has not said who it
+// Holder is who holds memory: a user, or an address that has not said who it
 // is.
-type holder struct {
+type Holder struct {
 	user    uuid.UUID
 	network netip.Prefix
 }
 
 // holdings bounds what all requests hold in memory.
 type holdings struct {
-	*memory.Budget[holder]
+	*memory.Budget[Holder]
 	inFlight atomic.Int64
 	mu       sync.Mutex
-	refusing map[holder]int
+	refusing map[Holder]int
 }
 
 func newHoldings(plan func() memory.Plan) *holdings {
 	return &holdings{
-		Budget:   memory.NewBudget[holder](func() int64 { return plan().Answers }, holdPatience),
-		refusing: map[holder]int{},
+		Budget:   memory.NewBudget[Holder](func() int64 { return plan().Answers }, holdPatience),
+		refusing: map[Holder]int{},
 	}
 }
 
-// holder is who a request is counted for.
-func (rq *request) holder() holder {
-	if isOperator(rq.Context()) {
-		return holder{user: operator.ID}
+// Holder is who a request is counted for.
+func (rq *Request) Holder() Holder {
+	if IsOperator(rq.Context()) {
+		return Holder{user: operator.ID}
 	}
-	if rq.scope.caller.actor.ID != uuid.Nil {
-		return holder{user: rq.scope.caller.actor.ID}
+	if rq.scope.Caller.actor.ID != uuid.Nil {
+		return Holder{user: rq.scope.Caller.actor.ID}
 	}
-	return holder{network: network(rq.corridor.clientAddress(rq.Request))}
+	return Holder{network: network(rq.corridor.clientAddress(rq.Request))}
 }
 
 // charge counts a request whose caller is known. It is refused where the
 // caller has no room for it, and cut where the caller takes not even refusals.
-func (c *corridor) charge(rq *request) error {
-	rq.holds = rq.holder()
-	if strings.HasPrefix(rq.route.pattern, "/health") {
+func (c *Corridor) charge(rq *Request) error {
+	rq.Holds = rq.Holder()
+	if strings.HasPrefix(rq.route.Pattern, "/health") {
 		return nil // whether the server lives has nothing to do with what others hold
 	}
-	err := c.holdings.Acquire(rq.Context(), rq.holds, requestHolds)
+	err := c.holdings.Acquire(rq.Context(), rq.Holds, requestHolds)
 	if err == nil {
 		rq.held = requestHolds
 		return nil
 	}
 	c.holdings.mu.Lock()
 	defer c.holdings.mu.Unlock()
-	if c.holdings.refusing[rq.holds] >= maxRefusing {
+	if c.holdings.refusing[rq.Holds] >= maxRefusing {
 		panic(http.ErrAbortHandler)
 	}
-	c.holdings.refusing[rq.holds]++
+	c.holdings.refusing[rq.Holds]++
 	rq.refusing = true
 	return outOfMemory(err)
 }
 
-// hold sets the memory counted for a request to n bytes beyond requestHolds, and
+// Hold sets the memory counted for a request to n bytes beyond requestHolds, and
 // waits up to holdPatience if that is more than before. It never asks for more
 // than half of what one caller may hold, which leaves room for the caller's other
 // requests.
-func (rq *request) hold(n int64) error {
+func (rq *Request) Hold(n int64) error {
 	budget := rq.corridor.holdings
 	n = min(n+requestHolds, budget.Most()/2)
 	if n > rq.held {
-		if err := budget.Acquire(rq.Context(), rq.holds, n-rq.held); err != nil {
+		if err := budget.Acquire(rq.Context(), rq.Holds, n-rq.held); err != nil {
 			return outOfMemory(err)
 		}
 	} else {
-		budget.Release(rq.holds, rq.held-n)
+		budget.Release(rq.Holds, rq.held-n)
 	}
 	rq.held = n
 	return nil
 }
 
-// holdAtOnce is hold without waiting.
-func (rq *request) holdAtOnce(n int64) error {
+// HoldAtOnce is hold without waiting.
+func (rq *Request) HoldAtOnce(n int64) error {
 	more := n + requestHolds - rq.held
 	if more <= 0 {
 		return nil
 	}
-	if !rq.corridor.holdings.TryAcquire(rq.holds, more) {
+	if !rq.corridor.holdings.TryAcquire(rq.Holds, more) {
 		return outOfMemory(memory.ErrBusy)
 	}
 	rq.held += more
@@ -125,23 +118,23 @@ func (rq *request) holdAtOnce(n int64) error {
 }
 
 // letGo gives back all that a request holds.
-func (rq *request) letGo() {
+func (rq *Request) letGo() {
 	holdings := rq.corridor.holdings
-	holdings.Release(rq.holds, rq.held)
+	holdings.Release(rq.Holds, rq.held)
 	rq.held = 0
 	if !rq.refusing {
 		return
 	}
 	holdings.mu.Lock()
 	defer holdings.mu.Unlock()
-	if holdings.refusing[rq.holds]--; holdings.refusing[rq.holds] == 0 {
-		delete(holdings.refusing, rq.holds)
+	if holdings.refusing[rq.Holds]--; holdings.refusing[rq.Holds] == 0 {
+		delete(holdings.refusing, rq.Holds)
 	}
 }
 
 func outOfMemory(err error) error {
 	if errors.Is(err, memory.ErrBusy) {
-		return busy("Too many answers of yours, or of everybody's, are being made or have not been read. Read those that you asked for, and try again in a moment.")
+		return Busy("Too many answers of yours, or of everybody's, are being made or have not been read. Read those that you asked for, and try again in a moment.")
 	}
 	return err
 }

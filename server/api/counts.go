@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"strconv"
@@ -38,22 +38,22 @@ func newCounts() *counts {
 }
 
 // Collectors are the metrics of requests.
-func (c *corridor) Collectors() []prometheus.Collector {
+func (c *Corridor) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{c.counts.requests, c.counts.refusals, c.counts.turnedAway, c.counts.duration, c.counts.inFlight}
 }
 
-func (m *counts) observe(rq *request, w *response, status int, took time.Duration) {
-	route, method := rq.route.pattern, rq.Method
+func (m *counts) observe(rq *Request, w *Response, status int, took time.Duration) {
+	route, method := rq.route.Pattern, rq.Method
 	if route == "" {
 		// Neither is ours, so neither is bounded.
 		route, method = "none", "other"
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
 	m.duration.WithLabelValues(method, route).Observe(took.Seconds())
-	if w.code != "" {
-		m.refusals.WithLabelValues(w.code).Inc()
-		if rq.route.kind == fileUpload {
-			m.turnedAway.WithLabelValues(w.code).Inc()
+	if w.Code != "" {
+		m.refusals.WithLabelValues(w.Code).Inc()
+		if rq.route.Kind == FileUpload {
+			m.turnedAway.WithLabelValues(w.Code).Inc()
 		}
 	}
 }

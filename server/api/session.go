@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"context"
@@ -16,13 +16,13 @@ import (
 	"attachd/store"
 )
 
-// me says who the caller is and where they belong.
-func (c *corridor) me(w *response, rq *request, sc scope) error {
-	body, err := c.describeCaller(rq, sc.caller.user)
+// Me says who the caller is and where they belong.
+func (c *Corridor) Me(w *Response, rq *Request, sc Scope) error {
+	body, err := c.describeCaller(rq, sc.Caller.User)
 	if err != nil {
 		return err
 	}
-	return rq.answer(w, http.StatusOK, body)
+	return rq.Answer(w, http.StatusOK, body)
 }
 
 type meBody struct {
@@ -38,7 +38,7 @@ type membershipBody struct {
 	Role string `json:"role"`
 }
 
-func (c *corridor) describeCaller(rq *request, user store.User) (meBody, error) {
+func (c *Corridor) describeCaller(rq *Request, user store.User) (meBody, error) {
 	body := meBody{ID: user.ID, FullName: user.FullName, IsSuperadmin: user.IsSuperadmin, Spaces: []membershipBody{}}
 	memberships, err := c.Records.Memberships(rq.Context(), user.ID)
 	if err != nil {
@@ -62,7 +62,7 @@ const sessionTTL = 24 * time.Hour
 // cookieName is attachd_session. Over HTTPS it has the prefix with which
 // browsers take a cookie from this host alone, over HTTPS alone, for all of the
 // host or for the path that the server is given (RFC 6265bis, section 4.1.3).
-func (c *corridor) cookieName(r *http.Request) string {
+func (c *Corridor) cookieName(r *http.Request) string {
 	const name = "attachd_session"
 	switch {
 	case !c.isHTTPS(r):
@@ -74,11 +74,11 @@ func (c *corridor) cookieName(r *http.Request) string {
 	}
 }
 
-func (c *corridor) isHTTPS(r *http.Request) bool { return strings.HasPrefix(c.origin(r), "https:") }
+func (c *Corridor) isHTTPS(r *http.Request) bool { return strings.HasPrefix(c.Origin(r), "https:") }
 
-// createSession trades a key for a cookie, so that a page need not keep the
+// CreateSession trades a key for a cookie, so that a page need not keep the
 // key.
-func (c *corridor) createSession(w *response, rq *request, sc scope) error {
+func (c *Corridor) CreateSession(w *Response, rq *Request, sc Scope) error {
 	if err := c.sameOrigin(rq.Request); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (c *corridor) createSession(w *response, rq *request, sc scope) error {
 		Key  string `json:"key"`
 		Demo string `json:"demo"`
 	}
-	err := rq.readJSON(&body)
+	err := rq.ReadJSON(&body)
 	if err == nil && body.Demo != "" {
 		body.Key, err = c.demoKey(rq, body.Demo)
 	}
@@ -94,7 +94,7 @@ func (c *corridor) createSession(w *response, rq *request, sc scope) error {
 		return err
 	}
 	if strings.TrimSpace(body.Key) == "" {
-		return invalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")
+		return InvalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")
 	}
 	key, user, err := c.keyOf(rq, body.Key)
 	if errors.Is(err, errNoKey) {
@@ -103,9 +103,9 @@ func (c *corridor) createSession(w *response, rq *request, sc scope) error {
 	if err != nil {
 		return err
 	}
-	who := caller{user: user, actor: user, key: key.ID}
-	rq.scope.caller = who // for the log
-	setActor(rq.entry, who, false)
+	who := Caller{User: user, actor: user, Key: key.ID}
+	rq.scope.Caller = who // for the log
+	setActor(rq.Entry, who, false)
 	if err := c.countRequest(rq, who); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (c *corridor) createSession(w *response, rq *request, sc scope) error {
 		}
 	}
 	http.SetCookie(w, c.cookie(rq, value, int(sessionTTL/time.Second)))
-	return rq.answer(w, http.StatusOK, me)
+	return rq.Answer(w, http.StatusOK, me)
 }
 
 // sessionRest is for how long a session that has ended is remembered, should
@@ -133,7 +133,7 @@ const sessionRest = 31 * 24 * time.Hour
 
 // longPast is a time before which sessions have ended for good; the zero time
 // while the clock is not trusted.
-func (c *corridor) longPast(ctx context.Context) time.Time {
+func (c *Corridor) longPast(ctx context.Context) time.Time {
 	now, trusted := c.TrustedNow(ctx)
 	if !trusted {
 		return time.Time{}
@@ -141,24 +141,24 @@ func (c *corridor) longPast(ctx context.Context) time.Time {
 	return now.Add(-sessionRest)
 }
 
-// deleteSession signs out; without a session it has nothing to do.
-func (c *corridor) deleteSession(w *response, rq *request, sc scope) error {
+// DeleteSession signs out; without a session it has nothing to do.
+func (c *Corridor) DeleteSession(w *Response, rq *Request, sc Scope) error {
 	if err := c.sameOrigin(rq.Request); err != nil {
 		return err
 	}
 	if cookie, err := rq.Cookie(c.cookieName(rq.Request)); err == nil {
 		if who, err := c.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
-			setActor(rq.entry, who, false)
+			setActor(rq.Entry, who, false)
 		}
 		if err := c.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err
 		}
 	}
 	http.SetCookie(w, c.cookie(rq, "", -1))
-	return rq.answer(w, http.StatusOK, messageBody{"Signed out"})
+	return rq.Answer(w, http.StatusOK, Message("Signed out"))
 }
 
-func (c *corridor) cookie(rq *request, value string, maxAge int) *http.Cookie {
+func (c *Corridor) cookie(rq *Request, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
 		Name:     c.cookieName(rq.Request),
 		Value:    value,
@@ -172,29 +172,29 @@ func (c *corridor) cookie(rq *request, value string, maxAge int) *http.Cookie {
 
 // sessionCaller settles who calls with a session's cookie, which browsers
 // send along by themselves: so only from our own pages.
-func (c *corridor) sessionCaller(rq *request, value string) (caller, error) {
+func (c *Corridor) sessionCaller(rq *Request, value string) (Caller, error) {
 	if err := c.sameOrigin(rq.Request); err != nil {
-		return caller{}, err
+		return Caller{}, err
 	}
 	ended := unauthorized("This session has ended. Sign in again.")
 	session, err := c.Records.Session(rq.Context(), token.Hash(value))
 	if errors.Is(err, store.ErrNotFound) || err == nil && !c.Now().Before(session.ExpiresAt) {
-		return caller{}, c.guessed(rq, ended)
+		return Caller{}, c.guessed(rq, ended)
 	}
 	if err != nil {
-		return caller{}, err
+		return Caller{}, err
 	}
 	key, user, err := c.Records.Key(rq.Context(), session.KeyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && c.expired(key) {
-		return caller{}, ended
+		return Caller{}, ended
 	}
-	return caller{user: user, actor: user, key: key.ID}, err
+	return Caller{User: user, actor: user, Key: key.ID}, err
 }
 
 // sameOrigin refuses what a browser sends from another site's page: what it
 // says of itself in Sec-Fetch-Site and Origin.
-func (c *corridor) sameOrigin(r *http.Request) error {
-	refused := forbidden("A page of another origin may not do this. If this is attachd's own page, the proxy before it does not pass on the Host that the browser asked for: have it do so, or set public_url.")
+func (c *Corridor) sameOrigin(r *http.Request) error {
+	refused := Forbidden("A page of another origin may not do this. If this is attachd's own page, the proxy before it does not pass on the Host that the browser asked for: have it do so, or set public_url.")
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin":
 		return nil // the browser knows, whatever a proxy has made of Host
@@ -206,7 +206,7 @@ func (c *corridor) sameOrigin(r *http.Request) error {
 	if origin == "" {
 		return nil
 	}
-	ours := c.origin(r)
+	ours := c.Origin(r)
 	if scheme, rest, ok := strings.Cut(ours, "://"); ok {
 		host, _, _ := strings.Cut(rest, "/")
 		if strings.EqualFold(origin, scheme+"://"+host) {
@@ -224,10 +224,10 @@ type demoUserBody struct {
 	FullName string `json:"full_name"`
 }
 
-// demoUsers lists whom a demo lets in without a key.
-func (c *corridor) demoUsers(w *response, rq *request, sc scope) error {
-	if !c.offersDemo(rq.Request) {
-		return notFound("There is nothing at this address.")
+// DemoUsers lists whom a demo lets in without a key.
+func (c *Corridor) DemoUsers(w *Response, rq *Request, sc Scope) error {
+	if !c.OffersDemo(rq.Request) {
+		return NotFound("There is nothing at this address.")
 	}
 	keys, err := c.DemoKeys()
 	if err != nil {
@@ -245,13 +245,13 @@ func (c *corridor) demoUsers(w *response, rq *request, sc scope) error {
 		users = append(users, demoUserBody{name, user.FullName})
 	}
 	slices.SortFunc(users, func(a, b demoUserBody) int { return strings.Compare(a.Name, b.Name) })
-	return rq.answer(w, http.StatusOK, users)
+	return rq.Answer(w, http.StatusOK, users)
 }
 
 // demoKey gives the key of a demo's user.
-func (c *corridor) demoKey(rq *request, name string) (string, error) {
-	if !c.offersDemo(rq.Request) {
-		return "", invalidRequest("This server is no demo. Sign in with a key.")
+func (c *Corridor) demoKey(rq *Request, name string) (string, error) {
+	if !c.OffersDemo(rq.Request) {
+		return "", InvalidRequest("This server is no demo. Sign in with a key.")
 	}
 	keys, err := c.DemoKeys()
 	if err != nil {
@@ -264,10 +264,10 @@ func (c *corridor) demoKey(rq *request, name string) (string, error) {
 	return key, nil
 }
 
-// offersDemo says whether the caller may sign in as a user of the demo: only
+// OffersDemo says whether the caller may sign in as a user of the demo: only
 // somebody at this machine, who names it as such (a page elsewhere that has
 // its own name point here does not), and through no proxy.
-func (c *corridor) offersDemo(r *http.Request) bool {
+func (c *Corridor) OffersDemo(r *http.Request) bool {
 	return c.DemoKeys != nil && isLoopback(r.RemoteAddr) && isLoopback(r.Host) &&
 		r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Forwarded") == ""
 }

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"net/http"
@@ -40,5 +40,5 @@ func (t *traffic) busy(now time.Time) bool {
 // operator's own affair, and what watches the server never stops asking.
 func forPeople(r *http.Request) bool {
 	watching := r.URL.Path == "/metrics" || r.URL.Path == "/health" || strings.HasPrefix(r.URL.Path, "/health/")
-	return !watching && !isOperator(r.Context())
+	return !watching && !IsOperator(r.Context())
 }

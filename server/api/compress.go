@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"compress/gzip"
@@ -33,9 +33,9 @@ func newCompressors() *compressors {
 
 // body is where the body of a list is written to: compressed where the client takes that and a compressor is free. Close
 // ends a body that is whole, and release gives the compressor back.
-func (c *compressors) body(w *response, rq *request) (to io.WriteCloser, release func()) {
+func (c *compressors) body(w *Response, rq *Request) (to io.WriteCloser, release func()) {
 	w.Header().Add("Vary", "Accept-Encoding")
-	if !takesGzip(rq.Header.Get("Accept-Encoding")) {
+	if !TakesGzip(rq.Header.Get("Accept-Encoding")) {
 		return plainBody{w}, func() {}
 	}
 	select {
@@ -58,8 +58,8 @@ type plainBody struct{ io.Writer }
 
 func (plainBody) Close() error { return nil }
 
-// takesGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
-func takesGzip(accept string) bool {
+// TakesGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
+func TakesGzip(accept string) bool {
 	for coding := range strings.SplitSeq(accept, ",") {
 		name, parameter, _ := strings.Cut(coding, ";")
 		if name = strings.ToLower(strings.TrimSpace(name)); name != "gzip" && name != "x-gzip" && name != "*" {

@@ -1,0 +1,86 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"attachd/server/limits"
+)
+
+// clientStall is for how long a client may keep a read or a write waiting, and
+// within which it must take or send what the least rate asks for.
+const clientStall = 20 * time.Second
+
+// Body is a request body that must keep coming, and of which no more is read
+// than was allowed.
+type Body struct {
+	rq      *Request
+	control *http.ResponseController
+	pace    limits.Progress
+	Slot    *limits.Slot // of an upload
+	Over    error        // when more comes than is allowed
+	Total   int64
+	left    int64
+}
+
+// Paced gives the body of a request as one that must keep coming.
+func (rq *Request) Paced() *Body {
+	c := rq.corridor
+	return &Body{rq: rq, control: http.NewResponseController(rq.writer), Over: InvalidRequest("The body is too large."), pace: limits.NewProgress(c.MinUploadRate, c.sendStall)}
+}
+
+// Allow sets how many more bytes may be read.
+func (b *Body) Allow(n int64) { b.left = n }
+
+func (b *Body) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, b.Over
+	}
+	if int64(len(p)) > b.left {
+		p = p[:b.left]
+	}
+	// The kernel's deadlines follow this clock, not a test's. Only a
+	// connection that cannot have deadlines (one in memory) refuses.
+	if deadline, move := b.pace.Begin(time.Now()); move {
+		_ = b.control.SetReadDeadline(deadline)
+	}
+	if b.Slot != nil && b.Slot.Lost() {
+		return 0, SlotLost()
+	}
+	n, err := b.rq.body.Read(p)
+	b.pace.Moved(time.Now(), n)
+	if b.Slot != nil {
+		b.Slot.Add(n)
+		if err != nil && err != io.EOF && b.Slot.Lost() {
+			err = SlotLost()
+		}
+	}
+	b.Total += int64(n)
+	b.left -= int64(n)
+	return n, err
+}
+
+// Close takes the deadline away: it would end the connection while the answer
+// is made.
+func (b *Body) Close() { _ = b.control.SetReadDeadline(time.Time{}) }
+
+// CutBody ends the read of the body that is under way, and those that follow.
+func (rq *Request) CutBody() {
+	_ = http.NewResponseController(rq.writer).SetReadDeadline(time.Unix(1, 0))
+}
+
+// BodyError says what was wrong with a body that could not be read to its end.
+func BodyError(err error) error {
+	var refused *Refusal
+	if errors.As(err, &refused) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	detail := "The multipart body is malformed."
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		detail = "The body ends before it is complete."
+	}
+	return &Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Detail: detail, Cause: err}
+}

@@ -1,0 +1,185 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/server/limits"
+	"attachd/store"
+)
+
+// AuditRule says how a route appears in the audit log when it succeeds. Every
+// route is recorded when it denies access.
+type AuditRule struct {
+	Action   string
+	Resource string // and the name of the parameter that has its id
+	When     Recording
+}
+
+// Recording is when an entry is recorded.
+type Recording int
+
+// The times at which an entry may be recorded.
+const (
+	WithChange  Recording = iota // in the commit of the change
+	whenDone                     // when it has been answered
+	IfDownloads                  // the same, with audit.downloads only
+)
+
+// Unrecorded is the rule of what changes nothing. A thumbnail is not recorded
+// either: it shows little, and every look at a list asks for many.
+var Unrecorded AuditRule
+
+// InCommit is the rule of a change: it is recorded in its commit.
+func InCommit(action, resource string) AuditRule { return AuditRule{action, resource, WithChange} }
+
+// Answered is the rule of what is recorded when it has been answered.
+func Answered(action, resource string) AuditRule { return AuditRule{action, resource, whenDone} }
+
+// Reading is the rule of what gives a file to somebody.
+func Reading(action, resource string) AuditRule { return AuditRule{action, resource, IfDownloads} }
+
+// Denials are the codes of refusals that somebody may have to answer for.
+var Denials = map[string]bool{
+	"unauthorized": true, "forbidden": true, "invalid_signature": true, "link_expired": true,
+	"rate_limited": true, "malware_found": true,
+}
+
+// Done is the outcome of an entry of what succeeded.
+const Done = "done"
+
+// audit prepares a route's entry, if it has one. The handler may say more of
+// what it does before it hands in its change.
+func (rq *Request) audit() {
+	rule := rq.route.Audit
+	rq.Entry = rq.newEntry(rule)
+	if rule.Action != "" && rule.When == WithChange {
+		ctx := store.WithEntry(rq.Context(), rq.Entry)
+		if with := rq.corridor.WithEvents; with != nil {
+			ctx = with(ctx, rq.Entry)
+		}
+		rq.Request = rq.WithContext(ctx)
+	}
+}
+
+func (rq *Request) newEntry(rule AuditRule) *store.Entry {
+	e := &store.Entry{
+		Time:      rq.corridor.Now(),
+		Action:    rule.Action,
+		Resource:  rule.Resource,
+		ID:        brief(rq.Params.ByName(rule.Resource)),
+		Space:     brief(rq.Params.ByName("space")),
+		Address:   rq.corridor.clientAddress(rq.Request),
+		RequestID: rq.id,
+		Outcome:   Done,
+	}
+	setActor(e, rq.scope.Caller, IsOperator(rq.Context()))
+	if rq.scope.Entity.Space != "" {
+		e.Space = rq.scope.Entity.Space
+	}
+	if rq.scope.Attachment.ID != uuid.Nil {
+		e.ID, e.Name = rq.scope.Attachment.ID.String(), rq.scope.Attachment.FileName
+	}
+	return e
+}
+
+// setActor says who did it.
+func setActor(e *store.Entry, who Caller, isOperator bool) {
+	e.UserID, e.KeyID, e.Operator = who.User.ID, who.Key, isOperator
+	if who.actor.ID != who.User.ID {
+		e.ActorID = who.actor.ID
+	}
+}
+
+// brief bounds what a client wrote into an address.
+func brief(s string) string {
+	const most = 64
+	return strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD")
+}
+
+// recordAnswer records what was answered, unless a change has taken its entry
+// with it.
+func (c *Corridor) recordAnswer(w *Response, rq *Request) {
+	rule := rq.route.Audit
+	switch {
+	case Denials[w.Code]:
+		if rule.Action == "" {
+			rule = AuditRule{Action: "read", Resource: lastParam(rq)}
+		}
+		e := rq.newEntry(rule)
+		if rq.Entry != nil {
+			e.Name = rq.Entry.Name
+		}
+		e.Outcome = w.Code
+		who := uuid.Nil
+		if rq.route.Kind != LinkedFile { // a link can be in anybody's hands
+			who = rq.scope.Caller.actor.ID
+		}
+		if more, ok := c.denied.allow(who, e.Time); ok {
+			if more > 0 {
+				e.Name = fmt.Sprintf("and %d more were denied that are not listed", more)
+			}
+			c.Records.Record(*e)
+		}
+	case rule.Action == "" || rule.When == WithChange || w.Status < 200 || w.Status > 299:
+	case rule.When == IfDownloads && !c.AuditDownloads:
+	default:
+		c.Records.Record(*rq.newEntry(rule))
+	}
+}
+
+func lastParam(rq *Request) string {
+	if n := len(rq.Params); n > 0 {
+		return rq.Params[n-1].Key
+	}
+	return "server"
+}
+
+// What is listed of denials, so that nobody fills the disk with them: so many a
+// minute, all of them at once too.
+const (
+	listedOfStrangers = 1200 // of all whom nobody knows together
+	listedOfUser      = 300  // of each user
+)
+
+// deniedLimiter tells which denials are listed. Strangers have nothing to do
+// with how many are of a user.
+type deniedLimiter struct {
+	strangers, users *limits.Rate[uuid.UUID]
+
+	mu   sync.Mutex
+	more map[uuid.UUID]int // not listed, by user
+}
+
+func newDeniedLimiter() *deniedLimiter {
+	return &deniedLimiter{
+		strangers: limits.NewRate[uuid.UUID](listedOfStrangers),
+		users:     limits.NewRate[uuid.UUID](listedOfUser),
+		more:      map[uuid.UUID]int{},
+	}
+}
+
+// allow says whether a denial of this user, or of a stranger, is to be listed,
+// and how many of theirs before it were not.
+func (d *deniedLimiter) allow(user uuid.UUID, now time.Time) (more int, ok bool) {
+	limiter := d.users
+	if user == uuid.Nil {
+		limiter = d.strangers
+	}
+	ok = limiter.Allow(user, now).OK
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if ok {
+		more = d.more[user]
+		delete(d.more, user)
+		return more, true
+	}
+	if _, known := d.more[user]; known || len(d.more) < limits.MaxKeys {
+		d.more[user]++
+	}
+	return 0, false
+}
