@@ -43,7 +43,7 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 			}
 			tx.putChecksums(a.SHA256, checksums)
 			if content != nil {
-				tx.putPending(a.ID, content)
+				tx.putStaged(a.ID, content)
 			}
 			return nil
 		})
@@ -60,7 +60,7 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	if err := records.CheckComment(tx.Tx, a); err != nil {
 		return err
 	}
-	home, err := findHome(tx.Tx, a, autoCreate)
+	home, err := findDestination(tx.Tx, a, autoCreate)
 	if err != nil {
 		return err
 	}
@@ -77,20 +77,20 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 		return err
 	}
 
-	home.settle(tx, a)
+	home.createMissing(tx, a)
 	tx.put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
 	tx.put(schema.AttachmentIDs, a.ID[:], schema.ParentKey(a.Parent))
 	tx.put(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]), schema.Nothing)
 	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
 	tx.saveUsage(home.entity.Space, usage)
 	tx.created = append(tx.created, created{a, home.entity.Space, usage})
-	tx.tell(store.AttachmentCreated, a, home.entity.Space)
+	tx.enqueue(store.AttachmentCreated, a, home.entity.Space)
 	return nil
 }
 
-// home is where an attachment will be: its parent and their space, and what
+// destination is where an attachment will be: its parent and their space, and what
 // of it has to be made first.
-type home struct {
+type destination struct {
 	entity    *schema.EntityRecord
 	space     *schema.SpaceRecord
 	newEntity bool
@@ -98,7 +98,7 @@ type home struct {
 	newAdmin  bool
 }
 
-func findHome(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h home, err error) {
+func findDestination(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h destination, err error) {
 	h.entity, err = dbfile.Load[schema.EntityRecord](tx, schema.Entities, schema.ParentKey(a.Parent))
 	if err != nil {
 		return h, err
@@ -145,10 +145,10 @@ func isBeingRemoved(tx *dbfile.Tx, p store.Parent, known *schema.EntityRecord, s
 }
 
 // changes says whether something has to be made.
-func (h home) changes() bool { return h.newSpace || h.newEntity || h.newAdmin }
+func (h destination) changes() bool { return h.newSpace || h.newEntity || h.newAdmin }
 
-// settle makes what is missing.
-func (h home) settle(tx *writeTx, a store.Attachment) {
+// createMissing makes what is missing.
+func (h destination) createMissing(tx *writeTx, a store.Attachment) {
 	slug := h.entity.Space
 	const why = "made by an upload"
 	tx.direct = tx.direct || h.changes()
@@ -175,17 +175,17 @@ func (tx *writeTx) saveUsage(slug string, u store.Usage) {
 // Attachment implements Attachments.
 func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
 	err = b.viewIf(b.unflushed.has(id))(ctx, func(tx *dbfile.Tx) error {
-		a, err = b.seenAttachment(tx, id)
+		a, err = b.visibleAttachment(tx, id)
 		if err != nil {
 			return err
 		}
-		return make(names).fill(tx, &b.users, &a)
+		return make(uploaderNames).fill(tx, &b.users, &a)
 	})
 	return a, err
 }
 
-// seenAttachment is records.Attachment for callers: without what is being removed.
-func (b *Store) seenAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
+// visibleAttachment is records.Attachment for callers: without what is being removed.
+func (b *Store) visibleAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
 	a, err := records.Attachment(tx, id)
 	if err != nil {
 		return a, err
@@ -197,10 +197,10 @@ func (b *Store) seenAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, e
 	return a, err
 }
 
-// names are the full names of users met in one call.
-type names map[uuid.UUID]string
+// uploaderNames caches the full names of users within one call.
+type uploaderNames map[uuid.UUID]string
 
-func (n names) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *store.Attachment) error {
+func (n uploaderNames) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *store.Attachment) error {
 	name, known := n[a.UploaderID]
 	if !known {
 		user, err := users.Load(tx, schema.Users, a.UploaderID[:])
@@ -225,7 +225,7 @@ func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UU
 
 // AllAttachments implements Attachments.
 func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.view, schema.AttachmentIDs, nil, after, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.viewAll, schema.AttachmentIDs, nil, after, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 		return records.Attachment(tx, id)
 	})
 }
@@ -240,7 +240,7 @@ func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix
 	grown := lists.Get().(*[]store.Attachment)
 	list := (*grown)[:0]
 	err := view(ctx, func(tx *dbfile.Tx) error {
-		uploaders, gone := make(names), make(removed)
+		uploaders, gone := make(uploaderNames), make(removalCache)
 		var before store.Attachment // mostly of the same parent and uploader
 		for rest, value := range tx.Under(bucket, prefix, after[:]) {
 			if len(list) >= limit {
@@ -281,10 +281,10 @@ func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix
 func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
 		var err error
-		if a, err = b.seenAttachment(tx.Tx, id); err != nil {
+		if a, err = b.visibleAttachment(tx.Tx, id); err != nil {
 			return err
 		}
-		if err := make(names).fill(tx.Tx, &b.users, &a); err != nil {
+		if err := make(uploaderNames).fill(tx.Tx, &b.users, &a); err != nil {
 			return err
 		}
 		entity, err := dbfile.Load[schema.EntityRecord](tx.Tx, schema.Entities, schema.ParentKey(a.Parent))
@@ -312,12 +312,12 @@ func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
 	tx.delete(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]))
 	tx.delete(schema.AttachmentIDs, a.ID[:])
 	tx.delete(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]))
-	tx.deletePending(a.ID)
-	tx.tell(store.AttachmentDeleted, a, space)
+	tx.deleteStaged(a.ID)
+	tx.enqueue(store.AttachmentDeleted, a, space)
 }
 
 // freedBy lists the contents that nothing refers to once these attachments
-// are gone. It looks before they go, since a cursor that searches where many
+// are gone. It must be called before they go, since a cursor that searches where many
 // keys were deleted in the same transaction steps over every one of them.
 func freedBy(tx *dbfile.Tx, doomed []store.Attachment) (contents [][32]byte) {
 	ids := make(map[uuid.UUID]bool, len(doomed))
@@ -360,7 +360,7 @@ func (tx *writeTx) dropComment(c store.Comment) error {
 
 // Referenced implements Attachments.
 func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		found = tx.HasUnder(schema.Contents, sha256[:])
 		return nil
 	})
@@ -369,7 +369,7 @@ func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, er
 
 // AttachmentsWith implements Attachments.
 func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.view, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+	return b.listAttachments(ctx, b.viewAll, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
 		return records.Attachment(tx, id)
 	})
 }

@@ -16,44 +16,44 @@ import (
 )
 
 const (
-	maxRecorded    = 50_000          // entries that wait to be kept
-	manyRecorded   = maxRecorded / 2 // so many do not wait for the second to pass
-	recordInterval = time.Second
+	maxQueued     = 50_000        // entries in the queue, at most
+	longQueue     = maxQueued / 2 // entries that are flushed at once
+	auditInterval = time.Second
 )
 
 // skipAction is the action of an entry that says how many are missing.
 const skipAction = "audit.skip"
 
-// recorded are entries that wait for a commit.
-type recorded struct {
-	mu      sync.Mutex
-	waiting []store.Entry
-	skipped int // for which there was no room
-	last    time.Time
-	many    chan struct{} // told when they should not wait any longer
+// auditQueue holds entries until the next commit.
+type auditQueue struct {
+	mu        sync.Mutex
+	waiting   []store.Entry
+	skipped   int // for which there was no room
+	last      time.Time
+	longQueue chan struct{} // signalled when they should be flushed at once
 }
 
 // Record implements Audit.
 func (b *Store) Record(e store.Entry) {
-	r := &b.recorded
+	r := &b.auditQueue
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last = e.Time
-	if len(r.waiting) >= maxRecorded {
+	if len(r.waiting) >= maxQueued {
 		r.skipped++
 		return
 	}
 	r.waiting = append(r.waiting, e)
-	if len(r.waiting) == manyRecorded {
+	if len(r.waiting) == longQueue {
 		select {
-		case r.many <- struct{}{}:
-		default: // the committer has been told
+		case r.longQueue <- struct{}{}:
+		default: // the committer has been signalled
 		}
 	}
 }
 
-// take gives what waits, to be kept or given back.
-func (r *recorded) take() []store.Entry {
+// drain returns what is queued, to be committed or put back.
+func (r *auditQueue) drain() []store.Entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	taken := r.waiting
@@ -65,8 +65,8 @@ func (r *recorded) take() []store.Entry {
 	return taken
 }
 
-// giveBack has what was taken wait again, as far as there is room.
-func (r *recorded) giveBack(taken []store.Entry) {
+// putBack queues what was drained again, as far as there is room.
+func (r *auditQueue) putBack(taken []store.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if last := len(taken) - 1; last >= 0 && taken[last].Action == skipAction {
@@ -76,17 +76,17 @@ func (r *recorded) giveBack(taken []store.Entry) {
 		taken = taken[:last]
 	}
 	r.waiting = append(taken, r.waiting...)
-	if over := len(r.waiting) - maxRecorded; over > 0 {
+	if over := len(r.waiting) - maxQueued; over > 0 {
 		r.skipped += over
-		r.waiting = r.waiting[:maxRecorded]
+		r.waiting = r.waiting[:maxQueued]
 	}
 }
 
-// flushRecorded keeps what waits, when there is no change that it could go with.
-func (cm *committer) flushRecorded() error {
-	cm.store.recorded.mu.Lock()
-	none := len(cm.store.recorded.waiting) == 0 && cm.store.recorded.skipped == 0
-	cm.store.recorded.mu.Unlock()
+// flushAudit commits what is queued, when there is no change that it could go with.
+func (cm *committer) flushAudit() error {
+	cm.store.auditQueue.mu.Lock()
+	none := len(cm.store.auditQueue.waiting) == 0 && cm.store.auditQueue.skipped == 0
+	cm.store.auditQueue.mu.Unlock()
 	if none {
 		return nil
 	}
@@ -159,7 +159,7 @@ func (tx *writeTx) removed() uint64 {
 
 // AuditEnds implements Audit.
 func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		anchor, head, err = records.AuditEnds(tx)
 		return err
 	})
@@ -168,7 +168,7 @@ func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err err
 
 // Entries implements Audit.
 func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []store.Entry, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Audit) == nil || after+1 == 0 {
 			return nil
 		}
@@ -180,7 +180,7 @@ func (b *Store) Entries(ctx context.Context, after uint64, limit int) (list []st
 
 // EntriesBefore implements Audit.
 func (b *Store) EntriesBefore(ctx context.Context, before uint64, limit int) (list []store.Entry, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Audit) == nil || limit <= 0 {
 			return nil
 		}
@@ -256,7 +256,7 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 
 // AuditRuns implements Audit.
 func (b *Store) AuditRuns(ctx context.Context) (runs []store.AuditRun, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		head, _, err := records.Link(tx, schema.AuditHead)
 		if err == nil {
 			runs, err = records.Runs(tx, head.Seq)

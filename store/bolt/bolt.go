@@ -83,11 +83,11 @@ type Store struct {
 	endVerifying context.CancelFunc
 
 	touched       touches
-	recorded      recorded
-	pending       backlog
+	auditQueue    auditQueue
+	staged        stagedStats
 	unflushed     unflushed
 	commitBlocked atomic.Bool // the write-ahead log has changes that cannot be committed at present
-	postbox       postbox
+	outbox        outboxStats
 	imports       importLock
 	freed         freedContents
 	batch         int // how many entries one transaction of an import or a removal has
@@ -156,7 +156,7 @@ func Open(path string, opts Options) (*Store, error) {
 		err = b.prepare(opts)
 	}
 	if err == nil {
-		err = errors.Join(b.preparePending(opts.ReadOnly), b.countPosted())
+		err = errors.Join(b.prepareStaging(opts.ReadOnly), b.countOutbox())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.committer.wal.Close(), file.Close())
@@ -175,11 +175,11 @@ func Open(path string, opts Options) (*Store, error) {
 
 func newStore(file *dbfile.File, opts Options) *Store {
 	b := &Store{
-		file:     file,
-		batch:    batchSize,
-		changes:  make(chan *change),
-		recorded: recorded{many: make(chan struct{}, 1)},
-		postbox:  postbox{grown: make(chan struct{}, 1), max: store.MaxEvents},
+		file:       file,
+		batch:      batchSize,
+		changes:    make(chan *change),
+		auditQueue: auditQueue{longQueue: make(chan struct{}, 1)},
+		outbox:     outboxStats{newEvents: make(chan struct{}, 1), max: store.MaxEvents},
 	}
 	b.committer = committer{
 		store:   b,
@@ -237,8 +237,8 @@ func (b *Store) Verify(ctx context.Context, rest func(took time.Duration)) ([]st
 func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()
-	defer b.pending.pause()()
-	return check.Database(ctx, b.file, b.view, rest)
+	defer b.staged.pause()()
+	return check.Database(ctx, b.file, b.viewAll, rest)
 }
 
 // Damage implements Store.
@@ -248,46 +248,46 @@ func (b *Store) Damage() []string { return b.file.Known() }
 // or replaced, and with store.ErrOverwritten when it was cut short or overwritten.
 func (b *Store) InPlace() error { return b.file.InPlace() }
 
-// view runs read in a transaction of its own, in which all is that was
-// acknowledged before. Nothing that points into the transaction may leave it:
-// what keys and values are made of is gone then.
-func (b *Store) view(ctx context.Context, read func(*dbfile.Tx) error) error {
+// viewAll runs read in a read transaction that sees every change that was
+// acknowledged before, and commits the write-ahead log first where it must. No
+// slice of a key or value may leave the transaction.
+func (b *Store) viewAll(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if b.commitBlocked.Load() || b.commitLog(ctx) != nil {
 		// It cannot be committed, but it can be read.
-		return b.handIn(ctx, &change{peek: read, done: make(chan error, 1)})
+		return b.handIn(ctx, &change{readOpen: read, done: make(chan error, 1)})
 	}
-	return b.look(ctx, read)
+	return b.viewCommitted(ctx, read)
 }
 
-// look is view for who needs nothing that is in the log only: nothing that a
-// small upload writes, or nothing of which ahead knows.
-func (b *Store) look(ctx context.Context, read func(*dbfile.Tx) error) error {
+// viewCommitted is viewAll without committing the log first: for what small
+// uploads do not write, or of which unflushed knows nothing.
+func (b *Store) viewCommitted(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return b.file.View(read)
 }
 
-// viewer is view or look.
+// viewer is viewAll or viewCommitted.
 type viewer func(ctx context.Context, read func(*dbfile.Tx) error) error
 
-// viewIf is view for what is ahead, and look for what is not.
-func (b *Store) viewIf(isAhead bool) viewer {
-	if isAhead {
-		return b.view
+// viewIf is viewAll for what is in the log only, and viewCommitted for the rest.
+func (b *Store) viewIf(unflushed bool) viewer {
+	if unflushed {
+		return b.viewAll
 	}
-	return b.look
+	return b.viewCommitted
 }
 
 // Snapshot implements Store. It is a database that Open opens.
 func (b *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()
-	defer b.pending.pause()()
+	defer b.staged.pause()()
 	if err := b.commitLog(ctx); err != nil {
 		return err
 	}
-	return b.look(ctx, func(tx *dbfile.Tx) error {
+	return b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		_, err := tx.WriteTo(&untilDone{ctx, w})
 		return err
 	})
@@ -316,7 +316,7 @@ func (b *Store) Probe(ctx context.Context) error {
 
 // Note implements Notes.
 func (b *Store) Note(ctx context.Context, name string) (value []byte, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		noted := tx.Get(schema.Meta, noteKey(name))
 		if noted == nil {
 			return store.ErrNotFound

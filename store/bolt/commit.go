@@ -30,9 +30,9 @@ var errClosed = fmt.Errorf("%w: the database is closed", store.ErrUnavailable)
 type change struct {
 	apply      func(*writeTx) error
 	instead    func() error           // of a transaction; nothing of the others is under way
-	peek       func(*dbfile.Tx) error // changes nothing, and sees what is only in the log
+	readOpen   func(*dbfile.Tx) error // changes nothing, and sees what is only in the log
 	entry      *store.Entry           // of the audit log, or nil
-	origin     *store.Origin          // of the events that it is told with, or nil
+	origin     *store.Origin          // of its events, or nil
 	alone      bool
 	logs       bool // it may be acknowledged when it is in the log
 	commitsLog bool // it has what is in the log committed
@@ -44,26 +44,26 @@ type change struct {
 // long, say) is remembered, and nothing of the transaction is committed.
 type writeTx struct {
 	*dbfile.Tx
-	writes  int
-	err     error
-	pending waiting     // by how much what waits changes
-	chain   *store.Link // the end of the audit log; nil until there is something to add
-	runs    []store.AuditRun
+	writes int
+	err    error
+	staged stagedDelta // change of what is staged
+	chain  *store.Link // the end of the audit log; nil until there is something to add
+	runs   []store.AuditRun
 
 	change   *change // that is being applied
 	imports  *importLock
 	users    *dbfile.Cache[schema.UserRecord]
 	ids      *store.IDs // of events
-	posted   posted
-	postedAt time.Time // when the last of them came in
+	outbox   outboxDelta
+	queuedAt time.Time // when the last of them came in
 
 	// Of the batch that may go into the log.
-	logging bool
-	batch   wal.Batch
-	created []created
-	direct  bool // it wrote what readers look for in the database only
-	chained bool // it has entries in the audit log
-	told    bool // it may have events, also of batches before
+	logging   bool
+	batch     wal.Batch
+	created   []created
+	direct    bool // it wrote what viewCommitted reads
+	chained   bool // it has entries in the audit log
+	hasEvents bool // it may have events, also of batches before
 }
 
 func (tx *writeTx) put(bucket, key, value []byte) {

@@ -36,14 +36,14 @@ func (cm *committer) run() {
 	defer close(cm.stopped)
 	touched := time.NewTicker(touchInterval)
 	defer touched.Stop()
-	recorded := time.NewTicker(recordInterval)
+	recorded := time.NewTicker(auditInterval)
 	defer recorded.Stop()
 	for {
 		// What cannot be flushed stays in memory for the next time.
 		select {
 		case c, ok := <-cm.store.changes:
 			if !ok {
-				cm.lastErr = errors.Join(cm.flushTouched(), cm.flushRecorded(), cm.flushLog(), cm.abandon(), cm.wal.Close())
+				cm.lastErr = errors.Join(cm.flushTouched(), cm.flushAudit(), cm.flushLog(), cm.abandon(), cm.wal.Close())
 				return
 			}
 			cm.process(cm.drain(c))
@@ -52,14 +52,14 @@ func (cm *committer) run() {
 		case <-touched.C:
 			_ = cm.flushTouched()
 		case <-recorded.C:
-			_ = cm.flushRecorded()
-		case <-cm.store.recorded.many:
-			_ = cm.flushRecorded()
+			_ = cm.flushAudit()
+		case <-cm.store.auditQueue.longQueue:
+			_ = cm.flushAudit()
 		}
 	}
 }
 
-// drain takes what waits behind first.
+// drain takes what has queued behind first.
 func (cm *committer) drain(first *change) []*change {
 	waiting := []*change{first}
 	for len(waiting) < maxTogether {
@@ -80,8 +80,8 @@ func (cm *committer) process(waiting []*change) {
 	var together []*change
 	for _, c := range waiting {
 		switch {
-		case c.peek != nil:
-			c.done <- cm.peek(c.peek)
+		case c.readOpen != nil:
+			c.done <- cm.readOpen(c.readOpen)
 		case c.instead != nil:
 			if err := cm.flushLog(); err != nil {
 				c.done <- err
@@ -117,9 +117,8 @@ func (cm *committer) flushLog() error {
 	return err
 }
 
-// peek reads in the transaction that what is in the log is made in, committed
-// or not.
-func (cm *committer) peek(read func(*dbfile.Tx) error) error {
+// readOpen reads in the transaction that has what is in the log, committed or not.
+func (cm *committer) readOpen(read func(*dbfile.Tx) error) error {
 	if err := cm.store.file.HasLastCommit(); err != nil {
 		return err
 	}
@@ -152,13 +151,13 @@ func (cm *committer) perform(changes ...*change) {
 	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !cm.store.commitBlocked.Load() && cm.wal.Ready()
 	var recorded []store.Entry
 	if !toLog {
-		recorded = cm.store.recorded.take()
+		recorded = cm.store.auditQueue.drain()
 	}
 	err := cm.transact(changes, recorded, toLog)
 	room := errors.Is(err, store.ErrFull) && cm.opts.MakeRoom != nil && cm.opts.MakeRoom()
 	room = errors.Is(err, store.ErrFull) && cm.wal.Halve() || room
 	if err != nil {
-		cm.store.recorded.giveBack(recorded)
+		cm.store.auditQueue.putBack(recorded)
 	}
 	if room || errors.Is(err, store.ErrFull) && len(recorded) > 0 {
 		err = cm.transact(changes, nil, false) // what can wait goes with a later change
@@ -173,7 +172,7 @@ func (cm *committer) perform(changes ...*change) {
 		cm.walDue.Reset(walRetry)
 	}
 	if err == nil {
-		err = cm.inPlaceFor(changes) // or they are on stable storage where the next start does not look
+		err = cm.inPlaceFor(changes) // or they are on stable storage where the next start does not find them
 	}
 	for _, c := range changes {
 		if err != nil {
@@ -208,7 +207,7 @@ func (cm *committer) begin() (*writeTx, error) {
 	if err := dbfile.WithoutPanic(func() error { return cm.wal.Replay(w.Tx) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), cm.store.file.Rollback(w.Tx))
 	}
-	w.told = cm.wal.Unflushed() // nobody remembers whether they had events
+	w.hasEvents = cm.wal.Unflushed() // nobody remembers whether they had events
 	return w, nil
 }
 
@@ -269,7 +268,7 @@ func (cm *committer) write(w *writeTx, changes []*change, recorded []store.Entry
 		}
 	}
 	return dbfile.WithoutPanic(func() error {
-		w.boundOutbox(&cm.store.postbox)
+		w.trimOutbox(&cm.store.outbox)
 		w.record(append(entries, recorded...)...)
 		w.saveHead()
 		return w.err
@@ -298,8 +297,8 @@ func (cm *committer) commitTx(w *writeTx) error {
 	cm.store.unflushed.clear()
 	cm.store.commitBlocked.Store(false)
 	cm.publish(w)
-	if w.told {
-		cm.store.postbox.tell()
+	if w.hasEvents {
+		cm.store.outbox.notify()
 	}
 	return nil
 }
@@ -324,10 +323,10 @@ func (cm *committer) appendToLog(w *writeTx) bool {
 
 // publish adds what w has done to the counters that readers see.
 func (cm *committer) publish(w *writeTx) {
-	w.told = w.told || w.posted.told > 0
-	cm.store.pending.add(w.pending)
-	cm.store.postbox.add(w.posted)
-	w.pending, w.posted = waiting{}, posted{}
+	w.hasEvents = w.hasEvents || w.outbox.added > 0
+	cm.store.staged.add(w.staged)
+	cm.store.outbox.add(w.outbox)
+	w.staged, w.outbox = stagedDelta{}, outboxDelta{}
 }
 
 // classify decides what a commit that failed means. After most failures nobody knows what

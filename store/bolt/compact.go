@@ -68,7 +68,7 @@ func (b *Store) Size(ctx context.Context) (size store.Size, err error) {
 		return err
 	}
 	if b.file.ReadOnly() {
-		err = b.view(ctx, read)
+		err = b.viewAll(ctx, read)
 	} else {
 		err = b.updateAlone(ctx, func(tx *writeTx) error { return read(tx.Tx) })
 	}

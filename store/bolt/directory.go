@@ -31,7 +31,7 @@ func needID(id uuid.UUID) error {
 	return nil
 }
 
-// malformed says that whoever called has not looked at what they were given.
+// malformed is the error of an object that the caller has not validated.
 func malformed(o store.Object) error {
 	return fmt.Errorf("store: malformed %T: %+v", o, o)
 }
@@ -211,7 +211,7 @@ func (p *plan) lastComment(ticket *schema.EntityRecord, id uuid.UUID) (last int,
 
 // User implements Directory.
 func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		record, err := records.User(tx, id)
 		if err != nil {
 			return err
@@ -227,7 +227,7 @@ func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error
 
 // Users implements Directory.
 func (b *Store) Users(ctx context.Context, after uuid.UUID, limit int) (list []store.User, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		for key := range tx.Under(schema.Users, nil, after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -280,7 +280,7 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 // Space implements Directory.
 func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.Usage, err error) {
 	used, isAhead := b.unflushed.usageOf(slug)
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		record, err := dbfile.Load[schema.SpaceRecord](tx, schema.Spaces, []byte(slug))
 		if err != nil {
 			return err
@@ -300,7 +300,7 @@ func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.
 
 // Spaces implements Directory.
 func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []store.Space, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		for key := range tx.Under(schema.Spaces, nil, []byte(after)) {
 			if len(list) >= limit {
 				return nil
@@ -318,7 +318,7 @@ func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []sto
 
 // Role implements Directory.
 func (b *Store) Role(ctx context.Context, slug string, user uuid.UUID) (role store.Role, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		value := tx.Get(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
 		if value == nil || !tx.Has(schema.Spaces, []byte(slug)) {
 			return nil
@@ -354,7 +354,7 @@ func (b *Store) Members(ctx context.Context, slug string, after uuid.UUID, limit
 // viewSpace does nothing for a space that is not there: its slug may be
 // anything, a zero byte included, and must not get into a scan.
 func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbfile.Tx) error) error {
-	return b.view(ctx, func(tx *dbfile.Tx) error {
+	return b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		if !tx.Has(schema.Spaces, []byte(slug)) {
 			return nil
 		}
@@ -364,7 +364,7 @@ func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbfile.Tx
 
 // Memberships implements Directory.
 func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.Member, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		for slug, value := range tx.Under(schema.Memberships, user[:], nil) {
 			if !tx.Has(schema.Spaces, slug) {
 				continue
@@ -393,17 +393,17 @@ func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) e
 
 // Entity implements Directory.
 func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
-		e, err = b.seenEntity(tx, p)
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+		e, err = b.visibleEntity(tx, p)
 		return err
 	})
 	return e, err
 }
 
-// seenEntity is records.Entity for callers: what is in a space is there as long as
+// visibleEntity is records.Entity for callers: what is in a space is there as long as
 // the space is. A deletion takes the space away first, and an import brings it
 // last.
-func (b *Store) seenEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
+func (b *Store) visibleEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
 	record, err := b.entities.Load(tx, schema.Entities, schema.ParentKey(p))
 	if err == nil && record != nil && !tx.Has(schema.Spaces, []byte(record.Space)) {
 		record = nil
@@ -414,9 +414,9 @@ func (b *Store) seenEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) 
 	return records.EntityOf(record, p)
 }
 
-// isSeen says whether a parent is there for callers.
-func (b *Store) isSeen(tx *dbfile.Tx, p store.Parent) (bool, error) {
-	_, err := b.seenEntity(tx, p)
+// isVisible says whether a parent is there for callers.
+func (b *Store) isVisible(tx *dbfile.Tx, p store.Parent) (bool, error) {
+	_, err := b.visibleEntity(tx, p)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
@@ -448,11 +448,11 @@ func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, afte
 
 // Comment implements Directory.
 func (b *Store) Comment(ctx context.Context, ticket, id uuid.UUID) (c store.Comment, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		value := tx.Get(schema.Comments, schema.Join(ticket[:], id[:]))
 		seen := value != nil
 		if seen {
-			if seen, err = b.isSeen(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil {
+			if seen, err = b.isVisible(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil {
 				return err
 			}
 		}
@@ -471,8 +471,8 @@ func noComment(id uuid.UUID) error {
 
 // Comments implements Directory.
 func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) (list []store.Comment, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
-		if seen, err := b.isSeen(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil || !seen {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
+		if seen, err := b.isVisible(tx, store.Parent{Kind: store.Ticket, ID: ticket}); err != nil || !seen {
 			return err
 		}
 		for rest, value := range tx.Under(schema.Comments, ticket[:], after[:]) {

@@ -18,7 +18,7 @@ import (
 // was in it before, and what is in it then.
 func (l *logged) spoil(do func(whole []byte) error) (whole, spoiled []byte) {
 	l.t.Helper()
-	c := &change{done: make(chan error, 1), peek: func(*dbfile.Tx) (err error) {
+	c := &change{done: make(chan error, 1), readOpen: func(*dbfile.Tx) (err error) {
 		if whole, err = os.ReadFile(l.path); err == nil {
 			err = do(whole)
 		}

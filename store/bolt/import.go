@@ -172,7 +172,7 @@ func (b *Store) whenFree(ctx context.Context, do func() error) error {
 		var busy *importing
 		switch {
 		case errors.Is(err, errRemoving):
-			if err := b.goOnRemoving(ctx); err != nil {
+			if err := b.continueRemoval(ctx); err != nil {
 				return err
 			}
 		case errors.As(err, &busy):
@@ -242,7 +242,7 @@ func (b *Store) putMany(ctx context.Context, objects []store.Object, each bool) 
 	}
 	var p *plan
 	err = b.whenFree(ctx, func() error {
-		return b.view(ctx, func(tx *dbfile.Tx) (err error) {
+		return b.viewAll(ctx, func(tx *dbfile.Tx) (err error) {
 			p = newPlan(tx, each)
 			created, err = p.putAll(objects)
 			return err
@@ -391,7 +391,7 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 // its end when it was decided, and back when it was not.
 func (b *Store) resumeImport() error {
 	some, decided := false, false
-	err := b.look(context.Background(), func(tx *dbfile.Tx) error {
+	err := b.viewCommitted(context.Background(), func(tx *dbfile.Tx) error {
 		some, decided = tx.HasUnder(schema.Import, nil), tx.Has(schema.Import, schema.ImportMark)
 		return nil
 	})

@@ -144,7 +144,7 @@ func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
 		default:
 			t.Errorf("crash %d: %d of %d objects are there, and %d of %d entries", n, there, len(objects), len(entries), len(want))
 		}
-		err := b.look(t.Context(), func(tx *dbfile.Tx) error {
+		err := b.viewCommitted(t.Context(), func(tx *dbfile.Tx) error {
 			if tx.HasUnder(schema.Import, nil) {
 				t.Errorf("crash %d: something is left of the import", n)
 			}

@@ -87,7 +87,7 @@ func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.U
 
 // Key implements Keys.
 func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.User, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		k, u, err = b.loadKeyAndUser(tx, id)
 		return err
 	})
@@ -96,7 +96,7 @@ func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.Use
 
 // KeyByHash implements Keys.
 func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (k store.Key, u store.User, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		value := tx.Get(schema.KeyHashes, hash[:])
 		if value == nil {
 			return store.ErrNotFound
@@ -165,7 +165,7 @@ func noKey(id uuid.UUID) error { return records.Refuse(store.ErrNotFound, "There
 
 // KeysOf implements Keys.
 func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []store.Key, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		for rest := range tx.Under(schema.UserKeys, user[:], after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -256,7 +256,7 @@ func (t *touches) toWrite() map[uuid.UUID]int64 {
 	return maps.Clone(t.noted)
 }
 
-// flushed is told what is written down now. What was noted since stays.
+// flushed drops what is written down now. What was noted since stays.
 func (t *touches) flushed(written map[uuid.UUID]int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -268,7 +268,7 @@ func (t *touches) flushed(written map[uuid.UUID]int64) {
 	}
 }
 
-// TouchKey implements Keys. Every request calls it, so most calls only look.
+// TouchKey implements Keys. Every request calls it, so most calls only read.
 func (b *Store) TouchKey(id uuid.UUID, at time.Time) {
 	seconds := at.Unix()
 	if known, found := b.touched.get(id); !found || seconds > known {
@@ -371,7 +371,7 @@ func (tx *writeTx) removeExpiredSessions(now time.Time) error {
 
 // Session implements Keys.
 func (b *Store) Session(ctx context.Context, hash [32]byte) (s store.Session, err error) {
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		record, err := dbfile.Load[schema.SessionRecord](tx, schema.Sessions, hash[:])
 		if err != nil {
 			return err

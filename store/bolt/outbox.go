@@ -14,56 +14,56 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// postbox knows how much is in the outbox, so that asking costs nothing.
-type postbox struct {
+// outboxStats counts what is in the outbox, so that asking costs nothing.
+type outboxStats struct {
 	events, dead atomic.Int64
-	grown        chan struct{} // told when events have come in
+	newEvents    chan struct{} // signalled when events have come in
 	max          int64
 }
 
-// posted is by how much a transaction changes that.
-type posted struct {
+// outboxDelta is by how much a transaction changes that.
+type outboxDelta struct {
 	events, dead int64
-	told         int // events that came in
+	added        int // events that came in
 }
 
-func (p *postbox) add(by posted) {
+func (p *outboxStats) add(by outboxDelta) {
 	p.events.Add(by.events)
 	p.dead.Add(by.dead)
 }
 
-// tell says that events have come in.
-func (p *postbox) tell() {
+// notify signals that events have come in.
+func (p *outboxStats) notify() {
 	select {
-	case p.grown <- struct{}{}:
-	default: // whoever listens has been told
+	case p.newEvents <- struct{}{}:
+	default: // the listener has been signalled
 	}
 }
 
 // OutboxSize implements Outbox.
 func (b *Store) OutboxSize() (events, dead int64) {
-	return b.postbox.events.Load(), b.postbox.dead.Load()
+	return b.outbox.events.Load(), b.outbox.dead.Load()
 }
 
 // NewEvents implements Outbox.
-func (b *Store) NewEvents() <-chan struct{} { return b.postbox.grown }
+func (b *Store) NewEvents() <-chan struct{} { return b.outbox.newEvents }
 
-// countPosted counts what is in the outbox of a database that is being opened.
-func (b *Store) countPosted() error {
-	return b.view(context.Background(), func(tx *dbfile.Tx) error {
-		b.postbox.events.Add(tx.Count(schema.Outbox))
-		b.postbox.dead.Add(tx.Count(schema.Dead))
+// countOutbox counts what is in the outbox of a database that is being opened.
+func (b *Store) countOutbox() error {
+	return b.viewAll(context.Background(), func(tx *dbfile.Tx) error {
+		b.outbox.events.Add(tx.Count(schema.Outbox))
+		b.outbox.dead.Add(tx.Count(schema.Dead))
 		return nil
 	})
 }
 
-// tell puts an event into the outbox, if the change is to be told of.
-func (tx *writeTx) tell(what store.EventType, a store.Attachment, space string) {
+// enqueue puts an event into the outbox, if the change has events.
+func (tx *writeTx) enqueue(what store.EventType, a store.Attachment, space string) {
 	origin := tx.change.origin
 	if origin == nil || tx.err != nil {
 		return
 	}
-	if err := make(names).fill(tx.Tx, tx.users, &a); err != nil {
+	if err := make(uploaderNames).fill(tx.Tx, tx.users, &a); err != nil {
 		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
 		return
 	}
@@ -71,14 +71,14 @@ func (tx *writeTx) tell(what store.EventType, a store.Attachment, space string) 
 	if what == store.AttachmentCreated {
 		at = a.CreatedAt()
 	}
-	tx.post(store.Event{ID: tx.ids.New(origin.Time), Type: what, Time: at, Queued: origin.Time, Origin: *origin, Space: space, Attachment: a})
+	tx.enqueueEvent(store.Event{ID: tx.ids.New(origin.Time), Type: what, Time: at, Queued: origin.Time, Origin: *origin, Space: space, Attachment: a})
 }
 
-func (tx *writeTx) post(e store.Event) {
+func (tx *writeTx) enqueueEvent(e store.Event) {
 	tx.append(schema.Outbox, schema.NewEventRecord(e))
-	tx.posted.events++
-	tx.posted.told++
-	tx.postedAt = e.Queued
+	tx.outbox.events++
+	tx.outbox.added++
+	tx.queuedAt = e.Queued
 }
 
 // append keeps a record under the next number. Numbers are not used again.
@@ -96,31 +96,31 @@ func (tx *writeTx) append(bucket []byte, record any) {
 	tx.save(bucket, schema.Number(seq), record)
 }
 
-func (tx *writeTx) bury(e schema.EventRecord, at time.Time, reason string) {
+func (tx *writeTx) deadLetter(e schema.EventRecord, at time.Time, reason string) {
 	tx.append(schema.Dead, schema.DeadRecord{Event: e, Time: at.UTC(), Reason: reason})
-	tx.posted.dead++
+	tx.outbox.dead++
 }
 
-// boundOutbox makes dead letters of the oldest events while there are too
+// trimOutbox makes dead letters of the oldest events while there are too
 // many, and forgets the oldest dead letters. It goes through a bucket once,
 // since a cursor steps over everything that was deleted before it.
-func (tx *writeTx) boundOutbox(p *postbox) {
-	if tx.posted.told > 0 {
-		for _, old := range tx.firstOf(schema.Outbox, p.events.Load()+tx.posted.events-p.max) {
+func (tx *writeTx) trimOutbox(p *outboxStats) {
+	if tx.outbox.added > 0 {
+		for _, old := range tx.firstOf(schema.Outbox, p.events.Load()+tx.outbox.events-p.max) {
 			record, err := schema.DecodeEventRecord(old.seq, old.value)
 			if err != nil {
 				tx.err = errors.Join(tx.err, err)
 				return
 			}
-			tx.bury(record, tx.postedAt, store.ReasonOutboxFull)
+			tx.deadLetter(record, tx.queuedAt, store.ReasonOutboxFull)
 			tx.delete(schema.Outbox, schema.Number(old.seq))
-			tx.posted.events--
+			tx.outbox.events--
 		}
 	}
-	if tx.posted.dead > 0 {
-		for _, old := range tx.firstOf(schema.Dead, p.dead.Load()+tx.posted.dead-p.max) {
+	if tx.outbox.dead > 0 {
+		for _, old := range tx.firstOf(schema.Dead, p.dead.Load()+tx.outbox.dead-p.max) {
 			tx.delete(schema.Dead, schema.Number(old.seq))
-			tx.posted.dead--
+			tx.outbox.dead--
 		}
 	}
 }
@@ -146,7 +146,7 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 
 // Events implements Outbox.
 func (b *Store) Events(ctx context.Context, after uint64, limit int) (list []store.Event, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		for seq, value := range tx.Numbered(schema.Outbox, after) {
 			if len(list) >= limit {
 				return nil
@@ -166,30 +166,30 @@ func (b *Store) Events(ctx context.Context, after uint64, limit int) (list []sto
 func (b *Store) SettleEvents(ctx context.Context, delivered []uint64, dead ...store.DeadLetter) error {
 	return b.update(ctx, func(tx *writeTx) error {
 		for _, seq := range delivered {
-			tx.take(seq)
+			tx.removeEvent(seq)
 		}
 		for _, letter := range dead {
-			if tx.take(letter.Event.Seq) {
-				tx.bury(schema.NewEventRecord(letter.Event), letter.Time, letter.Reason)
+			if tx.removeEvent(letter.Event.Seq) {
+				tx.deadLetter(schema.NewEventRecord(letter.Event), letter.Time, letter.Reason)
 			}
 		}
 		return nil
 	})
 }
 
-// take removes an event, and says whether it was there.
-func (tx *writeTx) take(seq uint64) bool {
+// removeEvent removes an event, and says whether it was there.
+func (tx *writeTx) removeEvent(seq uint64) bool {
 	if !tx.Has(schema.Outbox, schema.Number(seq)) {
 		return false
 	}
 	tx.delete(schema.Outbox, schema.Number(seq))
-	tx.posted.events--
+	tx.outbox.events--
 	return true
 }
 
 // DeadLetters implements Outbox.
 func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) (list []store.DeadLetter, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		for seq, value := range tx.Numbered(schema.Dead, after) {
 			if len(list) >= limit {
 				return nil
@@ -219,9 +219,9 @@ func (b *Store) Redeliver(ctx context.Context, now time.Time, limit int) (events
 		}
 		for _, letter := range letters {
 			tx.delete(schema.Dead, schema.Number(letter.Seq))
-			tx.posted.dead--
+			tx.outbox.dead--
 			letter.Event.Queued = now
-			tx.post(letter.Event)
+			tx.enqueueEvent(letter.Event)
 			events++
 		}
 		return nil
@@ -250,7 +250,7 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 		}
 		for _, seq := range old {
 			tx.delete(schema.Dead, schema.Number(seq))
-			tx.posted.dead--
+			tx.outbox.dead--
 			removed++
 		}
 		return nil

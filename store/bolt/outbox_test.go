@@ -72,7 +72,7 @@ func TestTheOutboxIsBounded(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	b := open(t, path)
-	b.postbox.max = 3
+	b.outbox.max = 3
 	tell, _ := posting(t, b)
 	first := tell(5)
 	wantPosted(t, b, first[2:], first[:2]...)

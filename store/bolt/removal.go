@@ -46,10 +46,10 @@ func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	return !tx.Has(schema.Spaces, []byte(record.Space)) && records.IsRemoving(tx, schema.SpaceRemoval(record.Space)), nil
 }
 
-// removed remembers isRemoved for the parents met in one call.
-type removed map[store.Parent]bool
+// removalCache caches isRemoved within one call.
+type removalCache map[store.Parent]bool
 
-func (r removed) has(b *Store, tx *dbfile.Tx, p store.Parent) (bool, error) {
+func (r removalCache) has(b *Store, tx *dbfile.Tx, p store.Parent) (bool, error) {
 	is, known := r[p]
 	if known {
 		return is, nil
@@ -62,7 +62,7 @@ func (r removed) has(b *Store, tx *dbfile.Tx, p store.Parent) (bool, error) {
 // DeleteEntity implements Directory.
 func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		e, err := b.seenEntity(tx.Tx, p)
+		e, err := b.visibleEntity(tx.Tx, p)
 		if err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (b *Store) Remove(ctx context.Context) (freed [][32]byte, more bool, err er
 
 func (b *Store) removeNext(ctx context.Context) (freed [][32]byte, more bool, err error) {
 	var marks []dbfile.KeyValue
-	err = b.look(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
 		marks = tx.FirstEntries(schema.Removals, nil, maxTriedMarks)
 		return nil
 	})
@@ -174,14 +174,14 @@ func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [
 	return freed, more, nil
 }
 
-// freedContents are those that were freed by whoever could not wait for Remove.
+// freedContents are those that a change freed, and the next Remove returns.
 type freedContents struct {
 	mu       sync.Mutex
 	contents [][32]byte
 }
 
-// goOnRemoving is Remove for a change that waits for it.
-func (b *Store) goOnRemoving(ctx context.Context) error {
+// continueRemoval is Remove for a change that waits for it.
+func (b *Store) continueRemoval(ctx context.Context) error {
 	freed, _, err := b.removeNext(ctx)
 	b.freed.mu.Lock()
 	defer b.freed.mu.Unlock()
@@ -189,18 +189,18 @@ func (b *Store) goOnRemoving(ctx context.Context) error {
 	return err
 }
 
-// doomed is what one transaction of a removal removes.
-type doomed struct {
+// removalBatch is what one transaction of a removal removes.
+type removalBatch struct {
 	*dbfile.Tx
-	room        int // for so much more
+	room        int // entries more, at most
 	attachments []store.Attachment
-	entries     []doomedEntry // all else
+	entries     []bucketKey // all else
 }
 
-type doomedEntry struct{ bucket, key []byte }
+type bucketKey struct{ bucket, key []byte }
 
 // add says whether there was room.
-func (d *doomed) add(entries ...doomedEntry) bool {
+func (d *removalBatch) add(entries ...bucketKey) bool {
 	if d.room <= 0 {
 		return false
 	}
@@ -210,7 +210,7 @@ func (d *doomed) add(entries ...doomedEntry) bool {
 }
 
 // parent takes what belongs to a parent, and says whether that is all of it.
-func (d *doomed) parent(p store.Parent) (all bool, err error) {
+func (d *removalBatch) parent(p store.Parent) (all bool, err error) {
 	for rest, record := range d.Under(schema.Attachments, schema.ParentKey(p), nil) {
 		if !d.add() {
 			return false, nil
@@ -229,7 +229,7 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 		return true, nil
 	}
 	for id := range d.Under(schema.Comments, p.ID[:], nil) {
-		if !d.add(doomedEntry{schema.Comments, schema.Join(p.ID[:], id)}) {
+		if !d.add(bucketKey{schema.Comments, schema.Join(p.ID[:], id)}) {
 			return false, nil
 		}
 	}
@@ -237,7 +237,7 @@ func (d *doomed) parent(p store.Parent) (all bool, err error) {
 }
 
 // space takes what is in a space.
-func (d *doomed) space(slug string) (all bool, err error) {
+func (d *removalBatch) space(slug string) (all bool, err error) {
 	for rest := range d.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
 		p, err := schema.ParseParent(rest)
 		if err != nil {
@@ -246,12 +246,12 @@ func (d *doomed) space(slug string) (all bool, err error) {
 		if all, err := d.parent(p); err != nil || !all {
 			return false, err
 		}
-		if !d.add(doomedEntry{schema.SpaceEntities, schema.Join(schema.Slug0(slug), rest)}, doomedEntry{schema.Entities, bytes.Clone(rest)}) {
+		if !d.add(bucketKey{schema.SpaceEntities, schema.Join(schema.Slug0(slug), rest)}, bucketKey{schema.Entities, bytes.Clone(rest)}) {
 			return false, nil
 		}
 	}
 	for user := range d.Under(schema.Members, schema.Slug0(slug), nil) {
-		if !d.add(doomedEntry{schema.Members, schema.Join(schema.Slug0(slug), user)}, doomedEntry{schema.Memberships, schema.Join(user, []byte(slug))}) {
+		if !d.add(bucketKey{schema.Members, schema.Join(schema.Slug0(slug), user)}, bucketKey{schema.Memberships, schema.Join(user, []byte(slug))}) {
 			return false, nil
 		}
 	}
@@ -261,7 +261,7 @@ func (d *doomed) space(slug string) (all bool, err error) {
 // removeSome removes at most limit things below a parent or space, says which
 // contents nothing refers to any more, and whether anything is left.
 func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
-	d := &doomed{Tx: tx.Tx, room: limit}
+	d := &removalBatch{Tx: tx.Tx, room: limit}
 	all := false
 	switch key[0] {
 	case schema.RemovesParent:

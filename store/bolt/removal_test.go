@@ -115,7 +115,7 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 // wantNothingOf looks for what is left of a space.
 func (b *Store) wantNothingOf(t *testing.T, when, space string) {
 	t.Helper()
-	err := b.look(t.Context(), func(tx *dbfile.Tx) error {
+	err := b.viewCommitted(t.Context(), func(tx *dbfile.Tx) error {
 		for _, bucket := range [][]byte{schema.Removals, schema.Attachments, schema.AttachmentIDs, schema.Contents} {
 			if tx.HasUnder(bucket, nil) {
 				t.Errorf("%s: something is left in the bucket %q", when, bucket)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// So many entries are read in one transaction by Totals. A long one would keep
+// totalsBatch is how many entries Totals reads in one transaction. A long one would keep
 // changes from using pages again.
 const totalsBatch = 4096
 
@@ -77,7 +77,7 @@ func (b *Store) inBatches(ctx context.Context, bucket []byte, rest func(took tim
 	var last []byte
 	for {
 		began, visited := time.Now(), 0
-		err := b.view(ctx, func(tx *dbfile.Tx) error {
+		err := b.viewAll(ctx, func(tx *dbfile.Tx) error {
 			entries := tx.Readable(bucket)
 			key, value := entries.Seek(last)
 			if last != nil && bytes.Equal(key, last) {

@@ -100,7 +100,7 @@ func (c *checker) compareBuckets(tx *dbfile.Tx) error {
 	return nil
 }
 
-// each visits every entry of a bucket whose key is at least so long. What
+// each visits every entry of a bucket whose key has at least that length. What
 // visit cannot read is a fault of that entry.
 func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
 	visited := 0

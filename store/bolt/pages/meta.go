@@ -23,8 +23,10 @@ func (m Meta) IsWhole() bool {
 
 func (m Meta) list() uint64 { return binary.NativeEndian.Uint64(m[32:]) }
 
+// Pages is the number of pages that the file has.
 func (m Meta) Pages() uint64 { return binary.NativeEndian.Uint64(m[40:]) }
 
+// Commit is the number of the commit.
 func (m Meta) Commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
 
 // mend turns the one bit that makes a meta page whole, if one does.

@@ -16,47 +16,48 @@ import (
 	"github.com/google/uuid"
 )
 
-// So much may wait before MayStage says no. bbolt writes the list of its
-// free pages with every commit, and the pages of what has been settled are on
-// it, so the most that ever waited makes every later commit dearer.
+// maxStagedBytes and maxStagedContents are how much may be staged before MayStage
+// returns false. bbolt writes the list of its
+// free pages with every commit, and the pages of what has been flushed are on
+// it, so the most that was ever staged makes every later commit dearer.
 const (
-	maxPendingBytes    = 16 << 20
-	maxPendingContents = 8192
+	maxStagedBytes    = 16 << 20
+	maxStagedContents = 8192
 )
 
-// waiting is how much waits, or by how much that changes.
-type waiting struct{ contents, bytes int64 }
+// stagedDelta is how much is staged, or by how much that changes.
+type stagedDelta struct{ contents, bytes int64 }
 
-// backlog knows how much waits, so that asking costs nothing.
-type backlog struct {
+// stagedStats counts what is staged, so that asking costs nothing.
+type stagedStats struct {
 	contents, bytes atomic.Int64
 	paused          atomic.Int64 // long reads, during which bbolt can use no page again
 }
 
-func (l *backlog) add(w waiting) {
+func (l *stagedStats) add(w stagedDelta) {
 	l.contents.Add(w.contents)
 	l.bytes.Add(w.bytes)
 }
 
-func (l *backlog) pause() (resume func()) {
+func (l *stagedStats) pause() (resume func()) {
 	l.paused.Add(1)
 	return func() { l.paused.Add(-1) }
 }
 
 // StagedBytes implements Stager.
-func (b *Store) StagedBytes() int64 { return b.pending.bytes.Load() }
+func (b *Store) StagedBytes() int64 { return b.staged.bytes.Load() }
 
 // MayStage implements Stager.
 func (b *Store) MayStage() bool {
-	l := &b.pending
-	return l.paused.Load() == 0 && l.bytes.Load() < maxPendingBytes && l.contents.Load() < maxPendingContents
+	l := &b.staged
+	return l.paused.Load() == 0 && l.bytes.Load() < maxStagedBytes && l.contents.Load() < maxStagedContents
 }
 
-// preparePending counts what waits, and makes the bucket in a database that is
+// prepareStaging counts what is staged, and makes the bucket in a database that is
 // older than it.
-func (b *Store) preparePending(readOnly bool) error {
+func (b *Store) prepareStaging(readOnly bool) error {
 	missing := false
-	err := b.view(context.Background(), func(tx *dbfile.Tx) error {
+	err := b.viewAll(context.Background(), func(tx *dbfile.Tx) error {
 		if tx.Refused(schema.Pending) != nil {
 			return nil
 		}
@@ -65,7 +66,7 @@ func (b *Store) preparePending(readOnly bool) error {
 		}
 		waits := tx.Readable(schema.Pending)
 		for key, content := waits.First(); key != nil; key, content = waits.Next() {
-			b.pending.add(waiting{1, int64(len(content))})
+			b.staged.add(stagedDelta{1, int64(len(content))})
 		}
 		return nil
 	})
@@ -78,20 +79,20 @@ func (b *Store) preparePending(readOnly bool) error {
 	})
 }
 
-func (tx *writeTx) putPending(id uuid.UUID, content []byte) {
+func (tx *writeTx) putStaged(id uuid.UUID, content []byte) {
 	tx.put(schema.Pending, id[:], content)
-	tx.pending.contents++
-	tx.pending.bytes += int64(len(content))
+	tx.staged.contents++
+	tx.staged.bytes += int64(len(content))
 }
 
-// deletePending deletes the content that waits with a record, if one does.
-func (tx *writeTx) deletePending(id uuid.UUID) {
+// deleteStaged deletes the content that is staged with a record, if one is.
+func (tx *writeTx) deleteStaged(id uuid.UUID) {
 	content := tx.Get(schema.Pending, id[:])
 	if content == nil {
 		return
 	}
-	tx.pending.contents--
-	tx.pending.bytes -= int64(len(content))
+	tx.staged.contents--
+	tx.staged.bytes -= int64(len(content))
 	tx.delete(schema.Pending, id[:])
 }
 
@@ -137,7 +138,7 @@ func newestWith(tx *dbfile.Tx, sha256 [32]byte) iter.Seq[[]byte] {
 // StagedSizes implements Stager.
 func (b *Store) StagedSizes(ctx context.Context) (map[[32]byte]int64, error) {
 	sizes := make(map[[32]byte]int64)
-	_, err := b.eachPending(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+	_, err := b.eachStaged(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
 		sizes[sha256] = int64(len(content))
 		return true
 	})
@@ -147,7 +148,7 @@ func (b *Store) StagedSizes(ctx context.Context) (map[[32]byte]int64, error) {
 // StagedAfter implements Stager.
 func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) (list []store.StagedContent, err error) {
 	var size int64
-	unreadable, err := b.eachPending(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+	unreadable, err := b.eachStaged(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
 		if len(list) >= limit || size >= maxBytes {
 			return false
 		}
@@ -161,12 +162,12 @@ func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, max
 	return list, unreadable
 }
 
-// eachPending visits what waits until visit says that it is enough. The
-// content is gone when visit returns. What waits with a record that cannot be
+// eachStaged visits what is staged until visit returns false. The content is gone
+// when visit returns. What is staged with a record that cannot be
 // read is passed over: it must not keep back the others. Unreadable is the
 // first of these.
-func (b *Store) eachPending(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
-	err = b.view(ctx, func(tx *dbfile.Tx) error {
+func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Pending) == nil {
 			return nil
 		}
@@ -205,7 +206,7 @@ func (b *Store) Unstage(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID,
 			if !tx.Has(schema.AttachmentIDs, id[:]) {
 				gone = append(gone, id)
 			}
-			tx.deletePending(id)
+			tx.deleteStaged(id)
 		}
 		return nil
 	})
