@@ -10,28 +10,29 @@ import (
 	"attachd/store"
 )
 
-// totals are what was counted last. Counting goes on beside everything else,
-// when somebody asks, and takes a hundredth of the time at most.
+// totals caches the last count. A job in the background counts again on demand,
+// using at most a hundredth of the time.
 type totals struct {
-	wanted chan struct{} // somebody asked for newer ones
-	first  chan struct{} // closed when they were counted for the first time
+	wanted chan struct{} // signalled when a count is asked for
+	first  chan struct{} // closed after the first count
 
 	mu    sync.Mutex
 	last  counted
-	err   error         // of the last try
-	tried time.Time     // when that was
-	took  time.Duration // of it, without the rests
+	err   error         // of the last count
+	tried time.Time     // when that was made
+	took  time.Duration // by it, without the rests
 }
 
+// counted is one count.
 type counted struct {
 	store.Totals
-	at time.Time // zero when they never were
+	at time.Time // zero before the first one
 }
 
 const (
-	countFor   = time.Minute // so long nobody counts again
-	countShare = 100         // nor for so many times as long as it took
-	countRest  = 4           // nor does it work without resting so many times as long
+	countFor   = time.Minute // how long a count is fresh, at least
+	countShare = 100         // ratio of how long a count is fresh to how long it took
+	countRest  = 4           // ratio of sleep to work while counting
 )
 
 func newTotals() totals {
@@ -41,7 +42,7 @@ func newTotals() totals {
 // count counts attachments and contents, unless that was done lately.
 func (s *Server) count(ctx context.Context) error {
 	if !s.totals.old(s.Now()) {
-		return nil // they asked while somebody else's were being counted
+		return nil // it was asked for during the last count
 	}
 	began, rested := time.Now(), time.Duration(0)
 	at := s.Now().UTC()
@@ -66,15 +67,15 @@ func (s *Server) count(ctx context.Context) error {
 	return nil
 }
 
-// old says whether it is time to count again.
+// old says whether the last count is not fresh any more.
 func (t *totals) old(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.tried.IsZero() || now.Sub(t.tried) >= max(countFor, countShare*t.took)
 }
 
-// latest gives what was counted last, which may be nothing, and has it counted
-// anew where that was too long ago.
+// latest returns the last count, if there is one, and asks for another when it is
+// old.
 func (t *totals) latest(now time.Time) (counted, error) {
 	if t.old(now) {
 		select {
@@ -90,7 +91,7 @@ func (t *totals) latest(now time.Time) (counted, error) {
 	return t.last, nil
 }
 
-// counted gives what was counted last. Only the first who ask wait for it.
+// counted returns the last count, and waits for the first one.
 func (s *Server) counted(ctx context.Context) (counted, error) {
 	last, err := s.totals.latest(s.Now())
 	if !last.at.IsZero() || err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// totalsBatch is how many entries Totals reads in one transaction. A long one would keep
-// changes from using pages again.
+// totalsBatch is how many entries Totals reads in one transaction. A long one
+// would keep changes from using pages again.
 const totalsBatch = 4096
 
 // Totals implements Attachments. It reads the records in the order in which
