@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/server/api"
-	"attachd/server/content"
+	"attachd/server/content/charset"
 	"attachd/store"
 )
 
@@ -509,7 +509,7 @@ func commentParams(rq *api.Request) (c store.Comment, err error) {
 // what turns the reading direction around, as a file name loses it too.
 func label(member, s string) (string, error) {
 	const longest = 500
-	s = strings.TrimSpace(content.WithoutBidi(s))
+	s = strings.TrimSpace(charset.WithoutBidi(s))
 	if strings.ContainsFunc(s, endsLine) {
 		return "", api.InvalidRequest("%s must be one line of text.", member)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"attachd/server/api"
 	"attachd/server/content"
+	"attachd/server/content/container"
 	"attachd/server/limits"
 	"attachd/server/preview"
 	"attachd/store"
@@ -102,8 +103,8 @@ func previewOf(a store.Attachment) func(rq *api.Request, file io.ReaderAt) (any,
 		}
 	case a.Type == "application/zip":
 		return func(rq *api.Request, file io.ReaderAt) (any, error) {
-			listing, err := content.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
-			if errors.Is(err, content.ErrBroken) {
+			listing, err := container.ListZIP(rq.Context(), file, a.Size, maxListedEntries)
+			if errors.Is(err, container.ErrBroken) {
 				err = noPreview(err)
 			}
 			return renderListing(listing), err
@@ -137,7 +138,7 @@ func renderTable(t preview.Table) tableBody {
 	return body
 }
 
-func renderListing(l content.Listing) archiveBody {
+func renderListing(l container.Listing) archiveBody {
 	body := archiveBody{Kind: "archive", Entries: []entryInIt{}, EntriesTotal: l.Total, Truncated: l.Total > int64(len(l.Entries))}
 	for _, e := range l.Entries {
 		body.Entries = append(body.Entries, entryInIt{e.Name, e.Size, e.Compressed, api.OptionalTime(e.Modified), e.Directory})

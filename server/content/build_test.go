@@ -9,6 +9,8 @@ import (
 	"io"
 	"testing"
 	"unicode/utf16"
+
+	"attachd/server/content/container"
 )
 
 // entry is a file to put into a ZIP archive.
@@ -62,7 +64,7 @@ func oleOf(class string, names ...string) []byte {
 	const sector, free, end = 512, 0xFFFFFFFF, 0xFFFFFFFE
 	le := binary.LittleEndian
 	file := make([]byte, sector)
-	copy(file, oleMagic)
+	copy(file, container.OLEMagic)
 	le.PutUint16(file[30:], 9)
 	le.PutUint32(file[44:], 1)
 	le.PutUint32(file[48:], 1)
@@ -83,7 +85,7 @@ func oleOf(class string, names ...string) []byte {
 
 	directory := make([]byte, dirSectors*sector)
 	for i, name := range append([]string{"Root Entry"}, names...) {
-		e := directory[i*oleEntryLen:]
+		e := directory[i*128:]
 		for j, u := range utf16.Encode([]rune(name)) {
 			le.PutUint16(e[2*j:], u)
 		}
@@ -144,7 +146,7 @@ func oleTree(cutoff int, children ...node) []byte {
 	var add func(n *node) uint32
 	add = func(n *node) uint32 {
 		id := len(directory)
-		e := make([]byte, oleEntryLen)
+		e := make([]byte, 128)
 		directory = append(directory, e)
 		for i, u := range utf16.Encode([]rune(n.name)) {
 			le.PutUint16(e[2*i:], u)
@@ -161,7 +163,7 @@ func oleTree(cutoff int, children ...node) []byte {
 			}
 			return uint32(id)
 		case len(n.content) < cutoff:
-			le.PutUint32(e[116:], place(&mini, &miniTable, miniSize, n.content))
+			le.PutUint32(e[116:], place(&mini, &miniTable, 64, n.content))
 		default:
 			le.PutUint32(e[116:], place(&data, &table, sector, n.content))
 		}
@@ -178,7 +180,7 @@ func oleTree(cutoff int, children ...node) []byte {
 	le.PutUint32(directory[0][116:], place(&data, &table, sector, mini))
 	le.PutUint32(directory[0][120:], uint32(len(mini)))
 	header := make([]byte, sector)
-	copy(header, oleMagic)
+	copy(header, container.OLEMagic)
 	le.PutUint16(header[30:], 9)
 	le.PutUint32(header[56:], uint32(cutoff))
 	le.PutUint32(header[60:], place(&data, &table, sector, cells(miniTable)))

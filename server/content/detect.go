@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"attachd/server/content/charset"
+	"attachd/server/content/container"
+
 	"github.com/gabriel-vasile/mimetype"
 )
 
@@ -24,10 +27,10 @@ type finding struct {
 
 // detect says what the content is. The name decides only between kinds of text, between what a password hides, and
 // between sound and film in one kind of container.
-func detect(src *source, named []*kind) finding {
-	head := src.bytes(0, headBytes)
-	read := readText(head, src.size > int64(len(head)))
-	if found := detectText(src, read.body, read.text, named); found.kind != nil {
+func detect(src *container.Source, named []*kind) finding {
+	head := src.Bytes(0, headBytes)
+	read := charset.Read(head, src.Size > int64(len(head)))
+	if found := detectText(src, read.Body, read.Text, named); found.kind != nil {
 		return found
 	}
 	found := detectBinary(src, head, named)
@@ -41,7 +44,7 @@ func detect(src *source, named []*kind) finding {
 }
 
 // detectText finds what starts with text, be it text to its end or not, and nothing where the content is something else.
-func detectText(src *source, body []byte, isText bool, named []*kind) finding {
+func detectText(src *container.Source, body []byte, isText bool, named []*kind) finding {
 	root := markup(body)
 	switch {
 	case isShebang(body):
@@ -56,9 +59,9 @@ func detectText(src *source, body []byte, isText bool, named []*kind) finding {
 		return finding{kind: kindPS}
 	case !isText:
 		return finding{}
-	case officeInXML(body) != nil && macrosInXML(src):
+	case officeInXML(body) != nil && container.MacrosInXML(src):
 		return finding{kind: officeInXML(body).withMacros()}
-	case openDocumentInXML(body) && basicInXML(src):
+	case openDocumentInXML(body) && container.BasicInXML(src):
 		return finding{kind: kindODT.withMacros()}
 	}
 	return finding{kind: textKind(body, root, named)}
@@ -246,14 +249,14 @@ func withoutLatePDF(head []byte) []byte {
 	return append(start, head[len(start):]...)
 }
 
-func detectBinary(src *source, head []byte, named []*kind) finding {
+func detectBinary(src *container.Source, head []byte, named []*kind) finding {
 	starts := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
 	switch {
 	case starts("MZ"):
 		return finding{kind: kindPE}
 	case starts("PK\x03\x04"), starts("PK\x05\x06"), starts("PK\x07\x08"):
 		return zipKind(src)
-	case starts(oleMagic):
+	case starts(container.OLEMagic):
 		return finding{kind: oleKind(src, named)}
 	case starts("PAR1"), starts("PARE"):
 		return parquetKind(src)
@@ -382,12 +385,12 @@ func plausibleGIF(head []byte) bool {
 }
 
 // parquetKind wants the footer that the file's last bytes speak of: four of length, then the magic again.
-func parquetKind(src *source) finding {
+func parquetKind(src *container.Source) finding {
 	const headAndTail = 12
-	tail := src.bytes(max(0, src.size-8), 8)
-	if src.size >= headAndTail {
+	tail := src.Bytes(max(0, src.Size-8), 8)
+	if src.Size >= headAndTail {
 		magic, length := string(tail[4:]), int64(binary.LittleEndian.Uint32(tail))
-		if (magic == "PAR1" || magic == "PARE") && 0 < length && length <= src.size-headAndTail {
+		if (magic == "PAR1" || magic == "PARE") && 0 < length && length <= src.Size-headAndTail {
 			return finding{kind: kindParquet}
 		}
 	}

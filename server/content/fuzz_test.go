@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"attachd/server/content/charset"
+
 	"golang.org/x/text/unicode/norm"
 )
 
@@ -32,7 +34,7 @@ func FuzzCleanName(f *testing.F) {
 		if !utf8.ValidString(name) || !norm.NFC.IsNormalString(name) {
 			t.Errorf("%q became %q, which is not valid UTF-8 in NFC", raw, name)
 		}
-		if strings.ContainsAny(name, `/\`) || strings.ContainsFunc(name, unsafeRune) {
+		if strings.ContainsAny(name, `/\`) || strings.ContainsFunc(name, charset.IsUnsafe) {
 			t.Errorf("%q became %q", raw, name)
 		}
 		if again, err := CleanName(name); err != nil || again != name {

@@ -137,10 +137,10 @@ func TestZIP64IsRead(t *testing.T) {
 	extra = le.AppendUint64(extra, uint64(compressed))
 	extra = le.AppendUint64(extra, 0)
 	header := bytes.Clone(content[at : at+46])
-	le.PutUint32(header[20:], noZIP32)
-	le.PutUint32(header[24:], noZIP32)
+	le.PutUint32(header[20:], 0xFFFFFFFF)
+	le.PutUint32(header[24:], 0xFFFFFFFF)
 	le.PutUint16(header[30:], uint16(len(extra)))
-	le.PutUint32(header[42:], noZIP32)
+	le.PutUint32(header[42:], 0xFFFFFFFF)
 	name := "[Content_Types].xml"
 	directory := append(append(header, name...), extra...)
 

@@ -7,8 +7,9 @@ import (
 	"net/url"
 	"path"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"attachd/server/content/charset"
 
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
@@ -63,18 +64,14 @@ func decodeWords(name string) (string, bool) {
 // to a file.
 func decodePercent(name string) (string, bool) {
 	decoded, err := url.PathUnescape(name)
-	return decoded, err == nil && isASCII(name) && !isASCII(decoded) && utf8.ValidString(decoded)
-}
-
-func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+	return decoded, err == nil && charset.IsASCII(name) && !charset.IsASCII(decoded) && utf8.ValidString(decoded)
 }
 
 // fromOlderEncoding reads a name that is not UTF-8 in an encoding that its letters leave no doubt of; or as Shift-JIS, if
 // all in it that is not ASCII stands together at least in twos, as Japanese does; and else as Windows-1252, in which letters
 // with accents stand among others.
 func fromOlderEncoding(name string) string {
-	if old := scriptEncoding([]byte(name)); old != nil {
+	if old := charset.Script([]byte(name)); old != nil {
 		if decoded, err := old.NewDecoder().String(name); err == nil {
 			return decoded
 		}
@@ -125,32 +122,11 @@ func CleanName(raw string) (string, error) {
 
 func withoutUnsafe(name string) string {
 	return strings.Map(func(r rune) rune {
-		if unsafeRune(r) {
+		if charset.IsUnsafe(r) {
 			return -1
 		}
 		return r
 	}, name)
-}
-
-// unsafeRune tells the characters that end a line, do something to a terminal or turn the reading direction around.
-func unsafeRune(r rune) bool {
-	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || turnsDirection(r)
-}
-
-// turnsDirection tells the characters that turn the reading direction around, as in "invoice_<U+202E>fdp.exe" (UAX #9,
-// section 2: embeddings, overrides and isolates).
-func turnsDirection(r rune) bool {
-	return '\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
-}
-
-// WithoutBidi is text without the characters that turn the reading direction around.
-func WithoutBidi(text string) string {
-	return strings.Map(func(r rune) rune {
-		if turnsDirection(r) {
-			return -1
-		}
-		return r
-	}, text)
 }
 
 // shorten cuts the stem of a name that is too long. A part of an NFC string is NFC, and the dot of the extension

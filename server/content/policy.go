@@ -3,12 +3,15 @@
 package content
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
+
+	"attachd/server/content/container"
 
 	"github.com/agnivade/levenshtein"
 )
@@ -230,13 +233,13 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 	if size <= 0 {
 		return "", &Refusal{sentence: "The file is empty."}
 	}
-	src := &source{r: r, size: size}
+	src := &container.Source{Reader: r, Size: size}
 	named := claims(name)
 	found := detect(src, named)
-	if src.err != nil {
-		return "", src.err
+	if src.Err != nil {
+		return "", src.Err
 	}
-	if found.is(text) && !found.is(html|script) && namesHost(name) && src.lines() {
+	if found.is(text) && !found.is(html|script) && namesHost(name) && hasLines(src) {
 		named = nil
 	}
 	if p.extensions[strings.ToLower(extension(name))] && holdsOtherFormats(found) {
@@ -252,6 +255,11 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 // of a type that the table does not have looks like one of these.
 func holdsOtherFormats(found finding) bool {
 	return found.broken == "" && slices.Contains([]*kind{kindUnknown, kindText, kindXML, kindZIP, kindOLE, kindGzip, kindSQLite}, found.kind)
+}
+
+// hasLines reports whether the start of the content has more than one line.
+func hasLines(src *container.Source) bool {
+	return bytes.IndexByte(bytes.TrimRight(src.Bytes(0, headBytes), "\r\n"), '\n') >= 0
 }
 
 // hostName is a name of three labels or more, such as people give to zone files and to what they save of a host, under a

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strings"
+
+	"attachd/server/content/container"
 )
 
 // pkcs7Types are the object identifiers of the content types of S/MIME and CAdES, but for their last byte: PKCS #7 (RFC
@@ -41,7 +43,7 @@ func pkcs7Kind(named []*kind) *kind {
 
 // taggedSound looks behind ID3 tags (id3.org, "ID3 tag version 2.4.0", section 3.1) and the padding after them. They may
 // stand before any sound, though most of it is MP3.
-func taggedSound(src *source, head []byte) *kind {
+func taggedSound(src *container.Source, head []byte) *kind {
 	const header, mostTags, soundStart = 10, 4, 4 << 10
 	sound, at := head, int64(0)
 	for tag := 0; tag < mostTags && len(sound) >= header && bytes.HasPrefix(sound, []byte("ID3")); tag++ {
@@ -50,10 +52,10 @@ func taggedSound(src *source, head []byte) *kind {
 			size += header
 		}
 		at += header + size
-		sound = src.bytes(at, soundStart)
+		sound = src.Bytes(at, soundStart)
 		padding := int64(len(sound) - len(bytes.TrimLeft(sound, "\x00")))
 		at += padding
-		sound = src.bytes(at, soundStart)
+		sound = src.Bytes(at, soundStart)
 	}
 	switch {
 	case bytes.HasPrefix(sound, []byte("fLaC")):
@@ -72,7 +74,7 @@ func taggedSound(src *source, head []byte) *kind {
 }
 
 // lateSignature tells what a single prefix does not, and mimetype does not know; nil for everything else.
-func lateSignature(src *source, head []byte) *kind {
+func lateSignature(src *container.Source, head []byte) *kind {
 	at := func(offset int, magic string) bool {
 		return len(head) >= offset && bytes.HasPrefix(head[offset:], []byte(magic))
 	}
@@ -90,7 +92,7 @@ func lateSignature(src *source, head []byte) *kind {
 		return kindExcel
 	case isTransportStream(head):
 		return kindMPEGTS
-	case isArrowStream(head, src.size):
+	case isArrowStream(head, src.Size):
 		return kindStream
 	}
 	return nil

@@ -14,7 +14,7 @@ var arrows = map[string][]string{
 	"attachd":                     {"blobs/disk", "server", "server/cli", "server/config", "server/daemon", "server/memory", "server/preview", "server/upkeep", "store", "store/bolt"},
 	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/daemon":       {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server":              {"blobs", "server/api", "server/content", "server/contents", "server/formdata", "server/jobs", "server/limits", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server":              {"blobs", "server/api", "server/content", "server/content/charset", "server/content/container", "server/contents", "server/formdata", "server/jobs", "server/limits", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/api":          {"blobs", "blobs/durable", "server/content", "server/contents", "server/limits", "server/memory", "server/token", "store"},
 	"attachd/server/formdata":     {"server/content"},
 	"attachd/server/jobs":         {},
@@ -24,10 +24,10 @@ var arrows = map[string][]string{
 	"attachd/server/contents":     {"blobs", "store"},
 	"attachd/server/upkeep":       {"blobs", "blobs/disk", "blobs/durable", "store"},
 	"attachd/server/config":       {},
-	"attachd/server/content":      {},
+	"attachd/server/content":      {"server/content/charset", "server/content/container"},
 	"attachd/server/datadir":      {"blobs/durable", "server/token"},
 	"attachd/server/doctor":       {"blobs", "blobs/disk", "blobs/durable", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store", "store/bolt"},
-	"attachd/server/preview":      {"blobs", "server/content"},
+	"attachd/server/preview":      {"blobs", "server/content/charset"},
 	"attachd/server/scan":         {},
 	"attachd/server/token":        {},
 	"attachd/server/webhooks":     {"store"},
@@ -51,6 +51,9 @@ var arrows = map[string][]string{
 	"attachd/blobs/durable":       {},
 	"attachd/store/storetest":     {"store"},
 	"attachd/blobs/blobstest":     {"blobs"},
+
+	"attachd/server/content/charset":   {},
+	"attachd/server/content/container": {"server/content/charset"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"io"
 	"strings"
 
-	"attachd/server/content"
+	"attachd/server/content/charset"
 )
 
 // maxTextBytes is how many bytes of a text are read.
@@ -34,5 +34,5 @@ func decodeStart(r io.ReaderAt, size, most int64) (text []byte, cut bool, err er
 		return nil, false, err
 	}
 	cut = size > most
-	return content.DecodeText(raw, cut), cut, nil
+	return charset.Decode(raw, cut), cut, nil
 }

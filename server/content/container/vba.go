@@ -1,9 +1,8 @@
-package content
+package container
 
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/xml"
 	"io"
 	"strings"
 	"unicode/utf16"
@@ -14,33 +13,31 @@ const (
 	maxGlobals = 256 << 10 // bytes that are looked at of a workbook for the list of its sheets
 )
 
-// orWithMacros is k, or its counterpart with macros where there is code in the document.
-func (f *oleFile) orWithMacros(k *kind, names map[string]uint32) *kind {
+// HasMacros reports whether there is code in a document of Office, whose names are those below its root.
+func (f *OLE) HasMacros(names map[string]uint32) bool {
 	for _, project := range []string{"macros", "_vba_project_cur"} {
 		if id, ok := names[project]; ok && f.hasCode(id) {
-			return k.withMacros()
+			return true
 		}
 	}
 	for _, stream := range []string{"workbook", "book"} {
 		if id, ok := names[stream]; ok && hasMacroSheet(f.streamStart(id, maxGlobals)) {
-			return k.withMacros()
+			return true
 		}
 	}
-	if _, ok := names["powerpoint document"]; ok && saysMacros(f.src) {
-		return k.withMacros()
-	}
-	return k
+	_, slides := names["powerpoint document"]
+	return slides && saysMacros(f.src)
 }
 
 // hasCode says whether a VBA project (MS-OVBA, section 2.2) holds code, as source or compiled. Office makes an empty
 // module for each sheet and document as soon as somebody opens its editor, which runs nothing. Whatever cannot be read
 // counts as code.
-func (f *oleFile) hasCode(project uint32) bool {
-	storage, ok := f.children(project)["vba"]
+func (f *OLE) hasCode(project uint32) bool {
+	storage, ok := f.Children(project)["vba"]
 	if !ok {
 		return true
 	}
-	streams := f.children(storage)
+	streams := f.Children(storage)
 	directory, ok := streams["dir"]
 	if !ok {
 		return true
@@ -69,6 +66,21 @@ func (f *oleFile) hasCode(project uint32) bool {
 		}
 	}
 	return false
+}
+
+// ProjectHasCode says whether there is code in the VBA project that is a part of an OOXML document: a compound file. One
+// that cannot be read, or is larger than an empty one, has.
+func ProjectHasCode(src *Source, e *ZIPEntry) bool {
+	r, err := e.Open(src, maxVBA+1)
+	if err != nil {
+		return true
+	}
+	project, err := io.ReadAll(r)
+	if err != nil || len(project) > maxVBA {
+		return true
+	}
+	f := OpenOLE(&Source{Reader: bytes.NewReader(project), Size: int64(len(project))})
+	return f == nil || f.hasCode(0)
 }
 
 // vbaModule is where the source of a module is.
@@ -228,9 +240,9 @@ func hasMacroSheet(records []byte) bool {
 
 // saysMacros looks for the record of a presentation that says whether there are macros (MS-PPT, VbaInfoAtom). It can
 // stand anywhere, so the whole file is looked at.
-func saysMacros(src *source) bool {
+func saysMacros(src *Source) bool {
 	const header, hasMacros = "\x02\x00\x00\x04\x0C\x00\x00\x00", 4 // after it, a reference
-	return src.find(func(window []byte) bool {
+	return src.Find(func(window []byte) bool {
 		for {
 			_, atom, ok := bytes.Cut(window, []byte(header))
 			if !ok {
@@ -244,10 +256,10 @@ func saysMacros(src *source) bool {
 	})
 }
 
-// macrosInXML says whether an Office document in one XML file (Word 2003, Flat OPC) carries macros, in base64 in a part
+// MacrosInXML says whether an Office document in one XML file (Word 2003, Flat OPC) carries macros, in base64 in a part
 // or element with one of these names.
-func macrosInXML(src *source) bool {
-	return src.find(func(window []byte) bool {
+func MacrosInXML(src *Source) bool {
+	return src.Find(func(window []byte) bool {
 		for _, mark := range []string{"editdata.mso", "/vbaProject.bin", `macrosPresent="yes"`, `macrosPresent='yes'`} {
 			if bytes.Contains(window, []byte(mark)) {
 				return true
@@ -255,53 +267,4 @@ func macrosInXML(src *source) bool {
 		}
 		return false
 	})
-}
-
-// isBasicModule tells a module of Basic in an OpenDocument file, beside which stand lists of modules and of libraries.
-func isBasicModule(name string) bool {
-	return strings.HasPrefix(name, "basic/") && strings.HasSuffix(name, ".xml") &&
-		!strings.HasSuffix(name, "/script-lb.xml") && !strings.HasSuffix(name, "/script-lc.xml") &&
-		!strings.HasSuffix(name, "/dialog-lb.xml") && !strings.HasSuffix(name, "/dialog-lc.xml")
-}
-
-// basicHasCode says whether a module of Basic in an OpenDocument file does anything. What cannot be read does.
-func basicHasCode(src *source) bool {
-	code, modules, left := false, 0, int64(maxBasic)
-	_ = walkZIP(src, func(e *zipEntry) { // it was walked before
-		if code || !isBasicModule(e.name) {
-			return
-		}
-		modules++
-		r, err := e.open(src, left)
-		if err != nil || modules > maxModules {
-			code = true
-			return
-		}
-		module, err := io.ReadAll(r)
-		left -= int64(len(module))
-		code = err != nil || left <= 0 || linesDoMore(textInXML(module))
-	})
-	return code
-}
-
-// textInXML is the text between the tags of XML, as far as it can be read; what follows is part of it as it is.
-func textInXML(content []byte) string {
-	var text strings.Builder
-	for d := rawXML(bytes.NewReader(content)); ; {
-		token, err := d.RawToken()
-		switch token := token.(type) {
-		case xml.CharData:
-			text.Write(token)
-		case nil:
-			if err != io.EOF {
-				text.Write(content[min(d.InputOffset(), int64(len(content))):])
-			}
-			return text.String()
-		}
-	}
-}
-
-// basicInXML says whether an OpenDocument file that is one XML file carries a module of Basic.
-func basicInXML(src *source) bool {
-	return src.find(func(window []byte) bool { return bytes.Contains(window, []byte(":source-code")) })
 }

@@ -1,4 +1,4 @@
-package content
+package container
 
 import (
 	"bufio"
@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"attachd/server/content/charset"
 )
 
 // ErrBroken means that an archive's directory is missing or damaged.
@@ -37,15 +39,15 @@ const maxListedName = 1024
 // that is a ZIP archive inside, too. It reads the directory only, as far as that takes. ErrBroken when there is none;
 // any other error is that of r or of ctx.
 func ListZIP(ctx context.Context, r io.ReaderAt, size int64, limit int) (Listing, error) {
-	src := &source{r: r, size: size}
+	src := &Source{Reader: r, Size: size}
 	listing, err := listZIP(ctx, src, limit)
-	if src.err != nil {
-		return Listing{}, src.err
+	if src.Err != nil {
+		return Listing{}, src.Err
 	}
 	return listing, err
 }
 
-func listZIP(ctx context.Context, src *source, limit int) (Listing, error) {
+func listZIP(ctx context.Context, src *Source, limit int) (Listing, error) {
 	claimed, start, end, err := findDirectory(src)
 	if err != nil {
 		return Listing{}, ErrBroken
@@ -106,13 +108,13 @@ func (h *zipHeader) nameOfEntry() zipName {
 func nameEntries(entries []Entry, names []zipName) {
 	var old []byte
 	for _, name := range names {
-		if !name.unicode && len(old) < sampleBytes {
+		if !name.unicode && len(old) < charset.SampleBytes {
 			old = append(append(old, name.raw...), '\n')
 		}
 	}
-	legacy := scriptEncoding(old)
+	legacy := charset.Script(old)
 	if legacy == nil {
-		legacy = ofNames(old)
+		legacy = charset.OfNames(old)
 	}
 	for i, name := range names {
 		if !name.unicode {
@@ -128,7 +130,7 @@ func nameEntries(entries []Entry, names []zipName) {
 // displayName makes an entry's name one that can be shown.
 func displayName(raw []byte) string {
 	clean := bytes.Map(func(r rune) rune {
-		if unsafeRune(r) {
+		if charset.IsUnsafe(r) {
 			return -1
 		}
 		return r

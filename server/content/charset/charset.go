@@ -1,4 +1,5 @@
-package content
+// Package charset finds out what encoding a text is in, and makes UTF-8 of it.
+package charset
 
 import (
 	"bytes"
@@ -16,15 +17,15 @@ import (
 	utf16text "golang.org/x/text/encoding/unicode"
 )
 
-// sampleBytes is how much of a text is looked at to find its encoding.
-const sampleBytes = 64 << 10
+// SampleBytes is how many bytes of a text are read to find its encoding.
+const SampleBytes = 64 << 10
 
-// DecodeText makes UTF-8 of a text, or of its start where cut: of UTF-8, of UTF-16 with and without a byte order mark,
+// Decode makes UTF-8 of a text, or of its start where cut: of UTF-8, of UTF-16 with and without a byte order mark,
 // of an older encoding where it is certain, else of Windows-1252. It leaves out NULs, which fill columns and holes.
-func DecodeText(b []byte, cut bool) []byte {
-	if order := utf16Order(b); order != nil {
-		if r := readUTF16(b, order, cut); r.text || utf16Marked(b) && r.likely {
-			return bytes.ReplaceAll(r.body, []byte{0}, nil)
+func Decode(b []byte, cut bool) []byte {
+	if order := UTF16Order(b); order != nil {
+		if r := readUTF16(b, order, cut); r.Text || utf16Marked(b) && r.Likely {
+			return bytes.ReplaceAll(r.Body, []byte{0}, nil)
 		}
 	}
 	if utf16Marked(b) { // and broken
@@ -55,12 +56,12 @@ func DecodeText(b []byte, cut bool) []byte {
 // legacyEncoding is that of text which is not UTF-8, where nothing else is certain Windows-1252; nil for UTF-8.
 func legacyEncoding(b []byte, cut bool) encoding.Encoding {
 	switch {
-	case (bytes.Contains(b, []byte("\x1B$B")) || bytes.Contains(b, []byte("\x1B$@"))) && isASCII(string(b)):
+	case (bytes.Contains(b, []byte("\x1B$B")) || bytes.Contains(b, []byte("\x1B$@"))) && IsASCII(string(b)):
 		return japanese.ISO2022JP
 	case validUTF8(b, cut) || mostlyUTF8(b):
 		return nil
 	}
-	if old := olderEncoding(b[:min(len(b), sampleBytes)]); old != nil {
+	if old := olderEncoding(b[:min(len(b), SampleBytes)]); old != nil {
 		return old
 	}
 	return charmap.Windows1252
@@ -69,7 +70,7 @@ func legacyEncoding(b []byte, cut bool) encoding.Encoding {
 // mostlyUTF8 tells UTF-8 of which a few bytes are damaged from what is in another encoding.
 func mostlyUTF8(b []byte) bool {
 	good, bad := 0, 0
-	for b = b[:min(len(b), sampleBytes)]; len(b) > 0; {
+	for b = b[:min(len(b), SampleBytes)]; len(b) > 0; {
 		r, n := utf8.DecodeRune(b)
 		switch {
 		case r == utf8.RuneError && n == 1:
@@ -85,7 +86,7 @@ func mostlyUTF8(b []byte) bool {
 
 // olderEncoding is that of text which is not Unicode, where its bytes leave no doubt, else nil.
 func olderEncoding(b []byte) encoding.Encoding {
-	if e := scriptEncoding(b); e != nil {
+	if e := Script(b); e != nil {
 		return e
 	}
 	if e := language(b); e != nil {
@@ -94,8 +95,8 @@ func olderEncoding(b []byte) encoding.Encoding {
 	return western(b)
 }
 
-// scriptEncoding is that of text in a script other than Latin, or nil.
-func scriptEncoding(b []byte) encoding.Encoding {
+// Script is the encoding of text in a script other than Latin, or nil.
+func Script(b []byte) encoding.Encoding {
 	if e := alphabet(b); e != nil {
 		return e
 	}
@@ -333,9 +334,9 @@ func writtenWith(b []byte, in *charmap.Charmap, letters string) bool {
 
 func wordByte(c byte) bool { return c >= utf8.RuneSelf || asciiLetter(c) }
 
-// ofNames is the encoding of names in Latin script that are not Unicode: the first of those that Windows keeps for old
+// OfNames is the encoding of names in Latin script that are not Unicode: the first of those that Windows keeps for old
 // programs, and of those that it has itself, in which there are letters only and no capitals within small ones.
-func ofNames(b []byte) encoding.Encoding {
+func OfNames(b []byte) encoding.Encoding {
 	for _, in := range []*charmap.Charmap{charmap.CodePage437, charmap.CodePage850, charmap.CodePage852, charmap.Windows1252, charmap.Windows1250} {
 		if lettersOnly(b, in) {
 			return in

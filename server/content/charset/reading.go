@@ -1,0 +1,147 @@
+package charset
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// Reading is the start of a file, read as text.
+type Reading struct {
+	Body   []byte // as UTF-8 without a byte order mark, or as it is in an older encoding
+	Text   bool   // it is text, whatever its name says
+	Likely bool   // it is text if its name says so: most of it is, but it has NULs or many control characters
+}
+
+// Read reads the start of a file: UTF-8, UTF-16, or some older encoding such as Latin-1 or Shift-JIS. cut says that
+// the file goes on after b.
+//
+// Text has no NUL. In valid UTF-8 a tenth may be control characters (old logs and odd separators), and in anything else
+// a hundredth, or a tenth if they are always the same two: compressed bytes have a tenth of them, but of all kinds.
+func Read(b []byte, cut bool) Reading {
+	if order := UTF16Order(b); order != nil {
+		if r := readUTF16(b, order, cut); r.Text || r.Likely || utf16Marked(b) {
+			return r
+		}
+	}
+	b = bytes.TrimPrefix(b, []byte("\xEF\xBB\xBF"))
+	if !cut {
+		b = bytes.TrimSuffix(b, []byte("\x1A")) // which ends a file of DOS
+	}
+	var count characters
+	for _, c := range b {
+		count.add(rune(c))
+	}
+	valid := validUTF8(b, cut)
+	few := count.fewControls() || count.kinds() <= 2 && count.controls*10 <= len(b)
+	return Reading{
+		Body:   b,
+		Text:   count.nulls == 0 && (few || valid && count.controls*10 <= len(b)),
+		Likely: count.mostlyText(valid),
+	}
+}
+
+// characters counts what tells text from other content.
+type characters struct {
+	all, controls, nulls int
+	seen                 uint32 // which control characters there were, a bit each
+}
+
+func (c *characters) add(r rune) {
+	c.all++
+	switch {
+	case r == 0:
+		c.nulls++
+	case isControl(r):
+		c.controls++
+		c.seen |= 1 << r
+	}
+}
+
+// kinds is the number of different control characters.
+func (c *characters) kinds() int { return bits.OnesCount32(c.seen) }
+
+// fewControls tells text from compressed bytes and other data, unless the encoding has told it already.
+func (c *characters) fewControls() bool { return c.controls*100 <= c.all }
+
+// mostlyText wants more letters than NULs and control characters. Where the encoding does not say that it is text, there
+// may be a few different control characters at most: separators, but not noise. Where NULs are all that is no text, they
+// fill columns, and may be many more.
+func (c *characters) mostlyText(valid bool) bool {
+	const separators, widest = 6, 64
+	if valid && c.controls == 0 && c.nulls < c.all {
+		return c.nulls <= widest*(c.all-c.nulls)
+	}
+	return 2*(c.controls+c.nulls) < c.all && (valid || c.kinds() <= separators)
+}
+
+// isControl tells the characters that text does not have (WHATWG MIME Sniffing, "binary data byte").
+func isControl(r rune) bool {
+	return r < 0x09 || r == 0x0B || 0x0E <= r && r <= 0x1A || 0x1C <= r && r <= 0x1F
+}
+
+// validUTF8 forgives a last character that was cut in two.
+func validUTF8(b []byte, cut bool) bool {
+	if !cut {
+		return utf8.Valid(b)
+	}
+	for n := 0; n < utf8.UTFMax && n <= len(b); n++ {
+		if utf8.Valid(b[:len(b)-n]) {
+			return true
+		}
+	}
+	return false
+}
+
+// UTF16Order is the byte order of UTF-16, from its mark or else from where the zero byte of its first, ASCII
+// character stands; it is nil for anything else.
+func UTF16Order(b []byte) binary.ByteOrder {
+	switch {
+	case len(b) < 2:
+		return nil
+	case b[0] == 0xFF && b[1] == 0xFE, b[0] != 0 && b[1] == 0:
+		return binary.LittleEndian
+	case b[0] == 0xFE && b[1] == 0xFF, b[0] == 0 && b[1] != 0:
+		return binary.BigEndian
+	}
+	return nil
+}
+
+// readUTF16 holds the file to being UTF-16 throughout: a good deal of binary content has a zero for its second byte.
+func readUTF16(b []byte, order binary.ByteOrder, cut bool) Reading {
+	if len(b)%2 != 0 && !cut {
+		return Reading{Body: b}
+	}
+	out := make([]byte, 0, len(b))
+	var count characters
+	for i := 0; i+1 < len(b); i += 2 {
+		r := rune(order.Uint16(b[i:]))
+		if utf16.IsSurrogate(r) {
+			if i+3 >= len(b) {
+				if !cut {
+					return Reading{Body: b}
+				}
+				break
+			}
+			i += 2
+			r = utf16.DecodeRune(r, rune(order.Uint16(b[i:])))
+			if r == utf8.RuneError {
+				return Reading{Body: b}
+			}
+		}
+		count.add(r)
+		if r != '\uFEFF' {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	if count.nulls == 0 && count.fewControls() {
+		return Reading{Body: out, Text: true, Likely: true}
+	}
+	return Reading{Body: out, Likely: utf16Marked(b) && count.mostlyText(count.controls == 0)} // without its mark, it may be anything
+}
+
+func utf16Marked(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("\xFF\xFE")) || bytes.HasPrefix(b, []byte("\xFE\xFF"))
+}
