@@ -17,8 +17,8 @@ import (
 
 const (
 	maxQueued     = 50_000        // entries in the queue, at most
-	longQueue     = maxQueued / 2 // entries that are flushed at once
-	auditInterval = time.Second
+	longQueue     = maxQueued / 2 // entries that start a flush at once
+	auditInterval = time.Second   // between flushes without a change that they go with
 )
 
 // skipAction is the action of an entry that says how many are missing.
@@ -26,11 +26,11 @@ const skipAction = "audit.skip"
 
 // auditQueue holds entries until the next commit.
 type auditQueue struct {
-	mu        sync.Mutex
-	waiting   []store.Entry
-	skipped   int // for which there was no room
-	last      time.Time
-	longQueue chan struct{} // signalled when they should be flushed at once
+	mu      sync.Mutex
+	waiting []store.Entry
+	skipped int // for which there was no room
+	last    time.Time
+	long    chan struct{} // signalled when they should be flushed at once
 }
 
 // Record implements Audit.
@@ -46,7 +46,7 @@ func (b *Store) Record(e store.Entry) {
 	r.waiting = append(r.waiting, e)
 	if len(r.waiting) == longQueue {
 		select {
-		case r.longQueue <- struct{}{}:
+		case r.long <- struct{}{}:
 		default: // the committer has been signalled
 		}
 	}

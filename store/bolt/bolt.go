@@ -63,7 +63,7 @@ type Options struct {
 	Own func(*os.File) error
 	// Lost, when set, is called when the database can be used no more in this
 	// process: bbolt failed, for a page that cannot be read, say, and keeps
-	// locks for which everybody would wait for ever. It must end the process.
+	// locks that it never releases. It must end the process.
 	// All that was acknowledged is on stable storage. Without it, the process
 	// panics.
 	Lost func(error)
@@ -77,7 +77,7 @@ type Options struct {
 // own and see what was last committed; changes go through the committer.
 type Store struct {
 	file         *dbfile.File
-	replacing    sync.RWMutex // held for reading while all of the file is read at once
+	replacing    sync.RWMutex // held while the file is replaced, and for reading while all of it is read
 	committer    committer
 	verifying    sync.WaitGroup
 	endVerifying context.CancelFunc
@@ -178,7 +178,7 @@ func newStore(file *dbfile.File, opts Options) *Store {
 		file:       file,
 		batch:      batchSize,
 		changes:    make(chan *change),
-		auditQueue: auditQueue{longQueue: make(chan struct{}, 1)},
+		auditQueue: auditQueue{long: make(chan struct{}, 1)},
 		outbox:     outboxStats{newEvents: make(chan struct{}, 1), max: store.MaxEvents},
 	}
 	b.committer = committer{
@@ -342,7 +342,7 @@ func (b *Store) Close() error {
 	b.closeOnce.Do(func() {
 		b.endVerifying()
 		b.verifying.Wait()
-		b.mu.Lock() // waits for those who are handing in
+		b.mu.Lock() // waits for changes that are being handed in
 		b.closed = true
 		close(b.changes)
 		b.mu.Unlock()

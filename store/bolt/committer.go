@@ -53,7 +53,7 @@ func (cm *committer) run() {
 			_ = cm.flushTouched()
 		case <-recorded.C:
 			_ = cm.flushAudit()
-		case <-cm.store.auditQueue.longQueue:
+		case <-cm.store.auditQueue.long:
 			_ = cm.flushAudit()
 		}
 	}

@@ -21,8 +21,8 @@ import (
 // written to it before the last of them has let go of the old one: nobody
 // reads what was true before a change that was acknowledged.
 //
-// It waits for who reads all of the old one: while they went on, no change
-// could be made.
+// It waits until nobody reads all of the old one: meanwhile no change could be
+// made.
 func (b *Store) Compact(ctx context.Context) (done store.Compaction, err error) {
 	b.replacing.Lock()
 	defer b.replacing.Unlock()

@@ -64,7 +64,7 @@ func (tx *writeTx) enqueue(what store.EventType, a store.Attachment, space strin
 		return
 	}
 	if err := make(uploaderNames).fill(tx.Tx, tx.users, &a); err != nil {
-		tx.err = fmt.Errorf("tell of attachment %s: %w", a.ID, err)
+		tx.err = fmt.Errorf("event of attachment %s: %w", a.ID, err)
 		return
 	}
 	at := origin.Time

@@ -17,9 +17,9 @@ import (
 )
 
 // maxStagedBytes and maxStagedContents are how much may be staged before MayStage
-// returns false. bbolt writes the list of its
-// free pages with every commit, and the pages of what has been flushed are on
-// it, so the most that was ever staged makes every later commit dearer.
+// returns false. bbolt writes the list of its free pages with every commit, and the
+// pages of what has been flushed are on it, so the most that was ever staged makes
+// every later commit dearer.
 const (
 	maxStagedBytes    = 16 << 20
 	maxStagedContents = 8192
@@ -64,8 +64,8 @@ func (b *Store) prepareStaging(readOnly bool) error {
 		if missing = tx.Bucket(schema.Pending) == nil; missing {
 			return nil
 		}
-		waits := tx.Readable(schema.Pending)
-		for key, content := waits.First(); key != nil; key, content = waits.Next() {
+		entries := tx.Readable(schema.Pending)
+		for key, content := entries.First(); key != nil; key, content = entries.Next() {
 			b.staged.add(stagedDelta{1, int64(len(content))})
 		}
 		return nil
@@ -97,7 +97,7 @@ func (tx *writeTx) deleteStaged(id uuid.UUID) {
 }
 
 // StagedContent implements Stager. Of many records with the content, the
-// newest are the likeliest to wait with it.
+// newest are the likeliest to have it staged.
 func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Pending) == nil {
@@ -114,7 +114,7 @@ func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []b
 	return content, err
 }
 
-// newestWith gives the ids of the records with a content, the newest first.
+// newestWith returns the ids of the records with a content, the newest first.
 func newestWith(tx *dbfile.Tx, sha256 [32]byte) iter.Seq[[]byte] {
 	return func(yield func(id []byte) bool) {
 		cursor := tx.Entries(schema.Contents)

@@ -38,7 +38,7 @@ func (tx *Tx) Bucket(name []byte) *bbolt.Bucket {
 	return tx.bucket(name)
 }
 
-// bucket is Bucket for who looks no further than whether it is there.
+// bucket is Bucket for callers that only ask whether it exists.
 func (tx *Tx) bucket(name []byte) *bbolt.Bucket {
 	if tx.older && bytes.Equal(name, schema.Meta) {
 		name = schema.OldMeta
