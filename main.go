@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -16,6 +15,8 @@ import (
 	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/server/cli"
+	"attachd/server/cli/command"
+	"attachd/server/cli/files"
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/memory"
@@ -42,7 +43,7 @@ func main() {
 	memory.NewWatch() // sets the soft limit
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	err := run(ctx, os.Args[1:], command.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
 	stop()
 	end(err)
 }
@@ -51,11 +52,11 @@ func main() {
 // may start it anew.
 func end(err error) {
 	time.AfterFunc(reportTime, func() { os.Exit(1) })
-	os.Exit(cli.Report(err, os.Stderr))
+	os.Exit(command.Report(err, os.Stderr))
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	app := cli.New(open, openSnapshot, openCopy, stdin, stdout, stderr)
+func run(ctx context.Context, args []string, streams command.Streams) error {
+	app := cli.New(open, openSnapshot, openCopy, streams)
 	root := app.Root(
 		app.Serve(),
 		app.Init(),
@@ -71,11 +72,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		app.Webhooks(),
 		app.Directory(),
 		app.Config(),
-		app.Put(),
-		app.Get(),
-		app.Ls(),
-		app.Rm(),
-		app.Link(),
+		files.Put(streams),
+		files.Get(streams),
+		files.Ls(streams),
+		files.Rm(streams),
+		files.Link(streams),
 		app.Version(),
 	)
 	root.SetArgs(args)

@@ -13,8 +13,7 @@ import (
 	"attachd/server/token"
 )
 
-// The longest that a link may live.
-const maxLinkTTL = 7 * 24 * time.Hour
+const maxLinkTTL = token.MaxLinkTTL
 
 // urlDocument says where to get a file without a key.
 type urlDocument struct {

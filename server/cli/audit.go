@@ -12,11 +12,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/server"
+	"attachd/server/cli/command"
 )
 
 // Audit is the group of commands about the audit log.
 func (a *App) Audit() *cobra.Command {
-	return group("audit", "look at who did what", a.auditVerify(), a.auditExport())
+	return command.Group("audit", "look at who did what", a.auditVerify(), a.auditExport())
 }
 
 func (a *App) auditVerify() *cobra.Command {
@@ -31,30 +32,30 @@ Each entry holds the hash of the one before, and the database remembers which
 was the last. Whoever can write the data directory could still write all of
 that anew: keep the number and hash that this prints elsewhere, and give them
 with --head the next time.`,
-		Args: exactly(),
+		Args: command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			if _, err := server.ParseHead(head); err != nil {
-				return usage("--head takes %v, not %q", err, head)
+				return command.Usage("--head takes %v, not %q", err, head)
 			}
 			var report server.AuditReport
 			if err := a.work(ctx, c, "/upkeep/audit", map[string]any{"head": head}, &report); err != nil {
 				return err
 			}
 			if asJSON {
-				if err := json.NewEncoder(a.stdout).Encode(report); err != nil {
+				if err := json.NewEncoder(a.Out).Encode(report); err != nil {
 					return err
 				}
 			} else {
 				for _, fault := range report.Faults {
-					fmt.Fprintln(a.stdout, fault)
+					fmt.Fprintln(a.Out, fault)
 				}
 				for _, note := range report.Notes {
-					fmt.Fprintln(a.stdout, note)
+					fmt.Fprintln(a.Out, note)
 				}
-				fmt.Fprintf(a.stdout, "%s: %s\nhead %s\n", entries(report.Entries), count(int64(len(report.Faults)), "fault"), report.Head)
+				fmt.Fprintf(a.Out, "%s: %s\nhead %s\n", entries(report.Entries), command.Count(int64(len(report.Faults)), "fault"), report.Head)
 			}
 			if n := len(report.Faults); n > 0 {
-				return &exit{exitFault, fmt.Errorf("%s found", count(int64(n), "fault"))}
+				return command.Fault(fmt.Errorf("%s found", command.Count(int64(n), "fault")))
 			}
 			return nil
 		}),
@@ -76,7 +77,7 @@ func (a *App) auditExport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "print the audit log as lines of JSON, oldest first",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			query := url.Values{}
 			if since != "" {
@@ -94,7 +95,7 @@ func (a *App) auditExport() *cobra.Command {
 			if response.StatusCode != http.StatusOK {
 				return readRefusal(response)
 			}
-			if _, err := io.Copy(a.stdout, response.Body); err != nil {
+			if _, err := io.Copy(a.Out, response.Body); err != nil {
 				return fmt.Errorf("the answer was cut off: %w", err)
 			}
 			return nil
@@ -113,5 +114,5 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	return time.Time{}, usage("--since takes a time such as 2026-01-31T00:00:00Z, a day or a duration such as 24h, not %q", text)
+	return time.Time{}, command.Usage("--since takes a time such as 2026-01-31T00:00:00Z, a day or a duration such as 24h, not %q", text)
 }

@@ -18,6 +18,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/durable"
+	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/upkeep"
@@ -31,10 +32,10 @@ func (a *App) Backup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup DIR",
 		Short: "make a restore point of everything in a folder of its own, while people work",
-		Args:  exactly("a folder"),
+		Args:  command.Exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("keep") && keep < 1 {
-				return usage("--keep must be at least 1")
+				return command.Usage("--keep must be at least 1")
 			}
 			cfg, _, err := a.config(nil)
 			if err != nil {
@@ -98,7 +99,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	}
 	// The restore point is good without the note, which is for the doctor.
 	if err := c.call(ctx, "PUT", "/upkeep/backup", map[string]any{"made": added.Made}, nil); err != nil {
-		fmt.Fprintln(a.stderr, "attachd: warning: that this backup was made could not be noted:", err)
+		fmt.Fprintln(a.Err, "attachd: warning: that this backup was made could not be noted:", err)
 	}
 	if keep > 0 {
 		pruned, err := archive.Prune(ctx, keep, a.openSnapshot)
@@ -110,7 +111,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	}
 	a.warnUnsynced(archive)
 	if n := len(added.Faults); n > 0 {
-		return &exit{exitFault, fmt.Errorf("%s could not be saved; everything else is", count(int64(n), "attachment"))}
+		return command.Fault(fmt.Errorf("%s could not be saved; everything else is", command.Count(int64(n), "attachment")))
 	}
 	return nil
 }
@@ -128,10 +129,10 @@ func isServed(ctx context.Context, dataDir string) bool {
 // badDatabase is what becomes of a backup of a database that has faults.
 func badDatabase(added upkeep.Added, err error, dir *datadir.Dir) error {
 	if errors.Is(err, store.ErrDamaged) {
-		return &exit{exitFault, fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue())}
+		return command.Fault(fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue()))
 	}
 	if n := added.DatabaseFaults(); err == nil && n > 0 {
-		return &exit{exitFault, fmt.Errorf("the database has %s, which `attachd check` lists, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", count(int64(n), "fault"), dir.Rescue())}
+		return command.Fault(fmt.Errorf("the database has %s, which `attachd check` lists, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", command.Count(int64(n), "fault"), dir.Rescue()))
 	}
 	return nil
 }
@@ -155,20 +156,20 @@ func removable(err error, to string) error {
 func (a *App) sayRemoved(pruned upkeep.Pruned) {
 	switch {
 	case pruned.Points == 0 && pruned.Contents == 0:
-		fmt.Fprintln(a.stdout, "nothing to remove")
+		fmt.Fprintln(a.Out, "nothing to remove")
 		return
 	case pruned.Contents == 0:
-		fmt.Fprintf(a.stdout, "removed %s, and no contents: other points have them too\n", count(pruned.Points, "restore point"))
+		fmt.Fprintf(a.Out, "removed %s, and no contents: other points have them too\n", command.Count(pruned.Points, "restore point"))
 		return
 	}
-	fmt.Fprintf(a.stdout, "removed %s, and with them %s, %s\n",
-		count(pruned.Points, "restore point"), count(pruned.Contents, "content"), count(pruned.Bytes, "byte"))
+	fmt.Fprintf(a.Out, "removed %s, and with them %s, %s\n",
+		command.Count(pruned.Points, "restore point"), command.Count(pruned.Contents, "content"), command.Count(pruned.Bytes, "byte"))
 }
 
 // warnUnsynced tells of a medium that takes no syncs of folders.
 func (a *App) warnUnsynced(archive *upkeep.Archive) {
 	if why := archive.Unsynced(); why != nil {
-		fmt.Fprintf(a.stderr, "attachd: warning: the backup's medium cannot sync folders (%v): should it lose power or its connection within the next minutes, what was just written may be missing. `attachd backup verify` tells\n", why)
+		fmt.Fprintf(a.Err, "attachd: warning: the backup's medium cannot sync folders (%v): should it lose power or its connection within the next minutes, what was just written may be missing. `attachd backup verify` tells\n", why)
 	}
 }
 
@@ -192,19 +193,19 @@ func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, 
 	if err != nil {
 		return upkeep.Added{}, err
 	}
-	shown := a.newProgressLine()
+	shown := a.NewProgressLine()
 	opts.Now, opts.Version, opts.Installation, opts.Keep = time.Now(), version(), here, keep
-	opts.Open, opts.Progress = a.openSnapshot, shown.contents
+	opts.Open, opts.Progress = a.openSnapshot, shown.Contents
 	added, err := archive.Add(ctx, &source{client: c}, opts)
-	shown.clear()
+	shown.Clear()
 	if err != nil {
 		return added, err
 	}
 	for _, fault := range added.Faults {
-		fmt.Fprintln(a.stdout, fault)
+		fmt.Fprintln(a.Out, fault)
 	}
-	fmt.Fprintf(a.stdout, "made restore point %s: %s, of which %s, %s, were new\n",
-		added.Name, sizes(added.Attachments, added.Contents, added.Bytes), count(added.NewContents, "content"), count(added.NewBytes, "byte"))
+	fmt.Fprintf(a.Out, "made restore point %s: %s, of which %s, %s, were new\n",
+		added.Name, sizes(added.Attachments, added.Contents, added.Bytes), command.Count(added.NewContents, "content"), command.Count(added.NewBytes, "byte"))
 	return added, nil
 }
 
@@ -305,10 +306,10 @@ func readRefusal(response *http.Response) error {
 }
 
 func (a *App) backupList() *cobra.Command {
-	return withoutInstallation(&cobra.Command{
+	return command.WithoutInstallation(&cobra.Command{
 		Use:   "list DIR",
 		Short: "list the restore points in a folder, oldest first",
-		Args:  exactly("a folder"),
+		Args:  command.Exactly("a folder"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			archive, err := upkeep.FindArchive(args[0])
 			if err != nil {
@@ -324,12 +325,12 @@ func (a *App) backupList() *cobra.Command {
 			for _, name := range names {
 				p, err := archive.Find(name)
 				if err != nil {
-					unreadable = &exit{exitFault, err}
+					unreadable = command.Fault(err)
 					continue
 				}
 				rows = append(rows, []string{name, fmt.Sprint(p.Attachments), fmt.Sprint(p.Contents), fmt.Sprint(p.Bytes), fmt.Sprint(len(p.Faults)), whose(p.Installation)})
 			}
-			return errors.Join(a.table(rows), unreadable)
+			return errors.Join(a.Table(rows), unreadable)
 		},
 	})
 }
@@ -351,7 +352,7 @@ func (a *App) backupRemove() *cobra.Command {
 			if len(args) > 1 {
 				return nil
 			}
-			return usage("attachd backup remove takes a folder and the names of restore points; `attachd backup list` shows them")
+			return command.Usage("attachd backup remove takes a folder and the names of restore points; `attachd backup list` shows them")
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			archive, err := upkeep.OpenArchive(args[0])
@@ -365,7 +366,7 @@ func (a *App) backupRemove() *cobra.Command {
 				return fmt.Errorf("%w; nothing was removed. Make a new one first, or run the command again with --even-last", err)
 			case errors.Is(err, upkeep.ErrDamagedPoint):
 				a.sayRemoved(pruned)
-				return &exit{exitFault, fmt.Errorf("contents that no restore point needs any more stay: %w", removable(err, args[0]))}
+				return command.Fault(fmt.Errorf("contents that no restore point needs any more stay: %w", removable(err, args[0])))
 			case err != nil:
 				return err
 			}
@@ -375,7 +376,7 @@ func (a *App) backupRemove() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&evenLast, "even-last", false, "also when no whole restore point is left then")
-	return withoutInstallation(cmd)
+	return command.WithoutInstallation(cmd)
 }
 
 func (a *App) backupVerify() *cobra.Command {
@@ -383,33 +384,33 @@ func (a *App) backupVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify DIR",
 		Short: "read all of a backup and see that nothing is missing or damaged",
-		Args:  exactly("a folder"),
+		Args:  command.Exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			archive, err := upkeep.OpenArchive(args[0])
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, archive.Close()) }()
-			shown := a.newProgressLine()
-			verified, err := archive.Verify(cmd.Context(), upkeep.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: shown.contents})
-			shown.clear()
+			shown := a.NewProgressLine()
+			verified, err := archive.Verify(cmd.Context(), upkeep.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents})
+			shown.Clear()
 			if err != nil {
 				return err
 			}
 			for _, fault := range verified.Faults {
-				fmt.Fprintln(a.stdout, fault)
+				fmt.Fprintln(a.Out, fault)
 			}
-			faults := count(int64(len(verified.Faults)), "fault")
-			fmt.Fprintf(a.stdout, "%s, %s, %s: %s\n", count(verified.Points, "restore point"),
-				count(verified.Contents, "content"), count(verified.Bytes, "byte"), faults)
+			faults := command.Count(int64(len(verified.Faults)), "fault")
+			fmt.Fprintf(a.Out, "%s, %s, %s: %s\n", command.Count(verified.Points, "restore point"),
+				command.Count(verified.Contents, "content"), command.Count(verified.Bytes, "byte"), faults)
 			if len(verified.Faults) > 0 {
-				return &exit{exitFault, fmt.Errorf("%s found", faults)}
+				return command.Fault(fmt.Errorf("%s found", faults))
 			}
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&point, "point", "", "look at the restore point of this `name` only")
-	return withoutInstallation(cmd)
+	return command.WithoutInstallation(cmd)
 }
 
 // Restore is the command that makes a data directory of a restore point.
@@ -419,7 +420,7 @@ func (a *App) Restore() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "restore DIR",
 		Short: "restore a backup into an empty data directory",
-		Args:  exactly("a folder"),
+		Args:  command.Exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := a.config(nil)
 			if err != nil {
@@ -473,7 +474,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		if _, err := dir.SigningKeys(); err != nil {
 			return err
 		}
-		fmt.Fprintln(a.stdout, "made a new secret.key: links given out so far do not work any more")
+		fmt.Fprintln(a.Out, "made a new secret.key: links given out so far do not work any more")
 	}
 	if err := a.keepInstallation(ctx, archive, dir); err != nil {
 		return err
@@ -481,12 +482,12 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	if err := dir.Restored(); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "restored restore point %s into %s: %s\n", point.Name, dir.Path(), sizes(point.Attachments, restored.Contents, restored.Bytes))
+	fmt.Fprintf(a.Out, "restored restore point %s into %s: %s\n", point.Name, dir.Path(), sizes(point.Attachments, restored.Contents, restored.Bytes))
 	switch n := len(restored.Faults); {
 	case n > 0 && despiteDamage:
-		return &exit{exitFault, fmt.Errorf("%s; everything else is restored", count(int64(n), "fault"))}
+		return command.Fault(fmt.Errorf("%s; everything else is restored", command.Count(int64(n), "fault")))
 	case n > 0:
-		return &exit{exitFault, fmt.Errorf("%s had no content when the restore point was made; everything else is restored", count(int64(n), "attachment"))}
+		return command.Fault(fmt.Errorf("%s had no content when the restore point was made; everything else is restored", command.Count(int64(n), "attachment")))
 	}
 	return nil
 }
@@ -502,7 +503,7 @@ func openPoint(from, name string) (*upkeep.Archive, upkeep.Point, error) {
 		return archive, point, nil
 	}
 	if point.Name != "" {
-		err = &exit{exitFault, err} // there is one, and it is damaged
+		err = command.Fault(err) // there is one, and it is damaged
 	}
 	return nil, point, errors.Join(err, archive.Close())
 }
@@ -526,27 +527,27 @@ func (a *App) keepInstallation(ctx context.Context, archive *upkeep.Archive, dir
 func damaged(err error) error {
 	switch {
 	case errors.Is(err, upkeep.ErrBeyondHope):
-		return &exit{exitFault, fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole", err)}
+		return command.Fault(fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole", err))
 	case errors.Is(err, upkeep.ErrDamaged):
-		return &exit{exitFault, fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole. Or restore what there is of this one: run the command again with --despite-damage", err)}
+		return command.Fault(fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole. Or restore what there is of this one: run the command again with --despite-damage", err))
 	}
 	return err
 }
 
 func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
-	shown := a.newProgressLine()
+	shown := a.NewProgressLine()
 	restored, err := archive.Restore(ctx, upkeep.Target{Dir: dir.Path(), Own: dir.Own},
-		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.contents, DespiteDamage: despiteDamage})
-	shown.clear()
+		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents, DespiteDamage: despiteDamage})
+	shown.Clear()
 	for _, fault := range restored.Faults {
-		fmt.Fprintln(a.stdout, fault)
+		fmt.Fprintln(a.Out, fault)
 	}
 	return restored, err
 }
 
 // sizes tells how much a restore point holds.
 func sizes(attachments, contents, bytes int64) string {
-	return fmt.Sprintf("%s, %s, %s", count(attachments, "attachment"), count(contents, "content"), count(bytes, "byte"))
+	return fmt.Sprintf("%s, %s, %s", command.Count(attachments, "attachment"), command.Count(contents, "content"), command.Count(bytes, "byte"))
 }
 
 // apart refuses a backup in a data directory, and a data directory in a backup.
@@ -560,9 +561,9 @@ func apart(backup, data string) error {
 	}
 	switch {
 	case within(backup, data):
-		return usage("%s is in the data directory %s: a backup needs a place of its own, best on another disk", backup, data)
+		return command.Usage("%s is in the data directory %s: a backup needs a place of its own, best on another disk", backup, data)
 	case within(data, backup):
-		return usage("the data directory %s is in %s: a backup needs a place of its own, best on another disk", data, backup)
+		return command.Usage("the data directory %s is in %s: a backup needs a place of its own, best on another disk", data, backup)
 	}
 	return nil
 }

@@ -1,42 +1,19 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
 
 	"attachd/blobs/disk"
 	"attachd/server"
+	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/datadir"
 	"attachd/store/bolt"
 )
-
-func TestReport(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		code int
-		says string
-	}{
-		{nil, 0, ""},
-		{errors.New("no luck"), 1, "attachd: no luck\n"},
-		{usage("say %q", "please"), 2, "attachd: say \"please\"\n"},
-		{fmt.Errorf("typed: %w", usage("say please")), 2, "attachd: typed: say please\n"},
-		{errors.Join(nil, usage("say please")), 2, "attachd: say please\n"},
-		{&exit{exitFault, errors.New("a fault")}, 3, "attachd: a fault\n"},
-		{fmt.Errorf("calling: %w", context.Canceled), 1, "attachd: interrupted\n"},
-	} {
-		var stderr bytes.Buffer
-		if code := Report(c.err, &stderr); code != c.code || stderr.String() != c.says {
-			t.Errorf("%v: exit code %d, %q, want %d, %q", c.err, code, &stderr, c.code, c.says)
-		}
-	}
-}
 
 func TestRefusedSaysWhatTheServerSaid(t *testing.T) {
 	for body, says := range map[string]string{
@@ -54,7 +31,7 @@ func TestRefusedSaysWhatTheServerSaid(t *testing.T) {
 
 // A command that needs what the storage cannot do says so, as the server does.
 func TestACommandSaysWhatTheStorageCannotDo(t *testing.T) {
-	for command, says := range map[string]string{
+	for words, says := range map[string]string{
 		"compact":       "Compacting the database is not possible with the storage that this server uses",
 		"backup copies": "A snapshot of the metadata is not possible with the storage that this server uses",
 	} {
@@ -69,11 +46,11 @@ func TestACommandSaysWhatTheStorageCannotDo(t *testing.T) {
 			t.Fatal(err)
 		}
 		made.Close()
-		app := New(open, nil, nil, strings.NewReader(""), io.Discard, io.Discard)
+		app := New(open, nil, nil, command.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
 		root := app.Root(app.Compact(), app.Backup())
-		root.SetArgs(append([]string{"--data-dir", "data"}, strings.Fields(command)...))
+		root.SetArgs(append([]string{"--data-dir", "data"}, strings.Fields(words)...))
 		if err := root.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v", command, err)
+			t.Errorf("%s: %v", words, err)
 		}
 	}
 }

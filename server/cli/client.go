@@ -83,7 +83,7 @@ type inMemory struct {
 // errors: the command itself tells what it did, and what it refused, but not
 // what was behind a failure of the server.
 func (a *App) serveQuietly(cfg config.Config, storage daemon.Storage) (*inMemory, error) {
-	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	log := slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelError}))
 	srv, err := daemon.NewServer(cfg, storage, daemon.ServerOptions{Log: log, Version: version()})
 	if err != nil {
 		return nil, err

@@ -4,28 +4,30 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"attachd/server/cli/command"
+
 	"github.com/spf13/cobra"
 )
 
 // Config is the group of commands about the configuration.
 func (a *App) Config() *cobra.Command {
-	return group("config", "check and show the configuration", a.configCheck(), a.configShow())
+	return command.Group("config", "check and show the configuration", a.configCheck(), a.configShow())
 }
 
 func (a *App) configCheck() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "look for faults in the configuration",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			_, warnings, err := a.config(nil)
 			for _, warning := range warnings {
-				fmt.Fprintln(a.stderr, "attachd: warning:", warning)
+				fmt.Fprintln(a.Err, "attachd: warning:", warning)
 			}
 			if err != nil {
-				return &exit{exitFault, err}
+				return command.Fault(err)
 			}
-			fmt.Fprintln(a.stdout, "The configuration is good.")
+			fmt.Fprintln(a.Out, "The configuration is good.")
 			return nil
 		},
 	}
@@ -35,25 +37,25 @@ func (a *App) configShow() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show",
 		Short: "print the configuration in effect",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, _, err := a.config(nil)
 			if err != nil {
 				return err
 			}
-			return cfg.Show(a.stdout)
+			return cfg.Show(a.Out)
 		},
 	}
 }
 
 // Version is the command that prints the version.
 func (a *App) Version() *cobra.Command {
-	return withoutInstallation(&cobra.Command{
+	return command.WithoutInstallation(&cobra.Command{
 		Use:   "version",
 		Short: "print the version",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(a.stdout, "attachd", version())
+			fmt.Fprintln(a.Out, "attachd", version())
 			return nil
 		},
 	})

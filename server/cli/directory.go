@@ -9,12 +9,12 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/token"
 )
 
@@ -68,7 +68,7 @@ type (
 
 // User is the group of commands about users.
 func (a *App) User() *cobra.Command {
-	return group("user", "add, list and remove users", a.userAdd(), a.userList(), a.userRemove())
+	return command.Group("user", "add, list and remove users", a.userAdd(), a.userList(), a.userRemove())
 }
 
 func (a *App) userAdd() *cobra.Command {
@@ -77,13 +77,13 @@ func (a *App) userAdd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "add a user and print the id",
-		Args:  exactly("a full name"),
+		Args:  command.Exactly("a full name"),
 		PreRunE: func(cmd *cobra.Command, args []string) error {
 			if strings.TrimSpace(args[0]) == "" {
-				return usage("a user needs a full name")
+				return command.Usage("a user needs a full name")
 			}
 			if _, ok := parseID(id); cmd.Flags().Changed("id") && !ok {
-				return usage("--id must be a UUID in its usual form, as in 0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01, and not the one of zeros")
+				return command.Usage("--id must be a UUID in its usual form, as in 0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01, and not the one of zeros")
 			}
 			return nil
 		},
@@ -98,7 +98,7 @@ func (a *App) userAdd() *cobra.Command {
 			if err := c.call(ctx, "PUT", "/directory/users/"+given.String(), body, nil); err != nil {
 				return err
 			}
-			fmt.Fprintln(a.stdout, given)
+			fmt.Fprintln(a.Out, given)
 			return nil
 		}),
 	}
@@ -126,20 +126,20 @@ func (a *App) userList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "list the users",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var users []user
 			if err := c.call(ctx, "GET", "/directory/users", nil, &users); err != nil {
 				return err
 			}
 			if asJSON {
-				return printLines(a.stdout, users)
+				return printLines(a.Out, users)
 			}
 			rows := [][]string{{"ID", "NAME", "SUPERADMIN"}}
 			for _, u := range users {
 				rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin)})
 			}
-			return a.table(rows)
+			return a.Table(rows)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each user")
@@ -150,7 +150,7 @@ func (a *App) userRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove USER",
 		Short: "remove a user with their keys; their uploads stay",
-		Args:  exactly("a user's id or full name"),
+		Args:  command.Exactly("a user's id or full name"),
 		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
 			u, err := findUser(ctx, c, args[0])
 			if err != nil {
@@ -163,7 +163,7 @@ func (a *App) userRemove() *cobra.Command {
 
 // Key is the group of commands about keys.
 func (a *App) Key() *cobra.Command {
-	return group("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
+	return command.Group("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
 }
 
 // The most days that a key may live, if it does not live until it is revoked.
@@ -175,13 +175,13 @@ func (a *App) keyCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create USER",
 		Short: "make an API key and print it, this once",
-		Args:  exactly("a user's id or full name"),
+		Args:  command.Exactly("a user's id or full name"),
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
 			if strings.TrimSpace(name) == "" {
-				return usage("--name must say what the key is for")
+				return command.Usage("--name must say what the key is for")
 			}
 			if cmd.Flags().Changed("expires-in-days") && (days < 1 || days > longestKey) {
-				return usage("--expires-in-days must be from 1 to %d; without it, the key lives until it is revoked", longestKey)
+				return command.Usage("--expires-in-days must be from 1 to %d; without it, the key lives until it is revoked", longestKey)
 			}
 			return nil
 		},
@@ -198,7 +198,7 @@ func (a *App) keyCreate() *cobra.Command {
 			if err := c.call(ctx, "POST", "/directory/users/"+u.ID.String()+"/api-keys", body, &made); err != nil {
 				return err
 			}
-			fmt.Fprintln(a.stdout, made.FullKey)
+			fmt.Fprintln(a.Out, made.FullKey)
 			return nil
 		}),
 	}
@@ -212,7 +212,7 @@ func (a *App) keyList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list USER",
 		Short: "list a user's API keys",
-		Args:  exactly("a user's id or full name"),
+		Args:  command.Exactly("a user's id or full name"),
 		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
 			u, err := findUser(ctx, c, args[0])
 			if err != nil {
@@ -223,13 +223,13 @@ func (a *App) keyList() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printLines(a.stdout, keys)
+				return printLines(a.Out, keys)
 			}
 			rows := [][]string{{"ID", "KEY", "NAME", "EXPIRES", "LAST USED"}}
 			for _, k := range keys {
 				rows = append(rows, []string{k.ID.String(), k.KeyPrefix + "…", k.Name, orNever(k.ExpiresAt), orNever(k.LastUsedAt)})
 			}
-			return a.table(rows)
+			return a.Table(rows)
 		}),
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each key")
@@ -251,11 +251,11 @@ KEY is the key's id or its beginning, as ` + "`attachd key list`" + ` shows them
 whole key, for whoever finds one that leaked. USER need not be known.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 && len(args) != 2 {
-				return usage("%s takes a key's id or beginning, after its user's id or full name if you like", cmd.CommandPath())
+				return command.Usage("%s takes a key's id or beginning, after its user's id or full name if you like", cmd.CommandPath())
 			}
 			which := args[len(args)-1]
 			if _, isID := parseID(which); !isID && !strings.HasPrefix(which, token.KeyPrefix) {
-				return usage("%q is neither the id of a key nor the beginning of one; `attachd key list` shows them", which)
+				return command.Usage("%q is neither the id of a key nor the beginning of one; `attachd key list` shows them", which)
 			}
 			return nil
 		},
@@ -307,18 +307,15 @@ func (k key) is(which string) bool {
 	return k.KeyPrefix != "" && strings.HasPrefix(which, k.KeyPrefix)
 }
 
-// The longest that a link may live: with this grace, none ends before its time.
-const longestLink = 7 * 24 * time.Hour
-
 func (a *App) keyRotateSigning() *cobra.Command {
 	var grace time.Duration
 	cmd := &cobra.Command{
 		Use:   "rotate-signing",
 		Short: "sign links with a new key, and let those signed so far end",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
-			if grace < 0 || grace > longestLink {
-				return usage("--grace must be from 0 to %s", longestLink)
+			if grace < 0 || grace > token.MaxLinkTTL {
+				return command.Usage("--grace must be from 0 to %s", token.MaxLinkTTL)
 			}
 			var rotated struct {
 				PreviousUntil string `json:"previous_until"`
@@ -327,11 +324,11 @@ func (a *App) keyRotateSigning() *cobra.Command {
 			if err := c.call(ctx, "POST", "/upkeep/signing-key", body, &rotated); err != nil {
 				return err
 			}
-			fmt.Fprintln(a.stdout, "links given out so far end by", rotated.PreviousUntil)
+			fmt.Fprintln(a.Out, "links given out so far end by", rotated.PreviousUntil)
 			return nil
 		}),
 	}
-	cmd.Flags().DurationVar(&grace, "grace", longestLink, "how long links given out so far may go on working; 0 ends them all now")
+	cmd.Flags().DurationVar(&grace, "grace", token.MaxLinkTTL, "how long links given out so far may go on working; 0 ends them all now")
 	return cmd
 }
 
@@ -364,16 +361,16 @@ func parseID(s string) (uuid.UUID, bool) {
 
 // Directory is the group of commands about the directory.
 func (a *App) Directory() *cobra.Command {
-	return group("directory", "import spaces, members, products, tickets, meetings and users", a.directoryImport())
+	return command.Group("directory", "import spaces, members, products, tickets, meetings and users", a.directoryImport())
 }
 
 func (a *App) directoryImport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "import FILE",
 		Short: "write every object of an NDJSON file, or none; - reads standard input",
-		Args:  exactly("a file"),
+		Args:  command.Exactly("a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from := a.stdin
+			from := a.In
 			if args[0] != "-" {
 				f, err := os.Open(args[0]) // while root is root: it may be its own
 				if err != nil {
@@ -401,7 +398,7 @@ func (a *App) importFrom(ctx context.Context, c *client, from io.Reader) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "%d lines: %d created, %d updated %s\n", answer.Lines, answer.Created, answer.Updated, kinds)
+	fmt.Fprintf(a.Out, "%d lines: %d created, %d updated %s\n", answer.Lines, answer.Created, answer.Updated, kinds)
 	return nil
 }
 
@@ -415,14 +412,6 @@ func printLines[T any](w io.Writer, things []T) error {
 		}
 	}
 	return nil
-}
-
-func (a *App) table(rows [][]string) error {
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	return w.Flush()
 }
 
 func yes(b bool) string {

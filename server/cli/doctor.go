@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/datadir"
@@ -24,11 +25,11 @@ func (a *App) Doctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "look at the installation, and say what to do where something is wrong",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, warnings, err := a.config(nil)
 			if err != nil {
-				return &exit{exitFault, err}
+				return command.Fault(err)
 			}
 			found, err := a.examine(cmd.Context(), cfg, warnings)
 			if err != nil {
@@ -38,7 +39,7 @@ func (a *App) Doctor() *cobra.Command {
 				return err
 			}
 			if n := levels(found)[doctor.Problem]; n > 0 {
-				return &exit{exitFault, fmt.Errorf("%s found", count(n, "problem"))}
+				return command.Fault(fmt.Errorf("%s found", command.Count(n, "problem")))
 			}
 			return nil
 		},
@@ -106,7 +107,7 @@ func levels(found []doctor.Finding) map[doctor.Level]int64 {
 func (a *App) printFindings(found []doctor.Finding, asJSON bool) error {
 	n := levels(found)
 	if asJSON {
-		encoder := json.NewEncoder(a.stdout)
+		encoder := json.NewEncoder(a.Out)
 		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(struct {
@@ -116,11 +117,11 @@ func (a *App) printFindings(found []doctor.Finding, asJSON bool) error {
 		}{n[doctor.Problem], n[doctor.Warning], found})
 	}
 	for _, finding := range found {
-		fmt.Fprintf(a.stdout, "%-8s %s: %s\n", finding.Level, finding.Look, finding.Says)
+		fmt.Fprintf(a.Out, "%-8s %s: %s\n", finding.Level, finding.Look, finding.Says)
 		if finding.Do != "" {
-			fmt.Fprintf(a.stdout, "%-8s -> %s\n", "", finding.Do)
+			fmt.Fprintf(a.Out, "%-8s -> %s\n", "", finding.Do)
 		}
 	}
-	fmt.Fprintf(a.stdout, "%s, %s\n", count(n[doctor.Problem], "problem"), count(n[doctor.Warning], "warning"))
+	fmt.Fprintf(a.Out, "%s, %s\n", command.Count(n[doctor.Problem], "problem"), command.Count(n[doctor.Warning], "warning"))
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/datadir"
 )
@@ -16,7 +17,7 @@ func (a *App) Init() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
 		Short: "prepare an empty data directory, for a server with require_existing",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
 			cfg, _, err := a.config(nil)
 			if err != nil {
@@ -27,9 +28,9 @@ func (a *App) Init() *cobra.Command {
 				return err
 			}
 			if dir.Fresh() {
-				fmt.Fprintf(a.stdout, "prepared %s for a new installation\n", dir.Path())
+				fmt.Fprintf(a.Out, "prepared %s for a new installation\n", dir.Path())
 			} else {
-				fmt.Fprintf(a.stdout, "%s is a data directory of attachd already: nothing was changed\n", dir.Path())
+				fmt.Fprintf(a.Out, "%s is a data directory of attachd already: nothing was changed\n", dir.Path())
 			}
 			return nil
 		},

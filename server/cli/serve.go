@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/daemon"
 )
@@ -16,7 +17,7 @@ func (a *App) Serve() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "run the server",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := map[string]string{}
 			if listen != "" {
@@ -40,7 +41,7 @@ func (a *App) Serve() *cobra.Command {
 
 func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) error {
 	o := daemon.Options{
-		Config: cfg, Warnings: warnings, OpenCopy: a.openCopy, Stderr: a.stderr, Version: version(),
+		Config: cfg, Warnings: warnings, OpenCopy: a.openCopy, Stderr: a.Err, Version: version(),
 		Storage: func() (daemon.Held, error) { return a.openStorage(cfg, "attachd serve") },
 	}
 	if demo {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/datadir"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -22,7 +23,7 @@ func (a *App) Check() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "compare the records with the files, and list what is missing or damaged",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 	}
 	look := a.withServer(func(ctx context.Context, c *client, _ []string) error {
 		var report upkeep.Report
@@ -60,14 +61,14 @@ func (a *App) judge(report upkeep.Report) error {
 	if len(report.Faults) == 0 {
 		return nil
 	}
-	found := count(int64(len(report.Faults)), "fault") + " found"
+	found := command.Count(int64(len(report.Faults)), "fault") + " found"
 	inDatabase := slices.DeleteFunc(slices.Clone(report.Faults), func(f upkeep.Fault) bool { return f.Blob != "" })
 	if len(inDatabase) == 0 {
-		return &exit{exitFault, errors.New(found)}
+		return command.Fault(errors.New(found))
 	}
 	found += ". As long as the database has faults, `attachd gc` removes nothing. To mend it, "
 	if !slices.ContainsFunc(inDatabase, func(f upkeep.Fault) bool { return !strings.Contains(f.What, "`attachd compact`") }) {
-		return &exit{exitFault, errors.New(found + "run `attachd compact`")}
+		return command.Fault(errors.New(found + "run `attachd compact`"))
 	}
 	cfg, _, err := a.config(nil)
 	if err != nil {
@@ -77,12 +78,12 @@ func (a *App) judge(report upkeep.Report) error {
 	if err != nil {
 		return err
 	}
-	return &exit{exitFault, fmt.Errorf("%sstop the server. %s", found, dir.Rescue())}
+	return command.Fault(fmt.Errorf("%sstop the server. %s", found, dir.Rescue()))
 }
 
 func (a *App) printReport(report upkeep.Report, asJSON bool) error {
 	if asJSON {
-		encoder := json.NewEncoder(a.stdout)
+		encoder := json.NewEncoder(a.Out)
 		encoder.SetEscapeHTML(false)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(report)
@@ -93,20 +94,20 @@ func (a *App) printReport(report upkeep.Report, asJSON bool) error {
 			unreadable = append(unreadable, fault)
 			continue
 		}
-		fmt.Fprintln(a.stdout, fault)
+		fmt.Fprintln(a.Out, fault)
 	}
-	found := count(int64(len(report.Faults)), "fault")
+	found := command.Count(int64(len(report.Faults)), "fault")
 	if len(unreadable) > 0 {
-		fmt.Fprintln(a.stdout, "could not be read, which says nothing of the bytes; see to the disk, and check again:")
+		fmt.Fprintln(a.Out, "could not be read, which says nothing of the bytes; see to the disk, and check again:")
 		for _, fault := range unreadable {
-			fmt.Fprintln(a.stdout, fault)
+			fmt.Fprintln(a.Out, fault)
 		}
 		found += fmt.Sprintf(", %d of them could not be read", len(unreadable))
 	}
-	fmt.Fprintf(a.stdout, "%s, %s, %s: %s\n", count(report.Attachments, "attachment"), count(report.Contents, "content"), count(report.Bytes, "byte"), found)
+	fmt.Fprintf(a.Out, "%s, %s, %s: %s\n", command.Count(report.Attachments, "attachment"), command.Count(report.Contents, "content"), command.Count(report.Bytes, "byte"), found)
 	if report.Orphans > 0 {
-		fmt.Fprintf(a.stdout, "nothing refers to %s, %s; `attachd gc` removes what is older than an hour\n",
-			count(report.Orphans, "content"), count(report.OrphanBytes, "byte"))
+		fmt.Fprintf(a.Out, "nothing refers to %s, %s; `attachd gc` removes what is older than an hour\n",
+			command.Count(report.Orphans, "content"), command.Count(report.OrphanBytes, "byte"))
 	}
 	return nil
 }
@@ -118,10 +119,10 @@ func (a *App) GC() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc",
 		Short: "remove contents that nothing refers to and that are older than an hour",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		PreRunE: func(*cobra.Command, []string) error {
 			if minAge < 0 {
-				return usage("--min-age must not be below 0")
+				return command.Usage("--min-age must not be below 0")
 			}
 			return nil
 		},
@@ -131,16 +132,16 @@ func (a *App) GC() *cobra.Command {
 				return err
 			}
 			if collected.Contents == 0 {
-				fmt.Fprintln(a.stdout, "nothing to remove")
+				fmt.Fprintln(a.Out, "nothing to remove")
 				return nil
 			}
-			what := fmt.Sprintf("%s, %s", count(collected.Contents, "content"), count(collected.Bytes, "byte"))
+			what := fmt.Sprintf("%s, %s", command.Count(collected.Contents, "content"), command.Count(collected.Bytes, "byte"))
 			if !dryRun {
-				fmt.Fprintln(a.stdout, "removed", what)
+				fmt.Fprintln(a.Out, "removed", what)
 				return nil
 			}
-			fmt.Fprintln(a.stdout, "to remove:", what)
-			return &exit{exitFault, errors.New("nothing was removed: this was a dry run")}
+			fmt.Fprintln(a.Out, "to remove:", what)
+			return command.Fault(errors.New("nothing was removed: this was a dry run"))
 		}),
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only count")
@@ -154,16 +155,16 @@ func (a *App) Compact() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "compact",
 		Short: "rewrite attachd.db without deleted records, which makes it smaller",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var compacted store.Compaction
 			if err := a.work(ctx, c, "/upkeep/compact", nil, &compacted); err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(a.stdout).Encode(compacted)
+				return json.NewEncoder(a.Out).Encode(compacted)
 			}
-			fmt.Fprintf(a.stdout, "attachd.db has %s, and had %s\n", count(compacted.After, "byte"), count(compacted.Before, "byte"))
+			fmt.Fprintf(a.Out, "attachd.db has %s, and had %s\n", command.Count(compacted.After, "byte"), command.Count(compacted.Before, "byte"))
 			return nil
 		}),
 	}
@@ -182,8 +183,8 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return readRefusal(response)
 	}
-	shown := a.newProgressLine()
-	defer shown.clear()
+	shown := a.NewProgressLine()
+	defer shown.Clear()
 	for lines := json.NewDecoder(response.Body); ; {
 		var line struct {
 			Progress struct{ Done, Total int64 }
@@ -199,17 +200,6 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 		case line.Error != nil:
 			return refused("an error", line.Error)
 		}
-		shown.contents(upkeep.Progress{Bytes: line.Progress.Done, AllBytes: line.Progress.Total})
+		shown.Contents(upkeep.Progress{Bytes: line.Progress.Done, AllBytes: line.Progress.Total})
 	}
-}
-
-// count is a number of things in words.
-func count(n int64, thing string) string {
-	switch n {
-	case 0:
-		return "no " + thing + "s"
-	case 1:
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -8,11 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/server"
+	"attachd/server/cli/command"
 )
 
 // Webhooks is the group of commands about telling others what happened.
 func (a *App) Webhooks() *cobra.Command {
-	return group("webhooks", "webhook delivery: status, test event, dead letters", a.webhooksStatus(), a.webhooksRedeliver(), a.webhooksPing())
+	return command.Group("webhooks", "webhook delivery: status, test event, dead letters", a.webhooksStatus(), a.webhooksRedeliver(), a.webhooksPing())
 }
 
 func (a *App) webhooksStatus() *cobra.Command {
@@ -20,28 +21,28 @@ func (a *App) webhooksStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "show how many events wait or were given up, and what went wrong last",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var state server.WebhookState
 			if err := c.call(ctx, "GET", "/webhooks", nil, &state); err != nil {
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(a.stdout).Encode(state)
+				return json.NewEncoder(a.Out).Encode(state)
 			}
 			if state.URL == "" {
-				fmt.Fprintln(a.stdout, "webhooks are off (webhooks.url is not set)")
+				fmt.Fprintln(a.Out, "webhooks are off (webhooks.url is not set)")
 			} else {
-				fmt.Fprintln(a.stdout, "receiver:", state.URL)
+				fmt.Fprintln(a.Out, "receiver:", state.URL)
 			}
-			fmt.Fprintf(a.stdout, "%s to deliver, %s\n", count(state.Pending, "event"), count(state.Dead, "dead letter"))
+			fmt.Fprintf(a.Out, "%s to deliver, %s\n", command.Count(state.Pending, "event"), command.Count(state.Dead, "dead letter"))
 			for _, line := range []struct {
 				what string
 				at   *string
 				more string
 			}{{"waiting since", state.Oldest, ""}, {"last delivered", state.LastSuccess, ""}, {"last failed", state.LastFailure, ": " + state.LastError}} {
 				if line.at != nil {
-					fmt.Fprintf(a.stdout, "%s %s%s\n", line.what, *line.at, line.more)
+					fmt.Fprintf(a.Out, "%s %s%s\n", line.what, *line.at, line.more)
 				}
 			}
 			return nil
@@ -55,13 +56,13 @@ func (a *App) webhooksRedeliver() *cobra.Command {
 	return &cobra.Command{
 		Use:   "redeliver",
 		Short: "send the dead letters again",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var answer struct{ Events int64 }
 			if err := c.call(ctx, "POST", "/webhooks/redeliver", nil, &answer); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stdout, "%s to send again\n", count(answer.Events, "event"))
+			fmt.Fprintf(a.Out, "%s to send again\n", command.Count(answer.Events, "event"))
 			return nil
 		}),
 	}
@@ -71,7 +72,7 @@ func (a *App) webhooksPing() *cobra.Command {
 	return &cobra.Command{
 		Use:   "ping",
 		Short: "send the receiver a test event, and see whether it takes it",
-		Args:  exactly(),
+		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
 			var report server.PingReport
 			if err := c.call(ctx, "POST", "/webhooks/ping", nil, &report); err != nil {
@@ -80,7 +81,7 @@ func (a *App) webhooksPing() *cobra.Command {
 			if !report.Delivered {
 				return fmt.Errorf("the receiver did not take it: %s", report.Error)
 			}
-			fmt.Fprintf(a.stdout, "the receiver took it in %.0f ms\n", report.Seconds*1000)
+			fmt.Fprintf(a.Out, "the receiver took it in %.0f ms\n", report.Seconds*1000)
 			return nil
 		}),
 	}

@@ -11,8 +11,10 @@ import (
 
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
-	"attachd":                     {"blobs/disk", "server", "server/cli", "server/config", "server/daemon", "server/memory", "server/preview", "server/upkeep", "store", "store/bolt"},
-	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/remote", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd":                     {"blobs/disk", "server", "server/cli", "server/cli/command", "server/cli/files", "server/config", "server/daemon", "server/memory", "server/preview", "server/upkeep", "store", "store/bolt"},
+	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/cli/command", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server/cli/command":  {"server/remote", "server/upkeep"},
+	"attachd/server/cli/files":    {"server/cli/command", "server/config", "server/remote", "server/token"},
 	"attachd/server/daemon":       {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server":              {"blobs", "server/api", "server/content", "server/content/charset", "server/content/container", "server/contents", "server/formdata", "server/jobs", "server/limits", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/api":          {"blobs", "blobs/durable", "server/content", "server/contents", "server/limits", "server/memory", "server/token", "store"},

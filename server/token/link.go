@@ -20,6 +20,9 @@ var (
 	ErrExpired = errors.New("the link has expired")
 )
 
+// MaxLinkTTL is how long a link may be valid at most.
+const MaxLinkTTL = 7 * 24 * time.Hour
+
 // Link is what a signed URL grants: to GET one attachment, in one
 // disposition, for some time, on behalf of a user by means of a key.
 type Link struct {

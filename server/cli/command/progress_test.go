@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"strings"
@@ -44,7 +44,7 @@ func TestALineOfProgressSaysHowFarItIs(t *testing.T) {
 		{[]string{strings.Repeat("デ", 20)}, 0, []sample{at(0, 0, 0)}, progress{AllBytes: mb}, strings.Repeat("デ", 20) + ": 0% of 1.0 MB"},
 		{[]string{strings.Repeat("デ", 21)}, 0, []sample{at(0, 0, 0)}, progress{AllBytes: mb}, strings.Repeat("デ", 19) + "…: 0% of 1.0 MB"},
 	} {
-		line := &progressLine{names: c.names, ended: make([]bool, len(c.names)), samples: c.samples}
+		line := &ProgressLine{names: c.names, ended: make([]bool, len(c.names)), samples: c.samples}
 		for i := range c.ended {
 			line.ended[i] = true
 		}
@@ -58,7 +58,7 @@ func TestALineOfProgressSaysHowFarItIs(t *testing.T) {
 
 // The speed is that of the last seconds, and what is remembered for it bounded.
 func TestTheSpeedIsThatOfTheLastSeconds(t *testing.T) {
-	line := &progressLine{}
+	line := &ProgressLine{}
 	line.done.AllBytes = 1000 << 20
 	now := time.Date(2026, 11, 29, 9, 0, 0, 0, time.UTC)
 	for i := range 400 {

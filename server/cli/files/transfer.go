@@ -1,4 +1,4 @@
-package cli
+package files
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/remote"
 )
 
@@ -21,28 +22,28 @@ import (
 const parallelUploads = 4
 
 // Put is the command that uploads files.
-func (a *App) Put() *cobra.Command {
+func Put(s command.Streams) *cobra.Command {
 	var to, comment, name string
-	cmd := a.forFiles(&cobra.Command{
+	cmd := forFiles(s, &cobra.Command{
 		Use:   "put FILE... --to PLACE",
 		Short: "upload files (- is standard input) and print the attachment that each became",
 		Example: `  export ATTACHD_SERVER=http://127.0.0.1:8080
   attachd put report.csv plan.pdf --to "product:analytics/Customer 360" --key-file data/admin.key
   pg_dump shop | attachd put - --name shop.sql --to ticket:550e8400-e29b-41d4-a716-446655440001`,
-		Args: atLeastOne("a file"),
-	}, func(ctx context.Context, n *overNetwork, c *remote.Client, files []string) error {
+		Args: command.AtLeastOne("a file"),
+	}, func(ctx context.Context, n *clientFlags, c *remote.Client, files []string) error {
 		if to == "" {
-			return usage("say where the files belong: --to PLACE; attachd ls lists the places")
+			return command.Usage("say where the files belong: --to PLACE; attachd ls lists the places")
 		}
 		place, err := remote.ParsePlace(to)
 		if err != nil {
-			return usage("--to: %v", err)
+			return command.Usage("--to: %v", err)
 		}
 		if comment != "" && (!place.IsTicket() || uuid.Validate(comment) != nil) {
-			return usage("--comment takes the UUID of a comment of a ticket")
+			return command.Usage("--comment takes the UUID of a comment of a ticket")
 		}
 		if name != "" && len(files) > 1 {
-			return usage("--name takes one file")
+			return command.Usage("--name takes one file")
 		}
 		if err := differ(files); err != nil {
 			return err
@@ -69,14 +70,14 @@ func differ(files []string) error {
 	for _, file := range files {
 		name := filepath.Base(file)
 		if other, twice := seen[name]; twice {
-			return usage("%s and %s have the same name; upload them one after the other", other, file)
+			return command.Usage("%s and %s have the same name; upload them one after the other", other, file)
 		}
 		seen[name] = file
 	}
 	return nil
 }
 
-func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place remote.Place, files []string, name string) error {
+func (n *clientFlags) put(ctx context.Context, uploads *remote.Uploads, place remote.Place, files []string, name string) error {
 	type outcome struct {
 		made remote.Attachment
 		err  error
@@ -87,17 +88,17 @@ func (n *overNetwork) put(ctx context.Context, uploads *remote.Uploads, place re
 		names[i] = nameFor(file, name)
 		outcomes[i] = make(chan outcome, 1)
 		if info, err := os.Stat(file); err == nil {
-			n.line.expect(info.Size())
+			n.line.Expect(info.Size())
 		}
 	}
-	n.line.expectFiles(names...)
+	n.line.ExpectFiles(names...)
 	slots := make(chan struct{}, parallelUploads)
 	go func() {
 		for i, file := range files {
 			slots <- struct{}{}
 			go func() {
 				made, err := n.upload(ctx, uploads, file, names[i])
-				n.line.end(i)
+				n.line.End(i)
 				<-slots
 				outcomes[i] <- outcome{made, withoutPath(err)}
 			}()
@@ -144,12 +145,12 @@ func nameFor(file, given string) string {
 
 // upload sends a file. What is none, standard input or a pipe, is written to a temporary one first: an upload begins with
 // the length and the hash, and may have to be sent again.
-func (n *overNetwork) upload(ctx context.Context, uploads *remote.Uploads, file, name string) (made remote.Attachment, err error) {
-	from := n.app.stdin
+func (n *clientFlags) upload(ctx context.Context, uploads *remote.Uploads, file, name string) (made remote.Attachment, err error) {
+	from := n.In
 	if file != "-" {
 		info, err := os.Stat(file)
 		if err != nil || info.Mode().IsRegular() || info.IsDir() {
-			return uploads.Upload(ctx, file, name, n.line.moved) // which says what is wrong, if anything is
+			return uploads.Upload(ctx, file, name, n.line.Moved) // which says what is wrong, if anything is
 		}
 		pipe, err := os.Open(file)
 		if err != nil {
@@ -167,23 +168,23 @@ func (n *overNetwork) upload(ctx context.Context, uploads *remote.Uploads, file,
 	if err := errors.Join(err, spool.Close()); err != nil {
 		return made, err
 	}
-	n.line.expect(size)
-	return uploads.Upload(ctx, spool.Name(), name, n.line.moved)
+	n.line.Expect(size)
+	return uploads.Upload(ctx, spool.Name(), name, n.line.Moved)
 }
 
 // Get is the command that downloads a file.
-func (a *App) Get() *cobra.Command {
+func Get(s command.Streams) *cobra.Command {
 	var output string
 	var force bool
-	cmd := a.forFiles(&cobra.Command{
+	cmd := forFiles(s, &cobra.Command{
 		Use:   "get ATTACHMENT [-o FILE]",
 		Short: "download a file from a server, compare its SHA-256, and print where it is",
 		Example: `  attachd get "product:analytics/Customer 360/report.csv"
   attachd get "product:analytics/Customer 360/report.csv" -o copy.csv`,
-		Args: exactly("an attachment"),
-	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		Args: command.Exactly("an attachment"),
+	}, func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error {
 		if output == "-" && n.asJSON {
-			return usage("--json has no place where the file itself is written to standard output")
+			return command.Usage("--json has no place where the file itself is written to standard output")
 		}
 		from, err := n.attachment(ctx, c, args[0])
 		if err != nil {
@@ -193,10 +194,10 @@ func (a *App) Get() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		n.line.expect(file.Size)
-		n.line.expectFiles(file.Name)
+		n.line.Expect(file.Size)
+		n.line.ExpectFiles(file.Name)
 		if output == "-" {
-			return c.Copy(ctx, from, file, a.stdout, n.line.moved)
+			return c.Copy(ctx, from, file, s.Out, n.line.Moved)
 		}
 		path, err := saveAs(output, file.Name)
 		if err != nil {
@@ -205,7 +206,7 @@ func (a *App) Get() *cobra.Command {
 		if err := vacant(path, force); err != nil {
 			return err
 		}
-		if err := c.Save(ctx, from, file, path, force, n.line.moved); err != nil {
+		if err := c.Save(ctx, from, file, path, force, n.line.Moved); err != nil {
 			return err
 		}
 		return n.print(path, map[string]any{"file": path, "file_name": file.Name, "file_size": file.Size, "sha256": fmt.Sprintf("%x", file.Digest)})
@@ -223,7 +224,7 @@ func saveAs(output, name string) (string, error) {
 		}
 	}
 	if !filepath.IsLocal(name) || filepath.Base(name) != name {
-		return "", usage("%q cannot be the name of a file here; choose one with -o FILE", name)
+		return "", command.Usage("%q cannot be the name of a file here; choose one with -o FILE", name)
 	}
 	return filepath.Join(output, name), nil
 }
@@ -245,22 +246,12 @@ func vacant(path string, force bool) error {
 }
 
 // attachment gives the address that people typed.
-func (n *overNetwork) attachment(ctx context.Context, c *remote.Client, typed string) (remote.Address, error) {
+func (n *clientFlags) attachment(ctx context.Context, c *remote.Client, typed string) (remote.Address, error) {
 	address, err := c.ParseAddress(typed)
 	if err != nil {
-		return address, usage("%v", err)
+		return address, command.Usage("%v", err)
 	}
 	return c.Find(ctx, address)
-}
-
-// atLeastOne wants one or more arguments of a kind.
-func atLeastOne(name string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return usage("%s takes %s, or several", cmd.CommandPath(), name)
-		}
-		return nil
-	}
 }
 
 // someFailed is the error of a command that did a thing many times. Why each
@@ -269,5 +260,5 @@ func someFailed(failed, all int, thing, done string) error {
 	if failed == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %s not %s", failed, strings.TrimPrefix(count(int64(all), thing), "no "), done)
+	return fmt.Errorf("%d of %s not %s", failed, strings.TrimPrefix(command.Count(int64(all), thing), "no "), done)
 }

@@ -1,4 +1,6 @@
-package cli
+// Package files has the commands for the files of any server, which call it over
+// the network with an API key.
+package files
 
 import (
 	"context"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/remote"
 )
@@ -30,25 +33,25 @@ one there has that name, or the download path that the server gave, as in
 The exit code is 0 when everything was done, 1 when something failed, 2 when
 the command was wrong.`
 
-// overNetwork is what the commands for files are told of the server.
-type overNetwork struct {
-	app      *App
+// clientFlags is what the commands for files are told of the server.
+type clientFlags struct {
+	command.Streams
 	server   string
 	keyFile  string
 	retryFor time.Duration
 	asJSON   bool
-	line     *progressLine
+	line     *command.ProgressLine
 }
 
 // forFiles makes a command that calls a server over the network.
-func (a *App) forFiles(cmd *cobra.Command, run func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error) *cobra.Command {
-	n := &overNetwork{app: a}
+func forFiles(s command.Streams, cmd *cobra.Command, run func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error) *cobra.Command {
+	n := &clientFlags{Streams: s}
 	cmd.Long = cmd.Short + ".\n" + about
-	cmd.GroupID = onFiles
-	withoutInstallation(cmd)
+	cmd.GroupID = command.OnFiles
+	command.WithoutInstallation(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		n.line = a.newProgressLine()
-		defer n.line.clear()
+		n.line = s.NewProgressLine()
+		defer n.line.Clear()
 		c, err := n.client()
 		if err != nil {
 			return err
@@ -62,12 +65,12 @@ func (a *App) forFiles(cmd *cobra.Command, run func(ctx context.Context, n *over
 	return cmd
 }
 
-func (n *overNetwork) client() (*remote.Client, error) {
+func (n *clientFlags) client() (*remote.Client, error) {
 	if n.server == "" {
-		return nil, usage("say which server: --server URL, or %s in the environment", config.EnvServer)
+		return nil, command.Usage("say which server: --server URL, or %s in the environment", config.EnvServer)
 	}
 	if n.retryFor < 0 {
-		return nil, usage("--retry-for must not be negative")
+		return nil, command.Usage("--retry-for must not be negative")
 	}
 	key := os.Getenv(config.EnvKey)
 	if n.keyFile != "" {
@@ -78,29 +81,29 @@ func (n *overNetwork) client() (*remote.Client, error) {
 		key = string(raw)
 	}
 	if key = strings.TrimSpace(key); key == "" {
-		return nil, usage("an API key is needed: --key-file FILE, or %s in the environment", config.EnvKey)
+		return nil, command.Usage("an API key is needed: --key-file FILE, or %s in the environment", config.EnvKey)
 	}
 	c, err := remote.New(remote.Options{Server: n.server, Key: key, RetryFor: n.retryFor, Retrying: n.retrying})
 	if err != nil {
-		return nil, usage("%v", err)
+		return nil, command.Usage("%v", err)
 	}
 	return c, nil
 }
 
-func (n *overNetwork) retrying(why error, in time.Duration) {
-	n.line.say(func() {
-		fmt.Fprintf(n.app.stderr, "attachd: %v; trying again in %v\n", why, in.Round(100*time.Millisecond))
+func (n *clientFlags) retrying(why error, in time.Duration) {
+	n.line.Say(func() {
+		fmt.Fprintf(n.Err, "attachd: %v; trying again in %v\n", why, in.Round(100*time.Millisecond))
 	})
 }
 
 // print writes a line: of JSON, or the text.
-func (n *overNetwork) print(text string, asJSON any) (err error) {
-	n.line.say(func() {
+func (n *clientFlags) print(text string, asJSON any) (err error) {
+	n.line.Say(func() {
 		if !n.asJSON {
-			_, err = fmt.Fprintln(n.app.stdout, text)
+			_, err = fmt.Fprintln(n.Out, text)
 			return
 		}
-		encoder := json.NewEncoder(n.app.stdout)
+		encoder := json.NewEncoder(n.Out)
 		encoder.SetEscapeHTML(false) // an & in a URL stays one
 		err = encoder.Encode(asJSON)
 	})
@@ -108,8 +111,8 @@ func (n *overNetwork) print(text string, asJSON any) (err error) {
 }
 
 // failed tells of one of several that failed.
-func (n *overNetwork) failed(what string, why error) {
-	n.line.say(func() { fmt.Fprintf(n.app.stderr, "attachd: %s: %v\n", what, why) })
+func (n *clientFlags) failed(what string, why error) {
+	n.line.Say(func() { fmt.Fprintf(n.Err, "attachd: %s: %v\n", what, why) })
 }
 
 // failure is why something failed, for machines.

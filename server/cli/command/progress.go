@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"fmt"
@@ -29,10 +29,10 @@ const (
 	clearLine   = "\r\x1b[K"
 )
 
-// progressLine is a line of the terminal, if standard error is one, that shows
-// how far something is. Other lines are written by way of say. It may be used by
+// ProgressLine is a line of the terminal, if standard error is one, that shows
+// how far something is. Other lines are written by way of Say. It may be used by
 // many goroutines.
-type progressLine struct {
+type ProgressLine struct {
 	terminal *os.File // nil if there is none
 
 	mu      sync.Mutex
@@ -49,53 +49,55 @@ type sample struct {
 	upkeep.Progress
 }
 
-func (a *App) newProgressLine() *progressLine {
-	f, ok := a.stderr.(*os.File)
+// NewProgressLine makes a line that shows nothing where standard error is no
+// terminal.
+func (s Streams) NewProgressLine() *ProgressLine {
+	f, ok := s.Err.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		f = nil
 	}
-	return &progressLine{terminal: f}
+	return &ProgressLine{terminal: f}
 }
 
-// expect adds bytes to those that are to move.
-func (l *progressLine) expect(bytes int64) {
+// Expect adds bytes to those that are to move.
+func (l *ProgressLine) Expect(bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.done.AllBytes += bytes
 }
 
-// expectFiles names the files that are to move.
-func (l *progressLine) expectFiles(names ...string) {
+// ExpectFiles names the files that are to move.
+func (l *ProgressLine) ExpectFiles(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.names, l.ended = names, make([]bool, len(names))
 }
 
-// end says of a file that no more of it moves.
-func (l *progressLine) end(i int) {
+// End says of a file that no more of it moves.
+func (l *ProgressLine) End(i int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended[i] = true
 }
 
-// moved counts bytes of files; a negative number takes some back.
-func (l *progressLine) moved(bytes int64) {
+// Moved counts bytes of files; a negative number takes some back.
+func (l *ProgressLine) Moved(bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.done.Bytes += bytes
 	l.draw()
 }
 
-// contents is an upkeep.Tell.
-func (l *progressLine) contents(done upkeep.Progress) {
+// Contents is an upkeep.Tell.
+func (l *ProgressLine) Contents(done upkeep.Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.done = done
 	l.draw()
 }
 
-// say clears the line, and lets others write.
-func (l *progressLine) say(write func()) {
+// Say clears the line, and lets others write.
+func (l *ProgressLine) Say(write func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.terminal != nil {
@@ -104,9 +106,10 @@ func (l *progressLine) say(write func()) {
 	write()
 }
 
-func (l *progressLine) clear() { l.say(func() {}) }
+// Clear removes the line.
+func (l *ProgressLine) Clear() { l.Say(func() {}) }
 
-func (l *progressLine) draw() {
+func (l *ProgressLine) draw() {
 	now := time.Now()
 	if l.terminal == nil || now.Sub(l.drawn) < drawEvery {
 		return
@@ -121,7 +124,7 @@ func (l *progressLine) draw() {
 }
 
 // sample notes how far it is, and forgets what is too old for the speed.
-func (l *progressLine) sample(now time.Time) {
+func (l *ProgressLine) sample(now time.Time) {
 	for len(l.samples) > 1 && now.Sub(l.samples[1].at) >= speedOver {
 		l.samples = l.samples[1:]
 	}
@@ -130,7 +133,7 @@ func (l *progressLine) sample(now time.Time) {
 
 // text says which file it is, how far all is, how fast it goes, and how long it
 // takes yet.
-func (l *progressLine) text(now time.Time) string {
+func (l *ProgressLine) text(now time.Time) string {
 	text := l.file()
 	if l.done.AllBytes > 0 {
 		text += fmt.Sprintf("%d%% of %s", min(100, 100*l.done.Bytes/l.done.AllBytes), megabytes(l.done.AllBytes))
@@ -159,7 +162,7 @@ func (l *progressLine) text(now time.Time) string {
 
 // file names the first of the files that still move, which holds up the rest, and
 // says which of them it is.
-func (l *progressLine) file() string {
+func (l *ProgressLine) file() string {
 	i := slices.Index(l.ended, false)
 	if i < 0 {
 		return ""

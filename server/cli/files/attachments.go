@@ -1,4 +1,4 @@
-package cli
+package files
 
 import (
 	"context"
@@ -9,34 +9,36 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"attachd/server/cli/command"
 	"attachd/server/remote"
+	"attachd/server/token"
 )
 
 // Ls is the command that lists attachments.
-func (a *App) Ls() *cobra.Command {
+func Ls(s command.Streams) *cobra.Command {
 	var comment string
-	cmd := a.forFiles(&cobra.Command{
+	cmd := forFiles(s, &cobra.Command{
 		Use:   "ls [PLACE | SPACE]",
 		Short: "list the attachments of a place on a server, oldest first, or the places that you may see",
 		Example: `  attachd ls                                      # all places
   attachd ls analytics                            # those of a space
   attachd ls "product:analytics/Customer 360"     # the attachments of a product
   attachd ls --json ticket:550e8400-e29b-41d4-a716-446655440001`,
-		Args: atMostOne("a place or the slug of a space"),
-	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		Args: command.AtMostOne("a place or the slug of a space"),
+	}, func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error {
 		slug := strings.Join(args, "")
 		if slug == "" || remote.IsSlug(slug) {
 			if comment != "" {
-				return usage("--comment needs a ticket")
+				return command.Usage("--comment needs a ticket")
 			}
 			return n.places(ctx, c, slug)
 		}
 		place, err := remote.ParsePlace(args[0])
 		if err != nil {
-			return usage("%v", err)
+			return command.Usage("%v", err)
 		}
 		if comment != "" && (!place.IsTicket() || uuid.Validate(comment) != nil) {
-			return usage("--comment takes the UUID of a comment of a ticket")
+			return command.Usage("--comment takes the UUID of a comment of a ticket")
 		}
 		if place, err = c.FindPlace(ctx, place); err != nil {
 			return err
@@ -52,14 +54,14 @@ func (a *App) Ls() *cobra.Command {
 		if err != nil || n.asJSON {
 			return err
 		}
-		return a.table(rows)
+		return s.Table(rows)
 	})
 	cmd.Flags().StringVar(&comment, "comment", "", "only those of the ticket's comment with this `UUID`")
 	return cmd
 }
 
 // places lists those of a space, or of all.
-func (n *overNetwork) places(ctx context.Context, c *remote.Client, slug string) error {
+func (n *clientFlags) places(ctx context.Context, c *remote.Client, slug string) error {
 	rows := [][]string{{"PLACE", "SPACE", "NAME"}}
 	err := c.Parents(ctx, slug, "", func(p remote.Parent) error {
 		if n.asJSON {
@@ -75,21 +77,21 @@ func (n *overNetwork) places(ctx context.Context, c *remote.Client, slug string)
 	if err != nil || n.asJSON {
 		return err
 	}
-	return n.app.table(rows)
+	return n.Table(rows)
 }
 
 // Rm is the command that deletes attachments.
-func (a *App) Rm() *cobra.Command {
-	return a.forFiles(&cobra.Command{
+func Rm(s command.Streams) *cobra.Command {
+	return forFiles(s, &cobra.Command{
 		Use:   "rm ATTACHMENT...",
 		Short: "delete attachments from a server",
 		Example: `  attachd rm "product:analytics/Customer 360/report.csv"
   attachd rm /catalog/attachments/01a20a71-d239-787f-8519-361a21571acd/download`,
-		Args: atLeastOne("an attachment"),
-	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
+		Args: command.AtLeastOne("an attachment"),
+	}, func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error {
 		for _, typed := range args {
 			if _, err := c.ParseAddress(typed); err != nil {
-				return usage("%v", err) // before anything is deleted
+				return command.Usage("%v", err) // before anything is deleted
 			}
 		}
 		failures := 0
@@ -125,17 +127,17 @@ func (a *App) Rm() *cobra.Command {
 }
 
 // Link is the command that makes a URL for whoever has no key.
-func (a *App) Link() *cobra.Command {
+func Link(s command.Streams) *cobra.Command {
 	var expiresIn time.Duration
 	var inline bool
-	cmd := a.forFiles(&cobra.Command{
+	cmd := forFiles(s, &cobra.Command{
 		Use:     "link ATTACHMENT",
 		Short:   "print a URL under which a file can be had without a key, for a while",
 		Example: `  attachd link "product:analytics/Customer 360/report.csv" --expires-in 24h`,
-		Args:    exactly("an attachment"),
-	}, func(ctx context.Context, n *overNetwork, c *remote.Client, args []string) error {
-		if expiresIn < 0 || expiresIn%time.Second != 0 || expiresIn > longestLink {
-			return usage("--expires-in must be whole seconds, up to %s", longestLink)
+		Args:    command.Exactly("an attachment"),
+	}, func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error {
+		if expiresIn < 0 || expiresIn%time.Second != 0 || expiresIn > token.MaxLinkTTL {
+			return command.Usage("--expires-in must be whole seconds, up to %s", token.MaxLinkTTL)
 		}
 		address, err := n.attachment(ctx, c, args[0])
 		if err != nil {

@@ -1,0 +1,164 @@
+// Package command is what all commands are made of: standard streams, arguments,
+// exit codes, tables and a line of progress.
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+)
+
+// Streams are the standard streams of a process.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Exit codes.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitFault  = 3 // a check found something
+)
+
+// exit is an error that asks for an exit code of its own.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+// Fault makes an error of what a check found.
+func Fault(err error) error { return &exit{exitFault, err} }
+
+// Usage makes an error of what is wrong with a command.
+func Usage(format string, args ...any) error {
+	return &exit{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// Report tells a person what went wrong, if anything did, and gives the exit
+// code.
+func Report(err error, stderr io.Writer) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted")
+	}
+	fmt.Fprintf(stderr, "attachd: %v\n", err)
+	var e *exit
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return exitFailed
+}
+
+// Groups of commands in the help.
+const (
+	OnInstallation = "installation"
+	OnFiles        = "files"
+)
+
+// WithoutInstallation keeps the flags that say which installation is meant out of
+// the help of a command that needs none.
+func WithoutInstallation(cmd *cobra.Command) *cobra.Command {
+	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		for _, name := range []string{"config", "data-dir"} {
+			cmd.InheritedFlags().Lookup(name).Hidden = true
+		}
+		cmd.Root().HelpFunc()(cmd, args)
+	})
+	return cmd
+}
+
+// Group is a command that only holds others.
+func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  NoCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return errors.Join(cmd.Help(), Usage("say what to do: %s", subcommands(cmd)))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// NoCommand refuses arguments of a command that only holds others.
+func NoCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return Usage("%q is not a command of %s. There are: %s", args[0], cmd.CommandPath(), subcommands(cmd))
+}
+
+func subcommands(cmd *cobra.Command) string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// Exactly wants these arguments, by name.
+func Exactly(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == len(names) {
+			return nil
+		}
+		if len(names) == 0 {
+			return Usage("%s takes no arguments", cmd.CommandPath())
+		}
+		return Usage("%s takes %s", cmd.CommandPath(), strings.Join(names, " and "))
+	}
+}
+
+// AtMostOne takes one argument or none.
+func AtMostOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return Usage("%s takes %s, or nothing", cmd.CommandPath(), name)
+		}
+		return nil
+	}
+}
+
+// AtLeastOne wants one or more arguments of a kind.
+func AtLeastOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return Usage("%s takes %s, or several", cmd.CommandPath(), name)
+		}
+		return nil
+	}
+}
+
+// Table prints rows in columns. The first has their names.
+func (s Streams) Table(rows [][]string) error {
+	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(w, strings.Join(row, "\t"))
+	}
+	return w.Flush()
+}
+
+// Count is a number of things in words.
+func Count(n int64, thing string) string {
+	switch n {
+	case 0:
+		return "no " + thing + "s"
+	case 1:
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
