@@ -78,9 +78,9 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	}
 
 	home.createMissing(tx, a)
-	tx.put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
-	tx.put(schema.AttachmentIDs, a.ID[:], schema.ParentKey(a.Parent))
-	tx.put(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]), schema.Nothing)
+	tx.Put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
+	tx.Put(schema.AttachmentIDs, a.ID[:], schema.ParentKey(a.Parent))
+	tx.Put(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]), schema.Nothing)
 	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
 	tx.saveUsage(home.entity.Space, usage)
 	tx.created = append(tx.created, created{a, home.entity.Space, usage})
@@ -159,7 +159,7 @@ func (h destination) createMissing(tx *writeTx, a store.Attachment) {
 	if h.newEntity {
 		tx.note(a.Parent.Kind.String()+".put", a.Parent.Kind.String(), a.Parent.ID.String(), why, slug)
 		tx.save(schema.Entities, schema.ParentKey(a.Parent), h.entity)
-		tx.put(schema.SpaceEntities, schema.Join(schema.Slug0(slug), schema.ParentKey(a.Parent)), schema.Nothing)
+		tx.Put(schema.SpaceEntities, schema.Join(schema.Slug0(slug), schema.ParentKey(a.Parent)), schema.Nothing)
 	}
 	if h.newAdmin {
 		m := store.Member{Space: slug, UserID: a.UploaderID, Role: store.Admin}
@@ -169,7 +169,7 @@ func (h destination) createMissing(tx *writeTx, a store.Attachment) {
 }
 
 func (tx *writeTx) saveUsage(slug string, u store.Usage) {
-	tx.put(schema.Usage, []byte(slug), schema.EncodeUsage(u))
+	tx.Put(schema.Usage, []byte(slug), schema.EncodeUsage(u))
 }
 
 // Attachment implements Attachments.
@@ -309,9 +309,9 @@ func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 
 // removeAttachment leaves the usage of the space to the caller.
 func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
-	tx.delete(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]))
-	tx.delete(schema.AttachmentIDs, a.ID[:])
-	tx.delete(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]))
+	tx.Delete(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]))
+	tx.Delete(schema.AttachmentIDs, a.ID[:])
+	tx.Delete(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]))
 	tx.deleteStaged(a.ID)
 	tx.enqueue(store.AttachmentDeleted, a, space)
 }
@@ -352,7 +352,7 @@ func (tx *writeTx) dropComment(c store.Comment) error {
 	for _, a := range list {
 		if a.CommentID.Valid && a.CommentID.UUID == c.ID {
 			a.CommentID = uuid.NullUUID{}
-			tx.put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
+			tx.Put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
 		}
 	}
 	return nil
@@ -402,7 +402,7 @@ func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte)
 // are uploaded again are known.
 func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
 	if len(checksums) > 0 && !bytes.Equal(tx.Get(schema.Checksums, sha256[:]), checksums) {
-		tx.put(schema.Checksums, sha256[:], checksums)
+		tx.Put(schema.Checksums, sha256[:], checksums)
 	}
 }
 
@@ -410,7 +410,7 @@ func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
 func (tx *writeTx) dropChecksums(freed [][32]byte) {
 	for _, sha256 := range freed {
 		if tx.Has(schema.Checksums, sha256[:]) {
-			tx.delete(schema.Checksums, sha256[:])
+			tx.Delete(schema.Checksums, sha256[:])
 		}
 	}
 }

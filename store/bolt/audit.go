@@ -118,7 +118,7 @@ func (tx *writeTx) record(entries ...store.Entry) {
 		e.Seq, e.Previous = tx.chain.Seq+1, tx.chain.Hash
 		e.Time = e.Time.UTC().Truncate(time.Millisecond)
 		e.Hash = e.Sum()
-		tx.put(schema.Audit, schema.Number(e.Seq), schema.Join(e.Hash[:], e.Encode()))
+		tx.Put(schema.Audit, schema.Number(e.Seq), schema.Join(e.Hash[:], e.Encode()))
 		*tx.chain = store.Link{Seq: e.Seq, Hash: e.Hash}
 		tx.runs = schema.AddToRuns(tx.runs, e.Seq, e.Time)
 	}
@@ -143,8 +143,8 @@ func (tx *writeTx) noteFor(e store.Entry, action, resource, id, name, space stri
 // saveHead remembers the end of the chain apart from it, so that a cut is seen.
 func (tx *writeTx) saveHead() {
 	if tx.chained {
-		tx.put(schema.Meta, schema.AuditHead, schema.EncodeLink(*tx.chain))
-		tx.put(schema.Meta, schema.AuditRuns, schema.EncodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
+		tx.Put(schema.Meta, schema.AuditHead, schema.EncodeLink(*tx.chain))
+		tx.Put(schema.Meta, schema.AuditRuns, schema.EncodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
 	}
 }
 
@@ -245,9 +245,9 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 			return nil
 		}
 		for _, key := range keys {
-			tx.delete(schema.Audit, key)
+			tx.Delete(schema.Audit, key)
 		}
-		tx.put(schema.Meta, schema.AuditAnchor, schema.EncodeLink(last))
+		tx.Put(schema.Meta, schema.AuditAnchor, schema.EncodeLink(last))
 		removed = len(keys)
 		return nil
 	})

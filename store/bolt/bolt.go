@@ -309,7 +309,7 @@ func (u *untilDone) Write(p []byte) (int, error) {
 // Probe implements Store.
 func (b *Store) Probe(ctx context.Context) error {
 	return b.update(ctx, func(tx *writeTx) error {
-		tx.put(schema.Meta, []byte("probe"), schema.Nothing)
+		tx.Put(schema.Meta, []byte("probe"), schema.Nothing)
 		return nil
 	})
 }
@@ -330,7 +330,7 @@ func (b *Store) Note(ctx context.Context, name string) (value []byte, err error)
 // SetNote implements Notes.
 func (b *Store) SetNote(ctx context.Context, name string, value []byte) error {
 	return b.update(ctx, func(tx *writeTx) error {
-		tx.put(schema.Meta, noteKey(name), value)
+		tx.Put(schema.Meta, noteKey(name), value)
 		return nil
 	})
 }

@@ -66,22 +66,24 @@ type writeTx struct {
 	hasEvents bool // it may have events, also of batches before
 }
 
-func (tx *writeTx) put(bucket, key, value []byte) {
+// Put hides that of dbfile.Tx, of which the write-ahead log would not know.
+func (tx *writeTx) Put(bucket, key, value []byte) {
 	tx.writes++
 	if tx.logging {
 		tx.batch = tx.batch.Put(bucket, key, value)
 	}
-	if err := tx.Put(bucket, key, value); err != nil && tx.err == nil {
+	if err := tx.Tx.Put(bucket, key, value); err != nil && tx.err == nil {
 		tx.err = err
 	}
 }
 
-func (tx *writeTx) delete(bucket, key []byte) {
+// Delete hides that of dbfile.Tx likewise.
+func (tx *writeTx) Delete(bucket, key []byte) {
 	tx.writes++
 	if tx.logging {
 		tx.batch = tx.batch.Delete(bucket, key)
 	}
-	if err := tx.Delete(bucket, key); err != nil && tx.err == nil {
+	if err := tx.Tx.Delete(bucket, key); err != nil && tx.err == nil {
 		tx.err = err
 	}
 }
@@ -164,7 +166,7 @@ func (tx *writeTx) save(bucket, key []byte, record any) {
 		tx.err = errors.Join(tx.err, fmt.Errorf("encode for bucket %q: %w", bucket, err))
 		return
 	}
-	tx.put(bucket, key, data)
+	tx.Put(bucket, key, data)
 }
 
 // ripe is schema.Ripe of the marks under a key of schema.Meta, which it updates.
@@ -174,7 +176,7 @@ func (tx *writeTx) ripe(key []byte, head uint64, age, keep time.Duration) (throu
 		return 0, fmt.Errorf("the %s: %w", key, err)
 	}
 	if updated != nil {
-		tx.put(schema.Meta, key, updated)
+		tx.Put(schema.Meta, key, updated)
 	}
 	return through, nil
 }

@@ -278,7 +278,7 @@ func (cm *committer) write(w *writeTx, changes []*change, recorded []store.Entry
 // commitTx commits w, with what is in the log only.
 func (cm *committer) commitTx(w *writeTx) error {
 	if epoch := cm.wal.EpochToStore(); epoch != nil {
-		w.put(schema.Meta, walKey, epoch)
+		w.Put(schema.Meta, walKey, epoch)
 	}
 	if w.err != nil {
 		return w.err

@@ -108,13 +108,13 @@ func (p *plan) putMember(m store.Member) (created bool, err error) {
 }
 
 func (tx *writeTx) saveMember(m store.Member) {
-	tx.put(schema.Members, schema.Join(schema.Slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)})
-	tx.put(schema.Memberships, schema.Join(m.UserID[:], []byte(m.Space)), []byte{byte(m.Role)})
+	tx.Put(schema.Members, schema.Join(schema.Slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)})
+	tx.Put(schema.Memberships, schema.Join(m.UserID[:], []byte(m.Space)), []byte{byte(m.Role)})
 }
 
 func (tx *writeTx) removeMember(slug string, user uuid.UUID) {
-	tx.delete(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
-	tx.delete(schema.Memberships, schema.Join(user[:], []byte(slug)))
+	tx.Delete(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
+	tx.Delete(schema.Memberships, schema.Join(user[:], []byte(slug)))
 }
 
 func (p *plan) putEntity(e store.Entity) (created bool, err error) {
@@ -501,7 +501,7 @@ func (b *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 		if !tx.Has(schema.Comments, key) {
 			return noComment(c.ID)
 		}
-		tx.delete(schema.Comments, key)
+		tx.Delete(schema.Comments, key)
 		return tx.dropComment(c)
 	})
 }

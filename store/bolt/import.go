@@ -118,7 +118,7 @@ func (p *plan) sorted() []string { return slices.Sorted(maps.Keys(p.writes)) }
 // write writes what is planned, and records the notes.
 func (p *plan) write(tx *writeTx) {
 	for _, key := range p.sorted() {
-		tx.put(schema.ImportBuckets[key[0]-1], []byte(key[1:]), p.writes[key])
+		tx.Put(schema.ImportBuckets[key[0]-1], []byte(key[1:]), p.writes[key])
 	}
 	for _, n := range p.notes {
 		tx.note(n.Action, "user", n.User, n.Name, n.Space)
@@ -268,7 +268,7 @@ func (b *Store) stageImport(ctx context.Context, p *plan) error {
 		err := b.update(background, func(tx *writeTx) error {
 			tx.Bucket(schema.Import).FillPercent = 1 // keys come in their order
 			for _, key := range keys {
-				tx.put(schema.Import, []byte(key), p.writes[key])
+				tx.Put(schema.Import, []byte(key), p.writes[key])
 			}
 			return nil
 		})
@@ -296,7 +296,7 @@ func (b *Store) stageImport(ctx context.Context, p *plan) error {
 		entry = e.Encode()
 	}
 	return b.update(background, func(tx *writeTx) error {
-		tx.put(schema.Import, schema.ImportMark, entry)
+		tx.Put(schema.Import, schema.ImportMark, entry)
 		return nil
 	})
 }
@@ -307,7 +307,7 @@ func (b *Store) clearImport() error {
 		err := b.update(context.Background(), func(tx *writeTx) error {
 			more = false
 			for _, e := range tx.FirstEntries(schema.Import, nil, b.batch) {
-				tx.delete(schema.Import, e.Key)
+				tx.Delete(schema.Import, e.Key)
 				more = true
 			}
 			return nil
@@ -370,9 +370,9 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 		}
 	}
 	for i, e := range entries {
-		tx.delete(schema.Import, e.Key)
+		tx.Delete(schema.Import, e.Key)
 		if e.Key[0] != schema.ImportNotes {
-			tx.put(schema.ImportBuckets[e.Key[0]-1], e.Key[1:], e.Value)
+			tx.Put(schema.ImportBuckets[e.Key[0]-1], e.Key[1:], e.Value)
 		} else if entry != nil {
 			tx.noteFor(*entry, notes[i].Action, "user", notes[i].User, notes[i].Name, notes[i].Space)
 		}
@@ -380,7 +380,7 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 	if len(entries) == limit {
 		return true, nil
 	}
-	tx.delete(schema.Import, schema.ImportMark)
+	tx.Delete(schema.Import, schema.ImportMark)
 	if entry != nil {
 		tx.record(*entry)
 	}

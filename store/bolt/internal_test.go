@@ -25,7 +25,7 @@ var errRefused = errors.New("refused")
 // mark is a change that writes a key into meta; marked says whether it is there.
 func mark(name string) *change {
 	return &change{done: make(chan error, 1), apply: func(tx *writeTx) error {
-		tx.put(schema.Meta, []byte(name), schema.Nothing)
+		tx.Put(schema.Meta, []byte(name), schema.Nothing)
 		return nil
 	}}
 }
@@ -81,7 +81,7 @@ func TestFailedWriteIsNotCommitted(t *testing.T) {
 
 func TestChangeThatWroteAndWasRefusedIsNotCommitted(t *testing.T) {
 	halfway := func(tx *writeTx) error {
-		tx.put(schema.Meta, []byte("half"), schema.Nothing)
+		tx.Put(schema.Meta, []byte("half"), schema.Nothing)
 		return errRefused
 	}
 	b := OpenTemp(t)
@@ -340,7 +340,7 @@ func TestCommentsOfOlderDatabasesKeepTheirOrder(t *testing.T) {
 	ids := []uuid.UUID{{0: 2}, {0: 5}, {0: 9}}
 	err := b.update(t.Context(), func(tx *writeTx) error {
 		for _, id := range ids {
-			tx.put(schema.Comments, schema.Join(ticket.ID[:], id[:]), schema.Nothing)
+			tx.Put(schema.Comments, schema.Join(ticket.ID[:], id[:]), schema.Nothing)
 		}
 		return nil
 	})

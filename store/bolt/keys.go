@@ -47,10 +47,10 @@ func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) er
 			UserID: k.UserID, Name: k.Name, Prefix: k.Prefix, Hash: k.Hash[:],
 			CreatedAt: k.CreatedAt.UTC(), ExpiresAt: k.ExpiresAt.UTC(),
 		})
-		tx.put(schema.KeyHashes, k.Hash[:], k.ID[:])
-		tx.put(schema.UserKeys, schema.Join(k.UserID[:], k.ID[:]), schema.Nothing)
+		tx.Put(schema.KeyHashes, k.Hash[:], k.ID[:])
+		tx.Put(schema.UserKeys, schema.Join(k.UserID[:], k.ID[:]), schema.Nothing)
 		if !k.LastUsedAt.IsZero() {
-			tx.put(schema.Touched, k.ID[:], schema.EncodeSeconds(k.LastUsedAt.Unix()))
+			tx.Put(schema.Touched, k.ID[:], schema.EncodeSeconds(k.LastUsedAt.Unix()))
 		}
 		return nil
 	}
@@ -206,10 +206,10 @@ func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
 			return err
 		}
 	}
-	tx.delete(schema.Keys, id[:])
-	tx.delete(schema.KeyHashes, record.Hash)
-	tx.delete(schema.UserKeys, schema.Join(record.UserID[:], id[:]))
-	tx.delete(schema.Touched, id[:])
+	tx.Delete(schema.Keys, id[:])
+	tx.Delete(schema.KeyHashes, record.Hash)
+	tx.Delete(schema.UserKeys, schema.Join(record.UserID[:], id[:]))
+	tx.Delete(schema.Touched, id[:])
 	b.touched.drop(id)
 	return nil
 }
@@ -290,7 +290,7 @@ func (cm *committer) flushTouched() error {
 			}
 			// A key may have been deleted while somebody used it.
 			if tx.Has(schema.Keys, id[:]) && (!isWritten || seconds > written) {
-				tx.put(schema.Touched, id[:], schema.EncodeSeconds(seconds))
+				tx.Put(schema.Touched, id[:], schema.EncodeSeconds(seconds))
 			}
 		}
 		return nil
@@ -318,8 +318,8 @@ func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Tim
 			return err
 		}
 		tx.save(schema.Sessions, s.Hash[:], schema.SessionRecord{KeyID: s.KeyID, ExpiresAt: s.ExpiresAt.UTC()})
-		tx.put(schema.KeySessions, schema.Join(s.KeyID[:], s.Hash[:]), schema.Nothing)
-		tx.put(schema.SessionExpiry, schema.Join(schema.TimeKey(s.ExpiresAt), s.Hash[:]), schema.Nothing)
+		tx.Put(schema.KeySessions, schema.Join(s.KeyID[:], s.Hash[:]), schema.Nothing)
+		tx.Put(schema.SessionExpiry, schema.Join(schema.TimeKey(s.ExpiresAt), s.Hash[:]), schema.Nothing)
 		return nil
 	})
 }
@@ -398,8 +398,8 @@ func (tx *writeTx) removeSession(hash []byte) error {
 	if err != nil || record == nil {
 		return err
 	}
-	tx.delete(schema.Sessions, hash)
-	tx.delete(schema.KeySessions, schema.Join(record.KeyID[:], hash))
-	tx.delete(schema.SessionExpiry, schema.Join(schema.TimeKey(record.ExpiresAt), hash))
+	tx.Delete(schema.Sessions, hash)
+	tx.Delete(schema.KeySessions, schema.Join(record.KeyID[:], hash))
+	tx.Delete(schema.SessionExpiry, schema.Join(schema.TimeKey(record.ExpiresAt), hash))
 	return nil
 }

@@ -113,13 +113,13 @@ func (tx *writeTx) trimOutbox(p *outboxStats) {
 				return
 			}
 			tx.deadLetter(record, tx.queuedAt, store.ReasonOutboxFull)
-			tx.delete(schema.Outbox, schema.Number(old.seq))
+			tx.Delete(schema.Outbox, schema.Number(old.seq))
 			tx.outbox.events--
 		}
 	}
 	if tx.outbox.dead > 0 {
 		for _, old := range tx.firstOf(schema.Dead, p.dead.Load()+tx.outbox.dead-p.max) {
-			tx.delete(schema.Dead, schema.Number(old.seq))
+			tx.Delete(schema.Dead, schema.Number(old.seq))
 			tx.outbox.dead--
 		}
 	}
@@ -182,7 +182,7 @@ func (tx *writeTx) removeEvent(seq uint64) bool {
 	if !tx.Has(schema.Outbox, schema.Number(seq)) {
 		return false
 	}
-	tx.delete(schema.Outbox, schema.Number(seq))
+	tx.Delete(schema.Outbox, schema.Number(seq))
 	tx.outbox.events--
 	return true
 }
@@ -218,7 +218,7 @@ func (b *Store) Redeliver(ctx context.Context, now time.Time, limit int) (events
 			letters = append(letters, letter)
 		}
 		for _, letter := range letters {
-			tx.delete(schema.Dead, schema.Number(letter.Seq))
+			tx.Delete(schema.Dead, schema.Number(letter.Seq))
 			tx.outbox.dead--
 			letter.Event.Queued = now
 			tx.enqueueEvent(letter.Event)
@@ -249,7 +249,7 @@ func (b *Store) PruneDeadLetters(ctx context.Context, age, keep time.Duration, l
 			old = append(old, seq)
 		}
 		for _, seq := range old {
-			tx.delete(schema.Dead, schema.Number(seq))
+			tx.Delete(schema.Dead, schema.Number(seq))
 			tx.outbox.dead--
 			removed++
 		}

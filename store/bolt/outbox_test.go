@@ -173,7 +173,7 @@ func TestCheckFindsDamagedEvents(t *testing.T) {
 	b := open(t, path)
 	for _, bucket := range [][]byte{schema.Outbox, schema.Dead} {
 		err := b.updateAlone(t.Context(), func(tx *writeTx) error {
-			tx.put(bucket, binary.BigEndian.AppendUint64(nil, 7), []byte(`{"event":{}}`))
+			tx.Put(bucket, binary.BigEndian.AppendUint64(nil, 7), []byte(`{"event":{}}`))
 			return nil
 		})
 		if err != nil {

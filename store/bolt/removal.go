@@ -78,8 +78,8 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 			return err
 		}
 		tx.saveUsage(e.Space, store.Usage{Bytes: usage.Bytes - used.Bytes, Files: usage.Files - used.Files})
-		tx.delete(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), schema.ParentKey(p)))
-		tx.delete(schema.Entities, schema.ParentKey(p))
+		tx.Delete(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), schema.ParentKey(p)))
+		tx.Delete(schema.Entities, schema.ParentKey(p))
 		freed, err = tx.beginRemoval(schema.ParentRemoval(p), e.Space, b.batch/removedPart)
 		return err
 	})
@@ -99,8 +99,8 @@ func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bo
 				}
 			}
 		}
-		tx.delete(schema.Usage, []byte(slug))
-		tx.delete(schema.Spaces, []byte(slug))
+		tx.Delete(schema.Usage, []byte(slug))
+		tx.Delete(schema.Spaces, []byte(slug))
 		var err error
 		freed, err = tx.beginRemoval(schema.SpaceRemoval(slug), slug, b.batch/removedPart)
 		return err
@@ -165,7 +165,7 @@ func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [
 		if freed, left, err = tx.removeSome(mark.Key, *r, b.batch/removedPart); err != nil || left {
 			return err
 		}
-		tx.delete(schema.Removals, mark.Key)
+		tx.Delete(schema.Removals, mark.Key)
 		return nil
 	})
 	if err != nil {
@@ -290,7 +290,7 @@ func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (fr
 	}
 	tx.dropChecksums(freed)
 	for _, e := range d.entries {
-		tx.delete(e.bucket, e.key)
+		tx.Delete(e.bucket, e.key)
 	}
 	return freed, !all, nil
 }

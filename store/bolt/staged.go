@@ -80,7 +80,7 @@ func (b *Store) prepareStaging(readOnly bool) error {
 }
 
 func (tx *writeTx) putStaged(id uuid.UUID, content []byte) {
-	tx.put(schema.Pending, id[:], content)
+	tx.Put(schema.Pending, id[:], content)
 	tx.staged.contents++
 	tx.staged.bytes += int64(len(content))
 }
@@ -93,7 +93,7 @@ func (tx *writeTx) deleteStaged(id uuid.UUID) {
 	}
 	tx.staged.contents--
 	tx.staged.bytes -= int64(len(content))
-	tx.delete(schema.Pending, id[:])
+	tx.Delete(schema.Pending, id[:])
 }
 
 // StagedContent implements Stager. Of many records with the content, the
