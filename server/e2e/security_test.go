@@ -18,7 +18,7 @@ import (
 // Where a connection may be made, and to whom.
 var dials = map[string]string{
 	"server/datadir/socket.go net.Dialer":                  "the socket in the data directory",
-	"server/daemon/listen.go net.Dial":                       "a unix socket in listen, to see that nobody listens on it",
+	"server/daemon/listen.go net.Dial":                     "a unix socket in listen, to see that nobody listens on it",
 	"server/scan/clamd.go net.Dialer":                      "the scanner that the configuration names",
 	"server/webhooks/sender.go net.Dialer":                 "the receiver that the configuration names, not in a private network unless it says so",
 	"server/webhooks/sender.go http.Client":                "likewise",

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"attachd/server/backoff"
 )
 
 // Options are what a Client is made of.
@@ -155,7 +157,7 @@ func refusal(response *http.Response) error {
 	case r.Detail == "" && wantsTLS.Match(raw):
 		r.Detail = "The server speaks TLS: its URL begins with https://."
 	}
-	r.RetryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	r.RetryAfter = backoff.RetryAfter(response.Header.Get("Retry-After"), time.Now())
 	return r
 }
 

@@ -2,25 +2,26 @@ package remote
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
-	"strconv"
 	"time"
+
+	"attachd/server/backoff"
 )
 
 const (
+	// firstWait is how long a client waits after the first failure, and longestWait
+	// after any that the server named no wait for.
 	firstWait   = 250 * time.Millisecond
-	longestWait = 15 * time.Second // that nobody asked for
+	longestWait = 15 * time.Second
 )
 
 // attempts paces what is tried again.
 type attempts struct {
-	client *Client
-	failed time.Time // first since something went forward
-	wait   time.Duration
+	client   *Client
+	failed   time.Time // first since something went forward
+	failures int       // since then
 }
 
 // forward begins anew: what follows is another failure.
@@ -37,16 +38,11 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	}
 	now := time.Now()
 	if a.failed.IsZero() {
-		a.failed, a.wait = now, firstWait
-	} else {
-		a.wait = min(2*a.wait, longestWait)
+		a.failed = now
 	}
-	// Clients that failed together should not come back together.
-	jitter, randErr := rand.Int(rand.Reader, big.NewInt(int64(a.wait/4)))
-	if randErr != nil {
-		return errors.Join(err, randErr)
-	}
-	wait := a.wait*3/4 + time.Duration(jitter.Int64())
+	a.failures++
+	most := backoff.Doubled(firstWait, a.failures, longestWait)
+	wait := backoff.Jitter(most*3/4, most)
 	var r *Refusal
 	if errors.As(err, &r) && r.RetryAfter > 0 {
 		wait = r.RetryAfter
@@ -95,16 +91,4 @@ func passes(err error) bool {
 		return true
 	}
 	return false
-}
-
-// retryAfter reads a Retry-After header (RFC 9110, section 10.2.3): seconds or
-// a date. 0 is nothing said.
-func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.Atoi(value); err == nil && seconds > 0 {
-		return time.Duration(min(seconds, 1<<30)) * time.Second
-	}
-	if at, err := http.ParseTime(value); err == nil && at.After(now) {
-		return at.Sub(now)
-	}
-	return 0
 }

@@ -2,16 +2,15 @@ package webhooks
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
+	"attachd/server/backoff"
 	"attachd/store"
 )
 
@@ -103,22 +102,12 @@ func NewCourier(o Options) *Courier {
 		o.After = time.After
 	}
 	if o.Jitter == nil {
-		o.Jitter = jitter
+		o.Jitter = func(d time.Duration) time.Duration { return backoff.Jitter(d/2, d) }
 	}
 	if o.Count == nil {
 		o.Count = func(string) {}
 	}
 	return &Courier{Options: o, delays: map[uint64]delay{}, streak: map[uint64]bool{}}
-}
-
-// jitter takes something from d/2 to d, so that senders that failed together
-// do not come back together.
-func jitter(d time.Duration) time.Duration {
-	n, err := rand.Int(rand.Reader, big.NewInt(int64(d/2)+1))
-	if err != nil { // crypto/rand.Reader does not fail
-		return d
-	}
-	return d/2 + time.Duration(n.Int64())
 }
 
 // Status tells how it has fared.
@@ -280,7 +269,7 @@ func (c *Courier) fail(ctx context.Context, e store.Event, now time.Time, err er
 	given := c.overdue(ctx, e, now.Sub(before.first)) || answer != nil && answer.Status == http.StatusGone
 	attempts := before.attempts + 1
 	c.fails++
-	pause := c.Jitter(doubled(firstPause, c.fails, longPause))
+	pause := c.Jitter(backoff.Doubled(firstPause, c.fails, longPause))
 	if answer != nil {
 		pause = max(pause, min(answer.RetryAfter, longAfter))
 	}
@@ -292,7 +281,7 @@ func (c *Courier) fail(ctx context.Context, e store.Event, now time.Time, err er
 		delete(c.streak, e.Seq)
 	} else {
 		c.Count(Failed)
-		c.delays[e.Seq] = delay{attempts, before.first, now.Add(max(pause, c.Jitter(doubled(firstRetry, attempts, longRetry))))}
+		c.delays[e.Seq] = delay{attempts, before.first, now.Add(max(pause, c.Jitter(backoff.Doubled(firstRetry, attempts, longRetry))))}
 		c.streak[e.Seq] = true
 	}
 	c.Log.Warn("an event was not delivered", "event", e.ID.String(), "type", string(e.Type), "attachment", e.Attachment.ID.String(),
@@ -308,14 +297,6 @@ func (c *Courier) fail(ctx context.Context, e store.Event, now time.Time, err er
 func (c *Courier) overdue(ctx context.Context, e store.Event, failing time.Duration) bool {
 	now, settled, _, err := c.Clock(ctx)
 	return failing >= c.RetryFor || err == nil && settled && now.Sub(e.Queued) >= c.RetryFor
-}
-
-// doubled is d, doubled after each time but the first, and not more than most.
-func doubled(d time.Duration, times int, most time.Duration) time.Duration {
-	for ; times > 1 && d < most; times-- {
-		d *= 2
-	}
-	return min(d, most)
 }
 
 // brief bounds what is kept of an error.

@@ -362,10 +362,11 @@ func TestTheEndIsPrompt(t *testing.T) {
 }
 
 func TestJitterStaysWithinHalf(t *testing.T) {
+	courier := NewCourier(Options{})
 	t.Parallel()
 	seen := map[time.Duration]bool{}
 	for range 100 {
-		d := jitter(time.Minute)
+		d := courier.Jitter(time.Minute)
 		if seen[d] = true; d < 30*time.Second || d > time.Minute {
 			t.Errorf("a wait of %v", d)
 		}

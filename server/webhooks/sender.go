@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"attachd/server/backoff"
 )
 
 // Receiver is where webhooks go, and how.
@@ -133,7 +135,7 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	if err != nil || status >= 200 && status <= 299 {
 		return err
 	}
-	return &Answer{Status: status, RetryAfter: retryAfter(header.Get("Retry-After"), at)}
+	return &Answer{Status: status, RetryAfter: backoff.RetryAfter(header.Get("Retry-After"), at)}
 }
 
 // Reach fails unless something answers at the receiver's address.
@@ -186,15 +188,4 @@ func (s *Sender) sign(m Message, at time.Time) string {
 		all = append(all, "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 	}
 	return strings.Join(all, " ")
-}
-
-// retryAfter reads the header of RFC 9110, section 10.2.3: seconds, or a time.
-func retryAfter(text string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }
