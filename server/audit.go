@@ -276,7 +276,7 @@ func (s *Server) verifyAudit(w *api.Response, rq *api.Request, sc api.Scope) err
 	if err != nil {
 		return api.InvalidRequest("head must be %v.", err)
 	}
-	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
 		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
 		if len(faults) > 0 {
 			rq.Log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])

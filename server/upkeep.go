@@ -35,7 +35,7 @@ func (s *Server) check(w *api.Response, rq *api.Request, sc api.Scope) error {
 		return api.Conflict("A check is under way already. Wait for it to end.")
 	}
 	defer s.upkeep.checking.Unlock()
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
@@ -72,7 +72,7 @@ func (s *Server) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 		return api.Conflict("Contents are being collected already. Wait for that to end.")
 	}
 	defer s.upkeep.collecting.Unlock()
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.Tell) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		options.Progress = progress
 		collected, err := upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents, options)
 		if !options.DryRun {
@@ -98,7 +98,7 @@ func (s *Server) compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := s.roomToCompact(rq); err != nil {
 		return err
 	}
-	return s.work(w, rq, func(ctx context.Context, _ upkeep.Tell) (any, error) {
+	return s.work(w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
 		compacted, err := s.Compacter.Compact(ctx)
 		if err == nil {
 			rq.Log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)
@@ -131,7 +131,7 @@ const maxMinAge = 100 * 365 * 24 * time.Hour
 // work answers with lines of JSON: how far it is, now and then, and last the
 // report, or what went wrong. What goes wrong before the first line is
 // answered as everywhere.
-func (s *Server) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.Tell) (any, error)) error {
+func (s *Server) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()

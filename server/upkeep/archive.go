@@ -543,17 +543,20 @@ func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (fau
 	return faults, err
 }
 
+// recordsAtOnce is how many records or users are listed with one call.
+const recordsAtOnce = 1000
+
 func eachRecord(ctx context.Context, records Records, visit func(store.Attachment)) error {
 	var last store.Attachment
 	for {
-		page, err := records.AllAttachments(ctx, last.ID, batch)
+		page, err := records.AllAttachments(ctx, last.ID, recordsAtOnce)
 		if err != nil {
 			return fmt.Errorf("listing attachments: %w", err)
 		}
 		for _, last = range page {
 			visit(last)
 		}
-		if len(page) < batch {
+		if len(page) < recordsAtOnce {
 			return nil
 		}
 	}
@@ -595,9 +598,9 @@ func keepAs(ctx context.Context, to blobs.Store, n need, from io.Reader) (lost s
 func (n need) differs(size int64, ref blobs.Ref) string {
 	switch {
 	case size != n.size:
-		return fmt.Sprintf("The content has %d bytes, not %d.", size, n.size)
+		return WrongLength(size, n.size)
 	case ref != n.ref:
-		return "The content is damaged: its bytes are not those that were uploaded."
+		return Damaged
 	}
 	return ""
 }

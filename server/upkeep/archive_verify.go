@@ -17,7 +17,7 @@ import (
 type VerifyOptions struct {
 	Point    string // its name; empty for all
 	Open     Open
-	Progress Tell
+	Progress ProgressFunc
 }
 
 // Verified is what Verify found.
@@ -134,7 +134,7 @@ func (v *verification) readContents(ctx context.Context) error {
 		begun := done.Bytes
 		lost, err := v.readContent(ctx, n, func(read int) {
 			done.Bytes += int64(read)
-			v.Progress.tell(done)
+			v.Progress.Call(done)
 		})
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func (v *verification) readContents(ctx context.Context) error {
 		}
 		done.Bytes = begun + n.size
 		done.Contents++
-		v.Progress.tell(done)
+		v.Progress.Call(done)
 	}
 	return nil
 }
@@ -157,22 +157,18 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case errors.Is(err, blobs.ErrNotFound):
-		return "The content is missing.", nil
+		return Missing, nil
 	case err != nil:
 		return fmt.Sprintf("The content cannot be looked at: %v.", err), nil
 	}
-	look := verify
-	if info.Damaged {
-		look = verifyMarked
-	}
-	_, why, err := look(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
+	_, why, err := VerifyContent(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
 	switch {
 	case err != nil:
 		return "", err
 	case info.Size != n.size:
-		return fmt.Sprintf("The content has %d bytes, not %d.", info.Size, n.size), nil
+		return WrongLength(info.Size, n.size), nil
 	case why != nil:
-		return why.why, nil
+		return why.Why, nil
 	}
 	return "", nil
 }

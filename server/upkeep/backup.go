@@ -40,7 +40,7 @@ type AddOptions struct {
 	Secret   []byte // secret.key of the data directory
 	Format   []byte // FORMAT of it
 	Open     Open
-	Progress Tell
+	Progress ProgressFunc
 	// Installation is the id of what is backed up; zero where its server is of
 	// an earlier version. ErrForeign in the archive of another.
 	Installation uuid.UUID
@@ -209,7 +209,7 @@ func (n *addition) fetch(ctx context.Context, records Records, need need) (conte
 	}
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return nil, "The content is missing.", nil
+		return nil, Missing, nil
 	case errors.Is(err, blobs.ErrDamaged):
 		return nil, "The content is damaged.", nil
 	case errors.Is(err, ErrUnreadable):

@@ -16,6 +16,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/upkeep"
+	"attachd/server/upkeep/upkeeptest"
 	"attachd/store"
 	"attachd/store/bolt"
 )
@@ -24,7 +25,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // home is a house with a folder for backups beside it. It is its own source.
 type home struct {
-	*house
+	*upkeeptest.House
 	to      string
 	asking  sync.Mutex
 	asked   []string // contents that were copied
@@ -32,11 +33,11 @@ type home struct {
 }
 
 func newHome(t *testing.T) *home {
-	return &home{house: newHouse(t), to: filepath.Join(t.TempDir(), "backup"), content: func(blobs.Ref) error { return nil }}
+	return &home{House: upkeeptest.New(t), to: filepath.Join(t.TempDir(), "backup"), content: func(blobs.Ref) error { return nil }}
 }
 
 func (h *home) Snapshot(ctx context.Context, w io.Writer) (context.Context, func(), error) {
-	return ctx, func() {}, h.records.Snapshot(ctx, w)
+	return ctx, func() {}, h.Records.Snapshot(ctx, w)
 }
 
 func (h *home) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
@@ -46,11 +47,11 @@ func (h *home) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error
 	if err := h.content(ref); err != nil {
 		return nil, err
 	}
-	info, err := h.blobs.Stat(ctx, ref)
+	info, err := h.Blobs.Stat(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	return h.blobs.Open(ctx, ref, info.Size)
+	return h.Blobs.Open(ctx, ref, info.Size)
 }
 
 func openSnapshot(path string) (upkeep.Records, error) {
@@ -63,14 +64,14 @@ func anybodys(*os.File) error { return nil }
 func (h *home) archive(do func(a *upkeep.Archive)) {
 	h.Helper()
 	a, err := upkeep.MakeArchive(h.to, anybodys)
-	h.ok(err)
+	h.OK(err)
 	do(a)
-	h.ok(a.Close())
+	h.OK(a.Close())
 }
 
 func (h *home) options(at time.Time) upkeep.AddOptions {
-	id, err := upkeep.Installation(h.Context(), h.records)
-	h.ok(err)
+	id, err := upkeep.Installation(h.Context(), h.Records)
+	h.OK(err)
 	return upkeep.AddOptions{Now: at, Version: "test", Secret: []byte("secret\n"), Format: []byte("1\n"), Open: openSnapshot, Installation: id}
 }
 
@@ -81,7 +82,7 @@ func (h *home) add(at time.Time) (added upkeep.Added) {
 	h.archive(func(a *upkeep.Archive) {
 		var err error
 		added, err = a.Add(h.Context(), h, h.options(at))
-		h.ok(err)
+		h.OK(err)
 	})
 	return added
 }
@@ -89,9 +90,9 @@ func (h *home) add(at time.Time) (added upkeep.Added) {
 func (h *home) verify(point string) upkeep.Verified {
 	h.Helper()
 	a, err := upkeep.OpenArchive(h.to)
-	h.ok(err)
+	h.OK(err)
 	verified, err := a.Verify(h.Context(), upkeep.VerifyOptions{Point: point, Open: openSnapshot})
-	h.ok(errors.Join(err, a.Close()))
+	h.OK(errors.Join(err, a.Close()))
 	return verified
 }
 
@@ -105,9 +106,9 @@ func (h *home) wantSound(points int64) {
 func (h *home) find(name string) (p upkeep.Point) {
 	h.Helper()
 	a, err := upkeep.FindArchive(h.to)
-	h.ok(err)
+	h.OK(err)
 	p, err = a.Find(name)
-	h.ok(err)
+	h.OK(err)
 	return p
 }
 
@@ -115,7 +116,7 @@ func (h *home) restore(name, to string) (upkeep.Report, error) {
 	h.Helper()
 	point := h.find(name)
 	a, err := upkeep.OpenArchive(h.to)
-	h.ok(err)
+	h.OK(err)
 	restored, err := a.Restore(h.Context(), upkeep.Target{Dir: to, Own: anybodys}, upkeep.RestoreOptions{Point: point, Open: openSnapshot})
 	return restored, errors.Join(err, a.Close())
 }
@@ -129,18 +130,18 @@ func (h *home) saved(a store.Attachment) string {
 // wantRestored sees that a restored directory holds just these attachments.
 func (h *home) wantRestored(dir string, want ...string) {
 	h.Helper()
-	restored := &house{T: h.T, dir: dir}
-	restored.open()
-	defer restored.close()
-	if r := restored.check(true); len(r.Faults) > 0 || r.Attachments != int64(len(want)) {
+	restored := &upkeeptest.House{T: h.T, Dir: dir}
+	restored.Open()
+	defer restored.Close()
+	if r := restored.Check(true); len(r.Faults) > 0 || r.Attachments != int64(len(want)) {
 		h.Errorf("restored: %+v", r)
 	}
-	list, err := restored.records.AllAttachments(h.Context(), [16]byte{}, 1000)
-	h.ok(err)
+	list, err := restored.Records.AllAttachments(h.Context(), [16]byte{}, 1000)
+	h.OK(err)
 	var got []string
 	for _, a := range list {
-		raw, err := os.ReadFile(restored.path(a))
-		h.ok(err)
+		raw, err := os.ReadFile(restored.Path(a))
+		h.OK(err)
 		got = append(got, string(raw))
 	}
 	if !slices.Equal(got, want) {
@@ -155,24 +156,24 @@ func (h *home) wantRestored(dir string, want ...string) {
 
 func (h *home) remove(a store.Attachment) {
 	h.Helper()
-	_, err := h.records.DeleteAttachment(h.Context(), a.ID)
-	h.ok(err)
-	_, err = h.blobs.Remove(h.Context(), a.SHA256, func() (bool, error) { return h.records.Referenced(h.Context(), a.SHA256) })
-	h.ok(err)
+	_, err := h.Records.DeleteAttachment(h.Context(), a.ID)
+	h.OK(err)
+	_, err = h.Blobs.Remove(h.Context(), a.SHA256, func() (bool, error) { return h.Records.Referenced(h.Context(), a.SHA256) })
+	h.OK(err)
 }
 
 func TestEachRestorePointIsEverythingAsItWas(t *testing.T) {
 	h := newHome(t)
-	one := h.keep("one", true)
-	h.keep("two", true)
-	h.keep("two", true)
-	h.keep("nobody's", false)
+	one := h.Keep("one", true)
+	h.Keep("two", true)
+	h.Keep("two", true)
+	h.Keep("nobody's", false)
 	first := h.add(noon)
 	if first.Name != "2026-11-23T12-00-00Z" || first.Attachments != 3 || first.Contents != 2 || first.Bytes != 6 || first.NewContents != 2 || first.NewBytes != 6 {
 		t.Errorf("the first: %+v", first)
 	}
 	h.remove(one)
-	h.keep("three", true)
+	h.Keep("three", true)
 	second := h.add(noon.Add(time.Hour))
 	if second.Attachments != 3 || second.Contents != 2 || second.NewContents != 1 || second.NewBytes != 5 || len(h.asked) != 1 {
 		t.Errorf("the second: %+v, and %d contents were copied", second, len(h.asked))
@@ -183,17 +184,17 @@ func TestEachRestorePointIsEverythingAsItWas(t *testing.T) {
 	}
 	old, newest := t.TempDir(), t.TempDir()
 	_, err := h.restore(first.Name, old)
-	h.ok(err)
+	h.OK(err)
 	h.wantRestored(old, "one", "two", "two")
 	_, err = h.restore("", newest)
-	h.ok(err)
+	h.OK(err)
 	h.wantRestored(newest, "two", "two", "three")
 }
 
 func TestBackupVerificationAndRestoreTellHowFarTheyAre(t *testing.T) {
 	h := newHome(t)
 	for _, content := range []string{"a", strings.Repeat("b", 1<<20), "ccc"} {
-		h.keep(content, true)
+		h.Keep(content, true)
 	}
 	whole := upkeep.Progress{Bytes: 1<<20 + 4, AllBytes: 1<<20 + 4, Contents: 3, AllContents: 3}
 	var told []upkeep.Progress
@@ -221,7 +222,7 @@ func TestBackupVerificationAndRestoreTellHowFarTheyAre(t *testing.T) {
 		}},
 	} {
 		told = nil
-		h.archive(func(a *upkeep.Archive) { h.ok(c.do(a)) })
+		h.archive(func(a *upkeep.Archive) { h.OK(c.do(a)) })
 		seen := upkeep.Progress{}
 		for _, p := range told {
 			if p.AllBytes != whole.AllBytes || p.AllContents != whole.AllContents || p.Bytes > p.AllBytes || p.Contents < seen.Contents {
@@ -250,24 +251,24 @@ func TestANewerRestorePointSortsLastWhateverTheClockSays(t *testing.T) {
 			t.Errorf("at %v: %s, and the newest is %s", c.at, added.Name, h.find("").Name)
 		}
 	}
-	h.ok(os.Mkdir(filepath.Join(h.to, "points", "2026-11-23T12-00-09Z-x"), 0o700))
+	h.OK(os.Mkdir(filepath.Join(h.to, "points", "2026-11-23T12-00-09Z-x"), 0o700))
 	h.wantSound(4)
 }
 
 func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 	h := newHome(t)
-	missing, short, wrong, marked := h.keep("missing", true), h.keep("short", true), h.keep("wrong", true), h.keep("marked", true)
-	h.keep("sound", true)
-	known := h.keep("known", true)
+	missing, short, wrong, marked := h.Keep("missing", true), h.Keep("short", true), h.Keep("wrong", true), h.Keep("marked", true)
+	h.Keep("sound", true)
+	known := h.Keep("known", true)
 	h.add(noon)
-	h.ok(os.RemoveAll(h.to)) // a new backup, that knows but one of them
+	h.OK(os.RemoveAll(h.to)) // a new backup, that knows but one of them
 	for _, a := range []store.Attachment{missing, short, wrong, marked} {
 		h.remove(a)
 	}
 	h.add(noon)
-	missing, short, wrong, marked = h.keep("missing", true), h.keep("short", true), h.keep("wrong", true), h.keep("marked", true)
-	h.ok(errors.Join(os.Remove(h.path(missing)), os.Truncate(h.path(short), 2), os.WriteFile(h.path(wrong), []byte("wrung"), 0o600),
-		h.blobs.MarkDamaged(t.Context(), marked.SHA256, nil), os.Remove(h.path(known))))
+	missing, short, wrong, marked = h.Keep("missing", true), h.Keep("short", true), h.Keep("wrong", true), h.Keep("marked", true)
+	h.OK(errors.Join(os.Remove(h.Path(missing)), os.Truncate(h.Path(short), 2), os.WriteFile(h.Path(wrong), []byte("wrung"), 0o600),
+		h.Blobs.MarkDamaged(t.Context(), marked.SHA256, nil), os.Remove(h.Path(known))))
 	added := h.add(noon.Add(time.Hour))
 	what := map[string]string{}
 	for _, f := range added.Faults {
@@ -296,9 +297,9 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 		t.Error(err)
 	}
 	// What comes back is saved the next time, for the earlier point too.
-	h.ok(h.blobs.MarkDamaged(t.Context(), wrong.SHA256, nil)) // as a download would
+	h.OK(h.Blobs.MarkDamaged(t.Context(), wrong.SHA256, nil)) // as a download would
 	for _, content := range []string{"missing", "short", "wrong", "marked"} {
-		h.keep(content, true)
+		h.Keep(content, true)
 	}
 	if again := h.add(noon.Add(2 * time.Hour)); again.NewContents != 4 || len(again.Faults) > 0 {
 		t.Errorf("after the repair: %+v", again)
@@ -310,8 +311,8 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 // it is saved the next time.
 func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 	h := newHome(t)
-	h.keep("one", true)
-	lost := h.keep("two", true)
+	h.Keep("one", true)
+	lost := h.Keep("two", true)
 	h.content = func(ref blobs.Ref) error {
 		if ref == lost.SHA256 {
 			return fmt.Errorf("%w: input/output error", upkeep.ErrUnreadable)
@@ -323,7 +324,7 @@ func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 		t.Errorf("%+v", added)
 	}
 	h.content = func(blobs.Ref) error { return nil }
-	if added := h.add(noon.Add(time.Hour)); added.NewContents != 1 || len(added.Faults) > 0 || h.blobs.Damaged() != 0 {
+	if added := h.add(noon.Add(time.Hour)); added.NewContents != 1 || len(added.Faults) > 0 || h.Blobs.Damaged() != 0 {
 		t.Errorf("the next time: %+v", added)
 	}
 }
@@ -331,11 +332,11 @@ func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 // A content that is marked damaged may have been put right, or be marked wrongly.
 func TestAVerificationTakesWrongMarksAway(t *testing.T) {
 	h := newHome(t)
-	wrong, right := h.keep("whole", true), h.keep("damaged", true)
+	wrong, right := h.Keep("whole", true), h.Keep("damaged", true)
 	h.add(noon)
-	h.ok(os.WriteFile(h.saved(right), []byte("DAMAGED"), 0o600))
+	h.OK(os.WriteFile(h.saved(right), []byte("DAMAGED"), 0o600))
 	for _, a := range []store.Attachment{wrong, right} {
-		h.ok(os.WriteFile(filepath.Join(h.to, "blobs", "damaged", blobs.Ref(a.SHA256).String()), nil, 0o600))
+		h.OK(os.WriteFile(filepath.Join(h.to, "blobs", "damaged", blobs.Ref(a.SHA256).String()), nil, 0o600))
 	}
 	if v := h.verify(""); len(v.Faults) != 1 || v.Faults[0].Attachment.UUID != right.ID || !strings.HasPrefix(v.Faults[0].What, "The content is marked damaged.") {
 		t.Errorf("%+v", v.Faults)
@@ -350,9 +351,9 @@ func TestAVerificationTakesWrongMarksAway(t *testing.T) {
 // it at the source after that.
 func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
 	h := newHome(t)
-	waiting := h.keep("waiting", false)
-	h.ok(os.Remove(h.path(waiting)))
-	h.ok(h.records.CreateStaged(t.Context(), waiting, []byte("waiting"), nil, ""))
+	waiting := h.Keep("waiting", false)
+	h.OK(os.Remove(h.Path(waiting)))
+	h.OK(h.Records.CreateStaged(t.Context(), waiting, []byte("waiting"), nil, ""))
 	added := h.add(noon)
 	if len(added.Faults) > 0 || added.NewContents != 1 {
 		t.Fatalf("made %+v", added)
@@ -371,7 +372,7 @@ func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
 // A content that breaks off is asked for again before it is given up.
 func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
 	h := newHome(t)
-	h.keep("a content", true)
+	h.Keep("a content", true)
 	gone := errors.New("the way is gone")
 	h.content = func(blobs.Ref) error {
 		if len(h.asked) > 1 {
@@ -419,7 +420,7 @@ func (failing) Read([]byte) (int, error) { return 0, errors.New("broken off") }
 func TestAPointIsNotMadeWhenItsContentsAreKeptNoLonger(t *testing.T) {
 	h := newHome(t)
 	for n := range 5 {
-		h.keep(fmt.Sprint("content ", n), true)
+		h.Keep(fmt.Sprint("content ", n), true)
 	}
 	stopped := errors.New("the source stopped")
 	h.archive(func(a *upkeep.Archive) {
@@ -449,7 +450,7 @@ func (s stopping) Snapshot(ctx context.Context, w io.Writer) (context.Context, f
 		}
 		return nil
 	}
-	return held, func() { end(nil) }, s.records.Snapshot(ctx, w)
+	return held, func() { end(nil) }, s.Records.Snapshot(ctx, w)
 }
 
 // Whatever cannot be made, at whichever step, there is no half a point, and
@@ -457,11 +458,11 @@ func (s stopping) Snapshot(ctx context.Context, w io.Writer) (context.Context, f
 func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 	h := newHome(t)
 	for n := range 3 {
-		h.keep(fmt.Sprint("content ", n), true)
+		h.Keep(fmt.Sprint("content ", n), true)
 	}
 	h.add(noon)
 	whole := h.to
-	h.keep("new", true)
+	h.Keep("new", true)
 	steps := func(first int, begin func()) (failed int) {
 		for step := first; ; step++ {
 			h.to = filepath.Join(t.TempDir(), "backup")
@@ -469,7 +470,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 			err := h.failAt(step)
 			if a, none := upkeep.FindArchive(h.to); none == nil {
 				names, err := a.PointNames()
-				h.ok(err)
+				h.OK(err)
 				h.wantSound(int64(len(names)))
 			}
 			h.add(noon.Add(time.Hour))
@@ -479,7 +480,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 			failed++
 		}
 	}
-	if failed := steps(1, func() { h.ok(os.CopyFS(h.to, os.DirFS(whole))) }); failed < 6 {
+	if failed := steps(1, func() { h.OK(os.CopyFS(h.to, os.DirFS(whole))) }); failed < 6 {
 		t.Errorf("with a point that was there before: only %d runs failed", failed)
 	}
 	if failed := steps(258, func() {}); failed < 10 { // the folders for contents come first
@@ -495,7 +496,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 	}
 	to := t.TempDir()
 	_, err := h.restore("", to)
-	h.ok(err)
+	h.OK(err)
 	h.wantRestored(to, "content 0", "content 1", "content 2", "new")
 }
 
@@ -561,10 +562,10 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
-			one := h.keep("one", true)
-			h.keep("two", true)
+			one := h.Keep("one", true)
+			h.Keep("two", true)
 			p := h.add(noon)
-			h.ok(c.spoil(h, one, filepath.Join(h.to, "points", p.Name)))
+			h.OK(c.spoil(h, one, filepath.Join(h.to, "points", p.Name)))
 			for range 2 {
 				v := h.verify("")
 				if len(v.Faults) != 1 || !strings.Contains(v.Faults[0].String(), c.says) && !strings.Contains(v.Faults[0].String(), "is marked") ||
@@ -589,7 +590,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 			}
 			h.wantSound(2)
 			_, err = h.restore(p.Name, to)
-			h.ok(err)
+			h.OK(err)
 			h.wantRestored(to, "one", "two")
 		})
 	}
@@ -597,9 +598,9 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 
 func TestOnlyASoundDatabaseIsRestored(t *testing.T) {
 	h := newHome(t)
-	h.keep("one", true)
+	h.Keep("one", true)
 	p := h.add(noon)
-	h.ok(os.Truncate(filepath.Join(h.to, "points", p.Name, "attachd.db"), 5000))
+	h.OK(os.Truncate(filepath.Join(h.to, "points", p.Name, "attachd.db"), 5000))
 	to := t.TempDir()
 	restored, err := h.restore("", to)
 	if !errors.Is(err, upkeep.ErrDamaged) || len(restored.Faults) != 1 {
@@ -615,7 +616,7 @@ func TestOnlyASoundDatabaseIsRestored(t *testing.T) {
 func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
 	h := newHome(t)
 	for n := range 3 {
-		h.keep(fmt.Sprint("content ", n), true)
+		h.Keep(fmt.Sprint("content ", n), true)
 	}
 	h.add(noon)
 	point := h.find("")
@@ -623,19 +624,19 @@ func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
 		to := t.TempDir()
 		made := 0
 		a, err := upkeep.OpenArchive(h.to)
-		h.ok(err)
+		h.OK(err)
 		_, err = a.Restore(t.Context(), upkeep.Target{Dir: to, Own: func(*os.File) error {
 			if made++; made == step {
 				return errors.New("the disk is gone")
 			}
 			return nil
 		}}, upkeep.RestoreOptions{Point: point, Open: openSnapshot})
-		h.ok(a.Close())
+		h.OK(a.Close())
 		if _, missing := os.Stat(filepath.Join(to, "attachd.db")); (missing == nil) != (err == nil) {
 			t.Errorf("step %d: %v, the database: %v", step, err, missing)
 		}
 		_, again := h.restore("", to)
-		h.ok(again)
+		h.OK(again)
 		h.wantRestored(to, "content 0", "content 1", "content 2")
 		if err == nil {
 			break
@@ -645,9 +646,9 @@ func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
 
 func TestPruneRemovesOldPointsAndWhatOnlyTheyHad(t *testing.T) {
 	h := newHome(t)
-	h.keep("always", true)
+	h.Keep("always", true)
 	for n := range 4 {
-		a := h.keep(fmt.Sprint("only in ", n), true)
+		a := h.Keep(fmt.Sprint("only in ", n), true)
 		h.add(noon.Add(time.Duration(n) * time.Hour))
 		h.remove(a)
 	}
@@ -664,10 +665,10 @@ func TestPruneRemovesOldPointsAndWhatOnlyTheyHad(t *testing.T) {
 	h.wantSound(2)
 	to := t.TempDir()
 	_, err := h.restore("2026-11-23T14-00-00Z", to)
-	h.ok(err)
+	h.OK(err)
 	h.wantRestored(to, "always", "only in 2")
 
-	h.ok(os.Truncate(filepath.Join(h.to, "points", "2026-11-23T15-00-00Z", "attachd.db"), 5000))
+	h.OK(os.Truncate(filepath.Join(h.to, "points", "2026-11-23T15-00-00Z", "attachd.db"), 5000))
 	if pruned, err := prune(1); !errors.Is(err, upkeep.ErrDamagedPoint) || pruned != (upkeep.Pruned{}) {
 		t.Errorf("the point that is to stay is damaged: %+v, %v", pruned, err)
 	}

@@ -20,18 +20,18 @@ import (
 type CheckOptions struct {
 	Deep     bool         // read every content and hash it
 	Marker   blobs.Marker // marks those that are damaged; optional
-	Progress Tell
+	Progress ProgressFunc
 }
 
 // Progress is how far something is: what of contents has been seen to, of how
 // much in all. What is not known, or not counted, is 0.
 type Progress struct{ Bytes, AllBytes, Contents, AllContents int64 }
 
-// Tell is told how far something is, often, and by one goroutine at a time. It
+// ProgressFunc is told how far something is, often, and by one goroutine at a time. It
 // may be nil.
-type Tell func(Progress)
+type ProgressFunc func(Progress)
 
-func (t Tell) tell(p Progress) {
+func (t ProgressFunc) Call(p Progress) {
 	if t != nil {
 		t(p)
 	}
@@ -91,7 +91,7 @@ type CheckRecords interface {
 // Where something cannot be looked at, that is a fault, and the rest is looked
 // at all the same. It remembers orphans and faults, and nothing else.
 func Check(ctx context.Context, records CheckRecords, contents blobs.Store, opts CheckOptions) (Report, error) {
-	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]loss{}, sums: checksums{records: records}}
+	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]Loss{}, sums: checksums{records: records}}
 	c.Faults = []Fault{}
 	parts := []func() error{c.list, c.checkRecords, c.checkOrphans}
 	if opts.Deep {
@@ -118,7 +118,7 @@ type check struct {
 	contents blobs.Store
 
 	orphans []blobs.Info // perhaps: one may be recorded later
-	lost    map[blobs.Ref]loss
+	lost    map[blobs.Ref]Loss
 	sums    checksums
 }
 
@@ -130,7 +130,7 @@ func (c *check) list() error {
 		}
 		c.Contents++
 		c.Bytes += info.Size
-		c.Progress.tell(Progress{Bytes: c.Bytes})
+		c.Progress.Call(Progress{Bytes: c.Bytes})
 		wanted, err := c.records.Referenced(c.ctx, info.Ref)
 		if err != nil {
 			return fmt.Errorf("looking up who has blob %s: %w", info.Ref, err)
@@ -153,11 +153,11 @@ func (c *check) read() error {
 		if err := c.verify(info, done); err != nil {
 			return err
 		}
-		if c.lost[info.Ref].unread {
+		if c.lost[info.Ref].Unread {
 			unread = append(unread, info)
 		}
 		done += info.Size
-		c.Progress.tell(Progress{Bytes: done, AllBytes: c.Bytes})
+		c.Progress.Call(Progress{Bytes: done, AllBytes: c.Bytes})
 	}
 	for _, info := range unread {
 		if err := c.verify(info, done-info.Size); err != nil {
@@ -170,11 +170,7 @@ func (c *check) read() error {
 
 // verify notes what is wrong with a content.
 func (c *check) verify(info blobs.Info, done int64) error {
-	look := verify
-	if info.Damaged {
-		look = verifyMarked
-	}
-	sums, lost, err := look(c.ctx, c.contents, c.Marker, info, func(content io.Reader) io.Reader {
+	sums, lost, err := VerifyContent(c.ctx, c.contents, c.Marker, info, func(content io.Reader) io.Reader {
 		return &watched{Reader: content, c: c, done: done}
 	})
 	c.sums.add(c.ctx, info.Ref, sums)
@@ -198,7 +194,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	}
 	n, err := w.Reader.Read(p)
 	w.done += int64(n)
-	w.c.Progress.tell(Progress{Bytes: w.done, AllBytes: w.c.Bytes})
+	w.c.Progress.Call(Progress{Bytes: w.done, AllBytes: w.c.Bytes})
 	return n, err
 }
 
@@ -235,7 +231,7 @@ func (c *check) checkRecords() error {
 // have been repaired, or gone together with its record.
 func (c *check) checkRecord(a store.Attachment) error {
 	c.Attachments++
-	c.Progress.tell(Progress{Bytes: c.Bytes, AllBytes: c.Bytes})
+	c.Progress.Call(Progress{Bytes: c.Bytes, AllBytes: c.Bytes})
 	fault := Fault{Attachment: uuid.NullUUID{UUID: a.ID, Valid: true}, FileName: a.FileName, Blob: blobs.Ref(a.SHA256).String()}
 	for range 2 {
 		fault.What, fault.Unreadable = c.look(a.SHA256, a.Size)
@@ -259,13 +255,13 @@ func (c *check) look(ref blobs.Ref, size int64) (what string, unreadable bool) {
 	lost, known := c.lost[ref]
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return "The content is missing.", false
+		return Missing, false
 	case err != nil:
 		return fmt.Sprintf("The content cannot be looked at: %v.", err), true
 	case info.Size != size:
-		return fmt.Sprintf("The content has %d bytes, not %d.", info.Size, size), false
-	case known && (info.Damaged || !lost.marked):
-		return lost.why, lost.unread && !info.Damaged
+		return WrongLength(info.Size, size), false
+	case known && (info.Damaged || !lost.Marked):
+		return lost.Why, lost.Unread && !info.Damaged
 	case info.Damaged:
 		return "The content is marked damaged.", false
 	}

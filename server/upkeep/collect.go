@@ -59,7 +59,7 @@ type CollectOptions struct {
 	// Settled says that the clock has not been set of late: a content that is
 	// dated after Now is an old one, of a time when the clock was ahead.
 	Settled  bool
-	Progress Tell
+	Progress ProgressFunc
 }
 
 // Collected is what Collect removed, or would have.
@@ -141,7 +141,7 @@ func unwanted(ctx context.Context, records CollectRecords, contents blobs.Store,
 		}
 		all++
 		seen += info.Size
-		opts.Progress.tell(Progress{Bytes: seen})
+		opts.Progress.Call(Progress{Bytes: seen})
 		age := opts.Now.Sub(info.Modified)
 		if age < opts.MinAge && !(opts.Settled && age < -clockSlack) {
 			continue

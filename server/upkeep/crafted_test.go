@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"attachd/server/upkeep"
+	"attachd/server/upkeep/upkeeptest"
 )
 
 // plantings put something else than a file in a place. What a link leads to
@@ -30,11 +31,11 @@ var plantings = map[string]func(path, file, folder string) error{
 // is missed.
 func TestNothingButFilesAndFoldersCountsInABackup(t *testing.T) {
 	whole := newHome(t)
-	saved := whole.saved(whole.keep("one", true))
-	whole.keep("two", true)
+	saved := whole.saved(whole.Keep("one", true))
+	whole.Keep("two", true)
 	point := "points/" + whole.add(noon).Name
 	blob, err := filepath.Rel(whole.to, saved)
-	whole.ok(err)
+	whole.OK(err)
 	for name, kinds := range map[string][]string{
 		"FORMAT":              {"a fifo", "a link to /dev/zero"},
 		"INSTALLATION.new":    {"a link to a file"},
@@ -51,10 +52,10 @@ func TestNothingButFilesAndFoldersCountsInABackup(t *testing.T) {
 		for _, what := range kinds {
 			plant := plantings[what]
 			t.Run(name+"/"+what, func(t *testing.T) {
-				h := &home{house: &house{T: t, records: whole.records, blobs: whole.blobs}, content: whole.content, to: filepath.Join(t.TempDir(), "backup")}
-				h.ok(os.CopyFS(h.to, os.DirFS(whole.to)))
+				h := &home{House: &upkeeptest.House{T: t, Records: whole.Records, Blobs: whole.Blobs}, content: whole.content, to: filepath.Join(t.TempDir(), "backup")}
+				h.OK(os.CopyFS(h.to, os.DirFS(whole.to)))
 				victim := newVictim(t)
-				h.ok(errors.Join(os.RemoveAll(filepath.Join(h.to, name)), plant(filepath.Join(h.to, name), victim.file, victim.folder)))
+				h.OK(errors.Join(os.RemoveAll(filepath.Join(h.to, name)), plant(filepath.Join(h.to, name), victim.file, victim.folder)))
 				missed := h.tryAll(t, victim)
 				replaceable := strings.HasSuffix(name, ".new") || name == "lock" || what == "a folder"
 				if !missed && !replaceable {
@@ -81,12 +82,12 @@ func (h *home) tryAll(t *testing.T, v *victim) (missed bool) {
 		p, err := a.Find("")
 		note(0, err)
 		if err != nil {
-			h.ok(a.Close())
+			h.OK(a.Close())
 			return true
 		}
 		restored, err := a.Restore(t.Context(), upkeep.Target{Dir: t.TempDir(), Own: v.own}, upkeep.RestoreOptions{Point: p, Open: openSnapshot, DespiteDamage: true})
 		note(len(restored.Faults), err)
-		h.ok(a.Close())
+		h.OK(a.Close())
 	}
 	if a, err := upkeep.MakeArchive(h.to, v.own); err != nil {
 		note(0, err)
@@ -148,11 +149,11 @@ func (v *victim) wantUntouched(t *testing.T) {
 // A hard link looks like any file: one that was there is not handed over.
 func TestAHardLinkIsNotHandedOver(t *testing.T) {
 	h := newHome(t)
-	h.keep("one", true)
+	h.Keep("one", true)
 	h.add(noon)
 	victim := newVictim(t)
 	lock := filepath.Join(h.to, "lock")
-	h.ok(errors.Join(os.Remove(lock), os.Link(victim.file, lock)))
+	h.OK(errors.Join(os.Remove(lock), os.Link(victim.file, lock)))
 	h.tryAll(t, victim)
 	victim.wantUntouched(t)
 }
@@ -163,9 +164,9 @@ func TestAFileOfAPointHasTheLengthItWasWrittenWith(t *testing.T) {
 	for _, name := range []string{"attachd.db", "secret.key", "FORMAT", "point.json"} {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
-			h.keep("one", true)
+			h.Keep("one", true)
 			p := h.add(noon)
-			h.ok(os.Truncate(filepath.Join(h.to, "points", p.Name, name), 1<<40)) // a terabyte of nothing
+			h.OK(os.Truncate(filepath.Join(h.to, "points", p.Name, name), 1<<40)) // a terabyte of nothing
 			if v := h.verify(""); len(v.Faults) != 1 || !strings.Contains(v.Faults[0].String(), name) {
 				t.Errorf("verify: %v", v.Faults)
 			}
@@ -178,7 +179,7 @@ func TestAMediumThatCannotSyncFoldersIsTakenWithAWarning(t *testing.T) {
 		t.Run(errno.Error(), func(t *testing.T) {
 			defer upkeep.SetSyncFolder(func(*os.File) error { return errno })()
 			h := newHome(t)
-			h.keep("one", true)
+			h.Keep("one", true)
 			h.archive(func(a *upkeep.Archive) {
 				if _, err := a.Add(t.Context(), h, h.options(noon)); err != nil || !errors.Is(a.Unsynced(), errno) {
 					t.Errorf("%v; the warning: %v", err, a.Unsynced())

@@ -44,7 +44,7 @@ func (h *home) earlier(at time.Time) upkeep.AddOptions {
 // everything is each file in the backup with its content.
 func (h *home) everything() string {
 	var all strings.Builder
-	h.ok(filepath.WalkDir(h.to, func(path string, entry fs.DirEntry, err error) error {
+	h.OK(filepath.WalkDir(h.to, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -58,29 +58,10 @@ func (h *home) everything() string {
 func (h *home) points() string {
 	h.Helper()
 	a, err := upkeep.FindArchive(h.to)
-	h.ok(err)
+	h.OK(err)
 	names, err := a.PointNames()
-	h.ok(errors.Join(err, a.Close()))
+	h.OK(errors.Join(err, a.Close()))
 	return strings.Join(names, " ")
-}
-
-func TestADatabaseKeepsItsInstallationsID(t *testing.T) {
-	h := newHouse(t)
-	id, err := upkeep.Installation(t.Context(), h.records)
-	h.ok(err)
-	h.close()
-	h.open()
-	again, err := upkeep.Installation(t.Context(), h.records)
-	h.ok(err)
-	status, err := upkeep.ReadStatus(t.Context(), h.records, noon)
-	h.ok(err)
-	if id == uuid.Nil || again != id || status.Installation != id {
-		t.Errorf("%v, then %v, and the status says %v", id, again, status.Installation)
-	}
-	h.ok(upkeep.KeepInstallation(t.Context(), h.records, uuid.New()))
-	if kept, err := upkeep.Installation(t.Context(), h.records); kept != id || err != nil {
-		t.Errorf("another was given to it: %v, %v", kept, err)
-	}
 }
 
 func TestABackupOfAnotherInstallationIsLeftAlone(t *testing.T) {
@@ -97,10 +78,10 @@ func TestABackupOfAnotherInstallationIsLeftAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			one := newHome(t)
-			one.keep("one's", true)
+			one.Keep("one's", true)
 			one.add(noon)
 			one.add(noon.Add(time.Hour))
-			one.ok(c.spoil(one))
+			one.OK(c.spoil(one))
 			before := one.everything()
 			other := into(t, one)
 			err := other.tryAdd(other.options(noon.Add(2*time.Hour)), 1)
@@ -121,15 +102,15 @@ func truncate(h *home, point, name string) error {
 // A point of an earlier version has no id: what is in it says whose it is.
 func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 	for name, fill := range map[string]func(h *home){
-		"by an attachment": func(h *home) { h.keep("one's", true) },
+		"by an attachment": func(h *home) { h.Keep("one's", true) },
 		"by a key": func(h *home) {
-			h.ok(h.records.CreateKey(h.Context(), store.Key{ID: uuid.New(), UserID: h.ada.ID, Hash: [32]byte{1}}))
+			h.OK(h.Records.CreateKey(h.Context(), store.Key{ID: uuid.New(), UserID: h.Ada.ID, Hash: [32]byte{1}}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			one := newHome(t)
 			fill(one)
-			one.ok(one.tryAdd(one.earlier(noon), 0))
+			one.OK(one.tryAdd(one.earlier(noon), 0))
 			other := into(t, one)
 			fill(other)
 			if err := other.tryAdd(other.options(noon.Add(time.Hour)), 1); !errors.Is(err, upkeep.ErrForeign) {
@@ -138,8 +119,8 @@ func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 			if err := other.tryAdd(other.earlier(noon.Add(time.Hour)), 1); !errors.Is(err, upkeep.ErrForeign) {
 				t.Errorf("one of the earlier version, too: %v", err)
 			}
-			one.keep("later", true)
-			one.ok(one.tryAdd(one.options(noon.Add(2*time.Hour)), 2))
+			one.Keep("later", true)
+			one.OK(one.tryAdd(one.options(noon.Add(2*time.Hour)), 2))
 			id := one.options(noon).Installation
 			for _, point := range strings.Fields(one.points()) {
 				if p := one.find(point); p.Installation != id {
@@ -147,7 +128,7 @@ func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 				}
 			}
 			one.wantSound(2)
-			one.ok(one.tryAdd(one.options(noon.Add(3*time.Hour)), 1))
+			one.OK(one.tryAdd(one.options(noon.Add(3*time.Hour)), 1))
 			if left := one.points(); left != "2026-11-23T15-00-00Z" {
 				t.Errorf("left: %s", left)
 			}
@@ -158,15 +139,15 @@ func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 // Before, any installation added to any backup. What came of that is kept.
 func TestPointsOfAnotherInstallationAreNeitherCountedNorRemoved(t *testing.T) {
 	one := newHome(t)
-	one.keep("one's", true)
-	one.ok(one.tryAdd(one.earlier(noon), 0))
+	one.Keep("one's", true)
+	one.OK(one.tryAdd(one.earlier(noon), 0))
 	other := newHome(t)
-	other.keep("other's", true)
-	other.ok(other.tryAdd(other.earlier(noon.Add(time.Hour)), 0))
-	other.ok(os.Remove(filepath.Join(other.to, "FORMAT")))
-	one.ok(errors.Join(os.Remove(filepath.Join(other.to, "lock")), os.CopyFS(one.to, os.DirFS(other.to))))
+	other.Keep("other's", true)
+	other.OK(other.tryAdd(other.earlier(noon.Add(time.Hour)), 0))
+	other.OK(os.Remove(filepath.Join(other.to, "FORMAT")))
+	one.OK(errors.Join(os.Remove(filepath.Join(other.to, "lock")), os.CopyFS(one.to, os.DirFS(other.to))))
 	for hour := 2; hour < 5; hour++ {
-		one.ok(one.tryAdd(one.options(noon.Add(time.Duration(hour)*time.Hour)), 2))
+		one.OK(one.tryAdd(one.options(noon.Add(time.Duration(hour)*time.Hour)), 2))
 	}
 	if left := one.points(); left != "2026-11-23T13-00-00Z 2026-11-23T15-00-00Z 2026-11-23T16-00-00Z" {
 		t.Errorf("left: %s", left)
@@ -174,6 +155,6 @@ func TestPointsOfAnotherInstallationAreNeitherCountedNorRemoved(t *testing.T) {
 	one.wantSound(3)
 	to := t.TempDir()
 	_, err := one.restore("2026-11-23T13-00-00Z", to)
-	one.ok(err)
+	one.OK(err)
 	one.wantRestored(to, "other's")
 }

@@ -15,9 +15,9 @@ import (
 
 // nights makes points with a content each that only it has.
 func (h *home) nights(n int) (contents []string) {
-	h.keep("always", true)
+	h.Keep("always", true)
 	for hour := range n {
-		a := h.keep(fmt.Sprint("only in ", hour), true)
+		a := h.Keep(fmt.Sprint("only in ", hour), true)
 		h.add(noon.Add(time.Duration(hour) * time.Hour))
 		contents = append(contents, h.saved(a))
 		h.remove(a)
@@ -51,7 +51,7 @@ func TestPruneCountsOnlyWholePoints(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
-			h.ok(c.spoil(h, h.nights(4)))
+			h.OK(c.spoil(h, h.nights(4)))
 			if _, err := h.prune(2); errors.Is(err, upkeep.ErrDamagedPoint) != c.refuse || err != nil && !c.refuse {
 				t.Errorf("prune: %v", err)
 			}
@@ -77,17 +77,17 @@ func mark(h *home, saved string) (err error) {
 func TestPruneKeepsThePointThatLacksNothing(t *testing.T) {
 	h := newHome(t)
 	h.nights(2)
-	lost := h.keep("lost", true)
-	h.ok(os.Remove(h.path(lost)))
+	lost := h.Keep("lost", true)
+	h.OK(os.Remove(h.Path(lost)))
 	for hour := 2; hour < 5; hour++ {
 		h.add(noon.Add(time.Duration(hour) * time.Hour))
 	}
 	_, err := h.prune(2)
-	h.ok(err)
+	h.OK(err)
 	if left := h.points(); left != "2026-11-23T13-00-00Z 2026-11-23T15-00-00Z 2026-11-23T16-00-00Z" {
 		t.Errorf("left: %s", left)
 	}
-	h.keep("lost", true)
+	h.Keep("lost", true)
 	h.add(noon.Add(5 * time.Hour)) // which mends the others too
 	if _, err := h.prune(1); err != nil || h.points() != "2026-11-23T17-00-00Z" {
 		t.Errorf("left: %s, %v", h.points(), err)
@@ -99,8 +99,8 @@ func TestPruneKeepsThePointThatLacksNothing(t *testing.T) {
 func TestRoomIsMadeBeforeAnythingIsCopied(t *testing.T) {
 	h := newHome(t)
 	contents := h.nights(4)
-	h.keep("new", true)
-	last := h.keep("too much", true)
+	h.Keep("new", true)
+	last := h.Keep("too much", true)
 	full := errors.New("the medium is full")
 	h.content = func(ref blobs.Ref) error {
 		if ref == last.SHA256 {
@@ -170,7 +170,7 @@ func TestRemoveRemovesPointsByName(t *testing.T) {
 			h := newHome(t)
 			h.nights(3)
 			if c.spoil != nil {
-				h.ok(c.spoil(h))
+				h.OK(c.spoil(h))
 			}
 			h.archive(func(a *upkeep.Archive) {
 				removed, err := a.Remove(t.Context(), c.names, c.evenLast, openSnapshot)

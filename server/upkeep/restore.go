@@ -23,7 +23,7 @@ type Target struct {
 type RestoreOptions struct {
 	Point    Point
 	Open     Open
-	Progress Tell
+	Progress ProgressFunc
 	// DespiteDamage restores what there is of a damaged point, as long as its
 	// database is whole.
 	DespiteDamage bool
@@ -147,7 +147,7 @@ func (r *restoration) saved(ctx context.Context, n need) (content io.ReadCloser,
 	content, err = r.pool.Open(ctx, n.ref, n.size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return nil, "The content is missing.", nil
+		return nil, Missing, nil
 	case err != nil && ctx.Err() == nil:
 		return nil, fmt.Sprintf("The content cannot be opened: %v.", err), nil
 	}

@@ -258,10 +258,10 @@ func (s *Scrub) look(ctx context.Context, info blobs.Info) error {
 	if err != nil {
 		return err
 	}
-	if lost != nil && (info.Damaged || !lost.unread) {
+	if lost != nil && (info.Damaged || !lost.Unread) {
 		s.pass.Damaged++
 	}
-	if lost != nil && lost.unread {
+	if lost != nil && lost.Unread {
 		// A disk that has gone away would fail for every content: the wait
 		// leaves time to do something about it.
 		s.Wait(ctx, troubleWait)
@@ -274,12 +274,8 @@ func (s *Scrub) look(ctx context.Context, info blobs.Info) error {
 
 // verify reads a content, as fast as allowed and as giveWay lets it, and sees to
 // what it finds. The only error is that of ctx.
-func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() error) (*loss, error) {
-	look := verify
-	if info.Damaged {
-		look = verifyMarked
-	}
-	sums, lost, err := look(ctx, s.contents, s.Marker, info, func(content io.Reader) io.Reader {
+func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() error) (*Loss, error) {
+	sums, lost, err := VerifyContent(ctx, s.contents, s.Marker, info, func(content io.Reader) io.Reader {
 		return &paced{content, s, ctx, giveWay}
 	})
 	if err != nil {
@@ -287,11 +283,11 @@ func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() erro
 	}
 	s.sums.add(ctx, info.Ref, sums)
 	switch {
-	case lost != nil && lost.unread:
+	case lost != nil && lost.Unread:
 		s.retryLater(ctx, info.Ref, *lost)
 		return lost, nil
 	case lost != nil && !info.Damaged: // else it was told when it was found
-		s.Log.Error("the scrub found a fault", "blob", info.Ref.String(), "what", lost.why, "attachments", s.attachmentsWith(ctx, info.Ref))
+		s.Log.Error("the scrub found a fault", "blob", info.Ref.String(), "what", lost.Why, "attachments", s.attachmentsWith(ctx, info.Ref))
 	case lost == nil && info.Damaged:
 		s.Log.Info("the scrub found a content whole that was marked damaged", "blob", info.Ref.String())
 	}
@@ -300,7 +296,7 @@ func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() erro
 }
 
 // retryLater remembers a content that could not be read.
-func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost loss) {
+func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost Loss) {
 	s.moved = true
 	at := slices.IndexFunc(s.pass.Unread, func(r retry) bool { return r.Ref == ref })
 	if at >= 0 {
@@ -309,7 +305,7 @@ func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost loss) {
 		r.due = s.now().Add(r.wait)
 		return
 	}
-	s.Log.Error("the scrub cannot read a content, and will try again", "blob", ref.String(), "what", lost.why, "attachments", s.attachmentsWith(ctx, ref))
+	s.Log.Error("the scrub cannot read a content, and will try again", "blob", ref.String(), "what", lost.Why, "attachments", s.attachmentsWith(ctx, ref))
 	if len(s.pass.Unread) < maxRetries {
 		s.pass.Unread = append(s.pass.Unread, retry{ref, s.now().Add(troubleWait), troubleWait})
 	}

@@ -19,12 +19,13 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/upkeep"
+	"attachd/server/upkeep/upkeeptest"
 	"attachd/store"
 )
 
 // night is a time that passes only while a scrub waits.
 type night struct {
-	*house
+	*upkeeptest.House
 	now    time.Time
 	period time.Duration
 	rate   int64
@@ -39,14 +40,14 @@ type night struct {
 var evening = time.Date(2026, 1, 15, 22, 0, 0, 0, time.UTC)
 
 func newNight(t *testing.T) *night {
-	n := &night{house: newHouse(t), now: evening, period: 30 * 24 * time.Hour, rate: 20 << 20}
+	n := &night{House: upkeeptest.New(t), now: evening, period: 30 * 24 * time.Hour, rate: 20 << 20}
 	n.watch(func(string) error { return nil })
 	return n
 }
 
 // watch notes what is read. It is told of every call, and may fail it.
 func (n *night) watch(before func(call string) error) {
-	n.fail(func(call string) error {
+	n.FailCalls(func(call string) error {
 		if err := before(call); err != nil {
 			return err
 		}
@@ -66,12 +67,12 @@ func (n *night) scrub(until time.Time, waiting ...func(upkeep.ScrubStatus)) upke
 	defer n.end()
 	records := n.notes
 	if records == nil {
-		records = n.records
+		records = n.Records
 	}
 	waits := 0
 	var s *upkeep.Scrub
-	s = upkeep.NewScrub(records, n.blobs, upkeep.ScrubOptions{
-		Verifier: n.records, Marker: n.blobs,
+	s = upkeep.NewScrub(records, n.Blobs, upkeep.ScrubOptions{
+		Verifier: n.Records, Marker: n.Blobs,
 		Rate: n.rate, Period: n.period, Busy: func() bool { return n.busy },
 		Now: func() time.Time { return n.now },
 		Wait: func(_ context.Context, d time.Duration) {
@@ -97,7 +98,7 @@ func (n *night) scrub(until time.Time, waiting ...func(upkeep.ScrubStatus)) upke
 func (n *night) keepMany(count, size int) (refs []string) {
 	n.Helper()
 	for i := range count {
-		a := n.keep(strings.Repeat("x", size)+fmt.Sprint(i), true)
+		a := n.Keep(strings.Repeat("x", size)+fmt.Sprint(i), true)
 		refs = append(refs, blobs.Ref(a.SHA256).String())
 	}
 	slices.Sort(refs)
@@ -109,7 +110,7 @@ func (n *night) lines(message string) (found []map[string]any) {
 	n.Helper()
 	for line := range strings.Lines(n.log.String()) {
 		var entry map[string]any
-		n.ok(json.Unmarshal([]byte(line), &entry))
+		n.OK(json.Unmarshal([]byte(line), &entry))
 		if strings.Contains(entry["msg"].(string), message) {
 			found = append(found, entry)
 		}
@@ -166,8 +167,8 @@ func TestAScrubGoesOnWhereItWasStopped(t *testing.T) {
 		if status.Progress > placeOf(refs[stopAt]) || stopAt > 0 && status.Progress != placeOf(refs[stopAt-1]) {
 			t.Errorf("stopped before %s, it has done %v", refs[stopAt], status.Progress)
 		}
-		n.close()
-		n.open()
+		n.Close()
+		n.Open()
 	}
 	n.watch(func(string) error { return nil })
 	n.scrub(evening.Add(time.Hour))
@@ -191,7 +192,7 @@ func TestAScrubThatWasKilledReadsLittleTwice(t *testing.T) {
 	n := newNight(t)
 	refs := n.keepMany(20, 1<<20)
 	n.rate = 200 << 10 // so that each takes five seconds
-	noted := &notebook{Store: n.records}
+	noted := &notebook{Store: n.Records}
 	n.notes = noted
 	n.scrub(evening.Add(time.Hour))
 	// At the beginning, once a minute, and at the end.
@@ -321,21 +322,21 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 		spoil func(n *night, a store.Attachment)
 		says  string
 	}{
-		{"a flipped bit", func(n *night, a store.Attachment) { n.ok(os.WriteFile(n.path(a), []byte("The content"), 0o600)) },
+		{"a flipped bit", func(n *night, a store.Attachment) { n.OK(os.WriteFile(n.Path(a), []byte("The content"), 0o600)) },
 			"its bytes are not those that were uploaded"},
-		{"a short file", func(n *night, a store.Attachment) { n.ok(os.Truncate(n.path(a), 5)) },
+		{"a short file", func(n *night, a store.Attachment) { n.OK(os.Truncate(n.Path(a), 5)) },
 			"its bytes are not those that were uploaded"},
-		{"an empty file", func(n *night, a store.Attachment) { n.ok(os.Truncate(n.path(a), 0)) },
+		{"an empty file", func(n *night, a store.Attachment) { n.OK(os.Truncate(n.Path(a), 0)) },
 			"its bytes are not those that were uploaded"},
 		{"no room for a mark", func(n *night, a store.Attachment) {
-			n.ok(os.WriteFile(n.path(a), []byte("The content"), 0o600))
+			n.OK(os.WriteFile(n.Path(a), []byte("The content"), 0o600))
 			spoilt("create blobs/damaged", "no room")(n, a)
 		}, "It could not be marked: no room."},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n := newNight(t)
-			first, second := n.keep(content, true), n.keep(content, true)
+			first, second := n.Keep(content, true), n.Keep(content, true)
 			sound := n.keepMany(5, 10)
 			c.spoil(n, first)
 			status := n.scrub(evening.Add(time.Hour))
@@ -349,7 +350,7 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 			if got, want := fmt.Sprint(faults[0]["attachments"]), fmt.Sprintf(`[%s ("a.txt") %s ("a.txt")]`, first.ID, second.ID); got != want {
 				t.Errorf("the log names %s, not %s", got, want)
 			}
-			if info, err := n.blobs.Stat(t.Context(), first.SHA256); err != nil || !info.Damaged {
+			if info, err := n.Blobs.Stat(t.Context(), first.SHA256); err != nil || !info.Damaged {
 				t.Errorf("%+v, %v", info, err)
 			}
 
@@ -357,7 +358,7 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 			n.watch(func(string) error { return nil })
 			for pass, left := range []float64{1, 1, 0} {
 				if pass == 2 {
-					n.ok(os.WriteFile(n.path(first), []byte(content), 0o600))
+					n.OK(os.WriteFile(n.Path(first), []byte(content), 0o600))
 				}
 				if pass > 0 {
 					n.now, n.read = evening.Add(time.Duration(pass)*n.period), nil
@@ -371,7 +372,7 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 					t.Errorf("the log says %v", done)
 				}
 			}
-			if n.blobs.Damaged() != 0 {
+			if n.Blobs.Damaged() != 0 {
 				t.Error("it is marked still")
 			}
 		})
@@ -409,19 +410,19 @@ func TestAScrubComesBackToWhatItCouldNotRead(t *testing.T) {
 					t.Fatalf("in %v it has tried %d contents of a disk that is away", n.now.Sub(evening), s.Unreadable)
 				}
 			})
-			if n.blobs.Damaged() != 0 || status.Damaged != 0 || status.Unreadable < 20 {
-				t.Fatalf("%d are marked, %+v", n.blobs.Damaged(), status)
+			if n.Blobs.Damaged() != 0 || status.Damaged != 0 || status.Unreadable < 20 {
+				t.Fatalf("%d are marked, %+v", n.Blobs.Damaged(), status)
 			}
 			told := n.lines("cannot read a content, and will try again")
 			if len(told) != int(status.Unreadable) || !strings.HasPrefix(told[0]["what"].(string), c.says) || told[0]["level"] != "ERROR" || len(n.lines("found a fault")) > 0 {
 				t.Errorf("the log says %v", told)
 			}
-			n.close() // a restart forgets none of them
-			n.open()
+			n.Close() // a restart forgets none of them
+			n.Open()
 			status = n.scrub(evening.Add(3 * time.Hour))
 			read := slices.Compact(slices.Sorted(slices.Values(n.read)))
-			if status.Unreadable != 0 || status.Damaged != 0 || n.blobs.Damaged() != 0 || !slices.Equal(read, refs) {
-				t.Errorf("%+v, %d are marked, and of %d contents %d were read", status, n.blobs.Damaged(), len(refs), len(read))
+			if status.Unreadable != 0 || status.Damaged != 0 || n.Blobs.Damaged() != 0 || !slices.Equal(read, refs) {
+				t.Errorf("%+v, %d are marked, and of %d contents %d were read", status, n.Blobs.Damaged(), len(refs), len(read))
 			}
 			if len(n.lines("has read a content that it could not read before")) < 20 || len(n.lines("has read all contents")) != 1 {
 				t.Errorf("the log says %s", n.log.String())
@@ -455,22 +456,22 @@ func TestAScrubGoesOnBesideWhatItCannotRead(t *testing.T) {
 func TestAScrubSoonTakesAwayWrongMarks(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)
-	wrong, right := n.keep("whole", true), n.keep("damaged", true)
+	wrong, right := n.Keep("whole", true), n.Keep("damaged", true)
 	n.scrub(evening.Add(time.Minute))
-	n.ok(os.WriteFile(n.path(right), []byte("DAMAGED"), 0o600))
+	n.OK(os.WriteFile(n.Path(right), []byte("DAMAGED"), 0o600))
 	for _, a := range []store.Attachment{wrong, right} {
-		n.ok(n.blobs.MarkDamaged(t.Context(), a.SHA256, nil))
+		n.OK(n.Blobs.MarkDamaged(t.Context(), a.SHA256, nil))
 	}
-	n.close()
-	n.open()
+	n.Close()
+	n.Open()
 	n.scrub(evening.Add(10 * time.Minute)) // between two passes
-	if info, err := n.blobs.Stat(t.Context(), wrong.SHA256); err != nil || info.Damaged || n.blobs.Damaged() != 1 {
-		t.Errorf("%+v, %v, %d are marked", info, err, n.blobs.Damaged())
+	if info, err := n.Blobs.Stat(t.Context(), wrong.SHA256); err != nil || info.Damaged || n.Blobs.Damaged() != 1 {
+		t.Errorf("%+v, %v, %d are marked", info, err, n.Blobs.Damaged())
 	}
-	n.ok(n.blobs.MarkDamaged(t.Context(), wrong.SHA256, nil)) // while it runs
+	n.OK(n.Blobs.MarkDamaged(t.Context(), wrong.SHA256, nil)) // while it runs
 	n.scrub(evening.Add(7 * time.Hour))
-	if n.blobs.Damaged() != 1 {
-		t.Errorf("%d are marked", n.blobs.Damaged())
+	if n.Blobs.Damaged() != 1 {
+		t.Errorf("%d are marked", n.Blobs.Damaged())
 	}
 }
 
@@ -479,22 +480,22 @@ func TestAScrubSoonTakesAwayWrongMarks(t *testing.T) {
 func TestAScrubKeepsChecksums(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)
-	large, wrong, small, rotten := n.keep(strings.Repeat("large", 50_000), true), n.keep(strings.Repeat("wrong", 50_000), true), n.keep("small", true), n.keep(strings.Repeat("rotten", 50_000), true)
-	n.ok(os.WriteFile(n.path(rotten), []byte(strings.Repeat("ROTTEN", 50_000)), 0o600))
-	n.ok(n.records.AddChecksums(t.Context(), map[[32]byte][]byte{wrong.SHA256: make([]byte, 8)}))
+	large, wrong, small, rotten := n.Keep(strings.Repeat("large", 50_000), true), n.Keep(strings.Repeat("wrong", 50_000), true), n.Keep("small", true), n.Keep(strings.Repeat("rotten", 50_000), true)
+	n.OK(os.WriteFile(n.Path(rotten), []byte(strings.Repeat("ROTTEN", 50_000)), 0o600))
+	n.OK(n.Records.AddChecksums(t.Context(), map[[32]byte][]byte{wrong.SHA256: make([]byte, 8)}))
 	n.scrub(evening.Add(time.Minute))
 	for _, a := range []store.Attachment{large, wrong} {
-		content, err := os.ReadFile(n.path(a))
-		n.ok(err)
+		content, err := os.ReadFile(n.Path(a))
+		n.OK(err)
 		var want blobs.Summer
 		_, err = want.Write(content)
-		n.ok(err)
-		if got, err := n.records.Checksums(t.Context(), a.SHA256); err != nil || !bytes.Equal(got, want.Sum()) {
+		n.OK(err)
+		if got, err := n.Records.Checksums(t.Context(), a.SHA256); err != nil || !bytes.Equal(got, want.Sum()) {
 			t.Errorf("%x, %v, not %x", got, err, want.Sum())
 		}
 	}
 	for _, a := range []store.Attachment{small, rotten} {
-		if got, err := n.records.Checksums(t.Context(), a.SHA256); !errors.Is(err, store.ErrNotFound) {
+		if got, err := n.Records.Checksums(t.Context(), a.SHA256); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%x, %v", got, err)
 		}
 	}
@@ -514,7 +515,7 @@ func TestANoteThatMakesNoSenseBeginsAnotherPass(t *testing.T) {
 	} {
 		n := newNight(t)
 		refs := n.keepMany(3, 10)
-		n.ok(n.records.SetNote(t.Context(), "scrub", []byte(note)))
+		n.OK(n.Records.SetNote(t.Context(), "scrub", []byte(note)))
 		n.scrub(evening.Add(time.Hour))
 		n.wantRead(refs)
 		if warned := len(n.lines("begins anew")) == 1; warned != warns {
@@ -523,7 +524,7 @@ func TestANoteThatMakesNoSenseBeginsAnotherPass(t *testing.T) {
 	}
 	n := newNight(t)
 	n.keepMany(3, 10)
-	n.ok(n.records.SetNote(t.Context(), "scrub", []byte(`{"began": "2126-01-15T21:00:00Z", "done": true}`)))
+	n.OK(n.Records.SetNote(t.Context(), "scrub", []byte(`{"began": "2126-01-15T21:00:00Z", "done": true}`)))
 	n.scrub(evening.Add(n.period + time.Hour))
 	if len(n.read) != 3 {
 		t.Errorf("a pass that was done in the future is the last: %s", n.read)
@@ -543,7 +544,7 @@ func TestAScrubThatCannotGoOnTriesAgainLater(t *testing.T) {
 		}
 		return nil
 	})
-	n.notes = &notebook{Store: n.records, illegible: 2}
+	n.notes = &notebook{Store: n.Records, illegible: 2}
 	status := n.scrub(evening.Add(time.Hour))
 	n.wantRead(refs)
 	if took := status.LastPass.Sub(evening); took != 5*time.Minute {
@@ -558,7 +559,7 @@ func TestAScrubWithoutAPlaceForItsNoteGoesOnReading(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)
 	refs := n.keepMany(5, 10)
-	n.notes = &notebook{Store: n.records, full: true}
+	n.notes = &notebook{Store: n.Records, full: true}
 	n.scrub(evening.Add(10 * time.Minute))
 	n.wantRead(refs)
 	if told := n.lines("could not be written down"); len(told) < 5 || len(told) > 15 {

@@ -29,7 +29,7 @@ type transfer struct {
 	to *disk.Store
 	// open gives a content's bytes, or says in a sentence why it is lost.
 	open func(ctx context.Context, n need) (content io.ReadCloser, lost string, err error)
-	tell Tell
+	tell ProgressFunc
 
 	mu       sync.Mutex
 	done     Progress // of all that is wanted
@@ -201,6 +201,6 @@ func (t *transfer) count(bytes, contents int64) {
 	t.done.Bytes += bytes
 	t.done.Contents += contents
 	if bytes >= 0 {
-		t.tell.tell(t.done)
+		t.tell.Call(t.done)
 	}
 }

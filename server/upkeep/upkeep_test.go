@@ -7,22 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/blobs"
 	"attachd/blobs/blobstest"
-	"attachd/blobs/disk"
-	"attachd/blobs/disk/disktest"
 	"attachd/server/upkeep"
+	"attachd/server/upkeep/upkeeptest"
 	"attachd/store"
-	"attachd/store/bolt"
 	"attachd/store/bolt/pages"
-
-	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 func TestMain(m *testing.M) {
@@ -30,107 +26,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// house is both stores over a directory, with a product to put files into.
-type house struct {
-	*testing.T
-	dir     string
-	records *bolt.Store
-	blobs   *disk.Store
-	faults  atomic.Pointer[func(call string) error]
-	ada     store.User
-	product store.Parent
-}
-
-func newHouse(t *testing.T) *house {
-	h := &house{T: t, dir: t.TempDir(), ada: store.User{ID: uuid.New(), FullName: "Ada"}, product: store.Parent{Kind: store.Product, ID: uuid.New()}}
-	h.open()
-	_, err := h.records.Put(t.Context(), h.ada, store.Space{Slug: "a"}, store.Entity{Parent: h.product, Space: "a"})
-	h.ok(err)
-	t.Cleanup(func() { h.close() })
-	return h
-}
-
-func (h *house) database() string { return filepath.Join(h.dir, "attachd.db") }
-
-func (h *house) open() {
-	h.Helper()
-	var err error
-	h.records, err = bolt.Open(h.database(), bolt.Options{Log: h.database() + ".log"})
-	h.ok(err)
-	faults := disktest.Faults{Before: func(call string) error {
-		if fail := h.faults.Load(); fail != nil {
-			return (*fail)(call)
-		}
-		return nil
-	}}
-	h.blobs, err = disk.Open(h.dir, disk.Options{Wrap: faults.Wrap})
-	h.ok(err)
-}
-
-func (h *house) close() {
-	if err := errors.Join(h.blobs.Close(), h.records.Close()); err != nil {
-		h.Error(err)
-	}
-}
-
-func (h *house) ok(err error) {
-	h.Helper()
-	if err != nil {
-		h.Fatal(err)
-	}
-}
-
-func (h *house) fail(with func(call string) error) { h.faults.Store(&with) }
-
-// keep stores a content, with a record or without.
-func (h *house) keep(content string, recorded bool) store.Attachment {
-	h.Helper()
-	spool, err := h.blobs.Create(context.Background())
-	h.ok(err)
-	defer spool.Close()
-	_, err = spool.Write([]byte(content))
-	h.ok(err)
-	release, err := spool.Keep(context.Background())
-	h.ok(err)
-	defer release()
-	a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product, FileName: "a.txt", Type: "text/plain",
-		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.ada.ID}
-	if recorded {
-		h.ok(h.records.CreateAttachment(context.Background(), a, nil, ""))
-	}
-	return a
-}
-
-func (h *house) path(a store.Attachment) string {
-	ref := blobs.Ref(a.SHA256).String()
-	return filepath.Join(h.dir, "blobs", "sha256", ref[:2], ref)
-}
-
-func (h *house) check(deep bool) upkeep.Report {
-	h.Helper()
-	report, err := upkeep.Check(context.Background(), h.records, h.blobs, upkeep.CheckOptions{Deep: deep, Marker: h.blobs})
-	h.ok(err)
-	return report
-}
-
-// spoilDatabase changes the database while it is closed.
-func (h *house) spoilDatabase(spoil func(tx *bbolt.Tx) error) {
-	h.Helper()
-	h.close()
-	db, err := bbolt.Open(h.database(), 0o600, nil)
-	h.ok(err)
-	h.ok(errors.Join(db.Update(spoil), db.Close()))
-	h.open()
-}
-
 func TestAHealthyHouseHasNoFaults(t *testing.T) {
-	h := newHouse(t)
-	h.keep("one", true)
-	h.keep("one", true)
-	h.keep("three", true)
-	h.keep("nobody's", false)
+	h := upkeeptest.New(t)
+	h.Keep("one", true)
+	h.Keep("one", true)
+	h.Keep("three", true)
+	h.Keep("nobody's", false)
 	for _, deep := range []bool{false, true} {
-		r := h.check(deep)
+		r := h.Check(deep)
 		if r.Attachments != 3 || r.Contents != 3 || r.Bytes != 16 || r.Faults == nil || len(r.Faults) > 0 || r.Orphans != 1 || r.OrphanBytes != 8 {
 			t.Errorf("deep %t: %+v", deep, r)
 		}
@@ -139,45 +42,45 @@ func TestAHealthyHouseHasNoFaults(t *testing.T) {
 
 func TestCheckFindsLostContents(t *testing.T) {
 	const content = "a content"
-	change := func(to string) func(h *house, a store.Attachment) {
-		return func(h *house, a store.Attachment) { h.ok(os.WriteFile(h.path(a), []byte(to), 0o600)) }
+	change := func(to string) func(h *upkeeptest.House, a store.Attachment) {
+		return func(h *upkeeptest.House, a store.Attachment) { h.OK(os.WriteFile(h.Path(a), []byte(to), 0o600)) }
 	}
 	onlyDeep := true
 	for _, c := range []struct {
 		name     string
-		spoil    func(h *house, a store.Attachment)
+		spoil    func(h *upkeeptest.House, a store.Attachment)
 		onlyDeep bool
 		says     string
 		marked   bool // afterwards
 	}{
-		{"missing", func(h *house, a store.Attachment) { h.ok(os.Remove(h.path(a))) }, !onlyDeep, "The content is missing.", false},
+		{"missing", func(h *upkeeptest.House, a store.Attachment) { h.OK(os.Remove(h.Path(a))) }, !onlyDeep, "The content is missing.", false},
 		{"short", change("a cont"), !onlyDeep, "The content has 6 bytes, not 9.", true},
 		{"empty", change(""), !onlyDeep, "The content has 0 bytes, not 9.", true},
 		{"long", change("a content!"), !onlyDeep, "The content has 10 bytes, not 9.", true},
 		{"other bytes", change("A content"), onlyDeep, "The content is damaged: its bytes are not those that were uploaded.", true},
-		{"marked", func(h *house, a store.Attachment) {
+		{"marked", func(h *upkeeptest.House, a store.Attachment) {
 			change("A content")(h, a)
-			h.ok(h.blobs.MarkDamaged(t.Context(), a.SHA256, nil))
+			h.OK(h.Blobs.MarkDamaged(t.Context(), a.SHA256, nil))
 		}, !onlyDeep, "The content is marked damaged.", true},
-		{"not to be read", func(h *house, a store.Attachment) {
-			h.fail(func(call string) error {
+		{"not to be read", func(h *upkeeptest.House, a store.Attachment) {
+			h.FailCalls(func(call string) error {
 				if strings.HasPrefix(call, "read blobs/sha256") && strings.HasSuffix(call, blobs.Ref(a.SHA256).String()) {
 					return errors.New("input/output error")
 				}
 				return nil
 			})
 		}, onlyDeep, "The content cannot be read: input/output error.", false},
-		{"not to be opened", func(h *house, a store.Attachment) {
-			h.fail(func(call string) error {
+		{"not to be opened", func(h *upkeeptest.House, a store.Attachment) {
+			h.FailCalls(func(call string) error {
 				if strings.HasPrefix(call, "open blobs/sha256") && strings.HasSuffix(call, blobs.Ref(a.SHA256).String()) {
 					return errors.New("too many open files")
 				}
 				return nil
 			})
 		}, onlyDeep, "The content cannot be opened: too many open files.", false},
-		{"not to be marked", func(h *house, a store.Attachment) {
+		{"not to be marked", func(h *upkeeptest.House, a store.Attachment) {
 			change("A content")(h, a)
-			h.fail(func(call string) error {
+			h.FailCalls(func(call string) error {
 				if strings.HasPrefix(call, "create blobs/damaged") {
 					return errors.New("no room")
 				}
@@ -186,14 +89,14 @@ func TestCheckFindsLostContents(t *testing.T) {
 		}, onlyDeep, "It could not be marked: no room.", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newHouse(t)
-			first, second := h.keep(content, true), h.keep(content, true)
-			h.keep("another", true)
+			h := upkeeptest.New(t)
+			first, second := h.Keep(content, true), h.Keep(content, true)
+			h.Keep("another", true)
 			c.spoil(h, first)
-			if shallow := h.check(false); c.onlyDeep && len(shallow.Faults) > 0 || !c.onlyDeep && len(shallow.Faults) != 2 {
+			if shallow := h.Check(false); c.onlyDeep && len(shallow.Faults) > 0 || !c.onlyDeep && len(shallow.Faults) != 2 {
 				t.Errorf("not deep: %v", shallow.Faults)
 			}
-			report := h.check(true)
+			report := h.Check(true)
 			if len(report.Faults) != 2 {
 				t.Fatalf("faults: %v", report.Faults)
 			}
@@ -203,12 +106,12 @@ func TestCheckFindsLostContents(t *testing.T) {
 					t.Errorf("fault %d is %v", i, f)
 				}
 			}
-			if info, err := h.blobs.Stat(t.Context(), first.SHA256); err == nil && info.Damaged != c.marked {
+			if info, err := h.Blobs.Stat(t.Context(), first.SHA256); err == nil && info.Damaged != c.marked {
 				t.Errorf("marked: %t", info.Damaged)
 			}
-			h.faults.Store(nil)
-			h.keep(content, false) // repairs what is known to be damaged
-			if left := h.check(true); len(left.Faults) > 0 {
+			h.FailCalls(nil)
+			h.Keep(content, false) // repairs what is known to be damaged
+			if left := h.Check(true); len(left.Faults) > 0 {
 				t.Errorf("after a repair: %v", left.Faults)
 			}
 		})
@@ -217,27 +120,27 @@ func TestCheckFindsLostContents(t *testing.T) {
 
 // A disk that is away while a check or a collection comes by has lost nothing.
 func TestContentsThatAreAwayAreNeitherLostNorCollected(t *testing.T) {
-	for name, away := range map[string]func(h *house) (back func()){
-		"unmounted": func(h *house) func() {
-			blobs, elsewhere := filepath.Join(h.dir, "blobs"), filepath.Join(h.dir, "elsewhere")
-			h.ok(os.Rename(blobs, elsewhere))
-			h.ok(os.Mkdir(blobs, 0o700)) // the place where it was mounted
-			return func() { h.ok(errors.Join(os.Remove(blobs), os.Rename(elsewhere, blobs))) }
+	for name, away := range map[string]func(h *upkeeptest.House) (back func()){
+		"unmounted": func(h *upkeeptest.House) func() {
+			blobs, elsewhere := filepath.Join(h.Dir, "blobs"), filepath.Join(h.Dir, "elsewhere")
+			h.OK(os.Rename(blobs, elsewhere))
+			h.OK(os.Mkdir(blobs, 0o700)) // the place where it was mounted
+			return func() { h.OK(errors.Join(os.Remove(blobs), os.Rename(elsewhere, blobs))) }
 		},
-		"a path to it fails": func(h *house) func() {
-			h.fail(func(call string) error { return syscall.EIO })
-			return func() { h.faults.Store(nil) }
+		"a path to it fails": func(h *upkeeptest.House) func() {
+			h.FailCalls(func(call string) error { return syscall.EIO })
+			return func() { h.FailCalls(nil) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
-			h.keep("one", true)
-			h.keep("two", true)
-			h.keep("nobody's", false)
+			h := upkeeptest.New(t)
+			h.Keep("one", true)
+			h.Keep("two", true)
+			h.Keep("nobody's", false)
 			back := away(h)
 			for _, deep := range []bool{false, true} {
 				unreadable := 0
-				for _, fault := range h.check(deep).Faults {
+				for _, fault := range h.Check(deep).Faults {
 					if fault.Attachment.Valid && fault.Unreadable {
 						unreadable++
 					} else if !strings.HasPrefix(fault.What, "Not everything could be looked at: ") {
@@ -248,11 +151,11 @@ func TestContentsThatAreAwayAreNeitherLostNorCollected(t *testing.T) {
 					t.Errorf("deep %t: %d contents could not be read", deep, unreadable)
 				}
 			}
-			if got, err := upkeep.Collect(t.Context(), h.records, h.blobs, upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}); err == nil {
+			if got, err := upkeep.Collect(t.Context(), h.Records, h.Blobs, upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}); err == nil {
 				t.Errorf("collected %+v", got)
 			}
 			back()
-			if report := h.check(true); len(report.Faults) > 0 || report.Contents != 3 || h.blobs.Damaged() != 0 {
+			if report := h.Check(true); len(report.Faults) > 0 || report.Contents != 3 || h.Blobs.Damaged() != 0 {
 				t.Errorf("afterwards: %+v", report)
 			}
 		})
@@ -261,12 +164,12 @@ func TestContentsThatAreAwayAreNeitherLostNorCollected(t *testing.T) {
 
 // What cannot be read when its turn comes may be read a moment later.
 func TestADeepCheckTriesAgainWhatItCouldNotRead(t *testing.T) {
-	h := newHouse(t)
+	h := upkeeptest.New(t)
 	for _, content := range []string{"one", "two", "three", "four"} {
-		h.keep(content, true)
+		h.Keep(content, true)
 	}
 	reads := 0
-	h.fail(func(call string) error {
+	h.FailCalls(func(call string) error {
 		if strings.HasPrefix(call, "read blobs/sha256/") {
 			if reads++; reads <= 3 {
 				return syscall.ETIMEDOUT
@@ -274,7 +177,7 @@ func TestADeepCheckTriesAgainWhatItCouldNotRead(t *testing.T) {
 		}
 		return nil
 	})
-	if report := h.check(true); len(report.Faults) > 0 || h.blobs.Damaged() != 0 {
+	if report := h.Check(true); len(report.Faults) > 0 || h.Blobs.Damaged() != 0 {
 		t.Errorf("%+v", report)
 	}
 }
@@ -288,34 +191,34 @@ func TestADeepCheckTakesTheMarkFromWhatWasPutRight(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
-			a := h.keep("content", true)
-			h.ok(os.WriteFile(h.path(a), []byte("CONTENT"), 0o600))
+			h := upkeeptest.New(t)
+			a := h.Keep("content", true)
+			h.OK(os.WriteFile(h.Path(a), []byte("CONTENT"), 0o600))
 			for range 2 { // it is looked at again, and still wrong
-				if n := len(h.check(true).Faults); n != 1 || h.blobs.Damaged() != 1 {
-					t.Fatalf("%d faults, and %d contents are marked", n, h.blobs.Damaged())
+				if n := len(h.Check(true).Faults); n != 1 || h.Blobs.Damaged() != 1 {
+					t.Fatalf("%d faults, and %d contents are marked", n, h.Blobs.Damaged())
 				}
 			}
-			h.ok(repair(h.path(a)))
-			h.fail(func(call string) error {
+			h.OK(repair(h.Path(a)))
+			h.FailCalls(func(call string) error {
 				if strings.HasPrefix(call, "remove blobs/damaged") {
 					return errors.New("input/output error")
 				}
 				return nil
 			})
-			if faults := fmt.Sprint(h.check(true).Faults); !strings.Contains(faults, "The content is whole again, but its mark could not be taken away: input/output error.") {
+			if faults := fmt.Sprint(h.Check(true).Faults); !strings.Contains(faults, "The content is whole again, but its mark could not be taken away: input/output error.") {
 				t.Errorf("as long as that fails: %v", faults)
 			}
-			h.faults.Store(nil)
-			if left := h.check(true); len(left.Faults) > 0 || h.blobs.Damaged() != 0 {
-				t.Errorf("%v, and %d contents are marked", left.Faults, h.blobs.Damaged())
+			h.FailCalls(nil)
+			if left := h.Check(true); len(left.Faults) > 0 || h.Blobs.Damaged() != 0 {
+				t.Errorf("%v, and %d contents are marked", left.Faults, h.Blobs.Damaged())
 			}
-			if _, err := h.blobs.Open(t.Context(), a.SHA256, a.Size); err != nil {
+			if _, err := h.Blobs.Open(t.Context(), a.SHA256, a.Size); err != nil {
 				t.Error(err)
 			}
-			h.close()
-			h.open()
-			if h.blobs.Damaged() != 0 {
+			h.Close()
+			h.Open()
+			if h.Blobs.Damaged() != 0 {
 				t.Error("after a restart it is marked again")
 			}
 		})
@@ -323,27 +226,27 @@ func TestADeepCheckTakesTheMarkFromWhatWasPutRight(t *testing.T) {
 }
 
 func TestADamagedContentOfNobodyIsAFault(t *testing.T) {
-	h := newHouse(t)
-	a := h.keep("nobody's", false)
-	h.ok(os.WriteFile(h.path(a), []byte("nobodY's"), 0o600))
-	report := h.check(true)
+	h := upkeeptest.New(t)
+	a := h.Keep("nobody's", false)
+	h.OK(os.WriteFile(h.Path(a), []byte("nobodY's"), 0o600))
+	report := h.Check(true)
 	if len(report.Faults) != 1 || report.Faults[0].Attachment.Valid || report.Faults[0].Blob != blobs.Ref(a.SHA256).String() || report.Orphans != 1 {
 		t.Errorf("%+v", report)
 	}
-	h.collect(upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}, 1)
-	if left := h.check(true); len(left.Faults) > 0 || left.Orphans > 0 {
+	collect(h, upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}, 1)
+	if left := h.Check(true); len(left.Faults) > 0 || left.Orphans > 0 {
 		t.Errorf("after it was collected: %+v", left)
 	}
 }
 
 func TestACheckOfADamagedDatabaseGoesOn(t *testing.T) {
-	h := newHouse(t)
-	a, b := h.keep("one", true), h.keep("two", true)
-	h.ok(os.Remove(h.path(a)))
-	h.spoilDatabase(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("attachments")).Put(append(append([]byte{1}, h.product.ID[:]...), b.ID[:]...), []byte("no record"))
+	h := upkeeptest.New(t)
+	a, b := h.Keep("one", true), h.Keep("two", true)
+	h.OK(os.Remove(h.Path(a)))
+	h.SpoilDatabase(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("attachments")).Put(append(append([]byte{1}, h.Product.ID[:]...), b.ID[:]...), []byte("no record"))
 	})
-	faults := fmt.Sprint(h.check(true).Faults)
+	faults := fmt.Sprint(h.Check(true).Faults)
 	for _, says := range []string{"The content is missing.", "The attachments after " + a.ID.String() + " cannot be listed", `In the bucket "attachments", the entry`} {
 		if !strings.Contains(faults, says) {
 			t.Errorf("nothing says %q: %s", says, faults)
@@ -354,20 +257,20 @@ func TestACheckOfADamagedDatabaseGoesOn(t *testing.T) {
 // A disk that does not list its contents is one fault, and no reason not to
 // look at the rest.
 func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
-	h := newHouse(t)
-	a := h.keep("one", true)
-	h.ok(os.Remove(h.path(a)))
-	h.spoilDatabase(func(tx *bbolt.Tx) error {
+	h := upkeeptest.New(t)
+	a := h.Keep("one", true)
+	h.OK(os.Remove(h.Path(a)))
+	h.SpoilDatabase(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), pages.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
 	})
-	h.fail(func(call string) error {
+	h.FailCalls(func(call string) error {
 		if strings.HasPrefix(call, "list blobs/sha256") {
 			return errors.New("input/output error")
 		}
 		return nil
 	})
 	for _, deep := range []bool{false, true} {
-		faults := h.check(deep).Faults
+		faults := h.Check(deep).Faults
 		for _, says := range []string{"Not everything could be looked at: listing contents: input/output error.", "The content is missing.", "A content of 5 bytes waits"} {
 			if !strings.Contains(fmt.Sprint(faults), says) {
 				t.Errorf("nothing says %q: %v", says, faults)
@@ -381,34 +284,34 @@ func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 
 // While a check runs, somebody does something at one step of it.
 func TestWhatComesAndGoesIsNoFault(t *testing.T) {
-	for name, happens := range map[string]func(h *house, a store.Attachment){
-		"an upload": func(h *house, _ store.Attachment) { h.keep("upload", true) },
-		"a delete": func(h *house, a store.Attachment) {
-			_, err := h.records.DeleteAttachment(context.Background(), a.ID)
-			h.ok(err)
-			_, err = h.blobs.Remove(context.Background(), a.SHA256, func() (bool, error) { return false, nil })
-			h.ok(err)
+	for name, happens := range map[string]func(h *upkeeptest.House, a store.Attachment){
+		"an upload": func(h *upkeeptest.House, _ store.Attachment) { h.Keep("upload", true) },
+		"a delete": func(h *upkeeptest.House, a store.Attachment) {
+			_, err := h.Records.DeleteAttachment(context.Background(), a.ID)
+			h.OK(err)
+			_, err = h.Blobs.Remove(context.Background(), a.SHA256, func() (bool, error) { return false, nil })
+			h.OK(err)
 		},
-		"a repair": func(h *house, a store.Attachment) {
-			h.ok(h.blobs.MarkDamaged(context.Background(), a.SHA256, nil))
-			h.keep("the content", false)
+		"a repair": func(h *upkeeptest.House, a store.Attachment) {
+			h.OK(h.Blobs.MarkDamaged(context.Background(), a.SHA256, nil))
+			h.Keep("the content", false)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t)
+			h := upkeeptest.New(t)
 			for at, happened := 0, true; happened; at += 10 {
 				happened = false
-				a := h.keep("the content", true)
+				a := h.Keep("the content", true)
 				n := 0
-				h.fail(func(string) error {
+				h.FailCalls(func(string) error {
 					if n++; n > at && !happened {
 						happened = true
 						happens(h, a)
 					}
 					return nil
 				})
-				report := h.check(true)
-				h.faults.Store(nil)
+				report := h.Check(true)
+				h.FailCalls(nil)
 				if len(report.Faults) > 0 || report.Orphans > 0 {
 					t.Errorf("at step %d: %+v", at, report)
 				}
@@ -418,10 +321,10 @@ func TestWhatComesAndGoesIsNoFault(t *testing.T) {
 }
 
 func TestACheckCanBeEnded(t *testing.T) {
-	h := newHouse(t)
-	a := h.keep(strings.Repeat("x", 1<<20), true)
+	h := upkeeptest.New(t)
+	a := h.Keep(strings.Repeat("x", 1<<20), true)
 	ctx, end := context.WithCancel(t.Context())
-	_, err := upkeep.Check(ctx, h.records, h.blobs, upkeep.CheckOptions{Deep: true, Marker: h.blobs, Progress: func(p upkeep.Progress) {
+	_, err := upkeep.Check(ctx, h.Records, h.Blobs, upkeep.CheckOptions{Deep: true, Marker: h.Blobs, Progress: func(p upkeep.Progress) {
 		if p.AllBytes > 0 { // in the middle of reading
 			end()
 		}
@@ -429,35 +332,35 @@ func TestACheckCanBeEnded(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if info, err := h.blobs.Stat(t.Context(), a.SHA256); err != nil || info.Damaged {
+	if info, err := h.Blobs.Stat(t.Context(), a.SHA256); err != nil || info.Damaged {
 		t.Errorf("afterwards: %+v, %v", info, err)
 	}
 }
 
-func (h *house) collect(opts upkeep.CollectOptions, want int64) {
+func collect(h *upkeeptest.House, opts upkeep.CollectOptions, want int64) {
 	h.Helper()
-	got, err := upkeep.Collect(context.Background(), h.records, h.blobs, opts)
+	got, err := upkeep.Collect(context.Background(), h.Records, h.Blobs, opts)
 	if err != nil || got.Contents != want {
 		h.Errorf("%+v: %+v, %v", opts, got, err)
 	}
 }
 
 func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
-	h := newHouse(t)
+	h := upkeeptest.New(t)
 	now := time.Now()
-	wanted, old, young := h.keep("wanted", true), h.keep("old", false), h.keep("young", false)
+	wanted, old, young := h.Keep("wanted", true), h.Keep("old", false), h.Keep("young", false)
 	for a, age := range map[store.Attachment]time.Duration{wanted: 2 * time.Hour, old: time.Hour, young: time.Hour - time.Second} {
-		h.ok(os.Chtimes(h.path(a), now, now.Add(-age)))
+		h.OK(os.Chtimes(h.Path(a), now, now.Add(-age)))
 	}
 	left := func(want ...store.Attachment) {
 		t.Helper()
 		n := 0
-		for _, err := range h.blobs.All(t.Context(), blobs.Ref{}) {
-			h.ok(err)
+		for _, err := range h.Blobs.All(t.Context(), blobs.Ref{}) {
+			h.OK(err)
 			n++
 		}
 		for _, a := range want {
-			if _, err := h.blobs.Stat(t.Context(), a.SHA256); err != nil {
+			if _, err := h.Blobs.Stat(t.Context(), a.SHA256); err != nil {
 				t.Error(err)
 			}
 		}
@@ -465,12 +368,12 @@ func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
 			t.Errorf("%d contents are left", n)
 		}
 	}
-	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now, DryRun: true}, 1)
+	collect(h, upkeep.CollectOptions{MinAge: time.Hour, Now: now, DryRun: true}, 1)
 	left(wanted, old, young)
-	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now}, 1)
+	collect(h, upkeep.CollectOptions{MinAge: time.Hour, Now: now}, 1)
 	left(wanted, young)
-	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now}, 0)
-	h.collect(upkeep.CollectOptions{MinAge: time.Hour, Now: now.Add(time.Minute)}, 1)
+	collect(h, upkeep.CollectOptions{MinAge: time.Hour, Now: now}, 0)
+	collect(h, upkeep.CollectOptions{MinAge: time.Hour, Now: now.Add(time.Minute)}, 1)
 	left(wanted)
 }
 
@@ -478,63 +381,63 @@ func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
 // them.
 // After going back to a snapshot, what came later is only in its files.
 func TestAWaryCollectionTakesNothingWhileTheDatabaseIsASnapshotThatWasPutBack(t *testing.T) {
-	h := newHouse(t)
-	h.keep("known to the snapshot", true)
-	h.keep("came after it", false)
-	h.ok(upkeep.NoteCopy(h.Context(), h.records, time.Now()))
+	h := upkeeptest.New(t)
+	h.Keep("known to the snapshot", true)
+	h.Keep("came after it", false)
+	h.OK(upkeep.NoteCopy(h.Context(), h.Records, time.Now()))
 	wary := upkeep.CollectOptions{Wary: true, Now: time.Now().Add(time.Hour)}
-	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, wary); !errors.Is(err, upkeep.ErrCopy) || done.Contents != 0 {
+	if done, err := upkeep.Collect(h.Context(), h.Records, h.Blobs, wary); !errors.Is(err, upkeep.ErrCopy) || done.Contents != 0 {
 		t.Errorf("removed %+v, %v", done, err)
 	}
 	look := upkeep.CollectOptions{DryRun: true, Now: wary.Now}
-	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, look); err != nil || done.Contents != 1 {
+	if done, err := upkeep.Collect(h.Context(), h.Records, h.Blobs, look); err != nil || done.Contents != 1 {
 		t.Errorf("would remove %+v, %v", done, err)
 	}
 	person := upkeep.CollectOptions{Now: wary.Now}
-	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, person); err != nil || done.Contents != 1 {
+	if done, err := upkeep.Collect(h.Context(), h.Records, h.Blobs, person); err != nil || done.Contents != 1 {
 		t.Errorf("removed %+v, %v", done, err)
 	}
-	h.keep("left by a crash", false)
-	if done, err := upkeep.Collect(h.Context(), h.records, h.blobs, wary); err != nil || done.Contents != 1 {
+	h.Keep("left by a crash", false)
+	if done, err := upkeep.Collect(h.Context(), h.Records, h.Blobs, wary); err != nil || done.Contents != 1 {
 		t.Errorf("once a person has decided, it removed %+v, %v", done, err)
 	}
 }
 
 func TestAWaryCollectionLeavesManyContentsToAPerson(t *testing.T) {
-	h := newHouse(t)
+	h := upkeeptest.New(t)
 	for n := range 20 {
-		h.keep(fmt.Sprintf("known %d", n), true)
+		h.Keep(fmt.Sprintf("known %d", n), true)
 	}
 	opts := upkeep.CollectOptions{Wary: true, Now: time.Now().Add(time.Hour)}
 	for n := range 11 {
-		h.keep(fmt.Sprintf("unknown %d", n), false)
+		h.Keep(fmt.Sprintf("unknown %d", n), false)
 	}
-	if got, err := upkeep.Collect(t.Context(), h.records, h.blobs, opts); !errors.Is(err, upkeep.ErrMany) || got.Contents != 0 {
+	if got, err := upkeep.Collect(t.Context(), h.Records, h.Blobs, opts); !errors.Is(err, upkeep.ErrMany) || got.Contents != 0 {
 		t.Errorf("removed %d contents, %v", got.Contents, err)
 	}
 	opts.Wary = false
-	h.collect(opts, 11)
+	collect(h, opts, 11)
 	opts.Wary = true
 	for n := range 10 {
-		h.keep(fmt.Sprintf("spare %d", n), false)
+		h.Keep(fmt.Sprintf("spare %d", n), false)
 	}
-	h.collect(opts, 10)
+	collect(h, opts, 10)
 }
 
 // A content whose entry in the index is lost looks as though nobody had it.
 func TestCollectRemovesNothingOnDoubt(t *testing.T) {
-	h := newHouse(t)
-	needed := h.keep("needed", true)
-	h.spoilDatabase(func(tx *bbolt.Tx) error {
+	h := upkeeptest.New(t)
+	needed := h.Keep("needed", true)
+	h.SpoilDatabase(func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte("contents")).Delete(append(needed.SHA256[:], needed.ID[:]...))
 	})
-	h.keep("spare", false)
+	h.Keep("spare", false)
 	opts := upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}
-	got, err := upkeep.Collect(t.Context(), h.records, h.blobs, opts)
+	got, err := upkeep.Collect(t.Context(), h.Records, h.Blobs, opts)
 	if !errors.Is(err, upkeep.ErrDoubt) || got.Contents != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := h.blobs.Stat(t.Context(), needed.SHA256); err != nil {
+	if _, err := h.Blobs.Stat(t.Context(), needed.SHA256); err != nil {
 		t.Errorf("what is needed: %v", err)
 	}
 }
@@ -555,19 +458,19 @@ func (u *unsure) Referenced(ctx context.Context, sum [32]byte) (bool, error) {
 }
 
 func TestTheFirstErrorEndsCollecting(t *testing.T) {
-	h := newHouse(t)
+	h := upkeeptest.New(t)
 	for n := range 3 {
-		h.keep(fmt.Sprint("spare ", n), false)
+		h.Keep(fmt.Sprint("spare ", n), false)
 	}
 	opts := upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}
 	// Three contents are asked after twice: before anything goes, and last.
 	for answered, removed := range []int64{0, 0, 0, 0, 1, 1} {
-		got, err := upkeep.Collect(t.Context(), &unsure{h.records, answered}, h.blobs, opts)
+		got, err := upkeep.Collect(t.Context(), &unsure{h.Records, answered}, h.Blobs, opts)
 		if !errors.Is(err, errUnsure) || got.Contents != removed {
 			t.Errorf("with %d answers: %+v, %v", answered, got, err)
 		}
 		if removed > 0 {
-			h.keep("spare "+fmt.Sprint(answered), false)
+			h.Keep("spare "+fmt.Sprint(answered), false)
 			break
 		}
 	}

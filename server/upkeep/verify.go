@@ -12,22 +12,39 @@ import (
 	"attachd/store"
 )
 
-// A content is read in pieces of so many bytes.
+// piece, in bytes, is how much of a content is read at once.
 const piece = 256 << 10
 
-// loss is why a content is not as it should be, or could not be read.
-type loss struct {
-	why    string
-	marked bool
-	unread bool // the storage did not give the bytes, which may be right
+// What is wrong with a content, in a sentence.
+const (
+	Missing = "The content is missing."
+	Damaged = "The content is damaged: its bytes are not those that were uploaded."
+)
+
+// WrongLength says that a content has another length than it should have.
+func WrongLength(has, should int64) string {
+	return fmt.Sprintf("The content has %d bytes, not %d.", has, should)
 }
 
-// verify hashes a content and marks it if it was read in full and is not what
-// its name says. What cannot be read is not marked: a cable or a path to a disk
-// fails for a while, and the bytes are as they were. The content is read
-// through watch, one Read a piece. Of a whole one there are checksums, if it
-// needs any, and no loss; the only error is that of ctx.
-func verify(ctx context.Context, contents blobs.Store, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
+// Loss is why a content is not as it should be, or could not be read.
+type Loss struct {
+	Why    string // a sentence
+	Marked bool
+	Unread bool // the storage did not give the bytes, which may be right
+}
+
+// VerifyContent hashes a content and marks it if it was read in full and is not
+// what its name says. What cannot be read is not marked: a cable or a path to a
+// disk fails for a while, and the bytes are as they were. One that is marked
+// loses its mark if it is whole: somebody has put it right, from a backup perhaps,
+// or it was marked wrongly. Without a marker, nothing is marked.
+//
+// The content is read through watch, one Read a piece. Of a whole one there are
+// checksums, if it needs any, and no loss; the only error is that of ctx.
+func VerifyContent(ctx context.Context, contents blobs.Store, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *Loss, err error) {
+	if info.Damaged {
+		return verifyMarked(ctx, marker, info, watch)
+	}
 	content, err := contents.Open(ctx, info.Ref, info.Size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrDamaged):
@@ -45,22 +62,20 @@ func verify(ctx context.Context, contents blobs.Store, marker blobs.Marker, info
 	case err != nil:
 		return nil, unread("The content cannot be read: %v.", err), nil
 	case ref != info.Ref:
-		lost, err := mark(ctx, contents, marker, info.Ref, content, loss{why: "The content is damaged: its bytes are not those that were uploaded."})
+		lost, err := mark(ctx, contents, marker, info.Ref, content)
 		return nil, lost, err
 	}
 	return sums, nil, nil
 }
 
-func unread(format string, err error) *loss {
-	return &loss{why: fmt.Sprintf(format, err), unread: true}
+func unread(format string, err error) *Loss {
+	return &Loss{Why: fmt.Sprintf(format, err), Unread: true}
 }
 
-// verifyMarked hashes a content that is marked damaged, and takes the mark away
-// if it is whole: somebody has put it right, from a backup perhaps, or it was
-// marked wrongly. It reads as verify does.
-func verifyMarked(ctx context.Context, _ blobs.Store, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *loss, err error) {
+// verifyMarked is VerifyContent for a content that is marked damaged.
+func verifyMarked(ctx context.Context, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *Loss, err error) {
 	if marker == nil {
-		return nil, &loss{why: "The content is damaged.", marked: true}, nil
+		return nil, &Loss{Why: "The content is damaged.", Marked: true}, nil
 	}
 	content, err := marker.OpenMarked(ctx, info.Ref)
 	if errors.Is(err, blobs.ErrNotFound) {
@@ -75,16 +90,16 @@ func verifyMarked(ctx context.Context, _ blobs.Store, marker blobs.Marker, info 
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case err != nil && !errors.Is(err, blobs.ErrDamaged):
-		return nil, &loss{why: fmt.Sprintf("The content is marked damaged, and cannot be read: %v.", err), marked: true, unread: true}, nil
+		return nil, &Loss{Why: fmt.Sprintf("The content is marked damaged, and cannot be read: %v.", err), Marked: true, Unread: true}, nil
 	case err != nil || ref != info.Ref:
-		return nil, &loss{why: "The content is marked damaged.", marked: true}, nil
+		return nil, &Loss{Why: "The content is marked damaged.", Marked: true}, nil
 	}
 	err = marker.Unmark(ctx, info.Ref, content)
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case err != nil && !errors.Is(err, blobs.ErrNotFound):
-		return nil, &loss{why: fmt.Sprintf("The content is whole again, but its mark could not be taken away: %v.", err), marked: true}, nil
+		return nil, &Loss{Why: fmt.Sprintf("The content is whole again, but its mark could not be taken away: %v.", err), Marked: true}, nil
 	}
 	return sums, nil, nil
 }
@@ -94,11 +109,11 @@ func hashed(content io.Reader, size int64) (blobs.Ref, blobs.Checksums, error) {
 	return blobs.Hash(content, size, make([]byte, max(1, min(piece, size))))
 }
 
-// mark leaves a content alone that was repaired while it was read. A disk that
-// has no room for a mark is no reason not to report the damage.
-func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref blobs.Ref, read blobs.Content, lost loss) (*loss, error) {
+// mark marks a content as damaged, unless it was repaired while it was read. A
+// disk that has no room for a mark is no reason not to report the damage.
+func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref blobs.Ref, read blobs.Content) (*Loss, error) {
 	if marker == nil {
-		return &lost, nil
+		return &Loss{Why: Damaged}, nil
 	}
 	err := marker.MarkDamaged(ctx, ref, read)
 	if err == nil {
@@ -109,15 +124,13 @@ func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref bl
 	}
 	switch {
 	case err == nil:
-		lost.marked = true
-		return &lost, nil
+		return &Loss{Why: Damaged, Marked: true}, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, blobs.ErrNotFound):
 		return nil, nil
 	}
-	lost.why = fmt.Sprintf("%s It could not be marked: %v.", lost.why, err)
-	return &lost, nil
+	return &Loss{Why: fmt.Sprintf("%s It could not be marked: %v.", Damaged, err)}, nil
 }
 
 // ChecksumRecords keep the checksums of contents.
@@ -136,8 +149,8 @@ type checksums struct {
 	bytes   int
 }
 
-// Checksums are written in one commit once so many bytes of them, or so many
-// contents, have come together.
+// checksumBytes and checksumContents are how many bytes of checksums, or contents
+// that have them, are written in one commit.
 const (
 	checksumBytes    = 1 << 20
 	checksumContents = 256
