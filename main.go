@@ -14,6 +14,7 @@ import (
 
 	"attachd/blobs/disk"
 	"attachd/server"
+	"attachd/server/backup"
 	"attachd/server/cli"
 	"attachd/server/cli/command"
 	"attachd/server/cli/files"
@@ -21,7 +22,6 @@ import (
 	"attachd/server/daemon"
 	"attachd/server/memory"
 	"attachd/server/preview"
-	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/bolt"
 )
@@ -118,12 +118,12 @@ func open(cfg config.Config) (daemon.Storage, error) {
 }
 
 // openCopy opens a copy of a database to note something in it.
-func openCopy(path string) (upkeep.Records, error) {
+func openCopy(path string) (backup.Records, error) {
 	return bolt.Open(path, bolt.Options{Lost: end})
 }
 
 // openSnapshot opens a copy of a database, which may lie on a medium that
 // cannot be written.
-func openSnapshot(path string) (upkeep.Records, error) {
+func openSnapshot(path string) (backup.Records, error) {
 	return bolt.Open(path, bolt.Options{ReadOnly: true, Lost: end})
 }

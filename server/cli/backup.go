@@ -18,6 +18,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/durable"
+	"attachd/server/backup"
 	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/datadir"
@@ -76,7 +77,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err != nil {
 		return err
 	}
-	archive, err := upkeep.MakeArchive(to, dir.Own)
+	archive, err := backup.MakeArchive(to, dir.Own)
 	if errors.Is(err, fs.ErrPermission) { // the medium may be root's
 		if err := back(); err != nil {
 			return err
@@ -84,7 +85,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 		if dir, err = openExisting(cfg); err != nil { // whose files are handed over now
 			return err
 		}
-		archive, err = upkeep.MakeArchive(to, dir.Own)
+		archive, err = backup.MakeArchive(to, dir.Own)
 	}
 	if err != nil {
 		return err
@@ -127,7 +128,7 @@ func isServed(ctx context.Context, dataDir string) bool {
 }
 
 // badDatabase is what becomes of a backup of a database that has faults.
-func badDatabase(added upkeep.Added, err error, dir *datadir.Dir) error {
+func badDatabase(added backup.Added, err error, dir *datadir.Dir) error {
 	if errors.Is(err, store.ErrDamaged) {
 		return command.Fault(fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue()))
 	}
@@ -147,13 +148,13 @@ func full(err error, to string) error {
 
 // removable says what to do about a damaged restore point.
 func removable(err error, to string) error {
-	if !errors.Is(err, upkeep.ErrDamagedPoint) {
+	if !errors.Is(err, backup.ErrDamagedPoint) {
 		return err
 	}
 	return fmt.Errorf("%w. `attachd backup verify` tells more; what cannot be mended can be removed: attachd backup remove %s POINT", err, to)
 }
 
-func (a *App) sayRemoved(pruned upkeep.Pruned) {
+func (a *App) sayRemoved(pruned backup.Pruned) {
 	switch {
 	case pruned.Points == 0 && pruned.Contents == 0:
 		fmt.Fprintln(a.Out, "nothing to remove")
@@ -167,7 +168,7 @@ func (a *App) sayRemoved(pruned upkeep.Pruned) {
 }
 
 // warnUnsynced tells of a medium that takes no syncs of folders.
-func (a *App) warnUnsynced(archive *upkeep.Archive) {
+func (a *App) warnUnsynced(archive *backup.Archive) {
 	if why := archive.Unsynced(); why != nil {
 		fmt.Fprintf(a.Err, "attachd: warning: the backup's medium cannot sync folders (%v): should it lose power or its connection within the next minutes, what was just written may be missing. `attachd backup verify` tells\n", why)
 	}
@@ -182,16 +183,16 @@ func installation(ctx context.Context, c *client) (uuid.UUID, error) {
 }
 
 // pointOf is what a restore point has of the files beside the database.
-func pointOf(dir *datadir.Dir) (upkeep.AddOptions, error) {
+func pointOf(dir *datadir.Dir) (backup.AddOptions, error) {
 	secret, unreadable := os.ReadFile(dir.Join("secret.key"))
 	format, err := os.ReadFile(dir.Join("FORMAT"))
-	return upkeep.AddOptions{Secret: secret, Format: format}, errors.Join(unreadable, err)
+	return backup.AddOptions{Secret: secret, Format: format}, errors.Join(unreadable, err)
 }
 
-func (a *App) addPoint(ctx context.Context, archive *upkeep.Archive, c *client, opts upkeep.AddOptions, keep int) (upkeep.Added, error) {
+func (a *App) addPoint(ctx context.Context, archive *backup.Archive, c *client, opts backup.AddOptions, keep int) (backup.Added, error) {
 	here, err := installation(ctx, c)
 	if err != nil {
-		return upkeep.Added{}, err
+		return backup.Added{}, err
 	}
 	shown := a.NewProgressLine()
 	opts.Now, opts.Version, opts.Installation, opts.Keep = time.Now(), version(), here, keep
@@ -218,7 +219,7 @@ type source struct {
 // errStopped is what a backup meets whose server does not stay.
 var errStopped = errors.New("the server stopped. Run the command again: what was copied stays")
 
-// Snapshot implements upkeep.Source. The server keeps contents for as long as
+// Snapshot implements backup.Source. The server keeps contents for as long as
 // its answer is read.
 func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Context, release func(), err error) {
 	response, err := s.send(ctx, "POST", "/upkeep/snapshot", nil)
@@ -274,7 +275,7 @@ func (s *served) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Content implements upkeep.Source.
+// Content implements backup.Source.
 func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
 	response, err := s.send(ctx, "GET", "/upkeep/contents/"+ref.String(), nil)
 	if err != nil {
@@ -291,7 +292,7 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 	case "damaged":
 		err = blobs.ErrDamaged
 	case "storage_unreadable":
-		err = fmt.Errorf("%w: %w", upkeep.ErrUnreadable, err)
+		err = fmt.Errorf("%w: %w", backup.ErrUnreadable, err)
 	}
 	return nil, errors.Join(err, response.Body.Close())
 }
@@ -311,7 +312,7 @@ func (a *App) backupList() *cobra.Command {
 		Short: "list the restore points in a folder, oldest first",
 		Args:  command.Exactly("a folder"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			archive, err := upkeep.FindArchive(args[0])
+			archive, err := backup.FindArchive(args[0])
 			if err != nil {
 				return err
 			}
@@ -355,16 +356,16 @@ func (a *App) backupRemove() *cobra.Command {
 			return command.Usage("attachd backup remove takes a folder and the names of restore points; `attachd backup list` shows them")
 		},
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			archive, err := upkeep.OpenArchive(args[0])
+			archive, err := backup.OpenArchive(args[0])
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, archive.Close()) }()
 			pruned, err := archive.Remove(cmd.Context(), args[1:], evenLast, a.openSnapshot)
 			switch {
-			case errors.Is(err, upkeep.ErrLastPoint):
+			case errors.Is(err, backup.ErrLastPoint):
 				return fmt.Errorf("%w; nothing was removed. Make a new one first, or run the command again with --even-last", err)
-			case errors.Is(err, upkeep.ErrDamagedPoint):
+			case errors.Is(err, backup.ErrDamagedPoint):
 				a.sayRemoved(pruned)
 				return command.Fault(fmt.Errorf("contents that no restore point needs any more stay: %w", removable(err, args[0])))
 			case err != nil:
@@ -386,13 +387,13 @@ func (a *App) backupVerify() *cobra.Command {
 		Short: "read all of a backup and see that nothing is missing or damaged",
 		Args:  command.Exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			archive, err := upkeep.OpenArchive(args[0])
+			archive, err := backup.OpenArchive(args[0])
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, archive.Close()) }()
 			shown := a.NewProgressLine()
-			verified, err := archive.Verify(cmd.Context(), upkeep.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents})
+			verified, err := archive.Verify(cmd.Context(), backup.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents})
 			shown.Clear()
 			if err != nil {
 				return err
@@ -462,7 +463,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	if err != nil {
 		return err
 	}
-	lock, err := upkeep.Lock(dir.RestoringFile())
+	lock, err := backup.Lock(dir.RestoringFile())
 	if err != nil {
 		return err
 	}
@@ -493,10 +494,10 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 }
 
 // openPoint opens an archive to restore a point of it.
-func openPoint(from, name string) (*upkeep.Archive, upkeep.Point, error) {
-	archive, err := upkeep.OpenArchive(from)
+func openPoint(from, name string) (*backup.Archive, backup.Point, error) {
+	archive, err := backup.OpenArchive(from)
 	if err != nil {
-		return nil, upkeep.Point{}, err
+		return nil, backup.Point{}, err
 	}
 	point, err := archive.Find(name)
 	if err == nil {
@@ -510,7 +511,7 @@ func openPoint(from, name string) (*upkeep.Archive, upkeep.Point, error) {
 
 // keepInstallation has what was restored from a point of an earlier version go
 // on as the installation whose backup it is.
-func (a *App) keepInstallation(ctx context.Context, archive *upkeep.Archive, dir *datadir.Dir) (err error) {
+func (a *App) keepInstallation(ctx context.Context, archive *backup.Archive, dir *datadir.Dir) (err error) {
 	whose, err := archive.Installation()
 	if err != nil || whose == uuid.Nil {
 		return err
@@ -526,18 +527,18 @@ func (a *App) keepInstallation(ctx context.Context, archive *upkeep.Archive, dir
 // damaged says what to do about a backup that is.
 func damaged(err error) error {
 	switch {
-	case errors.Is(err, upkeep.ErrBeyondHope):
+	case errors.Is(err, backup.ErrBeyondHope):
 		return command.Fault(fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole", err))
-	case errors.Is(err, upkeep.ErrDamaged):
+	case errors.Is(err, backup.ErrDamaged):
 		return command.Fault(fmt.Errorf("%w. Name another restore point with --point: `attachd backup verify` finds those that are whole. Or restore what there is of this one: run the command again with --despite-damage", err))
 	}
 	return err
 }
 
-func (a *App) restorePoint(ctx context.Context, archive *upkeep.Archive, point upkeep.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
+func (a *App) restorePoint(ctx context.Context, archive *backup.Archive, point backup.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
 	shown := a.NewProgressLine()
-	restored, err := archive.Restore(ctx, upkeep.Target{Dir: dir.Path(), Own: dir.Own},
-		upkeep.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents, DespiteDamage: despiteDamage})
+	restored, err := archive.Restore(ctx, backup.Target{Dir: dir.Path(), Own: dir.Own},
+		backup.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents, DespiteDamage: despiteDamage})
 	shown.Clear()
 	for _, fault := range restored.Faults {
 		fmt.Fprintln(a.Out, fault)

@@ -14,11 +14,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/server"
+	"attachd/server/backup"
 	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/content"
 	"attachd/server/daemon"
-	"attachd/server/upkeep"
 	"attachd/server/webhooks"
 )
 
@@ -26,8 +26,8 @@ import (
 type App struct {
 	command.Streams
 	open         func(config.Config) (daemon.Storage, error)
-	openSnapshot upkeep.Open
-	openCopy     upkeep.Open
+	openSnapshot backup.Open
+	openCopy     backup.Open
 
 	configFile string
 	dataDir    string
@@ -36,7 +36,7 @@ type App struct {
 // New makes an App; open opens the storage that a configuration names, and
 // openSnapshot a copy of its database, for reading, and openCopy one that may be
 // written.
-func New(open func(config.Config) (daemon.Storage, error), openSnapshot, openCopy upkeep.Open, streams command.Streams) *App {
+func New(open func(config.Config) (daemon.Storage, error), openSnapshot, openCopy backup.Open, streams command.Streams) *App {
 	return &App{open: open, openSnapshot: openSnapshot, openCopy: openCopy, Streams: streams}
 }
 

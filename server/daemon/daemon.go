@@ -16,10 +16,10 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"attachd/server"
+	"attachd/server/backup"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/jobs"
-	"attachd/server/upkeep"
 )
 
 // Options are what Serve serves, and how.
@@ -27,7 +27,7 @@ type Options struct {
 	Config   config.Config
 	Warnings []string // about the configuration, for the log
 	Storage  func() (Held, error)
-	OpenCopy upkeep.Open // opens a copy of the database that may be written
+	OpenCopy backup.Open // opens a copy of the database that may be written
 	Stderr   io.Writer   // takes the log
 	Version  string
 	Demo     *Demo // optional

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"attachd/server/backup"
 	"attachd/server/upkeep"
 )
 
@@ -26,7 +27,7 @@ const (
 // snapshots keeps copies of the database while a server runs.
 type snapshots struct {
 	Storage
-	open    upkeep.Open
+	open    backup.Open
 	reserve int64                      // bytes that must stay free on the disk
 	settled func(context.Context) bool // whether the clock is right for sure
 	log     *slog.Logger

@@ -11,11 +11,11 @@ import (
 
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
-	"attachd":                     {"blobs/disk", "server", "server/cli", "server/cli/command", "server/cli/files", "server/config", "server/daemon", "server/memory", "server/preview", "server/upkeep", "store", "store/bolt"},
-	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/cli/command", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd":                     {"blobs/disk", "server", "server/backup", "server/cli", "server/cli/command", "server/cli/files", "server/config", "server/daemon", "server/memory", "server/preview", "store", "store/bolt"},
+	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/backup", "server/cli/command", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/cli/command":  {"server/remote", "server/upkeep"},
 	"attachd/server/cli/files":    {"server/cli/command", "server/config", "server/remote", "server/token"},
-	"attachd/server/daemon":       {"blobs", "server", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server/daemon":       {"blobs", "server", "server/backup", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server":              {"blobs", "server/api", "server/content", "server/content/charset", "server/content/container", "server/contents", "server/formdata", "server/jobs", "server/limits", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/api":          {"blobs", "blobs/durable", "server/content", "server/contents", "server/limits", "server/memory", "server/token", "store"},
 	"attachd/server/formdata":     {"server/content"},
@@ -24,7 +24,8 @@ var arrows = map[string][]string{
 	"attachd/server/memory":       {},
 	"attachd/server/page":         {},
 	"attachd/server/contents":     {"blobs", "store"},
-	"attachd/server/upkeep":       {"blobs", "blobs/disk", "blobs/durable", "store"},
+	"attachd/server/backup":       {"blobs", "blobs/disk", "blobs/durable", "server/upkeep", "store"},
+	"attachd/server/upkeep":       {"blobs", "store"},
 	"attachd/server/config":       {},
 	"attachd/server/content":      {"server/content/charset", "server/content/container"},
 	"attachd/server/datadir":      {"blobs/durable", "server/token"},
@@ -57,6 +58,8 @@ var arrows = map[string][]string{
 
 	"attachd/server/content/charset":   {},
 	"attachd/server/content/container": {"server/content/charset"},
+
+	"attachd/server/upkeep/upkeeptest": {"blobs", "blobs/disk", "blobs/disk/disktest", "server/upkeep", "store", "store/bolt"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {
@@ -79,6 +82,7 @@ func TestArrowsPointOneWay(t *testing.T) {
 		"attachd/store/bolt":    "net/http",
 		"attachd/blobs":         "net/http",
 		"attachd/blobs/disk":    "net/http",
+		"attachd/server/backup": "net/http",
 		"attachd/server/upkeep": "net/http",
 		"attachd/server/token":  "net/http",
 		"attachd/server/config": "net/http",

@@ -72,7 +72,7 @@ func TestADatabaseKeepsItsInstallationsID(t *testing.T) {
 	h.Open()
 	again, err := upkeep.Installation(t.Context(), h.Records)
 	h.OK(err)
-	status, err := upkeep.ReadStatus(t.Context(), h.Records, noon)
+	status, err := upkeep.ReadStatus(t.Context(), h.Records, time.Now())
 	h.OK(err)
 	if id == uuid.Nil || again != id || status.Installation != id {
 		t.Errorf("%v, then %v, and the status says %v", id, again, status.Installation)

@@ -88,7 +88,7 @@ func (l *ProgressLine) Moved(bytes int64) {
 	l.draw()
 }
 
-// Contents is an upkeep.Tell.
+// Contents is an upkeep.ProgressFunc.
 func (l *ProgressLine) Contents(done upkeep.Progress) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

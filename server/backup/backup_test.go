@@ -1,4 +1,4 @@
-package upkeep_test
+package backup_test
 
 import (
 	"context"
@@ -15,11 +15,18 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/blobs/blobstest"
+	"attachd/server/backup"
 	"attachd/server/upkeep"
 	"attachd/server/upkeep/upkeeptest"
 	"attachd/store"
 	"attachd/store/bolt"
 )
+
+func TestMain(m *testing.M) {
+	blobstest.TempInMemory()
+	os.Exit(m.Run())
+}
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
@@ -54,32 +61,32 @@ func (h *home) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error
 	return h.Blobs.Open(ctx, ref, info.Size)
 }
 
-func openSnapshot(path string) (upkeep.Records, error) {
+func openSnapshot(path string) (backup.Records, error) {
 	return bolt.Open(path, bolt.Options{ReadOnly: true})
 }
 
 func anybodys(*os.File) error { return nil }
 
 // archive opens the backup for as long as do takes.
-func (h *home) archive(do func(a *upkeep.Archive)) {
+func (h *home) archive(do func(a *backup.Archive)) {
 	h.Helper()
-	a, err := upkeep.MakeArchive(h.to, anybodys)
+	a, err := backup.MakeArchive(h.to, anybodys)
 	h.OK(err)
 	do(a)
 	h.OK(a.Close())
 }
 
-func (h *home) options(at time.Time) upkeep.AddOptions {
+func (h *home) options(at time.Time) backup.AddOptions {
 	id, err := upkeep.Installation(h.Context(), h.Records)
 	h.OK(err)
-	return upkeep.AddOptions{Now: at, Version: "test", Secret: []byte("secret\n"), Format: []byte("1\n"), Open: openSnapshot, Installation: id}
+	return backup.AddOptions{Now: at, Version: "test", Secret: []byte("secret\n"), Format: []byte("1\n"), Open: openSnapshot, Installation: id}
 }
 
 // add makes a restore point.
-func (h *home) add(at time.Time) (added upkeep.Added) {
+func (h *home) add(at time.Time) (added backup.Added) {
 	h.Helper()
 	h.asked = nil
-	h.archive(func(a *upkeep.Archive) {
+	h.archive(func(a *backup.Archive) {
 		var err error
 		added, err = a.Add(h.Context(), h, h.options(at))
 		h.OK(err)
@@ -87,11 +94,11 @@ func (h *home) add(at time.Time) (added upkeep.Added) {
 	return added
 }
 
-func (h *home) verify(point string) upkeep.Verified {
+func (h *home) verify(point string) backup.Verified {
 	h.Helper()
-	a, err := upkeep.OpenArchive(h.to)
+	a, err := backup.OpenArchive(h.to)
 	h.OK(err)
-	verified, err := a.Verify(h.Context(), upkeep.VerifyOptions{Point: point, Open: openSnapshot})
+	verified, err := a.Verify(h.Context(), backup.VerifyOptions{Point: point, Open: openSnapshot})
 	h.OK(errors.Join(err, a.Close()))
 	return verified
 }
@@ -103,9 +110,9 @@ func (h *home) wantSound(points int64) {
 	}
 }
 
-func (h *home) find(name string) (p upkeep.Point) {
+func (h *home) find(name string) (p backup.Point) {
 	h.Helper()
-	a, err := upkeep.FindArchive(h.to)
+	a, err := backup.FindArchive(h.to)
 	h.OK(err)
 	p, err = a.Find(name)
 	h.OK(err)
@@ -115,9 +122,9 @@ func (h *home) find(name string) (p upkeep.Point) {
 func (h *home) restore(name, to string) (upkeep.Report, error) {
 	h.Helper()
 	point := h.find(name)
-	a, err := upkeep.OpenArchive(h.to)
+	a, err := backup.OpenArchive(h.to)
 	h.OK(err)
-	restored, err := a.Restore(h.Context(), upkeep.Target{Dir: to, Own: anybodys}, upkeep.RestoreOptions{Point: point, Open: openSnapshot})
+	restored, err := a.Restore(h.Context(), backup.Target{Dir: to, Own: anybodys}, backup.RestoreOptions{Point: point, Open: openSnapshot})
 	return restored, errors.Join(err, a.Close())
 }
 
@@ -199,7 +206,7 @@ func TestBackupVerificationAndRestoreTellHowFarTheyAre(t *testing.T) {
 	whole := upkeep.Progress{Bytes: 1<<20 + 4, AllBytes: 1<<20 + 4, Contents: 3, AllContents: 3}
 	var told []upkeep.Progress
 	tell := func(p upkeep.Progress) { told = append(told, p) }
-	add := func(a *upkeep.Archive) error {
+	add := func(a *backup.Archive) error {
 		opts := h.options(noon)
 		opts.Progress = tell
 		_, err := a.Add(t.Context(), h, opts)
@@ -207,22 +214,22 @@ func TestBackupVerificationAndRestoreTellHowFarTheyAre(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what string
-		do   func(*upkeep.Archive) error
+		do   func(*backup.Archive) error
 	}{
 		{"a backup", add},
 		{"a backup of what is there", add},
-		{"a verification", func(a *upkeep.Archive) error {
-			_, err := a.Verify(t.Context(), upkeep.VerifyOptions{Open: openSnapshot, Progress: tell})
+		{"a verification", func(a *backup.Archive) error {
+			_, err := a.Verify(t.Context(), backup.VerifyOptions{Open: openSnapshot, Progress: tell})
 			return err
 		}},
-		{"a restore", func(a *upkeep.Archive) error {
-			target := upkeep.Target{Dir: t.TempDir(), Own: anybodys}
-			_, err := a.Restore(t.Context(), target, upkeep.RestoreOptions{Point: h.find(""), Open: openSnapshot, Progress: tell})
+		{"a restore", func(a *backup.Archive) error {
+			target := backup.Target{Dir: t.TempDir(), Own: anybodys}
+			_, err := a.Restore(t.Context(), target, backup.RestoreOptions{Point: h.find(""), Open: openSnapshot, Progress: tell})
 			return err
 		}},
 	} {
 		told = nil
-		h.archive(func(a *upkeep.Archive) { h.OK(c.do(a)) })
+		h.archive(func(a *backup.Archive) { h.OK(c.do(a)) })
 		seen := upkeep.Progress{}
 		for _, p := range told {
 			if p.AllBytes != whole.AllBytes || p.AllContents != whole.AllContents || p.Bytes > p.AllBytes || p.Contents < seen.Contents {
@@ -315,7 +322,7 @@ func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 	lost := h.Keep("two", true)
 	h.content = func(ref blobs.Ref) error {
 		if ref == lost.SHA256 {
-			return fmt.Errorf("%w: input/output error", upkeep.ErrUnreadable)
+			return fmt.Errorf("%w: input/output error", backup.ErrUnreadable)
 		}
 		return nil
 	}
@@ -380,14 +387,14 @@ func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
 		}
 		return nil
 	}
-	h.archive(func(a *upkeep.Archive) {
+	h.archive(func(a *backup.Archive) {
 		_, err := a.Add(t.Context(), breaking{h, 1}, h.options(noon))
 		if !errors.Is(err, gone) {
 			t.Errorf("the way there was gone: %v", err)
 		}
 	})
 	h.asked, h.content = nil, func(blobs.Ref) error { return nil }
-	h.archive(func(a *upkeep.Archive) {
+	h.archive(func(a *backup.Archive) {
 		added, err := a.Add(t.Context(), breaking{h, 2}, h.options(noon))
 		if err != nil || len(added.Faults) != 1 || added.Faults[0].What != "The content cannot be read: broken off." {
 			t.Errorf("%+v, %v", added, err)
@@ -423,7 +430,7 @@ func TestAPointIsNotMadeWhenItsContentsAreKeptNoLonger(t *testing.T) {
 		h.Keep(fmt.Sprint("content ", n), true)
 	}
 	stopped := errors.New("the source stopped")
-	h.archive(func(a *upkeep.Archive) {
+	h.archive(func(a *backup.Archive) {
 		_, err := a.Add(t.Context(), stopping{h, stopped}, h.options(noon))
 		if !errors.Is(err, stopped) {
 			t.Errorf("%v", err)
@@ -468,7 +475,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 			h.to = filepath.Join(t.TempDir(), "backup")
 			begin()
 			err := h.failAt(step)
-			if a, none := upkeep.FindArchive(h.to); none == nil {
+			if a, none := backup.FindArchive(h.to); none == nil {
 				names, err := a.PointNames()
 				h.OK(err)
 				h.wantSound(int64(len(names)))
@@ -503,7 +510,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 // failAt makes a point in which the n-th file or folder cannot be made.
 func (h *home) failAt(n int) error {
 	made := 0
-	a, err := upkeep.MakeArchive(h.to, func(*os.File) error {
+	a, err := backup.MakeArchive(h.to, func(*os.File) error {
 		if made++; made == n {
 			return errors.New("the disk is gone")
 		}
@@ -578,7 +585,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 			}
 			to := t.TempDir()
 			restored, err := h.restore("", to)
-			if !errors.Is(err, upkeep.ErrDamaged) || len(restored.Faults) != 1 {
+			if !errors.Is(err, backup.ErrDamaged) || len(restored.Faults) != 1 {
 				t.Errorf("restore: %v, %v", restored.Faults, err)
 			}
 			if _, err := os.Stat(filepath.Join(to, "attachd.db")); err == nil {
@@ -603,7 +610,7 @@ func TestOnlyASoundDatabaseIsRestored(t *testing.T) {
 	h.OK(os.Truncate(filepath.Join(h.to, "points", p.Name, "attachd.db"), 5000))
 	to := t.TempDir()
 	restored, err := h.restore("", to)
-	if !errors.Is(err, upkeep.ErrDamaged) || len(restored.Faults) != 1 {
+	if !errors.Is(err, backup.ErrDamaged) || len(restored.Faults) != 1 {
 		t.Errorf("%v, %v", restored.Faults, err)
 	}
 	if entries, err := os.ReadDir(to); len(entries) > 0 {
@@ -623,14 +630,14 @@ func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
 	for step := 255; ; step++ { // the folders come first
 		to := t.TempDir()
 		made := 0
-		a, err := upkeep.OpenArchive(h.to)
+		a, err := backup.OpenArchive(h.to)
 		h.OK(err)
-		_, err = a.Restore(t.Context(), upkeep.Target{Dir: to, Own: func(*os.File) error {
+		_, err = a.Restore(t.Context(), backup.Target{Dir: to, Own: func(*os.File) error {
 			if made++; made == step {
 				return errors.New("the disk is gone")
 			}
 			return nil
-		}}, upkeep.RestoreOptions{Point: point, Open: openSnapshot})
+		}}, backup.RestoreOptions{Point: point, Open: openSnapshot})
 		h.OK(a.Close())
 		if _, missing := os.Stat(filepath.Join(to, "attachd.db")); (missing == nil) != (err == nil) {
 			t.Errorf("step %d: %v, the database: %v", step, err, missing)
@@ -652,14 +659,14 @@ func TestPruneRemovesOldPointsAndWhatOnlyTheyHad(t *testing.T) {
 		h.add(noon.Add(time.Duration(n) * time.Hour))
 		h.remove(a)
 	}
-	prune := func(keep int) (pruned upkeep.Pruned, err error) {
-		h.archive(func(a *upkeep.Archive) { pruned, err = a.Prune(t.Context(), keep, openSnapshot) })
+	prune := func(keep int) (pruned backup.Pruned, err error) {
+		h.archive(func(a *backup.Archive) { pruned, err = a.Prune(t.Context(), keep, openSnapshot) })
 		return pruned, err
 	}
-	if pruned, err := prune(9); err != nil || pruned != (upkeep.Pruned{}) {
+	if pruned, err := prune(9); err != nil || pruned != (backup.Pruned{}) {
 		t.Errorf("there are not so many: %+v, %v", pruned, err)
 	}
-	if pruned, err := prune(2); err != nil || pruned != (upkeep.Pruned{Points: 2, Contents: 2, Bytes: 18}) {
+	if pruned, err := prune(2); err != nil || pruned != (backup.Pruned{Points: 2, Contents: 2, Bytes: 18}) {
 		t.Errorf("%+v, %v", pruned, err)
 	}
 	h.wantSound(2)
@@ -669,7 +676,7 @@ func TestPruneRemovesOldPointsAndWhatOnlyTheyHad(t *testing.T) {
 	h.wantRestored(to, "always", "only in 2")
 
 	h.OK(os.Truncate(filepath.Join(h.to, "points", "2026-11-23T15-00-00Z", "attachd.db"), 5000))
-	if pruned, err := prune(1); !errors.Is(err, upkeep.ErrDamagedPoint) || pruned != (upkeep.Pruned{}) {
+	if pruned, err := prune(1); !errors.Is(err, backup.ErrDamagedPoint) || pruned != (backup.Pruned{}) {
 		t.Errorf("the point that is to stay is damaged: %+v, %v", pruned, err)
 	}
 	if v := h.verify("2026-11-23T14-00-00Z"); len(v.Faults) > 0 {
@@ -679,12 +686,12 @@ func TestPruneRemovesOldPointsAndWhatOnlyTheyHad(t *testing.T) {
 
 func TestOneCommandAtATimeWorksOnABackup(t *testing.T) {
 	h := newHome(t)
-	h.archive(func(*upkeep.Archive) {
-		_, err := upkeep.MakeArchive(h.to, anybodys)
-		if !errors.Is(err, upkeep.ErrBusy) {
+	h.archive(func(*backup.Archive) {
+		_, err := backup.MakeArchive(h.to, anybodys)
+		if !errors.Is(err, backup.ErrBusy) {
 			t.Errorf("another backup: %v", err)
 		}
-		if _, err := upkeep.OpenArchive(h.to); !errors.Is(err, upkeep.ErrBusy) {
+		if _, err := backup.OpenArchive(h.to); !errors.Is(err, backup.ErrBusy) {
 			t.Errorf("a verify: %v", err)
 		}
 	})
@@ -705,22 +712,22 @@ func TestABackupNeedsAFolderOfItsOwn(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := upkeep.MakeArchive(dir, anybodys)
+			_, err := backup.MakeArchive(dir, anybodys)
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v", err)
 			}
 			if entries, err := os.ReadDir(dir); len(entries) != 1 {
 				t.Errorf("something was made: %v, %v", entries, err)
 			}
-			if _, err := upkeep.OpenArchive(dir); err == nil {
+			if _, err := backup.OpenArchive(dir); err == nil {
 				t.Error("it is opened to read")
 			}
 		})
 	}
-	if _, err := upkeep.MakeArchive(filepath.Join(t.TempDir(), "not", "there"), anybodys); err == nil {
+	if _, err := backup.MakeArchive(filepath.Join(t.TempDir(), "not", "there"), anybodys); err == nil {
 		t.Error("a folder was made in one that is not there")
 	}
-	if _, err := upkeep.OpenArchive(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no backup") {
+	if _, err := backup.OpenArchive(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no backup") {
 		t.Errorf("an empty folder is opened to read: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package upkeep
+package backup
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"attachd/blobs"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -17,7 +18,7 @@ import (
 type VerifyOptions struct {
 	Point    string // its name; empty for all
 	Open     Open
-	Progress ProgressFunc
+	Progress upkeep.ProgressFunc
 }
 
 // Verified is what Verify found.
@@ -31,7 +32,7 @@ type Verified struct {
 // PointFault is a fault of a restore point.
 type PointFault struct {
 	Point string // its name
-	Fault
+	upkeep.Fault
 }
 
 func (f PointFault) String() string { return "restore point " + f.Point + ": " + f.Fault.String() }
@@ -78,7 +79,7 @@ func (v *verification) openPoints(ctx context.Context, names []string) error {
 		}
 		v.Points++
 		if err != nil {
-			v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: fmt.Sprintf("%v.", err)}})
+			v.Faults = append(v.Faults, PointFault{p.Name, upkeep.Fault{What: fmt.Sprintf("%v.", err)}})
 			continue
 		}
 		if err := v.openPoint(ctx, p); err != nil {
@@ -99,7 +100,7 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 	}
 	for _, name := range pointFiles {
 		if what := faults[name]; what != "" {
-			v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: what}})
+			v.Faults = append(v.Faults, PointFault{p.Name, upkeep.Fault{What: what}})
 		}
 	}
 	if len(faults) > 0 {
@@ -111,7 +112,7 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 			return err
 		}
 		for _, what := range faults {
-			v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: what}})
+			v.Faults = append(v.Faults, PointFault{p.Name, upkeep.Fault{What: what}})
 		}
 		return eachRecord(ctx, records, func(r store.Attachment) { v.needed[r.SHA256] = r.Size })
 	})
@@ -119,7 +120,7 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		v.Faults = append(v.Faults, PointFault{p.Name, Fault{What: fmt.Sprintf("Its records cannot be read: %v.", err)}})
+		v.Faults = append(v.Faults, PointFault{p.Name, upkeep.Fault{What: fmt.Sprintf("Its records cannot be read: %v.", err)}})
 		return nil
 	}
 	v.readable = append(v.readable, p)
@@ -128,7 +129,7 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 
 func (v *verification) readContents(ctx context.Context) error {
 	refs := slices.SortedFunc(maps.Keys(v.needed), func(one, other blobs.Ref) int { return bytes.Compare(one[:], other[:]) })
-	done := Progress{AllBytes: v.Bytes, AllContents: v.Contents}
+	done := upkeep.Progress{AllBytes: v.Bytes, AllContents: v.Contents}
 	for _, ref := range refs {
 		n := need{ref, v.needed[ref]}
 		begun := done.Bytes
@@ -157,16 +158,16 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case errors.Is(err, blobs.ErrNotFound):
-		return Missing, nil
+		return upkeep.Missing, nil
 	case err != nil:
 		return fmt.Sprintf("The content cannot be looked at: %v.", err), nil
 	}
-	_, why, err := VerifyContent(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
+	_, why, err := upkeep.VerifyContent(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
 	switch {
 	case err != nil:
 		return "", err
 	case info.Size != n.size:
-		return WrongLength(info.Size, n.size), nil
+		return upkeep.WrongLength(info.Size, n.size), nil
 	case why != nil:
 		return why.Why, nil
 	}
@@ -195,5 +196,5 @@ func (v *verification) tellWhose(ctx context.Context) error {
 
 // remembers says whether a content could not be had when the point was made.
 func (p Point) remembers(blob string) bool {
-	return slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Blob == blob })
+	return slices.ContainsFunc(p.Faults, func(f upkeep.Fault) bool { return f.Blob == blob })
 }

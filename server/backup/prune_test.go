@@ -1,4 +1,4 @@
-package upkeep_test
+package backup_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"attachd/blobs"
-	"attachd/server/upkeep"
+	"attachd/server/backup"
 )
 
 // nights makes points with a content each that only it has.
@@ -25,8 +25,8 @@ func (h *home) nights(n int) (contents []string) {
 	return contents
 }
 
-func (h *home) prune(keep int) (pruned upkeep.Pruned, err error) {
-	h.archive(func(a *upkeep.Archive) { pruned, err = a.Prune(h.Context(), keep, openSnapshot) })
+func (h *home) prune(keep int) (pruned backup.Pruned, err error) {
+	h.archive(func(a *backup.Archive) { pruned, err = a.Prune(h.Context(), keep, openSnapshot) })
 	return pruned, err
 }
 
@@ -52,7 +52,7 @@ func TestPruneCountsOnlyWholePoints(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
 			h.OK(c.spoil(h, h.nights(4)))
-			if _, err := h.prune(2); errors.Is(err, upkeep.ErrDamagedPoint) != c.refuse || err != nil && !c.refuse {
+			if _, err := h.prune(2); errors.Is(err, backup.ErrDamagedPoint) != c.refuse || err != nil && !c.refuse {
 				t.Errorf("prune: %v", err)
 			}
 			var left []string
@@ -67,7 +67,7 @@ func TestPruneCountsOnlyWholePoints(t *testing.T) {
 }
 
 func mark(h *home, saved string) (err error) {
-	h.archive(func(*upkeep.Archive) {
+	h.archive(func(*backup.Archive) {
 		err = os.WriteFile(filepath.Join(h.to, "blobs", "damaged", filepath.Base(saved)), nil, 0o600)
 	})
 	return err
@@ -118,7 +118,7 @@ func TestRoomIsMadeBeforeAnythingIsCopied(t *testing.T) {
 	} {
 		opts := h.options(noon.Add(9 * time.Hour))
 		opts.Keep = c.keep
-		h.archive(func(a *upkeep.Archive) {
+		h.archive(func(a *backup.Archive) {
 			if _, err := a.Add(t.Context(), h, opts); !errors.Is(err, full) {
 				t.Errorf("it should be cut off: %v", err)
 			}
@@ -145,26 +145,26 @@ func TestRemoveRemovesPointsByName(t *testing.T) {
 		spoil    func(h *home) error
 		names    []string
 		evenLast bool
-		want     upkeep.Pruned
+		want     backup.Pruned
 		left     string
 		err      error
 	}{
-		"the oldest":       {nil, []string{first}, false, upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, second + " " + third, nil},
-		"the newest":       {nil, []string{third}, false, upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
-		"all but one":      {nil, []string{first, third}, false, upkeep.Pruned{Points: 2, Contents: 2, Bytes: 18}, second, nil},
-		"all":              {nil, []string{first, second, third}, false, upkeep.Pruned{}, first + " " + second + " " + third, upkeep.ErrLastPoint},
-		"all, on purpose":  {nil, []string{first, second, third}, true, upkeep.Pruned{Points: 3, Contents: 4, Bytes: 33}, "", nil},
-		"one that is none": {nil, []string{first, none}, false, upkeep.Pruned{}, first + " " + second + " " + third, errors.ErrUnsupported},
+		"the oldest":       {nil, []string{first}, false, backup.Pruned{Points: 1, Contents: 1, Bytes: 9}, second + " " + third, nil},
+		"the newest":       {nil, []string{third}, false, backup.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
+		"all but one":      {nil, []string{first, third}, false, backup.Pruned{Points: 2, Contents: 2, Bytes: 18}, second, nil},
+		"all":              {nil, []string{first, second, third}, false, backup.Pruned{}, first + " " + second + " " + third, backup.ErrLastPoint},
+		"all, on purpose":  {nil, []string{first, second, third}, true, backup.Pruned{Points: 3, Contents: 4, Bytes: 33}, "", nil},
+		"one that is none": {nil, []string{first, none}, false, backup.Pruned{}, first + " " + second + " " + third, errors.ErrUnsupported},
 		"a damaged one": {func(h *home) error { return truncate(h, third, "attachd.db") }, []string{third}, false,
-			upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
+			backup.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
 		"one that is not known": {func(h *home) error { return truncate(h, third, "point.json") }, []string{third}, false,
-			upkeep.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
+			backup.Pruned{Points: 1, Contents: 1, Bytes: 9}, first + " " + second, nil},
 		"beside a damaged one": {func(h *home) error { return truncate(h, third, "attachd.db") }, []string{first}, false,
-			upkeep.Pruned{Points: 1}, second + " " + third, upkeep.ErrDamagedPoint},
+			backup.Pruned{Points: 1}, second + " " + third, backup.ErrDamagedPoint},
 		"the last whole one": {func(h *home) error {
 			return errors.Join(truncate(h, third, "attachd.db"), truncate(h, second, "secret.key"))
 		},
-			[]string{first}, false, upkeep.Pruned{}, first + " " + second + " " + third, upkeep.ErrLastPoint},
+			[]string{first}, false, backup.Pruned{}, first + " " + second + " " + third, backup.ErrLastPoint},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
@@ -172,7 +172,7 @@ func TestRemoveRemovesPointsByName(t *testing.T) {
 			if c.spoil != nil {
 				h.OK(c.spoil(h))
 			}
-			h.archive(func(a *upkeep.Archive) {
+			h.archive(func(a *backup.Archive) {
 				removed, err := a.Remove(t.Context(), c.names, c.evenLast, openSnapshot)
 				missing := c.err == errors.ErrUnsupported && err != nil && strings.Contains(err.Error(), "there is no restore point "+none)
 				if removed != c.want || !errors.Is(err, c.err) && !missing {

@@ -1,4 +1,4 @@
-package upkeep
+package backup
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/disk"
+	"attachd/server/upkeep"
 )
 
 const (
@@ -29,12 +30,12 @@ type transfer struct {
 	to *disk.Store
 	// open gives a content's bytes, or says in a sentence why it is lost.
 	open func(ctx context.Context, n need) (content io.ReadCloser, lost string, err error)
-	tell ProgressFunc
+	tell upkeep.ProgressFunc
 
 	mu       sync.Mutex
-	done     Progress // of all that is wanted
-	contents int64    // that were copied
-	bytes    int64    // in them
+	done     upkeep.Progress // of all that is wanted
+	contents int64           // that were copied
+	bytes    int64           // in them
 	lost     map[blobs.Ref]string
 }
 

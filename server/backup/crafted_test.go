@@ -1,6 +1,6 @@
 //go:build unix
 
-package upkeep_test
+package backup_test
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"attachd/server/upkeep"
+	"attachd/server/backup"
 	"attachd/server/upkeep/upkeeptest"
 )
 
@@ -70,14 +70,14 @@ func TestNothingButFilesAndFoldersCountsInABackup(t *testing.T) {
 // tryAll does all that can be done with a backup.
 func (h *home) tryAll(t *testing.T, v *victim) (missed bool) {
 	note := func(faults int, err error) { missed = missed || faults > 0 || err != nil }
-	if a, err := upkeep.FindArchive(h.to); err == nil {
+	if a, err := backup.FindArchive(h.to); err == nil {
 		_, err := a.Find("")
 		note(0, errors.Join(err, a.Close()))
 	}
-	if a, err := upkeep.OpenArchive(h.to); err != nil {
+	if a, err := backup.OpenArchive(h.to); err != nil {
 		note(0, err)
 	} else {
-		verified, err := a.Verify(t.Context(), upkeep.VerifyOptions{Open: openSnapshot})
+		verified, err := a.Verify(t.Context(), backup.VerifyOptions{Open: openSnapshot})
 		note(len(verified.Faults), err)
 		p, err := a.Find("")
 		note(0, err)
@@ -85,11 +85,11 @@ func (h *home) tryAll(t *testing.T, v *victim) (missed bool) {
 			h.OK(a.Close())
 			return true
 		}
-		restored, err := a.Restore(t.Context(), upkeep.Target{Dir: t.TempDir(), Own: v.own}, upkeep.RestoreOptions{Point: p, Open: openSnapshot, DespiteDamage: true})
+		restored, err := a.Restore(t.Context(), backup.Target{Dir: t.TempDir(), Own: v.own}, backup.RestoreOptions{Point: p, Open: openSnapshot, DespiteDamage: true})
 		note(len(restored.Faults), err)
 		h.OK(a.Close())
 	}
-	if a, err := upkeep.MakeArchive(h.to, v.own); err != nil {
+	if a, err := backup.MakeArchive(h.to, v.own); err != nil {
 		note(0, err)
 	} else {
 		opts := h.options(noon.Add(time.Hour))
@@ -177,10 +177,10 @@ func TestAFileOfAPointHasTheLengthItWasWrittenWith(t *testing.T) {
 func TestAMediumThatCannotSyncFoldersIsTakenWithAWarning(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.ENOTSUP, syscall.EBADF, syscall.ENOSYS} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			defer upkeep.SetSyncFolder(func(*os.File) error { return errno })()
+			defer backup.SetSyncFolder(func(*os.File) error { return errno })()
 			h := newHome(t)
 			h.Keep("one", true)
-			h.archive(func(a *upkeep.Archive) {
+			h.archive(func(a *backup.Archive) {
 				if _, err := a.Add(t.Context(), h, h.options(noon)); err != nil || !errors.Is(a.Unsynced(), errno) {
 					t.Errorf("%v; the warning: %v", err, a.Unsynced())
 				}
@@ -190,8 +190,8 @@ func TestAMediumThatCannotSyncFoldersIsTakenWithAWarning(t *testing.T) {
 	}
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EROFS} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			defer upkeep.SetSyncFolder(func(*os.File) error { return errno })()
-			if _, err := upkeep.MakeArchive(filepath.Join(t.TempDir(), "backup"), anybodys); !errors.Is(err, errno) {
+			defer backup.SetSyncFolder(func(*os.File) error { return errno })()
+			if _, err := backup.MakeArchive(filepath.Join(t.TempDir(), "backup"), anybodys); !errors.Is(err, errno) {
 				t.Errorf("a sync that failed is passed over: %v", err)
 			}
 		})

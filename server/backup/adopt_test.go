@@ -1,4 +1,4 @@
-package upkeep_test
+package backup_test
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"attachd/server/upkeep"
+	"attachd/server/backup"
 	"attachd/store"
 )
 
@@ -23,10 +23,10 @@ func into(t *testing.T, other *home) *home {
 }
 
 // tryAdd makes a restore point and prunes, as the nightly command does.
-func (h *home) tryAdd(opts upkeep.AddOptions, keep int) (err error) {
+func (h *home) tryAdd(opts backup.AddOptions, keep int) (err error) {
 	h.Helper()
 	opts.Keep = keep
-	h.archive(func(a *upkeep.Archive) {
+	h.archive(func(a *backup.Archive) {
 		if _, err = a.Add(h.Context(), h, opts); err == nil && keep > 0 {
 			_, err = a.Prune(h.Context(), keep, openSnapshot)
 		}
@@ -35,7 +35,7 @@ func (h *home) tryAdd(opts upkeep.AddOptions, keep int) (err error) {
 }
 
 // earlier are the options of a version that knew no ids.
-func (h *home) earlier(at time.Time) upkeep.AddOptions {
+func (h *home) earlier(at time.Time) backup.AddOptions {
 	opts := h.options(at)
 	opts.Installation = uuid.Nil
 	return opts
@@ -57,7 +57,7 @@ func (h *home) everything() string {
 
 func (h *home) points() string {
 	h.Helper()
-	a, err := upkeep.FindArchive(h.to)
+	a, err := backup.FindArchive(h.to)
 	h.OK(err)
 	names, err := a.PointNames()
 	h.OK(errors.Join(err, a.Close()))
@@ -85,7 +85,7 @@ func TestABackupOfAnotherInstallationIsLeftAlone(t *testing.T) {
 			before := one.everything()
 			other := into(t, one)
 			err := other.tryAdd(other.options(noon.Add(2*time.Hour)), 1)
-			if err == nil || !errors.Is(err, upkeep.ErrForeign) && !strings.Contains(err.Error(), "does not hold the id") {
+			if err == nil || !errors.Is(err, backup.ErrForeign) && !strings.Contains(err.Error(), "does not hold the id") {
 				t.Errorf("it is taken: %v", err)
 			}
 			if one.everything() != before {
@@ -113,10 +113,10 @@ func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 			one.OK(one.tryAdd(one.earlier(noon), 0))
 			other := into(t, one)
 			fill(other)
-			if err := other.tryAdd(other.options(noon.Add(time.Hour)), 1); !errors.Is(err, upkeep.ErrForeign) {
+			if err := other.tryAdd(other.options(noon.Add(time.Hour)), 1); !errors.Is(err, backup.ErrForeign) {
 				t.Errorf("another takes it over: %v", err)
 			}
-			if err := other.tryAdd(other.earlier(noon.Add(time.Hour)), 1); !errors.Is(err, upkeep.ErrForeign) {
+			if err := other.tryAdd(other.earlier(noon.Add(time.Hour)), 1); !errors.Is(err, backup.ErrForeign) {
 				t.Errorf("one of the earlier version, too: %v", err)
 			}
 			one.Keep("later", true)

@@ -1,4 +1,4 @@
-package upkeep
+package backup
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/durable"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -40,7 +41,7 @@ type AddOptions struct {
 	Secret   []byte // secret.key of the data directory
 	Format   []byte // FORMAT of it
 	Open     Open
-	Progress ProgressFunc
+	Progress upkeep.ProgressFunc
 	// Installation is the id of what is backed up; zero where its server is of
 	// an earlier version. ErrForeign in the archive of another.
 	Installation uuid.UUID
@@ -75,7 +76,7 @@ func (a *Archive) Add(ctx context.Context, from Source, opts AddOptions) (Added,
 	}
 	n := &addition{Archive: a, AddOptions: opts, from: from, bound: bound}
 	n.Point = Point{Made: opts.Now.UTC().Truncate(time.Second), Version: opts.Version, Installation: opts.Installation,
-		Files: map[string]string{}, Sizes: map[string]int64{}, Faults: []Fault{}}
+		Files: map[string]string{}, Sizes: map[string]int64{}, Faults: []upkeep.Fault{}}
 	err = n.make(ctx)
 	if err != nil {
 		// Otherwise the next who opens the archive removes it.
@@ -170,7 +171,7 @@ func (n *addition) gatherFor(ctx context.Context, records Records) error {
 	for _, need := range wanted {
 		n.Bytes += need.size
 	}
-	t := &transfer{to: n.pool, tell: n.Progress, done: Progress{AllBytes: n.Bytes}, open: func(ctx context.Context, need need) (io.ReadCloser, string, error) {
+	t := &transfer{to: n.pool, tell: n.Progress, done: upkeep.Progress{AllBytes: n.Bytes}, open: func(ctx context.Context, need need) (io.ReadCloser, string, error) {
 		return n.fetch(ctx, records, need)
 	}}
 	if err := t.run(ctx, wanted); err != nil {
@@ -189,7 +190,7 @@ func (n *addition) checkRecords(ctx context.Context, records Records) error {
 		return fmt.Errorf("checking the copy of the metadata: %w", err)
 	}
 	for _, what := range faults {
-		n.Faults = append(n.Faults, Fault{What: what})
+		n.Faults = append(n.Faults, upkeep.Fault{What: what})
 	}
 	return nil
 }
@@ -209,7 +210,7 @@ func (n *addition) fetch(ctx context.Context, records Records, need need) (conte
 	}
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return nil, Missing, nil
+		return nil, upkeep.Missing, nil
 	case errors.Is(err, blobs.ErrDamaged):
 		return nil, "The content is damaged.", nil
 	case errors.Is(err, ErrUnreadable):

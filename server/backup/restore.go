@@ -1,4 +1,4 @@
-package upkeep
+package backup
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/blobs/durable"
+	"attachd/server/upkeep"
 )
 
 // Target is a data directory that a restore point is put into. It is empty, or
@@ -23,7 +24,7 @@ type Target struct {
 type RestoreOptions struct {
 	Point    Point
 	Open     Open
-	Progress ProgressFunc
+	Progress upkeep.ProgressFunc
 	// DespiteDamage restores what there is of a damaged point, as long as its
 	// database is whole.
 	DespiteDamage bool
@@ -48,18 +49,18 @@ var (
 // and the keys that sign links, are made anew by who opens the directory.
 //
 // The report is of the restored data directory, with the faults of the point.
-func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (Report, error) {
+func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (upkeep.Report, error) {
 	r := &restoration{Archive: a, Target: to, RestoreOptions: opts}
-	r.Faults = []Fault{}
+	r.Faults = []upkeep.Fault{}
 	faults, err := a.spoiled(ctx, opts.Point)
 	if err != nil {
 		return r.Report, err
 	}
 	whole := func(name string) bool { return faults[name] == "" }
-	var spoiled []Fault
+	var spoiled []upkeep.Fault
 	for _, name := range pointFiles {
 		if !whole(name) {
-			spoiled = append(spoiled, Fault{What: faults[name]})
+			spoiled = append(spoiled, upkeep.Fault{What: faults[name]})
 		}
 	}
 	switch {
@@ -99,7 +100,7 @@ type restoration struct {
 	*Archive
 	Target
 	RestoreOptions
-	Report
+	upkeep.Report
 	disk *disk.Store
 }
 
@@ -109,7 +110,7 @@ func (r *restoration) fill(ctx context.Context, records Records) error {
 	if err != nil {
 		return err
 	}
-	t := &transfer{to: r.disk, tell: r.Progress, done: Progress{AllBytes: r.Point.Bytes}, open: r.saved}
+	t := &transfer{to: r.disk, tell: r.Progress, done: upkeep.Progress{AllBytes: r.Point.Bytes}, open: r.saved}
 	if err := t.run(ctx, wanted); err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ func (r *restoration) fill(ctx context.Context, records Records) error {
 	if r.refused() {
 		return ErrDamaged
 	}
-	if r.Report, err = Check(ctx, records, r.disk, CheckOptions{Marker: r.disk}); err != nil {
+	if r.Report, err = upkeep.Check(ctx, records, r.disk, upkeep.CheckOptions{Marker: r.disk}); err != nil {
 		return err
 	}
 	if r.refused() {
@@ -147,7 +148,7 @@ func (r *restoration) saved(ctx context.Context, n need) (content io.ReadCloser,
 	content, err = r.pool.Open(ctx, n.ref, n.size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return nil, Missing, nil
+		return nil, upkeep.Missing, nil
 	case err != nil && ctx.Err() == nil:
 		return nil, fmt.Sprintf("The content cannot be opened: %v.", err), nil
 	}

@@ -1,4 +1,6 @@
-package upkeep
+// Package backup keeps restore points of an installation in an archive, and
+// restores them. It speaks no HTTP.
+package backup
 
 import (
 	"context"
@@ -23,6 +25,7 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/blobs/durable"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -353,7 +356,7 @@ type Point struct {
 	Bytes        int64             `json:"bytes"`                 // of these contents
 	Files        map[string]string `json:"files"`                 // SHA-256 of each file of the point, by name
 	Sizes        map[string]int64  `json:"sizes,omitempty"`       // bytes of each; missing in points of earlier versions
-	Faults       []Fault           `json:"faults"`                // of the database, and contents that could not be had when it was made
+	Faults       []upkeep.Fault    `json:"faults"`                // of the database, and contents that could not be had when it was made
 }
 
 // DatabaseFaults is how many faults the database had when the point was made.
@@ -488,8 +491,8 @@ type Open func(path string) (Records, error)
 // Records are the metadata of a restore point: those of a database that is a
 // file of its own.
 type Records interface {
-	CheckRecords
-	StatusRecords
+	upkeep.CheckRecords
+	upkeep.StatusRecords
 	StagedContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	Users(ctx context.Context, after uuid.UUID, limit int) ([]store.User, error)
 	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]store.Key, error)
@@ -529,13 +532,13 @@ func needs(ctx context.Context, records Records) (list []need, attachments int64
 }
 
 // whose lists the attachments whose contents are lost, with why.
-func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (faults []Fault, err error) {
+func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (faults []upkeep.Fault, err error) {
 	if len(lost) == 0 {
 		return nil, nil
 	}
 	err = eachRecord(ctx, records, func(r store.Attachment) {
 		if why, is := lost[r.SHA256]; is {
-			fault := Fault{FileName: r.FileName, Blob: blobs.Ref(r.SHA256).String(), What: why}
+			fault := upkeep.Fault{FileName: r.FileName, Blob: blobs.Ref(r.SHA256).String(), What: why}
 			fault.Attachment.UUID, fault.Attachment.Valid = r.ID, true
 			faults = append(faults, fault)
 		}
@@ -598,9 +601,9 @@ func keepAs(ctx context.Context, to blobs.Store, n need, from io.Reader) (lost s
 func (n need) differs(size int64, ref blobs.Ref) string {
 	switch {
 	case size != n.size:
-		return WrongLength(size, n.size)
+		return upkeep.WrongLength(size, n.size)
 	case ref != n.ref:
-		return Damaged
+		return upkeep.Damaged
 	}
 	return ""
 }
