@@ -107,7 +107,7 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	case err != nil:
 		return daemon.Storage{}, err
 	}
-	if err := dir.Settle(); err != nil {
+	if err := dir.CleanUp(); err != nil {
 		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
 	disk, err := disk.Open(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})

@@ -11,19 +11,19 @@ import (
 	"attachd/blobs"
 )
 
-// So many files and folders are synced at once by KeepAll: a disk and its
-// journal do more of them together than one after the other, and beyond some
-// there is nothing more to gain. Files are made one after the other: in one
-// folder, the kernel makes no two at once, and has those wait that try.
+// together is how many syncs of files and folders KeepAll issues concurrently: a
+// disk and its journal do more of them together than one after the other, up to
+// some number. Files are created one after the other, since the kernel creates
+// no two in one folder at once.
 const together = 8
 
-// From so many contents on, everything on the file system is synced instead,
-// once for the bytes and once for the names, where that can be done: of a
-// hundred it takes a fifth of the time.
+// many is how many contents it takes for KeepAll to sync the whole file system
+// instead, once for the bytes and once for the names, where that can be done: of
+// a hundred contents it takes a fifth of the time.
 const many = 8
 
-// gathered is a content on its way to its place.
-type gathered struct {
+// batched is a content of a batch, on its way to its place.
+type batched struct {
 	spool *spool
 	ref   blobs.Ref
 	moved bool
@@ -35,12 +35,12 @@ func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(),
 		return nil, err
 	}
 	if len(contents) >= many {
-		// A sync of all tells of a failure once: whose bytes it lost, it does not
-		// say, so nobody else may be told.
+		// A sync of all reports a failure once, and not whose bytes were lost. So
+		// no other may run meanwhile.
 		d.syncing.Lock()
 		defer d.syncing.Unlock()
 	}
-	all := make([]gathered, len(contents))
+	all := make([]batched, len(contents))
 	defer func() {
 		for _, g := range all {
 			if g.spool != nil {
@@ -60,7 +60,7 @@ func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(),
 	if err := d.finishAll(all); err != nil {
 		return nil, full(err)
 	}
-	held := d.holdAll(all)
+	held := d.lockAll(all)
 	release = sync.OnceFunc(func() {
 		for _, release := range held {
 			release()
@@ -70,7 +70,7 @@ func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(),
 }
 
 // write puts a content into a temporary file, not on stable storage yet.
-func (d *Store) write(g *gathered, content []byte) (err error) {
+func (d *Store) write(g *batched, content []byte) (err error) {
 	if g.spool, err = newSpool(d); err != nil {
 		return err
 	}
@@ -82,8 +82,8 @@ func (d *Store) write(g *gathered, content []byte) (err error) {
 	return nil
 }
 
-// finishAll is finish for many.
-func (d *Store) finishAll(all []gathered) error {
+// finishAll is finish for a batch.
+func (d *Store) finishAll(all []batched) error {
 	did, err := d.syncAll(len(all))
 	if err != nil {
 		return err
@@ -97,8 +97,8 @@ func (d *Store) finishAll(all []gathered) error {
 	return err
 }
 
-// syncAll syncs everything for so many contents, if they are many and that can
-// be done.
+// syncAll syncs the whole file system for a number of contents, if they are many
+// and that can be done.
 func (d *Store) syncAll(contents int) (did bool, err error) {
 	if contents < many {
 		return false, nil
@@ -106,23 +106,23 @@ func (d *Store) syncAll(contents int) (did bool, err error) {
 	return d.files.SyncAll()
 }
 
-// holdAll holds each content once, and all callers in the same order: a Remove
-// that waits for one who has a content lets nobody in after it, so two who want
+// lockAll locks each content once, and all callers in the same order: a Remove
+// that waits for a content lets nobody in after it, so two callers that want
 // what the other has would wait for each other.
-func (d *Store) holdAll(all []gathered) (held []func()) {
+func (d *Store) lockAll(all []batched) (held []func()) {
 	refs := make([]blobs.Ref, len(all))
 	for i, g := range all {
 		refs[i] = g.ref
 	}
 	slices.SortFunc(refs, func(a, b blobs.Ref) int { return bytes.Compare(a[:], b[:]) })
 	for _, ref := range slices.Compact(refs) {
-		held = append(held, d.holds.shared(ref))
+		held = append(held, d.locks.shared(ref))
 	}
 	return held
 }
 
-// placeAll is place for many.
-func (d *Store) placeAll(all []gathered) error {
+// placeAll is place for a batch.
+func (d *Store) placeAll(all []batched) error {
 	shards := map[byte][]blobs.Ref{}
 	for i := range all {
 		g := &all[i]

@@ -9,42 +9,42 @@ import (
 	"attachd/blobs/durable"
 )
 
-// marks are the names of damaged contents: empty files, and a copy of their
-// names in memory, so that asking costs nothing.
-type marks struct {
+// damaged is the set of damaged contents: an empty file for each, and a copy of
+// their names in memory, so that asking costs nothing.
+type damaged struct {
 	files    FileSystem
 	changing sync.Mutex // held while the files change, which may take long
 	known    refSet
 }
 
-func (m *marks) load() error {
-	infos, err := m.files.List(marksDir)
+func (d *damaged) load() error {
+	infos, err := d.files.List(damagedDir)
 	if err != nil {
 		return err
 	}
 	for _, info := range infos {
 		if ref, err := blobs.ParseRef(info.Name()); err == nil {
-			m.known.add(ref)
+			d.known.add(ref)
 		}
 	}
 	return nil
 }
 
-func (m *marks) has(ref blobs.Ref) bool { return m.known.has(ref) }
+func (d *damaged) has(ref blobs.Ref) bool { return d.known.has(ref) }
 
 // add counts at once, even if the mark cannot be written.
-func (m *marks) add(ref blobs.Ref) error {
-	m.changing.Lock()
-	defer m.changing.Unlock()
-	m.known.add(ref)
-	if err := m.write(markName(ref)); err != nil && !errors.Is(err, fs.ErrExist) {
+func (d *damaged) add(ref blobs.Ref) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	d.known.add(ref)
+	if err := d.write(damagedName(ref)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return m.files.SyncDir(marksDir)
+	return d.files.SyncDir(damagedDir)
 }
 
-func (m *marks) write(name string) error {
-	file, err := m.files.Create(name)
+func (d *damaged) write(name string) error {
+	file, err := d.files.Create(name)
 	if err != nil {
 		return err
 	}
@@ -52,17 +52,17 @@ func (m *marks) write(name string) error {
 }
 
 // remove counts only when no power cut can bring the mark back.
-func (m *marks) remove(ref blobs.Ref) error {
-	m.changing.Lock()
-	defer m.changing.Unlock()
-	if err := durable.Removed(m.files.Remove(markName(ref))); err != nil {
+func (d *damaged) remove(ref blobs.Ref) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if err := durable.Removed(d.files.Remove(damagedName(ref))); err != nil {
 		return err
 	}
-	if err := m.files.SyncDir(marksDir); err != nil {
+	if err := d.files.SyncDir(damagedDir); err != nil {
 		return err
 	}
-	m.known.remove(ref)
+	d.known.remove(ref)
 	return nil
 }
 
-func markName(ref blobs.Ref) string { return marksDir + "/" + ref.String() }
+func damagedName(ref blobs.Ref) string { return damagedDir + "/" + ref.String() }

@@ -25,12 +25,12 @@ import (
 
 // The folders of a data directory. Every content is a file of plain bytes
 // named by its Ref, in one of 256 folders named by its first two digits; a
-// damaged one has an empty file of its name among the marks.
+// damaged one has an empty file of its name in the folder damaged.
 const (
-	tempDir  = "tmp"
-	topDir   = "blobs"
-	blobsDir = topDir + "/sha256"
-	marksDir = topDir + "/damaged"
+	tempDir    = "tmp"
+	topDir     = "blobs"
+	blobsDir   = topDir + "/sha256"
+	damagedDir = topDir + "/damaged"
 )
 
 var _ interface {
@@ -43,10 +43,10 @@ var _ interface {
 
 // Store keeps contents as files in a data directory.
 type Store struct {
-	files  FileSystem
-	places places
-	holds  holds
-	marks  marks
+	files   FileSystem
+	places  places
+	locks   locks
+	damaged damaged
 
 	// unsure are contents whose Keep failed when its folder was synced. The
 	// name is there but may not survive a power cut, and the failure is
@@ -54,9 +54,9 @@ type Store struct {
 	// So their next Keep puts them in place anew.
 	unsure refSet
 
-	probes  atomic.Uint32 // made so far
-	tells   bool          // the file system does, what was done to a file
-	syncing sync.Mutex    // held by a KeepAll that syncs everything
+	probes   atomic.Uint32 // made so far
+	versions bool          // whether the file system notes each change of a file
+	syncing  sync.Mutex    // held by a KeepAll that syncs everything
 }
 
 // Options say how a Store works. The zero value is good.
@@ -92,7 +92,7 @@ func Open(dir string, opts Options) (*Store, error) {
 	if opts.Wrap != nil {
 		files = opts.Wrap(files)
 	}
-	d := &Store{files: files, marks: marks{files: files}, tells: hasVersions(dir)}
+	d := &Store{files: files, damaged: damaged{files: files}, versions: hasVersions(dir)}
 	if err := d.prepare(opts); err != nil {
 		return nil, errors.Join(full(err), files.Close())
 	}
@@ -106,7 +106,7 @@ func Open(dir string, opts Options) (*Store, error) {
 
 func (d *Store) prepare(opts Options) error {
 	if opts.ReadOnly {
-		return d.marks.load()
+		return d.damaged.load()
 	}
 	if err := d.makeFolders(); err != nil {
 		return err
@@ -114,14 +114,14 @@ func (d *Store) prepare(opts Options) error {
 	if err := d.emptyTemp(opts.Shared); err != nil {
 		return err
 	}
-	return d.marks.load()
+	return d.damaged.load()
 }
 
 // makeFolders makes what is missing and syncs every folder that holds
 // another, also where nothing was missing: the process that made them may
 // have died in between. What a shard itself holds is synced by Keep.
 func (d *Store) makeFolders() error {
-	for _, name := range []string{tempDir, topDir, blobsDir, marksDir} {
+	for _, name := range []string{tempDir, topDir, blobsDir, damagedDir} {
 		if err := d.makeFolder(name); err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (d *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 // Version looks at the file itself, wherever it may be now.
 func (d *Store) Version(c blobs.Content) blobs.Version {
 	file, ok := c.(File)
-	if !ok || !d.tells {
+	if !ok || !d.versions {
 		return blobs.Version{}
 	}
 	info, err := file.Stat()
@@ -234,7 +234,7 @@ func (d *Store) whyNotOpened(ctx context.Context, ref blobs.Ref, size int64, err
 	return err
 }
 
-// Stat tells of a stored content. Anything but a plain file, such as a
+// Stat describes a stored content. Anything but a plain file, such as a
 // symbolic link that somebody put there, is damaged.
 func (d *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
 	if err := ctx.Err(); err != nil {
@@ -252,7 +252,7 @@ func (d *Store) describe(ref blobs.Ref, info fs.FileInfo) blobs.Info {
 		Ref:      ref,
 		Size:     info.Size(),
 		Modified: info.ModTime(),
-		Damaged:  !info.Mode().IsRegular() || d.marks.has(ref),
+		Damaged:  !info.Mode().IsRegular() || d.damaged.has(ref),
 	}
 }
 
@@ -306,13 +306,13 @@ func (d *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Conte
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	release := d.holds.alone(ref) // nobody repairs it between the look and the mark
+	release := d.locks.exclusive(ref) // nobody repairs it between the check and the mark
 	defer release()
 	there, err := d.isThere(ref, read)
 	if err != nil || !there {
 		return err
 	}
-	return full(d.marks.add(ref))
+	return full(d.damaged.add(ref))
 }
 
 // isThere says whether what was read is what is stored under ref still. What
@@ -354,10 +354,10 @@ func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	release := d.holds.alone(ref)
+	release := d.locks.exclusive(ref)
 	defer release()
 	there, err := d.isThere(ref, read)
-	if err != nil || !there || !d.marks.has(ref) {
+	if err != nil || !there || !d.damaged.has(ref) {
 		return err
 	}
 	if file, ok := read.(File); ok {
@@ -369,14 +369,14 @@ func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) e
 	if err := d.syncShard(ref[0], ref); err != nil {
 		return err
 	}
-	return d.marks.remove(ref)
+	return d.damaged.remove(ref)
 }
 
 // Marked gives the contents that are marked damaged, in no order.
-func (d *Store) Marked() []blobs.Ref { return d.marks.known.all() }
+func (d *Store) Marked() []blobs.Ref { return d.damaged.known.all() }
 
-// Damaged counts the marks.
-func (d *Store) Damaged() int { return d.marks.known.size() }
+// Damaged is how many contents are marked.
+func (d *Store) Damaged() int { return d.damaged.known.size() }
 
 // Remove unlinks the content's file. A power cut may bring the file back, as
 // a content that nobody refers to.
@@ -384,7 +384,7 @@ func (d *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	release := d.holds.alone(ref)
+	release := d.locks.exclusive(ref)
 	defer release()
 	if wanted, err := referenced(); err != nil || wanted {
 		return false, err
@@ -399,13 +399,13 @@ func (d *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 // forgetMark takes away the mark of a content that is gone, once no power cut
 // can bring back the damaged bytes without it.
 func (d *Store) forgetMark(ref blobs.Ref) error {
-	if !d.marks.has(ref) {
+	if !d.damaged.has(ref) {
 		return nil
 	}
 	if err := d.files.SyncDir(shard(ref[0])); err != nil {
 		return err
 	}
-	return d.marks.remove(ref)
+	return d.damaged.remove(ref)
 }
 
 // Capacity is that of the file system below the blobs, as far as a process
@@ -507,10 +507,10 @@ func (d *Store) placed(ref blobs.Ref, moved bool) error {
 		return nil
 	}
 	d.unsure.remove(ref)
-	if !d.marks.has(ref) {
+	if !d.damaged.has(ref) {
 		return nil
 	}
-	return d.marks.remove(ref)
+	return d.damaged.remove(ref)
 }
 
 // sound says whether ref is stored in a way that needs no repair.

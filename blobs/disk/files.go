@@ -23,9 +23,9 @@ type FileSystem interface {
 	// Open opens a file for reading. It is an error when the name is that of a
 	// symbolic link.
 	Open(name string) (File, error)
-	// Lstat tells of a file, a folder, or a symbolic link itself.
+	// Lstat describes a file, a folder, or a symbolic link itself.
 	Lstat(name string) (fs.FileInfo, error)
-	// List tells of everything in a folder, in order of name.
+	// List describes everything in a folder, in order of name.
 	List(name string) ([]fs.FileInfo, error)
 	// Mkdir makes a folder that nobody else can enter.
 	Mkdir(name string) error
@@ -60,11 +60,11 @@ type File interface {
 type files struct {
 	root   *os.Root
 	whole  *os.File             // the data directory, to sync all; nil where that cannot be relied on
-	own    func(*os.File) error // nil leaves files to whoever runs us
+	own    func(*os.File) error // nil leaves files to the user of the process
 	synced func(took time.Duration)
 }
 
-// writtenFile is a file that tells how long its syncs take.
+// writtenFile is a file that reports how long its syncs take.
 type writtenFile struct {
 	*os.File
 	synced func(took time.Duration)
@@ -72,8 +72,8 @@ type writtenFile struct {
 	begun  int64 // as far as the system was told to write it to the disk
 }
 
-// Every so many bytes the disk gets something to do, so that less is left for
-// the sync.
+// writeback is how often, in bytes, the kernel is asked to start writing what was
+// written, so that a sync finds less to do.
 const writeback = 4 << 20
 
 func (f *writtenFile) Write(p []byte) (int, error) {
@@ -191,8 +191,8 @@ func (f *files) Rename(from, to string) error { return f.root.Rename(from, to) }
 
 func (f *files) Remove(name string) error { return f.root.Remove(name) }
 
-// SyncDir opens the folder anew each time: a sync that fails tells each open
-// handle once, so a shared one would tell only the first who asks.
+// SyncDir opens the folder anew each time: a sync that fails is reported once
+// for each open handle, so with a shared one only the first caller would know.
 func (f *files) SyncDir(name string) error {
 	dir, err := os.Open(path(f.root, name))
 	if err != nil {
@@ -205,7 +205,7 @@ func (f *files) SyncDir(name string) error {
 }
 
 // SyncAll syncs a folder too: after a sync of all, ext4 without a journal has
-// given the disk the last names, but has not told it to write them down.
+// sent the last names to the disk, but has not flushed its cache.
 func (f *files) SyncAll() (did bool, err error) {
 	if f.whole == nil {
 		return false, nil

@@ -6,61 +6,60 @@ import (
 	"attachd/blobs"
 )
 
-// holds are the locks by which Keep and Remove of one content wait for each
-// other. Every name has its own, which exists while it is used: locks that
-// several names share would let a caller that holds two contents wait for
-// itself.
-type holds struct {
+// locks are the locks by which Keep and Remove of one content exclude each
+// other. Every name has its own, which exists while it is used: with a lock for
+// several names, a caller that locks two contents could wait for itself.
+type locks struct {
 	mu    sync.Mutex
-	locks map[blobs.Ref]*lock
+	byRef map[blobs.Ref]*lock
 }
 
 type lock struct {
 	sync.RWMutex
-	users int // that hold it or wait for it; guarded by holds.mu
+	users int // that have it or wait for it; guarded by locks.mu
 }
 
-// shared waits until nobody is alone with ref. Calling release again does
+// shared waits until nobody has ref exclusively. Calling release again does
 // nothing.
-func (h *holds) shared(ref blobs.Ref) (release func()) {
-	l := h.enter(ref)
-	l.RLock()
+func (l *locks) shared(ref blobs.Ref) (release func()) {
+	of := l.enter(ref)
+	of.RLock()
 	return sync.OnceFunc(func() {
-		l.RUnlock()
-		h.leave(ref, l)
+		of.RUnlock()
+		l.leave(ref, of)
 	})
 }
 
-// alone waits until nobody else has ref, and lets nobody in meanwhile.
-func (h *holds) alone(ref blobs.Ref) (release func()) {
-	l := h.enter(ref)
-	l.Lock()
+// exclusive waits until nobody else has ref, and keeps others out until release.
+func (l *locks) exclusive(ref blobs.Ref) (release func()) {
+	of := l.enter(ref)
+	of.Lock()
 	return sync.OnceFunc(func() {
-		l.Unlock()
-		h.leave(ref, l)
+		of.Unlock()
+		l.leave(ref, of)
 	})
 }
 
-func (h *holds) enter(ref blobs.Ref) *lock {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l := h.locks[ref]
-	if l == nil {
-		if h.locks == nil {
-			h.locks = make(map[blobs.Ref]*lock)
+func (l *locks) enter(ref blobs.Ref) *lock {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of := l.byRef[ref]
+	if of == nil {
+		if l.byRef == nil {
+			l.byRef = make(map[blobs.Ref]*lock)
 		}
-		l = new(lock)
-		h.locks[ref] = l
+		of = new(lock)
+		l.byRef[ref] = of
 	}
-	l.users++
-	return l
+	of.users++
+	return of
 }
 
-func (h *holds) leave(ref blobs.Ref, l *lock) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	l.users--
-	if l.users == 0 {
-		delete(h.locks, ref)
+func (l *locks) leave(ref blobs.Ref, of *lock) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	of.users--
+	if of.users == 0 {
+		delete(l.byRef, ref)
 	}
 }

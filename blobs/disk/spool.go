@@ -46,8 +46,9 @@ func (s *spool) Write(p []byte) (int, error) {
 	return n, s.err
 }
 
-// From so many bytes of a content on, it is hashed on another core while it is
-// written. Smaller ones come in many at once, and keep all cores busy so.
+// hashedAside is the size, in bytes, from which on a content is hashed on another
+// core while it is written. Small ones come many at once, which keeps all cores
+// busy by itself.
 const hashedAside = 4 << 20
 
 // writeAndHash hashes all of p even when it cannot all be written: then nobody
@@ -92,7 +93,7 @@ func (s *spool) Keep(ctx context.Context) (release func(), err error) {
 		return nil, full(err)
 	}
 	ref := s.Ref()
-	release = s.disk.holds.shared(ref)
+	release = s.disk.locks.shared(ref)
 	moved, err := s.disk.place(s.temp, ref, s.size)
 	if moved {
 		s.temp = ""

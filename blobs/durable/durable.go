@@ -1,7 +1,7 @@
 // Package durable has what every package that writes files needs of the
 // operating system: to put a new file and its name on stable storage, so that
-// they survive a power cut, and to tell a full disk and one that takes no
-// changes from other failures.
+// they survive a power cut, and to distinguish a full disk, and one that takes
+// no changes, from other failures.
 package durable
 
 import (
@@ -12,7 +12,7 @@ import (
 	"slices"
 )
 
-// SyncDir syncs the folder at path: SyncFolder for who has not opened it.
+// SyncDir is SyncFolder for the folder at path.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

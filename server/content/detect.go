@@ -67,7 +67,7 @@ func detectText(src *container.Source, body []byte, isText bool, named []*kind) 
 	return finding{kind: textKind(body, root, named)}
 }
 
-// saysText tells a name that claims text which nothing runs.
+// saysText recognizes a name that claims text which nothing runs.
 func saysText(named []*kind) bool {
 	return slices.ContainsFunc(named, func(k *kind) bool { return k.is(text) && !k.is(html|script) })
 }
@@ -116,13 +116,13 @@ func textKind(body []byte, root *kind, named []*kind) *kind {
 	return kindText
 }
 
-// isTranslation tells the translations of Qt, which are XML under the name of TypeScript programs.
+// isTranslation recognizes the translations of Qt, which are XML under the name of TypeScript programs.
 func isTranslation(body []byte) bool {
 	start := bytes.TrimLeft(body, " \t\r\n")
 	return bytes.HasPrefix(start, []byte("<?xml")) || hasPrefixFold(start, "<!doctype ts>") || bytes.HasPrefix(start, []byte("<TS "))
 }
 
-// isPEM tells a container of S/MIME that is written as text: in PEM (RFC 7468), as the base64 of one, or as a mail.
+// isPEM recognizes a container of S/MIME that is written as text: in PEM (RFC 7468), as the base64 of one, or as a mail.
 func isPEM(body []byte) bool {
 	start := bytes.TrimLeft(body, " \t\r\n")
 	for _, prefix := range []string{"-----begin ", "mi", "content-", "mime-version:"} {
@@ -133,7 +133,7 @@ func isPEM(body []byte) bool {
 	return false
 }
 
-// tableKind tells a table, which many programs write under the name of a workbook: by a tab in one of the first lines, or
+// tableKind recognizes a table, which many programs write under the name of a workbook: by a tab in one of the first lines, or
 // by as many semicolons or commas in each of them. It is nil for other text.
 func tableKind(body []byte) *kind {
 	const lookAt = 10 // lines
@@ -165,7 +165,7 @@ func countUnquoted(line []byte, c byte) (n int) {
 	return n
 }
 
-// isPagePart tells what begins with what a page consists of, though it lacks <html>: so do programs write a page under the
+// isPagePart recognizes what begins with what a page consists of, though it lacks <html>: so do programs write a page under the
 // name of a document.
 func isPagePart(body []byte) bool {
 	start := bytes.TrimLeft(body, " \t\r\n")
@@ -173,14 +173,14 @@ func isPagePart(body []byte) bool {
 	return len(start) > 1 && start[0] == '<' && slices.Contains(parts, tagName(start[1:]))
 }
 
-// isSavedPage tells a page with all its parts in one file (MHTML, RFC 2557), by the header that it begins with.
+// isSavedPage recognizes a page with all its parts in one file (MHTML, RFC 2557), by the header that it begins with.
 func isSavedPage(body []byte) bool {
 	header, _, _ := bytes.Cut(bytes.ReplaceAll(body[:min(len(body), 4<<10)], []byte("\r"), nil), []byte("\n\n"))
 	header = bytes.ToLower(header)
 	return bytes.Contains(header, []byte("mime-version:")) && bytes.Contains(header, []byte("multipart/related"))
 }
 
-// officeInXML tells the documents of Office 2003 and later that are one XML file, and is nil for others.
+// officeInXML recognizes the documents of Office 2003 and later that are one XML file, and is nil for others.
 func officeInXML(body []byte) *kind {
 	start := body[:min(len(body), 4<<10)]
 	for _, mark := range []struct {
@@ -209,7 +209,7 @@ func officeFamily(body []byte) string {
 	return ""
 }
 
-// openDocumentInXML tells an OpenDocument file that is one XML file (part 3, section 2.2).
+// openDocumentInXML recognizes an OpenDocument file that is one XML file (part 3, section 2.2).
 func openDocumentInXML(body []byte) bool {
 	return bytes.Contains(body[:min(len(body), 4<<10)], []byte("urn:oasis:names:tc:opendocument:xmlns:office:"))
 }
@@ -234,7 +234,7 @@ func soundOrFilm(found *kind, named []*kind) *kind {
 // latestPDF is where readers stop to look for the header of a PDF: it is in the first 1,024 bytes.
 const latestPDF = 1024
 
-// latePDF tells a PDF with something before its header, if it is nothing else.
+// latePDF recognizes a PDF with something before its header, if it is nothing else.
 func latePDF(head []byte) bool {
 	return bytes.Contains(head[:min(len(head), latestPDF)], []byte("%PDF-"))
 }
@@ -315,7 +315,7 @@ var signatures = []struct{ magic, mime string }{
 	{"MM\x00+", "image/tiff"},
 }
 
-// classOrMachO tells a Java class, whose fifth to eighth byte are its version, from 45 on, from a Mach-O file for several
+// classOrMachO recognizes a Java class, whose fifth to eighth byte are its version, from 45 on, or a Mach-O file for several
 // machines, where they are the number of those.
 func classOrMachO(head []byte) *kind {
 	const magic, oldestClass = 4, 45

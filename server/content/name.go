@@ -86,7 +86,7 @@ func fromOlderEncoding(name string) string {
 	return decoded
 }
 
-// inRuns says whether no character outside of ASCII stands alone, and none is a half-width one, which Windows-1252 has its
+// inRuns reports whether no character outside of ASCII stands alone, and none is a half-width one, which Windows-1252 has its
 // capitals for.
 func inRuns(s string) bool {
 	run := 0

@@ -51,13 +51,13 @@ func protectedKind(named []*kind) *kind {
 	return kindEncrypted
 }
 
-// isInstaller tells the class ids of .msi, .mst and .msp files: {000C1084-0000-0000-C000-000000000046} and neighbours.
+// isInstaller recognizes the class ids of .msi, .mst and .msp files: {000C1084-0000-0000-C000-000000000046} and neighbours.
 func isInstaller(class [16]byte) bool {
 	const rest = "\x10\x0C\x00\x00\x00\x00\x00\xC0\x00\x00\x00\x00\x00\x00\x46"
 	return (class[0] == 0x84 || class[0] == 0x82 || class[0] == 0x86) && string(class[1:]) == rest
 }
 
-// isProject tells the class id of Microsoft Project's plans: {74B78F3A-C8C8-11D1-BE11-00C04FB6FAF1}.
+// isProject recognizes the class id of Microsoft Project's plans: {74B78F3A-C8C8-11D1-BE11-00C04FB6FAF1}.
 func isProject(class [16]byte) bool {
 	return string(class[:]) == "\x3A\x8F\xB7\x74\xC8\xC8\xD1\x11\xBE\x11\x00\xC0\x4F\xB6\xFA\xF1"
 }

@@ -101,7 +101,7 @@ func kindNamed(name string) *kind {
 	return nil
 }
 
-// take adds the kinds that are wanted and tells whether there are any.
+// take adds the kinds that are wanted and reports whether there are any.
 func (p *Policy) take(wanted func(*kind) bool) bool {
 	found := false
 	for i := range table {
@@ -113,7 +113,7 @@ func (p *Policy) take(wanted func(*kind) bool) bool {
 	return found
 }
 
-// takesMacrosOf tells whether any OOXML documents with macros are taken of a family, "Word" or "Excel"; for
+// takesMacrosOf reports whether any OOXML documents with macros are taken of a family, "Word" or "Excel"; for
 // "OpenDocument", which has texts, tables and slides, of all three.
 func (p *Policy) takesMacrosOf(family string) bool {
 	if family == kindODT.family {
@@ -251,7 +251,7 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 	return found.mime, nil
 }
 
-// holdsOtherFormats tells what any program may keep its files in: text, and containers of which no more is known. A file
+// holdsOtherFormats recognizes what any program may keep its files in: text, and containers of which no more is known. A file
 // of a type that the table does not have looks like one of these.
 func holdsOtherFormats(found finding) bool {
 	return found.broken == "" && slices.Contains([]*kind{kindUnknown, kindText, kindXML, kindZIP, kindOLE, kindGzip, kindSQLite}, found.kind)
@@ -266,7 +266,7 @@ func hasLines(src *container.Source) bool {
 // top-level domain that is an extension of something else that is no text: of programs, libraries, sound or PostScript.
 var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)\.(?:com|(?:com\.)?au|so|ps)$`)
 
-// namesHost tells a name that ends in that of a host. What could be "invoice.pdf.com" is none.
+// namesHost recognizes a name that ends in that of a host. What could be "invoice.pdf.com" is none.
 func namesHost(name string) bool {
 	host := hostName.FindStringSubmatch(name)
 	return host != nil && len(claims(strings.TrimSuffix(host[1], ".com"))) == 0
@@ -302,7 +302,7 @@ func (p *Policy) objection(found finding, named []*kind) string {
 	return ""
 }
 
-// agrees tells whether a name that claims named suits what was found. A name that claims nothing suits anything.
+// agrees reports whether a name that claims named suits what was found. A name that claims nothing suits anything.
 func (p *Policy) agrees(found *kind, named []*kind) bool {
 	for _, claim := range named {
 		switch {

@@ -12,7 +12,7 @@ import (
 // 2315, section 14) and those of RFC 5751 and 5544.
 var pkcs7Types = []string{"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x07", "\x06\x0B\x2A\x86\x48\x86\xF7\x0D\x01\x09\x10\x01"}
 
-// isPKCS7 tells the structure ContentInfo (RFC 5652, section 3): a sequence, of known length or not, with one of
+// isPKCS7 recognizes the structure ContentInfo (RFC 5652, section 3): a sequence, of known length or not, with one of
 // pkcs7Types first.
 func isPKCS7(head []byte) bool {
 	if len(head) < 2 || head[0] != 0x30 {
@@ -73,7 +73,7 @@ func taggedSound(src *container.Source, head []byte) *kind {
 	return kindMP3
 }
 
-// lateSignature tells what a single prefix does not, and mimetype does not know; nil for everything else.
+// lateSignature recognizes what a single prefix does not, and mimetype does not know; nil for everything else.
 func lateSignature(src *container.Source, head []byte) *kind {
 	at := func(offset int, magic string) bool {
 		return len(head) >= offset && bytes.HasPrefix(head[offset:], []byte(magic))
@@ -98,7 +98,7 @@ func lateSignature(src *container.Source, head []byte) *kind {
 	return nil
 }
 
-// isWorkbookStream tells the workbooks and sheets of Excel 2 to 5 that are no compound files: they begin with the record
+// isWorkbookStream recognizes the workbooks and sheets of Excel 2 to 5 that are no compound files: they begin with the record
 // BOF, whose length and number tell the version, and whose third field says what follows.
 func isWorkbookStream(head []byte) bool {
 	if len(head) < 8 || head[0] != 0x09 || head[3] != 0 {
@@ -116,7 +116,7 @@ func isWorkbookStream(head []byte) bool {
 	return false
 }
 
-// isTransportStream tells MPEG transport streams (ISO/IEC 13818-1), whose packets begin with the same byte each, and
+// isTransportStream recognizes MPEG transport streams (ISO/IEC 13818-1), whose packets begin with the same byte each, and
 // those of camcorders and Blu-ray discs, which have four bytes of time before it.
 func isTransportStream(head []byte) bool {
 	const sync, packets = 'G', 4
@@ -132,7 +132,7 @@ func isTransportStream(head []byte) bool {
 	return false
 }
 
-// isArrowStream tells a stream of Arrow messages: a marker, the length of the first message's description, and its root
+// isArrowStream recognizes a stream of Arrow messages: a marker, the length of the first message's description, and its root
 // table within that (Arrow, "Encapsulated message format").
 func isArrowStream(head []byte, size int64) bool {
 	if len(head) < 12 || !bytes.HasPrefix(head, []byte("\xFF\xFF\xFF\xFF")) {
@@ -142,7 +142,7 @@ func isArrowStream(head []byte, size int64) bool {
 	return 0 < length && length%8 == 0 && int64(length)+8 <= size && 4 <= root && root < length
 }
 
-// isGeoPackage tells an SQLite database that says that it is a GeoPackage (OGC 12-128, requirement 2).
+// isGeoPackage recognizes an SQLite database that says that it is a GeoPackage (OGC 12-128, requirement 2).
 func isGeoPackage(head []byte) bool {
 	const applicationID = 68
 	return len(head) > applicationID && (bytes.HasPrefix(head[applicationID:], []byte("GPKG")) || bytes.HasPrefix(head[applicationID:], []byte("GP1")))

@@ -12,7 +12,7 @@ import (
 // it was written, or a table whose columns have a fixed width.
 const minHole = 64
 
-// likelyText tells a text with holes: from its start, or where that is one hole, from a few places further on.
+// likelyText recognizes a text with holes: from its start, or where that is one hole, from a few places further on.
 func likelyText(src *container.Source, head []byte) ([]byte, bool) {
 	filled := withoutHoles(head)
 	for part := int64(1); part <= 8 && len(filled) == 0 && src.Size > int64(len(head)); part++ {
@@ -40,7 +40,7 @@ func withoutHoles(b []byte) []byte {
 	return out
 }
 
-// isShebang tells a script that names its interpreter. "#!AMR" starts a sound file and "#![" a Rust source.
+// isShebang recognizes a script that names its interpreter. "#!AMR" starts a sound file and "#![" a Rust source.
 func isShebang(b []byte) bool {
 	return bytes.HasPrefix(b, []byte("#!")) && !bytes.HasPrefix(b, []byte("#!AMR")) && !bytes.HasPrefix(b, []byte("#!["))
 }
@@ -101,7 +101,7 @@ func htmlOrXHTML(declared bool) *kind {
 	return kindHTML
 }
 
-// isPHP tells <?php and the short tags <? and <?=, none of which XML has.
+// isPHP recognizes <?php and the short tags <? and <?=, none of which XML has.
 func isPHP(b []byte) bool {
 	if hasPrefixFold(b, "<?php") {
 		return tagName(b[2:]) == "php"

@@ -374,22 +374,22 @@ var (
 	kindSavedPage  = byMIME["multipart/related"]
 )
 
-// is tells whether k has any of the traits t.
+// is reports whether k has any of the traits t.
 func (k *kind) is(t trait) bool { return k.traits&t != 0 }
 
-// IsText tells the types whose files are text that people read as it is: RTF is not, nor is SVG, which is a picture.
+// IsText recognizes the types whose files are text that people read as it is: RTF is not, nor is SVG, which is a picture.
 func IsText(mimeType string) bool {
 	k := byMIME[mimeType]
 	return k != nil && k.is(text)
 }
 
-// textual tells the kinds whose bytes are text, SVG and RTF among them, which no extension makes of other text.
+// textual recognizes the kinds whose bytes are text, SVG and RTF among them, which no extension makes of other text.
 func (k *kind) textual() bool { return k.is(text) || k == kindSVG || k == kindRTF }
 
-// sharesType tells the documents with macros that have the type of their kind without macros.
+// sharesType recognizes the documents with macros that have the type of their kind without macros.
 func (k *kind) sharesType() bool { return byMIME[strings.ToLower(k.mime)] != k }
 
-// office tells the documents of the programs whose formats people take for one: a name of one format, over content of
+// office recognizes the documents of the programs whose formats people take for one: a name of one format, over content of
 // another of the same family, misleads nobody.
 func (k *kind) office() bool {
 	switch k.family {
@@ -399,7 +399,7 @@ func (k *kind) office() bool {
 	return false
 }
 
-// officeXML tells whether k is an OOXML document, macro-enabled or not.
+// officeXML reports whether k is an OOXML document, macro-enabled or not.
 func (k *kind) officeXML() bool { return k.office() && k.is(zipped) }
 
 // officeXMLExt is the usual extension of the OOXML documents of k's family, with its dot.

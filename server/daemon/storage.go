@@ -42,9 +42,9 @@ func (s Held) Close() error { return errors.Join(s.release(), s.Storage.Close())
 // Hold leaves a note for others of who has a storage that was just opened. Where it
 // fails, the storage is closed.
 func Hold(storage Storage, who string) (Held, error) {
-	release, err := storage.Dir.Hold(who)
+	release, err := storage.Dir.Announce(who)
 	if err != nil && storage.Ballast.GiveUp() { // whoever comes to clean up must be let in
-		release, err = storage.Dir.Hold(who)
+		release, err = storage.Dir.Announce(who)
 	}
 	if err != nil {
 		return Held{}, errors.Join(err, storage.Close())

@@ -10,14 +10,16 @@ import (
 	"sync"
 )
 
-// The ballast is at most so many bytes, and at most this part of the disk.
 const (
-	maxBallast  = 8 << 20
+	// maxBallast is the size of the ballast in bytes, on a disk that is not small.
+	maxBallast = 8 << 20
+	// ballastPart is the part of the disk that the ballast may take: a hundredth.
 	ballastPart = 100
 )
 
-// Ballast is a file that is there to be given up: a database that cannot be
-// written cannot delete either, and so a full disk would stay full.
+// Ballast is a file that reserves room, to be removed when the disk is full: a
+// database that cannot be written cannot delete either, so the disk would stay
+// full.
 type Ballast struct {
 	dir  *Dir
 	mu   sync.Mutex

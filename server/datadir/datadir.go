@@ -1,5 +1,5 @@
-// Package datadir is the ground that everything stands on: the data
-// directory, its format, its secrets, and who owns its files.
+// Package datadir is the data directory: its layout and format, its secrets, its
+// snapshots, and who owns its files.
 package datadir
 
 import (
@@ -26,10 +26,10 @@ import (
 //	ballast       room on the disk, given up when it is full
 //	snapshots/    copies of the database, a few
 //	thumbnails/   small pictures, made anew when they are missing
-//	secret.key    signs links; its form is told at SigningKeys
+//	secret.key    signs links; its form is described at SigningKeys
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  the way in for commands while the server runs
-//	attachd.pid   who holds the directory, to be named to others
+//	attachd.pid   the process that has the directory, for messages
 //	RESTORING     there until a restore is finished
 //
 // In format 3, the entries of the database had no checksums. In format 2, there
@@ -121,7 +121,7 @@ func (d *Dir) prepare() (err error) {
 func (d *Dir) readFormat() error {
 	raw, err := os.ReadFile(d.Join("FORMAT"))
 	if errors.Is(err, fs.ErrNotExist) {
-		d.older = true // Settle writes it anew, once it is seen that the rest can be used
+		d.older = true // CleanUp writes it anew, once it is seen that the rest can be used
 		return nil
 	}
 	if err != nil {
@@ -142,8 +142,8 @@ func (d *Dir) Shared() bool { return d.shared }
 // Warnings are sentences on what is not as safe as it could be.
 func (d *Dir) Warnings() []string { return d.warns }
 
-// Look says what Open would refuse the directory for, or warn of, apart from
-// what it can put right. It changes nothing.
+// Look reports what Open would refuse the directory for, or warn of, apart from
+// what Open can repair. It changes nothing.
 func (d *Dir) Look() (warning string, err error) {
 	found, err := examine(d.path)
 	if err == nil {
@@ -182,11 +182,11 @@ func (d *Dir) Made() (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// Settle removes what a killed process has left half written, and notes the
-// format that this version writes, so that an earlier one, which would not find
+// CleanUp removes the temporary files of a process that was killed, and writes
+// the format of this version, so that an earlier one, which would not find
 // everything, refuses the directory from now on. The database must be open: its
-// lock says that nobody else works here, or is only about to.
-func (d *Dir) Settle() error {
+// lock keeps other processes out.
+func (d *Dir) CleanUp() error {
 	for _, name := range []string{"ballast", "secret.key", "admin.key", "demo-keys.json", "attachd.pid"} {
 		left, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "."+name+".*"))
 		if err != nil {
@@ -206,7 +206,7 @@ func (d *Dir) Settle() error {
 
 func (d *Dir) writeFormat() error { return d.WriteFile("FORMAT", []byte(strconv.Itoa(Format)+"\n")) }
 
-// Find is the directory as it is, there or not, for who only looks.
+// Find is the directory as it is, there or not, for reading only.
 func Find(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	return &Dir{path: path, own: func(*os.File) error { return nil }}, err
@@ -324,7 +324,7 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 }
 
 // CheckDatabase refuses to begin with an empty database over contents that
-// an earlier one knew: they would all look spare.
+// an earlier one knew: none would seem to be referenced.
 func (d *Dir) CheckDatabase() error {
 	if _, err := os.Stat(d.Join(databaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -347,8 +347,9 @@ func escapeGlob(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// Hold leaves a note for others of who has the directory, until release.
-func (d *Dir) Hold(who string) (release func() error, err error) {
+// Announce writes attachd.pid, which names the process that has the directory,
+// and release removes it.
+func (d *Dir) Announce(who string) (release func() error, err error) {
 	note := fmt.Sprintf("%s (process %d)\n", who, os.Getpid())
 	if err := d.WriteFile("attachd.pid", []byte(note)); err != nil {
 		return nil, err
@@ -356,7 +357,7 @@ func (d *Dir) Hold(who string) (release func() error, err error) {
 	return func() error { return os.Remove(d.Join("attachd.pid")) }, nil
 }
 
-// Holder is the note that Hold left.
+// Holder is what Announce wrote, of whatever process.
 func (d *Dir) Holder() string {
 	note, err := os.ReadFile(d.Join("attachd.pid"))
 	if err != nil {

@@ -102,7 +102,7 @@ func TestHolder(t *testing.T) {
 	if who := dir.Holder(); who != "another process" {
 		t.Errorf("without a note the holder is %q", who)
 	}
-	release, err := dir.Hold("attachd test")
+	release, err := dir.Announce("attachd test")
 	if err != nil {
 		t.Fatal(err)
 	}

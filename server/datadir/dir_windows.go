@@ -35,7 +35,7 @@ func (d *Dir) closeToGroup(string) error { return nil }
 
 func private(path string, _ fs.FileInfo) error { return Private(path) }
 
-// Exposed cannot be told by a mode.
+// Exposed: a mode does not show it.
 func Exposed(string) bool { return false }
 
 // onOneDisk: a folder that leads to another disk is a link, which the blobs

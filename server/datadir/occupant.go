@@ -23,8 +23,8 @@ var (
 	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed
 )
 
-// occupant tells whose a directory is that attachd is to work in. It is found
-// out by looking alone: a folder of somebody else stays as it is.
+// occupant says whose directory it is that attachd is to work in. Finding out
+// only reads: a folder of somebody else stays as it is.
 type occupant struct {
 	ours      bool
 	stranger  string // the first name that is not attachd's; may be empty
@@ -50,18 +50,18 @@ func examine(path string) (o occupant, err error) {
 	if err != nil {
 		return o, explain(err)
 	}
-	marks := o.marks(path)
+	evidence := o.evidence(path)
 	for _, entry := range entries {
-		if o.stranger == "" && !belongs(path, entry, marks > 0) {
+		if o.stranger == "" && !belongs(path, entry, evidence > 0) {
 			o.stranger = entry.Name()
 		}
 	}
-	o.ours = marks > 1 || marks == 1 && o.stranger == ""
+	o.ours = evidence > 1 || evidence == 1 && o.stranger == ""
 	return o, nil
 }
 
-// marks counts what is made by attachd alone.
-func (o *occupant) marks(path string) (n int) {
+// evidence counts what only attachd makes.
+func (o *occupant) evidence(path string) (n int) {
 	if raw, err := readNote(filepath.Join(path, "FORMAT")); err == nil {
 		o.isArchive = strings.HasPrefix(string(raw), "attachd backup ")
 		if _, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil {

@@ -185,7 +185,7 @@ func TestAFormatThatIsLostIsWrittenBySettle(t *testing.T) {
 	if _, err := os.Stat(dir.Join("FORMAT")); err == nil {
 		t.Error("it was written before")
 	}
-	must(t, dir.Settle())
+	must(t, dir.CleanUp())
 	if format := read(t, dir.Join("FORMAT")); format != fmt.Sprintln(datadir.Format) {
 		t.Errorf("FORMAT holds %q", format)
 	}

@@ -63,7 +63,7 @@ func (d *Dir) Restored() error {
 	return errors.Join(os.Remove(d.Join(restoring)), durable.SyncDir(d.path))
 }
 
-// isRestoring tells a note of ours from a file of somebody else.
+// isRestoring reports whether there is a RESTORING that attachd wrote.
 func isRestoring(path string) (bool, error) {
 	raw, err := readNote(filepath.Join(path, restoring))
 	return string(raw) == restoringNote, err
@@ -90,8 +90,8 @@ func readNote(path string) ([]byte, error) {
 // maxNote is more bytes than FORMAT and RESTORING have.
 const maxNote = 256
 
-// refuseUnfinished keeps everybody but a restore out of what is not restored
-// to its end.
+// refuseUnfinished refuses a directory that is not wholly restored, except to a
+// restore.
 func refuseUnfinished(path string) error {
 	begun, err := isRestoring(path)
 	if begun {

@@ -84,9 +84,9 @@ func (d *Dir) NewestSnapshot() (begun time.Time, any bool, err error) {
 	return all[0].begun, true, nil
 }
 
-// TakeSnapshot keeps what write writes, if verify has nothing against it, and
-// removes snapshots that are no longer needed. now is what the clock says before
-// the database is read, and settled whether that is the time of day for sure.
+// TakeSnapshot keeps what write writes, if verify returns no error, and removes
+// snapshots that are no longer needed. now is the time before the database is
+// read, and settled reports whether the clock is known to be right.
 func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) error, verify func(path string) error) (err error) {
 	if err := d.prepareSnapshots(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 	return d.thinSnapshots(settled)
 }
 
-// changeSteps is longer than the steps in which file systems keep time.
+// changeSteps is longer than the resolution of the times that file systems keep.
 const changeSteps = 2 * time.Second
 
 // databaseChanged is the modification time of the database, for its snapshot. If
@@ -179,8 +179,8 @@ func (d *Dir) writeSnapshot(path string, write func(io.Writer) error) error {
 	return durable.Fill(f, d.own, func(f *os.File) error { return write(&syncingNowAndThen{File: f}) })
 }
 
-// syncingNowAndThen lets little pile up that is not on the disk yet: on many a
-// file system, an upload that syncs has to wait for all of it.
+// syncingNowAndThen syncs every 4 MB, so that little is unwritten: on many file
+// systems, an upload that syncs has to wait for all of it.
 type syncingNowAndThen struct {
 	*os.File
 	unsynced int

@@ -111,7 +111,7 @@ func (b *Budget[K]) leaveQueue(who K) {
 	}
 }
 
-// Release gives n bytes of a caller back, to whoever waits for them.
+// Release gives n bytes of a caller back, to those that wait for them.
 func (b *Budget[K]) Release(who K, n int64) {
 	if n == 0 {
 		return

@@ -64,7 +64,7 @@ func TestAWatchFollowsWhatIsAvailable(t *testing.T) {
 			t.Errorf("%d are available", got)
 		}
 		now = 256 << 20
-		time.Sleep(2 * lookEvery)
+		time.Sleep(2 * maxPlanAge)
 		if got := w.Plan().Available; got != now {
 			t.Errorf("after a change %d are available", got)
 		}

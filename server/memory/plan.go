@@ -23,19 +23,19 @@ type Plan struct {
 }
 
 const (
-	// decoderMost suffices for a picture of 24 megapixels in a progressive
+	// decoderMost, in bytes, is the most that a decoder gets: it suffices for a picture of 24 megapixels in a progressive
 	// JPEG, of 40 in a PNG and of 110 in a baseline JPEG.
 	decoderMost = 192 << 20
-	// processLeast is for all else before a decoder gets as much.
+	// processLeast, in bytes, is kept for all else before a decoder gets as much.
 	processLeast = 48 << 20
-	// connectionCost is what a connection holds in buffers and stacks.
+	// connectionCost, in bytes, is what a connection takes in buffers and stacks.
 	connectionCost = 32 << 10
-	// Beyond these more memory is of no use.
+	// softMost and answersMost, in bytes, bound what more memory is of no use for.
 	softMost    = 2 << 30
 	answersMost = 1 << 30
 )
 
-// PlanFor divides what is available; 0 is plenty.
+// PlanFor divides the available bytes; 0 means that there is no limit.
 func PlanFor(available int64) Plan {
 	if available <= 0 {
 		available = 1 << 40
@@ -59,27 +59,27 @@ var limitFromEnvironment = os.Getenv("GOMEMLIMIT") != ""
 type Watch struct {
 	available func() int64
 	mu        sync.Mutex
-	looked    time.Time
+	read      time.Time // when available was read
 	plan      Plan
 }
 
-// lookEvery is how old a plan may be. A process may be put into a control group
-// after its start, and a picture decoded at once.
-const lookEvery = 100 * time.Millisecond
+// maxPlanAge is how old a plan may be. A process may be put into a control group
+// after its start, and decode a picture at once.
+const maxPlanAge = 100 * time.Millisecond
 
-// NewWatch also tells Go its soft limit, unless GOMEMLIMIT has.
+// NewWatch also sets the soft limit of Go, unless GOMEMLIMIT does.
 func NewWatch() *Watch {
 	w := &Watch{available: Available}
 	w.Plan()
 	return w
 }
 
-// Plan is the one that holds now.
+// Plan is the current one.
 func (w *Watch) Plan() Plan {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if now := time.Now(); now.Sub(w.looked) > lookEvery {
-		w.looked = now
+	if now := time.Now(); now.Sub(w.read) > maxPlanAge {
+		w.read = now
 		if plan := PlanFor(w.available()); plan != w.plan {
 			w.plan = plan
 			if !limitFromEnvironment {

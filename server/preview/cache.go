@@ -49,7 +49,7 @@ func (c *Cache) Get(ref blobs.Ref) (thumbnail []byte, err error) {
 	return thumbnail, nil
 }
 
-// seal puts a hash behind a thumbnail that tells whether it is whole, and of
+// seal puts a hash behind a thumbnail that shows whether it is whole, and of
 // this content. Who looks at the file sees the picture all the same.
 func seal(ref blobs.Ref, thumbnail []byte) []byte {
 	hash := sha256.New()

@@ -41,7 +41,7 @@ const (
 	componentSize = 3    // bytes of a component in a frame header
 )
 
-// jpegHeader is what the decoder does not tell of a JPEG file.
+// jpegHeader is what the decoder does not report of a JPEG file.
 type jpegHeader struct {
 	progressive bool    // in many scans
 	samples     float64 // for each pixel

@@ -65,7 +65,7 @@ func Thumbnail(ctx context.Context, r io.ReaderAt, size int64, mimeType string) 
 }
 
 // thumbnailWithin is Thumbnail with the bytes that a picture may need. begin
-// gives the content from its start, and is told when that is for the last time.
+// gives the content from its start; last says that it is not called again.
 func thumbnailWithin(ctx context.Context, begin func(last bool) io.Reader, size int64, mimeType string, memory float64) (thumbnail []byte, err error) {
 	defer refuseAfterPanic(&err)
 	open, known := pictures[mimeType]
@@ -145,7 +145,7 @@ func shrink(ctx context.Context, picture image.Image) (*image.NRGBA64, error) {
 	return small, nil
 }
 
-// means has the mean of each box of so many pixels.
+// means has the mean of each box of boxW by boxH pixels.
 func means(ctx context.Context, picture image.Image, boxW, boxH int) (*image.NRGBA64, error) {
 	b := picture.Bounds()
 	at := colors(picture)

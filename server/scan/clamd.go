@@ -31,17 +31,16 @@ type Clamd struct {
 	heldBack         time.Duration // see endHeldBack
 }
 
-// So many contents are scanned at once, the others wait: clamd has 12 threads
-// and room for 15 connections that wait for one, if nobody says otherwise, and
-// turns away who comes when that is full.
+// atOnce is how many contents are scanned at once; others wait. By default clamd
+// has 12 threads and a queue of 15 connections, and refuses more.
 const atOnce = 10
 
 // endHeldBack is how long the end of a content is held back. A small content is
-// in the system's buffers as a whole before clamd has looked at it; what is said
-// in this time was said of a part.
+// in the system's buffers as a whole before clamd has read it; a reply within this
+// time is about a part of it.
 const endHeldBack = 10 * time.Millisecond
 
-// How long clamd may take to say that it is there.
+// pingTimeout is how long clamd may take to answer a ping.
 const pingTimeout = 2 * time.Second
 
 // New makes a Clamd of its address: "unix:/run/clamav/clamd.ctl" or
@@ -75,7 +74,7 @@ func (c *Clamd) Ping(ctx context.Context) error {
 // knows: ErrLimit when clamd would not look at all of it.
 //
 // clamd says that a content beyond its MaxFileSize is clean without having
-// looked at it, unless AlertExceedsMax is set; that cannot be told from here.
+// looked at it, unless AlertExceedsMax is set; which does not show in its reply.
 // See Probe.
 func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, err error) {
 	if err := c.take(ctx); err != nil {
@@ -188,7 +187,7 @@ func hasReadAll(conn net.Conn) (bool, error) {
 	return err == nil, nil
 }
 
-// A longer reply is none.
+// maxReply bounds a reply, in bytes; a longer one is not clamd's.
 const maxReply = 4 << 10
 
 // cause is why ctx has ended, or else err.

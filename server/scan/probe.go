@@ -29,8 +29,8 @@ const (
 	eicarEnd   = `ANTIVIRUS-TEST-FILE!$H+H*`
 )
 
-// writeTest writes a ZIP file, nothing in it compressed: so many zeros, then
-// the test file.
+// writeTest writes a ZIP file, nothing in it compressed: zeros, then the test
+// file.
 func writeTest(w io.Writer, zeros int64) error {
 	archive := zip.NewWriter(w)
 	padding, err := archive.CreateHeader(&zip.FileHeader{Name: "zeros", Method: zip.Store})

@@ -67,7 +67,7 @@ func legacyEncoding(b []byte, cut bool) encoding.Encoding {
 	return charmap.Windows1252
 }
 
-// mostlyUTF8 tells UTF-8 of which a few bytes are damaged from what is in another encoding.
+// mostlyUTF8 recognizes UTF-8 of which a few bytes are damaged.
 func mostlyUTF8(b []byte) bool {
 	good, bad := 0, 0
 	for b = b[:min(len(b), SampleBytes)]; len(b) > 0; {
@@ -162,7 +162,7 @@ func between(from, to byte) func(byte) bool {
 	return func(c byte) bool { return from <= c && c <= to }
 }
 
-// eastAsian tells Shift-JIS, EUC-JP, EUC-KR, GBK and Big5, by which of their characters are in daily use: the first
+// eastAsian recognizes Shift-JIS, EUC-JP, EUC-KR, GBK and Big5, by which of their characters are in daily use: the first
 // level of kanji and of hanzi, kana, Hangul syllables.
 func eastAsian(b []byte) encoding.Encoding {
 	sjis := readPairs(b, func(c byte) bool { return 0x81 <= c && c <= 0x9F || 0xE0 <= c && c <= 0xFC },
@@ -210,7 +210,7 @@ const (
 	hebrew  = "יוהלאםמתרשב"
 )
 
-// alphabet tells the encodings of Cyrillic, Greek, Hebrew, Arabic and Thai by their usual letters.
+// alphabet recognizes the encodings of Cyrillic, Greek, Hebrew, Arabic and Thai by their usual letters.
 func alphabet(b []byte) encoding.Encoding {
 	high, runs := 0, 0
 	for i, c := range b {
@@ -282,7 +282,7 @@ var westernLanguages = []string{
 // rareWestern are letters of Windows-1252 that hardly stand within words of any language.
 const rareWestern = "ìòùõðþýÿšžªº"
 
-// language tells the encodings of Polish, Czech, Hungarian, Turkish and others: where all letters are those of one of these
+// language recognizes the encodings of Polish, Czech, Hungarian, Turkish and others: where all letters are those of one of these
 // languages, but not of one that Windows-1252 is for, and enough of them would be rare or no letters in that.
 func language(b []byte) encoding.Encoding {
 	within, rare := 0, 0
@@ -314,7 +314,7 @@ func enoughRare(within, rare int) bool {
 	return within >= enough && (rare*20 >= within || rare >= some && rare*50 >= within)
 }
 
-// writtenWith says whether nearly all letters of b outside of ASCII are among letters, and at least three of those occur.
+// writtenWith reports whether nearly all letters of b outside of ASCII are among letters, and at least three of those occur.
 func writtenWith(b []byte, in *charmap.Charmap, letters string) bool {
 	const punctuation = "«»“”„‘’‚–—…€§°\u00A0"
 	all, known, seen := 0, 0, map[rune]bool{}
@@ -361,7 +361,7 @@ func lettersOnly(b []byte, in *charmap.Charmap) bool {
 	return true
 }
 
-// western tells Mac Roman and the code page 850 of DOS where the letters within words would be none in Windows-1252, or
+// western recognizes Mac Roman and the code page 850 of DOS, where the letters within words would be none in Windows-1252, or
 // capitals after small letters.
 func western(b []byte) encoding.Encoding {
 	const enough = 3

@@ -77,7 +77,7 @@ func (c *characters) mostlyText(valid bool) bool {
 	return 2*(c.controls+c.nulls) < c.all && (valid || c.kinds() <= separators)
 }
 
-// isControl tells the characters that text does not have (WHATWG MIME Sniffing, "binary data byte").
+// isControl recognizes the characters that text does not have (WHATWG MIME Sniffing, "binary data byte").
 func isControl(r rune) bool {
 	return r < 0x09 || r == 0x0B || 0x0E <= r && r <= 0x1A || 0x1C <= r && r <= 0x1F
 }

@@ -19,7 +19,7 @@ func IsBasicModule(name string) bool {
 		!strings.HasSuffix(name, "/dialog-lb.xml") && !strings.HasSuffix(name, "/dialog-lc.xml")
 }
 
-// BasicHasCode says whether a module of Basic in an OpenDocument file does anything. What cannot be read does.
+// BasicHasCode reports whether a module of Basic in an OpenDocument file does anything. What cannot be read does.
 func BasicHasCode(src *Source) bool {
 	code, modules, left := false, 0, int64(maxBasic)
 	_ = WalkZIP(src, func(e *ZIPEntry) { // it was walked before
@@ -63,7 +63,7 @@ func RawXML(r io.Reader) *xml.Decoder {
 	return d
 }
 
-// BasicInXML says whether an OpenDocument file that is one XML file carries a module of Basic.
+// BasicInXML reports whether an OpenDocument file that is one XML file carries a module of Basic.
 func BasicInXML(src *Source) bool {
 	return src.Find(func(window []byte) bool { return bytes.Contains(window, []byte(":source-code")) })
 }

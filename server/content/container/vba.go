@@ -29,7 +29,7 @@ func (f *OLE) HasMacros(names map[string]uint32) bool {
 	return slides && saysMacros(f.src)
 }
 
-// hasCode says whether a VBA project (MS-OVBA, section 2.2) holds code, as source or compiled. Office makes an empty
+// hasCode reports whether a VBA project (MS-OVBA, section 2.2) holds code, as source or compiled. Office makes an empty
 // module for each sheet and document as soon as somebody opens its editor, which runs nothing. Whatever cannot be read
 // counts as code.
 func (f *OLE) hasCode(project uint32) bool {
@@ -68,7 +68,7 @@ func (f *OLE) hasCode(project uint32) bool {
 	return false
 }
 
-// ProjectHasCode says whether there is code in the VBA project that is a part of an OOXML document: a compound file. One
+// ProjectHasCode reports whether there is code in the VBA project that is a part of an OOXML document: a compound file. One
 // that cannot be read, or is larger than an empty one, has.
 func ProjectHasCode(src *Source, e *ZIPEntry) bool {
 	r, err := e.Open(src, maxVBA+1)
@@ -129,7 +129,7 @@ func moduleHasCode(compiled, source []byte) bool {
 	return linesDoMore(string(source)) || len(source) == 0 || len(compiled) > 0 && compiledCode(compiled)
 }
 
-// linesDoMore tells a source in Basic that has lines other than remarks and those that say what the module is.
+// linesDoMore recognizes a source in Basic that has lines other than remarks and those that say what the module is.
 func linesDoMore(source string) bool {
 	for line := range strings.Lines(source) {
 		words := strings.ToLower(strings.TrimSpace(line))
@@ -142,7 +142,7 @@ func linesDoMore(source string) bool {
 	return false
 }
 
-// compiledCode says whether there is more in a module's compiled part than lines of an instruction and an argument, which
+// compiledCode reports whether there is more in a module's compiled part than lines of an instruction and an argument, which
 // is what "Option Explicit" becomes, and less than it takes to call something. The lines stand in a table behind a magic,
 // a version and their number. The format is Microsoft's own; this much of it is known from tools that read it.
 func compiledCode(compiled []byte) bool {
@@ -219,7 +219,7 @@ func decompressTokens(out []byte, start int, chunk []byte) (all, rest []byte) {
 	return out, chunk
 }
 
-// hasMacroSheet says whether a workbook's records speak of a sheet of Excel 4 macros or, in Excel 5, of a module of
+// hasMacroSheet reports whether a workbook's records speak of a sheet of Excel 4 macros or, in Excel 5, of a module of
 // Visual Basic (MS-XLS, section 2.4.28).
 func hasMacroSheet(records []byte) bool {
 	const boundSheet, macroSheet, module = 0x85, 1, 6
@@ -256,7 +256,7 @@ func saysMacros(src *Source) bool {
 	})
 }
 
-// MacrosInXML says whether an Office document in one XML file (Word 2003, Flat OPC) carries macros, in base64 in a part
+// MacrosInXML reports whether an Office document in one XML file (Word 2003, Flat OPC) carries macros, in base64 in a part
 // or element with one of these names.
 func MacrosInXML(src *Source) bool {
 	return src.Find(func(window []byte) bool {
