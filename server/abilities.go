@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"attachd/blobs"
-	"attachd/server/api"
 	"attachd/store"
 )
 
@@ -55,9 +54,4 @@ func (a Abilities) InPlace() (err error) {
 		err = errors.Join(err, files.InPlace())
 	}
 	return err
-}
-
-// notWithThisStorage refuses what the storage cannot do.
-func notWithThisStorage(what string) *api.Refusal {
-	return api.Conflict("%s is not possible with the storage that this server uses.", what)
 }

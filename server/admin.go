@@ -16,7 +16,7 @@ import (
 )
 
 // health says that the process is alive.
-func (s *Server) health(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) health(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, healthBody{Status: "ok"})
 }
 
@@ -62,7 +62,7 @@ const stuckFor = 10 * time.Second
 const readyFor = time.Second
 
 // healthReady says whether uploads would work now, and if not, why.
-func (s *Server) healthReady(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) healthReady(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if reasons := s.notReady(rq.Context(), rq.Log(), readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")
 		return rq.Answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
@@ -72,8 +72,8 @@ func (s *Server) healthReady(w *api.Response, rq *api.Request, sc api.Scope) err
 
 // clockWarnings tells of a jump of the clock that is being waited out. Uploads
 // work all the same.
-func (s *Server) clockWarnings(ctx context.Context) []string {
-	clock, err := s.clock.Read(ctx)
+func (s *opsService) clockWarnings(ctx context.Context) []string {
+	clock, err := s.Clock.Read(ctx)
 	if err != nil || clock.Settled || clock.Jump.To.IsZero() {
 		return nil
 	}
@@ -82,9 +82,9 @@ func (s *Server) clockWarnings(ctx context.Context) []string {
 
 // notReady gives the reasons why uploads would not work, by a look that is not
 // older than asked for.
-func (s *Server) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+func (s *opsService) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	reasons = s.lookOrWait(ctx, log, age)
-	if s.corridor.Draining() {
+	if s.Corridor.Draining() {
 		return append([]string{"The server is shutting down."}, reasons...)
 	}
 	return reasons
@@ -92,7 +92,7 @@ func (s *Server) notReady(ctx context.Context, log *slog.Logger, age time.Durati
 
 // lookOrWait begins a look, or waits for the one under way. A disk that hangs
 // holds up that look only.
-func (s *Server) lookOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+func (s *opsService) lookOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	r := &s.ready
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,7 +121,7 @@ func (s *Server) lookOrWait(ctx context.Context, log *slog.Logger, age time.Dura
 }
 
 // beginLook looks beside whoever asks.
-func (s *Server) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
+func (s *opsService) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
 	lasting, cancel := context.WithTimeout(context.Background(), s.ready.patience)
 	l := &look{tooLong: lasting.Done(), over: make(chan struct{}), acknowledged: s.ready.acknowledged.Load()}
 	go func() {
@@ -135,7 +135,7 @@ func (s *Server) beginLook(ctx context.Context, log *slog.Logger, now time.Time)
 	return l
 }
 
-func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
+func (s *opsService) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
 	failed := func(sentence string, err error) {
 		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
@@ -143,7 +143,7 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	var ofStore, ofContents error
 	var probes sync.WaitGroup // both sync, and may wait for other syncs
 	probes.Go(func() { ofStore = s.Store.Probe(ctx) })
-	probes.Go(func() { ofContents = s.contents.Probe(ctx) })
+	probes.Go(func() { ofContents = s.Contents.Probe(ctx) })
 	probes.Wait()
 	if err := ofStore; errors.Is(err, store.ErrOverwritten) {
 		failed("The database was cut short or overwritten while the server runs, or cannot be read.", err)
@@ -162,13 +162,13 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 	} else if err != nil {
 		failed("Files cannot be written.", err)
 	}
-	if since, err := s.contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {
+	if since, err := s.Contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {
 		failed("Small files that were accepted earlier cannot be written to the folder blobs.", err)
 	}
-	room, err := s.contents.Capacity(ctx)
+	room, err := s.Contents.Capacity(ctx)
 	if err != nil {
 		failed("The free space on the disk is not known.", err)
-	} else if reserve := s.contents.ReserveOf(room); room.Free < reserve {
+	} else if reserve := s.Contents.ReserveOf(room); room.Free < reserve {
 		failed("The disk is full: less than the reserve is free.", fmt.Errorf("%d bytes are free, the reserve is %d", room.Free, reserve))
 	}
 	if err == nil && room.Files > 0 && room.FreeFiles == 0 {
@@ -180,4 +180,16 @@ func (s *Server) lookWhetherReady(ctx context.Context, log *slog.Logger) (reason
 		}
 	}
 	return reasons
+}
+
+// pingFor is for how long the answer of the scanner to a ping stands.
+const pingFor = 5 * time.Second
+
+// pingScanner says whether the scanner answers, to the look under way.
+func (s *opsService) pingScanner(ctx context.Context) error {
+	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
+		s.ready.scanner = s.Scanner.Ping(ctx)
+		s.ready.pinged = now
+	}
+	return s.ready.scanner
 }

@@ -22,14 +22,14 @@ func downloadPath(a store.Attachment) string {
 	}
 }
 
-func (s *Server) listAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) listAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
 	list := api.List[store.Attachment]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
 			return s.Store.AttachmentsOf(ctx, sc.Entity.Parent, after, n)
 		}),
 		Key: func(a store.Attachment) []byte { return a.ID[:] },
 		Row: api.AppendAttachment,
-		Tag: s.corridor.ListTag(sc.Entity.Parent),
+		Tag: s.Corridor.ListTag(sc.Entity.Parent),
 	}
 	if query := rq.URL.Query(); sc.Entity.Kind == store.Ticket && query.Has("comment_id") {
 		comment, ok := api.ParseID(query.Get("comment_id"))
@@ -42,7 +42,9 @@ func (s *Server) listAttachments(w *api.Response, rq *api.Request, sc api.Scope)
 }
 
 // deleteAttachment heeds If-Match: whoever sends it means that file and no other.
-func (s *Server) deleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
+// What removing the content leaves behind, because it failed or the power went,
+// only takes up room.
+func (s *filesService) deleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
 		return preconditionFailed()
 	}
@@ -53,19 +55,7 @@ func (s *Server) deleteAttachment(w *api.Response, rq *api.Request, sc api.Scope
 	if err := rq.Answer(w, http.StatusOK, api.Message("Attachment deleted successfully")); err != nil {
 		return err
 	}
-	s.forget(w, rq, gone.SHA256)
+	w.Deliver()
+	s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, gone.SHA256)
 	return nil
-}
-
-// forget removes contents that may have lost their last record. The caller
-// has the answer by then: what is left behind, because removing failed or the
-// power went, only takes up room.
-func (s *Server) forget(w *api.Response, rq *api.Request, freed ...[32]byte) {
-	if len(freed) == 0 {
-		return
-	}
-	w.OutlastBody()
-	_ = http.NewResponseController(w).Flush()
-	// A client that left is no reason to keep the contents.
-	s.contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, freed...)
 }

@@ -63,7 +63,7 @@ type placeBody struct {
 type names map[uuid.UUID]string
 
 // nameOf is empty for nobody, and for a user who was deleted since.
-func (s *Server) nameOf(ctx context.Context, id uuid.UUID, known names) string {
+func (s *opsService) nameOf(ctx context.Context, id uuid.UUID, known names) string {
 	name, ok := known[id]
 	if !ok && id != uuid.Nil {
 		if user, err := s.Store.User(ctx, id); err == nil {
@@ -74,7 +74,7 @@ func (s *Server) nameOf(ctx context.Context, id uuid.UUID, known names) string {
 	return name
 }
 
-func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) entryBody {
+func (s *opsService) describeEntry(ctx context.Context, e store.Entry, known names) entryBody {
 	if e.Damage != "" {
 		return entryBody{
 			Seq: e.Seq, Action: "audit.damage", Outcome: "damaged", Hash: hex.EncodeToString(e.Hash[:]),
@@ -100,8 +100,8 @@ func (s *Server) describeEntry(ctx context.Context, e store.Entry, known names) 
 
 // explain adds to an entry what people know its resource by, as far as that is
 // still there.
-func (s *Server) explain(ctx context.Context, body entryBody, known names) entryBody {
-	if _, owner, is := strings.Cut(body.Resource.Name, keyOwner); is && body.Resource.Kind == "key" {
+func (s *opsService) explain(ctx context.Context, body entryBody, known names) entryBody {
+	if _, owner, is := strings.Cut(body.Resource.Name, api.KeyOwner); is && body.Resource.Kind == "key" {
 		if id, ok := api.ParseID(owner); ok {
 			body.Resource.FullName = s.nameOf(ctx, id, known)
 		}
@@ -164,7 +164,7 @@ func (f auditFilter) keep(e store.Entry) bool {
 }
 
 // auditLog lists entries, the newest first.
-func (s *Server) auditLog(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) auditLog(w *api.Response, rq *api.Request, sc api.Scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (s *Server) auditLog(w *api.Response, rq *api.Request, sc api.Scope) error 
 // entriesSince is store.EntriesBefore without most of what is older than since.
 // Entries lie in the order in which they were kept, which is that of their times
 // within a run only.
-func (s *Server) entriesSince(ctx context.Context, before uint64, since time.Time, runs []store.AuditRun, n int) (list []store.Entry, err error) {
+func (s *opsService) entriesSince(ctx context.Context, before uint64, since time.Time, runs []store.AuditRun, n int) (list []store.Entry, err error) {
 	for {
 		batch, err := s.Store.EntriesBefore(ctx, before, n)
 		if err != nil || since.IsZero() {
@@ -225,7 +225,7 @@ func (s *Server) entriesSince(ctx context.Context, before uint64, since time.Tim
 }
 
 // exportAudit writes entries as lines of JSON, the oldest first.
-func (s *Server) exportAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) exportAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -265,7 +265,7 @@ func (s *Server) exportAudit(w *api.Response, rq *api.Request, sc api.Scope) err
 }
 
 // verifyAudit walks the chain of the audit log.
-func (s *Server) verifyAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) verifyAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Head string `json:"head"`
 	}
@@ -335,7 +335,7 @@ func ParseHead(text string) (*store.Link, error) {
 
 // pruneAudit removes entries of the audit log that have been there for longer than
 // their retention.
-func (s *Server) pruneAudit(ctx context.Context) error {
+func (s *opsService) pruneAudit(ctx context.Context) error {
 	const atATime = 5000 // so that changes need not wait for long
 	keep := s.AuditRetention
 	if keep == 0 {
@@ -344,7 +344,7 @@ func (s *Server) pruneAudit(ctx context.Context) error {
 	total := 0
 	defer func() { s.notePruned(total) }()
 	for {
-		clock, err := s.clock.Read(ctx)
+		clock, err := s.Clock.Read(ctx)
 		removed := 0
 		if err == nil {
 			removed, err = s.Store.PruneAudit(ctx, clock.Age, keep, atATime)
@@ -359,7 +359,7 @@ func (s *Server) pruneAudit(ctx context.Context) error {
 	}
 }
 
-func (s *Server) notePruned(entries int) {
+func (s *opsService) notePruned(entries int) {
 	if entries > 0 {
 		s.Log.Info("removed old entries of the audit log", "entries", entries)
 		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(entries), Outcome: api.Done})

@@ -36,21 +36,21 @@ const (
 // as a client cares to take. Where there is no room for it, the copy is sent as
 // it is read: a disk that is nearly full is when a backup is wanted most, and
 // as uploads are refused there, little changes meanwhile.
-func (s *Server) snapshot(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) snapshot(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Snapshotter == nil {
 		return notWithThisStorage("A snapshot of the metadata")
 	}
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
-	end, err := s.contents.Lease(rq.Context())
+	end, err := s.Contents.Lease(rq.Context())
 	if err != nil {
 		return err
 	}
 	// A server that is about to stop leaves what was postponed for a collection.
 	defer func() { end(s.upkeep.running, rq.Log) }()
 	err = s.sendSnapshot(ctx, w, rq)
-	if errors.Is(err, context.Canceled) && s.corridor.Draining() {
+	if errors.Is(err, context.Canceled) && s.Corridor.Draining() {
 		err = api.ShuttingDown()
 	}
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *Server) snapshot(w *api.Response, rq *api.Request, sc api.Scope) error 
 	return nil
 }
 
-func (s *Server) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Request) error {
+func (s *opsService) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Request) error {
 	err := s.sendCopy(ctx, w, rq)
 	if !errors.Is(err, errNoCopy) || ctx.Err() != nil {
 		return err
@@ -73,14 +73,14 @@ func (s *Server) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Requ
 var errNoCopy = errors.New("no copy can be made beside the database")
 
 // sendCopy sends a snapshot that was copied to a file.
-func (s *Server) sendCopy(ctx context.Context, w *api.Response, rq *api.Request) (err error) {
+func (s *opsService) sendCopy(ctx context.Context, w *api.Response, rq *api.Request) (err error) {
 	file, done, err := s.Scratch()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoCopy, err)
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	guarded := bufio.NewWriterSize(writerFunc(func(p []byte) (int, error) {
-		if err := s.contents.RoomFor(rq.Context(), int64(len(p))); err != nil {
+		if err := s.Contents.RoomFor(rq.Context(), int64(len(p))); err != nil {
 			return 0, fmt.Errorf("%w: %w", errNoCopy, err)
 		}
 		n, err := file.Write(p)
@@ -114,7 +114,7 @@ func (s *Server) sendCopy(ctx context.Context, w *api.Response, rq *api.Request)
 
 // sendFrames sends a snapshot while it is read, and so before its length is
 // known.
-func (s *Server) sendFrames(ctx context.Context, w *api.Response) error {
+func (s *opsService) sendFrames(ctx context.Context, w *api.Response) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotFramed, "true")
 	frame := func(p []byte) (int, error) {
@@ -137,12 +137,12 @@ func (s *Server) sendFrames(ctx context.Context, w *api.Response) error {
 }
 
 // storedContent answers with the bytes that are stored, whatever they are.
-func (s *Server) storedContent(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) storedContent(w *api.Response, rq *api.Request, sc api.Scope) error {
 	ref, err := blobs.ParseRef(rq.Params.ByName("content"))
 	if err != nil {
 		return api.NotFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
 	}
-	info, err := s.contents.Stat(rq.Context(), ref)
+	info, err := s.Contents.Stat(rq.Context(), ref)
 	if errors.Is(err, blobs.ErrNotFound) {
 		return api.NotFound("There is no content %s.", ref)
 	}
@@ -158,8 +158,8 @@ func (s *Server) storedContent(w *api.Response, rq *api.Request, sc api.Scope) e
 	return api.NotReadable()
 }
 
-func (s *Server) sendStored(w *api.Response, rq *api.Request, info blobs.Info) error {
-	content, err := s.contents.Open(rq.Context(), info.Ref, info.Size)
+func (s *opsService) sendStored(w *api.Response, rq *api.Request, info blobs.Info) error {
+	content, err := s.Contents.Open(rq.Context(), info.Ref, info.Size)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *Server) sendStored(w *api.Response, rq *api.Request, info blobs.Info) e
 // status answers with what the database knows of its own well-being. A
 // database of an earlier version has its id by then, unless it cannot be
 // changed.
-func (s *Server) status(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if _, err := upkeep.Installation(rq.Context(), s.Store); err != nil {
 		rq.Log().Warn("the installation has no id yet", "error", err)
 	}
@@ -180,7 +180,7 @@ func (s *Server) status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err != nil {
 		return err
 	}
-	status.Addresses = s.Addresses
+	status.Addresses = s.Addresses()
 	status.Damage = s.Damage()
 	if s.Compacter != nil {
 		// What cannot be changed any more cannot be measured, and has other worries.
@@ -192,7 +192,7 @@ func (s *Server) status(w *api.Response, rq *api.Request, sc api.Scope) error {
 }
 
 // noteBackup remembers when the last restore point was made.
-func (s *Server) noteBackup(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) noteBackup(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var backup struct {
 		Made time.Time `json:"made"`
 	}

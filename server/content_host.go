@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"attachd/server/api"
 )
@@ -13,9 +12,6 @@ import (
 // With a ContentURL, files come from a host of their own, on which nothing
 // else is: whatever a browser may take a file for, it is not in the origin of
 // the API, nor of the page that has a session.
-
-// A redirect to a file is followed at once.
-const redirectTTL = 5 * time.Minute
 
 // CheckContentURL refuses a content URL whose host is that of the public one,
 // since requests are told apart by it: the API would be reached no more.
@@ -57,34 +53,4 @@ func (s *Server) byHost(all http.Handler, table []api.Route) http.Handler {
 		}
 		all.ServeHTTP(w, r)
 	})
-}
-
-// elsewhere says whether the file of this request is to be had from the other
-// host. The operator's socket is no host at all.
-func (s *Server) elsewhere(rq *api.Request) bool {
-	return s.ContentURL != "" && !api.IsOperator(rq.Context()) && !s.corridor.ForContentHost(rq.Request)
-}
-
-// redirect sends the caller to the host for files, with a link.
-func (s *Server) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
-	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
-	if err != nil {
-		return err
-	}
-	return redirectTo(w, rq, document.DownloadURL, document)
-}
-
-// redirectLinked sends on whoever holds a link, which is the same there.
-func (s *Server) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
-	given := rq.URL.Query()
-	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
-	address := s.fileURL(rq, sc.Attachment.ID, query)
-	return redirectTo(w, rq, address, api.Message("The file is at the address in the Location header."))
-}
-
-// redirectTo answers with an address that is a secret for as long as it works.
-func redirectTo(w *api.Response, rq *api.Request, address string, body any) error {
-	w.Header().Set("Location", address)
-	w.Header().Set("Cache-Control", "no-store")
-	return rq.Answer(w, http.StatusTemporaryRedirect, body)
 }

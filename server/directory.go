@@ -113,7 +113,7 @@ func optionalQuota(n int64) *int64 {
 }
 
 // put writes one object and answers with it: 201 when it is new.
-func (s *Server) put(w *api.Response, rq *api.Request, line directoryLine) error {
+func (s *directoryService) put(w *api.Response, rq *api.Request, line directoryLine) error {
 	o, err := line.object()
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (s *Server) put(w *api.Response, rq *api.Request, line directoryLine) error
 
 // answerPut answers with an object that was put. A comment has a number then
 // that it did not bring.
-func (s *Server) answerPut(w *api.Response, rq *api.Request, status int, o store.Object) error {
+func (s *directoryService) answerPut(w *api.Response, rq *api.Request, status int, o store.Object) error {
 	if c, is := o.(store.Comment); is {
 		put, err := s.Store.Comment(rq.Context(), c.TicketID, c.ID)
 		if err != nil {
@@ -143,7 +143,7 @@ func (s *Server) answerPut(w *api.Response, rq *api.Request, status int, o store
 	return rq.Answer(w, status, renderObject(o))
 }
 
-func (s *Server) listUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) listUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.User]{
 		Fetch: api.AfterID(rq, s.Store.Users),
 		Key:   func(u store.User) []byte { return u.ID[:] },
@@ -151,7 +151,7 @@ func (s *Server) listUsers(w *api.Response, rq *api.Request, sc api.Scope) error
 	}.Answer(w, rq)
 }
 
-func (s *Server) putUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func (s *Server) putUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) getUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -171,12 +171,14 @@ func (s *Server) getUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, renderUser(user))
 }
 
-func (s *Server) deleteUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) deleteUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
 	}
-	rq.Entry.Name = s.nameOf(rq.Context(), id, names{}) // nobody can look it up afterwards
+	if user, err := s.Store.User(rq.Context(), id); err == nil {
+		rq.Entry.Name = user.FullName // nobody can look it up afterwards
+	}
 	if err := s.Store.DeleteUser(rq.Context(), id); err != nil {
 		return err
 	}
@@ -184,7 +186,7 @@ func (s *Server) deleteUser(w *api.Response, rq *api.Request, sc api.Scope) erro
 }
 
 // listSpaces shows a superadmin all spaces, anyone else their own.
-func (s *Server) listSpaces(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) listSpaces(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Space]{
 		Fetch: func(after []byte, n int) ([]store.Space, error) {
 			return s.visibleSpaces(rq, sc, string(after), n)
@@ -194,7 +196,7 @@ func (s *Server) listSpaces(w *api.Response, rq *api.Request, sc api.Scope) erro
 	}.Answer(w, rq)
 }
 
-func (s *Server) visibleSpaces(rq *api.Request, sc api.Scope, after string, n int) ([]store.Space, error) {
+func (s *directoryService) visibleSpaces(rq *api.Request, sc api.Scope, after string, n int) ([]store.Space, error) {
 	if sc.Caller.User.IsSuperadmin {
 		return s.Store.Spaces(rq.Context(), after, n)
 	}
@@ -219,7 +221,7 @@ func (s *Server) visibleSpaces(rq *api.Request, sc api.Scope, after string, n in
 	return own, nil
 }
 
-func (s *Server) putSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug, err := rq.SlugParam()
 	if err != nil {
 		return err
@@ -231,7 +233,7 @@ func (s *Server) putSpace(w *api.Response, rq *api.Request, sc api.Scope) error 
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) getSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)
 	if err != nil {
 		return err
@@ -239,7 +241,7 @@ func (s *Server) getSpace(w *api.Response, rq *api.Request, sc api.Scope) error 
 	return rq.Answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
 }
 
-func (s *Server) deleteSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) deleteSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	withAttachments, err := deletesAttachments(rq)
 	if err != nil {
 		return err
@@ -248,11 +250,12 @@ func (s *Server) deleteSpace(w *api.Response, rq *api.Request, sc api.Scope) err
 	if err != nil {
 		return err
 	}
-	defer s.contents.WakeRemoval()
+	defer s.Contents.WakeRemoval()
 	if err := rq.Answer(w, http.StatusOK, api.Message("Space deleted successfully")); err != nil {
 		return err
 	}
-	s.forget(w, rq, freed...)
+	w.Deliver()
+	s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, freed...)
 	return nil
 }
 
@@ -267,7 +270,7 @@ func deletesAttachments(rq *api.Request) (bool, error) {
 	return false, api.InvalidRequest("attachments can only be \"delete\".")
 }
 
-func (s *Server) listMembers(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) listMembers(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Member]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
 			return s.Store.Members(ctx, sc.Entity.Space, after, n)
@@ -277,7 +280,7 @@ func (s *Server) listMembers(w *api.Response, rq *api.Request, sc api.Scope) err
 	}.Answer(w, rq)
 }
 
-func (s *Server) putMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -289,7 +292,7 @@ func (s *Server) putMember(w *api.Response, rq *api.Request, sc api.Scope) error
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) getMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug := sc.Entity.Space
 	user, err := rq.IDParam("user", "user")
 	if err != nil {
@@ -305,7 +308,7 @@ func (s *Server) getMember(w *api.Response, rq *api.Request, sc api.Scope) error
 	return rq.Answer(w, http.StatusOK, renderMember(store.Member{Space: slug, UserID: user, Role: role}))
 }
 
-func (s *Server) deleteMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) deleteMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
@@ -318,18 +321,18 @@ func (s *Server) deleteMember(w *api.Response, rq *api.Request, sc api.Scope) er
 
 // listEntities lists the products of the space in the path, or the tickets or
 // meetings of the space in the query or of all that the caller may see.
-func (s *Server) listEntities(kind store.Kind) api.Handler {
+func (s *directoryService) listEntities(kind store.Kind) api.Handler {
 	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		slug := sc.Entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
 			if slug = rq.URL.Query().Get("space"); !api.ValidSlug(slug) {
 				return badSlug()
 			}
-			asked, err := s.corridor.FindSpace(rq, sc, slug)
+			asked, err := s.Corridor.FindSpace(rq, sc, slug)
 			if err != nil {
 				return err
 			}
-			if err := s.corridor.Authorize(rq, asked, api.Read); err != nil {
+			if err := s.Corridor.Authorize(rq, asked, api.Read); err != nil {
 				return err
 			}
 		}
@@ -346,7 +349,7 @@ func (s *Server) listEntities(kind store.Kind) api.Handler {
 
 // entitiesAfter lists at most n entities behind a cursor, of one space or,
 // for an empty slug, of all that the caller may see.
-func (s *Server) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
+func (s *directoryService) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
 	var id uuid.UUID
 	begin, rest, _ := strings.Cut(string(cursor), "\x00")
 	if len(cursor) > 0 {
@@ -361,7 +364,7 @@ func (s *Server) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, s
 	var all []store.Entity
 	if begin != "" {
 		// The cursor comes from the caller, and so does the space in it.
-		visible, err := s.corridor.SeesSpace(rq, sc, begin)
+		visible, err := s.Corridor.SeesSpace(rq, sc, begin)
 		if err != nil {
 			return nil, err
 		}
@@ -393,11 +396,11 @@ func (s *Server) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, s
 	return all, nil
 }
 
-func (s *Server) getEntity(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) getEntity(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, renderEntity(sc.Entity))
 }
 
-func (s *Server) putProduct(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putProduct(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("product", "product")
 	if err != nil {
 		return err
@@ -409,7 +412,7 @@ func (s *Server) putProduct(w *api.Response, rq *api.Request, sc api.Scope) erro
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) putTicket(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putTicket(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("ticket", "ticket")
 	if err != nil {
 		return err
@@ -421,7 +424,7 @@ func (s *Server) putTicket(w *api.Response, rq *api.Request, sc api.Scope) error
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) putMeeting(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putMeeting(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("meeting", "meeting")
 	if err != nil {
 		return err
@@ -433,7 +436,7 @@ func (s *Server) putMeeting(w *api.Response, rq *api.Request, sc api.Scope) erro
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) deleteEntity(kind store.Kind) api.Handler {
+func (s *directoryService) deleteEntity(kind store.Kind) api.Handler {
 	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		withAttachments, err := deletesAttachments(rq)
 		if err != nil {
@@ -443,17 +446,18 @@ func (s *Server) deleteEntity(kind store.Kind) api.Handler {
 		if err != nil {
 			return err
 		}
-		defer s.contents.WakeRemoval()
+		defer s.Contents.WakeRemoval()
 		word := kind.String()
 		if err := rq.Answer(w, http.StatusOK, api.Message(strings.ToUpper(word[:1])+word[1:]+" deleted successfully")); err != nil {
 			return err
 		}
-		s.forget(w, rq, freed...)
+		w.Deliver()
+		s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, freed...)
 		return nil
 	}
 }
 
-func (s *Server) listComments(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) listComments(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Comment]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
 			return s.Store.Comments(ctx, sc.Entity.ID, after, n)
@@ -463,7 +467,7 @@ func (s *Server) listComments(w *api.Response, rq *api.Request, sc api.Scope) er
 	}.Answer(w, rq)
 }
 
-func (s *Server) putComment(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) putComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
@@ -475,7 +479,7 @@ func (s *Server) putComment(w *api.Response, rq *api.Request, sc api.Scope) erro
 	return s.put(w, rq, &line)
 }
 
-func (s *Server) getComment(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) getComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
@@ -486,7 +490,7 @@ func (s *Server) getComment(w *api.Response, rq *api.Request, sc api.Scope) erro
 	return rq.Answer(w, http.StatusOK, renderComment(c))
 }
 
-func (s *Server) deleteComment(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) deleteComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ import (
 
 // downloadOrURL answers with the file or with where to get it, as the caller
 // prefers or as the server is set up.
-func (s *Server) downloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) downloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
 	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
 	byURL := s.DownloadByURL
 	accept := accepted(rq.Header.Values("Accept"))
@@ -60,7 +60,7 @@ func accepted(headers []string) map[string]float64 {
 	return weights
 }
 
-func (s *Server) download(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) download(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirect(w, rq, sc)
 	}
@@ -69,7 +69,7 @@ func (s *Server) download(w *api.Response, rq *api.Request, sc api.Scope) error 
 
 // downloadLinked answers a signed link, which may ask for inline display and
 // gets it for types in which browsers run nothing.
-func (s *Server) downloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) downloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirectLinked(w, rq, sc)
 	}
@@ -90,11 +90,11 @@ var shownInline = map[string]bool{
 
 // send answers with the bytes of an attachment: ranges and conditions are
 // net/http's (RFC 9110), the headers and the hash are ours.
-func (s *Server) send(w *api.Response, rq *api.Request, a store.Attachment, disposition string) error {
+func (s *filesService) send(w *api.Response, rq *api.Request, a store.Attachment, disposition string) error {
 	if err := rq.Hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
 		return err
 	}
-	file, err := s.contents.Reader(rq.Context(), rq.Log, a, false)
+	file, err := s.Contents.Reader(rq.Context(), rq.Log, a, false)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,9 @@ func (s *Server) send(w *api.Response, rq *api.Request, a store.Attachment, disp
 	out.begin()
 	if rq.Method == http.MethodGet {
 		s.metrics.downloaded.Add(float64(w.Bytes))
-		s.hours.downloaded(s.Now(), w)
+		if w.Status == http.StatusOK || w.Status == http.StatusPartialContent {
+			s.OnDownload(w.Bytes)
+		}
 	}
 	return nil
 }

@@ -12,21 +12,21 @@ import (
 // RunJob runs one of the jobs of the background alone, with another period if
 // every is not 0.
 func (s *Server) RunJob(ctx context.Context, name string, every time.Duration) {
-	all := s.jobs()
+	all := s.ops.Jobs()
 	job := all[slices.IndexFunc(all, func(j jobs.Job) bool { return j.Name == name })]
 	if every > 0 {
 		job.Every = every
 	}
-	jobs.Run(ctx, s.upkeep.running, s.Log, job)
+	jobs.Run(ctx, s.ops.Running(), s.Log, job)
 }
 
 // HasJob says whether the server has a job of the background.
 func (s *Server) HasJob(name string) bool {
-	return slices.ContainsFunc(s.jobs(), func(j jobs.Job) bool { return j.Name == name })
+	return slices.ContainsFunc(s.ops.Jobs(), func(j jobs.Job) bool { return j.Name == name })
 }
 
 // PruneAudit does once what the job does.
-func (s *Server) PruneAudit(ctx context.Context) error { return s.pruneAudit(ctx) }
+func (s *Server) PruneAudit(ctx context.Context) error { return s.ops.pruneAudit(ctx) }
 
 // Route is a line of the table of routes.
 type Route struct{ Method, Pattern string }
@@ -58,17 +58,12 @@ func (s *Server) SetSlotGrace(d time.Duration) { s.slots.SetGrace(d) }
 
 // SetPreviewWait sets how long a request waits for others that look into
 // files. It is to be called before the first request.
-func (s *Server) SetPreviewWait(d time.Duration) {
-	s.previewGate.SetWait(d)
-	s.decodes.turns.SetWait(d)
-}
+func (s *Server) SetPreviewWait(d time.Duration) { s.files.SetPreviewWait(d) }
 
 // SetReadiness sets for how long a look at whether the server is ready may
 // last, and flushes of staged contents may fail. It is to be called
 // before the first request.
-func (s *Server) SetReadiness(patience, stuck time.Duration) {
-	s.ready.patience, s.ready.stuck = patience, stuck
-}
+func (s *Server) SetReadiness(patience, stuck time.Duration) { s.ops.SetReadiness(patience, stuck) }
 
 // Uploads are how many run.
 func (s *Server) Uploads() int { return s.slots.InUse() }
@@ -93,8 +88,7 @@ func AuditAction(method, pattern string) (action string, changes bool) {
 // SetWebhookWaits replaces how the telling waits: for what after gives, and
 // always as long as it can. It is to be called before their job runs.
 func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
-	s.webhooks.courier.After = after
-	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }
+	s.ops.SetWebhookWaits(after)
 }
 
 // Damaged is how many contents are known to be damaged.
@@ -104,7 +98,7 @@ func (s *Server) Damaged() int { return s.contents.Damaged() }
 func (s *Server) HeldBytes() int64 { return s.corridor.HeldBytes() }
 
 // WaitingForDecodes are the thumbnails that are not being made yet.
-func (s *Server) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
+func (s *Server) WaitingForDecodes() int { return s.files.WaitingForDecodes() }
 
 // AuditedActions are those of all routes that are recorded.
 func AuditedActions() map[string]bool {

@@ -45,7 +45,7 @@ func (s *suspects) add(ref blobs.Ref) {
 
 // suspected gives the suspects, those too that a check has found before the server was
 // started last.
-func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
+func (s *opsService) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	s.suspects.mu.Lock()
 	loaded := s.suspects.loaded
 	s.suspects.mu.Unlock()
@@ -61,7 +61,7 @@ func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
 		s.suspects.loaded = true
 		s.suspects.mu.Unlock()
 	}
-	refs := s.contents.Marked()
+	refs := s.Contents.Marked()
 	s.suspects.mu.Lock()
 	defer s.suspects.mu.Unlock()
 	for ref := range s.suspects.refs {
@@ -72,7 +72,7 @@ func (s *Server) suspected(ctx context.Context) ([]blobs.Ref, error) {
 }
 
 // noteFound remembers what a check has found.
-func (s *Server) noteFound(ctx context.Context, report upkeep.Report) {
+func (s *opsService) noteFound(ctx context.Context, report upkeep.Report) {
 	found := upkeep.Found{Faults: len(report.Faults)}
 	for _, f := range report.Faults {
 		if ref, err := blobs.ParseRef(f.Blob); err == nil && f.Attachment.Valid && !f.Unreadable && len(found.Contents) < maxSuspects {
@@ -101,7 +101,7 @@ type faultBody struct {
 
 // listFaults lists the attachments that are known to be missing or damaged, of the
 // spaces that the caller may see.
-func (s *Server) listFaults(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) listFaults(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug := rq.URL.Query().Get("space")
 	refs, err := s.suspected(rq.Context())
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Server) listFaults(w *api.Response, rq *api.Request, sc api.Scope) erro
 		if len(attachments) == 0 {
 			continue
 		}
-		info, err := s.contents.Stat(rq.Context(), ref)
+		info, err := s.Contents.Stat(rq.Context(), ref)
 		missing := errors.Is(err, blobs.ErrNotFound)
 		if err != nil && !missing {
 			return fmt.Errorf("looking at blob %s: %w", ref, err)
@@ -143,7 +143,7 @@ func (s *Server) listFaults(w *api.Response, rq *api.Request, sc api.Scope) erro
 				return err
 			}
 			if _, known := visible[e.Space]; !known {
-				if visible[e.Space], err = s.corridor.SeesSpace(rq, sc, e.Space); err != nil {
+				if visible[e.Space], err = s.Corridor.SeesSpace(rq, sc, e.Space); err != nil {
 					return err
 				}
 			}

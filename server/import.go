@@ -126,7 +126,7 @@ type importLine struct {
 }
 
 // importDirectory writes every object of an NDJSON body, or none.
-func (s *Server) importDirectory(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) importDirectory(w *api.Response, rq *api.Request, sc api.Scope) error {
 	lines, err := s.readImport(rq)
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func countKinds(kinds map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *Server) readImport(rq *api.Request) ([]importLine, error) {
+func (s *directoryService) readImport(rq *api.Request) ([]importLine, error) {
 	body := rq.Paced()
 	defer body.Close()
 	body.Allow(maxImport + 1)

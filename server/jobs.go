@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"time"
 
 	"attachd/server/jobs"
@@ -20,21 +19,15 @@ const (
 	watchInterval = time.Second
 )
 
-// Run does in the background what the server itself does there, and more, until
-// ctx ends. It returns when all of that has ended; the storage may be closed then.
-func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
-	jobs.Run(ctx, s.upkeep.running, s.Log, append(s.jobs(), more...)...)
-}
-
-// jobs are what the server does in the background.
-func (s *Server) jobs() []jobs.Job {
+// Jobs are what the server does in the background.
+func (s *opsService) Jobs() []jobs.Job {
 	prune := pruneInterval
 	if s.AuditRetention > 0 {
 		prune = min(prune, max(s.AuditRetention/10, time.Second))
 	}
 	all := []jobs.Job{
-		{Name: "flush staged contents", ThroughDrain: true, Run: jobs.Loop(s.contents.RunFlush)},
-		{Name: "keep the clock", ThroughDrain: true, Run: jobs.Loop(s.clock.Run)},
+		{Name: "flush staged contents", ThroughDrain: true, Run: jobs.Loop(s.Contents.RunFlush)},
+		{Name: "keep the clock", ThroughDrain: true, Run: jobs.Loop(s.Clock.Run)},
 		{Name: "count attachments", Wake: s.totals.wanted, Run: s.count},
 		{Name: "refill ballast", Every: ballastInterval, AtStart: true, Run: s.refillBallast},
 		{Name: "watch files", Every: watchInterval, Run: s.watchFiles()},
@@ -42,7 +35,7 @@ func (s *Server) jobs() []jobs.Job {
 		// A server that never runs for the interval would otherwise keep entries, and
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.pruneAudit},
-		{Name: "remove deleted", Wake: s.contents.Deleted, AtStart: true, Exclusive: true, Run: s.contents.RemoveDeleted},
+		{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted},
 	}
 	if s.scrub != nil {
 		all = append(all, jobs.Job{Name: "scrub", Exclusive: true, Run: jobs.Loop(s.scrub.Run)})

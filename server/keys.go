@@ -13,10 +13,6 @@ import (
 	"attachd/store"
 )
 
-// keyOwner stands in the entry of a key that was made, between its name and the
-// id of its user.
-const keyOwner = ", of user "
-
 // keyBody is an API key as it is shown.
 type keyBody struct {
 	ID         uuid.UUID `json:"id"`
@@ -46,19 +42,19 @@ func describeKey(k store.Key) keyBody {
 	}
 }
 
-func (s *Server) listOwnKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) listOwnKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.listKeys(w, rq, sc.Caller.User.ID)
 }
 
-func (s *Server) createOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) createOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.createKey(w, rq, sc.Caller.User.ID)
 }
 
-func (s *Server) deleteOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) deleteOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.deleteKey(w, rq, sc.Caller.User.ID)
 }
 
-func (s *Server) listUserKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) listUserKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -66,7 +62,7 @@ func (s *Server) listUserKeys(w *api.Response, rq *api.Request, sc api.Scope) er
 	return s.listKeys(w, rq, user.ID)
 }
 
-func (s *Server) createUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) createUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -74,7 +70,7 @@ func (s *Server) createUserKey(w *api.Response, rq *api.Request, sc api.Scope) e
 	return s.createKey(w, rq, user.ID)
 }
 
-func (s *Server) deleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *directoryService) deleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -83,7 +79,7 @@ func (s *Server) deleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) e
 }
 
 // userParam gives the user that the path names.
-func (s *Server) userParam(rq *api.Request) (store.User, error) {
+func (s *directoryService) userParam(rq *api.Request) (store.User, error) {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return store.User{}, err
@@ -91,7 +87,7 @@ func (s *Server) userParam(rq *api.Request) (store.User, error) {
 	return s.Store.User(rq.Context(), id)
 }
 
-func (s *Server) listKeys(w *api.Response, rq *api.Request, user uuid.UUID) error {
+func (s *directoryService) listKeys(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	return api.List[store.Key]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Key, error) {
 			return s.Store.KeysOf(ctx, user, after, n)
@@ -101,7 +97,7 @@ func (s *Server) listKeys(w *api.Response, rq *api.Request, user uuid.UUID) erro
 	}.Answer(w, rq)
 }
 
-func (s *Server) createKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
+func (s *directoryService) createKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	var body struct {
 		Name          string `json:"name"`
 		ExpiresInDays *int   `json:"expires_in_days"`
@@ -118,21 +114,21 @@ func (s *Server) createKey(w *api.Response, rq *api.Request, user uuid.UUID) err
 	}
 	secret, prefix := token.NewKey()
 	key := store.Key{UserID: user, Name: name, Prefix: prefix, Hash: token.Hash(secret), CreatedAt: s.Now().UTC()}
-	key.ID = s.ids.New(key.CreatedAt)
+	key.ID = s.IDs.New(key.CreatedAt)
 	if days := body.ExpiresInDays; days != nil {
 		if *days < 1 || *days > 36500 {
 			return api.InvalidRequest("expires_in_days must be a number from 1 to 36500.")
 		}
 		key.ExpiresAt = key.CreatedAt.AddDate(0, 0, *days)
 	}
-	rq.Entry.ID, rq.Entry.Name = key.ID.String(), fmt.Sprint(name, keyOwner, user)
+	rq.Entry.ID, rq.Entry.Name = key.ID.String(), fmt.Sprint(name, api.KeyOwner, user)
 	if err := s.Store.CreateKey(rq.Context(), key); err != nil {
 		return err
 	}
 	return rq.Answer(w, http.StatusCreated, newKeyBody{describeKey(key), secret})
 }
 
-func (s *Server) deleteKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
+func (s *directoryService) deleteKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	id, err := rq.IDParam("key", "key")
 	if err != nil {
 		return err

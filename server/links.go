@@ -13,8 +13,6 @@ import (
 	"attachd/server/token"
 )
 
-const maxLinkTTL = token.MaxLinkTTL
-
 // urlDocument says where to get a file without a key.
 type urlDocument struct {
 	DownloadURL string `json:"download_url"`
@@ -22,7 +20,7 @@ type urlDocument struct {
 	ExpiresAt   string `json:"expires_at"`
 }
 
-func (s *Server) createLink(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) createLink(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var body struct {
 		ExpiresIn   *int64  `json:"expires_in"`
 		Disposition *string `json:"disposition"`
@@ -32,8 +30,8 @@ func (s *Server) createLink(w *api.Response, rq *api.Request, sc api.Scope) erro
 	}
 	ttl := s.URLTTL
 	if body.ExpiresIn != nil {
-		if *body.ExpiresIn < 1 || *body.ExpiresIn > int64(maxLinkTTL/time.Second) {
-			return api.InvalidRequest("expires_in must be a number of seconds from 1 to %d (7 days).", int64(maxLinkTTL/time.Second))
+		if *body.ExpiresIn < 1 || *body.ExpiresIn > int64(token.MaxLinkTTL/time.Second) {
+			return api.InvalidRequest("expires_in must be a number of seconds from 1 to %d (7 days).", int64(token.MaxLinkTTL/time.Second))
 		}
 		ttl = time.Duration(*body.ExpiresIn) * time.Second
 	}
@@ -55,12 +53,12 @@ func (s *Server) createLink(w *api.Response, rq *api.Request, sc api.Scope) erro
 }
 
 // link signs a URL to the attachment for the caller.
-func (s *Server) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline bool) (urlDocument, error) {
+func (s *filesService) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline bool) (urlDocument, error) {
 	if sc.Caller.Key == uuid.Nil {
 		return urlDocument{}, api.Forbidden("A link needs the key that it is bound to.")
 	}
 	expires := s.Now().Add(ttl)
-	signature := s.signing.signer.Load().Sign(token.Link{
+	signature := s.Signer().Sign(token.Link{
 		Attachment: sc.Attachment.ID,
 		Key:        sc.Caller.Key,
 		User:       sc.Caller.User.ID,
@@ -76,10 +74,43 @@ func (s *Server) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline b
 }
 
 // fileURL is where a signed link to an attachment leads.
-func (s *Server) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Values) string {
+func (s *filesService) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Values) string {
 	base := s.ContentURL
 	if base == "" {
-		base = s.corridor.Origin(rq.Request)
+		base = s.Corridor.Origin(rq.Request)
 	}
 	return fmt.Sprintf("%s/files/%s?%s", base, attachment, signed.Encode())
+}
+
+// redirectTTL is how long the link in a redirect lives: it is followed at once.
+const redirectTTL = 5 * time.Minute
+
+// elsewhere says whether the file of this request is to be had from the other
+// host. The operator's socket is no host at all.
+func (s *filesService) elsewhere(rq *api.Request) bool {
+	return s.ContentURL != "" && !api.IsOperator(rq.Context()) && !s.Corridor.ForContentHost(rq.Request)
+}
+
+// redirect sends the caller to the host for files, with a link.
+func (s *filesService) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
+	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
+	if err != nil {
+		return err
+	}
+	return redirectTo(w, rq, document.DownloadURL, document)
+}
+
+// redirectLinked sends on whoever holds a link, which is the same there.
+func (s *filesService) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
+	given := rq.URL.Query()
+	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
+	address := s.fileURL(rq, sc.Attachment.ID, query)
+	return redirectTo(w, rq, address, api.Message("The file is at the address in the Location header."))
+}
+
+// redirectTo answers with an address that is a secret for as long as it works.
+func redirectTo(w *api.Response, rq *api.Request, address string, body any) error {
+	w.Header().Set("Location", address)
+	w.Header().Set("Cache-Control", "no-store")
+	return rq.Answer(w, http.StatusTemporaryRedirect, body)
 }

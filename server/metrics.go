@@ -11,74 +11,49 @@ import (
 	"attachd/server/upkeep"
 )
 
-// metrics are what /metrics shows beside the counts of the corridor.
+// metrics are what /metrics shows beside what other rooms count.
 type metrics struct {
 	handler    http.Handler
-	uploaded   prometheus.Counter
-	downloaded prometheus.Counter
 	damaged    prometheus.Counter
 	unreadable prometheus.Counter
-	scans      *prometheus.CounterVec
-	scanTime   prometheus.Histogram
-	unscanned  *prometheus.CounterVec
-	decodes    *prometheus.CounterVec
 }
 
-func newMetrics(s *Server) *metrics {
+func newMetrics(s *opsService) *metrics {
 	m := &metrics{
-		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "attachd_uploaded_bytes_total", Help: "Bytes of files taken."}),
-		downloaded: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "attachd_downloaded_bytes_total", Help: "Bytes of files sent."}),
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_damaged_reads_total", Help: "Reads that found a stored content damaged."}),
 		unreadable: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_read_errors_total", Help: "Reads of stored contents that the storage failed, which says nothing of the contents."}),
 	}
-	m.scans = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "attachd_scans_total", Help: "Files scanned for malware, by result: clean, found or error."},
-		[]string{"result"})
-	m.unscanned = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "attachd_unscanned_uploads_total", Help: "Uploads that could not be scanned for malware, by what scan.on_error made of them: accepted or refused."},
-		[]string{"outcome"})
-	m.scanTime = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "attachd_scan_duration_seconds", Help: "Time that a file waited for its scan and was scanned, whatever the result.",
-		Buckets: []float64{.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120}})
-	m.decodes = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "attachd_picture_decodes_total", Help: "Pictures decoded for their thumbnails, by result: ok, failed or killed, which is for want of time or memory or of anybody who waits."},
-		[]string{"result"})
-	for _, result := range []string{decodedOK, decodedFailed, decodedKilled} {
-		m.decodes.WithLabelValues(result)
-	}
 	holds := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_request_memory_bytes", Help: "Bytes of memory that requests under way are counted for."},
-		func() float64 { return float64(s.corridor.HeldBytes()) })
+		func() float64 { return float64(s.Corridor.HeldBytes()) })
 	mayHold := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_request_memory_limit_bytes", Help: "Bytes of memory that requests under way may be counted for."},
 		func() float64 { return float64(s.Memory().Answers) })
 	slots := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots_used", Help: "Uploads running now."},
-		func() float64 { return float64(s.slots.InUse()) })
+		func() float64 { return float64(s.Slots.InUse()) })
 	allSlots := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_upload_slots", Help: "Uploads that may run at once."})
-	allSlots.Set(float64(s.slots.Max()))
+	allSlots.Set(float64(s.Slots.Max()))
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "attachd_build_info", Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": s.Version}})
 	build.Set(1)
 	registry := prometheus.NewRegistry()
 	known := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_damaged_contents", Help: "Stored contents that are marked damaged."},
-		func() float64 { return float64(s.contents.Damaged()) })
+		func() float64 { return float64(s.Contents.Damaged()) })
 	faults := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_database_faults", Help: "Faults of attachd.db that are known since the start; attachd check lists them."},
 		func() float64 { return float64(len(s.Damage())) })
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
-		func() float64 { return float64(s.contents.StagedBytes()) })
-	registry.MustRegister(&lookup{s}, waiting, faults, m.uploaded, m.downloaded, m.damaged, m.unreadable,
-		slots, allSlots, build, known, m.decodes, holds, mayHold,
+		func() float64 { return float64(s.Contents.StagedBytes()) })
+	registry.MustRegister(&lookup{s}, waiting, faults, m.damaged, m.unreadable,
+		slots, allSlots, build, known, holds, mayHold,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(s.corridor.Collectors()...)
+	registry.MustRegister(s.Collectors...)
 	if s.LogLinesLost != nil {
 		registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "attachd_log_lines_lost_total", Help: "Lines of the log that nobody took in time."},
@@ -93,15 +68,6 @@ func newMetrics(s *Server) *metrics {
 	}
 	if s.webhooks != nil {
 		registry.MustRegister(s.webhooks.metrics(s.Store)...)
-	}
-	if s.Scanner != nil {
-		for _, result := range []string{scanClean, scanFound, scanError} {
-			m.scans.WithLabelValues(result) // a count of none is to be seen too
-		}
-		for _, outcome := range []string{unscannedAccepted, unscannedRefused} {
-			m.unscanned.WithLabelValues(outcome)
-		}
-		registry.MustRegister(m.scans, m.scanTime, m.unscanned)
 	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
@@ -130,7 +96,7 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 // metricsHold is how many bytes of memory a scrape is counted for: what the numbers of all routes are gathered in.
 const metricsHold = 256 << 10
 
-func (s *Server) serveMetrics(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) serveMetrics(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := rq.Hold(metricsHold); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // lookup is what /metrics says of how the server stands, looked up when
 // somebody asks. What cannot be found out is left out.
-type lookup struct{ server *Server }
+type lookup struct{ service *opsService }
 
 // How old the look at whether the server is ready may be: it writes to the disk.
 const readyForMetrics = time.Minute
@@ -24,7 +24,7 @@ func (*lookup) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c *lookup) Collect(to chan<- prometheus.Metric) {
-	s, ctx := c.server, context.Background()
+	s, ctx := c.service, context.Background()
 	tell := func(name, help string, value float64) {
 		to <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value)
 	}
@@ -34,18 +34,18 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 	}
 	tell("attachd_ready", "1 when uploads would work, by a look in the last minute, else 0.", ready)
 
-	if room, err := s.contents.Capacity(ctx); err != nil {
+	if room, err := s.Contents.Capacity(ctx); err != nil {
 		s.Log.Error("the free space on the disk is not known", "error", err)
 	} else {
 		tell("attachd_disk_free_bytes", "Bytes of the disk that are free.", float64(room.Free))
 		tell("attachd_disk_total_bytes", "Bytes of the disk.", float64(room.Total))
-		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.contents.ReserveOf(room)))
+		tell("attachd_disk_reserve_bytes", "Bytes of the disk that uploads leave free.", float64(s.Contents.ReserveOf(room)))
 		if room.Files > 0 {
 			tell("attachd_disk_free_inodes", "Files that the disk can hold more.", float64(room.FreeFiles))
 			tell("attachd_disk_total_inodes", "Files that the disk can hold in all.", float64(room.Files))
 		}
 	}
-	if clock, err := s.clock.Read(ctx); err != nil {
+	if clock, err := s.Clock.Read(ctx); err != nil {
 		s.Log.Error("how much time has passed is not known", "error", err)
 	} else {
 		trusted := 0.0

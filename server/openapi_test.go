@@ -480,7 +480,7 @@ func isPublic(rt api.Route) bool {
 func codesInSource(t *testing.T) map[string]string {
 	t.Helper()
 	var files []string
-	for _, pattern := range []string{"*.go", "api/*.go"} {
+	for _, pattern := range []string{"*.go", "api/*.go", "files/*.go", "directory/*.go", "ops/*.go"} {
 		matches, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

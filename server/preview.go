@@ -11,6 +11,7 @@ import (
 	"attachd/server/content/container"
 	"attachd/server/limits"
 	"attachd/server/preview"
+	"attachd/server/token"
 	"attachd/store"
 )
 
@@ -55,7 +56,7 @@ const previewHolds = 1 << 20
 
 // preview answers with the beginning of a table or a text, or with the names in
 // an archive.
-func (s *Server) preview(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) preview(w *api.Response, rq *api.Request, sc api.Scope) error {
 	raw, err := s.lookInto(rq, sc.Attachment)
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func (s *Server) preview(w *api.Response, rq *api.Request, sc api.Scope) error {
 
 // lookInto is over before the answer begins: a client that reads slowly keeps
 // nobody waiting.
-func (s *Server) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err error) {
+func (s *filesService) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err error) {
 	read := previewOf(a)
 	if read == nil {
 		return nil, noPreview(nil)
@@ -79,7 +80,7 @@ func (s *Server) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err 
 	}
 	defer leave()
 	var body any
-	err = s.contents.Inspect(rq.Context(), rq.Log, a, false, func(file io.ReaderAt) error {
+	err = s.Contents.Inspect(rq.Context(), rq.Log, a, false, func(file io.ReaderAt) error {
 		body, err = read(rq, file)
 		return err
 	})
@@ -159,8 +160,8 @@ type allowedBody struct {
 	Extensions []string `json:"extensions"`
 }
 
-func (s *Server) limits(w *api.Response, rq *api.Request, sc api.Scope) error {
-	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(maxLinkTTL / time.Second)}
+func (s *filesService) limits(w *api.Response, rq *api.Request, sc api.Scope) error {
+	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(token.MaxLinkTTL / time.Second)}
 	for _, allowed := range s.Policy.Allowed() {
 		body.Allowed = append(body.Allowed, allowedBody{allowed.MIMEType, allowed.Extensions})
 	}

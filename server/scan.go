@@ -13,15 +13,6 @@ import (
 	"attachd/store"
 )
 
-// Scanner looks for malware; scan.Clamd is one.
-type Scanner interface {
-	// Scan gives the name of what it found, empty for a clean content. An
-	// error means that nobody knows.
-	Scan(ctx context.Context, content io.Reader) (signature string, err error)
-	// Ping fails unless the scanner is there.
-	Ping(ctx context.Context) error
-}
-
 // What becomes of files that could not be scanned, in the metrics.
 const (
 	unscannedAccepted = "accepted"
@@ -37,7 +28,7 @@ const (
 
 // scan has the scanner look at what was spooled, whether or not the same
 // content is stored already: signatures are newer than files.
-func (s *Server) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
+func (s *filesService) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {
 		return nil
 	}
@@ -61,7 +52,7 @@ func (s *Server) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool i
 
 // malwareFound is what becomes of a file in which the scanner found something.
 // The name of the signature is for the log: it would help to get round it.
-func (s *Server) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment, signature string) error {
+func (s *filesService) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment, signature string) error {
 	rq.Log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
 		"sha256", blobs.Ref(a.SHA256).String(), "user", sc.Caller.User.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
 	rq.Entry.Name = a.FileName + ": " + signature
@@ -71,7 +62,7 @@ func (s *Server) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment,
 
 // notScanned is what becomes of a file of which nobody knows whether there is
 // malware in it.
-func (s *Server) notScanned(rq *api.Request, a store.Attachment, why error) error {
+func (s *filesService) notScanned(rq *api.Request, a store.Attachment, why error) error {
 	if s.AcceptUnscanned {
 		rq.Entry.Name = a.FileName + ": not scanned for malware"
 		s.metrics.unscanned.WithLabelValues(unscannedAccepted).Inc()
@@ -84,16 +75,4 @@ func (s *Server) notScanned(rq *api.Request, a store.Attachment, why error) erro
 		detail = "The virus scanner cannot look at all of this file, since it is too large or holds too much. The server's operator can raise the scanner's limits."
 	}
 	return &api.Refusal{Status: http.StatusServiceUnavailable, Code: "scan_unavailable", RetryAfter: 60, Cause: why, Detail: detail}
-}
-
-// How long an answer of the scanner to a ping stands.
-const pingFor = 5 * time.Second
-
-// pingScanner says whether the scanner answers, to the look under way.
-func (s *Server) pingScanner(ctx context.Context) error {
-	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
-		s.ready.scanner = s.Scanner.Ping(ctx)
-		s.ready.pinged = now
-	}
-	return s.ready.scanner
 }

@@ -8,25 +8,25 @@ import (
 	"attachd/server/upkeep"
 )
 
-func (s *Server) newScrub() *upkeep.Scrub {
-	return upkeep.NewScrub(s.Store, s.contents, upkeep.ScrubOptions{
+func (s *opsService) newScrub() *upkeep.Scrub {
+	return upkeep.NewScrub(s.Store, s.Contents, upkeep.ScrubOptions{
 		Rate:     s.ScrubRate,
 		Period:   s.ScrubPeriod,
 		Verifier: s.Verifier,
 		Marker:   s.marker(),
 		Now:      s.Now,
 		Wait:     wait,
-		Busy:     s.corridor.Busy,
+		Busy:     s.Corridor.Busy,
 		Log:      s.Log,
 	})
 }
 
 // marker marks contents, also staged ones, where the storage can.
-func (s *Server) marker() blobs.Marker {
+func (s *opsService) marker() blobs.Marker {
 	if s.Marker == nil {
 		return nil
 	}
-	return s.contents
+	return s.Contents
 }
 
 // wait waits so long, or until ctx ends.

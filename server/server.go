@@ -19,6 +19,7 @@ import (
 	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
+	"attachd/server/jobs"
 	"attachd/server/limits"
 	"attachd/server/memory"
 	"attachd/server/preview"
@@ -34,7 +35,7 @@ type Config struct {
 	Store     store.Store
 	Blobs     blobs.Store
 	Abilities // of Store and Blobs, as AbilitiesOf finds them
-	Ballast   Ballast
+	Ballast   ballast
 	Policy    *content.Policy // which types are taken
 	Now       func() time.Time
 	// Elapsed is how much time has passed since any moment, whatever Now is set
@@ -102,36 +103,28 @@ type Config struct {
 	DemoKeys func() (map[string]string, error)
 }
 
-// Ballast is room on the disk that is given up when a change finds it full.
-// Sizes are in bytes; total is that of the disk.
-type Ballast interface {
-	// Missing is how much there should be more.
-	Missing(total int64) int64
-	// Refill sets it apart.
-	Refill(total int64) error
+// Scanner looks for malware; scan.Clamd is one.
+type Scanner interface {
+	// Scan gives the name of what it found, empty for a clean content. An
+	// error means that nobody knows.
+	Scan(ctx context.Context, content io.Reader) (signature string, err error)
+	// Ping fails unless the scanner is there.
+	Ping(ctx context.Context) error
 }
 
 // Server answers the API.
 type Server struct {
 	Config
-	corridor    *api.Corridor
-	contents    *contents.Store
-	signing     signing
-	ids         store.IDs
-	clock       *upkeep.Clock
-	metrics     *metrics
-	slots       *limits.Slots
-	previewGate *limits.Turns[api.Holder] // of requests that read tables and archives
-	decodes     *decodes
-	ready       readiness
-	upkeep      upkeeping
-	scrub       *upkeep.Scrub // nil when there is none
-	webhooks    *hooks        // nil when nobody is told
-	began       time.Time
-	hours       hours
-	totals      totals
-	suspects    suspects
-	handler     http.Handler
+	corridor  *api.Corridor
+	contents  *contents.Store
+	clock     *upkeep.Clock
+	signing   *signing
+	slots     *limits.Slots
+	ids       store.IDs
+	files     *filesService
+	directory *directoryService
+	ops       *opsService
+	handler   http.Handler
 }
 
 // New checks the configuration and lays out the routes.
@@ -146,29 +139,10 @@ func New(cfg Config) (*Server, error) {
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
-	s := &Server{
-		Config: cfg,
-		slots:  limits.NewSlots(cfg.MaxConcurrentUploads),
-		began:  cfg.Now(),
-		totals: newTotals(),
-		ready:  readiness{patience: lookPatience, stuck: stuckFor},
-	}
-	if s.Memory == nil {
-		s.Memory = func() memory.Plan { return memory.PlanFor(0) }
-	}
-	if s.Decode == nil {
-		s.Decode = func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, _ int64) ([]byte, error) {
-			return preview.Thumbnail(ctx, content, size, mimeType)
-		}
-	}
-	s.previewGate = limits.NewTurns[api.Holder](func() int { return s.Memory().Decoders })
-	s.decodes = newDecodes(func() int { return s.Memory().Decoders })
-	s.signing.use(cfg.SigningKeys)
-	if cfg.Elapsed == nil {
-		started := time.Now()
-		cfg.Elapsed = func() time.Duration { return time.Since(started) }
-	}
-	s.clock = upkeep.NewClock(cfg.Now, cfg.Elapsed, cfg.Store, cfg.Log)
+	s := &Server{Config: cfg, slots: limits.NewSlots(cfg.MaxConcurrentUploads)}
+	s.setDefaults()
+	s.signing = newSigning(cfg.SigningKeys)
+	s.clock = upkeep.NewClock(s.Now, s.Elapsed, s.Store, s.Log)
 	if err := CheckContentURL(cfg.PublicURL, "", cfg.ContentURL); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
@@ -180,21 +154,13 @@ func New(cfg Config) (*Server, error) {
 		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
 		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, VerifyReads: cfg.VerifyReads, Log: cfg.Log,
 		// The ballast too: deleting needs it.
-		Reserve: func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
-		OnDamaged: func(ref blobs.Ref) {
-			s.metrics.damaged.Inc()
-			s.suspects.add(ref)
-		},
-		OnUnreadable: func() { s.metrics.unreadable.Inc() },
+		Reserve:      func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
+		OnDamaged:    func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
+		OnUnreadable: func() { s.ops.FoundUnreadable() },
 	})
-	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
-	if cfg.ScrubRate > 0 {
-		s.scrub = s.newScrub()
-	}
-	if cfg.Webhooks != nil {
-		s.webhooks = s.newHooks(*cfg.Webhooks)
-	}
-	s.metrics = newMetrics(s)
+	s.directory = &directoryService{Corridor: s.corridor, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now}
+	s.files = newFiles(s.fileOptions())
+	s.ops = newOps(s.opsOptions(), s.signing)
 	table := s.table()
 	routes := s.corridor.Router(table)
 	handler := s.byHost(routes, table)
@@ -211,11 +177,27 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// setDefaults sets what may be left out.
+func (s *Server) setDefaults() {
+	if s.Memory == nil {
+		s.Memory = func() memory.Plan { return memory.PlanFor(0) }
+	}
+	if s.Decode == nil {
+		s.Decode = func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, _ int64) ([]byte, error) {
+			return preview.Thumbnail(ctx, content, size, mimeType)
+		}
+	}
+	if s.Elapsed == nil {
+		started := time.Now()
+		s.Elapsed = func() time.Duration { return time.Since(started) }
+	}
+}
+
 // corridorOptions are what the corridor gets of all that the server has.
 func (s *Server) corridorOptions() api.Options {
 	o := api.Options{
 		Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Log: s.Log, Memory: s.Memory,
-		Signer: s.signing.signer.Load, InPlace: s.InPlace,
+		Signer: s.signing.Signer, InPlace: s.InPlace,
 		PublicURL: s.PublicURL, ContentURL: s.ContentURL, TrustedProxies: s.TrustedProxies,
 		MaxFileSize: s.MaxFileSize, RequestsPerMinute: s.RequestsPerMinute, FailedKeysPerMinute: s.FailedKeysPerMinute,
 		MinUploadRate: s.MinUploadRate, MinDownloadRate: s.MinDownloadRate,
@@ -233,6 +215,38 @@ func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
 	return clock.Trusted, err == nil && clock.Settled
 }
 
+// Run does in the background what the server itself does there, and more, until
+// ctx ends. It returns when all of that has ended; the storage may be closed then.
+func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
+	jobs.Run(ctx, s.ops.Running(), s.Log, append(s.ops.Jobs(), more...)...)
+}
+
+// fileOptions are what the handlers of files get.
+func (s *Server) fileOptions() fileOptions {
+	return fileOptions{
+		Corridor: s.corridor, Store: s.Store, Contents: s.contents, Thumbnails: s.Thumbnails, Policy: s.Policy,
+		Scanner: s.Scanner, Slots: s.slots, IDs: &s.ids, Now: s.Now, Memory: s.Memory, Decode: s.Decode, Signer: s.signing.Signer,
+		OnUpload:    func(bytes int64) { s.ops.Uploaded(bytes) },
+		OnDownload:  func(bytes int64) { s.ops.Downloaded(bytes) },
+		MaxFileSize: s.MaxFileSize, LogBelow: s.LogBelow, URLTTL: s.URLTTL, ContentURL: s.ContentURL,
+		DownloadByURL: s.DownloadByURL, AcceptUnscanned: s.AcceptUnscanned,
+	}
+}
+
+// opsOptions are what the handlers of operations, and the jobs, get.
+func (s *Server) opsOptions() opsOptions {
+	return opsOptions{
+		Corridor: s.corridor, Store: s.Store, Contents: s.contents, Clock: s.clock, Slots: s.slots, IDs: &s.ids,
+		Ballast: s.Ballast, Scanner: s.Scanner, Now: s.Now, Log: s.Log, Memory: s.Memory, Scratch: s.Scratch,
+		Addresses:   func() []string { return s.Addresses },
+		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),
+		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Damage: s.Damage, InPlace: s.InPlace,
+		StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
+		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
+		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,
+	}
+}
+
 // ServeHTTP answers a caller from the network, who shows a key.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
@@ -245,6 +259,10 @@ func (s *Server) Operator() http.Handler {
 	})
 }
 
+// CompareSigningKeys says in the log when the signing keys are not those that
+// were used last. It fails when that cannot be noted for the next time.
+func (s *Server) CompareSigningKeys(ctx context.Context) error { return s.ops.CompareSigningKeys(ctx) }
+
 // ClockIsSettled says whether the clock says what it should: no jump of it is
 // being waited out.
 func (s *Server) ClockIsSettled(ctx context.Context) bool {
@@ -256,5 +274,5 @@ func (s *Server) ClockIsSettled(ctx context.Context) bool {
 // about to stop.
 func (s *Server) Drain() {
 	s.corridor.Drain()
-	s.upkeep.end()
+	s.ops.Drain()
 }

@@ -24,6 +24,16 @@ type signing struct {
 	keys     []token.SigningKey
 }
 
+// newSigning begins with keys, of which the first signs.
+func newSigning(keys []token.SigningKey) *signing {
+	s := &signing{}
+	s.use(keys)
+	return s
+}
+
+// Signer has the keys that sign links now.
+func (s *signing) Signer() *token.Signer { return s.signer.Load() }
+
 func (s *signing) use(keys []token.SigningKey) {
 	s.keys = keys
 	s.signer.Store(token.NewSigner(keys...))
@@ -36,7 +46,7 @@ const signingNote = "signing keys"
 // CompareSigningKeys says in the log when the signing keys are not those that
 // were used last. It fails when that cannot be noted for the next time, but for a
 // full disk or a damaged note, which must not keep a server from starting.
-func (s *Server) CompareSigningKeys(ctx context.Context) error {
+func (s *opsService) CompareSigningKeys(ctx context.Context) error {
 	s.signing.changing.Lock()
 	defer s.signing.changing.Unlock()
 	noted, err := s.Store.Note(ctx, signingNote)
@@ -58,7 +68,7 @@ func (s *Server) CompareSigningKeys(ctx context.Context) error {
 	return err
 }
 
-func (s *Server) noteSigningKeys(ctx context.Context, keys []token.SigningKey) error {
+func (s *opsService) noteSigningKeys(ctx context.Context, keys []token.SigningKey) error {
 	return s.Store.SetNote(ctx, signingNote, hashOf(keys))
 }
 
@@ -77,17 +87,17 @@ type rotationBody struct {
 
 // rotateSigning has a new key sign links from now on. The new keys are on
 // disk before the first link is signed with them.
-func (s *Server) rotateSigning(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) rotateSigning(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Grace *int64 `json:"grace"`
 	}
 	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
-	grace := maxLinkTTL // no link ends before its time
+	grace := token.MaxLinkTTL // no link ends before its time
 	if order.Grace != nil {
-		if *order.Grace < 0 || *order.Grace > int64(maxLinkTTL/time.Second) {
-			return api.InvalidRequest("grace must be a number of seconds from 0 to %d (7 days).", int64(maxLinkTTL/time.Second))
+		if *order.Grace < 0 || *order.Grace > int64(token.MaxLinkTTL/time.Second) {
+			return api.InvalidRequest("grace must be a number of seconds from 0 to %d (7 days).", int64(token.MaxLinkTTL/time.Second))
 		}
 		grace = time.Duration(*order.Grace) * time.Second
 	}

@@ -14,12 +14,12 @@ import (
 
 // stats answers with how the server stands. Nothing of it costs more for more
 // attachments: what was counted says when that was.
-func (s *Server) stats(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 	counted, err := s.counted(rq.Context())
 	if err != nil {
 		return err
 	}
-	room, err := s.contents.Capacity(rq.Context())
+	room, err := s.Contents.Capacity(rq.Context())
 	if err != nil {
 		return err
 	}
@@ -32,19 +32,19 @@ func (s *Server) stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 		AsOf:          api.Timestamp(counted.at),
 		Version:       s.Version,
 		UptimeSeconds: int64(now.Sub(s.began).Seconds()),
-		Disk:          diskBody{room.Free, room.Total, s.contents.ReserveOf(room)},
+		Disk:          diskBody{room.Free, room.Total, s.Contents.ReserveOf(room)},
 		Attachments:   usageBody(counted.Attachments),
 		Contents:      usageBody(counted.Contents),
 		BytesSaved:    counted.Attachments.Bytes - counted.Contents.Bytes,
 		ByType:        byType(counted.ByType),
 		BySize:        bySize(counted.BySize),
 		Hours:         s.hours.since(s.began, now),
-		UploadSlots:   slotsBody{s.slots.InUse(), s.slots.Max()},
+		UploadSlots:   slotsBody{s.Slots.InUse(), s.Slots.Max()},
 		Scrub:         s.scrubStats(),
 		LastCheck:     api.OptionalTime(status.LastCheck),
 		LastGC:        api.OptionalTime(status.LastGC),
 		LastBackup:    api.OptionalTime(status.LastBackup),
-		Damaged:       s.contents.Damaged(),
+		Damaged:       s.Contents.Damaged(),
 		InDatabase:    len(s.Damage()),
 	})
 }
@@ -107,7 +107,7 @@ type (
 	}
 )
 
-func (s *Server) scrubStats() *scrubBody {
+func (s *opsService) scrubStats() *scrubBody {
 	if s.scrub == nil {
 		return nil
 	}
@@ -160,16 +160,12 @@ func (h *hours) uploaded(now time.Time, bytes int64) {
 	hour.UploadBytes += bytes
 }
 
-// downloaded counts an answer if there were bytes of a file in it.
-func (h *hours) downloaded(now time.Time, w *api.Response) {
-	if w.Status != http.StatusOK && w.Status != http.StatusPartialContent {
-		return
-	}
+func (h *hours) downloaded(now time.Time, bytes int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	hour := h.at(now)
 	hour.Downloads++
-	hour.DownloadBytes += w.Bytes
+	hour.DownloadBytes += bytes
 }
 
 // at is the place of an hour, which it takes over from an earlier day.

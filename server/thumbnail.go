@@ -25,7 +25,7 @@ func noThumbnail(cause error) error {
 }
 
 // thumbnail answers with a small picture of the attachment.
-func (s *Server) thumbnail(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *filesService) thumbnail(w *api.Response, rq *api.Request, sc api.Scope) error {
 	picture, err := s.thumbnailOf(rq, sc.Attachment)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *Server) thumbnail(w *api.Response, rq *api.Request, sc api.Scope) error
 }
 
 // thumbnailOf takes the thumbnail that was made before, or makes one.
-func (s *Server) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error) {
+func (s *filesService) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if !preview.HasThumbnail(a.Type) || a.Size > maxPicture {
 		return nil, noThumbnail(nil)
 	}
@@ -66,7 +66,7 @@ func (s *Server) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error
 }
 
 // newThumbnail makes one and keeps it, unless another was quicker.
-func (s *Server) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, error) {
+func (s *filesService) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
 	}
@@ -74,14 +74,14 @@ func (s *Server) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.contents.KeepThumbnail(rq.Context(), blobs.Ref(a.SHA256), picture); err != nil {
+	if err := s.Contents.KeepThumbnail(rq.Context(), blobs.Ref(a.SHA256), picture); err != nil {
 		rq.Log().Warn("a thumbnail could not be kept, and will be made anew", "error", err)
 	}
 	return picture, nil
 }
 
 // madeThumbnail is nil when there is none.
-func (s *Server) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
+func (s *filesService) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
 	made, err := s.Thumbnails.Get(blobs.Ref(a.SHA256))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		rq.Log().Warn("a thumbnail could not be read, and is made anew", "error", err)
@@ -91,8 +91,8 @@ func (s *Server) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
 
 // makeThumbnail makes one of what is surely the content, always: it may be kept
 // for longer than a damage lasts.
-func (s *Server) makeThumbnail(rq *api.Request, a store.Attachment) (picture []byte, err error) {
-	err = s.contents.Inspect(rq.Context(), rq.Log, a, true, func(file io.ReaderAt) (err error) {
+func (s *filesService) makeThumbnail(rq *api.Request, a store.Attachment) (picture []byte, err error) {
+	err = s.Contents.Inspect(rq.Context(), rq.Log, a, true, func(file io.ReaderAt) (err error) {
 		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)
 		return err
 	})

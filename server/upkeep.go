@@ -24,7 +24,7 @@ type upkeeping struct {
 }
 
 // check looks for faults in both stores.
-func (s *Server) check(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Deep bool `json:"deep"`
 	}
@@ -36,7 +36,7 @@ func (s *Server) check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	}
 	defer s.upkeep.checking.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
-		report, err := upkeep.Check(ctx, s.Store, s.contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Progress: progress})
+		report, err := upkeep.Check(ctx, s.Store, s.Contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
 			if api.IsOperator(rq.Context()) {
@@ -53,7 +53,7 @@ func (s *Server) check(w *api.Response, rq *api.Request, sc api.Scope) error {
 }
 
 // collect removes contents that nothing refers to.
-func (s *Server) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		DryRun bool     `json:"dry_run"`
 		MinAge *float64 `json:"min_age"`
@@ -61,7 +61,8 @@ func (s *Server) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
-	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now(), Settled: s.ClockIsSettled(rq.Context())}
+	clock, err := s.Clock.Read(rq.Context())
+	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now(), Settled: err == nil && clock.Settled}
 	if order.MinAge != nil {
 		if *order.MinAge < 0 || *order.MinAge > maxMinAge.Seconds() {
 			return api.InvalidRequest("min_age must be a number of seconds from 0 to %.0f.", maxMinAge.Seconds())
@@ -74,10 +75,10 @@ func (s *Server) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	defer s.upkeep.collecting.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		options.Progress = progress
-		collected, err := upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents, options)
+		collected, err := upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents, options)
 		if !options.DryRun {
 			s.collected(ctx, collected, err)
-			s.contents.SweepThumbnails(ctx)
+			s.Contents.SweepThumbnails(ctx)
 		}
 		if errors.Is(err, upkeep.ErrDoubt) {
 			err = api.Conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
@@ -87,7 +88,7 @@ func (s *Server) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 }
 
 // compact makes the database anew without its free pages.
-func (s *Server) compact(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
 	}
@@ -109,12 +110,12 @@ func (s *Server) compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 
 // roomToCompact refuses when the disk has no room for a second database. The
 // reserve may be used: more than that is free in the end.
-func (s *Server) roomToCompact(rq *api.Request) error {
+func (s *opsService) roomToCompact(rq *api.Request) error {
 	size, err := s.Compacter.Size(rq.Context())
 	if err != nil {
 		return err
 	}
-	room, err := s.contents.Capacity(rq.Context())
+	room, err := s.Contents.Capacity(rq.Context())
 	if err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ const maxMinAge = 100 * 365 * 24 * time.Hour
 // work answers with lines of JSON: how far it is, now and then, and last the
 // report, or what went wrong. What goes wrong before the first line is
 // answered as everywhere.
-func (s *Server) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
+func (s *opsService) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
@@ -145,7 +146,7 @@ func (s *Server) work(w *api.Response, rq *api.Request, do func(context.Context,
 			cancel() // nobody listens any more
 		}
 	})
-	if errors.Is(err, context.Canceled) && s.corridor.Draining() {
+	if errors.Is(err, context.Canceled) && s.Corridor.Draining() {
 		err = api.ShuttingDown()
 	}
 	var end any = reportLine{report}
@@ -196,7 +197,7 @@ func answerLine(w *api.Response, body any) error {
 
 // watchFiles gives a check whether somebody has removed, replaced or overwritten
 // the files below Store and Blobs. It says so once in the log.
-func (s *Server) watchFiles() func(context.Context) error {
+func (s *opsService) watchFiles() func(context.Context) error {
 	told := false
 	return func(context.Context) error {
 		err := s.InPlace()
@@ -212,13 +213,13 @@ func (s *Server) watchFiles() func(context.Context) error {
 }
 
 // refillBallast makes the ballast whole where there is room for it.
-func (s *Server) refillBallast(ctx context.Context) error {
-	room, err := s.contents.Capacity(ctx)
+func (s *opsService) refillBallast(ctx context.Context) error {
+	room, err := s.Contents.Capacity(ctx)
 	if err != nil {
 		return fmt.Errorf("the free space on the disk is not known: %w", err)
 	}
 	missing := s.Ballast.Missing(room.Total)
-	if missing == 0 || room.Free < s.contents.ReserveOf(room) {
+	if missing == 0 || room.Free < s.Contents.ReserveOf(room) {
 		return nil
 	}
 	if err := s.Ballast.Refill(room.Total); err != nil {
@@ -229,16 +230,16 @@ func (s *Server) refillBallast(ctx context.Context) error {
 }
 
 // collectInBackground leaves it to an operator who is collecting just now.
-func (s *Server) collectInBackground(ctx context.Context) error {
+func (s *opsService) collectInBackground(ctx context.Context) error {
 	if !s.upkeep.collecting.TryLock() {
 		return nil
 	}
 	defer s.upkeep.collecting.Unlock()
-	defer s.contents.SweepThumbnails(ctx)
-	clock, err := s.clock.Read(ctx)
+	defer s.Contents.SweepThumbnails(ctx)
+	clock, err := s.Clock.Read(ctx)
 	if err == nil {
 		var collected upkeep.Collected
-		collected, err = upkeep.Collect(ctx, s.contents.Leased(s.Store), s.contents,
+		collected, err = upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents,
 			upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled})
 		s.collected(ctx, collected, err)
 	}
@@ -249,7 +250,7 @@ func (s *Server) collectInBackground(ctx context.Context) error {
 }
 
 // collected logs what was removed, and notes when all of it was.
-func (s *Server) collected(ctx context.Context, collected upkeep.Collected, err error) {
+func (s *opsService) collected(ctx context.Context, collected upkeep.Collected, err error) {
 	if collected.Contents > 0 {
 		s.Log.Info("removed contents that nothing referred to", "contents", collected.Contents, "bytes", collected.Bytes)
 	}
@@ -260,8 +261,13 @@ func (s *Server) collected(ctx context.Context, collected upkeep.Collected, err 
 
 // noteDone notes that work was done now. Without the note, the work was done
 // all the same.
-func (s *Server) noteDone(ctx context.Context, work upkeep.Work) {
+func (s *opsService) noteDone(ctx context.Context, work upkeep.Work) {
 	if err := upkeep.NoteDone(ctx, s.Store, work, s.Now()); err != nil && ctx.Err() == nil {
 		s.Log.Warn("it could not be noted when work was done", "work", string(work), "error", err)
 	}
+}
+
+// notWithThisStorage refuses what the storage cannot do.
+func notWithThisStorage(what string) *api.Refusal {
+	return api.Conflict("%s is not possible with the storage that this server uses.", what)
 }

@@ -35,8 +35,8 @@ const uploadHolds = 160 << 10
 
 // upload takes in one file: spooled and hashed as it comes, judged and scanned
 // when it is whole, kept, recorded, and only then acknowledged.
-func (s *Server) upload(w *api.Response, rq *api.Request, sc api.Scope) error {
-	if s.corridor.Draining() {
+func (s *filesService) upload(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if s.Corridor.Draining() {
 		return api.ShuttingDown()
 	}
 	boundary, err := s.admit(rq, sc)
@@ -46,19 +46,19 @@ func (s *Server) upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := rq.Hold(uploadHolds); err != nil {
 		return err
 	}
-	slot := s.slots.Take(sc.Caller.User.ID, rq.CutBody)
+	slot := s.Slots.Take(sc.Caller.User.ID, rq.CutBody)
 	if slot == nil {
 		return api.Busy("All upload slots are taken. Try again in a moment.")
 	}
-	defer s.slots.Release(slot)
-	spool := s.contents.Spool(rq.Context())
+	defer s.Slots.Release(slot)
+	spool := s.Contents.Spool(rq.Context())
 	defer func() {
 		if err := spool.Close(); err != nil {
 			rq.Log().Error("a spool could not be thrown away", "error", err)
 		}
 	}()
 	form, err := s.receive(rq, sc, boundary, spool, slot)
-	if !s.slots.Received(slot) {
+	if !s.Slots.Received(slot) {
 		return api.SlotLost() // whatever else went wrong, it may be because of that
 	}
 	if err != nil {
@@ -72,29 +72,28 @@ func (s *Server) upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := s.scan(rq, sc, a, spool); err != nil {
 		return err
 	}
-	if sc, err = s.corridor.Recheck(rq, sc, api.Upload, api.Parent(a.Parent.Kind)); err != nil {
+	if sc, err = s.Corridor.Recheck(rq, sc, api.Upload, api.Parent(a.Parent.Kind)); err != nil {
 		return err
 	}
 	newID := func() uuid.UUID {
-		id := s.ids.New(s.Now())
+		id := s.IDs.New(s.Now())
 		rq.Entry.ID = id.String()
 		return id
 	}
 	if err := spool.Record(rq.Context(), rq.Log, &a, sc.AutoCreate, newID); err != nil {
 		return err
 	}
-	s.ready.acknowledged.Add(1)
 	s.metrics.uploaded.Add(float64(a.Size))
-	s.hours.uploaded(s.Now(), a.Size)
+	s.OnUpload(a.Size)
 	h := w.Header()
-	h.Set("Location", s.corridor.BasePath()+downloadPath(a))
+	h.Set("Location", s.Corridor.BasePath()+downloadPath(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	return rq.Answer(w, http.StatusCreated, api.RenderAttachment(a))
 }
 
 // admit refuses what can be refused before the body is read, and gives the
 // boundary of its parts.
-func (s *Server) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
+func (s *filesService) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
 	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
 	switch {
@@ -116,7 +115,7 @@ func (s *Server) admit(rq *api.Request, sc api.Scope) (boundary string, err erro
 	if least > s.MaxFileSize {
 		return "", api.FileTooLarge(s.MaxFileSize)
 	}
-	if err := s.contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
+	if err := s.Contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}
 	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)
@@ -137,7 +136,7 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *Server) receive(rq *api.Request, sc api.Scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
+func (s *filesService) receive(rq *api.Request, sc api.Scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := rq.Paced()
 	body.Slot, body.Over = slot, tooMuch()
@@ -238,7 +237,7 @@ func formError(err error) error {
 }
 
 // classify decides whether what was spooled is taken, and as what.
-func (s *Server) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
+func (s *filesService) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
 		Parent:     sc.Entity.Parent,
 		Size:       spool.Size(),

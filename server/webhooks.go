@@ -22,7 +22,7 @@ type hooks struct {
 	deliveries *prometheus.CounterVec
 }
 
-func (s *Server) newHooks(receiver webhooks.Receiver) *hooks {
+func (s *opsService) newHooks(receiver webhooks.Receiver) *hooks {
 	h := &hooks{
 		receiver: receiver,
 		sender:   webhooks.NewSender(receiver, s.Now, "attachd/"+s.Version),
@@ -36,7 +36,7 @@ func (s *Server) newHooks(receiver webhooks.Receiver) *hooks {
 	h.courier = webhooks.NewCourier(webhooks.Options{
 		Outbox: s.Store, Sender: h.sender, Render: renderEvent, RetryFor: s.WebhookRetryFor, Now: s.Now, Log: s.Log,
 		Clock: func(ctx context.Context) (time.Time, bool, time.Duration, error) {
-			clock, err := s.clock.Read(ctx)
+			clock, err := s.Clock.Read(ctx)
 			return clock.Trusted, clock.Settled, clock.Age, err
 		},
 		Count: func(outcome string) { h.deliveries.WithLabelValues(outcome).Inc() },
@@ -116,7 +116,7 @@ type WebhookState struct {
 	LastError   string  `json:"last_error"`
 }
 
-func (s *Server) webhookState(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) webhookState(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var state WebhookState
 	state.Pending, state.Dead = s.Store.OutboxSize()
 	first, err := s.Store.Events(rq.Context(), 0, 1)
@@ -144,7 +144,7 @@ type deadLetterBody struct {
 }
 
 // deadLetters lists the events that were given up, the first to be first.
-func (s *Server) deadLetters(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) deadLetters(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.DeadLetter]{
 		Fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
 			var seq uint64
@@ -165,7 +165,7 @@ func (s *Server) deadLetters(w *api.Response, rq *api.Request, sc api.Scope) err
 
 // redeliver puts all dead letters back into the outbox, some at a time so that
 // changes need not wait for long.
-func (s *Server) redeliver(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) redeliver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
@@ -200,7 +200,7 @@ type PingReport struct {
 }
 
 // pingReceiver sends the receiver an event that says nothing, now and once.
-func (s *Server) pingReceiver(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *opsService) pingReceiver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
@@ -214,7 +214,7 @@ func (s *Server) pingReceiver(w *api.Response, rq *api.Request, sc api.Scope) er
 		return err
 	}
 	began := time.Now()
-	err = s.webhooks.sender.Send(rq.Context(), webhooks.Message{ID: s.ids.New(now).String(), Body: body})
+	err = s.webhooks.sender.Send(rq.Context(), webhooks.Message{ID: s.IDs.New(now).String(), Body: body})
 	report := PingReport{Delivered: err == nil, Seconds: time.Since(began).Seconds()}
 	if err != nil {
 		report.Error = err.Error()

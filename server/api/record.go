@@ -52,6 +52,10 @@ var Denials = map[string]bool{
 // Done is the outcome of an entry of what succeeded.
 const Done = "done"
 
+// KeyOwner stands in the entry of a key that was made, between its name and the
+// id of its user.
+const KeyOwner = ", of user "
+
 // audit prepares a route's entry, if it has one. The handler may say more of
 // what it does before it hands in its change.
 func (rq *Request) audit() {

@@ -103,9 +103,16 @@ func (w *Response) SendFrom(to io.ReaderFrom, r io.Reader) (int64, error) {
 	return n, err
 }
 
-// OutlastBody gives a short answer time to be sent: net/http may wait for the
+// Deliver has the client get the whole answer before what follows, which is
+// nothing that it has to wait for.
+func (w *Response) Deliver() {
+	w.outlastBody()
+	_ = http.NewResponseController(w).Flush() // a client that left changes nothing
+}
+
+// outlastBody gives a short answer time to be sent: net/http may wait for the
 // rest of the body first.
-func (w *Response) OutlastBody() {
+func (w *Response) outlastBody() {
 	if w.rq.body.ReadCloser != http.NoBody {
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.rq.corridor.sendStall + w.rq.corridor.takeStall))
 	}
@@ -176,7 +183,7 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 					failure = nil
 				}
 			}
-			w.OutlastBody()
+			w.outlastBody()
 			c.report(w, rq, time.Since(began), failure != nil)
 			if failure != nil {
 				panic(http.ErrAbortHandler)

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"attachd/blobs"
+	"attachd/server/api"
+	"attachd/server/contents"
+	"attachd/server/limits"
+	"attachd/server/memory"
+	"attachd/server/token"
+	"attachd/server/upkeep"
+	"attachd/server/webhooks"
+	"attachd/store"
+)
+
+// ballast is room on the disk that is given up when a change finds it full.
+// Sizes are in bytes; total is that of the disk.
+type ballast interface {
+	// Missing is how much there should be more.
+	Missing(total int64) int64
+	// Refill sets it apart.
+	Refill(total int64) error
+}
+
+// pinger is a scanner for malware that may be there or not.
+type pinger interface {
+	// Ping fails unless the scanner is there.
+	Ping(ctx context.Context) error
+}
+
+// opsOptions are what a Service is made of.
+type opsOptions struct {
+	Corridor *api.Corridor
+	Store    store.Store
+	Contents *contents.Store
+	Clock    *upkeep.Clock
+	Slots    *limits.Slots // of uploads
+	IDs      *store.IDs
+	Ballast  ballast
+	Scanner  pinger // nil where none is asked
+	Now      func() time.Time
+	Log      *slog.Logger
+	Memory   func() memory.Plan
+	Scratch  func() (file *os.File, done func() error, err error)
+	// Addresses are the URLs at which the server is reached.
+	Addresses func() []string
+	// Collectors are the metrics of other rooms.
+	Collectors []prometheus.Collector
+
+	// What the storage can do beyond the promises that every storage keeps; nil
+	// where it cannot.
+	Snapshotter store.Snapshotter
+	Compacter   store.Compacter
+	Verifier    store.Verifier
+	Marker      blobs.Marker
+	Damage      func() []string // the faults of the metadata that are known
+	InPlace     func() error    // fails when files of the storage were replaced
+
+	StorageTimes *StorageTimes
+	LogLinesLost func() int64
+
+	KeepSigningKeys func([]token.SigningKey) error
+	AcceptUnscanned bool
+	AuditRetention  time.Duration
+	ScrubRate       int64
+	ScrubPeriod     time.Duration
+	Webhooks        *webhooks.Receiver
+	WebhookRetryFor time.Duration
+	Version         string
+}
+
+// opsService says how the server fares, and does what its operator asks for and what
+// is done in the background.
+type opsService struct {
+	opsOptions
+	signing  *signing
+	metrics  *metrics
+	ready    readiness
+	upkeep   upkeeping
+	scrub    *upkeep.Scrub // nil when there is none
+	webhooks *hooks        // nil when nobody is told
+	began    time.Time
+	hours    hours
+	totals   totals
+	suspects suspects
+}
+
+// newOps makes one. The corridor, the contents and the collectors are given to Begin.
+func newOps(o opsOptions, keys *signing) *opsService {
+	s := &opsService{opsOptions: o, signing: keys, began: o.Now(), totals: newTotals(), ready: readiness{patience: lookPatience, stuck: stuckFor}}
+	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
+	if o.ScrubRate > 0 {
+		s.scrub = s.newScrub()
+	}
+	if o.Webhooks != nil {
+		s.webhooks = s.newHooks(*o.Webhooks)
+	}
+	s.metrics = newMetrics(s)
+	return s
+}
+
+// Uploaded counts a file that came.
+func (s *opsService) Uploaded(bytes int64) {
+	s.ready.acknowledged.Add(1)
+	s.hours.uploaded(s.Now(), bytes)
+}
+
+// Downloaded counts a file, or a part of one, that went.
+func (s *opsService) Downloaded(bytes int64) { s.hours.downloaded(s.Now(), bytes) }
+
+// FoundDamaged remembers a content that a read found missing or damaged.
+func (s *opsService) FoundDamaged(ref blobs.Ref) {
+	s.metrics.damaged.Inc()
+	s.suspects.add(ref)
+}
+
+// FoundUnreadable counts a read that the storage failed.
+func (s *opsService) FoundUnreadable() { s.metrics.unreadable.Inc() }
+
+// Drain ends long work, because the server is about to stop.
+func (s *opsService) Drain() { s.upkeep.end() }
+
+// Running ends when the server drains.
+func (s *opsService) Running() context.Context { return s.upkeep.running }
+
+// SetReadiness sets for how long a look at whether the server is ready may last, and
+// contents may wait in vain for their files. It is to be called before the first
+// request.
+func (s *opsService) SetReadiness(patience, stuck time.Duration) {
+	s.ready.patience, s.ready.stuck = patience, stuck
+}
+
+// SetWebhookWaits replaces how the courier waits: for what after gives, and always
+// as long as it can. It is to be called before its job runs.
+func (s *opsService) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
+	s.webhooks.courier.After = after
+	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }
+}
