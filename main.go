@@ -21,6 +21,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/memory"
+	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/store"
 	"attachd/store/bolt"
@@ -97,7 +98,7 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	if err != nil {
 		return daemon.Storage{}, err
 	}
-	times := server.NewStorageTimes()
+	times := ops.NewStorageTimes()
 	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, bolt.ErrLocked):

@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"attachd/server"
+	"attachd/server/ops"
 	"attachd/store"
 )
 
@@ -468,7 +469,7 @@ func TestOldEntriesAreRemovedAndTheRestIsStillAChain(t *testing.T) {
 // verify wants so many faults and gives the head.
 func (w *world) verify(t *testing.T, head string, faults int) string {
 	t.Helper()
-	var line struct{ Report server.AuditReport }
+	var line struct{ Report ops.AuditReport }
 	a := w.do(t, step{as: "root", do: "POST /upkeep/audit", json: fmt.Sprintf(`{"head": %q}`, head), want: http.StatusOK})
 	if err := json.Unmarshal(a.result(), &line); err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ func (s *Server) HasJob(name string) bool {
 }
 
 // PruneAudit does once what the job does.
-func (s *Server) PruneAudit(ctx context.Context) error { return s.ops.pruneAudit(ctx) }
+func (s *Server) PruneAudit(ctx context.Context) error { return s.ops.PruneAudit(ctx) }
 
 // Route is a line of the table of routes.
 type Route struct{ Method, Pattern string }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"attachd/server"
+	"attachd/server/ops"
 )
 
 var promtool = flag.Bool("promtool", false, "let promtool, of Debian's package prometheus, check /metrics and the alert rules")
@@ -23,7 +24,7 @@ func monitored(t *testing.T) string {
 	t.Helper()
 	_, told := listen(t)
 	w, _ := scanning(t, withScrub, told, func(c *server.Config) {
-		c.StorageTimes = server.NewStorageTimes()
+		c.StorageTimes = ops.NewStorageTimes()
 		c.LogLinesLost = func() int64 { return 0 }
 	})
 	w.play(t, []step{

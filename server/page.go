@@ -1,7 +1,7 @@
 package server
 
 import (
-	_ "embed"
+	_ "embed" // of openapi.json
 	"net/http"
 	"strconv"
 	"strings"

@@ -19,9 +19,12 @@ import (
 	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
+	"attachd/server/directory"
+	"attachd/server/files"
 	"attachd/server/jobs"
 	"attachd/server/limits"
 	"attachd/server/memory"
+	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
@@ -35,7 +38,7 @@ type Config struct {
 	Store     store.Store
 	Blobs     blobs.Store
 	Abilities // of Store and Blobs, as AbilitiesOf finds them
-	Ballast   ballast
+	Ballast   ops.Ballast
 	Policy    *content.Policy // which types are taken
 	Now       func() time.Time
 	// Elapsed is how much time has passed since any moment, whatever Now is set
@@ -54,8 +57,8 @@ type Config struct {
 	Scratch    func() (file *os.File, done func() error, err error)
 	Thumbnails *preview.Cache
 
-	StorageTimes *StorageTimes // optional: what Store and Blobs tell theirs to
-	LogLinesLost func() int64  // optional: lines of the log that nobody took
+	StorageTimes *ops.StorageTimes // optional: what Store and Blobs tell theirs to
+	LogLinesLost func() int64      // optional: lines of the log that nobody took
 
 	Scanner         Scanner // optional: looks for malware
 	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
@@ -118,12 +121,12 @@ type Server struct {
 	corridor  *api.Corridor
 	contents  *contents.Store
 	clock     *upkeep.Clock
-	signing   *signing
+	signing   *ops.Signing
 	slots     *limits.Slots
 	ids       store.IDs
-	files     *filesService
-	directory *directoryService
-	ops       *opsService
+	files     *files.Service
+	directory *directory.Service
+	ops       *ops.Service
 	handler   http.Handler
 }
 
@@ -141,7 +144,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{Config: cfg, slots: limits.NewSlots(cfg.MaxConcurrentUploads)}
 	s.setDefaults()
-	s.signing = newSigning(cfg.SigningKeys)
+	s.signing = ops.NewSigning(cfg.SigningKeys)
 	s.clock = upkeep.NewClock(s.Now, s.Elapsed, s.Store, s.Log)
 	if err := CheckContentURL(cfg.PublicURL, "", cfg.ContentURL); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -158,9 +161,9 @@ func New(cfg Config) (*Server, error) {
 		OnDamaged:    func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
 		OnUnreadable: func() { s.ops.FoundUnreadable() },
 	})
-	s.directory = &directoryService{Corridor: s.corridor, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now}
-	s.files = newFiles(s.fileOptions())
-	s.ops = newOps(s.opsOptions(), s.signing)
+	s.directory = &directory.Service{Corridor: s.corridor, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now}
+	s.files = files.New(s.fileOptions())
+	s.ops = ops.New(s.opsOptions(), s.signing)
 	table := s.table()
 	routes := s.corridor.Router(table)
 	handler := s.byHost(routes, table)
@@ -205,7 +208,7 @@ func (s *Server) corridorOptions() api.Options {
 		AuditDownloads: s.AuditDownloads, DemoKeys: s.DemoKeys,
 	}
 	if s.Webhooks != nil {
-		o.WithEvents = withEvents
+		o.WithEvents = ops.WithEvents
 	}
 	return o
 }
@@ -222,8 +225,8 @@ func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
 }
 
 // fileOptions are what the handlers of files get.
-func (s *Server) fileOptions() fileOptions {
-	return fileOptions{
+func (s *Server) fileOptions() files.Options {
+	return files.Options{
 		Corridor: s.corridor, Store: s.Store, Contents: s.contents, Thumbnails: s.Thumbnails, Policy: s.Policy,
 		Scanner: s.Scanner, Slots: s.slots, IDs: &s.ids, Now: s.Now, Memory: s.Memory, Decode: s.Decode, Signer: s.signing.Signer,
 		OnUpload:    func(bytes int64) { s.ops.Uploaded(bytes) },
@@ -234,8 +237,8 @@ func (s *Server) fileOptions() fileOptions {
 }
 
 // opsOptions are what the handlers of operations, and the jobs, get.
-func (s *Server) opsOptions() opsOptions {
-	return opsOptions{
+func (s *Server) opsOptions() ops.Options {
+	return ops.Options{
 		Corridor: s.corridor, Store: s.Store, Contents: s.contents, Clock: s.clock, Slots: s.slots, IDs: &s.ids,
 		Ballast: s.Ballast, Scanner: s.Scanner, Now: s.Now, Log: s.Log, Memory: s.Memory, Scratch: s.Scratch,
 		Addresses:   func() []string { return s.Addresses },

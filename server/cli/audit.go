@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"attachd/server"
 	"attachd/server/cli/command"
+	"attachd/server/ops"
 )
 
 // Audit is the group of commands about the audit log.
@@ -34,10 +34,10 @@ that anew: keep the number and hash that this prints elsewhere, and give them
 with --head the next time.`,
 		Args: command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
-			if _, err := server.ParseHead(head); err != nil {
+			if _, err := ops.ParseHead(head); err != nil {
 				return command.Usage("--head takes %v, not %q", err, head)
 			}
-			var report server.AuditReport
+			var report ops.AuditReport
 			if err := a.work(ctx, c, "/upkeep/audit", map[string]any{"head": head}, &report); err != nil {
 				return err
 			}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"attachd/server"
 	"attachd/server/cli/command"
+	"attachd/server/ops"
 )
 
 // Webhooks is the group of commands about telling others what happened.
@@ -23,7 +23,7 @@ func (a *App) webhooksStatus() *cobra.Command {
 		Short: "show how many events wait or were given up, and what went wrong last",
 		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
-			var state server.WebhookState
+			var state ops.WebhookState
 			if err := c.call(ctx, "GET", "/webhooks", nil, &state); err != nil {
 				return err
 			}
@@ -74,7 +74,7 @@ func (a *App) webhooksPing() *cobra.Command {
 		Short: "send the receiver a test event, and see whether it takes it",
 		Args:  command.Exactly(),
 		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
-			var report server.PingReport
+			var report ops.PingReport
 			if err := c.call(ctx, "POST", "/webhooks/ping", nil, &report); err != nil {
 				return err
 			}

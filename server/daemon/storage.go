@@ -11,6 +11,7 @@ import (
 	"attachd/blobs"
 	"attachd/server"
 	"attachd/server/datadir"
+	"attachd/server/ops"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -22,8 +23,8 @@ type Storage struct {
 	Ballast          *datadir.Ballast
 	Store            store.Store
 	Blobs            blobs.Store
-	server.Abilities                      // of Store and Blobs
-	Times            *server.StorageTimes // of Store and Blobs
+	server.Abilities                   // of Store and Blobs
+	Times            *ops.StorageTimes // of Store and Blobs
 }
 
 // Close lets go of everything.

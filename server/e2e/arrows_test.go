@@ -11,13 +11,16 @@ import (
 
 // The rooms and what they may import of ours: their arrows point one way.
 var arrows = map[string][]string{
-	"attachd":                     {"blobs/disk", "server", "server/backup", "server/cli", "server/cli/command", "server/cli/files", "server/config", "server/daemon", "server/memory", "server/preview", "store", "store/bolt"},
-	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/backup", "server/cli/command", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd":                     {"blobs/disk", "server", "server/backup", "server/cli", "server/cli/command", "server/cli/files", "server/config", "server/daemon", "server/memory", "server/ops", "server/preview", "store", "store/bolt"},
+	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/backup", "server/cli/command", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/ops", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/cli/command":  {"server/remote", "server/upkeep"},
 	"attachd/server/cli/files":    {"server/cli/command", "server/config", "server/remote", "server/token"},
-	"attachd/server/daemon":       {"blobs", "server", "server/backup", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server":              {"blobs", "server/api", "server/content", "server/content/charset", "server/content/container", "server/contents", "server/formdata", "server/jobs", "server/limits", "server/memory", "server/page", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server/daemon":       {"blobs", "server", "server/backup", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/ops", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
+	"attachd/server":              {"blobs", "server/api", "server/content", "server/contents", "server/directory", "server/files", "server/jobs", "server/limits", "server/memory", "server/ops", "server/page", "server/preview", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/api":          {"blobs", "blobs/durable", "server/content", "server/contents", "server/limits", "server/memory", "server/token", "store"},
+	"attachd/server/files":        {"blobs", "server/api", "server/content", "server/content/container", "server/contents", "server/formdata", "server/limits", "server/memory", "server/preview", "server/scan", "server/token", "store"},
+	"attachd/server/directory":    {"server/api", "server/content/charset", "server/token", "store"},
+	"attachd/server/ops":          {"blobs", "server/api", "server/contents", "server/jobs", "server/limits", "server/memory", "server/token", "server/upkeep", "server/webhooks", "store"},
 	"attachd/server/formdata":     {"server/content"},
 	"attachd/server/jobs":         {},
 	"attachd/server/limits":       {},

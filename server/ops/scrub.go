@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"attachd/server/upkeep"
 )
 
-func (s *opsService) newScrub() *upkeep.Scrub {
+func (s *Service) newScrub() *upkeep.Scrub {
 	return upkeep.NewScrub(s.Store, s.Contents, upkeep.ScrubOptions{
 		Rate:     s.ScrubRate,
 		Period:   s.ScrubPeriod,
@@ -22,7 +22,7 @@ func (s *opsService) newScrub() *upkeep.Scrub {
 }
 
 // marker marks contents, also staged ones, where the storage can.
-func (s *opsService) marker() blobs.Marker {
+func (s *Service) marker() blobs.Marker {
 	if s.Marker == nil {
 		return nil
 	}

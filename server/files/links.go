@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"fmt"
@@ -20,7 +20,8 @@ type urlDocument struct {
 	ExpiresAt   string `json:"expires_at"`
 }
 
-func (s *filesService) createLink(w *api.Response, rq *api.Request, sc api.Scope) error {
+// CreateLink answers POST /catalog/attachments/:attachment/links and its like.
+func (s *Service) CreateLink(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var body struct {
 		ExpiresIn   *int64  `json:"expires_in"`
 		Disposition *string `json:"disposition"`
@@ -53,7 +54,7 @@ func (s *filesService) createLink(w *api.Response, rq *api.Request, sc api.Scope
 }
 
 // link signs a URL to the attachment for the caller.
-func (s *filesService) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline bool) (urlDocument, error) {
+func (s *Service) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline bool) (urlDocument, error) {
 	if sc.Caller.Key == uuid.Nil {
 		return urlDocument{}, api.Forbidden("A link needs the key that it is bound to.")
 	}
@@ -74,7 +75,7 @@ func (s *filesService) link(rq *api.Request, sc api.Scope, ttl time.Duration, in
 }
 
 // fileURL is where a signed link to an attachment leads.
-func (s *filesService) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Values) string {
+func (s *Service) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Values) string {
 	base := s.ContentURL
 	if base == "" {
 		base = s.Corridor.Origin(rq.Request)
@@ -87,12 +88,12 @@ const redirectTTL = 5 * time.Minute
 
 // elsewhere says whether the file of this request is to be had from the other
 // host. The operator's socket is no host at all.
-func (s *filesService) elsewhere(rq *api.Request) bool {
+func (s *Service) elsewhere(rq *api.Request) bool {
 	return s.ContentURL != "" && !api.IsOperator(rq.Context()) && !s.Corridor.ForContentHost(rq.Request)
 }
 
 // redirect sends the caller to the host for files, with a link.
-func (s *filesService) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func (s *filesService) redirect(w *api.Response, rq *api.Request, sc api.Scope) 
 }
 
 // redirectLinked sends on whoever holds a link, which is the same there.
-func (s *filesService) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	given := rq.URL.Query()
 	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
 	address := s.fileURL(rq, sc.Attachment.ID, query)

@@ -1,9 +1,9 @@
-package server
+package files
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// fileMetrics are the counts of files that come and go.
-type fileMetrics struct {
+// metrics are the counts of files that come and go.
+type metrics struct {
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
 	scans      *prometheus.CounterVec
@@ -12,8 +12,8 @@ type fileMetrics struct {
 	decodes    *prometheus.CounterVec
 }
 
-func newFileMetrics() *fileMetrics {
-	m := &fileMetrics{
+func newMetrics() *metrics {
+	m := &metrics{
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_uploaded_bytes_total", Help: "Bytes of files taken."}),
 		downloaded: prometheus.NewCounter(prometheus.CounterOpts{
@@ -44,7 +44,7 @@ func newFileMetrics() *fileMetrics {
 }
 
 // Collectors are the metrics of files.
-func (s *filesService) Collectors() []prometheus.Collector {
+func (s *Service) Collectors() []prometheus.Collector {
 	list := []prometheus.Collector{s.metrics.uploaded, s.metrics.downloaded, s.metrics.decodes}
 	if s.Scanner != nil {
 		list = append(list, s.metrics.scans, s.metrics.scanTime, s.metrics.unscanned)

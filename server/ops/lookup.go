@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 // lookup is what /metrics says of how the server stands, looked up when
 // somebody asks. What cannot be found out is left out.
-type lookup struct{ service *opsService }
+type lookup struct{ service *Service }
 
 // How old the look at whether the server is ready may be: it writes to the disk.
 const readyForMetrics = time.Minute

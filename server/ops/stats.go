@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"cmp"
@@ -12,9 +12,9 @@ import (
 	"attachd/store"
 )
 
-// stats answers with how the server stands. Nothing of it costs more for more
+// Stats answers with how the server stands. Nothing of it costs more for more
 // attachments: what was counted says when that was.
-func (s *opsService) stats(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 	counted, err := s.counted(rq.Context())
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ type (
 	}
 )
 
-func (s *opsService) scrubStats() *scrubBody {
+func (s *Service) scrubStats() *scrubBody {
 	if s.scrub == nil {
 		return nil
 	}

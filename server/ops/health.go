@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"attachd/store"
 )
 
-// health says that the process is alive.
-func (s *opsService) health(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Health says that the process is alive.
+func (s *Service) Health(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, healthBody{Status: "ok"})
 }
 
@@ -61,8 +61,8 @@ const stuckFor = 10 * time.Second
 // How long an answer of /health/ready stands.
 const readyFor = time.Second
 
-// healthReady says whether uploads would work now, and if not, why.
-func (s *opsService) healthReady(w *api.Response, rq *api.Request, sc api.Scope) error {
+// HealthReady says whether uploads would work now, and if not, why.
+func (s *Service) HealthReady(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if reasons := s.notReady(rq.Context(), rq.Log(), readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")
 		return rq.Answer(w, http.StatusServiceUnavailable, healthBody{Status: "unavailable", Reasons: reasons})
@@ -72,7 +72,7 @@ func (s *opsService) healthReady(w *api.Response, rq *api.Request, sc api.Scope)
 
 // clockWarnings tells of a jump of the clock that is being waited out. Uploads
 // work all the same.
-func (s *opsService) clockWarnings(ctx context.Context) []string {
+func (s *Service) clockWarnings(ctx context.Context) []string {
 	clock, err := s.Clock.Read(ctx)
 	if err != nil || clock.Settled || clock.Jump.To.IsZero() {
 		return nil
@@ -82,7 +82,7 @@ func (s *opsService) clockWarnings(ctx context.Context) []string {
 
 // notReady gives the reasons why uploads would not work, by a look that is not
 // older than asked for.
-func (s *opsService) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+func (s *Service) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	reasons = s.lookOrWait(ctx, log, age)
 	if s.Corridor.Draining() {
 		return append([]string{"The server is shutting down."}, reasons...)
@@ -92,7 +92,7 @@ func (s *opsService) notReady(ctx context.Context, log *slog.Logger, age time.Du
 
 // lookOrWait begins a look, or waits for the one under way. A disk that hangs
 // holds up that look only.
-func (s *opsService) lookOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+func (s *Service) lookOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	r := &s.ready
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -121,7 +121,7 @@ func (s *opsService) lookOrWait(ctx context.Context, log *slog.Logger, age time.
 }
 
 // beginLook looks beside whoever asks.
-func (s *opsService) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
+func (s *Service) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
 	lasting, cancel := context.WithTimeout(context.Background(), s.ready.patience)
 	l := &look{tooLong: lasting.Done(), over: make(chan struct{}), acknowledged: s.ready.acknowledged.Load()}
 	go func() {
@@ -135,7 +135,7 @@ func (s *opsService) beginLook(ctx context.Context, log *slog.Logger, now time.T
 	return l
 }
 
-func (s *opsService) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
+func (s *Service) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
 	failed := func(sentence string, err error) {
 		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
@@ -186,7 +186,7 @@ func (s *opsService) lookWhetherReady(ctx context.Context, log *slog.Logger) (re
 const pingFor = 5 * time.Second
 
 // pingScanner says whether the scanner answers, to the look under way.
-func (s *opsService) pingScanner(ctx context.Context) error {
+func (s *Service) pingScanner(ctx context.Context) error {
 	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
 		s.ready.scanner = s.Scanner.Ping(ctx)
 		s.ready.pinged = now

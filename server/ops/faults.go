@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -45,7 +45,7 @@ func (s *suspects) add(ref blobs.Ref) {
 
 // suspected gives the suspects, those too that a check has found before the server was
 // started last.
-func (s *opsService) suspected(ctx context.Context) ([]blobs.Ref, error) {
+func (s *Service) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	s.suspects.mu.Lock()
 	loaded := s.suspects.loaded
 	s.suspects.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *opsService) suspected(ctx context.Context) ([]blobs.Ref, error) {
 }
 
 // noteFound remembers what a check has found.
-func (s *opsService) noteFound(ctx context.Context, report upkeep.Report) {
+func (s *Service) noteFound(ctx context.Context, report upkeep.Report) {
 	found := upkeep.Found{Faults: len(report.Faults)}
 	for _, f := range report.Faults {
 		if ref, err := blobs.ParseRef(f.Blob); err == nil && f.Attachment.Valid && !f.Unreadable && len(found.Contents) < maxSuspects {
@@ -99,9 +99,9 @@ type faultBody struct {
 	What       string         `json:"what"` // "missing" or "damaged"
 }
 
-// listFaults lists the attachments that are known to be missing or damaged, of the
+// ListFaults lists the attachments that are known to be missing or damaged, of the
 // spaces that the caller may see.
-func (s *opsService) listFaults(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) ListFaults(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug := rq.URL.Query().Get("space")
 	refs, err := s.suspected(rq.Context())
 	if err != nil {

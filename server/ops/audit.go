@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"bufio"
@@ -63,7 +63,7 @@ type placeBody struct {
 type names map[uuid.UUID]string
 
 // nameOf is empty for nobody, and for a user who was deleted since.
-func (s *opsService) nameOf(ctx context.Context, id uuid.UUID, known names) string {
+func (s *Service) nameOf(ctx context.Context, id uuid.UUID, known names) string {
 	name, ok := known[id]
 	if !ok && id != uuid.Nil {
 		if user, err := s.Store.User(ctx, id); err == nil {
@@ -74,7 +74,7 @@ func (s *opsService) nameOf(ctx context.Context, id uuid.UUID, known names) stri
 	return name
 }
 
-func (s *opsService) describeEntry(ctx context.Context, e store.Entry, known names) entryBody {
+func (s *Service) describeEntry(ctx context.Context, e store.Entry, known names) entryBody {
 	if e.Damage != "" {
 		return entryBody{
 			Seq: e.Seq, Action: "audit.damage", Outcome: "damaged", Hash: hex.EncodeToString(e.Hash[:]),
@@ -100,7 +100,7 @@ func (s *opsService) describeEntry(ctx context.Context, e store.Entry, known nam
 
 // explain adds to an entry what people know its resource by, as far as that is
 // still there.
-func (s *opsService) explain(ctx context.Context, body entryBody, known names) entryBody {
+func (s *Service) explain(ctx context.Context, body entryBody, known names) entryBody {
 	if _, owner, is := strings.Cut(body.Resource.Name, api.KeyOwner); is && body.Resource.Kind == "key" {
 		if id, ok := api.ParseID(owner); ok {
 			body.Resource.FullName = s.nameOf(ctx, id, known)
@@ -163,8 +163,8 @@ func (f auditFilter) keep(e store.Entry) bool {
 		(f.until.IsZero() || e.Time.Before(f.until)) && !e.Time.Before(f.since)
 }
 
-// auditLog lists entries, the newest first.
-func (s *opsService) auditLog(w *api.Response, rq *api.Request, sc api.Scope) error {
+// AuditLog lists entries, the newest first.
+func (s *Service) AuditLog(w *api.Response, rq *api.Request, sc api.Scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -198,7 +198,7 @@ func (s *opsService) auditLog(w *api.Response, rq *api.Request, sc api.Scope) er
 // entriesSince is store.EntriesBefore without most of what is older than since.
 // Entries lie in the order in which they were kept, which is that of their times
 // within a run only.
-func (s *opsService) entriesSince(ctx context.Context, before uint64, since time.Time, runs []store.AuditRun, n int) (list []store.Entry, err error) {
+func (s *Service) entriesSince(ctx context.Context, before uint64, since time.Time, runs []store.AuditRun, n int) (list []store.Entry, err error) {
 	for {
 		batch, err := s.Store.EntriesBefore(ctx, before, n)
 		if err != nil || since.IsZero() {
@@ -224,8 +224,8 @@ func (s *opsService) entriesSince(ctx context.Context, before uint64, since time
 	}
 }
 
-// exportAudit writes entries as lines of JSON, the oldest first.
-func (s *opsService) exportAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ExportAudit writes entries as lines of JSON, the oldest first.
+func (s *Service) ExportAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err
@@ -264,8 +264,8 @@ func (s *opsService) exportAudit(w *api.Response, rq *api.Request, sc api.Scope)
 	}
 }
 
-// verifyAudit walks the chain of the audit log.
-func (s *opsService) verifyAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
+// VerifyAudit walks the chain of the audit log.
+func (s *Service) VerifyAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Head string `json:"head"`
 	}
@@ -333,9 +333,9 @@ func ParseHead(text string) (*store.Link, error) {
 	return &store.Link{Seq: seq, Hash: [32]byte(raw)}, nil
 }
 
-// pruneAudit removes entries of the audit log that have been there for longer than
+// PruneAudit removes entries of the audit log that have been there for longer than
 // their retention.
-func (s *opsService) pruneAudit(ctx context.Context) error {
+func (s *Service) PruneAudit(ctx context.Context) error {
 	const atATime = 5000 // so that changes need not wait for long
 	keep := s.AuditRetention
 	if keep == 0 {
@@ -359,7 +359,7 @@ func (s *opsService) pruneAudit(ctx context.Context) error {
 	}
 }
 
-func (s *opsService) notePruned(entries int) {
+func (s *Service) notePruned(entries int) {
 	if entries > 0 {
 		s.Log.Info("removed old entries of the audit log", "entries", entries)
 		s.Store.Record(store.Entry{Time: s.Now(), Operator: true, Action: "audit.prune", Resource: "entries", Name: strconv.Itoa(entries), Outcome: api.Done})

@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"cmp"
@@ -18,9 +18,9 @@ import (
 	"attachd/store"
 )
 
-// downloadOrURL answers with the file or with where to get it, as the caller
+// DownloadOrURL answers with the file or with where to get it, as the caller
 // prefers or as the server is set up.
-func (s *filesService) downloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) DownloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
 	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
 	byURL := s.DownloadByURL
 	accept := accepted(rq.Header.Values("Accept"))
@@ -32,7 +32,7 @@ func (s *filesService) downloadOrURL(w *api.Response, rq *api.Request, sc api.Sc
 		byURL = url > bytes
 	}
 	if !byURL {
-		return s.download(w, rq, sc)
+		return s.Download(w, rq, sc)
 	}
 	document, err := s.link(rq, sc, s.URLTTL, false)
 	if err != nil {
@@ -60,16 +60,17 @@ func accepted(headers []string) map[string]float64 {
 	return weights
 }
 
-func (s *filesService) download(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Download answers GET /issues/attachments/:attachment and its like.
+func (s *Service) Download(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirect(w, rq, sc)
 	}
 	return s.send(w, rq, sc.Attachment, "attachment")
 }
 
-// downloadLinked answers a signed link, which may ask for inline display and
+// DownloadLinked answers a signed link, which may ask for inline display and
 // gets it for types in which browsers run nothing.
-func (s *filesService) downloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) DownloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirectLinked(w, rq, sc)
 	}
@@ -90,7 +91,7 @@ var shownInline = map[string]bool{
 
 // send answers with the bytes of an attachment: ranges and conditions are
 // net/http's (RFC 9110), the headers and the hash are ours.
-func (s *filesService) send(w *api.Response, rq *api.Request, a store.Attachment, disposition string) error {
+func (s *Service) send(w *api.Response, rq *api.Request, a store.Attachment, disposition string) error {
 	if err := rq.Hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
 		return err
 	}

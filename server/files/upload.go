@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"bytes"
@@ -33,9 +33,9 @@ const (
 // uploadHolds is how many bytes of memory an upload is counted for: what comes in and what is looked for in it.
 const uploadHolds = 160 << 10
 
-// upload takes in one file: spooled and hashed as it comes, judged and scanned
+// Upload takes in one file: spooled and hashed as it comes, judged and scanned
 // when it is whole, kept, recorded, and only then acknowledged.
-func (s *filesService) upload(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Corridor.Draining() {
 		return api.ShuttingDown()
 	}
@@ -93,7 +93,7 @@ func (s *filesService) upload(w *api.Response, rq *api.Request, sc api.Scope) er
 
 // admit refuses what can be refused before the body is read, and gives the
 // boundary of its parts.
-func (s *filesService) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
+func (s *Service) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
 	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
 	switch {
@@ -136,7 +136,7 @@ type form struct {
 }
 
 // receive reads the whole body and spools its file.
-func (s *filesService) receive(rq *api.Request, sc api.Scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
+func (s *Service) receive(rq *api.Request, sc api.Scope, boundary string, spool *contents.Spool, slot *limits.Slot) (form, error) {
 	f := form{digests: rq.Header.Values("Repr-Digest")}
 	body := rq.Paced()
 	body.Slot, body.Over = slot, tooMuch()
@@ -237,7 +237,7 @@ func formError(err error) error {
 }
 
 // classify decides whether what was spooled is taken, and as what.
-func (s *filesService) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
+func (s *Service) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
 		Parent:     sc.Entity.Parent,
 		Size:       spool.Size(),

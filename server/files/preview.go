@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"errors"
@@ -54,9 +54,9 @@ const maxListedEntries = 1000
 // it is counted when it is there, and as few make one as have turns.
 const previewHolds = 1 << 20
 
-// preview answers with the beginning of a table or a text, or with the names in
+// Preview answers with the beginning of a table or a text, or with the names in
 // an archive.
-func (s *filesService) preview(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) Preview(w *api.Response, rq *api.Request, sc api.Scope) error {
 	raw, err := s.lookInto(rq, sc.Attachment)
 	if err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *filesService) preview(w *api.Response, rq *api.Request, sc api.Scope) e
 
 // lookInto is over before the answer begins: a client that reads slowly keeps
 // nobody waiting.
-func (s *filesService) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err error) {
+func (s *Service) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err error) {
 	read := previewOf(a)
 	if read == nil {
 		return nil, noPreview(nil)
@@ -160,7 +160,8 @@ type allowedBody struct {
 	Extensions []string `json:"extensions"`
 }
 
-func (s *filesService) limits(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Limits answers GET /limits.
+func (s *Service) Limits(w *api.Response, rq *api.Request, sc api.Scope) error {
 	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(token.MaxLinkTTL / time.Second)}
 	for _, allowed := range s.Policy.Allowed() {
 		body.Allowed = append(body.Allowed, allowedBody{allowed.MIMEType, allowed.Extensions})

@@ -1,11 +1,12 @@
-package server
+// Package ops is for operators: health, metrics, statistics, the audit log, webhooks,
+// backups, checks, and what is done in the background.
+package ops
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"time"
-
-	"log/slog"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,31 +21,31 @@ import (
 	"attachd/store"
 )
 
-// ballast is room on the disk that is given up when a change finds it full.
+// Ballast is room on the disk that is given up when a change finds it full.
 // Sizes are in bytes; total is that of the disk.
-type ballast interface {
+type Ballast interface {
 	// Missing is how much there should be more.
 	Missing(total int64) int64
 	// Refill sets it apart.
 	Refill(total int64) error
 }
 
-// pinger is a scanner for malware that may be there or not.
-type pinger interface {
+// Pinger is a scanner for malware that may be there or not.
+type Pinger interface {
 	// Ping fails unless the scanner is there.
 	Ping(ctx context.Context) error
 }
 
-// opsOptions are what a Service is made of.
-type opsOptions struct {
+// Options are what a Service is made of.
+type Options struct {
 	Corridor *api.Corridor
 	Store    store.Store
 	Contents *contents.Store
 	Clock    *upkeep.Clock
 	Slots    *limits.Slots // of uploads
 	IDs      *store.IDs
-	Ballast  ballast
-	Scanner  pinger // nil where none is asked
+	Ballast  Ballast
+	Scanner  Pinger // nil where none is asked
 	Now      func() time.Time
 	Log      *slog.Logger
 	Memory   func() memory.Plan
@@ -76,11 +77,11 @@ type opsOptions struct {
 	Version         string
 }
 
-// opsService says how the server fares, and does what its operator asks for and what
+// Service says how the server fares, and does what its operator asks for and what
 // is done in the background.
-type opsService struct {
-	opsOptions
-	signing  *signing
+type Service struct {
+	Options
+	signing  *Signing
 	metrics  *metrics
 	ready    readiness
 	upkeep   upkeeping
@@ -92,9 +93,9 @@ type opsService struct {
 	suspects suspects
 }
 
-// newOps makes one. The corridor, the contents and the collectors are given to Begin.
-func newOps(o opsOptions, keys *signing) *opsService {
-	s := &opsService{opsOptions: o, signing: keys, began: o.Now(), totals: newTotals(), ready: readiness{patience: lookPatience, stuck: stuckFor}}
+// New makes the service.
+func New(o Options, keys *Signing) *Service {
+	s := &Service{Options: o, signing: keys, began: o.Now(), totals: newTotals(), ready: readiness{patience: lookPatience, stuck: stuckFor}}
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if o.ScrubRate > 0 {
 		s.scrub = s.newScrub()
@@ -107,39 +108,39 @@ func newOps(o opsOptions, keys *signing) *opsService {
 }
 
 // Uploaded counts a file that came.
-func (s *opsService) Uploaded(bytes int64) {
+func (s *Service) Uploaded(bytes int64) {
 	s.ready.acknowledged.Add(1)
 	s.hours.uploaded(s.Now(), bytes)
 }
 
 // Downloaded counts a file, or a part of one, that went.
-func (s *opsService) Downloaded(bytes int64) { s.hours.downloaded(s.Now(), bytes) }
+func (s *Service) Downloaded(bytes int64) { s.hours.downloaded(s.Now(), bytes) }
 
 // FoundDamaged remembers a content that a read found missing or damaged.
-func (s *opsService) FoundDamaged(ref blobs.Ref) {
+func (s *Service) FoundDamaged(ref blobs.Ref) {
 	s.metrics.damaged.Inc()
 	s.suspects.add(ref)
 }
 
 // FoundUnreadable counts a read that the storage failed.
-func (s *opsService) FoundUnreadable() { s.metrics.unreadable.Inc() }
+func (s *Service) FoundUnreadable() { s.metrics.unreadable.Inc() }
 
 // Drain ends long work, because the server is about to stop.
-func (s *opsService) Drain() { s.upkeep.end() }
+func (s *Service) Drain() { s.upkeep.end() }
 
 // Running ends when the server drains.
-func (s *opsService) Running() context.Context { return s.upkeep.running }
+func (s *Service) Running() context.Context { return s.upkeep.running }
 
 // SetReadiness sets for how long a look at whether the server is ready may last, and
 // contents may wait in vain for their files. It is to be called before the first
 // request.
-func (s *opsService) SetReadiness(patience, stuck time.Duration) {
+func (s *Service) SetReadiness(patience, stuck time.Duration) {
 	s.ready.patience, s.ready.stuck = patience, stuck
 }
 
 // SetWebhookWaits replaces how the courier waits: for what after gives, and always
 // as long as it can. It is to be called before its job runs.
-func (s *opsService) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
+func (s *Service) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 	s.webhooks.courier.After = after
 	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }
 }

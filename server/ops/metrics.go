@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"net/http"
@@ -18,7 +18,7 @@ type metrics struct {
 	unreadable prometheus.Counter
 }
 
-func newMetrics(s *opsService) *metrics {
+func newMetrics(s *Service) *metrics {
 	m := &metrics{
 		damaged: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_damaged_reads_total", Help: "Reads that found a stored content damaged."}),
@@ -96,7 +96,8 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 // metricsHold is how many bytes of memory a scrape is counted for: what the numbers of all routes are gathered in.
 const metricsHold = 256 << 10
 
-func (s *opsService) serveMetrics(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ServeMetrics answers GET /metrics.
+func (s *Service) ServeMetrics(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := rq.Hold(metricsHold); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package server
+package directory
 
 import (
 	"context"
@@ -113,7 +113,7 @@ func optionalQuota(n int64) *int64 {
 }
 
 // put writes one object and answers with it: 201 when it is new.
-func (s *directoryService) put(w *api.Response, rq *api.Request, line directoryLine) error {
+func (s *Service) put(w *api.Response, rq *api.Request, line directoryLine) error {
 	o, err := line.object()
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (s *directoryService) put(w *api.Response, rq *api.Request, line directoryL
 
 // answerPut answers with an object that was put. A comment has a number then
 // that it did not bring.
-func (s *directoryService) answerPut(w *api.Response, rq *api.Request, status int, o store.Object) error {
+func (s *Service) answerPut(w *api.Response, rq *api.Request, status int, o store.Object) error {
 	if c, is := o.(store.Comment); is {
 		put, err := s.Store.Comment(rq.Context(), c.TicketID, c.ID)
 		if err != nil {
@@ -143,7 +143,8 @@ func (s *directoryService) answerPut(w *api.Response, rq *api.Request, status in
 	return rq.Answer(w, status, renderObject(o))
 }
 
-func (s *directoryService) listUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListUsers answers GET /directory/users.
+func (s *Service) ListUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.User]{
 		Fetch: api.AfterID(rq, s.Store.Users),
 		Key:   func(u store.User) []byte { return u.ID[:] },
@@ -151,7 +152,8 @@ func (s *directoryService) listUsers(w *api.Response, rq *api.Request, sc api.Sc
 	}.Answer(w, rq)
 }
 
-func (s *directoryService) putUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutUser answers PUT /directory/users/:user.
+func (s *Service) PutUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
@@ -163,7 +165,8 @@ func (s *directoryService) putUser(w *api.Response, rq *api.Request, sc api.Scop
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) getUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+// GetUser answers GET /directory/users/:user.
+func (s *Service) GetUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -171,7 +174,8 @@ func (s *directoryService) getUser(w *api.Response, rq *api.Request, sc api.Scop
 	return rq.Answer(w, http.StatusOK, renderUser(user))
 }
 
-func (s *directoryService) deleteUser(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeleteUser answers DELETE /directory/users/:user.
+func (s *Service) DeleteUser(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
@@ -185,8 +189,8 @@ func (s *directoryService) deleteUser(w *api.Response, rq *api.Request, sc api.S
 	return rq.Answer(w, http.StatusOK, api.Message("User deleted successfully"))
 }
 
-// listSpaces shows a superadmin all spaces, anyone else their own.
-func (s *directoryService) listSpaces(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListSpaces shows a superadmin all spaces, anyone else their own.
+func (s *Service) ListSpaces(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Space]{
 		Fetch: func(after []byte, n int) ([]store.Space, error) {
 			return s.visibleSpaces(rq, sc, string(after), n)
@@ -196,7 +200,7 @@ func (s *directoryService) listSpaces(w *api.Response, rq *api.Request, sc api.S
 	}.Answer(w, rq)
 }
 
-func (s *directoryService) visibleSpaces(rq *api.Request, sc api.Scope, after string, n int) ([]store.Space, error) {
+func (s *Service) visibleSpaces(rq *api.Request, sc api.Scope, after string, n int) ([]store.Space, error) {
 	if sc.Caller.User.IsSuperadmin {
 		return s.Store.Spaces(rq.Context(), after, n)
 	}
@@ -221,7 +225,8 @@ func (s *directoryService) visibleSpaces(rq *api.Request, sc api.Scope, after st
 	return own, nil
 }
 
-func (s *directoryService) putSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutSpace answers PUT /directory/spaces/:space.
+func (s *Service) PutSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug, err := rq.SlugParam()
 	if err != nil {
 		return err
@@ -233,7 +238,8 @@ func (s *directoryService) putSpace(w *api.Response, rq *api.Request, sc api.Sco
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) getSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+// GetSpace answers GET /directory/spaces/:space.
+func (s *Service) GetSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)
 	if err != nil {
 		return err
@@ -241,7 +247,8 @@ func (s *directoryService) getSpace(w *api.Response, rq *api.Request, sc api.Sco
 	return rq.Answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
 }
 
-func (s *directoryService) deleteSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeleteSpace answers DELETE /directory/spaces/:space.
+func (s *Service) DeleteSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
 	withAttachments, err := deletesAttachments(rq)
 	if err != nil {
 		return err
@@ -270,7 +277,8 @@ func deletesAttachments(rq *api.Request) (bool, error) {
 	return false, api.InvalidRequest("attachments can only be \"delete\".")
 }
 
-func (s *directoryService) listMembers(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListMembers answers GET /directory/spaces/:space/members.
+func (s *Service) ListMembers(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Member]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Member, error) {
 			return s.Store.Members(ctx, sc.Entity.Space, after, n)
@@ -280,7 +288,8 @@ func (s *directoryService) listMembers(w *api.Response, rq *api.Request, sc api.
 	}.Answer(w, rq)
 }
 
-func (s *directoryService) putMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutMember answers PUT /directory/spaces/:space/members/:user.
+func (s *Service) PutMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -292,7 +301,8 @@ func (s *directoryService) putMember(w *api.Response, rq *api.Request, sc api.Sc
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) getMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+// GetMember answers GET /directory/spaces/:space/members/:user.
+func (s *Service) GetMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	slug := sc.Entity.Space
 	user, err := rq.IDParam("user", "user")
 	if err != nil {
@@ -308,7 +318,8 @@ func (s *directoryService) getMember(w *api.Response, rq *api.Request, sc api.Sc
 	return rq.Answer(w, http.StatusOK, renderMember(store.Member{Space: slug, UserID: user, Role: role}))
 }
 
-func (s *directoryService) deleteMember(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeleteMember answers DELETE /directory/spaces/:space/members/:user.
+func (s *Service) DeleteMember(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := rq.IDParam("user", "user")
 	if err != nil {
 		return err
@@ -319,9 +330,9 @@ func (s *directoryService) deleteMember(w *api.Response, rq *api.Request, sc api
 	return rq.Answer(w, http.StatusOK, api.Message("Member removed successfully"))
 }
 
-// listEntities lists the products of the space in the path, or the tickets or
+// ListEntities lists the products of the space in the path, or the tickets or
 // meetings of the space in the query or of all that the caller may see.
-func (s *directoryService) listEntities(kind store.Kind) api.Handler {
+func (s *Service) ListEntities(kind store.Kind) api.Handler {
 	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		slug := sc.Entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
@@ -349,7 +360,7 @@ func (s *directoryService) listEntities(kind store.Kind) api.Handler {
 
 // entitiesAfter lists at most n entities behind a cursor, of one space or,
 // for an empty slug, of all that the caller may see.
-func (s *directoryService) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
+func (s *Service) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
 	var id uuid.UUID
 	begin, rest, _ := strings.Cut(string(cursor), "\x00")
 	if len(cursor) > 0 {
@@ -396,11 +407,13 @@ func (s *directoryService) entitiesAfter(rq *api.Request, sc api.Scope, kind sto
 	return all, nil
 }
 
-func (s *directoryService) getEntity(w *api.Response, rq *api.Request, sc api.Scope) error {
+// GetEntity answers GET /directory/spaces/:space/products/:product and its like.
+func (s *Service) GetEntity(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, renderEntity(sc.Entity))
 }
 
-func (s *directoryService) putProduct(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutProduct answers PUT /directory/spaces/:space/products/:product.
+func (s *Service) PutProduct(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("product", "product")
 	if err != nil {
 		return err
@@ -412,7 +425,8 @@ func (s *directoryService) putProduct(w *api.Response, rq *api.Request, sc api.S
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) putTicket(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutTicket answers PUT /directory/tickets/:ticket.
+func (s *Service) PutTicket(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("ticket", "ticket")
 	if err != nil {
 		return err
@@ -424,7 +438,8 @@ func (s *directoryService) putTicket(w *api.Response, rq *api.Request, sc api.Sc
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) putMeeting(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutMeeting answers PUT /directory/meetings/:meeting.
+func (s *Service) PutMeeting(w *api.Response, rq *api.Request, sc api.Scope) error {
 	id, err := rq.IDParam("meeting", "meeting")
 	if err != nil {
 		return err
@@ -436,7 +451,8 @@ func (s *directoryService) putMeeting(w *api.Response, rq *api.Request, sc api.S
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) deleteEntity(kind store.Kind) api.Handler {
+// DeleteEntity answers DELETE /directory/spaces/:space/products/:product and its like.
+func (s *Service) DeleteEntity(kind store.Kind) api.Handler {
 	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		withAttachments, err := deletesAttachments(rq)
 		if err != nil {
@@ -457,7 +473,8 @@ func (s *directoryService) deleteEntity(kind store.Kind) api.Handler {
 	}
 }
 
-func (s *directoryService) listComments(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListComments answers GET /directory/tickets/:ticket/comments.
+func (s *Service) ListComments(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Comment]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Comment, error) {
 			return s.Store.Comments(ctx, sc.Entity.ID, after, n)
@@ -467,7 +484,8 @@ func (s *directoryService) listComments(w *api.Response, rq *api.Request, sc api
 	}.Answer(w, rq)
 }
 
-func (s *directoryService) putComment(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PutComment answers PUT /directory/tickets/:ticket/comments/:comment.
+func (s *Service) PutComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
@@ -479,7 +497,8 @@ func (s *directoryService) putComment(w *api.Response, rq *api.Request, sc api.S
 	return s.put(w, rq, &line)
 }
 
-func (s *directoryService) getComment(w *api.Response, rq *api.Request, sc api.Scope) error {
+// GetComment answers GET /directory/tickets/:ticket/comments/:comment.
+func (s *Service) GetComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err
@@ -490,7 +509,8 @@ func (s *directoryService) getComment(w *api.Response, rq *api.Request, sc api.S
 	return rq.Answer(w, http.StatusOK, renderComment(c))
 }
 
-func (s *directoryService) deleteComment(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeleteComment answers DELETE /directory/tickets/:ticket/comments/:comment.
+func (s *Service) DeleteComment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	c, err := commentParams(rq)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package server
+package directory
 
 import (
 	"context"
@@ -42,19 +42,23 @@ func describeKey(k store.Key) keyBody {
 	}
 }
 
-func (s *directoryService) listOwnKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListOwnKeys answers GET /api-keys.
+func (s *Service) ListOwnKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.listKeys(w, rq, sc.Caller.User.ID)
 }
 
-func (s *directoryService) createOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+// CreateOwnKey answers POST /api-keys.
+func (s *Service) CreateOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.createKey(w, rq, sc.Caller.User.ID)
 }
 
-func (s *directoryService) deleteOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeleteOwnKey answers DELETE /api-keys/:key.
+func (s *Service) DeleteOwnKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return s.deleteKey(w, rq, sc.Caller.User.ID)
 }
 
-func (s *directoryService) listUserKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListUserKeys answers GET /directory/users/:user/api-keys.
+func (s *Service) ListUserKeys(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -62,7 +66,8 @@ func (s *directoryService) listUserKeys(w *api.Response, rq *api.Request, sc api
 	return s.listKeys(w, rq, user.ID)
 }
 
-func (s *directoryService) createUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+// CreateUserKey answers POST /directory/users/:user/api-keys.
+func (s *Service) CreateUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -70,7 +75,8 @@ func (s *directoryService) createUserKey(w *api.Response, rq *api.Request, sc ap
 	return s.createKey(w, rq, user.ID)
 }
 
-func (s *directoryService) deleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeleteUserKey answers DELETE /directory/users/:user/api-keys/:key.
+func (s *Service) DeleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) error {
 	user, err := s.userParam(rq)
 	if err != nil {
 		return err
@@ -79,7 +85,7 @@ func (s *directoryService) deleteUserKey(w *api.Response, rq *api.Request, sc ap
 }
 
 // userParam gives the user that the path names.
-func (s *directoryService) userParam(rq *api.Request) (store.User, error) {
+func (s *Service) userParam(rq *api.Request) (store.User, error) {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {
 		return store.User{}, err
@@ -87,7 +93,7 @@ func (s *directoryService) userParam(rq *api.Request) (store.User, error) {
 	return s.Store.User(rq.Context(), id)
 }
 
-func (s *directoryService) listKeys(w *api.Response, rq *api.Request, user uuid.UUID) error {
+func (s *Service) listKeys(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	return api.List[store.Key]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Key, error) {
 			return s.Store.KeysOf(ctx, user, after, n)
@@ -97,7 +103,7 @@ func (s *directoryService) listKeys(w *api.Response, rq *api.Request, user uuid.
 	}.Answer(w, rq)
 }
 
-func (s *directoryService) createKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
+func (s *Service) createKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	var body struct {
 		Name          string `json:"name"`
 		ExpiresInDays *int   `json:"expires_in_days"`
@@ -128,7 +134,7 @@ func (s *directoryService) createKey(w *api.Response, rq *api.Request, user uuid
 	return rq.Answer(w, http.StatusCreated, newKeyBody{describeKey(key), secret})
 }
 
-func (s *directoryService) deleteKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
+func (s *Service) deleteKey(w *api.Response, rq *api.Request, user uuid.UUID) error {
 	id, err := rq.IDParam("key", "key")
 	if err != nil {
 		return err

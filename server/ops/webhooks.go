@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -22,7 +22,7 @@ type hooks struct {
 	deliveries *prometheus.CounterVec
 }
 
-func (s *opsService) newHooks(receiver webhooks.Receiver) *hooks {
+func (s *Service) newHooks(receiver webhooks.Receiver) *hooks {
 	h := &hooks{
 		receiver: receiver,
 		sender:   webhooks.NewSender(receiver, s.Now, "attachd/"+s.Version),
@@ -55,9 +55,9 @@ func (h *hooks) metrics(outbox store.Outbox) []prometheus.Collector {
 	}
 }
 
-// withEvents has a change tell the receiver of webhooks what it
+// WithEvents has a change tell the receiver of webhooks what it
 // does to attachments, on behalf of whom its entry in the audit log says.
-func withEvents(ctx context.Context, e *store.Entry) context.Context {
+func WithEvents(ctx context.Context, e *store.Entry) context.Context {
 	return store.WithOutbox(ctx, store.Origin{Time: e.Time, UserID: e.UserID, ActorID: e.ActorID, Operator: e.Operator})
 }
 
@@ -116,7 +116,8 @@ type WebhookState struct {
 	LastError   string  `json:"last_error"`
 }
 
-func (s *opsService) webhookState(w *api.Response, rq *api.Request, sc api.Scope) error {
+// WebhookState answers GET /webhooks.
+func (s *Service) WebhookState(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var state WebhookState
 	state.Pending, state.Dead = s.Store.OutboxSize()
 	first, err := s.Store.Events(rq.Context(), 0, 1)
@@ -143,8 +144,8 @@ type deadLetterBody struct {
 	Event   eventBody `json:"event"` // as the receiver would have got it
 }
 
-// deadLetters lists the events that were given up, the first to be first.
-func (s *opsService) deadLetters(w *api.Response, rq *api.Request, sc api.Scope) error {
+// DeadLetters lists the events that were given up, the first to be first.
+func (s *Service) DeadLetters(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.DeadLetter]{
 		Fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
 			var seq uint64
@@ -163,9 +164,9 @@ func (s *opsService) deadLetters(w *api.Response, rq *api.Request, sc api.Scope)
 	}.Answer(w, rq)
 }
 
-// redeliver puts all dead letters back into the outbox, some at a time so that
+// Redeliver puts all dead letters back into the outbox, some at a time so that
 // changes need not wait for long.
-func (s *opsService) redeliver(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) Redeliver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}
@@ -199,8 +200,8 @@ type PingReport struct {
 	Seconds   float64 `json:"seconds"`
 }
 
-// pingReceiver sends the receiver an event that says nothing, now and once.
-func (s *opsService) pingReceiver(w *api.Response, rq *api.Request, sc api.Scope) error {
+// PingReceiver sends the receiver an event that says nothing, now and once.
+func (s *Service) PingReceiver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
 	}

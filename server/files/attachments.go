@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"context"
@@ -22,7 +22,8 @@ func downloadPath(a store.Attachment) string {
 	}
 }
 
-func (s *filesService) listAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ListAttachments answers GET /catalog/spaces/:space/products/:product/attachments and its like.
+func (s *Service) ListAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
 	list := api.List[store.Attachment]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
 			return s.Store.AttachmentsOf(ctx, sc.Entity.Parent, after, n)
@@ -41,10 +42,10 @@ func (s *filesService) listAttachments(w *api.Response, rq *api.Request, sc api.
 	return list.Answer(w, rq)
 }
 
-// deleteAttachment heeds If-Match: whoever sends it means that file and no other.
+// DeleteAttachment heeds If-Match: whoever sends it means that file and no other.
 // What removing the content leaves behind, because it failed or the power went,
 // only takes up room.
-func (s *filesService) deleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
 		return preconditionFailed()
 	}

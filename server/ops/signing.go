@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"bytes"
@@ -16,25 +16,25 @@ import (
 	"attachd/store"
 )
 
-// signing has the keys that sign links, which may be changed while links are
+// Signing has the keys that sign links, which may be changed while links are
 // made and followed.
-type signing struct {
+type Signing struct {
 	signer   atomic.Pointer[token.Signer]
 	changing sync.Mutex
 	keys     []token.SigningKey
 }
 
-// newSigning begins with keys, of which the first signs.
-func newSigning(keys []token.SigningKey) *signing {
-	s := &signing{}
+// NewSigning begins with keys, of which the first signs.
+func NewSigning(keys []token.SigningKey) *Signing {
+	s := &Signing{}
 	s.use(keys)
 	return s
 }
 
 // Signer has the keys that sign links now.
-func (s *signing) Signer() *token.Signer { return s.signer.Load() }
+func (s *Signing) Signer() *token.Signer { return s.signer.Load() }
 
-func (s *signing) use(keys []token.SigningKey) {
+func (s *Signing) use(keys []token.SigningKey) {
 	s.keys = keys
 	s.signer.Store(token.NewSigner(keys...))
 }
@@ -46,7 +46,7 @@ const signingNote = "signing keys"
 // CompareSigningKeys says in the log when the signing keys are not those that
 // were used last. It fails when that cannot be noted for the next time, but for a
 // full disk or a damaged note, which must not keep a server from starting.
-func (s *opsService) CompareSigningKeys(ctx context.Context) error {
+func (s *Service) CompareSigningKeys(ctx context.Context) error {
 	s.signing.changing.Lock()
 	defer s.signing.changing.Unlock()
 	noted, err := s.Store.Note(ctx, signingNote)
@@ -68,7 +68,7 @@ func (s *opsService) CompareSigningKeys(ctx context.Context) error {
 	return err
 }
 
-func (s *opsService) noteSigningKeys(ctx context.Context, keys []token.SigningKey) error {
+func (s *Service) noteSigningKeys(ctx context.Context, keys []token.SigningKey) error {
 	return s.Store.SetNote(ctx, signingNote, hashOf(keys))
 }
 
@@ -85,9 +85,9 @@ type rotationBody struct {
 	PreviousUntil string `json:"previous_until"`
 }
 
-// rotateSigning has a new key sign links from now on. The new keys are on
+// RotateSigning has a new key sign links from now on. The new keys are on
 // disk before the first link is signed with them.
-func (s *opsService) rotateSigning(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) RotateSigning(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Grace *int64 `json:"grace"`
 	}

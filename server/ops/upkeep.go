@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -23,8 +23,8 @@ type upkeeping struct {
 	end        context.CancelFunc
 }
 
-// check looks for faults in both stores.
-func (s *opsService) check(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Check looks for faults in both stores.
+func (s *Service) Check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Deep bool `json:"deep"`
 	}
@@ -52,8 +52,8 @@ func (s *opsService) check(w *api.Response, rq *api.Request, sc api.Scope) error
 	})
 }
 
-// collect removes contents that nothing refers to.
-func (s *opsService) collect(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Collect removes contents that nothing refers to.
+func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		DryRun bool     `json:"dry_run"`
 		MinAge *float64 `json:"min_age"`
@@ -87,8 +87,8 @@ func (s *opsService) collect(w *api.Response, rq *api.Request, sc api.Scope) err
 	})
 }
 
-// compact makes the database anew without its free pages.
-func (s *opsService) compact(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Compact makes the database anew without its free pages.
+func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
 	}
@@ -110,7 +110,7 @@ func (s *opsService) compact(w *api.Response, rq *api.Request, sc api.Scope) err
 
 // roomToCompact refuses when the disk has no room for a second database. The
 // reserve may be used: more than that is free in the end.
-func (s *opsService) roomToCompact(rq *api.Request) error {
+func (s *Service) roomToCompact(rq *api.Request) error {
 	size, err := s.Compacter.Size(rq.Context())
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ const maxMinAge = 100 * 365 * 24 * time.Hour
 // work answers with lines of JSON: how far it is, now and then, and last the
 // report, or what went wrong. What goes wrong before the first line is
 // answered as everywhere.
-func (s *opsService) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
+func (s *Service) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
@@ -197,7 +197,7 @@ func answerLine(w *api.Response, body any) error {
 
 // watchFiles gives a check whether somebody has removed, replaced or overwritten
 // the files below Store and Blobs. It says so once in the log.
-func (s *opsService) watchFiles() func(context.Context) error {
+func (s *Service) watchFiles() func(context.Context) error {
 	told := false
 	return func(context.Context) error {
 		err := s.InPlace()
@@ -213,7 +213,7 @@ func (s *opsService) watchFiles() func(context.Context) error {
 }
 
 // refillBallast makes the ballast whole where there is room for it.
-func (s *opsService) refillBallast(ctx context.Context) error {
+func (s *Service) refillBallast(ctx context.Context) error {
 	room, err := s.Contents.Capacity(ctx)
 	if err != nil {
 		return fmt.Errorf("the free space on the disk is not known: %w", err)
@@ -230,7 +230,7 @@ func (s *opsService) refillBallast(ctx context.Context) error {
 }
 
 // collectInBackground leaves it to an operator who is collecting just now.
-func (s *opsService) collectInBackground(ctx context.Context) error {
+func (s *Service) collectInBackground(ctx context.Context) error {
 	if !s.upkeep.collecting.TryLock() {
 		return nil
 	}
@@ -250,7 +250,7 @@ func (s *opsService) collectInBackground(ctx context.Context) error {
 }
 
 // collected logs what was removed, and notes when all of it was.
-func (s *opsService) collected(ctx context.Context, collected upkeep.Collected, err error) {
+func (s *Service) collected(ctx context.Context, collected upkeep.Collected, err error) {
 	if collected.Contents > 0 {
 		s.Log.Info("removed contents that nothing referred to", "contents", collected.Contents, "bytes", collected.Bytes)
 	}
@@ -261,7 +261,7 @@ func (s *opsService) collected(ctx context.Context, collected upkeep.Collected, 
 
 // noteDone notes that work was done now. Without the note, the work was done
 // all the same.
-func (s *opsService) noteDone(ctx context.Context, work upkeep.Work) {
+func (s *Service) noteDone(ctx context.Context, work upkeep.Work) {
 	if err := upkeep.NoteDone(ctx, s.Store, work, s.Now()); err != nil && ctx.Err() == nil {
 		s.Log.Warn("it could not be noted when work was done", "work", string(work), "error", err)
 	}

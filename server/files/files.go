@@ -1,4 +1,5 @@
-package server
+// Package files takes files, gives them out, and shows what is in them.
+package files
 
 import (
 	"context"
@@ -17,29 +18,29 @@ import (
 	"attachd/store"
 )
 
-// fileRecords is what is needed of a store.
-type fileRecords interface {
+// Store is what is needed of a store.
+type Store interface {
 	AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, n int) ([]store.Attachment, error)
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	Space(ctx context.Context, slug string) (store.Space, store.Usage, error)
 	Comment(ctx context.Context, ticket, id uuid.UUID) (store.Comment, error)
 }
 
-// fileScanner looks for malware.
-type fileScanner interface {
+// Scanner looks for malware.
+type Scanner interface {
 	// Scan gives the name of what it found, empty for a clean content. An
 	// error means that nobody knows.
 	Scan(ctx context.Context, content io.Reader) (signature string, err error)
 }
 
-// fileOptions are what a Service is made of.
-type fileOptions struct {
+// Options are what a Service is made of.
+type Options struct {
 	Corridor   *api.Corridor
-	Store      fileRecords
+	Store      Store
 	Contents   *contents.Store
 	Thumbnails *preview.Cache
 	Policy     *content.Policy // which types are taken
-	Scanner    fileScanner     // nil where none is asked
+	Scanner    Scanner         // nil where none is asked
 	Slots      *limits.Slots   // of uploads
 	IDs        *store.IDs
 	Now        func() time.Time
@@ -60,26 +61,26 @@ type fileOptions struct {
 	AcceptUnscanned bool // what the scanner failed to look at is taken, not refused
 }
 
-// filesService takes files, gives them out, and shows what is in them.
-type filesService struct {
-	fileOptions
+// Service takes files, gives them out, and shows what is in them.
+type Service struct {
+	Options
 	previewGate *limits.Turns[api.Holder] // of requests that read tables and archives
 	decodes     *decodes
-	metrics     *fileMetrics
+	metrics     *metrics
 }
 
-// newFiles makes one.
-func newFiles(o fileOptions) *filesService {
+// New makes the service.
+func New(o Options) *Service {
 	decoders := func() int { return o.Memory().Decoders }
-	return &filesService{fileOptions: o, previewGate: limits.NewTurns[api.Holder](decoders), decodes: newDecodes(decoders), metrics: newFileMetrics()}
+	return &Service{Options: o, previewGate: limits.NewTurns[api.Holder](decoders), decodes: newDecodes(decoders), metrics: newMetrics()}
 }
 
 // SetPreviewWait sets how long a request waits for others that look into files. It
 // is to be called before the first request.
-func (s *filesService) SetPreviewWait(d time.Duration) {
+func (s *Service) SetPreviewWait(d time.Duration) {
 	s.previewGate.SetWait(d)
 	s.decodes.turns.SetWait(d)
 }
 
 // WaitingForDecodes is how many thumbnails are not being made yet.
-func (s *filesService) WaitingForDecodes() int { return s.decodes.turns.Waiting() }
+func (s *Service) WaitingForDecodes() int { return s.decodes.turns.Waiting() }

@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func newTotals() totals {
 }
 
 // count counts attachments and contents, unless that was done lately.
-func (s *opsService) count(ctx context.Context) error {
+func (s *Service) count(ctx context.Context) error {
 	if !s.totals.old(s.Now()) {
 		return nil // it was asked for during the last count
 	}
@@ -92,7 +92,7 @@ func (t *totals) latest(now time.Time) (counted, error) {
 }
 
 // counted returns the last count, and waits for the first one.
-func (s *opsService) counted(ctx context.Context) (counted, error) {
+func (s *Service) counted(ctx context.Context) (counted, error) {
 	last, err := s.totals.latest(s.Now())
 	if !last.at.IsZero() || err != nil {
 		return last, err

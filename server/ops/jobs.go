@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"time"
@@ -20,7 +20,7 @@ const (
 )
 
 // Jobs are what the server does in the background.
-func (s *opsService) Jobs() []jobs.Job {
+func (s *Service) Jobs() []jobs.Job {
 	prune := pruneInterval
 	if s.AuditRetention > 0 {
 		prune = min(prune, max(s.AuditRetention/10, time.Second))
@@ -34,7 +34,7 @@ func (s *opsService) Jobs() []jobs.Job {
 		{Name: "collect contents", Every: collectInterval, Exclusive: true, Run: s.collectInBackground},
 		// A server that never runs for the interval would otherwise keep entries, and
 		// what an earlier process had not removed yet, for ever.
-		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.pruneAudit},
+		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},
 		{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted},
 	}
 	if s.scrub != nil {

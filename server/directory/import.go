@@ -1,4 +1,4 @@
-package server
+package directory
 
 import (
 	"bufio"
@@ -125,8 +125,8 @@ type importLine struct {
 	object store.Object
 }
 
-// importDirectory writes every object of an NDJSON body, or none.
-func (s *directoryService) importDirectory(w *api.Response, rq *api.Request, sc api.Scope) error {
+// ImportDirectory writes every object of an NDJSON body, or none.
+func (s *Service) ImportDirectory(w *api.Response, rq *api.Request, sc api.Scope) error {
 	lines, err := s.readImport(rq)
 	if err != nil {
 		return err
@@ -205,7 +205,7 @@ func countKinds(kinds map[string]int) string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *directoryService) readImport(rq *api.Request) ([]importLine, error) {
+func (s *Service) readImport(rq *api.Request) ([]importLine, error) {
 	body := rq.Paced()
 	defer body.Close()
 	body.Allow(maxImport + 1)

@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"bytes"
@@ -24,8 +24,8 @@ func noThumbnail(cause error) error {
 	return &api.Refusal{Status: http.StatusNotFound, Code: "no_thumbnail", Detail: "There is no thumbnail of this file.", Cause: cause}
 }
 
-// thumbnail answers with a small picture of the attachment.
-func (s *filesService) thumbnail(w *api.Response, rq *api.Request, sc api.Scope) error {
+// Thumbnail answers with a small picture of the attachment.
+func (s *Service) Thumbnail(w *api.Response, rq *api.Request, sc api.Scope) error {
 	picture, err := s.thumbnailOf(rq, sc.Attachment)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (s *filesService) thumbnail(w *api.Response, rq *api.Request, sc api.Scope)
 }
 
 // thumbnailOf takes the thumbnail that was made before, or makes one.
-func (s *filesService) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error) {
+func (s *Service) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if !preview.HasThumbnail(a.Type) || a.Size > maxPicture {
 		return nil, noThumbnail(nil)
 	}
@@ -66,7 +66,7 @@ func (s *filesService) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte,
 }
 
 // newThumbnail makes one and keeps it, unless another was quicker.
-func (s *filesService) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, error) {
+func (s *Service) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
 	}
@@ -81,7 +81,7 @@ func (s *filesService) newThumbnail(rq *api.Request, a store.Attachment) ([]byte
 }
 
 // madeThumbnail is nil when there is none.
-func (s *filesService) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
+func (s *Service) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
 	made, err := s.Thumbnails.Get(blobs.Ref(a.SHA256))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		rq.Log().Warn("a thumbnail could not be read, and is made anew", "error", err)
@@ -91,7 +91,7 @@ func (s *filesService) madeThumbnail(rq *api.Request, a store.Attachment) []byte
 
 // makeThumbnail makes one of what is surely the content, always: it may be kept
 // for longer than a damage lasts.
-func (s *filesService) makeThumbnail(rq *api.Request, a store.Attachment) (picture []byte, err error) {
+func (s *Service) makeThumbnail(rq *api.Request, a store.Attachment) (picture []byte, err error) {
 	err = s.Contents.Inspect(rq.Context(), rq.Log, a, true, func(file io.ReaderAt) (err error) {
 		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)
 		return err

@@ -1,4 +1,4 @@
-package server
+package ops
 
 import (
 	"bufio"
@@ -27,7 +27,7 @@ const (
 	snapshotFramed = "Snapshot-Framed"
 )
 
-// snapshot answers with a copy of the metadata as it is at one moment, and
+// Snapshot answers with a copy of the metadata as it is at one moment, and
 // then keeps the answer open: until the client closes it, every content that
 // the copy needs is kept. A server that is about to stop ends it.
 //
@@ -36,7 +36,7 @@ const (
 // as a client cares to take. Where there is no room for it, the copy is sent as
 // it is read: a disk that is nearly full is when a backup is wanted most, and
 // as uploads are refused there, little changes meanwhile.
-func (s *opsService) snapshot(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) Snapshot(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Snapshotter == nil {
 		return notWithThisStorage("A snapshot of the metadata")
 	}
@@ -60,7 +60,7 @@ func (s *opsService) snapshot(w *api.Response, rq *api.Request, sc api.Scope) er
 	return nil
 }
 
-func (s *opsService) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Request) error {
+func (s *Service) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Request) error {
 	err := s.sendCopy(ctx, w, rq)
 	if !errors.Is(err, errNoCopy) || ctx.Err() != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *opsService) sendSnapshot(ctx context.Context, w *api.Response, rq *api.
 var errNoCopy = errors.New("no copy can be made beside the database")
 
 // sendCopy sends a snapshot that was copied to a file.
-func (s *opsService) sendCopy(ctx context.Context, w *api.Response, rq *api.Request) (err error) {
+func (s *Service) sendCopy(ctx context.Context, w *api.Response, rq *api.Request) (err error) {
 	file, done, err := s.Scratch()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoCopy, err)
@@ -114,7 +114,7 @@ func (s *opsService) sendCopy(ctx context.Context, w *api.Response, rq *api.Requ
 
 // sendFrames sends a snapshot while it is read, and so before its length is
 // known.
-func (s *opsService) sendFrames(ctx context.Context, w *api.Response) error {
+func (s *Service) sendFrames(ctx context.Context, w *api.Response) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotFramed, "true")
 	frame := func(p []byte) (int, error) {
@@ -136,8 +136,8 @@ func (s *opsService) sendFrames(ctx context.Context, w *api.Response) error {
 	return http.NewResponseController(w).Flush()
 }
 
-// storedContent answers with the bytes that are stored, whatever they are.
-func (s *opsService) storedContent(w *api.Response, rq *api.Request, sc api.Scope) error {
+// StoredContent answers with the bytes that are stored, whatever they are.
+func (s *Service) StoredContent(w *api.Response, rq *api.Request, sc api.Scope) error {
 	ref, err := blobs.ParseRef(rq.Params.ByName("content"))
 	if err != nil {
 		return api.NotFound("The address does not end in the name of a content: 64 hexadecimal digits in lower case.")
@@ -158,7 +158,7 @@ func (s *opsService) storedContent(w *api.Response, rq *api.Request, sc api.Scop
 	return api.NotReadable()
 }
 
-func (s *opsService) sendStored(w *api.Response, rq *api.Request, info blobs.Info) error {
+func (s *Service) sendStored(w *api.Response, rq *api.Request, info blobs.Info) error {
 	content, err := s.Contents.Open(rq.Context(), info.Ref, info.Size)
 	if err != nil {
 		return err
@@ -169,10 +169,10 @@ func (s *opsService) sendStored(w *api.Response, rq *api.Request, info blobs.Inf
 	return contents.Copy(w, io.LimitReader(content, info.Size))
 }
 
-// status answers with what the database knows of its own well-being. A
+// Status answers with what the database knows of its own well-being. A
 // database of an earlier version has its id by then, unless it cannot be
 // changed.
-func (s *opsService) status(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if _, err := upkeep.Installation(rq.Context(), s.Store); err != nil {
 		rq.Log().Warn("the installation has no id yet", "error", err)
 	}
@@ -191,8 +191,8 @@ func (s *opsService) status(w *api.Response, rq *api.Request, sc api.Scope) erro
 	return rq.Answer(w, http.StatusOK, status)
 }
 
-// noteBackup remembers when the last restore point was made.
-func (s *opsService) noteBackup(w *api.Response, rq *api.Request, sc api.Scope) error {
+// NoteBackup remembers when the last restore point was made.
+func (s *Service) NoteBackup(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var backup struct {
 		Made time.Time `json:"made"`
 	}

@@ -1,4 +1,4 @@
-package server
+package files
 
 import (
 	"context"
@@ -28,7 +28,7 @@ const (
 
 // scan has the scanner look at what was spooled, whether or not the same
 // content is stored already: signatures are newer than files.
-func (s *filesService) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
+func (s *Service) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (s *filesService) scan(rq *api.Request, sc api.Scope, a store.Attachment, s
 
 // malwareFound is what becomes of a file in which the scanner found something.
 // The name of the signature is for the log: it would help to get round it.
-func (s *filesService) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment, signature string) error {
+func (s *Service) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment, signature string) error {
 	rq.Log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
 		"sha256", blobs.Ref(a.SHA256).String(), "user", sc.Caller.User.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
 	rq.Entry.Name = a.FileName + ": " + signature
@@ -62,7 +62,7 @@ func (s *filesService) malwareFound(rq *api.Request, sc api.Scope, a store.Attac
 
 // notScanned is what becomes of a file of which nobody knows whether there is
 // malware in it.
-func (s *filesService) notScanned(rq *api.Request, a store.Attachment, why error) error {
+func (s *Service) notScanned(rq *api.Request, a store.Attachment, why error) error {
 	if s.AcceptUnscanned {
 		rq.Entry.Name = a.FileName + ": not scanned for malware"
 		s.metrics.unscanned.WithLabelValues(unscannedAccepted).Inc()
