@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"attachd/blobs"
 )
 
@@ -166,30 +168,15 @@ func (d *Store) syncShards(shards map[byte][]blobs.Ref, contents int) error {
 // atOnce does n things, some of them at the same time, and begins none after
 // one has failed.
 func atOnce(n int, do func(i int) error) error {
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var failed error
-	next := 0
-	take := func() (i int, ok bool) {
-		mu.Lock()
-		defer mu.Unlock()
-		if next == n || failed != nil {
-			return 0, false
-		}
-		next++
-		return next - 1, true
-	}
-	for range min(n, together) {
-		all.Go(func() {
-			for i, ok := take(); ok; i, ok = take() {
-				if err := do(i); err != nil {
-					mu.Lock()
-					failed = errors.Join(failed, err)
-					mu.Unlock()
-				}
+	group, failed := errgroup.WithContext(context.Background())
+	group.SetLimit(together)
+	for i := range n {
+		group.Go(func() error {
+			if failed.Err() != nil {
+				return nil
 			}
+			return do(i)
 		})
 	}
-	all.Wait()
-	return failed
+	return group.Wait()
 }

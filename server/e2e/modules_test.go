@@ -33,6 +33,7 @@ var modules = map[string]string{
 	"github.com/spf13/pflag":               "cobra",
 	"go.etcd.io/bbolt":                     "the database",
 	"golang.org/x/image":                   "thumbnails",
+	"golang.org/x/sync":                    "limits of what is done at once",
 	"golang.org/x/sys":                     "bbolt, free space on a disk, locks on Windows, and what decoding a picture may use",
 	"golang.org/x/term":                    "whether the log and progress go to a person, and how wide the terminal is",
 	"golang.org/x/text":                    "file names in NFC, and how many columns they take",

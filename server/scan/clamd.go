@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // ErrLimit means that clamd did not look at all of a content because of one of
@@ -27,8 +29,8 @@ var ErrLimit = errors.New("the content is beyond a limit of clamd")
 type Clamd struct {
 	network, address string
 	timeout          time.Duration
-	slots            chan struct{} // one taken by each scan
-	heldBack         time.Duration // see endHeldBack
+	slots            *semaphore.Weighted // one for each scan
+	heldBack         time.Duration       // see endHeldBack
 }
 
 // atOnce is how many contents are scanned at once; others wait. By default clamd
@@ -57,7 +59,7 @@ func New(address string, timeout time.Duration) (*Clamd, error) {
 	if !good {
 		return nil, fmt.Errorf(`expected the address of a clamd like "unix:/run/clamav/clamd.ctl" or "tcp:127.0.0.1:3310", found %.60q`, address)
 	}
-	return &Clamd{network, at, timeout, make(chan struct{}, atOnce), endHeldBack}, nil
+	return &Clamd{network, at, timeout, semaphore.NewWeighted(atOnce), endHeldBack}, nil
 }
 
 // Ping fails unless clamd answers.
@@ -80,7 +82,7 @@ func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, 
 	if err := c.take(ctx); err != nil {
 		return "", err
 	}
-	defer func() { <-c.slots }()
+	defer c.slots.Release(1)
 	reply, whole, err := c.ask(ctx, c.timeout, "zINSTREAM\x00", func(w io.Writer, ending func()) error { return stream(w, content, ending) })
 	if err != nil {
 		return "", err
@@ -101,14 +103,12 @@ func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, 
 
 // take waits for one of the slots.
 func (c *Clamd) take(ctx context.Context) error {
-	waiting, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%d contents are being scanned, and none was done within %v", cap(c.slots), c.timeout))
+	waiting, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%d contents are being scanned, and none was done within %v", atOnce, c.timeout))
 	defer cancel()
-	select {
-	case c.slots <- struct{}{}:
-		return nil
-	case <-waiting.Done():
+	if c.slots.Acquire(waiting, 1) != nil {
 		return context.Cause(waiting)
 	}
+	return nil
 }
 
 // clean is the reply for a content in which nothing was found.
