@@ -33,7 +33,7 @@ type Version struct {
 	Changed int64  // when it was last changed (ctime), in nanoseconds since 1970
 }
 
-// OlderThan says whether the last change is at least so long ago. Until the
+// OlderThan says whether the last change is at least age ago. Until the
 // file system's clock has moved on, another change could look like that one.
 func (v Version) OlderThan(age time.Duration) bool {
 	return v != Version{} && time.Since(time.Unix(0, v.Changed)) >= age
@@ -43,14 +43,14 @@ func (v Version) OlderThan(age time.Duration) bool {
 type Marker interface {
 	// MarkDamaged remembers, across restarts, that the bytes under ref are
 	// not its content. The next Keep of the same content replaces them and
-	// takes the mark away; so does Unmark. The bytes stay for whoever wants to
-	// examine them. read is what Open gave and what turned out to be wrong: where
+	// takes the mark away; so does Unmark. The bytes stay, to be
+	// examined. read is what Open gave and what turned out to be wrong: where
 	// it has been replaced meanwhile, nothing is marked. Without read, whatever is
 	// there now is marked. It waits for holds as Remove does. ErrNotFound
 	// when nothing is there.
 	MarkDamaged(ctx context.Context, ref Ref, read Content) error
 	// OpenMarked gives what is stored under ref although it is marked damaged,
-	// for whoever wants to hash it anew. ErrNotFound when nothing is there,
+	// to hash it anew. ErrNotFound when nothing is there,
 	// ErrDamaged when it is nothing that can be read.
 	OpenMarked(ctx context.Context, ref Ref) (Content, error)
 	// Unmark takes the mark away from a content that somebody has put right,

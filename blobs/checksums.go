@@ -13,7 +13,7 @@ import (
 // a content may be shorter. To send any part of a chunk, all of it is read and
 // checked first. At 64 KiB this takes some ten microseconds where the file is in
 // memory, and half of what Linux reads ahead by itself where it is not; and a
-// download needs a buffer of so many bytes. The checksums of 50 MiB are 6.4 kB.
+// download needs a buffer of this size. The checksums of 50 MiB are 6.4 kB.
 const ChunkSize = 64 << 10
 
 // Checksums are those of the chunks of a content, in order: XXH64 with the seed
@@ -23,7 +23,7 @@ const ChunkSize = 64 << 10
 // its Ref serves as well.
 type Checksums []byte
 
-// Fit says whether there is a checksum for each chunk of so many bytes.
+// Fit says whether there is a checksum for each chunk of a content of that size.
 func (c Checksums) Fit(size int64) bool {
 	return int64(len(c)) == (size+ChunkSize-1)/ChunkSize*8
 }
@@ -70,7 +70,7 @@ func (s *Summer) Sum() Checksums {
 	return s.chunk.Sum(s.done[:len(s.done):len(s.done)])
 }
 
-// Hash reads a content of so many bytes to its end, as much at once as buffer
+// Hash reads a content of size bytes to its end, as much at once as buffer
 // holds, and gives the Ref and the Checksums of what it was. A content that ends
 // elsewhere could not be read.
 func Hash(content io.Reader, size int64, buffer []byte) (Ref, Checksums, error) {

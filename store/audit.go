@@ -50,7 +50,7 @@ type AuditRun struct {
 
 // LongestRequest is by how much an entry may be older than one before it although
 // the clock was not set back: entries have the time at which their request
-// began, and one over a bad line may take so long.
+// began, and one over a bad line may take a day.
 const LongestRequest = 24 * time.Hour
 
 // SkipOlder gives the number before which entries of a time or later may be
@@ -112,8 +112,8 @@ func (e *Entry) Texts() []*string {
 	return []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome}
 }
 
-// Link is a place in the chain of entries.
-type Link struct {
+// ChainPos is a place in the chain of entries.
+type ChainPos struct {
 	Seq  uint64
 	Hash [32]byte
 }
@@ -154,11 +154,11 @@ type AuditChain interface {
 	// Entries gives at most limit entries, oldest first, beginning after seq.
 	// One that cannot be read is among them, with its Damage.
 	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
-	// AuditEnds gives what the log begins after (the zero Link, or the last
+	// AuditEnds gives what the log begins after (the zero ChainPos, or the last
 	// entry that was removed) and the entry that was written last, which is
 	// remembered apart from the entries: it need not be there any more. Both
 	// are the same when there was none.
-	AuditEnds(ctx context.Context) (anchor, head Link, err error)
+	AuditEnds(ctx context.Context) (anchor, head ChainPos, err error)
 }
 
 type entryContext struct{}
@@ -212,11 +212,11 @@ func EntryOf(ctx context.Context) *Entry {
 // broken, and how many entries there are. It must hold the entry that was
 // written last, and known, if that is given, or have begun after them. It
 // reads a part at a time: what is added meanwhile is looked at too.
-func VerifyAudit(ctx context.Context, a AuditChain, known *Link) (entries int64, head Link, faults []string, err error) {
+func VerifyAudit(ctx context.Context, a AuditChain, known *ChainPos) (entries int64, head ChainPos, faults []string, err error) {
 	const atATime = 5000
 	anchor, written, err := a.AuditEnds(ctx)
 	if err != nil {
-		return 0, Link{}, nil, err
+		return 0, ChainPos{}, nil, err
 	}
 	head = anchor
 	hasWritten, hasKnown := false, known == nil
@@ -246,7 +246,7 @@ func VerifyAudit(ctx context.Context, a AuditChain, known *Link) (entries int64,
 			case e.Sum() != e.Hash:
 				faults = append(faults, fmt.Sprintf("Entry %d is not what was written, or not what followed entry %d.", e.Seq, head.Seq))
 			}
-			head = Link{e.Seq, e.Hash}
+			head = ChainPos{e.Seq, e.Hash}
 			meet()
 			entries++
 		}

@@ -54,10 +54,10 @@ type DeadLetter struct {
 type Outbox interface {
 	// Events gives at most limit events, oldest first, beginning after seq.
 	Events(ctx context.Context, after uint64, limit int) ([]Event, error)
-	// SettleEvents removes events from the outbox: those that were delivered,
+	// AckEvents removes events from the outbox: those that were delivered,
 	// and those that become dead letters. What is not there any more is no
 	// error.
-	SettleEvents(ctx context.Context, delivered []uint64, dead ...DeadLetter) error
+	AckEvents(ctx context.Context, delivered []uint64, dead ...DeadLetter) error
 	// DeadLetters gives at most limit dead letters, those given up first
 	// first, beginning after seq.
 	DeadLetters(ctx context.Context, after uint64, limit int) ([]DeadLetter, error)

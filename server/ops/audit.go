@@ -316,11 +316,11 @@ func timeNotes(runs []store.AuditRun, now time.Time) (notes []string) {
 	return notes
 }
 
-func formatHead(l store.Link) string { return fmt.Sprintf("%d:%x", l.Seq, l.Hash) }
+func formatHead(l store.ChainPos) string { return fmt.Sprintf("%d:%x", l.Seq, l.Hash) }
 
 // ParseHead reads the head of an earlier report; nil for an empty text. Its
 // error says what a head must be.
-func ParseHead(text string) (*store.Link, error) {
+func ParseHead(text string) (*store.ChainPos, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -330,7 +330,7 @@ func ParseHead(text string) (*store.Link, error) {
 	if err != nil || notNumber != nil || len(raw) != 32 {
 		return nil, errors.New("a number, a colon and 64 hexadecimal digits, as verifying prints it")
 	}
-	return &store.Link{Seq: seq, Hash: [32]byte(raw)}, nil
+	return &store.ChainPos{Seq: seq, Hash: [32]byte(raw)}, nil
 }
 
 // PruneAudit removes entries of the audit log that have been there for longer than

@@ -234,7 +234,7 @@ func (c *check) checkRecord(a store.Attachment) error {
 	c.Progress.Call(Progress{Bytes: c.Bytes, AllBytes: c.Bytes})
 	fault := Fault{Attachment: uuid.NullUUID{UUID: a.ID, Valid: true}, FileName: a.FileName, Blob: blobs.Ref(a.SHA256).String()}
 	for range 2 {
-		fault.What, fault.Unreadable = c.look(a.SHA256, a.Size)
+		fault.What, fault.Unreadable = c.faultOf(a.SHA256, a.Size)
 		if fault.What == "" || c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
@@ -248,9 +248,9 @@ func (c *check) checkRecord(a store.Attachment) error {
 	return nil
 }
 
-// look says what is wrong with a content that should have so many bytes, and
+// faultOf says what is wrong with a content that should have size bytes, and
 // whether that is only that nobody knows.
-func (c *check) look(ref blobs.Ref, size int64) (what string, unreadable bool) {
+func (c *check) faultOf(ref blobs.Ref, size int64) (what string, unreadable bool) {
 	info, err := c.contents.Stat(c.ctx, ref)
 	lost, known := c.lost[ref]
 	switch {
@@ -279,7 +279,7 @@ func (c *check) checkOrphans() error {
 		if wanted {
 			continue
 		}
-		what, unreadable := c.look(info.Ref, info.Size)
+		what, unreadable := c.faultOf(info.Ref, info.Size)
 		if _, err := c.contents.Stat(c.ctx, info.Ref); errors.Is(err, blobs.ErrNotFound) {
 			continue
 		}

@@ -114,7 +114,7 @@ func (c *Clock) Run(ctx context.Context) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.loaded && c.elapsed()-c.saved >= shortRun {
-				c.look()
+				c.update()
 				c.save(context.WithoutCancel(ctx))
 			}
 			return
@@ -131,7 +131,7 @@ func (c *Clock) Read(ctx context.Context) (ClockReading, error) {
 	if err := c.load(ctx); err != nil {
 		return ClockReading{}, err
 	}
-	c.look()
+	c.update()
 	if c.jumps > jumps || c.at-c.saved >= clockSaveInterval {
 		c.save(ctx)
 	}
@@ -189,8 +189,8 @@ func readClock(ctx context.Context, notes store.Notes) (s clockState, err error)
 // wall is what the system clock says, as it will be when it is read from a note.
 func (c *Clock) wall() time.Time { return c.now().UTC().Round(0) }
 
-// look takes in what the clocks say.
-func (c *Clock) look() {
+// update takes in what the clocks say.
+func (c *Clock) update() {
 	s, now, elapsed := &c.state, c.wall(), c.elapsed()
 	passed := elapsed - c.at
 	c.at = elapsed

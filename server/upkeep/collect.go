@@ -43,7 +43,7 @@ func isCopy(ctx context.Context, records store.Notes) (bool, error) {
 	return len(note) > 0, err
 }
 
-// So many contents are few.
+// fewContents is how many contents Wary lets go without asking what share they are.
 const fewContents = 10
 
 // CollectOptions say what to collect.

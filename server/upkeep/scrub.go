@@ -25,7 +25,7 @@ type ScrubOptions struct {
 	Rate     int64          // bytes a second that it reads at most
 	Period   time.Duration  // within which everything is to be read once
 	Now      func() time.Time
-	Wait     func(ctx context.Context, d time.Duration) // so long, or until ctx ends
+	Wait     func(ctx context.Context, d time.Duration) // for d, or until ctx ends
 	Busy     func() bool                                // whether people are being served
 	Log      *slog.Logger
 }
@@ -100,7 +100,7 @@ const (
 	betweenPasses = time.Minute            // between looking whether the next pass is due: clocks are set and laptops sleep
 	maxRetryWait  = 6 * time.Hour          // between trying again what could not be read, after a minute, two, four ...
 	markedWait    = 6 * time.Hour          // between reading again all that is marked damaged
-	verifyRest    = 4                      // times as long as it works, the look at the database rests
+	verifyRest    = 4                      // times as long as it works, Verify of the database rests
 	busyWait      = 250 * time.Millisecond // between looking whether people are still being served
 )
 
@@ -150,7 +150,7 @@ func (s *Scrub) step(ctx context.Context) error {
 		return s.load(ctx)
 	}
 	s.saveNowAndThen(ctx)
-	if again, err := s.lookAgain(ctx); again || err != nil {
+	if again, err := s.rereadOne(ctx); again || err != nil {
 		return err
 	}
 	if !s.pass.Done {
@@ -177,7 +177,7 @@ func (s *Scrub) load(ctx context.Context) error {
 		s.resume(note)
 	}
 	s.loaded = true
-	s.tell()
+	s.updateStatus()
 	return nil
 }
 
@@ -198,7 +198,7 @@ func (s *Scrub) resume(note []byte) {
 func (s *Scrub) begin() {
 	s.pass = pass{Began: s.now(), LastPass: s.pass.LastPass, Unread: s.pass.Unread}
 	s.moved, s.saved = true, time.Time{}
-	s.tell()
+	s.updateStatus()
 }
 
 // verifyRecords looks at the database, at the beginning of a pass.
@@ -234,14 +234,14 @@ func (s *Scrub) read(ctx context.Context) error {
 		if info.Ref == s.pass.Last {
 			continue
 		}
-		if err := s.look(ctx, info); err != nil {
+		if err := s.readOne(ctx, info); err != nil {
 			return err
 		}
 		s.pass.Last, s.moved = info.Ref, true
 		s.warnIfLate()
-		s.tell()
+		s.updateStatus()
 		s.saveNowAndThen(ctx)
-		if _, err := s.lookAgain(ctx); err != nil {
+		if _, err := s.rereadOne(ctx); err != nil {
 			return err
 		}
 	}
@@ -249,8 +249,8 @@ func (s *Scrub) read(ctx context.Context) error {
 	return nil
 }
 
-// look reads a content whose turn it is. The only error is that of ctx.
-func (s *Scrub) look(ctx context.Context, info blobs.Info) error {
+// readOne reads a content whose turn it is. The only error is that of ctx.
+func (s *Scrub) readOne(ctx context.Context, info blobs.Info) error {
 	if err := s.giveWay(ctx, info.Ref); err != nil {
 		return err
 	}
@@ -309,7 +309,7 @@ func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost Loss) {
 	if len(s.pass.Unread) < maxRetries {
 		s.pass.Unread = append(s.pass.Unread, retry{ref, s.now().Add(troubleWait), troubleWait})
 	}
-	s.tell()
+	s.updateStatus()
 }
 
 // forget is called when a content was read, or has gone.
@@ -320,17 +320,17 @@ func (s *Scrub) forget(ctx context.Context, ref blobs.Ref, whole bool) {
 		return
 	}
 	s.moved = true
-	s.tell()
+	s.updateStatus()
 	if whole && ctx.Err() == nil {
 		s.Log.Info("the scrub has read a content that it could not read before", "blob", ref.String())
 	}
 }
 
-// lookAgain reads one of the contents that are to be read again before their
+// rereadOne reads one of the contents that are to be read again before their
 // turn comes, if it is time for one. It does not give way to people: they are
 // few, and somebody may be waiting for them.
-func (s *Scrub) lookAgain(ctx context.Context) (did bool, err error) {
-	ref, err := s.nextAgain(ctx)
+func (s *Scrub) rereadOne(ctx context.Context) (did bool, err error) {
+	ref, err := s.nextToReread(ctx)
 	if err != nil || ref == (blobs.Ref{}) {
 		return false, err
 	}
@@ -349,8 +349,8 @@ func (s *Scrub) lookAgain(ctx context.Context) (did bool, err error) {
 	return true, nil
 }
 
-// nextAgain gives the content that is to be read again now, or the zero Ref.
-func (s *Scrub) nextAgain(ctx context.Context) (ref blobs.Ref, err error) {
+// nextToReread gives the content that is to be read again now, or the zero Ref.
+func (s *Scrub) nextToReread(ctx context.Context) (ref blobs.Ref, err error) {
 	now := s.now()
 	for _, r := range s.pass.Unread {
 		if !r.due.After(now) || r.due.Sub(now) > maxRetryWait { // or the clock was set back
@@ -401,7 +401,7 @@ func (s *Scrub) finish(ctx context.Context) {
 	p := &s.pass
 	p.Done, p.LastPass = true, s.now()
 	s.warnIfLate()
-	s.tell()
+	s.updateStatus()
 	if p.Contents > 0 || len(p.Unread) > 0 {
 		s.Log.Info("the scrub has read all contents", "contents", p.Contents, "bytes", p.Bytes, "damaged", p.Damaged, "unreadable", len(p.Unread), "took", s.elapsed().String())
 	}
@@ -492,8 +492,8 @@ func place(ref blobs.Ref) float64 {
 	return float64(binary.BigEndian.Uint64(ref[:8])) / (1 << 64)
 }
 
-// tell brings the status up to date.
-func (s *Scrub) tell() {
+// updateStatus brings the status up to date.
+func (s *Scrub) updateStatus() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Progress, s.status.Damaged, s.status.LastPass = s.progress(), s.pass.Damaged, s.pass.LastPass

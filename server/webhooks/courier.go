@@ -312,7 +312,7 @@ func (c *Courier) flush(ctx context.Context) bool {
 	if len(c.done)+len(c.dead) == 0 {
 		return true
 	}
-	if err := c.Outbox.SettleEvents(ctx, c.done, c.dead...); err != nil {
+	if err := c.Outbox.AckEvents(ctx, c.done, c.dead...); err != nil {
 		// They stay in memory, and are not sent again before that is done.
 		c.stumble(ctx, "delivered events cannot be removed from the outbox", err)
 		return false

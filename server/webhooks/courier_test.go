@@ -122,7 +122,7 @@ func (p *post) Events(_ context.Context, after uint64, limit int) (list []store.
 	return list, nil
 }
 
-func (p *post) SettleEvents(_ context.Context, delivered []uint64, dead ...store.DeadLetter) error {
+func (p *post) AckEvents(_ context.Context, delivered []uint64, dead ...store.DeadLetter) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.settling != nil {

@@ -119,7 +119,7 @@ func (tx *writeTx) record(entries ...store.Entry) {
 		e.Time = e.Time.UTC().Truncate(time.Millisecond)
 		e.Hash = e.Sum()
 		tx.Put(schema.Audit, schema.Number(e.Seq), schema.Join(e.Hash[:], e.Encode()))
-		*tx.chain = store.Link{Seq: e.Seq, Hash: e.Hash}
+		*tx.chain = store.ChainPos{Seq: e.Seq, Hash: e.Hash}
 		tx.runs = schema.AddToRuns(tx.runs, e.Seq, e.Time)
 	}
 	tx.chained = true
@@ -158,7 +158,7 @@ func (tx *writeTx) removed() uint64 {
 }
 
 // AuditEnds implements Audit.
-func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.Link, err error) {
+func (b *Store) AuditEnds(ctx context.Context) (anchor, head store.ChainPos, err error) {
 	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		anchor, head, err = records.AuditEnds(tx)
 		return err
@@ -224,7 +224,7 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 			return err
 		}
 		var keys, damaged [][]byte
-		var last store.Link
+		var last store.ChainPos
 		cursor := tx.Readable(schema.Audit)
 		for key, value := cursor.First(); key != nil && len(keys)+len(damaged) < limit; key, value = cursor.Next() {
 			if len(key) != 8 {
@@ -239,7 +239,7 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 				continue
 			}
 			keys, damaged = append(append(keys, damaged...), bytes.Clone(key)), nil
-			last = store.Link{Seq: e.Seq, Hash: e.Hash}
+			last = store.ChainPos{Seq: e.Seq, Hash: e.Hash}
 		}
 		if len(keys) == 0 {
 			return nil

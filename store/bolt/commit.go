@@ -46,8 +46,8 @@ type writeTx struct {
 	*dbfile.Tx
 	writes int
 	err    error
-	staged stagedDelta // change of what is staged
-	chain  *store.Link // the end of the audit log; nil until there is something to add
+	staged stagedDelta     // change of what is staged
+	chain  *store.ChainPos // the end of the audit log; nil until there is something to add
 	runs   []store.AuditRun
 
 	change   *change // that is being applied

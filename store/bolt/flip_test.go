@@ -73,7 +73,7 @@ func fillAll(t *testing.T) *filled {
 	}
 	first, err := s.Events(t.Context(), 0, 1)
 	must(t, err)
-	must(t, s.SettleEvents(t.Context(), nil, store.DeadLetter{Event: first[0], Time: start, Reason: "refused"}))
+	must(t, s.AckEvents(t.Context(), nil, store.DeadLetter{Event: first[0], Time: start, Reason: "refused"}))
 	for i, u := range users {
 		key := store.Key{ID: uuid.New(), UserID: u.ID, Name: "key", Prefix: "abc", Hash: [32]byte{byte(i), 1}, CreatedAt: start, LastUsedAt: start}
 		session := store.Session{Hash: [32]byte{byte(i), 2}, KeyID: key.ID, ExpiresAt: start.Add(time.Hour)}

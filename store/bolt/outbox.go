@@ -162,8 +162,8 @@ func (b *Store) Events(ctx context.Context, after uint64, limit int) (list []sto
 	return list, err
 }
 
-// SettleEvents implements Outbox.
-func (b *Store) SettleEvents(ctx context.Context, delivered []uint64, dead ...store.DeadLetter) error {
+// AckEvents implements Outbox.
+func (b *Store) AckEvents(ctx context.Context, delivered []uint64, dead ...store.DeadLetter) error {
 	return b.update(ctx, func(tx *writeTx) error {
 		for _, seq := range delivered {
 			tx.removeEvent(seq)

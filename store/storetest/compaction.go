@@ -49,7 +49,7 @@ var compaction = []promise{
 		same(w, "note", string(note), "kept")
 		same(w, "event", w.events(named(store.AttachmentCreated, told))[0].Seq, before[0].Seq)
 
-		w.ok(w.SettleEvents(w.ctx, []uint64{before[0].Seq}))
+		w.ok(w.AckEvents(w.ctx, []uint64{before[0].Seq}))
 		again := w.file(w.product)
 		w.ok(w.CreateAttachment(ctx, again, nil, ""))
 		if seq := w.events(named(store.AttachmentCreated, again))[0].Seq; seq <= before[0].Seq {

@@ -113,16 +113,16 @@ var outbox = []promise{
 		w.ok(err)
 		same(w, "events read", len(some), 2)
 		same(w, "first of them", some[0], list[2])
-		w.ok(w.SettleEvents(w.ctx, []uint64{list[0].Seq, list[3].Seq}))
-		w.ok(w.SettleEvents(w.ctx, []uint64{list[0].Seq}))
+		w.ok(w.AckEvents(w.ctx, []uint64{list[0].Seq, list[3].Seq}))
+		w.ok(w.AckEvents(w.ctx, []uint64{list[0].Seq}))
 		w.events(wanted[1], wanted[2], wanted[4])
 	}},
 	{"an event that is given up can be sent again, as the last", func(w *world) {
 		_, wanted := w.tellOf(3)
 		list := w.events(wanted...)
 		letter := store.DeadLetter{Event: list[0], Time: noon.Add(time.Hour), Reason: "500"}
-		w.ok(w.SettleEvents(w.ctx, []uint64{list[1].Seq}, letter))
-		w.ok(w.SettleEvents(w.ctx, nil, letter))
+		w.ok(w.AckEvents(w.ctx, []uint64{list[1].Seq}, letter))
+		w.ok(w.AckEvents(w.ctx, nil, letter))
 		w.events(wanted[2])
 		kept := w.deadLetters("500")
 		same(w, "time", kept[0].Time, letter.Time)
@@ -138,7 +138,7 @@ var outbox = []promise{
 	{"dead letters are forgotten in the end", func(w *world) {
 		_, wanted := w.tellOf(4)
 		for i, e := range w.events(wanted...) {
-			w.ok(w.SettleEvents(w.ctx, nil, store.DeadLetter{Event: e, Time: noon.Add(time.Duration(i) * time.Hour), Reason: fmt.Sprint(i)}))
+			w.ok(w.AckEvents(w.ctx, nil, store.DeadLetter{Event: e, Time: noon.Add(time.Duration(i) * time.Hour), Reason: fmt.Sprint(i)}))
 			if i == 2 { // of what time they are does not matter
 				_, err := w.PruneDeadLetters(w.ctx, time.Hour, 24*time.Hour, 2)
 				w.ok(err)

@@ -152,7 +152,7 @@ func Touched(tx *dbfile.Tx, id uuid.UUID) (seconds int64, found bool, err error)
 }
 
 // Link reads an end of the audit chain.
-func Link(tx *dbfile.Tx, key []byte) (l store.Link, known bool, err error) {
+func Link(tx *dbfile.Tx, key []byte) (l store.ChainPos, known bool, err error) {
 	raw := tx.Get(schema.Meta, key)
 	if raw == nil {
 		return l, false, nil
@@ -165,7 +165,7 @@ func Link(tx *dbfile.Tx, key []byte) (l store.Link, known bool, err error) {
 
 // AuditEnds reads both ends of the audit chain: the last entry that was removed, and the
 // last that was written.
-func AuditEnds(tx *dbfile.Tx) (anchor, head store.Link, err error) {
+func AuditEnds(tx *dbfile.Tx) (anchor, head store.ChainPos, err error) {
 	anchor, _, err = Link(tx, schema.AuditAnchor)
 	if err != nil {
 		return anchor, head, err
@@ -173,7 +173,7 @@ func AuditEnds(tx *dbfile.Tx) (anchor, head store.Link, err error) {
 	head, known, err := Link(tx, schema.AuditHead)
 	if err == nil && !known {
 		head = lastEntry(tx)
-		if head == (store.Link{}) {
+		if head == (store.ChainPos{}) {
 			head = anchor
 		}
 	}
@@ -185,10 +185,10 @@ func AuditEnds(tx *dbfile.Tx) (anchor, head store.Link, err error) {
 // nothing of the head, may have written entries since or removed it as too
 // old. Then the next one follows those; but where they are no continuation of
 // the head, its hash is put in their place, which breaks the chain for good.
-func LastLink(tx *dbfile.Tx) (store.Link, error) {
+func LastLink(tx *dbfile.Tx) (store.ChainPos, error) {
 	anchor, head, err := AuditEnds(tx)
 	if err != nil {
-		return store.Link{}, err
+		return store.ChainPos{}, err
 	}
 	if anchor.Seq > head.Seq {
 		head = anchor
@@ -203,10 +203,10 @@ func LastLink(tx *dbfile.Tx) (store.Link, error) {
 	return last, nil
 }
 
-// lastEntry is the newest entry that is there, or the zero Link.
-func lastEntry(tx *dbfile.Tx) store.Link {
+// lastEntry is the newest entry that is there, or the zero ChainPos.
+func lastEntry(tx *dbfile.Tx) store.ChainPos {
 	if tx.Bucket(schema.Audit) == nil { // a copy from before there was an audit log
-		return store.Link{}
+		return store.ChainPos{}
 	}
 	cursor := tx.Readable(schema.Audit)
 	key, value := cursor.Last()
@@ -214,10 +214,10 @@ func lastEntry(tx *dbfile.Tx) store.Link {
 		key, value = cursor.Prev()
 	}
 	if key == nil {
-		return store.Link{}
+		return store.ChainPos{}
 	}
 	e := schema.ReadEntry(key, value)
-	return store.Link{Seq: e.Seq, Hash: e.Hash}
+	return store.ChainPos{Seq: e.Seq, Hash: e.Hash}
 }
 
 // Entries reads at most limit entries, oldest first, from the key on. What

@@ -66,12 +66,12 @@ var (
 )
 
 // EncodeLink encodes a place in the chain.
-func EncodeLink(l store.Link) []byte { return Join(Number(l.Seq), l.Hash[:]) }
+func EncodeLink(l store.ChainPos) []byte { return Join(Number(l.Seq), l.Hash[:]) }
 
 // DecodeLink reads a place in the chain.
-func DecodeLink(raw []byte) (store.Link, error) {
+func DecodeLink(raw []byte) (store.ChainPos, error) {
 	if len(raw) != 8+32 {
-		return store.Link{}, fmt.Errorf("a place in the chain of %d bytes", len(raw))
+		return store.ChainPos{}, fmt.Errorf("a place in the chain of %d bytes", len(raw))
 	}
-	return store.Link{Seq: binary.BigEndian.Uint64(raw), Hash: [32]byte(raw[8:])}, nil
+	return store.ChainPos{Seq: binary.BigEndian.Uint64(raw), Hash: [32]byte(raw[8:])}, nil
 }
