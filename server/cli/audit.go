@@ -91,7 +91,7 @@ func (a *App) auditExport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer response.Body.Close() // reading to its end is what tells of failures
+			defer response.Body.Close() // a failure shows when it is read to its end
 			if response.StatusCode != http.StatusOK {
 				return readRefusal(response)
 			}

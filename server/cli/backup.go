@@ -27,7 +27,7 @@ import (
 )
 
 // Backup is the command that makes restore points, and the group of those that
-// look at them.
+// list, verify and remove them.
 func (a *App) Backup() *cobra.Command {
 	var keep int
 	cmd := &cobra.Command{
@@ -51,7 +51,7 @@ func (a *App) Backup() *cobra.Command {
 }
 
 func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int) (err error) {
-	if err := apart(to, cfg.DataDir); err != nil {
+	if err := refuseNested(to, cfg.DataDir); err != nil {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) && !isServed(ctx, cfg.DataDir) {
@@ -167,7 +167,7 @@ func (a *App) sayRemoved(pruned backup.Pruned) {
 		command.Count(pruned.Points, "restore point"), command.Count(pruned.Contents, "content"), command.Count(pruned.Bytes, "byte"))
 }
 
-// warnUnsynced tells of a medium that takes no syncs of folders.
+// warnUnsynced warns of a medium that takes no syncs of folders.
 func (a *App) warnUnsynced(archive *backup.Archive) {
 	if why := archive.Unsynced(); why != nil {
 		fmt.Fprintf(a.Err, "attachd: warning: the backup's medium cannot sync folders (%v): should it lose power or its connection within the next minutes, what was just written may be missing. `attachd backup verify` tells\n", why)
@@ -241,8 +241,8 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 	return held, func() { _ = response.Body.Close() }, nil
 }
 
-// copySnapshot copies what the server sends of one: so many bytes, or, where
-// it had no room to look how many there are, frames with their lengths.
+// copySnapshot copies a snapshot from an answer: Snapshot-Length bytes, or, where
+// the server had no room to find out its length, frames that begin with theirs.
 func copySnapshot(w io.Writer, response *http.Response) error {
 	body := &served{response.Body}
 	if response.Header.Get("Snapshot-Framed") == "" {
@@ -436,7 +436,7 @@ func (a *App) Restore() *cobra.Command {
 }
 
 func (a *App) restore(ctx context.Context, path, from, name string, despiteDamage bool) (err error) {
-	if err := apart(from, path); err != nil {
+	if err := refuseNested(from, path); err != nil {
 		return err
 	}
 	back, err := becomeOwner(path)
@@ -546,13 +546,13 @@ func (a *App) restorePoint(ctx context.Context, archive *backup.Archive, point b
 	return restored, err
 }
 
-// sizes tells how much a restore point holds.
+// sizes says how much a restore point holds.
 func sizes(attachments, contents, bytes int64) string {
 	return fmt.Sprintf("%s, %s, %s", command.Count(attachments, "attachment"), command.Count(contents, "content"), command.Count(bytes, "byte"))
 }
 
-// apart refuses a backup in a data directory, and a data directory in a backup.
-func apart(backup, data string) error {
+// refuseNested refuses a backup in a data directory, and a data directory in a backup.
+func refuseNested(backup, data string) error {
 	backup, err := real(backup)
 	if err != nil {
 		return err

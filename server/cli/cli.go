@@ -81,7 +81,7 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	return root
 }
 
-// flagError tells a person what is wrong with a flag, without the words of
+// flagError says what is wrong with a flag, without the words of
 // package strconv.
 func flagError(err error) string {
 	var value *strconv.NumError

@@ -176,7 +176,7 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() // reading to its end is what tells of failures
+	defer response.Body.Close() // a failure shows when it is read to its end
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("reading the answer: %w", err)

@@ -25,7 +25,7 @@ func (a *App) Check() *cobra.Command {
 		Short: "compare the records with the files, and list what is missing or damaged",
 		Args:  command.Exactly(),
 	}
-	look := a.withServer(func(ctx context.Context, c *client, _ []string) error {
+	check := a.withServer(func(ctx context.Context, c *client, _ []string) error {
 		var report upkeep.Report
 		if err := a.work(ctx, c, "/upkeep/check", map[string]any{"deep": deep}, &report); err != nil {
 			return err
@@ -33,10 +33,10 @@ func (a *App) Check() *cobra.Command {
 		if err := a.printReport(report, asJSON); err != nil {
 			return err
 		}
-		return a.judge(report)
+		return a.exitFor(report)
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		err := look(cmd, args)
+		err := check(cmd, args)
 		var damaged *store.DamagedError // too much so to be opened
 		if !errors.As(err, &damaged) {
 			return err
@@ -48,16 +48,16 @@ func (a *App) Check() *cobra.Command {
 		if err := a.printReport(report, asJSON); err != nil {
 			return err
 		}
-		return a.judge(report)
+		return a.exitFor(report)
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read every file and compare its bytes with its name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
 }
 
-// judge gives the exit code of a report, and says what to do about a database
+// exitFor gives the exit code of a report, and says what to do about a database
 // that has faults.
-func (a *App) judge(report upkeep.Report) error {
+func (a *App) exitFor(report upkeep.Report) error {
 	if len(report.Faults) == 0 {
 		return nil
 	}
@@ -179,7 +179,7 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() // reading to its end is what tells of failures
+	defer response.Body.Close() // a failure shows when it is read to its end
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return readRefusal(response)
 	}

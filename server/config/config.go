@@ -123,7 +123,7 @@ type Config struct {
 		Retention Duration `toml:"retention" default:"8760h" min:"0s"`
 	} `toml:"audit"`
 
-	// Webhooks say who is told what happened to attachments.
+	// Webhooks say where events about attachments are sent.
 	Webhooks struct {
 		// URL is where events are sent; empty: nowhere. What is a good one, a
 		// Check has to know.
@@ -179,7 +179,7 @@ const (
 	EnvKey    = envPrefix + "KEY"    // the caller's API key
 )
 
-// Default returns the configuration of a server that is told nothing.
+// Default returns the configuration of a server without any settings.
 func Default() Config {
 	var c Config
 	for _, k := range keys {

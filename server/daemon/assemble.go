@@ -89,7 +89,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 	})
 }
 
-// Scanner is what looks for malware; nil when nothing does.
+// Scanner is the malware scanner; nil when there is none.
 func Scanner(cfg config.Config) (server.Scanner, error) {
 	if cfg.Scan.Clamd == "" {
 		return nil, nil

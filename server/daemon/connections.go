@@ -30,17 +30,17 @@ func newConnections(max func() int, log *slog.Logger) *connections {
 
 // follow is the server's ConnState.
 func (c *connections) follow(conn net.Conn, state http.ConnState) {
-	if surplus := c.note(conn, state); surplus != nil {
+	if surplus := c.track(conn, state); surplus != nil {
 		// A TLS connection would first say goodbye, and wait until it has.
 		if secure, ok := surplus.(*tls.Conn); ok {
 			surplus = secure.NetConn()
 		}
-		_ = surplus.Close() // whoever serves it sees the end and cleans up
+		_ = surplus.Close() // its goroutine sees the end and cleans up
 	}
 }
 
-// note keeps count, and gives the connection to close, if any.
-func (c *connections) note(conn net.Conn, state http.ConnState) (surplus net.Conn) {
+// track records the state, and gives the connection to close, if any.
+func (c *connections) track(conn net.Conn, state http.ConnState) (surplus net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	place, known := c.open[conn]
@@ -83,8 +83,8 @@ func (c *connections) surplus(fresh net.Conn) net.Conn {
 	return conn
 }
 
-// Open files that are not for connections: the database, the socket, logs,
-// backups.
+// otherFiles is how many open files are not for connections: the database, the
+// socket, logs, backups.
 const otherFiles = 64
 
 // leastConnections is how many connections must fit into the open files that the

@@ -31,11 +31,11 @@ type freezes struct {
 func newFreezes(now time.Time) *freezes { return &freezes{beat: now} }
 
 func (f *freezes) beatNow(context.Context) error {
-	f.note(time.Now())
+	f.record(time.Now())
 	return nil
 }
 
-func (f *freezes) note(now time.Time) {
+func (f *freezes) record(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now.Sub(f.beat) >= shortestFreeze {
@@ -49,7 +49,7 @@ func (f *freezes) note(now time.Time) {
 // lost is how much of the time from set to deadline and after the last freeze took
 // away.
 func (f *freezes) lost(set, deadline time.Time) time.Duration {
-	f.note(time.Now()) // whoever wakes first asks
+	f.record(time.Now()) // the first to wake up asks
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {

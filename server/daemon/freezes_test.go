@@ -63,7 +63,7 @@ func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 					for second := range 100 {
 						at := time.Duration(second) * time.Second
 						if at <= c.stops || at >= c.wakes {
-							freezes.note(time.Now())
+							freezes.record(time.Now())
 						}
 						if c.acts != 0 && at == c.acts {
 							if err := set.act(client); err != nil {
@@ -129,7 +129,7 @@ func TestADeadlineOfAStreamIsAppliedOnceItIsOver(t *testing.T) {
 		{"the request ends", func(l *streamLimit, _ *freezes) { l.end() }, nil},
 		{"a freeze of ten seconds", func(_ *streamLimit, f *freezes) {
 			time.Sleep(10 * time.Second)
-			f.note(time.Now())
+			f.record(time.Now())
 		}, []time.Duration{30 * time.Second}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -146,11 +146,11 @@ func TestADeadlineOfAStreamIsAppliedOnceItIsOver(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(time.Second)
-				freezes.note(time.Now())
+				freezes.record(time.Now())
 				c.do(l, freezes)
 				for range 60 {
 					time.Sleep(time.Second)
-					freezes.note(time.Now())
+					freezes.record(time.Now())
 				}
 				synctest.Wait()
 				if !slices.Equal(applied, c.want) {

@@ -50,7 +50,7 @@ func listen(address string) (all []net.Listener, err error) {
 }
 
 // socketMode lets the server's user and group connect, and nobody else: a proxy
-// belongs into that group.
+// belongs in that group.
 const socketMode = 0o660
 
 // listenUnix makes a socket, in the place of one that nobody listens on any more.
@@ -93,11 +93,11 @@ func urlOf(l net.Listener, secure bool) string {
 	return "http://" + l.Addr().String()
 }
 
-// notify tells the service manager how we are, where there is one that wants
-// to know (sd_notify(3)).
+// notify reports a state to the service manager, where there is one that asked for
+// that (sd_notify(3)).
 func notify(log *slog.Logger, state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {
-		log.Warn("the service manager cannot be told", "state", state, "error", err)
+		log.Warn("the service manager cannot be notified", "state", state, "error", err)
 	}
 }
 
@@ -111,7 +111,7 @@ func watchdogLimit(log *slog.Logger) time.Duration {
 	return limit
 }
 
-// feedWatchdog gives a job that tells the service manager that the server lives. A
+// feedWatchdog gives a job that reports to the service manager that the server lives. A
 // server whose records cannot be read does not.
 func feedWatchdog(records store.Directory, log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {

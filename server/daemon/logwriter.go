@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	// logBuffer is how many bytes of the log may wait to be taken.
+	// logBuffer is how many bytes of the log may wait to be written.
 	logBuffer = 1 << 20
-	// logChunk is how many bytes are written at once, unless one line has more:
-	// a pipe takes so many whole, whoever else writes to it (PIPE_BUF of Linux).
+	// logChunk is how many bytes are written at once, unless one line has more.
+	// Writes to a pipe of up to this size are not mixed with those of other
+	// processes (PIPE_BUF of Linux).
 	logChunk = 4 << 10
-	// logPatience is how long the end of the log may take to be taken at a stop.
+	// logPatience is how long a stop waits for the rest of the log to be read.
 	logPatience = 2 * time.Second
 )
 
@@ -71,7 +72,7 @@ func (w *logWriter) Write(line []byte) (int, error) {
 func (w *logWriter) wake() {
 	select {
 	case w.more <- struct{}{}:
-	default: // it has been told already
+	default: // it is awake already
 	}
 }
 

@@ -22,7 +22,7 @@ const terminalTime = time.Second
 // reads any more, and SIGHUP.
 type signals struct {
 	hangups    chan os.Signal
-	pipes      chan os.Signal // nobody looks: the failed write tells
+	pipes      chan os.Signal // not read: the failed write says it
 	onTerminal bool           // at the start
 }
 

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// A snapshot is taken so often, if something has changed, unless it takes
-	// more than a thousandth of that time.
+	// snapshotInterval is how often a snapshot is taken if something has changed,
+	// unless taking it needs more than a thousandth of that time.
 	snapshotInterval = time.Hour
-	// A larger database than this is not copied at start and at the end, when
-	// people wait.
+	// quickSnapshot is how many bytes a database may have to be copied at start and
+	// at the end, when people wait.
 	quickSnapshot = 64 << 20
-	// While the server runs, a snapshot is checked without hurry: the check
-	// rests so many times as long as it works.
+	// checkRest is the ratio of sleep to work while a snapshot is checked beside a
+	// running server.
 	checkRest = 4
 )
 
@@ -57,8 +57,8 @@ func (s *snapshots) keep(ctx context.Context) {
 	s.takeIfDue(context.WithoutCancel(ctx), quickSnapshot, nil)
 }
 
-// takeIfDue takes a snapshot if something has changed, of a database that has
-// at most so many bytes; 0 is no limit. Its check rests if rest is not nil.
+// takeIfDue takes a snapshot if something has changed and the database has at most
+// largest bytes; 0 is no limit. Its check rests if rest is not nil.
 func (s *snapshots) takeIfDue(ctx context.Context, largest int64, rest func(took time.Duration)) {
 	due, size, err := s.Dir.SnapshotDue()
 	if err == nil && (!due || largest > 0 && size > largest) {
@@ -82,12 +82,12 @@ func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Du
 	}
 	begun := time.Now()
 	write := func(w io.Writer) error { return s.Snapshotter.Snapshot(ctx, w) }
-	return s.Dir.TakeSnapshot(begun, s.settled(ctx), write, func(path string) error { return s.finish(ctx, path, begun, rest) })
+	return s.Dir.TakeSnapshot(begun, s.settled(ctx), write, func(path string) error { return s.verify(ctx, path, begun, rest) })
 }
 
-// finish has a snapshot say of itself that it is one, and sees that it is good,
-// and so that the database is: a bad one must not push out those that were good.
-func (s *snapshots) finish(ctx context.Context, path string, begun time.Time, rest func(took time.Duration)) (err error) {
+// verify notes in a snapshot that it is one, and checks it, and so the database: a
+// bad one must not push out those that were good.
+func (s *snapshots) verify(ctx context.Context, path string, begun time.Time, rest func(took time.Duration)) (err error) {
 	snapshot, err := s.open(path)
 	if err != nil {
 		return err

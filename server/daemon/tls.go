@@ -16,7 +16,7 @@ import (
 	"attachd/server/jobs"
 )
 
-// How often a server looks whether its certificate was replaced.
+// certificateInterval is how often the certificate is read again.
 const certificateInterval = 2 * time.Second
 
 // certificate is what the server proves with who it is. It follows its files;
@@ -24,7 +24,7 @@ const certificateInterval = 2 * time.Second
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
-	asked             chan struct{} // to look at once
+	asked             chan struct{} // to read the files at once
 	current           atomic.Pointer[tls.Certificate]
 
 	// What the files held when current was made of them.
@@ -37,12 +37,12 @@ func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) 
 		return nil, nil
 	}
 	c := &certificate{certFile: cfg.TLS.CertFile, keyFile: cfg.TLS.KeyFile, log: log, asked: make(chan struct{}, 1)}
-	_, err := c.look()
+	_, err := c.read()
 	return c, err
 }
 
-// look takes up what the files hold, and says whether that is new.
-func (c *certificate) look() (changed bool, err error) {
+// read takes up what the files hold, and says whether that is new.
+func (c *certificate) read() (changed bool, err error) {
 	certPEM, err := os.ReadFile(c.certFile)
 	if err != nil {
 		return false, fmt.Errorf("tls.cert_file: %w", err)
@@ -86,7 +86,7 @@ func (c *certificate) announce() {
 func (c *certificate) job() jobs.Job {
 	failed := ""
 	run := func(context.Context) error {
-		changed, err := c.look()
+		changed, err := c.read()
 		switch {
 		case changed:
 			c.describe("took up a new certificate")

@@ -1,4 +1,4 @@
-// Package doctor looks at what an installer gets wrong, and says what to do
+// Package doctor checks what an installer gets wrong, and says what to do
 // about it. It changes nothing.
 package doctor
 
@@ -26,7 +26,7 @@ const (
 	Problem Level = "problem" // it does not work, or not as promised
 )
 
-// Finding is what a look found.
+// Finding is the result of a check.
 type Finding struct {
 	Look  string `json:"look"`
 	Level Level  `json:"level"`
@@ -34,7 +34,7 @@ type Finding struct {
 	Do    string `json:"do,omitempty"` // what to do about it; none where it is ok
 }
 
-// Case is the installation to look at.
+// Case is the installation to check.
 type Case struct {
 	Config   config.Config
 	Warnings []string     // of the configuration
@@ -52,9 +52,9 @@ type Case struct {
 	Built      time.Time // when the program was made; zero when it does not know
 }
 
-// looks are all of them, in the order of the report. Each finds at least one
+// examinations are all of them, in the order of the report. Each finds at least one
 // thing, or nothing where it does not apply.
-var looks = []struct {
+var examinations = []struct {
 	name string
 	at   func(context.Context, *Case) []Finding
 }{
@@ -82,14 +82,14 @@ var looks = []struct {
 	{"auto_create", autoCreate},
 }
 
-// Examine takes every look.
+// Examine makes every examination.
 func Examine(ctx context.Context, c *Case) (all []Finding, err error) {
-	for _, look := range looks {
+	for _, examination := range examinations {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		for _, finding := range look.at(ctx, c) {
-			finding.Look = look.name
+		for _, finding := range examination.at(ctx, c) {
+			finding.Look = examination.name
 			all = append(all, finding)
 		}
 	}

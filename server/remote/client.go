@@ -30,7 +30,7 @@ type Options struct {
 	// RetryFor is how long requests that fail may be made again, counted
 	// from the first failure since something went forward; 0 is never.
 	RetryFor time.Duration
-	// Retrying is told before each wait; nil is nobody.
+	// Retrying is called before each wait; optional.
 	Retrying func(why error, in time.Duration)
 }
 
@@ -87,7 +87,7 @@ type lostError struct {
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
-// A connection on which nothing moves for so long is given up.
+// stall is how long nothing may move on a connection before it is given up.
 const stall = time.Minute
 
 var (
@@ -185,7 +185,7 @@ const maxJSON = 16 << 20
 
 // readJSON reads an answer and closes it.
 func readJSON(response *http.Response, answer any) error {
-	defer response.Body.Close() // reading to its end is what tells of failures
+	defer response.Body.Close() // a failure shows when it is read to its end
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxJSON))
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (w *watch) stop() {
 	w.cancel(context.Canceled)
 }
 
-// failure tells what became of a connection.
+// failure says what became of a connection.
 func (w *watch) failure(err error) error {
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
@@ -281,7 +281,7 @@ type localError struct{ err error }
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-// watchedBody tells a watch that something moves.
+// watchedBody reports to a watch that something moves.
 type watchedBody struct {
 	io.Reader
 	io.Closer

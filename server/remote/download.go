@@ -246,7 +246,7 @@ func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close() // reading to its end is what tells of failures
+	defer response.Body.Close() // a failure shows when it is read to its end
 	if etag := response.Header.Get("ETag"); etag != about.etag {
 		return 0, errors.New("the server has another file now: get it from its start")
 	}

@@ -41,18 +41,18 @@ func (c *Client) Uploads(ctx context.Context, to Place, comment string) (*Upload
 	return &Uploads{client: c, to: to, comment: comment, me: me, known: map[string]bool{}}, nil
 }
 
-// How often a list is looked at before an upload whose answer was lost counts
+// lookups is how often a list is read before an upload whose answer was lost counts
 // as not made. The waits between them grow: almost 4 seconds in all.
-const looks = 4
+const lookups = 4
 
 // Upload sends the file at path under a name, with its SHA-256, which the server checks. moved
-// is told of bytes on their way; a negative number takes back those of an
+// is called for bytes on their way; a negative number takes back those of an
 // attempt that failed. Files are read twice and never held in memory.
 //
 // It is sent again when the server cannot have the whole of it, or said that it
 // took nothing. When it was sent whole and the answer was lost, the list of the
-// place tells: a new attachment by the same user with the same name and
-// SHA-256 is this one. Only one that is not there after a few looks is sent
+// place says it: a new attachment by the same user with the same name and
+// SHA-256 is this one. Only one that is not there after a few lookups is sent
 // again.
 func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(bytes int64)) (Attachment, error) {
 	f, err := os.Open(path)
@@ -77,14 +77,14 @@ func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(byte
 			if !whole || !unsure(err) {
 				break
 			}
-			found, ok, looking := u.look(ctx, outgoing)
+			found, ok, looking := u.findLost(ctx, outgoing)
 			if looking != nil {
 				return Attachment{}, fmt.Errorf("it may have been uploaded: the answer was lost, and then %w", looking)
 			}
 			if ok {
 				return found, nil
 			}
-			if n == looks {
+			if n == lookups {
 				break
 			}
 		}
@@ -177,9 +177,9 @@ type sending struct {
 	io.Reader
 	ended atomic.Bool // it was read to its end
 
-	mu    sync.Mutex
-	moved func(int64)
-	told  int64
+	mu      sync.Mutex
+	moved   func(int64)
+	counted int64
 }
 
 func (s *sending) Read(p []byte) (int, error) {
@@ -190,24 +190,24 @@ func (s *sending) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (s *sending) tell(n int64) {
+func (s *sending) count(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told += n
+	s.counted += n
 	s.moved(n)
 }
 
-// takeBack ends the telling, for net/http may still be reading, and gives what was
-// told.
+// takeBack ends the counting, for net/http may still be reading, and gives what was
+// counted.
 func (s *sending) takeBack() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.moved(-s.told)
+	s.moved(-s.counted)
 	s.moved = func(int64) {}
-	return s.told
+	return s.counted
 }
 
-// counted tells of the bytes of the file.
+// counted counts the bytes that are read of the file.
 type counted struct {
 	io.Reader
 	to *sending
@@ -215,7 +215,7 @@ type counted struct {
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
-	c.to.tell(int64(n))
+	c.to.count(int64(n))
 	return n, err
 }
 
@@ -242,8 +242,8 @@ func (f *full) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// look finds an upload whose answer was lost.
-func (u *Uploads) look(ctx context.Context, o outgoing) (found Attachment, ok bool, err error) {
+// findLost finds an upload whose answer was lost.
+func (u *Uploads) findLost(ctx context.Context, o outgoing) (found Attachment, ok bool, err error) {
 	name := o.name
 	if !utf8.ValidString(name) {
 		name = content.FormName(inForm.Replace(name))

@@ -23,7 +23,7 @@ type Options struct {
 	Now      func() time.Time
 	Clock    Clock
 	Log      *slog.Logger
-	Count    func(outcome string)                 // optional: told how each attempt ended
+	Count    func(outcome string)                 // optional: counts how each attempt ended
 	After    func(time.Duration) <-chan time.Time // optional: in place of time.After, for tests
 	Jitter   func(d time.Duration) time.Duration  // optional: in place of a wait from d/2 to d
 }
@@ -45,7 +45,7 @@ var Outcomes = []string{Delivered, Failed, Dead}
 
 const (
 	window      = 100                 // events that are looked at together, and delivered before they are removed
-	flushAfter  = time.Second         // so long delivered events stay in the outbox at most, while others are sent
+	flushAfter  = time.Second         // for which delivered events stay in the outbox at most, while others are sent
 	firstPause  = time.Second         // after a failure, before anything is sent; doubled by each
 	longPause   = time.Minute         // at most
 	firstRetry  = 5 * time.Second     // before the same event is sent again; doubled by each
@@ -110,7 +110,7 @@ func NewCourier(o Options) *Courier {
 	return &Courier{Options: o, delays: map[uint64]delay{}, streak: map[uint64]bool{}}
 }
 
-// Status tells how it has fared.
+// Status says what was delivered and what failed last.
 func (c *Courier) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()

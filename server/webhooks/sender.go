@@ -170,8 +170,8 @@ func (s *Sender) do(ctx context.Context, method string, body []byte, headers map
 		return 0, nil, err
 	}
 	defer response.Body.Close() // only read
-	// So much is read that the connection can be used again; what it says is
-	// of no use.
+	// Reading the answer lets the connection be used again; what it says is of no
+	// use.
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswer)
 	return response.StatusCode, response.Header, nil
 }

@@ -20,11 +20,11 @@ const (
 	drawEvery = 100 * time.Millisecond
 	// speedOver is the time over which the speed is an average.
 	speedOver = 10 * time.Second
-	// speedAfter is how long something must have gone on before its speed is told.
+	// speedAfter is how long something must have gone on before its speed is shown.
 	speedAfter = time.Second / 2
 	// longestName is how many columns of a terminal a file's name takes at most.
 	longestName = 40
-	// longestLeft is the most that is told as the time left.
+	// longestLeft is the longest time left that is shown.
 	longestLeft = 99 * time.Hour
 	clearLine   = "\r\x1b[K"
 )
@@ -190,7 +190,7 @@ func megabytes(n int64) string {
 	return fmt.Sprintf("%d MB", n>>20)
 }
 
-// shorten cuts a text to so many columns of a terminal.
+// shorten cuts a text to a number of columns of a terminal.
 func shorten(text string, columns int) string {
 	used, cut := 0, 0
 	for i, r := range text {

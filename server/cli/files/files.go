@@ -33,7 +33,7 @@ one there has that name, or the download path that the server gave, as in
 The exit code is 0 when everything was done, 1 when something failed, 2 when
 the command was wrong.`
 
-// clientFlags is what the commands for files are told of the server.
+// clientFlags are the flags of the commands for files, with what they print to.
 type clientFlags struct {
 	command.Streams
 	server   string
@@ -110,7 +110,7 @@ func (n *clientFlags) print(text string, asJSON any) (err error) {
 	return err
 }
 
-// failed tells of one of several that failed.
+// failed prints why one of several things failed.
 func (n *clientFlags) failed(what string, why error) {
 	n.line.Say(func() { fmt.Fprintf(n.Err, "attachd: %s: %v\n", what, why) })
 }

@@ -17,8 +17,8 @@ import (
 	"attachd/server/remote"
 )
 
-// So many files are sent at once: more would not be faster over most networks,
-// and a server has only so many slots.
+// parallelUploads is how many files are sent at once. More would not be faster over
+// most networks, and the slots of a server are few.
 const parallelUploads = 4
 
 // Put is the command that uploads files.
@@ -255,7 +255,7 @@ func (n *clientFlags) attachment(ctx context.Context, c *remote.Client, typed st
 }
 
 // someFailed is the error of a command that did a thing many times. Why each
-// failed has been told.
+// failed has been printed.
 func someFailed(failed, all int, thing, done string) error {
 	if failed == 0 {
 		return nil
