@@ -54,7 +54,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err := refuseNested(to, cfg.DataDir); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(cfg.DataDir, "attachd.db")); errors.Is(err, fs.ErrNotExist) && !isServed(ctx, cfg.DataDir) {
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, datadir.DatabaseFile)); errors.Is(err, fs.ErrNotExist) && !isServed(ctx, cfg.DataDir) {
 		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
 	}
 	back, err := becomeOwner(cfg.DataDir)
@@ -184,8 +184,8 @@ func installation(ctx context.Context, c *client) (uuid.UUID, error) {
 
 // pointOf is what a restore point has of the files beside the database.
 func pointOf(dir *datadir.Dir) (backup.AddOptions, error) {
-	secret, unreadable := os.ReadFile(dir.Join("secret.key"))
-	format, err := os.ReadFile(dir.Join("FORMAT"))
+	secret, unreadable := os.ReadFile(dir.Join(datadir.SecretFile))
+	format, err := os.ReadFile(dir.Join(datadir.FormatFile))
 	return backup.AddOptions{Secret: secret, Format: format}, errors.Join(unreadable, err)
 }
 
@@ -471,7 +471,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return damaged(err)
 	}
-	if _, err := os.Stat(dir.Join("secret.key")); errors.Is(err, fs.ErrNotExist) { // the backup has lost it
+	if _, err := os.Stat(dir.Join(datadir.SecretFile)); errors.Is(err, fs.ErrNotExist) { // the backup has lost it
 		if _, err := dir.SigningKeys(); err != nil {
 			return err
 		}
@@ -516,7 +516,7 @@ func (a *App) keepInstallation(ctx context.Context, archive *backup.Archive, dir
 	if err != nil || whose == uuid.Nil {
 		return err
 	}
-	records, err := a.openCopy(dir.Join("attachd.db"))
+	records, err := a.openCopy(dir.Join(datadir.DatabaseFile))
 	if err != nil {
 		return err
 	}

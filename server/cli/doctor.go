@@ -68,7 +68,7 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 			err = server.call(ctx, "GET", "/upkeep/status", nil, &status)
 			return status, err
 		}
-		records, err := a.openSnapshot(dir.Join("attachd.db"))
+		records, err := a.openSnapshot(dir.Join(datadir.DatabaseFile))
 		if err != nil {
 			return status, err
 		}

@@ -37,7 +37,13 @@ import (
 // either, which had no audit log and no outbox, and secret.key held one key.
 const Format = 4
 
-const databaseFile = "attachd.db"
+// Names of files in a data directory.
+const (
+	FormatFile   = "FORMAT"
+	DatabaseFile = "attachd.db"
+	LogFile      = "attachd.wal"
+	SecretFile   = "secret.key"
+)
 
 // Dir is a data directory that this version can work with.
 type Dir struct {
@@ -100,12 +106,12 @@ func (d *Dir) prepare() (err error) {
 	if err := d.closeToOthers(); err != nil {
 		return err
 	}
-	for _, file := range []string{databaseFile, "attachd.wal", signingFile, "admin.key", "demo-keys.json"} {
+	for _, file := range []string{DatabaseFile, LogFile, SecretFile, "admin.key", "demo-keys.json"} {
 		if err := d.closeToGroup(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	for _, secret := range []string{signingFile, "admin.key", "demo-keys.json"} {
+	for _, secret := range []string{SecretFile, "admin.key", "demo-keys.json"} {
 		info, err := os.Lstat(d.Join(secret))
 		if err == nil {
 			err = private(d.Join(secret), info)
@@ -119,7 +125,7 @@ func (d *Dir) prepare() (err error) {
 }
 
 func (d *Dir) readFormat() error {
-	raw, err := os.ReadFile(d.Join("FORMAT"))
+	raw, err := os.ReadFile(d.Join(FormatFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		d.older = true // CleanUp writes it anew, once it is seen that the rest can be used
 		return nil
@@ -187,7 +193,7 @@ func (d *Dir) Made() (time.Time, error) {
 // everything, refuses the directory from now on. The database must be open: its
 // lock keeps other processes out.
 func (d *Dir) CleanUp() error {
-	for _, name := range []string{"ballast", "secret.key", "admin.key", "demo-keys.json", "attachd.pid"} {
+	for _, name := range []string{"ballast", SecretFile, "admin.key", "demo-keys.json", "attachd.pid"} {
 		left, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "."+name+".*"))
 		if err != nil {
 			return err
@@ -204,7 +210,7 @@ func (d *Dir) CleanUp() error {
 	return d.writeFormat()
 }
 
-func (d *Dir) writeFormat() error { return d.WriteFile("FORMAT", []byte(strconv.Itoa(Format)+"\n")) }
+func (d *Dir) writeFormat() error { return d.WriteFile(FormatFile, []byte(strconv.Itoa(Format)+"\n")) }
 
 // Find is the directory as it is, there or not, for reading only.
 func Find(path string) (*Dir, error) {
@@ -218,7 +224,7 @@ func CheckFormat(path string, raw []byte) error {
 	format, err := strconv.Atoi(strings.TrimSpace(string(raw)))
 	switch {
 	case err != nil || format < 1:
-		return fmt.Errorf("%s does not hold a format number. If a crash emptied it or its disk is failing, delete it: the next start writes it anew, and refuses a database that it cannot use", filepath.Join(path, "FORMAT"))
+		return fmt.Errorf("%s does not hold a format number. If a crash emptied it or its disk is failing, delete it: the next start writes it anew, and refuses a database that it cannot use", filepath.Join(path, FormatFile))
 	case format > Format:
 		return fmt.Errorf("%s has format %d, which a newer attachd wrote; this one knows formats up to %d. Use the newer version, or restore a backup made by this one", path, format, Format)
 	}
@@ -326,7 +332,7 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 // CheckDatabase refuses to begin with an empty database over contents that
 // an earlier one knew: none would seem to be referenced.
 func (d *Dir) CheckDatabase() error {
-	if _, err := os.Stat(d.Join(databaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(d.Join(DatabaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	found, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "blobs", "sha256", "??", "*"))
@@ -335,7 +341,7 @@ func (d *Dir) CheckDatabase() error {
 	}
 	if len(found) > 0 {
 		return fmt.Errorf("%s is missing, but there are %d stored files in %s. %s. To begin anew, move the folder blobs away",
-			d.Join(databaseFile), len(found), d.Join("blobs"), d.Rescue())
+			d.Join(DatabaseFile), len(found), d.Join("blobs"), d.Rescue())
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func Owner(path string) (uid, gid int, err error) {
 		return os.Geteuid(), os.Getegid(), nil
 	}
 	if s.Uid == 0 {
-		if info, err := os.Lstat(filepath.Join(path, "FORMAT")); err == nil && info.Mode().IsRegular() {
+		if info, err := os.Lstat(filepath.Join(path, FormatFile)); err == nil && info.Mode().IsRegular() {
 			if file, ok := info.Sys().(*syscall.Stat_t); ok && file.Uid != 0 {
 				s = file
 			}

@@ -18,7 +18,7 @@ var folders = []string{"blobs", "snapshots", "thumbnails", "tmp"}
 
 // The files of a data directory, and copies of them that are not whole yet.
 var (
-	fileNames   = []string{"FORMAT", databaseFile, "attachd.wal", "attachd.sock", "attachd.pid", "ballast", signingFile, "admin.key", "demo-keys.json", restoring}
+	fileNames   = []string{FormatFile, DatabaseFile, LogFile, "attachd.sock", "attachd.pid", "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
 	unfinished  = regexp.MustCompile(`^(\.(FORMAT|ballast|secret\.key|admin\.key|demo-keys\.json|attachd\.pid|RESTORING|doctor)\.\d+|attachd\.db\.new\d+)$`)
 	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed
 )
@@ -62,13 +62,13 @@ func examine(path string) (o occupant, err error) {
 
 // evidence counts what only attachd makes.
 func (o *occupant) evidence(path string) (n int) {
-	if raw, err := readNote(filepath.Join(path, "FORMAT")); err == nil {
+	if raw, err := readNote(filepath.Join(path, FormatFile)); err == nil {
 		o.isArchive = strings.HasPrefix(string(raw), "attachd backup ")
 		if _, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil {
 			n++
 		}
 	}
-	if info, err := os.Lstat(filepath.Join(path, databaseFile)); err == nil && info.Mode().IsRegular() {
+	if info, err := os.Lstat(filepath.Join(path, DatabaseFile)); err == nil && info.Mode().IsRegular() {
 		n++
 	}
 	first, noFirst := os.Lstat(filepath.Join(path, "blobs", "sha256", "00"))

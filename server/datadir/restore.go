@@ -40,7 +40,7 @@ func Restore(path string) (*Dir, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		isFormat := found.ours && entry.Name() == "FORMAT" // `attachd init` makes no more
+		isFormat := found.ours && entry.Name() == FormatFile // `attachd init` makes no more
 		if !begun && !isFormat && !belongs(path, entry, false) {
 			return nil, fmt.Errorf("%s is not empty: there is %s in it. Restore into a new or empty data directory", path, entry.Name())
 		}

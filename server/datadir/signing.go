@@ -12,13 +12,11 @@ import (
 	"attachd/server/token"
 )
 
-const signingFile = "secret.key"
-
 // SigningKeys reads the keys that sign links; the first is made where there
 // is none. The file has a line for each: 64 hexadecimal digits, and, for all
 // but the first, a space and the time at which its links end (RFC 3339, UTC).
 func (d *Dir) SigningKeys() ([]token.SigningKey, error) {
-	path := d.Join(signingFile)
+	path := d.Join(SecretFile)
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		keys := []token.SigningKey{token.NewSigningKey()}
@@ -62,5 +60,5 @@ func (d *Dir) WriteSigningKeys(keys []token.SigningKey) error {
 		}
 		b.WriteString("\n")
 	}
-	return d.WriteFile(signingFile, []byte(b.String()))
+	return d.WriteFile(SecretFile, []byte(b.String()))
 }

@@ -63,7 +63,7 @@ func parseSnapshot(name string) (s snapshot, ok bool) {
 // SnapshotDue says whether the database has changed since the newest snapshot,
 // and how large it is in bytes.
 func (d *Dir) SnapshotDue() (due bool, size int64, err error) {
-	database, err := os.Stat(d.Join(databaseFile))
+	database, err := os.Stat(d.Join(DatabaseFile))
 	if err != nil {
 		return false, 0, err
 	}
@@ -132,7 +132,7 @@ const changeSteps = 2 * time.Second
 // that is less than changeSteps ago, a later change may get the same time: it then
 // gives an earlier one that no change has, so that the next snapshot is due.
 func (d *Dir) databaseChanged(now time.Time) (time.Time, error) {
-	database, err := os.Stat(d.Join(databaseFile))
+	database, err := os.Stat(d.Join(DatabaseFile))
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -244,5 +244,5 @@ func (d *Dir) Rescue() string {
 		return advice
 	}
 	return fmt.Sprintf("%s, or go back to the newest snapshot: copy %s to %s, then run `attachd check`. What was changed after %s is not in it; contents that came after that stay as files until `attachd gc` is run",
-		advice, d.snapshot(all[0].name), d.Join(databaseFile), all[0].begun.Format(time.RFC3339))
+		advice, d.snapshot(all[0].name), d.Join(DatabaseFile), all[0].begun.Format(time.RFC3339))
 }

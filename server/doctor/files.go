@@ -26,7 +26,7 @@ func (c *Case) exists() bool {
 }
 
 func (c *Case) hasDatabase() bool {
-	_, err := os.Stat(c.Dir.Join("attachd.db"))
+	_, err := os.Stat(c.Dir.Join(datadir.DatabaseFile))
 	return err == nil && c.exists()
 }
 
@@ -35,7 +35,7 @@ func (c *Case) unusable() error {
 	if c.Dir.IsRestoring() {
 		return errors.New("a restore was begun and is not finished")
 	}
-	raw, err := os.ReadFile(c.Dir.Join("FORMAT"))
+	raw, err := os.ReadFile(c.Dir.Join(datadir.FormatFile))
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func format(_ context.Context, c *Case) []Finding {
 	if c.Dir.IsRestoring() {
 		return problem("Run `attachd restore` again to finish it, or empty the folder to begin anew.", "A restore into %s was begun and is not finished.", c.Dir.Path())
 	}
-	raw, err := os.ReadFile(c.Dir.Join("FORMAT"))
+	raw, err := os.ReadFile(c.Dir.Join(datadir.FormatFile))
 	if errors.Is(err, fs.ErrNotExist) && !c.hasDatabase() {
 		return nil // nothing has been made yet
 	}
@@ -138,7 +138,7 @@ func owner(_ context.Context, c *Case) []Finding {
 	}
 	id, name := ownerOf(dir)
 	if !c.Dir.MayClose() { // a platform's, which lets the service in
-		if file, err := os.Stat(c.Dir.Join("FORMAT")); err == nil {
+		if file, err := os.Stat(c.Dir.Join(datadir.FormatFile)); err == nil {
 			id, name = ownerOf(file)
 		}
 	}
@@ -164,7 +164,7 @@ func owner(_ context.Context, c *Case) []Finding {
 }
 
 // The files that hold secrets.
-var secretFiles = []string{"secret.key", "admin.key", "demo-keys.json", "attachd.db", "attachd.wal"}
+var secretFiles = []string{datadir.SecretFile, "admin.key", "demo-keys.json", datadir.DatabaseFile, datadir.LogFile}
 
 func secrets(_ context.Context, c *Case) (found []Finding) {
 	for _, name := range secretFiles {
