@@ -19,7 +19,7 @@ func (s *Server) page(w *api.Response, rq *api.Request, sc api.Scope) error {
 		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
 	}
-	return answerDocument(w, rq, page.Document(s.corridor.OffersDemo(rq.Request)))
+	return answerDocument(w, rq, page.Document(s.guard.OffersDemo(rq.Request)))
 }
 
 // docs answers with the page that shows openapi.json.

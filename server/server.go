@@ -16,6 +16,7 @@ import (
 	"github.com/rs/cors"
 
 	"attachd/blobs"
+	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
@@ -119,6 +120,7 @@ type Scanner interface {
 type Server struct {
 	Config
 	corridor  *api.Corridor
+	guard     *access.Guard
 	contents  *contents.Store
 	clock     *upkeep.Clock
 	signing   *ops.Signing
@@ -153,6 +155,7 @@ func New(cfg Config) (*Server, error) {
 	if s.corridor, err = api.New(s.corridorOptions()); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
+	s.guard = access.New(s.guardOptions())
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
 		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
 		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, VerifyReads: cfg.VerifyReads, Log: cfg.Log,
@@ -161,7 +164,7 @@ func New(cfg Config) (*Server, error) {
 		OnDamaged:    func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
 		OnUnreadable: func() { s.ops.FoundUnreadable() },
 	})
-	s.directory = &directory.Service{Corridor: s.corridor, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now}
+	s.directory = &directory.Service{Guard: s.guard, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now}
 	s.files = files.New(s.fileOptions())
 	s.ops = ops.New(s.opsOptions(), s.signing)
 	table := s.table()
@@ -199,18 +202,24 @@ func (s *Server) setDefaults() {
 // corridorOptions are what the corridor gets of all that the server has.
 func (s *Server) corridorOptions() api.Options {
 	o := api.Options{
-		Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Log: s.Log, Memory: s.Memory,
-		Signer: s.signing.Signer, InPlace: s.InPlace,
-		PublicURL: s.PublicURL, ContentURL: s.ContentURL, TrustedProxies: s.TrustedProxies,
-		MaxFileSize: s.MaxFileSize, RequestsPerMinute: s.RequestsPerMinute, FailedKeysPerMinute: s.FailedKeysPerMinute,
-		MinUploadRate: s.MinUploadRate, MinDownloadRate: s.MinDownloadRate,
-		AdminsMayDeleteFromTickets: s.AdminsMayDeleteFromTickets, AutoCreate: s.AutoCreate, PublicMetrics: s.PublicMetrics,
-		AuditDownloads: s.AuditDownloads, DemoKeys: s.DemoKeys,
+		Audit: s.Store, Now: s.Now, Log: s.Log, Memory: s.Memory, InPlace: s.InPlace,
+		PublicURL: s.PublicURL, ContentURL: s.ContentURL, TrustedProxies: s.TrustedProxies, MaxFileSize: s.MaxFileSize,
+		MinUploadRate: s.MinUploadRate, MinDownloadRate: s.MinDownloadRate, AutoCreate: s.AutoCreate, AuditDownloads: s.AuditDownloads,
 	}
 	if s.Webhooks != nil {
 		o.WithEvents = ops.WithEvents
 	}
 	return o
+}
+
+// guardOptions are what the guard gets.
+func (s *Server) guardOptions() access.Options {
+	return access.Options{
+		Corridor: s.corridor, Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Signer: s.signing.Signer,
+		RequestsPerMinute: s.RequestsPerMinute, FailedKeysPerMinute: s.FailedKeysPerMinute,
+		AdminsMayDeleteFromTickets: s.AdminsMayDeleteFromTickets, AutoCreate: s.AutoCreate, PublicMetrics: s.PublicMetrics,
+		DemoKeys: s.DemoKeys,
+	}
 }
 
 func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
@@ -227,7 +236,7 @@ func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
 // fileOptions are what the handlers of files get.
 func (s *Server) fileOptions() files.Options {
 	return files.Options{
-		Corridor: s.corridor, Store: s.Store, Contents: s.contents, Thumbnails: s.Thumbnails, Policy: s.Policy,
+		Corridor: s.corridor, Guard: s.guard, Store: s.Store, Contents: s.contents, Thumbnails: s.Thumbnails, Policy: s.Policy,
 		Scanner: s.Scanner, Slots: s.slots, IDs: &s.ids, Now: s.Now, Memory: s.Memory, Decode: s.Decode, Signer: s.signing.Signer,
 		OnUpload:    func(bytes int64) { s.ops.Uploaded(bytes) },
 		OnDownload:  func(bytes int64) { s.ops.Downloaded(bytes) },
@@ -239,7 +248,7 @@ func (s *Server) fileOptions() files.Options {
 // opsOptions are what the handlers of operations, and the jobs, get.
 func (s *Server) opsOptions() ops.Options {
 	return ops.Options{
-		Corridor: s.corridor, Store: s.Store, Contents: s.contents, Clock: s.clock, Slots: s.slots, IDs: &s.ids,
+		Corridor: s.corridor, Guard: s.guard, Store: s.Store, Contents: s.contents, Clock: s.clock, Slots: s.slots, IDs: &s.ids,
 		Ballast: s.Ballast, Scanner: s.Scanner, Now: s.Now, Log: s.Log, Memory: s.Memory, Scratch: s.Scratch,
 		Addresses:   func() []string { return s.Addresses },
 		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),

@@ -29,7 +29,7 @@ type Body struct {
 // Paced gives the body of a request as one that must keep coming.
 func (rq *Request) Paced() *Body {
 	c := rq.corridor
-	return &Body{rq: rq, control: http.NewResponseController(rq.writer), Over: InvalidRequest("The body is too large."), pace: limits.NewProgress(c.MinUploadRate, c.sendStall)}
+	return &Body{rq: rq, control: http.NewResponseController(rq.Writer), Over: InvalidRequest("The body is too large."), pace: limits.NewProgress(c.MinUploadRate, c.sendStall)}
 }
 
 // Allow sets how many more bytes may be read.
@@ -69,7 +69,7 @@ func (b *Body) Close() { _ = b.control.SetReadDeadline(time.Time{}) }
 
 // CutBody ends the read of the body that is under way, and those that follow.
 func (rq *Request) CutBody() {
-	_ = http.NewResponseController(rq.writer).SetReadDeadline(time.Unix(1, 0))
+	_ = http.NewResponseController(rq.Writer).SetReadDeadline(time.Unix(1, 0))
 }
 
 // BodyError says what was wrong with a body that could not be read to its end.

@@ -1,6 +1,6 @@
-// Package api is what every request to the server passes: who calls and what they
-// may, the limits, the log, the audit log, JSON and lists, and the one place where
-// an error becomes an answer. The rooms above it have the handlers.
+// Package api is what every request to the server passes: headers, limits, the log,
+// the audit log, JSON and lists, and the one place where an error becomes an answer.
+// The rooms above it decide who may, and have the handlers.
 package api
 
 import (
@@ -15,37 +15,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/julienschmidt/httprouter"
 
-	"attachd/server/limits"
 	"attachd/server/memory"
-	"attachd/server/token"
 	"attachd/store"
 )
 
-// Records is what the corridor needs of a store.
-type Records interface {
-	store.Keys
-	User(ctx context.Context, id uuid.UUID) (store.User, error)
-	Space(ctx context.Context, slug string) (store.Space, store.Usage, error)
-	Role(ctx context.Context, space string, user uuid.UUID) (store.Role, error)
-	Memberships(ctx context.Context, user uuid.UUID) ([]store.Member, error)
-	Entity(ctx context.Context, p store.Parent) (store.Entity, error)
-	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
-	Record(e store.Entry)
-}
-
 // Options are what a corridor is made of.
 type Options struct {
-	Records Records
-	Now     func() time.Time
-	// TrustedNow is the time where the clock is trusted.
-	TrustedNow func(ctx context.Context) (now time.Time, trusted bool)
-	Log        *slog.Logger
-	Memory     func() memory.Plan
-	// Signer has the keys that sign links now.
-	Signer func() *token.Signer
+	Audit  interface{ Record(e store.Entry) } // where the audit log is kept
+	Now    func() time.Time
+	Log    *slog.Logger
+	Memory func() memory.Plan
 	// InPlace fails when files of the storage were replaced.
 	InPlace func() error
 	// WithEvents has a change tell the receiver of webhooks on behalf of whom its
@@ -56,21 +37,16 @@ type Options struct {
 	ContentURL     string
 	TrustedProxies []netip.Prefix
 
-	MaxFileSize         int64
-	RequestsPerMinute   int
-	FailedKeysPerMinute int
-	MinUploadRate       int64
-	MinDownloadRate     int64
+	MaxFileSize     int64
+	MinUploadRate   int64
+	MinDownloadRate int64
 
-	AdminsMayDeleteFromTickets bool
-	AutoCreate                 bool
-	PublicMetrics              bool
-	AuditDownloads             bool
-	DemoKeys                   func() (map[string]string, error)
+	AutoCreate     bool
+	AuditDownloads bool
 }
 
-// Corridor is what every request passes: it finds out who calls and what they may,
-// counts and records the request, and makes an answer of every failure.
+// Corridor is what every request passes: it counts and records the request, and
+// makes an answer of every failure.
 type Corridor struct {
 	Options
 	basePath    string // path of PublicURL
@@ -82,8 +58,6 @@ type Corridor struct {
 	drain       time.Duration // that a refused client may go on sending
 	counts      *counts
 	holdings    *holdings
-	rates       *limits.Rate[uuid.UUID]    // by user
-	guesses     *limits.Rate[netip.Prefix] // by where a wrong one comes from
 	denied      *deniedLimiter
 	traffic     traffic
 	compressors *compressors
@@ -111,8 +85,6 @@ func New(o Options) (*Corridor, error) {
 		drain:       drainTime,
 		counts:      newCounts(),
 		holdings:    newHoldings(o.Memory),
-		rates:       limits.NewRate[uuid.UUID](o.RequestsPerMinute),
-		guesses:     limits.NewRate[netip.Prefix](o.FailedKeysPerMinute),
 		denied:      newDeniedLimiter(),
 		compressors: newCompressors(),
 		lists:       newListVersions(),

@@ -49,7 +49,8 @@ func InvalidFile(format string, args ...any) *Refusal {
 	return &Refusal{Status: http.StatusBadRequest, Code: "invalid_file", Detail: fmt.Sprintf(format, args...)}
 }
 
-func unauthorized(detail string) *Refusal {
+// Unauthorized is 401 unauthorized.
+func Unauthorized(detail string) *Refusal {
 	return &Refusal{Status: http.StatusUnauthorized, Code: "unauthorized", Detail: detail}
 }
 
@@ -78,6 +79,16 @@ func FileTooLarge(limit int64) *Refusal {
 func ShuttingDown() *Refusal {
 	return &Refusal{Status: http.StatusServiceUnavailable, Code: "shutting_down", RetryAfter: 5,
 		Detail: "The server is shutting down. Try again in a moment."}
+}
+
+// Busy is 503 busy: the same request may work in a moment.
+func Busy(detail string) error {
+	return &Refusal{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: 1, Detail: detail}
+}
+
+// SlotLost is the answer to an upload whose slot went to another user.
+func SlotLost() error {
+	return Busy("All upload slots are taken, and another user, who has fewer, got the one of this upload. Try again in a moment.")
 }
 
 // NotReadable is for contents that the storage does not give at the moment:

@@ -56,12 +56,12 @@ func newHoldings(plan func() memory.Plan) *holdings {
 // Holder is who a request is counted for.
 func (rq *Request) Holder() Holder {
 	if IsOperator(rq.Context()) {
-		return Holder{user: operator.ID}
+		return Holder{user: Operator.ID}
 	}
-	if rq.scope.Caller.actor.ID != uuid.Nil {
-		return Holder{user: rq.scope.Caller.actor.ID}
+	if rq.scope.Caller.Actor.ID != uuid.Nil {
+		return Holder{user: rq.scope.Caller.Actor.ID}
 	}
-	return Holder{network: network(rq.corridor.clientAddress(rq.Request))}
+	return Holder{network: Network(rq.corridor.ClientAddress(rq.Request))}
 }
 
 // charge counts a request whose caller is known. It is refused where the
@@ -137,4 +137,20 @@ func outOfMemory(err error) error {
 		return Busy("Too many answers of yours, or of everybody's, are being made or have not been read. Read those that you asked for, and try again in a moment.")
 	}
 	return err
+}
+
+// Network is what one caller can have for the asking: an IPv4 address, or the
+// /64 of an IPv6 address.
+func Network(address string) netip.Prefix {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	a = a.Unmap().WithZone("")
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits) // always in range
+	return p
 }

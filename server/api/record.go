@@ -77,11 +77,11 @@ func (rq *Request) newEntry(rule AuditRule) *store.Entry {
 		Resource:  rule.Resource,
 		ID:        brief(rq.Params.ByName(rule.Resource)),
 		Space:     brief(rq.Params.ByName("space")),
-		Address:   rq.corridor.clientAddress(rq.Request),
+		Address:   rq.corridor.ClientAddress(rq.Request),
 		RequestID: rq.id,
 		Outcome:   Done,
 	}
-	setActor(e, rq.scope.Caller, IsOperator(rq.Context()))
+	SetActor(e, rq.scope.Caller, IsOperator(rq.Context()))
 	if rq.scope.Entity.Space != "" {
 		e.Space = rq.scope.Entity.Space
 	}
@@ -91,11 +91,18 @@ func (rq *Request) newEntry(rule AuditRule) *store.Entry {
 	return e
 }
 
-// setActor says who did it.
-func setActor(e *store.Entry, who Caller, isOperator bool) {
+// SetCaller is for who has only just said who they are: the log and the audit log
+// name them.
+func (rq *Request) SetCaller(who Caller) {
+	rq.scope.Caller = who
+	SetActor(rq.Entry, who, false)
+}
+
+// SetActor says who did it.
+func SetActor(e *store.Entry, who Caller, isOperator bool) {
 	e.UserID, e.KeyID, e.Operator = who.User.ID, who.Key, isOperator
-	if who.actor.ID != who.User.ID {
-		e.ActorID = who.actor.ID
+	if who.Actor.ID != who.User.ID {
+		e.ActorID = who.Actor.ID
 	}
 }
 
@@ -121,18 +128,18 @@ func (c *Corridor) recordAnswer(w *Response, rq *Request) {
 		e.Outcome = w.Code
 		who := uuid.Nil
 		if rq.route.Kind != LinkedFile { // a link can be in anybody's hands
-			who = rq.scope.Caller.actor.ID
+			who = rq.scope.Caller.Actor.ID
 		}
 		if more, ok := c.denied.allow(who, e.Time); ok {
 			if more > 0 {
 				e.Name = fmt.Sprintf("and %d more were denied that are not listed", more)
 			}
-			c.Records.Record(*e)
+			c.Audit.Record(*e)
 		}
 	case rule.Action == "" || rule.When == WithChange || w.Status < 200 || w.Status > 299:
 	case rule.When == IfDownloads && !c.AuditDownloads:
 	default:
-		c.Records.Record(*rq.newEntry(rule))
+		c.Audit.Record(*rq.newEntry(rule))
 	}
 }
 

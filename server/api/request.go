@@ -25,7 +25,7 @@ import (
 type Request struct {
 	*http.Request
 	corridor *Corridor
-	writer   *Response
+	Writer   *Response
 	id       string // X-Request-Id
 	route    Route  // the one that matched; its pattern is empty if none has
 	Params   httprouter.Params
@@ -152,7 +152,7 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 		// The one that the last answer on this connection left behind would
 		// be in the way of a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
-		rq.writer = w
+		rq.Writer = w
 		w.Header().Set("X-Request-Id", id)
 		setHeaders(w.Header(), Document)
 		if r.TLS != nil {
@@ -238,7 +238,7 @@ func (c *Corridor) adapt(rt Route) httprouter.Handle {
 		if rt.Kind.sendsFile() {
 			setHeaders(w.Header(), rt.Kind)
 		}
-		sc, err := rt.Who(c, rq)
+		sc, err := rt.Who(rq)
 		rq.scope = sc
 		if busy := c.charge(rq); busy != nil {
 			err = busy
@@ -308,7 +308,7 @@ func (rq *Request) refuseAndDrain(w *Response, err error) {
 const drainTime = 10 * time.Second
 
 // ResetHeaders sets what every response of the route carries once more.
-func (rq *Request) ResetHeaders() { setHeaders(rq.writer.Header(), rq.route.Kind) }
+func (rq *Request) ResetHeaders() { setHeaders(rq.Writer.Header(), rq.route.Kind) }
 
 // setHeaders sets what every response of a route carries, whatever its
 // status. Files get the headers for content that nobody vouches for.
@@ -347,7 +347,7 @@ func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool
 		slog.Int64("bytes_in", rq.body.read),
 		slog.Int64("bytes_out", w.Bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
-		slog.String("address", c.clientAddress(rq.Request)),
+		slog.String("address", c.ClientAddress(rq.Request)),
 	}
 	if w.Code != "" {
 		attrs = append(attrs, slog.String("code", w.Code))
@@ -355,10 +355,10 @@ func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool
 	if rq.scope.Caller.User.ID != uuid.Nil {
 		attrs = append(attrs, slog.String("user", rq.scope.Caller.User.ID.String()))
 	}
-	switch actor := rq.scope.Caller.actor; actor.ID {
+	switch actor := rq.scope.Caller.Actor; actor.ID {
 	case rq.scope.Caller.User.ID:
-	case operator.ID:
-		attrs = append(attrs, slog.String("acting", operator.FullName))
+	case Operator.ID:
+		attrs = append(attrs, slog.String("acting", Operator.FullName))
 	default:
 		attrs = append(attrs, slog.String("acting", actor.ID.String()))
 	}
@@ -388,9 +388,9 @@ func requestID(r *http.Request) string {
 	return id
 }
 
-// clientAddress is the caller's address: the connection's, or, where that is
+// ClientAddress is the caller's address: the connection's, or, where that is
 // a trusted proxy's, the last one in X-Forwarded-For that is not.
-func (c *Corridor) clientAddress(r *http.Request) string {
+func (c *Corridor) ClientAddress(r *http.Request) string {
 	if IsOperator(r.Context()) {
 		return "local" // a command, over its socket
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/content/charset"
 	"attachd/store"
@@ -339,11 +340,11 @@ func (s *Service) ListEntities(kind store.Kind) api.Handler {
 			if slug = rq.URL.Query().Get("space"); !api.ValidSlug(slug) {
 				return badSlug()
 			}
-			asked, err := s.Corridor.FindSpace(rq, sc, slug)
+			asked, err := s.Guard.FindSpace(rq, sc, slug)
 			if err != nil {
 				return err
 			}
-			if err := s.Corridor.Authorize(rq, asked, api.Read); err != nil {
+			if err := s.Guard.Authorize(rq, asked, access.Read); err != nil {
 				return err
 			}
 		}
@@ -375,7 +376,7 @@ func (s *Service) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, 
 	var all []store.Entity
 	if begin != "" {
 		// The cursor comes from the caller, and so does the space in it.
-		visible, err := s.Corridor.SeesSpace(rq, sc, begin)
+		visible, err := s.Guard.SeesSpace(rq, sc, begin)
 		if err != nil {
 			return nil, err
 		}

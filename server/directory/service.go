@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"attachd/server/api"
+	"attachd/server/access"
 	"attachd/store"
 )
 
@@ -25,7 +25,7 @@ type Remover interface {
 
 // Service keeps users, their keys, spaces, and what files are attached to.
 type Service struct {
-	Corridor *api.Corridor
+	Guard    *access.Guard
 	Store    Store
 	Contents Remover
 	IDs      *store.IDs

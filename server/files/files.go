@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
@@ -36,6 +37,7 @@ type Scanner interface {
 // Options are what a Service is made of.
 type Options struct {
 	Corridor   *api.Corridor
+	Guard      *access.Guard
 	Store      Store
 	Contents   *contents.Store
 	Thumbnails *preview.Cache

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/content"
 	"attachd/server/contents"
@@ -72,7 +73,7 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := s.scan(rq, sc, a, spool); err != nil {
 		return err
 	}
-	if sc, err = s.Corridor.Recheck(rq, sc, api.Upload, api.Parent(a.Parent.Kind)); err != nil {
+	if sc, err = s.Guard.Recheck(rq, sc, access.Upload, s.Guard.Parent(a.Parent.Kind)); err != nil {
 		return err
 	}
 	newID := func() uuid.UUID {

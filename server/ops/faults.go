@@ -143,7 +143,7 @@ func (s *Service) ListFaults(w *api.Response, rq *api.Request, sc api.Scope) err
 				return err
 			}
 			if _, known := visible[e.Space]; !known {
-				if visible[e.Space], err = s.Corridor.SeesSpace(rq, sc, e.Space); err != nil {
+				if visible[e.Space], err = s.Guard.SeesSpace(rq, sc, e.Space); err != nil {
 					return err
 				}
 			}

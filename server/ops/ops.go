@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"attachd/blobs"
+	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/contents"
 	"attachd/server/limits"
@@ -39,6 +40,7 @@ type Pinger interface {
 // Options are what a Service is made of.
 type Options struct {
 	Corridor *api.Corridor
+	Guard    *access.Guard
 	Store    store.Store
 	Contents *contents.Store
 	Clock    *upkeep.Clock

@@ -1,4 +1,4 @@
-package api
+package access
 
 import (
 	"context"
@@ -12,13 +12,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/server/api"
 	"attachd/server/token"
 	"attachd/store"
 )
 
 // Me says who the caller is and where they belong.
-func (c *Corridor) Me(w *Response, rq *Request, sc Scope) error {
-	body, err := c.describeCaller(rq, sc.Caller.User)
+func (g *Guard) Me(w *api.Response, rq *api.Request, sc api.Scope) error {
+	body, err := g.describeCaller(rq, sc.Caller.User)
 	if err != nil {
 		return err
 	}
@@ -38,14 +39,14 @@ type membershipBody struct {
 	Role string `json:"role"`
 }
 
-func (c *Corridor) describeCaller(rq *Request, user store.User) (meBody, error) {
+func (g *Guard) describeCaller(rq *api.Request, user store.User) (meBody, error) {
 	body := meBody{ID: user.ID, FullName: user.FullName, IsSuperadmin: user.IsSuperadmin, Spaces: []membershipBody{}}
-	memberships, err := c.Records.Memberships(rq.Context(), user.ID)
+	memberships, err := g.Records.Memberships(rq.Context(), user.ID)
 	if err != nil {
 		return meBody{}, err
 	}
 	for _, m := range memberships {
-		space, _, err := c.Records.Space(rq.Context(), m.Space)
+		space, _, err := g.Records.Space(rq.Context(), m.Space)
 		if errors.Is(err, store.ErrNotFound) {
 			continue // it went away this moment
 		}
@@ -62,24 +63,26 @@ const sessionTTL = 24 * time.Hour
 // cookieName is attachd_session. Over HTTPS it has the prefix with which
 // browsers take a cookie from this host alone, over HTTPS alone, for all of the
 // host or for the path that the server is given (RFC 6265bis, section 4.1.3).
-func (c *Corridor) cookieName(r *http.Request) string {
+func (g *Guard) cookieName(r *http.Request) string {
 	const name = "attachd_session"
 	switch {
-	case !c.isHTTPS(r):
+	case !g.isHTTPS(r):
 		return name
-	case c.basePath != "":
+	case g.Corridor.BasePath() != "":
 		return "__Secure-" + name // __Host- wants the path /
 	default:
 		return "__Host-" + name
 	}
 }
 
-func (c *Corridor) isHTTPS(r *http.Request) bool { return strings.HasPrefix(c.Origin(r), "https:") }
+func (g *Guard) isHTTPS(r *http.Request) bool {
+	return strings.HasPrefix(g.Corridor.Origin(r), "https:")
+}
 
 // CreateSession trades a key for a cookie, so that a page need not keep the
 // key.
-func (c *Corridor) CreateSession(w *Response, rq *Request, sc Scope) error {
-	if err := c.sameOrigin(rq.Request); err != nil {
+func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if err := g.sameOrigin(rq.Request); err != nil {
 		return err
 	}
 	var body struct {
@@ -88,42 +91,41 @@ func (c *Corridor) CreateSession(w *Response, rq *Request, sc Scope) error {
 	}
 	err := rq.ReadJSON(&body)
 	if err == nil && body.Demo != "" {
-		body.Key, err = c.demoKey(rq, body.Demo)
+		body.Key, err = g.demoKey(rq, body.Demo)
 	}
 	if err != nil {
 		return err
 	}
 	if strings.TrimSpace(body.Key) == "" {
-		return InvalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")
+		return api.InvalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")
 	}
-	key, user, err := c.keyOf(rq, body.Key)
+	key, user, err := g.keyOf(rq, body.Key)
 	if errors.Is(err, errNoKey) {
-		return c.guessed(rq, errNoKey)
+		return g.guessed(rq, errNoKey)
 	}
 	if err != nil {
 		return err
 	}
-	who := Caller{User: user, actor: user, Key: key.ID}
-	rq.scope.Caller = who // for the log
-	setActor(rq.Entry, who, false)
-	if err := c.countRequest(rq, who); err != nil {
+	who := api.Caller{User: user, Actor: user, Key: key.ID}
+	rq.SetCaller(who)
+	if err := g.countRequest(rq, who); err != nil {
 		return err
 	}
 	value := token.NewSession()
-	session := store.Session{Hash: token.Hash(value), KeyID: key.ID, ExpiresAt: c.Now().Add(sessionTTL)}
-	if err := c.Records.CreateSession(rq.Context(), session, c.longPast(rq.Context())); err != nil {
+	session := store.Session{Hash: token.Hash(value), KeyID: key.ID, ExpiresAt: g.Now().Add(sessionTTL)}
+	if err := g.Records.CreateSession(rq.Context(), session, g.longPast(rq.Context())); err != nil {
 		return err
 	}
-	me, err := c.describeCaller(rq, user)
+	me, err := g.describeCaller(rq, user)
 	if err != nil {
 		return err
 	}
-	if cookie, err := rq.Cookie(c.cookieName(rq.Request)); err == nil { // the one that this replaces ends
-		if err := c.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
+	if cookie, err := rq.Cookie(g.cookieName(rq.Request)); err == nil { // the one that this replaces ends
+		if err := g.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err
 		}
 	}
-	http.SetCookie(w, c.cookie(rq, value, int(sessionTTL/time.Second)))
+	http.SetCookie(w, g.cookie(rq, value, int(sessionTTL/time.Second)))
 	return rq.Answer(w, http.StatusOK, me)
 }
 
@@ -133,8 +135,8 @@ const sessionRest = 31 * 24 * time.Hour
 
 // longPast is a time before which sessions have ended for good; the zero time
 // while the clock is not trusted.
-func (c *Corridor) longPast(ctx context.Context) time.Time {
-	now, trusted := c.TrustedNow(ctx)
+func (g *Guard) longPast(ctx context.Context) time.Time {
+	now, trusted := g.TrustedNow(ctx)
 	if !trusted {
 		return time.Time{}
 	}
@@ -142,59 +144,59 @@ func (c *Corridor) longPast(ctx context.Context) time.Time {
 }
 
 // DeleteSession signs out; without a session it has nothing to do.
-func (c *Corridor) DeleteSession(w *Response, rq *Request, sc Scope) error {
-	if err := c.sameOrigin(rq.Request); err != nil {
+func (g *Guard) DeleteSession(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if err := g.sameOrigin(rq.Request); err != nil {
 		return err
 	}
-	if cookie, err := rq.Cookie(c.cookieName(rq.Request)); err == nil {
-		if who, err := c.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
-			setActor(rq.Entry, who, false)
+	if cookie, err := rq.Cookie(g.cookieName(rq.Request)); err == nil {
+		if who, err := g.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
+			api.SetActor(rq.Entry, who, false)
 		}
-		if err := c.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
+		if err := g.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err
 		}
 	}
-	http.SetCookie(w, c.cookie(rq, "", -1))
-	return rq.Answer(w, http.StatusOK, Message("Signed out"))
+	http.SetCookie(w, g.cookie(rq, "", -1))
+	return rq.Answer(w, http.StatusOK, api.Message("Signed out"))
 }
 
-func (c *Corridor) cookie(rq *Request, value string, maxAge int) *http.Cookie {
+func (g *Guard) cookie(rq *api.Request, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
-		Name:     c.cookieName(rq.Request),
+		Name:     g.cookieName(rq.Request),
 		Value:    value,
-		Path:     c.basePath + "/",
+		Path:     g.Corridor.BasePath() + "/",
 		MaxAge:   maxAge,
 		HttpOnly: true,
-		Secure:   c.isHTTPS(rq.Request),
+		Secure:   g.isHTTPS(rq.Request),
 		SameSite: http.SameSiteStrictMode,
 	}
 }
 
 // sessionCaller settles who calls with a session's cookie, which browsers
 // send along by themselves: so only from our own pages.
-func (c *Corridor) sessionCaller(rq *Request, value string) (Caller, error) {
-	if err := c.sameOrigin(rq.Request); err != nil {
-		return Caller{}, err
+func (g *Guard) sessionCaller(rq *api.Request, value string) (api.Caller, error) {
+	if err := g.sameOrigin(rq.Request); err != nil {
+		return api.Caller{}, err
 	}
-	ended := unauthorized("This session has ended. Sign in again.")
-	session, err := c.Records.Session(rq.Context(), token.Hash(value))
-	if errors.Is(err, store.ErrNotFound) || err == nil && !c.Now().Before(session.ExpiresAt) {
-		return Caller{}, c.guessed(rq, ended)
+	ended := api.Unauthorized("This session has ended. Sign in again.")
+	session, err := g.Records.Session(rq.Context(), token.Hash(value))
+	if errors.Is(err, store.ErrNotFound) || err == nil && !g.Now().Before(session.ExpiresAt) {
+		return api.Caller{}, g.guessed(rq, ended)
 	}
 	if err != nil {
-		return Caller{}, err
+		return api.Caller{}, err
 	}
-	key, user, err := c.Records.Key(rq.Context(), session.KeyID)
-	if errors.Is(err, store.ErrNotFound) || err == nil && c.expired(key) {
-		return Caller{}, ended
+	key, user, err := g.Records.Key(rq.Context(), session.KeyID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
+		return api.Caller{}, ended
 	}
-	return Caller{User: user, actor: user, Key: key.ID}, err
+	return api.Caller{User: user, Actor: user, Key: key.ID}, err
 }
 
 // sameOrigin refuses what a browser sends from another site's page: what it
 // says of itself in Sec-Fetch-Site and Origin.
-func (c *Corridor) sameOrigin(r *http.Request) error {
-	refused := Forbidden("A page of another origin may not do this. If this is attachd's own page, the proxy before it does not pass on the Host that the browser asked for: have it do so, or set public_url.")
+func (g *Guard) sameOrigin(r *http.Request) error {
+	refused := api.Forbidden("A page of another origin may not do this. If this is attachd's own page, the proxy before it does not pass on the Host that the browser asked for: have it do so, or set public_url.")
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin":
 		return nil // the browser knows, whatever a proxy has made of Host
@@ -206,7 +208,7 @@ func (c *Corridor) sameOrigin(r *http.Request) error {
 	if origin == "" {
 		return nil
 	}
-	ours := c.Origin(r)
+	ours := g.Corridor.Origin(r)
 	if scheme, rest, ok := strings.Cut(ours, "://"); ok {
 		host, _, _ := strings.Cut(rest, "/")
 		if strings.EqualFold(origin, scheme+"://"+host) {
@@ -225,17 +227,17 @@ type demoUserBody struct {
 }
 
 // DemoUsers lists whom a demo lets in without a key.
-func (c *Corridor) DemoUsers(w *Response, rq *Request, sc Scope) error {
-	if !c.OffersDemo(rq.Request) {
-		return NotFound("There is nothing at this address.")
+func (g *Guard) DemoUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if !g.OffersDemo(rq.Request) {
+		return api.NotFound("There is nothing at this address.")
 	}
-	keys, err := c.DemoKeys()
+	keys, err := g.DemoKeys()
 	if err != nil {
 		return err
 	}
 	users := []demoUserBody{}
 	for name, secret := range keys {
-		_, user, err := c.keyOf(rq, secret)
+		_, user, err := g.keyOf(rq, secret)
 		if errors.Is(err, errNoKey) {
 			continue // revoked meanwhile
 		}
@@ -249,17 +251,17 @@ func (c *Corridor) DemoUsers(w *Response, rq *Request, sc Scope) error {
 }
 
 // demoKey gives the key of a demo's user.
-func (c *Corridor) demoKey(rq *Request, name string) (string, error) {
-	if !c.OffersDemo(rq.Request) {
-		return "", InvalidRequest("This server is no demo. Sign in with a key.")
+func (g *Guard) demoKey(rq *api.Request, name string) (string, error) {
+	if !g.OffersDemo(rq.Request) {
+		return "", api.InvalidRequest("This server is no demo. Sign in with a key.")
 	}
-	keys, err := c.DemoKeys()
+	keys, err := g.DemoKeys()
 	if err != nil {
 		return "", err
 	}
 	key, ok := keys[name]
 	if !ok {
-		return "", unauthorized("The demo has no such user.")
+		return "", api.Unauthorized("The demo has no such user.")
 	}
 	return key, nil
 }
@@ -267,8 +269,8 @@ func (c *Corridor) demoKey(rq *Request, name string) (string, error) {
 // OffersDemo says whether the caller may sign in as a user of the demo: only
 // somebody at this machine, who names it as such (a page elsewhere that has
 // its own name point here does not), and through no proxy.
-func (c *Corridor) OffersDemo(r *http.Request) bool {
-	return c.DemoKeys != nil && isLoopback(r.RemoteAddr) && isLoopback(r.Host) &&
+func (g *Guard) OffersDemo(r *http.Request) bool {
+	return g.DemoKeys != nil && isLoopback(r.RemoteAddr) && isLoopback(r.Host) &&
 		r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Forwarded") == ""
 }
 

@@ -1,0 +1,447 @@
+// Package access decides who calls, from a key, a session or a signed link, and what
+// they may. It is the only way to a file.
+package access
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"attachd/server/api"
+	"attachd/server/token"
+	"attachd/store"
+)
+
+// Anyone lets everybody through.
+func Anyone(*api.Request) (api.Scope, error) { return api.Scope{}, nil }
+
+// SignedIn lets through whoever shows a key or has a session.
+func (g *Guard) SignedIn(rq *api.Request) (api.Scope, error) {
+	who, err := g.authenticate(rq)
+	return api.Scope{Caller: who}, err
+}
+
+// Superadmin lets superadmins through.
+func (g *Guard) Superadmin(rq *api.Request) (api.Scope, error) {
+	sc, err := g.SignedIn(rq)
+	if err == nil {
+		err = onlySuperadmin(sc)
+	}
+	return sc, err
+}
+
+// SuperadminOf requires a superadmin and looks up the object in the path first, so
+// that a missing one is 404 before 403.
+func (g *Guard) SuperadminOf(find Finder) api.Access {
+	return func(rq *api.Request) (api.Scope, error) {
+		sc, err := g.SignedIn(rq)
+		if err == nil {
+			sc, err = find(rq, sc, Read)
+		}
+		if err == nil {
+			err = onlySuperadmin(sc)
+		}
+		return sc, err
+	}
+}
+
+func onlySuperadmin(sc api.Scope) error {
+	if !sc.Caller.User.IsSuperadmin {
+		return api.Forbidden("Only a superadmin may do this.")
+	}
+	return nil
+}
+
+// OperatorOnly keeps everybody out who comes over the network.
+func (g *Guard) OperatorOnly(rq *api.Request) (api.Scope, error) {
+	sc, err := g.SignedIn(rq)
+	if err == nil && !api.IsOperator(rq.Context()) {
+		err = api.Forbidden("Only the commands of attachd may do this, on the machine that the server runs on.")
+	}
+	return sc, err
+}
+
+// Scraper may read metrics.
+func (g *Guard) Scraper(rq *api.Request) (api.Scope, error) {
+	if g.PublicMetrics {
+		return api.Scope{}, nil
+	}
+	return g.Superadmin(rq)
+}
+
+// Finder looks up what a route is about, and adds it to what is known already.
+type Finder func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error)
+
+// MemberOf lets members of the space that find finds, and superadmins, read the
+// directory.
+func (g *Guard) MemberOf(find Finder) api.Access { return g.May(Read, find) }
+
+// May lets through whoever has the right to do this to what find finds. It is
+// the only way to a file, whatever the route.
+func (g *Guard) May(do Action, find Finder) api.Access {
+	return func(rq *api.Request) (api.Scope, error) {
+		sc, err := g.SignedIn(rq)
+		if err == nil {
+			sc, err = find(rq, sc, do)
+		}
+		if err == nil {
+			err = g.Authorize(rq, sc, do)
+		}
+		return sc, err
+	}
+}
+
+// SignedLink lets through whoever holds a link that we signed, as long as the
+// key and the user it was made for still have the right. Wrong signatures are
+// not counted as wrong keys are: nobody guesses 256 bits, and a page full of
+// old links must not keep its reader's neighbours waiting.
+func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
+	id, err := rq.IDParam("attachment", "attachment")
+	if err != nil {
+		return sc, err
+	}
+	query := rq.URL.Query()
+	if len(query["expires"]) != 1 || len(query["signature"]) != 1 {
+		return sc, token.ErrSignature // whoever stands before us might read another one of several
+	}
+	expires, err := strconv.ParseInt(query.Get("expires"), 10, 64)
+	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
+		return sc, token.ErrSignature
+	}
+	link, err := g.Signer().Verify(id, expires, query.Get("signature"), g.Now())
+	if err != nil {
+		return sc, err
+	}
+	sc.Inline = link.Inline
+	if sc, err = g.findAttachment(rq, sc, id); err != nil {
+		return sc, err
+	}
+	sc.Caller, err = g.callerWith(rq, link.Key, link.User)
+	if err == nil {
+		err = g.Authorize(rq, sc, Read)
+	}
+	var refused *api.Refusal
+	if errors.As(err, &refused) {
+		// What became of them is nobody's business who holds the link.
+		return sc, &api.Refusal{Status: http.StatusForbidden, Code: "invalid_signature", Detail: "This link has ended: the key that made it, or its user's right to read the file, is gone.", Cause: err}
+	}
+	return sc, err
+}
+
+// callerWith gives the caller that a key makes now, acting for a user, who may
+// be its own.
+func (g *Guard) callerWith(rq *api.Request, keyID, userID uuid.UUID) (api.Caller, error) {
+	key, actor, err := g.Records.Key(rq.Context(), keyID)
+	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
+		return api.Caller{}, errNoKey
+	}
+	who := api.Caller{User: actor, Actor: actor, Key: keyID}
+	if err == nil && userID != actor.ID {
+		who.User, err = g.actFor(rq, actor, userID)
+	}
+	return who, err
+}
+
+// Recheck authorizes an upload again after its body, which can take hours: keys and
+// roles may have been revoked meanwhile.
+func (g *Guard) Recheck(rq *api.Request, sc api.Scope, do Action, find Finder) (api.Scope, error) {
+	if key := sc.Caller.Key; key != uuid.Nil {
+		now, err := g.callerWith(rq, key, sc.Caller.User.ID)
+		if err != nil {
+			return sc, err
+		}
+		sc.Caller = now
+	}
+	sc.AutoCreate = ""
+	sc, err := find(rq, sc, do)
+	if err == nil {
+		err = g.Authorize(rq, sc, do)
+	}
+	return sc, err
+}
+
+// authenticate finds out who calls, from the operator's socket, a key or a
+// session. Beside an error, it returns the caller where one is known.
+func (g *Guard) authenticate(rq *api.Request) (who api.Caller, err error) {
+	header := rq.Header.Get("Authorization")
+	cookie, noCookie := rq.Cookie(g.cookieName(rq.Request))
+	switch {
+	case api.IsOperator(rq.Context()):
+		who = api.Caller{User: api.Operator, Actor: api.Operator}
+	case header != "":
+		scheme, secret, _ := strings.Cut(header, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return who, api.Unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+		}
+		key, user, err := g.keyOf(rq, secret)
+		if errors.Is(err, errNoKey) {
+			return who, g.guessed(rq, errNoKey)
+		}
+		if err != nil {
+			return who, err
+		}
+		who = api.Caller{User: user, Actor: user, Key: key.ID}
+	case noCookie == nil:
+		if who, err = g.sessionCaller(rq, cookie.Value); err != nil {
+			return who, err
+		}
+	default:
+		return who, api.Unauthorized("Show an API key in the header: Authorization: Bearer <key>.")
+	}
+	if who.Key != uuid.Nil {
+		g.Records.TouchKey(who.Key, g.Now())
+		if err := g.countRequest(rq, who); err != nil {
+			return who, err
+		}
+	}
+	// An empty one is an error of the caller's, and must not count as none: the
+	// caller would act with more rights than it meant to.
+	if behalf := rq.Header.Values("X-On-Behalf-Of"); len(behalf) > 0 {
+		id, ok := api.ParseID(behalf[0])
+		if !ok || len(behalf) > 1 {
+			return who, api.InvalidRequest("X-On-Behalf-Of must be one user's id (a UUID).")
+		}
+		user, err := g.actFor(rq, who.Actor, id)
+		if err != nil {
+			return who, err
+		}
+		who.User = user
+	}
+	return who, nil
+}
+
+var errNoKey = api.Unauthorized("This API key is not known, or no longer.")
+
+// keyOf finds the key that a caller shows, and whose it is.
+func (g *Guard) keyOf(rq *api.Request, secret string) (store.Key, store.User, error) {
+	key, user, err := g.Records.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
+	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
+		err = errNoKey
+	}
+	return key, user, err
+}
+
+// actFor gives the user that actor, a superadmin, acts for.
+func (g *Guard) actFor(rq *api.Request, actor store.User, id uuid.UUID) (store.User, error) {
+	if !actor.IsSuperadmin {
+		return store.User{}, api.Forbidden("Only a superadmin may act for another user.")
+	}
+	user, err := g.Records.User(rq.Context(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.User{}, api.Forbidden("There is no user %s to act for. Put it in the directory first.", id)
+	}
+	return user, err
+}
+
+func (g *Guard) expired(k store.Key) bool {
+	return !k.ExpiresAt.IsZero() && !g.Now().Before(k.ExpiresAt)
+}
+
+// Action is what a caller wants to do to the files of a parent, or to one.
+type Action int
+
+// What a caller may want to do.
+const (
+	Read Action = iota
+	Upload
+	Remove
+)
+
+// standing is what counts for a caller's rights over a parent and a file.
+type standing struct {
+	role       store.Role
+	superadmin bool
+	uploader   bool // of the file
+	owner      bool // of the ticket
+}
+
+// allowed is the table of rights.
+func (g *Guard) allowed(do Action, kind store.Kind, who standing) bool {
+	member := who.role >= store.Viewer || who.superadmin
+	editor := who.role >= store.Editor || who.superadmin
+	admin := who.role >= store.Admin || who.superadmin
+	ticket := kind == store.Ticket
+	switch do {
+	case Read:
+		return member
+	case Upload:
+		return editor || ticket && who.owner
+	case Remove:
+		if ticket {
+			return who.uploader && member || who.owner || admin && g.AdminsMayDeleteFromTickets
+		}
+		return who.uploader && member || admin
+	}
+	return false
+}
+
+// Authorize is the one place where rights over files, and over reading the
+// directory, are settled.
+func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
+	user := sc.Caller.User
+	role, err := g.Records.Role(rq.Context(), sc.Entity.Space, user.ID)
+	if err != nil {
+		return err
+	}
+	if sc.AutoCreate != "" {
+		return g.authorizeAutoCreate(rq, sc, role)
+	}
+	who := standing{
+		role:       role,
+		superadmin: user.IsSuperadmin,
+		uploader:   user.ID != uuid.Nil && sc.Attachment.UploaderID == user.ID,
+		owner:      user.ID != uuid.Nil && sc.Entity.OwnerID == user.ID,
+	}
+	if g.allowed(do, sc.Entity.Kind, who) {
+		return nil
+	}
+	switch {
+	case who.role == store.NoRole && do == Read:
+		return api.Forbidden("You are not a member of the space %q.", sc.Entity.Space)
+	case do == Upload && sc.Entity.Kind == store.Ticket:
+		return api.Forbidden("Only editors and admins of the space, and the ticket's owner, may upload here.")
+	case do == Upload:
+		return api.Forbidden("Only editors and admins of the space may upload here.")
+	case sc.Entity.Kind == store.Ticket:
+		return api.Forbidden("Only the uploader or the ticket's owner may delete this file.")
+	default:
+		return api.Forbidden("Only the uploader or an admin of the space may delete this file.")
+	}
+}
+
+// authorizeAutoCreate lets anyone begin a space that nobody has told us of, or
+// come into one so begun, but lets nobody into one that the system of record
+// keeps, and gives nobody more than the role they were given.
+func (g *Guard) authorizeAutoCreate(rq *api.Request, sc api.Scope, role store.Role) error {
+	space, _, err := g.Records.Space(rq.Context(), sc.AutoCreate)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case space.Auto && role == store.NoRole, role >= store.Editor, sc.Caller.User.IsSuperadmin:
+		return nil
+	}
+	return api.Forbidden("Only editors and admins of the space may upload here.")
+}
+
+// The space for tickets and meetings that an upload creates.
+const autoSpace = "default"
+
+// Parent finds the product, ticket or meeting that the path names, or, with
+// auto_create, makes ready to create it with the upload.
+func (g *Guard) Parent(kind store.Kind) Finder {
+	return func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
+		found, err := g.Entity(kind)(rq, sc, do)
+		var refused *api.Refusal
+		if !g.AutoCreate || do != Upload || !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+			return found, err
+		}
+		id, slug := rq.Params.ByName(kind.String()), autoSpace
+		if kind == store.Product {
+			slug = rq.Params.ByName("space")
+		}
+		parsed, ok := api.ParseID(id)
+		if !ok || !api.ValidSlug(slug) || sc.Caller.User.ID == uuid.Nil {
+			return found, err
+		}
+		p := store.Parent{Kind: kind, ID: parsed}
+		if _, known := g.Records.Entity(rq.Context(), p); known == nil {
+			// In another space, or made by another upload since we looked.
+			return g.Entity(kind)(rq, sc, do)
+		}
+		sc.Entity = store.Entity{Parent: p, Space: slug}
+		sc.AutoCreate = slug
+		return sc, nil
+	}
+}
+
+// Entity finds the product, ticket or meeting that the path names, a product
+// in its space.
+func (g *Guard) Entity(kind store.Kind) Finder {
+	return func(rq *api.Request, sc api.Scope, _ Action) (api.Scope, error) {
+		id, err := rq.IDParam(kind.String(), kind.String())
+		if err != nil {
+			return sc, err
+		}
+		e, err := g.Records.Entity(rq.Context(), store.Parent{Kind: kind, ID: id})
+		if errors.Is(err, store.ErrNotFound) || err == nil && kind == store.Product && e.Space != rq.Params.ByName("space") {
+			return sc, api.NotFound("There is no %s %s%s.", kind, id, inSpace(kind, rq))
+		}
+		sc.Entity = e
+		return sc, err
+	}
+}
+
+func inSpace(kind store.Kind, rq *api.Request) string {
+	if slug := rq.Params.ByName("space"); kind == store.Product && api.ValidSlug(slug) {
+		return " in the space \"" + slug + "\""
+	}
+	return ""
+}
+
+// InPath finds the space that the path names.
+func (g *Guard) InPath(rq *api.Request, sc api.Scope, _ Action) (api.Scope, error) {
+	return g.FindSpace(rq, sc, rq.Params.ByName("space"))
+}
+
+// FindSpace adds a space to what is known of a request.
+func (g *Guard) FindSpace(rq *api.Request, sc api.Scope, slug string) (api.Scope, error) {
+	if !api.ValidSlug(slug) {
+		return sc, api.NotASlug()
+	}
+	_, _, err := g.Records.Space(rq.Context(), slug)
+	sc.Entity.Space = slug
+	return sc, err
+}
+
+// SeesSpace says whether the caller may read a space.
+func (g *Guard) SeesSpace(rq *api.Request, sc api.Scope, slug string) (bool, error) {
+	role, err := g.Records.Role(rq.Context(), slug, sc.Caller.User.ID)
+	return sc.Caller.User.IsSuperadmin || role != store.NoRole, err
+}
+
+// Attachment finds the attachment that the path names, if it is of this kind
+// and, for a meeting's, of this meeting.
+func (g *Guard) Attachment(kind store.Kind) Finder {
+	return func(rq *api.Request, sc api.Scope, _ Action) (api.Scope, error) {
+		id, err := rq.IDParam("attachment", "attachment")
+		if err != nil {
+			return sc, err
+		}
+		found, err := g.findAttachment(rq, sc, id)
+		if err != nil {
+			return found, err
+		}
+		elsewhere := found.Entity.Kind != kind
+		if kind == store.Meeting && !elsewhere {
+			meeting, ok := api.ParseID(rq.Params.ByName("meeting"))
+			elsewhere = !ok || found.Entity.ID != meeting
+		}
+		if elsewhere {
+			return sc, noAttachment(id)
+		}
+		return found, nil
+	}
+}
+
+func (g *Guard) findAttachment(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
+	a, err := g.Records.Attachment(rq.Context(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return sc, noAttachment(id)
+	}
+	if err != nil {
+		return sc, err
+	}
+	e, err := g.Records.Entity(rq.Context(), a.Parent)
+	if errors.Is(err, store.ErrNotFound) {
+		return sc, noAttachment(id) // it went away this moment
+	}
+	sc.Attachment, sc.Entity = a, e
+	return sc, err
+}
+
+func noAttachment(id uuid.UUID) error { return api.NotFound("There is no attachment %s.", id) }
