@@ -1,6 +1,8 @@
 package server
 
 import (
+	"slices"
+
 	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/store"
@@ -11,7 +13,15 @@ type row api.Route
 
 // table is the whole API.
 func (s *Server) table() (routes []api.Route) {
-	for _, line := range []row{
+	for _, line := range slices.Concat(s.attachments(), s.callers(), s.objects(), s.operations()) {
+		routes = append(routes, api.Route(line))
+	}
+	return routes
+}
+
+// attachments are the routes of files: the Attachments API and its extensions.
+func (s *Server) attachments() []row {
+	return []row{
 		// The Attachments API.
 		{"GET", "/catalog/spaces/:space/products/:product/attachments", s.guard.May(access.Read, s.guard.Parent(store.Product)), s.files.ListAttachments, api.FileList, api.Unrecorded},
 		{"POST", "/catalog/spaces/:space/products/:product/attachments", s.guard.May(access.Upload, s.guard.Parent(store.Product)), s.files.Upload, api.FileUpload, api.InCommit("attachment.upload", "attachment")},
@@ -37,8 +47,12 @@ func (s *Server) table() (routes []api.Route) {
 		{"GET", "/issues/attachments/:attachment/preview", s.guard.May(access.Read, s.guard.Attachment(store.Ticket)), s.files.Preview, api.Document, api.Reading("attachment.preview", "attachment")},
 		{"GET", "/meetings/:meeting/attachments/:attachment/preview", s.guard.May(access.Read, s.guard.Attachment(store.Meeting)), s.files.Preview, api.Document, api.Reading("attachment.preview", "attachment")},
 		{"GET", "/files/:attachment", s.guard.SignedLink, s.files.DownloadLinked, api.LinkedFile, api.Reading("attachment.download", "attachment")},
+	}
+}
 
-		// Who is calling.
+// callers are the routes of whoever calls: keys, sessions, limits.
+func (s *Server) callers() []row {
+	return []row{
 		{"GET", "/users/me", s.guard.SignedIn, s.guard.Me, api.Document, api.Unrecorded},
 		{"GET", "/limits", s.guard.SignedIn, s.files.Limits, api.Document, api.Unrecorded},
 		{"GET", "/faults", s.guard.SignedIn, s.ops.ListFaults, api.Document, api.Unrecorded},
@@ -48,8 +62,12 @@ func (s *Server) table() (routes []api.Route) {
 		{"GET", "/api-keys", s.guard.SignedIn, s.directory.ListOwnKeys, api.Document, api.Unrecorded},
 		{"POST", "/api-keys", s.guard.SignedIn, s.directory.CreateOwnKey, api.Document, api.InCommit("key.create", "key")},
 		{"DELETE", "/api-keys/:key", s.guard.SignedIn, s.directory.DeleteOwnKey, api.Document, api.InCommit("key.revoke", "key")},
+	}
+}
 
-		// The directory, written by a system of record or an operator.
+// objects are the routes of the directory, which a system of record or an operator writes.
+func (s *Server) objects() []row {
+	return []row{
 		{"POST", "/directory/import", s.guard.Superadmin, s.directory.ImportDirectory, api.Document, api.InCommit("directory.import", "directory")},
 		{"GET", "/directory/users", s.guard.Superadmin, s.directory.ListUsers, api.Document, api.Unrecorded},
 		{"PUT", "/directory/users/:user", s.guard.Superadmin, s.directory.PutUser, api.Document, api.InCommit("user.put", "user")},
@@ -82,8 +100,12 @@ func (s *Server) table() (routes []api.Route) {
 		{"PUT", "/directory/meetings/:meeting", s.guard.Superadmin, s.directory.PutMeeting, api.Document, api.InCommit("meeting.put", "meeting")},
 		{"GET", "/directory/meetings/:meeting", s.guard.MemberOf(s.guard.Entity(store.Meeting)), s.directory.GetEntity, api.Document, api.Unrecorded},
 		{"DELETE", "/directory/meetings/:meeting", s.guard.SuperadminOf(s.guard.Entity(store.Meeting)), s.directory.DeleteEntity(store.Meeting), api.Document, api.InCommit("meeting.delete", "meeting")},
+	}
+}
 
-		// Operations.
+// operations are the routes of operators, and the documents.
+func (s *Server) operations() []row {
+	return []row{
 		{"GET", "/health", access.Anyone, s.ops.Health, api.Probe, api.Unrecorded},
 		{"GET", "/health/ready", access.Anyone, s.ops.HealthReady, api.Probe, api.Unrecorded},
 		{"GET", "/metrics", s.guard.Scraper, s.ops.ServeMetrics, api.Probe, api.Unrecorded},
@@ -107,8 +129,5 @@ func (s *Server) table() (routes []api.Route) {
 		{"GET", "/docs", access.Anyone, s.docs, api.Document, api.Unrecorded},
 		{"GET", "/", access.Anyone, s.page, api.Document, api.Unrecorded},
 		{"GET", "/assets/:version/:asset", access.Anyone, s.pageAsset, api.Document, api.Unrecorded},
-	} {
-		routes = append(routes, api.Route(line))
 	}
-	return routes
 }

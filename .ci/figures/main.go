@@ -27,7 +27,7 @@ import (
 )
 
 // aids are the packages that are no part of the program.
-var aids = []string{"storetest", "blobstest", "disktest", "durability", "load", "e2e"}
+var aids = []string{"storetest", "blobstest", "disktest", "upkeeptest", "durability", "load", "e2e", "build"}
 
 // repeated is the length, in lines, from which on a passage that stands twice
 // counts. Blank lines, comments and lines without a letter are left out.

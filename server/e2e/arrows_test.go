@@ -3,81 +3,80 @@
 package e2e
 
 import (
+	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// The rooms and what they may import of ours: their arrows point one way.
-var arrows = map[string][]string{
-	"attachd":                     {"blobs/disk", "server", "server/backup", "server/cli", "server/cli/command", "server/cli/files", "server/config", "server/daemon", "server/memory", "server/ops", "server/preview", "store", "store/bolt"},
-	"attachd/server/cli":          {"blobs", "blobs/durable", "server", "server/backup", "server/cli/command", "server/config", "server/content", "server/daemon", "server/datadir", "server/doctor", "server/ops", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server/cli/command":  {"server/remote", "server/upkeep"},
-	"attachd/server/cli/files":    {"server/cli/command", "server/config", "server/remote", "server/token"},
-	"attachd/server/daemon":       {"blobs", "server", "server/backup", "server/config", "server/content", "server/datadir", "server/doctor", "server/jobs", "server/memory", "server/ops", "server/preview", "server/scan", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server":              {"blobs", "server/access", "server/api", "server/content", "server/contents", "server/directory", "server/files", "server/jobs", "server/limits", "server/memory", "server/ops", "server/page", "server/preview", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server/api":          {"blobs", "blobs/durable", "server/content", "server/contents", "server/limits", "server/memory", "server/token", "store"},
-	"attachd/server/access":       {"server/api", "server/limits", "server/token", "store"},
-	"attachd/server/files":        {"blobs", "server/access", "server/api", "server/content", "server/content/container", "server/contents", "server/formdata", "server/limits", "server/memory", "server/preview", "server/scan", "server/token", "store"},
-	"attachd/server/directory":    {"server/access", "server/api", "server/content/charset", "server/token", "store"},
-	"attachd/server/ops":          {"blobs", "server/access", "server/api", "server/contents", "server/jobs", "server/limits", "server/memory", "server/token", "server/upkeep", "server/webhooks", "store"},
-	"attachd/server/formdata":     {"server/content"},
-	"attachd/server/jobs":         {},
-	"attachd/server/limits":       {},
-	"attachd/server/memory":       {},
-	"attachd/server/page":         {},
-	"attachd/server/contents":     {"blobs", "store"},
-	"attachd/server/backup":       {"blobs", "blobs/disk", "blobs/durable", "server/upkeep", "store"},
-	"attachd/server/upkeep":       {"blobs", "store"},
-	"attachd/server/config":       {},
-	"attachd/server/content":      {"server/content/charset", "server/content/container"},
-	"attachd/server/datadir":      {"blobs/durable", "server/token"},
-	"attachd/server/doctor":       {"blobs", "blobs/disk", "blobs/durable", "server/config", "server/datadir", "server/scan", "server/upkeep", "server/webhooks", "store", "store/bolt"},
-	"attachd/server/preview":      {"blobs", "server/content/charset"},
-	"attachd/server/scan":         {},
-	"attachd/server/token":        {},
-	"attachd/server/backoff":      {},
-	"attachd/server/webhooks":     {"server/backoff", "store"},
-	"attachd/server/remote":       {"server/backoff", "server/content"},
-	"attachd/server/durability":   {},
-	"attachd/server/e2e":          {},
-	"attachd/server/e2e/build":    {},
-	"attachd/server/load":         {"store", "store/bolt", "store/storetest"},
-	"attachd/store/bolt":          {"blobs/durable", "store", "store/bolt/check", "store/bolt/dbfile", "store/bolt/pages", "store/bolt/records", "store/bolt/schema", "store/bolt/wal"},
-	"attachd/store/bolt/check":    {"store", "store/bolt/dbfile", "store/bolt/records", "store/bolt/schema"},
-	"attachd/store/bolt/dbfile":   {"blobs/durable", "store", "store/bolt/inplace", "store/bolt/pages", "store/bolt/schema"},
-	"attachd/store/bolt/inplace":  {"store"},
-	"attachd/store/bolt/pages":    {"store/bolt/schema"},
-	"attachd/store/bolt/records":  {"store", "store/bolt/dbfile", "store/bolt/schema"},
-	"attachd/store/bolt/schema":   {"store"},
-	"attachd/store/bolt/wal":      {"blobs/durable", "store/bolt/inplace"},
-	"attachd/store":               {},
-	"attachd/blobs":               {},
-	"attachd/blobs/disk":          {"blobs", "blobs/durable"},
-	"attachd/blobs/disk/disktest": {"blobs", "blobs/disk"},
-	"attachd/blobs/durable":       {},
-	"attachd/store/storetest":     {"store"},
-	"attachd/blobs/blobstest":     {"blobs"},
+// The page that draws the rooms and their arrows.
+const architecture = "../ARCHITECTURE.md"
 
-	"attachd/server/content/charset":   {},
-	"attachd/server/content/container": {"server/content/charset"},
+// drawing reads the page: its rooms, as text, and what each may import of ours.
+func drawing(t *testing.T) (rooms string, arrows map[string][]string) {
+	t.Helper()
+	page, err := os.ReadFile(architecture)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rooms, rest, _ := strings.Cut(string(page), "\n## Arrows\n")
+	_, rest, _ = strings.Cut(rest, "```\n")
+	list, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatalf("%s draws no arrows", architecture)
+	}
+	arrows = map[string][]string{}
+	for line := range strings.Lines(list) {
+		room, imports, _ := strings.Cut(line, ":")
+		arrows[room] = strings.Fields(imports)
+	}
+	return rooms, arrows
+}
 
-	"attachd/server/upkeep/upkeeptest": {"blobs", "blobs/disk", "blobs/disk/disktest", "server/upkeep", "store", "store/bolt"},
+// roomOf is how the page names a package.
+func roomOf(path string) string { return strings.TrimPrefix(path, "attachd/") }
+
+func TestEveryRoomIsOnThePageThatDrawsThem(t *testing.T) {
+	t.Parallel()
+	page, _ := drawing(t)
+	var rooms []string
+	for path := range strings.Lines(goList(t, runtime.GOOS, "attachd/...")) {
+		room := roomOf(strings.TrimSpace(path))
+		rooms = append(rooms, room)
+		if !strings.Contains(page, "`"+room+"`") {
+			t.Errorf("%s does not say what %s is", architecture, room)
+		}
+	}
+	for row := range strings.Lines(page) {
+		if room, _, is := strings.Cut(strings.TrimPrefix(row, "| `"), "` |"); is && !slices.Contains(rooms, room) {
+			t.Errorf("%s speaks of %s, which is not there", architecture, room)
+		}
+	}
 }
 
 func TestArrowsPointOneWay(t *testing.T) {
 	t.Parallel()
-	for line := range strings.Lines(goList(t, runtime.GOOS, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "attachd/...")) {
-		words := strings.Fields(line)
-		from := words[0]
-		allowed, drawn := arrows[from]
-		if !drawn {
-			t.Errorf("%s is a new room: draw its arrows here", from)
-		}
-		for _, to := range words[1:] {
-			if room, ours := strings.CutPrefix(to, "attachd/"); ours && !slices.Contains(allowed, room) {
-				t.Errorf("%s imports %s", from, to)
+	_, arrows := drawing(t)
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		for line := range strings.Lines(goList(t, system, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "attachd/...")) {
+			words := strings.Fields(line)
+			from := roomOf(words[0])
+			allowed, is := arrows[from]
+			if !is {
+				t.Errorf("%s is a new room: draw its arrows in %s", from, architecture)
+			}
+			for _, to := range words[1:] {
+				if room, ours := strings.CutPrefix(to, "attachd/"); ours && !slices.Contains(allowed, room) {
+					t.Errorf("%s imports %s, which %s does not draw", from, room, architecture)
+				}
+			}
+			if system == runtime.GOOS {
+				for _, room := range allowed {
+					if !slices.Contains(words[1:], "attachd/"+room) {
+						t.Errorf("%s draws an arrow from %s to %s, which is not there", architecture, from, room)
+					}
+				}
 			}
 		}
 	}
