@@ -65,7 +65,7 @@ func TestAContentThatWaitsForNobodyKeepsNothingElseBack(t *testing.T) {
 				eventually(t, "each of the others to have its file", func() bool { return sizeOf(path) > 0 })
 			}
 			p.stop(t)
-			if !strings.Contains(p.log.String(), "the record of a content that waits cannot be read") {
+			if !strings.Contains(p.log.String(), "the record of a staged content cannot be read") {
 				t.Errorf("the log says nothing of it:\n%s", &p.log)
 			}
 		})
