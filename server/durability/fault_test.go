@@ -3,6 +3,7 @@
 package durability
 
 import (
+	"bytes"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -39,22 +40,11 @@ func TestADatabaseThatIsNotWhatItWasIsRefusedUntilItIsAndLosesNothing(t *testing
 		} {
 			t.Run(name+", and put back "+when, func(t *testing.T) {
 				t.Parallel()
-				p := serve(t, t.TempDir())
+				p, whole, uploads := damagedAtRest(t, do)
 				database := filepath.Join(p.dir, "attachd.db")
-				first, err := p.upload(product, "a.txt", []byte("first"))
-				must(t, err)
-				last, err := p.upload(product, "b.txt", []byte("last")) // may be in the log only
-				must(t, err)
-
-				must(t, p.standStill()) // so that it does not write between the two
-				whole, err := os.ReadFile(database)
-				must(t, err)
-				do(t, database, whole)
-				must(t, p.cmd.Process.Signal(syscall.SIGCONT))
-				p.wantUnavailable(t, first.id())
 
 				p = putBack(t, p, database, whole)
-				for _, a := range []answer{first, last} {
+				for _, a := range uploads {
 					if got, err := p.download(a.id()); err != nil || got.status != http.StatusOK {
 						t.Errorf("with its bytes again: %d %s, %v", got.status, got.body, err)
 					}
@@ -66,6 +56,37 @@ func TestADatabaseThatIsNotWhatItWasIsRefusedUntilItIsAndLosesNothing(t *testing
 				wantSound(t, p.dir)
 			})
 		}
+	}
+}
+
+// damagedAtRest is a process whose database was damaged while it wrote nothing to
+// it, with what the database was and the uploads that it has. One that was
+// stopped within a commit goes on with it in the damaged file, and then the bytes
+// from before are an older database: such a process is of no use here.
+func damagedAtRest(t *testing.T, do func(t *testing.T, database string, whole []byte)) (p *process, whole []byte, uploads []answer) {
+	t.Helper()
+	for {
+		p = serve(t, t.TempDir())
+		database := filepath.Join(p.dir, "attachd.db")
+		first, err := p.upload(product, "a.txt", []byte("first"))
+		must(t, err)
+		last, err := p.upload(product, "b.txt", []byte("last")) // may be in the log only
+		must(t, err)
+
+		must(t, p.standStill())
+		whole, err = os.ReadFile(database)
+		must(t, err)
+		do(t, database, whole)
+		damaged, err := os.ReadFile(database)
+		must(t, err)
+		must(t, p.cmd.Process.Signal(syscall.SIGCONT))
+		p.wantUnavailable(t, first.id()) // of changes too, which come after a commit that is under way
+		after, err := os.ReadFile(database)
+		must(t, err)
+		if bytes.Equal(after, damaged) {
+			return p, whole, []answer{first, last}
+		}
+		p.kill()
 	}
 }
 
