@@ -192,10 +192,14 @@ func TestWhatIsDeniedIsRecorded(t *testing.T) {
 		{as: "stranger", do: "GET {A.at}", want: 403},
 		{as: "viewer", do: "DELETE /catalog/attachments/{A}", want: 403},
 		{as: "viewer", do: "GET /directory/users", want: 403},
+		{as: "stranger", do: "GET /directory/tickets?space=a", want: 403},
 		{do: "GET /files/{A}?expires=1&signature=x", want: 403, code: "invalid_signature"},
 	} {
 		w.do(t, s)
 		newest := w.auditLog(t, "?limit=1")[0]
+		if strings.Contains(s.do, "space=a") && newest.Space != "a" {
+			t.Errorf("%s is recorded of the space %q", s.do, newest.Space)
+		}
 		code := s.code
 		if code == "" {
 			code = codes[s.want][0]

@@ -91,6 +91,10 @@ func (rq *Request) newEntry(rule AuditRule) *store.Entry {
 	return e
 }
 
+// SetScope is for what a handler looks up beyond its route: the log and the audit log
+// name it.
+func (rq *Request) SetScope(sc Scope) { rq.scope = sc }
+
 // SetCaller is for who has only just said who they are: the log and the audit log
 // name them.
 func (rq *Request) SetCaller(who Caller) {

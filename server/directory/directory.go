@@ -344,6 +344,7 @@ func (s *Service) ListEntities(kind store.Kind) api.Handler {
 			if err != nil {
 				return err
 			}
+			rq.SetScope(asked)
 			if err := s.Guard.Authorize(rq, asked, access.Read); err != nil {
 				return err
 			}
