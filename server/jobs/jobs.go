@@ -4,7 +4,6 @@ package jobs
 import (
 	"context"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -21,8 +20,9 @@ type Job struct {
 	Wake  <-chan struct{} // optional: each receive starts a run
 	// AtStart is whether it also runs at start, not only when it is due.
 	AtStart bool
-	// Exclusive is whether only one of several replicas may run it at a time,
-	// because two would do the same work twice or against each other.
+	// Exclusive says that two replicas must not run it at the same time, because
+	// they would do the same work twice or against each other. A single process
+	// need not heed it.
 	Exclusive bool
 	// ThroughDrain is whether it goes on while a server that stops answers its last
 	// requests, because they need it or it has to finish what they leave. Others
@@ -41,8 +41,9 @@ func Loop(run func(context.Context)) func(context.Context) error {
 }
 
 // Run runs all jobs until ctx ends, or draining for those that end with it, and
-// returns when the last has ended. A job that fails or panics is logged and run
-// again, and stops neither the others nor the server, as a request does not.
+// returns when the last has ended. A job that fails is logged and run again. One
+// that panics ends the process, because nobody knows what it has left locked or half
+// done.
 func Run(ctx, draining context.Context, log *slog.Logger, all ...Job) {
 	early, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -92,12 +93,6 @@ func (j Job) loop(ctx context.Context, log *slog.Logger) {
 
 // once runs a job and logs its failure.
 func (j Job) once(ctx context.Context, log *slog.Logger) (failed bool) {
-	defer func() {
-		if what := recover(); what != nil {
-			failed = true
-			log.Error("background job panicked", "job", j.Name, "error", what, "stack", string(debug.Stack()))
-		}
-	}()
 	err := j.Run(ctx)
 	if err != nil && ctx.Err() == nil {
 		log.Error("background job failed", "job", j.Name, "error", err)
