@@ -38,7 +38,7 @@ import (
 // Options configure a Store.
 type Options struct {
 	Stager    store.Stager    // optional, as is
-	Batcher   blobs.Batcher   // which flushes: without both, nothing is staged
+	Batcher   blobs.Batcher   // without both, nothing is staged
 	Versioner blobs.Versioner // optional: without it, every read is checked anew
 	Marker    blobs.Marker    // optional: without it, damaged blobs are not remembered
 	// StageBelow is the size in bytes below which a content may be staged; 0
@@ -99,8 +99,14 @@ type Store struct {
 
 // New joins blobs with what is staged.
 func New(records Records, files blobs.Store, opts Options) *Store {
-	if opts.Stager == nil || opts.Batcher == nil {
+	if opts.Stager == nil {
 		opts.Stager, opts.StageBelow = noStager{}, 0
+	}
+	if opts.Batcher == nil { // what is staged already still gets its blob
+		opts.Batcher, opts.StageBelow = oneByOne{files}, 0
+	}
+	if opts.Thumbnails == nil {
+		opts.Thumbnails = noThumbnails{}
 	}
 	if opts.Marker == nil {
 		opts.Marker = noMarker{}

@@ -190,6 +190,31 @@ func TestContentsDoWithoutStagingBatchesVersionsAndMarks(t *testing.T) {
 	}
 }
 
+// One machine's staged contents may be opened with another kind of blobs.
+func TestWhatIsStagedGetsItsBlobWithoutBatchesToo(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, content := range []string{"one", "two"} {
+		if _, staged := h.upload(content); !staged {
+			t.Error("it is not staged")
+		}
+	}
+	h.Store = contents.New(h.records, struct{ blobs.Store }{h.files},
+		contents.Options{Stager: h.records, StageBelow: below, VerifyReads: true, Log: slog.New(slog.DiscardHandler)})
+	h.must(h.read("one"))
+	if _, staged := h.upload("three"); staged {
+		t.Error("more is staged")
+	}
+	h.flush()
+	if n := h.StagedBytes(); n != 0 {
+		t.Errorf("%d bytes are staged still", n)
+	}
+	if blobs := h.list(h.files, blobs.Ref{}); len(blobs) != 3 {
+		t.Errorf("%d of 3 have a blob", len(blobs))
+	}
+	h.must(h.read("two"))
+}
+
 // An upload whose record is refused leaves nothing; one whose content others
 // have leaves that.
 func TestARefusedRecordTakesItsContentAlong(t *testing.T) {

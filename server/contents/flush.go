@@ -200,6 +200,7 @@ func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) err
 	if err != nil {
 		return err
 	}
+	defer release()
 	gone, err := c.Stager.Unstage(ctx, ids)
 	release()
 	if err != nil {

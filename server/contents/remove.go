@@ -13,7 +13,7 @@ import (
 func (c *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
 	return c.Store.Remove(ctx, ref, func() (bool, error) {
 		found, err := referenced()
-		if err == nil && !found && c.Thumbnails != nil {
+		if err == nil && !found {
 			if err := c.Thumbnails.Drop(ref); err != nil {
 				c.Log.Warn("a thumbnail could not be removed", "blob", ref.String(), "error", err)
 			}
