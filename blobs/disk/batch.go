@@ -170,13 +170,15 @@ func (d *Store) syncShards(shards map[byte][]blobs.Ref, contents int) error {
 func atOnce(n int, do func(i int) error) error {
 	group, failed := errgroup.WithContext(context.Background())
 	group.SetLimit(together)
+	errs := make([]error, n)
 	for i := range n {
 		group.Go(func() error {
-			if failed.Err() != nil {
-				return nil
+			if failed.Err() == nil {
+				errs[i] = do(i)
 			}
-			return do(i)
+			return errs[i]
 		})
 	}
-	return group.Wait()
+	_ = group.Wait()            // the first of them
+	return errors.Join(errs...) // any may say that the disk is full
 }
