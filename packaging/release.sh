@@ -36,7 +36,7 @@ build() { # build OS ARCH FILE
 documents=(
 	README.md SECURITY.md config.example.toml server/e2e/modules_test.go
 	packaging/README.md packaging/alerts.yml packaging/grafana.json
-	server/cli/RECIPES.md server/durability/README.md server/openapi.json
+	server/cli/RECIPES.md server/durability/README.md server/ARCHITECTURE.md server/openapi.json
 	server/page/screenshots/place.png server/page/screenshots/operator.png
 )
 
