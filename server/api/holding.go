@@ -104,7 +104,7 @@ func (rq *Request) Hold(n int64) error {
 	return nil
 }
 
-// HoldAtOnce is hold without waiting.
+// HoldAtOnce is Hold without waiting.
 func (rq *Request) HoldAtOnce(n int64) error {
 	more := n + requestHolds - rq.held
 	if more <= 0 {

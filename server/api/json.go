@@ -24,7 +24,7 @@ func (rq *Request) ReadJSON(v any) error {
 	return DecodeJSON(raw, v)
 }
 
-// ReadOptionalJSON is readJSON for a body that may be left out.
+// ReadOptionalJSON is ReadJSON for a body that may be left out.
 func (rq *Request) ReadOptionalJSON(v any) error {
 	raw, err := rq.readBody()
 	if err != nil || len(raw) == 0 {

@@ -198,14 +198,14 @@ func (n *addition) checkRecords(ctx context.Context, records Records) error {
 func (n *addition) fetch(ctx context.Context, records Records, need need) (content io.ReadCloser, lost string, err error) {
 	content, err = n.from.Content(ctx, need.ref)
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
-		// What waited for its file when the copy was made may have gone with
+		// What was staged when the copy was made may have gone with
 		// its record before it had one.
-		waiting, noneWaits := records.StagedContent(ctx, need.ref)
+		staged, notStaged := records.StagedContent(ctx, need.ref)
 		switch {
-		case noneWaits == nil:
-			content, err = io.NopCloser(bytes.NewReader(waiting)), nil
-		case !errors.Is(noneWaits, store.ErrNotFound):
-			return nil, "", noneWaits
+		case notStaged == nil:
+			content, err = io.NopCloser(bytes.NewReader(staged)), nil
+		case !errors.Is(notStaged, store.ErrNotFound):
+			return nil, "", notStaged
 		}
 	}
 	switch {

@@ -55,8 +55,7 @@ func awake(c chan struct{}) {
 }
 
 // RunFlush flushes what is staged until ctx ends, and what is staged then. What
-// fails is logged and tried again, as long as the metadata can be changed. It
-// may be called once.
+// fails is logged and tried again, as long as the metadata can be changed.
 func (c *Store) RunFlush(ctx context.Context) {
 	var logged time.Time
 	for {

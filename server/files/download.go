@@ -244,8 +244,8 @@ func (w *sending) Write(p []byte) (int, error) {
 	return w.Response.Write(p)
 }
 
-// portion is how many bytes of a file are sent at once: a client that takes
-// that little within writeStall is not cut off.
+// portion is how many bytes of a file are sent at once: a client that takes that
+// much in the time that the corridor gives it is not cut off.
 const portion = blobs.ChunkSize
 
 // ReadFrom is where http.ServeContent's copying comes by.

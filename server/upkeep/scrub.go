@@ -133,7 +133,7 @@ func (s *Scrub) Status() ScrubStatus {
 }
 
 // Run reads until ctx ends, and then saves where it is. What fails is logged
-// and tried again. It may be called once.
+// and tried again.
 func (s *Scrub) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := s.step(ctx); err != nil && ctx.Err() == nil {

@@ -19,7 +19,7 @@ func (b *Store) CreateAttachment(ctx context.Context, a store.Attachment, checks
 	return b.create(ctx, a, nil, checksums, autoCreate)
 }
 
-// CreateStaged implements Attachments.
+// CreateStaged implements store.Stager.
 func (b *Store) CreateStaged(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error {
 	if int64(len(content)) != a.Size {
 		return fmt.Errorf("store: attachment %s has %d bytes, and its content %d", a.ID, a.Size, len(content))

@@ -3,7 +3,7 @@
 //
 // The file itself is in dbfile, the pages below bbolt in pages, the log in wal,
 // and what is in which bucket in schema. Here is what becomes of a call: reads are
-// transactions of their own, changes go through the committer (commit.go).
+// transactions of their own, changes go through the committer (committer.go).
 package bolt
 
 import (
@@ -225,7 +225,7 @@ func (b *Store) verifyRest(ctx context.Context) {
 	})
 }
 
-// Verify implements Store.
+// Verify implements store.Verifier.
 func (b *Store) Verify(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()
@@ -241,7 +241,7 @@ func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]str
 	return check.Database(ctx, b.file, b.viewAll, rest)
 }
 
-// Damage implements Store.
+// Damage implements store.Verifier.
 func (b *Store) Damage() []string { return b.file.Known() }
 
 // InPlace fails with store.ErrReplaced when the file of the database was removed
@@ -279,7 +279,7 @@ func (b *Store) viewIf(unflushed bool) viewer {
 	return b.viewCommitted
 }
 
-// Snapshot implements Store. It is a database that Open opens.
+// Snapshot implements store.Snapshotter. It is a database that Open opens.
 func (b *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()

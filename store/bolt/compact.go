@@ -14,7 +14,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// Compact implements Store. The committer itself makes the copy, so nothing
+// Compact implements store.Compacter. The committer itself makes the copy, so nothing
 // changes meanwhile. The copy takes the name of the database once it is whole,
 // holds the same, and is on stable storage; until then all that can be lost is
 // the copy. Readers turn to the new file when it has the name, and nothing is
@@ -61,7 +61,7 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	return done, errors.Join(cm.wal.Remove(), durable.SyncDir(filepath.Dir(file.Path())))
 }
 
-// Size implements Store. Pages are safe to read only while nothing is written.
+// Size implements store.Compacter. Pages are safe to read only while nothing is written.
 func (b *Store) Size(ctx context.Context) (size store.Size, err error) {
 	read := func(tx *dbfile.Tx) (err error) {
 		size, err = b.file.Size(tx)

@@ -16,7 +16,7 @@ var compaction = []promise{
 		w.ok(w.SetNote(w.ctx, "note", []byte("kept")))
 		ctx := w.telling()
 		there := w.upload(w.ticket)
-		waiting := w.wait(w.product, "waits for its file")
+		staged := w.wait(w.product, "is staged")
 		told := w.file(w.product)
 		w.ok(w.CreateAttachment(ctx, told, nil, ""))
 		deleted := w.wait(w.meeting, strings.Repeat("deleted ", 1<<15))
@@ -35,12 +35,12 @@ var compaction = []promise{
 		var copied bytes.Buffer
 		w.ok(w.Snapshot(w.ctx, &copied))
 		same(w, "what was deleted is there", bytes.Contains(copied.Bytes(), []byte("deleted deleted")), false)
-		same(w, "what waits is there", bytes.Contains(copied.Bytes(), []byte("waits for its file")), true)
+		same(w, "what is staged is there", bytes.Contains(copied.Bytes(), []byte("is staged")), true)
 
 		sameList(w, "list", w.attachmentsOf(w.ticket), []store.Attachment{there})
-		w.wantWaiting(waiting)
-		w.wantContent("waits for its file")
-		same(w, "bytes that wait", w.StagedBytes(), waiting.Size)
+		w.wantStaged(staged)
+		w.wantContent("is staged")
+		same(w, "bytes that wait", w.StagedBytes(), staged.Size)
 		same(w, "last use", w.lastUse(k), noon)
 		_, err = w.Session(w.ctx, content(1))
 		w.ok(err)
@@ -55,7 +55,7 @@ var compaction = []promise{
 		if seq := w.events(named(store.AttachmentCreated, again))[0].Seq; seq <= before[0].Seq {
 			w.Errorf("after event %d came event %d", before[0].Seq, seq)
 		}
-		w.settle(nil, waiting.ID)
+		w.unstage(nil, staged.ID)
 		_, err = w.Compact(w.ctx)
 		w.ok(err)
 		faults, err := w.Check(w.ctx, nil)

@@ -20,8 +20,8 @@ func (w *world) wait(e store.Entity, content string) store.Attachment {
 	return a
 }
 
-// wantWaiting sees that these contents wait with these records, oldest first.
-func (w *world) wantWaiting(want ...store.Attachment) {
+// wantStaged sees that these contents are staged with these records, oldest first.
+func (w *world) wantStaged(want ...store.Attachment) {
 	w.Helper()
 	list, err := w.StagedAfter(w.ctx, uuid.Nil, 1000, 1<<30)
 	w.ok(err)
@@ -38,14 +38,14 @@ func (w *world) wantWaiting(want ...store.Attachment) {
 	for _, a := range want {
 		wanted = append(wanted, a.ID)
 	}
-	sameList(w, "waiting", got, wanted)
+	sameList(w, "staged", got, wanted)
 	same(w, "bytes that wait", w.StagedBytes(), total)
 	faults, err := w.Check(w.ctx, nil)
 	w.ok(err)
 	sameList(w, "faults", faults, nil)
 }
 
-func (w *world) settle(want []uuid.UUID, ids ...uuid.UUID) {
+func (w *world) unstage(want []uuid.UUID, ids ...uuid.UUID) {
 	w.Helper()
 	gone, err := w.Unstage(w.ctx, ids)
 	w.ok(err)
@@ -66,45 +66,45 @@ func (w *world) wantNoContent(content string) {
 }
 
 var staging = []promise{
-	{"a content waits from the commit of its record until it is settled", func(w *world) {
+	{"a content is staged from the commit of its record until it is unstaged", func(w *world) {
 		w.wantNoContent("first")
 		first, second := w.wait(w.product, "first"), w.wait(w.ticket, "second")
-		w.wantWaiting(first, second)
+		w.wantStaged(first, second)
 		w.wantContent("first")
 		same(w, "referenced", w.referenced(first.SHA256), true)
-		w.settle(nil, first.ID)
-		w.wantWaiting(second)
+		w.unstage(nil, first.ID)
+		w.wantStaged(second)
 		w.wantNoContent("first")
 		w.wantContent("second")
 		got, err := w.Attachment(w.ctx, first.ID)
 		w.ok(err)
 		same(w, "record", got, first)
-		w.settle(nil, first.ID, second.ID) // once more is no harm
-		w.wantWaiting()
+		w.unstage(nil, first.ID, second.ID) // once more is no harm
+		w.wantStaged()
 	}},
 	{"a content waits with each of its records", func(w *world) {
 		w.upload(w.product) // has another
 		first, second := w.wait(w.product, "same"), w.wait(w.meeting2, "same")
-		w.wantWaiting(first, second)
-		w.settle(nil, second.ID)
+		w.wantStaged(first, second)
+		w.unstage(nil, second.ID)
 		w.wantContent("same")
-		w.settle(nil, first.ID)
+		w.unstage(nil, first.ID)
 		w.wantNoContent("same")
 	}},
 	{"a content goes with its record", func(w *world) {
 		gone, left := w.wait(w.product, "same"), w.wait(w.product, "same")
 		_, err := w.DeleteAttachment(w.ctx, gone.ID)
 		w.ok(err)
-		w.wantWaiting(left)
+		w.wantStaged(left)
 		inMeeting, inSpace := w.wait(w.meeting, "of a meeting"), w.wait(w.product2, "of a space")
-		w.wantWaiting(left, inMeeting, inSpace)
+		w.wantStaged(left, inMeeting, inSpace)
 		_, err = w.DeleteEntity(w.ctx, w.meeting.Parent, true)
 		w.ok(err)
 		_, err = w.DeleteSpace(w.ctx, "ab", true)
 		w.ok(err)
-		w.wantWaiting(left)
-		w.settle([]uuid.UUID{gone.ID, inMeeting.ID}, gone.ID, left.ID, inMeeting.ID)
-		w.wantWaiting()
+		w.wantStaged(left)
+		w.unstage([]uuid.UUID{gone.ID, inMeeting.ID}, gone.ID, left.ID, inMeeting.ID)
+		w.wantStaged()
 	}},
 	{"a refused record leaves no content", func(w *world) {
 		a := w.wait(w.product, "there")
@@ -115,7 +115,7 @@ var staging = []promise{
 		if err := w.CreateStaged(w.ctx, w.file(w.product), []byte("not ten bytes, as recorded"), nil, ""); err == nil {
 			w.Error("a content of another length than recorded was taken")
 		}
-		w.wantWaiting(a)
+		w.wantStaged(a)
 		w.wantContent("there")
 	}},
 	{"a content of any small size waits as it is", func(w *world) {
@@ -155,14 +155,14 @@ var staging = []promise{
 				w.Fatal("there is no end to what is taken")
 			}
 		}
-		w.settle(nil, last.ID)
+		w.unstage(nil, last.ID)
 		same(w, "taken when there is room", w.MayStage(), true)
 	}},
-	{"checksums come with a content that waits, and stay when it is settled", func(w *world) {
+	{"checksums come with a content that is staged, and stay when it is unstaged", func(w *world) {
 		a := w.summed(w.product, 1)
 		w.ok(w.CreateStaged(w.ctx, a, []byte("ten bytes."), []byte("one"), ""))
 		w.wantChecksums(content(1), "one")
-		w.settle(nil, a.ID)
+		w.unstage(nil, a.ID)
 		w.wantChecksums(content(1), "one")
 		_, err := w.DeleteAttachment(w.ctx, a.ID)
 		w.ok(err)

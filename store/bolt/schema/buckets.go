@@ -35,7 +35,7 @@
 //	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
 //	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
 //	import           (import.go)          what is staged of an import; mostly empty
-//	removals         (removal.go)         JSON                                         what was deleted and is not gone yet; mostly empty
+//	removals         (import.go)          JSON        what was deleted and is not gone yet; mostly empty
 //
 //	about            "probe"              -           what Probe writes
 //	                 "log"                epoch       of its write-ahead log
