@@ -58,7 +58,7 @@ type Config struct {
 	Scratch    func() (file *os.File, done func() error, err error)
 	Thumbnails *preview.Cache
 
-	StorageTimes *ops.StorageTimes // optional: what Store and Blobs tell theirs to
+	StorageTimes *ops.StorageTimes // optional: collects commit and sync durations from Store and Blobs
 	LogLinesLost func() int64      // optional: lines of the log that nobody took
 
 	Scanner         Scanner // optional: looks for malware
@@ -81,7 +81,7 @@ type Config struct {
 
 	// Memory says what requests and the decoding of pictures may use; optional.
 	Memory func() memory.Plan
-	// Decode makes thumbnails of at most so many bytes of memory; optional: it
+	// Decode makes a thumbnail within a bound of memory, in bytes; optional: it
 	// is done in this process where nothing else is said, for tests.
 	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
 

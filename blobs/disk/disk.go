@@ -208,7 +208,7 @@ func (d *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 	return file, nil
 }
 
-// Version looks at the file itself, wherever it may be now.
+// Version is of the open file itself, wherever it may be now.
 func (d *Store) Version(c blobs.Content) blobs.Version {
 	file, ok := c.(File)
 	if !ok || !d.versions {

@@ -18,7 +18,7 @@ import (
 // list seems to have changed when that of another parent did. Each takes 8 bytes.
 const listStripes = 4096
 
-// listVersions tells whether the list of a parent's attachments may have changed,
+// listVersions knows whether the list of a parent's attachments may have changed,
 // without reading it. All changes come through this server: a process has the
 // store for itself.
 type listVersions struct {

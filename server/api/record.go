@@ -161,7 +161,7 @@ const (
 	listedOfUser      = 300  // of each user
 )
 
-// deniedLimiter tells which denials are listed. Strangers have nothing to do
+// deniedLimiter decides which denials are recorded. Strangers have nothing to do
 // with how many are of a user.
 type deniedLimiter struct {
 	strangers, users *limits.Rate[uuid.UUID]

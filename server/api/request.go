@@ -118,7 +118,7 @@ func (w *Response) outlastBody() {
 	}
 }
 
-// countedBody tells whether a handler has begun to read.
+// countedBody notes whether a handler has begun to read.
 type countedBody struct {
 	io.ReadCloser
 	read int64

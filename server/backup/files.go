@@ -74,7 +74,7 @@ func same(file *os.File, looked fs.FileInfo) error {
 	return err
 }
 
-// read reads a file of at most so many bytes.
+// read reads a file whole, if it is not longer than a bound in bytes.
 func (a *Archive) read(name string, most int64) ([]byte, error) {
 	file, err := openRegular(a.root, name, os.O_RDONLY)
 	if err != nil {

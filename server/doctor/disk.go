@@ -52,7 +52,7 @@ func fileSystem(_ context.Context, c *Case) []Finding {
 		return problem("Look at the disk.", "The file system of %s cannot be looked at: %v.", c.home(), err)
 	}
 	if name == "" {
-		return nil // this system does not tell
+		return nil // not known on this system
 	}
 	return judgeFileSystem(c.home(), name)
 }
@@ -140,7 +140,7 @@ const inodesNeeded = 64
 func inodes(_ context.Context, c *Case) []Finding {
 	room, err := disk.CapacityOf(c.home())
 	if err != nil {
-		return nil // the look at the disk tells
+		return nil // the check of the disk reports it
 	}
 	return judgeInodes(room)
 }
@@ -164,7 +164,7 @@ func ballast(_ context.Context, c *Case) []Finding {
 	}
 	room, err := disk.CapacityOf(c.home())
 	if err != nil {
-		return nil // the look at the disk tells
+		return nil // the check of the disk reports it
 	}
 	held, err := c.Dir.Ballast()
 	if err != nil {

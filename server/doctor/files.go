@@ -134,7 +134,7 @@ func format(_ context.Context, c *Case) []Finding {
 func owner(_ context.Context, c *Case) []Finding {
 	dir, err := os.Stat(c.Dir.Path())
 	if err != nil || !c.exists() {
-		return nil // the look at the directory tells
+		return nil // the check of the directory reports it
 	}
 	id, name := ownerOf(dir)
 	if !c.Dir.MayClose() { // a platform's, which lets the service in
@@ -171,7 +171,7 @@ func secrets(_ context.Context, c *Case) (found []Finding) {
 		path := c.Dir.Join(name)
 		info, err := os.Stat(path)
 		if err != nil {
-			continue // missing, or the look at the directory tells
+			continue // missing, or the check of the directory reports it
 		}
 		if othersMayEnter(info) {
 			found = append(found, problem("chmod 600 "+path, "%s can be read or written by other users of this machine (mode %04o).", path, info.Mode().Perm())...)

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// ownerOf tells whose a file is: the user's number, and their name.
+// ownerOf is the owner of a file: the user's number, and their name.
 func ownerOf(info fs.FileInfo) (id uint32, name string) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {

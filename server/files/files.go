@@ -47,7 +47,7 @@ type Options struct {
 	IDs        *store.IDs
 	Now        func() time.Time
 	Memory     func() memory.Plan
-	// Decode makes thumbnails of at most so many bytes of memory.
+	// Decode makes a thumbnail within a bound of memory, in bytes.
 	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
 	// Signer has the keys that sign links now.
 	Signer func() *token.Signer

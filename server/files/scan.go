@@ -26,7 +26,7 @@ const (
 	scanError = "error"
 )
 
-// scan has the scanner look at what was spooled, whether or not the same
+// scan has the scanner examine what was spooled, whether or not the same
 // content is stored already: signatures are newer than files.
 func (s *Service) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {

@@ -26,39 +26,40 @@ type healthBody struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// readiness remembers the last look for a moment: looking writes to the disk,
-// and anybody may ask. There is one look at a time.
+// readiness caches the result of the last probe: a probe writes to the disk, and
+// anybody may ask. One probe runs at a time.
 type readiness struct {
-	patience time.Duration // with a look
-	stuck    time.Duration // for which flushes of staged contents may fail
+	patience time.Duration // how long a probe may last
+	stuck    time.Duration // how long flushes of staged contents may fail
 
 	mu      sync.Mutex
-	look    *look // under way; nil when none is
+	probe   *probe // under way; nil when none is
 	at      time.Time
 	reasons []string
 
 	acknowledged atomic.Int64 // uploads
 
-	// Of the scanner; only the look under way uses them.
+	// Of the scanner; only the probe under way uses them.
 	pinged  time.Time
-	scanner error // what came of that
+	scanner error // of that ping
 }
 
-// look is one look at whether uploads would work.
-type look struct {
-	tooLong      <-chan struct{} // closed when the look has lasted too long
+// probe is one check of whether uploads would work.
+type probe struct {
+	tooLong      <-chan struct{} // closed when the probe has lasted too long
 	over         chan struct{}   // closed when it has ended
 	acknowledged int64           // uploads, when it began
 }
 
-// How long a look may last, of which most of the time may be the scanner's.
-const lookPatience = 5 * time.Second
+// probePatience is how long a probe may last, of which most of the time may be the
+// scanner's.
+const probePatience = 5 * time.Second
 
 // stuckFor is how long flushes of staged contents may fail before the server is
 // not ready.
 const stuckFor = 10 * time.Second
 
-// How long an answer of /health/ready stands.
+// readyFor is how long a probe's result answers /health/ready.
 const readyFor = time.Second
 
 // HealthReady says whether uploads would work now, and if not, why.
@@ -70,8 +71,8 @@ func (s *Service) HealthReady(w *api.Response, rq *api.Request, sc api.Scope) er
 	return rq.Answer(w, http.StatusOK, healthBody{Status: "ready", Warnings: s.clockWarnings(rq.Context())})
 }
 
-// clockWarnings tells of a jump of the clock that is being waited out. Uploads
-// work all the same.
+// clockWarnings reports a jump of the clock that is being waited out. It does not
+// affect uploads.
 func (s *Service) clockWarnings(ctx context.Context) []string {
 	clock, err := s.Clock.Read(ctx)
 	if err != nil || clock.Settled || clock.Jump.To.IsZero() {
@@ -80,28 +81,28 @@ func (s *Service) clockWarnings(ctx context.Context) []string {
 	return []string{fmt.Sprintf("The clock jumped from %s to %s. Nothing is deleted for its age on the word of that.", api.Timestamp(clock.Jump.From), api.Timestamp(clock.Jump.To))}
 }
 
-// notReady gives the reasons why uploads would not work, by a look that is not
-// older than asked for.
+// notReady returns the reasons why uploads would not work, from a probe that is at
+// most age old.
 func (s *Service) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
-	reasons = s.lookOrWait(ctx, log, age)
+	reasons = s.probeOrWait(ctx, log, age)
 	if s.Corridor.Draining() {
 		return append([]string{"The server is shutting down."}, reasons...)
 	}
 	return reasons
 }
 
-// lookOrWait begins a look, or waits for the one under way. A disk that hangs
-// holds up that look only.
-func (s *Service) lookOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
+// probeOrWait begins a probe, or waits for the one under way. A disk that hangs
+// holds up that probe only.
+func (s *Service) probeOrWait(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	r := &s.ready
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := s.Now(); r.look == nil && now.Sub(r.at) >= age {
-		r.look = s.beginLook(context.WithoutCancel(ctx), log, now) // others get the answer too
+	if now := s.Now(); r.probe == nil && now.Sub(r.at) >= age {
+		r.probe = s.beginProbe(context.WithoutCancel(ctx), log, now) // others get the answer too
 	} else if now.Sub(r.at) < age {
 		return r.reasons
 	}
-	under := r.look
+	under := r.probe
 	r.mu.Unlock()
 	select {
 	case <-under.over:
@@ -120,22 +121,22 @@ func (s *Service) lookOrWait(ctx context.Context, log *slog.Logger, age time.Dur
 	return []string{"The disk does not answer."}
 }
 
-// beginLook looks beside whoever asks.
-func (s *Service) beginLook(ctx context.Context, log *slog.Logger, now time.Time) *look {
+// beginProbe starts a probe that goes on when the caller has gone.
+func (s *Service) beginProbe(ctx context.Context, log *slog.Logger, now time.Time) *probe {
 	lasting, cancel := context.WithTimeout(context.Background(), s.ready.patience)
-	l := &look{tooLong: lasting.Done(), over: make(chan struct{}), acknowledged: s.ready.acknowledged.Load()}
+	p := &probe{tooLong: lasting.Done(), over: make(chan struct{}), acknowledged: s.ready.acknowledged.Load()}
 	go func() {
-		reasons := s.lookWhetherReady(ctx, log)
+		reasons := s.runProbe(ctx, log)
 		s.ready.mu.Lock()
 		defer s.ready.mu.Unlock()
-		s.ready.at, s.ready.reasons, s.ready.look = now, reasons, nil
-		close(l.over)
+		s.ready.at, s.ready.reasons, s.ready.probe = now, reasons, nil
+		close(p.over)
 		cancel()
 	}()
-	return l
+	return p
 }
 
-func (s *Service) lookWhetherReady(ctx context.Context, log *slog.Logger) (reasons []string) {
+func (s *Service) runProbe(ctx context.Context, log *slog.Logger) (reasons []string) {
 	failed := func(sentence string, err error) {
 		log.Error("not ready", "reason", sentence, "error", err)
 		reasons = append(reasons, sentence)
@@ -185,7 +186,7 @@ func (s *Service) lookWhetherReady(ctx context.Context, log *slog.Logger) (reaso
 // pingFor is for how long the answer of the scanner to a ping stands.
 const pingFor = 5 * time.Second
 
-// pingScanner says whether the scanner answers, to the look under way.
+// pingScanner says whether the scanner answers, for the probe under way.
 func (s *Service) pingScanner(ctx context.Context) error {
 	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
 		s.ready.scanner = s.Scanner.Ping(ctx)

@@ -15,7 +15,7 @@ import (
 // somebody asks. What cannot be found out is left out.
 type lookup struct{ service *Service }
 
-// How old the look at whether the server is ready may be: it writes to the disk.
+// readyForMetrics is how old the probe may be that attachd_ready shows: it writes to the disk.
 const readyForMetrics = time.Minute
 
 // Describe implements prometheus.Collector. It names nothing, so that nothing

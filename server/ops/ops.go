@@ -97,7 +97,7 @@ type Service struct {
 
 // New makes the service.
 func New(o Options, keys *Signing) *Service {
-	s := &Service{Options: o, signing: keys, began: o.Now(), totals: newTotals(), ready: readiness{patience: lookPatience, stuck: stuckFor}}
+	s := &Service{Options: o, signing: keys, began: o.Now(), totals: newTotals(), ready: readiness{patience: probePatience, stuck: stuckFor}}
 	s.upkeep.running, s.upkeep.end = context.WithCancel(context.Background())
 	if o.ScrubRate > 0 {
 		s.scrub = s.newScrub()
@@ -133,9 +133,8 @@ func (s *Service) Drain() { s.upkeep.end() }
 // Running ends when the server drains.
 func (s *Service) Running() context.Context { return s.upkeep.running }
 
-// SetReadiness sets for how long a look at whether the server is ready may last, and
-// contents may wait in vain for their files. It is to be called before the first
-// request.
+// SetReadiness sets how long a readiness probe may last, and how long flushes of
+// staged contents may fail. It is to be called before the first request.
 func (s *Service) SetReadiness(patience, stuck time.Duration) {
 	s.ready.patience, s.ready.stuck = patience, stuck
 }

@@ -29,7 +29,7 @@ func (s *Service) marker() blobs.Marker {
 	return s.Contents
 }
 
-// wait waits so long, or until ctx ends.
+// wait waits for d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

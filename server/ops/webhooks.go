@@ -14,7 +14,7 @@ import (
 	"attachd/store"
 )
 
-// hooks tell the receiver of webhooks what happened to attachments.
+// hooks is the side of webhooks that requests see: it enqueues events and delivers them.
 type hooks struct {
 	receiver   webhooks.Receiver
 	sender     *webhooks.Sender
@@ -80,7 +80,7 @@ type parentBody struct {
 	ID   uuid.UUID `json:"id"`
 }
 
-// teller is who did what an event tells of.
+// teller is the actor of an event, as JSON.
 type teller struct {
 	UserID   *uuid.UUID `json:"user_id"`
 	ActingID *uuid.UUID `json:"acting_id,omitempty"` // the superadmin who acted for the user

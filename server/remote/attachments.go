@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Attachment is one as the server tells of it; Raw is the server's own JSON.
+// Attachment is one as the server describes it; Raw is the server's own JSON.
 type Attachment struct {
 	ID         string          `json:"id"`
 	FileName   string          `json:"file_name"`

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Parent is a place as the server tells of it.
+// Parent is a place as the server describes it.
 type Parent struct {
 	Place
 	Space string // its slug

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// ErrLimit means that clamd did not look at all of a content because of one of
+// ErrLimit means that clamd did not scan all of a content because of one of
 // its own limits (clamd.conf(5): StreamMaxLength, MaxFileSize, MaxScanSize and
 // others).
 var ErrLimit = errors.New("the content is beyond a limit of clamd")

@@ -1,4 +1,4 @@
-// Package upkeep looks after the two stores together: what is recorded, and
+// Package upkeep maintains the two stores together: what is recorded, and
 // what is kept. It speaks no HTTP.
 package upkeep
 
@@ -16,7 +16,7 @@ import (
 	"attachd/store"
 )
 
-// CheckOptions say how hard to look.
+// CheckOptions say how thorough a check is.
 type CheckOptions struct {
 	Deep     bool         // read every content and hash it
 	Marker   blobs.Marker // marks those that are damaged; optional
@@ -70,7 +70,7 @@ func (f Fault) String() string {
 	return f.What
 }
 
-// CheckRecords are what Check looks at.
+// CheckRecords is what Check uses of a store.Store.
 type CheckRecords interface {
 	store.AuditChain
 	ChecksumRecords

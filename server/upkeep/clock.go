@@ -62,7 +62,7 @@ type Clock struct {
 	mu     sync.Mutex
 	loaded bool
 	state  clockState
-	at     time.Duration // elapsed at the last look
+	at     time.Duration // elapsed at the last reading
 	saved  time.Duration // elapsed when the state was last written down
 	jumps  int64
 }
@@ -102,7 +102,7 @@ func NewClock(now func() time.Time, elapsed func() time.Duration, notes store.No
 	return &Clock{now: now, elapsed: elapsed, notes: notes, log: log}
 }
 
-// Run looks at the clock now and then, until ctx ends, so that a jump is noticed
+// Run reads the clock every clockInterval, until ctx ends, so that a jump is noticed
 // and what is remembered is not old.
 func (c *Clock) Run(ctx context.Context) {
 	for {
@@ -123,7 +123,7 @@ func (c *Clock) Run(ctx context.Context) {
 	}
 }
 
-// Read looks at the clock.
+// Read reads the clock, and updates what is remembered of it.
 func (c *Clock) Read(ctx context.Context) (ClockReading, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

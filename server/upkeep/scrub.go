@@ -201,7 +201,7 @@ func (s *Scrub) begin() {
 	s.updateStatus()
 }
 
-// verifyRecords looks at the database, at the beginning of a pass.
+// verifyRecords verifies the database, at the beginning of a pass.
 func (s *Scrub) verifyRecords(ctx context.Context) error {
 	if s.Verifier == nil {
 		return nil

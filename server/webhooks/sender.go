@@ -1,4 +1,4 @@
-// Package webhooks tells somebody else what happened to attachments: it sends
+// Package webhooks reports what happened to attachments: it sends
 // the events of the outbox as webhooks, signed and framed as Standard Webhooks
 // says (https://www.standardwebhooks.com, version 1.0.0), and tries again
 // until they are taken or too old.
