@@ -251,6 +251,17 @@ type Usage struct {
 	Files int64
 }
 
+// ValidSlug holds a space's slug to [a-z0-9][a-z0-9-]{0,62}, so that it can be part
+// of a key of a backend.
+func ValidSlug(s string) bool {
+	if len(s) < 1 || len(s) > 63 || s[0] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
+	})
+}
+
 // CheckQuota is ErrQuota when a space that holds used has no room for one more
 // file of at least size bytes. Every backend asks it in the transaction that
 // creates an attachment; earlier questions only spare work.

@@ -5,9 +5,9 @@ package disk
 import (
 	"os"
 
-	"attachd/blobs"
-
 	"golang.org/x/sys/unix"
+
+	"attachd/blobs"
 )
 
 // CapacityOf gives the size and the free room of the disk that a folder is on.

@@ -8,10 +8,10 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"attachd/blobs"
 	"attachd/blobs/durable"
-
-	"golang.org/x/sys/unix"
 )
 
 // syncsWhole are file systems of which syncfs(2) is known to write everything.

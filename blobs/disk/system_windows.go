@@ -3,9 +3,9 @@ package disk
 import (
 	"os"
 
-	"attachd/blobs"
-
 	"golang.org/x/sys/windows"
+
+	"attachd/blobs"
 )
 
 // openNoFollow opens through the Root also because that lets others rename

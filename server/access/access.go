@@ -345,7 +345,7 @@ func (g *Guard) Parent(kind store.Kind) Finder {
 			slug = rq.Params.ByName("space")
 		}
 		parsed, ok := api.ParseID(id)
-		if !ok || !api.ValidSlug(slug) || sc.Caller.User.ID == uuid.Nil {
+		if !ok || !store.ValidSlug(slug) || sc.Caller.User.ID == uuid.Nil {
 			return found, err
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
@@ -377,7 +377,7 @@ func (g *Guard) Entity(kind store.Kind) Finder {
 }
 
 func inSpace(kind store.Kind, rq *api.Request) string {
-	if slug := rq.Params.ByName("space"); kind == store.Product && api.ValidSlug(slug) {
+	if slug := rq.Params.ByName("space"); kind == store.Product && store.ValidSlug(slug) {
 		return " in the space \"" + slug + "\""
 	}
 	return ""
@@ -390,7 +390,7 @@ func (g *Guard) InPath(rq *api.Request, sc api.Scope, _ Action) (api.Scope, erro
 
 // FindSpace adds a space to what is known of a request.
 func (g *Guard) FindSpace(rq *api.Request, sc api.Scope, slug string) (api.Scope, error) {
-	if !api.ValidSlug(slug) {
+	if !store.ValidSlug(slug) {
 		return sc, api.NotASlug()
 	}
 	_, _, err := g.Records.Space(rq.Context(), slug)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -56,7 +55,7 @@ func (rq *Request) IDParam(name, what string) (uuid.UUID, error) {
 // SlugParam reads the space's slug from the path.
 func (rq *Request) SlugParam() (string, error) {
 	slug := rq.Params.ByName("space")
-	if !ValidSlug(slug) {
+	if !store.ValidSlug(slug) {
 		return "", NotASlug()
 	}
 	return slug, nil
@@ -75,14 +74,4 @@ func ParseID(s string) (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(s)
 	return id, err == nil && id != uuid.Nil
-}
-
-// ValidSlug holds a space's slug to [a-z0-9][a-z0-9-]{0,62}.
-func ValidSlug(s string) bool {
-	if len(s) < 1 || len(s) > 63 || s[0] == '-' {
-		return false
-	}
-	return !strings.ContainsFunc(s, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
-	})
 }

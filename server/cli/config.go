@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"runtime/debug"
 
-	"attachd/server/cli/command"
-
 	"github.com/spf13/cobra"
+
+	"attachd/server/cli/command"
 )
 
 // Config is the group of commands about the configuration.

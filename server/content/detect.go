@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gabriel-vasile/mimetype"
+
 	"attachd/server/content/charset"
 	"attachd/server/content/container"
-
-	"github.com/gabriel-vasile/mimetype"
 )
 
 // headBytes is how much of a file is looked at but for the directories of containers.

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"attachd/server/content/charset"
-
 	"golang.org/x/text/unicode/norm"
+
+	"attachd/server/content/charset"
 )
 
 // maxRead is the most bytes that a decision may read: the head, a ZIP's end and its directory, or the directory of an

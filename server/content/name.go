@@ -9,12 +9,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"attachd/server/content/charset"
-
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/japanese"
 	"golang.org/x/text/unicode/norm"
+
+	"attachd/server/content/charset"
 )
 
 const (

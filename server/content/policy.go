@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"attachd/server/content/container"
-
 	"github.com/agnivade/levenshtein"
+
+	"attachd/server/content/container"
 )
 
 // Policy says which types are taken. It never changes, so any number of goroutines may use one.

@@ -337,7 +337,7 @@ func (s *Service) ListEntities(kind store.Kind) api.Handler {
 	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		slug := sc.Entity.Space
 		if kind != store.Product && rq.URL.Query().Has("space") {
-			if slug = rq.URL.Query().Get("space"); !api.ValidSlug(slug) {
+			if slug = rq.URL.Query().Get("space"); !store.ValidSlug(slug) {
 				return badSlug()
 			}
 			asked, err := s.Guard.FindSpace(rq, sc, slug)

@@ -298,7 +298,7 @@ func (l *userLine) object() (store.Object, error) {
 
 func (l *spaceLine) object() (store.Object, error) {
 	sp := store.Space{Slug: cmp.Or(l.Slug, l.Space)}
-	if !api.ValidSlug(sp.Slug) {
+	if !store.ValidSlug(sp.Slug) {
 		return nil, badSlug()
 	}
 	name, err := label("name", l.Name)
@@ -321,7 +321,7 @@ func (l *memberLine) object() (store.Object, error) {
 	slug := cmp.Or(l.Space, l.Slug)
 	role, ok := store.ParseRole(l.Role)
 	switch {
-	case !api.ValidSlug(slug):
+	case !store.ValidSlug(slug):
 		return nil, badSlug()
 	case !ok:
 		return nil, api.InvalidRequest("role must be \"viewer\", \"editor\" or \"admin\".")
@@ -371,7 +371,7 @@ func parseEntity(kind store.Kind, id, slug, member, name string) (e store.Entity
 	if e.ID, err = memberID("id", id); err != nil {
 		return e, err
 	}
-	if !api.ValidSlug(slug) {
+	if !store.ValidSlug(slug) {
 		return e, badSlug()
 	}
 	e.Name, err = label(member, name)

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // CreateAttachment implements Attachments.
@@ -29,7 +29,7 @@ func (b *Store) CreateStaged(ctx context.Context, a store.Attachment, content, c
 
 // create records an attachment, and a content with it where that is not nil.
 func (b *Store) create(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error {
-	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !validSlug(autoCreate) {
+	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !store.ValidSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
 	update := b.update

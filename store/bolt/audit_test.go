@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/store"
 	"attachd/store/bolt"
 	"attachd/store/bolt/pages"
-
-	"go.etcd.io/bbolt"
 )
 
 // Whoever changes the file of the database behind attachd's back is found out.

@@ -17,13 +17,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/store"
 	"attachd/store/bolt/check"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
-
-	"go.etcd.io/bbolt"
 )
 
 // ErrLocked means that the database is in use.

@@ -14,11 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt"
 	"attachd/store/storetest"
-
-	"github.com/google/uuid"
 )
 
 // CVE-2026-54097, CVE-2026-35605

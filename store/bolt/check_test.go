@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // damaged is a database with one of everything in it, to be spoiled.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"path/filepath"
 
+	bolterrors "go.etcd.io/bbolt/errors"
+
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
-
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // Compact implements store.Compacter. The committer itself makes the copy, so nothing

@@ -13,10 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/store/bolt"
 	"attachd/store/storetest"
-
-	"go.etcd.io/bbolt"
 )
 
 // compacting is a database of which each step of a Compact is told.

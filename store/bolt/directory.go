@@ -6,22 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
+
+	"github.com/google/uuid"
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
-
-var slugPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
-// validSlug says whether a slug can be part of a key: what it keeps out first
-// of all is a zero byte.
-func validSlug(slug string) bool { return slugPattern.MatchString(slug) }
 
 // needID refuses the one id that lists could not begin after.
 func needID(id uuid.UUID) error {
@@ -70,7 +63,7 @@ func (p *plan) putUser(u store.User) (created bool, err error) {
 }
 
 func (p *plan) putSpace(s store.Space) (created bool, err error) {
-	if !validSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
+	if !store.ValidSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
 		return false, malformed(s)
 	}
 	created = !p.has(schema.Spaces, []byte(s.Slug))

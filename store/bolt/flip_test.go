@@ -16,11 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"attachd/store"
-	"attachd/store/bolt"
-
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+
+	"attachd/store"
+	"attachd/store/bolt"
 )
 
 var (

@@ -12,11 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // bbolt keeps what a transaction writes in sorted arrays, one for each page

@@ -10,13 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 // importingStore is a database whose imports have batches of 16, and what a crash

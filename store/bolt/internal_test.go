@@ -10,14 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
+
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
-	"go.etcd.io/bbolt"
 )
 
 var errRefused = errors.New("refused")

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"attachd/store"
-	"attachd/store/bolt/schema"
-
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+
+	"attachd/store"
+	"attachd/store/bolt/schema"
 )
 
 var tellingOrigin = store.Origin{Time: time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)}

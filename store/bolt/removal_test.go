@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // toldOf gives the attachments that the outbox tells of, in its order.

@@ -8,12 +8,12 @@ import (
 	"iter"
 	"sync/atomic"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // maxStagedBytes and maxStagedContents are how much may be staged before MayStage

@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"attachd/store"
-	"attachd/store/bolt/schema"
-
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+
+	"attachd/store"
+	"attachd/store/bolt/schema"
 )
 
 // housed is a database with a product to upload to.

@@ -5,12 +5,12 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // totalsBatch is how many entries Totals reads in one transaction. A long one

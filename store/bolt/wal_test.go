@@ -16,11 +16,11 @@ import (
 	"testing"
 	"time"
 
-	"attachd/store"
-	"attachd/store/bolt/wal"
-
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+
+	"attachd/store"
+	"attachd/store/bolt/wal"
 )
 
 // logged is a database whose commits and log can be made to fail.

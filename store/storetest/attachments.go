@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 var attachments = []promise{

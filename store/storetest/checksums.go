@@ -3,9 +3,9 @@ package storetest
 import (
 	"sync"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // wantChecksums sees what is kept of a content; empty is nothing.

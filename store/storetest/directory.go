@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 var directory = []promise{

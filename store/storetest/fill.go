@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // How Fill spreads what it makes.

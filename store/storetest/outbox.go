@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // telling is a context with which changes are told, as of ada at noon.

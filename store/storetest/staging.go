@@ -6,9 +6,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // wait uploads a file whose content waits in the store.

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"testing"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // Run runs the suite. open gives a new, empty store for one test, and closes

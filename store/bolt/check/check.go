@@ -10,12 +10,12 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // Database returns what is wrong with a database, as sentences. The buckets are

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/pages"
-
-	"go.etcd.io/bbolt"
 )
 
 // copiedAtOnce is how many bytes are copied in one transaction, with its syncs:

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/blobs/durable"
 	"attachd/store/bolt/schema"
-
-	"go.etcd.io/bbolt"
 )
 
 // The database is made under a name that begins with its own and this.

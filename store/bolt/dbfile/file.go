@@ -14,12 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
 	"attachd/store"
 	"attachd/store/bolt/inplace"
 	"attachd/store/bolt/schema"
-
-	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // ErrLocked means that the database is in use.

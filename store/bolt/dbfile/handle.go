@@ -8,11 +8,11 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"attachd/store"
-	"attachd/store/bolt/pages"
-
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"attachd/store"
+	"attachd/store/bolt/pages"
 )
 
 // handle is an open file of bbolt that is looked at before each transaction, so

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/blobs/durable"
 	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
-
-	"go.etcd.io/bbolt"
 )
 
 // A commit that fails because the disk is full is tried FullTries times more,

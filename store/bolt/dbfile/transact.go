@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"runtime/debug"
 
-	"attachd/store"
-
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"attachd/store"
 )
 
 // View runs read in a read transaction. A panic in read ends that alone. One

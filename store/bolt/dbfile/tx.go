@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"iter"
 
+	"go.etcd.io/bbolt"
+
 	"attachd/store"
 	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
-
-	"go.etcd.io/bbolt"
 )
 
 // DamageError says what is not as it was written.

@@ -13,9 +13,9 @@ import (
 	"slices"
 	"time"
 
-	"attachd/store/bolt/schema"
-
 	"go.etcd.io/bbolt"
+
+	"attachd/store/bolt/schema"
 )
 
 // The form of a page of bbolt's file, in the byte order of the machine, which

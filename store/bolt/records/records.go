@@ -8,11 +8,11 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
-
-	"github.com/google/uuid"
 )
 
 // Refuse is an error for callers, of a kind of store and with a sentence.

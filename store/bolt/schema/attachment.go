@@ -5,9 +5,9 @@ import (
 	"errors"
 	"math"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // An attachment's record is, in this order:

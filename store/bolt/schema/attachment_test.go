@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 func someRecords() []store.Attachment {

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 var errEntry = errors.New("damaged entry of the audit log")

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // Nothing is the value of keys that say all. It is not nil: that is what a

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 var errEvent = errors.New("damaged event of the outbox")

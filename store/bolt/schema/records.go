@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"time"
 
-	"attachd/store"
-
 	"github.com/google/uuid"
+
+	"attachd/store"
 )
 
 // UserRecord is a user, deleted or not.
