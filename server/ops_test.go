@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,11 +111,39 @@ func TestADiskThatIsSlowIsReadyWhileUploadsAreAcknowledged(t *testing.T) {
 	w.do(t, step{do: "GET /health/ready", want: 200})
 }
 
+// Otherwise the probe leaves its temporary file, and writes to a storage that is
+// closed.
+func TestAServerThatStopsAwaitsTheReadinessProbeUnderWay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.server.SetReadiness(50*time.Millisecond, time.Hour)
+	h := hanging{w.disk.FileSystem, new(atomic.Int64), make(chan struct{})}
+	release := sync.OnceFunc(func() { close(h.released) })
+	defer release()
+	w.disk.FileSystem = h
+	w.do(t, step{do: "GET /health/ready", want: 503})
+	w.server.Drain()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := w.server.AwaitReadinessProbe(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("with the probe under way, waiting for it gave %v", err)
+	}
+	release()
+	if err := w.server.AwaitReadinessProbe(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if left := w.temporaryFiles(); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
 func TestADiskThatHangsHoldsUpOneLookOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.server.SetReadiness(200*time.Millisecond, time.Hour)
 	h := hanging{w.disk.FileSystem, new(atomic.Int64), make(chan struct{})}
+	release := sync.OnceFunc(func() { close(h.released) })
+	defer release()
 	w.disk.FileSystem = h
 	hangs := step{do: "GET /health/ready", want: 503, check: func(t *testing.T, a answer) {
 		if !strings.Contains(string(a.body), "The disk does not answer.") {
@@ -133,7 +162,7 @@ func TestADiskThatHangsHoldsUpOneLookOnly(t *testing.T) {
 	if a := w.do(t, step{as: "root", do: "GET /metrics", want: 200}); !bytes.Contains(a.body, []byte("\nattachd_ready 0\n")) {
 		t.Error("the metrics say that it is ready")
 	}
-	close(h.released)
+	release()
 	eventually(t, "the server to be ready", func() bool {
 		w.clock.advance(time.Minute)
 		a, err := w.send(t, step{do: "GET /health/ready"})

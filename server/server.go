@@ -288,3 +288,10 @@ func (s *Server) Drain() {
 	s.corridor.Drain()
 	s.ops.Drain()
 }
+
+// AwaitReadinessProbe waits until the readiness probe under way has ended, which may
+// outlast the request that began it. After the last request it has to be called before
+// the storage is closed. It fails when ctx ends first.
+func (s *Server) AwaitReadinessProbe(ctx context.Context) error {
+	return s.ops.AwaitReadinessProbe(ctx)
+}

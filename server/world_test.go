@@ -358,6 +358,9 @@ func (w *world) serve(handler http.Handler) {
 			w.t.Errorf("shutting the server down: %v", err)
 			httpServer.Close()
 		}
+		if err := server.AwaitReadinessProbe(ctx); err != nil {
+			w.t.Error(err)
+		}
 		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			w.t.Errorf("serving ended: %v", err)
 		}

@@ -192,6 +192,9 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}
+	if probe := d.srv.AwaitReadinessProbe(bounded); probe != nil {
+		d.log.Warn("cut off what was still under way", "error", probe)
+	}
 	return err
 }
 

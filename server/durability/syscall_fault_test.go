@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What the cases ask of a server in which a call fails.
@@ -144,6 +145,24 @@ func TestWhicheverSyscallFailsNothingIsHalfDoneAndNothingElseIsLost(t *testing.T
 		}
 	})
 	t.Logf("%d runs, %d failed calls", cases.Load(), failures.Load())
+}
+
+// On a slow disk a readiness probe outlasts its request. The process must not end
+// before it does: its temporary file would be left.
+func TestASlowSyscallOfAReadinessProbeIsAwaitedByAStop(t *testing.T) {
+	needStrace(t)
+	dir := t.TempDir() + "/data"
+	const rename = "renameat,renameat2"
+	p := serveAs(t, dir, straced(dir, "-P", dir+"/tmp", "-e", "trace="+rename, "-e", "inject="+rename+":delay_enter=2000000", "-o", dir+".trace"))
+	client := http.Client{Timeout: 500 * time.Millisecond}
+	if response, err := client.Get(p.url + "/health/ready"); err == nil {
+		response.Body.Close()
+		t.Fatalf("the readiness probe was answered with %d, so this test shows nothing", response.StatusCode)
+	}
+	p.stop(t)
+	if left := p.leftInTmp(t); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
 }
 
 // The first start makes the directory, the database and the first key. When a

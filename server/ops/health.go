@@ -136,6 +136,24 @@ func (s *Service) beginProbe(ctx context.Context, log *slog.Logger, now time.Tim
 	return p
 }
 
+// AwaitReadinessProbe waits until the probe under way has ended, if there is one:
+// it writes to the storage even when nobody waits for its answer any more. It
+// fails when ctx ends first.
+func (s *Service) AwaitReadinessProbe(ctx context.Context) error {
+	s.ready.mu.Lock()
+	under := s.ready.probe
+	s.ready.mu.Unlock()
+	if under == nil {
+		return nil
+	}
+	select {
+	case <-under.over:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the readiness probe: %w", ctx.Err())
+	}
+}
+
 func (s *Service) runProbe(ctx context.Context, log *slog.Logger) (reasons []string) {
 	failed := func(sentence string, err error) {
 		log.Error("not ready", "reason", sentence, "error", err)
