@@ -67,9 +67,7 @@ func TestASnapshotIsTheMetadataAsItWas(t *testing.T) {
 	if a, err := db.Attachment(t.Context(), uuid.MustParse(w.names["A"])); err != nil || a.FileName != "a.txt" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	if left, err := os.ReadDir(filepath.Join(w.dir, "tmp")); len(left) > 0 {
-		t.Errorf("left in tmp: %v, %v", left, err)
-	}
+	eventually(t, "the copy that was sent is removed", func() bool { return len(w.temporaryFiles()) == 0 })
 }
 
 // What is deleted during backups goes when the last of them ends, and what

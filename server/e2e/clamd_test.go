@@ -129,9 +129,7 @@ func TestClamdLooksAtUploads(t *testing.T) {
 			})
 		}
 		uploads.Wait()
-		if left := names(t, filepath.Join(dir, "tmp")); len(left) > 0 {
-			t.Errorf("tmp holds %v", left)
-		}
+		eventually(t, "nothing is left in tmp", func() bool { return len(names(t, filepath.Join(dir, "tmp"))) == 0 })
 		server.stop()
 	}
 }
