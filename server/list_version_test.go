@@ -21,7 +21,7 @@ func TestAListThatHasNotChangedIsNotSentAgain(t *testing.T) {
 	}
 	look := func(place string, want int) {
 		t.Helper()
-		a := w.do(t, step{as: "viewer", do: "GET " + place + "/attachments?limit=1", send: header{"If-None-Match": tags[place]}, want: want})
+		a := w.do(t, step{as: "viewer", do: "GET " + place + "/attachments", send: header{"If-None-Match": tags[place]}, want: want})
 		if want == 304 && (len(a.body) > 0 || a.header.Get("ETag") != tags[place]) {
 			t.Errorf("304 with %q, ETag %q", a.body, a.header.Get("ETag"))
 		}

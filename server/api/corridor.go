@@ -107,9 +107,11 @@ func (c *Corridor) Busy() bool { return c.traffic.busy(c.Now()) }
 // HeldBytes are what requests under way are counted for in memory.
 func (c *Corridor) HeldBytes() int64 { return c.holdings.Held() }
 
-// ListTag is an ETag of the list of a parent's attachments, which is to be read
-// after it was asked for.
-func (c *Corridor) ListTag(p store.Parent) string { return c.lists.tag(p) }
+// ListTag is an ETag of what a request asks of the list of a parent's attachments,
+// which is to be read after it was asked for.
+func (c *Corridor) ListTag(rq *Request, p store.Parent) string {
+	return c.lists.tag(p, rq.URL.Query())
+}
 
 // SetPatience sets how long the server waits for clients that stand still while
 // they send, refused ones too, and for those that do not take their answer. It is

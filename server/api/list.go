@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/base64"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/google/uuid"
@@ -18,6 +21,9 @@ const (
 	MaxLimit = 1000
 	// FetchBatch is how many records are read at once when everything is asked for.
 	FetchBatch = 200
+	// maxCursor is how many bytes a cursor may have: a full name of 500 characters,
+	// by which a list is sorted, takes up to 2000.
+	maxCursor = 2 << 10
 )
 
 // List is a collection that a client may page through: a bare array, the
@@ -29,6 +35,12 @@ type List[T any] struct {
 	Key   func(T) []byte
 	// Keep leaves items out; nil keeps all.
 	Keep func(T) bool
+	// Filters are the query parameters that the list takes beside limit and cursor,
+	// and Several those that may be given more than once. All others are refused.
+	Filters, Several []string
+	// Batch is how many items are fetched at once when everything is asked for, of a
+	// list whose Fetch reads FetchBatch records at a time to find them; 0 for others.
+	Batch int
 	// Tag is an ETag of the collection as it is now; empty when there is none.
 	Tag string
 	// Row appends an item as JSON.
@@ -50,6 +62,9 @@ var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, sendAt+
 
 // Answer sends the page that the query asks for, or everything, streamed.
 func (l List[T]) Answer(w *Response, rq *Request) error {
+	if err := rq.CheckQuery(slices.Concat(l.Filters, []string{"limit", "cursor"}), l.Several...); err != nil {
+		return err
+	}
 	limit, after, err := pageOf(rq.URL.Query())
 	if err != nil {
 		return err
@@ -57,17 +72,26 @@ func (l List[T]) Answer(w *Response, rq *Request) error {
 	if l.Tag != "" && rq.Unmodified(w, l.Tag) {
 		return nil
 	}
-	rows := FetchBatch
+	size, scanned := FetchBatch, 0
+	if l.Batch > 0 {
+		size, scanned = l.Batch, FetchBatch
+	}
+	rows := size
 	if limit > 0 {
 		rows = limit
 	}
-	if err := rq.Hold(int64(rows) * RowHolds); err != nil {
+	if err := rq.Hold(int64(rows+scanned) * RowHolds); err != nil {
 		return err
 	}
 	if limit > 0 {
 		return l.answerPage(w, rq, after, limit)
 	}
-	batch, err := l.Fetch(after, FetchBatch)
+	return l.answerAll(w, rq, after, size)
+}
+
+// answerAll streams what is behind a key, size items at a time.
+func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) error {
+	batch, err := l.Fetch(after, size)
 	if err != nil {
 		return err
 	}
@@ -102,10 +126,10 @@ func (l List[T]) Answer(w *Response, rq *Request) error {
 				out = out[:0]
 			}
 		}
-		if len(batch) < FetchBatch {
+		if len(batch) < size {
 			break
 		}
-		if batch, err = l.Fetch(l.Key(batch[len(batch)-1]), FetchBatch); err != nil {
+		if batch, err = l.Fetch(l.Key(batch[len(batch)-1]), size); err != nil {
 			return err
 		}
 	}
@@ -161,17 +185,35 @@ func nextPage(rq *Request, limit int, key []byte) string {
 	return "<" + rq.corridor.basePath + rq.URL.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
 }
 
+// CheckQuery refuses a query that has other parameters than those known, or one of
+// them more than once that is not named in several.
+func (rq *Request) CheckQuery(known []string, several ...string) error {
+	query, err := url.ParseQuery(rq.URL.RawQuery)
+	if err != nil {
+		return InvalidRequest("The query of this address is malformed. Escape what is no letter or digit in a name or a value.")
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(known, name) {
+			return InvalidRequest("There is no query parameter %.100q here. Those known are %s.", name, strings.Join(known, ", "))
+		}
+		if len(query[name]) > 1 && !slices.Contains(several, name) {
+			return InvalidRequest("%s must not be given more than once.", name)
+		}
+	}
+	return nil
+}
+
 // pageOf reads limit and cursor; limit 0 is everything.
 func pageOf(query url.Values) (limit int, after []byte, err error) {
 	if query.Has("limit") {
 		limit, err = strconv.Atoi(query.Get("limit"))
-		if err != nil || limit < 1 || limit > MaxLimit || query.Get("limit") != strconv.Itoa(limit) || len(query["limit"]) > 1 {
+		if err != nil || limit < 1 || limit > MaxLimit || query.Get("limit") != strconv.Itoa(limit) {
 			return 0, nil, InvalidRequest("limit must be a number from 1 to %d.", MaxLimit)
 		}
 	}
 	if query.Has("cursor") {
 		after, err = base64.RawURLEncoding.DecodeString(query.Get("cursor"))
-		if err != nil || len(after) == 0 || len(after) > 128 {
+		if err != nil || len(after) == 0 || len(after) > maxCursor {
 			return 0, nil, BadCursor()
 		}
 	}

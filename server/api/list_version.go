@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -36,10 +37,10 @@ func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {
 	return &v.stripes[maphash.Comparable(v.seed, p)%listStripes]
 }
 
-// tag is an ETag of a list that is read after it was asked for. It is weak, since
-// a list may be compressed.
-func (v *listVersions) tag(p store.Parent) string {
-	return fmt.Sprintf(`W/"%s.%d.%d"`, v.boot, v.all.Load(), v.stripe(p).Load())
+// tag is an ETag of what a query asks of a list that is read after it was asked
+// for. It is weak, since a list may be compressed.
+func (v *listVersions) tag(p store.Parent, query url.Values) string {
+	return fmt.Sprintf(`W/"%s.%d.%d.%x"`, v.boot, v.all.Load(), v.stripe(p).Load(), maphash.String(v.seed, query.Encode()))
 }
 
 // note counts what a request may have changed. It comes before the answer, so that

@@ -336,6 +336,10 @@ func (s *Service) DeleteMember(w *api.Response, rq *api.Request, sc api.Scope) e
 func (s *Service) ListEntities(kind store.Kind) api.Handler {
 	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
 		slug := sc.Entity.Space
+		var filters []string
+		if kind != store.Product {
+			filters = []string{"space"}
+		}
 		if kind != store.Product && rq.URL.Query().Has("space") {
 			if slug = rq.URL.Query().Get("space"); !store.ValidSlug(slug) {
 				return badSlug()
@@ -354,8 +358,9 @@ func (s *Service) ListEntities(kind store.Kind) api.Handler {
 				return s.entitiesAfter(rq, sc, kind, slug, after, n)
 			},
 			// A cursor is slug, NUL, id: the order of the whole list.
-			Key: func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
-			Row: api.Rendered(renderEntity),
+			Key:     func(e store.Entity) []byte { return append([]byte(e.Space+"\x00"), e.ID[:]...) },
+			Row:     api.Rendered(renderEntity),
+			Filters: filters,
 		}.Answer(w, rq)
 	}
 }

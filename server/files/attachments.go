@@ -24,20 +24,35 @@ func downloadPath(a store.Attachment) string {
 
 // ListAttachments answers GET /catalog/spaces/:space/products/:product/attachments and its like.
 func (s *Service) ListAttachments(w *api.Response, rq *api.Request, sc api.Scope) error {
-	list := api.List[store.Attachment]{
-		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
-			return s.Store.AttachmentsOf(ctx, sc.Entity.Parent, after, n)
-		}),
-		Key: func(a store.Attachment) []byte { return a.ID[:] },
-		Row: api.AppendAttachment,
-		Tag: s.Corridor.ListTag(sc.Entity.Parent),
+	filters := attachmentFilters
+	if sc.Entity.Kind == store.Ticket {
+		filters = append([]string{"comment_id"}, filters...)
 	}
-	if query := rq.URL.Query(); sc.Entity.Kind == store.Ticket && query.Has("comment_id") {
-		comment, ok := api.ParseID(query.Get("comment_id"))
-		if !ok {
-			return api.InvalidRequest("comment_id must be a UUID.")
+	query, err := readAttachmentQuery(rq.URL.Query(), filters)
+	if err != nil {
+		return err
+	}
+	list := api.List[store.Attachment]{
+		Filters: filters,
+		Several: []string{"mime_type"},
+		Key:     func(a store.Attachment) []byte { return a.ID[:] },
+		Row:     api.AppendAttachment,
+		Tag:     s.Corridor.ListTag(rq, sc.Entity.Parent),
+	}
+	list.Fetch = api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Attachment, error) {
+		if query.filtered() {
+			return s.filtered(ctx, sc.Entity.Parent, query, after, n)
 		}
-		list.Keep = func(a store.Attachment) bool { return a.CommentID.Valid && a.CommentID.UUID == comment }
+		return s.Store.AttachmentsOf(ctx, sc.Entity.Parent, after, n)
+	})
+	if query.filtered() {
+		list.Batch = api.FetchBatch
+	}
+	if query.sort != "" {
+		list.Batch, list.Key = sortedBatch, query.cursor
+		list.Fetch = func(cursor []byte, n int) ([]store.Attachment, error) {
+			return s.sorted(rq.Context(), sc.Entity.Parent, query, cursor, n)
+		}
 	}
 	return list.Answer(w, rq)
 }

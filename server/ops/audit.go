@@ -133,6 +133,9 @@ type auditFilter struct {
 	since, until           time.Time
 }
 
+// auditFilters are the query parameters that it comes from.
+var auditFilters = []string{"action", "user", "space", "outcome", "since", "until"}
+
 func readAuditFilter(rq *api.Request) (f auditFilter, err error) {
 	query := rq.URL.Query()
 	f.action, f.space, f.outcome = query.Get("action"), query.Get("space"), query.Get("outcome")
@@ -187,8 +190,9 @@ func (s *Service) AuditLog(w *api.Response, rq *api.Request, sc api.Scope) error
 			}
 			return s.entriesSince(rq.Context(), last, filter.since, runs, n)
 		},
-		Key:  func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
-		Keep: filter.keep,
+		Key:     func(e store.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) },
+		Keep:    filter.keep,
+		Filters: auditFilters,
 		Row: api.Rendered(func(e store.Entry) any {
 			return s.explain(rq.Context(), s.describeEntry(rq.Context(), e, known), known)
 		}),
@@ -226,6 +230,9 @@ func (s *Service) entriesSince(ctx context.Context, before uint64, since time.Ti
 
 // ExportAudit writes entries as lines of JSON, the oldest first.
 func (s *Service) ExportAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if err := rq.CheckQuery(auditFilters); err != nil {
+		return err
+	}
 	filter, err := readAuditFilter(rq)
 	if err != nil {
 		return err

@@ -102,6 +102,9 @@ type faultBody struct {
 // ListFaults lists the attachments that are known to be missing or damaged, of the
 // spaces that the caller may see.
 func (s *Service) ListFaults(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if err := rq.CheckQuery([]string{"space"}); err != nil {
+		return err
+	}
 	slug := rq.URL.Query().Get("space")
 	refs, err := s.suspected(rq.Context())
 	if err != nil {
