@@ -13,25 +13,25 @@ import (
 	"attachd/blobs"
 )
 
-// Cache keeps thumbnails in files that are named like the contents they are
-// of. Nothing depends on it: all of it may be removed at any time, and what is
-// damaged counts as not there.
+// Cache is a cache of thumbnails, in files that are named by the reference of the
+// content. All of it may be removed at any time; a damaged thumbnail counts as missing.
 type Cache struct {
 	dir, tmp string
 	own      func(*os.File) error
 }
 
-// NewCache keeps thumbnails in dir, which is made when it is needed, and what
-// is not whole yet in tmp on the same disk. own hands a new file to its owner.
+// NewCache returns a cache of thumbnails in dir, which is made when it is needed.
+// Incomplete files are written in tmp, on the same disk. own gives a new file to its
+// owner.
 func NewCache(dir, tmp string, own func(*os.File) error) *Cache {
 	return &Cache{dir, tmp, own}
 }
 
-// maxCached is more bytes than a thumbnail has.
+// maxCached, in bytes, is more than a thumbnail has; larger files count as damaged.
 const maxCached = 1 << 20
 
-// Get gives the thumbnail of a content, exactly as it was put. fs.ErrNotExist
-// when there is none, or a damaged one.
+// Get returns the thumbnail of a content, exactly as it was put. The error is
+// fs.ErrNotExist when there is none, or a damaged one.
 func (c *Cache) Get(ref blobs.Ref) (thumbnail []byte, err error) {
 	f, err := os.Open(c.path(ref))
 	if err != nil {
@@ -49,8 +49,8 @@ func (c *Cache) Get(ref blobs.Ref) (thumbnail []byte, err error) {
 	return thumbnail, nil
 }
 
-// seal puts a hash behind a thumbnail that shows whether it is whole, and of
-// this content. Who looks at the file sees the picture all the same.
+// seal appends a hash to a thumbnail that proves that it is whole, and of this content.
+// Viewers of pictures ignore it.
 func seal(ref blobs.Ref, thumbnail []byte) []byte {
 	hash := sha256.New()
 	hash.Write(ref[:])
@@ -58,8 +58,8 @@ func seal(ref blobs.Ref, thumbnail []byte) []byte {
 	return hash.Sum(bytes.Clone(thumbnail))
 }
 
-// Put keeps the thumbnail of a content. It need not survive a power cut, so
-// nothing waits for the disk.
+// Put stores the thumbnail of a content. It need not survive a power cut, so it is not
+// synced.
 func (c *Cache) Put(ref blobs.Ref, thumbnail []byte) (err error) {
 	f, err := os.CreateTemp(c.tmp, "thumbnail-") // mode 0600
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Cache) Put(ref blobs.Ref, thumbnail []byte) (err error) {
 func (c *Cache) makeDir() error {
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return nil // made by another this moment
+			return nil // another request stored it meanwhile
 		}
 		return err
 	}
@@ -106,7 +106,7 @@ func (c *Cache) Drop(ref blobs.Ref) error {
 	return nil
 }
 
-// All are the contents that have thumbnails, in no order.
+// All iterates over the contents that have thumbnails, in no particular order.
 func (c *Cache) All() iter.Seq2[blobs.Ref, error] {
 	return func(yield func(blobs.Ref, error) bool) {
 		dir, err := os.Open(c.dir)
@@ -121,7 +121,7 @@ func (c *Cache) All() iter.Seq2[blobs.Ref, error] {
 		for {
 			names, err := dir.Readdirnames(1000)
 			for _, name := range names {
-				// What has another name is not ours.
+				// A file with another name is not a thumbnail.
 				if ref, err := blobs.ParseRef(name); err == nil && !yield(ref, nil) {
 					return
 				}

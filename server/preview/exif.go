@@ -7,12 +7,12 @@ import (
 	"io"
 )
 
-// exifPrefix is before the Exif data of a JPEG, and of others where a program
-// took it from a JPEG.
+// exifPrefix precedes the Exif data of a JPEG, and of other formats where a program
+// copied the data from a JPEG.
 var exifPrefix = []byte("Exif\x00\x00")
 
-// orientationIn reads the tag from the first directory of Exif data, which is a
-// TIFF file; 0 where there is none.
+// orientationIn returns the orientation tag of the first directory of Exif data, which
+// is a TIFF file; 0 where there is none.
 func orientationIn(exif []byte) int {
 	file, err := parseTIFF(bytes.TrimPrefix(exif, exifPrefix))
 	if err != nil {
@@ -21,27 +21,28 @@ func orientationIn(exif []byte) int {
 	return file.orientation()
 }
 
-// chunks finds the Exif data among the chunks of a PNG or WebP file, before or
-// after the picture, while the file is read through it.
+// chunks is a reader that extracts the Exif data from the chunks of a PNG or WebP file
+// while the file is read through it: they may be before or after the picture.
 type chunks struct {
 	r     io.Reader
 	kind  chunkKind
-	pass  int64  // bytes that are not the head of a chunk
-	head  []byte // of the next chunk, as far as it was read
+	pass  int64  // bytes to skip: data that is not the head of a chunk
+	head  []byte // the part of the next chunk's head that was read
 	exif  []byte
-	inner bool // what passes is of exif
+	inner bool // the bytes that are skipped are Exif data
 }
 
-// chunkKind is how chunks look.
+// chunkKind describes the layout of chunks in a format.
 type chunkKind struct {
 	start int64 // bytes before the first chunk
 	exif  string
-	head  func(head []byte) (name string, length int64) // with what follows the data
+	head  func(head []byte) (name string, length int64) // length includes what follows the data
 }
 
 const (
 	chunkHead = 8 // bytes
-	// maxExif is in bytes: as many as a JPEG can have.
+	// maxExif, in bytes, is the most Exif data that is read: as much as a JPEG can
+	// have.
 	maxExif = 64 << 10
 )
 
@@ -78,7 +79,7 @@ func (c *chunks) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// begin looks at the head of a chunk, when it is whole.
+// begin parses the head of a chunk when it is complete.
 func (c *chunks) begin() {
 	if len(c.head) < chunkHead {
 		return
@@ -88,7 +89,7 @@ func (c *chunks) begin() {
 	c.inner = name == c.kind.exif && c.exif == nil && length <= maxExif
 }
 
-// orientation reads what is left, and gives what the file has; 0 for none.
+// orientation reads the rest of the file, and returns its orientation; 0 for none.
 func (c *chunks) orientation() (int, error) {
 	if c.exif == nil {
 		if _, err := io.Copy(io.Discard, c); err != nil {
@@ -98,15 +99,15 @@ func (c *chunks) orientation() (int, error) {
 	return orientationIn(c.exif), nil
 }
 
-// turn puts a picture upright that has an orientation of Exif 2.32, section
-// 4.6.4, tag 0x0112; 0 and 1 are upright.
+// turn rotates and mirrors a picture upright according to its orientation (Exif 2.32,
+// section 4.6.4, tag 0x0112); 0 and 1 are upright.
 func turn(in *image.NRGBA64, orientation int) *image.NRGBA64 {
 	if orientation < 2 {
 		return in
 	}
 	w, height := in.Rect.Dx(), in.Rect.Dy()
 	bounds := in.Rect
-	if orientation >= 5 { // width and height change places
+	if orientation >= 5 { // width and height are swapped
 		bounds = image.Rect(0, 0, height, w)
 	}
 	out := image.NewNRGBA64(bounds)

@@ -11,7 +11,7 @@ import (
 )
 
 func openPNG(f *file) (picture, error) {
-	var start [29]byte // the signature and IHDR, of which the last byte is the interlace method
+	var start [29]byte // the signature and IHDR, whose last byte is the interlace method
 	if _, err := io.ReadFull(f.rewind(false), start[:]); err != nil {
 		return picture{}, err
 	}
@@ -30,12 +30,12 @@ func openPNG(f *file) (picture, error) {
 func pngCost(c image.Config, interlaced bool) float64 {
 	cost := bytesEach(c.ColorModel)
 	if interlaced {
-		cost *= 1.5 // the largest of the passes is half of the picture
+		cost *= 1.5 // the largest interlace pass is half of the picture
 	}
 	return cost
 }
 
-// bytesEach is what a pixel takes up in memory, of a picture without a palette.
+// bytesEach is how many bytes a pixel takes in memory, in a picture without a palette.
 func bytesEach(model color.Model) float64 {
 	switch model {
 	case color.GrayModel:
@@ -48,8 +48,8 @@ func bytesEach(model color.Model) float64 {
 	return 4
 }
 
-// openGIF is for the first frame, which an optimized animation may have on a
-// part of its canvas only.
+// openGIF opens the first frame, which may cover only a part of the canvas in an
+// optimized animation.
 func openGIF(f *file) (picture, error) {
 	config, err := gif.DecodeConfig(f.rewind(false))
 	return picture{Config: config, cost: 1, decode: func() (image.Image, int, error) {
@@ -69,10 +69,10 @@ func openBMP(f *file) (picture, error) {
 	}}, err
 }
 
-// unknown is gray: the color of what is missing of a picture.
+// unknown is the color of missing parts of a picture: gray.
 var unknown = color.RGBA64{0x8080, 0x8080, 0x8080, 0xFFFF}
 
-// canvas is a picture of which a part is known, and the rest of one color.
+// canvas is a picture of which only a part is known; the rest has one color.
 type canvas struct {
 	image.Image // the part
 	at          image.Point
@@ -81,7 +81,8 @@ type canvas struct {
 	rest        color.RGBA64
 }
 
-// onCanvas puts a frame, moved by so much, on a canvas of that size.
+// onCanvas places a frame, moved by at, on a canvas of the given size, whose other
+// pixels have the color rest.
 func onCanvas(frame image.Image, at image.Point, size image.Config, rest color.RGBA64) image.Image {
 	bounds := image.Rect(0, 0, size.Width, size.Height)
 	if frame.Bounds().Add(at) == bounds {
@@ -90,13 +91,13 @@ func onCanvas(frame image.Image, at image.Point, size image.Config, rest color.R
 	return &canvas{frame, at, colors(frame), bounds, rest}
 }
 
-// Bounds is the canvas.
+// Bounds are those of the canvas.
 func (c *canvas) Bounds() image.Rectangle { return c.bounds }
 
-// At has the colors of the part, and elsewhere that of the rest.
+// At is the color of the part, or of the rest outside of it.
 func (c *canvas) At(x, y int) color.Color { return c.RGBA64At(x, y) }
 
-// RGBA64At is At.
+// RGBA64At is At without an allocation.
 func (c *canvas) RGBA64At(x, y int) color.RGBA64 {
 	if p := image.Pt(x, y).Sub(c.at); p.In(c.Image.Bounds()) {
 		return c.colors(p.X, p.Y)

@@ -12,8 +12,7 @@ import (
 	"runtime"
 )
 
-// openJPEG is for whole pictures, and for what is there of one that was cut
-// short.
+// openJPEG opens a JPEG picture, whole or truncated.
 func openJPEG(f *file) (picture, error) {
 	h := readJPEG(f.rewind(false))
 	config, err := jpeg.DecodeConfig(h.mended(f.rewind(false), 0, 0))
@@ -41,19 +40,19 @@ const (
 	componentSize = 3    // bytes of a component in a frame header
 )
 
-// jpegHeader is what the decoder does not report of a JPEG file.
+// jpegHeader holds what the decoder does not report about a JPEG file.
 type jpegHeader struct {
-	progressive bool    // in many scans
-	samples     float64 // for each pixel
+	progressive bool    // coded in several scans
+	samples     float64 // per pixel
 	components  int
 	unitHeight  int   // rows of pixels that are coded together
 	heightAt    int64 // where in the file the frame's height is
-	adobe       bool  // there is a segment that says what four components are
+	adobe       bool  // there is a segment that defines the meaning of four components
 	orientation int
 }
 
-// readJPEG goes from segment to segment as far as the frame header (T.81,
-// section B.2). What it cannot read, the decoder does not either.
+// readJPEG parses segments up to the frame header (T.81, section B.2). The decoder
+// cannot read a file of which this cannot.
 func readJPEG(r io.Reader) jpegHeader {
 	h := jpegHeader{samples: 4, unitHeight: 8}
 	for s := newSegments(r); ; {
@@ -67,7 +66,7 @@ func readJPEG(r io.Reader) jpegHeader {
 			continue
 		}
 		if frame {
-			h.heightAt = s.at + 1 // behind the precision
+			h.heightAt = s.at + 1 // after the precision
 		}
 		data, err := s.data()
 		if err != nil {
@@ -84,8 +83,8 @@ func readJPEG(r io.Reader) jpegHeader {
 	}
 }
 
-// readFrame counts samples: each component has fewer for each pixel, the less
-// densely it is sampled (T.81, section A.1.1).
+// readFrame counts the samples per pixel: a subsampled component has fewer (T.81,
+// section A.1.1).
 func (h *jpegHeader) readFrame(frame []byte) {
 	if len(frame) < 6 || len(frame) < 6+componentSize*int(frame[5]) {
 		return
@@ -102,9 +101,9 @@ func (h *jpegHeader) readFrame(frame []byte) {
 	}
 }
 
-// cost in bytes for each pixel: a progressive picture keeps four bytes for each
-// coefficient until its last scan, and colors that are not luminance and
-// chrominance are put together at the end.
+// cost is the memory that decoding needs, in bytes per pixel: a progressive picture
+// keeps four bytes per coefficient until its last scan, and colors that are not
+// luminance and chrominance are assembled at the end.
 func (h *jpegHeader) cost(c image.Config) float64 {
 	cost := h.samples
 	if h.progressive {
@@ -116,13 +115,13 @@ func (h *jpegHeader) cost(c image.Config) float64 {
 	return cost
 }
 
-// adobeCMYK is the segment that says that four components are cyan, magenta,
-// yellow and black, inverted: so do all programs take a file that does not say.
+// adobeCMYK is the segment that declares four components to be cyan, magenta, yellow
+// and black, inverted: all programs take a file without it to be that.
 var adobeCMYK = append([]byte{0xFF, markerAPP14, 0, 14}, "Adobe\x00\x64\x00\x00\x00\x00\x00"...)
 
-// mended is a file as the decoder wants it: with an end, which may be earlier
-// than in the file, with another height, and with what four components mean. 0
-// leaves the end or the height as it is.
+// mended is the file in a form that the decoder accepts: with an end marker, at end or
+// at the file's own end, with another height, and with the meaning of four components.
+// 0 leaves the end or the height unchanged.
 func (h *jpegHeader) mended(r io.Reader, end int64, height int) io.Reader {
 	if height > 0 {
 		r = &patched{r: r, where: h.heightAt, with: binary.BigEndian.AppendUint16(nil, uint16(height))}
@@ -137,7 +136,7 @@ func (h *jpegHeader) mended(r io.Reader, end int64, height int) io.Reader {
 	return r
 }
 
-// patched replaces bytes of a file.
+// patched is a reader that replaces bytes of a file.
 type patched struct {
 	r         io.Reader
 	at, where int64
@@ -155,8 +154,8 @@ func (p *patched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// decode gives the picture, or what can be had of it if there is memory to keep
-// the file meanwhile.
+// decode returns the picture, or as much of a damaged one as can be decoded, if there
+// is memory to keep the file meanwhile.
 func (h *jpegHeader) decode(f *file, c image.Config) (image.Image, error) {
 	keep := float64(c.Width)*float64(c.Height)*h.cost(c)+float64(f.size) <= f.memory
 	img, err := jpeg.Decode(h.mended(f.rewind(!keep), 0, 0))
@@ -171,21 +170,21 @@ func (h *jpegHeader) decode(f *file, c image.Config) (image.Image, error) {
 }
 
 const (
-	// maxScans is how many scans are given up, the last first, before the first
-	// one is searched for what is whole of it.
+	// maxScans is how many scans are dropped, the last first, before the intact part of
+	// the first one is searched for.
 	maxScans = 3
-	// partSteps is how many times a height is tried; each halves what is not
-	// known, and the last is about two rows of the thumbnail.
+	// partSteps is how many heights are tried: each halves the part whose state is
+	// unknown, and the last is about two rows of the thumbnail.
 	partSteps = 7
 )
 
-// decodePart leaves out the last scans of many, or else the lower part of the
-// first; nil if nothing is left. The decoder gives a picture only if it finds no
-// fault, and so is told of less.
+// decodePart drops the last scans if there are several, or else the lower part of the
+// first; nil if nothing decodes. The decoder returns a picture only if it finds no
+// fault, and so is given less of the file.
 func (h *jpegHeader) decodePart(f *file, c image.Config) image.Image {
 	scans := findScans(f.rewind(false))
 	try := func(end int64, height int) image.Image {
-		runtime.GC() // of the last try
+		runtime.GC() // frees the last attempt's memory
 		img, err := jpeg.Decode(h.mended(f.rewind(false), end, height))
 		if err != nil || f.failed != nil {
 			return nil
@@ -201,7 +200,7 @@ func (h *jpegHeader) decodePart(f *file, c image.Config) image.Image {
 	if len(scans) > 1 {
 		end, scans = scans[1].at, scans[:1]
 	}
-	known, unknown := 0, (c.Height+h.unitHeight-1)/h.unitHeight // units that decode, and that do not
+	known, unknown := 0, (c.Height+h.unitHeight-1)/h.unitHeight // units that decode, and that are not known to
 	for step := 0; step < partSteps && unknown-known > 1; step++ {
 		middle := (known + unknown) / 2
 		if try(end, middle*h.unitHeight) != nil {
@@ -216,7 +215,7 @@ func (h *jpegHeader) decodePart(f *file, c image.Config) image.Image {
 	return withoutColors(try(end, known*h.unitHeight), scans)
 }
 
-// withoutColors makes a picture gray of which no scan had the colors yet.
+// withoutColors makes a picture gray if no scan had its colors yet.
 func withoutColors(img image.Image, scans []scan) image.Image {
 	colors, ok := img.(*image.YCbCr)
 	if !ok {
@@ -237,10 +236,10 @@ func withoutColors(img image.Image, scans []scan) image.Image {
 	return &image.Gray{Pix: colors.Y, Stride: colors.YStride, Rect: colors.Rect}
 }
 
-// scan is one of those that a JPEG file consists of.
+// scan is a scan of a JPEG file.
 type scan struct {
-	at         int64  // of its marker in the file
-	components []byte // that it has data of
+	at         int64  // offset of its marker in the file
+	components []byte // the components that it has data of
 }
 
 func findScans(r io.Reader) (found []scan) {
@@ -252,7 +251,7 @@ func findScans(r io.Reader) (found []scan) {
 		if marker != markerSOS {
 			continue
 		}
-		at := s.at - 4 // the marker and the length
+		at := s.at - 4 // of the marker, which is before the length
 		data, err := s.data()
 		if err != nil || len(data) < 1 || len(data) < 1+2*int(data[0]) {
 			return found
@@ -265,17 +264,17 @@ func findScans(r io.Reader) (found []scan) {
 	}
 }
 
-// segments goes through a JPEG file.
+// segments is an iterator over the segments of a JPEG file.
 type segments struct {
 	r      *bufio.Reader
-	at     int64 // in the file
-	length int   // of the segment's data, as far as it was not read
+	at     int64 // offset in the file
+	length int   // bytes of the segment's data that were not read
 }
 
 func newSegments(r io.Reader) *segments { return &segments{r: bufio.NewReader(r)} }
 
-// next skips to the next segment with data, and stands before those. Between
-// are scans, in which a marker code is a stuffed byte or a restart.
+// next skips to the data of the next segment that has some. Between segments are scans,
+// in which a marker code is a stuffed byte or a restart.
 func (s *segments) next() (marker byte, err error) {
 	n, err := s.r.Discard(s.length)
 	s.at, s.length = s.at+int64(n), 0
@@ -296,7 +295,7 @@ func (s *segments) next() (marker byte, err error) {
 	return 0, err
 }
 
-// data is that of the segment, 64 KB at most.
+// data returns the data of the segment, 64 KB at most.
 func (s *segments) data() ([]byte, error) {
 	data := make([]byte, s.length)
 	n, err := io.ReadFull(s.r, data)

@@ -17,48 +17,48 @@ import (
 	"time"
 )
 
-// ErrKilled means that a picture has no thumbnail because its decoding took
-// more time or memory than it may.
+// ErrKilled means that a picture has no thumbnail because its decoding exceeded its
+// limit of time or memory.
 var ErrKilled = fmt.Errorf("%w: decoding it took too much time or memory", ErrNone)
 
-// ErrNotRun means that no process could be run to decode a picture, for want of
-// memory, processes or open files perhaps. It says nothing of the picture.
+// ErrNotRun means that no decoder process could be run, perhaps for want of memory,
+// processes or open files. It does not mean that the picture is damaged.
 var ErrNotRun = errors.New("running a process that decodes pictures")
 
-// decoderCommand is the first argument of a process that decodes a picture.
+// decoderCommand is the first command-line argument of a decoder process.
 const decoderCommand = "decode-picture"
 
-// What a process may use that decodes a picture.
+// Limits of a decoder process.
 const (
-	// decoderTime is of the processor.
+	// decoderTime is how much processor time it may use.
 	decoderTime = 10 * time.Second
-	// decoderPatience is how long it may take, whatever it waits for.
+	// decoderPatience is how long it may run, including all waits.
 	decoderPatience = 30 * time.Second
-	// pipesPatience is how long what goes into it and comes out of it may take
-	// when it has ended: on a busy machine, a thumbnail may not have been read
-	// from its pipe yet, and a disk that hangs never ends.
+	// pipesPatience is how long its pipes may stay open after it has ended: on a busy
+	// machine, a thumbnail may not have been read from its pipe yet, and the read of a
+	// content may hang with its disk for ever.
 	pipesPatience = 10 * time.Second
-	// decoderOwn is how many bytes of its memory are for itself, not for the
-	// picture.
+	// decoderOwn is how many bytes of its memory are for the process itself rather than
+	// for the picture.
 	decoderOwn = 14 << 20
 )
 
-// How such a process ends.
+// Exit codes of a decoder process.
 const (
-	exitNone    = 3 // there is no thumbnail; why is on standard error
+	exitNone    = 3 // there is no thumbnail; the reason is on standard error
 	exitRead    = 4 // the content could not be read
-	exitTooMuch = 5 // time or memory
+	exitTooMuch = 5 // it exceeded its time or memory
 )
 
-// DecodeInProcess is Thumbnail in a process of its own, this program started
-// anew with nothing but two pipes, one for the content and one for the thumbnail,
-// and the given bytes of memory. It is killed when ctx ends. ErrKilled when it needed more
-// than it may.
+// DecodeInProcess is Thumbnail in a separate process: this program, started with only
+// two pipes, one for the content and one for the thumbnail, and limited to the given
+// bytes of memory. It is killed when ctx ends. The error is ErrKilled when it exceeded
+// a limit.
 func DecodeInProcess(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error) {
 	return bounds{memory, decoderTime}.decode(ctx, content, size, mimeType)
 }
 
-// bounds are what a process may use that decodes a picture.
+// bounds are the resource limits of a decoder process.
 type bounds struct {
 	memory int64 // bytes
 	time   time.Duration
@@ -97,12 +97,12 @@ func (b bounds) decode(ctx context.Context, content io.ReaderAt, size int64, mim
 	case exitRead:
 		return nil, fmt.Errorf("the process that decodes pictures: %s", said)
 	}
-	// -1 is a signal; 2 is Go's runtime, which found no more memory.
+	// -1 means that a signal ended it; 2 that Go's runtime found no more memory.
 	return nil, fmt.Errorf("%w: %w: %s", ErrKilled, err, said)
 }
 
-// piped remembers why a content could not be read. It may be read from after
-// its process has ended.
+// piped is a reader that remembers why a content could not be read. It may be read from
+// after the process that it feeds has ended.
 type piped struct {
 	r      io.Reader
 	failed atomic.Pointer[error]
@@ -116,7 +116,7 @@ func (p *piped) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// self is this program, also after its file was replaced.
+// self is the path of this program, which works even after its file was replaced.
 func self() string {
 	if runtime.GOOS == "linux" {
 		const running = "/proc/self/exe"
@@ -131,7 +131,7 @@ func self() string {
 	return path
 }
 
-// bounded keeps the first bytes that are written to it.
+// bounded is a writer that keeps the first bytes and discards the rest.
 type bounded struct {
 	bytes.Buffer
 	most int
@@ -145,8 +145,8 @@ func (b *bounded) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// DecodeIfAsked is to be called first in a program that calls DecodeInProcess:
-// in the process that is started there it does not return.
+// DecodeIfAsked must be called first in a program that calls DecodeInProcess: in a
+// decoder process it does not return.
 func DecodeIfAsked() {
 	if len(os.Args) != 6 || os.Args[1] != decoderCommand {
 		return
@@ -163,20 +163,20 @@ func DecodeIfAsked() {
 	os.Exit(decode(os.Stdin, size, os.Args[2], memory-decoderOwn))
 }
 
-// confine takes from this process what it does not need. It goes on where the
-// system does not let it: stop holds in any case.
+// confine takes from this process what it does not need. It continues where the system
+// does not allow that: stop enforces the limits in any case.
 func (b bounds) confine() {
-	runtime.GOMAXPROCS(2) // one decodes
+	runtime.GOMAXPROCS(2) // only one of them decodes
 	debug.SetGCPercent(20)
 	debug.SetMemoryLimit(b.memory - 4<<20)
 	b.confineSystem()
 	go b.stop()
 }
 
-// decode writes the thumbnail of what it reads, and gives the code to end with.
+// decode writes the thumbnail of the content that it reads, and returns the exit code.
 func decode(content io.Reader, size int64, mimeType string, memory int64) int {
 	if mimeType == "image/tiff" {
-		memory -= size // it is not read from its start to its end, and so kept
+		memory -= size // the content is read at random, and so kept in memory
 	}
 	again := &replay{r: content, size: size}
 	thumbnail, err := thumbnailWithin(context.Background(), again.rewind, size, mimeType, float64(memory))
@@ -194,9 +194,8 @@ func decode(content io.Reader, size int64, mimeType string, memory int64) int {
 	return 0
 }
 
-// stop ends the process when it has used more than it may, or when
-// nobody waits for it any more. What the system enforces is not the same
-// everywhere, and is not exact.
+// stop ends the process when it has exceeded a limit, or when nobody waits for it any
+// more. The limits that the system enforces differ between systems, and are not exact.
 func (b bounds) stop() {
 	parent := os.Getppid()
 	for range time.Tick(5 * time.Millisecond) {
@@ -209,27 +208,27 @@ func (b bounds) stop() {
 	}
 }
 
-// goMemory is how many bytes Go holds.
+// goMemory is how many bytes of memory Go's runtime holds.
 func goMemory() int64 {
 	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	return int64(samples[0].Value.Uint64() - samples[1].Value.Uint64())
 }
 
-// keptHeader is how many bytes of a stream are kept before room is made for all
-// of it: few files are read again beyond.
+// keptHeader is how many bytes of a stream are kept before a buffer for all of it is
+// allocated: few files are read again after more.
 const keptHeader = 1 << 20
 
-// replay reads a stream and, so far as it is to be read again, keeps it.
+// replay is a reader of a stream that keeps what is to be read again.
 type replay struct {
 	r    io.Reader
-	size int64 // of all of it
+	size int64 // of the whole stream, in bytes
 	kept []byte
-	next []byte // what is kept and not read again yet
-	last bool   // it will not be read again
+	next []byte // the kept bytes that the current reading has not returned yet
+	last bool   // this reading is the last
 }
 
-// rewind begins anew; last is for the last time.
+// rewind starts the next reading; last means that no other follows.
 func (r *replay) rewind(last bool) io.Reader {
 	r.next, r.last = r.kept, last
 	return r
@@ -247,7 +246,7 @@ func (r *replay) Read(p []byte) (int, error) {
 	}
 	n, err := r.r.Read(p)
 	if len(r.kept) > keptHeader && int64(cap(r.kept)) < r.size {
-		r.kept = slices.Grow(r.kept, int(r.size)-len(r.kept)) // once: growing takes the memory twice
+		r.kept = slices.Grow(r.kept, int(r.size)-len(r.kept)) // once: growing needs the memory twice
 	}
 	r.kept = append(r.kept, p[:n]...)
 	return n, err

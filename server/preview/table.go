@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// What is shown of a table at most.
+// Limits of the part of a table that is shown.
 const (
 	maxTableBytes = 1 << 20 // of the file
-	maxRows       = 1000    // without the first one, which names the columns
-	maxCells      = 20_000  // of all rows: what a browser shows at once
+	maxRows       = 1000    // without the first one, which holds the column names
+	maxCells      = 20_000  // in all rows: what a browser displays without delay
 	maxColumns    = 256
 	maxCell       = 1000 // bytes
 )
@@ -19,13 +19,13 @@ const (
 // Table is the beginning of a table.
 type Table struct {
 	Columns   []string
-	Rows      [][]string // each with as many cells as it has in the file, as far as they are shown
-	Total     int        // rows in the file, or -1 where not all of it was read
+	Rows      [][]string // as many cells as in the file, up to the limits
+	Total     int        // rows in the file, or -1 where the file was not read to its end
 	Truncated bool       // rows, columns or parts of cells are left out
 }
 
-// tables are the types that ReadTable knows, and what is between their cells;
-// 0 is to be found out.
+// tables maps the types that ReadTable reads to their cell separators; 0 means that it
+// is detected.
 var tables = map[string]rune{
 	"text/csv":                  0,
 	"text/tab-separated-values": '\t',
@@ -37,9 +37,8 @@ func HasTable(mimeType string) bool {
 	return known
 }
 
-// ReadTable reads the beginning of the table of the given type in the first
-// size bytes of r. Whatever the bytes are, they are some table: one that is
-// broken has odd rows. An error is that of r.
+// ReadTable reads the beginning of the table of the given type in the first size bytes
+// of r. Any bytes are a valid table: a broken one has odd rows. Errors are those of r.
 func ReadTable(r io.ReaderAt, size int64, mimeType string) (Table, error) {
 	text, cut, err := decodeStart(r, size, maxTableBytes)
 	if err != nil {
@@ -53,7 +52,8 @@ func ReadTable(r io.ReaderAt, size int64, mimeType string) (Table, error) {
 	return parseTable(text, byte(comma), cut), nil
 }
 
-// sameLineEnds ends lines with LF, also those of a Mac, which ends them with CR alone.
+// sameLineEnds ends lines with LF, including those of old Macs, which end them with CR
+// alone.
 func sameLineEnds(text []byte) []byte {
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	if bytes.Count(text, []byte("\r")) > bytes.Count(text, []byte("\n")) {
@@ -62,7 +62,8 @@ func sameLineEnds(text []byte) []byte {
 	return text
 }
 
-// namedSeparator takes off the line with which Excel is told what is between cells: sep=;
+// namedSeparator removes the line that names the cell separator for Excel (sep=;), and
+// returns that separator, or otherwise if there is no such line.
 func namedSeparator(text []byte, otherwise rune) (rune, []byte) {
 	line, rest, _ := bytes.Cut(text, []byte("\n"))
 	line = bytes.TrimRight(line, "\r")
@@ -76,14 +77,15 @@ func namedSeparator(text []byte, otherwise rune) (rune, []byte) {
 	return otherwise, text
 }
 
-// What the separator is found out from.
+// What separator reads to detect the cell separator.
 const (
 	sniffBytes = 64 << 10
 	sniffRows  = 50
 )
 
-// separator is what gives most rows the same number of cells, and of those the one that gives the most cells. Lines
-// above a table do not count much, nor do the commas in numbers.
+// separator returns the cell separator: of those that give most rows the same number of
+// cells, the one that gives the most cells. Lines above a table weigh little, and so do
+// the commas in numbers.
 func separator(text []byte) rune {
 	text = text[:min(len(text), sniffBytes)]
 	found, best, widest := ',', 0.0, 0
@@ -99,7 +101,8 @@ func separator(text []byte) rune {
 	return found
 }
 
-// evenness is how large a share of the rows has the number of cells, over one, that most have, and which that is.
+// evenness returns the most frequent number of cells over one, and the share of the
+// rows that have it.
 func evenness(text []byte, comma byte) (share float64, width int) {
 	r, widths, rows := &rowReader{text: text, comma: comma}, map[int]int{}, 0
 	for row := r.next(); row != nil && rows < sniffRows; row = r.next() {
@@ -131,18 +134,20 @@ func decimalCommas(text []byte) bool {
 	return 2*decimal > commas
 }
 
-// rowReader takes a text apart as RFC 4180 has it, and takes stray quotes as they are. (encoding/csv would take all
-// rows after an inch sign at the start of a cell for the rest of that cell.)
+// rowReader splits a text into rows as RFC 4180 defines them, and takes stray quotes
+// literally. (encoding/csv would read all rows after an inch sign at the start of a
+// cell as the rest of that cell.)
 type rowReader struct {
 	text  []byte
 	comma byte
-	vain  int // bytes in which the end of a cell in quotes was looked for in vain
+	vain  int // bytes searched without success for the closing quotes of cells
 }
 
-// maxVain is how many bytes are looked through for the ends of cells that begin with a stray quote.
+// maxVain is how many bytes are searched for closing quotes of cells that begin with a
+// stray quote, before all further quotes are taken literally.
 const maxVain = 16 << 20
 
-// next is the next row that is not empty, or nil.
+// next returns the next row that is not empty, or nil.
 func (r *rowReader) next() [][]byte {
 	r.text = bytes.TrimLeft(r.text, "\n")
 	if len(r.text) == 0 {
@@ -160,7 +165,7 @@ func (r *rowReader) next() [][]byte {
 	}
 }
 
-// cell is the cell at the start of the text, and where it ends.
+// cell returns the cell at the start of the text, and the offset of its end.
 func (r *rowReader) cell() ([]byte, int) {
 	if len(r.text) > 0 && r.text[0] == '"' && r.vain < maxVain {
 		if end := r.endOfQuoted(); end > 0 {
@@ -175,8 +180,9 @@ func (r *rowReader) cell() ([]byte, int) {
 	return r.text, len(r.text)
 }
 
-// endOfQuoted is where the quote is that ends the cell, or 0: a quote that is neither doubled nor before the end of a
-// cell is a stray one, and no cell has both those and ends of lines.
+// endOfQuoted returns the offset of the quote that closes the cell, or 0. A quote that
+// is neither doubled nor before the end of a cell is a stray one, and no cell has both
+// stray quotes and line ends.
 func (r *rowReader) endOfQuoted() int {
 	stray, line := false, false
 	i := 1
@@ -197,12 +203,13 @@ func (r *rowReader) endOfQuoted() int {
 	return 0
 }
 
-// parseTable reads rows. The last row of what was cut is not whole, and is left out unless it is all there is.
+// parseTable parses rows. If the text was cut, its last row is incomplete and is left
+// out unless it is the only one.
 func parseTable(text []byte, comma byte, cut bool) Table {
 	r := &rowReader{text: text, comma: comma}
 	t := Table{Columns: []string{}, Rows: [][]string{}, Truncated: cut}
 	cells := 0
-	for n := 0; ; n++ { // rows read, with that of the columns
+	for n := 0; ; n++ { // rows read, including the column names
 		row := r.next()
 		if row == nil {
 			t.end(n-1, cut)
@@ -235,7 +242,8 @@ func (t *Table) end(rows int, cut bool) {
 	}
 }
 
-// cells are those of a row that are shown. A vertical tab is FileMaker's for an end of a line in a cell.
+// cells returns the cells of a row that are shown. FileMaker writes a line end in a
+// cell as a vertical tab.
 func (t *Table) cells(row [][]byte) []string {
 	if len(row) > maxColumns {
 		row, t.Truncated = row[:maxColumns], true

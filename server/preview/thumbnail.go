@@ -1,7 +1,6 @@
-// Package preview looks into stored files: a small picture of a picture, the
-// names in an archive, the columns and first rows of a table. What it is given
-// may have been made to do harm, so everything that costs memory or time has a
-// bound that is looked at before the cost arises.
+// Package preview makes previews of stored files: a thumbnail of a picture, the first
+// rows of a table, the beginning of a text. Files may be malicious, so everything that
+// costs memory or time has a limit that is checked before the cost arises.
 package preview
 
 import (
@@ -18,21 +17,22 @@ import (
 	"golang.org/x/image/draw"
 )
 
-// ThumbnailSize is how many pixels a thumbnail is wide and high at most.
+// ThumbnailSize is the greatest width and height of a thumbnail, in pixels.
 const ThumbnailSize = 256
 
-// What a picture may need at most, by what its header says.
+// Limits of a picture, checked against its header.
 const (
 	maxPixels     = 40_000_000
-	maxPixelsJPEG = 110_000_000 // phones make such, and one needs 1.5 bytes a pixel
-	maxMemory     = 172 << 20   // bytes, while it is decoded
+	maxPixelsJPEG = 110_000_000 // phones take such pictures, and one needs 1.5 bytes a pixel
+	maxMemory     = 172 << 20   // bytes, during decoding
 )
 
-// ErrNone means that a file has no preview: it is damaged, of another kind, or
-// would cost too much.
+// ErrNone means that a file has no preview: it is damaged, of another type, or would
+// cost too much.
 var ErrNone = errors.New("no preview")
 
-// pictures are the types that Thumbnail knows.
+// pictures maps the types that Thumbnail decodes to the functions that read their
+// headers.
 var pictures = map[string]func(*file) (picture, error){
 	"image/png":  openPNG,
 	"image/jpeg": openJPEG,
@@ -42,11 +42,11 @@ var pictures = map[string]func(*file) (picture, error){
 	"image/tiff": openTIFF,
 }
 
-// picture is what the start of a file says of it.
+// picture is the header of a picture.
 type picture struct {
-	image.Config         // of the whole, of which the first frame may be a part
-	pixels       int64   // at most; 0 for maxPixels
-	cost         float64 // bytes for each pixel, while it is decoded
+	image.Config         // of the whole picture, of which the first frame may be a part
+	pixels       int64   // the limit; 0 for maxPixels
+	cost         float64 // bytes per pixel, during decoding
 	decode       func() (img image.Image, orientation int, err error)
 }
 
@@ -56,16 +56,16 @@ func HasThumbnail(mimeType string) bool {
 	return known
 }
 
-// Thumbnail makes a picture of at most ThumbnailSize pixels each way, as PNG
-// or JPEG, of the picture of the given type in the first size bytes of r. It
-// ends soon after ctx does. ErrNone when there is none to be had; any other
-// error is that of ctx or of r.
+// Thumbnail makes a thumbnail, in PNG or JPEG, of the picture of the given type in the
+// first size bytes of r, at most ThumbnailSize pixels wide and high. It ends soon after
+// ctx does. The error is ErrNone when none can be made; any other is that of ctx or of
+// r.
 func Thumbnail(ctx context.Context, r io.ReaderAt, size int64, mimeType string) (thumbnail []byte, err error) {
 	return thumbnailWithin(ctx, func(bool) io.Reader { return io.NewSectionReader(r, 0, size) }, size, mimeType, maxMemory)
 }
 
-// thumbnailWithin is Thumbnail with the bytes that a picture may need. begin
-// gives the content from its start; last says that it is not called again.
+// thumbnailWithin is Thumbnail with a limit of memory in bytes. begin returns a reader
+// of the content from its start; last means that it is not called again.
 func thumbnailWithin(ctx context.Context, begin func(last bool) io.Reader, size int64, mimeType string, memory float64) (thumbnail []byte, err error) {
 	defer refuseAfterPanic(&err)
 	open, known := pictures[mimeType]
@@ -97,23 +97,23 @@ func thumbnailWithin(ctx context.Context, begin func(last bool) io.Reader, size 
 	return encode(turn(small, orientation))
 }
 
-// file is the content of a picture, to be read more than once.
+// file is the content of a picture, which can be read more than once.
 type file struct {
 	source
 	begin  func(last bool) io.Reader
 	size   int64
-	memory float64 // bytes, for all that decoding needs
+	memory float64 // the limit of memory in bytes, for all that decoding needs
 }
 
-// rewind gives the content from its start. After the last time it cannot be
-// read again, and needs no memory.
+// rewind returns a reader of the content from its start. After a call with last, the
+// content cannot be read again, and takes no memory.
 func (f *file) rewind(last bool) io.Reader {
 	f.r = f.begin(last)
 	return &f.source
 }
 
 func affordable(c image.Config, most int64, bytesEach, memory float64) error {
-	pixels := int64(c.Width) * int64(c.Height) // no format has more than 32 bits for each
+	pixels := int64(c.Width) * int64(c.Height) // no format has more than 32 bits for each dimension
 	switch {
 	case c.Width < 1 || c.Height < 1:
 		return fmt.Errorf("%w: the picture is empty", ErrNone)
@@ -125,9 +125,9 @@ func affordable(c image.Config, most int64, bytesEach, memory float64) error {
 	return nil
 }
 
-// shrink makes a picture small enough, in two steps: the mean of as many whole
-// pixels as there are to each of a picture twice as large as wanted, and that
-// interpolated. Neither needs memory for more than the small one.
+// shrink scales a picture down in two steps: it averages boxes of whole pixels to a
+// picture about twice as large as wanted, and interpolates that. Neither step needs
+// memory for more than the small picture.
 func shrink(ctx context.Context, picture image.Image) (*image.NRGBA64, error) {
 	b := picture.Bounds()
 	w, h := b.Dx(), b.Dy()
@@ -145,7 +145,7 @@ func shrink(ctx context.Context, picture image.Image) (*image.NRGBA64, error) {
 	return small, nil
 }
 
-// means has the mean of each box of boxW by boxH pixels.
+// means averages each box of boxW by boxH pixels to one pixel.
 func means(ctx context.Context, picture image.Image, boxW, boxH int) (*image.NRGBA64, error) {
 	b := picture.Bounds()
 	at := colors(picture)
@@ -175,7 +175,8 @@ func means(ctx context.Context, picture image.Image, boxW, boxH int) (*image.NRG
 	return out, nil
 }
 
-// colors gives a picture's pixels without an allocation for each, where it can.
+// colors returns a function that reads a picture's pixels, without an allocation for
+// each where possible.
 func colors(picture image.Image) func(x, y int) color.RGBA64 {
 	if fast, ok := picture.(image.RGBA64Image); ok {
 		return fast.RGBA64At
@@ -186,7 +187,7 @@ func colors(picture image.Image) func(x, y int) color.RGBA64 {
 	}
 }
 
-// encode writes PNG, or JPEG where that is smaller and nothing is seen through.
+// encode encodes as PNG, or as JPEG where that is smaller and no pixel is transparent.
 func encode(small *image.NRGBA64) ([]byte, error) {
 	out := image.NewNRGBA(small.Bounds())
 	draw.Draw(out, out.Bounds(), small, small.Bounds().Min, draw.Src)
@@ -206,8 +207,8 @@ func encode(small *image.NRGBA64) ([]byte, error) {
 	return asPNG.Bytes(), nil
 }
 
-// source is what a decoder reads from. It ends with its context, and remembers
-// what was not the file's fault.
+// source is the reader of a decoder. It fails when its context ends, and remembers the
+// errors that are not the file's fault.
 type source struct {
 	ctx    context.Context
 	r      io.Reader
@@ -228,7 +229,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// why is what a decoder failed of: the reading, or the file.
+// why returns the reason of a decoder's failure: a read error, or else a damaged file.
 func (s *source) why(err error) error {
 	if s.failed != nil {
 		return s.failed
@@ -236,8 +237,8 @@ func (s *source) why(err error) error {
 	return fmt.Errorf("%w: %w", ErrNone, err)
 }
 
-// refuseAfterPanic is to be deferred: what makes a decoder panic is a file
-// like any other that is damaged.
+// refuseAfterPanic is to be deferred: a file on which a decoder panics is treated as
+// any other damaged file.
 func refuseAfterPanic(err *error) {
 	if panicked := recover(); panicked != nil {
 		*err = fmt.Errorf("%w: panic: %v", ErrNone, panicked)

@@ -44,7 +44,7 @@ var (
 type tiffFile struct {
 	content []byte
 	order   binary.ByteOrder
-	at      int    // where in content the directory is
+	at      int    // offset of the directory in content
 	entries []byte // of 12 bytes each
 }
 
@@ -71,7 +71,7 @@ func parseTIFF(content []byte) (*tiffFile, error) {
 	return t, nil
 }
 
-// entry is nil where there is none of a tag.
+// entry returns the entry of a tag, or nil where there is none.
 func (t *tiffFile) entry(tag int) []byte {
 	for e := t.entries; len(e) > 0; e = e[tiffEntry:] {
 		if int(t.order.Uint16(e)) == tag {
@@ -81,7 +81,7 @@ func (t *tiffFile) entry(tag int) []byte {
 	return nil
 }
 
-// raw is the type and the values of a tag, as they are in the file.
+// raw returns the type and the values of a tag, as they are in the file.
 func (t *tiffFile) raw(tag int) (kind int, values []byte) {
 	e := t.entry(tag)
 	if e == nil {
@@ -103,7 +103,7 @@ func (t *tiffFile) raw(tag int) (kind int, values []byte) {
 	return kind, t.content[at : at+n]
 }
 
-// number is the i-th value of a tag, or what holds where it has none.
+// number returns the i-th value of a tag, or otherwise where it has none.
 func (t *tiffFile) number(tag, i, otherwise int) int {
 	const short, long = 3, 4
 	switch kind, b := t.raw(tag); {
@@ -122,12 +122,12 @@ func (t *tiffFile) orientation() int {
 	return 0
 }
 
-// openTIFF is for the first picture of the file.
+// openTIFF opens the first picture of the file.
 func openTIFF(f *file) (picture, error) {
 	if f.memory < 0 {
 		return picture{}, errNoMemory
 	}
-	content := make([]byte, f.size) // it is not read from its start to its end, and so kept
+	content := make([]byte, f.size) // the content is read at random, and so kept in memory
 	if _, err := io.ReadFull(f.rewind(true), content); err != nil {
 		return picture{}, err
 	}
@@ -152,8 +152,8 @@ func openTIFF(f *file) (picture, error) {
 	}}, err
 }
 
-// cost in bytes for each pixel is that of the picture and of a block of it, as
-// it comes out of the decompressor and grows.
+// cost is the memory that decoding needs, in bytes per pixel: for the picture, and for
+// a block of it in the buffer of the decompressor, which grows.
 func (t *tiffFile) cost(c image.Config) float64 {
 	picture := bytesEach(c.ColorModel)
 	if _, ok := c.ColorModel.(color.Palette); ok {
@@ -161,22 +161,22 @@ func (t *tiffFile) cost(c image.Config) float64 {
 	}
 	switch t.number(tagCompression, 0, 1) {
 	case compressionG3, compressionG4:
-		return picture + 0.5 // a bit for each pixel, whatever the file says
+		return picture + 0.5 // one bit per pixel, whatever the file says
 	}
 	const (
-		block = 12.0 // for each of its pixels
-		most  = 16   // in all: then the block is the picture
+		block = 12.0 // per pixel of it
+		most  = 16   // in total: then the block is the whole picture
 	)
 	g := t.grid(c.Width, c.Height)
 	part := float64(g.tileW) * float64(g.tileH) / (float64(c.Width) * float64(c.Height))
 	return min(most, picture+block*part)
 }
 
-// grid says how a picture is divided into tiles, or into strips, which are as
-// wide as it.
+// grid describes how a picture is divided into tiles, or into strips, which are as wide
+// as the picture.
 type grid struct {
 	tileW, tileH     int
-	offsets, lengths int // the tags that say where in the file they are
+	offsets, lengths int // the tags that hold their offsets and lengths in the file
 }
 
 func (t *tiffFile) grid(w, h int) grid {
@@ -207,7 +207,8 @@ const (
 	straightAlpha      = 2
 )
 
-// conversion makes of what the decoder gives what is in the file.
+// conversion returns the function that corrects the decoder's picture to what the file
+// means.
 func (t *tiffFile) conversion() func(image.Image) image.Image {
 	_, bits := t.raw(tagBits)
 	compression, photometric := t.number(tagCompression, 0, 1), t.number(tagPhotometric, 0, -1)
@@ -217,13 +218,13 @@ func (t *tiffFile) conversion() func(image.Image) image.Image {
 	case len(bits) == 4*2 && photometric == photometricCMYK && t.pretendRGBA():
 		return asCMYK
 	case len(bits) == 4*2 && photometric == photometricRGB && t.number(tagExtraSamples, 0, 0) == 0 && t.pretendRGBA():
-		return withoutAlpha // it is none
+		return withoutAlpha // the fourth sample is no alpha
 	}
 	return func(img image.Image) image.Image { return img }
 }
 
-// pretendRGBA says in the file that the four samples of a pixel are red, green,
-// blue and alpha: the decoder knows no others.
+// pretendRGBA changes the tags in the file to declare the four samples of a pixel to be
+// red, green, blue and alpha: the decoder supports no other meaning.
 func (t *tiffFile) pretendRGBA() bool {
 	entry := func(tag, value int) []byte {
 		const short = 3
@@ -242,7 +243,7 @@ func (t *tiffFile) pretendRGBA() bool {
 			entries, added = append(entries, added...), nil
 		}
 		switch tag {
-		case tagSamples, tagExtraSamples: // of the first the decoder makes no use
+		case tagSamples, tagExtraSamples: // the decoder ignores the first
 		case tagPhotometric:
 			entries = append(entries, entry(tagPhotometric, photometricRGB)...)
 		default:
@@ -251,22 +252,23 @@ func (t *tiffFile) pretendRGBA() bool {
 	}
 	entries = append(entries, added...)
 	if len(entries) > len(t.entries) {
-		return false // it lacks what it must have
+		return false // a required tag is missing
 	}
 	t.entries = t.entries[:copy(t.entries, entries)]
 	t.order.PutUint16(t.content[t.at:], uint16(len(entries)/tiffEntry))
 	return true
 }
 
-// removeFill takes the bits out of a fax that fill its rows up, to whole bytes mostly (ITU-T T.4, section 4.1.3): the decoder
-// knows the end of a row by eleven zeros and a one, and no more zeros. Nothing else has so many.
+// removeFill removes the fill bits of a fax, which pad its rows, mostly to whole bytes
+// (ITU-T T.4, section 4.1.3): the decoder recognizes the end of a row by exactly eleven
+// zeros and a one. No other code has that many zeros.
 func (t *tiffFile) removeFill() {
 	const lowestFirst, most = 2, 11
 	var order bitOrder = highestFirst
 	if t.number(tagFillOrder, 0, 1) == lowestFirst {
 		order = func(i int) byte { return 1 << i }
 	}
-	left := len(t.content) // bytes: strips may lie on one another
+	left := len(t.content) // bytes: strips may overlap
 	for i := 0; ; i++ {
 		at, length := t.number(tagStripOffsets, i, -1), t.number(tagStripByteCounts, i, -1)
 		if at < 0 || length < 0 || at > len(t.content) || length > min(left, len(t.content)-at) {
@@ -289,13 +291,13 @@ func (t *tiffFile) removeFill() {
 	}
 }
 
-// bitOrder gives the mask of the i-th bit of a byte.
+// bitOrder returns the mask of the i-th bit of a byte.
 type bitOrder func(i int) byte
 
 func highestFirst(i int) byte { return 0x80 >> i }
 
-// asNegative is for a fax whose black runs are white: the decoder has them black
-// in any case.
+// asNegative inverts a fax whose black runs are white: the decoder makes them black in
+// any case.
 func asNegative(img image.Image) image.Image {
 	if gray, ok := img.(*image.Gray); ok {
 		invert(gray.Pix)
@@ -309,14 +311,14 @@ func asCMYK(img image.Image) image.Image {
 		return &image.CMYK{Pix: img.Pix, Stride: img.Stride, Rect: img.Rect}
 	case *image.NRGBA64:
 		for i := range len(img.Pix) / 2 {
-			img.Pix[i] = img.Pix[2*i] // the upper byte of each
+			img.Pix[i] = img.Pix[2*i] // the upper byte of each sample
 		}
 		return &image.CMYK{Pix: img.Pix, Stride: img.Stride / 2, Rect: img.Rect}
 	}
 	return img
 }
 
-// fourthSample is alpha, unless it has no known meaning.
+// fourthSample makes the fourth sample alpha, or drops it if it has no known meaning.
 func (t *tiffFile) fourthSample(img *image.NRGBA) image.Image {
 	switch t.number(tagExtraSamples, 0, 0) {
 	case premultipliedAlpha:

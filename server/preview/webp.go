@@ -12,7 +12,7 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// openWebP is for a picture, or for the first frame of an animation.
+// openWebP opens a picture, or the first frame of an animation.
 func openWebP(f *file) (picture, error) {
 	still, err := readWebP(f.rewind(false))
 	if err != nil {
@@ -49,12 +49,12 @@ func webpCost(c image.Config) float64 {
 	if c.ColorModel == color.YCbCrModel {
 		return 3
 	}
-	return 12 // lossless, or with such an alpha channel
+	return 12 // lossless, or with a lossless alpha channel
 }
 
 // webpStill is the first or only frame of a WebP file (RFC 9649).
 type webpStill struct {
-	file     io.Reader // as a file of its own, for a decoder that knows no animations
+	file     io.Reader // a WebP file of the frame alone, for a decoder that does not support animations
 	animated bool
 	canvas   image.Point // of an animation, its size
 	at       image.Point // of an animation, where the frame is on the canvas
@@ -65,7 +65,7 @@ var (
 	errFrameOutside = errors.New("a frame goes beyond its canvas")
 )
 
-// readWebP goes from chunk to chunk as far as the first of a frame.
+// readWebP parses chunks up to the first one of a frame.
 func readWebP(content io.Reader) (still webpStill, err error) {
 	r := bufio.NewReader(content)
 	start := make([]byte, 12)
@@ -91,7 +91,7 @@ func readWebP(content io.Reader) (still webpStill, err error) {
 			still.animated = b[8]&2 != 0
 			still.canvas = image.Pt(uint24(b[12:])+1, uint24(b[15:])+1)
 			size = still.canvas
-		case "ANMF": // a frame: this, and then its chunks
+		case "ANMF": // a frame: its header, and then its chunks
 			b, err := r.Peek(chunkHead + 16)
 			if err != nil {
 				return still, errors.Join(errNoWebP, err)
@@ -108,8 +108,8 @@ func readWebP(content io.Reader) (still webpStill, err error) {
 
 func uint24(b []byte) int { return int(b[0]) | int(b[1])<<8 | int(b[2])<<16 }
 
-// stillStart is what a file begins with that has one picture. Only with an alpha
-// channel does it tell its size, and must.
+// stillStart returns the start of a WebP file with a single picture. Only with an alpha
+// channel does it contain the size, where it is required.
 func stillStart(alpha bool, size image.Point) io.Reader {
 	const endless = 1<<32 - 2 // the decoder reads no more than it needs
 	b := binary.LittleEndian.AppendUint32([]byte("RIFF"), endless)
