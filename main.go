@@ -1,5 +1,5 @@
-// Command attachd keeps the files that belong to products, tickets and
-// meetings of a data catalog: one binary, one folder, nothing else running.
+// Command attachd stores the files that belong to products, tickets and meetings of a
+// data catalog: one binary and one data directory, without any other service.
 package main
 
 import (
@@ -27,13 +27,13 @@ import (
 	"attachd/store/bolt"
 )
 
-// The memory that is live is a few megabytes, so Go would collect garbage
-// again and again under load. This lets some tens of megabytes gather first,
-// and no more where memory is scarce.
+// gcPercent is GOGC. The live memory is a few megabytes, so Go would collect garbage
+// again and again under load by default. This lets some tens of megabytes of garbage
+// accumulate first; where memory is scarce, the soft limit prevents that.
 const gcPercent = 400
 
-// reportTime is how long the reader of standard error may take for the last line.
-// A server whose reader has stalled ends all the same, with exit code 1.
+// reportTime is how long the last line may block on standard error. A server whose
+// reader of standard error has stalled exits all the same, with code 1.
 const reportTime = 5 * time.Second
 
 func main() {
@@ -49,8 +49,8 @@ func main() {
 	end(err)
 }
 
-// end ends the process, and says why where that is a failure: whoever started it
-// may start it anew.
+// end ends the process, and reports the reason on standard error if it is a failure: a
+// service manager may restart the process.
 func end(err error) {
 	time.AfterFunc(reportTime, func() { os.Exit(1) })
 	os.Exit(command.Report(err, os.Stderr))
@@ -118,13 +118,12 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk), Times: times}, nil
 }
 
-// openCopy opens a copy of a database to note something in it.
+// openCopy opens a copy of a database to write to it.
 func openCopy(path string) (backup.Records, error) {
 	return bolt.Open(path, bolt.Options{Lost: end})
 }
 
-// openSnapshot opens a copy of a database, which may lie on a medium that
-// cannot be written.
+// openSnapshot opens a copy of a database, which may be on a read-only medium.
 func openSnapshot(path string) (backup.Records, error) {
 	return bolt.Open(path, bolt.Options{ReadOnly: true, Lost: end})
 }

@@ -1,4 +1,4 @@
-// Package backoff says how long to wait before what failed is tried again.
+// Package backoff computes how long to wait before a failed operation is retried.
 package backoff
 
 import (
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Doubled is the wait after a number of failures in a row: first after one,
-// doubled by each other, and most at most.
+// Doubled is the wait after a number of failures in a row: first after one failure,
+// doubled by each further one, at most most.
 func Doubled(first time.Duration, failures int, most time.Duration) time.Duration {
 	for ; failures > 1 && first < most; failures-- {
 		first *= 2
@@ -18,8 +18,8 @@ func Doubled(first time.Duration, failures int, most time.Duration) time.Duratio
 	return min(first, most)
 }
 
-// Jitter is a random wait from least to most, so that clients that failed together
-// do not come back together.
+// Jitter is a random wait from least to most, so that clients that failed together do
+// not retry together.
 func Jitter(least, most time.Duration) time.Duration {
 	n, err := rand.Int(rand.Reader, big.NewInt(int64(most-least)+1))
 	if err != nil { // crypto/rand.Reader does not fail
@@ -28,7 +28,7 @@ func Jitter(least, most time.Duration) time.Duration {
 	return least + time.Duration(n.Int64())
 }
 
-// RetryAfter reads a Retry-After header (RFC 9110, section 10.2.3), which has
+// RetryAfter parses a Retry-After header (RFC 9110, section 10.2.3), which holds
 // seconds or a date. It is 0 where the header asks for no wait.
 func RetryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.Atoi(header); err == nil {

@@ -1,5 +1,5 @@
-// Package formdata reads multipart/form-data bodies in a stream, as forgivingly
-// as clients write them and within fixed bounds of memory.
+// Package formdata is a streaming parser of multipart/form-data bodies, tolerant of
+// what clients write, with bounded memory.
 package formdata
 
 import (
@@ -19,37 +19,36 @@ import (
 	"attachd/server/content"
 )
 
-// Reader reads the parts of a multipart/form-data body (RFC 7578, RFC
-// 2046) in a stream. It is written by hand because mime/multipart refuses a
-// file name with a control character in it instead of letting us take that
-// out, and takes a body that was cut in a part's header for a whole one.
+// Reader reads the parts of a multipart/form-data body (RFC 7578, RFC 2046) in a
+// stream. It exists because mime/multipart refuses a file name that contains a control
+// character instead of letting the caller remove that, and accepts a body that was cut
+// within a part's header as complete.
 type Reader struct {
 	r         *bufio.Reader
 	delimiter []byte // "--" and the boundary
-	needle    []byte // what ends a part: the end of a line as this body has it, and the delimiter
-	begun     bool   // the first delimiter has been read
+	needle    []byte // ends a part: the line end that this body uses, and the delimiter
+	begun     bool   // the first delimiter was read
 	fresh     bool   // nothing of the current part has been read
-	ended     bool   // the current part is over, the delimiter is next
+	ended     bool   // the current part has ended, the delimiter is next
 }
 
 const (
-	// BufferSize is how many bytes a Reader reads ahead of the form at most.
+	// BufferSize is how many bytes a Reader reads ahead at most.
 	BufferSize = 64 << 10
-	// MaxBoundary is how many characters a boundary has at most (RFC 2046,
-	// section 5.1.1).
+	// MaxBoundary is the most characters of a boundary (RFC 2046, section 5.1.1).
 	MaxBoundary = 70
-	// maxPartHeader is how many bytes all lines of a part's header have at most.
+	// maxPartHeader is the most bytes of a part's header, all lines together.
 	maxPartHeader = 16 << 10
 )
 
-// Part is what the header of a part says.
+// Part is the parsed header of a part.
 type Part struct {
 	Name     string
-	FileName string   // decoded, and not clean
-	Digests  []string // Repr-Digest
+	FileName string   // decoded, but not cleaned
+	Digests  []string // of the header Repr-Digest
 }
 
-// What may be wrong with a form. ErrEmpty is an ErrCut too.
+// Errors in a form. ErrEmpty is also an ErrCut.
 var (
 	ErrCut           = errors.New("multipart body ends before its closing delimiter")
 	ErrOtherBoundary = errors.New("multipart body without the boundary of its header")
@@ -58,29 +57,29 @@ var (
 	errMalformed     = errors.New("malformed multipart body")
 )
 
-// buffers are those of forms, which are larger than most of what passes through
-// them.
+// buffers is a pool of the buffers of Readers, which are larger than most forms.
 var buffers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, BufferSize) }}
 
-// NewReader reads the parts of body. Close gives its buffer back.
+// NewReader returns a reader of the parts of body. Close returns its buffer to the
+// pool.
 func NewReader(body io.Reader, boundary string) *Reader {
 	r := buffers.Get().(*bufio.Reader)
 	r.Reset(body)
 	return &Reader{r: r, delimiter: []byte("--" + boundary)}
 }
 
-// Close gives the buffer back. Nothing may be read after it. It does not close
-// the body.
+// Close returns the buffer to the pool. The Reader must not be used after it. Close
+// does not close the body.
 func (f *Reader) Close() {
-	f.r.Reset(nil) // holds on to nobody's request
+	f.r.Reset(nil) // keeps no reference to the request
 	buffers.Put(f.r)
 }
 
-// Buffered is how many bytes of the body were read ahead of the form.
+// Buffered is how many bytes of the body were read ahead.
 func (f *Reader) Buffered() int64 { return int64(f.r.Buffered()) }
 
-// Next goes to the next part, passing over what is left of the current one. It
-// returns io.EOF behind the last.
+// Next skips the rest of the current part and returns the next one. It returns io.EOF
+// after the last.
 func (f *Reader) Next() (Part, error) {
 	if f.begun {
 		if _, err := io.Copy(io.Discard, f); err != nil {
@@ -89,7 +88,7 @@ func (f *Reader) Next() (Part, error) {
 	} else if err := f.passPreamble(); err != nil {
 		return Part{}, err
 	}
-	rest, err := f.line() // what follows a delimiter
+	rest, err := f.line() // the rest of the delimiter's line
 	if err == io.EOF && bytes.HasPrefix(rest, []byte("--")) {
 		err = nil
 	}
@@ -112,8 +111,8 @@ func (f *Reader) Next() (Part, error) {
 	return f.header()
 }
 
-// passPreamble passes over what stands before the first delimiter (RFC 2046,
-// section 5.1.1), which must begin a line.
+// passPreamble skips the preamble before the first delimiter (RFC 2046, section 5.1.1),
+// which must begin a line.
 func (f *Reader) passPreamble() error {
 	lineBegins, first := true, true
 	for ; ; first = false {
@@ -139,11 +138,11 @@ func (f *Reader) passPreamble() error {
 	}
 }
 
-// header reads the lines up to the empty one. Control characters have no
-// place in them and are left out.
+// header reads the lines up to the empty one. Control characters are not allowed in
+// them and are removed.
 func (f *Reader) header() (p Part, err error) {
 	var name string
-	var lines strings.Builder // the value, which may go on in the next line
+	var lines strings.Builder // the value, which may continue on the next line
 	disposed := false
 	for left := maxPartHeader; ; {
 		raw, err := f.line()
@@ -187,7 +186,7 @@ func (f *Reader) header() (p Part, err error) {
 	}
 }
 
-// line reads a line with its end. It is valid until the next read.
+// line reads a line with its end. The slice is valid until the next read.
 func (f *Reader) line() ([]byte, error) {
 	line, err := f.r.ReadSlice('\n')
 	if err == bufio.ErrBufferFull {
@@ -202,7 +201,7 @@ func (f *Reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	needle := f.needle
-	// Enough to tell a delimiter, and all that is there besides.
+	// Enough to recognize a delimiter, and all that is buffered.
 	have, err := f.r.Peek(max(len(needle)+2, f.r.Buffered()))
 	if f.fresh && isDelimiter(have, f.delimiter) {
 		needle = f.delimiter // the part is empty
@@ -218,19 +217,19 @@ func (f *Reader) Read(p []byte) (int, error) {
 		}
 		return 0, err
 	case at == 0:
-		at = 1 // it only begins like one
+		at = 1 // a line that only begins like a delimiter
 	case at < 0 && err != nil:
 		return 0, cut(err)
 	case at < 0:
-		at = len(have) - len(needle) + 1 // what follows may be the beginning of one
+		at = len(have) - len(needle) + 1 // the last bytes may be the beginning of a delimiter
 	}
 	n := copy(p, have[:at])
 	_, err = f.r.Discard(n)
 	return n, err
 }
 
-// isDelimiter says whether b begins with a delimiter and not with a line that
-// only begins like one.
+// isDelimiter reports whether b begins with a delimiter rather than with a longer line
+// that begins like one.
 func isDelimiter(b, delimiter []byte) bool {
 	rest, ok := bytes.CutPrefix(b, delimiter)
 	if !ok || len(rest) == 0 {
@@ -239,7 +238,7 @@ func isDelimiter(b, delimiter []byte) bool {
 	return bytes.HasPrefix(rest, []byte("--")) || strings.IndexByte(" \t\r\n", rest[0]) >= 0
 }
 
-// cut says of the end of a body that it came too early.
+// cut returns ErrCut for the end of the body, which came too early.
 func cut(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return ErrCut
@@ -247,7 +246,7 @@ func cut(err error) error {
 	return err
 }
 
-// withoutControls looks at bytes: a name may be in another encoding than UTF-8.
+// withoutControls works on bytes because a name may be in another encoding than UTF-8.
 func withoutControls(line []byte) string {
 	var b strings.Builder
 	for _, c := range line {
@@ -258,11 +257,11 @@ func withoutControls(line []byte) string {
 	return b.String()
 }
 
-// HeaderParams reads a value with parameters, like that of Content-Type or
-// Content-Disposition, as forgivingly as clients write them: a value in quotes
-// may hold anything (with \" and \\ for a quote and a backslash, and quotes that
-// do not stand at its end), one without goes as far as the next semicolon. The
-// value itself is under "". Of a name that stands twice, the first counts.
+// HeaderParams parses a header value with parameters, like that of Content-Type or
+// Content-Disposition, as tolerantly as clients write them: a quoted value may contain
+// anything (with \" and \\ for a quote and a backslash, and quotes that are not at its
+// end); an unquoted one ends at the next semicolon. The value itself has the key "". Of
+// a repeated name, the first counts.
 func HeaderParams(header string) map[string]string {
 	value, rest, _ := strings.Cut(header, ";")
 	params := map[string]string{"": strings.TrimSpace(value)}
@@ -285,8 +284,8 @@ func HeaderParams(header string) map[string]string {
 	return params
 }
 
-// unquote reads up to the closing quote. A backslash before anything but a
-// quote or a backslash is one: some clients send whole Windows paths.
+// unquote reads up to the closing quote. A backslash before anything but a quote or a
+// backslash is literal: some clients send whole Windows paths.
 func unquote(s string) (value, rest string) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -301,15 +300,15 @@ func unquote(s string) (value, rest string) {
 	return b.String(), ""
 }
 
-// closes says whether what follows a quote makes it the last: clients that escape
-// none send names with quotes in them.
+// closes reports whether a quote followed by rest is the closing one: clients that do
+// not escape quotes send names that contain them.
 func closes(rest string) bool {
 	rest = strings.TrimLeft(rest, " \t")
 	return rest == "" || rest[0] == ';'
 }
 
-// fileNameOf prefers filename* (RFC 8187) where it can be read. Either is
-// decoded once, as its own kind is.
+// fileNameOf returns filename* (RFC 8187) if it can be decoded, else filename. Either
+// is decoded once, in its own way.
 func fileNameOf(params map[string]string) string {
 	plain, extended := continued(params)
 	plain = content.FormName(cmp.Or(params["filename"], plain))
@@ -330,9 +329,9 @@ func fileNameOf(params map[string]string) string {
 	return decoded
 }
 
-// continued puts a name together that came in pieces (RFC 2231, section 3), as
-// programs for mail write a long one. It is extended, like filename*, if its first
-// piece is.
+// continued joins a name that was split into several parameters (RFC 2231, section 3),
+// as mail programs write a long one. It is extended, like filename*, if its first piece
+// is.
 func continued(params map[string]string) (plain, extended string) {
 	_, isExtended := params["filename*0*"]
 	var b strings.Builder

@@ -1,6 +1,6 @@
-// Package limits has the limiters of the server: requests a minute, the progress
-// of a client, concurrent uploads, turns at what takes much memory. It knows
-// nothing of HTTP.
+// Package limits has the limiters of the server: requests per minute, the progress of a
+// client, concurrent uploads, and turns for work that takes much memory. It does not
+// depend on HTTP.
 package limits
 
 import (
@@ -11,8 +11,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Rate is a limiter by key: each key may make a number of requests a minute, all
-// of them at once if it likes.
+// Rate is a limiter by key: each key may make a number of requests per minute, all of
+// them at once if it likes.
 type Rate[K comparable] struct {
 	perMinute int // 0 is no limit
 	mu        sync.Mutex
@@ -20,24 +20,25 @@ type Rate[K comparable] struct {
 	swept     time.Time
 }
 
-// Allowance is what a key has left.
+// Allowance is what remains of a key's limit.
 type Allowance struct {
-	OK        bool // this request is within it
+	OK        bool // this request is within the limit
 	Remaining int
-	Reset     int // seconds until all of it is there again
+	Reset     int // seconds until the whole limit is available again
 	Wait      int // seconds until the next request is allowed, when this one is not
 }
 
-// MaxKeys is how many keys a Rate tells apart at most. Those beyond share one
-// allowance, so that memory is bounded however many call.
+// MaxKeys is how many keys a Rate distinguishes at most. All further keys share one
+// allowance, so that memory is bounded for any number of clients.
 const MaxKeys = 1 << 14
 
-// NewRate makes one that allows each key perMinute requests a minute; 0 is no limit.
+// NewRate returns a limiter that allows each key perMinute requests per minute; 0 is no
+// limit.
 func NewRate[K comparable](perMinute int) *Rate[K] {
 	return &Rate[K]{perMinute: perMinute, limiters: map[K]*rate.Limiter{}}
 }
 
-// Allow takes one request from what the key has left.
+// Allow takes one request from the key's allowance.
 func (l *Rate[K]) Allow(key K, now time.Time) Allowance {
 	if l.perMinute == 0 {
 		return Allowance{OK: true}
@@ -65,8 +66,8 @@ func (l *Rate[K]) Allow(key K, now time.Time) Allowance {
 	return a
 }
 
-// sweep forgets the keys that have been quiet for a minute: a new limiter is
-// as full as theirs.
+// sweep forgets the keys without a request in the last minute: their allowance is full,
+// like that of a new key.
 func (l *Rate[K]) sweep(now time.Time) {
 	if now.Sub(l.swept) < time.Minute {
 		return

@@ -8,14 +8,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// Slots limits concurrent uploads. While slots are free, anybody gets one. When
-// all are in use, users share them: a user with at least two fewer than the
-// heaviest user takes over that user's slowest slot, of those whose bodies are
-// still coming. So nobody can keep the others out, however slowly they upload.
+// Slots is the limiter of concurrent uploads. While slots are free, every request gets
+// one. When all are in use, users share them: a user with at least two fewer than the
+// heaviest user takes over that user's slowest slot, of those whose bodies are still
+// being received. So no user can keep the others out, however slowly their uploads are.
 type Slots struct {
 	max     int
 	mu      sync.Mutex
-	grace   time.Duration // for which an upload keeps its slot in any case
+	grace   time.Duration // during which an upload cannot lose its slot
 	running map[*Slot]bool
 }
 
@@ -24,32 +24,32 @@ type Slot struct {
 	user     uuid.UUID
 	began    time.Time
 	bytes    atomic.Int64
-	lost     atomic.Bool // to another user
-	received bool        // the whole body has come; guarded by Slots.mu
-	cut      func()      // ends the read of the body that is under way
+	lost     atomic.Bool // taken over by another user
+	received bool        // the whole body was received; guarded by Slots.mu
+	cut      func()      // interrupts the read of the body that is in progress
 }
 
-// slotGrace is for how long no upload loses its slot: most are over in less.
+// slotGrace is how long an upload cannot lose its slot: most uploads take less.
 const slotGrace = 2 * time.Second
 
-// NewSlots makes max of them.
+// NewSlots returns a limiter of max concurrent uploads.
 func NewSlots(max int) *Slots {
 	return &Slots{max: max, grace: slotGrace, running: map[*Slot]bool{}}
 }
 
-// Max is how many there are.
+// Max is the number of slots.
 func (s *Slots) Max() int { return s.max }
 
-// SetGrace sets for how long no upload loses its slot.
+// SetGrace sets how long an upload cannot lose its slot.
 func (s *Slots) SetGrace(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.grace = d
 }
 
-// Take gives a slot, or nil when this user cannot have one. Should the slot be
-// lost to another user, cut is called, which must end the read that waits for more
-// of the body.
+// Take returns a slot, or nil when this user cannot have one. If the slot is taken over
+// by another user, cut is called, which must interrupt the read that waits for more of
+// the body.
 func (s *Slots) Take(user uuid.UUID, cut func()) *Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,14 +60,14 @@ func (s *Slots) Take(user uuid.UUID, cut func()) *Slot {
 			return nil
 		}
 		delete(s.running, slowest)
-		slowest.lost.Store(true) // first: the read that is cut must find why
+		slowest.lost.Store(true) // before cut: the interrupted read must find the reason
 		slowest.cut()
 	}
 	s.running[mine] = true
 	return mine
 }
 
-// slowestOfHeaviest finds the slot that may be taken over, or none.
+// slowestOfHeaviest returns the slot that may be taken over, or nil.
 func (s *Slots) slowestOfHeaviest(mine *Slot) (slowest *Slot) {
 	held := map[uuid.UUID]int{}
 	for other := range s.running {
@@ -94,9 +94,9 @@ func (s *Slots) slowestOfHeaviest(mine *Slot) (slowest *Slot) {
 	return slowest
 }
 
-// Received says that the whole body has come: from now on the slot cannot be
-// lost, because what is left to do is the server's and soon over. It may have been
-// lost just before; then the request's context may end at any moment.
+// Received reports that the whole body was received: from now on the slot cannot be
+// lost, because the work that remains is the server's and short. kept is false if the
+// slot was lost just before; then the request's context may end at any moment.
 func (s *Slots) Received(mine *Slot) (kept bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,21 +104,22 @@ func (s *Slots) Received(mine *Slot) (kept bool) {
 	return !mine.lost.Load()
 }
 
-// Release gives a slot back, if it was not lost.
+// Release returns a slot, unless it was lost.
 func (s *Slots) Release(mine *Slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, mine)
 }
 
-// InUse is how many uploads run.
+// InUse is the number of uploads in progress.
 func (s *Slots) InUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.running)
 }
 
-// Bytes is how many have come of the bodies of the uploads that run.
+// Bytes is the number of bytes that were received of the bodies of the uploads in
+// progress.
 func (s *Slots) Bytes() (n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,13 +129,13 @@ func (s *Slots) Bytes() (n int64) {
 	return n
 }
 
-// Lost says whether another user has the slot now.
+// Lost reports whether the slot was taken over by another user.
 func (t *Slot) Lost() bool { return t.lost.Load() }
 
-// Add counts bytes that came.
+// Add counts received bytes.
 func (t *Slot) Add(n int) { t.bytes.Add(int64(n)) }
 
-// rate is in bytes a second, up to now.
+// rate is the mean rate of the upload up to now, in bytes per second.
 func (t *Slot) rate(now time.Time) float64 {
 	return float64(t.bytes.Load()) / now.Sub(t.began).Seconds()
 }

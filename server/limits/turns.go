@@ -25,30 +25,30 @@ type waiter[K comparable] struct {
 	begun chan struct{}
 }
 
-// turnPatience is how long a request waits for its turn: longer than the
-// longest decoding of another.
+// turnPatience is how long a request waits for its turn: longer than the longest
+// decoding of another request.
 const turnPatience = 20 * time.Second
 
 // ErrNoTurn means that a caller's turn did not come in time.
 var ErrNoTurn = errors.New("no turn in time")
 
-// NewTurns makes a semaphore of as many places as there are at each moment.
+// NewTurns returns a semaphore whose capacity is what places returns at each moment.
 func NewTurns[K comparable](places func() int) *Turns[K] {
 	return &Turns[K]{places: places, wait: turnPatience}
 }
 
-// SetWait sets how long a request waits for its turn. It is to be called before
-// the first Take.
+// SetWait sets how long a request waits for its turn. It must be called before the
+// first Take.
 func (t *Turns[K]) SetWait(d time.Duration) { t.wait = d }
 
-// Waiting is how many requests wait for their turn.
+// Waiting is the number of requests that wait for their turn.
 func (t *Turns[K]) Waiting() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.waiting)
 }
 
-// Take gives a turn until leave.
+// Take waits for a turn, which lasts until leave is called.
 func (t *Turns[K]) Take(ctx context.Context, who K) (leave func(), err error) {
 	t.mu.Lock()
 	mine := &waiter[K]{who, make(chan struct{})}
@@ -71,7 +71,7 @@ func (t *Turns[K]) Take(ctx context.Context, who K) (leave func(), err error) {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
 		return nil, err
 	}
-	return t.leave, nil // it came this moment
+	return t.leave, nil // it began at this moment
 }
 
 func (t *Turns[K]) leave() {
@@ -81,13 +81,13 @@ func (t *Turns[K]) leave() {
 	t.next()
 }
 
-// next begins the turns that there are places for. First comes the caller who was
-// not served for longest. mu is locked.
+// next begins turns up to the capacity, first those of the caller whose last turn is
+// the longest ago. mu must be locked.
 func (t *Turns[K]) next() {
 	for t.taken < t.places() && len(t.waiting) > 0 {
 		first, rank := 0, len(t.served)
 		for i, w := range t.waiting {
-			// -1 is before all who were served lately.
+			// -1 ranks before all callers that were served recently.
 			if r := slices.Index(t.served, w.who); r < rank {
 				first, rank = i, r
 			}
@@ -104,5 +104,5 @@ func (t *Turns[K]) next() {
 	}
 }
 
-// maxServed is how many callers are remembered as served lately.
+// maxServed is how many recently served callers are remembered.
 const maxServed = 64

@@ -9,9 +9,8 @@ import (
 	"strings"
 )
 
-// Available is how many bytes this process and its children may use: the least
-// of what GOMEMLIMIT, its control groups and the machine allow; 0 where nobody
-// says.
+// Available is how many bytes this process and its children may use: the least of what
+// GOMEMLIMIT, its control groups and the machine allow; 0 where none of them is known.
 func Available() int64 {
 	available := int64(math.MaxInt64)
 	for _, limit := range []int64{goLimit(), groupLimit(), total()} {
@@ -25,7 +24,8 @@ func Available() int64 {
 	return available
 }
 
-// goLimit is GOMEMLIMIT, 0 where it is not set. What a Watch sets does not count.
+// goLimit is GOMEMLIMIT, 0 where it is not set. The limit that a Watch sets does not
+// count.
 func goLimit() int64 {
 	if !limitFromEnvironment {
 		return 0
@@ -33,9 +33,9 @@ func goLimit() int64 {
 	return debug.SetMemoryLimit(-1)
 }
 
-// cgroupLimit is the least memory limit of the control groups, of either
-// version, that the process is in; 0 for none. A container may see its own
-// group as the root and read the path that the host knows it by.
+// cgroupLimit is the least memory limit, in bytes, of the control groups of the
+// process, of either version; 0 for none. A container may see its own group as the
+// root, and read the path that the group has on the host.
 func cgroupLimit(root fs.FS) int64 {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
@@ -60,14 +60,14 @@ func cgroupLimit(root fs.FS) int64 {
 			}
 		}
 	}
-	if least > 1<<60 { // how version 1 says that there is no limit
+	if least > 1<<60 { // version 1 writes "no limit" as a huge number
 		return 0
 	}
 	return least
 }
 
-// leastUpwards is the least number in the files of a name in a group and those
-// that it is in.
+// leastUpwards is the least number in the files of one name in a group and its
+// ancestors.
 func leastUpwards(root fs.FS, mount, group, file string) int64 {
 	least := int64(math.MaxInt64)
 	for group = path.Clean("/" + group); ; group = path.Dir(group) {

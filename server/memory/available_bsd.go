@@ -10,7 +10,7 @@ import (
 
 func groupLimit() int64 { return 0 }
 
-// total is the memory of the machine.
+// total is the memory of the machine, in bytes.
 func total() int64 {
 	name := "hw.memsize"
 	if runtime.GOOS == "freebsd" {

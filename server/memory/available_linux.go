@@ -8,7 +8,7 @@ import (
 
 func groupLimit() int64 { return cgroupLimit(os.DirFS("/")) }
 
-// total is the memory of the machine.
+// total is the memory of the machine, in bytes.
 func total() int64 {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {

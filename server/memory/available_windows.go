@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// memoryStatus is MEMORYSTATUSEX.
+// memoryStatus is the structure MEMORYSTATUSEX.
 type memoryStatus struct {
 	length, load                                           uint32
 	total, free, totalPage, freePage, virtual, freeVirtual uint64
@@ -17,7 +17,7 @@ var globalMemoryStatus = windows.NewLazySystemDLL("kernel32.dll").NewProc("Globa
 
 func groupLimit() int64 { return 0 }
 
-// total is the memory of the machine.
+// total is the memory of the machine, in bytes.
 func total() int64 {
 	status := memoryStatus{length: uint32(unsafe.Sizeof(memoryStatus{}))}
 	if ok, _, _ := globalMemoryStatus.Call(uintptr(unsafe.Pointer(&status))); ok == 0 {

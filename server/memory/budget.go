@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// ErrBusy means that there was no room within the time given.
+// ErrBusy means that the memory was not available within the time given.
 var ErrBusy = errors.New("the memory for answers is in use")
 
-// Budget bounds what requests hold in memory at once. One caller has at most
-// half of it, so that nobody keeps all others out.
+// Budget is a limiter of the memory that requests hold at once. One caller has at most
+// half of it, so that no caller keeps all others out.
 type Budget[K comparable] struct {
 	total    func() int64
 	mu       sync.Mutex
 	held     int64
 	of       map[K]int64
 	waiting  []*wait[K] // the longest first
-	queued   map[K]int  // how many of waiting are whose
+	queued   map[K]int  // how many of waiting belong to each caller
 	patience time.Duration
 }
 
@@ -29,35 +29,35 @@ type wait[K comparable] struct {
 	granted chan struct{}
 }
 
-// maxWaiting is how many requests of one caller wait for room; more are
-// refused at once.
+// maxWaiting is how many requests of one caller may wait; further ones are refused at
+// once.
 const maxWaiting = 128
 
-// NewBudget bounds to what total gives, in bytes; it is asked each time. A
-// request waits for room for as long as patience.
+// NewBudget returns a limiter to total bytes, which is called for each request. A
+// request waits for at most patience.
 func NewBudget[K comparable](total func() int64, patience time.Duration) *Budget[K] {
 	return &Budget[K]{total: total, of: map[K]int64{}, queued: map[K]int{}, patience: patience}
 }
 
-// Most is what one caller may hold at once, in bytes.
+// Most is how many bytes one caller may hold at once.
 func (b *Budget[K]) Most() int64 { return b.total() / 2 }
 
-// Held is what all hold, in bytes.
+// Held is how many bytes all callers hold.
 func (b *Budget[K]) Held() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.held
 }
 
-// TryAcquire takes n bytes for a caller if they are there.
+// TryAcquire takes n bytes for a caller if they are available.
 func (b *Budget[K]) TryAcquire(who K, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.take(who, n)
 }
 
-// Acquire takes n bytes for a caller, for which it waits a while; ErrBusy when
-// that was in vain.
+// Acquire takes n bytes for a caller, and waits for them if needed; the error is
+// ErrBusy when they did not become available.
 func (b *Budget[K]) Acquire(ctx context.Context, who K, n int64) error {
 	b.mu.Lock()
 	if b.take(who, n) {
@@ -85,7 +85,7 @@ func (b *Budget[K]) Acquire(ctx context.Context, who K, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	select {
-	case <-mine.granted: // this moment
+	case <-mine.granted: // granted at this moment
 		return nil
 	default:
 	}
@@ -94,7 +94,7 @@ func (b *Budget[K]) Acquire(ctx context.Context, who K, n int64) error {
 	return err
 }
 
-// take is called with mu locked.
+// take takes n bytes for a caller if they are available. mu must be locked.
 func (b *Budget[K]) take(who K, n int64) bool {
 	total := b.total()
 	if b.held+n > total || b.of[who]+n > total/2 {
@@ -111,7 +111,7 @@ func (b *Budget[K]) leaveQueue(who K) {
 	}
 }
 
-// Release gives n bytes of a caller back, to those that wait for them.
+// Release returns n bytes of a caller, and grants them to waiting requests.
 func (b *Budget[K]) Release(who K, n int64) {
 	if n == 0 {
 		return

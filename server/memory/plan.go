@@ -1,6 +1,6 @@
-// Package memory divides the memory that is really there among what may need
-// much of it: answers that clients are slow to read, connections, and the
-// processes that decode pictures.
+// Package memory divides the available memory among the parts of the server that may
+// need much of it: answers to slow clients, connections, and the processes that decode
+// pictures.
 package memory
 
 import (
@@ -11,26 +11,29 @@ import (
 	"time"
 )
 
-// Plan says who may use how much. All numbers are bytes, but for Decoders and
-// Connections.
+// Plan is a division of the available memory. All numbers are bytes, except Decoders
+// and Connections.
 type Plan struct {
-	Available   int64 // in all
-	Decoder     int64 // of a process that decodes a picture
-	Decoders    int   // such processes at once
-	Soft        int64 // of Go in this process, beyond which it collects garbage more often
-	Answers     int64 // of requests under way, with what is to be sent to their clients
-	Connections int   // at once, whether they do something or not
+	Available   int64 // in total
+	Decoder     int64 // for a process that decodes a picture
+	Decoders    int   // how many such processes may run at once
+	Soft        int64 // soft limit of Go in this process, above which it collects garbage more often
+	Answers     int64 // for requests in progress, including the answers that are being sent
+	Connections int   // how many may be open at once, idle or not
 }
 
 const (
-	// decoderMost, in bytes, is the most that a decoder gets: it suffices for a picture of 24 megapixels in a progressive
-	// JPEG, of 40 in a PNG and of 110 in a baseline JPEG.
+	// decoderMost is the most memory of a decoder, in bytes: it suffices for a picture
+	// of 24 megapixels in a progressive JPEG, of 40 in a PNG and of 110 in a baseline
+	// JPEG.
 	decoderMost = 192 << 20
-	// processLeast, in bytes, is kept for all else before a decoder gets as much.
+	// processLeast is how many bytes are reserved for everything else before a decoder
+	// gets as much.
 	processLeast = 48 << 20
-	// connectionCost, in bytes, is what a connection takes in buffers and stacks.
+	// connectionCost is how many bytes a connection takes in buffers and stacks.
 	connectionCost = 32 << 10
-	// softMost and answersMost, in bytes, bound what more memory is of no use for.
+	// softMost and answersMost, in bytes, are limits beyond which more memory is of no
+	// use.
 	softMost    = 2 << 30
 	answersMost = 1 << 30
 )
@@ -54,8 +57,8 @@ func PlanFor(available int64) Plan {
 
 var limitFromEnvironment = os.Getenv("GOMEMLIMIT") != ""
 
-// Watch follows what is available: a limit may be set or changed while the
-// process runs.
+// Watch is a cache of the plan that follows the available memory: a limit may be set or
+// changed while the process runs.
 type Watch struct {
 	available func() int64
 	mu        sync.Mutex
@@ -63,18 +66,18 @@ type Watch struct {
 	plan      Plan
 }
 
-// maxPlanAge is how old a plan may be. A process may be put into a control group
+// maxPlanAge is how long a plan is cached. A process may be put into a control group
 // after its start, and decode a picture at once.
 const maxPlanAge = 100 * time.Millisecond
 
-// NewWatch also sets the soft limit of Go, unless GOMEMLIMIT does.
+// NewWatch also sets Go's soft memory limit, unless GOMEMLIMIT is set.
 func NewWatch() *Watch {
 	w := &Watch{available: Available}
 	w.Plan()
 	return w
 }
 
-// Plan is the current one.
+// Plan is the current plan.
 func (w *Watch) Plan() Plan {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package page is the web page of attachd and the one that shows its API: two
-// documents and their assets, all written by hand and embedded as they are. They use the API that
-// everybody uses, and no other host.
+// Package page has the web page of attachd and the page that shows its API: two
+// documents and their assets, all written by hand and embedded unchanged. They use the
+// public API, and no other host.
 package page
 
 import (
@@ -15,17 +15,18 @@ import (
 	"sync"
 )
 
-// Policy is the Content-Security-Policy under which the page runs: scripts,
-// styles and data of this server only, nothing inline, and no way to make a
-// script or markup of a string (Trusted Types). Pictures may be of bytes that
-// the page has fetched. frame-src is for the browser's viewer of PDF files.
+// Policy is the Content-Security-Policy of the page: scripts, styles and data from this
+// server only, nothing inline, and no script or markup from a string (Trusted Types).
+// Pictures may come from blobs that the page has fetched. frame-src is for the
+// browser's viewer of PDF files.
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; frame-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
-// File is a file of the page, or another that never changes, as it is sent.
+// File is a file of the page, or another one that never changes, in the form in which
+// it is sent.
 type File struct {
 	Type    string // Content-Type
-	ETag    string // with its quotes
+	ETag    string // including its quotes
 	Body    []byte
 	Gzipped []byte
 }
@@ -33,7 +34,7 @@ type File struct {
 //go:embed index.html docs.html assets
 var files embed.FS
 
-// The types of the assets by extension.
+// types maps extensions of assets to MIME types.
 var types = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
@@ -41,17 +42,17 @@ var types = map[string]string{
 }
 
 type site struct {
-	version  string // of all assets together: a part of their addresses
+	version  string // hash of all assets together: a part of their URLs
 	document File
-	demo     File // the document of a server that offers the users of a demo
+	demo     File // the document of a server that offers demo users
 	docs     File // the document that shows openapi.json
 	assets   map[string]File
 }
 
 var built = sync.OnceValue(build)
 
-// Document is the page itself. On a server that offers the users of a demo it
-// says so.
+// Document is the page. demo selects the variant that says that the server offers demo
+// users.
 func Document(demo bool) File {
 	if demo {
 		return built().demo
@@ -59,14 +60,14 @@ func Document(demo bool) File {
 	return built().document
 }
 
-// Docs is the document that shows openapi.json to people.
+// Docs is the document that displays openapi.json.
 func Docs() File { return built().docs }
 
-// Version stands in the addresses of the assets and changes with them, so that
-// a browser may keep what it has got for good and never mixes two versions.
+// Version is a part of the assets' URLs and changes with them, so that a browser may
+// cache an asset for ever and never mixes two versions.
 func Version() string { return built().version }
 
-// Asset finds an asset by its file name.
+// Asset returns an asset by its file name.
 func Asset(name string) (File, bool) {
 	f, ok := built().assets[name]
 	return f, ok
@@ -75,7 +76,7 @@ func Asset(name string) (File, bool) {
 func build() site {
 	names, err := fs.Glob(files, "assets/*")
 	if err != nil {
-		panic(err) // the pattern is well formed
+		panic(err) // the pattern is valid
 	}
 	s := site{assets: map[string]File{}}
 	all := sha256.New()
@@ -98,7 +99,7 @@ func build() site {
 
 const htmlType = "text/html; charset=utf-8"
 
-// html is a document that names the assets of this version.
+// html is a document with the URLs of this version's assets.
 func (s site) html(name string) []byte {
 	return bytes.ReplaceAll(read(name), []byte(`"assets/`), []byte(`"assets/`+s.version+`/`))
 }
@@ -111,7 +112,7 @@ func read(name string) []byte {
 	return raw
 }
 
-// NewFile packs what is sent as a file of the page is.
+// NewFile returns a file with its ETag and its compressed form.
 func NewFile(kind string, body []byte) File {
 	sum := sha256.Sum256(body)
 	var packed bytes.Buffer
@@ -119,7 +120,7 @@ func NewFile(kind string, body []byte) File {
 	if err != nil {
 		panic(err) // the level exists
 	}
-	_, _ = w.Write(body) // to memory: it does not fail
+	_, _ = w.Write(body) // writes to memory do not fail
 	_ = w.Close()
 	return File{Type: kind, ETag: `"` + hex.EncodeToString(sum[:16]) + `"`, Body: body, Gzipped: packed.Bytes()}
 }

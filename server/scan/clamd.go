@@ -19,35 +19,33 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// ErrLimit means that clamd did not scan all of a content because of one of
-// its own limits (clamd.conf(5): StreamMaxLength, MaxFileSize, MaxScanSize and
-// others).
+// ErrLimit means that clamd did not scan a whole content because of one of its own
+// limits (clamd.conf(5): StreamMaxLength, MaxFileSize, MaxScanSize and others).
 var ErrLimit = errors.New("the content is beyond a limit of clamd")
 
-// Clamd is a running clamd. Its methods may be called from many goroutines at
-// once.
+// Clamd is a client of clamd. Its methods may be called concurrently.
 type Clamd struct {
 	network, address string
 	timeout          time.Duration
-	slots            *semaphore.Weighted // one for each scan
+	slots            *semaphore.Weighted // one unit for each scan
 	heldBack         time.Duration       // see endHeldBack
 }
 
-// atOnce is how many contents are scanned at once; others wait. By default clamd
-// has 12 threads and a queue of 15 connections, and refuses more.
+// atOnce is how many contents are scanned at once; others wait. By default clamd has 12
+// threads and a queue of 15 connections, and refuses more.
 const atOnce = 10
 
-// endHeldBack is how long the end of a content is held back. A small content is
-// in the system's buffers as a whole before clamd has read it; a reply within this
-// time is about a part of it.
+// endHeldBack is how long the end of a content is held back. The system buffers a small
+// content as a whole before clamd has read it; a reply within this time covers only a
+// part of the content.
 const endHeldBack = 10 * time.Millisecond
 
 // pingTimeout is how long clamd may take to answer a ping.
 const pingTimeout = 2 * time.Second
 
-// New makes a Clamd of its address: "unix:/run/clamav/clamd.ctl" or
-// "tcp:127.0.0.1:3310". A content may wait for timeout until its scan begins,
-// and the scan may take as long again.
+// New returns a client of the clamd at an address: "unix:/run/clamav/clamd.ctl" or
+// "tcp:127.0.0.1:3310". A content may wait for timeout until its scan begins, and the
+// scan may take as long again.
 func New(address string, timeout time.Duration) (*Clamd, error) {
 	network, at, _ := strings.Cut(address, ":")
 	good := network == "unix" && at != ""
@@ -71,13 +69,12 @@ func (c *Clamd) Ping(ctx context.Context) error {
 	return err
 }
 
-// Scan has clamd look at a content, and gives the name of the signature that
-// it found; empty when the content is clean. Any error means that nobody
-// knows: ErrLimit when clamd would not look at all of it.
+// Scan has clamd scan a content, and returns the name of the signature that it found;
+// empty when the content is clean. After any error it is unknown whether the content is
+// malware: ErrLimit when clamd did not scan all of it.
 //
-// clamd says that a content beyond its MaxFileSize is clean without having
-// looked at it, unless AlertExceedsMax is set; which does not show in its reply.
-// See Probe.
+// clamd reports a content beyond its MaxFileSize as clean without having scanned it,
+// unless AlertExceedsMax is set, and its reply does not show that. See Probe.
 func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, err error) {
 	if err := c.take(ctx); err != nil {
 		return "", err
@@ -101,7 +98,7 @@ func (c *Clamd) Scan(ctx context.Context, content io.Reader) (signature string, 
 	return "", fmt.Errorf("clamd answered %.200q", reply)
 }
 
-// take waits for one of the slots.
+// take waits for a slot.
 func (c *Clamd) take(ctx context.Context) error {
 	waiting, cancel := context.WithTimeoutCause(ctx, c.timeout, fmt.Errorf("%d contents are being scanned, and none was done within %v", atOnce, c.timeout))
 	defer cancel()
@@ -111,15 +108,15 @@ func (c *Clamd) take(ctx context.Context) error {
 	return nil
 }
 
-// clean is the reply for a content in which nothing was found.
+// clean is clamd's reply for a content in which nothing was found.
 const clean = "stream: OK"
 
-// ask sends a command and what send writes, and gives the reply without the
-// NUL at its end. The reply may come before everything is sent; clamd then
-// reads no further, or ends the connection. What is sent is not all heard in
-// that case, which is no error. Send calls ending before it writes what ends
-// the content: a reply that comes before that speaks of a part of it. Whole says of a content that is called clean
-// that clamd had read all of it.
+// ask sends a command and what send writes, and returns the reply without the NUL at
+// its end. The reply may come before everything is sent; clamd then stops reading or
+// closes the connection. That is no error, although a part of the content is not read.
+// send calls ending before it writes the end of the content: an earlier reply covers
+// only a part of it. whole reports, for a content that is called clean, that clamd had
+// read all of it.
 func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, send func(w io.Writer, ending func()) error) (reply string, whole bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("clamd did not answer within %v", timeout))
 	defer cancel()
@@ -127,7 +124,7 @@ func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, 
 	if err != nil {
 		return "", false, cause(ctx, err)
 	}
-	defer conn.Close() // all that matters has been said by then
+	defer conn.Close() // its error does not matter: the reply was read before
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
 
 	type answer struct {
@@ -142,7 +139,7 @@ func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, 
 		reply, err := bufio.NewReader(io.LimitReader(conn, maxReply)).ReadString(0)
 		early := !ended.Load()
 		close(replied)
-		_ = conn.SetWriteDeadline(time.Now()) // there is no use in sending more
+		_ = conn.SetWriteDeadline(time.Now()) // it is no use to send more
 		answered <- answer{strings.TrimSuffix(reply, "\x00"), early, err}
 	}()
 	_, sending := io.WriteString(conn, command)
@@ -170,10 +167,10 @@ func (c *Clamd) ask(ctx context.Context, timeout time.Duration, command string, 
 	return a.reply, whole, cause(ctx, err)
 }
 
-// hasReadAll says whether the other side had read all that was sent to it by
-// the time it ended the connection, which clamd does after a reply. What was
-// sent may not have been read when a reply to it comes, since the system takes
-// it first. A connection that is ended with something unread is reset.
+// hasReadAll reports whether the other side had read all that was sent to it when it
+// closed the connection, which clamd does after a reply. A reply alone does not prove
+// that, since the system buffers what is sent. A connection that is closed with unread
+// data is reset.
 func hasReadAll(conn net.Conn) (bool, error) {
 	if half, can := conn.(interface{ CloseWrite() error }); can {
 		if err := half.CloseWrite(); err != nil {
@@ -187,10 +184,10 @@ func hasReadAll(conn net.Conn) (bool, error) {
 	return err == nil, nil
 }
 
-// maxReply bounds a reply, in bytes; a longer one is not clamd's.
+// maxReply is the length limit of a reply, in bytes; a longer one is not clamd's.
 const maxReply = 4 << 10
 
-// cause is why ctx has ended, or else err.
+// cause returns why ctx ended, or err if it did not.
 func cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -198,11 +195,11 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// sourceError is a content that cannot be read.
+// sourceError means that a content cannot be read.
 type sourceError struct{ error }
 
-// stream writes a content in chunks, each with its length before it; one
-// without length is the end. It calls ending before it writes that.
+// stream writes a content in chunks, each preceded by its length; an empty chunk is the
+// end. It calls ending before it writes that.
 func stream(w io.Writer, content io.Reader, ending func()) error {
 	const head = 4
 	chunk := make([]byte, head+128<<10)

@@ -1,5 +1,5 @@
-// Package token is the arithmetic of secrets: API keys, sessions and signed
-// links. It does no I/O; the clock is handed in.
+// Package token makes and verifies secrets: API keys, sessions and signed links. It
+// does no I/O; the time is a parameter.
 package token
 
 import (
@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// KeyPrefix is how every API key begins. By their beginnings, people and secret
-// scanners recognise our secrets.
+// KeyPrefix begins every API key. People and secret scanners recognize attachd's
+// secrets by their prefixes.
 const KeyPrefix = "attachd_"
 
 const (
@@ -19,8 +19,8 @@ const (
 	shown         = len(KeyPrefix) + 6 // characters of a key that may be shown again
 )
 
-// NewKey makes an API key of 256 random bits, and the first characters of it
-// by which its owner can recognise it later.
+// NewKey makes an API key of 256 random bits, and returns with it the first characters,
+// by which its owner can recognize it later.
 func NewKey() (secret, prefix string) {
 	secret = KeyPrefix + random()
 	return secret, secret[:shown]
@@ -29,19 +29,19 @@ func NewKey() (secret, prefix string) {
 // NewSession makes the value of a session cookie, of 256 random bits.
 func NewSession() string { return sessionPrefix + random() }
 
-// Hash is what is stored of a secret. A plain SHA-256 is enough for 256
-// random bits: there is nothing to guess.
+// Hash is the hash by which a secret is stored. A plain SHA-256 is enough for 256
+// random bits, which cannot be guessed.
 func Hash(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
-// What begins like one of our secrets and is as long. A session's is cut where
-// a key's may be shown.
+// secretForm matches any string with the prefix and the length of a secret. A session's
+// is cut where a key's may be shown.
 var secretForm = regexp.MustCompile(`(attachd(?:-session)?_[\w-]{6})[\w-]{37}`)
 
-// Redact leaves of every secret in s, real or not, only as much as may be shown
-// again, and an ellipsis.
+// Redact shortens every secret in s, valid or not, to the part that may be shown again,
+// followed by an ellipsis.
 func Redact(s string) string {
 	if !strings.Contains(s, "attachd") {
-		return s // as nearly all are
+		return s // the common case
 	}
 	return secretForm.ReplaceAllString(s, "$1…")
 }

@@ -13,27 +13,26 @@ import (
 )
 
 var (
-	// ErrSignature means that a link was not made by this server, or was
-	// changed since.
+	// ErrSignature means that a link was not made by this server, or was changed since.
 	ErrSignature = errors.New("the signature does not fit the link")
-	// ErrExpired means that a link was good once.
+	// ErrExpired means that the link is authentic, but has expired.
 	ErrExpired = errors.New("the link has expired")
 )
 
-// MaxLinkTTL is how long a link may be valid at most.
+// MaxLinkTTL is the longest validity of a link.
 const MaxLinkTTL = 7 * 24 * time.Hour
 
-// Link is what a signed URL grants: to GET one attachment, in one
-// disposition, for some time, on behalf of a user by means of a key.
+// Link is the grant of a signed URL: to GET one attachment, in one disposition, until
+// it expires, on behalf of a user by means of a key.
 type Link struct {
 	Attachment uuid.UUID
-	Key        uuid.UUID // dies with it
-	User       uuid.UUID // whose rights count, again at every use
+	Key        uuid.UUID // the link is invalid once this key is
+	User       uuid.UUID // whose permissions are checked at every use
 	Inline     bool
 	Expires    time.Time // in whole seconds
 }
 
-// Signer signs links and knows its own. The zero value is of no use.
+// Signer signs links and verifies its own. The zero value is not usable.
 type Signer struct {
 	keys []signingKey // the first signs
 }
@@ -43,8 +42,8 @@ type signingKey struct {
 	id [4]byte
 }
 
-// NewSigner makes a Signer that signs with the first of keys, and knows links
-// that were signed with any.
+// NewSigner returns a Signer that signs with the first of keys, and accepts links that
+// were signed with any of them.
 func NewSigner(keys ...SigningKey) *Signer {
 	s := &Signer{}
 	for _, k := range keys {
@@ -58,14 +57,14 @@ func NewSigner(keys ...SigningKey) *Signer {
 //
 //	version 1 | id of the signing key 4 | inline 1 | key 16 | user 16 | HMAC-SHA256 32
 //
-// so that a link carries all that is needed to look its keys up.
+// so that a link identifies both of its keys: that which signed it and the API key.
 const (
 	version       = 1
 	headSize      = 1 + 4 + 1 + 16 + 16
 	signatureSize = headSize + sha256.Size
 )
 
-// Sign gives the signature of a link.
+// Sign returns the signature of a link.
 func (s *Signer) Sign(l Link) string {
 	key := s.keys[0]
 	raw := make([]byte, 0, signatureSize)
@@ -78,13 +77,13 @@ func (s *Signer) Sign(l Link) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// Verify gives the link that signature was made for, if it was made for this
-// attachment and expiry (in Unix seconds) with a key that is still good.
+// Verify returns the link that signature was made for, if it was made for this
+// attachment and expiry (in Unix seconds) with a key that is still valid. The error is
 // ErrSignature if not; ErrExpired if so, but now is not before its expiry.
 func (s *Signer) Verify(attachment uuid.UUID, expires int64, signature string, now time.Time) (Link, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(signature)
 	if err != nil || len(raw) != signatureSize || base64.RawURLEncoding.EncodeToString(raw) != signature {
-		return Link{}, ErrSignature // one spelling only: the decoder skips line breaks and spare bits
+		return Link{}, ErrSignature // accepts one spelling only: the decoder ignores line breaks and unused bits
 	}
 	head, mac := raw[:headSize], raw[headSize:]
 	if !slices.ContainsFunc(s.keys, func(k signingKey) bool {
@@ -105,9 +104,9 @@ func (s *Signer) Verify(attachment uuid.UUID, expires int64, signature string, n
 	return l, nil
 }
 
-// mac covers every field behind its length, so that no byte can move from one
-// field to its neighbour. A link is good for GET, and so for HEAD, which is GET
-// without the body (RFC 9110, section 9.3.2).
+// mac covers each field preceded by its length, so that no byte can move from one field
+// to its neighbour. A link is valid for GET, and so for HEAD, which is GET without the
+// body (RFC 9110, section 9.3.2).
 func (k signingKey) mac(head []byte, attachment uuid.UUID, expires int64) []byte {
 	h := hmac.New(sha256.New, k.Secret)
 	field := func(b []byte) {

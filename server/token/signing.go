@@ -8,10 +8,10 @@ import (
 // SigningKey is a secret that signs links.
 type SigningKey struct {
 	Secret []byte    // SigningKeySize random bytes
-	Until  time.Time // its links end then, in whole seconds; zero for the key that signs
+	Until  time.Time // when its links end, in whole seconds; zero for the key that signs
 }
 
-// SigningKeySize is the length of a secret that signs links, in bytes.
+// SigningKeySize is the length of a key that signs links, in bytes.
 const SigningKeySize = 32
 
 // NewSigningKey makes a key of 256 random bits.
@@ -21,9 +21,9 @@ func NewSigningKey() SigningKey {
 	return SigningKey{Secret: secret}
 }
 
-// Rotate gives the keys as they are after a change at now: a new one signs,
-// and links of the earlier ones are good for grace longer at most. No key
-// lives longer than an earlier change gave it.
+// Rotate returns the keys after a rotation at now: a new one signs, and links of the
+// earlier ones stay valid for at most grace. No key is valid for longer than an earlier
+// rotation allowed.
 func Rotate(keys []SigningKey, now time.Time, grace time.Duration) []SigningKey {
 	end := now.Add(grace).UTC().Truncate(time.Second)
 	rotated := []SigningKey{NewSigningKey()}
