@@ -21,35 +21,37 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Config is the whole configuration. A key is declared here and nowhere else:
-// the toml tag names it, default is its value in the form of the environment,
-// and oneof, form (a name in the table forms), min and max say what it may hold.
+// Config is the whole configuration. Each key is declared here and nowhere else: the
+// toml tag is its name, default its default value in the form of the environment, and
+// oneof, form (a name in the table forms), min and max restrict its values.
 type Config struct {
 	// Listen is the host:port to listen on.
 	Listen string `toml:"listen" default:"127.0.0.1:8080" form:"address"`
-	// PublicURL is what links start with, without a slash at its end; empty
-	// when they follow the request.
+	// PublicURL is the base of links, without a slash at its end; empty: the URL of the
+	// request.
 	PublicURL string `toml:"public_url" default:"" form:"url"`
 	// DataDir is the data directory, relative to the working directory.
 	DataDir string `toml:"data_dir" default:"data" form:"path"`
-	// RequireExisting makes no new installation where there is none.
+	// RequireExisting makes a missing installation an error, instead of making a new
+	// one.
 	RequireExisting bool `toml:"require_existing" default:"false"`
 	// CORSOrigins are the origins of pages that may call the server.
 	CORSOrigins []string `toml:"cors_origins" default:"" form:"origin"`
-	// TrustedProxies are the peers whose word on the client's address counts.
+	// TrustedProxies are the peers whose header for the client's address is trusted.
 	TrustedProxies []netip.Prefix `toml:"trusted_proxies" default:""`
 
-	// TLS is what the server proves with who it is; without, it speaks plain HTTP.
+	// TLS is the server's certificate; without one, it speaks plain HTTP.
 	TLS struct {
-		// CertFile is a PEM file: the certificate, then those between it and the root.
+		// CertFile is a PEM file: the certificate, then the intermediate certificates
+		// up to the root.
 		CertFile string `toml:"cert_file" default:"" form:"file"`
 		// KeyFile is a PEM file with the certificate's private key.
 		KeyFile string `toml:"key_file" default:"" form:"file"`
 	} `toml:"tls"`
 
-	// Limits protect the server from too much of anything.
+	// Limits bound the resources that clients can use.
 	Limits struct {
-		// MaxFileSize is the size of the largest file taken.
+		// MaxFileSize is the size of the largest file that is accepted.
 		MaxFileSize Size `toml:"max_file_size" default:"50MB" min:"1B"`
 		// MaxConnections is how many connections may be open at once.
 		MaxConnections int `toml:"max_connections" default:"8192" min:"1"`
@@ -57,49 +59,51 @@ type Config struct {
 		IdleTimeout Duration `toml:"idle_timeout" default:"25s" min:"1s"`
 		// MaxConcurrentUploads is how many uploads may run at once.
 		MaxConcurrentUploads int `toml:"max_concurrent_uploads" default:"256" min:"1"`
-		// RequestsPerMinute is how many requests a user may make with all their
-		// keys; 0: no limit.
+		// RequestsPerMinute is how many requests per minute a user may make with all
+		// their keys together; 0: no limit.
 		RequestsPerMinute int `toml:"requests_per_minute" default:"0" min:"0"`
-		// FailedKeysPerMinute is how many wrong keys an address may send before
-		// it is told to wait; 0: no limit.
+		// FailedKeysPerMinute is how many wrong keys per minute an address may send
+		// before it is told to wait; 0: no limit.
 		FailedKeysPerMinute int `toml:"failed_keys_per_minute" default:"600" min:"0"`
-		// MinUploadRate is the slowest upload borne, in bytes per second; 0: no limit.
+		// MinUploadRate is the slowest upload that is tolerated, in bytes per second;
+		// 0: no limit.
 		MinUploadRate Size `toml:"min_upload_rate" default:"1KB"`
-		// MinDownloadRate is the slowest download borne, in bytes per second; 0: no limit.
+		// MinDownloadRate is the slowest download that is tolerated, in bytes per
+		// second; 0: no limit.
 		MinDownloadRate Size `toml:"min_download_rate" default:"1KB"`
-		// DiskReserve is the free space that uploads leave on the disk.
+		// DiskReserve is how much free disk space uploads must leave.
 		DiskReserve Size `toml:"disk_reserve" default:"256MB"`
 	} `toml:"limits"`
 
-	// Content says what files may be.
+	// Content says which types of files are accepted.
 	Content struct {
-		// Allowed are the types taken, "*" being any; empty: the usual ones.
+		// Allowed are the accepted types, "*" being any; empty: the usual ones.
 		Allowed []string `toml:"allowed" default:"" form:"entry"`
-		// AllowExecutables takes executables and scripts too.
+		// AllowExecutables accepts executables and scripts too.
 		AllowExecutables bool `toml:"allow_executables" default:"false"`
 	} `toml:"content"`
 
-	// Scan says how files are looked at for malware.
+	// Scan says how files are scanned for malware.
 	Scan struct {
-		// Clamd is where a clamd is reached; empty: nothing is scanned. What
-		// an address is, a Check has to know.
+		// Clamd is the address of a clamd; empty: nothing is scanned. It is validated
+		// by a Check.
 		Clamd string `toml:"clamd" default:""`
-		// OnError is what becomes of a file that could not be scanned.
+		// OnError is what happens to a file that could not be scanned.
 		OnError string `toml:"on_error" default:"reject" oneof:"reject accept"`
-		// Timeout is how long a scan may take, and the wait for it.
+		// Timeout is how long a scan may take, and as long again the wait for it.
 		Timeout Duration `toml:"timeout" default:"1m" min:"1s"`
 	} `toml:"scan"`
 
-	// Downloads says how files are handed out.
+	// Downloads says how files are served.
 	Downloads struct {
-		// Mode is what the download route answers with.
+		// Mode is what the download route responds with: the file, or a link to it.
 		Mode string `toml:"mode" default:"auto" oneof:"auto content url"`
-		// URLTTL is how long a signed link works.
+		// URLTTL is how long a signed link is valid.
 		URLTTL Duration `toml:"url_ttl" default:"1h" min:"1s" max:"168h"`
-		// ContentURL is what links to files start with, on a host of their own,
-		// without a slash at its end; empty when they start like others.
+		// ContentURL is the base of links to files, on a separate host, without a slash
+		// at its end; empty: the base of other links.
 		ContentURL string `toml:"content_url" default:"" form:"url"`
-		// Verify hashes whole downloads and cuts off a damaged one.
+		// Verify hashes whole downloads and aborts a damaged one.
 		Verify bool `toml:"verify" default:"true"`
 	} `toml:"downloads"`
 
@@ -109,13 +113,13 @@ type Config struct {
 		AdminsMayDelete bool `toml:"admins_may_delete" default:"false"`
 	} `toml:"tickets"`
 
-	// Directory holds the rules for what attachments hang on.
+	// Directory holds the rules for products, tickets and meetings.
 	Directory struct {
-		// AutoCreate makes an unknown product, ticket or meeting on first upload.
+		// AutoCreate makes an unknown product, ticket or meeting on its first upload.
 		AutoCreate bool `toml:"auto_create" default:"false"`
 	} `toml:"directory"`
 
-	// Audit says what is written down of who did what.
+	// Audit says what is recorded in the audit log.
 	Audit struct {
 		// Downloads records who downloaded what.
 		Downloads bool `toml:"downloads" default:"true"`
@@ -125,44 +129,45 @@ type Config struct {
 
 	// Webhooks say where events about attachments are sent.
 	Webhooks struct {
-		// URL is where events are sent; empty: nowhere. What is a good one, a
-		// Check has to know.
+		// URL is the receiver of events; empty: none are sent. It is validated by a
+		// Check.
 		URL string `toml:"url" default:""`
-		// SecretFile holds the secrets that sign, one on a line.
+		// SecretFile is a file with the secrets that sign events, one per line.
 		SecretFile string `toml:"secret_file" default:"" form:"file"`
-		// AllowPrivate lets the receiver be in a private network, without TLS.
+		// AllowPrivate allows a receiver in a private network, without TLS.
 		AllowPrivate bool `toml:"allow_private" default:"false"`
 		// Timeout is how long the receiver may take to answer.
 		Timeout Duration `toml:"timeout" default:"15s" min:"1s" max:"5m"`
-		// RetryFor is how old an event that fails may be before it is given up.
+		// RetryFor is the age at which an event that fails is given up.
 		RetryFor Duration `toml:"retry_for" default:"72h" min:"1m"`
 	} `toml:"webhooks"`
 
 	// Storage says how contents are stored.
 	Storage struct {
-		// LogBelow lets smaller contents get their files after they are acknowledged; 0: none.
+		// LogBelow is the size below which a content is acknowledged once it is in the
+		// write-ahead log, before it has a file; 0: none.
 		LogBelow Size `toml:"log_below" default:"64KB" max:"1MB"`
 	} `toml:"storage"`
 
-	// Scrub says how stored contents are read again, to find damage.
+	// Scrub says how stored contents are reread to find damage.
 	Scrub struct {
-		// Rate is how many bytes a second are read at most; 0: nothing is.
+		// Rate is how many bytes per second are read at most; 0: none.
 		Rate Size `toml:"rate" default:"20MB"`
-		// Period is the time within which everything is to be read once.
+		// Period is the time within which every content is to be read once.
 		Period Duration `toml:"period" default:"720h" min:"1h"`
 	} `toml:"scrub"`
 
 	// Log says what is logged and how.
 	Log struct {
-		// Level is the least level that is logged.
+		// Level is the lowest level that is logged.
 		Level string `toml:"level" default:"info" oneof:"debug info warn error"`
-		// Format is the form of the log; auto is text on a terminal, else json.
+		// Format is the format of the log; auto is text on a terminal, else json.
 		Format string `toml:"format" default:"auto" oneof:"auto text json"`
 	} `toml:"log"`
 
 	// Metrics says who may read the metrics.
 	Metrics struct {
-		// Public opens the metrics to everyone.
+		// Public lets everyone read the metrics.
 		Public bool `toml:"public" default:"false"`
 	} `toml:"metrics"`
 }
@@ -172,10 +177,10 @@ const (
 	envConfig = envPrefix + "CONFIG"
 )
 
-// Variables of the commands that speak to a server over the network. A server
-// has no use for them, but may be started where they are set.
+// Environment variables of the client commands. The server ignores them, but may be
+// started where they are set.
 const (
-	EnvServer = envPrefix + "SERVER" // its URL
+	EnvServer = envPrefix + "SERVER" // the server's URL
 	EnvKey    = envPrefix + "KEY"    // the caller's API key
 )
 
@@ -190,20 +195,20 @@ func Default() Config {
 	return c
 }
 
-// Check is what somebody else knows of a key's value.
+// Check validates a key's value by the rules of another package.
 type Check struct {
 	Key string // as in "content.allowed"
 	Of  func(Config) error
 }
 
-// Load reads the file at path (none when path and ATTACHD_CONFIG are empty),
-// then environ, which has the form of os.Environ, then flags, which maps keys as
-// in "data_dir" to values as in the environment. The warnings name variables
-// that mean nothing. The error lists everything that is wrong, one fault a line;
-// checks are made once nothing else is.
+// Load reads the file at path (none when path and ATTACHD_CONFIG are empty), then
+// environ, which has the form of os.Environ, then flags, which maps keys as in
+// "data_dir" to values as in the environment. The warnings name variables that have no
+// meaning. The error lists all faults, one per line; checks run only when there are no
+// others.
 func Load(path string, environ []string, flags map[string]string, checks ...Check) (cfg Config, warnings []string, err error) {
 	cfg = Default()
-	where := make(map[string]string) // what set a key, to be named in a fault
+	where := make(map[string]string) // the source of each key's value, to be named in a fault
 	env := variables(environ)
 	if path == "" {
 		path = env[envConfig]
@@ -254,7 +259,7 @@ func setFlag(cfg *Config, name, text string) error {
 	return k.setText(cfg, text)
 }
 
-// variables picks attachd's own out of environ.
+// variables returns attachd's variables in environ, by name.
 func variables(environ []string) map[string]string {
 	env := map[string]string{}
 	for _, entry := range environ {
@@ -269,7 +274,7 @@ func envName(key string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
-// unknownVariables warns of each variable in env that sets nothing.
+// unknownVariables returns a warning for each variable in env that sets no key.
 func unknownVariables(env map[string]string) []string {
 	known := map[string]bool{envConfig: true, EnvServer: true, EnvKey: true}
 	for _, name := range keyNames() {

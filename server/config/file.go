@@ -14,19 +14,19 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// file is a configuration file while it is read. go-toml's decoder says what
-// the values are, its parser where they stand.
+// file is a configuration file that is being read. go-toml's decoder provides the
+// values, its parser their positions.
 type file struct {
 	name   string
 	values map[string]any
 	parser unstable.Parser
 	config *Config
-	where  map[string]string // where each key is set, as a fault names it
+	where  map[string]string // where each key is set, as named in a fault
 	faults []error
 }
 
-// readFile sets what the file at path sets, notes where, and returns everything
-// wrong with it.
+// readFile sets the keys that the file at path sets, records where, and returns all
+// faults in it.
 func (c *Config) readFile(path string, where map[string]string) []error {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -49,8 +49,8 @@ func (c *Config) readFile(path string, where map[string]string) []error {
 	return f.faults
 }
 
-// read goes through the file in its order. A table that is wrong itself is one
-// fault, not one for each of its keys.
+// read visits the file in order. A table that is itself invalid is one fault, not one
+// for each of its keys.
 func (f *file) read() {
 	var table []string
 	usable := true
@@ -79,7 +79,7 @@ func (f *file) keyValue(table []string, node *unstable.Node) {
 	}
 }
 
-// entry takes in what stands at path, and reports whether it is a section.
+// entry processes the key or table at path, and reports whether it is a section.
 func (f *file) entry(path []string, kind unstable.Kind, keyAt, valueAt uint32) bool {
 	name := dotted(path)
 	if slices.Contains(sections, name) {
@@ -101,7 +101,7 @@ func (f *file) entry(path []string, kind unstable.Kind, keyAt, valueAt uint32) b
 	return false
 }
 
-// value is what the decoder made of path.
+// value returns the decoded value at path.
 func (f *file) value(path []string) any {
 	var value any = f.values
 	for _, part := range path {
@@ -120,7 +120,7 @@ func (f *file) place(offset uint32, name string) string {
 	return fmt.Sprintf("%s:%d:%d: %s", f.name, at.Line, at.Column, name)
 }
 
-// keyPath is the key of a node within table, and where it starts and ends.
+// keyPath returns the key of a node within table, and the offsets of its start and end.
 func keyPath(table []string, node *unstable.Node) (path []string, start, end uint32) {
 	path = slices.Clone(table)
 	for it := node.Key(); it.Next(); {
@@ -136,8 +136,8 @@ func keyPath(table []string, node *unstable.Node) (path []string, start, end uin
 
 var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// dotted joins a path as one would write it, so that the one key "a.b" and the
-// key b of the table a stay apart.
+// dotted joins a path in TOML notation, so that the key "a.b" and the key b of the
+// table a remain distinct.
 func dotted(path []string) string {
 	parts := slices.Clone(path)
 	for i, part := range parts {

@@ -16,7 +16,7 @@ type key struct {
 	tag   reflect.StructTag
 }
 
-// keys are all of Config's, in its order; sections are the tables they stand in.
+// keys are all keys of Config, in its order; sections are the tables that contain them.
 var keys, sections = declared()
 
 func declared() (keys []key, sections []string) {
@@ -50,13 +50,13 @@ func keyNamed(name string) (key, bool) {
 	return keys[i], true
 }
 
-// setText sets the key from text, as the environment and flags have it.
+// setText sets the key from text, in the form of the environment and of flags.
 func (k key) setText(c *Config, text string) error {
 	return k.set(c, fromText(k.field(c).Interface(), text))
 }
 
-// fromText reads text as the TOML value that a field like the given one wants.
-// Text that cannot be one is left for set to refuse.
+// fromText converts text to the TOML value that a field of the given type needs. Text
+// that cannot be converted is returned as it is, and refused by set.
 func fromText(field any, text string) any {
 	switch field.(type) {
 	case bool:
@@ -79,7 +79,7 @@ func fromText(field any, text string) any {
 	return text
 }
 
-// set checks a value as TOML has it and puts it into the key's field.
+// set validates a decoded TOML value and stores it in the key's field.
 func (k key) set(c *Config, value any) error {
 	if err := k.assign(c, value); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (k key) assign(c *Config, value any) (err error) {
 	return err
 }
 
-// bound is the number in the tag min or max.
+// bound returns the number in the tag min or max, if there is one.
 func (k key) bound(tag string) (int64, bool) {
 	text, ok := k.tag.Lookup(tag)
 	if !ok {
@@ -129,7 +129,7 @@ func (k key) bound(tag string) (int64, bool) {
 	return k.field(&c).Int(), true
 }
 
-// text checks a string, which may be an item of a list, against the key's tags.
+// text validates a string, which may be an item of a list, against the key's tags.
 func (k key) text(value any) (string, error) {
 	s, err := as[string](value, "a string")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// unknown is the fault of a name that is not among those there are.
+// unknown returns the fault for a name that is not among names.
 func unknown(what, name string, names []string) error {
 	if near, ok := nearest(name, names); ok {
 		return fmt.Errorf("unknown %s, did you mean %s?", what, near)
@@ -15,8 +15,8 @@ func unknown(what, name string, names []string) error {
 	return fmt.Errorf("unknown %s", what)
 }
 
-// nearest finds the one of names that somebody who wrote name may have meant:
-// one that reads alike or, failing that, one that does so without its section.
+// nearest returns the name that was probably meant by name: one that is spelled
+// similarly or, failing that, one that is without its section.
 func nearest(name string, names []string) (string, bool) {
 	name = strings.ToLower(name)
 	whole := func(s string) string { return s }
@@ -27,8 +27,8 @@ func nearest(name string, names []string) (string, bool) {
 	return closest(key(name), names, key)
 }
 
-// closest compares want with the given part of each of names. At most a third
-// of the letters may differ.
+// closest returns the name whose given part has the least edit distance to want. At
+// most a third of the letters may differ.
 func closest(want string, names []string, part func(string) string) (best string, ok bool) {
 	least := 0
 	for _, name := range names {

@@ -14,9 +14,8 @@ import (
 	"unicode"
 )
 
-// Size is a number of bytes. It is written as a whole number and one of B, KB,
-// MB, GB and TB, each 1024 times the one before it, in either case; only 0 goes
-// without a unit.
+// Size is a number of bytes. It is written as a whole number and one of B, KB, MB, GB
+// and TB, each 1024 times the one before it, in either case; only 0 needs no unit.
 type Size int64
 
 var units = []struct {
@@ -63,8 +62,7 @@ func size(value any) (Size, error) {
 	return 0, expected(`a size like "50MB" (a whole number and B, KB, MB, GB or TB)`, value)
 }
 
-// Duration is a span of time, written as Go writes one: "90s", "1h30m". It never
-// goes without a unit.
+// Duration is a span of time in Go's notation: "90s", "1h30m". It always has a unit.
 type Duration time.Duration
 
 // String writes d without the zero minutes and seconds that Go would add.
@@ -130,7 +128,7 @@ func expected(what string, value any) error {
 	return fmt.Errorf("expected %s, found %s", what, found(value))
 }
 
-// found describes a value as go-toml decodes it.
+// found describes a value that go-toml decoded, for a fault.
 func found(value any) string {
 	switch v := value.(type) {
 	case string:
@@ -148,8 +146,8 @@ func found(value any) string {
 	}
 }
 
-// network reads an address or a CIDR. What could not match any address, or
-// would match more than it seems to, is refused.
+// network parses an address or a CIDR. One that matches no address, or more than it
+// seems to, is refused.
 func network(value any) (netip.Prefix, error) {
 	const what = `an address or network like "10.0.0.0/8"`
 	text, err := as[string](value, what)
@@ -171,7 +169,8 @@ func network(value any) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// forms are what the tag form can name. Each returns the string to keep.
+// forms maps the values of the tag form to functions that validate a string and return
+// the one to store.
 var forms = map[string]func(string) (string, error){
 	"address": address,
 	"origin":  origin,
@@ -181,7 +180,7 @@ var forms = map[string]func(string) (string, error){
 	"url":     publicURL,
 }
 
-// UnixPrefix begins an address that is a unix socket; its path follows.
+// UnixPrefix begins the address of a unix socket, before its path.
 const UnixPrefix = "unix:"
 
 func address(s string) (string, error) {
@@ -212,7 +211,8 @@ func filePath(s string) (string, error) {
 	return s, nil
 }
 
-// entry is one of content.allowed. Which types there are, a Check has to know.
+// entry validates one of content.allowed by its form alone. Which types exist, a Check
+// knows.
 func entry(s string) (string, error) {
 	if s == "" || strings.ContainsFunc(s, unicode.IsSpace) {
 		return "", expected(`a type like "application/pdf", "image/*" or ".csv"`, s)
@@ -231,9 +231,9 @@ func publicURL(s string) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// origin takes what a browser would send and nothing else: the header is
-// compared letter by letter, so any other spelling would never match, and a *
-// would match more than one origin.
+// origin accepts an origin exactly as a browser sends it: the header is compared byte
+// by byte, so any other spelling would never match, and a * would match more than one
+// origin.
 func origin(s string) (string, error) {
 	if strings.Contains(s, "*") {
 		return "", fmt.Errorf("%.60q would let in pages that nobody named, list each origin", s)
@@ -255,15 +255,15 @@ func origin(s string) (string, error) {
 	return exact, nil
 }
 
-// isAuthority reports whether u has a host and, at most, a port with it.
+// isAuthority reports whether the authority of u is a host and, at most, a port.
 func isAuthority(u *url.URL) bool {
 	return u.User == nil && isHost(u.Hostname()) && (u.Port() == "" || isPort(u.Port())) && !strings.HasSuffix(u.Host, ":")
 }
 
 var hostNames = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
-// isHost reports whether s is an address, or a name as DNS has it: names in
-// other scripts are written in their xn-- form.
+// isHost reports whether s is an address or a DNS name: names in other scripts are
+// written in their xn-- form.
 func isHost(s string) bool {
 	_, err := netip.ParseAddr(s)
 	return err == nil || hostNames.MatchString(s)

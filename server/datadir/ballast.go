@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// maxBallast is the size of the ballast in bytes, on a disk that is not small.
+	// maxBallast is the size of the ballast in bytes, except on a small disk.
 	maxBallast = 8 << 20
-	// ballastPart is the part of the disk that the ballast may take: a hundredth.
+	// ballastPart limits the ballast to one part in a hundred of the disk.
 	ballastPart = 100
 )
 
-// Ballast is a file that reserves room, to be removed when the disk is full: a
-// database that cannot be written cannot delete either, so the disk would stay
+// Ballast is a file that reserves disk space and is removed when the disk is full: a
+// database that cannot be written cannot delete anything either, so the disk would stay
 // full.
 type Ballast struct {
 	dir  *Dir
@@ -26,7 +26,7 @@ type Ballast struct {
 	held int64 // bytes of the file
 }
 
-// Ballast is the one of the data directory, as it was left.
+// Ballast is the ballast of the data directory, at its current size.
 func (d *Dir) Ballast() (*Ballast, error) {
 	info, err := os.Lstat(d.Join("ballast"))
 	switch {
@@ -38,7 +38,7 @@ func (d *Dir) Ballast() (*Ballast, error) {
 	return &Ballast{dir: d, held: info.Size()}, nil
 }
 
-// Missing is how many bytes there should be more, on a disk of total bytes.
+// Missing is how many bytes the ballast is too small by, on a disk of total bytes.
 func (b *Ballast) Missing(total int64) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,19 +49,19 @@ func (b *Ballast) missing(total int64) int64 {
 	return max(0, min(maxBallast, total/ballastPart)-b.held)
 }
 
-// GiveUp makes room on the disk, and says whether there was anything to give.
+// GiveUp frees the space of the ballast, and reports whether there was any.
 func (b *Ballast) GiveUp() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.held == 0 {
 		return false
 	}
-	b.held = 0 // also when somebody else was quicker
+	b.held = 0 // also when the file was already removed
 	return os.Remove(b.dir.Join("ballast")) == nil
 }
 
-// Refill sets apart what is missing on a disk of total bytes. The caller has
-// seen that there is room.
+// Refill grows the ballast to its full size for a disk of total bytes. The caller has
+// checked that there is space.
 func (b *Ballast) Refill(total int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -77,11 +77,11 @@ func (b *Ballast) Refill(total int64) error {
 	return nil
 }
 
-// write appends random bytes: a file system that compresses would set no room
-// apart for others.
+// write appends random bytes: a file system that compresses would reserve no space for
+// others.
 func (b *Ballast) write(bytes int64) (err error) {
 	if _, err := os.Lstat(b.dir.Join("ballast")); errors.Is(err, fs.ErrNotExist) {
-		// The file has its owner before it has its name.
+		// The file is given its owner before it gets its name.
 		if err := b.dir.WriteFile("ballast", nil); err != nil {
 			return err
 		}

@@ -1,5 +1,5 @@
-// Package datadir is the data directory: its layout and format, its secrets, its
-// snapshots, and who owns its files.
+// Package datadir manages the data directory: its layout and format, its secrets, its
+// snapshots, and the ownership of its files.
 package datadir
 
 import (
@@ -49,19 +49,19 @@ const (
 type Dir struct {
 	path   string
 	own    func(*os.File) error
-	older  bool // of an earlier format, so far, or its FORMAT is lost
-	fresh  bool // nothing was in it when it was opened
-	shared bool // others keep files in it too
+	older  bool // of an earlier format so far, or without its file FORMAT
+	fresh  bool // nothing of attachd was in it when it was opened
+	shared bool // it contains files of other programs too
 	warns  []string
 }
 
-// Open makes the directory where it is missing, and refuses one that is
-// somebody else's, or of a newer format, or with keys in it that others can
-// read. What it refuses stays as it was.
+// Open opens a data directory, and makes it where it is missing. It refuses a directory
+// that other programs use, one of a newer format, and one with keys that other users
+// can read, and leaves it unchanged.
 func Open(path string) (*Dir, error) { return open(path, true) }
 
-// OpenExisting is Open for a directory that has been one before: nothing is made
-// where there is none, which is ErrNoInstallation.
+// OpenExisting is Open for an existing data directory: nothing is made where there is
+// none, and the error is ErrNoInstallation.
 func OpenExisting(path string) (*Dir, error) { return open(path, false) }
 
 func open(path string, mayMake bool) (*Dir, error) {
@@ -89,7 +89,7 @@ func open(path string, mayMake bool) (*Dir, error) {
 	return d, d.readFormat()
 }
 
-// prepare sees that attachd can work in the directory, alone and safely.
+// prepare checks that attachd can work in the directory, alone and safely.
 func (d *Dir) prepare() (err error) {
 	if err := makeAll(d.path); err != nil {
 		return fmt.Errorf("making the data directory: %w", explain(err))
@@ -127,7 +127,7 @@ func (d *Dir) prepare() (err error) {
 func (d *Dir) readFormat() error {
 	raw, err := os.ReadFile(d.Join(FormatFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		d.older = true // CleanUp writes it anew, once it is seen that the rest can be used
+		d.older = true // CleanUp writes it anew, once the rest is known to be usable
 		return nil
 	}
 	if err != nil {
@@ -137,19 +137,18 @@ func (d *Dir) readFormat() error {
 	return CheckFormat(d.path, raw)
 }
 
-// Fresh says whether nothing of attachd's was in the directory when it was
-// opened.
+// Fresh reports whether nothing of attachd was in the directory when it was opened.
 func (d *Dir) Fresh() bool { return d.fresh }
 
-// Shared says whether others keep files in the directory too, as an earlier
-// version let them.
+// Shared reports whether the directory contains files of other programs too, which an
+// earlier version allowed.
 func (d *Dir) Shared() bool { return d.shared }
 
-// Warnings are sentences on what is not as safe as it could be.
+// Warnings are sentences about what is less safe than it could be.
 func (d *Dir) Warnings() []string { return d.warns }
 
-// Look reports what Open would refuse the directory for, or warn of, apart from
-// what Open can repair. It changes nothing.
+// Look returns what Open would refuse the directory for, or warn of, except what Open
+// can repair. It changes nothing.
 func (d *Dir) Look() (warning string, err error) {
 	found, err := examine(d.path)
 	if err == nil {
@@ -171,15 +170,15 @@ func (d *Dir) Look() (warning string, err error) {
 	return bearOpen(d.path, info)
 }
 
-// Installed says whether attachd has worked in the directory, or `attachd init`
-// has prepared it.
+// Installed reports whether attachd has worked in the directory, or `attachd init` has
+// prepared it.
 func (d *Dir) Installed() bool {
 	found, err := examine(d.path)
 	return err == nil && found.ours
 }
 
-// Made is when the directory was set up on this disk, by a first start or a
-// restore: the folder of the contents has not changed since then.
+// Made is when the directory was set up on this disk, by a first start or a restore:
+// the modification time of the folder of contents, which has not changed since then.
 func (d *Dir) Made() (time.Time, error) {
 	info, err := os.Stat(d.Join("blobs/sha256"))
 	if err != nil {
@@ -188,10 +187,10 @@ func (d *Dir) Made() (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// CleanUp removes the temporary files of a process that was killed, and writes
-// the format of this version, so that an earlier one, which would not find
-// everything, refuses the directory from now on. The database must be open: its
-// lock keeps other processes out.
+// CleanUp removes the temporary files of a process that was killed, and writes the
+// format of this version, so that an earlier version, which would not find everything,
+// refuses the directory from now on. The database must be open: its lock keeps other
+// processes out.
 func (d *Dir) CleanUp() error {
 	for _, name := range []string{"ballast", SecretFile, "admin.key", "demo-keys.json", "attachd.pid"} {
 		left, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "."+name+".*"))
@@ -212,14 +211,14 @@ func (d *Dir) CleanUp() error {
 
 func (d *Dir) writeFormat() error { return d.WriteFile(FormatFile, []byte(strconv.Itoa(Format)+"\n")) }
 
-// Find is the directory as it is, there or not, for reading only.
+// Find returns the directory as it is, existing or not, for reading only.
 func Find(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	return &Dir{path: path, own: func(*os.File) error { return nil }}, err
 }
 
-// CheckFormat refuses what the file FORMAT in path says when this version
-// does not know that format.
+// CheckFormat returns an error when this version does not support the format in raw,
+// the content of the file FORMAT in path.
 func CheckFormat(path string, raw []byte) error {
 	format, err := strconv.Atoi(strings.TrimSpace(string(raw)))
 	switch {
@@ -231,8 +230,8 @@ func CheckFormat(path string, raw []byte) error {
 	return nil
 }
 
-// makeAll is os.MkdirAll with every new name on stable storage: what is kept
-// in a directory is lost with its name.
+// makeAll is os.MkdirAll with every new name synced to the disk: without its name, a
+// directory is lost with all that it contains.
 func makeAll(path string) error {
 	if info, err := os.Stat(path); err == nil {
 		if !info.IsDir() {
@@ -252,14 +251,14 @@ func makeAll(path string) error {
 	return durable.SyncDir(parent)
 }
 
-// closeToOthers takes the directory for attachd alone.
+// closeToOthers denies other users access to the directory.
 func (d *Dir) closeToOthers() error {
 	info, err := os.Stat(d.path)
 	if err != nil || info.Mode().Perm() == 0o700 {
 		return err
 	}
 	if os.Geteuid() == 0 && !d.MayClose() {
-		return nil // it is how the service gets in
+		return nil // the service needs the access
 	}
 	if err := os.Chmod(d.path, 0o700); errors.Is(err, fs.ErrPermission) {
 		warning, err := bearOpen(d.path, info)
@@ -276,8 +275,8 @@ func (d *Dir) closeToOthers() error {
 	return keepsModes(d.path, info)
 }
 
-// Explain adds to an error of what works in the directory, where something was
-// not permitted, whose that is and what to type.
+// Explain adds to a permission error in the directory who owns the file and which
+// command to type.
 func (d *Dir) Explain(err error) error {
 	var at *fs.PathError
 	if errors.As(err, &at) && !filepath.IsAbs(at.Path) {
@@ -292,13 +291,12 @@ func (d *Dir) Path() string { return d.path }
 // Join is the path of a file in the directory.
 func (d *Dir) Join(name string) string { return filepath.Join(d.path, name) }
 
-// Own hands a new file to the directory's owner, where that is not who runs
-// us: root would otherwise leave files that the service cannot open.
+// Own gives a new file to the directory's owner, if the process runs as another user:
+// root would otherwise leave files that the service cannot open.
 func (d *Dir) Own(f *os.File) error { return d.own(f) }
 
-// WriteFile writes a file for its owner's eyes only, whole or not at all:
-// when it returns without an error, the file and its name are on stable
-// storage.
+// WriteFile writes a file that only its owner can read, atomically: when it returns
+// without an error, the file and its name are synced to the disk.
 func (d *Dir) WriteFile(name string, content []byte) (err error) {
 	f, err := os.CreateTemp(d.path, "."+name+".*") // mode 0600
 	if err != nil {
@@ -329,8 +327,8 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 	return durable.Rename(f.Name(), d.Join(name))
 }
 
-// CheckDatabase refuses to begin with an empty database over contents that
-// an earlier one knew: none would seem to be referenced.
+// CheckDatabase refuses to start with an empty database when there are contents of an
+// earlier one: none of them would seem to be referenced.
 func (d *Dir) CheckDatabase() error {
 	if _, err := os.Stat(d.Join(DatabaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -348,13 +346,13 @@ func (d *Dir) CheckDatabase() error {
 
 func escapeGlob(path string) string {
 	if filepath.Separator == '\\' {
-		return path // the escape character there; such names cannot hold a * or ?
+		return path // it is the escape character on Windows; such names cannot contain a * or ?
 	}
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// Announce writes attachd.pid, which names the process that has the directory,
-// and release removes it.
+// Announce writes attachd.pid, which names the process that uses the directory; release
+// removes it.
 func (d *Dir) Announce(who string) (release func() error, err error) {
 	note := fmt.Sprintf("%s (process %d)\n", who, os.Getpid())
 	if err := d.WriteFile("attachd.pid", []byte(note)); err != nil {
@@ -363,7 +361,7 @@ func (d *Dir) Announce(who string) (release func() error, err error) {
 	return func() error { return os.Remove(d.Join("attachd.pid")) }, nil
 }
 
-// Holder is what Announce wrote, of whatever process.
+// Holder is the text that Announce wrote, in any process.
 func (d *Dir) Holder() string {
 	note, err := os.ReadFile(d.Join("attachd.pid"))
 	if err != nil {

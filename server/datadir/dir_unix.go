@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// ownerOf gives what hands a file to the owner of a data directory. Only root
-// can, and only root must.
+// ownerOf returns a function that gives a file to the owner of a data directory. Only
+// root can do that, and only root has to.
 func ownerOf(path string) (func(*os.File) error, error) {
 	uid, gid, err := Owner(path)
 	if err != nil {
@@ -26,8 +26,8 @@ func ownerOf(path string) (func(*os.File) error, error) {
 	return func(f *os.File) error { return f.Chown(uid, gid) }, nil
 }
 
-// Owner is who has a data directory: whose it is, or, where a platform lets a
-// user into a directory of root, whose what is in it is.
+// Owner returns the owner of a data directory: that of the directory, or, where a
+// platform gives a user access to a directory of root, that of the files in it.
 func Owner(path string) (uid, gid int, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -47,8 +47,8 @@ func Owner(path string) (uid, gid int, err error) {
 	return int(s.Uid), int(s.Gid), nil
 }
 
-// MayClose says whether we may close the directory to others: root may not
-// where it is how the service gets in.
+// MayClose reports whether the process may close the directory to others: root may not
+// where the service has access only because the directory is open.
 func (d *Dir) MayClose() bool {
 	info, err := os.Stat(d.path)
 	if err != nil {
@@ -62,8 +62,8 @@ func (d *Dir) MayClose() bool {
 	return err == nil && uid == int(s.Uid)
 }
 
-// isReadOnly says whether a directory is on a file system that takes no
-// changes, from whomever.
+// isReadOnly reports whether a directory is on a file system that is read-only for all
+// users.
 func isReadOnly(path string) bool { return errors.Is(syscall.Access(path, mayWrite), syscall.EROFS) }
 
 // R_OK, W_OK and X_OK of access(2).
@@ -73,7 +73,7 @@ const (
 	mayEnter = 1
 )
 
-// ownPath is Own for what cannot be opened, like a socket.
+// ownPath is Own for files that cannot be opened, like a socket.
 func (d *Dir) ownPath(name string) error {
 	uid, gid, err := Owner(d.path)
 	if err != nil || os.Geteuid() != 0 {
@@ -82,8 +82,8 @@ func (d *Dir) ownPath(name string) error {
 	return os.Lchown(d.Join(name), uid, gid)
 }
 
-// explain adds to what was not permitted whose it is, who runs, and what to
-// type.
+// explain adds to a permission error the owner of the file, the user that the process
+// runs as, and the command to type.
 func explain(err error) error {
 	var at *fs.PathError
 	if !errors.As(err, &at) {
@@ -102,7 +102,7 @@ func explain(err error) error {
 	return fmt.Errorf("%w: %s", err, notOurs(path, info))
 }
 
-// nearest is a path, or what is there of the way to it and can be looked at.
+// nearest returns a path, or the nearest ancestor of it that exists and is accessible.
 func nearest(path string) (string, fs.FileInfo, bool) {
 	for {
 		info, err := os.Stat(path)
@@ -113,7 +113,7 @@ func nearest(path string) (string, fs.FileInfo, bool) {
 	}
 }
 
-// notOurs says why attachd cannot work with what belongs to another user.
+// notOurs returns the error for a file that belongs to another user.
 func notOurs(path string, info fs.FileInfo) error {
 	uid, gid := os.Geteuid(), os.Getegid()
 	owner := "another user"
@@ -124,7 +124,7 @@ func notOurs(path string, info fs.FileInfo) error {
 		path, owner, info.Mode().Perm(), userName(uid), uid, gid, path, gid)
 }
 
-// userName is a user's number, with the name where the system knows one.
+// userName is a user's number, with the name if the system has one.
 func userName(id int) string {
 	number := strconv.Itoa(id)
 	if u, err := user.LookupId(number); err == nil {
@@ -133,8 +133,8 @@ func userName(id int) string {
 	return "user " + number
 }
 
-// readOnly says why nothing can be written: a disk, or a unit of systemd that
-// lets its service write nowhere else.
+// readOnly returns the reason why nothing can be written: a read-only disk, or a
+// systemd unit that lets its service write nowhere else.
 func readOnly(path string) error {
 	if os.Getenv("INVOCATION_ID") != "" {
 		return fmt.Errorf("%s cannot be written by this service: its unit lets it write to its own folders only (ProtectSystem=strict), or the disk is mounted read-only. For the unit, run `systemctl edit attachd` and put there [Service] and ReadWritePaths=%s", path, path)
@@ -142,20 +142,20 @@ func readOnly(path string) error {
 	return fmt.Errorf("%s is on a disk that is mounted read-only: attachd has to write there, also for a check. Mount it for writing, or copy it to where there is room and name the copy with --data-dir", path)
 }
 
-// bearOpen decides on a directory that cannot be closed since it belongs to
-// another user: platforms of containers make volumes so, for one process.
+// bearOpen decides whether to use a directory that cannot be closed since it belongs to
+// another user: container platforms make such volumes, for one process.
 func bearOpen(path string, info fs.FileInfo) (warning string, err error) {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(owner.Uid) == os.Geteuid() {
 		return "", noModes(path, info)
 	}
-	const nobody = 65534 // root, seen from a container with users of its own
+	const nobody = 65534 // root, as seen from a container with a user namespace
 	mode, mount := info.Mode().Perm(), isMount(path)
 	switch {
 	case syscall.Access(path, mayWrite|mayEnter) != nil, owner.Uid != 0 && owner.Uid != nobody && !mount:
 		return "", notOurs(path, info)
 	case mode&0o007 == 0:
-		return "", nil // to a group alone, which is ours
+		return "", nil // open only to a group, which is the process's
 	case mode&0o002 == 0, mount:
 		return fmt.Sprintf("the data directory %s belongs to %s and is open to every user of this machine (mode %04o), which attachd cannot change. In a container of its own nobody else is there; elsewhere: chown %d:%d %s",
 			path, userName(int(owner.Uid)), mode, os.Geteuid(), os.Getegid(), path), nil
@@ -163,8 +163,8 @@ func bearOpen(path string, info fs.FileInfo) (warning string, err error) {
 	return "", notOurs(path, info)
 }
 
-// keepsModes refuses a file system on which what was just closed to others is
-// open to them.
+// keepsModes refuses a file system that ignores modes: one on which a directory stays
+// open to others after it was closed to them.
 func keepsModes(path string, info fs.FileInfo) error {
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
@@ -178,9 +178,9 @@ func noModes(path string, info fs.FileInfo) error {
 		path, info.Mode().Perm(), uid, gid, uid, gid)
 }
 
-// closeToGroup closes a file of ours that a platform has opened to the group
-// that it gives volumes to, for reading and writing (fsGroup of Kubernetes, at
-// each mount). Root does so for whoever owns the data directory.
+// closeToGroup closes a file of the process's user that a platform has opened for
+// reading and writing to the group of its volumes (fsGroup of Kubernetes, at each
+// mount). Root does so for the owner of the data directory.
 func (d *Dir) closeToGroup(name string) (err error) {
 	f, err := os.OpenFile(d.Join(name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -203,9 +203,9 @@ func (d *Dir) closeToGroup(name string) (err error) {
 	return f.Chmod(0o600)
 }
 
-// Private refuses a secret that others on this machine may read. One of
-// root's may be open to a group, as that is how we can read it at all, and to
-// everybody as platforms of containers hand secrets to one process.
+// Private refuses a secret that other users of this machine may read. A file of root
+// may be open to a group, since the process may have access only by that, and to
+// everybody as container platforms mount secrets for one process.
 func Private(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -238,9 +238,9 @@ func private(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// handedOver says whether a file is as Docker, Podman and Kubernetes mount
-// secrets: for nobody to change, since its mount is read-only, or since it is
-// root's and has no right to write.
+// handedOver reports whether a file has the form in which Docker, Podman and Kubernetes
+// mount secrets: nobody can change it, since its mount is read-only, or since it
+// belongs to root and has no write permission.
 func handedOver(path string, info fs.FileInfo) bool {
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	mode := info.Mode().Perm()
@@ -250,16 +250,15 @@ func handedOver(path string, info fs.FileInfo) bool {
 	return mountedReadOnly(path) || owner.Uid == 0 && mode&0o222 == 0
 }
 
-// Exposed says whether every user of this machine may read a secret that Private
-// takes, on a disk where its mode could be another.
+// Exposed reports whether every user of this machine may read a secret that Private
+// accepts, on a disk on which its mode could be changed.
 func Exposed(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().Perm()&0o004 != 0 && !mountedReadOnly(path)
 }
 
-// onOneDisk refuses a data directory with parts on other disks: a file is put
-// in its place by a rename, which cannot lead from one mount to another. The
-// snapshots may lie elsewhere.
+// onOneDisk refuses a data directory with parts on other disks: files are put in place
+// by a rename, which does not work between mounts. Snapshots may be elsewhere.
 func onOneDisk(path string) error {
 	home, err := os.Stat(path)
 	if err != nil {

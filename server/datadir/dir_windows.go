@@ -6,41 +6,43 @@ import (
 	"os"
 )
 
-// ownerOf: files on Windows inherit their owner from the folder's rights.
+// ownerOf returns a function that does nothing: files on Windows inherit their owner
+// from the folder's permissions.
 func ownerOf(string) (func(*os.File) error, error) {
 	return func(*os.File) error { return nil }, nil
 }
 
-// isReadOnly: what cannot be written says so when it is.
+// isReadOnly is false: a write that is not possible fails with an error of its own.
 func isReadOnly(string) bool { return false }
 
 func (d *Dir) ownPath(string) error { return nil }
 
-// explain: what Windows says of rights is all there is to say.
+// explain returns err unchanged: Windows says nothing more about permissions.
 func explain(err error) error { return err }
 
 func readOnly(path string) error { return fmt.Errorf("%s is on a disk that is read-only", path) }
 
-// bearOpen: no mode stands in the way.
+// bearOpen accepts every directory: Windows has no modes.
 func bearOpen(string, fs.FileInfo) (warning string, err error) { return "", nil }
 
-// MayClose: there is nothing to close.
+// MayClose is true: there is nothing to close.
 func (d *Dir) MayClose() bool { return true }
 
-// keepsModes: rights come from the folder.
+// keepsModes accepts every directory: permissions come from the folder.
 func keepsModes(string, fs.FileInfo) error { return nil }
 
-// closeToGroup: no mode opens a file there.
+// closeToGroup does nothing: no mode opens a file on Windows.
 func (d *Dir) closeToGroup(string) error { return nil }
 
 func private(path string, _ fs.FileInfo) error { return Private(path) }
 
-// Exposed: a mode does not show it.
+// Exposed is false: a mode does not show it.
 func Exposed(string) bool { return false }
 
-// onOneDisk: a folder that leads to another disk is a link, which the blobs
-// refuse.
+// onOneDisk accepts every directory: a folder on another disk is a link, which the blob
+// store refuses.
 func onOneDisk(string) error { return nil }
 
-// Private: rights on Windows come from the folder, not from a mode.
+// Private accepts every file: permissions on Windows come from the folder, not from a
+// mode.
 func Private(string) error { return nil }

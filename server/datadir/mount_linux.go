@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isMount says whether something is mounted at path itself, also a folder of
-// the same disk (a bind mount).
+// isMount reports whether path is a mount point, also of a folder of the same disk (a
+// bind mount).
 func isMount(path string) bool {
 	var s unix.Statx_t
 	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS, &s); err == nil && s.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
@@ -19,7 +19,7 @@ func isMount(path string) bool {
 	return err == nil && noAbove == nil && device(info) != device(above)
 }
 
-// mountedReadOnly says whether a file is on a mount that takes no changes.
+// mountedReadOnly reports whether a file is on a read-only mount.
 func mountedReadOnly(path string) bool {
 	var s unix.Statfs_t
 	return unix.Statfs(path, &s) == nil && s.Flags&unix.ST_RDONLY != 0

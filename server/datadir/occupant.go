@@ -12,27 +12,27 @@ import (
 	"strings"
 )
 
-// The folders of a data directory. One of these names without a file in it may be
-// anybody's: there is nothing to lose.
+// folders are the folders of a data directory. A folder of one of these names may be
+// another program's as long as there is no file in it: nothing can be lost.
 var folders = []string{"blobs", "snapshots", "thumbnails", "tmp"}
 
-// The files of a data directory, and copies of them that are not whole yet.
+// The files of a data directory, and incomplete copies of them.
 var (
 	fileNames   = []string{FormatFile, DatabaseFile, LogFile, "attachd.sock", "attachd.pid", "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
 	unfinished  = regexp.MustCompile(`^(\.(FORMAT|ballast|secret\.key|admin\.key|demo-keys\.json|attachd\.pid|RESTORING|doctor)\.\d+|attachd\.db\.new\d+)$`)
 	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed
 )
 
-// occupant says whose directory it is that attachd is to work in. Finding out
-// only reads: a folder of somebody else stays as it is.
+// occupant says which program uses a directory that attachd is to work in. Finding out
+// only reads: a folder of another program stays unchanged.
 type occupant struct {
 	ours      bool
-	stranger  string // the first name that is not attachd's; may be empty
-	isArchive bool   // a backup was made there
+	stranger  string // the first name that is not attachd's; empty if there is none
+	isArchive bool   // it contains a backup
 }
 
-// examine looks at a directory, which may be missing. It is attachd's if two of
-// what only attachd makes are there, or one and nothing of anybody else.
+// examine examines a directory, which may be missing. It is attachd's if it contains
+// two of the entries that only attachd makes, or one and nothing of another program.
 func examine(path string) (o occupant, err error) {
 	info, err := os.Stat(path)
 	switch {
@@ -41,7 +41,7 @@ func examine(path string) (o occupant, err error) {
 	case err != nil:
 		return o, explain(err)
 	case !info.IsDir():
-		return o, nil // who makes the directory says so
+		return o, nil // making the directory reports that error
 	}
 	if info.Mode()&fs.ModeSticky != 0 || path == filepath.Dir(path) {
 		return o, fmt.Errorf("%s cannot be a data directory, since others use it too; name one of its own in it", path)
@@ -60,7 +60,7 @@ func examine(path string) (o occupant, err error) {
 	return o, nil
 }
 
-// evidence counts what only attachd makes.
+// evidence counts entries that only attachd makes.
 func (o *occupant) evidence(path string) (n int) {
 	if raw, err := readNote(filepath.Join(path, FormatFile)); err == nil {
 		o.isArchive = strings.HasPrefix(string(raw), "attachd backup ")
@@ -82,8 +82,8 @@ func (o *occupant) evidence(path string) (n int) {
 	return n
 }
 
-// belongs says whether an entry may be in a data directory, where something of
-// attachd's is or nothing yet.
+// belongs reports whether an entry may be in a data directory; used means that attachd
+// has worked in it.
 func belongs(path string, entry fs.DirEntry, used bool) bool {
 	name := entry.Name()
 	switch {
@@ -95,18 +95,18 @@ func belongs(path string, entry fs.DirEntry, used bool) bool {
 	return used && (slices.Contains(fileNames, name) || unfinished.MatchString(name))
 }
 
-// What systems, network disks and version control leave in a folder that is
-// empty for people.
+// ofSystems matches names that operating systems, network disks and version control
+// leave in a folder that people regard as empty.
 var ofSystems = regexp.MustCompile(`^(lost\+found|\.git(keep|ignore)|\.keep|\.DS_Store|\.Trash(es|-\d+)|\.fseventsd|\.Spotlight-V100|\.TemporaryItems|\.snapshots?|\.zfs|\.nfs[0-9a-f]+|[aA]?quota\.(user|group)|System Volume Information|\$RECYCLE\.BIN|[dD]esktop\.ini|Thumbs\.db|@eaDir|#recycle)$`)
 
-// ofTheDisk says whether what is in a folder belongs to the disk that is
-// mounted there, or to the system: a fresh disk is empty all the same.
+// ofTheDisk reports whether an entry belongs to the disk that is mounted there, or to
+// the system: a fresh disk counts as empty all the same.
 func ofTheDisk(entry fs.DirEntry) bool { return ofSystems.MatchString(entry.Name()) }
 
-// deepest is how many folders below one of ours are looked into.
+// deepest is how many levels of folders isEmpty searches.
 const deepest = 3
 
-// isEmpty says whether there is no file in a folder, nor in those below it.
+// isEmpty reports whether there is no file in a folder, nor in those below it.
 func isEmpty(folder string, depth int) bool {
 	if info, err := os.Lstat(folder); err != nil || !info.IsDir() || depth < 0 {
 		return false
@@ -117,7 +117,8 @@ func isEmpty(folder string, depth int) bool {
 	})
 }
 
-// refusal is why attachd does not work in a directory that is not its own.
+// refusal returns the reason why attachd does not work in the directory of another
+// program.
 func (o occupant) refusal(path string) error {
 	switch {
 	case o.ours || o.stranger == "":
@@ -129,6 +130,5 @@ func (o occupant) refusal(path string) error {
 		path, o.stranger, filepath.Join(path, "attachd"))
 }
 
-// ErrNoInstallation is the answer where an installation is wanted and there is
-// none.
+// ErrNoInstallation means that there is no installation where one is required.
 var ErrNoInstallation = errors.New("no data directory of attachd")

@@ -10,15 +10,16 @@ import (
 	"attachd/blobs/durable"
 )
 
-// The file that is in a data directory while it is restored from a backup.
+// restoring is the name of the file that marks a data directory while a backup is
+// restored into it, and restoringNote its content.
 const (
 	restoring     = "RESTORING"
 	restoringNote = "A backup is being restored here.\n"
 )
 
-// Restore takes a directory that is missing or empty, that `attachd init` has
-// prepared, or that an earlier restore did not finish, to restore a backup into. Until Restored, Open
-// refuses it.
+// Restore prepares a directory for a restore: one that is missing or empty, that
+// `attachd init` has prepared, or that an earlier restore did not finish. Until
+// Restored, Open refuses it.
 func Restore(path string) (*Dir, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -40,7 +41,7 @@ func Restore(path string) (*Dir, error) {
 		return nil, err
 	}
 	for _, entry := range entries {
-		isFormat := found.ours && entry.Name() == FormatFile // `attachd init` makes no more
+		isFormat := found.ours && entry.Name() == FormatFile // `attachd init` makes nothing else
 		if !begun && !isFormat && !belongs(path, entry, false) {
 			return nil, fmt.Errorf("%s is not empty: there is %s in it. Restore into a new or empty data directory", path, entry.Name())
 		}
@@ -55,27 +56,28 @@ func Restore(path string) (*Dir, error) {
 	return d, d.WriteFile(restoring, []byte(restoringNote))
 }
 
-// RestoringFile is the path of a file that is there from Restore to Restored.
+// RestoringFile is the path of a file that exists from Restore to Restored.
 func (d *Dir) RestoringFile() string { return d.Join(restoring) }
 
-// Restored makes a data directory of what Restore took.
+// Restored ends a restore: Open accepts the directory from now on.
 func (d *Dir) Restored() error {
 	return errors.Join(os.Remove(d.Join(restoring)), durable.SyncDir(d.path))
 }
 
-// isRestoring reports whether there is a RESTORING that attachd wrote.
+// isRestoring reports whether path contains a file RESTORING that attachd wrote.
 func isRestoring(path string) (bool, error) {
 	raw, err := readNote(filepath.Join(path, restoring))
 	return string(raw) == restoringNote, err
 }
 
-// IsRestoring says whether a restore was begun and is not finished.
+// IsRestoring reports whether a restore was begun and is not finished.
 func (d *Dir) IsRestoring() bool {
 	begun, err := isRestoring(d.path)
 	return begun && err == nil
 }
 
-// readNote reads a short file; nothing where there is none, or anything else.
+// readNote reads a small file; it returns nothing if the file is missing, larger than
+// maxNote, or no regular file.
 func readNote(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,11 +89,11 @@ func readNote(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// maxNote is more bytes than FORMAT and RESTORING have.
+// maxNote, in bytes, is more than FORMAT and RESTORING have.
 const maxNote = 256
 
-// refuseUnfinished refuses a directory that is not wholly restored, except to a
-// restore.
+// refuseUnfinished returns an error for a directory whose restore is not finished. Only
+// a restore may use it.
 func refuseUnfinished(path string) error {
 	begun, err := isRestoring(path)
 	if begun {

@@ -7,15 +7,14 @@ import (
 	"attachd/blobs/durable"
 )
 
-// Scratch makes a file for what is needed for a moment only. done closes and
-// removes it; should the process end before, it is gone too, or goes at the
-// next start.
+// Scratch makes a temporary file. done closes and removes it; if the process ends
+// before, the file is already removed or is removed at the next start.
 func (d *Dir) Scratch() (file *os.File, done func() error, err error) {
 	file, err = os.CreateTemp(d.Join("tmp"), "scratch-") // mode 0600
 	if err != nil {
 		return nil, nil, err
 	}
-	// A system that cannot remove what is open leaves it to done.
+	// Systems that cannot remove an open file leave that to done.
 	unlinked := os.Remove(file.Name()) == nil
 	done = func() error {
 		err := file.Close()

@@ -12,9 +12,9 @@ import (
 	"attachd/server/token"
 )
 
-// SigningKeys reads the keys that sign links; the first is made where there
-// is none. The file has a line for each: 64 hexadecimal digits, and, for all
-// but the first, a space and the time at which its links end (RFC 3339, UTC).
+// SigningKeys reads the keys that sign links; the first key is made if there is none.
+// The file has a line for each: 64 hexadecimal digits, and, for all but the first, a
+// space and the time at which its links end (RFC 3339, UTC).
 func (d *Dir) SigningKeys() ([]token.SigningKey, error) {
 	path := d.Join(SecretFile)
 	raw, err := os.ReadFile(path)

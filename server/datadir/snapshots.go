@@ -16,9 +16,9 @@ import (
 	"attachd/blobs/durable"
 )
 
-// Snapshots are copies of the database beside it, for the day that it is lost
-// or damaged and there is no backup. Their names are in the order in which they
-// were taken, whatever the clock said: a number, and when they were begun.
+// Snapshots are copies of the database beside it, for the case that it is lost
+// or damaged and there is no backup. Their names sort in the order in which they were
+// taken, whatever the clock said: a number, and the time at which they were begun.
 // Earlier versions gave them no number.
 const (
 	snapshotsDir   = "snapshots"
@@ -30,17 +30,17 @@ const (
 const (
 	// newestKept is how many of the newest snapshots are kept,
 	newestKept = 2
-	// daysKept is of how many other days the last one is kept, and
+	// daysKept is how many earlier days' last snapshots are kept, and
 	daysKept = 2
-	// oldestKept is how many of the oldest are kept instead of those while it is
-	// not known which day it is.
+	// oldestKept is how many of the oldest are kept instead of those while the date is
+	// not known.
 	oldestKept = 4
 )
 
-// snapshot is what the name of one says.
+// snapshot is the parsed name of a snapshot.
 type snapshot struct {
 	name   string
-	number int // 0 of an earlier version
+	number int // 0 for one of an earlier version
 	begun  time.Time
 }
 
@@ -60,8 +60,8 @@ func parseSnapshot(name string) (s snapshot, ok bool) {
 	return s, err == nil
 }
 
-// SnapshotDue says whether the database has changed since the newest snapshot,
-// and how large it is in bytes.
+// SnapshotDue reports whether the database has changed since the newest snapshot, and
+// returns its size in bytes.
 func (d *Dir) SnapshotDue() (due bool, size int64, err error) {
 	database, err := os.Stat(d.Join(DatabaseFile))
 	if err != nil {
@@ -75,7 +75,7 @@ func (d *Dir) SnapshotDue() (due bool, size int64, err error) {
 	return err != nil || !newest.ModTime().Equal(database.ModTime()), database.Size(), err
 }
 
-// NewestSnapshot is when the newest snapshot was begun, if there is any.
+// NewestSnapshot returns when the newest snapshot was begun, if there is any.
 func (d *Dir) NewestSnapshot() (begun time.Time, any bool, err error) {
 	all, err := d.snapshots()
 	if err != nil || len(all) == 0 {
@@ -84,8 +84,8 @@ func (d *Dir) NewestSnapshot() (begun time.Time, any bool, err error) {
 	return all[0].begun, true, nil
 }
 
-// TakeSnapshot keeps what write writes, if verify returns no error, and removes
-// snapshots that are no longer needed. now is the time before the database is
+// TakeSnapshot stores what write writes as a snapshot, if verify returns no error, and
+// removes snapshots that are no longer needed. now is the time before the database is
 // read, and settled reports whether the clock is known to be right.
 func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) error, verify func(path string) error) (err error) {
 	if err := d.prepareSnapshots(); err != nil {
@@ -116,8 +116,9 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 	if err := verify(temp); err != nil {
 		return err
 	}
-	// That of the database says without a clock whether it has changed since.
-	// Where that cannot be set, the next one is due in any case.
+	// With the modification time of the database, the next check finds without a clock
+	// whether it has changed. If that cannot be set, the next snapshot is due in any
+	// case.
 	_ = os.Chtimes(temp, changed, changed)
 	if err := durable.Rename(temp, d.snapshot(name)); err != nil {
 		return err
@@ -128,9 +129,9 @@ func (d *Dir) TakeSnapshot(now time.Time, settled bool, write func(io.Writer) er
 // changeSteps is longer than the resolution of the times that file systems keep.
 const changeSteps = 2 * time.Second
 
-// databaseChanged is the modification time of the database, for its snapshot. If
-// that is less than changeSteps ago, a later change may get the same time: it then
-// gives an earlier one that no change has, so that the next snapshot is due.
+// databaseChanged returns the modification time to give the snapshot: that of the
+// database. If that is less than changeSteps ago, a later change may get the same time;
+// then it returns an earlier time that no change has, so that the next snapshot is due.
 func (d *Dir) databaseChanged(now time.Time) (time.Time, error) {
 	database, err := os.Stat(d.Join(DatabaseFile))
 	if err != nil {
@@ -145,7 +146,8 @@ func (d *Dir) databaseChanged(now time.Time) (time.Time, error) {
 
 func (d *Dir) snapshot(name string) string { return filepath.Join(d.path, snapshotsDir, name) }
 
-// prepareSnapshots makes the folder, and removes what a crash left in it.
+// prepareSnapshots makes the folder, and removes incomplete snapshots that a crash left
+// in it.
 func (d *Dir) prepareSnapshots() error {
 	dir := d.Join(snapshotsDir)
 	if err := os.Mkdir(dir, 0o700); err == nil {
@@ -179,8 +181,8 @@ func (d *Dir) writeSnapshot(path string, write func(io.Writer) error) error {
 	return durable.Fill(f, d.own, func(f *os.File) error { return write(&syncingNowAndThen{File: f}) })
 }
 
-// syncingNowAndThen syncs every 4 MB, so that little is unwritten: on many file
-// systems, an upload that syncs has to wait for all of it.
+// syncingNowAndThen is a writer that syncs every 4 MB, so that little is unwritten: on
+// many file systems, the sync of an upload has to wait for all of it.
 type syncingNowAndThen struct {
 	*os.File
 	unsynced int
@@ -195,7 +197,7 @@ func (s *syncingNowAndThen) Write(p []byte) (int, error) {
 	return n, s.Sync()
 }
 
-// snapshots are all that there are, the newest first.
+// snapshots returns all snapshots, the newest first.
 func (d *Dir) snapshots() (all []snapshot, err error) {
 	entries, err := os.ReadDir(d.Join(snapshotsDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -212,8 +214,8 @@ func (d *Dir) snapshots() (all []snapshot, err error) {
 	return all, nil
 }
 
-// thinSnapshots removes what is neither among the newest nor the last of one
-// of the days before. When it is not known which day it is, no other day's goes.
+// thinSnapshots removes the snapshots that are neither among the newest nor the last of
+// one of the days before. When the date is not known, it keeps those of all other days.
 func (d *Dir) thinSnapshots(settled bool) error {
 	all, err := d.snapshots()
 	if err != nil {
@@ -236,7 +238,7 @@ func (d *Dir) thinSnapshots(settled bool) error {
 	return err
 }
 
-// Rescue says what to do about a database that is missing or damaged.
+// Rescue returns a sentence about what to do when the database is missing or damaged.
 func (d *Dir) Rescue() string {
 	advice := "Restore a backup with `attachd restore` into an empty data directory"
 	all, err := d.snapshots()

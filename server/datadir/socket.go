@@ -12,12 +12,13 @@ import (
 	"attachd/blobs/durable"
 )
 
-// A socket's path has room for 104 bytes on macOS, 108 on Linux, with a NUL.
+// longestSocketPath is in bytes: a socket's path has room for 104 on macOS and 108 on
+// Linux, including a NUL.
 const longestSocketPath = 103
 
-// Listen opens the socket through which commands reach the running server.
-// Only the directory's owner, and root, can. The caller must hold the
-// database, so a socket that is there already is left over.
+// Listen opens the socket for commands to the running server. Only the directory's
+// owner and root can connect. The caller must hold the database's lock, so an existing
+// socket is a leftover.
 func (d *Dir) Listen() (net.Listener, error) {
 	if err := durable.Removed(os.Remove(d.Join("attachd.sock"))); err != nil {
 		return nil, err
@@ -31,27 +32,27 @@ func (d *Dir) Listen() (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener.SetUnlinkOnClose(false) // it would use path, which is good for this moment only
-	// The directory itself lets nobody else in meanwhile.
+	listener.SetUnlinkOnClose(false) // it would use path, which is valid only now
+	// Until then, the mode of the directory keeps other users out.
 	if err := errors.Join(os.Chmod(d.Join("attachd.sock"), 0o600), d.ownPath("attachd.sock")); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
 	return &socket{listener, d.Join("attachd.sock")}, nil
 }
 
-// socket is a listener that takes its file away when it is closed.
+// socket is a listener that removes its file when it is closed.
 type socket struct {
 	*net.UnixListener
 	path string
 }
 
 func (s *socket) Close() error {
-	// Left over, it would be removed at the next start.
+	// A leftover would be removed at the next start.
 	_ = os.Remove(s.path)
 	return s.UnixListener.Close()
 }
 
-// Dial reaches the running server, or fails because there is none.
+// Dial connects to the running server, or fails because there is none.
 func (d *Dir) Dial(ctx context.Context) (net.Conn, error) {
 	path, done, err := d.socketPath()
 	if err != nil {
@@ -61,8 +62,8 @@ func (d *Dir) Dial(ctx context.Context) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "unix", path)
 }
 
-// socketPath spells the socket's path so that it fits: as it is, from the
-// working directory, or, on Linux, through an open file.
+// socketPath returns a path to the socket that is short enough: the full one, one
+// relative to the working directory, or, on Linux, one through an open file.
 func (d *Dir) socketPath() (path string, done func(), err error) {
 	nothing := func() {}
 	path = d.Join("attachd.sock")
