@@ -15,7 +15,7 @@ import (
 	"attachd/blobs/durable"
 )
 
-// home is the data directory, or what is there of the path to it.
+// home returns the data directory, or its nearest ancestor that exists.
 func (c *Case) home() string {
 	path := c.Dir.Path()
 	for {
@@ -26,7 +26,8 @@ func (c *Case) home() string {
 	}
 }
 
-// fileSystems are those that do not keep what attachd promises, by name.
+// fileSystems are the file systems, by name, that do not provide the guarantees that
+// attachd needs.
 var fileSystems = map[string]struct {
 	level    Level
 	says, do string
@@ -52,7 +53,7 @@ func fileSystem(_ context.Context, c *Case) []Finding {
 		return problem("Look at the disk.", "The file system of %s cannot be looked at: %v.", c.home(), err)
 	}
 	if name == "" {
-		return nil // not known on this system
+		return nil // unknown on this system
 	}
 	return judgeFileSystem(c.home(), name)
 }
@@ -64,8 +65,9 @@ func judgeFileSystem(path, name string) []Finding {
 	return ok("The file system of %s is %s.", path, name)
 }
 
-// How long the disk may take for a sync of a few bytes, and how quick it can
-// be if it really writes.
+// slowSync is the duration of a sync of a few bytes above which the disk is too slow,
+// and unlikely that below which it cannot really have written. The median of syncsTried
+// syncs counts.
 const (
 	slowSync   = 100 * time.Millisecond
 	unlikely   = 10 * time.Microsecond
@@ -94,7 +96,7 @@ func judgeSync(typical time.Duration) []Finding {
 	return ok("A sync takes %v.", typical)
 }
 
-// measureSync gives the median of a few.
+// measureSync returns the median duration of syncsTried syncs.
 func measureSync(dir string) (typical time.Duration, err error) {
 	f, err := os.CreateTemp(dir, ".doctor.*")
 	if err != nil {
@@ -133,8 +135,8 @@ func freeSpace(_ context.Context, c *Case) []Finding {
 	}
 }
 
-// inodesNeeded is how many files a disk must still be able to hold: the server's
-// own work takes some, and each content one.
+// inodesNeeded is how many more files a disk must be able to hold: the server's own
+// work takes some, and each content one.
 const inodesNeeded = 64
 
 func inodes(_ context.Context, c *Case) []Finding {
@@ -176,8 +178,8 @@ func ballast(_ context.Context, c *Case) []Finding {
 	return ok("The ballast is there, with which a full disk can still be emptied.")
 }
 
-// A file and a connection for each upload, clamd for some, and what else the
-// process needs.
+// openFiles checks the limit of open files: each upload needs a file and a connection,
+// clamd some more, and the rest of the process too.
 func openFiles(_ context.Context, c *Case) []Finding {
 	limit, known := openFileLimit()
 	if !known {
@@ -191,7 +193,8 @@ func openFiles(_ context.Context, c *Case) []Finding {
 	return ok("A process started from here may open %d files.", limit)
 }
 
-// Snapshots are taken every hour while something changes.
+// snapshotAge is the age from which a snapshot is too old if the database has changed
+// since: one is taken every hour while it changes.
 const snapshotAge = 2 * 24 * time.Hour
 
 func snapshots(_ context.Context, c *Case) []Finding {

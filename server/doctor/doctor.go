@@ -1,5 +1,5 @@
-// Package doctor checks what an installer gets wrong, and says what to do
-// about it. It changes nothing.
+// Package doctor diagnoses common faults of an installation, and says what to do about
+// them. It changes nothing.
 package doctor
 
 import (
@@ -17,7 +17,7 @@ import (
 	"attachd/store/bolt"
 )
 
-// Level says how much a finding matters.
+// Level is the severity of a finding.
 type Level string
 
 const (
@@ -26,34 +26,34 @@ const (
 	Problem Level = "problem" // it does not work, or not as promised
 )
 
-// Finding is the result of a check.
+// Finding is a result of an examination.
 type Finding struct {
 	Look  string `json:"look"`
 	Level Level  `json:"level"`
 	Says  string `json:"says"`         // a sentence
-	Do    string `json:"do,omitempty"` // what to do about it; none where it is ok
+	Do    string `json:"do,omitempty"` // what to do about it; empty if it is ok
 }
 
 // Case is the installation to check.
 type Case struct {
 	Config   config.Config
-	Warnings []string     // of the configuration
+	Warnings []string     // from loading the configuration
 	Dir      *datadir.Dir // found, not opened
-	Running  bool         // a server has the directory open
-	// Status reads what is in the database. It is called only where there is
-	// one of a format that this version knows.
+	Running  bool         // a server has opened the directory
+	// Status reads the state of the database. It is called only if there is one, in a
+	// format that this version supports.
 	Status func(context.Context) (upkeep.Status, error)
 	Clamd  *scan.Clamd // optional
-	// Receiver is who is told what happened, or why nobody can be; both are
-	// optional.
+	// Receiver is the receiver of webhooks, and NoReceiver the error that makes one
+	// impossible; both are optional.
 	Receiver   *webhooks.Receiver
 	NoReceiver error
 	Now        time.Time
-	Built      time.Time // when the program was made; zero when it does not know
+	Built      time.Time // when the program was built; zero if unknown
 }
 
-// examinations are all of them, in the order of the report. Each finds at least one
-// thing, or nothing where it does not apply.
+// examinations are all examinations, in the order of the report. Each returns at least
+// one finding, or none where it does not apply.
 var examinations = []struct {
 	name string
 	at   func(context.Context, *Case) []Finding
@@ -82,7 +82,7 @@ var examinations = []struct {
 	{"auto_create", autoCreate},
 }
 
-// Examine makes every examination.
+// Examine runs all examinations.
 func Examine(ctx context.Context, c *Case) (all []Finding, err error) {
 	for _, examination := range examinations {
 		if err := ctx.Err(); err != nil {
@@ -126,8 +126,8 @@ func clock(_ context.Context, c *Case) []Finding {
 	return ok("The clock says %s.", c.Now.UTC().Format(time.RFC3339))
 }
 
-// A backup should be made so often at least: once a week, and a day for one
-// that failed.
+// backupAge is the age from which the last backup is too old: it should be made once a
+// week, and a day is allowed for one that failed.
 const backupAge = 8 * 24 * time.Hour
 
 func database(ctx context.Context, c *Case) []Finding {
@@ -175,7 +175,7 @@ func database(ctx context.Context, c *Case) []Finding {
 	return append(append(found, freePages(status.Database)...), outbox(c, status)...)
 }
 
-// checkAge is how long ago the last check may have been: once a month, and some
+// checkAge is the age from which the last check is too old: once a month, and a few
 // days more.
 const checkAge = 35 * 24 * time.Hour
 
@@ -192,7 +192,8 @@ func checks(c *Case, status upkeep.Status) []Finding {
 	return ok("The last check was made on %s, and found no faults.", status.LastCheck.UTC().Format(time.RFC3339))
 }
 
-// A database that is larger than this should not be mostly free.
+// largeDatabase is the size in bytes above which a database should not be mostly free
+// pages.
 const largeDatabase = 64 << 20
 
 func freePages(size store.Size) []Finding {
@@ -203,10 +204,11 @@ func freePages(size store.Size) []Finding {
 		"Of the database's %d MB, %d are of no use any more; every snapshot and backup copies them.", size.Bytes>>20, size.Free>>20)
 }
 
-// jumpTold is the running time for which a jump of the clock is told of.
+// jumpTold is how long, in running time, a jump of the clock is reported.
 const jumpTold = 7 * 24 * time.Hour
 
-// An event that waits for longer shows that the receiver does not take it.
+// eventAge is the waiting time of an event above which the receiver probably does not
+// accept it.
 const eventAge = time.Hour
 
 func outbox(c *Case, status upkeep.Status) (found []Finding) {

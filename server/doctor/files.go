@@ -14,8 +14,8 @@ import (
 	"attachd/server/datadir"
 )
 
-// exists says whether the data directory is there. A folder of somebody else is
-// none, and is looked at no further.
+// exists reports whether there is a data directory. A folder that other programs use is
+// none, and is not examined further.
 func (c *Case) exists() bool {
 	info, err := os.Stat(c.Dir.Path())
 	if err != nil || !info.IsDir() {
@@ -30,7 +30,7 @@ func (c *Case) hasDatabase() bool {
 	return err == nil && c.exists()
 }
 
-// unusable is why this version cannot work with the data directory.
+// unusable returns the reason why this version cannot work with the data directory.
 func (c *Case) unusable() error {
 	if c.Dir.IsRestoring() {
 		return errors.New("a restore was begun and is not finished")
@@ -79,7 +79,8 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 	return ok("The data directory is %s, set up on %s: %s.", path, made.UTC().Format(time.RFC3339), ago(c.Now.Sub(made)))
 }
 
-// notInstalled is for a directory that is to hold an installation, and does not.
+// notInstalled returns the findings for a directory that should contain an
+// installation, and does not.
 func notInstalled(c *Case) []Finding {
 	path := c.Dir.Path()
 	if _, err := c.Dir.Look(); err != nil {
@@ -89,7 +90,7 @@ func notInstalled(c *Case) []Finding {
 		"%s is missing or empty, and require_existing is set: the server does not start.", path)
 }
 
-// ago is an age in words.
+// ago formats an age in words.
 func ago(age time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -103,8 +104,8 @@ func ago(age time.Duration) string {
 	return fmt.Sprintf("%d days ago", int(age/day))
 }
 
-// othersMayEnter says whether others than the owner have rights. On Windows,
-// modes say nothing of that.
+// othersMayEnter reports whether users other than the owner have permissions. On
+// Windows, modes do not show that.
 func othersMayEnter(info fs.FileInfo) bool {
 	return runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
 }
@@ -129,15 +130,15 @@ func format(_ context.Context, c *Case) []Finding {
 	return ok("The format of the data directory is %s, which this version knows.", strings.TrimSpace(string(raw)))
 }
 
-// owner sees that everything belongs to whom the directory belongs to: what
-// root has left behind, the server cannot open.
+// owner checks that everything belongs to the owner of the directory: the server cannot
+// open files that root has left behind.
 func owner(_ context.Context, c *Case) []Finding {
 	dir, err := os.Stat(c.Dir.Path())
 	if err != nil || !c.exists() {
 		return nil // the check of the directory reports it
 	}
 	id, name := ownerOf(dir)
-	if !c.Dir.MayClose() { // a platform's, which lets the service in
+	if !c.Dir.MayClose() { // a platform's directory, to which the service has access
 		if file, err := os.Stat(c.Dir.Join(datadir.FormatFile)); err == nil {
 			id, name = ownerOf(file)
 		}
@@ -153,7 +154,7 @@ func owner(_ context.Context, c *Case) []Finding {
 		for _, entry := range entries {
 			info, err := entry.Info()
 			if err != nil {
-				continue // it is gone by now
+				continue // it was removed meanwhile
 			}
 			if other, whose := ownerOf(info); other != id {
 				return problem("chown -R "+name+" "+c.Dir.Path(), "%s belongs to %s, the data directory to %s.", filepath.Join(c.Dir.Join(folder), entry.Name()), whose, name)
@@ -163,7 +164,7 @@ func owner(_ context.Context, c *Case) []Finding {
 	return ok("Everything in the data directory belongs to %s.", name)
 }
 
-// The files that hold secrets.
+// secretFiles are the files that contain secrets.
 var secretFiles = []string{datadir.SecretFile, "admin.key", "demo-keys.json", datadir.DatabaseFile, datadir.LogFile}
 
 func secrets(_ context.Context, c *Case) (found []Finding) {

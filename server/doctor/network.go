@@ -20,8 +20,8 @@ import (
 	"attachd/server/webhooks"
 )
 
-// scanner sees that clamd looks at the largest file that is taken: whether it
-// does, it tells nobody.
+// scanner checks that clamd scans the largest file that is accepted, which clamd itself
+// does not report.
 func scanner(ctx context.Context, c *Case) []Finding {
 	if c.Clamd == nil {
 		return ok("Files are not scanned for malware (scan.clamd).")
@@ -59,7 +59,7 @@ func outcome(err error) string {
 	return "it calls it clean"
 }
 
-// receiver sees that the receiver of webhooks is there. It sends no event.
+// receiver checks that the receiver of webhooks answers. It sends no event.
 func receiver(ctx context.Context, c *Case) []Finding {
 	switch {
 	case c.NoReceiver != nil:
@@ -75,8 +75,8 @@ func receiver(ctx context.Context, c *Case) []Finding {
 	return ok("The receiver of webhooks can be reached; `attachd webhooks ping` sends it an event.")
 }
 
-// onLoopback says whether an address of the form host:port, or a host alone,
-// is this machine only.
+// onLoopback reports whether an address of the form host:port, or a host alone, is
+// reachable only from this machine.
 func onLoopback(host string) bool {
 	if strings.HasPrefix(host, config.UnixPrefix) {
 		return true
@@ -91,8 +91,8 @@ func onLoopback(host string) bool {
 	return err == nil && address.IsLoopback()
 }
 
-// listen looks at the addresses of the server that runs, which its command line or
-// a service manager may have given it, or tries the one that is configured.
+// listen checks the addresses of the running server, which its command line or a
+// service manager may have set, or else tries the configured one.
 func listen(ctx context.Context, c *Case) []Finding {
 	if c.Running {
 		status, err := c.Status(ctx)
@@ -103,7 +103,7 @@ func listen(ctx context.Context, c *Case) []Finding {
 		for _, address := range status.Addresses {
 			found = append(found, c.listening("listens", address)...)
 		}
-		if found == nil { // it is of an earlier version
+		if found == nil { // the server is of an earlier version
 			found = c.listening("is set up to listen", c.Config.Listen)
 		}
 		return found
@@ -122,7 +122,7 @@ func listen(ctx context.Context, c *Case) []Finding {
 	return c.listening("can listen", address)
 }
 
-// listening judges an address: a URL, host:port or a socket.
+// listening checks an address: a URL, host:port or a socket.
 func (c *Case) listening(does, address string) []Finding {
 	_, host, isURL := strings.Cut(address, "://")
 	if !isURL {
@@ -140,12 +140,11 @@ func (c *Case) listening(does, address string) []Finding {
 		"The server %s on %s without TLS: keys and files cross the network for everyone to read.", does, address)
 }
 
-// CertificateNotice is for how long a certificate should still be good: one that
-// expires sooner is warned of, by the doctor and by the server.
+// CertificateNotice is the remaining validity of a certificate below which the doctor
+// and the server warn.
 const CertificateNotice = 14 * 24 * time.Hour
 
-// certificate sees that the server can use its certificate, and that people
-// can.
+// certificate checks that the server can use its certificate, and that clients can.
 func certificate(_ context.Context, c *Case) []Finding {
 	certFile, keyFile := c.Config.TLS.CertFile, c.Config.TLS.KeyFile
 	if certFile == "" {
@@ -178,7 +177,7 @@ func certificate(_ context.Context, c *Case) []Finding {
 	return ok("The certificate is good until %s.", leaf.NotAfter.UTC().Format(time.RFC3339))
 }
 
-// How long the server may take to answer at its public address.
+// publicTimeout is how long the server may take to answer at its public address.
 const publicTimeout = 10 * time.Second
 
 func publicURL(ctx context.Context, c *Case) []Finding {
@@ -207,7 +206,7 @@ func publicURL(ctx context.Context, c *Case) []Finding {
 	return append(found, ok("public_url, %s, leads to a server.", address)...)
 }
 
-// reachable asks at an address whether a server of ours answers.
+// reachable returns an error unless an attachd server answers at an address.
 func reachable(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, publicTimeout)
 	defer cancel()
@@ -223,7 +222,7 @@ func reachable(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() // only read
+	defer response.Body.Close() // it is only read
 	var health struct{ Status string }
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<10)).Decode(&health); err != nil || health.Status != "ok" || response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s/health is answered %s, and not as attachd does", address, response.Status)

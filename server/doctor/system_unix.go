@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// ownerOf is the owner of a file: the user's number, and their name.
+// ownerOf returns the owner of a file: the user's number and name.
 func ownerOf(info fs.FileInfo) (id uint32, name string) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -22,8 +22,8 @@ func ownerOf(info fs.FileInfo) (id uint32, name string) {
 	return stat.Uid, name
 }
 
-// openFileLimit is how many files a process may have open. (Go raises the
-// soft limit to the hard one at its start.)
+// openFileLimit returns how many files a process may have open. (Go raises the soft
+// limit to the hard one at its start.)
 func openFileLimit() (limit uint64, known bool) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {

@@ -21,14 +21,14 @@ var (
 	apiPath   = regexp.MustCompile(`(?:^|/)((?:catalog|issues|meetings/` + idForm + `)/attachments/` + idForm + `)(?:/download)?$`)
 )
 
-// Place is what attachments belong to: product:SLUG/UUID, ticket:UUID or
-// meeting:UUID. In place of the UUID people may write its name.
+// Place is a parent of attachments: product:SLUG/UUID, ticket:UUID or meeting:UUID.
+// People may write its name instead of the UUID.
 type Place struct {
 	kind, slug, id string
-	name           string // while the id is not known
+	name           string // set while the id is not known
 }
 
-// ParsePlace reads a place. The error is a sentence for a person.
+// ParsePlace parses a place. The error is a sentence for a person.
 func ParsePlace(s string) (Place, error) {
 	if m := placeOnly.FindStringSubmatch(s); m != nil {
 		return Place{kind: m[1] + m[4], slug: m[2], id: m[3] + m[5]}, nil
@@ -39,10 +39,11 @@ func ParsePlace(s string) (Place, error) {
 	return Place{}, fmt.Errorf("%q is no place; one is product:SPACE/UUID, ticket:UUID or meeting:UUID, or has its name for the UUID: attachd ls lists them", s)
 }
 
-// IsSlug says whether something may be the slug of a space.
+// IsSlug reports whether s has the form of the slug of a space.
 func IsSlug(s string) bool { return onlySlug.MatchString(s) }
 
-// IsTicket says whether its attachments may belong to a comment.
+// IsTicket reports whether the place is a ticket, whose attachments may belong to a
+// comment.
 func (p Place) IsTicket() bool { return p.kind == "ticket" }
 
 func (p Place) String() string {
@@ -52,7 +53,7 @@ func (p Place) String() string {
 	return p.kind + ":" + p.id
 }
 
-// path is that of its attachments.
+// path is the API path of its attachments.
 func (p Place) path() string {
 	switch p.kind {
 	case "product":
@@ -74,16 +75,16 @@ func (p Place) attachment(id string) Address {
 	return Address{path: p.path() + "/" + id}
 }
 
-// Address is what people call an attachment: PLACE/ID, PLACE/NAME, or the path
-// that the server gave for its download.
+// Address is an attachment as people write it: PLACE/ID, PLACE/NAME, or the path that
+// the server returned for its download.
 type Address struct {
 	path string // of the API; empty while only the name is known
-	in   Place  // while its id is not known, its name has that of the attachment behind it
+	in   Place  // while its id is not known, its name includes that of the attachment after a slash
 	name string
 }
 
-// ParseAddress reads an address; a download path may stand behind the URL of
-// the client's server. The error is a sentence for a person.
+// ParseAddress parses an address; a download path may follow the URL of the client's
+// server. The error is a sentence for a person.
 func (c *Client) ParseAddress(s string) (Address, error) {
 	if m := inPlace.FindStringSubmatch(s); m != nil {
 		in, err := ParsePlace(m[1])
@@ -102,10 +103,10 @@ func (c *Client) ParseAddress(s string) (Address, error) {
 	return Address{}, fmt.Errorf("%q is no attachment; one is PLACE/ID, PLACE/NAME or a download path, and a PLACE product:SPACE/UUID, ticket:UUID or meeting:UUID, or has its name for the UUID: attachd ls lists them", s)
 }
 
-// ID is the attachment's, empty while only the name is known.
+// ID is the attachment's id, empty while only the name is known.
 func (a Address) ID() string { return a.path[strings.LastIndex(a.path, "/")+1:] }
 
-// download is the path of its bytes.
+// download is the API path of its content.
 func (a Address) download() string {
 	if strings.HasPrefix(a.path, "/catalog/") {
 		return a.path + "/download"

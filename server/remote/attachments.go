@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Attachment is one as the server describes it; Raw is the server's own JSON.
+// Attachment is an attachment as the server describes it; Raw is the server's JSON.
 type Attachment struct {
 	ID         string          `json:"id"`
 	FileName   string          `json:"file_name"`
@@ -35,20 +35,21 @@ func (a *Attachment) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// User is somebody whom the server knows.
+// User is a user of the server.
 type User struct {
 	ID       string `json:"id"`
 	FullName string `json:"full_name"`
 }
 
-// caller is whose key it is, and what time it was there.
+// caller is the user that the key belongs to, and the server's time when that was
+// requested.
 type caller struct {
 	User
 	at time.Time
 }
 
-// hasSeen says whether something was made since the caller was asked for. All
-// times are the server's, in whole seconds.
+// hasSeen reports whether something was made after the caller was requested. All times
+// are the server's, in whole seconds.
 func (c caller) hasSeen(createdAt string) bool {
 	at, err := time.Parse(time.RFC3339, createdAt)
 	return err == nil && !at.Before(c.at)
@@ -61,13 +62,14 @@ func (c *Client) me(ctx context.Context) (caller, error) {
 		return caller{}, err
 	}
 	if me.at, err = http.ParseTime(header.Get("Date")); err != nil {
-		me.at = time.Now().Truncate(time.Second) // as good as the two clocks agree
+		me.at = time.Now().Truncate(time.Second) // as accurate as the two clocks agree
 	}
 	return me, nil
 }
 
-// List calls each with the attachments of a place, oldest first, a page at a
-// time. A comment's id leaves out all but that comment's of a ticket.
+// List calls each with the attachments of a place, oldest first, and requests one page
+// after the other. A comment's id restricts the list to the attachments of that comment
+// of a ticket.
 func (c *Client) List(ctx context.Context, in Place, comment string, each func(Attachment) error) error {
 	query := url.Values{}
 	if comment != "" {
@@ -76,7 +78,7 @@ func (c *Client) List(ctx context.Context, in Place, comment string, each func(A
 	return pages(ctx, c, in.path(), query, each)
 }
 
-// pages calls each with the things of a list, a page at a time.
+// pages calls each with the items of a list, and requests one page after the other.
 func pages[thing any](ctx context.Context, c *Client, path string, query url.Values, each func(thing) error) error {
 	query.Set("limit", "1000")
 	for {
@@ -100,8 +102,8 @@ func pages[thing any](ctx context.Context, c *Client, path string, query url.Val
 
 var nextLink = regexp.MustCompile(`<([^>]*)>; *rel="next"`)
 
-// nextCursor reads where a Link header (RFC 8288) leads: the cursor alone,
-// for the key goes to the same server only.
+// nextCursor returns the cursor of the next page from a Link header (RFC 8288), but not
+// its host: the key is sent to the same server only.
 func nextCursor(link string) string {
 	m := nextLink.FindStringSubmatch(link)
 	if m == nil {
@@ -114,8 +116,8 @@ func nextCursor(link string) string {
 	return u.Query().Get("cursor")
 }
 
-// Find gives the address by which the server knows the attachment: it looks a
-// name up, which only one may have.
+// Find returns the address with the attachment's id. It looks up a name, which must be
+// unique.
 func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 	if a.path != "" {
 		return a, nil
@@ -148,8 +150,8 @@ func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 	return a.in.attachment(ids[0]), nil
 }
 
-// Delete deletes an attachment. Should an answer be lost, one that is then not
-// found was deleted.
+// Delete deletes an attachment. If an answer was lost, an attachment that is then not
+// found counts as deleted.
 func (c *Client) Delete(ctx context.Context, a Address) error {
 	lost := false
 	err := c.retry(ctx, func() error {
@@ -171,8 +173,8 @@ func (c *Client) Delete(ctx context.Context, a Address) error {
 	return err
 }
 
-// Link makes a URL that needs no key, and gives the server's document about it
-// as it is. Seconds 0 leaves the time to the server.
+// Link makes a URL that needs no key, and returns the server's document about it
+// unchanged. With 0 seconds, the server decides how long it is valid.
 func (c *Client) Link(ctx context.Context, a Address, seconds int64, inline bool) (downloadURL string, document json.RawMessage, err error) {
 	order := map[string]any{}
 	if seconds > 0 {
@@ -185,7 +187,7 @@ func (c *Client) Link(ctx context.Context, a Address, seconds int64, inline bool
 	if err != nil {
 		return "", nil, err
 	}
-	// A link leaves nothing behind on the server: two are as good as one.
+	// A link is not stored on the server, so a retry does no harm.
 	if _, err := c.json(ctx, "POST", a.path+"/links", string(body), &document); err != nil {
 		return "", nil, err
 	}
@@ -198,7 +200,7 @@ func (c *Client) Link(ctx context.Context, a Address, seconds int64, inline bool
 	return made.DownloadURL, document, nil
 }
 
-// unsure says whether a change may have been made although it failed.
+// unsure reports whether a change may have been made although it failed.
 func unsure(err error) bool {
 	var (
 		r    *Refusal

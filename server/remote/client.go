@@ -1,8 +1,8 @@
-// Package remote speaks to an attachd server over the network, with a key: what
-// the commands for files stand on. It uses the public API alone.
+// Package remote is a client of an attachd server over the network, with a key: the
+// commands for files are built on it. It uses the public API alone.
 //
-// Requests that a bad connection or a busy server failed are made again, as
-// far as that is safe; each method says how it knows.
+// Requests that fail because of a bad connection or a busy server are retried as far as
+// that is safe; each method documents how it ensures that.
 package remote
 
 import (
@@ -23,26 +23,26 @@ import (
 	"attachd/server/backoff"
 )
 
-// Options are what a Client is made of.
+// Options are the settings of a Client.
 type Options struct {
-	Server string // its URL, with the path below which it serves, if any
+	Server string // its URL, including the path below which it serves, if any
 	Key    string
-	// RetryFor is how long requests that fail may be made again, counted
-	// from the first failure since something went forward; 0 is never.
+	// RetryFor is how long failing requests may be retried, counted from the first
+	// failure since the last progress; 0 is never.
 	RetryFor time.Duration
 	// Retrying is called before each wait; optional.
 	Retrying func(why error, in time.Duration)
 }
 
-// Client calls one server with one key. It may be used by many goroutines.
+// Client is a client of one server with one key. It may be used concurrently.
 type Client struct {
 	Options
-	server string // without a slash at its end
+	server string // without a slash at the end
 	http   http.Client
 }
 
-// New checks the URL and the key; it connects to nothing. The errors are
-// sentences for a person, without the key.
+// New validates the URL and the key; it does not connect. The errors are sentences for
+// a person, without the key.
 func New(o Options) (*Client, error) {
 	u, err := url.Parse(o.Server)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -52,22 +52,23 @@ func New(o Options) (*Client, error) {
 		return nil, errors.New("what is given as the key is none: a key is one word")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true // a file comes as it is stored
+	transport.DisableCompression = true // a file must arrive as it is stored
 	transport.ExpectContinueTimeout = time.Second
 	return &Client{Options: o, server: strings.TrimSuffix(u.String(), "/"), http: http.Client{
 		Transport: transport,
-		// A redirect would lose the body of an upload, and take the key along.
+		// A redirect would lose the body of an upload, and would send the key to
+		// another address.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// Refusal is an answer that is not a success.
+// Refusal is an answer other than a success.
 type Refusal struct {
 	Status     int           `json:"-"`
 	Code       string        `json:"code"`
 	Detail     string        `json:"detail"` // a sentence for a person
 	RequestID  string        `json:"request_id"`
-	RetryAfter time.Duration `json:"-"` // that the server asks to wait; 0 is nothing said
+	RetryAfter time.Duration `json:"-"` // how long the server asks to wait; 0 if it does not say
 }
 
 func (r *Refusal) Error() string {
@@ -77,17 +78,17 @@ func (r *Refusal) Error() string {
 	return strings.TrimSuffix(Printable(r.Detail), ".")
 }
 
-// lostError is a connection that failed: the server may or may not have done what it
-// was asked.
+// lostError means that a connection failed: the server may or may not have executed the
+// request.
 type lostError struct {
 	err    error
-	unsent bool // there was none: the server was asked for nothing
+	unsent bool // there was no connection: the server received no request
 }
 
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
-// stall is how long nothing may move on a connection before it is given up.
+// stall is how long a connection may transfer nothing before it is given up.
 const stall = time.Minute
 
 var (
@@ -103,8 +104,8 @@ type call struct {
 	length       int64 // of body, in bytes
 }
 
-// send makes a request once. The answer is a success, and its body fails with
-// a lostError; any other answer is a *Refusal.
+// send sends a request once. An answer that it returns is a success, and reads of its
+// body fail with a lostError; for any other answer the error is a *Refusal.
 func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 	within, cancel := context.WithCancelCause(ctx)
 	w := &watch{ctx: ctx, within: within, cancel: cancel, timer: time.AfterFunc(stall, func() { cancel(errStalled) })}
@@ -135,15 +136,16 @@ func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 	if response.StatusCode/100 == 2 {
 		return response, nil
 	}
-	defer response.Body.Close() // there is nothing in it to lose
+	defer response.Body.Close() // an error does not matter any more
 	return nil, refusal(response)
 }
 
-// wantsTLS is how servers, of Go and nginx for instance, answer plain HTTP on a
-// port for TLS.
+// wantsTLS matches how servers, of Go and nginx for instance, answer plain HTTP on a
+// TLS port.
 var wantsTLS = regexp.MustCompile(`(?i)HTTP request .{0,20}to (an )?HTTPS `)
 
-// refusal reads why the server refused. What is no JSON comes from a proxy.
+// refusal parses the server's reason for a refusal. An answer that is no JSON comes
+// from a proxy.
 func refusal(response *http.Response) error {
 	r := &Refusal{}
 	raw, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
@@ -161,8 +163,8 @@ func refusal(response *http.Response) error {
 	return r
 }
 
-// json makes a request that may be made twice without harm, until it succeeds or
-// there is no hope, and reads the answer into answer.
+// json sends an idempotent request, with retries until it succeeds or cannot, and
+// decodes the answer into answer.
 func (c *Client) json(ctx context.Context, method, path string, body string, answer any) (header http.Header, err error) {
 	err = c.retry(ctx, func() error {
 		rq := call{method: method, path: path}
@@ -180,12 +182,13 @@ func (c *Client) json(ctx context.Context, method, path string, body string, ans
 	return header, err
 }
 
-// No answer in JSON is longer: a page of a list has a thousand items at most.
+// maxJSON is more bytes than any answer in JSON has: a page of a list has a thousand
+// items at most.
 const maxJSON = 16 << 20
 
-// readJSON reads an answer and closes it.
+// readJSON decodes and closes an answer.
 func readJSON(response *http.Response, answer any) error {
-	defer response.Body.Close() // a failure shows when it is read to its end
+	defer response.Body.Close() // a failure shows when the body is read to its end
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxJSON))
 	if err != nil {
 		return err
@@ -196,7 +199,7 @@ func readJSON(response *http.Response, answer any) error {
 	return nil
 }
 
-// watch gives a request up in which nothing moves.
+// watch is a watchdog that cancels a request which transfers nothing.
 type watch struct {
 	ctx    context.Context // the caller's
 	within context.Context // the request's
@@ -211,7 +214,7 @@ func (w *watch) stop() {
 	w.cancel(context.Canceled)
 }
 
-// failure says what became of a connection.
+// failure returns the error that describes how a connection failed.
 func (w *watch) failure(err error) error {
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
@@ -221,7 +224,7 @@ func (w *watch) failure(err error) error {
 	}
 	var outer *url.Error
 	if errors.As(err, &outer) {
-		err = outer.Err // method and address say nothing new
+		err = outer.Err // the method and the address add nothing
 	}
 	if err := hopeless(err); err != nil {
 		return err
@@ -243,8 +246,8 @@ func (w *watch) failure(err error) error {
 	return &lostError{err: fmt.Errorf("%w (%w)", errCut, err)}
 }
 
-// hopeless is what fails the next time too, in words that say what to do; nil for
-// anything else.
+// hopeless returns the error for a failure that a retry cannot fix, in words that say
+// what to do; nil for any other failure.
 func hopeless(err error) error {
 	var (
 		certificate *tls.CertificateVerificationError
@@ -264,7 +267,7 @@ func hopeless(err error) error {
 	return nil
 }
 
-// innermost is what the system said of a connection, without its addresses.
+// innermost returns the system's error about a connection, without its addresses.
 func innermost(err error) error {
 	for {
 		inner := errors.Unwrap(err)
@@ -275,13 +278,13 @@ func innermost(err error) error {
 	}
 }
 
-// localError is a file of this machine that cannot be read.
+// localError means that a local file cannot be read.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-// watchedBody reports to a watch that something moves.
+// watchedBody is a body that reports progress to a watch.
 type watchedBody struct {
 	io.Reader
 	io.Closer
@@ -306,7 +309,7 @@ func (b *watchedBody) Close() error {
 	return b.Closer.Close()
 }
 
-// Printable leaves out what would move a terminal's cursor.
+// Printable removes the characters that would control a terminal.
 func Printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

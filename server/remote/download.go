@@ -17,35 +17,36 @@ import (
 	"attachd/server/content"
 )
 
-// About is what the server says of a file before it sends it.
+// About is the metadata of a file from the headers of its download.
 type About struct {
-	Name   string // safe as the name of a file; empty if the server said none
+	Name   string // safe as a file name; empty if the server sent none
 	Size   int64  // bytes
 	Digest [sha256.Size]byte
 	etag   string
 }
 
-// Stat asks about a file.
+// Stat requests the metadata of a file.
 func (c *Client) Stat(ctx context.Context, a Address) (about About, err error) {
 	err = c.retry(ctx, func() error {
 		response, err := c.send(ctx, call{method: "HEAD", path: a.download(), header: wantsBytes()})
 		if r := (*Refusal)(nil); errors.As(err, &r) && !passes(err) {
-			// The answer to a HEAD has no sentence; that to a GET has.
+			// The answer to a HEAD has no error text; that to a GET has.
 			if response, err = c.send(ctx, call{method: "GET", path: a.download(), header: wantsBytes()}); err == nil {
-				defer response.Body.Close() // only its headers are looked at
+				defer response.Body.Close() // only its headers are read
 			}
 		}
 		if err != nil {
 			return err
 		}
-		defer response.Body.Close() // it has none
+		defer response.Body.Close() // it is empty
 		about, err = aboutOf(response)
 		return err
 	})
 	return about, err
 }
 
-// wantsBytes asks for the file itself, however the server is set up.
+// wantsBytes makes the server send the file itself rather than a link, however it is
+// configured.
 func wantsBytes() http.Header { return http.Header{"Accept": {"application/octet-stream"}} }
 
 func aboutOf(response *http.Response) (About, error) {
@@ -71,8 +72,8 @@ func aboutOf(response *http.Response) (About, error) {
 	return about, nil
 }
 
-// reprDigest reads the sha-256 of a Repr-Digest header (RFC 9530), nil if it
-// has none.
+// reprDigest returns the sha-256 of a Repr-Digest header (RFC 9530), nil if it has
+// none.
 func reprDigest(header string) []byte {
 	for _, member := range strings.Split(header, ",") {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(member), "sha-256=:"); ok {
@@ -85,7 +86,7 @@ func reprDigest(header string) []byte {
 	return nil
 }
 
-// etagDigest reads an ETag, which is the SHA-256 in hexadecimal; nil if it is
+// etagDigest returns the SHA-256 in an ETag, which is that in hexadecimal; nil if it is
 // something else.
 func etagDigest(etag string) []byte {
 	digest, err := hex.DecodeString(strings.Trim(etag, `"`))
@@ -95,16 +96,16 @@ func etagDigest(etag string) []byte {
 	return digest
 }
 
-// CorruptError is a file that did not arrive as it is stored.
+// CorruptError means that a file did not arrive as it is stored.
 type CorruptError struct{ Got, Want [sha256.Size]byte }
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("the file did not arrive as it is stored: its SHA-256 is %x, not %x", e.Got, e.Want)
 }
 
-// Copy writes a file to w and compares its SHA-256 with the server's word: a
-// *CorruptError comes when everything is written. A connection that is cut is
-// taken up where it ended.
+// Copy writes a file to w and compares its SHA-256 with that which the server has
+// announced: the error is a *CorruptError after everything was written. A connection
+// that is cut is resumed.
 func (c *Client) Copy(ctx context.Context, a Address, about About, w io.Writer, moved func(bytes int64)) error {
 	hash := sha256.New()
 	if err := c.fetch(ctx, a, about, 0, io.MultiWriter(hash, w), moved); err != nil {
@@ -116,20 +117,19 @@ func (c *Client) Copy(ctx context.Context, a Address, about About, w io.Writer, 
 	return compare(hash.Sum(nil), about)
 }
 
-// Save writes a file to path by way of path + ".part". What an earlier attempt
-// left there is the beginning; the name is given once all of it is on the disk
-// with the right SHA-256. Only if replace is set does it take the place of what
-// stands at path.
+// Save writes a file to path by way of path + ".part". It continues what an earlier
+// attempt left there, and renames it to path once all of it is synced to the disk with
+// the right SHA-256. Only if replace is set does it replace an existing file at path.
 func (c *Client) Save(ctx context.Context, a Address, about About, path string, replace bool, moved func(bytes int64)) error {
 	part := path + ".part"
 	resumed, err := c.savePart(ctx, a, about, part, moved)
 	var corrupt *CorruptError
 	if errors.As(err, &corrupt) {
-		// Kept, it would be the beginning of the next attempt.
+		// If it were kept, the next attempt would continue it.
 		if err := os.Remove(part); err != nil {
 			return errors.Join(corrupt, err)
 		}
-		if resumed > 0 { // it was perhaps that of another file
+		if resumed > 0 { // the resumed part may be of another file
 			moved(-about.Size)
 			_, err = c.savePart(ctx, a, about, part, moved)
 			if errors.As(err, &corrupt) {
@@ -146,8 +146,8 @@ func (c *Client) Save(ctx context.Context, a Address, about About, path string, 
 	return os.Rename(part, path)
 }
 
-// kept says where a download goes on that a bad connection or a busy server ended.
-// A part without anything in it is removed.
+// kept adds the path of the incomplete download to an error that a retry may fix. An
+// empty part is removed.
 func kept(err error, part string) error {
 	if !passes(err) {
 		return err
@@ -162,7 +162,7 @@ func kept(err error, part string) error {
 	return fmt.Errorf("%w and are in %s: the same command goes on from there", err, part)
 }
 
-// savePart completes a part, and says how much of it was there.
+// savePart completes a part, and returns how many bytes of it there were before.
 func (c *Client) savePart(ctx context.Context, a Address, about About, part string, moved func(int64)) (resumed int64, err error) {
 	if info, err := os.Lstat(part); err == nil && !info.Mode().IsRegular() {
 		return 0, fmt.Errorf("%s is in the way", part)
@@ -192,7 +192,7 @@ func (c *Client) savePart(ctx context.Context, a Address, about About, part stri
 	if err := f.Sync(); err != nil {
 		return resumed, err
 	}
-	// What counts is what stands in the file, whoever wrote it.
+	// The hash covers the whole file, including what an earlier attempt wrote.
 	hash := sha256.New()
 	if err := rewind(f); err != nil {
 		return resumed, err
@@ -215,7 +215,7 @@ func compare(sum []byte, about About) error {
 	return nil
 }
 
-// fetch writes the bytes behind from, over as many connections as it takes.
+// fetch writes the bytes from offset from on, over as many connections as needed.
 func (c *Client) fetch(ctx context.Context, a Address, about About, from int64, w io.Writer, moved func(int64)) error {
 	for tries := (attempts{client: c}); from < about.Size; {
 		n, err := c.fetchOnce(ctx, a, about, from, w, moved)
@@ -235,7 +235,7 @@ func (c *Client) fetch(ctx context.Context, a Address, about About, from int64, 
 	return nil
 }
 
-// fetchOnce writes as much as one connection brings.
+// fetchOnce writes the bytes that arrive on one connection.
 func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int64, w io.Writer, moved func(int64)) (n int64, err error) {
 	header := wantsBytes()
 	if from > 0 {
@@ -246,13 +246,13 @@ func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close() // a failure shows when it is read to its end
+	defer response.Body.Close() // a failure shows when the body is read to its end
 	if etag := response.Header.Get("ETag"); etag != about.etag {
 		return 0, errors.New("the server has another file now: get it from its start")
 	}
 	switch {
 	case from == 0 && response.StatusCode == http.StatusOK:
-	case response.StatusCode == http.StatusOK: // something in between knows no ranges
+	case response.StatusCode == http.StatusOK: // a proxy does not support ranges
 		if _, err := io.CopyN(io.Discard, response.Body, from); err == io.EOF {
 			return 0, &lostError{err: errCut}
 		} else if err != nil {
@@ -268,7 +268,7 @@ func (c *Client) fetchOnce(ctx context.Context, a Address, about About, from int
 	return n, err
 }
 
-// writing tells of what it writes.
+// writing is a writer that reports its progress.
 type writing struct {
 	io.Writer
 	moved func(int64)

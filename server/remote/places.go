@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Parent is a place as the server describes it.
+// Parent is a place with the names that the server has for it.
 type Parent struct {
 	Place
 	Space string // its slug
 	Name  string // or title; may be empty
 }
 
-// placeKinds are the kinds of places that a space has.
+// placeKinds are the kinds of places in a space.
 var placeKinds = []string{"product", "ticket", "meeting"}
 
-// Parents calls each with the places that the caller may see, one space after the
-// other. An empty slug is every space, an empty kind every kind.
+// Parents calls each with the places that the caller may see, space by space. An empty
+// slug selects all spaces, an empty kind all kinds.
 func (c *Client) Parents(ctx context.Context, slug, kind string, each func(Parent) error) error {
 	slugs := []string{slug}
 	if slug == "" {
@@ -59,8 +59,7 @@ func (c *Client) parents(ctx context.Context, slug, kind string, each func(Paren
 	})
 }
 
-// FindPlace gives the place by which the server knows it: it looks a name up,
-// which only one may have.
+// FindPlace returns the place with its id. It looks up a name, which must be unique.
 func (c *Client) FindPlace(ctx context.Context, p Place) (Place, error) {
 	if p.id != "" {
 		return p, nil
@@ -69,8 +68,8 @@ func (c *Client) FindPlace(ctx context.Context, p Place) (Place, error) {
 	return found, err
 }
 
-// findIn is FindPlace for a place whose name has a slash and that of an attachment
-// behind it, and gives that too. Both may have slashes in them.
+// findIn is FindPlace for a place whose name is followed by a slash and the name of an
+// attachment, which it returns too. Both names may contain slashes.
 func (c *Client) findIn(ctx context.Context, p Place) (Place, string, error) {
 	return c.findPlace(ctx, p, func(name string) (string, bool) {
 		rest := p.name[min(len(name), len(p.name)):]
@@ -78,8 +77,8 @@ func (c *Client) findIn(ctx context.Context, p Place) (Place, string, error) {
 	})
 }
 
-// findPlace finds the place with whose name p.name begins, where split likes what
-// comes after it. The case of letters counts where names differ in nothing else.
+// findPlace returns the place whose name is a prefix of p.name, if split accepts that
+// name. Case matters only between names that differ in nothing else.
 func (c *Client) findPlace(ctx context.Context, p Place, split func(name string) (rest string, ok bool)) (Place, string, error) {
 	var same, alike []Place
 	rests := map[Place]string{}

@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// firstWait is how long a client waits after the first failure, and longestWait
-	// after any that the server named no wait for.
+	// firstWait is the wait after the first failure, and longestWait the longest wait
+	// after any failure for which the server requested none.
 	firstWait   = 250 * time.Millisecond
 	longestWait = 15 * time.Second
 )
 
-// attempts paces what is tried again.
+// attempts is the backoff of retries.
 type attempts struct {
 	client   *Client
-	failed   time.Time // first since something went forward
-	failures int       // since then
+	failed   time.Time // the first failure since the last progress
+	failures int       // failures since the last progress
 }
 
-// forward begins anew: what follows is another failure.
+// forward resets the backoff after progress.
 func (a *attempts) forward() { *a = attempts{client: a.client} }
 
-// again waits until the next attempt. It returns err when another would not
+// again waits until the next attempt. It returns err when another attempt would not
 // help, or would come too late.
 func (a *attempts) again(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
@@ -64,7 +64,7 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	}
 }
 
-// retry tries until it succeeds or there is no hope.
+// retry calls try until it succeeds, or another attempt would not help.
 func (c *Client) retry(ctx context.Context, try func() error) error {
 	for a := (attempts{client: c}); ; {
 		err := try()
@@ -77,7 +77,7 @@ func (c *Client) retry(ctx context.Context, try func() error) error {
 	}
 }
 
-// passes says whether the same request may fare better later.
+// passes reports whether the same request may succeed later.
 func passes(err error) bool {
 	var (
 		r    *Refusal

@@ -20,7 +20,7 @@ import (
 	"attachd/server/content"
 )
 
-// Uploads sends files to one place.
+// Uploads uploads files to one place.
 type Uploads struct {
 	client  *Client
 	to      Place
@@ -28,11 +28,10 @@ type Uploads struct {
 	me      caller
 
 	mu    sync.Mutex
-	known map[string]bool // ids of what was uploaded
+	known map[string]bool // ids of the uploaded attachments
 }
 
-// Uploads sees that the key is good before anything is sent. The id of a
-// comment may be empty.
+// Uploads checks the key before anything is sent. The id of a comment may be empty.
 func (c *Client) Uploads(ctx context.Context, to Place, comment string) (*Uploads, error) {
 	me, err := c.me(ctx)
 	if err != nil {
@@ -41,25 +40,24 @@ func (c *Client) Uploads(ctx context.Context, to Place, comment string) (*Upload
 	return &Uploads{client: c, to: to, comment: comment, me: me, known: map[string]bool{}}, nil
 }
 
-// lookups is how often a list is read before an upload whose answer was lost counts
-// as not made. The waits between them grow: almost 4 seconds in all.
+// lookups is how often a list is read before an upload whose answer was lost counts as
+// not made. The waits between them grow: almost 4 seconds in total.
 const lookups = 4
 
-// Upload sends the file at path under a name, with its SHA-256, which the server checks. moved
-// is called for bytes on their way; a negative number takes back those of an
-// attempt that failed. Files are read twice and never held in memory.
+// Upload sends the file at path under a name, with its SHA-256, which the server
+// verifies. moved is called with the number of bytes sent; a negative number takes back
+// those of an attempt that failed. Files are read twice and never held in memory.
 //
-// It is sent again when the server cannot have the whole of it, or said that it
-// took nothing. When it was sent whole and the answer was lost, the list of the
-// place says it: a new attachment by the same user with the same name and
-// SHA-256 is this one. Only one that is not there after a few lookups is sent
-// again.
+// The file is sent again when the server cannot have received all of it, or said that
+// it stored nothing. When all of it was sent and the answer was lost, the list of the
+// place is searched: a new attachment by the same user with the same name and SHA-256
+// is this upload. Only if it is not there after a few lookups is the file sent again.
 func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(bytes int64)) (Attachment, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Attachment{}, err
 	}
-	defer f.Close() // only read
+	defer f.Close() // it is only read
 	outgoing, err := u.prepare(f, name)
 	if err != nil {
 		return Attachment{}, err
@@ -91,8 +89,7 @@ func (u *Uploads) Upload(ctx context.Context, path, name string, moved func(byte
 	}
 }
 
-// after says what there is on the server of an upload that a bad connection or a
-// server ended.
+// after adds to the error of an interrupted upload what the server may have of it.
 func after(err error, sent, size int64, whole bool) error {
 	var lost *lostError
 	switch {
@@ -104,7 +101,7 @@ func after(err error, sent, size int64, whole bool) error {
 	return err
 }
 
-// outgoing is a file to be sent.
+// outgoing is a file to upload.
 type outgoing struct {
 	file   *os.File
 	name   string
@@ -128,8 +125,8 @@ func (u *Uploads) prepare(f *os.File, name string) (outgoing, error) {
 	return outgoing{f, name, size, [sha256.Size]byte(hash.Sum(nil))}, nil
 }
 
-// post sends a file once. Of one that fails it says how many bytes of the file
-// left, and whether all of the request may have.
+// post sends a file once. After a failure it returns how many bytes of the file were
+// sent, and whether the whole request may have been.
 func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made Attachment, sent int64, whole bool, err error) {
 	head, tail, boundary := u.form(o)
 	body := &sending{moved: moved}
@@ -139,7 +136,7 @@ func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made
 		header: http.Header{
 			"Content-Type": {"multipart/form-data; boundary=" + boundary},
 			"Repr-Digest":  {"sha-256=:" + base64.StdEncoding.EncodeToString(o.digest[:]) + ":"},
-			// What is refused anyway need not be sent.
+			// A refusal then comes before the body is sent.
 			"Expect": {"100-continue"},
 		}})
 	if err == nil {
@@ -153,7 +150,7 @@ func (u *Uploads) post(ctx context.Context, o outgoing, moved func(int64)) (made
 
 var inForm = strings.NewReplacer("\r", "%0D", "\n", "%0A", `"`, "%22") // WHATWG HTML, "Multipart form data"
 
-// form gives what stands before and behind the bytes of a file.
+// form returns the parts of the body before and after the bytes of a file.
 func (u *Uploads) form(o outgoing) (head, tail, boundary string) {
 	boundary = rand.Text()
 	if u.comment != "" {
@@ -164,7 +161,8 @@ func (u *Uploads) form(o outgoing) (head, tail, boundary string) {
 	return head, "\r\n--" + boundary + "--\r\n", boundary
 }
 
-// exactly is the parameter filename* (RFC 8187), in which no part of a name can be taken for an escape. It has UTF-8 only.
+// exactly is the parameter filename* (RFC 8187), in which no part of a name can be
+// taken for an escape. It can hold UTF-8 only.
 func exactly(name string) string {
 	if !utf8.ValidString(name) {
 		return ""
@@ -172,7 +170,7 @@ func exactly(name string) string {
 	return "; filename*=UTF-8''" + url.PathEscape(name)
 }
 
-// sending is the body of an upload.
+// sending is the body of an upload, which counts the bytes sent.
 type sending struct {
 	io.Reader
 	ended atomic.Bool // it was read to its end
@@ -197,8 +195,8 @@ func (s *sending) count(n int64) {
 	s.moved(n)
 }
 
-// takeBack ends the counting, for net/http may still be reading, and gives what was
-// counted.
+// takeBack stops the counting, since net/http may still be reading, and returns what
+// was counted.
 func (s *sending) takeBack() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +205,7 @@ func (s *sending) takeBack() int64 {
 	return s.counted
 }
 
-// counted counts the bytes that are read of the file.
+// counted is a reader of the file that counts its bytes.
 type counted struct {
 	io.Reader
 	to *sending
@@ -219,8 +217,8 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unchanging reads a file, and fails when it has become shorter. Any other
-// change the server finds by the digest.
+// unchanging is a reader of a file that fails when the file has become shorter. Any
+// other change is found by the server with the digest.
 func unchanging(o outgoing) io.Reader {
 	return &full{Reader: io.NewSectionReader(o.file, 0, o.size), left: o.size}
 }
@@ -242,7 +240,7 @@ func (f *full) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// findLost finds an upload whose answer was lost.
+// findLost searches for an upload whose answer was lost.
 func (u *Uploads) findLost(ctx context.Context, o outgoing) (found Attachment, ok bool, err error) {
 	name := o.name
 	if !utf8.ValidString(name) {
@@ -274,7 +272,8 @@ func (u *Uploads) findLost(ctx context.Context, o outgoing) (found Attachment, o
 	return found, false, nil
 }
 
-// claim says whether an attachment is not yet known as another file of ours.
+// claim reports whether an attachment is not yet known to be another file of these
+// uploads, and marks it as known.
 func (u *Uploads) claim(id string) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// The addresses in the global unicast ranges that are not on the public
-// internet, or lead to another address: the registries of RFC 6890 and what
-// has come to them since. Of IPv6, only 2000::/3 is public at all.
+// special are the prefixes in the global unicast ranges that are not on the public
+// internet, or lead to another address: from the registries of RFC 6890 and their later
+// additions. Of IPv6, only 2000::/3 is public at all.
 var special = prefixes(
 	"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
 	"192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15",
@@ -25,7 +25,7 @@ func prefixes(texts ...string) (all []netip.Prefix) {
 	return all
 }
 
-// isPublic says whether an address is on the public internet.
+// isPublic reports whether an address is on the public internet.
 func isPublic(a netip.Addr) bool {
 	a = a.Unmap().WithZone("")
 	if a.Is6() && !global6.Contains(a) {
@@ -39,9 +39,9 @@ func isPublic(a netip.Addr) bool {
 	return a.IsValid()
 }
 
-// refusePrivate is a net.Dialer's Control. It sees the address that is about
-// to be connected to, after the name was looked up: a name that leads to
-// another address the next time gains nothing.
+// refusePrivate is a net.Dialer's Control. It checks the resolved address immediately
+// before the connection, so a name that resolves to another address the next time (DNS
+// rebinding) gains nothing.
 func refusePrivate(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {

@@ -14,89 +14,88 @@ import (
 	"attachd/store"
 )
 
-// Options says how a Courier works. All fields without a remark are required.
+// Options are the settings of a Courier. Fields without a remark are required.
 type Options struct {
 	Outbox   store.Outbox
 	Sender   *Sender
 	Render   func(store.Event) (Message, error)
-	RetryFor time.Duration // after which an event that fails is given up
+	RetryFor time.Duration // the age at which an event that fails is given up
 	Now      func() time.Time
 	Clock    Clock
 	Log      *slog.Logger
-	Count    func(outcome string)                 // optional: counts how each attempt ended
-	After    func(time.Duration) <-chan time.Time // optional: in place of time.After, for tests
-	Jitter   func(d time.Duration) time.Duration  // optional: in place of a wait from d/2 to d
+	Count    func(outcome string)                 // optional: counts the outcome of each attempt
+	After    func(time.Duration) <-chan time.Time // optional: replaces time.After, for tests
+	Jitter   func(d time.Duration) time.Duration  // optional: replaces a random wait from d/2 to d
 }
 
-// Clock gives a time that has passed whatever the clock was set to, whether it
-// is also what the clock says, and the count of time that the outbox forgets
-// dead letters by.
+// Clock returns a time that has certainly passed whatever the clock was set to, whether
+// that is also the clock's time, and the measure of time by which the outbox removes
+// old dead letters.
 type Clock func(ctx context.Context) (now time.Time, settled bool, age time.Duration, err error)
 
-// The outcomes of attempts.
+// Outcomes of attempts.
 const (
 	Delivered = "delivered"
-	Failed    = "failed" // it is tried again
-	Dead      = "dead"   // it was the last one
+	Failed    = "failed" // it will be retried
+	Dead      = "dead"   // it was the last attempt
 )
 
-// Outcomes are all of them.
+// Outcomes are all outcomes of attempts.
 var Outcomes = []string{Delivered, Failed, Dead}
 
 const (
-	window      = 100                 // events that are looked at together, and delivered before they are removed
-	flushAfter  = time.Second         // for which delivered events stay in the outbox at most, while others are sent
-	firstPause  = time.Second         // after a failure, before anything is sent; doubled by each
-	longPause   = time.Minute         // at most
-	firstRetry  = 5 * time.Second     // before the same event is sent again; doubled by each
-	longRetry   = 15 * time.Minute    // at most
-	longAfter   = time.Hour           // of a Retry-After, at most
-	keepDead    = 30 * 24 * time.Hour // dead letters
+	window      = 100                 // events that are read at once, and delivered before they are removed
+	flushAfter  = time.Second         // longest time that delivered events stay in the outbox while others are sent
+	firstPause  = time.Second         // wait after a failure before anything is sent; doubled by each
+	longPause   = time.Minute         // longest such wait
+	firstRetry  = 5 * time.Second     // wait before the same event is sent again; doubled by each failure
+	longRetry   = 15 * time.Minute    // longest such wait
+	longAfter   = time.Hour           // longest Retry-After that is respected
+	keepDead    = 30 * 24 * time.Hour // age at which dead letters are removed
 	pruneEvery  = time.Hour
-	pruneAtOnce = 5000 // so that changes need not wait for long
+	pruneAtOnce = 5000 // batch size, so that other changes need not wait for long
 )
 
-// Courier brings the events of an outbox to a receiver, one at a time, in
-// their order. When one fails, nothing is sent for a while, and that event not
-// for longer: others go on before it, those first that were not tried yet, so
-// that what the receiver cannot bear is in nobody's way. Only what concerns
-// the same attachment waits for it, so that of one attachment all is told in
+// Courier delivers the events of an outbox to a receiver, one at a time, in their
+// order. When one fails, there is a pause before anything is sent, and a longer one
+// before that event is retried: others overtake it, first those without an attempt, so
+// that an event that the receiver cannot process does not block the others. Only events
+// of the same attachment wait for it, so that the events of one attachment arrive in
 // order.
 //
-// That the receiver could not be reached is not an event's fault: once it
-// takes another, all that failed meanwhile are tried at once, unless one alone
-// had failed.
+// An unreachable receiver is not an event's fault: once the receiver accepts another
+// event, all that failed meanwhile are retried at once, unless only one had failed.
 type Courier struct {
 	Options
 
-	delays map[uint64]delay // of events that failed
+	delays map[uint64]delay // of events that failed, by sequence number
 	streak map[uint64]bool  // events that failed since the last success
-	fails  int              // failures since then
-	resume time.Time        // nothing is sent before
-	done   []uint64         // delivered, and still in the outbox
+	fails  int              // failures since the last success
+	resume time.Time        // nothing is sent before this time
+	done   []uint64         // delivered, and not yet removed from the outbox
 	dead   []store.DeadLetter
-	first  time.Time // when the first of those was
+	first  time.Time // when the first of done and dead was added
 	pruned time.Time
 
 	mu     sync.Mutex
 	status Status
 }
 
-// delay is how an event that failed is put off.
+// delay is the backoff of an event that failed.
 type delay struct {
 	attempts int
-	first    time.Time // when it failed first
+	first    time.Time // when it failed for the first time
 	until    time.Time
 }
 
-// Status is how a Courier has fared since it was made.
+// Status holds the last results of a Courier since it was made.
 type Status struct {
 	LastSuccess time.Time // zero: none
 	LastFailure time.Time // zero: none
-	LastError   string    // of that failure
+	LastError   string    // the error of the last failure
 }
 
-// NewCourier makes a Courier. Run sets it to work.
+// NewCourier returns a Courier. Run starts it.
 func NewCourier(o Options) *Courier {
 	if o.After == nil {
 		o.After = time.After
@@ -110,15 +109,15 @@ func NewCourier(o Options) *Courier {
 	return &Courier{Options: o, delays: map[uint64]delay{}, streak: map[uint64]bool{}}
 }
 
-// Status says what was delivered and what failed last.
+// Status returns the last results.
 func (c *Courier) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.status
 }
 
-// Run delivers until ctx ends. What is being sent then may have arrived, and
-// is sent again by the next Run.
+// Run delivers events until ctx ends. An event that is being sent then may have
+// arrived, and is sent again by the next Run.
 func (c *Courier) Run(ctx context.Context) {
 	defer c.Sender.Close()
 	for {
@@ -130,7 +129,7 @@ func (c *Courier) Run(ctx context.Context) {
 		}
 		news := c.Outbox.NewEvents()
 		if c.resume.After(c.Now()) {
-			news = nil // they wait too
+			news = nil // new events wait for the end of the pause too
 		}
 		select {
 		case <-ctx.Done():
@@ -140,8 +139,8 @@ func (c *Courier) Run(ctx context.Context) {
 	}
 }
 
-// round sends what can be sent now, and says how long to wait then, unless
-// something comes in.
+// round sends what can be sent now, and returns how long to wait afterwards if no event
+// is added.
 func (c *Courier) round(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
 		if !c.flush(ctx) {
@@ -150,8 +149,8 @@ func (c *Courier) round(ctx context.Context) time.Duration {
 		if wait := c.resume.Sub(c.Now()); wait > 0 {
 			return wait
 		}
-		// After a failure, those that have not been tried come first: a few
-		// that always fail must not use up all attempts.
+		// After a failure, events without an attempt come first: a few that always fail
+		// must not use up all attempts.
 		sent, wait, err := c.pass(ctx, c.fails > 0)
 		if err == nil && !sent && c.fails > 0 {
 			sent, wait, err = c.pass(ctx, false)
@@ -167,12 +166,12 @@ func (c *Courier) round(ctx context.Context) time.Duration {
 	return 0
 }
 
-// pass goes through the outbox until it has sent something, and says whether
-// it has, or else when the next event is due. It may send only what was not
-// tried before.
+// pass reads through the outbox until it has sent something. It reports whether it has,
+// and else when the next event is due. With untried, it sends only events without an
+// attempt.
 func (c *Courier) pass(ctx context.Context, untried bool) (sent bool, wait time.Duration, err error) {
 	wait = pruneEvery
-	held := map[uuid.UUID]bool{} // attachments of which something earlier waits
+	held := map[uuid.UUID]bool{} // attachments for which an earlier event waits
 	for after := uint64(0); ; {
 		events, err := c.Outbox.Events(ctx, after, window)
 		if err != nil {
@@ -190,7 +189,7 @@ func (c *Courier) pass(ctx context.Context, untried bool) (sent bool, wait time.
 	}
 }
 
-// sendFirst sends those of some events that can be sent now, up to a failure.
+// sendFirst sends those events that can be sent now, up to the first failure.
 func (c *Courier) sendFirst(ctx context.Context, events []store.Event, held map[uuid.UUID]bool, untried bool) (sent bool, wait time.Duration) {
 	wait = pruneEvery
 	for _, e := range events {
@@ -211,8 +210,8 @@ func (c *Courier) sendFirst(ctx context.Context, events []store.Event, held map[
 	return sent, wait
 }
 
-// forgetBefore forgets the delays of events that have left the outbox without
-// us, because it was full.
+// forgetBefore removes the delays of events that were dropped from the outbox because
+// it was full.
 func (c *Courier) forgetBefore(events []store.Event) {
 	for seq := range c.delays {
 		if len(events) == 0 || seq < events[0].Seq {
@@ -222,14 +221,14 @@ func (c *Courier) forgetBefore(events []store.Event) {
 	}
 }
 
-// deliver sends an event, and says whether to go on with the next.
+// deliver sends an event, and reports whether to continue with the next.
 func (c *Courier) deliver(ctx context.Context, e store.Event) bool {
 	message, err := c.Render(e)
 	if err == nil {
 		err = c.Sender.Send(ctx, message)
 	}
 	if err != nil && ctx.Err() != nil {
-		return false // nobody knows whether it arrived
+		return false // it is unknown whether it arrived
 	}
 	now := c.Now()
 	if len(c.done)+len(c.dead) == 0 {
@@ -291,29 +290,29 @@ func (c *Courier) fail(ctx context.Context, e store.Event, now time.Time, err er
 	c.status.LastFailure, c.status.LastError = now, brief(err)
 }
 
-// overdue says whether an event that has failed for so long, since the start,
-// is to be given up. By how long it has waited, only a clock that is trusted
-// says so: it may have been queued by one that was wrong.
+// overdue reports whether an event that has failed for the given time since the start
+// is to be given up. The time since it was queued counts only if the clock is trusted:
+// the event may have been queued while the clock was wrong.
 func (c *Courier) overdue(ctx context.Context, e store.Event, failing time.Duration) bool {
 	now, settled, _, err := c.Clock(ctx)
 	return failing >= c.RetryFor || err == nil && settled && now.Sub(e.Queued) >= c.RetryFor
 }
 
-// brief bounds what is kept of an error.
+// brief truncates the text of an error that is stored.
 func brief(err error) string {
 	const most = 300
 	text := err.Error()
 	return text[:min(len(text), most)]
 }
 
-// flush removes from the outbox what was delivered or given up, and says
-// whether that could be done.
+// flush removes delivered and given up events from the outbox, and reports whether that
+// succeeded.
 func (c *Courier) flush(ctx context.Context) bool {
 	if len(c.done)+len(c.dead) == 0 {
 		return true
 	}
 	if err := c.Outbox.AckEvents(ctx, c.done, c.dead...); err != nil {
-		// They stay in memory, and are not sent again before that is done.
+		// They stay in memory, and are not sent again before they are removed.
 		c.stumble(ctx, "delivered events cannot be removed from the outbox", err)
 		return false
 	}
@@ -321,7 +320,7 @@ func (c *Courier) flush(ctx context.Context) bool {
 	return true
 }
 
-// stumble is what becomes of a failure of the outbox itself.
+// stumble handles a failure of the outbox itself: it logs it and pauses.
 func (c *Courier) stumble(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		return
@@ -330,7 +329,7 @@ func (c *Courier) stumble(ctx context.Context, what string, err error) {
 	c.resume = c.Now().Add(longPause)
 }
 
-// prune forgets old dead letters, now and then.
+// prune removes old dead letters at intervals.
 func (c *Courier) prune(ctx context.Context) {
 	now := c.Now()
 	if now.Sub(c.pruned) < pruneEvery {

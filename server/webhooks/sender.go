@@ -1,7 +1,7 @@
-// Package webhooks reports what happened to attachments: it sends
-// the events of the outbox as webhooks, signed and framed as Standard Webhooks
-// says (https://www.standardwebhooks.com, version 1.0.0), and tries again
-// until they are taken or too old.
+// Package webhooks reports changes of attachments: it sends the events of the outbox as
+// webhooks, signed and framed according to Standard Webhooks
+// (https://www.standardwebhooks.com, version 1.0.0), and retries until they are
+// accepted or too old.
 package webhooks
 
 import (
@@ -25,19 +25,18 @@ import (
 	"attachd/server/backoff"
 )
 
-// Receiver is where webhooks go, and how.
+// Receiver is the receiver of webhooks and how it is reached.
 type Receiver struct {
 	URL string
-	// Secrets sign: each makes a signature of its own, so that a receiver can
-	// change from one to the next at any moment.
+	// Secrets sign: each makes a separate signature, so that a receiver can change from
+	// one to the next at any moment.
 	Secrets [][]byte
-	// AllowPrivate lets the receiver be in a private network, and be reached
-	// without TLS.
+	// AllowPrivate allows a receiver in a private network, and one without TLS.
 	AllowPrivate bool
 	Timeout      time.Duration // of one attempt
 }
 
-// CheckURL says what is wrong with a receiver's URL.
+// CheckURL returns what is wrong with a receiver's URL.
 func CheckURL(address string, allowPrivate bool) error {
 	u, err := url.Parse(address)
 	switch {
@@ -54,8 +53,8 @@ func CheckURL(address string, allowPrivate bool) error {
 	return nil
 }
 
-// ReadSecrets reads the file with the secrets, one on a line: "whsec_" and 24
-// to 64 bytes in base64.
+// ReadSecrets reads the file with the secrets, one per line: "whsec_" and 24 to 64
+// bytes in base64.
 func ReadSecrets(path string) (secrets [][]byte, err error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -80,13 +79,13 @@ func ReadSecrets(path string) (secrets [][]byte, err error) {
 	return secrets, nil
 }
 
-// Message is what is sent.
+// Message is a webhook to send.
 type Message struct {
-	ID   string // the same however often it is sent
+	ID   string // the same in every attempt
 	Body []byte
 }
 
-// Sender sends to one receiver.
+// Sender is a client of one receiver.
 type Sender struct {
 	receiver Receiver
 	now      func() time.Time
@@ -94,7 +93,7 @@ type Sender struct {
 	client   http.Client
 }
 
-// NewSender makes a Sender; now is the clock of signatures, and agent the
+// NewSender returns a Sender; now is the clock for signatures, and agent the
 // User-Agent.
 func NewSender(r Receiver, now func() time.Time, agent string) *Sender {
 	dialer := &net.Dialer{Control: refusePrivate}
@@ -102,16 +101,16 @@ func NewSender(r Receiver, now func() time.Time, agent string) *Sender {
 		dialer.Control = nil
 	}
 	return &Sender{receiver: r, now: now, agent: agent, client: http.Client{
-		// A redirect could lead anywhere, and most lose the body.
+		// A redirect could lead to any address, and most lose the body.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		// No proxy, not even from the environment: it would look up the name,
-		// and we would not see the address.
+		// No proxy, not even from the environment: it would resolve the name, and the
+		// address could not be checked.
 		Transport: &http.Transport{DialContext: dialer.DialContext, DisableCompression: true, MaxIdleConns: 1,
 			IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10},
 	}}
 }
 
-// Answer is a receiver's answer that does not take a message.
+// Answer is the error for a receiver's answer that refuses a message.
 type Answer struct {
 	Status     int
 	RetryAfter time.Duration // that it asks for; 0 is none
@@ -121,9 +120,8 @@ func (a *Answer) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("the receiver answered %d %s", a.Status, http.StatusText(a.Status)))
 }
 
-// Send sends a message once. A receiver that does not take it gives an
-// *Answer; any other error means that it was not reached, or did not answer
-// in time.
+// Send sends a message once. If the receiver refuses it, the error is an *Answer; any
+// other error means that the receiver was not reached, or did not answer in time.
 func (s *Sender) Send(ctx context.Context, m Message) error {
 	at := s.now()
 	status, header, err := s.do(ctx, http.MethodPost, m.Body, map[string]string{
@@ -138,13 +136,13 @@ func (s *Sender) Send(ctx context.Context, m Message) error {
 	return &Answer{Status: status, RetryAfter: backoff.RetryAfter(header.Get("Retry-After"), at)}
 }
 
-// Reach fails unless something answers at the receiver's address.
+// Reach returns an error unless a server answers at the receiver's address.
 func (s *Sender) Reach(ctx context.Context) error {
 	_, _, err := s.do(ctx, http.MethodOptions, nil, nil)
 	return err
 }
 
-// Close lets go of the connection.
+// Close closes the idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
 func (s *Sender) do(ctx context.Context, method string, body []byte, headers map[string]string) (status int, header http.Header, err error) {
@@ -165,21 +163,20 @@ func (s *Sender) do(ctx context.Context, method string, body []byte, headers map
 		}
 		var about *url.Error
 		if errors.As(err, &about) {
-			err = about.Err // the address is known
+			err = about.Err // the caller knows the address
 		}
 		return 0, nil, err
 	}
-	defer response.Body.Close() // only read
-	// Reading the answer lets the connection be used again; what it says is of no
-	// use.
+	defer response.Body.Close() // it is only read
+	// Reading the answer lets the connection be reused; its content is ignored.
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswer)
 	return response.StatusCode, response.Header, nil
 }
 
-// A longer answer is not read to its end.
+// maxAnswer is how many bytes of an answer are read.
 const maxAnswer = 16 << 10
 
-// sign gives a signature for each secret, with a space between them.
+// sign returns a signature for each secret, separated by spaces.
 func (s *Sender) sign(m Message, at time.Time) string {
 	var all []string
 	for _, secret := range s.receiver.Secrets {
