@@ -13,20 +13,20 @@ import (
 	"attachd/server/content/container"
 )
 
-// headBytes is how much of a file is looked at but for the directories of containers.
+// headBytes is how many bytes at the start of a file are read; the directories of containers are read in addition.
 const headBytes = 64 << 10
 
-// mimetype's limit is one for the whole process, and it must be the number of bytes it is handed.
+// The limit of mimetype is global, and must be the number of bytes that it is given.
 func init() { mimetype.SetLimit(headBytes) }
 
-// finding is what a content turned out to be.
+// finding is the detected type of a content.
 type finding struct {
 	*kind
-	broken string // why it is of no use, as the end of a sentence, or ""
+	broken string // why the file is unusable, as the end of a sentence, or ""
 }
 
-// detect says what the content is. The name decides only between kinds of text, between what a password hides, and
-// between sound and film in one kind of container.
+// detect returns the type of the content. The name decides only between types of text, between the types that
+// encryption with a password hides, and between sound and film in one type of container.
 func detect(src *container.Source, named []*kind) finding {
 	head := src.Bytes(0, headBytes)
 	read := charset.Read(head, src.Size > int64(len(head)))
@@ -43,7 +43,8 @@ func detect(src *container.Source, named []*kind) finding {
 	return found
 }
 
-// detectText finds what starts with text, be it text to its end or not, and nothing where the content is something else.
+// detectText returns the type of content that starts as text, even if it is not text to its end, and an empty finding
+// for anything else.
 func detectText(src *container.Source, body []byte, isText bool, named []*kind) finding {
 	root := markup(body)
 	switch {
@@ -67,12 +68,12 @@ func detectText(src *container.Source, body []byte, isText bool, named []*kind) 
 	return finding{kind: textKind(body, root, named)}
 }
 
-// saysText recognizes a name that claims text which nothing runs.
+// saysText reports whether a name claims text that is not executed.
 func saysText(named []*kind) bool {
 	return slices.ContainsFunc(named, func(k *kind) bool { return k.is(text) && !k.is(html|script) })
 }
 
-// scriptKind trusts the name of a script on its language, and its first line next.
+// scriptKind returns a script's language: that of its name, else that of its first line.
 func scriptKind(head []byte, named []*kind) *kind {
 	for _, k := range named {
 		if k.is(script) {
@@ -85,7 +86,7 @@ func scriptKind(head []byte, named []*kind) *kind {
 	return kindShell
 }
 
-// textKind lets the name decide what a text is, unless its root element is <svg>.
+// textKind returns the type of a text: SVG if its root element is <svg>, else mostly what the name claims.
 func textKind(body []byte, root *kind, named []*kind) *kind {
 	if root == kindSVG {
 		return kindSVG
@@ -116,13 +117,13 @@ func textKind(body []byte, root *kind, named []*kind) *kind {
 	return kindText
 }
 
-// isTranslation recognizes the translations of Qt, which are XML under the name of TypeScript programs.
+// isTranslation reports whether a text is a translation of Qt, which is XML with the extension of TypeScript programs.
 func isTranslation(body []byte) bool {
 	start := bytes.TrimLeft(body, " \t\r\n")
 	return bytes.HasPrefix(start, []byte("<?xml")) || hasPrefixFold(start, "<!doctype ts>") || bytes.HasPrefix(start, []byte("<TS "))
 }
 
-// isPEM recognizes a container of S/MIME that is written as text: in PEM (RFC 7468), as the base64 of one, or as a mail.
+// isPEM reports whether a text is an S/MIME container: in PEM (RFC 7468), in base64, or as a mail.
 func isPEM(body []byte) bool {
 	start := bytes.TrimLeft(body, " \t\r\n")
 	for _, prefix := range []string{"-----begin ", "mi", "content-", "mime-version:"} {
@@ -133,8 +134,8 @@ func isPEM(body []byte) bool {
 	return false
 }
 
-// tableKind recognizes a table, which many programs write under the name of a workbook: by a tab in one of the first lines, or
-// by as many semicolons or commas in each of them. It is nil for other text.
+// tableKind returns the type of a table, which many programs write under the name of a workbook: there is a tab in one
+// of the first lines, or each of them has the same number of semicolons or commas. It is nil for other text.
 func tableKind(body []byte) *kind {
 	const lookAt = 10 // lines
 	lines := bytes.FieldsFunc(body, func(r rune) bool { return r == '\r' || r == '\n' })
@@ -151,7 +152,7 @@ func tableKind(body []byte) *kind {
 	return nil
 }
 
-// countUnquoted counts c in a line where it is not between quotes.
+// countUnquoted counts c in a line outside of quotes.
 func countUnquoted(line []byte, c byte) (n int) {
 	quoted := false
 	for _, b := range line {
@@ -165,22 +166,22 @@ func countUnquoted(line []byte, c byte) (n int) {
 	return n
 }
 
-// isPagePart recognizes what begins with what a page consists of, though it lacks <html>: so do programs write a page under the
-// name of a document.
+// isPagePart reports whether a text begins with an element of an HTML page, though <html> is missing: some programs
+// write pages in this form under the name of a document.
 func isPagePart(body []byte) bool {
 	start := bytes.TrimLeft(body, " \t\r\n")
 	parts := []string{"table", "meta", "style", "link", "title", "div", "p", "span", "center", "font", "b", "h1", "h2", "h3", "br", "form"}
 	return len(start) > 1 && start[0] == '<' && slices.Contains(parts, tagName(start[1:]))
 }
 
-// isSavedPage recognizes a page with all its parts in one file (MHTML, RFC 2557), by the header that it begins with.
+// isSavedPage reports whether a text is a page with all its parts in one file (MHTML, RFC 2557), by its header.
 func isSavedPage(body []byte) bool {
 	header, _, _ := bytes.Cut(bytes.ReplaceAll(body[:min(len(body), 4<<10)], []byte("\r"), nil), []byte("\n\n"))
 	header = bytes.ToLower(header)
 	return bytes.Contains(header, []byte("mime-version:")) && bytes.Contains(header, []byte("multipart/related"))
 }
 
-// officeInXML recognizes the documents of Office 2003 and later that are one XML file, and is nil for others.
+// officeInXML returns the type of a document of Office 2003 or later that is one XML file, or nil.
 func officeInXML(body []byte) *kind {
 	start := body[:min(len(body), 4<<10)]
 	for _, mark := range []struct {
@@ -201,7 +202,7 @@ func officeInXML(body []byte) *kind {
 	return nil
 }
 
-// officeFamily is that of a document of Office in one XML file, which may lack the declaration of XML, or "".
+// officeFamily returns the family of an Office document in one XML file, which may lack the XML declaration, or "".
 func officeFamily(body []byte) string {
 	if k := officeInXML(body); k != nil && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("<")) {
 		return k.family
@@ -209,12 +210,12 @@ func officeFamily(body []byte) string {
 	return ""
 }
 
-// openDocumentInXML recognizes an OpenDocument file that is one XML file (part 3, section 2.2).
+// openDocumentInXML reports whether a text is an OpenDocument file that is one XML file (part 3, section 2.2).
 func openDocumentInXML(body []byte) bool {
 	return bytes.Contains(body[:min(len(body), 4<<10)], []byte("urn:oasis:names:tc:opendocument:xmlns:office:"))
 }
 
-// soundOrFilm lets the name say that a container has sound only.
+// soundOrFilm returns the type of a media container: that for sound only, if the name claims it.
 func soundOrFilm(found *kind, named []*kind) *kind {
 	for _, container := range [][]string{
 		{"video/mp4", "video/3gpp", "video/3gpp2", "video/quicktime", "audio/mp4"},
@@ -231,16 +232,18 @@ func soundOrFilm(found *kind, named []*kind) *kind {
 	return found
 }
 
-// latestPDF is where readers stop to look for the header of a PDF: it is in the first 1,024 bytes.
+// latestPDF is how many bytes from the start readers search for the header of a PDF.
 const latestPDF = 1024
 
-// latePDF recognizes a PDF with something before its header, if it is nothing else.
+// latePDF reports whether there is the header of a PDF, perhaps after other bytes. Such a file is a PDF if it is
+// nothing else.
 func latePDF(head []byte) bool {
 	return bytes.Contains(head[:min(len(head), latestPDF)], []byte("%PDF-"))
 }
 
-// withoutLatePDF is head for mimetype, which takes everything for a PDF that latePDF does, programs among it, before it
-// looks for much else. What takes the header's place has the same sum, on which a tar header's checksum depends.
+// withoutLatePDF returns head for mimetype without the header that latePDF finds: mimetype takes any file with it for a
+// PDF, programs among them, before it tests for most other types. The replacement has the same sum of bytes, since a
+// tar header contains a checksum.
 func withoutLatePDF(head []byte) []byte {
 	if !latePDF(head) {
 		return head
@@ -279,7 +282,7 @@ func detectBinary(src *container.Source, head []byte, named []*kind) finding {
 		k = askMimetype(head)
 	}
 	switch {
-	case k == kindM4A && string(head[8:12]) == "MSNV": // what cameras and telephones of Sony write: film
+	case k == kindM4A && string(head[8:12]) == "MSNV": // written by Sony cameras and telephones: film
 		return finding{kind: kindMP4}
 	case k == kindHEIF && holdsAVIF(head):
 		return finding{kind: kindAVIF}
@@ -293,14 +296,14 @@ func detectBinary(src *container.Source, head []byte, named []*kind) finding {
 	return finding{kind: kindUnknown}
 }
 
-// signatures are the ones that mimetype does not know, and those of programs that it knows but would take for an archive
-// or a film if enough in them looked like one.
+// signatures are the magic numbers that mimetype does not know, and those of programs that it knows but takes for an
+// archive or a film if enough in them looks like one.
 var signatures = []struct{ magic, mime string }{
 	{"\xFE\xED\xFA\xCE", "application/x-mach-binary"},
 	{"\xFE\xED\xFA\xCF", "application/x-mach-binary"},
 	{"\xCE\xFA\xED\xFE", "application/x-mach-binary"},
 	{"\xCF\xFA\xED\xFE", "application/x-mach-binary"},
-	{"\xCA\xFE\xBA\xBF", "application/x-mach-binary"}, // for several machines, with 64-bit offsets
+	{"\xCA\xFE\xBA\xBF", "application/x-mach-binary"}, // for several architectures, with 64-bit offsets
 	{"\x00asm", "application/wasm"},
 	{"L\x00\x00\x00\x01\x14\x02\x00", "application/x-ms-shortcut"},
 	{"\xED\xAB\xEE\xDB", "application/x-rpm"},
@@ -310,13 +313,13 @@ var signatures = []struct{ magic, mime string }{
 	{"FEA1", "application/x-feather"},
 	{"ORC", "application/vnd.apache.orc"},
 	{"caff\x00\x01\x00\x00", "audio/x-caf"},
-	{"AC10", "image/vnd.dwg"}, // and the number of the version, since AutoCAD 13
+	{"AC10", "image/vnd.dwg"}, // followed by the number of the version, since AutoCAD 13
 	{"II+\x00", "image/tiff"}, // BigTIFF
 	{"MM\x00+", "image/tiff"},
 }
 
-// classOrMachO recognizes a Java class, whose fifth to eighth byte are its version, from 45 on, or a Mach-O file for several
-// machines, where they are the number of those.
+// classOrMachO distinguishes a Java class, whose bytes five to eight are its version, from 45 on, from a Mach-O file
+// for several architectures, where they are the number of those.
 func classOrMachO(head []byte) *kind {
 	const magic, oldestClass = 4, 45
 	if len(head) >= magic+4 && binary.BigEndian.Uint32(head[magic:]) < oldestClass {
@@ -325,8 +328,8 @@ func classOrMachO(head []byte) *kind {
 	return kindClass
 }
 
-// askMimetype is mimetype's answer as far as the table has it, but for PDFs. It has panicked on hostile input before:
-// that is unknown content, and no reason to fall over.
+// askMimetype returns the type that mimetype detects, if the table has it and it is no PDF. mimetype has panicked on
+// hostile input before: the type is then unknown, and the server must not crash.
 func askMimetype(head []byte) (k *kind) {
 	defer func() {
 		if recover() != nil {
@@ -342,8 +345,8 @@ func askMimetype(head []byte) (k *kind) {
 	return kindUnknown
 }
 
-// holdsAVIF looks for AVIF among the brands that a HEIF file says it is compatible with: many writers put "mif1" first,
-// which says no more than that it is a picture (AVIF, section 6.2).
+// holdsAVIF reports whether AVIF is among the compatible brands of a HEIF file: many writers put "mif1" first, which
+// only means that it is a picture (AVIF, section 6.2).
 func holdsAVIF(head []byte) bool {
 	for brand := range brands(head) {
 		if brand == "avif" || brand == "avis" {
@@ -353,8 +356,8 @@ func holdsAVIF(head []byte) bool {
 	return false
 }
 
-// brands are those that a file in the ISO base media format says it is compatible with, in its first box (ISO/IEC
-// 14496-12, section 4.3); none for another file.
+// brands returns the compatible brands of a file in the ISO base media format, from its first box (ISO/IEC 14496-12,
+// section 4.3); none for another file.
 func brands(head []byte) iter.Seq[string] {
 	const compatible, brandLen = 16, 4 // after the box's length and type, the first brand and its version
 	return func(yield func(string) bool) {
@@ -370,8 +373,8 @@ func brands(head []byte) iter.Seq[string] {
 	}
 }
 
-// plausibleGIF wants a block where the first one must be (GIF89a, section 17 to 20): a script may start with "GIF89a"
-// and go on in a comment.
+// plausibleGIF requires a block where the first one must be (GIF89a, section 17 to 20): a script may start with
+// "GIF89a" and continue in a comment.
 func plausibleGIF(head []byte) bool {
 	const header = 13
 	if len(head) < header {
@@ -384,7 +387,8 @@ func plausibleGIF(head []byte) bool {
 	return first >= len(head) || bytes.IndexByte([]byte("\x21\x2C\x3B"), head[first]) >= 0
 }
 
-// parquetKind wants the footer that the file's last bytes speak of: four of length, then the magic again.
+// parquetKind requires the footer that the last bytes of the file announce: four of length, then the magic number
+// again.
 func parquetKind(src *container.Source) finding {
 	const headAndTail = 12
 	tail := src.Bytes(max(0, src.Size-8), 8)

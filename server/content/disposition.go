@@ -6,9 +6,10 @@ import (
 	"unicode/utf8"
 )
 
-// Disposition is the value of a Content-Disposition header (RFC 6266) for a file called name: kind is "inline" or
-// "attachment", and anything else counts as "attachment". The name comes twice: in ASCII, with "_" for whatever some
-// client might misread, and whole as filename* (RFC 8187), which wins wherever it is understood.
+// Disposition returns the value of a Content-Disposition header (RFC 6266) for a file called name: kind is "inline" or
+// "attachment", and anything else counts as "attachment". The name is in it twice: in ASCII, with "_" for characters
+// that some client might misread, and complete as filename* (RFC 8187), which has precedence in clients that support
+// it.
 func Disposition(kind, name string) string {
 	if kind != "inline" {
 		kind = "attachment"
@@ -17,7 +18,7 @@ func Disposition(kind, name string) string {
 	return kind + `; filename="` + asciiName(name) + `"; filename*=UTF-8''` + percentEncode(name)
 }
 
-// asciiName leaves no quote, backslash or percent sign: clients disagree on what those mean inside quotes.
+// asciiName replaces quotes, backslashes and percent signs too: clients disagree on what those mean inside quotes.
 func asciiName(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || strings.ContainsRune(`"\%`, r) {

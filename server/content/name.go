@@ -18,20 +18,20 @@ import (
 )
 
 const (
-	maxNameBytes = 255 // what the usual file systems take
-	maxExtBytes  = 32  // with its dot; anything longer is no extension
+	maxNameBytes = 255 // the limit of the usual file systems
+	maxExtBytes  = 32  // including the dot; anything longer is no extension
 )
 
-// errNoName says that nothing was left of a file name that could be one.
+// errNoName means that no usable file name was left.
 var errNoName = errors.New("The file needs a name other than an empty one, \".\" or \"..\".")
 
-// formEscapes are what browsers write for what would end a quoted name in a multipart header, and what it stands for
-// (WHATWG HTML, "Multipart form data"). They escape no percent sign, so nothing else that looks escaped is.
+// formEscapes decodes the escapes that browsers write for characters which would end a quoted name in a multipart
+// header (WHATWG HTML, "Multipart form data"). Browsers do not escape the percent sign, so nothing else is an escape.
 var formEscapes = strings.NewReplacer("%22", `"`, "%0D", "\r", "%0d", "\r", "%0A", "\n", "%0a", "\n")
 
-// FormName is the file name that a form means with filename=, which is not clean for that. It is decoded once: the words
-// of RFC 2047 that .NET and Java write; the percent-encoding of some clients, where it can be nothing else; or what
-// browsers escape. A name in filename* (RFC 8187) is no matter of this: once decoded, it is the name.
+// FormName decodes the file name in the parameter filename= of a form; the result is not clean. It is decoded once: the
+// encoded words of RFC 2047 that .NET and Java write; the percent-encoding of some clients, where it can be nothing
+// else; or the escapes of browsers. A name in filename* (RFC 8187) needs none of this: once decoded, it is the name.
 func FormName(escaped string) string {
 	if !utf8.ValidString(escaped) {
 		escaped = fromOlderEncoding(escaped)
@@ -45,8 +45,8 @@ func FormName(escaped string) string {
 	return formEscapes.Replace(escaped)
 }
 
-// decodeWords decodes a name that has encoded words in it (RFC 2047, section 2), and is not ok for any other, or where one
-// of them cannot be decoded.
+// decodeWords decodes a name with encoded words (RFC 2047, section 2). ok is false for any other name, or where one of
+// the words cannot be decoded.
 func decodeWords(name string) (string, bool) {
 	decoder := mime.WordDecoder{CharsetReader: func(charset string, r io.Reader) (io.Reader, error) {
 		encoding, err := htmlindex.Get(charset)
@@ -60,16 +60,16 @@ func decodeWords(name string) (string, bool) {
 }
 
 // decodePercent decodes a name that is percent-encoded as a whole (RFC 3986, section 2.1): each percent sign begins an
-// escape, nothing is left that is not ASCII, and some of what is escaped is not, in valid UTF-8. Nobody gives such a name
-// to a file.
+// escape, the rest is ASCII, and some of the escaped characters are not, in valid UTF-8. Real file names do not have
+// this form.
 func decodePercent(name string) (string, bool) {
 	decoded, err := url.PathUnescape(name)
 	return decoded, err == nil && charset.IsASCII(name) && !charset.IsASCII(decoded) && utf8.ValidString(decoded)
 }
 
-// fromOlderEncoding reads a name that is not UTF-8 in an encoding that its letters leave no doubt of; or as Shift-JIS, if
-// all in it that is not ASCII stands together at least in twos, as Japanese does; and else as Windows-1252, in which letters
-// with accents stand among others.
+// fromOlderEncoding decodes a name that is not UTF-8: in an encoding that its letters leave no doubt of; else in
+// Shift-JIS, if all characters outside of ASCII are in runs of at least two, as in Japanese; else in Windows-1252,
+// where accented letters stand alone.
 func fromOlderEncoding(name string) string {
 	if old := charset.Script([]byte(name)); old != nil {
 		if decoded, err := old.NewDecoder().String(name); err == nil {
@@ -86,8 +86,8 @@ func fromOlderEncoding(name string) string {
 	return decoded
 }
 
-// inRuns reports whether no character outside of ASCII stands alone, and none is a half-width one, which Windows-1252 has its
-// capitals for.
+// inRuns reports whether no character outside of ASCII stands alone, and none is half-width: the bytes of those are the
+// capitals of Windows-1252.
 func inRuns(s string) bool {
 	run := 0
 	for _, r := range s + "." {
@@ -105,11 +105,11 @@ func inRuns(s string) bool {
 	return true
 }
 
-// CleanName makes a file name that is safe to store and to show out of the one that a client sent: its last path
-// element for both / and \, in valid UTF-8, NFC, without control and bidi-override characters, and at most 255 bytes
-// long with its extension kept. Any script, emoji and spaces survive. Cleaning a clean name changes nothing.
+// CleanName returns a file name that is safe to store and to display, made from a client's: its last path element for
+// both / and \, in valid UTF-8, NFC, without control and bidi-override characters, and at most 255 bytes long with its
+// extension kept. Any script, emoji and spaces are kept. Cleaning a clean name changes nothing.
 //
-// The error is a sentence for a person; it says that nothing is left that could be a name.
+// The error, a sentence for a person, means that no usable name is left.
 func CleanName(raw string) (string, error) {
 	name := raw[strings.LastIndexAny(raw, `/\`)+1:]
 	name = strings.ToValidUTF8(name, string(utf8.RuneError))
@@ -129,8 +129,8 @@ func withoutUnsafe(name string) string {
 	}, name)
 }
 
-// shorten cuts the stem of a name that is too long. A part of an NFC string is NFC, and the dot of the extension
-// joins with nothing before it, so the result is NFC as well.
+// shorten truncates the stem of a name that is too long. A prefix of an NFC string is NFC, and the dot of the extension
+// combines with no preceding character, so the result is NFC as well.
 func shorten(name string) string {
 	if len(name) <= maxNameBytes {
 		return name
@@ -143,7 +143,8 @@ func shorten(name string) string {
 	return name[:end] + ext
 }
 
-// extensions is the extension of a name, and the one before it where both say something, as in ".tar.gz" or ".xml.p7m".
+// extensions returns the extension of a name, together with the one before it if that is known too, as in ".tar.gz" or
+// ".xml.p7m".
 func extensions(name string) string {
 	ext := path.Ext(name)
 	stem := strings.TrimSuffix(name, ext)

@@ -2,8 +2,8 @@ package content
 
 import "attachd/server/content/container"
 
-// oleKind says what a compound file is by the names directly below its root: what an embedded document is made of
-// stands deeper down. Whatever cannot be read is an OLE file of no known kind.
+// oleKind returns the type of a compound file by the names directly below its root; embedded documents are deeper. A
+// file that cannot be read is an OLE file of unknown type.
 func oleKind(src *container.Source, named []*kind) *kind {
 	f := container.OpenOLE(src)
 	if f == nil {
@@ -41,7 +41,8 @@ func oleKind(src *container.Source, named []*kind) *kind {
 	return kindOLE
 }
 
-// protectedKind takes the name's word for which OOXML document a password hides, since nothing else can tell.
+// protectedKind returns the type of an encrypted OOXML document that its name claims, since the content does not show
+// it.
 func protectedKind(named []*kind) *kind {
 	for _, k := range named {
 		if k.officeXML() {
@@ -51,13 +52,14 @@ func protectedKind(named []*kind) *kind {
 	return kindEncrypted
 }
 
-// isInstaller recognizes the class ids of .msi, .mst and .msp files: {000C1084-0000-0000-C000-000000000046} and neighbours.
+// isInstaller reports whether a class id is that of .msi, .mst or .msp files: {000C1084-0000-0000-C000-000000000046}
+// and neighbours.
 func isInstaller(class [16]byte) bool {
 	const rest = "\x10\x0C\x00\x00\x00\x00\x00\xC0\x00\x00\x00\x00\x00\x00\x46"
 	return (class[0] == 0x84 || class[0] == 0x82 || class[0] == 0x86) && string(class[1:]) == rest
 }
 
-// isProject recognizes the class id of Microsoft Project's plans: {74B78F3A-C8C8-11D1-BE11-00C04FB6FAF1}.
+// isProject reports whether a class id is that of Microsoft Project's plans: {74B78F3A-C8C8-11D1-BE11-00C04FB6FAF1}.
 func isProject(class [16]byte) bool {
 	return string(class[:]) == "\x3A\x8F\xB7\x74\xC8\xC8\xD1\x11\xBE\x11\x00\xC0\x4F\xB6\xFA\xF1"
 }

@@ -1,5 +1,5 @@
-// Package content decides what an uploaded file may be called and what type it is, and whether that type is taken.
-// What the sender says of the type counts for nothing; the bytes decide, and the name only between kinds of text.
+// Package content decides the name and the type of an uploaded file, and whether that type is accepted. The type that
+// the sender claims is ignored; the content decides, and the name only between types of text.
 package content
 
 import (
@@ -16,30 +16,30 @@ import (
 	"attachd/server/content/container"
 )
 
-// Policy says which types are taken. It never changes, so any number of goroutines may use one.
+// Policy decides which types are accepted. It is immutable and may be used concurrently.
 type Policy struct {
 	taken      map[*kind]bool
-	extensions map[string]bool // of names whose files are taken though the table has no such type
-	anyName    bool            // no name can clash with its content
-	sentence   string          // the taken types, for a person
+	extensions map[string]bool // extensions whose files are accepted although no type in the table has them
+	anyName    bool            // a name never conflicts with its content
+	sentence   string          // the accepted types, for a person
 }
 
-// NewPolicy makes a policy of a list of types that may be uploaded. An entry is
+// NewPolicy makes a policy from a list of types that may be uploaded. An entry is
 //
-//   - a MIME type, "application/pdf", or all of a kind, "image/*"
-//   - a file name extension, ".pdf" or "pdf"; one that no type here has, such as ".sas7bdat", needs its dot, and takes
-//     under such names content of no known type, and text and containers of which no more is known
-//   - "default": the common files, which is what an empty list means too
+//   - a MIME type, "application/pdf", or all of a top-level type, "image/*"
+//   - a file name extension, ".pdf" or "pdf"; one that is in no row of the table, such as ".sas7bdat", needs its dot, and
+//     accepts under such names content of unknown type, text, and containers of which no more is known
+//   - "default": the common types, which is also what an empty list means
 //   - "*": everything but scripts and executables, under any name
 //
-// The list is all that is taken: "default" has to stand in it for more to be added to the common files.
+// Nothing else is accepted: to add to the common types, the list must contain "default".
 //
-// Scripts and executables need allowExecutables besides. With it, "*" and "text/*" include them, an empty list takes
-// them in addition to the common files, and any other list takes those that it names. Some documents with macros have no
-// type of their own, such as those of Word 97: they are taken where .docm is, or .xlsm or .pptm, and those of OpenDocument
-// where all three are.
+// Scripts and executables also need allowExecutables. With it, "*" and "text/*" include them, an empty list accepts
+// them in addition to the common types, and any other list accepts those that it names. Some documents with macros have
+// no separate type, such as those of Word 97: they are accepted if .docm is, or .xlsm or .pptm, and those of
+// OpenDocument if all three are.
 //
-// The error says which entry is wrong, and what may have been meant.
+// The error names the entry that is wrong, and what was probably meant.
 func NewPolicy(allowed []string, allowExecutables bool) (*Policy, error) {
 	p := &Policy{taken: make(map[*kind]bool), extensions: make(map[string]bool)}
 	if len(allowed) == 0 {
@@ -55,7 +55,7 @@ func NewPolicy(allowed []string, allowExecutables bool) (*Policy, error) {
 	return p, nil
 }
 
-// allow adds what one entry of the list names.
+// allow accepts what one entry of the list names.
 func (p *Policy) allow(entry string, allowExecutables bool) error {
 	name := strings.ToLower(strings.TrimSpace(entry))
 	prefix, isWildcard := strings.CutSuffix(name, "/*")
@@ -87,10 +87,10 @@ func (p *Policy) allow(entry string, allowExecutables bool) error {
 	return nil
 }
 
-// ownExtension is what an extension looks like that the table does not have.
+// ownExtension matches extensions that may be accepted although the table does not have them.
 var ownExtension = regexp.MustCompile(`^\.[a-z0-9][a-z0-9_+-]{0,15}$`)
 
-// kindNamed is the kind that a MIME type or an extension means, or nil.
+// kindNamed returns the kind that a MIME type or an extension names, or nil.
 func kindNamed(name string) *kind {
 	if k := byMIME[name]; k != nil {
 		return k
@@ -101,7 +101,7 @@ func kindNamed(name string) *kind {
 	return nil
 }
 
-// take adds the kinds that are wanted and reports whether there are any.
+// take accepts the kinds that wanted selects, and reports whether there are any.
 func (p *Policy) take(wanted func(*kind) bool) bool {
 	found := false
 	for i := range table {
@@ -113,8 +113,8 @@ func (p *Policy) take(wanted func(*kind) bool) bool {
 	return found
 }
 
-// takesMacrosOf reports whether any OOXML documents with macros are taken of a family, "Word" or "Excel"; for
-// "OpenDocument", which has texts, tables and slides, of all three.
+// takesMacrosOf reports whether any OOXML documents with macros of a family, "Word" or "Excel", are accepted; for
+// "OpenDocument", which has texts, tables and slides, whether those of all three families are.
 func (p *Policy) takesMacrosOf(family string) bool {
 	if family == kindODT.family {
 		return p.takesMacrosOf("Word") && p.takesMacrosOf("Excel") && p.takesMacrosOf("PowerPoint")
@@ -127,16 +127,16 @@ func (p *Policy) takesMacrosOf(family string) bool {
 	return false
 }
 
-// Allowed is a type that is taken, and the file name extensions that it goes by, with their dots, the usual one first.
+// Allowed is an accepted type with its file name extensions, including their dots, the usual one first.
 type Allowed struct {
 	MIMEType   string
 	Extensions []string
 }
 
-// Allowed lists the types that are taken, sorted. A name without a known extension is taken for any of them.
+// Allowed lists the accepted types, sorted. A name without a known extension is accepted for any of them.
 func (p *Policy) Allowed() []Allowed {
 	byType := map[string]*Allowed{}
-	for i := range table { // not p.taken, which has no order
+	for i := range table { // not p.taken, whose order is random
 		k := &table[i]
 		if !p.taken[k] {
 			continue
@@ -165,11 +165,11 @@ func (p *Policy) Allowed() []Allowed {
 	return list
 }
 
-// maxWords is how many of the types that are taken a refusal names.
+// maxWords is how many accepted types a refusal names.
 const maxWords = 40
 
-// describe says what is taken in as few words as will do: "anything", or families where all that is usual in them is
-// taken, and for the rest single extensions, or what a person calls one that has none.
+// describe lists what is accepted, briefly: "anything", or families whose usual kinds are all accepted, and for the
+// rest single extensions, or the label of a kind without one.
 func (p *Policy) describe() string {
 	usual := func(k *kind) bool { return k.is(common | script | executable) }
 	partly := make(map[string]bool)
@@ -224,11 +224,12 @@ func enumerate(words []string) string {
 	return strings.Join(words[:last], ", ") + " and " + words[last]
 }
 
-// Decide says what type the first size bytes of r are, as a MIME type without parameters, given the cleaned file
-// name. It reads the first 64 KiB, and of containers the directory and what may hold macros: 8 MiB at the most, of which
-// it keeps a megabyte or two. Of a presentation, and of a document of Office in one XML file, it reads all, once.
+// Decide returns the type of the first size bytes of r, as a MIME type without parameters, given the cleaned file name.
+// It reads the first 64 KiB, and of containers the directory and the parts that may contain macros: 8 MiB at the most,
+// of which it keeps a megabyte or two. A presentation, and an Office document in one XML file, it reads completely,
+// once.
 //
-// A file that is not taken is a *Refusal. Any other error is one that r returned, wrapped.
+// The error for a file that is not accepted is a *Refusal. Any other error is one that r returned, wrapped.
 func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string, err error) {
 	if size <= 0 {
 		return "", &Refusal{sentence: "The file is empty."}
@@ -251,8 +252,8 @@ func (p *Policy) Decide(r io.ReaderAt, size int64, name string) (mimeType string
 	return found.mime, nil
 }
 
-// holdsOtherFormats recognizes what any program may keep its files in: text, and containers of which no more is known. A file
-// of a type that the table does not have looks like one of these.
+// holdsOtherFormats reports whether a kind is one in which other programs may store their formats: text, and containers
+// of which no more is known. A file of a type that is not in the table is detected as one of these.
 func holdsOtherFormats(found finding) bool {
 	return found.broken == "" && slices.Contains([]*kind{kindUnknown, kindText, kindXML, kindZIP, kindOLE, kindGzip, kindSQLite}, found.kind)
 }
@@ -262,26 +263,28 @@ func hasLines(src *container.Source) bool {
 	return bytes.IndexByte(bytes.TrimRight(src.Bytes(0, headBytes), "\r\n"), '\n') >= 0
 }
 
-// hostName is a name of three labels or more, such as people give to zone files and to what they save of a host, under a
-// top-level domain that is an extension of something else that is no text: of programs, libraries, sound or PostScript.
+// hostName matches a name of three labels or more, such as people give to zone files and to what they save from a host,
+// under a top-level domain that is also the extension of files other than text: of programs, libraries, sound or
+// PostScript.
 var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)\.(?:com|(?:com\.)?au|so|ps)$`)
 
-// namesHost recognizes a name that ends in that of a host. What could be "invoice.pdf.com" is none.
+// namesHost reports whether a name ends in that of a host. A name that may be a disguise like "invoice.pdf.com" does
+// not.
 func namesHost(name string) bool {
 	host := hostName.FindStringSubmatch(name)
 	return host != nil && len(claims(strings.TrimSuffix(host[1], ".com"))) == 0
 }
 
-// Refusal says why a file is not taken.
+// Refusal is the error for a file that is not accepted.
 type Refusal struct {
-	Type     string // the MIME type of what was found, "" for an empty file
+	Type     string // the detected MIME type, "" for an empty file
 	sentence string
 }
 
-// Error is a sentence for the person who sent the file: what was found, why it is refused, and what to do instead.
+// Error is a sentence for the person who sent the file: what was detected, why it is refused, and what to do instead.
 func (r *Refusal) Error() string { return r.sentence }
 
-// objection is the sentence that refuses what was found under a name that claims named, or "" when nothing does.
+// objection returns the sentence that refuses the detected kind under a name that claims named, or "" to accept it.
 func (p *Policy) objection(found finding, named []*kind) string {
 	what := fmt.Sprintf("This is %s (%s)", found.label, found.mime)
 	switch {
@@ -302,7 +305,7 @@ func (p *Policy) objection(found finding, named []*kind) string {
 	return ""
 }
 
-// agrees reports whether a name that claims named suits what was found. A name that claims nothing suits anything.
+// agrees reports whether a name that claims named is compatible with the detected kind. One that claims nothing is.
 func (p *Policy) agrees(found *kind, named []*kind) bool {
 	for _, claim := range named {
 		switch {
@@ -326,7 +329,7 @@ func (p *Policy) agrees(found *kind, named []*kind) bool {
 	return len(named) == 0 || p.anyName && !runs
 }
 
-// alsoUnder are the kinds of text that some programs write under the names of others.
+// alsoUnder maps kinds of text to kinds under whose names some programs write them.
 var alsoUnder = map[*kind][]*kind{
 	kindTSV: {kindExcel},
 	kindCSV: {kindExcel},
@@ -342,7 +345,7 @@ func renaming(found *kind) string {
 	return "send the file that was meant"
 }
 
-// suggestion is what an unknown entry may have been meant to be, as the end of a sentence, or "".
+// suggestion returns what an unknown entry was probably meant to be, as the end of a sentence, or "".
 func suggestion(entry string) string {
 	if ext := strings.TrimPrefix(entry, "*"); ext != entry && kindNamed(ext) != nil {
 		return fmt.Sprintf(", did you mean %q?", ext)

@@ -8,12 +8,12 @@ import (
 	"attachd/server/content/container"
 )
 
-// pkcs7Types are the object identifiers of the content types of S/MIME and CAdES, but for their last byte: PKCS #7 (RFC
+// pkcs7Types are the object identifiers of the content types of S/MIME and CAdES, without their last byte: PKCS #7 (RFC
 // 2315, section 14) and those of RFC 5751 and 5544.
 var pkcs7Types = []string{"\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x07", "\x06\x0B\x2A\x86\x48\x86\xF7\x0D\x01\x09\x10\x01"}
 
-// isPKCS7 recognizes the structure ContentInfo (RFC 5652, section 3): a sequence, of known length or not, with one of
-// pkcs7Types first.
+// isPKCS7 reports whether a file is the structure ContentInfo (RFC 5652, section 3): a sequence, of definite length or
+// not, with one of pkcs7Types first.
 func isPKCS7(head []byte) bool {
 	if len(head) < 2 || head[0] != 0x30 {
 		return false
@@ -33,7 +33,7 @@ func isPKCS7(head []byte) bool {
 	return false
 }
 
-// pkcs7Kind takes the name's word that a container holds nothing but a signature.
+// pkcs7Kind returns the kind of an S/MIME container: that of a signature alone only if the name claims it.
 func pkcs7Kind(named []*kind) *kind {
 	if len(named) > 0 && named[0] == kindSignature {
 		return kindSignature
@@ -41,8 +41,8 @@ func pkcs7Kind(named []*kind) *kind {
 	return kindPKCS7
 }
 
-// taggedSound looks behind ID3 tags (id3.org, "ID3 tag version 2.4.0", section 3.1) and the padding after them. They may
-// stand before any sound, though most of it is MP3.
+// taggedSound returns the kind of sound after ID3 tags (id3.org, "ID3 tag version 2.4.0", section 3.1) and the padding
+// after them. They may precede any sound, though most of it is MP3.
 func taggedSound(src *container.Source, head []byte) *kind {
 	const header, mostTags, soundStart = 10, 4, 4 << 10
 	sound, at := head, int64(0)
@@ -73,7 +73,7 @@ func taggedSound(src *container.Source, head []byte) *kind {
 	return kindMP3
 }
 
-// lateSignature recognizes what a single prefix does not, and mimetype does not know; nil for everything else.
+// lateSignature detects types that no single prefix identifies, and that mimetype does not know; nil for all others.
 func lateSignature(src *container.Source, head []byte) *kind {
 	at := func(offset int, magic string) bool {
 		return len(head) >= offset && bytes.HasPrefix(head[offset:], []byte(magic))
@@ -86,7 +86,7 @@ func lateSignature(src *container.Source, head []byte) *kind {
 	case (at(0, "RF64") || at(0, "BW64")) && at(8, "WAVE"): // EBU Tech 3306, ITU-R BS.2088
 		return kindWAV
 	case isWorkbookStream(head):
-		if head[6] == 0x40 { // a sheet of macros
+		if head[6] == 0x40 { // macro sheet
 			return kindExcel.withMacros()
 		}
 		return kindExcel
@@ -98,8 +98,8 @@ func lateSignature(src *container.Source, head []byte) *kind {
 	return nil
 }
 
-// isWorkbookStream recognizes the workbooks and sheets of Excel 2 to 5 that are no compound files: they begin with the record
-// BOF, whose length and number tell the version, and whose third field says what follows.
+// isWorkbookStream reports whether a file is a workbook or sheet of Excel 2 to 5 that is no compound file: it begins
+// with the record BOF, whose length and number identify the version, and whose third field the type of what follows.
 func isWorkbookStream(head []byte) bool {
 	if len(head) < 8 || head[0] != 0x09 || head[3] != 0 {
 		return false
@@ -116,8 +116,8 @@ func isWorkbookStream(head []byte) bool {
 	return false
 }
 
-// isTransportStream recognizes MPEG transport streams (ISO/IEC 13818-1), whose packets begin with the same byte each, and
-// those of camcorders and Blu-ray discs, which have four bytes of time before it.
+// isTransportStream reports whether a file is an MPEG transport stream (ISO/IEC 13818-1), whose packets all begin with
+// the same byte, or one of camcorders and Blu-ray discs, which have a timestamp of four bytes before it.
 func isTransportStream(head []byte) bool {
 	const sync, packets = 'G', 4
 	for _, layout := range []struct{ first, length int }{{0, 188}, {4, 192}} {
@@ -132,8 +132,8 @@ func isTransportStream(head []byte) bool {
 	return false
 }
 
-// isArrowStream recognizes a stream of Arrow messages: a marker, the length of the first message's description, and its root
-// table within that (Arrow, "Encapsulated message format").
+// isArrowStream reports whether a file is a stream of Arrow messages: a marker, the length of the first message's
+// description, and its root table within that (Arrow, "Encapsulated message format").
 func isArrowStream(head []byte, size int64) bool {
 	if len(head) < 12 || !bytes.HasPrefix(head, []byte("\xFF\xFF\xFF\xFF")) {
 		return false
@@ -142,7 +142,7 @@ func isArrowStream(head []byte, size int64) bool {
 	return 0 < length && length%8 == 0 && int64(length)+8 <= size && 4 <= root && root < length
 }
 
-// isGeoPackage recognizes an SQLite database that says that it is a GeoPackage (OGC 12-128, requirement 2).
+// isGeoPackage reports whether an SQLite database is marked as a GeoPackage (OGC 12-128, requirement 2).
 func isGeoPackage(head []byte) bool {
 	const applicationID = 68
 	return len(head) > applicationID && (bytes.HasPrefix(head[applicationID:], []byte("GPKG")) || bytes.HasPrefix(head[applicationID:], []byte("GP1")))

@@ -8,11 +8,12 @@ import (
 	"attachd/server/content/container"
 )
 
-// minHole is the number of NULs in a row from which on they are a hole in a text: what a log has where it was cut while
-// it was written, or a table whose columns have a fixed width.
+// minHole is the length of the shortest hole in a text, in NULs: holes are where a log was truncated while it was
+// written, or in a table whose columns have a fixed width.
 const minHole = 64
 
-// likelyText recognizes a text with holes: from its start, or where that is one hole, from a few places further on.
+// likelyText reports whether a file is a text with holes, and returns it without them: its start or, where that is one
+// hole, parts from a few places further on.
 func likelyText(src *container.Source, head []byte) ([]byte, bool) {
 	filled := withoutHoles(head)
 	for part := int64(1); part <= 8 && len(filled) == 0 && src.Size > int64(len(head)); part++ {
@@ -22,7 +23,7 @@ func likelyText(src *container.Source, head []byte) ([]byte, bool) {
 	return bytes.ReplaceAll(r.Body, []byte{0}, nil), len(filled) > 0 && (r.Text || r.Likely)
 }
 
-// withoutHoles is b without its runs of at least minHole NULs.
+// withoutHoles returns b without its runs of at least minHole NULs.
 func withoutHoles(b []byte) []byte {
 	var out []byte
 	for len(b) > 0 {
@@ -40,16 +41,17 @@ func withoutHoles(b []byte) []byte {
 	return out
 }
 
-// isShebang recognizes a script that names its interpreter. "#!AMR" starts a sound file and "#![" a Rust source.
+// isShebang reports whether a file is a script that names its interpreter. "#!AMR" starts a sound file and "#![" a Rust
+// source.
 func isShebang(b []byte) bool {
 	return bytes.HasPrefix(b, []byte("#!")) && !bytes.HasPrefix(b, []byte("#!AMR")) && !bytes.HasPrefix(b, []byte("#!["))
 }
 
-// htmlTags are the tags that make a page of a file that starts with one.
+// htmlTags are the tags that make a file an HTML page if it starts with one.
 var htmlTags = map[string]bool{"html": true, "head": true, "body": true, "script": true, "iframe": true}
 
-// markup says what the start of a file is by its first tag: HTML, XHTML, PHP, SVG, XML with a declaration, or nil
-// when it is none of these. It looks past white space, comments, processing instructions and a document type.
+// markup returns the kind of a file by its first tag: HTML, XHTML, PHP, SVG, XML with a declaration, or nil when it is
+// none of these. It skips white space, comments, processing instructions and a document type.
 func markup(b []byte) *kind {
 	declared := false
 	for {
@@ -73,8 +75,8 @@ func markup(b []byte) *kind {
 	}
 }
 
-// rootKind says what the first tag makes of a file. After an XML declaration only <html> makes a page of it. In XML
-// both <html> and <svg> may carry a namespace prefix.
+// rootKind returns the kind of a file by its root tag. After an XML declaration only <html> makes it a page. In XML
+// both <html> and <svg> may have a namespace prefix.
 func rootKind(b []byte, declared bool) *kind {
 	if bytes.HasPrefix(b, []byte("<")) {
 		tag := tagName(b[1:])
@@ -101,7 +103,7 @@ func htmlOrXHTML(declared bool) *kind {
 	return kindHTML
 }
 
-// isPHP recognizes <?php and the short tags <? and <?=, none of which XML has.
+// isPHP reports whether b begins with <?php or the short tags <? and <?=, none of which exist in XML.
 func isPHP(b []byte) bool {
 	if hasPrefixFold(b, "<?php") {
 		return tagName(b[2:]) == "php"
@@ -109,7 +111,7 @@ func isPHP(b []byte) bool {
 	return len(b) > 2 && b[0] == '<' && b[1] == '?' && strings.IndexByte("= \t\r\n", b[2]) >= 0
 }
 
-// tagName is the XML name at the start of b, in lower case: "html" of "HTML lang=en>", "header" of "header>".
+// tagName returns the XML name at the start of b, in lower case: "html" of "HTML lang=en>", "header" of "header>".
 func tagName(b []byte) string {
 	const longest = 100
 	n := 0
@@ -127,14 +129,14 @@ func hasPrefixFold(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && strings.EqualFold(string(b[:len(prefix)]), prefix)
 }
 
-// after is what follows the first end in b, or nothing.
+// after returns the bytes after the first end in b, or none.
 func after(b []byte, end string) []byte {
 	_, rest, _ := bytes.Cut(b, []byte(end))
 	return rest
 }
 
-// afterDoctype skips a document type declaration with what it may declare between brackets, where quoted values and
-// comments may hold anything.
+// afterDoctype skips a document type declaration and its internal subset in brackets, where quoted values and comments
+// may contain anything.
 func afterDoctype(b []byte) []byte {
 	brackets := 0
 	for len(b) > 0 {

@@ -5,29 +5,29 @@ import (
 	"strings"
 )
 
-// trait is what the rules need to know of a kind of file besides its name.
+// trait is a set of properties of a kind of file, for the rules of the policy.
 type trait uint8
 
 const (
-	common     trait = 1 << iota // taken unless the operator says otherwise
-	text                         // told from other text by its file name extension
-	zipped                       // a ZIP archive inside, so it may be called .zip
-	macros                       // carries code that an office program would run
-	html                         // a browser would run what is in it
+	common     trait = 1 << iota // accepted by default
+	text                         // distinguished from other text by its file name extension
+	zipped                       // a ZIP archive inside, so its name may end in .zip
+	macros                       // contains code that an office program would run
+	html                         // a browser would run the code in it
 	script                       // an interpreter would run it
 	executable                   // a machine, or a runtime, would run it
 )
 
-// kind is a sort of file: a row of the table.
+// kind is a kind of file: a row of the table.
 type kind struct {
-	mime   string // what is answered; never with parameters
-	label  string // what a person calls one, with its article
-	family string // what a person calls the lot in a list of what is taken, if they have a word for it
-	exts   string // the extensions it goes by, the usual one first
+	mime   string // the type that is returned; never with parameters
+	label  string // what people call such a file, with its article
+	family string // the name of the group that it belongs to in a list of accepted types, if there is one
+	exts   string // its extensions, the usual one first
 	traits trait
 }
 
-// table is every kind there is. An extension may stand in several rows: a name that ends in it may hold any of them.
+// table has all kinds. An extension may be in several rows: a name that ends in it may be that of any of them.
 var table = []kind{
 	// Documents.
 	{"application/pdf", "a PDF document", "PDF", "pdf", common},
@@ -37,7 +37,7 @@ var table = []kind{
 	{"application/vnd.ms-excel", "an Excel workbook", "Excel", "xls xlt", common},
 	{"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "an Excel workbook", "Excel", "xlsx xltx", common | zipped},
 	{"application/vnd.openxmlformats-officedocument.spreadsheetml.template", "an Excel template", "Excel", "xltx xlsx", common | zipped},
-	{"application/vnd.ms-excel.sheet.binary.macroEnabled.12", "a binary Excel workbook", "Excel", "xlsb", common | zipped}, // its type has the word, macros or not
+	{"application/vnd.ms-excel.sheet.binary.macroEnabled.12", "a binary Excel workbook", "Excel", "xlsb", common | zipped}, // the word macroEnabled is in its type with or without macros
 	{"application/vnd.ms-powerpoint", "a PowerPoint presentation", "PowerPoint", "ppt pps pot", common},
 	{"application/vnd.openxmlformats-officedocument.presentationml.presentation", "a PowerPoint presentation", "PowerPoint", "pptx ppsx potx", common | zipped},
 	{"application/vnd.openxmlformats-officedocument.presentationml.slideshow", "a PowerPoint slide show", "PowerPoint", "ppsx pptx potx", common | zipped},
@@ -73,8 +73,8 @@ var table = []kind{
 	{"application/postscript", "a PostScript program", "PostScript", "ps eps", 0},
 	{"application/x-ole-storage", "an OLE file of no known kind", "OLE", "", 0},
 
-	// Documents that may run macros. Those that share their type with a document without macros are taken where others
-	// with macros are.
+	// Documents that may run macros. Those that share their type with a document without macros are accepted where
+	// others with macros are.
 	{"application/vnd.ms-word.document.macroEnabled.12", "a Word document with macros", "Word", "docm dotm", zipped | macros},
 	{"application/vnd.ms-word.template.macroEnabled.12", "a Word template with macros", "Word", "dotm docm", zipped | macros},
 	{"application/vnd.ms-excel.sheet.macroEnabled.12", "an Excel workbook with macros", "Excel", "xlsm xltm", zipped | macros},
@@ -255,7 +255,7 @@ var table = []kind{
 	{"application/octet-stream", "content of no known type", "", "", 0},
 }
 
-// aliases are other names of the types in the table.
+// aliases maps other names of types to those in the table.
 var aliases = map[string]string{
 	"application/x-pdf":             "application/pdf",
 	"application/rtf":               "text/rtf",
@@ -316,7 +316,7 @@ var (
 	byExt  = indexExt()
 )
 
-// The kinds that the rules speak of by name.
+// Kinds that the rules use by name.
 var (
 	kindUnknown   = byMIME["application/octet-stream"]
 	kindPDF       = byMIME["application/pdf"]
@@ -377,20 +377,21 @@ var (
 // is reports whether k has any of the traits t.
 func (k *kind) is(t trait) bool { return k.traits&t != 0 }
 
-// IsText recognizes the types whose files are text that people read as it is: RTF is not, nor is SVG, which is a picture.
+// IsText reports whether files of a type are text that people read as it is: RTF is not, nor is SVG, which is a
+// picture.
 func IsText(mimeType string) bool {
 	k := byMIME[mimeType]
 	return k != nil && k.is(text)
 }
 
-// textual recognizes the kinds whose bytes are text, SVG and RTF among them, which no extension makes of other text.
+// textual reports whether a kind's bytes are text, including SVG and RTF, which are detected whatever the extension.
 func (k *kind) textual() bool { return k.is(text) || k == kindSVG || k == kindRTF }
 
-// sharesType recognizes the documents with macros that have the type of their kind without macros.
+// sharesType reports whether a kind with macros has the same type as that without macros.
 func (k *kind) sharesType() bool { return byMIME[strings.ToLower(k.mime)] != k }
 
-// office recognizes the documents of the programs whose formats people take for one: a name of one format, over content of
-// another of the same family, misleads nobody.
+// office reports whether a kind belongs to a program whose formats people do not distinguish: the name of one format on
+// content of another in the same family misleads nobody.
 func (k *kind) office() bool {
 	switch k.family {
 	case "Word", "Excel", "PowerPoint", "Visio":
@@ -402,7 +403,7 @@ func (k *kind) office() bool {
 // officeXML reports whether k is an OOXML document, macro-enabled or not.
 func (k *kind) officeXML() bool { return k.office() && k.is(zipped) }
 
-// officeXMLExt is the usual extension of the OOXML documents of k's family, with its dot.
+// officeXMLExt returns the usual extension of the OOXML documents of k's family, with its dot.
 func (k *kind) officeXMLExt() string {
 	for i := range table {
 		if other := &table[i]; other.family == k.family && other.is(zipped) {
@@ -412,7 +413,7 @@ func (k *kind) officeXMLExt() string {
 	return ""
 }
 
-// withMacros is k's counterpart that carries macros: the one of the same type where there is one.
+// withMacros returns k's counterpart with macros: the one of the same type if there is one.
 func (k *kind) withMacros() *kind {
 	if k.is(macros) {
 		return k
@@ -431,7 +432,7 @@ func (k *kind) withMacros() *kind {
 	return found
 }
 
-// usualExt is the extension that k usually goes by, with its dot, or "".
+// usualExt returns the usual extension of k, with its dot, or "".
 func (k *kind) usualExt() string {
 	first, _, _ := strings.Cut(k.exts, " ")
 	if first == "" {
@@ -440,8 +441,8 @@ func (k *kind) usualExt() string {
 	return "." + first
 }
 
-// claims lists the kinds that a file name says its file may be, the likeliest first, and none when it says nothing.
-// Windows drops dots and spaces at the end of a name, so "a.exe. " says what "a.exe" says.
+// claims lists the kinds that a file name claims, the most likely first, and none when it claims nothing. Windows drops
+// dots and spaces at the end of a name, so "a.exe. " claims the same as "a.exe".
 func claims(name string) []*kind {
 	ext := path.Ext(strings.TrimRight(name, ". "))
 	return byExt[strings.ToLower(strings.TrimPrefix(ext, "."))]

@@ -12,27 +12,27 @@ import (
 	"attachd/server/content/container"
 )
 
-// How much is read of the parts that say what a document is.
+// How much is read of the parts that identify a document.
 const (
 	maxContentTypes  = 512 << 10 // bytes, inflated
 	maxMimetypeEntry = 128       // bytes, inflated
-	maxManifest      = 256 << 10 // bytes, inflated, of an OpenDocument file's
-	maxProjects      = 8         // VBA projects in an OOXML document, which has one; with more there is code
+	maxManifest      = 256 << 10 // bytes, inflated, of that of an OpenDocument file
+	maxProjects      = 8         // VBA projects in an OOXML document, which has one; more counts as code
 )
 
-// zipContents is what was noticed in a central directory.
+// zipContents records which entries of a central directory identify the kind of the archive.
 type zipContents struct {
 	contentTypes, mimetype *container.ZIPEntry
 	openDocument           *container.ZIPEntry // the manifest of an OpenDocument file
 	manifest, class        bool
 	android, windowsApp    bool
 	iOS, visualStudio      bool
-	code                   bool // of an OpenDocument file, in a language other than Basic
-	basic                  bool // there are modules of Basic
+	code                   bool // in an OpenDocument file, in a language other than Basic
+	basic                  bool // there are Basic modules
 }
 
-// zipKind says what a ZIP archive is by what is in it: only the directory is read, and of the entries only
-// [Content_Types].xml or mimetype, which are there to say it.
+// zipKind returns the kind of a ZIP archive by its entries: it reads the directory, and of the contents
+// [Content_Types].xml or mimetype, which declare the kind, and the parts that may contain code.
 func zipKind(src *container.Source) finding {
 	in, err := readZIP(src)
 	switch {
@@ -61,8 +61,8 @@ func zipKind(src *container.Source) finding {
 	return finding{kind: k}
 }
 
-// officeKind finds the main part among the parts that are there, by their types in [Content_Types].xml (ECMA-376 part 2,
-// section 7.2.3), and code among the others. A type that no part has says nothing.
+// officeKind finds the main part among the existing parts, by their types in [Content_Types].xml (ECMA-376 part 2,
+// section 7.2.3), and code among the others. A type that no part has is ignored.
 func officeKind(src *container.Source, in zipContents) *kind {
 	if in.contentTypes == nil {
 		return nil
@@ -74,7 +74,7 @@ func officeKind(src *container.Source, in zipContents) *kind {
 	types := readPartTypes(r)
 	var main *kind
 	code, projects := false, 0
-	_ = container.WalkZIP(src, func(e *container.ZIPEntry) { // it was walked before
+	_ = container.WalkZIP(src, func(e *container.ZIPEntry) { // its error was reported by an earlier walk
 		partType := types.of(e.Name)
 		k := mainPartKind(partType)
 		switch {
@@ -102,11 +102,11 @@ func isMacroSheet(partType string) bool {
 
 func isVBAProject(partType string) bool { return strings.HasSuffix(partType, "vbaproject") }
 
-// partTypes are the types of an OOXML document's parts, as far as they say what it is: of single parts by name, and of the
-// others by extension.
+// partTypes are the types of an OOXML document's parts, as far as they identify its kind: of single parts by name, and
+// of the others by extension.
 type partTypes struct {
 	overrides, defaults map[string]string
-	main                *kind // what the first part is that is named as the main one, there or not
+	main                *kind // the kind by the first part that is declared as the main one, even if the part is missing
 }
 
 func (t *partTypes) of(name string) string {
@@ -116,7 +116,7 @@ func (t *partTypes) of(name string) string {
 	return t.defaults[extension(name)]
 }
 
-// override keeps a type that says something, or keeps an extension from saying it.
+// override stores a part's type if it identifies the kind, or if it replaces that of the extension.
 func (t *partTypes) override(name, partType string) {
 	k := mainPartKind(partType)
 	if t.main == nil {
@@ -129,7 +129,7 @@ func (t *partTypes) override(name, partType string) {
 
 func extension(name string) string { return strings.TrimPrefix(path.Ext(name), ".") }
 
-// readPartTypes reads [Content_Types].xml as far as it can.
+// readPartTypes parses [Content_Types].xml up to its end or the first error.
 func readPartTypes(r io.Reader) partTypes {
 	types := partTypes{overrides: map[string]string{}, defaults: map[string]string{}}
 	buffered := bufio.NewReader(r)
@@ -159,8 +159,9 @@ func readPartTypes(r io.Reader) partTypes {
 	}
 }
 
-// mainPartKind is the kind of document whose main part has the type partType, or nil: the document's own type and
-// ".main+xml", but for the ".12" that the macro-enabled ones have, and for the word that Word's templates say twice.
+// mainPartKind returns the kind of document whose main part has the type partType, or nil: it is the document's type
+// and ".main+xml", except for the ".12" of macro-enabled types, and the word that is repeated in that of Word
+// templates.
 func mainPartKind(partType string) *kind {
 	document, ok := strings.CutSuffix(strings.TrimSuffix(partType, "+xml"), ".main")
 	if !ok {
@@ -173,8 +174,8 @@ func mainPartKind(partType string) *kind {
 	return byMIME[document+".12"]
 }
 
-// declaredKind is what the entry "mimetype" says: OpenDocument (part 2, section 3.3) and EPUB (OCF, section 4.3) have
-// it first, but a repacked document may not.
+// declaredKind returns the kind that the entry "mimetype" declares: in OpenDocument (part 2, section 3.3) and EPUB
+// (OCF, section 4.3) it is first, but in a repacked document it may not be.
 func declaredKind(src *container.Source, in zipContents) *kind {
 	var declared string
 	switch {
@@ -198,8 +199,8 @@ func declaredKind(src *container.Source, in zipContents) *kind {
 	return k
 }
 
-// typeInManifest is the type that the manifest of an OpenDocument file has for the whole of it (part 2, section 4.3), which
-// is all that tells it where "mimetype" was lost.
+// typeInManifest returns the type that the manifest of an OpenDocument file has for the whole file (part 2, section
+// 4.3), which is the only declaration if "mimetype" was lost.
 func typeInManifest(src *container.Source, manifest *container.ZIPEntry) string {
 	r, err := manifest.Open(src, maxManifest)
 	if err != nil {
@@ -218,7 +219,7 @@ func typeInManifest(src *container.Source, manifest *container.ZIPEntry) string 
 	}
 }
 
-// attributes are those of an element, by their names without a prefix, with their values in lower case.
+// attributes returns the attributes of an element by their names without a prefix, with their values in lower case.
 func attributes(element xml.StartElement) map[string]string {
 	attr := map[string]string{}
 	for _, a := range element.Attr {
@@ -227,13 +228,13 @@ func attributes(element xml.StartElement) map[string]string {
 	return attr
 }
 
-// readZIP notices what tells what the archive is.
+// readZIP records the entries that identify the kind of the archive.
 func readZIP(src *container.Source) (in zipContents, err error) {
 	err = container.WalkZIP(src, in.notice)
 	return in, err
 }
 
-// notice keeps of an entry what tells the kind of the archive.
+// notice records an entry if it identifies the kind of the archive.
 func (in *zipContents) notice(e *container.ZIPEntry) {
 	switch {
 	case e.Name == "[content_types].xml":

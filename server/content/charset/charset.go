@@ -1,4 +1,4 @@
-// Package charset finds out what encoding a text is in, and makes UTF-8 of it.
+// Package charset detects the character encoding of a text, and decodes it into UTF-8.
 package charset
 
 import (
@@ -17,18 +17,18 @@ import (
 	utf16text "golang.org/x/text/encoding/unicode"
 )
 
-// SampleBytes is how many bytes of a text are read to find its encoding.
+// SampleBytes is how many bytes of a text are read to detect its encoding.
 const SampleBytes = 64 << 10
 
-// Decode makes UTF-8 of a text, or of its start where cut: of UTF-8, of UTF-16 with and without a byte order mark,
-// of an older encoding where it is certain, else of Windows-1252. It leaves out NULs, which fill columns and holes.
+// Decode decodes a text, or its start if cut, into UTF-8: from UTF-8, from UTF-16 with and without a byte order mark,
+// from an older encoding where it is certain, else from Windows-1252. It removes NULs, which fill columns and holes.
 func Decode(b []byte, cut bool) []byte {
 	if order := UTF16Order(b); order != nil {
 		if r := readUTF16(b, order, cut); r.Text || utf16Marked(b) && r.Likely {
 			return bytes.ReplaceAll(r.Body, []byte{0}, nil)
 		}
 	}
-	if utf16Marked(b) { // and broken
+	if utf16Marked(b) { // with errors in it
 		if decoded, err := utf16text.UTF16(utf16text.LittleEndian, utf16text.ExpectBOM).NewDecoder().Bytes(b); err == nil {
 			return bytes.ReplaceAll(decoded, []byte{0}, nil)
 		}
@@ -37,12 +37,12 @@ func Decode(b []byte, cut bool) []byte {
 	if old := legacyEncoding(b, cut); old != nil {
 		if decoded, err := old.NewDecoder().Bytes(b); err == nil {
 			b = decoded
-			if cut { // maybe within a character
+			if cut { // perhaps within a character
 				b = bytes.TrimSuffix(b, []byte(string(utf8.RuneError)))
 			}
 		}
 	}
-	for n := 1; cut && n < min(utf8.UTFMax, len(b)); n++ { // a rune that is cut at the end
+	for n := 1; cut && n < min(utf8.UTFMax, len(b)); n++ { // a character may be cut at the end
 		if last := b[len(b)-n:]; utf8.RuneStart(last[0]) {
 			if !utf8.FullRune(last) {
 				b = b[:len(b)-n]
@@ -53,7 +53,7 @@ func Decode(b []byte, cut bool) []byte {
 	return bytes.ToValidUTF8(b, []byte(string(utf8.RuneError)))
 }
 
-// legacyEncoding is that of text which is not UTF-8, where nothing else is certain Windows-1252; nil for UTF-8.
+// legacyEncoding returns the encoding of text that is not UTF-8, Windows-1252 where no other is certain; nil for UTF-8.
 func legacyEncoding(b []byte, cut bool) encoding.Encoding {
 	switch {
 	case (bytes.Contains(b, []byte("\x1B$B")) || bytes.Contains(b, []byte("\x1B$@"))) && IsASCII(string(b)):
@@ -67,7 +67,7 @@ func legacyEncoding(b []byte, cut bool) encoding.Encoding {
 	return charmap.Windows1252
 }
 
-// mostlyUTF8 recognizes UTF-8 of which a few bytes are damaged.
+// mostlyUTF8 reports whether b is UTF-8 with at most a few damaged bytes.
 func mostlyUTF8(b []byte) bool {
 	good, bad := 0, 0
 	for b = b[:min(len(b), SampleBytes)]; len(b) > 0; {
@@ -84,7 +84,7 @@ func mostlyUTF8(b []byte) bool {
 	return good > margin*bad
 }
 
-// olderEncoding is that of text which is not Unicode, where its bytes leave no doubt, else nil.
+// olderEncoding returns the encoding of text that is not Unicode if its bytes leave no doubt, else nil.
 func olderEncoding(b []byte) encoding.Encoding {
 	if e := Script(b); e != nil {
 		return e
@@ -95,7 +95,7 @@ func olderEncoding(b []byte) encoding.Encoding {
 	return western(b)
 }
 
-// Script is the encoding of text in a script other than Latin, or nil.
+// Script returns the encoding of text in a script other than Latin, or nil.
 func Script(b []byte) encoding.Encoding {
 	if e := alphabet(b); e != nil {
 		return e
@@ -103,17 +103,17 @@ func Script(b []byte) encoding.Encoding {
 	return eastAsian(b)
 }
 
-// pairs is what a text is when it is read as ASCII and characters of two bytes, the way East Asian encodings are.
+// pairs holds counts of a text that is read as ASCII and two-byte characters, the form of East Asian encodings.
 type pairs struct {
 	n, runs  int
-	common   int // whose first byte is one of those of the script's usual characters
+	common   int // pairs that are usual in the script
 	kana     int
-	late     int // whose first byte is over those of the Korean syllables
+	late     int // pairs whose first byte is above those of the Korean syllables
 	wrong    int
 	distinct map[[2]byte]bool
 }
 
-// readPairs counts pairs; lead and trail say which bytes may be the two, and usual which pairs are usual.
+// readPairs counts pairs; lead and trail report which bytes may be first and second, and usual which pairs are usual.
 func readPairs(b []byte, lead, trail func(byte) bool, usual func(l, t byte) bool) pairs {
 	p := pairs{distinct: map[[2]byte]bool{}}
 	inRun := false
@@ -124,7 +124,7 @@ func readPairs(b []byte, lead, trail func(byte) bool, usual func(l, t byte) bool
 			continue
 		}
 		if i+1 == len(b) {
-			break // it may be cut
+			break // the text may be cut within a pair
 		}
 		if !lead(c) || !trail(b[i+1]) {
 			p.wrong++
@@ -151,8 +151,8 @@ func readPairs(b []byte, lead, trail func(byte) bool, usual func(l, t byte) bool
 	return p
 }
 
-// certain wants a few characters, next to one another, nearly all of them usual: letters with accents stand alone, and
-// with the letter after them would be characters that nobody uses.
+// certain requires a few pairs, adjacent to one another, nearly all of them usual: accented letters of a Latin script
+// stand alone, and together with the next letter would be rare characters.
 func (p pairs) certain() bool {
 	const enough = 3
 	return p.n >= enough && p.wrong == 0 && p.common*100 >= p.n*90 && p.n*10 >= p.runs*16
@@ -162,8 +162,8 @@ func between(from, to byte) func(byte) bool {
 	return func(c byte) bool { return from <= c && c <= to }
 }
 
-// eastAsian recognizes Shift-JIS, EUC-JP, EUC-KR, GBK and Big5, by which of their characters are in daily use: the first
-// level of kanji and of hanzi, kana, Hangul syllables.
+// eastAsian detects Shift-JIS, EUC-JP, EUC-KR, GBK and Big5 by the characters in daily use: the first level of kanji
+// and of hanzi, kana, Hangul syllables.
 func eastAsian(b []byte) encoding.Encoding {
 	sjis := readPairs(b, func(c byte) bool { return 0x81 <= c && c <= 0x9F || 0xE0 <= c && c <= 0xFC },
 		func(c byte) bool { return 0x40 <= c && c != 0x7F && c <= 0xFC },
@@ -173,7 +173,7 @@ func eastAsian(b []byte) encoding.Encoding {
 	if sjis.certain() {
 		return japanese.ShiftJIS
 	}
-	const enoughSyllables = 10 // of Chinese characters so many are hardly ever all among the codes of Hangul
+	const enoughSyllables = 10 // that many Chinese characters are hardly ever all among the codes of Hangul
 	high := between(0xA1, 0xFE)
 	euc := readPairs(b, high, high, func(l, _ byte) bool { return 0xA1 <= l && l <= 0xA5 || 0xB0 <= l && l <= 0xD7 })
 	hangul := readPairs(b, high, high, func(l, _ byte) bool { return l == 0xA1 || 0xB0 <= l && l <= 0xC8 })
@@ -192,8 +192,8 @@ func eastAsian(b []byte) encoding.Encoding {
 	return nil
 }
 
-// alphabets are the encodings of scripts in which whole words are outside of ASCII, each with the letters that more than
-// half of any text in it is made of.
+// alphabets are the encodings of scripts whose words consist entirely of characters outside of ASCII, each with the
+// letters that make up more than half of any text in it.
 var alphabets = []struct {
 	in    *charmap.Charmap
 	usual string
@@ -210,7 +210,7 @@ const (
 	hebrew  = "יוהלאםמתרשב"
 )
 
-// alphabet recognizes the encodings of Cyrillic, Greek, Hebrew, Arabic and Thai by their usual letters.
+// alphabet detects the encodings of Cyrillic, Greek, Hebrew, Arabic and Thai by their usual letters.
 func alphabet(b []byte) encoding.Encoding {
 	high, runs := 0, 0
 	for i, c := range b {
@@ -241,8 +241,8 @@ func alphabet(b []byte) encoding.Encoding {
 	return best
 }
 
-// usualLetters counts those of usual in b, and off for what is no letter and for capitals after small letters, which nobody
-// writes.
+// usualLetters counts the letters of usual in b, minus the characters that are no letters and the capitals after small
+// letters, which occur in no real text.
 func usualLetters(b []byte, in *charmap.Charmap, usual string) (n int) {
 	last := ' '
 	for _, c := range b {
@@ -262,8 +262,8 @@ func usualLetters(b []byte, in *charmap.Charmap, usual string) (n int) {
 	return n
 }
 
-// languages are those of Latin script that Windows-1252 has not all letters of, by the encodings that have them, and their
-// letters outside of ASCII.
+// languages are Latin-script languages with letters that Windows-1252 lacks: the encodings that have them, and the
+// languages' letters outside of ASCII.
 var languages = []struct {
 	in      []*charmap.Charmap
 	letters []string
@@ -274,16 +274,16 @@ var languages = []struct {
 	{[]*charmap.Charmap{charmap.Windows1257}, []string{"ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"}},
 }
 
-// westernLanguages are those that Windows-1252 is for.
+// westernLanguages are the letters outside of ASCII of languages that Windows-1252 is used for.
 var westernLanguages = []string{
 	"äöüß", "àâæçèéêëîïôœùûüÿ", "áéíñóúüªº", "àèéìîòù", "ãáâàçéêíõóôúüªº", "åäöéü", "æøåéòóô", "áðéíóúýþæö", "àçèéíïòóúü", "áèéêëïóöúü",
 }
 
-// rareWestern are letters of Windows-1252 that hardly stand within words of any language.
+// rareWestern are letters of Windows-1252 that are rare within the words of any language.
 const rareWestern = "ìòùõðþýÿšžªº"
 
-// language recognizes the encodings of Polish, Czech, Hungarian, Turkish and others: where all letters are those of one of these
-// languages, but not of one that Windows-1252 is for, and enough of them would be rare or no letters in that.
+// language detects the encodings of Polish, Czech, Hungarian, Turkish and others: all letters must be those of one of
+// these languages but not of one in westernLanguages, and enough of them would be rare or no letters in Windows-1252.
 func language(b []byte) encoding.Encoding {
 	within, rare := 0, 0
 	for i := 1; i+1 < len(b); i++ {
@@ -308,7 +308,7 @@ func language(b []byte) encoding.Encoding {
 	return nil
 }
 
-// enoughRare wants one of twenty letters to be rare, or one of fifty if they are some.
+// enoughRare requires one of twenty letters to be rare, or one of fifty if that is at least a few.
 func enoughRare(within, rare int) bool {
 	const enough, some = 5, 3
 	return within >= enough && (rare*20 >= within || rare >= some && rare*50 >= within)
@@ -334,8 +334,8 @@ func writtenWith(b []byte, in *charmap.Charmap, letters string) bool {
 
 func wordByte(c byte) bool { return c >= utf8.RuneSelf || asciiLetter(c) }
 
-// OfNames is the encoding of names in Latin script that are not Unicode: the first of those that Windows keeps for old
-// programs, and of those that it has itself, in which there are letters only and no capitals within small ones.
+// OfNames returns the encoding of names in Latin script that are not Unicode: the first of those that Windows uses for
+// old programs, and then of its own, in which there are only letters, and no capitals between small ones.
 func OfNames(b []byte) encoding.Encoding {
 	for _, in := range []*charmap.Charmap{charmap.CodePage437, charmap.CodePage850, charmap.CodePage852, charmap.Windows1252, charmap.Windows1250} {
 		if lettersOnly(b, in) {
@@ -361,8 +361,8 @@ func lettersOnly(b []byte, in *charmap.Charmap) bool {
 	return true
 }
 
-// western recognizes Mac Roman and the code page 850 of DOS, where the letters within words would be none in Windows-1252, or
-// capitals after small letters.
+// western detects Mac Roman and the code page 850 of DOS: in Windows-1252, the letters within words would be no
+// letters, or capitals after small letters.
 func western(b []byte) encoding.Encoding {
 	const enough = 3
 	within, fits := 0, [3]int{}

@@ -8,15 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// Reading is the start of a file, read as text.
+// Reading is the result of reading the start of a file as text.
 type Reading struct {
-	Body   []byte // as UTF-8 without a byte order mark, or as it is in an older encoding
-	Text   bool   // it is text, whatever its name says
-	Likely bool   // it is text if its name says so: most of it is, but it has NULs or many control characters
+	Body   []byte // in UTF-8 without a byte order mark, or unchanged in an older encoding
+	Text   bool   // it is text, whatever its name is
+	Likely bool   // it is text if its name claims so: most of it is, but it has NULs or many control characters
 }
 
-// Read reads the start of a file: UTF-8, UTF-16, or some older encoding such as Latin-1 or Shift-JIS. cut says that
-// the file goes on after b.
+// Read reads the start of a file: UTF-8, UTF-16, or an older encoding such as Latin-1 or Shift-JIS. cut means that the
+// file continues after b.
 //
 // Text has no NUL. In valid UTF-8 a tenth may be control characters (old logs and odd separators), and in anything else
 // a hundredth, or a tenth if they are always the same two: compressed bytes have a tenth of them, but of all kinds.
@@ -28,7 +28,7 @@ func Read(b []byte, cut bool) Reading {
 	}
 	b = bytes.TrimPrefix(b, []byte("\xEF\xBB\xBF"))
 	if !cut {
-		b = bytes.TrimSuffix(b, []byte("\x1A")) // which ends a file of DOS
+		b = bytes.TrimSuffix(b, []byte("\x1A")) // the end-of-file character of DOS
 	}
 	var count characters
 	for _, c := range b {
@@ -43,10 +43,10 @@ func Read(b []byte, cut bool) Reading {
 	}
 }
 
-// characters counts what tells text from other content.
+// characters holds the counts that distinguish text from other content.
 type characters struct {
 	all, controls, nulls int
-	seen                 uint32 // which control characters there were, a bit each
+	seen                 uint32 // bit set of the control characters that occurred
 }
 
 func (c *characters) add(r rune) {
@@ -63,12 +63,12 @@ func (c *characters) add(r rune) {
 // kinds is the number of different control characters.
 func (c *characters) kinds() int { return bits.OnesCount32(c.seen) }
 
-// fewControls tells text from compressed bytes and other data, unless the encoding has told it already.
+// fewControls distinguishes text from compressed bytes and other data if the encoding does not prove that it is text.
 func (c *characters) fewControls() bool { return c.controls*100 <= c.all }
 
-// mostlyText wants more letters than NULs and control characters. Where the encoding does not say that it is text, there
-// may be a few different control characters at most: separators, but not noise. Where NULs are all that is no text, they
-// fill columns, and may be many more.
+// mostlyText requires more letters than NULs and control characters. Unless the encoding proves that it is text, there
+// may be only a few different control characters: separators, but not noise. Where NULs are the only characters that
+// are not text, they fill columns, and may be far more numerous.
 func (c *characters) mostlyText(valid bool) bool {
 	const separators, widest = 6, 64
 	if valid && c.controls == 0 && c.nulls < c.all {
@@ -77,12 +77,12 @@ func (c *characters) mostlyText(valid bool) bool {
 	return 2*(c.controls+c.nulls) < c.all && (valid || c.kinds() <= separators)
 }
 
-// isControl recognizes the characters that text does not have (WHATWG MIME Sniffing, "binary data byte").
+// isControl reports whether text does not contain r (WHATWG MIME Sniffing, "binary data byte").
 func isControl(r rune) bool {
 	return r < 0x09 || r == 0x0B || 0x0E <= r && r <= 0x1A || 0x1C <= r && r <= 0x1F
 }
 
-// validUTF8 forgives a last character that was cut in two.
+// validUTF8 reports whether b is UTF-8; if cut, the last character may be incomplete.
 func validUTF8(b []byte, cut bool) bool {
 	if !cut {
 		return utf8.Valid(b)
@@ -95,8 +95,8 @@ func validUTF8(b []byte, cut bool) bool {
 	return false
 }
 
-// UTF16Order is the byte order of UTF-16, from its mark or else from where the zero byte of its first, ASCII
-// character stands; it is nil for anything else.
+// UTF16Order returns the byte order of UTF-16, by its byte order mark or else by the position of the zero byte in its
+// first character, if that is ASCII; nil for anything else.
 func UTF16Order(b []byte) binary.ByteOrder {
 	switch {
 	case len(b) < 2:
@@ -109,7 +109,7 @@ func UTF16Order(b []byte) binary.ByteOrder {
 	return nil
 }
 
-// readUTF16 holds the file to being UTF-16 throughout: a good deal of binary content has a zero for its second byte.
+// readUTF16 requires all of b to be valid UTF-16: binary content often has zero as its second byte.
 func readUTF16(b []byte, order binary.ByteOrder, cut bool) Reading {
 	if len(b)%2 != 0 && !cut {
 		return Reading{Body: b}
@@ -139,7 +139,7 @@ func readUTF16(b []byte, order binary.ByteOrder, cut bool) Reading {
 	if count.nulls == 0 && count.fewControls() {
 		return Reading{Body: out, Text: true, Likely: true}
 	}
-	return Reading{Body: out, Likely: utf16Marked(b) && count.mostlyText(count.controls == 0)} // without its mark, it may be anything
+	return Reading{Body: out, Likely: utf16Marked(b) && count.mostlyText(count.controls == 0)} // without a byte order mark, it may be binary content
 }
 
 func utf16Marked(b []byte) bool {

@@ -8,21 +8,22 @@ import (
 )
 
 const (
-	maxBasic   = 1 << 20 // bytes, inflated, of all modules of Basic in an OpenDocument file; with more there is code
-	maxModules = 128     // modules of Basic; with more there is code
+	maxBasic   = 1 << 20 // bytes, inflated, of all Basic modules in an OpenDocument file; more counts as code
+	maxModules = 128     // Basic modules; more counts as code
 )
 
-// IsBasicModule reports whether a name is of a module of Basic in an OpenDocument file, and not of a list of those.
+// IsBasicModule reports whether a name is that of a Basic module in an OpenDocument file, rather than of a list of
+// modules.
 func IsBasicModule(name string) bool {
 	return strings.HasPrefix(name, "basic/") && strings.HasSuffix(name, ".xml") &&
 		!strings.HasSuffix(name, "/script-lb.xml") && !strings.HasSuffix(name, "/script-lc.xml") &&
 		!strings.HasSuffix(name, "/dialog-lb.xml") && !strings.HasSuffix(name, "/dialog-lc.xml")
 }
 
-// BasicHasCode reports whether a module of Basic in an OpenDocument file does anything. What cannot be read does.
+// BasicHasCode reports whether a Basic module in an OpenDocument file does anything. A module that cannot be read does.
 func BasicHasCode(src *Source) bool {
 	code, modules, left := false, 0, int64(maxBasic)
-	_ = WalkZIP(src, func(e *ZIPEntry) { // it was walked before
+	_ = WalkZIP(src, func(e *ZIPEntry) { // its error was reported by an earlier walk
 		if code || !IsBasicModule(e.Name) {
 			return
 		}
@@ -39,7 +40,7 @@ func BasicHasCode(src *Source) bool {
 	return code
 }
 
-// textInXML is the text between the tags of XML, as far as it can be read; what follows is part of it as it is.
+// textInXML returns the text between the tags of XML; from the first syntax error on, the rest is included unchanged.
 func textInXML(content []byte) string {
 	var text strings.Builder
 	for d := RawXML(bytes.NewReader(content)); ; {
@@ -56,14 +57,14 @@ func textInXML(content []byte) string {
 	}
 }
 
-// RawXML reads XML for its raw tokens, whatever encoding it says that it is in.
+// RawXML returns a decoder for raw tokens of XML, whatever encoding its declaration names.
 func RawXML(r io.Reader) *xml.Decoder {
 	d := xml.NewDecoder(r)
 	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
 	return d
 }
 
-// BasicInXML reports whether an OpenDocument file that is one XML file carries a module of Basic.
+// BasicInXML reports whether an OpenDocument file that is one XML file contains a Basic module.
 func BasicInXML(src *Source) bool {
 	return src.Find(func(window []byte) bool { return bytes.Contains(window, []byte(":source-code")) })
 }

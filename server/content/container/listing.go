@@ -18,26 +18,26 @@ import (
 // ErrBroken means that an archive's directory is missing or damaged.
 var ErrBroken = errors.New("the archive's directory is missing or damaged")
 
-// Listing is what the directory of an archive says is in it. Nothing of it has been compared with what is there.
+// Listing is the directory of an archive. It has not been compared with the archive's content.
 type Listing struct {
 	Entries []Entry // the first ones
-	Total   int64   // entries, listed or not
+	Total   int64   // number of entries, listed or not
 }
 
 // Entry is a file or folder in an archive.
 type Entry struct {
-	Name             string    // for people: valid UTF-8 without control and bidi-override characters
+	Name             string    // for display: valid UTF-8 without control and bidi-override characters
 	Size, Compressed int64     // bytes
-	Modified         time.Time // zero when it is not said; taken for UTC where the archive knows no zone
+	Modified         time.Time // zero if it is not stored; taken for UTC where the archive stores no time zone
 	Directory        bool
 }
 
 // maxListedName is how many bytes of an entry's name are listed.
 const maxListedName = 1024
 
-// ListZIP lists the first entries, limit at most, of the ZIP archive in the first size bytes of r: of any other file
-// that is a ZIP archive inside, too. It reads the directory only, as far as that takes. ErrBroken when there is none;
-// any other error is that of r or of ctx.
+// ListZIP lists the first entries, limit at most, of the ZIP archive in the first size bytes of r, which may also be of
+// another type based on ZIP. It reads only the directory, no further than needed. The error is ErrBroken when there is
+// none; any other is that of r or of ctx.
 func ListZIP(ctx context.Context, r io.ReaderAt, size int64, limit int) (Listing, error) {
 	src := &Source{Reader: r, Size: size}
 	listing, err := listZIP(ctx, src, limit)
@@ -71,25 +71,26 @@ func listZIP(ctx context.Context, src *Source, limit int) (Listing, error) {
 		list.Entries = append(list.Entries, header.entry())
 		names = append(names, header.nameOfEntry())
 	}
-	// The directory has room for so many, whatever it says.
+	// The directory has space for no more entries, whatever number it claims.
 	const smallest = 46
 	list.Total = max(int64(limit), int64(min(claimed, uint64(end-start)/smallest)))
 	return list, nil
 }
 
-// entry is all of it but the name.
+// entry returns the entry without its name.
 func (h *zipHeader) entry() Entry {
 	return Entry{Size: max(0, h.size), Compressed: max(0, h.compressed), Modified: h.modified()}
 }
 
-// zipName is an entry's name as it is stored: the start of it, as far as it may be listed.
+// zipName is an entry's name as stored, truncated to what may be listed.
 type zipName struct {
 	raw     []byte
 	unicode bool
 }
 
-// nameOfEntry is the name in the extra field 0x7075 of Info-ZIP, which is UTF-8, if that is of the name in the header:
-// programs that do not know the field leave it behind when they rename an entry. Else it is the one in the header.
+// nameOfEntry returns the name in Info-ZIP's extra field 0x7075, which is UTF-8, if the field's checksum matches the
+// name in the header: programs that do not know the field keep it when they rename an entry. Else it returns the name
+// in the header.
 func (h *zipHeader) nameOfEntry() zipName {
 	name := zipName{h.name, h.flags&zipUTF8 != 0 || utf8.Valid(h.name)}
 	for id, data := range h.extraFields() {
@@ -103,8 +104,9 @@ func (h *zipHeader) nameOfEntry() zipName {
 	return name
 }
 
-// nameEntries names entries. Names that are not marked as UTF-8 are in it all the same, or in what all of them together
-// leave no doubt of, or else in code page 437 (APPNOTE.TXT, appendix D).
+// nameEntries decodes the names of entries. Names that are not marked as UTF-8 are decoded as UTF-8 if they are valid
+// in it, else in the encoding that all of them together leave no doubt of, or else in code page 437 (APPNOTE.TXT,
+// appendix D).
 func nameEntries(entries []Entry, names []zipName) {
 	var old []byte
 	for _, name := range names {
@@ -127,7 +129,7 @@ func nameEntries(entries []Entry, names []zipName) {
 	}
 }
 
-// displayName makes an entry's name one that can be shown.
+// displayName makes an entry's name safe to display.
 func displayName(raw []byte) string {
 	clean := bytes.Map(func(r rune) rune {
 		if charset.IsUnsafe(r) {
@@ -145,7 +147,7 @@ func displayName(raw []byte) string {
 	return string(clean[:cut]) + "…"
 }
 
-// modified is the time in the extra field 0x5455 of Info-ZIP, or that of MS-DOS, which knows no zone.
+// modified returns the time in Info-ZIP's extra field 0x5455, or that of MS-DOS, which has no time zone.
 func (h *zipHeader) modified() time.Time {
 	for id, data := range h.extraFields() {
 		if id == 0x5455 && len(data) >= 5 && data[0]&1 != 0 {

@@ -6,39 +6,40 @@ import (
 	"unicode/utf16"
 )
 
-// OLEMagic is what compound files begin with.
+// OLEMagic is the magic number of compound files.
 const OLEMagic = "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1"
 
 const (
 	oleEntryLen   = 128     // bytes
-	maxOLEEntries = 8192    // of the directory; the ones that say the kind come early
-	maxOLEStream  = 1 << 16 // bytes that are read of one stream
-	maxOLERead    = 2 << 20 // bytes that are read of all streams
-	maxMiniStream = 1 << 20 // bytes that are kept of the mini stream
-	miniSize      = 64      // bytes of a sector of the mini stream
+	maxOLEEntries = 8192    // of the directory; the entries that identify the type come early
+	maxOLEStream  = 1 << 16 // bytes read of one stream
+	maxOLERead    = 2 << 20 // bytes read of all streams
+	maxMiniStream = 1 << 20 // bytes kept of the mini stream
+	miniSize      = 64      // bytes of a mini stream sector
 )
 
-// OLE is a compound file (MS-CFB): sectors chained by a table, with a directory that is a tree.
+// OLE is a reader of a compound file (MS-CFB): sectors chained by a table, with a directory that is a tree.
 type OLE struct {
 	src        *Source
 	header     []byte
 	sectorSize int64      // bytes
-	entries    []oleEntry // the root first, as far as they go
+	entries    []oleEntry // the root first, truncated if the directory is damaged or too large
 
-	mini, miniTable []byte // the mini stream and its table, once a short stream was read
-	read            int64  // bytes of streams so far
+	mini, miniTable []byte // the mini stream and its table, loaded with the first short stream
+	read            int64  // bytes of streams read so far
 }
 
 // oleEntry is a directory entry (MS-CFB, section 2.6.1).
 type oleEntry struct {
-	name               string // in lower case: the format compares names without regard to case
+	name               string // in lower case: the format compares names case-insensitively
 	left, right, child uint32
 	class              [16]byte
 	start              uint32 // the first sector of a stream
 	size               int64  // of a stream, in bytes
 }
 
-// Children are the entries directly below a storage, by name: a tree of siblings, each of which is visited once.
+// Children returns the entries directly below a storage, by name. They form a tree of siblings, each of which is
+// visited once.
 func (f *OLE) Children(storage uint32) map[string]uint32 {
 	names := make(map[string]uint32)
 	seen := make([]bool, len(f.entries))
@@ -56,8 +57,8 @@ func (f *OLE) Children(storage uint32) map[string]uint32 {
 	return names
 }
 
-// OpenOLE reads the directory as far as it goes and up to maxOLEEntries, which also ends chains that run in circles. It
-// is nil where there is none.
+// OpenOLE reads the directory up to its end or maxOLEEntries, which also ends circular chains. It returns nil if there
+// is no directory.
 func OpenOLE(src *Source) *OLE {
 	header := src.Bytes(0, 512)
 	if len(header) < 512 {
@@ -87,7 +88,7 @@ func (f *OLE) parseEntry(b []byte) oleEntry {
 		child: le.Uint32(b[76:]),
 		class: [16]byte(b[80:96]),
 		start: le.Uint32(b[116:]),
-		size:  int64(le.Uint32(b[120:])), // the upper half may be anything in files of version 3, and is 0 in any we take
+		size:  int64(le.Uint32(b[120:])), // the upper half is undefined in files of version 3, and 0 in any that is read
 	}
 	var name [32]uint16
 	n := 0
@@ -101,14 +102,14 @@ func (f *OLE) parseEntry(b []byte) oleEntry {
 
 func uint32At(b []byte, at int) uint32 { return binary.LittleEndian.Uint32(b[at:]) }
 
-// stream reads a stream of up to maxOLEStream bytes. It is not ok when the stream is longer, or not all there.
+// stream reads a stream of up to maxOLEStream bytes. ok is false when the stream is longer, or incomplete.
 func (f *OLE) stream(id uint32) (content []byte, ok bool) {
 	content = f.streamStart(id, maxOLEStream)
 	return content, int64(len(content)) == f.entries[id].size
 }
 
-// streamStart reads the first limit bytes of a stream, as far as they are there. A short one stands in the mini
-// stream, which is the root's, in small sectors with a table of their own (MS-CFB, sections 2.4 and 2.6).
+// streamStart reads the first limit bytes of a stream, or fewer if it is incomplete. A short stream is in the mini
+// stream, which belongs to the root, in small sectors with a separate table (MS-CFB, sections 2.4 and 2.6).
 func (f *OLE) streamStart(id uint32, limit int64) []byte {
 	e := f.entries[id]
 	want := min(e.size, limit)
@@ -133,7 +134,7 @@ func (f *OLE) streamStart(id uint32, limit int64) []byte {
 	return out[:min(int64(len(out)), want)]
 }
 
-// chained reads the first n bytes of a chain of sectors, as far as it goes, and as far as maxOLERead allows.
+// chained reads the first n bytes of a chain of sectors, or fewer if the chain or maxOLERead ends first.
 func (f *OLE) chained(start uint32, n int64) []byte {
 	var out []byte
 	for at, ok := start, true; ok && int64(len(out)) < n && f.read < maxOLERead; at, ok = f.next(at) {
@@ -147,12 +148,12 @@ func (f *OLE) chained(start uint32, n int64) []byte {
 	return out[:min(int64(len(out)), n)]
 }
 
-// sector is the content of sector n, shorter or empty where the file ends.
+// sector returns the content of sector n, shorter or empty where the file ends.
 func (f *OLE) sector(n uint32) []byte {
 	return f.src.Bytes((int64(n)+1)*f.sectorSize, f.sectorSize)
 }
 
-// next is the sector that follows sector n in its chain; not ok when none does, or none that the file has.
+// next returns the sector after sector n in its chain; ok is false when there is none, or none within the file.
 func (f *OLE) next(n uint32) (uint32, bool) {
 	perSector := uint32(f.sectorSize / 4)
 	if int64(n) >= f.src.Size/f.sectorSize {
@@ -170,8 +171,8 @@ func (f *OLE) next(n uint32) (uint32, bool) {
 	return next, int64(next) < f.src.Size/f.sectorSize
 }
 
-// tableSector is where the i-th sector of the allocation table is: the header knows the first 109, a chain of
-// further sectors the rest, each with the next one's number at its end.
+// tableSector returns the i-th sector of the allocation table: the header contains the first 109, a chain of further
+// sectors the rest, each with the next one's number at its end.
 func (f *OLE) tableSector(i uint32) (uint32, bool) {
 	const inHeader = 109
 	if i < inHeader {
@@ -194,5 +195,5 @@ func (f *OLE) tableSector(i uint32) (uint32, bool) {
 	return uint32At(cell, 0), true
 }
 
-// Class is the Class id of the whole, which says what program it is of.
+// Class returns the class id of the root, which identifies the program that the file belongs to.
 func (f *OLE) Class() [16]byte { return f.entries[0].class }

@@ -1,5 +1,5 @@
-// Package container reads what documents and archives are made of: ZIP archives, the compound files of older documents,
-// and the code in both. What that makes of a file is for its caller to say.
+// Package container parses documents and archives: ZIP archives, the compound files of older documents, and the code in
+// both. The caller decides what type of file the result means.
 package container
 
 import (
@@ -7,15 +7,15 @@ import (
 	"io"
 )
 
-// Source is the content to read. It keeps the first real read error, so that the code that takes a format apart may treat
-// every error as a damaged file, and its caller can still tell a failing disk from one.
+// Source is a reader of a content. It keeps the first real read error, so that a parser may treat every error as a
+// damaged file, and its caller can still distinguish a failing disk from that.
 type Source struct {
 	Reader io.ReaderAt
 	Size   int64 // bytes
 	Err    error
 }
 
-// ReadAt reads up to the end of the content, which is an io.EOF and no fault of the reader's.
+// ReadAt reads up to the end of the content, which is an io.EOF and no error of the reader.
 func (s *Source) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off >= s.Size {
 		return 0, io.EOF
@@ -37,16 +37,16 @@ func (s *Source) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Bytes are up to n Bytes from offset off on, fewer where the content ends.
+// Bytes returns up to n bytes from offset off on, fewer where the content ends.
 func (s *Source) Bytes(off, n int64) []byte {
 	b := make([]byte, max(0, min(n, s.Size-off)))
 	read, _ := s.ReadAt(b, off)
 	return b[:read]
 }
 
-// Find shows the content to found in windows that overlap a little, until it has found what it looks for.
+// Find calls found with overlapping windows of the content until it returns true.
 func (s *Source) Find(found func(window []byte) bool) bool {
-	const overlap = 64 // bytes; what is looked for is shorter
+	const overlap = 64 // bytes; no search term is longer
 	window := make([]byte, 64<<10)
 	for at := int64(0); at < s.Size; at += int64(len(window)) - overlap {
 		n, err := s.ReadAt(window, at)

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	maxVBA     = 256 << 10 // bytes that are looked at of a VBA project in an OOXML document; an empty one is smaller
-	maxGlobals = 256 << 10 // bytes that are looked at of a workbook for the list of its sheets
+	maxVBA     = 256 << 10 // bytes read of a VBA project in an OOXML document; an empty one is smaller
+	maxGlobals = 256 << 10 // bytes read of a workbook for its list of sheets
 )
 
-// HasMacros reports whether there is code in a document of Office, whose names are those below its root.
+// HasMacros reports whether an Office document contains code; names are the entries below its root.
 func (f *OLE) HasMacros(names map[string]uint32) bool {
 	for _, project := range []string{"macros", "_vba_project_cur"} {
 		if id, ok := names[project]; ok && f.hasCode(id) {
@@ -29,9 +29,9 @@ func (f *OLE) HasMacros(names map[string]uint32) bool {
 	return slides && saysMacros(f.src)
 }
 
-// hasCode reports whether a VBA project (MS-OVBA, section 2.2) holds code, as source or compiled. Office makes an empty
-// module for each sheet and document as soon as somebody opens its editor, which runs nothing. Whatever cannot be read
-// counts as code.
+// hasCode reports whether a VBA project (MS-OVBA, section 2.2) contains code, as source or compiled. Office creates an
+// empty module, which does nothing, for each sheet and document when its editor is opened. What cannot be read counts
+// as code.
 func (f *OLE) hasCode(project uint32) bool {
 	storage, ok := f.Children(project)["vba"]
 	if !ok {
@@ -51,7 +51,7 @@ func (f *OLE) hasCode(project uint32) bool {
 		return true
 	}
 	for name := range streams {
-		if strings.HasPrefix(name, "__srp_") { // compiled for the processor, which needs something to compile
+		if strings.HasPrefix(name, "__srp_") { // compiled for the processor, so there is code
 			return true
 		}
 	}
@@ -68,8 +68,8 @@ func (f *OLE) hasCode(project uint32) bool {
 	return false
 }
 
-// ProjectHasCode reports whether there is code in the VBA project that is a part of an OOXML document: a compound file. One
-// that cannot be read, or is larger than an empty one, has.
+// ProjectHasCode reports whether the VBA project in a part of an OOXML document, which is a compound file, contains
+// code. One that cannot be read, or is larger than an empty one, counts as code.
 func ProjectHasCode(src *Source, e *ZIPEntry) bool {
 	r, err := e.Open(src, maxVBA+1)
 	if err != nil {
@@ -83,14 +83,14 @@ func ProjectHasCode(src *Source, e *ZIPEntry) bool {
 	return f == nil || f.hasCode(0)
 }
 
-// vbaModule is where the source of a module is.
+// vbaModule is the location of a module's source.
 type vbaModule struct {
 	stream string // its name, in lower case
-	offset int64  // of the compressed source in the stream; before it stands what was compiled
+	offset int64  // of the compressed source in the stream; the compiled code is before it
 }
 
-// vbaModules reads the records of the dir stream (MS-OVBA, section 2.3.4.2) as far as they say where modules are. It is
-// not ok where they end in the middle of one.
+// vbaModules parses the records of the dir stream (MS-OVBA, section 2.3.4.2) for the locations of modules. ok is false
+// if the last record is incomplete.
 func vbaModules(records []byte) (modules []vbaModule, ok bool) {
 	const version, streamName, moduleOffset = 0x09, 0x32, 0x31
 	le := binary.LittleEndian
@@ -98,7 +98,7 @@ func vbaModules(records []byte) (modules []vbaModule, ok bool) {
 	for len(records) >= 6 {
 		id, size := le.Uint16(records), int64(le.Uint32(records[2:]))
 		if id == version {
-			size = 6 // whatever it says
+			size = 6 // whatever size the record claims
 		}
 		if size > int64(len(records)-6) {
 			return nil, false
@@ -123,13 +123,13 @@ func decodeUTF16LE(b []byte) string {
 	return string(utf16.Decode(units))
 }
 
-// moduleHasCode looks for a line of source that does more than say what the module is, and for compiled lines that do:
-// code runs without its source, too.
+// moduleHasCode reports whether a line of source, or a compiled line, does more than describe the module: compiled code
+// runs without its source, too.
 func moduleHasCode(compiled, source []byte) bool {
 	return linesDoMore(string(source)) || len(source) == 0 || len(compiled) > 0 && compiledCode(compiled)
 }
 
-// linesDoMore recognizes a source in Basic that has lines other than remarks and those that say what the module is.
+// linesDoMore reports whether a Basic source has lines other than comments and descriptions of the module.
 func linesDoMore(source string) bool {
 	for line := range strings.Lines(source) {
 		words := strings.ToLower(strings.TrimSpace(line))
@@ -142,9 +142,9 @@ func linesDoMore(source string) bool {
 	return false
 }
 
-// compiledCode reports whether there is more in a module's compiled part than lines of an instruction and an argument, which
-// is what "Option Explicit" becomes, and less than it takes to call something. The lines stand in a table behind a magic,
-// a version and their number. The format is Microsoft's own; this much of it is known from tools that read it.
+// compiledCode reports whether a module's compiled part contains more than lines of one instruction and an argument,
+// which "Option Explicit" is compiled to, and which are too short to call anything. The lines are in a table after a
+// magic number, a version and their count. The format is Microsoft's own; this much is known from tools that read it.
 func compiledCode(compiled []byte) bool {
 	const row, lengthAt, harmless = 12, 4, 4 // bytes
 	tables := bytes.Split(compiled, []byte("\xFE\xCA"))[1:]
@@ -165,7 +165,7 @@ func compiledCode(compiled []byte) bool {
 	return len(tables) == 0
 }
 
-// decompressVBA is the inverse of the compression of MS-OVBA, section 2.4.1, as far as b and maxVBA go.
+// decompressVBA decompresses b (MS-OVBA, section 2.4.1) up to its end or to maxVBA bytes.
 func decompressVBA(b []byte) []byte {
 	const chunkLen = 4096 // bytes, decompressed
 	if len(b) == 0 || b[0] != 1 {
@@ -188,8 +188,8 @@ func decompressVBA(b []byte) []byte {
 	return out
 }
 
-// decompressTokens takes a flag byte and its eight tokens, each a byte or a copy of what stands earlier in the chunk
-// that begins at start (MS-OVBA, section 2.4.1.3.19).
+// decompressTokens decodes a flag byte and its eight tokens, each of which is a byte or a copy from earlier in the
+// chunk that begins at start (MS-OVBA, section 2.4.1.3.19).
 func decompressTokens(out []byte, start int, chunk []byte) (all, rest []byte) {
 	flags := chunk[0]
 	chunk = chunk[1:]
@@ -219,11 +219,11 @@ func decompressTokens(out []byte, start int, chunk []byte) (all, rest []byte) {
 	return out, chunk
 }
 
-// hasMacroSheet reports whether a workbook's records speak of a sheet of Excel 4 macros or, in Excel 5, of a module of
-// Visual Basic (MS-XLS, section 2.4.28).
+// hasMacroSheet reports whether a workbook's records list a sheet of Excel 4 macros or, in Excel 5, a Visual Basic
+// module (MS-XLS, section 2.4.28).
 func hasMacroSheet(records []byte) bool {
 	const boundSheet, macroSheet, module = 0x85, 1, 6
-	const password = 0x2F // what follows cannot be read
+	const password = 0x2F // the records after it are encrypted
 	le := binary.LittleEndian
 	for len(records) >= 4 {
 		id, size := le.Uint16(records), int(le.Uint16(records[2:]))
@@ -238,10 +238,10 @@ func hasMacroSheet(records []byte) bool {
 	return false
 }
 
-// saysMacros looks for the record of a presentation that says whether there are macros (MS-PPT, VbaInfoAtom). It can
-// stand anywhere, so the whole file is looked at.
+// saysMacros searches a presentation for the record that says whether there are macros (MS-PPT, VbaInfoAtom). It can be
+// anywhere, so the whole file is searched.
 func saysMacros(src *Source) bool {
-	const header, hasMacros = "\x02\x00\x00\x04\x0C\x00\x00\x00", 4 // after it, a reference
+	const header, hasMacros = "\x02\x00\x00\x04\x0C\x00\x00\x00", 4 // followed by a reference
 	return src.Find(func(window []byte) bool {
 		for {
 			_, atom, ok := bytes.Cut(window, []byte(header))
@@ -256,8 +256,8 @@ func saysMacros(src *Source) bool {
 	})
 }
 
-// MacrosInXML reports whether an Office document in one XML file (Word 2003, Flat OPC) carries macros, in base64 in a part
-// or element with one of these names.
+// MacrosInXML reports whether an Office document in one XML file (Word 2003, Flat OPC) contains macros, in base64 in a
+// part or element with one of these names.
 func MacrosInXML(src *Source) bool {
 	return src.Find(func(window []byte) bool {
 		for _, mark := range []string{"editdata.mso", "/vbaProject.bin", `macrosPresent="yes"`, `macrosPresent='yes'`} {

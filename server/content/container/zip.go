@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// maxZIPEntries and maxZIPDirectory, in bytes, are how much of a directory is looked at. One with more is an
-	// archive whose content nobody has seen.
+	// maxZIPEntries and maxZIPDirectory (in bytes) limit how much of a directory is read. The content of an archive
+	// with a larger one is unknown.
 	maxZIPEntries   = 10_000
 	maxZIPDirectory = 4 << 20
 )
 
-// noZIP32 in a field of 32 bits says that the number is in a ZIP64 one.
+// noZIP32 in a field of 32 bits means that the number is in a ZIP64 field.
 const noZIP32 = 0xFFFFFFFF
 
 var (
@@ -26,16 +26,16 @@ var (
 	ErrHuge = errors.New("ZIP directory too large to be read")
 )
 
-// ZIPEntry is what an entry of the central directory says.
+// ZIPEntry is an entry of the central directory.
 type ZIPEntry struct {
-	Name       string // with / for \, lower case
+	Name       string // in lower case, with / for \
 	encrypted  bool
 	method     uint16
 	compressed int64 // bytes
 	offset     int64 // of the local header
 }
 
-// WalkZIP reads the central directory in a stream, entry by entry.
+// WalkZIP reads the central directory in a stream, and calls visit with each entry.
 func WalkZIP(src *Source, visit func(*ZIPEntry)) error {
 	entries, start, end, err := findDirectory(src)
 	if err != nil {
@@ -59,8 +59,8 @@ func WalkZIP(src *Source, visit func(*ZIPEntry)) error {
 	}
 }
 
-// findDirectory reads the end of central directory record, or its ZIP64 one (APPNOTE.TXT, sections 4.3.14 to 4.3.16),
-// and answers the number of entries and the bytes they stand in.
+// findDirectory reads the end of central directory record, or the ZIP64 one (APPNOTE.TXT, sections 4.3.14 to 4.3.16),
+// and returns the number of entries and the range of bytes that they are in.
 func findDirectory(src *Source) (entries uint64, start, end int64, err error) {
 	record, at := findEndRecord(src)
 	if record == nil {
@@ -85,7 +85,8 @@ func findDirectory(src *Source) (entries uint64, start, end int64, err error) {
 	return entries, int64(offset), int64(offset + size), nil
 }
 
-// findEndRecord looks for the record from the end on, where only a comment of up to 65,535 bytes may follow it.
+// findEndRecord searches for the record backwards from the end: after it, there may only be a comment of up to 65,535
+// bytes.
 func findEndRecord(src *Source) (record []byte, at int64) {
 	const recordLen, maxComment = 22, 0xFFFF
 	for _, n := range []int64{1024, recordLen + maxComment} {
@@ -104,7 +105,7 @@ func findEndRecord(src *Source) (record []byte, at int64) {
 	return nil, 0
 }
 
-// readZIPEntry answers io.EOF where the directory ends after an entry.
+// readZIPEntry returns io.EOF where the directory ends after an entry.
 func readZIPEntry(r io.Reader) (ZIPEntry, error) {
 	header, err := readZIPHeader(r)
 	if err != nil {
@@ -119,10 +120,10 @@ func readZIPEntry(r io.Reader) (ZIPEntry, error) {
 	}, nil
 }
 
-// zipHeader is what a file header of the central directory says (APPNOTE.TXT, section 4.3.12).
+// zipHeader is a file header of the central directory (APPNOTE.TXT, section 4.3.12).
 type zipHeader struct {
 	flags, method    uint16
-	date, time       uint16 // of the last change, as MS-DOS writes them
+	date, time       uint16 // of the last modification, in the format of MS-DOS
 	size, compressed int64  // bytes
 	offset           int64  // of the local header
 	name, extra      []byte
@@ -134,7 +135,7 @@ const (
 	zipUTF8      = 1 << 11
 )
 
-// readZIPHeader answers io.EOF where the directory ends after an entry.
+// readZIPHeader returns io.EOF where the directory ends after an entry.
 func readZIPHeader(r io.Reader) (zipHeader, error) {
 	var fixed [46]byte
 	if _, err := io.ReadFull(r, fixed[:]); err != nil {
@@ -164,8 +165,8 @@ func readZIPHeader(r io.Reader) (zipHeader, error) {
 	return h, nil
 }
 
-// readZIP64 takes what did not fit into 32 bits from the extra field 1 (APPNOTE.TXT, section 4.5.3), which has only
-// those numbers: the inflated size, the compressed size and the offset, in this order.
+// readZIP64 reads the numbers that did not fit into 32 bits from the extra field 1 (APPNOTE.TXT, section 4.5.3), which
+// contains only those: the inflated size, the compressed size and the offset, in this order.
 func (h *zipHeader) readZIP64() {
 	for id, numbers := range h.extraFields() {
 		if id != 1 {
@@ -180,7 +181,7 @@ func (h *zipHeader) readZIP64() {
 	}
 }
 
-// extraFields are what else is said of an entry (APPNOTE.TXT, section 4.5.1).
+// extraFields returns an iterator over the extra fields of an entry (APPNOTE.TXT, section 4.5.1).
 func (h *zipHeader) extraFields() iter.Seq2[uint16, []byte] {
 	return func(yield func(id uint16, data []byte) bool) {
 		le := binary.LittleEndian
@@ -195,7 +196,7 @@ func (h *zipHeader) extraFields() iter.Seq2[uint16, []byte] {
 	}
 }
 
-// Open reads up to limit inflated bytes of an entry.
+// Open returns a reader of up to limit inflated bytes of an entry.
 func (e *ZIPEntry) Open(src *Source, limit int64) (io.Reader, error) {
 	header := src.Bytes(e.offset, 30)
 	if e.encrypted || len(header) < 30 || string(header[:4]) != "PK\x03\x04" {
