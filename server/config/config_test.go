@@ -27,7 +27,7 @@ func write(t *testing.T, text string) string {
 	return name
 }
 
-// load reads text as a file and shortens the file's name in what comes back.
+// load loads text as a file, and shortens the file's name in the result.
 func load(t *testing.T, text string, environ []string, flags map[string]string) (Config, []string, string) {
 	t.Helper()
 	name := write(t, text)
@@ -512,8 +512,8 @@ func TestDurationsAreShownAsAPersonWritesThem(t *testing.T) {
 	}
 }
 
-// FuzzLoad holds that a file is either refused with a position or makes a
-// configuration that can be shown and read again.
+// FuzzLoad tests that a file is either refused with a position or results in a
+// configuration that can be written and loaded again.
 // ASVS 2.2.1, 2.2.2
 func FuzzLoad(f *testing.F) {
 	text, err := os.ReadFile(example)

@@ -41,7 +41,7 @@ const (
 	slidesMain = "application/vnd.openxmlformats-officedocument.presentationml.presentation.main+xml"
 )
 
-// contentTypes is the entry that says which parts an OOXML document has.
+// contentTypes is the entry that lists the types of the parts of an OOXML document.
 func contentTypes(partTypes ...string) entry {
 	xml := `<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">`
 	for _, partType := range partTypes {
@@ -121,11 +121,11 @@ type node struct {
 	content  []byte
 }
 
-// oleTree makes a compound file of storages and streams; those shorter than cutoff stand in the mini stream.
+// oleTree makes a compound file of storages and streams; streams shorter than cutoff are in the mini stream.
 func oleTree(cutoff int, children ...node) []byte {
 	const sector, end = 512, 0xFFFFFFFE
 	le := binary.LittleEndian
-	var data, mini []byte // from sector 0 on, and the mini stream
+	var data, mini []byte // the data from sector 0 on, and the mini stream
 	var table, miniTable []uint32
 	place := func(to *[]byte, cells *[]uint32, size int, content []byte) uint32 {
 		if len(content) == 0 {
@@ -156,7 +156,7 @@ func oleTree(cutoff int, children ...node) []byte {
 		}
 		switch {
 		case n.children != nil:
-			for i := len(n.children) - 1; i >= 0; i-- { // each points to the one that was added before
+			for i := len(n.children) - 1; i >= 0; i-- { // each points to the one before
 				child := add(&n.children[i])
 				le.PutUint32(directory[child][72:], le.Uint32(e[76:]))
 				le.PutUint32(e[76:], child)
@@ -194,13 +194,13 @@ func oleTree(cutoff int, children ...node) []byte {
 	return append(header, data...)
 }
 
-// vbaProject is a storage with a project of one module: its source, and what is compiled of it.
+// vbaProject is a storage with a project of one module: its source, and its compiled part.
 func vbaProject(name string, compiled []byte, source string) node {
 	le := binary.LittleEndian
 	record := func(id uint16, data []byte) []byte {
 		return append(le.AppendUint32(le.AppendUint16(nil, id), uint32(len(data))), data...)
 	}
-	version := append(le.AppendUint32(le.AppendUint16(nil, 9), 4), 1, 0, 0, 0, 0, 0) // which says 4 and has 6
+	version := append(le.AppendUint32(le.AppendUint16(nil, 9), 4), 1, 0, 0, 0, 0, 0) // its size field is 4, but it has 6 bytes
 	dir := bytes.Join([][]byte{version, record(0x1A, []byte("Module1")), record(0x32, utf16Of("Module1", le, false)),
 		record(0x31, le.AppendUint32(nil, uint32(len(compiled))))}, nil)
 	return node{name: name, children: []node{
@@ -213,7 +213,7 @@ func vbaProject(name string, compiled []byte, source string) node {
 	}}
 }
 
-// compressVBA writes a container of MS-OVBA without any copies, in chunks that say that they are compressed.
+// compressVBA writes a container of MS-OVBA without any copies, in chunks that are marked as compressed.
 func compressVBA(b []byte) []byte {
 	out := []byte{1}
 	for len(b) > 0 {

@@ -35,7 +35,7 @@ func TestDispositionKnowsTwoKinds(t *testing.T) {
 	}
 }
 
-// strict is the header as it may look: a quoted string without anything that needs care, and an RFC 8187 value.
+// strict matches a valid header: a quoted string without characters that clients misread, and an RFC 8187 value.
 var strict = regexp.MustCompile(`^(attachment|inline); filename="([ !#$&-\[\]-~]*)"; filename\*=UTF-8''((?:[A-Za-z0-9!#$&+.^_` + "`" + `|~-]|%[0-9A-F]{2})*)$`)
 
 func checkDisposition(t *testing.T, kind, name string) {

@@ -15,7 +15,7 @@ import (
 )
 
 // maxRead is the most bytes that a decision may read: the head, a ZIP's end and its directory, or the directory of an
-// OLE file with the tables that lead from one of its sectors to the next.
+// OLE file with the tables of its sectors.
 const maxRead = 8 << 20
 
 // ASVS 5.3.2
@@ -94,7 +94,7 @@ func FuzzDecide(f *testing.F) {
 	})
 }
 
-// countingReader counts the bytes that were read, again and again where they were.
+// countingReader counts the bytes that were read, including repetitions.
 type countingReader struct {
 	r    io.ReaderAt
 	read int64

@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	mostTime  = time.Second // of processors, for a decision; it takes a few hundredths at the worst
-	mostAlloc = 12 << 20    // bytes in all, most of which are garbage before the next are asked for
+	mostTime  = time.Second // processor time of a decision; it takes a few hundredths at the worst
+	mostAlloc = 12 << 20    // bytes in total, most of which are garbage before the next are allocated
 )
 
-// TestNoFileIsExpensive bounds the time and memory of a decision, with files that are made to cost.
+// TestNoFileIsExpensive limits the time and memory of a decision, with files that are made to be expensive.
 // ASVS 5.2.3; CVE-2026-3114, CVE-2026-55078, CVE-2026-55079
 func TestNoFileIsExpensive(t *testing.T) {
 	docx := zipOf(t, contentTypes(wordMain))
@@ -172,7 +172,7 @@ func TestTruncatedFilesAreRefused(t *testing.T) {
 	taken(t, []byte("PARE"+strings.Repeat("\x00", 20)+"\x04\x00\x00\x00PARE"), "a.parquet", "application/vnd.apache.parquet")
 }
 
-// TestOLEIsReadWhereverItsDirectoryIs has the documents inside a document, which do not make it what they are.
+// TestOLEIsReadWhereverItsDirectoryIs includes documents inside a document, which do not determine its type.
 func TestOLEIsReadWhereverItsDirectoryIs(t *testing.T) {
 	embedded := oleOf("", "WordDocument", "ObjectPool", "Workbook")
 	le := binary.LittleEndian
@@ -253,7 +253,7 @@ func zipOfMany(t testing.TB, n int, prefix ...string) []byte {
 	return b.Bytes()
 }
 
-// zipThatInflates makes an archive whose mimetype says it is n bytes long.
+// zipThatInflates makes an archive whose mimetype entry claims to be n bytes long.
 func zipThatInflates(t testing.TB, n uint64) []byte {
 	t.Helper()
 	var b bytes.Buffer

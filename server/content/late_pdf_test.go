@@ -43,7 +43,7 @@ func TestAProgramIsNoPDFForHavingAPDFHeaderInIt(t *testing.T) {
 	}
 }
 
-// TestAProgramIsNoArchiveForHavingATarHeaderInIt fits the checksum of a tar header to the start of a program.
+// TestAProgramIsNoArchiveForHavingATarHeaderInIt adapts the checksum of a tar header to the start of a program.
 // ASVS 5.2.2
 func TestAProgramIsNoArchiveForHavingATarHeaderInIt(t *testing.T) {
 	for _, c := range programs[:14] {
@@ -98,7 +98,7 @@ func TestFilesWithAPDFHeaderInThemAreWhatTheyStartAs(t *testing.T) {
 	}
 }
 
-// TestPDFsWithSomethingInFrontAreTaken has what mail gateways, printers and old Macs leave before a PDF.
+// TestPDFsWithSomethingInFrontAreTaken tests what mail gateways, printers and old Macs put before a PDF.
 func TestPDFsWithSomethingInFrontAreTaken(t *testing.T) {
 	const pdf = "%PDF-1.4\n%\xE2\xE3\xCF\xD3\n1 0 obj\n\x00\x00\x00\x01\n"
 	macBinary := make([]byte, 128)

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// pad makes the first bytes of a format into a file that is plainly not text.
+// pad extends the first bytes of a format to a file that is clearly not text.
 func pad(head string) []byte { return append([]byte(head), make([]byte, 600)...) }
 
 // hl7 is a message in Latin-1, framed as HL7 frames it.
@@ -20,7 +20,7 @@ const hl7 = "\x0BMSH|^~\\&|LAB|HOSP|EHR|HOSP|20250101120000||ORU^R01|00001|P|2.5
 	"PID|1||12345^^^HOSP^MR||M\xFCller^J\xFCrgen||19700101|M|||Hauptstra\xDFe 1^^M\xFCnchen^^80331^DE\r" +
 	"OBR|1|845439^GHH OE|1045813^GHH LAB|15545^GLUCOSE|||20250101073000\r\x1C\r"
 
-// id3 is a tag of four bytes.
+// id3 is an ID3 tag of four bytes.
 var id3 = []byte("ID3\x04\x00\x00\x00\x00\x00\x04\x00\x00\x00\x00")
 
 // manifestOf is the manifest of an OpenDocument file.
@@ -177,9 +177,9 @@ func TestWhatPeopleAttachIsTaken(t *testing.T) {
 		{"photo.avif", pad("\x00\x00\x00\x18ftypavif"), "image/avif"},
 		{"photo.avif", pad("\x00\x00\x00\x1Cftypmif1\x00\x00\x00\x00mif1miafavif"), "image/avif"},
 		{"photo.avif", pad("\x00\x00\x00\x1Cftypmsf1\x00\x00\x00\x00avismsf1miaf"), "image/avif"},
-		{"photo.heif", pad("\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heicavif"), "image/heif"}, // the box ends before
+		{"photo.heif", pad("\x00\x00\x00\x18ftypmif1\x00\x00\x00\x00mif1heicavif"), "image/heif"}, // the brand avif is after the end of the box
 		{"photo.heif", []byte("\x00\x00\x00\xF0ftypmif1\x00\x00\x00\x00mif1he"), "image/heif"},
-		{"photo.heif", pad("\x00\x00\x00\x14ftypmif1avifmif1"), "image/heif"}, // a version
+		{"photo.heif", pad("\x00\x00\x00\x14ftypmif1avifmif1"), "image/heif"}, // avif is the version here, not a brand
 		{"photo.webp", pad("RIFF\x10\x00\x00\x00WEBPVP8 "), "image/webp"},
 		{"scan.tif", pad("II*\x00"), "image/tiff"},
 		{"map.tif", pad("II+\x00\x08\x00\x00\x00"), "image/tiff"},
@@ -243,7 +243,7 @@ func TestWhatIsRefusedByDefault(t *testing.T) {
 		{"empty.txt", nil, "The file is empty."},
 		{"noise.bin", noise(300), "no known type"},
 		{"noise.txt", noise(300), "no known type"},
-		{"text.bin", []byte("Caf\xE9 \x01\x02\r\n\x03"), "no known type"}, // most of it is text, but its name does not say so
+		{"text.bin", []byte("Caf\xE9 \x01\x02\r\n\x03"), "no known type"}, // mostly text, but its name does not claim so
 		{"text.bin", append(bytes.Repeat([]byte("Caf\xE9 "), 100), 0), "no known type"},
 		{"text.bin", utf16Of(strings.Repeat("Café ", 100)+"\x00", le, true), "no known type"},
 		{"text.bin", utf16Of(strings.Repeat("Café\x01", 100), le, true), "no known type"},
@@ -253,7 +253,7 @@ func TestWhatIsRefusedByDefault(t *testing.T) {
 		{"packed.csv", append([]byte("name;size\r\n"), noise(300)...), "no known type"},
 		{"drawing.dwg", pad("AC1027\x00\x00"), "an AutoCAD drawing (image/vnd.dwg), which is not taken here"},
 
-		// The name says one thing and the bytes another.
+		// The name and the content contradict each other.
 		{"photo.pdf", png, `but its name ends like that of a PDF document: give it a name that ends in ".png"`},
 		{"photo.csv", png, "a CSV table"},
 		{"photo.txt", png, "plain text"},
@@ -371,7 +371,7 @@ func TestWhatIsRefusedByDefault(t *testing.T) {
 	}
 }
 
-// noise is binary content of no format.
+// noise is binary content of no known format.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	random := rand.NewChaCha8([32]byte{1})
@@ -410,7 +410,7 @@ func TestARefusalHasAWordForWhateverIsTaken(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", list, err, want)
 		}
 	}
-	// Each kind by itself has one.
+	// A policy of any single kind has a sentence.
 	for mime := range byMIME {
 		if p, err := NewPolicy([]string{mime}, true); err != nil || p.sentence == "" {
 			t.Errorf("%s: got %q, %v", mime, p.sentence, err)
@@ -537,7 +537,7 @@ func TestAFileShorterThanItsSizeIsAReadError(t *testing.T) {
 	}
 }
 
-// failingReader fails for good once it has read as often as it may.
+// failingReader fails permanently after a number of reads.
 type failingReader struct {
 	io.ReaderAt
 	left int
@@ -551,7 +551,7 @@ func (r *failingReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(p, off)
 }
 
-// TestTheTableIsSound keeps mistakes out of the table: every alias means something, and no extension has a capital.
+// TestTheTableIsSound finds mistakes in the table: every alias must name a type, and no extension may have a capital.
 func TestTheTableIsSound(t *testing.T) {
 	for alias, mime := range aliases {
 		if byMIME[mime] == nil {
@@ -586,7 +586,7 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// types lists the MIME types that are taken.
+// types lists the accepted MIME types.
 func (p *Policy) types() (types []string) {
 	for _, allowed := range p.Allowed() {
 		types = append(types, allowed.MIMEType)

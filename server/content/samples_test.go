@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// samplesDir has a file of each usual type, and trickyDir files that look like something that they are not, each as the
-// programs of its kind write it.
+// samplesDir has a file of each usual type, and trickyDir files that look like another type, each as the programs of
+// its type write it.
 const (
 	samplesDir = "testdata/samples"
 	trickyDir  = "testdata/tricky"
 )
 
-// sample is a line of the manifest: a real file, its type, and whether it is taken by default.
+// sample is a line of the manifest: a real file, its type, and whether it is accepted by default.
 type sample struct {
 	file, mime, take string
 	content          []byte
@@ -45,7 +45,7 @@ func samplesIn(t testing.TB, dir string) []sample {
 	return list
 }
 
-// TestSamples holds the default policy to every file of the manifests. Its types in parentheses are descriptions.
+// TestSamples tests the default policy with every file of the manifests. Types in parentheses are descriptions.
 // ASVS 5.2.2
 func TestSamples(t *testing.T) {
 	policy := newPolicy(t)
@@ -96,7 +96,7 @@ func newPolicy(t testing.TB, allowed ...string) *Policy {
 	return p
 }
 
-// taken holds the default policy to taking content as the type want.
+// taken requires the default policy to accept content as the type want.
 func taken(t *testing.T, content []byte, name, want string) {
 	t.Helper()
 	got, err := newPolicy(t).Decide(bytes.NewReader(content), int64(len(content)), name)
@@ -105,7 +105,7 @@ func taken(t *testing.T, content []byte, name, want string) {
 	}
 }
 
-// refused holds the default policy to refusing content with a sentence that has the words why in it.
+// refused requires the default policy to refuse content with a sentence that contains why.
 func refused(t *testing.T, content []byte, name, why string) {
 	t.Helper()
 	got, err := newPolicy(t).Decide(bytes.NewReader(content), int64(len(content)), name)

@@ -10,7 +10,7 @@ const (
 	emptyModule = "Attribute VB_Name = \"Sheet1\"\r\nAttribute VB_Base = \"0{00020820-0000-0000-C000-000000000046}\"\r\nOption Explicit\r\n\r\n"
 	code        = emptyModule + "Sub Auto_Open()\r\n  Shell \"calc\"\r\nEnd Sub\r\n"
 
-	// What Office compiles: a magic, the number of lines, and of each line its length and where it is.
+	// Compiled by Office: a magic number, the number of lines, and for each line its length and offset.
 	noLines   = "\x01\x16\x03\xFE\xCA\x01\x00\x00\x00\xFF\xFF\xFF\xFF"
 	oneOption = "\x01\x16\x03\xFE\xCA\x01\x00\x01\x00\x00\x80\x09\x00\x02\x00\x00\x00\x00\x00\x00\x00"
 	aCall     = "\x01\x16\x03\xFE\xCA\x01\x00\x01\x00\x22\x81\x08\x00\x0A\x00\x10\x00\x00\x00\x00\x00"

@@ -11,11 +11,11 @@ func TestBallast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Each line does something to the ballast of a disk of 200 MB.
+	// Each line is an operation on the ballast of a disk of 200 MB.
 	for _, line := range []struct {
 		words string
 		do    func(t *testing.T, b *Ballast)
-		size  int64 // of the file; 0 is none
+		size  int64 // of the file; 0 if there is none
 	}{
 		{"there is none at first", func(t *testing.T, b *Ballast) {
 			if b.GiveUp() {
@@ -38,7 +38,7 @@ func TestBallast(t *testing.T) {
 			if err := os.Truncate(dir.Join("ballast"), mb); err != nil {
 				t.Fatal(err)
 			}
-			b, err := dir.Ballast() // as a start finds it after a crash
+			b, err := dir.Ballast() // what a start after a crash finds
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -20,17 +20,17 @@ import (
 //
 //	FORMAT        this number
 //	attachd.db    metadata
-//	attachd.wal   the newest small uploads, until they are in attachd.db
+//	attachd.wal   write-ahead log: the newest small uploads, until they are in attachd.db
 //	blobs/        contents
 //	tmp/          uploads under way, emptied at start
-//	ballast       room on the disk, given up when it is full
+//	ballast       reserved disk space, freed when the disk is full
 //	snapshots/    copies of the database, a few
-//	thumbnails/   small pictures, made anew when they are missing
+//	thumbnails/   small pictures, regenerated when they are missing
 //	secret.key    signs links; its form is described at SigningKeys
 //	admin.key     the key of the first superadmin; may be deleted
-//	attachd.sock  the way in for commands while the server runs
-//	attachd.pid   the process that has the directory, for messages
-//	RESTORING     there until a restore is finished
+//	attachd.sock  socket for commands to the running server
+//	attachd.pid   the process that uses the directory, for messages
+//	RESTORING     exists until a restore is finished
 //
 // In format 3, the entries of the database had no checksums. In format 2, there
 // was no log. In format 1, no content was in the database
@@ -127,7 +127,7 @@ func (d *Dir) prepare() (err error) {
 func (d *Dir) readFormat() error {
 	raw, err := os.ReadFile(d.Join(FormatFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		d.older = true // CleanUp writes it anew, once the rest is known to be usable
+		d.older = true // CleanUp rewrites it, once the rest is known to be usable
 		return nil
 	}
 	if err != nil {

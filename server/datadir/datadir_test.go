@@ -70,7 +70,7 @@ func TestWriteFileReplacesAndLeavesNothingElse(t *testing.T) {
 
 func TestCheckDatabase(t *testing.T) {
 	const blob = "blobs/sha256/ab/abcdef"
-	odd := "data [a-z]* of ?" // that is no pattern
+	odd := "data [a-z]* of ?" // must not be used as a pattern
 	if runtime.GOOS == "windows" {
 		odd = "data [a-z]"
 	}
@@ -126,7 +126,7 @@ func open(t *testing.T, path string) *datadir.Dir {
 	return dir
 }
 
-// wants an error that says this, or none where it says nothing.
+// wants requires an error that contains says, or none if says is empty.
 func wants(t *testing.T, err error, says string) {
 	t.Helper()
 	if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {

@@ -12,8 +12,8 @@ import (
 	"attachd/server/datadir"
 )
 
-// folder makes a folder of names, of which those that end with a slash are
-// folders and those with an = have that content; a %20 is a space, %0A a new line.
+// folder makes a folder with entries: those that end with a slash are folders, and
+// those with an = are files with that content; a %20 is a space, %0A a new line.
 func folder(t *testing.T, entries string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "folder")
@@ -38,7 +38,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// state tells of everything in a folder, with modes and times.
+// state describes everything in a folder, with modes and times.
 func state(t *testing.T, path string) string {
 	t.Helper()
 	var all strings.Builder
@@ -64,7 +64,7 @@ func TestAFolderOfOthersIsRefusedAndStaysAsItIs(t *testing.T) {
 		"tmp/deep/photo.jpg",
 		"blobs/photo.jpg",
 		"blobs/sha256/00/x",
-		"blobs/sha256/0f2c oci-layout index.json=[]", // an image of a container
+		"blobs/sha256/0f2c oci-layout index.json=[]", // a container image
 		"snapshots/monday.tar thumbnails/",
 		"FORMAT=raw",
 		"FORMAT=3 notes.txt tmp/x",
@@ -118,8 +118,8 @@ func TestAFolderThatIsAsGoodAsEmptyIsTaken(t *testing.T) {
 		"System%20Volume%20Information/",
 		"tmp/ blobs/ snapshots/ thumbnails/",
 		"blobs/sha256/00/ tmp/deep/",
-		"blobs/lost+found/", // a disk that is to be mounted below it
-		".FORMAT.123456",    // of a first start that was killed
+		"blobs/lost+found/", // a disk is to be mounted below it
+		".FORMAT.123456",    // left by a first start that was killed
 	} {
 		t.Run(entries, func(t *testing.T) {
 			t.Parallel()
@@ -153,14 +153,14 @@ func TestADataDirectoryIsKnownAgain(t *testing.T) {
 	}{
 		{"FORMAT=3", false, ""},
 		{"FORMAT=1", false, ""},
-		{"FORMAT=3 .FORMAT.1 .secret.key.22", false, ""}, // killed
+		{"FORMAT=3 .FORMAT.1 .secret.key.22", false, ""}, // the process was killed
 		{"FORMAT=3 attachd.db", false, ""},
 		{"FORMAT=3 attachd.db attachd.db.new77 attachd.wal ballast blobs/x", false, ""},
 		{"FORMAT=3 attachd.db thesis.txt tmp/thesis.txt", true, ""},
-		{"FORMAT=3 thesis.txt" + shards, true, ""}, // whose database is lost
-		{"attachd.db" + shards, false, ""},         // whose FORMAT is lost
+		{"FORMAT=3 thesis.txt" + shards, true, ""}, // its database is lost
+		{"attachd.db" + shards, false, ""},         // its FORMAT is lost
 		{"attachd.db thesis.txt" + shards, true, ""},
-		{"attachd.db", false, ""}, // put there from a snapshot
+		{"attachd.db", false, ""}, // restored from a snapshot
 		{"FORMAT=one attachd.db" + shards, false, "does not hold a format number"},
 		{"FORMAT=99 attachd.db thesis.txt", false, "has format 99, which a newer attachd wrote"},
 		{"RESTORING=A%20backup%20is%20being%20restored%20here.%0A attachd.db", false, "is being restored from a backup, or that was cut off"},
@@ -177,8 +177,8 @@ func TestADataDirectoryIsKnownAgain(t *testing.T) {
 	}
 }
 
-// What is not known of a data directory without its FORMAT is not written down
-// before the rest was found to be good.
+// The format of a data directory without its FORMAT is not written before the rest is
+// known to be usable.
 func TestAFormatThatIsLostIsWrittenBySettle(t *testing.T) {
 	t.Parallel()
 	dir := open(t, folder(t, "attachd.db blobs/sha256/00/ blobs/sha256/ff/"))

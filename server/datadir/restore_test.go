@@ -11,7 +11,7 @@ import (
 
 func TestARestoreTakesAnEmptyDirectoryOrItsOwn(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "not", "there")
-	for range 2 { // the second goes on with the first
+	for range 2 { // the second continues the first
 		d, err := datadir.Restore(path)
 		if err != nil {
 			t.Fatal(err)

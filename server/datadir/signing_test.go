@@ -68,7 +68,7 @@ func TestWhatAreNoSigningKeysIsRefused(t *testing.T) {
 		good[2:]:                             "line 1 of",
 		good + "00":                          "line 1 of",
 		strings.Repeat("x", 64):              "line 1 of",
-		good + " 2026-01-15T10:30:00Z\n":     "line 1 of", // what signs has no end
+		good + " 2026-01-15T10:30:00Z\n":     "line 1 of", // the key that signs has no end
 		good + "\n" + good + "\n":            "line 2 of",
 		good + "\n" + good + " tomorrow\n":   "line 2 of",
 		good + "\n\n" + good + " tomorrow\n": "line 2 of",

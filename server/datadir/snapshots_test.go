@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// snapshotDir is a data directory with a database that was changed at a time.
+// snapshotDir is a data directory with a database that was modified at the given time.
 func snapshotDir(t *testing.T, changed time.Time) *Dir {
 	t.Helper()
 	dir, err := Open(t.TempDir())
@@ -58,14 +58,14 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func TestASnapshotIsDueWhenTheDatabaseHasChanged(t *testing.T) {
 	dir := snapshotDir(t, noon)
 	for _, step := range []struct {
-		changed, taken time.Duration // after noon; 0 is not
+		changed, taken time.Duration // after noon; 0 if it did not happen
 		due            bool
 	}{
 		{due: true},
 		{taken: time.Hour, due: false},
 		{changed: 2 * time.Hour, due: true},
 		{taken: 3 * time.Hour, due: false},
-		{changed: 3 * time.Hour, due: true}, // in the same second: perhaps after it
+		{changed: 3 * time.Hour, due: true}, // in the same second: perhaps after the snapshot
 	} {
 		if step.changed != 0 {
 			change(t, dir, noon.Add(step.changed))
@@ -142,8 +142,8 @@ func take(t *testing.T, dir *Dir, at time.Time, settled bool) {
 	}
 }
 
-// After some snapshots by a clock that was ahead, or back, the next is due when
-// the database has changed, is the newest, and costs none of the days before.
+// After some snapshots with a clock that was fast or slow, the next is due when the
+// database has changed, is the newest, and removes none of the days before.
 func TestSnapshotsAreInTheirOrderWhateverTheClockSays(t *testing.T) {
 	for _, wrong := range []time.Duration{30 * 24 * time.Hour, 12 * 365 * 24 * time.Hour, -56 * 365 * 24 * time.Hour, -2 * time.Hour} {
 		dir := snapshotDir(t, noon)
@@ -172,7 +172,7 @@ func TestSnapshotsAreInTheirOrderWhateverTheClockSays(t *testing.T) {
 	}
 }
 
-// Those of an earlier version, which have no number, come before all others.
+// Snapshots of an earlier version, which have no number, are older than all others.
 func TestSnapshotsWithoutNumberAreOlder(t *testing.T) {
 	dir := snapshotDir(t, noon)
 	take(t, dir, noon, true)

@@ -61,7 +61,7 @@ func TestSocketReachesWhoListens(t *testing.T) {
 			if _, err := dir.Dial(t.Context()); err == nil {
 				t.Error("a call was taken where nobody listens")
 			}
-			for range 2 { // the second time where there was one before
+			for range 2 { // the second time over a leftover
 				listener := listen(t, dir)
 				if info, err := os.Lstat(dir.Join("attachd.sock")); err != nil || info.Mode() != fs.ModeSocket|0o600 {
 					t.Errorf("the socket has mode %v (%v)", info.Mode(), err)
@@ -80,7 +80,7 @@ func TestSocketReachesWhoListens(t *testing.T) {
 	}
 }
 
-// A process that is killed leaves its socket.
+// A process that is killed leaves its socket file.
 func TestListenTakesTheNameOfALeftOver(t *testing.T) {
 	dir := open(t, shortTemp(t))
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir.Join("attachd.sock"), Net: "unix"})
@@ -99,7 +99,7 @@ func TestListenTakesTheNameOfALeftOver(t *testing.T) {
 	}
 }
 
-// From nearby, a long path has a short name, on every system.
+// Relative to a nearby working directory, a long path is short enough on every system.
 func TestSocketFromNearby(t *testing.T) {
 	path := filepath.Join(t.TempDir(), strings.Repeat(strings.Repeat("d", 49)+"/", 3), "data")
 	dir := open(t, path)
@@ -115,11 +115,11 @@ func listen(t *testing.T, dir *datadir.Dir) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = listener.Close() }) // may be closed
+	t.Cleanup(func() { _ = listener.Close() }) // it may be closed already
 	return listener
 }
 
-// hello sends a word from one side to the other.
+// hello sends a word from one end to the other.
 func hello(ctx context.Context, dir *datadir.Dir, listener net.Listener) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -146,7 +146,8 @@ func hello(ctx context.Context, dir *datadir.Dir, listener net.Listener) error {
 	return nil
 }
 
-// shortTemp is a temporary folder with room for a socket on every system.
+// shortTemp is a temporary folder whose path is short enough for a socket on every
+// system.
 func shortTemp(t *testing.T) string {
 	t.Helper()
 	path := t.TempDir()

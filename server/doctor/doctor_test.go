@@ -34,8 +34,8 @@ import (
 	"attachd/store/bolt"
 )
 
-// healthy is an installation of which every look says that it is ok, apart
-// from what the machine itself is like.
+// healthy is an installation whose findings are all ok, apart from those about the
+// machine.
 func healthy(t *testing.T) *Case {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "data")
@@ -62,7 +62,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// found is what the look of a name finds.
+// found returns the findings of the examination of that name.
 func found(t *testing.T, c *Case, name string) (list []Finding) {
 	t.Helper()
 	all, err := Examine(t.Context(), c)
@@ -78,7 +78,8 @@ func found(t *testing.T, c *Case, name string) (list []Finding) {
 	return list
 }
 
-// The machine that tests run on may have any disk and any limits.
+// ofTheMachine are the examinations that depend on the machine which runs the tests: it
+// may have any disk and any limits.
 var ofTheMachine = map[string]bool{"file system": true, "sync": true, "disk": true, "ballast": true, "open files": true}
 
 func TestOfAHealthyInstallationEveryLookIsOK(t *testing.T) {
@@ -218,7 +219,7 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 			must(t, os.Mkdir(c.Dir.Join("snapshots"), 0o700))
 			old := c.Dir.Join("snapshots/2020-01-01T00-00-00Z.db")
 			must(t, os.WriteFile(old, nil, 0o600))
-			must(t, os.Chtimes(old, time.Time{}, c.Now.Add(-time.Hour))) // as the database was then
+			must(t, os.Chtimes(old, time.Time{}, c.Now.Add(-time.Hour))) // the modification time of the database when it was taken
 		}, Warning, "2020-01-01", "log", ""},
 		{"listen", "every address", func(_ *testing.T, c *Case) { c.Config.Listen = ":0" }, Warning, "without TLS", "127.0.0.1", ""},
 		{"listen", "the port is taken", func(t *testing.T, c *Case) {
@@ -297,8 +298,8 @@ func (c *Case) clamd(t *testing.T, address string) {
 	must(t, err)
 }
 
-// fakeClamd finds something in contents of up to so many bytes, and says
-// something else of larger ones.
+// fakeClamd finds malware in contents of up to most bytes, and replies larger to all
+// others.
 func fakeClamd(t *testing.T, most int64, larger string) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -338,7 +339,7 @@ func streamed(r io.Reader) (n int64) {
 	}
 }
 
-// answering serves /health, and nothing else.
+// answering is a server of /health alone.
 func answering(t *testing.T, status int, body string) (address string) {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -424,7 +425,7 @@ func listing(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// certificate gives the server one for a name, which ends in so long.
+// certificate gives the server a certificate for a name, which expires after left.
 func (c *Case) certificate(t *testing.T, name string, left time.Duration) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

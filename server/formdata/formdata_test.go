@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// readForm reads a whole form: what each part's header said, and its content.
+// readForm reads a whole form: each part's header, and its content.
 func readForm(body io.Reader, boundary string) (parts []Part, contents []string, err error) {
 	f := NewReader(body, boundary)
 	for {
@@ -42,8 +42,8 @@ func TestAFormIsReadAsItWasWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, content := range contents {
-		// The first kind of content is written by hand: it looks like the
-		// delimiter of an empty part, which is what it then is.
+		// Such content would be the delimiter of an empty part, which only a form that
+		// is written by hand can contain.
 		if strings.HasPrefix(content, "--B") {
 			content = "x" + content
 		}
@@ -149,8 +149,8 @@ func TestMalformedFormsAreRefused(t *testing.T) {
 	}
 }
 
-// A client pays for a header with its bytes, and not with our time: lines that
-// are folded, or end the one before, cost what they are long.
+// The time for a header is linear in its length: folded lines, and lines that end the
+// one before, cost no more.
 // CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func TestAPartHeaderOfManyLinesIsRefusedBeforeItIsRead(t *testing.T) {
 	const begins = "--B\r\nContent-Disposition: form-data; name=\"x\"\r\n"
@@ -197,7 +197,7 @@ func FuzzFormsAreReadAsTheStandardLibraryDoes(f *testing.F) {
 				break
 			}
 			if err != nil {
-				return // the contents hold a delimiter that makes no form
+				return // the contents contain a delimiter, so this is no valid form
 			}
 			content, err := io.ReadAll(p)
 			if err != nil {
@@ -220,7 +220,7 @@ func FuzzFormsAreReadAsTheStandardLibraryDoes(f *testing.F) {
 	})
 }
 
-// inSteps gives its bytes so many at a time.
+// inSteps returns at most a number of bytes per read.
 type inSteps struct {
 	left []byte
 	step int

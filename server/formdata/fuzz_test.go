@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Whatever comes as a form, its parts are pieces of it, in their order, and no
-// more than it has.
+// For any bytes, the parts are pieces of the form, in their order, and no more than it
+// has.
 // CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func FuzzFormsOfAnyBytes(f *testing.F) {
 	const header = "Content-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n"

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// stretch is what a client does: it keeps a read waiting, and then n bytes come.
+// stretch is a step of a client: it keeps a read waiting, and then sends n bytes.
 type stretch struct {
 	waits time.Duration
 	n     int
@@ -25,7 +25,7 @@ func TestProgressIsKeptInEveryWindow(t *testing.T) {
 		rate    int64
 		client  []stretch
 		cutAt   time.Duration // 0 is never
-		without time.Duration // the server's own time, not in cutAt
+		without time.Duration // the server's time, which is not included in cutAt
 	}{
 		"at the least rate":             {1000, repeat(100, stretch{time.Second, 1010, 0}), 0, 0},
 		"below it":                      {1000, repeat(100, stretch{time.Second, 900, 0}), window, 0},

@@ -37,7 +37,7 @@ func TestTheLeastLimitOfAllGroupsCounts(t *testing.T) {
 	}
 }
 
-// What is planned fits into what is there.
+// A plan does not exceed the available memory.
 func TestAPlanIsWithinWhatIsAvailable(t *testing.T) {
 	t.Parallel()
 	for _, available := range []int64{16 << 20, 64 << 20, 256 << 20, 300 << 20, 512 << 20, 1 << 30, 4 << 30, 64 << 30, 0} {
@@ -46,7 +46,7 @@ func TestAPlanIsWithinWhatIsAvailable(t *testing.T) {
 		if p.Decoder <= 0 || rest < p.Available/4 || p.Soft <= 0 || p.Soft > rest || p.Answers > p.Soft || int64(p.Connections)*connectionCost+p.Answers > rest {
 			t.Errorf("of %d: %+v", available, p)
 		}
-		// Half of the requests that there is room for leave room for others.
+		// Half of the requests that fit leave room for others.
 		if p.Connections < 10 {
 			t.Errorf("of %d: %d connections", available, p.Connections)
 		}
@@ -69,7 +69,7 @@ func TestAWatchFollowsWhatIsAvailable(t *testing.T) {
 			t.Errorf("after a change %d are available", got)
 		}
 	})
-	NewWatch() // sets the limit of the tests' own process right
+	NewWatch() // restores the limit of the test process
 }
 
 func TestNobodyHoldsMoreThanHalf(t *testing.T) {
@@ -91,8 +91,8 @@ func TestNobodyHoldsMoreThanHalf(t *testing.T) {
 	}
 }
 
-// Whoever waits gets what is given back, and who may not have it keeps nobody
-// else waiting.
+// Waiting requests get what is released, and one that may not have it does not block
+// the others.
 func TestRoomIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// sample is a file of testdata. Those with quarters have the corners of
-// quarters; tools that people use made them: libjpeg, libtiff, libwebp.
+// sample is a file of testdata. Those named quarters have the corners of quarters;
+// common tools made them: libjpeg, libtiff, libwebp.
 func sample(t testing.TB, name string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", name))
@@ -30,7 +30,7 @@ func typeOf(name string) string {
 	return map[string]string{".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".tif": "image/tiff"}[filepath.Ext(name)]
 }
 
-// exifOf is Exif data with an orientation only.
+// exifOf is Exif data with only an orientation.
 func exifOf(order binary.AppendByteOrder, value uint16) []byte {
 	tiff := []byte("II*\x00")
 	if order == binary.BigEndian {
@@ -48,7 +48,7 @@ func pngWithExif(png []byte, before string, exif []byte) []byte {
 	return slices.Concat(pngChunk(png[:at:at], "eXIf", exif), png[at:])
 }
 
-// webpChunk is one, padded.
+// webpChunk is a padded chunk of a WebP file.
 func webpChunk(name string, data ...[]byte) []byte {
 	all := slices.Concat(data...)
 	b := append(binary.LittleEndian.AppendUint32([]byte(name), uint32(len(all))), all...)
@@ -67,7 +67,7 @@ func webpFrameAt(x, y, w, h int, chunks []byte) []byte {
 	return webpChunk("ANMF", at, chunks)
 }
 
-// chunksOf is what a WebP file of the simple form consists of.
+// chunksOf returns the chunks of a WebP file of the simple form.
 func chunksOf(webp []byte) []byte { return webp[12:] }
 
 // setTag changes a tag of a TIFF file that has one number.
@@ -118,7 +118,7 @@ func TestAThumbnailIsUprightWhateverTheFormat(t *testing.T) {
 	}
 }
 
-// lowestFirst turns around the bits of a fax, and of the tag that says where they begin.
+// lowestFirst reverses the bits of a fax, and of the tag for their order.
 func lowestFirst(t *testing.T, file []byte) []byte {
 	file = setTag(t, file, tagFillOrder, 2)
 	parsed, err := parseTIFF(file)
@@ -132,7 +132,7 @@ func lowestFirst(t *testing.T, file []byte) []byte {
 	return file
 }
 
-// Files that viewers show, in the forms that programs write.
+// Files that viewers display, in the forms that programs write.
 func TestAThumbnailOfEveryForm(t *testing.T) {
 	t.Parallel()
 	black, white := color.NRGBA{0, 0, 0, 255}, color.NRGBA{255, 255, 255, 255}
@@ -180,12 +180,12 @@ func TestAThumbnailOfEveryForm(t *testing.T) {
 	}
 }
 
-// Files from cameras, scanners and programs, and how large their thumbnails are.
+// Files from cameras, scanners and programs, with the sizes of their thumbnails.
 func TestThumbnailsOfFilesFromTheField(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		size image.Point
-		at   image.Point // there it has this color
+		at   image.Point // a point that has this color
 		is   color.NRGBA
 	}{
 		"turned_phone.webp":         {image.Pt(192, 256), image.Pt(10, 128), color.NRGBA{20, 7, 240, 255}},
@@ -211,12 +211,12 @@ func TestThumbnailsOfFilesFromTheField(t *testing.T) {
 	}
 }
 
-// The first frame is where it belongs on its canvas, and nothing is elsewhere.
+// The first frame is at its offset on the canvas, and the rest of the canvas is empty.
 func TestAFrameIsPutOnItsCanvas(t *testing.T) {
 	t.Parallel()
 	red, offset := color.NRGBA{255, 0, 0, 255}, image.Pt(40, 20)
 	frame := image.NewPaletted(image.Rect(40, 20, 60, 36), color.Palette{red, color.Transparent})
-	frame.SetColorIndex(41, 21, 1) // seen through
+	frame.SetColorIndex(41, 21, 1) // transparent
 	var animation bytes.Buffer
 	if err := gif.EncodeAll(&animation, &gif.GIF{Image: []*image.Paletted{frame, frame}, Delay: []int{1, 1}, Config: image.Config{Width: 100, Height: 80, ColorModel: frame.Palette}}); err != nil {
 		t.Fatal(err)
@@ -262,8 +262,8 @@ func TestAFrameIsPutOnItsCanvas(t *testing.T) {
 	}
 }
 
-// Of a JPEG that was cut short there is what is left of it, and gray. One that
-// is whole but for its end mark, or is followed by something, is whole.
+// The thumbnail of a truncated JPEG has the intact part, and gray. A JPEG that lacks
+// only its end marker, or is followed by other bytes, is whole.
 func TestAThumbnailOfWhatIsLeftOfAJPEG(t *testing.T) {
 	t.Parallel()
 	baseline, progressive := encoded(t, "image/jpeg", quarters(400, 304)), sample(t, "progressive.jpg")
@@ -303,13 +303,13 @@ func TestAThumbnailOfWhatIsLeftOfAJPEG(t *testing.T) {
 	}
 }
 
-// cut leaves so many hundredths of a scan's data, or of all of many scans.
+// cut keeps a percentage of a scan's data, or of all data if there are many scans.
 func cut(jpeg []byte, hundredths int) []byte {
 	from := bytes.Index(jpeg, []byte{0xFF, markerSOS})
 	return jpeg[:from+(len(jpeg)-from)*hundredths/100]
 }
 
-// A tile that is missing or damaged leaves a gray place, not no thumbnail.
+// A tile that is missing or damaged is gray in the thumbnail.
 func TestATIFFWithADamagedStripHasAThumbnail(t *testing.T) {
 	t.Parallel()
 	content := bytes.Clone(sample(t, "jpeg_rgb_strips.tif"))
@@ -331,7 +331,7 @@ func TestATIFFWithADamagedStripHasAThumbnail(t *testing.T) {
 	}
 }
 
-// gray48 is a photograph of 48 megapixels, as phones take them, of one gray: each
+// gray48 is a photograph of 48 megapixels, as phones take them, of a single gray: each
 // of its blocks is the same six bits.
 func gray48(t testing.TB) []byte {
 	small := encoded(t, "image/jpeg", image.NewGray(image.Rect(0, 0, 8, 8)))
@@ -340,7 +340,7 @@ func gray48(t testing.TB) []byte {
 	return slices.Concat(small[:data], bytes.Repeat([]byte{0x28, 0xA2, 0x8A}, 6048*8064/64/4), []byte{0xFF, markerEOI})
 }
 
-// A photograph of 48 megapixels fits into what a process may use, also when a
+// A photograph of 48 megapixels is within the limits of a decoder process, also when a
 // part of it is missing.
 func TestAPhotographOf48MegapixelsHasAThumbnail(t *testing.T) {
 	t.Parallel()

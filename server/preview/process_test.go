@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// within is what the tests let a process use.
+// within is the memory limit of a decoder process in tests, in bytes.
 const within = 96 << 20
 
 func asFile(t *testing.T, content []byte) *os.File {
@@ -36,8 +36,8 @@ func asFile(t *testing.T, content []byte) *os.File {
 	return f
 }
 
-// skipWithRaces is for tests that start a process: with the race detector in it,
-// it needs more memory than it may have.
+// skipWithRaces skips tests that start a process: with the race detector, it needs more
+// memory than its limit.
 func skipWithRaces(t *testing.T) {
 	t.Helper()
 	if races {
@@ -45,7 +45,7 @@ func skipWithRaces(t *testing.T) {
 	}
 }
 
-// Another process makes the same picture of a file, and of what is none.
+// A decoder process makes the same thumbnail of a file, and the same error.
 func TestAnotherProcessMakesTheSameThumbnail(t *testing.T) {
 	t.Parallel()
 	skipWithRaces(t)
@@ -66,7 +66,8 @@ func TestAnotherProcessMakesTheSameThumbnail(t *testing.T) {
 	}
 }
 
-// What ends a process is told apart: the file, the bounds, who asked, or a disk.
+// The reason for the end of a process is distinguished: the file, a limit, the caller,
+// or a disk.
 func TestWhatEndsAProcessIsToldApart(t *testing.T) {
 	t.Parallel()
 	skipWithRaces(t)
@@ -79,7 +80,7 @@ func TestWhatEndsAProcessIsToldApart(t *testing.T) {
 	}{
 		"a cut picture":              {picture[:len(picture)-40], bounds{within, time.Minute}, ErrNone, ErrKilled},
 		"what is none":               {[]byte("no picture"), bounds{within, time.Minute}, ErrNone, ErrKilled},
-		"too little memory":          {picture, bounds{40 << 20, time.Minute}, ErrNone, ErrKilled}, // as its header says
+		"too little memory":          {picture, bounds{40 << 20, time.Minute}, ErrNone, ErrKilled}, // according to its header
 		"too little for the process": {picture, bounds{1 << 20, time.Minute}, ErrNone, nil},
 		"too little time":            {picture, bounds{within, time.Millisecond}, ErrKilled, nil},
 	} {
@@ -101,8 +102,8 @@ func TestWhatEndsAProcessIsToldApart(t *testing.T) {
 	}
 }
 
-// The process has no environment, no right to open anything, and goes first
-// when memory runs out.
+// The process has no environment, cannot open anything, and is the first that the
+// kernel kills when memory runs out.
 // ASVS 5.2.6
 func TestTheProcessThatDecodesHasNoRights(t *testing.T) {
 	t.Parallel()
@@ -110,7 +111,7 @@ func TestTheProcessThatDecodesHasNoRights(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux shows what a process may do")
 	}
-	asFile(t, nil) // is open meanwhile, as a server's files are
+	asFile(t, nil) // stays open meanwhile, as a server's files do
 	waits, leave := context.WithCancel(t.Context())
 	content := &endless{begun: make(chan bool, 1), end: make(chan bool)}
 	ended := make(chan error, 1)
@@ -139,7 +140,7 @@ func TestTheProcessThatDecodesHasNoRights(t *testing.T) {
 			t.Errorf("there is no %q in %s", want, limits)
 		}
 	}
-	if os.Getuid() == 0 { // others may not look
+	if os.Getuid() == 0 { // other users may not read it
 		if env := read("environ"); env != "" {
 			t.Errorf("its environment is %q", env)
 		}
@@ -166,7 +167,7 @@ func TestTheProcessThatDecodesHasNoRights(t *testing.T) {
 	}
 }
 
-// endless is a content of which a byte never comes.
+// endless is a content whose reads never return.
 type endless struct {
 	begun chan bool
 	end   chan bool
@@ -185,7 +186,7 @@ func (e *endless) ReadAt(p []byte, at int64) (int, error) {
 	return 0, errDisk
 }
 
-// decoderOf finds the process that decodes for another.
+// decoderOf returns the decoder process of another process.
 func decoderOf(t *testing.T, parent int) (pid string) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/status")

@@ -33,7 +33,7 @@ func TestATableIsReadAsItIsWritten(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, content string
-		want          [][]string // the columns first
+		want          [][]string // the columns are first
 	}{
 		{"commas", "a,b\n1,2\n", [][]string{{"a", "b"}, {"1", "2"}}},
 		{"semicolons, with commas in numbers", "a;b;c\n1,5;2,5;3\n", [][]string{{"a", "b", "c"}, {"1,5", "2,5", "3"}}},
@@ -79,7 +79,7 @@ func TestATableIsShownInPart(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, content       string
-		columns, rows, most int // most bytes of the last cell
+		columns, rows, most int // most is in bytes, of the last cell
 		total               int
 	}{
 		{"as many rows as are shown", "a\n" + strings.Repeat("1\n", 1000), 1, 1000, 1, 1000},
@@ -119,7 +119,7 @@ func TestATableThatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
-// Whatever bytes come, there is a table that can be shown.
+// For any bytes, there is a table that can be displayed.
 func FuzzReadTable(f *testing.F) {
 	for _, seed := range []string{"a,b\n1,2\n", "\"a\n", "\xff\xfea\x00", "\xfe\xff\x00", "\ufeff", "a;b\n\xe4;\"\"\"\n", "\"\",\r\r\n\x00", "é", "\x9c"} {
 		f.Add([]byte(seed), false)
@@ -150,7 +150,8 @@ func FuzzReadTable(f *testing.F) {
 	})
 }
 
-// The encoding is told by the letters of a text, and where they do not tell it, it is Windows-1252.
+// The encoding is detected by the letters of a text; where they leave doubt, it is
+// Windows-1252.
 func TestATableIsInTheEncodingOfItsLanguage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -208,7 +209,7 @@ func TestATableIsInTheEncodingOfItsLanguage(t *testing.T) {
 func TestTablesThatProgramsWrote(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]struct {
-		columns, row []string // the row is the last one
+		columns, row []string // row is the last one
 		rows         int
 	}{
 		"excel_mac_cr.csv":               {[]string{"Name", "Ort", "Summe"}, []string{"Person 29", "Berlin", "29,50"}, 30},

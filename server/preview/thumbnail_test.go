@@ -88,7 +88,7 @@ func TestAThumbnailLooksLikeItsPicture(t *testing.T) {
 	}
 }
 
-// checkCorners compares the middles of the quarters.
+// checkCorners compares the colors in the middle of each quarter.
 func checkCorners(t *testing.T, what string, picture image.Image, want []color.NRGBA) {
 	t.Helper()
 	size := picture.Bounds().Size()
@@ -144,8 +144,8 @@ func TestAThumbnailIsUpright(t *testing.T) {
 	}
 }
 
-// pngHeader promises so many pixels, of eight bytes, and has a few bytes of
-// data that never end.
+// pngHeader claims the given size, with eight bytes per pixel, and has a few bytes of
+// data without an end.
 func pngHeader(w, h uint32) []byte {
 	header := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, w), h)
 	b := pngChunk([]byte("\x89PNG\r\n\x1a\n"), "IHDR", append(header, 16, 6, 0, 0, 0))
@@ -173,7 +173,7 @@ func bmpHeader(w, h uint32) []byte {
 	return b
 }
 
-// frameOf changes the size that a JPEG file promises.
+// frameOf changes the size that a JPEG file claims.
 func frameOf(jpeg []byte, w, h uint16) []byte {
 	b := bytes.Clone(jpeg)
 	at := bytes.Index(b, []byte{0xFF, 0xC0, 0, 17})
@@ -182,8 +182,8 @@ func frameOf(jpeg []byte, w, h uint16) []byte {
 	return b
 }
 
-// Files that promise much and have little: none may cost more than a picture
-// that has a thumbnail.
+// Files that claim much and contain little: none may cost more than a picture that has
+// a thumbnail.
 // ASVS 5.2.6
 func TestNoPictureIsExpensive(t *testing.T) {
 	jpeg := encoded(t, "image/jpeg", quarters(64, 32))
@@ -238,7 +238,7 @@ func TestACutPictureHasNoThumbnail(t *testing.T) {
 	}
 }
 
-// What is not the file's fault is told apart from what is.
+// Errors that are not the file's fault are distinguished from those that are.
 func TestAThumbnailEndsWithItsContextOrReader(t *testing.T) {
 	t.Parallel()
 	file := encoded(t, "image/png", quarters(400, 400))
@@ -258,12 +258,12 @@ type failing struct{}
 
 func (failing) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
 
-// fuzzMemory is how many bytes a picture may need in FuzzThumbnail: enough for
-// each path of each decoder, and so few that none takes long. An input is tried
-// a hundred times while it is minimized, and a part of a JPEG in up to ten steps.
+// fuzzMemory is the memory limit of a picture in FuzzThumbnail, in bytes: enough for
+// each path of each decoder, and so little that none takes long. An input is tried a
+// hundred times while it is minimized, and a part of a JPEG in up to ten steps.
 const fuzzMemory = 256 << 10
 
-// Whatever bytes come, there is a small picture or there is none.
+// For any bytes, there is a thumbnail or none.
 // ASVS 5.2.6
 func FuzzThumbnail(f *testing.F) {
 	types := []string{"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/tiff"}

@@ -22,14 +22,14 @@ import (
 	"attachd/server/scan"
 )
 
-// fakeClamd answers each connection as a test says.
+// fakeClamd is a server that handles each connection with a function of the test.
 type fakeClamd struct {
 	address string
-	scans   atomic.Int32 // that go on
-	most    atomic.Int32 // that went on at once
+	scans   atomic.Int32 // in progress
+	most    atomic.Int32 // in progress at the same time
 }
 
-// listen answers on a socket of a kind until the test ends, by when every
+// listen serves on a socket of the given network until the test ends, by when every
 // connection must have been closed.
 func listen(t *testing.T, network string, answer func(t *testing.T, c *conn)) *fakeClamd {
 	t.Helper()
@@ -115,7 +115,7 @@ func (c *conn) content(t *testing.T) []byte {
 	}
 }
 
-// says reads all, then replies.
+// says reads all, then sends a reply.
 func says(reply string) func(*testing.T, *conn) {
 	return func(t *testing.T, c *conn) {
 		c.content(t)
@@ -123,7 +123,7 @@ func says(reply string) func(*testing.T, *conn) {
 	}
 }
 
-// cuts reads all, says the beginning of a reply, and ends the connection.
+// cuts reads all, sends the beginning of a reply, and closes the connection.
 func cuts(reply string) func(*testing.T, *conn) {
 	return func(t *testing.T, c *conn) {
 		says(reply)(t, c)
@@ -131,7 +131,7 @@ func cuts(reply string) func(*testing.T, *conn) {
 	}
 }
 
-// interrupts replies after the first bytes and reads no further.
+// interrupts replies after the first bytes and reads no more.
 func interrupts(reply string, end bool) func(*testing.T, *conn) {
 	return func(t *testing.T, c *conn) {
 		c.command(t)
@@ -140,28 +140,28 @@ func interrupts(reply string, end bool) func(*testing.T, *conn) {
 			c.Close()
 			return
 		}
-		hangs(t, c) // the client has to come back although nobody reads what it sends
+		hangs(t, c) // the client must return although nothing that it sends is read
 	}
 }
 
-// unread replies when it has read so many bytes behind the command, and ends the
-// connection in the middle of what comes next.
+// unread replies when it has read n bytes after the command, and closes the connection
+// before it reads the rest.
 func unread(reply string, n int) func(*testing.T, *conn) {
 	return func(t *testing.T, c *conn) {
-		io.ReadFull(c.Conn, make([]byte, len("zINSTREAM\x00")+n)) // a buffer would read on
+		io.ReadFull(c.Conn, make([]byte, len("zINSTREAM\x00")+n)) // a buffered reader would read more
 		io.WriteString(c.Conn, reply)
 		io.ReadFull(c.Conn, make([]byte, 1))
 		c.Close()
 	}
 }
 
-// hangs reads nothing until the test is over.
+// hangs reads nothing until the test ends.
 func hangs(t *testing.T, _ *conn) { <-t.Context().Done() }
 
 // ASVS 5.4.3
 func TestWhatClamdSaysOfAContent(t *testing.T) {
 	t.Parallel()
-	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than any socket holds
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than any socket buffers
 	for name, c := range map[string]struct {
 		answer    func(*testing.T, *conn)
 		content   []byte
@@ -207,8 +207,8 @@ func TestWhatClamdSaysOfAContent(t *testing.T) {
 	}
 }
 
-// What is said of a content before its end was sent was said of a part of it,
-// also when the part is all of a little content.
+// A reply that comes before the end of a content was sent covers only a part of it,
+// even if that part is all of a small content.
 func TestNoContentIsCleanBeforeItsEnd(t *testing.T) {
 	t.Parallel()
 	content := "a little"
@@ -305,7 +305,7 @@ func TestAContentThatCannotBeReadIsNotClean(t *testing.T) {
 	broken := errors.New("the disk is broken")
 	content := io.MultiReader(io.LimitReader(zeros{}, 1<<20), iotest.ErrReader(broken))
 	f := listen(t, "unix", func(_ *testing.T, c *conn) {
-		io.Copy(io.Discard, c) // no end of the content comes
+		io.Copy(io.Discard, c) // until the client gives up: the content has no end
 		io.WriteString(c.Conn, "stream: OK\x00")
 	})
 	if signature, err := f.client(t, 20*time.Second).Scan(t.Context(), content); signature != "" || !errors.Is(err, broken) {
@@ -329,7 +329,7 @@ func TestAPingIsAnsweredWithPong(t *testing.T) {
 	}
 }
 
-// More at once than clamd has threads for would be turned away.
+// clamd would refuse more at once than it has threads for.
 func TestTenContentsAreScannedAtOnceAndTheOthersWait(t *testing.T) {
 	t.Parallel()
 	begun, goOn := make(chan struct{}, 100), make(chan struct{})
@@ -391,7 +391,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// probed is what a probe of a size meets.
+// probed returns the content of a probe of the given size, and its result for a reply.
 func probed(t *testing.T, size int64, reply string) (content []byte, seen bool, err error) {
 	t.Helper()
 	got := make(chan []byte, 1)

@@ -121,7 +121,7 @@ func TestNoChangedLinkIsAccepted(t *testing.T) {
 	refused("another secret", l.Attachment, l.Expires.Unix(), NewSigner(NewSigningKey()).Sign(l))
 }
 
-// After a rotation, links die when their key's grace is over, and not before.
+// After a rotation, links expire when their key's grace has passed, and not before.
 // ASVS 9.2.3
 func TestALinkOutlivesARotationByItsGrace(t *testing.T) {
 	first, l := []SigningKey{aKey}, aLink()
@@ -154,7 +154,7 @@ func TestARotationGivesNoKeyMoreTimeAndForgetsThoseThatEnded(t *testing.T) {
 	for _, c := range []struct {
 		at    time.Time
 		grace time.Duration
-		ends  []time.Time // of the keys behind the new one
+		ends  []time.Time // of the keys after the new one
 	}{
 		{now, 0, nil},
 		{now, time.Nanosecond, nil},

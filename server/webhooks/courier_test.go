@@ -16,8 +16,8 @@ import (
 	"attachd/store"
 )
 
-// post is an outbox in memory, a receiver, and a courier between them whose
-// clock runs on by itself when there is something to wait for.
+// post is an outbox in memory, a receiver, and a courier between them whose clock
+// advances by itself when the courier waits.
 type post struct {
 	*testing.T
 	courier *Courier
@@ -32,9 +32,9 @@ type post struct {
 	settling error
 	jumped   bool // the clock is not trusted
 	answer   func(id string, attempt int) (status int, retryAfter string)
-	got      []string // what came to the receiver, and when
+	got      []string // what the receiver received, and when
 	attempts map[string]int
-	before   func() // called before time goes on
+	before   func() // called before the clock advances
 }
 
 func newPost(t *testing.T, answer func(id string, attempt int) (int, string)) *post {
@@ -59,7 +59,7 @@ func newPost(t *testing.T, answer func(id string, attempt int) (int, string)) *p
 	return p
 }
 
-// name is the letter that an id was made of.
+// name is the letter that an id was made from.
 func name(id uuid.UUID) string { return string(rune(id[15])) }
 
 func letter(r byte) (id uuid.UUID) {
@@ -67,7 +67,7 @@ func letter(r byte) (id uuid.UUID) {
 	return id
 }
 
-// run has the courier work until nothing is left in the outbox.
+// run runs the courier until the outbox is empty.
 func (p *post) run() {
 	p.Helper()
 	ctx, cancel := context.WithCancel(p.Context())
@@ -97,7 +97,7 @@ func (p *post) after(d time.Duration) <-chan time.Time {
 	return fired
 }
 
-// add puts an event about an attachment into the outbox.
+// add adds an event about an attachment to the outbox.
 func (p *post) add(id, about byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -158,7 +158,7 @@ func TestEventsAreSentInTheirOrder(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, taken)
 	var want []string
-	for i := range byte(150) { // more than are looked at together
+	for i := range byte(150) { // more than one batch
 		p.add('a', i)
 		want = append(want, fmt.Sprintf("%d at 0s", i+1))
 	}
@@ -190,7 +190,7 @@ func TestTheReceiverIsLeftAloneForAsLongAsItAsks(t *testing.T) {
 		case id == "a" && attempt == 1:
 			return 429, "600"
 		case id == "a" && attempt == 2:
-			return 503, "86400" // too much
+			return 503, "86400" // more than is respected
 		}
 		return 200, ""
 	})
@@ -210,13 +210,13 @@ func TestAnEventThatFailsHoldsUpItsOwnAttachmentOnly(t *testing.T) {
 	})
 	p.add('a', 1)
 	p.add('b', 2)
-	p.add('c', 1) // of the same attachment as a
+	p.add('c', 1) // about the same attachment as a
 	p.add('d', 3)
 	p.run()
 	p.wantGot("a at 0s", "b at 1s", "d at 1s", "a at 5s", "a at 15s", "c at 15s")
 }
 
-// When the receiver was down, nothing waits for its own time once it is back.
+// After an outage of the receiver, no event waits for its own retry.
 func TestAfterAnOutageEverythingIsSentAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, nil)
@@ -246,7 +246,7 @@ func TestAfterAnOutageEverythingIsSentAtOnce(t *testing.T) {
 	}
 }
 
-// However many the receiver cannot bear, the others come through.
+// However many events the receiver cannot process, the others arrive.
 func TestManyEventsThatFailAreInNobodysWay(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, nil)
@@ -296,8 +296,8 @@ func TestWhatIsTooOldOrNotWantedIsGivenUp(t *testing.T) {
 	}
 }
 
-// How long an event has waited is not known when the clock has jumped since, or
-// had not when the event came: it is given up when it has failed for that long.
+// How long an event has waited is unknown when the clock has jumped since, or was wrong
+// when the event was queued: it is given up when it has failed for that long.
 func TestAnEventIsNotGivenUpByAClockThatJumped(t *testing.T) {
 	t.Parallel()
 	for name, queued := range map[string]time.Duration{"ahead": -12 * 365 * 24 * time.Hour, "back": 12 * 365 * 24 * time.Hour, "a little": -73 * time.Hour} {
@@ -315,7 +315,7 @@ func TestAnEventIsNotGivenUpByAClockThatJumped(t *testing.T) {
 	}
 }
 
-// What cannot be removed from the outbox is not sent again for that.
+// An event that cannot be removed from the outbox is not sent again.
 func TestAnOutboxThatFailsDoesNotMakeTheReceiverHearTwice(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, taken)
@@ -333,7 +333,7 @@ func TestAnOutboxThatFailsDoesNotMakeTheReceiverHearTwice(t *testing.T) {
 	p.wantGot("a at 0s")
 }
 
-// Whatever is under way, the end is prompt, and what was delivered is removed.
+// Whatever is in progress, Run ends promptly, and delivered events are removed.
 func TestTheEndIsPrompt(t *testing.T) {
 	t.Parallel()
 	p := newPost(t, taken)

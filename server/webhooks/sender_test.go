@@ -18,7 +18,7 @@ import (
 
 var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
 
-// to makes a sender to a receiver of the test's own.
+// to makes a sender to a test receiver.
 func to(t *testing.T, address string, options ...func(*Receiver)) *Sender {
 	t.Helper()
 	r := Receiver{URL: address, Secrets: [][]byte{[]byte("a secret of twenty-four b")}, AllowPrivate: true, Timeout: 10 * time.Second}
@@ -30,7 +30,7 @@ func to(t *testing.T, address string, options ...func(*Receiver)) *Sender {
 	return s
 }
 
-// receive answers as handle does.
+// receive is a server that answers with handle.
 func receive(t *testing.T, handle http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(handle)
@@ -154,7 +154,7 @@ func TestAReceiverThatDoesNotAnswerIsNotWaitedForLong(t *testing.T) {
 	}
 }
 
-// One that answers without end is not read to its end either.
+// An endless answer is not read to its end.
 func TestAnEndlessAnswerIsNotRead(t *testing.T) {
 	t.Parallel()
 	there := receive(t, func(w http.ResponseWriter, _ *http.Request) {

@@ -17,8 +17,7 @@ import (
 	"unicode/utf8"
 )
 
-// directoryEntry writes a file header of the central directory with nothing
-// behind it.
+// directoryEntry returns a file header of the central directory without extra fields.
 func directoryEntry(name string, flags uint16, size uint32) []byte {
 	b := append([]byte("PK\x01\x02"), make([]byte, 42)...)
 	binary.LittleEndian.PutUint16(b[8:], flags)
@@ -28,7 +27,7 @@ func directoryEntry(name string, flags uint16, size uint32) []byte {
 	return append(b, name...)
 }
 
-// archiveWith ends a directory, which says that it has so many entries.
+// archiveWith ends a directory with a record that claims the given number of entries.
 func archiveWith(directory []byte, claimed uint16) []byte {
 	end := append([]byte("PK\x05\x06"), make([]byte, 18)...)
 	binary.LittleEndian.PutUint16(end[8:], claimed)
@@ -58,7 +57,7 @@ func TestNamesInAnArchiveAreForPeople(t *testing.T) {
 			t.Errorf("%q is %+v, %v", name, listing, err)
 		}
 	}
-	// What says that it is UTF-8 and is not.
+	// A name that is marked as UTF-8 and is not.
 	listing, err := list(archiveWith(directoryEntry("a\xff", zipUTF8, 0), 1))
 	if err != nil || listing.Entries[0].Name != "a\uFFFD" {
 		t.Errorf("it is %+v, %v", listing, err)
@@ -83,7 +82,7 @@ func TestAMillionEntriesAreListedInPart(t *testing.T) {
 	directory := bytes.Repeat(directoryEntry("abcdef", 0, 0), million)
 	size := uint64(len(directory))
 	le := binary.LittleEndian
-	// The count needs the end record of ZIP64.
+	// The count requires the end record of ZIP64.
 	end := append([]byte("PK\x06\x06"), make([]byte, 52)...)
 	le.PutUint64(end[32:], million)
 	le.PutUint64(end[40:], size)
@@ -100,7 +99,7 @@ func TestAMillionEntriesAreListedInPart(t *testing.T) {
 	}
 }
 
-// counting tells how much is read.
+// counting is a reader that counts the bytes read.
 type counting struct {
 	io.ReaderAt
 	bytes int
@@ -166,7 +165,7 @@ func TestABrokenDirectoryIsNotListed(t *testing.T) {
 	}
 }
 
-// Whatever bytes come, there is a list that can be shown, or none.
+// For any bytes, there is a list that can be displayed, or none.
 func FuzzListZIP(f *testing.F) {
 	var archive bytes.Buffer
 	w := zip.NewWriter(&archive)
