@@ -32,9 +32,9 @@ import (
 //	attachd.pid   the process that uses the directory, for messages
 //	RESTORING     exists until a restore is finished
 //
-// In format 3, the entries of the database had no checksums. In format 2, there
-// was no log. In format 1, no content was in the database
-// either, which had no audit log and no outbox, and secret.key held one key.
+// In format 3, the entries of the database had no checksums. In format 2, there was no
+// write-ahead log. In format 1, the database also had no contents, no audit log and no
+// outbox, and secret.key held one key.
 const Format = 4
 
 // Names of files in a data directory.

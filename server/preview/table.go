@@ -31,7 +31,7 @@ var tables = map[string]rune{
 	"text/tab-separated-values": '\t',
 }
 
-// HasTable says whether files of a type are tables.
+// HasTable reports whether files of a type are tables.
 func HasTable(mimeType string) bool {
 	_, known := tables[mimeType]
 	return known
@@ -119,7 +119,7 @@ func evenness(text []byte, comma byte) (share float64, width int) {
 	return float64(widths[width]) / float64(max(1, rows)), width
 }
 
-// decimalCommas says whether most commas stand between digits.
+// decimalCommas reports whether most commas are between digits.
 func decimalCommas(text []byte) bool {
 	digit := func(i int) bool { return i >= 0 && i < len(text) && '0' <= text[i] && text[i] <= '9' }
 	commas, decimal := 0, 0

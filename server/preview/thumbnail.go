@@ -50,7 +50,7 @@ type picture struct {
 	decode       func() (img image.Image, orientation int, err error)
 }
 
-// HasThumbnail says whether files of a type may have thumbnails.
+// HasThumbnail reports whether files of a type may have thumbnails.
 func HasThumbnail(mimeType string) bool {
 	_, known := pictures[mimeType]
 	return known
