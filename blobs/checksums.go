@@ -9,26 +9,25 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// ChunkSize is how many bytes of a content share a checksum; the last chunk of
-// a content may be shorter. To send any part of a chunk, all of it is read and
-// checked first. At 64 KiB this takes some ten microseconds where the file is in
-// memory, and half of what Linux reads ahead by itself where it is not; and a
-// download needs a buffer of this size. The checksums of 50 MiB are 6.4 kB.
+// ChunkSize is how many bytes of a content share a checksum; the last chunk of a
+// content may be shorter. To send any part of a chunk, all of it is read and
+// verified first. At 64 KiB this takes some ten microseconds where the file is
+// cached in memory, and half of what Linux reads ahead by itself where it is not;
+// and a download needs a buffer of this size. The checksums of 50 MiB are 6.4 kB.
 const ChunkSize = 64 << 10
 
-// Checksums are those of the chunks of a content, in order: XXH64 with the seed
-// 0, 8 bytes each, big-endian. They find bytes that have changed by themselves
-// at a tenth of the cost of SHA-256; they prove nothing to an attacker who
-// can choose the bytes. A content that is no longer than a chunk needs none:
-// its Ref serves as well.
+// Checksums are the checksums of a content's chunks, in order: XXH64 with seed 0, 8
+// bytes each, big-endian. They detect accidental changes of the bytes at a tenth of
+// the cost of SHA-256; they prove nothing against an attacker who can choose the
+// bytes. A content of at most one chunk needs none: its Ref serves as well.
 type Checksums []byte
 
-// Fit says whether there is a checksum for each chunk of a content of that size.
+// Fit says whether there is a checksum for each chunk of a content of size bytes.
 func (c Checksums) Fit(size int64) bool {
 	return int64(len(c)) == (size+ChunkSize-1)/ChunkSize*8
 }
 
-// Match says whether chunk is what the i-th chunk should be.
+// Match says whether chunk has the checksum of the i-th chunk.
 func (c Checksums) Match(i int64, chunk []byte) bool {
 	return binary.BigEndian.Uint64(c[i*8:]) == xxhash.Sum64(chunk)
 }
@@ -37,7 +36,7 @@ func (c Checksums) Match(i int64, chunk []byte) bool {
 type Summer struct {
 	done  Checksums
 	chunk xxhash.Digest
-	size  int64 // of what was written
+	size  int64 // bytes written so far
 }
 
 // Write never fails.
@@ -58,7 +57,7 @@ func (s *Summer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Sum gives the Checksums of what was written so far; none where the content
+// Sum returns the Checksums of what was written so far, or nil for a content that
 // needs none.
 func (s *Summer) Sum() Checksums {
 	if s.size <= ChunkSize {
@@ -70,9 +69,9 @@ func (s *Summer) Sum() Checksums {
 	return s.chunk.Sum(s.done[:len(s.done):len(s.done)])
 }
 
-// Hash reads a content of size bytes to its end, as much at once as buffer
-// holds, and gives the Ref and the Checksums of what it was. A content that ends
-// elsewhere could not be read.
+// Hash reads a content of size bytes to its end, as much at once as buffer holds,
+// and returns the Ref and the Checksums of the bytes read. A content that ends
+// before or after size bytes is a read error.
 func Hash(content io.Reader, size int64, buffer []byte) (Ref, Checksums, error) {
 	hash := sha256.New()
 	var sums Summer

@@ -6,9 +6,8 @@ import (
 	"fmt"
 )
 
-// Ref names a content: the SHA-256 (FIPS 180-4) of its bytes. A Ref made by
-// anything but ParseRef or a finished hash does not exist, so it can be
-// joined to a path without a look.
+// Ref names a content: the SHA-256 (FIPS 180-4) of its bytes. Only ParseRef and a
+// finished hash make a Ref, so it can be joined to a path without being checked.
 type Ref [sha256.Size]byte
 
 // ParseRef reads the 64 lower-case hexadecimal digits that String writes.

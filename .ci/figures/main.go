@@ -1,4 +1,4 @@
-// Figures counts the size and the tangle of the code, so that a change of its
+// Figures measures the size and the coupling of the code, so that a change of its
 // structure can be judged by numbers: run it before and after.
 //
 //	go run ./.ci/figures
@@ -26,11 +26,11 @@ import (
 	"strings"
 )
 
-// aids are the packages that are no part of the program.
+// aids are the packages that are not part of the program.
 var aids = []string{"storetest", "blobstest", "disktest", "upkeeptest", "durability", "load", "e2e", "build"}
 
-// repeated is the length, in lines, from which on a passage that stands twice
-// counts. Blank lines, comments and lines without a letter are left out.
+// repeated is the minimum length, in lines, of a duplicated passage that is
+// counted. Blank lines, comments and lines without a letter are left out.
 const repeated = 6
 
 type pkg struct {
@@ -124,8 +124,8 @@ func (h *house) check(p pkg, load types.Importer) error {
 	return nil
 }
 
-// sizes counts lines, also those of files for other systems, which the rest
-// leaves out.
+// sizes counts lines, including those of files for other operating systems, which
+// all other counts leave out.
 func (h *house) sizes() {
 	type size struct {
 		path  string
@@ -135,7 +135,7 @@ func (h *house) sizes() {
 	total, code := 0, 0
 	for _, p := range h.pkgs {
 		s := size{path: p.ImportPath}
-		names, _ := filepath.Glob(filepath.Join(p.Dir, "*.go")) // the pattern is right
+		names, _ := filepath.Glob(filepath.Join(p.Dir, "*.go")) // the pattern is valid
 		for _, name := range names {
 			if strings.HasSuffix(name, "_test.go") {
 				continue
@@ -226,8 +226,8 @@ func (h *house) widest() {
 	fmt.Printf("widest interface          %d methods, embedded ones included (%s)\n", asked, byAsked)
 }
 
-// mutual counts the pairs of files of one package in which each uses a name
-// that the other declares.
+// mutual counts the pairs of files of one package of which each uses a name that
+// the other declares.
 func (h *house) mutual() {
 	pairs, most, where := 0, 0, ""
 	for path, info := range h.types {
@@ -255,8 +255,7 @@ func (h *house) mutual() {
 	fmt.Printf("mutual file pairs         %d, most of them in %s (%d)\n", pairs, where, most)
 }
 
-// passages counts the passages that stand at least twice, each as long as it
-// goes.
+// passages counts the passages that occur at least twice, each at its full length.
 func (h *house) passages() {
 	type place struct {
 		file string
@@ -289,8 +288,8 @@ func (h *house) passages() {
 	count := 0
 	for _, places := range seen {
 		for _, p := range places[1:] {
-			// The first window of a passage is one whose predecessor does not
-			// stand twice.
+			// The first window of a passage is one whose predecessor is not
+			// duplicated.
 			if p.at == 0 || places[0].at == 0 || texts[p.file][p.at-1] != texts[places[0].file][places[0].at-1] {
 				count++
 			}

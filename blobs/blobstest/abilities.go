@@ -151,7 +151,7 @@ func marked(t *testing.T, s marker) {
 	}
 	sound := keep(t, s, []byte("sound"))
 	ref := keep(t, s, []byte("rotten"))
-	for range 2 { // marking again changes nothing
+	for range 2 { // marking twice changes nothing
 		mark(t, s, ref)
 	}
 	if _, err := s.Open(t.Context(), ref, 6); !errors.Is(err, blobs.ErrDamaged) {
@@ -230,9 +230,9 @@ func unmarked(t *testing.T, s marker) {
 	before := read()
 	unmark(before)
 	wantContent(t, s, []byte("content"))
-	unmark(before) // there is no mark any more
+	unmark(before) // the mark is gone already
 	mark(t, s, ref)
-	keep(t, s, []byte("content")) // in a file of its own
+	keep(t, s, []byte("content")) // in a new file
 	mark(t, s, ref)
 	if unmark(before); !stat(t, s, ref).Damaged {
 		t.Error("the mark went for the sake of what was read before")

@@ -1,4 +1,5 @@
-// Package blobstest holds a blobs.Store to what its page promises.
+// Package blobstest tests whether a blobs.Store keeps the contract of its
+// documentation.
 package blobstest
 
 import (
@@ -20,13 +21,14 @@ import (
 	"attachd/blobs"
 )
 
-// promise is one that backends of a kind keep, in words and as a test.
+// promise is a part of the contract of backends of one kind, as a sentence and as a
+// test.
 type promise[S blobs.Store] struct {
 	words string
 	test  func(t *testing.T, s S)
 }
 
-// required is what every backend keeps; abilities.go has what only some do.
+// required is what every backend must do; abilities.go has what is optional.
 var required = []promise[blobs.Store]{
 	{"a content is named by the SHA-256 of its bytes", namedByHash},
 	{"a content is read whole, from any place, and by several at once", readAnyWay},
@@ -56,9 +58,9 @@ var required = []promise[blobs.Store]{
 	{"Probe leaves nothing", probed},
 }
 
-// Run holds the stores that open gives to every promise, the optional ones
-// among them where they have the ability. Each test gets an empty store of its
-// own, which open closes by t.Cleanup. They run at once.
+// Run tests the stores that open returns, including the optional abilities that
+// they have. Each test gets an empty store, which open closes by t.Cleanup. The
+// tests run concurrently.
 func Run(t *testing.T, open func(t *testing.T) blobs.Store) {
 	hold(t, open, required)
 	hold(t, open, batching)
@@ -367,8 +369,9 @@ func holdsApart(t *testing.T, s blobs.Store) {
 	<-done
 }
 
-// neverGone has uploaders that keep, record, look and forget, and sweepers
-// that remove what is not recorded, all about the same few contents.
+// neverGone runs uploaders that store a content, record a reference, check the
+// content and drop the reference, and sweepers that remove what is not recorded,
+// concurrently on the same few contents.
 func neverGone(t *testing.T, s blobs.Store) {
 	contents := [][]byte{[]byte("one"), []byte("two"), []byte("three")}
 	var records recordSet
@@ -428,7 +431,7 @@ func sweep(ctx context.Context, s blobs.Store, records *recordSet, contents [][]
 	return nil
 }
 
-// recordSet counts who wants a content, as a database would.
+// recordSet counts the references to each content, as a database would.
 type recordSet struct {
 	mu     sync.Mutex
 	counts map[blobs.Ref]int
@@ -514,7 +517,7 @@ func listStops(t *testing.T, s blobs.Store) {
 	}
 }
 
-// listedFrom begins at every content, and a little before and after it.
+// listedFrom lists from every content, and from just before and just after it.
 func listedFrom(t *testing.T, s blobs.Store) {
 	for n := range 40 {
 		keep(t, s, fmt.Appendf(nil, "content %d", n))
@@ -552,18 +555,19 @@ func probed(t *testing.T, s blobs.Store) {
 	wantNothing(t, s)
 }
 
-// unwanted is a referenced for Remove: nobody wants the content.
+// unwanted is a referenced for Remove: nothing refers to the content.
 func unwanted() (bool, error) { return false, nil }
 
-// giveWay lets other goroutines run. A store that breaks a promise about
-// waiting is caught if they come far enough; one that keeps it always passes.
+// giveWay lets other goroutines run. A store that does not wait where it must is
+// caught if they get far enough; one that does always passes.
 func giveWay() {
 	for range 1000 {
 		runtime.Gosched()
 	}
 }
 
-// sameFirstByte finds a content whose name begins like that of another.
+// sameFirstByte returns a content whose name has the same first byte as that of
+// content.
 func sameFirstByte(content []byte) []byte {
 	first := sha256.Sum256(content)[0]
 	for n := 0; ; n++ {
@@ -607,7 +611,7 @@ func keepSpool(t *testing.T, spool blobs.Spool) {
 	release()
 }
 
-// keep stores a content and lets go of it.
+// keep stores a content and releases the hold.
 func keep(t *testing.T, s blobs.Store, content []byte) blobs.Ref {
 	t.Helper()
 	mustKeep(t, s, content)()
@@ -685,7 +689,7 @@ func wantNothing(t *testing.T, s blobs.Store) {
 	}
 }
 
-// wantContent is that a content is stored whole and sound.
+// wantContent fails unless a content is stored whole and intact.
 func wantContent(t *testing.T, s blobs.Store, content []byte) {
 	t.Helper()
 	if info := stat(t, s, sha256.Sum256(content)); info.Damaged || info.Size != int64(len(content)) {

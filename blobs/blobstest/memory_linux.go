@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TempInMemory has this process keep its temporary files in memory, where the
-// system has a place for that with room to spare. Suites that make hundreds of
-// data directories are three times as fast so; what they assert does not depend
-// on a disk. It is for TestMain, and does nothing where TMPDIR is set.
+// TempInMemory makes this process create its temporary files in memory, where the
+// system has a file system for that with enough free room. Suites that make
+// hundreds of data directories run three times as fast; what they assert does not
+// depend on a disk. It is for TestMain, and does nothing where TMPDIR is set.
 func TempInMemory() {
 	const place, room = "/dev/shm", 4 << 30
 	var fs unix.Statfs_t

@@ -2,6 +2,5 @@
 
 package blobstest
 
-// TempInMemory has this process keep its temporary files in memory where the
-// system has a place for that: none is known here.
+// TempInMemory does nothing: no file system in memory is known on this system.
 func TempInMemory() {}

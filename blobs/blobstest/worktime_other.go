@@ -6,6 +6,6 @@ import "time"
 
 var begun = time.Now()
 
-// Worktime is the time since this process began: it is not known here how much
-// of it processors were busy with it.
+// Worktime is the time since this process began: its processor time is not known on
+// this system.
 func Worktime() time.Duration { return time.Since(begun) }

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Worktime is how long processors have been busy with this process so far. A
-// test that holds something to a time takes it from here: by the clock, what
-// else the machine does counts too.
+// Worktime is the processor time of this process so far. A test that asserts a
+// maximum duration uses it rather than the clock, which also counts what else the
+// machine does.
 func Worktime() time.Duration {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		panic(err) // the arguments are right
+		panic(err) // the arguments are valid
 	}
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

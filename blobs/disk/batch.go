@@ -15,30 +15,30 @@ import (
 
 // together is how many syncs of files and folders KeepAll issues concurrently: a
 // disk and its journal do more of them together than one after the other, up to
-// some number. Files are created one after the other, since the kernel creates
-// no two in one folder at once.
+// some number. Files are created one after the other, since the kernel serializes
+// creations in one folder.
 const together = 8
 
-// many is how many contents it takes for KeepAll to sync the whole file system
-// instead, once for the bytes and once for the names, where that can be done: of
+// many is the number of contents from which KeepAll syncs the whole file system
+// instead, once for the bytes and once for the names, where that is possible: with
 // a hundred contents it takes a fifth of the time.
 const many = 8
 
-// batched is a content of a batch, on its way to its place.
+// batched is a content of a batch, on its way to its final path.
 type batched struct {
 	spool *spool
 	ref   blobs.Ref
 	moved bool
 }
 
-// KeepAll syncs each shard once, however many of the contents it gets.
+// KeepAll syncs each shard once, however many of the contents are in it.
 func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if len(contents) >= many {
-		// A sync of all reports a failure once, and not whose bytes were lost. So
-		// no other may run meanwhile.
+		// A sync of the file system reports a failure once, and not whose bytes
+		// were lost. So no other may run meanwhile.
 		d.syncing.Lock()
 		defer d.syncing.Unlock()
 	}
@@ -71,7 +71,7 @@ func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(),
 	return release, d.outcome(d.placeAll(all))
 }
 
-// write puts a content into a temporary file, not on stable storage yet.
+// write writes a content to a temporary file, without syncing it.
 func (d *Store) write(g *batched, content []byte) (err error) {
 	if g.spool, err = newSpool(d); err != nil {
 		return err
@@ -99,8 +99,8 @@ func (d *Store) finishAll(all []batched) error {
 	return err
 }
 
-// syncAll syncs the whole file system for a number of contents, if they are many
-// and that can be done.
+// syncAll syncs the whole file system if contents is large enough and the system
+// supports it, and says whether it did.
 func (d *Store) syncAll(contents int) (did bool, err error) {
 	if contents < many {
 		return false, nil
@@ -108,9 +108,9 @@ func (d *Store) syncAll(contents int) (did bool, err error) {
 	return d.files.SyncAll()
 }
 
-// lockAll locks each content once, and all callers in the same order: a Remove
-// that waits for a content lets nobody in after it, so two callers that want
-// what the other has would wait for each other.
+// lockAll locks each content once, in the same order for all callers: a Remove that
+// waits for a content admits no new holder, so two callers that each want what the
+// other holds would wait for each other.
 func (d *Store) lockAll(all []batched) (held []func()) {
 	refs := make([]blobs.Ref, len(all))
 	for i, g := range all {
@@ -165,7 +165,7 @@ func (d *Store) syncShards(shards map[byte][]blobs.Ref, contents int) error {
 	return atOnce(len(firsts), func(i int) error { return d.syncShard(firsts[i], shards[firsts[i]]...) })
 }
 
-// atOnce does n things, some of them at the same time, and begins none after
+// atOnce calls do for 0 to n-1, some of them concurrently, and starts none after
 // one has failed.
 func atOnce(n int, do func(i int) error) error {
 	group, failed := errgroup.WithContext(context.Background())
@@ -179,6 +179,6 @@ func atOnce(n int, do func(i int) error) error {
 			return errs[i]
 		})
 	}
-	_ = group.Wait()            // the first of them
-	return errors.Join(errs...) // any may say that the disk is full
+	_ = group.Wait()            // the first error
+	return errors.Join(errs...) // any of them may be that the disk is full
 }

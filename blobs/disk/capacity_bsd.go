@@ -10,7 +10,7 @@ import (
 	"attachd/blobs"
 )
 
-// CapacityOf gives the size and the free room of the disk that a folder is on.
+// CapacityOf returns the size and the free room of the disk that a folder is on.
 func CapacityOf(dir string) (blobs.Capacity, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // damaged is the set of damaged contents: an empty file for each, and a copy of
-// their names in memory, so that asking costs nothing.
+// their names in memory, so that a lookup reads no file.
 type damaged struct {
 	files    FileSystem
 	changing sync.Mutex // held while the files change, which may take long
@@ -32,7 +32,7 @@ func (d *damaged) load() error {
 
 func (d *damaged) has(ref blobs.Ref) bool { return d.known.has(ref) }
 
-// add counts at once, even if the mark cannot be written.
+// add takes effect at once, even if the mark cannot be written.
 func (d *damaged) add(ref blobs.Ref) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -51,7 +51,7 @@ func (d *damaged) write(name string) error {
 	return errors.Join(file.Sync(), file.Close())
 }
 
-// remove counts only when no power cut can bring the mark back.
+// remove takes effect only when no power cut can bring the mark back.
 func (d *damaged) remove(ref blobs.Ref) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
