@@ -1,6 +1,6 @@
-// Package disk keeps blobs as plain files in a data directory: each under the
-// name of its SHA-256, put there whole by a rename and synced before anything
-// refers to it.
+// Package disk stores blobs as plain files in a data directory: each under the name
+// of its SHA-256, moved there by a rename when it is complete, and synced before
+// anything refers to it.
 package disk
 
 import (
@@ -23,9 +23,9 @@ import (
 	"attachd/blobs/durable"
 )
 
-// The folders of a data directory. Every content is a file of plain bytes
-// named by its Ref, in one of 256 folders named by its first two digits; a
-// damaged one has an empty file of its name in the folder damaged.
+// The folders of a data directory. Every content is a file of plain bytes named by
+// its Ref, in one of 256 folders (shards) named by its first two digits; a damaged
+// one also has an empty file of its name in the folder damaged.
 const (
 	tempDir    = "tmp"
 	topDir     = "blobs"
@@ -41,49 +41,49 @@ var _ interface {
 	blobs.Watched
 } = (*Store)(nil)
 
-// Store keeps contents as files in a data directory.
+// Store stores contents as files in a data directory.
 type Store struct {
 	files   FileSystem
 	places  places
 	locks   locks
 	damaged damaged
 
-	// unsure are contents whose Keep failed when its folder was synced. The
-	// name is there but may not survive a power cut, and the failure is
-	// reported once only: a second sync would say yes without having written.
-	// So their next Keep puts them in place anew.
+	// unsure are contents whose Keep failed when its folder was synced. The name
+	// exists but may not survive a power cut, and the failure is reported once
+	// only: a second sync would succeed without having written. So their next Keep
+	// moves them into place anew.
 	unsure refSet
 
-	probes   atomic.Uint32 // made so far
-	versions bool          // whether the file system notes each change of a file
-	syncing  sync.Mutex    // held by a KeepAll that syncs everything
+	probes   atomic.Uint32 // number made so far, which selects the shard of the next
+	versions bool          // whether the file system records each change of a file
+	syncing  sync.Mutex    // held by a KeepAll that syncs the whole file system
 }
 
-// Options say how a Store works. The zero value is good.
+// Options configure a Store. The zero value is valid.
 type Options struct {
-	// Own is called with every file and folder that is made, before it is
-	// used, so that a process of root can give it to another user.
+	// Own is called with every file and folder that is created, before it is used,
+	// so that a process running as root can give it to another user.
 	Own func(*os.File) error
 
 	// ReadOnly is for contents on a medium that cannot be written: nothing is
-	// made and nothing removed, and what is to change anything fails.
+	// created or removed, and calls that would change something fail.
 	ReadOnly bool
 
-	// Shared says that others keep files in dir too: of what is in the folder
-	// for temporary files, only what has the name of one of ours is removed.
+	// Shared means that other processes keep files in dir too: of the folder for
+	// temporary files, only files named like those of attachd are removed.
 	Shared bool
 
-	// Synced, when set, is called with how long each sync of a file or folder
-	// took, from many goroutines at once. It must be quick.
+	// Synced, when set, is called with the duration of each sync of a file or
+	// folder, from many goroutines at once. It must be quick.
 	Synced func(took time.Duration)
 
-	// Wrap lets a test stand between the Store and its files.
+	// Wrap lets a test intercept the Store's calls to the file system.
 	Wrap func(FileSystem) FileSystem
 }
 
-// Open opens the contents in the data directory dir, which exists. It
-// makes the folders that are missing and empties the one for temporary files,
-// so no other process may be using dir.
+// Open opens the contents in the data directory dir, which must exist. It creates
+// the folders that are missing and empties the one for temporary files, so no other
+// process may be using dir.
 func Open(dir string, opts Options) (*Store, error) {
 	files, err := openFiles(dir, opts)
 	if err != nil {
@@ -117,9 +117,9 @@ func (d *Store) prepare(opts Options) error {
 	return d.damaged.load()
 }
 
-// makeFolders makes what is missing and syncs every folder that holds
-// another, also where nothing was missing: the process that made them may
-// have died in between. What a shard itself holds is synced by Keep.
+// makeFolders creates missing folders and syncs every folder that holds another,
+// also where nothing was missing: the process that created them may have died
+// before its sync. What a shard itself holds is synced by Keep.
 func (d *Store) makeFolders() error {
 	for _, name := range []string{tempDir, topDir, blobsDir, damagedDir} {
 		if err := d.makeFolder(name); err != nil {
@@ -155,13 +155,13 @@ func (d *Store) makeFolder(name string) error {
 	return nil
 }
 
-// tempName is the name of a spool, and of what others of attachd keep in the
-// folder for temporary files.
+// tempName matches the names of a spool, and of the other files that attachd puts
+// into the folder for temporary files.
 var tempName = regexp.MustCompile(`^([A-Z2-7]{26}|(thumbnail|scratch)-\d+)$`)
 
-// emptyTemp removes what a killed process has left. A folder is nobody's whom we
-// know, and stays with all that is in it. A symbolic link is removed, not what
-// it points to.
+// emptyTemp removes what a killed process has left. Attachd creates no folders
+// there, so a folder stays with all that is in it. A symbolic link is removed, not
+// its target.
 func (d *Store) emptyTemp(shared bool) error {
 	infos, err := d.files.List(tempDir)
 	if err != nil {
@@ -208,7 +208,7 @@ func (d *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 	return file, nil
 }
 
-// Version is of the open file itself, wherever it may be now.
+// Version is that of the open file itself, wherever its name is now.
 func (d *Store) Version(c blobs.Content) blobs.Version {
 	file, ok := c.(File)
 	if !ok || !d.versions {
@@ -216,13 +216,13 @@ func (d *Store) Version(c blobs.Content) blobs.Version {
 	}
 	info, err := file.Stat()
 	if err != nil {
-		return blobs.Version{} // who reads it will hear of that
+		return blobs.Version{} // the reader will get this error
 	}
 	return version(info)
 }
 
-// whyNotOpened looks again at what is there and could not be opened: is it no
-// plain file, or gone meanwhile?
+// whyNotOpened examines a content that could not be opened: it may not be a plain
+// file, or have been removed meanwhile.
 func (d *Store) whyNotOpened(ctx context.Context, ref blobs.Ref, size int64, err error) error {
 	info, gone := d.Stat(ctx, ref)
 	if gone != nil {
@@ -234,8 +234,8 @@ func (d *Store) whyNotOpened(ctx context.Context, ref blobs.Ref, size int64, err
 	return err
 }
 
-// Stat describes a stored content. Anything but a plain file, such as a
-// symbolic link that somebody put there, is damaged.
+// Stat describes a stored content. Anything but a plain file, such as a symbolic
+// link put there by hand, is damaged.
 func (d *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
 	if err := ctx.Err(); err != nil {
 		return blobs.Info{}, err
@@ -267,8 +267,8 @@ func readable(info blobs.Info, size int64) error {
 	return nil
 }
 
-// All lists one shard at a time and passes over files that no Keep could have
-// put there. It ends with the first error.
+// All lists one shard at a time and skips files that no Keep could have created. It
+// ends with the first error.
 func (d *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
 	return func(yield func(blobs.Info, error) bool) {
 		for first := int(from[0]); first <= math.MaxUint8; first++ {
@@ -301,12 +301,12 @@ func (d *Store) listShard(ctx context.Context, first byte, from blobs.Ref, yield
 	return true
 }
 
-// MarkDamaged makes an empty file of the content's name.
+// MarkDamaged creates an empty file of the content's name.
 func (d *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	release := d.locks.exclusive(ref) // nobody repairs it between the check and the mark
+	release := d.locks.exclusive(ref) // so that it is not repaired between the check and the mark
 	defer release()
 	there, err := d.isThere(ref, read)
 	if err != nil || !there {
@@ -315,8 +315,8 @@ func (d *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Conte
 	return full(d.damaged.add(ref))
 }
 
-// isThere says whether what was read is what is stored under ref still. What
-// is no file of ours is taken to be.
+// isThere says whether read is still the file stored under ref. A read that is not
+// a File, such as nil, counts as the stored one.
 func (d *Store) isThere(ref blobs.Ref, read blobs.Content) (bool, error) {
 	now, err := d.files.Lstat(blobName(ref))
 	if err != nil {
@@ -330,7 +330,7 @@ func (d *Store) isThere(ref blobs.Ref, read blobs.Content) (bool, error) {
 	return err == nil && os.SameFile(then, now), err
 }
 
-// OpenMarked opens a content's file, whatever is known of it.
+// OpenMarked opens a content's file, marked damaged or not.
 func (d *Store) OpenMarked(ctx context.Context, ref blobs.Ref) (blobs.Content, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -349,7 +349,7 @@ func (d *Store) OpenMarked(ctx context.Context, ref blobs.Ref) (blobs.Content, e
 	return file, nil
 }
 
-// Unmark syncs what somebody has copied into place, who may not have done so.
+// Unmark syncs the file, since whoever copied it into place may not have done so.
 func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -361,7 +361,7 @@ func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) e
 		return err
 	}
 	if file, ok := read.(File); ok {
-		// Windows syncs nothing that was opened to be read.
+		// Windows does not sync files that were opened for reading.
 		if err := file.Sync(); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
@@ -372,14 +372,14 @@ func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) e
 	return d.damaged.remove(ref)
 }
 
-// Marked gives the contents that are marked damaged, in no order.
+// Marked returns the contents that are marked damaged, in no order.
 func (d *Store) Marked() []blobs.Ref { return d.damaged.known.all() }
 
-// Damaged is how many contents are marked.
+// Damaged returns the number of contents that are marked damaged.
 func (d *Store) Damaged() int { return d.damaged.known.size() }
 
-// Remove unlinks the content's file. A power cut may bring the file back, as
-// a content that nobody refers to.
+// Remove unlinks the content's file. A power cut may bring the file back, as an
+// unreferenced content.
 func (d *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -396,8 +396,8 @@ func (d *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 	return err == nil, d.forgetMark(ref)
 }
 
-// forgetMark takes away the mark of a content that is gone, once no power cut
-// can bring back the damaged bytes without it.
+// forgetMark removes the mark of a content that was removed, once no power cut can
+// bring back the damaged bytes without it.
 func (d *Store) forgetMark(ref blobs.Ref) error {
 	if !d.damaged.has(ref) {
 		return nil
@@ -408,14 +408,14 @@ func (d *Store) forgetMark(ref blobs.Ref) error {
 	return d.damaged.remove(ref)
 }
 
-// Capacity is that of the file system below the blobs, as far as a process
-// without privileges may use it.
+// Capacity is that of the file system of the blobs, as far as an unprivileged
+// process may use it.
 func (d *Store) Capacity(context.Context) (blobs.Capacity, error) {
 	return d.files.Capacity()
 }
 
-// Probe goes the way of a content: into a temporary file, and from there into a
-// shard, each time into the next one.
+// Probe takes the same steps as a content: to a temporary file, and from there to a
+// shard, each time to the next one.
 func (d *Store) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -441,8 +441,8 @@ func (d *Store) probeShard(s *spool, first byte) error {
 	return errors.Join(d.files.SyncDir(shard(first)), d.removeProbe(first))
 }
 
-// removeProbe removes what a probe has left in a shard, also one that was
-// killed.
+// removeProbe removes the file that a probe has left in a shard, including one that
+// was killed.
 func (d *Store) removeProbe(first byte) error {
 	_, err := d.files.Lstat(probeName(first))
 	if err == nil {
@@ -454,16 +454,16 @@ func (d *Store) removeProbe(first byte) error {
 	return err
 }
 
-// probeName is the name of no content.
+// probeName returns a path that is not the name of any content.
 func probeName(first byte) string { return shard(first) + "/probe" }
 
-// Close lets go of the data directory.
+// Close releases the data directory.
 func (d *Store) Close() error {
 	return d.files.Close()
 }
 
-// place makes the synced file temp the content of ref, or leaves it where it
-// is when a sound one is there. The caller has a hold on ref.
+// place makes the synced file temp the content of ref, or leaves temp where it is
+// when an intact content is stored already. The caller has a hold on ref.
 func (d *Store) place(temp string, ref blobs.Ref, size int64) (moved bool, err error) {
 	moved, err = d.move(temp, ref, size)
 	if err != nil {
@@ -475,7 +475,7 @@ func (d *Store) place(temp string, ref blobs.Ref, size int64) (moved bool, err e
 	return moved, d.placed(ref, moved)
 }
 
-// move is the first part of place: the name is not on stable storage yet.
+// move is the first part of place: the new name is not on stable storage yet.
 func (d *Store) move(temp string, ref blobs.Ref, size int64) (moved bool, err error) {
 	sound, err := d.sound(ref, size)
 	if err != nil || sound {
@@ -487,9 +487,9 @@ func (d *Store) move(temp string, ref blobs.Ref, size int64) (moved bool, err er
 	return true, nil
 }
 
-// syncShard puts the names of contents in a shard on stable storage, also those
-// that were there before: a sound file may have been put there by somebody who
-// has not come as far as this line.
+// syncShard puts the names of contents in a shard on stable storage, including
+// those that existed before: an intact file may have been moved there by a caller
+// that has not synced the shard yet.
 func (d *Store) syncShard(first byte, refs ...blobs.Ref) error {
 	err := d.files.SyncDir(shard(first))
 	if err != nil {
@@ -500,8 +500,8 @@ func (d *Store) syncShard(first byte, refs ...blobs.Ref) error {
 	return err
 }
 
-// placed is the last part of place: a content that was moved to its synced
-// place is what it should be.
+// placed is the last part of place: a content that was moved to its shard, which is
+// synced, is no longer damaged or unsure.
 func (d *Store) placed(ref blobs.Ref, moved bool) error {
 	if !moved {
 		return nil
@@ -513,7 +513,7 @@ func (d *Store) placed(ref blobs.Ref, moved bool) error {
 	return d.damaged.remove(ref)
 }
 
-// sound says whether ref is stored in a way that needs no repair.
+// sound says whether ref is stored and needs no repair.
 func (d *Store) sound(ref blobs.Ref, size int64) (bool, error) {
 	info, err := d.files.Lstat(blobName(ref))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -536,9 +536,9 @@ func blobName(ref blobs.Ref) string {
 	return shard(ref[0]) + "/" + ref.String()
 }
 
-// missing makes an ErrNotFound of a content's file that is not there, as long as
-// its folder is. A folder that has gone took all contents along, as a disk does
-// that is not mounted any more, and may come back: nothing is known of them then.
+// missing turns the error of a missing content file into ErrNotFound, as long as
+// its folder exists. Without the folder all contents are missing, as when a disk is
+// not mounted any more, and they may come back: then nothing is known about them.
 func (d *Store) missing(ref blobs.Ref, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -549,7 +549,7 @@ func (d *Store) missing(ref blobs.Ref, err error) error {
 	return fmt.Errorf("%w: %w", blobs.ErrNotFound, err)
 }
 
-// full makes an ErrFull of a file system that has no room.
+// full turns the error of a file system without room into ErrFull.
 func full(err error) error {
 	if durable.IsFull(err) {
 		return fmt.Errorf("%w: %w", blobs.ErrFull, err)
@@ -557,7 +557,7 @@ func full(err error) error {
 	return err
 }
 
-// refSet is a set of names that many goroutines may use.
+// refSet is a set of names that is safe for concurrent use.
 type refSet struct {
 	mu   sync.RWMutex
 	refs map[blobs.Ref]struct{}

@@ -13,11 +13,11 @@ import (
 	"attachd/blobs/durable"
 )
 
-// FileSystem is every call that a Disk makes to its data directory. Names are
-// relative to it, with slashes. It is here for tests, which put one of their
-// own around the real one by Options.Wrap to make calls fail.
+// FileSystem is every call that a Store makes to its data directory. Names are
+// relative to it, with slashes. It exists for tests, which wrap the real one by
+// Options.Wrap to make calls fail.
 type FileSystem interface {
-	// Create makes a file that nobody else can read. It is an error when the
+	// Create creates a file that other users cannot read. It is an error when the
 	// name is taken.
 	Create(name string) (File, error)
 	// Open opens a file for reading. It is an error when the name is that of a
@@ -27,7 +27,7 @@ type FileSystem interface {
 	Lstat(name string) (fs.FileInfo, error)
 	// List describes everything in a folder, in order of name.
 	List(name string) ([]fs.FileInfo, error)
-	// Mkdir makes a folder that nobody else can enter.
+	// Mkdir creates a folder that other users cannot enter.
 	Mkdir(name string) error
 	// Rename moves a file, replacing what is not a folder.
 	Rename(from, to string) error
@@ -35,13 +35,13 @@ type FileSystem interface {
 	Remove(name string) error
 	// SyncDir puts the names in a folder on stable storage.
 	SyncDir(name string) error
-	// SyncAll puts everything on stable storage that was done before. It says
-	// no, and has done nothing, where a system cannot do that, or would not
-	// tell that it failed.
+	// SyncAll puts everything written before on stable storage. It returns false,
+	// and has done nothing, where a system does not support that, or would not
+	// report a failure.
 	SyncAll() (did bool, err error)
-	// Capacity gives the room there is.
+	// Capacity returns the size and the free room of the file system.
 	Capacity() (blobs.Capacity, error)
-	// Close lets go of the data directory.
+	// Close releases the data directory.
 	Close() error
 }
 
@@ -53,27 +53,27 @@ type File interface {
 	Sync() error
 }
 
-// files is the real FileSystem. What changes anything goes through an os.Root,
-// which lets no symbolic link lead out of the data directory. What only looks
-// goes by path, since a Root opens every folder on the way: that is most of
-// the time it takes to open a small content.
+// files is the real FileSystem. Calls that change anything go through an os.Root,
+// which lets no symbolic link lead out of the data directory. Calls that only read
+// use the path, since a Root opens every folder on the way: that is most of the
+// time it takes to open a small content.
 type files struct {
 	root   *os.Root
-	whole  *os.File             // the data directory, to sync all; nil where that cannot be relied on
+	whole  *os.File             // the data directory, for syncfs; nil where that cannot be relied on
 	own    func(*os.File) error // nil leaves files to the user of the process
 	synced func(took time.Duration)
 }
 
-// writtenFile is a file that reports how long its syncs take.
+// writtenFile is a file that reports the duration of its syncs.
 type writtenFile struct {
 	*os.File
 	synced func(took time.Duration)
-	size   int64 // as far as it is written
-	begun  int64 // as far as the system was told to write it to the disk
+	size   int64 // bytes written
+	begun  int64 // bytes of which the kernel was asked to begin the writeback
 }
 
-// writeback is how often, in bytes, the kernel is asked to start writing what was
-// written, so that a sync finds less to do.
+// writeback is after how many bytes the kernel is asked to start writing them to
+// the disk, so that a sync has less to write.
 const writeback = 4 << 20
 
 func (f *writtenFile) Write(p []byte) (int, error) {
@@ -136,8 +136,8 @@ func (f *files) Open(name string) (File, error) {
 
 func (f *files) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(path(f.root, name)) }
 
-// List opens the folder as a root of its own, so that looking at an entry
-// takes one step. An entry that goes away meanwhile is left out.
+// List opens the folder as an os.Root, so that describing an entry takes one step.
+// An entry that is removed meanwhile is left out.
 func (f *files) List(name string) ([]fs.FileInfo, error) {
 	dir, err := f.root.OpenRoot(name)
 	if err != nil {
@@ -191,8 +191,8 @@ func (f *files) Rename(from, to string) error { return f.root.Rename(from, to) }
 
 func (f *files) Remove(name string) error { return f.root.Remove(name) }
 
-// SyncDir opens the folder anew each time: a sync that fails is reported once
-// for each open handle, so with a shared one only the first caller would know.
+// SyncDir opens the folder anew each time: a sync that fails is reported once for
+// each open handle, so with a shared one only the first caller would get the error.
 func (f *files) SyncDir(name string) error {
 	dir, err := os.Open(path(f.root, name))
 	if err != nil {
@@ -204,8 +204,8 @@ func (f *files) SyncDir(name string) error {
 	return errors.Join(err, dir.Close())
 }
 
-// SyncAll syncs a folder too: after a sync of all, ext4 without a journal has
-// sent the last names to the disk, but has not flushed its cache.
+// SyncAll syncs a folder too: after syncfs, ext4 without a journal has sent the
+// last names to the disk, but has not flushed the disk's cache.
 func (f *files) SyncAll() (did bool, err error) {
 	if f.whole == nil {
 		return false, nil

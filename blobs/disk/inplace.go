@@ -11,7 +11,7 @@ import (
 	"attachd/blobs"
 )
 
-// places are the folders that every content lies in, as they were opened.
+// places are the folders above the contents, as they were opened.
 type places map[string]os.FileInfo // by path
 
 func findPlaces(dir string) (places, error) {
@@ -22,14 +22,14 @@ func findPlaces(dir string) (places, error) {
 		if err != nil {
 			return nil, err
 		}
-		_ = os.SameFile(folder, folder) // Windows looks for the number of the folder only now
+		_ = os.SameFile(folder, folder) // on Windows, SameFile reads the folder's number only when it is called
 		found[path] = folder
 	}
 	return found, nil
 }
 
-// InPlace fails with ErrReplaced when a folder was removed or replaced: what is
-// put into it now is not there at the next start.
+// InPlace returns ErrReplaced when a folder was removed or replaced: what is
+// written to it now would be missing after the next start.
 func (d *Store) InPlace() error {
 	for path, folder := range d.places {
 		now, err := os.Stat(path)
@@ -40,7 +40,8 @@ func (d *Store) InPlace() error {
 	return nil
 }
 
-// outcome is what came of putting a content where it belongs.
+// outcome returns the error of writing to the folders: ErrReplaced where they were
+// replaced, ErrFull where the disk is full.
 func (d *Store) outcome(err error) error {
 	if replaced := d.InPlace(); replaced != nil {
 		return errors.Join(replaced, err)

@@ -6,9 +6,9 @@ import (
 	"attachd/blobs"
 )
 
-// locks are the locks by which Keep and Remove of one content exclude each
-// other. Every name has its own, which exists while it is used: with a lock for
-// several names, a caller that locks two contents could wait for itself.
+// locks are the per-content locks by which Keep and Remove exclude each other.
+// Every name has a separate lock, which exists while it is used: if names shared
+// locks, a caller that locks two contents could wait for itself.
 type locks struct {
 	mu    sync.Mutex
 	byRef map[blobs.Ref]*lock
@@ -16,11 +16,11 @@ type locks struct {
 
 type lock struct {
 	sync.RWMutex
-	users int // that have it or wait for it; guarded by locks.mu
+	users int // that hold it or wait for it; guarded by locks.mu
 }
 
-// shared waits until nobody has ref exclusively. Calling release again does
-// nothing.
+// shared waits until no caller holds ref exclusively, and locks it for reading.
+// Calling release again does nothing.
 func (l *locks) shared(ref blobs.Ref) (release func()) {
 	of := l.enter(ref)
 	of.RLock()
@@ -30,7 +30,8 @@ func (l *locks) shared(ref blobs.Ref) (release func()) {
 	})
 }
 
-// exclusive waits until nobody else has ref, and keeps others out until release.
+// exclusive waits until no other caller holds ref, and locks it for writing until
+// release.
 func (l *locks) exclusive(ref blobs.Ref) (release func()) {
 	of := l.enter(ref)
 	of.Lock()

@@ -11,10 +11,10 @@ import (
 	"attachd/blobs"
 )
 
-// errUsedUp is the answer of a spool that was kept or closed.
+// errUsedUp is the error of a spool that was kept or closed before.
 var errUsedUp = errors.New("the spool was kept or closed before")
 
-// spool takes in a content as a temporary file.
+// spool receives a content in a temporary file.
 type spool struct {
 	disk   *Store
 	file   File
@@ -22,7 +22,7 @@ type spool struct {
 	hash   hash.Hash
 	size   int64
 	err    error // why nothing more can be written or kept
-	closed bool  // the file is
+	closed bool  // whether the file is closed
 }
 
 func newSpool(d *Store) (*spool, error) {
@@ -34,8 +34,8 @@ func newSpool(d *Store) (*spool, error) {
 	return &spool{disk: d, file: file, temp: temp, hash: sha256.New()}, nil
 }
 
-// Write appends. A spool that could not take everything takes nothing more
-// and is never kept, in case its user overlooks the error.
+// Write appends. A spool that could not write everything accepts nothing more and
+// is never kept, in case its user ignores the error.
 func (s *spool) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
@@ -46,13 +46,13 @@ func (s *spool) Write(p []byte) (int, error) {
 	return n, s.err
 }
 
-// hashedAside is the size, in bytes, from which on a content is hashed on another
-// core while it is written. Small ones come many at once, which keeps all cores
-// busy by itself.
+// hashedAside is the size, in bytes, from which a content is hashed on another core
+// while it is written. Small contents arrive many at once, which keeps all cores
+// busy anyway.
 const hashedAside = 4 << 20
 
-// writeAndHash hashes all of p even when it cannot all be written: then nobody
-// asks for the hash any more.
+// writeAndHash hashes all of p even when it cannot all be written: the hash is not
+// used then.
 func (s *spool) writeAndHash(p []byte) (n int, err error) {
 	if s.size < hashedAside {
 		s.hash.Write(p)
@@ -78,9 +78,9 @@ func (s *spool) Ref() blobs.Ref {
 	return ref
 }
 
-// Keep syncs before it looks whether the content is there already: so the
-// hold is short, and the time it takes tells an uploader little of what others
-// keep here.
+// Keep syncs before it checks whether the content is stored already: so the hold is
+// short, and the time it takes reveals little to an uploader about which contents
+// others have stored.
 func (s *spool) Keep(ctx context.Context) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -105,8 +105,8 @@ func (s *spool) Keep(ctx context.Context) (release func(), err error) {
 	return release, nil
 }
 
-// finish puts the bytes on stable storage. When the sync fails it is not
-// tried again: the kernel may have thrown the bytes away and would then agree.
+// finish puts the bytes on stable storage. A sync that failed is not retried: the
+// kernel may have dropped the bytes and would then report success.
 func (s *spool) finish() error {
 	if err := s.file.Sync(); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"attachd/blobs/durable"
 )
 
-// syncsWhole are file systems of which syncfs(2) is known to write everything.
+// syncsWhole are the file systems of which syncfs(2) is known to write everything.
 // Others, such as FUSE, may do nothing and report success.
 var syncsWhole = []string{"ext4", "xfs", "btrfs", "f2fs", "tmpfs"}
 
@@ -34,8 +34,8 @@ func syncsAll(dir string) bool {
 	return err == nil && (major > 5 || major == 5 && minor >= 17) && slices.Contains(syncsWhole, name)
 }
 
-// syncAll syncs the file system that a file is on. It fails when a write to it
-// failed since the file was opened.
+// syncAll syncs the file system that a file is on. It fails when a write to that
+// file system failed since the file was opened.
 func syncAll(file *os.File) error {
 	for {
 		err := unix.Syncfs(int(file.Fd()))
@@ -45,29 +45,29 @@ func syncAll(file *os.File) error {
 	}
 }
 
-// CapacityOf gives the size and the free room of the disk that a folder is on.
+// CapacityOf returns the size and the free room of the disk that a folder is on.
 func CapacityOf(dir string) (blobs.Capacity, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return blobs.Capacity{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	// Blocks are counted in fragments, which FUSE and others tell apart from
-	// the size that is good for reading.
+	// Blocks are counted in fragments, which on FUSE and others differ from the
+	// preferred size of reads.
 	return blobs.Capacity{
 		Free: int64(s.Bavail) * int64(s.Frsize), Total: int64(s.Blocks) * int64(s.Frsize),
 		FreeFiles: int64(s.Ffree), Files: int64(s.Files),
 	}, nil
 }
 
-// hasVersions reports whether the file system of dir notes the time of every
-// change of a file, by a clock of its own. FUSE and those of Windows may not;
-// network file systems check only now and then.
+// hasVersions says whether the file system of dir records the time of every change
+// of a file, by its own clock. FUSE and the file systems of Windows may not;
+// network file systems refresh it only now and then.
 func hasVersions(dir string) bool {
 	name, err := durable.FileSystem(dir)
 	return err == nil && (name == "zfs" || slices.Contains(syncsWhole, name))
 }
 
-// version takes ctime, which nobody can set.
+// version uses ctime, which no program can set.
 func version(info fs.FileInfo) blobs.Version {
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
 		return blobs.Version{File: s.Ino, Changed: s.Ctim.Nano()}
@@ -75,8 +75,8 @@ func version(info fs.FileInfo) blobs.Version {
 	return blobs.Version{}
 }
 
-// beginWriteback has the kernel start to write a part of a file, without waiting
-// for it: only a sync says whether it was written.
+// beginWriteback asks the kernel to start writing a part of a file, without waiting
+// for it: only a sync reports whether it was written.
 func beginWriteback(file *os.File, offset, length int64) {
 	_ = unix.SyncFileRange(int(file.Fd()), offset, length, unix.SYNC_FILE_RANGE_WRITE)
 }

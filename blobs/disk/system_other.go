@@ -9,17 +9,17 @@ import (
 	"attachd/blobs"
 )
 
-// syncsAll says that files are to be synced one by one.
+// syncsAll returns false: files are synced one by one.
 func syncsAll(string) bool { return false }
 
 // syncAll is not called.
 func syncAll(*os.File) error { return nil }
 
-// hasVersions says that every file may have been changed at any time.
+// hasVersions returns false: every file may have been changed at any time.
 func hasVersions(string) bool { return false }
 
 // version is not called.
 func version(fs.FileInfo) blobs.Version { return blobs.Version{} }
 
-// beginWriteback leaves it to the system.
+// beginWriteback does nothing: the system decides when to write.
 func beginWriteback(*os.File, int64, int64) {}

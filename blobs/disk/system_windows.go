@@ -8,8 +8,8 @@ import (
 	"attachd/blobs"
 )
 
-// openNoFollow opens through the Root also because that lets others rename
-// and remove the file meanwhile; os.Open does not.
+// openNoFollow opens through the Root also because that allows others to rename and
+// remove the file meanwhile; os.Open does not.
 func openNoFollow(root *os.Root, name string) (*os.File, error) {
 	info, err := root.Lstat(name)
 	if err != nil {
@@ -21,7 +21,7 @@ func openNoFollow(root *os.Root, name string) (*os.File, error) {
 	return root.Open(name)
 }
 
-// CapacityOf gives the size and the free room of the disk that a folder is on.
+// CapacityOf returns the size and the free room of the disk that a folder is on.
 func CapacityOf(dir string) (blobs.Capacity, error) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {

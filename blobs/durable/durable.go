@@ -1,7 +1,7 @@
-// Package durable has what every package that writes files needs of the
-// operating system: to put a new file and its name on stable storage, so that
-// they survive a power cut, and to distinguish a full disk, and one that takes
-// no changes, from other failures.
+// Package durable has what every package that writes files needs of the operating
+// system: putting a new file and its name on stable storage, so that they survive a
+// power cut, and distinguishing a full disk, and a read-only one, from other
+// failures.
 package durable
 
 import (
@@ -21,8 +21,8 @@ func SyncDir(path string) error {
 	return errors.Join(SyncFolder(dir), dir.Close())
 }
 
-// Fill hands a new file to its owner, has fill write it, puts its bytes on stable
-// storage, and closes it. Its name is for the caller to sync.
+// Fill sets the owner of a new file by own, writes it by fill, syncs it, and closes
+// it. Its name is for the caller to sync.
 func Fill(file *os.File, own func(*os.File) error, fill func(*os.File) error) (err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	if err := own(file); err != nil {
@@ -34,8 +34,7 @@ func Fill(file *os.File, own func(*os.File) error, fill func(*os.File) error) (e
 	return file.Sync()
 }
 
-// Rename renames a file within its folder, and puts the new name on stable
-// storage.
+// Rename renames a file within its folder, and puts the new name on stable storage.
 func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
@@ -43,7 +42,8 @@ func Rename(from, to string) error {
 	return SyncDir(filepath.Dir(to))
 }
 
-// Removed is the error of a removal, and nil where there was nothing to remove.
+// Removed returns the error of a removal, and nil where there was nothing to
+// remove.
 func Removed(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

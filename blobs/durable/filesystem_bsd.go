@@ -4,11 +4,11 @@ package durable
 
 import "golang.org/x/sys/unix"
 
-// otherNames are file systems that macOS and FreeBSD call otherwise.
+// otherNames maps file system names of macOS and FreeBSD to those of Linux.
 var otherNames = map[string]string{"msdos": "vfat", "macfuse": "fuse", "osxfuse": "fuse", "fusefs": "fuse", "msdosfs": "vfat", "smbfs": "smb"}
 
-// FileSystem names the file system of a path, as mount(8) does; "" is one that
-// is not known.
+// FileSystem names the file system of a path, as mount(8) does; "" when it is
+// unknown.
 func FileSystem(path string) (string, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {

@@ -23,13 +23,13 @@ var fileSystems = map[int64]string{
 	0x2fc12fc1:                 "zfs", // unix has no name for it
 }
 
-// FileSystem names the file system of a path, as mount(8) does; "" is one that
-// is not known.
+// FileSystem names the file system of a path, as mount(8) does; "" when it is
+// unknown.
 func FileSystem(path string) (string, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
 		return "", err
 	}
-	// The number has 32 bits, and a sign where int has no more.
+	// The number has 32 bits, which are signed where int has 32 bits.
 	return fileSystems[int64(uint32(s.Type))], nil
 }

@@ -1,5 +1,5 @@
-// Package disktest has a test of blobs/disk, or of what stands above it, see and
-// stop each of its calls to the file system.
+// Package disktest lets a test of blobs/disk, or of the packages that use it,
+// observe each of its calls to the file system and make it fail.
 package disktest
 
 import (
@@ -10,20 +10,20 @@ import (
 	"attachd/blobs/disk"
 )
 
-// Faults stands between a disk.Store and its files, sees every call and makes
-// chosen ones fail. Its Wrap goes into disk.Options. The functions may be
+// Faults intercepts the calls of a disk.Store to its files, sees every call and
+// makes chosen ones fail. Its Wrap goes into disk.Options. The functions may be
 // called by many goroutines at once; nil ones do nothing.
 type Faults struct {
-	// Before is told of each call, such as "sync tmp/X" or "rename tmp/X
-	// blobs/sha256/ab/Y", before it is made. When it returns an error, that is
-	// the answer and nothing was done, except that a write wrote one half.
+	// Before is called with each call, such as "sync tmp/X" or "rename tmp/X
+	// blobs/sha256/ab/Y", before it is made. An error that it returns is the result
+	// of the call, and nothing was done, except that a write wrote one half.
 	Before func(call string) error
-	// After is told when a call was made without an error. When it returns
-	// one, that is the answer although everything was done.
+	// After is called when a call was made without an error. An error that it
+	// returns is the result of the call although everything was done.
 	After func(call string) error
 }
 
-// Wrap puts the faults around real.
+// Wrap returns real with the faults in front of it.
 func (f Faults) Wrap(real disk.FileSystem) disk.FileSystem {
 	if f.Before == nil {
 		f.Before = func(string) error { return nil }
@@ -167,7 +167,7 @@ func (f *faultyFile) Sync() error {
 	return f.faults.around("sync "+f.name, f.File.Sync)
 }
 
-// Close closes in any case, as close(2) does, lest a test leaks files.
+// Close closes in any case, as close(2) does, so that a test leaks no files.
 func (f *faultyFile) Close() error {
 	before := f.faults.Before("close " + f.name)
 	if err := errors.Join(before, f.File.Close()); err != nil {
