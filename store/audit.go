@@ -10,52 +10,52 @@ import (
 	"github.com/google/uuid"
 )
 
-// Entry is a line of the audit log: who did what to what, when and from
-// where, and how it ended.
+// Entry is an entry of the audit log: who did what to what, when and from where,
+// and with which outcome.
 type Entry struct {
-	Seq  uint64    // 1, 2, 3 … without gaps; given when it is kept
+	Seq  uint64    // 1, 2, 3 … without gaps; assigned when it is stored
 	Time time.Time // whole milliseconds, UTC
 
-	UserID   uuid.UUID // whose rights counted; zero when nobody was known
+	UserID   uuid.UUID // the user whose rights applied; zero for an unauthenticated caller
 	ActorID  uuid.UUID // the superadmin who acted for that user; else zero
-	KeyID    uuid.UUID // shown by whoever called; zero without one
-	Operator bool      // it came from whoever may open the data directory
+	KeyID    uuid.UUID // the key that the caller presented; zero without one
+	Operator bool      // whether it was made by someone who can open the data directory
 
 	Action   string // such as "attachment.upload"
-	Resource string // the kind of what it was done to, such as "attachment" or "user"
-	ID       string // of the resource
-	Name     string // of a file, or a few words more
-	Space    string // slug
+	Resource string // the kind of the object, such as "attachment" or "user"
+	ID       string // of the object
+	Name     string // of a file, or a short description
+	Space    string // the slug of the space
 
 	Address   string // of the client
 	RequestID string
-	Outcome   string // "done", or the code that a refusal had
+	Outcome   string // "done", or the code of the refusal
 
-	Previous [32]byte // Hash of the entry before, zero for the first
-	Hash     [32]byte // Sum of this entry; given when it is kept
+	Previous [32]byte // Hash of the previous entry, zero for the first
+	Hash     [32]byte // Sum of this entry; set when it is stored
 
-	// Damage says why an entry that was kept cannot be read, such as "cannot
-	// be read"; of such a one, only Seq, Previous and Hash mean anything.
+	// Damage says why a stored entry cannot be read, such as "cannot be read"; only
+	// Seq, Previous and Hash of such an entry are valid.
 	Damage string
 }
 
-// AuditRun is a run of entries up to the next one. Where it is ordered, none
-// of its entries is older by more than a day, which a request may take, than
-// one before it: a run ends when the clock is set back.
+// AuditRun is a range of consecutive entries, up to the First of the next run.
+// Where it is ordered, none of its entries is older than an earlier one by more
+// than LongestRequest: a run ends when the clock is set back.
 type AuditRun struct {
-	First   uint64    // its first entry, which may have been removed
+	First   uint64    // Seq of its first entry, which may have been removed
 	Latest  time.Time // the latest time of its entries
 	Ordered bool
 }
 
-// LongestRequest is by how much an entry may be older than one before it although
-// the clock was not set back: entries have the time at which their request
-// began, and one over a bad line may take a day.
+// LongestRequest is by how much an entry may be older than the one before it
+// without the clock having been set back: an entry has the time at which its
+// request began, and a request over a bad line may take a day.
 const LongestRequest = 24 * time.Hour
 
-// SkipOlder gives the number before which entries of a time or later may be
-// found, for one who goes from the newest to the oldest and has come to an entry
-// that is older.
+// SkipOlder returns the Seq before which entries of the time since or later may be
+// found, for a reader that goes from the newest to the oldest and has reached an
+// entry e that is older.
 func SkipOlder(runs []AuditRun, e Entry, since time.Time) (before uint64) {
 	i := len(runs) - 1
 	for i >= 0 && runs[i].First > e.Seq {
@@ -70,8 +70,8 @@ func SkipOlder(runs []AuditRun, e Entry, since time.Time) (before uint64) {
 	return runs[i].First
 }
 
-// Sum is what Hash must be: the SHA-256 of Previous and all other fields, each
-// text with its length before it, so that no two entries have the same bytes.
+// Sum computes Hash: the SHA-256 of Previous and all other fields, each text
+// preceded by its length, so that no two entries have the same encoding.
 func (e Entry) Sum() [32]byte {
 	return sha256.Sum256(append(e.Previous[:], e.Encode()...))
 }
@@ -79,7 +79,7 @@ func (e Entry) Sum() [32]byte {
 // EntryVersion is the first byte of an encoded Entry.
 const EntryVersion = 1
 
-// Encode gives the fields without Previous and Hash:
+// Encode returns all fields but Previous and Hash as bytes:
 //
 //	version   1 byte: 1
 //	seq       8 bytes
@@ -107,83 +107,83 @@ func (e Entry) Encode() []byte {
 	return out
 }
 
-// Texts gives the fields that are texts, in the order in which Encode has them.
+// Texts returns pointers to the text fields, in the order in which Encode writes
+// them.
 func (e *Entry) Texts() []*string {
 	return []*string{&e.Action, &e.Resource, &e.ID, &e.Name, &e.Space, &e.Address, &e.RequestID, &e.Outcome}
 }
 
-// ChainPos is a place in the chain of entries.
+// ChainPos is a position in the chain of entries.
 type ChainPos struct {
 	Seq  uint64
 	Hash [32]byte
 }
 
-// Audit keeps the audit log: a chain of entries, of which each holds the hash
-// of the one before. None is ever changed; the oldest may be removed, and the
-// link to the last removed one stays.
+// Audit stores the audit log: a chain of entries, each of which contains the hash
+// of the previous one. Entries are never changed; the oldest may be removed, and
+// the link to the last removed one stays.
 //
-// A change whose context has an entry (WithEntry) is kept together with that
-// entry, both or neither. What else it does has entries of its own, with the
-// same request, actor and time: each attachment that goes with its parent or
-// space, and what an upload makes of a space, a parent and a member.
+// A change whose context has an entry (WithEntry) is stored together with that
+// entry, both or neither. Side effects of the change have separate entries, with
+// the same request, actor and time: each attachment that is deleted with its parent
+// or space, and the space, parent and member that an upload creates.
 type Audit interface {
-	// Record keeps an entry for which nothing is changed. It is on stable
-	// storage with the next change, or within a second, or at Close; a crash
-	// may lose it. When entries come in faster than they can be kept, an entry
-	// "audit.skip" says how many are not there.
+	// Record stores an entry without a change. It is on stable storage with the
+	// next change, or within a second, or at Close; a crash may lose it. When
+	// entries arrive faster than they can be stored, an entry "audit.skip" says how
+	// many are missing.
 	Record(e Entry)
 	AuditChain
-	// EntriesBefore is Entries the other way: newest first, beginning before
-	// seq, or with the last entry when seq is 0.
+	// EntriesBefore is Entries in the opposite order: newest first, beginning
+	// before seq, or with the last entry when seq is 0.
 	EntriesBefore(ctx context.Context, before uint64, limit int) ([]Entry, error)
-	// AuditRuns gives the runs of entries whose times are in order, the oldest
-	// first, so that a search by time need not read all.
+	// AuditRuns returns the runs of entries whose times are in order, the oldest
+	// first, so that a search by time need not read all entries.
 	AuditRuns(ctx context.Context) ([]AuditRun, error)
-	// PruneAudit removes at most limit of the oldest entries, as far as they
-	// have been there for as long as they are to be kept, and says how many. age
-	// is how much time has passed in all, by a count that goes on over restarts:
-	// what time an entry says it is of does not matter, since the clock may have
-	// been wrong then. It notes at each call, though not more often than a day or
-	// a hundredth of keep apart, which entries are there: those of which it was
-	// never told how old they are stay.
+	// PruneAudit removes at most limit of the oldest entries, those that have been
+	// stored for at least keep, and returns how many. age is how much time has
+	// passed in all, by a count that continues across restarts: the time in an
+	// entry is not used, since the clock may have been wrong then. At each call,
+	// though not more often than every day or every hundredth of keep, it records
+	// which entries exist at that age: entries whose age was never recorded stay.
 	PruneAudit(ctx context.Context, age, keep time.Duration, limit int) (removed int, err error)
 }
 
-// AuditChain is the part of Audit that VerifyAudit walks.
+// AuditChain is the part of Audit that VerifyAudit reads.
 type AuditChain interface {
-	// Entries gives at most limit entries, oldest first, beginning after seq.
-	// One that cannot be read is among them, with its Damage.
+	// Entries returns at most limit entries, oldest first, beginning after seq. One
+	// that cannot be read is among them, with its Damage.
 	Entries(ctx context.Context, after uint64, limit int) ([]Entry, error)
-	// AuditEnds gives what the log begins after (the zero ChainPos, or the last
-	// entry that was removed) and the entry that was written last, which is
-	// remembered apart from the entries: it need not be there any more. Both
-	// are the same when there was none.
+	// AuditEnds returns the anchor that the log begins after (the zero ChainPos, or
+	// the last entry that was removed) and the head, the entry that was written
+	// last, which is recorded apart from the entries: the entry itself may be
+	// missing. Both are the same when there was no entry.
 	AuditEnds(ctx context.Context) (anchor, head ChainPos, err error)
 }
 
 type entryContext struct{}
 
-// WithEntry gives a context with which a change is recorded as e, in the same
-// commit. What e says when the change is handed in counts; a change that is
-// refused is not recorded.
+// WithEntry returns a context with which a change is recorded as e, in the same
+// commit. e is read when the change is handed to the store; a refused change is not
+// recorded.
 func WithEntry(ctx context.Context, e *Entry) context.Context {
 	return context.WithValue(ctx, entryContext{}, e)
 }
 
 type eachContext struct{}
 
-// WithEach gives a context with which a change of many objects (Put) is
-// recorded in detail: each user and member that is new, or not what it was,
-// has an entry of its own beside that of the change.
+// WithEach returns a context with which a change of many objects (Put) is recorded
+// in detail: each user and member that is new or changed has an entry beside that
+// of the change.
 func WithEach(ctx context.Context) context.Context {
 	return context.WithValue(ctx, eachContext{}, true)
 }
 
-// EachOf reports whether the context is one of WithEach.
+// EachOf reports whether the context was made by WithEach.
 func EachOf(ctx context.Context) bool { return ctx.Value(eachContext{}) != nil }
 
-// Granted says in a few words what rights an object of the directory gives; it
-// is empty for one that gives none.
+// Granted describes in a few words the rights that an object of the directory
+// grants; it is empty for one that grants none.
 func Granted(o Object) string {
 	switch o := o.(type) {
 	case Member:
@@ -197,8 +197,8 @@ func Granted(o Object) string {
 	return ""
 }
 
-// EntryOf gives a copy of what WithEntry put into the context, as it is now; nil
-// where nothing was.
+// EntryOf returns a copy of the entry that WithEntry put into the context, as it is
+// now; nil where there is none.
 func EntryOf(ctx context.Context) *Entry {
 	e, _ := ctx.Value(entryContext{}).(*Entry)
 	if e == nil {
@@ -208,10 +208,10 @@ func EntryOf(ctx context.Context) *Entry {
 	return &taken
 }
 
-// VerifyAudit walks the chain and gives a sentence for each place where it is
-// broken, and how many entries there are. It must hold the entry that was
-// written last, and known, if that is given, or have begun after them. It
-// reads a part at a time: what is added meanwhile is looked at too.
+// VerifyAudit reads the chain and returns a sentence for each place where it is
+// broken, and the number of entries. The chain must contain the entry that was
+// written last, and known, if that is given, or begin after them. It reads a batch
+// at a time: entries that are added meanwhile are checked too.
 func VerifyAudit(ctx context.Context, a AuditChain, known *ChainPos) (entries int64, head ChainPos, faults []string, err error) {
 	const atATime = 5000
 	anchor, written, err := a.AuditEnds(ctx)
@@ -232,7 +232,7 @@ func VerifyAudit(ctx context.Context, a AuditChain, known *ChainPos) (entries in
 		}
 		for _, e := range list {
 			if e.Seq != head.Seq+1 {
-				// The oldest may have been removed as is proper meanwhile.
+				// The oldest may have been pruned meanwhile, which is no fault.
 				if now, _, err := a.AuditEnds(ctx); err == nil && now.Seq > head.Seq && now.Seq+1 == e.Seq {
 					head = now
 				} else {
@@ -254,7 +254,7 @@ func VerifyAudit(ctx context.Context, a AuditChain, known *ChainPos) (entries in
 			break
 		}
 	}
-	begins, _, err := a.AuditEnds(ctx) // now, since more may have become too old
+	begins, _, err := a.AuditEnds(ctx) // again, since more entries may have been pruned
 	if err != nil {
 		return entries, head, faults, err
 	}

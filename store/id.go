@@ -9,20 +9,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// idSlack is for how many steps of 1/4096 ms (one second in all) ids keep their
-// order though the clock says less than the last of them. Where it says still
-// less, it was set back, and ids follow it: the time in them is the one that
+// idSlack is by how many steps of 1/4096 ms (one second in all) the clock may be
+// behind the newest id while ids still keep their order. Where it is further
+// behind, it was set back, and ids follow it: the time in them is the one that
 // people read.
 const idSlack = 1000 << 12
 
-// IDs makes ids of version 7 (RFC 9562, section 5.7). They come in the order in
-// which they are made, as long as the clock is not set back, and differ in any
+// IDs generates ids of version 7 (RFC 9562, section 5.7). They sort in the order in
+// which they are made, as long as the clock is not set back, and are unique in any
 // case, by 62 random bits.
 type IDs struct {
-	last atomic.Int64 // the time in the newest, in 1/4096 ms since 1970
+	last atomic.Int64 // the time in the newest id, in 1/4096 ms since 1970
 }
 
-// New makes an id for something that comes into being at a time.
+// New returns an id for an object created at the given time.
 func (g *IDs) New(at time.Time) (id uuid.UUID) {
 	steps := max(0, at.UnixMilli()<<12+int64(at.Nanosecond()%1e6)<<12/1e6)
 	for {

@@ -1,9 +1,9 @@
-// Package store keeps what is known about attachments: the records
-// themselves, the directory of the world around them (users, spaces,
-// products, tickets, meetings), and the keys of callers.
+// Package store defines the storage of the metadata of attachments: their records,
+// the directory of what they belong to (users, spaces, products, tickets,
+// meetings), and the API keys of callers.
 //
-// It knows contents only by the SHA-256 of their bytes and never touches
-// them. Package storetest holds every backend to the promises below.
+// It knows contents only by the SHA-256 of their bytes and never reads or writes
+// them. Package storetest tests every backend against the contracts below.
 package store
 
 import (
@@ -17,20 +17,20 @@ import (
 	"github.com/google/uuid"
 )
 
-// What a method refuses, it refuses with one of these, wrapped in an Error
-// where there is something to tell a person. Nothing was changed then.
+// A method refuses a call with one of these errors, wrapped in an Error where there
+// is an explanation for a person. Nothing was changed then.
 var (
 	ErrNotFound = errors.New("not found")
 	ErrConflict = errors.New("conflict")
 	ErrQuota    = errors.New("quota exceeded")
-	// ErrFull means that the storage has no room left for the change. It may
-	// be tried again when there is some.
+	// ErrFull means that the storage has no room left for the change. It may be
+	// retried when there is some.
 	ErrFull = errors.New("storage is full")
-	// ErrDamaged means that what is stored is not a store, or not any more.
+	// ErrDamaged means that the stored data is not a store, or is damaged.
 	ErrDamaged = errors.New("storage is damaged")
-	// ErrUnavailable means that this commit or an earlier one failed in a way
-	// that leaves open whether it happened: no change is taken until a
-	// restart, reads go on.
+	// ErrUnavailable means that this commit or an earlier one failed in a way that
+	// leaves open whether it took effect: changes are refused until a restart,
+	// reads go on.
 	ErrUnavailable = errors.New("metadata cannot be changed until a restart")
 	// ErrUnreadable means that some staged contents belong to records that cannot
 	// be decoded. Check lists them.
@@ -46,20 +46,20 @@ type Error struct {
 func (e *Error) Error() string { return e.Detail }
 func (e *Error) Unwrap() error { return e.Kind }
 
-// Each of these is an ErrUnavailable too: a change may have been made.
+// Each of these is an ErrUnavailable too: the change may have taken effect.
 var (
-	// ErrReplaced means that a file was removed, or has another in its place,
-	// while it was open. What is written to it is lost when it is closed, so
-	// that no change is acknowledged until it is back.
+	// ErrReplaced means that a file was removed or replaced while it was open. What
+	// is written to it is lost when it is closed, so no change is acknowledged
+	// until the file is back.
 	ErrReplaced error = unavailable{"the file was removed or replaced while it was open", nil}
-	// ErrOverwritten means that the file of the database is not what was
-	// committed to it: it was cut short or overwritten by somebody else while it
-	// was open, or its disk does not give it. Nothing is read from it or written
-	// to it until it is as it was. It is an ErrReplaced.
+	// ErrOverwritten means that the file of the database is not what was committed
+	// to it: another process cut it short or overwrote it while it was open, or its
+	// disk cannot read it. The store neither reads nor writes it until it is as it
+	// was. It is an ErrReplaced.
 	ErrOverwritten error = unavailable{"the file was cut short or overwritten while it was open, or cannot be read", ErrReplaced}
 )
 
-// unavailable is an error that is ErrUnavailable, and another.
+// unavailable is an error that is both ErrUnavailable and another.
 type unavailable struct {
 	text string
 	also error
@@ -70,7 +70,8 @@ func (u unavailable) Is(target error) bool {
 	return target == ErrUnavailable || u.also != nil && target == u.also
 }
 
-// DamagedError is the error of a database that cannot be opened for damage.
+// DamagedError is the error of a database that cannot be opened because it is
+// damaged.
 type DamagedError struct {
 	Faults []string // a sentence for each
 }
@@ -82,7 +83,7 @@ func (e *DamagedError) Error() string {
 // Unwrap makes it an ErrDamaged.
 func (e *DamagedError) Unwrap() error { return ErrDamaged }
 
-// Store is what every backend keeps; abilities.go has what some can do beyond
+// Store is the contract of every backend; abilities.go has what some can do beyond
 // it. All methods may be called from many goroutines at once. When a method that
 // changes something returns without an error, the change is on stable storage.
 type Store interface {
@@ -93,25 +94,25 @@ type Store interface {
 	Audit
 	Outbox
 
-	// Probe commits something harmless and so says whether changes can be
+	// Probe makes a commit without effect, to check whether changes can be
 	// committed now.
 	Probe(ctx context.Context) error
-	// Check looks whether everything that is kept fits together, and gives a
-	// sentence for each thing that does not: an index entry without its
-	// record or a record without its entry, a usage that is not the sum of
-	// its files, something that names what is not there, or whatever else the
-	// backend can tell of its own storage. A healthy store has none. It needs
-	// little memory, changes nothing, and is right however busy the store is;
-	// changes may have to wait for it, though not for all of it. Unless it is
-	// nil, rest is called now and then with how long the check has worked since,
-	// but for a last part that is short: so that of a copy, on which nothing
-	// waits, leaves the machine to others.
+	// Check checks whether all stored data is consistent, and returns a sentence
+	// for each fault: an index entry without its record or a record without its
+	// entry, a usage that is not the sum of its files, a reference to an object
+	// that does not exist, or other damage that the backend can detect in its own
+	// storage. A healthy store has none. It needs little memory, changes nothing,
+	// and is correct while the store is in use; changes may have to wait for it,
+	// though not for all of it. Unless it is nil, rest is called now and then with
+	// the time that the check has worked since the last call, except after a short
+	// last part: so a check of a copy, on which nothing waits, can leave the
+	// machine to others.
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
-	// Close finishes what runs and lets go of the storage.
+	// Close finishes running changes and releases the storage.
 	Close() error
 }
 
-// Kind says what an attachment belongs to. The values are part of the
+// Kind is what kind of object an attachment belongs to. The values are part of the
 // database format.
 type Kind byte
 
@@ -121,7 +122,7 @@ const (
 	Meeting Kind = 3
 )
 
-// String is the word that people use for the kind.
+// String is the word for the kind in messages.
 func (k Kind) String() string {
 	switch k {
 	case Product:
@@ -142,15 +143,15 @@ type Parent struct {
 
 // Attachment is the record of one file.
 type Attachment struct {
-	ID         uuid.UUID // version 7 (RFC 9562), made when the upload was whole
+	ID         uuid.UUID // version 7 (RFC 9562), made when the upload was complete
 	Parent     Parent
-	CommentID  uuid.NullUUID // of a ticket's comment
+	CommentID  uuid.NullUUID // of a comment of the ticket
 	FileName   string
 	Size       int64 // bytes
 	Type       string
 	SHA256     [32]byte
 	UploaderID uuid.UUID
-	Uploader   string // full name, filled in when read: the one of today, or the last one of a deleted user
+	Uploader   string // full name, filled in when read: the present one, or the last one of a deleted user
 }
 
 // CreatedAt is the time in the record's id, in whole seconds, UTC.
@@ -159,51 +160,50 @@ func (a Attachment) CreatedAt() time.Time {
 	return time.Unix(sec, 0).UTC()
 }
 
-// Attachments keeps the records of files.
+// Attachments stores the records of files.
 type Attachments interface {
-	// CreateAttachment records a, and counts it towards its space's quota,
-	// all or nothing. ErrNotFound when the parent, the comment or the
-	// uploader is not there; ErrQuota when the space's quota would be
-	// exceeded; ErrConflict when the id is taken. With autoCreate, a missing
-	// parent is made first, in that space, which is made too where it is
-	// missing and marked Auto; in a space so marked, the uploader becomes an
-	// admin when not a member yet. A ticket so made belongs to the uploader.
-	// A product known in another space than that is ErrNotFound; a ticket or
-	// meeting stays where it is. The checksums, unless they are empty, are kept
-	// as AddChecksums does, in the same commit.
+	// CreateAttachment records a, and counts it towards its space's quota, all or
+	// nothing. ErrNotFound when the parent, the comment or the uploader does not
+	// exist; ErrQuota when the space's quota would be exceeded; ErrConflict when
+	// the id is taken. With autoCreate, a missing parent is created first, in the
+	// space of that slug, which is created too where it is missing and marked Auto;
+	// in a space so marked, the uploader becomes an admin when not a member yet. A
+	// ticket so created belongs to the uploader. A product known in another space
+	// than that is ErrNotFound; a ticket or meeting stays where it is. The
+	// checksums, unless they are empty, are stored as AddChecksums does, in the
+	// same commit.
 	CreateAttachment(ctx context.Context, a Attachment, checksums []byte, autoCreate string) error
-	// Attachment gives one record, or ErrNotFound.
+	// Attachment returns one record, or ErrNotFound.
 	Attachment(ctx context.Context, id uuid.UUID) (Attachment, error)
-	// AttachmentsOf lists at most limit records of a parent, oldest first
-	// (that is, by id), beginning after the id given; the zero id begins at
-	// the start. A parent that is not there has none.
+	// AttachmentsOf lists at most limit records of a parent, oldest first (that is,
+	// by id), beginning after the given id; the zero id begins at the start. The
+	// list is empty for a parent that does not exist.
 	AttachmentsOf(ctx context.Context, p Parent, after uuid.UUID, limit int) ([]Attachment, error)
-	// AllAttachments lists at most limit records of all parents by id,
-	// beginning after the id given.
+	// AllAttachments lists at most limit records of all parents by id, beginning
+	// after the given id.
 	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]Attachment, error)
-	// DeleteAttachment removes the record, gives its quota back, and returns
-	// what it was. ErrNotFound when it is not there.
+	// DeleteAttachment deletes the record, gives its quota back, and returns it.
+	// ErrNotFound when it does not exist.
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (Attachment, error)
 	// Referenced says whether any record has this content.
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
 	// AttachmentsWith lists at most limit records that have this content,
 	// oldest first.
 	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]Attachment, error)
-	// Checksums gives the checksums of a content's chunks as they were last
-	// kept, or ErrNotFound. What is in them is the affair of who computes them.
+	// Checksums returns the checksums of a content's chunks as they were last
+	// stored, or ErrNotFound. The store does not interpret them.
 	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
-	// AddChecksums keeps the checksums of contents, in place of what was kept
-	// of them, until the last record with the content is deleted. Those of a
-	// content that no record has are left out.
+	// AddChecksums stores the checksums of contents, in place of those stored
+	// before, until the last record with the content is deleted. Those of a content
+	// that no record has are dropped.
 	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
-	// Totals counts everything. It reads a little at a time, and calls rest in
-	// between with how long that took, so that it need not be in anybody's way.
-	// What changes meanwhile may be counted or not, and a record that cannot be
-	// read is not.
+	// Totals counts everything. It reads a batch at a time, and calls rest after
+	// each with how long that took, so that the caller can pause. Changes made
+	// meanwhile may be counted or not, and a record that cannot be read is not.
 	Totals(ctx context.Context, rest func(took time.Duration)) (Totals, error)
 }
 
-// Totals is how much there is of everything.
+// Totals are the numbers and sizes of everything stored.
 type Totals struct {
 	Attachments Usage
 	Contents    Usage            // each content counted once, however many attachments have it
@@ -229,29 +229,30 @@ func SizeClass(size int64) int {
 	return bits.Len64(uint64(size) - 1)
 }
 
-// User is a person or a program that may hold keys.
+// User is a person or a program that may have keys.
 type User struct {
 	ID           uuid.UUID
 	FullName     string
 	IsSuperadmin bool
 }
 
-// Space holds products, tickets and meetings, and has members.
+// Space contains products, tickets and meetings, and has members.
 type Space struct {
 	Slug       string // [a-z0-9][a-z0-9-]{0,62}
 	Name       string
-	QuotaBytes int64 // of file sizes added up, stored once or not; 0 is no limit
+	QuotaBytes int64 // sum of file sizes, a content stored once counting for each file; 0 is no limit
 	QuotaFiles int64 // 0 is no limit
-	Auto       bool  // made by an upload, not by the system of record
+	Auto       bool  // created by an upload, not by the system of record
 }
 
-// Usage is how much files take up, such as what counts towards a space's quota.
+// Usage is how many files there are and how much room they take, such as what
+// counts towards a space's quota.
 type Usage struct {
 	Bytes int64
 	Files int64
 }
 
-// ValidSlug holds a space's slug to [a-z0-9][a-z0-9-]{0,62}, so that it can be part
+// ValidSlug says whether s matches [a-z0-9][a-z0-9-]{0,62}, so that it can be part
 // of a key of a backend.
 func ValidSlug(s string) bool {
 	if len(s) < 1 || len(s) > 63 || s[0] == '-' {
@@ -262,9 +263,9 @@ func ValidSlug(s string) bool {
 	})
 }
 
-// CheckQuota is ErrQuota when a space that holds used has no room for one more
-// file of at least size bytes. Every backend asks it in the transaction that
-// creates an attachment; earlier questions only spare work.
+// CheckQuota returns ErrQuota when a space whose usage is used has no room for one
+// more file of at least size bytes. Every backend calls it in the transaction that
+// creates an attachment; earlier checks only avoid work.
 func CheckQuota(space Space, used Usage, size int64) error {
 	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
 		return &Error{ErrQuota, fmt.Sprintf("Space %q may hold %d files and holds %d.", space.Slug, space.QuotaFiles, used.Files)}
@@ -287,7 +288,7 @@ const (
 	Admin  Role = 3
 )
 
-// ParseRole reads the word for a role; "member" is a viewer.
+// ParseRole parses the word for a role; "member" is a viewer.
 func ParseRole(s string) (Role, bool) {
 	switch s {
 	case "viewer", "member":
@@ -319,7 +320,7 @@ type Member struct {
 	Role   Role
 }
 
-// Entity is a product, a ticket or a meeting as the directory knows it.
+// Entity is a product, a ticket or a meeting as the directory has it.
 type Entity struct {
 	Parent
 	Space   string
@@ -331,21 +332,20 @@ type Entity struct {
 type Comment struct {
 	TicketID uuid.UUID
 	ID       uuid.UUID
-	// CreatedAt is when the system of record says that it was made, in whole
-	// seconds. A Put without it leaves what is known; of a new comment it is
-	// Told then. It is zero for those that were put before it was kept.
+	// CreatedAt is when it was made according to the system of record, in whole
+	// seconds. A Put without it keeps the stored value, or takes Told for a new
+	// comment. It is zero for comments that were put before the field existed.
 	CreatedAt time.Time
-	// Told is when the system of record told of it. It counts for Put only.
+	// Told is when the system of record sent it. Only Put reads it.
 	Told time.Time
-	// Number is its place among the comments of its ticket, from 1, in the order
-	// in which they were put first. Put gives it: it never changes, and is never
-	// given again. It is zero for those that were put before there were numbers,
+	// Number is its position among the comments of its ticket, from 1, in the order
+	// in which they were first put. Put assigns it: it never changes, and is never
+	// reused. It is zero for comments that were put before there were numbers,
 	// until another comment of the ticket is put; their order is that of their ids.
 	Number int
 }
 
-// Object is something that the directory keeps: a User, Space, Member,
-// Entity or Comment.
+// Object is an object of the directory: a User, Space, Member, Entity or Comment.
 type Object interface{ object() }
 
 func (User) object()    {}
@@ -363,68 +363,70 @@ type PutError struct {
 func (e *PutError) Error() string { return e.Err.Error() }
 func (e *PutError) Unwrap() error { return e.Err }
 
-// Directory keeps what a system of record tells of the world around the
-// attachments. Lists are in order of their key, have at most limit entries
-// (none when limit is not positive) and begin after the key given; a zero key
-// begins at the start, and so is never an object's own.
+// Directory stores the objects that a system of record sends: what the attachments
+// belong to, and who may access them. Lists are in order of their key, have at most
+// limit entries (none when limit is not positive) and begin after the given key; a
+// zero key begins at the start, and so is never an object's own.
 type Directory interface {
 	// Put writes the objects in their order, each as a whole (a known one is
-	// replaced), and says of each whether it is new: all or none. The first
-	// that is refused comes back as a *PutError: ErrNotFound when it names a
-	// space, user or ticket that is not there (a ticket may belong to a user
-	// who has been deleted); ErrConflict when a product, ticket or meeting is
-	// known in another space, or an id is zero. A deleted user who is put
-	// again is new. Other changes of the directory may have to wait for a Put of
-	// many, and nobody else waits long; what it puts into a space that is new is
-	// seen when the space is.
+	// replaced), and returns for each whether it is new: all or none. The first
+	// that is refused is returned as a *PutError: ErrNotFound when it names a
+	// space, user or ticket that does not exist (a ticket may belong to a user who
+	// has been deleted); ErrConflict when a product, ticket or meeting is known in
+	// another space, or an id is zero. A deleted user who is put again is new.
+	// Other changes of the directory may have to wait for a Put of many objects,
+	// and no other call waits long; what it puts into a new space becomes visible
+	// with the space.
 	Put(ctx context.Context, objects ...Object) (created []bool, err error)
 
-	// User gives a user, or ErrNotFound.
+	// User returns a user, or ErrNotFound.
 	User(ctx context.Context, id uuid.UUID) (User, error)
 	Users(ctx context.Context, after uuid.UUID, limit int) ([]User, error)
-	// DeleteUser removes a user with their keys, sessions and memberships.
-	// Uploads stay, with the name. ErrNotFound when not there.
+	// DeleteUser deletes a user with their keys, sessions and memberships. Uploads
+	// stay, with the name. ErrNotFound when the user does not exist.
 	DeleteUser(ctx context.Context, id uuid.UUID) error
 
-	// Space gives a space and what is used of its quota, or ErrNotFound.
+	// Space returns a space and the used part of its quota, or ErrNotFound.
 	Space(ctx context.Context, slug string) (Space, Usage, error)
 	Spaces(ctx context.Context, after string, limit int) ([]Space, error)
-	// DeleteSpace removes a space with its members, products, tickets,
-	// comments and meetings. ErrNotFound when not there. ErrConflict when
-	// there are attachments in it, unless withAttachments: then they go too.
-	// When it returns, nothing of all that is seen or counted any more; where
-	// there is much of it, most is left for Remove. Freed names contents which
-	// nothing may refer to any more.
+	// DeleteSpace deletes a space with its members, products, tickets, comments and
+	// meetings. ErrNotFound when it does not exist. ErrConflict when it has
+	// attachments, unless withAttachments: then they are deleted too. When it
+	// returns, nothing of all that is visible or counted any more; where there is
+	// much of it, most is left for Remove. freed are contents that may be
+	// unreferenced now.
 	DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error)
 
-	// Role gives a user's role in a space; NoRole for those who have none.
+	// Role returns a user's role in a space; NoRole for those who have none.
 	Role(ctx context.Context, slug string, user uuid.UUID) (Role, error)
 	Members(ctx context.Context, slug string, after uuid.UUID, limit int) ([]Member, error)
 	// Memberships lists the spaces that a user is a member of, by slug.
 	Memberships(ctx context.Context, user uuid.UUID) ([]Member, error)
-	// DeleteMember takes a role away. ErrNotFound when there is none.
+	// DeleteMember removes a user's role in a space. ErrNotFound when there is
+	// none.
 	DeleteMember(ctx context.Context, slug string, user uuid.UUID) error
 
-	// Entity gives a product, ticket or meeting, or ErrNotFound.
+	// Entity returns a product, ticket or meeting, or ErrNotFound.
 	Entity(ctx context.Context, p Parent) (Entity, error)
 	Entities(ctx context.Context, slug string, kind Kind, after uuid.UUID, limit int) ([]Entity, error)
-	// DeleteEntity removes a product, meeting, or ticket with its comments,
-	// and treats attachments as DeleteSpace does.
+	// DeleteEntity deletes a product, meeting, or ticket with its comments, and
+	// treats attachments as DeleteSpace does.
 	DeleteEntity(ctx context.Context, p Parent, withAttachments bool) (freed [][32]byte, err error)
 
-	// Remove goes on with what deletions of parents and spaces have left: it
-	// removes some, names contents that nothing may refer to any more, and says
-	// whether there is more to do. Entries and events of each attachment come
-	// with its removal, on behalf of whoever deleted it. A crash in between loses
-	// nothing. Contents that are removed and not named yet are for a collection.
-	// Whoever puts anew what is not gone yet waits until it is.
+	// Remove continues the deletion of what deleted parents and spaces contained:
+	// it deletes a batch, returns contents that may be unreferenced now, and
+	// whether there is more to do. Audit entries and events of each attachment are
+	// written with its deletion, on behalf of the user who deleted the parent. A
+	// crash in between loses nothing, except that contents which were freed and not
+	// returned yet are left to a garbage collection. A call that puts a deleted
+	// object anew waits until its removal is complete.
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 
-	// Comment gives a comment of a ticket, or ErrNotFound.
+	// Comment returns a comment of a ticket, or ErrNotFound.
 	Comment(ctx context.Context, ticket, id uuid.UUID) (Comment, error)
 	Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID, limit int) ([]Comment, error)
-	// DeleteComment removes a comment; attachments that named it stay and
-	// name none. ErrNotFound when not there.
+	// DeleteComment deletes a comment; attachments that named it stay and name
+	// none. ErrNotFound when it does not exist.
 	DeleteComment(ctx context.Context, c Comment) error
 }
 
@@ -454,43 +456,42 @@ const (
 	MaxSessions = 100
 )
 
-// Keys keeps who may call. Whether something has expired is for the caller
-// to judge, who has the clock.
+// Keys stores API keys and sessions. The caller, which has the clock, checks
+// whether they have expired.
 type Keys interface {
-	// CreateKey keeps a key. ErrNotFound when its user is not there,
-	// ErrConflict when its id or hash is taken, or when the user has MaxKeys
-	// already: of these, the one that expired first makes room, if any had when
+	// CreateKey stores a key. ErrNotFound when its user does not exist, ErrConflict
+	// when its id or hash is taken, or when the user has MaxKeys already: in that
+	// case the one that expired first is deleted instead, if any had expired when
 	// the new one was created.
 	CreateKey(ctx context.Context, k Key) error
-	// Key gives a key and its user, or ErrNotFound, also for a revoked one.
+	// Key returns a key and its user, or ErrNotFound, also for a revoked one.
 	Key(ctx context.Context, id uuid.UUID) (Key, User, error)
 	// KeyByHash is Key for the hash of a presented secret.
 	KeyByHash(ctx context.Context, hash [32]byte) (Key, User, error)
 	// KeysOf lists the keys of a user by id.
 	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]Key, error)
-	// TouchKey notes that a key was used. The note is seen by readers at once
-	// and on stable storage within a minute or at Close; a crash may lose it.
+	// TouchKey records that a key was used. Readers see it at once; it is on stable
+	// storage within a minute or at Close; a crash may lose it.
 	TouchKey(id uuid.UUID, at time.Time)
-	// DeleteKey revokes a key and ends its sessions. ErrNotFound when not
-	// there.
+	// DeleteKey revokes a key and ends its sessions. ErrNotFound when it does not
+	// exist.
 	DeleteKey(ctx context.Context, id uuid.UUID) error
 
-	// CreateSession keeps a session and forgets those that expired before
-	// now. ErrNotFound when its key is not there, ErrConflict when its hash is
-	// taken.
-	// Of MaxSessions of a user, the one that would expire first ends.
+	// CreateSession stores a session and deletes those that expired before now.
+	// ErrNotFound when its key does not exist, ErrConflict when its hash is taken.
+	// When the user has MaxSessions already, the one that would expire first ends.
 	CreateSession(ctx context.Context, s Session, now time.Time) error
-	// Session gives a session, or ErrNotFound.
+	// Session returns a session, or ErrNotFound.
 	Session(ctx context.Context, hash [32]byte) (Session, error)
-	// DeleteSession ends a session; one that is not there is not an error.
+	// DeleteSession ends a session; one that does not exist is not an error.
 	DeleteSession(ctx context.Context, hash [32]byte) error
 }
 
-// Notes keeps a few small things that upkeep wants to remember, each under a
-// name. What is in them is the affair of whoever writes them.
+// Notes stores a few small values for package upkeep, each under a name. The store
+// does not interpret them.
 type Notes interface {
-	// Note gives what was last noted under a name, or ErrNotFound.
+	// Note returns the last value of a name, or ErrNotFound.
 	Note(ctx context.Context, name string) ([]byte, error)
-	// SetNote notes something under a name, in place of what was there.
+	// SetNote sets the value of a name.
 	SetNote(ctx context.Context, name string, value []byte) error
 }

@@ -41,7 +41,7 @@ var _ interface {
 	blobs.Watched
 } = (*Store)(nil)
 
-// Store stores contents as files in a data directory.
+// Store is a blobs.Store of files in a data directory.
 type Store struct {
 	files   FileSystem
 	places  places

@@ -14,7 +14,7 @@ import (
 // errUsedUp is the error of a spool that was kept or closed before.
 var errUsedUp = errors.New("the spool was kept or closed before")
 
-// spool receives a content in a temporary file.
+// spool is a blobs.Spool that writes to a temporary file.
 type spool struct {
 	disk   *Store
 	file   File
