@@ -27,7 +27,7 @@ func (b *Store) CreateStaged(ctx context.Context, a store.Attachment, content, c
 	return b.create(ctx, a, content, checksums, autoCreate)
 }
 
-// create records an attachment, and a content with it where that is not nil.
+// create stores the record of an attachment, and its content where that is not nil.
 func (b *Store) create(ctx context.Context, a store.Attachment, content, checksums []byte, autoCreate string) error {
 	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !store.ValidSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
@@ -88,8 +88,8 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 	return nil
 }
 
-// destination is where an attachment will be: its parent and their space, and what
-// of it has to be made first.
+// destination is where an attachment is to be stored: its parent and its space, and
+// which of them have to be created first.
 type destination struct {
 	entity    *schema.EntityRecord
 	space     *schema.SpaceRecord
@@ -135,8 +135,8 @@ func findDestination(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h de
 	return h, nil
 }
 
-// isBeingRemoved says whether what would be made anew was there before, and is
-// not gone yet.
+// isBeingRemoved says whether the parent or space that would be created existed
+// before, and its removal is not complete yet.
 func isBeingRemoved(tx *dbfile.Tx, p store.Parent, known *schema.EntityRecord, space string) bool {
 	if known != nil {
 		return records.IsRemoving(tx, schema.SpaceRemoval(known.Space))
@@ -144,10 +144,10 @@ func isBeingRemoved(tx *dbfile.Tx, p store.Parent, known *schema.EntityRecord, s
 	return records.IsRemoving(tx, schema.ParentRemoval(p)) || records.IsRemoving(tx, schema.SpaceRemoval(space))
 }
 
-// changes says whether something has to be made.
+// changes says whether something has to be created.
 func (h destination) changes() bool { return h.newSpace || h.newEntity || h.newAdmin }
 
-// createMissing makes what is missing.
+// createMissing creates the missing space, entity and membership.
 func (h destination) createMissing(tx *writeTx, a store.Attachment) {
 	slug := h.entity.Space
 	const why = "made by an upload"
@@ -184,7 +184,8 @@ func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachmen
 	return a, err
 }
 
-// visibleAttachment is records.Attachment for callers: without what is being removed.
+// visibleAttachment is records.Attachment for callers: it hides what is being
+// removed.
 func (b *Store) visibleAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
 	a, err := records.Attachment(tx, id)
 	if err != nil {
@@ -197,7 +198,7 @@ func (b *Store) visibleAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment
 	return a, err
 }
 
-// uploaderNames caches the full names of users within one call.
+// uploaderNames caches the full names of users for the duration of one call.
 type uploaderNames map[uuid.UUID]string
 
 func (n uploaderNames) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *store.Attachment) error {
@@ -230,18 +231,18 @@ func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) 
 	})
 }
 
-// lists are where lists grow before they are returned, so that each takes the
-// memory that it needs, and no more.
+// lists are buffers in which lists grow before they are copied and returned, so
+// that each returned list takes no more memory than it needs.
 var lists = sync.Pool{New: func() any { return new([]store.Attachment) }}
 
-// listAttachments reads what the ids under a prefix of a bucket stand for.
+// listAttachments reads the attachments whose ids are under a prefix of a bucket.
 func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
 	read func(tx *dbfile.Tx, id uuid.UUID, value []byte) (store.Attachment, error)) ([]store.Attachment, error) {
 	grown := lists.Get().(*[]store.Attachment)
 	list := (*grown)[:0]
 	err := view(ctx, func(tx *dbfile.Tx) error {
 		uploaders, gone := make(uploaderNames), make(removalCache)
-		var before store.Attachment // mostly of the same parent and uploader
+		var before store.Attachment // usually of the same parent and uploader
 		for rest, value := range tx.Under(bucket, prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
@@ -307,7 +308,8 @@ func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 	return a, err
 }
 
-// removeAttachment leaves the usage of the space to the caller.
+// removeAttachment deletes a record and its index entries. The caller updates the
+// usage of the space.
 func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
 	tx.Delete(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]))
 	tx.Delete(schema.AttachmentIDs, a.ID[:])
@@ -316,9 +318,9 @@ func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
 	tx.enqueue(store.AttachmentDeleted, a, space)
 }
 
-// freedBy lists the contents that nothing refers to once these attachments
-// are gone. It must be called before they go, since a cursor that searches where many
-// keys were deleted in the same transaction steps over every one of them.
+// freedBy lists the contents that are unreferenced once these attachments are
+// deleted. It must be called before they are, since a cursor that searches where
+// many keys were deleted in the same transaction steps over every one of them.
 func freedBy(tx *dbfile.Tx, doomed []store.Attachment) (contents [][32]byte) {
 	ids := make(map[uuid.UUID]bool, len(doomed))
 	for _, a := range doomed {
@@ -343,7 +345,7 @@ func onlyIn(tx *dbfile.Tx, content [32]byte, ids map[uuid.UUID]bool) bool {
 	return true
 }
 
-// dropComment has the ticket's attachments name c no longer.
+// dropComment removes the reference to c from the attachments of its ticket.
 func (tx *writeTx) dropComment(c store.Comment) error {
 	list, err := records.AttachmentsOf(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
 	if err != nil {
@@ -377,7 +379,7 @@ func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int)
 // Checksums implements Attachments.
 func (b *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
-		checksums = bytes.Clone(tx.Get(schema.Checksums, sha256[:])) // a copy of an older database has no bucket
+		checksums = bytes.Clone(tx.Get(schema.Checksums, sha256[:])) // a read-only copy of an older database lacks the bucket
 		if checksums == nil {
 			return store.ErrNotFound
 		}
@@ -398,15 +400,15 @@ func (b *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte)
 	})
 }
 
-// putChecksums writes nothing where there is nothing new: most contents that
-// are uploaded again are known.
+// putChecksums writes nothing where the checksums are stored already: most contents
+// that are uploaded again have them.
 func (tx *writeTx) putChecksums(sha256 [32]byte, checksums []byte) {
 	if len(checksums) > 0 && !bytes.Equal(tx.Get(schema.Checksums, sha256[:]), checksums) {
 		tx.Put(schema.Checksums, sha256[:], checksums)
 	}
 }
 
-// dropChecksums is for contents whose last record goes.
+// dropChecksums deletes the checksums of contents whose last record is deleted.
 func (tx *writeTx) dropChecksums(freed [][32]byte) {
 	for _, sha256 := range freed {
 		if tx.Has(schema.Checksums, sha256[:]) {

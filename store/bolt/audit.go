@@ -17,20 +17,20 @@ import (
 
 const (
 	maxQueued     = 50_000        // entries in the queue, at most
-	longQueue     = maxQueued / 2 // entries that start a flush at once
-	auditInterval = time.Second   // between flushes without a change that they go with
+	longQueue     = maxQueued / 2 // entries at which a flush is started at once
+	auditInterval = time.Second   // between flushes while no change commits the queue
 )
 
-// skipAction is the action of an entry that says how many are missing.
+// skipAction is the Action of an entry that says how many entries are missing.
 const skipAction = "audit.skip"
 
-// auditQueue holds entries until the next commit.
+// auditQueue is the queue of entries until the next commit.
 type auditQueue struct {
 	mu      sync.Mutex
 	waiting []store.Entry
-	skipped int // for which there was no room
+	skipped int // number of entries dropped because the queue was full
 	last    time.Time
-	long    chan struct{} // signalled when they should be flushed at once
+	long    chan struct{} // signalled when the queue should be flushed at once
 }
 
 // Record implements Audit.
@@ -52,7 +52,7 @@ func (b *Store) Record(e store.Entry) {
 	}
 }
 
-// drain returns what is queued, to be committed or put back.
+// drain returns the queued entries, to be committed or put back.
 func (r *auditQueue) drain() []store.Entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,7 +65,7 @@ func (r *auditQueue) drain() []store.Entry {
 	return taken
 }
 
-// putBack queues what was drained again, as far as there is room.
+// putBack queues drained entries again, as far as there is room.
 func (r *auditQueue) putBack(taken []store.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,7 +82,7 @@ func (r *auditQueue) putBack(taken []store.Entry) {
 	}
 }
 
-// flushAudit commits what is queued, when there is no change that it could go with.
+// flushAudit commits the queue when no change does it.
 func (cm *committer) flushAudit() error {
 	cm.store.auditQueue.mu.Lock()
 	none := len(cm.store.auditQueue.waiting) == 0 && cm.store.auditQueue.skipped == 0
@@ -125,8 +125,8 @@ func (tx *writeTx) record(entries ...store.Entry) {
 	tx.chained = true
 }
 
-// note records something that the change being applied does besides what its
-// entry says. All that is not given is the entry's.
+// note records a side effect of the change being applied. Fields that are not
+// arguments are copied from the entry of the change.
 func (tx *writeTx) note(action, resource, id, name, space string) {
 	if tx.change.entry == nil {
 		return
@@ -140,7 +140,8 @@ func (tx *writeTx) noteFor(e store.Entry, action, resource, id, name, space stri
 	tx.record(e)
 }
 
-// saveHead remembers the end of the chain apart from it, so that a cut is seen.
+// saveHead stores the end of the chain apart from the entries, so that a truncation
+// is detected.
 func (tx *writeTx) saveHead() {
 	if tx.chained {
 		tx.Put(schema.Meta, schema.AuditHead, schema.EncodeLink(*tx.chain))
@@ -148,7 +149,7 @@ func (tx *writeTx) saveHead() {
 	}
 }
 
-// removed is the last entry that is not there any more.
+// removed is the Seq of the last entry that was removed.
 func (tx *writeTx) removed() uint64 {
 	anchor, _, err := records.Link(tx.Tx, schema.AuditAnchor)
 	if err != nil && tx.err == nil {
@@ -234,7 +235,7 @@ func (b *Store) PruneAudit(ctx context.Context, age, keep time.Duration, limit i
 				break
 			}
 			e := schema.ReadEntry(key, value)
-			if e.Damage != "" { // it goes when what follows it is old
+			if e.Damage != "" { // it is removed when the entry after it is old
 				damaged = append(damaged, bytes.Clone(key))
 				continue
 			}

@@ -1,9 +1,11 @@
-// Package bolt keeps the records of store in one bbolt file, with a write-ahead
-// log beside it: a change is acknowledged when it is synced in one of them.
+// Package bolt stores the metadata of package store in one bbolt file, with a
+// write-ahead log beside it: a change is acknowledged when it is synced in one of
+// them.
 //
-// The file itself is in dbfile, the pages below bbolt in pages, the log in wal,
-// and what is in which bucket in schema. Here is what becomes of a call: reads are
-// transactions of their own, changes go through the committer (committer.go).
+// The file itself is in dbfile, the pages below bbolt in pages, the log in wal, and
+// the contents of the buckets in schema. This package implements the calls: each
+// read runs in a separate transaction, changes go through the committer
+// (committer.go).
 package bolt
 
 import (
@@ -26,58 +28,56 @@ import (
 	"attachd/store/bolt/wal"
 )
 
-// ErrLocked means that the database is in use.
+// ErrLocked means that another process holds the database.
 var ErrLocked = dbfile.ErrLocked
 
-// Options say how to open a database. The zero value is good.
+// Options configure how a database is opened. The zero value is valid.
 type Options struct {
-	// LockTimeout is how long to wait for another process that holds the
-	// database; zero is one second.
+	// LockTimeout is how long to wait while another process holds the database;
+	// zero is one second.
 	LockTimeout time.Duration
-	// ReadOnly opens a database that is there, such as a snapshot on a medium
-	// that cannot be written. Changes fail.
+	// ReadOnly opens an existing database, such as a snapshot on a medium that
+	// cannot be written. Changes fail.
 	ReadOnly bool
 	// MakeRoom, when set, is called when a change finds the disk full. When it
-	// says that there is more room now, the change is tried once more.
+	// returns true, there is more room now, and the change is retried once.
 	MakeRoom func() bool
-	// Log is the path of the write-ahead log. Without it, every change is
+	// Log is the path of the write-ahead log. If it is empty, every change is
 	// acknowledged when it is committed.
 	Log string
-	// LogFailed, when set, is called when the log could not be made or written.
-	// Every change is acknowledged when it is committed from then on, until a
-	// new log is made, which is tried every ten seconds, or by the next start if
-	// this one could not remove the old one. It must be quick.
+	// LogFailed, when set, is called when the log could not be created or written.
+	// From then on every change is acknowledged when it is committed, until a new
+	// log is created: this is tried every ten seconds, or at the next start if the
+	// old one could not be removed. It must be quick.
 	LogFailed func(error)
-	// Logged, when set, is called where a record is written to the log and
-	// synced. It is for tests, which make that fail.
+	// Logged, when set, replaces the write and sync of a record of the log. It is
+	// for tests, which make that fail.
 	Logged func(log *os.File, record []byte, at int64) error
-	// Commit, when set, is called where a transaction is committed. It is for
-	// tests, which make commits fail.
+	// Commit, when set, replaces the commit of a transaction. It is for tests,
+	// which make commits fail.
 	Commit func(*bbolt.Tx) error
-	// Committed, when set, is called with how long each commit took, two syncs
-	// of the file included, and each record of the log, with one. It must be
-	// quick: changes wait for it.
+	// Committed, when set, is called with the duration of each commit, which
+	// includes two syncs of the file, and of each record of the log, which includes
+	// one. It must be quick: changes wait for it.
 	Committed func(took time.Duration)
-	// Own, when set, is called with a database that is being made, to hand it
-	// to whom it should belong.
+	// Own, when set, is called with a database that is being created, to set its
+	// owner.
 	Own func(*os.File) error
-	// Lost, when set, is called when the database can be used no more in this
-	// process: bbolt failed, for a page that cannot be read, say, and keeps
-	// locks that it never releases. It must end the process.
-	// All that was acknowledged is on stable storage. Without it, the process
-	// panics.
+	// Lost, when set, is called when this process cannot use the database any more:
+	// bbolt failed, on a page that cannot be read, say, and keeps locks that it
+	// never releases. It must end the process. All acknowledged changes are on
+	// stable storage. If Lost is nil, the process panics.
 	Lost func(error)
-	// Compacting, when set, is called before each step of a Compact but its
-	// commits, with the name of the step. It is for tests, which make steps
-	// fail.
+	// Compacting, when set, is called before each step of a Compact except its
+	// commits, with the name of the step. It is for tests, which make steps fail.
 	Compacting func(step string) error
 }
 
-// Store keeps everything in one bbolt file. Reads are transactions of their
-// own and see what was last committed; changes go through the committer.
+// Store is a store.Store in one bbolt file. Each read is a transaction that sees
+// what was last committed; changes go through the committer.
 type Store struct {
 	file         *dbfile.File
-	replacing    sync.RWMutex // held while the file is replaced, and for reading while all of it is read
+	replacing    sync.RWMutex // held while the file is replaced, and for reading while the whole file is read
 	committer    committer
 	verifying    sync.WaitGroup
 	endVerifying context.CancelFunc
@@ -90,7 +90,7 @@ type Store struct {
 	outbox        outboxStats
 	imports       importLock
 	freed         freedContents
-	batch         int // how many entries one transaction of an import or a removal has
+	batch         int // how many entries one transaction of an import or a removal writes
 
 	keys     dbfile.Cache[schema.KeyRecord]
 	users    dbfile.Cache[schema.UserRecord]
@@ -104,7 +104,7 @@ type Store struct {
 	closeErr  error
 }
 
-// Its abilities beyond store.Store come from being one file.
+// Store has these optional abilities since it is one file.
 var _ interface {
 	store.Store
 	store.Stager
@@ -114,7 +114,7 @@ var _ interface {
 	store.Watched
 } = (*Store)(nil)
 
-// setDefaults fills in what is not given.
+// setDefaults sets the options that are not set.
 func (o *Options) setDefaults() {
 	if o.LockTimeout == 0 {
 		o.LockTimeout = time.Second
@@ -139,10 +139,10 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Open opens the database at path and makes it where there is none yet.
-// The directory must be there. ErrLocked when another process has it open,
-// store.ErrDamaged when it is no whole database, ErrLogDamaged when its log is
-// not.
+// Open opens the database at path and creates it where there is none yet. The
+// directory must exist. ErrLocked when another process has it open,
+// store.ErrDamaged when it is not an intact database, ErrLogDamaged when its log is
+// not intact.
 func Open(path string, opts Options) (*Store, error) {
 	opts.setDefaults()
 	file, err := dbfile.Open(path, dbfile.Options{
@@ -166,7 +166,7 @@ func Open(path string, opts Options) (*Store, error) {
 	ctx, b.endVerifying = context.WithCancel(context.Background())
 	b.verifying.Go(func() { b.verifyRest(ctx) })
 	if !opts.ReadOnly {
-		if err := b.resumeAtStart(); err != nil && !errors.Is(err, store.ErrDamaged) { // which is remembered
+		if err := b.resumeAtStart(); err != nil && !errors.Is(err, store.ErrDamaged) { // damage is recorded and reported later
 			return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.Close())
 		}
 	}
@@ -191,7 +191,7 @@ func newStore(file *dbfile.File, opts Options) *Store {
 	return b
 }
 
-// prepare brings a database that is to be written to the form of this version.
+// prepare upgrades a database that is to be written to the format of this version.
 func (b *Store) prepare(opts Options) error {
 	err := b.file.TakeOver(func() error {
 		log, err := b.openLog(opts)
@@ -208,16 +208,18 @@ func (b *Store) prepare(opts Options) error {
 		return err
 	}
 	b.committer.wal = log
-	// After the log, which is good for the database only as the crash left it.
+	// After the log has been replayed, which fits the database only as the crash
+	// left it.
 	return b.file.Upgrade()
 }
 
-// verifyRest verifies what the start left out of a large database, until ctx ends.
+// verifyRest verifies the part of a large database that the start did not, until
+// ctx ends.
 func (b *Store) verifyRest(ctx context.Context) {
 	if !b.file.Unverified() {
 		return
 	}
-	_, _ = b.Verify(ctx, func(took time.Duration) { // what cannot be read is remembered as damage
+	_, _ = b.Verify(ctx, func(took time.Duration) { // faults are recorded as damage
 		select {
 		case <-time.After(took):
 		case <-ctx.Done():
@@ -249,18 +251,19 @@ func (b *Store) Damage() []string { return b.file.Known() }
 func (b *Store) InPlace() error { return b.file.InPlace() }
 
 // viewAll runs read in a read transaction that sees every change that was
-// acknowledged before, and commits the write-ahead log first where it must. No
-// slice of a key or value may leave the transaction.
+// acknowledged before, and commits the write-ahead log first where necessary. No
+// slice of a key or value may outlive the transaction.
 func (b *Store) viewAll(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if b.commitBlocked.Load() || b.commitLog(ctx) != nil {
-		// It cannot be committed, but it can be read.
+		// The log cannot be committed, but the open transaction that has its
+		// changes can be read.
 		return b.handIn(ctx, &change{readOpen: read, done: make(chan error, 1)})
 	}
 	return b.viewCommitted(ctx, read)
 }
 
-// viewCommitted is viewAll without committing the log first: for what small
-// uploads do not write, or of which unflushed knows nothing.
+// viewCommitted is viewAll without committing the log first: for buckets that small
+// uploads do not write, or that unflushed shows to be unaffected.
 func (b *Store) viewCommitted(ctx context.Context, read func(*dbfile.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -268,10 +271,11 @@ func (b *Store) viewCommitted(ctx context.Context, read func(*dbfile.Tx) error) 
 	return b.file.View(read)
 }
 
-// viewer is viewAll or viewCommitted.
+// viewer is the type of viewAll and viewCommitted.
 type viewer func(ctx context.Context, read func(*dbfile.Tx) error) error
 
-// viewIf is viewAll for what is in the log only, and viewCommitted for the rest.
+// viewIf returns viewAll for data that is in the log only, and viewCommitted for
+// the rest.
 func (b *Store) viewIf(unflushed bool) viewer {
 	if unflushed {
 		return b.viewAll
@@ -279,7 +283,7 @@ func (b *Store) viewIf(unflushed bool) viewer {
 	return b.viewCommitted
 }
 
-// Snapshot implements store.Snapshotter. It is a database that Open opens.
+// Snapshot implements store.Snapshotter. It writes a database that Open opens.
 func (b *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()

@@ -13,60 +13,61 @@ import (
 	"attachd/store/bolt/wal"
 )
 
-// Changes that come in together share a transaction. What lets them is a rule: a
-// change checks first and writes after. One that is refused has written nothing,
-// and its neighbours never notice. A change that cannot keep to this asks to be
-// alone.
+// Changes that arrive together share a transaction. A rule makes this possible: a
+// change checks first and writes after. A change that is refused has written
+// nothing, and does not affect the others. A change that cannot follow this rule
+// runs in a separate transaction (alone).
 
 const (
 	maxTogether   = 256         // changes in one transaction
-	touchInterval = time.Minute // between writing down when keys were used
+	touchInterval = time.Minute // between writes of the times when keys were last used
 )
 
-// errClosed is what changes get after Close.
+// errClosed is the error of changes after Close.
 var errClosed = fmt.Errorf("%w: the database is closed", store.ErrUnavailable)
 
-// change is what somebody wants done, and waits for.
+// change is a change to be made by the committer, for which the caller waits.
 type change struct {
 	apply      func(*writeTx) error
-	instead    func() error           // of a transaction; nothing of the others is under way
-	readOpen   func(*dbfile.Tx) error // changes nothing, and sees what is only in the log
+	instead    func() error           // runs in place of a transaction, while no transaction is open
+	readOpen   func(*dbfile.Tx) error // only reads, and sees changes that are in the log only
 	entry      *store.Entry           // of the audit log, or nil
 	origin     *store.Origin          // of its events, or nil
 	alone      bool
 	logs       bool // it may be acknowledged when it is in the log
-	commitsLog bool // it has what is in the log committed
+	commitsLog bool // it makes the committer commit the log
 	refusal    error
 	done       chan error
 }
 
-// writeTx is a transaction in the committer. A write that fails (of a key too
-// long, say) is remembered, and nothing of the transaction is committed.
+// writeTx is a transaction of the committer. The error of a failed write (of a key
+// that is too long, say) is kept in err, and then nothing of the transaction is
+// committed.
 type writeTx struct {
 	*dbfile.Tx
 	writes int
 	err    error
-	staged stagedDelta     // change of what is staged
+	staged stagedDelta     // change of the number and size of staged contents
 	chain  *store.ChainPos // the end of the audit log; nil until there is something to add
 	runs   []store.AuditRun
 
-	change   *change // that is being applied
+	change   *change // the one that is being applied
 	imports  *importLock
 	users    *dbfile.Cache[schema.UserRecord]
 	ids      *store.IDs // of events
 	outbox   outboxDelta
-	queuedAt time.Time // when the last of them came in
+	queuedAt time.Time // when its newest event was queued
 
-	// Of the batch that may go into the log.
+	// State of the batch that may be written to the log.
 	logging   bool
 	batch     wal.Batch
 	created   []created
 	direct    bool // it wrote what viewCommitted reads
 	chained   bool // it has entries in the audit log
-	hasEvents bool // it may have events, also of batches before
+	hasEvents bool // it may have events, including those of earlier batches
 }
 
-// Put hides that of dbfile.Tx, of which the write-ahead log would not know.
+// Put hides that of dbfile.Tx, which the write-ahead log would not record.
 func (tx *writeTx) Put(bucket, key, value []byte) {
 	tx.writes++
 	if tx.logging {
@@ -88,9 +89,9 @@ func (tx *writeTx) Delete(bucket, key []byte) {
 	}
 }
 
-// update has the committer apply a change, together with others. When ctx
-// ends before the committer has taken it, it is not made; after that, update
-// waits for the outcome.
+// update makes the committer apply a change, together with others. When ctx ends
+// before the committer has taken it, it is not applied; after that, update waits
+// for the outcome.
 func (b *Store) update(ctx context.Context, apply func(*writeTx) error) error {
 	return b.handIn(ctx, &change{apply: apply, done: make(chan error, 1)})
 }
@@ -101,7 +102,7 @@ func (b *Store) updateSoon(ctx context.Context, apply func(*writeTx) error) erro
 	return b.handIn(ctx, &change{apply: apply, logs: true, done: make(chan error, 1)})
 }
 
-// commitLog has what is in the log only committed, if anything is.
+// commitLog commits the changes that are in the log only, if there are any.
 func (b *Store) commitLog(ctx context.Context) error {
 	if !b.unflushed.some.Load() {
 		return nil
@@ -113,8 +114,8 @@ func newLogCommit() *change {
 	return &change{apply: func(*writeTx) error { return nil }, commitsLog: true, done: make(chan error, 1)}
 }
 
-// updateAlone is update for a change that may write and then be refused: its
-// transaction has no other in it, and is rolled back.
+// updateAlone is update for a change that may write and then be refused: it is
+// alone in its transaction, which is rolled back then.
 func (b *Store) updateAlone(ctx context.Context, apply func(*writeTx) error) error {
 	return b.handIn(ctx, &change{apply: apply, alone: true, done: make(chan error, 1)})
 }
@@ -144,7 +145,7 @@ func (b *Store) send(ctx context.Context, c *change) error {
 	}
 }
 
-// applyTo fails when what was written must not be committed.
+// applyTo returns an error when what was written must not be committed.
 func (c *change) applyTo(tx *writeTx) error {
 	before := tx.writes
 	c.refusal = dbfile.WithoutPanic(func() error { return c.apply(tx) })
@@ -169,7 +170,8 @@ func (tx *writeTx) save(bucket, key []byte, record any) {
 	tx.Put(bucket, key, data)
 }
 
-// ripe is schema.Ripe of the marks under a key of schema.Meta, which it updates.
+// ripe calls schema.Ripe with the marks under a key of schema.Meta, and updates
+// them.
 func (tx *writeTx) ripe(key []byte, head uint64, age, keep time.Duration) (through uint64, err error) {
 	updated, through, err := schema.Ripe(tx.Get(schema.Meta, key), head, age, keep)
 	if err != nil {

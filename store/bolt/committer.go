@@ -14,12 +14,12 @@ import (
 	"attachd/store/bolt/wal"
 )
 
-// committer is the goroutine that makes all changes. What is in it belongs to
-// that goroutine; what it shares with readers and callers is in the store.
+// committer is the goroutine that makes all changes. Only that goroutine uses its
+// fields; what it shares with readers and callers is in the Store.
 //
-// A commit costs two fsyncs however much is in it, so the changes that come in
-// during one commit share the next. Small uploads that come in together share a
-// sync of the write-ahead log instead, and their commit comes later.
+// A commit costs two fsyncs however many changes it has, so the changes that arrive
+// during one commit share the next. Small uploads that arrive together share a sync
+// of the write-ahead log instead, and are committed later.
 type committer struct {
 	store   *Store
 	opts    Options
@@ -27,9 +27,9 @@ type committer struct {
 
 	open    *writeTx // its changes are in the write-ahead log; nil when there is none
 	wal     *wal.Log
-	walDue  *time.Timer // when they are to be committed
-	broken  error       // set when a commit failed without it being known how far it got
-	lastErr error       // of what it did when told to stop
+	walDue  *time.Timer // when the changes in the log are to be committed
+	broken  error       // set when a commit failed and its outcome is unknown
+	lastErr error       // the result of its last work when it was stopped
 }
 
 func (cm *committer) run() {
@@ -39,7 +39,7 @@ func (cm *committer) run() {
 	recorded := time.NewTicker(auditInterval)
 	defer recorded.Stop()
 	for {
-		// What cannot be flushed stays in memory for the next time.
+		// What cannot be flushed stays in memory until the next flush.
 		select {
 		case c, ok := <-cm.store.changes:
 			if !ok {
@@ -59,7 +59,7 @@ func (cm *committer) run() {
 	}
 }
 
-// drain takes what has queued behind first.
+// drain takes the changes that have queued behind first.
 func (cm *committer) drain(first *change) []*change {
 	waiting := []*change{first}
 	for len(waiting) < maxTogether {
@@ -103,7 +103,7 @@ func (cm *committer) process(waiting []*change) {
 	}
 }
 
-// flushLog commits what is in the log, if anything is.
+// flushLog commits the changes in the log, if there are any.
 func (cm *committer) flushLog() error {
 	if !cm.wal.NeedsCommit() {
 		return nil
@@ -117,7 +117,8 @@ func (cm *committer) flushLog() error {
 	return err
 }
 
-// readOpen reads in the transaction that has what is in the log, committed or not.
+// readOpen reads in the transaction that has the changes in the log, whether they
+// can be committed or not.
 func (cm *committer) readOpen(read func(*dbfile.Tx) error) error {
 	if err := cm.store.file.HasLastCommit(); err != nil {
 		return err
@@ -130,13 +131,13 @@ func (cm *committer) readOpen(read func(*dbfile.Tx) error) error {
 		if cm.wal.Unflushed() {
 			cm.open = w
 		} else {
-			defer cm.store.file.Rollback(w.Tx) // nothing was done
+			defer cm.store.file.Rollback(w.Tx) // nothing was written
 		}
 		return read(w.Tx)
 	})
 }
 
-// abandon ends the transaction of changes that are in the log only.
+// abandon rolls back the transaction of the changes that are in the log only.
 func (cm *committer) abandon() error {
 	if cm.open == nil {
 		return nil
@@ -146,7 +147,7 @@ func (cm *committer) abandon() error {
 	return err
 }
 
-// perform makes the changes and answers each.
+// perform makes the changes and reports the result of each.
 func (cm *committer) perform(changes ...*change) {
 	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !cm.store.commitBlocked.Load() && cm.wal.Ready()
 	var recorded []store.Entry
@@ -160,19 +161,19 @@ func (cm *committer) perform(changes ...*change) {
 		cm.store.auditQueue.putBack(recorded)
 	}
 	if room || errors.Is(err, store.ErrFull) && len(recorded) > 0 {
-		err = cm.transact(changes, nil, false) // what can wait goes with a later change
+		err = cm.transact(changes, nil, false) // the queued audit entries are left for a later change
 	}
-	// A page that was freed can be written again once nobody reads it any more.
+	// A page that was freed can be reused once no reader needs it any more.
 	for tries := 0; tries < dbfile.FullTries && errors.Is(err, store.ErrFull); tries++ {
 		time.Sleep(dbfile.FullPause)
 		err = cm.transact(changes, nil, false)
 	}
 	if err != nil && cm.wal.Unflushed() {
-		cm.store.commitBlocked.Store(true) // until it is committed
+		cm.store.commitBlocked.Store(true) // until a commit succeeds
 		cm.walDue.Reset(walRetry)
 	}
 	if err == nil {
-		err = cm.inPlaceFor(changes) // or they are on stable storage where the next start does not find them
+		err = cm.inPlaceFor(changes) // the file may have been replaced, and the next start would not find the changes
 	}
 	for _, c := range changes {
 		if err != nil {
@@ -183,8 +184,9 @@ func (cm *committer) perform(changes ...*change) {
 	}
 }
 
-// inPlaceFor is InPlace for changes that are to be acknowledged. What is in the
-// write-ahead log was, and is put where a backup finds it.
+// inPlaceFor calls InPlace for changes that are to be acknowledged. Changes in the
+// write-ahead log were checked already, and are committed to where a backup finds
+// them.
 func (cm *committer) inPlaceFor(changes []*change) error {
 	if !slices.ContainsFunc(changes, func(c *change) bool { return !c.commitsLog }) {
 		return nil
@@ -192,8 +194,8 @@ func (cm *committer) inPlaceFor(changes []*change) error {
 	return cm.store.InPlace()
 }
 
-// begin goes on with the transaction whose changes are in the log, or begins
-// one in which they are made anew.
+// begin returns the open transaction whose changes are in the log, or begins one in
+// which they are replayed.
 func (cm *committer) begin() (*writeTx, error) {
 	if w := cm.open; w != nil {
 		cm.open = nil
@@ -207,14 +209,14 @@ func (cm *committer) begin() (*writeTx, error) {
 	if err := dbfile.WithoutPanic(func() error { return cm.wal.Replay(w.Tx) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), cm.store.file.Rollback(w.Tx))
 	}
-	w.hasEvents = cm.wal.Unflushed() // nobody remembers whether they had events
+	w.hasEvents = cm.wal.Unflushed() // it is unknown whether they had events
 	return w, nil
 }
 
-// transact makes the changes in one transaction, with their entries in the
-// audit log and those that wait for it. When they go into the write-ahead log, it
-// stays open. An error is that of all changes; a refusal, kept in the change, is
-// that one's alone.
+// transact makes the changes in one transaction, with their entries in the audit
+// log and the queued ones. When they are written to the write-ahead log, it stays
+// open. An error applies to all changes; a refusal, which is stored in the change,
+// to that one only.
 func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog bool) error {
 	if cm.broken != nil {
 		return cm.broken
@@ -231,7 +233,7 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 	}
 	defer func() {
 		if cm.open != w {
-			_ = cm.store.file.Rollback(w.Tx) // after a commit, it says that there is nothing to roll back
+			_ = cm.store.file.Rollback(w.Tx) // after a commit, it reports that there is nothing to roll back
 		}
 	}()
 
@@ -254,7 +256,7 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 	return cm.commitTx(w)
 }
 
-// write applies the changes, and adds what follows from them.
+// write applies the changes, and writes their audit entries and counters.
 func (cm *committer) write(w *writeTx, changes []*change, recorded []store.Entry) error {
 	var entries []store.Entry
 	for _, c := range changes {
@@ -275,7 +277,7 @@ func (cm *committer) write(w *writeTx, changes []*change, recorded []store.Entry
 	})
 }
 
-// commitTx commits w, with what is in the log only.
+// commitTx commits w, including the changes that were in the log only.
 func (cm *committer) commitTx(w *writeTx) error {
 	if epoch := cm.wal.EpochToStore(); epoch != nil {
 		w.Put(schema.Meta, walKey, epoch)
@@ -303,14 +305,14 @@ func (cm *committer) commitTx(w *writeTx) error {
 	return nil
 }
 
-// appendToLog says whether what w wrote last is in the log.
+// appendToLog appends the last batch of w to the log, and says whether it could.
 func (cm *committer) appendToLog(w *writeTx) bool {
 	first := !cm.wal.Unflushed()
 	began := time.Now()
 	added := cm.wal.Add(w.ID()-1, w.batch)
 	cm.opts.Committed(time.Since(began))
 	if !added {
-		cm.walDue.Reset(walRetry) // should the commit fail, too
+		cm.walDue.Reset(walRetry) // in case the commit fails, too
 		return false
 	}
 	if first {
@@ -321,7 +323,7 @@ func (cm *committer) appendToLog(w *writeTx) bool {
 	return true
 }
 
-// publish adds what w has done to the counters that readers see.
+// publish adds the changes of w to the counters that readers see.
 func (cm *committer) publish(w *writeTx) {
 	w.hasEvents = w.hasEvents || w.outbox.added > 0
 	cm.store.staged.add(w.staged)
@@ -329,11 +331,11 @@ func (cm *committer) publish(w *writeTx) {
 	w.staged, w.outbox = stagedDelta{}, outboxDelta{}
 }
 
-// classify decides what a commit that failed means. After most failures nobody knows what
-// is on the disk, and writing on would make it worse. A full disk is
-// different: deletions must work again as soon as there is room. It is safe
-// to go on then if what readers see is still the state before this
-// transaction: all that was written lies in pages that nothing refers to.
+// classify returns the error of a commit that failed. After most failures it is
+// unknown what is on the disk, and further writes would make it worse. A full disk
+// is different: deletions must work again as soon as there is room. It is safe to
+// go on then if readers still see the state before this transaction: all that was
+// written is in pages that nothing refers to.
 func (cm *committer) classify(cause error, id int) error {
 	last, err := cm.store.file.LastCommit()
 	if durable.IsFull(cause) && err == nil && last < id {

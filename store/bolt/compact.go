@@ -14,15 +14,15 @@ import (
 	"attachd/store/bolt/records"
 )
 
-// Compact implements store.Compacter. The committer itself makes the copy, so nothing
-// changes meanwhile. The copy takes the name of the database once it is whole,
-// holds the same, and is on stable storage; until then all that can be lost is
-// the copy. Readers turn to the new file when it has the name, and nothing is
-// written to it before the last of them has let go of the old one: nobody
-// reads what was true before a change that was acknowledged.
+// Compact implements store.Compacter. The committer makes the copy, so nothing
+// changes meanwhile. The copy is renamed to the database's name once it is
+// complete, equal, and on stable storage; until then only the copy can be lost.
+// Readers switch to the new file after the rename, and nothing is written to it
+// before the last of them has closed the old one: no reader sees a state from
+// before an acknowledged change.
 //
-// It waits until nobody reads all of the old one: meanwhile no change could be
-// made.
+// It waits until no Snapshot, Check or Verify reads the old file: changes could not be made
+// meanwhile.
 func (b *Store) Compact(ctx context.Context) (done store.Compaction, err error) {
 	b.replacing.Lock()
 	defer b.replacing.Unlock()
@@ -33,7 +33,7 @@ func (b *Store) Compact(ctx context.Context) (done store.Compaction, err error) 
 	return done, err
 }
 
-// compact replaces the database by a copy.
+// compact replaces the database with a copy.
 func (cm *committer) compact(ctx context.Context) (done store.Compaction, err error) {
 	file := cm.store.file
 	if err := errors.Join(cm.broken, file.InPlace()); err != nil {
@@ -57,7 +57,7 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	if err := errors.Join(cm.broken, err); err != nil {
 		return done, err
 	}
-	// The log may have what was deleted, too.
+	// The log may contain deleted data, too.
 	return done, errors.Join(cm.wal.Remove(), durable.SyncDir(filepath.Dir(file.Path())))
 }
 

@@ -1,5 +1,5 @@
-// Package check compares the buckets of a database with each other, every index
-// in both directions, and what is counted with what is there.
+// Package check compares the buckets of a database with each other, every index in
+// both directions, and stored counters with what they count.
 package check
 
 import (
@@ -18,12 +18,12 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// Database returns what is wrong with a database, as sentences. The buckets are
-// compared in one read transaction, which view runs, so that the picture is of one
-// moment; changes go on meanwhile, and the file grows a little by what cannot be
-// used again before the end. What is damaged by itself is found before that, and
-// is no fault of what it belongs to. Rest, when set, is called now and then with
-// how long the work took since.
+// Database returns the faults of a database, as sentences. The buckets are compared
+// in one read transaction, which view runs, so that all are read as of one moment;
+// changes go on meanwhile, and the file grows a little by pages that cannot be
+// reused before the end. Damaged entries are found before that, and are not
+// reported again as faults of the objects that they belong to. rest, when set, is
+// called now and then with the time worked since the last call.
 func Database(ctx context.Context, file *dbfile.File, view func(context.Context, func(*dbfile.Tx) error) error, rest func(took time.Duration)) ([]string, error) {
 	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]store.Usage)}
 	damaged, err := file.Verify(ctx, rest)
@@ -39,25 +39,25 @@ func Database(ctx context.Context, file *dbfile.File, view func(context.Context,
 		return nil, ctx.Err()
 	case errors.As(err, new(*dbfile.PanicError)):
 		c.fault("The database cannot be read to its end: its file is damaged.")
-	case errors.As(err, new(*dbfile.DamageError)) && len(c.faults) > 0: // which is among them
+	case errors.As(err, new(*dbfile.DamageError)) && len(c.faults) > 0: // it is one of the faults
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}
 	return c.sentences(), nil
 }
 
-// checker compares the buckets with each other, every index in both
-// directions. Of each entry it looks up what the entry names, so it keeps
-// nothing in memory but a sum for each space.
+// checker compares the buckets with each other, every index in both directions. For
+// each entry it looks up the objects that the entry names, so it keeps nothing in
+// memory but a sum for each space.
 type checker struct {
 	*dbfile.Tx
 	ctx    context.Context
 	rest   func(took time.Duration) // may be nil
-	began  time.Time                // to work, after the last rest
-	used   map[string]store.Usage   // by the records of attachments
+	began  time.Time                // start of the work since the last rest
+	used   map[string]store.Usage   // summed up from the records of attachments
 	moving bool                     // an import that is decided is under way
 	faults []string
-	more   int // beyond dbfile.MaxFaults
+	more   int // number of faults beyond dbfile.MaxFaults
 }
 
 func (c *checker) fault(format string, args ...any) {
@@ -93,15 +93,15 @@ func (c *checker) compareBuckets(tx *dbfile.Tx) error {
 		c.audit, c.outbox, c.dead, c.imported, c.removals,
 	} {
 		err := dbfile.Caught(part)
-		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // which is among them
+		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // it is one of the faults
 			return err
 		}
 	}
 	return nil
 }
 
-// each visits every entry of a bucket whose key has at least that length. What
-// visit cannot read is a fault of that entry.
+// each visits every entry of a bucket whose key has at least that length. An entry
+// that visit cannot read is a fault.
 func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte) error) error {
 	visited := 0
 	entries := c.Readable(bucket)
@@ -111,7 +111,7 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 				return c.ctx.Err()
 			}
 		}
-		if entries.Bad != nil { // it is among them
+		if entries.Bad != nil { // it is one of the faults
 			continue
 		}
 		if soon := c.toCome(bucket, key); soon != nil {
@@ -128,7 +128,7 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 	return nil
 }
 
-// pause lets others work.
+// pause calls rest, so that the caller can yield to other work.
 func (c *checker) pause() {
 	if c.rest == nil {
 		return
@@ -137,7 +137,8 @@ func (c *checker) pause() {
 	c.began = time.Now()
 }
 
-// toCome is what an import that is decided has yet to write there, or nil.
+// toCome returns the value that an import which is decided has yet to write there,
+// or nil.
 func (c *checker) toCome(bucket, key []byte) []byte {
 	if !c.moving {
 		return nil
@@ -149,7 +150,7 @@ func (c *checker) has(bucket, key []byte) bool {
 	return c.Has(bucket, key) || c.toCome(bucket, key) != nil
 }
 
-// hadSpace is also true of a space of which the last is being removed.
+// hadSpace is also true of a space whose removal is not complete.
 func (c *checker) hadSpace(slug []byte) bool {
 	return c.has(schema.Spaces, slug) || records.IsRemoving(c.Tx, schema.SpaceRemoval(string(slug)))
 }
@@ -182,7 +183,7 @@ func (c *checker) attachments() error {
 		c.want(records.CheckComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
 		e, err := records.Entity(c.Tx, p)
 		if records.IsRemoving(c.Tx, schema.ParentRemoval(p)) || err == nil && records.IsRemoving(c.Tx, schema.SpaceRemoval(e.Space)) {
-			return nil // it is being removed, and counts for nothing
+			return nil // it is being removed, and is not counted
 		}
 		if errors.Is(err, store.ErrNotFound) {
 			c.fault("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
@@ -233,7 +234,7 @@ func (c *checker) pending() error {
 }
 
 func (c *checker) checksums() error {
-	if c.Bucket(schema.Checksums) == nil { // a copy of an older database
+	if c.Bucket(schema.Checksums) == nil { // a read-only copy of an older database
 		return nil
 	}
 	return c.each(schema.Checksums, 32, func(key, _ []byte) error {
@@ -305,7 +306,7 @@ func (c *checker) memberships() error {
 	})
 }
 
-// wantUser wants a user who has not been deleted.
+// wantUser reports a fault unless the user exists and has not been deleted.
 func (c *checker) wantUser(id []byte, who string, args ...any) error {
 	user, err := records.User(c.Tx, uuid.UUID(id))
 	c.want(user != nil || err != nil, "User %x, who is not there, "+who+".", append([]any{id}, args...)...)
@@ -424,10 +425,10 @@ func (c *checker) sessionExpiry() error {
 	})
 }
 
-// audit finds what stands between the entries of the audit log. VerifyAudit
-// looks at the entries.
+// audit finds keys of the audit log's bucket that are not of entries. VerifyAudit
+// checks the entries.
 func (c *checker) audit() error {
-	if c.Bucket(schema.Audit) == nil { // a copy of an older database
+	if c.Bucket(schema.Audit) == nil { // a read-only copy of an older database
 		return nil
 	}
 	return c.each(schema.Audit, 8, func(key, _ []byte) error {
@@ -438,9 +439,9 @@ func (c *checker) audit() error {
 	})
 }
 
-// imported finds what stands among the entries of an import and is none.
+// imported finds keys of the bucket "import" that are not of entries of an import.
 func (c *checker) imported() error {
-	if c.Bucket(schema.Import) == nil { // a copy of an older database
+	if c.Bucket(schema.Import) == nil { // a read-only copy of an older database
 		return nil
 	}
 	return c.each(schema.Import, 1, func(key, _ []byte) error {
@@ -452,7 +453,7 @@ func (c *checker) imported() error {
 }
 
 func (c *checker) outbox() error {
-	if c.Bucket(schema.Outbox) == nil { // a copy of an older database
+	if c.Bucket(schema.Outbox) == nil { // a read-only copy of an older database
 		return nil
 	}
 	return c.each(schema.Outbox, 8, func(key, value []byte) error {
@@ -472,7 +473,7 @@ func (c *checker) dead() error {
 }
 
 func (c *checker) removals() error {
-	if c.Bucket(schema.Removals) == nil { // a copy of an older database
+	if c.Bucket(schema.Removals) == nil { // a read-only copy of an older database
 		return nil
 	}
 	return c.each(schema.Removals, 2, func(key, value []byte) error {

@@ -17,10 +17,10 @@ import (
 )
 
 // copiedAtOnce is how many bytes are copied in one transaction, with its syncs:
-// more would be a burden on memory, and on whoever syncs another file meanwhile.
+// more would take too much memory, and delay syncs of other files.
 const copiedAtOnce = 8 << 20
 
-// Copy is a copy of a database that has the name of it, and is to take its place.
+// Copy is a copy of a database that was renamed to its name, and is to replace it.
 type Copy struct {
 	file       *File
 	old, fresh *handle
@@ -33,12 +33,12 @@ type CopyOptions struct {
 	Commit func(*bbolt.Tx) error
 }
 
-// CanReplace says whether a file that is open can be replaced by another.
+// CanReplace says whether a file can be replaced while it is open.
 const CanReplace = replacesOpen
 
-// Copy makes a database that holds the same, in as few pages as can be, and has
-// the name. It is whole and on stable storage before that: when it fails, there
-// is none. Nothing may be changed meanwhile.
+// Copy creates a database with the same data, in as few pages as possible, and
+// renames it to the path of f. It is complete and on stable storage before that:
+// when Copy fails, it leaves none. Nothing may be changed meanwhile.
 func (f *File) Copy(ctx context.Context, opts CopyOptions) (*Copy, error) {
 	before, err := lengthOf(f.path)
 	if err != nil {
@@ -55,8 +55,8 @@ func (f *File) Copy(ctx context.Context, opts CopyOptions) (*Copy, error) {
 	return c, nil
 }
 
-// Use has readers and writers turn to the copy. After an error, a power cut could
-// bring the old file back, without what is written from now on.
+// Use makes readers and writers switch to the copy. After an error, a power cut
+// could bring the old file back, without later changes.
 func (c *Copy) Use(step func(name string) error) error {
 	c.file.current.Store(c.fresh)
 	return errors.Join(step("sync the name"), c.file.notePlace(), durable.SyncDir(filepath.Dir(c.file.path)))
@@ -80,7 +80,7 @@ func lengthOf(path string) (int64, error) {
 	return info.Size(), nil
 }
 
-// copier makes a copy.
+// copier creates a copy.
 type copier struct {
 	*File
 	CopyOptions
@@ -124,7 +124,7 @@ func (c *copier) makeCopy(ctx context.Context, old *handle) (fresh *handle, err 
 	return fresh, nil
 }
 
-// fillCopy writes what is in old to a new file, and syncs it.
+// fillCopy writes the data of old to a new file, and syncs it.
 func (c *copier) fillCopy(ctx context.Context, file *os.File, old *handle) error {
 	if c.opts.Own != nil {
 		if err := c.opts.Own(file); err != nil {
@@ -148,8 +148,9 @@ func (c *copier) fillCopy(ctx context.Context, file *os.File, old *handle) error
 	return file.Sync()
 }
 
-// compare sees that a copy holds what it should, and that both are sound: a
-// damaged database is evidence, and is not replaced by what can be read of it.
+// compare returns an error unless a copy has the same data, and both files are
+// intact: a damaged database is evidence, and is not replaced with what can be read
+// of it.
 func (c *copier) compare(old, fresh *handle) error {
 	if err := c.Step("compare"); err != nil {
 		return err
@@ -161,8 +162,8 @@ func (c *copier) compare(old, fresh *handle) error {
 	})
 }
 
-// wantSound gives the first faults of the file of a database as an error, unless
-// pages are lost and that is all: the copy is made without them.
+// wantSound returns the first faults of a database file as an error, except lost
+// pages: the copy is made without them.
 func wantSound(path string, tx *bbolt.Tx) error {
 	faults := new(Damage)
 	_, err := pages.Verify(context.Background(), path, tx, pages.Options{}, faults.remember)
@@ -172,8 +173,8 @@ func wantSound(path string, tx *bbolt.Tx) error {
 	return err
 }
 
-// sameIn wants in one what is in the other. What is in the copy came from the
-// old one, so nothing else needs to be looked for there.
+// sameIn returns an error unless fresh has all that old has. All of fresh was
+// copied from old, so the other direction need not be compared.
 func sameIn(old, fresh *bbolt.Tx) error {
 	return old.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
 		copied := fresh.Bucket(name)
@@ -195,13 +196,13 @@ func sameIn(old, fresh *bbolt.Tx) error {
 }
 
 // copying fills a database from another, in the order of the keys, so that its
-// pages are as full as they can be.
+// pages are as full as possible.
 type copying struct {
 	ctx    context.Context
 	to     *bbolt.DB
 	commit func(*bbolt.Tx) error
 	tx     *bbolt.Tx
-	bytes  int // in tx
+	bytes  int // written in tx
 }
 
 func (c *copying) all(from *bbolt.Tx) (err error) {
@@ -238,11 +239,11 @@ func (c *copying) bucket(name []byte, from *bbolt.Bucket) error {
 		}
 		into.FillPercent = 1
 		c.bytes += len(key) + len(value)
-		return into.Put(key, value) // of the old one's memory, which stays
+		return into.Put(key, value) // it points into the old file's memory, which stays mapped
 	})
 }
 
-// next commits, and goes on in another transaction.
+// next commits, and continues in another transaction.
 func (c *copying) next() (err error) {
 	if err := c.ctx.Err(); err != nil {
 		return err
@@ -259,9 +260,9 @@ func (c *copying) next() (err error) {
 	return nil
 }
 
-// Size is how large the file is, and how much of it is free. The transaction must
-// be one of changes, or of a file that is read only: pages are not safe to read
-// while something is written.
+// Size returns the size of the file, and how much of it is free. The transaction
+// must be writable, or of a file opened read-only: pages are not safe to read while
+// another transaction writes.
 func (f *File) Size(tx *Tx) (size store.Size, err error) {
 	if size.Bytes, err = lengthOf(f.path); err != nil {
 		return size, err
@@ -275,7 +276,7 @@ func (f *File) Size(tx *Tx) (size store.Size, err error) {
 			return size, err
 		}
 		if page.Type == "free" {
-			id++ // the header may be of another time
+			id++ // the header may be of an earlier use of the page
 			continue
 		}
 		used += int64(1 + page.OverflowCount)

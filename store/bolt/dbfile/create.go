@@ -14,12 +14,12 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// The database is made under a name that begins with its own and this.
+// newSuffix follows the database's name in the name under which it is created.
 const newSuffix = ".new"
 
-// createOnce makes the database where there is none. A crash at any point
-// leaves none or a whole one; of several processes at once, one makes it and
-// the others find it.
+// createOnce creates the database where there is none. A crash at any point leaves
+// none or a complete one; of several concurrent processes, one creates it and the
+// others find it.
 func createOnce(path string, own func(*os.File) error) error {
 	_, err := os.Lstat(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -30,8 +30,8 @@ func createOnce(path string, own func(*os.File) error) error {
 	} else if err != nil {
 		return err
 	}
-	// Also where another process made it, or made it anew, and may not have
-	// come this far.
+	// Also where another process created or replaced it, and may not have synced
+	// the directory yet.
 	return durable.SyncDir(filepath.Dir(path))
 }
 
@@ -47,9 +47,9 @@ func makeNew(path string, own func(*os.File) error) error {
 	return moveNew(file.Name(), path)
 }
 
-// removeLeftovers removes what a crash left of making the database, or of
-// making it anew. Whoever calls it holds the database's lock; a process that is
-// making one just now will find that there is one.
+// removeLeftovers removes the files that a crash left while the database was
+// created or copied. The caller holds the database's lock; a process that is
+// creating one at the moment will find that it exists.
 func removeLeftovers(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
@@ -88,9 +88,9 @@ func fillNew(file *os.File, own func(*os.File) error) error {
 	return errors.Join(err, db.Close(), file.Sync())
 }
 
-// moveNew gives a new database its name. A link, unlike a rename, never takes
-// the place of a database that another process has made meanwhile; where the
-// file system knows no links, a rename has to do.
+// moveNew renames a new database to its name. A link, unlike a rename, never
+// replaces a database that another process has created meanwhile; where the file
+// system has no links, a rename is used.
 func moveNew(from, to string) error {
 	err := os.Link(from, to)
 	if err == nil || errors.Is(err, os.ErrExist) {

@@ -9,23 +9,22 @@ import (
 	"attachd/store/bolt/pages"
 )
 
-// MaxFaults is how many faults are listed; more are counted. A database that is
-// beyond hope has one in every record.
+// MaxFaults is how many faults are listed; more are only counted. A database that
+// is damaged throughout has one in every record.
 const MaxFaults = 1000
 
-// Damage is what is known to be wrong with an open database. Of a bucket whose
-// pages do not hang together, nothing is read or written: bbolt may end in a
-// loop there. Where a key is damaged, what is not found may be there all the
-// same. Where pages are free and used at once, a change could destroy what is
-// sound: none is made.
+// Damage is the known damage of an open database. A bucket whose pages are not a
+// valid tree is neither read nor written: bbolt may end in a loop there. Where a
+// key is damaged, an entry that is not found may exist all the same. Where pages
+// are both free and in use, a change could destroy intact data: none is made.
 type Damage struct {
-	found atomic.Pointer[map[string]pages.Fault] // by sentence; nil while nothing is known
+	found atomic.Pointer[map[string]pages.Fault] // by sentence; nil while none is known
 	worst atomic.Pointer[map[string]pages.Fault] // by bucket
 	mu    sync.Mutex
 	More  int // beyond MaxFaults
 }
 
-// add remembers a fault, and returns it as an error.
+// add records a fault, and returns it as an error.
 func (d *Damage) add(f pages.Fault) error {
 	d.remember(f)
 	return &DamageError{f.What}
@@ -53,7 +52,7 @@ func (d *Damage) remember(f pages.Fault) {
 	d.found.Store(&found)
 }
 
-// forget is for a database that was made anew, and is sound.
+// forget clears all faults, for a database that was rewritten, and is intact.
 func (d *Damage) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,7 +61,7 @@ func (d *Damage) forget() {
 	d.More = 0
 }
 
-// Sentences are the faults that are known.
+// Sentences returns the known faults.
 func (d *Damage) Sentences() []string {
 	if found := d.found.Load(); found != nil {
 		return slices.Sorted(maps.Keys(*found))
@@ -70,8 +69,8 @@ func (d *Damage) Sentences() []string {
 	return nil
 }
 
-// Harms says whether a fault may cost an entry, or lead a change astray. Lost
-// pages only take up room.
+// Harms says whether a fault may hide an entry, or misdirect a change. Lost pages
+// only take up room.
 func (d *Damage) Harms() bool {
 	worst := d.worst.Load()
 	if worst == nil {
@@ -85,7 +84,7 @@ func (d *Damage) Harms() bool {
 	return false
 }
 
-// refuses says why a bucket must not be touched.
+// refuses returns the fault for which a bucket must not be read or written, or nil.
 func (d *Damage) refuses(bucket []byte) error {
 	worst := d.worst.Load()
 	if worst == nil {
@@ -97,7 +96,8 @@ func (d *Damage) refuses(bucket []byte) error {
 	return nil
 }
 
-// doubts says why nobody can tell what is not in a bucket.
+// doubts returns the fault for which an entry that is not found in a bucket may
+// exist, or nil.
 func (d *Damage) doubts(bucket []byte) error {
 	worst := d.worst.Load()
 	if worst == nil {

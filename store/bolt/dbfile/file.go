@@ -1,8 +1,8 @@
-// Package dbfile is one file of bbolt that is open, or is being made, taken over
-// or copied, and is trusted in nothing: before each transaction it is checked
-// that the file is the one that was last committed, what is read is verified, and
-// a panic of bbolt over a damaged page is an error. What is found damaged is
-// remembered, and nothing is answered from there.
+// Package dbfile opens, creates, takes over and copies a bbolt file, and verifies
+// all of it: before each transaction it checks that the file is the one that was
+// last committed, entries are verified when they are read, and a panic of bbolt
+// over a damaged page becomes an error. Damage that is found is recorded, and
+// nothing is returned from there.
 package dbfile
 
 import (
@@ -22,15 +22,15 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// ErrLocked means that the database is in use.
+// ErrLocked means that another process holds the database.
 var ErrLocked = errors.New("another process holds the database")
 
 // Options say how to open a file.
 type Options struct {
 	LockTimeout time.Duration        // how long to wait for another process that holds it
-	ReadOnly    bool                 // it must be there, and is not changed
+	ReadOnly    bool                 // it must exist, and is not changed
 	MakeRoom    func() bool          // called when the disk is full; may be nil
-	Own         func(*os.File) error // hands a new file to the user it should belong to; may be nil
+	Own         func(*os.File) error // sets the owner of a new file; may be nil
 	Lost        func(error)          // must end the process: bbolt keeps locks that it never releases
 }
 
@@ -41,13 +41,13 @@ type File struct {
 	current atomic.Pointer[handle]       // Copy.Use puts another in its place
 	place   atomic.Pointer[inplace.File] // of current
 	known   Damage
-	older   bool // a copy of an older database, which has no checksums
-	mixed   bool // one whose take-over has not come to its end
-	large   bool // not all of it was verified when it was opened
+	older   bool // an older database, which has no checksums
+	mixed   bool // one whose takeover is not complete
+	large   bool // part of it was not verified when it was opened
 }
 
-// Open opens the file at path and makes it where there is none yet. The
-// directory must be there.
+// Open opens the file at path and creates it where there is none yet. The directory
+// must exist.
 func Open(path string, opts Options) (*File, error) {
 	if !opts.ReadOnly {
 		if err := createOnce(path, opts.Own); err != nil {
@@ -71,7 +71,7 @@ func Open(path string, opts Options) (*File, error) {
 	return f, nil
 }
 
-// verifyAtStart refuses what is no whole database.
+// verifyAtStart returns an error for a file that is not an intact database.
 func (f *File) verifyAtStart() error {
 	if err := f.verifyPages(); err != nil {
 		return err
@@ -96,19 +96,19 @@ func (f *File) Path() string { return f.path }
 // ReadOnly says whether changes fail.
 func (f *File) ReadOnly() bool { return f.current.Load().IsReadOnly() }
 
-// Close waits for transactions to end.
+// Close waits for transactions to end, and closes the file.
 func (f *File) Close() error { return f.locked(f.current.Load().Close) }
 
-// openHandle opens a file that is there. It leaves syncing as bbolt has it:
-// always, the list of free pages included, so that opening reads that list and
-// scans nothing.
+// openHandle opens an existing file. It leaves bbolt's sync options at their
+// defaults: every commit is synced, including the list of free pages, so that
+// opening reads that list and scans nothing.
 func openHandle(path string, lockTimeout time.Duration, readOnly bool) (opened *handle, err error) {
 	var file *os.File
 	var db *bbolt.DB
 	options := &bbolt.Options{
 		Timeout:         lockTimeout,
 		ReadOnly:        readOnly,
-		PreLoadFreelist: true, // also of a copy, whose Size may be asked for
+		PreLoadFreelist: true, // also of a read-only copy, for Size
 		InitialMmapSize: roomToGrow,
 		FreelistType:    bbolt.FreelistMapType,
 		NoStatistics:    true,
@@ -118,9 +118,9 @@ func openHandle(path string, lockTimeout time.Duration, readOnly bool) (opened *
 			return opened, err
 		},
 	}
-	err = WithoutPanic(func() error { // bbolt panics at some damaged files
+	err = WithoutPanic(func() error { // bbolt panics on some damaged files
 		db, err = bbolt.Open(path, 0o600, options)
-		if errors.Is(err, syscall.ENOMEM) { // little address space is allowed here
+		if errors.Is(err, syscall.ENOMEM) { // the process may use little address space
 			options.InitialMmapSize = 0
 			db, err = bbolt.Open(path, 0o600, options)
 		}
@@ -129,8 +129,8 @@ func openHandle(path string, lockTimeout time.Duration, readOnly bool) (opened *
 	if err != nil {
 		return nil, err
 	}
-	// While this waited for the lock, its holder may have put another file in
-	// the place of the one that was opened (see Copy), and holds that now.
+	// While this waited for the lock, its holder may have replaced the file that
+	// was opened with another (see Copy), and hold that now.
 	same, err := isFileAt(path, file)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -160,18 +160,19 @@ func isFileAt(path string, file *os.File) (bool, error) {
 	return os.SameFile(opened, there), nil
 }
 
-// growth is by how many bytes a full file grows: little enough for a small
-// disk, and enough for some thousand attachments.
+// growth is by how many bytes a full file grows: little enough for a small disk,
+// and enough for some thousand attachments.
 const growth = 1 << 20
 
-// fromSystem says whether an error is about a file rather than its content.
+// fromSystem says whether an error is about access to a file rather than its
+// content.
 func fromSystem(err error) bool {
 	var number syscall.Errno
 	var path *os.PathError
 	return errors.As(err, &number) || errors.As(err, &path)
 }
 
-// isWhole checks what can be seen without reading everything.
+// isWhole checks what can be checked without reading the whole file.
 func isWhole(tx *Tx) error {
 	file, err := os.Stat(tx.DB().Path())
 	if err != nil {
@@ -181,14 +182,14 @@ func isWhole(tx *Tx) error {
 		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
 	}
 	for _, name := range schema.Original {
-		if tx.bucket(name) == nil && !bytes.Equal(name, schema.Pending) { // which older ones lack
+		if tx.bucket(name) == nil && !bytes.Equal(name, schema.Pending) { // older databases lack it
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
 		}
 	}
 	return nil
 }
 
-// Upgrade makes what a database from an earlier version lacks.
+// Upgrade creates the buckets that a database from an earlier version lacks.
 func (f *File) Upgrade() error {
 	missing := false
 	err := f.View(func(tx *Tx) error {
@@ -229,11 +230,11 @@ func (f *File) InPlace() error {
 	return fmt.Errorf("%w. Changes are refused until it is back. This process still has it: if it is gone for good, run `attachd backup DIR` before the server stops, then stop it and restore that", err)
 }
 
-// HasLastCommit fails with store.ErrOverwritten when the file has not what was
-// last committed, as far as its length and its meta pages say.
+// HasLastCommit returns store.ErrOverwritten when the file lacks the last commit,
+// as far as its length and its meta pages show.
 func (f *File) HasLastCommit() error { return f.current.Load().holds() }
 
-// notePlace notes which file the database is.
+// notePlace records which file the path leads to.
 func (f *File) notePlace() error {
 	p, err := inplace.Of(f.path)
 	if err == nil {

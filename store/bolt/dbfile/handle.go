@@ -15,16 +15,16 @@ import (
 	"attachd/store/bolt/pages"
 )
 
-// handle is an open file of bbolt that is looked at before each transaction, so
-// that bbolt does not come upon meta pages that are none: it panics at these
-// with locks held that it never releases.
+// handle is an open bbolt file whose meta pages are checked before each
+// transaction, so that bbolt does not read invalid ones: it would panic with locks
+// held that it never releases.
 type handle struct {
 	*bbolt.DB
 	file   *os.File                             // bbolt's own
 	size   int                                  // of a page, in bytes
 	last   atomic.Uint64                        // number of the last commit
 	mapped sync.RWMutex                         // held for reading while metas is read
-	metas  []byte                               // the first two pages of the file, mapped; nil when closed, and where mapMetas maps none
+	metas  []byte                               // the first two pages of the file, mapped; nil when closed, and where mapMetas does not map
 	whole  atomic.Pointer[[pages.MetaSize]byte] // the last meta page that was verified
 }
 
@@ -44,7 +44,7 @@ func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
 	return h, err
 }
 
-// Begin fails with ErrOverwritten where bbolt's own would panic.
+// Begin returns ErrOverwritten where bbolt's Begin would panic.
 func (h *handle) Begin(writable bool) (*bbolt.Tx, error) {
 	if _, err := h.written(); err != nil {
 		return nil, err
@@ -63,11 +63,11 @@ func (h *handle) unmap() error {
 	return unmapMetas(metas)
 }
 
-// committed notes the number of a commit that was made.
+// committed records the number of a successful commit.
 func (h *handle) committed(id int) { h.last.Store(uint64(id)) }
 
-// holds fails with ErrOverwritten when the file has not what was last committed,
-// as far as its length and its meta pages say.
+// holds returns ErrOverwritten when the file lacks the last commit, as far as its
+// length and its meta pages show.
 func (h *handle) holds() error {
 	want, err := h.written()
 	if err != nil {
@@ -86,8 +86,8 @@ func (h *handle) holds() error {
 }
 
 // written is the length in bytes that the last commit gives the file, or 0 where
-// that is not known. It fails with ErrOverwritten when no meta page is of that
-// commit. It reads memory and calls nothing, since every request asks.
+// that is unknown. It returns ErrOverwritten when no meta page is of that commit.
+// It reads mapped memory and makes no system call, since every request calls it.
 func (h *handle) written() (length int64, err error) {
 	for {
 		last := h.last.Load()
@@ -95,8 +95,8 @@ func (h *handle) written() (length int64, err error) {
 		if h.last.Load() == last {
 			return length, err
 		}
-		// Of commits that are made meanwhile, the second writes to the page of the
-		// last one: what was read may be neither.
+		// If commits are made meanwhile, the second one overwrites the page of the
+		// last one: what was read may be of neither.
 	}
 }
 
@@ -108,7 +108,7 @@ func (h *handle) writtenBy(last uint64) (length int64, err error) {
 			return nil
 		}
 		newest := h.newest(last)
-		// While a commit is being made, its page may be there already.
+		// While a commit is being made, its meta page may be written already.
 		if newest == nil || newest.Commit() > last+1 {
 			return fmt.Errorf("commit %d is not in it", last)
 		}
@@ -121,9 +121,9 @@ func (h *handle) writtenBy(last uint64) (length int64, err error) {
 	return length, nil
 }
 
-// newest gives the last of the meta pages from a commit on that are whole. It
-// touches both pages, as bbolt does. The page of the last commit is never written
-// to, so that a commit that is being made does no harm.
+// newest returns the newest of the valid meta pages from a commit on. It reads both
+// pages, as bbolt does. The page of the last commit is never overwritten by the
+// next, so a commit that is being made does not interfere.
 func (h *handle) newest(from uint64) (newest pages.Meta) {
 	for at := pages.HeaderSize; at < len(h.metas); at += h.size {
 		m := pages.Meta(h.metas[at : at+pages.MetaSize])
@@ -134,7 +134,7 @@ func (h *handle) newest(from uint64) (newest pages.Meta) {
 	return newest
 }
 
-// isWhole verifies a meta page, unless it is the one that was verified before.
+// isWhole verifies a meta page, unless it is the one that was verified last.
 func (h *handle) isWhole(m pages.Meta) bool {
 	if known := h.whole.Load(); known != nil && bytes.Equal(m, known[:]) {
 		return true

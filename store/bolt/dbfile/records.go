@@ -15,19 +15,19 @@ func Load[Record any](tx *Tx, bucket, key []byte) (*Record, error) {
 	return schema.Decode[Record](bucket, data)
 }
 
-// Cache keeps decoded JSON records of those kinds that nearly every request
-// reads. Its key is all the bytes of a record, so that one that changes is
-// another, and nothing has to be dropped but for room.
+// Cache is a cache of decoded JSON records of those kinds that nearly every request
+// reads. Its key is all the bytes of a record, so that a changed record has another
+// key, and entries are evicted only to make room.
 type Cache[Record any] struct {
 	mu      sync.RWMutex
 	records map[string]*Record
 }
 
-// cachedRecords is how many records of a kind are cached; each is some hundred
+// cachedRecords is how many records of a kind are cached; each is a few hundred
 // bytes.
 const cachedRecords = 4096
 
-// Load is Load, for records that the caller leaves as they are.
+// Load is the function Load, for records that the caller does not modify.
 func (d *Cache[Record]) Load(tx *Tx, bucket, key []byte) (*Record, error) {
 	data := tx.Get(bucket, key)
 	if data == nil {

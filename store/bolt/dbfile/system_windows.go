@@ -1,7 +1,8 @@
 package dbfile
 
-// roomToGrow is none: here the file itself would be made as large at once.
+// roomToGrow is 0: on Windows the file itself would be enlarged to that size at
+// once.
 const roomToGrow = 0
 
-// replacesOpen says whether a file that is open can be replaced by another.
+// replacesOpen says whether a file can be replaced while it is open.
 const replacesOpen = false

@@ -13,34 +13,34 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// A commit that fails because the disk is full is tried FullTries times more,
-// FullPause apart: a page that was freed can be written again once nobody reads
-// it any more.
+// A commit that fails because the disk is full is retried FullTries times,
+// FullPause apart: a page that was freed can be reused once no reader needs it any
+// more.
 const (
 	FullTries = 5
 	FullPause = 10 * time.Millisecond
 )
 
-// A database of an earlier format has no checksums. It gets them when it is first
-// opened for writing, in batches, one transaction each, so that little disk space
-// and memory is needed. The bucket "takeover" exists meanwhile and holds the last
-// entry that was done: after a crash, the next start continues there. The first
-// transaction renames the bucket "meta", so that earlier versions refuse the file
-// from then on.
+// A database of an earlier format has no checksums. It is taken over when it is
+// first opened for writing: checksums are added in batches, one transaction each,
+// so that little disk space and memory is needed. The bucket "takeover" exists
+// meanwhile and holds the last entry that was done: after a crash, the next start
+// continues there. The first transaction renames the bucket "meta", so that earlier
+// versions refuse the file from then on.
 const (
 	takenAtOnce  = 20_000  // entries in a transaction
 	takenAtATime = 8 << 20 // bytes in a transaction, about
 )
 
-var takeoverKey = []byte("at") // in schema.Takeover: bucket 0 key, of the entry that was done last
+var takeoverKey = []byte("at") // in schema.Takeover; its value is the bucket, 0, and the key of the last entry that was done
 
-// TakeOver gives an older database its checksums. First it calls replay for what
-// only its write-ahead log has, since that fits the database as it was.
+// TakeOver adds checksums to an older database. First it calls replay for the
+// changes that only its write-ahead log has, since they fit the database as it was.
 func (f *File) TakeOver(replay func() error) error {
 	if !f.older && !f.mixed {
 		return nil
 	}
-	if f.known.Harms() { // with checksums, what is damaged would pass for what was written
+	if f.known.Harms() { // with checksums, damaged entries would pass for intact ones
 		return damagedFile(f.known.Sentences())
 	}
 	if f.older {
@@ -66,8 +66,8 @@ func (f *File) TakeOver(replay func() error) error {
 	return nil
 }
 
-// WithRoom runs do, and runs it again while the disk is full: up to FullTries
-// times, FullPause apart, with the ballast given up.
+// WithRoom runs do, and retries it while the disk is full: up to FullTries times,
+// FullPause apart, after giving up the ballast.
 func (f *File) WithRoom(do func() error) error {
 	err := do()
 	for tries := 0; tries < FullTries && durable.IsFull(err); tries++ {
@@ -96,7 +96,7 @@ func replaceMeta(tx *Tx) error {
 	return tx.DeleteBucket(schema.OldMeta)
 }
 
-// takeOverMore says whether there is more to do.
+// takeOverMore takes over a batch, and says whether there is more to do.
 func takeOverMore(tx *bbolt.Tx) (more bool, err error) {
 	state := tx.Bucket(schema.Takeover)
 	last, after, _ := bytes.Cut(bytes.Clone(state.Get(takeoverKey)), []byte{0})
@@ -107,7 +107,7 @@ func takeOverMore(tx *bbolt.Tx) (more bool, err error) {
 	for _, name := range names[max(0, slices.IndexFunc(names, func(name []byte) bool { return bytes.Equal(name, last) })):] {
 		bucket := tx.Bucket(name)
 		if bucket == nil {
-			continue // it is made later
+			continue // it is created later
 		}
 		if !bytes.Equal(name, last) {
 			after = nil
@@ -125,7 +125,7 @@ func takeOverMore(tx *bbolt.Tx) (more bool, err error) {
 	return false, tx.DeleteBucket(schema.Takeover)
 }
 
-// someEntries copies entries behind a key, as many as there is room for.
+// someEntries copies the entries after a key, as many as fit into a batch.
 func someEntries(bucket *bbolt.Bucket, after []byte, left, room *int) (keys, values [][]byte, done bool) {
 	cursor := bucket.Cursor()
 	key, value := cursor.First()

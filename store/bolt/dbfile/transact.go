@@ -11,16 +11,16 @@ import (
 	"attachd/store"
 )
 
-// View runs read in a read transaction. A panic in read ends that alone. One
-// where the transaction begins or ends leaves bbolt's locks held: see locked.
-// Nothing that points into the transaction may leave it.
+// View runs read in a read transaction. A panic in read ends only that transaction;
+// one where the transaction begins or ends leaves bbolt's locks held: see locked.
+// Nothing that points into the transaction may outlive it.
 func (f *File) View(read func(*Tx) error) error {
 	for {
 		db := f.current.Load()
 		err := f.viewIn(db, read)
 		if !errors.Is(err, bolterrors.ErrDatabaseNotOpen) || f.current.Load() == db {
 			return err
-		} // a copy took its place before the transaction began
+		} // a copy replaced the file before the transaction began
 	}
 }
 
@@ -47,8 +47,7 @@ func (f *File) viewIn(db *handle, read func(*Tx) error) error {
 
 func (f *File) wrap(tx *bbolt.Tx) *Tx { return &Tx{Tx: tx, older: f.older, known: &f.known} }
 
-// Update makes a change in a transaction of its own, while the database is being
-// opened.
+// Update makes a change in one transaction, while the database is being opened.
 func (f *File) Update(apply func(*Tx) error) error {
 	db := f.current.Load()
 	var tx *bbolt.Tx
@@ -71,13 +70,12 @@ func (f *File) Update(apply func(*Tx) error) error {
 		return err
 	})
 	if err != nil {
-		_ = f.locked(tx.Rollback) // a commit that failed may have done so
+		_ = f.locked(tx.Rollback) // a commit that failed may have rolled it back
 	}
 	return err
 }
 
-// Begin begins a transaction that changes the file. It ends with Commit or
-// Rollback.
+// Begin begins a read-write transaction. It ends with Commit or Rollback.
 func (f *File) Begin() (*Tx, error) {
 	var tx *bbolt.Tx
 	err := f.locked(func() (err error) {
@@ -90,7 +88,8 @@ func (f *File) Begin() (*Tx, error) {
 	return f.wrap(tx), nil
 }
 
-// Commit commits a transaction by calling commit. HasLastCommit comes before.
+// Commit commits a transaction by calling commit. The caller calls HasLastCommit
+// before.
 func (f *File) Commit(tx *Tx, commit func(*bbolt.Tx) error) error {
 	db, id := f.current.Load(), tx.ID()
 	err := WithoutPanic(func() error { return commit(tx.Tx) })
@@ -112,8 +111,8 @@ func (f *File) LastCommit() (id int, err error) {
 	return id, err
 }
 
-// locked runs a part of bbolt that takes its locks. It releases them by plain
-// statements, so a panic in it leaves them held, for ever: the database is given
+// locked runs a function of bbolt that takes bbolt's locks. bbolt releases them
+// without defer, so a panic in it leaves them held for ever: the database is given
 // up then.
 func (f *File) locked(do func() error) error {
 	err := WithoutPanic(do)
@@ -128,10 +127,10 @@ func (f *File) giveUp(cause error) {
 	f.opts.Lost(fmt.Errorf("the database %s can be used no more by this process, which ends: %w. Whatever was acknowledged is kept. Start attachd again; should this come back, look at the disk and the system's log, and run: attachd check", f.path, cause))
 }
 
-// WithoutPanic turns a panic into an error. bbolt panics when a page is not
-// what it should be, and the system ends a process that touches a page which
-// the disk cannot give; neither must end the server, where reads of other
-// pages may go on. Damage that Tx came upon is an error as it is.
+// WithoutPanic turns a panic into an error. bbolt panics when a page is invalid,
+// and the system faults a process that reads a mapped page which the disk cannot
+// read; neither must end the server, where reads of other pages may go on. A
+// DamageError that Tx panics with is returned as it is.
 func WithoutPanic(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -146,8 +145,8 @@ func WithoutPanic(do func() error) (err error) {
 	return do()
 }
 
-// PanicError is a panic that has become an error: a sentence for people, and the
-// stack for whoever asks.
+// PanicError is a panic turned into an error: a sentence for people, and the stack
+// for the log.
 type PanicError struct {
 	value any
 	stack []byte
@@ -160,15 +159,15 @@ func (p *PanicError) Error() string {
 	return fmt.Sprintf("panic: %v", p.value)
 }
 
-// Unwrap says that the storage is to blame: nothing else panics in a
+// Unwrap makes it an ErrDamaged: nothing but damaged storage causes a panic in a
 // transaction.
 func (p *PanicError) Unwrap() error { return store.ErrDamaged }
 
-// Stack is where it happened, as debug.Stack gives it.
+// Stack is the stack of the panic, as debug.Stack returns it.
 func (p *PanicError) Stack() []byte { return p.stack }
 
-// isFault says whether memory could not be read, as of a page of the file that
-// the disk cannot give or that was cut off.
+// isFault says whether memory could not be read, such as a mapped page of the file
+// that the disk cannot read or that was cut off.
 func (p *PanicError) isFault() bool {
 	_, is := p.value.(interface{ Addr() uintptr })
 	return is

@@ -13,20 +13,20 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// DamageError says what is not as it was written.
+// DamageError says which entry or page is damaged, and how.
 type DamageError struct{ what string }
 
 func (d *DamageError) Error() string { return store.ErrDamaged.Error() + ": " + d.what }
 
 func (d *DamageError) Unwrap() error { return store.ErrDamaged }
 
-// Tx is a transaction. All that reads entries goes through it: what it returns
-// was verified. It panics with a DamageError, which View and WithoutPanic return,
-// rather than return a damaged entry, or say that something is missing while keys
-// of its bucket are known to be damaged.
+// Tx is a transaction. All reads of entries use it: what it returns was verified.
+// It panics with a DamageError, which View and WithoutPanic return as an error,
+// rather than return a damaged entry, or report an entry as missing while keys of
+// its bucket are known to be damaged.
 type Tx struct {
 	*bbolt.Tx
-	older bool // of a copy of an older database, without checksums
+	older bool // of a read-only copy of an older database, without checksums
 	known *Damage
 }
 
@@ -38,7 +38,7 @@ func (tx *Tx) Bucket(name []byte) *bbolt.Bucket {
 	return tx.bucket(name)
 }
 
-// bucket is Bucket for callers that only ask whether it exists.
+// bucket is Bucket for callers that only check whether it exists.
 func (tx *Tx) bucket(name []byte) *bbolt.Bucket {
 	if tx.older && bytes.Equal(name, schema.Meta) {
 		name = schema.OldMeta
@@ -55,7 +55,7 @@ func (tx *Tx) Get(bucket, key []byte) []byte {
 	sealed := b.Get(key)
 	if sealed == nil {
 		tx.MustKnowKeys(bucket)
-		(&Cursor{tx: tx, bucket: bucket, all: true, cursor: b.Cursor()}).Seek(key) // looks for a key that led the search astray
+		(&Cursor{tx: tx, bucket: bucket, all: true, cursor: b.Cursor()}).Seek(key) // finds a damaged key that misdirected the search
 		return nil
 	}
 	value, err := tx.open(bucket, key, sealed)
@@ -65,7 +65,7 @@ func (tx *Tx) Get(bucket, key []byte) []byte {
 	return value
 }
 
-// open verifies an entry, and remembers it when it is damaged.
+// open verifies an entry, and records it when it is damaged.
 func (tx *Tx) open(bucket, key, sealed []byte) ([]byte, error) {
 	if tx.older {
 		return sealed, nil
@@ -84,7 +84,7 @@ func (tx *Tx) MustKnowKeys(bucket []byte) {
 	}
 }
 
-// HasNone says whether a bucket is known to be empty, or is not there.
+// HasNone says whether a bucket is known to be empty, or does not exist.
 func (tx *Tx) HasNone(bucket []byte) bool {
 	if tx.known.doubts(bucket) != nil {
 		return false
@@ -97,7 +97,7 @@ func (tx *Tx) HasNone(bucket []byte) bool {
 	return first == nil
 }
 
-// Entries is a cursor over a bucket that exists, and of which all keys are known.
+// Entries is a cursor over a bucket that exists, and of which no key is damaged.
 func (tx *Tx) Entries(bucket []byte) *Cursor {
 	tx.MustKnowKeys(bucket)
 	e := tx.Readable(bucket)
@@ -105,18 +105,18 @@ func (tx *Tx) Entries(bucket []byte) *Cursor {
 	return e
 }
 
-// Readable is Entries for callers that want whatever can be read.
+// Readable is Entries for callers that want all entries that can be read.
 func (tx *Tx) Readable(bucket []byte) *Cursor {
 	return &Cursor{tx: tx, bucket: bucket, cursor: tx.Bucket(bucket).Cursor()}
 }
 
-// Cursor walks a bucket. A damaged entry has the value nil, and Bad says what is
-// wrong. Keys that do not ascend are damage that ends the walk: where a page
-// leads back to itself, nothing else would.
+// Cursor iterates over a bucket. A damaged entry has the value nil, and Bad has the
+// error. Keys that do not ascend are damage that ends the iteration: where a page
+// leads back to itself, nothing else would end it.
 type Cursor struct {
 	tx     *Tx
 	bucket []byte
-	all    bool // a key that may be missing ends it
+	all    bool // a key that may be missing ends the iteration
 	cursor *bbolt.Cursor
 	Bad    error
 	Sealed []byte // the value with its checksum
@@ -135,8 +135,8 @@ func (e *Cursor) Last() (key, value []byte) {
 	return e.verified(e.cursor.Last())
 }
 
-// Seek moves to a key, or to the next one. It verifies the entry before as well: where a damaged key leads the search
-// astray, it ends next to that one.
+// Seek moves to a key, or to the next one. It also verifies the entry before: where
+// a damaged key misdirects the search, it ends next to that entry.
 func (e *Cursor) Seek(to []byte) (key, value []byte) {
 	key, sealed := e.cursor.Seek(to)
 	if before, was := e.cursor.Prev(); before != nil {
@@ -188,14 +188,14 @@ func (e *Cursor) verified(key, sealed []byte) (_, value []byte) {
 	return key, value
 }
 
-// Must panics at a damaged entry.
+// Must panics if the current entry is damaged.
 func (e *Cursor) Must() {
 	if e.Bad != nil {
 		panic(e.Bad)
 	}
 }
 
-// Caught returns damage that do comes upon as an error, so that the caller can go
+// Caught returns damage that do panics with as an error, so that the caller can go
 // on with something else.
 func Caught(do func() error) (err error) {
 	defer func() {
@@ -210,7 +210,7 @@ func Caught(do func() error) (err error) {
 	return do()
 }
 
-// Refused says why nothing of a bucket can be read, if so.
+// Refused returns the damage for which a bucket cannot be read, or nil.
 func (tx *Tx) Refused(bucket []byte) error { return tx.known.refuses(bucket) }
 
 // Count counts the entries of a bucket, also damaged ones.
@@ -225,8 +225,8 @@ func (tx *Tx) Count(bucket []byte) (n int64) {
 	return n
 }
 
-// Numbered runs through a bucket whose keys are numbers, from the first after
-// that on. A copy of an older database may not have the bucket.
+// Numbered iterates over a bucket whose keys are numbers, from the first greater
+// than after on. A read-only copy of an older database may lack the bucket.
 func (tx *Tx) Numbered(bucket []byte, after uint64) func(yield func(seq uint64, value []byte) bool) {
 	return func(yield func(uint64, []byte) bool) {
 		if tx.Bucket(bucket) == nil || after+1 == 0 {
@@ -254,14 +254,14 @@ func (tx *Tx) FirstEntries(bucket, from []byte, limit int) (list []KeyValue) {
 	return list
 }
 
-// Has says whether a key is there.
+// Has says whether a key exists.
 func (tx *Tx) Has(bucket, key []byte) bool {
 	return tx.Get(bucket, key) != nil
 }
 
-// Under runs through the pairs whose keys begin with prefix, from the first
-// after prefix+after on, and yields what follows the prefix. They are gone
-// when the transaction is. The bucket must not be changed meanwhile.
+// Under iterates over the entries whose keys begin with prefix, from the first
+// greater than prefix+after on, and yields the rest of the key and the value. They
+// are valid until the transaction ends. The bucket must not be changed meanwhile.
 func (tx *Tx) Under(bucket, prefix, after []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func([]byte, []byte) bool) {
 		start := schema.Join(prefix, after)
@@ -276,7 +276,7 @@ func (tx *Tx) Under(bucket, prefix, after []byte) iter.Seq2[[]byte, []byte] {
 			}
 			key, value = cursor.Next()
 		}
-		tx.MustKnowKeys(bucket) // the entry behind may have been one of these
+		tx.MustKnowKeys(bucket) // the entry behind may be one with a damaged key
 	}
 }
 
@@ -288,8 +288,8 @@ func (tx *Tx) HasUnder(bucket, prefix []byte) bool {
 	return false
 }
 
-// RestsUnder copies what follows the prefix in all keys that begin with it,
-// so that the bucket can be changed.
+// RestsUnder copies the rests of all keys that begin with the prefix, so that the
+// bucket can be changed.
 func (tx *Tx) RestsUnder(bucket, prefix []byte) (rests [][]byte) {
 	for rest := range tx.Under(bucket, prefix, nil) {
 		rests = append(rests, bytes.Clone(rest))
@@ -297,12 +297,13 @@ func (tx *Tx) RestsUnder(bucket, prefix []byte) (rests [][]byte) {
 	return rests
 }
 
-// HasBucket says whether there is a bucket.
+// HasBucket says whether a bucket exists.
 func (tx *Tx) HasBucket(name []byte) bool { return tx.Bucket(name) != nil }
 
 // Put writes a value with its checksum. It keeps no reference to key or value.
 func (tx *Tx) Put(bucket, key, value []byte) error {
-	// A copy: bbolt holds on to it, and whoever gave it may be gone by the commit.
+	// A copy: bbolt keeps a reference to it, and the caller's memory may be reused
+	// before the commit.
 	if tx.older {
 		value = bytes.Clone(value)
 	} else {
@@ -322,5 +323,5 @@ func (tx *Tx) Delete(bucket, key []byte) error {
 	return nil
 }
 
-// SetSequence sets the last number that a bucket gave out.
+// SetSequence sets the last number that a bucket assigned.
 func (tx *Tx) SetSequence(bucket []byte, seq uint64) error { return tx.Bucket(bucket).SetSequence(seq) }

@@ -9,14 +9,14 @@ import (
 	"attachd/store/bolt/pages"
 )
 
-// coldSize, in bytes, is the largest database that a start verifies as a whole,
-// in about a tenth of a second. Of a larger one, the start verifies the pages
-// above the leaves, and a goroutine the rest once the server runs.
+// coldSize, in bytes, is the largest database that a start verifies completely, in
+// about a tenth of a second. Of a larger one, the start verifies the pages above
+// the leaves, and a goroutine the rest once the server runs.
 const coldSize = 64 << 20
 
-// verifyPages verifies a database that is being opened. Damage with which bbolt might
-// loop or crash is an error; other damage is remembered, and refused when asked
-// for.
+// verifyPages verifies a database that is being opened. Damage that might make
+// bbolt loop or crash is an error; other damage is recorded, and an error when it
+// is read.
 func (f *File) verifyPages() error {
 	err := f.View(func(tx *Tx) error {
 		f.large = tx.Size() > coldSize
@@ -30,9 +30,9 @@ func (f *File) verifyPages() error {
 	return err
 }
 
-// Verify verifies the whole file as it was last committed, and remembers what it
-// finds. Rest, when set, is called now and then with how long the work took since.
-// No copy may take the place of the file meanwhile.
+// Verify verifies the whole file as it was last committed, and records the faults.
+// rest, when set, is called now and then with the time worked since the last call.
+// The file must not be replaced with a copy meanwhile.
 func (f *File) Verify(ctx context.Context, rest func(took time.Duration)) (faults *Damage, err error) {
 	for range overtakenTries {
 		faults = new(Damage)
@@ -50,16 +50,16 @@ func (f *File) Verify(ctx context.Context, rest func(took time.Duration)) (fault
 	return faults, err
 }
 
-// overtakenTries is how often a walk begins again when commits are too quick.
+// overtakenTries is how often a verification is restarted when commits overtake it.
 const overtakenTries = 100
 
-// Known is the damage that is known of.
+// Known returns the known damage.
 func (f *File) Known() []string { return f.known.Sentences() }
 
-// Refused says why nothing of a bucket can be read, if so.
+// Refused returns the damage for which a bucket cannot be read, or nil.
 func (f *File) Refused(bucket []byte) error { return f.known.refuses(bucket) }
 
-// Unverified says whether the start left some of a large file to a later Verify.
+// Unverified says whether the start left part of a large file to a later Verify.
 func (f *File) Unverified() bool { return f.large }
 
 func damagedFile(faults []string) error { return &store.DamagedError{Faults: faults} }
