@@ -21,8 +21,8 @@ import (
 // before the last of them has closed the old one: no reader sees a state from
 // before an acknowledged change.
 //
-// It waits until no Snapshot, Check or Verify reads the old file: changes could not be made
-// meanwhile.
+// It waits until no Snapshot, Check or Verify reads the old file: changes could not
+// be made meanwhile.
 func (b *Store) Compact(ctx context.Context) (done store.Compaction, err error) {
 	b.replacing.Lock()
 	defer b.replacing.Unlock()

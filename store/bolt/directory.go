@@ -16,7 +16,7 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// needID refuses the one id that lists could not begin after.
+// needID refuses the zero id, which lists could not begin after.
 func needID(id uuid.UUID) error {
 	if id == uuid.Nil {
 		return records.Refuse(store.ErrConflict, "The id %s cannot be used.", id)
@@ -29,8 +29,8 @@ func malformed(o store.Object) error {
 	return fmt.Errorf("store: malformed %T: %+v", o, o)
 }
 
-// putObject checks what the object names, plans to write it, and says whether
-// it is new.
+// putObject checks the references of the object, plans to write it, and says
+// whether it is new.
 func (p *plan) putObject(o store.Object) (created bool, err error) {
 	switch o := o.(type) {
 	case store.User:
@@ -120,8 +120,8 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	if !p.has(schema.Spaces, []byte(e.Space)) {
 		return false, records.NoSpace(e.Space)
 	}
-	// The owner may have been deleted: a system of record goes on telling of
-	// tickets whose owners have left.
+	// The owner may have been deleted: a system of record still sends tickets whose
+	// owners have left.
 	if e.Kind == store.Ticket && !p.has(schema.Users, e.OwnerID[:]) {
 		return false, records.Refuse(store.ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
 	}
@@ -175,8 +175,8 @@ func (p *plan) putComment(c store.Comment) (created bool, err error) {
 	return true, errors.Join(p.save(schema.Entities, parent, ticket), p.save(schema.Comments, key, record))
 }
 
-// lastComment is the last number that a comment of the ticket has. Those that
-// have none, since they are older than the numbers, are numbered first.
+// lastComment is the highest number of a comment of the ticket. Comments without a
+// number, which are older than the numbers, are numbered first.
 func (p *plan) lastComment(ticket *schema.EntityRecord, id uuid.UUID) (last int, err error) {
 	if ticket.Comments > 0 {
 		return ticket.Comments, nil
@@ -344,8 +344,8 @@ func (b *Store) Members(ctx context.Context, slug string, after uuid.UUID, limit
 	return list, err
 }
 
-// viewSpace does nothing for a space that is not there: its slug may be
-// anything, a zero byte included, and must not get into a scan.
+// viewSpace does nothing for a space that does not exist: its slug may be anything,
+// including a zero byte, and must not be used as a prefix.
 func (b *Store) viewSpace(ctx context.Context, slug string, read func(*dbfile.Tx) error) error {
 	return b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		if !tx.Has(schema.Spaces, []byte(slug)) {
@@ -393,9 +393,9 @@ func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err
 	return e, err
 }
 
-// visibleEntity is records.Entity for callers: what is in a space is there as long as
-// the space is. A deletion takes the space away first, and an import brings it
-// last.
+// visibleEntity is records.Entity for callers: an object in a space is visible as
+// long as its space exists. A deletion deletes the space first, and an import
+// creates it last.
 func (b *Store) visibleEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
 	record, err := b.entities.Load(tx, schema.Entities, schema.ParentKey(p))
 	if err == nil && record != nil && !tx.Has(schema.Spaces, []byte(record.Space)) {
@@ -407,7 +407,7 @@ func (b *Store) visibleEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, erro
 	return records.EntityOf(record, p)
 }
 
-// isVisible says whether a parent is there for callers.
+// isVisible says whether a parent is visible to callers.
 func (b *Store) isVisible(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	_, err := b.visibleEntity(tx, p)
 	if errors.Is(err, store.ErrNotFound) {

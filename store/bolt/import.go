@@ -19,50 +19,51 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// bbolt keeps what a transaction writes in sorted arrays, one for each page
-// that was there before, and splits them when it commits: n keys in no order
-// that all fall into one page move each other n*n/4 times. So the objects of a
-// Put are planned first, and what they write is written in the order of the
-// keys, which moves nothing.
+// bbolt keeps what a transaction writes in sorted arrays, one for each existing
+// page, and splits them when it commits: n keys in random order that all fall into
+// one page move each other n*n/4 times. So the objects of a Put are planned first,
+// and their entries are written in the order of the keys, which moves nothing.
 //
-// A transaction also keeps everything it writes in memory, and everybody else
-// waits for it. A Put of many objects therefore is an import of several
+// A transaction also keeps everything it writes in memory, and all other changes
+// wait for it. A Put of many objects therefore is an import of several
 // transactions, which is all or nothing nevertheless:
 //
 //	plan     what is to be written, or the refusal, in a read transaction.
 //	         From here to the end, other changes of the directory wait.
-//	stage    that, in the bucket "import", in batches. A failure or crash
+//	stage    the plan, in the bucket "import", in batches. A failure or crash
 //	         leaves entries without a mark, which are removed.
-//	decide   one commit puts the mark. From here on the import is made,
+//	decide   one commit sets the mark. From here on the import is made,
 //	         whatever happens; a start after a crash goes on with it.
 //	move     the entries from the bucket to their own, in batches. The spaces
-//	         come last, and nothing in a space is seen before its space is.
-//	end      the entries of the audit log follow, and in the last commit the
-//	         import's own entry, and the mark goes.
+//	         come last, and nothing in a space is visible before its space.
+//	end      the entries of the audit log follow; the last commit writes the
+//	         import's own entry and deletes the mark.
 const (
 	// batchSize is how many objects a Put writes in one transaction at most, and
-	// how many entries a transaction of an import has.
+	// how many entries a transaction of an import writes.
 	batchSize = 4096
-	// fullWait is how long an import that is decided rests on a full disk.
+	// fullWait is how long an import that is decided waits between attempts on a
+	// full disk.
 	fullWait = time.Second
 	// resumeTime is how long a start waits for the end of an import.
 	resumeTime = time.Minute
 )
 
-// plan is what a Put writes. It is read before the database, so that objects
-// may rely on those before them.
+// plan is what a Put is to write. Its reads see these writes before the database,
+// so that objects may refer to those before them.
 type plan struct {
 	tx     *dbfile.Tx
 	writes map[string][]byte // by staged key
 	notes  []schema.Note
-	each   bool // notes are wanted
+	each   bool // whether notes are recorded
 }
 
 func newPlan(tx *dbfile.Tx, each bool) *plan {
 	return &plan{tx: tx, writes: map[string][]byte{}, each: each}
 }
 
-// putAll plans to write all objects, or says which is refused.
+// putAll plans to write all objects, or returns a *PutError for the one that is
+// refused.
 func (p *plan) putAll(objects []store.Object) (created []bool, err error) {
 	created = make([]bool, len(objects))
 	for i, o := range objects {
@@ -82,7 +83,7 @@ func (p *plan) get(bucket, key []byte) []byte {
 
 func (p *plan) has(bucket, key []byte) bool { return p.get(bucket, key) != nil }
 
-// planned is load for what a plan may have written.
+// planned is Load for records that a plan may have written.
 func planned[Record any](p *plan, bucket, key []byte) (*Record, error) {
 	data := p.get(bucket, key)
 	if data == nil {
@@ -104,7 +105,7 @@ func (p *plan) save(bucket, key []byte, record any) error {
 	return nil
 }
 
-// note plans an entry for a user or member, of a change that is recorded in
+// note plans an audit entry for a user or member, for a change that is recorded in
 // detail.
 func (p *plan) note(o store.Object, action string, user uuid.UUID, space string) {
 	if p.each {
@@ -112,10 +113,10 @@ func (p *plan) note(o store.Object, action string, user uuid.UUID, space string)
 	}
 }
 
-// sorted are the staged keys in their order.
+// sorted returns the staged keys in order.
 func (p *plan) sorted() []string { return slices.Sorted(maps.Keys(p.writes)) }
 
-// write writes what is planned, and records the notes.
+// write writes the planned entries, and records the notes.
 func (p *plan) write(tx *writeTx) {
 	for _, key := range p.sorted() {
 		tx.Put(schema.ImportBuckets[key[0]-1], []byte(key[1:]), p.writes[key])
@@ -125,19 +126,19 @@ func (p *plan) write(tx *writeTx) {
 	}
 }
 
-// importLock keeps other changes of the directory out while an import is under
-// way: what was planned must stay right until it is written.
+// importLock blocks other changes of the directory while an import is under way:
+// the plan must stay valid until it is written.
 type importLock struct {
 	mu   sync.Mutex
 	ends chan struct{} // closed when the import ends; nil while there is none
 }
 
-// importing is what other changes of the directory get meanwhile.
+// importing is the error that other changes of the directory get meanwhile.
 type importing struct{ ends <-chan struct{} }
 
 func (*importing) Error() string { return "an import is under way" }
 
-// free fails while there is an import.
+// free returns an importing error while there is an import.
 func (l *importLock) free() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -164,8 +165,8 @@ func (l *importLock) release() {
 	l.ends = nil
 }
 
-// whenFree does something once no import is in its way, and no removal of what
-// it brings back.
+// whenFree calls do, and retries it while an import blocks it, or the removal of an
+// object that it would bring back.
 func (b *Store) whenFree(ctx context.Context, do func() error) error {
 	for {
 		err := do()
@@ -187,12 +188,13 @@ func (b *Store) whenFree(ctx context.Context, do func() error) error {
 	}
 }
 
-// changeDirectory is update, for what an import must not find changed.
+// changeDirectory is update, for changes that could invalidate the plan of an
+// import.
 func (b *Store) changeDirectory(ctx context.Context, apply func(*writeTx) error) error {
 	return b.changeDirectoryWith(ctx, b.update, apply)
 }
 
-// changeDirectoryAlone is updateAlone likewise.
+// changeDirectoryAlone is updateAlone for such changes.
 func (b *Store) changeDirectoryAlone(ctx context.Context, apply func(*writeTx) error) error {
 	return b.changeDirectoryWith(ctx, b.updateAlone, apply)
 }
@@ -236,7 +238,7 @@ func (b *Store) putMany(ctx context.Context, objects []store.Object, each bool) 
 	if err := b.resumeImport(); err != nil {
 		return nil, err
 	}
-	// What came before is committed when this is.
+	// What is in the write-ahead log is committed by this change.
 	if err := b.update(ctx, func(*writeTx) error { return nil }); err != nil {
 		return nil, err
 	}
@@ -257,16 +259,16 @@ func (b *Store) putMany(ctx context.Context, objects []store.Object, each bool) 
 	return created, b.finishImport()
 }
 
-// stageImport writes down what an import is to do, and decides that it is made.
-// Its context must have the import's entry.
+// stageImport stages the entries that an import is to write, and then sets the mark
+// that decides it. Its context must have the import's entry.
 func (b *Store) stageImport(ctx context.Context, p *plan) error {
-	background := context.Background() // the entry is for the end
+	background := context.Background() // the audit entry belongs to the last commit
 	for keys := range slices.Chunk(p.sorted(), b.batch) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		err := b.update(background, func(tx *writeTx) error {
-			tx.Bucket(schema.Import).FillPercent = 1 // keys come in their order
+			tx.Bucket(schema.Import).FillPercent = 1 // keys are added in ascending order
 			for _, key := range keys {
 				tx.Put(schema.Import, []byte(key), p.writes[key])
 			}
@@ -301,7 +303,7 @@ func (b *Store) stageImport(ctx context.Context, p *plan) error {
 	})
 }
 
-// clearImport removes what is staged of an import that was not decided.
+// clearImport removes the staged entries of an import that was not decided.
 func (b *Store) clearImport() error {
 	for more := true; more; {
 		err := b.update(context.Background(), func(tx *writeTx) error {
@@ -319,8 +321,8 @@ func (b *Store) clearImport() error {
 	return nil
 }
 
-// finishImport does what is left to do of an import that is decided. On a full
-// disk it waits for room: the import can be taken back no more.
+// finishImport completes an import that is decided. On a full disk it waits for
+// room: the import cannot be undone any more.
 func (b *Store) finishImport() error {
 	for {
 		more := false
@@ -343,8 +345,8 @@ func (b *Store) finishImport() error {
 	}
 }
 
-// moveImported moves at most limit entries of an import, and says whether there
-// are more.
+// moveImported moves at most limit entries of an import, and says whether there are
+// more.
 func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 	mark := bytes.Clone(tx.Get(schema.Import, schema.ImportMark))
 	var entry *store.Entry
@@ -387,8 +389,8 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 	return false, nil
 }
 
-// resumeImport goes on with what a crash or failure has left of an import: to
-// its end when it was decided, and back when it was not.
+// resumeImport ends an import that a crash or failure has interrupted: it completes
+// one that was decided, and undoes one that was not.
 func (b *Store) resumeImport() error {
 	some, decided := false, false
 	err := b.viewCommitted(context.Background(), func(tx *dbfile.Tx) error {
@@ -404,8 +406,8 @@ func (b *Store) resumeImport() error {
 	return b.clearImport()
 }
 
-// resumeAtStart is resumeImport for a database that is being opened. A full
-// disk does not keep it closed: the import goes on when there is room.
+// resumeAtStart is resumeImport for a database that is being opened. A full disk
+// does not prevent the start: the import goes on when there is room.
 func (b *Store) resumeAtStart() error {
 	if err := b.imports.acquire(); err != nil {
 		return err

@@ -29,7 +29,7 @@ func (b *Store) CreateKey(ctx context.Context, k store.Key) error {
 	return err
 }
 
-// errFullOfKeys is what a change gets that must be alone to make room.
+// errFullOfKeys makes a change run again alone, since it has to delete another key.
 var errFullOfKeys = errors.New("another key has to make room")
 
 func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) error) func(tx *writeTx) error {
@@ -56,9 +56,8 @@ func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) er
 	}
 }
 
-// makeRoomForKey removes the key of a user that has expired first, when there
-// are as many as there may be. It removes no more than that one, since the clock
-// may be wrong.
+// makeRoomForKey deletes the key of a user that expired first, when the user has
+// MaxKeys already. It deletes no more than that one, since the clock may be wrong.
 func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.UUID) error) error {
 	keys := tx.RestsUnder(schema.UserKeys, k.UserID[:])
 	if len(keys) < store.MaxKeys {
@@ -145,7 +144,7 @@ func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
 	return k, err
 }
 
-// lastUse is the later of what is written down and what is noted.
+// lastUse is the later of the stored and the noted time of use.
 func (b *Store) lastUse(tx *dbfile.Tx, id uuid.UUID) (time.Time, error) {
 	written, isWritten, err := records.Touched(tx, id)
 	if err != nil {
@@ -192,7 +191,7 @@ func (b *Store) DeleteKey(ctx context.Context, id uuid.UUID) error {
 	})
 }
 
-// removeKey removes a key and its sessions.
+// removeKey deletes a key and its sessions.
 func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
 	record, err := dbfile.Load[schema.KeyRecord](tx.Tx, schema.Keys, id[:])
 	if err != nil {
@@ -217,9 +216,9 @@ func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
 // touches are the times, in unix seconds, when keys were last used.
 type touches struct {
 	mu    sync.RWMutex
-	noted map[uuid.UUID]int64 // and not written down yet
-	// written are those of the last flush. A reader whose transaction began
-	// before it still needs them.
+	noted map[uuid.UUID]int64 // not stored yet
+	// written are those that the last flush stored. A reader whose transaction
+	// began before it still needs them.
 	written map[uuid.UUID]int64
 }
 
@@ -256,7 +255,7 @@ func (t *touches) toWrite() map[uuid.UUID]int64 {
 	return maps.Clone(t.noted)
 }
 
-// flushed drops what is written down now. What was noted since stays.
+// flushed drops the times that are stored now. Later ones stay.
 func (t *touches) flushed(written map[uuid.UUID]int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -276,7 +275,7 @@ func (b *Store) TouchKey(id uuid.UUID, at time.Time) {
 	}
 }
 
-// flushTouched writes down when keys were used. It is the committer's to call.
+// flushTouched stores the times when keys were used. Only the committer calls it.
 func (cm *committer) flushTouched() error {
 	noted := cm.store.touched.toWrite()
 	if len(noted) == 0 && cm.store.file.ReadOnly() {
@@ -288,7 +287,7 @@ func (cm *committer) flushTouched() error {
 			if err != nil {
 				return err
 			}
-			// A key may have been deleted while somebody used it.
+			// A key may have been deleted after its use was noted.
 			if tx.Has(schema.Keys, id[:]) && (!isWritten || seconds > written) {
 				tx.Put(schema.Touched, id[:], schema.EncodeSeconds(seconds))
 			}
@@ -324,8 +323,8 @@ func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Tim
 	})
 }
 
-// makeRoomForSession ends the session of a key's user that would expire first,
-// when there are as many as there may be.
+// makeRoomForSession ends the session of a key's user that would expire first, when
+// the user has MaxSessions already.
 func (tx *writeTx) makeRoomForSession(key uuid.UUID) error {
 	k, err := dbfile.Load[schema.KeyRecord](tx.Tx, schema.Keys, key[:])
 	if err != nil || k == nil {
@@ -392,7 +391,7 @@ func (b *Store) DeleteSession(ctx context.Context, hash [32]byte) error {
 	})
 }
 
-// removeSession removes a session that may not be there.
+// removeSession deletes a session, which may not exist.
 func (tx *writeTx) removeSession(hash []byte) error {
 	record, err := dbfile.Load[schema.SessionRecord](tx.Tx, schema.Sessions, hash)
 	if err != nil || record == nil {

@@ -14,17 +14,17 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// outboxStats counts what is in the outbox, so that asking costs nothing.
+// outboxStats counts the outbox in memory, so that OutboxSize reads no database.
 type outboxStats struct {
 	events, dead atomic.Int64
-	newEvents    chan struct{} // signalled when events have come in
+	newEvents    chan struct{} // signalled when events were added
 	max          int64
 }
 
-// outboxDelta is by how much a transaction changes that.
+// outboxDelta is by how much a transaction changes the counters.
 type outboxDelta struct {
 	events, dead int64
-	added        int // events that came in
+	added        int // number of events added
 }
 
 func (p *outboxStats) add(by outboxDelta) {
@@ -32,11 +32,11 @@ func (p *outboxStats) add(by outboxDelta) {
 	p.dead.Add(by.dead)
 }
 
-// notify signals that events have come in.
+// notify signals that events were added.
 func (p *outboxStats) notify() {
 	select {
 	case p.newEvents <- struct{}{}:
-	default: // the listener has been signalled
+	default: // a signal is pending already
 	}
 }
 
@@ -48,7 +48,7 @@ func (b *Store) OutboxSize() (events, dead int64) {
 // NewEvents implements Outbox.
 func (b *Store) NewEvents() <-chan struct{} { return b.outbox.newEvents }
 
-// countOutbox counts what is in the outbox of a database that is being opened.
+// countOutbox counts the outbox of a database that is being opened.
 func (b *Store) countOutbox() error {
 	return b.viewAll(context.Background(), func(tx *dbfile.Tx) error {
 		b.outbox.events.Add(tx.Count(schema.Outbox))
@@ -57,7 +57,7 @@ func (b *Store) countOutbox() error {
 	})
 }
 
-// enqueue puts an event into the outbox, if the change has events.
+// enqueue adds an event to the outbox, if the change has an Origin.
 func (tx *writeTx) enqueue(what store.EventType, a store.Attachment, space string) {
 	origin := tx.change.origin
 	if origin == nil || tx.err != nil {
@@ -81,10 +81,10 @@ func (tx *writeTx) enqueueEvent(e store.Event) {
 	tx.queuedAt = e.Queued
 }
 
-// append keeps a record under the next number. Numbers are not used again.
+// append stores a record under the next number. Numbers are not reused.
 func (tx *writeTx) append(bucket []byte, record any) {
 	to := tx.Bucket(bucket)
-	to.FillPercent = 1 // keys only ever come at the end
+	to.FillPercent = 1 // keys are added in ascending order
 	seq, err := to.NextSequence()
 	if err != nil {
 		tx.err = errors.Join(tx.err, fmt.Errorf("number for bucket %q: %w", bucket, err))
@@ -101,9 +101,9 @@ func (tx *writeTx) deadLetter(e schema.EventRecord, at time.Time, reason string)
 	tx.outbox.dead++
 }
 
-// trimOutbox makes dead letters of the oldest events while there are too
-// many, and forgets the oldest dead letters. It goes through a bucket once,
-// since a cursor steps over everything that was deleted before it.
+// trimOutbox turns the oldest events into dead letters while there are too many,
+// and deletes the oldest dead letters. It iterates over a bucket once, since a
+// cursor steps over everything that was deleted before it.
 func (tx *writeTx) trimOutbox(p *outboxStats) {
 	if tx.outbox.added > 0 {
 		for _, old := range tx.firstOf(schema.Outbox, p.events.Load()+tx.outbox.events-p.max) {
@@ -177,7 +177,7 @@ func (b *Store) AckEvents(ctx context.Context, delivered []uint64, dead ...store
 	})
 }
 
-// removeEvent removes an event, and says whether it was there.
+// removeEvent deletes an event, and says whether it existed.
 func (tx *writeTx) removeEvent(seq uint64) bool {
 	if !tx.Has(schema.Outbox, schema.Number(seq)) {
 		return false
@@ -208,7 +208,7 @@ func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) (list 
 // Redeliver implements Outbox.
 func (b *Store) Redeliver(ctx context.Context, now time.Time, limit int) (events int, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
-		events = 0 // the change may be tried twice
+		events = 0 // the change may run twice
 		var letters []store.DeadLetter
 		for _, old := range tx.firstOf(schema.Dead, int64(limit)) {
 			letter, err := schema.DecodeDeadLetter(old.seq, old.value)

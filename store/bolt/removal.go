@@ -13,27 +13,26 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// A product or a space may have more in it than one transaction should remove:
-// it keeps in memory whatever it touches, and everybody waits for it. So a
-// deletion takes away the parent or the space itself, without which nothing
-// below it is seen, gives its quota back, and keeps a mark in the bucket
-// "removals" as long as something is left below. Remove goes on from there,
-// also after a crash.
+// A product or a space may contain more than one transaction should remove: it
+// keeps everything it touches in memory, and all other changes wait for it. So a
+// deletion deletes only the parent or the space itself, which hides everything
+// below it, gives its quota back, and leaves a mark in the bucket "removals" as
+// long as something is left below. Remove continues from there, also after a crash.
 //
-// What is deleted can be put anew at once. Whoever does that goes on with the
-// removal first: the old one's files must not turn up in the new one.
+// A deleted object can be put anew at once. The call that does so first continues
+// the removal: the old object's files must not appear in the new one.
 
-// removedPart is which part of a batch one transaction of a removal has at
-// most: what it touches lies all over the database.
+// removedPart divides the batch size for the transactions of a removal, whose
+// entries are spread over the whole database.
 const removedPart = 4
 
-// errRemoving is what a change gets that would bring back what is being
-// removed. It is no answer: see whenFree.
+// errRemoving is the error of a change that would bring back an object that is
+// being removed. Callers do not get it: see whenFree.
 var errRemoving = errors.New("what was there before is still being removed")
 
 // isRemoved says whether what belongs to a parent is hidden, and being removed.
 func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
-	if tx.HasNone(schema.Removals) { // as nearly always
+	if tx.HasNone(schema.Removals) { // the usual case
 		return false, nil
 	}
 	record, err := b.entities.Load(tx, schema.Entities, schema.ParentKey(p))
@@ -46,7 +45,7 @@ func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	return !tx.Has(schema.Spaces, []byte(record.Space)) && records.IsRemoving(tx, schema.SpaceRemoval(record.Space)), nil
 }
 
-// removalCache caches isRemoved within one call.
+// removalCache caches isRemoved for the duration of one call.
 type removalCache map[store.Parent]bool
 
 func (r removalCache) has(b *Store, tx *dbfile.Tx, p store.Parent) (bool, error) {
@@ -108,8 +107,8 @@ func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bo
 	return freed, err
 }
 
-// beginRemoval removes what is below a parent or space that was deleted, and
-// leaves a mark when that is too much for one transaction.
+// beginRemoval removes what is below a parent or space that was deleted, and leaves
+// a mark when that is too much for one transaction.
 func (tx *writeTx) beginRemoval(key []byte, space string, limit int) (freed [][32]byte, err error) {
 	r := schema.RemovalRecord{Space: space, Origin: tx.change.origin}
 	if tx.change.entry != nil {
@@ -122,7 +121,7 @@ func (tx *writeTx) beginRemoval(key []byte, space string, limit int) (freed [][3
 	return freed, err
 }
 
-// Remove implements Directory. A removal that fails does not keep others back.
+// Remove implements Directory. A removal that fails does not block others.
 func (b *Store) Remove(ctx context.Context) (freed [][32]byte, more bool, err error) {
 	freed, more, err = b.removeNext(ctx)
 	b.freed.mu.Lock()
@@ -151,13 +150,13 @@ func (b *Store) removeNext(ctx context.Context) (freed [][32]byte, more bool, er
 // maxTriedMarks is how many removals are tried when those before them fail.
 const maxTriedMarks = 100
 
-// removeMarked removes the next part of what a mark stands for, and the mark
-// with the last.
+// removeMarked removes the next batch of what a mark stands for, and with the last
+// batch the mark.
 func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [][32]byte, more bool, err error) {
 	err = b.updateAlone(ctx, func(tx *writeTx) error {
 		freed, more = nil, true
 		r, err := dbfile.Load[schema.RemovalRecord](tx.Tx, schema.Removals, mark.Key)
-		if err != nil || r == nil { // another has removed all of it
+		if err != nil || r == nil { // another call has removed all of it
 			return err
 		}
 		tx.change.origin = r.Origin
@@ -174,7 +173,8 @@ func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [
 	return freed, more, nil
 }
 
-// freedContents are those that a change freed, and the next Remove returns.
+// freedContents are the contents that continueRemoval freed, which the next Remove
+// returns.
 type freedContents struct {
 	mu       sync.Mutex
 	contents [][32]byte
@@ -189,17 +189,17 @@ func (b *Store) continueRemoval(ctx context.Context) error {
 	return err
 }
 
-// removalBatch is what one transaction of a removal removes.
+// removalBatch collects what one transaction of a removal removes.
 type removalBatch struct {
 	*dbfile.Tx
-	room        int // entries more, at most
+	room        int // how many more entries fit into the batch
 	attachments []store.Attachment
-	entries     []bucketKey // all else
+	entries     []bucketKey // all entries that are not of attachments
 }
 
 type bucketKey struct{ bucket, key []byte }
 
-// add says whether there was room.
+// add adds entries, and says whether there was room.
 func (d *removalBatch) add(entries ...bucketKey) bool {
 	if d.room <= 0 {
 		return false
@@ -209,7 +209,7 @@ func (d *removalBatch) add(entries ...bucketKey) bool {
 	return true
 }
 
-// parent takes what belongs to a parent, and says whether that is all of it.
+// parent adds what belongs to a parent, and says whether that is all of it.
 func (d *removalBatch) parent(p store.Parent) (all bool, err error) {
 	for rest, record := range d.Under(schema.Attachments, schema.ParentKey(p), nil) {
 		if !d.add() {
@@ -236,7 +236,7 @@ func (d *removalBatch) parent(p store.Parent) (all bool, err error) {
 	return true, nil
 }
 
-// space takes what is in a space.
+// space adds what belongs to a space, and says whether that is all of it.
 func (d *removalBatch) space(slug string) (all bool, err error) {
 	for rest := range d.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
 		p, err := schema.ParseParent(rest)
@@ -258,8 +258,8 @@ func (d *removalBatch) space(slug string) (all bool, err error) {
 	return true, nil
 }
 
-// removeSome removes at most limit things below a parent or space, says which
-// contents nothing refers to any more, and whether anything is left.
+// removeSome removes at most limit entries below a parent or space, and returns
+// which contents are unreferenced now, and whether anything is left.
 func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
 	d := &removalBatch{Tx: tx.Tx, room: limit}
 	all := false

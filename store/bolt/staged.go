@@ -18,8 +18,8 @@ import (
 
 // maxStagedBytes and maxStagedContents are how much may be staged before MayStage
 // returns false. bbolt writes the list of its free pages with every commit, and the
-// pages of what has been flushed are on it, so the most that was ever staged makes
-// every later commit dearer.
+// pages of flushed contents are on it, so the most that was ever staged makes every
+// later commit more expensive.
 const (
 	maxStagedBytes    = 16 << 20
 	maxStagedContents = 8192
@@ -28,10 +28,11 @@ const (
 // stagedDelta is how much is staged, or by how much that changes.
 type stagedDelta struct{ contents, bytes int64 }
 
-// stagedStats counts what is staged, so that asking costs nothing.
+// stagedStats counts staged contents in memory, so that StagedBytes reads no
+// database.
 type stagedStats struct {
 	contents, bytes atomic.Int64
-	paused          atomic.Int64 // long reads, during which bbolt can use no page again
+	paused          atomic.Int64 // number of long reads, during which bbolt cannot reuse pages
 }
 
 func (l *stagedStats) add(w stagedDelta) {
@@ -53,8 +54,8 @@ func (b *Store) MayStage() bool {
 	return l.paused.Load() == 0 && l.bytes.Load() < maxStagedBytes && l.contents.Load() < maxStagedContents
 }
 
-// prepareStaging counts what is staged, and makes the bucket in a database that is
-// older than it.
+// prepareStaging counts what is staged, and creates the bucket in a database that
+// is older than it.
 func (b *Store) prepareStaging(readOnly bool) error {
 	missing := false
 	err := b.viewAll(context.Background(), func(tx *dbfile.Tx) error {
@@ -85,7 +86,7 @@ func (tx *writeTx) putStaged(id uuid.UUID, content []byte) {
 	tx.staged.bytes += int64(len(content))
 }
 
-// deleteStaged deletes the content that is staged with a record, if one is.
+// deleteStaged deletes the content that is staged with a record, if there is one.
 func (tx *writeTx) deleteStaged(id uuid.UUID) {
 	content := tx.Get(schema.Pending, id[:])
 	if content == nil {
@@ -96,12 +97,12 @@ func (tx *writeTx) deleteStaged(id uuid.UUID) {
 	tx.Delete(schema.Pending, id[:])
 }
 
-// StagedContent implements Stager. Of many records with the content, the
-// newest are the likeliest to have it staged.
+// StagedContent implements Stager. Of many records with the content, the newest are
+// the likeliest to have it staged.
 func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Pending) == nil {
-			return store.ErrNotFound // a copy of an older database
+			return store.ErrNotFound // a read-only copy of an older database
 		}
 		for id := range newestWith(tx, sha256) {
 			if waiting := tx.Get(schema.Pending, id); waiting != nil {
@@ -162,10 +163,9 @@ func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, max
 	return list, unreadable
 }
 
-// eachStaged visits what is staged until visit returns false. The content is gone
-// when visit returns. What is staged with a record that cannot be
-// read is passed over: it must not keep back the others. Unreadable is the
-// first of these.
+// eachStaged visits staged contents until visit returns false. The content must not
+// be used after visit returns. What is staged with a record that cannot be read is
+// skipped: it must not block the others. unreadable is the first of these errors.
 func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
 	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		if tx.Bucket(schema.Pending) == nil {
@@ -201,7 +201,7 @@ func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(id u
 // Unstage implements Stager.
 func (b *Store) Unstage(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
-		gone = nil // the change may be tried twice
+		gone = nil // the change may run twice
 		for _, id := range ids {
 			if !tx.Has(schema.AttachmentIDs, id[:]) {
 				gone = append(gone, id)

@@ -13,14 +13,13 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// totalsBatch is how many entries Totals reads in one transaction. A long one
-// would keep changes from using pages again.
+// totalsBatch is how many entries Totals reads in one transaction. A long
+// transaction would keep changes from reusing pages.
 const totalsBatch = 4096
 
-// Totals implements Attachments. It reads the records in the order in which
-// they lie, and then goes through the keys of the contents, where the records
-// with the same one are neighbours: only for those that are not alone, one
-// record is looked up.
+// Totals implements Attachments. It reads the records in the order of their keys,
+// and then the keys of the contents, where records with the same content are
+// adjacent: it looks up one record for each content that several have.
 func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (store.Totals, error) {
 	totals := store.Totals{ByType: map[string]store.Usage{}}
 	err := b.inBatches(ctx, schema.Attachments, rest, func(_ *dbfile.Tx, key, value []byte) {
@@ -36,7 +35,7 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 		return store.Totals{}, err
 	}
 	var last [32]byte      // the content of the entry before
-	var size int64         // of that content; -1 when not looked up
+	var size int64         // of that content; -1 when not looked up yet
 	var spared store.Usage // by storing each content once
 	err = b.inBatches(ctx, schema.Contents, rest, func(tx *dbfile.Tx, key, _ []byte) {
 		if len(key) != 48 {
@@ -71,8 +70,8 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 	return totals, nil
 }
 
-// inBatches visits every entry of a bucket, some thousands in a transaction,
-// and calls rest between two of them with how long the last one took.
+// inBatches visits every entry of a bucket, some thousands in a transaction, and
+// calls rest between two transactions with how long the last one took.
 func (b *Store) inBatches(ctx context.Context, bucket []byte, rest func(took time.Duration), visit func(tx *dbfile.Tx, key, value []byte)) error {
 	var last []byte
 	for {

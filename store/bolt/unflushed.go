@@ -20,18 +20,18 @@ import (
 const (
 	// walTime is how long changes stay in the write-ahead log alone at most.
 	walTime = 250 * time.Millisecond
-	// walRetry is how long after a commit of them that failed the next is tried.
+	// walRetry is after how long a failed commit of those changes is retried.
 	walRetry = time.Second
 )
 
-// walKey is where schema.Meta has the epoch of the write-ahead log.
+// walKey is the key of the log's epoch in schema.Meta.
 var walKey = []byte("log")
 
 // ErrLogDamaged means that the write-ahead log was damaged after it was written.
 var ErrLogDamaged = wal.ErrDamaged
 
-// openLog commits what the write-ahead log has and the database lacks. Without a
-// path, this is a copy, and what any log holds is nothing to it.
+// openLog commits the changes that the write-ahead log has and the database lacks.
+// An empty path means a copy of a database, to which no log belongs.
 func (b *Store) openLog(opts Options) (*wal.Log, error) {
 	base, stored := 0, []byte(nil)
 	err := b.file.View(func(tx *dbfile.Tx) error {
@@ -53,13 +53,13 @@ func (b *Store) openLog(opts Options) (*wal.Log, error) {
 		return nil, errors.Join(err, log.Release())
 	}
 	if err := log.Remove(); err != nil {
-		log.Disable() // it works without
+		log.Disable() // attachd works without a log
 		opts.LogFailed(err)
 	}
 	return log, nil
 }
 
-// replay commits what the database lacks of the log.
+// replay commits the changes of the log that the database lacks.
 func (b *Store) replay(log *wal.Log, base int) error {
 	if err := log.Recover(base); err != nil || !log.Unflushed() {
 		return err
@@ -78,9 +78,9 @@ func (b *Store) replay(log *wal.Log, base int) error {
 	return nil
 }
 
-// unflushed indexes what the write-ahead log has and the database lacks, for
-// readers: they see what was last committed, and must not miss what was
-// acknowledged. They consult it before they read the database.
+// unflushed is an index of the changes that the write-ahead log has and the
+// database lacks. Readers consult it before they read the database, which shows
+// them only what was last committed, so that they do not miss acknowledged changes.
 type unflushed struct {
 	some    atomic.Bool
 	mu      sync.RWMutex
@@ -90,7 +90,7 @@ type unflushed struct {
 	usage   map[string]store.Usage // by space
 }
 
-// created is an attachment that a transaction makes, and the usage of its space
+// created is an attachment that a transaction creates, and the usage of its space
 // with it.
 type created struct {
 	store.Attachment
@@ -136,7 +136,8 @@ func (u *unflushed) usageOf(space string) (usage store.Usage, known bool) {
 	return usage, known
 }
 
-// says answers a question. Most of the time nothing is unflushed.
+// says calls is under the lock, unless nothing is unflushed, which is the usual
+// case.
 func (u *unflushed) says(is func() bool) bool {
 	if !u.some.Load() {
 		return false

@@ -1,6 +1,6 @@
-// Package inplace notes which file a path leads to, and finds out when that is
+// Package inplace records which file a path leads to, and detects when that is
 // another one later, or has become shorter: what is written to a file that was
-// removed or replaced is on no disk after a restart.
+// removed or replaced is lost at a restart.
 package inplace
 
 import (
@@ -13,24 +13,24 @@ import (
 	"attachd/store"
 )
 
-// File is a path with the file that it led to.
+// File is a path with the identity of the file that it led to.
 type File struct {
 	Path string
 	Info os.FileInfo
 }
 
-// Of notes the file that a path leads to now.
+// Of records the file that a path leads to now.
 func Of(path string) (File, error) {
 	info, err := os.Stat(path)
 	if err == nil {
-		_ = os.SameFile(info, info) // Windows looks up the number of the file only now
+		_ = os.SameFile(info, info) // on Windows, SameFile reads the file's number only when it is called
 	}
 	return File{path, info}, err
 }
 
-// Check fails with store.ErrReplaced when the path does not lead to the file any
-// more, or when that has fewer bytes than were written. Where neither can be
-// seen, as in a folder that may not be entered, it fails with nothing.
+// Check returns store.ErrReplaced when the path does not lead to the file any more,
+// or when the file has fewer bytes than were written. Where neither can be checked,
+// as in a folder that may not be entered, it returns nil.
 func (f File) Check(written int64) error {
 	now, err := os.Stat(f.Path)
 	switch {

@@ -2,23 +2,24 @@ package pages
 
 import "fmt"
 
-// Fault is something that is wrong with the file.
+// Fault is a damaged part of the file.
 type Fault struct {
-	Bucket   string // empty: of the file as a whole
-	Entry    bool   // of one entry; otherwise of how the pages of the bucket hang together
-	KeyHolds bool   // of an entry: its key is what it was
+	Bucket   string // empty: the file as a whole
+	Entry    bool   // one entry; otherwise the tree of the bucket's pages
+	KeyHolds bool   // of an entry: its key is intact
 	What     string // a sentence
 }
 
-// EntryFault is the fault of an entry that is not what was written.
+// EntryFault is the fault of an entry that does not match its checksum.
 func EntryFault(bucket, key []byte, keyHolds bool) Fault {
-	// Strings, so that the names that callers verify need not be on the heap.
+	// Strings, so that the names that callers verify need not be allocated on the
+	// heap.
 	return Fault{Bucket: string(bucket), Entry: true, KeyHolds: keyHolds,
 		What: fmt.Sprintf("In the bucket %q, the entry %x is not what was written.", string(bucket), string(key))}
 }
 
-// Names in faults of what is no bucket.
+// Values of Fault.Bucket that are not names of buckets.
 var (
-	Free = []byte("\x00free") // pages that are free and in use: a change could destroy what is sound
-	Lost = []byte("\x00lost") // pages that are neither: another fault says what lacks them, if anything does
+	Free = []byte("\x00free") // pages that are both free and in use: a change could destroy intact data
+	Lost = []byte("\x00lost") // pages that are neither free nor in use: if they are missing somewhere, another fault says so
 )

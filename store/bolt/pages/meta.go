@@ -5,10 +5,11 @@ import (
 	"hash/fnv"
 )
 
-// MetaSize is the size of a meta page behind its header, in bytes. It has, in
-// this order: what it is, 16 bytes; the root of the tree of buckets, 16; the page
-// with the list of free pages, 8; the number of pages, 8; the number of its
-// commit, 8; and a checksum of all that, 8. The file has the last two commits.
+// MetaSize is the size of a meta page without its header, in bytes. It contains, in
+// this order: magic number, version, page size and flags, 16 bytes; the root of the
+// tree of buckets, 16; the page with the list of free pages, 8; the number of
+// pages, 8; the number of its commit, 8; and a checksum of all that, 8. The file
+// has the meta pages of the last two commits.
 const MetaSize = 64
 
 // Meta is a meta page without its header.
@@ -29,7 +30,7 @@ func (m Meta) Pages() uint64 { return binary.NativeEndian.Uint64(m[40:]) }
 // Commit is the number of the commit.
 func (m Meta) Commit() uint64 { return binary.NativeEndian.Uint64(m[48:]) }
 
-// mend turns the one bit that makes a meta page whole, if one does.
+// mend flips the one bit that makes a meta page valid, if there is one.
 func (m Meta) mend() bool {
 	for bit := range 8 * len(m) {
 		m[bit/8] ^= 1 << (bit % 8)

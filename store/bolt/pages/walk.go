@@ -1,6 +1,6 @@
-// Package pages reads and verifies the file of a database below bbolt: its
-// pages, its meta pages, and the checksum behind every value. bbolt believes all
-// of them, and would loop, crash or answer wrongly over a damaged one.
+// Package pages reads and verifies the file of a database below bbolt: its pages,
+// its meta pages, and the checksum behind every value. bbolt trusts all of them,
+// and would loop, crash or return wrong results on a damaged one.
 package pages
 
 import (
@@ -18,15 +18,15 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// The form of a page of bbolt's file, in the byte order of the machine, which
-// is the same on all that attachd is built for:
+// The layout of a page of bbolt's file, in the byte order of the machine, which is
+// the same on all that attachd is built for:
 //
 //	id 8, flags 2, count 2, overflow 4 (how many pages more it has), elements
 //
-// An element of a branch is where its key begins, seen from itself, 4, the
-// length of the key, 4, and the id of a page, 8; of a leaf, flags, 4, where the
-// key begins, 4, and the lengths of the key and of the value behind it, 4 each.
-// The keys and values follow the elements without a gap, in their order.
+// An element of a branch is the offset of its key from the element itself, 4, the
+// length of the key, 4, and the id of a page, 8; of a leaf, flags, 4, the offset of
+// the key, 4, and the lengths of the key and of the value behind it, 4 each. The
+// keys and values follow the elements without a gap, in their order.
 const (
 	HeaderSize  = 16 // bytes at the beginning of every page
 	pageElement = 16
@@ -39,47 +39,49 @@ const (
 
 	noFreeList = ^uint64(0)
 
-	maxDepth   = 64  // levels of pages; each has twice as many as the one above, at least
-	maxBuckets = 200 // there are some twenty; each has a number in a byte
+	maxDepth   = 64  // levels of pages; each has at least twice as many as the one above
+	maxBuckets = 200 // there are some twenty; each has a one-byte number
 )
 
-// walk reads the pages of a file as bbolt's own look-ups would, and
-// trusts none: each is reached once and is what it says, keys ascend and are
-// in the range of the page above, and every entry has its checksum. It reads
-// the file, so that a page that cannot be read is an error and no signal.
+// walk reads the pages of a file as bbolt's own look-ups would, and trusts none: it
+// checks that each page is reached once and is of the expected kind, that keys
+// ascend and are in the range of the parent page, and that every entry matches its
+// checksum. It reads the file rather than a mapping, so that a page that cannot be
+// read is an error and not a signal.
 type walk struct {
 	Format
 	ctx    context.Context
 	file   *os.File
-	top    uint64 // the page where the tree of buckets begins
-	list   uint64 // the page where the list of free pages begins
+	top    uint64 // the root page of the tree of buckets
+	list   uint64 // the first page of the list of free pages
 	size   int    // of a page, in bytes
-	pages  uint64 // there are
-	owner  []byte // by page: the number of its bucket from 1 on, or 0
-	number byte   // of the bucket
+	pages  uint64 // number of pages of the file
+	owner  []byte // by page: the number of its bucket, from 1, or 0
+	number byte   // of the bucket that is being read
 	bucket []byte
-	above  bool // of the buckets, the pages above the leaves only
+	above  bool // read only the buckets' pages above the leaves
 	report func(Fault)
 	rest   func(took time.Duration) // may be nil
 	began  time.Time
 	names  []string          // by number
-	roots  map[uint64]string // the first page of each bucket
-	last   uint64            // number that a numbered bucket has given out
+	roots  map[uint64]string // the root page of each bucket
+	last   uint64            // the last number that a numbered bucket has assigned
 }
 
-// inRange are the keys that a page may have: from the first on, and before the
-// end. nil is no bound.
+// inRange is the range of keys that a page may have, from first (inclusive) to end
+// (exclusive). nil is no bound.
 type inRange struct{ first, end []byte }
 
 type page struct {
 	flags uint16
 	count int
-	raw   []byte // all of it
+	raw   []byte // the whole page
 }
 
-// Options say how Verify goes about it.
+// Options configure Verify.
 type Options struct {
-	// Rest, when set, is called now and then with how long the work took since.
+	// Rest, when set, is called now and then with the time worked since the last
+	// call.
 	Rest func(took time.Duration)
 	// Above leaves out the leaves of the buckets, which are most of a large file.
 	Above bool
@@ -87,15 +89,15 @@ type Options struct {
 	Metas bool
 }
 
-// Format is what the names of the buckets say of a file.
+// Format is the format of a file, according to the names of its buckets.
 type Format struct {
 	Older bool // values have no checksums
-	Mixed bool // some have: it is being taken over
+	Mixed bool // some have: its takeover is not complete
 }
 
-// Verify walks all that a read transaction can reach of the database that has
-// the path now, and calls report with each fault. It fails with ErrOvertaken
-// where commits were too quick.
+// Verify reads all pages that a read transaction can reach of the database that is
+// at path now, and calls report with each fault. It returns ErrOvertaken where
+// commits were made too quickly.
 func Verify(ctx context.Context, path string, tx *bbolt.Tx, opts Options, report func(Fault)) (Format, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -127,7 +129,7 @@ func (w *walk) faultIn(bucket, format string, args ...any) {
 	w.report(Fault{Bucket: bucket, What: place + fmt.Sprintf(format, args...)})
 }
 
-// pause lets others work, and ends with the context.
+// pause calls rest, and returns the context's error.
 func (w *walk) pause() error {
 	if w.rest != nil && time.Since(w.began) > 10*time.Millisecond {
 		w.rest(time.Since(w.began))
@@ -136,7 +138,7 @@ func (w *walk) pause() error {
 	return w.ctx.Err()
 }
 
-// root walks the tree whose entries are the buckets, and each of them.
+// root reads the tree whose entries are the buckets, and each bucket.
 func (w *walk) root(id uint64) error {
 	type bucket struct{ name, value []byte }
 	var buckets []bucket
@@ -173,8 +175,8 @@ func (w *walk) root(id uint64) error {
 	return err
 }
 
-// wantNames finds a bucket whose name is not what it was: one that nobody knows,
-// while one is missing. It would be taken for empty.
+// wantNames reports a bucket whose name was damaged: one whose name is unknown,
+// while a known one is missing, which would be taken for empty.
 func (w *walk) wantNames(there [][]byte) {
 	among := func(list [][]byte, name []byte) bool {
 		return slices.ContainsFunc(list, func(other []byte) bool { return bytes.Equal(other, name) })
@@ -229,8 +231,8 @@ func (w *walk) entry(key, value []byte, flags uint32) {
 	}
 }
 
-// tree walks a page and what is below it, and says how deep that is, seen from
-// the page, or -1 where that cannot be told.
+// tree reads a page and those below it, and returns the number of levels below the
+// page, or -1 where that is unknown.
 func (w *walk) tree(id uint64, bounds inRange, depth int, visit func(key, value []byte, flags uint32)) (below int, err error) {
 	if err := w.pause(); err != nil {
 		return 0, err
@@ -266,7 +268,7 @@ func (w *walk) branch(id uint64, p page, bounds inRange, depth int, visit func(k
 		if i+1 < len(keys) {
 			of.end = keys[i+1]
 		}
-		if w.above && i > 0 && below == 0 { // leaves are all equally deep
+		if w.above && i > 0 && below == 0 { // all leaves are at the same depth
 			w.take(ids[i], 0)
 			continue
 		}
@@ -274,7 +276,7 @@ func (w *walk) branch(id uint64, p page, bounds inRange, depth int, visit func(k
 		if below, err = w.tree(ids[i], of, depth+1, visit); err != nil {
 			return 0, err
 		}
-		if i > 0 && below != above { // a way past the pages between, and what else they lead to
+		if i > 0 && below != above { // it skips a level of pages, which lead to others
 			if below >= 0 && above >= 0 {
 				w.fault("what page %d leads to is not equally deep.", id)
 			}
@@ -304,7 +306,7 @@ func (w *walk) branchElements(id uint64, p page) (keys [][]byte, ids []uint64, o
 	return keys, ids, true
 }
 
-// leaf gives where the last entry ends.
+// leaf returns where the last entry ends.
 func (w *walk) leaf(id uint64, p page, bounds inRange, visit func(key, value []byte, flags uint32)) (end int, err error) {
 	at := HeaderSize + p.count*pageElement
 	keys := make([][]byte, 0, p.count)
@@ -327,7 +329,7 @@ func (w *walk) leaf(id uint64, p page, bounds inRange, visit func(key, value []b
 	return at, nil
 }
 
-// ascend wants keys in their order and in the range of the page above.
+// ascend reports keys that are out of order or out of the range of the parent page.
 func (w *walk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
 	for i, key := range keys {
 		early := i == 0 && bytes.Compare(key, bounds.first) < 0
@@ -339,8 +341,8 @@ func (w *walk) ascend(id uint64, keys [][]byte, bounds inRange) bool {
 	return true
 }
 
-// take notes that a page and those that belong to it are reached, and says
-// whether nothing else reached them.
+// take records that a page and its overflow pages were reached, and says whether
+// nothing else reached them.
 func (w *walk) take(id uint64, more uint32) bool {
 	if id < 2 || id >= w.pages || uint64(more) >= w.pages-id {
 		w.fault("something leads to page %d with %d more, of %d pages in all.", id, more, w.pages)
@@ -359,7 +361,7 @@ func (w *walk) take(id uint64, more uint32) bool {
 	return true
 }
 
-// read gives a branch or leaf that nothing else led to.
+// read returns a branch or leaf page that was not reached before.
 func (w *walk) read(id uint64) (p page, ok bool) {
 	header := make([]byte, w.size)
 	if id < 2 || id >= w.pages {
@@ -398,7 +400,7 @@ func (w *walk) readAt(into []byte, id uint64) bool {
 	return true
 }
 
-// parsePage says whether the elements are within it.
+// parsePage parses a page, and says whether its elements are within it.
 func parsePage(raw []byte) (p page, ok bool) {
 	if len(raw) < HeaderSize {
 		return p, false
@@ -407,7 +409,7 @@ func parsePage(raw []byte) (p page, ok bool) {
 	return p, HeaderSize+p.count*pageElement <= len(raw)
 }
 
-// freePages wants every page to be either in use or free. It comes last.
+// freePages reports pages that are neither in use nor free. It runs last.
 func (w *walk) freePages() error {
 	w.names = append(w.names, string(Free))
 	w.bucket, w.number = Free, byte(len(w.names)-1)
@@ -430,7 +432,7 @@ func (w *walk) freePages() error {
 		return nil
 	}
 	count, at := uint64(binary.NativeEndian.Uint16(raw[10:])), HeaderSize
-	if count == 0xffff { // there are more than fit in there
+	if count == 0xffff { // the count does not fit into the field
 		count, at = binary.NativeEndian.Uint64(raw[at:]), at+8
 	}
 	if count > uint64(len(raw)-at)/8 {
@@ -449,10 +451,10 @@ func (w *walk) freePages() error {
 	return w.ctx.Err()
 }
 
-// passedBy looks at a page that nothing leads to. Where it leads to the first
-// page of a bucket, and to pages that nothing else leads to and that are not free
-// either, it is the one that was first, and those are lost to the bucket. A page of
-// an earlier commit that is not in the list of free ones leads to pages that are
+// passedBy examines a page that nothing refers to. Where it refers to the root page
+// of a bucket, and to pages that nothing else refers to and that are not free
+// either, it was the root, and those pages are lost to the bucket. A page of an
+// earlier commit that is not in the list of free pages refers to pages that are
 // free, or in use again.
 func (w *walk) passedBy(id uint64) {
 	raw := make([]byte, w.size)
@@ -476,10 +478,11 @@ func (w *walk) passedBy(id uint64) {
 	}
 }
 
-// addFree notes that a page is free. Where something led to it, that may be what is
-// wrong, and the page then have what its bucket, or the tree of the buckets, had
-// there in an earlier commit: entries with whole checksums, and not all of them.
-// Only to the top of that tree nothing leads but a commit.
+// addFree records that a page is free. Where a page refers to it, that reference
+// may be the damage, and the page then has what its bucket, or the tree of the
+// buckets, had there in an earlier commit: entries with valid checksums, and not
+// all of them. Only the root of the tree of buckets is referred to by nothing but a
+// meta page.
 func (w *walk) addFree(id uint64) {
 	if id < 2 || id >= w.pages || w.owner[id] != 0 {
 		w.fault("page %d is free, and cannot be.", id)
@@ -500,7 +503,7 @@ func (w *walk) meta(slot int64) (Meta, error) {
 	return raw[HeaderSize:], err
 }
 
-// freeList is the page with the list of free pages of a commit.
+// freeList returns the page with the list of free pages of a commit.
 func (w *walk) freeList(commit int) (uint64, error) {
 	for slot := range int64(2) {
 		m, err := w.meta(slot)
@@ -514,8 +517,8 @@ func (w *walk) freeList(commit int) (uint64, error) {
 	return 0, ErrOvertaken
 }
 
-// metas verifies both meta pages. bbolt goes back a commit where the newer one
-// is damaged, and says nothing of it. Nothing may be written meanwhile.
+// metas verifies both meta pages. bbolt silently goes back a commit where the newer
+// one is damaged. Nothing may be written meanwhile.
 func (w *walk) metas(commit int) error {
 	for slot := range int64(2) {
 		m, err := w.meta(slot)

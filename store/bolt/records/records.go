@@ -1,6 +1,6 @@
-// Package records reads single records in a verified transaction, each with what
-// its key and its neighbours say of it. It is the reading that the store and its
-// check have in common.
+// Package records reads single records in a verified transaction, each together
+// with the fields that are in its key and in other records. The store and its check
+// share it.
 package records
 
 import (
@@ -15,7 +15,7 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// Refuse is an error for callers, of a kind of store and with a sentence.
+// Refuse returns a store.Error of a kind, with a sentence for people.
 func Refuse(kind error, format string, args ...any) error {
 	return &store.Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
 }
@@ -63,7 +63,8 @@ func AttachmentsOf(tx *dbfile.Tx, p store.Parent) (list []store.Attachment, err 
 	return list, nil
 }
 
-// CheckComment fails when an attachment names a comment that does not exist.
+// CheckComment returns an error when an attachment names a comment that does not
+// exist.
 func CheckComment(tx *dbfile.Tx, a store.Attachment) error {
 	if !a.CommentID.Valid {
 		return nil
@@ -89,7 +90,7 @@ func Entity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
 	return EntityOf(record, p)
 }
 
-// EntityOf is what a record says, which may be nil.
+// EntityOf returns the entity of a record, which may be nil.
 func EntityOf(r *schema.EntityRecord, p store.Parent) (store.Entity, error) {
 	if r == nil {
 		return store.Entity{}, NoParent(p)
@@ -102,7 +103,7 @@ func NoParent(p store.Parent) error {
 	return Refuse(store.ErrNotFound, "There is no %s %s.", p.Kind, p.ID)
 }
 
-// User reads a user, and returns nil for a deleted one, too.
+// User reads the record of a user, including one of a deleted user.
 func User(tx *dbfile.Tx, id uuid.UUID) (*schema.UserRecord, error) {
 	user, err := dbfile.Load[schema.UserRecord](tx, schema.Users, id[:])
 	if err != nil || user == nil || user.Deleted {
@@ -114,7 +115,7 @@ func User(tx *dbfile.Tx, id uuid.UUID) (*schema.UserRecord, error) {
 // NoUser is the error of a user who does not exist.
 func NoUser(id uuid.UUID) error { return Refuse(store.ErrNotFound, "There is no user %s.", id) }
 
-// NeedUser fails for a user who does not exist or was deleted.
+// NeedUser returns an error for a user who does not exist or was deleted.
 func NeedUser(tx *dbfile.Tx, id uuid.UUID) error {
 	user, err := User(tx, id)
 	if err == nil && user == nil {
@@ -126,7 +127,7 @@ func NeedUser(tx *dbfile.Tx, id uuid.UUID) error {
 // NoSpace is the error of a space that does not exist.
 func NoSpace(slug string) error { return Refuse(store.ErrNotFound, "There is no space %q.", slug) }
 
-// NeedSpace fails for a space that does not exist.
+// NeedSpace returns an error for a space that does not exist.
 func NeedSpace(tx *dbfile.Tx, slug string) error {
 	if !tx.Has(schema.Spaces, []byte(slug)) {
 		return NoSpace(slug)
@@ -134,7 +135,8 @@ func NeedSpace(tx *dbfile.Tx, slug string) error {
 	return nil
 }
 
-// IsRemoving says whether a removal is under way. A copy of an older database has none.
+// IsRemoving says whether a removal is under way. A read-only copy of an older
+// database has none.
 func IsRemoving(tx *dbfile.Tx, k []byte) bool {
 	return tx.Has(schema.Removals, k)
 }
@@ -180,11 +182,11 @@ func AuditEnds(tx *dbfile.Tx) (anchor, head store.ChainPos, err error) {
 	return anchor, head, err
 }
 
-// LastLink is what the next entry follows: the head, so that the gap stays to
-// be seen when the newest entries were cut off. An earlier version, which knew
-// nothing of the head, may have written entries since or removed it as too
-// old. Then the next one follows those; but where they are no continuation of
-// the head, its hash is put in their place, which breaks the chain for good.
+// LastLink returns the position that the next entry follows: the head, so that the
+// gap stays detectable when the newest entries were cut off. An earlier version,
+// which had no head, may have written entries since or removed the head's entry as
+// too old. Then the next one follows those; but where they do not continue the
+// head, its hash is used instead, which breaks the chain permanently.
 func LastLink(tx *dbfile.Tx) (store.ChainPos, error) {
 	anchor, head, err := AuditEnds(tx)
 	if err != nil {
@@ -203,9 +205,9 @@ func LastLink(tx *dbfile.Tx) (store.ChainPos, error) {
 	return last, nil
 }
 
-// lastEntry is the newest entry that is there, or the zero ChainPos.
+// lastEntry is the position of the newest stored entry, or the zero ChainPos.
 func lastEntry(tx *dbfile.Tx) store.ChainPos {
-	if tx.Bucket(schema.Audit) == nil { // a copy from before there was an audit log
+	if tx.Bucket(schema.Audit) == nil { // a read-only copy from before there was an audit log
 		return store.ChainPos{}
 	}
 	cursor := tx.Readable(schema.Audit)
@@ -220,8 +222,8 @@ func lastEntry(tx *dbfile.Tx) store.ChainPos {
 	return store.ChainPos{Seq: e.Seq, Hash: e.Hash}
 }
 
-// Entries reads at most limit entries, oldest first, from the key on. What
-// stands under a key that is no number is none; a check finds it.
+// Entries reads at most limit entries, oldest first, from the key on. A key that is
+// not a number is skipped; a check reports it.
 func Entries(tx *dbfile.Tx, from []byte, limit int) (list []store.Entry, err error) {
 	anchor, _, err := AuditEnds(tx)
 	if err != nil {
@@ -242,7 +244,7 @@ func Entries(tx *dbfile.Tx, from []byte, limit int) (list []store.Entry, err err
 		}
 		e := schema.ReadEntry(key, value)
 		if cursor.Bad != nil && len(cursor.Sealed) >= 32 {
-			e.Hash = [32]byte(cursor.Sealed) // so that this is no fault of what follows
+			e.Hash = [32]byte(cursor.Sealed) // so that this is no fault of the next entry
 		}
 		e.Previous, previous = previous, e.Hash
 		list = append(list, e)

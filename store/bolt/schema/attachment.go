@@ -69,7 +69,7 @@ func DecodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachme
 	return a, nil
 }
 
-// decoder takes a record apart and remembers when there was too little of it.
+// decoder decodes a record and records whether it was too short.
 type decoder struct {
 	rest   []byte
 	failed bool
@@ -95,8 +95,8 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
-// twoStrings takes two strings with their lengths. They share their memory, since
-// a list has many of them.
+// twoStrings decodes two strings with their lengths. They share one allocation,
+// since a list has many of them.
 func (d *decoder) twoStrings() (first, second string) {
 	n := d.uvarint()
 	both := d.rest

@@ -13,7 +13,7 @@ import (
 
 var errEntry = errors.New("damaged entry of the audit log")
 
-// DecodeEntry reads what store.Entry.Encode gives.
+// DecodeEntry reads the bytes that store.Entry.Encode returns.
 func DecodeEntry(data []byte) (e store.Entry, err error) {
 	d := decoder{rest: data}
 	if version := d.take(1); d.failed || version[0] != store.EntryVersion {
@@ -42,7 +42,8 @@ func DecodeEntry(data []byte) (e store.Entry, err error) {
 	return e, nil
 }
 
-// ReadEntry reads an entry of the audit log. One that cannot be read says so.
+// ReadEntry reads an entry of the audit log. One that cannot be read has Damage
+// set.
 func ReadEntry(key, value []byte) (e store.Entry) {
 	seq := binary.BigEndian.Uint64(key)
 	if len(value) < 32 {
@@ -59,16 +60,16 @@ func ReadEntry(key, value []byte) (e store.Entry) {
 	return e
 }
 
-// Where Meta has the ends of the chain.
+// Keys of the ends of the chain in the bucket Meta.
 var (
 	AuditAnchor = []byte("audit anchor")
 	AuditHead   = []byte("audit head")
 )
 
-// EncodeLink encodes a place in the chain.
+// EncodeLink encodes a position in the chain.
 func EncodeLink(l store.ChainPos) []byte { return Join(Number(l.Seq), l.Hash[:]) }
 
-// DecodeLink reads a place in the chain.
+// DecodeLink reads a position in the chain.
 func DecodeLink(raw []byte) (store.ChainPos, error) {
 	if len(raw) != 8+32 {
 		return store.ChainPos{}, fmt.Errorf("a place in the chain of %d bytes", len(raw))

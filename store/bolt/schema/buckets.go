@@ -1,20 +1,19 @@
-// Package schema says what is in which bucket of the database: the names of the
-// buckets, the form of their keys, and the encodings of their values. It reads
+// Package schema defines the buckets of the database: their names, the form of their keys, and the encodings of their values. It reads
 // and writes nothing.
 //
 // Ids are the 16 bytes of a UUID, hashes the 32 of a SHA-256, numbers
 // big-endian; slug0 is a slug and a zero byte, without which space "a" would
-// contain what belongs to space "ab". Every value has a checksum behind it, which
+// contain the entries of space "ab". Every value has a checksum behind it, which
 // is not shown here.
 //
 //	bucket           key                  value
 //	attachments      kind parent id       record; a parent's lie together, oldest first
 //	attachment_ids   id                   kind parent
-//	contents         sha256 id            -           who refers to a content
+//	contents         sha256 id            -           the references to a content
 //	checksums        sha256               checksums of its chunks, as long as a record has the content
 //	pending          id                   content     staged, until it is flushed to a file; new ones at the right edge, old ones go from the left
 //
-//	users            id                   JSON; a deleted one stays for the name's sake
+//	users            id                   JSON; a deleted user stays, for the name
 //	spaces           slug                 JSON
 //	usage            slug                 bytes files, 8 each
 //	members          slug0 user           role
@@ -32,10 +31,10 @@
 //	session_expiry   time hash            -           the first to expire comes first
 //
 //	audit            seq, 8               sha256, entry (audit.go)
-//	outbox           seq, 8               JSON (outbox.go)   from the commit of what happened until it is delivered
-//	dead             seq, 8               JSON (outbox.go)   events that were given up, the first to be first; a sequence of its own
+//	outbox           seq, 8               JSON (outbox.go)   from the commit of the change until it is delivered
+//	dead             seq, 8               JSON (outbox.go)   events that were given up, in that order; with a separate sequence
 //	import           (import.go)          what is staged of an import; mostly empty
-//	removals         (import.go)          JSON        what was deleted and is not gone yet; mostly empty
+//	removals         (import.go)          JSON        removals under way; mostly empty
 //
 //	about            "probe"              -           what Probe writes
 //	                 "log"                epoch       of its write-ahead log
@@ -73,7 +72,7 @@ var (
 	Removals      = []byte("removals")
 	Meta          = []byte("about")
 
-	// Of databases from before there were checksums; see dbfile.
+	// Of databases from before there were checksums; see package dbfile.
 	OldMeta  = []byte("meta")
 	Takeover = []byte("takeover")
 )
@@ -88,5 +87,5 @@ var Original = [][]byte{
 	Meta,
 }
 
-// Later came after databases without them were in use.
+// Later are the buckets that were added when databases without them were in use.
 var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals}

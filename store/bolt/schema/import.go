@@ -7,7 +7,8 @@ import (
 	"attachd/store"
 )
 
-// ImportBuckets are what an import writes to, in the order in which it does.
+// ImportBuckets are the buckets that an import writes to, in the order in which it
+// does.
 var ImportBuckets = [][]byte{
 	Users, Members, Memberships, Entities, SpaceEntities, Comments,
 	Spaces,
@@ -29,7 +30,7 @@ func StagedKey(bucket, key []byte) []byte {
 	return append([]byte{byte(number + 1)}, key...) // 0 for another bucket
 }
 
-// Note is an entry of the audit log that a change has beside its own.
+// Note is an entry of the audit log for a side effect of a change.
 type Note struct{ Action, User, Name, Space string }
 
 // A key in the bucket "removals" begins with one of these, followed by the key of
@@ -39,7 +40,7 @@ const (
 	RemovesSpace  = byte(2)
 )
 
-// RemovalRecord is a removal under way, and on whose behalf it is.
+// RemovalRecord describes a removal under way, and on whose behalf it is done.
 type RemovalRecord struct {
 	Space  string        `json:"space"`
 	Entry  []byte        `json:"entry,omitempty"` // of the audit log

@@ -12,8 +12,8 @@ import (
 	"attachd/store"
 )
 
-// Nothing is the value of keys that say all. It is not nil: that is what a
-// bucket returns for a key that is missing.
+// Nothing is the value of entries whose key contains everything. It is not nil:
+// that is what a bucket returns for a key that is missing.
 var Nothing = []byte{}
 
 // Join makes a key of its parts.
@@ -21,7 +21,7 @@ func Join(parts ...[]byte) []byte {
 	return bytes.Join(parts, nil)
 }
 
-// ErrKey is the error of a key that is not of its bucket.
+// ErrKey is the error of a key that does not have the form of its bucket's keys.
 var ErrKey = errors.New("damaged key")
 
 // ParentKey is the kind and the id of a product, ticket or meeting.
@@ -62,8 +62,8 @@ func SplitSlug0(key []byte, rest int) (slug, after []byte, err error) {
 	return slug, after, nil
 }
 
-// TimeKey is 12 bytes in the order of time; the sign is turned over because
-// times before 1970 would come last otherwise.
+// TimeKey encodes a time in 12 bytes that sort by time; the sign bit is inverted
+// because times before 1970 would sort last otherwise.
 func TimeKey(t time.Time) []byte {
 	out := binary.BigEndian.AppendUint64(nil, uint64(t.Unix())^1<<63)
 	return binary.BigEndian.AppendUint32(out, uint32(t.Nanosecond()))

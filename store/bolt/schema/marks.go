@@ -7,29 +7,30 @@ import (
 )
 
 const (
-	// maxMarks is how many marks of one bucket are kept at most. Of more, every
-	// other one is dropped.
+	// maxMarks is how many marks of one bucket are stored at most. When there are
+	// more, every other one is dropped.
 	maxMarks = 1000
 	// markEvery is the most time between marks.
 	markEvery = 24 * time.Hour
 )
 
-// Where Meta has the ages of numbered records.
+// Keys of the ages of numbered records in the bucket Meta.
 var (
 	AuditMarks = []byte("audit marks")
 	DeadMarks  = []byte("dead marks")
 )
 
-// ageMark is that a record with a number was there at an age of the caller's
-// count of time. So records get old by how long they have been there, whatever
-// time they say that they are of.
+// ageMark records that a numbered record existed at an age of the caller's count of
+// time. So the age of a record is how long it has been stored, whatever time is in
+// it.
 type ageMark struct {
 	age time.Duration
 	seq uint64
 }
 
-// encodeMarks drops every other mark while there are more than maxMarks. Records
-// up to a dropped mark then count as those of the next one, a little younger.
+// encodeMarks encodes marks, and drops every other one while there are more than
+// maxMarks. Records up to a dropped mark then count as those of the next one, a
+// little younger.
 func encodeMarks(marks []ageMark) (raw []byte) {
 	every := 1 + len(marks)/maxMarks
 	for i := (len(marks) - 1) % every; i < len(marks); i += every {
@@ -39,16 +40,16 @@ func encodeMarks(marks []ageMark) (raw []byte) {
 	return raw
 }
 
-// Ripe returns the number of the newest record that has been there for as
-// long as records are kept, 0 for none, by the marks in raw. It marks the head,
-// now and then: updated is what to keep then, nil for what is kept already.
+// Ripe returns, by the marks in raw, the number of the newest record that has been
+// stored for at least keep, 0 for none. Now and then it adds a mark for the head:
+// updated are the marks to store then, nil when they have not changed.
 func Ripe(raw []byte, head uint64, age, keep time.Duration) (updated []byte, through uint64, err error) {
 	marks, err := decodeMarks(raw)
 	if err != nil {
 		return nil, 0, err
 	}
 	changed := false
-	for i := range marks { // the count may have begun anew
+	for i := range marks { // the count may have restarted
 		changed = changed || marks[i].age > age
 		marks[i].age = min(marks[i].age, age)
 	}

@@ -13,9 +13,9 @@ import (
 
 var errEvent = errors.New("damaged event of the outbox")
 
-// EventRecord is an event as it is kept. The attachment is encoded as in its own
-// bucket, with what its key and other records say of it beside that, so that the
-// event is the same whatever happens later.
+// EventRecord is an event as it is stored. The attachment is encoded as in its
+// bucket, together with the fields from its key and from other records, so that the
+// event stays the same whatever changes later.
 type EventRecord struct {
 	ID       uuid.UUID       `json:"id"`
 	Type     store.EventType `json:"type"`
@@ -79,7 +79,7 @@ func (r EventRecord) event(seq uint64) (store.Event, error) {
 	}, nil
 }
 
-// DeadRecord is a dead letter as it is kept.
+// DeadRecord is a dead letter as it is stored.
 type DeadRecord struct {
 	Event  EventRecord `json:"event"`
 	Time   time.Time   `json:"time"`

@@ -8,11 +8,12 @@ import (
 	"attachd/store"
 )
 
-// maxRuns is how many runs are kept at most; of more, the oldest two become one
-// without order.
+// maxRuns is how many runs are stored at most; when there are more, the oldest two
+// are merged into one that is not Ordered.
 const maxRuns = 500
 
-// AuditRuns is where Meta has the runs of entries whose times ascend.
+// AuditRuns is the key in the bucket Meta of the runs of entries whose times
+// ascend.
 var AuditRuns = []byte("audit runs")
 
 // AddToRuns adds an entry to the last run, or to a new one.
@@ -33,8 +34,8 @@ func AddToRuns(runs []store.AuditRun, seq uint64, at time.Time) []store.AuditRun
 	return runs
 }
 
-// EncodeRuns encodes the runs up to the head, without those whose entries have
-// been removed.
+// EncodeRuns encodes the runs up to the head, without those whose entries have been
+// removed.
 func EncodeRuns(head uint64, runs []store.AuditRun, removed uint64) (raw []byte) {
 	raw = binary.BigEndian.AppendUint64(raw, head)
 	for i, run := range runs {
@@ -53,7 +54,7 @@ func EncodeRuns(head uint64, runs []store.AuditRun, removed uint64) (raw []byte)
 }
 
 // DecodeRuns returns the runs up to the head. Entries that an earlier version
-// wrote, which knew of none, are one run without order.
+// wrote, which had no runs, are one run that is not Ordered.
 func DecodeRuns(raw []byte, head uint64) (runs []store.AuditRun, err error) {
 	known := uint64(0)
 	if len(raw) > 0 {

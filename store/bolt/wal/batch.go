@@ -7,13 +7,13 @@ import (
 	"io"
 )
 
-// Batch is the writes of one record, one after the other: 'p' bucket key value,
-// 'd' bucket key, or 's' bucket number (its sequence). Names, keys and values
-// have their lengths before them as varints.
+// Batch is the encoded writes of one record, in order: 'p' bucket key value, 'd'
+// bucket key, or 's' bucket number (its sequence). Names, keys and values are
+// preceded by their lengths as varints.
 type Batch []byte
 
-// Target is a transaction that writes are replayed in. Writes to a bucket that
-// it has not are refused before they are made.
+// Target is a transaction that writes are replayed in. Writes to a bucket that it
+// lacks are refused before they are made.
 type Target interface {
 	HasBucket(name []byte) bool
 	Put(bucket, key, value []byte) error
@@ -21,7 +21,7 @@ type Target interface {
 	SetSequence(bucket []byte, seq uint64) error
 }
 
-// Put appends the writing of a value.
+// Put appends the write of a value.
 func (b Batch) Put(bucket, key, value []byte) Batch {
 	return appendBytes(appendBytes(appendBytes(append(b, 'p'), bucket), key), value)
 }
@@ -31,7 +31,7 @@ func (b Batch) Delete(bucket, key []byte) Batch {
 	return appendBytes(appendBytes(append(b, 'd'), bucket), key)
 }
 
-// SetSequence appends the last number that a bucket gave out.
+// SetSequence appends the last number that a bucket assigned.
 func (b Batch) SetSequence(bucket []byte, seq uint64) Batch {
 	return binary.AppendUvarint(appendBytes(append(b, 's'), bucket), seq)
 }
@@ -55,7 +55,7 @@ func (b Batch) replay(to Target) error {
 		return b[at : at+int(n)]
 	}
 	for in.Len() > 0 {
-		op, _ := in.ReadByte() // there is one
+		op, _ := in.ReadByte() // never fails: in is not empty
 		bucket := next()
 		if !to.HasBucket(bucket) {
 			return errBatch

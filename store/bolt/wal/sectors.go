@@ -5,13 +5,13 @@ import (
 	"hash/crc32"
 )
 
-// The log is written in sectors, each with a checksum of its own. A disk
-// writes a sector whole or not at all, so a record that a power cut left
-// incomplete has old sectors among its new ones, and each of them is sound. A sector
-// that is not was damaged later: the record that it is of may have been
-// acknowledged, and must not pass for one that was being written.
+// The log is written in sectors, each with a checksum. A disk writes a sector
+// completely or not at all, so a record that a power cut left incomplete has old
+// sectors among its new ones, and each of them is valid. A sector that is not valid
+// was damaged later: its record may have been acknowledged, and must not pass for
+// one that was being written.
 //
-//	data      508   zeros behind the last of it
+//	data      508   padded with zeros
 //	crc         4   CRC-32C (Castagnoli) of the data
 const (
 	sectorSize = 512 // bytes; the smallest unit that a disk writes whole
@@ -34,8 +34,8 @@ func inSectors(out, data []byte) []byte {
 // sectorsOf is the size, in bytes, of n bytes of data in sectors.
 func sectorsOf(n int) int { return (n + sectorData - 1) / sectorData * sectorSize }
 
-// outOfSectors returns at most n bytes of the data in the sectors that b begins
-// with, and stops at a damaged sector. One that was never written is zeros.
+// outOfSectors returns at most n bytes of the data in the sectors at the beginning
+// of b, and stops at a damaged sector. One that was never written is zeros.
 func outOfSectors(b []byte, n int) (data []byte, damaged bool) {
 	for ; len(data) < n && len(b) >= sectorSize; b = b[sectorSize:] {
 		sector := b[:sectorSize]

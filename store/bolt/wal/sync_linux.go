@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncData puts the bytes of a file on stable storage, and of what is known
-// about it only what is needed to read them.
+// syncData puts the bytes of a file on stable storage, and of its metadata only
+// what is needed to read them.
 func syncData(file *os.File) error {
 	for {
 		err := unix.Fdatasync(int(file.Fd()))

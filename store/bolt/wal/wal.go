@@ -1,7 +1,7 @@
 // Package wal is the write-ahead log of a database: one file that makes batches
 // of changes durable with one write and one sync each, before the database
-// commits them. It knows nothing of the database but a number for each of its
-// states and that it can put, delete and number keys.
+// commits them. It knows of the database only that its states are numbered,
+// and that it can put, delete and number keys.
 //
 // A commit of the database writes a dozen pages all over its file and syncs it
 // twice; the log appends to a file that is allocated already. The transaction
@@ -10,8 +10,8 @@
 // A record is one batch: every key and value that it wrote, in order, so that to
 // replay it is to write the same again. It is valid for one state of the
 // database only, the base that its transaction began with: after a crash, the
-// next start replays the records of just the state that it finds. After each
-// commit, the log starts over at its beginning, over records that nobody needs.
+// next start replays only the records of the state that it finds. After each
+// commit, the log is overwritten from its beginning, since its records are committed.
 //
 //	crc       4   CRC-32C (Castagnoli) of all that follows
 //	length    4   of the writes, in bytes
@@ -26,8 +26,8 @@
 //
 // A record begins at a multiple of blockSize. So no write touches a block of a
 // record that was acknowledged, and could damage it when the power fails. It is
-// in sectors with a checksum each, so that one that rots after it was
-// acknowledged does not pass for one that never was.
+// in sectors with a checksum each, so that a record that is damaged after it was
+// acknowledged does not pass for one that was not acknowledged.
 //
 // Records fill half of the file. The other half is reserved for a full disk: it
 // is given up when there is no room to commit what is in the log.
@@ -50,52 +50,52 @@ import (
 )
 
 const (
-	fileSize   = 4 << 20 // bytes, allocated when the file is made
+	fileSize   = 4 << 20 // bytes, allocated when the file is created
 	usedSize   = fileSize / 2
 	blockSize  = 4 << 10 // bytes; what a disk writes at once, or a multiple of it
 	headerSize = 4 + 4 + 16 + 8 + 8
 
-	// retryAfter is how long after a failure the log is made anew.
+	// retryAfter is after how long a log that failed is created anew.
 	retryAfter = 10 * time.Second
 )
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	// layout follows the epoch in the database, and says how records are laid
-	// out. An epoch with nothing behind it is of a log without sectors.
+	// layout is stored behind the epoch in the database, and identifies the layout
+	// of the records. An epoch without it is of a log without sectors.
 	layout = []byte{2}
 )
 
-// ErrDamaged means that the log was damaged after it was written, so that what
-// it has and the database lacks cannot all be read.
+// ErrDamaged means that the log was damaged after it was written, so that not all
+// records that the database lacks can be read.
 var ErrDamaged = errors.New("the log of the database is damaged")
 
-// Options say how a log is kept.
+// Options configure a log.
 type Options struct {
-	// Own, when set, hands a new file to the user it should belong to.
+	// Own, when set, sets the owner of a new file.
 	Own func(*os.File) error
-	// Write makes a record durable: Append, but in tests.
+	// Write makes a record durable: it is Append except in tests.
 	Write func(file *os.File, record []byte, at int64) error
-	// Failed is called when the file could not be made or written.
+	// Failed is called when the file could not be created or written.
 	Failed func(error)
 }
 
 // Log is the write-ahead log of an open database. The zero Log has no file and
-// takes nothing. It is not safe for concurrent use.
+// accepts no records. It is not safe for concurrent use.
 type Log struct {
 	path string // empty when there is to be no log
 	Options
 
 	file        *os.File     // nil until it is needed
 	place       inplace.File // of file
-	retryAt     time.Time    // when it may be made
-	failed      bool         // nothing is written to it any more
-	halved      bool         // half of it was given up
+	retryAt     time.Time    // when it may be created
+	failed      bool         // no record is written to it any more
+	halved      bool         // the reserved half was given up
 	epoch       [16]byte
 	epochStored bool    // the database has the epoch
 	flat        bool    // it has no sectors: an earlier version of attachd wrote it, and crashed
 	maybeTorn   bool    // it may have a record that was refused, until a commit
-	end         int64   // where the next record goes
+	end         int64   // offset of the next record
 	unflushed   []Batch // the records that the database lacks
 
 	buffer, sectors []byte // of the last record
@@ -109,8 +109,8 @@ func Append(file *os.File, record []byte, at int64) error {
 	return syncData(file)
 }
 
-// Open opens the log at path, which may not exist. Stored is what the database
-// stored of EpochToStore. With an empty path there is no log.
+// Open opens the log at path, which may not exist. stored is the value of
+// EpochToStore that the database stored. With an empty path there is no log.
 func Open(path string, stored []byte, opts Options) (*Log, error) {
 	l := &Log{path: path, Options: opts}
 	if path == "" {
@@ -135,8 +135,9 @@ func (l *Log) Recover(base int) error {
 	return l.read(base)
 }
 
-// Ready says whether a batch could go into the log. It makes the file for the
-// first one, which is committed to the database, to store the epoch there.
+// Ready says whether a batch can be written to the log. When a batch is about to be
+// written first, it creates the file and returns false: that batch is committed to
+// the database, to store the epoch there.
 func (l *Log) Ready() bool {
 	if l.path == "" || l.failed {
 		return false
@@ -158,8 +159,8 @@ func newEpoch() (epoch [16]byte) {
 	return epoch
 }
 
-// create makes the file with all its bytes, so that to write there again
-// changes nothing but them.
+// create creates the file at its full size, so that a write changes nothing but the
+// bytes.
 func create(path string, own func(*os.File) error) (file *os.File, place inplace.File, err error) {
 	file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -194,9 +195,9 @@ func allocate(file *os.File, own func(*os.File) error) error {
 }
 
 // Add makes a batch durable that was made in a transaction that began with base.
-// When it returns false, the batch must be committed to the database at once.
-// After a failure the file is not written to again: nobody knows what it holds,
-// and the next commit makes it void.
+// When it returns false, the batch must be committed to the database at once. After
+// a failure the file is not written again: its contents are unknown, and the next
+// commit makes it void.
 func (l *Log) Add(base int, batch Batch) bool {
 	size := l.inBlocks(batch)
 	if l.halved || l.end+int64(size) > usedSize {
@@ -221,14 +222,13 @@ func (l *Log) Add(base int, batch Batch) bool {
 	return true
 }
 
-// Unflushed says whether the log has what the database lacks.
+// Unflushed says whether the log has records that the database lacks.
 func (l *Log) Unflushed() bool { return len(l.unflushed) > 0 }
 
-// NeedsCommit says whether a commit is due, even with nothing else to change.
+// NeedsCommit says whether a commit is due, even without other changes.
 func (l *Log) NeedsCommit() bool { return l.Unflushed() || l.maybeTorn }
 
-// EpochToStore is what the next commit must store, for Open; nil when it is
-// stored.
+// EpochToStore is what the next commit must store, for Open; nil when it is stored.
 func (l *Log) EpochToStore() []byte {
 	if l.file == nil || l.epochStored && !l.maybeTorn {
 		return nil
@@ -236,12 +236,12 @@ func (l *Log) EpochToStore() []byte {
 	return append(bytes.Clone(l.epoch[:]), layout...)
 }
 
-// Committed is called after a commit that has all of the log. A log that
-// failed, or half of which was given up, is made anew after retryAfter.
+// Committed is called after a commit that has all records of the log. A log that
+// failed, or half of which was given up, is created anew after retryAfter.
 func (l *Log) Committed() {
 	l.epochStored, l.maybeTorn, l.end, l.unflushed = l.file != nil, false, 0, nil
 	if l.halved || l.failed {
-		// One that cannot be removed keeps another from being made, and no more.
+		// A file that cannot be removed only prevents the creation of another.
 		_ = l.Remove()
 		l.retryAt = time.Now().Add(retryAfter)
 	}
@@ -252,7 +252,7 @@ func (l *Log) Remove() error {
 	if l.file == nil {
 		return nil
 	}
-	closed := l.file.Close() // Windows removes nothing that is open
+	closed := l.file.Close() // Windows does not remove open files
 	l.file, l.epochStored, l.halved, l.failed = nil, false, false, false
 	err := os.Remove(l.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -261,11 +261,11 @@ func (l *Log) Remove() error {
 	return errors.Join(closed, err)
 }
 
-// Disable makes this a log that takes nothing until the next start.
+// Disable makes this a log that accepts no records until the next start.
 func (l *Log) Disable() { l.path = "" }
 
 // Halve gives up the reserved half of the file for the commit of what is in the
-// log, and says whether that made room on the disk.
+// log, and says whether that freed room on the disk.
 func (l *Log) Halve() bool {
 	if !l.Unflushed() || l.halved {
 		return false
@@ -274,7 +274,8 @@ func (l *Log) Halve() bool {
 	return l.file.Truncate(usedSize) == nil
 }
 
-// Close keeps the file only for what the database lacks, or may lack.
+// Close closes the log, and removes the file unless the database lacks, or may
+// lack, some of its records.
 func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
@@ -293,7 +294,7 @@ func (l *Log) Release() error {
 	return l.file.Close()
 }
 
-// Replay makes anew what is in the log only.
+// Replay repeats the writes that are in the log only.
 func (l *Log) Replay(to Target) error {
 	for _, batch := range l.unflushed {
 		if err := batch.replay(to); err != nil {
@@ -303,9 +304,9 @@ func (l *Log) Replay(to Target) error {
 	return nil
 }
 
-// read takes in the records of a base. A record with missing sectors was not
-// acknowledged, and was the last to be begun: a damaged sector, or a record
-// after it, proves that the file was damaged since.
+// read reads the records of a base. A record with missing sectors was not
+// acknowledged, and was the last to be begun: a damaged sector, or a record after
+// it, proves that the file was damaged since.
 func (l *Log) read(base int) error {
 	all, err := io.ReadAll(io.LimitReader(l.file, fileSize))
 	if err != nil {
@@ -352,9 +353,10 @@ func (l *Log) data(b []byte, n int) (data []byte, damaged bool) {
 	return outOfSectors(b, n)
 }
 
-// parse returns number 0 for what is no whole record of the epoch and the base.
-// It is damaged where one of its sectors is, or the first sector of whatever
-// else it may be.
+// parse parses the record at the beginning of b, and returns number 0 where there
+// is no complete record of the epoch and the base. damaged means that one of the
+// record's sectors is damaged, or the first sector where it is not known to be such
+// a record.
 func (l *Log) parse(b []byte, base int) (number int, batch Batch, damaged bool) {
 	header, damaged := l.data(b, headerSize)
 	if damaged || len(header) < headerSize || !bytes.Equal(header[8:24], l.epoch[:]) || binary.BigEndian.Uint64(header[24:]) != uint64(base) {
