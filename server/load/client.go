@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// How long an answer may take before it is taken for hanging.
+// patience is how long to wait for an answer before it counts as hanging.
 const patience = time.Minute
 
-// client is one connection that is kept open. It does as little as it can,
-// since it shares the machine with what it measures.
+// client is one connection that is kept open. It does as little work as possible,
+// since it runs on the machine that it measures.
 type client struct {
 	conn     net.Conn
 	in       *bufio.Reader
-	closing  bool   // the last answer said that the server closes the connection
+	closing  bool   // the last answer announced that the server closes the connection
 	location string // of the last answer
 }
 
@@ -50,9 +50,9 @@ func (c *client) redial() error {
 
 func (c *client) close() error { return c.conn.Close() }
 
-// do sends a whole request, which is in one piece or several, and gives the
-// answer's status and the size of its body, which goes to sink; nil throws it
-// away.
+// do sends a complete request, in one part or several, and returns the status of
+// the answer and the size of its body, which is written to sink; with a nil sink it
+// is discarded.
 func (c *client) do(sink io.Writer, request ...[]byte) (status int, size int64, err error) {
 	if c.closing {
 		if err := c.redial(); err != nil {
@@ -82,7 +82,7 @@ func (c *client) do(sink io.Writer, request ...[]byte) (status int, size int64, 
 		if err := c.pass(chunk, sink); err != nil {
 			return status, size, err
 		}
-		if _, err := c.in.Discard(2); err != nil { // the end of its line
+		if _, err := c.in.Discard(2); err != nil { // the CRLF after the chunk
 			return status, size, err
 		}
 	}
@@ -95,7 +95,7 @@ var (
 	location         = []byte("Location")
 )
 
-// head reads the status and the length of the body; -1 is chunks.
+// head reads the status and the length of the body; -1 means chunked.
 func (c *client) head() (status int, length int64, err error) {
 	c.location = ""
 	line, err := c.in.ReadSlice('\n')
@@ -133,7 +133,8 @@ func (c *client) head() (status int, length int64, err error) {
 	}
 }
 
-// chunk reads the size of the next one; behind the last, which is 0, the end.
+// chunk reads the size of the next chunk; after the last one, of size 0, it reads
+// the end.
 func (c *client) chunk() (int64, error) {
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
@@ -161,7 +162,7 @@ func (c *client) pass(n int64, sink io.Writer) error {
 	return nil
 }
 
-// expect does a request whose answer must have this status, and gives the body.
+// expect sends a request whose answer must have this status, and returns the body.
 func (c *client) expect(status int, request ...[]byte) ([]byte, error) {
 	var body bytes.Buffer
 	got, _, err := c.do(&body, request...)
@@ -174,8 +175,8 @@ func (c *client) expect(status int, request ...[]byte) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-// succeed does a request whose answer must be of success, as servers say it
-// with several statuses, and gives the body.
+// succeed sends a request whose answer must have a status of success, which varies
+// between servers, and returns the body.
 func (c *client) succeed(request ...[]byte) ([]byte, error) {
 	var body bytes.Buffer
 	got, _, err := c.do(&body, request...)
@@ -185,7 +186,7 @@ func (c *client) succeed(request ...[]byte) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// call is expect over a connection of its own.
+// call is expect over a new connection.
 func call(address string, status int, request []byte) ([]byte, error) {
 	c, err := dial(address)
 	if err != nil {
@@ -195,23 +196,23 @@ func call(address string, status int, request []byte) ([]byte, error) {
 	return body, errors.Join(err, c.close())
 }
 
-// request makes one without a body.
+// request returns a request without a body.
 func request(method, path, key string) []byte {
 	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nAccept: */*\r\nAuthorization: Bearer %s\r\n\r\n", method, path, key)
 }
 
-// file is something stored: how to get it, and what it must be.
+// file is a stored file: its request, and its expected content.
 type file struct {
 	request []byte
 	size    int64
 	sum     [sha256.Size]byte
 }
 
-// Of so many downloads, one is compared byte for byte.
+// comparedEvery is in how many downloads one is compared byte for byte.
 const comparedEvery = 64
 
-// get downloads f. Where compare is set, every byte must be right, else only
-// the number of them.
+// get downloads f. If compare is set, it checks every byte, otherwise only their
+// number.
 func (c *client) get(f file, compare bool) error {
 	hash := sha256.New()
 	var sink io.Writer

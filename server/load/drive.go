@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// worker is one client's part in a workload.
+// worker is one client of a workload.
 type worker struct {
 	step  func() error // one operation; errDone when there is nothing left to do
-	check func() error // optional: looks, after the measuring, whether it was done right
+	check func() error // optional: checks after the measurement whether the work was correct
 	close func() error
 }
 
 var errDone = errors.New("nothing left to do")
 
-// seen is what came of driving workers.
+// seen is the result of running workers.
 type seen struct {
 	took  time.Duration
-	times []time.Duration // of every operation, in order of length
+	times []time.Duration // of every operation, sorted
 }
 
 func (s seen) rate() float64 {
@@ -33,7 +33,7 @@ func (s seen) rate() float64 {
 	return float64(len(s.times)) / s.took.Seconds()
 }
 
-// quantile is the time within which that part of the operations was done.
+// quantile is the time within which that part of the operations was completed.
 func (s seen) quantile(part float64) time.Duration {
 	if len(s.times) == 0 {
 		return 0
@@ -41,8 +41,8 @@ func (s seen) quantile(part float64) time.Duration {
 	return s.times[min(len(s.times)-1, int(part*float64(len(s.times))))]
 }
 
-// drive has so many workers work at once for a time, or, where a count is
-// given, until each has done its part of it. Each does one operation at least.
+// drive runs a number of workers concurrently for the duration d, or, if a count is
+// given, until each has done its part of it. Each does at least one operation.
 func drive(workers int, d time.Duration, count int, begin func(n int) (worker, error)) (found seen, err error) {
 	all := make([]worker, 0, workers)
 	defer func() {

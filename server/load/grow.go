@@ -16,7 +16,8 @@ import (
 	"attachd/store/storetest"
 )
 
-// grow measures what must not depend on how much there is, with more and more.
+// grow measures, with more and more attachments, what must not depend on their
+// number.
 func grow(o options, dir string, stdout, stderr io.Writer) error {
 	if _, err := fmt.Fprint(stdout, "| attachments | database | ready after | memory at start | upload 10 KB, 16 clients | list 100, p50 | download, p50 | memory at the end |\n|---:|---:|---:|---:|---:|---:|---:|---:|\n"); err != nil {
 		return err
@@ -34,7 +35,7 @@ func grow(o options, dir string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// grown measures with n attachments and gives a row of the table.
+// grown measures with n attachments and returns a row of the table.
 func grown(o options, dir string, n int) (row string, err error) {
 	products, err := fill(o.binaries[0], dir, n)
 	if err != nil {
@@ -77,10 +78,10 @@ func grown(o options, dir string, n int) (row string, err error) {
 		number(uploads.rate()), duration(float64(lists.quantile(.5))), duration(float64(downloads.quantile(.5))), megabytes(float64(atEnd))), nil
 }
 
-// fill makes a data directory with n attachments, in the way that storetest
-// fills a store, and without their contents.
+// fill creates a data directory with n attachments, as storetest.Fill fills a
+// store, and without their contents.
 func fill(binary, dir string, n int) (products []store.Entity, err error) {
-	in, err := serve(binary, dir) // makes all but the attachments
+	in, err := serve(binary, dir) // creates everything except the attachments
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +101,7 @@ func fill(binary, dir string, n int) (products []store.Entity, err error) {
 	return storetest.Fill(filler{}, records, n), nil
 }
 
-// filler stands for the test that storetest.Fill reports to.
+// filler is the testing.TB that storetest.Fill reports to.
 type filler struct{ testing.TB }
 
 type fillError struct{ error }

@@ -22,8 +22,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// machine is what the limits are measured on. Each of them is measured by one
-// operation at least, however short the time.
+// machine measures the limits. Each limit is measured by at least one operation,
+// however short the time.
 type machine struct {
 	dir  string
 	bare *process // answers from memory
@@ -40,14 +40,14 @@ func newMachine(dir string) (*machine, error) {
 		return nil, err
 	}
 	cmd := exec.Command(self, "-bare")
-	cmd.Env = append(os.Environ(), "LOAD_BARE=1") // a test's binary knows no such flag
+	cmd.Env = append(os.Environ(), "LOAD_BARE=1") // for the test binary, which has no such flag
 	m.bare, err = start(cmd, filepath.Join(m.dir, "bare.log"))
 	return m, err
 }
 
 func (m *machine) close() error { return m.bare.stop() }
 
-// limit is something that the machine can do at most.
+// limit is the maximum rate of something that the machine does.
 type limit struct {
 	name, unit string
 	measure    func(m *machine, d time.Duration) (float64, error)
@@ -73,7 +73,7 @@ var limits = []limit{
 	{"bare list", "/s", func(m *machine, d time.Duration) (float64, error) { return m.bareRate(d, 8, listSize) }},
 }
 
-// hashRate is how many megabytes one core hashes in a second.
+// hashRate is how many megabytes one core hashes per second.
 func hashRate(d time.Duration) float64 {
 	data := make([]byte, 1<<20)
 	var done float64
@@ -85,8 +85,8 @@ func hashRate(d time.Duration) float64 {
 	return done / time.Since(begun).Seconds()
 }
 
-// commitRate is how many attachments a database can take in a second, so many
-// to a commit: each is a few small keys.
+// commitRate is how many attachments a database can store per second, batch of them
+// in each commit: each is a few small keys.
 func (m *machine) commitRate(d time.Duration, batch int) (rate float64, err error) {
 	name := m.name()
 	db, err := bbolt.Open(name, 0o600, nil)
@@ -116,21 +116,21 @@ func (m *machine) commitRate(d time.Duration, batch int) (rate float64, err erro
 	return float64(done) / time.Since(begun).Seconds(), nil
 }
 
-// fileRate is how many small files can be made and synced with their folder
-// in a second, so many at a time.
+// fileRate is how many small files can be created and synced with their folder per
+// second, by a number of concurrent writers.
 func (m *machine) fileRate(d time.Duration, writers int) (float64, error) {
 	return m.together(d, writers, small, m.writeFile)
 }
 
-// bigFileRate is how many megabytes a second can be written to files that are
+// bigFileRate is how many megabytes per second can be written to files that are
 // synced with their folder.
 func (m *machine) bigFileRate(d time.Duration, writers, size int) (float64, error) {
 	rate, err := m.together(d, writers, size, m.writeFile)
 	return rate * float64(size) / megabyte, err
 }
 
-// writeFile leaves the file there: for minutes after many were removed, a file
-// system without a journal is slow to make others.
+// writeFile leaves the file in place: for minutes after many were removed, a file
+// system without a journal creates files slowly.
 func (m *machine) writeFile(content []byte) error {
 	file, err := os.OpenFile(m.name(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -147,8 +147,8 @@ func (m *machine) writeFile(content []byte) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// logRate is how many small contents one file that has its room already can
-// take in a second when so many share a sync.
+// logRate is how many small contents per second can be appended to one preallocated
+// file when batch of them share a sync.
 func (m *machine) logRate(d time.Duration, batch int) (rate float64, err error) {
 	const room = 32 << 20
 	file, err := os.Create(m.name())
@@ -178,8 +178,8 @@ func (m *machine) logRate(d time.Duration, batch int) (rate float64, err error) 
 	return float64(done) / time.Since(begun).Seconds(), nil
 }
 
-// together counts how often do is done in a second by so many at a time, each
-// with a content of its own.
+// together counts how often do is called per second by a number of concurrent
+// workers, each with a different content.
 func (m *machine) together(d time.Duration, workers, size int, do func(content []byte) error) (float64, error) {
 	var (
 		done   atomic.Int64
@@ -205,8 +205,7 @@ func (m *machine) name() string {
 	return filepath.Join(m.dir, strconv.FormatInt(m.made.Add(1), 10))
 }
 
-// bareRate is how many answers of so many bytes the bare server gives in a
-// second.
+// bareRate is how many answers of size bytes the bare server sends per second.
 func (m *machine) bareRate(d time.Duration, clients, size int) (float64, error) {
 	rq := request("GET", "/"+strconv.Itoa(size), "none")
 	seen, err := drive(clients, d, 0, func(int) (worker, error) {
@@ -219,8 +218,8 @@ func (m *machine) bareRate(d time.Duration, clients, size int) (float64, error) 
 	return seen.rate(), err
 }
 
-// bare answers GET /N with N bytes from memory: the least that a server on
-// net/http can do. It ends with a signal, as attachd does.
+// bare answers GET /N with N bytes from memory: the minimum that a server on
+// net/http does. It ends on a signal, as attachd does.
 func bare(say io.Writer) error {
 	content := make([]byte, large)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -236,7 +235,7 @@ func bare(say io.Writer) error {
 		}
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("Content-Length", strconv.Itoa(n))
-		_, _ = w.Write(content[:n]) // who does not listen misses it
+		_, _ = w.Write(content[:n]) // the client may have gone
 	})}
 	go func() {
 		untilInterrupted()

@@ -1,8 +1,7 @@
 //go:build unix
 
-// Command load measures a real attachd process under load, and beside it, in
-// the same run, what the machine itself can do: a rate means little without
-// the limit that it is up against.
+// Command load measures a real attachd process under load, and in the same run the
+// limits of the machine: a rate means little without the limit that bounds it.
 //
 //	go run ./server/load                     everything, five rounds
 //	go run ./server/load -quick              about a minute
@@ -30,7 +29,7 @@ import (
 	"time"
 )
 
-// options are what the command line asks for.
+// options are the settings of the command line.
 type options struct {
 	rounds    int
 	quick     bool
@@ -43,7 +42,7 @@ type options struct {
 	jsonFile  string
 	baseline  string
 	dir       string
-	slice     time.Duration // of one workload in one round
+	slice     time.Duration // duration of one workload in one round
 	sustained int           // uploads of the workload of that name
 	deletions int           // of the workload of that name, in one round
 	rest      time.Duration // see calm
@@ -55,7 +54,7 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 		return
 	case err != nil:
-		os.Exit(2) // flag has said why
+		os.Exit(2) // flag has printed the error
 	case serveBare:
 		err = bare(os.Stderr)
 	default:
@@ -106,7 +105,7 @@ func parse(args []string) (o options, serveBare bool, err error) {
 	return o, serveBare, nil
 }
 
-// run measures what o asks for.
+// run makes the measurements of o.
 func run(o options, stdout, stderr io.Writer) (err error) {
 	switch {
 	case len(o.binaries) > 2:
@@ -150,8 +149,8 @@ func run(o options, stdout, stderr io.Writer) (err error) {
 	return found.print(stdout, before)
 }
 
-// measure runs all workloads in turns, round by round, so that what else
-// happens on the machine meets all of them alike.
+// measure runs all workloads in turns, round by round, so that other activity of
+// the machine affects all of them alike.
 func measure(o options, dir string, stderr io.Writer) (found *results, err error) {
 	m, err := newMachine(dir)
 	if err != nil {
@@ -223,7 +222,7 @@ func turns(w workload, o options, round int, subjects []*subject, found *results
 	return nil
 }
 
-// needed says whether a workload is compared with a limit.
+// needed says whether a chosen workload is compared with a limit.
 func needed(name string, chosen []workload) bool {
 	for _, w := range chosen {
 		for _, l := range w.limits {

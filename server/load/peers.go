@@ -24,14 +24,15 @@ type peer struct {
 	url            *url.URL
 }
 
-// protocols begins to speak to a peer and has it take files in the folders.
+// protocols maps the name of a protocol to a function that connects to a peer, and
+// prepares the folders for uploads.
 var protocols = map[string]func(c *client, u *url.URL, folders ...string) (protocol, error){
 	"filebrowser": newFilebrowser, "lfs": newLFS, "s3": newS3, "tusd": newTusd, "webdav": newWebdav,
 }
 
 const peerForm = "PROTOCOL=URL or PROTOCOL:NAME=URL"
 
-// parsePeer reads what -peer takes.
+// parsePeer parses the value of -peer.
 func parsePeer(s string) (p peer, err error) {
 	name, address, ok := strings.Cut(s, "=")
 	if !ok {
@@ -51,13 +52,13 @@ func parsePeer(s string) (p peer, err error) {
 	return p, err
 }
 
-// newPeer makes a subject of a running peer.
+// newPeer returns the subject of a running peer.
 func newPeer(p peer) (*subject, error) {
 	c, err := dial(p.url.Host)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close() // nothing is lost with it
+	defer c.close() // an error of the close does not matter
 	pids, err := listening(p.url.Port())
 	if err != nil {
 		return nil, err
@@ -69,8 +70,8 @@ func newPeer(p peer) (*subject, error) {
 	return &subject{name: p.name, verified: in, trusting: in, peer: true}, nil
 }
 
-// listening are the processes that listen on a port, as far as the system says
-// so: on Linux, to root or to the user whose they are.
+// listening returns the processes that listen on a port, as far as the system
+// reveals them: on Linux, to root or to the user that they run as.
 func listening(port string) (pids []int, err error) {
 	n, err := net.LookupPort("tcp", port)
 	if err != nil {
@@ -78,7 +79,7 @@ func listening(port string) (pids []int, err error) {
 	}
 	sockets := map[string]bool{}
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		lines, _ := os.ReadFile(table) // there is none on other systems
+		lines, _ := os.ReadFile(table) // other systems have no such file
 		for line := range strings.Lines(string(lines)) {
 			fields := strings.Fields(line)
 			const listens = "0A"
@@ -89,7 +90,7 @@ func listening(port string) (pids []int, err error) {
 	}
 	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, file := range files {
-		link, _ := os.Readlink(file) // it may have ended
+		link, _ := os.Readlink(file) // the process may have ended
 		pid, _ := strconv.Atoi(strings.Split(file, "/")[2])
 		if sockets[link] && !slices.Contains(pids, pid) {
 			pids = append(pids, pid)
@@ -98,13 +99,13 @@ func listening(port string) (pids []int, err error) {
 	return pids, err
 }
 
-// restsAtMost bounds the wait of calm for servers that go on working, as a
-// multiple of the time that they are to rest.
+// restsAtMost limits how long calm waits for servers that do not become idle, as a
+// multiple of rest.
 const restsAtMost = 50
 
-// calm has the system write what no server has synced, and waits until all of
-// them rest for a time, so that none is measured while another still does what
-// it has put off.
+// calm makes the system write what no server has synced, and waits until all
+// servers have been idle for the duration rest, so that none is measured while
+// another still does deferred work.
 func calm(subjects []*subject, rest time.Duration) {
 	unix.Sync()
 	used := func() (sum time.Duration) {

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// profileHook is a Go file of package main that is put beside attachd's own
-// when it is built to be profiled, so that attachd itself needs no such thing.
+// profileHook is a Go file of package main that is added to attachd's own when it
+// is built to be profiled, so that attachd itself has no profiling code.
 //
 //go:embed profile.go.txt
 var profileHook []byte
@@ -40,7 +40,7 @@ func build(dir string, profiled bool) (binary string, err error) {
 	return binary, nil
 }
 
-// overlayHook makes what go build -overlay takes.
+// overlayHook writes the file for go build -overlay.
 func overlayHook(dir string) (overlay string, err error) {
 	root, err := exec.Command("go", "list", "-f", "{{.Dir}}", "attachd").Output()
 	if err != nil {
@@ -59,25 +59,25 @@ func overlayHook(dir string) (overlay string, err error) {
 	return overlay, os.WriteFile(overlay, replace, 0o600)
 }
 
-// process is a running server: attachd, the bare one, or a peer, which others
-// have started and end.
+// process is a running server: attachd, the bare one, or a peer, which the user
+// starts and stops.
 type process struct {
 	cmd     *exec.Cmd
 	address string
 	ended   chan error
-	pids    []int // of what is measured of it
+	pids    []int // the processes that are measured
 }
 
 var listensAt = regexp.MustCompile(`http://([^\s"]+:\d+)`)
 
-// start starts a server whose log goes to a file, as a service's does, and
-// waits until it says where it listens.
+// start starts a server whose log is written to a file, as a service's is, and
+// waits until it logs its address.
 func start(cmd *exec.Cmd, logFile string) (*process, error) {
 	log, err := os.Create(logFile)
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() // the process has it
+	defer log.Close() // the process has its own descriptor
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -115,12 +115,12 @@ func (p *process) stop() error {
 	}
 }
 
-// ticks is how Linux counts the time of a processor: in hundredths of a
-// second, on every machine that Go runs on.
+// ticks is the unit in which Linux counts processor time: a hundredth of a second,
+// on every machine that Go runs on.
 const ticks = time.Second / 100
 
-// processor is the time that the process has spent on processors; 0 on
-// systems other than Linux, and where nothing is known of it.
+// processor is the processor time that the process has used; 0 on systems other
+// than Linux, and where it is unknown.
 func (p *process) processor() (sum time.Duration) {
 	for _, pid := range p.pids {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -143,10 +143,10 @@ func (p *process) processor() (sum time.Duration) {
 	return sum
 }
 
-// settleDown waits until the process has done what it does once after a start,
-// such as a snapshot, which would be measured with the rest.
+// settleDown waits until the process has finished its work after a start, such as a
+// snapshot, which would affect the measurement.
 func (p *process) settleDown() error {
-	quiet := 0 // seconds, in which it may wait for the disk only
+	quiet := 0 // seconds with little processor time; for fewer than three it may wait for the disk
 	for begun := time.Now(); time.Since(begun) < 10*patience; {
 		before := p.processor()
 		time.Sleep(time.Second)
@@ -160,15 +160,15 @@ func (p *process) settleDown() error {
 	return errors.New("the server does not come to rest")
 }
 
-// forgetPeak has the system measure the peak from now on, where it can.
+// forgetPeak resets the peak of the memory use, where the system can.
 func (p *process) forgetPeak() {
 	for _, pid := range p.pids {
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 	}
 }
 
-// memory gives bytes in memory: the peak of everything, and what is now there
-// that no file stands behind, which leaves the map of the database out.
+// memory returns numbers of bytes in memory: the peak of everything, and the
+// present anonymous memory, which excludes the map of the database.
 func (p *process) memory() (peak, anonymous int64) {
 	for _, pid := range p.pids {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -192,15 +192,16 @@ func (p *process) memory() (peak, anonymous int64) {
 	return peak, anonymous
 }
 
-// profileFile is where the hook in a server over dir writes.
+// profileFile is the path to which the hook in a server over dir writes.
 func profileFile(dir string) string { return dir + ".pprof" }
 
-// profile has the server begin a CPU profile; done ends it and moves it.
+// profile makes the server begin a CPU profile; done ends it and moves it.
 func (p *process) profile(from, to string) (done func() error, err error) {
 	if err := p.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		return nil, err
 	}
-	// A signal to end it that came before this one was seen would be lost.
+	// A signal to end the profile that is sent before this file exists would be
+	// lost.
 	if err := onceThere(func() error { _, err := os.Stat(from + ".part"); return err }); err != nil {
 		return nil, err
 	}
@@ -218,8 +219,7 @@ func (p *process) profile(from, to string) (done func() error, err error) {
 	}, nil
 }
 
-// onceThere does something with a file when it is there, which may take a
-// while.
+// onceThere retries do until the file that it uses exists, which may take a while.
 func onceThere(do func() error) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := do()

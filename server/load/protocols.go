@@ -18,21 +18,21 @@ import (
 	"github.com/google/uuid"
 )
 
-// protocol is how one kind of server takes files and gives them back. What it
-// has no request for is errors.ErrUnsupported.
+// protocol is how one kind of server stores and delivers files. It returns
+// errors.ErrUnsupported for a request that the server does not have.
 type protocol interface {
-	// put uploads u as a file of its own, of which id is the name.
+	// put uploads u as a new file, whose name is id.
 	put(c *client, u *upload) (id string, err error)
-	// get is the request for the content of a file.
+	// get returns the request for the content of a file.
 	get(c *client, id string) (request []byte, err error)
-	// list is the request for a list of a folder, which says of each file the
-	// last part of its id.
+	// list returns the request for a list of a folder, which contains the last part
+	// of each file's id.
 	list(c *client, folder string) (request []byte, err error)
-	// remove is the request to delete a file.
+	// remove returns the request to delete a file.
 	remove(id string) (request []byte, err error)
 }
 
-// attachd speaks to attachd: a folder is a product, an id an attachment's.
+// attachd is the protocol of attachd: a folder is a product, an id an attachment's.
 type attachd struct{ key string }
 
 const frontier = "------------------------d74496d66958873e"
@@ -76,18 +76,20 @@ func (a attachd) remove(id string) ([]byte, error) {
 	return request("DELETE", "/catalog/attachments/"+id, a.key), nil
 }
 
-// attachmentsOf is where the uploads of a product go; the first makes it.
+// attachmentsOf is the path to which the files of a product are uploaded; the first
+// upload creates it.
 func attachmentsOf(product string) string {
 	return "/catalog/spaces/load/products/" + product + "/attachments"
 }
 
-// site is where a peer is, and what is in the head of each request to it.
+// site is the address of a peer, and the headers of each request to it.
 type site struct {
 	host, path string // the path ends with a slash
 	headers    string
 }
 
-// newSite knows u, whose user and password, if any, go into each request.
+// newSite returns the site of u, whose user and password, if any, are sent with
+// each request.
 func newSite(u *url.URL) site {
 	s := site{host: u.Host, path: strings.TrimSuffix(u.EscapedPath(), "/") + "/"}
 	if u.User != nil {
@@ -97,22 +99,22 @@ func newSite(u *url.URL) site {
 	return s
 }
 
-// head is that of a request with a body of so many bytes.
+// head returns the head of a request with a body of size bytes.
 func (s site) head(method, target string, size int, headers string) []byte {
 	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s%sContent-Length: %d\r\n\r\n",
 		method, target, s.host, s.headers, headers, size)
 }
 
-// request is one without a body.
+// request returns a request without a body.
 func (s site) request(method, target string) []byte {
 	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n%s\r\n", method, target, s.host, s.headers)
 }
 
-// webdav speaks to what takes PUT, such as nginx. Where there is no PROPFIND,
-// a folder is listed as web servers do it, with GET.
+// webdav is the protocol of servers that accept PUT, such as nginx. Where there is
+// no PROPFIND, a folder is listed with GET.
 type webdav struct{ site }
 
-// newWebdav makes the folders, if the server wants them made.
+// newWebdav creates the folders, if the server requires that.
 func newWebdav(c *client, u *url.URL, folders ...string) (protocol, error) {
 	w := webdav{newSite(u)}
 	for _, folder := range folders {
@@ -146,10 +148,10 @@ func (w webdav) list(c *client, folder string) ([]byte, error) {
 
 func (w webdav) remove(id string) ([]byte, error) { return w.request("DELETE", w.path+id), nil }
 
-// filebrowser speaks to File Browser.
+// filebrowser is the protocol of File Browser.
 type filebrowser struct{ site }
 
-// newFilebrowser logs in, which holds for two hours.
+// newFilebrowser logs in; the session is valid for two hours.
 func newFilebrowser(c *client, u *url.URL, _ ...string) (protocol, error) {
 	f := filebrowser{newSite(u)}
 	password, _ := u.User.Password()
@@ -181,7 +183,7 @@ func (f filebrowser) remove(id string) ([]byte, error) {
 	return f.request("DELETE", f.path+"api/resources/"+id), nil
 }
 
-// tusd speaks to tusd, with creation and upload in one request.
+// tusd is the protocol of tusd, with creation and upload in one request.
 type tusd struct{ site }
 
 func newTusd(_ *client, u *url.URL, _ ...string) (protocol, error) {
@@ -204,8 +206,8 @@ func (t tusd) list(*client, string) ([]byte, error) { return nil, errors.ErrUnsu
 
 func (t tusd) remove(id string) ([]byte, error) { return t.request("DELETE", id), nil }
 
-// pathOf is what of an address is asked for. The host may be another name
-// of the peer's, or none that it has.
+// pathOf returns the path and query of an address. Its host may be another name of
+// the peer, or a wrong one.
 func pathOf(address string) (string, error) {
 	u, err := url.Parse(address)
 	if err == nil && u.Path == "" {
@@ -217,22 +219,22 @@ func pathOf(address string) (string, error) {
 	return u.RequestURI(), nil
 }
 
-// lfs speaks to a server of Git LFS. An upload is a batch of one object and
-// the object; a content that the server has is not sent again.
+// lfs is the protocol of Git LFS. An upload is a batch of one object and the
+// object; a content that the server has is not sent again.
 type lfs struct{ site }
 
 func newLFS(_ *client, u *url.URL, _ ...string) (protocol, error) { return lfs{newSite(u)}, nil }
 
 const lfsType = "application/vnd.git-lfs+json"
 
-// lfsAction is how an object is to be sent or fetched.
+// lfsAction is how an object is to be uploaded or downloaded.
 type lfsAction struct {
 	Href   string            `json:"href"`
 	Header map[string]string `json:"header"`
 }
 
-// batch asks how an object is to be sent or fetched; nil is not at all. An id
-// is its hash and its size.
+// batch requests how an object is to be uploaded or downloaded; nil means not at
+// all. An id is its hash and its size.
 func (l lfs) batch(c *client, operation, id string) (*lfsAction, error) {
 	oid, size, _ := strings.Cut(id, "/")
 	body := fmt.Appendf(nil, `{"operation":%q,"transfers":["basic"],"objects":[{"oid":%q,"size":%s}]}`, operation, oid, size)
@@ -257,7 +259,7 @@ func (l lfs) batch(c *client, operation, id string) (*lfsAction, error) {
 	return found.Objects[0].Actions[operation], nil
 }
 
-// follow is the head of the request that an action asks for.
+// follow returns the head of the request that an action describes.
 func (l lfs) follow(method string, a *lfsAction, size int) ([]byte, error) {
 	target, err := pathOf(a.Href)
 	if err != nil {
@@ -308,8 +310,8 @@ func (l lfs) list(*client, string) ([]byte, error) { return nil, errors.ErrUnsup
 
 func (l lfs) remove(string) ([]byte, error) { return nil, errors.ErrUnsupported }
 
-// s3 speaks to a store with the protocol of S3, with presigned requests: they
-// hold for a week, and the body is not signed, so that neither side hashes it.
+// s3 is the protocol of S3, with presigned requests: they are valid for a week, and
+// the body is not signed, so that neither side hashes it.
 type s3 struct {
 	site
 	credential, date string
@@ -317,7 +319,7 @@ type s3 struct {
 	key              []byte
 }
 
-// newS3 takes the bucket from the path of u, and makes it where it is not there.
+// newS3 takes the bucket from the path of u, and creates it if it does not exist.
 func newS3(c *client, u *url.URL, _ ...string) (protocol, error) {
 	secret, _ := u.User.Password()
 	now := time.Now().UTC()
@@ -329,13 +331,13 @@ func newS3(c *client, u *url.URL, _ ...string) (protocol, error) {
 	}
 	var said bytes.Buffer
 	status, _, err := c.do(&said, s.head("PUT", s.sign("PUT", s.path, nil), 0, ""))
-	if err == nil && status != 200 && status != 409 { // that is for one which is there
+	if err == nil && status != 200 && status != 409 { // 409: it exists
 		err = fmt.Errorf("making the bucket answered %d: %s", status, &said)
 	}
 	return s, err
 }
 
-// s3Key is what a secret signs with in a scope.
+// s3Key derives the key that signs in a scope from a secret.
 func s3Key(secret, scope string) []byte {
 	key := []byte("AWS4" + secret)
 	for part := range strings.SplitSeq(scope, "/") {
@@ -350,7 +352,7 @@ func mac(key []byte, text string) []byte {
 	return hash.Sum(nil)
 }
 
-// sign gives the target of a presigned request.
+// sign returns the target of a presigned request.
 func (s s3) sign(method, target string, query url.Values) string {
 	all := url.Values{"X-Amz-Algorithm": {"AWS4-HMAC-SHA256"}, "X-Amz-Credential": {s.credential}, "X-Amz-Date": {s.date},
 		"X-Amz-Expires": {s.expires}, "X-Amz-SignedHeaders": {"host"}}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// sample is what one run of a workload gave.
+// sample is the result of one run of a workload.
 type sample struct {
 	Rate      float64       `json:"rate"` // in the workload's unit
 	P50       time.Duration `json:"p50_ns"`
@@ -22,7 +22,7 @@ type sample struct {
 	Peak      int64         `json:"peak_bytes"`   // of the server, the map of the database included
 	Anonymous int64         `json:"anonymous_bytes"`
 
-	cpu time.Duration // of the server, for all
+	cpu time.Duration // of the server, for all operations
 }
 
 func (s *sample) fill(w workload, found seen) {
@@ -34,7 +34,7 @@ func (s *sample) fill(w workload, found seen) {
 	s.Processor = s.cpu / time.Duration(max(1, len(found.times)))
 }
 
-// results are what a run of the program found.
+// results are the results of a run of the program.
 type results struct {
 	Measured  time.Time            `json:"measured"`
 	Binaries  []string             `json:"binaries"`
@@ -45,12 +45,12 @@ type results struct {
 	units map[string]string // of limits
 }
 
-// measured is a workload with its runs, by binary, and behind them by peer.
+// measured is a workload with its runs, by binary, followed by those by peer.
 type measured struct {
 	Name   string     `json:"name"`
 	Unit   string     `json:"unit"`
 	Limits []string   `json:"limits,omitempty"`
-	Idle   string     `json:"idle,omitempty"` // what its slowest operations are compared with
+	Idle   string     `json:"idle,omitempty"` // the workload with which its slowest operations are compared
 	Runs   [][]sample `json:"runs"`
 }
 
@@ -105,9 +105,9 @@ func loadResults(name string) (*results, error) {
 	return &r, nil
 }
 
-// print writes the tables: the machine, and what attachd made of it. Where
-// there is something to compare with, the first of two binaries or an earlier
-// run, its rates and how many times as fast this is stand beside them.
+// print writes the tables: the limits of the machine, and the results of attachd.
+// If there is something to compare with, the first of two binaries or an earlier
+// run, its rates and how many times as fast this is are printed beside them.
 func (r *results) print(out io.Writer, before *results) error {
 	var table strings.Builder
 	if len(r.Limits) > 0 {
@@ -153,9 +153,9 @@ func (r *results) print(out io.Writer, before *results) error {
 func rate(s sample) float64      { return s.Rate }
 func processor(s sample) float64 { return float64(s.Processor) }
 
-// compare writes a table of attachd, in each of its binaries, and its peers,
-// with what attachd's are as a multiple of theirs. A dash is what a peer cannot
-// do, or what is not known of it.
+// compare writes a table of attachd, in each of its binaries, and its peers, with
+// attachd's results as a multiple of theirs. A dash is what a peer does not
+// support, or what is unknown.
 func (r *results) compare(table *strings.Builder, what string, of func(sample) float64, text func(float64, *measured) string) {
 	fmt.Fprintf(table, "\n| %s |", what)
 	for _, binary := range r.Binaries {
@@ -186,8 +186,8 @@ func (r *results) compare(table *strings.Builder, what string, of func(sample) f
 	}
 }
 
-// ratio is the median of the rounds' ratios: what else the machine did in a
-// round met both alike.
+// ratio is the median of the rounds' ratios: other activity of the machine in a
+// round affected both alike.
 func ratio(ours, theirs []sample, of func(sample) float64) float64 {
 	var ratios []float64
 	for i := range theirs {
@@ -198,7 +198,7 @@ func ratio(ours, theirs []sample, of func(sample) float64) float64 {
 	return median(ratios)
 }
 
-// runs are those of the last binary.
+// runs returns the runs of the last binary.
 func (r *results) runs(workload string) []sample {
 	m := r.of(workload)
 	if m == nil {
@@ -240,7 +240,7 @@ func median(values []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// number has three digits that mean something.
+// number formats v with three significant digits.
 func number(v float64) string {
 	switch {
 	case v < 10:

@@ -30,14 +30,14 @@ const (
 	big      = 1 << 20
 	large    = 50 << 20
 	listRows = 100
-	listSize = 27_000 // bytes of a list of so many rows, about
+	listSize = 27_000 // approximate bytes of a list of listRows rows
 )
 
 // subject is what is measured: an attachd, which is two processes, since one
-// setting cannot be changed while one runs, or a peer.
+// setting cannot be changed at run time, or a peer.
 type subject struct {
 	name               string    // for people
-	verified, trusting *instance // the latter has downloads.verify = false; a peer is both
+	verified, trusting *instance // trusting has downloads.verify = false; for a peer they are the same
 	peer               bool
 }
 
@@ -45,16 +45,16 @@ type subject struct {
 type instance struct {
 	*process
 	protocol
-	binary, dir, key   string         // of attachd, with a data directory of its own
-	folder, listFolder string         // where uploads go
-	files              map[int][]file // what is stored to be downloaded, by size
+	binary, dir, key   string         // of attachd, with a separate data directory
+	folder, listFolder string         // where files are uploaded
+	files              map[int][]file // stored files to be downloaded, by size
 	listing            *listing
 }
 
 // listing is a request for a list of listRows files.
 type listing struct {
 	request []byte
-	least   int64 // bytes that the answer has at least
+	least   int64 // minimum size of the answer, in bytes
 	check   func(answer []byte) error
 }
 
@@ -75,7 +75,7 @@ func newInstance(p *process) *instance {
 	return &instance{process: p, folder: uuid.NewString(), listFolder: uuid.NewString(), files: map[int][]file{}}
 }
 
-// serve runs attachd over dir, which it makes, as it is configured by default.
+// serve runs attachd over dir, which it creates, with the default configuration.
 func serve(binary, dir string, env ...string) (*instance, error) {
 	cmd := exec.Command(binary, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
 	cmd.Env = append(append(os.Environ(), "ATTACHD_DIRECTORY_AUTO_CREATE=true", "LOAD_PROFILE="+profileFile(dir)), env...)
@@ -93,22 +93,22 @@ func serve(binary, dir string, env ...string) (*instance, error) {
 	return in, nil
 }
 
-// blob is where the content of f is stored.
+// blob is the path at which the content of f is stored.
 func (in *instance) blob(f file) string {
 	name := hex.EncodeToString(f.sum[:])
 	return filepath.Join(in.dir, "blobs", "sha256", name[:2], name)
 }
 
-// upload is a content and where it goes, for one client to upload again and
-// again. Its last bytes distinguish it from those before, so that its hash is
-// known without hashing all of it.
+// upload is a content and its destination, for one client to upload repeatedly. Its
+// last bytes make it differ from those before, so that its hash is known without
+// hashing all of it.
 type upload struct {
 	folder        string
 	content       []byte
-	stamped       uint64      // how many contents it was
-	named         int         // how many names it had
+	stamped       uint64      // number of contents made so far
+	named         int         // number of names made so far
 	start         hash.Cloner // the hash of all but the stamp
-	before, after []byte      // what of its request is the same for each
+	before, after []byte      // the constant parts of its request
 }
 
 const (
@@ -116,8 +116,7 @@ const (
 	stampSize = 8 // bytes
 )
 
-// newUpload makes one of a PDF, as far as one can tell from its start, of
-// random bytes.
+// newUpload returns an upload of random bytes that begin like a PDF.
 func newUpload(folder string, size int) *upload {
 	u := &upload{folder: folder, content: make([]byte, size)}
 	var seed [32]byte
@@ -130,7 +129,7 @@ func newUpload(folder string, size int) *upload {
 	return u
 }
 
-// stamp makes it another content than any before.
+// stamp changes the content to one that was not used before.
 func (u *upload) stamp() {
 	u.stamped++
 	binary.BigEndian.PutUint64(u.content[len(u.content)-stampSize:], u.stamped)
@@ -146,19 +145,19 @@ func (u *upload) sum() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// name gives the file a name that none has, below its folder.
+// name returns a new file name, below its folder.
 func (u *upload) name() string {
 	u.named++
 	return fmt.Sprintf("%s/%x-%d.pdf", u.folder, u.content[len(magic):][:8], u.named)
 }
 
-// file is what can be downloaded once u was stored as id.
+// file returns what can be downloaded once u was stored as id.
 func (in *instance) file(c *client, u *upload, id string) (file, error) {
 	get, err := in.get(c, id)
 	return file{request: get, size: int64(len(u.content)), sum: u.sum()}, err
 }
 
-// store uploads n contents of a size, many at a time unless they are large.
+// store uploads n contents of a size, many concurrently unless they are large.
 func (in *instance) store(folder string, size, n int) (files []file, ids []string, err error) {
 	var (
 		mu      sync.Mutex
@@ -184,8 +183,8 @@ func (in *instance) store(folder string, size, n int) (files []file, ids []strin
 	return files, ids, err
 }
 
-// stored gives contents of a size that are there to be downloaded: 256, or as
-// many as make 4 MB, but one for each of four readers.
+// stored returns stored contents of a size to download: 256, or as many as make 4
+// MB, but at least one for each of four readers.
 func (in *instance) stored(size int) ([]file, error) {
 	if in.files[size] == nil {
 		files, _, err := in.store(in.folder, size, max(4, min(256, 4*megabyte/size)))
@@ -197,7 +196,7 @@ func (in *instance) stored(size int) ([]file, error) {
 	return in.files[size], nil
 }
 
-// listed gives a request for a list of listRows files.
+// listed returns a request for a list of listRows files.
 func (in *instance) listed() (*listing, error) {
 	if in.listing != nil {
 		return in.listing, nil
@@ -206,8 +205,8 @@ func (in *instance) listed() (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.close() // nothing is lost with it
-	// One content for them all: a list does not look at contents.
+	defer c.close() // an error of the close does not matter
+	// One content for all files: a list does not depend on contents.
 	u := newUpload(in.listFolder, 1<<10)
 	var names [][]byte
 	for range listRows {
@@ -232,7 +231,8 @@ func (in *instance) listed() (*listing, error) {
 	return in.listing, nil
 }
 
-// checkList says whether a list is one of listRows different attachments.
+// checkList returns an error unless a list is one of listRows different
+// attachments.
 func checkList(raw []byte) error {
 	var rows []struct {
 		ID uuid.UUID `json:"id"`

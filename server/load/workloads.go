@@ -16,22 +16,22 @@ import (
 	"time"
 )
 
-// workload is something that clients do at once.
+// workload is an operation that several clients do concurrently.
 type workload struct {
 	name     string
 	clients  int
-	size     int      // bytes of an operation; 0 counts operations
-	limits   []string // that its rate is compared with
-	count    int      // of operations; 0 does what can be done in the time given
+	size     int      // bytes of an operation; 0: the rate counts operations
+	limits   []string // with which its rate is compared
+	count    int      // of operations; 0: as many as can be done in the time given
 	once     bool     // in one round only
 	slowdown string   // the workload whose slowest operations may be a third as fast here
-	alone    bool     // of attachd only, and not of peers
+	alone    bool     // for attachd only, not for peers
 	on       func(s *subject) *instance
 	begin    func(in *instance, n int) (worker, error)
-	beside   func(ctx context.Context, in *instance) error // meanwhile
+	beside   func(ctx context.Context, in *instance) error // runs during the measurement
 }
 
-// unit is what its rate is in.
+// unit is the unit of its rate.
 func (w workload) unit() string {
 	if w.size > 0 {
 		return "MB/s"
@@ -42,7 +42,7 @@ func (w workload) unit() string {
 func verified(s *subject) *instance { return s.verified }
 func trusting(s *subject) *instance { return s.trusting }
 
-// workloads are those that o asks for.
+// workloads returns the workloads that o selects.
 func workloads(o options) (chosen []workload) {
 	all := []workload{
 		{name: "upload 10 KB, 1 client", clients: 1, limits: []string{"files, 1", "log, 1"}, begin: uploading(small, true)},
@@ -76,7 +76,7 @@ func workloads(o options) (chosen []workload) {
 	return chosen
 }
 
-// run drives the workload against s once.
+// run runs the workload against s once.
 func (w workload) run(s *subject, o options) (found sample, err error) {
 	in := w.on(s)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -84,7 +84,7 @@ func (w workload) run(s *subject, o options) (found sample, err error) {
 	var aside sync.WaitGroup
 	var asideFailed error
 	done := func() error { return nil }
-	// What is made up front is no part of the measuring.
+	// The preparation of the workers is not measured.
 	ready := func(n int) (worker, error) {
 		worker, err := w.begin(in, n)
 		if err != nil || n < w.clients-1 {
@@ -115,8 +115,8 @@ func (w workload) run(s *subject, o options) (found sample, err error) {
 	return found, nil
 }
 
-// connected makes a worker of what a client does over a connection of its own.
-// What the worker does to end comes before the connection is closed.
+// connected returns a worker of a client with a new connection. The worker's close
+// runs before the connection is closed.
 func connected(in *instance, make func(c *client) worker) (worker, error) {
 	c, err := dial(in.address)
 	if err != nil {
@@ -131,7 +131,7 @@ func connected(in *instance, make func(c *client) worker) (worker, error) {
 	return w, nil
 }
 
-// uploading uploads files of a size, each another, or all the same as one that
+// uploading uploads files of a size, with distinct contents, or all with one that
 // was uploaded before.
 func uploading(size int, distinct bool) func(*instance, int) (worker, error) {
 	return func(in *instance, n int) (worker, error) {
@@ -167,7 +167,7 @@ func uploading(size int, distinct bool) func(*instance, int) (worker, error) {
 	}
 }
 
-// tidy deletes what was uploaded to a peer, where that has a request for it, so
+// tidy deletes what was uploaded to a peer, if the peer has a request for it, so
 // that the disk does not fill. The data directory of an attachd is removed as a
 // whole.
 func (in *instance) tidy(c *client, ids []string) error {
@@ -179,7 +179,7 @@ func (in *instance) tidy(c *client, ids []string) error {
 		if errors.Is(err, errors.ErrUnsupported) {
 			return nil
 		}
-		if err == nil && id != "" { // "" is of an upload that failed
+		if err == nil && id != "" { // "" is an upload that failed
 			_, err = c.succeed(rq)
 		}
 		if err != nil {
@@ -189,12 +189,12 @@ func (in *instance) tidy(c *client, ids []string) error {
 	return nil
 }
 
-// firstReadsEvery is for how much of a workload's time one large file is made,
+// firstReadsEvery is for how much of a workload's time one large file is prepared,
 // to be read for the first time.
 const firstReadsEvery = 250 * time.Millisecond
 
-// downloadingFirst downloads n large files that nobody has read since they
-// were uploaded, each once.
+// downloadingFirst downloads n large files that were not read since they were
+// uploaded, each once.
 func downloadingFirst(n int) func(*instance, int) (worker, error) {
 	return func(in *instance, _ int) (worker, error) {
 		files, ids, err := in.store(in.folder, large, n)
@@ -218,11 +218,11 @@ func downloadingFirst(n int) func(*instance, int) (worker, error) {
 	}
 }
 
-// mostReaders is the number of clients, at most, that each download stored
-// files of their own: tusd locks a file while it is read.
+// mostReaders is the maximum number of clients of a download for which separate
+// files are stored: tusd locks a file while it is read.
 const mostReaders = 16
 
-// downloading downloads stored files of a size in turns.
+// downloading downloads the stored files of a size in turns.
 func downloading(size int) func(*instance, int) (worker, error) {
 	return func(in *instance, n int) (worker, error) {
 		files, err := in.stored(size)
@@ -259,7 +259,7 @@ func downloadingTouched(in *instance, _ int) (worker, error) {
 	})
 }
 
-// lists lists a folder of listRows files.
+// lists requests lists of a folder of listRows files.
 func lists(in *instance, _ int) (worker, error) {
 	list, err := in.listed()
 	if err != nil {
@@ -326,7 +326,7 @@ func deleting(n int) func(*instance, int) (worker, error) {
 	}
 }
 
-// mixing is 70 % downloads, 20 % uploads, 5 % lists and 5 % deletions.
+// mixing does 70 % downloads, 20 % uploads, 5 % lists and 5 % deletions.
 func mixing(in *instance, n int) (worker, error) {
 	files, err := in.stored(small)
 	if err != nil {

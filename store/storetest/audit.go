@@ -148,7 +148,7 @@ var audit = []promise{
 	}},
 }
 
-// record keeps entries whose actions are letters, each a minute after the one
+// record stores entries whose actions are letters, each a minute after the one
 // before.
 func (w *world) record(n int) {
 	w.Helper()

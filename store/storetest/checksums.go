@@ -8,7 +8,7 @@ import (
 	"attachd/store"
 )
 
-// wantChecksums sees what is kept of a content; empty is nothing.
+// wantChecksums checks the stored checksums of a content; "" means none.
 func (w *world) wantChecksums(of [32]byte, want string) {
 	w.Helper()
 	got, err := w.Checksums(w.ctx, of)
@@ -20,7 +20,7 @@ func (w *world) wantChecksums(of [32]byte, want string) {
 	same(w, "checksums", string(got), want)
 }
 
-// wantWhole sees that everything fits together.
+// wantWhole fails unless a Check finds no fault.
 func (w *world) wantWhole() {
 	w.Helper()
 	faults, err := w.Check(w.ctx, nil)
@@ -28,7 +28,7 @@ func (w *world) wantWhole() {
 	sameList(w, "faults", faults, nil)
 }
 
-// summed is a new file with the n-th content, not in the store yet.
+// summed returns a new file with the n-th content, not in the store yet.
 func (w *world) summed(e store.Entity, n byte) store.Attachment {
 	a := w.file(e)
 	a.SHA256 = content(n)

@@ -154,7 +154,7 @@ var put = []promise{
 		a := store.Comment{TicketID: w.ticket.ID, ID: id(39), CreatedAt: at(3), Told: at(9)}
 		b := store.Comment{TicketID: w.ticket.ID, ID: id(38), Told: at(8)}
 		c := store.Comment{TicketID: w.ticket.ID, ID: id(37)}
-		w.put(a, b, w.ticket, w.comment) // a ticket that is put again goes on counting
+		w.put(a, b, w.ticket, w.comment) // putting a ticket again does not restart its numbers
 		w.ok(w.DeleteComment(w.ctx, b))
 		w.put(c)
 		for _, want := range []store.Comment{
@@ -593,7 +593,7 @@ var deletion = []promise{
 	}},
 }
 
-// many puts n files with contents of their own into the store, oldest first.
+// many stores n files with different contents, oldest first.
 func (w *world) many(e store.Entity, n int) (all []store.Attachment) {
 	w.Helper()
 	for i := range n {
@@ -615,7 +615,7 @@ func (w *world) many(e store.Entity, n int) (all []store.Attachment) {
 	return all
 }
 
-// removeAll removes what deletions have left.
+// removeAll calls Remove until nothing is left.
 func (w *world) removeAll() (freed [][32]byte) {
 	w.Helper()
 	for more := true; more; {

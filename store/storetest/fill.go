@@ -14,21 +14,21 @@ import (
 	"attachd/store"
 )
 
-// How Fill spreads what it makes.
+// The distribution of the attachments that Fill creates.
 const (
 	FilesPerProduct  = 100
 	productsPerSpace = 100
-	sharedEvery      = 10  // one of so many attachments has the content of the one before
-	fillers          = 256 // as many as may share a commit
+	sharedEvery      = 10  // every n-th attachment has the content of the one before
+	fillers          = 256 // concurrent uploads, as many as may share a commit
 )
 
-// Fill puts n attachments into s and returns the products that it makes for
-// them. Each has FilesPerProduct, the last what is left; the i-th attachment
-// is in the i/FilesPerProduct-th. It has the content FilledContent(i), which
-// whoever wants to download it has to keep.
+// Fill creates n attachments in s and returns the products that it creates for
+// them. Each has FilesPerProduct, the last one the remainder; the i-th attachment
+// is in the i/FilesPerProduct-th. It has the content FilledContent(i), which a
+// caller that wants to download it has to store.
 //
-// It goes the way that uploads go, many at once, so that what it makes is what
-// a store makes of a million uploads.
+// It creates them as uploads do, many concurrently, so that the result is what a
+// store makes of a million uploads.
 func Fill(t testing.TB, s store.Store, n int) []store.Entity {
 	t.Helper()
 	uploader := store.User{ID: uuid.New(), FullName: "Grace Hopper"}
@@ -53,7 +53,7 @@ func Fill(t testing.TB, s store.Store, n int) []store.Entity {
 	return products
 }
 
-// fillDirectory makes the products, and whom and what they need.
+// fillDirectory creates the products, their spaces, and their uploader.
 func fillDirectory(t testing.TB, s store.Store, uploader store.User, n int) (products []store.Entity) {
 	t.Helper()
 	objects := []store.Object{uploader}
@@ -81,7 +81,7 @@ func filled(i int, parent store.Parent, uploader store.User) store.Attachment {
 	}
 }
 
-// FilledContent is the content of the i-th attachment that Fill makes.
+// FilledContent is the content of the i-th attachment that Fill creates.
 func FilledContent(i int) []byte {
 	if i%sharedEvery == sharedEvery-1 {
 		i--

@@ -13,7 +13,7 @@ import (
 
 var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
 
-// key puts the n-th key into the store.
+// key stores the n-th key.
 func (w *world) key(u store.User, n byte) store.Key {
 	w.Helper()
 	k := store.Key{
@@ -24,7 +24,7 @@ func (w *world) key(u store.User, n byte) store.Key {
 	return k
 }
 
-// session puts the n-th session, which ends an hour after noon.
+// session stores the n-th session, which ends an hour after noon.
 func (w *world) session(k store.Key, n byte) store.Session {
 	w.Helper()
 	s := store.Session{Hash: content(n), KeyID: k.ID, ExpiresAt: noon.Add(time.Hour)}
@@ -60,7 +60,7 @@ func (w *world) lastUse(k store.Key) time.Time {
 	return got.LastUsedAt.UTC()
 }
 
-// inUTC makes keys comparable.
+// inUTC makes keys comparable, by converting their times to UTC.
 func inUTC(k store.Key) store.Key {
 	k.CreatedAt, k.ExpiresAt, k.LastUsedAt = k.CreatedAt.UTC(), k.ExpiresAt.UTC(), k.LastUsedAt.UTC()
 	return k
@@ -287,7 +287,7 @@ var sessions = []promise{
 	}},
 }
 
-// numbered is the n-th of more ids in order.
+// numbered is the n-th of a longer sequence of ids.
 func numbered(n int) uuid.UUID {
 	return uuid.UUID{0: 0xd0, 6: 0x40, 8: 0x80, 14: byte(n >> 8), 15: byte(n)}
 }

@@ -10,12 +10,13 @@ import (
 	"attachd/store"
 )
 
-// telling is a context with which changes are told, as of ada at noon.
+// telling is a context with which changes have events, as of ada at noon.
 func (w *world) telling() context.Context {
 	return store.WithOutbox(w.ctx, store.Origin{Time: noon, UserID: w.ada.ID, ActorID: w.bob.ID})
 }
 
-// events sees that the outbox holds these, each as its type and attachment.
+// events fails unless the outbox holds these events, each given as its type and
+// attachment.
 func (w *world) events(want ...string) []store.Event {
 	w.Helper()
 	list, err := w.Events(w.ctx, 0, 1000)
@@ -46,7 +47,7 @@ func (w *world) deadLetters(reasons ...string) []store.DeadLetter {
 
 func named(what store.EventType, a store.Attachment) string { return fmt.Sprint(what, " ", a.ID) }
 
-// tellOf creates attachments that are told of.
+// tellOf creates n attachments with events.
 func (w *world) tellOf(n int) (all []store.Attachment, wanted []string) {
 	w.Helper()
 	for range n {
@@ -139,7 +140,7 @@ var outbox = []promise{
 		_, wanted := w.tellOf(4)
 		for i, e := range w.events(wanted...) {
 			w.ok(w.AckEvents(w.ctx, nil, store.DeadLetter{Event: e, Time: noon.Add(time.Duration(i) * time.Hour), Reason: fmt.Sprint(i)}))
-			if i == 2 { // of what time they are does not matter
+			if i == 2 { // the times in the letters do not matter
 				_, err := w.PruneDeadLetters(w.ctx, time.Hour, 24*time.Hour, 2)
 				w.ok(err)
 			}

@@ -11,7 +11,7 @@ import (
 	"attachd/store"
 )
 
-// wait uploads a file whose content waits in the store.
+// wait uploads a file whose content is staged.
 func (w *world) wait(e store.Entity, content string) store.Attachment {
 	w.Helper()
 	a := w.file(e)
@@ -20,7 +20,8 @@ func (w *world) wait(e store.Entity, content string) store.Attachment {
 	return a
 }
 
-// wantStaged sees that these contents are staged with these records, oldest first.
+// wantStaged fails unless these contents are staged with these records, oldest
+// first.
 func (w *world) wantStaged(want ...store.Attachment) {
 	w.Helper()
 	list, err := w.StagedAfter(w.ctx, uuid.Nil, 1000, 1<<30)
@@ -79,11 +80,11 @@ var staging = []promise{
 		got, err := w.Attachment(w.ctx, first.ID)
 		w.ok(err)
 		same(w, "record", got, first)
-		w.unstage(nil, first.ID, second.ID) // once more is no harm
+		w.unstage(nil, first.ID, second.ID) // unstaging twice does no harm
 		w.wantStaged()
 	}},
 	{"a content waits with each of its records", func(w *world) {
-		w.upload(w.product) // has another
+		w.upload(w.product) // with another content
 		first, second := w.wait(w.product, "same"), w.wait(w.meeting2, "same")
 		w.wantStaged(first, second)
 		w.unstage(nil, second.ID)

@@ -1,5 +1,5 @@
-// Package storetest holds a backend to the promises of package store. The
-// names of its tests are the promises, one by one.
+// Package storetest tests a backend against the contracts of package store. The
+// names of its tests are the contracts, one by one.
 package storetest
 
 import (
@@ -13,14 +13,13 @@ import (
 	"attachd/store"
 )
 
-// Run runs the suite. open gives a new, empty store for one test, and closes
-// it when the test is over. Groups that are optional run where the store has the
-// ability.
+// Run runs the suite. open returns a new, empty store for one test, and closes it
+// when the test is over. Optional groups run where the store has the ability.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	for _, group := range []struct {
 		name     string
 		promises []promise
-		optional func(w *world) (able bool) // nil: it is required of every store
+		optional func(w *world) (able bool) // nil: required of every store
 	}{
 		{"attachments", attachments, nil},
 		{"checksums", checksums, nil},
@@ -56,17 +55,17 @@ type promise struct {
 	keep func(w *world)
 }
 
-// world is a store with two spaces whose names begin alike, and something of
-// every kind in both.
+// world is a store with two spaces, one of whose names is a prefix of the other,
+// and an object of every kind in both.
 type world struct {
 	*testing.T
 	store.Store
-	store.Stager // nil where the store is none, as are the others
+	store.Stager // nil where the store is none, as are the following
 	store.Snapshotter
 	store.Compacter
 	ctx context.Context
 
-	ada, bob, eve store.User // ada is admin of a, bob editor of ab, eve is nobody
+	ada, bob, eve store.User // ada is admin of a, bob editor of ab, eve has no role
 
 	product, ticket, meeting    store.Entity // in space a; the ticket is bob's
 	product2, ticket2, meeting2 store.Entity // in space ab; the ticket is ada's
@@ -87,7 +86,7 @@ func newWorld(t *testing.T, s store.Store) *world {
 		ada: store.User{ID: id(1), FullName: "Ada", IsSuperadmin: true},
 		bob: store.User{ID: id(2), FullName: "Bob"},
 		eve: store.User{ID: id(3), FullName: "Eve"},
-		// One id in three kinds: they must not see each other.
+		// One id in three kinds: they must not be confused.
 		product: entity(store.Product, 10, "a", 0), product2: entity(store.Product, 20, "ab", 0),
 		ticket: entity(store.Ticket, 10, "a", 2), ticket2: entity(store.Ticket, 20, "ab", 1),
 		meeting: entity(store.Meeting, 10, "a", 0), meeting2: entity(store.Meeting, 20, "ab", 0),
@@ -106,12 +105,12 @@ func newWorld(t *testing.T, s store.Store) *world {
 	return w
 }
 
-// id is the n-th of some ids in order.
+// id is the n-th of a sequence of ids.
 func id(n byte) uuid.UUID {
 	return uuid.UUID{0: 0xc0, 6: 0x40, 8: 0x80, 15: n}
 }
 
-// content is the n-th of some contents.
+// content is the n-th of a sequence of contents.
 func content(n byte) [32]byte {
 	return [32]byte{0: n, 31: n}
 }
@@ -124,7 +123,7 @@ func (w *world) file(e store.Entity) store.Attachment {
 	}
 }
 
-// upload puts a file into the store.
+// upload stores a file.
 func (w *world) upload(e store.Entity) store.Attachment {
 	w.Helper()
 	return w.create(w.file(e))
@@ -188,7 +187,7 @@ func (w *world) ok(err error) {
 	}
 }
 
-// refused wants an error of that kind.
+// refused fails unless the error is of that kind.
 func (w *world) refused(err error, kind error) {
 	w.Helper()
 	if !errors.Is(err, kind) {
@@ -196,7 +195,8 @@ func (w *world) refused(err error, kind error) {
 	}
 }
 
-// told wants a refusal of that kind with a sentence, which it returns.
+// told fails unless the error is a refusal of that kind with a sentence, which it
+// returns.
 func (w *world) told(err error, kind error) string {
 	w.Helper()
 	w.refused(err, kind)
@@ -221,7 +221,7 @@ func sameList[T comparable](w *world, what string, got, want []T) {
 	}
 }
 
-// pages wants to find exactly these by paging, whatever the size of the page.
+// pages fails unless paging returns exactly these, whatever the size of the page.
 func pages[T comparable, K any](w *world, want []T, key func(T) K, list func(after K, limit int) ([]T, error)) {
 	w.Helper()
 	for _, limit := range []int{1, 2, len(want), len(want) + 1} {

@@ -11,9 +11,9 @@ import (
 	"sync"
 )
 
-// Attachd gives a function that builds attachd into dir with these flags when
-// it is first called, and returns its path. It is to be called by tests, not
-// before they run: what they open then is what `go test` holds its cache to.
+// Attachd returns a function that builds attachd into dir with these flags on its
+// first call, and returns its path. Call it from tests, not before they run: `go
+// test` checks its cache against the files that tests open.
 func Attachd(dir string, flags ...string) func() string {
 	return sync.OnceValue(func() string {
 		root, err := exec.Command("go", "list", "-f", "{{.Dir}}", "attachd").Output()
@@ -32,9 +32,9 @@ func Attachd(dir string, flags ...string) func() string {
 	})
 }
 
-// openFolders opens every folder of the sources. The tests import nothing of
-// what they build, so without this `go test` would repeat a result from its
-// cache after a change of the program.
+// openFolders opens every folder of the sources. The tests do not import what they
+// build, so without this `go test` would repeat a cached result after a change of
+// the program.
 func openFolders(root string) error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && strings.HasPrefix(entry.Name(), ".") {

@@ -1,5 +1,5 @@
-// Package schema defines the buckets of the database: their names, the form of their keys, and the encodings of their values. It reads
-// and writes nothing.
+// Package schema defines the buckets of the database: their names, the form of their
+// keys, and the encodings of their values. It reads and writes nothing.
 //
 // Ids are the 16 bytes of a UUID, hashes the 32 of a SHA-256, numbers
 // big-endian; slug0 is a slug and a zero byte, without which space "a" would

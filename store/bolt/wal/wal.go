@@ -11,7 +11,8 @@
 // replay it is to write the same again. It is valid for one state of the
 // database only, the base that its transaction began with: after a crash, the
 // next start replays only the records of the state that it finds. After each
-// commit, the log is overwritten from its beginning, since its records are committed.
+// commit, the log is overwritten from its beginning: its records are not needed any
+// more.
 //
 //	crc       4   CRC-32C (Castagnoli) of all that follows
 //	length    4   of the writes, in bytes
