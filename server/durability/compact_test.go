@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// While clients work, the database is compacted again and again, and the
-// process is killed in the midst of it. Whatever was acknowledged holds, and no
-// half copy stays.
+// While clients work, the database is compacted repeatedly, and the process is
+// killed meanwhile. All acknowledged changes must be there, and no partial copy may
+// stay.
 func TestKillsWhileTheDatabaseIsCompactedLoseNothing(t *testing.T) {
 	n := *cycles
 	if n == 0 {
@@ -52,7 +52,7 @@ func TestKillsWhileTheDatabaseIsCompactedLoseNothing(t *testing.T) {
 	t.Logf("%d compactions came to their end; %d copies were left by a kill and gone after the next start", whole, halves)
 }
 
-// copies are what is beside the database with a name that begins like its own.
+// copies lists the files beside the database whose names begin with its name.
 func (k *killing) copies() []string {
 	k.Helper()
 	left, err := filepath.Glob(filepath.Join(k.dir, "attachd.db?*"))

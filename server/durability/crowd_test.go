@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// A crowd are connections that take a place and give nothing for it, a
+// crowd is a set of connections that occupy the server without doing useful work, a
 // quarter each of four kinds.
 type crowd struct {
 	server *process
@@ -32,8 +32,8 @@ type crowd struct {
 	all    sync.WaitGroup
 }
 
-// How long a slow client may stay, and one that does not come to the end of its
-// header.
+// slowBound and headerBound are how long a slow client may stay, and one that does
+// not complete its header.
 const (
 	slowBound   = 30 * time.Second
 	headerBound = 10 * time.Second
@@ -46,7 +46,7 @@ func TestAFewSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	before := c.open(t)
 	c.come(t, 200)
 	defer c.goAway()
-	if came := c.open(t) - before; came < 100 { // a slow machine has cut some off already
+	if came := c.open(t) - before; came < 100 { // a slow machine has closed some already
 		t.Errorf("only %d are open", came)
 	}
 	c.letIn(t)
@@ -55,9 +55,9 @@ func TestAFewSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	}
 }
 
-// The good client's p99 is at most twice that of one at a server of its own,
-// which is measured in turns, so that what else the machine does falls on both;
-// and the slow ones are gone in time.
+// The good client's p99 latency is at most twice that of one at an idle server,
+// which is measured in turns, so that other activity of the machine affects both;
+// and the slow clients are disconnected in time.
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestThousandsOfSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	if !*long {
@@ -80,7 +80,7 @@ func TestThousandsOfSlowClientsDoNotDisturbTheGood(t *testing.T) {
 	c.letIn(t)
 	idle, attacked := p99s(t, alone, p, measured)
 	t.Logf("%d files more were open when the measurement began, %d when it ended, %v after the last had come", came, c.open(t)-openBefore, time.Since(c.begun))
-	if came < slow && opening < headerBound { // later, the first are cut off already
+	if came < slow && opening < headerBound { // later, the first are closed already
 		t.Errorf("only %d were open when the measurement began", came)
 	}
 	t.Logf("p99 without %v, with %d slow connections %v (%.2f times); peak memory %d MB, before %d MB",
@@ -111,7 +111,7 @@ func newCrowd(t *testing.T, p *process) *crowd {
 	return c
 }
 
-// newKey makes a superadmin, and gives a key of theirs.
+// newKey creates a superadmin, and returns a key of theirs.
 func (p *process) newKey(t *testing.T, user string) string {
 	t.Helper()
 	_, err := p.call("PUT", "/directory/users/"+user, []byte(`{"full_name":"Slow","is_superadmin":true}`))
@@ -157,7 +157,7 @@ func (c *crowd) come(t *testing.T, n int) {
 	c.all.Go(c.trickle)
 }
 
-// trickle has every client do a little, some every five seconds.
+// trickle makes every client send or read a little, some every five seconds.
 func (c *crowd) trickle() {
 	drop := make([]byte, 1)
 	pause := 5 * time.Second / time.Duration(len(c.conns))
@@ -168,7 +168,7 @@ func (c *crowd) trickle() {
 				return
 			case <-time.After(pause):
 			}
-			switch i % 4 { // errors are the end that all of them come to
+			switch i % 4 { // every connection ends with an error
 			case 0, 1:
 				_, _ = conn.Write([]byte("x"))
 			case 2:
@@ -217,8 +217,8 @@ func (c *crowd) idle(conn net.Conn) error {
 
 var openFiles = regexp.MustCompile(`(?m)^process_open_fds (\S+)$`)
 
-// letIn waits for a good upload to be taken: the slow ones have their slots for
-// a moment in any case.
+// letIn waits until a good upload is accepted: the slow ones hold their slots for a
+// moment in any case.
 func (c *crowd) letIn(t *testing.T) {
 	t.Helper()
 	bound := patience
@@ -237,8 +237,8 @@ func (c *crowd) letIn(t *testing.T) {
 	}
 }
 
-// open is how many files the server has open: a connection is one, and what
-// is uploaded or downloaded over it another.
+// open is how many files the server has open: each connection is one, and each
+// upload or download over it another.
 func (c *crowd) open(t *testing.T) int {
 	t.Helper()
 	a, err := c.server.call("GET", "/metrics", nil)
@@ -254,8 +254,8 @@ func (c *crowd) open(t *testing.T) int {
 
 const goodTicket = "/issues/tickets/550e8400-e29b-41d4-a716-446655440001"
 
-// goodRequests are what a client does all day: it uploads, lists, downloads
-// and deletes, each over a connection that it keeps or a new one.
+// goodRequests are what an ordinary client does: it uploads, lists, downloads and
+// deletes, each over a kept or a new connection.
 func goodRequests(t *testing.T, p *process) {
 	t.Helper()
 	want := func(status int) func(answer, error) answer {
@@ -277,7 +277,8 @@ func goodRequests(t *testing.T, p *process) {
 	want(http.StatusOK)(p.call("DELETE", "/issues/attachments/"+id, nil))
 }
 
-// p99s are those of n rounds of good requests at each of two servers.
+// p99s returns the p99 latencies of n rounds of good requests at each of two
+// servers.
 func p99s(t *testing.T, one, other *process, n int) (ofOne, ofOther time.Duration) {
 	t.Helper()
 	took := map[*process][]time.Duration{}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A model that cannot see a loss proves nothing. These traces are written by
+// A model that does not detect losses proves nothing. These traces are written by
 // hand.
 func TestTheModelOfADiskSeesWhatAPowerCutTakes(t *testing.T) {
 	const (
@@ -117,7 +117,7 @@ func TestATornWriteLeavesSomeSectors(t *testing.T) {
 
 var readable = regexp.MustCompile(`"[^"]*"|<[a-z/][^>.]*>`)
 
-// traceOf makes of readable lines what strace writes.
+// traceOf converts readable lines to the format of strace.
 func traceOf(t *testing.T, text string) []tracedCall {
 	t.Helper()
 	text = readable.ReplaceAllStringFunc(text, func(s string) string {

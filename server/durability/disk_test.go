@@ -11,15 +11,15 @@ import (
 	"strings"
 )
 
-// tracedDisk is a model of what a power cut may leave of a directory. It is told
-// the system calls of a process and keeps, of every file and folder, what is
-// sure to be there and the changes that may or may not be.
+// tracedDisk is a model of what a power cut may leave of a directory. It is fed the
+// system calls of a process and keeps, for every file and folder, the state that is
+// durable and the changes that may or may not be.
 //
-// Where file systems differ, the model does the worst that POSIX allows and
-// that one of them may do:
+// Where file systems differ, the model does the worst that POSIX allows and that
+// one of them may do:
 //
-//   - To sync a file makes sure of its bytes and not of its name. Names are
-//     made sure of by syncing the folder they are in.
+//   - A sync of a file makes its bytes durable and not its name. Names are made
+//     durable by syncing the folder they are in.
 //   - Changes to a file that were not synced may arrive in any selection and
 //     any order, and of a write any selection of its sectors. A name may be
 //     there before the bytes.
@@ -27,11 +27,11 @@ import (
 //     file moved between two folders may be in both or in neither. But a name
 //     leads to the old file or to the new one, never to nothing, when one
 //     replaces the other; all of Linux's file systems do that.
-//   - fdatasync makes sure of the bytes and of a length that is needed to read
-//     them, and not of one that ftruncate gave the file afterwards.
-//   - syncfs makes sure of everything.
-//   - A sync covers what was done when it began, not what others do meanwhile.
-//   - A sync that said yes holds. Disks that lie are beyond any program.
+//   - fdatasync makes the bytes durable and a length that is needed to read them,
+//     and not one that ftruncate gave the file afterwards.
+//   - syncfs makes everything durable.
+//   - A sync covers what was done when it began, not what other threads do meanwhile.
+//   - A sync that succeeded holds. No program can protect data on disks that lie.
 type tracedDisk struct {
 	root    string
 	top     *inode
@@ -39,21 +39,21 @@ type tracedDisk struct {
 }
 
 type inode struct {
-	bytes  []byte            // of a file: sure to be there
-	names  map[string]*inode // of a folder: sure to be there; nil for a file
+	bytes  []byte            // of a file: durable
+	names  map[string]*inode // of a folder: durable; nil for a file
 	now    map[string]*inode // of a folder: as the process sees it
-	unsure []change          // in their order
+	unsure []change          // changes not durable yet, in order
 }
 
-// change is something that was not synced: a write, a length, or a name in a
-// folder and what it leads to.
+// change is a change that was not synced: a write, a length, or a name in a folder
+// and its target.
 type change struct {
-	at     int // the line of the trace at which it was over
+	at     int // the line of the trace at which it ended
 	kind   changeKind
 	offset int64
 	data   []byte
 	name   string
-	target *inode // nil when the name is gone
+	target *inode // nil when the name was removed
 }
 
 type changeKind int
@@ -64,15 +64,15 @@ const (
 	naming
 )
 
-// newDisk is a disk with an empty folder root that is sure to be there.
+// newDisk returns a disk with an empty, durable folder root.
 func newDisk(root string) *tracedDisk {
 	return &tracedDisk{root: root, top: newFolder(), offsets: map[int64]int64{}}
 }
 
 func newFolder() *inode { return &inode{names: map[string]*inode{}, now: map[string]*inode{}} }
 
-// find follows a path as the process sees it; nil when it leads nowhere, or
-// out of the disk.
+// find follows a path as the process sees it; nil when it does not exist, or is
+// outside the disk.
 func (d *tracedDisk) find(path string) *inode {
 	if path == d.root {
 		return d.top
@@ -94,8 +94,8 @@ func (d *tracedDisk) holds(path string) bool {
 	return path == d.root || strings.HasPrefix(path, d.root+"/")
 }
 
-// apply does what a call did, if it was to this disk. It says whether the call
-// may have changed what a power cut leaves.
+// apply applies a call to the model, if it was to this disk. It says whether the
+// call may have changed what a power cut leaves.
 func (d *tracedDisk) apply(c tracedCall) (changed bool, err error) {
 	defer func() {
 		if err != nil {
@@ -108,7 +108,7 @@ func (d *tracedDisk) apply(c tracedCall) (changed bool, err error) {
 	switch c.name {
 	case "openat":
 		return d.open(c)
-	case "sync_file_range": // promises nothing
+	case "sync_file_range": // guarantees nothing
 		return false, nil
 	case "syncfs":
 		if path, _ := pathOf(c.args[0]); !d.holds(path) && path != d.root {
@@ -163,7 +163,7 @@ func (d *tracedDisk) open(c tracedCall) (bool, error) {
 	return false, nil
 }
 
-// useOpen does the calls whose first argument is an open file.
+// useOpen applies the calls whose first argument is an open file.
 func (d *tracedDisk) useOpen(c tracedCall) (changed bool, err error) {
 	file := c.args[0]
 	if c.name == "mmap" {
@@ -228,7 +228,7 @@ func (d *tracedDisk) move(c tracedCall) (bool, error) {
 	return true, d.name(from, nil, c.ended)
 }
 
-// name makes path lead to target, or away when that is nil.
+// name makes path lead to target, or removes it when target is nil.
 func (d *tracedDisk) name(path string, target *inode, at int) error {
 	folder, name := d.find(filepath.Dir(path)), filepath.Base(path)
 	if folder == nil || folder.now == nil {
@@ -252,8 +252,8 @@ func (n *inode) write(c tracedCall, offset int64) error {
 	return nil
 }
 
-// sync makes sure of what was done before a line of the trace: all of it, or,
-// as fdatasync does, without lengths that no write needs.
+// sync makes the changes before a line of the trace durable: all of them, or, as
+// fdatasync does, without lengths that no write needs.
 func (n *inode) sync(before int, lengths bool) {
 	last := len(n.unsure)
 	for last > 0 && (n.unsure[last-1].at >= before || !lengths && n.unsure[last-1].kind == length) {
@@ -267,8 +267,8 @@ func (n *inode) sync(before int, lengths bool) {
 	n.unsure = slices.Clone(n.unsure[last:])
 }
 
-// syncAll syncs everything that can be reached, or could be before something
-// that was not synced.
+// syncAll syncs everything that is reachable, or was reachable before a change that
+// was not synced.
 func (d *tracedDisk) syncAll(before int) {
 	seen := map[*inode]bool{}
 	var sync func(n *inode)
@@ -290,7 +290,7 @@ func (d *tracedDisk) syncAll(before int) {
 	sync(d.top)
 }
 
-// content is that of a file after these changes.
+// content returns the content of a file after these changes.
 func content(bytes []byte, changes []change) []byte {
 	bytes = slices.Clone(bytes)
 	for _, c := range changes {
@@ -309,7 +309,7 @@ func content(bytes []byte, changes []change) []byte {
 	return bytes
 }
 
-// names are those in a folder after these changes.
+// names returns the names in a folder after these changes.
 func names(before map[string]*inode, changes []change) map[string]*inode {
 	after := maps.Clone(before)
 	for _, c := range changes {
@@ -324,8 +324,8 @@ func names(before map[string]*inode, changes []change) map[string]*inode {
 	return after
 }
 
-// unsynced tells what of the files that the process sees, and of their names,
-// a power cut may undo.
+// unsynced lists the changes to the files that the process sees, and to their
+// names, that a power cut may undo.
 func (d *tracedDisk) unsynced() []string { return unsyncedIn("", d.top) }
 
 func unsyncedIn(path string, n *inode) (all []string) {
@@ -351,7 +351,7 @@ func unsyncedIn(path string, n *inode) (all []string) {
 // by its path, and of every folder nil.
 type image map[string][]byte
 
-// after is what is left if, of what is unsure, arrive picks what arrived.
+// after returns what is left when arrive selects the changes that reached the disk.
 func (d *tracedDisk) after(arrive func([]change) []change) image {
 	left := image{}
 	files := map[*inode][]byte{} // two names of a file lead to the same bytes

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The file is cut off under the mapping here, which raises the same signal as a
-// disk that is gone, or is written to by somebody else.
+// Here the file is truncated while it is mapped, which raises the same signal as a
+// failed disk; or another process writes to it.
 func TestADatabaseThatIsNotWhatItWasIsRefusedUntilItIsAndLosesNothing(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, database string, whole []byte){
@@ -59,10 +59,11 @@ func TestADatabaseThatIsNotWhatItWasIsRefusedUntilItIsAndLosesNothing(t *testing
 	}
 }
 
-// damagedAtRest is a process whose database was damaged while it wrote nothing to
-// it, with what the database was and the uploads that it has. One that was
-// stopped within a commit goes on with it in the damaged file, and then the bytes
-// from before are an older database: such a process is of no use here.
+// damagedAtRest returns a process whose database was damaged while the process
+// wrote nothing to it, with the bytes of the intact database and the uploads that
+// it has. A process that was stopped within a commit would complete it in the
+// damaged file, and then the bytes from before are an older database: such a
+// process is of no use here.
 func damagedAtRest(t *testing.T, do func(t *testing.T, database string, whole []byte)) (p *process, whole []byte, uploads []answer) {
 	t.Helper()
 	for {
@@ -80,7 +81,7 @@ func damagedAtRest(t *testing.T, do func(t *testing.T, database string, whole []
 		damaged, err := os.ReadFile(database)
 		must(t, err)
 		must(t, p.cmd.Process.Signal(syscall.SIGCONT))
-		p.wantUnavailable(t, first.id()) // of changes too, which come after a commit that is under way
+		p.wantUnavailable(t, first.id()) // including changes, which come after a commit that is under way
 		after, err := os.ReadFile(database)
 		must(t, err)
 		if bytes.Equal(after, damaged) {
@@ -90,7 +91,8 @@ func damagedAtRest(t *testing.T, do func(t *testing.T, database string, whole []
 	}
 }
 
-// wantUnavailable asks for all that needs the database. The log says what to do.
+// wantUnavailable sends requests that need the database, which must fail. The log
+// says what to do.
 func (p *process) wantUnavailable(t *testing.T, id string) {
 	t.Helper()
 	for what, ask := range map[string]func() (answer, error){

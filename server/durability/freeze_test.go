@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A virtual machine is stopped for a snapshot. Its clients wait, and so do their
-// transfers.
+// A virtual machine is stopped for a snapshot. Its clients wait, and their
+// transfers must go on afterwards.
 func TestAFreezeLongerThanTheServersPatienceCutsNoTransfer(t *testing.T) {
 	if !*long {
 		t.Skip("half a minute of standing still: run it with -long")
@@ -67,14 +67,14 @@ func freezeAmidTransfers(t *testing.T, p *process, protocol string) {
 			return
 		}
 		defer response.Body.Close()
-		said, _ := io.ReadAll(response.Body) // for a person
+		said, _ := io.ReadAll(response.Body) // for the message of a failed test
 		answered <- fmt.Sprint(response.StatusCode, " ", string(said))
 	}()
 	_, err = rest.Write(form[:half])
 	must(t, err)
 
 	must(t, p.cmd.Process.Signal(syscall.SIGSTOP))
-	time.Sleep(30 * time.Second) // more than a client may stand still
+	time.Sleep(30 * time.Second) // longer than a client may stall
 	must(t, p.cmd.Process.Signal(syscall.SIGCONT))
 
 	second, err := io.ReadAll(taken.Body)

@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// smallDisk mounts a disk of some size for the test.
+// smallDisk mounts a disk of the given size for the test.
 func smallDisk(t *testing.T, size string) (dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -33,7 +33,7 @@ func smallDisk(t *testing.T, size string) (dir string) {
 	return dir
 }
 
-// fill takes all room that is left on a disk.
+// fill uses up all free room of a disk.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -49,8 +49,8 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// smallServer is one on a small disk, with some files, and room for nothing
-// more but what is told.
+// smallServer is a server on a small disk, with some files, and otherwise only the
+// room that a test leaves.
 type smallServer struct {
 	*process
 	filler, ballast string
@@ -99,7 +99,7 @@ func TestADirectoryOnADiskThatCannotBeWrittenIsRefusedWithASentence(t *testing.T
 	}
 }
 
-// again starts the server anew.
+// again restarts the server.
 func (s *smallServer) again(t *testing.T) {
 	t.Helper()
 	s.process = serve(t, s.dir, smallReserve)
@@ -112,7 +112,8 @@ func (s *smallServer) delete(t *testing.T, id string) {
 	}
 }
 
-// recovers sees that all is as before once there is room, without a restart.
+// recovers checks that everything works as before once there is room, without a
+// restart.
 func (s *smallServer) recovers(t *testing.T) {
 	t.Helper()
 	must(t, os.Remove(s.filler))
@@ -154,8 +155,8 @@ func TestAFullDiskRefusesUploadsAndTakesDeletions(t *testing.T) {
 	s.recovers(t)
 }
 
-// Contents that wait when the disk becomes full can be read, deleted, and get
-// their files when there is room.
+// Contents that are staged when the disk becomes full can be read and deleted, and
+// are flushed to files when there is room.
 func TestContentsThatWaitOutliveAFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newSmallServer(t)
@@ -167,7 +168,7 @@ func TestContentsThatWaitOutliveAFullDisk(t *testing.T) {
 		}
 		ids = append(ids, a.id())
 	}
-	s.kill() // before all have files
+	s.kill() // before all are flushed to files
 	fill(t, s.filler)
 	s.again(t)
 	read := func(from int) {

@@ -25,13 +25,13 @@ const (
 	longestStart    = 30 * time.Millisecond  // before a kill while it starts
 )
 
-// startBound is how long a start may keep processors busy. It is held against
-// half of all starts.
+// startBound is how much processor time a start may use. At least half of all
+// starts must keep to it.
 const startBound = time.Second
 
-// Clients upload and delete, the process is killed in the midst of it and
-// started again, many times over. Whatever was acknowledged holds, and what
-// was not is there whole or not at all.
+// Clients upload and delete, and the process is killed meanwhile and restarted,
+// many times. Acknowledged changes must be there; changes that were not
+// acknowledged must be there completely or not at all.
 func TestKillsLoseNothingThatWasAcknowledged(t *testing.T) {
 	inBothWays(t, killsLoseNothing)
 }
@@ -56,7 +56,7 @@ func killsLoseNothing(t *testing.T, way string) {
 	k.tell(n)
 }
 
-// killing is what goes on over one data directory.
+// killing is a test that kills processes over one data directory.
 type killing struct {
 	*testing.T
 	*process
@@ -64,13 +64,13 @@ type killing struct {
 	dir     string
 	rand    *rand.Rand
 	workers []*worker
-	// meanwhile, when set, goes on beside the clients' work until it is told to
-	// stop, which is just before the kill.
+	// meanwhile, when set, runs beside the clients' work until stop is closed,
+	// which is just before the kill.
 	meanwhile func(stop <-chan struct{})
-	starts    []time.Duration // how long each took
-	worked    []time.Duration // how long each kept processors busy
-	unknown   int             // answers that nobody saw
-	became    int             // of them, what was done nevertheless
+	starts    []time.Duration // duration of each
+	worked    []time.Duration // processor time of each
+	unknown   int             // requests whose answers were lost
+	became    int             // the number of those that took effect
 }
 
 // start starts the process, which was killed or is new.
@@ -112,12 +112,12 @@ func (k *killing) cycle(n int) {
 	})
 	k.wantNoFaults(k.T)
 	if k.Failed() {
-		k.FailNow() // with what this cycle found
+		k.FailNow() // reporting what this cycle found
 	}
 }
 
-// loadAndKill kills the process at some moment of work, when it has given so
-// many answers at least.
+// loadAndKill kills the process at a random moment of work, after it has given at
+// least that many answers.
 func (k *killing) loadAndKill(least int) {
 	var killed atomic.Bool
 	answers := make(chan struct{})
@@ -166,11 +166,11 @@ func (k *killing) killWhileStarting() {
 	must(k.T, cmd.Start())
 	<-time.After(time.Duration(k.rand.Int64N(int64(longestStart))))
 	must(k.T, cmd.Process.Kill())
-	_ = cmd.Wait() // says that it was killed
+	_ = cmd.Wait() // reports that it was killed
 }
 
-// learn finds out what became of what had no answer, and sees that the
-// products of this cycle hold what their owners know of, and nothing else.
+// learn determines the outcome of requests without an answer, and checks that the
+// products of this cycle have the files that their workers know, and no others.
 func (k *killing) learn(parents []string) {
 	listed := map[string]map[string]string{} // parent to id to name
 	byName := map[string]string{}
@@ -200,8 +200,8 @@ func (k *killing) learn(parents []string) {
 	}
 }
 
-// learnOf finds out what became of a worker's last upload or deletion. From
-// here on it is like any other.
+// learnOf determines the outcome of a worker's last upload or deletion, which is
+// treated like any other afterwards.
 func (k *killing) learnOf(w *worker, byName map[string]string) {
 	if f := w.sent; f != nil {
 		k.unknown++
@@ -219,13 +219,13 @@ func (k *killing) learnOf(w *worker, byName map[string]string) {
 			w.gone = append(w.gone, *f)
 		} else {
 			w.there = append(w.there, *f)
-			must(k.T, w.want(*f)) // whole, also when it is of an earlier cycle
+			must(k.T, w.want(*f)) // complete, even when it is of an earlier cycle
 		}
 	}
 	w.sent, w.doomed = nil, nil
 }
 
-// everythingHolds goes over all cycles once more.
+// everythingHolds checks the files of all cycles again.
 func (k *killing) everythingHolds() {
 	together(k.workers, func(w *worker) { w.hold(w.there, w.gone) })
 	before := k.wantNoFaults(k.T)
@@ -241,8 +241,8 @@ func (k *killing) everythingHolds() {
 	k.everythingIsRecorded()
 }
 
-// everythingIsRecorded wants an entry in the audit log for each upload and
-// each deletion that happened.
+// everythingIsRecorded fails unless the audit log has an entry for each upload and
+// each deletion that took effect.
 func (k *killing) everythingIsRecorded() {
 	if out, code := run(k.T, k.dir, "audit", "verify"); code != 0 {
 		k.Errorf("attachd audit verify: exit code %d\n%s", code, out)

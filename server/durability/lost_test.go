@@ -13,7 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// A database is lost in many ways; contents are there each time.
+// A database is lost in several ways; the contents stay each time.
 func TestALostDatabaseIsNoticedAndASnapshotBringsItBack(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(t *testing.T, path string){
@@ -66,7 +66,7 @@ func overwrite(t *testing.T, path string, from, to int64) {
 	must(t, f.Close())
 }
 
-// needs gives the bytes of a database's file that are in use.
+// needs returns the number of bytes of a database's file that are in use.
 func needs(t *testing.T, path string) (size int64) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})

@@ -31,13 +31,13 @@ import (
 
 var grouped = flag.Bool("cgroup", false, "run the process in a control group of the memory that Sizing names, which takes root and the right to make one")
 
-// sizing is how many bytes of memory packaging/README.md calls plenty.
+// sizing is how many bytes of memory packaging/README.md says are enough.
 const sizing = 256 << 20
 
-// Two users do all at once that takes memory: one has pictures of 40 megapixels
-// decoded, two at a time, the other asks for previews of megabytes and large
-// downloads and reads none of them. The process lives, and whoever else comes
-// is answered meanwhile.
+// Two users do everything at once that takes memory: one has pictures of 40
+// megapixels decoded, two at a time, the other requests previews of megabytes and
+// large downloads and reads none of them. The process survives, and other users are
+// answered meanwhile.
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestInTheMemoryThatSizingNamesTheServerSurvivesAllAtOnce(t *testing.T) {
 	if !*grouped {
@@ -88,12 +88,12 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// flood is what two users ask for at once.
+// flood is the concurrent requests of two users.
 type flood struct {
 	server                 *process
 	secure                 bool
 	looker, taker          client // the users
-	table, file            string // paths of what the taker takes
+	table, file            string // paths of what the taker downloads
 	pictures               []string
 	leave                  chan struct{}
 	all                    sync.WaitGroup
@@ -115,14 +115,14 @@ func (f *flood) prepare(t *testing.T, pictures [][]byte) {
 	for i, content := range pictures {
 		f.pictures = append(f.pictures, saved(fmt.Sprintf("%d.png", i), content)+"/thumbnail")
 	}
-	// Of each control character JSON makes six: the preview has 5.6 MB.
+	// JSON encodes each control character in six bytes: the preview has 5.6 MB.
 	text, odd := strings.Repeat("plain text to begin with ", 40)+"\n", strings.Repeat("\x01", 1000)+"\n"
 	f.table = saved("a.csv", []byte(strings.Repeat(text, 67)+strings.Repeat(odd, 930))) + "/preview"
 	f.file = saved("large.txt", bytes.Repeat([]byte("all work and no play\n"), 1<<20)) + "/download"
 }
 
-// come begins what nobody reads, and goes on until leave: who was cut off comes
-// again.
+// come starts the requests whose answers are not read, and goes on until leave: a
+// connection that is closed is opened again.
 func (f *flood) come(t *testing.T) {
 	t.Helper()
 	var came sync.WaitGroup
@@ -141,8 +141,8 @@ func (f *flood) come(t *testing.T) {
 	came.Wait()
 }
 
-// connections keeps the n latest of the connections that ask for a path, and
-// says when there have been so many.
+// connections keeps the n latest of the connections that request a path, and calls
+// came when there have been n.
 func (f *flood) connections(path string, n int, came func()) {
 	var open []net.Conn
 	defer came()
@@ -187,7 +187,7 @@ func (f *flood) dial() (net.Conn, error) {
 	return secure, conn.SetDeadline(time.Time{})
 }
 
-// streams are as many as one connection of HTTP/2 may have.
+// streams opens as many streams as one connection of HTTP/2 may have.
 func (f *flood) streams() {
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
@@ -210,7 +210,8 @@ func (f *flood) streams() {
 	all.Wait()
 }
 
-// stream asks once. It stays, without reading, until leave unless it is refused.
+// stream makes one request. Unless it is refused, it stays open without reading
+// until leave.
 func (f *flood) stream(transport *http.Transport, path string) {
 	rq, err := http.NewRequest("GET", f.server.url+path, nil)
 	if err != nil {
@@ -233,7 +234,7 @@ func (f *flood) stream(transport *http.Transport, path string) {
 	}
 }
 
-// look has the thumbnails made, two at a time.
+// look requests thumbnails, two at a time.
 func (f *flood) look(t *testing.T) (done <-chan struct{}) {
 	end := make(chan struct{})
 	todo := make(chan string, len(f.pictures))
@@ -248,7 +249,7 @@ func (f *flood) look(t *testing.T) (done <-chan struct{}) {
 				switch a, _ := f.patiently(t, func() (answer, error) { return f.looker.call("GET", path, nil) }); a.status {
 				case http.StatusOK:
 					f.made.Add(1)
-				case 0: // the process has ended, or it was in vain
+				case 0: // the process has ended, or the request failed
 				case http.StatusNotFound: // its process was killed
 					f.none.Add(1)
 				default:
@@ -264,7 +265,7 @@ func (f *flood) look(t *testing.T) (done <-chan struct{}) {
 	return end
 }
 
-// patiently tries again what is refused for now, or cut off because there are
+// patiently retries requests that are refused for now, or cut off because there are
 // too many connections.
 func (f *flood) patiently(t *testing.T, try func() (answer, error)) (a answer, again int) {
 	for begun := time.Now(); ; again++ {
@@ -286,11 +287,11 @@ func (f *flood) patiently(t *testing.T, try func() (answer, error)) (a answer, a
 	}
 }
 
-// goodRound is an upload and a download by somebody else, and tells how often
-// they were tried again.
+// goodRound is an upload and a download by another user, and returns how often they
+// were retried.
 func (f *flood) goodRound(t *testing.T, n int) (again int) {
 	t.Helper()
-	connections.CloseIdleConnections() // those make room for others
+	connections.CloseIdleConnections() // the server closes idle connections to make room
 	content := bytes.Repeat(fmt.Appendf(nil, "round %d\n", n), 10_000)
 	saved, first := f.patiently(t, func() (answer, error) { return f.server.upload(product, "good.txt", content) })
 	given, second := f.patiently(t, func() (answer, error) { return f.server.download(saved.id()) })
@@ -300,7 +301,8 @@ func (f *flood) goodRound(t *testing.T, n int) (again int) {
 	return first + second
 }
 
-// largePictures are n of 40 megapixels each, 160 MB when they are decoded.
+// largePictures returns n pictures of 40 megapixels each, 160 MB when they are
+// decoded.
 func largePictures(t *testing.T, n int) (files [][]byte) {
 	t.Helper()
 	for i := range n {
@@ -313,7 +315,7 @@ func largePictures(t *testing.T, n int) (files [][]byte) {
 	return files
 }
 
-// selfSigned are settings with a certificate.
+// selfSigned returns settings with a self-signed certificate.
 func selfSigned(t *testing.T) (env []string) {
 	t.Helper()
 	s := httptest.NewTLSServer(nil)
@@ -336,7 +338,7 @@ type memoryGroup struct {
 
 var oomKills = regexp.MustCompile(`(?m)^oom_kill (\d+)$`)
 
-// newMemoryGroup makes one of whichever version this system has.
+// newMemoryGroup creates one, of the version that this system has.
 func newMemoryGroup(t *testing.T, limit int) *memoryGroup {
 	t.Helper()
 	const root = "/sys/fs/cgroup"
@@ -352,9 +354,9 @@ func newMemoryGroup(t *testing.T, limit int) *memoryGroup {
 	if err != nil {
 		t.Skipf("no control group can be made here: %v", err)
 	}
-	t.Cleanup(func() { must(t, os.Remove(g.dir)) }) // behind that which ends the process
+	t.Cleanup(func() { must(t, os.Remove(g.dir)) }) // after the cleanup that ends the process
 	must(t, os.WriteFile(filepath.Join(g.dir, most), []byte(strconv.Itoa(limit)), 0))
-	swapped := limit // with the memory; version 2 counts it apart
+	swapped := limit // includes memory; version 2 counts swap separately
 	if swap == "memory.swap.max" {
 		swapped = 0
 	}
@@ -368,7 +370,7 @@ func (g *memoryGroup) command(words ...string) *exec.Cmd {
 	return exec.Command("sh", append(enter, words...)...)
 }
 
-// number is the first that a pattern finds in a file of the group.
+// number is the first match of a pattern in a file of the group.
 func (g *memoryGroup) number(file string, pattern *regexp.Regexp) (int64, error) {
 	text, err := os.ReadFile(filepath.Join(g.dir, file))
 	if err != nil {
@@ -381,7 +383,7 @@ func (g *memoryGroup) number(file string, pattern *regexp.Regexp) (int64, error)
 	return strconv.ParseInt(string(found[1]), 10, 64)
 }
 
-// kills is how many processes of the group were killed for memory.
+// kills is how many processes of the group were killed for lack of memory.
 func (g *memoryGroup) kills(t *testing.T) int64 {
 	t.Helper()
 	n, err := g.number(g.killed, oomKills)
@@ -389,8 +391,8 @@ func (g *memoryGroup) kills(t *testing.T) int64 {
 	return n
 }
 
-// watch notes the most that the processes of the group hold, in bytes, until
-// leave.
+// watch records the maximum of what the processes of the group hold, in bytes,
+// until leave.
 func (g *memoryGroup) watch(leave <-chan struct{}) (most *atomic.Int64) {
 	most = &atomic.Int64{}
 	go func() {

@@ -21,10 +21,10 @@ import (
 	"testing"
 )
 
-// The story is told to a server under strace, one request after the other.
-// From the trace it is known what a power cut could have left at any moment.
-// At every one of these moments the power goes, in several ways, and attachd
-// is started over what is left: whatever had been answered must be true.
+// The story is a sequence of requests to a server under strace. The trace shows
+// what a power cut could have left at each moment. For each of these moments,
+// several possible states are created, and attachd is started over each: all
+// acknowledged changes must be there.
 func TestAPowerCutAtAnyMomentTakesNothingThatWasAcknowledged(t *testing.T) {
 	needStrace(t)
 	inBothWays(t, aPowerCutTakesNothing)
@@ -53,7 +53,7 @@ func aPowerCutTakesNothing(t *testing.T, way string) {
 	t.Logf("%d images looked at, %d faults or losses", looks.Load(), lost.Load())
 }
 
-// Had attachd left out a sync, the images would show it.
+// If attachd left out a sync, the images must show it.
 func TestAPowerCutOnAServerThatDoesNotSyncIsNoticed(t *testing.T) {
 	needStrace(t)
 	inBothWays(t, noticesThatNothingIsSynced)
@@ -64,10 +64,10 @@ func noticesThatNothingIsSynced(t *testing.T, way string) {
 	unsynced := []string{`fsync\(.*/tmp/`, `fsync\(.*/blobs/sha256/..\)`, `fdatasync\(.*/attachd\.db\)`}
 	if way == ways["contents wait"] {
 		for i := range unsynced {
-			unsynced[i] += `|syncfs\(` // which would do instead
+			unsynced[i] += `|syncfs\(` // which would replace it
 		}
-		// Many contents that wait at the same time, as those at the end do unless
-		// the machine is slow.
+		// Many contents that are staged at the same time, as those at the end are
+		// unless the machine is slow.
 		if all := `syncfs\(`; slices.ContainsFunc(calls, func(c tracedCall) bool { return c.name == "syncfs" }) {
 			unsynced = append(unsynced, all)
 		} else {
@@ -86,8 +86,8 @@ func noticesThatNothingIsSynced(t *testing.T, way string) {
 	}
 }
 
-// What must be on the disk when an answer leaves is looked at here directly,
-// whatever bbolt would make of the rest.
+// This checks directly what must be on the disk when an answer is sent, whatever
+// bbolt would make of the rest.
 func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
 	needStrace(t)
 	story, calls := tellTraced(t, ways["files at once"])
@@ -109,8 +109,8 @@ func TestNothingThatAnAnswerDependsOnIsUnsyncedForAPowerCut(t *testing.T) {
 	}
 }
 
-// A content that waits is as sure as the log or the database that it waits in,
-// and leaves them only when it is sure elsewhere.
+// A staged content is as durable as the log or the database that it is in, and is
+// removed from them only when it is durable elsewhere.
 func TestAContentThatWaitsIsSureBeforeAPowerCutFromItsAnswerOn(t *testing.T) {
 	needStrace(t)
 	story, calls := tellTraced(t, ways["contents wait"])
@@ -128,13 +128,13 @@ func TestAContentThatWaitsIsSureBeforeAPowerCutFromItsAnswerOn(t *testing.T) {
 	}
 }
 
-// unsureContents lists what could be lost when it was answered, or at any time
-// after that while nobody had deleted it.
+// unsureContents lists contents that could be lost when they were acknowledged, or
+// at any time after that before they were deleted.
 func (s *story) unsureContents(t *testing.T, calls []tracedCall) (all []string) {
 	t.Helper()
 	d := newDisk(s.home)
 	answered := 0
-	committed := map[string]bool{} // by name of the upload; what the log has of it counts no more
+	committed := map[string]bool{} // by name of the upload; records of them in the log are ignored
 	for _, m := range s.moments(calls) {
 		if m.answered >= 0 {
 			answered = m.answered + 1
@@ -161,7 +161,7 @@ func (s *story) unsureContents(t *testing.T, calls []tracedCall) (all []string) 
 	return all
 }
 
-// withoutChecksums is the log without those that its sectors end with.
+// withoutChecksums returns the log without the checksums at the end of its sectors.
 func withoutChecksums(log []byte) (data []byte) {
 	for s := range slices.Chunk(log, sector) {
 		data = append(data, s[:max(0, len(s)-4)]...)
@@ -169,8 +169,7 @@ func withoutChecksums(log []byte) (data []byte) {
 	return data
 }
 
-// has says whether the content of an upload can be downloaded after the n-th
-// step.
+// has says whether the content of an upload can be downloaded after the n-th step.
 func (s *story) has(n int, upload step) bool {
 	for q, r := range s.steps[n].world {
 		if strings.Contains(q.path, "/attachments/") && r.status == http.StatusOK && r.body == string(upload.content) {
@@ -184,7 +183,7 @@ func without(calls []tracedCall, some *regexp.Regexp) []tracedCall {
 	return slices.DeleteFunc(slices.Clone(calls), func(c tracedCall) bool { return some.MatchString(c.String()) })
 }
 
-// brokenPromises lists what was answered too early.
+// brokenPromises lists what was acknowledged too early.
 func (s *story) brokenPromises(t *testing.T, calls []tracedCall) (all []string) {
 	t.Helper()
 	d := newDisk(s.home)
@@ -219,15 +218,15 @@ func (s *story) brokenPromises(t *testing.T, calls []tracedCall) (all []string) 
 	return all
 }
 
-// lastCommit is what is sure to be there of bbolt's two meta pages, one of which
-// each commit writes and syncs when all its other pages are synced.
+// lastCommit returns the durable bytes of bbolt's two meta pages, one of which each
+// commit writes and syncs when all its other pages are synced.
 func lastCommit(db *inode) []byte { return db.bytes[:min(len(db.bytes), 2*os.Getpagesize())] }
 
-// matters says whether something unsynced may not be so when an answer
-// leaves. What is in tmp is thrown away at start; a content that is back
-// without a record only takes up room, and so does a ballast that is being
-// made. What is unsynced in the database came after the last commit that is
-// sure, and is of the next one: the server makes changes of its own, too.
+// matters says whether an unsynced change is a fault when an answer is sent. Files
+// in tmp are discarded at start; a content that comes back without a record only
+// takes up room, and so does a ballast that is being written. Unsynced changes of
+// the database were made after the last durable commit, and belong to the next one:
+// the server makes changes of its own, too.
 func matters(what string) bool {
 	what = strings.TrimPrefix(what, dataDir+"/")
 	removed := strings.HasPrefix(what, "blobs/sha256/") && strings.HasSuffix(what, "that it is gone")
@@ -235,15 +234,15 @@ func matters(what string) bool {
 	return !strings.HasPrefix(what, "tmp/") && !strings.HasPrefix(what, ".ballast.") && !nextCommit && !removed
 }
 
-// isSure says whether no power cut can take a content away.
+// isSure says whether a content is durable.
 func (d *tracedDisk) isSure(path string, want []byte) bool {
 	got := d.after(noneArrive)
 	name, err := filepath.Rel(d.root, path)
 	return err == nil && bytes.Equal(got[name], want)
 }
 
-// A content must be sure to be there before a record that names it is written to
-// the database.
+// recordsTooEarly lists the records that a call writes too early: a content must be
+// durable before a record that names it is written to the database.
 func (s *story) recordsTooEarly(d *tracedDisk, c tracedCall) (all []string) {
 	if c.name != "pwrite64" || c.failed {
 		return nil
@@ -264,32 +263,32 @@ func (s *story) recordsTooEarly(d *tracedDisk, c tracedCall) (all []string) {
 	return all
 }
 
-// The data directory is made by attachd, in a folder that is there.
+// dataDir is created by attachd, in a folder that exists.
 const dataDir = "data"
 
-// story is what was asked of the server and what is true after each answer.
+// story is the requests to the server and the expected state after each answer.
 type story struct {
 	home  string // the folder of the data directory
 	dir   string
 	p     *process
 	steps []step
-	world world // as it is now
+	world world // the present state
 }
 
 type step struct {
 	name    string
 	content []byte // of an upload
-	world   world  // once it is answered
+	world   world  // once it is acknowledged
 }
 
-// world is what the server must answer, by what it is asked.
+// world is the expected state: what the server must answer to each question.
 type world map[question]reply
 
-type question struct{ path, key string } // without a key of its own it is the superadmin who asks
+type question struct{ path, key string } // an empty key is the superadmin's
 
 type reply struct {
 	status int
-	body   string // all of a file; of a JSON answer some of it
+	body   string // the whole of a file; a part of a JSON answer
 }
 
 func tellTraced(t *testing.T, way string) (*story, []tracedCall) {
@@ -309,8 +308,8 @@ func tellTraced(t *testing.T, way string) (*story, []tracedCall) {
 	return s, slices.DeleteFunc(calls, isForABadDay)
 }
 
-// The files that a server keeps for itself, now and then, and of which it
-// promises nothing to anybody.
+// Files that the server writes now and then for its own use, and whose durability
+// it does not promise.
 var forABadDay = regexp.MustCompile(`/(ballast|snapshots)($|/)`)
 
 func isForABadDay(c tracedCall) bool {
@@ -396,12 +395,13 @@ func (s *story) tell(t *testing.T) {
 		t.Fatalf("attachd compact: exit code %d\n%s", code, out)
 	}
 	s.upload(t, ofProduct, "last.txt", lines("the last", 70_000))
-	for n := range 12 { // many that get their files together
+	for n := range 12 { // flushed to files together
 		s.upload(t, ofProduct, fmt.Sprintf("small %d.txt", n), lines(fmt.Sprint("small ", n), 500))
 	}
 }
 
-// do sends a request that changes something; then what it says is true.
+// do sends a request that changes something; its answer determines the expected
+// state.
 func (s *story) do(t *testing.T, name, method, path, body string, then func(answer), headers ...string) answer {
 	t.Helper()
 	a, err := s.p.call(method, path, []byte(body), append(headers, "X-Request-Id", stepID(len(s.steps)))...)
@@ -414,7 +414,7 @@ func (s *story) do(t *testing.T, name, method, path, body string, then func(answ
 	return a
 }
 
-// stepID is what an answer carries, so that it can be found in the trace.
+// stepID is in an answer, so that it can be found in the trace.
 func stepID(n int) string { return fmt.Sprintf("step-%d.", n) }
 
 func (s *story) put(t *testing.T, path, body string) {
@@ -442,7 +442,7 @@ func (s *story) remove(t *testing.T, path string) {
 	s.delete(t, "delete "+path, strings.TrimSuffix(path, "/download"), path)
 }
 
-// delete takes away what is at these paths.
+// delete deletes the objects at these paths.
 func (s *story) delete(t *testing.T, name, at string, gone ...string) {
 	t.Helper()
 	s.do(t, name, "DELETE", at, "", func(answer) {
@@ -476,14 +476,14 @@ func (s *story) contentPath(u step) string {
 	return filepath.Join(s.dir, "blobs", "sha256", name[:2], name)
 }
 
-// moment is a system call, or that the answer to a step begins to leave.
+// moment is a system call, or the beginning of the answer to a step.
 type moment struct {
 	call     tracedCall
-	answered int // the step's number; negative when it is none
+	answered int // the step's number; negative for other calls
 }
 
-// moments puts the answers where they left: a sync that ended while an answer
-// was being written came too late for it.
+// moments places the answers where they were sent: a sync that ended while an
+// answer was being written came too late for it.
 func (s *story) moments(calls []tracedCall) (all []moment) {
 	var leaving []tracedCall
 	for _, c := range calls {
@@ -518,14 +518,15 @@ func (s *story) stepAnswered(c tracedCall) int {
 	}), func(id string) bool { return strings.Contains(text, "\r\nX-Request-Id: "+id+"\r\n") })
 }
 
-// cut is the power going at some moment.
+// cut is a power cut at some moment.
 type cut struct {
 	when     string
-	answered int // how many steps were
+	answered int // number of steps that were answered
 	left     image
 }
 
-// cuts are all that may be left at all moments, without the same twice.
+// cuts returns the states that power cuts at all moments may leave, without
+// duplicates.
 func (s *story) cuts(t *testing.T, calls []tracedCall) (all []cut) {
 	t.Helper()
 	d := newDisk(s.home)
@@ -534,7 +535,7 @@ func (s *story) cuts(t *testing.T, calls []tracedCall) (all []cut) {
 	add := func(when string, arrive func([]change) []change) {
 		left := d.after(arrive)
 		sum := left.sum()
-		// The same image is worth another look when more was promised.
+		// The same image is tested again when more was acknowledged.
 		if most, ok := seen[sum]; !ok || most < answered {
 			seen[sum] = answered
 			all = append(all, cut{when, answered, left})
@@ -554,7 +555,7 @@ func (s *story) cuts(t *testing.T, calls []tracedCall) (all []cut) {
 			}
 			if m.call.name == "mkdirat" {
 				if folders++; folders > 6 && folders%64 != 0 {
-					continue // one of 256 that are all alike
+					continue // one of 256 shards, which are all alike
 				}
 			}
 		}
@@ -598,7 +599,7 @@ func someArrive(seed1, seed2 uint64) func([]change) []change {
 	}
 }
 
-// sum tells images apart.
+// sum identifies an image.
 func (left image) sum() (sum [32]byte) {
 	h := sha256.New()
 	for _, path := range slices.Sorted(maps.Keys(left)) {
@@ -637,15 +638,15 @@ func (left image) writeTo(t *testing.T, dir string) {
 	}
 }
 
-// wrongAfter starts attachd over what a power cut left, and lists what is
-// damaged, or lost although it was acknowledged.
+// wrongAfter starts attachd over what a power cut left, and lists what is damaged,
+// or lost although it was acknowledged.
 func (s *story) wrongAfter(t *testing.T, c cut) (wrong []string) {
 	t.Helper()
 	home := inMemory(t)
 	defer os.RemoveAll(home)
 	c.left.writeTo(t, home)
 	dir := filepath.Join(home, dataDir)
-	if _, made := c.left[filepath.Join(dataDir, "FORMAT")]; made { // before that, a check says that there is nothing
+	if _, made := c.left[filepath.Join(dataDir, "FORMAT")]; made { // before that, check reports that there is no installation
 		if out, code := run(t, dir, "check", "--deep", "--json"); code != 0 {
 			wrong = append(wrong, fmt.Sprintf("check --deep ends with exit code %d: %s", code, out))
 		}
@@ -658,8 +659,8 @@ func (s *story) wrongAfter(t *testing.T, c cut) (wrong []string) {
 	return append(wrong, s.lostIn(t, p, c.answered)...)
 }
 
-// inMemory is a folder that needs no disk, where there is one: what is put to
-// the test is what the images hold, and not how they are kept meanwhile.
+// inMemory returns a folder in memory where there is one: the test is about what
+// the images hold, and not how they are stored meanwhile.
 func inMemory(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "attachd")
@@ -670,8 +671,9 @@ func inMemory(t *testing.T) string {
 	return dir
 }
 
-// lostIn compares what the server answers with what was true after the last
-// answer. The step that was under way may have come to be, then wholly.
+// lostIn compares the answers of the server with the state after the last
+// acknowledged step. The step that was under way may have taken effect, but then
+// completely.
 func (s *story) lostIn(t *testing.T, p *process, answered int) []string {
 	t.Helper()
 	if me, err := p.call("GET", "/users/me", nil); err != nil || me.status != 200 {
@@ -692,7 +694,7 @@ func (s *story) lostIn(t *testing.T, p *process, answered int) []string {
 	return wrong
 }
 
-// differences lists where the server is not as want says.
+// differences lists the answers of the server that differ from want.
 func (p *process) differences(t *testing.T, want world) (wrong []string) {
 	t.Helper()
 	for q, r := range want {
@@ -703,8 +705,8 @@ func (p *process) differences(t *testing.T, want world) (wrong []string) {
 	return wrong
 }
 
-// begun lists what is as the step under way would have it, and was not asked
-// about before.
+// begun lists the answers that are as expected after the step under way, and are
+// not in known.
 func (p *process) begun(t *testing.T, known, next world) (some []string) {
 	t.Helper()
 	for q, r := range next {
@@ -729,7 +731,7 @@ func (p *process) ask(t *testing.T, q question) answer {
 	return got
 }
 
-// is says whether the answer is this one.
+// is says whether got matches the reply.
 func (r reply) is(q question, got answer) bool {
 	switch {
 	case got.status != r.status:

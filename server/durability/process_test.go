@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package durability holds the real process to what it acknowledges: it is
-// killed, cut off from its disk, and run into a full one, while clients work;
-// what they were told must then be true.
+// Package durability tests that the real process keeps what it acknowledges: it is
+// killed, cut off from its disk, and run into a full one, while clients work; all
+// acknowledged changes must be there afterwards.
 package durability
 
 import (
@@ -32,7 +32,7 @@ import (
 
 var long = flag.Bool("long", false, "run for as long as it takes to be sure, not for as long as a default run may take")
 
-// binary is the path of attachd, which it builds for the first test that asks.
+// binary returns the path of attachd, which it builds on the first call.
 var binary func() string
 
 func TestMain(m *testing.M) {
@@ -51,7 +51,7 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// How long anything may take before it is taken for hanging.
+// patience is how long to wait for anything before it counts as hanging.
 const patience = time.Minute
 
 // process is a running `attachd serve`.
@@ -59,7 +59,7 @@ type process struct {
 	client
 	cmd   *exec.Cmd
 	dir   string        // the data directory
-	ready time.Duration // from its start until it said that it listens
+	ready time.Duration // from its start until it logged its address
 	ended chan struct{}
 	log   saidSoFar
 }
@@ -84,8 +84,8 @@ func (s *saidSoFar) String() string {
 
 var listensAt = regexp.MustCompile(`https?://[^\s"]+:\d+`)
 
-// ways are the settings by which small contents are stored, as variables of
-// the environment. The promises are the same.
+// ways are the settings by which small contents are stored, as environment
+// variables. The server promises the same with each.
 var ways = map[string]string{
 	"contents wait": "ATTACHD_STORAGE_LOG_BELOW=64KB",
 	"files at once": "ATTACHD_STORAGE_LOG_BELOW=0",
@@ -98,9 +98,8 @@ func inBothWays(t *testing.T, test func(t *testing.T, way string)) {
 	}
 }
 
-// serve runs `attachd serve` over dir, which makes parents as they are
-// uploaded to, and waits until it says where it listens. env has the form of
-// os.Environ.
+// serve runs `attachd serve` over dir, with automatic creation of parents, and
+// waits until it logs its address. env has the form of os.Environ.
 func serve(t *testing.T, dir string, env ...string) *process {
 	t.Helper()
 	return serveAs(t, dir, exec.Command(binary(), "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"), env...)
@@ -147,7 +146,7 @@ func (p *process) read(stderr io.Reader, listening chan<- string) {
 			said = true
 		}
 	}
-	_ = p.cmd.Wait() // ProcessState says how
+	_ = p.cmd.Wait() // ProcessState has the result
 }
 
 // kill ends the process at once, with SIGKILL.
@@ -156,8 +155,8 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// standStill stops the process, until SIGCONT, and waits until none of its
-// threads does anything any more: they finish the system call that they are in.
+// standStill stops the process, until SIGCONT, and waits until all of its threads
+// have stopped: they finish the system call that they are in.
 func (p *process) standStill() error {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		return err
@@ -167,18 +166,18 @@ func (p *process) standStill() error {
 	})
 }
 
-// threads is what Linux says of each thread of the process.
+// threads returns the status of each thread of the process, as Linux reports it.
 func (p *process) threads() (all []string) {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.cmd.Process.Pid))
 	for _, file := range files {
-		if status, err := os.ReadFile(file); err == nil { // or it has ended
+		if status, err := os.ReadFile(file); err == nil { // or the thread has ended
 			all = append(all, string(status))
 		}
 	}
 	return all
 }
 
-// until waits for something that happens by itself.
+// until waits for a condition.
 func until(is func() bool) error {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if is() {
@@ -188,7 +187,7 @@ func until(is func() bool) error {
 	return fmt.Errorf("nothing came of it in %s", patience)
 }
 
-// stop ends it as a service manager does.
+// stop ends the process as a service manager does.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	must(t, p.cmd.Process.Signal(os.Interrupt))
@@ -202,8 +201,8 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// run runs an attachd command that is expected to end over dir, and gives its
-// output and exit code.
+// run runs an attachd command over dir to its end, and returns its output and exit
+// code.
 func run(t *testing.T, dir string, words ...string) (output string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -222,8 +221,8 @@ func run(t *testing.T, dir string, words ...string) (output string, code int) {
 	return string(out), code
 }
 
-// leftInTmp gives what stays among the temporary files of a server that has
-// just been started, which may be giving contents their files.
+// leftInTmp lists the temporary files that stay after the start of a server, which
+// may be flushing contents to files.
 func (p *process) leftInTmp(t *testing.T) (names []string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
@@ -239,7 +238,7 @@ func (p *process) leftInTmp(t *testing.T) (names []string) {
 	}
 }
 
-// wantSound runs `attachd check --deep`, which must find nothing.
+// wantSound runs `attachd check --deep`, which must find no fault.
 func wantSound(t *testing.T, dir string) {
 	t.Helper()
 	if out, code := run(t, dir, "check", "--deep"); code != 0 {
@@ -247,27 +246,27 @@ func wantSound(t *testing.T, dir string) {
 	}
 }
 
-// client calls a server. Its methods may be called by many goroutines; an
-// error means that nobody knows what the server did.
+// client calls a server. Its methods may be called by many goroutines; an error
+// means that the outcome is unknown.
 type client struct {
 	url, key string
 }
 
-// A product, and so everything else, is made by the first upload to it.
+// product is created by the first upload to it, with everything else that it needs.
 const product = "/catalog/spaces/proof/products/550e8400-e29b-41d4-a716-446655440000"
 
-// answer is what came of a request.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	body   []byte
 	header http.Header
 }
 
-// connections are kept open, also when many clients call at once. A server with
-// TLS has a certificate that it made itself.
+// connections are kept open, even when many clients call at once. A server with TLS
+// has a self-signed certificate.
 var connections = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 256, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
-// call gives a status also where the answer was cut off behind it.
+// call returns the status even where the answer was cut off behind it.
 func (c *client) call(method, path string, body []byte, headers ...string) (answer, error) {
 	rq, err := http.NewRequest(method, c.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -293,7 +292,7 @@ func (c *client) upload(parent, name string, content []byte) (answer, error) {
 	return c.call("POST", parent+"/attachments", form, "Content-Type", "multipart/form-data; boundary=frontier")
 }
 
-// id is that of the attachment in an answer.
+// id is the attachment's id in an answer.
 func (a answer) id() string {
 	var body struct {
 		ID string `json:"id"`
@@ -302,7 +301,7 @@ func (a answer) id() string {
 	return body.ID
 }
 
-// download gets the bytes of a product's attachment.
+// download returns the bytes of a product's attachment.
 func (c *client) download(id string) (answer, error) {
 	return c.call("GET", "/catalog/attachments/"+id+"/download", nil)
 }
@@ -330,7 +329,7 @@ func sizeOf(path string) int64 {
 	return info.Size()
 }
 
-// eventually waits until something is so.
+// eventually waits until a condition is true.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) {

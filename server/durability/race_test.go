@@ -17,9 +17,9 @@ const (
 	raceContents = 20
 )
 
-// Many clients upload and delete the same few contents, of which hardly one is
-// ever referred to for long, while contents that nobody refers to are
-// collected all the time, however young. Nobody loses what is theirs.
+// Many clients upload and delete the same few contents, most of which are
+// referenced only briefly, while unreferenced contents are collected all the time,
+// however young. No client may lose a file.
 // ASVS 15.4.1 to 15.4.4
 func TestUploadsDeletionsAndCollectionsOfTheSameContentsDoNotDisturbEachOther(t *testing.T) {
 	inBothWays(t, doNotDisturbEachOther)
@@ -60,7 +60,7 @@ func doNotDisturbEachOther(t *testing.T, way string) {
 	wantSound(t, p.dir)
 }
 
-// stepAndLookAgain does something and, now and then, downloads what was
+// stepAndLookAgain makes a step and, now and then, downloads the file that was
 // deleted last.
 func (w *worker) stepAndLookAgain() {
 	err := w.step()
@@ -72,7 +72,7 @@ func (w *worker) stepAndLookAgain() {
 	}
 }
 
-// wantExactly collects once more; then there is what the workers have, and
+// wantExactly collects once more; then the server must have the workers' files, and
 // nothing else.
 func wantExactly(t *testing.T, p *process, workers []*worker) {
 	t.Helper()
@@ -96,15 +96,15 @@ func wantExactly(t *testing.T, p *process, workers []*worker) {
 	}
 }
 
-// collector removes what nothing refers to, and checks everything in between,
-// until it is stopped.
+// collector collects unreferenced contents, and runs checks in between, until it is
+// stopped.
 type collector struct {
 	collections, contents, checks int
 	end                           chan struct{}
 	ended                         sync.WaitGroup
 }
 
-// How many collections there are to a check, which takes longer.
+// collectionsPerCheck is how many collections run per check, which takes longer.
 const collectionsPerCheck = 20
 
 func collectAllTheTime(t *testing.T, server *client) *collector {

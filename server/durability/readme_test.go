@@ -13,7 +13,7 @@ import (
 
 var testCommand = regexp.MustCompile("(?m)(?:`|^)go test (\\./[^`\n]*)")
 
-// A command that runs no test proves nothing, and says so nowhere.
+// A command that runs no test proves nothing, and does not report it.
 func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
 	for document, atLeast := range map[string]int{
 		"server/durability/README.md": 40, "SECURITY.md": 5, "README.md": 3, "server/cli/RECIPES.md": 1, "server/ARCHITECTURE.md": 1, ".ci/run": 10,

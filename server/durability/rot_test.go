@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// rotten makes a data directory in which the database is spoiled, and gives it
-// with the id of an attachment.
+// rotten creates a data directory whose database is damaged by spoil, and returns
+// it with the id of an attachment.
 func rotten(t *testing.T, spoil func(file []byte)) (dir, id string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -29,8 +29,8 @@ func rotten(t *testing.T, spoil func(file []byte)) (dir, id string) {
 	return dir, a.id()
 }
 
-// Whoever asks for what is damaged is refused, and everything that looks says
-// so: the log, readiness, metrics, doctor and check. No backup counts as good.
+// Reads of damaged data are refused, and everything that checks reports it: the
+// log, readiness, metrics, doctor and check. No backup counts as good.
 func TestRotInTheDatabaseIsRefusedAndTold(t *testing.T) {
 	t.Parallel()
 	dir, id := rotten(t, flipIn("quarterly report.txt")) // in the record and in the audit log
@@ -61,7 +61,8 @@ func TestRotInTheDatabaseIsRefusedAndTold(t *testing.T) {
 	}
 }
 
-// flipIn flips a bit wherever the file has the text, older versions included.
+// flipIn flips a bit wherever the file has the text, including older versions of
+// pages.
 func flipIn(text string) func(file []byte) {
 	return func(file []byte) {
 		for at := 0; ; {
@@ -75,7 +76,7 @@ func flipIn(text string) func(file []byte) {
 	}
 }
 
-// Rot that keeps nothing from being copied is copied, too.
+// Damage that does not prevent a copy is copied, too.
 func TestABackupWithRotIsNoGoodOneAndPushesNoneOut(t *testing.T) {
 	t.Parallel()
 	to := filepath.Join(t.TempDir(), "b")
@@ -106,8 +107,8 @@ func TestABackupWithRotIsNoGoodOneAndPushesNoneOut(t *testing.T) {
 	}
 }
 
-// A database that cannot be opened at all is a list of faults for check, and a
-// sentence for all others.
+// For a database that cannot be opened at all, check prints a list of faults, and
+// all other commands a sentence.
 func TestADatabaseBeyondUseIsListedByCheck(t *testing.T) {
 	t.Parallel()
 	size := os.Getpagesize()
@@ -139,7 +140,7 @@ func TestADatabaseBeyondUseIsListedByCheck(t *testing.T) {
 	}
 }
 
-// newerMeta is what the newer meta page says of the file.
+// newerMeta returns the newer meta page of the file.
 func newerMeta(file []byte, size int) []byte {
 	const header, commit = 16, 48
 	a, b := file[header:], file[size+header:]

@@ -32,10 +32,10 @@ const (
 	startsMeasured = 5
 )
 
-// What there is has no say in how soon the server is ready, and none in how
-// much memory that and everyday work take.
+// The amount of stored data affects neither how soon the server is ready, nor how
+// much memory its start and everyday work take.
 func TestTheServerIsReadyAtOnceHoweverMuchThereIs(t *testing.T) {
-	type house struct{ attachments, contents int } // of which contents are on the disk
+	type house struct{ attachments, contents int } // contents of them are on the disk
 	houses := []house{{50_000, storetest.FilesPerProduct}}
 	if *long {
 		houses = append(houses, house{1_000_000, storetest.FilesPerProduct}, house{100_000, 100_000})
@@ -69,11 +69,11 @@ func TestTheServerIsReadyAtOnceHoweverMuchThereIs(t *testing.T) {
 	}
 }
 
-// fillDir makes a data directory with so many attachments, the first of them
+// fillDir creates a data directory with a number of attachments, the first of them
 // with their contents.
 func fillDir(t *testing.T, dir string, attachments, contents int) (products []store.Entity) {
 	t.Helper()
-	serve(t, dir).stop(t) // makes all but the files
+	serve(t, dir).stop(t) // creates all but the files
 	begun := time.Now()
 	records, err := bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{})
 	must(t, err)
@@ -89,7 +89,7 @@ func fillDir(t *testing.T, dir string, attachments, contents int) (products []st
 	return products
 }
 
-// keepContents keeps the first n contents of what Fill makes.
+// keepContents stores the first n contents of those that Fill creates.
 func keepContents(files blobs.Store, n int) error {
 	var (
 		next   atomic.Int64
@@ -112,7 +112,7 @@ func keep(files blobs.Store, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer spool.Close() // does nothing to what was kept
+	defer spool.Close() // does nothing after Keep
 	if _, err := spool.Write(content); err != nil {
 		return err
 	}
@@ -157,9 +157,9 @@ func listAndDownload(t *testing.T, p *process, product store.Entity) {
 	}
 }
 
-// worktime is how long processors have been busy with the process so far, in
-// its own code and the kernel's. Unlike the time of day, it leaves out what else
-// the machine does. Systems other than Linux do not tell.
+// worktime is the processor time of the process so far, in user and kernel mode.
+// Unlike the clock, it excludes what else the machine does. It is known on Linux
+// only.
 func (p *process) worktime(t *testing.T) time.Duration {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -168,7 +168,7 @@ func (p *process) worktime(t *testing.T) time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	must(t, err)
 	var user, system time.Duration                      // proc_pid_stat(5), fields 14 and 15
-	_, behindName, _ := strings.Cut(string(stat), ") ") // which is field 2
+	_, behindName, _ := strings.Cut(string(stat), ") ") // the name is field 2
 	fields := strings.Fields(behindName)
 	_, err = fmt.Sscan(fields[14-3]+" "+fields[15-3], &user, &system)
 	must(t, err)
@@ -177,8 +177,8 @@ func (p *process) worktime(t *testing.T) time.Duration {
 
 var peakLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 
-// peakMemory is the most that the process had in memory so far, in bytes, the
-// pages of the database included. Systems other than Linux do not tell.
+// peakMemory is the maximum of memory that the process used so far, in bytes,
+// including the pages of the database. It is known on Linux only.
 func (p *process) peakMemory(t *testing.T) int {
 	t.Helper()
 	if runtime.GOOS != "linux" {

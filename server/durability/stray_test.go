@@ -14,7 +14,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// What waits with a record that cannot be read is one fault, and no more.
+// A staged content whose record cannot be read is one fault, and has no other
+// effect.
 func TestAContentThatWaitsForNobodyKeepsNothingElseBack(t *testing.T) {
 	t.Parallel()
 	waiting := []byte("it waits")

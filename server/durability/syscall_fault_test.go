@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// What the cases ask of a server in which a call fails.
+// The objects of the requests to a server in which a call fails.
 const (
 	parentOfAll = "/catalog/spaces/proof/products/550e8400-e29b-41d4-a716-446655440000"
 	userAfter   = usersPath + "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d99"
@@ -35,18 +35,18 @@ var (
 	uploadBytes    = lines("under way when a call fails", 300<<10) // several writes
 )
 
-// deed is what a client asks for while a call fails.
+// deed is a request that a client makes while a call fails.
 type deed struct {
 	name    string
 	calls   []string
-	content []byte // whose folder is watched too
-	way     string // how small contents are stored; empty is at once in a file
+	content []byte // the folder of this content is traced too
+	way     string // how small contents are stored; empty: directly in a file
 	late    bool   // the spool is open when the failures begin
-	behind  bool   // the answer is given before the failures begin
-	only    bool   // and nothing but that folder is watched
+	behind  bool   // the failures begin after the answer
+	only    bool   // trace only that folder
 	do      func(*fault) (answer, error)
-	// after sees that what was answered with success is so, and that what was
-	// not is so wholly or not at all.
+	// after checks that a request that succeeded took effect, and that one that did
+	// not took effect completely or not at all.
 	after func(t *testing.T, f *fault, p *process, succeeded bool)
 }
 
@@ -62,8 +62,8 @@ var deeds = []deed{
 		do:    (*fault).upload, after: uploadedOrNot,
 	},
 	{
-		// The spool may be synced by another thread than its folder, each of
-		// which counts for itself.
+		// The spool may be synced by another thread than its folder, and calls are
+		// counted per thread.
 		name: "upload with a folder that fails", content: uploadBytes, only: true,
 		calls: []string{"fsync", "openat", "renameat"},
 		do:    (*fault).upload, after: uploadedOrNot,
@@ -94,9 +94,9 @@ var deeds = []deed{
 		calls: []string{"openat", "unlinkat", "pwrite64", "fdatasync"},
 		do: func(f *fault) (answer, error) {
 			a, err := f.p.remove(f.base.victim)
-			// The content goes after the answer. What is asked next on the same
+			// The content is removed after the answer. The next request on the same
 			// connection waits for that.
-			_, _ = f.p.call("GET", "/health", nil) // whatever it says
+			_, _ = f.p.call("GET", "/health", nil) // whatever the answer is
 			return a, err
 		},
 		after: deletedOrNot,
@@ -111,9 +111,9 @@ var deeds = []deed{
 	},
 }
 
-// A server runs over a copy of a small data directory. While it does
-// something, the N-th call of a kind fails in each of its threads, for N = 1,
-// 2, 3 and so on until none fails any more.
+// A server runs over a copy of a small data directory. During a request, the N-th
+// call of a kind fails in each of its threads, for N = 1, 2, 3 and so on until none
+// fails any more.
 // ASVS 2.3.3
 func TestWhicheverSyscallFailsNothingIsHalfDoneAndNothingElseIsLost(t *testing.T) {
 	needStrace(t)
@@ -165,12 +165,12 @@ func TestASlowSyscallOfAReadinessProbeIsAwaitedByAStop(t *testing.T) {
 	}
 }
 
-// The first start makes the directory, the database and the first key. When a
-// call of it fails, it says so or does without; the next start goes on from
-// there, to a server that works.
+// The first start creates the directory, the database and the first key. When a
+// call of it fails, it reports an error or works without; the next start continues
+// from there, to a working server.
 func TestWhicheverSyscallFailsInTheFirstStartTheNextOneWorks(t *testing.T) {
 	needStrace(t)
-	// Hundreds of folders are made, which are all alike.
+	// Hundreds of folders are created, which are all alike.
 	numbers := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 30, 50, 100, 200, 260}
 	for _, call := range []string{"openat", "mkdirat", "write", "fsync", "renameat", "pwrite64", "fdatasync", "ftruncate", "linkat", "unlinkat"} {
 		t.Run(call, func(t *testing.T) {
@@ -211,7 +211,7 @@ func startFails(t *testing.T, call string, n int) bool {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // what counts is what is left
+		_ = cmd.Wait() // only what it left counts
 	}()
 	is := func() bool {
 		said, _ := os.ReadFile(log.Name())
@@ -220,7 +220,7 @@ func startFails(t *testing.T, call string, n int) bool {
 		case <-ended:
 			return true
 		default:
-			return noSocket == nil || listensAt.Match(said) // saying so may be what fails
+			return noSocket == nil || listensAt.Match(said) // the call that reports the address may be the one that fails
 		}
 	}
 	err = until(is)
@@ -262,7 +262,7 @@ func prepare(t *testing.T) base {
 	return b
 }
 
-// takeRoom cuts a database's file to what it needs, so that it has to grow
+// takeRoom truncates a database's file to the part in use, so that it has to grow
 // soon.
 func takeRoom(t *testing.T, path string) {
 	t.Helper()
@@ -279,12 +279,12 @@ type fault struct {
 
 	p      *process
 	dir    string
-	round  int // of uploads, until some wait when the server stands still
+	round  int // of uploads, until some contents are staged when the server is stopped
 	trace  string
 	tracer *exec.Cmd
 }
 
-// run says how many calls failed.
+// run makes the run, and returns how many calls failed.
 func (f *fault) run(t *testing.T) int {
 	t.Helper()
 	home := inMemory(t)
@@ -324,7 +324,7 @@ func (f *fault) run(t *testing.T) int {
 	return len(failed)
 }
 
-// attach has the calls fail from now on, those to the data directory only.
+// attach makes the calls fail from now on, those to the data directory only.
 func (f *fault) attach() error {
 	var watched []string
 	for _, path := range []string{"", "attachd.db", "attachd.wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"} {
@@ -353,7 +353,7 @@ func (f *fault) attach() error {
 	return until(f.isTraced)
 }
 
-// isTraced says whether every thread is.
+// isTraced says whether every thread is traced.
 func (f *fault) isTraced() bool {
 	threads := f.p.threads()
 	return len(threads) > 0 && !slices.ContainsFunc(threads, func(status string) bool {
@@ -372,7 +372,7 @@ func (f *fault) detach() error {
 	return nil
 }
 
-// failedCalls are those that were made to fail.
+// failedCalls lists the calls that were made to fail.
 func (f *fault) failedCalls(t *testing.T) []tracedCall {
 	t.Helper()
 	file, err := os.Open(f.trace)
@@ -383,8 +383,8 @@ func (f *fault) failedCalls(t *testing.T) []tracedCall {
 	return slices.DeleteFunc(calls, func(c tracedCall) bool { return !c.made })
 }
 
-// upload sends half of a file before calls begin to fail, where the deed says
-// so, and then the rest.
+// upload sends half of a file before calls begin to fail, if the deed is late, and
+// then the rest.
 func (f *fault) upload() (answer, error) {
 	body, rest := io.Pipe()
 	rq, err := http.NewRequest("POST", f.p.url+parentOfAll+"/attachments", body)
@@ -405,13 +405,13 @@ func (f *fault) upload() (answer, error) {
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(response.Body)
-	_ = body.Close() // what the server did not want, nobody sends
+	_ = body.Close() // the rest, which the server refused, is not sent
 	<-failed
 	return answer{response.StatusCode, raw, response.Header}, err
 }
 
-// uploadAndFlush has calls fail from the answer on, until the content and so
-// many others have their files or the log says that they could not get them.
+// uploadAndFlush makes calls fail from the answer on, until the content and a
+// number of others are flushed to files or the log reports that they could not be.
 func (f *fault) uploadAndFlush(others int) (answer, error) {
 	a, err := f.uploadAndStop(others)
 	if err != nil || a.status != http.StatusCreated {
@@ -427,9 +427,8 @@ func (f *fault) uploadAndFlush(others int) (answer, error) {
 	})
 }
 
-// uploadAndStop has the server stand still while contents wait. On a slow
-// machine some may have got their files before that; then it is the turn of
-// others.
+// uploadAndStop stops the server while contents are staged. On a slow machine some
+// may have been flushed before that; then it uploads others.
 func (f *fault) uploadAndStop(others int) (answer, error) {
 	for {
 		before, err := f.files()
@@ -459,7 +458,7 @@ func (f *fault) uploadAndStop(others int) (answer, error) {
 	}
 }
 
-// files counts those of contents, and temporary ones.
+// files counts the files of contents, and temporary ones.
 func (f *fault) files() (int, error) {
 	blobs, err := filepath.Glob(filepath.Join(f.dir, "blobs", "sha256", "*", "*"))
 	if err != nil {
@@ -469,20 +468,20 @@ func (f *fault) files() (int, error) {
 	return len(blobs) + len(spools), err
 }
 
-// blob is where the content's file is, or will be.
+// blob is the path of the content's file, which may not exist yet.
 func (f *fault) blob() string {
 	sum := sha256.Sum256(f.content)
 	return filepath.Join(f.dir, "blobs", "sha256", hex.EncodeToString(sum[:1]), hex.EncodeToString(sum[:]))
 }
 
-// fileName is that of the upload of this round.
+// fileName is the name of the upload of this round.
 func (f *fault) fileName() string { return fmt.Sprintf("new %d.txt", f.round) }
 
 func (f *fault) send(to io.Writer) error {
 	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + f.fileName() + "\"\r\n\r\n"
 	form := slices.Concat([]byte(head), f.content, []byte("\r\n--frontier--\r\n"))
 	if f.late {
-		const half = 150 << 10 // more than the server has in memory before it makes a file
+		const half = 150 << 10 // more than the server buffers in memory before it creates a file
 		if _, err := to.Write(form[:half]); err != nil {
 			return err
 		}
@@ -502,7 +501,7 @@ func (f *fault) send(to io.Writer) error {
 	return err
 }
 
-// wantAlive looks at the answer and at what the server can do from then on.
+// wantAlive checks the answer and what the server can do from then on.
 func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []tracedCall) {
 	t.Helper()
 	if err != nil {
@@ -519,7 +518,7 @@ func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []tracedCall
 	case f.behind && a.status != http.StatusCreated:
 		t.Errorf("before anything failed, the answer is %d", a.status)
 	case f.behind && inCommit:
-		// A full disk that shows in a sync leaves open how far a commit came.
+		// A full disk that is reported by a sync leaves open how far a commit came.
 		if unknown := f.errno == "EIO"; unknown && later.status != http.StatusServiceUnavailable || later.status/100 != 2 && later.status != http.StatusServiceUnavailable {
 			t.Errorf("the commit that settles failed, and later changes are answered %d %s", later.status, later.body)
 		}
@@ -532,7 +531,7 @@ func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []tracedCall
 			t.Errorf("although nothing failed: %d %s, and later %d %s", a.status, a.body, later.status, later.body)
 		}
 	case inCommit && f.errno == "EIO" && a.status == http.StatusCreated && f.way == ways["contents wait"]:
-		// It was in the log when it was answered, and is there still.
+		// It was in the log when it was acknowledged, and is still there.
 		if later.status != http.StatusServiceUnavailable {
 			t.Errorf("the outcome of a commit is not known, and later changes are answered %d %s", later.status, later.body)
 		}
@@ -546,13 +545,13 @@ func (f *fault) wantAlive(t *testing.T, a answer, err error, failed []tracedCall
 		}
 		f.wantNotReady(t)
 	case inCommit && f.call == "pwrite64":
-		// With the ballast given up, the commit is tried again.
+		// With the ballast given up, the commit is retried.
 		if a.status/100 != 2 && a.status != http.StatusInsufficientStorage || later.status/100 != 2 {
 			t.Errorf("the disk was full for a moment, and the answers are %d and later %d %s", a.status, later.status, later.body)
 		}
 	case inCommit:
-		// Of a full disk that shows in a sync or in the file's length, it may
-		// not be known how far the commit came.
+		// With a full disk that is reported by a sync or a change of the file's
+		// length, it may be unknown how far the commit came.
 		if a.status/100 != 2 && a.status != http.StatusInsufficientStorage && a.status != http.StatusServiceUnavailable {
 			t.Errorf("the disk was full, and the answer is %d", a.status)
 		}
@@ -583,8 +582,8 @@ func (f *fault) wantBystander(t *testing.T, p *process) {
 	}
 }
 
-// uploadedOrNot downloads all that is listed. No answer but a success may
-// still have led to a record; then it is a whole one.
+// uploadedOrNot downloads all listed files. An upload without a successful answer
+// may have created a record; then it must be complete.
 func uploadedOrNot(t *testing.T, f *fault, p *process, succeeded bool) {
 	t.Helper()
 	a, err := p.call("GET", parentOfAll+"/attachments", nil)

@@ -22,7 +22,7 @@ import (
 
 var traced = flag.Bool("strace", false, "look at the system calls of the process, which takes strace and the right to trace")
 
-// needStrace skips a test that cannot trace.
+// needStrace skips a test where strace does not work.
 func needStrace(t *testing.T) {
 	t.Helper()
 	if !*traced {
@@ -36,29 +36,30 @@ func needStrace(t *testing.T) {
 	}
 }
 
-// The calls by which a process can change what is on a disk, in all their
-// spellings, so that one that the model of the disk does not know is noticed.
-// mmap is one of them: a file that is mapped for writing changes unseen.
+// changingCalls are the calls by which a process can change what is on a disk, in
+// all their variants, so that one that the model of the disk does not know is
+// detected. mmap is one of them: a file that is mapped for writing changes without
+// a call.
 const changingCalls = "open,openat,openat2,creat,close,write,pwrite64,writev,pwritev,pwritev2,lseek,fsync,fdatasync,sync,syncfs," +
 	"sync_file_range,rename,renameat,renameat2,link,linkat,symlink,symlinkat,unlink,unlinkat,rmdir,mkdir,mkdirat,truncate," +
 	"ftruncate,fallocate,copy_file_range,sendfile,splice,mmap,mknod,mknodat"
 
-// straced is `attachd serve` under strace with these options. attachd is the
-// child, not strace: signals and exit codes are its own. The process counts
-// as ended only when strace has written the last line.
+// straced is `attachd serve` under strace with these options. attachd is the child,
+// not strace: signals and exit codes are those of attachd. The process counts as
+// ended only when strace has written the last line.
 func straced(dir string, options ...string) *exec.Cmd {
 	words := slices.Concat([]string{"-D", "-f", "-q", "-y"}, options, []string{binary(), "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"})
 	return exec.Command("strace", words...)
 }
 
-// tracedCall is one line of a trace, or the two of one during which another
-// thread had something to say.
+// tracedCall is one line of a trace, or the two lines of a call that was
+// interrupted by a line of another thread.
 type tracedCall struct {
 	name   string
 	args   []string
 	result int64
 	failed bool
-	made   bool // the failure was made: the kernel was not asked
+	made   bool // the failure was injected: the kernel was not called
 	began  int  // the number of its line
 	ended  int
 }
@@ -84,8 +85,8 @@ var (
 
 const unfinished = " <unfinished ...>"
 
-// readTrace reads what strace -f -y -xx wrote. Calls that did not return are
-// left out: nobody knows whether they did anything.
+// readTrace reads the output of strace -f -y -xx. Calls that did not return are
+// left out: their effect is unknown.
 func readTrace(r io.Reader) (calls []tracedCall, err error) {
 	begun := map[string]tracedCall{} // by thread; args holds the beginning of the line
 	lines := bufio.NewScanner(r)
@@ -113,7 +114,7 @@ func readTrace(r io.Reader) (calls []tracedCall, err error) {
 		}
 		calls = appendCall(calls, c, m[3], n)
 	}
-	// What happened is known when it is over.
+	// Calls take effect when they end.
 	slices.SortStableFunc(calls, func(a, b tracedCall) int { return cmp.Compare(a.ended, b.ended) })
 	return calls, lines.Err()
 }
@@ -123,7 +124,7 @@ func appendCall(calls []tracedCall, c tracedCall, rest string, line int) []trace
 	if m == nil {
 		return calls
 	}
-	c.args = strings.Split(m[1], ", ") // strings are hexadecimal: no comma in them is one of theirs
+	c.args = strings.Split(m[1], ", ") // strings are hexadecimal, so they have no comma
 	c.result, _ = strconv.ParseInt(m[2], 0, 64)
 	c.failed = m[3] != ""
 	c.made = strings.HasSuffix(rest, "(INJECTED)")
@@ -151,8 +152,8 @@ func unhex(s string) (string, error) {
 	return string(raw), err
 }
 
-// pathOf reads the file of a descriptor as strace -y writes it, and whether
-// its name is gone.
+// pathOf reads the path of a descriptor as strace -y writes it, and whether its
+// name was removed.
 func pathOf(arg string) (path string, gone bool) {
 	_, rest, ok := strings.Cut(arg, "<")
 	inside, after, closed := strings.Cut(rest, ">")
@@ -176,7 +177,7 @@ func descriptor(arg string) int64 {
 	return n
 }
 
-// at joins the two arguments by which the calls that end in -at name a file.
+// at joins the two arguments by which the calls whose names end in -at name a file.
 func at(folder, name string) (string, error) {
 	name, err := stringOf(name)
 	if err != nil || filepath.IsAbs(name) {

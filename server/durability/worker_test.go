@@ -20,8 +20,8 @@ import (
 
 var seed = flag.Uint64("seed", 0, "of what clients choose to do, and when the process is killed; 0 takes another each time")
 
-// chosenSeed is the seed to use. What many clients do at once is not the same
-// a second time, but it is alike.
+// chosenSeed is the seed to use. Concurrent clients do not repeat a run exactly,
+// but closely.
 func chosenSeed() uint64 {
 	if *seed != 0 {
 		return *seed
@@ -31,24 +31,24 @@ func chosenSeed() uint64 {
 
 // file is an attachment as its owner knows it.
 type file struct {
-	id     string // empty until the server names it
-	name   string // no other has it
+	id     string // empty until the server has assigned it
+	name   string // unique
 	parent string
 	sum    [sha256.Size]byte
 }
 
-// habits are how a worker spends its time.
+// habits are the probabilities of a worker's steps.
 type habits struct {
 	uploads, deletions int      // of a hundred steps; in the others it downloads
 	shares             int      // of a hundred uploads, how many are of a shared content
-	most               int      // attachments that it has at once; 0 is no limit
+	most               int      // attachments that it has at once, at most; 0 is no limit
 	contents           [][]byte // the shared ones
 }
 
-// worker is a client with a memory. Nobody else touches its attachments, so it
-// knows what must be there and what must not. It does one thing at a time:
-// when the process is killed, there is one upload or one deletion at most
-// whose outcome it does not know.
+// worker is a client that remembers its attachments. No other client changes them,
+// so it knows which must exist and which must not. It does one thing at a time:
+// when the process is killed, there is at most one upload or deletion whose outcome
+// it does not know.
 type worker struct {
 	*testing.T
 	*client
@@ -58,16 +58,16 @@ type worker struct {
 	parents []string // that it uploads to
 
 	there   []file // acknowledged, and not deleted
-	gone    []file // of which the deletion was acknowledged
+	gone    []file // whose deletion was acknowledged
 	sent    *file  // an upload without an answer yet
 	doomed  *file  // a deletion without an answer yet
-	named   int    // files so far
+	named   int    // number of files so far
 	answers map[string]int
 
 	lost, undone int // acknowledged uploads, and deletions, that did not last
 }
 
-// crew makes n workers. Their choices depend on the seed and nothing else.
+// crew makes n workers. Their choices depend only on the seed.
 func crew(t *testing.T, n int, seed uint64, h habits) (workers []*worker) {
 	for i := range n {
 		workers = append(workers, &worker{T: t, habits: h, name: fmt.Sprint("worker", i),
@@ -76,7 +76,7 @@ func crew(t *testing.T, n int, seed uint64, h habits) (workers []*worker) {
 	return workers
 }
 
-// together has all workers do something at once.
+// together makes all workers do something concurrently.
 func together(workers []*worker, do func(*worker)) {
 	var all sync.WaitGroup
 	for _, w := range workers {
@@ -85,8 +85,8 @@ func together(workers []*worker, do func(*worker)) {
 	all.Wait()
 }
 
-// step does something. An error means that there was no whole answer; an
-// answer that should not have been is reported.
+// step makes one request. An error means that there was no complete answer; a wrong
+// answer is reported.
 func (w *worker) step() error {
 	choice := w.rand.IntN(100)
 	full := w.most > 0 && len(w.there) >= w.most
@@ -114,7 +114,7 @@ func (w *worker) uploadOne() error {
 		w.Errorf("%s to %s was answered %d: %s", f.name, f.parent, a.status, a.body)
 		return err
 	}
-	f.id = path.Base(path.Dir(a.header.Get("Location"))) // which is there also when the body was cut off
+	f.id = path.Base(path.Dir(a.header.Get("Location"))) // it is there even when the body was cut off
 	w.there = append(w.there, f)
 	return err
 }
@@ -138,7 +138,7 @@ func (w *worker) deleteOne() error {
 	return err
 }
 
-// want downloads a file that must be there, whole.
+// want downloads a file that must exist, complete.
 func (w *worker) want(f file) error {
 	a, err := w.download(f.id)
 	if err != nil {
@@ -153,7 +153,7 @@ func (w *worker) want(f file) error {
 	return nil
 }
 
-// wantGone downloads a file that must not be there.
+// wantGone requests a file that must not exist.
 func (w *worker) wantGone(f file) error {
 	a, err := w.download(f.id)
 	if err != nil {
@@ -168,7 +168,7 @@ func (w *worker) wantGone(f file) error {
 	return nil
 }
 
-// hold holds the server to these files.
+// hold checks that the files of there exist, and those of gone do not.
 func (w *worker) hold(there, gone []file) {
 	for _, f := range there {
 		if err := w.want(f); err != nil {
@@ -182,7 +182,7 @@ func (w *worker) hold(there, gone []file) {
 	}
 }
 
-// content is something to upload, a shared content or one of its own.
+// content returns a content to upload, a shared or a new one.
 func (w *worker) content() []byte {
 	if w.rand.IntN(100) < w.shares {
 		return w.contents[w.rand.IntN(len(w.contents))]
@@ -190,7 +190,7 @@ func (w *worker) content() []byte {
 	return text(w.rand, w.rand.IntN(someSize(w.rand)))
 }
 
-// someSize is small mostly, and a few hundred kilobytes now and then.
+// someSize is mostly small, and now and then a few hundred kilobytes.
 func someSize(r *rand.Rand) int {
 	switch n := r.IntN(100); {
 	case n < 75:
@@ -201,7 +201,7 @@ func someSize(r *rand.Rand) int {
 	return 400 << 10
 }
 
-// text is a content that is taken for text, of so many bytes and a few.
+// text returns a content that is detected as text, of about size bytes.
 func text(r *rand.Rand, size int) []byte {
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n"
 	b := []byte("text: ")
@@ -211,7 +211,7 @@ func text(r *rand.Rand, size int) []byte {
 	return b
 }
 
-// someTexts are contents to share.
+// someTexts returns contents to share.
 func someTexts(n int, seed uint64) (contents [][]byte) {
 	r := rand.New(rand.NewPCG(seed, 1<<32))
 	for range n {
@@ -220,7 +220,7 @@ func someTexts(n int, seed uint64) (contents [][]byte) {
 	return contents
 }
 
-// someProducts are n products, beginning with the first-th.
+// someProducts returns n products, beginning with the first-th.
 func someProducts(first, n int) (parents []string) {
 	for i := range n {
 		parents = append(parents, fmt.Sprintf("/catalog/spaces/proof/products/00000000-0000-4000-8000-%012x", first+i))
@@ -228,8 +228,8 @@ func someProducts(first, n int) (parents []string) {
 	return parents
 }
 
-// list gives the ids of a product's attachments with their names; a product
-// that is not there has none.
+// list returns the ids of a product's attachments with their names; none for a
+// product that does not exist.
 func (c *client) list(parent string) (names map[string]string, err error) {
 	a, err := c.call("GET", parent+"/attachments", nil)
 	switch {
@@ -252,7 +252,7 @@ func (c *client) list(parent string) (names map[string]string, err error) {
 	return names, err
 }
 
-// found is what a check says.
+// found is the report of a check.
 type found struct {
 	Attachments, Contents, Orphans int
 	Faults                         []struct{ What, Blob, Attachment string }
@@ -263,15 +263,15 @@ func (c *client) check(deep bool) (report found, err error) {
 	return report, err
 }
 
-// collect removes what nothing refers to, however young, and counts it.
+// collect collects unreferenced contents, however young, and counts them.
 func (c *client) collect() (contents int, err error) {
 	var collected struct{ Contents int }
 	err = c.order("/upkeep/gc", map[string]any{"min_age": 0}, &collected)
 	return collected.Contents, err
 }
 
-// order has something long done, and reads the report in the last line of the
-// answer.
+// order requests a long-running operation, and reads the report in the last line of
+// the answer.
 func (c *client) order(path string, order, report any) error {
 	body, err := json.Marshal(order)
 	if err != nil {
@@ -289,7 +289,7 @@ func (c *client) order(path string, order, report any) error {
 	return json.Unmarshal(last.Report, report)
 }
 
-// wantNoFaults has the running server check everything, while it works.
+// wantNoFaults makes the running server check everything while it works.
 func (c *client) wantNoFaults(t *testing.T) found {
 	t.Helper()
 	report, err := c.check(true)
@@ -302,7 +302,7 @@ func (c *client) wantNoFaults(t *testing.T) found {
 	return report
 }
 
-// tally adds up the answers that all workers had.
+// tally counts the answers that all workers got.
 func tally(workers []*worker) map[string]int {
 	sum := map[string]int{}
 	for _, w := range workers {
