@@ -33,7 +33,6 @@ var (
 // known. Any other error, also of reading a Content, means that the storage cannot
 // deliver it now, and says nothing about the content: the same call may succeed a
 // moment later.
-// give it now, and nothing of the content: the same may be right a moment later.
 type Store interface {
 	// Create opens an empty Spool. ErrFull when there is no room.
 	Create(ctx context.Context) (Spool, error)

@@ -8,7 +8,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// However the bytes come in, each chunk has the checksum of its own bytes.
+// However the bytes are split into writes, each chunk has the checksum of its
+// bytes.
 func TestEachChunkHasItsChecksum(t *testing.T) {
 	content := make([]byte, 3*ChunkSize+1)
 	for i := range content {

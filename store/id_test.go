@@ -13,7 +13,7 @@ import (
 
 func timeIn(id uuid.UUID) time.Time { return store.Attachment{ID: id}.CreatedAt() }
 
-// An id says what the clock says, whichever way that was set before.
+// An id follows the clock, in whichever direction that was set.
 func TestIDsFollowTheClockBothWays(t *testing.T) {
 	var ids store.IDs
 	for _, now := range []time.Time{
@@ -34,7 +34,7 @@ func TestIDsFollowTheClockBothWays(t *testing.T) {
 	}
 }
 
-// A clock that stands still, or is set back by a little, leaves ids in order.
+// When the clock stands still, or is set back by a little, ids stay in order.
 func TestIDsOfOneMomentComeInOrder(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	var ids store.IDs
@@ -57,7 +57,7 @@ func TestIDsDiffer(t *testing.T) {
 	for worker := range 8 {
 		all.Go(func() {
 			for n := range 1000 {
-				// Set back by an hour again and again.
+				// The clock is set back by an hour repeatedly.
 				id := ids.New(now.Add(-time.Duration((n+worker)%3) * time.Hour))
 				mu.Lock()
 				if seen[id] {

@@ -12,7 +12,8 @@ import (
 	"attachd/blobs/disk/disktest"
 )
 
-// calls are those of a Store, of which one may fail. Many may be made at once.
+// calls records the file system calls of a Store, one of which may fail. Many may
+// be made concurrently.
 type calls struct {
 	mu     sync.Mutex
 	made   []string
@@ -42,7 +43,8 @@ func (c *calls) set(at int) {
 	c.made, c.at, c.failed = nil, at, ""
 }
 
-// Few are synced one by one, many all at once. Both are of two shards at least.
+// few contents are synced one by one, many by one sync of the file system. Both are
+// of at least two shards.
 const few, many = 5, 12
 
 func contents(number, salt int) (contents [][]byte) {
@@ -68,7 +70,7 @@ func keepAllSyncsInOrder(t *testing.T, number int) {
 		t.Fatal(err)
 	}
 	release()
-	step := map[string]int{} // of a file or shard, how far it is
+	step := map[string]int{} // the progress of each file or shard
 	for _, call := range c.made {
 		verb, rest, _ := strings.Cut(call, " ")
 		switch verb {
@@ -101,8 +103,8 @@ func keepAllSyncsInOrder(t *testing.T, number int) {
 	}
 }
 
-// Whichever call fails, and whenever, nothing is half done, and the next
-// KeepAll does it all.
+// Whichever call fails, no content is partly stored, and the next KeepAll stores
+// them all.
 func TestAKeepAllThatFailsCanBeTriedAgain(t *testing.T) {
 	t.Parallel()
 	for _, plan := range faultPlans {
@@ -132,7 +134,7 @@ func aKeepAllThatFailsCanBeTriedAgain(t *testing.T, plan faultPlan, number int) 
 			t.Fatalf("call %d, %q, failed, and KeepAll says %v", n, failed, err)
 		}
 		for _, content := range contents {
-			// Nothing is held, so this does not wait.
+			// No content is held, so this does not wait.
 			if got, err := read(d, sha256.Sum256(content), len(content)); err == nil && !bytes.Equal(got, content) {
 				t.Errorf("after call %d, %q, failed there is %q", n, failed, got)
 			}

@@ -81,7 +81,7 @@ func TestOpenEmptiesTheTemporaryFolder(t *testing.T) {
 	symlink(t, filepath.Join("..", "blobs"), filepath.Join(temp, "to blobs"))
 
 	d := openDisk(t, dir)
-	if left := tempFiles(t, dir); len(left) != 1 || left[0] != "folder" { // no upload makes one
+	if left := tempFiles(t, dir); len(left) != 1 || left[0] != "folder" { // it stays, since no upload creates a folder
 		t.Errorf("left in tmp: %q", left)
 	}
 	wantFile(t, filepath.Join(temp, "folder", "deeper", "file"), "by somebody else")
@@ -93,7 +93,7 @@ func TestOfASharedTemporaryFolderOnlySpoolsGo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	d := openDisk(t, dir)
-	if _, err := d.Create(t.Context()); err != nil { // and its process is killed
+	if _, err := d.Create(t.Context()); err != nil { // and the process is killed
 		t.Fatal(err)
 	}
 	others := []string{"AAAA", "THESIS", "scratch-card.txt", "thesis.txt", "thumbnail-a"}
@@ -158,7 +158,7 @@ func TestOpenRefusesLinkedFolders(t *testing.T) {
 // CVE-2026-55667
 func TestALinkIsNoContent(t *testing.T) {
 	t.Parallel()
-	content := []byte("precious") // what the victim says
+	content := []byte("precious") // the content of the victim's file
 	ref := blobs.Ref(sha256.Sum256(content))
 	for _, where := range []string{"outside", "inside"} {
 		t.Run(where, func(t *testing.T) {
@@ -289,7 +289,7 @@ func TestStrayFilesAreNoContents(t *testing.T) {
 		filepath.Join(mine, "README"),
 		filepath.Join(mine, ref.String()+".bak"),
 		filepath.Join(mine, "BA"+strings.Repeat("0", 62)),
-		filepath.Join(mine, "00"+ref.String()[2:]), // at home in another shard
+		filepath.Join(mine, "00"+ref.String()[2:]), // it belongs in another shard
 		filepath.Join(dir, "blobs", "sha256", "lost+found", ref.String()),
 		filepath.Join(dir, "blobs", "damaged", "README"),
 	} {
@@ -343,14 +343,14 @@ func TestWhatCannotBeOwnedIsNotMade(t *testing.T) {
 	wantNoTemp(t, dir)
 }
 
-// A disk that is not mounted any more takes all contents along; it comes back,
-// and they are what they were.
+// When a disk is not mounted any more, all contents are unavailable; when it is
+// back, they are as before.
 func TestContentsOfAFolderThatIsAwayAreNotMissing(t *testing.T) {
 	t.Parallel()
 	for _, away := range []string{"blobs", filepath.Join("blobs", "sha256"), filepath.Join("blobs", "sha256", "ba")} {
 		dir := t.TempDir()
 		d := openDisk(t, dir)
-		ref := keep(t, d, []byte("abc")) // in ba
+		ref := keep(t, d, []byte("abc")) // in shard ba
 		read, err := d.Open(t.Context(), ref, 3)
 		if err != nil {
 			t.Fatal(err)
@@ -531,7 +531,7 @@ func blobPath(dir string, ref blobs.Ref) string {
 	return filepath.Join(dir, "blobs", "sha256", name[:2], name)
 }
 
-// victims makes a folder that no store has business with, and a file in it.
+// victims creates a folder that does not belong to any store, and a file in it.
 func victims(t *testing.T) (folder, file string) {
 	t.Helper()
 	folder = t.TempDir()

@@ -20,11 +20,11 @@ import (
 	"attachd/blobs/disk/disktest"
 )
 
-// faultPlan makes one call of a Disk fail, or all from that one on.
+// faultPlan makes one call of a FileSystem fail, or all calls from that one on.
 type faultPlan struct {
 	name      string
 	err       error
-	afterward bool // the call did its work and fails all the same
+	afterward bool // the call takes effect and fails nevertheless
 	forever   bool // so do all calls that follow
 }
 
@@ -36,7 +36,7 @@ var faultPlans = []faultPlan{
 	{name: "EIO from then on", err: syscall.EIO, forever: true},
 }
 
-// fault is a plan at work: it counts calls and fails the one it is set to.
+// fault executes a plan: it counts calls and fails the chosen one.
 type fault struct {
 	faultPlan
 	at     int // the call that fails; 0 is none
@@ -44,7 +44,7 @@ type fault struct {
 	failed string // the first call that failed
 }
 
-// set lets the n-th call from now fail.
+// set makes the n-th call from now fail.
 func (f *fault) set(n int) { f.at, f.count, f.failed = n, 0, "" }
 
 func (f *fault) wrap(real disk.FileSystem) disk.FileSystem {
@@ -75,8 +75,8 @@ func (f *fault) strike(call string) error {
 	return &os.PathError{Op: "injected", Path: call, Err: f.err}
 }
 
-// unsynced makes the calls that sync do nothing, since no power is cut here
-// and the tests would do little else than wait for the disk.
+// unsynced makes the calls that sync do nothing: power is not cut here, and the
+// tests would spend most of their time waiting for the disk.
 type unsynced struct{ disk.FileSystem }
 
 func (u unsynced) SyncDir(string) error { return nil }
@@ -95,11 +95,10 @@ type unsyncedFile struct{ disk.File }
 
 func (unsyncedFile) Sync() error { return nil }
 
-// TestEveryCallFails tells the same story again and again, and lets another
-// call of it fail each time, until the story has no call left: four contents
-// are kept (one that is new, one that is there, one that lost bytes, one that
-// is marked), one is marked and one is removed. Then the store is opened
-// anew and is looked at.
+// TestEveryCallFails repeats the same story and makes a different call of it fail
+// each time, until all calls have failed once: four contents are kept (one that is
+// new, one that is stored already, one that lost bytes, one that is marked), one is
+// marked and one is removed. Then the store is opened anew and checked.
 func TestEveryCallFails(t *testing.T) {
 	t.Parallel()
 	for _, plan := range faultPlans {
@@ -139,7 +138,7 @@ func TestEveryCallFails(t *testing.T) {
 	}
 }
 
-// story is about six contents and what became of each.
+// story is six contents and what is done with each.
 type story struct {
 	fresh, there, short, rotten chapter // to be kept
 	doubted                     chapter // to be marked
@@ -190,8 +189,8 @@ func (s *story) tell(d *disk.Store) {
 	_, s.unwanted.err = d.Remove(ctx, s.unwanted.ref(), unwanted)
 }
 
-// check is that what was said to be so is so, and that nothing else can be
-// read than a whole content.
+// check fails unless acknowledged calls took effect, and only complete contents can
+// be read.
 func (s *story) check(t *testing.T, d *disk.Store, plan faultPlan) {
 	t.Helper()
 	for _, c := range s.kept() {
@@ -218,7 +217,7 @@ func (s *story) check(t *testing.T, d *disk.Store, plan faultPlan) {
 	}
 }
 
-// again is that whatever happened, a second try succeeds.
+// again fails unless a second attempt succeeds.
 func (s *story) again(t *testing.T, d *disk.Store) {
 	t.Helper()
 	mark(t, d, s.doubted.ref())
@@ -254,8 +253,8 @@ func TestOpenThatFailedCanBeTriedAgain(t *testing.T) {
 	}
 }
 
-// TestOpenSyncsTheFoldersAboveAContent is about a first start that lost its
-// power: at the next one the folders are there, but nobody knows for how long.
+// TestOpenSyncsTheFoldersAboveAContent is about a first start that was ended by a
+// power cut: at the next one the folders exist, but may not be on stable storage.
 func TestOpenSyncsTheFoldersAboveAContent(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -336,9 +335,9 @@ func TestAMarkGoesAfterTheRemovalIsThereToStay(t *testing.T) {
 	}
 }
 
-// TestAFailedSyncIsNotTriedAgain is about the client that uploads once more
-// after an error: the kernel reports a failed sync once, so neither the file
-// nor the name of the first time may be relied on.
+// TestAFailedSyncIsNotTriedAgain is about a client that uploads again after an
+// error: the kernel reports a failed sync once, so neither the file nor the name of
+// the first attempt may be relied on.
 func TestAFailedSyncIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	for _, failing := range []string{"sync TEMP", "syncdir SHARD"} {
@@ -431,8 +430,8 @@ func TestAFullDiskIsErrFull(t *testing.T) {
 	}
 }
 
-// A server that calls itself ready must be able to keep contents, wherever they
-// belong.
+// A server that reports that it is ready must be able to store contents in every
+// shard.
 func TestAProbeGoesTheWayOfAContentIntoEveryShard(t *testing.T) {
 	t.Parallel()
 	var shards []string
@@ -476,7 +475,7 @@ func TestWhatAProbeThatWasKilledLeftIsRemovedAtStart(t *testing.T) {
 	d.Close()
 }
 
-// recorder writes down the calls, and fails those that begin with given words.
+// recorder records the calls, and fails those that begin with given words.
 type recorder struct {
 	made []string
 	fail string // such as "sync" or "syncdir SHARD"
@@ -497,7 +496,7 @@ func (r *recorder) wrap(real disk.FileSystem) disk.FileSystem {
 	}}.Wrap(real)
 }
 
-// anonymous takes the names of contents and temporary files out of a call.
+// anonymous removes the names of contents and temporary files from a call.
 func anonymous(call string) string {
 	for _, name := range names {
 		call = name.pattern.ReplaceAllString(call, name.word)

@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-// The page that draws the rooms and their arrows.
+// architecture is the page that draws the rooms and their arrows.
 const architecture = "../ARCHITECTURE.md"
 
-// drawing reads the page: its rooms, as text, and what each may import of ours.
+// drawing reads the page: its rooms, as text, and which of our packages each may
+// import.
 func drawing(t *testing.T) (rooms string, arrows map[string][]string) {
 	t.Helper()
 	page, err := os.ReadFile(architecture)
@@ -34,7 +35,7 @@ func drawing(t *testing.T) (rooms string, arrows map[string][]string) {
 	return rooms, arrows
 }
 
-// roomOf is how the page names a package.
+// roomOf is the page's name for a package.
 func roomOf(path string) string { return strings.TrimPrefix(path, "attachd/") }
 
 func TestEveryRoomIsOnThePageThatDrawsThem(t *testing.T) {
@@ -89,7 +90,7 @@ func TestArrowsPointOneWay(t *testing.T) {
 		"attachd/server/upkeep": "net/http",
 		"attachd/server/token":  "net/http",
 		"attachd/server/config": "net/http",
-		"attachd/server":        "go.etcd.io/bbolt", // a backend among others
+		"attachd/server":        "go.etcd.io/bbolt", // one of several possible backends
 	} {
 		if slices.Contains(strings.Fields(goList(t, runtime.GOOS, "-deps", room)), never) {
 			t.Errorf("%s has come to depend on %s", room, never)

@@ -20,8 +20,8 @@ import (
 	"time"
 )
 
-// saying is what a file of this name says, so that a file can be judged by
-// what it is called.
+// saying is the content of a file of this name, so that a file can be checked by
+// its name.
 func saying(name string) string {
 	return name + "\n" + strings.Repeat(name[:len(name)-len(".txt")]+" ", 500)
 }
@@ -33,7 +33,7 @@ func (p *process) uploadAll(names ...string) {
 	}
 }
 
-// numbered makes n names.
+// numbered returns n names.
 func numbered(word string, n int) (names []string) {
 	for i := range n {
 		names = append(names, fmt.Sprintf("%s-%d.txt", word, i))
@@ -41,9 +41,9 @@ func numbered(word string, n int) (names []string) {
 	return names
 }
 
-// restored starts a server over what was restored from a backup, with the key
-// of the server that was backed up, and gives the names of its files. Each must
-// say what its name says it does.
+// restored starts a server over what was restored from a backup, with the key of
+// the server that was backed up, and returns the names of its files. Each must have
+// the content that belongs to its name.
 func restored(t *testing.T, backup, key string, words ...string) (dir string, names []string) {
 	t.Helper()
 	dir = dataDir(t)
@@ -67,7 +67,8 @@ func restored(t *testing.T, backup, key string, words ...string) (dir string, na
 
 var madePoint = regexp.MustCompile(`(?m)^made restore point (\S+): (.*)$`)
 
-// backedUp makes a restore point and gives its name and what is said of it.
+// backedUp creates a restore point and returns its name and the output of the
+// command.
 func backedUp(t *testing.T, dir, to string, words ...string) (name, said string) {
 	t.Helper()
 	out := ok(t, append([]string{"backup", to, "--data-dir", dir}, words...)...)
@@ -120,7 +121,7 @@ func TestABackupIsWholeWhilePeopleUploadAndDelete(t *testing.T) {
 	if said := ok(t, "backup", "verify", to); !strings.HasPrefix(said, "5 restore points, ") || !strings.HasSuffix(said, ": no faults\n") {
 		t.Errorf("verify says %s", said)
 	}
-	// What was deleted while it was kept for a backup has gone since.
+	// Deleted contents that were kept for a backup have been removed since.
 	eventually(t, "nothing is left that nobody refers to", func() bool {
 		return strings.Contains(ok(t, "check", "--data-dir", dir), "50 attachments, 50 contents")
 	})
@@ -187,8 +188,8 @@ func TestABackupIsTheSameWithAndWithoutAServer(t *testing.T) {
 	}
 }
 
-// A backup that is killed at any moment leaves whole points only, and the next
-// one goes on.
+// A backup that is killed at any moment leaves complete restore points only, and
+// the next one continues.
 func TestABackupMayBeKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
@@ -211,18 +212,18 @@ func TestABackupMayBeKilledAtAnyMoment(t *testing.T) {
 	}
 }
 
-// tally counts what is in a folder.
+// tally counts the files in a folder.
 func tally(dir string) (n int) {
 	_ = filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && path != dir {
 			n++
 		}
-		return nil // what goes meanwhile does not count
+		return nil // files that are removed meanwhile do not count
 	})
 	return n
 }
 
-// killAt kills a command as soon as something is so, unless it has ended.
+// killAt kills a command as soon as a condition is true, unless it has ended.
 func killAt(t *testing.T, so func() bool, words ...string) {
 	t.Helper()
 	cmd := command(t, words...)
@@ -243,8 +244,8 @@ func killAt(t *testing.T, so func() bool, words ...string) {
 	<-ended
 }
 
-// A restore that is killed at any moment leaves nothing that starts, and the
-// next one goes on.
+// A restore that is killed at any moment leaves nothing that starts, and the next
+// one continues.
 func TestARestoreMayBeKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
@@ -264,12 +265,12 @@ func TestARestoreMayBeKilledAtAnyMoment(t *testing.T) {
 			continue
 		}
 		if len(names(t, other)) == 0 {
-			continue // it had not begun
+			continue // the restore had not begun
 		}
 		if unfinished >= 5 {
 			break
 		}
-		other, files = dataDir(t), 0 // it was quicker than the kills, too often
+		other, files = dataDir(t), 0 // it was completed before the kills, too often
 	}
 	if slices.Contains(names(t, other), "RESTORING") {
 		ok(t, "restore", to, "--data-dir", other)
@@ -286,7 +287,7 @@ func TestABackupWhoseServerStopsFailsAndGoesOnLater(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
 	server := start(t, dir, autoCreate)
-	const many = 2000 // more than are copied in the moment that it takes to stop the command
+	const many = 2000 // more than are copied before the command is stopped
 	server.uploadAll(numbered("file", many)...)
 	var said *strings.Builder
 	begin := func() (to string, cmd *exec.Cmd, copied []string) {
@@ -304,9 +305,9 @@ func TestABackupWhoseServerStopsFailsAndGoesOnLater(t *testing.T) {
 		return to, cmd, copied
 	}
 	to, cmd, copied := begin()
-	for len(copied) > many/2 { // the moment was a long one
+	for len(copied) > many/2 { // too many were copied before the stop
 		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // says that it was killed
+		_ = cmd.Wait()         // reports that it was killed
 		to, cmd, copied = begin()
 	}
 	server.stop()
@@ -314,7 +315,7 @@ func TestABackupWhoseServerStopsFailsAndGoesOnLater(t *testing.T) {
 		t.Error("the server waited for the command")
 	}
 	check(t, cmd.Process.Signal(syscall.SIGCONT))
-	_ = cmd.Wait() // ProcessState says how
+	_ = cmd.Wait() // ProcessState has the result
 	if code := cmd.ProcessState.ExitCode(); code != 1 || said.String() != "attachd: the server stopped. Run the command again: what was copied stays\n" {
 		t.Errorf("exit code %d, %s", code, said)
 	}
@@ -394,8 +395,8 @@ func TestABackupOfADamagedHouseSavesTheRestAndSaysSo(t *testing.T) {
 	again.get(product+"/attachments?limit=2").want(t, 200)
 }
 
-// An installation keeps its backup through restores and copies, and nobody
-// else gets at it.
+// An installation keeps its backup through restores and copies, and no other
+// installation can use it.
 func TestABackupBelongsToOneInstallation(t *testing.T) {
 	t.Parallel()
 	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
@@ -523,7 +524,7 @@ func TestWhatThereIsOfADamagedBackupCanBeRestored(t *testing.T) {
 	refused(t, 3, "restore", to, "--data-dir", dataDir(t))
 }
 
-// A backup onto another disk needs no room on that of the data.
+// A backup to another disk needs no room on that of the data.
 func TestABackupIsMadeWhileTheDiskIsFull(t *testing.T) {
 	t.Parallel()
 	const full = "ATTACHD_LIMITS_DISK_RESERVE=1000TB"
@@ -531,7 +532,7 @@ func TestABackupIsMadeWhileTheDiskIsFull(t *testing.T) {
 	server := start(t, dir, autoCreate)
 	server.uploadAll("a.txt", "b.txt")
 	server.stop()
-	ok(t, full, "backup", to, "--data-dir", dir) // with a server of its own
+	ok(t, full, "backup", to, "--data-dir", dir) // the command starts one itself
 	key := server.key
 	server = start(t, dir, full)
 	server.key = key
@@ -548,7 +549,7 @@ func TestABackupIsMadeWhileTheDiskIsFull(t *testing.T) {
 	}
 }
 
-// A disk that was just made has a folder in it.
+// A newly formatted disk has a folder in it.
 func TestAFreshDiskIsEmpty(t *testing.T) {
 	t.Parallel()
 	dir, to, other := dataDir(t), t.TempDir(), dataDir(t)
@@ -597,7 +598,7 @@ func TestRootLeavesBackupsAndWhatIsRestoredToTheOwner(t *testing.T) {
 	}
 }
 
-// Whoever runs the service may put links where root's commands work.
+// The user of the service may put links where root's commands work.
 func TestRootsCommandsFollowNoLinksOfTheService(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -627,13 +628,13 @@ func TestRootsCommandsFollowNoLinksOfTheService(t *testing.T) {
 				leads = folder
 			}
 			check(t, os.RemoveAll(planted))
-			if name == "secret.key" { // a hard link looks like any file
+			if name == "secret.key" { // a hard link looks like a plain file
 				check(t, os.Link(leads, planted))
 			} else {
 				check(t, errors.Join(os.Symlink(leads, planted), os.Lchown(planted, service, service)))
 			}
 			for _, words := range []string{"backup BACKUP --keep 1", "check --deep", "gc", "compact", "user add Eve", "key rotate-signing", "backup verify BACKUP", "backup list BACKUP"} {
-				_ = attachd(t, append(strings.Fields(strings.ReplaceAll(words, "BACKUP", to)), "--data-dir", dir)...) // it may well be refused
+				_ = attachd(t, append(strings.Fields(strings.ReplaceAll(words, "BACKUP", to)), "--data-dir", dir)...) // the command may be refused
 			}
 			for _, path := range []string{secret, folder} {
 				info, err := os.Lstat(path)

@@ -21,7 +21,7 @@ import (
 
 var withClamd = flag.Bool("clamd", false, "scan with a real clamd, which must be installed")
 
-// marker is what our own signature looks for. It is harmless.
+// marker is the text that the test signature detects. It is harmless.
 const marker = "attachd: a harmless marker that only our tests look for"
 
 // The limits of clamd as Debian sets them, and a file larger than these.
@@ -31,8 +31,7 @@ const (
 	beyondDebian = 26 << 20
 )
 
-// startClamd starts a clamd of our own, with a database of two lines, until
-// the test ends.
+// startClamd starts a clamd, with a database of two lines, until the test ends.
 func startClamd(t *testing.T, limits string) (unix, tcp string) {
 	t.Helper()
 	if !*withClamd {
@@ -74,7 +73,7 @@ func startClamd(t *testing.T, limits string) (unix, tcp string) {
 	return "unix:" + dir + "/s", "tcp:127.0.0.1:" + port
 }
 
-// freePort is one that nobody listens on now.
+// freePort returns a port that no process listens on now.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,13 +89,13 @@ func padded(n int64) io.Reader {
 	return io.MultiReader(&generated{left: n, line: "padding\n"}, strings.NewReader(marker))
 }
 
-// uploadFrom sends what a reader has.
+// uploadFrom uploads the bytes of a reader.
 func (c *client) uploadFrom(name string, content io.Reader) answer {
 	c.t.Helper()
 	return c.call(c.key, "POST", product+"/attachments", formOf(name, content), formHeaders...)
 }
 
-// scanned holds an upload to its answer.
+// scanned checks the answer to an upload.
 func (p *process) scanned(name string, content io.Reader, status int, code string) {
 	p.t.Helper()
 	if a := p.uploadFrom(name, content).want(p.t, status); !strings.Contains(a.body, code) {
@@ -118,7 +117,7 @@ func TestClamdLooksAtUploads(t *testing.T) {
 		if found := server.logged("malware found"); !strings.Contains(found, `"signature":"Marker.UNOFFICIAL"`) {
 			t.Errorf("the log has %s", found)
 		}
-		// More than clamd has threads and room for.
+		// More than clamd has threads and queue for.
 		var uploads sync.WaitGroup
 		for n := range 100 {
 			uploads.Go(func() {
@@ -145,14 +144,14 @@ func TestClamdWithRaisedLimitsLooksAtTheLargestFile(t *testing.T) {
 	server.scanned("clean.txt", &generated{left: largest, line: "padding\n"}, 201, "")
 }
 
-// clamd calls clean what is larger than its MaxFileSize. Nobody can tell
-// without AlertExceedsMax, but the doctor.
+// clamd reports files above its MaxFileSize as clean. Without AlertExceedsMax, only
+// the doctor detects that.
 func TestTheDoctorTellsWhatClamdLooksAt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		limits string
 		upload int    // status of a large file with the marker
-		says   string // the doctor of 50 MB
+		says   string // the doctor's finding for 50 MB
 	}{
 		"as Debian has it":         {debianLimits, 503, "problem: clamd does not look at files as large as limits.max_file_size, which are refused therefore"},
 		"a longer stream only":     {strings.Replace(debianLimits, "StreamMaxLength 25M", "StreamMaxLength 100M", 1), 201, "problem: clamd calls files as large as limits.max_file_size clean without looking at them"},

@@ -25,7 +25,7 @@ import (
 	"time"
 )
 
-// The product of process_test.go, as the commands call it.
+// place is the product of process_test.go, as the commands name it.
 const place = "product:analytics/550e8400-e29b-41d4-a716-446655440000"
 
 // over runs a command against a server at a URL.
@@ -34,7 +34,8 @@ func over(t *testing.T, at, key string, words ...string) result {
 	return attachd(t, slices.Concat([]string{"ATTACHD_SERVER=" + at, "ATTACHD_KEY=" + key}, words)...)
 }
 
-// over runs a command against the server with its key; it must end with the code.
+// over runs a command against the server with its key; it must end with this exit
+// code.
 func (p *process) over(code int, words ...string) result {
 	p.t.Helper()
 	return wantCode(p.t, code, over(p.t, p.url, p.key, words...))
@@ -63,7 +64,7 @@ func fileOf(t *testing.T, name, content string) (path string) {
 	return path
 }
 
-// in is what a product has.
+// in lists the attachments of a product.
 func (p *process) in(parent string) (all []attachment) {
 	p.t.Helper()
 	p.get(parent+"/attachments").into(p.t, &all)
@@ -149,7 +150,7 @@ func TestPlacesAreListedAndHaveNames(t *testing.T) {
 	}
 	server.call(server.key, "POST", "/directory/import", strings.NewReader(world), "Content-Type", "application/x-ndjson").want(t, 200)
 
-	// Whoever asks sees the places of the own spaces.
+	// Every user sees the places of their own spaces.
 	var keys map[string]string
 	check(t, json.Unmarshal([]byte(read(t, filepath.Join(server.dir, "demo-keys.json"))), &keys))
 	analytics := `(?s)^PLACE +SPACE +NAME
@@ -170,7 +171,7 @@ meeting:550e8400-e29b-41d4-a716-446655440003 +analytics +Weekly data meeting
 		t.Errorf("ls --json printed\n%s", r.stdout)
 	}
 
-	// A name stands for the id, in every command.
+	// A name can be used instead of the id, in every command.
 	file := fileOf(t, "b.csv", "a,b\n")
 	for typed, is := range map[string]string{
 		"product:analytics/Customer 360": place,
@@ -209,7 +210,7 @@ meeting:550e8400-e29b-41d4-a716-446655440003 +analytics +Weekly data meeting
 	says(t, server.over(1, "rm", "product:research/Customer/none.csv"), `there is no product "Customer/none.csv"`)
 }
 
-// What a command does not look at, its help does not offer.
+// The help of a command has no flags that the command does not use.
 func TestTheHelpOfCommandsForFilesSpeaksOfNoInstallation(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"put", "get", "ls", "rm", "link", "version"} {
@@ -246,7 +247,7 @@ func TestFilesByTheirDownloadPath(t *testing.T) {
 	server.over(0, "rm", server.url+at)
 	says(t, server.over(1, "get", at), "There is no attachment")
 
-	// A name that several have is nobody's.
+	// A name that several files have identifies none.
 	server.upload(product, "b.txt", "one").want(t, 201)
 	server.upload(product, "b.txt", "two").want(t, 201)
 	says(t, server.over(1, "rm", place+"/b.txt"), "2 attachments of "+place+` are called "b.txt"`)
@@ -256,7 +257,7 @@ func TestFilesByTheirDownloadPath(t *testing.T) {
 	}
 }
 
-// The name that a server gives is the name: nothing in it is escaped.
+// The server's file name is used as it is: nothing in it is an escape sequence.
 func TestADownloadKeepsAPercentSignInAName(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
@@ -292,7 +293,7 @@ func TestWhatHasNoLengthIsUploadedToo(t *testing.T) {
 	}
 	for i, source := range sources {
 		cmd := command(t, slices.Concat([]string{"ATTACHD_SERVER=" + server.url, "ATTACHD_KEY=" + server.key, "put", "--to", place}, source)...)
-		cmd.Stdin = io.MultiReader(strings.NewReader("a,b\n"), strings.NewReader("1,2\n")) // a pipe, for the program
+		cmd.Stdin = io.MultiReader(strings.NewReader("a,b\n"), strings.NewReader("1,2\n")) // a pipe, as from another program
 		wantCode(t, 0, finish(t, cmd))
 		last := server.in(product)[i]
 		content := server.get("/catalog/attachments/"+last.ID+"/download").want(t, 200).body
@@ -358,7 +359,7 @@ func TestTheKeyOfCommandsForFiles(t *testing.T) {
 	says(t, wantCode(t, 0, over(t, server.url, "attachd_wrong", "ls", place, "--key-file", filepath.Join(server.dir, "admin.key"))), "a.txt")
 	says(t, wantCode(t, 1, over(t, server.url, "x", "ls", place, "--key-file", filepath.Join(server.dir, "none"))), "no such file")
 
-	// It follows no server to another.
+	// The client follows no redirect to another server.
 	followed := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
 	defer followed.Close()
 	moved := httptest.NewServer(http.RedirectHandler(followed.URL, http.StatusPermanentRedirect))
@@ -411,14 +412,15 @@ func TestADownloadReplacesNothingUnasked(t *testing.T) {
 	}
 }
 
-// meddler stands between the commands and a server.
+// meddler is a proxy between the commands and a server.
 type meddler struct {
 	url  string
 	mu   sync.Mutex
 	seen []*http.Request
 }
 
-// meddle forwards requests, of which the nth with a method is handled by how.
+// meddle forwards requests, except that how handles those with this method; n is
+// their number.
 func (p *process) meddle(method string, how func(n int, w http.ResponseWriter, r *http.Request, forward http.Handler)) *meddler {
 	m := &meddler{}
 	to, err := url.Parse(p.url)
@@ -441,7 +443,7 @@ func (p *process) meddle(method string, how func(n int, w http.ResponseWriter, r
 	return m
 }
 
-// requests are those that were meddled with so far.
+// requests returns the requests that were handled so far.
 func (m *meddler) requests() []*http.Request {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -450,7 +452,7 @@ func (m *meddler) requests() []*http.Request {
 
 func cut() { panic(http.ErrAbortHandler) }
 
-// cutWriter cuts the connection after some bytes.
+// cutWriter closes the connection after some bytes.
 type cutWriter struct {
 	http.ResponseWriter
 	left int
@@ -542,7 +544,8 @@ func TestTheNextDownloadGoesOnWhereTheLastEnded(t *testing.T) {
 		t.Error("the file is another")
 	}
 
-	// What lies there may be the beginning of something else, the whole, or more.
+	// The file there may be a beginning of something else, the complete file, or
+	// longer.
 	for _, part := range []string{"order;amount\n", lines(), lines() + "1,2\n", strings.Repeat("x", len(lines()))} {
 		write(t, to+".part", part)
 		server.over(0, "get", place+"/a.csv", "-o", to, "--force")
@@ -569,14 +572,14 @@ func TestADownloadThatChangesOnItsWayIsNotKept(t *testing.T) {
 	says(t, wantCode(t, 1, over(t, m.url, server.key, "get", place+"/a.csv", "-o", "-")), "did not arrive as it is stored")
 }
 
-// Whatever becomes of a connection, a file that was put once is there once.
+// Whatever happens to a connection, a file that was put once is stored once.
 func TestAnUploadThatIsCutIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
 	product := func(n int) string { return fmt.Sprintf("550e8400-e29b-41d4-a716-4466554401%02d", n) }
 	const path = "/catalog/spaces/analytics/products/"
-	// The same file from before is not taken for the new one. The server tells
-	// times in whole seconds.
+	// The same file from before is not taken for the new one. The server's times
+	// are in whole seconds.
 	for n := range 6 {
 		server.upload(path+product(n), "a.csv", lines()).want(t, 201)
 	}
@@ -638,8 +641,8 @@ func TestAnUploadOfWhichNobodyKnowsIsSaidToBeOne(t *testing.T) {
 	says(t, r, "it may have been uploaded all the same: look with attachd ls before you send it again")
 }
 
-// severed leads to a server, and cuts each connection after so many bytes either
-// way, by a reset or by its end.
+// severed forwards to a server, and cuts each connection after a number of bytes in
+// either direction, by a reset or by closing it.
 func (p *process) severed(after int64, reset bool) (url string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	check(p.t, err)
@@ -663,21 +666,21 @@ func (p *process) severed(after int64, reset bool) (url string) {
 			})
 			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
 				conns.Go(func() {
-					_, _ = io.CopyN(way[0], way[1], after) // the other way may have ended it
+					_, _ = io.CopyN(way[0], way[1], after) // the other direction may have ended it
 					end()
 				})
 			}
 		}
 	})
 	p.t.Cleanup(func() {
-		_ = listener.Close() // nobody is let in any more
+		_ = listener.Close() // no more connections are accepted
 		conns.Wait()
 	})
 	return "http://" + listener.Addr().String()
 }
 
-// What a cut connection says is what came of it and what to do, and nothing of
-// sockets.
+// The message for a cut connection says what happened and what to do, and does not
+// mention sockets.
 func TestACutIsToldInWordsThatSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
@@ -713,7 +716,7 @@ $`)
 			t.Errorf("get says %swant     %s", r.stderr, want)
 		}
 
-		// Nothing comes of it at all.
+		// When no connection succeeds at all.
 		to = filepath.Join(t.TempDir(), "copy.csv")
 		r = wantCode(t, 1, over(t, server.severed(40, reset), server.key, "get", place+"/"+server.in(product)[0].ID, "-o", to, "--retry-for", "0"))
 		if left := names(t, filepath.Dir(to)); r.stderr != "attachd: the connection was cut\n" || len(left) > 0 {
@@ -734,7 +737,7 @@ func TestADeleteOfWhichNobodyKnowsIsSaidToBeOne(t *testing.T) {
 	says(t, server.over(1, "rm", at), "There is no attachment")
 }
 
-// What is wrong with the URL is said at once: trying again would not help.
+// A wrong URL is reported at once: a retry would not help.
 func TestAServerThatIsNotThereIsToldInWordsThatSayWhatToDo(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
@@ -816,7 +819,7 @@ func TestCommandsForFilesWaitAsTheServerAsks(t *testing.T) {
 	}
 }
 
-// A delete whose answer was lost was made.
+// A delete whose answer was lost took effect.
 func TestADeleteThatIsCutIsMade(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
@@ -834,7 +837,7 @@ func TestADeleteThatIsCutIsMade(t *testing.T) {
 	}
 }
 
-// A server that is started anew is waited for.
+// Commands wait for a server that is being restarted.
 func TestCommandsForFilesWaitForAServer(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)

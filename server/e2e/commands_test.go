@@ -25,8 +25,8 @@ const world = `{"kind":"space","slug":"lab","name":"Lab"}
 {"kind":"product","space":"lab","id":"550e8400-e29b-41d4-a716-446655440099"}
 `
 
-// What is typed, and what comes: the same whether a server runs or not. What
-// the API says is not repeated here.
+// session is what is typed, and what is printed: the same whether a server runs or
+// not. What the API returns is not repeated here.
 const session = `
 $ user add "Ada Lovelace" --id 0190AAAA-0000-7000-8000-000000000001
 0190aaaa-0000-7000-8000-000000000001
@@ -161,17 +161,17 @@ func TestCommandsDoTheSameWithAndWithoutAServer(t *testing.T) {
 			for _, revoked := range typed.keys[1:] {
 				server.call(revoked, "GET", "/users/me", nil).want(t, 401)
 			}
-			server.get("/directory/spaces/other").want(t, 404) // of the broken file
+			server.get("/directory/spaces/other").want(t, 404) // of the invalid file
 			server.get("/directory/spaces/lab/products/550e8400-e29b-41d4-a716-446655440099").want(t, 200)
 		})
 	}
 }
 
-// typist types commands and tells what came, with words for what differs each
+// typist types commands and records the output, with words for what differs each
 // time.
 type typist struct {
 	dir, files string
-	keys       []string // that were made
+	keys       []string // that were created
 	listed     string   // the id of the last key listed
 }
 
@@ -240,7 +240,7 @@ func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
 		code  int
 		typed string
-		says  string // on standard output of what succeeds, on standard error of what fails
+		says  string // on standard output on success, on standard error on failure
 	}{
 		{0, "", "Commands for the server on this machine:"},
 		{0, "--help", "Commands for the server on this machine:"},
@@ -327,7 +327,7 @@ func TestAUserNeedsAName(t *testing.T) {
 	}
 }
 
-// Whatever command is told to work in a folder of somebody else leaves it alone.
+// No command that is given the folder of another program changes anything in it.
 func TestAFolderOfSomebodyElseStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	home, elsewhere := t.TempDir(), t.TempDir()
@@ -362,8 +362,8 @@ func TestAFolderOfSomebodyElseStaysAsItIs(t *testing.T) {
 	}
 }
 
-// The folder where a disk is mounted is empty while it is not, and would pass
-// for a new data directory.
+// A mount point is empty while its disk is not mounted, and would pass for a new
+// data directory.
 func TestAnInstallationThatIsWantedIsNotBegunAnew(t *testing.T) {
 	t.Parallel()
 	const want = "ATTACHD_REQUIRE_EXISTING=true"
@@ -418,8 +418,7 @@ func TestAnInstallationThatIsWantedIsNotBegunAnew(t *testing.T) {
 	server.stop()
 }
 
-// A mistyped data directory is not made by a command that looks into it, or
-// takes something out of it.
+// Commands that only read or export create no mistyped data directory.
 func TestCommandsThatMakeNothingWantADataDirectory(t *testing.T) {
 	t.Parallel()
 	id := "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01"
@@ -427,7 +426,7 @@ func TestCommandsThatMakeNothingWantADataDirectory(t *testing.T) {
 	write(t, filepath.Join(files, "world.ndjson"), `{"kind":"space","slug":"lab"}`+"\n")
 	for _, typed := range []string{"user list", "user remove Ada", "key list Ada", "key revoke " + id, "key rotate-signing", "check", "gc", "gc --dry-run",
 		"audit verify", "audit export", "webhooks status", "webhooks redeliver", "webhooks ping", "backup " + t.TempDir()} {
-		for _, dir := range []string{filepath.Join(files, "typo"), files} { // none, and somebody else's
+		for _, dir := range []string{filepath.Join(files, "typo"), files} { // none, and one of another program
 			before := tree(t, files)
 			said := refused(t, 1, append(strings.Fields(typed), "--data-dir", dir)...)
 			if !strings.Contains(said, dir+" is no data directory") {
@@ -454,8 +453,8 @@ func TestRootLeavesFilesToTheOwnerOfTheDirectory(t *testing.T) {
 	everything := func(t *testing.T, dir string, some ...string) {
 		t.Helper()
 		var seen map[string]bool
-		// A running server's temporary files come and go, and get their owner
-		// a moment after they were made.
+		// A running server's temporary files are created and removed, and get their
+		// owner a moment after they were created.
 		eventually(t, "all that is in "+dir+" belongs to its owner", func() bool {
 			seen = map[string]bool{}
 			err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -519,7 +518,7 @@ func TestRootLeavesFilesToTheOwnerOfTheDirectory(t *testing.T) {
 	})
 }
 
-// A check and a gc tell the same whether a server runs or not.
+// check and gc report the same whether a server runs or not.
 func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 	t.Parallel()
 	for _, running := range []bool{true, false} {
@@ -557,7 +556,7 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 			typed(2, "gc --min-age=-1s", "--min-age must not be below 0")
 			typed(0, "gc --min-age 2h", "nothing to remove\n")
 			typed(3, "gc --dry-run --min-age 0s", "to remove: 1 content, 9 bytes\n")
-			remove(t, young) // which has not the bytes of its name
+			remove(t, young) // whose bytes do not match its name
 
 			missing, short, other := digest(uploads[0]), digest(uploads[1]), digest(uploads[2])
 			remove(t, blobFile(dir, missing))
@@ -590,8 +589,8 @@ func TestCheckAndGCWithAndWithoutAServer(t *testing.T) {
 	}
 }
 
-// What is recorded when the answer is out belongs to it, also where the process
-// ends right after that.
+// An audit entry that is written after the answer belongs to it, even when the
+// process ends right after that.
 func TestACommandWithoutAServerIsRecordedBeforeItEnds(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)

@@ -16,8 +16,8 @@ func TestConfigCheckWarnsOfUnknownVariables(t *testing.T) {
 	}
 }
 
-// What only another part of the program knows to be impossible is refused like
-// the rest: with the file, the line and the key.
+// Values that only another part of the program can reject are refused like the
+// others: with the file, the line and the key.
 func TestImpossibleValuesAreRefusedWithTheirLine(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
@@ -35,8 +35,8 @@ func TestImpossibleValuesAreRefusedWithTheirLine(t *testing.T) {
 	}
 }
 
-// A flag wins over the environment, that over the file, and that over the
-// default; what config show prints is what a server does.
+// A flag overrides the environment, the environment the file, and the file the
+// default; config show prints the values that a server uses.
 func TestConfigurationPrecedence(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "attachd.toml")
@@ -74,18 +74,18 @@ func TestConfigurationPrecedence(t *testing.T) {
 	}
 	server.stop()
 
-	// Without a flag, the environment says where the data is and where to listen.
+	// Without a flag, the environment sets the data directory and the address.
 	dir = dataDir(t)
 	startCommand(t, dir, command(t, "ATTACHD_DATA_DIR="+dir, "ATTACHD_LISTEN=127.0.0.1:0", "serve", "--config", file)).get("/users/me").want(t, 200)
 
-	// What config show prints is a configuration file itself.
+	// The output of config show is a valid configuration file.
 	copied := filepath.Join(t.TempDir(), "copy.toml")
 	write(t, copied, shown("ATTACHD_LIMITS_MAX_FILE_SIZE=3KB", "ATTACHD_LISTEN=127.0.0.1:0", "--config", file, "--data-dir", t.TempDir()))
 	if first, second := read(t, copied), shown("--config", copied); first != second {
 		t.Errorf("config show of what it printed itself:\n%s\nnot\n%s", second, first)
 	}
 
-	// By default the data is in the working directory.
+	// By default the data directory is the working directory.
 	cmd := command(t, "ATTACHD_LISTEN=127.0.0.1:0", "serve")
 	cmd.Dir = dataDir(t)
 	startCommand(t, filepath.Join(cmd.Dir, "data"), cmd).get("/users/me").want(t, 200)

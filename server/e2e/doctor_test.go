@@ -14,7 +14,7 @@ import (
 	"attachd/server/datadir"
 )
 
-// findings are those that the doctor prints as JSON, by look.
+// findings returns the findings that the doctor prints as JSON, by check.
 func findings(t *testing.T, r result) map[string][]string {
 	t.Helper()
 	var report struct {

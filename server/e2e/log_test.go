@@ -10,8 +10,8 @@ import (
 	"unicode"
 )
 
-// Whatever clients send, an event is one line of the log, with its time in UTC
-// and with nothing in it that a terminal would obey.
+// Whatever clients send, an event is one line of the log, with its time in UTC and
+// without characters that a terminal would interpret.
 // ASVS 1.1.1, 1.2.2, 1.2.3, 16.2.2, 16.2.4, 16.4.1; CVE-2026-42507
 func TestAnEventIsOneLineInWhateverFormAndTimeZone(t *testing.T) {
 	t.Parallel()
@@ -66,8 +66,8 @@ func TestAnEventIsOneLineInWhateverFormAndTimeZone(t *testing.T) {
 	}
 }
 
-// A load balancer that asks every second fills no log while all is well. What
-// is not, and what anybody else asks, is told.
+// Probes of a load balancer every second are not logged while they succeed. Failed
+// probes, and requests of other clients, are.
 func TestProbesThatSucceedAreNoLines(t *testing.T) {
 	t.Parallel()
 	for level, told := range map[string]int{"info": 0, "debug": 4} {

@@ -56,8 +56,8 @@ func TestMemoryOfLargeUploads(t *testing.T) {
 	}
 }
 
-// uploadAtOnce uploads so many generated files, none of which ends before all
-// have begun.
+// uploadAtOnce uploads n generated files concurrently, none of which ends before
+// all have begun.
 func (p *process) uploadAtOnce(n int, size int64) {
 	p.t.Helper()
 	var uploads, begun sync.WaitGroup
@@ -89,7 +89,7 @@ func (p *process) uploadAtOnce(n int, size int64) {
 	uploads.Wait()
 }
 
-// generated is a line over and over, without being held in memory.
+// generated is a reader of a repeated line, which is not held in memory.
 type generated struct {
 	left int64
 	line string
@@ -114,7 +114,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// memory is what Linux says of the process, in KB.
+// memory is a field of the process's /proc status, in KB.
 func (p *process) memory(what string) int {
 	p.t.Helper()
 	status := read(p.t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -127,7 +127,7 @@ func (p *process) memory(what string) int {
 	return kb
 }
 
-// resetPeak makes VmHWM begin anew (proc_pid_clear_refs(5)).
+// resetPeak resets VmHWM (proc_pid_clear_refs(5)).
 func (p *process) resetPeak() {
 	p.t.Helper()
 	write(p.t, fmt.Sprintf("/proc/%d/clear_refs", p.cmd.Process.Pid), "5")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The modules in the binary, each with what it is for.
+// modules are the modules in the binary, each with its purpose.
 var modules = map[string]string{
 	"attachd":                              "",
 	"github.com/gabriel-vasile/mimetype":   "what type a content is",
@@ -63,7 +63,7 @@ func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 	}
 }
 
-// goList asks what is built for an operating system.
+// goList runs go list for an operating system.
 func goList(t *testing.T, system string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list"}, args...)...)

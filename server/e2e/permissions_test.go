@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// service is the user of the container image.
+// service is the user id of the container image.
 const service = 65532
 
-// asService has a command run as the user of the service.
+// asService makes a command run as the user of the service.
 func asService(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: service, Gid: service}}
@@ -24,7 +24,7 @@ func asService(t *testing.T, cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// volume is a directory for data as a platform makes it.
+// volume is a data directory as a container platform creates it.
 func volume(t *testing.T, uid, gid int, mode fs.FileMode) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -49,7 +49,7 @@ func startAsService(t *testing.T, dir string, env ...string) *process {
 func refusedAsService(t *testing.T, words ...string) string {
 	t.Helper()
 	cmd := asService(t, command(t, words...))
-	defer time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }).Stop() // should it serve after all
+	defer time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }).Stop() // in case it serves
 	said, err := cmd.CombinedOutput()
 	if err == nil {
 		t.Fatalf("attachd %q is not refused: %s", words, said)
@@ -78,7 +78,7 @@ func TestVolumesOfContainers(t *testing.T) {
 			if said := server.stderr(); c.warns == "" && strings.Contains(said, "every user") || !strings.Contains(said, c.warns) {
 				t.Errorf("it says %s", said)
 			}
-			// Kubernetes does this at each mount.
+			// Kubernetes does this at each mount (fsGroup).
 			walk(t, dir, func(path string, info fs.FileInfo) {
 				check(t, os.Lchown(path, -1, service))
 				mode := info.Mode() | 0o660
@@ -87,7 +87,7 @@ func TestVolumesOfContainers(t *testing.T) {
 				}
 				check(t, os.Chmod(path, mode))
 			})
-			ok(t, "user", "list", "--data-dir", dir) // as root, who must not lock the service out
+			ok(t, "user", "list", "--data-dir", dir) // as root, which must not lock the service out
 			server = startAsService(t, dir, autoCreate)
 			server.upload(product, "b.txt", "b").want(t, 201)
 			for _, secret := range []string{"secret.key", "admin.key", "attachd.db"} {
@@ -100,7 +100,8 @@ func TestVolumesOfContainers(t *testing.T) {
 	}
 }
 
-// emptyDir is everybody's, and a mount: in a container there is nobody else.
+// An emptyDir is writable by everybody, and a mount: a container has no other
+// users.
 func TestAnEmptyDirIsTakenWithAWarning(t *testing.T) {
 	t.Parallel()
 	dir := volume(t, 0, 0, 0o777)
@@ -184,7 +185,7 @@ func TestAFolderOfRootIsRefusedWithWhatToType(t *testing.T) {
 	for mode, says := range map[fs.FileMode]string{
 		0o755: "DATA belongs to root (0) (mode 0755), and attachd runs as user 65532. Give it to that user: chown 65532:65532 DATA",
 		0o700: "chown 65532:65532 DATA",
-		0o777: "chown 65532:65532 DATA", // no mount: the machine may have other users
+		0o777: "chown 65532:65532 DATA", // not a mount: the machine may have other users
 	} {
 		dir := volume(t, 0, 0, mode)
 		for _, words := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"user", "add", "Ada"}} {
@@ -197,7 +198,7 @@ func TestAFolderOfRootIsRefusedWithWhatToType(t *testing.T) {
 			t.Errorf("%v: it made %v", mode, left)
 		}
 		if mode == 0o777 {
-			continue // a folder below it would be its own
+			continue // a folder below it would belong to the process
 		}
 		said := refusedAsService(t, "serve", "--listen", "127.0.0.1:0", "--data-dir", filepath.Join(dir, "below"))
 		if !strings.Contains(said, "chown 65532:65532 "+dir) {
@@ -227,7 +228,7 @@ func TestSecretsThatContainersMount(t *testing.T) {
 		name  string
 		owner int
 		mode  fs.FileMode
-		says  string // why not; empty where it is taken
+		says  string // why it is refused; empty where it is accepted
 	}{
 		{"Docker and Podman", 0, 0o444, ""},
 		{"Kubernetes with mode: 0440", 0, 0o440, ""},

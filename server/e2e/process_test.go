@@ -1,8 +1,8 @@
 //go:build unix
 
-// Package e2e drives the real process, as its users do: it starts servers and
-// runs commands beside them, sends signals, kills, and looks at what comes and
-// at the files. What the sources and documents must keep to is held here too.
+// Package e2e drives the real process, as its users do: it starts servers and runs
+// commands beside them, sends signals, kills, and checks the output and the files.
+// It also has the tests of rules for the sources and documents.
 package e2e
 
 import (
@@ -36,18 +36,18 @@ import (
 	"attachd/server/e2e/build"
 )
 
-// binary is the path of attachd, which it builds for the first test that asks.
+// binary returns the path of attachd, which it builds on the first call.
 var binary func() string
 
-// parallel is how many tests run at once where -parallel says nothing: more
-// than there are processors, since most wait for processes and disks.
+// parallel is how many tests run concurrently without -parallel: more than there
+// are processors, since most wait for processes and disks.
 const parallel = "6"
 
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", parallel); err != nil {
-		panic(err) // there is such a flag
+		panic(err) // the flag exists
 	}
-	flag.Parse() // which may say otherwise
+	flag.Parse() // may override it
 	os.Exit(runTests(m))
 }
 
@@ -64,11 +64,11 @@ func runTests(m *testing.M) int {
 			os.Unsetenv(name)
 		}
 	}
-	if signal.Ignored(syscall.SIGHUP) { // as under nohup, which servers would take for theirs
+	if signal.Ignored(syscall.SIGHUP) { // under nohup, the servers would inherit that
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	if os.Getenv("CI") != "" {
-		// No test may need the port that a server has by default: something else may listen there.
+		// No test may need the default port: another process may listen there.
 		if taken, err := net.Listen("tcp", "127.0.0.1:8080"); err == nil {
 			defer taken.Close()
 		}
@@ -77,8 +77,8 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// raceDetector is the flag that builds with the race detector, if these tests
-// were built so.
+// raceDetector returns the flag that builds with the race detector, if these tests
+// were built with it.
 func raceDetector() []string {
 	info, _ := debug.ReadBuildInfo()
 	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -87,10 +87,10 @@ func raceDetector() []string {
 	return nil
 }
 
-// How long anything may take that is only waited for, on a busy machine too.
+// patience is how long to wait for anything, including on a busy machine.
 const patience = time.Minute
 
-// eventually waits until something is so.
+// eventually waits until a condition is true.
 func eventually(t *testing.T, what string, so func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
@@ -100,9 +100,9 @@ func eventually(t *testing.T, what string, so func() bool) {
 	}
 }
 
-// command is attachd, not started yet. As in a shell, words of the form
-// NAME=value in front are its environment. It works in an empty folder, which
-// is its home and its place for temporary files too, and must leave it so.
+// command returns attachd, not started yet. As in a shell, words of the form
+// NAME=value in front are its environment. It works in an empty folder, which is
+// also its home and its folder for temporary files, and must leave it empty.
 func command(t *testing.T, words ...string) *exec.Cmd {
 	t.Helper()
 	elsewhere := t.TempDir()
@@ -121,7 +121,7 @@ func command(t *testing.T, words ...string) *exec.Cmd {
 	return cmd
 }
 
-// split parts the environment from the rest.
+// split separates the environment from the other words.
 func split(words []string) (env, rest []string) {
 	for i, word := range words {
 		if !strings.HasPrefix(word, "ATTACHD_") {
@@ -131,7 +131,7 @@ func split(words []string) (env, rest []string) {
 	return words, nil
 }
 
-// result is how a command ended.
+// result is the result of a command.
 type result struct {
 	stdout, stderr string
 	code           int
@@ -157,7 +157,7 @@ func finish(t *testing.T, cmd *exec.Cmd) result {
 	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// ok gives the standard output of a command that must succeed.
+// ok returns the standard output of a command that must succeed.
 func ok(t *testing.T, words ...string) string {
 	t.Helper()
 	r := attachd(t, words...)
@@ -167,7 +167,7 @@ func ok(t *testing.T, words ...string) string {
 	return r.stdout
 }
 
-// refused gives the standard error of a command that must fail.
+// refused returns the standard error of a command that must fail.
 func refused(t *testing.T, code int, words ...string) string {
 	t.Helper()
 	r := attachd(t, words...)
@@ -188,8 +188,8 @@ type process struct {
 	lines []string // of standard error
 }
 
-// start runs `attachd serve` over a data directory and waits until it says
-// where it listens. Words of the form ATTACHD_NAME=value are its environment.
+// start runs `attachd serve` over a data directory and waits until it logs its
+// address. Words of the form ATTACHD_NAME=value are its environment.
 func start(t *testing.T, dir string, words ...string) *process {
 	t.Helper()
 	env, flags := split(words)
@@ -235,7 +235,7 @@ func startCommand(t *testing.T, dir string, cmd *exec.Cmd) *process {
 	return p
 }
 
-// listen keeps what comes on standard error until the process ends.
+// listen records the lines of standard error until the process ends.
 func (p *process) listen(stderr io.Reader) {
 	defer close(p.ended)
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
@@ -243,7 +243,7 @@ func (p *process) listen(stderr io.Reader) {
 		p.lines = append(p.lines, lines.Text())
 		p.mu.Unlock()
 	}
-	_ = p.cmd.Wait() // ProcessState says how
+	_ = p.cmd.Wait() // ProcessState has the result
 }
 
 func (p *process) stderr() string {
@@ -252,7 +252,7 @@ func (p *process) stderr() string {
 	return strings.Join(p.lines, "\n")
 }
 
-// logged waits for a line of the log that holds text.
+// logged waits for a line of the log that contains text.
 func (p *process) logged(text string) (line string) {
 	p.t.Helper()
 	eventually(p.t, "the log holds "+text, func() bool {
@@ -292,7 +292,7 @@ func (p *process) stop() {
 	}
 }
 
-// kill ends the process as a power cut does, for all that it can tell.
+// kill ends the process without a signal that it can handle, like a power cut.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.ended
@@ -306,7 +306,7 @@ type client struct {
 	key  string
 }
 
-// overSocket is a client that comes through the socket in the data directory.
+// overSocket is a client that connects to the socket in the data directory.
 func (p *process) overSocket() *client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.dir, "attachd.sock"))
@@ -316,7 +316,7 @@ func (p *process) overSocket() *client {
 
 const (
 	autoCreate = "ATTACHD_DIRECTORY_AUTO_CREATE=true"
-	// For tests that do something to the file of a content.
+	// For tests that change the file of a content.
 	filesAtOnce = "ATTACHD_STORAGE_LOG_BELOW=0"
 	product     = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
 )
@@ -339,7 +339,7 @@ func (c *client) upload(parent, name, content string) answer {
 	return c.call(c.key, "POST", parent+"/attachments", formOf(name, strings.NewReader(content)), formHeaders...)
 }
 
-// remove deletes what is downloaded from a path.
+// remove deletes the attachment whose download path this is.
 func (c *client) remove(download string) answer {
 	c.t.Helper()
 	return c.call(c.key, "DELETE", strings.TrimSuffix(download, "/download"), nil)
@@ -372,7 +372,7 @@ func (c *client) try(key, method, path string, body io.Reader, headers ...string
 	return answer{response.StatusCode, response.Header, string(raw)}, err
 }
 
-// formOf is a form with one file, streamed.
+// formOf is a form with one file, which is streamed.
 func formOf(name string, content io.Reader) io.Reader {
 	head := "--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"" + name + "\"\r\n\r\n"
 	return io.MultiReader(strings.NewReader(head), content, strings.NewReader("\r\n--frontier--\r\n"))
@@ -380,13 +380,13 @@ func formOf(name string, content io.Reader) io.Reader {
 
 var formHeaders = []string{"Content-Type", "multipart/form-data; boundary=frontier"}
 
-// slowUpload has sent half of its file, and goes on slowly, as fast as the
-// server wants, until it is to end.
+// slowUpload has sent half of its file, and sends the rest slowly, as fast as the
+// server requires, until end.
 type slowUpload struct {
 	dir     string
 	content string
 	rest    *io.PipeWriter
-	hurry   chan struct{} // is closed when the rest is to come at once
+	hurry   chan struct{} // closed when the rest is to be sent at once
 	ended   chan answer
 }
 
@@ -404,7 +404,7 @@ func (p *process) beginUpload(parent, name string) *slowUpload {
 	return u
 }
 
-// send takes five minutes for the second half, unless it is to hurry.
+// send takes five minutes for the second half, unless hurry is closed.
 func (u *slowUpload) send() {
 	const piece = 2000
 	half := len(u.content) / 2
@@ -422,7 +422,7 @@ func (u *slowUpload) send() {
 	u.rest.Close()
 }
 
-// inTemp waits until the half has come so far.
+// inTemp waits until the first half is in the temporary file.
 func (u *slowUpload) inTemp(t *testing.T) {
 	t.Helper()
 	eventually(t, "an upload is in tmp", func() bool {
@@ -435,7 +435,7 @@ func (u *slowUpload) inTemp(t *testing.T) {
 	})
 }
 
-// end sends what is left.
+// end sends the rest.
 func (u *slowUpload) end() answer {
 	close(u.hurry)
 	return <-u.ended
@@ -446,7 +446,7 @@ func (u *slowUpload) abandon() {
 	<-u.ended
 }
 
-// answer is what came of a request.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	header http.Header
@@ -463,18 +463,18 @@ func (a answer) want(t *testing.T, status int) answer {
 	return a
 }
 
-// into reads the JSON of a success.
+// into decodes the JSON of a successful answer.
 func (a answer) into(t *testing.T, v any) {
 	t.Helper()
 	a.want(t, 200)
 	check(t, json.Unmarshal([]byte(a.body), v))
 }
 
-// download is the path under which an upload is found.
+// download is the download path of an upload.
 func (a answer) download() string { return a.header.Get("Location") }
 
-// dataDir is a folder for a data directory. Whatever a test does to it, when
-// everything is over every record must have its content.
+// dataDir is a folder for a data directory. At the end of the test every record
+// must have its content, whatever the test has done.
 func dataDir(t *testing.T) string {
 	t.Helper()
 	dir := spoiledDir(t)
@@ -552,7 +552,7 @@ func walk(t *testing.T, dir string, visit func(path string, info fs.FileInfo)) {
 	}))
 }
 
-// tree tells everything that is in a folder, without times.
+// tree describes everything in a folder, without times.
 func tree(t *testing.T, dir string) string {
 	t.Helper()
 	var all strings.Builder
@@ -566,7 +566,7 @@ func tree(t *testing.T, dir string) string {
 	return all.String()
 }
 
-// digest is the name of what was uploaded.
+// digest is the SHA-256 of an upload.
 func digest(upload answer) string {
 	var raw []byte
 	encoded := strings.Trim(strings.TrimPrefix(upload.header.Get("Repr-Digest"), "sha-256="), ":")

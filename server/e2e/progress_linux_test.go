@@ -17,14 +17,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is a terminal, and all that was written to it.
+// screen is a terminal, and everything written to it.
 type screen struct {
 	terminal *os.File
 	mu       sync.Mutex
 	written  strings.Builder
 }
 
-// newScreen is a terminal with so many columns.
+// newScreen returns a terminal of the given width.
 func newScreen(t *testing.T, columns uint16) *screen {
 	t.Helper()
 	window, terminal := newTerminal(t)
@@ -38,7 +38,7 @@ func newScreen(t *testing.T, columns uint16) *screen {
 			s.mu.Lock()
 			s.written.Write(buffer[:n])
 			s.mu.Unlock()
-			if err != nil { // the last who wrote to it is gone
+			if err != nil { // the last writer has closed it
 				return
 			}
 		}
@@ -46,13 +46,13 @@ func newScreen(t *testing.T, columns uint16) *screen {
 	t.Cleanup(func() {
 		_ = terminal.Close() // a test may have closed it
 		reading.Wait()
-		_ = window.Close() // all of it was read
+		_ = window.Close() // everything was read
 	})
 	return s
 }
 
-// run runs a command whose standard error is the terminal, and gives its
-// standard output.
+// run runs a command whose standard error is the terminal, and returns its standard
+// output.
 func (s *screen) run(t *testing.T, cmd *exec.Cmd) string {
 	t.Helper()
 	var stdout strings.Builder
@@ -65,20 +65,20 @@ func (s *screen) run(t *testing.T, cmd *exec.Cmd) string {
 	return stdout.String()
 }
 
-// lines are what stood on the screen, one after the other.
+// lines are the lines shown on the screen, in order.
 func (s *screen) lines() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Split(s.written.String(), "\r\x1b[K")
 }
 
-// shown says whether a whole line was like a pattern. What follows has begun.
+// shown says whether a complete line matched a pattern: the next one has begun.
 func (s *screen) shown(pattern string) bool {
 	lines := s.lines()
 	return slices.ContainsFunc(lines[:len(lines)-1], regexp.MustCompile("^"+pattern+"$").MatchString)
 }
 
-// A proxy takes bytes slowly, until the screen has shown what there is to see.
+// A proxy forwards bytes slowly, until the screen has shown the progress.
 func TestATerminalShowsHowFarAnUploadIs(t *testing.T) {
 	t.Parallel()
 	server := start(t, dataDir(t), autoCreate)
@@ -101,7 +101,8 @@ func TestATerminalShowsHowFarAnUploadIs(t *testing.T) {
 	eventually(t, "nothing is left of it", func() bool { return s.lines()[len(s.lines())-1] == "" })
 }
 
-// throttled gives its first bytes at a time, and the rest slowly, until something is so.
+// throttled reads its first bytes at full speed, and the rest slowly until a
+// condition is true.
 type throttled struct {
 	io.ReadCloser
 	until func() bool
@@ -110,7 +111,7 @@ type throttled struct {
 
 func (r *throttled) Read(p []byte) (int, error) {
 	if r.read > 1000 && !r.until() {
-		time.Sleep(20 * time.Millisecond) // the pace of the transfer
+		time.Sleep(20 * time.Millisecond) // the delay of the transfer
 		p = p[:min(len(p), 100_000)]
 	}
 	n, err := r.ReadCloser.Read(p)

@@ -16,7 +16,7 @@ import (
 
 var withProxies = flag.Bool("proxies", false, "put nginx and Caddy, which must be installed, in front of the server, configured as packaging/README.md prints it")
 
-// printed is the first block of a language in a document.
+// printed returns the first code block of a language in a document.
 func printed(t *testing.T, document, language string) string {
 	t.Helper()
 	block := regexp.MustCompile("(?ms)^```" + language + "\n(.*?)^```$").FindStringSubmatch(read(t, document))
@@ -26,7 +26,7 @@ func printed(t *testing.T, document, language string) string {
 	return block[1]
 }
 
-// adapted is the text with each old string, which must be there, made new.
+// adapted returns the text with each old string, which must occur, replaced.
 func adapted(t *testing.T, text string, oldNew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldNew); i += 2 {
@@ -37,7 +37,7 @@ func adapted(t *testing.T, text string, oldNew ...string) string {
 	return strings.NewReplacer(oldNew...).Replace(text)
 }
 
-// The configurations are taken as printed, but for names, addresses and
+// The configurations are loaded as printed, except names, addresses and
 // certificates, by the programs that they are for.
 func TestProxiesAsPrinted(t *testing.T) {
 	t.Parallel()
@@ -109,8 +109,8 @@ func TestProxiesAsPrinted(t *testing.T) {
 	}
 }
 
-// The lines are of the form that cron takes: five fields within their bounds,
-// in /etc/cron.d a user too, and in the command no %, which would end it.
+// The lines have the form that cron accepts: five fields within their bounds, in
+// /etc/cron.d also a user, and in the command no %, which would end it.
 func TestCrontabLinesAreOnesThatCronTakes(t *testing.T) {
 	t.Parallel()
 	line := regexp.MustCompile(`(?m)^([0-9*/,-]+) ([0-9*/,-]+) ([0-9*/,-]+) ([0-9*/,-]+) ([0-9*/,-]+)  (.*)$`)
@@ -133,7 +133,7 @@ func TestCrontabLinesAreOnesThatCronTakes(t *testing.T) {
 				t.Errorf("%s: cron would not run %s", document, l[6])
 				continue
 			}
-			// What the command line does not mean is told before anything is looked for.
+			// Invalid command lines are refused before any file is opened.
 			if r := attachd(t, append(strings.Fields(words[1]), "--help")...); r.code != 0 {
 				t.Errorf("%s: %s: %s", document, words[1], r.stderr)
 			}

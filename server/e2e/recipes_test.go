@@ -28,7 +28,7 @@ var (
 	generator = flag.Bool("generator", false, "make a client as the recipes say; needs a module proxy")
 )
 
-// recipes are the programs of server/cli/RECIPES.md under each heading.
+// recipes returns the programs of server/cli/RECIPES.md by heading.
 func recipes(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -41,14 +41,14 @@ func recipes(t *testing.T) map[string]string {
 	return found
 }
 
-// Each recipe does what the page says of all of them.
+// Each recipe does what the page promises for all of them.
 func TestRecipes(t *testing.T) {
 	t.Parallel()
 	all := recipes(t)
 	for heading, how := range map[string]struct {
 		file string
 		run  []string
-		need string // a command that tells, with success, that the runtime is there
+		need string // a command that succeeds if the runtime is installed
 	}{
 		"attachd's own commands": {"recipe.sh", []string{"sh"}, "command -v sh"},
 		"curl":                   {"recipe.sh", []string{"sh"}, "command -v curl && command -v openssl && command -v sha256sum"},
@@ -135,7 +135,7 @@ func TestTheRecipeForUppy(t *testing.T) {
 		var words []string
 		for _, arg := range said.Args {
 			var word string
-			if json.Unmarshal(arg.Value, &word) == nil { // else it is no text
+			if json.Unmarshal(arg.Value, &word) == nil { // otherwise it is not a string
 				words = append(words, word)
 			}
 		}
@@ -157,7 +157,7 @@ func TestTheRecipeForUppy(t *testing.T) {
 		}
 	}
 
-	// Uppy's own words and the recipe's come once it has given up.
+	// Uppy's own message and the recipe's are printed once it has given up.
 	var said [2][]string
 	for i := range said {
 		select {
@@ -190,7 +190,7 @@ func TestTheRecipeForAGenerator(t *testing.T) {
 	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "../cli/RECIPES.md"))
 	cmd := exec.Command("sh", "-ec", command+"\ngo mod init api\ngo mod tidy\ngo vet .")
 	cmd.Dir = work
-	out, err := cmd.CombinedOutput() // takes longer than patience where nothing is fetched yet
+	out, err := cmd.CombinedOutput() // takes longer than patience while nothing is downloaded yet
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

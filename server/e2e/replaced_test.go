@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// moveAway gives a case in which a file or folder is elsewhere for a while, with
-// nothing in its place, or with what put makes there.
+// moveAway returns a case in which a file or folder is moved away for a while, with
+// nothing in its place, or what put creates there.
 func moveAway(name string, put func(t *testing.T, there, away string)) func(t *testing.T, dir string) (back func()) {
 	return func(t *testing.T, dir string) func() {
 		there := filepath.Join(dir, name)
@@ -34,17 +34,17 @@ func putFolder(t *testing.T, there, _ string) { check(t, os.Mkdir(there, 0o700))
 
 func putLink(t *testing.T, there, _ string) { check(t, os.Symlink(t.TempDir(), there)) }
 
-// An upload into a file that has no name any more would be gone with the
-// process. Whoever looks is told, reads go on where they can, and once the files
-// are back, so is everything.
+// An upload into a file that has no name any more would be lost with the process.
+// Clients and probes get an error, reads go on where they can, and once the files
+// are back, everything works again.
 func TestChangesAreRefusedWhileFilesAreGoneOrReplaced(t *testing.T) {
 	t.Parallel()
 	const database, folder = "The database was removed or replaced", "The folder with the files was removed or replaced"
-	large := strings.Repeat("a row,of many\n", 10_000) // gets a file before it is answered
+	large := strings.Repeat("a row,of many\n", 10_000) // written to a file before it is acknowledged
 	for name, c := range map[string]struct {
 		replace func(t *testing.T, dir string) (back func())
 		reason  string
-		read    int // what a download is answered
+		read    int // the status of a download
 	}{
 		"no database":                    {moveAway("attachd.db", nil), database, 200},
 		"another database":               {moveAway("attachd.db", putCopy), database, 200},
@@ -90,7 +90,7 @@ func TestChangesAreRefusedWhileFilesAreGoneOrReplaced(t *testing.T) {
 	}
 }
 
-// As long as the process runs, what was acknowledged can be saved.
+// As long as the process runs, acknowledged changes can be saved.
 func TestADatabaseThatWasRemovedCanStillBeBackedUp(t *testing.T) {
 	t.Parallel()
 	dir, backup := dataDir(t), filepath.Join(t.TempDir(), "backup")
@@ -110,7 +110,7 @@ func TestADatabaseThatWasRemovedCanStillBeBackedUp(t *testing.T) {
 	server.get(saved.download()).want(t, 200)
 }
 
-// Without its log, the database takes every change at once.
+// Without its log, the database commits every change at once.
 func TestALogThatIsGoneOrReplacedLosesNothing(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, log string){
@@ -126,8 +126,8 @@ func TestALogThatIsGoneOrReplacedLosesNothing(t *testing.T) {
 			t.Parallel()
 			dir := dataDir(t)
 			server := start(t, dir, autoCreate)
-			server.upload(product, "first.csv", "first").want(t, 201)   // makes the log
-			server.upload(product, "second.csv", "second").want(t, 201) // goes into it
+			server.upload(product, "first.csv", "first").want(t, 201)   // creates the log
+			server.upload(product, "second.csv", "second").want(t, 201) // written to it
 			do(t, filepath.Join(dir, "attachd.wal"))
 			var saved []answer
 			for i := range 10 {

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// Where a connection may be made, and to whom.
+// dials are the places where a connection may be made, and to whom.
 var dials = map[string]string{
 	"server/datadir/socket.go net.Dialer":                  "the socket in the data directory",
 	"server/daemon/listen.go net.Dial":                     "a unix socket in listen, to see that nobody listens on it",
@@ -36,7 +36,7 @@ var dials = map[string]string{
 	"server/cli/client.go http.NewRequestWithContext":      "over that socket, or through memory",
 }
 
-// What makes a connection, or looks up a name.
+// dialing matches what makes a connection, or looks up a name.
 var dialing = map[string]*regexp.Regexp{
 	"net":               regexp.MustCompile(`^(Dial|Lookup|Resolve|DefaultResolver|Resolver)`),
 	"net/http":          regexp.MustCompile(`^(Get|Head|Post|PostForm|Client|DefaultClient|Transport|DefaultTransport|NewRequest\w*)$`),
@@ -44,11 +44,11 @@ var dialing = map[string]*regexp.Regexp{
 	"net/http/httputil": regexp.MustCompile(`ReverseProxy`),
 }
 
-// What our own code has no business with: chance that can be foreseen, other
-// programs, and memory without types.
+// banned are packages that our code must not use: predictable random numbers, other
+// programs, and untyped memory.
 var banned = []string{"math/rand", "math/rand/v2", "os/exec", "unsafe", "net/rpc", "net/smtp", "plugin", "C"}
 
-// Where it is needed all the same, and for what.
+// excepted are the files that need one of them, and why.
 var excepted = map[string]string{
 	"server/preview/process.go os/exec":         "this program itself, which decodes pictures in a process of its own",
 	"server/preview/confine_unix.go os/exec":    "likewise",
@@ -136,7 +136,7 @@ func TestTheLeastGoHasNoKnownHoles(t *testing.T) {
 	}
 }
 
-// eachSource visits the Go files that the program is made of.
+// eachSource visits the Go files that the program is built from.
 func eachSource(t *testing.T, visit func(path string, file *ast.File)) {
 	t.Helper()
 	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
@@ -145,7 +145,7 @@ func eachSource(t *testing.T, visit func(path string, file *ast.File)) {
 		}
 		if entry.IsDir() {
 			if name := entry.Name(); name != ".." && strings.HasPrefix(name, ".") || name == "testdata" || name == "blobstest" || name == "storetest" || name == "load" || name == "e2e" {
-				return fs.SkipDir // no part of the server
+				return fs.SkipDir // not part of the server
 			}
 			return nil
 		}
@@ -169,9 +169,9 @@ var (
 	testInFile  = regexp.MustCompile(`(?m)((?:^//.*\n)*)^func ((?:Test|Fuzz)[A-Za-z0-9]+)\(`)
 )
 
-// What a file service has to answer for: of OWASP ASVS 5.0 all of V5 and what
-// else applies, and what has gone wrong in systems like this one. A chapter or
-// a range stands for all that is in it.
+// requiredRows are the requirements for a file service: of OWASP ASVS 5.0 all of V5
+// and what else applies, and the known vulnerabilities of similar systems. A
+// chapter or a range includes all of its requirements.
 const requiredRows = `
 1.1.1, 1.2.1 to 1.2.4, 1.3.4, 1.3.6, 1.4.2, 1.4.3,
 2.1.3, 2.2.1, 2.2.2, 2.3.2, 2.3.3, 2.4.1,
@@ -193,10 +193,10 @@ CVE-2026-39822, CVE-2026-40344, CVE-2026-41145, CVE-2026-42504, CVE-2026-42507, 
 CVE-2026-55078, CVE-2026-55079, CVE-2026-55667, CVE-2026-56853, CVE-2026-57886, CVE-2026-58426, CVE-2026-58432, CVE-2026-62684,
 GO-2026-5511`
 
-// Rows that name no test, since there is none to name: SECURITY.md says why.
+// rowsWithoutTest are rows that no test can cover: SECURITY.md says why.
 var rowsWithoutTest = []string{"10.x", "11.2.4"}
 
-// each gives the requirements in a list, those of a range one by one.
+// each returns the requirements in a list, those of a range one by one.
 func each(t *testing.T, list string) (all []string) {
 	t.Helper()
 	for item := range strings.SplitSeq(list, ",") {
@@ -217,8 +217,8 @@ func each(t *testing.T, list string) (all []string) {
 	return all
 }
 
-// A reader of SECURITY.md finds the test that holds a promise, and a reader of
-// the test finds the promise: each names the other. No row is missing.
+// SECURITY.md names the test for each requirement, and the test names the
+// requirement. No row is missing.
 func TestTheTestsThatSecurityNamesExist(t *testing.T) {
 	t.Parallel()
 	text := read(t, "../../SECURITY.md")
@@ -267,7 +267,7 @@ func TestTheTestsThatSecurityNamesExist(t *testing.T) {
 	}
 }
 
-// requirements are those that the last lines of a comment name.
+// requirements returns those that the last lines of a comment name.
 func requirements(comment string) []string {
 	at := regexp.MustCompile(`(?m)^// (ASVS \d|CVE-|GO-)`).FindStringIndex(comment)
 	if at == nil {
@@ -277,7 +277,7 @@ func requirements(comment string) []string {
 	return strings.Split(strings.ReplaceAll(strings.TrimPrefix(text, "ASVS "), "; ", ", "), ", ")
 }
 
-// testsIn are the tests in a directory, with their comments.
+// testsIn returns the tests in a directory, with their comments.
 func testsIn(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))

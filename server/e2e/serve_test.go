@@ -81,8 +81,8 @@ func TestTheAddressIsOnTheSecondLineAtTheLatest(t *testing.T) {
 	}
 }
 
-// A connection that says nothing is closed, whether it has asked for something
-// before or not, and one that does not come to the end of its header.
+// An idle connection is closed, whether it has sent a request before or not, and so
+// is one that does not complete its header.
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
 	t.Parallel()
@@ -99,7 +99,7 @@ func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var said string
-			for sent := time.Hour; sent > time.Second/2; { // or the connection may have ended before
+			for sent := time.Hour; sent > time.Second/2; { // otherwise the connection may have ended before
 				said, sent = speakTimed(t, strings.TrimPrefix(server.url, "http://"), c.says)
 			}
 			var answers []string
@@ -113,7 +113,7 @@ func TestConnectionsThatSayNothingAreClosed(t *testing.T) {
 	}
 }
 
-// One with a few connections only would be no server.
+// A server with only a few connections would be useless.
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestServeRefusesALimitOfOpenFilesThatIsTooLow(t *testing.T) {
 	t.Parallel()
@@ -140,7 +140,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	dir := dataDir(t)
 	chmod(t, dir, 0o755)
 	open := command(t, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0", "--demo")
-	// A umask that takes nothing away shows the modes that attachd asks for.
+	// A umask of 0 shows the modes that attachd requests.
 	open.Args = append([]string{"sh", "-c", `umask 000; exec "$0" "$@"`, open.Path}, open.Args[1:]...)
 	open.Path = "/bin/sh"
 	server := startCommand(t, dir, open)
@@ -181,7 +181,8 @@ func TestNoKeyIsInTheDatabase(t *testing.T) {
 	server.stop()
 	database := read(t, filepath.Join(dir, "attachd.db"))
 	for _, key := range secrets {
-		// The first characters stand there, by which people recognise it.
+		// The database has the first characters of a key, by which people recognise
+		// it.
 		if _, secret, _ := strings.Cut(key, "_"); strings.Contains(database, secret[8:]) {
 			t.Errorf("%s is in attachd.db", key)
 		}
@@ -244,7 +245,7 @@ func TestAKillLosesNothingThatWasAcknowledged(t *testing.T) {
 				content := fmt.Sprintf("upload %d of %d\n%s", n, who, strings.Repeat("x", 1000*n))
 				a, err := server.try(server.key, "POST", product+"/attachments", formOf("a.txt", strings.NewReader(content)), formHeaders...)
 				if err != nil || a.status != 201 {
-					return // the process is gone
+					return // the process has ended
 				}
 				acknowledged.Store(a.download(), content)
 				count.Add(1)
@@ -262,7 +263,7 @@ func TestAKillLosesNothingThatWasAcknowledged(t *testing.T) {
 		t.Error("the kill should have left something in tmp, or this test shows nothing")
 	}
 
-	server = start(t, dir) // which has temporary files of its own, for contents that waited
+	server = start(t, dir) // it makes temporary files itself, for staged contents
 	for _, left := range names(t, filepath.Join(dir, "tmp")) {
 		if slices.Contains(spools, left) {
 			t.Errorf("tmp still holds %s", left)
@@ -276,7 +277,7 @@ func TestAKillLosesNothingThatWasAcknowledged(t *testing.T) {
 	})
 }
 
-// A kill leaves the socket and the note of who holds the directory.
+// A kill leaves the socket and the file with the holder of the directory.
 func TestWhatAKillLeavesIsNoObstacle(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -432,7 +433,7 @@ func TestCommandsGetOnWithAServerThatStarts(t *testing.T) {
 		meanwhile.Stderr = &said
 		check(t, meanwhile.Start())
 		server := start(t, dir)
-		// Whoever reads that attachd listens may run a command at once.
+		// A script that reads that attachd listens may run a command at once.
 		ok(t, "user", "list", "--data-dir", dir)
 		if err := meanwhile.Wait(); err != nil {
 			t.Errorf("%v: %s", err, &said)
@@ -461,8 +462,8 @@ func TestTheDiskReserve(t *testing.T) {
 	server.remove(saved.download()).want(t, 200)
 }
 
-// spoiledDir is an empty folder for a data directory that will not be whole.
-// Its path leaves room for a socket on every system.
+// spoiledDir is an empty folder for a data directory that will be damaged. Its path
+// is short enough for a socket on every system.
 func spoiledDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -496,7 +497,7 @@ func TestTheServerScrubs(t *testing.T) {
 	server.get(upload.download()).want(t, 200)
 	server.stop()
 
-	// What was read before is not read again.
+	// Files that were read before are not read again.
 	server = start(t, dir, autoCreate)
 	eventually(t, "the scrub knows where it was", func() bool {
 		return strings.Contains(server.get("/metrics").body, "\nattachd_scrub_progress_ratio 1\n")

@@ -21,8 +21,8 @@ import (
 	"time"
 )
 
-// manager is what a service manager is to attachd: it holds the socket that
-// people connect to, and hears how the server is.
+// manager acts as a service manager for attachd: it holds the socket that clients
+// connect to, and receives the server's notifications.
 type manager struct {
 	t      *testing.T
 	socket *os.File
@@ -114,7 +114,7 @@ func TestWithoutAWatchdogNothingIsSentToIt(t *testing.T) {
 	}
 }
 
-// Nobody who calls while the server restarts is refused: they wait.
+// No connection is refused while the server restarts: clients wait.
 func TestARestartRefusesNoConnection(t *testing.T) {
 	t.Parallel()
 	m, dir := newManager(t), dataDir(t)
@@ -128,7 +128,7 @@ func TestARestartRefusesNoConnection(t *testing.T) {
 	for range 4 {
 		people.Go(func() {
 			for !stop.Load() {
-				// Each call has a connection of its own, as a browser's first has.
+				// A new connection for each call, as a browser's first has.
 				conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 				if err != nil {
 					t.Errorf("refused: %v", err)
@@ -162,8 +162,8 @@ func TestARestartRefusesNoConnection(t *testing.T) {
 	server.stop()
 }
 
-// Whoever keeps a connection learns with an answer that it was the last, and
-// does not find it closed against a request on its way.
+// A client with a kept connection learns from an answer that it was the last, and
+// does not find the connection closed while it sends a request.
 func TestARestartCutsNoKeptConnectionThatIsInUse(t *testing.T) {
 	t.Parallel()
 	m, dir := newManager(t), dataDir(t)
@@ -174,10 +174,10 @@ func TestARestartCutsNoKeptConnectionThatIsInUse(t *testing.T) {
 		stop     atomic.Bool
 		answered atomic.Int64
 	)
-	// A connection that was not used for so long, as where the machine is busy,
-	// may be closed: a server that stops waits a second for the next request.
+	// A connection that was idle for longer, as on a busy machine, may be closed: a
+	// server that stops waits a second for the next request.
 	const waiting = time.Second / 2
-	// keep calls on one connection until it is told that this ends.
+	// keep sends requests on one connection until an answer announces its end.
 	keep := func() error {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 		if err != nil {
@@ -255,7 +255,7 @@ func overUnix(t *testing.T, path string) *client {
 	return &client{t: t, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, url: "http://files.example"}
 }
 
-// A proxy on the same machine needs no port. Whoever it speaks for is named by
+// A proxy on the same machine needs no port. Its client's address is taken from
 // X-Forwarded-For where 127.0.0.1 is trusted.
 func TestServeListensOnAUnixSocket(t *testing.T) {
 	t.Parallel()
@@ -293,7 +293,7 @@ func TestServeListensOnAUnixSocket(t *testing.T) {
 	server.logged(`"address":"192.0.2.7"`)
 	refusedFor("another process listens there")
 	server.get("/health").want(t, 200)
-	server.kill() // which leaves the socket
+	server.kill() // it leaves the socket
 	server = begin(dir)
 	server.get("/health").want(t, 200)
 	server.stop()
@@ -321,5 +321,5 @@ func TestSeveralSocketsOfAServiceManagerAreServed(t *testing.T) {
 	server.get("/health").want(t, 200)
 	overUnix(t, path).get("/health").want(t, 200)
 	server.stop()
-	info(t, path) // it is the service manager's
+	info(t, path) // it belongs to the service manager
 }

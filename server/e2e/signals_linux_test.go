@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newTerminal is a terminal, with the end that its window has.
+// newTerminal returns a terminal, and the end that a terminal emulator has.
 func newTerminal(t *testing.T) (window, terminal *os.File) {
 	t.Helper()
 	window, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -24,8 +24,9 @@ func newTerminal(t *testing.T) (window, terminal *os.File) {
 	return window, terminal
 }
 
-// Nobody can end a server any more whose terminal was closed, so that ends it,
-// and finishes what is under way. A SIGHUP that somebody sends does not.
+// A server whose terminal was closed could not be ended by its user any more, so
+// closing it ends the server, after requests under way. A SIGHUP that another
+// process sends does not.
 func TestClosingTheTerminalEndsTheServer(t *testing.T) {
 	t.Parallel()
 	for name, wrap := range map[string][]string{

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// Who rotates logs, and who wants a reload, sends SIGHUP: nobody notices.
+// Log rotation and service managers send SIGHUP: requests are not affected.
 func TestSIGHUPCutsNothing(t *testing.T) {
 	t.Parallel()
 	cert := newCertificate(t, t.TempDir(), "first.example")
@@ -36,7 +36,7 @@ func TestSIGHUPCutsNothing(t *testing.T) {
 	}
 }
 
-// One whose start was told to ignore it (nohup) does.
+// A server that was started with SIGHUP ignored (nohup) ignores it.
 func TestSIGHUPIsIgnoredWhereItWasBefore(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -52,7 +52,7 @@ func TestSIGHUPIsIgnoredWhereItWasBefore(t *testing.T) {
 	}
 }
 
-// serveInto runs `attachd serve` with a standard error of its own.
+// serveInto runs `attachd serve` with this file as standard error.
 func serveInto(t *testing.T, stderr *os.File, wrap ...string) *process {
 	t.Helper()
 	dir := dataDir(t)
@@ -66,7 +66,7 @@ func serveInto(t *testing.T, stderr *os.File, wrap ...string) *process {
 	p := &process{client: client{t: t}, cmd: cmd, dir: dir, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
-		_ = cmd.Wait() // ProcessState says how
+		_ = cmd.Wait() // ProcessState has the result
 	}()
 	t.Cleanup(p.kill)
 	p.client = *p.overSocket()
@@ -77,13 +77,13 @@ func serveInto(t *testing.T, stderr *os.File, wrap ...string) *process {
 	return p
 }
 
-// makeSpace changes something, and is answered when that is on the disk.
+// makeSpace creates a space; the answer comes when it is on the disk.
 func (c *client) makeSpace(slug string) answer {
 	c.t.Helper()
 	return c.call(c.key, "PUT", "/directory/spaces/"+slug, strings.NewReader("{}"), "Content-Type", "application/json")
 }
 
-// People are served, whatever becomes of who reads the log.
+// Requests are answered, whatever happens to the reader of the log.
 func TestALogThatNobodyTakesIsNoObstacle(t *testing.T) {
 	t.Parallel()
 	const closed = `exec "$@" 0<&- 1>&- 2>&-`
@@ -125,7 +125,8 @@ func TestALogThatNobodyTakesIsNoObstacle(t *testing.T) {
 	}
 }
 
-// A reader that stalls holds up nobody, and hears how much it has missed.
+// A log reader that stalls delays no request, and gets the number of lines it
+// missed.
 func TestALogReaderThatStallsHearsWhatItMissed(t *testing.T) {
 	t.Parallel()
 	reader, writer, err := os.Pipe()
@@ -134,7 +135,7 @@ func TestALogReaderThatStallsHearsWhatItMissed(t *testing.T) {
 	p := serveInto(t, writer)
 	check(t, writer.Close())
 	const requests = 200
-	long := strings.Repeat("a", 20_000) // 4 MB in all, of which a pipe holds 64 KB
+	long := strings.Repeat("a", 20_000) // 4 MB in all; a pipe holds 64 KB
 	for i := range requests {
 		p.get(fmt.Sprintf("/asked-%d-%s", i, long)).want(t, 404)
 	}
@@ -172,7 +173,7 @@ func TestALogReaderThatStallsHearsWhatItMissed(t *testing.T) {
 	p.stop()
 }
 
-// A server ends although its log is not taken.
+// A server ends even if its log is not read.
 func TestAServerEndsThoughItsLogReaderStalls(t *testing.T) {
 	t.Parallel()
 	reader, writer, err := os.Pipe()
@@ -187,7 +188,7 @@ func TestAServerEndsThoughItsLogReaderStalls(t *testing.T) {
 	p.stop()
 }
 
-// What a command prints goes into head(1), which has seen enough.
+// The output of a command is piped into head(1), which has read enough.
 func TestACommandWhoseReaderIsGoneEndsQuietly(t *testing.T) {
 	t.Parallel()
 	dir := dataDir(t)
@@ -199,7 +200,7 @@ func TestACommandWhoseReaderIsGoneEndsQuietly(t *testing.T) {
 		check(t, reader.Close())
 		var stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = writer, &stderr
-		_ = cmd.Run() // it may end by SIGPIPE: a shell looks at the last of a pipeline
+		_ = cmd.Run() // it may end by SIGPIPE: a shell uses the exit code of a pipeline's last command
 		check(t, writer.Close())
 		if stderr.Len() > 0 {
 			t.Errorf("%q says %s", words, stderr.String())

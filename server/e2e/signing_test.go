@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// A digit that rots leaves a key that signs, and links that nobody can follow.
+// A damaged digit of a key file leaves a key that signs, and links that are
+// invalid.
 func TestSigningKeysThatRottedAreTold(t *testing.T) {
 	t.Parallel()
 	const says = "secret.key is not what it was"
@@ -37,12 +38,12 @@ func TestSigningKeysThatRottedAreTold(t *testing.T) {
 		}
 		server.stop()
 		write(t, secret, whole)
-		start(t, dir).stop() // which takes it for replaced, and notes it
+		start(t, dir).stop() // it treats the key as replaced, and records it
 	}
 }
 
-// Links die with the key that signed them when its grace is over, in a server
-// that runs and in the next one.
+// Links become invalid when the grace period of their signing key is over, in a
+// running server and in the next one.
 // ASVS 9.2.3, 13.3.1, 13.3.4
 func TestLinksEndWithTheirSigningKey(t *testing.T) {
 	t.Parallel()

@@ -23,8 +23,8 @@ import (
 	"time"
 )
 
-// certified is a certificate for 127.0.0.1 that vouches for itself, in files
-// as an operator has them.
+// certified is a self-signed certificate for 127.0.0.1, in files as an operator has
+// them.
 type certified struct{ cert, key string }
 
 func newCertificate(t *testing.T, dir, name string) certified {
@@ -56,7 +56,7 @@ func (c certified) env() []string {
 	return []string{"ATTACHD_TLS_CERT_FILE=" + c.cert, "ATTACHD_TLS_KEY_FILE=" + c.key}
 }
 
-// trusting is a client that speaks HTTP/2 where it can.
+// trusting is a client that uses HTTP/2 where it can.
 func trusting(t *testing.T, certs ...certified) *http.Client {
 	t.Helper()
 	pool := x509.NewCertPool()
@@ -96,7 +96,7 @@ func TestServeSpeaksTLS(t *testing.T) {
 	if response.Proto != "HTTP/2.0" {
 		t.Errorf("it speaks %s", response.Proto)
 	}
-	for range 2 { // a body without a length is no reason to close the connection, as it is in HTTP/1.1
+	for range 2 { // a body without a length does not close the connection, as it does in HTTP/1.1
 		request, err := http.NewRequest("POST", server.url+"/session", struct{ io.Reader }{strings.NewReader("{}")})
 		check(t, err)
 		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
@@ -146,7 +146,7 @@ func speak(t *testing.T, address, text string) string {
 	return answer
 }
 
-// speakTimed is speak, and tells how long it took until all was written.
+// speakTimed is speak, and returns how long it took to write everything.
 func speakTimed(t *testing.T, address, text string) (answer string, sent time.Duration) {
 	t.Helper()
 	begun := time.Now()
@@ -194,7 +194,7 @@ func TestACertificateIsRenewedWhileTheServerRuns(t *testing.T) {
 		t.Fatalf("the certificate is that of %s", got)
 	}
 
-	write(t, used.cert, read(t, other.cert)) // not that of the key
+	write(t, used.cert, read(t, other.cert)) // does not match the key
 	server.logged("the certificate in use stays")
 	if got := served(); got != "used.example" {
 		t.Errorf("with a broken replacement the certificate is that of %s", got)

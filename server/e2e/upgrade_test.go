@@ -17,7 +17,7 @@ import (
 	"attachd/server/datadir"
 )
 
-// unpackFormat lays out a data directory as testdata/formats has it.
+// unpackFormat creates a data directory from testdata/formats.
 func unpackFormat(t *testing.T, format int) string {
 	t.Helper()
 	packed, err := os.Open(fmt.Sprintf("testdata/formats/%d.tar.gz", format))
@@ -92,8 +92,8 @@ func TestDataOfEveryFormatIsTakenOver(t *testing.T) {
 	}
 }
 
-// A page that nothing uses costs no data, and the older of the two pages that say
-// what the last commits were is written next.
+// A page that nothing uses contains no data, and the older of the two meta pages is
+// overwritten next.
 func TestLostPagesKeepNoDatabaseFromBeingTakenOver(t *testing.T) {
 	t.Parallel()
 	const header, pageSize, freeList, commit = 16, 8, 32, 48 // of a meta page
@@ -136,8 +136,8 @@ func TestLostPagesKeepNoDatabaseFromBeingTakenOver(t *testing.T) {
 	}
 }
 
-// A server of an earlier version that runs would find a format that it does
-// not know when it is started again.
+// A running server of an earlier version would find a format that it does not know
+// when it is restarted.
 func TestADirectoryInUseIsNotUpgraded(t *testing.T) {
 	t.Parallel()
 	dir := unpackFormat(t, datadir.Format)

@@ -14,13 +14,13 @@ import (
 	"testing"
 )
 
-// receiver takes webhooks, or refuses them.
+// receiver accepts webhooks, or refuses them.
 type receiver struct {
 	*httptest.Server
 	t      *testing.T
 	mu     sync.Mutex
 	down   bool
-	asked  int      // how often it was
+	asked  int      // number of requests
 	events []string // their types and file names
 	ids    []string
 }
@@ -34,7 +34,7 @@ func receive(t *testing.T) *receiver {
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, rq *http.Request) {
-	raw, _ := io.ReadAll(rq.Body) // what is cut off is no JSON
+	raw, _ := io.ReadAll(rq.Body) // a truncated body is not JSON
 	var event struct {
 		Type string
 		Data struct {
@@ -66,7 +66,7 @@ func (r *receiver) times() int {
 	return r.asked
 }
 
-// wants waits until it was sent these, each once or more.
+// wants waits until these were received, each at least once.
 func (r *receiver) wants(events ...string) {
 	r.t.Helper()
 	eventually(r.t, "the receiver has "+strings.Join(events, ", "), func() bool {
@@ -84,7 +84,7 @@ func (r *receiver) wants(events ...string) {
 	})
 }
 
-// hooked is the environment of a server that tells a receiver.
+// hooked is the environment of a server that sends webhooks to a receiver.
 func hooked(t *testing.T, url string, more ...string) []string {
 	t.Helper()
 	secret := filepath.Join(t.TempDir(), "webhooks.key")
@@ -106,7 +106,7 @@ func TestAKillLosesNoEvent(t *testing.T) {
 	server.logged("an event was not delivered")
 	server.kill()
 
-	// What a command does while no server runs is told too.
+	// Changes by a command while no server runs are sent too.
 	there.set(false)
 	server = start(t, dir, env...)
 	there.wants("attachment.created kept.txt", "attachment.created gone.txt", "attachment.deleted gone.txt")

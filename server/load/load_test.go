@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The program runs itself to have a bare server to compare with, which is this
-// test's binary here.
+// The program runs itself as the bare server to compare with; in the test, that is
+// the test's binary.
 func TestMain(m *testing.M) {
 	if os.Getenv("LOAD_BARE") != "" {
 		if bare(os.Stderr) != nil {
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
 }
 
-// built is the binary of attachd for these tests.
+// built is the path of attachd for these tests.
 var built string
 
 func buildAndRun(m *testing.M) int {
@@ -42,7 +42,7 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// brief are options that do everything once or so.
+// brief returns options with which each operation runs about once.
 func brief(t *testing.T) options {
 	t.Helper()
 	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir()})

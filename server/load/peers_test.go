@@ -22,18 +22,18 @@ import (
 	"testing"
 )
 
-// standIn keeps files in memory for a stand-in of a peer.
+// standIn stores files in memory, as a stand-in for a peer.
 type standIn struct {
 	mu      sync.Mutex
 	files   map[string][]byte
 	taken   int
 	deleted int
-	right   func(name string, content []byte) bool // optional: what may be taken
-	spoil   bool                                   // gives other bytes than it was given
+	right   func(name string, content []byte) bool // optional: which uploads are accepted
+	spoil   bool                                   // delivers other bytes than were uploaded
 	hide    bool                                   // leaves a file out of a list
 }
 
-// serveFile does what all protocols do with one file.
+// serveFile implements the requests for one file that all protocols have.
 func (s *standIn) serveFile(w http.ResponseWriter, r *http.Request, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *standIn) webdav(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// webdavFound is one that can make folders and find what is in them.
+// webdavFound is a WebDAV server that can create and list folders.
 func (s *standIn) webdavFound(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case "MKCOL":
@@ -199,7 +199,7 @@ func (s *standIn) s3(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve runs a stand-in and gives what -peer takes of it.
+// serve runs a stand-in and returns the value of -peer for it.
 func (s *standIn) serve(t *testing.T, name, path string, handler http.HandlerFunc) string {
 	t.Helper()
 	s.files = map[string][]byte{}

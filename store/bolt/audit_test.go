@@ -18,14 +18,14 @@ import (
 	"attachd/store/bolt/pages"
 )
 
-// Whoever changes the file of the database behind attachd's back is found out.
+// Changes of the database file that attachd did not make are detected.
 // ASVS 16.4.1, 16.4.2
 func TestWhateverIsDoneToTheAuditLogIsFound(t *testing.T) {
 	for name, c := range map[string]struct {
 		do    func(b, meta kept) error
-		says  string // without anybody knowing the head; empty where nobody can find it
-		with  string // and with the head; the same if empty
-		later string // when an entry has been added, head or not; the same if empty
+		says  string // the fault without a known head; empty where it cannot be detected
+		with  string // the fault with the head; the same if empty
+		later string // the fault when an entry has been added, with or without the head; the same if empty
 	}{
 		"an entry altered": {do: func(b, _ kept) error {
 			value := append([]byte{}, b.Get(seq(5))...)
@@ -82,10 +82,10 @@ func TestWhateverIsDoneToTheAuditLogIsFound(t *testing.T) {
 			}
 			b, err = bolt.Open(path, bolt.Options{})
 			must(t, err)
-			defer b.Close() // looked at only
+			defer b.Close() // only read
 			look(b)
 
-			// Going on must not cover it up.
+			// Later entries must not hide it.
 			b.Record(store.Entry{Time: start, Action: "later"})
 			must(t, b.Probe(context.Background()))
 			if c.later != "" {
@@ -96,7 +96,7 @@ func TestWhateverIsDoneToTheAuditLogIsFound(t *testing.T) {
 	}
 }
 
-// kept is a bucket with its values as they were before they were sealed.
+// kept is a bucket with its values without their checksums.
 type kept struct {
 	*bbolt.Bucket
 	name string
@@ -129,14 +129,14 @@ func cut(b, _ kept) error {
 	return nil
 }
 
-// forge puts an entry of its own in the place of one, with a hash that fits to
-// the entry before.
+// forge replaces an entry with a forged one, whose hash continues that of the entry
+// before.
 func forge(b kept, n uint64) error {
 	e := store.Entry{Seq: n, Time: start, Action: "forged", Previous: [32]byte(b.Get(seq(n - 1)))}
 	return b.Put(seq(n), append(hashOf(e), bolt.EncodeEntry(e)...))
 }
 
-// A damaged entry hides no other, and the log goes on after it.
+// A damaged entry hides no other, and the log continues after it.
 func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	b, err := bolt.Open(path, bolt.Options{})
@@ -150,7 +150,7 @@ func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 	})
 	b, err = bolt.Open(path, bolt.Options{})
 	must(t, err)
-	defer b.Close() // looked at only
+	defer b.Close() // only read
 	b.Record(store.Entry{Time: start, Action: "action 6"})
 	must(t, b.Probe(t.Context()))
 
@@ -185,7 +185,7 @@ func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 	if faults, err := b.Check(t.Context(), nil); err != nil || len(faults) != 1 || !strings.Contains(faults[0], `"audit"`) {
 		t.Errorf("the check says %q, %v", faults, err)
 	}
-	// Those too old go with it.
+	// It is removed with the entries that are too old.
 	_, err = b.PruneAudit(t.Context(), 0, time.Hour, 4)
 	must(t, err)
 	if removed, err := b.PruneAudit(t.Context(), time.Hour, time.Hour, 4); removed != 4 || err != nil {
@@ -196,7 +196,7 @@ func TestADamagedEntryIsListedAmongTheOthers(t *testing.T) {
 	}
 }
 
-// A version that knew nothing of the head may have written on.
+// A version without the head may have added entries.
 func TestTheHeadOfTheAuditLogMayBeMissingOrOld(t *testing.T) {
 	for name, old := range map[string]func(b, meta kept) error{
 		"missing": func(_, meta kept) error { return meta.Delete([]byte("audit head")) },
@@ -287,7 +287,7 @@ func TestADatabaseFromBeforeTheAuditLogIsOpened(t *testing.T) {
 	}
 }
 
-// What waits when the database is closed is kept.
+// Queued entries are stored when the database is closed.
 func TestCloseKeepsWhatWasRecorded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	b, err := bolt.Open(path, bolt.Options{})
@@ -299,7 +299,7 @@ func TestCloseKeepsWhatWasRecorded(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is what an entry costs that is kept with others.
+// BenchmarkRecord measures the cost of an entry that is stored with others.
 func BenchmarkRecord(b *testing.B) {
 	db := bolt.OpenTemp(b)
 	e := store.Entry{Time: start, Action: "attachment.download", Resource: "attachment", ID: "01a20a71-d239-787f-8519-361a21571acd",

@@ -39,7 +39,7 @@ func fill(t testing.TB, b *bolt.Store) {
 	}
 }
 
-// file is a new attachment of a content that no other has.
+// file returns a new attachment with a unique content.
 func file() store.Attachment {
 	id := uuid.Must(uuid.NewV7())
 	a := store.Attachment{
@@ -81,7 +81,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 	if _, usage, err := b.Space(ctx, "a"); err != nil || usage != (store.Usage{Bytes: a.Size, Files: 1}) {
 		t.Errorf("usage: %+v, %v", usage, err)
 	}
-	key.LastUsedAt = now // noted in memory, and written down by Close
+	key.LastUsedAt = now // noted in memory, and stored by Close
 	if got, user, err := b.KeyByHash(ctx, key.Hash); err != nil || got != key || user != ada {
 		t.Errorf("key: %+v of %+v, %v", got, user, err)
 	}
@@ -272,8 +272,8 @@ func list(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-// What tests fill a store with is sound too, as every database of a test is
-// looked over in the end.
+// The store that tests fill passes a check, like every database of a test when it
+// is closed.
 func TestAFilledStoreHoldsWhatWasAskedFor(t *testing.T) {
 	const n = 2*storetest.FilesPerProduct + 1
 	b := bolt.OpenTemp(t)
@@ -395,7 +395,7 @@ func TestSnapshotIsOfOneMomentAndKeepsNobodyWaiting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The snapshot stops at its first byte until the database has grown.
+	// The snapshot blocks at its first byte until the database has grown.
 	begun, grown, written := make(chan struct{}), make(chan struct{}), make(chan error)
 	stopped := writerFunc(sync.OnceValue(func() io.Writer {
 		close(begun)
@@ -446,7 +446,7 @@ func TestSnapshotIsOfOneMomentAndKeepsNobodyWaiting(t *testing.T) {
 	}
 }
 
-// writerFunc gives a writer when there is something to write.
+// writerFunc is a writer that calls a function for its target at each write.
 type writerFunc func() io.Writer
 
 func (f writerFunc) Write(p []byte) (int, error) { return f().Write(p) }
@@ -476,7 +476,7 @@ func TestOpenRefusesADatabaseThatWasCutShort(t *testing.T) {
 	}
 }
 
-// What a disk cannot give is, to a process, like what a file has lost.
+// For a process, a page that the disk cannot read is like one that was cut off.
 func TestAPageThatCannotBeReadEndsNoProcess(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a file that is mapped cannot be cut short")
@@ -486,7 +486,7 @@ func TestAPageThatCannotBeReadEndsNoProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close() // in what state, nobody can say
+	defer b.Close() // in an unknown state
 	fill(t, b)
 	if err := os.Truncate(path, 2*4096); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// damaged is a database with one of everything in it, to be spoiled.
+// damaged is a database with an entry of every kind, to be damaged.
 type damaged struct {
 	user       store.User
 	ticket     store.Entity
@@ -174,7 +174,7 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 	}
 }
 
-// The file itself is spoiled behind bbolt's back.
+// The file itself is damaged without bbolt.
 func TestCheckFindsDamagedPages(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -192,7 +192,7 @@ func TestCheckFindsDamagedPages(t *testing.T) {
 		}, "is neither in use nor free"},
 		{"a page is of no type", func(t *testing.T, file []byte) []byte {
 			root, _ := pagesOf(file)
-			// The bucket of attachments holds so much that it has pages of its own.
+			// The bucket of attachments is large enough to have separate pages.
 			for at := 2 * os.Getpagesize(); at < len(file); at += os.Getpagesize() {
 				if at != root && binary.LittleEndian.Uint16(file[at+8:]) == 2 && strings.Contains(string(file[at:at+os.Getpagesize()]), "a long name") {
 					binary.LittleEndian.PutUint16(file[at+8:], 0)
@@ -229,8 +229,8 @@ func TestCheckFindsDamagedPages(t *testing.T) {
 	}
 }
 
-// pagesOf finds, by the newer of the two meta pages, where the pages of the
-// root bucket and of the free list begin.
+// pagesOf returns, by the newer of the two meta pages, the first pages of the root
+// bucket and of the free list.
 func pagesOf(file []byte) (root, free int) {
 	size := os.Getpagesize()
 	const txid = 16 + 48

@@ -19,7 +19,7 @@ import (
 	"attachd/store/storetest"
 )
 
-// compacting is a database of which each step of a Compact is told.
+// compacting returns a database that calls step before each step of a Compact.
 func compacting(t *testing.T, step func(string) error) (b *bolt.Store, path string) {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -35,8 +35,8 @@ func compacting(t *testing.T, step func(string) error) (b *bolt.Store, path stri
 	return b, path
 }
 
-// Another process may wait for the lock of the old file, and must not take
-// that for the database when it is let go.
+// Another process may wait for the lock of the old file, and must not take that
+// file for the database when the lock is released.
 func TestWhoWaitsForTheLockDoesNotGetTheFileThatWasReplaced(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs /proc to see that it waits")
@@ -80,13 +80,13 @@ func timesOpen(t *testing.T, path string) (n int) {
 	}
 	for _, fd := range open {
 		if to, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && to == path {
-			n++ // one that was closed meanwhile leads nowhere
+			n++ // the link of a descriptor that was closed meanwhile is dangling
 		}
 	}
 	return n
 }
 
-// A copy that is made meanwhile holds up a Compact, and not the changes.
+// A snapshot that is being written delays a Compact, but not changes.
 func TestCompactWaitsForASnapshot(t *testing.T) {
 	began := make(chan struct{})
 	b, _ := compacting(t, func(step string) error {
@@ -134,7 +134,7 @@ type writing func([]byte) (int, error)
 
 func (f writing) Write(p []byte) (int, error) { return f(p) }
 
-// Whoever reads while the files change places sees the old one to the end,
+// A transaction that reads while the file is replaced sees the old one to its end,
 // and nothing is changed before.
 func TestReadersGoOnWhileTheDatabaseIsCompacted(t *testing.T) {
 	var b *bolt.Store
@@ -208,7 +208,7 @@ func TestCompactGivesUpWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-// What is damaged is not thrown away for what can be read of it.
+// A damaged database is not replaced with what can be read of it.
 func TestADamagedDatabaseIsNotReplaced(t *testing.T) {
 	b, path := compacting(t, nil)
 	storetest.Fill(t, b, 1000)
@@ -220,7 +220,7 @@ func TestADamagedDatabaseIsNotReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := os.Getpagesize()
-	for page := 0; page < len(raw); page += size { // some of them are free
+	for page := 0; page < len(raw); page += size { // some of the pages are free
 		if bytes.Contains(raw[page:page+size], []byte("quarterly report")) {
 			copy(raw[page:], bytes.Repeat([]byte{0xff}, 16)) // its header
 		}
@@ -268,11 +268,11 @@ func TestACopyIsNotCompacted(t *testing.T) {
 
 var compactAttachments = flag.Int("compact", 20_000, "attachments in the database that BenchmarkCompact compacts")
 
-// BenchmarkCompact compacts a database in which half was deleted.
+// BenchmarkCompact compacts a database of which half was deleted.
 func BenchmarkCompact(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "attachd.db")
 	db, err := bolt.Open(path, bolt.Options{Commit: func(tx *bbolt.Tx) error {
-		tx.DB().NoSync = true // to be filled sooner
+		tx.DB().NoSync = true // to fill it faster
 		return tx.Commit()
 	}})
 	if err != nil {

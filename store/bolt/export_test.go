@@ -9,17 +9,17 @@ import (
 	"attachd/store"
 )
 
-// EncodeEntry is how an entry is kept behind its hash.
+// EncodeEntry is the stored form of an entry, without its hash.
 func EncodeEntry(e store.Entry) []byte { return e.Encode() }
 
-// OpenTemp opens a database of the test's own.
+// OpenTemp opens a new database for the test.
 func OpenTemp(t testing.TB) *Store {
 	t.Helper()
 	return OpenAt(t, filepath.Join(t.TempDir(), "attachd.db"))
 }
 
-// OpenAt opens a database that is closed when the test is done, and opened
-// once more to be looked over, as a restart would find it.
+// OpenAt opens a database that is closed when the test is done, and then opened
+// again and checked, as after a restart.
 func OpenAt(t testing.TB, path string) *Store {
 	t.Helper()
 	b := open(t, path)

@@ -28,13 +28,13 @@ var (
 	seed  = flag.Uint64("seed", 0, "of which they are; 0 takes another each time")
 )
 
-// filled is a database with every kind of record, and what is asked of it.
+// filled is a database with every kind of record, and the calls that read it.
 type filled struct {
 	path      string
 	questions map[string]func(s *bolt.Store) (any, error)
 }
 
-// fillAll makes one. The database has some pages of each larger bucket.
+// fillAll creates one. The database has several pages of each larger bucket.
 func fillAll(t *testing.T) *filled {
 	t.Helper()
 	f := &filled{path: filepath.Join(t.TempDir(), "attachd.db"), questions: map[string]func(*bolt.Store) (any, error){}}
@@ -130,7 +130,7 @@ func fillAll(t *testing.T) *filled {
 		},
 		"pending": func(s *bolt.Store) (any, error) {
 			list, err := s.StagedAfter(context.Background(), uuid.Nil, 100, 1<<20)
-			if errors.Is(err, store.ErrUnreadable) { // the others are given
+			if errors.Is(err, store.ErrUnreadable) { // the others are returned
 				err = store.ErrDamaged
 			}
 			return list, err
@@ -147,7 +147,7 @@ func (f *filled) ask(what string, i int, question func(s *bolt.Store) (any, erro
 	f.questions[fmt.Sprint(what, " ", i)] = question
 }
 
-// answers gives what the database says now, and of what it refuses to.
+// answers returns the results of all calls, and of those that are refused.
 func (f *filled) answers(t *testing.T, s *bolt.Store, readDespite func(what string, err error)) (all map[string]string) {
 	t.Helper()
 	all = map[string]string{}
@@ -162,9 +162,9 @@ func (f *filled) answers(t *testing.T, s *bolt.Store, readDespite func(what stri
 	return all
 }
 
-// TestAFlippedBitIsNeverAnAnswer turns single bits all over the file: whatever is
-// answered is what it was, nothing that was there is said not to be, and what
-// is refused is listed by a check.
+// TestAFlippedBitIsNeverAnAnswer flips single bits all over the file: each result
+// must be what it was, nothing that exists may be reported as missing, and a check
+// must list what is refused.
 func TestAFlippedBitIsNeverAnAnswer(t *testing.T) {
 	t.Parallel()
 	f := fillAll(t)
@@ -182,7 +182,7 @@ func TestAFlippedBitIsNeverAnAnswer(t *testing.T) {
 	refused, found := 0, 0
 	for range *flips {
 		bit := random.IntN(8 * len(whole))
-		for whole[bit/8] == 0 && random.IntN(8) > 0 { // most of the file is empty
+		for whole[bit/8] == 0 && random.IntN(8) > 0 { // most of the file is zeros
 			bit = random.IntN(8 * len(whole))
 		}
 		spoiled := append([]byte{}, whole...)
@@ -220,16 +220,16 @@ func TestAFlippedBitIsNeverAnAnswer(t *testing.T) {
 		if len(faults) > 0 && len(s.Damage()) == 0 {
 			t.Errorf("bit %d: a check lists %q, and nobody remembers", bit, faults)
 		}
-		if err := s.Close(); err != nil && !errors.Is(err, store.ErrDamaged) { // when keys were used can be written down no more
+		if err := s.Close(); err != nil && !errors.Is(err, store.ErrDamaged) { // the times when keys were used cannot be stored any more
 			t.Errorf("bit %d: close: %v", bit, err)
 		}
 	}
 	t.Logf("%d of the files were refused, and in %d a check found faults", refused, found)
 }
 
-// TestALostWayIsNeverAnAnswer turns the bits that lead from a page to another, so
-// that they lead to one that is whole: what the bucket had in an earlier commit,
-// or a part of what it has.
+// TestALostWayIsNeverAnAnswer flips bits of references from page to page, so that
+// they lead to another valid page: one that the bucket had in an earlier commit, or
+// a part of what it has.
 func TestALostWayIsNeverAnAnswer(t *testing.T) {
 	t.Parallel()
 	f := fillAll(t)
@@ -259,8 +259,8 @@ func TestALostWayIsNeverAnAnswer(t *testing.T) {
 	t.Logf("%d ways", tried)
 }
 
-// TestAKeyThatRotsInUseIsNeverAnAnswer turns bits of keys while the database is
-// open, which nobody has looked over since.
+// TestAKeyThatRotsInUseIsNeverAnAnswer flips bits of keys while the database is
+// open, and has not been verified since.
 func TestAKeyThatRotsInUseIsNeverAnAnswer(t *testing.T) {
 	t.Parallel()
 	f := fillAll(t)
@@ -294,7 +294,7 @@ func TestAKeyThatRotsInUseIsNeverAnAnswer(t *testing.T) {
 	t.Logf("%d questions were refused", refused)
 }
 
-// someKey gives where a byte of a key is, in any leaf.
+// someKey returns the offset of a byte of a key, in any leaf.
 func someKey(raw []byte, random *rand.Rand) (at int) {
 	size := os.Getpagesize()
 	half := func(at int) int { return int(binary.NativeEndian.Uint32(raw[at:])) }
@@ -305,14 +305,14 @@ func someKey(raw []byte, random *rand.Rand) (at int) {
 			continue
 		}
 		element := page*size + 16 + 16*random.IntN(n)
-		if half(element) == 0 { // no bucket
+		if half(element) == 0 { // not a bucket
 			return element + half(element+4) + random.IntN(half(element+8))
 		}
 	}
 }
 
-// TestABucketIsNotTakenForAnEmptyOne changes what the tree of buckets says of
-// one: entries with whole checksums are in it.
+// TestABucketIsNotTakenForAnEmptyOne changes entries of the tree of buckets: the
+// buckets have entries with valid checksums.
 func TestABucketIsNotTakenForAnEmptyOne(t *testing.T) {
 	t.Parallel()
 	f := fillAll(t)
@@ -342,7 +342,7 @@ func TestABucketIsNotTakenForAnEmptyOne(t *testing.T) {
 	}
 }
 
-// topOf gives the page where the tree of buckets begins.
+// topOf returns the root page of the tree of buckets.
 func topOf(t *testing.T, path string) (id uint64) {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true})
@@ -355,7 +355,7 @@ func topOf(t *testing.T, path string) (id uint64) {
 	return id
 }
 
-// answersNow gives what the file says, nothing when it is refused.
+// answersNow returns the results for the file, none when it is refused.
 func (f *filled) answersNow(t *testing.T) map[string]string {
 	t.Helper()
 	s, err := bolt.Open(f.path, bolt.Options{ReadOnly: true})
@@ -372,8 +372,8 @@ func (f *filled) answersNow(t *testing.T) map[string]string {
 	return all
 }
 
-// waysToWholePages gives the bits of the ids of pages, in branches and of the
-// roots of buckets, that lead to another branch or leaf when they are turned.
+// waysToWholePages returns the bits of page ids, in branches and in the roots of
+// buckets, that lead to another branch or leaf when they are flipped.
 func waysToWholePages(raw []byte, size int, from uint64) iter.Seq2[int, byte] {
 	number := func(at int) uint64 { return binary.NativeEndian.Uint64(raw[at:]) }
 	half := func(at int) int { return int(binary.NativeEndian.Uint32(raw[at:])) }
@@ -388,7 +388,7 @@ func waysToWholePages(raw []byte, size int, from uint64) iter.Seq2[int, byte] {
 			at := element + 8
 			if raw[page+8] == 2 { // a leaf
 				at = element + half(element+4) + half(element+8)
-				if half(element) != 1 || number(at) == 0 { // no bucket, or one within the page
+				if half(element) != 1 || number(at) == 0 { // not a bucket, or one within the page
 					continue
 				}
 			}

@@ -14,8 +14,8 @@ import (
 	"attachd/store/bolt/pages"
 )
 
-// spoil has do change the file while the committer does nothing, and gives what
-// was in it before, and what is in it then.
+// spoil makes do change the file while the committer is idle, and returns the bytes
+// of the file before and after.
 func (l *logged) spoil(do func(whole []byte) error) (whole, spoiled []byte) {
 	l.t.Helper()
 	c := &change{done: make(chan error, 1), readOpen: func(*dbfile.Tx) (err error) {
@@ -49,9 +49,9 @@ func overwrite(path string, data []byte) error {
 	return errors.Join(err, file.Close())
 }
 
-// Whoever writes to the file of an open database does not get an answer from
-// what is there now, nor anything written into it. With its bytes it comes back
-// to life, and has what was acknowledged before.
+// When another process has overwritten the file of an open database, its bytes are
+// neither read nor written. When the old bytes are back, the database works again,
+// and has what was acknowledged before.
 func TestAFileThatIsNotWhatWasCommittedIsNeitherReadNorWritten(t *testing.T) {
 	t.Parallel()
 	const pageShort = "a byte short"
@@ -107,7 +107,7 @@ func TestAFileThatIsNotWhatWasCommittedIsNeitherReadNorWritten(t *testing.T) {
 					}
 					return do(l, bytes.Clone(whole))
 				})
-				if l.wantRefused(); name != pageShort { // whose other pages can be read
+				if l.wantRefused(); name != pageShort { // its other pages can be read
 					l.wantUnread()
 				}
 				if !bytes.Equal(spoiled, l.contents()) {
@@ -119,7 +119,8 @@ func TestAFileThatIsNotWhatWasCommittedIsNeitherReadNorWritten(t *testing.T) {
 	}
 }
 
-// wantUnread asks for what is in the database and what is in the log only.
+// wantUnread reads what is in the database and what is in the log only, which must
+// fail.
 func (l *logged) wantUnread() {
 	l.t.Helper()
 	ctx := l.t.Context()
@@ -133,7 +134,7 @@ func (l *logged) wantUnread() {
 	}
 }
 
-// wantRefused asks for changes.
+// wantRefused makes changes, which must fail.
 func (l *logged) wantRefused() {
 	l.t.Helper()
 	ctx := l.t.Context()
@@ -148,7 +149,7 @@ func (l *logged) wantRefused() {
 	}
 }
 
-// lastMeta is the meta page of the last commit, and how long a page is.
+// lastMeta returns the meta page of the last commit, and the size of a page.
 func lastMeta(whole []byte) (meta pages.Meta, size int) {
 	size = os.Getpagesize()
 	for at := pages.HeaderSize; at < 2*size; at += size {
@@ -159,7 +160,7 @@ func lastMeta(whole []byte) (meta pages.Meta, size int) {
 	return meta, size
 }
 
-// cutByOne leaves out the last byte that the last commit says is there.
+// cutByOne removes the last byte of the length that the last commit gives the file.
 func cutByOne(l *logged) error {
 	last, size := lastMeta(l.contents())
 	return os.Truncate(l.path, int64(last.Pages())*int64(size)-1)
@@ -172,7 +173,7 @@ func loseCommit(l *logged, whole []byte) error {
 	return overwrite(l.path, whole)
 }
 
-// newDatabase is one of another installation.
+// newDatabase returns the file of another installation.
 func newDatabase(t *testing.T) []byte {
 	other := newLogged(t)
 	if err := other.Store.Close(); err != nil {

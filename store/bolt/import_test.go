@@ -19,8 +19,8 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// importingStore is a database whose imports have batches of 16, and what a crash
-// leaves before the first commit and after each.
+// importingStore is a database whose imports have batches of 16, with the files
+// that a crash would leave before the first commit and after each.
 type importingStore struct {
 	*Store
 	crashes []string // copies of the database
@@ -51,7 +51,7 @@ func (i *importingStore) copy(t *testing.T) string {
 	return to
 }
 
-// catalog is n objects of every kind, in no order but that of their kinds.
+// catalog returns n objects of every kind, sorted only by kind.
 func catalog(n int) (objects []store.Object) {
 	var users, spaces, members, entities, comments []store.Object
 	for i := range n {
@@ -67,7 +67,7 @@ func catalog(n int) (objects []store.Object) {
 	return slices.Concat(users, spaces, members, entities, comments)
 }
 
-// holds says how many of the objects are there as they were put.
+// holds returns how many of the objects are stored as they were put.
 func (b *Store) holds(t *testing.T, objects []store.Object) (n int) {
 	t.Helper()
 	for _, o := range objects {
@@ -96,7 +96,7 @@ func (b *Store) holds(t *testing.T, objects []store.Object) (n int) {
 	return n
 }
 
-// auditOf gives the actions in the audit log, in their order.
+// auditOf returns the actions in the audit log, in order.
 func (b *Store) auditOf(t *testing.T) (actions []string) {
 	t.Helper()
 	list, err := b.Entries(t.Context(), 0, 100000)
@@ -109,8 +109,8 @@ func (b *Store) auditOf(t *testing.T) (actions []string) {
 	return actions
 }
 
-// Wherever the power goes, an import is there as a whole at the next start,
-// with every entry in the audit log, or nothing of it is.
+// Whenever the power fails, at the next start an import is complete, with every
+// entry in the audit log, or nothing of it is there.
 func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
 	i := newImporting(t)
 	const users = 10
@@ -159,7 +159,7 @@ func TestAnImportIsWholeOrNotAtAllAfterACrash(t *testing.T) {
 	}
 }
 
-// faultsOfCopy looks over a copy without changing it.
+// faultsOfCopy checks a copy without changing it.
 func faultsOfCopy(t *testing.T, path string) []string {
 	t.Helper()
 	b, err := Open(path, Options{ReadOnly: true})
@@ -173,8 +173,8 @@ func faultsOfCopy(t *testing.T, path string) []string {
 	return faults
 }
 
-// What would make an import wrong that is under way waits for its end, and is
-// judged by what is there then.
+// Changes that would invalidate an import under way wait for its end, and are
+// checked against its result.
 func TestChangesOfTheDirectoryWaitForAnImport(t *testing.T) {
 	i := newImporting(t)
 	if _, err := i.Put(t.Context(), store.Space{Slug: "b"}, store.User{ID: uuid.UUID{15: 1}}); err != nil {
@@ -219,7 +219,7 @@ func TestChangesOfTheDirectoryWaitForAnImport(t *testing.T) {
 	}
 }
 
-// An import that is refused, or given up before it is decided, leaves nothing.
+// An import that is refused, or cancelled before it is decided, leaves nothing.
 func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
 	i := newImporting(t)
 	objects := catalog(30)
@@ -229,7 +229,7 @@ func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
 	}
 	commits := 0
 	i.committer.opts.Commit = func(tx *bbolt.Tx) error {
-		if commits++; commits > 2 && commits <= 2+1+dbfile.FullTries { // the third, whenever it is tried again
+		if commits++; commits > 2 && commits <= 2+1+dbfile.FullTries { // the third, and its retries
 			return fmt.Errorf("no room: %w", durable.FullErrors[0])
 		}
 		return tx.Commit()
@@ -248,7 +248,7 @@ func TestAnImportThatIsNotMadeLeavesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkPutMany is what each of many objects costs.
+// BenchmarkPutMany measures the cost of each of many objects.
 func BenchmarkPutMany(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

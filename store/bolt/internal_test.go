@@ -197,7 +197,7 @@ func TestUseOfKeysIsWrittenDownWithinAMinute(t *testing.T) {
 		key := newKey(t, b)
 		at := time.Now()
 		b.TouchKey(key.ID, at)
-		b.TouchKey(uuid.New(), at) // of nobody, as after a revocation
+		b.TouchKey(uuid.New(), at) // of a key that does not exist, as after a revocation
 
 		time.Sleep(touchInterval + time.Second)
 		synctest.Wait()
@@ -216,8 +216,8 @@ func TestUseOfKeysIsWrittenDownWithinAMinute(t *testing.T) {
 	})
 }
 
-// writeTouched has the committer do what it does each minute. It looks after the
-// log meanwhile, whenever that is due.
+// writeTouched makes the committer store the times when keys were used, as it does
+// each minute, and commits the log meanwhile, whenever that is due.
 func (b *Store) writeTouched(t *testing.T) error {
 	return b.handIn(t.Context(), &change{done: make(chan error, 1), instead: b.committer.flushTouched})
 }
@@ -267,7 +267,7 @@ func TestReaderFromBeforeAFlushSeesTheUse(t *testing.T) {
 	at := time.Unix(1e9, 0).UTC()
 	b.TouchKey(key.ID, at)
 	err := b.file.View(func(tx *dbfile.Tx) error {
-		// As flushTouched does at its end. What it commits is not in tx.
+		// As flushTouched does at its end. The times that it commits are not in tx.
 		b.touched.flushed(b.touched.toWrite())
 		if got, err := b.lastUse(tx, key.ID); err != nil || got != at {
 			t.Errorf("last use: %v, %v", got, err)
@@ -328,8 +328,8 @@ func TestAChangeThatFindsTheDiskFullIsTriedOnceMoreWhenThereIsRoom(t *testing.T)
 	}
 }
 
-// Comments that were put before they had numbers are in the order of their ids,
-// and have numbers in this order from the next comment of the ticket on.
+// Comments that were put before they had numbers are in the order of their ids, and
+// get numbers in this order when the next comment of the ticket is put.
 func TestCommentsOfOlderDatabasesKeepTheirOrder(t *testing.T) {
 	b := OpenTemp(t)
 	user := store.User{ID: uuid.New(), FullName: "Ada"}

@@ -18,7 +18,7 @@ import (
 
 var tellingOrigin = store.Origin{Time: time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)}
 
-// posting is a database in which attachments can be created and told of.
+// posting returns a function that creates attachments with events.
 func posting(t *testing.T, b *Store) (tell func(n int) []uuid.UUID, space string) {
 	t.Helper()
 	user, product := uuid.New(), store.Parent{Kind: store.Product, ID: uuid.New()}
@@ -67,7 +67,7 @@ func wantPosted(t *testing.T, b *Store, events []uuid.UUID, dead ...uuid.UUID) {
 	}
 }
 
-// A receiver may be gone for a month.
+// A receiver may be down for a month.
 func TestTheOutboxIsBounded(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "attachd.db")
@@ -160,7 +160,7 @@ func TestAFailedCommitTellsNothing(t *testing.T) {
 	}
 	wantPosted(t, b, ids)
 	if err := b.Close(); err != nil {
-		t.Log(err) // a store that has failed says so
+		t.Log(err) // a store that has failed returns an error
 	}
 	b = OpenAt(t, path)
 	wantPosted(t, b, ids)

@@ -16,7 +16,7 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// toldOf gives the attachments that the outbox tells of, in its order.
+// toldOf returns the attachments of the events in the outbox, in order.
 func (b *Store) toldOf(t *testing.T) (all []string) {
 	t.Helper()
 	list, err := b.Events(t.Context(), 0, 100000)
@@ -29,7 +29,7 @@ func (b *Store) toldOf(t *testing.T) (all []string) {
 	return all
 }
 
-// removeAll removes what deletions have left.
+// removeAll calls Remove until nothing is left.
 func (b *Store) removeAll(t *testing.T) {
 	t.Helper()
 	for more := true; more; {
@@ -40,9 +40,9 @@ func (b *Store) removeAll(t *testing.T) {
 	}
 }
 
-// Wherever the power goes, what was deleted with a space is all there at the
-// next start, or nothing of it is seen and the removal goes on to its end, with
-// an entry and an event of each attachment.
+// Whenever the power fails, at the next start everything that was deleted with a
+// space is still there, or nothing of it is visible and the removal continues to
+// its end, with an entry and an event for each attachment.
 func TestARemovalGoesOnAfterACrash(t *testing.T) {
 	i := newImporting(t)
 	objects := catalog(10)
@@ -112,7 +112,7 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 	}
 }
 
-// wantNothingOf looks for what is left of a space.
+// wantNothingOf fails if anything of a space is left.
 func (b *Store) wantNothingOf(t *testing.T, when, space string) {
 	t.Helper()
 	err := b.viewCommitted(t.Context(), func(tx *dbfile.Tx) error {
@@ -138,8 +138,8 @@ func (b *Store) wantNothingOf(t *testing.T, when, space string) {
 	}
 }
 
-// BenchmarkDeleteEntity deletes a product with many attachments, and says how
-// long anybody else waited for a part of it, and what a part allocated.
+// BenchmarkDeleteEntity deletes a product with many attachments, and reports how
+// long other changes waited for a batch, and what a batch allocated.
 func BenchmarkDeleteEntity(b *testing.B) {
 	const n = 200_000
 	for b.Loop() {

@@ -9,8 +9,8 @@ import (
 	"attachd/store/bolt"
 )
 
-// A search by time reads the entries of that time and few others, in a log
-// whose clock was wrong now and then.
+// A search by time reads the entries of that time and few others, in a log whose
+// clock was sometimes wrong.
 func TestAnOldEntryEndsTheSearchInItsRun(t *testing.T) {
 	b, err := bolt.Open(filepath.Join(t.TempDir(), "attachd.db"), bolt.Options{})
 	must(t, err)
@@ -23,10 +23,10 @@ func TestAnOldEntryEndsTheSearchInItsRun(t *testing.T) {
 		must(t, b.Probe(t.Context()))
 	}
 	record(start, 100)                    // 1 to 100
-	record(start.AddDate(12, 0, 0), 10)   // to 110: ahead, and of the same run
+	record(start.AddDate(12, 0, 0), 10)   // to 110: in the future, and of the same run
 	record(start.AddDate(0, 0, 5), 100)   // to 210: a run from 111
 	record(start.AddDate(-56, 0, 0), 10)  // to 220: a run from 211
-	record(start.AddDate(0, 0, 10), 1000) // to 1220: in order after that
+	record(start.AddDate(0, 0, 10), 1000) // to 1220: in order again
 	runs, err := b.AuditRuns(t.Context())
 	must(t, err)
 	if len(runs) != 3 || runs[0].First != 1 || runs[1].First != 111 || runs[2].First != 211 {
@@ -37,10 +37,10 @@ func TestAnOldEntryEndsTheSearchInItsRun(t *testing.T) {
 		from   uint64
 		before uint64
 	}{
-		{start.AddDate(0, 0, 40), 800, 111}, // those that were ahead may be of that time
+		{start.AddDate(0, 0, 40), 800, 111}, // those with a future time may be of that time
 		{start.AddDate(0, 0, 6), 215, 211},  // and so may those of the run before
-		{start.AddDate(0, 0, 6), 120, 120},  // by less than a request may take: no end
-		{start.AddDate(13, 0, 0), 1220, 1},  // none is
+		{start.AddDate(0, 0, 6), 120, 120},  // older by less than LongestRequest: does not end the search
+		{start.AddDate(13, 0, 0), 1220, 1},  // there is none
 		{start.AddDate(0, 0, 8), 115, 111},
 	} {
 		list, err := b.EntriesBefore(t.Context(), c.from+1, 1)
@@ -49,7 +49,7 @@ func TestAnOldEntryEndsTheSearchInItsRun(t *testing.T) {
 			t.Errorf("since %v, from %d on, the search goes on before %d, not %d", c.since, c.from, got, c.before)
 		}
 	}
-	// What has been removed has no runs.
+	// Removed entries have no runs.
 	_, err = b.PruneAudit(t.Context(), 0, time.Hour, 10_000)
 	must(t, err)
 	record(start.AddDate(0, 0, 60), 5)
@@ -61,7 +61,7 @@ func TestAnOldEntryEndsTheSearchInItsRun(t *testing.T) {
 	}
 }
 
-// A clock that is set back without end makes no list without end.
+// Setting back the clock repeatedly does not make an unbounded list.
 func TestTheRunsOfTheAuditLogAreBounded(t *testing.T) {
 	b, err := bolt.Open(filepath.Join(t.TempDir(), "attachd.db"), bolt.Options{})
 	must(t, err)

@@ -15,14 +15,14 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// housed is a database with a product to upload to.
+// housed returns a database with a product to upload to.
 func housed(t testing.TB, path string) (b *Store, file func(content []byte) store.Attachment) {
 	t.Helper()
 	b = OpenAt(t, path)
 	return b, house(t, b)
 }
 
-// house makes the product.
+// house creates the product.
 func house(t testing.TB, b *Store) (file func(content []byte) store.Attachment) {
 	t.Helper()
 	ada := store.User{ID: uuid.New()}
@@ -91,7 +91,7 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 	}
 }
 
-// The pages of what was settled are used again.
+// The pages of flushed contents are reused.
 func TestTheDatabaseDoesNotGrowByWhatHasWaited(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "attachd.db")
@@ -129,8 +129,8 @@ func TestTheDatabaseDoesNotGrowByWhatHasWaited(t *testing.T) {
 	}
 }
 
-// BenchmarkCreatePending commits records of 10 KB contents one after the other,
-// and flushes them as a server does.
+// BenchmarkCreatePending commits records with contents of 10 KB one after the
+// other, and flushes them as a server does.
 func BenchmarkCreatePending(b *testing.B) {
 	records, file := housed(b, filepath.Join(b.TempDir(), "attachd.db"))
 	content := make([]byte, 10<<10)

@@ -39,7 +39,7 @@ func TestTotalsAreCountedALittleAtATime(t *testing.T) {
 	if rests != 2 {
 		t.Errorf("it rested %d times, want once for the records and once for the contents", rests)
 	}
-	// Whoever rests may find that it has to stop.
+	// rest may end the context.
 	ctx, stop := context.WithCancel(t.Context())
 	if _, err := b.Totals(ctx, func(time.Duration) { stop() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)

@@ -31,14 +31,14 @@ type logged struct {
 	file    func(content []byte) store.Attachment
 	commits atomic.Int64
 	records atomic.Int64
-	fails   atomic.Pointer[error] // what every commit fails with
-	logs    atomic.Pointer[error] // what every record fails with
-	late    atomic.Pointer[error] // the same, when it is written
+	fails   atomic.Pointer[error] // the error of every commit
+	logs    atomic.Pointer[error] // the error of every record
+	late    atomic.Pointer[error] // the same, after it was written
 	told    atomic.Int64          // how often the log failed
 	made    []store.Attachment    // acknowledged
 }
 
-// newLogged makes one of which the log has been made and is used.
+// newLogged creates one whose log has been created and is used.
 func newLogged(t *testing.T) *logged {
 	t.Helper()
 	l := &logged{t: t, path: filepath.Join(t.TempDir(), "attachd.db")}
@@ -68,7 +68,7 @@ func newLogged(t *testing.T) *logged {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Store.Close() }) // most tests have let it fail
+	t.Cleanup(func() { _ = l.Store.Close() }) // most tests have made it fail
 	l.file = house(t, l.Store)
 	l.upload("the first")
 	if err := l.Probe(t.Context()); err != nil {
@@ -81,7 +81,7 @@ func (l *logged) create(content string) error {
 	buffer := []byte(content)
 	a := l.file(buffer)
 	err := l.CreateStaged(store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, nil, "")
-	clear(buffer) // whoever uploads next writes there
+	clear(buffer) // the next upload reuses the buffer
 	if err == nil {
 		l.made = append(l.made, a)
 	}
@@ -97,7 +97,7 @@ func (l *logged) upload(contents ...string) {
 	}
 }
 
-// failCommits lets no commit come through any more, as if the disk were gone.
+// failCommits makes all commits fail, as if the disk were gone.
 func (l *logged) failCommits(err error) {
 	if err == nil {
 		l.fails.Store(nil)
@@ -106,7 +106,7 @@ func (l *logged) failCommits(err error) {
 	l.fails.Store(&err)
 }
 
-// crash leaves everything as a killed process would, and gives a copy of it.
+// crash leaves the files as a killed process would, and returns a copy.
 func (l *logged) crash() (path string) {
 	l.t.Helper()
 	l.failCommits(syscall.EIO)
@@ -114,7 +114,7 @@ func (l *logged) crash() (path string) {
 	for from, to := range map[string]string{l.path: path, logOf(l.path): logOf(path)} {
 		data, err := os.ReadFile(from)
 		if errors.Is(err, os.ErrNotExist) && from == logOf(l.path) {
-			continue // it has been given up on a full disk
+			continue // it has been removed on a full disk
 		}
 		if err != nil {
 			l.t.Fatal(err)
@@ -126,8 +126,8 @@ func (l *logged) crash() (path string) {
 	return path
 }
 
-// wantAll says that all that was acknowledged is there, and that the database
-// is what it should be.
+// wantAll fails unless all acknowledged attachments are there, and the database
+// passes a check.
 func (l *logged) wantAll(b *Store) {
 	l.t.Helper()
 	l.want(b, l.made)
@@ -244,13 +244,13 @@ func TestWhatIsInTheLogIsSeenAtOnce(t *testing.T) {
 	}
 }
 
-// Of a record that was being written when the power went, some sectors may be
-// what was there before. What comes before the record was acknowledged.
+// Of a record that was being written when the power failed, some sectors may be
+// old. The records before it were acknowledged.
 func TestARecordThatIsNotWholeIsPassedOver(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
 	l.upload("of an earlier commit " + strings.Repeat("x", 3*logBlock))
-	if err := l.Probe(t.Context()); err != nil { // the log begins at its start again
+	if err := l.Probe(t.Context()); err != nil { // the log is overwritten from its beginning
 		t.Fatal(err)
 	}
 	before := readFile(t, logOf(l.path))
@@ -282,8 +282,8 @@ func TestARecordThatIsNotWholeIsPassedOver(t *testing.T) {
 	}
 }
 
-// A log that was damaged after its records were acknowledged takes none of them
-// away without a word.
+// Damage of a log after its records were acknowledged removes none of them
+// silently.
 func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
@@ -314,7 +314,7 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	if refused == 0 {
 		t.Error("no bit was noticed")
 	}
-	// Without it, what is in the database is there.
+	// Without the log, the changes in the database are there.
 	if err := os.Remove(logOf(path)); err != nil {
 		t.Fatal(err)
 	}
@@ -328,7 +328,8 @@ const (
 	logUsed   = 2 << 20 // bytes of the file that records may fill
 )
 
-// lastRecord is where it begins in a log that began at its start.
+// lastRecord returns the offset of the last record in a log that began at its
+// start.
 func lastRecord(log []byte) (at int) {
 	header := log[:32] // epoch and base
 	for next, last := 0, uint64(0); ; last++ {
@@ -350,7 +351,7 @@ func readFile(t *testing.T, path string) []byte {
 	return content
 }
 
-// withLog is a copy of a database with another log.
+// withLog returns a copy of a database with another log.
 func withLog(t *testing.T, path string, log []byte) string {
 	t.Helper()
 	copied := filepath.Join(t.TempDir(), "attachd.db")
@@ -360,10 +361,10 @@ func withLog(t *testing.T, path string, log []byte) string {
 	return copied
 }
 
-// A log is good for the state of the database that it was written for.
+// A log fits only the state of the database that it was written for.
 func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
 	t.Parallel()
-	// put puts a copy in the place of a database, as a person may do.
+	// put replaces a database with a copy, as a person may do.
 	put := func(t *testing.T, copied []byte, path string) *Store {
 		t.Helper()
 		if err := os.WriteFile(path, copied, 0o600); err != nil {
@@ -408,7 +409,7 @@ func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
 			l.failCommits(syscall.EIO)
 			l.upload("two")
 			path := l.crash()
-			b, err := Open(path, Options{}) // which makes it one
+			b, err := Open(path, Options{}) // it takes the database over
 			if err := errors.Join(err, b.Close()); err != nil {
 				t.Fatal(err)
 			}
@@ -443,8 +444,8 @@ func TestAStopLeavesNoLog(t *testing.T) {
 	}
 }
 
-// An upload may be in the log although writing there failed. When it is refused
-// then, it stays so.
+// An upload may be in the log although the write failed. When it is refused then,
+// it must not come back.
 func TestARefusedUploadDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
@@ -466,7 +467,7 @@ func TestWhatIsRefusedIsNotWrittenDown(t *testing.T) {
 	l := newLogged(t)
 	l.upload("one")
 	a := l.file([]byte("one"))
-	a.ID = l.made[1].ID // which is taken
+	a.ID = l.made[1].ID // the id is taken
 	records, commits := l.records.Load(), l.commits.Load()
 	ctx := store.WithEntry(t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", Outcome: "done"})
 	if err := l.CreateStaged(ctx, a, []byte("one"), nil, ""); !errors.Is(err, store.ErrConflict) {
@@ -480,8 +481,7 @@ func TestWhatIsRefusedIsNotWrittenDown(t *testing.T) {
 	}
 }
 
-// A file that became short under a server that goes on fails, and hangs
-// nobody.
+// When a file becomes short under a running server, calls fail, and none hangs.
 func TestADatabaseThatCannotBeReadHangsNobody(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
@@ -523,7 +523,7 @@ func TestTheLogBeginsAgainWhenItIsFull(t *testing.T) {
 	l.wantAll(OpenAt(t, l.crash()))
 }
 
-// Whatever becomes of the log, what is acknowledged is there after a crash.
+// Whatever happens to the log, acknowledged uploads are there after a crash.
 func TestWithoutALogUploadsAreCommitted(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
@@ -542,8 +542,8 @@ func TestWithoutALogUploadsAreCommitted(t *testing.T) {
 	l.wantAll(OpenAt(t, l.crash()))
 }
 
-// A commit that finds no room leaves what is in the log for a later one. The
-// change that it was made for is refused; what was acknowledged is not.
+// A commit that finds no room leaves the changes in the log for a later one. The
+// change that it was made for is refused; acknowledged changes stay.
 func TestWhatIsInTheLogOutlastsAFullDisk(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
@@ -563,8 +563,8 @@ func TestWhatIsInTheLogOutlastsAFullDisk(t *testing.T) {
 	l.wantAll(OpenAt(t, l.crash()))
 }
 
-// When nobody knows what a commit did, nothing can be changed before the next
-// start, but all that was acknowledged can be read.
+// When the outcome of a commit is unknown, nothing can be changed before the next
+// start, but all acknowledged changes can be read.
 func TestWhatIsOnlyInTheLogCanBeReadWhenACommitFailed(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)

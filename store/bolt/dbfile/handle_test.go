@@ -13,17 +13,17 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// A page that cannot be read when the file has just been looked at leaves bbolt's
-// locks held: somebody has to be told before everybody waits for them.
+// A page that becomes unreadable just after the file was checked leaves bbolt's
+// locks held: Lost must be called before all other calls wait for them.
 func TestWhereTheDatabaseKeepsItsLocksTheProcessIsToldToEnd(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "attachd.db")
 	var told error
-	f, err := Open(path, Options{LockTimeout: time.Second, Lost: func(err error) { told = err }}) // never closed: that would wait, too
+	f, err := Open(path, Options{LockTimeout: time.Second, Lost: func(err error) { told = err }}) // never closed: that would block, too
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.current.Load().unmap(); err != nil { // as if the file were cut after the look
+	if err := f.current.Load().unmap(); err != nil { // as if the file were truncated after the check
 		t.Fatal(err)
 	}
 	if err := os.Truncate(path, 0); err != nil {
@@ -35,8 +35,8 @@ func TestWhereTheDatabaseKeepsItsLocksTheProcessIsToldToEnd(t *testing.T) {
 	}
 }
 
-// A look takes both meta pages one after the other; between the two, any number
-// of commits may be made.
+// A check reads both meta pages one after the other; between the two, any number of
+// commits may be made.
 func TestCommitsDuringALookAreNoOverwriting(t *testing.T) {
 	f, err := Open(filepath.Join(t.TempDir(), "attachd.db"), Options{LockTimeout: time.Second})
 	if err != nil {

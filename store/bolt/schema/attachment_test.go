@@ -51,7 +51,7 @@ func TestDamagedRecordsAreErrors(t *testing.T) {
 	}
 }
 
-// What can be read can be written and read again.
+// Whatever can be decoded can be encoded and decoded again.
 // ASVS 1.2.4
 func FuzzDecodeRecord(f *testing.F) {
 	for _, a := range someRecords() {

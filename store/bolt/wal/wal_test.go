@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// replayed remembers what is replayed into it.
+// replayed is a Target that records what is replayed.
 type replayed []string
 
 func (r *replayed) HasBucket(name []byte) bool { return len(name) > 0 }
@@ -55,8 +55,8 @@ func newLog(t *testing.T) *Log {
 	return l
 }
 
-// recovered is what a start replays that finds the database at a base, with what
-// it stored of the epoch.
+// recovered returns what a start replays that finds the database at base, and
+// stored as its epoch.
 func recovered(t *testing.T, path string, stored []byte, base int) ([]string, error) {
 	t.Helper()
 	l, err := Open(path, stored, Options{})
@@ -112,8 +112,8 @@ func TestAFullLogTakesNothingUntilACommit(t *testing.T) {
 	}
 }
 
-// Earlier versions of attachd wrote records without sectors. One that crashed
-// left such a log, which the next start takes.
+// Earlier versions of attachd wrote records without sectors. One that crashed left
+// such a log, which the next start reads.
 func TestALogWithoutSectorsIsRead(t *testing.T) {
 	l := newLog(t)
 	stored := bytes.Clone(l.epoch[:]) // without a layout
@@ -139,8 +139,8 @@ func TestALogWithoutSectorsIsRead(t *testing.T) {
 	}
 }
 
-// A bit that turned in a record that was acknowledged does not take it away
-// without an error.
+// A flipped bit in an acknowledged record is an error, and does not remove the
+// record silently.
 func TestADamagedRecordIsAnError(t *testing.T) {
 	l := newLog(t)
 	stored := append(l.epoch[:], layout...)
@@ -153,7 +153,7 @@ func TestADamagedRecordIsAnError(t *testing.T) {
 	}
 	for bit := 0; bit < 8*(2*blockSize+2*sectorSize); bit += 997 {
 		if bit/8%blockSize >= 2*sectorSize {
-			continue // behind a record
+			continue // after the end of a record
 		}
 		whole[bit/8] ^= 1 << (bit % 8)
 		path := filepath.Join(t.TempDir(), "log")
