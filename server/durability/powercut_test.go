@@ -420,7 +420,7 @@ func stepID(n int) string { return fmt.Sprintf("step-%d.", n) }
 func (s *story) put(t *testing.T, path, body string) {
 	t.Helper()
 	s.do(t, "put "+path, "PUT", path, body, func(a answer) {
-		if i := bytes.IndexByte(a.body, '"'); i > 0 { // what a GET answers may tell more after it
+		if i := bytes.IndexByte(a.body, '"'); i > 0 { // the answer to a GET may have more fields after it
 			s.world[question{path, ""}] = reply{200, strings.TrimRight(string(a.body[i:]), "}\n")}
 		}
 	})

@@ -78,7 +78,7 @@ func TestVolumesOfContainers(t *testing.T) {
 			if said := server.stderr(); c.warns == "" && strings.Contains(said, "every user") || !strings.Contains(said, c.warns) {
 				t.Errorf("it says %s", said)
 			}
-			// Kubernetes does this at each mount (fsGroup).
+			// Kubernetes does this at each mount.
 			walk(t, dir, func(path string, info fs.FileInfo) {
 				check(t, os.Lchown(path, -1, service))
 				mode := info.Mode() | 0o660

@@ -100,11 +100,11 @@ func TestNothingDialsOut(t *testing.T) {
 	}
 }
 
-// What reads a body or a query as net/http likes, with its own limits and
+// formParsers read a body or a query by net/http's rules, with its limits and
 // temporary files.
 var formParsers = []string{"ParseForm", "ParseMultipartForm", "MultipartReader", "FormFile", "FormValue", "PostForm", "PostFormValue", "MultipartForm"}
 
-// A body is read by our own reader alone, which has its limits.
+// A body is read only by attachd's reader, which has its limits.
 // CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func TestNoBodyIsParsedAsAForm(t *testing.T) {
 	t.Parallel()
@@ -118,7 +118,7 @@ func TestNoBodyIsParsedAsAForm(t *testing.T) {
 	})
 }
 
-// Nobody can build it with a Go that has them.
+// attachd cannot be built with a version of Go that has known vulnerabilities.
 // ASVS 15.1.1, 15.1.2, 15.2.1; CVE-2026-56853, CVE-2025-61726, CVE-2026-42504, CVE-2025-58186,
 // CVE-2025-22871, CVE-2026-39822, CVE-2026-42507
 func TestTheLeastGoHasNoKnownHoles(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// Log rotation and service managers send SIGHUP: requests are not affected.
+// Log rotation and requests for a reload send SIGHUP: no transfer is affected.
 func TestSIGHUPCutsNothing(t *testing.T) {
 	t.Parallel()
 	cert := newCertificate(t, t.TempDir(), "first.example")

@@ -11,7 +11,7 @@
 //	go run ./server/load -profile DIR        CPU profiles of the server
 //	go run ./server/load -grow               as the store grows
 //
-// The table goes to standard output, what happens meanwhile to standard error.
+// The table is written to standard output, progress to standard error.
 package main
 
 import (

@@ -146,7 +146,7 @@ func (p *process) processor() (sum time.Duration) {
 // settleDown waits until the process has finished its work after a start, such as a
 // snapshot, which would affect the measurement.
 func (p *process) settleDown() error {
-	quiet := 0 // seconds with little processor time; for fewer than three it may wait for the disk
+	quiet := 0 // seconds with little processor time; in fewer than 3 it may only wait for the disk
 	for begun := time.Now(); time.Since(begun) < 10*patience; {
 		before := p.processor()
 		time.Sleep(time.Second)

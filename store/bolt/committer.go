@@ -184,9 +184,9 @@ func (cm *committer) perform(changes ...*change) {
 	}
 }
 
-// inPlaceFor calls InPlace for changes that are to be acknowledged. Changes in the
-// write-ahead log were checked already, and are committed to where a backup finds
-// them.
+// inPlaceFor calls InPlace for changes that are to be acknowledged. A commit of the
+// write-ahead log has none: its changes were acknowledged already, and are in the
+// file now, where a backup finds them.
 func (cm *committer) inPlaceFor(changes []*change) error {
 	if !slices.ContainsFunc(changes, func(c *change) bool { return !c.commitsLog }) {
 		return nil

@@ -85,8 +85,8 @@ func TestTheOutboxIsBounded(t *testing.T) {
 	wantPosted(t, b, second[1:], append(first[3:], second[0])...)
 }
 
-// ten thousand deletions at once do not hold more than the deletions
-// themselves do.
+// Each commit of ten thousand deletions with events allocates a bounded amount of
+// memory.
 // It is not parallel: what is allocated is counted for the whole process.
 func TestManyDeletionsAreToldInBoundedCommits(t *testing.T) {
 	const n, room = 10_000, 40 << 20

@@ -409,7 +409,7 @@ func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
 			l.failCommits(syscall.EIO)
 			l.upload("two")
 			path := l.crash()
-			b, err := Open(path, Options{}) // it takes the database over
+			b, err := Open(path, Options{}) // without Log, it becomes a copy
 			if err := errors.Join(err, b.Close()); err != nil {
 				t.Fatal(err)
 			}

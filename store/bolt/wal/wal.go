@@ -136,9 +136,9 @@ func (l *Log) Recover(base int) error {
 	return l.read(base)
 }
 
-// Ready says whether a batch can be written to the log. When a batch is about to be
-// written first, it creates the file and returns false: that batch is committed to
-// the database, to store the epoch there.
+// Ready says whether a batch can be written to the log. For the first batch, it
+// creates the file and returns false: that batch is committed to the database, to
+// store the epoch there.
 func (l *Log) Ready() bool {
 	if l.path == "" || l.failed {
 		return false
