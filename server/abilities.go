@@ -7,21 +7,20 @@ import (
 	"attachd/store"
 )
 
-// Abilities are what a storage can do beyond the promises that every storage
-// keeps. Those that it lacks are nil, and what needs them is refused with
-// notWithThisStorage, or left out.
+// Abilities are the optional features of a storage. One that the storage lacks is nil,
+// and what needs it is refused with notWithThisStorage, or left out.
 type Abilities struct {
-	Stager      store.Stager      // small contents get their files later, in batches; with a Batcher only
+	Stager      store.Stager      // stages small contents, whose files are written later, in batches; with a Batcher only
 	Snapshotter store.Snapshotter // backups of the metadata
 	Compacter   store.Compacter
-	Verifier    store.Verifier // the scrub looks at the metadata too
+	Verifier    store.Verifier // lets the scrub verify the metadata too
 	Batcher     blobs.Batcher
-	Versioner   blobs.Versioner                // a file that was hashed just now is not hashed again
-	Marker      blobs.Marker                   // damage is remembered
+	Versioner   blobs.Versioner                // spares a second hash of a file that was hashed just now
+	Marker      blobs.Marker                   // remembers which contents are damaged
 	Watched     []interface{ InPlace() error } // store.Watched and blobs.Watched
 }
 
-// AbilitiesOf finds out what these backends can do.
+// AbilitiesOf returns the optional features that these backends have.
 func AbilitiesOf(records store.Store, contents blobs.Store) Abilities {
 	var a Abilities
 	a.Stager, _ = records.(store.Stager)
@@ -40,7 +39,7 @@ func AbilitiesOf(records store.Store, contents blobs.Store) Abilities {
 	return a
 }
 
-// Damage gives the faults of the metadata that are known, a sentence for each.
+// Damage returns the known faults of the metadata, a sentence for each.
 func (a Abilities) Damage() []string {
 	if a.Verifier == nil {
 		return nil
@@ -48,7 +47,8 @@ func (a Abilities) Damage() []string {
 	return a.Verifier.Damage()
 }
 
-// InPlace fails when files below the backends are not those that were opened.
+// InPlace fails when files of the backends were removed or replaced since they were
+// opened.
 func (a Abilities) InPlace() (err error) {
 	for _, files := range a.Watched {
 		err = errors.Join(err, files.InPlace())

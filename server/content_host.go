@@ -9,15 +9,14 @@ import (
 	"attachd/server/api"
 )
 
-// With a ContentURL, files come from a host of their own, on which nothing
-// else is: whatever a browser may take a file for, it is not in the origin of
-// the API, nor of the page that has a session.
+// With a ContentURL, files are served from a separate host that serves nothing else:
+// whatever a browser takes a file for, the file shares an origin neither with the API
+// nor with the page that has a session.
 
-// CheckContentURL refuses a content URL whose host is that of the public one,
-// since requests are told apart by it: the API would be reached no more.
-// Without a public URL, the API is at the address that the server listens on,
-// as host:port; where that is every address of the machine, or where it is
-// not known (empty), nothing can be compared.
+// CheckContentURL refuses a content URL whose host is that of the public URL: requests
+// are routed by host, so the API would no longer be reachable. Without a public URL,
+// the API is at the address that the server listens on, as host:port; where that is
+// every address of the machine, or is not known (empty), nothing can be compared.
 func CheckContentURL(public, listen, content string) error {
 	if content == "" {
 		return nil
@@ -40,7 +39,7 @@ func CheckContentURL(public, listen, content string) error {
 	return nil
 }
 
-// byHost sends requests on: the host for files knows nothing but signed links.
+// byHost routes requests by host: the host for files serves nothing but signed links.
 func (s *Server) byHost(all http.Handler, table []api.Route) http.Handler {
 	if s.ContentURL == "" {
 		return all

@@ -11,8 +11,8 @@ import (
 	"attachd/server/page"
 )
 
-// page answers with the web page. Its addresses are relative, so it must be
-// asked for with a slash at the end.
+// page answers with the web page. Its links are relative, so its own address must end
+// with a slash.
 func (s *Server) page(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if asked, _, _ := strings.Cut(rq.RequestURI, "?"); s.corridor.BasePath() != "" && asked == s.corridor.BasePath() {
 		w.Header().Set("Location", s.corridor.BasePath()+"/")
@@ -35,8 +35,8 @@ func answerDocument(w *api.Response, rq *api.Request, f page.File) error {
 	return answerFile(w, rq, f)
 }
 
-// pageAsset answers with a script, style or picture of the page. What is at
-// such an address never changes.
+// pageAsset answers with a script, style or picture of the page. The content at such an
+// address never changes.
 func (s *Server) pageAsset(w *api.Response, rq *api.Request, sc api.Scope) error {
 	f, ok := page.Asset(rq.Params.ByName("asset"))
 	if !ok || rq.Params.ByName("version") != page.Version() {

@@ -50,7 +50,7 @@ func (s *Server) attachments() []row {
 	}
 }
 
-// callers are the routes of whoever calls: keys, sessions, limits.
+// callers are the routes about the caller: keys, sessions, limits.
 func (s *Server) callers() []row {
 	return []row{
 		{"GET", "/users/me", s.guard.SignedIn, s.guard.Me, api.Document, api.Unrecorded},

@@ -33,45 +33,44 @@ import (
 	"attachd/store"
 )
 
-// Config is what a Server is made of. All fields without a remark are
-// required.
+// Config is what a Server is made of. All fields without a remark are required.
 type Config struct {
 	Store     store.Store
 	Blobs     blobs.Store
 	Abilities // of Store and Blobs, as AbilitiesOf finds them
 	Ballast   ops.Ballast
-	Policy    *content.Policy // which types are taken
+	Policy    *content.Policy // which file types are accepted
 	Now       func() time.Time
-	// Elapsed is how much time has passed since any moment, whatever Now is set
-	// to meanwhile; optional: in place of the monotonic clock, for tests.
+	// Elapsed returns the time since a fixed moment, independent of changes to the
+	// system clock; optional: replaces the monotonic clock in tests.
 	Elapsed func() time.Duration
 	Log     *slog.Logger
-	// Addresses are the URLs at which the server is reached, for those who ask on
-	// this machine. They are set before it serves.
+	// Addresses are the URLs at which the server is reached; they are reported to
+	// commands on this machine. They are set before the server serves.
 	Addresses []string
-	// SigningKeys sign links; the first signs new ones. KeepSigningKeys
-	// replaces them where the next start finds them.
+	// SigningKeys sign links; the first signs new ones. KeepSigningKeys stores
+	// replacements where the next start finds them.
 	SigningKeys     []token.SigningKey
 	KeepSigningKeys func([]token.SigningKey) error
-	// Scratch makes a file for what is needed for a moment only, on the disk
-	// that Blobs tells the space of. done closes and removes it.
+	// Scratch creates a temporary file on the disk whose capacity Blobs reports. done
+	// closes and removes it.
 	Scratch    func() (file *os.File, done func() error, err error)
 	Thumbnails *preview.Cache
 
 	StorageTimes *ops.StorageTimes // optional: collects commit and sync durations from Store and Blobs
-	LogLinesLost func() int64      // optional: lines of the log that nobody took
+	LogLinesLost func() int64      // optional: number of log lines that were lost
 
-	Scanner         Scanner // optional: looks for malware
-	AcceptUnscanned bool    // what the scanner failed to look at is taken, not refused
+	Scanner         Scanner // optional: scans for malware
+	AcceptUnscanned bool    // files that the scanner failed to scan are accepted, not refused
 
 	Version        string
 	PublicURL      string         // optional; without a trailing slash
-	ContentURL     string         // optional: where files come from; without a trailing slash
-	CORSOrigins    []string       // optional: origins whose pages may call with a key
-	TrustedProxies []netip.Prefix // optional: whose X-Forwarded-* are believed
+	ContentURL     string         // optional: base URL of files; without a trailing slash
+	CORSOrigins    []string       // optional: origins whose pages may call the API with a key
+	TrustedProxies []netip.Prefix // optional: proxies whose X-Forwarded-* are believed
 
 	MaxFileSize          int64 // bytes
-	LogBelow             int64 // bytes; smaller contents may get their files later, 0 lets none
+	LogBelow             int64 // bytes; smaller contents may be staged; 0 stages none
 	MaxConcurrentUploads int
 	RequestsPerMinute    int   // per user; 0 is no limit
 	FailedKeysPerMinute  int   // per address; 0 is no limit
@@ -79,40 +78,41 @@ type Config struct {
 	MinDownloadRate      int64 // bytes a second; 0 is no limit
 	DiskReserve          int64 // bytes that uploads leave free
 
-	// Memory says what requests and the decoding of pictures may use; optional.
+	// Memory returns how much memory requests and the decoding of pictures may use;
+	// optional.
 	Memory func() memory.Plan
-	// Decode makes a thumbnail within a bound of memory, in bytes; optional: it
-	// is done in this process where nothing else is said, for tests.
+	// Decode makes a thumbnail, using at most memory bytes; optional: without it, as
+	// in tests, pictures are decoded in this process.
 	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
 
-	URLTTL        time.Duration // how long a download URL lives when nobody says
+	URLTTL        time.Duration // how long a download URL is valid by default
 	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
 	VerifyReads   bool
 
 	AuditDownloads bool
-	AuditRetention time.Duration // how long entries of the audit log are kept; 0 is for ever
+	AuditRetention time.Duration // how long entries of the audit log are kept; 0 is forever
 
-	ScrubRate   int64         // bytes a second; 0 is no scrub
-	ScrubPeriod time.Duration // within which all contents are to be read
+	ScrubRate   int64         // bytes a second; 0 disables the scrub
+	ScrubPeriod time.Duration // time in which the scrub reads all contents once
 
-	Webhooks        *webhooks.Receiver // optional: who is told what happened to attachments
-	WebhookRetryFor time.Duration      // after which an event is given up
+	Webhooks        *webhooks.Receiver // optional: where events about attachments are sent
+	WebhookRetryFor time.Duration      // how long an event is retried before it is given up
 
 	AdminsMayDeleteFromTickets bool
 	AutoCreate                 bool
 	PublicMetrics              bool
 
-	// DemoKeys gives the keys of a demo's users by name; optional. Where it is
-	// set, anyone at this machine may sign in as one of them.
+	// DemoKeys returns the keys of a demo's users by name; optional. With it, anyone at
+	// this machine may sign in as one of them.
 	DemoKeys func() (map[string]string, error)
 }
 
-// Scanner looks for malware; scan.Clamd is one.
+// Scanner is a malware scanner; scan.Clamd is one.
 type Scanner interface {
-	// Scan gives the name of what it found, empty for a clean content. An
-	// error means that nobody knows.
+	// Scan returns the name of the signature that it found, empty for a clean content.
+	// An error means that the result is unknown.
 	Scan(ctx context.Context, content io.Reader) (signature string, err error)
-	// Ping fails unless the scanner is there.
+	// Ping fails unless the scanner answers.
 	Ping(ctx context.Context) error
 }
 
@@ -159,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
 		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
 		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, VerifyReads: cfg.VerifyReads, Log: cfg.Log,
-		// The ballast too: deleting needs it.
+		// Deletions need room for the ballast too.
 		Reserve:      func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
 		OnDamaged:    func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
 		OnUnreadable: func() { s.ops.FoundUnreadable() },
@@ -174,7 +174,7 @@ func New(cfg Config) (*Server, error) {
 		handler = cors.New(cors.Options{
 			AllowedOrigins: cfg.CORSOrigins,
 			AllowedMethods: []string{"GET", "HEAD", "POST", "PUT", "DELETE"},
-			AllowedHeaders: []string{"*"}, // libraries add their own, which do nothing here; and no cookies are taken
+			AllowedHeaders: []string{"*"}, // libraries add headers that have no effect here; and no cookies are accepted
 			ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Link", "Location", "Repr-Digest", "Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-Id"},
 			MaxAge:         600,
 		}).Handler(handler)
@@ -183,7 +183,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// setDefaults sets what may be left out.
+// setDefaults sets the optional fields that are missing.
 func (s *Server) setDefaults() {
 	if s.Memory == nil {
 		s.Memory = func() memory.Plan { return memory.PlanFor(0) }
@@ -199,7 +199,7 @@ func (s *Server) setDefaults() {
 	}
 }
 
-// corridorOptions are what the corridor gets of all that the server has.
+// corridorOptions are the parts of the server that the corridor needs.
 func (s *Server) corridorOptions() api.Options {
 	o := api.Options{
 		Audit: s.Store, Now: s.Now, Log: s.Log, Memory: s.Memory, InPlace: s.InPlace,
@@ -212,7 +212,7 @@ func (s *Server) corridorOptions() api.Options {
 	return o
 }
 
-// guardOptions are what the guard gets.
+// guardOptions are the parts of the server that the guard needs.
 func (s *Server) guardOptions() access.Options {
 	return access.Options{
 		Corridor: s.corridor, Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Signer: s.signing.Signer,
@@ -227,13 +227,13 @@ func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
 	return clock.Trusted, err == nil && clock.Settled
 }
 
-// Run does in the background what the server itself does there, and more, until
-// ctx ends. It returns when all of that has ended; the storage may be closed then.
+// Run runs the server's background jobs, and more, until ctx ends. It returns when all
+// of them have ended; the storage may be closed then.
 func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
 	jobs.Run(ctx, s.ops.Running(), s.Log, append(s.ops.Jobs(), more...)...)
 }
 
-// fileOptions are what the handlers of files get.
+// fileOptions are the parts of the server that the handlers of files need.
 func (s *Server) fileOptions() files.Options {
 	return files.Options{
 		Corridor: s.corridor, Guard: s.guard, Store: s.Store, Contents: s.contents, Thumbnails: s.Thumbnails, Policy: s.Policy,
@@ -245,7 +245,8 @@ func (s *Server) fileOptions() files.Options {
 	}
 }
 
-// opsOptions are what the handlers of operations, and the jobs, get.
+// opsOptions are the parts of the server that the handlers of operations, and the jobs,
+// need.
 func (s *Server) opsOptions() ops.Options {
 	return ops.Options{
 		Corridor: s.corridor, Guard: s.guard, Store: s.Store, Contents: s.contents, Clock: s.clock, Slots: s.slots, IDs: &s.ids,
@@ -259,31 +260,30 @@ func (s *Server) opsOptions() ops.Options {
 	}
 }
 
-// ServeHTTP answers a caller from the network, who shows a key.
+// ServeHTTP answers a caller from the network, who authenticates with a key.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// Operator answers whoever holds the data directory: the commands. Such a
-// caller needs no key and has a superadmin's rights. It must be served only
-// where file permissions guard the way in.
+// Operator is the handler for commands, whose caller owns the data directory. Such a
+// caller needs no key and has a superadmin's rights. It must be served only where file
+// permissions restrict access.
 func (s *Server) Operator() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.handler.ServeHTTP(w, r.WithContext(api.AsOperator(r.Context())))
 	})
 }
 
-// CompareSigningKeys says in the log when the signing keys are not those that
-// were used last. It fails when that cannot be noted for the next time.
+// CompareSigningKeys logs when the signing keys are not those used by the last start.
+// It fails when the current ones cannot be noted for the next start.
 func (s *Server) CompareSigningKeys(ctx context.Context) error { return s.ops.CompareSigningKeys(ctx) }
 
-// ClockIsSettled says whether the clock says what it should: no jump of it is
-// being waited out.
+// ClockIsSettled reports whether the clock is trusted: no jump of it is being waited
+// out.
 func (s *Server) ClockIsSettled(ctx context.Context) bool {
 	clock, err := s.clock.Read(ctx)
 	return err == nil && clock.Settled
 }
 
-// Drain makes the server refuse new uploads and end long work, because it is
-// about to stop.
+// Drain makes the server refuse new uploads and end long work, before it stops.
 func (s *Server) Drain() {
 	s.corridor.Drain()
 	s.ops.Drain()

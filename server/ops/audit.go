@@ -19,7 +19,7 @@ import (
 	"attachd/store"
 )
 
-// entryBody is an entry as it is shown.
+// entryBody is an entry of the audit log, as the API answers it.
 type entryBody struct {
 	Seq       uint64       `json:"seq"`
 	Time      string       `json:"time,omitempty"` // empty when the entry cannot be read
@@ -46,9 +46,9 @@ type resourceBody struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id,omitempty"`
 	Name string `json:"name,omitempty"`
-	// As they are today, in lists only.
+	// What follows is set in lists only, and is as it is now.
 	FullName string     `json:"full_name,omitempty"` // of a user
-	In       *placeBody `json:"in,omitempty"`        // what an attachment belongs to
+	In       *placeBody `json:"in,omitempty"`        // the parent of an attachment
 }
 
 // placeBody is a product, ticket or meeting.
@@ -59,10 +59,11 @@ type placeBody struct {
 	Name  string    `json:"name"`
 }
 
-// names are the full names of users met in one answer.
+// names caches the full names of the users in one answer.
 type names map[uuid.UUID]string
 
-// nameOf is empty for nobody, and for a user who was deleted since.
+// nameOf returns a user's full name: empty for the zero id, and for a user deleted
+// since.
 func (s *Service) nameOf(ctx context.Context, id uuid.UUID, known names) string {
 	name, ok := known[id]
 	if !ok && id != uuid.Nil {
@@ -98,8 +99,7 @@ func (s *Service) describeEntry(ctx context.Context, e store.Entry, known names)
 	}
 }
 
-// explain adds to an entry what people know its resource by, as far as that is
-// still there.
+// explain adds to an entry the names of its resource, as far as it still exists.
 func (s *Service) explain(ctx context.Context, body entryBody, known names) entryBody {
 	if _, owner, is := strings.Cut(body.Resource.Name, api.KeyOwner); is && body.Resource.Kind == "key" {
 		if id, ok := api.ParseID(owner); ok {
@@ -126,14 +126,14 @@ func (s *Service) explain(ctx context.Context, body entryBody, known names) entr
 	return body
 }
 
-// auditFilter is what a query asks for.
+// auditFilter is the filter that a query asks for.
 type auditFilter struct {
 	action, space, outcome string
 	user                   uuid.UUID
 	since, until           time.Time
 }
 
-// auditFilters are the query parameters that it comes from.
+// auditFilters are the query parameters of an auditFilter.
 var auditFilters = []string{"action", "user", "space", "outcome", "since", "until"}
 
 func readAuditFilter(rq *api.Request) (f auditFilter, err error) {
@@ -157,7 +157,8 @@ func readAuditFilter(rq *api.Request) (f auditFilter, err error) {
 	return f, nil
 }
 
-// keep leaves nothing out of which nobody knows what it said.
+// keep reports whether an entry passes the filter. Unreadable entries always do, since
+// what they said is unknown.
 func (f auditFilter) keep(e store.Entry) bool {
 	return e.Damage != "" || (f.action == "" || e.Action == f.action || strings.HasPrefix(e.Action, f.action+".")) &&
 		(f.space == "" || e.Space == f.space) &&
@@ -199,9 +200,9 @@ func (s *Service) AuditLog(w *api.Response, rq *api.Request, sc api.Scope) error
 	}.Answer(w, rq)
 }
 
-// entriesSince is store.EntriesBefore without most of what is older than since.
-// Entries lie in the order in which they were kept, which is that of their times
-// within a run only.
+// entriesSince is store.EntriesBefore, but skips most entries older than since. Entries
+// are in the order in which they were recorded, which is that of their times within a
+// run only.
 func (s *Service) entriesSince(ctx context.Context, before uint64, since time.Time, runs []store.AuditRun, n int) (list []store.Entry, err error) {
 	for {
 		batch, err := s.Store.EntriesBefore(ctx, before, n)
@@ -260,18 +261,18 @@ func (s *Service) ExportAudit(w *api.Response, rq *api.Request, sc api.Scope) er
 				return err
 			}
 			if _, err := out.Write(raw); err != nil {
-				return nil // nobody listens any more
+				return nil // the client is gone
 			}
 		}
 		if len(batch) < api.MaxLimit {
-			_ = out.Flush() // nothing is left to say to who does not listen
+			_ = out.Flush() // the client is gone, so nothing can be reported to it
 			return nil
 		}
 		after.Seq = batch[len(batch)-1].Seq
 	}
 }
 
-// VerifyAudit walks the chain of the audit log.
+// VerifyAudit verifies the hash chain of the audit log.
 func (s *Service) VerifyAudit(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Head string `json:"head"`
@@ -296,7 +297,7 @@ func (s *Service) VerifyAudit(w *api.Response, rq *api.Request, sc api.Scope) er
 	})
 }
 
-// AuditReport is what verifying the audit log finds.
+// AuditReport is the result of verifying the audit log.
 type AuditReport struct {
 	Entries int64    `json:"entries"`
 	Head    string   `json:"head"` // number and hash of the last entry
@@ -304,10 +305,10 @@ type AuditReport struct {
 	Notes   []string `json:"notes,omitempty"` // where times run backwards or ahead
 }
 
-// maxTimeNotes is how many places are told of where times are wrong.
+// maxTimeNotes is how many places with wrong times are reported at most.
 const maxTimeNotes = 20
 
-// timeNotes says where the clock was wrong when entries were recorded.
+// timeNotes reports where the clock was wrong when entries were recorded.
 func timeNotes(runs []store.AuditRun, now time.Time) (notes []string) {
 	for i, run := range runs {
 		if i > 0 && run.Ordered && runs[i-1].Ordered {

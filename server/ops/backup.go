@@ -18,24 +18,23 @@ import (
 	"attachd/store"
 )
 
-// A snapshot's answer says in one of these headers how it is to be read: how
-// many bytes the snapshot has, or that it comes in frames. A frame is its
-// length in 4 bytes, big-endian, and so many bytes; one without bytes is the
-// end.
+// One of these headers says how the answer with a snapshot is encoded: as one body
+// of a given number of bytes, or as frames. A frame is its length in 4 bytes,
+// big-endian, followed by that many bytes; a frame of length 0 is the end.
 const (
 	snapshotLength = "Snapshot-Length"
 	snapshotFramed = "Snapshot-Framed"
 )
 
-// Snapshot answers with a copy of the metadata as it is at one moment, and
-// then keeps the answer open: until the client closes it, every content that
-// the copy needs is kept. A server that is about to stop ends it.
+// Snapshot answers with a consistent copy of the metadata, and then keeps the
+// answer open: until the client closes it, no content that the copy needs is
+// removed. A server that drains ends it.
 //
-// The copy is written to a file first: the transaction that it is read in lets
-// the database grow by all that changes meanwhile, and must not last as long
-// as a client cares to take. Where there is no room for it, the copy is sent as
-// it is read: a disk that is nearly full is when a backup is wanted most, and
-// as uploads are refused there, little changes meanwhile.
+// The copy is written to a file first: while the transaction that reads it is open,
+// the database grows by every change, so that must not last as long as the client
+// takes to read the answer. Where the disk has no room for the file, the copy is sent
+// as it is read: a backup is wanted most when the disk is nearly full, and since
+// uploads are refused then, little changes meanwhile.
 func (s *Service) Snapshot(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Snapshotter == nil {
 		return notWithThisStorage("A snapshot of the metadata")
@@ -47,7 +46,7 @@ func (s *Service) Snapshot(w *api.Response, rq *api.Request, sc api.Scope) error
 	if err != nil {
 		return err
 	}
-	// A server that is about to stop leaves what was postponed for a collection.
+	// A server that drains leaves the postponed removals to a collection.
 	defer func() { end(s.upkeep.running, rq.Log) }()
 	err = s.sendSnapshot(ctx, w, rq)
 	if errors.Is(err, context.Canceled) && s.Corridor.Draining() {
@@ -69,7 +68,7 @@ func (s *Service) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Req
 	return s.sendFrames(ctx, w)
 }
 
-// errNoCopy means that a copy cannot be written. Nothing was sent then.
+// errNoCopy means that the copy cannot be written to a file. Nothing was sent then.
 var errNoCopy = errors.New("no copy can be made beside the database")
 
 // sendCopy sends a snapshot that was copied to a file.
@@ -85,8 +84,8 @@ func (s *Service) sendCopy(ctx context.Context, w *api.Response, rq *api.Request
 		}
 		n, err := file.Write(p)
 		if err == nil {
-			// Whoever syncs next has to wait for what is not on the disk yet,
-			// on many a file system: let that be little.
+			// On many file systems, a sync of any file waits for all unwritten data:
+			// keep that small for the other syncs.
 			err = file.Sync()
 		}
 		if err != nil {
@@ -112,8 +111,8 @@ func (s *Service) sendCopy(ctx context.Context, w *api.Response, rq *api.Request
 	return http.NewResponseController(w).Flush()
 }
 
-// sendFrames sends a snapshot while it is read, and so before its length is
-// known.
+// sendFrames sends a snapshot as frames while it is read, when its length is not
+// known yet.
 func (s *Service) sendFrames(ctx context.Context, w *api.Response) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotFramed, "true")
@@ -136,7 +135,7 @@ func (s *Service) sendFrames(ctx context.Context, w *api.Response) error {
 	return http.NewResponseController(w).Flush()
 }
 
-// StoredContent answers with the bytes that are stored, whatever they are.
+// StoredContent answers with the stored bytes of a content, even damaged ones.
 func (s *Service) StoredContent(w *api.Response, rq *api.Request, sc api.Scope) error {
 	ref, err := blobs.ParseRef(rq.Params.ByName("content"))
 	if err != nil {
@@ -169,9 +168,8 @@ func (s *Service) sendStored(w *api.Response, rq *api.Request, info blobs.Info) 
 	return contents.Copy(w, io.LimitReader(content, info.Size))
 }
 
-// Status answers with what the database knows of its own well-being. A
-// database of an earlier version has its id by then, unless it cannot be
-// changed.
+// Status answers with the state of the database. A database of an earlier version
+// gets its installation id first, unless it cannot be changed.
 func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if _, err := upkeep.Installation(rq.Context(), s.Store); err != nil {
 		rq.Log().Warn("the installation has no id yet", "error", err)
@@ -183,7 +181,8 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	status.Addresses = s.Addresses()
 	status.Damage = s.Damage()
 	if s.Compacter != nil {
-		// What cannot be changed any more cannot be measured, and has other worries.
+		// A database that cannot be changed cannot be measured either, and that it cannot
+		// be changed matters more.
 		if status.Database, err = s.Compacter.Size(rq.Context()); err != nil && !errors.Is(err, store.ErrUnavailable) {
 			return err
 		}
@@ -191,7 +190,7 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, status)
 }
 
-// NoteBackup remembers when the last restore point was made.
+// NoteBackup notes when the last restore point was made.
 func (s *Service) NoteBackup(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var backup struct {
 		Made time.Time `json:"made"`

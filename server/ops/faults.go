@@ -25,7 +25,7 @@ const (
 )
 
 // suspects are contents that a check or a read found missing or damaged. They are
-// looked at again before anybody is told: they may have been repaired.
+// checked again before they are reported: they may have been repaired.
 type suspects struct {
 	mu     sync.Mutex
 	loaded bool // from the note that the last check left
@@ -43,8 +43,8 @@ func (s *suspects) add(ref blobs.Ref) {
 	}
 }
 
-// suspected gives the suspects, those too that a check has found before the server was
-// started last.
+// suspected returns the suspects, including those that a check found before the server
+// was last started.
 func (s *Service) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	s.suspects.mu.Lock()
 	loaded := s.suspects.loaded
@@ -71,7 +71,7 @@ func (s *Service) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	return slices.Compact(refs), nil
 }
 
-// noteFound remembers what a check has found.
+// noteFound adds what a check has found to the suspects.
 func (s *Service) noteFound(ctx context.Context, report upkeep.Report) {
 	found := upkeep.Found{Faults: len(report.Faults)}
 	for _, f := range report.Faults {
@@ -93,7 +93,7 @@ type faultBody struct {
 	UploadedBy api.PersonBody `json:"uploaded_by"`
 	CreatedAt  string         `json:"created_at"`
 	Space      string         `json:"space"`
-	Kind       string         `json:"kind"` // of what it belongs to
+	Kind       string         `json:"kind"` // of the parent: product, ticket or meeting
 	ParentID   uuid.UUID      `json:"parent_id"`
 	ParentName string         `json:"parent_name"`
 	What       string         `json:"what"` // "missing" or "damaged"
@@ -140,7 +140,7 @@ func (s *Service) ListFaults(w *api.Response, rq *api.Request, sc api.Scope) err
 			}
 			e, err := s.Store.Entity(rq.Context(), a.Parent)
 			if errors.Is(err, store.ErrNotFound) {
-				continue // it is being deleted
+				continue // the attachment is being deleted
 			}
 			if err != nil {
 				return err

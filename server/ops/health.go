@@ -15,7 +15,7 @@ import (
 	"attachd/store"
 )
 
-// Health says that the process is alive.
+// Health answers that the process is alive.
 func (s *Service) Health(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusOK, healthBody{Status: "ok"})
 }
@@ -98,7 +98,7 @@ func (s *Service) probeOrWait(ctx context.Context, log *slog.Logger, age time.Du
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now := s.Now(); r.probe == nil && now.Sub(r.at) >= age {
-		r.probe = s.beginProbe(context.WithoutCancel(ctx), log, now) // others get the answer too
+		r.probe = s.beginProbe(context.WithoutCancel(ctx), log, now) // other requests wait for its result too
 	} else if now.Sub(r.at) < age {
 		return r.reasons
 	}
@@ -116,12 +116,12 @@ func (s *Service) probeOrWait(ctx context.Context, log *slog.Logger, age time.Du
 	default:
 	}
 	if r.acknowledged.Load() > under.acknowledged {
-		return r.reasons // the disk is slow, and works
+		return r.reasons // the disk is slow, but works
 	}
 	return []string{"The disk does not answer."}
 }
 
-// beginProbe starts a probe that goes on when the caller has gone.
+// beginProbe starts a probe that goes on when the caller is gone.
 func (s *Service) beginProbe(ctx context.Context, log *slog.Logger, now time.Time) *probe {
 	lasting, cancel := context.WithTimeout(context.Background(), s.ready.patience)
 	p := &probe{tooLong: lasting.Done(), over: make(chan struct{}), acknowledged: s.ready.acknowledged.Load()}
@@ -201,10 +201,10 @@ func (s *Service) runProbe(ctx context.Context, log *slog.Logger) (reasons []str
 	return reasons
 }
 
-// pingFor is for how long the answer of the scanner to a ping stands.
+// pingFor is how long the scanner's answer to a ping is cached.
 const pingFor = 5 * time.Second
 
-// pingScanner says whether the scanner answers, for the probe under way.
+// pingScanner fails unless the scanner answers; only the probe under way calls it.
 func (s *Service) pingScanner(ctx context.Context) error {
 	if now := s.Now(); now.Sub(s.ready.pinged) >= pingFor {
 		s.ready.scanner = s.Scanner.Ping(ctx)

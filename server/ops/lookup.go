@@ -11,15 +11,16 @@ import (
 	"attachd/server/upkeep"
 )
 
-// lookup is what /metrics says of how the server stands, looked up when
-// somebody asks. What cannot be found out is left out.
+// lookup is a prometheus.Collector that reads the server's state at each scrape. What
+// cannot be determined is left out.
 type lookup struct{ service *Service }
 
-// readyForMetrics is how old the probe may be that attachd_ready shows: it writes to the disk.
+// readyForMetrics is how old the probe shown by attachd_ready may be: a probe writes to
+// the disk.
 const readyForMetrics = time.Minute
 
-// Describe implements prometheus.Collector. It names nothing, so that nothing
-// is looked up before somebody asks.
+// Describe implements prometheus.Collector. It names no metrics, so that registering
+// reads no state.
 func (*lookup) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
@@ -62,7 +63,7 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 		tell("attachd_last_check_timestamp_seconds", "When a check last came to its end; 0 when that is not known.", unixTime(status.LastCheck))
 		tell("attachd_last_gc_timestamp_seconds", "When contents that nothing refers to were last removed; 0 when that is not known.", unixTime(status.LastGC))
 	}
-	if last, _ := s.totals.latest(s.Now()); !last.at.IsZero() { // who counted has logged what went wrong
+	if last, _ := s.totals.latest(s.Now()); !last.at.IsZero() { // the job that counted has logged what went wrong
 		tell("attachd_attachments", "Attachments, when they were last counted.", float64(last.Attachments.Files))
 		tell("attachd_attachment_bytes", "Bytes of all attachments, when they were last counted.", float64(last.Attachments.Bytes))
 		tell("attachd_contents", "Contents, each stored once, when they were last counted.", float64(last.Contents.Files))
@@ -72,7 +73,7 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// unixTime is a time in seconds, and 0 for the zero time.
+// unixTime returns a time in seconds since 1970, and 0 for the zero time.
 func unixTime(at time.Time) float64 {
 	if at.IsZero() {
 		return 0
@@ -80,18 +81,19 @@ func unixTime(at time.Time) float64 {
 	return float64(at.Unix())
 }
 
-// StorageTimes are how long the storage takes, for /metrics, and how often its
-// log failed, which makes it slow. A server's store and blobs tell it.
+// StorageTimes are histograms of how long the storage takes, for /metrics, and a
+// counter of failures of its write-ahead log, which make it slow. A server's store and
+// blobs report to it.
 type StorageTimes struct {
 	commits, syncs prometheus.Histogram
 	logFailures    prometheus.Counter
 
 	mu     sync.Mutex
-	log    *slog.Logger // nil until there is one
-	untold error        // what the log of the database failed with, until it is logged
+	log    *slog.Logger // nil until TellIn sets it
+	untold error        // the last failure of the write-ahead log, until it is logged
 }
 
-// NewStorageTimes makes one that was told nothing yet.
+// NewStorageTimes returns one without observations.
 func NewStorageTimes() *StorageTimes {
 	buckets := []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
 	return &StorageTimes{
@@ -116,7 +118,7 @@ func (t *StorageTimes) LogFailed(err error) {
 	t.tell()
 }
 
-// TellIn has failures logged too, and one from before.
+// TellIn logs failures from now on, and the last one before.
 func (t *StorageTimes) TellIn(log *slog.Logger) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

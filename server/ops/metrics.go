@@ -11,7 +11,8 @@ import (
 	"attachd/server/upkeep"
 )
 
-// metrics are what /metrics shows beside what other rooms count.
+// metrics are the metrics in /metrics that this package counts; other packages have
+// their own.
 type metrics struct {
 	handler    http.Handler
 	damaged    prometheus.Counter
@@ -93,7 +94,8 @@ func scrubMetrics(scrub *upkeep.Scrub) []prometheus.Collector {
 	}
 }
 
-// metricsHold is how many bytes of memory a scrape is counted for: what the numbers of all routes are gathered in.
+// metricsHold is how many bytes of memory a scrape is counted for: a buffer for the
+// metrics of all routes.
 const metricsHold = 256 << 10
 
 // ServeMetrics answers GET /metrics.

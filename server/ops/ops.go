@@ -1,5 +1,5 @@
-// Package ops is for operators: health, metrics, statistics, the audit log, webhooks,
-// backups, checks, and what is done in the background.
+// Package ops has the handlers for operators: health, metrics, statistics, the audit
+// log, webhooks, backups and checks, and the jobs in the background.
 package ops
 
 import (
@@ -22,18 +22,18 @@ import (
 	"attachd/store"
 )
 
-// Ballast is room on the disk that is given up when a change finds it full.
-// Sizes are in bytes; total is that of the disk.
+// Ballast is a file that reserves room on the disk and is given up when a change finds
+// the disk full. Sizes are in bytes; total is that of the disk.
 type Ballast interface {
-	// Missing is how much there should be more.
+	// Missing returns how many bytes the ballast lacks of its full size.
 	Missing(total int64) int64
-	// Refill sets it apart.
+	// Refill restores the ballast to its full size.
 	Refill(total int64) error
 }
 
-// Pinger is a scanner for malware that may be there or not.
+// Pinger is a malware scanner whose availability can be checked.
 type Pinger interface {
-	// Ping fails unless the scanner is there.
+	// Ping fails unless the scanner answers.
 	Ping(ctx context.Context) error
 }
 
@@ -47,23 +47,22 @@ type Options struct {
 	Slots    *limits.Slots // of uploads
 	IDs      *store.IDs
 	Ballast  Ballast
-	Scanner  Pinger // nil where none is asked
+	Scanner  Pinger // nil where there is none
 	Now      func() time.Time
 	Log      *slog.Logger
 	Memory   func() memory.Plan
 	Scratch  func() (file *os.File, done func() error, err error)
 	// Addresses are the URLs at which the server is reached.
 	Addresses func() []string
-	// Collectors are the metrics of other rooms.
+	// Collectors are the metrics of other packages.
 	Collectors []prometheus.Collector
 
-	// What the storage can do beyond the promises that every storage keeps; nil
-	// where it cannot.
+	// What follows are the optional features of the storage; nil where it lacks them.
 	Snapshotter store.Snapshotter
 	Compacter   store.Compacter
 	Verifier    store.Verifier
 	Marker      blobs.Marker
-	Damage      func() []string // the faults of the metadata that are known
+	Damage      func() []string // the known faults of the metadata
 	InPlace     func() error    // fails when files of the storage were replaced
 
 	StorageTimes *StorageTimes
@@ -79,8 +78,8 @@ type Options struct {
 	Version         string
 }
 
-// Service says how the server fares, and does what its operator asks for and what
-// is done in the background.
+// Service reports the server's state, and does what its operator asks for and the work
+// in the background.
 type Service struct {
 	Options
 	signing  *Signing
@@ -88,7 +87,7 @@ type Service struct {
 	ready    readiness
 	upkeep   upkeeping
 	scrub    *upkeep.Scrub // nil when there is none
-	webhooks *hooks        // nil when nobody is told
+	webhooks *hooks        // nil when there is no receiver
 	began    time.Time
 	hours    hours
 	totals   totals
@@ -109,13 +108,13 @@ func New(o Options, keys *Signing) *Service {
 	return s
 }
 
-// Uploaded counts a file that came.
+// Uploaded counts an uploaded file.
 func (s *Service) Uploaded(bytes int64) {
 	s.ready.acknowledged.Add(1)
 	s.hours.uploaded(s.Now(), bytes)
 }
 
-// Downloaded counts a file, or a part of one, that went.
+// Downloaded counts a downloaded file, or a part of one.
 func (s *Service) Downloaded(bytes int64) { s.hours.downloaded(s.Now(), bytes) }
 
 // FoundDamaged remembers a content that a read found missing or damaged.
@@ -124,13 +123,13 @@ func (s *Service) FoundDamaged(ref blobs.Ref) {
 	s.suspects.add(ref)
 }
 
-// FoundUnreadable counts a read that the storage failed.
+// FoundUnreadable counts a read at which the storage failed.
 func (s *Service) FoundUnreadable() { s.metrics.unreadable.Inc() }
 
-// Drain ends long work, because the server is about to stop.
+// Drain ends long work, before the server stops.
 func (s *Service) Drain() { s.upkeep.end() }
 
-// Running ends when the server drains.
+// Running returns a context that ends when the server drains.
 func (s *Service) Running() context.Context { return s.upkeep.running }
 
 // SetReadiness sets how long a readiness probe may last, and how long flushes of
@@ -139,8 +138,8 @@ func (s *Service) SetReadiness(patience, stuck time.Duration) {
 	s.ready.patience, s.ready.stuck = patience, stuck
 }
 
-// SetWebhookWaits replaces how the courier waits: for what after gives, and always
-// as long as it can. It is to be called before its job runs.
+// SetWebhookWaits replaces the timer of the courier by after, and its waits by the
+// longest ones. It is to be called before its job runs.
 func (s *Service) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 	s.webhooks.courier.After = after
 	s.webhooks.courier.Jitter = func(d time.Duration) time.Duration { return d }

@@ -21,7 +21,8 @@ func (s *Service) newScrub() *upkeep.Scrub {
 	})
 }
 
-// marker marks contents, also staged ones, where the storage can.
+// marker returns what marks contents as damaged, staged ones too; nil where the storage
+// cannot mark.
 func (s *Service) marker() blobs.Marker {
 	if s.Marker == nil {
 		return nil

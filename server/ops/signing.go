@@ -16,22 +16,22 @@ import (
 	"attachd/store"
 )
 
-// Signing has the keys that sign links, which may be changed while links are
-// made and followed.
+// Signing holds the keys that sign links. They may be replaced while links are made and
+// followed.
 type Signing struct {
 	signer   atomic.Pointer[token.Signer]
 	changing sync.Mutex
 	keys     []token.SigningKey
 }
 
-// NewSigning begins with keys, of which the first signs.
+// NewSigning starts with keys, of which the first signs.
 func NewSigning(keys []token.SigningKey) *Signing {
 	s := &Signing{}
 	s.use(keys)
 	return s
 }
 
-// Signer has the keys that sign links now.
+// Signer returns the current signer of links.
 func (s *Signing) Signer() *token.Signer { return s.signer.Load() }
 
 func (s *Signing) use(keys []token.SigningKey) {
@@ -39,13 +39,13 @@ func (s *Signing) use(keys []token.SigningKey) {
 	s.signer.Store(token.NewSigner(keys...))
 }
 
-// signingNote is the note in the database that has a hash of the signing keys, so
-// that a start finds keys that rotted, and still are keys.
+// signingNote is the name of the note in the database with a hash of the signing keys,
+// so that a start detects keys that were corrupted but are still valid as keys.
 const signingNote = "signing keys"
 
-// CompareSigningKeys says in the log when the signing keys are not those that
-// were used last. It fails when that cannot be noted for the next time, but for a
-// full disk or a damaged note, which must not keep a server from starting.
+// CompareSigningKeys logs when the signing keys are not those used by the last start.
+// It fails when the current ones cannot be noted for the next start, except for a full
+// disk or a damaged note, which must not keep a server from starting.
 func (s *Service) CompareSigningKeys(ctx context.Context) error {
 	s.signing.changing.Lock()
 	defer s.signing.changing.Unlock()
@@ -81,11 +81,11 @@ func hashOf(keys []token.SigningKey) []byte {
 }
 
 type rotationBody struct {
-	// When the last link that an earlier key signed ends, at the latest.
+	// PreviousUntil is when the last link signed by an earlier key expires, at the latest.
 	PreviousUntil string `json:"previous_until"`
 }
 
-// RotateSigning has a new key sign links from now on. The new keys are on
+// RotateSigning makes a new key, which signs links from now on. The new keys are on
 // disk before the first link is signed with them.
 func (s *Service) RotateSigning(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
@@ -94,7 +94,7 @@ func (s *Service) RotateSigning(w *api.Response, rq *api.Request, sc api.Scope) 
 	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
-	grace := token.MaxLinkTTL // no link ends before its time
+	grace := token.MaxLinkTTL // no link ends before its expiry
 	if order.Grace != nil {
 		if *order.Grace < 0 || *order.Grace > int64(token.MaxLinkTTL/time.Second) {
 			return api.InvalidRequest("grace must be a number of seconds from 0 to %d (7 days).", int64(token.MaxLinkTTL/time.Second))
@@ -109,7 +109,7 @@ func (s *Service) RotateSigning(w *api.Response, rq *api.Request, sc api.Scope) 
 		return err
 	}
 	s.signing.use(keys)
-	if err := s.noteSigningKeys(rq.Context(), keys); err != nil { // the next start says that they changed
+	if err := s.noteSigningKeys(rq.Context(), keys); err != nil { // the next start would log them as changed
 		rq.Log().Warn("which keys sign links could not be noted", "error", err)
 	}
 	until := api.Timestamp(now.Add(grace))

@@ -12,8 +12,8 @@ import (
 	"attachd/store"
 )
 
-// Stats answers with how the server stands. Nothing of it costs more for more
-// attachments: what was counted says when that was.
+// Stats answers with the server's state. Its cost does not depend on the number of
+// attachments: totals come from the last count, with its time.
 func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 	counted, err := s.counted(rq.Context())
 	if err != nil {
@@ -115,7 +115,7 @@ func (s *Service) scrubStats() *scrubBody {
 	return &scrubBody{status.Progress, int64(s.ScrubPeriod.Seconds()), status.Damaged, status.Unreadable, api.OptionalTime(status.LastPass)}
 }
 
-// byType has the types with the most bytes first.
+// byType returns the usage by type, those with the most bytes first.
 func byType(types map[string]store.Usage) []typeBody {
 	list := []typeBody{}
 	for name, usage := range types {
@@ -127,7 +127,8 @@ func byType(types map[string]store.Usage) []typeBody {
 	return list
 }
 
-// bySize has a line for each fourfold from 1 KB up to the largest file.
+// bySize returns the usage in size classes, each four times the one before, from 1 KB
+// up to the largest file.
 func bySize(classes [64]store.Usage) []sizeBody {
 	list := []sizeBody{}
 	var sum usageBody
@@ -146,7 +147,7 @@ func bySize(classes [64]store.Usage) []sizeBody {
 	return list
 }
 
-// hours are what came and went in the last ones, by the clock in UTC.
+// hours is a ring of counts of uploads and downloads in each of the last hours, in UTC.
 type hours struct {
 	mu   sync.Mutex
 	ring [24]hourBody
@@ -168,7 +169,7 @@ func (h *hours) downloaded(now time.Time, bytes int64) {
 	hour.DownloadBytes += bytes
 }
 
-// at is the place of an hour, which it takes over from an earlier day.
+// at returns the counts of an hour, and resets those of an earlier day in its place.
 func (h *hours) at(now time.Time) *hourBody {
 	start := now.UTC().Truncate(time.Hour)
 	hour := &h.ring[start.Hour()]

@@ -19,8 +19,8 @@ type totals struct {
 	mu    sync.Mutex
 	last  counted
 	err   error         // of the last count
-	tried time.Time     // when that was made
-	took  time.Duration // by it, without the rests
+	tried time.Time     // when the last count was made
+	took  time.Duration // how long the last count worked, without its rests
 }
 
 // counted is one count.
@@ -42,7 +42,7 @@ func newTotals() totals {
 // count counts attachments and contents, unless that was done lately.
 func (s *Service) count(ctx context.Context) error {
 	if !s.totals.old(s.Now()) {
-		return nil // it was asked for during the last count
+		return nil // another count has finished since this one was asked for
 	}
 	began, rested := time.Now(), time.Duration(0)
 	at := s.Now().UTC()

@@ -13,8 +13,8 @@ import (
 	"attachd/server/upkeep"
 )
 
-// upkeeping is what goes on of upkeep: of each kind one at a time, until the
-// server is about to stop.
+// upkeeping is the long-running work under way, one of each kind at a time, until the
+// server drains.
 type upkeeping struct {
 	checking   sync.Mutex
 	collecting sync.Mutex
@@ -23,7 +23,7 @@ type upkeeping struct {
 	end        context.CancelFunc
 }
 
-// Check looks for faults in both stores.
+// Check checks both stores for faults.
 func (s *Service) Check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	var order struct {
 		Deep bool `json:"deep"`
@@ -87,7 +87,7 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 	})
 }
 
-// Compact makes the database anew without its free pages.
+// Compact rewrites the database without its free pages.
 func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
@@ -108,8 +108,8 @@ func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error 
 	})
 }
 
-// roomToCompact refuses when the disk has no room for a second database. The
-// reserve may be used: more than that is free in the end.
+// roomToCompact refuses when the disk has no room for a second database. The reserve
+// may be used: more than that is free in the end.
 func (s *Service) roomToCompact(rq *api.Request) error {
 	size, err := s.Compacter.Size(rq.Context())
 	if err != nil {
@@ -129,9 +129,8 @@ func (s *Service) roomToCompact(rq *api.Request) error {
 
 const maxMinAge = 100 * 365 * 24 * time.Hour
 
-// work answers with lines of JSON: how far it is, now and then, and last the
-// report, or what went wrong. What goes wrong before the first line is
-// answered as everywhere.
+// work answers with lines of JSON: progress, repeatedly, and last the report or the
+// error. An error before the first line is answered as by every other route.
 func (s *Service) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
@@ -143,7 +142,7 @@ func (s *Service) work(w *api.Response, rq *api.Request, do func(context.Context
 		}
 		last = time.Now()
 		if answerLine(w, progressLine{progressBody{p.Bytes, p.AllBytes}}) != nil {
-			cancel() // nobody listens any more
+			cancel() // the client is gone
 		}
 	})
 	if errors.Is(err, context.Canceled) && s.Corridor.Draining() {
@@ -182,7 +181,7 @@ type (
 	}
 )
 
-// answerLine writes a line of JSON, at once.
+// answerLine writes a line of JSON and flushes it.
 func answerLine(w *api.Response, body any) error {
 	raw, err := api.Encode(body)
 	if err != nil {
@@ -195,8 +194,8 @@ func answerLine(w *api.Response, body any) error {
 	return http.NewResponseController(w).Flush()
 }
 
-// watchFiles gives a check whether somebody has removed, replaced or overwritten
-// the files below Store and Blobs. It says so once in the log.
+// watchFiles returns a check of whether the files of Store and Blobs were removed,
+// replaced or overwritten. It logs that once.
 func (s *Service) watchFiles() func(context.Context) error {
 	told := false
 	return func(context.Context) error {
@@ -212,7 +211,7 @@ func (s *Service) watchFiles() func(context.Context) error {
 	}
 }
 
-// refillBallast makes the ballast whole where there is room for it.
+// refillBallast restores the ballast where the disk has room for it.
 func (s *Service) refillBallast(ctx context.Context) error {
 	room, err := s.Contents.Capacity(ctx)
 	if err != nil {
@@ -229,7 +228,7 @@ func (s *Service) refillBallast(ctx context.Context) error {
 	return nil
 }
 
-// collectInBackground leaves it to an operator who is collecting just now.
+// collectInBackground collects, unless an operator's collection is under way.
 func (s *Service) collectInBackground(ctx context.Context) error {
 	if !s.upkeep.collecting.TryLock() {
 		return nil
@@ -249,7 +248,7 @@ func (s *Service) collectInBackground(ctx context.Context) error {
 	return nil
 }
 
-// collected logs what was removed, and notes when all of it was.
+// collected logs what was removed, and notes the time when all of it was.
 func (s *Service) collected(ctx context.Context, collected upkeep.Collected, err error) {
 	if collected.Contents > 0 {
 		s.Log.Info("removed contents that nothing referred to", "contents", collected.Contents, "bytes", collected.Bytes)
@@ -259,15 +258,15 @@ func (s *Service) collected(ctx context.Context, collected upkeep.Collected, err
 	}
 }
 
-// noteDone notes that work was done now. Without the note, the work was done
-// all the same.
+// noteDone notes in the database that work was done now. Failing to note it does not
+// undo the work.
 func (s *Service) noteDone(ctx context.Context, work upkeep.Work) {
 	if err := upkeep.NoteDone(ctx, s.Store, work, s.Now()); err != nil && ctx.Err() == nil {
 		s.Log.Warn("it could not be noted when work was done", "work", string(work), "error", err)
 	}
 }
 
-// notWithThisStorage refuses what the storage cannot do.
+// notWithThisStorage refuses what needs a feature that the storage lacks.
 func notWithThisStorage(what string) *api.Refusal {
 	return api.Conflict("%s is not possible with the storage that this server uses.", what)
 }

@@ -31,7 +31,7 @@ func (s *Service) newHooks(receiver webhooks.Receiver) *hooks {
 			[]string{"outcome"}),
 	}
 	for _, outcome := range webhooks.Outcomes {
-		h.deliveries.WithLabelValues(outcome) // a count of none is to be seen too
+		h.deliveries.WithLabelValues(outcome) // show the counter also while it is zero
 	}
 	h.courier = webhooks.NewCourier(webhooks.Options{
 		Outbox: s.Store, Sender: h.sender, Render: renderEvent, RetryFor: s.WebhookRetryFor, Now: s.Now, Log: s.Log,
@@ -55,8 +55,8 @@ func (h *hooks) metrics(outbox store.Outbox) []prometheus.Collector {
 	}
 }
 
-// WithEvents has a change tell the receiver of webhooks what it
-// does to attachments, on behalf of whom its entry in the audit log says.
+// WithEvents returns a context in which a change enqueues events about attachments for
+// the receiver of webhooks. Their actor is that of e, the entry in the audit log.
 func WithEvents(ctx context.Context, e *store.Entry) context.Context {
 	return store.WithOutbox(ctx, store.Origin{Time: e.Time, UserID: e.UserID, ActorID: e.ActorID, Operator: e.Operator})
 }
@@ -105,11 +105,11 @@ func renderEvent(e store.Event) (webhooks.Message, error) {
 	return webhooks.Message{ID: e.ID.String(), Body: body}, err
 }
 
-// WebhookState is how the telling goes.
+// WebhookState is the state of the delivery of webhooks.
 type WebhookState struct {
-	URL         string  `json:"url"` // empty when nobody is told
+	URL         string  `json:"url"` // empty when there is no receiver
 	Pending     int64   `json:"pending"`
-	Oldest      *string `json:"oldest"` // since when the first of those waits
+	Oldest      *string `json:"oldest"` // time of the oldest of these
 	Dead        int64   `json:"dead"`
 	LastSuccess *string `json:"last_success"` // since the server started
 	LastFailure *string `json:"last_failure"`
@@ -136,7 +136,7 @@ func (s *Service) WebhookState(w *api.Response, rq *api.Request, sc api.Scope) e
 	return rq.Answer(w, http.StatusOK, state)
 }
 
-// deadLetterBody is an event that was given up, as it is shown.
+// deadLetterBody is an event that was given up, as the API answers it.
 type deadLetterBody struct {
 	ID      uuid.UUID `json:"id"` // of the event
 	GivenUp string    `json:"given_up"`
@@ -144,7 +144,7 @@ type deadLetterBody struct {
 	Event   eventBody `json:"event"` // as the receiver would have got it
 }
 
-// DeadLetters lists the events that were given up, the first to be first.
+// DeadLetters lists the events that were given up, in that order.
 func (s *Service) DeadLetters(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.DeadLetter]{
 		Fetch: func(after []byte, n int) ([]store.DeadLetter, error) {
@@ -164,8 +164,8 @@ func (s *Service) DeadLetters(w *api.Response, rq *api.Request, sc api.Scope) er
 	}.Answer(w, rq)
 }
 
-// Redeliver puts all dead letters back into the outbox, some at a time so that
-// changes need not wait for long.
+// Redeliver puts all dead letters back into the outbox, in batches so that other
+// changes wait only briefly.
 func (s *Service) Redeliver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
@@ -193,14 +193,15 @@ func noReceiver() error {
 	return api.Conflict("No receiver of webhooks is configured (webhooks.url).")
 }
 
-// PingReport is what came of a ping.
+// PingReport is the result of a ping.
 type PingReport struct {
 	Delivered bool    `json:"delivered"`
-	Error     string  `json:"error"` // why it was not
+	Error     string  `json:"error"` // why the ping was not delivered
 	Seconds   float64 `json:"seconds"`
 }
 
-// PingReceiver sends the receiver an event that says nothing, now and once.
+// PingReceiver sends the receiver an event without content, at once and without
+// retries.
 func (s *Service) PingReceiver(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.webhooks == nil {
 		return noReceiver()
