@@ -1,5 +1,5 @@
-// Package access decides who calls, from a key, a session or a signed link, and what
-// they may. It is the only way to a file.
+// Package access authenticates callers, by a key, a session or a signed link, and
+// authorizes them. It is the only way to a file.
 package access
 
 import (
@@ -15,16 +15,16 @@ import (
 	"attachd/store"
 )
 
-// Anyone lets everybody through.
+// Anyone authorizes everybody.
 func Anyone(*api.Request) (api.Scope, error) { return api.Scope{}, nil }
 
-// SignedIn lets through whoever shows a key or has a session.
+// SignedIn requires a key or a session.
 func (g *Guard) SignedIn(rq *api.Request) (api.Scope, error) {
 	who, err := g.authenticate(rq)
 	return api.Scope{Caller: who}, err
 }
 
-// Superadmin lets superadmins through.
+// Superadmin requires a superadmin.
 func (g *Guard) Superadmin(rq *api.Request) (api.Scope, error) {
 	sc, err := g.SignedIn(rq)
 	if err == nil {
@@ -55,7 +55,7 @@ func onlySuperadmin(sc api.Scope) error {
 	return nil
 }
 
-// OperatorOnly keeps everybody out who comes over the network.
+// OperatorOnly refuses every request that came over the network.
 func (g *Guard) OperatorOnly(rq *api.Request) (api.Scope, error) {
 	sc, err := g.SignedIn(rq)
 	if err == nil && !api.IsOperator(rq.Context()) {
@@ -64,7 +64,7 @@ func (g *Guard) OperatorOnly(rq *api.Request) (api.Scope, error) {
 	return sc, err
 }
 
-// Scraper may read metrics.
+// Scraper requires the right to read metrics.
 func (g *Guard) Scraper(rq *api.Request) (api.Scope, error) {
 	if g.PublicMetrics {
 		return api.Scope{}, nil
@@ -72,15 +72,15 @@ func (g *Guard) Scraper(rq *api.Request) (api.Scope, error) {
 	return g.Superadmin(rq)
 }
 
-// Finder looks up what a route is about, and adds it to what is known already.
+// Finder looks up what a route is about, and adds it to the scope.
 type Finder func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error)
 
 // MemberOf lets members of the space that find finds, and superadmins, read the
 // directory.
 func (g *Guard) MemberOf(find Finder) api.Access { return g.May(Read, find) }
 
-// May lets through whoever has the right to do this to what find finds. It is
-// the only way to a file, whatever the route.
+// May requires the right to do this to what find finds. It is the only way to a file,
+// whatever the route.
 func (g *Guard) May(do Action, find Finder) api.Access {
 	return func(rq *api.Request) (api.Scope, error) {
 		sc, err := g.SignedIn(rq)
@@ -94,10 +94,10 @@ func (g *Guard) May(do Action, find Finder) api.Access {
 	}
 }
 
-// SignedLink lets through whoever holds a link that we signed, as long as the
-// key and the user it was made for still have the right. Wrong signatures are
-// not counted as wrong keys are: nobody guesses 256 bits, and a page full of
-// old links must not keep its reader's neighbours waiting.
+// SignedLink authorizes the holder of a link that the server signed, as long as the key
+// and the user for which it was made still have the right. Wrong signatures are not
+// counted as wrong keys are: nobody guesses 256 bits, and a page full of old links must
+// not lock out others at its reader's address.
 func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 	id, err := rq.IDParam("attachment", "attachment")
 	if err != nil {
@@ -105,7 +105,7 @@ func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 	}
 	query := rq.URL.Query()
 	if len(query["expires"]) != 1 || len(query["signature"]) != 1 {
-		return sc, token.ErrSignature // whoever stands before us might read another one of several
+		return sc, token.ErrSignature // a proxy might use another one of several
 	}
 	expires, err := strconv.ParseInt(query.Get("expires"), 10, 64)
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
@@ -125,14 +125,14 @@ func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 	}
 	var refused *api.Refusal
 	if errors.As(err, &refused) {
-		// What became of them is nobody's business who holds the link.
+		// The holder of the link must not learn what became of the key and user.
 		return sc, &api.Refusal{Status: http.StatusForbidden, Code: "invalid_signature", Detail: "This link has ended: the key that made it, or its user's right to read the file, is gone.", Cause: err}
 	}
 	return sc, err
 }
 
-// callerWith gives the caller that a key makes now, acting for a user, who may
-// be its own.
+// callerWith returns the caller that a key identifies now, acting for a user, who may
+// be the key's own.
 func (g *Guard) callerWith(rq *api.Request, keyID, userID uuid.UUID) (api.Caller, error) {
 	key, actor, err := g.Records.Key(rq.Context(), keyID)
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
@@ -163,8 +163,8 @@ func (g *Guard) Recheck(rq *api.Request, sc api.Scope, do Action, find Finder) (
 	return sc, err
 }
 
-// authenticate finds out who calls, from the operator's socket, a key or a
-// session. Beside an error, it returns the caller where one is known.
+// authenticate determines the caller, by the operator's socket, a key or a session.
+// Beside an error, it returns the caller where one is known.
 func (g *Guard) authenticate(rq *api.Request) (who api.Caller, err error) {
 	header := rq.Header.Get("Authorization")
 	cookie, noCookie := rq.Cookie(g.cookieName(rq.Request))
@@ -197,8 +197,8 @@ func (g *Guard) authenticate(rq *api.Request) (who api.Caller, err error) {
 			return who, err
 		}
 	}
-	// An empty one is an error of the caller's, and must not count as none: the
-	// caller would act with more rights than it meant to.
+	// An empty header is the caller's error, and must not count as none: the caller
+	// would act with more rights than it meant to.
 	if behalf := rq.Header.Values("X-On-Behalf-Of"); len(behalf) > 0 {
 		id, ok := api.ParseID(behalf[0])
 		if !ok || len(behalf) > 1 {
@@ -215,7 +215,7 @@ func (g *Guard) authenticate(rq *api.Request) (who api.Caller, err error) {
 
 var errNoKey = api.Unauthorized("This API key is not known, or no longer.")
 
-// keyOf finds the key that a caller shows, and whose it is.
+// keyOf finds the key that a secret belongs to, and the key's user.
 func (g *Guard) keyOf(rq *api.Request, secret string) (store.Key, store.User, error) {
 	key, user, err := g.Records.KeyByHash(rq.Context(), token.Hash(strings.TrimSpace(secret)))
 	if errors.Is(err, store.ErrNotFound) || err == nil && g.expired(key) {
@@ -224,7 +224,7 @@ func (g *Guard) keyOf(rq *api.Request, secret string) (store.Key, store.User, er
 	return key, user, err
 }
 
-// actFor gives the user that actor, a superadmin, acts for.
+// actFor returns the user for whom actor, a superadmin, acts.
 func (g *Guard) actFor(rq *api.Request, actor store.User, id uuid.UUID) (store.User, error) {
 	if !actor.IsSuperadmin {
 		return store.User{}, api.Forbidden("Only a superadmin may act for another user.")
@@ -240,10 +240,10 @@ func (g *Guard) expired(k store.Key) bool {
 	return !k.ExpiresAt.IsZero() && !g.Now().Before(k.ExpiresAt)
 }
 
-// Action is what a caller wants to do to the files of a parent, or to one.
+// Action is an operation on the files of a parent, or on one file.
 type Action int
 
-// What a caller may want to do.
+// The actions that need a right.
 const (
 	Read Action = iota
 	Upload
@@ -278,8 +278,8 @@ func (g *Guard) allowed(do Action, kind store.Kind, who standing) bool {
 	return false
 }
 
-// Authorize is the one place where rights over files, and over reading the
-// directory, are settled.
+// Authorize decides about rights over files, and over reading the directory; nothing
+// else does.
 func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	user := sc.Caller.User
 	role, err := g.Records.Role(rq.Context(), sc.Entity.Space, user.ID)
@@ -312,9 +312,9 @@ func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	}
 }
 
-// authorizeAutoCreate lets anyone begin a space that nobody has told us of, or
-// come into one so begun, but lets nobody into one that the system of record
-// keeps, and gives nobody more than the role they were given.
+// authorizeAutoCreate lets any caller create a space that no system of record has sent,
+// or join one created that way, but not a space that the system of record keeps, and
+// gives nobody more than the role they were given.
 func (g *Guard) authorizeAutoCreate(rq *api.Request, sc api.Scope, role store.Role) error {
 	space, _, err := g.Records.Space(rq.Context(), sc.AutoCreate)
 	switch {
@@ -328,11 +328,11 @@ func (g *Guard) authorizeAutoCreate(rq *api.Request, sc api.Scope, role store.Ro
 	return api.Forbidden("Only editors and admins of the space may upload here.")
 }
 
-// The space for tickets and meetings that an upload creates.
+// autoSpace is the space for tickets and meetings that an upload creates.
 const autoSpace = "default"
 
 // Parent finds the product, ticket or meeting that the path names, or, with
-// auto_create, makes ready to create it with the upload.
+// auto_create, prepares to create it with the upload.
 func (g *Guard) Parent(kind store.Kind) Finder {
 	return func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
 		found, err := g.Entity(kind)(rq, sc, do)
@@ -350,7 +350,7 @@ func (g *Guard) Parent(kind store.Kind) Finder {
 		}
 		p := store.Parent{Kind: kind, ID: parsed}
 		if _, known := g.Records.Entity(rq.Context(), p); known == nil {
-			// In another space, or made by another upload since we looked.
+			// In another space, or created by another upload since the lookup.
 			return g.Entity(kind)(rq, sc, do)
 		}
 		sc.Entity = store.Entity{Parent: p, Space: slug}
@@ -388,7 +388,7 @@ func (g *Guard) InPath(rq *api.Request, sc api.Scope, _ Action) (api.Scope, erro
 	return g.FindSpace(rq, sc, rq.Params.ByName("space"))
 }
 
-// FindSpace adds a space to what is known of a request.
+// FindSpace adds a space to the scope of a request.
 func (g *Guard) FindSpace(rq *api.Request, sc api.Scope, slug string) (api.Scope, error) {
 	if !store.ValidSlug(slug) {
 		return sc, api.NotASlug()
@@ -398,7 +398,7 @@ func (g *Guard) FindSpace(rq *api.Request, sc api.Scope, slug string) (api.Scope
 	return sc, err
 }
 
-// SeesSpace says whether the caller may read a space.
+// SeesSpace reports whether the caller may read a space.
 func (g *Guard) SeesSpace(rq *api.Request, sc api.Scope, slug string) (bool, error) {
 	role, err := g.Records.Role(rq.Context(), slug, sc.Caller.User.ID)
 	return sc.Caller.User.IsSuperadmin || role != store.NoRole, err
@@ -438,7 +438,7 @@ func (g *Guard) findAttachment(rq *api.Request, sc api.Scope, id uuid.UUID) (api
 	}
 	e, err := g.Records.Entity(rq.Context(), a.Parent)
 	if errors.Is(err, store.ErrNotFound) {
-		return sc, noAttachment(id) // it went away this moment
+		return sc, noAttachment(id) // it was deleted since the lookup
 	}
 	sc.Attachment, sc.Entity = a, e
 	return sc, err

@@ -13,7 +13,7 @@ import (
 	"attachd/store"
 )
 
-// Records is what is needed of a store.
+// Records are the methods of a store that a Guard uses.
 type Records interface {
 	store.Keys
 	User(ctx context.Context, id uuid.UUID) (store.User, error)
@@ -24,14 +24,14 @@ type Records interface {
 	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 }
 
-// Options are what a Guard is made of.
+// Options configure a Guard.
 type Options struct {
 	Corridor *api.Corridor
 	Records  Records
 	Now      func() time.Time
-	// TrustedNow is the time where the clock is trusted.
+	// TrustedNow returns the time, and whether the clock is trusted.
 	TrustedNow func(ctx context.Context) (now time.Time, trusted bool)
-	// Signer has the keys that sign links now.
+	// Signer returns the current signer of links.
 	Signer func() *token.Signer
 
 	RequestsPerMinute   int // per user; 0 is no limit
@@ -43,15 +43,15 @@ type Options struct {
 	DemoKeys                   func() (map[string]string, error) // nil where this is no demo
 }
 
-// Guard finds out who calls, from a key, a session or a signed link, and what they
-// may.
+// Guard authenticates callers, by a key, a session or a signed link, and authorizes
+// them.
 type Guard struct {
 	Options
 	rates   *limits.Rate[uuid.UUID]    // by user
-	guesses *limits.Rate[netip.Prefix] // by where a wrong one comes from
+	guesses *limits.Rate[netip.Prefix] // wrong keys and sessions, by the network they come from
 }
 
-// New makes one.
+// New returns a Guard.
 func New(o Options) *Guard {
 	return &Guard{Options: o, rates: limits.NewRate[uuid.UUID](o.RequestsPerMinute), guesses: limits.NewRate[netip.Prefix](o.FailedKeysPerMinute)}
 }

@@ -7,9 +7,9 @@ import (
 	"attachd/server/api"
 )
 
-// countRequest holds the caller to what one user may ask in a minute, with all
-// their keys, and tells what is left of that. Who acts for others is counted
-// alone.
+// countRequest limits the requests per minute of one user, with all their keys, and
+// reports in headers how many are left. With X-On-Behalf-Of, the superadmin's are
+// counted, not those of the user acted for.
 func (g *Guard) countRequest(rq *api.Request, who api.Caller) error {
 	a := g.rates.Allow(who.Actor.ID, g.Now())
 	if g.RequestsPerMinute > 0 {
@@ -24,10 +24,9 @@ func (g *Guard) countRequest(rq *api.Request, who api.Caller) error {
 	return tooManyRequests(a.Wait, "Too many requests of this user. Wait as long as Retry-After says.")
 }
 
-// guessed is the answer to a wrong key or session: err, until its
-// address has sent too many of them. By then it has been looked up like any
-// other, so the answer comes no sooner; and a right one always works, since
-// others may share the address.
+// guessed returns the answer to a wrong key or session: err, until its address has sent
+// too many of them. By then the secret has been looked up like any other, so the answer
+// comes no sooner; and a right one always works, since others may share the address.
 func (g *Guard) guessed(rq *api.Request, err error) error {
 	if a := g.guesses.Allow(api.Network(g.Corridor.ClientAddress(rq.Request)), g.Now()); !a.OK {
 		return tooManyRequests(a.Wait, "Too many wrong keys from this address. Wait as long as Retry-After says.")

@@ -17,7 +17,7 @@ import (
 	"attachd/store"
 )
 
-// Me says who the caller is and where they belong.
+// Me answers who the caller is, and with which spaces and roles.
 func (g *Guard) Me(w *api.Response, rq *api.Request, sc api.Scope) error {
 	body, err := g.describeCaller(rq, sc.Caller.User)
 	if err != nil {
@@ -48,7 +48,7 @@ func (g *Guard) describeCaller(rq *api.Request, user store.User) (meBody, error)
 	for _, m := range memberships {
 		space, _, err := g.Records.Space(rq.Context(), m.Space)
 		if errors.Is(err, store.ErrNotFound) {
-			continue // it went away this moment
+			continue // it was deleted since the lookup
 		}
 		if err != nil {
 			return meBody{}, err
@@ -60,9 +60,9 @@ func (g *Guard) describeCaller(rq *api.Request, user store.User) (meBody, error)
 
 const sessionTTL = 24 * time.Hour
 
-// cookieName is attachd_session. Over HTTPS it has the prefix with which
-// browsers take a cookie from this host alone, over HTTPS alone, for all of the
-// host or for the path that the server is given (RFC 6265bis, section 4.1.3).
+// cookieName is attachd_session. Over HTTPS it has the prefix with which browsers
+// accept a cookie from this host and over HTTPS only, for all of the host or for the
+// path under which the server is (RFC 6265bis, section 4.1.3).
 func (g *Guard) cookieName(r *http.Request) string {
 	const name = "attachd_session"
 	switch {
@@ -79,7 +79,7 @@ func (g *Guard) isHTTPS(r *http.Request) bool {
 	return strings.HasPrefix(g.Corridor.Origin(r), "https:")
 }
 
-// CreateSession trades a key for a cookie, so that a page need not keep the
+// CreateSession exchanges a key for a session cookie, so that a page need not store the
 // key.
 func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := g.sameOrigin(rq.Request); err != nil {
@@ -120,7 +120,7 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) er
 	if err != nil {
 		return err
 	}
-	if cookie, err := rq.Cookie(g.cookieName(rq.Request)); err == nil { // the one that this replaces ends
+	if cookie, err := rq.Cookie(g.cookieName(rq.Request)); err == nil { // the session that this one replaces ends
 		if err := g.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
 			return err
 		}
@@ -129,11 +129,11 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) er
 	return rq.Answer(w, http.StatusOK, me)
 }
 
-// sessionRest is for how long a session that has ended is remembered, should
-// the clock have been wrong when it ended.
+// sessionRest is how long a session is kept after its end, in case the clock was wrong
+// when it ended.
 const sessionRest = 31 * 24 * time.Hour
 
-// longPast is a time before which sessions have ended for good; the zero time
+// longPast returns the time before which sessions have certainly ended; the zero time
 // while the clock is not trusted.
 func (g *Guard) longPast(ctx context.Context) time.Time {
 	now, trusted := g.TrustedNow(ctx)
@@ -149,7 +149,7 @@ func (g *Guard) DeleteSession(w *api.Response, rq *api.Request, sc api.Scope) er
 		return err
 	}
 	if cookie, err := rq.Cookie(g.cookieName(rq.Request)); err == nil {
-		if who, err := g.sessionCaller(rq, cookie.Value); err == nil { // else it has ended already
+		if who, err := g.sessionCaller(rq, cookie.Value); err == nil { // otherwise the session has ended already
 			api.SetActor(rq.Entry, who, false)
 		}
 		if err := g.Records.DeleteSession(rq.Context(), token.Hash(cookie.Value)); err != nil {
@@ -172,8 +172,8 @@ func (g *Guard) cookie(rq *api.Request, value string, maxAge int) *http.Cookie {
 	}
 }
 
-// sessionCaller settles who calls with a session's cookie, which browsers
-// send along by themselves: so only from our own pages.
+// sessionCaller authenticates a caller by a session's cookie. Browsers send it unasked,
+// so requests are accepted from the server's own pages only.
 func (g *Guard) sessionCaller(rq *api.Request, value string) (api.Caller, error) {
 	if err := g.sameOrigin(rq.Request); err != nil {
 		return api.Caller{}, err
@@ -193,13 +193,13 @@ func (g *Guard) sessionCaller(rq *api.Request, value string) (api.Caller, error)
 	return api.Caller{User: user, Actor: user, Key: key.ID}, err
 }
 
-// sameOrigin refuses what a browser sends from another site's page: what it
-// says of itself in Sec-Fetch-Site and Origin.
+// sameOrigin refuses what a browser sends from another site's page, by the headers
+// Sec-Fetch-Site and Origin.
 func (g *Guard) sameOrigin(r *http.Request) error {
 	refused := api.Forbidden("A page of another origin may not do this. If this is attachd's own page, the proxy before it does not pass on the Host that the browser asked for: have it do so, or set public_url.")
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "same-origin":
-		return nil // the browser knows, whatever a proxy has made of Host
+		return nil // reliable even where a proxy has changed Host
 	case "", "none":
 	default:
 		return refused
@@ -226,7 +226,7 @@ type demoUserBody struct {
 	FullName string `json:"full_name"`
 }
 
-// DemoUsers lists whom a demo lets in without a key.
+// DemoUsers lists the users of a demo, as whom anyone may sign in without a key.
 func (g *Guard) DemoUsers(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if !g.OffersDemo(rq.Request) {
 		return api.NotFound("There is nothing at this address.")
@@ -239,7 +239,7 @@ func (g *Guard) DemoUsers(w *api.Response, rq *api.Request, sc api.Scope) error 
 	for name, secret := range keys {
 		_, user, err := g.keyOf(rq, secret)
 		if errors.Is(err, errNoKey) {
-			continue // revoked meanwhile
+			continue // revoked since the demo was made
 		}
 		if err != nil {
 			return err
@@ -250,7 +250,7 @@ func (g *Guard) DemoUsers(w *api.Response, rq *api.Request, sc api.Scope) error 
 	return rq.Answer(w, http.StatusOK, users)
 }
 
-// demoKey gives the key of a demo's user.
+// demoKey returns the key of a demo's user.
 func (g *Guard) demoKey(rq *api.Request, name string) (string, error) {
 	if !g.OffersDemo(rq.Request) {
 		return "", api.InvalidRequest("This server is no demo. Sign in with a key.")
@@ -266,9 +266,9 @@ func (g *Guard) demoKey(rq *api.Request, name string) (string, error) {
 	return key, nil
 }
 
-// OffersDemo says whether the caller may sign in as a user of the demo: only
-// somebody at this machine, who names it as such (a page elsewhere that has
-// its own name point here does not), and through no proxy.
+// OffersDemo reports whether the caller may sign in as a user of the demo: only from
+// this machine, without a proxy, and under a name of this machine, which excludes pages
+// of sites whose name was made to resolve to it.
 func (g *Guard) OffersDemo(r *http.Request) bool {
 	return g.DemoKeys != nil && isLoopback(r.RemoteAddr) && isLoopback(r.Host) &&
 		r.Header.Get("X-Forwarded-For") == "" && r.Header.Get("Forwarded") == ""

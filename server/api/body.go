@@ -10,23 +10,22 @@ import (
 	"attachd/server/limits"
 )
 
-// clientStall is for how long a client may keep a read or a write waiting, and
-// within which it must take or send what the least rate asks for.
+// clientStall is how long a read or a write may wait for a client, and the interval in
+// which the client must send or take what the minimum rate asks for.
 const clientStall = 20 * time.Second
 
-// Body is a request body that must keep coming, and of which no more is read
-// than was allowed.
+// Body is a reader of a request body that enforces a minimum rate and a maximum size.
 type Body struct {
 	rq      *Request
 	control *http.ResponseController
 	pace    limits.Progress
 	Slot    *limits.Slot // of an upload
-	Over    error        // when more comes than is allowed
+	Over    error        // the error when more comes than is allowed
 	Total   int64
 	left    int64
 }
 
-// Paced gives the body of a request as one that must keep coming.
+// Paced returns the request's body with the minimum rate enforced.
 func (rq *Request) Paced() *Body {
 	c := rq.corridor
 	return &Body{rq: rq, control: http.NewResponseController(rq.Writer), Over: InvalidRequest("The body is too large."), pace: limits.NewProgress(c.MinUploadRate, c.sendStall)}
@@ -63,8 +62,8 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close takes the deadline away: it would end the connection while the answer
-// is made.
+// Close removes the read deadline, which would otherwise end the connection while the
+// answer is made.
 func (b *Body) Close() { _ = b.control.SetReadDeadline(time.Time{}) }
 
 // CutBody ends the read of the body that is under way, and those that follow.
@@ -72,7 +71,7 @@ func (rq *Request) CutBody() {
 	_ = http.NewResponseController(rq.Writer).SetReadDeadline(time.Unix(1, 0))
 }
 
-// BodyError says what was wrong with a body that could not be read to its end.
+// BodyError returns the answer for a body that could not be read to its end.
 func BodyError(err error) error {
 	var refused *Refusal
 	if errors.As(err, &refused) || errors.Is(err, os.ErrDeadlineExceeded) {

@@ -12,7 +12,7 @@ import (
 // client reads. The others are sent as they are.
 const maxCompressors = 16
 
-// compressors hands out what compresses lists.
+// compressors is a bounded pool of gzip writers for lists.
 type compressors struct {
 	free chan struct{}
 	pool sync.Pool
@@ -24,15 +24,15 @@ func newCompressors() *compressors {
 		pool: sync.Pool{New: func() any {
 			z, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
 			if err != nil {
-				panic(err) // the level is one that there is
+				panic(err) // the level is a valid one
 			}
 			return z
 		}},
 	}
 }
 
-// body is where the body of a list is written to: compressed where the client takes that and a compressor is free. Close
-// ends a body that is whole, and release gives the compressor back.
+// body returns the writer for the body of a list: compressed where the client accepts that and a compressor is free.
+// Close ends a complete body, and release returns the compressor to the pool.
 func (c *compressors) body(w *Response, rq *Request) (to io.WriteCloser, release func()) {
 	w.Header().Add("Vary", "Accept-Encoding")
 	if !TakesGzip(rq.Header.Get("Accept-Encoding")) {
@@ -47,18 +47,19 @@ func (c *compressors) body(w *Response, rq *Request) (to io.WriteCloser, release
 	z := c.pool.Get().(*gzip.Writer)
 	z.Reset(w)
 	return z, func() {
-		z.Reset(io.Discard) // holds on to nobody's response
+		z.Reset(io.Discard) // keep no reference to the response in the pool
 		c.pool.Put(z)
 		<-c.free
 	}
 }
 
-// plainBody is a body that goes out as it is.
+// plainBody is a body that is sent uncompressed.
 type plainBody struct{ io.Writer }
 
 func (plainBody) Close() error { return nil }
 
-// TakesGzip reads Accept-Encoding (RFC 9110, section 12.5.3).
+// TakesGzip reports whether an Accept-Encoding header (RFC 9110, section 12.5.3)
+// accepts gzip.
 func TakesGzip(accept string) bool {
 	for coding := range strings.SplitSeq(accept, ",") {
 		name, parameter, _ := strings.Cut(coding, ";")

@@ -1,6 +1,6 @@
-// Package api is what every request to the server passes: headers, limits, the log,
-// the audit log, JSON and lists, and the one place where an error becomes an answer.
-// The rooms above it decide who may, and have the handlers.
+// Package api has what every request to the server passes through: headers, limits, the
+// log, the audit log, JSON and lists, and the one place where an error becomes an
+// answer. The packages above it authorize requests and have the handlers.
 package api
 
 import (
@@ -21,16 +21,17 @@ import (
 	"attachd/store"
 )
 
-// Options are what a corridor is made of.
+// Options configure a Corridor.
 type Options struct {
-	Audit  interface{ Record(e store.Entry) } // where the audit log is kept
+	Audit  interface{ Record(e store.Entry) } // the audit log
 	Now    func() time.Time
 	Log    *slog.Logger
 	Memory func() memory.Plan
 	// InPlace fails when files of the storage were replaced.
 	InPlace func() error
-	// WithEvents has a change tell the receiver of webhooks on behalf of whom its
-	// entry in the audit log says; nil where there is none.
+	// WithEvents returns a context in which a change sends events to the receiver of
+	// webhooks, with the actor of its entry in the audit log; nil where there is no
+	// receiver.
 	WithEvents func(ctx context.Context, e *store.Entry) context.Context
 
 	PublicURL      string
@@ -45,17 +46,17 @@ type Options struct {
 	AuditDownloads bool
 }
 
-// Corridor is what every request passes: it counts and records the request, and
-// makes an answer of every failure.
+// Corridor is the middleware that every request passes through: it counts, logs and
+// records the request, and turns every error into an answer.
 type Corridor struct {
 	Options
 	basePath    string // path of PublicURL
 	contentHost string // host name of ContentURL
 	contentPath string // path of ContentURL
 	draining    atomic.Bool
-	sendStall   time.Duration // that a client may stand still while it sends
-	takeStall   time.Duration // and while it is to take an answer
-	drain       time.Duration // that a refused client may go on sending
+	sendStall   time.Duration // how long a client may stall while it sends
+	takeStall   time.Duration // how long a client may stall while it is to take an answer
+	drain       time.Duration // how long a refused client may go on sending
 	counts      *counts
 	holdings    *holdings
 	denied      *deniedLimiter
@@ -65,7 +66,7 @@ type Corridor struct {
 	routes      *httprouter.Router
 }
 
-// New makes one. Its URLs must be right.
+// New returns a Corridor. The URLs in its options must be valid.
 func New(o Options) (*Corridor, error) {
 	public, err := url.Parse(o.PublicURL)
 	if err != nil {
@@ -91,36 +92,35 @@ func New(o Options) (*Corridor, error) {
 	}, nil
 }
 
-// BasePath is the path of the public URL, without a slash at its end.
+// BasePath is the path of the public URL, without a trailing slash.
 func (c *Corridor) BasePath() string { return c.basePath }
 
-// Drain refuses new uploads from now on, and asks clients to use other
-// connections.
+// Drain refuses new uploads from now on, and has clients close their connections.
 func (c *Corridor) Drain() { c.draining.Store(true) }
 
-// Draining says whether the server is about to stop.
+// Draining reports whether the server is about to stop.
 func (c *Corridor) Draining() bool { return c.draining.Load() }
 
-// Busy says whether people are being served now.
+// Busy reports whether people are being served now.
 func (c *Corridor) Busy() bool { return c.traffic.busy(c.Now()) }
 
-// HeldBytes are what requests under way are counted for in memory.
+// HeldBytes is how many bytes of memory are counted for requests under way.
 func (c *Corridor) HeldBytes() int64 { return c.holdings.Held() }
 
-// ListTag is an ETag of what a request asks of the list of a parent's attachments,
-// which is to be read after it was asked for.
+// ListTag returns an ETag of the list of a parent's attachments, as the request asks
+// for it. It must be called before the list is read.
 func (c *Corridor) ListTag(rq *Request, p store.Parent) string {
 	return c.lists.tag(p, rq.URL.Query())
 }
 
-// SetPatience sets how long the server waits for clients that stand still while
-// they send, refused ones too, and for those that do not take their answer. It is
-// to be called before the first request.
+// SetPatience sets how long the server waits for clients that stall while they send,
+// even refused ones, and for those that do not take their answer. It is to be called
+// before the first request.
 func (c *Corridor) SetPatience(sending, taking time.Duration) {
 	c.sendStall, c.drain, c.takeStall = sending, sending, taking
 }
 
-// Hostname is a host without its port, as it is compared.
+// Hostname returns a host without its port, in the form in which hosts are compared.
 func Hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -128,7 +128,7 @@ func Hostname(host string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
-// ForContentHost says whether a request came to the host for files.
+// ForContentHost reports whether a request is for the host for files.
 func (c *Corridor) ForContentHost(r *http.Request) bool {
 	return c.contentHost != "" && Hostname(c.requestedHost(r)) == c.contentHost
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counts are the metrics of requests, whatever they are about. Labels are bounded:
-// route patterns, not paths.
+// counts are the metrics of requests to all routes. Labels are bounded: route patterns,
+// not paths.
 type counts struct {
 	requests   *prometheus.CounterVec
 	refusals   *prometheus.CounterVec
@@ -37,7 +37,7 @@ func newCounts() *counts {
 	}
 }
 
-// Collectors are the metrics of requests.
+// Collectors returns the metrics of requests.
 func (c *Corridor) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{c.counts.requests, c.counts.refusals, c.counts.turnedAway, c.counts.duration, c.counts.inFlight}
 }
@@ -45,7 +45,7 @@ func (c *Corridor) Collectors() []prometheus.Collector {
 func (m *counts) observe(rq *Request, w *Response, status int, took time.Duration) {
 	route, method := rq.route.Pattern, rq.Method
 	if route == "" {
-		// Neither is ours, so neither is bounded.
+		// The client chooses both, so neither is bounded.
 		route, method = "none", "other"
 	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()

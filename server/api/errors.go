@@ -19,14 +19,13 @@ import (
 	"attachd/store"
 )
 
-// Refusal is an answer that is not a success: what the caller is told, and,
-// for the log alone, what was behind it.
+// Refusal is an error answer: what the caller gets, and the cause, for the log alone.
 type Refusal struct {
 	Status     int
 	Code       string
 	Detail     string // a sentence for a person
 	RetryAfter int    // seconds; 0 is none
-	Line       int    // of an import; 0 is none
+	Line       int    // line number in an import; 0 is none
 	Cause      error
 }
 
@@ -91,8 +90,8 @@ func SlotLost() error {
 	return Busy("All upload slots are taken, and another user, who has fewer, got the one of this upload. Try again in a moment.")
 }
 
-// NotReadable is for contents that the storage does not give at the moment:
-// nothing is known of their bytes.
+// NotReadable is the answer for a content that the storage cannot read at the moment;
+// whether its bytes are right is unknown.
 func NotReadable() *Refusal {
 	return &Refusal{Status: http.StatusServiceUnavailable, Code: "storage_unreadable", RetryAfter: 30,
 		Detail: "The server cannot read the stored file at the moment. Try again later; if it stays so, tell the server's operator."}
@@ -108,7 +107,7 @@ func quotaExceeded(detail string) *Refusal {
 	return &Refusal{Status: http.StatusInsufficientStorage, Code: "quota_exceeded", Detail: detail}
 }
 
-// ToRefusal is the one place where an error becomes an answer.
+// ToRefusal converts an error into an answer; nothing else does.
 func ToRefusal(err error) *Refusal {
 	var (
 		already *Refusal
@@ -161,8 +160,8 @@ func ToRefusal(err error) *Refusal {
 		Detail: "The server failed to do this. Its log has the details under the request id."}
 }
 
-// statusClientGone is what the log says when nobody is left to hear the
-// answer (nginx's number for it).
+// statusClientGone is the status in the log when the client is gone before the answer
+// (nginx's number for it).
 const statusClientGone = 499
 
 // RefusalBody is a refusal as the API answers it.
@@ -173,13 +172,13 @@ type RefusalBody struct {
 	Line      int    `json:"line,omitempty"`
 }
 
-// ToAnswer makes a refusal of err, and logs the whole story where it is the
-// server's to mend.
+// ToAnswer converts err into a refusal, and logs the cause where the server's operator
+// has to act.
 func (rq *Request) ToAnswer(err error) (*Refusal, RefusalBody) {
 	e := ToRefusal(err)
 	if e.Status == http.StatusInternalServerError {
 		if replaced := rq.corridor.InPlace(); replaced != nil {
-			err = errors.Join(replaced, err) // the one is why
+			err = errors.Join(replaced, err) // replaced is the reason for err
 			e = ToRefusal(err)
 		}
 	}
@@ -199,7 +198,7 @@ func (rq *Request) ToAnswer(err error) (*Refusal, RefusalBody) {
 func (rq *Request) Refuse(w *Response, err error) {
 	e, body := rq.ToAnswer(err)
 	if w.Status != 0 {
-		// The answer has begun: cutting it is the only honest end left.
+		// The answer has begun, so only cutting it off shows that it failed.
 		panic(http.ErrAbortHandler)
 	}
 	h := w.Header()
@@ -228,8 +227,8 @@ func (rq *Request) Answer(w http.ResponseWriter, status int, body any) error {
 	return rq.Send(w, status, raw)
 }
 
-// Send writes a body that is JSON already. All of it is in memory until the
-// client has read it.
+// Send writes a body that is JSON already. All of it stays in memory until the client
+// has read it.
 func (rq *Request) Send(w http.ResponseWriter, status int, raw []byte) error {
 	if n := int64(len(raw)); n > inRequest && n+requestHolds != rq.held {
 		if err := rq.Hold(n); err != nil {
@@ -246,7 +245,7 @@ func (rq *Request) Send(w http.ResponseWriter, status int, raw []byte) error {
 	return nil
 }
 
-// Encode writes JSON as people read it: an & in a URL stays one.
+// Encode encodes JSON without escaping the & of URLs, so that it is readable.
 func Encode(body any) ([]byte, error) {
 	var raw bytes.Buffer
 	encoder := json.NewEncoder(&raw)
@@ -257,7 +256,7 @@ func Encode(body any) ([]byte, error) {
 	return raw.Bytes(), nil
 }
 
-// FormatSize writes a number of bytes the way the configuration does.
+// FormatSize formats a number of bytes as the configuration does.
 func FormatSize(n int64) string {
 	for _, unit := range []struct {
 		bytes int64

@@ -14,31 +14,31 @@ import (
 	"attachd/server/memory"
 )
 
-// What requests hold in memory, in bytes.
+// How many bytes of memory requests are counted for.
 const (
-	// requestHolds is what each does, with its buffers and stacks in net/http.
+	// requestHolds is for any request, with its buffers and stacks in net/http.
 	requestHolds = 64 << 10
-	// inRequest is how large an answer may be that needs no more than that.
+	// inRequest is the largest answer that requestHolds covers.
 	inRequest = 32 << 10
-	// RowHolds is for a record that is read and made a row of an answer.
+	// RowHolds is for a record that is read and made into a row of an answer.
 	RowHolds = 3 << 10
 )
 
 // holdPatience is how long a request waits for memory that others hold.
 const holdPatience = 2 * time.Second
 
-// maxRefusing is how many refusals for want of memory one caller may leave
-// unread; then its requests are cut.
+// maxRefusing is how many refusals for lack of memory one caller may leave unread;
+// beyond that, its requests are cut off.
 const maxRefusing = 256
 
-// Holder is who holds memory: a user, or an address that has not said who it
-// is.
+// Holder identifies whom memory is counted for: a user, or the address of a caller that
+// is not authenticated.
 type Holder struct {
 	user    uuid.UUID
 	network netip.Prefix
 }
 
-// holdings bounds what all requests hold in memory.
+// holdings limits the memory that all requests hold.
 type holdings struct {
 	*memory.Budget[Holder]
 	inFlight atomic.Int64
@@ -53,7 +53,7 @@ func newHoldings(plan func() memory.Plan) *holdings {
 	}
 }
 
-// Holder is who a request is counted for.
+// Holder returns whom the request is counted for.
 func (rq *Request) Holder() Holder {
 	if IsOperator(rq.Context()) {
 		return Holder{user: Operator.ID}
@@ -64,12 +64,12 @@ func (rq *Request) Holder() Holder {
 	return Holder{network: Network(rq.corridor.ClientAddress(rq.Request))}
 }
 
-// charge counts a request whose caller is known. It is refused where the
-// caller has no room for it, and cut where the caller takes not even refusals.
+// charge counts a request whose caller is known. It is refused where the caller has no
+// room for it, and cut off where the caller does not even read refusals.
 func (c *Corridor) charge(rq *Request) error {
 	rq.Holds = rq.Holder()
 	if strings.HasPrefix(rq.route.Pattern, "/health") {
-		return nil // whether the server lives has nothing to do with what others hold
+		return nil // health checks must be answered however much memory others hold
 	}
 	err := c.holdings.Acquire(rq.Context(), rq.Holds, requestHolds)
 	if err == nil {
@@ -117,7 +117,7 @@ func (rq *Request) HoldAtOnce(n int64) error {
 	return nil
 }
 
-// letGo gives back all that a request holds.
+// letGo releases all memory that a request holds.
 func (rq *Request) letGo() {
 	holdings := rq.corridor.holdings
 	holdings.Release(rq.Holds, rq.held)
@@ -139,7 +139,7 @@ func outOfMemory(err error) error {
 	return err
 }
 
-// Network is what one caller can have for the asking: an IPv4 address, or the
+// Network returns the addresses that one caller can easily use: an IPv4 address, or the
 // /64 of an IPv6 address.
 func Network(address string) netip.Prefix {
 	a, err := netip.ParseAddr(address)

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// MaxJSON is how many bytes a JSON body has at most.
+// MaxJSON is the maximum size of a JSON body in bytes.
 const MaxJSON = 64 << 10
 
 // ReadJSON reads a request's body into v. Members that v does not have are
@@ -50,7 +50,8 @@ func (rq *Request) readBody() ([]byte, error) {
 	return raw, nil
 }
 
-// RefuseEncoded refuses a body that was compressed for the way: files are stored as they are sent.
+// RefuseEncoded refuses a body with a Content-Encoding: files are stored as they are
+// sent.
 func (rq *Request) RefuseEncoded() error {
 	coding := rq.Header.Get("Content-Encoding")
 	if coding == "" || strings.EqualFold(coding, "identity") {
@@ -59,11 +60,11 @@ func (rq *Request) RefuseEncoded() error {
 	return InvalidRequest("The body has the content encoding %q, which is not taken: send it as it is.", coding)
 }
 
-// DecodeJSON says what is wrong with a body in words that name its members,
-// not our types. What package json would replace in a string is refused: the
-// caller would not get back what it sent.
+// DecodeJSON decodes a body. Its errors name the body's members, not Go types. It
+// refuses strings of which encoding/json would replace parts: the caller would not get
+// back what it sent.
 func DecodeJSON(raw []byte, v any) error {
-	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF")) // a byte order mark, which RFC 8259 lets us pass over
+	raw = bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF")) // a byte order mark, which RFC 8259 lets parsers ignore
 	switch {
 	case !utf8.Valid(raw):
 		return InvalidRequest("The body is not valid UTF-8.")
@@ -93,14 +94,14 @@ func DecodeJSON(raw []byte, v any) error {
 	}
 }
 
-// hasLoneSurrogate says whether an escape in valid JSON stands for half a
-// character (RFC 8259, section 8.2).
+// hasLoneSurrogate reports whether valid JSON has an escape of half a surrogate pair
+// (RFC 8259, section 8.2).
 func hasLoneSurrogate(raw []byte) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
 			continue
 		}
-		i++ // at what is escaped; a backslash, perhaps
+		i++ // skip the escaped character, which may be a backslash
 		if raw[i] != 'u' {
 			continue
 		}
@@ -118,7 +119,7 @@ func hasLoneSurrogate(raw []byte) bool {
 	return false
 }
 
-// escapedRune reads the four digits of an escape.
+// escapedRune returns the value of the four digits of a \u escape.
 func escapedRune(digits []byte) rune {
 	n, err := strconv.ParseUint(string(digits[:4]), 16, 16)
 	if err != nil {

@@ -26,14 +26,13 @@ const (
 	maxCursor = 2 << 10
 )
 
-// List is a collection that a client may page through: a bare array, the
-// next page in a Link header.
+// List is a collection that a client may page through: a page is a bare array, and a
+// Link header leads to the next one.
 type List[T any] struct {
-	// Fetch gives at most n items behind the key, in order; an empty key is
-	// the start.
+	// Fetch returns at most n items after a key, in order; an empty key is the start.
 	Fetch func(after []byte, n int) ([]T, error)
 	Key   func(T) []byte
-	// Keep leaves items out; nil keeps all.
+	// Keep filters items; nil keeps all.
 	Keep func(T) bool
 	// Filters are the query parameters that the list takes beside limit and cursor,
 	// and Several those that may be given more than once. All others are refused.
@@ -41,13 +40,13 @@ type List[T any] struct {
 	// Batch is how many items are fetched at once when everything is asked for, of a
 	// list whose Fetch reads FetchBatch records at a time to find them; 0 for others.
 	Batch int
-	// Tag is an ETag of the collection as it is now; empty when there is none.
+	// Tag is an ETag of the collection in its current state; empty when there is none.
 	Tag string
 	// Row appends an item as JSON.
 	Row func([]byte, T) ([]byte, error)
 }
 
-// Rendered makes a row of what encoding/json makes of render's result.
+// Rendered returns a Row that encodes render's result with encoding/json.
 func Rendered[T any](render func(T) any) func([]byte, T) ([]byte, error) {
 	return func(out []byte, item T) ([]byte, error) {
 		raw, err := Encode(render(item))
@@ -55,12 +54,12 @@ func Rendered[T any](render func(T) any) func([]byte, T) ([]byte, error) {
 	}
 }
 
-// sendAt is how many bytes of a list are gathered before they are sent.
+// sendAt is how many bytes of a list are buffered before they are sent.
 const sendAt = 32 << 10
 
 var listBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, sendAt+4<<10)) }}
 
-// Answer sends the page that the query asks for, or everything, streamed.
+// Answer sends the page that the query asks for, or streams everything.
 func (l List[T]) Answer(w *Response, rq *Request) error {
 	if err := rq.CheckQuery(slices.Concat(l.Filters, []string{"limit", "cursor"}), l.Several...); err != nil {
 		return err
@@ -89,7 +88,7 @@ func (l List[T]) Answer(w *Response, rq *Request) error {
 	return l.answerAll(w, rq, after, size)
 }
 
-// answerAll streams what is behind a key, size items at a time.
+// answerAll streams what comes after a key, size items at a time.
 func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) error {
 	batch, err := l.Fetch(after, size)
 	if err != nil {
@@ -100,7 +99,7 @@ func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) err
 	defer listBuffers.Put(buffer)
 	out := append((*buffer)[:0], '[')
 	defer func() { *buffer = out }()
-	var to io.WriteCloser // where the list goes, once it is too long to be sent at once
+	var to io.WriteCloser // where the list is written, once it is too long to be sent at once
 	release := func() {}
 	defer func() { release() }()
 	first := true
@@ -121,7 +120,7 @@ func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) err
 					to, release = rq.corridor.compressors.body(w, rq)
 				}
 				if _, err := to.Write(out); err != nil {
-					return nil // nobody listens any more
+					return nil // the client is gone
 				}
 				out = out[:0]
 			}
@@ -136,7 +135,7 @@ func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) err
 	out = append(out, "]\n"...)
 	if to == nil {
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
-		_, _ = w.Write(out) // nothing is left to say to who does not listen
+		_, _ = w.Write(out) // the client is gone, so nothing can be reported to it
 		return nil
 	}
 	if _, err := to.Write(out); err == nil {
@@ -177,7 +176,7 @@ func (l List[T]) answerPage(w *Response, rq *Request, after []byte, limit int) e
 	return rq.Send(w, http.StatusOK, append(page, "]\n"...))
 }
 
-// nextPage is a Link header (RFC 8288) to the same list behind the key.
+// nextPage returns a Link header (RFC 8288) to the same list after the key.
 func nextPage(rq *Request, limit int, key []byte) string {
 	query := rq.URL.Query()
 	query.Set("limit", strconv.Itoa(limit))
@@ -220,12 +219,12 @@ func pageOf(query url.Values) (limit int, after []byte, err error) {
 	return limit, after, nil
 }
 
-// BadCursor is the answer to a cursor that no Link header gave.
+// BadCursor is the answer to a cursor that is not from a Link header.
 func BadCursor() error {
 	return InvalidRequest("cursor must be one that a Link header of this list gave.")
 }
 
-// AfterID makes a fetch of a list that is in the order of ids.
+// AfterID returns a Fetch for a list in the order of ids.
 func AfterID[T any](rq *Request, list func(ctx context.Context, after uuid.UUID, n int) ([]T, error)) func([]byte, int) ([]T, error) {
 	return func(after []byte, n int) ([]T, error) {
 		var id uuid.UUID

@@ -15,15 +15,15 @@ import (
 	"attachd/store"
 )
 
-// listStripes is how many counters the parents share: more make it rarer that a
-// list seems to have changed when that of another parent did. Each takes 8 bytes.
+// listStripes is how many counters the parents share, of 8 bytes each. With more, it is
+// rarer that a list seems to have changed when that of another parent did.
 const listStripes = 4096
 
-// listVersions knows whether the list of a parent's attachments may have changed,
-// without reading it. All changes come through this server: a process has the
-// store for itself.
+// listVersions are change counters by which ETags of lists are made without reading
+// them. They see every change, since all changes come through this server: a process
+// has the store for itself.
 type listVersions struct {
-	boot    string // of this server: the counters begin anew with it
+	boot    string // identifies this server's run: the counters start anew with it
 	seed    maphash.Seed
 	all     atomic.Uint64 // for what may change any list, such as a name
 	stripes [listStripes]atomic.Uint64
@@ -37,15 +37,15 @@ func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {
 	return &v.stripes[maphash.Comparable(v.seed, p)%listStripes]
 }
 
-// tag is an ETag of what a query asks of a list that is read after it was asked
-// for. It is weak, since a list may be compressed.
+// tag returns an ETag of the list that a query asks for. It must be called before the
+// list is read. It is weak, since a list may be compressed.
 func (v *listVersions) tag(p store.Parent, query url.Values) string {
 	return fmt.Sprintf(`W/"%s.%d.%d.%x"`, v.boot, v.all.Load(), v.stripe(p).Load(), maphash.String(v.seed, query.Encode()))
 }
 
-// note counts what a request may have changed. It comes before the answer, so that
-// nobody who has heard of a change finds the list unchanged, and after the change,
-// so that no list without it has the new tag.
+// note counts what a request may have changed. It must run before the answer, so that
+// nobody who has seen the answer finds the list unchanged, and after the change, so
+// that no list without the change has the new tag.
 func (v *listVersions) note(rq *Request, status int) {
 	switch {
 	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
@@ -58,15 +58,15 @@ func (v *listVersions) note(rq *Request, status int) {
 	}
 }
 
-// HasTag says whether a header with conditions (RFC 9110, section 13.1) has a tag in
-// it, weak or not, or "*". Clients may send it on several lines.
+// HasTag reports whether a header with conditions (RFC 9110, section 13.1) contains
+// tag, weak or not, or "*". Clients may send the header on several lines.
 func (rq *Request) HasTag(header, tag string) bool {
 	return slices.ContainsFunc(rq.Header.Values(header), func(line string) bool {
 		return strings.TrimSpace(line) == "*" || strings.Contains(line, tag)
 	})
 }
 
-// Unmodified sets an ETag, and answers 304 where the client has what it is of.
+// Unmodified sets an ETag, and answers 304 where the client has the same version.
 func (rq *Request) Unmodified(w *Response, tag string) bool {
 	w.Header().Set("ETag", tag)
 	if !rq.HasTag("If-None-Match", strings.TrimPrefix(tag, "W/")) {

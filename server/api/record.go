@@ -12,8 +12,8 @@ import (
 	"attachd/store"
 )
 
-// AuditRule says how a route appears in the audit log when it succeeds. Every
-// route is recorded when it denies access.
+// AuditRule says how a route is recorded in the audit log when it succeeds. Every route
+// is recorded when it denies access.
 type AuditRule struct {
 	Action   string
 	Resource string // and the name of the parameter that has its id
@@ -26,38 +26,38 @@ type Recording int
 // The times at which an entry may be recorded.
 const (
 	WithChange  Recording = iota // in the commit of the change
-	whenDone                     // when it has been answered
-	IfDownloads                  // the same, with audit.downloads only
+	whenDone                     // after the answer
+	IfDownloads                  // after the answer, with audit.downloads only
 )
 
-// Unrecorded is the rule of what changes nothing. A thumbnail is not recorded
-// either: it shows little, and every look at a list asks for many.
+// Unrecorded is the rule of routes that change nothing. A thumbnail is not recorded
+// either: it shows little, and displaying a list requests many.
 var Unrecorded AuditRule
 
 // InCommit is the rule of a change: it is recorded in its commit.
 func InCommit(action, resource string) AuditRule { return AuditRule{action, resource, WithChange} }
 
-// Answered is the rule of what is recorded when it has been answered.
+// Answered is the rule of what is recorded after the answer.
 func Answered(action, resource string) AuditRule { return AuditRule{action, resource, whenDone} }
 
-// Reading is the rule of what gives a file to somebody.
+// Reading is the rule of what gives a file to the caller.
 func Reading(action, resource string) AuditRule { return AuditRule{action, resource, IfDownloads} }
 
-// Denials are the codes of refusals that somebody may have to answer for.
+// Denials are the codes of refusals that denied access and are recorded.
 var Denials = map[string]bool{
 	"unauthorized": true, "forbidden": true, "invalid_signature": true, "link_expired": true,
 	"rate_limited": true, "malware_found": true,
 }
 
-// Done is the outcome of an entry of what succeeded.
+// Done is the outcome in the entry of a request that succeeded.
 const Done = "done"
 
-// KeyOwner stands in the entry of a key that was made, between its name and the
-// id of its user.
+// KeyOwner stands in the entry of a created key, between the key's name and the id of
+// its user.
 const KeyOwner = ", of user "
 
-// audit prepares a route's entry, if it has one. The handler may say more of
-// what it does before it hands in its change.
+// audit prepares the route's entry, if it has one. The handler may add to it before it
+// makes its change.
 func (rq *Request) audit() {
 	rule := rq.route.Audit
 	rq.Entry = rq.newEntry(rule)
@@ -91,18 +91,18 @@ func (rq *Request) newEntry(rule AuditRule) *store.Entry {
 	return e
 }
 
-// SetScope is for what a handler looks up beyond its route: the log and the audit log
-// name it.
+// SetScope sets the scope when a handler looks up more than its route named: the log
+// and the audit log name it.
 func (rq *Request) SetScope(sc Scope) { rq.scope = sc }
 
-// SetCaller is for who has only just said who they are: the log and the audit log
-// name them.
+// SetCaller sets the caller when it has authenticated only in the handler: the log and
+// the audit log name it.
 func (rq *Request) SetCaller(who Caller) {
 	rq.scope.Caller = who
 	SetActor(rq.Entry, who, false)
 }
 
-// SetActor says who did it.
+// SetActor sets the actor of an entry.
 func SetActor(e *store.Entry, who Caller, isOperator bool) {
 	e.UserID, e.KeyID, e.Operator = who.User.ID, who.Key, isOperator
 	if who.Actor.ID != who.User.ID {
@@ -110,14 +110,14 @@ func SetActor(e *store.Entry, who Caller, isOperator bool) {
 	}
 }
 
-// brief bounds what a client wrote into an address.
+// brief truncates what a client wrote into an address.
 func brief(s string) string {
 	const most = 64
 	return strings.ToValidUTF8(s[:min(len(s), most)], "\uFFFD")
 }
 
-// recordAnswer records what was answered, unless a change has taken its entry
-// with it.
+// recordAnswer records the request after its answer, unless its entry was committed
+// with a change.
 func (c *Corridor) recordAnswer(w *Response, rq *Request) {
 	rule := rq.route.Audit
 	switch {
@@ -131,7 +131,7 @@ func (c *Corridor) recordAnswer(w *Response, rq *Request) {
 		}
 		e.Outcome = w.Code
 		who := uuid.Nil
-		if rq.route.Kind != LinkedFile { // a link can be in anybody's hands
+		if rq.route.Kind != LinkedFile { // anybody may hold a link
 			who = rq.scope.Caller.Actor.ID
 		}
 		if more, ok := c.denied.allow(who, e.Time); ok {
@@ -154,20 +154,20 @@ func lastParam(rq *Request) string {
 	return "server"
 }
 
-// What is listed of denials, so that nobody fills the disk with them: so many a
-// minute, all of them at once too.
+// How many denials are recorded per minute, and at most in one burst, so that nobody
+// can fill the disk with them.
 const (
-	listedOfStrangers = 1200 // of all whom nobody knows together
+	listedOfStrangers = 1200 // of all callers without a known user together
 	listedOfUser      = 300  // of each user
 )
 
-// deniedLimiter decides which denials are recorded. Strangers have nothing to do
-// with how many are of a user.
+// deniedLimiter is a rate limiter that decides which denials are recorded. Denials of
+// unknown callers do not count against those of users.
 type deniedLimiter struct {
 	strangers, users *limits.Rate[uuid.UUID]
 
 	mu   sync.Mutex
-	more map[uuid.UUID]int // not listed, by user
+	more map[uuid.UUID]int // denials not recorded, by user
 }
 
 func newDeniedLimiter() *deniedLimiter {
@@ -178,8 +178,8 @@ func newDeniedLimiter() *deniedLimiter {
 	}
 }
 
-// allow says whether a denial of this user, or of a stranger, is to be listed,
-// and how many of theirs before it were not.
+// allow reports whether a denial of this user, or of an unknown caller, is to be
+// recorded, and how many of theirs before it were not.
 func (d *deniedLimiter) allow(user uuid.UUID, now time.Time) (more int, ok bool) {
 	limiter := d.users
 	if user == uuid.Nil {

@@ -30,13 +30,13 @@ type PersonBody struct {
 // Person is who uploaded an attachment.
 func Person(a store.Attachment) PersonBody { return PersonBody{a.UploaderID, a.Uploader} }
 
-// ticketAttachmentBody is that of a ticket.
+// ticketAttachmentBody is the attachment object for an attachment of a ticket.
 type ticketAttachmentBody struct {
 	attachmentBody
 	CommentID uuid.NullUUID `json:"comment_id"`
 }
 
-// RenderAttachment is an attachment as the API answers it.
+// RenderAttachment returns the object with which the API answers an attachment.
 func RenderAttachment(a store.Attachment) any {
 	body := attachmentBody{
 		ID:         a.ID,
@@ -52,8 +52,8 @@ func RenderAttachment(a store.Attachment) any {
 	return body
 }
 
-// AppendAttachment appends what encoding/json makes of renderAttachment's
-// result: a list has many of them.
+// AppendAttachment appends RenderAttachment's result as encoding/json would encode it,
+// but faster: a list has many of them.
 func AppendAttachment(out []byte, a store.Attachment) ([]byte, error) {
 	var err error
 	out = append(out, `{"id":`...)
@@ -99,7 +99,8 @@ func appendID(out []byte, id uuid.UUID) []byte {
 	return append(out, '"')
 }
 
-// appendString leaves to encoding/json what is not plain ASCII.
+// appendString appends a JSON string; those that are not plain ASCII are encoded by
+// encoding/json.
 func appendString(out []byte, s string) ([]byte, error) {
 	for _, c := range []byte(s) {
 		if c < ' ' || c > '~' || c == '"' || c == '\\' {
@@ -112,12 +113,12 @@ func appendString(out []byte, s string) ([]byte, error) {
 	return append(out, '"'), nil
 }
 
-// Timestamp writes a time as the API does: RFC 3339, UTC, whole seconds.
+// Timestamp formats a time as the API does: RFC 3339, UTC, whole seconds.
 func Timestamp(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 const timeLayout = "2006-01-02T15:04:05Z"
 
-// OptionalTime is a timestamp, or null for the zero time.
+// OptionalTime returns a timestamp, or null for the zero time.
 func OptionalTime(t time.Time) *string {
 	if t.IsZero() {
 		return nil
@@ -126,14 +127,14 @@ func OptionalTime(t time.Time) *string {
 	return &s
 }
 
-// Message is the answer of what has nothing else to say.
+// Message returns a body that has only a message.
 func Message(text string) any {
 	return struct {
 		Message string `json:"message"`
 	}{text}
 }
 
-// OptionalID is an id, or null for none.
+// OptionalID returns an id, or null for the zero id.
 func OptionalID(id uuid.UUID) *uuid.UUID {
 	if id == uuid.Nil {
 		return nil

@@ -21,7 +21,8 @@ import (
 	"attachd/store"
 )
 
-// Request is what a handler knows of a request by the time it runs.
+// Request is a request with what the corridor has determined of it before its handler
+// runs.
 type Request struct {
 	*http.Request
 	corridor *Corridor
@@ -31,23 +32,23 @@ type Request struct {
 	Params   httprouter.Params
 	body     *countedBody
 
-	scope    Scope        // for the log, the audit log and the limits; handlers get it as a value
-	Entry    *store.Entry // what a change is recorded as
-	Holds    Holder       // who is counted for what it holds in memory
-	held     int64        // bytes of that
-	refusing bool         // there was no memory for it
+	scope    Scope        // for the log, the audit log and the limits; handlers get it as an argument
+	Entry    *store.Entry // entry of the audit log in which a change is recorded
+	Holds    Holder       // whom the request's memory is counted for
+	held     int64        // bytes of memory counted
+	refusing bool         // refused for lack of memory
 }
 
-// Log is the server's log, in which each line says what request it is about.
-// Most requests need none but the line of their end.
+// Log returns the server's log with the request's id on each line. It is made at each
+// call: most requests log nothing but the line of their end.
 func (rq *Request) Log() *slog.Logger {
 	return rq.corridor.Log.With(requestIDAttr(rq.id))
 }
 
 func requestIDAttr(id string) slog.Attr { return slog.String("request_id", id) }
 
-// Response remembers what was answered, and gives a client that does not read
-// it, or reads too slowly, only so long.
+// Response is a response writer that records the answer's status, and limits how long a
+// client may take to read it.
 type Response struct {
 	http.ResponseWriter
 	rq     *Request
@@ -63,7 +64,7 @@ func (w *Response) WriteHeader(status int) {
 		w.Status = status
 		w.rq.corridor.lists.note(w.rq, status)
 		if w.rq.corridor.Draining() {
-			w.Header().Set("Connection", "close") // the next request goes to the next server
+			w.Header().Set("Connection", "close") // the next request must be sent to the next server
 		}
 	}
 	w.move()
@@ -88,13 +89,14 @@ func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *Response) move() {
 	if deadline, move := w.pace.Begin(time.Now()); move {
-		// Only a connection that cannot have deadlines (one in memory) refuses.
+		// Only a connection that cannot have deadlines (one in memory) returns an
+		// error.
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline)
 	}
 }
 
-// SendFrom sends what to, the connection, takes from r by itself: the kernel does
-// where it can. The deadline moves once, so r must be short.
+// SendFrom has to, the connection, copy from r, which the kernel does where it can. The
+// deadline moves only once, so r must be short.
 func (w *Response) SendFrom(to io.ReaderFrom, r io.Reader) (int64, error) {
 	w.move()
 	n, err := to.ReadFrom(r)
@@ -103,22 +105,21 @@ func (w *Response) SendFrom(to io.ReaderFrom, r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Deliver has the client get the whole answer before what follows, which is
-// nothing that it has to wait for.
+// Deliver flushes the answer before work that the client need not wait for.
 func (w *Response) Deliver() {
 	w.outlastBody()
-	_ = http.NewResponseController(w).Flush() // a client that left changes nothing
+	_ = http.NewResponseController(w).Flush() // a client that is gone changes nothing
 }
 
-// outlastBody gives a short answer time to be sent: net/http may wait for the
-// rest of the body first.
+// outlastBody extends the write deadline for a short answer: net/http may read the rest
+// of the body before it sends it.
 func (w *Response) outlastBody() {
 	if w.rq.body.ReadCloser != http.NoBody {
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.rq.corridor.sendStall + w.rq.corridor.takeStall))
 	}
 }
 
-// countedBody notes whether a handler has begun to read.
+// countedBody counts the bytes that a handler has read.
 type countedBody struct {
 	io.ReadCloser
 	read int64
@@ -130,27 +131,27 @@ func (b *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Wrap makes of next what every request passes, whatever becomes of it: request id,
-// headers, panics, the log line, metrics. routes are all that there are.
+// Wrap returns the handler around next that every request passes through: request id,
+// headers, panics, the log line, metrics. routes has all routes.
 func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handler {
 	c.routes = routes
 	return http.HandlerFunc(func(hw http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		id := requestID(r)
 		if r.Body != http.NoBody {
-			// For bodies that no handler reads: net/http waits for them
-			// before it answers. Whoever reads one sets a deadline of its own.
+			// For bodies that no handler reads: net/http waits for them before it
+			// answers. A handler that reads the body sets its own deadline.
 			_ = http.NewResponseController(hw).SetReadDeadline(began.Add(c.sendStall))
 		}
 		body := &countedBody{ReadCloser: r.Body}
-		// A copy: net/http looks at the body of its own to tell who still
+		// A copy: net/http checks its own request's body to find whether a client still
 		// waits for a 100 Continue.
 		r = r.WithContext(r.Context())
 		r.Body = body
 		rq := &Request{Request: r, corridor: c, id: id, body: body}
 		w := &Response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(c.MinDownloadRate, c.takeStall)}
-		// The one that the last answer on this connection left behind would
-		// be in the way of a 100 Continue.
+		// The deadline that the last answer on this connection left behind would
+		// prevent a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
 		rq.Writer = w
 		w.Header().Set("X-Request-Id", id)
@@ -159,12 +160,11 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
 		}
 		if len(r.TransferEncoding) > 0 || !r.ProtoAtLeast(1, 1) {
-			// Where a length came with the chunks, or chunks with HTTP/1.0,
-			// whoever is in front of us may have seen the end of this request
-			// in another place; what follows must not be taken for the next
-			// one (RFC 9112, section 6.1). net/http removes the one header or
-			// the other, so that nobody can tell: all of these are closed.
-			// HTTP/2 has neither.
+			// With a Content-Length beside chunks, or chunks in HTTP/1.0, a proxy in
+			// front may have seen the end of this request elsewhere; what follows must
+			// not be taken for the next request (RFC 9112, section 6.1). net/http
+			// removes one header or the other, so that the two cases look alike: all
+			// such connections are closed. HTTP/2 has neither.
 			w.Header().Set("Connection", "close")
 		}
 		c.counts.inFlight.Inc()
@@ -172,7 +172,7 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 		defer rq.letGo()
 		defer c.holdings.inFlight.Add(-1)
 		if c.holdings.inFlight.Add(1) > int64(2*c.Memory().Connections) {
-			panic(http.ErrAbortHandler) // streams of HTTP/2 that read not even a refusal
+			panic(http.ErrAbortHandler) // HTTP/2 streams of a client that does not even read refusals
 		}
 		defer func() {
 			failure := recover()
@@ -204,8 +204,8 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 	})
 }
 
-// withoutBase takes the path of public_url away, as a proxy may or may not have
-// done. Where it has, what is left may itself begin like that path: behind
+// withoutBase removes the path of public_url, which a proxy may or may not have
+// removed. Where it has, the remaining path may itself begin like that path: behind
 // https://example.com/files, a link to a file arrives as /files/{attachment_id}.
 func (c *Corridor) withoutBase(path, base string) string {
 	rest, below := strings.CutPrefix(path, base)
@@ -219,7 +219,7 @@ func (c *Corridor) withoutBase(path, base string) string {
 	return rest
 }
 
-// isRoute says whether there is something at a path.
+// isRoute reports whether a path has a route.
 func (c *Corridor) isRoute(path string) bool {
 	for _, method := range []string{"GET", "POST", "PUT", "DELETE"} {
 		if handle, _, _ := c.routes.Lookup(method, path); handle != nil {
@@ -229,7 +229,7 @@ func (c *Corridor) isRoute(path string) bool {
 	return false
 }
 
-// adapt makes a route an httprouter.Handle.
+// adapt converts a route into an httprouter.Handle.
 func (c *Corridor) adapt(rt Route) httprouter.Handle {
 	return func(hw http.ResponseWriter, _ *http.Request, params httprouter.Params) {
 		w := hw.(*Response)
@@ -253,7 +253,7 @@ func (c *Corridor) adapt(rt Route) httprouter.Handle {
 	}
 }
 
-// refuser answers every request with the same refusal.
+// refuser returns a handler that answers every request with the same refusal.
 func (c *Corridor) refuser(e *Refusal) http.Handler {
 	return http.HandlerFunc(func(hw http.ResponseWriter, _ *http.Request) {
 		w := hw.(*Response)
@@ -274,12 +274,12 @@ func (rq *Request) refuseAndDrain(w *Response, err error) {
 		return
 	}
 	if rq.body.read == 0 && strings.EqualFold(rq.Header.Get("Expect"), "100-continue") {
-		rq.Refuse(w, err) // it is waiting for this before it sends anything
+		rq.Refuse(w, err) // the client waits for an answer before it sends the body
 		return
 	}
 	control := http.NewResponseController(w)
-	// Without full duplex, net/http closes the body when the answer begins.
-	// HTTP/2 and connections in memory need none and say so.
+	// Without full duplex, net/http closes the body when the answer begins. HTTP/2 and
+	// connections in memory do not need it and return an error.
 	_ = control.EnableFullDuplex()
 	rq.Refuse(w, err)
 	if w.Status == http.StatusRequestTimeout {
@@ -294,11 +294,11 @@ func (rq *Request) refuseAndDrain(w *Response, err error) {
 	}
 	limit := rq.corridor.MaxFileSize + 1<<20
 	if rq.body.read == 0 {
-		limit += rq.corridor.MaxFileSize // as far as a client gets that is refused in the middle of its file
+		limit += rq.corridor.MaxFileSize // as far as a client sends that is refused in the middle of its file
 	}
 	if _, err := io.CopyN(io.Discard, rq.body, limit); err != io.EOF {
 		rq.Log().Debug("gave up reading what a refused client still sent", "error", err)
-		// net/http might take the rest of the body for another request.
+		// net/http might parse the rest of the body as another request.
 		panic(http.ErrAbortHandler)
 	}
 	_ = control.SetReadDeadline(time.Time{})
@@ -307,11 +307,11 @@ func (rq *Request) refuseAndDrain(w *Response, err error) {
 // drainTime is how long a refused client may go on sending.
 const drainTime = 10 * time.Second
 
-// ResetHeaders sets what every response of the route carries once more.
+// ResetHeaders sets again the headers that every response of the route has.
 func (rq *Request) ResetHeaders() { setHeaders(rq.Writer.Header(), rq.route.Kind) }
 
-// setHeaders sets what every response of a route carries, whatever its
-// status. Files get the headers for content that nobody vouches for.
+// setHeaders sets the headers that every response of a route has, whatever its status.
+// Files get the headers for untrusted content.
 func setHeaders(h http.Header, k Kind) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -324,13 +324,13 @@ func setHeaders(h http.Header, k Kind) {
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("Cache-Control", "private, no-cache")
 	if k == LinkedFile {
-		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a host product may show it
+		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a page of a host product may embed it
 	}
 }
 
-// report counts the request and writes its line in the log: the pattern and
-// the path, never the query, which may hold a signature. The path is as it was
-// sent: what a terminal would obey stays encoded.
+// report counts the request and logs its line: the pattern and the path, but not the
+// query, which may hold a signature. The path stays encoded as sent, so that it cannot
+// control a terminal.
 func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool) {
 	status := w.Status
 	if status == 0 && !cut {
@@ -375,8 +375,7 @@ func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool
 	c.Log.LogAttrs(context.WithoutCancel(rq.Context()), level, "request", attrs...)
 }
 
-// requestID keeps the caller's id where it is harmless and no secret, else
-// makes one.
+// requestID returns the caller's id where it is harmless and no secret, else a new one.
 func requestID(r *http.Request) string {
 	id := r.Header.Get("X-Request-Id")
 	harmless := func(c rune) bool {
@@ -388,8 +387,8 @@ func requestID(r *http.Request) string {
 	return id
 }
 
-// ClientAddress is the caller's address: the connection's, or, where that is
-// a trusted proxy's, the last one in X-Forwarded-For that is not.
+// ClientAddress returns the caller's address: the connection's, or, where that is a
+// trusted proxy's, the last one in X-Forwarded-For that is not.
 func (c *Corridor) ClientAddress(r *http.Request) string {
 	if IsOperator(r.Context()) {
 		return "local" // a command, over its socket
@@ -412,7 +411,7 @@ func (c *Corridor) ClientAddress(r *http.Request) string {
 	return address
 }
 
-// parseHop reads an address as proxies write it, some of them with its port.
+// parseHop parses an address as proxies write it, some with its port.
 func parseHop(hop string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(hop); err == nil {
 		return withPort.Addr(), nil
@@ -433,8 +432,8 @@ func (c *Corridor) trusts(address string) bool {
 	return false
 }
 
-// Origin is the scheme and host under which the caller reaches us, with the
-// path of public_url where that is set.
+// Origin returns the scheme and host under which the caller reached the server, with
+// the path of public_url where that is set.
 func (c *Corridor) Origin(r *http.Request) string {
 	if c.PublicURL != "" {
 		return c.PublicURL
@@ -443,7 +442,8 @@ func (c *Corridor) Origin(r *http.Request) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	// Each proxy of a chain adds what it was asked by; the first is the one that the caller spoke to.
+	// Each proxy of a chain appends the scheme of its own request; the first is the one
+	// that the caller used.
 	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
 	if proto = strings.TrimSpace(proto); c.fromProxy(r) && (proto == "http" || proto == "https") {
 		scheme = proto
@@ -451,14 +451,15 @@ func (c *Corridor) Origin(r *http.Request) string {
 	return scheme + "://" + c.requestedHost(r)
 }
 
-// requestedHost is the host, with its port, that the caller knows us by.
+// requestedHost returns the host, with its port, under which the caller reached the
+// server.
 func (c *Corridor) requestedHost(r *http.Request) string {
 	forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ",")
 	forwarded = strings.TrimSpace(forwarded)
 	if c.fromProxy(r) && forwarded != "" && !strings.ContainsAny(forwarded, " ,/\\?#@") {
 		return forwarded
 	}
-	if r.Host == "" { // HTTP/1.0 does without; what it came to is an address of ours
+	if r.Host == "" { // HTTP/1.0 may omit it; the connection's local address will do
 		if at, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 			return net.JoinHostPort(at.IP.String(), strconv.Itoa(at.Port))
 		}
@@ -466,10 +467,10 @@ func (c *Corridor) requestedHost(r *http.Request) string {
 	return r.Host
 }
 
-// fromProxy says whether X-Forwarded-* of this request are to be believed.
+// fromProxy reports whether this request's X-Forwarded-* are trusted.
 func (c *Corridor) fromProxy(r *http.Request) bool { return c.trusts(peer(r)) }
 
-// peer is the address of the other end of the connection. Over a unix socket, that
+// peer returns the address of the other end of the connection. Over a unix socket, that
 // is this machine.
 func peer(r *http.Request) string {
 	address, _, err := net.SplitHostPort(r.RemoteAddr)

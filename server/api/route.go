@@ -7,8 +7,8 @@ import (
 	"github.com/julienschmidt/httprouter"
 )
 
-// Route is one line of the API: all that the corridor has to know of it. Whether
-// the caller may is settled before the handler runs. Every GET answers HEAD too.
+// Route is one route of the API, with all that the corridor needs to know of it. Access
+// is decided before the handler runs. Every GET answers HEAD too.
 type Route struct {
 	Method  string
 	Pattern string
@@ -18,31 +18,31 @@ type Route struct {
 	Audit   AuditRule
 }
 
-// Handler answers a request that may go on. sc is what was looked up for it.
+// Handler answers an authorized request. sc is what was looked up for it.
 type Handler func(w *Response, rq *Request, sc Scope) error
 
-// Kind is what a route takes and answers, for its headers, its metrics and its line
-// in the log.
+// Kind is what a route takes and answers. It decides the headers, the metrics and the
+// log level of the request's line.
 type Kind int
 
 // The kinds of routes.
 const (
-	Document   Kind = iota // JSON, or a document of ours
-	File                   // a file, or what is made of one: nobody vouches for it
+	Document   Kind = iota // JSON, or a document of the server's own
+	File                   // a file, or what is derived from one: untrusted content
 	LinkedFile             // a file that pages of other origins may show
-	FileList               // asked for again and again: that nothing has changed is no news
+	FileList               // polled: an unchanged list is not worth a log line
 	FileUpload             // takes a file
-	Probe                  // asked for every few seconds: that all is well is no news
+	Probe                  // polled every few seconds: success is not worth a log line
 )
 
-// sendsFile says whether the answer has bytes that nobody vouches for.
+// sendsFile reports whether the answer has untrusted content.
 func (k Kind) sendsFile() bool { return k == File || k == LinkedFile }
 
-// Router lays out routes.
+// Router returns a router with the routes.
 func (c *Corridor) Router(routes []Route) *httprouter.Router {
 	nothing, slash := c.refuser(NotFound("There is nothing at this address.")), c.refuser(NotFound("There is nothing at this address. Leave out the slash at its end."))
 	r := &httprouter.Router{
-		// No redirects: they lose bodies, and a path is right or wrong.
+		// No redirects: they lose bodies, and a path is either right or wrong.
 		RedirectTrailingSlash:  false,
 		RedirectFixedPath:      false,
 		HandleMethodNotAllowed: true,
@@ -63,8 +63,8 @@ func (c *Corridor) Router(routes []Route) *httprouter.Router {
 	for _, rt := range routes {
 		r.Handle(rt.Method, rt.Pattern, c.adapt(rt))
 		if rt.Method == "GET" {
-			rt.Audit = Unrecorded                     // nobody has read anything
-			r.Handle("HEAD", rt.Pattern, c.adapt(rt)) // net/http leaves the body out
+			rt.Audit = Unrecorded                     // a HEAD reads nothing of a file
+			r.Handle("HEAD", rt.Pattern, c.adapt(rt)) // net/http omits the body
 		}
 	}
 	return r

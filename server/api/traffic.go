@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// traffic knows whether people are being served.
+// traffic tracks whether people are being served.
 type traffic struct {
 	mu       sync.Mutex
 	requests int       // being answered
-	ended    time.Time // when one was last done
+	ended    time.Time // when the last one ended
 }
 
-// Whoever made a request is likely to make another within so long.
+// quietAfter is how long after the last request the server still counts as busy: the
+// client is likely to send another within that time.
 const quietAfter = time.Second
 
 func (t *traffic) begin() {
@@ -36,8 +37,8 @@ func (t *traffic) busy(now time.Time) bool {
 	return t.requests > 0 || now.Sub(t.ended) < quietAfter
 }
 
-// forPeople says whether anybody waits for the answer. Commands are the
-// operator's own affair, and what watches the server never stops asking.
+// forPeople reports whether a person waits for the answer. The operator's commands and
+// monitoring, which never stops, do not count.
 func forPeople(r *http.Request) bool {
 	watching := r.URL.Path == "/metrics" || r.URL.Path == "/health" || strings.HasPrefix(r.URL.Path, "/health/")
 	return !watching && !IsOperator(r.Context())

@@ -16,7 +16,7 @@ import (
 	"attachd/store"
 )
 
-// The objects of the directory as they are sent and answered.
+// The objects of the directory in requests and answers.
 type (
 	userBody struct {
 		ID           uuid.UUID `json:"id"`
@@ -131,8 +131,8 @@ func (s *Service) put(w *api.Response, rq *api.Request, line directoryLine) erro
 	return s.answerPut(w, rq, status, o)
 }
 
-// answerPut answers with an object that was put. A comment has a number then
-// that it did not bring.
+// answerPut answers with an object that was put. A comment put without a number has one
+// by then.
 func (s *Service) answerPut(w *api.Response, rq *api.Request, status int, o store.Object) error {
 	if c, is := o.(store.Comment); is {
 		put, err := s.Store.Comment(rq.Context(), c.TicketID, c.ID)
@@ -190,7 +190,7 @@ func (s *Service) DeleteUser(w *api.Response, rq *api.Request, sc api.Scope) err
 	return rq.Answer(w, http.StatusOK, api.Message("User deleted successfully"))
 }
 
-// ListSpaces shows a superadmin all spaces, anyone else their own.
+// ListSpaces lists all spaces for a superadmin, for others those they are members of.
 func (s *Service) ListSpaces(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Space]{
 		Fetch: func(after []byte, n int) ([]store.Space, error) {
@@ -216,7 +216,7 @@ func (s *Service) visibleSpaces(rq *api.Request, sc api.Scope, after string, n i
 		}
 		space, _, err := s.Store.Space(rq.Context(), m.Space)
 		if errors.Is(err, store.ErrNotFound) {
-			continue // it went away this moment
+			continue // it was deleted since the lookup
 		}
 		if err != nil {
 			return nil, err
@@ -267,7 +267,7 @@ func (s *Service) DeleteSpace(w *api.Response, rq *api.Request, sc api.Scope) er
 	return nil
 }
 
-// deletesAttachments reads ?attachments=delete.
+// deletesAttachments parses ?attachments=delete.
 func deletesAttachments(rq *api.Request) (bool, error) {
 	switch rq.URL.Query().Get("attachments") {
 	case "":
@@ -365,8 +365,8 @@ func (s *Service) ListEntities(kind store.Kind) api.Handler {
 	}
 }
 
-// entitiesAfter lists at most n entities behind a cursor, of one space or,
-// for an empty slug, of all that the caller may see.
+// entitiesAfter lists at most n entities after a cursor, of one space or, for an empty
+// slug, of all that the caller may see.
 func (s *Service) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, slug string, cursor []byte, n int) ([]store.Entity, error) {
 	var id uuid.UUID
 	begin, rest, _ := strings.Cut(string(cursor), "\x00")
@@ -381,7 +381,7 @@ func (s *Service) entitiesAfter(rq *api.Request, sc api.Scope, kind store.Kind, 
 	}
 	var all []store.Entity
 	if begin != "" {
-		// The cursor comes from the caller, and so does the space in it.
+		// The cursor, with the space in it, comes from the caller.
 		visible, err := s.Guard.SeesSpace(rq, sc, begin)
 		if err != nil {
 			return nil, err
@@ -536,8 +536,8 @@ func commentParams(rq *api.Request) (c store.Comment, err error) {
 	return c, err
 }
 
-// label holds a name or title to one line of text of a bearable length, without
-// what turns the reading direction around, as a file name loses it too.
+// label checks that a name or title is one line of text of limited length, and removes
+// characters that reverse the reading direction, as from file names.
 func label(member, s string) (string, error) {
 	const longest = 500
 	s = strings.TrimSpace(charset.WithoutBidi(s))
@@ -550,5 +550,5 @@ func label(member, s string) (string, error) {
 	return s, nil
 }
 
-// endsLine tells the characters that end a line or do something to a terminal.
+// endsLine reports whether a character ends a line or may control a terminal.
 func endsLine(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' }

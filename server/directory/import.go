@@ -18,14 +18,14 @@ import (
 	"attachd/store"
 )
 
-// The largest directory that one request may bring, in bytes. It is held in
-// memory, since it is taken whole or not at all.
+// maxImport is the size in bytes of the largest import. It is held in memory, since it
+// is imported entirely or not at all.
 const maxImport = 64 << 20
 
-// A line of an import is an object of one kind. What the line begins with
-// stands in the path of a PUT, whose body is the rest; the space is taken under
-// the name that the path has for it too. Members that the kind does not have
-// are ignored, whatever they hold.
+// A line of an import is an object of one kind. Its first members are those in the path
+// of a PUT, and the rest is the PUT's body; the space's member may be called slug or, as
+// in the path, space. Members that the kind does not have are ignored, whatever their
+// values.
 type (
 	userLine struct {
 		ID string `json:"id"`
@@ -104,8 +104,8 @@ type directoryLine interface {
 	object() (store.Object, error)
 }
 
-// importKinds are in the order in which they are written, so that lines may
-// stand in any order and still refer to each other.
+// importKinds are in the order in which objects are written, so that lines may be in
+// any order and still refer to each other.
 var importKinds = []struct {
 	name string
 	line func() directoryLine
@@ -120,7 +120,7 @@ var importKinds = []struct {
 }
 
 type importLine struct {
-	number int // from 1
+	number int // line number, from 1
 	kind   int // index in importKinds
 	object store.Object
 }
@@ -171,7 +171,8 @@ func (s *Service) ImportDirectory(w *api.Response, rq *api.Request, sc api.Scope
 	return rq.Answer(w, http.StatusOK, answer)
 }
 
-// toldAt says of a comment when the system of record told of it.
+// toldAt returns a comment with the time at which the system of record sent it; other
+// objects are unchanged.
 func toldAt(now time.Time, o store.Object) store.Object {
 	if c, is := o.(store.Comment); is {
 		c.Told = now.UTC().Truncate(time.Second)
@@ -180,8 +181,8 @@ func toldAt(now time.Time, o store.Object) store.Object {
 	return o
 }
 
-// madeAt is when a comment was made, as far as anybody knows: those of an import
-// are numbered in this order. All else has no time.
+// madeAt returns when a comment was made, as far as that is known: comments of an
+// import are numbered in this order. All other objects have no time.
 func madeAt(o store.Object) time.Time {
 	c, _ := o.(store.Comment)
 	if c.CreatedAt.IsZero() {
@@ -190,7 +191,7 @@ func madeAt(o store.Object) time.Time {
 	return c.CreatedAt
 }
 
-// countKinds says how many objects of which kind there are.
+// countKinds formats the number of objects of each kind.
 func countKinds(kinds map[string]int) string {
 	var parts []string
 	for _, kind := range importKinds {
@@ -271,7 +272,7 @@ func parseImportLine(raw []byte) (importLine, error) {
 	return importLine{}, api.InvalidRequest("kind must be one of %s.", strings.Join(names, ", "))
 }
 
-// atLine adds to a refusal which line of the import it is about.
+// atLine adds the line number of an import to a refusal.
 func atLine(number int, err error) error {
 	e := *api.ToRefusal(err)
 	if e.Status >= 500 {
@@ -365,7 +366,8 @@ func (l *meetingLine) object() (store.Object, error) {
 	return parseEntity(store.Meeting, l.ID, cmp.Or(l.Space, l.Slug), "title", l.Title)
 }
 
-// parseEntity takes a name or a title, whichever the kind has.
+// parseEntity parses a product, ticket or meeting with its name or title, whichever the
+// kind has.
 func parseEntity(kind store.Kind, id, slug, member, name string) (e store.Entity, err error) {
 	e.Kind, e.Space = kind, slug
 	if e.ID, err = memberID("id", id); err != nil {
@@ -390,7 +392,7 @@ func badSlug() error {
 	return api.InvalidRequest("space must be a slug: lower-case letters, digits and hyphens, 63 at most.")
 }
 
-// quota reads a limit; none and null are no limit.
+// quota parses a limit; a missing one and null are no limit.
 func quota(member string, n *int64) (int64, error) {
 	if n == nil {
 		return 0, nil

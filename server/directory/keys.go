@@ -13,7 +13,7 @@ import (
 	"attachd/store"
 )
 
-// keyBody is an API key as it is shown.
+// keyBody is an API key as the API answers it.
 type keyBody struct {
 	ID         uuid.UUID `json:"id"`
 	Name       string    `json:"name"`
@@ -23,7 +23,7 @@ type keyBody struct {
 	LastUsedAt *string   `json:"last_used_at"`
 }
 
-// newKeyBody is a key at the only moment at which its secret is shown.
+// newKeyBody is a new key, in the only answer that has its secret.
 type newKeyBody struct {
 	keyBody
 	FullKey string `json:"full_key"`
@@ -84,7 +84,7 @@ func (s *Service) DeleteUserKey(w *api.Response, rq *api.Request, sc api.Scope) 
 	return s.deleteKey(w, rq, user.ID)
 }
 
-// userParam gives the user that the path names.
+// userParam returns the user that the path names.
 func (s *Service) userParam(rq *api.Request) (store.User, error) {
 	id, err := rq.IDParam("user", "user")
 	if err != nil {

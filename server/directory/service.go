@@ -1,5 +1,5 @@
-// Package directory keeps users and their keys, spaces and their members, and what
-// files are attached to.
+// Package directory has the handlers for users and their keys, spaces and their
+// members, and the objects to which files are attached.
 package directory
 
 import (
@@ -11,7 +11,7 @@ import (
 	"attachd/store"
 )
 
-// Store is what is needed of a store.
+// Store is the methods of a store that a Service uses.
 type Store interface {
 	store.Directory
 	store.Keys
@@ -23,7 +23,8 @@ type Remover interface {
 	WakeRemoval()
 }
 
-// Service keeps users, their keys, spaces, and what files are attached to.
+// Service handles users, their keys, spaces, and the objects to which files are
+// attached.
 type Service struct {
 	Guard    *access.Guard
 	Store    Store

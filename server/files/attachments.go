@@ -10,7 +10,7 @@ import (
 	"attachd/store"
 )
 
-// downloadPath is where the bytes of an attachment are.
+// downloadPath is the path at which an attachment's bytes are downloaded.
 func downloadPath(a store.Attachment) string {
 	switch a.Parent.Kind {
 	case store.Ticket:
@@ -57,9 +57,8 @@ func (s *Service) ListAttachments(w *api.Response, rq *api.Request, sc api.Scope
 	return list.Answer(w, rq)
 }
 
-// DeleteAttachment heeds If-Match: whoever sends it means that file and no other.
-// What removing the content leaves behind, because it failed or the power went,
-// only takes up room.
+// DeleteAttachment honours If-Match: it deletes that file and no other. If removing the
+// content fails, or the power does, what is left only takes up room.
 func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
 		return preconditionFailed()

@@ -14,8 +14,7 @@ import (
 	"attachd/server/preview"
 )
 
-// decodes are the thumbnails that are being made, and what came of those that
-// could not be.
+// decodes is the queue of thumbnails that are being made, and a cache of failures.
 type decodes struct {
 	turns  *limits.Turns[api.Holder]
 	mu     sync.Mutex
@@ -23,7 +22,7 @@ type decodes struct {
 	failed map[blobs.Ref]failure
 }
 
-// making is a thumbnail that is being made for all who asked for it meanwhile.
+// making is a thumbnail that is being made, shared by all requests for it.
 type making struct {
 	waiters int // guarded by decodes.mu
 	stop    context.CancelFunc
@@ -32,17 +31,17 @@ type making struct {
 	err     error
 }
 
-// failure is why a content has no thumbnail, as long as that is believed.
+// failure is why a content has no thumbnail, cached for a while.
 type failure struct {
 	err   error
 	until time.Time
 }
 
 const (
-	// maxFailed is how many contents are remembered that have no thumbnail.
+	// maxFailed is how many contents without a thumbnail are remembered.
 	maxFailed = 10_000
-	// failedFor is how long that is believed. A content does not change, but
-	// this machine may have been short of time.
+	// failedFor is how long a failure is cached, and killedFor how long one that was
+	// killed is. A content does not change, but this machine may have been overloaded.
 	failedFor, killedFor = 24 * time.Hour, time.Hour
 )
 
@@ -50,8 +49,8 @@ func newDecodes(places func() int) *decodes {
 	return &decodes{turns: limits.NewTurns[api.Holder](places), active: map[blobs.Ref]*making{}, failed: map[blobs.Ref]failure{}}
 }
 
-// do makes the thumbnail of a content, unless somebody else is about to, or it
-// failed before. What is made ends when nobody waits for it any more.
+// do makes the thumbnail of a content, unless it is being made already, or making it
+// failed recently. The work is cancelled when no request waits for it any more.
 func (d *decodes) do(ctx context.Context, ref blobs.Ref, who api.Holder, now time.Time, run func(context.Context) ([]byte, error)) ([]byte, error) {
 	d.mu.Lock()
 	if f, ok := d.failed[ref]; ok && now.Before(f.until) && f.until.Sub(now) <= failedFor {
@@ -78,7 +77,7 @@ func (d *decodes) do(ctx context.Context, ref blobs.Ref, who api.Holder, now tim
 	}
 }
 
-// leave ends what nobody waits for.
+// leave cancels a thumbnail that no request waits for any more.
 func (d *decodes) leave(ref blobs.Ref, m *making) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -122,7 +121,7 @@ func (d *decodes) make(ctx context.Context, m *making, ref blobs.Ref, who api.Ho
 	d.failed[ref] = failure{m.err, now.Add(lasts)}
 }
 
-// withoutPanic makes an error of a panic, which would end the process.
+// withoutPanic converts a panic into an error, since it would end the process.
 func withoutPanic(ctx context.Context, run func(context.Context) ([]byte, error)) (picture []byte, err error) {
 	defer func() {
 		if panicked := recover(); panicked != nil {
@@ -132,14 +131,14 @@ func withoutPanic(ctx context.Context, run func(context.Context) ([]byte, error)
 	return run(ctx)
 }
 
-// What came of decodings, as it is counted.
+// The outcomes of decodings, as labels of a metric.
 const (
 	decodedOK     = "ok"
 	decodedFailed = "failed"
 	decodedKilled = "killed"
 )
 
-// decoded says which of them an error is.
+// decoded returns the outcome for an error.
 func decoded(err error) string {
 	switch {
 	case err == nil:

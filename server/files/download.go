@@ -18,8 +18,8 @@ import (
 	"attachd/store"
 )
 
-// DownloadOrURL answers with the file or with where to get it, as the caller
-// prefers or as the server is set up.
+// DownloadOrURL answers with the file or with a URL document, by the caller's Accept
+// header or the configured default.
 func (s *Service) DownloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
 	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
 	byURL := s.DownloadByURL
@@ -38,12 +38,12 @@ func (s *Service) DownloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) 
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "no-store") // whoever has the document has the file
+	w.Header().Set("Cache-Control", "no-store") // the document gives access to the file
 	return rq.Answer(w, http.StatusOK, document)
 }
 
-// accepted reads Accept headers (RFC 9110, section 12.5.1): the weight of each
-// media range, 0 for what is not wanted.
+// accepted parses Accept headers (RFC 9110, section 12.5.1): the weight of each media
+// range, 0 for what is refused.
 func accepted(headers []string) map[string]float64 {
 	weights := map[string]float64{}
 	for _, item := range strings.Split(strings.Join(headers, ","), ",") {
@@ -53,7 +53,7 @@ func accepted(headers []string) map[string]float64 {
 		}
 		weight := 1.0
 		if q, ok := params["q"]; ok {
-			weight, _ = strconv.ParseFloat(q, 64) // what is no number is no wish
+			weight, _ = strconv.ParseFloat(q, 64) // a weight that is no number counts as 0
 		}
 		weights[kind] = weight
 	}
@@ -68,8 +68,8 @@ func (s *Service) Download(w *api.Response, rq *api.Request, sc api.Scope) error
 	return s.send(w, rq, sc.Attachment, "attachment")
 }
 
-// DownloadLinked answers a signed link, which may ask for inline display and
-// gets it for types in which browsers run nothing.
+// DownloadLinked answers a signed link. It may ask for inline display, which is granted
+// for types in which browsers run no code.
 func (s *Service) DownloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.elsewhere(rq) {
 		return s.redirectLinked(w, rq, sc)
@@ -89,8 +89,8 @@ var shownInline = map[string]bool{
 	"application/pdf": true, "text/plain": true,
 }
 
-// send answers with the bytes of an attachment: ranges and conditions are
-// net/http's (RFC 9110), the headers and the hash are ours.
+// send answers with the bytes of an attachment: net/http handles ranges and conditions
+// (RFC 9110), this package the headers and the hash.
 func (s *Service) send(w *api.Response, rq *api.Request, a store.Attachment, disposition string) error {
 	if err := rq.Hold(min(max(portion, s.LogBelow), a.Size)); err != nil {
 		return err
@@ -136,8 +136,8 @@ func preconditionFailed() *api.Refusal {
 	return &api.Refusal{Status: http.StatusPreconditionFailed, Code: "precondition_failed", Detail: "The file is not the one that the request's conditions ask for."}
 }
 
-// joinConditions makes one line of several (RFC 9110, section 5.3): http.ServeContent
-// looks at the first.
+// joinConditions joins several header lines into one (RFC 9110, section 5.3):
+// http.ServeContent reads only the first.
 func joinConditions(h http.Header) {
 	for _, name := range []string{"If-Match", "If-None-Match"} {
 		if lines := h.Values(name); len(lines) > 1 {
@@ -146,10 +146,10 @@ func joinConditions(h http.Header) {
 	}
 }
 
-// tidyRange makes of a Range header what http.ServeContent treats as RFC 9110
-// (section 14.2) wants it: units and forms that nobody knows are ignored, ends
-// beyond the file, however large, are its end, and what is left of ranges
-// without a byte in the file is a range beyond it.
+// tidyRange rewrites a Range header so that http.ServeContent treats it as RFC 9110
+// (section 14.2) requires: unknown units and forms are ignored, ends beyond the file,
+// however large, become its end, and ranges without a byte in the file become one range
+// beyond it.
 func tidyRange(h http.Header, size int64) {
 	given := h.Get("Range")
 	if given == "" {
@@ -189,7 +189,7 @@ func digits(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < '0' || c > '9' })
 }
 
-// position reads a number of any length; beyond size they are all alike.
+// position parses a number of any length; those beyond size are equivalent.
 func position(s string, size int64) int64 {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil && s != "" {
@@ -198,9 +198,9 @@ func position(s string, size int64) int64 {
 	return min(n, size)
 }
 
-// sending makes the refusals of http.ServeContent ours, and begins an answer
-// only when there are bytes to send: before that, a content that cannot be read
-// can still be told of.
+// sending is the response writer for http.ServeContent. It replaces that one's refusals
+// by the server's, and begins an answer only when there are bytes to send: before that,
+// a read error can still be answered.
 type sending struct {
 	*api.Response
 	rq      *api.Request
@@ -210,7 +210,7 @@ type sending struct {
 	failed  error // why the file could not be read
 }
 
-// delayed says whether the answer has not begun.
+// delayed reports whether the answer has not begun.
 func (w *sending) delayed() bool { return w.status != 0 }
 
 func (w *sending) begin() {
@@ -232,7 +232,7 @@ func (w *sending) WriteHeader(status int) {
 		return
 	}
 	w.refused = true
-	w.rq.ResetHeaders() // net/http takes some away
+	w.rq.ResetHeaders() // net/http removes some of the headers
 	w.rq.Refuse(w.Response, e)
 }
 
@@ -244,11 +244,11 @@ func (w *sending) Write(p []byte) (int, error) {
 	return w.Response.Write(p)
 }
 
-// portion is how many bytes of a file are sent at once: a client that takes that
-// much in the time that the corridor gives it is not cut off.
+// portion is how many bytes of a file are sent at once: a client that takes that many
+// in the time allowed for a write is not cut off.
 const portion = blobs.ChunkSize
 
-// ReadFrom is where http.ServeContent's copying comes by.
+// ReadFrom is called by http.ServeContent to copy the file.
 func (w *sending) ReadFrom(src io.Reader) (int64, error) {
 	if limited, ok := src.(*io.LimitedReader); ok && !w.refused {
 		if checked, ok := limited.R.(*contents.Reader); ok {
@@ -258,7 +258,7 @@ func (w *sending) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{w}, src)
 }
 
-// SendFile implements contents.Sink. The kernel does where it can.
+// SendFile implements contents.Sink. The kernel copies where it can.
 func (w *sending) SendFile(content blobs.Content, n int64) (sent int64, err error) {
 	if w.delayed() && n > 0 && !w.readable(content) {
 		return 0, w.failed
@@ -266,7 +266,7 @@ func (w *sending) SendFile(content blobs.Content, n int64) (sent int64, err erro
 	w.begin()
 	defer func() {
 		if err != nil {
-			w.readable(content) // or was it the client?
+			w.readable(content) // was it the content that failed, or the client?
 		}
 	}()
 	file, isFile := content.(*os.File)
@@ -285,7 +285,7 @@ func (w *sending) SendFile(content blobs.Content, n int64) (sent int64, err erro
 	return sent, err
 }
 
-// readable reads the next byte of a content, and leaves it there.
+// readable reads the next byte of a content without advancing, to record an error.
 func (w *sending) readable(content blobs.Content) bool {
 	at, err := content.Seek(0, io.SeekCurrent)
 	if err == nil {

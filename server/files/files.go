@@ -1,4 +1,5 @@
-// Package files takes files, gives them out, and shows what is in them.
+// Package files has the handlers for uploads, downloads, previews and thumbnails of
+// files.
 package files
 
 import (
@@ -19,7 +20,7 @@ import (
 	"attachd/store"
 )
 
-// Store is what is needed of a store.
+// Store is the methods of a store that a Service uses.
 type Store interface {
 	AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, n int) ([]store.Attachment, error)
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
@@ -27,32 +28,32 @@ type Store interface {
 	Comment(ctx context.Context, ticket, id uuid.UUID) (store.Comment, error)
 }
 
-// Scanner looks for malware.
+// Scanner is a malware scanner.
 type Scanner interface {
-	// Scan gives the name of what it found, empty for a clean content. An
-	// error means that nobody knows.
+	// Scan returns the name of the signature that it found, empty for a clean content.
+	// An error means that the result is unknown.
 	Scan(ctx context.Context, content io.Reader) (signature string, err error)
 }
 
-// Options are what a Service is made of.
+// Options configure a Service.
 type Options struct {
 	Corridor   *api.Corridor
 	Guard      *access.Guard
 	Store      Store
 	Contents   *contents.Store
 	Thumbnails *preview.Cache
-	Policy     *content.Policy // which types are taken
-	Scanner    Scanner         // nil where none is asked
+	Policy     *content.Policy // which file types are accepted
+	Scanner    Scanner         // nil where there is none
 	Slots      *limits.Slots   // of uploads
 	IDs        *store.IDs
 	Now        func() time.Time
 	Memory     func() memory.Plan
-	// Decode makes a thumbnail within a bound of memory, in bytes.
+	// Decode makes a thumbnail, using at most memory bytes.
 	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
-	// Signer has the keys that sign links now.
+	// Signer returns the current signer of links.
 	Signer func() *token.Signer
-	// OnUpload and OnDownload are told of each file that came or went, or of a
-	// part of one, with its bytes.
+	// OnUpload and OnDownload are called with the bytes of each file, or part of one,
+	// that was uploaded or downloaded.
 	OnUpload, OnDownload func(bytes int64)
 
 	MaxFileSize     int64 // bytes
@@ -60,13 +61,13 @@ type Options struct {
 	URLTTL          time.Duration
 	ContentURL      string
 	DownloadByURL   bool
-	AcceptUnscanned bool // what the scanner failed to look at is taken, not refused
+	AcceptUnscanned bool // files that the scanner failed to scan are accepted, not refused
 }
 
-// Service takes files, gives them out, and shows what is in them.
+// Service handles uploads, downloads, previews and thumbnails of files.
 type Service struct {
 	Options
-	previewGate *limits.Turns[api.Holder] // of requests that read tables and archives
+	previewGate *limits.Turns[api.Holder] // limits how many requests read tables and archives at once
 	decodes     *decodes
 	metrics     *metrics
 }
@@ -77,12 +78,12 @@ func New(o Options) *Service {
 	return &Service{Options: o, previewGate: limits.NewTurns[api.Holder](decoders), decodes: newDecodes(decoders), metrics: newMetrics()}
 }
 
-// SetPreviewWait sets how long a request waits for others that look into files. It
-// is to be called before the first request.
+// SetPreviewWait sets how long a preview waits for its turn. It is to be called before
+// the first request.
 func (s *Service) SetPreviewWait(d time.Duration) {
 	s.previewGate.SetWait(d)
 	s.decodes.turns.SetWait(d)
 }
 
-// WaitingForDecodes is how many thumbnails are not being made yet.
+// WaitingForDecodes is how many thumbnails are queued.
 func (s *Service) WaitingForDecodes() int { return s.decodes.turns.Waiting() }

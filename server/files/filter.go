@@ -18,15 +18,15 @@ import (
 	"attachd/store"
 )
 
-// sortedBatch is how many attachments of a sorted list are found by one reading of
-// the whole list, when everything is asked for.
+// sortedBatch is how many attachments of a sorted list one pass over the whole list
+// finds, when everything is asked for.
 const sortedBatch = 4000
 
 // attachmentFilters are the query parameters of a list of attachments.
 var attachmentFilters = []string{"name", "mime_type", "uploaded_by", "since", "sort"}
 
-// sorts are what a list of attachments can be sorted by. What is compared is as text.
-// Ids are in the order of created_at, so that all of one value are as well.
+// sorts are the sort keys of a list of attachments. Values are compared as text. Ids
+// are in the order of created_at, and so are attachments with the same value.
 var sorts = map[string]func(store.Attachment) string{
 	"created_at":  func(store.Attachment) string { return "" },
 	"file_name":   func(a store.Attachment) string { return fold(a.FileName) },
@@ -35,26 +35,25 @@ var sorts = map[string]func(store.Attachment) string{
 	"uploaded_by": func(a store.Attachment) string { return fold(a.Uploader) },
 }
 
-// sortFields are other words for fields that a list can be sorted by: the filter
-// for a file's name is called name.
+// sortFields are aliases of sort fields: the filter for a file's name is called name.
 var sortFields = map[string]string{"name": "file_name", "size": "file_size"}
 
-// fold makes texts the same that differ in case only.
+// fold normalizes case, so that texts that differ only in case are equal.
 func fold(s string) string { return strings.ToLower(strings.ToUpper(s)) }
 
-// attachmentQuery is what is asked of a list of attachments.
+// attachmentQuery is a parsed query for a list of attachments.
 type attachmentQuery struct {
 	name              string // folded
 	types             []string
 	uploader, comment uuid.UUID
 	since             time.Time
-	first             uuid.UUID // the id before all those of since
-	sort              string    // as it was given, with its "-"; empty for the order of ids
+	first             uuid.UUID // greatest id before those of since
+	sort              string    // as given, with its "-"; empty for the order of ids
 	value             func(store.Attachment) string
 	descending        bool
 }
 
-// filtered says whether attachments may be left out.
+// filtered reports whether attachments may be left out.
 func (q attachmentQuery) filtered() bool {
 	return q.name != "" || q.types != nil || q.uploader != uuid.Nil || q.comment != uuid.Nil || !q.since.IsZero()
 }
@@ -69,7 +68,7 @@ func (q attachmentQuery) keeps(a store.Attachment) bool {
 		(q.name == "" || strings.Contains(fold(a.FileName), q.name))
 }
 
-// readAttachmentQuery reads those of the filters that a list takes.
+// readAttachmentQuery parses those of the filters that a list supports.
 func readAttachmentQuery(query url.Values, filters []string) (q attachmentQuery, err error) {
 	for _, name := range filters {
 		for _, text := range query[name] {
@@ -120,7 +119,7 @@ func (q *attachmentQuery) set(name, text string) (err error) {
 	return nil
 }
 
-// place is where an attachment stands in a sorted list: by value, then by id.
+// place is the position of an attachment in a sorted list: by value, then by id.
 type place struct {
 	value string
 	id    uuid.UUID
@@ -140,8 +139,8 @@ type ranked struct {
 	store.Attachment
 }
 
-// next are the attachments that come next in a sorted list, as a heap
-// (container/heap) with the last of them on top.
+// next is a heap (container/heap) of the attachments that come next in a sorted list,
+// with the last of them on top.
 type next struct {
 	list    []*ranked
 	compare func(a, b place) int
@@ -153,12 +152,12 @@ func (h *next) Swap(i, j int)      { h.list[i], h.list[j] = h.list[j], h.list[i]
 func (h *next) Push(x any)         { h.list = append(h.list, x.(*ranked)) }
 func (h *next) Pop() any           { panic("only the top is replaced") }
 
-// cursor is the place of an attachment in a list of one sort: sort, NUL, value, id.
+// cursor encodes the place of an attachment in a sorted list: sort, NUL, value, id.
 func (q attachmentQuery) cursor(a store.Attachment) []byte {
 	return append([]byte(q.sort+"\x00"+q.value(a)), a.ID[:]...)
 }
 
-// parseCursor reads what cursor made, of the same sort only.
+// parseCursor parses a cursor of the same sort; it refuses those of others.
 func (q attachmentQuery) parseCursor(cursor []byte) (last place, err error) {
 	rest, ours := bytes.CutPrefix(cursor, []byte(q.sort+"\x00"))
 	at := len(rest) - len(last.id)
@@ -169,8 +168,8 @@ func (q attachmentQuery) parseCursor(cursor []byte) (last place, err error) {
 	return last, nil
 }
 
-// visit calls each with the attachments of a parent behind an id that a query keeps,
-// oldest first, for as long as that returns true.
+// visit calls each with the attachments of a parent that come after an id and match the
+// query, oldest first, as long as each returns true.
 func (s *Service) visit(ctx context.Context, p store.Parent, q attachmentQuery, after uuid.UUID, each func(store.Attachment) bool) error {
 	if bytes.Compare(after[:], q.first[:]) < 0 {
 		after = q.first
@@ -192,7 +191,7 @@ func (s *Service) visit(ctx context.Context, p store.Parent, q attachmentQuery, 
 	}
 }
 
-// filtered lists at most n attachments behind an id, oldest first.
+// filtered lists at most n attachments after an id, oldest first.
 func (s *Service) filtered(ctx context.Context, p store.Parent, q attachmentQuery, after uuid.UUID, n int) (list []store.Attachment, err error) {
 	err = s.visit(ctx, p, q, after, func(a store.Attachment) bool {
 		list = append(list, a)
@@ -201,8 +200,8 @@ func (s *Service) filtered(ctx context.Context, p store.Parent, q attachmentQuer
 	return list, err
 }
 
-// sorted lists at most n attachments behind a cursor. It reads all, and holds no
-// more than those n.
+// sorted lists at most n attachments after a cursor. It reads all, and keeps no more
+// than n in memory.
 func (s *Service) sorted(ctx context.Context, p store.Parent, q attachmentQuery, cursor []byte, n int) ([]store.Attachment, error) {
 	var last place
 	if len(cursor) > 0 {

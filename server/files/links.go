@@ -13,7 +13,7 @@ import (
 	"attachd/server/token"
 )
 
-// urlDocument says where to get a file without a key.
+// urlDocument is a URL from which a file can be downloaded without a key.
 type urlDocument struct {
 	DownloadURL string `json:"download_url"`
 	FileName    string `json:"file_name"`
@@ -53,7 +53,7 @@ func (s *Service) CreateLink(w *api.Response, rq *api.Request, sc api.Scope) err
 	return rq.Answer(w, http.StatusCreated, document)
 }
 
-// link signs a URL to the attachment for the caller.
+// link signs a URL of the attachment for the caller.
 func (s *Service) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline bool) (urlDocument, error) {
 	if sc.Caller.Key == uuid.Nil {
 		return urlDocument{}, api.Forbidden("A link needs the key that it is bound to.")
@@ -74,7 +74,7 @@ func (s *Service) link(rq *api.Request, sc api.Scope, ttl time.Duration, inline 
 	}, nil
 }
 
-// fileURL is where a signed link to an attachment leads.
+// fileURL is the URL of a signed link to an attachment.
 func (s *Service) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Values) string {
 	base := s.ContentURL
 	if base == "" {
@@ -83,16 +83,16 @@ func (s *Service) fileURL(rq *api.Request, attachment uuid.UUID, signed url.Valu
 	return fmt.Sprintf("%s/files/%s?%s", base, attachment, signed.Encode())
 }
 
-// redirectTTL is how long the link in a redirect lives: it is followed at once.
+// redirectTTL is how long the link in a redirect is valid: it is followed at once.
 const redirectTTL = 5 * time.Minute
 
-// elsewhere says whether the file of this request is to be had from the other
-// host. The operator's socket is no host at all.
+// elsewhere reports whether this request's file must be fetched from the host for
+// files. Requests over the operator's socket have no host, so never.
 func (s *Service) elsewhere(rq *api.Request) bool {
 	return s.ContentURL != "" && !api.IsOperator(rq.Context()) && !s.Corridor.ForContentHost(rq.Request)
 }
 
-// redirect sends the caller to the host for files, with a link.
+// redirect redirects the caller to the host for files, with a signed link.
 func (s *Service) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
 	if err != nil {
@@ -101,7 +101,8 @@ func (s *Service) redirect(w *api.Response, rq *api.Request, sc api.Scope) error
 	return redirectTo(w, rq, document.DownloadURL, document)
 }
 
-// redirectLinked sends on whoever holds a link, which is the same there.
+// redirectLinked redirects the holder of a link to the host for files, where the same
+// link works.
 func (s *Service) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
 	given := rq.URL.Query()
 	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
@@ -109,7 +110,7 @@ func (s *Service) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope)
 	return redirectTo(w, rq, address, api.Message("The file is at the address in the Location header."))
 }
 
-// redirectTo answers with an address that is a secret for as long as it works.
+// redirectTo redirects to an address that is a secret as long as it works.
 func redirectTo(w *api.Response, rq *api.Request, address string, body any) error {
 	w.Header().Set("Location", address)
 	w.Header().Set("Cache-Control", "no-store")

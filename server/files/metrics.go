@@ -2,7 +2,7 @@ package files
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics are the counts of files that come and go.
+// metrics are the metrics of files that are uploaded and downloaded.
 type metrics struct {
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
@@ -35,7 +35,7 @@ func newMetrics() *metrics {
 		m.decodes.WithLabelValues(result)
 	}
 	for _, result := range []string{scanClean, scanFound, scanError} {
-		m.scans.WithLabelValues(result) // a count of none is to be seen too
+		m.scans.WithLabelValues(result) // show the counter also while it is zero
 	}
 	for _, outcome := range []string{unscannedAccepted, unscannedRefused} {
 		m.unscanned.WithLabelValues(outcome)
@@ -43,7 +43,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// Collectors are the metrics of files.
+// Collectors returns the metrics of files.
 func (s *Service) Collectors() []prometheus.Collector {
 	list := []prometheus.Collector{s.metrics.uploaded, s.metrics.downloaded, s.metrics.decodes}
 	if s.Scanner != nil {

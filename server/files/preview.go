@@ -31,7 +31,7 @@ type textBody struct {
 	Truncated bool   `json:"truncated"`
 }
 
-// archiveBody is what an archive says is in it.
+// archiveBody is the list of an archive's entries.
 type archiveBody struct {
 	Kind         string      `json:"kind"`
 	Entries      []entryInIt `json:"entries"`
@@ -50,8 +50,9 @@ type entryInIt struct {
 // maxListedEntries is how many entries of an archive are listed.
 const maxListedEntries = 1000
 
-// previewHolds is how many bytes of memory a preview is counted for: what is read of a table, a text or an archive. What is made of
-// it is counted when it is there, and as few make one as have turns.
+// previewHolds is how many bytes of memory a preview is counted for: what is read of a
+// table, a text or an archive. The result is counted once it is made, and the number of
+// previews made at once is limited.
 const previewHolds = 1 << 20
 
 // Preview answers with the beginning of a table or a text, or with the names in
@@ -64,8 +65,8 @@ func (s *Service) Preview(w *api.Response, rq *api.Request, sc api.Scope) error 
 	return rq.Send(w, http.StatusOK, raw)
 }
 
-// lookInto is over before the answer begins: a client that reads slowly keeps
-// nobody waiting.
+// lookInto makes the whole preview before the answer begins, so that a client that
+// reads slowly delays no others.
 func (s *Service) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err error) {
 	read := previewOf(a)
 	if read == nil {
@@ -93,8 +94,8 @@ func (s *Service) lookInto(rq *api.Request, a store.Attachment) (raw []byte, err
 	return raw, err
 }
 
-// previewOf is what reads the body of a preview out of the file of an attachment,
-// or nil where there is no preview of its type.
+// previewOf returns the function that makes the preview of an attachment's file, or nil
+// where its type has no preview.
 func previewOf(a store.Attachment) func(rq *api.Request, file io.ReaderAt) (any, error) {
 	switch {
 	case preview.HasTable(a.Type):
@@ -119,7 +120,7 @@ func previewOf(a store.Attachment) func(rq *api.Request, file io.ReaderAt) (any,
 	return nil
 }
 
-// noTurn is the answer when a preview cannot have its turn.
+// noTurn is the answer when a preview did not get its turn.
 func noTurn(err error) error {
 	if errors.Is(err, limits.ErrNoTurn) {
 		return api.Busy("Too many previews are being made. Try again in a moment.")
@@ -147,7 +148,7 @@ func renderListing(l container.Listing) archiveBody {
 	return body
 }
 
-// limitsBody is what this server takes, and for how long its links live.
+// limitsBody is the limits of this server, and how long its links are valid.
 type limitsBody struct {
 	MaxFileSize       int64         `json:"max_file_size"` // bytes
 	Allowed           []allowedBody `json:"allowed"`

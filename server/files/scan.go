@@ -13,21 +13,21 @@ import (
 	"attachd/store"
 )
 
-// What becomes of files that could not be scanned, in the metrics.
+// What happens to files that could not be scanned, as labels of a metric.
 const (
 	unscannedAccepted = "accepted"
 	unscannedRefused  = "refused"
 )
 
-// The results of scans in the metrics.
+// The results of scans, as labels of a metric.
 const (
 	scanClean = "clean"
 	scanFound = "found"
 	scanError = "error"
 )
 
-// scan has the scanner examine what was spooled, whether or not the same
-// content is stored already: signatures are newer than files.
+// scan has the scanner examine what was spooled, even if the same content is stored
+// already: signatures may be newer than the stored file.
 func (s *Service) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool io.ReaderAt) error {
 	if s.Scanner == nil {
 		return nil
@@ -50,8 +50,8 @@ func (s *Service) scan(rq *api.Request, sc api.Scope, a store.Attachment, spool 
 	return nil
 }
 
-// malwareFound is what becomes of a file in which the scanner found something.
-// The name of the signature is for the log: it would help to get round it.
+// malwareFound refuses a file in which the scanner found malware. The signature's name
+// is only logged: it would help to circumvent the scanner.
 func (s *Service) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment, signature string) error {
 	rq.Log().Warn("malware found", "signature", signature, "file_name", a.FileName, "file_size", a.Size,
 		"sha256", blobs.Ref(a.SHA256).String(), "user", sc.Caller.User.ID.String(), "parent", a.Parent.Kind.String()+" "+a.Parent.ID.String())
@@ -60,8 +60,7 @@ func (s *Service) malwareFound(rq *api.Request, sc api.Scope, a store.Attachment
 		Detail: "The virus scanner found malware in this file. It was not stored."}
 }
 
-// notScanned is what becomes of a file of which nobody knows whether there is
-// malware in it.
+// notScanned decides about a file whose scan failed.
 func (s *Service) notScanned(rq *api.Request, a store.Attachment, why error) error {
 	if s.AcceptUnscanned {
 		rq.Entry.Name = a.FileName + ": not scanned for malware"

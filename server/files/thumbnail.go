@@ -16,8 +16,8 @@ import (
 	"attachd/store"
 )
 
-// maxPicture is how many bytes a file has at most that gets a thumbnail: all of
-// them are read.
+// maxPicture is the size in bytes of the largest file that gets a thumbnail: all of it
+// is read.
 const maxPicture = 64 << 20
 
 func noThumbnail(cause error) error {
@@ -32,7 +32,7 @@ func (s *Service) Thumbnail(w *api.Response, rq *api.Request, sc api.Scope) erro
 	}
 	sum := sha256.Sum256(picture)
 	h := w.Header()
-	h.Set("Content-Type", http.DetectContentType(picture)) // ours, so it is one of two
+	h.Set("Content-Type", http.DetectContentType(picture)) // the server made it, so it is one of two types
 	h.Set("ETag", `"`+hex.EncodeToString(sum[:])+`"`)
 	tidyRange(rq.Header, int64(len(picture)))
 	out := &sending{Response: w, rq: rq}
@@ -42,7 +42,7 @@ func (s *Service) Thumbnail(w *api.Response, rq *api.Request, sc api.Scope) erro
 	return nil
 }
 
-// thumbnailOf takes the thumbnail that was made before, or makes one.
+// thumbnailOf returns the cached thumbnail, or makes one.
 func (s *Service) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if !preview.HasThumbnail(a.Type) || a.Size > maxPicture {
 		return nil, noThumbnail(nil)
@@ -50,7 +50,7 @@ func (s *Service) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, erro
 	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
 	}
-	others := *rq // it goes on for others when this request ends
+	others := *rq // making it goes on for other requests when this one ends
 	picture, err := s.decodes.do(rq.Context(), blobs.Ref(a.SHA256), rq.Holder(), s.Now(), func(ctx context.Context) ([]byte, error) {
 		others.Request = others.WithContext(ctx)
 		return s.newThumbnail(&others, a)
@@ -65,7 +65,7 @@ func (s *Service) thumbnailOf(rq *api.Request, a store.Attachment) ([]byte, erro
 	return picture, noTurn(err)
 }
 
-// newThumbnail makes one and keeps it, unless another was quicker.
+// newThumbnail makes a thumbnail and keeps it, unless another request was faster.
 func (s *Service) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, error) {
 	if made := s.madeThumbnail(rq, a); made != nil {
 		return made, nil
@@ -80,7 +80,7 @@ func (s *Service) newThumbnail(rq *api.Request, a store.Attachment) ([]byte, err
 	return picture, nil
 }
 
-// madeThumbnail is nil when there is none.
+// madeThumbnail returns the cached thumbnail; nil when there is none.
 func (s *Service) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
 	made, err := s.Thumbnails.Get(blobs.Ref(a.SHA256))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -89,8 +89,8 @@ func (s *Service) madeThumbnail(rq *api.Request, a store.Attachment) []byte {
 	return made
 }
 
-// makeThumbnail makes one of what is surely the content, always: it may be kept
-// for longer than a damage lasts.
+// makeThumbnail makes a thumbnail from a content that it always verifies: the thumbnail
+// may be kept longer than the content stays damaged.
 func (s *Service) makeThumbnail(rq *api.Request, a store.Attachment) (picture []byte, err error) {
 	err = s.Contents.Inspect(rq.Context(), rq.Log, a, true, func(file io.ReaderAt) (err error) {
 		picture, err = s.Decode(rq.Context(), file, a.Size, a.Type, s.Memory().Decoder)

@@ -20,22 +20,23 @@ import (
 	"attachd/store"
 )
 
-// What a form may hold besides its file. Go's own reader would take 10 MiB of
-// headers for each part.
+// Limits of a form besides its file. The standard library's reader would allow 10 MiB
+// of headers for each part.
 const (
 	maxBefore = 64 << 10 // bytes before the first byte of the file
-	maxAfter  = 1 << 20  // bytes after its last
+	maxAfter  = 1 << 20  // bytes after the last byte of the file
 	maxParts  = 100
-	maxField  = 1 << 10 // bytes of a field that we read
+	maxField  = 1 << 10 // bytes of a form field
 	// longestPartName is how many characters of a part's name a refusal repeats at most.
 	longestPartName = 100
 )
 
-// uploadHolds is how many bytes of memory an upload is counted for: what comes in and what is looked for in it.
+// uploadHolds is how many bytes of memory an upload is counted for: buffers, and
+// detection of its type.
 const uploadHolds = 160 << 10
 
-// Upload takes in one file: spooled and hashed as it comes, judged and scanned
-// when it is whole, kept, recorded, and only then acknowledged.
+// Upload receives one file: it is spooled and hashed while it arrives, classified and
+// scanned when it is complete, kept, recorded, and only then acknowledged.
 func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Corridor.Draining() {
 		return api.ShuttingDown()
@@ -60,7 +61,7 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	}()
 	form, err := s.receive(rq, sc, boundary, spool, slot)
 	if !s.Slots.Received(slot) {
-		return api.SlotLost() // whatever else went wrong, it may be because of that
+		return api.SlotLost() // other errors may be caused by the lost slot
 	}
 	if err != nil {
 		return err
@@ -92,8 +93,8 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusCreated, api.RenderAttachment(a))
 }
 
-// admit refuses what can be refused before the body is read, and gives the
-// boundary of its parts.
+// admit refuses what can be refused before the body is read, and returns the boundary
+// of its parts.
 func (s *Service) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
 	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
@@ -129,11 +130,11 @@ func (s *Service) admit(rq *api.Request, sc api.Scope) (boundary string, err err
 	return boundary, store.CheckQuota(space, used, least)
 }
 
-// form is what a request body said besides the bytes of the file.
+// form is what a request body has besides the bytes of the file.
 type form struct {
 	fileName string // as sent, decoded
 	comment  string
-	digests  []string // Repr-Digest headers that speak of the file
+	digests  []string // Repr-Digest headers of the file's part and of the request
 }
 
 // receive reads the whole body and spools its file.
@@ -208,7 +209,7 @@ func tooMuch() error {
 	return api.InvalidRequest("The form holds more than %s before its file, or more than %s after it.", api.FormatSize(maxBefore), api.FormatSize(maxAfter))
 }
 
-// filePart is the part with the file, whose errors are answers.
+// filePart is a reader of the file's part whose errors are refusals.
 type filePart struct{ io.Reader }
 
 func (p filePart) Read(b []byte) (int, error) {
@@ -219,7 +220,7 @@ func (p filePart) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// formError says what was wrong with a form that could not be read to its end.
+// formError returns the answer for a form that could not be read to its end.
 func formError(err error) error {
 	detail := ""
 	switch {
@@ -237,7 +238,7 @@ func formError(err error) error {
 	return &api.Refusal{Status: http.StatusBadRequest, Code: "invalid_request", Detail: detail, Cause: err}
 }
 
-// classify decides whether what was spooled is taken, and as what.
+// classify decides whether what was spooled is accepted, and as which type.
 func (s *Service) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
 		Parent:     sc.Entity.Parent,
@@ -267,20 +268,20 @@ func (s *Service) classify(rq *api.Request, sc api.Scope, f form, spool *content
 	return a, err
 }
 
-// reprDigest writes a Repr-Digest header (RFC 9530).
+// reprDigest formats a Repr-Digest header (RFC 9530).
 func reprDigest(sum [32]byte) string {
 	return "sha-256=:" + base64.StdEncoding.EncodeToString(sum[:]) + ":"
 }
 
-// verifyDigests holds the file to every sha-256 that the client sent of it.
-// Other algorithms are not ours to judge (RFC 9530, section 2).
+// verifyDigests compares the file with every sha-256 that the client sent for it. Other
+// algorithms are ignored (RFC 9530, section 2).
 func verifyDigests(headers []string, sum [32]byte) error {
 	for _, member := range strings.Split(strings.Join(headers, ","), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(member), "=")
 		if name != "sha-256" {
 			continue
 		}
-		value, _, _ = strings.Cut(value, ";") // parameters mean nothing here
+		value, _, _ = strings.Cut(value, ";") // parameters have no meaning here
 		encoded, begun := strings.CutPrefix(value, ":")
 		encoded, ended := strings.CutSuffix(encoded, ":")
 		claimed, err := base64.StdEncoding.DecodeString(encoded)
