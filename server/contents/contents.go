@@ -1,19 +1,19 @@
-// Package contents is the life of a content: it is spooled, kept with its
-// record, read, and removed once no record has it.
+// Package contents manages contents from upload to removal: a content is spooled, kept
+// together with its record, read, and removed once no record refers to it.
 //
-// Small contents are staged: each is committed to the metadata together with
-// its record, and flushed to a blob later, in batches.
+// Small contents are staged: each is committed to the metadata together with its
+// record, and flushed to a blob later, in batches.
 //
 // # Why a content can be read at every moment
 //
-// The invariant: the content of every record is either a blob on stable storage
-// or staged in the same commit as the record. (Both may be in the write-ahead
-// log before; that is the business of package store.) A staged content goes in
-// two ways only: with its record, or in a commit that is begun when its blob is
-// on stable storage and held. And a blob goes only while nothing refers to it,
-// which is asked when nobody holds it (see blobs.Store.Remove). So, while a
-// record is there, once its blob is there it stays; and a reader that tries the
-// blob, then what is staged, and then the blob again, finds the content.
+// The invariant: the content of every record is either a blob on stable storage or
+// staged in the same commit as the record. (Both may be in the write-ahead log before;
+// package store takes care of that.) A staged content is deleted in two ways only: with
+// its record, or in a commit that begins after its blob is on stable storage and held.
+// And a blob is removed only while nothing refers to it, which is checked while nobody
+// holds it (see blobs.Store.Remove). So, while a record exists, its blob stays once it
+// has been written; and a reader that tries the blob, then the staged content, and then
+// the blob again, finds the content.
 package contents
 
 import (
@@ -37,33 +37,33 @@ import (
 
 // Options configure a Store.
 type Options struct {
-	Stager    store.Stager    // optional, as is
+	Stager    store.Stager    // optional, like Batcher
 	Batcher   blobs.Batcher   // without both, nothing is staged
-	Versioner blobs.Versioner // optional: without it, every read is checked anew
+	Versioner blobs.Versioner // optional: without it, every read is verified anew
 	Marker    blobs.Marker    // optional: without it, damaged blobs are not remembered
 	// StageBelow is the size in bytes below which a content may be staged; 0
 	// stages none.
 	StageBelow int64
-	// Leases are those of this process when nil.
+	// Leases defaults to those of this process.
 	Leases     Leases
 	Thumbnails Thumbnails // optional
-	// Reserve gives how many bytes must stay free on a disk of a total size;
+	// Reserve returns how many bytes must stay free on a disk of a given total size;
 	// optional.
 	Reserve func(total int64) int64
-	// VerifyReads has Readers check what they give.
+	// VerifyReads has Readers verify the bytes that they return.
 	VerifyReads bool
-	// SettleTime is how long ago a file must have been changed for its version to
-	// be relied on: within that it could be changed again and keep it, since file
-	// systems keep time in steps. 2 s when zero.
+	// SettleTime is how long ago a file must have been changed for its version to be
+	// relied on: file systems keep time in steps, so a file changed more recently could
+	// be changed again and keep its version. 2 s when zero.
 	SettleTime time.Duration
 	// OnDamaged and OnUnreadable are called when a Reader finds that a content is
-	// missing or damaged, or that the storage does not give it; optional.
+	// missing or damaged, or that the storage cannot read it; optional.
 	OnDamaged    func(ref blobs.Ref)
 	OnUnreadable func()
 	Log          *slog.Logger
 }
 
-// Records is what a Store uses of a store.Store.
+// Records is the methods of a store.Store that a Store uses.
 type Records interface {
 	CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error
 	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
@@ -73,36 +73,36 @@ type Records interface {
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
 }
 
-// Store is all contents, those that are blobs and those that are staged. It
-// keeps what a blobs.Store promises for both.
+// Store is a store of all contents: blobs and staged ones. It keeps the promises of a
+// blobs.Store for both.
 type Store struct {
 	blobs.Store
 	blobs.Marker // of the blobs
 	Options
 	records Records
 
-	// Deleted has an element when there may be something for RemoveDeleted.
+	// Deleted has an element when there may be work for RemoveDeleted.
 	Deleted chan struct{}
 
 	wake chan struct{} // has an element when something is staged
-	many chan struct{} // has an element when manyBytes are
+	many chan struct{} // has an element when manyBytes are staged
 
 	hashed hashCache
 
 	maxStaged atomic.Int64 // bytes that the disk can flush within longestWait
 
 	mu      sync.Mutex
-	corrupt map[blobs.Ref]struct{} // whose staged bytes are not the content
+	corrupt map[blobs.Ref]struct{} // whose staged bytes have the wrong hash
 	failing time.Time              // since when flushes fail; zero when they do not
 	failure error                  // of the last flush
 }
 
-// New joins blobs with what is staged.
+// New returns a Store of blobs and staged contents.
 func New(records Records, files blobs.Store, opts Options) *Store {
 	if opts.Stager == nil {
 		opts.Stager, opts.StageBelow = noStager{}, 0
 	}
-	if opts.Batcher == nil { // what is staged already still gets its blob
+	if opts.Batcher == nil { // what is staged already is still flushed
 		opts.Batcher, opts.StageBelow = oneByOne{files}, 0
 	}
 	if opts.Thumbnails == nil {
@@ -138,7 +138,7 @@ func (c *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 	content, notStaged := c.staged(ctx, ref)
 	switch {
 	case errors.Is(notStaged, blobs.ErrNotFound):
-		return c.Store.Open(ctx, ref, size) // it may have been flushed this moment
+		return c.Store.Open(ctx, ref, size) // it may have been flushed since
 	case notStaged != nil:
 		return nil, notStaged
 	case int64(len(content)) != size || c.isCorrupt(ref):
@@ -147,8 +147,7 @@ func (c *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 	return staged{bytes.NewReader(content)}, nil
 }
 
-// staged gives the bytes that are staged as the content of ref.
-// blobs.ErrNotFound when there are none.
+// staged returns the staged bytes of a content. blobs.ErrNotFound when there are none.
 func (c *Store) staged(ctx context.Context, ref blobs.Ref) ([]byte, error) {
 	content, err := c.Stager.StagedContent(ctx, ref)
 	if errors.Is(err, store.ErrNotFound) {
@@ -157,7 +156,7 @@ func (c *Store) staged(ctx context.Context, ref blobs.Ref) ([]byte, error) {
 	return content, err
 }
 
-// staged is an open content that is staged: a copy, so it outlives the original.
+// staged is an open staged content: a copy, so it outlives the original.
 type staged struct{ *bytes.Reader }
 
 func (staged) Close() error { return nil }
@@ -175,15 +174,15 @@ func (c *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
 	case !errors.Is(notStaged, blobs.ErrNotFound):
 		return blobs.Info{}, notStaged
 	}
-	return c.Store.Stat(ctx, ref) // it may have been flushed this moment
+	return c.Store.Stat(ctx, ref) // it may have been flushed since
 }
 
 func (c *Store) describe(ref blobs.Ref, size int64) blobs.Info {
 	return blobs.Info{Ref: ref, Size: size, Modified: time.Now(), Damaged: c.isCorrupt(ref)}
 }
 
-// All implements blobs.Store. What is staged is read first: what is flushed after
-// that is known already, what was flushed before is found among the blobs.
+// All implements blobs.Store. Staged contents are listed before blobs: one flushed after
+// that is known already, and one flushed before is found among the blobs.
 func (c *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
 	return func(yield func(blobs.Info, error) bool) {
 		sizes, err := c.Stager.StagedSizes(ctx)
@@ -223,8 +222,8 @@ func (c *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, e
 	}
 }
 
-// MarkDamaged implements blobs.Marker. Staged bytes are not marked beyond a
-// restart: the next flush finds out anew that they are wrong.
+// MarkDamaged implements blobs.Marker. Marks on staged bytes do not survive a restart:
+// the next flush finds again that they are wrong.
 func (c *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
 	if _, is := read.(staged); is {
 		c.markCorrupt(ref)
@@ -251,14 +250,15 @@ func (c *Store) Damaged() int {
 // StagedBytes is the length of all staged contents. It is O(1).
 func (c *Store) StagedBytes() int64 { return c.Stager.StagedBytes() }
 
-// Capacity implements blobs.Store: what is staged will take up room once more.
+// Capacity implements blobs.Store. Staged contents count as used twice, since their
+// blobs will take up room too.
 func (c *Store) Capacity(ctx context.Context) (blobs.Capacity, error) {
 	room, err := c.Store.Capacity(ctx)
 	room.Free -= c.Stager.StagedBytes()
 	return room, err
 }
 
-// ReserveOf is how many bytes must stay free of a disk.
+// ReserveOf returns how many bytes must stay free on a disk.
 func (c *Store) ReserveOf(room blobs.Capacity) int64 {
 	if c.Reserve == nil {
 		return 0
@@ -266,8 +266,8 @@ func (c *Store) ReserveOf(room blobs.Capacity) int64 {
 	return c.Reserve(room.Total)
 }
 
-// RoomFor is blobs.ErrFull where bytes more would leave less of the disk free than
-// its reserve: deleting must go on, so uploads come last.
+// RoomFor returns blobs.ErrFull where writing that many bytes would leave less of the
+// disk free than its reserve, which is kept for deletions.
 func (c *Store) RoomFor(ctx context.Context, bytes int64) error {
 	room, err := c.Capacity(ctx)
 	if err != nil {

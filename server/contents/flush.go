@@ -20,22 +20,22 @@ const (
 	gatherTime = 500 * time.Millisecond
 	// manyBytes are the staged bytes that start a flush at once.
 	manyBytes = 4 << 20
-	// longestWait bounds what is staged: no more than the last measured flush
-	// rate clears in this time, so that each content has its file within five
-	// seconds of its commit also on a slow disk.
+	// longestWait limits how many bytes are staged: no more than can be flushed in this
+	// time at the last measured rate, so that each content has its file within five
+	// seconds of its commit even on a slow disk.
 	longestWait = 3 * time.Second
-	// minMeasured is the smallest batch, in contents, whose rate is trusted.
+	// minMeasured is how many contents a batch must have for its rate to be used.
 	minMeasured = 16
-	// batchBytes and batchContents bound a batch, and with it the memory that a
-	// flush takes, and the time for which a Remove of one of them waits.
+	// batchBytes and batchContents limit a batch, and so the memory that a flush takes
+	// and how long a Remove of one of its contents waits.
 	batchBytes    = 4 << 20
 	batchContents = 512
-	// leftFree is how many bytes a flush leaves free on the disk: half-written
-	// files would take from a deletion what it needs.
+	// leftFree is how many bytes a flush leaves free on the disk: half-written files
+	// must not take the room that a deletion needs.
 	leftFree = 1 << 20
-	// retryTime is how long a flush that failed rests.
+	// retryTime is the pause after a failed flush.
 	retryTime = 2 * time.Second
-	// logTime is how long the failures of flushes are not logged again.
+	// logTime is the minimum interval between log lines about failed flushes.
 	logTime = time.Minute
 )
 
@@ -54,12 +54,12 @@ func awake(c chan struct{}) {
 	}
 }
 
-// RunFlush flushes what is staged until ctx ends, and what is staged then. What
-// fails is logged and tried again, as long as the metadata can be changed.
+// RunFlush flushes what is staged until ctx ends, and then once more. Failures are
+// logged and retried, as long as the metadata can be changed.
 func (c *Store) RunFlush(ctx context.Context) {
 	var logged time.Time
 	for {
-		last := ctx.Err() != nil // what is staged during this flush is for another otherwise
+		last := ctx.Err() != nil // checked before: should ctx end during this flush, another one follows
 		err := c.Flush(context.WithoutCancel(ctx))
 		c.recordOutcome(err)
 		if err != nil && time.Since(logged) >= logTime {
@@ -77,7 +77,7 @@ func (c *Store) RunFlush(ctx context.Context) {
 	}
 }
 
-// recordOutcome notes whether the last flush failed, and since when.
+// recordOutcome records whether the last flush failed, and since when they have.
 func (c *Store) recordOutcome(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,16 +90,16 @@ func (c *Store) recordOutcome(err error) {
 	}
 }
 
-// Failing gives since when flushes have failed, and why the last one did; no
-// error when it did not.
+// Failing returns since when flushes have failed, and the error of the last one; no
+// error when it succeeded.
 func (c *Store) Failing() (since time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failing, c.failure
 }
 
-// awaitBatch returns when something has been staged for gatherTime, or
-// manyBytes are.
+// awaitBatch returns when something has been staged for gatherTime, or manyBytes are
+// staged.
 func (c *Store) awaitBatch(ctx context.Context) {
 	select {
 	case <-c.wake:
@@ -118,9 +118,9 @@ func pause(ctx context.Context, d time.Duration, enough <-chan struct{}) {
 	}
 }
 
-// Flush writes everything that is staged when it begins to blobs. A content that
-// cannot be written does not keep back the others, nor does one whose record
-// cannot be read: it stays staged.
+// Flush writes everything that is staged when it begins to blobs. A content that cannot
+// be written, or whose record cannot be read, stays staged and does not keep back the
+// others.
 func (c *Store) Flush(ctx context.Context) error {
 	var after uuid.UUID
 	var failed error
@@ -139,14 +139,14 @@ func (c *Store) Flush(ctx context.Context) error {
 		if stopsAll(err) {
 			return errors.Join(failed, err)
 		}
-		failed = cmp.Or(err, failed) // one of them says what is wrong
+		failed = cmp.Or(err, failed) // any one of the errors is enough
 		if !mayBeMore(batch) {
-			return failed // what was staged since then is for the next flush, in one batch
+			return failed // what was staged since then is left to the next flush, as one batch
 		}
 	}
 }
 
-// mayBeMore says whether more may be staged than this batch.
+// mayBeMore reports whether more than this batch may be staged.
 func mayBeMore(batch []store.StagedContent) bool {
 	bytes := 0
 	for _, p := range batch {
@@ -155,12 +155,12 @@ func mayBeMore(batch []store.StagedContent) bool {
 	return len(batch) >= batchContents || bytes >= batchBytes
 }
 
-// stopsAll says whether other contents would fail too.
+// stopsAll reports whether the error would occur for other contents too.
 func stopsAll(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull)
 }
 
-// flushEach is for contents of which some cannot be written.
+// flushEach flushes the contents of a batch one by one, since some cannot be written.
 func (c *Store) flushEach(ctx context.Context, batch []store.StagedContent) error {
 	var failed error
 	for _, p := range batch {
@@ -171,8 +171,8 @@ func (c *Store) flushEach(ctx context.Context, batch []store.StagedContent) erro
 	return failed
 }
 
-// flushBatch writes and syncs the blobs of contents, holds them, deletes what was
-// staged in one commit, and releases.
+// flushBatch writes and syncs the blobs of contents, holds them, deletes the staged
+// contents in one commit, and releases the blobs.
 func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) error {
 	var contents [][]byte
 	var ids []uuid.UUID
@@ -182,7 +182,7 @@ func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) err
 		switch {
 		case sha256.Sum256(p.Content) != p.SHA256:
 			if !c.isRepaired(ctx, p) {
-				continue // it is not the content: nothing to keep, and nothing to lose
+				continue // its hash is wrong: there is nothing to keep, and nothing to lose
 			}
 		case !seen[p.SHA256]:
 			seen[p.SHA256] = true
@@ -209,8 +209,8 @@ func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) err
 	for _, ref := range refs {
 		c.unmarkCorrupt(ref)
 	}
-	// A record that was deleted after its content was read here took what was
-	// staged with it, and its deletion may have looked for the blob too early.
+	// A record deleted after its content was read here took the staged content with it,
+	// and its deletion may have looked for the blob before it was written.
 	for _, id := range gone {
 		if err := c.removeUnreferenced(ctx, refs[id]); err != nil {
 			return err
@@ -219,7 +219,7 @@ func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) err
 	return nil
 }
 
-// hasRoom fails with blobs.ErrFull when the disk has no room for contents.
+// hasRoom returns blobs.ErrFull when the disk has no room for contents.
 func (c *Store) hasRoom(ctx context.Context, contents [][]byte) error {
 	room, err := c.Store.Capacity(ctx)
 	if err != nil {
@@ -235,7 +235,7 @@ func (c *Store) hasRoom(ctx context.Context, contents [][]byte) error {
 	return nil
 }
 
-// measure sets how much may be staged by how long these took to flush.
+// measure sets how much may be staged, from how long these contents took to flush.
 func (c *Store) measure(contents [][]byte, took time.Duration) {
 	if len(contents) < minMeasured {
 		return
@@ -247,8 +247,8 @@ func (c *Store) measure(contents [][]byte, took time.Duration) {
 	c.maxStaged.Store(int64(float64(bytes) * longestWait.Seconds() / max(took, time.Millisecond).Seconds()))
 }
 
-// isRepaired says of staged bytes that are not the content whether another
-// upload has made the blob, so that nobody needs them.
+// isRepaired reports whether staged bytes with the wrong hash are superseded: another
+// upload has made the blob, so nobody needs them.
 func (c *Store) isRepaired(ctx context.Context, p store.StagedContent) bool {
 	if !c.isCorrupt(p.SHA256) {
 		c.Log.Error("a staged content is damaged", "attachment", p.ID.String(), "blob", blobs.Ref(p.SHA256).String())

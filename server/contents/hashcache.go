@@ -8,31 +8,30 @@ import (
 )
 
 const (
-	// verifiedFor is how long a content that was hashed is trusted, as long as its
-	// file is not touched.
+	// verifiedFor is how long a hashed content is trusted, if its file is not changed.
 	verifiedFor = time.Minute
-	// maxVerified is how many contents are remembered, and as many of before: 3 MB
-	// in all.
+	// maxVerified is how many contents a generation of the cache has; with two
+	// generations, it takes 3 MB in all.
 	maxVerified = 10_000
 	// settleTime is the default of Options.SettleTime.
 	settleTime = 2 * time.Second
 )
 
-// hashCache is the versions of the files that were hashed lately. When the young
-// ones are many they become the old ones, and the old ones are forgotten.
+// hashCache is a cache of the versions of files that were hashed recently. When the
+// young generation is full, it replaces the old one.
 type hashCache struct {
 	mu         sync.Mutex
 	young, old map[blobs.Ref]verdict
 }
 
-// verdict is that a file had the right hash.
+// verdict records that a file had the right hash.
 type verdict struct {
 	version blobs.Version
 	at      time.Time
 }
 
-// TrustRecent spares r the hash of what was hashed within the last minute, unless
-// its file was touched since, and remembers what is hashed in full now.
+// TrustRecent lets r skip verifying a content that was hashed within the last minute,
+// unless its file was changed since, and caches what is now hashed in full.
 func (r *Reader) TrustRecent(now time.Time) {
 	c, files, ref := &r.contents.hashed, r.contents.Versioner, blobs.Ref(r.a.SHA256)
 	if files == nil {
@@ -47,7 +46,7 @@ func (r *Reader) TrustRecent(now time.Time) {
 	}
 }
 
-// has says whether the file of a content was hashed lately as it is now.
+// has reports whether this version of a content's file was hashed recently.
 func (c *hashCache) has(ref blobs.Ref, version blobs.Version, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -59,8 +58,8 @@ func (c *hashCache) has(ref blobs.Ref, version blobs.Version, now time.Time) boo
 	return known && last.version == version && past >= 0 && past < verifiedFor
 }
 
-// add remembers the version that the file of a content had before it was hashed,
-// and when that began.
+// add caches the version that a content's file had before it was hashed, and when
+// hashing began.
 func (c *hashCache) add(ref blobs.Ref, version blobs.Version, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -10,36 +10,36 @@ import (
 )
 
 // Leases postpone removals while backups are under way. They are the third of
-// the locks that keep a content from being removed while somebody needs it:
+// the locks that keep a content from being removed while it is needed:
 //
 //	hold   shared, of one content, from before it gets its name until its
 //	       record is committed: from blobs.Spool.Keep to release
 //	claim  exclusive, of one content: blobs.Store.Remove waits for its holds,
-//	       lets none begin, and asks then whether anything refers to it
+//	       lets none begin, and then checks whether anything refers to it
 //	lease  of all contents: from Begin to end, nothing is removed
 //
-// Holds and claims are taken by the blob backend, around its own writes and
-// wherever it keeps what several processes must know, so that nothing is locked
-// twice. Leases are the only lock here. Those of one process are in its memory;
-// replicas hand in others, which live in the database they share.
+// Holds and claims are taken by the blob backend, around its own writes and in
+// the place where it keeps state shared by several processes, so that nothing is
+// locked twice. Leases are the only lock here. Those of one process are in its
+// memory; replicas pass in others, which are kept in the database they share.
 //
-// A content that a snapshot needs cannot slip away, although the question
-// whether it is referenced may have been answered before the lease began. The
-// answer "no" means that first no record had the content and then there was no
-// lease. The snapshot is taken after the lease begins, so after both; and from
-// the answer until the content is gone, nobody can record it, since that takes
-// a hold that waits for the claim. So no record in the snapshot has it, unless
-// it was kept and recorded once more after it was gone. The order of the two
-// questions matters: a lease that begins between Postpone and a later question
-// to the records would protect a record that is deleted before that question.
+// A content that a snapshot needs cannot be removed, although the check whether
+// it is referenced may have ended before the lease began. Its result "no" means
+// that first no record had the content and then there was no lease. The snapshot
+// is taken after the lease begins, so after both; and from the check until the
+// content is removed, nothing can record it, since that takes a hold that waits
+// for the claim. So no record in the snapshot has it, unless it was kept and
+// recorded again after its removal. The order of the two checks matters: if
+// Postpone were called before the records are checked, a lease could begin in
+// between, and its snapshot have a record that is deleted before that check.
 type Leases interface {
-	// Begin starts a lease. The last one to end gives what was postponed, as far
-	// as it is known here; the rest is for a collection.
+	// Begin starts a lease. The end of the last one returns the contents whose removal
+	// was postponed, as far as they are remembered; the rest are left to a collection.
 	Begin(ctx context.Context) (end func() (postponed [][32]byte), err error)
-	// Postpone says whether there is a lease, and if so remembers the content
+	// Postpone reports whether there is a lease, and if so remembers the content
 	// until the last one ends.
 	Postpone(ctx context.Context, sha256 [32]byte) (bool, error)
-	// Any says whether there is a lease.
+	// Any reports whether there is a lease.
 	Any(ctx context.Context) (bool, error)
 }
 
@@ -50,7 +50,7 @@ type localLeases struct {
 	postponed map[[32]byte]struct{}
 }
 
-// maxPostponed is how many removals are remembered. Any beyond are left for a
+// maxPostponed is how many postponed removals are remembered. Those beyond are left to a
 // collection.
 const maxPostponed = 100_000
 
@@ -97,8 +97,8 @@ func (l *localLeases) Any(context.Context) (bool, error) {
 	return l.count > 0, nil
 }
 
-// Leased is records as a collection sees them: while there is a lease, every
-// content is referenced.
+// Leased returns records for a collection: while there is a lease, every content counts
+// as referenced.
 func (c *Store) Leased(records store.Store) store.Store { return leased{records, c.Leases} }
 
 type leased struct {

@@ -15,57 +15,58 @@ import (
 )
 
 var (
-	// ErrRotten means that bytes that were read in full are not what was uploaded.
+	// ErrRotten means that the bytes, read in full, are not those that were uploaded.
 	ErrRotten = fmt.Errorf("%w: its bytes are not those that were uploaded", blobs.ErrDamaged)
-	// ErrShort means that a content ended too early. Its next reader finds that
-	// out again, so it needs no mark.
+	// ErrShort means that a content ended too early. Every reader finds that out again,
+	// so it needs no mark.
 	ErrShort = fmt.Errorf("%w: it ended too early", blobs.ErrDamaged)
-	// ErrUnreadable means that the storage does not give a content now. Nothing
-	// is known of its bytes.
+	// ErrUnreadable means that the storage cannot read a content now. Whether its bytes
+	// are right is unknown.
 	ErrUnreadable = errors.New("a stored content cannot be read at the moment")
 )
 
-// Reader reads the content of an attachment, by chunks, and gives no byte of a
-// chunk that is not what was uploaded: the checksums of the chunks are kept since
-// then. A content of one chunk is hashed. One from before there were checksums is
-// hashed as a whole when its first byte is wanted, and has them from then on.
+// Reader reads the content of an attachment by chunks, and returns no byte of a chunk
+// that differs from what was uploaded: it verifies each chunk with the checksum kept at
+// the upload. A content of one chunk is verified with its hash. A content without
+// checksums, from an earlier version, is hashed as a whole before its first byte is
+// returned, and has checksums from then on.
 //
-// A trusted content is not checked. Every content is without
-// Options.VerifyReads; else one is that was hashed as a whole lately, while
-// nothing touches its file (see TrustRecent).
+// A trusted content is not verified. Without Options.VerifyReads, every content is
+// trusted; otherwise one that was hashed as a whole recently, until its file changes
+// (see TrustRecent).
 //
-// ReadAt may be called from many goroutines, and nothing else beside it.
+// ReadAt may be called concurrently with itself, but with no other method.
 type Reader struct {
 	contents *Store
 	ctx      context.Context
 	log      func() *slog.Logger
 	a        store.Attachment
-	file     blobs.Content // nil where it could not be opened
+	file     blobs.Content // nil when it could not be opened
 
 	sums       blobs.Checksums
 	loadedSums bool  // sums are set
-	at         int64 // of the next Read
-	fileAt     int64 // the file's own position; -1 if that is not known
+	at         int64 // position of the next Read
+	fileAt     int64 // the file's own position; -1 if unknown
 
 	mu     sync.Mutex
 	buffer *[blobs.ChunkSize]byte // of Read and ReadAt
-	loaded int64                  // the chunk in it, from 1 on; 0 is none
+	loaded int64                  // number of the chunk in buffer, from 1 on; 0 is none
 	length int                    // of that chunk
 
 	failed atomic.Pointer[error]
 
-	trusted  func() bool // set for a trusted content: says whether it still is
-	remember func()      // called when all was sent, and right; optional
+	trusted  func() bool // set for a trusted content: reports whether it still is
+	remember func()      // called when all was sent, and verified; optional
 }
 
-// Reader opens the content of an attachment. With everything, it is checked
-// without Options.VerifyReads too.
+// Reader opens the content of an attachment. With everything, it is verified even
+// without Options.VerifyReads.
 func (c *Store) Reader(ctx context.Context, log func() *slog.Logger, a store.Attachment, everything bool) (*Reader, error) {
 	r := &Reader{contents: c, ctx: ctx, log: log, a: a}
 	var err error
 	if r.file, err = c.Open(ctx, a.SHA256, a.Size); err != nil {
 		if _, gone := c.records.Attachment(ctx, a.ID); errors.Is(gone, store.ErrNotFound) {
-			return nil, gone // deleted this moment
+			return nil, gone // the attachment was deleted since the lookup
 		}
 		return nil, r.Report(fmt.Errorf("opening the content of attachment %s: %w", a.ID, err))
 	}
@@ -75,14 +76,14 @@ func (c *Store) Reader(ctx context.Context, log func() *slog.Logger, a store.Att
 	return r, nil
 }
 
-// Close lets go of the content.
+// Close closes the content.
 func (r *Reader) Close() {
 	if err := r.file.Close(); err != nil {
 		r.log().Warn("closing a content", "error", err)
 	}
 }
 
-// Err is why the content could not be read, if it could not. It may be called at
+// Err returns why the content could not be read, if it could not. It may be called at
 // any time.
 func (r *Reader) Err() error {
 	if failed := r.failed.Load(); failed != nil {
@@ -91,8 +92,7 @@ func (r *Reader) Err() error {
 	return nil
 }
 
-// Seek takes the end to be where it should be: a file that is shorter now is
-// found out when it is read.
+// Seek takes the end from the record: that a file is shorter is found when it is read.
 func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekEnd:
@@ -141,7 +141,7 @@ func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// copy gives bytes of one chunk.
+// copy copies bytes of one chunk into p.
 func (r *Reader) copy(p []byte, at int64) (int, error) {
 	if at < 0 || at >= r.a.Size {
 		return 0, io.EOF
@@ -161,7 +161,7 @@ func (r *Reader) copy(p []byte, at int64) (int, error) {
 	return copy(p, r.buffer[at-i*blobs.ChunkSize:r.length]), nil
 }
 
-// load reads the i-th chunk, and gives it if it is right.
+// load reads the i-th chunk, and returns it if it is right.
 func (r *Reader) load(i int64, buffer *[blobs.ChunkSize]byte) (chunk []byte, err error) {
 	if !r.loadedSums {
 		r.loadedSums, r.fileAt = true, -1
@@ -187,7 +187,7 @@ func (r *Reader) load(i int64, buffer *[blobs.ChunkSize]byte) (chunk []byte, err
 	return chunk, nil
 }
 
-// fail remembers the first error of reading.
+// fail records the first error of reading.
 func (r *Reader) fail(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = ErrShort
@@ -199,18 +199,18 @@ func (r *Reader) fail(err error) error {
 // Sink is where SendTo sends.
 type Sink interface {
 	io.Writer
-	// SendFile sends n bytes of a content from where it stands, unchecked.
+	// SendFile sends n bytes of a content from its current position, unverified.
 	SendFile(content blobs.Content, n int64) (sent int64, err error)
 }
 
-// ErrTouched means that somebody has changed the file of a trusted content while
-// it was sent. Its last bytes were not sent then.
+// ErrTouched means that the file of a trusted content was changed while it was sent.
+// Its last bytes were not sent then.
 var ErrTouched = errors.New("a file was changed while it was sent")
 
-// chunks are buffers of SendTo.
+// chunks is a pool of buffers for SendTo.
 var chunks = sync.Pool{New: func() any { return new([blobs.ChunkSize]byte) }}
 
-// SendTo writes n bytes to w, a chunk at a time, each after it was checked.
+// SendTo writes n bytes to w, one chunk at a time, each after it was verified.
 func (r *Reader) SendTo(w Sink, n int64) (sent int64, err error) {
 	whole := n == r.a.Size && r.at == 0
 	switch {
@@ -241,8 +241,8 @@ func (r *Reader) SendTo(w Sink, n int64) (sent int64, err error) {
 	return sent, nil
 }
 
-// sendTrusted sends the whole file. Before the last chunk it asks whether the
-// file is still trusted.
+// sendTrusted sends the whole file. Before the last chunk it checks whether the file is
+// still trusted.
 func (r *Reader) sendTrusted(w Sink) (sent int64, err error) {
 	buffer := chunks.Get().(*[blobs.ChunkSize]byte)
 	defer chunks.Put(buffer)
@@ -261,7 +261,7 @@ func (r *Reader) sendTrusted(w Sink) (sent int64, err error) {
 	return sent + int64(some), err
 }
 
-// Inspect hands see the content of an attachment, as Reader opens it.
+// Inspect calls see with the content of an attachment, opened as by Reader.
 func (c *Store) Inspect(ctx context.Context, log func() *slog.Logger, a store.Attachment, everything bool, see func(content io.ReaderAt) error) error {
 	r, err := c.Reader(ctx, log, a, everything)
 	if err != nil {
@@ -275,11 +275,11 @@ func (c *Store) Inspect(ctx context.Context, log func() *slog.Logger, a store.At
 	return err
 }
 
-// checksums gives those of the content. What lacks them is hashed, and has them
-// from then on.
+// checksums returns those of the content. A content that lacks them is hashed, and has
+// them from then on.
 func (r *Reader) checksums() (blobs.Checksums, error) {
 	if r.a.Size <= blobs.ChunkSize {
-		return nil, nil // its hash will do
+		return nil, nil // the hash is enough
 	}
 	ref, records := blobs.Ref(r.a.SHA256), r.contents.records
 	kept, err := records.Checksums(r.ctx, ref)
@@ -305,7 +305,7 @@ func (r *Reader) checksums() (blobs.Checksums, error) {
 	return sums, nil
 }
 
-// until reads as long as its context lasts.
+// until is a reader that fails once its context has ended.
 type until struct {
 	ctx context.Context
 	io.Reader
@@ -318,9 +318,9 @@ func (u *until) Read(p []byte) (int, error) {
 	return u.Reader.Read(p)
 }
 
-// Report logs and counts why the content could not be read, marks it where its
-// bytes are known to be wrong, and gives the error for the caller: ErrUnreadable
-// where nothing is known of them.
+// Report logs and counts why the content could not be read, marks it where its bytes
+// are known to be wrong, and returns the error for the caller: ErrUnreadable where
+// nothing is known of them.
 func (r *Reader) Report(err error) error {
 	ref := blobs.Ref(r.a.SHA256)
 	about := []any{"attachment", r.a.ID.String(), "blob", ref.String(), "error", err}

@@ -10,10 +10,10 @@ import (
 // bufferSize is how many bytes of a content are copied at once.
 const bufferSize = 128 << 10
 
-// buffers are those through which contents pass on their way to and from blobs.
+// buffers is a pool of buffers for copying contents to and from blobs.
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// Copy copies all that from gives.
+// Copy copies from from to its end.
 func Copy(to io.Writer, from io.Reader) error {
 	buf := buffers.Get().(*[bufferSize]byte)
 	defer buffers.Put(buf)
@@ -21,17 +21,17 @@ func Copy(to io.Writer, from io.Reader) error {
 	return err
 }
 
-// writtenAside is the size in bytes of a content from which on one buffer is
-// filled while the other is written. Smaller ones come in many at once, and keep
-// all cores busy so.
+// writtenAside is the size in bytes from which on a content is written in the
+// background, while the next buffer is filled. Many smaller ones arrive at once, which
+// keeps all cores busy anyway.
 const writtenAside = 4 << 20
 
 // ErrTooLarge means that a content has more bytes than it may have.
 var ErrTooLarge = errors.New("the content is too large")
 
-// Receive spools what from gives until it ends: ErrTooLarge beyond max bytes,
-// blobs.ErrFull when the disk has no room but its reserve. An error of from comes
-// back as it is.
+// Receive spools from to its end. It returns ErrTooLarge beyond max bytes,
+// blobs.ErrFull when the disk has no room but its reserve, and an error of from
+// unchanged.
 func (s *Spool) Receive(from io.Reader, max int64) error {
 	var both [2]*[bufferSize]byte
 	defer func() {
@@ -43,7 +43,7 @@ func (s *Spool) Receive(from io.Reader, max int64) error {
 	}()
 	size := s.Size()
 	write := writing{to: s}
-	defer func() { _ = write.wait() }() // before the buffers go back, whatever happens
+	defer func() { _ = write.wait() }() // always, before the buffers return to the pool
 	for i := 0; ; {
 		if both[i] == nil {
 			both[i] = buffers.Get().(*[bufferSize]byte)
@@ -56,7 +56,7 @@ func (s *Spool) Receive(from io.Reader, max int64) error {
 			return ErrTooLarge
 		}
 		if n > 0 {
-			// Others upload too, and not everyone says how much.
+			// Others upload at the same time, and not every upload announces its size.
 			if err := s.contents.RoomFor(s.ctx, int64(n)); err != nil {
 				return err
 			}
@@ -81,8 +81,8 @@ type writing struct {
 	done chan error // nil when none is
 }
 
-// begin writes p, which belongs to it until wait: in a goroutine of its own if
-// there will be something else to do meanwhile.
+// begin starts writing p, which must not be changed until wait: in a new goroutine if
+// aside is set, since there is other work to do meanwhile.
 func (w *writing) begin(p []byte, aside bool) {
 	w.done = make(chan error, 1)
 	write := func() {
@@ -108,8 +108,8 @@ func (w *writing) wait() error {
 	return nil
 }
 
-// fill reads until buf is full or r ends or fails. (io.ReadFull would not
-// tell the end of a part from the end of the body.)
+// fill reads until buf is full or r ends or fails. (io.ReadFull would not distinguish
+// the end of a part from an unexpected end of the body.)
 func fill(r io.Reader, buf []byte) (n int, err error) {
 	for n < len(buf) && err == nil {
 		var m int

@@ -8,8 +8,7 @@ import (
 	"attachd/blobs"
 )
 
-// Remove implements blobs.Store. What was made of a content goes with it, and
-// before it.
+// Remove implements blobs.Store. It removes the content's thumbnail first.
 func (c *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
 	return c.Store.Remove(ctx, ref, func() (bool, error) {
 		found, err := referenced()
@@ -22,8 +21,8 @@ func (c *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 	})
 }
 
-// removeUnreferenced removes a content unless a record has it, or a backup may.
-// What was begun is finished, whatever becomes of ctx.
+// removeUnreferenced removes a content unless a record refers to it, or a backup may
+// need it. What was begun is finished, even if ctx ends.
 func (c *Store) removeUnreferenced(ctx context.Context, ref blobs.Ref) error {
 	ctx = context.WithoutCancel(ctx)
 	removed, err := c.Remove(ctx, ref, func() (bool, error) {
@@ -54,8 +53,8 @@ func (c *Store) Forget(ctx context.Context, log func() *slog.Logger, sums ...[32
 	}
 }
 
-// Lease postpones all removals until end, which makes up for them until its own
-// context ends.
+// Lease postpones all removals until end is called, which makes up for them until its
+// own context ends.
 func (c *Store) Lease(ctx context.Context) (end func(ctx context.Context, log func() *slog.Logger), err error) {
 	endLease, err := c.Leases.Begin(ctx)
 	if err != nil {
@@ -64,8 +63,8 @@ func (c *Store) Lease(ctx context.Context) (end func(ctx context.Context, log fu
 	return func(ctx context.Context, log func() *slog.Logger) { c.Forget(ctx, log, endLease()...) }, nil
 }
 
-// RemoveDeleted removes the attachments of products, tickets, meetings and spaces
-// that were deleted, in parts, so that other changes come between them.
+// RemoveDeleted removes the attachments of deleted products, tickets, meetings and
+// spaces, in parts, so that other changes need not wait for all of it.
 func (c *Store) RemoveDeleted(ctx context.Context) error {
 	for more := true; more && ctx.Err() == nil; {
 		var err error
@@ -76,16 +75,16 @@ func (c *Store) RemoveDeleted(ctx context.Context) error {
 	return nil
 }
 
-// removeSome removes a part of it, and says whether there may be more.
+// removeSome removes a part of them, and reports whether there may be more.
 func (c *Store) removeSome(ctx context.Context) (more bool, err error) {
 	freed, more, err := c.records.Remove(ctx)
 	for _, sum := range freed {
 		if err := c.removeUnreferenced(ctx, sum); err != nil {
-			return more, err // the others are left for a collection
+			return more, err // the others are left to a collection
 		}
 	}
 	return more && err == nil, err
 }
 
-// WakeRemoval says that there is something for RemoveDeleted.
+// WakeRemoval wakes the job that runs RemoveDeleted.
 func (c *Store) WakeRemoval() { awake(c.Deleted) }

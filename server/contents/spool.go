@@ -15,23 +15,23 @@ import (
 	"attachd/store"
 )
 
-// Spool takes in one content whose name is not known before its last byte: in
-// memory as long as it may be staged, and from then on in a blobs.Spool. It
-// belongs to one goroutine.
+// Spool receives one content, whose name is known only after its last byte: in memory
+// as long as it may be staged, and beyond that size in a blobs.Spool. It must be used
+// by one goroutine.
 type Spool struct {
 	contents *Store
 	ctx      context.Context
 	buffer   *[]byte     // the content so far; nil once there is a file
-	file     blobs.Spool // nil as long as there is none
+	file     blobs.Spool // nil while the content is in buffer
 	sums     blobs.Summer
-	ref      blobs.Ref // of the buffer, once it was asked for; else zero
+	ref      blobs.Ref // of the buffer, once computed; else zero
 	used     bool      // kept or closed
 }
 
 var errUsedUp = errors.New("the spool was kept or closed before")
 
-// firstBuffer is the size in bytes of a new buffer, which most files fit in. One
-// that grew for a larger content stays so.
+// firstBuffer is the size in bytes of a new buffer, into which most files fit. A buffer
+// that grew for a larger content keeps its size in the pool.
 const firstBuffer = 16 << 10
 
 var spoolBuffers = sync.Pool{New: func() any {
@@ -39,7 +39,7 @@ var spoolBuffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-// Spool opens an empty one. It makes no file before it has to, and that with ctx.
+// Spool returns an empty spool. It creates a file only when it has to, with ctx.
 func (c *Store) Spool(ctx context.Context) *Spool {
 	return &Spool{contents: c, ctx: ctx, buffer: spoolBuffers.Get().(*[]byte)}
 }
@@ -68,7 +68,7 @@ func (s *Spool) toFileAndSums(p []byte) (int, error) {
 	return s.file.Write(p)
 }
 
-// toFile goes on in a file.
+// toFile moves the content to a file and continues there.
 func (s *Spool) toFile(ctx context.Context) error {
 	file, err := s.contents.Create(ctx)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Spool) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// Size is the number of bytes written so far.
+// Size returns the number of bytes written so far.
 func (s *Spool) Size() int64 {
 	if s.file != nil {
 		return s.file.Size()
@@ -110,7 +110,7 @@ func (s *Spool) Size() int64 {
 	return int64(len(*s.buffer))
 }
 
-// Ref is the name of what was written so far.
+// Ref returns the name of what was written so far.
 func (s *Spool) Ref() blobs.Ref {
 	if s.file != nil {
 		return s.file.Ref()
@@ -121,7 +121,7 @@ func (s *Spool) Ref() blobs.Ref {
 	return s.ref
 }
 
-// checksums are those of what was written, until Close.
+// checksums returns those of what was written, valid until Close.
 func (s *Spool) checksums() blobs.Checksums {
 	if s.file == nil {
 		var sums blobs.Summer
@@ -131,13 +131,13 @@ func (s *Spool) checksums() blobs.Checksums {
 	return s.sums.Sum()
 }
 
-// Record makes what was spooled durable, and then its record, which it completes
-// with the id that newID gives in between; autoCreate is that of
-// store.CreateAttachment. The content is held from the one to the other, so that
-// nothing can remove it; a staged one is committed together with the record.
-// What was begun is finished, whatever becomes of ctx. A content whose record was
-// refused is removed again, unless others have it. After any other failure nobody
-// knows whether the record exists, so the content stays.
+// Record makes the spooled content durable, and then its record, which it completes
+// with the id that newID returns in between; autoCreate is that of
+// store.CreateAttachment. The content is held until the record is committed, so that
+// nothing can remove it; a staged one is committed together with the record. What was
+// begun is finished, even if ctx ends. A content whose record was refused is removed
+// again, unless other records refer to it. After any other failure it is unknown
+// whether the record exists, so the content stays.
 func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.Attachment, autoCreate string, newID func() uuid.UUID) error {
 	ctx = context.WithoutCancel(ctx)
 	staged, release, err := s.keep(ctx)
@@ -158,14 +158,13 @@ func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.At
 	return err
 }
 
-// keep is blobs.Spool.Keep, unless the content is to be staged: then it gives
-// the bytes that are to be committed with the record, and nothing has been kept
-// yet. They are valid until Close. In both cases, call release when the record
-// was committed, or will not be.
+// keep is blobs.Spool.Keep, unless the content is to be staged: then it returns the
+// bytes to commit with the record, and nothing has been kept yet. They are valid until
+// Close. In both cases, call release when the record was committed, or will not be.
 //
-// What keep does with a content does not depend on whether it was there before,
-// and so tells an uploader nothing; only one that is damaged is written to
-// its blob at once, and so repaired.
+// Except for damaged contents, keep does the same whether or not the content was there
+// before, and so reveals nothing to an uploader; a damaged one is written to its blob
+// at once, which repairs it.
 func (s *Spool) keep(ctx context.Context) (staged []byte, release func(), err error) {
 	if s.used {
 		return nil, nil, errUsedUp
@@ -200,7 +199,7 @@ func (s *Spool) mayStage(ctx context.Context) (bool, error) {
 	return err == nil && !file.Damaged && file.Size == s.Size(), err
 }
 
-// Close throws away what was not kept. It is always called, when the record is
+// Close discards what was not kept. It must always be called, once the record was
 // committed or will not be.
 func (s *Spool) Close() error {
 	s.used = true

@@ -8,16 +8,16 @@ import (
 	"attachd/blobs"
 )
 
-// Thumbnails are the pictures that were made of contents. They are dropped before
-// these.
+// Thumbnails is a cache of pictures made from contents. A thumbnail is dropped before
+// its content.
 type Thumbnails interface {
 	Put(ref blobs.Ref, thumbnail []byte) error
 	Drop(ref blobs.Ref) error
 	All() iter.Seq2[blobs.Ref, error]
 }
 
-// KeepThumbnail keeps one, unless the disk is nearly full, or the content has
-// gone: its removal may have found no thumbnail yet.
+// KeepThumbnail caches a thumbnail, unless the disk is nearly full, or the content has
+// been removed: its removal may have found no thumbnail yet.
 func (c *Store) KeepThumbnail(ctx context.Context, ref blobs.Ref, thumbnail []byte) error {
 	if err := c.RoomFor(ctx, int64(len(thumbnail))); err != nil {
 		return err
@@ -32,8 +32,8 @@ func (c *Store) KeepThumbnail(ctx context.Context, ref blobs.Ref, thumbnail []by
 	return err
 }
 
-// SweepThumbnails drops those of contents that nothing refers to: a crash may
-// have left them.
+// SweepThumbnails drops thumbnails of contents that nothing refers to, which a crash
+// may have left.
 func (c *Store) SweepThumbnails(ctx context.Context) {
 	for ref, err := range c.Thumbnails.All() {
 		referenced := true

@@ -11,7 +11,7 @@ import (
 	"attachd/store"
 )
 
-// noStager is in place of a store.Stager where nothing is staged.
+// noStager stands in for a store.Stager where nothing is staged.
 type noStager struct{ store.Stager }
 
 func (noStager) StagedContent(context.Context, [32]byte) ([]byte, error) {
@@ -24,7 +24,7 @@ func (noStager) StagedAfter(context.Context, uuid.UUID, int, int64) ([]store.Sta
 func (noStager) StagedBytes() int64 { return 0 }
 func (noStager) MayStage() bool     { return false }
 
-// oneByOne is in place of a blobs.Batcher.
+// oneByOne stands in for a blobs.Batcher.
 type oneByOne struct{ blobs.Store }
 
 // KeepAll implements blobs.Batcher.
@@ -60,15 +60,15 @@ func (o oneByOne) keep(ctx context.Context, content []byte) (release func(), err
 	return release, err
 }
 
-// noMarker is in place of a blobs.Marker where damage is not remembered. It is
-// never asked for a content that is marked.
+// noMarker stands in for a blobs.Marker where damage is not remembered. It is never
+// called for a content that is marked.
 type noMarker struct{ blobs.Marker }
 
 func (noMarker) MarkDamaged(context.Context, blobs.Ref, blobs.Content) error { return nil }
 func (noMarker) Damaged() int                                                { return 0 }
 func (noMarker) Marked() []blobs.Ref                                         { return nil }
 
-// noThumbnails is in place of Thumbnails where none are kept.
+// noThumbnails stands in for Thumbnails where none are kept.
 type noThumbnails struct{}
 
 func (noThumbnails) Put(blobs.Ref, []byte) error      { return nil }

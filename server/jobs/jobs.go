@@ -1,4 +1,4 @@
-// Package jobs runs what a server does in the background.
+// Package jobs runs the background jobs of a server.
 package jobs
 
 import (
@@ -8,31 +8,29 @@ import (
 	"time"
 )
 
-// retryAfter is after how long a failed run of a job without a period is
-// repeated.
+// retryAfter is the pause before a failed run of a job without a period is repeated.
 const retryAfter = time.Minute
 
-// Job is work in the background. One with neither Every nor Wake is a loop of its
-// own: its Run goes on until its context ends.
+// Job is background work. One with neither Every nor Wake is a loop: its Run goes on
+// until its context ends.
 type Job struct {
 	Name  string          // in the log
 	Every time.Duration   // period; 0 for none
 	Wake  <-chan struct{} // optional: each receive starts a run
-	// AtStart is whether it also runs at start, not only when it is due.
+	// AtStart is whether it also runs at start, not only after its first period.
 	AtStart bool
-	// Exclusive says that two replicas must not run it at the same time, because
-	// they would do the same work twice or against each other. A single process
-	// need not heed it.
+	// Exclusive says that two replicas must not run it at the same time, because they
+	// would repeat or undo each other's work. A single process may ignore it.
 	Exclusive bool
-	// ThroughDrain is whether it goes on while a server that stops answers its last
-	// requests, because they need it or it has to finish what they leave. Others
-	// end as soon as the server drains.
+	// ThroughDrain is whether it goes on while a draining server answers its last
+	// requests, because they need it or it has to finish their work. Other jobs end as
+	// soon as the server drains.
 	ThroughDrain bool
 	// Run does the work. Its error is logged, unless the job was told to end.
 	Run func(ctx context.Context) error
 }
 
-// Loop makes a loop that never fails the Run of a job.
+// Loop makes a job's Run of a loop that never fails.
 func Loop(run func(context.Context)) func(context.Context) error {
 	return func(ctx context.Context) error {
 		run(ctx)
@@ -40,10 +38,9 @@ func Loop(run func(context.Context)) func(context.Context) error {
 	}
 }
 
-// Run runs all jobs until ctx ends, or draining for those that end with it, and
-// returns when the last has ended. A job that fails is logged and run again. One
-// that panics ends the process, because nobody knows what it has left locked or half
-// done.
+// Run runs all jobs until ctx ends, or draining for those without ThroughDrain, and
+// returns when the last has ended. A job that fails is logged and run again. One that
+// panics ends the process, because the state of its locks and data is unknown.
 func Run(ctx, draining context.Context, log *slog.Logger, all ...Job) {
 	early, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -91,7 +88,7 @@ func (j Job) loop(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// once runs a job and logs its failure.
+// once runs a job and logs its error.
 func (j Job) once(ctx context.Context, log *slog.Logger) (failed bool) {
 	err := j.Run(ctx)
 	if err != nil && ctx.Err() == nil {
