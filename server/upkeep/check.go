@@ -1,5 +1,5 @@
-// Package upkeep maintains the two stores together: what is recorded, and
-// what is kept. It speaks no HTTP.
+// Package upkeep checks and maintains the two stores together: records and contents. It
+// speaks no HTTP.
 package upkeep
 
 import (
@@ -16,18 +16,18 @@ import (
 	"attachd/store"
 )
 
-// CheckOptions say how thorough a check is.
+// CheckOptions configure a check.
 type CheckOptions struct {
 	Deep     bool         // read every content and hash it
 	Marker   blobs.Marker // marks those that are damaged; optional
 	Progress ProgressFunc
 }
 
-// Progress is how far something is: what of contents has been seen to, of how
-// much in all. What is not known, or not counted, is 0.
+// Progress is how much of the contents has been processed, of how much in all. What is
+// not known, or not counted, is 0.
 type Progress struct{ Bytes, AllBytes, Contents, AllContents int64 }
 
-// ProgressFunc is told how far something is, often, and by one goroutine at a time. It
+// ProgressFunc is called with the progress, often, and by one goroutine at a time. It
 // may be nil.
 type ProgressFunc func(Progress)
 
@@ -37,26 +37,26 @@ func (t ProgressFunc) Call(p Progress) {
 	}
 }
 
-// Report is what Check found.
+// Report is the result of Check.
 type Report struct {
-	Attachments int64   `json:"attachments"` // records seen
-	Contents    int64   `json:"contents"`    // stored contents seen
+	Attachments int64   `json:"attachments"` // records checked
+	Contents    int64   `json:"contents"`    // stored contents checked
 	Bytes       int64   `json:"bytes"`       // in them
 	Faults      []Fault `json:"faults"`      // never nil
-	// Orphans are contents that no record has. They are no fault: a crash
+	// Orphans counts contents that no record refers to. They are no fault: a crash
 	// between keeping a content and recording it leaves one.
 	Orphans     int64 `json:"orphans"`
 	OrphanBytes int64 `json:"orphan_bytes"`
 }
 
-// Fault is something that is not as it should be.
+// Fault is an inconsistency or damage in either store.
 type Fault struct {
-	Attachment uuid.NullUUID `json:"attachment"` // whose content it is; null for what belongs to none
+	Attachment uuid.NullUUID `json:"attachment"` // whose content it is; null for a fault that concerns none
 	FileName   string        `json:"file_name,omitempty"`
 	Blob       string        `json:"blob,omitempty"`
-	What       string        `json:"what"` // a sentence
-	// Unreadable means that the storage did not give the content: nothing is
-	// known of its bytes, and nothing was marked.
+	What       string        `json:"what"` // a sentence that describes it
+	// Unreadable means that the storage could not read the content: whether its bytes
+	// are right is unknown, and nothing was marked.
 	Unreadable bool `json:"unreadable,omitempty"`
 }
 
@@ -80,16 +80,16 @@ type CheckRecords interface {
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
 }
 
-// Check sees that every record has its content, whole in length and not
-// marked damaged, and that what the store keeps fits together. With Deep it
-// reads every content once and marks those whose bytes are not what they
-// should be, and takes the mark from those that are right. What cannot be read
-// is tried again at the end, and is a fault then that says so. People may work meanwhile: contents are listed before records, and what looks wrong
-// is looked at again before it is reported, so that what comes and goes is no
-// fault.
+// Check verifies that every record has its content, of the right length and not marked
+// damaged, and that the store's own structures are consistent. With Deep it reads every
+// content once, marks those whose bytes have the wrong hash, and removes the mark from
+// those that are right. What cannot be read is tried again at the end, and is then
+// reported as an unreadable fault. The server may be in use meanwhile: contents are
+// listed before records, and what seems wrong is checked again before it is reported,
+// so that concurrent changes are not reported as faults.
 //
-// Where something cannot be looked at, that is a fault, and the rest is looked
-// at all the same. It remembers orphans and faults, and nothing else.
+// What cannot be checked is a fault, and the rest is checked all the same. Of all that
+// it reads, Check keeps only orphans and faults in memory.
 func Check(ctx context.Context, records CheckRecords, contents blobs.Store, opts CheckOptions) (Report, error) {
 	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]Loss{}, sums: checksums{records: records}}
 	c.Faults = []Fault{}
@@ -117,12 +117,12 @@ type check struct {
 	records  CheckRecords
 	contents blobs.Store
 
-	orphans []blobs.Info // perhaps: one may be recorded later
+	orphans []blobs.Info // candidates: one may be recorded later
 	lost    map[blobs.Ref]Loss
 	sums    checksums
 }
 
-// list counts the contents and looks for those that no record has.
+// list counts the contents and collects those that no record refers to.
 func (c *check) list() error {
 	for info, err := range c.contents.All(c.ctx, blobs.Ref{}) {
 		if err != nil {
@@ -142,7 +142,7 @@ func (c *check) list() error {
 	return nil
 }
 
-// read hashes all contents, and those again that could not be read.
+// read hashes all contents, and once more those that could not be read.
 func (c *check) read() error {
 	var done int64
 	var unread []blobs.Info
@@ -168,7 +168,7 @@ func (c *check) read() error {
 	return nil
 }
 
-// verify notes what is wrong with a content.
+// verify records what is wrong with a content.
 func (c *check) verify(info blobs.Info, done int64) error {
 	sums, lost, err := VerifyContent(c.ctx, c.contents, c.Marker, info, func(content io.Reader) io.Reader {
 		return &watched{Reader: content, c: c, done: done}
@@ -181,7 +181,8 @@ func (c *check) verify(info blobs.Info, done int64) error {
 	return err
 }
 
-// watched is a content that is read in small steps, each told of.
+// watched is a reader of a content that reports progress at each read and ends with the
+// context.
 type watched struct {
 	io.Reader
 	c    *check
@@ -198,7 +199,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// How many records are read in one go.
+// batch is how many records are read at once.
 const batch = 1000
 
 func (c *check) checkRecords() error {
@@ -209,7 +210,7 @@ func (c *check) checkRecords() error {
 		case c.ctx.Err() != nil:
 			return c.ctx.Err()
 		case err != nil && limit > 1:
-			limit = 1 // to come as close as possible to what cannot be read
+			limit = 1 // to come as close as possible to the record that cannot be read
 			continue
 		case err != nil:
 			c.Faults = append(c.Faults, Fault{What: fmt.Sprintf("The attachments after %s cannot be listed, and were not looked at: %v.", after, err)})
@@ -227,8 +228,8 @@ func (c *check) checkRecords() error {
 	}
 }
 
-// checkRecord looks twice at a content that is not as it should be: it may
-// have been repaired, or gone together with its record.
+// checkRecord checks a seemingly faulty content twice: it may have been repaired, or
+// removed together with its record.
 func (c *check) checkRecord(a store.Attachment) error {
 	c.Attachments++
 	c.Progress.Call(Progress{Bytes: c.Bytes, AllBytes: c.Bytes})
@@ -248,8 +249,8 @@ func (c *check) checkRecord(a store.Attachment) error {
 	return nil
 }
 
-// faultOf says what is wrong with a content that should have size bytes, and
-// whether that is only that nobody knows.
+// faultOf describes what is wrong with a content that should have size bytes, and
+// reports whether it is only that it cannot be read.
 func (c *check) faultOf(ref blobs.Ref, size int64) (what string, unreadable bool) {
 	info, err := c.contents.Stat(c.ctx, ref)
 	lost, known := c.lost[ref]
@@ -268,8 +269,8 @@ func (c *check) faultOf(ref blobs.Ref, size int64) (what string, unreadable bool
 	return "", false
 }
 
-// checkOrphans looks again at contents that no record had: an upload keeps
-// its content first. A damaged one is a fault, though nobody's.
+// checkOrphans checks again the contents that no record referred to: an upload keeps
+// its content before its record. A damaged one is a fault that concerns no attachment.
 func (c *check) checkOrphans() error {
 	for _, info := range c.orphans {
 		wanted, err := c.records.Referenced(c.ctx, info.Ref)

@@ -13,33 +13,33 @@ import (
 )
 
 const (
-	// clockSlack is by how much the clock may be moved at once without having
-	// jumped: clocks are set right in steps.
+	// clockSlack is the largest step of the clock that does not count as a jump: clocks
+	// are adjusted in steps.
 	clockSlack = time.Minute
-	// longestOff bounds how long a server may have been off, by the clock at its
-	// start: a longer pause is taken for a jump of the clock.
+	// longestOff is the longest time for which a server may have been off, by the clock
+	// at its start: a longer pause is taken for a jump of the clock.
 	longestOff = 31 * 24 * time.Hour
-	// catchUp is how many times as fast as time really passes the trusted time
-	// goes on while it is behind the clock.
+	// catchUp is how many times faster than real time the trusted time runs while it is
+	// behind the clock.
 	catchUp = 24
 	// holdFor is how long a server must have run after a jump before the clock is
 	// trusted again.
 	holdFor = 24 * time.Hour
-	// clockSaveInterval is after how much running time the clock's note is
-	// written anew.
+	// clockSaveInterval is the running time after which the clock's note is saved
+	// again.
 	clockSaveInterval = 10 * time.Minute
 	// shortRun is the running time below which a stop does not write the clock's
 	// note, so that a short run leaves the database as it was.
 	shortRun = time.Minute
-	// clockInterval is how often the clock is looked at while nobody asks.
+	// clockInterval is how often the clock is read while nothing else reads it.
 	clockInterval = 30 * time.Second
 )
 
 // clockNote is the name of the note that has a clockState.
 const clockNote = "clock"
 
-// Clock measures elapsed time for everything that is deleted by age. The system
-// clock may be wrong for a while, in either direction.
+// Clock measures elapsed time for everything that is deleted by age. It allows for a
+// system clock that is wrong for a while, in either direction.
 //
 // While the server runs, the monotonic clock gives the elapsed time. The time for
 // which it was off is known from the system clock only, and there a clock that
@@ -55,7 +55,7 @@ const clockNote = "clock"
 // So while a server runs for a time t, no age grows by more than catchUp * t.
 type Clock struct {
 	now     func() time.Time
-	elapsed func() time.Duration // by the monotonic clock, since any moment
+	elapsed func() time.Duration // monotonic time since a fixed moment
 	notes   store.Notes
 	log     *slog.Logger
 
@@ -63,47 +63,48 @@ type Clock struct {
 	loaded bool
 	state  clockState
 	at     time.Duration // elapsed at the last reading
-	saved  time.Duration // elapsed when the state was last written down
+	saved  time.Duration // elapsed when the state was last saved
 	jumps  int64
 }
 
-// clockState is what a Clock remembers across restarts.
+// clockState is the state of a Clock that is saved across restarts.
 type clockState struct {
 	Age     time.Duration `json:"age"`
 	Trusted time.Time     `json:"trusted"`
-	Seen    time.Time     `json:"seen"`           // what the clock last said
-	Held    time.Duration `json:"held,omitempty"` // for which the server has run by a clock that is not trusted
+	Seen    time.Time     `json:"seen"`           // last reading of the system clock
+	Held    time.Duration `json:"held,omitempty"` // how long the server has run by a clock that is not trusted
 	Jump    ClockJump     `json:"jump,omitzero"`  // the last one
 }
 
-// ClockJump is that a clock said something else than it should have.
+// ClockJump is a difference between the time that a clock showed and the one expected
+// of it.
 type ClockJump struct {
-	From time.Time     `json:"from"` // what it should have said, or last said before a start
-	To   time.Time     `json:"to"`   // what it said
-	Age  time.Duration `json:"age"`  // when that was, in nanoseconds
+	From time.Time     `json:"from"` // expected time, or the last one before a start
+	To   time.Time     `json:"to"`   // time that it showed
+	Age  time.Duration `json:"age"`  // when it jumped, as ClockReading.Age, in nanoseconds
 }
 
-// ClockReading is what a Clock says.
+// ClockReading is a reading of a Clock.
 type ClockReading struct {
-	// Age is how much time has passed since the installation was made, or less.
+	// Age is the time since the installation was made, or less.
 	Age time.Duration
 	// Trusted is not later than the real time, unless the server has run for
 	// holdFor by a clock that is ahead.
 	Trusted time.Time
-	// Settled is whether the system clock says the same as before, and no jump
-	// is being waited out.
+	// Settled is whether the system clock agrees with Trusted, and no jump is being
+	// waited out.
 	Settled bool
 	Jumps   int64 // since the server started
 	Jump    ClockJump
 }
 
-// NewClock makes a Clock.
+// NewClock returns a Clock.
 func NewClock(now func() time.Time, elapsed func() time.Duration, notes store.Notes, log *slog.Logger) *Clock {
 	return &Clock{now: now, elapsed: elapsed, notes: notes, log: log}
 }
 
-// Run reads the clock every clockInterval, until ctx ends, so that a jump is noticed
-// and what is remembered is not old.
+// Run reads the clock every clockInterval, until ctx ends, so that jumps are noticed
+// and the saved state is recent.
 func (c *Clock) Run(ctx context.Context) {
 	for {
 		if _, err := c.Read(ctx); err != nil && ctx.Err() == nil {
@@ -123,7 +124,7 @@ func (c *Clock) Run(ctx context.Context) {
 	}
 }
 
-// Read reads the clock, and updates what is remembered of it.
+// Read reads the clock, and updates its state.
 func (c *Clock) Read(ctx context.Context) (ClockReading, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,8 +146,8 @@ func (c *Clock) Read(ctx context.Context) (ClockReading, error) {
 
 func (s clockState) settled() bool { return s.Held == 0 && s.Seen.Sub(s.Trusted).Abs() <= clockSlack }
 
-// load begins with what was remembered. The first look says whether the clock
-// goes on from there.
+// load loads the saved state. The first reading determines whether the clock continues
+// from there.
 func (c *Clock) load(ctx context.Context) error {
 	if c.loaded {
 		return nil
@@ -163,7 +164,7 @@ func (c *Clock) load(ctx context.Context) error {
 	c.state, c.loaded, c.at = state, true, c.elapsed()
 	c.saved = c.at
 	if isNew {
-		c.saved -= clockSaveInterval // the next start must know of this one
+		c.saved -= clockSaveInterval // so that the next start knows of this one
 	}
 	if by := now.Sub(state.Seen); by < -clockSlack || by > longestOff {
 		c.jumped(state.Seen, now)
@@ -186,10 +187,11 @@ func readClock(ctx context.Context, notes store.Notes) (s clockState, err error)
 	return s, nil
 }
 
-// wall is what the system clock says, as it will be when it is read from a note.
+// wall returns the system clock's time, in the form in which it is read back from a
+// note.
 func (c *Clock) wall() time.Time { return c.now().UTC().Round(0) }
 
-// update takes in what the clocks say.
+// update updates the state by both clocks.
 func (c *Clock) update() {
 	s, now, elapsed := &c.state, c.wall(), c.elapsed()
 	passed := elapsed - c.at
@@ -218,7 +220,7 @@ func (c *Clock) jumped(from, to time.Time) {
 		"should_say", from.Format(time.RFC3339), "says", to.Format(time.RFC3339), "by", to.Sub(from).Round(time.Second).String())
 }
 
-// save writes down what is to be remembered. Without it, less time has passed.
+// save saves the state. If it fails, the next start counts less time as passed.
 func (c *Clock) save(ctx context.Context) {
 	c.saved = c.at
 	note, err := json.Marshal(c.state)

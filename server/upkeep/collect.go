@@ -10,31 +10,31 @@ import (
 	"attachd/store"
 )
 
-// MinAge is how old a content should be before it is collected: old enough
-// for any upload to have come to its end.
+// MinAge is how old a content should be before it is collected: older than the longest
+// upload takes.
 const MinAge = time.Hour
 
-// ErrDoubt means that the store does not know for sure which contents are
-// wanted.
+// ErrDoubt means that the store does not know for sure which contents are referenced.
 var ErrDoubt = errors.New("the metadata has faults: nothing is removed until they are mended")
 
-// ErrMany means that much would be removed at once, and nothing was.
+// ErrMany means that a large share would have been removed at once, and nothing was.
 var ErrMany = errors.New("nothing refers to many of the contents: see that this is the right database, then run `attachd gc`")
 
 // ErrCopy means that the database is one that was put back, and nobody has run
 // `attachd gc` since: what nothing refers to may be what came after it.
 var ErrCopy = errors.New("the database is a snapshot that was put back: contents that came after it stay until `attachd gc` is run")
 
-// copyNote is what a snapshot says of itself: the time it was begun.
+// copyNote is the name of the note in a snapshot that marks it as one: the time at
+// which it began.
 const copyNote = "copy of the database"
 
-// NoteCopy notes in a copy of a database that it is one, begun at a time.
+// NoteCopy notes in a copy of a database that it is one, and when it began.
 func NoteCopy(ctx context.Context, records store.Notes, begun time.Time) error {
 	return records.SetNote(ctx, copyNote, begun.UTC().AppendFormat(nil, time.RFC3339))
 }
 
-// isCopy says whether the database was put back and nobody has taken it for
-// the right one yet.
+// isCopy reports whether the database is a restored snapshot that nobody has confirmed
+// yet.
 func isCopy(ctx context.Context, records store.Notes) (bool, error) {
 	note, err := records.Note(ctx, copyNote)
 	if errors.Is(err, store.ErrNotFound) {
@@ -43,43 +43,44 @@ func isCopy(ctx context.Context, records store.Notes) (bool, error) {
 	return len(note) > 0, err
 }
 
-// fewContents is how many contents Wary lets go without asking what share they are.
+// fewContents is how many contents a Wary collection removes whatever their share of
+// all.
 const fewContents = 10
 
-// CollectOptions say what to collect.
+// CollectOptions configure a collection.
 type CollectOptions struct {
 	DryRun bool          // only count
-	MinAge time.Duration // leave contents alone that are younger
-	// Wary leaves it to a person when the database is a snapshot that was put
-	// back, and does not know what came after it; and when more than a few of
-	// the contents would go, and these are more than a tenth of all, which
-	// looks like such a one.
+	MinAge time.Duration // younger contents are kept
+	// Wary refuses to collect when the database is a restored snapshot, which does not
+	// know later contents; and when more than fewContents would be removed and these
+	// are more than a tenth of all, which may mean such a snapshot. A person has to
+	// decide then.
 	Wary bool
 	Now  time.Time
-	// Settled says that the clock has not been set of late: a content that is
-	// dated after Now is an old one, of a time when the clock was ahead.
+	// Settled says that the clock was not set recently: a content dated after Now is
+	// then an old one, from a time when the clock was ahead.
 	Settled  bool
 	Progress ProgressFunc
 }
 
-// Collected is what Collect removed, or would have.
+// Collected is what Collect removed, or would remove in a dry run.
 type Collected struct {
 	Contents int64 `json:"contents"`
 	Bytes    int64 `json:"bytes"`
 }
 
-// CollectRecords are what Collect asks.
+// CollectRecords is the methods of a store that Collect uses.
 type CollectRecords interface {
 	store.Notes
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
 }
 
-// Collect removes contents that no record has and that are old enough. It
-// never does so on doubt: the last question, whether somebody wants a content,
-// is asked while no upload of the same can begin; the first error ends it; and
-// before anything is removed, the store must have no faults, since an index
-// that has lost an entry would give away a content that somebody needs.
+// Collect removes contents that no record refers to and that are old enough. It never
+// removes on doubt: the last check whether a content is referenced is made while no
+// upload of the same content can begin; the first error ends the collection; and before
+// anything is removed, the store must have no faults, since an index that has lost an
+// entry would release a content that is needed.
 func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (Collected, error) {
 	var done Collected
 	doomed, all, err := unwanted(ctx, records, contents, opts)
@@ -118,7 +119,7 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 			return done, fmt.Errorf("removing blob %s: %w", info.Ref, err)
 		}
 	}
-	if putBack { // and a person has said that it is the right one
+	if putBack { // and an operator, who runs without Wary, confirms that it is the right one
 		if err := records.SetNote(ctx, copyNote, nil); err != nil {
 			return done, fmt.Errorf("noting that the database is the right one: %w", err)
 		}
@@ -131,8 +132,7 @@ func (c *Collected) add(info blobs.Info) {
 	c.Bytes += info.Size
 }
 
-// unwanted lists what may be removed, as far as one can tell without keeping
-// uploads out.
+// unwanted lists what may be removed, as far as that is known without blocking uploads.
 func unwanted(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (list []blobs.Info, all int, err error) {
 	var seen int64
 	for info, err := range contents.All(ctx, blobs.Ref{}) {

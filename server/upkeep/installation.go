@@ -11,15 +11,16 @@ import (
 	"attachd/store"
 )
 
-// installationNote holds the id of the installation, as text. It goes wherever
-// the database goes: into snapshots, restore points and copies.
+// installationNote is the name of the note with the installation's id, as text. It is
+// part of the database, and so of snapshots, restore points and copies.
 const installationNote = "installation"
 
-// makingInstallation keeps two from making an id for the same database.
+// makingInstallation is a lock that keeps two callers from making an id for the same
+// database.
 var makingInstallation sync.Mutex
 
-// Installation gives the id of the installation that a database is of, and
-// makes one where there is none.
+// Installation returns the id of a database's installation, and makes one where there
+// is none.
 func Installation(ctx context.Context, records store.Notes) (uuid.UUID, error) {
 	makingInstallation.Lock()
 	defer makingInstallation.Unlock()
@@ -33,7 +34,7 @@ func Installation(ctx context.Context, records store.Notes) (uuid.UUID, error) {
 	return id, records.SetNote(ctx, installationNote, []byte(id.String()))
 }
 
-// KeepInstallation gives a database that has no id this one.
+// KeepInstallation gives a database without an id this one.
 func KeepInstallation(ctx context.Context, records store.Notes, id uuid.UUID) error {
 	if has, err := installationOf(ctx, records); err != nil || has != uuid.Nil {
 		return err
@@ -41,7 +42,8 @@ func KeepInstallation(ctx context.Context, records store.Notes, id uuid.UUID) er
 	return records.SetNote(ctx, installationNote, []byte(id.String()))
 }
 
-// installationOf is zero for a database of an earlier version.
+// installationOf returns the installation's id; zero for a database of an earlier
+// version.
 func installationOf(ctx context.Context, records store.Notes) (uuid.UUID, error) {
 	note, err := records.Note(ctx, installationNote)
 	if errors.Is(err, store.ErrNotFound) {

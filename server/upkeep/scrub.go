@@ -18,40 +18,40 @@ import (
 	"attachd/store"
 )
 
-// ScrubOptions say how a Scrub goes about it. All without a remark are required.
+// ScrubOptions configure a Scrub. All without a remark are required.
 type ScrubOptions struct {
-	Verifier store.Verifier // looks at the database too; optional
-	Marker   blobs.Marker   // marks what is damaged; optional
-	Rate     int64          // bytes a second that it reads at most
-	Period   time.Duration  // within which everything is to be read once
+	Verifier store.Verifier // verifies the database too; optional
+	Marker   blobs.Marker   // marks damaged contents; optional
+	Rate     int64          // maximum, in bytes a second
+	Period   time.Duration  // time in which everything is read once
 	Now      func() time.Time
-	Wait     func(ctx context.Context, d time.Duration) // for d, or until ctx ends
-	Busy     func() bool                                // whether people are being served
+	Wait     func(ctx context.Context, d time.Duration) // waits for d, or until ctx ends
+	Busy     func() bool                                // reports whether people are being served
 	Log      *slog.Logger
 }
 
-// ScrubStatus is how far a Scrub is.
+// ScrubStatus is the progress of a Scrub.
 type ScrubStatus struct {
-	Bytes      int64     // read since it was made
+	Bytes      int64     // read since the Scrub was created
 	Progress   float64   // of the pass, from 0 to 1
-	Damaged    int64     // contents that the pass met and that are damaged
-	Unreadable int64     // contents that could not be read, and are to be tried again
-	LastPass   time.Time // end of the last whole pass; zero when there was none
+	Damaged    int64     // damaged contents found by the pass
+	Unreadable int64     // contents that could not be read, and are to be retried
+	LastPass   time.Time // end of the last complete pass; zero when there was none
 }
 
-// Scrub reads all stored contents in passes, one each period, and marks and
-// logs those whose bytes are not what they should be: damage that nobody comes
-// upon is found while there still is a backup without it. It also keeps the
-// checksums of the contents that lack theirs.
+// Scrub is a background reader of all stored contents. It reads them in passes, one
+// each period, and marks and logs those with the wrong hash: damage to contents that
+// nobody reads is found while there still is a backup without it. It also keeps the
+// checksums of contents that lack them.
 //
-// A content that cannot be read is not damaged for that: a disk may go away and
-// come back. It is tried again, first after a minute and then ever later. And
-// those that are marked damaged are read again every few hours, since a mark may be wrong.
+// A content that cannot be read is not taken for damaged: a disk may fail and return.
+// It is retried after a minute and then at growing intervals. Contents that are marked
+// damaged are read again every few hours, since a mark may be wrong.
 //
-// A pass goes through the contents in order of Ref. Refs are spread evenly, so
-// the place of a content among all Refs is the fraction of the pass that is
-// done with it, and its place in the period is when it is due. A content that
-// is due is read at once; others are read while nobody is being served.
+// A pass reads the contents in order of Ref. Refs are spread evenly, so a content's
+// position among all Refs is the fraction of the pass before it, and the same fraction
+// of the period is when it is due. A content that is due is read at once; others are
+// read while nobody is being served.
 type Scrub struct {
 	ScrubOptions
 	records  ScrubRecords
@@ -61,79 +61,79 @@ type Scrub struct {
 	// These belong to Run.
 	pass   pass
 	loaded bool
-	moved  bool        // since it was saved
-	saved  time.Time   // when that was tried last
-	marked time.Time   // when those that are marked are to be read again
-	next   []blobs.Ref // of them, the ones to be read again now
+	moved  bool        // the position changed since it was saved
+	saved  time.Time   // when saving was last tried
+	marked time.Time   // when marked contents are to be read again
+	next   []blobs.Ref // marked contents to be read again now
 	sums   checksums
 
 	mu     sync.Mutex
 	status ScrubStatus
 }
 
-// pass is what is remembered across restarts.
+// pass is the state of a pass that is saved across restarts.
 type pass struct {
 	Began    time.Time `json:"began"`
-	Last     blobs.Ref `json:"last,omitzero"`      // done; the zero Ref, which no content has, at the beginning
-	Done     bool      `json:"done,omitempty"`     // all of it
-	Late     bool      `json:"late,omitempty"`     // and so the log says
-	Contents int64     `json:"contents"`           // read
-	Bytes    int64     `json:"bytes"`              // in them
-	Damaged  int64     `json:"damaged"`            // known before, or found
-	Unread   []retry   `json:"unread,omitempty"`   // contents to be tried again
-	LastPass time.Time `json:"last_pass,omitzero"` // end of the last whole one
+	Last     blobs.Ref `json:"last,omitzero"`      // last content done; the zero Ref, which no content has, at the beginning
+	Done     bool      `json:"done,omitempty"`     // the pass is complete
+	Late     bool      `json:"late,omitempty"`     // the pass is late, which was logged
+	Contents int64     `json:"contents"`           // contents read
+	Bytes    int64     `json:"bytes"`              // bytes of contents read
+	Damaged  int64     `json:"damaged"`            // damaged contents, known before or found
+	Unread   []retry   `json:"unread,omitempty"`   // contents to be retried
+	LastPass time.Time `json:"last_pass,omitzero"` // end of the last complete pass
 }
 
-// retry is a content that could not be read. After a restart it is tried at once.
+// retry is a content that could not be read. After a restart it is retried at once.
 type retry struct {
 	Ref  blobs.Ref     `json:"blob"`
-	due  time.Time     // when it is tried again
-	wait time.Duration // after which
+	due  time.Time     // when it is retried
+	wait time.Duration // interval up to due; each failure doubles it
 }
 
-// The note in the store that has the pass.
+// scrubNote is the name of the note with the pass.
 const scrubNote = "scrub"
 
 const (
-	saveInterval  = time.Minute            // between saving the position
-	troubleWait   = time.Minute            // before trying again what failed
-	betweenPasses = time.Minute            // between looking whether the next pass is due: clocks are set and laptops sleep
-	maxRetryWait  = 6 * time.Hour          // between trying again what could not be read, after a minute, two, four ...
-	markedWait    = 6 * time.Hour          // between reading again all that is marked damaged
-	verifyRest    = 4                      // times as long as it works, Verify of the database rests
-	busyWait      = 250 * time.Millisecond // between looking whether people are still being served
+	saveInterval  = time.Minute            // between savings of the position
+	troubleWait   = time.Minute            // before a retry of what failed
+	betweenPasses = time.Minute            // between checks whether the next pass is due: clocks are set and laptops sleep
+	maxRetryWait  = 6 * time.Hour          // maximum between retries of what could not be read, after a minute, two, four ...
+	markedWait    = 6 * time.Hour          // between readings of all contents marked damaged
+	verifyRest    = 4                      // ratio of rest to work while the database is verified
+	busyWait      = 250 * time.Millisecond // between checks whether people are still being served
 )
 
 const (
-	// How many of the attachments that have a damaged content are logged.
+	// maxNamed is how many attachments with a damaged content are logged.
 	maxNamed = 10
-	// How many contents that could not be read are tried again before the next
-	// pass comes to them. While a disk is away, it is one a minute.
+	// maxRetries is how many contents that could not be read are retried before the
+	// next pass reads them. While a disk is away, one a minute is added.
 	maxRetries = 256
 )
 
-// ScrubRecords are what a Scrub needs of a store.
+// ScrubRecords is the methods of a store that a Scrub uses.
 type ScrubRecords interface {
 	store.Notes
 	ChecksumRecords
 	AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error)
 }
 
-// NewScrub makes a Scrub; Run has it go.
+// NewScrub returns a Scrub; Run starts it.
 func NewScrub(records ScrubRecords, contents blobs.Store, opts ScrubOptions) *Scrub {
 	return &Scrub{ScrubOptions: opts, records: records, contents: contents, limiter: rate.NewLimiter(rate.Limit(opts.Rate), piece),
 		sums: checksums{records: records, log: opts.Log}}
 }
 
-// Status may be called at any time.
+// Status returns the progress. It may be called at any time.
 func (s *Scrub) Status() ScrubStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status
 }
 
-// Run reads until ctx ends, and then saves where it is. What fails is logged
-// and tried again.
+// Run reads until ctx ends, and then saves its position. Errors are logged and the work
+// is retried.
 func (s *Scrub) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := s.step(ctx); err != nil && ctx.Err() == nil {
@@ -144,7 +144,7 @@ func (s *Scrub) Run(ctx context.Context) {
 	s.save(ctx)
 }
 
-// step does what comes next, as long as nothing fails.
+// step does the next piece of work, as long as nothing fails.
 func (s *Scrub) step(ctx context.Context) error {
 	if !s.loaded {
 		return s.load(ctx)
@@ -164,8 +164,8 @@ func (s *Scrub) step(ctx context.Context) error {
 	return nil
 }
 
-// load goes on with the pass that was under way. A note that makes no sense
-// is no reason not to read the contents.
+// load continues the pass that was under way. A damaged note is no reason not to read
+// the contents.
 func (s *Scrub) load(ctx context.Context) error {
 	note, err := s.records.Note(ctx, scrubNote)
 	switch {
@@ -201,7 +201,7 @@ func (s *Scrub) begin() {
 	s.updateStatus()
 }
 
-// verifyRecords verifies the database, at the beginning of a pass.
+// verifyRecords verifies the database, at the start of a pass.
 func (s *Scrub) verifyRecords(ctx context.Context) error {
 	if s.Verifier == nil {
 		return nil
@@ -220,7 +220,7 @@ func (s *Scrub) verifyRecords(ctx context.Context) error {
 	return nil
 }
 
-// read goes through what is left of the pass.
+// read reads the rest of the pass.
 func (s *Scrub) read(ctx context.Context) error {
 	if s.pass.Last == (blobs.Ref{}) {
 		if err := s.verifyRecords(ctx); err != nil {
@@ -262,8 +262,8 @@ func (s *Scrub) readOne(ctx context.Context, info blobs.Info) error {
 		s.pass.Damaged++
 	}
 	if lost != nil && lost.Unread {
-		// A disk that has gone away would fail for every content: the wait
-		// leaves time to do something about it.
+		// A disk that is gone would fail for every content: the wait leaves time to
+		// repair it.
 		s.Wait(ctx, troubleWait)
 		return nil
 	}
@@ -272,8 +272,8 @@ func (s *Scrub) readOne(ctx context.Context, info blobs.Info) error {
 	return nil
 }
 
-// verify reads a content, as fast as allowed and as giveWay lets it, and sees to
-// what it finds. The only error is that of ctx.
+// verify reads a content, as fast as Rate and giveWay allow, and marks and logs what it
+// finds. The only error is that of ctx.
 func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() error) (*Loss, error) {
 	sums, lost, err := VerifyContent(ctx, s.contents, s.Marker, info, func(content io.Reader) io.Reader {
 		return &paced{content, s, ctx, giveWay}
@@ -286,7 +286,7 @@ func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() erro
 	case lost != nil && lost.Unread:
 		s.retryLater(ctx, info.Ref, *lost)
 		return lost, nil
-	case lost != nil && !info.Damaged: // else it was told when it was found
+	case lost != nil && !info.Damaged: // otherwise it was logged when it was found
 		s.Log.Error("the scrub found a fault", "blob", info.Ref.String(), "what", lost.Why, "attachments", s.attachmentsWith(ctx, info.Ref))
 	case lost == nil && info.Damaged:
 		s.Log.Info("the scrub found a content whole that was marked damaged", "blob", info.Ref.String())
@@ -295,7 +295,7 @@ func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() erro
 	return lost, nil
 }
 
-// retryLater remembers a content that could not be read.
+// retryLater schedules a retry of a content that could not be read.
 func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost Loss) {
 	s.moved = true
 	at := slices.IndexFunc(s.pass.Unread, func(r retry) bool { return r.Ref == ref })
@@ -312,7 +312,7 @@ func (s *Scrub) retryLater(ctx context.Context, ref blobs.Ref, lost Loss) {
 	s.updateStatus()
 }
 
-// forget is called when a content was read, or has gone.
+// forget drops a content's retry, when it was read or was removed.
 func (s *Scrub) forget(ctx context.Context, ref blobs.Ref, whole bool) {
 	before := len(s.pass.Unread)
 	s.pass.Unread = slices.DeleteFunc(s.pass.Unread, func(r retry) bool { return r.Ref == ref })
@@ -326,9 +326,9 @@ func (s *Scrub) forget(ctx context.Context, ref blobs.Ref, whole bool) {
 	}
 }
 
-// rereadOne reads one of the contents that are to be read again before their
-// turn comes, if it is time for one. It does not give way to people: they are
-// few, and somebody may be waiting for them.
+// rereadOne reads one of the contents that are to be read again before the pass comes
+// to them, if one is due. It does not give way to requests: such contents are few, and
+// people may be waiting for them.
 func (s *Scrub) rereadOne(ctx context.Context) (did bool, err error) {
 	ref, err := s.nextToReread(ctx)
 	if err != nil || ref == (blobs.Ref{}) {
@@ -349,7 +349,7 @@ func (s *Scrub) rereadOne(ctx context.Context) (did bool, err error) {
 	return true, nil
 }
 
-// nextToReread gives the content that is to be read again now, or the zero Ref.
+// nextToReread returns the content to be read again now, or the zero Ref.
 func (s *Scrub) nextToReread(ctx context.Context) (ref blobs.Ref, err error) {
 	now := s.now()
 	for _, r := range s.pass.Unread {
@@ -369,7 +369,7 @@ func (s *Scrub) nextToReread(ctx context.Context) (ref blobs.Ref, err error) {
 	return ref, nil
 }
 
-// allMarked lists what is marked damaged. Most of the time nothing is.
+// allMarked lists the contents marked damaged. Usually there are none.
 func (s *Scrub) allMarked(ctx context.Context) (marked []blobs.Ref, err error) {
 	if s.Marker == nil || s.Marker.Damaged() == 0 {
 		return nil, nil
@@ -409,8 +409,8 @@ func (s *Scrub) finish(ctx context.Context) {
 	s.save(ctx)
 }
 
-// warnIfLate warns once in a pass. Where the rate needed is not above the one
-// that there is, the server was not running, or the disk is slower.
+// warnIfLate warns once in a pass. If the rate needed is not above the configured one,
+// the server was not running, or the disk is slower.
 func (s *Scrub) warnIfLate() {
 	if s.pass.Late || s.elapsed() <= s.Period {
 		return
@@ -421,8 +421,8 @@ func (s *Scrub) warnIfLate() {
 		"period", s.Period.String(), "progress", s.progress(), "rate", s.Rate, "rate_needed", int64(everything/s.Period.Seconds())+1)
 }
 
-// giveWay waits as long as people are being served and the content is not
-// due. The only error is that of ctx.
+// giveWay waits while people are being served and the content is not due. The only
+// error is that of ctx.
 func (s *Scrub) giveWay(ctx context.Context, ref blobs.Ref) error {
 	for ctx.Err() == nil && s.Busy() && !s.due(ref) {
 		s.Wait(ctx, busyWait)
@@ -434,7 +434,7 @@ func (s *Scrub) due(ref blobs.Ref) bool {
 	return s.elapsed().Seconds() >= place(ref)*s.Period.Seconds()
 }
 
-// paced is a content that is read no faster than allowed.
+// paced is a reader of a content that is limited to Rate.
 type paced struct {
 	io.Reader
 	scrub   *Scrub
@@ -451,8 +451,8 @@ func (p *paced) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// pace counts n bytes, of one piece at most, and waits for as long as they
-// may take.
+// pace counts n bytes, of one piece at most, and waits as long as Rate requires for
+// them.
 func (s *Scrub) pace(ctx context.Context, n int) {
 	if n == 0 {
 		return
@@ -466,12 +466,12 @@ func (s *Scrub) pace(ctx context.Context, n int) {
 	}
 }
 
-// now is the time as it will be when it is read from a note: without the
-// clock that stands still while a computer sleeps.
+// now returns the time in the form in which it is read back from a note: without the
+// monotonic clock, which stops while a computer sleeps.
 func (s *Scrub) now() time.Time { return s.Now().UTC().Round(0) }
 
-// elapsed is for how long the pass has gone on. One that began after now did so
-// by a clock that was ahead, and counts from now on.
+// elapsed returns how long the pass has taken so far. If it seems to have begun in the
+// future, the clock was ahead then, and the pass counts from now on.
 func (s *Scrub) elapsed() time.Duration {
 	now := s.now()
 	if s.pass.Began.After(now) {
@@ -487,12 +487,12 @@ func (s *Scrub) progress() float64 {
 	return place(s.pass.Last)
 }
 
-// place is where a Ref is among all Refs, from 0 to 1.
+// place returns the position of a Ref among all Refs, from 0 to 1.
 func place(ref blobs.Ref) float64 {
 	return float64(binary.BigEndian.Uint64(ref[:8])) / (1 << 64)
 }
 
-// updateStatus brings the status up to date.
+// updateStatus updates the status.
 func (s *Scrub) updateStatus() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -506,8 +506,8 @@ func (s *Scrub) saveNowAndThen(ctx context.Context) {
 	}
 }
 
-// save writes down where the scrub is, if that has changed. Without it, no
-// more is lost than what was read since. It is done even when ctx has ended.
+// save saves the position, if it has changed. If that fails, only what was read since
+// the last save is read again. It works even when ctx has ended.
 func (s *Scrub) save(ctx context.Context) {
 	s.sums.keep(context.WithoutCancel(ctx))
 	if !s.moved {

@@ -14,19 +14,18 @@ import (
 	"attachd/store"
 )
 
-// Status is what the database knows of its own well-being.
+// Status is the state of the database, as far as it is recorded in it.
 type Status struct {
 	// Installation is the id of the installation.
 	Installation uuid.UUID `json:"installation,omitzero"`
 	// Addresses are the URLs at which the server is reached; ReadStatus leaves
 	// them out.
 	Addresses []string `json:"addresses,omitempty"`
-	// LastBackup is when the last restore point was made that was noted; zero
-	// when none was.
+	// LastBackup is when the last restore point was made that was noted; zero when
+	// there is none.
 	LastBackup time.Time `json:"last_backup,omitzero"`
-	// LastCheck is when a check last came to its end, whatever it found, and
-	// LastGC when contents that nothing refers to were last removed; zero when
-	// that is not known.
+	// LastCheck is when a check was last completed, whatever it found, and LastGC when
+	// contents that nothing refers to were last removed; zero when unknown.
 	LastCheck time.Time `json:"last_check,omitzero"`
 	LastGC    time.Time `json:"last_gc,omitzero"`
 	// LastFound is how many faults the last check found.
@@ -34,23 +33,23 @@ type Status struct {
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
-	// ClockJump is when the clock last jumped, and SinceJump how much time has
-	// passed since; the zero values when it never did.
+	// ClockJump is the clock's last jump, and SinceJump how much time has passed since;
+	// zero when there was none.
 	ClockJump ClockJump     `json:"clock_jump,omitzero"`
 	SinceJump time.Duration `json:"since_clock_jump,omitempty"`
-	// Events is how many wait to be delivered, the first since OldestEvent.
+	// Events is how many events wait to be delivered, the first since OldestEvent.
 	Events      int64     `json:"events"`
 	OldestEvent time.Time `json:"oldest_event,omitzero"`
 	DeadLetters int64     `json:"dead_letters"`
-	// Damage is what is known to be wrong with the database, a sentence for each;
-	// ReadStatus leaves it out.
+	// Damage is the known faults of the database, a sentence for each; ReadStatus
+	// leaves it out.
 	Damage []string `json:"damage,omitempty"`
-	// Database is the room that the database takes; ReadStatus leaves it out,
-	// since changes wait while it is measured. Zero when it is not known.
+	// Database is the size of the database; ReadStatus leaves it out, since changes
+	// wait while it is measured. Zero when it is unknown.
 	Database store.Size `json:"database,omitzero"`
 }
 
-// StatusRecords are what ReadStatus reads.
+// StatusRecords is the methods of a store that ReadStatus uses.
 type StatusRecords interface {
 	store.Notes
 	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error)
@@ -58,7 +57,7 @@ type StatusRecords interface {
 	Events(ctx context.Context, after uint64, limit int) ([]store.Event, error)
 }
 
-// ReadStatus reads it; now is what the clock says.
+// ReadStatus reads the status; now is the clock's time.
 func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (status Status, err error) {
 	if status.Installation, err = installationOf(ctx, records); err != nil {
 		return status, err
@@ -102,15 +101,15 @@ func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (stat
 // Found is what the last check found.
 type Found struct {
 	Faults int `json:"faults"`
-	// Contents are those of attachments that were missing or damaged, or some of
-	// them where there are many.
+	// Contents are those of attachments that were missing or damaged; only some of them
+	// where there are many.
 	Contents []blobs.Ref `json:"contents,omitempty"`
 }
 
-// foundNote is the name of the note that has it.
+// foundNote is the name of the note with a Found.
 const foundNote = "found"
 
-// ReadFound is empty where no check has noted anything.
+// ReadFound returns what the last check found; empty where no check has noted anything.
 func ReadFound(ctx context.Context, records store.Notes) (found Found, err error) {
 	note, err := records.Note(ctx, foundNote)
 	if errors.Is(err, store.ErrNotFound) {
@@ -125,7 +124,7 @@ func ReadFound(ctx context.Context, records store.Notes) (found Found, err error
 	return found, nil
 }
 
-// NoteFound notes what a check has found, in place of what one before it has.
+// NoteFound notes what a check has found, in place of an earlier one's result.
 func NoteFound(ctx context.Context, records store.Notes, found Found) error {
 	note, err := json.Marshal(found)
 	if err != nil {
@@ -134,8 +133,8 @@ func NoteFound(ctx context.Context, records store.Notes, found Found) error {
 	return records.SetNote(ctx, foundNote, note)
 }
 
-// firstID is what comes before every id that was made at a time or later: a
-// UUID of version 7 begins with 48 bits of milliseconds (RFC 9562, section 5.7).
+// firstID returns the least id that can have been made at a time or later: a UUID of
+// version 7 begins with 48 bits of milliseconds (RFC 9562, section 5.7).
 func firstID(at time.Time) (id uuid.UUID) {
 	var ms [8]byte
 	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli()))
@@ -143,7 +142,7 @@ func firstID(at time.Time) (id uuid.UUID) {
 	return id
 }
 
-// Work is what is noted when it was done. The values are the names of the
+// Work is a kind of work whose completion is noted. The values are the names of the
 // notes, which hold the time in RFC 3339.
 type Work string
 

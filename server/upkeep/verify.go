@@ -21,26 +21,26 @@ const (
 	Damaged = "The content is damaged: its bytes are not those that were uploaded."
 )
 
-// WrongLength says that a content has another length than it should have.
+// WrongLength returns the sentence about a content of the wrong length.
 func WrongLength(has, should int64) string {
 	return fmt.Sprintf("The content has %d bytes, not %d.", has, should)
 }
 
-// Loss is why a content is not as it should be, or could not be read.
+// Loss is why a content is damaged or missing, or could not be read.
 type Loss struct {
 	Why    string // a sentence
 	Marked bool
-	Unread bool // the storage did not give the bytes, which may be right
+	Unread bool // the storage could not read the bytes, which may be right
 }
 
-// VerifyContent hashes a content and marks it if it was read in full and is not
-// what its name says. What cannot be read is not marked: a cable or a path to a
-// disk fails for a while, and the bytes are as they were. One that is marked
-// loses its mark if it is whole: somebody has put it right, from a backup perhaps,
-// or it was marked wrongly. Without a marker, nothing is marked.
+// VerifyContent hashes a content and marks it if it was read in full and has the wrong
+// hash. What cannot be read is not marked: a cable or a path to a disk may fail for a
+// while, and the bytes be intact. A marked content that is whole loses its mark: it was
+// repaired, perhaps from a backup, or marked wrongly. Without a marker, nothing is
+// marked.
 //
-// The content is read through watch, one Read a piece. Of a whole one there are
-// checksums, if it needs any, and no loss; the only error is that of ctx.
+// The content is read through watch, in pieces of at most piece bytes. For a whole one
+// it returns checksums, if it needs any, and no loss; the only error is that of ctx.
 func VerifyContent(ctx context.Context, contents blobs.Store, marker blobs.Marker, info blobs.Info, watch func(io.Reader) io.Reader) (sums blobs.Checksums, lost *Loss, err error) {
 	if info.Damaged {
 		return verifyMarked(ctx, marker, info, watch)
@@ -48,7 +48,7 @@ func VerifyContent(ctx context.Context, contents blobs.Store, marker blobs.Marke
 	content, err := contents.Open(ctx, info.Ref, info.Size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound), errors.Is(err, blobs.ErrDamaged):
-		return nil, nil, nil // it has gone, or was found out, meanwhile
+		return nil, nil, nil // it was removed, or found to be damaged, meanwhile
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case err != nil:
@@ -79,7 +79,7 @@ func verifyMarked(ctx context.Context, marker blobs.Marker, info blobs.Info, wat
 	}
 	content, err := marker.OpenMarked(ctx, info.Ref)
 	if errors.Is(err, blobs.ErrNotFound) {
-		return nil, nil, nil // it has gone meanwhile
+		return nil, nil, nil // it was removed meanwhile
 	}
 	var ref blobs.Ref
 	if err == nil {
@@ -104,13 +104,13 @@ func verifyMarked(ctx context.Context, marker blobs.Marker, info blobs.Info, wat
 	return sums, nil, nil
 }
 
-// hashed reads to the end, one Read a piece.
+// hashed reads and hashes a content to its end, one piece at a time.
 func hashed(content io.Reader, size int64) (blobs.Ref, blobs.Checksums, error) {
 	return blobs.Hash(content, size, make([]byte, max(1, min(piece, size))))
 }
 
-// mark marks a content as damaged, unless it was repaired while it was read. A
-// disk that has no room for a mark is no reason not to report the damage.
+// mark marks a content as damaged, unless it was repaired while it was read. That the
+// disk has no room for a mark must not keep the damage from being reported.
 func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref blobs.Ref, read blobs.Content) (*Loss, error) {
 	if marker == nil {
 		return &Loss{Why: Damaged}, nil
@@ -133,15 +133,15 @@ func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref bl
 	return &Loss{Why: fmt.Sprintf("%s It could not be marked: %v.", Damaged, err)}, nil
 }
 
-// ChecksumRecords keep the checksums of contents.
+// ChecksumRecords is the methods of a store that keep the checksums of contents.
 type ChecksumRecords interface {
 	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
 }
 
-// checksums keeps those of contents that lack theirs, many in one commit: of
-// contents that came before there were any. They are right, since the content
-// was hashed: where there are others, those are wrong.
+// checksums is a batch of checksums for contents that lack theirs, because they are
+// from an earlier version. They are right, since the content was hashed: differing ones
+// in the store are wrong.
 type checksums struct {
 	records ChecksumRecords
 	log     *slog.Logger // may be nil
@@ -149,15 +149,15 @@ type checksums struct {
 	bytes   int
 }
 
-// checksumBytes and checksumContents are how many bytes of checksums, or contents
-// that have them, are written in one commit.
+// checksumBytes and checksumContents limit a batch: the bytes of its checksums, and the
+// contents that they belong to.
 const (
 	checksumBytes    = 1 << 20
 	checksumContents = 256
 )
 
-// add is told of a content that was found whole. What cannot be kept now is
-// for the next time that the content is read.
+// add adds the checksums of a content that was found whole. If they cannot be kept,
+// they are added again when the content is next read.
 func (c *checksums) add(ctx context.Context, ref blobs.Ref, sums blobs.Checksums) {
 	if len(sums) == 0 {
 		return
@@ -179,7 +179,7 @@ func (c *checksums) add(ctx context.Context, ref blobs.Ref, sums blobs.Checksums
 	}
 }
 
-// keep writes down what was added.
+// keep writes the batch in one commit.
 func (c *checksums) keep(ctx context.Context) {
 	if len(c.waiting) == 0 {
 		return

@@ -1,4 +1,4 @@
-// Package upkeeptest gives tests of upkeep and of backups two stores to work on.
+// Package upkeeptest has the two stores, opened, for tests of upkeep and of backups.
 package upkeeptest
 
 import (
@@ -19,7 +19,7 @@ import (
 	"attachd/store/bolt"
 )
 
-// House is both stores over a directory, with a product to put files into.
+// House is both stores in a directory, with a product to attach files to.
 type House struct {
 	*testing.T
 	Dir     string
@@ -30,7 +30,7 @@ type House struct {
 	Product store.Parent
 }
 
-// New makes one with nothing in it, for as long as the test runs.
+// New returns an empty House, which is closed at the end of the test.
 func New(t *testing.T) *House {
 	h := &House{T: t, Dir: t.TempDir(), Ada: store.User{ID: uuid.New(), FullName: "Ada"}, Product: store.Parent{Kind: store.Product, ID: uuid.New()}}
 	h.Open()
@@ -74,8 +74,8 @@ func (h *House) OK(err error) {
 	}
 }
 
-// FailCalls has calls to the files of the blobs fail with what fail gives; nil
-// has none fail.
+// FailCalls has calls to the files of the blobs fail with the error that fail returns;
+// nil lets all succeed.
 func (h *House) FailCalls(fail func(call string) error) { h.faults.Store(&fail) }
 
 // Keep stores a content, with a record or without.
@@ -97,7 +97,7 @@ func (h *House) Keep(content string, recorded bool) store.Attachment {
 	return a
 }
 
-// Path is where the content of an attachment is.
+// Path returns the path of an attachment's content.
 func (h *House) Path(a store.Attachment) string {
 	ref := blobs.Ref(a.SHA256).String()
 	return filepath.Join(h.Dir, "blobs", "sha256", ref[:2], ref)
@@ -111,7 +111,7 @@ func (h *House) Check(deep bool) upkeep.Report {
 	return report
 }
 
-// SpoilDatabase changes the database while it is closed.
+// SpoilDatabase changes the database's file while it is closed.
 func (h *House) SpoilDatabase(spoil func(tx *bbolt.Tx) error) {
 	h.Helper()
 	h.Close()
