@@ -17,52 +17,50 @@ import (
 	"attachd/store"
 )
 
-// Source is what restore points are made of.
+// Source is an installation from which a restore point is made.
 type Source interface {
-	// Snapshot writes a copy of the metadata as it is at one moment. From
-	// before that moment until release, every content that the copy needs is
-	// kept; should that end sooner, so does the context held, which ends with
-	// ctx too.
+	// Snapshot writes a consistent copy of the metadata. From before the copy until
+	// release, the source keeps every content that the copy refers to; if it stops
+	// doing so earlier, the context held ends, as it does when ctx ends.
 	Snapshot(ctx context.Context, w io.Writer) (held context.Context, release func(), err error)
-	// Content gives the bytes that are stored under ref, whatever they are.
-	// blobs.ErrNotFound when there are none, blobs.ErrDamaged when they are
-	// known to be wrong, ErrUnreadable when the storage does not give them now.
+	// Content returns the stored bytes of ref, even if they are wrong. Errors:
+	// blobs.ErrNotFound when there are none, blobs.ErrDamaged when they are known to be
+	// wrong, ErrUnreadable when the storage cannot read them now.
 	Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error)
 }
 
-// ErrUnreadable means that a source does not give the bytes of a content at the
-// moment. The next backup tries again.
+// ErrUnreadable means that a source cannot read the bytes of a content at the moment.
+// The next backup tries again.
 var ErrUnreadable = errors.New("the server cannot read it at the moment")
 
-// AddOptions say what a new restore point is made with.
+// AddOptions describe a new restore point.
 type AddOptions struct {
 	Now      time.Time
 	Version  string // of attachd
 	Secret   []byte // secret.key of the data directory
-	Format   []byte // FORMAT of it
+	Format   []byte // FORMAT of the data directory
 	Open     Open
 	Progress upkeep.ProgressFunc
-	// Installation is the id of what is backed up; zero where its server is of
-	// an earlier version. ErrForeign in the archive of another.
+	// Installation is the id of the installation; zero where its server is of an
+	// earlier version. Add returns ErrForeign if the archive belongs to another.
 	Installation uuid.UUID
-	// Keep, unless it is 0, has restore points beyond so many removed before
-	// anything is copied, as Prune does: a medium may be full of them.
+	// Keep, unless it is 0, is how many restore points remain when Add first removes
+	// old ones, as Prune does: the medium may have no room for another one.
 	Keep int
 }
 
-// Added is a new restore point, and what it took.
+// Added is the result of Add.
 type Added struct {
 	Point
-	NewContents int64  // that no earlier point had
-	NewBytes    int64  // in them
-	Pruned      Pruned // to make room for it
+	NewContents int64  // copied, since no earlier point had them
+	NewBytes    int64  // bytes of these
+	Pruned      Pruned // removed to make room
 }
 
-// Add makes a restore point. Contents that the archive has, judging by their
-// length, are not copied again; those that are copied are hashed. What cannot
-// be had of the source's contents is among the point's faults. When Add fails
-// or the process ends, there is no new point, and the contents that were
-// copied stay for the next.
+// Add makes a restore point. Contents that the archive has, judging by their length,
+// are not copied again; those that are copied are hashed. Contents that the source
+// cannot provide are recorded among the point's faults. When Add fails or the process
+// ends, there is no new point, and the contents copied so far stay for the next.
 func (a *Archive) Add(ctx context.Context, from Source, opts AddOptions) (Added, error) {
 	bound, err := a.Installation()
 	if err != nil {
@@ -79,22 +77,22 @@ func (a *Archive) Add(ctx context.Context, from Source, opts AddOptions) (Added,
 		Files: map[string]string{}, Sizes: map[string]int64{}, Faults: []upkeep.Fault{}}
 	err = n.make(ctx)
 	if err != nil {
-		// Otherwise the next who opens the archive removes it.
+		// Otherwise the next process that opens the archive removes it.
 		err = errors.Join(err, a.root.RemoveAll(newPoint))
 	}
 	return n.Added, err
 }
 
-// newPoint is the folder of a point that is being made.
+// newPoint is the folder of the point under construction.
 const newPoint = tempDir + "/" + pointsDir
 
-// addition is a restore point that is being made.
+// addition is a restore point under construction.
 type addition struct {
 	*Archive
 	AddOptions
 	Added
 	from  Source
-	bound uuid.UUID // the installation whose archive it is
+	bound uuid.UUID // the installation to which the archive belongs
 }
 
 func (n *addition) make(ctx context.Context) error {
@@ -124,9 +122,9 @@ func (n *addition) make(ctx context.Context) error {
 	return n.finish()
 }
 
-// makeRoom removes the points that are beyond those to keep, and what only they
-// had. What an addition has copied that was cut off stays. That a point is
-// damaged is for the Prune after the addition to tell.
+// makeRoom removes the points beyond those to keep, and the contents that only they
+// had. What an interrupted addition has copied stays. A damaged point is reported by
+// the Prune after the addition.
 func (n *addition) makeRoom(ctx context.Context) error {
 	if n.Keep == 0 {
 		return nil
@@ -183,7 +181,7 @@ func (n *addition) gatherFor(ctx context.Context, records Records) error {
 	return err
 }
 
-// checkRecords has the point say of itself what is wrong with its database.
+// checkRecords verifies the database of the point, and records its faults in the point.
 func (n *addition) checkRecords(ctx context.Context, records Records) error {
 	faults, err := records.Check(ctx, nil)
 	if err != nil {
@@ -198,8 +196,8 @@ func (n *addition) checkRecords(ctx context.Context, records Records) error {
 func (n *addition) fetch(ctx context.Context, records Records, need need) (content io.ReadCloser, lost string, err error) {
 	content, err = n.from.Content(ctx, need.ref)
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
-		// What was staged when the copy was made may have gone with
-		// its record before it had one.
+		// What was staged when the copy was made may have been removed with its record
+		// before it had a blob.
 		staged, notStaged := records.StagedContent(ctx, need.ref)
 		switch {
 		case notStaged == nil:
@@ -219,8 +217,8 @@ func (n *addition) fetch(ctx context.Context, records Records, need need) (conte
 	return content, "", err
 }
 
-// finish writes what else belongs to the point and gives it its name. An
-// archive has been bound before it has a point.
+// finish writes the other files of the point and gives it its name. The archive is
+// bound to the installation before it has a point.
 func (n *addition) finish() error {
 	for name, content := range map[string][]byte{secretFile: n.Secret, dataFormatFile: n.Format} {
 		err := n.file(name, func(w io.Writer) error {
@@ -260,7 +258,7 @@ func (a *Archive) writePoint(name string, p Point) error {
 	return a.write(name, append(raw, '\n'))
 }
 
-// rewrite changes what is known of a point.
+// rewrite rewrites the description of a point.
 func (a *Archive) rewrite(p Point) error {
 	temp, folder := tempDir+"/"+pointFile, pointsDir+"/"+p.Name
 	if err := errors.Join(durable.Removed(a.root.Remove(temp)), a.writePoint(temp, p)); err != nil {

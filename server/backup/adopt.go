@@ -12,12 +12,11 @@ import (
 	"attachd/store"
 )
 
-// ErrForeign means that an archive holds the backup of another installation.
+// ErrForeign means that an archive belongs to another installation.
 var ErrForeign = errors.New("it is the backup of another installation")
 
-// Installation is the id of the installation whose backup the archive is. It
-// is zero for a new archive, and for one to which only earlier versions have
-// added.
+// Installation returns the id of the installation to which the archive belongs. It is
+// zero for a new archive, and for one to which only earlier versions have added.
 func (a *Archive) Installation() (uuid.UUID, error) {
 	raw, err := a.read(installationFile, maxShort)
 	if err == nil {
@@ -34,7 +33,7 @@ func (a *Archive) Installation() (uuid.UUID, error) {
 	if err != nil {
 		return uuid.Nil, err
 	}
-	for _, name := range names { // the first point says whose
+	for _, name := range names { // the first point with an id identifies it
 		if p, err := a.Find(name); err == nil && p.Installation != uuid.Nil {
 			return p.Installation, nil
 		}
@@ -42,12 +41,12 @@ func (a *Archive) Installation() (uuid.UUID, error) {
 	return uuid.Nil, nil
 }
 
-// bind makes it the archive of an installation.
+// bind records that the archive belongs to an installation.
 func (a *Archive) bind(id uuid.UUID) error {
 	return a.replace(installationFile, []byte(id.String()+"\n"))
 }
 
-// foreign tells of an archive that is another installation's.
+// foreign returns an ErrForeign that names both installations.
 func (a *Archive) foreign(whose, here uuid.UUID) error {
 	newest := "it has no restore point that can be read"
 	if p, err := a.Find(""); err == nil {
@@ -77,7 +76,7 @@ func (n *addition) adopt(ctx context.Context, records Records) error {
 	for _, name := range names {
 		p, err := n.Find(name)
 		if err != nil {
-			continue // it is damaged, and says nothing
+			continue // its records cannot be read, so it proves nothing
 		}
 		known++
 		related := p.Installation != uuid.Nil && p.Installation == here
@@ -103,8 +102,8 @@ func (n *addition) adopt(ctx context.Context, records Records) error {
 	return nil
 }
 
-// related says whether a point shares an attachment or a key with records. A
-// damaged point counts as unrelated.
+// related reports whether a point shares an attachment or a key with records. A damaged
+// point counts as unrelated.
 func (a *Archive) related(ctx context.Context, p Point, records Records, open Open) (found bool, err error) {
 	faults, err := a.spoiled(ctx, p)
 	if err != nil || len(faults) > 0 {

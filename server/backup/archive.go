@@ -43,19 +43,19 @@ import (
 // is on stable storage: a point with a name is whole. Contents are shared by
 // lying in one place, not by links, which many a medium does not know.
 //
-// Others than who runs the command may be able to write to the folder, and
-// root is often who does: all goes through an os.Root, only regular files are
-// opened, and only what was just made is handed over.
+// Other users than the one who runs the command, often root, may be able to write to
+// the folder: it is accessed only through an os.Root, only regular files are opened,
+// and only files just created change owner.
 type Archive struct {
 	dir      string
 	root     *os.Root // nil where the folder is missing
 	own      func(*os.File) error
-	lock     *os.File    // nil where nothing can be written
+	lock     *os.File    // nil where the folder cannot be written
 	pool     *disk.Store // nil when the archive was only found
 	unsynced atomic.Pointer[error]
 }
 
-// The number of the layout that this version writes.
+// archiveFormat is the number of the layout that this version writes.
 const archiveFormat = 1
 
 const (
@@ -72,10 +72,10 @@ const (
 	dataFormatFile = "FORMAT"
 )
 
-// ErrBusy means that somebody else works on an archive.
+// ErrBusy means that another process works on an archive.
 var ErrBusy = errors.New("another attachd command works on it")
 
-// FindArchive gives an archive whose points can be listed, and no more.
+// FindArchive returns an archive that can only list its points.
 func FindArchive(dir string) (*Archive, error) {
 	a := &Archive{dir: dir, own: nobodys}
 	state, err := a.look()
@@ -88,8 +88,8 @@ func FindArchive(dir string) (*Archive, error) {
 	return a, nil
 }
 
-// OpenArchive opens an archive to read from it. ErrBusy while somebody else
-// has it. Where nothing can be written, nobody is kept out either.
+// OpenArchive opens an archive for reading. It returns ErrBusy while another process
+// has it. A folder that cannot be written is not locked.
 func OpenArchive(dir string) (*Archive, error) {
 	a, err := FindArchive(dir)
 	if err != nil {
@@ -103,9 +103,9 @@ func OpenArchive(dir string) (*Archive, error) {
 	return a, a.openPool(readOnly)
 }
 
-// MakeArchive opens an archive to add to it, and makes it in a folder that is
-// missing or empty; the folder above must be there. ErrBusy while somebody
-// else has it. own is called with every file and folder that is made.
+// MakeArchive opens an archive for adding, and creates it in a folder that is missing
+// or empty; the parent folder must exist. It returns ErrBusy while another process has
+// it. own is called with every file and folder that is created.
 func MakeArchive(dir string, own func(*os.File) error) (*Archive, error) {
 	a := &Archive{dir: dir, own: where(own)}
 	err := a.prepare()
@@ -131,8 +131,8 @@ func (a *Archive) prepare() error {
 	return a.complete()
 }
 
-// makeTop makes the archive's folder. One that somebody else has made just now
-// is left as it is.
+// makeTop creates the archive's folder. One that another process has just created is
+// left as it is.
 func (a *Archive) makeTop() error {
 	made := os.Mkdir(a.dir, 0o700)
 	if made != nil && !errors.Is(made, fs.ErrExist) {
@@ -150,7 +150,7 @@ func (a *Archive) makeTop() error {
 	if err != nil {
 		return err
 	}
-	info, err := os.Lstat(a.dir) // which tells of a link that was put there
+	info, err := os.Lstat(a.dir) // detects a link that was put there
 	if err == nil {
 		err = same(dir, info)
 	}
@@ -160,8 +160,8 @@ func (a *Archive) makeTop() error {
 	return errors.Join(err, dir.Close())
 }
 
-// complete makes what a new archive lacks. Who else was making it has let go
-// of the lock by now, so it looks again.
+// complete creates what a new archive lacks. It checks the folder again under the lock,
+// since another process may have created the archive meanwhile.
 func (a *Archive) complete() error {
 	state, err := a.look()
 	if err != nil || state == isArchive {
@@ -180,7 +180,7 @@ func (a *Archive) complete() error {
 	return errors.Join(a.syncFolder(above), above.Close())
 }
 
-// replace writes a file in the archive whole or not at all.
+// replace writes a file in the archive atomically.
 func (a *Archive) replace(name string, content []byte) error {
 	unfinished := name + ".new"
 	if err := durable.Removed(a.root.Remove(unfinished)); err != nil {
@@ -195,17 +195,17 @@ func (a *Archive) replace(name string, content []byte) error {
 	return a.syncDir(path.Dir(name))
 }
 
-// state is what a folder is to somebody who looks for an archive.
+// state is what a folder contains, as far as archives are concerned.
 type state int
 
 const (
 	isMissing state = iota
-	isEmpty         // or as a crash left it that came before the first restore point
+	isEmpty         // or left by a crash before the first restore point
 	isArchive
 )
 
-// look refuses folders that are neither empty nor an archive of a format that
-// this version knows.
+// look determines the folder's state. It refuses folders that are neither empty nor an
+// archive of a format that this version knows.
 func (a *Archive) look() (state, error) {
 	if a.root == nil {
 		root, err := os.OpenRoot(a.dir)
@@ -241,7 +241,7 @@ func (a *Archive) look() (state, error) {
 
 func (a *Archive) refuseOthers(names []string) error {
 	for _, name := range names {
-		if name == "lost+found" { // a fresh disk has that
+		if name == "lost+found" { // a new file system has it
 			if info, err := a.root.Lstat(name); err == nil && info.IsDir() {
 				continue
 			}
@@ -253,8 +253,8 @@ func (a *Archive) refuseOthers(names []string) error {
 	return nil
 }
 
-// takeLock hands the lock over only when it has made it: another may be a link
-// to somebody's file.
+// takeLock changes the owner of the lock file only when it has created it: an existing
+// one may be a link to another user's file.
 func (a *Archive) takeLock() (err error) {
 	var made bool
 	a.lock, made, err = lock(a.root, lockName)
@@ -267,9 +267,8 @@ func (a *Archive) takeLock() (err error) {
 	return nil
 }
 
-// Lock makes a file where it is missing and takes it for this process alone,
-// until it is closed or the process ends, however that happens. ErrBusy when
-// another has it.
+// Lock creates a file if it is missing and locks it exclusively until it is closed or
+// the process ends in any way. It returns ErrBusy when another process has the lock.
 func Lock(path string) (*os.File, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
@@ -285,7 +284,7 @@ func lock(root *os.Root, name string) (file *os.File, made bool, err error) {
 		made = true
 		file, err = root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
-			return nil, false, fmt.Errorf("%s: %w", root.Name(), ErrBusy) // who has just made it
+			return nil, false, fmt.Errorf("%s: %w", root.Name(), ErrBusy) // the process that has just created it
 		}
 	}
 	if err != nil {
@@ -313,8 +312,8 @@ func (a *Archive) openPool(readOnly bool) (err error) {
 	return nil
 }
 
-// removeUnfinished removes the points that a killed process was making or
-// removing: the pool takes away files only.
+// removeUnfinished removes the points that a killed process was making or removing:
+// opening the pool removes temporary files only, not folders.
 func (a *Archive) removeUnfinished() error {
 	names, err := a.list(tempDir)
 	for _, name := range names {
@@ -325,7 +324,7 @@ func (a *Archive) removeUnfinished() error {
 	return err
 }
 
-// Close lets go of the archive.
+// Close closes the archive and releases its lock.
 func (a *Archive) Close() error {
 	var pool, lock, root error
 	if a.pool != nil {
@@ -340,26 +339,26 @@ func (a *Archive) Close() error {
 	return errors.Join(pool, lock, root)
 }
 
-// path is the name of what is in the archive, for people.
+// path returns the path of a file in the archive, for messages.
 func (a *Archive) path(names ...string) string {
 	return filepath.Join(append([]string{a.dir}, names...)...)
 }
 
-// Point is what is known of a restore point.
+// Point is the description of a restore point.
 type Point struct {
-	Name         string            `json:"-"`                     // of its folder: the time, and a number where that is not enough
-	Made         time.Time         `json:"made"`                  // it is everything as it was then
+	Name         string            `json:"-"`                     // of its folder: the time, and a number where several have the same
+	Made         time.Time         `json:"made"`                  // it has everything as it was at this time
 	Version      string            `json:"version"`               // of attachd
-	Installation uuid.UUID         `json:"installation,omitzero"` // that it is of; zero in points of earlier versions
+	Installation uuid.UUID         `json:"installation,omitzero"` // to which it belongs; zero in points of earlier versions
 	Attachments  int64             `json:"attachments"`           // records
 	Contents     int64             `json:"contents"`              // that the records need, each counted once
 	Bytes        int64             `json:"bytes"`                 // of these contents
 	Files        map[string]string `json:"files"`                 // SHA-256 of each file of the point, by name
 	Sizes        map[string]int64  `json:"sizes,omitempty"`       // bytes of each; missing in points of earlier versions
-	Faults       []upkeep.Fault    `json:"faults"`                // of the database, and contents that could not be had when it was made
+	Faults       []upkeep.Fault    `json:"faults"`                // of the database, and contents that could not be copied when it was made
 }
 
-// DatabaseFaults is how many faults the database had when the point was made.
+// DatabaseFaults returns how many faults the database had when the point was made.
 func (p Point) DatabaseFaults() (n int) {
 	for _, fault := range p.Faults {
 		if fault.Blob == "" {
@@ -369,8 +368,8 @@ func (p Point) DatabaseFaults() (n int) {
 	return n
 }
 
-// FormatOf is what FORMAT of the data directory said; nil where that is not
-// known any more.
+// FormatOf returns the FORMAT file of the data directory; nil where it is lost or
+// damaged.
 func (a *Archive) FormatOf(p Point) []byte {
 	content, err := a.read(path.Join(pointsDir, p.Name, dataFormatFile), maxShort)
 	sum := sha256.Sum256(content)
@@ -403,7 +402,7 @@ func (a *Archive) PointNames() ([]string, error) {
 	return names, nil
 }
 
-// splitName reads the name of a point; the zero time means that it is none.
+// splitName parses the name of a point; it returns the zero time for other names.
 func splitName(name string) (at time.Time, n int) {
 	end := min(len(pointTime), len(name))
 	at, err := time.Parse(pointTime, name[:end])
@@ -418,8 +417,8 @@ func splitName(name string) (at time.Time, n int) {
 	return at, n
 }
 
-// nextName is the name of a new point. It comes after those of all others,
-// even when the clock was set back.
+// nextName returns the name for a new point. It sorts after those of all others, even
+// when the clock was set back.
 func (a *Archive) nextName(at time.Time) (string, error) {
 	names, err := a.PointNames()
 	if err != nil {
@@ -436,7 +435,7 @@ func (a *Archive) nextName(at time.Time) (string, error) {
 	return fmt.Sprintf("%s-%d", last.Format(pointTime), n+1), nil
 }
 
-// Find gives a restore point by its name, or the newest when name is empty.
+// Find returns a restore point by its name, or the newest when name is empty.
 func (a *Archive) Find(name string) (Point, error) {
 	names, err := a.PointNames()
 	if err != nil {
@@ -462,12 +461,11 @@ func (a *Archive) Find(name string) (Point, error) {
 	return p, nil
 }
 
-// The files that every point has, beside the one that tells of it.
+// pointFiles are the files that every point has, beside its description.
 var pointFiles = []string{databaseFile, secretFile, dataFormatFile}
 
-// spoiled says in a sentence what is wrong with each file of a point with
-// which something is. A database among them must not be opened: reading a file
-// that was cut short may end the process.
+// spoiled describes in a sentence what is wrong with each damaged file of a point. A
+// damaged database must not be opened: reading a truncated file may end the process.
 func (a *Archive) spoiled(ctx context.Context, p Point) (faults map[string]string, err error) {
 	faults = map[string]string{}
 	for _, name := range pointFiles {
@@ -485,11 +483,10 @@ func (a *Archive) spoiled(ctx context.Context, p Point) (faults map[string]strin
 	return faults, nil
 }
 
-// Open opens the database of a restore point, to read only.
+// Open opens the database of a restore point, read-only.
 type Open func(path string) (Records, error)
 
-// Records are the metadata of a restore point: those of a database that is a
-// file of its own.
+// Records is the metadata of a restore point, read from its database.
 type Records interface {
 	upkeep.CheckRecords
 	upkeep.StatusRecords
@@ -502,7 +499,7 @@ type Records interface {
 	Close() error
 }
 
-// withRecords opens a point's database for as long as do takes.
+// withRecords calls do with a point's database open.
 func (a *Archive) withRecords(open Open, p Point, do func(Records) error) error {
 	records, err := open(a.path(pointsDir, p.Name, databaseFile))
 	if err != nil {
@@ -511,14 +508,14 @@ func (a *Archive) withRecords(open Open, p Point, do func(Records) error) error 
 	return errors.Join(do(records), records.Close())
 }
 
-// need is a content that records have.
+// need is a content that records refer to.
 type need struct {
 	ref  blobs.Ref
 	size int64 // bytes
 }
 
-// needs lists every content that records have, once, and counts the records.
-// It remembers them all.
+// needs lists every content that records refer to, once, and counts the records. The
+// whole list is in memory.
 func needs(ctx context.Context, records Records) (list []need, attachments int64, err error) {
 	seen := map[blobs.Ref]struct{}{}
 	err = eachRecord(ctx, records, func(r store.Attachment) {
@@ -531,7 +528,7 @@ func needs(ctx context.Context, records Records) (list []need, attachments int64
 	return list, attachments, err
 }
 
-// whose lists the attachments whose contents are lost, with why.
+// whose lists the attachments whose contents are lost, each with the reason.
 func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (faults []upkeep.Fault, err error) {
 	if len(lost) == 0 {
 		return nil, nil
@@ -546,7 +543,7 @@ func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (fau
 	return faults, err
 }
 
-// recordsAtOnce is how many records or users are listed with one call.
+// recordsAtOnce is how many records or users are read with one call.
 const recordsAtOnce = 1000
 
 func eachRecord(ctx context.Context, records Records, visit func(store.Attachment)) error {
@@ -565,14 +562,14 @@ func eachRecord(ctx context.Context, records Records, visit func(store.Attachmen
 	}
 }
 
-// unreadable is why a content could not be read to its end.
+// unreadable is the error of a content that could not be read to its end.
 type unreadable struct{ error }
 
 func (u unreadable) sentence() string { return fmt.Sprintf("The content cannot be read: %v.", u.error) }
 
-// keepAs keeps what a reader gives as a content, if that is what it is;
-// otherwise it says in a sentence why it is lost. When the reader fails, so
-// does keepAs, with what is unreadable.
+// keepAs stores what a reader returns, if it is the content n; otherwise it describes
+// in a sentence why the content is lost. When the reader fails, keepAs returns an
+// unreadable error.
 func keepAs(ctx context.Context, to blobs.Store, n need, from io.Reader) (lost string, err error) {
 	spool, err := to.Create(ctx)
 	if err != nil {
@@ -597,7 +594,7 @@ func keepAs(ctx context.Context, to blobs.Store, n need, from io.Reader) (lost s
 	return "", nil
 }
 
-// differs says in a sentence what is wrong with the bytes that were read.
+// differs describes in a sentence what is wrong with the bytes that were read.
 func (n need) differs(size int64, ref blobs.Ref) string {
 	switch {
 	case size != n.size:
@@ -608,7 +605,7 @@ func (n need) differs(size int64, ref blobs.Ref) string {
 	return ""
 }
 
-// remembering is a reader that remembers that it failed.
+// remembering is a reader that records its error.
 type remembering struct {
 	io.Reader
 	err error
@@ -622,7 +619,7 @@ func (r *remembering) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// counted is a reader that ends with its context and tells how many bytes came.
+// counted is a reader that ends with its context and reports how many bytes were read.
 type counted struct {
 	io.Reader
 	ctx  context.Context
@@ -638,8 +635,8 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// where hands files over on media that know owners. Others, such as many a
-// USB stick, refuse, and let whoever holds them read everything.
+// where changes the owner of files on media that have owners. Others, such as many USB
+// sticks, refuse that, and are readable to anybody who has them.
 func where(own func(*os.File) error) func(*os.File) error {
 	return func(file *os.File) error {
 		err := own(file)

@@ -19,24 +19,24 @@ import (
 )
 
 const (
-	// maxShort, in bytes, is more than FORMAT, INSTALLATION or secret.key of
-	// any version have.
+	// maxShort bounds, in bytes, the size of FORMAT, INSTALLATION and secret.key of any
+	// version.
 	maxShort = 1 << 20
-	// maxPointFile, in bytes, bounds a point.json, which lists every file whose
-	// content could not be had.
+	// maxPointFile bounds, in bytes, the size of a point.json, which lists every
+	// attachment whose content could not be copied.
 	maxPointFile = 256 << 20
 )
 
 var (
-	// errNotRegular means that a name is not that of a plain file, but of a
-	// link, a folder, a FIFO or a device.
+	// errNotRegular means that a name is not that of a regular file, but of a link, a
+	// folder, a FIFO or a device.
 	errNotRegular = errors.New("it is not a regular file")
 	errNoFolder   = errors.New("it is not a folder")
 	errReplaced   = errors.New("it was replaced meanwhile")
 )
 
-// openRegular opens a file that is one, and never waits for the other end of
-// a FIFO. A link is not followed.
+// openRegular opens a regular file, and never waits for the other end of a FIFO. Links
+// are not followed.
 func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
 	return openAs(root, name, flag, fs.FileMode.IsRegular, errNotRegular)
 }
@@ -64,8 +64,8 @@ func openAs(root *os.Root, name string, flag int, is func(fs.FileMode) bool, not
 	return file, nil
 }
 
-// same refuses an open file or folder that is not the one that was looked at:
-// somebody has put another in its place meanwhile.
+// same refuses an open file or folder that is not the one examined before: it was
+// replaced meanwhile.
 func same(file *os.File, looked fs.FileInfo) error {
 	is, err := file.Stat()
 	if err == nil && !os.SameFile(is, looked) {
@@ -74,7 +74,7 @@ func same(file *os.File, looked fs.FileInfo) error {
 	return err
 }
 
-// read reads a file whole, if it is not longer than a bound in bytes.
+// read reads a file whole, if it has at most most bytes.
 func (a *Archive) read(name string, most int64) ([]byte, error) {
 	file, err := openRegular(a.root, name, os.O_RDONLY)
 	if err != nil {
@@ -88,7 +88,7 @@ func (a *Archive) read(name string, most int64) ([]byte, error) {
 	return content, err
 }
 
-// list gives the names in a folder, in order.
+// list returns the names in a folder, in order.
 func (a *Archive) list(name string) ([]string, error) {
 	dir, err := openFolder(a.root, name)
 	if err != nil {
@@ -100,8 +100,8 @@ func (a *Archive) list(name string) ([]string, error) {
 	return names, err
 }
 
-// hash reads a file of a point. One whose length is not the one it was written
-// with is not read: it may be of any length.
+// hash returns the SHA-256 of a file of a point. A file of another length than it was
+// written with is not read, since it may be of any length.
 func (a *Archive) hash(ctx context.Context, p Point, name string) (sum string, err error) {
 	file, err := openRegular(a.root, path.Join(pointsDir, p.Name, name), os.O_RDONLY)
 	if err != nil {
@@ -119,9 +119,8 @@ func (a *Archive) hash(ctx context.Context, p Point, name string) (sum string, e
 
 func digest(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
-// create makes a file that nobody else can read, has fill write it, and puts
-// its bytes on stable storage; its name is for the caller to sync. It gives the
-// SHA-256 and the length of what was written.
+// create creates a file that only its owner can read, has fill write it, and syncs it;
+// the caller syncs its name. It returns the SHA-256 and the length of what was written.
 func (a *Archive) create(name string, fill func(io.Writer) error) (sum string, size int64, err error) {
 	return createFile(a.root, name, a.own, fill)
 }
@@ -161,7 +160,7 @@ func (a *Archive) makeFolder(name string) error {
 	return errors.Join(a.own(dir), dir.Close())
 }
 
-// syncDir puts the names in a folder of the archive on stable storage.
+// syncDir syncs the names in a folder of the archive.
 func (a *Archive) syncDir(name string) error {
 	dir, err := openFolder(a.root, name)
 	if err != nil {
@@ -170,11 +169,11 @@ func (a *Archive) syncDir(name string) error {
 	return errors.Join(a.syncFolder(dir), dir.Close())
 }
 
-// syncFolder is durable.SyncFolder, for tests of media that cannot do that.
+// syncFolder is durable.SyncFolder; tests simulate media that cannot sync folders.
 var syncFolder = durable.SyncFolder
 
-// syncFolder takes a folder for synced that its medium cannot sync, and
-// remembers that.
+// syncFolder syncs a folder. Where its medium cannot do that, it succeeds and records
+// that.
 func (a *Archive) syncFolder(dir *os.File) error {
 	err := syncFolder(dir)
 	if !cannotSync(err) {
@@ -184,9 +183,9 @@ func (a *Archive) syncFolder(dir *os.File) error {
 	return nil
 }
 
-// Unsynced is why the names of files in the archive may not be on stable
-// storage, although everything was done that the medium can do; nil when they
-// are. Some, such as network shares of Windows, sync files only.
+// Unsynced returns why the names of files in the archive may not be on stable storage,
+// although everything was done that the medium supports; nil when they are. Some media,
+// such as network shares of Windows, sync files only.
 func (a *Archive) Unsynced() error {
 	if err := a.unsynced.Load(); err != nil {
 		return *err
@@ -194,8 +193,8 @@ func (a *Archive) Unsynced() error {
 	return nil
 }
 
-// poolFiles are the files of an archive's contents: only what is a file is
-// opened, and folders are synced as those of the archive are.
+// poolFiles is the file access of the archive's pool of contents: it opens only regular
+// files, and syncs folders as the archive does.
 type poolFiles struct {
 	disk.FileSystem
 	archive *Archive

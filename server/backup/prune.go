@@ -12,14 +12,14 @@ import (
 	"attachd/blobs"
 )
 
-// Pruned is what Prune or Remove removed.
+// Pruned is the result of Prune or Remove.
 type Pruned struct {
 	Points   int64
-	Contents int64 // that no other points need
-	Bytes    int64 // in them
+	Contents int64 // removed, since no remaining point needs them
+	Bytes    int64 // bytes of these
 }
 
-// Add counts what another removed too.
+// Add adds another result to p.
 func (p *Pruned) Add(other Pruned) {
 	p.Points += other.Points
 	p.Contents += other.Contents
@@ -29,22 +29,21 @@ func (p *Pruned) Add(other Pruned) {
 var (
 	// ErrDamagedPoint means that a restore point is not as it was written.
 	ErrDamagedPoint = errors.New("a restore point is damaged")
-	// ErrLastPoint means that nothing whole would be left.
+	// ErrLastPoint means that no whole point would remain.
 	ErrLastPoint = errors.New("no whole restore point would be left")
 )
 
-// Prune removes old restore points of the archive's installation, and the
-// contents that no point needs any more. The newest points stay, until so many
-// of them are whole, and the newest point that lacks nothing. It removes nothing
-// when a point that stays is damaged: an older one may be wanted then, and which
-// contents are needed is in doubt.
+// Prune removes old restore points of the archive's installation, and the contents that
+// no remaining point needs. It keeps the newest points, until keep of them are whole,
+// and the newest point without faults. It removes nothing when a point that remains is
+// damaged: an older one may be needed then, and which contents are needed is uncertain.
 func (a *Archive) Prune(ctx context.Context, keep int, open Open) (Pruned, error) {
 	return a.prune(ctx, keep, open, false)
 }
 
-// prune is Prune. With makeRoom, which comes before an addition, it keeps the
-// contents that no point refers to: an interrupted addition copied them, and the
-// next one goes on from there.
+// prune is Prune. With makeRoom, used before an addition, it keeps the contents that no
+// point refers to: an interrupted addition copied them, and the next one continues from
+// there.
 func (a *Archive) prune(ctx context.Context, keep int, open Open, makeRoom bool) (Pruned, error) {
 	names, err := a.PointNames()
 	if err != nil || makeRoom && len(names) <= keep {
@@ -67,10 +66,10 @@ func (a *Archive) prune(ctx context.Context, keep int, open Open, makeRoom bool)
 	return s.remove(ctx, old, func(blobs.Ref) bool { return true })
 }
 
-// Remove removes restore points by name, and the contents that no point needs
-// any more. ErrLastPoint, and nothing is removed, when it would leave an
-// installation without a whole point, unless evenLast. ErrDamagedPoint when the
-// points were removed, but not the contents, since another is damaged.
+// Remove removes restore points by name, and the contents that no remaining point
+// needs. It returns ErrLastPoint, and removes nothing, when an installation would be
+// left without a whole point, unless evenLast. It returns ErrDamagedPoint when the
+// points were removed, but not the contents, since another point is damaged.
 func (a *Archive) Remove(ctx context.Context, names []string, evenLast bool, open Open) (Pruned, error) {
 	all, err := a.PointNames()
 	if err != nil {
@@ -112,18 +111,19 @@ func (a *Archive) Remove(ctx context.Context, names []string, evenLast bool, ope
 	return done, errors.Join(err, s.doubt)
 }
 
-// appraisal says which points of an archive are whole, and what is needed.
+// appraisal determines which points of an archive are whole, and which contents are
+// needed.
 type appraisal struct {
 	*Archive
 	read   Open
-	whose  uuid.UUID // the installation whose archive it is
-	mixed  bool      // there are points of others
+	whose  uuid.UUID // the installation to which the archive belongs
+	mixed  bool      // there are points of other installations
 	stock  map[blobs.Ref]int64
-	needed map[blobs.Ref]struct{} // by the points that stay
-	doubt  error                  // why that may not be all
+	needed map[blobs.Ref]struct{} // by the points that remain
+	doubt  error                  // why needed may be incomplete
 }
 
-// damagedSize is the size in an appraisal's stock of a content that is damaged.
+// damagedSize stands for the size of a damaged content in an appraisal's stock.
 const damagedSize = -1
 
 func (a *Archive) appraise(ctx context.Context, names []string, open Open) (*appraisal, error) {
@@ -148,7 +148,7 @@ func (a *Archive) appraise(ctx context.Context, names []string, open Open) (*app
 	return s, nil
 }
 
-// verdict is what a restore point is worth.
+// verdict is the result of appraising a restore point.
 type verdict struct {
 	Point
 	needs  []need
@@ -156,11 +156,11 @@ type verdict struct {
 	whole  bool   // all that was readable when it was made can be restored
 }
 
-// lacking says whether contents were missing already when the point was made.
+// lacking reports whether contents were missing already when the point was made.
 func (v verdict) lacking() bool { return len(v.Faults) > 0 }
 
-// point judges a restore point. Contents are not read: Verify does that, and
-// marks those that are damaged.
+// point appraises a restore point. Contents are not read: Verify does that, and marks
+// damaged ones.
 func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 	p, err := s.Find(name)
 	v := verdict{Point: p}
@@ -198,7 +198,7 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 	return v, nil
 }
 
-// stays marks the contents of a point that is kept as needed.
+// stays marks the contents of a point that remains as needed.
 func (s *appraisal) stays(v verdict) {
 	for _, n := range v.needs {
 		s.needed[n.ref] = struct{}{}
@@ -208,8 +208,8 @@ func (s *appraisal) stays(v verdict) {
 	}
 }
 
-// ours says whether a point may be removed on its age. One that cannot be read
-// is anybody's.
+// ours reports whether a point may be removed because of its age. One that cannot be
+// read may belong to any installation.
 func (s *appraisal) ours(p Point, err error) bool {
 	if err != nil {
 		return !s.mixed
@@ -217,7 +217,7 @@ func (s *appraisal) ours(p Point, err error) bool {
 	return p.Installation == s.whose
 }
 
-// old lists the points that can go while keep whole ones remain.
+// old lists the points that can be removed while keep whole ones remain.
 func (s *appraisal) old(ctx context.Context, names []string, keep int) (old []string, err error) {
 	whole, perfect := 0, false
 	for _, name := range slices.Backward(names) {
@@ -245,13 +245,13 @@ func (s *appraisal) old(ctx context.Context, names []string, keep int) (old []st
 	return old, nil
 }
 
-// theirs gives a test for the contents that these points refer to.
+// theirs returns a predicate for the contents that these points refer to.
 func (s *appraisal) theirs(ctx context.Context, names []string) func(blobs.Ref) bool {
 	set := map[blobs.Ref]struct{}{}
 	for _, name := range names {
 		v, err := s.point(ctx, name)
 		if err != nil {
-			break // there is little time, and what is left out only stays
+			break // time is short, and contents left out merely remain
 		}
 		for _, n := range v.needs {
 			set[n.ref] = struct{}{}
@@ -263,8 +263,8 @@ func (s *appraisal) theirs(ctx context.Context, names []string) func(blobs.Ref) 
 	}
 }
 
-// remove removes points, and of the contents for which some is true, those that
-// no remaining point needs.
+// remove removes points, and those contents for which some is true and that no
+// remaining point needs.
 func (s *appraisal) remove(ctx context.Context, names []string, some func(blobs.Ref) bool) (done Pruned, err error) {
 	for _, name := range names {
 		if err := s.removePoint(name); err != nil {
@@ -288,7 +288,7 @@ func (s *appraisal) remove(ctx context.Context, names []string, some func(blobs.
 	return done, nil
 }
 
-// removePoint takes the point's name away first, so that one with a name is
+// removePoint takes the point's name away first, so that a point with a name is always
 // whole.
 func (a *Archive) removePoint(name string) error {
 	gone := tempDir + "/" + name

@@ -13,40 +13,42 @@ import (
 	"attachd/server/upkeep"
 )
 
-// Target is a data directory that a restore point is put into. It is empty, or
-// as an earlier restore left it that was cut off.
+// Target is a data directory into which a restore point is restored. It is empty, or
+// was left by an interrupted restore.
 type Target struct {
 	Dir string
-	Own func(*os.File) error // is called with every file and folder that is made
+	Own func(*os.File) error // called with every file and folder that is created
 }
 
-// RestoreOptions say what to restore.
+// RestoreOptions configure a restore.
 type RestoreOptions struct {
 	Point    Point
 	Open     Open
 	Progress upkeep.ProgressFunc
-	// DespiteDamage restores what there is of a damaged point, as long as its
-	// database is whole.
+	// DespiteDamage restores what is intact of a damaged point, provided that its
+	// database is.
 	DespiteDamage bool
 }
 
 var (
 	// ErrDamaged means that a restore point cannot be restored as it was.
 	ErrDamaged = errors.New("the backup is damaged; the data directory stays unfinished, and no server starts in it")
-	// ErrBeyondHope means that it cannot be restored in part either. It comes
+	// ErrBeyondHope means that a point cannot be restored even in part. It is joined
 	// with ErrDamaged.
 	ErrBeyondHope = errors.New("nothing can be restored without the point's database")
 )
 
-// Restore puts a restore point into a data directory. Every content is hashed
-// on the way. The database comes last, so that no server starts before all of
-// the rest is there. When something is damaged that was not so when the point
-// was made, it goes on, to tell all of it, and then fails with ErrDamaged:
-// there is no database then. What the point remembers to lack is among the
-// faults, and everything else is restored; with DespiteDamage, so it is with
-// whatever is damaged, but for the database itself. Files of the point beside
-// the database that are damaged are not restored at all: that of the format,
-// and the keys that sign links, are made anew by who opens the directory.
+// Restore restores a restore point into a data directory. Every content is hashed on
+// the way. The database is written last, so that no server starts before everything
+// else is there. When something is damaged that was not so when the point was made,
+// Restore continues, to report all damage, and then fails with ErrDamaged: there is no
+// database then. What the point records as missing is among the faults, and everything
+// else is restored; with DespiteDamage, the same applies to whatever is damaged, except
+// for the database itself. Damaged files of the point beside the database are not
+// restored at all: FORMAT and the keys that sign links are made anew when the directory
+// is opened.
+//
+// The report is about the restored data directory, with the faults of the point.
 //
 // The report is of the restored data directory, with the faults of the point.
 func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (upkeep.Report, error) {
@@ -87,7 +89,7 @@ func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (
 	return r.Report, nil
 }
 
-// contents brings all that the point's records need.
+// contents restores all contents that the point's records need.
 func (r *restoration) contents(ctx context.Context) (err error) {
 	if r.disk, err = disk.Open(r.Dir, disk.Options{Own: r.Own}); err != nil {
 		return err
@@ -104,7 +106,7 @@ type restoration struct {
 	disk *disk.Store
 }
 
-// fill brings every content, and sees that they and the records fit together.
+// fill copies every content, and checks them against the records.
 func (r *restoration) fill(ctx context.Context, records Records) error {
 	wanted, _, err := needs(ctx, records)
 	if err != nil {
@@ -129,8 +131,8 @@ func (r *restoration) fill(ctx context.Context, records Records) error {
 	return nil
 }
 
-// refused says whether there are faults that nobody has agreed to: the point
-// does not remember them.
+// refused reports whether there are faults that were not accepted: those that the point
+// does not record.
 func (r *restoration) refused() bool {
 	if r.DespiteDamage {
 		return false
@@ -143,7 +145,7 @@ func (r *restoration) refused() bool {
 	return false
 }
 
-// saved opens a content of the archive, or says why it cannot.
+// saved opens a content of the archive, or returns why it cannot.
 func (r *restoration) saved(ctx context.Context, n need) (content io.ReadCloser, lost string, err error) {
 	content, err = r.pool.Open(ctx, n.ref, n.size)
 	switch {
@@ -155,7 +157,7 @@ func (r *restoration) saved(ctx context.Context, n need) (content io.ReadCloser,
 	return content, "", err
 }
 
-// putFile copies a file of the point, under another name until it is whole.
+// putFile copies a file of the point, under a temporary name until it is complete.
 func (r *restoration) putFile(name string) (err error) {
 	from, err := openRegular(r.root, pointsDir+"/"+r.Point.Name+"/"+name, os.O_RDONLY)
 	if err != nil {

@@ -14,34 +14,34 @@ import (
 )
 
 const (
-	// smallContent, in bytes: contents up to it are held in memory and synced
-	// many at once.
+	// smallContent is the size in bytes up to which contents are held in memory and
+	// synced in batches.
 	smallContent = 256 << 10
-	// batchContents and batchBytes bound what is synced at once.
+	// batchContents and batchBytes limit a batch.
 	batchContents = 64
 	batchBytes    = 4 << 20
-	// copiers is how many batches or larger contents are under way at the same
-	// time. So at most copiers*batchBytes are in memory.
+	// copiers is how many batches or larger contents are copied at the same time. So at
+	// most copiers*batchBytes are in memory.
 	copiers = 4
 )
 
-// transfer copies contents from one place to another, several at the same time.
+// transfer copies contents from one place to another concurrently.
 type transfer struct {
 	to *disk.Store
-	// open gives a content's bytes, or says in a sentence why it is lost.
+	// open returns a content's bytes, or describes in a sentence why it is lost.
 	open func(ctx context.Context, n need) (content io.ReadCloser, lost string, err error)
 	tell upkeep.ProgressFunc
 
 	mu       sync.Mutex
-	done     upkeep.Progress // of all that is wanted
-	contents int64           // that were copied
-	bytes    int64           // in them
+	done     upkeep.Progress // of all wanted contents
+	contents int64           // contents copied
+	bytes    int64           // bytes of these
 	lost     map[blobs.Ref]string
 }
 
-// run sees to it that all that is wanted is on stable storage in t.to, but for
-// what is lost. Contents that are there already, judging by their length, are
-// not copied. The first error ends it.
+// run ensures that all wanted contents that are not lost are on stable storage in t.to.
+// Contents that are there already, judging by their length, are not copied. The first
+// error ends it.
 func (t *transfer) run(ctx context.Context, wanted []need) error {
 	t.lost, t.done.AllContents = map[blobs.Ref]string{}, int64(len(wanted))
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -67,7 +67,7 @@ func (t *transfer) run(ctx context.Context, wanted []need) error {
 	return err
 }
 
-// deal hands out what has to be copied: small contents in batches.
+// deal queues what has to be copied: small contents in batches.
 func (t *transfer) deal(ctx context.Context, wanted []need, jobs chan<- []need) error {
 	var batch []need
 	var size int64
@@ -123,7 +123,7 @@ func (t *transfer) copy(ctx context.Context, job []need) error {
 	if len(batch) == 0 {
 		return err
 	}
-	// What was taken before something failed stays for the next time.
+	// What was read before an error stays for the next backup or restore.
 	release, failed := t.to.KeepAll(context.WithoutCancel(ctx), batch)
 	if failed == nil {
 		release()
@@ -152,8 +152,8 @@ func (t *transfer) take(ctx context.Context, job []need) (batch [][]byte, err er
 	return batch, nil
 }
 
-// one opens a content for take, and once more if the first read breaks off, which
-// tells a lost content from an interrupted connection. Lost ones are noted.
+// one opens a content for take, and once more if the first read breaks off: that
+// distinguishes a lost content from an interrupted connection. Lost ones are noted.
 func (t *transfer) one(ctx context.Context, n need, take func(io.Reader) (lost string, err error)) error {
 	lost, err := t.try(ctx, n, take)
 	var cut unreadable
@@ -178,8 +178,8 @@ func (t *transfer) one(ctx context.Context, n need, take func(io.Reader) (lost s
 	return nil
 }
 
-// try counts what is read of a content for as long as it takes: whether it
-// counts in the end is for the caller to say.
+// try calls take with a content, and counts the bytes read in the progress only while
+// take runs; the caller counts them for good once the content is done.
 func (t *transfer) try(ctx context.Context, n need, take func(io.Reader) (lost string, err error)) (lost string, err error) {
 	content, lost, err := t.open(ctx, n)
 	if err != nil || lost != "" {
@@ -194,8 +194,8 @@ func (t *transfer) try(ctx context.Context, n need, take func(io.Reader) (lost s
 	}})
 }
 
-// count counts what was read of contents, and contents of which nothing more is
-// to be read.
+// count adds bytes read, and contents of which nothing more is to be read, to the
+// progress.
 func (t *transfer) count(bytes, contents int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -14,18 +14,18 @@ import (
 	"attachd/store"
 )
 
-// VerifyOptions say what to look at.
+// VerifyOptions configure Verify.
 type VerifyOptions struct {
 	Point    string // its name; empty for all
 	Open     Open
 	Progress upkeep.ProgressFunc
 }
 
-// Verified is what Verify found.
+// Verified is the result of Verify.
 type Verified struct {
 	Points   int64
 	Contents int64 // that the points need, each counted once
-	Bytes    int64 // in them
+	Bytes    int64 // bytes of these
 	Faults   []PointFault
 }
 
@@ -37,9 +37,9 @@ type PointFault struct {
 
 func (f PointFault) String() string { return "restore point " + f.Point + ": " + f.Fault.String() }
 
-// Verify reads all that restore points are made of and compares it with what
-// was written. A content that is damaged is marked where that is possible, so
-// that the next backup copies it again.
+// Verify reads all that restore points consist of and compares it with what was
+// written. A damaged content is marked where that is possible, so that the next backup
+// copies it again.
 func (a *Archive) Verify(ctx context.Context, opts VerifyOptions) (Verified, error) {
 	v := &verification{Archive: a, VerifyOptions: opts, needed: map[blobs.Ref]int64{}, lost: map[blobs.Ref]string{}}
 	names := []string{opts.Point}
@@ -70,7 +70,7 @@ type verification struct {
 	lost     map[blobs.Ref]string
 }
 
-// openPoints looks at the points' own files, and notes which contents they need.
+// openPoints verifies the points' own files, and collects the contents that they need.
 func (v *verification) openPoints(ctx context.Context, names []string) error {
 	for _, name := range names {
 		p, err := v.Find(name)
@@ -150,8 +150,8 @@ func (v *verification) readContents(ctx context.Context) error {
 	return nil
 }
 
-// readContent says what is wrong with a content. One that is marked damaged may
-// have been put right, or marked wrongly; what cannot be read is not marked.
+// readContent describes what is wrong with a content. One that is marked damaged may
+// have been repaired, or marked wrongly; what cannot be read is not marked.
 func (v *verification) readContent(ctx context.Context, n need, tell func(int)) (lost string, err error) {
 	info, err := v.pool.Stat(ctx, n.ref)
 	switch {
@@ -174,7 +174,7 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 	return "", nil
 }
 
-// tellWhose names the attachments of each point whose contents are lost.
+// tellWhose lists the attachments of each point whose contents are lost.
 func (v *verification) tellWhose(ctx context.Context) error {
 	for _, p := range v.readable {
 		err := v.withRecords(v.Open, p, func(records Records) error {
@@ -194,7 +194,7 @@ func (v *verification) tellWhose(ctx context.Context) error {
 	return nil
 }
 
-// remembers says whether a content could not be had when the point was made.
+// remembers reports whether the point records that a content could not be copied.
 func (p Point) remembers(blob string) bool {
 	return slices.ContainsFunc(p.Faults, func(f upkeep.Fault) bool { return f.Blob == blob })
 }

@@ -15,7 +15,7 @@ import (
 	"attachd/server/webhooks"
 )
 
-// ServerOptions are what a server has beside its configuration and storage.
+// ServerOptions are the parts of a server beside its configuration and storage.
 type ServerOptions struct {
 	Log       *slog.Logger
 	LinesLost func() int64                      // optional: lines of the log that were lost
@@ -23,7 +23,7 @@ type ServerOptions struct {
 	Version   string
 }
 
-// NewServer makes the server that a configuration asks for.
+// NewServer makes the server for a configuration.
 func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Server, error) {
 	policy, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)
 	if err != nil {
@@ -89,7 +89,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 	})
 }
 
-// Scanner is the malware scanner; nil when there is none.
+// Scanner returns the malware scanner; nil when none is configured.
 func Scanner(cfg config.Config) (server.Scanner, error) {
 	if cfg.Scan.Clamd == "" {
 		return nil, nil
@@ -97,7 +97,7 @@ func Scanner(cfg config.Config) (server.Scanner, error) {
 	return scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout))
 }
 
-// Receiver is where webhooks go; nil when there is none.
+// Receiver returns the receiver of webhooks; nil when none is configured.
 func Receiver(cfg config.Config) (*webhooks.Receiver, error) {
 	if cfg.Webhooks.URL == "" {
 		return nil, nil

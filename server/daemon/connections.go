@@ -11,16 +11,15 @@ import (
 	"time"
 )
 
-// connections bounds how many are open. A new one that would be too many
-// takes the place of the one that has waited longest without a request under
-// way; only where all are at work it is turned away itself.
+// connections limits how many connections are open. A new one beyond the limit replaces
+// the one that has been idle longest; if none is idle, the new one is closed.
 type connections struct {
 	max func() int
 	log *slog.Logger
 
 	mu      sync.Mutex
-	open    map[net.Conn]*list.Element // in waiting, nil while at work
-	waiting *list.List                 // of net.Conn, the longest first
+	open    map[net.Conn]*list.Element // element in waiting; nil while a request is under way
+	waiting *list.List                 // idle ones, of net.Conn, the longest first
 	warned  time.Time
 }
 
@@ -28,18 +27,18 @@ func newConnections(max func() int, log *slog.Logger) *connections {
 	return &connections{max: max, log: log, open: map[net.Conn]*list.Element{}, waiting: list.New()}
 }
 
-// follow is the server's ConnState.
+// follow is the http.Server's ConnState.
 func (c *connections) follow(conn net.Conn, state http.ConnState) {
 	if surplus := c.track(conn, state); surplus != nil {
-		// A TLS connection would first say goodbye, and wait until it has.
+		// Closing a TLS connection would send an alert, and wait until it is sent.
 		if secure, ok := surplus.(*tls.Conn); ok {
 			surplus = secure.NetConn()
 		}
-		_ = surplus.Close() // its goroutine sees the end and cleans up
+		_ = surplus.Close() // its goroutine then fails and cleans up
 	}
 }
 
-// track records the state, and gives the connection to close, if any.
+// track records a connection's state, and returns the connection to close, if any.
 func (c *connections) track(conn net.Conn, state http.ConnState) (surplus net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,14 +53,14 @@ func (c *connections) track(conn net.Conn, state http.ConnState) (surplus net.Co
 		}
 		c.open[conn] = c.waiting.PushBack(conn)
 	case http.StateIdle:
-		if known { // else it was closed for another
+		if known { // otherwise it was closed to make room for another
 			c.open[conn] = c.waiting.PushBack(conn)
 		}
 	case http.StateActive:
 		if known {
 			c.open[conn] = nil
 		}
-	default: // closed; nothing here hijacks
+	default: // StateClosed; no handler here hijacks connections
 		delete(c.open, conn)
 	}
 	return surplus
@@ -83,17 +82,17 @@ func (c *connections) surplus(fresh net.Conn) net.Conn {
 	return conn
 }
 
-// otherFiles is how many open files are not for connections: the database, the
-// socket, logs, backups.
+// otherFiles is how many open files are reserved for other uses than connections: the
+// database, the socket, logs, backups.
 const otherFiles = 64
 
-// leastConnections is how many connections must fit into the open files that the
-// system allows: with fewer, people would wait for each other.
+// leastConnections is how many connections the system's limit of open files must allow:
+// with fewer, people would wait for each other.
 const leastConnections = 64
 
-// connectionsAllowed is most, or less where the system allows fewer open
-// files: each connection may have one more open for what it sends or brings.
-// (Go raises the soft limit to the hard one at its start.)
+// connectionsAllowed returns most, or less where the system allows fewer open files:
+// each connection may have one more file open for what it sends or receives. (Go raises
+// the soft limit to the hard one at its start.)
 func connectionsAllowed(most int, log *slog.Logger) (int, error) {
 	files, limited := filesAllowed()
 	if !limited || most <= (files-otherFiles)/2 {

@@ -1,6 +1,6 @@
-// Package daemon serves a configuration's data directory over the network until it
-// is told to stop: listeners, TLS, connections, signals, the service manager, the
-// log, and a graceful end. What is answered is for package server.
+// Package daemon serves a configuration's data directory over the network until it is
+// told to stop: listeners, TLS, connections, signals, the service manager, the log, and
+// a graceful shutdown. Package server answers the requests.
 package daemon
 
 import (
@@ -22,44 +22,44 @@ import (
 	"attachd/server/jobs"
 )
 
-// Options are what Serve serves, and how.
+// Options configure Serve.
 type Options struct {
 	Config   config.Config
-	Warnings []string // about the configuration, for the log
+	Warnings []string // about the configuration, to be logged
 	Storage  func() (Held, error)
 	OpenCopy backup.Open // opens a copy of the database that may be written
-	Stderr   io.Writer   // takes the log
+	Stderr   io.Writer   // where the log is written
 	Version  string
 	Demo     *Demo // optional
 }
 
-// Demo is what an installation begins with that people look at.
+// Demo is the initial content of an installation for demonstration.
 type Demo struct {
 	KeysFile string // in the data directory
-	// Keys gives the keys of its users by name.
+	// Keys returns the keys of its users by name.
 	Keys func(*datadir.Dir) (map[string]string, error)
-	// Fill makes it where the data directory was empty, and says what this
-	// configuration leaves out.
+	// Fill creates it where the data directory was empty, and returns what was left out
+	// because of this configuration.
 	Fill func(ctx context.Context, storage Storage, wasEmpty bool) (leftOut []string, err error)
 }
 
-// daemon is a process that serves.
+// daemon is the state of a serving process.
 type daemon struct {
 	Options
-	log, say    *slog.Logger // say has what a person waits for at start, whatever the level
+	log, say    *slog.Logger // say logs what a person waits for at start, whatever the level
 	lines       *logWriter
 	signals     *signals
-	connections int          // at most, as far as open files go
+	connections int          // the maximum, as far as open files allow
 	cert        *certificate // nil without TLS
 	storage     Storage
 	srv         *server.Server
 	listeners   []net.Listener
 	socket      net.Listener // for commands; nil where there is none
-	noSocket    error        // why
+	noSocket    error        // why there is no socket
 	freezes     *freezes
 }
 
-// Serve serves until ctx ends, and then finishes what is under way.
+// Serve serves until ctx ends, and then finishes the requests under way.
 func Serve(ctx context.Context, o Options) (err error) {
 	d := &daemon{Options: o, signals: catchSignals()}
 	defer d.signals.release()
@@ -80,26 +80,26 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if err := d.assemble(); err != nil {
 		return err
 	}
-	// Listening comes before anything is made, so that a start that fails
-	// here leaves the directory as it was.
+	// Listen before anything is created, so that a start that fails here leaves the
+	// directory as it was.
 	if d.listeners, err = listen(o.Config.Listen); err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
 	for _, l := range d.listeners {
-		defer l.Close() // closed before, unless something below fails
+		defer l.Close() // no effect unless something below fails
 	}
-	first, err := d.prepare(context.WithoutCancel(ctx)) // what is begun is finished, then ctx ends serving
+	first, err := d.prepare(context.WithoutCancel(ctx)) // finished once begun; an ended ctx then ends serving
 	if err != nil {
 		return err
 	}
-	// The socket is there before the log says that we listen: whoever reads that
-	// may run a command at once.
+	// The socket is there before the log says that the server listens: a reader of that
+	// line may run a command at once.
 	d.socket, d.noSocket = d.storage.Dir.Listen()
 	d.announce(first)
 	return d.serve(ctx)
 }
 
-// assemble makes the server and logs what is wrong with its database.
+// assemble makes the server and logs the faults of its database.
 func (d *daemon) assemble() (err error) {
 	var demoKeys func() (map[string]string, error)
 	if d.Demo != nil {
@@ -112,7 +112,7 @@ func (d *daemon) assemble() (err error) {
 	return err
 }
 
-// prepare makes what a new installation needs, and says whether it is one.
+// prepare creates what a new installation needs, and reports whether it is one.
 func (d *daemon) prepare(ctx context.Context) (first bool, err error) {
 	if first, err = makeFirstAdmin(ctx, d.storage); err != nil {
 		return first, fmt.Errorf("making the first superadmin: %w", err)
@@ -131,7 +131,7 @@ func (d *daemon) prepare(ctx context.Context) (first bool, err error) {
 	return first, nil
 }
 
-// announce logs where the server listens, and what should be seen to.
+// announce logs where the server listens, and what the operator should attend to.
 func (d *daemon) announce(first bool) {
 	if first {
 		d.say.Info("made the first superadmin: this is a new installation, without files", "key_file", d.storage.Dir.Join(AdminKeyFile))
@@ -160,8 +160,8 @@ func (d *daemon) announce(first bool) {
 	}
 }
 
-// serve answers until ctx ends or a listener fails, with the jobs of the
-// background beside. When it returns, all of them have ended.
+// serve serves until ctx ends or a listener fails, and runs the background jobs. When
+// it returns, all of them have ended.
 func (d *daemon) serve(ctx context.Context) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -169,7 +169,7 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 	running, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { d.srv.Run(running, d.jobs(stop)...) })
-	defer background.Wait() // the storage is closed next
+	defer background.Wait() // before the storage is closed
 	defer stopJobs()
 	servers := d.servers()
 	failed := make(chan error, len(servers))
@@ -198,8 +198,8 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 	return err
 }
 
-// jobs are what the process does in the background, beside the server's own. All
-// are needed as long as requests are answered.
+// jobs are the background jobs of the process, beside the server's own. All are needed
+// as long as requests are answered.
 func (d *daemon) jobs(stop func()) []jobs.Job {
 	reload := func() {}
 	all := []jobs.Job{{Name: "notice freezes", Every: beatEvery, Run: d.freezes.beatNow}}
@@ -221,7 +221,7 @@ func (d *daemon) jobs(stop func()) []jobs.Job {
 	return all
 }
 
-// installed is when the data directory was set up, for the log.
+// installed returns when the data directory was set up, for the log.
 func installed(dir *datadir.Dir) string {
 	made, err := dir.Made()
 	if err != nil {
@@ -230,7 +230,7 @@ func installed(dir *datadir.Dir) string {
 	return made.UTC().Format(time.RFC3339)
 }
 
-// faultsLogged is how many faults of the database a start logs one by one.
+// faultsLogged is how many faults of the database are logged one by one at start.
 const faultsLogged = 10
 
 func logDamage(faults []string, log *slog.Logger) {
@@ -242,7 +242,8 @@ func logDamage(faults []string, log *slog.Logger) {
 	}
 }
 
-// othersReach says whether an address is more than a loopback one.
+// othersReach reports whether other machines can reach an address: it is not a loopback
+// address.
 func othersReach(address net.Addr) bool {
 	tcp, ok := address.(*net.TCPAddr)
 	return ok && !tcp.IP.IsLoopback()

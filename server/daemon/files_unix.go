@@ -4,7 +4,7 @@ package daemon
 
 import "syscall"
 
-// filesAllowed is how many files the system lets this process have open.
+// filesAllowed returns how many files the system lets this process have open.
 func filesAllowed() (int, bool) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -1,4 +1,4 @@
 package daemon
 
-// filesAllowed: Windows has no such limit that a server would meet.
+// filesAllowed returns false: Windows has no such limit that a server would reach.
 func filesAllowed() (int, bool) { return 0, false }

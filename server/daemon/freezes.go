@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	// beatEvery is how often a process notes that it runs.
+	// beatEvery is how often the process records that it runs.
 	beatEvery = time.Second
-	// shortestFreeze is for how long it has not, where it was stopped, or its
-	// machine was: for a snapshot of a virtual machine, say, or to be moved to
-	// another host. Its clients could not know.
+	// shortestFreeze is the shortest time without a beat that counts as a freeze: the
+	// process or its machine was stopped, for example for a snapshot of a virtual
+	// machine, or to be moved to another host. Its clients could not know.
 	shortestFreeze = 3 * beatEvery
 )
 
-// freezes knows when this process last stood still. Time in which it did is
-// not held against clients: what they sent meanwhile is there to be read, but
-// the deadlines by which it should have come are over when the process wakes.
+// freezes records when this process was last frozen. Time in which it was is not
+// counted against clients: what they sent meanwhile can be read, but the deadlines for
+// it have passed when the process resumes.
 type freezes struct {
 	mu         sync.Mutex
-	beat       time.Time // last
+	beat       time.Time // time of the last beat
 	began, end time.Time // of the last freeze
 }
 
@@ -46,26 +46,26 @@ func (f *freezes) record(now time.Time) {
 	}
 }
 
-// lost is how much of the time from set to deadline and after the last freeze took
-// away.
+// lost returns how much of the time from set on the last freeze took away, if the freeze
+// began before deadline.
 func (f *freezes) lost(set, deadline time.Time) time.Duration {
-	f.record(time.Now()) // the first to wake up asks
+	f.record(time.Now()) // the first goroutine to run after a freeze may be this one
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
 	case !deadline.After(f.began):
 		return 0
-	case set.After(f.began): // between two beats, or when the freeze was over
+	case set.After(f.began): // between two beats, or after the freeze
 		return max(0, f.end.Sub(set))
 	default:
 		return f.end.Sub(f.began)
 	}
 }
 
-// clients accepts their connections. The deadlines of these leave out the time in
-// which the process stood still; and they end at once when a client does not take
-// what is written: a kernel would otherwise keep some megabytes for it, for as
-// long as it cares to read a byte now and then.
+// clients is a listener whose connections have deadlines that leave out the time in
+// which the process was frozen. A connection also ends at once when its client does not
+// read what is written: a kernel would otherwise buffer some megabytes for it as long
+// as the client reads a byte now and then.
 type clients struct {
 	net.Listener
 	freezes *freezes
@@ -79,10 +79,10 @@ func (l clients) Accept() (net.Conn, error) {
 	return newClientConn(conn.(stream), l.freezes), nil
 }
 
-// stream is a TCP connection or one of a unix socket.
+// stream is a TCP or unix socket connection.
 type stream interface {
 	net.Conn
-	CloseWrite() error // net/http looks for it
+	CloseWrite() error // net/http checks for it
 }
 
 type clientConn struct {
@@ -123,13 +123,13 @@ func (c *clientConn) Write(p []byte) (written int, err error) {
 			continue
 		}
 		if tcp, ok := c.stream.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // fails where the connection is gone already
+			_ = tcp.SetLinger(0) // fails where the connection is closed already
 		}
 		return written, err
 	}
 }
 
-// limit is a deadline and when it was set.
+// limit is a deadline with the time at which it was set.
 type limit struct {
 	freezes *freezes
 	apply   func(deadline time.Time) error
@@ -145,7 +145,7 @@ func (l *limit) move(deadline time.Time) error {
 	return l.apply(deadline)
 }
 
-// again moves the deadline on when a freeze is why err came, and reports whether it
+// again extends the deadline when err was caused by a freeze, and reports whether it
 // did.
 func (l *limit) again(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -156,9 +156,9 @@ func (l *limit) again(err error) bool {
 	return l.thaw() && l.apply(l.deadline) == nil
 }
 
-// thaw adds to the deadline what a freeze took away, and reports whether one did. A
-// deadline that was over when it was set, to end a read or write, stays. The caller
-// holds mu.
+// thaw adds the time lost in a freeze to the deadline, and reports whether there was
+// any. A deadline that had passed when it was set, to end a read or write, stays. The
+// caller holds mu.
 func (l *limit) thaw() bool {
 	if !l.deadline.After(l.set) {
 		return false
@@ -171,9 +171,9 @@ func (l *limit) thaw() bool {
 	return true
 }
 
-// thawing is a handler whose requests over HTTP/2 have deadlines that leave out
-// the time in which the process stood still. net/http keeps these by timers of its
-// own, for each stream, and not by those of the connection.
+// thawing returns a handler in which the deadlines of HTTP/2 requests leave out the
+// time in which the process was frozen. For HTTP/2, net/http has timers for each stream
+// and does not use the connection's deadlines.
 func (f *freezes) thawing(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor < 2 {
@@ -184,13 +184,13 @@ func (f *freezes) thawing(next http.Handler) http.Handler {
 		s := &streamWriter{ResponseWriter: w,
 			read:  streamLimit{limit: limit{freezes: f, apply: control.SetReadDeadline}},
 			write: streamLimit{limit: limit{freezes: f, apply: control.SetWriteDeadline}}}
-		defer s.write.end() // net/http may not be asked after that
+		defer s.write.end() // net/http must not be called after the handler returns
 		defer s.read.end()
 		next.ServeHTTP(s, r)
 	})
 }
 
-// streamWriter has the methods that a http.ResponseController looks for.
+// streamWriter has the methods that an http.ResponseController calls.
 type streamWriter struct {
 	http.ResponseWriter
 	read, write streamLimit
@@ -200,7 +200,7 @@ func (s *streamWriter) Unwrap() http.ResponseWriter        { return s.ResponseWr
 func (s *streamWriter) SetReadDeadline(t time.Time) error  { return s.read.move(t) }
 func (s *streamWriter) SetWriteDeadline(t time.Time) error { return s.write.move(t) }
 
-// streamLimit is a limit that net/http hears of when it is over.
+// streamLimit is a limit that is applied to a stream of net/http when it is over.
 type streamLimit struct {
 	limit
 	timer *time.Timer
@@ -224,7 +224,7 @@ func (l *streamLimit) move(deadline time.Time) error {
 	return l.apply(deadline)
 }
 
-// wait has the deadline looked at when it is over.
+// wait starts a timer that calls over at the deadline.
 func (l *streamLimit) wait() {
 	l.timer = time.AfterFunc(time.Until(l.deadline), l.over)
 }
@@ -233,13 +233,13 @@ func (l *streamLimit) over() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended || l.deadline.IsZero() || l.deadline.After(time.Now()) {
-		return // it was moved meanwhile
+		return // it was extended meanwhile
 	}
 	if l.thaw() {
 		l.wait()
 		return
 	}
-	_ = l.apply(l.deadline) // HTTP/2 knows deadlines
+	_ = l.apply(l.deadline) // HTTP/2 supports deadlines, so this cannot fail
 }
 
 func (l *streamLimit) end() {

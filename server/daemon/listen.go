@@ -19,9 +19,8 @@ import (
 	"attachd/store"
 )
 
-// listen opens the address, or takes the sockets that a service manager holds
-// open for us, so that no connection is refused while the server restarts
-// (systemd.socket(5)).
+// listen opens the address, or takes over the sockets that a service manager keeps
+// open, so that no connection is refused while the server restarts (systemd.socket(5)).
 func listen(address string) (all []net.Listener, err error) {
 	held, err := activation.Listeners()
 	if err != nil {
@@ -32,7 +31,7 @@ func listen(address string) (all []net.Listener, err error) {
 		case *net.TCPListener:
 			all = append(all, l)
 		case *net.UnixListener:
-			l.SetUnlinkOnClose(false) // it is the service manager's
+			l.SetUnlinkOnClose(false) // it belongs to the service manager
 			all = append(all, l)
 		default:
 			return nil, fmt.Errorf("of the %d sockets that the service manager handed over, number %d is none that takes TCP connections or those of a unix socket: see ListenStream= in its unit", len(held), i+1)
@@ -49,11 +48,11 @@ func listen(address string) (all []net.Listener, err error) {
 	return []net.Listener{l}, err
 }
 
-// socketMode lets the server's user and group connect, and nobody else: a proxy
-// belongs in that group.
+// socketMode lets only the server's user and group connect: a proxy should be in that
+// group.
 const socketMode = 0o660
 
-// listenUnix makes a socket, in the place of one that nobody listens on any more.
+// listenUnix creates a socket, and replaces one on which no process listens any more.
 func listenUnix(path string) (net.Listener, error) {
 	switch info, err := os.Lstat(path); {
 	case err == nil && info.Mode().Type() != fs.ModeSocket:
@@ -82,7 +81,7 @@ func listenUnix(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// urlOf is where a listener is reached.
+// urlOf returns the URL at which a listener is reached.
 func urlOf(l net.Listener, secure bool) string {
 	switch {
 	case l.Addr().Network() == "unix":
@@ -93,8 +92,8 @@ func urlOf(l net.Listener, secure bool) string {
 	return "http://" + l.Addr().String()
 }
 
-// notify reports a state to the service manager, where there is one that asked for
-// that (sd_notify(3)).
+// notify reports a state to the service manager, if one has asked for that
+// (sd_notify(3)).
 func notify(log *slog.Logger, state string) {
 	if _, err := sd.SdNotify(false, state); err != nil {
 		log.Warn("the service manager cannot be notified", "state", state, "error", err)
@@ -111,8 +110,8 @@ func watchdogLimit(log *slog.Logger) time.Duration {
 	return limit
 }
 
-// feedWatchdog gives a job that reports to the service manager that the server lives. A
-// server whose records cannot be read does not.
+// feedWatchdog returns a job that reports to the service manager that the server works.
+// It reports nothing while the records cannot be read.
 func feedWatchdog(records store.Directory, log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if _, err := records.Spaces(ctx, "", 1); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// logBuffer is how many bytes of the log may wait to be written.
+	// logBuffer is how many bytes of the log may be queued.
 	logBuffer = 1 << 20
 	// logChunk is how many bytes are written at once, unless one line has more.
 	// Writes to a pipe of up to this size are not mixed with those of other
@@ -26,11 +26,10 @@ const (
 	logPatience = 2 * time.Second
 )
 
-// logWriter is a bounded buffer between the log and what reads it, which may
-// stall (journald that is stopped, a pager) or go away (a pipe to logger(1)).
-// The server never waits for it: what does not fit is dropped and counted, and
-// so is what cannot be written. A line says how many were lost as soon as
-// there is somebody again to read it.
+// logWriter is a bounded queue between the log and its reader, which may stall
+// (journald that is stopped, a pager) or end (a pipe to logger(1)). The server never
+// waits for it: what does not fit or cannot be written is dropped and counted. A line
+// reports how many lines were lost as soon as writing succeeds again.
 type logWriter struct {
 	out     io.Writer
 	reports slog.Handler // writes to out too
@@ -39,15 +38,15 @@ type logWriter struct {
 	queue  []byte
 	missed int           // lines that did not fit behind queue
 	closed bool          // by close
-	more   chan struct{} // has one element when there is something to do
-	ended  chan struct{} // closed with the last write
+	more   chan struct{} // has an element when there is something to write or report
+	ended  chan struct{} // closed after the last write
 
-	unreported int          // the writing goroutine's: lines that were lost
+	unreported int          // used by the writing goroutine only: lost lines not reported yet
 	cut        bool         // likewise: the last write ended inside a line
-	lost       atomic.Int64 // lines in all
+	lost       atomic.Int64 // total number of lost lines
 }
 
-// newLogWriter writes to out; form is that of the line about lost ones.
+// newLogWriter returns a writer to out; form is the format of the line about lost ones.
 func newLogWriter(out io.Writer, form string) *logWriter {
 	w := &logWriter{out: out, more: make(chan struct{}, 1), ended: make(chan struct{})}
 	w.reports = logHandler(form, putter{w}, slog.LevelInfo)
@@ -55,7 +54,7 @@ func newLogWriter(out io.Writer, form string) *logWriter {
 	return w
 }
 
-// Write takes a line, or counts it as lost. It never fails.
+// Write queues a line, or counts it as lost. It never fails.
 func (w *logWriter) Write(line []byte) (int, error) {
 	w.mu.Lock()
 	if w.closed || len(w.queue)+len(line) > logBuffer {
@@ -76,7 +75,7 @@ func (w *logWriter) wake() {
 	}
 }
 
-// close waits for what was written so far, for a moment.
+// close waits up to logPatience until what is queued is written.
 func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closed = true
@@ -106,8 +105,8 @@ func (w *logWriter) run() {
 	}
 }
 
-// writeAll writes lines, some at once. Behind one that cannot be written,
-// others are tried: who has gone away may come back.
+// writeAll writes lines in chunks. After a chunk that cannot be written, it tries the
+// others: the reader may return.
 func (w *logWriter) writeAll(lines []byte) {
 	for len(lines) > 0 {
 		end := bytes.LastIndexByte(lines[:min(len(lines), logChunk)], '\n') + 1
@@ -122,14 +121,14 @@ func (w *logWriter) writeAll(lines []byte) {
 func (w *logWriter) write(lines []byte) {
 	n := 0
 	if w.report() {
-		n, _ = w.put(lines) // what was not taken is counted
+		n, _ = w.put(lines) // what was not written is counted as lost
 	}
 	lost := bytes.Count(lines[n:], []byte("\n"))
 	w.unreported += lost
 	w.lost.Add(int64(lost))
 }
 
-// put notes whether the log ends inside a line.
+// put writes p, and records whether the log ends inside a line.
 func (w *logWriter) put(p []byte) (n int, err error) {
 	n, err = w.out.Write(p)
 	if n > 0 {
@@ -138,8 +137,8 @@ func (w *logWriter) put(p []byte) (n int, err error) {
 	return n, err
 }
 
-// report says how many lines were lost since that was last said, and whether
-// others can follow.
+// report writes how many lines were lost since the last report, and returns whether
+// lines can follow.
 func (w *logWriter) report() bool {
 	if w.unreported == 0 {
 		return true
@@ -158,17 +157,17 @@ func (w *logWriter) report() bool {
 	return true
 }
 
-// putter is put as an io.Writer.
+// putter is an io.Writer that calls put.
 type putter struct{ *logWriter }
 
 func (p putter) Write(b []byte) (int, error) { return p.put(b) }
 
-// logs gives the log as configured, one of the same form that says what a
-// person waits for at start, whatever the level, and what both write to.
+// logs returns the configured log, one in the same format for what a person waits for
+// at start, whatever the level, and the writer of both.
 func logs(cfg config.Config, stderr io.Writer) (log, say *slog.Logger, lines *logWriter) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(cfg.Log.Level)); err != nil {
-		panic(err) // the configuration allows these four only
+		panic(err) // the configuration allows only these four
 	}
 	form := cfg.Log.Format
 	if form == "auto" {
@@ -181,8 +180,8 @@ func logs(cfg config.Config, stderr io.Writer) (log, say *slog.Logger, lines *lo
 	return slog.New(logHandler(form, lines, level)), slog.New(logHandler(form, lines, slog.LevelInfo)), lines
 }
 
-// logHandler writes lines with their times in UTC, so that those of several
-// machines can be put together.
+// logHandler returns a handler whose times are in UTC, so that logs of several machines
+// can be merged.
 func logHandler(form string, w io.Writer, level slog.Level) slog.Handler {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindTime {

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// shutdownTime is how long a server that was told to stop waits for requests
-	// that are being answered.
+	// shutdownTime is how long a stopping server waits for requests that are being
+	// answered.
 	shutdownTime = 30 * time.Second
-	// waitingTime is how long it then waits for requests on open connections: those
-	// whose first is still to come, and those on which the next one is on its way.
+	// waitingTime is how long it then waits for requests on open connections: the first
+	// of a new connection, or the next one that is on its way.
 	waitingTime = time.Second
 )
 
-// servers are the HTTP servers of all listeners.
+// servers makes an HTTP server for each listener.
 func (d *daemon) servers() (all []*listening) {
 	most := func() int { return min(d.connections, d.srv.Memory().Connections) }
 	follow := newConnections(most, d.log).follow
@@ -27,7 +27,7 @@ func (d *daemon) servers() (all []*listening) {
 		network := httpServer(d.freezes.thawing(d.srv), d.log)
 		network.IdleTimeout = time.Duration(d.Config.Limits.IdleTimeout)
 		network.ConnState = follow
-		if d.cert != nil && l.Addr().Network() != "unix" { // what is on this machine needs none
+		if d.cert != nil && l.Addr().Network() != "unix" { // a unix socket stays on this machine and needs no TLS
 			network.TLSConfig = d.cert.config()
 		}
 		all = append(all, newListening(network, clients{l, d.freezes}))
@@ -38,12 +38,12 @@ func (d *daemon) servers() (all []*listening) {
 	return all
 }
 
-// listening is an HTTP server with what it listens at.
+// listening is an HTTP server with its listener.
 type listening struct {
 	*http.Server
 	listener  net.Listener
 	accepting sync.WaitGroup
-	open      atomic.Int64 // connections
+	open      atomic.Int64 // open connections
 }
 
 func newListening(server *http.Server, listener net.Listener) *listening {
@@ -63,17 +63,17 @@ func newListening(server *http.Server, listener net.Listener) *listening {
 	return l
 }
 
-// finish stops listening and answers what came in before. Shutdown alone drops
-// requests on connections that were accepted and not read from yet, and closes
-// idle ones against requests on their way: they get a moment before. A server
-// that drains says with each answer that it is the last of its connection.
+// finish stops listening and answers what was received before. Shutdown alone drops
+// requests on accepted connections that were not read yet, and closes idle connections
+// while requests may be on their way, so finish waits a moment first. Each answer of a
+// draining server closes its connection.
 func (l *listening) finish(ctx context.Context) error {
 	if err := l.listener.Close(); err != nil {
 		return err
 	}
 	l.accepting.Wait()
-	// By its own steps, not by the clock: where the machine is busy, a second
-	// may pass in which nothing could be read.
+	// Count steps rather than time: on a busy machine, a second may pass in which
+	// nothing could be read.
 	const step = 5 * time.Millisecond
 	for waited := time.Duration(0); l.open.Load() > 0 && waited < waitingTime; waited += step {
 		time.Sleep(step)
@@ -85,21 +85,21 @@ func (l *listening) serve() error {
 	if l.TLSConfig == nil {
 		return l.Serve(l.listener)
 	}
-	return l.ServeTLS(l.listener, "", "") // the configuration has the certificate
+	return l.ServeTLS(l.listener, "", "") // the certificate is in the TLS configuration
 }
 
-// httpServer speaks HTTP/1.1, and over TLS HTTP/2 too.
+// httpServer returns a server for HTTP/1.1, and over TLS for HTTP/2 too.
 func httpServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: h,
-		// Of a connection whose other end takes nothing any more, or is gone.
+		// For connections whose other end reads nothing any more, or is gone.
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 20 * time.Second, SendPingTimeout: time.Minute, PingTimeout: 15 * time.Second},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 
-		// Its answer to OPTIONS * would be without our headers.
+		// The general handler of OPTIONS * would answer without the server's headers.
 		DisableGeneralOptionsHandler: true,
 	}
 }

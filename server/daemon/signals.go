@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// terminalFile is the controlling terminal of the process that opens it. Where
-// there is none, or it was closed, it cannot be opened.
+// terminalFile is the controlling terminal of the process that opens it. It cannot be
+// opened where there is none, or it was closed.
 const terminalFile = "/dev/tty"
 
-// terminalTime is how long a terminal may take to be gone after the SIGHUP that
-// its end sends.
+// terminalTime is how long a terminal may take to close after the SIGHUP that its end
+// sends.
 const terminalTime = time.Second
 
-// signals are those whose default would end a server that should go on: SIGPIPE,
-// which the runtime sends where standard output or error is a pipe that nobody
-// reads any more, and SIGHUP.
+// signals handles the signals that would by default end a server that should continue:
+// SIGPIPE, which the runtime raises where standard output or error is a pipe without a
+// reader, and SIGHUP.
 type signals struct {
 	hangups    chan os.Signal
-	pipes      chan os.Signal // not read: the failed write says it
-	onTerminal bool           // at the start
+	pipes      chan os.Signal // not read: the failed write reports the error
+	onTerminal bool           // started from a terminal
 }
 
 func catchSignals() *signals {
 	s := &signals{hangups: make(chan os.Signal, 1), pipes: make(chan os.Signal, 1), onTerminal: hasTerminal()}
 	signal.Notify(s.pipes, syscall.SIGPIPE)
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup(1) wants it
+	if !signal.Ignored(syscall.SIGHUP) { // nohup(1) ignores it
 		signal.Notify(s.hangups, syscall.SIGHUP)
 	}
 	return s
@@ -40,8 +40,9 @@ func (s *signals) release() {
 	signal.Stop(s.pipes)
 }
 
-// follow has the server reload at each SIGHUP until ctx ends, or stop where the
-// terminal that it was started from is gone: nobody could end it there any more.
+// follow reloads the server at each SIGHUP until ctx ends, or stops it when the
+// terminal from which it was started is gone: it could not be stopped from there any
+// more.
 func (s *signals) follow(ctx context.Context, log *slog.Logger, reload, stop func()) {
 	for {
 		select {
@@ -59,7 +60,7 @@ func (s *signals) follow(ctx context.Context, log *slog.Logger, reload, stop fun
 	}
 }
 
-// terminalGoes waits for the terminal to be gone, for a moment.
+// terminalGoes waits up to terminalTime for the terminal to close.
 func terminalGoes(ctx context.Context) bool {
 	for deadline := time.Now().Add(terminalTime); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
 		if !hasTerminal() {

@@ -16,24 +16,24 @@ const (
 	// snapshotInterval is how often a snapshot is taken if something has changed,
 	// unless taking it needs more than a thousandth of that time.
 	snapshotInterval = time.Hour
-	// quickSnapshot is how many bytes a database may have to be copied at start and
-	// at the end, when people wait.
+	// quickSnapshot is the maximum size, in bytes, of a database that is copied at
+	// start and at the end, when people wait.
 	quickSnapshot = 64 << 20
 	// checkRest is the ratio of sleep to work while a snapshot is checked beside a
 	// running server.
 	checkRest = 4
 )
 
-// snapshots keeps copies of the database while a server runs.
+// snapshots takes copies of the database while a server runs.
 type snapshots struct {
 	Storage
 	open    backup.Open
 	reserve int64                      // bytes that must stay free on the disk
-	settled func(context.Context) bool // whether the clock is right for sure
+	settled func(context.Context) bool // reports whether the clock is trusted
 	log     *slog.Logger
 }
 
-// keep takes a snapshot now and then until ctx ends, and one after that.
+// keep takes snapshots periodically until ctx ends, and one after that.
 func (s *snapshots) keep(ctx context.Context) {
 	var rested time.Duration
 	rest := func(took time.Duration) {
@@ -58,7 +58,8 @@ func (s *snapshots) keep(ctx context.Context) {
 }
 
 // takeIfDue takes a snapshot if something has changed and the database has at most
-// largest bytes; 0 is no limit. Its check rests if rest is not nil.
+// largest bytes; 0 is no limit. If rest is not nil, the check of the snapshot pauses
+// with it.
 func (s *snapshots) takeIfDue(ctx context.Context, largest int64, rest func(took time.Duration)) {
 	due, size, err := s.Dir.SnapshotDue()
 	if err == nil && (!due || largest > 0 && size > largest) {
@@ -85,8 +86,8 @@ func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Du
 	return s.Dir.TakeSnapshot(begun, s.settled(ctx), write, func(path string) error { return s.verify(ctx, path, begun, rest) })
 }
 
-// verify notes in a snapshot that it is one, and checks it, and so the database: a
-// bad one must not push out those that were good.
+// verify marks a snapshot as one, and checks it, and thereby the database: a bad
+// snapshot must not displace good ones.
 func (s *snapshots) verify(ctx context.Context, path string, begun time.Time, rest func(took time.Duration)) (err error) {
 	snapshot, err := s.open(path)
 	if err != nil {

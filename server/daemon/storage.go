@@ -17,7 +17,7 @@ import (
 	"attachd/store"
 )
 
-// Storage is what a configuration's files hold, opened.
+// Storage is the opened files of a configuration: database, contents, data directory.
 type Storage struct {
 	Dir              *datadir.Dir
 	Ballast          *datadir.Ballast
@@ -27,44 +27,43 @@ type Storage struct {
 	Times            *ops.StorageTimes // of Store and Blobs
 }
 
-// Close lets go of everything.
+// Close closes all of it.
 func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Close()) }
 
-// Held is Storage with the note that says who has it.
+// Held is a Storage with the note that says which process has it.
 type Held struct {
 	Storage
 	release func() error
 }
 
-// Close takes the note away first: once the files are let go, the note may be
-// the next holder's.
+// Close removes the note first: once the files are closed, the note may be the next
+// holder's.
 func (s Held) Close() error { return errors.Join(s.release(), s.Storage.Close()) }
 
-// Hold leaves a note for others of who has a storage that was just opened. Where it
-// fails, the storage is closed.
+// Hold leaves a note for others of which process has a storage that was just opened. If
+// it fails, the storage is closed.
 func Hold(storage Storage, who string) (Held, error) {
 	release, err := storage.Dir.Announce(who)
-	if err != nil && storage.Ballast.GiveUp() { // whoever comes to clean up must be let in
+	if err != nil && storage.Ballast.GiveUp() { // an operator who wants to free space must be able to start
 		release, err = storage.Dir.Announce(who)
 	}
 	if err != nil {
 		return Held{}, errors.Join(err, storage.Close())
 	}
-	// On a full disk the id is made later, when it is first asked for: a start
-	// must succeed, so that people can delete files.
+	// On a full disk the id is made later, when it is first needed: a start must
+	// succeed, so that people can delete files.
 	if _, err := upkeep.Installation(context.Background(), storage.Store); err != nil && !errors.Is(err, store.ErrFull) {
 		return Held{}, errors.Join(fmt.Errorf("giving the installation an id: %w", err), release(), storage.Close())
 	}
 	return Held{storage, release}, nil
 }
 
-// AdminKeyFile has the first superadmin's key, in the data directory.
+// AdminKeyFile is the file with the first superadmin's key, in the data directory.
 const AdminKeyFile = "admin.key"
 
-// makeFirstAdmin gives a store without users a superadmin, and says whether
-// it did. The key is on disk before anybody has it, and a superadmin whom a
-// crash left without one is taken up again: nobody is left with a key in the
-// file that does not work.
+// makeFirstAdmin creates a superadmin in a store without users, and reports whether it
+// did. The key is on disk before it is recorded, and a superadmin left without a key by
+// a crash is completed: the file never remains with a key that does not work.
 func makeFirstAdmin(ctx context.Context, s Storage) (bool, error) {
 	admin, err := firstAdmin(ctx, s.Store)
 	if err != nil || admin.ID == uuid.Nil {
@@ -85,8 +84,8 @@ func makeFirstAdmin(ctx context.Context, s Storage) (bool, error) {
 	return true, nil
 }
 
-// firstAdmin is the superadmin to make, or to finish making; without an id
-// when there is none to make.
+// firstAdmin returns the superadmin to create or complete; without an id when there is
+// none.
 func firstAdmin(ctx context.Context, records store.Store) (store.User, error) {
 	users, err := records.Users(ctx, uuid.Nil, 2)
 	if err != nil || len(users) > 1 {

@@ -19,19 +19,19 @@ import (
 // certificateInterval is how often the certificate is read again.
 const certificateInterval = 2 * time.Second
 
-// certificate is what the server proves with who it is. It follows its files;
-// a replacement that is of no use leaves the one before in place.
+// certificate is the server's TLS certificate. It is reloaded when its files change; an
+// unusable replacement leaves the previous one in use.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
-	asked             chan struct{} // to read the files at once
+	asked             chan struct{} // signals that the files are to be read at once
 	current           atomic.Pointer[tls.Certificate]
 
-	// What the files held when current was made of them.
+	// The files' content when current was made.
 	certPEM, keyPEM []byte
 }
 
-// loadCertificate gives nil when none is configured.
+// loadCertificate loads the configured certificate; nil when none is configured.
 func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) {
 	if cfg.TLS.CertFile == "" {
 		return nil, nil
@@ -41,7 +41,7 @@ func loadCertificate(cfg config.Config, log *slog.Logger) (*certificate, error) 
 	return c, err
 }
 
-// read takes up what the files hold, and says whether that is new.
+// read reloads the files, and reports whether the certificate changed.
 func (c *certificate) read() (changed bool, err error) {
 	certPEM, err := os.ReadFile(c.certFile)
 	if err != nil {
@@ -66,15 +66,15 @@ func (c *certificate) read() (changed bool, err error) {
 	return true, nil
 }
 
-// reloadNow wakes the job that follows the files.
+// reloadNow wakes the job that reloads the files.
 func (c *certificate) reloadNow() {
 	select {
 	case c.asked <- struct{}{}:
-	default: // it is about to
+	default: // it will run anyway
 	}
 }
 
-// announce logs what the server begins with.
+// announce logs the certificate in use at start.
 func (c *certificate) announce() {
 	c.describe("serving TLS")
 	if datadir.Exposed(c.keyFile) {
@@ -82,7 +82,7 @@ func (c *certificate) announce() {
 	}
 }
 
-// job takes up the files when they were replaced.
+// job returns the job that reloads the files when they were replaced.
 func (c *certificate) job() jobs.Job {
 	failed := ""
 	run := func(context.Context) error {
@@ -111,16 +111,16 @@ func (c *certificate) describe(message string) {
 	c.log.Log(context.Background(), level, message, "names", leaf.DNSNames, "expires", leaf.NotAfter)
 }
 
-// suites are those of TLS 1.2 that hide and vouch for the same bytes (AEAD), which
-// every client of the last ten years knows: none with CBC, whose padding was
-// attacked again and again. Those of TLS 1.3 are all so.
+// suites are the TLS 1.2 cipher suites with authenticated encryption (AEAD), which
+// every client of the last ten years supports: none with CBC, whose padding was
+// attacked repeatedly. All suites of TLS 1.3 are of this kind.
 var suites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// config is TLS as the server speaks it.
+// config returns the server's TLS configuration.
 func (c *certificate) config() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
