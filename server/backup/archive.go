@@ -36,12 +36,12 @@ import (
 //	blobs/sha256/ab/<64 digits>    contents, plain, each once for all points that need it
 //	blobs/damaged/                 the names of contents that were found damaged
 //	points/<time>/                 a restore point: its files and point.json
-//	tmp/                           what is being made; emptied by the next who opens it
-//	lock                           locked by whoever works on the folder
+//	tmp/                           unfinished files; emptied when the archive is opened
+//	lock                           locked by the process that works on the folder
 //
-// A restore point is made under tmp/ and gets its name when all that it needs
-// is on stable storage: a point with a name is whole. Contents are shared by
-// lying in one place, not by links, which many a medium does not know.
+// A restore point is made under tmp/ and gets its name when all that it needs is on
+// stable storage: a point with a name is whole. Points share contents through one common
+// folder, not through links, which many media do not support.
 //
 // Other users than the one who runs the command, often root, may be able to write to
 // the folder: it is accessed only through an os.Root, only regular files are opened,

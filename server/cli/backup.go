@@ -78,11 +78,11 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 		return err
 	}
 	archive, err := backup.MakeArchive(to, dir.Own)
-	if errors.Is(err, fs.ErrPermission) { // the medium may be root's
+	if errors.Is(err, fs.ErrPermission) { // the medium may be writable to root only
 		if err := back(); err != nil {
 			return err
 		}
-		if dir, err = openExisting(cfg); err != nil { // whose files are handed over now
+		if dir, err = openExisting(cfg); err != nil { // the files are then given to the owner of this one
 			return err
 		}
 		archive, err = backup.MakeArchive(to, dir.Own)
@@ -98,7 +98,8 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err != nil {
 		return full(err, to)
 	}
-	// The restore point is good without the note, which is for the doctor.
+	// Without the note, the restore point is still good; only the doctor needs the
+	// note.
 	if err := c.call(ctx, "PUT", "/upkeep/backup", map[string]any{"made": added.Made}, nil); err != nil {
 		fmt.Fprintln(a.Err, "attachd: warning: that this backup was made could not be noted:", err)
 	}
@@ -117,8 +118,8 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	return nil
 }
 
-// isServed says whether a server runs over a data directory. It has the database
-// open also where somebody has removed its file.
+// isServed reports whether a server is running with a data directory. It has the
+// database open even if the database's file was removed.
 func isServed(ctx context.Context, dataDir string) bool {
 	dir, err := datadir.Find(dataDir)
 	if err == nil {
@@ -127,7 +128,7 @@ func isServed(ctx context.Context, dataDir string) bool {
 	return err == nil
 }
 
-// badDatabase is what becomes of a backup of a database that has faults.
+// badDatabase returns the error of a backup whose database has faults.
 func badDatabase(added backup.Added, err error, dir *datadir.Dir) error {
 	if errors.Is(err, store.ErrDamaged) {
 		return command.Fault(fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue()))
@@ -138,7 +139,7 @@ func badDatabase(added backup.Added, err error, dir *datadir.Dir) error {
 	return nil
 }
 
-// full says what to do about a medium without room.
+// full adds to an error what to do about a medium without free space.
 func full(err error, to string) error {
 	if !errors.Is(err, blobs.ErrFull) && !durable.IsFull(err) {
 		return err
@@ -146,7 +147,7 @@ func full(err error, to string) error {
 	return fmt.Errorf("%w. The backup's medium has no room left. Run the command again with a lower --keep, or remove restore points by name: attachd backup remove %s POINT", err, to)
 }
 
-// removable says what to do about a damaged restore point.
+// removable adds to an error what to do about a damaged restore point.
 func removable(err error, to string) error {
 	if !errors.Is(err, backup.ErrDamagedPoint) {
 		return err
@@ -167,22 +168,23 @@ func (a *App) sayRemoved(pruned backup.Pruned) {
 		command.Count(pruned.Points, "restore point"), command.Count(pruned.Contents, "content"), command.Count(pruned.Bytes, "byte"))
 }
 
-// warnUnsynced warns of a medium that takes no syncs of folders.
+// warnUnsynced warns of a medium that cannot sync folders.
 func (a *App) warnUnsynced(archive *backup.Archive) {
 	if why := archive.Unsynced(); why != nil {
 		fmt.Fprintf(a.Err, "attachd: warning: the backup's medium cannot sync folders (%v): should it lose power or its connection within the next minutes, what was just written may be missing. `attachd backup verify` tells\n", why)
 	}
 }
 
-// installation asks the server whose backup it will be. One of an earlier
-// version does not say.
+// installation asks the server for the id of its installation. A server of an earlier
+// version has none.
 func installation(ctx context.Context, c *client) (uuid.UUID, error) {
 	var status upkeep.Status
 	err := c.call(ctx, "GET", "/upkeep/status", nil, &status)
 	return status.Installation, err
 }
 
-// pointOf is what a restore point has of the files beside the database.
+// pointOf returns the parts of a restore point other than the database and the
+// contents.
 func pointOf(dir *datadir.Dir) (backup.AddOptions, error) {
 	secret, unreadable := os.ReadFile(dir.Join(datadir.SecretFile))
 	format, err := os.ReadFile(dir.Join(datadir.FormatFile))
@@ -210,17 +212,17 @@ func (a *App) addPoint(ctx context.Context, archive *backup.Archive, c *client, 
 	return added, nil
 }
 
-// source is a server that a restore point is made of.
+// source is a backup.Source that reads from a server.
 type source struct {
 	*client
-	end context.CancelCauseFunc // of what the snapshot's context stands for
+	end context.CancelCauseFunc // ends the snapshot's context
 }
 
-// errStopped is what a backup meets whose server does not stay.
+// errStopped is the error of a backup whose server stops meanwhile.
 var errStopped = errors.New("the server stopped. Run the command again: what was copied stays")
 
-// Snapshot implements backup.Source. The server keeps contents for as long as
-// its answer is read.
+// Snapshot implements backup.Source. The server keeps contents while its answer is
+// open.
 func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Context, release func(), err error) {
 	response, err := s.send(ctx, "POST", "/upkeep/snapshot", nil)
 	if err != nil {
@@ -234,15 +236,16 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 	}
 	held, s.end = context.WithCancelCause(ctx)
 	go func() {
-		_, _ = response.Body.Read(make([]byte, 1)) // there is no more: it is the end that matters
+		_, _ = response.Body.Read(make([]byte, 1)) // there are no more bytes: this waits for the end of the answer
 		s.end(errStopped)
 	}()
-	// Nothing is read any more that could be lost.
+	// Closing the body loses nothing: all of it was read.
 	return held, func() { _ = response.Body.Close() }, nil
 }
 
-// copySnapshot copies a snapshot from an answer: Snapshot-Length bytes, or, where
-// the server had no room to find out its length, frames that begin with theirs.
+// copySnapshot copies a snapshot from an answer: Snapshot-Length bytes, or, where the
+// server had no room to determine the length first, frames that each begin with their
+// length.
 func copySnapshot(w io.Writer, response *http.Response) error {
 	body := &served{response.Body}
 	if response.Header.Get("Snapshot-Framed") == "" {
@@ -264,7 +267,7 @@ func copySnapshot(w io.Writer, response *http.Response) error {
 	}
 }
 
-// served is a body that ends only because the server does.
+// served is a reader of a body whose end means that the server stopped.
 type served struct{ io.Reader }
 
 func (s *served) Read(p []byte) (int, error) {
@@ -279,7 +282,7 @@ func (s *served) Read(p []byte) (int, error) {
 func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
 	response, err := s.send(ctx, "GET", "/upkeep/contents/"+ref.String(), nil)
 	if err != nil {
-		s.end(errStopped) // no matter when the other answer ends
+		s.end(errStopped) // even if the snapshot's answer has not ended yet
 		return nil, err
 	}
 	if response.StatusCode == http.StatusOK {
@@ -297,7 +300,7 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 	return nil, errors.Join(err, response.Body.Close())
 }
 
-// readRefusal reads why the server refused.
+// readRefusal returns the server's refusal as an error.
 func readRefusal(response *http.Response) error {
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
@@ -336,10 +339,10 @@ func (a *App) backupList() *cobra.Command {
 	})
 }
 
-// whose names the installation that a restore point is of.
+// whose formats the id of the installation to which a restore point belongs.
 func whose(id uuid.UUID) string {
 	if id == uuid.Nil {
-		return "-" // made by a version that had no ids
+		return "-" // made by a version without ids
 	}
 	return id.String()
 }
@@ -414,7 +417,7 @@ func (a *App) backupVerify() *cobra.Command {
 	return command.WithoutInstallation(cmd)
 }
 
-// Restore is the command that makes a data directory of a restore point.
+// Restore is the command that restores a restore point into a data directory.
 func (a *App) Restore() *cobra.Command {
 	var point string
 	var despiteDamage bool
@@ -444,7 +447,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		return err
 	}
 	archive, point, err := openPoint(from, name)
-	if errors.Is(err, fs.ErrPermission) { // the medium may be root's
+	if errors.Is(err, fs.ErrPermission) { // the medium may be readable to root only
 		if err := back(); err != nil {
 			return err
 		}
@@ -454,7 +457,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		return err
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	if format := archive.FormatOf(point); format != nil { // otherwise it is a fault like others
+	if format := archive.FormatOf(point); format != nil { // otherwise it is lost or damaged, and reported as a fault
 		if err := datadir.CheckFormat(filepath.Join(from, "points", point.Name), format); err != nil {
 			return err
 		}
@@ -471,7 +474,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return damaged(err)
 	}
-	if _, err := os.Stat(dir.Join(datadir.SecretFile)); errors.Is(err, fs.ErrNotExist) { // the backup has lost it
+	if _, err := os.Stat(dir.Join(datadir.SecretFile)); errors.Is(err, fs.ErrNotExist) { // the backup lacks it
 		if _, err := dir.SigningKeys(); err != nil {
 			return err
 		}
@@ -493,7 +496,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 	return nil
 }
 
-// openPoint opens an archive to restore a point of it.
+// openPoint opens an archive to restore one of its points.
 func openPoint(from, name string) (*backup.Archive, backup.Point, error) {
 	archive, err := backup.OpenArchive(from)
 	if err != nil {
@@ -504,13 +507,13 @@ func openPoint(from, name string) (*backup.Archive, backup.Point, error) {
 		return archive, point, nil
 	}
 	if point.Name != "" {
-		err = command.Fault(err) // there is one, and it is damaged
+		err = command.Fault(err) // the point exists, but is damaged
 	}
 	return nil, point, errors.Join(err, archive.Close())
 }
 
-// keepInstallation has what was restored from a point of an earlier version go
-// on as the installation whose backup it is.
+// keepInstallation gives what was restored from a point of an earlier version, which
+// has no id, the id of the archive's installation.
 func (a *App) keepInstallation(ctx context.Context, archive *backup.Archive, dir *datadir.Dir) (err error) {
 	whose, err := archive.Installation()
 	if err != nil || whose == uuid.Nil {
@@ -524,7 +527,7 @@ func (a *App) keepInstallation(ctx context.Context, archive *backup.Archive, dir
 	return upkeep.KeepInstallation(ctx, records, whose)
 }
 
-// damaged says what to do about a backup that is.
+// damaged adds to an error what to do about a damaged backup.
 func damaged(err error) error {
 	switch {
 	case errors.Is(err, backup.ErrBeyondHope):
@@ -546,7 +549,7 @@ func (a *App) restorePoint(ctx context.Context, archive *backup.Archive, point b
 	return restored, err
 }
 
-// sizes says how much a restore point holds.
+// sizes formats the size of a restore point.
 func sizes(attachments, contents, bytes int64) string {
 	return fmt.Sprintf("%s, %s, %s", command.Count(attachments, "attachment"), command.Count(contents, "content"), command.Count(bytes, "byte"))
 }
@@ -569,8 +572,7 @@ func refuseNested(backup, data string) error {
 	return nil
 }
 
-// real is an absolute path without symbolic links, also of what is not there
-// yet.
+// real returns an absolute path without symbolic links; the path need not exist yet.
 func real(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -584,7 +586,7 @@ func real(path string) (string, error) {
 	return filepath.Join(above, filepath.Base(path)), err
 }
 
-// within says whether a path is another, or below it.
+// within reports whether a path is another, or below it.
 func within(path, other string) bool {
 	to, err := filepath.Rel(other, path)
 	return err == nil && filepath.IsLocal(to)

@@ -1,8 +1,8 @@
 // Package cli has the commands for the server on this machine.
 //
-// Commands speak to the server's own API. While a server runs, they reach it
-// over the socket in its data directory; otherwise they open the files
-// themselves and start the same server for as long as the command takes.
+// Commands use the server's own API. While a server runs, they reach it over the socket
+// in its data directory; otherwise they open the files themselves and start the same
+// server for the duration of the command.
 package cli
 
 import (
@@ -22,7 +22,7 @@ import (
 	"attachd/server/webhooks"
 )
 
-// App is the command line with what it stands on.
+// App is the command line with its dependencies.
 type App struct {
 	command.Streams
 	open         func(config.Config) (daemon.Storage, error)
@@ -33,14 +33,14 @@ type App struct {
 	dataDir    string
 }
 
-// New makes an App; open opens the storage that a configuration names, and
-// openSnapshot a copy of its database, for reading, and openCopy one that may be
-// written.
+// New returns an App; open opens the storage of a configuration, openSnapshot a copy of
+// its database, read-only, and openCopy a copy that may be written.
 func New(open func(config.Config) (daemon.Storage, error), openSnapshot, openCopy backup.Open, streams command.Streams) *App {
 	return &App{open: open, openSnapshot: openSnapshot, openCopy: openCopy, Streams: streams}
 }
 
-// openStorage opens what cfg names and leaves a note for others of who has it.
+// openStorage opens the storage of cfg and leaves a note for others of which process
+// has it.
 func (a *App) openStorage(cfg config.Config, who string) (daemon.Held, error) {
 	storage, err := a.open(cfg)
 	if err != nil {
@@ -49,7 +49,7 @@ func (a *App) openStorage(cfg config.Config, who string) (daemon.Held, error) {
 	return daemon.Hold(storage, who)
 }
 
-// Root is the command that holds the others.
+// Root is the root command, which holds the others.
 func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "attachd",
@@ -81,8 +81,8 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	return root
 }
 
-// flagError says what is wrong with a flag, without the words of
-// package strconv.
+// flagError describes what is wrong with a flag, without the wording of package
+// strconv.
 func flagError(err error) string {
 	var value *strconv.NumError
 	if !errors.As(err, &value) {
@@ -95,7 +95,8 @@ func flagError(err error) string {
 	return strings.TrimSuffix(err.Error(), value.Error()) + takes
 }
 
-// config loads what is configured, and warns of variables that mean nothing.
+// config loads the configuration, and returns warnings about environment variables
+// without effect.
 func (a *App) config(flags map[string]string) (cfg config.Config, warnings []string, err error) {
 	if flags == nil {
 		flags = map[string]string{}
@@ -106,7 +107,7 @@ func (a *App) config(flags map[string]string) (cfg config.Config, warnings []str
 	return config.Load(a.configFile, os.Environ(), flags, checks...)
 }
 
-// checks are what the rest of the program knows of values.
+// checks validate values of the configuration by the rules of other packages.
 var checks = []config.Check{
 	{Key: "content.allowed", Of: func(cfg config.Config) error {
 		_, err := content.NewPolicy(cfg.Content.Allowed, cfg.Content.AllowExecutables)

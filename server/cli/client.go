@@ -20,12 +20,11 @@ import (
 	"attachd/server/datadir"
 )
 
-// client speaks to the server's API as the operator.
+// client is a client of the server's API that acts as the operator.
 type client struct{ http.Client }
 
-// reach gives a client of the running server, or, when none runs, of one
-// that it starts for as long as the command takes. The data directory is what
-// open makes of it.
+// reach returns a client of the running server, or, when none runs, of one that it
+// starts for the duration of the command. open opens the data directory.
 func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() error, err error) {
 	cfg, _, err := a.config(nil)
 	if err != nil {
@@ -43,7 +42,7 @@ func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() e
 	}
 	storage, err := a.openStorage(cfg, "an attachd command")
 	if err != nil {
-		// A server that is starting has the files before it answers.
+		// A server that is starting has the storage before it answers.
 		if c, done, none := running(ctx, dir); none == nil {
 			return c, done, nil
 		}
@@ -56,13 +55,13 @@ func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() e
 	return local.client(), func() error { return errors.Join(local.Close(), storage.Close()) }, nil
 }
 
-// running gives a client of the server that holds dir, if there is one.
+// running returns a client of the server that holds dir, if there is one.
 func running(ctx context.Context, dir *datadir.Dir) (c *client, done func() error, err error) {
 	conn, err := dir.Dial(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	// A server that stops would wait for it as for one whose request is to come.
+	// A stopping server would wait for a request on this connection.
 	if err := conn.Close(); err != nil {
 		return nil, nil, err
 	}
@@ -70,8 +69,8 @@ func running(ctx context.Context, dir *datadir.Dir) (c *client, done func() erro
 	return newClient(dial), func() error { return nil }, nil
 }
 
-// inMemory is a server that is reached through memory: the same HTTP as over
-// a network, without one.
+// inMemory is a server that is reached over connections in memory: the same HTTP as
+// over a network, without one.
 type inMemory struct {
 	http.Server
 	conns  chan net.Conn
@@ -79,9 +78,9 @@ type inMemory struct {
 	once   sync.Once
 }
 
-// serveQuietly serves the operator from memory. Of the log there are only the
-// errors: the command itself tells what it did, and what it refused, but not
-// what was behind a failure of the server.
+// serveQuietly serves the operator from memory. It logs errors only: the command itself
+// reports what it did and what was refused, but not the cause of a failure of the
+// server.
 func (a *App) serveQuietly(cfg config.Config, storage daemon.Storage) (*inMemory, error) {
 	log := slog.New(slog.NewTextHandler(a.Err, &slog.HandlerOptions{Level: slog.LevelError}))
 	srv, err := daemon.NewServer(cfg, storage, daemon.ServerOptions{Log: log, Version: version()})
@@ -93,11 +92,11 @@ func (a *App) serveQuietly(cfg config.Config, storage daemon.Storage) (*inMemory
 	return m, nil
 }
 
-// How long Close waits for handlers.
+// closingTime is how long Close waits for handlers.
 const closingTime = 5 * time.Second
 
-// Close ends the server once its handlers are through: what they record when the
-// answer is out belongs to it, and the storage is closed next.
+// Close ends the server once its handlers have returned: they may record something
+// after their answer, and the storage is closed next.
 func (m *inMemory) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closingTime)
 	defer cancel()
@@ -118,7 +117,7 @@ func (m *inMemory) client() *client {
 	})
 }
 
-// inMemoryListener is the side of inMemory that http.Server sees.
+// inMemoryListener is the net.Listener of an inMemory server.
 type inMemoryListener inMemory
 
 func (l *inMemoryListener) Accept() (net.Conn, error) {
@@ -141,7 +140,7 @@ func newClient(dial func(ctx context.Context, network, address string) (net.Conn
 	return &client{http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
 }
 
-// send sends body: JSON, unless it is an io.Reader.
+// send sends a request with a body: encoded as JSON, unless it is an io.Reader.
 func (c *client) send(ctx context.Context, method, path string, body any, headers ...string) (*http.Response, error) {
 	reader, isReader := body.(io.Reader)
 	if !isReader && body != nil {
@@ -161,7 +160,7 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 	response, err := c.Do(rq)
 	var inRequest *url.Error
 	if errors.As(err, &inRequest) {
-		err = inRequest.Err // the address in it is one of ours that means nothing to people
+		err = inRequest.Err // the URL in it is internal and means nothing to people
 	}
 	if errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the server ended the connection before it answered: %w", err)
@@ -169,8 +168,8 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 	return response, err
 }
 
-// call is send, and reads the answer into answer, if that is not nil. A
-// refusal is a *refusal, with the server's own sentence.
+// call is send, and decodes the answer into answer, if that is not nil. A refusal is
+// returned as a *refusal, with the server's own sentence.
 func (c *client) call(ctx context.Context, method, path string, body, answer any, headers ...string) error {
 	response, err := c.send(ctx, method, path, body, headers...)
 	if err != nil {
@@ -190,7 +189,7 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	return json.Unmarshal(raw, answer)
 }
 
-// refusal is what the server refused with, for people and for programs.
+// refusal is a refusal by the server, for people and for programs.
 type refusal struct{ says, code string }
 
 func (r *refusal) Error() string { return r.says }
@@ -211,7 +210,7 @@ func refused(status string, raw []byte) error {
 	return &refusal{detail, body.Code}
 }
 
-// codeOf is the code of what the server refused with; empty for other errors.
+// codeOf returns the code of the server's refusal; empty for other errors.
 func codeOf(err error) string {
 	var r *refusal
 	if errors.As(err, &r) {

@@ -61,7 +61,7 @@ func (a *App) Version() *cobra.Command {
 	})
 }
 
-// version is what the build knows of itself: a tag, or a commit.
+// version returns the version of the build: a tag, or a commit.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -20,8 +20,7 @@ import (
 
 const demoKeysFile = "demo-keys.json"
 
-// The world of the demo. The product's id is the one in the API's own
-// examples.
+// The objects of the demo. The product's id is the one in the API's own examples.
 const (
 	demoSpace   = "analytics"
 	demoProduct = "550e8400-e29b-41d4-a716-446655440000"
@@ -60,9 +59,9 @@ var demoUploads = []struct{ file, to, by, comment string }{
 	{"minutes.md", "/meetings/" + demoMeeting, demoEditor, ""},
 }
 
-// makeDemo fills a data directory that was empty, and says what a server with
-// this configuration leaves out. One that a demo has filled before stays as it
-// is; any other is not for a demo.
+// makeDemo fills an empty data directory, and returns what was left out because a
+// server with this configuration refuses it. A directory that a demo has filled before
+// stays unchanged; any other is refused.
 func (a *App) makeDemo(ctx context.Context, cfg config.Config, storage daemon.Storage, wasEmpty bool) (leftOut []string, err error) {
 	if _, err := os.Stat(storage.Dir.Join(demoKeysFile)); !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -113,8 +112,8 @@ func fillDemo(ctx context.Context, c *client, dir *datadir.Dir) (leftOut []strin
 	return leftOut, dir.WriteFile(demoKeysFile, append(raw, '\n'))
 }
 
-// readDemoKeys gives the keys of the demo's users by role: none once their
-// file was deleted. The operator is the first superadmin.
+// readDemoKeys returns the keys of the demo's users by role: none after their file was
+// deleted. The operator is the first superadmin.
 func readDemoKeys(dir *datadir.Dir) (map[string]string, error) {
 	raw, err := os.ReadFile(dir.Join(demoKeysFile))
 	if errors.Is(err, fs.ErrNotExist) {

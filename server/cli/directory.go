@@ -18,17 +18,17 @@ import (
 	"attachd/server/token"
 )
 
-// order is what a command has the server do.
+// order is the part of a command that sends requests to the server.
 type order func(ctx context.Context, c *client, args []string) error
 
-// withServer makes a command of what speaks to the server of a data directory
-// that is there: a mistyped one is not made to look into it.
+// withServer makes a command of run, with a client of the server of an existing data
+// directory: a mistyped one is not created.
 func (a *App) withServer(run order) func(*cobra.Command, []string) error {
 	return a.with(openExisting, run)
 }
 
-// withNewServer is withServer for what may be the first that is done to a data
-// directory, which is made.
+// withNewServer is withServer for commands that may be the first for a data directory,
+// which is created if missing.
 func (a *App) withNewServer(run order) func(*cobra.Command, []string) error {
 	return a.with(OpenDir, run)
 }
@@ -48,7 +48,7 @@ func (a *App) with(open openDir, run order) func(*cobra.Command, []string) error
 	}
 }
 
-// The user and the key as the API answers them.
+// A user and a key as the API answers them.
 type (
 	user struct {
 		ID           uuid.UUID `json:"id"`
@@ -59,7 +59,7 @@ type (
 		ID         uuid.UUID `json:"id"`
 		Name       string    `json:"name"`
 		KeyPrefix  string    `json:"key_prefix"`
-		FullKey    string    `json:"full_key,omitempty"` // of a key that was just made
+		FullKey    string    `json:"full_key,omitempty"` // of a new key only
 		CreatedAt  string    `json:"created_at"`
 		ExpiresAt  *string   `json:"expires_at"`
 		LastUsedAt *string   `json:"last_used_at"`
@@ -107,8 +107,8 @@ func (a *App) userAdd() *cobra.Command {
 	return cmd
 }
 
-// unknownUser refuses the id of a user who is there already: adding them would
-// change their name and rights.
+// unknownUser refuses the id of an existing user: adding them again would change their
+// name and rights.
 func unknownUser(ctx context.Context, c *client, id uuid.UUID) error {
 	var known user
 	err := c.call(ctx, "GET", "/directory/users/"+id.String(), nil, &known)
@@ -166,7 +166,8 @@ func (a *App) Key() *cobra.Command {
 	return command.Group("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
 }
 
-// The most days that a key may live, if it does not live until it is revoked.
+// longestKey is the maximum lifetime of a key in days, unless it lives until it is
+// revoked.
 const longestKey = 36500
 
 func (a *App) keyCreate() *cobra.Command {
@@ -288,7 +289,7 @@ whole key, for whoever finds one that leaked. USER need not be known.`,
 	}
 }
 
-// ownersOf gives the user who is named, if one is, or all.
+// ownersOf returns the named user, if one is named, or all.
 func ownersOf(ctx context.Context, c *client, named []string) (users []user, err error) {
 	if len(named) == 0 {
 		err = c.call(ctx, "GET", "/directory/users", nil, &users)
@@ -298,8 +299,8 @@ func ownersOf(ctx context.Context, c *client, named []string) (users []user, err
 	return []user{u}, err
 }
 
-// is says whether a key is meant by its id, by the beginning that is shown of
-// it, or by the whole of it.
+// is reports whether which identifies the key: by its id, by its displayed prefix, or
+// as the whole key.
 func (k key) is(which string) bool {
 	if id, isID := parseID(which); isID {
 		return k.ID == id
@@ -332,7 +333,7 @@ func (a *App) keyRotateSigning() *cobra.Command {
 	return cmd
 }
 
-// findUser gives the user with this id or full name, if only one has it.
+// findUser returns the user with this id or full name; a name must be unique.
 func findUser(ctx context.Context, c *client, who string) (user, error) {
 	if id, isID := parseID(who); isID {
 		var u user
@@ -352,8 +353,8 @@ func findUser(ctx context.Context, c *client, who string) (user, error) {
 	return user{}, fmt.Errorf("%d users are called %q; say which by id", len(users), who)
 }
 
-// parseID reads a UUID in its usual form only, as the server does; the one of
-// all zeros names nothing.
+// parseID parses a UUID in its usual form only, as the server does; the nil UUID is
+// refused, since it names nothing.
 func parseID(s string) (uuid.UUID, bool) {
 	id, err := uuid.Parse(s)
 	return id, err == nil && len(s) == 36 && id != uuid.Nil
@@ -372,7 +373,7 @@ func (a *App) directoryImport() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from := a.In
 			if args[0] != "-" {
-				f, err := os.Open(args[0]) // while root is root: it may be its own
+				f, err := os.Open(args[0]) // before root's rights are given up: the file may be root's own
 				if err != nil {
 					return err
 				}
@@ -394,7 +395,7 @@ func (a *App) importFrom(ctx context.Context, c *client, from io.Reader) error {
 	if err := c.call(ctx, "POST", "/directory/import", from, &answer); err != nil {
 		return err
 	}
-	kinds, err := json.Marshal(answer.Kinds) // in order of their names
+	kinds, err := json.Marshal(answer.Kinds) // sorted by name
 	if err != nil {
 		return err
 	}
@@ -402,7 +403,7 @@ func (a *App) importFrom(ctx context.Context, c *client, from io.Reader) error {
 	return nil
 }
 
-// printLines prints JSON, a line for each thing.
+// printLines prints JSON, one line for each element.
 func printLines[T any](w io.Writer, things []T) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)

@@ -19,7 +19,7 @@ import (
 	"attachd/server/upkeep"
 )
 
-// Doctor is the command that looks at the installation.
+// Doctor is the command that examines the installation.
 func (a *App) Doctor() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -82,7 +82,7 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 	return doctor.Examine(ctx, c)
 }
 
-// built is when the commit was made that the program is of.
+// built returns the time of the commit from which the program was built.
 func built() (at time.Time) {
 	info, _ := debug.ReadBuildInfo()
 	if info == nil {
@@ -90,7 +90,7 @@ func built() (at time.Time) {
 	}
 	for _, setting := range info.Settings {
 		if setting.Key == "vcs.time" {
-			at, _ = time.Parse(time.RFC3339, setting.Value) // what is no time is not known
+			at, _ = time.Parse(time.RFC3339, setting.Value) // unknown if it cannot be parsed
 		}
 	}
 	return at

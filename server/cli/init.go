@@ -11,8 +11,8 @@ import (
 	"attachd/server/datadir"
 )
 
-// Init is the command that prepares a data directory for servers that are told
-// to want one.
+// Init is the command that prepares a data directory for a server with
+// require_existing.
 func (a *App) Init() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
@@ -37,13 +37,13 @@ func (a *App) Init() *cobra.Command {
 	}
 }
 
-// openDir opens the data directory of a configuration.
+// openDir is a function that opens the data directory of a configuration.
 type openDir func(config.Config) (*datadir.Dir, error)
 
 func openExisting(cfg config.Config) (*datadir.Dir, error) { return datadir.OpenExisting(cfg.DataDir) }
 
-// OpenDir opens the data directory of a configuration, which makes it unless
-// it is to be there.
+// OpenDir opens the data directory of a configuration, and creates it unless the
+// configuration requires it to exist.
 func OpenDir(cfg config.Config) (*datadir.Dir, error) {
 	if !cfg.RequireExisting {
 		return datadir.Open(cfg.DataDir)

@@ -13,10 +13,10 @@ import (
 	"attachd/server/datadir"
 )
 
-// becomeOwner has root act as the owner of a data directory from now on, until
-// back: whoever runs the service can put links into its folders, and root would
-// follow them to where the owner may not go. It does nothing for others than
-// root, and where the owner does not come as far as the directory.
+// becomeOwner has root act as the owner of a data directory until back is called: the
+// user who runs the service can put links into its folders, and root would follow them
+// to where the owner has no access. It does nothing for users other than root, and
+// where the owner cannot reach the directory.
 func becomeOwner(path string) (back func() error, err error) {
 	stay := func() error { return nil }
 	if os.Geteuid() != 0 {
@@ -41,7 +41,7 @@ func becomeOwner(path string) (back func() error, err error) {
 	if err == nil {
 		_, err = os.ReadDir(path)
 	}
-	if errors.Is(err, fs.ErrPermission) { // a container may have taken the right from root
+	if errors.Is(err, fs.ErrPermission) { // root in a container may lack the right
 		return stay, back()
 	}
 	if err != nil {
@@ -60,8 +60,8 @@ func become(uid, gid int) error {
 	return syscall.Seteuid(uid)
 }
 
-// groupsOf are the groups of a user, as far as they are known: a secret may be
-// open to one of them.
+// groupsOf returns the groups of a user, as far as they are known: a secret may be
+// readable to one of them.
 func groupsOf(uid, gid int) []int {
 	groups := []int{gid}
 	u, err := osuser.LookupId(strconv.Itoa(uid))

@@ -1,4 +1,4 @@
 package cli
 
-// becomeOwner does nothing: on Windows, rights come from the folder.
+// becomeOwner does nothing: on Windows, files inherit their rights from the folder.
 func becomeOwner(string) (back func() error, err error) { return func() error { return nil }, nil }

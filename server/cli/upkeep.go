@@ -17,7 +17,7 @@ import (
 	"attachd/store"
 )
 
-// Check is the command that looks for faults.
+// Check is the command that checks for faults.
 func (a *App) Check() *cobra.Command {
 	var deep, asJSON bool
 	cmd := &cobra.Command{
@@ -37,7 +37,7 @@ func (a *App) Check() *cobra.Command {
 	})
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		err := check(cmd, args)
-		var damaged *store.DamagedError // too much so to be opened
+		var damaged *store.DamagedError // too damaged to be opened
 		if !errors.As(err, &damaged) {
 			return err
 		}
@@ -55,8 +55,8 @@ func (a *App) Check() *cobra.Command {
 	return cmd
 }
 
-// exitFor gives the exit code of a report, and says what to do about a database
-// that has faults.
+// exitFor returns the error, with its exit code, for a report, and says what to do
+// about a database that has faults.
 func (a *App) exitFor(report upkeep.Report) error {
 	if len(report.Faults) == 0 {
 		return nil
@@ -149,7 +149,7 @@ func (a *App) GC() *cobra.Command {
 	return cmd
 }
 
-// Compact is the command that makes the database anew.
+// Compact is the command that rewrites the database without its free pages.
 func (a *App) Compact() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -172,8 +172,7 @@ func (a *App) Compact() *cobra.Command {
 	return cmd
 }
 
-// work has the server do something long, shows a person how far it is, and
-// reads the report.
+// work has the server do long work, shows its progress, and decodes the report.
 func (a *App) work(ctx context.Context, c *client, path string, order, report any) error {
 	response, err := c.send(ctx, "POST", path, order)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"attachd/server/ops"
 )
 
-// Webhooks is the group of commands about telling others what happened.
+// Webhooks is the group of commands about webhooks.
 func (a *App) Webhooks() *cobra.Command {
 	return command.Group("webhooks", "webhook delivery: status, test event, dead letters", a.webhooksStatus(), a.webhooksRedeliver(), a.webhooksPing())
 }

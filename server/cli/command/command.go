@@ -1,5 +1,5 @@
-// Package command is what all commands are made of: standard streams, arguments,
-// exit codes, tables and a line of progress.
+// Package command has what all commands share: standard streams, arguments, exit codes,
+// tables and a progress line.
 package command
 
 import (
@@ -26,7 +26,7 @@ const (
 	exitFault  = 3 // a check found something
 )
 
-// exit is an error that asks for an exit code of its own.
+// exit is an error with an exit code.
 type exit struct {
 	code int
 	err  error
@@ -35,16 +35,15 @@ type exit struct {
 func (e *exit) Error() string { return e.err.Error() }
 func (e *exit) Unwrap() error { return e.err }
 
-// Fault makes an error of what a check found.
+// Fault returns an error for what a check found, with its exit code.
 func Fault(err error) error { return &exit{exitFault, err} }
 
-// Usage makes an error of what is wrong with a command.
+// Usage returns an error about the usage of a command, with its exit code.
 func Usage(format string, args ...any) error {
 	return &exit{exitUsage, fmt.Errorf(format, args...)}
 }
 
-// Report tells a person what went wrong, if anything did, and gives the exit
-// code.
+// Report prints what went wrong, if anything did, and returns the exit code.
 func Report(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
@@ -66,8 +65,8 @@ const (
 	OnFiles        = "files"
 )
 
-// WithoutInstallation keeps the flags that say which installation is meant out of
-// the help of a command that needs none.
+// WithoutInstallation hides the flags that select an installation in the help of a
+// command that needs none.
 func WithoutInstallation(cmd *cobra.Command) *cobra.Command {
 	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		for _, name := range []string{"config", "data-dir"} {
@@ -110,7 +109,7 @@ func subcommands(cmd *cobra.Command) string {
 	return strings.Join(names, ", ")
 }
 
-// Exactly wants these arguments, by name.
+// Exactly requires these arguments; names are for the error.
 func Exactly(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == len(names) {
@@ -123,7 +122,7 @@ func Exactly(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// AtMostOne takes one argument or none.
+// AtMostOne accepts one argument or none.
 func AtMostOne(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
@@ -133,7 +132,7 @@ func AtMostOne(name string) cobra.PositionalArgs {
 	}
 }
 
-// AtLeastOne wants one or more arguments of a kind.
+// AtLeastOne requires one or more arguments of a kind.
 func AtLeastOne(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -143,7 +142,7 @@ func AtLeastOne(name string) cobra.PositionalArgs {
 	}
 }
 
-// Table prints rows in columns. The first has their names.
+// Table prints rows in columns. The first row has the columns' names.
 func (s Streams) Table(rows [][]string) error {
 	w := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
@@ -152,7 +151,7 @@ func (s Streams) Table(rows [][]string) error {
 	return w.Flush()
 }
 
-// Count is a number of things in words.
+// Count formats a number of things in words.
 func Count(n int64, thing string) string {
 	switch n {
 	case 0:

@@ -16,40 +16,39 @@ import (
 )
 
 const (
-	// drawEvery is how often the line is written at most.
+	// drawEvery is the minimum interval between updates of the line.
 	drawEvery = 100 * time.Millisecond
-	// speedOver is the time over which the speed is an average.
+	// speedOver is the time over which the speed is averaged.
 	speedOver = 10 * time.Second
-	// speedAfter is how long something must have gone on before its speed is shown.
+	// speedAfter is how long the work must have lasted before its speed is shown.
 	speedAfter = time.Second / 2
-	// longestName is how many columns of a terminal a file's name takes at most.
+	// longestName is the maximum width of a file's name, in columns.
 	longestName = 40
 	// longestLeft is the longest time left that is shown.
 	longestLeft = 99 * time.Hour
 	clearLine   = "\r\x1b[K"
 )
 
-// ProgressLine is a line of the terminal, if standard error is one, that shows
-// how far something is. Other lines are written by way of Say. It may be used by
-// many goroutines.
+// ProgressLine is a line on the terminal, if standard error is one, that shows
+// progress. Other lines are printed through Say. It may be used by many goroutines.
 type ProgressLine struct {
 	terminal *os.File // nil if there is none
 
 	mu      sync.Mutex
-	names   []string // of the files that move, in their order; nil if they are not named
-	ended   []bool   // those of which no more moves
+	names   []string // names of the files being transferred, in order; nil to show none
+	ended   []bool   // whether the transfer of each has ended
 	done    upkeep.Progress
 	drawn   time.Time
 	samples []sample
 }
 
-// sample is how far something was at a time.
+// sample is the progress at a time.
 type sample struct {
 	at time.Time
 	upkeep.Progress
 }
 
-// NewProgressLine makes a line that shows nothing where standard error is no
+// NewProgressLine returns a line that shows nothing where standard error is no
 // terminal.
 func (s Streams) NewProgressLine() *ProgressLine {
 	f, ok := s.Err.(*os.File)
@@ -59,28 +58,28 @@ func (s Streams) NewProgressLine() *ProgressLine {
 	return &ProgressLine{terminal: f}
 }
 
-// Expect adds bytes to those that are to move.
+// Expect adds bytes to the total that is to be transferred.
 func (l *ProgressLine) Expect(bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.done.AllBytes += bytes
 }
 
-// ExpectFiles names the files that are to move.
+// ExpectFiles sets the names of the files that are to be transferred.
 func (l *ProgressLine) ExpectFiles(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.names, l.ended = names, make([]bool, len(names))
 }
 
-// End says of a file that no more of it moves.
+// End marks the transfer of a file as ended.
 func (l *ProgressLine) End(i int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended[i] = true
 }
 
-// Moved counts bytes of files; a negative number takes some back.
+// Moved adds transferred bytes; a negative number subtracts some.
 func (l *ProgressLine) Moved(bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +95,7 @@ func (l *ProgressLine) Contents(done upkeep.Progress) {
 	l.draw()
 }
 
-// Say clears the line, and lets others write.
+// Say clears the line, and calls write to print others.
 func (l *ProgressLine) Say(write func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,7 +122,7 @@ func (l *ProgressLine) draw() {
 	fmt.Fprint(l.terminal, clearLine, text)
 }
 
-// sample notes how far it is, and forgets what is too old for the speed.
+// sample records the progress, and drops samples that are too old for the speed.
 func (l *ProgressLine) sample(now time.Time) {
 	for len(l.samples) > 1 && now.Sub(l.samples[1].at) >= speedOver {
 		l.samples = l.samples[1:]
@@ -131,8 +130,7 @@ func (l *ProgressLine) sample(now time.Time) {
 	l.samples = append(l.samples, sample{now, l.done})
 }
 
-// text says which file it is, how far all is, how fast it goes, and how long it
-// takes yet.
+// text formats the file's name, the progress, the speed, and the time left.
 func (l *ProgressLine) text(now time.Time) string {
 	text := l.file()
 	if l.done.AllBytes > 0 {
@@ -151,7 +149,7 @@ func (l *ProgressLine) text(now time.Time) string {
 	if moved := l.done.Bytes - since.Bytes; moved > 0 {
 		text += ", " + megabytes(int64(float64(moved)/took.Seconds())) + "/s"
 	}
-	// Many small files take longer than their bytes.
+	// With many small files, their number decides rather than their bytes.
 	left := max(timeLeft(l.done.Bytes-since.Bytes, l.done.AllBytes-l.done.Bytes, took),
 		timeLeft(l.done.Contents-since.Contents, l.done.AllContents-l.done.Contents, took))
 	if left >= time.Second/2 {
@@ -160,8 +158,8 @@ func (l *ProgressLine) text(now time.Time) string {
 	return text
 }
 
-// file names the first of the files that still move, which holds up the rest, and
-// says which of them it is.
+// file returns the name and number of the first file whose transfer has not ended, for
+// which the rest may wait.
 func (l *ProgressLine) file() string {
 	i := slices.Index(l.ended, false)
 	if i < 0 {
@@ -174,8 +172,8 @@ func (l *ProgressLine) file() string {
 	return name + ": "
 }
 
-// timeLeft is how long the rest takes if it goes on as it did; 0 is not known, or
-// nothing.
+// timeLeft returns how long the rest takes at the speed so far; 0 when unknown or
+// nothing is left.
 func timeLeft(moved, rest int64, took time.Duration) time.Duration {
 	if moved <= 0 || rest <= 0 {
 		return 0
@@ -190,7 +188,7 @@ func megabytes(n int64) string {
 	return fmt.Sprintf("%d MB", n>>20)
 }
 
-// shorten cuts a text to a number of columns of a terminal.
+// shorten truncates a text to a number of columns of a terminal.
 func shorten(text string, columns int) string {
 	used, cut := 0, 0
 	for i, r := range text {

@@ -60,7 +60,7 @@ func Ls(s command.Streams) *cobra.Command {
 	return cmd
 }
 
-// places lists those of a space, or of all.
+// places lists the places of a space, or of all spaces.
 func (n *clientFlags) places(ctx context.Context, c *remote.Client, slug string) error {
 	rows := [][]string{{"PLACE", "SPACE", "NAME"}}
 	err := c.Parents(ctx, slug, "", func(p remote.Parent) error {
@@ -91,7 +91,7 @@ func Rm(s command.Streams) *cobra.Command {
 	}, func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error {
 		for _, typed := range args {
 			if _, err := c.ParseAddress(typed); err != nil {
-				return command.Usage("%v", err) // before anything is deleted
+				return command.Usage("%v", err) // report usage errors before anything is deleted
 			}
 		}
 		failures := 0
@@ -126,7 +126,7 @@ func Rm(s command.Streams) *cobra.Command {
 	})
 }
 
-// Link is the command that makes a URL for whoever has no key.
+// Link is the command that makes a URL for people without a key.
 func Link(s command.Streams) *cobra.Command {
 	var expiresIn time.Duration
 	var inline bool

@@ -1,5 +1,5 @@
-// Package files has the commands for the files of any server, which call it over
-// the network with an API key.
+// Package files has the commands for the files of any server, which they call over the
+// network with an API key.
 package files
 
 import (
@@ -19,7 +19,7 @@ import (
 	"attachd/server/remote"
 )
 
-// about is what the commands for files have in common.
+// about is the part of the help that the commands for files share.
 const about = `
 The server is named by --server or ATTACHD_SERVER. The API key comes from the
 file that --key-file names or from ATTACHD_KEY.
@@ -33,7 +33,7 @@ one there has that name, or the download path that the server gave, as in
 The exit code is 0 when everything was done, 1 when something failed, 2 when
 the command was wrong.`
 
-// clientFlags are the flags of the commands for files, with what they print to.
+// clientFlags are the flags of the commands for files, with their output streams.
 type clientFlags struct {
 	command.Streams
 	server   string
@@ -43,7 +43,7 @@ type clientFlags struct {
 	line     *command.ProgressLine
 }
 
-// forFiles makes a command that calls a server over the network.
+// forFiles completes a command that calls a server over the network.
 func forFiles(s command.Streams, cmd *cobra.Command, run func(ctx context.Context, n *clientFlags, c *remote.Client, args []string) error) *cobra.Command {
 	n := &clientFlags{Streams: s}
 	cmd.Long = cmd.Short + ".\n" + about
@@ -96,7 +96,7 @@ func (n *clientFlags) retrying(why error, in time.Duration) {
 	})
 }
 
-// print writes a line: of JSON, or the text.
+// print prints a line: as JSON, or the text.
 func (n *clientFlags) print(text string, asJSON any) (err error) {
 	n.line.Say(func() {
 		if !n.asJSON {
@@ -104,18 +104,18 @@ func (n *clientFlags) print(text string, asJSON any) (err error) {
 			return
 		}
 		encoder := json.NewEncoder(n.Out)
-		encoder.SetEscapeHTML(false) // an & in a URL stays one
+		encoder.SetEscapeHTML(false) // keep the & of URLs readable
 		err = encoder.Encode(asJSON)
 	})
 	return err
 }
 
-// failed prints why one of several things failed.
+// failed reports why one of several operations failed.
 func (n *clientFlags) failed(what string, why error) {
 	n.line.Say(func() { fmt.Fprintf(n.Err, "attachd: %s: %v\n", what, why) })
 }
 
-// failure is why something failed, for machines.
+// failure is the error of an operation, as JSON.
 type failure struct {
 	Detail    string `json:"detail"`
 	Code      string `json:"code,omitempty"`       // the server's
@@ -131,7 +131,7 @@ func failureOf(err error) *failure {
 	return f
 }
 
-// withoutPath is an error about a file that is named anyway.
+// withoutPath returns a path error without its path, which is printed anyway.
 func withoutPath(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {

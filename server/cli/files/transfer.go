@@ -17,8 +17,8 @@ import (
 	"attachd/server/remote"
 )
 
-// parallelUploads is how many files are sent at once. More would not be faster over
-// most networks, and the slots of a server are few.
+// parallelUploads is how many files are uploaded at once. More would not be faster over
+// most networks, and a server has few slots for uploads.
 const parallelUploads = 4
 
 // Put is the command that uploads files.
@@ -63,8 +63,8 @@ func Put(s command.Streams) *cobra.Command {
 	return cmd
 }
 
-// differ refuses two files of one name: nobody could tell them apart in the
-// place, and not whether one was uploaded whose answer was lost.
+// differ refuses two files with the same name: they could not be told apart in their
+// place, nor could it be determined which was uploaded when an answer is lost.
 func differ(files []string) error {
 	seen := map[string]string{}
 	for _, file := range files {
@@ -132,7 +132,7 @@ func (n *clientFlags) put(ctx context.Context, uploads *remote.Uploads, place re
 	return someFailed(failures, len(files), "file", "uploaded")
 }
 
-// nameFor is the name that a file gets.
+// nameFor returns the name under which a file is uploaded.
 func nameFor(file, given string) string {
 	switch {
 	case given != "":
@@ -143,14 +143,14 @@ func nameFor(file, given string) string {
 	return filepath.Base(file)
 }
 
-// upload sends a file. What is none, standard input or a pipe, is written to a temporary one first: an upload begins with
-// the length and the hash, and may have to be sent again.
+// upload uploads a file. Standard input or a pipe is written to a temporary file first:
+// an upload begins with the length and the hash, and may have to be repeated.
 func (n *clientFlags) upload(ctx context.Context, uploads *remote.Uploads, file, name string) (made remote.Attachment, err error) {
 	from := n.In
 	if file != "-" {
 		info, err := os.Stat(file)
 		if err != nil || info.Mode().IsRegular() || info.IsDir() {
-			return uploads.Upload(ctx, file, name, n.line.Moved) // which says what is wrong, if anything is
+			return uploads.Upload(ctx, file, name, n.line.Moved) // it reports what is wrong with the file
 		}
 		pipe, err := os.Open(file)
 		if err != nil {
@@ -216,7 +216,7 @@ func Get(s command.Streams) *cobra.Command {
 	return cmd
 }
 
-// saveAs gives the path for a file of this name.
+// saveAs returns the path at which to save a file of this name.
 func saveAs(output, name string) (string, error) {
 	if output != "" {
 		if info, err := os.Stat(output); err != nil || !info.IsDir() {
@@ -229,7 +229,7 @@ func saveAs(output, name string) (string, error) {
 	return filepath.Join(output, name), nil
 }
 
-// vacant refuses to write over what is there.
+// vacant refuses to overwrite an existing file.
 func vacant(path string, force bool) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -245,7 +245,7 @@ func vacant(path string, force bool) error {
 	return nil
 }
 
-// attachment gives the address that people typed.
+// attachment parses the address that a person typed.
 func (n *clientFlags) attachment(ctx context.Context, c *remote.Client, typed string) (remote.Address, error) {
 	address, err := c.ParseAddress(typed)
 	if err != nil {
@@ -254,8 +254,8 @@ func (n *clientFlags) attachment(ctx context.Context, c *remote.Client, typed st
 	return c.Find(ctx, address)
 }
 
-// someFailed is the error of a command that did a thing many times. Why each
-// failed has been printed.
+// someFailed is the error of a command of whose operations some failed. The reason for
+// each has been printed.
 func someFailed(failed, all int, thing, done string) error {
 	if failed == 0 {
 		return nil
