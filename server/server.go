@@ -86,7 +86,7 @@ type Config struct {
 	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
 
 	URLTTL        time.Duration // how long a download URL is valid by default
-	DownloadByURL bool          // downloads of products answer with a URL document when the caller asks for neither
+	DownloadByURL bool          // downloads of products answer with a URL document unless the Accept header prefers the file
 	VerifyReads   bool
 
 	AuditDownloads bool

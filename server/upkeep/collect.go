@@ -20,8 +20,8 @@ var ErrDoubt = errors.New("the metadata has faults: nothing is removed until the
 // ErrMany means that a large share would have been removed at once, and nothing was.
 var ErrMany = errors.New("nothing refers to many of the contents: see that this is the right database, then run `attachd gc`")
 
-// ErrCopy means that the database is one that was put back, and nobody has run
-// `attachd gc` since: what nothing refers to may be what came after it.
+// ErrCopy means that the database is a restored snapshot, and that `attachd gc` was not
+// run since: contents that nothing refers to may be later than the snapshot.
 var ErrCopy = errors.New("the database is a snapshot that was put back: contents that came after it stay until `attachd gc` is run")
 
 // copyNote is the name of the note in a snapshot that marks it as one: the time at
