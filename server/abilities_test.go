@@ -12,14 +12,13 @@ import (
 	"attachd/store"
 )
 
-// plainStore and plainBlobs are backends that keep the promises of every backend
-// and have no ability beyond them.
+// plainStore and plainBlobs are backends without optional features.
 type (
 	plainStore struct{ store.Store }
 	plainBlobs struct{ blobs.Store }
 )
 
-// plain gives a server backends without optional abilities.
+// plain gives a server backends without optional features.
 func plain(c *server.Config) {
 	c.Store, c.Blobs = plainStore{c.Store}, plainBlobs{c.Blobs}
 	c.Abilities = server.AbilitiesOf(c.Store, c.Blobs)
@@ -56,7 +55,7 @@ func TestFilesComeAndGoOnAnyBackends(t *testing.T) {
 	w.play(t, []step{
 		{as: "viewer", do: "GET {S.at}", want: 200, is: "small"},
 		{as: "viewer", do: "GET {L.at}", want: 200, is: large},
-		{as: "viewer", do: "GET {L.at}", want: 200, is: large}, // hashed anew: nobody can tell whether it was touched
+		{as: "viewer", do: "GET {L.at}", want: 200, is: large}, // hashed again: whether it was changed cannot be determined
 		{as: "viewer", do: "GET {L.at}", send: header{"Range": "bytes=6-10"}, want: 206, is: "large"},
 		{as: "viewer", do: "GET {product}/attachments", want: 200, check: func(t *testing.T, a answer) {
 			if list := a.list(t); len(list) != 2 {
@@ -120,7 +119,7 @@ func TestUpkeepWorksOnAnyBackends(t *testing.T) {
 	})
 }
 
-// Damage is found and told where it cannot be remembered.
+// Damage is found and reported where it cannot be remembered.
 func TestDamageIsToldOnAnyBackends(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet, plain, filesAtOnce, withScrub)

@@ -20,7 +20,7 @@ import (
 	"attachd/server"
 )
 
-// kinds are the three that attachments belong to, with their routes.
+// kinds are the three kinds of parents, with their routes.
 var kinds = []struct {
 	name   string
 	parent string // in space a
@@ -74,7 +74,7 @@ func TestAFileIsUploadedListedDownloadedAndDeleted(t *testing.T) {
 	eventually(t, "the contents to go", func() bool { return w.storedContents() == 0 })
 }
 
-// checkIdentity looks at the members that no test can foretell.
+// checkIdentity checks the members that no test can predict.
 func checkIdentity(t *testing.T, object map[string]any) {
 	t.Helper()
 	id, err := uuid.Parse(object["id"].(string))
@@ -146,8 +146,8 @@ func TestAListIsPaged(t *testing.T) {
 	}
 }
 
-// pages follows a list from page to page by its Link headers and gives a
-// member of each object.
+// pages follows a list from page to page by its Link headers and returns a member of
+// each object.
 func (w *world) pages(t *testing.T, as, path, member string) (pages [][]string) {
 	t.Helper()
 	for path != "" {
@@ -161,7 +161,7 @@ func (w *world) pages(t *testing.T, as, path, member string) (pages [][]string) 
 	return pages
 }
 
-// nextOf is the path of the page after one; empty behind the last.
+// nextOf returns the path of the next page; empty after the last.
 func nextOf(t *testing.T, a answer) string {
 	t.Helper()
 	link := a.header.Get("Link")
@@ -326,7 +326,7 @@ func TestTheSameBytesOfTwoUsersAreTwoAttachments(t *testing.T) {
 	if n := w.storedContents(); n != 1 {
 		t.Errorf("%d contents are stored, want one", n)
 	}
-	// Nothing tells the second that the first was there.
+	// Nothing reveals to the second that the first was there.
 	if a, b := headerNames(first.header), headerNames(second.header); !slices.Equal(a, b) {
 		t.Errorf("the headers differ: %q, %q", a, b)
 	}
@@ -345,9 +345,9 @@ func TestTheSameBytesOfTwoUsersAreTwoAttachments(t *testing.T) {
 	eventually(t, "the content to go with its last attachment", func() bool { return w.storedContents() == 0 })
 }
 
-// The time that an upload takes does not tell whether somebody else's content
-// is there already: it is written and hashed like any other. Both are made in
-// turns, so that what else the machine does falls on both.
+// The duration of an upload does not reveal whether another user's content is there
+// already: it is written and hashed like any other. The two kinds alternate, so that
+// other load on the machine affects both.
 // CVE-2026-52812
 func TestAnUploadTakesAsLongWhetherTheContentIsThereOrNot(t *testing.T) {
 	t.Parallel()
@@ -502,7 +502,7 @@ func TestALongListIsCompressedWhereTheClientTakesThat(t *testing.T) {
 	w.do(t, step{as: "viewer", do: "GET {product}/attachments?limit=2", send: header{"Accept-Encoding": "gzip"}, want: 200, header: header{"Content-Encoding": ""}})
 }
 
-// Who names the file that is meant deletes no other.
+// A deletion with If-Match of one file deletes no other.
 func TestADeletionHeedsItsCondition(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

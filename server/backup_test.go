@@ -27,7 +27,7 @@ import (
 	"attachd/store/bolt"
 )
 
-// operator is a way in for commands.
+// operator serves the API for commands and returns its URL.
 func (w *world) operator(t *testing.T) (url string) {
 	t.Helper()
 	commands := httptest.NewServer(w.server.Operator())
@@ -70,8 +70,8 @@ func TestASnapshotIsTheMetadataAsItWas(t *testing.T) {
 	eventually(t, "the copy that was sent is removed", func() bool { return len(w.temporaryFiles()) == 0 })
 }
 
-// What is deleted during backups goes when the last of them ends, and what
-// was uploaded once more meanwhile stays.
+// Contents deleted during backups are removed when the last backup ends, and those
+// uploaded again meanwhile stay.
 func TestWhileThereIsABackupNoContentGoes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -113,8 +113,8 @@ func TestWhileThereIsABackupNoContentGoes(t *testing.T) {
 	})
 }
 
-// However uploads, deletes and snapshots of the same few contents fall
-// together: what a snapshot knows of is there for as long as it is held.
+// However uploads, deletes and snapshots of the same few contents coincide: every
+// content of a snapshot exists as long as the snapshot is held.
 func TestEveryContentOfASnapshotIsThereWhileItIsHeld(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -143,7 +143,7 @@ func TestEveryContentOfASnapshotIsThereWhileItIsHeld(t *testing.T) {
 			}
 		})
 	}
-	seen := 0 // records, of which a snapshot has few where one thing is done at a time
+	seen := 0 // records in snapshots, which are few where little runs in parallel
 	for n := 0; n < 200 || seen < 50; n++ {
 		snapshot, body := w.lease(t, commands)
 		seen += w.wantContents(t, snapshot)
@@ -158,9 +158,9 @@ func TestEveryContentOfASnapshotIsThereWhileItIsHeld(t *testing.T) {
 	})
 }
 
-// A backup begins, and the last record of a content goes, just when somebody
-// has asked for the content to be removed and the records are about to be
-// looked at. The snapshot still has that record.
+// A backup begins, and the last record of a content is deleted, just after a removal of
+// the content was requested and before the records are checked. The snapshot still has
+// that record.
 func TestABackupThatBeginsDuringARemovalKeepsTheContent(t *testing.T) {
 	t.Parallel()
 	var asked asking
@@ -187,7 +187,7 @@ func TestABackupThatBeginsDuringARemovalKeepsTheContent(t *testing.T) {
 	<-begun
 	ref, err := blobs.ParseRef(filepath.Base(path))
 	w.must(err)
-	// Whoever else asks for a removal waits for the first to end.
+	// Any other removal waits for the first to end.
 	_, err = w.blobs.Remove(t.Context(), ref, func() (bool, error) { return true, nil })
 	w.must(err)
 	if !there(path) {
@@ -197,7 +197,7 @@ func TestABackupThatBeginsDuringARemovalKeepsTheContent(t *testing.T) {
 	eventually(t, "the content to go", func() bool { return !there(path) })
 }
 
-// asking does something before its records are first looked at.
+// asking is a store that calls a function before its records are first checked.
 type asking struct {
 	store.Store
 	first func()
@@ -209,7 +209,7 @@ func (a *asking) Referenced(ctx context.Context, sha256 [32]byte) (bool, error) 
 	return a.Store.Referenced(ctx, sha256)
 }
 
-// wantContents sees that each record of a snapshot has its content.
+// wantContents checks that each record of a snapshot has its content.
 func (w *world) wantContents(t *testing.T, snapshot []byte) (records int) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "attachd.db")
@@ -241,7 +241,7 @@ func TestAServerThatStopsEndsSnapshots(t *testing.T) {
 	}
 }
 
-// Where a copy would take of the reserve, the metadata is sent as it is read.
+// Where a copy would use the disk's reserve, the metadata is sent as it is read.
 func TestASnapshotLeavesTheDiskItsReserve(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *server.Config) { c.DiskReserve = 1 << 60 })
@@ -303,8 +303,8 @@ func TestStoredContentsAreGivenByName(t *testing.T) {
 	})
 }
 
-// midway stops the third look at the free space until goOn: a copy of the
-// metadata looks for each few megabytes that it has.
+// midway is a disk that blocks the third query for its free space until goOn: copying
+// the metadata queries it every few megabytes.
 type midway struct {
 	disk.FileSystem
 	looks         atomic.Int64
@@ -319,9 +319,8 @@ func (m *midway) Capacity() (blobs.Capacity, error) {
 	return m.FileSystem.Capacity()
 }
 
-// Changes do not wait for a copy, and the database does not grow by more than
-// they replace. How long they take beside one is measured and told; a bound would
-// be one on the machine.
+// Changes do not wait for a copy, and the database does not grow by more than they
+// replace. Their duration is measured and logged; a bound would depend on the machine.
 // ASVS 15.1.3, 15.2.2
 func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 	if testing.Short() {

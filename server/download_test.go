@@ -143,7 +143,7 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-// What every answer of a download carries, and what else each status does.
+// The headers of every download, and those that depend on the status.
 // ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8
 func TestTheHeadersOfADownloadAreExactlyThese(t *testing.T) {
 	t.Parallel()
@@ -285,8 +285,8 @@ func TestTheDownloadOfAProductIsBytesOrAURL(t *testing.T) {
 	})
 }
 
-// checkURLDocument sees that a document has its members, and that what it
-// names can be had without a key.
+// checkURLDocument checks that a document has its members, and that its URL works
+// without a key.
 func checkURLDocument(t *testing.T, w *world, a answer, fileName string) {
 	t.Helper()
 	object := a.object(t)
@@ -329,7 +329,7 @@ func (w *world) damage(t *testing.T, name string) {
 	}
 }
 
-// getOnce makes a GET on a connection of its own, which no client tries again.
+// getOnce makes a GET on a new connection, which no client retries.
 func (w *world) getOnce(t *testing.T, path string) (answer, error) {
 	t.Helper()
 	r := w.request(t, step{as: "viewer", do: "GET " + path})
@@ -341,7 +341,7 @@ func (w *world) getOnce(t *testing.T, path string) (answer, error) {
 	return readAnswer(response), nil
 }
 
-// wantCut makes a GET that must not come to a clean end.
+// wantCut makes a GET whose answer must be cut off.
 func (w *world) wantCut(t *testing.T, path string) {
 	t.Helper()
 	if a, err := w.getOnce(t, path); err == nil && a.cut == nil {
@@ -440,7 +440,7 @@ func TestAFileThatIsNotTouchedIsHashedOnceAMinute(t *testing.T) {
 	})
 }
 
-// A range tells nothing of the rest, nor does a download that its client ended.
+// A range verifies nothing of the rest, nor does a download that its client aborted.
 func TestOnlyAWholeDownloadSparesTheNextTheHash(t *testing.T) {
 	t.Parallel()
 	content := text(16 << 20)
@@ -456,7 +456,7 @@ func TestOnlyAWholeDownloadSparesTheNextTheHash(t *testing.T) {
 	ended := make(chan struct{})
 	var reads atomic.Int32
 	wait := func() {
-		if reads.Add(1) > 1 { // the answer begins with what was read first
+		if reads.Add(1) > 1 { // the answer begins with the bytes of the first read
 			<-ended
 		}
 	}
@@ -523,7 +523,7 @@ func TestAFileThatIsTouchedWhileItIsSentDoesNotEndCleanly(t *testing.T) {
 	w.do(t, step{as: "viewer", do: "GET {A.at}", want: 200, is: content})
 }
 
-// Two changes at once can look like one.
+// Two changes within one step of the file system's time look like one.
 func TestAFileThatWasJustChangedIsHashedAgain(t *testing.T) {
 	t.Parallel()
 	w := withFile(t, alphabet)
@@ -536,8 +536,8 @@ func TestAFileThatWasJustChangedIsHashedAgain(t *testing.T) {
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 }
 
-// needVersions skips a test where nobody can tell whether a file was touched,
-// and every download is hashed.
+// needVersions skips a test on systems where changes of a file cannot be detected, and
+// every download is hashed.
 func needVersions(t *testing.T, w *world, path string) {
 	t.Helper()
 	if w.versionOf(t, path) == (blobs.Version{}) {

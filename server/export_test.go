@@ -9,8 +9,7 @@ import (
 	"attachd/server/jobs"
 )
 
-// RunJob runs one of the jobs of the background alone, with another period if
-// every is not 0.
+// RunJob runs only one background job, with another period if every is not 0.
 func (s *Server) RunJob(ctx context.Context, name string, every time.Duration) {
 	all := s.ops.Jobs()
 	job := all[slices.IndexFunc(all, func(j jobs.Job) bool { return j.Name == name })]
@@ -20,21 +19,21 @@ func (s *Server) RunJob(ctx context.Context, name string, every time.Duration) {
 	jobs.Run(ctx, s.ops.Running(), s.Log, job)
 }
 
-// HasJob says whether the server has a job of the background.
+// HasJob reports whether the server has a background job.
 func (s *Server) HasJob(name string) bool {
 	return slices.ContainsFunc(s.ops.Jobs(), func(j jobs.Job) bool { return j.Name == name })
 }
 
-// PruneAudit does once what the job does.
+// PruneAudit runs the job once.
 func (s *Server) PruneAudit(ctx context.Context) error { return s.ops.PruneAudit(ctx) }
 
 // Route is a line of the table of routes.
 type Route struct{ Method, Pattern string }
 
-// routes is the table, with handlers of no server.
+// routes is the table of routes, with handlers of no server.
 func routes() []api.Route { return (&Server{}).table() }
 
-// Routes are all of them.
+// Routes lists the table of routes.
 func Routes() []Route {
 	var list []Route
 	for _, rt := range routes() {
@@ -43,39 +42,38 @@ func Routes() []Route {
 	return list
 }
 
-// SetPatience sets how long the server waits for clients that stand still while
-// they send, refused ones too, and for those that do not take their answer: a
-// test makes that short which it is about. It is to be called before the first
-// request.
+// SetPatience sets how long the server waits for clients that stall while they send,
+// even refused ones, and for those that do not take their answer; tests shorten it. It
+// is to be called before the first request.
 func (s *Server) SetPatience(sending, taking time.Duration) { s.corridor.SetPatience(sending, taking) }
 
-// SetSteady sets how long ago a file must have been changed to be known by its
-// version. It is to be called before the first download.
+// SetSteady sets how long ago a file must have been changed for its version to be
+// relied on. It is to be called before the first download.
 func (s *Server) SetSteady(d time.Duration) { s.contents.SettleTime = d }
 
-// SetSlotGrace sets for how long no upload loses its place to another user.
+// SetSlotGrace sets how long an upload keeps its slot before it can lose it to another
+// user.
 func (s *Server) SetSlotGrace(d time.Duration) { s.slots.SetGrace(d) }
 
-// SetPreviewWait sets how long a request waits for others that look into
-// files. It is to be called before the first request.
+// SetPreviewWait sets how long a preview waits for its turn. It is to be called before
+// the first request.
 func (s *Server) SetPreviewWait(d time.Duration) { s.files.SetPreviewWait(d) }
 
-// SetReadiness sets for how long a look at whether the server is ready may
-// last, and flushes of staged contents may fail. It is to be called
-// before the first request.
+// SetReadiness sets how long a readiness probe may last, and how long flushes of staged
+// contents may fail. It is to be called before the first request.
 func (s *Server) SetReadiness(patience, stuck time.Duration) { s.ops.SetReadiness(patience, stuck) }
 
-// Uploads are how many run.
+// Uploads is the number of uploads under way.
 func (s *Server) Uploads() int { return s.slots.InUse() }
 
-// UploadedBytes are how many those that run have sent so far, of their forms.
+// UploadedBytes is how many bytes of their forms they have sent so far.
 func (s *Server) UploadedBytes() int64 { return s.slots.Bytes() }
 
-// Busy says whether the scrub gives way now.
+// Busy reports whether the scrub gives way now.
 func (s *Server) Busy() bool { return s.corridor.Busy() }
 
-// AuditAction is the action as which a request of a route is recorded when it
-// succeeds, empty for none, and whether it is recorded in its change's commit.
+// AuditAction returns the action as which a route's success is recorded, empty for
+// none, and whether it is recorded in its change's commit.
 func AuditAction(method, pattern string) (action string, changes bool) {
 	for _, rt := range routes() {
 		if rt.Method == method && rt.Pattern == pattern {
@@ -85,8 +83,8 @@ func AuditAction(method, pattern string) (action string, changes bool) {
 	return "", false
 }
 
-// SetWebhookWaits replaces how the telling waits: for what after gives, and
-// always as long as it can. It is to be called before their job runs.
+// SetWebhookWaits replaces the timer of the courier by after, and its waits by the
+// longest ones. It is to be called before its job runs.
 func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 	s.ops.SetWebhookWaits(after)
 }
@@ -94,13 +92,13 @@ func (s *Server) SetWebhookWaits(after func(time.Duration) <-chan time.Time) {
 // Damaged is how many contents are known to be damaged.
 func (s *Server) Damaged() int { return s.contents.Damaged() }
 
-// HeldBytes are what requests are counted for.
+// HeldBytes is how many bytes of memory requests are counted for.
 func (s *Server) HeldBytes() int64 { return s.corridor.HeldBytes() }
 
-// WaitingForDecodes are the thumbnails that are not being made yet.
+// WaitingForDecodes is how many thumbnails are queued.
 func (s *Server) WaitingForDecodes() int { return s.files.WaitingForDecodes() }
 
-// AuditedActions are those of all routes that are recorded.
+// AuditedActions are the recorded actions of all routes.
 func AuditedActions() map[string]bool {
 	all := map[string]bool{}
 	for _, rt := range routes() {

@@ -13,8 +13,8 @@ import (
 	"attachd/server"
 )
 
-// filed are the files of the list that is filtered: their names, contents, who
-// uploads them, and how long after the one before.
+// filed are the files of the filtered list: names, contents, uploaders, and the time
+// since the one before.
 var filed = []struct {
 	name, content, by string
 	after             time.Duration
@@ -33,7 +33,8 @@ var filed = []struct {
 
 const tinyPNG = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89"
 
-// withFiled has them in a ticket, every other one in its comment, and one in a product.
+// withFiled returns a world with them in a ticket, every other one in its comment, and
+// one in a product.
 func withFiled(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
@@ -49,7 +50,7 @@ func withFiled(t *testing.T) *world {
 	return w
 }
 
-// listed are the places in filed of what a list has.
+// listed returns the indices in filed of the files in a list.
 func (w *world) listed(ids []string) (numbers []int) {
 	for _, id := range ids {
 		for i := range filed {
@@ -169,7 +170,7 @@ func TestAListRefusesWhatIsNoFilter(t *testing.T) {
 	w.do(t, step{as: "viewer", do: "GET {ticket}/attachments?comment_id={comment}&comment_id={comment}", want: 400, code: "invalid_request"})
 }
 
-// A cursor leads on in the list that it is of, and in no other order.
+// A cursor continues the list that it is from, and none in another order.
 func TestACursorIsOfOneSort(t *testing.T) {
 	t.Parallel()
 	w := withFiled(t)
@@ -192,7 +193,7 @@ func TestACursorIsOfOneSort(t *testing.T) {
 	}
 }
 
-// Whatever the longest name is, it leads to the next page.
+// The longest names lead to the next page too.
 func TestTheLongestNamesFitIntoACursor(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -211,7 +212,7 @@ func TestALongListIsSortedWhole(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.do(t, step{as: "editor", do: "POST {meeting}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"})
-	const more = 4103 // so that it takes several readings of the whole
+	const more = 4103 // so many that the whole list is read several times
 	w.copyRecord(t, "{A}", more)
 	oldest := w.do(t, step{as: "viewer", do: "GET {meeting}/attachments", want: 200}).strings(t, "id")
 	if len(oldest) != more+1 {
@@ -229,7 +230,7 @@ func TestALongListIsSortedWhole(t *testing.T) {
 	}
 }
 
-// What is known of one query says nothing of another.
+// An ETag of one query is none of another.
 func TestAListThatHasNotChangedIsSentForAnotherQuery(t *testing.T) {
 	t.Parallel()
 	w := withFiled(t)

@@ -13,7 +13,7 @@ import (
 	"attachd/server"
 )
 
-// What every answer carries, by what it is an answer of.
+// The headers of every answer, by the kind of route.
 var (
 	ofAPI = header{
 		"X-Content-Type-Options":       "nosniff",
@@ -40,8 +40,7 @@ func with(h, more header) header {
 	return both
 }
 
-// Whatever an address answers, and why, the answer has the headers of its
-// kind.
+// Every answer has the headers of its route's kind, whatever its status.
 // ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8, 4.1.1, 14.2.2, 14.2.5, 14.3.2; GO-2026-5511
 func TestEveryAnswerOfEveryStatusHasItsHeaders(t *testing.T) {
 	t.Parallel()
@@ -127,8 +126,8 @@ func TestEveryAnswerOfEveryStatusHasItsHeaders(t *testing.T) {
 	answered(upload("{product}", "x"), 503, ofAPI)
 }
 
-// A body that stands still, and a key that asks too often, are refused with
-// the same headers.
+// Refusals of a body that stalls, and of a key with too many requests, have the same
+// headers.
 // ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8
 func TestRefusalsOfSlowAndHastyClientsHaveTheirHeaders(t *testing.T) {
 	t.Parallel()
@@ -143,7 +142,7 @@ func TestRefusalsOfSlowAndHastyClientsHaveTheirHeaders(t *testing.T) {
 	w.do(t, step{as: "editor", do: "GET {product}/attachments", want: 429, header: ofAPI})
 }
 
-// net/http has an answer of its own to what is asked of the whole server.
+// net/http has its own answer to requests for *.
 // ASVS 3.2.1, 3.4.4 to 3.4.6, 3.5.8, 4.1.4, 13.4.4
 func TestOptionsOfTheWholeServerHaveTheirHeaders(t *testing.T) {
 	t.Parallel()
@@ -153,8 +152,8 @@ func TestOptionsOfTheWholeServerHaveTheirHeaders(t *testing.T) {
 	w.receive(t, conn, step{do: "OPTIONS *", want: 204, header: ofAPI})
 }
 
-// A document says what it may load and who may frame it, and shares its window
-// with nobody.
+// A document says what it may load and who may frame it, and is isolated from other
+// windows.
 // ASVS 3.4.3, 3.4.8
 func TestThePageIsClosedToOthers(t *testing.T) {
 	t.Parallel()
@@ -173,7 +172,7 @@ func TestThePageIsClosedToOthers(t *testing.T) {
 	}
 }
 
-// treacherous contents make a handler panic.
+// treacherous is a store of contents that make a handler panic.
 type treacherous struct {
 	blobs.Store
 	panics *atomic.Bool

@@ -21,15 +21,14 @@ import (
 	"attachd/server/token"
 )
 
-// What the hostile tests try is made up by chance, so that as much of it as
-// anybody wants can be had, and the same again.
+// The hostile tests' input is random but reproducible, and may be as long as wanted.
 var (
 	hostileLinks  = flag.Int("hostile-links", 20_000, "how `many` mutated links are tried")
 	hostileBodies = flag.Int("hostile-bodies", 2_500, "how `many` hostile bodies are tried")
 	seed          = flag.Uint64("seed", 1, "`seed` of what the hostile tests try")
 )
 
-// aLink is a signed link taken apart.
+// aLink is a signed link split into its parts.
 type aLink struct {
 	method, path       string
 	expires, signature string
@@ -43,8 +42,8 @@ func (l aLink) target() string {
 	return l.path + "?expires=" + l.expires + "&signature=" + l.signature
 }
 
-// same says whether l means what good means: a query may name its parameters
-// in any order and encode any character.
+// same reports whether l is equivalent to good: a query may name its parameters in any
+// order and encode any character.
 func (l aLink) same(good aLink) bool {
 	u, err := url.ParseRequestURI(l.target())
 	if err != nil {
@@ -55,7 +54,7 @@ func (l aLink) same(good aLink) bool {
 		slices.Equal(query["expires"], []string{good.expires}) && slices.Equal(query["signature"], []string{good.signature})
 }
 
-// forger makes links that nobody signed out of some that somebody did.
+// forger makes forged links out of signed ones.
 type forger struct {
 	*rand.Rand
 	good []aLink
@@ -73,7 +72,7 @@ func (f *forger) raw(change func(raw []byte) []byte) func(*aLink) {
 	}
 }
 
-// The parts of a signature.
+// Offsets of the parts of a signature.
 const keyAt, userAt, macAt, signatureSize = 6, 22, 38, 70
 
 func (f *forger) mutations() map[string]func(*aLink) {
@@ -127,7 +126,7 @@ func (f *forger) mutations() map[string]func(*aLink) {
 				l.signature = strings.NewReplacer("-", "%2B", "_", "%2F").Replace(l.signature)
 			case 1:
 				l.signature += "="
-			case 2: // bits that the last character has to spare
+			case 2: // unused bits of the last character
 				const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 				last := strings.IndexByte(digits, l.signature[len(l.signature)-1])
 				l.signature = l.signature[:len(l.signature)-1] + string(digits[max(last, 0)^(1+f.IntN(3))])
@@ -178,8 +177,8 @@ func (f *forger) mutations() map[string]func(*aLink) {
 	}
 }
 
-// Whatever is changed of a link, it opens nothing. The order of the
-// parameters, and HEAD for GET, is no change.
+// A link with any change opens nothing. Another order of the parameters, and HEAD for
+// GET, are no changes.
 // ASVS 9.1.1, 9.1.2, 9.2.1, 9.2.2; CVE-2026-58426, CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
 func TestNoMutatedLinkOpensAnything(t *testing.T) {
 	t.Parallel()
@@ -241,8 +240,8 @@ func TestNoMutatedLinkOpensAnything(t *testing.T) {
 	t.Logf("%d mutated links of seed %d, none accepted; answered %v", *hostileLinks, *seed, answers)
 }
 
-// follow gets a link without a network between, and gives status and body. What
-// net/http would not pass on to a handler is a 400.
+// follow requests a link without a network, and returns status and body. What net/http
+// would not pass to a handler is a 400.
 func (w *world) follow(l aLink) (int, string) {
 	u, err := url.ParseRequestURI(l.target())
 	if err != nil {

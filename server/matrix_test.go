@@ -20,14 +20,14 @@ import (
 // the rules say. The rules are written here once more, from the table of
 // rights and not from the server's code.
 
-// somebody is a caller, and who their rights are those of.
+// somebody is a caller, and whose rights it has.
 type somebody struct {
 	as     string // as in a step
 	rights string // a person; empty for nobody
 }
 
-// callers are everyone, and a superadmin acting for everyone. The former is
-// a member of no space any more and has uploaded before; nobody has no key.
+// callers are all kinds of callers, and a superadmin acting for each. The former is no
+// longer a member of any space and has uploaded before; nobody has no key.
 func callers() []somebody {
 	list := []somebody{{"", ""}}
 	for _, name := range []string{"root", "admin", "editor", "viewer", "stranger", "owner", "former"} {
@@ -74,7 +74,7 @@ func roleIn(who, slug string) store.Role {
 	return store.NoRole
 }
 
-// The order of checks: who is it, is it there, may they.
+// The order of checks: authentication, existence, rights.
 func (r rules) status(who somebody, do right, kind, slug string, tgt target, granted int) int {
 	switch {
 	case who.rights == "":
@@ -114,8 +114,8 @@ var ofAttachment = []target{
 	{name: "of another parent"}, // by the path of a meeting
 }
 
-// inMatrix is what each route of the matrix does, and what it answers to who
-// may.
+// inMatrix is what each route of the matrix does, and what it answers to callers with
+// the right.
 var inMatrix = map[server.Route]struct {
 	do      right
 	granted int
@@ -146,7 +146,7 @@ var inMatrix = map[server.Route]struct {
 // open are the routes for callers without a key, or with their own proof.
 var open = []string{"GET /files/:attachment", "POST /session", "DELETE /session", "GET /demo", "GET /health", "GET /health/ready", "GET /openapi.json", "GET /docs", "GET /", "GET /assets/:version/:asset"}
 
-// signedIn are the routes for whoever has a key, about themselves.
+// signedIn are the routes for every caller with a key, about themselves.
 var signedIn = []string{"GET /users/me", "GET /limits", "GET /faults", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}
 
 // membersRead are the routes of the directory that members of a space may
@@ -157,7 +157,7 @@ var membersRead = []string{
 	"GET /directory/meetings/:meeting",
 }
 
-// filteredByMember are those that show everyone only what is theirs.
+// filteredByMember are those that show callers only what they may see.
 var filteredByMember = []string{"GET /directory/spaces", "GET /directory/tickets", "GET /directory/meetings"}
 
 func (w *world) addFormer() {
@@ -183,10 +183,10 @@ func parentOf(kind, slug string) store.Parent {
 	return map[string]map[string]store.Parent{"product": productOf, "ticket": ticketOf, "meeting": meetingOf}[kind][slug]
 }
 
-// matrix has what the requests of the matrix are made with.
+// matrix has the fixtures of the matrix's requests.
 type matrix struct {
 	*world
-	content store.Attachment // a record to copy: who, where and which content
+	content store.Attachment // a record to copy: uploader, parent and content
 	picture store.Attachment // one that has a thumbnail
 	table   store.Attachment // one that has a preview
 	deleted uuid.UUID
@@ -228,7 +228,7 @@ func (m *matrix) forget(t *testing.T, id uuid.UUID) {
 	}
 }
 
-// address fills in the pattern of a route for a target.
+// address fills in a route's pattern for a target.
 func (m *matrix) address(t *testing.T, pattern, kind, slug string, tgt target, who somebody) (path string, made uuid.UUID) {
 	t.Helper()
 	other := map[string]string{"a": "ab", "ab": "a"}[slug]
@@ -399,7 +399,7 @@ func (m *matrix) directoryPath(pattern, slug string) string {
 		":user", m.names[map[string]string{"a": "viewer", "ab": "stranger"}[slug]]).Replace(pattern)
 }
 
-// checkUnchanged sees that what was refused did nothing.
+// checkUnchanged checks that refused requests had no effect.
 func (m *matrix) checkUnchanged(t *testing.T) {
 	t.Helper()
 	for _, slug := range []string{"a", "ab"} {
@@ -433,7 +433,7 @@ func TestWhatIsAboutOneselfNeedsAKey(t *testing.T) {
 	}
 }
 
-// A route that is added has to be put under one of the rules above.
+// Every route has to be listed under one of the rules above.
 // ASVS 8.1.1; CVE-2025-68939
 func TestEveryRouteIsUnderARule(t *testing.T) {
 	t.Parallel()

@@ -259,8 +259,8 @@ func TestOpenAPIListsEveryCodeOfARefusalAndNoOther(t *testing.T) {
 	}
 }
 
-// Generators of clients are of many minds about OpenAPI 3.1. What they all make
-// something of costs the document nothing.
+// Generators of clients differ in what they support of OpenAPI 3.1. The document uses
+// only what all of them support.
 func TestOpenAPIKeepsToWhatGeneratorsUnderstand(t *testing.T) {
 	var whole map[string]any
 	mustUnmarshal(t, openAPIDocument, &whole)
@@ -302,8 +302,8 @@ func TestOpenAPIKeepsToWhatGeneratorsUnderstand(t *testing.T) {
 	}
 }
 
-// Of a form behind a reference, of one put together with allOf, and of one with
-// encoding, some generators make no upload at all.
+// Some generators make no upload of a form behind a reference, one composed with allOf,
+// or one with encoding.
 func TestOpenAPIFormsStandWhereTheyAreSent(t *testing.T) {
 	doc := parseOpenAPI(t)
 	for name, body := range doc.Components["requestBodies"] {
@@ -369,7 +369,7 @@ func TestOpenAPINamesTheLimitsThatAServerHasByDefault(t *testing.T) {
 	}
 }
 
-// openAPI is what the tests look at of the document.
+// openAPI is the part of the document that the tests check.
 type openAPI struct {
 	OpenAPI    string
 	Info       struct{ Title, Version string }
@@ -454,8 +454,8 @@ func membersOf(t *testing.T, raw json.RawMessage) (list []jsonMember) {
 	return list
 }
 
-// documentPath writes a pattern of the router with the names that the
-// Attachments API has for what varies: {slug}, {product_id}.
+// documentPath converts a pattern of the router to the parameter names of the
+// Attachments API: {slug}, {product_id}.
 func documentPath(pattern string) string {
 	segments := strings.Split(pattern, "/")
 	for i, segment := range segments {
@@ -469,14 +469,14 @@ func documentPath(pattern string) string {
 	return strings.Join(segments, "/")
 }
 
-// isPublic says whether a route needs no key. Functions cannot be compared,
-// but where they are can.
+// isPublic reports whether a route needs no key. Functions cannot be compared, but
+// their addresses can.
 func isPublic(rt api.Route) bool {
 	who := reflect.ValueOf(rt.Who).Pointer()
 	return who == reflect.ValueOf(access.Anyone).Pointer() || who == reflect.ValueOf((&access.Guard{}).SignedLink).Pointer()
 }
 
-// codesInSource are the codes that this package refuses with, and a file of
+// codesInSource returns the codes with which this package refuses, and a file with
 // each.
 func codesInSource(t *testing.T) map[string]string {
 	t.Helper()
@@ -507,7 +507,7 @@ func codesInSource(t *testing.T) map[string]string {
 	return codes
 }
 
-// A route cannot be half made: what its method promises stands in its own line.
+// A route must be complete: what its method requires is in its own line.
 func TestEveryRouteSaysAllThatTheCorridorHasToKnow(t *testing.T) {
 	seen := map[string]bool{}
 	for _, rt := range routes() {

@@ -59,7 +59,7 @@ func TestPageAsksAboutAnOpenFileWhereTheButtonIs(t *testing.T) {
 	})
 }
 
-// notes gives files that differ, in a directory of their own.
+// notes creates different files in a new directory.
 func notes(t *testing.T, n int) (paths []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -230,8 +230,8 @@ func TestPageHasRoomForTheListOnALowScreen(t *testing.T) {
 	tab.until(`document.documentElement.scrollHeight > innerHeight && document.documentElement.scrollWidth <= innerWidth`)
 }
 
-// tickets gives the space a so many tickets whose titles are their numbers,
-// and the address of the last one.
+// tickets creates n tickets in space a whose titles are their numbers, and returns the
+// address of the last one.
 func (w *world) tickets(t *testing.T, n int) (last string) {
 	t.Helper()
 	var made []store.Object
@@ -292,7 +292,7 @@ func TestPageAsksForPlacesAsTheyAreNeeded(t *testing.T) {
 	}
 }
 
-// bomb is a PNG that says it is as wide and high as so many pixels.
+// bomb is a PNG whose header claims side pixels in each direction.
 func bomb(side uint32) string {
 	head := binary.BigEndian.AppendUint32([]byte("IHDR"), side)
 	head = append(binary.BigEndian.AppendUint32(head, side), 8, 2, 0, 0, 0)

@@ -10,9 +10,9 @@ import (
 	"attachd/server/content"
 )
 
-// Every file of the manifest is taken or refused as it says, through the
-// front door, and what is taken comes back byte for byte. Types in
-// parentheses are descriptions.
+// Every file of the manifest is accepted or refused as the manifest says, through the
+// API, and accepted ones are returned byte for byte. Types in parentheses are
+// descriptions.
 // ASVS 5.2.2; CVE-2026-33221
 func TestSamples(t *testing.T) {
 	t.Parallel()
@@ -35,7 +35,7 @@ func TestSamples(t *testing.T) {
 				t.Fatal(err)
 			}
 			kind := kinds[i%len(kinds)]
-			// Whatever the client says of the type counts for nothing.
+			// The client's type has no effect.
 			upload := step{as: "editor", do: "POST " + kind.parent + "/attachments", form: parts{file(name, string(sample)).with("Content-Type: text/html")}}
 			a, err := w.send(t, upload)
 			if err != nil {

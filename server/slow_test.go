@@ -12,8 +12,8 @@ import (
 	"attachd/server"
 )
 
-// Far more than the kernels on both sides of a connection hold for a client
-// that does not read.
+// moreThanBuffers is far more bytes than the kernels on both sides of a connection
+// buffer for a client that does not read.
 const moreThanBuffers = 24 << 20
 
 // ASVS 13.1.2, 13.1.3, 13.2.6
@@ -59,7 +59,7 @@ func TestADownloadThatIsReadTooSlowlyIsCut(t *testing.T) {
 	}
 }
 
-// What a client sent quickly is no credit for what it sends later.
+// Fast sending is no credit for slow sending later.
 func TestAnUploadThatBeginsFastMayNotCrawl(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -77,7 +77,7 @@ func TestAnUploadThatBeginsFastMayNotCrawl(t *testing.T) {
 	conn.Close()
 }
 
-// slowUploads begins n uploads that stand still.
+// slowUploads begins n uploads that stall.
 func (w *world) slowUploads(t *testing.T, as string, n int) (conns []net.Conn) {
 	t.Helper()
 	before := w.server.Uploads()
@@ -184,7 +184,7 @@ func TestAnUploadThatLostItsSlotIsTold(t *testing.T) {
 	}
 }
 
-// heldScanner finds nothing, and says so when it is released.
+// heldScanner is a scanner that finds nothing, and answers when it is released.
 type heldScanner struct{ begun, released chan struct{} }
 
 func (h heldScanner) Scan(ctx context.Context, _ io.Reader) (string, error) {
@@ -195,7 +195,7 @@ func (h heldScanner) Scan(ctx context.Context, _ io.Reader) (string, error) {
 
 func (heldScanner) Ping(context.Context) error { return nil }
 
-// What has come whole is not thrown away: its client has done its part.
+// An upload received completely is not discarded: its client has done its part.
 func TestAnUploadThatHasComeWholeKeepsItsSlot(t *testing.T) {
 	t.Parallel()
 	held := heldScanner{make(chan struct{}, 10), make(chan struct{})}
@@ -234,7 +234,7 @@ func TestAnUploadThatHasComeWholeKeepsItsSlot(t *testing.T) {
 	}
 }
 
-// A connection may rest for longer than an answer may take.
+// A connection may be idle for longer than an answer may take.
 func TestA100ContinueIsNotLateForTheAnswerBefore(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -15,7 +15,7 @@ import (
 	"attachd/store"
 )
 
-// stats is the answer, as JSON, without what depends on the machine.
+// stats returns the answer, as JSON, without what depends on the machine.
 func (w *world) stats(t *testing.T) map[string]any {
 	t.Helper()
 	stats := w.do(t, step{as: "root", do: "GET /stats", want: 200}).object(t)
@@ -88,7 +88,7 @@ func TestStatsSayHowTheServerStands(t *testing.T) {
 	}
 }
 
-// slowTotals counts when it may, and how often.
+// slowTotals is a store whose counts wait until they are released, and are counted.
 type slowTotals struct {
 	store.Store
 	may    chan error

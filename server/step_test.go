@@ -27,17 +27,17 @@ import (
 //	                                or the path and query of its download_url
 //	{A.at}                          the path in its Location
 type step struct {
-	as      string // whose key is shown: a person, a saved key, "root for viewer"; none if empty
+	as      string // whose key is sent: a person, a saved key, "root for viewer"; none if empty
 	do      string // method and path
 	send    header // besides what follows
 	form    parts  // a multipart body
 	json    string // a JSON body
 	body    string // any other; its Content-Type is in send
-	chunked bool   // send the body without saying how long it is
+	chunked bool   // send the body without its length
 
 	want   int
 	code   string // of a refusal; where the status has only one, it may be left out
-	says   string // stands somewhere in the detail of a refusal
+	says   string // part of the detail of a refusal
 	header header // of the answer; an empty value is a header that must not be there
 	is     string // the body, byte for byte
 	like   string // the result, as JSON
@@ -63,7 +63,7 @@ var codes = map[int][]string{
 	507: {"quota_exceeded", "disk_full"},
 }
 
-// play does the steps one after the other.
+// play runs the steps in order.
 func (w *world) play(t *testing.T, steps []step) {
 	t.Helper()
 	for i, s := range steps {
@@ -72,7 +72,7 @@ func (w *world) play(t *testing.T, steps []step) {
 	}
 }
 
-// do makes one request and holds the answer to what the step wants.
+// do makes one request and compares the answer with the step.
 func (w *world) do(t *testing.T, s step) answer {
 	t.Helper()
 	recordsBefore := -1
@@ -229,7 +229,7 @@ func sameJSON(t *testing.T, s step, got []byte, want string) {
 	}
 }
 
-// remember gives names to what an answer brought.
+// remember saves parts of an answer under names.
 func (w *world) remember(t *testing.T, name string, a answer) {
 	t.Helper()
 	var got struct {
@@ -268,7 +268,7 @@ func pathOf(t *testing.T, address string) string {
 
 var inBraces = regexp.MustCompile(`\{[a-zA-Z][a-zA-Z0-9_.]*\}`)
 
-// fill puts in what the names in braces stand for.
+// fill replaces the names in braces.
 func (w *world) fill(t *testing.T, text string) string {
 	t.Helper()
 	w.mu.Lock()
@@ -347,7 +347,7 @@ func headerNames(h http.Header) []string {
 	return names
 }
 
-// rawRequest writes a request as it goes over the wire.
+// rawRequest returns a request as it is sent over the network.
 func (w *world) rawRequest(t *testing.T, s step, length int, lines ...string) []byte {
 	t.Helper()
 	method, path, _ := strings.Cut(w.fill(t, s.do), " ")
@@ -367,8 +367,7 @@ func (w *world) rawRequest(t *testing.T, s step, length int, lines ...string) []
 	return b.Bytes()
 }
 
-// checkFileName holds a download to the name that a browser would save it
-// under.
+// checkFileName compares the name under which a browser would save a download.
 func checkFileName(t *testing.T, a answer, want string) {
 	t.Helper()
 	kind, params, err := mime.ParseMediaType(a.header.Get("Content-Disposition"))

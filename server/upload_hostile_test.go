@@ -23,15 +23,14 @@ import (
 	"attachd/server/content"
 )
 
-// bodies makes up multipart bodies: some as they should be, most with
-// something wrong.
+// bodies generates multipart bodies: some valid, most with something wrong.
 type bodies struct{ *rand.Rand }
 
 func (b bodies) pick(choices ...string) string { return choices[b.IntN(len(choices))] }
 
 const edge = "edge-7" // a boundary that contents like to look like
 
-// content is made of what a delimiter is made of.
+// content is composed of the parts of a delimiter.
 func (b bodies) content() string {
 	var s strings.Builder
 	for range b.IntN(8) {
@@ -99,7 +98,7 @@ func (b bodies) spoil(body []byte) []byte {
 	case 2:
 		return append(bytes.Clone(body[:at]), body[end:]...) // a piece is missing
 	case 3:
-		return append(bytes.Clone(body[:end]), body[at:]...) // a piece stands twice
+		return append(bytes.Clone(body[:end]), body[at:]...) // a piece is repeated
 	case 4:
 		return bytes.ReplaceAll(body, []byte("\r\n"), []byte("\n"))
 	case 5:
@@ -110,10 +109,10 @@ func (b bodies) spoil(body []byte) []byte {
 	return body
 }
 
-// reading is what a strict reader makes of a body: RFC 2046 to the letter,
-// and nothing that clients do but should not.
+// reading is what a strict reader makes of a body: RFC 2046 to the letter, without the
+// deviations of real clients.
 type reading struct {
-	strict bool // it is a form by the letter; if not, this reader has no opinion
+	strict bool // it is a form by the letter; otherwise this reader decides nothing
 	files  []string
 	names  []string
 }
@@ -123,8 +122,8 @@ var (
 	plainHeader  = regexp.MustCompile(`^(Content-Type|Content-Length|Content-Transfer-Encoding|X): [ -~]*$`)
 )
 
-// readStrictly splits at delimiter lines, as different from the server's
-// reader, which looks at a window that moves, as can be.
+// readStrictly splits at delimiter lines, which differs as much as possible from the
+// server's reader with its moving window.
 func readStrictly(body string) (r reading) {
 	pieces := regexp.MustCompile(`(^|\r\n)--`+regexp.QuoteMeta(edge)+`(\r\n|--)`).Split(body, -1)
 	ends := regexp.MustCompile(`(?:^|\r\n)--`+regexp.QuoteMeta(edge)+`(\r\n|--)`).FindAllStringSubmatch(body, -1)
@@ -138,7 +137,7 @@ func readStrictly(body string) (r reading) {
 	}
 	for _, piece := range pieces[1 : len(pieces)-1] {
 		head, content, ok := strings.Cut(piece, "\r\n\r\n")
-		// A line that only begins like a delimiter is for others to judge.
+		// Whether a line that only begins like a delimiter is one is not decided here.
 		if !ok || strings.Contains("\r\n"+content, "\r\n--"+edge) {
 			return r
 		}
@@ -170,8 +169,8 @@ func (r reading) taken() bool {
 	return err == nil
 }
 
-// Of whatever is sent as a form, exactly what a strict reader finds is stored,
-// or nothing, and nothing else comes of it.
+// Of any form sent, exactly what a strict reader finds is stored, or nothing, and there
+// are no other effects.
 // ASVS 5.2.1, 1.4.3; CVE-2022-41725, CVE-2023-24536, CVE-2023-45290
 func TestHostileBodiesAreStoredAsSentOrNotAtAll(t *testing.T) {
 	t.Parallel()
@@ -218,7 +217,7 @@ func TestHostileBodiesAreStoredAsSentOrNotAtAll(t *testing.T) {
 	t.Logf("%d bodies of seed %d: %v", *hostileBodies, *seed, total)
 }
 
-// tryBody uploads without a network between, and says what came of it.
+// tryBody uploads without a network, and returns the result.
 func (w *world) tryBody(t *testing.T, b bodies, body []byte) string {
 	length := int64(len(body))
 	if b.IntN(2) == 0 {
@@ -265,14 +264,14 @@ func (w *world) tryBody(t *testing.T, b bodies, body []byte) string {
 	return "stored"
 }
 
-// cutOff serves a request and gives the panic by which that was ended, if any.
+// cutOff serves a request and returns the panic that ended it, if any.
 func (w *world) cutOff(recorded http.ResponseWriter, r *http.Request) (failure any) {
 	defer func() { failure = recover() }()
 	w.server.ServeHTTP(recorded, r)
 	return nil
 }
 
-// takeOut gives what is stored of an attachment, and removes it.
+// takeOut returns what is stored of an attachment, and removes it.
 func (w *world) takeOut(location string) (string, error) {
 	id, err := uuid.Parse(strings.TrimSuffix(strings.TrimPrefix(location, "/catalog/attachments/"), "/download"))
 	if err != nil {
@@ -301,7 +300,7 @@ func (w *world) takeOut(location string) (string, error) {
 	return string(stored), nil
 }
 
-// inSteps gives its bytes so many at a time.
+// inSteps is a reader that returns at most a given number of bytes at once.
 type inSteps struct {
 	left []byte
 	step int
@@ -316,8 +315,8 @@ func (r *inSteps) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// openFiles are those below a directory that this process has open, where that
-// can be known.
+// openFiles lists the files below a directory that this process has open, on systems
+// where that can be determined.
 func openFiles(dir string) (open []string) {
 	descriptors, _ := filepath.Glob("/proc/self/fd/*")
 	for _, descriptor := range descriptors {

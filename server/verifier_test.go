@@ -45,10 +45,10 @@ func (w *world) flip(t *testing.T, name string, at int64) {
 
 const chunk = blobs.ChunkSize
 
-// rangeOf is a part of a file, and what must come of it.
+// rangeOf is a range of a file, and the expected result.
 type rangeOf struct {
-	from, to int // its last byte
-	right    int // bytes that may come, all of them right
+	from, to int // inclusive
+	right    int // bytes that may be sent, all of them right
 	status   int // 0: the connection is cut
 }
 
@@ -100,7 +100,7 @@ func TestNoByteOfARottenChunkIsSentInARange(t *testing.T) {
 	w.unmarkedAndWhole(t)
 }
 
-// unmark takes the mark from a content, whatever it is.
+// unmark removes the mark of a damaged content, whatever its bytes.
 func (w *world) unmark(t *testing.T, ref blobs.Ref) {
 	t.Helper()
 	read, err := w.blobs.OpenMarked(t.Context(), ref)
@@ -108,7 +108,7 @@ func (w *world) unmark(t *testing.T, ref blobs.Ref) {
 	w.must(errors.Join(w.blobs.Unmark(t.Context(), ref, read), read.Close()))
 }
 
-// getRange asks for a range on a connection of its own.
+// getRange requests a range on a new connection.
 func (w *world) getRange(t *testing.T, path, ranges string) (answer, error) {
 	t.Helper()
 	r := w.request(t, step{as: "viewer", do: "GET " + path, send: header{"Range": ranges}})
@@ -120,7 +120,7 @@ func (w *world) getRange(t *testing.T, path, ranges string) (answer, error) {
 	return readAnswer(response), nil
 }
 
-// unmarkedAndWhole sees that a deep check finds nothing.
+// unmarkedAndWhole checks that a deep check finds nothing.
 func (w *world) unmarkedAndWhole(t *testing.T) {
 	t.Helper()
 	a := w.do(t, step{as: "root", do: "POST /upkeep/check", json: `{"deep": true}`, want: 200})
@@ -155,8 +155,8 @@ func TestSeveralRangesOfARottenFileAreCutBeforeTheRottenOne(t *testing.T) {
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 }
 
-// Whatever the size, and whether its file was made at once or later, a range
-// over the rotten byte is told of, and no other byte is wrong.
+// For every size, and for staged and flushed contents, a range over the rotten byte
+// reports the damage, and no other byte is wrong.
 func TestTheLastByteOfARottenFileIsCheckedLikeEveryOther(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{2, 1000, chunk - 1, chunk, chunk + 1, 2 * chunk} {
@@ -219,8 +219,8 @@ func TestNoPreviewIsMadeOfARottenFile(t *testing.T) {
 	}
 }
 
-// A cable, a path to a disk, a file system that goes away and comes back: the
-// files are what they were.
+// A cable, a path to a disk or a file system may fail and recover: the files are
+// unchanged.
 func TestWhatCannotBeReadForAWhileIsNotDamaged(t *testing.T) {
 	t.Parallel()
 	content := text(3*chunk + 1)
@@ -266,7 +266,7 @@ func TestWhatCannotBeReadForAWhileIsNotDamaged(t *testing.T) {
 	}
 }
 
-// Also when nothing is checked, or was checked a moment ago.
+// Also when nothing is verified, or was verified a moment ago.
 func TestADownloadThatCannotBeReadToItsEndIsCut(t *testing.T) {
 	t.Parallel()
 	content := text(8 * chunk)
@@ -346,7 +346,7 @@ func TestFilesOfADiskThatIsAwayComeBack(t *testing.T) {
 	w.unmarkedAndWhole(t)
 }
 
-// old is an attachment that came before there were checksums.
+// old is an attachment from an earlier version, without checksums.
 func (w *world) old(t *testing.T, content string) (path string, sum [32]byte) {
 	t.Helper()
 	sum = sha256.Sum256([]byte(content))
@@ -401,8 +401,8 @@ func TestAFileFromBeforeChecksumsIsHashedWhenItIsFirstRead(t *testing.T) {
 	}
 }
 
-// Wherever a content waits for its file, its checksums come with its record, and
-// go with the last.
+// Whether or not a content is staged, its checksums are recorded with its first record,
+// and deleted with the last.
 func TestAnUploadBringsItsChecksums(t *testing.T) {
 	t.Parallel()
 	content := text(3*chunk + 1)
