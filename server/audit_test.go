@@ -24,7 +24,7 @@ import (
 	"attachd/store"
 )
 
-// entry is a line of the audit log as callers see it.
+// entry is an entry of the audit log, as the API answers it.
 type entry struct {
 	Seq   uint64
 	Time  time.Time
@@ -44,7 +44,7 @@ type entry struct {
 	Outcome   string
 }
 
-// audit gives the newest entry that is of one of these actions.
+// audit returns the newest entry with one of these actions.
 func (w *world) audit(t *testing.T, action string) entry {
 	t.Helper()
 	for _, e := range w.auditLog(t, "?action="+action) {
@@ -64,7 +64,7 @@ func (w *world) auditLog(t *testing.T, query string) (list []entry) {
 	return list
 }
 
-// flush has a commit take along the entries that wait for one.
+// flush commits the entries that wait for a commit.
 func (w *world) flush(t *testing.T) {
 	t.Helper()
 	if err := w.store.Probe(context.Background()); err != nil {
@@ -72,7 +72,7 @@ func (w *world) flush(t *testing.T) {
 	}
 }
 
-// What changes something is recorded, whatever it is.
+// Every change is recorded.
 // ASVS 16.1.1, 16.2.1, 16.3.1
 func TestEveryChangeIsRecorded(t *testing.T) {
 	t.Parallel()
@@ -251,8 +251,8 @@ func TestAUsersDenialsAreListedAsFarAsTheyGo(t *testing.T) {
 	}
 }
 
-// A link whose maker lost the right can be in anybody's hands: whoever has it
-// uses up nothing of its maker's.
+// Anybody may hold a link whose maker lost the right: its use counts nothing against
+// its maker.
 func TestDenialsOfALinkAreThoseOfStrangers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -418,15 +418,15 @@ func TestDownloadsAreNotRecordedWhenTheConfigurationSaysSo(t *testing.T) {
 	}
 }
 
-// pruneAtStart has the server remove what is too old of the audit log, as it
-// does when it starts, and starts it anew after that.
+// pruneAtStart has the server prune the audit log, as it does at start, and restarts it
+// after that.
 func (w *world) pruneAtStart() {
 	w.must(w.server.PruneAudit(context.Background()))
 	w.restart()
-	w.server.ClockIsSettled(context.Background()) // it looks at the clock
+	w.server.ClockIsSettled(context.Background()) // reads the clock
 }
 
-// uploadsListed counts the uploads that the audit log knows of.
+// uploadsListed counts the uploads in the audit log.
 func (w *world) uploadsListed(t *testing.T) int {
 	t.Helper()
 	return len(w.auditLog(t, "?action=attachment.upload"))
@@ -470,7 +470,7 @@ func TestOldEntriesAreRemovedAndTheRestIsStillAChain(t *testing.T) {
 	w.verify(t, "", 0)
 }
 
-// verify wants so many faults and gives the head.
+// verify expects a number of faults and returns the head.
 func (w *world) verify(t *testing.T, head string, faults int) string {
 	t.Helper()
 	var line struct{ Report ops.AuditReport }
@@ -581,8 +581,7 @@ func TestAMissingEntryHidesNoOther(t *testing.T) {
 	w.editAudit(t, func(entries *bbolt.Bucket) error { return entries.Put(third, whole) })
 }
 
-// said is what entries say that was done, oldest first: action, id, name and
-// space of each.
+// said formats what entries record, oldest first: action, id, name and space of each.
 func said(list []entry) (lines []string) {
 	for _, e := range slices.Backward(list) {
 		lines = append(lines, strings.Join([]string{e.Action, e.Resource.ID, e.Resource.Name, e.Space}, " | "))
@@ -590,8 +589,8 @@ func said(list []entry) (lines []string) {
 	return lines
 }
 
-// since gives the entries that were added since the head was that, the newest
-// first. They are of one request.
+// since returns the entries added after the given head, the newest first. They are of
+// one request.
 func (w *world) since(t *testing.T, head uint64) (list []entry) {
 	t.Helper()
 	for _, e := range w.auditLog(t, "") {

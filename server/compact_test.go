@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// compact does what the command does, and gives the answer with its last line.
+// compact requests what the command does, and returns the answer with its last line.
 func (w *world) compact(t *testing.T, commands string) (status int, body string) {
 	t.Helper()
 	response, err := http.Post(commands+"/upkeep/compact", "", nil)
@@ -38,7 +38,7 @@ func needsReplacing(t *testing.T) {
 	}
 }
 
-// database is what is in the file of the database.
+// database returns the content of the database's file.
 func (w *world) database(t *testing.T) []byte {
 	t.Helper()
 	raw, err := os.ReadFile(filepath.Join(w.dir, "attachd.db"))
@@ -48,7 +48,8 @@ func (w *world) database(t *testing.T) []byte {
 	return raw
 }
 
-// databases are the files beside it that have its name in theirs, with it.
+// databases lists the files in its folder whose names contain its name, including
+// itself.
 func (w *world) databases(t *testing.T) []string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(w.dir, "attachd.db*"))
@@ -162,7 +163,7 @@ func TestPeopleWorkOnWhileTheDatabaseIsCompacted(t *testing.T) {
 	w.wantClean(t, fmt.Sprintf(`"attachments":1,"contents":1,"bytes":%d`, len(alphabet)))
 }
 
-// wantClean checks everything, which must be so much and without a fault.
+// wantClean runs a deep check, which must find these counts and no fault.
 func (w *world) wantClean(t *testing.T, counts string) {
 	t.Helper()
 	a := w.do(t, step{as: "root", do: "POST /upkeep/check", json: `{"deep": true}`, want: 200})
@@ -171,9 +172,8 @@ func (w *world) wantClean(t *testing.T, counts string) {
 	}
 }
 
-// A compaction is told again and again, and another step or commit of it fails
-// each time, until it has none left. Until the copy has the name of the
-// database, all goes on as before.
+// Compaction is repeated, and another step or commit of it fails each time, until none
+// is left. Until the copy has the name of the database, everything continues as before.
 func TestWhicheverStepOfACompactionFailsTheServerGoesOn(t *testing.T) {
 	t.Parallel()
 	needsReplacing(t)

@@ -12,7 +12,7 @@ import (
 
 const contentURL = "https://Files.example.net/c"
 
-// onContentHost makes a step arrive at the host for files.
+// onContentHost sends a step to the host for files.
 func onContentHost(s step) step {
 	sent := header{"Host": "files.example.net"}
 	for name, value := range s.send {

@@ -17,8 +17,8 @@ var (
 	otherID = anID(0xa2).String()
 )
 
-// things are what the directory keeps, one of each kind, with what is wrong
-// with it in a refused PUT.
+// things are the objects of the directory, one of each kind, with what is wrong with it
+// in a refused PUT.
 var things = []struct {
 	name    string
 	path    string
@@ -131,8 +131,8 @@ func TestANumberThatIsNotWholeIsNamed(t *testing.T) {
 	}
 }
 
-// Names are kept as they were sent, but for space around them and what turns
-// the reading direction around.
+// Names are kept as sent, except for space around them and characters that reverse the
+// reading direction.
 func TestNamesAreWholeCharactersOnOneLine(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -148,8 +148,8 @@ func TestNamesAreWholeCharactersOnOneLine(t *testing.T) {
 	}
 }
 
-// What another kind has, or none, or the path says, is ignored, whatever it
-// holds.
+// Members of other kinds, unknown ones, and those that are in the path are ignored,
+// whatever their values.
 func TestMembersOfOtherKindsAreIgnored(t *testing.T) {
 	t.Parallel()
 	w := newDirectory(t)
@@ -212,8 +212,8 @@ func TestObjectsNeedWhatTheyReferTo(t *testing.T) {
 	}
 }
 
-// What an object belongs to is looked for before its body is read, and before
-// it is settled who may write it.
+// The parent of an object is looked up before its body is read, and before access is
+// decided.
 func TestAParentThatIsNotThereComesBeforeTheBody(t *testing.T) {
 	t.Parallel()
 	w := newDirectory(t)
@@ -294,8 +294,8 @@ func TestAParentWithAttachmentsIsDeletedOnlyOnDemand(t *testing.T) {
 	}
 }
 
-// What is too much for one commit is seen no more at once, and is removed
-// afterwards, also by the next start.
+// What is too much for one commit disappears at once, and is removed afterwards, if
+// need be after the next start.
 func TestVeryManyAttachmentsGoWithTheirProductAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -438,7 +438,7 @@ func TestMembersSeeTheirOwnSpaces(t *testing.T) {
 		{as: "owner", do: "GET /directory/spaces", want: 200, is: "[]\n"},
 		{as: "owner", do: "GET /directory/tickets", want: 200, is: "[]\n"},
 		{as: "viewer", do: "GET /directory/tickets?space=ab", want: 403},
-		// A cursor is the caller's word: one into a space that is not theirs shows nothing of it.
+		// The caller chooses a cursor: one into another space shows nothing of it.
 		{as: "viewer", do: "GET /directory/tickets?cursor=" + forgedCursor("ab"), want: 200, is: "[]\n"},
 		{as: "viewer", do: "GET /directory/meetings?limit=5&cursor=" + forgedCursor("ab"), want: 200, is: "[]\n"},
 		{as: "viewer", do: "GET /directory/tickets?space=a&cursor=" + forgedCursor("ab"), want: 400},
@@ -483,7 +483,7 @@ func TestDirectoryListsArePaged(t *testing.T) {
 	}
 }
 
-// importFile holds one of each kind, each line before what it refers to.
+// importFile has one object of each kind, each line before those that it refers to.
 var importFile = strings.Join([]string{
 	`{"kind": "comment", "ticket_id": "` + newID + `", "id": "` + newID + `"}`,
 	`{"kind": "ticket", "id": "` + newID + `", "space": "imported", "owner_id": "` + newID + `", "title": "T"}`,
@@ -524,7 +524,8 @@ func TestAnImportTakesLinesInAnyOrder(t *testing.T) {
 	})
 }
 
-// Comments are numbered as they come, and those of one import as they were made.
+// Comments are numbered in order of arrival, and those of one import in order of their
+// times.
 func TestCommentsAreNumberedInTheOrderOfTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

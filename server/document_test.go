@@ -31,8 +31,8 @@ func TestTheDocumentIsValidAndItsExamplesFitTheirSchemas(t *testing.T) {
 	}
 }
 
-// operationOf finds what the document says of a request; nil when it does not
-// know the path, or the method of it.
+// operationOf returns the document's operation for a request; nil when it has no such
+// path or method.
 func operationOf(doc *openapi3.T, method, target string) (path string, operation *openapi3.Operation) {
 	target, _, _ = strings.Cut(target, "?")
 	target = strings.TrimPrefix(target, "/")
@@ -59,7 +59,7 @@ func operationOf(doc *openapi3.T, method, target string) (path string, operation
 	return path, operation
 }
 
-// checkDocument holds an answer to what the document says of it.
+// checkDocument compares an answer with the document.
 func (w *world) checkDocument(t *testing.T, method, target string, a answer) {
 	t.Helper()
 	doc, err := document()
@@ -111,8 +111,8 @@ func fits(operation *openapi3.Operation, method string, a answer) error {
 	return nil
 }
 
-// exampleOf is what the document shows of a body, or what is made of the
-// examples of its members; nil when it shows nothing.
+// exampleOf returns the document's example of a body, or one composed of the examples
+// of its members; nil when there is none.
 func exampleOf(media *openapi3.MediaType) any {
 	schema := media.Schema.Value
 	switch {
@@ -135,9 +135,9 @@ func exampleOf(media *openapi3.MediaType) any {
 	return members
 }
 
-// Every operation is asked for with the examples of its parameters and its
-// body. None of that may be malformed, and the answer must be one that is
-// listed; play and do see to the latter.
+// Every operation is requested with the examples of its parameters and its body. None
+// of these may be malformed, and the answer must be a listed one, which play and do
+// check.
 func TestTheExamplesOfTheDocumentAreTaken(t *testing.T) {
 	t.Parallel()
 	doc, err := document()

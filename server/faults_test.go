@@ -17,9 +17,8 @@ import (
 	"attachd/server/upkeep"
 )
 
-// fault lets one call of the server to its disk or database fail, or all from
-// that one on. A call is one of the file system below the blobs, or the commit
-// of a transaction.
+// fault makes one call of the server to its disk or database fail, or all from that one
+// on. A call is one of the file system of the blobs, or the commit of a transaction.
 type fault struct {
 	err       error
 	at        int64 // the call that fails
@@ -28,10 +27,10 @@ type fault struct {
 	only      string
 
 	count  atomic.Int64
-	failed atomic.Pointer[string] // the first call that did
+	failed atomic.Pointer[string] // the first call that failed
 }
 
-// strike fails the call if it is one that should.
+// strike returns an error if this call is to fail.
 func (w *world) strike(call string) error {
 	f := w.fault.Load()
 	if f == nil || !strings.HasPrefix(call, f.only) {
@@ -53,14 +52,13 @@ func (w *world) commit(tx *bbolt.Tx) error {
 	return errors.Join(failed, tx.Commit())
 }
 
-// deed is something that a client asks for, in a world with an attachment A
-// that is to be deleted and a bystander B that shares its content with what is
-// uploaded.
+// deed is an operation of a client, in a world with an attachment A to be deleted and a
+// bystander B that shares its content with what is uploaded.
 type deed struct {
 	name  string
 	steps []step
-	// check sees that the world is as was answered, or as it was before, or,
-	// where nobody knows, either.
+	// check checks that the state is as answered, or unchanged, or, where the outcome
+	// is unknown, either.
 	check func(t *testing.T, w *world, answers []answer)
 }
 
@@ -114,9 +112,8 @@ var deeds = []deed{
 	},
 }
 
-// TestEveryCallFails does each deed again and again, and lets another call of
-// it fail each time, until it makes no more calls. Contents that wait for their
-// files get them as a part of the deed.
+// TestEveryCallFails repeats each deed, with another call of it failing each time,
+// until no call is left. Flushing staged contents is a part of the deed.
 // ASVS 2.3.3, 16.5.1 to 16.5.4
 func TestEveryCallFails(t *testing.T) {
 	t.Parallel()
@@ -157,8 +154,8 @@ func everyCallFails(t *testing.T, option func(*server.Config)) {
 	}
 }
 
-// endure does a deed while something fails, and looks at what has become of
-// the world before and after a restart.
+// endure does a deed while a call fails, and checks the state before and after a
+// restart.
 func (w *world) endure(t *testing.T, d deed, failing *fault) {
 	t.Helper()
 	w.play(t, []step{
@@ -199,7 +196,7 @@ func (w *world) endure(t *testing.T, d deed, failing *fault) {
 	w.clear(t)
 }
 
-// settle waits until the server has done what it does after an answer.
+// settle waits until the server has done its work after an answer.
 func (w *world) settle(t *testing.T) {
 	t.Helper()
 	w.do(t, step{do: "GET /health", want: 200})
@@ -224,7 +221,7 @@ func (w *world) clear(t *testing.T) {
 	w.collect(t)
 }
 
-// collect removes what faults left that nothing refers to.
+// collect removes the unreferenced contents that faults left.
 func (w *world) collect(t *testing.T) {
 	t.Helper()
 	_, err := upkeep.Collect(t.Context(), w.store, w.contents(), upkeep.CollectOptions{Now: time.Now().Add(time.Second)})

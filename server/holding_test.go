@@ -29,8 +29,7 @@ func little(answers int64) func(*server.Config) {
 	}
 }
 
-// unread asks for something over a connection of its own and does not read
-// the answer.
+// unread sends a request on a new connection and does not read the answer.
 func (w *world) unread(t *testing.T, key, path string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
@@ -42,8 +41,8 @@ func (w *world) unread(t *testing.T, key, path string) net.Conn {
 	return conn
 }
 
-// Answers that one user does not read are bounded, and keep nobody else from
-// theirs; what was held is given back when the clients go.
+// Answers that one user does not read are bounded, and delay no other user's; the
+// memory is released when the clients disconnect.
 // ASVS 13.1.2, 13.1.3, 13.2.6
 func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	t.Parallel()
@@ -88,8 +87,8 @@ func TestAnswersThatNobodyReadsAreBounded(t *testing.T) {
 	eventually(t, "what was held to be given back", func() bool { return w.server.HeldBytes() == 0 })
 }
 
-// A thumbnail is made once for all who ask at the same time, and one that
-// cannot be made is not tried again.
+// A thumbnail is made once for all who request it at the same time, and one that cannot
+// be made is not tried again.
 // ASVS 5.2.6
 func TestAThumbnailThatFailsIsTriedOnce(t *testing.T) {
 	t.Parallel()
@@ -145,8 +144,7 @@ func TestAThumbnailWhoseProcessCannotBeRunIsTriedAgain(t *testing.T) {
 	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/thumbnail", want: 200})
 }
 
-// A decoding ends when nobody waits for it any more, and those of one user do
-// not come before another's.
+// A decoding is cancelled when no request waits for it any more, and users take turns.
 func TestThumbnailsAreMadeInTurns(t *testing.T) {
 	t.Parallel()
 	order, release := make(chan int64, 10), make(chan bool)

@@ -141,7 +141,7 @@ func TestAKeyIsNotForOthersToRevoke(t *testing.T) {
 	})
 }
 
-// signIn trades a key for a session and gives its cookie.
+// signIn exchanges a key for a session and returns its cookie.
 func (w *world) signIn(t *testing.T, as string, send header) *http.Cookie {
 	t.Helper()
 	a := w.do(t, step{do: "POST /session", send: send, json: `{"key": "` + w.keys[as] + `"}`, want: 200})
@@ -357,7 +357,7 @@ func TestRevokingIsSeenByTheNextRequest(t *testing.T) {
 	}
 }
 
-// Whoever sends slowly may do so for hours.
+// A slow upload may last for hours.
 // ASVS 7.2.3, 7.4.1, 7.4.2, 8.3.2
 func TestWhatIsRevokedDuringAnUploadCountsForIt(t *testing.T) {
 	t.Parallel()

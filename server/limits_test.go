@@ -42,7 +42,8 @@ func TestAnAnswerSaysWhatIsLeftOfALimit(t *testing.T) {
 		{do: "POST /session", json: `{"key": "` + w.keys["viewer"] + `"}`, want: 429, header: header{"Retry-After": "20", "X-RateLimit-Remaining": "0", "Set-Cookie": ""}},
 	})
 
-	// A new key is no new allowance, and who acts for others is counted alone.
+	// A new key has no new allowance, and with X-On-Behalf-Of only the actor is
+	// counted.
 	w.clock.advance(time.Minute)
 	made := w.do(t, step{as: "editor", do: "POST /api-keys", json: `{"name": "new"}`, want: 201, header: header{"X-RateLimit-Remaining": "2"}}).object(t)
 	secret := made["full_key"].(string)
@@ -87,7 +88,7 @@ func TestAThousandRequestsAtOnceAreHeldToTheLimitOfTheirUserAlone(t *testing.T) 
 	w.do(t, step{as: "editor", do: "GET /users/me", want: 200})
 }
 
-// guesses are wrong ways in, each of which counts.
+// guesses are wrong credentials, each of which counts.
 func guesses() map[string]step {
 	wrong := "attachd_" + strings.Repeat("A", 43)
 	return map[string]step{
@@ -122,12 +123,12 @@ func TestAnAddressMaySendSoManyWrongKeys(t *testing.T) {
 				wait.header = header{"Retry-After": "20", "WWW-Authenticate": ""}
 				w.do(t, wait)
 			}
-			// Who shares the address and has a right one does not notice.
+			// A caller at the same address with a right key is not affected.
 			w.play(t, []step{
 				{as: "viewer", do: "GET {A.at}", want: 200, is: alphabet},
 				{do: "GET {link}", want: 200, is: alphabet},
 				{do: "POST /session", json: `{"key": "` + w.keys["viewer"] + `"}`, want: 200},
-				{do: "GET /users/me", want: 401}, // shows none: no guess
+				{do: "GET /users/me", want: 401}, // no credentials: no guess
 			})
 			w.clock.advance(20 * time.Second)
 			after := guess
@@ -176,7 +177,7 @@ func TestWrongKeysCountForTheAddressTheyComeFrom(t *testing.T) {
 	from(w, "[2001:db8:1:3::2]:80", 429)
 }
 
-// oldKey makes a key of the viewer's that expires at a time.
+// oldKey makes a key of the viewer's that expires at the given time.
 func (w *world) oldKey(expires time.Time) (id uuid.UUID, secret string) {
 	id = uuid.Must(uuid.NewV7())
 	secret, prefix := token.NewKey()
@@ -185,8 +186,8 @@ func (w *world) oldKey(expires time.Time) (id uuid.UUID, secret string) {
 	return id, secret
 }
 
-// An answer does not tell a key that was once good from one that never was,
-// and neither does the time that it takes.
+// An answer does not distinguish a key that was once valid from one that never was, and
+// neither does the time that it takes.
 // ASVS 6.3.8
 func TestUnknownRevokedAndExpiredKeysAreAnsweredAlike(t *testing.T) {
 	t.Parallel()
@@ -202,7 +203,7 @@ func TestUnknownRevokedAndExpiredKeysAreAnsweredAlike(t *testing.T) {
 		answers := map[string]bool{}
 		const rounds = 300
 		for range rounds {
-			for name, key := range keys { // in an order that is never the same
+			for name, key := range keys { // in random order
 				s := step{do: ask, want: 401, send: header{"X-Request-Id": "same"}}
 				if ask == "POST /session" {
 					s.json = `{"key": "` + key + `"}`
@@ -229,8 +230,8 @@ func TestUnknownRevokedAndExpiredKeysAreAnsweredAlike(t *testing.T) {
 	}
 }
 
-// quickest is what the quickest tenth took at most: what else the machine does
-// makes nothing quicker. It sorts what it is given.
+// quickest returns the longest duration among the shortest tenth: other load on the
+// machine makes nothing faster. It sorts its argument.
 func quickest(took []time.Duration) time.Duration {
 	slices.Sort(took)
 	return took[len(took)/10]

@@ -344,8 +344,8 @@ func TestALinkIsNotWrittenToTheLog(t *testing.T) {
 	}
 }
 
-// A link ends when the grace of its signing key does, and a change of keys
-// that could not be kept is none.
+// A link ends when the grace period of its signing key does, and keys that could not be
+// stored are not used.
 // ASVS 9.2.3
 func TestLinksEndWhenTheirSigningKeyWasReplaced(t *testing.T) {
 	t.Parallel()

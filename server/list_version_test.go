@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// A list has the ETag that it had, for as long as nothing in it may have changed,
-// and another as soon as anybody has heard of a change.
+// A list keeps its ETag as long as nothing in it may have changed, and has another as
+// soon as any client has seen a change.
 func TestAListThatHasNotChangedIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

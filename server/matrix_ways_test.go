@@ -19,8 +19,7 @@ import (
 	"attachd/server/token"
 )
 
-// way is one of those to the bytes of an attachment. Each sets up a request
-// that somebody makes.
+// way is one way to the bytes of an attachment. It prepares a caller's request.
 type way struct {
 	name string
 	ask  func(m *matrix, t *testing.T, who somebody, r *http.Request, id uuid.UUID)
@@ -51,8 +50,8 @@ var ways = []way{
 	}},
 }
 
-// variants are the kinds of requests for bytes, and what each answers to who
-// may have them.
+// variants are the kinds of requests for bytes, and what each answers to callers with
+// the right.
 var variants = []struct {
 	method string
 	send   header
@@ -78,9 +77,8 @@ func (m *matrix) session(t *testing.T, name string) string {
 	return m.names["session of "+name]
 }
 
-// By whatever way, and with whatever conditions, the bytes are for those who
-// may read them, and nobody else learns whether they have changed or how long
-// they are.
+// By every way, and with every condition, the bytes are for those who may read them,
+// and others do not learn whether they have changed or how long they are.
 // ASVS 8.2.1, 8.2.2, 8.2.3, 8.4.1; CVE-2026-58432, CVE-2026-52799, CVE-2026-28736, CVE-2026-3473
 func TestEveryWayToTheBytesIsForThoseWhoMayReadThem(t *testing.T) {
 	t.Parallel()
@@ -197,8 +195,8 @@ func TestTheTableOfRightsIsTheOneInTheDocs(t *testing.T) {
 	}
 }
 
-// However a body is sent, who sends it is looked at first: each way in that is
-// none, with each way to send.
+// However a body is sent, its sender is authenticated first: all wrong credentials,
+// with every way to send.
 // CVE-2025-31489, CVE-2026-40344, CVE-2026-41145
 func TestNoWayToSendABodyGoesRoundTheKey(t *testing.T) {
 	t.Parallel()

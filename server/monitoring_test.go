@@ -18,8 +18,8 @@ import (
 
 var promtool = flag.Bool("promtool", false, "let promtool, of Debian's package prometheus, check /metrics and the alert rules")
 
-// monitored are the metrics of a server that uses everything and has had
-// something of everything to do.
+// monitored returns the metrics of a server that uses all features and has had some of
+// every kind of work.
 func monitored(t *testing.T) string {
 	t.Helper()
 	_, told := listen(t)
@@ -49,8 +49,7 @@ var (
 	family       = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
 )
 
-// What an alert or a panel asks for and no server says would be silent for
-// ever.
+// An alert or a panel about a metric that no server has would stay silent.
 func TestAlertsAndTheDashboardNameOnlyMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	labels := map[string][]string{} // by the name of a series

@@ -36,7 +36,7 @@ func TestTheServerIsAliveAndReady(t *testing.T) {
 	})
 }
 
-// unwritable files cannot be made.
+// unwritable is a file system that cannot create files.
 type unwritable struct{ disk.FileSystem }
 
 func (unwritable) Create(string) (disk.File, error) { return nil, errUnwritable }
@@ -84,7 +84,7 @@ func TestTheServerSaysWhyItIsNotReady(t *testing.T) {
 	w.play(t, []step{reasons("shutting down"), {do: "HEAD /health/ready", want: 503, header: header{"Retry-After": "5"}}})
 }
 
-// hanging files are not made before they are released.
+// hanging is a file system that creates no file before it is released.
 type hanging struct {
 	disk.FileSystem
 	asked    *atomic.Int64
@@ -97,8 +97,8 @@ func (h hanging) Create(name string) (disk.File, error) {
 	return h.FileSystem.Create(name)
 }
 
-// A look may last longer than anybody waits for it, where each sync takes a
-// second and many wait for theirs.
+// A probe may last longer than anybody waits for it, where each sync takes a second and
+// many wait for theirs.
 func TestADiskThatIsSlowIsReadyWhileUploadsAreAcknowledged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -170,8 +170,8 @@ func TestADiskThatHangsHoldsUpOneLookOnly(t *testing.T) {
 	})
 }
 
-// Large files get their places at once, small ones later: the server must not
-// call itself ready while either fails.
+// Large files get their names at once, small ones later: the server must not report
+// that it is ready while either fails.
 func TestAServerWhoseContentsGetNoPlaceIsNotReady(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -203,7 +203,7 @@ func TestAServerWhoseContentsGetNoPlaceIsNotReady(t *testing.T) {
 	w.play(t, []step{{do: "GET /health/ready", want: 200}})
 }
 
-// A file system that finds a fault in itself takes no changes from then on, also
+// A file system that detects its own corruption accepts no changes from then on, even
 // in the middle of an upload.
 func TestADiskThatMakesItselfReadOnly(t *testing.T) {
 	t.Parallel()
@@ -594,11 +594,11 @@ func TestARequestThatNetHTTPRefusesIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := w.dial(t)
-			go func() { _, _ = io.WriteString(conn, head+another) }() // it is not read to its end
+			go func() { _, _ = io.WriteString(conn, head+another) }() // the server does not read it to its end
 			reader := bufio.NewReader(conn)
 			answer, err := http.ReadResponse(reader, nil)
 			if err != nil {
-				return // no answer is none, and no second one either
+				return // no answer is none, so no second one either
 			}
 			if answer.StatusCode < 400 {
 				t.Errorf("answered %s", answer.Status)
@@ -612,10 +612,9 @@ func TestARequestThatNetHTTPRefusesIsRefused(t *testing.T) {
 	w.do(t, step{do: "GET /health", want: http.StatusOK})
 }
 
-// What is behind the last chunk, where a Content-Length says that it belongs
-// to the request, is not taken for another one: what is in front of us may
-// have sent it as one (RFC 9112, section 6.1). So it is with HTTP/1.0, which
-// has no chunks.
+// Bytes after the last chunk that a Content-Length counts as part of the request are
+// not taken for another request: a proxy in front may have sent them as part of this
+// one (RFC 9112, section 6.1). The same applies to HTTP/1.0, which has no chunks.
 // ASVS 4.2.1, 4.2.2
 func TestWhatALengthCoversBehindTheLastChunkIsNoRequest(t *testing.T) {
 	t.Parallel()
@@ -673,7 +672,7 @@ func TestWhatALengthCoversBehindTheLastChunkIsNoRequest(t *testing.T) {
 	}
 }
 
-// Ordinary clients send chunks too, when they do not know how much will come.
+// Ordinary clients send chunks too, when they do not know the length in advance.
 func TestUploadsInChunksGoOnOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

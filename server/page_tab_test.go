@@ -33,7 +33,7 @@ var (
 	pictures = flag.String("pictures", "", "a directory for pictures of the page")
 )
 
-// chromium is started once for all tests, with a profile of its own.
+// chromium is started once for all tests, with a new profile.
 var chromium = sync.OnceValues(func() (context.Context, error) {
 	var path string
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -55,18 +55,18 @@ var chromium = sync.OnceValues(func() (context.Context, error) {
 
 var closeBrowser = func() {}
 
-// tab is a tab of the browser that shows the page of a world. When the test is
-// over, its console must have been silent, but for refusals that the test says
-// it expects, and it must have asked no other host.
+// tab is a tab of the browser that shows the page of a world. At the end of the test,
+// its console must have been silent, except for refusals that the test expects, and it
+// must have requested nothing from another host.
 type tab struct {
 	*testing.T
 	w   *world
 	ctx context.Context
 
 	mu       sync.Mutex
-	servers  []string // where its pages are from; of an earlier one, the icon may be asked for late
+	servers  []string // where its pages are from; an earlier one's icon may be requested late
 	problems []string
-	expected []string // parts of what the console may say
+	expected []string // allowed parts of console messages
 }
 
 func newTab(t *testing.T, w *world) *tab {
@@ -111,7 +111,7 @@ func (t *tab) watch(ev any) {
 	}
 }
 
-// expect says that the console may have this in it.
+// expect allows console messages with this part.
 func (t *tab) expect(part string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -145,7 +145,7 @@ func (t *tab) look(width, height int64, scheme string) {
 	eval[bool](t, `new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true), 50))))`)
 }
 
-// open goes to an address of the page. It is loaded anew, whatever is shown.
+// open opens an address of the page. It is loaded again, whatever is shown.
 func (t *tab) open(hash string) {
 	t.Helper()
 	t.mu.Lock()
@@ -154,7 +154,7 @@ func (t *tab) open(hash string) {
 	t.must(chromedp.Do(t.ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(t.w.url+"/"+hash)))
 }
 
-// signIn opens an address with the session of somebody.
+// signIn opens an address with the session of a person.
 func (t *tab) signIn(as, hash string) {
 	t.Helper()
 	t.open(hash)
@@ -164,8 +164,7 @@ func (t *tab) signIn(as, hash string) {
 	t.until(`document.querySelector('.app')`)
 }
 
-// openProduct opens the product of the world, with these samples in it, for its
-// editor.
+// openProduct opens the product of the world, with these samples in it, as its editor.
 func (t *tab) openProduct(samples ...string) {
 	t.Helper()
 	for _, name := range samples {
@@ -179,7 +178,7 @@ func (t *tab) openProduct(samples ...string) {
 	}
 }
 
-// eval gives what an expression is in the page; a promise is waited for.
+// eval returns the value of an expression in the page; a promise is awaited.
 func eval[T any](t *tab, expression string) T {
 	t.Helper()
 	v, err := chromedp.Run(t.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
@@ -204,24 +203,24 @@ func (t *tab) until(expression string) {
 	}
 }
 
-// innerText is what an element e says; a file's name is one word, though its
-// end stands in an element of its own.
+// innerText is the text of an element e; a file's name is one word, although its end is
+// in a separate element.
 const innerText = `(e.innerText ?? '').replace(/\s*\n(?=\.)/g, '')`
 
-// shows waits for an element that a selector finds to have this in its text.
+// shows waits until an element that a selector finds contains this text.
 func (t *tab) shows(selector, text string) {
 	t.Helper()
 	t.until(fmt.Sprintf(`[...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && (%s + ' ' + (e.value ?? '')).includes(%q))`, selector, innerText, text))
 }
 
-// gone waits until no element that a selector finds has this in its text.
+// gone waits until no element that a selector finds contains this text.
 func (t *tab) gone(selector, text string) {
 	t.Helper()
 	t.until(fmt.Sprintf(`![...document.querySelectorAll(%q)].some((e) => e.checkVisibility() && %s.includes(%q))`, selector, innerText, text))
 }
 
-// click clicks with the mouse on the first element that is in sight, by its
-// selector and its text or name.
+// click clicks with the mouse on the first visible element with this selector and text
+// or name.
 func (t *tab) click(selector, text string, modifiers ...int64) {
 	t.Helper()
 	find := fmt.Sprintf(`[...document.querySelectorAll(%q)].find((e) => e.checkVisibility() && !e.disabled && (%s + ' ' + (e.getAttribute('aria-label') ?? '')).includes(%q))`, selector, innerText, text)
@@ -240,7 +239,7 @@ func (t *tab) click(selector, text string, modifiers ...int64) {
 	}
 }
 
-// typeIn writes into a field in place of what it holds.
+// typeIn types into a field, replacing its content.
 func (t *tab) typeIn(selector, text string) {
 	t.Helper()
 	t.until(fmt.Sprintf(`document.querySelector(%q)`, selector))
@@ -253,10 +252,11 @@ const (
 	shift = 8
 )
 
-// The codes that Windows has for keys: the browser wants them.
+// keyCodes are the key codes of Windows, which the browser requires.
 var keyCodes = map[string]int64{"Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowDown": 40, "Delete": 46, "Tab": 9, "a": 65, "v": 86}
 
-// press presses a key; commands are what the browser makes of it.
+// press presses a key; commands are the editing commands that the browser derives from
+// it.
 func (t *tab) press(key string, modifiers int64, commands ...string) {
 	t.Helper()
 	p := input.DispatchKeyEventParams{Type: "keyDown", Key: key, Code: key, Modifiers: modifiers, WindowsVirtualKeyCode: keyCodes[key], Commands: commands}
@@ -280,14 +280,14 @@ func (t *tab) drop(selector string, paths ...string) {
 	}
 }
 
-// pick chooses files with the page's button for that.
+// pick chooses files with the page's button for uploads.
 func (t *tab) pick(paths ...string) {
 	t.Helper()
 	input := call(t, devruntime.Evaluate, devruntime.EvaluateParams{Expression: `document.querySelector('input[type=file]')`})
 	call(t, dom.SetFileInputFiles, dom.SetFileInputFilesParams{Files: paths, ObjectID: input.Result.ObjectID})
 }
 
-// eventually waits for something outside of the page.
+// eventually waits for something outside the page.
 func (t *tab) eventually(what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
@@ -297,7 +297,7 @@ func (t *tab) eventually(what string, is func() bool) {
 	}
 }
 
-// slow bounds what the page sends, in bytes a second; 0 cuts the network.
+// slow limits how fast the page sends, in bytes a second; 0 cuts the network.
 func (t *tab) slow(upload float64) {
 	t.Helper()
 	call(t, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
@@ -331,7 +331,7 @@ func (t *tab) grant(names ...string) {
 	}
 }
 
-// picture takes one of what is on the screen, if somebody wants to look.
+// picture takes a screenshot, if pictures are wanted.
 func (t *tab) picture(name string) {
 	t.Helper()
 	if *pictures == "" {
@@ -359,8 +359,8 @@ var views = []struct {
 	scheme        string
 }{{"light", 1280, 800, "light"}, {"dark", 1280, 800, "dark"}, {"phone", 360, 740, "light"}, {"phone-dark", 360, 740, "dark"}}
 
-// inspect takes pictures in every view, and looks in each for barriers (with
-// axe-core) and for anything that is wider than the screen.
+// inspect takes pictures in every view, and checks each for barriers (with axe-core)
+// and for anything that is wider than the screen.
 func (t *tab) inspect(name string) {
 	t.Helper()
 	for _, v := range views {
@@ -374,9 +374,8 @@ func (t *tab) inspect(name string) {
 	t.look(1280, 800, "light")
 }
 
-// atWidths runs a test with a world and a tab of its own at each of the widths
-// at which the page is laid out in another way: two panes beside each other,
-// one at a time, and a phone.
+// atWidths runs a test with a new world and tab at each of the widths at which the
+// page's layout differs: two panes side by side, one at a time, and a phone.
 func atWidths(t *testing.T, test func(w *world, tab *tab)) {
 	t.Helper()
 	for _, width := range []int64{1280, 820, 390} {

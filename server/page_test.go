@@ -14,7 +14,7 @@ import (
 	"attachd/server/page"
 )
 
-// assetsOf gives the addresses that the page names.
+// assetsOf returns the addresses of assets in the page.
 func assetsOf(t *testing.T, document []byte) []string {
 	t.Helper()
 	var list []string
@@ -27,7 +27,7 @@ func assetsOf(t *testing.T, document []byte) []string {
 	return list
 }
 
-// pageFiles are the page's files as they are written, by name.
+// pageFiles returns the page's source files, by name.
 func pageFiles(t *testing.T) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -130,7 +130,7 @@ func TestThePageIsSmall(t *testing.T) {
 	}
 }
 
-// What the policy would refuse at run time is not even written.
+// The sources contain nothing that the policy would refuse at run time.
 // ASVS 3.2.2, 3.6.1
 func TestThePageNamesNoOtherHostAndMakesNothingOfStrings(t *testing.T) {
 	t.Parallel()

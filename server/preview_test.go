@@ -33,7 +33,7 @@ import (
 	"attachd/server"
 )
 
-// pictureOf is a picture in which no two rows or columns are alike.
+// pictureOf returns a picture in which all rows and columns differ.
 func pictureOf(w, h int) *image.NRGBA {
 	picture := image.NewNRGBA(image.Rect(0, 0, w, h))
 	for y := range h {
@@ -71,7 +71,7 @@ func gifOf(t *testing.T, w, h int) []byte {
 	return b.Bytes()
 }
 
-// A WebP picture of one pixel: the standard library reads them only.
+// webpOfOne is a WebP picture of one pixel: the standard library only reads WebP.
 const webpOfOne = "UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA=="
 
 // uploaded uploads a file and saves it by that name.
@@ -80,7 +80,7 @@ func (w *world) uploaded(t *testing.T, parent, fileName string, content []byte, 
 	w.do(t, step{as: "editor", do: "POST " + parent + "/attachments", form: parts{file(fileName, string(content))}, want: 201, save: name})
 }
 
-// sizeOfThumbnail decodes what an answer has.
+// sizeOfThumbnail decodes the picture in an answer.
 func sizeOfThumbnail(t *testing.T, a answer) image.Point {
 	t.Helper()
 	picture, format, err := image.Decode(bytes.NewReader(a.body))
@@ -141,7 +141,7 @@ func TestWhatIsNoPictureHasNoThumbnail(t *testing.T) {
 	}
 }
 
-// pngHeader is a PNG whose header promises so many pixels.
+// pngHeader is a PNG whose header claims a size of w by h pixels.
 func pngHeader(w, h uint32) []byte {
 	chunk := []byte("IHDR")
 	chunk = binary.BigEndian.AppendUint32(chunk, w)
@@ -152,7 +152,7 @@ func pngHeader(w, h uint32) []byte {
 	return append(b, "\x00\x00\x00\x00IDAT\x35\xaf\x06\x1e"...)
 }
 
-// The header is looked at before anything is decoded.
+// The header is checked before anything is decoded.
 // ASVS 5.2.6
 func TestAPictureOfTooManyPixelsIsNotDecoded(t *testing.T) {
 	t.Parallel()
@@ -215,7 +215,7 @@ func TestAThumbnailIsMadeAnewWhenItsFileIsMissingOrBroken(t *testing.T) {
 	if !bytes.Equal(get("A"), a) {
 		t.Error("without the folder: another thumbnail than before")
 	}
-	// What cannot be kept is shown all the same.
+	// A thumbnail that cannot be kept is sent all the same.
 	w.must(os.RemoveAll(filepath.Join(w.dir, "thumbnails")))
 	w.must(os.WriteFile(filepath.Join(w.dir, "thumbnails"), nil, 0o600))
 	if !bytes.Equal(get("A"), a) {
@@ -242,7 +242,7 @@ func TestAThumbnailGoesWithItsContent(t *testing.T) {
 	}
 }
 
-// A crash may leave one; and what is not ours is let be.
+// A crash may leave thumbnails; other files in their folder are not touched.
 func TestGCRemovesThumbnailsOfContentsThatAreGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -276,7 +276,7 @@ func TestADamagedContentHasNoThumbnail(t *testing.T) {
 	w.uploaded(t, "{product}", "a.png", picture, "A")
 	path := w.blobFile(t, "{A}")
 	damaged := bytes.Clone(picture)
-	damaged[len(damaged)-1] ^= 1 // behind the picture, so that it decodes all the same
+	damaged[len(damaged)-1] ^= 1 // after the picture, so that it can still be decoded
 	w.must(os.WriteFile(path, damaged, 0o600))
 	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/thumbnail", want: 500, code: "damaged"})
 	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{A}/thumbnail", want: 500, code: "damaged"})
@@ -309,7 +309,7 @@ func TestThumbnailsBeyondTheWorkersAreSentAwayAfterAWhile(t *testing.T) {
 	w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{C}/thumbnail", want: 200})
 }
 
-// holding contents open only when they are released.
+// holding is a store whose contents open only when they are released.
 type holding struct {
 	blobs.Store
 	opened, release chan bool
@@ -387,7 +387,7 @@ func TestAnArchiveHasAPreview(t *testing.T) {
 	}
 }
 
-// Whatever wrote it, in whatever encoding, with whatever ends of lines.
+// For every writer of the text, encoding, and form of line ends.
 func TestATextHasAPreviewInUTF8(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -435,7 +435,7 @@ func previewOfText(t *testing.T, text string, truncated bool) string {
 	return b.String()
 }
 
-// It ends with a whole character, wherever the bound is.
+// The preview ends with a whole character.
 func TestOfALongTextThereIsTheBeginning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -15,13 +15,13 @@ import (
 	"attachd/server/scan"
 )
 
-// fakeScanner finds what contents say of themselves.
+// fakeScanner is a scanner whose results are in the contents themselves.
 type fakeScanner struct {
 	mu    sync.Mutex
-	down  error // what every call meets, if anything
+	down  error // error of every call, if any
 	asked []string
 	pings int
-	old   bool          // its signatures are from before there was malware
+	old   bool          // its signatures do not include the malware yet
 	hang  chan struct{} // closed when a scan has begun that ends only with its request
 }
 
@@ -60,7 +60,7 @@ func (f *fakeScanner) fail(err error) {
 
 var errDown = errors.New("dial unix /run/secret.ctl: connection refused")
 
-// scanning is a world with a scanner.
+// scanning returns a world with a scanner.
 func scanning(t *testing.T, options ...func(*server.Config)) (*world, *fakeScanner) {
 	f := &fakeScanner{}
 	return newWorld(t, append(options, func(c *server.Config) { c.Scanner = f })...), f
@@ -68,7 +68,7 @@ func scanning(t *testing.T, options ...func(*server.Config)) (*world, *fakeScann
 
 func acceptUnscanned(c *server.Config) { c.AcceptUnscanned = true }
 
-// metrics holds the metrics to having these lines.
+// metrics checks that the metrics have these lines.
 func (w *world) metrics(t *testing.T, lines ...string) {
 	t.Helper()
 	a := w.do(t, step{as: "root", do: "GET /metrics", want: 200})
@@ -222,7 +222,7 @@ func TestWithoutItsScannerTheServerIsNotReady(t *testing.T) {
 	w.do(t, step{do: "GET /health/ready", want: 200})
 	f.fail(errDown)
 	w.clock.advance(2 * time.Second)
-	w.do(t, step{do: "GET /health/ready", want: 200}) // an answer of the scanner stands for a while
+	w.do(t, step{do: "GET /health/ready", want: 200}) // the scanner's answer is cached for a while
 	w.clock.advance(4 * time.Second)
 	for range 3 {
 		w.do(t, step{do: "GET /health/ready", want: 503, check: func(t *testing.T, a answer) {

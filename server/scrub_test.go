@@ -12,7 +12,7 @@ import (
 	"attachd/store"
 )
 
-// withScrub gives a server a scrub that could read a lot.
+// withScrub gives a server a scrub with a high rate.
 func withScrub(c *server.Config) { c.ScrubRate, c.ScrubPeriod = 1<<30, 30*24*time.Hour }
 
 // startScrub has the server scrub until the test ends or the server drains.
@@ -24,7 +24,7 @@ func (w *world) startScrub() (ended <-chan struct{}) {
 	return done
 }
 
-// measures says whether all of these lines are in the metrics.
+// measures reports whether all of these lines are in the metrics.
 func (w *world) measures(t *testing.T, lines ...string) bool {
 	t.Helper()
 	a := w.do(t, step{as: "root", do: "GET /metrics", want: 200})

@@ -20,7 +20,7 @@ import (
 	"attachd/blobs/disk"
 )
 
-// operators are the routes for whoever runs the server, beside the directory.
+// operators are the routes for operators, beside the directory.
 var operators = []string{"GET /stats", "POST /upkeep/check", "POST /upkeep/gc", "POST /upkeep/audit", "GET /audit-logs", "GET /audit-logs/export", "GET /webhooks", "GET /webhooks/dead-letters"}
 
 func TestUpkeepIsForSuperadmins(t *testing.T) {
@@ -58,7 +58,7 @@ func TestWhatCommandsNeedIsForCommandsOnly(t *testing.T) {
 	}
 }
 
-// plant puts a content into the store that nothing refers to.
+// plant stores a content that nothing refers to.
 func (w *world) plant(t *testing.T, content string, written time.Time) (path string) {
 	t.Helper()
 	ref := blobs.Ref(sha256.Sum256([]byte(content))).String()
@@ -142,7 +142,7 @@ func TestTheServerCollectsByItself(t *testing.T) {
 	}
 }
 
-// slowList takes its time for each folder, and fails at one.
+// slowList is a file system that lists each folder slowly, and fails at one.
 type slowList struct {
 	disk.FileSystem
 	before func(folder string) error
@@ -231,8 +231,8 @@ func TestUpkeepTellsHowFarItIsAndHowItEnds(t *testing.T) {
 	w.disk.FileSystem = whole
 }
 
-// Uploads and deletes of the same few contents, with contents collected all
-// the time, the youngest too: what was acknowledged and not deleted is there.
+// Uploads and deletes of the same few contents, while contents of every age are
+// collected: what was acknowledged and not deleted is there.
 func TestCollectingTakesNothingFromAnybody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

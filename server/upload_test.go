@@ -328,7 +328,7 @@ func (endless) Read(p []byte) (int, error) {
 	return copy(p, text(len(p))), nil
 }
 
-// streamed is the form of a file of n bytes, which is not held in memory.
+// streamed returns the form of a file of n bytes, which is not held in memory.
 func (w *world) streamed(t *testing.T, n int64) (io.Reader, int64) {
 	before, after, _ := strings.Cut(parts{file("big.txt", "@")}.encode(t, w), "@")
 	return io.MultiReader(strings.NewReader(before), io.LimitReader(endless{}, n), strings.NewReader(after)), n + int64(len(before)+len(after))
@@ -390,7 +390,7 @@ func (w *world) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-// receive reads an answer from a connection and holds it to what a step wants.
+// receive reads an answer from a connection and compares it with a step.
 func (w *world) receive(t *testing.T, conn io.Reader, s step) answer {
 	t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -517,8 +517,8 @@ func TestAClientThatNeverStopsSendingIsCutOff(t *testing.T) {
 	}
 }
 
-// What a refused client sends after the server has lost patience is part of
-// its request for ever, even where it looks like another one.
+// What a refused client sends after the server has stopped waiting stays part of its
+// request, even where it looks like another one.
 // ASVS 4.2.1, 4.2.2
 func TestTheBodyOfARefusedRequestNeverBecomesARequest(t *testing.T) {
 	t.Parallel()
@@ -545,7 +545,7 @@ func TestTheBodyOfARefusedRequestNeverBecomesARequest(t *testing.T) {
 			io.WriteString(conn, text(c.sent))
 			reader := bufio.NewReader(conn)
 			w.receive(t, reader, refused)
-			time.Sleep(300 * time.Millisecond) // the server's patience is what this is about
+			time.Sleep(300 * time.Millisecond) // longer than the server waits
 			io.WriteString(conn, another+another)
 			if rest, _ := io.ReadAll(reader); len(rest) > 0 {
 				t.Errorf("more than one answer: %s", rest)
@@ -589,8 +589,8 @@ func TestWithoutALeastRateABodyMayBeSlowButNotStandStill(t *testing.T) {
 	w.server.SetPatience(sending, patience)
 	s := step{as: "editor", do: "POST {product}/attachments", want: 201}
 	body := parts{file("a.txt", "slow")}.encode(t, w)
-	// sendSlowly takes longer than a body may stand still, and tells for how long
-	// it did that at most: a busy machine may have kept it.
+	// sendSlowly takes longer than a body may stall, and returns its longest pause: a
+	// busy machine may have delayed it.
 	sendSlowly := func() (conn net.Conn, longest time.Duration) {
 		conn = w.dial(t)
 		conn.Write(w.rawRequest(t, s, len(body)))
@@ -647,7 +647,7 @@ func TestAnAnswerDoesNotWaitForABodyThatNeverComes(t *testing.T) {
 	}
 }
 
-// Not beside other tests: it counts what the whole process has.
+// Not in parallel: it counts resources of the whole process.
 // ASVS 1.4.3; CVE-2026-32759
 func TestAnUploadWhoseClientGoesAwayLeavesNothing(t *testing.T) {
 	w := newWorld(t)
@@ -906,7 +906,7 @@ func TestAnEncodedFileNameIsDecodedOnce(t *testing.T) {
 	}
 }
 
-// fullFiles has no room for more than some bytes of a file.
+// fullFiles is a file system with room for only some bytes of a file.
 type fullFiles struct {
 	disk.FileSystem
 	failing *atomic.Bool

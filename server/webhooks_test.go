@@ -26,19 +26,19 @@ import (
 
 const hookSecret = "what both sides know, at least 24"
 
-// listener is a receiver of webhooks: it takes what is signed, unless it is
-// told to answer something else.
+// listener is a receiver of webhooks: it accepts what is signed, unless it is told to
+// answer otherwise.
 type listener struct {
 	*httptest.Server
 	t      *testing.T
 	clock  func() time.Time
-	status atomic.Int64 // that it answers; 0 is 204
+	status atomic.Int64 // status of its answers; 0 is 204
 
 	mu   sync.Mutex
 	took []told
 }
 
-// told is an event as the listener reads it.
+// told is an event as the listener decodes it.
 type told struct {
 	id        string
 	Type      string
@@ -66,7 +66,7 @@ type told struct {
 	}
 }
 
-// listen sets up a listener for a world that is being made.
+// listen sets up a listener for a new world.
 func listen(t *testing.T) (l *listener, tell func(*server.Config)) {
 	t.Helper()
 	l = &listener{t: t}
@@ -104,7 +104,7 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// taken waits for so many events.
+// taken waits for n events.
 func (l *listener) taken(n int) (events []told) {
 	l.t.Helper()
 	eventually(l.t, fmt.Sprintf("%d events", n), func() bool {
@@ -116,8 +116,8 @@ func (l *listener) taken(n int) (events []told) {
 	return events
 }
 
-// deliver has the world tell what happened until the test, or end, ends it.
-// Whenever it would wait before it sends again, the clock goes on instead.
+// deliver has the world deliver events until the test, or end, ends it. Where the
+// courier would wait before a retry, the clock advances instead.
 func (w *world) deliver(t *testing.T) (end func()) {
 	w.server.SetWebhookWaits(func(d time.Duration) <-chan time.Time {
 		if d >= time.Hour {
@@ -139,7 +139,7 @@ func (w *world) deliver(t *testing.T) (end func()) {
 	return end
 }
 
-// outbox waits until so many events and dead letters are there.
+// outbox waits until there are this many events and dead letters.
 func (w *world) outbox(t *testing.T, events, dead int64) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%d events and %d dead letters", events, dead), func() bool {
@@ -216,8 +216,8 @@ func TestEveryWayOfDeletingIsTold(t *testing.T) {
 	}
 }
 
-// A receiver that is down is told when it is back; one that is down for too
-// long, when an operator says so.
+// A receiver that was down gets its events when it is back; if it was down for too
+// long, when an operator redelivers them.
 func TestEventsAreTriedAgainThenGivenUpAndCanBeSentAgain(t *testing.T) {
 	t.Parallel()
 	l, tell := listen(t)

@@ -38,12 +38,11 @@ import (
 	"attachd/store/bolt"
 )
 
-// patience is how long a test waits for what happens by itself. A busy machine
-// may need seconds for what it does in a millisecond otherwise.
+// patience is how long a test waits for asynchronous work. A busy machine may need
+// seconds for what otherwise takes a millisecond.
 const patience = time.Minute
 
-// TestMain sees to it that nothing of the servers goes on when all tests are
-// done.
+// TestMain checks that no goroutine of a server is left when all tests are done.
 func TestMain(m *testing.M) {
 	blobstest.TempInMemory()
 	code := m.Run()
@@ -55,7 +54,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// goroutinesLeft waits for goroutines that run our code to end, and gives the
+// goroutinesLeft waits for goroutines that run attachd's code to end, and returns the
 // stacks of those that do not.
 func goroutinesLeft() string {
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -73,8 +72,8 @@ func goroutinesLeft() string {
 	}
 }
 
-// world is a server on a port of its own, over a data directory of its own,
-// with people and places in it:
+// world is a server on its own port, over its own data directory, with people and
+// places in it:
 //
 //	space a    admin, editor and viewer are members with these roles
 //	space ab   its slug begins like the other's; stranger is its admin
@@ -91,7 +90,7 @@ type world struct {
 	ballast ballast
 	clock   *clock
 	log     *logBuffer
-	fault   atomic.Pointer[fault] // what fails; nil is nothing
+	fault   atomic.Pointer[fault] // injected failure; nil is none
 	dir     string                // the data directory
 	url     string                // http://host:port
 	client  *http.Client
@@ -99,15 +98,15 @@ type world struct {
 	mu       sync.Mutex
 	names    map[string]string // what {name} stands for in a step
 	keys     map[string]string // whose key is which
-	expected []string          // what lines of the log at level ERROR may say
+	expected []string          // allowed parts of lines of the log at level ERROR
 
-	signingKeys []token.SigningKey // as a restart finds them, once they were changed
-	keepFails   error              // what comes of trying to keep them
+	signingKeys []token.SigningKey // as the next start finds them, once they were changed
+	keepFails   error              // error of keeping them
 
-	stopCounting func() // of the server that runs
+	stopCounting func() // stops counting in the running server
 }
 
-// The people, with the roles they have.
+// people are the users, with their roles.
 var people = []struct {
 	name       string
 	id         uuid.UUID
@@ -122,7 +121,7 @@ var people = []struct {
 	{"owner", anID(6), nil, false},
 }
 
-// The places, of the space a and of the space ab.
+// The places in the space a and in the space ab.
 var (
 	productOf = map[string]store.Parent{"a": {Kind: store.Product, ID: anID(0x11)}, "ab": {Kind: store.Product, ID: anID(0x21)}}
 	ticketOf  = map[string]store.Parent{"a": {Kind: store.Ticket, ID: anID(0x12)}, "ab": {Kind: store.Ticket, ID: anID(0x22)}}
@@ -131,7 +130,7 @@ var (
 	ownerOf   = map[string]string{"a": "owner", "ab": "stranger"} // of the ticket
 )
 
-// anID is an id that is easy to recognise.
+// anID returns an id that is easy to recognise.
 func anID(n byte) uuid.UUID {
 	id := uuid.MustParse("00000000-0000-4000-8000-000000000000")
 	id[15] = n
@@ -147,8 +146,8 @@ func personID(name string) uuid.UUID {
 	panic("nobody is called " + name)
 }
 
-// newWorld starts a server; options change how it is set up. When the test is
-// over, both stores must be as they should be.
+// newWorld starts a server; options change its configuration. At the end of the test,
+// both stores must be consistent.
 func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: startOfTime}, log: &logBuffer{}, names: map[string]string{}}
@@ -189,10 +188,10 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	return w
 }
 
-// filesAtOnce lets no content wait for its file.
+// filesAtOnce disables staging.
 func filesAtOnce(c *server.Config) { c.LogBelow = 0 }
 
-// scratch is a file for the moment.
+// scratch makes a temporary file.
 func (w *world) scratch() (file *os.File, done func() error, err error) {
 	file, err = os.CreateTemp(filepath.Join(w.dir, "tmp"), "")
 	return file, func() error { return errors.Join(file.Close(), os.Remove(file.Name())) }, err
@@ -227,7 +226,7 @@ func (w *world) openStores() {
 	w.must(err)
 }
 
-// restart ends the server as it is, and starts another over the same files.
+// restart stops the server without a shutdown, and starts another over the same files.
 func (w *world) restart() {
 	w.stopCounting()
 	_ = w.store.Close() // one that has failed says so
@@ -259,8 +258,8 @@ func (w *world) nameEverything() {
 	}
 }
 
-// made is a database with the people and places in it, of which every world
-// has a copy: to make one takes a while.
+// made is a database with the people and places in it, of which every world has a copy:
+// making one takes a while.
 type made struct {
 	database []byte
 	keys     map[string]string
@@ -321,11 +320,11 @@ func newKey(keys store.Keys, user uuid.UUID) (secret string, err error) {
 		ID: new(store.IDs).New(startOfTime.Add(-time.Hour)), UserID: user, Name: "fixture", Prefix: prefix, Hash: token.Hash(secret), CreatedAt: startOfTime})
 }
 
-// fullName is what a person of the fixture is called in answers.
+// fullName is the full name of a person of the fixture.
 func fullName(name string) string { return strings.ToUpper(name[:1]) + name[1:] + " Person" }
 
-// serve answers as the command does. What served before is let be, but no
-// step reaches it any more.
+// serve serves a handler as the command does. An earlier server keeps running, but
+// steps do not reach it any more.
 func (w *world) serve(handler http.Handler) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
@@ -336,7 +335,7 @@ func (w *world) serve(handler http.Handler) {
 		MaxHeaderBytes:    32 << 10,
 		ErrorLog:          slog.NewLogLogger(w.server.Log.Handler(), slog.LevelError),
 
-		// Its answer to OPTIONS * would be without our headers.
+		// The general handler of OPTIONS * would answer without the server's headers.
 		DisableGeneralOptionsHandler: true,
 	}
 	done := make(chan error, 1)
@@ -367,21 +366,21 @@ func (w *world) serve(handler http.Handler) {
 	})
 }
 
-// flushContents writes what is staged to blobs. In a world that happens only when
-// it is told to.
+// flushContents writes what is staged to blobs. In a world that happens only by this
+// call.
 func (w *world) flushContents() {
 	ended, end := context.WithCancel(context.Background())
 	end()
 	w.server.RunJob(ended, "flush staged contents", 0)
 }
 
-// contents are those that are blobs and those that are staged.
+// contents returns the store of blobs and staged contents.
 func (w *world) contents() blobs.Store {
 	return contents.New(w.store, w.blobs, contents.Options{Stager: w.store, Batcher: w.blobs, Marker: w.blobs, Log: w.server.Log})
 }
 
-// checkStorage runs after every test, when the server is down: whatever was
-// done to it, both stores agree and nothing is left over.
+// checkStorage runs after every test, when the server is down: both stores must agree
+// and nothing be left over.
 func (w *world) checkStorage() {
 	ctx := context.Background()
 	if w.server != nil {
@@ -407,7 +406,7 @@ func (w *world) checkStorage() {
 	w.checkLog()
 }
 
-// checkModes sees that nobody else can read what is stored.
+// checkModes checks that no other user can read what is stored.
 func (w *world) checkModes() {
 	err := filepath.WalkDir(w.dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !entry.Type().IsRegular() {
@@ -424,7 +423,7 @@ func (w *world) checkModes() {
 	}
 }
 
-// checkLog holds the log to having no error that the test did not expect.
+// checkLog checks that the log has no error that the test did not expect.
 func (w *world) checkLog() {
 	for _, line := range w.log.lines() {
 		if !strings.Contains(line, `"level":"ERROR"`) {
@@ -440,7 +439,7 @@ func (w *world) checkLog() {
 	}
 }
 
-// expectLog says that lines of the log at level ERROR may have this in them.
+// expectLog allows lines of the log at level ERROR with this part.
 func (w *world) expectLog(part string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -454,7 +453,7 @@ func (w *world) must(err error) {
 	}
 }
 
-// temporaryFiles are those of uploads under way.
+// temporaryFiles lists the files of uploads under way.
 func (w *world) temporaryFiles() []string {
 	entries, err := os.ReadDir(filepath.Join(w.dir, "tmp"))
 	w.must(err)
@@ -488,7 +487,7 @@ func (w *world) storedContents() (n int) {
 	return n
 }
 
-// blobFile is where the content of an attachment is.
+// blobFile returns the path of an attachment's content.
 func (w *world) blobFile(t *testing.T, name string) string {
 	t.Helper()
 	w.flushContents()
@@ -500,7 +499,7 @@ func (w *world) blobFile(t *testing.T, name string) string {
 	return filepath.Join(w.dir, "blobs", "sha256", ref[:2], ref)
 }
 
-// eventually waits for something that happens by itself, soon.
+// eventually waits for asynchronous work.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !happened(); time.Sleep(2 * time.Millisecond) {
@@ -510,14 +509,14 @@ func eventually(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// clock stands still until it is told to go on.
+// clock is a clock that stands still until it is advanced.
 type clock struct {
 	mu      sync.Mutex
 	now     time.Time
 	elapsed time.Duration
 }
 
-// When every world begins.
+// startOfTime is the time at which every world begins.
 var startOfTime = time.Date(2026, 1, 15, 10, 30, 0, 0, time.UTC)
 
 func (c *clock) Now() time.Time {
@@ -532,7 +531,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now, c.elapsed = c.now.Add(d), c.elapsed+d
 }
 
-// set sets the clock ahead or back, in no time.
+// set sets the clock ahead or back, without time passing.
 func (c *clock) set(by time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -545,14 +544,14 @@ func (c *clock) Elapsed() time.Duration {
 	return c.elapsed
 }
 
-// testDisk is the real one with as much room as a test says. It waits for no
-// folder to be on stable storage: what a power cut leaves is for the tests of
-// blobs, and these are many.
+// testDisk is the real disk with the capacity that a test sets. It does not sync
+// folders: what a power cut leaves is tested in package blobs, and these tests are
+// many.
 type testDisk struct {
 	disk.FileSystem
-	free atomic.Int64           // 0 is as much as there is
-	rots atomic.Bool            // what is read is in capitals, and nothing has touched the file
-	asks atomic.Pointer[func()] // is called before each read
+	free atomic.Int64           // 0 is the real one
+	rots atomic.Bool            // reads return capitals, although no file was changed
+	asks atomic.Pointer[func()] // called before each read
 }
 
 func (d *testDisk) Open(name string) (disk.File, error) {
@@ -596,7 +595,7 @@ func (d *testDisk) SyncDir(string) error { return nil }
 
 func (d *testDisk) SyncAll() (bool, error) { return true, nil }
 
-// ballast is as much as a test wants, in memory.
+// ballast is a ballast in memory, of the size that a test sets.
 type ballast struct{ want, held atomic.Int64 }
 
 func (b *ballast) giveUp() bool { return b.held.Swap(0) > 0 }
@@ -608,7 +607,7 @@ func (b *ballast) Refill(int64) error {
 	return nil
 }
 
-// logBuffer keeps what the server logs.
+// logBuffer collects what the server logs.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -626,8 +625,8 @@ func (b *logBuffer) lines() []string {
 	return strings.Split(strings.TrimSpace(b.buf.String()), "\n")
 }
 
-// request gives the line that the log has of an answered request. It is
-// written when the answer has gone out.
+// request returns the log's line about an answered request. It is written after the
+// answer was sent.
 func (b *logBuffer) request(t *testing.T, id string) map[string]any {
 	t.Helper()
 	var found map[string]any
@@ -644,16 +643,16 @@ func (b *logBuffer) request(t *testing.T, id string) map[string]any {
 	return found
 }
 
-// answer is a response, read as far as it came.
+// answer is a response, read as far as possible.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	cut    error // why the body did not end as it should
+	cut    error // why the body ended early
 }
 
-// result is the body, or of one of many lines the last: long work tells of its
-// progress in those before, each half second.
+// result returns the body, or of several lines the last: long work reports its progress
+// in those before, each half second.
 func (a answer) result() []byte {
 	if a.header.Get("Content-Type") != "application/x-ndjson" {
 		return a.body
@@ -680,7 +679,7 @@ func (a answer) list(t *testing.T) []map[string]any {
 	return list
 }
 
-// strings are a member of each object of a list.
+// strings returns a member of each object of a list.
 func (a answer) strings(t *testing.T, member string) []string {
 	t.Helper()
 	values := []string{}
@@ -697,7 +696,7 @@ func readAnswer(response *http.Response) answer {
 	return answer{status: response.StatusCode, header: response.Header, body: body, cut: err}
 }
 
-// checkPromises holds an answer to what every answer promises.
+// checkPromises checks what holds for every answer.
 func (w *world) checkPromises(t *testing.T, method, path string, a answer) {
 	t.Helper()
 	for name, want := range map[string]string{
@@ -734,7 +733,7 @@ func (w *world) checkPromises(t *testing.T, method, path string, a answer) {
 	w.checkRefusal(t, path, a)
 }
 
-// checkRefusal holds a refusal to its form. Readiness has one of its own.
+// checkRefusal checks the form of a refusal. Readiness has a different one.
 func (w *world) checkRefusal(t *testing.T, path string, a answer) {
 	t.Helper()
 	if strings.HasSuffix(path, "/health/ready") {
@@ -776,7 +775,7 @@ func (w *world) checkRefusal(t *testing.T, path string, a answer) {
 	}
 }
 
-// copyRecord makes n more attachments like one that is there.
+// copyRecord makes n more attachments like an existing one.
 func (w *world) copyRecord(t *testing.T, name string, n int) {
 	t.Helper()
 	w.flushContents() // the records to come have no content of their own
@@ -798,7 +797,7 @@ func (w *world) copyRecord(t *testing.T, name string, n int) {
 	wait.Wait()
 }
 
-// createRecord keeps a record under an id of its own.
+// createRecord records an attachment under a new id.
 func (w *world) createRecord(t *testing.T, a store.Attachment) uuid.UUID {
 	a.ID = uuid.Must(uuid.NewV7())
 	if err := w.store.CreateAttachment(context.Background(), a, nil, ""); err != nil {
@@ -807,7 +806,7 @@ func (w *world) createRecord(t *testing.T, a store.Attachment) uuid.UUID {
 	return a.ID
 }
 
-// publicURL sets the address under which the world knows the server.
+// publicURL sets the server's public URL.
 func publicURL(address string) func(*server.Config) {
 	return func(c *server.Config) { c.PublicURL = address }
 }
