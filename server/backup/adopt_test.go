@@ -15,7 +15,7 @@ import (
 	"attachd/store"
 )
 
-// into is a home that backs up to where another does.
+// into returns a home with the same folder for backups as another.
 func into(t *testing.T, other *home) *home {
 	h := newHome(t)
 	h.to = other.to
@@ -34,14 +34,14 @@ func (h *home) tryAdd(opts backup.AddOptions, keep int) (err error) {
 	return err
 }
 
-// earlier are the options of a version that knew no ids.
+// earlier are the options of a version without ids.
 func (h *home) earlier(at time.Time) backup.AddOptions {
 	opts := h.options(at)
 	opts.Installation = uuid.Nil
 	return opts
 }
 
-// everything is each file in the backup with its content.
+// everything returns the names and contents of all files in the backup.
 func (h *home) everything() string {
 	var all strings.Builder
 	h.OK(filepath.WalkDir(h.to, func(path string, entry fs.DirEntry, err error) error {
@@ -99,7 +99,8 @@ func truncate(h *home, point, name string) error {
 	return os.Truncate(filepath.Join(h.to, "points", point, name), 9)
 }
 
-// A point of an earlier version has no id: what is in it says whose it is.
+// A point of an earlier version has no id: its records show to which installation it
+// belongs.
 func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 	for name, fill := range map[string]func(h *home){
 		"by an attachment": func(h *home) { h.Keep("one's", true) },
@@ -136,7 +137,8 @@ func TestABackupOfAnEarlierVersionBelongsToWhomItIsOf(t *testing.T) {
 	}
 }
 
-// Before, any installation added to any backup. What came of that is kept.
+// Earlier versions let any installation add to any backup. The resulting points are
+// kept.
 func TestPointsOfAnotherInstallationAreNeitherCountedNorRemoved(t *testing.T) {
 	one := newHome(t)
 	one.Keep("one's", true)

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// home is a house with a folder for backups beside it. It is its own source.
+// home is a house with a folder for backups beside it. It is itself the Source.
 type home struct {
 	*upkeeptest.House
 	to      string
@@ -67,7 +67,7 @@ func openSnapshot(path string) (backup.Records, error) {
 
 func anybodys(*os.File) error { return nil }
 
-// archive opens the backup for as long as do takes.
+// archive opens the backup and calls do.
 func (h *home) archive(do func(a *backup.Archive)) {
 	h.Helper()
 	a, err := backup.MakeArchive(h.to, anybodys)
@@ -128,13 +128,13 @@ func (h *home) restore(name, to string) (upkeep.Report, error) {
 	return restored, errors.Join(err, a.Close())
 }
 
-// saved is the path of a content in the backup.
+// saved returns the path of a content in the backup.
 func (h *home) saved(a store.Attachment) string {
 	ref := blobs.Ref(a.SHA256).String()
 	return filepath.Join(h.to, "blobs", "sha256", ref[:2], ref)
 }
 
-// wantRestored sees that a restored directory holds just these attachments.
+// wantRestored checks that a restored directory has exactly these attachments.
 func (h *home) wantRestored(dir string, want ...string) {
 	h.Helper()
 	restored := &upkeeptest.House{T: h.T, Dir: dir}
@@ -268,7 +268,7 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 	h.Keep("sound", true)
 	known := h.Keep("known", true)
 	h.add(noon)
-	h.OK(os.RemoveAll(h.to)) // a new backup, that knows but one of them
+	h.OK(os.RemoveAll(h.to)) // a new backup, which has only one of them
 	for _, a := range []store.Attachment{missing, short, wrong, marked} {
 		h.remove(a)
 	}
@@ -303,7 +303,8 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(to, "attachd.db")); err != nil {
 		t.Error(err)
 	}
-	// What comes back is saved the next time, for the earlier point too.
+	// A content that is readable again is copied by the next backup, for the earlier
+	// point too.
 	h.OK(h.Blobs.MarkDamaged(t.Context(), wrong.SHA256, nil)) // as a download would
 	for _, content := range []string{"missing", "short", "wrong", "marked"} {
 		h.Keep(content, true)
@@ -314,8 +315,8 @@ func TestWhatTheSourceLacksIsAFaultOfThePoint(t *testing.T) {
 	h.wantSound(3)
 }
 
-// One file on a bad path to a disk is no reason for no backup of all others, and
-// it is saved the next time.
+// One file that cannot be read does not prevent a backup of all others, and is copied
+// by the next one.
 func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 	h := newHome(t)
 	h.Keep("one", true)
@@ -336,7 +337,7 @@ func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 	}
 }
 
-// A content that is marked damaged may have been put right, or be marked wrongly.
+// A content that is marked damaged may have been repaired, or be marked wrongly.
 func TestAVerificationTakesWrongMarksAway(t *testing.T) {
 	h := newHome(t)
 	wrong, right := h.Keep("whole", true), h.Keep("damaged", true)
@@ -354,8 +355,8 @@ func TestAVerificationTakesWrongMarksAway(t *testing.T) {
 	h.wantSound(2)
 }
 
-// What waits for its file is in the copy of the metadata, whatever becomes of
-// it at the source after that.
+// Staged contents are in the copy of the metadata, whatever becomes of them at the
+// source after that.
 func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
 	h := newHome(t)
 	waiting := h.Keep("waiting", false)
@@ -376,7 +377,7 @@ func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
 	h.wantRestored(to, "waiting")
 }
 
-// A content that breaks off is asked for again before it is given up.
+// A content whose reading breaks off is requested again before it is given up.
 func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
 	h := newHome(t)
 	h.Keep("a content", true)
@@ -402,7 +403,7 @@ func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
 	})
 }
 
-// breaking breaks off the first few contents.
+// breaking is a source whose first few contents break off.
 type breaking struct {
 	*home
 	first int
@@ -460,8 +461,8 @@ func (s stopping) Snapshot(ctx context.Context, w io.Writer) (context.Context, f
 	return held, func() { end(nil) }, s.Records.Snapshot(ctx, w)
 }
 
-// Whatever cannot be made, at whichever step, there is no half a point, and
-// the next run makes a whole one.
+// Whatever cannot be created, at whichever step, there is no partial point, and the
+// next run makes a whole one.
 func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 	h := newHome(t)
 	for n := range 3 {
@@ -490,7 +491,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 	if failed := steps(1, func() { h.OK(os.CopyFS(h.to, os.DirFS(whole))) }); failed < 6 {
 		t.Errorf("with a point that was there before: only %d runs failed", failed)
 	}
-	if failed := steps(258, func() {}); failed < 10 { // the folders for contents come first
+	if failed := steps(258, func() {}); failed < 10 { // creating the folders for contents comes first
 		t.Errorf("only %d runs failed", failed)
 	}
 	for step := range 6 {
@@ -507,7 +508,7 @@ func TestABackupThatFailsAtAnyStepLeavesOnlyWholePoints(t *testing.T) {
 	h.wantRestored(to, "content 0", "content 1", "content 2", "new")
 }
 
-// failAt makes a point in which the n-th file or folder cannot be made.
+// failAt makes a point while the n-th file or folder cannot be created.
 func (h *home) failAt(n int) error {
 	made := 0
 	a, err := backup.MakeArchive(h.to, func(*os.File) error {
@@ -591,7 +592,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(to, "attachd.db")); err == nil {
 				t.Error("the restore that failed left a database")
 			}
-			// The next backup mends it, and then the same restore goes on.
+			// The next backup repairs it, and then the same restore continues.
 			if added := h.add(noon.Add(time.Hour)); added.NewContents != 1 {
 				t.Errorf("copied anew: %+v", added)
 			}
@@ -618,8 +619,8 @@ func TestOnlyASoundDatabaseIsRestored(t *testing.T) {
 	}
 }
 
-// Whatever cannot be made, at whichever step: no database without all the
-// rest, and the next run goes on.
+// Whatever cannot be created, at whichever step: no database exists without all the
+// rest, and the next run continues.
 func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
 	h := newHome(t)
 	for n := range 3 {
@@ -627,7 +628,7 @@ func TestARestoreThatFailsAtAnyStepLeavesNoDatabase(t *testing.T) {
 	}
 	h.add(noon)
 	point := h.find("")
-	for step := 255; ; step++ { // the folders come first
+	for step := 255; ; step++ { // creating the folders comes first
 		to := t.TempDir()
 		made := 0
 		a, err := backup.OpenArchive(h.to)

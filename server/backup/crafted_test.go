@@ -15,8 +15,8 @@ import (
 	"attachd/server/upkeep/upkeeptest"
 )
 
-// plantings put something else than a file in a place. What a link leads to
-// stays as it is.
+// plantings put something else than a file in a place. The target of a link stays as it
+// is.
 var plantings = map[string]func(path, file, folder string) error{
 	"a fifo":              func(path, _, _ string) error { return syscall.Mkfifo(path, 0o600) },
 	"a folder":            func(path, _, _ string) error { return os.Mkdir(path, 0o700) },
@@ -26,9 +26,9 @@ var plantings = map[string]func(path, file, folder string) error{
 	"a link to /dev/zero": func(path, _, _ string) error { return os.Symlink("/dev/zero", path) },
 }
 
-// Whatever somebody has put into a backup: nothing waits for it, nothing is
-// read, made, changed or handed over through a link, and what it is in place of
-// is missed.
+// Whatever is planted in a backup: nothing waits for it, nothing is read, created,
+// changed or given another owner through a link, and the file that it replaces counts
+// as missing.
 func TestNothingButFilesAndFoldersCountsInABackup(t *testing.T) {
 	whole := newHome(t)
 	saved := whole.saved(whole.Keep("one", true))
@@ -67,7 +67,7 @@ func TestNothingButFilesAndFoldersCountsInABackup(t *testing.T) {
 	}
 }
 
-// tryAll does all that can be done with a backup.
+// tryAll does all operations on a backup.
 func (h *home) tryAll(t *testing.T, v *victim) (missed bool) {
 	note := func(faults int, err error) { missed = missed || faults > 0 || err != nil }
 	if a, err := backup.FindArchive(h.to); err == nil {
@@ -101,10 +101,10 @@ func (h *home) tryAll(t *testing.T, v *victim) (missed bool) {
 	return missed
 }
 
-// victim is what links lead to: somebody else's file and folder.
+// victim is the target of links: another user's file and folder.
 type victim struct {
 	file, folder string
-	owned        []os.FileInfo // what was handed over
+	owned        []os.FileInfo // files whose owner was changed
 }
 
 func newVictim(t *testing.T) *victim {
@@ -146,7 +146,7 @@ func (v *victim) wantUntouched(t *testing.T) {
 	}
 }
 
-// A hard link looks like any file: one that was there is not handed over.
+// A hard link looks like any file: the owner of an existing one is not changed.
 func TestAHardLinkIsNotHandedOver(t *testing.T) {
 	h := newHome(t)
 	h.Keep("one", true)
@@ -158,15 +158,15 @@ func TestAHardLinkIsNotHandedOver(t *testing.T) {
 	victim.wantUntouched(t)
 }
 
-// A file that claims to be longer than the point says is not read to its end,
-// and a short one neither waited for.
+// A file longer than the point says is not read to its end, and a shorter one is not
+// waited for.
 func TestAFileOfAPointHasTheLengthItWasWrittenWith(t *testing.T) {
 	for _, name := range []string{"attachd.db", "secret.key", "FORMAT", "point.json"} {
 		t.Run(name, func(t *testing.T) {
 			h := newHome(t)
 			h.Keep("one", true)
 			p := h.add(noon)
-			h.OK(os.Truncate(filepath.Join(h.to, "points", p.Name, name), 1<<40)) // a terabyte of nothing
+			h.OK(os.Truncate(filepath.Join(h.to, "points", p.Name, name), 1<<40)) // a terabyte of zeros
 			if v := h.verify(""); len(v.Faults) != 1 || !strings.Contains(v.Faults[0].String(), name) {
 				t.Errorf("verify: %v", v.Faults)
 			}

@@ -2,7 +2,7 @@ package backup
 
 import "os"
 
-// SetSyncFolder has folders synced by sync, until undo.
+// SetSyncFolder replaces the function that syncs folders, until undo.
 func SetSyncFolder(sync func(*os.File) error) (undo func()) {
 	was := syncFolder
 	syncFolder = sync

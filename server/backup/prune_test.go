@@ -13,7 +13,7 @@ import (
 	"attachd/server/backup"
 )
 
-// nights makes points with a content each that only it has.
+// nights makes points, each with a content that no other has.
 func (h *home) nights(n int) (contents []string) {
 	h.Keep("always", true)
 	for hour := range n {
@@ -33,7 +33,7 @@ func (h *home) prune(keep int) (pruned backup.Pruned, err error) {
 func TestPruneCountsOnlyWholePoints(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil  func(h *home, contents []string) error
-		left   string // hours
+		left   string // hours of the points that remain
 		refuse bool
 	}{
 		"all are whole":           {func(*home, []string) error { return nil }, "14 15", false},
@@ -73,7 +73,7 @@ func mark(h *home, saved string) (err error) {
 	return err
 }
 
-// What the newest points never had may be wanted from an older one.
+// What the newest points lack may be needed from an older one.
 func TestPruneKeepsThePointThatLacksNothing(t *testing.T) {
 	h := newHome(t)
 	h.nights(2)
@@ -88,14 +88,14 @@ func TestPruneKeepsThePointThatLacksNothing(t *testing.T) {
 		t.Errorf("left: %s", left)
 	}
 	h.Keep("lost", true)
-	h.add(noon.Add(5 * time.Hour)) // which mends the others too
+	h.add(noon.Add(5 * time.Hour)) // it repairs the others too
 	if _, err := h.prune(1); err != nil || h.points() != "2026-11-23T17-00-00Z" {
 		t.Errorf("left: %s, %v", h.points(), err)
 	}
 }
 
-// A medium may be full of old points: they go first, but never what is to stay,
-// nor what a backup that was cut off has copied.
+// A medium may be full of old points: they are removed first, but never those to keep,
+// nor what an interrupted backup has copied.
 func TestRoomIsMadeBeforeAnythingIsCopied(t *testing.T) {
 	h := newHome(t)
 	contents := h.nights(4)

@@ -29,7 +29,8 @@ func TestRefusedSaysWhatTheServerSaid(t *testing.T) {
 	}
 }
 
-// A command that needs what the storage cannot do says so, as the server does.
+// A command that needs a feature that the storage lacks reports that, as the server
+// does.
 func TestACommandSaysWhatTheStorageCannotDo(t *testing.T) {
 	for words, says := range map[string]string{
 		"compact":       "Compacting the database is not possible with the storage that this server uses",

@@ -31,9 +31,9 @@ func blocks(markdown string) (all []block) {
 	return all
 }
 
-// The README is run as a newcomer would: on a fresh copy of the repository,
-// the server in one terminal, everything else in a second, in order. What it
-// shows as output must be what comes out.
+// The README is run as a newcomer would: on a fresh copy of the repository, the server
+// in one terminal, everything else in a second, in order. The output must be the one
+// that it shows.
 // ASVS 5.1.1
 func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	if !*readme {
@@ -66,7 +66,7 @@ func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	}
 	for i, b := range all {
 		if i == 0 || all[i-1].language != "sh" || b.language != "json" && b.language != "text" {
-			continue // not what a command shows
+			continue // not the output of a command
 		}
 		shown := between(string(out), fmt.Sprintf("@@ %d\n", i-1), "@@ end")
 		if got, want := forgetful(shown), forgetful(b.text); got != want {
@@ -175,7 +175,7 @@ var changing = []struct {
 	{regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z`), "…"},
 }
 
-// forgetful leaves out what is different every time.
+// forgetful removes what is different in every run.
 func forgetful(s string) string {
 	for _, c := range changing {
 		s = c.what.ReplaceAllString(s, c.with)

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// house is contents over a database and a folder of their own.
+// house is a Store of contents over a new database and folder.
 type house struct {
 	*testing.T
 	*contents.Store
@@ -43,13 +43,12 @@ type house struct {
 	files   *disk.Store
 	user    store.User
 	product store.Entity
-	before  atomic.Pointer[func(call string) error] // is asked before each call to the files, and each commit
+	before  atomic.Pointer[func(call string) error] // called before each call to the files, and each commit
 }
 
 const below = 1000
 
-// patience is how long a test waits for what happens by itself, on a busy
-// machine too.
+// patience is how long a test waits for asynchronous work, on a busy machine too.
 const patience = time.Minute
 
 func newHouse(t *testing.T) *house {
@@ -96,14 +95,14 @@ func (h *house) forget(sum [32]byte) {
 	h.Forget(context.Background(), h.log, sum)
 }
 
-// log is asked for when a content could not be removed.
+// log is called when a content could not be removed.
 func (h *house) log() *slog.Logger {
 	h.Error("a content could not be removed")
 	return slog.New(slog.DiscardHandler)
 }
 
-// upload does what the server does, and says whether the content is staged, as
-// long as nothing else is staged or flushed meanwhile.
+// upload does what the server does, and reports whether the content is staged, provided
+// that nothing else is staged or flushed meanwhile.
 func (h *house) upload(content string) (a store.Attachment, staged bool) {
 	h.Helper()
 	spool := h.Spool(h.Context())
@@ -143,7 +142,7 @@ func (h *house) read(content string) error {
 	return err
 }
 
-// list gives the contents that are there.
+// list returns the stored contents.
 func (h *house) list(s blobs.Store, from blobs.Ref) (refs []blobs.Ref) {
 	h.Helper()
 	for info, err := range s.All(h.Context(), from) {
@@ -158,11 +157,11 @@ func TestContentsOfWhichNoneIsStagedAreABlobStore(t *testing.T) {
 	blobstest.Run(t, func(t *testing.T) blobs.Store { return newHouse(t).Store })
 }
 
-// A backend may lack all that is optional.
+// A backend may lack all optional features.
 func TestContentsDoWithoutStagingBatchesVersionsAndMarks(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	// Neither has more methods than these.
+	// The wrappers hide all other methods.
 	h.Store = contents.New(struct{ contents.Records }{h.records}, struct{ blobs.Store }{h.files},
 		contents.Options{StageBelow: below, VerifyReads: true, Log: slog.New(slog.DiscardHandler)})
 	for _, content := range []string{"small", strings.Repeat("large", below)} {
@@ -190,7 +189,7 @@ func TestContentsDoWithoutStagingBatchesVersionsAndMarks(t *testing.T) {
 	}
 }
 
-// One machine's staged contents may be opened with another kind of blobs.
+// Staged contents of one machine may be opened with a backend without batches.
 func TestWhatIsStagedGetsItsBlobWithoutBatchesToo(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -215,8 +214,8 @@ func TestWhatIsStagedGetsItsBlobWithoutBatchesToo(t *testing.T) {
 	h.must(h.read("two"))
 }
 
-// An upload whose record is refused leaves nothing; one whose content others
-// have leaves that.
+// An upload whose record is refused leaves nothing, except a content that others refer
+// to.
 func TestARefusedRecordTakesItsContentAlong(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -360,8 +359,8 @@ func TestADeletedContentNeverComesBackHoweverFarItsFlushIs(t *testing.T) {
 	}
 }
 
-// Whatever fails while contents are flushed, each can be read at any moment,
-// and all are flushed in the end.
+// Whatever fails during a flush, each content can be read at any moment, and all are
+// flushed in the end.
 func TestWhicheverCallFailsNothingThatIsStagedIsLost(t *testing.T) {
 	t.Parallel()
 	for _, failure := range []error{syscall.EIO, syscall.ENOSPC} {
@@ -382,7 +381,7 @@ func TestWhicheverCallFailsNothingThatIsStagedIsLost(t *testing.T) {
 				return failure
 			}
 			h.before.Store(&fail)
-			_ = h.Flush(t.Context()) // a call that failed may have been made again
+			_ = h.Flush(t.Context()) // a call that failed may have been retried
 			h.before.Store(nil)
 			for _, content := range contents {
 				if err := h.read(content); err != nil {
@@ -508,8 +507,8 @@ func TestRunFlushFlushesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	}
 }
 
-// On a disk that takes long for each file, only so much is staged as can be
-// flushed soon; the rest is written to blobs at once.
+// On a disk that is slow for each file, only as much is staged as can be flushed soon;
+// the rest is written to blobs at once.
 func TestOnASlowDiskLittleIsStaged(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -525,7 +524,7 @@ func TestOnASlowDiskLittleIsStaged(t *testing.T) {
 		}
 	}
 	h.before.Store(&slow)
-	h.flush() // which takes a second, so that a hundred and twenty would take three
+	h.flush() // takes a second, so that a hundred and twenty would take three
 	h.before.Store(nil)
 	inStaging := 0
 	for n := range 180 {
@@ -539,8 +538,8 @@ func TestOnASlowDiskLittleIsStaged(t *testing.T) {
 	}
 }
 
-// However uploads, deletions and flushing of the same few contents fall
-// together: what somebody has can be read, and what nobody has goes.
+// However uploads, deletions and flushes of the same few contents coincide: what is
+// recorded can be read, and what nothing refers to is removed.
 func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
@@ -582,7 +581,7 @@ func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {
 	}
 }
 
-// BenchmarkSpool takes in a small content without committing it.
+// BenchmarkSpool spools a small content without committing it.
 func BenchmarkSpool(b *testing.B) {
 	records, err := bolt.Open(filepath.Join(b.TempDir(), "attachd.db"), bolt.Options{})
 	if err != nil {

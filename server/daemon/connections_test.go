@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// wire is a connection that only knows whether it was closed.
+// wire is a connection that only records whether it was closed.
 type wire struct {
 	net.Conn
 	closed bool
@@ -35,16 +35,16 @@ func TestTheConnectionThatWaitsLongestMakesRoom(t *testing.T) {
 		{"b", http.StateNew, ""},
 		{"a", http.StateActive, ""},
 		{"c", http.StateNew, ""},
-		{"d", http.StateNew, "b"}, // a is at work
+		{"d", http.StateNew, "b"}, // a has a request under way
 		{"a", http.StateIdle, ""},
 		{"b", http.StateClosed, ""},
-		{"e", http.StateNew, "c"}, // has waited for longer than d and a
-		{"c", http.StateIdle, ""}, // late news of one that is closed
+		{"e", http.StateNew, "c"}, // idle for longer than d and a
+		{"c", http.StateIdle, ""}, // late report about a closed one
 		{"d", http.StateActive, ""},
 		{"f", http.StateNew, "a"},
 		{"e", http.StateActive, ""},
 		{"f", http.StateActive, ""},
-		{"g", http.StateNew, "g"}, // nobody waits
+		{"g", http.StateNew, "g"}, // none is idle
 		{"g", http.StateClosed, ""},
 		{"d", http.StateClosed, ""},
 		{"h", http.StateNew, ""},
@@ -82,7 +82,7 @@ func TestConnectionsAreNoMoreThanTheSystemAllowsFiles(t *testing.T) {
 	}
 }
 
-// What a kernel still holds goes with the connection.
+// Data that the kernel still buffers is dropped with the connection.
 func TestAClientThatDoesNotReadIsReset(t *testing.T) {
 	t.Parallel()
 	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})

@@ -16,7 +16,7 @@ type piped struct{ net.Conn }
 
 func (piped) CloseWrite() error { return nil }
 
-// A server waits 20 seconds for a client, of which it stands still for some.
+// A server waits 20 seconds for a client, and is frozen for a part of them.
 func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 	t.Parallel()
 	const patience = 20 * time.Second
@@ -24,7 +24,7 @@ func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 		name         string
 		stops, wakes time.Duration
 		acts         time.Duration // when the client does; 0 is never
-		ends         time.Duration // when the server has waited enough
+		ends         time.Duration // when the server stops waiting
 	}{
 		{"it never stands still", 0, 0, 0, 20 * time.Second},
 		{"the client acts in time", 0, 0, 19 * time.Second, 0},
@@ -91,7 +91,7 @@ func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 	}
 }
 
-// What is to end at once ends, whatever came before.
+// A read or write that is to end at once ends, whatever happened before.
 func TestADeadlineThatIsOverWhenItIsSetIsNotMoved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,8 +113,8 @@ func TestADeadlineThatIsOverWhenItIsSetIsNotMoved(t *testing.T) {
 	})
 }
 
-// Over HTTP/2 net/http hears of a deadline when it is over, and of none of a
-// request that is.
+// Over HTTP/2, a deadline is applied to net/http only once it is over, and never after
+// its request has ended.
 func TestADeadlineOfAStreamIsAppliedOnceItIsOver(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

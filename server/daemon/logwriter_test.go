@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// wobbly takes so many bytes of each write as its plan says, and all once that
-// has ended.
+// wobbly is a writer that accepts of each write as many bytes as its plan says, and
+// after that everything.
 type wobbly struct {
 	bytes.Buffer
 	plan []int
@@ -24,8 +24,8 @@ func (w *wobbly) Write(p []byte) (int, error) {
 	return n, errors.New("no more")
 }
 
-// A line that was cut off is ended, before it is said how many were lost, so
-// that no other line hangs on to it.
+// A line that was cut off is ended before the number of lost lines is reported, so that
+// no other line is appended to it.
 func TestLinesAfterLostOnesAreWhole(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -17,8 +17,8 @@ import (
 	"attachd/store/bolt"
 )
 
-// A start that is cut off at any step is taken up by the next, which leaves
-// one superadmin, and a key in the file that works.
+// A start interrupted at any step is completed by the next, which leaves one
+// superadmin, and a key in the file that works.
 func TestTheFirstSuperadminSurvivesACrash(t *testing.T) {
 	crash := errors.New("crash")
 	for step, spoil := range map[string]func(store.Store) store.Store{
@@ -66,7 +66,7 @@ func TestSomebodyElsesStoreGetsNoSuperadmin(t *testing.T) {
 	}
 }
 
-// crashing is a store whose process ends before a step.
+// crashing is a store whose process ends before a given step.
 type crashing struct {
 	store.Store
 	put, createKey error
@@ -86,8 +86,8 @@ func (c crashing) CreateKey(ctx context.Context, k store.Key) error {
 	return c.Store.CreateKey(ctx, k)
 }
 
-// A directory is let go in such an order that the note of who holds it is
-// never the last holder's.
+// A directory is released in such an order that the note of its holder is never the
+// previous holder's.
 func TestTheNoteGoesBeforeTheLock(t *testing.T) {
 	dir := t.TempDir()
 	held, err := Hold(openStorage(t, dir), "attachd test")
@@ -107,7 +107,7 @@ func TestTheNoteGoesBeforeTheLock(t *testing.T) {
 	}
 }
 
-// closing is a store that tells when it is closed.
+// closing is a store that reports when it is closed.
 type closing struct {
 	store.Store
 	now func()

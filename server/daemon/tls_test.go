@@ -35,7 +35,7 @@ func TestPlainHTTPIsWarnedOfWhereOthersReachIt(t *testing.T) {
 	}
 }
 
-// A reload looks at the files at once: of this clock, no time passes.
+// A reload reads the files at once: this clock stands still.
 func TestAReloadLooksAtTheCertificateAtOnce(t *testing.T) {
 	t.Parallel()
 	source := httptest.NewTLSServer(nil)

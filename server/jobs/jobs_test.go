@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A started is a list of jobs that runs.
+// started is a list of jobs that run.
 type started struct {
 	drain, end context.CancelFunc
 	ended      chan struct{}
@@ -30,7 +30,7 @@ func start(t *testing.T, all ...Job) *started {
 	return s
 }
 
-// runs counts those of a job.
+// runs counts the runs of a job.
 type runs struct {
 	mu   sync.Mutex
 	n    int
@@ -150,7 +150,7 @@ func TestADrainEndsAllButWhatTheLastRequestsNeed(t *testing.T) {
 			return func(ctx context.Context) error {
 				<-ctx.Done()
 				*ended = true
-				return ctx.Err() // no failure: it was told to
+				return ctx.Err() // no failure: it was told to end
 			}
 		}
 		var early, late bool

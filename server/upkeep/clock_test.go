@@ -17,7 +17,7 @@ const (
 	year = 365 * day
 )
 
-// notes are those of a store.
+// notes is a store of notes in memory.
 type notes map[string][]byte
 
 func (n notes) Note(_ context.Context, name string) ([]byte, error) {
@@ -32,10 +32,10 @@ func (n notes) SetNote(_ context.Context, name string, value []byte) error {
 	return nil
 }
 
-// box is a computer, with a server that is started and stopped on it.
+// box is a computer, on which a server is started and stopped.
 type box struct {
 	t       *testing.T
-	wall    time.Time     // what its clock says
+	wall    time.Time     // time of its clock
 	elapsed time.Duration // since it was made, by the monotonic clock
 	notes   notes
 	clock   *upkeep.Clock
@@ -47,7 +47,7 @@ func newBox(t *testing.T, begins time.Time) *box {
 	return b
 }
 
-// start starts a server, as after a crash: what was not written down is gone.
+// start starts a server, as after a crash: what was not saved is lost.
 func (b *box) start() {
 	b.clock = upkeep.NewClock(func() time.Time { return b.wall }, func() time.Duration { return b.elapsed }, b.notes, slog.New(slog.DiscardHandler))
 	b.read()
@@ -62,7 +62,7 @@ func (b *box) read() upkeep.ClockReading {
 	return r
 }
 
-// run has the server run for so long.
+// run has the server run for d.
 func (b *box) run(d time.Duration) {
 	for step := 10 * time.Minute; d > 0; d -= step {
 		step = min(step, d)
@@ -71,7 +71,7 @@ func (b *box) run(d time.Duration) {
 	}
 }
 
-// off has the computer off for so long.
+// off has the computer off for d.
 func (b *box) off(d time.Duration) {
 	b.stop()
 	b.wall = b.wall.Add(d)
@@ -86,7 +86,7 @@ func (b *box) stop() {
 
 func (b *box) set(by time.Duration) { b.wall = b.wall.Add(by); b.read() }
 
-// aged wants the age to have grown by so much since before, give or take.
+// aged checks that the age has grown by want since before, give or take give.
 func (b *box) aged(before time.Duration, want, give time.Duration) {
 	b.t.Helper()
 	if got := b.read().Age - before; (got - want).Abs() > give {
@@ -128,7 +128,8 @@ func TestAClockThatIsWrongForAWhileAgesNothing(t *testing.T) {
 	}
 }
 
-// However it is set, however often, and whether or not the server is restarted.
+// However and however often the clock is set, and whether or not the server is
+// restarted.
 func TestNoAgeGrowsFasterThanItMay(t *testing.T) {
 	b := newBox(t, morning)
 	begun := b.elapsed
@@ -150,7 +151,7 @@ func TestNoAgeGrowsFasterThanItMay(t *testing.T) {
 	}
 }
 
-// A computer that is off for most of the time counts that time too.
+// A computer that is off most of the time counts that time too.
 func TestTimeForWhichTheServerWasOffIsCountedBitByBit(t *testing.T) {
 	for _, c := range []struct{ off, runs time.Duration }{
 		{23 * time.Hour, time.Hour}, {62 * time.Hour, 106 * time.Hour}, {30 * day, 2 * day}, {15 * time.Hour, 9 * time.Hour},
@@ -169,8 +170,8 @@ func TestTimeForWhichTheServerWasOffIsCountedBitByBit(t *testing.T) {
 	}
 }
 
-// A computer without a clock that goes on while it is off begins in 1970 each
-// time, until the network tells it the time.
+// A computer whose clock stops while it is off starts in 1970 each time, until it gets
+// the time from the network.
 func TestBootsIn1970AreNoTime(t *testing.T) {
 	b := newBox(t, time.Unix(0, 0))
 	b.run(time.Minute)
@@ -195,7 +196,7 @@ func TestBootsIn1970AreNoTime(t *testing.T) {
 	}
 }
 
-// A crash loses no more than what was not written down, and is no jump.
+// A crash loses only what was not saved, and is no jump.
 func TestACrashIsNoJump(t *testing.T) {
 	b := newBox(t, morning)
 	b.run(day)

@@ -30,10 +30,10 @@ type night struct {
 	period time.Duration
 	rate   int64
 	busy   bool
-	notes  store.Store // in place of the house's own, where set
+	notes  store.Store // used instead of the house's own, where set
 	log    bytes.Buffer
 
-	read []string // the contents, one after the other
+	read []string // contents read, in order
 	end  context.CancelFunc
 }
 
@@ -45,7 +45,7 @@ func newNight(t *testing.T) *night {
 	return n
 }
 
-// watch notes what is read. It is told of every call, and may fail it.
+// watch records what is read. before is called before every call, and may fail it.
 func (n *night) watch(before func(call string) error) {
 	n.FailCalls(func(call string) error {
 		if err := before(call); err != nil {
@@ -59,7 +59,7 @@ func (n *night) watch(before func(call string) error) {
 	})
 }
 
-// scrub has one go on until the time comes, or the test ends it before.
+// scrub runs a scrub until the given time, or until the test ends it earlier.
 func (n *night) scrub(until time.Time, waiting ...func(upkeep.ScrubStatus)) upkeep.ScrubStatus {
 	n.Helper()
 	var ctx context.Context
@@ -94,7 +94,7 @@ func (n *night) scrub(until time.Time, waiting ...func(upkeep.ScrubStatus)) upke
 	return s.Status()
 }
 
-// keepMany keeps contents and gives their names in order.
+// keepMany keeps contents and returns their names in order.
 func (n *night) keepMany(count, size int) (refs []string) {
 	n.Helper()
 	for i := range count {
@@ -105,7 +105,7 @@ func (n *night) keepMany(count, size int) (refs []string) {
 	return refs
 }
 
-// lines are those of the log that say this.
+// lines returns the log's lines with this message.
 func (n *night) lines(message string) (found []map[string]any) {
 	n.Helper()
 	for line := range strings.Lines(n.log.String()) {
@@ -178,7 +178,7 @@ func TestAScrubGoesOnWhereItWasStopped(t *testing.T) {
 	}
 }
 
-// placeOf is where a name is among all names.
+// placeOf returns the position of a name among all names.
 func placeOf(name string) float64 {
 	ref, err := blobs.ParseRef(name)
 	if err != nil {
@@ -199,7 +199,7 @@ func TestAScrubThatWasKilledReadsLittleTwice(t *testing.T) {
 	if noted.set < 3 || noted.set > 4 {
 		t.Errorf("it noted its position %d times in %v", noted.set, n.lines("has read all contents"))
 	}
-	// A kill is a note that is never written.
+	// A kill loses the note that was not written.
 	began := n.now.Add(n.period)
 	n.now, n.read = began, nil
 	n.scrub(began.Add(70*time.Second), func(upkeep.ScrubStatus) { noted.full = n.now.Sub(began) > 65*time.Second })
@@ -211,7 +211,7 @@ func TestAScrubThatWasKilledReadsLittleTwice(t *testing.T) {
 	}
 }
 
-// notebook counts notes, and cannot be read or written at will.
+// notebook is a store that counts notes, and whose reads or writes can be made to fail.
 type notebook struct {
 	store.Store
 	set, illegible int
@@ -363,7 +363,7 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 				if pass > 0 {
 					n.now, n.read = evening.Add(time.Duration(pass)*n.period), nil
 					n.scrub(n.now.Add(time.Hour))
-					slices.Sort(n.read) // what is marked is read before its turn, too
+					slices.Sort(n.read) // marked contents are read before their turn, too
 					if read := slices.Compact(n.read); len(read) != len(sound)+1 || len(n.lines("found a fault")) != 1 {
 						t.Errorf("pass %d read %d contents", pass, len(read))
 					}
@@ -379,8 +379,8 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 	}
 }
 
-// A cable, a path to a disk, a file system that goes away and comes back: what
-// cannot be read is not damaged, and is tried again until it can be.
+// A cable, a path to a disk or a file system may fail and recover: what cannot be read
+// is not damaged, and is retried until it can be read.
 func TestAScrubComesBackToWhatItCouldNotRead(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -398,7 +398,7 @@ func TestAScrubComesBackToWhatItCouldNotRead(t *testing.T) {
 			t.Parallel()
 			n := newNight(t)
 			refs := n.keepMany(40, 10)
-			whole := evening.Add(50 * time.Minute) // when the disk is well again
+			whole := evening.Add(50 * time.Minute) // when the disk works again
 			n.watch(func(call string) error {
 				if n.now.Before(whole) && strings.HasPrefix(call, c.call+"blobs/sha256/") {
 					return c.err
@@ -431,7 +431,7 @@ func TestAScrubComesBackToWhatItCouldNotRead(t *testing.T) {
 	}
 }
 
-// One file in a bad sector keeps back no other, and is tried ever more rarely.
+// One file in a bad sector delays no other, and is retried at growing intervals.
 func TestAScrubGoesOnBesideWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)
@@ -475,8 +475,7 @@ func TestAScrubSoonTakesAwayWrongMarks(t *testing.T) {
 	}
 }
 
-// Contents that came before there were checksums get theirs, and wrong ones are
-// put right.
+// Contents from an earlier version get checksums, and wrong ones are corrected.
 func TestAScrubKeepsChecksums(t *testing.T) {
 	t.Parallel()
 	n := newNight(t)

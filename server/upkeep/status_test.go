@@ -52,7 +52,7 @@ func TestTheStatusTellsOfAttachmentsFromTheFuture(t *testing.T) {
 		ahead bool
 	}{
 		{time.Now(), false},
-		{time.Now().Add(-30 * time.Second), false}, // clocks are set right in steps
+		{time.Now().Add(-30 * time.Second), false}, // clocks are adjusted in steps
 		{time.Now().Add(-2 * time.Minute), true},
 		{time.Now().Add(-10 * 365 * 24 * time.Hour), true},
 	} {

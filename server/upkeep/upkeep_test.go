@@ -118,13 +118,13 @@ func TestCheckFindsLostContents(t *testing.T) {
 	}
 }
 
-// A disk that is away while a check or a collection comes by has lost nothing.
+// A disk that is away during a check or a collection has lost nothing.
 func TestContentsThatAreAwayAreNeitherLostNorCollected(t *testing.T) {
 	for name, away := range map[string]func(h *upkeeptest.House) (back func()){
 		"unmounted": func(h *upkeeptest.House) func() {
 			blobs, elsewhere := filepath.Join(h.Dir, "blobs"), filepath.Join(h.Dir, "elsewhere")
 			h.OK(os.Rename(blobs, elsewhere))
-			h.OK(os.Mkdir(blobs, 0o700)) // the place where it was mounted
+			h.OK(os.Mkdir(blobs, 0o700)) // the mount point
 			return func() { h.OK(errors.Join(os.Remove(blobs), os.Rename(elsewhere, blobs))) }
 		},
 		"a path to it fails": func(h *upkeeptest.House) func() {
@@ -162,7 +162,7 @@ func TestContentsThatAreAwayAreNeitherLostNorCollected(t *testing.T) {
 	}
 }
 
-// What cannot be read when its turn comes may be read a moment later.
+// What cannot be read at first may be readable a moment later.
 func TestADeepCheckTriesAgainWhatItCouldNotRead(t *testing.T) {
 	h := upkeeptest.New(t)
 	for _, content := range []string{"one", "two", "three", "four"} {
@@ -182,7 +182,7 @@ func TestADeepCheckTriesAgainWhatItCouldNotRead(t *testing.T) {
 	}
 }
 
-// Somebody copies the file back from a backup, in one way or another.
+// The file is restored from a backup, in one way or another.
 func TestADeepCheckTakesTheMarkFromWhatWasPutRight(t *testing.T) {
 	for name, repair := range map[string]func(path string) error{
 		"written over": func(path string) error { return os.WriteFile(path, []byte("content"), 0o600) },
@@ -194,7 +194,7 @@ func TestADeepCheckTakesTheMarkFromWhatWasPutRight(t *testing.T) {
 			h := upkeeptest.New(t)
 			a := h.Keep("content", true)
 			h.OK(os.WriteFile(h.Path(a), []byte("CONTENT"), 0o600))
-			for range 2 { // it is looked at again, and still wrong
+			for range 2 { // it is checked again, and still wrong
 				if n := len(h.Check(true).Faults); n != 1 || h.Blobs.Damaged() != 1 {
 					t.Fatalf("%d faults, and %d contents are marked", n, h.Blobs.Damaged())
 				}
@@ -254,8 +254,8 @@ func TestACheckOfADamagedDatabaseGoesOn(t *testing.T) {
 	}
 }
 
-// A disk that does not list its contents is one fault, and no reason not to
-// look at the rest.
+// A disk that does not list its contents is one fault, and the rest is checked all the
+// same.
 func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 	h := upkeeptest.New(t)
 	a := h.Keep("one", true)
@@ -282,7 +282,7 @@ func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 	}
 }
 
-// While a check runs, somebody does something at one step of it.
+// During a check, the stores change at one step of it.
 func TestWhatComesAndGoesIsNoFault(t *testing.T) {
 	for name, happens := range map[string]func(h *upkeeptest.House, a store.Attachment){
 		"an upload": func(h *upkeeptest.House, _ store.Attachment) { h.Keep("upload", true) },
@@ -377,9 +377,7 @@ func TestCollectRemovesOnlyWhatIsOldAndUnwanted(t *testing.T) {
 	left(wanted)
 }
 
-// After a database of before was put back, contents look as though nobody had
-// them.
-// After going back to a snapshot, what came later is only in its files.
+// After a return to a snapshot, contents that are later than it seem unreferenced.
 func TestAWaryCollectionTakesNothingWhileTheDatabaseIsASnapshotThatWasPutBack(t *testing.T) {
 	h := upkeeptest.New(t)
 	h.Keep("known to the snapshot", true)
@@ -424,7 +422,7 @@ func TestAWaryCollectionLeavesManyContentsToAPerson(t *testing.T) {
 	collect(h, opts, 10)
 }
 
-// A content whose entry in the index is lost looks as though nobody had it.
+// A content whose entry in the index is lost seems unreferenced.
 func TestCollectRemovesNothingOnDoubt(t *testing.T) {
 	h := upkeeptest.New(t)
 	needed := h.Keep("needed", true)
@@ -442,7 +440,8 @@ func TestCollectRemovesNothingOnDoubt(t *testing.T) {
 	}
 }
 
-// unsure is a store that cannot say who has a content, from the n-th time on.
+// unsure is a store that cannot report whether a content is referenced, from the n-th
+// time on.
 type unsure struct {
 	store.Store
 	left int
@@ -463,7 +462,7 @@ func TestTheFirstErrorEndsCollecting(t *testing.T) {
 		h.Keep(fmt.Sprint("spare ", n), false)
 	}
 	opts := upkeep.CollectOptions{Now: time.Now().Add(time.Hour)}
-	// Three contents are asked after twice: before anything goes, and last.
+	// Each of three contents is checked twice: before anything is removed, and last.
 	for answered, removed := range []int64{0, 0, 0, 0, 1, 1} {
 		got, err := upkeep.Collect(t.Context(), &unsure{h.Records, answered}, h.Blobs, opts)
 		if !errors.Is(err, errUnsure) || got.Contents != removed {

@@ -28,17 +28,17 @@ func TestALineOfProgressSaysHowFarItIs(t *testing.T) {
 		{[]string{"a.csv"}, 0, []sample{at(0, 0, 0), at(2*time.Second, 10*mb, 0)}, progress{AllBytes: 40 * mb}, "a.csv: 25% of 40 MB, 5.0 MB/s, 6s left"},
 		{[]string{"a.csv", "b.csv", "c.csv"}, 1, []sample{at(0, 0, 0), at(time.Second, 20*mb, 0)}, progress{AllBytes: 4000 * mb}, "b.csv, 2 of 3: 0% of 4000 MB, 20 MB/s, 3m19s left"},
 		{[]string{"a.csv"}, 1, []sample{at(0, 0, 0), at(4*time.Second, 40*mb, 0)}, progress{AllBytes: 40 * mb}, "100% of 40 MB, 10 MB/s"},
-		// What was there before counts for how far it is, not for the speed.
+		// Bytes from before count for the progress, not for the speed.
 		{[]string{"a.csv"}, 0, []sample{at(0, 30*mb, 0), at(2*time.Second, 32*mb, 0)}, progress{AllBytes: 40 * mb}, "a.csv: 80% of 40 MB, 1.0 MB/s, 8s left"},
-		// Nothing moved, or what failed was taken back.
+		// Nothing was transferred, or a failed transfer was subtracted.
 		{[]string{"a.csv"}, 0, []sample{at(0, 9*mb, 0), at(5*time.Second, 9*mb, 0)}, progress{AllBytes: 40 * mb}, "a.csv: 22% of 40 MB"},
 		{[]string{"a.csv"}, 0, []sample{at(0, 9*mb, 0), at(5*time.Second, 0, 0)}, progress{AllBytes: 40 * mb}, "a.csv: 0% of 40 MB"},
 		{[]string{"a.csv"}, 0, []sample{at(0, 0, 0), at(5*time.Second, 50*mb, 0)}, progress{AllBytes: 40 * mb}, "a.csv: 100% of 40 MB, 10 MB/s"},
 		{nil, 0, []sample{at(0, 0, 0), at(5*time.Second, 1, 0)}, progress{AllBytes: 1 << 50}, "0% of 1073741824 MB, 0.0 MB/s, 99h0m0s left"},
-		// Many small files take longer than their bytes.
+		// With many small files, their number decides rather than their bytes.
 		{nil, 0, []sample{at(0, 0, 0), at(10*time.Second, 99*mb, 100)}, progress{AllBytes: 100 * mb, AllContents: 1000}, "99% of 100 MB, 100 of 1000 files, 9.9 MB/s, 1m30s left"},
 		{nil, 0, []sample{at(0, 0, 0), at(10*time.Second, 0, 10)}, progress{AllBytes: 100 * mb, AllContents: 20}, "0% of 100 MB, 10 of 20 files, 10s left"},
-		// A name moves no cursor, and is cut by the columns that it takes.
+		// A name cannot move the cursor, and is truncated by its width in columns.
 		{[]string{"a\x1b[2J\r\nb.csv"}, 0, []sample{at(0, 0, 0)}, progress{AllBytes: mb}, "a[2Jb.csv: 0% of 1.0 MB"},
 		{[]string{strings.Repeat("x", 50)}, 0, []sample{at(0, 0, 0)}, progress{AllBytes: mb}, strings.Repeat("x", 39) + "…: 0% of 1.0 MB"},
 		{[]string{strings.Repeat("デ", 20)}, 0, []sample{at(0, 0, 0)}, progress{AllBytes: mb}, strings.Repeat("デ", 20) + ": 0% of 1.0 MB"},
@@ -56,7 +56,7 @@ func TestALineOfProgressSaysHowFarItIs(t *testing.T) {
 	}
 }
 
-// The speed is that of the last seconds, and what is remembered for it bounded.
+// The speed is that of the last seconds, and the samples kept for it are bounded.
 func TestTheSpeedIsThatOfTheLastSeconds(t *testing.T) {
 	line := &ProgressLine{}
 	line.done.AllBytes = 1000 << 20
