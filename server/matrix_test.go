@@ -74,7 +74,8 @@ func roleIn(who, slug string) store.Role {
 	return store.NoRole
 }
 
-// The order of checks: authentication, existence, rights.
+// status returns the expected status. The order of checks: authentication, existence,
+// rights.
 func (r rules) status(who somebody, do right, kind, slug string, tgt target, granted int) int {
 	switch {
 	case who.rights == "":

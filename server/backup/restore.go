@@ -49,8 +49,6 @@ var (
 // is opened.
 //
 // The report is about the restored data directory, with the faults of the point.
-//
-// The report is of the restored data directory, with the faults of the point.
 func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (upkeep.Report, error) {
 	r := &restoration{Archive: a, Target: to, RestoreOptions: opts}
 	r.Faults = []upkeep.Fault{}

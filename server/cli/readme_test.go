@@ -78,9 +78,8 @@ func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	}
 }
 
-// copyOfRepository copies what git would hand to a newcomer.
-// Whoever changes the example learns here, and not at the end of a long run,
-// that the README shows its size.
+// A change of the example's size, which the README shows, fails here rather than at the
+// end of a long run.
 func TestTheReadmeShowsHowLongTheExampleIs(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../README.md")
@@ -96,6 +95,7 @@ func TestTheReadmeShowsHowLongTheExampleIs(t *testing.T) {
 	}
 }
 
+// copyOfRepository copies the files that a clone of the repository would have.
 func copyOfRepository(t *testing.T) string {
 	root, err := filepath.Abs("../..")
 	if err != nil {
