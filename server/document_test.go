@@ -98,7 +98,7 @@ func fits(operation *openapi3.Operation, method string, a answer) error {
 		return fmt.Errorf("a %d of type %s is not listed", a.status, kind)
 	}
 	if kind != "application/json" || media.Schema == nil || a.header.Get("Content-Disposition") != "" {
-		return nil // the last of these is somebody's file
+		return nil // the last of these is an uploaded file
 	}
 	decoder := json.NewDecoder(bytes.NewReader(a.body))
 	var body any

@@ -188,7 +188,7 @@ func TestThumbnailsAreMadeInTurns(t *testing.T) {
 		})
 		eventually(t, "it to wait", func() bool { return w.server.WaitingForDecodes() == i+1 })
 	}
-	leave() // so the first ends, and somebody else's comes before the same user's
+	leave() // so the first ends, and another user's comes before the same user's
 	for i, want := range []string{"D", "B", "C"} {
 		if got := <-order; got != sizes[want] {
 			t.Errorf("place %d has one of %d bytes, want that of %s", i+2, got, want)

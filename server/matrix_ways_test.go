@@ -35,7 +35,7 @@ var ways = []way{
 		r.Header.Del("Authorization")
 		r.AddCookie(&http.Cookie{Name: "attachd_session", Value: m.session(t, name)})
 	}},
-	// A link that was signed as it should be, whether or not its user may see
+	// A correctly signed link, whether or not its user may see
 	// the file: rights count when it is followed.
 	{"link", func(m *matrix, t *testing.T, who somebody, r *http.Request, id uuid.UUID) {
 		name, _, _ := strings.Cut(who.as, " for ")
@@ -136,7 +136,7 @@ func (m *matrix) tryWays(t *testing.T, who somebody, kind, slug string, id uuid.
 	return tried
 }
 
-// The rights that the matrix tests are those that SECURITY.md tells. Its table
+// The rights that the matrix tests are those in SECURITY.md. Its table
 // has a column for each standing and a row for each action.
 // ASVS 8.1.1
 func TestTheTableOfRightsIsTheOneInTheDocs(t *testing.T) {
@@ -145,7 +145,7 @@ func TestTheTableOfRightsIsTheOneInTheDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Whoever has a standing, and where: everyone but the uploader has
+	// A caller with each standing, and the space: all but the uploader have
 	// uploaded nothing.
 	standings := map[string]struct {
 		who      string

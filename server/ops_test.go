@@ -481,7 +481,7 @@ func TestTheLogHasALineForEveryRequest(t *testing.T) {
 	if got := w.log.request(t, "two"); got["code"] != "not_found" || got["path"] != "/nowhere/%0A%1B[31mred" {
 		t.Errorf("the line is %v", got)
 	}
-	// Whoever comes in, is kept out, or tries what they should not.
+	// Accepted and refused callers, and attempts at what is not allowed.
 	const wrong = "attachd_wrong"
 	for i, s := range []step{
 		{do: "POST /session", json: `{"key": "` + w.keys["editor"] + `"}`, want: 200},

@@ -368,7 +368,7 @@ func TestPageShowsWhatOthersDo(t *testing.T) {
 	selected := eval[string](tab, `document.querySelector('.row[aria-selected=true]').id`)
 	w.put(t, "admin", "product", "pdf_lo.pdf")
 	w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/" + id("png.png"), want: 200})
-	eval[bool](tab, `dispatchEvent(new Event('focus'))`) // as when somebody comes back to it
+	eval[bool](tab, `dispatchEvent(new Event('focus'))`) // as when a person returns to the window
 	tab.shows(".rows .name", "pdf_lo.pdf")
 	tab.gone(".rows .name", "png.png")
 	tab.shows("[role=status]", "1 new file, 1 file deleted.")
@@ -687,8 +687,8 @@ func TestPageShowsAnOperatorHowTheServerStands(t *testing.T) {
 	tab.inspect("upkeep")
 }
 
-// What the server knows to be lost is told with its place and uploader, for as
-// long as it is lost; and nothing is called good that nobody has looked at.
+// The page reports what the server knows to be lost with its place and uploader, as long
+// as it is lost; and it calls nothing intact that was not checked.
 func TestPageFollowsDamageAndCallsNothingGoodUnseen(t *testing.T) {
 	w := pageWorld(t, filesAtOnce)
 	tab := newTab(t, w)

@@ -153,7 +153,7 @@ func TestPageOpensAndClosesFilesWithTheKeyboard(t *testing.T) {
 	})
 }
 
-// Whoever double-clicks a row means to open it.
+// A double click on a row opens it.
 func TestPageOpensARowThatIsDoubleClicked(t *testing.T) {
 	atWidths(t, func(w *world, tab *tab) {
 		tab.openProduct("png.png", "md.md")

@@ -354,7 +354,7 @@ func TestAScrubMarksAndNamesWhatIsDamaged(t *testing.T) {
 				t.Errorf("%+v, %v", info, err)
 			}
 
-			// It is read again, told of no more, and unmarked once it is right.
+			// It is read again, not reported again, and unmarked once it is right.
 			n.watch(func(string) error { return nil })
 			for pass, left := range []float64{1, 1, 0} {
 				if pass == 2 {
