@@ -250,7 +250,7 @@ const (
 	Remove
 )
 
-// standing is what counts for a caller's rights over a parent and a file.
+// standing is what a caller's rights over a parent and a file depend on.
 type standing struct {
 	role       store.Role
 	superadmin bool
@@ -258,7 +258,7 @@ type standing struct {
 	owner      bool // of the ticket
 }
 
-// allowed is the table of rights.
+// allowed reports whether a caller of this standing has the right: the table of rights.
 func (g *Guard) allowed(do Action, kind store.Kind, who standing) bool {
 	member := who.role >= store.Viewer || who.superadmin
 	editor := who.role >= store.Editor || who.superadmin

@@ -25,7 +25,7 @@ const listStripes = 4096
 type listVersions struct {
 	boot    string // identifies this server's run: the counters start anew with it
 	seed    maphash.Seed
-	all     atomic.Uint64 // for what may change any list, such as a name
+	all     atomic.Uint64 // counts changes that may affect any list, such as that of a name
 	stripes [listStripes]atomic.Uint64
 }
 

@@ -16,7 +16,7 @@ import (
 // is recorded when it denies access.
 type AuditRule struct {
 	Action   string
-	Resource string // and the name of the parameter that has its id
+	Resource string // kind of the resource, and name of the path parameter with its id
 	When     Recording
 }
 

@@ -62,7 +62,7 @@ func (a *Archive) foreign(whose, here uuid.UUID) error {
 		a.dir, ErrForeign, name(whose), name(here), newest)
 }
 
-// adopt finds out whether restore points without an installation id, as earlier
+// adopt determines whether restore points without an installation id, as earlier
 // versions made them, belong to the installation that is being backed up, and
 // writes its id into those that do. They do if they share an attachment or a key
 // with it, whose random ids no other installation has.

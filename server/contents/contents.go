@@ -247,7 +247,7 @@ func (c *Store) Damaged() int {
 	return c.Marker.Damaged() + len(c.corrupt)
 }
 
-// StagedBytes is the length of all staged contents. It is O(1).
+// StagedBytes returns the total length of all staged contents, in O(1).
 func (c *Store) StagedBytes() int64 { return c.Stager.StagedBytes() }
 
 // Capacity implements blobs.Store. Staged contents count as used twice, since their

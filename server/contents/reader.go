@@ -196,7 +196,7 @@ func (r *Reader) fail(err error) error {
 	return err
 }
 
-// Sink is where SendTo sends.
+// Sink is the writer to which SendTo sends.
 type Sink interface {
 	io.Writer
 	// SendFile sends n bytes of a content from its current position, unverified.

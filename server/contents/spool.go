@@ -44,7 +44,7 @@ func (c *Store) Spool(ctx context.Context) *Spool {
 	return &Spool{contents: c, ctx: ctx, buffer: spoolBuffers.Get().(*[]byte)}
 }
 
-// Write appends. blobs.ErrFull when there is no room.
+// Write appends to the content. It returns blobs.ErrFull when the disk has no room.
 func (s *Spool) Write(p []byte) (int, error) {
 	if s.used {
 		return 0, errUsedUp

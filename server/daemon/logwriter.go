@@ -36,7 +36,7 @@ type logWriter struct {
 
 	mu     sync.Mutex
 	queue  []byte
-	missed int           // lines that did not fit behind queue
+	missed int           // lines dropped since queue was full
 	closed bool          // by close
 	more   chan struct{} // has an element when there is something to write or report
 	ended  chan struct{} // closed after the last write

@@ -99,7 +99,7 @@ type (
 	}
 )
 
-// directoryLine is any of them.
+// directoryLine is a line of any kind.
 type directoryLine interface {
 	object() (store.Object, error)
 }

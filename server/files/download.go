@@ -26,7 +26,7 @@ func (s *Service) DownloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) 
 	accept := accepted(rq.Header.Values("Accept"))
 	url, bytes := accept["application/json"], accept["application/octet-stream"]
 	if accept["*/*"] > 0 {
-		url = 0 // a client that takes anything does not ask for the document
+		url = 0 // Accept: */* is no request for the document
 	}
 	if url != bytes {
 		byURL = url > bytes

@@ -198,7 +198,7 @@ func (s *Service) receive(rq *api.Request, sc api.Scope, boundary string, spool 
 	case !hasFile:
 		return form{}, api.InvalidFile("The form has no part named \"file\".")
 	}
-	// What follows the last boundary says nothing, but the client sends it.
+	// What follows the last boundary has no meaning, but the client sends it.
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return form{}, formError(err)
 	}

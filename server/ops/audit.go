@@ -344,10 +344,10 @@ func ParseHead(text string) (*store.ChainPos, error) {
 // PruneAudit removes entries of the audit log that have been there for longer than
 // their retention.
 func (s *Service) PruneAudit(ctx context.Context) error {
-	const atATime = 5000 // so that changes need not wait for long
+	const atATime = 5000 // entries per commit, so that changes wait only briefly
 	keep := s.AuditRetention
 	if keep == 0 {
-		keep = math.MaxInt64 // how old they are counts once there is a retention
+		keep = math.MaxInt64 // removes nothing, but notes ages for a later retention
 	}
 	total := 0
 	defer func() { s.notePruned(total) }()

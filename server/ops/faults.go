@@ -20,7 +20,7 @@ const (
 	// maxSuspects is how many contents are remembered that were found missing or
 	// damaged. Damaged ones are marked on the disk besides, whatever their number.
 	maxSuspects = 1000
-	// maxOfContent is how many attachments with the same content are listed.
+	// maxOfContent is how many attachments with the same content are listed at most.
 	maxOfContent = 100
 )
 

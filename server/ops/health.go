@@ -39,7 +39,7 @@ type readiness struct {
 
 	acknowledged atomic.Int64 // uploads
 
-	// Of the scanner; only the probe under way uses them.
+	// The last ping of the scanner; only the probe under way uses these fields.
 	pinged  time.Time
 	scanner error // of that ping
 }
@@ -62,7 +62,7 @@ const stuckFor = 10 * time.Second
 // readyFor is how long a probe's result answers /health/ready.
 const readyFor = time.Second
 
-// HealthReady says whether uploads would work now, and if not, why.
+// HealthReady answers whether uploads would work now, and if not, why.
 func (s *Service) HealthReady(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if reasons := s.notReady(rq.Context(), rq.Log(), readyFor); len(reasons) > 0 {
 		w.Header().Set("Retry-After", "5")

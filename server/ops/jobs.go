@@ -19,7 +19,7 @@ const (
 	watchInterval = time.Second
 )
 
-// Jobs are what the server does in the background.
+// Jobs returns the background jobs of operations.
 func (s *Service) Jobs() []jobs.Job {
 	prune := pruneInterval
 	if s.AuditRetention > 0 {

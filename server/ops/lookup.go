@@ -106,10 +106,10 @@ func NewStorageTimes() *StorageTimes {
 	}
 }
 
-// Committed is for bolt.Options.
+// Committed observes the duration of a commit, for bolt.Options.
 func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
 
-// LogFailed is for bolt.Options.
+// LogFailed records a failure of the write-ahead log, for bolt.Options.
 func (t *StorageTimes) LogFailed(err error) {
 	t.logFailures.Inc()
 	t.mu.Lock()
@@ -133,5 +133,5 @@ func (t *StorageTimes) tell() {
 	}
 }
 
-// Synced is for disk.Options.
+// Synced observes the duration of a sync, for disk.Options.
 func (t *StorageTimes) Synced(took time.Duration) { t.syncs.Observe(took.Seconds()) }

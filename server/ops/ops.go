@@ -37,7 +37,7 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
-// Options are what a Service is made of.
+// Options configure a Service.
 type Options struct {
 	Corridor *api.Corridor
 	Guard    *access.Guard
@@ -117,7 +117,7 @@ func (s *Service) Uploaded(bytes int64) {
 // Downloaded counts a downloaded file, or a part of one.
 func (s *Service) Downloaded(bytes int64) { s.hours.downloaded(s.Now(), bytes) }
 
-// FoundDamaged remembers a content that a read found missing or damaged.
+// FoundDamaged adds a content that a read found missing or damaged to the suspects.
 func (s *Service) FoundDamaged(ref blobs.Ref) {
 	s.metrics.damaged.Inc()
 	s.suspects.add(ref)

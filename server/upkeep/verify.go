@@ -12,7 +12,7 @@ import (
 	"attachd/store"
 )
 
-// piece, in bytes, is how much of a content is read at once.
+// piece is how many bytes of a content are read at once.
 const piece = 256 << 10
 
 // What is wrong with a content, in a sentence.

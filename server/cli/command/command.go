@@ -77,7 +77,7 @@ func WithoutInstallation(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// Group is a command that only holds others.
+// Group returns a command that only has subcommands.
 func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,
@@ -91,7 +91,7 @@ func Group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// NoCommand refuses arguments of a command that only holds others.
+// NoCommand refuses arguments of a command that only has subcommands.
 func NoCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
