@@ -110,7 +110,7 @@ func (c *Corridor) HeldBytes() int64 { return c.holdings.Held() }
 // ListTag returns an ETag of the list of a parent's attachments, as the request asks
 // for it. It must be called before the list is read.
 func (c *Corridor) ListTag(rq *Request, p store.Parent) string {
-	return c.lists.tag(p, rq.URL.Query())
+	return c.lists.tag(p, rq.URL.RawQuery)
 }
 
 // SetPatience sets how long the server waits for clients that stall while they send,

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -39,8 +38,8 @@ func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {
 
 // tag returns an ETag of the list that a query asks for. It must be called before the
 // list is read. It is weak, since a list may be compressed.
-func (v *listVersions) tag(p store.Parent, query url.Values) string {
-	return fmt.Sprintf(`W/"%s.%d.%d.%x"`, v.boot, v.all.Load(), v.stripe(p).Load(), maphash.String(v.seed, query.Encode()))
+func (v *listVersions) tag(p store.Parent, query string) string {
+	return fmt.Sprintf(`W/"%s.%d.%d.%x"`, v.boot, v.all.Load(), v.stripe(p).Load(), maphash.String(v.seed, query))
 }
 
 // note counts what a request may have changed. It must run before the answer, so that
