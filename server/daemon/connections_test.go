@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"math"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -82,40 +85,77 @@ func TestConnectionsAreNoMoreThanTheSystemAllowsFiles(t *testing.T) {
 	}
 }
 
-// Data that the kernel still buffers is dropped with the connection.
-func TestAClientThatDoesNotReadIsReset(t *testing.T) {
-	t.Parallel()
+// connected returns both ends of a connection that a clients has accepted.
+func connected(t *testing.T, f *freezes) (conn *clientConn, client net.Conn) {
+	t.Helper()
 	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := clients{tcp, newFreezes(time.Now())}
+	listener := clients{tcp, f}
 	defer listener.Close()
-	client, err := net.Dial("tcp", listener.Addr().String())
+	client, err = net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	conn, err := listener.Accept()
+	t.Cleanup(func() { client.Close() })
+	accepted, err := listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	written, err := conn.Write([]byte("as much as a kernel holds in any case"))
+	t.Cleanup(func() { accepted.Close() })
+	return accepted.(*clientConn), client
+}
+
+// largeFile returns an open file of more than a connection buffers.
+func largeFile(t *testing.T) (file *os.File, content []byte) {
+	t.Helper()
+	for n := range 2 << 20 {
+		content = binary.BigEndian.AppendUint64(content, uint64(n))
+	}
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	for err == nil {
-		var n int
-		n, err = conn.Write(make([]byte, 1<<20))
-		written += n
-	}
-	if err := conn.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.Copy(io.Discard, client); err == nil {
-		t.Errorf("the client still got %d of %d bytes, and a clean end", got, written)
+	t.Cleanup(func() { file.Close() })
+	return file, content
+}
+
+// Data that the kernel still buffers is dropped with the connection.
+func TestAClientThatDoesNotReadIsReset(t *testing.T) {
+	t.Parallel()
+	file, content := largeFile(t)
+	for name, send := range map[string]func(*clientConn) (int64, error){
+		"bytes": func(c *clientConn) (int64, error) {
+			n, err := c.Write(content)
+			return int64(n), err
+		},
+		"a file": func(c *clientConn) (int64, error) {
+			if _, err := file.Seek(0, io.SeekStart); err != nil {
+				return 0, err
+			}
+			return c.ReadFrom(io.LimitReader(file, int64(len(content))))
+		},
+	} {
+		conn, client := connected(t, newFreezes(time.Now()))
+		if err := conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		written, err := int64(0), error(nil)
+		for err == nil {
+			var n int64
+			n, err = send(conn)
+			written += n
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.Copy(io.Discard, client); err == nil {
+			t.Errorf("%s: the client still got %d of %d bytes, and a clean end", name, got, written)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -122,10 +123,46 @@ func (c *clientConn) Write(p []byte) (written int, err error) {
 		if c.write.again(err) {
 			continue
 		}
-		if tcp, ok := c.stream.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0) // fails where the connection is closed already
-		}
+		c.dropUnsent()
 		return written, err
+	}
+}
+
+// ReadFrom is Write for what is read from src. net/http looks for this method: a part of
+// a file is sent by the kernel, which copies no bytes into this process.
+func (c *clientConn) ReadFrom(src io.Reader) (sent int64, err error) {
+	tcp, isTCP := c.stream.(*net.TCPConn)
+	part, isPart := src.(*io.LimitedReader)
+	if !isTCP || !isPart {
+		return io.Copy(struct{ io.Writer }{c}, src)
+	}
+	file, isFile := part.R.(*os.File)
+	if !isFile {
+		return io.Copy(struct{ io.Writer }{c}, src)
+	}
+	for {
+		left := part.N
+		n, err := tcp.ReadFrom(part)
+		sent += n
+		if err == nil {
+			return sent, nil
+		}
+		if !c.write.again(err) {
+			c.dropUnsent()
+			return sent, err
+		}
+		// Where the kernel cannot send a file, more of it was read than sent.
+		if _, err := file.Seek(n-(left-part.N), io.SeekCurrent); err != nil {
+			return sent, err
+		}
+		part.N = left - n
+	}
+}
+
+// dropUnsent makes a connection that failed end at once when it is closed.
+func (c *clientConn) dropUnsent() {
+	if tcp, ok := c.stream.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // fails where the connection is closed already
 	}
 }
 

@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -88,6 +90,41 @@ func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// A file that is being sent when the process stands still arrives as it is.
+func TestAFileIsSentOnAfterAFreeze(t *testing.T) {
+	t.Parallel()
+	freezes := newFreezes(time.Now())
+	conn, client := connected(t, freezes)
+	file, content := largeFile(t)
+	const skipped = 1000
+	if _, err := file.Seek(skipped, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(50 * time.Millisecond)
+	if err := conn.SetWriteDeadline(deadline); err != nil {
+		t.Fatal(err)
+	}
+	freezes.began, freezes.end = deadline.Add(-time.Millisecond), deadline.Add(time.Hour)
+	sent := make(chan error, 1)
+	go func() {
+		n, err := conn.ReadFrom(io.LimitReader(file, int64(len(content))))
+		if err == nil && n != int64(len(content)-skipped) {
+			err = fmt.Errorf("sent %d bytes", n)
+		}
+		sent <- errors.Join(err, conn.CloseWrite())
+	}()
+	for moved := false; !moved; { // until then the client reads nothing
+		time.Sleep(time.Millisecond)
+		conn.write.mu.Lock()
+		moved = conn.write.deadline != deadline
+		conn.write.mu.Unlock()
+	}
+	got, err := io.ReadAll(client)
+	if err = errors.Join(err, <-sent); err != nil || !bytes.Equal(got, content[skipped:]) {
+		t.Errorf("got %d of %d bytes: %v", len(got), len(content)-skipped, err)
 	}
 }
 
