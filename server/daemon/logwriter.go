@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,10 @@ const (
 	// Writes to a pipe of up to this size are not mixed with those of other
 	// processes (PIPE_BUF of Linux).
 	logChunk = 4 << 10
+	// logPause is the shortest time between the ends of two rounds of writing: the lines
+	// of a busy server are written together, which costs it less. That much of the log
+	// is lost when the process is killed.
+	logPause = 20 * time.Millisecond
 	// logPatience is how long a stop waits for the rest of the log to be read.
 	logPatience = 2 * time.Second
 )
@@ -39,6 +44,7 @@ type logWriter struct {
 	missed int           // lines dropped since queue was full
 	closed bool          // by close
 	more   chan struct{} // has an element when there is something to write or report
+	urgent chan struct{} // has an element when that must not wait for the end of logPause
 	ended  chan struct{} // closed after the last write
 
 	unreported int          // used by the writing goroutine only: lost lines not reported yet
@@ -48,7 +54,7 @@ type logWriter struct {
 
 // newLogWriter returns a writer to out; form is the format of the line about lost ones.
 func newLogWriter(out io.Writer, form string) *logWriter {
-	w := &logWriter{out: out, more: make(chan struct{}, 1), ended: make(chan struct{})}
+	w := &logWriter{out: out, more: make(chan struct{}, 1), urgent: make(chan struct{}, 1), ended: make(chan struct{})}
 	w.reports = logHandler(form, putter{w}, slog.LevelInfo)
 	go w.run()
 	return w
@@ -63,14 +69,18 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	} else {
 		w.queue = append(w.queue, line...)
 	}
+	much := len(w.queue) > logBuffer/4
 	w.mu.Unlock()
-	w.wake()
+	wake(w.more)
+	if much {
+		wake(w.urgent)
+	}
 	return len(line), nil
 }
 
-func (w *logWriter) wake() {
+func wake(waiting chan struct{}) {
 	select {
-	case w.more <- struct{}{}:
+	case waiting <- struct{}{}:
 	default: // it is awake already
 	}
 }
@@ -80,7 +90,8 @@ func (w *logWriter) close() {
 	w.mu.Lock()
 	w.closed = true
 	w.mu.Unlock()
-	w.wake()
+	wake(w.more)
+	wake(w.urgent)
 	select {
 	case <-w.ended:
 	case <-time.After(logPatience):
@@ -89,6 +100,7 @@ func (w *logWriter) close() {
 
 func (w *logWriter) run() {
 	defer close(w.ended)
+	pause := time.NewTimer(logPause)
 	var taken []byte
 	for range w.more {
 		w.mu.Lock()
@@ -101,6 +113,11 @@ func (w *logWriter) run() {
 		w.report()
 		if closed {
 			return
+		}
+		pause.Reset(logPause)
+		select {
+		case <-pause.C:
+		case <-w.urgent:
 		}
 	}
 }
@@ -192,5 +209,80 @@ func logHandler(form string, w io.Writer, level slog.Level) slog.Handler {
 	if form == "text" {
 		return slog.NewTextHandler(w, options)
 	}
-	return slog.NewJSONHandler(w, options)
+	return &plainLines{slog.NewJSONHandler(w, options), w}
+}
+
+// plainLines writes the lines of which slog's handler would escape nothing, byte for
+// byte as that one does but in a fraction of the time: each request has a line.
+type plainLines struct {
+	slog.Handler
+	out io.Writer // may be called concurrently
+}
+
+var lineBuffers = sync.Pool{New: func() any { return new(make([]byte, 0, 1<<10)) }}
+
+func (h *plainLines) Handle(ctx context.Context, r slog.Record) error {
+	buffer := lineBuffers.Get().(*[]byte)
+	defer lineBuffers.Put(buffer)
+	line, plain := appendPlain((*buffer)[:0], r)
+	if !plain {
+		return h.Handler.Handle(ctx, r)
+	}
+	*buffer = line
+	_, err := h.out.Write(line)
+	return err
+}
+
+// appendPlain appends the line of a record in JSON, unless a part of it is not plain.
+func appendPlain(line []byte, r slog.Record) (_ []byte, plain bool) {
+	at := r.Time.UTC()
+	if year := at.Year(); r.Time.IsZero() || year < 0 || year > 9999 || !isPlain(r.Message) {
+		return line, false
+	}
+	line = append(line, `{"time":"`...)
+	line = at.Round(0).AppendFormat(line, time.RFC3339Nano)
+	line = append(line, `","level":"`...)
+	line = append(line, r.Level.String()...)
+	line = append(line, `","msg":"`...)
+	line = append(line, r.Message...)
+	line = append(line, '"')
+	plain = true
+	r.Attrs(func(a slog.Attr) bool {
+		line, plain = appendPlainAttr(line, a)
+		return plain
+	})
+	return append(line, "}\n"...), plain
+}
+
+func appendPlainAttr(line []byte, a slog.Attr) (_ []byte, plain bool) {
+	if a.Key == "" || !isPlain(a.Key) {
+		return line, false
+	}
+	line = append(line, `,"`...)
+	line = append(line, a.Key...)
+	line = append(line, `":`...)
+	switch a.Value.Kind() {
+	case slog.KindString:
+		text := a.Value.String()
+		line = append(line, '"')
+		line = append(line, text...)
+		return append(line, '"'), isPlain(text)
+	case slog.KindInt64:
+		return strconv.AppendInt(line, a.Value.Int64(), 10), true
+	case slog.KindFloat64:
+		f := a.Value.Float64()
+		return strconv.AppendFloat(line, f, 'f', -1, 64), f == 0 || f >= 1e-6 && f < 1e21 // in that form in JSON
+	case slog.KindBool:
+		return strconv.AppendBool(line, a.Value.Bool()), true
+	}
+	return line, false
+}
+
+func isPlain(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
