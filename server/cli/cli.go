@@ -71,6 +71,7 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the data directory's `path` (overrides the configuration)")
 	root.SetVersionTemplate("attachd {{.Version}}\n")
 	root.AddGroup(&cobra.Group{ID: command.OnInstallation, Title: "Commands for the server on this machine:"},
+		&cobra.Group{ID: command.OnDirectory, Title: "Commands for users, keys, spaces and places, here or on any server:"},
 		&cobra.Group{ID: command.OnFiles, Title: "Commands for the files of any server, with an API key:"})
 	for _, cmd := range commands {
 		if cmd.GroupID == "" {

@@ -15,9 +15,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/datadir"
+	"attachd/server/remote"
 )
 
 // client is a client of the server's API that acts as the operator.
@@ -53,6 +56,30 @@ func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() e
 		return nil, nil, errors.Join(err, storage.Close())
 	}
 	return local.client(), func() error { return errors.Join(local.Close(), storage.Close()) }, nil
+}
+
+// order is the part of a command that sends requests to the server.
+type order func(ctx context.Context, c *client, args []string) error
+
+// withServer makes a command of run, with a client of the server of an existing data
+// directory: a mistyped one is not created.
+func (a *App) withServer(run order) func(*cobra.Command, []string) error {
+	return a.with(openExisting, run)
+}
+
+func (a *App) with(open openDir, run order) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) (err error) {
+		c, done, err := a.reach(cmd.Context(), open)
+		if err != nil {
+			return err
+		}
+		err = run(cmd.Context(), c, args)
+		c.CloseIdleConnections()
+		if closing := done(); err == nil {
+			err = closing
+		}
+		return err
+	}
 }
 
 // running returns a client of the server that holds dir, if there is one.
@@ -215,6 +242,10 @@ func codeOf(err error) string {
 	var r *refusal
 	if errors.As(err, &r) {
 		return r.code
+	}
+	var overNetwork *remote.Refusal
+	if errors.As(err, &overNetwork) {
+		return overNetwork.Code
 	}
 	return ""
 }

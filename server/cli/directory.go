@@ -18,36 +18,6 @@ import (
 	"attachd/server/token"
 )
 
-// order is the part of a command that sends requests to the server.
-type order func(ctx context.Context, c *client, args []string) error
-
-// withServer makes a command of run, with a client of the server of an existing data
-// directory: a mistyped one is not created.
-func (a *App) withServer(run order) func(*cobra.Command, []string) error {
-	return a.with(openExisting, run)
-}
-
-// withNewServer is withServer for commands that may be the first for a data directory,
-// which is created if missing.
-func (a *App) withNewServer(run order) func(*cobra.Command, []string) error {
-	return a.with(OpenDir, run)
-}
-
-func (a *App) with(open openDir, run order) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) (err error) {
-		c, done, err := a.reach(cmd.Context(), open)
-		if err != nil {
-			return err
-		}
-		err = run(cmd.Context(), c, args)
-		c.CloseIdleConnections()
-		if closing := done(); err == nil {
-			err = closing
-		}
-		return err
-	}
-}
-
 // A user and a key as the API answers them.
 type (
 	user struct {
@@ -68,13 +38,13 @@ type (
 
 // User is the group of commands about users.
 func (a *App) User() *cobra.Command {
-	return command.Group("user", "add, list and remove users", a.userAdd(), a.userList(), a.userRemove())
+	return a.onDirectory("user", "add, list and remove users", a.userAdd(), a.userList(), a.userRemove())
 }
 
 func (a *App) userAdd() *cobra.Command {
 	var id string
 	var superadmin bool
-	cmd := &cobra.Command{
+	cmd := a.calling(OpenDir, &cobra.Command{
 		Use:   "add NAME",
 		Short: "add a user and print the id",
 		Args:  command.Exactly("a full name"),
@@ -82,36 +52,44 @@ func (a *App) userAdd() *cobra.Command {
 			if strings.TrimSpace(args[0]) == "" {
 				return command.Usage("a user needs a full name")
 			}
-			if _, ok := parseID(id); cmd.Flags().Changed("id") && !ok {
-				return command.Usage("--id must be a UUID in its usual form, as in 0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01, and not the one of zeros")
-			}
-			return nil
+			return validID(cmd, id)
 		},
-		RunE: a.withNewServer(func(ctx context.Context, c *client, args []string) error {
-			given, isGiven := parseID(id)
-			if !isGiven {
-				given = uuid.New()
-			} else if err := unknownUser(ctx, c, given); err != nil {
-				return err
-			}
-			body := map[string]any{"full_name": args[0], "is_superadmin": superadmin}
-			if err := c.call(ctx, "PUT", "/directory/users/"+given.String(), body, nil); err != nil {
-				return err
-			}
-			fmt.Fprintln(a.Out, given)
-			return nil
-		}),
-	}
+	}, func(ctx context.Context, call caller, args []string) error {
+		given, isGiven := parseID(id)
+		var err error
+		if isGiven {
+			err = unknownUser(ctx, call, given)
+		} else {
+			given, err = uuid.NewV7()
+		}
+		if err != nil {
+			return err
+		}
+		body := map[string]any{"full_name": args[0], "is_superadmin": superadmin}
+		if err := call(ctx, "PUT", "/directory/users/"+given.String(), body, nil); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Out, given)
+		return nil
+	})
 	cmd.Flags().StringVar(&id, "id", "", "the `UUID` by which another system knows the user; one is made without it")
 	cmd.Flags().BoolVar(&superadmin, "superadmin", false, "the user may do anything")
 	return cmd
 }
 
+// validID refuses a value of --id that is no UUID.
+func validID(cmd *cobra.Command, id string) error {
+	if _, ok := parseID(id); cmd.Flags().Changed("id") && !ok {
+		return command.Usage("--id must be a UUID in its usual form, as in 0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01, and not the one of zeros")
+	}
+	return nil
+}
+
 // unknownUser refuses the id of an existing user: adding them again would change their
 // name and rights.
-func unknownUser(ctx context.Context, c *client, id uuid.UUID) error {
+func unknownUser(ctx context.Context, call caller, id uuid.UUID) error {
 	var known user
-	err := c.call(ctx, "GET", "/directory/users/"+id.String(), nil, &known)
+	err := call(ctx, "GET", "/directory/users/"+id.String(), nil, &known)
 	switch {
 	case err == nil:
 		return fmt.Errorf("there is a user %s already, %q; `attachd directory import` changes users", id, known.FullName)
@@ -123,47 +101,45 @@ func unknownUser(ctx context.Context, c *client, id uuid.UUID) error {
 
 func (a *App) userList() *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := a.calling(openExisting, &cobra.Command{
 		Use:   "list",
 		Short: "list the users",
 		Args:  command.Exactly(),
-		RunE: a.withServer(func(ctx context.Context, c *client, _ []string) error {
-			var users []user
-			if err := c.call(ctx, "GET", "/directory/users", nil, &users); err != nil {
-				return err
-			}
-			if asJSON {
-				return printLines(a.Out, users)
-			}
-			rows := [][]string{{"ID", "NAME", "SUPERADMIN"}}
-			for _, u := range users {
-				rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin)})
-			}
-			return a.Table(rows)
-		}),
-	}
+	}, func(ctx context.Context, call caller, _ []string) error {
+		var users []user
+		if err := call(ctx, "GET", "/directory/users", nil, &users); err != nil {
+			return err
+		}
+		if asJSON {
+			return printLines(a.Out, users)
+		}
+		rows := [][]string{{"ID", "NAME", "SUPERADMIN"}}
+		for _, u := range users {
+			rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin)})
+		}
+		return a.Table(rows)
+	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each user")
 	return cmd
 }
 
 func (a *App) userRemove() *cobra.Command {
-	return &cobra.Command{
+	return a.calling(openExisting, &cobra.Command{
 		Use:   "remove USER",
 		Short: "remove a user with their keys; their uploads stay",
 		Args:  command.Exactly("a user's id or full name"),
-		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
-			u, err := findUser(ctx, c, args[0])
-			if err != nil {
-				return err
-			}
-			return c.call(ctx, "DELETE", "/directory/users/"+u.ID.String(), nil, nil)
-		}),
-	}
+	}, func(ctx context.Context, call caller, args []string) error {
+		u, err := findUser(ctx, call, args[0])
+		if err != nil {
+			return err
+		}
+		return call(ctx, "DELETE", "/directory/users/"+u.ID.String(), nil, nil)
+	})
 }
 
 // Key is the group of commands about keys.
 func (a *App) Key() *cobra.Command {
-	return command.Group("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
+	return a.onDirectory("key", "create, list and revoke API keys, and change the key that signs links", a.keyCreate(), a.keyList(), a.keyRevoke(), a.keyRotateSigning())
 }
 
 // longestKey is the maximum lifetime of a key in days, unless it lives until it is
@@ -173,7 +149,7 @@ const longestKey = 36500
 func (a *App) keyCreate() *cobra.Command {
 	var name string
 	var days int
-	cmd := &cobra.Command{
+	cmd := a.calling(OpenDir, &cobra.Command{
 		Use:   "create USER",
 		Short: "make an API key and print it, this once",
 		Args:  command.Exactly("a user's id or full name"),
@@ -186,23 +162,22 @@ func (a *App) keyCreate() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: a.withNewServer(func(ctx context.Context, c *client, args []string) error {
-			u, err := findUser(ctx, c, args[0])
-			if err != nil {
-				return err
-			}
-			body := map[string]any{"name": name}
-			if days > 0 {
-				body["expires_in_days"] = days
-			}
-			var made key
-			if err := c.call(ctx, "POST", "/directory/users/"+u.ID.String()+"/api-keys", body, &made); err != nil {
-				return err
-			}
-			fmt.Fprintln(a.Out, made.FullKey)
-			return nil
-		}),
-	}
+	}, func(ctx context.Context, call caller, args []string) error {
+		u, err := findUser(ctx, call, args[0])
+		if err != nil {
+			return err
+		}
+		body := map[string]any{"name": name}
+		if days > 0 {
+			body["expires_in_days"] = days
+		}
+		var made key
+		if err := call(ctx, "POST", "/directory/users/"+u.ID.String()+"/api-keys", body, &made); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Out, made.FullKey)
+		return nil
+	})
 	cmd.Flags().StringVar(&name, "name", "made on the command line", "what the key is for, a `name`")
 	cmd.Flags().IntVar(&days, "expires-in-days", 0, "how many `days` the key lives; without it, until it is revoked")
 	return cmd
@@ -210,40 +185,39 @@ func (a *App) keyCreate() *cobra.Command {
 
 func (a *App) keyList() *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := a.calling(openExisting, &cobra.Command{
 		Use:   "list USER",
 		Short: "list a user's API keys",
 		Args:  command.Exactly("a user's id or full name"),
-		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
-			u, err := findUser(ctx, c, args[0])
-			if err != nil {
-				return err
-			}
-			keys, err := keysOf(ctx, c, u)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printLines(a.Out, keys)
-			}
-			rows := [][]string{{"ID", "KEY", "NAME", "EXPIRES", "LAST USED"}}
-			for _, k := range keys {
-				rows = append(rows, []string{k.ID.String(), k.KeyPrefix + "…", k.Name, orNever(k.ExpiresAt), orNever(k.LastUsedAt)})
-			}
-			return a.Table(rows)
-		}),
-	}
+	}, func(ctx context.Context, call caller, args []string) error {
+		u, err := findUser(ctx, call, args[0])
+		if err != nil {
+			return err
+		}
+		keys, err := keysOf(ctx, call, u)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printLines(a.Out, keys)
+		}
+		rows := [][]string{{"ID", "KEY", "NAME", "EXPIRES", "LAST USED"}}
+		for _, k := range keys {
+			rows = append(rows, []string{k.ID.String(), k.KeyPrefix + "…", k.Name, orNever(k.ExpiresAt), orNever(k.LastUsedAt)})
+		}
+		return a.Table(rows)
+	})
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each key")
 	return cmd
 }
 
-func keysOf(ctx context.Context, c *client, u user) (keys []key, err error) {
-	err = c.call(ctx, "GET", "/directory/users/"+u.ID.String()+"/api-keys", nil, &keys)
+func keysOf(ctx context.Context, call caller, u user) (keys []key, err error) {
+	err = call(ctx, "GET", "/directory/users/"+u.ID.String()+"/api-keys", nil, &keys)
 	return keys, err
 }
 
 func (a *App) keyRevoke() *cobra.Command {
-	return &cobra.Command{
+	return a.calling(openExisting, &cobra.Command{
 		Use:   "revoke [USER] KEY",
 		Short: "revoke an API key, at once",
 		Long: `Revoke an API key, at once.
@@ -260,42 +234,41 @@ whole key, for whoever finds one that leaked. USER need not be known.`,
 			}
 			return nil
 		},
-		RunE: a.withServer(func(ctx context.Context, c *client, args []string) error {
-			which := args[len(args)-1]
-			owners, err := ownersOf(ctx, c, args[:len(args)-1])
+	}, func(ctx context.Context, call caller, args []string) error {
+		which := args[len(args)-1]
+		owners, err := ownersOf(ctx, call, args[:len(args)-1])
+		if err != nil {
+			return err
+		}
+		var found []string // addresses of keys
+		for _, u := range owners {
+			keys, err := keysOf(ctx, call, u)
 			if err != nil {
 				return err
 			}
-			var found []string // addresses of keys
-			for _, u := range owners {
-				keys, err := keysOf(ctx, c, u)
-				if err != nil {
-					return err
-				}
-				for _, k := range keys {
-					if k.is(which) {
-						found = append(found, "/directory/users/"+u.ID.String()+"/api-keys/"+k.ID.String())
-					}
+			for _, k := range keys {
+				if k.is(which) {
+					found = append(found, "/directory/users/"+u.ID.String()+"/api-keys/"+k.ID.String())
 				}
 			}
-			switch len(found) {
-			case 0:
-				return errors.New("there is no such key; `attachd key list` shows a user's keys")
-			case 1:
-				return c.call(ctx, "DELETE", found[0], nil, nil)
-			}
-			return fmt.Errorf("%d keys begin so; say which by id", len(found))
-		}),
-	}
+		}
+		switch len(found) {
+		case 0:
+			return errors.New("there is no such key; `attachd key list` shows a user's keys")
+		case 1:
+			return call(ctx, "DELETE", found[0], nil, nil)
+		}
+		return fmt.Errorf("%d keys begin so; say which by id", len(found))
+	})
 }
 
 // ownersOf returns the named user, if one is named, or all.
-func ownersOf(ctx context.Context, c *client, named []string) (users []user, err error) {
+func ownersOf(ctx context.Context, call caller, named []string) (users []user, err error) {
 	if len(named) == 0 {
-		err = c.call(ctx, "GET", "/directory/users", nil, &users)
+		err = call(ctx, "GET", "/directory/users", nil, &users)
 		return users, err
 	}
-	u, err := findUser(ctx, c, named[0])
+	u, err := findUser(ctx, call, named[0])
 	return []user{u}, err
 }
 
@@ -334,13 +307,13 @@ func (a *App) keyRotateSigning() *cobra.Command {
 }
 
 // findUser returns the user with this id or full name; a name must be unique.
-func findUser(ctx context.Context, c *client, who string) (user, error) {
+func findUser(ctx context.Context, call caller, who string) (user, error) {
 	if id, isID := parseID(who); isID {
 		var u user
-		return u, c.call(ctx, "GET", "/directory/users/"+id.String(), nil, &u)
+		return u, call(ctx, "GET", "/directory/users/"+id.String(), nil, &u)
 	}
 	var users []user
-	if err := c.call(ctx, "GET", "/directory/users", nil, &users); err != nil {
+	if err := call(ctx, "GET", "/directory/users", nil, &users); err != nil {
 		return user{}, err
 	}
 	users = slices.DeleteFunc(users, func(u user) bool { return u.FullName != who })
@@ -362,37 +335,39 @@ func parseID(s string) (uuid.UUID, bool) {
 
 // Directory is the group of commands about the directory.
 func (a *App) Directory() *cobra.Command {
-	return command.Group("directory", "import spaces, members, products, tickets, meetings and users", a.directoryImport())
+	return a.onDirectory("directory", "import spaces, members, products, tickets, meetings and users", a.directoryImport())
 }
 
 func (a *App) directoryImport() *cobra.Command {
-	return &cobra.Command{
+	from := a.In
+	cmd := a.calling(OpenDir, &cobra.Command{
 		Use:   "import FILE",
 		Short: "write every object of an NDJSON file, or none; - reads standard input",
 		Args:  command.Exactly("a file"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			from := a.In
-			if args[0] != "-" {
-				f, err := os.Open(args[0]) // before root's rights are given up: the file may be root's own
-				if err != nil {
-					return err
-				}
-				defer f.Close() // only read
-				from = f
+	}, func(ctx context.Context, call caller, _ []string) error { return a.importFrom(ctx, call, from) })
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if args[0] != "-" {
+			f, err := os.Open(args[0]) // before root's rights are given up: the file may be root's own
+			if err != nil {
+				return err
 			}
-			return a.withNewServer(func(ctx context.Context, c *client, _ []string) error { return a.importFrom(ctx, c, from) })(cmd, args)
-		},
+			defer f.Close() // only read
+			from = f
+		}
+		return run(cmd, args)
 	}
+	return cmd
 }
 
-func (a *App) importFrom(ctx context.Context, c *client, from io.Reader) error {
+func (a *App) importFrom(ctx context.Context, call caller, from io.Reader) error {
 	var answer struct {
 		Lines   int            `json:"lines"`
 		Created int            `json:"created"`
 		Updated int            `json:"updated"`
 		Kinds   map[string]int `json:"kinds"`
 	}
-	if err := c.call(ctx, "POST", "/directory/import", from, &answer); err != nil {
+	if err := call(ctx, "POST", "/directory/import", from, &answer); err != nil {
 		return err
 	}
 	kinds, err := json.Marshal(answer.Kinds) // sorted by name

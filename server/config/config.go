@@ -172,9 +172,12 @@ type Config struct {
 	} `toml:"metrics"`
 }
 
+const envPrefix = "ATTACHD_"
+
+// Environment variables that name the installation on this machine.
 const (
-	envPrefix = "ATTACHD_"
-	envConfig = envPrefix + "CONFIG"
+	EnvConfig  = envPrefix + "CONFIG"   // its configuration file
+	EnvDataDir = envPrefix + "DATA_DIR" // the data directory, as any key of the file
 )
 
 // Environment variables of the client commands. The server ignores them, but may be
@@ -211,7 +214,7 @@ func Load(path string, environ []string, flags map[string]string, checks ...Chec
 	where := make(map[string]string) // the source of each key's value, to be named in a fault
 	env := variables(environ)
 	if path == "" {
-		path = env[envConfig]
+		path = env[EnvConfig]
 	}
 
 	var faults []error
@@ -276,7 +279,7 @@ func envName(key string) string {
 
 // unknownVariables returns a warning for each variable in env that sets no key.
 func unknownVariables(env map[string]string) []string {
-	known := map[string]bool{envConfig: true, EnvServer: true, EnvKey: true}
+	known := map[string]bool{EnvConfig: true, EnvServer: true, EnvKey: true}
 	for _, name := range keyNames() {
 		known[envName(name)] = true
 	}

@@ -132,7 +132,7 @@ func TestVariablesInTheExampleExist(t *testing.T) {
 }
 
 func TestNamesOfVariablesAreDistinct(t *testing.T) {
-	seen := map[string]string{envConfig: "the file"}
+	seen := map[string]string{EnvConfig: "the file"}
 	for _, name := range keyNames() {
 		if other, ok := seen[envName(name)]; ok {
 			t.Errorf("%s sets both %s and %s", envName(name), name, other)

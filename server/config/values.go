@@ -38,6 +38,9 @@ func (s Size) MarshalText() ([]byte, error) {
 	return []byte(s.String()), nil
 }
 
+// ParseSize reads a size as the configuration has it.
+func ParseSize(text string) (Size, error) { return size(text) }
+
 func size(value any) (Size, error) {
 	if value == int64(0) || value == "0" {
 		return 0, nil

@@ -171,6 +171,7 @@ func TestCommandsDoTheSameWithAndWithoutAServer(t *testing.T) {
 // time.
 type typist struct {
 	dir, files string
+	at         *process // to type for it over the network; nil for the data directory
 	keys       []string // that were created
 	listed     string   // the id of the last key listed
 }
@@ -206,7 +207,12 @@ func (typed *typist) run(t *testing.T, line string) string {
 			words[i] = typed.keys[len(typed.keys)-1][:len("attachd_")+6] + "…"
 		}
 	}
-	cmd := command(t, append(words, "--data-dir", typed.dir)...)
+	if typed.at != nil {
+		words = append([]string{"ATTACHD_SERVER=" + typed.at.url, "ATTACHD_KEY=" + typed.at.key}, words...)
+	} else {
+		words = append(words, "--data-dir", typed.dir)
+	}
+	cmd := command(t, words...)
 	cmd.Dir = typed.files
 	cmd.Stdin = strings.NewReader(world)
 	r := finish(t, cmd)
@@ -259,9 +265,48 @@ func TestExitCodes(t *testing.T) {
 		{1, "check --data-dir " + file, "not a directory"},
 		{1, "gc --config " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, config, directory, doctor, gc, get, init, key, link, ls, put, restore, rm, serve, user, version, webhooks`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, config, directory, doctor, gc, get, init, key, link, ls, meeting, member, product, put, restore, rm, serve, space, ticket, user, version, webhooks`},
 		{2, "user", "say what to do: add, list, remove"},
 		{2, "user ad", `"ad" is not a command of attachd user. There are: add, list, remove`},
+		{2, "space", "say what to do: add, list, remove, set"},
+		{2, "member", "say what to do: add, list, remove, set"},
+		{2, "product", "say what to do: add, list, remove, set"},
+		{2, "ticket", "say what to do: add, list, remove, set"},
+		{2, "meeting ad", `"ad" is not a command of attachd meeting. There are: add, list, remove, set`},
+		{2, "space add", "attachd space add takes a slug, as in research"},
+		{2, "space add Research", `"Research" is not a space's slug`},
+		{2, "space add lab --quota-bytes 10", `--quota-bytes: expected a size like "50MB"`},
+		{2, "space add lab --quota-bytes 0", "--quota-bytes must be above 0, or none"},
+		{2, "space add lab --quota-files=many", `--quota-files: "many" is not a whole number; or none`},
+		{2, "space set lab", "say what to change: --name, --quota-bytes, --quota-files"},
+		{2, "space remove", "attachd space remove takes a space's slug"},
+		{2, "space remove lab --attachments=keep", "--attachments can only be delete"},
+		{2, "space list --server http://127.0.0.1:1 --data-dir " + file, "give one of them"},
+		{2, "space list --server http://127.0.0.1:1", "an API key is needed"},
+		{2, "ATTACHD_SERVER=ftp://files space list", "an API key is needed"},
+		{2, "ATTACHD_SERVER=ftp://files ATTACHD_KEY=k space list", `"ftp://files" is not the URL of a server`},
+		{2, "space list --key-file " + good, "say which server"},
+		{1, "ATTACHD_SERVER=http://127.0.0.1:1 ATTACHD_DATA_DIR=" + file + " space list", "not a directory"},
+		{1, "ATTACHD_SERVER=http://127.0.0.1:1 ATTACHD_KEY=k space list --retry-for 0", "no connection to 127.0.0.1:1"},
+		{2, "member add lab Ada", "attachd member add takes a space's slug and a user's id or full name and a role"},
+		{2, "member add lab Ada boss", `"boss" is not a role: there are viewer, editor and admin`},
+		{2, "member set Lab Ada admin", `"Lab" is not a space's slug`},
+		{2, "member list", "attachd member list takes a space's slug"},
+		{2, "member remove lab", "attachd member remove takes a space's slug and a user's id or full name"},
+		{2, "product add lab", "attachd product add takes a space's slug and a name"},
+		{2, "product add lab --name=Engine Engine", "unknown flag: --name"},
+		{2, "product add lab Engine --id 17", "--id must be a UUID in its usual form"},
+		{2, "product list lab more", "attachd product list takes a space's slug, or nothing"},
+		{2, "product set Engine", "say what to change: --name"},
+		{2, "product set Engine --name=", "a product needs a name"},
+		{2, "product remove", "attachd product remove takes a product's id or name, after its space's slug if you like"},
+		{2, "product remove a b c", "attachd product remove takes a product's id or name, after its space's slug if you like"},
+		{2, "product remove Lab Engine", `"Lab" is not a space's slug`},
+		{2, "ticket add lab Slow", "--owner takes a user's id or full name"},
+		{2, "ticket set Slow", "say what to change: --title, --owner"},
+		{2, "ticket remove Slow --attachments=yes", "--attachments can only be delete"},
+		{2, "meeting add lab", "attachd meeting add takes a space's slug and a title"},
+		{2, "meeting set Monday", "say what to change: --title"},
 		{2, "config", "say what to do: check, show"},
 		{2, "webhooks", "say what to do: ping, redeliver, status"},
 		{2, "webhooks ping twice", "attachd webhooks ping takes no arguments"},

@@ -152,11 +152,13 @@ func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 
 // Delete deletes an attachment. If an answer was lost, an attachment that is then not
 // found counts as deleted.
-func (c *Client) Delete(ctx context.Context, a Address) error {
+func (c *Client) Delete(ctx context.Context, a Address) error { return c.delete(ctx, a.path) }
+
+func (c *Client) delete(ctx context.Context, path string) error {
 	lost := false
 	err := c.retry(ctx, func() error {
 		var answer struct{ Message string }
-		response, err := c.send(ctx, call{method: "DELETE", path: a.path})
+		response, err := c.send(ctx, call{method: "DELETE", path: path})
 		if err == nil {
 			err = readJSON(response, &answer)
 		}

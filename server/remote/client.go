@@ -6,6 +6,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -182,9 +183,46 @@ func (c *Client) json(ctx context.Context, method, path string, body string, ans
 	return header, err
 }
 
-// maxJSON is more bytes than any answer in JSON has: a page of a list has a thousand
-// items at most.
-const maxJSON = 16 << 20
+// Call calls the API: it sends a body, encoded as JSON unless it is an io.Reader, and
+// decodes the answer into answer, if that is not nil. GET, PUT and DELETE may be
+// repeated and are retried; anything else is sent once.
+func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
+	stream, isStream := body.(io.Reader)
+	var raw []byte
+	if !isStream && body != nil {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			return err
+		}
+		stream = bytes.NewReader(raw)
+	}
+	if answer == nil {
+		answer = new(json.RawMessage)
+	}
+	switch {
+	case method == "DELETE":
+		return c.delete(ctx, path)
+	case method != "POST":
+		_, err := c.json(ctx, method, path, string(raw), answer)
+		return err
+	}
+	rq := call{method: method, path: path, body: stream, length: -1}
+	if !isStream {
+		rq.length = int64(len(raw))
+	}
+	response, err := c.send(ctx, rq)
+	if err == nil {
+		err = readJSON(response, answer)
+	}
+	if unsure(err) {
+		err = fmt.Errorf("%w; it may have been done all the same: look before you do it again", err)
+	}
+	return err
+}
+
+// maxJSON is more bytes than any answer in JSON has: that of a list of a million
+// objects.
+const maxJSON = 256 << 20
 
 // readJSON decodes and closes an answer.
 func readJSON(response *http.Response, answer any) error {

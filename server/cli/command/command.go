@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -59,8 +60,14 @@ func Report(err error, stderr io.Writer) int {
 	return exitFailed
 }
 
+// Retrying reports why a request is to be repeated.
+func (s Streams) Retrying(why error, in time.Duration) {
+	fmt.Fprintf(s.Err, "attachd: %v; trying again in %v\n", why, in.Round(100*time.Millisecond))
+}
+
 // Groups of commands in the help.
 const (
+	OnDirectory    = "directory"
 	OnInstallation = "installation"
 	OnFiles        = "files"
 )

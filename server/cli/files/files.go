@@ -8,14 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"attachd/server/cli/command"
-	"attachd/server/config"
 	"attachd/server/remote"
 )
 
@@ -36,11 +33,9 @@ the command was wrong.`
 // clientFlags are the flags of the commands for files, with their output streams.
 type clientFlags struct {
 	command.Streams
-	server   string
-	keyFile  string
-	retryFor time.Duration
-	asJSON   bool
-	line     *command.ProgressLine
+	command.Server
+	asJSON bool
+	line   *command.ProgressLine
 }
 
 // forFiles completes a command that calls a server over the network.
@@ -52,48 +47,19 @@ func forFiles(s command.Streams, cmd *cobra.Command, run func(ctx context.Contex
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		n.line = s.NewProgressLine()
 		defer n.line.Clear()
-		c, err := n.client()
+		c, err := n.Client(n.retrying)
 		if err != nil {
 			return err
 		}
 		return run(cmd.Context(), n, c, args)
 	}
-	cmd.Flags().StringVar(&n.server, "server", os.Getenv(config.EnvServer), "`URL` of the server")
-	cmd.Flags().StringVar(&n.keyFile, "key-file", "", "`file` with the API key")
-	cmd.Flags().DurationVar(&n.retryFor, "retry-for", time.Minute, "how long to try again what a bad connection or a busy server failed; 0: not at all")
+	n.AddFlags(cmd)
 	cmd.Flags().BoolVar(&n.asJSON, "json", false, "print JSON, a line for each thing")
 	return cmd
 }
 
-func (n *clientFlags) client() (*remote.Client, error) {
-	if n.server == "" {
-		return nil, command.Usage("say which server: --server URL, or %s in the environment", config.EnvServer)
-	}
-	if n.retryFor < 0 {
-		return nil, command.Usage("--retry-for must not be negative")
-	}
-	key := os.Getenv(config.EnvKey)
-	if n.keyFile != "" {
-		raw, err := os.ReadFile(n.keyFile)
-		if err != nil {
-			return nil, err
-		}
-		key = string(raw)
-	}
-	if key = strings.TrimSpace(key); key == "" {
-		return nil, command.Usage("an API key is needed: --key-file FILE, or %s in the environment", config.EnvKey)
-	}
-	c, err := remote.New(remote.Options{Server: n.server, Key: key, RetryFor: n.retryFor, Retrying: n.retrying})
-	if err != nil {
-		return nil, command.Usage("%v", err)
-	}
-	return c, nil
-}
-
 func (n *clientFlags) retrying(why error, in time.Duration) {
-	n.line.Say(func() {
-		fmt.Fprintf(n.Err, "attachd: %v; trying again in %v\n", why, in.Round(100*time.Millisecond))
-	})
+	n.line.Say(func() { n.Retrying(why, in) })
 }
 
 // print prints a line: as JSON, or the text.

@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"attachd/server/cli/command"
+	"attachd/server/config"
+)
+
+// caller calls the API: it sends a body, encoded as JSON unless it is an io.Reader, and
+// decodes the answer into answer, if that is not nil. A refusal is returned with the
+// server's own sentence.
+type caller func(ctx context.Context, method, path string, body, answer any) error
+
+// aboutServers is the part of the help that the commands for the directory share.
+const aboutServers = `
+This is done on the server of this machine, running or not, unless --server or
+ATTACHD_SERVER names another one. That takes a superadmin's API key, from the
+file that --key-file names or from ATTACHD_KEY. Where an installation is named
+(--data-dir, --config, ATTACHD_DATA_DIR or ATTACHD_CONFIG), ATTACHD_SERVER is
+not looked at.`
+
+// onDirectory is a group of commands about the directory.
+func (a *App) onDirectory(use, short string, commands ...*cobra.Command) *cobra.Command {
+	group := command.Group(use, short, commands...)
+	group.GroupID = command.OnDirectory
+	return group
+}
+
+// calling completes a command that calls the API of the server on this machine, whose
+// data directory open opens, or of another one that is named.
+func (a *App) calling(open openDir, cmd *cobra.Command, run func(ctx context.Context, call caller, args []string) error) *cobra.Command {
+	var other command.Server
+	cmd.Long = cmp.Or(cmd.Long, cmd.Short+".") + "\n" + aboutServers
+	here := a.with(open, func(ctx context.Context, c *client, args []string) error {
+		call := func(ctx context.Context, method, path string, body, answer any) error {
+			return c.call(ctx, method, path, body, answer)
+		}
+		return run(ctx, call, args)
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		isGiven := cmd.Flags().Changed
+		byFlag := isGiven("data-dir") || isGiven("config")
+		switch {
+		case byFlag && isGiven("server"):
+			return command.Usage("--server names another server, --data-dir and --config the one of this machine: give one of them")
+		case byFlag, !isGiven("server") && (os.Getenv(config.EnvConfig) != "" || os.Getenv(config.EnvDataDir) != ""):
+			return here(cmd, args)
+		case !other.IsNamed() && !isGiven("key-file"):
+			return here(cmd, args)
+		}
+		c, err := other.Client(a.Retrying)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), c.Call, args)
+	}
+	other.AddFlags(cmd)
+	return cmd
+}
