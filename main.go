@@ -83,6 +83,7 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		files.Ls(streams),
 		files.Rm(streams),
 		files.Link(streams),
+		app.Docs(),
 		app.Version(),
 	)
 	root.SetArgs(args)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the first four chapters of README.md as printed, on a fresh Debian that
+# Runs the first four chapters of docs/operating.md as printed, on a fresh Debian that
 # boots with systemd in a container of its own, then what they only tell of.
 # Takes two folders that release.sh made, of which the second is installed as
 # the upgrade. Needs root, debootstrap and systemd-nspawn; where these cannot
@@ -33,7 +33,7 @@ cp "$new"/*.deb "$tree/root/new"
 		/^## Reverse/ { exit }
 		/^```sh$/ { block = 1; print "set -v"; next }
 		/^```$/ && block { block = 0; print "{ set +v; } 2>/dev/null"; next }
-		block' "$here/README.md"
+		block' "$here/../docs/operating.md"
 	cat <<'END'
 # Functions, since `set -e` does not look at what follows a !.
 files() { [ -n "$(ls /var/lib/attachd/blobs/sha256 2>/dev/null)" ]; }

@@ -34,10 +34,9 @@ build() { # build OS ARCH FILE
 # What is installed to be read. The documents link to the rest of these, so all
 # lie as they do here; verify.sh looks whether a link leads nowhere.
 documents=(
-	README.md SECURITY.md config.example.toml server/e2e/modules_test.go
-	packaging/README.md packaging/alerts.yml packaging/grafana.json
-	server/cli/RECIPES.md server/durability/README.md server/ARCHITECTURE.md server/openapi.json
-	server/page/screenshots/place.png server/page/screenshots/operator.png
+	README.md SECURITY.md CHANGELOG.md CONTRIBUTING.md config.example.toml docs/*.md docs/page.png
+	packaging/alerts.yml packaging/grafana.json
+	server/durability/README.md server/e2e/modules_test.go server/openapi.json
 )
 
 package() { # package ARCH

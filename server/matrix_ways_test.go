@@ -136,12 +136,12 @@ func (m *matrix) tryWays(t *testing.T, who somebody, kind, slug string, id uuid.
 	return tried
 }
 
-// The rights that the matrix tests are those in SECURITY.md. Its table
+// The rights that the matrix tests are those in docs/security.md. Its table
 // has a column for each standing and a row for each action.
 // ASVS 8.1.1
 func TestTheTableOfRightsIsTheOneInTheDocs(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../SECURITY.md")
+	text, err := os.ReadFile("../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestTheTableOfRightsIsTheOneInTheDocs(t *testing.T) {
 	head := regexp.MustCompile(`(?m)^\| who may \|(.+)\|$`).FindSubmatch(text)
 	rows := row.FindAllSubmatch(text, -1)
 	if head == nil || len(rows) != 7 {
-		t.Fatalf("SECURITY.md has %d rows of rights", len(rows))
+		t.Fatalf("docs/security.md has %d rows of rights", len(rows))
 	}
 	cells := func(line []byte) (list []string) {
 		for cell := range strings.SplitSeq(string(line), "|") {

@@ -124,13 +124,13 @@ func TestPromtoolFindsNothing(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
 		t.Errorf("promtool check metrics: %v: %s", err, out)
 	}
-	document, err := os.ReadFile("../packaging/README.md")
+	document, err := os.ReadFile("../docs/operating.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	scrape := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindSubmatch(document)
 	if scrape == nil || !bytes.Contains(scrape[1], []byte("job_name: attachd\n")) {
-		t.Fatal("packaging/README.md has no scrape configuration of the job that the alert rules expect")
+		t.Fatal("docs/operating.md has no scrape configuration of the job that the alert rules expect")
 	}
 	config := filepath.Join(t.TempDir(), "prometheus.yml")
 	if err := os.WriteFile(config, scrape[1], 0o600); err != nil {

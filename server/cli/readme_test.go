@@ -9,14 +9,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-var readme = flag.Bool("readme", false, "run the README's own commands; needs bash, curl, git and the port 8080")
+var readme = flag.Bool("readme", false, "run the commands of README.md and the manual; needs bash, curl, git and the port 8080")
 
-// block is a fenced block of the README.
+// block is a fenced block of a document.
 type block struct {
 	language string
 	text     string
@@ -31,32 +32,67 @@ func blocks(markdown string) (all []block) {
 	return all
 }
 
-// The README is run as a newcomer would: on a fresh copy of the repository, the server
-// in one terminal, everything else in a second, in order. The output must be the one
-// that it shows.
+// besideADemo are the documents whose commands run beside a demo, in this order, as
+// somebody reads them who has its folder and the server's in front of them.
+var besideADemo = []string{"README.md", "docs/start.md", "docs/api.md", "docs/configuration.md", "docs/maintenance.md", "docs/backup.md", "docs/audit.md"}
+
+// elsewhere are the documents whose commands others run: packaging/drill.sh and the
+// recipes' own test.
+var elsewhere = []string{"docs/operating.md", "docs/recipes.md"}
+
+const startsDemo = "go build -o attachd . && ./attachd serve --demo"
+
+// Commands in a block of another language than sh are not run. So each page with sh
+// must have somebody who runs it.
+func TestTheCommandsOfEachPageOfTheManualAreRun(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatal(pages, err)
+	}
+	for _, path := range pages {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "docs/" + filepath.Base(path)
+		runs := slices.Contains(besideADemo, name) || slices.Contains(elsewhere, name)
+		if has := bytes.Contains(raw, []byte("```sh\n")); has != runs {
+			t.Errorf("%s has commands to run: %v; they are run: %v", name, has, runs)
+		}
+	}
+}
+
+// The documents are run as a newcomer would: on a fresh copy of the repository, the
+// server in one terminal, everything else in a second, in order. The output must be the
+// one that they show.
 // ASVS 5.1.1
 func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	if !*readme {
-		t.Skip("the README's commands need more than Go; run them with: go test ./server/cli -run Readme -readme")
+		t.Skip("the commands of the documents need more than Go; run them with: go test ./server/cli -run Readme -readme")
 	}
 	copied := copyOfRepository(t)
-	raw, err := os.ReadFile(filepath.Join(copied, "README.md"))
+	startDemo(t, copied, startsDemo)
+	for _, document := range besideADemo {
+		t.Run(document, func(t *testing.T) { runAsPrinted(t, copied, document) })
+	}
+	if left := strings.TrimSpace(git(t, copied, "ls-files", "--others", "--exclude-standard")); left != "" {
+		t.Errorf("the commands leave behind:\n%s", left)
+	}
+}
+
+func runAsPrinted(t *testing.T, copied, document string) {
+	raw, err := os.ReadFile(filepath.Join(copied, document))
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := blocks(string(raw))
-	if len(all) == 0 || strings.TrimSpace(all[0].text) != "go build -o attachd . && ./attachd serve --demo" {
-		t.Fatal("the README should begin with starting the demo")
-	}
-	startDemo(t, copied, all[0].text)
-
 	var script strings.Builder
 	script.WriteString("set -e\nexec 2>&1\n")
-	for i, b := range all[1:] {
-		if b.language != "sh" {
-			continue
+	for i, b := range all {
+		if b.language == "sh" && strings.TrimSpace(b.text) != startsDemo {
+			fmt.Fprintf(&script, "echo '@@ %d'\n%secho '@@ end'\n", i, b.text)
 		}
-		fmt.Fprintf(&script, "echo '@@ %d'\n%secho '@@ end'\n", i+1, b.text)
 	}
 	terminal := exec.Command("bash", "-c", script.String())
 	terminal.Dir = copied
@@ -70,28 +106,8 @@ func TestTheReadmeRunsAsPrinted(t *testing.T) {
 		}
 		shown := between(string(out), fmt.Sprintf("@@ %d\n", i-1), "@@ end")
 		if got, want := forgetful(shown), forgetful(b.text); got != want {
-			t.Errorf("the README shows\n%s\nbut out comes\n%s", want, got)
+			t.Errorf("%s shows\n%s\nbut out comes\n%s", document, want, got)
 		}
-	}
-	if left := strings.TrimSpace(git(t, copied, "ls-files", "--others", "--exclude-standard")); left != "" {
-		t.Errorf("the README's commands leave behind:\n%s", left)
-	}
-}
-
-// A change of the example's size, which the README shows, fails here rather than at the
-// end of a long run.
-func TestTheReadmeShowsHowLongTheExampleIs(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	example, err := os.Stat("../../config.example.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := fmt.Sprintf(`"file_name":"config.example.toml","file_size":%d,`, example.Size()); !strings.Contains(string(text), want) {
-		t.Errorf("the README does not say %s", want)
 	}
 }
 

@@ -31,7 +31,7 @@ import (
 
 var grouped = flag.Bool("cgroup", false, "run the process in a control group of the memory that Sizing names, which takes root and the right to make one")
 
-// sizing is how many bytes of memory packaging/README.md says are enough.
+// sizing is how many bytes of memory docs/sizing.md says are enough.
 const sizing = 256 << 20
 
 // Two users do everything at once that takes memory: one has pictures of 40

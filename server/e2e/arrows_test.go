@@ -11,7 +11,7 @@ import (
 )
 
 // architecture is the page that draws the rooms and their arrows.
-const architecture = "../ARCHITECTURE.md"
+const architecture = "../../docs/architecture.md"
 
 // drawing reads the page: its rooms, as text, and which of our packages each may
 // import.

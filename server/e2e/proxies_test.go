@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-var withProxies = flag.Bool("proxies", false, "put nginx and Caddy, which must be installed, in front of the server, configured as packaging/README.md prints it")
+var withProxies = flag.Bool("proxies", false, "put nginx and Caddy, which must be installed, in front of the server, configured as docs/operating.md prints it")
 
 // printed returns the first code block of a language in a document.
 func printed(t *testing.T, document, language string) string {
@@ -44,7 +44,7 @@ func TestProxiesAsPrinted(t *testing.T) {
 	if !*withProxies {
 		t.Skip("it needs nginx and Caddy; run it with: go test ./server/e2e -run Proxies -proxies")
 	}
-	const document = "../../packaging/README.md"
+	const document = "../../docs/operating.md"
 	for proxy, run := range map[string]func(t *testing.T, dir, port, backend string, cert certified) (check, serve *exec.Cmd){
 		"nginx": func(t *testing.T, dir, port, backend string, cert certified) (check, serve *exec.Cmd) {
 			write(t, filepath.Join(dir, "nginx.conf"), "daemon off; master_process off; pid nginx.pid; error_log stderr;\nevents {}\nhttp {\n"+
@@ -115,8 +115,8 @@ func TestCrontabLinesAreOnesThatCronTakes(t *testing.T) {
 	t.Parallel()
 	line := regexp.MustCompile(`(?m)^([0-9*/,-]+) ([0-9*/,-]+) ([0-9*/,-]+) ([0-9*/,-]+) ([0-9*/,-]+)  (.*)$`)
 	for document, command := range map[string]string{
-		"../../README.md":           `^attachd (backup .*)>/dev/null$`,
-		"../../packaging/README.md": `^root  attachd (backup .*)>/dev/null$`,
+		"../../docs/backup.md":    `^attachd (backup .*)>/dev/null$`,
+		"../../docs/operating.md": `^root  attachd (backup .*)>/dev/null$`,
 	} {
 		lines := line.FindAllStringSubmatch(read(t, document), -1)
 		if len(lines) != 2 {

@@ -28,11 +28,11 @@ var (
 	generator = flag.Bool("generator", false, "make a client as the recipes say; needs a module proxy")
 )
 
-// recipes returns the programs of server/cli/RECIPES.md by heading.
+// recipes returns the programs of docs/recipes.md by heading.
 func recipes(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for _, section := range strings.Split(read(t, "../cli/RECIPES.md"), "\n## ")[1:] {
+	for _, section := range strings.Split(read(t, "../../docs/recipes.md"), "\n## ")[1:] {
 		heading, _, _ := strings.Cut(section, "\n")
 		if m := regexp.MustCompile("(?ms)^```(?:sh|go|python|js|html|yaml)\n(.*?)^```$").FindStringSubmatch(section); m != nil {
 			found[heading] = m[1]
@@ -187,7 +187,7 @@ func TestTheRecipeForAGenerator(t *testing.T) {
 	work := t.TempDir()
 	write(t, filepath.Join(work, "oapi-codegen.yaml"), recipes(t)["A client that a generator makes"])
 	write(t, filepath.Join(work, "openapi.json"), read(t, "../openapi.json"))
-	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "../cli/RECIPES.md"))
+	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "../../docs/recipes.md"))
 	cmd := exec.Command("sh", "-ec", command+"\ngo mod init api\ngo mod tidy\ngo vet .")
 	cmd.Dir = work
 	out, err := cmd.CombinedOutput() // takes longer than patience while nothing is downloaded yet
