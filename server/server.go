@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -258,6 +259,14 @@ func (s *Server) opsOptions() ops.Options {
 		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
 		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,
 	}
+}
+
+// ConnContext is that of an http.Server whose connections may be an api.Conn.
+func ConnContext(ctx context.Context, c net.Conn) context.Context {
+	if conn, ok := c.(api.Conn); ok {
+		return api.WithConn(ctx, conn)
+	}
+	return ctx
 }
 
 // ServeHTTP answers a caller from the network, who authenticates with a key.

@@ -31,6 +31,7 @@ type Request struct {
 	route    Route  // the one that matched; its pattern is empty if none has
 	Params   httprouter.Params
 	body     *countedBody
+	conn     Conn // nil where Hold is not to be used
 
 	scope    Scope        // for the log, the audit log and the limits; handlers get it as an argument
 	Entry    *store.Entry // entry of the audit log in which a change is recorded
@@ -78,10 +79,48 @@ func (w *Response) Write(p []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	w.move()
-	n, err := w.ResponseWriter.Write(p)
+	n, err := w.write(p)
 	w.pace.Moved(time.Now(), n)
 	w.Bytes += int64(n)
 	return n, err
+}
+
+// write sends p, and the header with it where p is the whole body, by one call:
+// net/http alone sends its buffer first when that is full.
+func (w *Response) write(p []byte) (int, error) {
+	conn := w.rq.conn
+	if conn == nil || len(p) < fitsBuffer || w.Bytes > 0 || w.Header().Get("Content-Length") != strconv.Itoa(len(p)) {
+		return w.ResponseWriter.Write(p)
+	}
+	conn.Hold()
+	n, err := w.ResponseWriter.Write(p)
+	if err == nil {
+		err = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	if failed := conn.Release(); err == nil {
+		err = failed
+	}
+	return n, err
+}
+
+// fitsBuffer is how many bytes of an answer net/http surely sends together with the
+// header.
+const fitsBuffer = 2 << 10
+
+// Conn is a connection that sends the first bytes of an answer together with those that
+// follow.
+type Conn interface {
+	// Hold keeps what is written next until more is written, or until Release.
+	Hold()
+	// Release sends what is held.
+	Release() error
+}
+
+type connKey struct{}
+
+// WithConn returns a context for the requests of an HTTP/1 connection.
+func WithConn(ctx context.Context, c Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
 }
 
 // Unwrap is for http.ResponseController.
@@ -149,6 +188,9 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 		r = r.WithContext(r.Context())
 		r.Body = body
 		rq := &Request{Request: r, corridor: c, id: id, body: body}
+		if r.ProtoMajor == 1 && body.ReadCloser == http.NoBody && r.Method != http.MethodHead {
+			rq.conn, _ = r.Context().Value(connKey{}).(Conn)
+		}
 		w := &Response{ResponseWriter: hw, rq: rq, pace: limits.NewProgress(c.MinDownloadRate, c.takeStall)}
 		// The deadline that the last answer on this connection left behind would
 		// prevent a 100 Continue.

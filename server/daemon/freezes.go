@@ -89,7 +89,15 @@ type stream interface {
 type clientConn struct {
 	stream
 	read, write limit
+	holding     bool                 // the next write is held
+	held        *[netHTTPBuffer]byte // what is held; nil when nothing is
+	heldLength  int
 }
+
+// netHTTPBuffer is how many bytes net/http buffers of an answer at most.
+const netHTTPBuffer = 4 << 10
+
+var heldBuffers = sync.Pool{New: func() any { return new([netHTTPBuffer]byte) }}
 
 func newClientConn(conn stream, f *freezes) *clientConn {
 	return &clientConn{stream: conn,
@@ -113,7 +121,34 @@ func (c *clientConn) Read(p []byte) (int, error) {
 	}
 }
 
+// Hold keeps the bytes of the next write until more are written, to send both by one
+// call, or until Release is called. Only one goroutine at a time may write.
+func (c *clientConn) Hold() { c.holding = true }
+
+// Release writes what is held, if there is anything. Where that fails, it closes the
+// connection, on which net/http would send other answers.
+func (c *clientConn) Release() error {
+	c.holding = false
+	if c.held == nil {
+		return nil
+	}
+	if _, err := c.writeWithHeld(nil); err != nil {
+		return errors.Join(err, c.stream.Close())
+	}
+	return nil
+}
+
 func (c *clientConn) Write(p []byte) (written int, err error) {
+	hold := c.holding
+	c.holding = false
+	switch {
+	case c.held != nil:
+		return c.writeWithHeld(p)
+	case hold && len(p) <= netHTTPBuffer:
+		c.held = heldBuffers.Get().(*[netHTTPBuffer]byte)
+		c.heldLength = copy(c.held[:], p)
+		return len(p), nil
+	}
 	for {
 		n, err := c.stream.Write(p[written:])
 		written += n
@@ -128,9 +163,30 @@ func (c *clientConn) Write(p []byte) (written int, err error) {
 	}
 }
 
+func (c *clientConn) writeWithHeld(p []byte) (written int, err error) {
+	held, n := c.held, c.heldLength
+	c.held = nil
+	defer heldBuffers.Put(held)
+	rest := net.Buffers{held[:n], p}
+	for {
+		some, err := rest.WriteTo(c.stream)
+		written += int(some)
+		if err == nil {
+			return len(p), nil
+		}
+		if !c.write.again(err) {
+			c.dropUnsent()
+			return max(0, written-n), err
+		}
+	}
+}
+
 // ReadFrom is Write for what is read from src. net/http looks for this method: a part of
 // a file is sent by the kernel, which copies no bytes into this process.
 func (c *clientConn) ReadFrom(src io.Reader) (sent int64, err error) {
+	if err := c.Release(); err != nil {
+		return 0, err
+	}
 	tcp, isTCP := c.stream.(*net.TCPConn)
 	part, isPart := src.(*io.LimitedReader)
 	if !isTCP || !isPart {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,16 @@ func TestTimeInWhichTheProcessStandsStillIsNotHeldAgainstClients(t *testing.T) {
 			"read": {(*clientConn).SetReadDeadline,
 				func(c *clientConn) error { _, err := io.ReadFull(c, make([]byte, 2)); return err },
 				func(c net.Conn) error { _, err := c.Write([]byte("ab")); return err }},
+			"write what is held": {(*clientConn).SetWriteDeadline,
+				func(c *clientConn) error {
+					c.Hold()
+					if n, err := c.Write([]byte("a")); n != 1 || err != nil {
+						return fmt.Errorf("it holds %d bytes: %w", n, err)
+					}
+					_, err := c.Write([]byte("b"))
+					return err
+				},
+				func(c net.Conn) error { _, err := io.ReadFull(c, make([]byte, 2)); return err }},
 			"write": {(*clientConn).SetWriteDeadline,
 				func(c *clientConn) error { _, err := c.Write([]byte("ab")); return err },
 				func(c net.Conn) error { _, err := io.ReadFull(c, make([]byte, 2)); return err }},
@@ -195,5 +206,70 @@ func TestADeadlineOfAStreamIsAppliedOnceItIsOver(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// What a connection holds goes out with what is written next, before a file, or when it
+// is released.
+func TestWhatIsHeldIsSentBeforeWhatFollows(t *testing.T) {
+	t.Parallel()
+	conn, client := connected(t, newFreezes(time.Now()))
+	file, content := largeFile(t)
+	long := strings.Repeat("l", netHTTPBuffer+1)
+	for name, c := range map[string]struct {
+		writes []string
+		then   func() (int64, error)
+		want   string
+	}{
+		"two writes":         {[]string{"held ", "next ", "last"}, nil, "held next last"},
+		"one":                {[]string{"held"}, nil, "held"},
+		"none":               {nil, nil, ""},
+		"one that is longer": {[]string{long, "next"}, nil, long + "next"},
+		"a file":             {[]string{"held "}, func() (int64, error) { return conn.ReadFrom(io.LimitReader(file, 1000)) }, "held " + string(content[:1000])},
+	} {
+		conn.Hold()
+		for n, p := range c.writes {
+			if some, err := conn.Write([]byte(p)); some != len(p) || err != nil {
+				t.Fatalf("%s: write %d: %d, %v", name, n, some, err)
+			}
+		}
+		if held := conn.held != nil; held != (len(c.writes) == 1) {
+			t.Errorf("%s: held is %v", name, held)
+		}
+		if c.then != nil {
+			if _, err := c.then(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if err := conn.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(".")); err != nil { // nothing is held any more
+			t.Fatal(err)
+		}
+		got := make([]byte, len(c.want)+1)
+		if _, err := io.ReadFull(client, got); err != nil || string(got) != c.want+"." {
+			t.Errorf("%s: %.20q arrives, %v", name, got, err)
+		}
+	}
+	if err := conn.SetWriteDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	conn.Hold()
+	if n, err := conn.Write([]byte("held")); n != 4 || err != nil {
+		t.Error(n, err)
+	}
+	if n, err := conn.Write([]byte("next")); n != 0 || err == nil {
+		t.Errorf("a connection that is too slow took %d bytes, %v", n, err)
+	}
+	conn.Hold()
+	if n, err := conn.Write([]byte("held")); n != 4 || err != nil {
+		t.Error(n, err)
+	}
+	if err := conn.Release(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("what is held was sent: %v", err)
+	}
+	if _, err := conn.Write([]byte("next")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("an answer that was cut off is followed by another: %v", err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"attachd/server"
 )
 
 const (
@@ -27,6 +29,7 @@ func (d *daemon) servers() (all []*listening) {
 		network := httpServer(d.freezes.thawing(d.srv), d.log)
 		network.IdleTimeout = time.Duration(d.Config.Limits.IdleTimeout)
 		network.ConnState = follow
+		network.ConnContext = server.ConnContext
 		if d.cert != nil && l.Addr().Network() != "unix" { // a unix socket stays on this machine and needs no TLS
 			network.TLSConfig = d.cert.config()
 		}
@@ -46,10 +49,10 @@ type listening struct {
 	open      atomic.Int64 // open connections
 }
 
-func newListening(server *http.Server, listener net.Listener) *listening {
-	l := &listening{Server: server, listener: listener}
-	follow := server.ConnState
-	server.ConnState = func(conn net.Conn, state http.ConnState) {
+func newListening(s *http.Server, listener net.Listener) *listening {
+	l := &listening{Server: s, listener: listener}
+	follow := s.ConnState
+	s.ConnState = func(conn net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
 			l.open.Add(1)
