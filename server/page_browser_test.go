@@ -753,6 +753,25 @@ func TestPageOfADemoOffersItsUsers(t *testing.T) {
 	tab.shows(".me", "Viewer Person")
 }
 
+// The secret of a sign-in link leaves the address at once, also where the page is open
+// already, and a link that was used leads to the sign-in page.
+func TestPageSignsInByALink(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.expect("401")
+	tab.open("")
+	tab.shows("label", "API key")
+	link := strings.TrimPrefix(w.server.NewSignInLink(w.keys["root"]), "/")
+	tab.open(link)
+	tab.shows("nav.sections", "Operator")
+	tab.until(`!location.href.includes('enter')`)
+	tab.click("button", "Sign out")
+	tab.shows("label", "API key")
+	tab.open(link)
+	tab.shows(".error", "This sign-in link was used already")
+	tab.until(`!location.href.includes('enter')`)
+}
+
 func TestPageWorksBelowAPath(t *testing.T) {
 	w := pageWorld(t)
 	w.put(t, "editor", "product", "png.png")

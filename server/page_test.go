@@ -9,8 +9,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"attachd/server"
+	"attachd/server/access"
 	"attachd/server/page"
 )
 
@@ -178,6 +180,48 @@ func TestADemoLetsInNobodyWhoIsElsewhere(t *testing.T) {
 			t.Error("the page offers the demo")
 		}
 	}
+}
+
+// A sign-in link works once, for some minutes, and only in a request that carries its
+// secret: loading the page ahead, as for a preview, does not use it up.
+// ASVS 6.5.1, 6.5.5
+func TestASignInLinkWorksOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	link := func() (secret string) {
+		t.Helper()
+		path := w.server.NewSignInLink(w.keys["root"])
+		page, secret, found := strings.Cut(path, "#/enter/")
+		if !found || page != "/" {
+			t.Fatalf("the link is %q", path)
+		}
+		w.do(t, step{do: "HEAD " + page, want: 200})
+		w.do(t, step{do: "GET " + page, want: 200})
+		return secret
+	}
+	enter := func(secret string, status int) answer {
+		t.Helper()
+		return w.do(t, step{do: "POST /session", json: `{"link": "` + secret + `"}`, want: status})
+	}
+	first := link()
+	w.do(t, step{do: "POST /session", json: `{"link": "` + first + `"}`, send: header{"Origin": "https://evil.example"}, want: 403})
+	enter(first[:len(first)-1], 401)
+	cookie, _, _ := strings.Cut(enter(first, 200).header.Get("Set-Cookie"), ";")
+	w.do(t, step{do: "GET /users/me", send: header{"Cookie": cookie}, want: 200, like: `{"id": "{root}", "full_name": "Root Person", "is_superadmin": true, "spaces": []}`})
+	enter(first, 401)
+
+	older, newer := link(), link()
+	enter(older, 401)
+	w.clock.advance(access.SignInTTL - time.Second)
+	enter(newer, 200)
+	late := link()
+	w.clock.advance(access.SignInTTL)
+	enter(late, 401)
+
+	w.play(t, []step{{as: "root", do: "POST /api-keys", json: `{"name": "short-lived"}`, want: 201, save: "K"}})
+	revoked := strings.TrimPrefix(w.server.NewSignInLink(w.keys["K"]), "/#/enter/")
+	w.play(t, []step{{as: "root", do: "DELETE /api-keys/{K}", want: 200}})
+	enter(revoked, 401)
 }
 
 func TestAServerThatIsNoDemoLetsNobodyInWithoutAKey(t *testing.T) {

@@ -184,6 +184,12 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// NewSignInLink returns the path and fragment, below the server's URL, of a link that
+// signs in with a key: once, and only for some minutes. The secret is in the fragment,
+// which the page takes and browsers send to nobody, so that loading the link ahead, as
+// for a preview, does not use it up.
+func (s *Server) NewSignInLink(key string) string { return "/#/enter/" + s.guard.NewSignInLink(key) }
+
 // setDefaults sets the optional fields that are missing.
 func (s *Server) setDefaults() {
 	if s.Memory == nil {

@@ -48,7 +48,8 @@ type Options struct {
 type Guard struct {
 	Options
 	rates   *limits.Rate[uuid.UUID]    // by user
-	guesses *limits.Rate[netip.Prefix] // wrong keys and sessions, by the network they come from
+	guesses *limits.Rate[netip.Prefix] // wrong keys, sessions and sign-in links, by the network they come from
+	link    signInLink
 }
 
 // New returns a Guard.

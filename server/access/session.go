@@ -88,6 +88,7 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) er
 	var body struct {
 		Key  string `json:"key"`
 		Demo string `json:"demo"`
+		Link string `json:"link"` // the secret of a sign-in link
 	}
 	err := rq.ReadJSON(&body)
 	if err == nil && body.Demo != "" {
@@ -95,6 +96,12 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) er
 	}
 	if err != nil {
 		return err
+	}
+	if body.Link != "" {
+		var ok bool
+		if body.Key, ok = g.takeSignInLink(body.Link); !ok {
+			return g.guessed(rq, api.Unauthorized("This sign-in link was used already, or its time is up. Sign in with a key, or start the server again for another link."))
+		}
 	}
 	if strings.TrimSpace(body.Key) == "" {
 		return api.InvalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")

@@ -131,15 +131,16 @@ func (d *daemon) prepare(ctx context.Context) (first bool, err error) {
 	return first, nil
 }
 
-// announce logs where the server listens, and what the operator should attend to.
+// announce tells a person at a terminal, or the log, where the server listens, and logs
+// what the operator should attend to.
 func (d *daemon) announce(first bool) {
-	if first {
-		d.say.Info("made the first superadmin: this is a new installation, without files", "key_file", d.storage.Dir.Join(AdminKeyFile))
-	}
 	for _, l := range d.listeners {
-		url := urlOf(l, d.cert != nil)
-		d.srv.Addresses = append(d.srv.Addresses, url)
-		d.say.Info("listening", "url", url, "data_dir", d.storage.Dir.Path(), "installed", installed(d.storage.Dir))
+		d.srv.Addresses = append(d.srv.Addresses, urlOf(l, d.cert != nil))
+	}
+	if d.attended() {
+		d.greet(first)
+	} else {
+		d.logStart(first)
 	}
 	for _, l := range d.listeners {
 		if d.cert == nil && othersReach(l.Addr()) {
@@ -149,14 +150,24 @@ func (d *daemon) announce(first bool) {
 	for _, warning := range append(d.Warnings, d.storage.Dir.Warnings()...) {
 		d.log.Warn(warning)
 	}
-	if d.Demo != nil {
-		d.log.Info("demo", "keys", d.storage.Dir.Join(d.Demo.KeysFile))
-	}
 	if d.cert != nil {
 		d.cert.announce()
 	}
 	if d.noSocket != nil {
 		d.log.Warn("commands cannot reach this server", "error", d.noSocket)
+	}
+}
+
+// logStart logs where the server listens, whatever the level.
+func (d *daemon) logStart(first bool) {
+	if first {
+		d.say.Info("made the first superadmin: this is a new installation, without files", "key_file", d.storage.Dir.Join(AdminKeyFile))
+	}
+	for _, url := range d.srv.Addresses {
+		d.say.Info("listening", "url", url, "data_dir", d.storage.Dir.Path(), "installed", installed(d.storage.Dir))
+	}
+	if d.Demo != nil {
+		d.log.Info("demo", "keys", d.storage.Dir.Join(d.Demo.KeysFile))
 	}
 }
 

@@ -189,12 +189,17 @@ func logs(cfg config.Config, stderr io.Writer) (log, say *slog.Logger, lines *lo
 	form := cfg.Log.Format
 	if form == "auto" {
 		form = "json"
-		if f, ok := stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if isTerminal(stderr) {
 			form = "text"
 		}
 	}
 	lines = newLogWriter(stderr, form)
 	return slog.New(logHandler(form, lines, level)), slog.New(logHandler(form, lines, slog.LevelInfo)), lines
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // logHandler returns a handler whose times are in UTC, so that logs of several machines

@@ -16,6 +16,7 @@ const KeyPrefix = "attachd_"
 
 const (
 	sessionPrefix = "attachd-session_"
+	signInPrefix  = "attachd-once_"
 	shown         = len(KeyPrefix) + 6 // characters of a key that may be shown again
 )
 
@@ -29,13 +30,16 @@ func NewKey() (secret, prefix string) {
 // NewSession makes the value of a session cookie, of 256 random bits.
 func NewSession() string { return sessionPrefix + random() }
 
+// NewSignIn makes the secret of a link that signs in once, of 256 random bits.
+func NewSignIn() string { return signInPrefix + random() }
+
 // Hash is the hash by which a secret is stored. A plain SHA-256 is enough for 256
 // random bits, which cannot be guessed.
 func Hash(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
 // secretForm matches any string with the prefix and the length of a secret. A session's
 // is cut where a key's may be shown.
-var secretForm = regexp.MustCompile(`(attachd(?:-session)?_[\w-]{6})[\w-]{37}`)
+var secretForm = regexp.MustCompile(`(attachd(?:-session|-once)?_[\w-]{6})[\w-]{37}`)
 
 // Redact shortens every secret in s, valid or not, to the part that may be shown again,
 // followed by an ellipsis.

@@ -18,8 +18,10 @@ let before = null; // what was, when the session ended
 
 async function start() {
   api.session.addEventListener('ended', () => app && ended());
-  addEventListener('hashchange', () => app?.show());
+  addEventListener('hashchange', () => linkHere() ? location.reload() : app?.show());
   for (const name of ['dragover', 'drop']) addEventListener(name, (e) => e.preventDefault()); // a file beside the mark must not replace the page
+  const refused = await enterOnce(linkHere());
+  if (app) return;
   if (localStorage.getItem(mark)) {
     try {
       return enter(await api.get('/users/me'));
@@ -27,7 +29,26 @@ async function start() {
       if (e.status !== 401) return unavailable(e);
     }
   }
-  showSignIn();
+  showSignIn(refused);
+}
+
+// linkHere returns the secret of the sign-in link that the address is.
+function linkHere() {
+  return /^#\/enter\/(.+)$/.exec(location.hash)?.[1];
+}
+
+// enterOnce signs in by a link that works once, and returns why it does not. It takes
+// the secret out of the address, and waits until somebody looks: a browser may load a
+// page ahead.
+async function enterOnce(link) {
+  if (!link) return '';
+  history.replaceState(null, '', '#/');
+  if (document.prerendering) await new Promise((looked) => document.addEventListener('prerenderingchange', looked, { once: true }));
+  try {
+    enter(await api.post('/session', { link }));
+  } catch (e) {
+    return e.message;
+  }
 }
 
 function showSignIn(reason = '') {
