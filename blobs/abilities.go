@@ -2,6 +2,7 @@ package blobs
 
 import (
 	"context"
+	"iter"
 	"time"
 )
 
@@ -11,10 +12,11 @@ import (
 
 // Batcher stores many contents at less cost than storing one after the other.
 type Batcher interface {
-	// KeepAll makes contents the contents of their Refs, each as Spool.Keep does:
-	// it may sync more than these. No two of them may be the same. When it fails,
-	// some may have been stored, and none is held.
-	KeepAll(ctx context.Context, contents [][]byte) (release func(), err error)
+	// KeepAll makes contents the contents of their Refs, which it believes, each as
+	// Spool.Keep does: it may sync more than these. It needs no content any more once
+	// it asks for the next one. When it fails, some may have been stored, and none is
+	// held.
+	KeepAll(ctx context.Context, contents iter.Seq2[Ref, []byte]) (release func(), err error)
 }
 
 // Versioner detects whether a file was touched since it was read.

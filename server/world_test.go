@@ -593,7 +593,9 @@ func (d *testDisk) Capacity() (blobs.Capacity, error) {
 
 func (d *testDisk) SyncDir(string) error { return nil }
 
-func (d *testDisk) SyncAll() (bool, error) { return true, nil }
+func (d *testDisk) SyncsAll() bool { return true }
+
+func (d *testDisk) SyncAll() error { return nil }
 
 // ballast is a ballast in memory, of the size that a test sets.
 type ballast struct{ want, held atomic.Int64 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,17 @@ var marking = []promise[marker]{
 	{"Damaged counts the marked that are neither repaired nor removed", damagedCounted},
 }
 
+// Named returns contents with their names.
+func Named(contents ...[]byte) iter.Seq2[blobs.Ref, []byte] {
+	return func(yield func(blobs.Ref, []byte) bool) {
+		for _, content := range contents {
+			if !yield(sha256.Sum256(content), content) {
+				return
+			}
+		}
+	}
+}
+
 func keptTogether(t *testing.T, s batcher) {
 	there, damaged, short := []byte("there before"), []byte("marked damaged"), []byte("")
 	keep(t, s, there)
@@ -52,7 +64,7 @@ func keptTogether(t *testing.T, s batcher) {
 	for n := range 100 {
 		contents = append(contents, fmt.Append(nil, "content ", n))
 	}
-	release, err := s.KeepAll(t.Context(), contents)
+	release, err := s.KeepAll(t.Context(), Named(contents...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,20 +75,20 @@ func keptTogether(t *testing.T, s batcher) {
 	if got := len(all(t, s)); got != len(contents) {
 		t.Errorf("%d contents are there; %d were kept", got, len(contents))
 	}
-	if release, err = s.KeepAll(t.Context(), nil); err != nil {
+	if release, err = s.KeepAll(t.Context(), Named()); err != nil {
 		t.Fatal(err)
 	}
 	release()
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.KeepAll(cancelled, [][]byte{[]byte("too late")}); !errors.Is(err, context.Canceled) {
+	if _, err := s.KeepAll(cancelled, Named([]byte("too late"))); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a context that has ended: %v", err)
 	}
 }
 
 func heldTogether(t *testing.T, s batcher) {
 	content := []byte("held")
-	release, err := s.KeepAll(t.Context(), [][]byte{content, []byte("another")})
+	release, err := s.KeepAll(t.Context(), Named(content, []byte("another")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +119,7 @@ func keptInAnyOrder(t *testing.T, s batcher) {
 	for n := range 6 {
 		keeping.Go(func() {
 			for range 25 {
-				release, err := s.KeepAll(t.Context(), orders[n%len(orders)])
+				release, err := s.KeepAll(t.Context(), Named(orders[n%len(orders)]...))
 				if err != nil {
 					t.Error(err)
 					return

@@ -3,7 +3,10 @@ package disk
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"io/fs"
+	"iter"
 	"maps"
 	"slices"
 	"sync"
@@ -24,145 +27,171 @@ const together = 8
 // a hundred contents it takes a fifth of the time.
 const many = 8
 
-// batched is a content of a batch, on its way to its final path.
+// batch is contents on their way to their final paths.
+type batch struct {
+	disk  *Store
+	all   []batched
+	open  []File // written, and neither synced nor closed yet
+	whole bool   // the file system is to be synced as a whole
+}
+
+// batched is a content of a batch.
 type batched struct {
-	spool *spool
+	temp  string // its file; empty once that is the content
 	ref   blobs.Ref
+	size  int64
 	moved bool
 }
 
-// KeepAll syncs each shard once, however many of the contents are in it.
-func (d *Store) KeepAll(ctx context.Context, contents [][]byte) (release func(), err error) {
+// KeepAll syncs each shard once, however many of the contents are in it. It keeps
+// few files open, however many contents there are.
+func (d *Store) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byte]) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if len(contents) >= many {
-		// A sync of the file system reports a failure once, and not whose bytes
-		// were lost. So no other may run meanwhile.
-		d.syncing.Lock()
-		defer d.syncing.Unlock()
-	}
-	all := make([]batched, len(contents))
+	// A sync of the file system reports a failure once, and not whose bytes were
+	// lost. So no other may run meanwhile.
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	b := batch{disk: d}
 	defer func() {
-		for _, g := range all {
-			if g.spool != nil {
-				err = errors.Join(err, g.spool.Close())
-			}
-		}
-		if err != nil && release != nil {
+		if err = errors.Join(err, b.close()); err != nil && release != nil {
 			release()
 			release = nil
 		}
 	}()
-	for i, content := range contents {
-		if err := d.write(&all[i], content); err != nil {
-			return nil, full(err)
+	for ref, content := range contents {
+		if err := b.write(ref, content); err != nil {
+			return nil, d.outcome(err)
 		}
 	}
-	if err := d.finishAll(all); err != nil {
+	if err := b.syncBytes(); err != nil {
 		return nil, full(err)
 	}
-	held := d.lockAll(all)
+	held := b.lock()
 	release = sync.OnceFunc(func() {
 		for _, release := range held {
 			release()
 		}
 	})
-	return release, d.outcome(d.placeAll(all))
+	return release, d.outcome(b.place())
 }
 
-// write writes a content to a temporary file, without syncing it.
-func (d *Store) write(g *batched, content []byte) (err error) {
-	if g.spool, err = newSpool(d); err != nil {
-		return err
-	}
-	if _, err := g.spool.Write(content); err != nil {
-		return err
-	}
-	g.ref = g.spool.Ref()
-	g.spool.err = errUsedUp
-	return nil
-}
-
-// finishAll is finish for a batch.
-func (d *Store) finishAll(all []batched) error {
-	did, err := d.syncAll(len(all))
+// write writes a content to a temporary file. Of many it syncs some others, where
+// each has to be synced by itself.
+func (b *batch) write(ref blobs.Ref, content []byte) error {
+	temp := tempDir + "/" + rand.Text()
+	file, err := b.disk.files.Create(temp)
 	if err != nil {
 		return err
 	}
-	if !did {
-		return atOnce(len(all), func(i int) error { return all[i].spool.finish() })
+	b.all = append(b.all, batched{temp: temp, ref: ref, size: int64(len(content))})
+	b.open = append(b.open, file)
+	if _, err := file.Write(content); err != nil {
+		return err
 	}
-	for _, g := range all {
-		err = errors.Join(err, g.spool.closeFile())
+	if len(b.all) == many {
+		b.whole = b.disk.files.SyncsAll()
+	}
+	if b.whole {
+		return b.closeFiles()
+	}
+	if len(b.open) == together {
+		return b.syncFiles()
+	}
+	return nil
+}
+
+// syncBytes puts the bytes of all files on stable storage. A sync that failed is not
+// retried: the kernel may have dropped the bytes and would then report success.
+func (b *batch) syncBytes() error {
+	if b.whole {
+		return b.disk.files.SyncAll()
+	}
+	return b.syncFiles()
+}
+
+func (b *batch) syncFiles() error {
+	err := atOnce(len(b.open), func(i int) error { return b.open[i].Sync() })
+	return errors.Join(err, b.closeFiles())
+}
+
+func (b *batch) closeFiles() (err error) {
+	for _, file := range b.open {
+		err = errors.Join(err, file.Close())
+	}
+	b.open = b.open[:0]
+	return err
+}
+
+// close removes the temporary files that did not become contents.
+func (b *batch) close() error {
+	err := b.closeFiles()
+	for _, g := range b.all {
+		if g.temp == "" {
+			continue
+		}
+		gone := b.disk.files.Remove(g.temp)
+		if !errors.Is(gone, fs.ErrNotExist) { // else moved by a Rename that nevertheless failed
+			err = errors.Join(err, full(gone))
+		}
 	}
 	return err
 }
 
-// syncAll syncs the whole file system if contents is large enough and the system
-// supports it, and says whether it did.
-func (d *Store) syncAll(contents int) (did bool, err error) {
-	if contents < many {
-		return false, nil
-	}
-	return d.files.SyncAll()
-}
-
-// lockAll locks each content once, in the same order for all callers: a Remove that
+// lock locks each content once, in the same order for all callers: a Remove that
 // waits for a content admits no new holder, so two callers that each want what the
 // other holds would wait for each other.
-func (d *Store) lockAll(all []batched) (held []func()) {
-	refs := make([]blobs.Ref, len(all))
-	for i, g := range all {
+func (b *batch) lock() (held []func()) {
+	refs := make([]blobs.Ref, len(b.all))
+	for i, g := range b.all {
 		refs[i] = g.ref
 	}
 	slices.SortFunc(refs, func(a, b blobs.Ref) int { return bytes.Compare(a[:], b[:]) })
 	for _, ref := range slices.Compact(refs) {
-		held = append(held, d.locks.shared(ref))
+		held = append(held, b.disk.locks.shared(ref))
 	}
 	return held
 }
 
-// placeAll is place for a batch.
-func (d *Store) placeAll(all []batched) error {
+// place is Store.place for a batch.
+func (b *batch) place() error {
 	shards := map[byte][]blobs.Ref{}
-	for i := range all {
-		g := &all[i]
+	for i := range b.all {
+		g := &b.all[i]
 		var err error
-		if g.moved, err = d.move(g.spool.temp, g.ref, g.spool.size); err != nil {
+		if g.moved, err = b.disk.move(g.temp, g.ref, g.size); err != nil {
 			return err
 		}
 		if g.moved {
-			g.spool.temp = ""
+			g.temp = ""
 		}
 		shards[g.ref[0]] = append(shards[g.ref[0]], g.ref)
 	}
-	if err := d.syncShards(shards, len(all)); err != nil {
+	if err := b.syncNames(shards); err != nil {
 		return err
 	}
-	for _, g := range all {
-		if err := d.placed(g.ref, g.moved); err != nil {
+	for _, g := range b.all {
+		if err := b.disk.placed(g.ref, g.moved); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// syncShards is syncShard for many contents.
-func (d *Store) syncShards(shards map[byte][]blobs.Ref, contents int) error {
-	did, err := d.syncAll(contents)
+// syncNames is syncShard for a batch.
+func (b *batch) syncNames(shards map[byte][]blobs.Ref) error {
+	if !b.whole {
+		firsts := slices.Collect(maps.Keys(shards))
+		return atOnce(len(firsts), func(i int) error { return b.disk.syncShard(firsts[i], shards[firsts[i]]...) })
+	}
+	err := b.disk.files.SyncAll()
 	if err != nil {
-		for _, refs := range shards {
-			for _, ref := range refs {
-				d.unsure.add(ref)
-			}
+		for _, g := range b.all {
+			b.disk.unsure.add(g.ref)
 		}
 	}
-	if did || err != nil {
-		return err
-	}
-	firsts := slices.Collect(maps.Keys(shards))
-	return atOnce(len(firsts), func(i int) error { return d.syncShard(firsts[i], shards[firsts[i]]...) })
+	return err
 }
 
 // atOnce calls do for 0 to n-1, some of them concurrently, and starts none after

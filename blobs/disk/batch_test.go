@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"attachd/blobs/blobstest"
 	"attachd/blobs/disk"
 	"attachd/blobs/disk/disktest"
 )
@@ -65,7 +66,7 @@ func keepAllSyncsInOrder(t *testing.T, number int) {
 	c := &calls{}
 	d := openDiskWith(t, t.TempDir(), disk.Options{Wrap: c.wrap})
 	c.set(0)
-	release, err := d.KeepAll(t.Context(), contents(number, 0))
+	release, err := d.KeepAll(t.Context(), blobstest.Named(contents(number, 0)...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func aKeepAllThatFailsCanBeTriedAgain(t *testing.T, plan faultPlan, number int) 
 		contents := contents(number, n)
 		keep(t, d, contents[0])
 		c.set(n)
-		release, err := d.KeepAll(t.Context(), contents)
+		release, err := d.KeepAll(t.Context(), blobstest.Named(contents...))
 		if release != nil {
 			release()
 		}
@@ -139,7 +140,7 @@ func aKeepAllThatFailsCanBeTriedAgain(t *testing.T, plan faultPlan, number int) 
 				t.Errorf("after call %d, %q, failed there is %q", n, failed, got)
 			}
 		}
-		release, err = d.KeepAll(t.Context(), contents)
+		release, err = d.KeepAll(t.Context(), blobstest.Named(contents...))
 		if err != nil {
 			t.Fatal(err)
 		}

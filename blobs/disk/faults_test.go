@@ -81,7 +81,9 @@ type unsynced struct{ disk.FileSystem }
 
 func (u unsynced) SyncDir(string) error { return nil }
 
-func (u unsynced) SyncAll() (bool, error) { return true, nil }
+func (u unsynced) SyncsAll() bool { return true }
+
+func (u unsynced) SyncAll() error { return nil }
 
 func (u unsynced) Create(name string) (disk.File, error) {
 	file, err := u.FileSystem.Create(name)

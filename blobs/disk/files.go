@@ -35,10 +35,11 @@ type FileSystem interface {
 	Remove(name string) error
 	// SyncDir puts the names in a folder on stable storage.
 	SyncDir(name string) error
-	// SyncAll puts everything written before on stable storage. It returns false,
-	// and has done nothing, where a system does not support that, or would not
-	// report a failure.
-	SyncAll() (did bool, err error)
+	// SyncsAll reports whether SyncAll can be used: the system supports it, and
+	// would report a failure.
+	SyncsAll() bool
+	// SyncAll puts everything written before on stable storage.
+	SyncAll() error
 	// Capacity returns the size and the free room of the file system.
 	Capacity() (blobs.Capacity, error)
 	// Close releases the data directory.
@@ -204,17 +205,16 @@ func (f *files) SyncDir(name string) error {
 	return errors.Join(err, dir.Close())
 }
 
+func (f *files) SyncsAll() bool { return f.whole != nil }
+
 // SyncAll syncs a folder too: after syncfs, ext4 without a journal has sent the
 // last names to the disk, but has not flushed the disk's cache.
-func (f *files) SyncAll() (did bool, err error) {
-	if f.whole == nil {
-		return false, nil
-	}
+func (f *files) SyncAll() error {
 	defer func(began time.Time) { f.synced(time.Since(began)) }(time.Now())
 	if err := syncAll(f.whole); err != nil {
-		return true, err
+		return err
 	}
-	return true, durable.SyncFolder(f.whole)
+	return durable.SyncFolder(f.whole)
 }
 
 func (f *files) Capacity() (blobs.Capacity, error) { return CapacityOf(path(f.root, topDir)) }

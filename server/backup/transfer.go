@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"sync"
 
 	"attachd/blobs"
@@ -124,7 +125,7 @@ func (t *transfer) copy(ctx context.Context, job []need) error {
 		return err
 	}
 	// What was read before an error stays for the next backup or restore.
-	release, failed := t.to.KeepAll(context.WithoutCancel(ctx), batch)
+	release, failed := t.to.KeepAll(context.WithoutCancel(ctx), maps.All(batch))
 	if failed == nil {
 		release()
 	}
@@ -132,7 +133,8 @@ func (t *transfer) copy(ctx context.Context, job []need) error {
 }
 
 // take reads small contents into memory.
-func (t *transfer) take(ctx context.Context, job []need) (batch [][]byte, err error) {
+func (t *transfer) take(ctx context.Context, job []need) (batch map[blobs.Ref][]byte, err error) {
+	batch = make(map[blobs.Ref][]byte, len(job))
 	for _, n := range job {
 		err := t.one(ctx, n, func(content io.Reader) (string, error) {
 			in, err := io.ReadAll(io.LimitReader(content, n.size+1))
@@ -141,7 +143,7 @@ func (t *transfer) take(ctx context.Context, job []need) (batch [][]byte, err er
 			}
 			lost := n.differs(int64(len(in)), blobs.Ref(sha256.Sum256(in)))
 			if lost == "" {
-				batch = append(batch, in)
+				batch[n.ref] = in
 			}
 			return lost, nil
 		})

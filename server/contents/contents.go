@@ -84,12 +84,11 @@ type Store struct {
 	// Deleted has an element when there may be work for RemoveDeleted.
 	Deleted chan struct{}
 
-	wake chan struct{} // has an element when something is staged
-	many chan struct{} // has an element when manyBytes are staged
+	stagings atomic.Int64  // contents that have been staged since the start
+	wake     chan struct{} // has an element when something was staged
+	much     chan struct{} // has an element when staging is half full
 
 	hashed hashCache
-
-	maxStaged atomic.Int64 // bytes that the disk can flush within longestWait
 
 	mu      sync.Mutex
 	corrupt map[blobs.Ref]struct{} // whose staged bytes have the wrong hash
@@ -123,10 +122,8 @@ func New(records Records, files blobs.Store, opts Options) *Store {
 	if opts.SettleTime == 0 {
 		opts.SettleTime = settleTime
 	}
-	c := &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
-		wake: make(chan struct{}, 1), many: make(chan struct{}, 1), Deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
-	c.maxStaged.Store(manyBytes)
-	return c
+	return &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
+		wake: make(chan struct{}, 1), much: make(chan struct{}, 1), Deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
 }
 
 // Open implements blobs.Store.
@@ -249,6 +246,9 @@ func (c *Store) Damaged() int {
 
 // StagedBytes returns the total length of all staged contents, in O(1).
 func (c *Store) StagedBytes() int64 { return c.Stager.StagedBytes() }
+
+// staging returns how many bytes are staged, and for how many there is room.
+func (c *Store) staging() (bytes, room int64) { return c.Stager.StagedBytes(), 16 << 20 }
 
 // Capacity implements blobs.Store. Staged contents count as used twice, since their
 // blobs will take up room too.

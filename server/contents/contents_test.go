@@ -507,37 +507,6 @@ func TestRunFlushFlushesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	}
 }
 
-// On a disk that is slow for each file, only as much is staged as can be flushed soon;
-// the rest is written to blobs at once.
-func TestOnASlowDiskLittleIsStaged(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	slow := func(call string) error {
-		if call == "syncall" {
-			time.Sleep(500 * time.Millisecond)
-		}
-		return nil
-	}
-	for n := range 40 {
-		if _, staged := h.upload(fmt.Sprint("content ", n)); !staged {
-			t.Fatalf("content %d is not staged", n)
-		}
-	}
-	h.before.Store(&slow)
-	h.flush() // takes a second, so that a hundred and twenty would take three
-	h.before.Store(nil)
-	inStaging := 0
-	for n := range 180 {
-		_, staged := h.upload(fmt.Sprint("another ", n))
-		if staged {
-			inStaging++
-		}
-	}
-	if inStaging == 0 || inStaging > 150 {
-		t.Errorf("of 180 contents, %d are staged", inStaging)
-	}
-}
-
 // However uploads, deletions and flushes of the same few contents coincide: what is
 // recorded can be read, and what nothing refers to is removed.
 func TestWhatIsRecordedCanBeReadAtEveryMoment(t *testing.T) {

@@ -6,7 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"time"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -15,108 +16,21 @@ import (
 )
 
 const (
-	// gatherTime is how long a flush waits for more contents to batch, unless
-	// manyBytes are staged.
-	gatherTime = 500 * time.Millisecond
-	// manyBytes are the staged bytes that start a flush at once.
-	manyBytes = 4 << 20
-	// longestWait limits how many bytes are staged: no more than can be flushed in this
-	// time at the last measured rate, so that each content has its file within five
-	// seconds of its commit even on a slow disk.
-	longestWait = 3 * time.Second
-	// minMeasured is how many contents a batch must have for its rate to be used.
-	minMeasured = 16
-	// batchBytes and batchContents limit a batch, and so the memory that a flush takes
-	// and how long a Remove of one of its contents waits.
-	batchBytes    = 4 << 20
-	batchContents = 512
+	// batchBytes and batchContents limit a batch, and batchShare its part of the room
+	// for staging. A larger batch costs less for each content, and makes room later.
+	batchBytes    = 32 << 20
+	batchContents = 2048
+	batchShare    = 8
+	// pageBytes and pageContents limit how much of a batch is in memory at once.
+	pageBytes    = 4 << 20
+	pageContents = 512
 	// leftFree is how many bytes a flush leaves free on the disk: half-written files
 	// must not take the room that a deletion needs.
 	leftFree = 1 << 20
-	// retryTime is the pause after a failed flush.
-	retryTime = 2 * time.Second
-	// logTime is the minimum interval between log lines about failed flushes.
-	logTime = time.Minute
 )
 
-// committed wakes RunFlush: a content was staged.
-func (c *Store) committed() {
-	awake(c.wake)
-	if c.Stager.StagedBytes() >= manyBytes {
-		awake(c.many)
-	}
-}
-
-func awake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// RunFlush flushes what is staged until ctx ends, and then once more. Failures are
-// logged and retried, as long as the metadata can be changed.
-func (c *Store) RunFlush(ctx context.Context) {
-	var logged time.Time
-	for {
-		last := ctx.Err() != nil // checked before: should ctx end during this flush, another one follows
-		err := c.Flush(context.WithoutCancel(ctx))
-		c.recordOutcome(err)
-		if err != nil && time.Since(logged) >= logTime {
-			logged = time.Now()
-			c.Log.Error("staged contents could not all be written to files", "error", err)
-		}
-		switch {
-		case last, errors.Is(err, store.ErrUnavailable):
-			return
-		case err != nil:
-			pause(ctx, retryTime, nil)
-		default:
-			c.awaitBatch(ctx)
-		}
-	}
-}
-
-// recordOutcome records whether the last flush failed, and since when they have.
-func (c *Store) recordOutcome(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failure = err
-	switch {
-	case err == nil:
-		c.failing = time.Time{}
-	case c.failing.IsZero():
-		c.failing = time.Now()
-	}
-}
-
-// Failing returns since when flushes have failed, and the error of the last one; no
-// error when it succeeded.
-func (c *Store) Failing() (since time.Time, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.failing, c.failure
-}
-
-// awaitBatch returns when something has been staged for gatherTime, or manyBytes are
-// staged.
-func (c *Store) awaitBatch(ctx context.Context) {
-	select {
-	case <-c.wake:
-		pause(ctx, gatherTime, c.many)
-	case <-ctx.Done():
-	}
-}
-
-func pause(ctx context.Context, d time.Duration, enough <-chan struct{}) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-enough:
-	case <-ctx.Done():
-	}
-}
+// errNotListed means that a flush cannot find out what is staged.
+var errNotListed = errors.New("staged contents cannot be listed")
 
 // Flush writes everything that is staged when it begins to blobs. A content that cannot
 // be written, or whose record cannot be read, stays staged and does not keep back the
@@ -125,126 +39,154 @@ func (c *Store) Flush(ctx context.Context) error {
 	var after uuid.UUID
 	var failed error
 	for {
-		batch, err := c.Stager.StagedAfter(ctx, after, batchContents, batchBytes)
-		if errors.Is(err, store.ErrUnreadable) {
-			failed, err = cmp.Or(failed, err), nil
-		}
-		if err != nil || len(batch) == 0 {
-			return errors.Join(failed, err)
-		}
-		after = batch[len(batch)-1].ID
-		if err = c.flushBatch(ctx, batch); err != nil && !stopsAll(err) {
-			err = c.flushEach(ctx, batch)
-		}
-		if stopsAll(err) {
-			return errors.Join(failed, err)
-		}
-		failed = cmp.Or(err, failed) // any one of the errors is enough
-		if !mayBeMore(batch) {
+		b, err := c.flushSome(ctx, after)
+		failed = cmp.Or(failed, err) // any one of the errors is enough
+		if stopsAll(err) || !b.more {
 			return failed // what was staged since then is left to the next flush, as one batch
 		}
+		after = b.last
 	}
-}
-
-// mayBeMore reports whether more than this batch may be staged.
-func mayBeMore(batch []store.StagedContent) bool {
-	bytes := 0
-	for _, p := range batch {
-		bytes += len(p.Content)
-	}
-	return len(batch) >= batchContents || bytes >= batchBytes
 }
 
 // stopsAll reports whether the error would occur for other contents too.
 func stopsAll(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull)
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, errNotListed)
 }
 
-// flushEach flushes the contents of a batch one by one, since some cannot be written.
-func (c *Store) flushEach(ctx context.Context, batch []store.StagedContent) error {
-	var failed error
-	for _, p := range batch {
-		if err := c.flushBatch(ctx, []store.StagedContent{p}); err != nil {
-			failed = fmt.Errorf("blob %s: %w", blobs.Ref(p.SHA256), err)
+// flushSome flushes a batch of what is staged after the given id: where some of its
+// contents cannot be written, one by one.
+func (c *Store) flushSome(ctx context.Context, after uuid.UUID) (*batch, error) {
+	b := c.newBatch(ctx, after, batchContents)
+	err := b.flush()
+	if err == nil || stopsAll(err) || b.count == 0 {
+		return b, cmp.Or(err, b.unreadable)
+	}
+	for failed := error(nil); ; {
+		one := c.newBatch(ctx, after, 1)
+		if err := one.flush(); stopsAll(err) {
+			return b, err
+		} else if err != nil {
+			failed = fmt.Errorf("blob %s: %w", one.ref, err)
+		}
+		if after = one.last; one.count == 0 || after == b.last {
+			return b, cmp.Or(failed, b.unreadable)
 		}
 	}
-	return failed
 }
 
-// flushBatch writes and syncs the blobs of contents, holds them, deletes the staged
+// batch is some staged contents on their way to blobs.
+type batch struct {
+	contents *Store
+	ctx      context.Context
+	limit    int // contents
+	maxBytes int64
+
+	last       uuid.UUID               // of the contents listed, or the one that they follow
+	more       bool                    // others may follow
+	count      int                     // contents listed
+	bytes      int64                   // their length
+	ref        blobs.Ref               // of the last one
+	refs       map[uuid.UUID]blobs.Ref // of those that will have a blob
+	unreadable error                   // a store.ErrUnreadable, when some were skipped
+	stopped    error                   // why no more could be read
+}
+
+func (c *Store) newBatch(ctx context.Context, after uuid.UUID, limit int) *batch {
+	_, room := c.staging()
+	return &batch{contents: c, ctx: ctx, limit: limit, maxBytes: min(batchBytes, max(1, room/batchShare)), last: after, refs: map[uuid.UUID]blobs.Ref{}}
+}
+
+// flush writes and syncs the blobs of the batch, holds them, deletes the staged
 // contents in one commit, and releases the blobs.
-func (c *Store) flushBatch(ctx context.Context, batch []store.StagedContent) error {
-	var contents [][]byte
-	var ids []uuid.UUID
-	refs := make(map[uuid.UUID]blobs.Ref, len(batch))
-	seen := make(map[blobs.Ref]bool, len(batch))
-	for _, p := range batch {
-		switch {
-		case sha256.Sum256(p.Content) != p.SHA256:
-			if !c.isRepaired(ctx, p) {
-				continue // its hash is wrong: there is nothing to keep, and nothing to lose
-			}
-		case !seen[p.SHA256]:
-			seen[p.SHA256] = true
-			contents = append(contents, p.Content)
-		}
-		ids = append(ids, p.ID)
-		refs[p.ID] = p.SHA256
-	}
-	if err := c.hasRoom(ctx, contents); err != nil {
-		return err
-	}
-	begun := time.Now()
-	release, err := c.Batcher.KeepAll(ctx, contents)
+func (b *batch) flush() error {
+	c := b.contents
+	release, err := c.Batcher.KeepAll(b.ctx, b.each)
 	if err != nil {
-		return err
+		return cmp.Or(b.stopped, err)
 	}
 	defer release()
-	gone, err := c.Stager.Unstage(ctx, ids)
+	if len(b.refs) == 0 {
+		return b.stopped
+	}
+	gone, err := c.Stager.Unstage(b.ctx, slices.Collect(maps.Keys(b.refs)))
 	release()
 	if err != nil {
 		return err
 	}
-	c.measure(contents, time.Since(begun))
-	for _, ref := range refs {
+	for _, ref := range b.refs {
 		c.unmarkCorrupt(ref)
 	}
 	// A record deleted after its content was read here took the staged content with it,
 	// and its deletion may have looked for the blob before it was written.
 	for _, id := range gone {
-		if err := c.removeUnreferenced(ctx, refs[id]); err != nil {
+		if err := c.removeUnreferenced(b.ctx, b.refs[id]); err != nil {
 			return err
 		}
 	}
-	return nil
+	return b.stopped
 }
 
-// hasRoom returns blobs.ErrFull when the disk has no room for contents.
-func (c *Store) hasRoom(ctx context.Context, contents [][]byte) error {
+// each reads the contents of the batch page by page, and yields each content once.
+func (b *batch) each(yield func(blobs.Ref, []byte) bool) {
+	seen := map[blobs.Ref]bool{}
+	for b.more = true; b.more && b.count < b.limit && b.bytes < b.maxBytes; {
+		page, err := b.page()
+		if err != nil {
+			b.stopped = err
+			return
+		}
+		for _, p := range page {
+			b.last, b.ref = p.ID, p.SHA256
+			b.count++
+			b.bytes += int64(len(p.Content))
+			switch {
+			case sha256.Sum256(p.Content) != p.SHA256:
+				if !b.contents.isRepaired(b.ctx, p) {
+					continue // its hash is wrong: there is nothing to keep, and nothing to lose
+				}
+			case !seen[p.SHA256]:
+				seen[p.SHA256] = true
+				if !yield(p.SHA256, p.Content) {
+					b.more = true
+					return
+				}
+			}
+			b.refs[p.ID] = p.SHA256
+		}
+	}
+}
+
+// page reads the next contents, if the disk has room for them.
+func (b *batch) page() ([]store.StagedContent, error) {
+	limit, most := min(pageContents, b.limit-b.count), min(pageBytes, b.maxBytes-b.bytes)
+	page, err := b.contents.Stager.StagedAfter(b.ctx, b.last, limit, most)
+	if errors.Is(err, store.ErrUnreadable) {
+		b.unreadable, err = err, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotListed, err)
+	}
+	var bytes int64
+	for _, p := range page {
+		bytes += int64(len(p.Content))
+	}
+	b.more = len(page) >= limit || bytes >= most
+	if len(page) == 0 {
+		return nil, nil
+	}
+	return page, b.contents.hasRoom(b.ctx, bytes)
+}
+
+// hasRoom returns blobs.ErrFull when the disk has no room for that many bytes more.
+func (c *Store) hasRoom(ctx context.Context, bytes int64) error {
 	room, err := c.Store.Capacity(ctx)
 	if err != nil {
 		return err
 	}
-	needed := int64(leftFree)
-	for _, content := range contents {
-		needed += int64(len(content))
-	}
-	if room.Free < needed {
-		return fmt.Errorf("%w: %d bytes are free, and staged contents need %d", blobs.ErrFull, room.Free, needed)
+	if room.Free < bytes+leftFree {
+		return fmt.Errorf("%w: %d bytes are free, and staged contents need %d", blobs.ErrFull, room.Free, bytes+leftFree)
 	}
 	return nil
-}
-
-// measure sets how much may be staged, from how long these contents took to flush.
-func (c *Store) measure(contents [][]byte, took time.Duration) {
-	if len(contents) < minMeasured {
-		return
-	}
-	var bytes int64
-	for _, content := range contents {
-		bytes += int64(len(content))
-	}
-	c.maxStaged.Store(int64(float64(bytes) * longestWait.Seconds() / max(took, time.Millisecond).Seconds()))
 }
 
 // isRepaired reports whether staged bytes with the wrong hash are superseded: another

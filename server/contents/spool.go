@@ -189,7 +189,7 @@ func (s *Spool) keep(ctx context.Context) (staged []byte, release func(), err er
 
 func (s *Spool) mayStage(ctx context.Context) (bool, error) {
 	c := s.contents
-	if !c.Stager.MayStage() || c.Stager.StagedBytes() >= c.maxStaged.Load() || c.isCorrupt(s.Ref()) {
+	if !c.Stager.MayStage() || c.isCorrupt(s.Ref()) {
 		return false, nil
 	}
 	file, err := c.Store.Stat(ctx, s.Ref())

@@ -28,7 +28,7 @@ func (noStager) MayStage() bool     { return false }
 type oneByOne struct{ blobs.Store }
 
 // KeepAll implements blobs.Batcher.
-func (o oneByOne) KeepAll(ctx context.Context, contents [][]byte) (release func(), err error) {
+func (o oneByOne) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byte]) (release func(), err error) {
 	var held []func()
 	release = func() {
 		for _, end := range held {

@@ -1,0 +1,323 @@
+package contents_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/blobs"
+	"attachd/server/contents"
+	"attachd/store"
+)
+
+// stage is a store and its blobs in memory, with a disk that takes perBatch for each
+// batch and perContent for each content of it.
+type stage struct {
+	*testing.T
+	store.Stager
+	blobs.Store
+	all                  *contents.Store
+	began                time.Time
+	perBatch, perContent time.Duration
+
+	mu      sync.Mutex
+	staged  []store.StagedContent // in order of id
+	bytes   int64
+	batches []flushed // without the empty ones
+	failure error     // of each batch
+}
+
+// flushed is one batch.
+type flushed struct {
+	from, to time.Duration // since the test began
+	contents int
+}
+
+// pacing runs a test on a fake clock, in which RunFlush goes on until the test ends.
+func pacing(t *testing.T, test func(s *stage)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{T: t, began: time.Now(), perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond}
+		s.all = contents.New(nil, s, contents.Options{Stager: s, Batcher: s, StageBelow: 64 << 10, Log: slog.New(slog.DiscardHandler)})
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			s.all.RunFlush(ctx)
+		}()
+		test(s)
+		s.fail(nil)
+		end()
+		<-ended
+		if len(s.staged) > 0 {
+			t.Errorf("%d contents are staged after the end", len(s.staged))
+		}
+	})
+}
+
+func (s *stage) MayStage() bool { return true }
+
+func (s *stage) StagedBytes() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
+
+func (s *stage) CreateStaged(_ context.Context, a store.Attachment, content, _ []byte, _ string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.staged = append(s.staged, store.StagedContent{ID: a.ID, SHA256: a.SHA256, Content: bytes.Clone(content)})
+	s.bytes += int64(len(content))
+	return nil
+}
+
+func (s *stage) StagedAfter(_ context.Context, after uuid.UUID, limit int, maxBytes int64) (list []store.StagedContent, _ error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.staged {
+		if bytes.Compare(p.ID[:], after[:]) > 0 && len(list) < limit && maxBytes > 0 {
+			list = append(list, p)
+			maxBytes -= int64(len(p.Content))
+		}
+	}
+	return list, nil
+}
+
+func (s *stage) Unstage(_ context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := map[uuid.UUID]bool{}
+	for _, id := range ids {
+		gone[id] = true
+	}
+	var left []store.StagedContent
+	for _, p := range s.staged {
+		if gone[p.ID] {
+			s.bytes -= int64(len(p.Content))
+		} else {
+			left = append(left, p)
+		}
+	}
+	s.staged = left
+	return nil, nil
+}
+
+func (s *stage) Create(context.Context) (blobs.Spool, error) { return nil, errors.New("not staged") }
+func (s *stage) Stat(context.Context, blobs.Ref) (blobs.Info, error) {
+	return blobs.Info{}, blobs.ErrNotFound
+}
+func (s *stage) Capacity(context.Context) (blobs.Capacity, error) {
+	return blobs.Capacity{Free: 1 << 40, Total: 1 << 40}, nil
+}
+
+func (s *stage) KeepAll(_ context.Context, contents iter.Seq2[blobs.Ref, []byte]) (release func(), err error) {
+	batch := flushed{from: time.Since(s.began)}
+	for range contents {
+		batch.contents++
+	}
+	if batch.contents == 0 {
+		return func() {}, nil
+	}
+	time.Sleep(s.perBatch + time.Duration(batch.contents)*s.perContent)
+	batch.to = time.Since(s.began)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.batches = append(s.batches, batch)
+	return func() {}, s.failure
+}
+
+func (s *stage) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
+}
+
+// upload stages contents of so many bytes, at that rate a second, for so long.
+func (s *stage) upload(size, rate int, d time.Duration) {
+	s.Helper()
+	interval := time.Second / time.Duration(rate)
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(interval) {
+		s.one(size)
+	}
+}
+
+func (s *stage) one(size int) {
+	s.Helper()
+	id := uuid.Must(uuid.NewV7())
+	spool := s.all.Spool(s.Context())
+	defer spool.Close()
+	if _, err := io.Copy(spool, io.MultiReader(bytes.NewReader(id[:]), bytes.NewReader(make([]byte, size-len(id))))); err != nil {
+		s.Fatal(err)
+	}
+	a := store.Attachment{Size: spool.Size(), SHA256: spool.Ref()}
+	err := spool.Record(s.Context(), func() *slog.Logger { return slog.New(slog.DiscardHandler) }, &a, "", func() uuid.UUID { return id })
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// take returns the batches so far, and forgets them.
+func (s *stage) take() []flushed {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	batches := s.batches
+	s.batches = nil
+	return batches
+}
+
+func (s *stage) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.staged)
+}
+
+func TestContentsOfAQuietServerGetTheirFilesAtOnce(t *testing.T) {
+	pacing(t, func(s *stage) {
+		for _, rate := range []int{1, 20, 90} {
+			for range 10 {
+				s.upload(5000, rate, time.Second)
+				if left := s.left(); left > rate {
+					t.Errorf("with %d uploads a second, %d wait for their files", rate, left)
+				}
+			}
+			time.Sleep(time.Second)
+			if left := s.left(); left > 0 {
+				t.Errorf("a second later %d wait for their files", left)
+			}
+		}
+	})
+}
+
+func TestABurstPaysForNoFiles(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.one(5000)
+		time.Sleep(time.Minute)
+		s.take()
+		s.upload(1000, 2000, 3*time.Second)
+		if batches := s.take(); len(batches) > 0 {
+			t.Errorf("during it there were the batches %v", batches)
+		}
+		time.Sleep(3 * time.Second)
+		if left := s.left(); left > 0 {
+			t.Errorf("three seconds later, %d contents have no files", left)
+		}
+		most := 0
+		for _, b := range s.take() {
+			most = max(most, b.contents)
+		}
+		if most < 2000 {
+			t.Errorf("they were flushed by batches of at most %d", most)
+		}
+	})
+}
+
+// The fuller staging is, the shorter the pauses between batches are; and it never
+// overflows as long as the disk can keep up.
+func TestALongBurstIsFlushedFasterTheFullerStagingIs(t *testing.T) {
+	for _, c := range []struct {
+		rate           int     // uploads a second, of 10 KB
+		busyAt, busyTo float64 // share of the time for which batches are under way
+	}{{500, 0.02, 0.3}, {3000, 0.2, 0.8}, {6500, 0.6, 1}} {
+		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
+			pacing(t, func(s *stage) {
+				s.perBatch, s.perContent = 5*time.Millisecond, 120*time.Microsecond
+				s.upload(10_000, c.rate, 4*time.Second)
+				s.take()
+				var most int64
+				for range 4 {
+					s.upload(10_000, c.rate, time.Second)
+					most = max(most, s.StagedBytes())
+				}
+				var busy time.Duration
+				for _, b := range s.take() {
+					busy += b.to - b.from
+				}
+				if share := busy.Seconds() / 4; share < c.busyAt || share > c.busyTo {
+					t.Errorf("batches took %.2f of the time", share)
+				}
+				if most > 16<<20 {
+					t.Errorf("%d bytes were staged", most)
+				}
+			})
+		})
+	}
+}
+
+// Contents so small that they never fill staging get their files too.
+func TestNoContentIsWithoutItsFileForFifteenMinutes(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.one(1000)
+		time.Sleep(time.Minute) // so that nothing is staged
+		began := time.Now()
+		for time.Since(began) < 25*time.Minute {
+			s.upload(100, 110, 10*time.Second)
+			s.mu.Lock()
+			if at := time.Unix(s.staged[0].ID.Time().UnixTime()); time.Since(at) > 15*time.Minute {
+				t.Fatalf("after %v, a content has waited for its file for %v", time.Since(began), time.Since(at))
+			}
+			s.mu.Unlock()
+		}
+		if n := len(s.take()); n > 200 {
+			t.Errorf("they were flushed by %d batches", n)
+		}
+	})
+}
+
+func TestAFlushStepsBackWhenUploadsBeginAgain(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.perBatch, s.perContent = 0, 2*time.Millisecond // a slow disk, which needs four seconds for a batch
+		s.one(100)
+		time.Sleep(time.Minute)
+		s.take()
+		s.upload(100, 3000, 4*time.Second)
+		time.Sleep(2 * time.Second)
+		s.upload(100, 1000, 8*time.Second)
+		if batches := s.take(); len(batches) != 1 {
+			t.Errorf("while uploads had begun again, the batches %v ended", batches)
+		}
+	})
+}
+
+func TestWhatIsDeletedBeforeItsFlushIsNeverWritten(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.upload(1000, 2000, time.Second)
+		s.take()
+		s.mu.Lock()
+		s.staged, s.bytes = nil, 0
+		s.mu.Unlock()
+		time.Sleep(time.Minute)
+		if batches := s.take(); len(batches) > 0 {
+			t.Errorf("batches: %v", batches)
+		}
+	})
+}
+
+func TestAFlushThatFailsIsTriedAgainAndTold(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.fail(fmt.Errorf("no room: %w", blobs.ErrFull))
+		began := time.Now()
+		s.one(5000)
+		time.Sleep(time.Minute)
+		if since, err := s.all.Failing(); !errors.Is(err, blobs.ErrFull) || since.Sub(began) > 2*time.Second {
+			t.Errorf("it is told as %v since %v", err, since.Sub(began))
+		}
+		if n := len(s.take()); n < 20 || n > 40 {
+			t.Errorf("it was tried %d times in a minute", n)
+		}
+		s.fail(nil)
+		time.Sleep(5 * time.Second)
+		if _, err := s.all.Failing(); err != nil || s.left() > 0 {
+			t.Errorf("%v, and %d have no files", err, s.left())
+		}
+	})
+}
