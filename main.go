@@ -84,7 +84,10 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		files.Rm(streams),
 		files.Link(streams),
 		app.Docs(),
+		app.Completion(),
+		app.Licenses(),
 		app.Version(),
+		app.Man(),
 	)
 	root.SetArgs(args)
 	return root.ExecuteContext(ctx)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prints the licences of what is linked into the programs: Go itself, and each
 # module, on any system that attachd is built for. It fails for a module that
-# has none. Needs Go.
+# has none. Needs Go. The program has its output in it, which a test compares with
+# go.mod: after a change there, packaging/notices.sh >server/cli/notices.txt
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ show() { # show NAME FILE...
 }
 
 echo 'attachd is built with the software below. Its authors want their notices passed on.'
-show "Go $(go env GOVERSION)" "$(go env GOROOT)/LICENSE"
+show Go "$(go env GOROOT)/LICENSE"
 for os in linux darwin windows; do
 	GOOS=$os go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' .
 done | sort -u | while read -r path version dir; do

@@ -47,6 +47,10 @@ package() { # package ARCH
 		install -D -m 0644 "$document" "$root/usr/share/doc/attachd/$document"
 	done
 	install -m 0644 "$dist/$notices" -t "$root/usr/share/doc/attachd"
+	install -D -m 0644 "$work"/man/*.gz -t "$root/usr/share/man/man1"
+	install -D -m 0644 "$work/completion.bash" "$root/usr/share/bash-completion/completions/attachd"
+	install -D -m 0644 "$work/completion.zsh" "$root/usr/share/zsh/vendor-completions/_attachd"
+	install -D -m 0644 "$work/completion.fish" "$root/usr/share/fish/vendor_completions.d/attachd.fish"
 	mkdir -p "$root/etc/attachd" "$root/DEBIAN"
 	# The package prepares the data directory, so its service never has to begin one.
 	sed -e 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' -e 's|^require_existing = .*|require_existing = true|' \
@@ -76,7 +80,15 @@ image() { # image ARCH
 }
 
 notices=THIRD-PARTY-NOTICES.txt
-packaging/notices.sh >"$dist/$notices"
+cp server/cli/notices.txt "$dist/$notices"
+# What cobra and attachd itself know of the commands, for the shells and man.
+go build -o "$work/attachd" .
+for shell in bash zsh fish; do
+	"$work/attachd" completion "$shell" >"$work/completion.$shell"
+done
+mkdir "$work/man"
+"$work/attachd" man "$work/man"
+gzip -9n "$work"/man/*
 for arch in amd64 arm64; do
 	for os in linux darwin windows; do
 		suffix=

@@ -63,7 +63,6 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return command.Usage("%s\nSee: %s --help", flagError(err), cmd.CommandPath())
 	})

@@ -4,8 +4,11 @@ package e2e
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -60,6 +63,28 @@ func TestTheBinaryHasOnlyTheseModules(t *testing.T) {
 		if !seen[module] {
 			t.Errorf("the binary has no %s any more", module)
 		}
+	}
+}
+
+// The licences that the program prints are those of the modules in it, and of Go. If
+// not: packaging/notices.sh >server/cli/notices.txt
+func TestTheLicencesAreThoseOfTheModules(t *testing.T) {
+	t.Parallel()
+	want := map[string]bool{"Go": true}
+	for _, system := range []string{"linux", "darwin", "windows"} {
+		list := goList(t, system, "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", "attachd")
+		for module := range strings.Lines(list) {
+			want[strings.TrimSpace(module)] = true
+		}
+	}
+	delete(want, "")
+	printed := ok(t, "licenses")
+	got := map[string]bool{}
+	for _, section := range regexp.MustCompile(`(?m)^==== (.+): \S+\n\n *\S`).FindAllStringSubmatch(printed, -1) {
+		got[section[1]] = true
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("printed are the licences of %v, linked are %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -72,11 +73,23 @@ const (
 	OnFiles        = "files"
 )
 
+// installationFlags are the flags that select an installation.
+var installationFlags = []string{"config", "data-dir"}
+
+// needsNone is the annotation of a command that needs no installation.
+const needsNone = "needs no installation"
+
+// IsFlagOf reports whether a flag has a meaning for a command.
+func IsFlagOf(cmd *cobra.Command, flag string) bool {
+	return cmd.Annotations[needsNone] == "" || !slices.Contains(installationFlags, flag)
+}
+
 // WithoutInstallation hides the flags that select an installation in the help of a
 // command that needs none.
 func WithoutInstallation(cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{needsNone: "yes"}
 	cmd.SetHelpFunc(func(cmd *cobra.Command, args []string) {
-		for _, name := range []string{"config", "data-dir"} {
+		for _, name := range installationFlags {
 			cmd.InheritedFlags().Lookup(name).Hidden = true
 		}
 		cmd.Root().HelpFunc()(cmd, args)
