@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"attachd/store"
@@ -95,7 +96,13 @@ type Store struct {
 	keys     dbfile.Cache[schema.KeyRecord]
 	users    dbfile.Cache[schema.UserRecord]
 	entities dbfile.Cache[schema.EntityRecord]
-	ids      store.IDs // of events
+
+	keysByID   dbfile.Latest[uuid.UUID, keyAndUser]
+	keysByHash dbfile.Latest[[32]byte, keyAndUser]
+	roles      dbfile.Latest[member, store.Role]
+	parents    dbfile.Latest[store.Parent, store.Entity]
+
+	ids store.IDs // of events
 
 	changes   chan *change // to the committer
 	mu        sync.RWMutex // held for reading while a change is handed in
@@ -269,6 +276,24 @@ func (b *Store) viewCommitted(ctx context.Context, read func(*dbfile.Tx) error) 
 		return err
 	}
 	return b.file.View(read)
+}
+
+// latest is viewCommitted for a value that is cached until the next commit. An error is
+// not cached.
+func latest[K comparable, V any](ctx context.Context, b *Store, cache *dbfile.Latest[K, V], key K, read func(*dbfile.Tx) (V, error)) (value V, err error) {
+	if err := ctx.Err(); err != nil {
+		return value, err
+	}
+	if value, found := cache.Get(b.file, key); found {
+		return value, nil
+	}
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+		if value, err = read(tx); err == nil {
+			cache.Put(b.file, tx, key, value)
+		}
+		return err
+	})
+	return value, err
 }
 
 // viewer is the type of viewAll and viewCommitted.

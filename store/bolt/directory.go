@@ -310,16 +310,20 @@ func (b *Store) Spaces(ctx context.Context, after string, limit int) (list []sto
 }
 
 // Role implements Directory.
-func (b *Store) Role(ctx context.Context, slug string, user uuid.UUID) (role store.Role, err error) {
-	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+func (b *Store) Role(ctx context.Context, slug string, user uuid.UUID) (store.Role, error) {
+	return latest(ctx, b, &b.roles, member{slug, user}, func(tx *dbfile.Tx) (store.Role, error) {
 		value := tx.Get(schema.Members, schema.Join(schema.Slug0(slug), user[:]))
 		if value == nil || !tx.Has(schema.Spaces, []byte(slug)) {
-			return nil
+			return store.NoRole, nil
 		}
-		role, err = schema.DecodeRole(value)
-		return err
+		return schema.DecodeRole(value)
 	})
-	return role, err
+}
+
+// member is somebody who may have a role in a space.
+type member struct {
+	space string
+	user  uuid.UUID
 }
 
 // Members implements Directory.
@@ -385,12 +389,8 @@ func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) e
 }
 
 // Entity implements Directory.
-func (b *Store) Entity(ctx context.Context, p store.Parent) (e store.Entity, err error) {
-	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
-		e, err = b.visibleEntity(tx, p)
-		return err
-	})
-	return e, err
+func (b *Store) Entity(ctx context.Context, p store.Parent) (store.Entity, error) {
+	return latest(ctx, b, &b.parents, p, func(tx *dbfile.Tx) (store.Entity, error) { return b.visibleEntity(tx, p) })
 }
 
 // visibleEntity is records.Entity for callers: an object in a space is visible as

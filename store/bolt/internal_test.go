@@ -269,8 +269,8 @@ func TestReaderFromBeforeAFlushSeesTheUse(t *testing.T) {
 	err := b.file.View(func(tx *dbfile.Tx) error {
 		// As flushTouched does at its end. The times that it commits are not in tx.
 		b.touched.flushed(b.touched.toWrite())
-		if got, err := b.lastUse(tx, key.ID); err != nil || got != at {
-			t.Errorf("last use: %v, %v", got, err)
+		if k, err := b.loadKey(tx, key.ID); err != nil || b.withLastUse(k).LastUsedAt != at {
+			t.Errorf("last use: %+v, %v", b.withLastUse(k), err)
 		}
 		return nil
 	})

@@ -84,47 +84,52 @@ func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.U
 	return remove(tx, first)
 }
 
+// keyAndUser is a key with its user. The time of its last use is the stored one.
+type keyAndUser struct {
+	key  store.Key
+	user store.User
+}
+
 // Key implements Keys.
-func (b *Store) Key(ctx context.Context, id uuid.UUID) (k store.Key, u store.User, err error) {
-	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
-		k, u, err = b.loadKeyAndUser(tx, id)
-		return err
+func (b *Store) Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error) {
+	found, err := latest(ctx, b, &b.keysByID, id, func(tx *dbfile.Tx) (keyAndUser, error) {
+		return b.loadKeyAndUser(tx, id)
 	})
-	return k, u, err
+	return b.withLastUse(found.key), found.user, err
 }
 
 // KeyByHash implements Keys.
-func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (k store.Key, u store.User, err error) {
-	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (store.Key, store.User, error) {
+	found, err := latest(ctx, b, &b.keysByHash, hash, func(tx *dbfile.Tx) (found keyAndUser, err error) {
 		value := tx.Get(schema.KeyHashes, hash[:])
 		if value == nil {
-			return store.ErrNotFound
+			return found, store.ErrNotFound
 		}
 		id, err := schema.ParseID(value)
 		if err != nil {
-			return err
+			return found, err
 		}
-		k, u, err = b.loadKeyAndUser(tx, id)
-		return err
+		return b.loadKeyAndUser(tx, id)
 	})
-	return k, u, err
+	return b.withLastUse(found.key), found.user, err
 }
 
-func (b *Store) loadKeyAndUser(tx *dbfile.Tx, id uuid.UUID) (store.Key, store.User, error) {
-	k, err := b.loadKey(tx, id)
-	if err != nil {
-		return store.Key{}, store.User{}, err
+func (b *Store) loadKeyAndUser(tx *dbfile.Tx, id uuid.UUID) (found keyAndUser, err error) {
+	if found.key, err = b.loadKey(tx, id); err != nil {
+		return keyAndUser{}, err
 	}
-	user, err := b.users.Load(tx, schema.Users, k.UserID[:])
+	user, err := b.users.Load(tx, schema.Users, found.key.UserID[:])
 	if err != nil {
-		return store.Key{}, store.User{}, err
+		return keyAndUser{}, err
 	}
 	if user == nil || user.Deleted {
-		return store.Key{}, store.User{}, fmt.Errorf("key %s belongs to a user who is not there", id)
+		return keyAndUser{}, fmt.Errorf("key %s belongs to a user who is not there", id)
 	}
-	return k, user.User(k.UserID), nil
+	found.user = user.User(found.key.UserID)
+	return found, nil
 }
 
+// loadKey reads a key with the stored time of its last use: see withLastUse.
 func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
 	record, err := b.keys.Load(tx, schema.Keys, id[:])
 	if err != nil {
@@ -140,24 +145,19 @@ func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
 	if copy(k.Hash[:], record.Hash) != len(record.Hash) || len(record.Hash) != len(k.Hash) {
 		return store.Key{}, fmt.Errorf("damaged hash of key %s", id)
 	}
-	k.LastUsedAt, err = b.lastUse(tx, id)
+	seconds, isWritten, err := records.Touched(tx, id)
+	if isWritten {
+		k.LastUsedAt = time.Unix(seconds, 0).UTC()
+	}
 	return k, err
 }
 
-// lastUse is the later of the stored and the noted time of use.
-func (b *Store) lastUse(tx *dbfile.Tx, id uuid.UUID) (time.Time, error) {
-	written, isWritten, err := records.Touched(tx, id)
-	if err != nil {
-		return time.Time{}, err
+// withLastUse returns a key with the later of the stored and the noted time of use.
+func (b *Store) withLastUse(k store.Key) store.Key {
+	if noted, is := b.touched.get(k.ID); is && (k.LastUsedAt.IsZero() || noted > k.LastUsedAt.Unix()) {
+		k.LastUsedAt = time.Unix(noted, 0).UTC()
 	}
-	noted, isNoted := b.touched.get(id)
-	switch {
-	case !isWritten && !isNoted:
-		return time.Time{}, nil
-	case !isWritten || isNoted && noted > written:
-		return time.Unix(noted, 0).UTC(), nil
-	}
-	return time.Unix(written, 0).UTC(), nil
+	return k
 }
 
 func noKey(id uuid.UUID) error { return records.Refuse(store.ErrNotFound, "There is no key %s.", id) }
@@ -177,7 +177,7 @@ func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, lim
 			if err != nil {
 				return fmt.Errorf("list keys of user %s: %s: %v", user, id, err)
 			}
-			list = append(list, k)
+			list = append(list, b.withLastUse(k))
 		}
 		return nil
 	})

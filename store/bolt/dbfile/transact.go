@@ -33,7 +33,11 @@ func (f *File) viewIn(db *handle, read func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
-	err = WithoutPanic(func() error { return read(f.wrap(tx)) })
+	err = WithoutPanic(func() error {
+		wrapped := f.wrap(tx)
+		wrapped.version = Version{db, uint64(tx.ID())}
+		return read(wrapped)
+	})
 	if errors.Is(err, store.ErrDamaged) {
 		if gone := db.holds(); gone != nil {
 			err = fmt.Errorf("%w: %w", gone, err)

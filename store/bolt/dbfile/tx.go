@@ -26,8 +26,9 @@ func (d *DamageError) Unwrap() error { return store.ErrDamaged }
 // its bucket are known to be damaged.
 type Tx struct {
 	*bbolt.Tx
-	older bool // of a read-only copy of an older database, without checksums
-	known *Damage
+	older   bool // of a read-only copy of an older database, without checksums
+	known   *Damage
+	version Version // of a read transaction
 }
 
 // Bucket returns nil for a bucket that is missing.
