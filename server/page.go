@@ -27,9 +27,22 @@ func (s *Server) docs(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return answerDocument(w, rq, page.Docs())
 }
 
+// manual answers with a page of the manual, or with the list of them.
+func (s *Server) manual(w *api.Response, rq *api.Request, sc api.Scope) error {
+	f, ok := page.Manual(rq.Params.ByName("page"))
+	if !ok {
+		return api.NotFound("The manual has no such page.")
+	}
+	return answerHTML(w, rq, f, page.ManualPolicy)
+}
+
 func answerDocument(w *api.Response, rq *api.Request, f page.File) error {
+	return answerHTML(w, rq, f, page.Policy)
+}
+
+func answerHTML(w *api.Response, rq *api.Request, f page.File, policy string) error {
 	h := w.Header()
-	h.Set("Content-Security-Policy", page.Policy)
+	h.Set("Content-Security-Policy", policy)
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cache-Control", "no-cache") // it names the assets of this version
 	return answerFile(w, rq, f)

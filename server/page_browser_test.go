@@ -811,6 +811,20 @@ func (w *world) runsAsPrinted(t *testing.T, command, want string) {
 	}
 }
 
+func TestPageLeadsToTheManual(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.open("")
+	tab.click(".signin a", "The manual")
+	tab.shows("h1", "The manual")
+	tab.inspect("manual")
+	for _, name := range []string{"api", "sizing"} { // with the widest tables
+		tab.open("manual/" + name)
+		tab.until(`document.querySelector('table') && document.documentElement.scrollWidth <= innerWidth`)
+		tab.inspect("manual-" + name)
+	}
+}
+
 func TestPageShowsTheAPI(t *testing.T) {
 	w := pageWorld(t)
 	tab := newTab(t, w)

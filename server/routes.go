@@ -127,6 +127,8 @@ func (s *Server) operations() []row {
 		{"PUT", "/upkeep/backup", s.guard.OperatorOnly, s.ops.NoteBackup, api.Document, api.Answered("upkeep.backup", "server")},
 		{"GET", "/openapi.json", access.Anyone, s.openAPI, api.Document, api.Unrecorded},
 		{"GET", "/docs", access.Anyone, s.docs, api.Document, api.Unrecorded},
+		{"GET", "/manual", access.Anyone, s.manual, api.Document, api.Unrecorded},
+		{"GET", "/manual/:page", access.Anyone, s.manual, api.Document, api.Unrecorded},
 		{"GET", "/", access.Anyone, s.page, api.Document, api.Unrecorded},
 		{"GET", "/assets/:version/:asset", access.Anyone, s.pageAsset, api.Document, api.Unrecorded},
 	}

@@ -34,6 +34,7 @@ var modules = map[string]string{
 	"github.com/rs/cors":                   "calls from pages of other origins",
 	"github.com/spf13/cobra":               "the command line",
 	"github.com/spf13/pflag":               "cobra",
+	"github.com/yuin/goldmark":             "the manual as HTML",
 	"go.etcd.io/bbolt":                     "the database",
 	"golang.org/x/image":                   "thumbnails",
 	"golang.org/x/sync":                    "limits of what is done at once",

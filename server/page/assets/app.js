@@ -108,7 +108,8 @@ class App {
       this.tab('#/', 'box', 'Places'),
       this.tab('#/keys', 'key', 'Keys'),
       me.is_superadmin ? this.tab('#/operator', 'gauge', 'Operator') : null,
-      this.tab(api.at('/docs'), 'code', 'API'));
+      this.tab(api.at('/docs'), 'code', 'API'),
+      this.tab(api.at('/manual'), 'text', 'Manual'));
     const skip = h('a', { class: 'skip', href: '#main', click: (e) => { e.preventDefault(); this.main.focus(); } }, 'Skip to the content');
     this.el = h('div', { class: 'app' }, skip,
       h('header', { class: 'bar' },

@@ -30,7 +30,7 @@ export function signIn(entered, reason) {
     h('p', { class: 'soft' }, 'The files of your products, tickets and meetings.'), form);
   if (document.documentElement.hasAttribute('data-demo')) demo(card, send);
   return h('main', { class: 'signin' }, card,
-    h('p', { class: 'soft small' }, 'Keys come from an operator of this server. ', h('a', { href: api.at('/docs') }, 'The API'), ' takes the same keys.'));
+    h('p', { class: 'soft small' }, 'Keys come from an operator of this server. ', h('a', { href: api.at('/docs') }, 'The API'), ' takes the same keys. ', h('a', { href: api.at('/manual') }, 'The manual'), ' says how everything works.'));
 }
 
 const roles = { admin: 'may do everything in the space', editor: 'uploads and deletes own files', viewer: 'looks and downloads', operator: 'sees the whole server' };

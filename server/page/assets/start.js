@@ -33,6 +33,6 @@ export function firstSteps(open) {
     command(bring({ kind: 'space', slug: 'analytics', name: 'Analytics' }, { kind: 'product', space: 'analytics', id: newId(), name: 'Orders' })),
     h('p', {}, 'A person who may upload there. Their key is made under ', h('a', { href: '#/operator/people' }, 'People'), ':'),
     command(bring({ kind: 'user', id: user, full_name: 'Ada Lovelace' }, { kind: 'member', space: 'analytics', user_id: user, role: 'editor' })),
-    h('p', {}, 'Change the names as you like. Tickets, meetings and the rest are in ', h('a', { href: api.at('/docs') }, 'the API'), '.'),
+    h('p', {}, 'Change the names as you like. Tickets, meetings and the rest are in ', h('a', { href: api.at('/docs') }, 'the API'), ', and how to run this server in ', h('a', { href: api.at('/manual') }, 'the manual'), '.'),
     h('div', { class: 'buttons' }, button('Reload', { icon: 'retry', click: () => location.reload() })));
 }
