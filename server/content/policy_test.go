@@ -572,6 +572,16 @@ func TestTheTableIsSound(t *testing.T) {
 
 func BenchmarkDecide(b *testing.B) {
 	policy := newPolicy(b)
+	noise := append([]byte("%PDF-1.7\n"), make([]byte, 1<<20)...)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise[9:]) // never fails
+	b.Run("noise.pdf", func(b *testing.B) {
+		b.SetBytes(64 << 10)
+		for b.Loop() {
+			if _, err := policy.Decide(bytes.NewReader(noise), int64(len(noise)), "noise.pdf"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	for _, s := range samples(b) {
 		if s.file == "docx_lo.docx" || s.file == "csv_comma.csv" || s.file == "ppt_lo.ppt" {
 			b.Run(s.file, func(b *testing.B) {

@@ -30,10 +30,7 @@ func Read(b []byte, cut bool) Reading {
 	if !cut {
 		b = bytes.TrimSuffix(b, []byte("\x1A")) // the end-of-file character of DOS
 	}
-	var count characters
-	for _, c := range b {
-		count.add(rune(c))
-	}
+	count := countBytes(b)
 	valid := validUTF8(b, cut)
 	few := count.fewControls() || count.kinds() <= 2 && count.controls*10 <= len(b)
 	return Reading{
@@ -58,6 +55,27 @@ func (c *characters) add(r rune) {
 		c.controls++
 		c.seen |= 1 << r
 	}
+}
+
+// controlBits has, for each control character, the bit that it is in characters.seen, and 0 for other bytes.
+var controlBits = func() (bits [256]uint32) {
+	for c := rune(1); c < ' '; c++ {
+		if isControl(c) {
+			bits[c] = 1 << c
+		}
+	}
+	return bits
+}()
+
+// countBytes counts bytes as characters of one byte, without a branch for each: in compressed bytes none can be predicted.
+func countBytes(b []byte) characters {
+	count := characters{all: len(b), nulls: bytes.Count(b, []byte{0})}
+	for _, c := range b {
+		bit := controlBits[c]
+		count.seen |= bit
+		count.controls += int((bit | -bit) >> 31)
+	}
+	return count
 }
 
 // kinds is the number of different control characters.
