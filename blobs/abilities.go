@@ -24,6 +24,11 @@ type Versioner interface {
 	// Version identifies the present state of an open content's file. It is zero
 	// where the file system cannot be trusted to change it.
 	Version(c Content) Version
+	// Kept identifies the state of the file that the last Keep of a Spool has made, whose
+	// bytes were hashed on their way there. Any later change gives it another Version,
+	// however soon after. It is zero where that is not certain, and where Keep has left a
+	// content in place that was stored before.
+	Kept(s Spool) Version
 }
 
 // Version changes whenever a file is replaced or written to, or anything else than

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sync"
@@ -56,6 +57,7 @@ type Store struct {
 
 	probes   atomic.Uint32 // number made so far, which selects the shard of the next
 	versions bool          // whether the file system records each change of a file
+	dir      string        // the data directory, where Kept is certain; else empty
 	syncing  sync.Mutex    // held by a KeepAll that syncs the whole file system
 }
 
@@ -97,6 +99,9 @@ func Open(dir string, opts Options) (*Store, error) {
 		return nil, errors.Join(full(err), files.Close())
 	}
 	if !opts.ReadOnly {
+		if d.versions && hasDistinctVersions(filepath.Join(dir, tempDir)) {
+			d.dir = dir
+		}
 		if d.places, err = findPlaces(dir); err != nil {
 			return nil, errors.Join(err, files.Close())
 		}
@@ -206,19 +211,6 @@ func (d *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
-}
-
-// Version is that of the open file itself, wherever its name is now.
-func (d *Store) Version(c blobs.Content) blobs.Version {
-	file, ok := c.(File)
-	if !ok || !d.versions {
-		return blobs.Version{}
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return blobs.Version{} // the reader will get this error
-	}
-	return version(info)
 }
 
 // whyNotOpened examines a content that could not be opened: it may not be a plain
@@ -460,19 +452,6 @@ func probeName(first byte) string { return shard(first) + "/probe" }
 // Close releases the data directory.
 func (d *Store) Close() error {
 	return d.files.Close()
-}
-
-// place makes the synced file temp the content of ref, or leaves temp where it is
-// when an intact content is stored already. The caller has a hold on ref.
-func (d *Store) place(temp string, ref blobs.Ref, size int64) (moved bool, err error) {
-	moved, err = d.move(temp, ref, size)
-	if err != nil {
-		return false, err
-	}
-	if err := d.syncShard(ref[0], ref); err != nil {
-		return moved, err
-	}
-	return moved, d.placed(ref, moved)
 }
 
 // move is the first part of place: the new name is not on stable storage yet.

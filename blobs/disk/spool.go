@@ -21,8 +21,9 @@ type spool struct {
 	temp   string // the file's name; empty once the file is a content
 	hash   hash.Hash
 	size   int64
-	err    error // why nothing more can be written or kept
-	closed bool  // whether the file is closed
+	err    error         // why nothing more can be written or kept
+	closed bool          // whether the file is closed
+	kept   blobs.Version // see Store.Kept
 }
 
 func newSpool(d *Store) (*spool, error) {
@@ -94,15 +95,30 @@ func (s *spool) Keep(ctx context.Context) (release func(), err error) {
 	}
 	ref := s.Ref()
 	release = s.disk.locks.shared(ref)
-	moved, err := s.disk.place(s.temp, ref, s.size)
-	if moved {
-		s.temp = ""
-	}
+	err = s.place(ref)
 	if err := s.disk.outcome(err); err != nil {
 		release()
 		return nil, err
 	}
 	return release, nil
+}
+
+// place makes the file, which is synced, the content of ref, or leaves it where it is
+// when an intact content is stored already. The caller has a hold on ref.
+func (s *spool) place(ref blobs.Ref) error {
+	d := s.disk
+	moved, err := d.move(s.temp, ref, s.size)
+	if moved {
+		s.temp = ""
+		s.kept = d.keptVersion(ref)
+	}
+	if err != nil {
+		return err
+	}
+	if err := d.syncShard(ref[0], ref); err != nil {
+		return err
+	}
+	return d.placed(ref, moved)
 }
 
 // finish puts the bytes on stable storage. A sync that failed is not retried: the

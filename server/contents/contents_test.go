@@ -43,6 +43,7 @@ type house struct {
 	files   *disk.Store
 	user    store.User
 	product store.Entity
+	dir     string
 	before  atomic.Pointer[func(call string) error] // called before each call to the files, and each commit
 }
 
@@ -56,6 +57,7 @@ func newHouse(t *testing.T) *house {
 	h := &house{T: t, user: store.User{ID: uuid.New()}}
 	h.product = store.Entity{Parent: store.Parent{Kind: store.Product, ID: uuid.New()}, Space: "a"}
 	dir := t.TempDir()
+	h.dir = dir
 	ask := func(call string) error {
 		if before := h.before.Load(); before != nil {
 			return (*before)(call)
@@ -596,5 +598,50 @@ func TestAContentWhoseRecordCannotBeReadKeepsNoOtherBack(t *testing.T) {
 	}
 	if n := len(h.list(h.files, blobs.Ref{})); n != 2 {
 		t.Errorf("%d contents got their files", n)
+	}
+}
+
+// versions is a file system in which Keep leaves each file in a state, and which is in
+// another now.
+type versions struct{ kept, now blobs.Version }
+
+func (v versions) Kept(blobs.Spool) blobs.Version      { return v.kept }
+func (v versions) Version(blobs.Content) blobs.Version { return v.now }
+
+func TestWhatWasHashedOnItsWayInIsTrustedLikeWhatWasHashedOnItsWayOut(t *testing.T) {
+	t.Parallel()
+	content := strings.Repeat("large", 100_000)
+	rotten := "L" + content[1:]
+	one, other := blobs.Version{File: 1, Changed: 1}, blobs.Version{File: 1, Changed: 2}
+	for name, c := range map[string]struct {
+		versions
+		after   time.Duration // between the upload and the download
+		trusted bool
+	}{
+		"it was not touched":             {versions{one, one}, 30 * time.Second, true},
+		"it was touched":                 {versions{one, other}, 0, false},
+		"it was a minute ago":            {versions{one, one}, time.Minute, false},
+		"the clock was set back":         {versions{one, one}, -time.Minute, false},
+		"nothing is known of its change": {versions{blobs.Version{}, blobs.Version{}}, 0, false},
+		"it was there before":            {versions{blobs.Version{}, one}, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			opts := h.Options
+			opts.Versioner, opts.VerifyReads = c.versions, true
+			h.Store = contents.New(h.records, h.files, opts)
+			a, _ := h.upload(content)
+			ref := blobs.Ref(a.SHA256).String()
+			h.must(os.WriteFile(filepath.Join(h.dir, "blobs", "sha256", ref[:2], ref), []byte(rotten), 0o600))
+			reader, err := h.Reader(t.Context(), h.log, a, false)
+			h.must(err)
+			defer reader.Close()
+			reader.TrustRecent(time.Now().Add(c.after))
+			got, err := io.ReadAll(reader)
+			if c.trusted && (err != nil || string(got) != rotten) || !c.trusted && !errors.Is(err, contents.ErrRotten) {
+				t.Errorf("read %.10q, %v", got, err)
+			}
+		})
 	}
 }

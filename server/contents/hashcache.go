@@ -17,7 +17,8 @@ const (
 	settleTime = 2 * time.Second
 )
 
-// hashCache is a cache of the versions of files that were hashed recently. When the
+// hashCache is a cache of the versions of files that were hashed recently, on their way
+// in or out. When the
 // young generation is full, it replaces the old one.
 type hashCache struct {
 	mu         sync.Mutex
@@ -43,6 +44,17 @@ func (r *Reader) TrustRecent(now time.Time) {
 	}
 	if version.OlderThan(r.contents.SettleTime) {
 		r.remember = func() { c.add(ref, version, now) }
+	}
+}
+
+// rememberKept caches the file that s has become, which was hashed while it was written.
+func (s *Spool) rememberKept() {
+	files := s.contents.Versioner
+	if files == nil {
+		return
+	}
+	if version := files.Kept(s.file); version != (blobs.Version{}) {
+		s.contents.hashed.add(s.file.Ref(), version, s.began)
 	}
 }
 

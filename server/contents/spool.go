@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -26,6 +27,7 @@ type Spool struct {
 	sums     blobs.Summer
 	ref      blobs.Ref // of the buffer, once computed; else zero
 	used     bool      // kept or closed
+	began    time.Time
 }
 
 var errUsedUp = errors.New("the spool was kept or closed before")
@@ -41,7 +43,7 @@ var spoolBuffers = sync.Pool{New: func() any {
 
 // Spool returns an empty spool. It creates a file only when it has to, with ctx.
 func (c *Store) Spool(ctx context.Context) *Spool {
-	return &Spool{contents: c, ctx: ctx, buffer: spoolBuffers.Get().(*[]byte)}
+	return &Spool{contents: c, ctx: ctx, buffer: spoolBuffers.Get().(*[]byte), began: time.Now()}
 }
 
 // Write appends to the content. It returns blobs.ErrFull when the disk has no room.
@@ -183,8 +185,11 @@ func (s *Spool) keep(ctx context.Context) (staged []byte, release func(), err er
 		}
 	}
 	s.used = true
-	release, err = s.file.Keep(ctx)
-	return nil, release, err
+	if release, err = s.file.Keep(ctx); err != nil {
+		return nil, nil, err
+	}
+	s.rememberKept()
+	return nil, release, nil
 }
 
 func (s *Spool) mayStage(ctx context.Context) (bool, error) {
