@@ -110,6 +110,14 @@ func (d *tracedDisk) apply(c tracedCall) (changed bool, err error) {
 		return d.open(c)
 	case "sync_file_range": // guarantees nothing
 		return false, nil
+	case "fallocate":
+		if c.args[1] == "FALLOC_FL_KEEP_SIZE" { // changes neither bytes nor length
+			return false, nil
+		}
+	case "sendfile":
+		if path, _ := pathOf(c.args[0]); !d.holds(path) { // only reads
+			return false, nil
+		}
 	case "syncfs":
 		if path, _ := pathOf(c.args[0]); !d.holds(path) && path != d.root {
 			return false, nil
