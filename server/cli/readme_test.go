@@ -34,7 +34,8 @@ func blocks(markdown string) (all []block) {
 
 // besideADemo are the documents whose commands run beside a demo, in this order, as
 // somebody reads them who has its folder and the server's in front of them.
-var besideADemo = []string{"README.md", "docs/start.md", "docs/api.md", "docs/configuration.md", "docs/maintenance.md", "docs/backup.md", "docs/audit.md"}
+var besideADemo = []string{"README.md", "docs/start.md", "docs/api.md", "docs/configuration.md", "docs/maintenance.md", "docs/backup.md", "docs/audit.md",
+	"docs/moving-from-a-folder.md", "docs/moving-from-s3.md"}
 
 // elsewhere are the documents whose commands others run: packaging/drill.sh and the
 // recipes' own test.
@@ -74,7 +75,12 @@ func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	copied := copyOfRepository(t)
 	startDemo(t, copied, startsDemo)
 	for _, document := range besideADemo {
-		t.Run(document, func(t *testing.T) { runAsPrinted(t, copied, document) })
+		t.Run(document, func(t *testing.T) {
+			if document == "docs/moving-from-s3.md" {
+				startBucket(t)
+			}
+			runAsPrinted(t, copied, document)
+		})
 	}
 	if left := strings.TrimSpace(git(t, copied, "ls-files", "--others", "--exclude-standard")); left != "" {
 		t.Errorf("the commands leave behind:\n%s", left)
@@ -108,6 +114,33 @@ func runAsPrinted(t *testing.T, copied, document string) {
 		if got, want := forgetful(shown), forgetful(b.text); got != want {
 			t.Errorf("%s shows\n%s\nbut out comes\n%s", document, want, got)
 		}
+	}
+}
+
+// startBucket runs a server that speaks S3, with a bucket that has a file, until the
+// test ends.
+func startBucket(t *testing.T) {
+	if _, err := exec.LookPath("rclone"); err != nil {
+		t.Skip("rclone is needed: ", err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", "") // restored after the test
+	if err := os.Unsetenv("AWS_CA_BUNDLE"); err != nil {
+		t.Fatal(err)
+	}
+	const bucket = "http://127.0.0.1:9000/bucket"
+	runInBackground(t, exec.Command("go", "run", "github.com/johannesboyne/gofakes3/cmd/gofakes3@v1.2.0",
+		"-backend", "memory", "-host", "127.0.0.1:9000", "-initialbucket", "bucket"), bucket)
+	rq, err := http.NewRequest("PUT", bucket+"/Engine/parts.csv", strings.NewReader("part,mass\nvalve,3\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(rq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != 200 {
+		t.Fatalf("the bucket answers %s", response.Status)
 	}
 }
 
@@ -148,33 +181,38 @@ func git(t *testing.T, dir string, args ...string) string {
 
 // startDemo runs the server in the first terminal until the test ends.
 func startDemo(t *testing.T, dir, command string) {
-	const health = "http://127.0.0.1:8080/health"
-	if _, err := http.Get(health); err == nil {
-		t.Fatal("something listens on port 8080 already")
-	}
-	var shown bytes.Buffer
 	terminal := exec.Command("bash", "-c", command)
 	terminal.Dir = dir
-	terminal.Stdout, terminal.Stderr = &shown, &shown
-	ownGroup(terminal)
-	if err := terminal.Start(); err != nil {
+	runInBackground(t, terminal, "http://127.0.0.1:8080/health")
+}
+
+// runInBackground runs a server until the test ends, and waits until it answers.
+func runInBackground(t *testing.T, server *exec.Cmd, address string) {
+	if response, err := http.Get(address); err == nil {
+		response.Body.Close()
+		t.Fatalf("something answers at %s already", address)
+	}
+	var shown bytes.Buffer
+	server.Stdout, server.Stderr = &shown, &shown
+	ownGroup(server)
+	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		endGroup(terminal)
-		_ = terminal.Wait()
+		endGroup(server)
+		_ = server.Wait()
 		if t.Failed() {
-			t.Logf("the first terminal showed:\n%s", shown.String())
+			t.Logf("%s showed:\n%s", server, shown.String())
 		}
 	})
 	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		response, err := http.Get(health)
+		response, err := http.Get(address)
 		if err == nil {
 			response.Body.Close()
 			return
 		}
 	}
-	t.Fatal("the demo did not start")
+	t.Fatalf("nothing answers at %s", address)
 }
 
 func between(s, begin, end string) string {
