@@ -20,6 +20,7 @@ import (
 	"attachd/server/cli/files"
 	"attachd/server/config"
 	"attachd/server/daemon"
+	"attachd/server/datadir"
 	"attachd/server/memory"
 	"attachd/server/ops"
 	"attachd/server/preview"
@@ -108,7 +109,7 @@ func open(cfg config.Config) (daemon.Storage, error) {
 		return daemon.Storage{}, err
 	}
 	times := ops.NewStorageTimes()
-	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join("attachd.wal"), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
+	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), OlderLog: dir.Join(datadir.OlderLog), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, bolt.ErrLocked):
 		return daemon.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())

@@ -81,8 +81,16 @@ func TestCompactingLeavesNoByteOfWhatWasDeleted(t *testing.T) {
 	w.do(t, step{as: "root", do: "POST /upkeep/gc", json: `{"min_age": 0}`, want: 200})
 	left := func() (n int) {
 		raw := w.database(t)
-		if log, err := os.ReadFile(filepath.Join(w.dir, "attachd.wal")); err == nil {
-			raw = append(raw, log...)
+		segments, err := filepath.Glob(filepath.Join(w.dir, "wal", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range segments {
+			segment, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw = append(raw, segment...)
 		}
 		for i := range files {
 			if bytes.Contains(raw, []byte(secret(i))) {

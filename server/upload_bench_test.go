@@ -84,7 +84,7 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 		}
 	}
 	dir := b.TempDir()
-	records, err := bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{Log: filepath.Join(dir, "attachd.wal")})
+	records, err := bolt.Open(filepath.Join(dir, "attachd.db"), bolt.Options{Log: filepath.Join(dir, "wal")})
 	must(err)
 	b.Cleanup(func() { records.Close() })
 	var m made

@@ -216,7 +216,7 @@ func (w *world) open() {
 
 func (w *world) openStores() {
 	var err error
-	w.store, err = bolt.Open(filepath.Join(w.dir, "attachd.db"), bolt.Options{Log: filepath.Join(w.dir, "attachd.wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
+	w.store, err = bolt.Open(filepath.Join(w.dir, "attachd.db"), bolt.Options{Log: filepath.Join(w.dir, "wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
 		Compacting: func(step string) error { return w.strike("compact: " + step) }})
 	w.must(err)
 	w.blobs, err = disk.Open(w.dir, disk.Options{Wrap: func(real disk.FileSystem) disk.FileSystem {

@@ -12,17 +12,18 @@ import (
 // kind of storage is capable; the code that assembles the program checks which, and
 // passes them to the packages that use them.
 
-// Stager stages small contents in the database, each with the record of one
-// attachment: from the commit of that record until it is unstaged, which means that
-// the content is on stable storage elsewhere, or until the record is deleted. So a
-// record without a staged content has its content elsewhere.
+// Stager stages small contents, each with the record of one attachment: from the commit
+// of that record until it is unstaged, which means that the content is on stable storage
+// elsewhere, or until the record is deleted. So a record without a staged content has its
+// content elsewhere. A Snapshot has no staged contents.
 type Stager interface {
 	// CreateStaged is CreateAttachment for a content that is stored nowhere else
 	// yet: record and content are created in one commit, and are on stable storage
-	// when it returns. The content must not change before that.
+	// when it returns. The content must not change before that. ErrNotStaged when
+	// there is no room for it, or it could not be written.
 	CreateStaged(ctx context.Context, a Attachment, content, checksums []byte, autoCreate string) error
 	// StagedContent returns the bytes that are staged with some record of this
-	// content, or ErrNotFound. They were not hashed.
+	// content, or ErrNotFound, or ErrRotten. They were not hashed.
 	StagedContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	// StagedSizes returns the length in bytes of each staged content. Those whose
 	// record cannot be decoded are left out.
@@ -35,19 +36,31 @@ type Stager interface {
 	// Unstage removes the contents that are staged with these records. It returns
 	// the ids of records that were deleted: their content may be unreferenced.
 	Unstage(ctx context.Context, ids []uuid.UUID) (gone []uuid.UUID, err error)
-	// StagedBytes is the total length of all staged contents. It is O(1).
-	StagedBytes() int64
-	// MayStage reports whether staging is advisable now: it returns false while the
-	// backlog is large, and while a Snapshot or Check runs, when removed contents
-	// still take up room. It is advisory, and O(1).
+	// Staged says how much is staged. It is O(1).
+	Staged() Staged
+	// MayStage reports whether something can be staged now, as far as is known. It is
+	// O(1).
 	MayStage() bool
+}
+
+// Staged is how much is staged.
+type Staged struct {
+	Contents int64
+	Bytes    int64 // of these contents
+	// Room is how many bytes the storage of staged contents takes, in which what was
+	// unstaged takes room for a while, and MaxRoom how many it may take.
+	Room, MaxRoom int64
 }
 
 // StagedContent is a content that is staged with a record.
 type StagedContent struct {
 	ID      uuid.UUID // of the attachment
 	SHA256  [32]byte  // as recorded
+	Size    int64     // of the content, in bytes, as recorded
 	Content []byte    // not hashed
+	// Err is why there is no Content: ErrRotten when it is damaged or lost, ErrNotFound
+	// when it was unstaged meanwhile, or another error, which may pass.
+	Err error
 }
 
 // Snapshotter can copy all of its data as of one moment.

@@ -35,6 +35,11 @@ var (
 	// ErrUnreadable means that some staged contents belong to records that cannot
 	// be decoded. Check lists them.
 	ErrUnreadable = errors.New("the record of a staged content cannot be read")
+	// ErrNotStaged means that a content cannot be staged now. Nothing was changed:
+	// store it elsewhere, and call CreateAttachment.
+	ErrNotStaged = errors.New("the content cannot be staged now")
+	// ErrRotten means that the bytes of a staged content are damaged, or lost.
+	ErrRotten = errors.New("a staged content is damaged or lost")
 )
 
 // Error is a refusal with a sentence for a person.

@@ -7,9 +7,10 @@
 // # Why a content can be read at every moment
 //
 // The invariant: the content of every record is either a blob on stable storage or
-// staged in the same commit as the record. (Both may be in the write-ahead log before;
-// package store takes care of that.) A staged content is deleted in two ways only: with
-// its record, or in a commit that begins after its blob is on stable storage and held.
+// staged in the same commit as the record. (Its bytes are in the write-ahead log, and the
+// commit too at first; package store takes care of that.) A staged content is deleted in
+// two ways only: with its record, or in a commit that begins after its blob is on stable
+// storage and held; its bytes can be read, or are not found, but are never others.
 // And a blob is removed only while nothing refers to it, which is checked while nobody
 // holds it (see blobs.Store.Remove). So, while a record exists, its blob stays once it
 // has been written; and a reader that tries the blob, then the staged content, and then
@@ -144,11 +145,16 @@ func (c *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 	return staged{bytes.NewReader(content)}, nil
 }
 
-// staged returns the staged bytes of a content. blobs.ErrNotFound when there are none.
+// staged returns the staged bytes of a content: blobs.ErrNotFound when there are none,
+// blobs.ErrDamaged when they are damaged or lost.
 func (c *Store) staged(ctx context.Context, ref blobs.Ref) ([]byte, error) {
 	content, err := c.Stager.StagedContent(ctx, ref)
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		return nil, fmt.Errorf("%w: %s is not staged either", blobs.ErrNotFound, ref)
+	case errors.Is(err, store.ErrRotten):
+		c.markCorrupt(ref)
+		return nil, fmt.Errorf("%w: %w", blobs.ErrDamaged, err)
 	}
 	return content, err
 }
@@ -166,7 +172,7 @@ func (c *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
 	}
 	content, notStaged := c.staged(ctx, ref)
 	switch {
-	case notStaged == nil:
+	case notStaged == nil, errors.Is(notStaged, blobs.ErrDamaged):
 		return c.describe(ref, int64(len(content))), nil
 	case !errors.Is(notStaged, blobs.ErrNotFound):
 		return blobs.Info{}, notStaged
@@ -245,16 +251,20 @@ func (c *Store) Damaged() int {
 }
 
 // StagedBytes returns the total length of all staged contents, in O(1).
-func (c *Store) StagedBytes() int64 { return c.Stager.StagedBytes() }
+func (c *Store) StagedBytes() int64 { return c.Stager.Staged().Bytes }
 
-// staging returns how many bytes are staged, and for how many there is room.
-func (c *Store) staging() (bytes, room int64) { return c.Stager.StagedBytes(), 16 << 20 }
+// staging returns how many bytes of the room for staging are taken, and how many there
+// are.
+func (c *Store) staging() (bytes, room int64) {
+	s := c.Stager.Staged()
+	return max(s.Bytes, s.Room), s.MaxRoom
+}
 
 // Capacity implements blobs.Store. Staged contents count as used twice, since their
 // blobs will take up room too.
 func (c *Store) Capacity(ctx context.Context) (blobs.Capacity, error) {
 	room, err := c.Store.Capacity(ctx)
-	room.Free -= c.Stager.StagedBytes()
+	room.Free -= c.StagedBytes()
 	return room, err
 }
 

@@ -138,9 +138,14 @@ func (b *batch) each(yield func(blobs.Ref, []byte) bool) {
 		for _, p := range page {
 			b.last, b.ref = p.ID, p.SHA256
 			b.count++
-			b.bytes += int64(len(p.Content))
+			b.bytes += p.Size
 			switch {
-			case sha256.Sum256(p.Content) != p.SHA256:
+			case errors.Is(p.Err, store.ErrNotFound):
+				continue // it was deleted meanwhile
+			case p.Err != nil && !errors.Is(p.Err, store.ErrRotten):
+				b.unreadable = cmp.Or(b.unreadable, p.Err)
+				continue
+			case p.Err != nil || sha256.Sum256(p.Content) != p.SHA256:
 				if !b.contents.isRepaired(b.ctx, p) {
 					continue // its hash is wrong: there is nothing to keep, and nothing to lose
 				}
@@ -168,7 +173,7 @@ func (b *batch) page() ([]store.StagedContent, error) {
 	}
 	var bytes int64
 	for _, p := range page {
-		bytes += int64(len(p.Content))
+		bytes += p.Size
 	}
 	b.more = len(page) >= limit || bytes >= most
 	if len(page) == 0 {
@@ -197,5 +202,5 @@ func (c *Store) isRepaired(ctx context.Context, p store.StagedContent) bool {
 		c.markCorrupt(p.SHA256)
 	}
 	file, err := c.Store.Stat(ctx, p.SHA256)
-	return err == nil && !file.Damaged && file.Size == int64(len(p.Content))
+	return err == nil && !file.Damaged && file.Size == p.Size
 }

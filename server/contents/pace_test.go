@@ -67,16 +67,16 @@ func pacing(t *testing.T, test func(s *stage)) {
 
 func (s *stage) MayStage() bool { return true }
 
-func (s *stage) StagedBytes() int64 {
+func (s *stage) Staged() store.Staged {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.bytes
+	return store.Staged{Bytes: s.bytes, MaxRoom: 16 << 20}
 }
 
 func (s *stage) CreateStaged(_ context.Context, a store.Attachment, content, _ []byte, _ string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.staged = append(s.staged, store.StagedContent{ID: a.ID, SHA256: a.SHA256, Content: bytes.Clone(content)})
+	s.staged = append(s.staged, store.StagedContent{ID: a.ID, SHA256: a.SHA256, Size: a.Size, Content: bytes.Clone(content)})
 	s.bytes += int64(len(content))
 	return nil
 }
@@ -236,7 +236,7 @@ func TestALongBurstIsFlushedFasterTheFullerStagingIs(t *testing.T) {
 				var most int64
 				for range 4 {
 					s.upload(10_000, c.rate, time.Second)
-					most = max(most, s.StagedBytes())
+					most = max(most, s.Staged().Bytes)
 				}
 				var busy time.Duration
 				for _, b := range s.take() {

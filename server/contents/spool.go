@@ -142,15 +142,18 @@ func (s *Spool) checksums() blobs.Checksums {
 // whether the record exists, so the content stays.
 func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.Attachment, autoCreate string, newID func() uuid.UUID) error {
 	ctx = context.WithoutCancel(ctx)
-	staged, release, err := s.keep(ctx)
+	if s.used {
+		return errUsedUp
+	}
+	if staged, err := s.stage(ctx, a, autoCreate, newID); staged {
+		return err
+	}
+	release, err := s.keep(ctx)
 	if err != nil {
 		return fmt.Errorf("keeping the content: %w", err)
 	}
 	defer release()
 	a.ID = newID()
-	if staged != nil {
-		return s.contents.Stager.CreateStaged(ctx, *a, staged, s.checksums(), autoCreate)
-	}
 	err = s.contents.records.CreateAttachment(ctx, *a, s.checksums(), autoCreate)
 	var refused *store.Error
 	if errors.As(err, &refused) || errors.Is(err, store.ErrFull) {
@@ -160,36 +163,31 @@ func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.At
 	return err
 }
 
-// keep is blobs.Spool.Keep, unless the content is to be staged: then it returns the
-// bytes to commit with the record, and nothing has been kept yet. They are valid until
-// Close. In both cases, call release when the record was committed, or will not be.
+// stage commits the content together with its record, where it may be staged, and
+// reports whether that is the outcome: otherwise the content is to be kept as a blob.
 //
-// Except for damaged contents, keep does the same whether or not the content was there
+// Except for damaged contents, it does the same whether or not the content was there
 // before, and so reveals nothing to an uploader; a damaged one is written to its blob
 // at once, which repairs it.
-func (s *Spool) keep(ctx context.Context) (staged []byte, release func(), err error) {
-	if s.used {
-		return nil, nil, errUsedUp
+func (s *Spool) stage(ctx context.Context, a *store.Attachment, autoCreate string, newID func() uuid.UUID) (staged bool, err error) {
+	if s.file != nil {
+		return false, nil
 	}
-	if s.file == nil {
-		stage, err := s.mayStage(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		if stage {
-			s.used = true
-			return *s.buffer, s.contents.committed, nil
-		}
-		if err := s.toFile(ctx); err != nil {
-			return nil, nil, err
-		}
+	may, err := s.mayStage(ctx)
+	if err != nil {
+		return true, fmt.Errorf("keeping the content: %w", err)
+	}
+	if !may {
+		return false, nil
+	}
+	a.ID = newID()
+	err = s.contents.Stager.CreateStaged(ctx, *a, *s.buffer, s.checksums(), autoCreate)
+	if errors.Is(err, store.ErrNotStaged) {
+		return false, nil
 	}
 	s.used = true
-	if release, err = s.file.Keep(ctx); err != nil {
-		return nil, nil, err
-	}
-	s.rememberKept()
-	return nil, release, nil
+	s.contents.committed()
+	return true, err
 }
 
 func (s *Spool) mayStage(ctx context.Context) (bool, error) {
@@ -202,6 +200,22 @@ func (s *Spool) mayStage(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	return err == nil && !file.Damaged && file.Size == s.Size(), err
+}
+
+// keep keeps the content as a blob. Call release when the record was committed, or will
+// not be.
+func (s *Spool) keep(ctx context.Context) (release func(), err error) {
+	if s.file == nil {
+		if err := s.toFile(ctx); err != nil {
+			return nil, err
+		}
+	}
+	s.used = true
+	if release, err = s.file.Keep(ctx); err != nil {
+		return nil, err
+	}
+	s.rememberKept()
+	return release, nil
 }
 
 // Close discards what was not kept. It must always be called, once the record was

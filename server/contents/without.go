@@ -21,8 +21,8 @@ func (noStager) StagedSizes(context.Context) (map[[32]byte]int64, error) { retur
 func (noStager) StagedAfter(context.Context, uuid.UUID, int, int64) ([]store.StagedContent, error) {
 	return nil, nil
 }
-func (noStager) StagedBytes() int64 { return 0 }
-func (noStager) MayStage() bool     { return false }
+func (noStager) Staged() store.Staged { return store.Staged{} }
+func (noStager) MayStage() bool       { return false }
 
 // oneByOne stands in for a blobs.Batcher.
 type oneByOne struct{ blobs.Store }

@@ -20,7 +20,7 @@ import (
 //
 //	FORMAT        this number
 //	attachd.db    metadata
-//	attachd.wal   write-ahead log: the newest small uploads, until they are in attachd.db
+//	wal/          write-ahead log: small uploads until each has its file in blobs/
 //	blobs/        contents
 //	tmp/          uploads under way, emptied at start
 //	ballast       reserved disk space, freed when the disk is full
@@ -32,16 +32,18 @@ import (
 //	attachd.pid   the process that uses the directory, for messages
 //	RESTORING     exists until a restore is finished
 //
-// In format 3, the entries of the database had no checksums. In format 2, there was no
+// In format 4, the database held small uploads until each had its file, and the log was
+// one file, attachd.wal. In format 3, the entries of the database had no checksums. In format 2, there was no
 // write-ahead log. In format 1, the database also had no contents, no audit log and no
 // outbox, and secret.key held one key.
-const Format = 4
+const Format = 5
 
 // Names of files in a data directory.
 const (
 	FormatFile   = "FORMAT"
 	DatabaseFile = "attachd.db"
-	LogFile      = "attachd.wal"
+	LogFolder    = "wal"
+	OlderLog     = "attachd.wal" // of format 4 and before
 	SecretFile   = "secret.key"
 )
 
@@ -106,7 +108,7 @@ func (d *Dir) prepare() (err error) {
 	if err := d.closeToOthers(); err != nil {
 		return err
 	}
-	for _, file := range []string{DatabaseFile, LogFile, SecretFile, "admin.key", "demo-keys.json"} {
+	for _, file := range []string{DatabaseFile, OlderLog, SecretFile, "admin.key", "demo-keys.json"} {
 		if err := d.closeToGroup(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

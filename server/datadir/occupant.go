@@ -14,11 +14,11 @@ import (
 
 // folders are the folders of a data directory. A folder of one of these names may be
 // another program's as long as there is no file in it: nothing can be lost.
-var folders = []string{"blobs", "snapshots", "thumbnails", "tmp"}
+var folders = []string{"blobs", "snapshots", "thumbnails", "tmp", LogFolder}
 
 // The files of a data directory, and incomplete copies of them.
 var (
-	fileNames   = []string{FormatFile, DatabaseFile, LogFile, "attachd.sock", "attachd.pid", "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
+	fileNames   = []string{FormatFile, DatabaseFile, OlderLog, "attachd.sock", "attachd.pid", "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
 	unfinished  = regexp.MustCompile(`^(\.(FORMAT|ballast|secret\.key|admin\.key|demo-keys\.json|attachd\.pid|RESTORING|doctor)\.\d+|attachd\.db\.new\d+)$`)
 	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed
 )

@@ -146,7 +146,7 @@ func owner(_ context.Context, c *Case) []Finding {
 	if name == "" {
 		return nil
 	}
-	for _, folder := range []string{".", "blobs", "blobs/sha256", "snapshots", "thumbnails", "tmp"} {
+	for _, folder := range []string{".", "blobs", "blobs/sha256", "snapshots", "thumbnails", "tmp", datadir.LogFolder} {
 		entries, err := os.ReadDir(c.Dir.Join(folder))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return problem("Run this as the user that the server runs as.", "%v.", err)
@@ -165,7 +165,7 @@ func owner(_ context.Context, c *Case) []Finding {
 }
 
 // secretFiles are the files that contain secrets.
-var secretFiles = []string{datadir.SecretFile, "admin.key", "demo-keys.json", datadir.DatabaseFile, datadir.LogFile}
+var secretFiles = []string{datadir.SecretFile, "admin.key", "demo-keys.json", datadir.DatabaseFile, datadir.OlderLog}
 
 func secrets(_ context.Context, c *Case) (found []Finding) {
 	for _, name := range secretFiles {

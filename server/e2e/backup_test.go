@@ -606,7 +606,7 @@ func TestRootsCommandsFollowNoLinksOfTheService(t *testing.T) {
 	}
 	const service = 12345
 	for name, in := range map[string]string{
-		"tmp": "data", "snapshots": "data", "attachd.pid": "data", "secret.key": "data", "ballast": "data", "blobs": "data", "attachd.wal": "data",
+		"tmp": "data", "snapshots": "data", "attachd.pid": "data", "secret.key": "data", "ballast": "data", "blobs": "data", "wal": "data",
 		"lock": "backup", "points": "backup", "FORMAT.new": "backup", "INSTALLATION.new": "backup", "blobs/damaged": "backup",
 	} {
 		t.Run(in+"/"+name, func(t *testing.T) {
@@ -624,7 +624,7 @@ func TestRootsCommandsFollowNoLinksOfTheService(t *testing.T) {
 			check(t, os.Mkdir(folder, 0o700))
 			planted := filepath.Join(here, in, name)
 			leads := secret
-			if info, err := os.Lstat(planted); name == "snapshots" || err == nil && info.IsDir() {
+			if info, err := os.Lstat(planted); name == "snapshots" || name == "wal" || err == nil && info.IsDir() {
 				leads = folder
 			}
 			check(t, os.RemoveAll(planted))

@@ -110,25 +110,35 @@ func TestADatabaseThatWasRemovedCanStillBeBackedUp(t *testing.T) {
 	server.get(saved.download()).want(t, 200)
 }
 
-// Without its log, the database commits every change at once.
+// Without its log, the database commits every change at once, and each content is
+// written to its file.
 func TestALogThatIsGoneOrReplacedLosesNothing(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, log string){
-		"removed": func(t *testing.T, log string) { check(t, os.Remove(log)) },
-		"cut off": func(t *testing.T, log string) { check(t, os.Truncate(log, 0)) },
+		"removed": func(t *testing.T, log string) { check(t, os.RemoveAll(log)) },
+		"cut off": func(t *testing.T, log string) {
+			for _, name := range names(t, log) {
+				check(t, os.Truncate(filepath.Join(log, name), 0))
+			}
+		},
 		"replaced": func(t *testing.T, log string) {
 			check(t, os.Rename(log, log+".old"))
-			write(t, log, "another")
-			check(t, os.Remove(log+".old"))
+			check(t, os.Mkdir(log, 0o700))
+			for _, name := range names(t, log+".old") {
+				write(t, filepath.Join(log, name), "another")
+			}
+			check(t, os.RemoveAll(log+".old"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := dataDir(t)
 			server := start(t, dir, autoCreate)
-			server.upload(product, "first.csv", "first").want(t, 201)   // creates the log
-			server.upload(product, "second.csv", "second").want(t, 201) // written to it
-			do(t, filepath.Join(dir, "attachd.wal"))
+			before := []answer{
+				server.upload(product, "first.csv", "first").want(t, 201),   // creates the log
+				server.upload(product, "second.csv", "second").want(t, 201), // written to it
+			}
+			do(t, filepath.Join(dir, "wal"))
 			var saved []answer
 			for i := range 10 {
 				saved = append(saved, server.upload(product, fmt.Sprintf("%d.csv", i), "a").want(t, 201))
@@ -137,6 +147,9 @@ func TestALogThatIsGoneOrReplacedLosesNothing(t *testing.T) {
 			server = start(t, dir, autoCreate)
 			for _, a := range saved {
 				server.get(a.download()).want(t, 200)
+			}
+			for _, a := range before { // their contents may have gone with the log
+				server.remove(a.download()).want(t, 200)
 			}
 		})
 	}

@@ -102,7 +102,7 @@ func NewStorageTimes() *StorageTimes {
 		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "attachd_fsync_duration_seconds", Help: "Time that syncs of contents and their folders took.", Buckets: buckets}),
 		logFailures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "attachd_log_failures_total", Help: "Times that attachd.wal could not be made or written. Uploads wait for commits of the database then, until a new one is made."}),
+			Name: "attachd_log_failures_total", Help: "Times that the write-ahead log could not be made or written. Small uploads are written to files at once then, until a new part of it is made."}),
 	}
 }
 
@@ -128,7 +128,7 @@ func (t *StorageTimes) TellIn(log *slog.Logger) {
 
 func (t *StorageTimes) tell() {
 	if t.log != nil && t.untold != nil {
-		t.log.Warn("attachd.wal cannot be made or written: uploads wait for commits of the database", "error", t.untold)
+		t.log.Warn("the write-ahead log cannot be made or written: small uploads are written to files at once", "error", t.untold)
 		t.untold = nil
 	}
 }

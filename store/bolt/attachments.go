@@ -12,6 +12,7 @@ import (
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
+	"attachd/store/bolt/wal"
 )
 
 // CreateAttachment implements Attachments.
@@ -32,21 +33,21 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !store.ValidSlug(autoCreate) {
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
-	update := b.update
-	if content != nil {
-		update = b.updateSoon
+	apply := func(tx *writeTx) error {
+		if err := createAttachment(tx, a, autoCreate); err != nil {
+			return err
+		}
+		tx.putChecksums(a.SHA256, checksums)
+		if content != nil {
+			tx.contents = append(tx.contents, wal.Content{Bucket: schema.Staged, Key: a.ID[:], Bytes: content})
+		}
+		return nil
 	}
 	return b.whenFree(ctx, func() error {
-		return update(ctx, func(tx *writeTx) error {
-			if err := createAttachment(tx, a, autoCreate); err != nil {
-				return err
-			}
-			tx.putChecksums(a.SHA256, checksums)
-			if content != nil {
-				tx.putStaged(a.ID, content)
-			}
-			return nil
-		})
+		if content != nil {
+			return b.updateStaging(ctx, content, apply)
+		}
+		return b.update(ctx, apply)
 	})
 }
 

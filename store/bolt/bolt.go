@@ -43,17 +43,20 @@ type Options struct {
 	// MakeRoom, when set, is called when a change finds the disk full. When it
 	// returns true, there is more room now, and the change is retried once.
 	MakeRoom func() bool
-	// Log is the path of the write-ahead log. If it is empty, every change is
-	// acknowledged when it is committed.
+	// Log is the folder of the write-ahead log. If it is empty, nothing can be staged,
+	// and the database is a copy: what is staged in it is forgotten.
 	Log string
+	// LogSize is how many bytes the log takes at most; wal.DefaultSize when zero.
+	LogSize int64
+	// OlderLog is the file in which earlier versions had their log.
+	OlderLog string
 	// LogFailed, when set, is called when the log could not be created or written.
-	// From then on every change is acknowledged when it is committed, until a new
-	// log is created: this is tried every ten seconds, or at the next start if the
-	// old one could not be removed. It must be quick.
+	// Nothing can be staged then until a segment of it is created anew, which is tried
+	// after ten seconds. It must be quick.
 	LogFailed func(error)
-	// Logged, when set, replaces the write and sync of a record of the log. It is
-	// for tests, which make that fail.
-	Logged func(log *os.File, record []byte, at int64) error
+	// Logged, when set, is called with the function that writes and syncs a record of
+	// the log. It is for tests, which make that fail.
+	Logged func(write func() error) error
 	// Commit, when set, replaces the commit of a transaction. It is for tests,
 	// which make commits fail.
 	Commit func(*bbolt.Tx) error
@@ -78,6 +81,7 @@ type Options struct {
 // what was last committed; changes go through the committer.
 type Store struct {
 	file         *dbfile.File
+	log          *wal.Log     // the committer's, but for reads of contents
 	replacing    sync.RWMutex // held while the file is replaced, and for reading while the whole file is read
 	committer    committer
 	verifying    sync.WaitGroup
@@ -141,9 +145,6 @@ func (o *Options) setDefaults() {
 	if o.Compacting == nil {
 		o.Compacting = func(string) error { return nil }
 	}
-	if o.Logged == nil {
-		o.Logged = wal.Append
-	}
 }
 
 // Open opens the database at path and creates it where there is none yet. The
@@ -163,10 +164,10 @@ func Open(path string, opts Options) (*Store, error) {
 		err = b.prepare(opts)
 	}
 	if err == nil {
-		err = errors.Join(b.prepareStaging(opts.ReadOnly), b.countOutbox())
+		err = errors.Join(b.countStaged(), b.countOutbox())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.committer.wal.Close(), file.Close())
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), b.log.Release(), file.Close())
 	}
 	go b.committer.run()
 	var ctx context.Context
@@ -183,6 +184,7 @@ func Open(path string, opts Options) (*Store, error) {
 func newStore(file *dbfile.File, opts Options) *Store {
 	b := &Store{
 		file:       file,
+		log:        new(wal.Log),
 		batch:      batchSize,
 		changes:    make(chan *change),
 		auditQueue: auditQueue{long: make(chan struct{}, 1)},
@@ -191,7 +193,6 @@ func newStore(file *dbfile.File, opts Options) *Store {
 	b.committer = committer{
 		store:   b,
 		stopped: make(chan struct{}),
-		wal:     &wal.Log{},
 		walDue:  time.NewTimer(walTime),
 		opts:    opts,
 	}
@@ -200,24 +201,18 @@ func newStore(file *dbfile.File, opts Options) *Store {
 
 // prepare upgrades a database that is to be written to the format of this version.
 func (b *Store) prepare(opts Options) error {
-	err := b.file.TakeOver(func() error {
-		log, err := b.openLog(opts)
-		if err != nil {
-			return err
-		}
-		return log.Close()
-	})
-	if err != nil {
+	if err := b.file.TakeOver(func() error { return b.replayOlder(opts) }); err != nil {
 		return err
 	}
-	log, err := b.openLog(opts)
-	if err != nil {
+	if err := b.replayOlder(opts); err != nil {
 		return err
 	}
-	b.committer.wal = log
+	if err := b.openLog(opts); err != nil {
+		return err
+	}
 	// After the log has been replayed, which fits the database only as the crash
 	// left it.
-	return b.file.Upgrade()
+	return errors.Join(b.file.Upgrade(), b.moveStaged(opts))
 }
 
 // verifyRest verifies the part of a large database that the start did not, until
@@ -246,7 +241,6 @@ func (b *Store) Verify(ctx context.Context, rest func(took time.Duration)) ([]st
 func (b *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()
-	defer b.staged.pause()()
 	return check.Database(ctx, b.file, b.viewAll, rest)
 }
 
@@ -312,7 +306,6 @@ func (b *Store) viewIf(unflushed bool) viewer {
 func (b *Store) Snapshot(ctx context.Context, w io.Writer) error {
 	b.replacing.RLock()
 	defer b.replacing.RUnlock()
-	defer b.staged.pause()()
 	if err := b.commitLog(ctx); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
+	"attachd/store/bolt/wal"
 )
 
 // damaged is a database with an entry of every kind, to be damaged.
@@ -97,9 +98,9 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"a content too many", add(schema.Contents, schema.Nothing, make([]byte, 32), other[:]), []string{"says that attachment " + other.String() + " has the content 00"}},
 		{"checksums of nothing", add(schema.Checksums, []byte("sums"), make([]byte, 32)), []string{"Checksums are kept of the content 0000000000000000000000000000000000000000000000000000000000000000, which no attachment has."}},
 		{"checksums under a damaged key", add(schema.Checksums, []byte("sums"), make([]byte, 33)), []string{`In the bucket "checksums", the entry 00`}},
-		{"a content waits with nothing", add(schema.Pending, []byte("abc"), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
+		{"a content waits with nothing", add(schema.Staged, wal.Place{Length: 3}.Encode(), other[:]), []string{"A content of 3 bytes waits with attachment " + other.String() + ", which is not there"}},
 		{"a content of another length waits", func(tx *bbolt.Tx, d damaged) error {
-			return tx.Bucket(schema.Pending).Put(d.attachment.ID[:], pages.Seal(schema.Pending, d.attachment.ID[:], []byte("abc")))
+			return tx.Bucket(schema.Staged).Put(d.attachment.ID[:], pages.Seal(schema.Staged, d.attachment.ID[:], wal.Place{Length: 3}.Encode()))
 		}, []string{"A content of 3 bytes waits with attachment <attachment>"}},
 		{"a damaged key", add(schema.Contents, schema.Nothing, []byte("short")), []string{`In the bucket "contents", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"the usage is wrong", overwriteFirst(schema.Usage, schema.EncodeUsage(store.Usage{Bytes: 11, Files: 1})), []string{`Space "a" is counted as using 11 bytes in 1 files, but its files are 10 bytes in 1.`}},

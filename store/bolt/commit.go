@@ -19,8 +19,9 @@ import (
 // runs in a separate transaction (alone).
 
 const (
-	maxTogether   = 256         // changes in one transaction
-	touchInterval = time.Minute // between writes of the times when keys were last used
+	maxTogether      = 256         // changes in one transaction
+	maxTogetherBytes = 1 << 20     // of their contents, after which no more are added
+	touchInterval    = time.Minute // between writes of the times when keys were last used
 )
 
 // errClosed is the error of changes after Close.
@@ -34,11 +35,13 @@ type change struct {
 	entry      *store.Entry           // of the audit log, or nil
 	origin     *store.Origin          // of its events, or nil
 	alone      bool
-	logs       bool // it may be acknowledged when it is in the log
-	commitsLog bool // it makes the committer commit the log
+	content    []byte // to be staged; it may be acknowledged when it is in the log
+	commitsLog bool   // it makes the committer commit the log
 	refusal    error
 	done       chan error
 }
+
+func (c *change) stages() bool { return c.content != nil }
 
 // writeTx is a transaction of the committer. The error of a failed write (of a key
 // that is too long, say) is kept in err, and then nothing of the transaction is
@@ -47,7 +50,7 @@ type writeTx struct {
 	*dbfile.Tx
 	writes int
 	err    error
-	staged stagedDelta     // change of the number and size of staged contents
+	staged stagedDelta     // change of what is staged
 	chain  *store.ChainPos // the end of the audit log; nil until there is something to add
 	runs   []store.AuditRun
 
@@ -61,6 +64,7 @@ type writeTx struct {
 	// State of the batch that may be written to the log.
 	logging   bool
 	batch     wal.Batch
+	contents  []wal.Content // to be staged; their entries follow when their places are known
 	created   []created
 	direct    bool // it wrote what viewCommitted reads
 	chained   bool // it has entries in the audit log
@@ -96,10 +100,10 @@ func (b *Store) update(ctx context.Context, apply func(*writeTx) error) error {
 	return b.handIn(ctx, &change{apply: apply, done: make(chan error, 1)})
 }
 
-// updateSoon is update for a change that may be acknowledged when it is in the
-// log.
-func (b *Store) updateSoon(ctx context.Context, apply func(*writeTx) error) error {
-	return b.handIn(ctx, &change{apply: apply, logs: true, done: make(chan error, 1)})
+// updateStaging is update for a change that stages a content. It may be acknowledged
+// when it is in the log.
+func (b *Store) updateStaging(ctx context.Context, content []byte, apply func(*writeTx) error) error {
+	return b.handIn(ctx, &change{apply: apply, content: content, done: make(chan error, 1)})
 }
 
 // commitLog commits the changes that are in the log only, if there are any.

@@ -11,7 +11,6 @@ import (
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
-	"attachd/store/bolt/wal"
 )
 
 // committer is the goroutine that makes all changes. Only that goroutine uses its
@@ -25,8 +24,7 @@ type committer struct {
 	opts    Options
 	stopped chan struct{} // closed when it has ended
 
-	open    *writeTx // its changes are in the write-ahead log; nil when there is none
-	wal     *wal.Log
+	open    *writeTx    // its changes are in the write-ahead log; nil when there is none
 	walDue  *time.Timer // when the changes in the log are to be committed
 	broken  error       // set when a commit failed and its outcome is unknown
 	lastErr error       // the result of its last work when it was stopped
@@ -43,7 +41,7 @@ func (cm *committer) run() {
 		select {
 		case c, ok := <-cm.store.changes:
 			if !ok {
-				cm.lastErr = errors.Join(cm.flushTouched(), cm.flushAudit(), cm.flushLog(), cm.abandon(), cm.wal.Close())
+				cm.lastErr = errors.Join(cm.flushTouched(), cm.flushAudit(), cm.flushLog(), cm.abandon(), cm.closeLog())
 				return
 			}
 			cm.process(cm.drain(c))
@@ -62,13 +60,14 @@ func (cm *committer) run() {
 // drain takes the changes that have queued behind first.
 func (cm *committer) drain(first *change) []*change {
 	waiting := []*change{first}
-	for len(waiting) < maxTogether {
+	for bytes := len(first.content); len(waiting) < maxTogether && bytes < maxTogetherBytes; {
 		select {
 		case c, ok := <-cm.store.changes:
 			if !ok {
 				return waiting
 			}
 			waiting = append(waiting, c)
+			bytes += len(c.content)
 		default:
 			return waiting
 		}
@@ -105,7 +104,7 @@ func (cm *committer) process(waiting []*change) {
 
 // flushLog commits the changes in the log, if there are any.
 func (cm *committer) flushLog() error {
-	if !cm.wal.NeedsCommit() {
+	if !cm.store.log.NeedsCommit() {
 		return nil
 	}
 	c := newLogCommit()
@@ -128,13 +127,18 @@ func (cm *committer) readOpen(read func(*dbfile.Tx) error) error {
 		if err != nil {
 			return err
 		}
-		if cm.wal.Unflushed() {
+		if cm.store.log.Unflushed() {
 			cm.open = w
 		} else {
 			defer cm.store.file.Rollback(w.Tx) // nothing was written
 		}
 		return read(w.Tx)
 	})
+}
+
+func (cm *committer) closeLog() error {
+	last, err := cm.store.file.LastCommit()
+	return errors.Join(err, cm.store.log.Close(last))
 }
 
 // abandon rolls back the transaction of the changes that are in the log only.
@@ -149,14 +153,29 @@ func (cm *committer) abandon() error {
 
 // perform makes the changes and reports the result of each.
 func (cm *committer) perform(changes ...*change) {
-	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs }) && !cm.store.commitBlocked.Load() && cm.wal.Ready()
+	staging := slices.ContainsFunc(changes, (*change).stages)
+	if staging && !cm.readyToStage() && cm.broken == nil {
+		if changes = refuseToStage(changes); len(changes) == 0 {
+			return
+		}
+		staging = false
+	}
+	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.stages() })
 	var recorded []store.Entry
 	if !toLog {
 		recorded = cm.store.auditQueue.drain()
 	}
 	err := cm.transact(changes, recorded, toLog)
+	if staging && (errors.Is(err, store.ErrNotStaged) || errors.Is(err, store.ErrFull)) {
+		cm.store.auditQueue.putBack(recorded)
+		_ = cm.flushLog() // what was refused must not come back; if it fails, it is retried
+		if changes = refuseToStage(changes); len(changes) > 0 {
+			cm.perform(changes...)
+		}
+		return
+	}
 	room := errors.Is(err, store.ErrFull) && cm.opts.MakeRoom != nil && cm.opts.MakeRoom()
-	room = errors.Is(err, store.ErrFull) && cm.wal.Halve() || room
+	room = errors.Is(err, store.ErrFull) && cm.store.log.GiveBack() || room
 	if err != nil {
 		cm.store.auditQueue.putBack(recorded)
 	}
@@ -168,7 +187,7 @@ func (cm *committer) perform(changes ...*change) {
 		time.Sleep(dbfile.FullPause)
 		err = cm.transact(changes, nil, false)
 	}
-	if err != nil && cm.wal.Unflushed() {
+	if err != nil && cm.store.log.Unflushed() {
 		cm.store.commitBlocked.Store(true) // until a commit succeeds
 		cm.walDue.Reset(walRetry)
 	}
@@ -182,6 +201,25 @@ func (cm *committer) perform(changes ...*change) {
 			c.done <- c.refusal
 		}
 	}
+}
+
+// readyToStage says whether the log can be written, and stores its epoch before the
+// first record.
+func (cm *committer) readyToStage() bool {
+	log := cm.store.log
+	return !cm.store.commitBlocked.Load() && log.Ready() && (log.Stored() || cm.flushLog() == nil)
+}
+
+// refuseToStage refuses the changes that stage a content, and returns the others.
+func refuseToStage(changes []*change) (others []*change) {
+	for _, c := range changes {
+		if c.stages() {
+			c.done <- store.ErrNotStaged
+		} else {
+			others = append(others, c)
+		}
+	}
+	return others
 }
 
 // inPlaceFor calls InPlace for changes that are to be acknowledged. A commit of the
@@ -206,10 +244,10 @@ func (cm *committer) begin() (*writeTx, error) {
 		return nil, fmt.Errorf("begin a change: %w", err)
 	}
 	w := &writeTx{Tx: tx, users: &cm.store.users, ids: &cm.store.ids, imports: &cm.store.imports}
-	if err := dbfile.WithoutPanic(func() error { return cm.wal.Replay(w.Tx) }); err != nil {
+	if err := dbfile.WithoutPanic(func() error { return cm.store.log.Replay(w.Tx) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("repeat what is in the log: %w", err), cm.store.file.Rollback(w.Tx))
 	}
-	w.hasEvents = cm.wal.Unflushed() // it is unknown whether they had events
+	w.hasEvents = cm.store.log.Unflushed() // it is unknown whether they had events
 	return w, nil
 }
 
@@ -237,23 +275,31 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 		}
 	}()
 
-	w.logging, w.batch, w.created, w.direct, w.chained = toLog, w.batch[:0], w.created[:0], false, false
+	w.logging, w.batch, w.contents, w.created, w.direct, w.chained = toLog, w.batch[:0], w.contents[:0], w.created[:0], false, false
 	before := w.writes
 	if err := cm.write(w, changes, recorded); err != nil {
 		return err
 	}
 	commitsLog := slices.ContainsFunc(changes, func(c *change) bool { return c.commitsLog })
-	if w.writes == before && !(commitsLog && cm.wal.NeedsCommit()) {
-		if cm.wal.Unflushed() {
+	if w.writes == before && !(commitsLog && cm.store.log.NeedsCommit()) {
+		if cm.store.log.Unflushed() {
 			cm.open = w
 		}
 		return nil
 	}
-	if toLog && !w.direct && cm.appendToLog(w) {
-		cm.open = w
-		return nil
+	toLog = toLog && !w.direct
+	if len(w.contents) > 0 {
+		if err := cm.appendToLog(w, toLog); err != nil {
+			return err
+		}
 	}
-	return cm.commitTx(w)
+	if !toLog {
+		return cm.commitTx(w)
+	}
+	cm.store.unflushed.add(w.created)
+	cm.publish(w)
+	cm.open = w
+	return nil
 }
 
 // write applies the changes, and writes their audit entries and counters.
@@ -279,8 +325,8 @@ func (cm *committer) write(w *writeTx, changes []*change, recorded []store.Entry
 
 // commitTx commits w, including the changes that were in the log only.
 func (cm *committer) commitTx(w *writeTx) error {
-	if epoch := cm.wal.EpochToStore(); epoch != nil {
-		w.Put(schema.Meta, walKey, epoch)
+	if position := cm.store.log.Position(); position != nil {
+		w.Put(schema.Meta, walKey, position)
 	}
 	if w.err != nil {
 		return w.err
@@ -295,38 +341,50 @@ func (cm *committer) commitTx(w *writeTx) error {
 	if err != nil {
 		return cm.classify(err, id)
 	}
-	cm.wal.Committed()
+	cm.store.log.Committed()
 	cm.store.unflushed.clear()
 	cm.store.commitBlocked.Store(false)
 	cm.publish(w)
+	if err := cm.store.log.Free(true); err != nil {
+		cm.opts.LogFailed(err)
+	}
 	if w.hasEvents {
 		cm.store.outbox.notify()
 	}
 	return nil
 }
 
-// appendToLog appends the last batch of w to the log, and says whether it could.
-func (cm *committer) appendToLog(w *writeTx) bool {
-	first := !cm.wal.Unflushed()
+// appendToLog appends the last batch of w to the log, or only its contents when it is to
+// be committed at once.
+func (cm *committer) appendToLog(w *writeTx, whole bool) error {
+	log, batch := cm.store.log, w.batch
+	if !whole {
+		batch = nil
+	}
+	places, fits := log.Fit(batch, w.contents, whole)
+	if !fits {
+		return store.ErrNotStaged
+	}
+	if err := dbfile.WithoutPanic(func() error { return w.stage(places) }); err != nil {
+		return err
+	}
+	first := !log.Unflushed()
 	began := time.Now()
-	added := cm.wal.Add(w.ID()-1, w.batch)
+	added := log.Add(w.ID() - 1)
 	cm.opts.Committed(time.Since(began))
 	if !added {
-		cm.walDue.Reset(walRetry) // in case the commit fails, too
-		return false
+		return store.ErrNotStaged
 	}
 	if first {
 		cm.walDue.Reset(walTime)
 	}
-	cm.store.unflushed.add(w.created)
-	cm.publish(w)
-	return true
+	return nil
 }
 
 // publish adds the changes of w to the counters that readers see.
 func (cm *committer) publish(w *writeTx) {
 	w.hasEvents = w.hasEvents || w.outbox.added > 0
-	cm.store.staged.add(w.staged)
+	cm.store.publishStaged(w.staged)
 	cm.store.outbox.add(w.outbox)
 	w.staged, w.outbox = stagedDelta{}, outboxDelta{}
 }

@@ -45,6 +45,10 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	case !dbfile.CanReplace:
 		return done, records.Refuse(store.ErrConflict, "On this system the file of the database cannot be replaced while it is open.")
 	}
+	// The states of the copy are numbered anew.
+	if err := cm.store.log.Forget(); err != nil {
+		return done, err
+	}
 	fresh, err := file.Copy(ctx, dbfile.CopyOptions{Step: cm.opts.Compacting, Commit: cm.opts.Commit})
 	if err != nil {
 		return done, err
@@ -57,8 +61,7 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	if err := errors.Join(cm.broken, err); err != nil {
 		return done, err
 	}
-	// The log may contain deleted data, too.
-	return done, errors.Join(cm.wal.Remove(), durable.SyncDir(filepath.Dir(file.Path())))
+	return done, durable.SyncDir(filepath.Dir(file.Path()))
 }
 
 // Size implements store.Compacter. Pages are safe to read only while nothing is written.

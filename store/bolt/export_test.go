@@ -41,7 +41,7 @@ func OpenAt(t testing.TB, path string) *Store {
 
 func open(t testing.TB, path string) *Store {
 	t.Helper()
-	b, err := Open(path, Options{Log: logOf(path)})
+	b, err := Open(path, Options{Log: logOf(path), LogSize: 16 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type filled struct {
 func fillAll(t *testing.T) *filled {
 	t.Helper()
 	f := &filled{path: filepath.Join(t.TempDir(), "attachd.db"), questions: map[string]func(*bolt.Store) (any, error){}}
-	s, err := bolt.Open(f.path, bolt.Options{})
+	s, err := bolt.Open(f.path, bolt.Options{Log: f.path + ".log"})
 	must(t, err)
 	ctx := store.WithOutbox(t.Context(), store.Origin{Time: start})
 	space := store.Space{Slug: "a", Name: "Space", QuotaFiles: 10_000}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync/atomic"
@@ -14,105 +15,166 @@ import (
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
+	"attachd/store/bolt/wal"
 )
 
-// maxStagedBytes and maxStagedContents are how much may be staged before MayStage
-// returns false. bbolt writes the list of its free pages with every commit, and the
-// pages of flushed contents are on it, so the most that was ever staged makes every
-// later commit more expensive.
-const (
-	maxStagedBytes    = 16 << 20
-	maxStagedContents = 8192
-)
+// Staged contents are in the write-ahead log; the bucket "staged" has the place of each.
+// A reader looks up the place in the database, and reads the bytes from the log then:
+// if the segment is gone by that time, and the entry too, the content was unstaged.
 
-// stagedDelta is how much is staged, or by how much that changes.
-type stagedDelta struct{ contents, bytes int64 }
+// stagedDelta is what changes of what is staged.
+type stagedDelta struct{ added, removed []wal.Place }
 
-// stagedStats counts staged contents in memory, so that StagedBytes reads no
-// database.
-type stagedStats struct {
-	contents, bytes atomic.Int64
-	paused          atomic.Int64 // number of long reads, during which bbolt cannot reuse pages
+// stagedStats counts staged contents in memory, so that Staged reads no database.
+type stagedStats struct{ contents, bytes atomic.Int64 }
+
+// isCopy says whether this is a copy of a database, which has no log, and so no contents
+// in it.
+func (b *Store) isCopy() bool { return b.committer.opts.Log == "" || b.file.ReadOnly() }
+
+// publishStaged counts the contents that a transaction staged and unstaged.
+func (b *Store) publishStaged(d stagedDelta) {
+	for _, p := range d.added {
+		b.log.Hold(p)
+		b.staged.contents.Add(1)
+		b.staged.bytes.Add(int64(p.Length))
+	}
+	for _, p := range d.removed {
+		b.log.Drop(p)
+		b.staged.contents.Add(-1)
+		b.staged.bytes.Add(-int64(p.Length))
+	}
 }
 
-func (l *stagedStats) add(w stagedDelta) {
-	l.contents.Add(w.contents)
-	l.bytes.Add(w.bytes)
+// Staged implements Stager.
+func (b *Store) Staged() store.Staged {
+	return store.Staged{Contents: b.staged.contents.Load(), Bytes: b.staged.bytes.Load(), Room: b.log.Used(), MaxRoom: b.log.Size}
 }
-
-func (l *stagedStats) pause() (resume func()) {
-	l.paused.Add(1)
-	return func() { l.paused.Add(-1) }
-}
-
-// StagedBytes implements Stager.
-func (b *Store) StagedBytes() int64 { return b.staged.bytes.Load() }
 
 // MayStage implements Stager.
-func (b *Store) MayStage() bool {
-	l := &b.staged
-	return l.paused.Load() == 0 && l.bytes.Load() < maxStagedBytes && l.contents.Load() < maxStagedContents
-}
+func (b *Store) MayStage() bool { return !b.commitBlocked.Load() && !b.log.Full() }
 
-// prepareStaging counts what is staged, and creates the bucket in a database that
-// is older than it.
-func (b *Store) prepareStaging(readOnly bool) error {
-	missing := false
-	err := b.viewAll(context.Background(), func(tx *dbfile.Tx) error {
-		if tx.Refused(schema.Pending) != nil {
+// countStaged counts what is staged at a start, and removes the segments of the log that
+// hold nothing.
+func (b *Store) countStaged() error {
+	lost := 0
+	err := b.viewCommitted(context.Background(), func(tx *dbfile.Tx) error {
+		if b.log.Keep = tx.Refused(schema.Staged) != nil; b.isCopy() || b.log.Keep {
 			return nil
 		}
-		if missing = tx.Bucket(schema.Pending) == nil; missing {
-			return nil
-		}
-		entries := tx.Readable(schema.Pending)
-		for key, content := entries.First(); key != nil; key, content = entries.Next() {
-			b.staged.add(stagedDelta{1, int64(len(content))})
+		entries := tx.Readable(schema.Staged)
+		for key, value := entries.First(); key != nil; key, value = entries.Next() {
+			p, err := wal.DecodePlace(value)
+			if err != nil {
+				continue // a Check lists it
+			}
+			if !b.log.Hold(p) {
+				lost++
+			}
+			b.staged.contents.Add(1)
+			b.staged.bytes.Add(int64(p.Length))
 		}
 		return nil
 	})
-	if err != nil || !missing || readOnly {
-		return err
+	if err == nil {
+		err = b.log.Free(false)
 	}
-	return b.file.Update(func(tx *dbfile.Tx) error {
-		_, err := tx.CreateBucket(schema.Pending)
-		return err
-	})
+	if err == nil && lost > 0 {
+		b.committer.opts.LogFailed(fmt.Errorf("%d small uploads are in segments of the log that are not there; each of them is damaged until the same file is uploaded again, unless it has its own file in blobs", lost))
+	}
+	return err
 }
 
-func (tx *writeTx) putStaged(id uuid.UUID, content []byte) {
-	tx.Put(schema.Pending, id[:], content)
-	tx.staged.contents++
-	tx.staged.bytes += int64(len(content))
+// stage writes the entries of the contents that are in the log now.
+func (w *writeTx) stage(places []wal.Place) error {
+	for i, c := range w.contents {
+		if err := w.Tx.Put(c.Bucket, c.Key, places[i].Encode()); err != nil {
+			return err
+		}
+	}
+	w.staged.added = append(w.staged.added, places...)
+	return nil
 }
 
-// deleteStaged deletes the content that is staged with a record, if there is one.
+// deleteStaged deletes the entry of the content that is staged with a record, if there
+// is one.
 func (tx *writeTx) deleteStaged(id uuid.UUID) {
-	content := tx.Get(schema.Pending, id[:])
-	if content == nil {
+	value := tx.Get(schema.Staged, id[:])
+	if value == nil {
 		return
 	}
-	tx.staged.contents--
-	tx.staged.bytes -= int64(len(content))
-	tx.Delete(schema.Pending, id[:])
+	if p, err := wal.DecodePlace(value); err == nil {
+		tx.staged.removed = append(tx.staged.removed, p)
+	}
+	tx.Delete(schema.Staged, id[:])
+}
+
+// stagedEntry is where the bytes of a staged content are.
+type stagedEntry struct {
+	wal.Place
+	older []byte // the bytes themselves, in a read-only copy of an older database
+	err   error
+}
+
+// stagedWith returns the entry of the content that is staged with a record.
+func (b *Store) stagedWith(tx *dbfile.Tx, id []byte) (e stagedEntry, is bool) {
+	if older := tx.Get(schema.Pending, id); older != nil {
+		return stagedEntry{Place: wal.Place{Length: uint32(len(older))}, older: bytes.Clone(older)}, true
+	}
+	if b.isCopy() {
+		return e, false
+	}
+	value := tx.Get(schema.Staged, id)
+	if value != nil {
+		e.Place, e.err = wal.DecodePlace(value)
+	}
+	return e, value != nil
+}
+
+// readStaged returns the bytes of a staged content: ErrNotFound when it was unstaged
+// since its entry was read, ErrRotten when they are damaged or lost.
+func (b *Store) readStaged(ctx context.Context, id uuid.UUID, e stagedEntry) (content []byte, err error) {
+	switch {
+	case e.older != nil:
+		return e.older, nil
+	case e.err != nil:
+		return nil, fmt.Errorf("%w: %w", store.ErrRotten, e.err)
+	}
+	content, err = b.log.Read(e.Place)
+	if errors.Is(err, wal.ErrRotten) {
+		return nil, fmt.Errorf("%w: %w", store.ErrRotten, err)
+	}
+	if !errors.Is(err, wal.ErrGone) {
+		return content, err
+	}
+	gone := err
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
+		if now, is := b.stagedWith(tx, id[:]); is && now.Place == e.Place {
+			return fmt.Errorf("%w: %w", store.ErrRotten, gone)
+		}
+		return store.ErrNotFound
+	})
+	return nil, err
 }
 
 // StagedContent implements Stager. Of many records with the content, the newest are
 // the likeliest to have it staged.
 func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
+	var found uuid.UUID
+	var entry stagedEntry
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
-		if tx.Bucket(schema.Pending) == nil {
-			return store.ErrNotFound // a read-only copy of an older database
-		}
 		for id := range newestWith(tx, sha256) {
-			if waiting := tx.Get(schema.Pending, id); waiting != nil {
-				content = bytes.Clone(waiting)
+			if e, is := b.stagedWith(tx, id); is {
+				found, entry = uuid.UUID(id), e
 				return nil
 			}
 		}
 		return store.ErrNotFound
 	})
-	return content, err
+	if err != nil {
+		return nil, err
+	}
+	return b.readStaged(ctx, found, entry)
 }
 
 // newestWith returns the ids of the records with a content, the newest first.
@@ -139,8 +201,8 @@ func newestWith(tx *dbfile.Tx, sha256 [32]byte) iter.Seq[[]byte] {
 // StagedSizes implements Stager.
 func (b *Store) StagedSizes(ctx context.Context) (map[[32]byte]int64, error) {
 	sizes := make(map[[32]byte]int64)
-	_, err := b.eachStaged(ctx, uuid.Nil, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
-		sizes[sha256] = int64(len(content))
+	_, err := b.eachStaged(ctx, uuid.Nil, func(a store.Attachment, e stagedEntry) bool {
+		sizes[a.SHA256] = int64(e.Length)
 		return true
 	})
 	return sizes, err
@@ -149,38 +211,48 @@ func (b *Store) StagedSizes(ctx context.Context) (map[[32]byte]int64, error) {
 // StagedAfter implements Stager.
 func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, maxBytes int64) (list []store.StagedContent, err error) {
 	var size int64
-	unreadable, err := b.eachStaged(ctx, after, func(id uuid.UUID, sha256 [32]byte, content []byte) bool {
+	var entries []stagedEntry
+	unreadable, err := b.eachStaged(ctx, after, func(a store.Attachment, e stagedEntry) bool {
 		if len(list) >= limit || size >= maxBytes {
 			return false
 		}
-		size += int64(len(content))
-		list = append(list, store.StagedContent{ID: id, SHA256: sha256, Content: bytes.Clone(content)})
+		size += int64(e.Length)
+		list, entries = append(list, store.StagedContent{ID: a.ID, SHA256: a.SHA256, Size: a.Size}), append(entries, e)
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
+	for i := range list {
+		p := &list[i]
+		p.Content, p.Err = b.readStaged(ctx, p.ID, entries[i])
+	}
 	return list, unreadable
 }
 
-// eachStaged visits staged contents until visit returns false. The content must not
-// be used after visit returns. What is staged with a record that cannot be read is
-// skipped: it must not block the others. unreadable is the first of these errors.
-func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(id uuid.UUID, sha256 [32]byte, content []byte) bool) (unreadable, err error) {
+// eachStaged visits staged contents until visit returns false. What is staged with a
+// record that cannot be read is skipped: it must not block the others. unreadable is the
+// first of these errors.
+func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(a store.Attachment, e stagedEntry) bool) (unreadable, err error) {
 	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
-		if tx.Bucket(schema.Pending) == nil {
+		bucket := schema.Staged
+		if tx.Bucket(schema.Pending) != nil {
+			bucket = schema.Pending // a copy of an older database
+		} else if b.isCopy() {
 			return nil
 		}
-		waits := tx.Readable(schema.Pending)
-		for key, content := waits.Seek(after[:]); key != nil; key, content = waits.Next() {
+		waits := tx.Readable(bucket)
+		for key, _ := waits.Seek(after[:]); key != nil; key, _ = waits.Next() {
 			if bytes.Equal(key, after[:]) {
 				continue
 			}
-			id, err := schema.ParseID(key)
 			var a store.Attachment
+			var e stagedEntry
+			id, err := schema.ParseID(key)
 			if err == nil {
 				err = dbfile.Caught(func() (err error) {
 					waits.Must()
+					e, _ = b.stagedWith(tx, key)
 					a, err = records.Attachment(tx, id)
 					return err
 				})
@@ -189,7 +261,7 @@ func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(id u
 				unreadable = cmp.Or(unreadable, fmt.Errorf("%w: entry %x: %v", store.ErrUnreadable, key, err))
 				continue
 			}
-			if !visit(id, a.SHA256, content) {
+			if !visit(a, e) {
 				return nil
 			}
 		}

@@ -50,7 +50,7 @@ func TestWhatWaitsIsCountedAgainAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := OpenAt(t, path)
-	if got := again.StagedBytes(); got != 27 {
+	if got := again.Staged().Bytes; got != 27 {
 		t.Errorf("%d bytes wait, not 27", got)
 	}
 	if got, err := again.StagedContent(t.Context(), sha256.Sum256([]byte("content 1"))); err != nil || string(got) != "content 1" {
@@ -69,7 +69,7 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(schema.Pending) }), db.Close()); err != nil {
+	if err := errors.Join(db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(schema.Staged) }), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 	copied, err := Open(path, Options{ReadOnly: true})

@@ -20,7 +20,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"attachd/store"
-	"attachd/store/bolt/wal"
 )
 
 // logged is a database whose commits and log can be made to fail.
@@ -36,12 +35,13 @@ type logged struct {
 	late    atomic.Pointer[error] // the same, after it was written
 	told    atomic.Int64          // how often the log failed
 	made    []store.Attachment    // acknowledged
+	filed   map[uuid.UUID]bool    // those that were not staged
 }
 
 // newLogged creates one whose log has been created and is used.
 func newLogged(t *testing.T) *logged {
 	t.Helper()
-	l := &logged{t: t, path: filepath.Join(t.TempDir(), "attachd.db")}
+	l := &logged{t: t, path: filepath.Join(t.TempDir(), "attachd.db"), filed: map[uuid.UUID]bool{}}
 	var err error
 	l.Store, err = Open(l.path, Options{
 		Log: logOf(l.path),
@@ -53,12 +53,12 @@ func newLogged(t *testing.T) *logged {
 			return tx.Commit()
 		},
 		LogFailed: func(error) { l.told.Add(1) },
-		Logged: func(log *os.File, record []byte, at int64) error {
+		Logged: func(write func() error) error {
 			l.records.Add(1)
 			if failure := l.logs.Load(); failure != nil {
 				return *failure
 			}
-			err := wal.Append(log, record, at)
+			err := write()
 			if failure := l.late.Load(); failure != nil {
 				return *failure
 			}
@@ -80,8 +80,13 @@ func newLogged(t *testing.T) *logged {
 func (l *logged) create(content string) error {
 	buffer := []byte(content)
 	a := l.file(buffer)
-	err := l.CreateStaged(store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"}), a, buffer, nil, "")
+	ctx := store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"})
+	err := l.CreateStaged(ctx, a, buffer, nil, "")
 	clear(buffer) // the next upload reuses the buffer
+	if errors.Is(err, store.ErrNotStaged) {
+		l.filed[a.ID] = true
+		err = l.CreateAttachment(ctx, a, nil, "")
+	}
 	if err == nil {
 		l.made = append(l.made, a)
 	}
@@ -111,18 +116,7 @@ func (l *logged) crash() (path string) {
 	l.t.Helper()
 	l.failCommits(syscall.EIO)
 	path = filepath.Join(l.t.TempDir(), "attachd.db")
-	for from, to := range map[string]string{l.path: path, logOf(l.path): logOf(path)} {
-		data, err := os.ReadFile(from)
-		if errors.Is(err, os.ErrNotExist) && from == logOf(l.path) {
-			continue // it has been removed on a full disk
-		}
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		if err := os.WriteFile(to, data, 0o600); err != nil {
-			l.t.Fatal(err)
-		}
-	}
+	copyDatabase(l.t, l.path, path)
 	return path
 }
 
@@ -150,6 +144,9 @@ func (l *logged) want(b *Store, all []store.Attachment) {
 	for _, a := range all {
 		if _, err := b.Attachment(l.t.Context(), a.ID); err != nil {
 			l.t.Errorf("an acknowledged upload: %v", err)
+		}
+		if l.filed[a.ID] {
+			continue
 		}
 		content, err := b.StagedContent(l.t.Context(), a.SHA256)
 		if err != nil || sha256.Sum256(content) != a.SHA256 {
@@ -253,15 +250,16 @@ func TestARecordThatIsNotWholeIsPassedOver(t *testing.T) {
 	if err := l.Probe(t.Context()); err != nil { // the log is overwritten from its beginning
 		t.Fatal(err)
 	}
-	before := readFile(t, logOf(l.path))
+	before := readFile(t, segmentOf(t, l.path))
 	l.failCommits(syscall.EIO)
 	l.upload("one", strings.Repeat("two", 700))
 	path := l.crash()
-	log := readFile(t, logOf(path))
-	last := lastRecord(log)
-	if len(log)-last < 6*logSector {
-		t.Fatalf("the last record begins at %d", last)
+	log := readFile(t, segmentOf(t, path))
+	all := lastRecords(log)
+	if len(all) != 2 {
+		t.Fatalf("the last records begin at %d", all)
 	}
+	last := all[1]
 	for name, missing := range map[string][]int{
 		"its first sectors":   {0},
 		"its second sectors":  {1, 2},
@@ -290,11 +288,11 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	l.failCommits(syscall.EIO)
 	l.upload("one", strings.Repeat("two", 700))
 	path := l.crash()
-	log := readFile(t, logOf(path))
-	random := rand.New(rand.NewPCG(1, 2))
+	log := readFile(t, segmentOf(t, path))
+	random, records := rand.New(rand.NewPCG(1, 2)), lastRecords(log)
 	refused := 0
 	for range 60 {
-		bit := random.IntN(8 * (lastRecord(log) + 5*logSector))
+		bit := 8*records[0] + random.IntN(8*(records[1]-records[0]+5*logSector))
 		damaged := bytes.Clone(log)
 		damaged[bit/8] ^= 1 << (bit % 8)
 		path := withLog(t, path, damaged)
@@ -315,9 +313,10 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 		t.Error("no bit was noticed")
 	}
 	// Without the log, the changes in the database are there.
-	if err := os.Remove(logOf(path)); err != nil {
+	if err := os.RemoveAll(logOf(path)); err != nil {
 		t.Fatal(err)
 	}
+	l.filed[l.made[0].ID] = true // it is lost
 	l.want(OpenAt(t, path), l.made[:1])
 }
 
@@ -325,21 +324,51 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 const (
 	logBlock  = 4 << 10 // bytes; where records begin
 	logSector = 512     // bytes, the last four of them a checksum
-	logUsed   = 2 << 20 // bytes of the file that records may fill
 )
 
-// lastRecord returns the offset of the last record in a log that began at its
-// start.
-func lastRecord(log []byte) (at int) {
-	header := log[:32] // epoch and base
-	for next, last := 0, uint64(0); ; last++ {
-		record := log[next:]
-		if !bytes.Equal(record[8:32], header[8:]) || binary.BigEndian.Uint64(record[32:]) != last+1 {
-			return at
+// lastRecords returns the offsets of the records of the last state in a segment.
+func lastRecords(log []byte) (all []int) {
+	last := uint64(0)
+	for at := 0; at < len(log); at += logBlock {
+		header := log[at:]
+		base, number := binary.BigEndian.Uint64(header[24:]), binary.BigEndian.Uint64(header[32:])
+		if !bytes.Equal(header[8:24], log[8:24]) || base < last {
+			continue
 		}
-		sectors := (40 + int(binary.BigEndian.Uint32(record[4:])) + logSector - 5) / (logSector - 4)
-		at, next = next, next+(sectors*logSector+logBlock-1)/logBlock*logBlock
+		if number == 1 {
+			last, all = base, nil
+		}
+		all = append(all, at)
 	}
+	return all
+}
+
+// copyDatabase copies a database with its log.
+func copyDatabase(t *testing.T, from, to string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(logOf(from), strings.Repeat("[0-9a-f]", 16))) // and none that is being made
+	err = errors.Join(err, os.Mkdir(logOf(to), 0o700), os.WriteFile(to, readFile(t, from), 0o600))
+	for _, segment := range segments {
+		err = errors.Join(err, os.WriteFile(filepath.Join(logOf(to), filepath.Base(segment)), readFile(t, segment), 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// segmentOf returns the path of the segment that was written last.
+func segmentOf(t *testing.T, path string) (last string) {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(logOf(path), strings.Repeat("[0-9a-f]", 16)))
+	if err != nil || len(all) == 0 {
+		t.Fatalf("segments: %v, %v", all, err)
+	}
+	for _, segment := range all {
+		if content := readFile(t, segment); !bytes.Equal(content[:logSector], make([]byte, logSector)) {
+			last = segment
+		}
+	}
+	return last
 }
 
 func readFile(t *testing.T, path string) []byte {
@@ -351,11 +380,12 @@ func readFile(t *testing.T, path string) []byte {
 	return content
 }
 
-// withLog returns a copy of a database with another log.
+// withLog returns a copy of a database with another segment.
 func withLog(t *testing.T, path string, log []byte) string {
 	t.Helper()
 	copied := filepath.Join(t.TempDir(), "attachd.db")
-	if err := errors.Join(os.WriteFile(copied, readFile(t, path), 0o600), os.WriteFile(logOf(copied), log, 0o600)); err != nil {
+	copyDatabase(t, path, copied)
+	if err := os.WriteFile(segmentOf(t, copied), log, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return copied
@@ -413,6 +443,9 @@ func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
 			if err := errors.Join(err, b.Close()); err != nil {
 				t.Fatal(err)
 			}
+			for _, a := range before {
+				l.filed[a.ID] = true // a copy has no staged contents
+			}
 			l.want(OpenAt(t, path), before)
 		},
 	} {
@@ -429,18 +462,24 @@ func TestAnotherStateOfTheDatabaseTakesNothingFromTheLog(t *testing.T) {
 	}
 }
 
+// A stop leaves only what holds contents.
 func TestAStopLeavesNoLog(t *testing.T) {
 	t.Parallel()
-	l := newLogged(t)
-	l.upload("one")
-	if _, err := os.Stat(logOf(l.path)); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Store.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(logOf(l.path)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("there is one: %v", err)
+	for staged := range 2 {
+		l := newLogged(t)
+		l.upload("one")
+		for _, a := range l.made[staged:] {
+			if _, err := l.Unstage(t.Context(), []uuid.UUID{a.ID}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		left, err := os.ReadDir(logOf(l.path))
+		if len(left) != staged || (staged == 0) != errors.Is(err, os.ErrNotExist) {
+			t.Errorf("with %d contents it leaves %v, %v", staged, left, err)
+		}
 	}
 }
 
@@ -514,7 +553,7 @@ func TestTheLogBeginsAgainWhenItIsFull(t *testing.T) {
 	t.Parallel()
 	l := newLogged(t)
 	content := make([]byte, 200<<10)
-	for n := range 3 * logUsed / len(content) {
+	for n := range 3 * (4 << 20) / len(content) {
 		content[n]++
 		l.upload(string(content))
 	}

@@ -40,7 +40,7 @@ func (w *world) wantStaged(want ...store.Attachment) {
 		wanted = append(wanted, a.ID)
 	}
 	sameList(w, "staged", got, wanted)
-	same(w, "bytes that wait", w.StagedBytes(), total)
+	same(w, "what waits", store.Staged{Contents: w.Staged().Contents, Bytes: w.Staged().Bytes}, store.Staged{Contents: int64(len(list)), Bytes: total})
 	faults, err := w.Check(w.ctx, nil)
 	w.ok(err)
 	sameList(w, "faults", faults, nil)
@@ -139,25 +139,28 @@ var staging = []promise{
 			}
 		}
 	}},
-	{"nothing more is taken while much waits, or a copy is made", func(w *world) {
+	{"no more is taken than there is room for, and nothing is left of what is refused", func(w *world) {
 		same(w, "taken at first", w.MayStage(), true)
-		if w.Snapshotter != nil {
-			during := true
-			w.ok(w.Snapshot(w.ctx, writerFunc(func(p []byte) (int, error) {
-				during = during && w.MayStage()
-				return len(p), nil
-			})))
-			same(w, "taken during a snapshot", during, false)
-			same(w, "taken after it", w.MayStage(), true)
-		}
-		var last store.Attachment
-		for n := 0; w.MayStage(); n++ {
-			if last = w.wait(w.product, fmt.Sprint(n)+string(make([]byte, 1<<20))); n == 1000 {
+		var ids []uuid.UUID
+		var err error
+		for n := 0; err == nil; n++ {
+			a := w.file(w.product)
+			content := fmt.Append(make([]byte, 1<<20), n)
+			a.Size, a.SHA256 = int64(len(content)), sha256.Sum256(content)
+			if err = w.CreateStaged(w.ctx, a, content, nil, ""); err == nil {
+				ids = append(ids, a.ID)
+			}
+			if n == 1000 {
 				w.Fatal("there is no end to what is taken")
 			}
 		}
-		w.unstage(nil, last.ID)
+		w.refused(err, store.ErrNotStaged)
+		same(w, "taken when there is no room", w.MayStage(), false)
+		same(w, "room", w.Staged().Room <= w.Staged().MaxRoom && w.Staged().Room > w.Staged().Bytes, true)
+		same(w, "attachments", len(w.attachmentsOf(w.product)), len(ids))
+		w.unstage(nil, ids...)
 		same(w, "taken when there is room", w.MayStage(), true)
+		w.wantStaged(w.wait(w.product, "again"))
 	}},
 	{"checksums come with a content that is staged, and stay when it is unstaged", func(w *world) {
 		a := w.summed(w.product, 1)
@@ -186,7 +189,3 @@ var staging = []promise{
 		w.refused(err, context.Canceled)
 	}},
 }
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

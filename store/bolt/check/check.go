@@ -16,6 +16,7 @@ import (
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
+	"attachd/store/bolt/wal"
 )
 
 // Database returns the faults of a database, as sentences. The buckets are compared
@@ -85,7 +86,7 @@ func (c *checker) compareBuckets(tx *dbfile.Tx) error {
 	c.Tx = tx
 	c.moving = tx.Bucket(schema.Import) != nil && tx.Has(schema.Import, schema.ImportMark)
 	for _, part := range []func() error{
-		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.pending, c.usage,
+		c.attachments, c.attachmentIDs, c.contents, c.checksums, c.staged, c.usage,
 		c.users, c.spaces, c.members, c.memberships,
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
@@ -218,17 +219,21 @@ func (c *checker) contents() error {
 	})
 }
 
-func (c *checker) pending() error {
-	if c.Bucket(schema.Pending) == nil {
+func (c *checker) staged() error {
+	if c.Bucket(schema.Staged) == nil {
 		return nil
 	}
-	return c.each(schema.Pending, 16, func(key, content []byte) error {
+	return c.each(schema.Staged, 16, func(key, value []byte) error {
 		id, err := schema.ParseID(key)
 		if err != nil {
 			return err
 		}
+		p, err := wal.DecodePlace(value)
+		if err != nil {
+			return err
+		}
 		a, err := records.Attachment(c.Tx, id)
-		c.want(err == nil && a.Size == int64(len(content)), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the database, and keeps no other content back.", len(content), id)
+		c.want(err == nil && a.Size == int64(p.Length), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the log, and keeps no other content back.", p.Length, id)
 		return nil
 	})
 }

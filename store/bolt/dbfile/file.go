@@ -6,7 +6,6 @@
 package dbfile
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -182,7 +181,7 @@ func isWhole(tx *Tx) error {
 		return fmt.Errorf("the file has %d bytes, and should have %d at least", file.Size(), tx.Size())
 	}
 	for _, name := range schema.Original {
-		if tx.bucket(name) == nil && !bytes.Equal(name, schema.Pending) { // older databases lack it
+		if tx.bucket(name) == nil {
 			return fmt.Errorf("not a database of attachd: no bucket %q", name)
 		}
 	}
@@ -225,7 +224,7 @@ func (f *File) InPlace() error {
 		return nil
 	}
 	if err := db.holds(); err != nil {
-		return fmt.Errorf("%w. Nothing is read from it or written to it until it is as it was. If it can be put back, copy it over the file, and attachd goes on; if it cannot, restart attachd, which names the snapshot to go back to. Leave the log beside it (attachd.wal) where it is: it has the latest uploads", err)
+		return fmt.Errorf("%w. Nothing is read from it or written to it until it is as it was. If it can be put back, copy it over the file, and attachd goes on; if it cannot, restart attachd, which names the snapshot to go back to. Leave the log beside it (the folder wal) where it is: it has the latest uploads", err)
 	}
 	return fmt.Errorf("%w. Changes are refused until it is back. This process still has it: if it is gone for good, run `attachd backup DIR` before the server stops, then stop it and restore that", err)
 }

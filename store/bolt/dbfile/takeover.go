@@ -100,7 +100,7 @@ func replaceMeta(tx *Tx) error {
 func takeOverMore(tx *bbolt.Tx) (more bool, err error) {
 	state := tx.Bucket(schema.Takeover)
 	last, after, _ := bytes.Cut(bytes.Clone(state.Get(takeoverKey)), []byte{0})
-	names := slices.DeleteFunc(slices.Concat(schema.Original, schema.Later), func(name []byte) bool {
+	names := slices.DeleteFunc(slices.Concat(schema.Original[:3], [][]byte{schema.Pending}, schema.Original[3:], schema.Later), func(name []byte) bool {
 		return bytes.Equal(name, schema.Meta)
 	})
 	left, room := takenAtOnce, takenAtATime

@@ -183,7 +183,7 @@ func (w *walk) wantNames(there [][]byte) {
 	}
 	known := slices.Concat(schema.Original, schema.Later)
 	strange := slices.IndexFunc(there, func(name []byte) bool {
-		return !among(known, name) && !bytes.Equal(name, schema.OldMeta) && !bytes.Equal(name, schema.Takeover)
+		return !among(known, name) && !among([][]byte{schema.OldMeta, schema.Takeover, schema.Pending}, name)
 	})
 	missing := slices.IndexFunc(known, func(name []byte) bool { return !among(there, name) })
 	if strange >= 0 && missing >= 0 {

@@ -11,7 +11,7 @@
 //	attachment_ids   id                   kind parent
 //	contents         sha256 id            -           the references to a content
 //	checksums        sha256               checksums of its chunks, as long as a record has the content
-//	pending          id                   content     staged, until it is flushed to a file; new ones at the right edge, old ones go from the left
+//	staged           id                   place       of a content in the write-ahead log, until it is flushed to a file; see wal.Place
 //
 //	users            id                   JSON; a deleted user stays, for the name
 //	spaces           slug                 JSON
@@ -37,7 +37,7 @@
 //	removals         (import.go)          JSON        removals under way; mostly empty
 //
 //	about            "probe"              -           what Probe writes
-//	                 "log"                epoch       of its write-ahead log
+//	                 "log"                position    in its write-ahead log; see package wal
 //	                 "note " name         its value
 //	                 "audit anchor"       seq sha256  of the last audit entry that was removed
 //	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
@@ -49,7 +49,7 @@ var (
 	AttachmentIDs = []byte("attachment_ids")
 	Contents      = []byte("contents")
 	Checksums     = []byte("checksums")
-	Pending       = []byte("pending")
+	Staged        = []byte("staged")
 	Users         = []byte("users")
 	Spaces        = []byte("spaces")
 	Usage         = []byte("usage")
@@ -75,11 +75,15 @@ var (
 	// Of databases from before there were checksums; see package dbfile.
 	OldMeta  = []byte("meta")
 	Takeover = []byte("takeover")
+
+	// Pending is the bucket of staged contents, by id, in databases from before the
+	// write-ahead log held them.
+	Pending = []byte("pending")
 )
 
 // Original are the buckets that every database has.
 var Original = [][]byte{
-	Attachments, AttachmentIDs, Contents, Pending,
+	Attachments, AttachmentIDs, Contents,
 	Users, Spaces, Usage, Members, Memberships,
 	Entities, SpaceEntities, Comments,
 	Keys, KeyHashes, UserKeys, Touched,
@@ -88,4 +92,4 @@ var Original = [][]byte{
 }
 
 // Later are the buckets that were added when databases without them were in use.
-var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals}
+var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged}

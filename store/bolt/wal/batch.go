@@ -8,9 +8,15 @@ import (
 )
 
 // Batch is the encoded writes of one record, in order: 'p' bucket key value, 'd'
-// bucket key, or 's' bucket number (its sequence). Names, keys and values are
-// preceded by their lengths as varints.
+// bucket key, 's' bucket number (its sequence), or 'c' bucket key content. Names,
+// keys, values and contents are preceded by their lengths as varints. The contents
+// follow all other writes. With 'k' instead of 'c', a content is only kept, and nothing
+// is written: the database names it once the transaction that came with it is committed.
 type Batch []byte
+
+// Content is the bytes of a content, which a record takes and the database does not:
+// there, the key of the bucket has their Place as its value.
+type Content struct{ Bucket, Key, Bytes []byte }
 
 // Target is a transaction that writes are replayed in. Writes to a bucket that it
 // lacks are refused before they are made.
@@ -36,14 +42,25 @@ func (b Batch) SetSequence(bucket []byte, seq uint64) Batch {
 	return binary.AppendUvarint(appendBytes(append(b, 's'), bucket), seq)
 }
 
+// head appends what precedes the bytes of a content, of which a replay writes the place
+// if named is set.
+func (c Content) head(b Batch, named bool) Batch {
+	op := byte('k')
+	if named {
+		op = 'c'
+	}
+	return binary.AppendUvarint(appendBytes(appendBytes(append(b, op), c.Bucket), c.Key), uint64(len(c.Bytes)))
+}
+
 func appendBytes(to, b []byte) []byte {
 	return append(binary.AppendUvarint(to, uint64(len(b))), b...)
 }
 
 var errBatch = errors.New("a record of the log that cannot be read")
 
-// replay makes the writes.
-func (b Batch) replay(to Target) error {
+// replay makes the writes. at is the place of the batch, from which those of its
+// contents follow.
+func (b Batch) replay(to Target, at Place) error {
 	in := bytes.NewReader(b)
 	next := func() []byte {
 		n, err := binary.ReadUvarint(in)
@@ -65,6 +82,13 @@ func (b Batch) replay(to Target) error {
 		case 'p':
 			key := next()
 			err = to.Put(bucket, key, next())
+		case 'c':
+			key := next()
+			content := next()
+			err = to.Put(bucket, key, at.inside(len(b)-in.Len()-len(content), len(content)).Encode())
+		case 'k':
+			next()
+			next()
 		case 'd':
 			err = to.Delete(bucket, next())
 		case 's':
@@ -80,5 +104,26 @@ func (b Batch) replay(to Target) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// Record is a record as it is kept in memory until the database has it: a Target
+// that collects the writes, with the places of contents instead of their bytes.
+type record struct{ Batch }
+
+func (r *record) HasBucket([]byte) bool { return true }
+
+func (r *record) Put(bucket, key, value []byte) error {
+	r.Batch = r.Batch.Put(bucket, key, value)
+	return nil
+}
+
+func (r *record) Delete(bucket, key []byte) error {
+	r.Batch = r.Batch.Delete(bucket, key)
+	return nil
+}
+
+func (r *record) SetSequence(bucket []byte, seq uint64) error {
+	r.Batch = r.Batch.SetSequence(bucket, seq)
 	return nil
 }

@@ -1,37 +1,41 @@
-// Package wal is the write-ahead log of a database: one file that makes batches
-// of changes durable with one write and one sync each, before the database
-// commits them. It knows of the database only that its states are numbered,
-// and that it can put, delete and number keys.
+// Package wal is the write-ahead log of a database: files that make batches of
+// changes durable with one write and one sync each, before the database commits
+// them, and that hold the contents of small uploads until these have their own files.
+// It knows of the database only that its states are numbered, and that it can put,
+// delete and number keys.
 //
 // A commit of the database writes a dozen pages all over its file and syncs it
 // twice; the log appends to a file that is allocated already. The transaction
 // that made the changes stays open meanwhile, and is committed a moment later.
 //
 // A record is one batch: every key and value that it wrote, in order, so that to
-// replay it is to write the same again. It is valid for one state of the
-// database only, the base that its transaction began with: after a crash, the
-// next start replays only the records of the state that it finds. After each
-// commit, the log is overwritten from its beginning: its records are not needed any
-// more.
+// replay it is to write the same again, and the contents that came with it, of which
+// the database gets the Place only. It is valid for one state of the database only, the
+// base that its transaction began with: after a crash, the next start replays only the
+// records of the state that it finds.
 //
 //	crc       4   CRC-32C (Castagnoli) of all that follows
 //	length    4   of the writes, in bytes
-//	epoch    16   random, made with the file, and stored in the database:
+//	epoch    16   random, made anew at each start, and stored in the database:
 //	              records of another epoch are not for it
 //	base      8   the number of the last transaction in the database
 //	number    8   from 1 on for each base
 //	writes        see Batch
 //
-// The file exists while the database is open, and after a crash: a start or
-// stop that needs it no more removes it.
+// The log is a folder of segments, files that are named by ever increasing numbers, 16
+// hexadecimal digits. Records follow one another, also across commits; one that does not
+// fit into a segment is the first of the next. With each commit the database stores the
+// position of its end, so that a start reads nothing before it. A segment is free when
+// the database has all its records and names none of its contents any more. It becomes
+// a later segment then, or is removed.
 //
 // A record begins at a multiple of blockSize. So no write touches a block of a
 // record that was acknowledged, and could damage it when the power fails. It is
 // in sectors with a checksum each, so that a record that is damaged after it was
 // acknowledged does not pass for one that was not acknowledged.
 //
-// Records fill half of the file. The other half is reserved for a full disk: it
-// is given up when there is no room to commit what is in the log.
+// Some room is reserved for a full disk (see GiveBack): it is given up when there is no
+// room to commit what is in the log.
 package wal
 
 import (
@@ -41,31 +45,26 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"attachd/blobs/durable"
-	"attachd/store/bolt/inplace"
 )
 
 const (
-	fileSize   = 4 << 20 // bytes, allocated when the file is created
-	usedSize   = fileSize / 2
 	blockSize  = 4 << 10 // bytes; what a disk writes at once, or a multiple of it
 	headerSize = 4 + 4 + 16 + 8 + 8
 
-	// retryAfter is after how long a log that failed is created anew.
+	// reserve is how many bytes the log can give back at any time.
+	reserve = 2 << 20
+	// retryAfter is after how long a log that failed is written again.
 	retryAfter = 10 * time.Second
 )
 
-var (
-	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	// layout is stored behind the epoch in the database, and identifies the layout
-	// of the records. An epoch without it is of a log without sectors.
-	layout = []byte{2}
-)
+// DefaultSize is how many bytes all segments take at most, unless Options say so.
+const DefaultSize = 256 << 20
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ErrDamaged means that the log was damaged after it was written, so that not all
 // records that the database lacks can be read.
@@ -73,303 +72,326 @@ var ErrDamaged = errors.New("the log of the database is damaged")
 
 // Options configure a log.
 type Options struct {
-	// Own, when set, sets the owner of a new file.
+	// Size is how many bytes the segments take at most; DefaultSize when zero.
+	Size int64
+	// Own, when set, sets the owner of what is made.
 	Own func(*os.File) error
-	// Write makes a record durable: it is Append except in tests.
-	Write func(file *os.File, record []byte, at int64) error
-	// Failed is called when the file could not be created or written.
+	// Write, when set, is called with the function that makes a record durable: it is
+	// for tests.
+	Write func(write func() error) error
+	// Failed is called when a segment could not be made or written.
 	Failed func(error)
 }
 
-// Log is the write-ahead log of an open database. The zero Log has no file and
-// accepts no records. It is not safe for concurrent use.
+// Log is the write-ahead log of an open database. The zero Log has no files and
+// accepts no records. Only Read, Full and Used are safe for concurrent use.
 type Log struct {
-	path string // empty when there is to be no log
+	dir string // empty when there is to be no log
 	Options
 
-	file        *os.File     // nil until it is needed
-	place       inplace.File // of file
-	retryAt     time.Time    // when it may be created
-	failed      bool         // no record is written to it any more
-	halved      bool         // the reserved half was given up
 	epoch       [16]byte
-	epochStored bool    // the database has the epoch
-	flat        bool    // it has no sectors: an earlier version of attachd wrote it, and crashed
-	maybeTorn   bool    // it may have a record that was refused, until a commit
-	end         int64   // offset of the next record
-	unflushed   []Batch // the records that the database lacks
+	epochStored bool     // the database has the epoch
+	recovering  bool     // active and end are of an earlier epoch, whose records are not committed yet
+	active      *segment // the one that is written; nil until it is needed
+	end         int64    // offset of the next record in it
+	failed      bool     // it takes no more records
+	maybeTorn   bool     // it may have a record that was refused, until a commit
+	renewed     bool     // the next commit stores the epoch
+	Keep        bool     // no segment is freed: it is not known what the database names
+	records     []Batch  // that the database lacks, with the places of their contents
 
-	buffer, sectors []byte // of the last record
+	segments
+	writer sectorWriter
+	fitted fitted
 }
 
-// Append writes a record to the file, and syncs it.
-func Append(file *os.File, record []byte, at int64) error {
-	if _, err := file.WriteAt(record, at); err != nil {
-		return err
+// fitted is the record that Fit found room for.
+type fitted struct {
+	batch    Batch
+	contents []Content
+	named    bool
+	heads    Batch    // what precedes the bytes of each content
+	parts    [][]byte // of the record, behind the header
+	places   []Place  // of the contents
+	length   int64    // of the record, in bytes
+}
+
+// position is where a database that has all records expects the next one.
+type position struct {
+	epoch   [16]byte
+	segment uint64
+	at      int64
+}
+
+// layout identifies the layout of the records, and of the position.
+const layout = 3
+
+func (p position) encode() []byte {
+	out := append(p.epoch[:len(p.epoch):len(p.epoch)], layout)
+	out = binary.BigEndian.AppendUint64(out, p.segment)
+	return binary.BigEndian.AppendUint64(out, uint64(p.at))
+}
+
+// decodePosition reads what encode returned; none for anything else.
+func decodePosition(raw []byte) (p position, is bool) {
+	if len(raw) != 16+1+8+8 || raw[16] != layout {
+		return p, false
 	}
-	return syncData(file)
+	copy(p.epoch[:], raw)
+	p.segment, p.at = binary.BigEndian.Uint64(raw[17:]), int64(binary.BigEndian.Uint64(raw[25:]))
+	return p, true
 }
 
-// Open opens the log at path, which may not exist. stored is the value of
-// EpochToStore that the database stored. With an empty path there is no log.
-func Open(path string, stored []byte, opts Options) (*Log, error) {
-	l := &Log{path: path, Options: opts}
-	if path == "" {
+// Open opens the log in a folder, which may not exist. stored is the Position that the
+// database stored, and above is the highest number of a segment that it names. With an
+// empty name there is no log.
+func Open(dir string, stored []byte, above uint64, opts Options) (*Log, error) {
+	l := &Log{dir: dir, Options: opts}
+	if dir == "" {
 		return l, nil
 	}
-	l.epochStored = copy(l.epoch[:], stored) == len(l.epoch)
-	l.flat = len(stored) == len(l.epoch)
-	var err error
-	if l.file, err = os.OpenFile(path, os.O_RDWR, 0); errors.Is(err, os.ErrNotExist) {
-		l.epochStored = false
-		return l, nil
+	if l.Size == 0 {
+		l.Size = DefaultSize
 	}
-	return l, err
+	_, _ = rand.Read(l.epoch[:]) // never fails
+	if err := l.openSegments(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log: %w", err), l.Release())
+	}
+	p, _ := decodePosition(stored)
+	l.last = max(l.last, p.segment, above)
+	l.newest = l.last
+	return l, nil
 }
 
-// Recover reads the records of a base after a start; Unflushed says whether
-// there are any.
-func (l *Log) Recover(base int) error {
-	if l.file == nil || !l.epochStored {
-		return nil
-	}
-	return l.read(base)
-}
-
-// Ready says whether a batch can be written to the log. For the first batch, it
-// creates the file and returns false: that batch is committed to the database, to
-// store the epoch there.
+// Ready says whether records can be added, and makes the first segment. Before the
+// first record, a commit must store the Position.
 func (l *Log) Ready() bool {
-	if l.path == "" || l.failed {
+	if l.dir == "" || l.failed || l.maybeTorn || l.recovering {
 		return false
 	}
-	if l.file == nil && time.Now().After(l.retryAt) {
-		file, place, err := create(l.path, l.Own)
-		if err != nil {
-			l.retryAt = time.Now().Add(retryAfter)
-			l.Failed(err)
+	if l.active == nil {
+		l.prepare()
+		l.receive(true)
+		if l.next == nil {
 			return false
 		}
-		*l = Log{path: l.path, Options: l.Options, buffer: l.buffer, sectors: l.sectors, file: file, place: place, epoch: newEpoch()}
+		l.rotate()
 	}
-	return l.epochStored
-}
-
-func newEpoch() (epoch [16]byte) {
-	_, _ = rand.Read(epoch[:]) // never fails
-	return epoch
-}
-
-// create creates the file at its full size, so that a write changes nothing but the
-// bytes.
-func create(path string, own func(*os.File) error) (file *os.File, place inplace.File, err error) {
-	file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, place, fmt.Errorf("make the log: %w", err)
-	}
-	place.Path = path
-	if err = allocate(file, own); err == nil {
-		place.Info, err = file.Stat()
-	}
-	if err != nil {
-		return nil, place, fmt.Errorf("make the log: %w", errors.Join(err, file.Close(), os.Remove(path)))
-	}
-	return file, place, nil
-}
-
-func allocate(file *os.File, own func(*os.File) error) error {
-	if own != nil {
-		if err := own(file); err != nil {
-			return fmt.Errorf("hand over: %w", err)
-		}
-	}
-	zeros := make([]byte, fileSize/8)
-	for range 8 {
-		if _, err := file.Write(zeros); err != nil {
-			return err
-		}
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(file.Name()))
-}
-
-// Add makes a batch durable that was made in a transaction that began with base.
-// When it returns false, the batch must be committed to the database at once. After
-// a failure the file is not written again: its contents are unknown, and the next
-// commit makes it void.
-func (l *Log) Add(base int, batch Batch) bool {
-	size := l.inBlocks(batch)
-	if l.halved || l.end+int64(size) > usedSize {
-		return false
-	}
-	record := append(l.buffer[:0], 0, 0, 0, 0)
-	record = binary.BigEndian.AppendUint32(record, uint32(len(batch)))
-	record = append(record, l.epoch[:]...)
-	record = binary.BigEndian.AppendUint64(record, uint64(base))
-	record = binary.BigEndian.AppendUint64(record, uint64(len(l.unflushed)+1))
-	record = append(record, batch...)
-	binary.BigEndian.PutUint32(record, crc32.Checksum(record[4:], castagnoli))
-	l.sectors = inSectors(l.sectors[:0], record)
-	l.buffer = record
-	if err := errors.Join(l.Write(l.file, l.sectors, l.end), l.place.Check(l.end+int64(size))); err != nil {
-		l.failed, l.maybeTorn = true, true
-		l.Failed(err)
-		return false
-	}
-	l.end += int64(size)
-	l.unflushed = append(l.unflushed, bytes.Clone(batch))
 	return true
 }
 
-// Unflushed says whether the log has records that the database lacks.
-func (l *Log) Unflushed() bool { return len(l.unflushed) > 0 }
-
-// NeedsCommit says whether a commit is due, even without other changes.
-func (l *Log) NeedsCommit() bool { return l.Unflushed() || l.maybeTorn }
-
-// EpochToStore is what the next commit must store, for Open; nil when it is stored.
-func (l *Log) EpochToStore() []byte {
-	if l.file == nil || l.epochStored && !l.maybeTorn {
-		return nil
+// Fit says where the contents of a record will be, or that it cannot be added now. They
+// must not change before Add. The places are valid until the next call. With named, the
+// record names the contents; without, only the commit that follows does.
+func (l *Log) Fit(batch Batch, contents []Content, named bool) (places []Place, fits bool) {
+	f := &l.fitted
+	*f = fitted{batch: batch, contents: contents, named: named, heads: f.heads[:0], parts: append(f.parts[:0], batch), places: f.places[:0], length: int64(headerSize + len(batch))}
+	for _, c := range contents {
+		before := len(f.heads)
+		f.heads = c.head(f.heads, named)
+		f.length += int64(len(f.heads) - before)
+		f.parts = append(f.parts, f.heads[before:], c.Bytes)
+		f.places = append(f.places, Place{At: uint32(f.length), Length: uint32(len(c.Bytes))})
+		f.length += int64(len(c.Bytes))
 	}
-	return append(bytes.Clone(l.epoch[:]), layout...)
+	if !l.makeRoom(inBlocks(sectorsOf(f.length))) {
+		return nil, false
+	}
+	for i := range f.places {
+		f.places[i].Segment, f.places[i].Record = l.active.number, uint32(l.end)
+	}
+	return f.places, true
 }
 
-// Committed is called after a commit that has all records of the log. A log that
-// failed, or half of which was given up, is created anew after retryAfter.
-func (l *Log) Committed() {
-	l.epochStored, l.maybeTorn, l.end, l.unflushed = l.file != nil, false, 0, nil
-	if l.halved || l.failed {
-		// A file that cannot be removed only prevents the creation of another.
-		_ = l.Remove()
-		l.retryAt = time.Now().Add(retryAfter)
+// makeRoom says whether a record of a size fits, and goes on to the next segment where
+// necessary.
+func (l *Log) makeRoom(size int64) bool {
+	l.receive(false)
+	if !l.hasRoom(size) {
+		l.prepare()
+		l.receive(true)
 	}
+	if !l.hasRoom(size) && l.next != nil {
+		l.rotate()
+	}
+	fits := l.hasRoom(size)
+	l.full.Store(!fits)
+	return fits
 }
 
-// Remove is called when the database lacks nothing of the log.
-func (l *Log) Remove() error {
-	if l.file == nil {
-		return nil
-	}
-	closed := l.file.Close() // Windows does not remove open files
-	l.file, l.epochStored, l.halved, l.failed = nil, false, false, false
-	err := os.Remove(l.path)
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(closed, err)
+// hasRoom says whether a record of a size fits into the segment, with something left to
+// give back.
+func (l *Log) hasRoom(size int64) bool {
+	left := l.active.size - l.end - size
+	return left >= reserve || left >= 0 && l.next != nil
 }
 
-// Disable makes this a log that accepts no records until the next start.
-func (l *Log) Disable() { l.path = "" }
-
-// Halve gives up the reserved half of the file for the commit of what is in the
-// log, and says whether that freed room on the disk.
-func (l *Log) Halve() bool {
-	if !l.Unflushed() || l.halved {
+// Add makes the record durable that Fit found room for, of a transaction that began with
+// base. When it returns false, the record may have been written: it must not be
+// acknowledged, and a commit without it is due, which makes it void.
+func (l *Log) Add(base int) bool {
+	f := &l.fitted
+	write := func() error { return l.write(base, len(l.records)+1) }
+	if l.Write != nil {
+		write = func() error { return l.Write(func() error { return l.write(base, len(l.records)+1) }) }
+	}
+	end := l.end + inBlocks(sectorsOf(f.length))
+	if err := errors.Join(write(), l.active.place.Check(l.active.size)); err != nil {
+		l.failed, l.maybeTorn = true, true
+		l.delay()
+		l.Failed(err)
 		return false
 	}
-	l.halved = true
-	return l.file.Truncate(usedSize) == nil
+	l.end = end
+	record := bytes.Clone(f.batch)
+	for i := 0; f.named && i < len(f.contents); i++ {
+		c := f.contents[i]
+		record = Batch(record).Put(c.Bucket, c.Key, f.places[i].Encode())
+	}
+	l.records = append(l.records, record)
+	l.prepareEarly()
+	l.count()
+	return true
 }
 
-// Close closes the log, and removes the file unless the database lacks, or may
-// lack, some of its records.
-func (l *Log) Close() error {
-	if l.file == nil {
-		return nil
+// write writes and syncs the record that Fit found room for. It goes through a small
+// buffer: memory does not depend on the size of records.
+func (l *Log) write(base, number int) error {
+	f := &l.fitted
+	var header [headerSize]byte
+	binary.BigEndian.PutUint32(header[4:], uint32(f.length-headerSize))
+	copy(header[8:], l.epoch[:])
+	binary.BigEndian.PutUint64(header[24:], uint64(base))
+	binary.BigEndian.PutUint64(header[32:], uint64(number))
+	sum := crc32.Checksum(header[4:], castagnoli)
+	for _, part := range f.parts {
+		sum = crc32.Update(sum, castagnoli, part)
 	}
-	if l.NeedsCommit() {
-		return l.file.Close()
+	binary.BigEndian.PutUint32(header[:], sum)
+	w := &l.writer
+	w.begin(l.active.file, l.end)
+	w.write(header[:])
+	for _, part := range f.parts {
+		w.write(part)
 	}
-	return l.Remove()
+	if err := w.end(); err != nil {
+		return err
+	}
+	return syncData(l.active.file)
 }
 
-// Release closes the file and keeps it as it is.
-func (l *Log) Release() error {
-	if l.file == nil {
+// inBlocks rounds a size up.
+func inBlocks(size int64) int64 { return (size + blockSize - 1) / blockSize * blockSize }
+
+// Unflushed says whether the log has records that the database lacks.
+func (l *Log) Unflushed() bool { return len(l.records) > 0 }
+
+// NeedsCommit says whether a commit is due, even without other changes.
+func (l *Log) NeedsCommit() bool {
+	return l.Unflushed() || l.maybeTorn || l.active != nil && !l.epochStored
+}
+
+// Stored says whether the database has the epoch of the records.
+func (l *Log) Stored() bool { return l.epochStored }
+
+// Position is what each commit must store, for the next Open; nil while the log has not
+// been used.
+func (l *Log) Position() []byte {
+	switch {
+	case l.active != nil && !l.recovering:
+		return position{l.epoch, l.active.number, l.end}.encode()
+	case l.renewed || l.epochStored:
+		return position{l.epoch, l.newest + 1, 0}.encode()
+	}
+	return nil
+}
+
+// Committed is called after a commit that has all records of the log, and the Position.
+// A log that failed goes on after retryAfter, in another segment.
+func (l *Log) Committed() {
+	l.epochStored = l.epochStored || l.renewed || l.active != nil
+	l.records, l.maybeTorn, l.renewed = nil, false, false
+	if l.recovering || l.failed {
+		l.active, l.recovering, l.failed = nil, false, false
+	}
+}
+
+// Forget begins a new epoch, for a database whose states are about to be numbered anew,
+// and removes what holds no contents: it may hold deleted ones. The database must have
+// all records. Nothing is left behind the Position that it has stored, so that no record
+// of an earlier state passes for one of a new state with the same number.
+func (l *Log) Forget() (err error) {
+	l.receive(true)
+	_, _ = rand.Read(l.epoch[:]) // never fails
+	s := l.active
+	l.active, l.epochStored, l.renewed = nil, false, l.allocated > 0
+	if l.allocated == 0 {
 		return nil
 	}
-	return l.file.Close()
+	if s != nil {
+		err = errors.Join(s.file.Truncate(l.end), s.file.Sync())
+	}
+	return errors.Join(err, l.giveBack(), l.Free(false), durable.SyncDir(l.dir))
 }
 
 // Replay repeats the writes that are in the log only.
-func (l *Log) Replay(to Target) error {
-	for _, batch := range l.unflushed {
-		if err := batch.replay(to); err != nil {
+func (l *Log) Replay(to Target) error { return replayAll(l.records, to) }
+
+func replayAll(records []Batch, to Target) error {
+	for _, record := range records {
+		if err := record.replay(to, Place{}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// read reads the records of a base. A record with missing sectors was not
-// acknowledged, and was the last to be begun: a damaged sector, or a record after
-// it, proves that the file was damaged since.
-func (l *Log) read(base int) error {
-	all, err := io.ReadAll(io.LimitReader(l.file, fileSize))
-	if err != nil {
-		return err
+// GiveBack gives up what the log has in reserve, for a commit on a full disk, and says
+// whether that freed room.
+func (l *Log) GiveBack() bool {
+	if l.dir == "" {
+		return false
 	}
-	at := 0
-	for {
-		number, batch, damaged := l.parse(all[at:], base)
-		if damaged {
-			return l.damagedAt(fmt.Sprintf("record %d cannot be read", len(l.unflushed)+1))
+	l.receive(true)
+	l.delay()
+	if l.next != nil || len(l.spares) > 0 {
+		_ = l.giveBack() // what cannot be removed is at the next start
+		return true
+	}
+	if l.active == nil || !l.Unflushed() || l.failed || l.active.size-l.end < blockSize {
+		return false
+	}
+	l.failed = true
+	return l.active.file.Truncate(l.end) == nil
+}
+
+// Close removes the segments that are not needed, and closes the others. base is the last
+// transaction of the database.
+func (l *Log) Close(base int) error {
+	if l.dir == "" {
+		return nil
+	}
+	l.receive(true)
+	var err error
+	if !l.NeedsCommit() {
+		s := l.active
+		l.active = nil
+		err = errors.Join(l.giveBack(), l.Free(false))
+		if s != nil && l.used[s.number] != nil {
+			l.active = s
+			err = errors.Join(err, l.mark(base))
 		}
-		if number != len(l.unflushed)+1 {
-			break
-		}
-		l.unflushed = append(l.unflushed, batch)
-		at = min(len(all), at+l.inBlocks(batch))
 	}
-	for ; at < len(all); at += blockSize {
-		if number, _, _ := l.parse(all[at:], base); number > len(l.unflushed) {
-			return l.damagedAt(fmt.Sprintf("record %d cannot be read, and %d can", len(l.unflushed)+1, number))
-		}
-	}
-	return nil
+	err = errors.Join(err, l.Release())
+	_ = os.Remove(l.dir) // unless something is in it
+	return err
 }
 
-func (l *Log) damagedAt(how string) error {
-	return fmt.Errorf("%w: in %s, %s. Move that file away to go on without it: small uploads of the moment before the crash, which are in it only, are lost then", ErrDamaged, l.path, how)
-}
-
-// inBlocks is the size of a record, in bytes.
-func (l *Log) inBlocks(batch Batch) int {
-	size := headerSize + len(batch)
-	if !l.flat {
-		size = sectorsOf(size)
+// mark writes that the database had a state, in a record with number 0, which is not
+// replayed: an older copy of the database must take nothing from the log.
+func (l *Log) mark(base int) error {
+	if _, fits := l.Fit(nil, nil, true); !fits || base == 0 {
+		return nil
 	}
-	return (size + blockSize - 1) / blockSize * blockSize
-}
-
-// data is the first n bytes of a record.
-func (l *Log) data(b []byte, n int) (data []byte, damaged bool) {
-	if l.flat {
-		return b[:min(n, len(b))], false
-	}
-	return outOfSectors(b, n)
-}
-
-// parse parses the record at the beginning of b, and returns number 0 where there
-// is no complete record of the epoch and the base. damaged means that one of the
-// record's sectors is damaged, or the first sector where it is not known to be such
-// a record.
-func (l *Log) parse(b []byte, base int) (number int, batch Batch, damaged bool) {
-	header, damaged := l.data(b, headerSize)
-	if damaged || len(header) < headerSize || !bytes.Equal(header[8:24], l.epoch[:]) || binary.BigEndian.Uint64(header[24:]) != uint64(base) {
-		return 0, nil, damaged
-	}
-	length := uint64(binary.BigEndian.Uint32(header[4:]))
-	if length > uint64(len(b)-headerSize) {
-		return 0, nil, false
-	}
-	record, damaged := l.data(b, headerSize+int(length))
-	if damaged || len(record) < headerSize+int(length) || crc32.Checksum(record[4:], castagnoli) != binary.BigEndian.Uint32(record) {
-		return 0, nil, damaged
-	}
-	return int(binary.BigEndian.Uint64(record[32:])), Batch(record[headerSize:]), false
+	return l.write(base, 0)
 }

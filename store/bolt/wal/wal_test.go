@@ -2,13 +2,13 @@ package wal
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -18,7 +18,7 @@ type replayed []string
 func (r *replayed) HasBucket(name []byte) bool { return len(name) > 0 }
 
 func (r *replayed) Put(bucket, key, value []byte) error {
-	*r = append(*r, fmt.Sprintf("put %s %s %s", bucket, key, value))
+	*r = append(*r, fmt.Sprintf("put %s %s %x", bucket, key, value))
 	return nil
 }
 
@@ -32,137 +32,468 @@ func (r *replayed) SetSequence(bucket []byte, seq uint64) error {
 	return nil
 }
 
-const base = 7 // of all records here
+const (
+	base     = 7        // of the first records
+	smallest = 16 << 20 // bytes; the size of the logs here
+)
+
+// tested is a log with what a database would know of it.
+type tested struct {
+	*Log
+	t      *testing.T
+	base   int
+	stored []byte
+	writes []string // of the records that are not committed
+	fails  error    // of the next record, after it was written
+	told   int
+}
 
 // newLog makes a log whose epoch is stored.
-func newLog(t *testing.T) *Log {
+func newLog(t *testing.T) *tested {
 	t.Helper()
-	l, err := Open(filepath.Join(t.TempDir(), "log"), nil, Options{Write: Append, Failed: func(err error) { t.Errorf("the log failed: %v", err) }})
+	l := &tested{t: t, base: base}
+	var err error
+	l.Log, err = Open(filepath.Join(t.TempDir(), "log"), nil, 0, Options{
+		Size:   smallest,
+		Failed: func(error) { l.told++ },
+		Write: func(write func() error) error {
+			err := l.fails
+			l.fails = nil
+			return errors.Join(write(), err)
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Release() })
-	if l.Ready() {
-		t.Fatal("it was ready before the epoch was stored")
+	if !l.Ready() || l.Stored() || !l.NeedsCommit() {
+		t.Fatal("it does not ask for a commit that stores the epoch")
 	}
-	if len(l.EpochToStore()) == 0 {
-		t.Fatal("there is no epoch to store")
-	}
-	l.Committed()
-	if !l.Ready() || l.EpochToStore() != nil {
-		t.Fatal("it is not ready with the epoch stored")
-	}
+	l.commit()
 	return l
 }
 
-// recovered returns what a start replays that finds the database at base, and
-// stored as its epoch.
-func recovered(t *testing.T, path string, stored []byte, base int) ([]string, error) {
+// commit is what a commit of the database does.
+func (l *tested) commit() {
+	l.t.Helper()
+	l.stored = l.Position()
+	l.base++
+	l.Committed()
+	l.writes = nil
+	if err := l.Free(true); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// add adds a record with contents, and returns their places.
+func (l *tested) add(contents ...string) (places []Place, added bool) {
+	var batch Batch
+	batch = batch.Put([]byte("b"), []byte("k"), []byte("v")).Delete([]byte("b"), []byte("d")).SetSequence([]byte("b"), 5)
+	var list []Content
+	for i, c := range contents {
+		list = append(list, Content{[]byte("staged"), fmt.Append(nil, i), []byte(c)})
+	}
+	places, fits := l.Fit(batch, list, true)
+	if !fits || !l.Add(l.base) {
+		return nil, false
+	}
+	places = slices.Clone(places)
+	l.writes = append(l.writes, "put b k 76", "delete b d", "sequence b 5")
+	for i, p := range places {
+		l.writes = append(l.writes, fmt.Sprintf("put staged %d %x", i, p.Encode()))
+		l.Hold(p)
+	}
+	return places, true
+}
+
+func (l *tested) mustAdd(contents ...string) []Place {
+	l.t.Helper()
+	places, added := l.add(contents...)
+	if !added {
+		l.t.Fatalf("%d contents were not added", len(contents))
+	}
+	return places
+}
+
+// recovered returns what a start replays that finds a copy of the folder, and the
+// database as it was at the last commit.
+func (l *tested) recovered(spoil ...func(dir string)) ([]string, error) {
+	l.t.Helper()
+	l.receive(true)
+	if len(spoil) == 0 {
+		return recoverFrom(l.t, l.dir, l.stored, l.base)
+	}
+	dir := filepath.Join(l.t.TempDir(), "log")
+	if err := os.CopyFS(dir, os.DirFS(l.dir)); err != nil {
+		l.t.Fatal(err)
+	}
+	for _, spoil := range spoil {
+		spoil(dir)
+	}
+	return recoverFrom(l.t, dir, l.stored, l.base)
+}
+
+func recoverFrom(t *testing.T, dir string, stored []byte, base int) ([]string, error) {
 	t.Helper()
-	l, err := Open(path, stored, Options{})
+	again, err := Open(dir, stored, 0, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Release()
+	defer again.Release()
+	err = again.Recover(base, stored)
 	var writes replayed
-	err = l.Recover(base)
-	return writes, errors.Join(err, l.Replay(&writes))
+	return writes, errors.Join(err, again.Replay(&writes))
+}
+
+func (l *tested) want(spoil ...func(dir string)) {
+	l.t.Helper()
+	if got, err := l.recovered(spoil...); err != nil || !slices.Equal(got, l.writes) {
+		l.t.Errorf("%.300q, %v\nand not %.300q", got, err, l.writes)
+	}
+}
+
+func (l *tested) wantContent(p Place, content string) {
+	l.t.Helper()
+	if got, err := l.Read(p); err != nil || string(got) != content {
+		l.t.Errorf("%.40q, %v, and not %.40q", got, err, content)
+	}
+}
+
+// long is a content of a length, with other bytes for each n.
+func long(length, n int) string {
+	return strings.Repeat(fmt.Sprintf("%07d ", n), length/8+1)[:length]
 }
 
 func TestWhatWasAddedIsReplayedForItsBaseOnly(t *testing.T) {
 	l := newLog(t)
-	stored := append(l.epoch[:], layout...)
-	var want []string
-	for i, long := range []int{1, 3000, 508*8 - headerSize, 20_000} {
-		value := strings.Repeat("v", long)
-		if !l.Add(base, Batch(nil).Put([]byte("b"), []byte("k"), []byte(value)).Delete([]byte("b"), []byte("d")).SetSequence([]byte("b"), uint64(i))) {
-			t.Fatal("it was not added")
-		}
-		want = append(want, "put b k "+value, "delete b d", fmt.Sprintf("sequence b %d", i))
+	for n, length := range []int{0, 1, 508, 10_000, 1 << 20} {
+		p := l.mustAdd(long(length, n), "second")
+		l.wantContent(p[0], long(length, n))
+		l.wantContent(p[1], "second")
+		l.want()
 	}
-	if got, err := recovered(t, l.path, stored, base); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%.80q, %v", got, err)
-	}
-	if got, err := recovered(t, l.path, stored, base+1); err != nil || len(got) > 0 {
+	l.base++
+	if got, err := l.recovered(); err != nil || len(got) > 0 {
 		t.Errorf("for another base: %.80q, %v", got, err)
 	}
-	stored[0]++
-	if got, err := recovered(t, l.path, stored, base); err != nil || len(got) > 0 {
+	l.base--
+	l.stored[0]++
+	if got, err := l.recovered(); err != nil || len(got) > 0 {
 		t.Errorf("for another epoch: %.80q, %v", got, err)
 	}
-	l.Committed()
-	if l.Add(base+1, nil); l.end != blockSize {
-		t.Errorf("after a commit, a record ends at %d", l.end)
-	}
 }
 
-func TestAFullLogTakesNothingUntilACommit(t *testing.T) {
+// Records go on behind those of earlier states, from segment to segment, and a start
+// reads only what the database lacks.
+func TestRecordsGoOnFromSegmentToSegment(t *testing.T) {
 	l := newLog(t)
-	batch := Batch(nil).Put([]byte("b"), []byte("k"), make([]byte, 200<<10))
-	added := 0
-	for l.Add(base, batch) {
-		added++
-	}
-	if size := l.inBlocks(batch); added != usedSize/size {
-		t.Errorf("%d records of %d bytes were taken", added, size)
-	}
-	l.Committed()
-	if !l.Add(base+1, batch) {
-		t.Error("nothing is taken after a commit")
-	}
-}
-
-// Earlier versions of attachd wrote records without sectors. One that crashed left
-// such a log, which the next start reads.
-func TestALogWithoutSectorsIsRead(t *testing.T) {
-	l := newLog(t)
-	stored := bytes.Clone(l.epoch[:]) // without a layout
-	flat := make([]byte, fileSize)
-	at := 0
-	var want []string
-	for _, value := range []string{"one", "two", strings.Repeat("three", 2000)} {
-		if !l.Add(base, Batch(nil).Put([]byte("b"), []byte("k"), []byte(value))) {
-			t.Fatal("it was not added")
+	places := map[Place]string{}
+	for n := range 60 {
+		content := long(100_000, n)
+		places[l.mustAdd(content)[0]] = content
+		if n%7 == 3 {
+			l.want()
+			l.commit()
 		}
-		want = append(want, "put b k "+value)
-		if binary.BigEndian.Uint32(l.buffer[4:]) != uint32(len(l.buffer)-headerSize) {
-			t.Fatal("a record without its length")
-		}
-		at += (copy(flat[at:], l.buffer) + blockSize - 1) / blockSize * blockSize
 	}
-	path := filepath.Join(t.TempDir(), "log")
-	if err := os.WriteFile(path, flat, 0o600); err != nil {
-		t.Fatal(err)
+	l.want()
+	for p, content := range places {
+		l.wantContent(p, content)
 	}
-	if got, err := recovered(t, path, stored, base); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%.80q, %v", got, err)
+	if l.active.number < 2 {
+		t.Error("all are in one segment")
 	}
 }
 
-// A flipped bit in an acknowledged record is an error, and does not remove the
-// record silently.
-func TestADamagedRecordIsAnError(t *testing.T) {
+func TestASegmentIsUsedAgainWhenNothingInItIsNamed(t *testing.T) {
 	l := newLog(t)
-	stored := append(l.epoch[:], layout...)
-	for range 3 {
-		l.Add(base, Batch(nil).Put([]byte("b"), []byte("k"), make([]byte, 600)))
+	var before []Place
+	numbers := map[uint64]bool{}
+	for n := range 300 {
+		p := l.mustAdd(long(200_000, n))
+		if numbers[p[0].Segment] = true; n%5 == 0 {
+			l.commit()
+			for _, gone := range before {
+				l.Drop(gone)
+			}
+			before = nil
+			l.commit()
+		}
+		if before = append(before, p...); n%10 == 7 {
+			l.want()
+		}
 	}
-	whole, err := os.ReadFile(l.path)
+	if l.allocated > smallest || len(numbers) < 10 {
+		t.Errorf("60 MB went through %d segments, which take %d bytes", len(numbers), l.allocated)
+	}
+	if _, err := l.Read(Place{Segment: 1, Length: 10}); !errors.Is(err, ErrGone) {
+		t.Errorf("a content of a segment that is gone: %v", err)
+	}
+}
+
+// When there is no room, nothing is added until a segment is free, and something is left
+// to give back.
+func TestAFullLogTakesNothing(t *testing.T) {
+	l := newLog(t)
+	var all []Place
+	for n := 0; ; n++ {
+		p, added := l.add(long(300_000, n))
+		if !added {
+			break
+		}
+		all = append(all, p...)
+	}
+	if !l.Full() || l.Used() > smallest || len(all) < 30 {
+		t.Errorf("with %d contents in %d bytes, full is %v", len(all), l.Used(), l.Full())
+	}
+	l.want()
+	before := sizeOf(t, l.dir)
+	if !l.GiveBack() || sizeOf(t, l.dir) > before-reserve {
+		t.Errorf("of %d bytes are left %d", before, sizeOf(t, l.dir))
+	}
+	l.want()
+	l.commit()
+	for n, p := range all {
+		l.wantContent(p, long(300_000, n))
+		l.Drop(p)
+	}
+	l.commit()
+	if l.notBefore.Store(0); !l.Ready() || l.Full() {
+		t.Fatal("with everything gone, it takes nothing")
+	}
+	l.mustAdd("again")
+	l.want()
+}
+
+func sizeOf(t *testing.T, dir string) (size int64) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for bit := 0; bit < 8*(2*blockSize+2*sectorSize); bit += 997 {
-		if bit/8%blockSize >= 2*sectorSize {
-			continue // after the end of a record
-		}
-		whole[bit/8] ^= 1 << (bit % 8)
-		path := filepath.Join(t.TempDir(), "log")
-		if err := os.WriteFile(path, whole, 0o600); err != nil {
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := recovered(t, path, stored, base); !errors.Is(err, ErrDamaged) {
-			t.Errorf("bit %d: %d writes, %v", bit, len(got), err)
+		size += info.Size()
+	}
+	return size
+}
+
+// A record that failed may be in the log. It is void after the next commit, and the log
+// goes on in another segment.
+func TestARecordThatFailedIsVoidAfterACommit(t *testing.T) {
+	l := newLog(t)
+	first := l.mustAdd("first")
+	l.fails = syscall.EIO
+	if _, added := l.add("failed"); added || l.told != 1 || l.Ready() || !l.NeedsCommit() {
+		t.Fatalf("a record that failed: added %v, told %d times", added, l.told)
+	}
+	l.commit()
+	l.want()
+	if l.Ready() || !l.Full() {
+		t.Error("it is written again at once")
+	}
+	l.notBefore.Store(0)
+	if !l.Ready() {
+		t.Fatal("it is not written again")
+	}
+	second := l.mustAdd("second")
+	l.want()
+	l.wantContent(first[0], "first")
+	if l.wantContent(second[0], "second"); second[0].Segment == first[0].Segment {
+		t.Error("a segment that failed was written again")
+	}
+}
+
+// Single bits of records that the database lacks, in each segment that has some.
+func TestADamagedRecordIsAnError(t *testing.T) {
+	l := newLog(t)
+	l.mustAdd("of an earlier state")
+	l.commit()
+	for n := range 30 {
+		l.mustAdd(long(200_000, n))
+	}
+	l.mustAdd("last")
+	used := map[string]bool{}
+	for n := range 30 {
+		var found bool
+		_, err := l.recovered(func(dir string) {
+			for _, s := range l.used {
+				path := filepath.Join(dir, filepath.Base(s.place.Path))
+				if n%len(l.used) != int(s.number)%len(l.used) {
+					continue
+				}
+				raw, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				from, to := int64(blockSize), s.size-blockSize*60
+				if s == l.active {
+					to = l.end - blockSize + sectorSize
+				}
+				bit := 8*from + int64(n)*(to-from)*8/30
+				if s == l.active && n > 25 {
+					bit = 8 * (l.end - blockSize + 100)
+				}
+				raw[bit/8] ^= 1 << (bit % 8)
+				used[path[len(path)-4:]], found = true, true
+				if err := os.WriteFile(path, raw, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		if found && !errors.Is(err, ErrDamaged) {
+			t.Errorf("damage %d: %v", n, err)
 		}
-		whole[bit/8] ^= 1 << (bit % 8)
+	}
+	if len(used) < 2 {
+		t.Errorf("damaged were %v", used)
+	}
+}
+
+// Of the last record, sectors may be missing; of one before, none.
+func TestATornLastRecordIsPassedOver(t *testing.T) {
+	for _, recycled := range []bool{false, true} {
+		l := newLog(t)
+		for n := 0; recycled && l.newest < 4; n++ { // the segments have old records
+			p := l.mustAdd(long(400_000, n))
+			l.commit()
+			l.Drop(p[0])
+			l.commit()
+		}
+		l.mustAdd(long(5000, 1))
+		before, err := os.ReadFile(l.active.place.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := l.end
+		whole := slices.Clone(l.writes)
+		l.mustAdd(long(5000, 2))
+		l.writes = whole
+		for missing := range 10 {
+			l.want(func(dir string) {
+				path := filepath.Join(dir, filepath.Base(l.active.place.Path))
+				raw, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				from := int(at) + missing*sectorSize
+				copy(raw[from:from+sectorSize], before[from:])
+				if err := os.WriteFile(path, raw, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// A content that was damaged is not returned, and does not keep the log from being read.
+func TestADamagedContentIsAnError(t *testing.T) {
+	l := newLog(t)
+	p := l.mustAdd(long(3000, 1), long(3000, 2))
+	l.commit()
+	raw, err := os.ReadFile(l.active.place.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(raw, []byte("0000001 "))
+	raw[at] ^= 1
+	if err := os.WriteFile(l.active.place.Path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Read(p[0]); !errors.Is(err, ErrRotten) {
+		t.Errorf("a damaged content: %v", err)
+	}
+	l.wantContent(p[1], long(3000, 2))
+	l.want()
+	if err := os.Truncate(l.active.place.Path, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Read(p[1]); !errors.Is(err, ErrRotten) {
+		t.Errorf("a content that was cut off: %v", err)
+	}
+}
+
+// An older copy of the database takes nothing from the log of a newer one.
+func TestAnOlderDatabaseTakesNothing(t *testing.T) {
+	l := newLog(t)
+	stored, base := l.stored, l.base
+	l.mustAdd("first")
+	l.commit()
+	l.mustAdd("second")
+	if got, err := recoverFrom(t, l.dir, stored, base); err != nil || len(got) > 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+	l.want()
+	l.commit()
+	if err := l.Close(l.base); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := recoverFrom(t, l.dir, stored, base); err != nil || len(got) > 0 {
+		t.Errorf("after a stop: %q, %v", got, err)
+	}
+	if got, err := recoverFrom(t, l.dir, l.stored, l.base); err != nil || len(got) > 0 {
+		t.Errorf("the database itself: %q, %v", got, err)
+	}
+}
+
+// After Forget, the states of the database are numbered anew.
+func TestWhatWasForgottenIsNoRecordOfAStateWithItsNumber(t *testing.T) {
+	l := newLog(t)
+	first := l.base
+	l.mustAdd("one")
+	l.mustAdd("two")
+	l.commit()
+	if err := l.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := recoverFrom(t, l.dir, l.stored, first); err != nil || len(got) > 0 {
+		t.Errorf("%q, %v", got, err)
+	}
+	if !l.Ready() || l.Stored() {
+		t.Fatal("the new epoch is not to be stored")
+	}
+	l.base = first
+	l.commit()
+	l.mustAdd("three")
+	l.want()
+}
+
+func TestANumberIsNeverUsedAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, nameOf(0x1f)), nil, 0o600), os.WriteFile(filepath.Join(dir, unfinished), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for above, want := range map[uint64]uint64{3: 0x20, 0x30: 0x31} {
+		l, err := Open(dir, position{segment: 5}.encode(), above, Options{Size: smallest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !l.Ready() || l.active.number != want {
+			t.Errorf("above %d, the next segment is %d", above, l.active.number)
+		}
+		if err := errors.Join(os.Remove(l.active.place.Path), l.Release()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestALinkIsNotFollowed(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "log")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Open(link, nil, 0, Options{}); err == nil {
+		t.Error("a link was opened")
+	}
+	plain := filepath.Join(dir, "folder")
+	if err := errors.Join(os.Mkdir(plain, 0o700), os.Symlink(link, filepath.Join(plain, nameOf(1)))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(plain, nil, 0, Options{}); err == nil {
+		t.Error("a segment that is a link was opened")
 	}
 }
