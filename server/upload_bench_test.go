@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"attachd/blobs/disk"
 	"attachd/server"
 	"attachd/server/content"
+	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/store/bolt"
 )
@@ -35,7 +38,8 @@ func BenchmarkUpload(b *testing.B) {
 }
 
 func benchmarkUpload(b *testing.B, logBelow int64, clients int) {
-	address, key := serveForBenchmark(b, logBelow)
+	s, key := newForBenchmark(b, logBelow)
+	address := serveForBenchmark(b, s)
 	template := strings.Repeat("a line of sixteen", 10<<10/17)
 	var next atomic.Int64
 	var all sync.WaitGroup
@@ -75,7 +79,7 @@ func benchmarkUpload(b *testing.B, logBelow int64, clients int) {
 	b.StopTimer()
 }
 
-func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
+func newForBenchmark(b *testing.B, logBelow int64) (s *server.Server, key string) {
 	b.Helper()
 	must := func(err error) {
 		b.Helper()
@@ -95,15 +99,23 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 	b.Cleanup(func() { files.Close() })
 	policy, err := content.NewPolicy(nil, false)
 	must(err)
-	s, err := server.New(server.Config{
+	s, err = server.New(server.Config{
 		Store: records, Blobs: files, Abilities: server.AbilitiesOf(records, files), Ballast: &ballast{}, Policy: policy, SigningKeys: []token.SigningKey{{Secret: make([]byte, 32)}}, KeepSigningKeys: func([]token.SigningKey) error { return nil }, Now: time.Now,
 		Log:         slog.New(slog.NewJSONHandler(io.Discard, nil)),
 		Scratch:     (&world{dir: dir}).scratch,
+		Thumbnails:  preview.NewCache(filepath.Join(dir, "thumbnails"), filepath.Join(dir, "tmp"), func(*os.File) error { return nil }),
 		MaxFileSize: 50 << 20, LogBelow: logBelow, MaxConcurrentUploads: 256, MinUploadRate: 1 << 10, URLTTL: time.Hour, VerifyReads: true,
 	})
 	must(err)
+	return s, m.keys["editor"]
+}
+
+func serveForBenchmark(b *testing.B, s *server.Server) (address string) {
+	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(err)
+	if err != nil {
+		b.Fatal(err)
+	}
 	httpServer := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	ctx, end := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -114,5 +126,54 @@ func serveForBenchmark(b *testing.B, logBelow int64) (address, key string) {
 		end()
 		running.Wait()
 	})
-	return listener.Addr().String(), m.keys["editor"]
+	return listener.Addr().String()
+}
+
+// BenchmarkAnswer is what the server itself does of small requests, without net/http's
+// connections: downloads of a file that was hashed before, and lists.
+func BenchmarkAnswer(b *testing.B) {
+	s, key := newForBenchmark(b, 0)
+	place := "/catalog/spaces/a/products/" + productOf["a"].ID.String() + "/attachments"
+	ask := func(method, path, body string) *http.Request {
+		rq := httptest.NewRequest(method, path, strings.NewReader(body))
+		if body == "" {
+			rq.Body = http.NoBody
+		}
+		rq.Header.Set("Authorization", "Bearer "+key)
+		rq.Header.Set("Content-Type", "multipart/form-data; boundary=frontier")
+		return rq
+	}
+	file := ""
+	for n := range 100 {
+		to := httptest.NewRecorder()
+		s.ServeHTTP(to, ask("POST", place, fmt.Sprintf("--frontier\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\n\r\n%d%s\r\n--frontier--\r\n", n, strings.Repeat("a line of sixteen", 10<<10/17))))
+		if file = to.Header().Get("Location"); to.Code != http.StatusCreated {
+			b.Fatal(to.Body.String())
+		}
+	}
+	time.Sleep(2100 * time.Millisecond) // a file that was just written is not trusted
+	for name, path := range map[string]string{"download 10 KB": file, "list 100": place} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				to := &discarded{header: http.Header{}}
+				if s.ServeHTTP(to, ask("GET", path, "")); to.status != http.StatusOK || to.bytes < 10_000 {
+					b.Fatal(to)
+				}
+			}
+		})
+	}
+}
+
+// discarded is a response that nobody reads.
+type discarded struct {
+	header        http.Header
+	status, bytes int
+}
+
+func (d *discarded) Header() http.Header    { return d.header }
+func (d *discarded) WriteHeader(status int) { d.status = status }
+func (d *discarded) Write(p []byte) (int, error) {
+	d.bytes += len(p)
+	return len(p), nil
 }

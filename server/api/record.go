@@ -56,18 +56,19 @@ const Done = "done"
 // its user.
 const KeyOwner = ", of user "
 
-// audit prepares the route's entry, if it has one. The handler may add to it before it
-// makes its change.
+// audit prepares the entry of a change. The handler may add to it before it makes the
+// change.
 func (rq *Request) audit() {
 	rule := rq.route.Audit
-	rq.Entry = rq.newEntry(rule)
-	if rule.Action != "" && rule.When == WithChange {
-		ctx := store.WithEntry(rq.Context(), rq.Entry)
-		if with := rq.corridor.WithEvents; with != nil {
-			ctx = with(ctx, rq.Entry)
-		}
-		rq.Request = rq.WithContext(ctx)
+	if rule.Action == "" || rule.When != WithChange {
+		return
 	}
+	rq.Entry = rq.newEntry(rule)
+	ctx := store.WithEntry(rq.Context(), rq.Entry)
+	if with := rq.corridor.WithEvents; with != nil {
+		ctx = with(ctx, rq.Entry)
+	}
+	rq.Request = rq.WithContext(ctx)
 }
 
 func (rq *Request) newEntry(rule AuditRule) *store.Entry {

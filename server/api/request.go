@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -196,7 +197,7 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 		// prevent a 100 Continue.
 		_ = http.NewResponseController(hw).SetWriteDeadline(time.Time{})
 		rq.Writer = w
-		w.Header().Set("X-Request-Id", id)
+		w.Header()["X-Request-Id"] = []string{id}
 		setHeaders(w.Header(), Document)
 		if r.TLS != nil {
 			w.Header().Set("Strict-Transport-Security", "max-age=31536000") // RFC 6797; a year
@@ -355,19 +356,29 @@ func (rq *Request) ResetHeaders() { setHeaders(rq.Writer.Header(), rq.route.Kind
 // setHeaders sets the headers that every response of a route has, whatever its status.
 // Files get the headers for untrusted content.
 func setHeaders(h http.Header, k Kind) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if !k.sendsFile() {
-		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox")
-		h.Set("Cache-Control", "no-store")
-		return
-	}
-	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
-	h.Set("Cache-Control", "private, no-cache")
+	maps.Copy(h, headersOf[k.sendsFile()])
 	if k == LinkedFile {
 		h.Set("Cross-Origin-Resource-Policy", "cross-origin") // a page of a host product may embed it
 	}
+}
+
+// headersOf are the headers of files and of everything else. All responses share the
+// values, which nothing changes: Set replaces them, and Add copies them.
+var headersOf = map[bool]http.Header{
+	false: {
+		"X-Content-Type-Options":       {"nosniff"},
+		"Referrer-Policy":              {"no-referrer"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Content-Security-Policy":      {"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"},
+		"Cache-Control":                {"no-store"},
+	},
+	true: {
+		"X-Content-Type-Options":       {"nosniff"},
+		"Referrer-Policy":              {"no-referrer"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+		"Content-Security-Policy":      {"default-src 'none'; sandbox"},
+		"Cache-Control":                {"private, no-cache"},
+	},
 }
 
 // report counts the request and logs its line: the pattern and the path, but not the
@@ -380,7 +391,7 @@ func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool
 	}
 	c.counts.observe(rq, w, status, took)
 	c.recordAnswer(w, rq)
-	attrs := []slog.Attr{
+	attrs := append(make([]slog.Attr, 0, 16),
 		requestIDAttr(rq.id),
 		slog.String("method", rq.Method),
 		slog.String("route", rq.route.Pattern),
@@ -390,7 +401,7 @@ func (c *Corridor) report(w *Response, rq *Request, took time.Duration, cut bool
 		slog.Int64("bytes_out", w.Bytes),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
 		slog.String("address", c.ClientAddress(rq.Request)),
-	}
+	)
 	if w.Code != "" {
 		attrs = append(attrs, slog.String("code", w.Code))
 	}

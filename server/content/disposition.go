@@ -31,6 +31,7 @@ func asciiName(name string) string {
 // percentEncode encodes every byte that is not an attr-char of RFC 8187, section 3.2.1.
 func percentEncode(name string) string {
 	var b strings.Builder
+	b.Grow(len(name))
 	for _, c := range []byte(name) {
 		if isAttrChar(c) {
 			b.WriteByte(c)

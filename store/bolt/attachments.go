@@ -175,12 +175,19 @@ func (tx *writeTx) saveUsage(slug string, u store.Usage) {
 
 // Attachment implements Attachments.
 func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
-	err = b.viewIf(b.unflushed.has(id))(ctx, func(tx *dbfile.Tx) error {
-		a, err = b.visibleAttachment(tx, id)
+	read := func(tx *dbfile.Tx) (store.Attachment, error) {
+		a, err := b.visibleAttachment(tx, id)
 		if err != nil {
-			return err
+			return a, err
 		}
-		return make(uploaderNames).fill(tx, &b.users, &a)
+		return a, make(uploaderNames).fill(tx, &b.users, &a)
+	}
+	if !b.unflushed.has(id) {
+		return latest(ctx, b, &b.attachments, id, read)
+	}
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
+		a, err = read(tx)
+		return err
 	})
 	return a, err
 }

@@ -101,10 +101,11 @@ type Store struct {
 	users    dbfile.Cache[schema.UserRecord]
 	entities dbfile.Cache[schema.EntityRecord]
 
-	keysByID   dbfile.Latest[uuid.UUID, keyAndUser]
-	keysByHash dbfile.Latest[[32]byte, keyAndUser]
-	roles      dbfile.Latest[member, store.Role]
-	parents    dbfile.Latest[store.Parent, store.Entity]
+	keysByID    dbfile.Latest[uuid.UUID, keyAndUser]
+	keysByHash  dbfile.Latest[[32]byte, keyAndUser]
+	roles       dbfile.Latest[member, store.Role]
+	parents     dbfile.Latest[store.Parent, store.Entity]
+	attachments dbfile.Latest[uuid.UUID, store.Attachment]
 
 	ids store.IDs // of events
 
