@@ -108,8 +108,12 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	if err != nil {
 		return daemon.Storage{}, err
 	}
+	room, err := disk.CapacityOf(dir.Path())
+	if err != nil {
+		return daemon.Storage{}, err
+	}
 	times := ops.NewStorageTimes()
-	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), OlderLog: dir.Join(datadir.OlderLog), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
+	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), LogSize: logSize(int64(cfg.Storage.LogSize), room.Total), OlderLog: dir.Join(datadir.OlderLog), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, bolt.ErrLocked):
 		return daemon.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())
@@ -127,6 +131,16 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	}
 	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk), Times: times}, nil
 }
+
+const (
+	// logShare is the part of the disk that the write-ahead log may take.
+	logShare = 16
+	// leastLog is how many bytes the log may take of any disk: two segments.
+	leastLog = 8 << 20
+)
+
+// logSize returns how many bytes the write-ahead log may take of a disk.
+func logSize(configured, disk int64) int64 { return min(configured, max(leastLog, disk/logShare)) }
 
 // openCopy opens a copy of a database to write to it.
 func openCopy(path string) (backup.Records, error) {

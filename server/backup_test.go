@@ -403,3 +403,31 @@ func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 		t.Errorf("the database grew by %d bytes", grown)
 	}
 }
+
+// A small content has no file yet when a backup begins, and its record is deleted while
+// the backup copies contents: the content is there for it all the same.
+func TestASnapshotHoldsWhatWasStagedWhenItWasTaken(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	commands := w.operator(t)
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "deleted during the backup")}, want: 201, save: "A"},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "kept")}, want: 201},
+	})
+	snapshot, body := w.lease(t, commands)
+	w.play(t, []step{
+		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("c.txt", "staged again")}, want: 201},
+	})
+	if n := w.wantContents(t, snapshot); n != 2 {
+		t.Errorf("the snapshot has %d records", n)
+	}
+	w.must(body.Close())
+	eventually(t, "the deleted content to go", func() bool {
+		left, err := filepath.Glob(filepath.Join(w.dir, "blobs", "sha256", "??", "*"))
+		return err == nil && len(left) == 1
+	})
+	if n := w.store.Staged().Contents; n != 1 {
+		t.Errorf("%d contents are staged: after the copy, uploads are to be staged again", n)
+	}
+}

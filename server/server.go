@@ -298,6 +298,11 @@ func (s *Server) ClockIsSettled(ctx context.Context) bool {
 	return err == nil && clock.Settled
 }
 
+// WhileFlushed calls do while nothing is staged; see contents.Store.
+func (s *Server) WhileFlushed(ctx context.Context, do func(flushed error) error) error {
+	return s.contents.WhileFlushed(ctx, do)
+}
+
 // Drain makes the server refuse new uploads and end long work, before it stops.
 func (s *Server) Drain() {
 	s.corridor.Drain()

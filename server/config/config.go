@@ -147,6 +147,8 @@ type Config struct {
 		// LogBelow is the size below which a content is acknowledged once it is in the
 		// write-ahead log, before it has a file; 0: none.
 		LogBelow Size `toml:"log_below" default:"64KB" max:"1MB"`
+		// LogSize is how many bytes the write-ahead log may have.
+		LogSize Size `toml:"log_size" default:"256MB" min:"16MB" max:"16GB"`
 	} `toml:"storage"`
 
 	// Scrub says how stored contents are reread to find damage.

@@ -66,7 +66,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Downloads.Verify = true
 	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
 	want.Webhooks.Timeout, want.Webhooks.RetryFor = Duration(15*time.Second), Duration(72*time.Hour)
-	want.Storage.LogBelow = 64 << 10
+	want.Storage.LogBelow, want.Storage.LogSize = 64<<10, 256<<20
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
@@ -179,6 +179,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"webhooks.timeout":              {`"30s"`, "30s"},
 		"webhooks.retry_for":            {`"1h"`, "60m"},
 		"storage.log_below":             {`"0"`, "0"},
+		"storage.log_size":              {`"1GB"`, "1GB"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},

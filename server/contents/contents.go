@@ -88,6 +88,10 @@ type Store struct {
 	stagings atomic.Int64  // contents that have been staged since the start
 	wake     chan struct{} // has an element when something was staged
 	much     chan struct{} // has an element when staging is half full
+	flushing sync.Mutex    // held while a batch is flushed
+	// stagingGate is held for reading while a content is staged, and for writing while
+	// none may be.
+	stagingGate sync.RWMutex
 
 	hashed hashCache
 
@@ -250,21 +254,14 @@ func (c *Store) Damaged() int {
 	return c.Marker.Damaged() + len(c.corrupt)
 }
 
-// StagedBytes returns the total length of all staged contents, in O(1).
-func (c *Store) StagedBytes() int64 { return c.Stager.Staged().Bytes }
-
-// staging returns how many bytes of the room for staging are taken, and how many there
-// are.
-func (c *Store) staging() (bytes, room int64) {
-	s := c.Stager.Staged()
-	return max(s.Bytes, s.Room), s.MaxRoom
-}
+// Staged says how much is staged, in O(1).
+func (c *Store) Staged() store.Staged { return c.Stager.Staged() }
 
 // Capacity implements blobs.Store. Staged contents count as used twice, since their
 // blobs will take up room too.
 func (c *Store) Capacity(ctx context.Context) (blobs.Capacity, error) {
 	room, err := c.Store.Capacity(ctx)
-	room.Free -= c.StagedBytes()
+	room.Free -= c.Staged().Bytes
 	return room, err
 }
 

@@ -113,9 +113,9 @@ func (h *house) upload(content string) (a store.Attachment, staged bool) {
 	h.must(err)
 	a = store.Attachment{Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
 		Size: spool.Size(), SHA256: spool.Ref(), UploaderID: h.user.ID}
-	before := h.records.Staged().Bytes
+	before := h.Staged().Bytes
 	h.must(spool.Record(h.Context(), h.log, &a, "", func() uuid.UUID { return uuid.Must(uuid.NewV7()) }))
-	return a, h.records.Staged().Bytes > before
+	return a, h.Staged().Bytes > before
 }
 
 // remove deletes an attachment as the server does.
@@ -181,8 +181,8 @@ func TestContentsDoWithoutStagingBatchesVersionsAndMarks(t *testing.T) {
 		}
 		reader.Close()
 		h.must(h.MarkDamaged(t.Context(), a.SHA256, nil))
-		if h.Damaged() != 0 || h.StagedBytes() != 0 {
-			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.StagedBytes())
+		if h.Damaged() != 0 || h.Staged().Bytes != 0 {
+			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.Staged().Bytes)
 		}
 		h.remove(a)
 	}
@@ -207,7 +207,7 @@ func TestWhatIsStagedGetsItsBlobWithoutBatchesToo(t *testing.T) {
 		t.Error("more is staged")
 	}
 	h.flush()
-	if n := h.StagedBytes(); n != 0 {
+	if n := h.Staged().Bytes; n != 0 {
 		t.Errorf("%d bytes are staged still", n)
 	}
 	if blobs := h.list(h.files, blobs.Ref{}); len(blobs) != 3 {
@@ -291,7 +291,7 @@ func TestAContentIsReadAlikeBeforeAndAfterItIsFlushed(t *testing.T) {
 			t.Errorf("flushed %t: opened with another length: %v", flushed, err)
 		}
 	}
-	if h.records.Staged().Bytes != 0 {
+	if h.Staged().Bytes != 0 {
 		t.Error("something is staged after all was flushed")
 	}
 }
@@ -391,7 +391,7 @@ func TestWhicheverCallFailsNothingThatIsStagedIsLost(t *testing.T) {
 				}
 			}
 			h.flush()
-			if n := len(h.list(h.files, blobs.Ref{})); n != len(contents)*int(at) || h.records.Staged().Bytes > 0 {
+			if n := len(h.list(h.files, blobs.Ref{})); n != len(contents)*int(at) || h.Staged().Bytes > 0 {
 				t.Errorf("call %d failed, and %d have files in the end", at, n)
 			}
 			if failed.Load() == nil && count.Load() < at {
@@ -462,8 +462,8 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		}
 		h.must(h.read(good))
 		h.flush()
-		if h.Damaged() != 0 || h.records.Staged().Bytes != 0 {
-			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.records.Staged().Bytes)
+		if h.Damaged() != 0 || h.Staged().Bytes != 0 {
+			t.Errorf("%d are damaged, %d bytes are staged", h.Damaged(), h.Staged().Bytes)
 		}
 	})
 	t.Run("that is staged, found by a reader", func(t *testing.T) {

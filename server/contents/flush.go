@@ -48,6 +48,16 @@ func (c *Store) Flush(ctx context.Context) error {
 	}
 }
 
+// WhileFlushed calls do while nothing is staged, so that a copy of the metadata which do
+// makes refers to blobs alone. Uploads go on meanwhile, without staging. flushed is why
+// some contents are staged nevertheless, other than damaged ones.
+func (c *Store) WhileFlushed(ctx context.Context, do func(flushed error) error) error {
+	_ = c.Flush(ctx) // most of it, while others are staged; the next one fails too
+	c.stagingGate.Lock()
+	defer c.stagingGate.Unlock()
+	return do(c.Flush(ctx))
+}
+
 // stopsAll reports whether the error would occur for other contents too.
 func stopsAll(err error) bool {
 	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, errNotListed)
@@ -56,6 +66,8 @@ func stopsAll(err error) bool {
 // flushSome flushes a batch of what is staged after the given id: where some of its
 // contents cannot be written, one by one.
 func (c *Store) flushSome(ctx context.Context, after uuid.UUID) (*batch, error) {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
 	b := c.newBatch(ctx, after, batchContents)
 	err := b.flush()
 	if err == nil || stopsAll(err) || b.count == 0 {
@@ -92,8 +104,8 @@ type batch struct {
 }
 
 func (c *Store) newBatch(ctx context.Context, after uuid.UUID, limit int) *batch {
-	_, room := c.staging()
-	return &batch{contents: c, ctx: ctx, limit: limit, maxBytes: min(batchBytes, max(1, room/batchShare)), last: after, refs: map[uuid.UUID]blobs.Ref{}}
+	most := min(batchBytes, max(1, c.Staged().MaxRoom/batchShare))
+	return &batch{contents: c, ctx: ctx, limit: limit, maxBytes: most, last: after, refs: map[uuid.UUID]blobs.Ref{}}
 }
 
 // flush writes and syncs the blobs of the batch, holds them, deletes the staged

@@ -40,7 +40,7 @@ const (
 func (c *Store) committed() {
 	c.stagings.Add(1)
 	awake(c.wake)
-	if staged, room := c.staging(); float64(staged) >= gentleFrom*float64(room) {
+	if s := c.Staged(); float64(s.Room) >= gentleFrom*float64(s.MaxRoom) {
 		awake(c.much)
 	}
 }
@@ -162,11 +162,12 @@ func (p *pacer) pace(now time.Time) (rest float64, due bool) {
 // fullness returns how full staging is: of its room, or of what the disk can write
 // within clearTime, whichever is less.
 func (p *pacer) fullness() float64 {
-	staged, room := p.contents.staging()
+	s := p.contents.Staged()
+	full := float64(s.Room) / float64(max(1, s.MaxRoom))
 	if p.rate > 0 {
-		room = min(room, int64(p.rate*clearTime.Seconds()))
+		full = max(full, float64(s.Bytes)/(p.rate*clearTime.Seconds()))
 	}
-	return float64(staged) / float64(max(1, room))
+	return full
 }
 
 // awaitStaging returns when something has been staged since the pass ended.

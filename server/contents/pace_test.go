@@ -29,6 +29,7 @@ type stage struct {
 	all                  *contents.Store
 	began                time.Time
 	perBatch, perContent time.Duration
+	room                 int64 // bytes that may be staged
 
 	mu      sync.Mutex
 	staged  []store.StagedContent // in order of id
@@ -47,7 +48,7 @@ type flushed struct {
 func pacing(t *testing.T, test func(s *stage)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{T: t, began: time.Now(), perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond}
+		s := &stage{T: t, began: time.Now(), perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond, room: 256 << 20}
 		s.all = contents.New(nil, s, contents.Options{Stager: s, Batcher: s, StageBelow: 64 << 10, Log: slog.New(slog.DiscardHandler)})
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -70,7 +71,7 @@ func (s *stage) MayStage() bool { return true }
 func (s *stage) Staged() store.Staged {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return store.Staged{Bytes: s.bytes, MaxRoom: 16 << 20}
+	return store.Staged{Contents: int64(len(s.staged)), Bytes: s.bytes, Room: s.bytes, MaxRoom: s.room}
 }
 
 func (s *stage) CreateStaged(_ context.Context, a store.Attachment, content, _ []byte, _ string) error {
@@ -230,7 +231,7 @@ func TestALongBurstIsFlushedFasterTheFullerStagingIs(t *testing.T) {
 	}{{500, 0.02, 0.3}, {3000, 0.2, 0.8}, {6500, 0.6, 1}} {
 		t.Run(fmt.Sprint(c.rate), func(t *testing.T) {
 			pacing(t, func(s *stage) {
-				s.perBatch, s.perContent = 5*time.Millisecond, 120*time.Microsecond
+				s.perBatch, s.perContent, s.room = 5*time.Millisecond, 120*time.Microsecond, 16<<20
 				s.upload(10_000, c.rate, 4*time.Second)
 				s.take()
 				var most int64
@@ -245,7 +246,7 @@ func TestALongBurstIsFlushedFasterTheFullerStagingIs(t *testing.T) {
 				if share := busy.Seconds() / 4; share < c.busyAt || share > c.busyTo {
 					t.Errorf("batches took %.2f of the time", share)
 				}
-				if most > 16<<20 {
+				if most > s.room {
 					t.Errorf("%d bytes were staged", most)
 				}
 			})

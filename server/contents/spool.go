@@ -170,9 +170,10 @@ func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.At
 // before, and so reveals nothing to an uploader; a damaged one is written to its blob
 // at once, which repairs it.
 func (s *Spool) stage(ctx context.Context, a *store.Attachment, autoCreate string, newID func() uuid.UUID) (staged bool, err error) {
-	if s.file != nil {
+	if s.file != nil || !s.contents.stagingGate.TryRLock() {
 		return false, nil
 	}
+	defer s.contents.stagingGate.RUnlock()
 	may, err := s.mayStage(ctx)
 	if err != nil {
 		return true, fmt.Errorf("keeping the content: %w", err)

@@ -215,7 +215,7 @@ func (d *daemon) jobs(stop func()) []jobs.Job {
 	reload := func() {}
 	all := []jobs.Job{{Name: "notice freezes", Every: beatEvery, Run: d.freezes.beatNow}}
 	if d.storage.Snapshotter != nil {
-		s := &snapshots{d.storage, d.OpenCopy, int64(d.Config.Limits.DiskReserve), d.srv.ClockIsSettled, d.log}
+		s := &snapshots{d.storage, d.OpenCopy, int64(d.Config.Limits.DiskReserve), d.srv.ClockIsSettled, d.srv.WhileFlushed, d.log}
 		all = append(all, jobs.Job{Name: "take snapshots", Run: jobs.Loop(s.keep)})
 	}
 	if d.cert != nil {

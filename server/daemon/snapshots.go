@@ -30,6 +30,9 @@ type snapshots struct {
 	open    backup.Open
 	reserve int64                      // bytes that must stay free on the disk
 	settled func(context.Context) bool // reports whether the clock is trusted
+	// flushed calls a function while all contents are in files; see
+	// contents.Store.WhileFlushed.
+	flushed func(ctx context.Context, do func(flushed error) error) error
 	log     *slog.Logger
 }
 
@@ -82,7 +85,14 @@ func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Du
 		return fmt.Errorf("it has %d bytes, %d are free on the disk, and %d must stay so", size, room.Free, s.reserve)
 	}
 	begun := time.Now()
-	write := func(w io.Writer) error { return s.Snapshotter.Snapshot(ctx, w) }
+	write := func(w io.Writer) error {
+		return s.flushed(ctx, func(flushed error) error {
+			if flushed != nil {
+				return fmt.Errorf("some small contents have no files yet: %w", flushed)
+			}
+			return s.Snapshotter.Snapshot(ctx, w)
+		})
+	}
 	return s.Dir.TakeSnapshot(begun, s.settled(ctx), write, func(path string) error { return s.verify(ctx, path, begun, rest) })
 }
 

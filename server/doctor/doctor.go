@@ -172,7 +172,28 @@ func database(ctx context.Context, c *Case) []Finding {
 	default:
 		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
 	}
+	found = append(found, writeAheadLog(status.Log)...)
 	return append(append(found, freePages(status.Database)...), outbox(c, status)...)
+}
+
+// fullLog is the share of the write-ahead log, in percent, from which it is full: a
+// server that keeps up begins to make room in it at half.
+const fullLog = 90
+
+func writeAheadLog(l upkeep.LogStatus) []Finding {
+	if l.MaxBytes == 0 {
+		return nil // no server runs, or it keeps none
+	}
+	used := l.Bytes * 100 / l.MaxBytes
+	switch {
+	case !l.FailingSince.IsZero():
+		return problem("Look in the server's log for why, and make room on the disk if it is full. Nothing is lost: they are in the write-ahead log until then.",
+			"Since %s, small files that were accepted cannot be written to the folder blobs (%d of them; the write-ahead log is %d %% full).", l.FailingSince.UTC().Format(time.RFC3339), l.Contents, used)
+	case used >= fullLog:
+		return warning("If that is so whenever people work, raise storage.log_size, or use a faster disk.",
+			"The write-ahead log is %d %% full: small uploads come faster than their files can be written, and wait for them.", used)
+	}
+	return ok("The write-ahead log is %d %% full; %d small files are in it until they are written to the folder blobs.", used, l.Contents)
 }
 
 // checkAge is the age from which the last check is too old: once a month, and a few

@@ -169,6 +169,12 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 			c.status(upkeep.Status{LastBackup: c.Now, Events: 3, OldestEvent: c.Now.Add(-5 * time.Hour)}, nil)
 		}, Warning, "3 of them, the first for 5 hours", "attachd webhooks status", ""},
 		{"database", "events were given up", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now, DeadLetters: 2}, nil) }, Warning, "2 of them", "attachd webhooks redeliver", ""},
+		{"database", "flushes fail", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, Log: upkeep.LogStatus{Contents: 7, Bytes: 64 << 20, MaxBytes: 256 << 20, FailingSince: c.Now.Add(-time.Hour)}}, nil)
+		}, Problem, "(7 of them; the write-ahead log is 25 % full)", "make room on the disk", ""},
+		{"database", "the log is full", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, Log: upkeep.LogStatus{Bytes: 250 << 20, MaxBytes: 256 << 20}}, nil)
+		}, Warning, "97 % full", "storage.log_size", ""},
 		{"database", "most of it is free", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, Database: store.Size{Bytes: 100 << 20, Free: 60 << 20}}, nil)
 		}, Warning, "100 MB, 60 are of no use", "attachd compact", ""},

@@ -65,7 +65,7 @@ func (s *Service) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Req
 		return err
 	}
 	rq.Log().Warn("a snapshot is sent while it is read, since it cannot be copied first", "error", err)
-	return s.sendFrames(ctx, w)
+	return s.sendFrames(ctx, w, rq)
 }
 
 // errNoCopy means that the copy cannot be written to a file. Nothing was sent then.
@@ -93,7 +93,7 @@ func (s *Service) sendCopy(ctx context.Context, w *api.Response, rq *api.Request
 		}
 		return n, nil
 	}), 4<<20)
-	if err := s.Snapshotter.Snapshot(ctx, guarded); err != nil {
+	if err := s.copyMetadata(ctx, rq, guarded); err != nil {
 		return fmt.Errorf("copying the metadata: %w", err)
 	}
 	if err := guarded.Flush(); err != nil {
@@ -113,7 +113,7 @@ func (s *Service) sendCopy(ctx context.Context, w *api.Response, rq *api.Request
 
 // sendFrames sends a snapshot as frames while it is read, when its length is not
 // known yet.
-func (s *Service) sendFrames(ctx context.Context, w *api.Response) error {
+func (s *Service) sendFrames(ctx context.Context, w *api.Response, rq *api.Request) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set(snapshotFramed, "true")
 	frame := func(p []byte) (int, error) {
@@ -123,7 +123,7 @@ func (s *Service) sendFrames(ctx context.Context, w *api.Response) error {
 		return w.Write(p)
 	}
 	frames := bufio.NewWriterSize(writerFunc(frame), 128<<10)
-	if err := s.Snapshotter.Snapshot(ctx, frames); err != nil {
+	if err := s.copyMetadata(ctx, rq, frames); err != nil {
 		return fmt.Errorf("sending the metadata: %w", err)
 	}
 	if err := frames.Flush(); err != nil {
@@ -133,6 +133,18 @@ func (s *Service) sendFrames(ctx context.Context, w *api.Response) error {
 		return err
 	}
 	return http.NewResponseController(w).Flush()
+}
+
+// copyMetadata writes a copy in which no content is staged: one whose record is deleted
+// after the copy is postponed by the lease only if it has a file. On a full disk, where
+// files cannot be written, what is staged is read as long as it is there.
+func (s *Service) copyMetadata(ctx context.Context, rq *api.Request, to io.Writer) error {
+	return s.Contents.WhileFlushed(ctx, func(flushed error) error {
+		if flushed != nil {
+			rq.Log().Warn("a snapshot is made although some small contents have no files yet; those that are deleted meanwhile may be missing in a backup", "error", flushed)
+		}
+		return s.Snapshotter.Snapshot(ctx, to)
+	})
 }
 
 // StoredContent answers with the stored bytes of a content, even damaged ones.
@@ -180,6 +192,10 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	}
 	status.Addresses = s.Addresses()
 	status.Damage = s.Damage()
+	if staged := s.Contents.Staged(); staged.MaxRoom > 0 {
+		status.Log = upkeep.LogStatus{Contents: staged.Contents, Bytes: staged.Room, MaxBytes: staged.MaxRoom}
+		status.Log.FailingSince, _ = s.Contents.Failing()
+	}
 	if s.Compacter != nil {
 		// A database that cannot be changed cannot be measured either, and that it cannot
 		// be changed matters more.

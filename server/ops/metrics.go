@@ -50,8 +50,23 @@ func newMetrics(s *Service) *metrics {
 		func() float64 { return float64(len(s.Damage())) })
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "attachd_pending_bytes", Help: "Bytes of small contents that are stored with their records and have no files of their own yet."},
-		func() float64 { return float64(s.Contents.StagedBytes()) })
-	registry.MustRegister(&lookup{s}, waiting, faults, m.damaged, m.unreadable,
+		func() float64 { return float64(s.Contents.Staged().Bytes) })
+	waitingContents := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_pending_contents", Help: "Small contents that are stored with their records and have no files of their own yet."},
+		func() float64 { return float64(s.Contents.Staged().Contents) })
+	logUsed := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_wal_bytes", Help: "Bytes of the write-ahead log that are in use, of at most attachd_wal_limit_bytes."},
+		func() float64 { return float64(s.Contents.Staged().Room) })
+	logLimit := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_wal_limit_bytes", Help: "Bytes that the write-ahead log may have: storage.log_size, or less on a small disk."},
+		func() float64 { return float64(s.Contents.Staged().MaxRoom) })
+	failing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "attachd_flush_failing_timestamp_seconds", Help: "Since when small contents cannot be written to files of their own; 0 when they can."},
+		func() float64 {
+			since, _ := s.Contents.Failing()
+			return unixTime(since)
+		})
+	registry.MustRegister(&lookup{s}, waiting, waitingContents, logUsed, logLimit, failing, faults, m.damaged, m.unreadable,
 		slots, allSlots, build, known, holds, mayHold,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(s.Collectors...)

@@ -87,7 +87,8 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 	})
 }
 
-// Compact rewrites the database without its free pages.
+// Compact rewrites the database without its free pages. What is staged gets its files
+// first, so that its room in the log is free, too.
 func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
@@ -100,6 +101,9 @@ func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error 
 		return err
 	}
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
+		if err := s.Contents.Flush(ctx); err != nil {
+			rq.Log().Warn("staged contents could not all be written to files before the database was made anew", "error", err)
+		}
 		compacted, err := s.Compacter.Compact(ctx)
 		if err == nil {
 			rq.Log().Info("made the database anew", "bytes_before", compacted.Before, "bytes", compacted.After)

@@ -44,9 +44,20 @@ type Status struct {
 	// Damage is the known faults of the database, a sentence for each; ReadStatus
 	// leaves it out.
 	Damage []string `json:"damage,omitempty"`
+	// Log is how full the write-ahead log is; ReadStatus leaves it out.
+	Log LogStatus `json:"log,omitzero"`
 	// Database is the size of the database; ReadStatus leaves it out, since changes
 	// wait while it is measured. Zero when it is unknown.
 	Database store.Size `json:"database,omitzero"`
+}
+
+// LogStatus is how full the write-ahead log is.
+type LogStatus struct {
+	Contents int64 `json:"contents"` // those that have no files of their own yet
+	Bytes    int64 `json:"bytes"`    // of the log that are in use
+	MaxBytes int64 `json:"max_bytes"`
+	// FailingSince is since when contents cannot be written to files; zero when they can.
+	FailingSince time.Time `json:"failing_since,omitzero"`
 }
 
 // StatusRecords is the methods of a store that ReadStatus uses.

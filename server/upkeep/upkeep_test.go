@@ -19,6 +19,7 @@ import (
 	"attachd/server/upkeep/upkeeptest"
 	"attachd/store"
 	"attachd/store/bolt/pages"
+	"attachd/store/bolt/wal"
 )
 
 func TestMain(m *testing.M) {
@@ -261,7 +262,7 @@ func TestACheckThatCannotListContentsGoesOn(t *testing.T) {
 	a := h.Keep("one", true)
 	h.OK(os.Remove(h.Path(a)))
 	h.SpoilDatabase(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte("pending")).Put(make([]byte, 16), pages.Seal([]byte("pending"), make([]byte, 16), []byte("stray")))
+		return tx.Bucket([]byte("staged")).Put(make([]byte, 16), pages.Seal([]byte("staged"), make([]byte, 16), wal.Place{Length: 5}.Encode()))
 	})
 	h.FailCalls(func(call string) error {
 		if strings.HasPrefix(call, "list blobs/sha256") {
