@@ -16,7 +16,7 @@ func written(t *testing.T) []string {
 	if err != nil || len(pages) < 10 {
 		t.Fatal(pages, err)
 	}
-	documents := []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "server/durability/README.md"}
+	documents := []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "packaging/README.md", "server/durability/README.md"}
 	for _, page := range pages {
 		documents = append(documents, "docs/"+page)
 	}
