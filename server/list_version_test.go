@@ -1,6 +1,9 @@
 package server_test
 
 import (
+	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -55,4 +58,68 @@ func TestAListThatHasNotChangedIsNotSentAgain(t *testing.T) {
 	if tags["{ticket}"] == before {
 		t.Error("after a restart it has the ETag of before")
 	}
+}
+
+// A list that is sent again from memory is the list as it is now: of its own parent and
+// query, and with everything that was changed before it was asked for.
+func TestAListFromMemoryIsTheListAsItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, place := range []string{"product", "ticket", "meeting"} {
+		w.do(t, step{as: "root", do: "POST {" + place + "}/attachments", form: parts{file(place+".txt", "a")}, want: 201})
+	}
+	names := func(place string) string {
+		t.Helper()
+		var first string
+		for n := range 3 { // read, from memory, from memory for another caller
+			a := w.do(t, step{as: []string{"root", "root", "admin"}[n%3], do: "GET " + place, want: 200})
+			if n > 0 && string(a.body) != first {
+				t.Errorf("%s is %s, and then %s", place, first, a.body)
+			}
+			first = string(a.body)
+			if got := a.header.Get("Content-Length"); got != strconv.Itoa(len(a.body)) || a.header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s has %q bytes of %q", place, got, a.header.Get("Content-Type"))
+			}
+			if head := w.do(t, step{as: "root", do: "HEAD " + place, want: 200}); head.header.Get("Content-Length") != strconv.Itoa(len(a.body)) {
+				t.Errorf("HEAD of %s has %q bytes", place, head.header.Get("Content-Length"))
+			}
+		}
+		var found []string
+		for _, object := range regexp.MustCompile(`"file_name":"([^"]*)"`).FindAllStringSubmatch(first, -1) {
+			found = append(found, object[1])
+		}
+		return strings.Join(found, " ")
+	}
+	want := func(place, list string) {
+		t.Helper()
+		if got := names(place); got != list {
+			t.Errorf("%s lists %q, not %q", place, got, list)
+		}
+	}
+	all := func() {
+		t.Helper()
+		want("{product}/attachments", "product.txt")
+		want("{meeting}/attachments", "meeting.txt")
+		want("{ticket}/attachments?name=none", "")
+		want("{ticket}/attachments?name=ticket", "ticket.txt")
+	}
+	all()
+	want("{ticket}/attachments", "ticket.txt")
+	w.do(t, step{as: "editor", do: "POST {ticket}/attachments", form: parts{file("new.txt", "b")}, want: 201, save: "B"})
+	want("{ticket}/attachments", "ticket.txt new.txt")
+	want("{ticket}/attachments?sort=-created_at", "new.txt ticket.txt")
+	all()
+	w.do(t, step{as: "editor", do: "DELETE /issues/attachments/{B}", want: 200})
+	want("{ticket}/attachments", "ticket.txt")
+	w.do(t, step{as: "stranger", do: "GET {ticket}/attachments", want: 403})
+	w.do(t, step{do: "GET {ticket}/attachments", want: 401})
+	w.do(t, step{as: "root", do: "GET {ticket}/attachments?nome=x", want: 400})
+	for n := range 40 { // more than are kept
+		want(fmt.Sprintf("{ticket}/attachments?since=2020-01-01T00:%02d:00Z", n), "ticket.txt")
+		want(fmt.Sprintf("{ticket}/attachments?since=2030-01-01T00:%02d:00Z", n), "")
+	}
+	w.do(t, step{as: "root", do: "DELETE /directory/tickets/{ticket.id}?attachments=delete", want: 200})
+	w.do(t, step{as: "root", do: "GET {ticket}/attachments", want: 404})
+	want("{product}/attachments", "product.txt")
+	want("{meeting}/attachments", "meeting.txt")
 }

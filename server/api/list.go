@@ -71,6 +71,12 @@ func (l List[T]) Answer(w *Response, rq *Request) error {
 	if l.Tag != "" && rq.Unmodified(w, l.Tag) {
 		return nil
 	}
+	if body := rq.corridor.lists.kept(rq, l.Tag); body != nil {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body) // the client is gone, so nothing can be reported to it
+		return nil
+	}
 	size, scanned := FetchBatch, 0
 	if l.Batch > 0 {
 		size, scanned = l.Batch, FetchBatch
@@ -134,6 +140,7 @@ func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) err
 	}
 	out = append(out, "]\n"...)
 	if to == nil {
+		rq.corridor.lists.keep(rq, l.Tag, out)
 		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
 		_, _ = w.Write(out) // the client is gone, so nothing can be reported to it
 		return nil

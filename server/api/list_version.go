@@ -1,12 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"hash/maphash"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -26,10 +28,51 @@ type listVersions struct {
 	seed    maphash.Seed
 	all     atomic.Uint64 // counts changes that may affect any list, such as that of a name
 	stripes [listStripes]atomic.Uint64
+
+	mu     sync.RWMutex
+	bodies map[string]keptList // by path and query
 }
 
+// keptList is a list that was sent, with the ETag that it had.
+type keptList struct {
+	tag  string
+	body []byte
+}
+
+// keptLists is how many lists are kept, each of up to sendAt bytes.
+const keptLists = 64
+
 func newListVersions() *listVersions {
-	return &listVersions{boot: rand.Text(), seed: maphash.MakeSeed()}
+	return &listVersions{boot: rand.Text(), seed: maphash.MakeSeed(), bodies: map[string]keptList{}}
+}
+
+// kept returns the list that a request asks for, if it was sent before and has the same
+// tag; otherwise nil.
+func (v *listVersions) kept(rq *Request, tag string) []byte {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if last := v.bodies[rq.URL.Path+"?"+rq.URL.RawQuery]; tag != "" && last.tag == tag {
+		return last.body
+	}
+	return nil
+}
+
+// keep keeps a list that was read after its tag was made, in place of another one where
+// there are many.
+func (v *listVersions) keep(rq *Request, tag string, body []byte) {
+	if tag == "" {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	list := rq.URL.Path + "?" + rq.URL.RawQuery
+	for other := range v.bodies {
+		if _, known := v.bodies[list]; known || len(v.bodies) < keptLists {
+			break
+		}
+		delete(v.bodies, other)
+	}
+	v.bodies[list] = keptList{tag, bytes.Clone(body)}
 }
 
 func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {

@@ -226,6 +226,9 @@ func (c *Corridor) Wrap(next http.Handler, routes *httprouter.Router) http.Handl
 					failure = nil
 				}
 			}
+			if w.Status == 0 {
+				c.lists.note(rq, http.StatusInternalServerError) // it may have changed something all the same
+			}
 			w.outlastBody()
 			c.report(w, rq, time.Since(began), failure != nil)
 			if failure != nil {
