@@ -128,7 +128,7 @@ func (t *StorageTimes) TellIn(log *slog.Logger) {
 
 func (t *StorageTimes) tell() {
 	if t.log != nil && t.untold != nil {
-		t.log.Warn("the write-ahead log cannot be made or written: small uploads are written to files at once", "error", t.untold)
+		t.log.Warn("the write-ahead log failed", "error", t.untold)
 		t.untold = nil
 	}
 }

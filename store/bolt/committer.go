@@ -346,7 +346,7 @@ func (cm *committer) commitTx(w *writeTx) error {
 	cm.store.commitBlocked.Store(false)
 	cm.publish(w)
 	if err := cm.store.log.Free(true); err != nil {
-		cm.opts.LogFailed(err)
+		cm.opts.LogFailed(fmt.Errorf("remove a segment of the log, which the next start does: %w", err))
 	}
 	if w.hasEvents {
 		cm.store.outbox.notify()

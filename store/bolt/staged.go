@@ -80,7 +80,7 @@ func (b *Store) countStaged() error {
 		err = b.log.Free(false)
 	}
 	if err == nil && lost > 0 {
-		b.committer.opts.LogFailed(fmt.Errorf("%d small uploads are in segments of the log that are not there; each of them is damaged until the same file is uploaded again, unless it has its own file in blobs", lost))
+		b.committer.opts.LogFailed(fmt.Errorf("%d small uploads were in parts of the log that are gone from %s: put these files back and restart attachd. Otherwise each of the uploads that has no file in blobs is damaged until the same file is uploaded again", lost, b.committer.opts.Log))
 	}
 	return err
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
 	"attachd/store"
+	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
 )
 
@@ -88,6 +90,153 @@ func TestADatabaseWithoutABucketForWhatWaitsGetsOne(t *testing.T) {
 	again := OpenAt(t, path)
 	if err := again.CreateStaged(t.Context(), file([]byte("a")), []byte("a"), nil, ""); err != nil {
 		t.Error(err)
+	}
+}
+
+// older makes a database one of before the log held contents: they are in the bucket
+// "pending", and one of them is damaged.
+func older(t *testing.T, path string, contents map[uuid.UUID][]byte, rotten uuid.UUID) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		pending, err := tx.CreateBucket(schema.Pending)
+		for id, content := range contents {
+			sealed := pages.Seal(schema.Pending, id[:], content)
+			if id == rotten {
+				sealed[0] ^= 1
+			}
+			err = errors.Join(err, pending.Put(id[:], sealed))
+		}
+		return errors.Join(err, tx.DeleteBucket(schema.Staged), tx.Bucket(schema.Meta).Delete(walKey))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// However often the move fails, nothing is lost, and the next start goes on.
+func TestContentsThatADatabaseHeldAreMovedToTheLog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b := open(t, path)
+	file := house(t, b)
+	contents, all := map[uuid.UUID][]byte{uuid.Must(uuid.NewV7()): []byte("without a record")}, map[uuid.UUID]store.Attachment{}
+	var rotten uuid.UUID
+	for n := range 40 {
+		content := fmt.Appendf(make([]byte, 100_000), "%d", n)
+		a := file(content)
+		if err := b.CreateAttachment(t.Context(), a, nil, ""); err != nil {
+			t.Fatal(err)
+		}
+		contents[a.ID], all[a.ID], rotten = content, a, a.ID
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	older(t, path, contents, rotten)
+	wantAll := func(b *Store) {
+		t.Helper()
+		for id, a := range all {
+			content, err := b.StagedContent(t.Context(), a.SHA256)
+			switch {
+			case id == rotten && err == nil, id != rotten && (err != nil || sha256.Sum256(content) != a.SHA256):
+				t.Errorf("%s: %.20q, %v", id, content, err)
+			}
+		}
+	}
+	for n := range 4 {
+		written := 0
+		_, err := Open(path, Options{Log: logOf(path), Logged: func(write func() error) error {
+			if written++; written > n {
+				return syscall.EIO
+			}
+			return write()
+		}})
+		if !errors.Is(err, store.ErrNotStaged) {
+			t.Fatalf("when record %d cannot be written: %v", n, err)
+		}
+		copied, err := Open(path, Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantAll(copied)
+		if err := copied.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		b = open(t, path)
+		wantAll(b)
+		if got := b.Staged().Contents; got != int64(len(all)) {
+			t.Errorf("%d contents are staged, and not %d", got, len(all))
+		}
+		if faults, err := b.Check(t.Context(), nil); err != nil || len(faults) != 1 { // of the damaged one
+			t.Errorf("check: %q, %v", faults, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A segment that is gone is reported once, and what was in it is lost: the rest is not.
+func TestASegmentThatIsGoneTakesItsContentsOnly(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b := open(t, path)
+	file := house(t, b)
+	var all []store.Attachment
+	for n := range 30 {
+		content := fmt.Appendf(make([]byte, 200_000), "%d", n)
+		all = append(all, file(content))
+		if err := b.CreateStaged(t.Context(), all[n], content, nil, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := os.ReadDir(logOf(path))
+	if err != nil || len(segments) < 2 {
+		t.Fatalf("%v, %v", segments, err)
+	}
+	if err := os.Remove(filepath.Join(logOf(path), segments[0].Name())); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	b, err = Open(path, Options{Log: logOf(path), LogFailed: func(error) { told++ }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	lost := 0
+	for _, a := range all {
+		content, err := b.StagedContent(t.Context(), a.SHA256)
+		switch {
+		case errors.Is(err, store.ErrRotten):
+			lost++
+		case err != nil || sha256.Sum256(content) != a.SHA256:
+			t.Error(err)
+		}
+	}
+	list, err := b.StagedAfter(t.Context(), uuid.Nil, 1000, 1<<30)
+	if err != nil || len(list) != len(all) || list[0].Err == nil || list[29].Err != nil || list[0].Size != all[0].Size {
+		t.Errorf("%d are listed, %v", len(list), err)
+	}
+	if told != 1 || lost == 0 || lost == len(all) {
+		t.Errorf("%d of %d are lost, told %d times", lost, len(all), told)
+	}
+	content := []byte("new")
+	a := file(content)
+	if err := b.CreateStaged(t.Context(), a, content, nil, ""); err != nil {
+		t.Error(err)
+	}
+	gone, err := b.Unstage(t.Context(), []uuid.UUID{all[0].ID, all[29].ID})
+	if err != nil || len(gone) > 0 || b.Staged().Contents != 29 {
+		t.Errorf("%v, %v; %d are staged", gone, err, b.Staged().Contents)
 	}
 }
 

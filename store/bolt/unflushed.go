@@ -146,13 +146,19 @@ func (b *Store) lastSegment() (last uint64, err error) {
 // moveStaged moves the contents that an earlier version staged in the database to the
 // log. The database names them there in the commit that removes them here.
 func (b *Store) moveStaged(opts Options) error {
-	is := false
+	is, first := false, false
 	err := b.file.View(func(tx *dbfile.Tx) error {
 		is = tx.Refused(schema.Pending) == nil && tx.Tx.Bucket(schema.Pending) != nil
+		first = tx.HasNone(schema.Staged)
 		return nil
 	})
 	if err != nil || !is || opts.Log == "" {
 		return err
+	}
+	if first { // what is in the log is of a start that was killed
+		if err := b.log.Free(false); err != nil {
+			return err
+		}
 	}
 	b.log.Size += movedAtMost
 	defer func() { b.log.Size -= movedAtMost }()
@@ -169,8 +175,8 @@ func (b *Store) moveAll(tx *dbfile.Tx) error {
 	size := 0
 	move := func() error {
 		places, err := b.addToLog(tx, some)
-		for i, c := range some {
-			err = errors.Join(err, tx.Put(c.Bucket, c.Key, places[i].Encode()))
+		for i, p := range places {
+			err = errors.Join(err, tx.Put(schema.Staged, some[i].Key, p.Encode()))
 		}
 		some, size = some[:0], 0
 		return err

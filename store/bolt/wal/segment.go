@@ -189,9 +189,14 @@ func (l *Log) receive(wait bool) {
 	l.preparing = nil
 	if l.next = p.segment; p.err != nil {
 		l.allocated -= p.size
-		l.delay()
-		l.Failed(fmt.Errorf("make a segment of the log: %w", p.err))
+		l.failedTo("make", p.err)
 	}
+}
+
+// failedTo reports a failure, after which no segment is written for a while.
+func (l *Log) failedTo(do string, err error) {
+	l.delay()
+	l.Failed(fmt.Errorf("%s a segment of the log: %w. Small uploads are written to files at once; it is tried again in %s at the earliest", do, err, retryAfter))
 }
 
 // make makes a segment, of a spare if there is one. It is on stable storage, and its name

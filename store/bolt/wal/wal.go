@@ -238,8 +238,7 @@ func (l *Log) Add(base int) bool {
 	end := l.end + inBlocks(sectorsOf(f.length))
 	if err := errors.Join(write(), l.active.place.Check(l.active.size)); err != nil {
 		l.failed, l.maybeTorn = true, true
-		l.delay()
-		l.Failed(err)
+		l.failedTo("write to", err)
 		return false
 	}
 	l.end = end
