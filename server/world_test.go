@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -44,6 +45,8 @@ const patience = time.Minute
 
 // TestMain checks that no goroutine of a server is left when all tests are done.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.Short("TestAFileIsUploadedListedDownloadedAndDeleted", "TestAListIsPaged", "TestABadFormIsRefused", "TestFileNames", "TestRanges", "TestConditions", "TestEveryRouteIsUnderARule", "TestEveryRouteSaysAllThatTheCorridorHasToKnow", "TestOpenAPI.*", "TestEveryKindHasLinks", "TestAChangedLinkIsRefused", "TestTheQuotaOfASpaceHolds", "TestASignInLinkWorksOnce", "TestADamagedFileCanBeDeleted")
 	blobstest.TempInMemory()
 	code := m.Run()
 	closeBrowser()

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -23,6 +24,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.Short("TestContentIsAPlainFileOfItsName", "TestFoldersAndModes", "TestKeepOrder", "TestKeepRepairsWhatTheDiskLost")
 	blobstest.TempInMemory()
 	os.Exit(m.Run())
 }

@@ -3,6 +3,7 @@ package backup_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -24,6 +25,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.Short("TestEachRestorePointIsEverythingAsItWas", "TestOnlyASoundDatabaseIsRestored")
 	blobstest.TempInMemory()
 	os.Exit(m.Run())
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,6 +32,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.Short("TestContentsDoWithoutStagingBatchesVersionsAndMarks", "TestAContentIsReadAlikeBeforeAndAfterItIsFlushed", "TestADamagedContentIsRepairedByAnotherUploadAtOnce")
 	blobstest.TempInMemory()
 	os.Exit(m.Run())
 }

@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"attachd/server/e2e/build"
+
+	"attachd/blobs/blobstest"
 )
 
 var long = flag.Bool("long", false, "run for as long as it takes to be sure, not for as long as a default run may take")
@@ -37,6 +39,7 @@ var binary func() string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	blobstest.Short("TestEachCommandThatIsPrintedRunsATest", "TestATornWriteLeavesSomeSectors")
 	os.Exit(runTests(m))
 }
 

@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 		panic(err) // the flag exists
 	}
 	flag.Parse() // may override it
+	blobstest.Short("TestFilesByTheirDownloadPath", "TestTheFirstServeMakesASuperadmin", "TestTheTestsThatSecurityNamesExist")
 	os.Exit(runTests(m))
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"image"
 	"os"
 	"path/filepath"
@@ -12,10 +13,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"attachd/blobs/blobstest"
 )
 
 func TestMain(m *testing.M) {
 	DecodeIfAsked()
+	flag.Parse()
+	blobstest.Short("TestAThumbnailLooksLikeItsPicture", "TestNoPictureIsExpensive", "TestATable.*")
 	os.Exit(m.Run())
 }
 

@@ -3,6 +3,7 @@ package upkeep_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.Short("TestAHealthyHouseHasNoFaults", "TestCheckFindsLostContents", "TestCollectRemovesOnlyWhatIsOldAndUnwanted", "TestAScrubReadsEverythingOnceInAPeriod")
 	blobstest.TempInMemory()
 	os.Exit(m.Run())
 }

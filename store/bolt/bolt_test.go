@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -16,10 +17,17 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs/blobstest"
 	"attachd/store"
 	"attachd/store/bolt"
 	"attachd/store/storetest"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.Short("TestReopenKeepsEverything", "TestOpenDatabaseIsLocked", "TestWhatOnlyTheLogHasIsThereAfterACrash", "TestCheckFindsWhatDoesNotFit", "TestAStopLeavesNoLog")
+	os.Exit(m.Run())
+}
 
 // CVE-2026-54097, CVE-2026-35605
 func TestBoltKeepsThePromises(t *testing.T) {
