@@ -43,12 +43,7 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 		}
 		return nil
 	}
-	return b.whenFree(ctx, func() error {
-		if content != nil {
-			return b.updateStaging(ctx, content, apply)
-		}
-		return b.update(ctx, apply)
-	})
+	return b.whenFree(ctx, func() error { return b.updateSoon(ctx, content, apply) })
 }
 
 func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error {

@@ -35,7 +35,8 @@ type change struct {
 	entry      *store.Entry           // of the audit log, or nil
 	origin     *store.Origin          // of its events, or nil
 	alone      bool
-	content    []byte // to be staged; it may be acknowledged when it is in the log
+	logs       bool   // it may be acknowledged when it is in the log
+	content    []byte // that it stages, or nil
 	commitsLog bool   // it makes the committer commit the log
 	refusal    error
 	done       chan error
@@ -100,10 +101,10 @@ func (b *Store) update(ctx context.Context, apply func(*writeTx) error) error {
 	return b.handIn(ctx, &change{apply: apply, done: make(chan error, 1)})
 }
 
-// updateStaging is update for a change that stages a content. It may be acknowledged
-// when it is in the log.
-func (b *Store) updateStaging(ctx context.Context, content []byte, apply func(*writeTx) error) error {
-	return b.handIn(ctx, &change{apply: apply, content: content, done: make(chan error, 1)})
+// updateSoon is update for a change that may be acknowledged when it is in the log, with
+// the content that it stages, or nil.
+func (b *Store) updateSoon(ctx context.Context, content []byte, apply func(*writeTx) error) error {
+	return b.handIn(ctx, &change{apply: apply, logs: true, content: content, done: make(chan error, 1)})
 }
 
 // commitLog commits the changes that are in the log only, if there are any.

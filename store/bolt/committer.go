@@ -17,8 +17,8 @@ import (
 // fields; what it shares with readers and callers is in the Store.
 //
 // A commit costs two fsyncs however many changes it has, so the changes that arrive
-// during one commit share the next. Small uploads that arrive together share a sync
-// of the write-ahead log instead, and are committed later.
+// during one commit share the next. Uploads that arrive together share a sync of the
+// write-ahead log instead, and are committed later.
 type committer struct {
 	store   *Store
 	opts    Options
@@ -154,13 +154,13 @@ func (cm *committer) abandon() error {
 // perform makes the changes and reports the result of each.
 func (cm *committer) perform(changes ...*change) {
 	staging := slices.ContainsFunc(changes, (*change).stages)
-	if staging && !cm.readyToStage() && cm.broken == nil {
+	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.logs })
+	if (staging || toLog) && cm.broken == nil && !cm.readyToLog() {
 		if changes = refuseToStage(changes); len(changes) == 0 {
 			return
 		}
-		staging = false
+		staging, toLog = false, false
 	}
-	toLog := !slices.ContainsFunc(changes, func(c *change) bool { return !c.stages() })
 	var recorded []store.Entry
 	if !toLog {
 		recorded = cm.store.auditQueue.drain()
@@ -203,9 +203,9 @@ func (cm *committer) perform(changes ...*change) {
 	}
 }
 
-// readyToStage says whether the log can be written, and stores its epoch before the
+// readyToLog says whether the log can be written, and stores its epoch before the
 // first record.
-func (cm *committer) readyToStage() bool {
+func (cm *committer) readyToLog() bool {
 	log := cm.store.log
 	return !cm.store.commitBlocked.Load() && log.Ready() && (log.Stored() || cm.flushLog() == nil)
 }
@@ -288,10 +288,12 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 		return nil
 	}
 	toLog = toLog && !w.direct
-	if len(w.contents) > 0 {
-		if err := cm.appendToLog(w, toLog); err != nil {
+	if toLog || len(w.contents) > 0 {
+		err := cm.appendToLog(w, toLog)
+		if err != nil && len(w.contents) > 0 {
 			return err
 		}
+		toLog = toLog && err == nil
 	}
 	if !toLog {
 		return cm.commitTx(w)

@@ -67,6 +67,9 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 			ids = append(ids, a.ID.String())
 		}
 	}
+	if err := i.commitLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	i.crashes = []string{i.copy(t)}
 	e := store.Entry{Time: time.Unix(1e9, 0), Action: "space.delete", Outcome: "done"}
 	if _, err := i.DeleteSpace(store.WithOutbox(store.WithEntry(t.Context(), &e), tellingOrigin), slug, true); err != nil {

@@ -562,6 +562,44 @@ func TestTheLogBeginsAgainWhenItIsFull(t *testing.T) {
 	l.wantAll(OpenAt(t, l.crash()))
 }
 
+// The record of a large content, whose file is there already, costs one sync of the log
+// and no commit. Where the log cannot take it, it is committed at once.
+func TestTheRecordOfALargeContentWaitsInTheLogToo(t *testing.T) {
+	t.Parallel()
+	for name, logFails := range map[string]bool{"in the log": false, "when the log fails": true} {
+		l := newLogged(t)
+		var failure error = syscall.EIO
+		if logFails {
+			l.logs.Store(&failure)
+		} else {
+			l.failCommits(failure)
+		}
+		records, commits := l.records.Load(), l.commits.Load()
+		for n := range 3 {
+			l.createLarge(fmt.Sprint("large ", n))
+		}
+		if got := l.records.Load() - records; !logFails && got < 3 {
+			t.Errorf("%s: %d records of 3 are there", name, got)
+		}
+		if got := l.commits.Load() - commits; logFails && got < 3 {
+			t.Errorf("%s: %d commits of 3 were made", name, got)
+		}
+		l.want(l.Store, l.made)
+		l.wantAll(OpenAt(t, l.crash()))
+	}
+}
+
+// createLarge creates an attachment whose content is not staged.
+func (l *logged) createLarge(content string) {
+	l.t.Helper()
+	a := l.file([]byte(content))
+	ctx := store.WithEntry(l.t.Context(), &store.Entry{Time: time.Now(), Action: "attachment.create", ID: a.ID.String(), Outcome: "done"})
+	if err := l.CreateAttachment(ctx, a, bytes.Repeat([]byte{1}, 800), ""); err != nil {
+		l.t.Fatal(err)
+	}
+	l.made, l.filed[a.ID] = append(l.made, a), true
+}
+
 // Whatever happens to the log, acknowledged uploads are there after a crash.
 func TestWithoutALogUploadsAreCommitted(t *testing.T) {
 	t.Parallel()

@@ -118,7 +118,7 @@ func (r *recovery) wantNoMore(s *segment, at int64, later []*segment) (more erro
 }
 
 func damagedAt(path, how string) error {
-	return fmt.Errorf("%w: in %s, %s. Move that file away to go on without it: small uploads of the moment before the crash, and those that have no file in blobs yet, are lost then as far as they are in it only", ErrDamaged, path, how)
+	return fmt.Errorf("%w: in %s, %s. Move that file away to go on without it: uploads of the moment before the crash, and small ones that have no file in blobs yet, are lost then as far as they are in it only", ErrDamaged, path, how)
 }
 
 // found is what parse found.
