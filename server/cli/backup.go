@@ -45,6 +45,7 @@ func (a *App) Backup() *cobra.Command {
 			return a.backup(cmd.Context(), cfg, args[0], keep)
 		},
 	}
+	a.addQuietFlag(cmd)
 	cmd.Flags().IntVar(&keep, "keep", 0, "then remove all but the newest `N` restore points, and what only those had")
 	cmd.AddCommand(a.backupList(), a.backupVerify(), a.backupRemove())
 	return cmd
@@ -196,7 +197,7 @@ func (a *App) addPoint(ctx context.Context, archive *backup.Archive, c *client, 
 	if err != nil {
 		return backup.Added{}, err
 	}
-	shown := a.NewProgressLine()
+	shown := a.NewProgressLine(a.quiet)
 	opts.Now, opts.Version, opts.Installation, opts.Keep = time.Now(), version(), here, keep
 	opts.Open, opts.Progress = a.openSnapshot, shown.Contents
 	added, err := archive.Add(ctx, &source{client: c}, opts)
@@ -395,7 +396,7 @@ func (a *App) backupVerify() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, archive.Close()) }()
-			shown := a.NewProgressLine()
+			shown := a.NewProgressLine(a.quiet)
 			verified, err := archive.Verify(cmd.Context(), backup.VerifyOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents})
 			shown.Clear()
 			if err != nil {
@@ -413,6 +414,7 @@ func (a *App) backupVerify() *cobra.Command {
 			return nil
 		},
 	}
+	a.addQuietFlag(cmd)
 	cmd.Flags().StringVar(&point, "point", "", "look at the restore point of this `name` only")
 	return command.WithoutInstallation(cmd)
 }
@@ -433,6 +435,7 @@ func (a *App) Restore() *cobra.Command {
 			return a.restore(cmd.Context(), cfg.DataDir, args[0], point, despiteDamage)
 		},
 	}
+	a.addQuietFlag(cmd)
 	cmd.Flags().StringVar(&point, "point", "", "restore the restore point of this `name`, not the newest")
 	cmd.Flags().BoolVar(&despiteDamage, "despite-damage", false, "restore what there is of a damaged backup, and list what is lost")
 	return cmd
@@ -539,7 +542,7 @@ func damaged(err error) error {
 }
 
 func (a *App) restorePoint(ctx context.Context, archive *backup.Archive, point backup.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
-	shown := a.NewProgressLine()
+	shown := a.NewProgressLine(a.quiet)
 	restored, err := archive.Restore(ctx, backup.Target{Dir: dir.Path(), Own: dir.Own},
 		backup.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents, DespiteDamage: despiteDamage})
 	shown.Clear()

@@ -31,6 +31,12 @@ type App struct {
 
 	configFile string
 	dataDir    string
+	quiet      bool // show no progress
+}
+
+// addQuietFlag adds the flag for commands that show progress on a terminal.
+func (a *App) addQuietFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "show no progress on a terminal")
 }
 
 // New returns an App; open opens the storage of a configuration, openSnapshot a copy of

@@ -50,6 +50,7 @@ func (a *App) Check() *cobra.Command {
 		}
 		return a.exitFor(report)
 	}
+	a.addQuietFlag(cmd)
 	cmd.Flags().BoolVar(&deep, "deep", false, "read every file and compare its bytes with its name")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
 	return cmd
@@ -182,7 +183,7 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 	if response.StatusCode >= http.StatusMultipleChoices {
 		return readRefusal(response)
 	}
-	shown := a.NewProgressLine()
+	shown := a.NewProgressLine(a.quiet)
 	defer shown.Clear()
 	for lines := json.NewDecoder(response.Body); ; {
 		var line struct {

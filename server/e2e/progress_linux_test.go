@@ -86,7 +86,7 @@ func TestATerminalShowsHowFarAnUploadIs(t *testing.T) {
 	files := []string{fileOf(t, "a.csv", "a\n"), fileOf(t, large, strings.Repeat(lines(), 40)), fileOf(t, "z.csv", "z\n")}
 	s := newScreen(t, 90)
 	m := server.meddle("POST", func(_ int, w http.ResponseWriter, r *http.Request, forward http.Handler) {
-		r.Body = &throttled{r.Body, func() bool { return s.shown(large + `, 2 of 3: \d+% of 19 MB, [0-9.]+ MB/s, \d+s left`) }, 0}
+		r.Body = &throttled{r.Body, func() bool { return s.shown(large + `, 2 of 3: \[#*-*\] \d+% of 19 MB, [0-9.]+ MB/s, \d+s left`) }, 0}
 		forward.ServeHTTP(w, r)
 	})
 	out := s.run(t, command(t, slices.Concat([]string{"ATTACHD_SERVER=" + m.url, "ATTACHD_KEY=" + server.key, "put", "--to", place}, files)...))
@@ -133,7 +133,14 @@ func TestATerminalShowsHowFarABackupIs(t *testing.T) {
 		cut := strings.Split(strings.Join(s.lines(), "\n"), "% of 0.0 MB, 0 o…\n")
 		return len(cut) == 3 && cut[2] == ""
 	})
+	silent := newScreen(t, 80)
+	silent.run(t, command(t, "backup", t.TempDir(), "--quiet", "--data-dir", server.dir))
+	silent.run(t, command(t, "check", "--deep", "-q", "--data-dir", server.dir))
+	silent.run(t, command(t, "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key, "put", "-q", "--to", place, fileOf(t, "q.csv", lines())))
+	if said := strings.Join(silent.lines(), "|"); said != "" {
+		t.Errorf("quiet commands say %q", said)
+	}
 	wide := newScreen(t, 80)
 	wide.run(t, command(t, "backup", "verify", to))
-	eventually(t, "a whole line", func() bool { return wide.shown(`\d+% of 0\.0 MB, 0 of 3 files`) })
+	eventually(t, "a whole line", func() bool { return wide.shown(`\[#*-*\] \d+% of 0\.0 MB, 0 of 3 files`) })
 }

@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
-	"golang.org/x/text/width"
+	eastasian "golang.org/x/text/width"
 
 	"attachd/server/remote"
 	"attachd/server/upkeep"
@@ -27,6 +28,9 @@ const (
 	// longestLeft is the longest time left that is shown.
 	longestLeft = 99 * time.Hour
 	clearLine   = "\r\x1b[K"
+	// shortestBar and longestBar are how many columns the bar has between its brackets:
+	// as many as the terminal leaves beside the text, and none below the minimum.
+	shortestBar, longestBar = 8, 24
 )
 
 // ProgressLine is a line on the terminal, if standard error is one, that shows
@@ -49,10 +53,10 @@ type sample struct {
 }
 
 // NewProgressLine returns a line that shows nothing where standard error is no
-// terminal.
-func (s Streams) NewProgressLine() *ProgressLine {
+// terminal, or quiet is asked for.
+func (s Streams) NewProgressLine(quiet bool) *ProgressLine {
 	f, ok := s.Err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if quiet || !ok || !term.IsTerminal(int(f.Fd())) {
 		f = nil
 	}
 	return &ProgressLine{terminal: f}
@@ -115,9 +119,12 @@ func (l *ProgressLine) draw() {
 	}
 	l.drawn = now
 	l.sample(now)
-	text := l.text(now)
+	name, text := l.file(), l.text(now)
 	if columns, _, err := term.GetSize(int(l.terminal.Fd())); err == nil && columns > 0 {
-		text = shorten(text, columns-1) // a line that wraps could not be cleared
+		room := columns - 1 // a line that wraps could not be cleared
+		text = shorten(name+l.bar(room-width(name)-width(text))+text, room)
+	} else {
+		text = name + text
 	}
 	fmt.Fprint(l.terminal, clearLine, text)
 }
@@ -130,9 +137,19 @@ func (l *ProgressLine) sample(now time.Time) {
 	l.samples = append(l.samples, sample{now, l.done})
 }
 
-// text formats the file's name, the progress, the speed, and the time left.
-func (l *ProgressLine) text(now time.Time) string {
-	text := l.file()
+// bar draws the progress in at most so many columns; it is empty where that is too few,
+// or the total is unknown.
+func (l *ProgressLine) bar(columns int) string {
+	cells := min(longestBar, columns-len("[] "))
+	if cells < shortestBar || l.done.AllBytes <= 0 {
+		return ""
+	}
+	full := int(min(l.done.Bytes, l.done.AllBytes) * int64(cells) / l.done.AllBytes)
+	return "[" + strings.Repeat("#", full) + strings.Repeat("-", cells-full) + "] "
+}
+
+// text formats the progress, the speed, and the time left.
+func (l *ProgressLine) text(now time.Time) (text string) {
 	if l.done.AllBytes > 0 {
 		text += fmt.Sprintf("%d%% of %s", min(100, 100*l.done.Bytes/l.done.AllBytes), megabytes(l.done.AllBytes))
 	} else {
@@ -188,14 +205,26 @@ func megabytes(n int64) string {
 	return fmt.Sprintf("%d MB", n>>20)
 }
 
+// width returns how many columns of a terminal a text takes.
+func width(text string) (columns int) {
+	for _, r := range text {
+		columns += runeWidth(r)
+	}
+	return columns
+}
+
+func runeWidth(r rune) int {
+	if kind := eastasian.LookupRune(r).Kind(); kind == eastasian.EastAsianWide || kind == eastasian.EastAsianFullwidth {
+		return 2
+	}
+	return 1
+}
+
 // shorten truncates a text to a number of columns of a terminal.
 func shorten(text string, columns int) string {
 	used, cut := 0, 0
 	for i, r := range text {
-		used++
-		if kind := width.LookupRune(r).Kind(); kind == width.EastAsianWide || kind == width.EastAsianFullwidth {
-			used++
-		}
+		used += runeWidth(r)
 		if used > columns {
 			return text[:cut] + "…"
 		}

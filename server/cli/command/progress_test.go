@@ -50,8 +50,34 @@ func TestALineOfProgressSaysHowFarItIs(t *testing.T) {
 		}
 		now := c.samples[len(c.samples)-1]
 		line.done = progress{Bytes: now.Bytes, AllBytes: c.all.AllBytes, Contents: now.Contents, AllContents: c.all.AllContents}
-		if got := line.text(now.at); got != c.want {
+		if got := line.file() + line.text(now.at); got != c.want {
 			t.Errorf("got  %q\nwant %q", got, c.want)
+		}
+	}
+}
+
+// The bar has the columns that the text leaves, and is left out where they are few.
+func TestABarTakesTheRoomThatIsLeft(t *testing.T) {
+	for _, c := range []struct {
+		columns   int
+		done, all int64
+		want      string
+	}{
+		{80, 0, 100, "[------------------------] "},
+		{80, 50, 100, "[############------------] "},
+		{80, 99, 100, "[#######################-] "},
+		{80, 100, 100, "[########################] "},
+		{80, 120, 100, "[########################] "},
+		{13, 50, 100, "[#####-----] "},
+		{11, 50, 100, "[####----] "},
+		{10, 50, 100, ""},
+		{-5, 50, 100, ""},
+		{80, 50, 0, ""},
+	} {
+		line := &ProgressLine{}
+		line.done.Bytes, line.done.AllBytes = c.done, c.all
+		if got := line.bar(c.columns); got != c.want {
+			t.Errorf("%d of %d in %d columns: %q, want %q", c.done, c.all, c.columns, got, c.want)
 		}
 	}
 }

@@ -35,6 +35,7 @@ type clientFlags struct {
 	command.Streams
 	command.Server
 	asJSON bool
+	quiet  bool
 	line   *command.ProgressLine
 }
 
@@ -45,7 +46,7 @@ func forFiles(s command.Streams, cmd *cobra.Command, run func(ctx context.Contex
 	cmd.GroupID = command.OnFiles
 	command.WithoutInstallation(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		n.line = s.NewProgressLine()
+		n.line = s.NewProgressLine(n.quiet)
 		defer n.line.Clear()
 		c, err := n.Client(n.retrying)
 		if err != nil {
@@ -54,12 +55,15 @@ func forFiles(s command.Streams, cmd *cobra.Command, run func(ctx context.Contex
 		return run(cmd.Context(), n, c, args)
 	}
 	n.AddFlags(cmd)
+	cmd.Flags().BoolVarP(&n.quiet, "quiet", "q", false, "show no progress on a terminal, and say nothing of what is tried again")
 	cmd.Flags().BoolVar(&n.asJSON, "json", false, "print JSON, a line for each thing")
 	return cmd
 }
 
 func (n *clientFlags) retrying(why error, in time.Duration) {
-	n.line.Say(func() { n.Retrying(why, in) })
+	if !n.quiet {
+		n.line.Say(func() { n.Retrying(why, in) })
+	}
 }
 
 // print prints a line: as JSON, or the text.
