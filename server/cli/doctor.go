@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"attachd/blobs"
 	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/daemon"
@@ -74,12 +76,24 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 		}
 		status, err = upkeep.ReadStatus(ctx, records, c.Now)
 		if err == nil {
-			status.Damage = records.Damage()
+			status.Damage, status.Faulty = records.Damage(), marked(dir)
 			status.Database, err = records.Size(ctx)
 		}
 		return status, errors.Join(err, records.Close())
 	}
 	return doctor.Examine(ctx, c)
+}
+
+// marked counts the contents that are marked as damaged; that none can be listed is the
+// file system's fault, which other examinations find.
+func marked(dir *datadir.Dir) (n int) {
+	entries, _ := os.ReadDir(dir.Join("blobs/damaged"))
+	for _, entry := range entries {
+		if _, err := blobs.ParseRef(entry.Name()); err == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // built returns the time of the commit from which the program was built.

@@ -160,6 +160,10 @@ func database(ctx context.Context, c *Case) []Finding {
 			"The clock jumped from %s to %s, %.0f hours of running ago: nothing is deleted for its age on the word of that.",
 			jump.From.UTC().Format(time.RFC3339), jump.To.UTC().Format(time.RFC3339), status.SinceJump.Hours())...)
 	}
+	if status.Faulty > 0 {
+		found = append(found, problem("`attachd check` lists them; upload the files again, or restore them from a backup.",
+			"Stored files are missing or damaged, %d in all.", status.Faulty)...)
+	}
 	found = append(found, checks(c, status)...)
 	const do = "Run `attachd backup DIR` every night, onto another disk."
 	switch age := c.Now.Sub(status.LastBackup); {

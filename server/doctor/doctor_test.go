@@ -164,6 +164,9 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"database", "the last check found faults", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, LastCheck: c.Now, LastFound: 3}, nil)
 		}, Problem, "found faults, 3 in all", "restore them", ""},
+		{"database", "damage that was found otherwise", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, LastCheck: c.Now, Faulty: 2}, nil)
+		}, Problem, "missing or damaged, 2 in all", "attachd check", ""},
 		{"database", "an old backup", func(_ *testing.T, c *Case) { c.status(upkeep.Status{LastBackup: c.Now.Add(-10 * 24 * time.Hour)}, nil) }, Warning, "10 days ago", "attachd backup", ""},
 		{"database", "events wait", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, Events: 3, OldestEvent: c.Now.Add(-5 * time.Hour)}, nil)

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -35,6 +36,42 @@ func findings(t *testing.T, r result) map[string][]string {
 		t.Errorf("exit code %d and %d problems: %s", r.code, report.Problems, r.stdout)
 	}
 	return found
+}
+
+// What a download has found is a problem, without a check, until it is repaired.
+func TestTheDoctorCountsWhatIsMissingOrDamaged(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "ATTACHD_STORAGE_LOG_BELOW=0", autoCreate)
+	examined := func(code int, says string) {
+		t.Helper()
+		r := wantCode(t, code, attachd(t, "ATTACHD_LISTEN=127.0.0.1:0", "doctor", "--data-dir", server.dir))
+		if strings.Contains(r.stdout, "Stored files are missing or damaged") != (says != "") || !strings.Contains(r.stdout, says) {
+			t.Errorf("the doctor says\n%s", r.stdout)
+		}
+	}
+	lost, rotten := server.upload(product, "lost.txt", "lost"), server.upload(product, "rotten.txt", "rotten")
+	examined(0, "")
+	blob := func(content string) string {
+		sum := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+		return filepath.Join(server.dir, "blobs", "sha256", sum[:2], sum)
+	}
+	remove(t, blob("lost"))
+	chmod(t, blob("rotten"), 0o600)
+	write(t, blob("rotten"), "gotten")
+	for _, file := range []answer{lost, rotten} {
+		// A damaged file is cut, or refused before its first byte.
+		if got, err := server.try(server.key, "GET", file.want(t, 201).download(), nil); err == nil && got.status == 200 {
+			t.Errorf("a damaged file is sent: %s", got)
+		}
+	}
+	examined(3, "Stored files are missing or damaged, 2 in all.")
+	server.upload(product, "again.txt", "lost").want(t, 201)
+	examined(3, "Stored files are missing or damaged, 1 in all.")
+	server.stop()
+	examined(3, "Stored files are missing or damaged, 1 in all.")
+	server = start(t, server.dir, autoCreate)
+	server.upload(product, "again.txt", "rotten").want(t, 201)
+	examined(0, "")
 }
 
 func TestTheDoctorWithAndWithoutAServer(t *testing.T) {

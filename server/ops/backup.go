@@ -190,6 +190,9 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err != nil {
 		return err
 	}
+	if status.Faulty, err = s.faulty(rq.Context()); err != nil {
+		return err
+	}
 	status.Addresses = s.Addresses()
 	status.Damage = s.Damage()
 	if staged := s.Contents.Staged(); staged.MaxRoom > 0 {

@@ -71,6 +71,29 @@ func (s *Service) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	return slices.Compact(refs), nil
 }
 
+// faulty counts the suspects of attachments that are missing or damaged now.
+func (s *Service) faulty(ctx context.Context) (n int, err error) {
+	refs, err := s.suspected(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, ref := range refs {
+		attachments, err := s.Store.AttachmentsWith(ctx, ref, 1)
+		if err != nil {
+			return 0, err
+		}
+		info, err := s.Contents.Stat(ctx, ref)
+		missing := errors.Is(err, blobs.ErrNotFound)
+		if err != nil && !missing {
+			return 0, fmt.Errorf("looking at blob %s: %w", ref, err)
+		}
+		if len(attachments) > 0 && (missing || info.Damaged || info.Size != attachments[0].Size) {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // noteFound adds what a check has found to the suspects.
 func (s *Service) noteFound(ctx context.Context, report upkeep.Report) {
 	found := upkeep.Found{Faults: len(report.Faults)}

@@ -30,6 +30,9 @@ type Status struct {
 	LastGC    time.Time `json:"last_gc,omitzero"`
 	// LastFound is how many faults the last check found.
 	LastFound int `json:"last_found,omitempty"`
+	// Faulty is how many contents of attachments are known to be missing or damaged,
+	// whoever found that; ReadStatus leaves it out.
+	Faulty int `json:"faulty,omitempty"`
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
