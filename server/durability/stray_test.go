@@ -18,32 +18,31 @@ import (
 // effect.
 func TestAContentThatWaitsForNobodyKeepsNothingElseBack(t *testing.T) {
 	t.Parallel()
-	waiting := []byte("it waits")
 	for name, spoil := range map[string]func(tx *bbolt.Tx, id uuid.UUID) error{
 		"its record cannot be found": func(tx *bbolt.Tx, id uuid.UUID) error {
-			if err := tx.Bucket([]byte("pending")).Put(id[:], waiting); err != nil {
-				return err
-			}
 			return tx.Bucket([]byte("attachment_ids")).Delete(id[:])
 		},
-		"it has no record": func(tx *bbolt.Tx, _ uuid.UUID) error {
-			return tx.Bucket([]byte("pending")).Put(bytes.Repeat([]byte{1}, 16), waiting)
+		"it has no record": func(tx *bbolt.Tx, id uuid.UUID) error {
+			staged := tx.Bucket([]byte("staged"))
+			return staged.Put(bytes.Repeat([]byte{1}, 16), bytes.Clone(staged.Get(id[:])))
 		},
-		"its key is none": func(tx *bbolt.Tx, _ uuid.UUID) error {
-			return tx.Bucket([]byte("pending")).Put([]byte("stray"), waiting)
+		"its key is none": func(tx *bbolt.Tx, id uuid.UUID) error {
+			staged := tx.Bucket([]byte("staged"))
+			return staged.Put([]byte("stray"), bytes.Clone(staged.Get(id[:])))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			p := serve(t, dir)
-			a, err := p.upload(product, "a.txt", waiting)
-			must(t, err)
+			w := p.wait(t, "a.txt")
+			run(t, dir, "check") // and so the database has it
 			p.kill()
 			db, err := bbolt.Open(filepath.Join(dir, "attachd.db"), 0o600, nil)
 			must(t, err)
-			must(t, db.Update(func(tx *bbolt.Tx) error { return spoil(tx, uuid.MustParse(a.id())) }))
+			must(t, db.Update(func(tx *bbolt.Tx) error { return spoil(tx, uuid.MustParse(w.id)) }))
 			must(t, db.Close())
+			let(t, w)
 
 			out, code := run(t, dir, "check")
 			if code != 3 || !strings.Contains(out, "fault") || !strings.Contains(out, "To mend it, stop the server.") || strings.Contains(out, "Not everything could be looked at") {

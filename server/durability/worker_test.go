@@ -42,6 +42,7 @@ type habits struct {
 	uploads, deletions int      // of a hundred steps; in the others it downloads
 	shares             int      // of a hundred uploads, how many are of a shared content
 	most               int      // attachments that it has at once, at most; 0 is no limit
+	size               int      // of the other contents, in bytes; 0 is different ones
 	contents           [][]byte // the shared ones
 }
 
@@ -186,6 +187,9 @@ func (w *worker) hold(there, gone []file) {
 func (w *worker) content() []byte {
 	if w.rand.IntN(100) < w.shares {
 		return w.contents[w.rand.IntN(len(w.contents))]
+	}
+	if w.size > 0 {
+		return text(w.rand, w.size)
 	}
 	return text(w.rand, w.rand.IntN(someSize(w.rand)))
 }
