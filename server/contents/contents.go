@@ -20,6 +20,7 @@ package contents
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"iter"
@@ -143,7 +144,7 @@ func (c *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 		return c.Store.Open(ctx, ref, size) // it may have been flushed since
 	case notStaged != nil:
 		return nil, notStaged
-	case int64(len(content)) != size || c.isCorrupt(ref):
+	case int64(len(content)) != size || c.isCorrupt(ref) && sha256.Sum256(content) != ref: // else another upload has staged it anew
 		return nil, fmt.Errorf("%w: %s is staged with bytes that are not the content", blobs.ErrDamaged, ref)
 	}
 	return staged{bytes.NewReader(content)}, nil

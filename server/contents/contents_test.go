@@ -449,9 +449,7 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
 		good := "the content"
-		a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
-			Size: int64(len(good)), SHA256: sha256.Sum256([]byte(good)), UploaderID: h.user.ID}
-		h.must(h.records.CreateStaged(t.Context(), a, []byte("THE content"), nil, ""))
+		a := h.stageWrongly(good)
 		h.flush()
 		info, err := h.Stat(t.Context(), a.SHA256)
 		if read := h.read(good); !errors.Is(read, blobs.ErrDamaged) || err != nil || !info.Damaged || h.Damaged() != 1 {
@@ -472,7 +470,7 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 	t.Run("that is staged, found by a reader", func(t *testing.T) {
 		t.Parallel()
 		h := newHouse(t)
-		a, _ := h.upload("content")
+		a := h.stageWrongly("content")
 		read, err := h.Open(t.Context(), a.SHA256, a.Size)
 		h.must(err)
 		h.must(h.MarkDamaged(t.Context(), a.SHA256, read))
@@ -481,6 +479,29 @@ func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("that is staged, and is found when it was staged anew", func(t *testing.T) {
+		t.Parallel()
+		h := newHouse(t)
+		a := h.stageWrongly("content")
+		if _, staged := h.upload("content"); !staged {
+			t.Error("it is not staged anew")
+		}
+		h.must(h.MarkDamaged(t.Context(), a.SHA256, nil))
+		h.must(h.read("content"))
+		h.flush()
+		if h.Damaged() != 0 || h.Staged().Contents != 0 {
+			t.Errorf("%d are damaged, %d are staged", h.Damaged(), h.Staged().Contents)
+		}
+	})
+}
+
+// stageWrongly stages a content whose bytes are not those of its hash.
+func (h *house) stageWrongly(content string) store.Attachment {
+	h.Helper()
+	a := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.product.Parent, FileName: "a.txt", Type: "text/plain",
+		Size: int64(len(content)), SHA256: sha256.Sum256([]byte(content)), UploaderID: h.user.ID}
+	h.must(h.records.CreateStaged(h.Context(), a, bytes.ToUpper([]byte(content)), nil, ""))
+	return a
 }
 
 func TestRunFlushFlushesSoonAndOnceMoreWhenItEnds(t *testing.T) {

@@ -29,8 +29,8 @@ const (
 	leftFree = 1 << 20
 )
 
-// errNotListed means that a flush cannot find out what is staged.
-var errNotListed = errors.New("staged contents cannot be listed")
+// errStopped means that a flush cannot find out what is staged, or what there is room for.
+var errStopped = errors.New("staged contents cannot be flushed at present")
 
 // Flush writes everything that is staged when it begins to blobs. A content that cannot
 // be written, or whose record cannot be read, stays staged and does not keep back the
@@ -60,7 +60,7 @@ func (c *Store) WhileFlushed(ctx context.Context, do func(flushed error) error) 
 
 // stopsAll reports whether the error would occur for other contents too.
 func stopsAll(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, errNotListed)
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, errStopped)
 }
 
 // flushSome flushes a batch of what is staged after the given id: where some of its
@@ -99,6 +99,7 @@ type batch struct {
 	bytes      int64                   // their length
 	ref        blobs.Ref               // of the last one
 	refs       map[uuid.UUID]blobs.Ref // of those that will have a blob
+	rotten     []store.StagedContent   // whose bytes are not the content
 	unreadable error                   // a store.ErrUnreadable, when some were skipped
 	stopped    error                   // why no more could be read
 }
@@ -117,6 +118,11 @@ func (b *batch) flush() error {
 		return cmp.Or(b.stopped, err)
 	}
 	defer release()
+	for _, p := range b.rotten { // of some, this batch has the right bytes too
+		if c.isRepaired(b.ctx, p) {
+			b.refs[p.ID] = p.SHA256
+		}
+	}
 	if len(b.refs) == 0 {
 		return b.stopped
 	}
@@ -158,9 +164,9 @@ func (b *batch) each(yield func(blobs.Ref, []byte) bool) {
 				b.unreadable = cmp.Or(b.unreadable, p.Err)
 				continue
 			case p.Err != nil || sha256.Sum256(p.Content) != p.SHA256:
-				if !b.contents.isRepaired(b.ctx, p) {
-					continue // its hash is wrong: there is nothing to keep, and nothing to lose
-				}
+				p.Content = nil // there is nothing to keep, and nothing to lose
+				b.rotten = append(b.rotten, p)
+				continue
 			case !seen[p.SHA256]:
 				seen[p.SHA256] = true
 				if !yield(p.SHA256, p.Content) {
@@ -181,7 +187,7 @@ func (b *batch) page() ([]store.StagedContent, error) {
 		b.unreadable, err = err, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotListed, err)
+		return nil, fmt.Errorf("%w: %w", errStopped, err)
 	}
 	var bytes int64
 	for _, p := range page {
@@ -198,7 +204,7 @@ func (b *batch) page() ([]store.StagedContent, error) {
 func (c *Store) hasRoom(ctx context.Context, bytes int64) error {
 	room, err := c.Store.Capacity(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errStopped, err)
 	}
 	if room.Free < bytes+leftFree {
 		return fmt.Errorf("%w: %d bytes are free, and staged contents need %d", blobs.ErrFull, room.Free, bytes+leftFree)
