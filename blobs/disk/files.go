@@ -63,7 +63,6 @@ type files struct {
 	whole  *os.File             // the data directory, for syncfs; nil where that cannot be relied on
 	own    func(*os.File) error // nil leaves files to the user of the process
 	synced func(took time.Duration)
-	step   int64 // see writtenFile; 0 where files are not to be allocated ahead
 }
 
 // writtenFile is a file that reports the duration of its syncs.
@@ -72,30 +71,13 @@ type writtenFile struct {
 	synced func(took time.Duration)
 	size   int64 // bytes written
 	begun  int64 // bytes of which the kernel was asked to begin the writeback
-	// ahead is for how many bytes blocks were allocated, step at a time. 0 steps do not.
-	ahead, step int64
 }
 
 // writeback is after how many bytes the kernel is asked to start writing them to
 // the disk, so that a sync has less to write.
 const writeback = 4 << 20
 
-const (
-	// allocatedAhead is for how many bytes of a file blocks are allocated before they are
-	// written: for each page that has none, ext4 does some more work, twice.
-	allocatedAhead = 1 << 20
-	// wholeWrite is from how many bytes on a write is probably not the last one.
-	wholeWrite = 128 << 10
-)
-
 func (f *writtenFile) Write(p []byte) (int, error) {
-	if f.step > 0 && len(p) >= wholeWrite && f.size+int64(len(p)) > f.ahead {
-		if allocate(f.File, f.ahead, f.step) {
-			f.ahead += f.step
-		} else {
-			f.step = 0 // such as on a disk that is nearly full
-		}
-	}
 	n, err := f.File.Write(p)
 	f.size += int64(n)
 	if f.size-f.begun >= writeback {
@@ -107,21 +89,7 @@ func (f *writtenFile) Write(p []byte) (int, error) {
 
 func (f *writtenFile) Sync() error {
 	defer func(began time.Time) { f.synced(time.Since(began)) }(time.Now())
-	if err := f.freeUnused(); err != nil {
-		return err
-	}
 	return f.File.Sync()
-}
-
-func (f *writtenFile) Close() error { return errors.Join(f.freeUnused(), f.File.Close()) }
-
-// freeUnused frees the blocks that were allocated ahead and are not needed.
-func (f *writtenFile) freeUnused() error {
-	if f.ahead <= f.size {
-		return nil
-	}
-	f.ahead = 0
-	return f.Truncate(f.size)
 }
 
 func openFiles(dir string, opts Options) (FileSystem, error) {
@@ -137,9 +105,6 @@ func openFiles(dir string, opts Options) (FileSystem, error) {
 		return nil, err
 	}
 	f := &files{root: root, own: opts.Own, synced: opts.Synced}
-	if allocatesAhead(dir) {
-		f.step = allocatedAhead
-	}
 	if syncsAll(dir) {
 		if f.whole, err = os.Open(dir); err != nil {
 			return nil, errors.Join(err, root.Close())
@@ -153,12 +118,13 @@ func (f *files) Create(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.own != nil {
-		if err := f.own(file); err != nil {
-			return nil, errors.Join(err, file.Close(), f.root.Remove(name))
-		}
+	if f.own == nil {
+		return &writtenFile{File: file, synced: f.synced}, nil
 	}
-	return &writtenFile{File: file, synced: f.synced, step: f.step}, nil
+	if err := f.own(file); err != nil {
+		return nil, errors.Join(err, file.Close(), f.root.Remove(name))
+	}
+	return &writtenFile{File: file, synced: f.synced}, nil
 }
 
 func (f *files) Open(name string) (File, error) {

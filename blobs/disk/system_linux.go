@@ -45,19 +45,6 @@ func syncAll(file *os.File) error {
 	}
 }
 
-// allocatesAhead says whether files in dir are written with less work when their blocks
-// are allocated first. On btrfs, for one, they would not be compressed then.
-func allocatesAhead(dir string) bool {
-	name, err := durable.FileSystem(dir)
-	return err == nil && name == "ext4"
-}
-
-// allocate allocates blocks for a part of a file behind its end, and says whether it
-// could.
-func allocate(file *os.File, offset, length int64) bool {
-	return unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, offset, length) == nil
-}
-
 // CapacityOf returns the size and the free room of the disk that a folder is on.
 func CapacityOf(dir string) (blobs.Capacity, error) {
 	var s unix.Statfs_t

@@ -23,9 +23,3 @@ func version(fs.FileInfo) blobs.Version { return blobs.Version{} }
 
 // beginWriteback does nothing: the system decides when to write.
 func beginWriteback(*os.File, int64, int64) {}
-
-// allocatesAhead returns false: the system decides when to allocate.
-func allocatesAhead(string) bool { return false }
-
-// allocate is not called.
-func allocate(*os.File, int64, int64) bool { return false }
