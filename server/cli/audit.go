@@ -96,7 +96,7 @@ func (a *App) auditExport() *cobra.Command {
 				return readRefusal(response)
 			}
 			if _, err := io.Copy(a.Out, response.Body); err != nil {
-				return fmt.Errorf("the answer was cut off: %w", err)
+				return cutOff(err)
 			}
 			return nil
 		}),

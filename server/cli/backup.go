@@ -305,7 +305,7 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 func readRefusal(response *http.Response) error {
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return cutOff(err)
 	}
 	return refused(response.Status, raw)
 }

@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -25,6 +29,38 @@ func TestRefusedSaysWhatTheServerSaid(t *testing.T) {
 	} {
 		if err := refused("500 Internal Server Error", []byte(body)); err.Error() != says {
 			t.Errorf("%s is told as %q, not %q", body, err, says)
+		}
+	}
+}
+
+// A server that ends in the middle of an answer is reported in one sentence, by whatever
+// error the connection ends.
+func TestACutConnectionIsToldInOneSentence(t *testing.T) {
+	for name, answer := range map[string]string{
+		"nothing":         "",
+		"half a header":   "HTTP/1.1 200 OK\r\nContent-",
+		"half an answer":  "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+		"half a chunk":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+		"half a progress": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n",
+	} {
+		c := newClient(func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				defer there.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(there)); err == nil {
+					_, _ = io.WriteString(there, answer)
+				}
+			}()
+			return here, nil
+		})
+		app := New(nil, nil, nil, command.Streams{Out: io.Discard, Err: io.Discard})
+		for how, err := range map[string]error{
+			"call": c.call(t.Context(), "DELETE", "/x", nil, nil),
+			"work": app.work(t.Context(), c, "/x", nil, nil),
+		} {
+			if err == nil || err.Error() != "the server ended before its answer was whole: see in its log why, then run this again" {
+				t.Errorf("after %s, %s says %v", name, how, err)
+			}
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"strings"
 	"sync"
@@ -189,10 +190,29 @@ func (c *client) send(ctx context.Context, method, path string, body any, header
 	if errors.As(err, &inRequest) {
 		err = inRequest.Err // the URL in it is internal and means nothing to people
 	}
-	if errors.Is(err, io.EOF) {
-		err = fmt.Errorf("the server ended the connection before it answered: %w", err)
+	return response, cutOff(err)
+}
+
+// cutError is the error of a connection that ended before the answer was whole.
+type cutError struct{ error }
+
+func (cutError) Error() string {
+	return "the server ended before its answer was whole: see in its log why, then run this again"
+}
+
+func (e cutError) Unwrap() error { return e.error }
+
+// cutOff returns a cutError for an error by which a connection ends, and any other
+// unchanged.
+func cutOff(err error) error {
+	var (
+		inSocket *net.OpError
+		inHeader textproto.ProtocolError // a line of it that is not whole
+	)
+	if errors.As(err, &inHeader) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &inSocket) && inSocket.Op != "dial" {
+		return cutError{err}
 	}
-	return response, err
+	return err
 }
 
 // call is send, and decodes the answer into answer, if that is not nil. A refusal is
@@ -205,7 +225,7 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	defer response.Body.Close() // a failure shows when it is read to its end
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return cutOff(err)
 	}
 	if response.StatusCode >= 300 {
 		return refused(response.Status, raw)

@@ -192,7 +192,7 @@ func (a *App) work(ctx context.Context, c *client, path string, order, report an
 			Error    json.RawMessage
 		}
 		if err := lines.Decode(&line); err != nil {
-			return fmt.Errorf("the answer was cut off: %w", err)
+			return cutOff(err)
 		}
 		switch {
 		case line.Report != nil:
