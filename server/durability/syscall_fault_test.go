@@ -327,7 +327,7 @@ func (f *fault) run(t *testing.T) int {
 // attach makes the calls fail from now on, those to the data directory only.
 func (f *fault) attach() error {
 	var watched []string
-	for _, path := range []string{"", "attachd.db", "attachd.wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"} {
+	for _, path := range []string{"", "attachd.db", "wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"} {
 		watched = append(watched, filepath.Join(f.dir, path))
 	}
 	if f.content != nil {
