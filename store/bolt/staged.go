@@ -52,7 +52,7 @@ func (b *Store) Staged() store.Staged {
 }
 
 // MayStage implements Stager.
-func (b *Store) MayStage() bool { return !b.commitBlocked.Load() && !b.log.Full() }
+func (b *Store) MayStage() bool { return !b.log.Full() }
 
 // countStaged counts what is staged at a start, and removes the segments of the log that
 // hold nothing.
