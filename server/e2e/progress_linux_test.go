@@ -140,6 +140,9 @@ func TestATerminalShowsHowFarABackupIs(t *testing.T) {
 	if said := strings.Join(silent.lines(), "|"); said != "" {
 		t.Errorf("quiet commands say %q", said)
 	}
+	unknown := newScreen(t, 0)
+	unknown.run(t, command(t, "backup", "verify", to))
+	eventually(t, "a line of the usual width", func() bool { return unknown.shown(`\[#*-*\] \d+% of 0\.0 MB, 0 of 3 files`) })
 	wide := newScreen(t, 80)
 	wide.run(t, command(t, "backup", "verify", to))
 	eventually(t, "a whole line", func() bool { return wide.shown(`\[#*-*\] \d+% of 0\.0 MB, 0 of 3 files`) })

@@ -28,6 +28,8 @@ const (
 	// longestLeft is the longest time left that is shown.
 	longestLeft = 99 * time.Hour
 	clearLine   = "\r\x1b[K"
+	// usualColumns is how many columns a terminal has that does not say.
+	usualColumns = 80
 	// shortestBar and longestBar are how many columns the bar has between its brackets:
 	// as many as the terminal leaves beside the text, and none below the minimum.
 	shortestBar, longestBar = 8, 24
@@ -120,13 +122,12 @@ func (l *ProgressLine) draw() {
 	l.drawn = now
 	l.sample(now)
 	name, text := l.file(), l.text(now)
-	if columns, _, err := term.GetSize(int(l.terminal.Fd())); err == nil && columns > 0 {
-		room := columns - 1 // a line that wraps could not be cleared
-		text = shorten(name+l.bar(room-width(name)-width(text))+text, room)
-	} else {
-		text = name + text
+	columns, _, err := term.GetSize(int(l.terminal.Fd()))
+	if err != nil || columns <= 0 {
+		columns = usualColumns
 	}
-	fmt.Fprint(l.terminal, clearLine, text)
+	room := columns - 1 // a line that wraps could not be cleared
+	fmt.Fprint(l.terminal, clearLine, shorten(name+l.bar(room-width(name)-width(text))+text, room))
 }
 
 // sample records the progress, and drops samples that are too old for the speed.
