@@ -330,6 +330,11 @@ func (f *fault) attach() error {
 	for _, path := range []string{"", "attachd.db", "wal", "tmp", "blobs", "blobs/sha256", "blobs/damaged"} {
 		watched = append(watched, filepath.Join(f.dir, path))
 	}
+	segments, err := filepath.Glob(filepath.Join(f.dir, "wal", "*"))
+	if err != nil {
+		return err
+	}
+	watched = append(watched, segments...)
 	if f.content != nil {
 		if f.only {
 			watched = nil
