@@ -161,6 +161,16 @@ func (s *story) unsureContents(t *testing.T, calls []tracedCall) (all []string) 
 	return all
 }
 
+// inLog returns what is in the segments of the log.
+func inLog(left image) (data []byte) {
+	for _, name := range slices.Sorted(maps.Keys(left)) {
+		if strings.HasPrefix(name, dataDir+"/wal/") {
+			data = append(data, withoutChecksums(left[name])...)
+		}
+	}
+	return data
+}
+
 // withoutChecksums returns the log without the checksums at the end of its sectors.
 func withoutChecksums(log []byte) (data []byte) {
 	for s := range slices.Chunk(log, sector) {
@@ -203,7 +213,7 @@ func (s *story) brokenPromises(t *testing.T, calls []tracedCall) (all []string) 
 				all = append(all, fmt.Sprintf("when %q is answered, not synced: %s", step.name, what))
 			}
 		}
-		commit := lastCommit(d.find(filepath.Join(s.dir, "attachd.db")))
+		commit := append(inLog(d.after(noneArrive)), lastCommit(d.find(filepath.Join(s.dir, "attachd.db")))...)
 		if bytes.Equal(commit, committed) {
 			all = append(all, fmt.Sprintf("when %q is answered, no commit for it is sure to be there", step.name))
 		}
@@ -242,17 +252,22 @@ func (d *tracedDisk) isSure(path string, want []byte) bool {
 }
 
 // recordsTooEarly lists the records that a call writes too early: a content must be
-// durable before a record that names it is written to the database.
+// durable before a record that names it is written to the database or its log.
 func (s *story) recordsTooEarly(d *tracedDisk, c tracedCall) (all []string) {
 	if c.name != "pwrite64" || c.failed {
 		return nil
 	}
-	if path, _ := pathOf(c.args[0]); path != filepath.Join(s.dir, "attachd.db") {
+	path, _ := pathOf(c.args[0])
+	log := filepath.Dir(path) == filepath.Join(s.dir, "wal")
+	if path != filepath.Join(s.dir, "attachd.db") && !log {
 		return nil
 	}
 	pages, err := stringOf(c.args[1])
 	if err != nil {
 		return []string{err.Error()}
+	}
+	if log {
+		pages = string(withoutChecksums([]byte(pages)))
 	}
 	for _, step := range s.steps {
 		digest := sha256.Sum256(step.content)
