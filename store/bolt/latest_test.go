@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"go.etcd.io/bbolt"
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
@@ -77,6 +78,31 @@ func TestACachedAnswerEndsWithTheChangeOfWhatItTells(t *testing.T) {
 		if got := answer(); got != step.want {
 			t.Errorf("%s: it says %q, not %q", step.name, got, step.want)
 		}
+	}
+}
+
+// After a commit that failed it is unknown whether readers see its changes: what was
+// cached before may be what it took away.
+func TestNothingIsCachedOnceACommitHasFailed(t *testing.T) {
+	t.Parallel()
+	var fails error
+	b, err := Open(filepath.Join(t.TempDir(), "attachd.db"), Options{Commit: func(tx *bbolt.Tx) error {
+		return errors.Join(tx.Commit(), fails)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	key := newKey(t, b)
+	if _, _, err := b.KeyByHash(t.Context(), key.Hash); err != nil {
+		t.Fatal(err)
+	}
+	fails = errors.New("the disk could not say whether it has the commit")
+	if err := b.DeleteKey(t.Context(), key.ID); !errors.Is(err, store.ErrUnavailable) {
+		t.Fatalf("the revocation: %v", err)
+	}
+	if _, _, err := b.KeyByHash(t.Context(), key.Hash); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the revoked key: %v", err)
 	}
 }
 

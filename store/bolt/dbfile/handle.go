@@ -23,6 +23,7 @@ type handle struct {
 	file   *os.File                             // bbolt's own
 	size   int                                  // of a page, in bytes
 	last   atomic.Uint64                        // number of the last commit
+	unsure atomic.Bool                          // a later commit failed, and readers may see it all the same
 	mapped sync.RWMutex                         // held for reading while metas is read
 	metas  []byte                               // the first two pages of the file, mapped; nil when closed, and where mapMetas does not map
 	whole  atomic.Pointer[[pages.MetaSize]byte] // the last meta page that was verified
@@ -64,7 +65,10 @@ func (h *handle) unmap() error {
 }
 
 // committed records the number of a successful commit.
-func (h *handle) committed(id int) { h.last.Store(uint64(id)) }
+func (h *handle) committed(id int) {
+	h.last.Store(uint64(id))
+	h.unsure.Store(false)
+}
 
 // holds returns ErrOverwritten when the file lacks the last commit, as far as its
 // length and its meta pages show.

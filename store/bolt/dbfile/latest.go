@@ -8,12 +8,12 @@ type Version struct {
 	commit uint64
 }
 
-// version returns what transactions read that begin now, and whether the database is
-// whole, as far as is known.
+// version returns what transactions read that begin now, and whether that is known and
+// the database is whole, as far as is known.
 func (f *File) version() (v Version, whole bool) {
 	db := f.current.Load()
 	v = Version{db, db.last.Load()}
-	if f.known.found.Load() != nil {
+	if f.known.found.Load() != nil || db.unsure.Load() {
 		return v, false
 	}
 	_, err := db.written()
@@ -22,7 +22,8 @@ func (f *File) version() (v Version, whole bool) {
 
 // Latest is a cache of what was read since the last commit, of those kinds that nearly
 // every request reads. Each commit empties it, so that nobody is served what was
-// revoked; while the database is known to be damaged, it is not used.
+// revoked; while the database is known to be damaged, or it is not known whether a change
+// was committed, it is not used.
 type Latest[K comparable, V any] struct {
 	mu     sync.RWMutex
 	of     Version

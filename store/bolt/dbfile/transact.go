@@ -97,10 +97,12 @@ func (f *File) Begin() (*Tx, error) {
 func (f *File) Commit(tx *Tx, commit func(*bbolt.Tx) error) error {
 	db, id := f.current.Load(), tx.ID()
 	err := WithoutPanic(func() error { return commit(tx.Tx) })
-	if err == nil {
-		db.committed(id)
+	if err != nil {
+		db.unsure.Store(true)
+		return err
 	}
-	return err
+	db.committed(id)
+	return nil
 }
 
 // Rollback ends a transaction without what it has done.
