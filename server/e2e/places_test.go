@@ -194,6 +194,16 @@ func TestWhatACommandMakesTakesFiles(t *testing.T) {
 	says(t, wantCode(t, 0, over(t, server.url, key, "ticket", "list")), "Mine")
 }
 
+// An import says which line of its file is bad, wherever the server is.
+func TestAnImportOverTheNetworkSaysWhichLineIsBad(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t))
+	bad := fileOf(t, "directory.ndjson", `{"kind": "space", "slug": "good"}`+"\n"+`{"kind": "space", "slug": "not a slug"}`+"\n")
+	said := server.over(1, "directory", "import", bad)
+	says(t, said, "line 2: ")
+	says(t, said, "; nothing was changed")
+}
+
 // A server that is named by a flag is asked rather than the installation here, which
 // the environment may name too, and an installation named by a flag rather than a
 // server in the environment.

@@ -68,6 +68,7 @@ type Refusal struct {
 	Status     int           `json:"-"`
 	Code       string        `json:"code"`
 	Detail     string        `json:"detail"` // a sentence for a person
+	Line       int           `json:"line"`   // of what was sent, for which all of it was refused; 0 if it does not say
 	RequestID  string        `json:"request_id"`
 	RetryAfter time.Duration `json:"-"` // how long the server asks to wait; 0 if it does not say
 }
@@ -76,7 +77,11 @@ func (r *Refusal) Error() string {
 	if r.Detail == "" {
 		return fmt.Sprintf("the server answered %d %s", r.Status, http.StatusText(r.Status))
 	}
-	return strings.TrimSuffix(Printable(r.Detail), ".")
+	detail := strings.TrimSuffix(Printable(r.Detail), ".")
+	if r.Line > 0 {
+		detail = fmt.Sprintf("line %d: %s; nothing was changed", r.Line, detail)
+	}
+	return detail
 }
 
 // lostError means that a connection failed: the server may or may not have executed the
