@@ -224,6 +224,18 @@ func TestASignInLinkWorksOnce(t *testing.T) {
 	enter(revoked, 401)
 }
 
+// A sign-in that fails for another reason leaves the link for the next try.
+func TestASignInLinkOutlivesASignInThatFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *server.Config) { c.RequestsPerMinute = 1 })
+	w.do(t, step{as: "root", do: "GET /users/me", want: 200})
+	link := `{"link": "` + strings.TrimPrefix(w.server.NewSignInLink(w.keys["root"]), "/#/enter/") + `"}`
+	w.do(t, step{do: "POST /session", json: link, want: 429})
+	w.clock.advance(time.Minute)
+	w.do(t, step{do: "POST /session", json: link, want: 200})
+	w.do(t, step{do: "POST /session", json: link, want: 401})
+}
+
 func TestAServerThatIsNoDemoLetsNobodyInWithoutAKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

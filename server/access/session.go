@@ -81,7 +81,7 @@ func (g *Guard) isHTTPS(r *http.Request) bool {
 
 // CreateSession exchanges a key for a session cookie, so that a page need not store the
 // key.
-func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) error {
+func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) (err error) {
 	if err := g.sameOrigin(rq.Request); err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) er
 		Demo string `json:"demo"`
 		Link string `json:"link"` // the secret of a sign-in link
 	}
-	err := rq.ReadJSON(&body)
+	err = rq.ReadJSON(&body)
 	if err == nil && body.Demo != "" {
 		body.Key, err = g.demoKey(rq, body.Demo)
 	}
@@ -98,10 +98,16 @@ func (g *Guard) CreateSession(w *api.Response, rq *api.Request, sc api.Scope) er
 		return err
 	}
 	if body.Link != "" {
-		var ok bool
-		if body.Key, ok = g.takeSignInLink(body.Link); !ok {
+		key, restore, ok := g.takeSignInLink(body.Link)
+		if !ok {
 			return g.guessed(rq, api.Unauthorized("This sign-in link was used already, or its time is up. Sign in with a key, or start the server again for another link."))
 		}
+		body.Key = key
+		defer func() {
+			if err != nil {
+				restore()
+			}
+		}()
 	}
 	if strings.TrimSpace(body.Key) == "" {
 		return api.InvalidRequest("Signing in takes a key: {\"key\": \"attachd_...\"}.")

@@ -30,13 +30,20 @@ func (g *Guard) NewSignInLink(key string) (secret string) {
 }
 
 // takeSignInLink returns the key with which the link with this secret signs in, and
-// ends the link.
-func (g *Guard) takeSignInLink(secret string) (key string, ok bool) {
+// ends the link. restore undoes that, unless there is a later link: no session was made.
+func (g *Guard) takeSignInLink(secret string) (key string, restore func(), ok bool) {
 	g.link.mu.Lock()
 	defer g.link.mu.Unlock()
-	if g.link.key == "" || g.link.hash != token.Hash(secret) || !g.Now().Before(g.link.until) {
-		return "", false
+	hash := token.Hash(secret)
+	if g.link.key == "" || g.link.hash != hash || !g.Now().Before(g.link.until) {
+		return "", nil, false
 	}
 	key, g.link.key = g.link.key, ""
-	return key, true
+	return key, func() {
+		g.link.mu.Lock()
+		defer g.link.mu.Unlock()
+		if g.link.hash == hash {
+			g.link.key = key
+		}
+	}, true
 }

@@ -4,17 +4,19 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"attachd/server/access"
 	"attachd/server/config"
 )
 
 // attended reports whether standard error is a terminal at which a person reads it. That
-// of the first process of a container is kept as its log, which must not have sign-in
-// links.
+// of the first process of a container, or of what its init starts, is kept as its log,
+// which must not have sign-in links.
 func (d *daemon) attended() bool {
-	return d.Config.Log.Format != "json" && isTerminal(d.Stderr) && os.Getpid() != 1
+	return d.Config.Log.Format != "json" && isTerminal(d.Stderr) && os.Getpid() != 1 && os.Getppid() != 1
 }
 
 // greet tells a person at a terminal where the server is, how to sign in, and what to do
@@ -71,7 +73,13 @@ func (d *daemon) dataDirFlag() string {
 	if d.Config.DataDir == config.Default().DataDir {
 		return ""
 	}
-	return " --data-dir " + d.Config.DataDir
+	dir := d.storage.Dir.Path() // absolute: another terminal may be in another folder
+	if strings.ContainsFunc(dir, func(r rune) bool {
+		return !strings.ContainsRune("/\\:._-", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		dir = strconv.Quote(dir)
+	}
+	return " --data-dir " + dir
 }
 
 // program is how this program was called, where that is short enough to repeat.
