@@ -55,18 +55,21 @@ func (b *Store) Staged() store.Staged {
 func (b *Store) MayStage() bool { return !b.log.Full() }
 
 // countStaged counts what is staged at a start, and removes the segments of the log that
-// hold nothing.
+// hold nothing. With a damaged entry, it is not known which these are: all are kept, since
+// the entry may be read again from a better copy of the database.
 func (b *Store) countStaged() error {
 	lost := 0
+	var damaged error
 	err := b.viewCommitted(context.Background(), func(tx *dbfile.Tx) error {
-		if b.log.Keep = tx.Refused(schema.Staged) != nil; b.isCopy() || b.log.Keep {
+		if damaged = tx.Refused(schema.Staged); b.isCopy() || damaged != nil {
 			return nil
 		}
 		entries := tx.Readable(schema.Staged)
 		for key, value := entries.First(); key != nil; key, value = entries.Next() {
 			p, err := wal.DecodePlace(value)
-			if err != nil {
-				continue // a Check lists it
+			if err := cmp.Or(entries.Bad, err); err != nil { // a Check lists it
+				damaged = cmp.Or(damaged, err)
+				continue
 			}
 			if !b.log.Hold(p) {
 				lost++
@@ -76,6 +79,10 @@ func (b *Store) countStaged() error {
 		}
 		return nil
 	})
+	if err == nil && damaged != nil && !b.isCopy() {
+		b.log.KeepAll()
+		b.committer.opts.LogFailed(fmt.Errorf("it cannot be read which small uploads are in %s, so that all files there are kept: %w. Run `attachd check`, and restore a backup, or a better copy of the database with this folder beside it", b.committer.opts.Log, damaged))
+	}
 	if err == nil {
 		err = b.log.Free(false)
 	}

@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -296,5 +297,83 @@ func BenchmarkCreatePending(b *testing.B) {
 			}
 			ids = ids[:0]
 		}
+	}
+}
+
+// spoil flips a bit of the entry of a staged content, as a disk may. A second time, the
+// entry is right again.
+func spoil(t *testing.T, path string, id uuid.UUID) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		entry := bytes.Clone(tx.Bucket(schema.Staged).Get(id[:]))
+		entry[0] ^= 1
+		return tx.Bucket(schema.Staged).Put(id[:], entry)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The bytes of a content are intact although its entry is not, in a database of any size.
+func TestADamagedEntryKeepsTheLog(t *testing.T) {
+	t.Parallel()
+	for _, large := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "attachd.db")
+		b := open(t, path)
+		file := house(t, b)
+		content := []byte("acknowledged, and without a file")
+		a := file(content)
+		if err := b.CreateStaged(t.Context(), a, content, nil, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if large {
+			enlarge(t, path)
+		}
+		spoil(t, path, a.ID)
+		var told []error
+		b, err := Open(path, Options{Log: logOf(path), LogFailed: func(err error) { told = append(told, err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.file.Unverified() != large {
+			t.Errorf("large is %v", !large)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if len(told) != 1 || !errors.Is(told[0], store.ErrDamaged) {
+			t.Errorf("the log says %v", told)
+		}
+		spoil(t, path, a.ID)
+		b = open(t, path)
+		if got, err := b.StagedContent(t.Context(), a.SHA256); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("once the entry can be read: %q, %v", got, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// enlarge makes a database larger than a start verifies.
+func enlarge(t *testing.T, path string) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		key := []byte("large")
+		return tx.Bucket(schema.Meta).Put(key, pages.Seal(schema.Meta, key, make([]byte, 65<<20)))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

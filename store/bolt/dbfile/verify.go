@@ -7,11 +7,13 @@ import (
 
 	"attachd/store"
 	"attachd/store/bolt/pages"
+	"attachd/store/bolt/schema"
 )
 
 // coldSize, in bytes, is the largest database that a start verifies completely, in
 // about a tenth of a second. Of a larger one, the start verifies the pages above
-// the leaves, and a goroutine the rest once the server runs.
+// the leaves, and the small bucket that names what the log must keep; a goroutine
+// verifies the rest once the server runs.
 const coldSize = 64 << 20
 
 // verifyPages verifies a database that is being opened. Damage that might make
@@ -20,7 +22,7 @@ const coldSize = 64 << 20
 func (f *File) verifyPages() error {
 	err := f.View(func(tx *Tx) error {
 		f.large = tx.Size() > coldSize
-		format, err := pages.Verify(context.Background(), f.path, tx.Tx, pages.Options{Metas: true, Above: f.large}, f.known.remember)
+		format, err := pages.Verify(context.Background(), f.path, tx.Tx, pages.Options{Metas: true, Above: f.large, Whole: schema.Staged}, f.known.remember)
 		f.older, f.mixed = format.Older, format.Mixed
 		return err
 	})

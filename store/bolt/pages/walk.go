@@ -59,7 +59,8 @@ type walk struct {
 	owner  []byte // by page: the number of its bucket, from 1, or 0
 	number byte   // of the bucket that is being read
 	bucket []byte
-	above  bool // read only the buckets' pages above the leaves
+	above  bool   // read only the buckets' pages above the leaves
+	whole  []byte // but all of this bucket
 	report func(Fault)
 	rest   func(took time.Duration) // may be nil
 	began  time.Time
@@ -85,6 +86,8 @@ type Options struct {
 	Rest func(took time.Duration)
 	// Above leaves out the leaves of the buckets, which are most of a large file.
 	Above bool
+	// Whole is the bucket whose leaves are read all the same.
+	Whole []byte
 	// Metas verifies both meta pages, too. Nothing may be written meanwhile.
 	Metas bool
 }
@@ -103,7 +106,7 @@ func Verify(ctx context.Context, path string, tx *bbolt.Tx, opts Options, report
 	if err != nil {
 		return Format{}, err
 	}
-	w := &walk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, report: report, rest: opts.Rest, above: opts.Above, began: time.Now(), names: []string{""}, roots: make(map[uint64]string)}
+	w := &walk{ctx: ctx, file: file, size: tx.DB().Info().PageSize, report: report, rest: opts.Rest, above: opts.Above, whole: opts.Whole, began: time.Now(), names: []string{""}, roots: make(map[uint64]string)}
 	w.pages = uint64(tx.Size()) / uint64(w.size)
 	w.owner = make([]byte, w.pages)
 	w.top = uint64(tx.Cursor().Bucket().RootPage())
@@ -169,9 +172,10 @@ func (w *walk) root(id uint64) error {
 		}
 		w.names = append(w.names, string(b.name))
 		w.bucket, w.number = b.name, byte(len(w.names)-1)
+		w.above = above && !bytes.Equal(b.name, w.whole)
 		err = w.inBucket(b.value)
 	}
-	w.bucket, w.number = nil, 0
+	w.bucket, w.number, w.above = nil, 0, above
 	return err
 }
 

@@ -318,6 +318,14 @@ func (l *Log) Hold(p Place) bool {
 	return s != nil
 }
 
+// KeepAll holds every segment that is there, for a database that cannot tell which of
+// them it names.
+func (l *Log) KeepAll() {
+	for _, s := range l.used {
+		s.live++
+	}
+}
+
 // Drop is called when the database names a content no more.
 func (l *Log) Drop(p Place) {
 	if s := l.used[p.Segment]; s != nil {
@@ -329,7 +337,7 @@ func (l *Log) Drop(p Place) {
 // be called while the database has all records.
 func (l *Log) Free(recycle bool) (err error) {
 	for number, s := range l.used {
-		if s == l.active || s.live > 0 || l.Keep {
+		if s == l.active || s.live > 0 {
 			continue
 		}
 		l.mu.Lock()

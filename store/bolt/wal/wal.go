@@ -97,7 +97,6 @@ type Log struct {
 	failed      bool     // it takes no more records
 	maybeTorn   bool     // it may have a record that was refused, until a commit
 	renewed     bool     // the next commit stores the epoch
-	Keep        bool     // no segment is freed: it is not known what the database names
 	records     []Batch  // that the database lacks, with the places of their contents
 
 	segments
