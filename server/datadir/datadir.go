@@ -21,6 +21,7 @@ import (
 //	FORMAT        this number
 //	attachd.db    metadata
 //	wal/          write-ahead log: small uploads until each has its file in blobs/
+//	wal.aside-*/  copies of that log, which belonged to another database; may be deleted
 //	blobs/        contents
 //	tmp/          uploads under way, emptied at start
 //	ballast       reserved disk space, freed when the disk is full
@@ -330,18 +331,21 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 }
 
 // CheckDatabase refuses to start with an empty database when there are contents of an
-// earlier one: none of them would seem to be referenced.
+// earlier one, in files of their own or in the log: none of them would seem to be
+// referenced.
 func (d *Dir) CheckDatabase() error {
 	if _, err := os.Stat(d.Join(DatabaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	found, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "blobs", "sha256", "??", "*"))
-	if err != nil {
-		return err
-	}
-	if len(found) > 0 {
-		return fmt.Errorf("%s is missing, but there are %d stored files in %s. %s. To begin anew, move the folder blobs away",
-			d.Join(DatabaseFile), len(found), d.Join("blobs"), d.Rescue())
+	for _, in := range [][2]string{{"blobs", filepath.Join("sha256", "??", "*")}, {LogFolder, "*"}} {
+		found, err := filepath.Glob(filepath.Join(escapeGlob(d.path), in[0], in[1]))
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			return fmt.Errorf("%s is missing, but there are %d stored files in %s. %s. To begin anew, move the folders blobs and %s away",
+				d.Join(DatabaseFile), len(found), d.Join(in[0]), d.Rescue(), LogFolder)
+		}
 	}
 	return nil
 }

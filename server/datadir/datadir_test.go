@@ -83,6 +83,8 @@ func TestCheckDatabase(t *testing.T) {
 		{"attachd.db " + blob, ""},
 		{blob, "attachd.db is missing, but there are 1 stored files in"},
 		{blob + " blobs/sha256/00/00ff", "but there are 2 stored files in"},
+		{"wal/0000000000000001", "attachd.db is missing, but there are 1 stored files in"},
+		{"attachd.db wal/0000000000000001", ""},
 	} {
 		for _, name := range []string{"data", odd} {
 			dir := open(t, filepath.Join(t.TempDir(), name))

@@ -20,6 +20,7 @@ var folders = []string{"blobs", "snapshots", "thumbnails", "tmp", LogFolder}
 var (
 	fileNames   = []string{FormatFile, DatabaseFile, OlderLog, "attachd.sock", "attachd.pid", "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
 	unfinished  = regexp.MustCompile(`^(\.(FORMAT|ballast|secret\.key|admin\.key|demo-keys\.json|attachd\.pid|RESTORING|doctor)\.\d+|attachd\.db\.new\d+)$`)
+	setAside    = regexp.MustCompile(`^wal\.aside-[-0-9TZ.]+$`)     // logs of databases that another took the place of
 	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed
 )
 
@@ -92,7 +93,7 @@ func belongs(path string, entry fs.DirEntry, used bool) bool {
 	case slices.Contains(folders, name):
 		return used || isEmpty(filepath.Join(path, name), deepest)
 	}
-	return used && (slices.Contains(fileNames, name) || unfinished.MatchString(name))
+	return used && (slices.Contains(fileNames, name) || unfinished.MatchString(name) || setAside.MatchString(name))
 }
 
 // ofSystems matches names that operating systems, network disks and version control

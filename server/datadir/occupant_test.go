@@ -156,6 +156,7 @@ func TestADataDirectoryIsKnownAgain(t *testing.T) {
 		{"FORMAT=3 .FORMAT.1 .secret.key.22", false, ""}, // the process was killed
 		{"FORMAT=3 attachd.db", false, ""},
 		{"FORMAT=3 attachd.db attachd.db.new77 attachd.wal ballast blobs/x", false, ""},
+		{"FORMAT=5 attachd.db wal/0000000000000001 wal.aside-2026-11-29T17-00-00.000Z/0000000000000001", false, ""},
 		{"FORMAT=3 attachd.db thesis.txt tmp/thesis.txt", true, ""},
 		{"FORMAT=3 thesis.txt" + shards, true, ""}, // its database is lost
 		{"attachd.db" + shards, false, ""},         // its FORMAT is lost

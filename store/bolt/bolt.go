@@ -90,6 +90,7 @@ type Store struct {
 	touched       touches
 	auditQueue    auditQueue
 	staged        stagedStats
+	doubts        error // about the log, found at the start
 	unflushed     unflushed
 	commitBlocked atomic.Bool // the write-ahead log has changes that cannot be committed at present
 	outbox        outboxStats

@@ -81,13 +81,16 @@ func (b *Store) countStaged() error {
 	})
 	if err == nil && damaged != nil && !b.isCopy() {
 		b.log.KeepAll()
-		b.committer.opts.LogFailed(fmt.Errorf("it cannot be read which small uploads are in %s, so that all files there are kept: %w. Run `attachd check`, and restore a backup, or a better copy of the database with this folder beside it", b.committer.opts.Log, damaged))
+		b.doubts = errors.Join(b.doubts, fmt.Errorf("it cannot be read which small uploads are in %s, so that all files there are kept: %w. Run `attachd check`, and restore a backup, or a better copy of the database with this folder beside it", b.committer.opts.Log, damaged))
 	}
 	if err == nil {
 		err = b.log.Free(false)
 	}
 	if err == nil && lost > 0 {
-		b.committer.opts.LogFailed(fmt.Errorf("%d small uploads were in parts of the log that are gone from %s: put these files back and restart attachd. Otherwise each of the uploads that has no file in blobs is damaged until the same file is uploaded again", lost, b.committer.opts.Log))
+		b.doubts = errors.Join(b.doubts, fmt.Errorf("%d small uploads were in parts of the log that are gone from %s: put these files back and restart attachd. Otherwise each of the uploads that has no file in blobs is damaged until the same file is uploaded again", lost, b.committer.opts.Log))
+	}
+	if err == nil && b.doubts != nil {
+		b.committer.opts.LogFailed(b.doubts)
 	}
 	return err
 }

@@ -91,8 +91,13 @@ func (b *Store) openLog(opts Options) error {
 		return err
 	}
 	b.log = log
-	if err := log.Recover(base, stored); err != nil || !log.Unflushed() {
+	if err := log.Recover(base, stored); err != nil || !log.Unflushed() && !log.Others {
 		return err
+	}
+	if log.Others {
+		if err := b.setAside(opts.Log); err != nil {
+			return err
+		}
 	}
 	err = b.file.WithRoom(func() error {
 		err := b.file.Update(func(tx *dbfile.Tx) error {
@@ -107,6 +112,17 @@ func (b *Store) openLog(opts Options) error {
 		return fmt.Errorf("repeat what is in the log: %w", err)
 	}
 	log.Committed()
+	return nil
+}
+
+// setAside keeps the log of another database, or of a later state of this one: whoever
+// went back to a copy may want to put that database back.
+func (b *Store) setAside(log string) error {
+	aside, err := b.log.SetAside()
+	if err != nil {
+		return fmt.Errorf("the log in %s has records that are not for this database, which is an older or another one, and it cannot be kept in %s: %w. Move the folder %s away together with the other database, and start again", log, aside, err, log)
+	}
+	b.doubts = fmt.Errorf("the log in %s has records that are not for this database, which is an older or another one. All its files are kept in %s too: when the other database is put back, copy them to %s before the start. If it is not needed any more, delete that folder", log, aside, log)
 	return nil
 }
 

@@ -673,3 +673,95 @@ func TestADeletionIsNotUndoneByTheLog(t *testing.T) {
 	b := OpenAt(t, l.crash())
 	l.want(b, l.made)
 }
+
+// Whoever goes back to a copy of a database, or begins anew, can put the database back
+// with all that only its log has.
+func TestTheLogOfAnotherDatabaseIsKept(t *testing.T) {
+	t.Parallel()
+	for name, happens := range map[string]func(t *testing.T, l *logged) (path string, other []byte){
+		"a snapshot": func(t *testing.T, l *logged) (string, []byte) {
+			copied := copyOf(t, l.Store)
+			l.upload("two")
+			if err := l.Store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return l.path, copied
+		},
+		"a snapshot, after a crash": func(t *testing.T, l *logged) (string, []byte) {
+			copied := copyOf(t, l.Store)
+			if err := l.Probe(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			l.failCommits(syscall.EIO)
+			l.upload("two")
+			return l.crash(), copied
+		},
+		"a snapshot of before a start": func(t *testing.T, l *logged) (string, []byte) {
+			copied := copyOf(t, l.Store)
+			path := l.crash()
+			l.failCommits(nil)
+			if err := l.Store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l.Store = open(t, path)
+			l.upload("two")
+			if err := l.Store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return path, copied
+		},
+		"an empty one": func(t *testing.T, l *logged) (string, []byte) {
+			if err := l.Store.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return l.path, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLogged(t)
+			l.upload("one")
+			path, other := happens(t, l)
+			if err := os.Rename(path, path+".kept"); err != nil {
+				t.Fatal(err)
+			}
+			if other != nil {
+				if err := os.WriteFile(path, other, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for n := range 3 {
+				told := 0
+				b, err := Open(path, Options{Log: logOf(path), LogFailed: func(error) { told++ }})
+				if err := errors.Join(err, b.Probe(t.Context()), b.Close()); err != nil {
+					t.Fatal(err)
+				}
+				if want := max(0, 1-n); told != want {
+					t.Errorf("start %d: the log says %d times that it is another's, and not %d", n, told, want)
+				}
+			}
+			aside, err := filepath.Glob(logOf(path) + ".aside-*")
+			if err != nil || len(aside) != 1 {
+				t.Fatalf("%v, %v", aside, err)
+			}
+			segments, err := os.ReadDir(aside[0])
+			err = errors.Join(err, os.Rename(path+".kept", path), os.MkdirAll(logOf(path), 0o700))
+			for _, s := range segments {
+				err = errors.Join(err, os.WriteFile(filepath.Join(logOf(path), s.Name()), readFile(t, filepath.Join(aside[0], s.Name())), 0o600))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.wantAll(OpenAt(t, path))
+		})
+	}
+}
+
+func copyOf(t *testing.T, b *Store) []byte {
+	t.Helper()
+	var copied bytes.Buffer
+	if err := b.Snapshot(t.Context(), &copied); err != nil {
+		t.Fatal(err)
+	}
+	return copied.Bytes()
+}

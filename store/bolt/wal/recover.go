@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"time"
+
+	"attachd/blobs/durable"
 )
 
 // recovery reads the records of one state of a database.
@@ -26,9 +31,12 @@ type recovery struct {
 // was not acknowledged, and was the last to be begun: a damaged sector, or a record after
 // it, proves that the log was damaged since.
 func (l *Log) Recover(base int, stored []byte) error {
-	p, is := decodePosition(stored)
-	if !is || l.dir == "" {
+	if l.dir == "" {
 		return nil
+	}
+	p, is := decodePosition(stored)
+	if err := l.lookForOthers(p, is, uint64(base)); err != nil || !is {
+		return err
 	}
 	r := &recovery{epoch: p.epoch[:], base: uint64(base)}
 	var list []*segment
@@ -43,12 +51,60 @@ func (l *Log) Recover(base int, stored []byte) error {
 	}
 	last, end, err := r.readAll(list, at)
 	if r.later {
+		l.Others = true
 		return nil
 	}
 	if err == nil && len(r.records) > 0 {
 		l.records, l.active, l.end, l.recovering, l.renewed = r.records, last, end, true, true
 	}
 	return err
+}
+
+// lookForOthers sets Others where a segment behind the position of the database begins
+// with a record of another epoch, or any segment with a record that is not of a move which
+// did not end: that has contents only, and is tried again in the same state.
+func (l *Log) lookForOthers(p position, is bool, base uint64) error {
+	r := new(recovery)
+	for number, s := range l.used {
+		if number < p.segment {
+			continue
+		}
+		head, damaged, err := r.data(s.file, 0, s.size, headerSize+1)
+		if err != nil {
+			return err
+		}
+		switch {
+		case damaged:
+		case len(head) <= headerSize || isZero(head):
+			continue
+		case is && bytes.Equal(head[8:24], p.epoch[:]):
+			continue
+		case !is && binary.BigEndian.Uint64(head[24:]) == base && head[headerSize] == 'k':
+			continue
+		}
+		l.Others = true
+	}
+	return nil
+}
+
+// SetAside gives all segments a second name in a folder beside that of the log, where
+// nobody changes them, and returns its path. The next commit must store the Position: what
+// is there now is of the past then.
+func (l *Log) SetAside() (to string, err error) {
+	l.renewed = true
+	to = l.dir + ".aside-" + time.Now().UTC().Format("2006-01-02T15-04-05.000Z")
+	if err = os.Mkdir(to, 0o700); err == nil {
+		err = l.own(to)
+	}
+	for _, s := range l.used {
+		if err == nil {
+			err = os.Link(s.place.Path, filepath.Join(to, filepath.Base(s.place.Path)))
+		}
+	}
+	if err == nil {
+		err = errors.Join(durable.SyncDir(to), durable.SyncDir(filepath.Dir(to)))
+	}
+	return to, err
 }
 
 // readAll reads the records in segments, the first from an offset on, and returns where

@@ -42,6 +42,7 @@ type segment struct {
 	size    int64 // bytes
 	place   inplace.File
 	live    int          // how many contents the database names in it
+	early   bool         // it was there at the start: it may have a second name (see SetAside), and is not used again
 	reading sync.RWMutex // held for reading by readers; nobody reads it when it is used again
 }
 
@@ -106,6 +107,7 @@ func (l *Log) openSegments() error {
 			if err != nil {
 				return err
 			}
+			s.early = true
 			l.used[number] = s
 			l.allocated += s.size
 			l.last = max(l.last, number)
@@ -204,7 +206,7 @@ func (l *Log) failedTo(do string, err error) {
 func (l *Log) make(number uint64, size int64, spare *segment) (s *segment, err error) {
 	path := filepath.Join(l.dir, nameOf(number))
 	if spare != nil {
-		err = errors.Join(spare.file.Close(), os.Rename(spare.place.Path, path))
+		err = errors.Join(spare.clear(), spare.file.Close(), os.Rename(spare.place.Path, path))
 	} else if err = l.makeFolder(); err == nil {
 		err = l.fill(filepath.Join(l.dir, unfinished), path, size)
 	}
@@ -215,6 +217,15 @@ func (l *Log) make(number uint64, size int64, spare *segment) (s *segment, err e
 		return nil, err
 	}
 	return openSegment(path, number)
+}
+
+// clear removes the beginning of the first record: with its next name, the segment must
+// not pass for one that another database wrote.
+func (s *segment) clear() error {
+	if _, err := s.file.WriteAt(make([]byte, blockSize), 0); err != nil {
+		return err
+	}
+	return syncData(s.file)
 }
 
 func (l *Log) makeFolder() error {
@@ -346,7 +357,7 @@ func (l *Log) Free(recycle bool) (err error) {
 		s.reading.Lock() // no reader has it any more
 		s.reading.Unlock()
 		l.full.Store(false)
-		if recycle && len(l.spares) < maxSpares && s.size >= min(l.allocated/4, maxSegment/4) && s.place.Check(s.size) == nil {
+		if recycle && !s.early && len(l.spares) < maxSpares && s.size >= min(l.allocated/4, maxSegment/4) && s.place.Check(s.size) == nil {
 			l.spares = append(l.spares, s)
 			continue
 		}

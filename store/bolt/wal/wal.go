@@ -97,6 +97,7 @@ type Log struct {
 	failed      bool     // it takes no more records
 	maybeTorn   bool     // it may have a record that was refused, until a commit
 	renewed     bool     // the next commit stores the epoch
+	Others      bool     // at the start it had records of a later state of the database, or of another database
 	records     []Batch  // that the database lacks, with the places of their contents
 
 	segments

@@ -497,3 +497,39 @@ func TestALinkIsNotFollowed(t *testing.T) {
 		t.Error("a segment that is a link was opened")
 	}
 }
+
+// A segment that is used again, and is empty when the server is killed, is nobody else's.
+func TestASegmentThatIsUsedAgainPassesForNoOthers(t *testing.T) {
+	l := newLog(t)
+	var old []Place
+	for n := 0; l.newest < 3; n++ {
+		old = append(old, l.mustAdd(long(200_000, n))...)
+	}
+	l.commit()
+	if err := l.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if !l.Ready() {
+		t.Fatal("there is no segment after Forget")
+	}
+	l.commit()
+	for _, p := range old {
+		l.Drop(p)
+	}
+	l.commit()
+	if len(l.spares) != 1 {
+		t.Fatalf("%d segments are to be used again", len(l.spares))
+	}
+	for n := 0; l.next == nil; n++ {
+		l.mustAdd(long(200_000, n))
+		l.receive(true)
+	}
+	again, err := Open(l.dir, l.stored, 0, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Release()
+	if err := again.Recover(l.base, l.stored); err != nil || again.Others || len(again.used) < 2 {
+		t.Errorf("of %d segments, some are others': %v, %v", len(again.used), again.Others, err)
+	}
+}
