@@ -294,12 +294,12 @@ func (l *Log) NeedsCommit() bool {
 func (l *Log) Stored() bool { return l.epochStored }
 
 // Position is what each commit must store, for the next Open; nil while the log has not
-// been used.
+// been used. Behind a record that failed nothing is read: a sector of it may be damaged.
 func (l *Log) Position() []byte {
 	switch {
-	case l.active != nil && !l.recovering:
+	case l.active != nil && !l.recovering && !l.failed:
 		return position{l.epoch, l.active.number, l.end}.encode()
-	case l.renewed || l.epochStored:
+	case l.failed || l.renewed || l.epochStored:
 		return position{l.epoch, l.newest + 1, 0}.encode()
 	}
 	return nil

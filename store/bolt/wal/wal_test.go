@@ -533,3 +533,35 @@ func TestASegmentThatIsUsedAgainPassesForNoOthers(t *testing.T) {
 		t.Errorf("of %d segments, some are others': %v, %v", len(again.used), again.Others, err)
 	}
 }
+
+// The sector that could not be written may be unreadable after the commit that voids its
+// record.
+func TestWhatAFailedRecordLeftIsNotRead(t *testing.T) {
+	l := newLog(t)
+	l.mustAdd("first")
+	l.fails = syscall.EIO
+	if _, added := l.add("failed"); added {
+		t.Fatal("a record that failed was added")
+	}
+	segment, at := l.active.place.Path, l.end
+	l.commit()
+	for _, goesOn := range []bool{false, true} {
+		if goesOn {
+			l.notBefore.Store(0)
+			if !l.Ready() {
+				t.Fatal("it is not written again")
+			}
+			l.mustAdd("second")
+		}
+		l.want(func(dir string) {
+			raw, err := os.ReadFile(segment)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copy(raw[at+100:], "garbage")
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(segment)), raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
