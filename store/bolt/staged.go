@@ -151,8 +151,11 @@ func (b *Store) readStaged(ctx context.Context, id uuid.UUID, e stagedEntry) (co
 		return nil, fmt.Errorf("%w: %w", store.ErrRotten, e.err)
 	}
 	content, err = b.log.Read(e.Place)
-	if errors.Is(err, wal.ErrRotten) {
+	switch {
+	case errors.Is(err, wal.ErrRotten):
 		return nil, fmt.Errorf("%w: %w", store.ErrRotten, err)
+	case errors.Is(err, wal.ErrClosed):
+		return nil, errClosed
 	}
 	if !errors.Is(err, wal.ErrGone) {
 		return content, err

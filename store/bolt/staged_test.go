@@ -377,3 +377,19 @@ func enlarge(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 }
+
+// A content that is read while the database is being closed is not damaged.
+func TestNothingIsDamagedForOneWhoReadsFromAClosedLog(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	if err := l.log.Release(); err != nil { // as the committer does before the file is closed
+		t.Fatal(err)
+	}
+	if _, err := l.StagedContent(t.Context(), l.made[0].SHA256); !errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrRotten) {
+		t.Errorf("a content: %v", err)
+	}
+	list, err := l.StagedAfter(t.Context(), uuid.Nil, 10, 1<<20)
+	if err != nil || len(list) != 1 || !errors.Is(list[0].Err, store.ErrUnavailable) {
+		t.Errorf("what is staged: %v, %v", list, err)
+	}
+}

@@ -33,6 +33,8 @@ var (
 	ErrGone = errors.New("the segment of a content is not there")
 	// ErrRotten means that the bytes of a content are damaged.
 	ErrRotten = errors.New("the log was damaged where a content is")
+	// ErrClosed means that the log was closed.
+	ErrClosed = errors.New("the log is closed")
 )
 
 // segment is a file of the log.
@@ -51,6 +53,7 @@ type segment struct {
 type segments struct {
 	mu        sync.RWMutex
 	used      map[uint64]*segment // by number: those with records
+	closed    bool                // nothing can be read any more
 	next      *segment            // follows the active one
 	spares    []*segment          // free, to be used again
 	preparing chan prepared       // yields the next one; nil when none is being made
@@ -392,7 +395,10 @@ func (l *Log) Release() (err error) {
 	l.receive(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.closed = true
 	for _, s := range l.used {
+		s.reading.Lock() // the last reader has ended
+		s.reading.Unlock()
 		err = errors.Join(err, s.file.Close())
 	}
 	for _, s := range append(l.spares, l.next) {
@@ -409,7 +415,10 @@ func (l *Log) Read(p Place) ([]byte, error) {
 	l.mu.RLock()
 	s := l.used[p.Segment]
 	if s == nil {
-		l.mu.RUnlock()
+		defer l.mu.RUnlock()
+		if l.closed {
+			return nil, ErrClosed
+		}
 		return nil, ErrGone
 	}
 	s.reading.RLock()
