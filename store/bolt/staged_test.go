@@ -393,3 +393,51 @@ func TestNothingIsDamagedForOneWhoReadsFromAClosedLog(t *testing.T) {
 		t.Errorf("what is staged: %v, %v", list, err)
 	}
 }
+
+// What the disk has in reserve is for the move, too. When that is not enough, the error
+// says why.
+func TestContentsAreMovedToTheLogOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b := open(t, path)
+	file := house(t, b)
+	contents, all := map[uuid.UUID][]byte{}, []store.Attachment{}
+	for n := range 30 { // more than one record
+		content := fmt.Appendf(make([]byte, 200_000), "%d", n)
+		a := file(content)
+		if err := b.CreateAttachment(t.Context(), a, nil, ""); err != nil {
+			t.Fatal(err)
+		}
+		contents[a.ID], all = content, append(all, a)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	older(t, path, contents, uuid.Nil)
+	full := true
+	opts := Options{Log: logOf(path), Logged: func(write func() error) error {
+		if err := write(); err != nil || !full {
+			return err
+		}
+		return syscall.ENOSPC
+	}}
+	if _, err := Open(path, opts); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("without anything in reserve: %v", err)
+	}
+	given := 0
+	opts.MakeRoom = func() bool {
+		full = false
+		given++
+		return true
+	}
+	b, err := Open(path, opts)
+	if err != nil || given != 1 {
+		t.Fatalf("it was given room %d times: %v", given, err)
+	}
+	defer b.Close()
+	for _, a := range all {
+		if content, err := b.StagedContent(t.Context(), a.SHA256); err != nil || sha256.Sum256(content) != a.SHA256 {
+			t.Error(err)
+		}
+	}
+}

@@ -171,14 +171,16 @@ func (b *Store) moveStaged(opts Options) error {
 	if err != nil || !is || opts.Log == "" {
 		return err
 	}
-	if first { // what is in the log is of a start that was killed
-		if err := b.log.Free(false); err != nil {
-			return err
-		}
-	}
 	b.log.Size += movedAtMost
 	defer func() { b.log.Size -= movedAtMost }()
-	err = b.file.WithRoom(func() error { return b.file.Update(b.moveAll) })
+	err = b.file.WithRoom(func() error {
+		if b.log.Reset(); first { // what is in the log is of a start that was killed, or of the try before
+			if err := b.log.Free(false); err != nil {
+				return err
+			}
+		}
+		return b.file.Update(b.moveAll)
+	})
 	if err != nil {
 		return fmt.Errorf("move small uploads to the log: %w", err)
 	}
@@ -222,14 +224,14 @@ func (b *Store) moveAll(tx *dbfile.Tx) error {
 	return errors.Join(tx.DeleteBucket(schema.Pending), tx.Put(schema.Meta, walKey, b.log.Position()))
 }
 
-// addToLog adds a record of contents only.
+// addToLog adds a record of contents only. The error has the cause, for WithRoom.
 func (b *Store) addToLog(tx *dbfile.Tx, contents []wal.Content) ([]wal.Place, error) {
 	if !b.log.Ready() {
-		return nil, store.ErrNotStaged
+		return nil, errors.Join(store.ErrNotStaged, b.log.Cause)
 	}
 	places, fits := b.log.Fit(nil, contents, false)
 	if !fits || !b.log.Add(tx.ID()-1) {
-		return nil, store.ErrNotStaged
+		return nil, errors.Join(store.ErrNotStaged, b.log.Cause)
 	}
 	return places, nil
 }

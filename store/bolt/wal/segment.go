@@ -201,6 +201,7 @@ func (l *Log) receive(wait bool) {
 // failedTo reports a failure, after which no segment is written for a while.
 func (l *Log) failedTo(do string, err error) {
 	l.delay()
+	l.Cause = err
 	l.Failed(fmt.Errorf("%s a segment of the log: %w. Small uploads are written to files at once; it is tried again in %s at the earliest", do, err, retryAfter))
 }
 

@@ -97,6 +97,7 @@ type Log struct {
 	failed      bool     // it takes no more records
 	maybeTorn   bool     // it may have a record that was refused, until a commit
 	renewed     bool     // the next commit stores the epoch
+	Cause       error    // of the last failure to make or write a segment
 	Others      bool     // at the start it had records of a later state of the database, or of another database
 	records     []Batch  // that the database lacks, with the places of their contents
 
@@ -313,6 +314,14 @@ func (l *Log) Committed() {
 	if l.recovering || l.failed {
 		l.active, l.recovering, l.failed = nil, false, false
 	}
+}
+
+// Reset gives up what was added since the last commit, of a transaction that was rolled
+// back, so that it can be added again at once. The segments of it hold nothing.
+func (l *Log) Reset() {
+	l.receive(true)
+	l.active, l.records, l.failed, l.maybeTorn, l.Cause = nil, nil, false, false, nil
+	l.notBefore.Store(0)
 }
 
 // Forget begins a new epoch, for a database whose states are about to be numbered anew,
