@@ -128,7 +128,9 @@ type stagedEntry struct {
 
 // stagedWith returns the entry of the content that is staged with a record.
 func (b *Store) stagedWith(tx *dbfile.Tx, id []byte) (e stagedEntry, is bool) {
-	if older := tx.Get(schema.Pending, id); older != nil {
+	if tx.Refused(schema.Pending) != nil {
+		// What an earlier version staged cannot be read; the rest can.
+	} else if older := tx.Get(schema.Pending, id); older != nil {
 		return stagedEntry{Place: wal.Place{Length: uint32(len(older))}, older: bytes.Clone(older)}, true
 	}
 	if b.isCopy() {
@@ -171,23 +173,57 @@ func (b *Store) readStaged(ctx context.Context, id uuid.UUID, e stagedEntry) (co
 }
 
 // StagedContent implements Stager. Of many records with the content, the newest are
-// the likeliest to have it staged.
+// the likeliest to have it staged. Where that is damaged, another may have it intact.
 func (b *Store) StagedContent(ctx context.Context, sha256 [32]byte) (content []byte, err error) {
-	var found uuid.UUID
-	var entry stagedEntry
+	content, err = b.stagedContent(ctx, sha256, 1)
+	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrRotten) {
+		if intact, err := b.stagedContent(ctx, sha256, copiesTried); err == nil {
+			return intact, nil
+		}
+	}
+	return content, err
+}
+
+// copiesTried is how many records are looked at whose copy of a content is staged, when
+// the newest copy is damaged.
+const copiesTried = 1000
+
+// stagedContent returns the first intact one of the newest copies of a content, or the
+// first error.
+func (b *Store) stagedContent(ctx context.Context, sha256 [32]byte, copies int) (content []byte, err error) {
+	var ids []uuid.UUID
+	var entries []stagedEntry
 	err = b.viewIf(b.unflushed.hasContent(sha256))(ctx, func(tx *dbfile.Tx) error {
 		for id := range newestWith(tx, sha256) {
-			if e, is := b.stagedWith(tx, id); is {
-				found, entry = uuid.UUID(id), e
+			var e stagedEntry
+			is := false
+			damaged := dbfile.Caught(func() error { e, is = b.stagedWith(tx, id); return nil })
+			if damaged != nil && copies == 1 {
+				return damaged
+			}
+			if damaged != nil || !is {
+				continue
+			}
+			if ids, entries = append(ids, uuid.UUID(id)), append(entries, e); len(ids) == copies {
 				return nil
 			}
 		}
-		return store.ErrNotFound
+		return nil
 	})
+	if err == nil && len(ids) == 0 {
+		err = store.ErrNotFound
+	}
 	if err != nil {
 		return nil, err
 	}
-	return b.readStaged(ctx, found, entry)
+	for i, e := range entries {
+		content, failed := b.readStaged(ctx, ids[i], e)
+		if failed == nil {
+			return content, nil
+		}
+		err = cmp.Or(err, failed)
+	}
+	return nil, err
 }
 
 // newestWith returns the ids of the records with a content, the newest first.
@@ -249,9 +285,12 @@ func (b *Store) StagedAfter(ctx context.Context, after uuid.UUID, limit int, max
 func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(a store.Attachment, e stagedEntry) bool) (unreadable, err error) {
 	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		bucket := schema.Staged
-		if tx.Bucket(schema.Pending) != nil {
+		if unreadable = tx.Refused(schema.Pending); unreadable != nil {
+			unreadable = fmt.Errorf("%w: %w", store.ErrUnreadable, unreadable)
+		} else if tx.Bucket(schema.Pending) != nil {
 			bucket = schema.Pending // a copy of an older database
-		} else if b.isCopy() {
+		}
+		if b.isCopy() && !bytes.Equal(bucket, schema.Pending) {
 			return nil
 		}
 		waits := tx.Readable(bucket)

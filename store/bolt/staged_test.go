@@ -441,3 +441,77 @@ func TestContentsAreMovedToTheLogOnAFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// Of two copies of a content, the newest is damaged, or its entry is.
+func TestAnIntactCopyIsFoundBehindADamagedOne(t *testing.T) {
+	t.Parallel()
+	for _, damage := range []func(path string, newest uuid.UUID){
+		func(path string, newest uuid.UUID) { spoil(t, path, newest) },
+		func(path string, newest uuid.UUID) {
+			segment := segmentOf(t, path)
+			log := readFile(t, segment)
+			log[bytes.LastIndex(log, []byte("twice"))] ^= 1
+			if err := os.WriteFile(segment, log, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		l := newLogged(t)
+		l.upload("twice")
+		if err := l.Probe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.upload("twice")
+		if err := l.Store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		damage(l.path, l.made[2].ID)
+		b := open(t, l.path)
+		if content, err := b.StagedContent(t.Context(), l.made[2].SHA256); err != nil || string(content) != "twice" {
+			t.Errorf("%q, %v", content, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What an earlier version staged, and cannot be read, blocks nothing else.
+func TestADamagedBucketOfAnEarlierVersionBlocksNothing(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("two")
+	if err := l.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(l.path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at int64
+	err = db.Update(func(tx *bbolt.Tx) error {
+		pending, err := tx.CreateBucket(schema.Pending)
+		if err == nil {
+			err = pending.Put([]byte("key"), make([]byte, 3000)) // more than fits beside the name
+		}
+		return err
+	})
+	err = errors.Join(err, db.View(func(tx *bbolt.Tx) error {
+		at = int64(tx.Bucket(schema.Pending).RootPage()) * int64(tx.DB().Info().PageSize)
+		return nil
+	}), db.Close())
+	raw := readFile(t, l.path)
+	raw[at] ^= 1
+	if err := errors.Join(err, os.WriteFile(l.path, raw, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, l.path)
+	defer b.Close()
+	list, err := b.StagedAfter(t.Context(), uuid.Nil, 10, 1<<20)
+	if !errors.Is(err, store.ErrUnreadable) || len(list) != 2 || list[0].Err != nil {
+		t.Errorf("%v, %v", list, err)
+	}
+	if content, err := b.StagedContent(t.Context(), l.made[1].SHA256); err != nil || string(content) != "two" {
+		t.Errorf("%q, %v", content, err)
+	}
+}

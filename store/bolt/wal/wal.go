@@ -398,8 +398,9 @@ func (l *Log) Close(base int) error {
 // mark writes that the database had a state, in a record with number 0, which is not
 // replayed: an older copy of the database must take nothing from the log.
 func (l *Log) mark(base int) error {
-	if _, fits := l.Fit(nil, nil, true); !fits || base == 0 {
+	if base == 0 || l.active.size-l.end < blockSize {
 		return nil
 	}
+	l.fitted = fitted{length: headerSize}
 	return l.write(base, 0)
 }

@@ -565,3 +565,18 @@ func TestWhatAFailedRecordLeftIsNotRead(t *testing.T) {
 		})
 	}
 }
+
+// A stop makes no segment.
+func TestAStopMakesNoSegment(t *testing.T) {
+	l := newLog(t)
+	for n := 0; l.active.size-l.end >= reserve; n++ {
+		l.mustAdd(long(300_000, n))
+	}
+	l.commit()
+	if err := l.Close(l.base); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(l.dir); len(left) != 1 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+}
