@@ -36,13 +36,20 @@ var errStopped = errors.New("staged contents cannot be flushed at present")
 // be written, or whose record cannot be read, stays staged and does not keep back the
 // others.
 func (c *Store) Flush(ctx context.Context) error {
+	return c.flushWhile(ctx, func() bool { return true })
+}
+
+// flushWhile is Flush that begins no other batch once goOn returns false.
+func (c *Store) flushWhile(ctx context.Context, goOn func() bool) error {
 	var after uuid.UUID
 	var failed error
-	for {
+	for left := c.Staged().Contents; ; {
 		b, err := c.flushSome(ctx, after)
 		failed = cmp.Or(failed, err) // any one of the errors is enough
-		if stopsAll(err) || !b.more {
-			return failed // what was staged since then is left to the next flush, as one batch
+		// What was staged since then is left to the next flush: while more comes than
+		// the disk can write, this one would never end.
+		if left -= int64(b.count); stopsAll(err) || !b.more || left <= 0 || !goOn() {
+			return failed
 		}
 		after = b.last
 	}

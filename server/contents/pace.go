@@ -32,6 +32,9 @@ const (
 	minMeasured = 128
 	// retryTime is the pause after a failed flush.
 	retryTime = 2 * time.Second
+	// endTime is how long the flush at the end of the process takes: what is left is
+	// staged at the next start.
+	endTime = 30 * time.Second
 	// logTime is the minimum interval between log lines about failed flushes.
 	logTime = time.Minute
 )
@@ -54,14 +57,11 @@ func awake(c chan struct{}) {
 
 // RunFlush flushes what is staged until ctx ends, and then all of it: at once when few
 // uploads come, and during a burst only once staging is half full or contents are old.
-// Failures are logged and retried, as long as the metadata can be changed.
+// Failures are logged and retried.
 func (c *Store) RunFlush(ctx context.Context) {
 	p := pacer{contents: c, looked: time.Now(), count: c.stagings.Load()}
 	for ctx.Err() == nil {
-		wait, err := p.step(context.WithoutCancel(ctx))
-		if errors.Is(err, store.ErrUnavailable) {
-			return
-		}
+		wait := p.step(context.WithoutCancel(ctx))
 		if p.idle {
 			p.awaitStaging(ctx)
 		}
@@ -71,11 +71,12 @@ func (c *Store) RunFlush(ctx context.Context) {
 			pause(ctx, wait, nil)
 		}
 	}
-	p.report(c.Flush(context.WithoutCancel(ctx)))
+	end := time.Now().Add(endTime)
+	p.report(c.flushWhile(context.WithoutCancel(ctx), func() bool { return time.Now().Before(end) }))
 }
 
 // pacer decides when batches are flushed. A pass is the batches from the oldest staged
-// content to the newest.
+// content to the newest that was staged when it began.
 type pacer struct {
 	contents *Store
 
@@ -88,6 +89,7 @@ type pacer struct {
 	after  uuid.UUID // where the pass is; zero between passes
 	begun  time.Time // when it began
 	before int64     // contents that had ever been staged then
+	left   int64     // contents that were staged then, and were not listed since
 	failed error     // of the pass
 	rate   float64   // bytes flushed a second, when last measured; 0 before
 
@@ -95,15 +97,21 @@ type pacer struct {
 }
 
 // step flushes a batch if it is time to, and returns how long to wait for the next step.
-func (p *pacer) step(ctx context.Context) (wait time.Duration, err error) {
+func (p *pacer) step(ctx context.Context) (wait time.Duration) {
 	now := time.Now()
 	p.look(now)
 	rest, due := p.pace(now)
 	if !due {
-		return lookTime, nil
+		return lookTime
+	}
+	if errors.Is(p.failed, store.ErrUnavailable) {
+		if _, err := p.contents.Stager.Unstage(ctx, nil); err != nil { // no file would be of use
+			p.report(err)
+			return retryTime
+		}
 	}
 	if p.after == uuid.Nil {
-		p.begun, p.before, p.failed = now, p.contents.stagings.Load(), nil
+		p.begun, p.before, p.left, p.failed = now, p.contents.stagings.Load(), p.contents.Staged().Contents, nil
 	}
 	b, err := p.contents.flushSome(ctx, p.after)
 	took := max(time.Since(now), time.Millisecond)
@@ -115,11 +123,11 @@ func (p *pacer) step(ctx context.Context) (wait time.Duration, err error) {
 		p.report(err)
 	}
 	wait = time.Duration(rest * float64(took))
-	if b.more && !stopsAll(err) {
+	if p.left -= int64(b.count); b.more && p.left > 0 && !stopsAll(err) {
 		p.after = b.last
-		return wait, err
+		return wait
 	}
-	return max(wait, p.endPass()), err
+	return max(wait, p.endPass())
 }
 
 // endPass returns how long to wait at least.

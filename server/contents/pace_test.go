@@ -3,6 +3,7 @@ package contents_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +36,7 @@ type stage struct {
 	staged  []store.StagedContent // in order of id
 	bytes   int64
 	batches []flushed // without the empty ones
-	failure error     // of each batch
+	failure error     // of each batch: of the metadata if it is a store.ErrUnavailable, else of the disk
 }
 
 // flushed is one batch.
@@ -44,12 +45,17 @@ type flushed struct {
 	contents int
 }
 
+func newStage(t *testing.T) *stage {
+	s := &stage{T: t, began: time.Now(), perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond, room: 256 << 20}
+	s.all = contents.New(nil, s, contents.Options{Stager: s, Batcher: s, StageBelow: 64 << 10, Log: slog.New(slog.DiscardHandler)})
+	return s
+}
+
 // pacing runs a test on a fake clock, in which RunFlush goes on until the test ends.
 func pacing(t *testing.T, test func(s *stage)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{T: t, began: time.Now(), perBatch: 20 * time.Millisecond, perContent: 100 * time.Microsecond, room: 256 << 20}
-		s.all = contents.New(nil, s, contents.Options{Stager: s, Batcher: s, StageBelow: 64 << 10, Log: slog.New(slog.DiscardHandler)})
+		s := newStage(t)
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -97,6 +103,9 @@ func (s *stage) StagedAfter(_ context.Context, after uuid.UUID, limit int, maxBy
 func (s *stage) Unstage(_ context.Context, ids []uuid.UUID) ([]uuid.UUID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if errors.Is(s.failure, store.ErrUnavailable) {
+		return nil, s.failure
+	}
 	gone := map[uuid.UUID]bool{}
 	for _, id := range ids {
 		gone[id] = true
@@ -134,6 +143,9 @@ func (s *stage) KeepAll(_ context.Context, contents iter.Seq2[blobs.Ref, []byte]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.batches = append(s.batches, batch)
+	if errors.Is(s.failure, store.ErrUnavailable) {
+		return func() {}, nil
+	}
 	return func() {}, s.failure
 }
 
@@ -320,5 +332,55 @@ func TestAFlushThatFailsIsTriedAgainAndTold(t *testing.T) {
 		if _, err := s.all.Failing(); err != nil || s.left() > 0 {
 			t.Errorf("%v, and %d have no files", err, s.left())
 		}
+	})
+}
+
+// A database that was moved away and put back is one that goes on; and while it is away,
+// no files are written for it.
+func TestAFlushGoesOnOnceTheDatabaseIsPutBack(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.fail(fmt.Errorf("attachd.db: %w", store.ErrReplaced))
+		s.upload(5000, 20, time.Second)
+		time.Sleep(time.Minute)
+		if batches := s.take(); len(batches) != 1 {
+			t.Errorf("while it was away, the batches %v were written", batches)
+		}
+		s.fail(nil)
+		time.Sleep(5 * time.Second)
+		if _, err := s.all.Failing(); err != nil || s.left() > 0 {
+			t.Errorf("%v, and %d have no files", err, s.left())
+		}
+	})
+}
+
+// What waits until nothing is staged does not wait until nobody uploads.
+func TestWhileFlushedBeginsThoughMoreIsUploadedThanTheDiskCanWrite(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t)
+		s.upload(1000, 12_000, time.Second)
+		did := make(chan error, 1)
+		go func() {
+			did <- s.all.WhileFlushed(s.Context(), func(flushed error) error { return flushed })
+		}()
+		for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(time.Millisecond) {
+			for range 12 {
+				id := uuid.Must(uuid.NewV7())
+				_ = s.CreateStaged(s.Context(), store.Attachment{ID: id, SHA256: sha256.Sum256(id[:]), Size: int64(len(id))}, id[:], nil, "")
+			}
+			select {
+			case err := <-did:
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			default:
+			}
+		}
+		t.Error("ten seconds later it waits")
+		s.mu.Lock()
+		s.staged, s.bytes = nil, 0
+		s.mu.Unlock()
+		<-did
 	})
 }
