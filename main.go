@@ -113,7 +113,7 @@ func open(cfg config.Config) (daemon.Storage, error) {
 		return daemon.Storage{}, err
 	}
 	times := ops.NewStorageTimes()
-	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), LogSize: logSize(int64(cfg.Storage.LogSize), room.Total), OlderLog: dir.Join(datadir.OlderLog), Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
+	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), LogSize: logSize(int64(cfg.Storage.LogSize), room.Total), OlderLog: dir.Join(datadir.OlderLog), TakeOver: dir.TakeOver, Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, bolt.ErrLocked):
 		return daemon.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())

@@ -109,7 +109,7 @@ func (d *Dir) prepare() (err error) {
 	if err := d.closeToOthers(); err != nil {
 		return err
 	}
-	for _, file := range []string{DatabaseFile, OlderLog, SecretFile, "admin.key", "demo-keys.json"} {
+	for _, file := range append(d.LogFiles(), DatabaseFile, OlderLog, SecretFile, "admin.key", "demo-keys.json") {
 		if err := d.closeToGroup(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -138,6 +138,17 @@ func (d *Dir) readFormat() error {
 	}
 	d.older = strings.TrimSpace(string(raw)) != strconv.Itoa(Format)
 	return CheckFormat(d.path, raw)
+}
+
+// LogFiles are the names of the files of the write-ahead log, which contain contents.
+func (d *Dir) LogFiles() (names []string) {
+	entries, _ := os.ReadDir(d.Join(LogFolder)) // the log says what is wrong with its folder
+	for _, entry := range entries {
+		if entry.Type().IsRegular() {
+			names = append(names, filepath.Join(LogFolder, entry.Name()))
+		}
+	}
+	return names
 }
 
 // Fresh reports whether nothing of attachd was in the directory when it was opened.
@@ -190,10 +201,8 @@ func (d *Dir) Made() (time.Time, error) {
 	return info.ModTime(), nil
 }
 
-// CleanUp removes the temporary files of a process that was killed, and writes the
-// format of this version, so that an earlier version, which would not find everything,
-// refuses the directory from now on. The database must be open: its lock keeps other
-// processes out.
+// CleanUp removes the temporary files of a process that was killed, and takes the
+// directory over. The database must be open: its lock keeps other processes out.
 func (d *Dir) CleanUp() error {
 	for _, name := range []string{"ballast", SecretFile, "admin.key", "demo-keys.json", "attachd.pid"} {
 		left, err := filepath.Glob(filepath.Join(escapeGlob(d.path), "."+name+".*"))
@@ -206,10 +215,18 @@ func (d *Dir) CleanUp() error {
 			}
 		}
 	}
+	return d.TakeOver()
+}
+
+// TakeOver writes the format of this version, so that an earlier version, which would not
+// find everything, refuses the directory from now on.
+func (d *Dir) TakeOver() error {
 	if !d.older {
 		return nil
 	}
-	return d.writeFormat()
+	err := d.writeFormat()
+	d.older = err != nil
+	return err
 }
 
 func (d *Dir) writeFormat() error { return d.WriteFile(FormatFile, []byte(strconv.Itoa(Format)+"\n")) }

@@ -163,3 +163,21 @@ func names(t *testing.T, path string) (all []string) {
 	}
 	return all
 }
+
+// The log contains contents, as the database does.
+func TestTheLogIsClosedToTheGroup(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no mode opens a file on Windows")
+	}
+	dir := open(t, t.TempDir())
+	segment := dir.Join("wal/0000000000000001")
+	must(t, os.Mkdir(filepath.Dir(segment), 0o700))
+	write(t, segment, "x")
+	must(t, os.Chmod(segment, 0o660)) // as a platform does to a volume
+	open(t, dir.Path())
+	info, err := os.Stat(segment)
+	must(t, err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("it has mode %v", info.Mode())
+	}
+}

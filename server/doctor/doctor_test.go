@@ -136,6 +136,10 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 			must(t, os.Lchown(path, 12345, 12345))
 		}, Problem, "belongs to 12345", "chown -R ", needsUnix},
 		{"secrets", "others may read the secret", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Join("secret.key"), 0o644)) }, Problem, "mode 0644", "chmod 600 ", needsUnix},
+		{"secrets", "others may read the log", func(t *testing.T, c *Case) {
+			path := c.Dir.Join("wal/0000000000000001")
+			must(t, errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600), os.Chmod(path, 0o640)))
+		}, Problem, "mode 0640", "chmod 600 ", needsUnix},
 		{"secrets", "others may read the database", func(t *testing.T, c *Case) { must(t, os.Chmod(c.Dir.Join("attachd.db"), 0o640)) }, Problem, "mode 0640", "chmod 600 ", needsUnix},
 		{"first keys", "the first key", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("admin.key"), nil, 0o600)) }, Warning, "admin.key", "rm ", ""},
 		{"first keys", "the demo's keys", func(t *testing.T, c *Case) { must(t, os.WriteFile(c.Dir.Join("demo-keys.json"), nil, 0o600)) }, Warning, "demo-keys.json", "rm ", ""},

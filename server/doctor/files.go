@@ -168,7 +168,7 @@ func owner(_ context.Context, c *Case) []Finding {
 var secretFiles = []string{datadir.SecretFile, "admin.key", "demo-keys.json", datadir.DatabaseFile, datadir.OlderLog}
 
 func secrets(_ context.Context, c *Case) (found []Finding) {
-	for _, name := range secretFiles {
+	for _, name := range append(c.Dir.LogFiles(), secretFiles...) {
 		path := c.Dir.Join(name)
 		info, err := os.Stat(path)
 		if err != nil {

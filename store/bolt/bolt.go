@@ -48,6 +48,9 @@ type Options struct {
 	Log string
 	// LogSize is how many bytes the log takes at most; wal.DefaultSize when zero.
 	LogSize int64
+	// TakeOver, when set, is called before the database becomes one that an earlier
+	// version opens and finds incomplete. It keeps that version out.
+	TakeOver func() error
 	// OlderLog is the file in which earlier versions had their log.
 	OlderLog string
 	// LogFailed, when set, is called when the log could not be created or written.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
@@ -513,5 +514,41 @@ func TestADamagedBucketOfAnEarlierVersionBlocksNothing(t *testing.T) {
 	}
 	if content, err := b.StagedContent(t.Context(), l.made[1].SHA256); err != nil || string(content) != "two" {
 		t.Errorf("%q, %v", content, err)
+	}
+}
+
+// An earlier version would open the database after the move, and miss what was moved.
+func TestEarlierVersionsAreKeptOutBeforeTheMove(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	b := open(t, path)
+	a := house(t, b)([]byte("pending"))
+	if err := errors.Join(b.CreateAttachment(t.Context(), a, nil, ""), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	older(t, path, map[uuid.UUID][]byte{a.ID: []byte("pending")}, uuid.Nil)
+	for n, fails := range []error{syscall.EIO, nil, nil} {
+		taken := 0
+		b, err := Open(path, Options{Log: logOf(path), TakeOver: func() error {
+			taken++
+			db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Millisecond})
+			if err == nil {
+				t.Error("it is called without the lock of the database")
+				_ = db.Close()
+			}
+			return fails
+		}})
+		if !errors.Is(err, fails) || taken != min(1, 2-n) {
+			t.Fatalf("start %d: %v, called %d times", n, err, taken)
+		}
+		if err != nil {
+			continue
+		}
+		if content, err := b.StagedContent(t.Context(), a.SHA256); err != nil || string(content) != "pending" {
+			t.Errorf("%q, %v", content, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

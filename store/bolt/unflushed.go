@@ -171,6 +171,11 @@ func (b *Store) moveStaged(opts Options) error {
 	if err != nil || !is || opts.Log == "" {
 		return err
 	}
+	if opts.TakeOver != nil {
+		if err := opts.TakeOver(); err != nil {
+			return err
+		}
+	}
 	b.log.Size += movedAtMost
 	defer func() { b.log.Size -= movedAtMost }()
 	err = b.file.WithRoom(func() error {
