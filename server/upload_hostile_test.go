@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -179,9 +180,6 @@ func TestHostileBodiesAreStoredAsSentOrNotAtAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, func(c *server.Config) { c.Policy, c.Log = policy, slog.New(slog.DiscardHandler) })
-	for n := range 2 { // with the first of them, the log is made
-		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("first.txt", fmt.Sprint("first ", n))}, want: 201})
-	}
 	before := openFiles(w.dir)
 	const workers = 16
 	counts := make([]map[string]int, workers)
@@ -208,7 +206,9 @@ func TestHostileBodiesAreStoredAsSentOrNotAtAll(t *testing.T) {
 			t.Errorf("only %d were %s", total[what], what)
 		}
 	}
-	if after := openFiles(w.dir); len(after) != len(before) {
+	isSegment := func(path string) bool { return strings.Contains(path, "/wal/") } // the log has more with more uploads
+	before, after := slices.DeleteFunc(before, isSegment), slices.DeleteFunc(openFiles(w.dir), isSegment)
+	if len(after) != len(before) {
 		t.Errorf("files that were open before: %v, and after: %v", before, after)
 	}
 	if left := w.temporaryFiles(); len(left) > 0 {

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/durable"
 	"attachd/server/upkeep"
-	"attachd/store"
 )
 
 // Source is an installation from which a restore point is made.
@@ -169,9 +167,7 @@ func (n *addition) gatherFor(ctx context.Context, records Records) error {
 	for _, need := range wanted {
 		n.Bytes += need.size
 	}
-	t := &transfer{to: n.pool, tell: n.Progress, done: upkeep.Progress{AllBytes: n.Bytes}, open: func(ctx context.Context, need need) (io.ReadCloser, string, error) {
-		return n.fetch(ctx, records, need)
-	}}
+	t := &transfer{to: n.pool, tell: n.Progress, done: upkeep.Progress{AllBytes: n.Bytes}, open: n.fetch}
 	if err := t.run(ctx, wanted); err != nil {
 		return err
 	}
@@ -193,19 +189,8 @@ func (n *addition) checkRecords(ctx context.Context, records Records) error {
 	return nil
 }
 
-func (n *addition) fetch(ctx context.Context, records Records, need need) (content io.ReadCloser, lost string, err error) {
+func (n *addition) fetch(ctx context.Context, need need) (content io.ReadCloser, lost string, err error) {
 	content, err = n.from.Content(ctx, need.ref)
-	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
-		// What was staged when the copy was made may have been removed with its record
-		// before it had a blob.
-		staged, notStaged := records.StagedContent(ctx, need.ref)
-		switch {
-		case notStaged == nil:
-			content, err = io.NopCloser(bytes.NewReader(staged)), nil
-		case !errors.Is(notStaged, store.ErrNotFound):
-			return nil, "", notStaged
-		}
-	}
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
 		return nil, upkeep.Missing, nil

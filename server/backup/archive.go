@@ -490,7 +490,6 @@ type Open func(path string) (Records, error)
 type Records interface {
 	upkeep.CheckRecords
 	upkeep.StatusRecords
-	StagedContent(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	Users(ctx context.Context, after uuid.UUID, limit int) ([]store.User, error)
 	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]store.Key, error)
 	Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error)

@@ -358,28 +358,6 @@ func TestAVerificationTakesWrongMarksAway(t *testing.T) {
 	h.wantSound(2)
 }
 
-// Staged contents are in the copy of the metadata, whatever becomes of them at the
-// source after that.
-func TestARestorePointHasWhatWaitedForItsFile(t *testing.T) {
-	h := newHome(t)
-	waiting := h.Keep("waiting", false)
-	h.OK(os.Remove(h.Path(waiting)))
-	h.OK(h.Records.CreateStaged(t.Context(), waiting, []byte("waiting"), nil, ""))
-	added := h.add(noon)
-	if len(added.Faults) > 0 || added.NewContents != 1 {
-		t.Fatalf("made %+v", added)
-	}
-	if saved, err := os.ReadFile(h.saved(waiting)); err != nil || string(saved) != "waiting" {
-		t.Errorf("%q, %v", saved, err)
-	}
-	h.wantSound(1)
-	to := t.TempDir()
-	if _, err := h.restore(added.Name, to); err != nil {
-		t.Fatal(err)
-	}
-	h.wantRestored(to, "waiting")
-}
-
 // A content whose reading breaks off is requested again before it is given up.
 func TestAContentThatCannotBeReadIsTriedTwice(t *testing.T) {
 	h := newHome(t)
