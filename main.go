@@ -113,7 +113,14 @@ func open(cfg config.Config) (daemon.Storage, error) {
 		return daemon.Storage{}, err
 	}
 	times := ops.NewStorageTimes()
-	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), LogSize: logSize(int64(cfg.Storage.LogSize), room.Total), OlderLog: dir.Join(datadir.OlderLog), TakeOver: dir.TakeOver, Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
+	mayTake := func() int64 {
+		room, err := disk.CapacityOf(dir.Path())
+		if err != nil {
+			return 0 // uploads into files say what is wrong with the disk
+		}
+		return room.Free - int64(cfg.Limits.DiskReserve) - ballast.Missing(room.Total)
+	}
+	db, err := bolt.Open(dir.Join("attachd.db"), bolt.Options{Log: dir.Join(datadir.LogFolder), LogSize: logSize(int64(cfg.Storage.LogSize), room.Total), OlderLog: dir.Join(datadir.OlderLog), LogRoom: mayTake, TakeOver: dir.TakeOver, Own: dir.Own, MakeRoom: ballast.GiveUp, Committed: times.Committed, LogFailed: times.LogFailed, Lost: end})
 	switch {
 	case errors.Is(err, bolt.ErrLocked):
 		return daemon.Storage{}, fmt.Errorf("%s is in use by %s", dir.Path(), dir.Holder())

@@ -48,6 +48,9 @@ type Options struct {
 	Log string
 	// LogSize is how many bytes the log takes at most; wal.DefaultSize when zero.
 	LogSize int64
+	// LogRoom, when set, returns how many bytes of the disk the log may take now, beyond
+	// what it has.
+	LogRoom func() int64
 	// TakeOver, when set, is called before the database becomes one that an earlier
 	// version opens and finds incomplete. It keeps that version out.
 	TakeOver func() error

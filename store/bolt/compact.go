@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
+	"attachd/store/bolt/schema"
 )
 
 // Compact implements store.Compacter. The committer makes the copy, so nothing
@@ -45,6 +47,9 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	case !dbfile.CanReplace:
 		return done, records.Refuse(store.ErrConflict, "On this system the file of the database cannot be replaced while it is open.")
 	}
+	if err := cm.storePosition(); err != nil {
+		return done, err
+	}
 	// The states of the copy are numbered anew.
 	if err := cm.store.log.Forget(); err != nil {
 		return done, err
@@ -62,6 +67,23 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 		return done, err
 	}
 	return done, durable.SyncDir(filepath.Dir(file.Path()))
+}
+
+// storePosition commits the position of the log unless the database has it: only what is
+// behind it is cleared when the states are numbered anew.
+func (cm *committer) storePosition() error {
+	_, stored, err := cm.store.logPosition()
+	now := cm.store.log.Position()
+	if err != nil || now == nil || bytes.Equal(now, stored) {
+		return err
+	}
+	c := newLogCommit()
+	c.apply = func(tx *writeTx) error {
+		tx.Put(schema.Meta, walKey, now)
+		return nil
+	}
+	cm.perform(c)
+	return <-c.done
 }
 
 // Size implements store.Compacter. Pages are safe to read only while nothing is written.

@@ -86,7 +86,7 @@ func (b *Store) openLog(opts Options) error {
 	if err != nil {
 		return err
 	}
-	log, err := wal.Open(opts.Log, stored, above, wal.Options{Size: opts.LogSize, Own: opts.Own, Write: opts.Logged, Failed: opts.LogFailed})
+	log, err := wal.Open(opts.Log, stored, above, wal.Options{Size: opts.LogSize, Room: opts.LogRoom, Own: opts.Own, Write: opts.Logged, Failed: opts.LogFailed})
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,8 @@ func (b *Store) moveStaged(opts Options) error {
 		}
 	}
 	b.log.Size += movedAtMost
-	defer func() { b.log.Size -= movedAtMost }()
+	b.log.Room = nil // the database gives back as much
+	defer func() { b.log.Size, b.log.Room = b.log.Size-movedAtMost, opts.LogRoom }()
 	err = b.file.WithRoom(func() error {
 		if b.log.Reset(); first { // what is in the log is of a start that was killed, or of the try before
 			if err := b.log.Free(false); err != nil {

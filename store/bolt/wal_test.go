@@ -20,6 +20,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"attachd/store"
+	"attachd/store/bolt/wal"
 )
 
 // logged is a database whose commits and log can be made to fail.
@@ -755,6 +756,31 @@ func TestTheLogOfAnotherDatabaseIsKept(t *testing.T) {
 			l.wantAll(OpenAt(t, path))
 		})
 	}
+}
+
+// A record that fitted nowhere has moved the end of the log to another segment.
+func TestACompactedDatabaseKnowsTheEndOfTheLog(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	var end []byte
+	err := l.handIn(t.Context(), &change{done: make(chan error, 1), instead: func() error {
+		if _, fits := l.log.Fit(nil, []wal.Content{{Bytes: make([]byte, 4<<20)}}, true); fits {
+			t.Error("it fits")
+		}
+		end = l.log.Position()
+		return nil
+	}})
+	if _, stored, unread := l.logPosition(); unread != nil || bytes.Equal(stored, end) {
+		t.Fatalf("it is in the same segment: %v", unread)
+	}
+	if _, failed := l.Compact(t.Context()); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	if _, stored, err := l.logPosition(); err != nil || !bytes.Equal(stored, end) {
+		t.Errorf("the database has %x, and not %x: %v", stored, end, err)
+	}
+	l.upload("two")
+	l.wantAll(OpenAt(t, l.crash()))
 }
 
 func copyOf(t *testing.T, b *Store) []byte {

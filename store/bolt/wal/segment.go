@@ -147,12 +147,12 @@ func (l *Log) prepare() {
 	if l.next != nil || l.preparing != nil || time.Now().UnixNano() < l.notBefore.Load() {
 		return
 	}
-	size := l.nextSize()
+	var size int64
 	var spare *segment
 	if n := len(l.spares); n > 0 {
 		spare, l.spares = l.spares[n-1], l.spares[:n-1]
 		size = spare.size
-	} else if size < minSegment {
+	} else if size = l.nextSize(); size < minSegment {
 		return
 	} else {
 		l.allocated += size
@@ -167,13 +167,17 @@ func (l *Log) prepare() {
 }
 
 // nextSize is the size of a new segment: as much as there is already, so that a log that
-// is little used stays small.
+// is little used stays small, and no more than the disk has room for.
 func (l *Log) nextSize() int64 {
 	size := min(max(l.Size/sizePart, minSegment), maxSegment)
 	if l.active == nil {
 		size = minSegment // somebody waits for it
 	}
-	return min(size, max(l.allocated, minSegment), l.Size-l.allocated)
+	size = min(size, max(l.allocated, minSegment), l.Size-l.allocated)
+	if size >= minSegment && l.Room != nil {
+		size = min(size, l.Room()/2)
+	}
+	return size
 }
 
 // receive takes over the segment that is being made, if any, and waits for it if need be.

@@ -74,6 +74,9 @@ var ErrDamaged = errors.New("the log of the database is damaged")
 type Options struct {
 	// Size is how many bytes the segments take at most; DefaultSize when zero.
 	Size int64
+	// Room, when set, returns how many bytes of the disk may be taken now. A new segment
+	// takes half of them at most, so that uploads into files have room, too.
+	Room func() int64
 	// Own, when set, sets the owner of what is made.
 	Own func(*os.File) error
 	// Write, when set, is called with the function that makes a record durable: it is

@@ -580,3 +580,27 @@ func TestAStopMakesNoSegment(t *testing.T) {
 		t.Errorf("it leaves %v, %v", left, err)
 	}
 }
+
+// What the disk must keep free is not taken by a segment.
+func TestASegmentIsMadeOnlyWhereTheDiskHasRoom(t *testing.T) {
+	l := newLog(t)
+	room := int64(2*minSegment - 1)
+	l.Room = func() int64 { return room }
+	var all []Place
+	for n := 0; ; n++ {
+		p, added := l.add(long(300_000, n))
+		if !added {
+			break
+		}
+		all = append(all, p...)
+	}
+	if l.next != nil || l.allocated > minSegment || !l.Full() || len(all) < 3 || l.told > 0 {
+		t.Errorf("with %d contents, the log takes %d bytes; full is %v, told %d times", len(all), l.allocated, l.Full(), l.told)
+	}
+	l.want()
+	room++
+	l.mustAdd(long(300_000, 99))
+	if l.want(); l.allocated != 2*minSegment || l.Full() {
+		t.Errorf("with room, the log takes %d bytes, and full is %v", l.allocated, l.Full())
+	}
+}
