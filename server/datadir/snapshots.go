@@ -245,6 +245,6 @@ func (d *Dir) Rescue() string {
 	if err != nil || len(all) == 0 {
 		return advice
 	}
-	return fmt.Sprintf("%s, or go back to the newest snapshot: copy %s to %s, of which you keep what is there under another name, then run `attachd check`. Leave the folder wal where it is: what the snapshot does not know of it is kept in a folder wal.aside-*, which belongs to the file that you kept. What was changed after %s is not in it; contents that came after that stay as files until `attachd gc` is run",
+	return fmt.Sprintf("%s, or go back to the newest snapshot: copy %s to %s, then run `attachd check`. Keep the file that is there now under another name, and leave the folder wal where it is: what the snapshot does not know of it is kept in a folder wal.aside-*, which belongs to the file that you kept. What was changed after %s is not in it; contents that came after that stay as files until `attachd gc` is run",
 		advice, d.snapshot(all[0].name), d.Join(DatabaseFile), all[0].begun.Format(time.RFC3339))
 }

@@ -38,6 +38,7 @@ func TestTheModelOfADiskSeesWhatAPowerCutTakes(t *testing.T) {
 		{"syncfs", create + put + "syncfs(9</d>) = 0\n", "a=first", ""},
 		{"syncfs before the write", create + "syncfs(9</d>) = 0\n" + put, "a=", "a: 5 bytes at 0"},
 		{"syncfs elsewhere", create + put + "syncfs(9</e>) = 0\n", "", "a: its name; a: 5 bytes at 0"},
+		{"blocks for what has none", create + "fallocate(3</d/a>, FALLOC_FL_KEEP_SIZE, 0, 1048576) = 0\n" + put + sync + syncTop, "a=first", ""},
 		{"a download", create + put + sync + syncTop + "sendfile(5<TCP:[1]>, 3</d/a>, NULL, 5) = 5\n", "a=first", ""},
 		{"two writes", create + put + "write(3</d/a>, \", last\", 6) = 6\n" + sync + syncTop, "a=first, last", ""},
 		{"a short write", create + "write(3</d/a>, \"first\", 5) = 2\n" + sync + syncTop, "a=fi", ""},

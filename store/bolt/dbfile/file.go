@@ -144,6 +144,9 @@ func openHandle(path string, lockTimeout time.Duration, readOnly bool) (opened *
 	if opened, err = newHandle(db, file); err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
+	if !readOnly {
+		opened.fillHoles()
+	}
 	return opened, nil
 }
 

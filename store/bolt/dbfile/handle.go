@@ -27,6 +27,7 @@ type handle struct {
 	mapped sync.RWMutex                         // held for reading while metas is read
 	metas  []byte                               // the first two pages of the file, mapped; nil when closed, and where mapMetas does not map
 	whole  atomic.Pointer[[pages.MetaSize]byte] // the last meta page that was verified
+	filled int64                                // bytes of the file that have blocks of the disk
 }
 
 func newHandle(db *bbolt.DB, file *os.File) (*handle, error) {
@@ -68,6 +69,15 @@ func (h *handle) unmap() error {
 func (h *handle) committed(id int) {
 	h.last.Store(uint64(id))
 	h.unsure.Store(false)
+}
+
+// fillHoles sets blocks apart for the pages by which bbolt has let the file grow: on a
+// full disk, a deletion is written to pages that are free in the file, and fails in a
+// hole. Where there is no room for them now, the next commit tries again.
+func (h *handle) fillHoles() {
+	if info, err := h.file.Stat(); err == nil && info.Size() > h.filled && allocate(h.file, info.Size()) == nil {
+		h.filled = info.Size()
+	}
 }
 
 // holds returns ErrOverwritten when the file lacks the last commit, as far as its

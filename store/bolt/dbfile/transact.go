@@ -102,6 +102,7 @@ func (f *File) Commit(tx *Tx, commit func(*bbolt.Tx) error) error {
 		return err
 	}
 	db.committed(id)
+	db.fillHoles()
 	return nil
 }
 
