@@ -385,6 +385,7 @@ func TestChangesGoOnWhileTheMetadataIsCopied(t *testing.T) {
 		body.Close()
 	})
 	<-middle.reached
+	before = size()
 	changed := make(chan struct{})
 	all.Go(func() {
 		for range 200 {
