@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,33 +144,33 @@ func TestALineIsWrittenAtOnceAndABurstTogether(t *testing.T) {
 				synctest.Wait()
 			}
 		}
-		if log(1); out.writes != 1 {
-			t.Errorf("one line was written by %d calls", out.writes)
+		if log(1); out.writes.Load() != 1 {
+			t.Errorf("one line was written by %d calls", out.writes.Load())
 		}
-		if log(100); out.writes != 1 {
-			t.Errorf("a burst was written line by line, by %d calls", out.writes-1)
+		if log(100); out.writes.Load() != 1 {
+			t.Errorf("a burst was written line by line, by %d calls", out.writes.Load()-1)
 		}
 		time.Sleep(logPause)
-		if synctest.Wait(); out.writes > 1+101*len(line)/logChunk || out.lines != 101 {
-			t.Errorf("after %v, %d lines were written by %d calls", logPause, out.lines, out.writes)
+		if synctest.Wait(); out.writes.Load() > int64(1+101*len(line)/logChunk) || out.lines.Load() != 101 {
+			t.Errorf("after %v, %d lines were written by %d calls", logPause, out.lines.Load(), out.writes.Load())
 		}
 		log(logBuffer / len(line))
-		if out.lines < 500 || w.lost.Load() != 0 {
-			t.Errorf("of more lines than are queued, %d were written and %d lost", out.lines, w.lost.Load())
+		if out.lines.Load() < 500 || w.lost.Load() != 0 {
+			t.Errorf("of more lines than are queued, %d were written and %d lost", out.lines.Load(), w.lost.Load())
 		}
 		began := time.Now()
 		w.close()
-		if time.Since(began) != 0 || out.lines != 101+logBuffer/len(line) {
-			t.Errorf("the end took %v, and %d lines were written", time.Since(began), out.lines)
+		if time.Since(began) != 0 || out.lines.Load() != int64(101+logBuffer/len(line)) {
+			t.Errorf("the end took %v, and %d lines were written", time.Since(began), out.lines.Load())
 		}
 	})
 }
 
-type counting struct{ writes, lines int }
+type counting struct{ writes, lines atomic.Int64 }
 
 func (c *counting) Write(p []byte) (int, error) {
-	c.writes++
-	c.lines += bytes.Count(p, []byte("\n"))
+	c.writes.Add(1)
+	c.lines.Add(int64(bytes.Count(p, []byte("\n"))))
 	return len(p), nil
 }
 
