@@ -18,8 +18,7 @@ const (
 )
 
 // hashCache is a cache of the versions of files that were hashed recently, on their way
-// in or out. When the
-// young generation is full, it replaces the old one.
+// in or out. When the young generation is full, it replaces the old one.
 type hashCache struct {
 	mu         sync.Mutex
 	young, old map[blobs.Ref]verdict

@@ -13,15 +13,7 @@ import (
 // killed meanwhile. All acknowledged changes must be there, and no partial copy may
 // stay.
 func TestKillsWhileTheDatabaseIsCompactedLoseNothing(t *testing.T) {
-	n := *cycles
-	if n == 0 {
-		n = 4
-		if *long {
-			n = 100
-		}
-	}
-	seed := chosenSeed()
-	t.Logf("go test ./server/durability -run '%s' -v -cycles %d -seed %d", t.Name(), n, seed)
+	n, seed := plannedKills(t, 4, 100)
 	k := &killing{T: t, way: ways["contents wait"], dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 3<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
 	whole, halves := 0, 0

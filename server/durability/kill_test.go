@@ -36,16 +36,23 @@ func TestKillsLoseNothingThatWasAcknowledged(t *testing.T) {
 	inBothWays(t, killsLoseNothing)
 }
 
-func killsLoseNothing(t *testing.T, way string) {
-	n := *cycles
-	if n == 0 {
-		n = 5
-		if *long {
-			n = 200
-		}
+// plannedKills returns how often a test kills the process, by -cycles, or else usual, and
+// many with -long, and with which seed. It logs how to repeat that.
+func plannedKills(t *testing.T, usual, many int) (n int, seed uint64) {
+	t.Helper()
+	switch n = usual; {
+	case *cycles != 0:
+		n = *cycles
+	case *long:
+		n = many
 	}
-	seed := chosenSeed()
+	seed = chosenSeed()
 	t.Logf("go test ./server/durability -run '%s' -v -cycles %d -seed %d", t.Name(), n, seed)
+	return n, seed
+}
+
+func killsLoseNothing(t *testing.T, way string) {
+	n, seed := plannedKills(t, 5, 200)
 	k := &killing{T: t, way: way, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
 	k.start()

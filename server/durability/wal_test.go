@@ -25,15 +25,7 @@ const littleLog = "ATTACHD_STORAGE_LOG_SIZE=16MB"
 // Clients upload more than the write-ahead log has room for, and the process is killed
 // while segments are begun, flushed, used again and removed, and while it starts.
 func TestKillsWhileTheLogIsFullAndFlushedLoseNothing(t *testing.T) {
-	n := *cycles
-	if n == 0 {
-		n = 4
-		if *long {
-			n = 100
-		}
-	}
-	seed := chosenSeed()
-	t.Logf("go test ./server/durability -run '%s' -v -cycles %d -seed %d", t.Name(), n, seed)
+	n, seed := plannedKills(t, 4, 100)
 	k := &killing{T: t, way: littleLog, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 4<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 80, deletions: 15, shares: 5, size: 60 << 10, contents: someTexts(8, seed)})}
 	most := 0
