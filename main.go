@@ -12,7 +12,9 @@ import (
 	"syscall"
 	"time"
 
+	"attachd/blobs"
 	"attachd/blobs/disk"
+	"attachd/blobs/s3"
 	"attachd/server"
 	"attachd/server/backup"
 	"attachd/server/cli"
@@ -24,6 +26,7 @@ import (
 	"attachd/server/memory"
 	"attachd/server/ops"
 	"attachd/server/preview"
+	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/bolt"
 )
@@ -132,11 +135,55 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	if err := dir.CleanUp(); err != nil {
 		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
-	disk, err := disk.Open(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
+	blobs, err := openBlobs(cfg, dir, db, times)
 	if err != nil {
-		return daemon.Storage{}, errors.Join(dir.Explain(err), db.Close())
+		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
-	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: disk, Abilities: server.AbilitiesOf(db, disk), Times: times}, nil
+	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: blobs, Abilities: server.AbilitiesOf(db, blobs), Times: times}, nil
+}
+
+// openBlobs opens the contents: on the disk, or in a bucket, for which they are spooled on
+// the disk.
+func openBlobs(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *ops.StorageTimes) (blobs.Store, error) {
+	ctx := context.Background()
+	if err := upkeep.CheckHome(ctx, db, cfg.Storage.Backend); err != nil {
+		return nil, err
+	}
+	local, err := disk.Open(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
+	if err != nil {
+		return nil, dir.Explain(err)
+	}
+	if cfg.Storage.Backend == "disk" {
+		return local, nil
+	}
+	bucket, err := openBucket(ctx, cfg, db, local, times)
+	if err != nil {
+		return nil, errors.Join(err, local.Close())
+	}
+	return bucket, nil
+}
+
+func openBucket(ctx context.Context, cfg config.Config, db *bolt.Store, local *disk.Store, times *ops.StorageTimes) (*s3.Store, error) {
+	account, err := daemon.Account(cfg)
+	if err != nil {
+		return nil, err
+	}
+	bucket, err := s3.Connect(account)
+	if err != nil {
+		return nil, err
+	}
+	catalog, err := db.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s3.Open(ctx, s3.Options{
+		Bucket: bucket, Catalog: catalog, Local: local, Prefix: cfg.Storage.S3Prefix,
+		Installation: func(ctx context.Context) (string, error) {
+			id, err := upkeep.Installation(ctx, db)
+			return id.String(), err
+		},
+		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout), Put: times.Synced,
+	})
 }
 
 const (

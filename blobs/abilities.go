@@ -72,6 +72,29 @@ type Marker interface {
 	Marked() []Ref
 }
 
+// Linker is a storage that clients can read from themselves.
+type Linker interface {
+	// Link returns a URL at which anybody can read the content of ref, which is size
+	// bytes long, and when it expires. Errors are those of Store.Open.
+	Link(ctx context.Context, ref Ref, size int64, how LinkOptions) (url string, expires time.Time, err error)
+}
+
+// LinkOptions say how a link answers.
+type LinkOptions struct {
+	TTL         time.Duration // how long it is valid at most
+	Type        string        // Content-Type of the answer
+	Disposition string        // Content-Disposition of the answer
+}
+
+// Sweeper is a storage that deletes what was removed only later.
+type Sweeper interface {
+	// Sweep deletes what was removed long enough ago. What fails is left to the next
+	// call.
+	Sweep(ctx context.Context) error
+	// Unswept returns how many objects may have to be deleted, in O(1).
+	Unswept() int64
+}
+
 // Watched is a storage of files, which other processes can remove or replace.
 type Watched interface {
 	// InPlace returns ErrReplaced when a folder is not the one that was opened.

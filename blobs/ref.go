@@ -10,6 +10,9 @@ import (
 // finished hash make a Ref, so it can be joined to a path without being checked.
 type Ref [sha256.Size]byte
 
+// RefOf returns the name of a content.
+func RefOf(content []byte) Ref { return sha256.Sum256(content) }
+
 // ParseRef reads the 64 lower-case hexadecimal digits that String writes.
 // Anything else is an error.
 func ParseRef(s string) (Ref, error) {

@@ -17,6 +17,8 @@ type Abilities struct {
 	Batcher     blobs.Batcher
 	Versioner   blobs.Versioner                // spares a second hash of a file that was hashed just now
 	Marker      blobs.Marker                   // remembers which contents are damaged
+	Linker      blobs.Linker                   // downloads by URL of the storage itself
+	Sweeper     blobs.Sweeper                  // deletes what was removed only later
 	Watched     []interface{ InPlace() error } // store.Watched and blobs.Watched
 }
 
@@ -30,6 +32,8 @@ func AbilitiesOf(records store.Store, contents blobs.Store) Abilities {
 	a.Batcher, _ = contents.(blobs.Batcher)
 	a.Versioner, _ = contents.(blobs.Versioner)
 	a.Marker, _ = contents.(blobs.Marker)
+	a.Linker, _ = contents.(blobs.Linker)
+	a.Sweeper, _ = contents.(blobs.Sweeper)
 	if files, ok := records.(store.Watched); ok {
 		a.Watched = append(a.Watched, files)
 	}

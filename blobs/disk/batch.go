@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"iter"
 	"maps"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -68,12 +66,7 @@ func (d *Store) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byt
 	if err := b.syncBytes(); err != nil {
 		return nil, full(err)
 	}
-	held := b.lock()
-	release = sync.OnceFunc(func() {
-		for _, release := range held {
-			release()
-		}
-	})
+	release = d.locks.SharedAll(b.refs())
 	return release, d.outcome(b.place())
 }
 
@@ -139,19 +132,12 @@ func (b *batch) close() error {
 	return err
 }
 
-// lock locks each content once, in the same order for all callers: a Remove that
-// waits for a content admits no new holder, so two callers that each want what the
-// other holds would wait for each other.
-func (b *batch) lock() (held []func()) {
+func (b *batch) refs() []blobs.Ref {
 	refs := make([]blobs.Ref, len(b.all))
 	for i, g := range b.all {
 		refs[i] = g.ref
 	}
-	slices.SortFunc(refs, func(a, b blobs.Ref) int { return bytes.Compare(a[:], b[:]) })
-	for _, ref := range slices.Compact(refs) {
-		held = append(held, b.disk.locks.shared(ref))
-	}
-	return held
+	return refs
 }
 
 // place is Store.place for a batch.

@@ -46,7 +46,7 @@ var _ interface {
 type Store struct {
 	files   FileSystem
 	places  places
-	locks   locks
+	locks   blobs.Locks
 	damaged damaged
 
 	// unsure are contents whose Keep failed when its folder was synced. The name
@@ -298,7 +298,7 @@ func (d *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Conte
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	release := d.locks.exclusive(ref) // so that it is not repaired between the check and the mark
+	release := d.locks.Exclusive(ref) // so that it is not repaired between the check and the mark
 	defer release()
 	there, err := d.isThere(ref, read)
 	if err != nil || !there {
@@ -346,7 +346,7 @@ func (d *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) e
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	release := d.locks.exclusive(ref)
+	release := d.locks.Exclusive(ref)
 	defer release()
 	there, err := d.isThere(ref, read)
 	if err != nil || !there || !d.damaged.has(ref) {
@@ -376,7 +376,7 @@ func (d *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	release := d.locks.exclusive(ref)
+	release := d.locks.Exclusive(ref)
 	defer release()
 	if wanted, err := referenced(); err != nil || wanted {
 		return false, err

@@ -94,7 +94,7 @@ func (s *spool) Keep(ctx context.Context) (release func(), err error) {
 		return nil, full(err)
 	}
 	ref := s.Ref()
-	release = s.disk.locks.shared(ref)
+	release = s.disk.locks.Shared(ref)
 	err = s.place(ref)
 	if err := s.disk.outcome(err); err != nil {
 		release()

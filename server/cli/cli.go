@@ -141,6 +141,22 @@ var checks = []config.Check{
 		}
 		return nil
 	}},
+	{Key: "storage.backend", Of: func(cfg config.Config) error {
+		if cfg.Storage.Backend == "s3" && (cfg.Storage.S3Endpoint == "" || cfg.Storage.S3Bucket == "") {
+			return errors.New("\"s3\" needs storage.s3_endpoint and storage.s3_bucket too")
+		}
+		return nil
+	}},
+	{Key: "storage.s3_access_key", Of: func(cfg config.Config) error {
+		secret := cfg.Storage.S3SecretKey != "" || cfg.Storage.S3SecretKeyFile != ""
+		switch {
+		case cfg.Storage.S3AccessKey != "" && !secret:
+			return errors.New("needs storage.s3_secret_key or storage.s3_secret_key_file too")
+		case cfg.Storage.S3AccessKey == "" && secret:
+			return errors.New("is missing: there is a secret for it")
+		}
+		return nil
+	}},
 	{Key: "tls.key_file", Of: func(cfg config.Config) error {
 		if cfg.TLS.KeyFile != "" && cfg.TLS.CertFile == "" {
 			return errors.New("needs tls.cert_file too")

@@ -149,6 +149,33 @@ type Config struct {
 		LogBelow Size `toml:"log_below" default:"64KB" max:"1MB"`
 		// LogSize is how many bytes the write-ahead log may have.
 		LogSize Size `toml:"log_size" default:"256MB" min:"16MB" max:"16GB"`
+		// Backend is where contents are kept.
+		Backend string `toml:"backend" default:"disk" oneof:"disk s3"`
+		// S3Endpoint is the URL of the object store.
+		S3Endpoint string `toml:"s3_endpoint" default:"" form:"url"`
+		// S3PublicEndpoint is its URL for clients; empty: S3Endpoint.
+		S3PublicEndpoint string `toml:"s3_public_endpoint" default:"" form:"url"`
+		// S3Bucket is the bucket, which must exist.
+		S3Bucket string `toml:"s3_bucket" default:""`
+		// S3Prefix begins the names of all objects: letters, digits, ".", "_", "-" and
+		// "/".
+		S3Prefix string `toml:"s3_prefix" default:"attachd/" form:"prefix"`
+		// S3Region is the region that requests are signed for.
+		S3Region string `toml:"s3_region" default:"us-east-1"`
+		// S3PathStyle is whether the bucket is in the path of URLs, or in the host.
+		S3PathStyle string `toml:"s3_path_style" default:"auto" oneof:"auto true false"`
+		// S3AccessKey is the name of the key; empty: as the AWS tools find theirs.
+		S3AccessKey string `toml:"s3_access_key" default:""`
+		// S3SecretKey is the key's secret. Show leaves it out.
+		S3SecretKey string `toml:"s3_secret_key" default:""`
+		// S3SecretKeyFile is a file with the secret instead.
+		S3SecretKeyFile string `toml:"s3_secret_key_file" default:"" form:"file"`
+		// S3CAFile is a PEM file with certificates that are trusted beside the system's.
+		S3CAFile string `toml:"s3_ca_file" default:"" form:"file"`
+		// S3Timeout is how long a call may make no progress.
+		S3Timeout Duration `toml:"s3_timeout" default:"8s" min:"1s" max:"5m"`
+		// KeepDeleted is how long objects stay after their content was deleted.
+		KeepDeleted Duration `toml:"keep_deleted" default:"24h" min:"0s"`
 	} `toml:"storage"`
 
 	// Scrub says how stored contents are reread to find damage.
@@ -251,8 +278,10 @@ func Load(path string, environ []string, flags map[string]string, checks ...Chec
 	return cfg, warnings, nil
 }
 
-// Show writes the configuration as a file that Load reads back to the same value.
+// Show writes the configuration as a file that Load reads back to the same value, except
+// for secrets, which it leaves out.
 func (c Config) Show(w io.Writer) error {
+	c.Storage.S3SecretKey = ""
 	return toml.NewEncoder(w).Encode(c)
 }
 

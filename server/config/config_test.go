@@ -67,6 +67,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
 	want.Webhooks.Timeout, want.Webhooks.RetryFor = Duration(15*time.Second), Duration(72*time.Hour)
 	want.Storage.LogBelow, want.Storage.LogSize = 64<<10, 256<<20
+	want.Storage.Backend, want.Storage.S3Prefix, want.Storage.S3Region, want.Storage.S3PathStyle = "disk", "attachd/", "us-east-1", "auto"
+	want.Storage.S3Timeout, want.Storage.KeepDeleted = Duration(8*time.Second), Duration(24*time.Hour)
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
@@ -180,6 +182,19 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"webhooks.retry_for":            {`"1h"`, "60m"},
 		"storage.log_below":             {`"0"`, "0"},
 		"storage.log_size":              {`"1GB"`, "1GB"},
+		"storage.backend":               {`"s3"`, "s3"},
+		"storage.s3_endpoint":           {`"https://s3.example.com/"`, "https://s3.example.com/"},
+		"storage.s3_public_endpoint":    {`"http://files.example:9000"`, "http://files.example:9000"},
+		"storage.s3_bucket":             {`"files"`, "files"},
+		"storage.s3_prefix":             {`"a.b-c_d/e"`, "a.b-c_d/e/"},
+		"storage.s3_region":             {`"eu-central-1"`, "eu-central-1"},
+		"storage.s3_path_style":         {`"true"`, "true"},
+		"storage.s3_access_key":         {`"key"`, "key"},
+		"storage.s3_secret_key":         {`"secret"`, "secret"},
+		"storage.s3_secret_key_file":    {`"/etc/attachd/s3.key"`, "/etc/attachd/s3.key"},
+		"storage.s3_ca_file":            {`"ca.pem"`, "ca.pem"},
+		"storage.s3_timeout":            {`"1m"`, "60s"},
+		"storage.keep_deleted":          {`"0s"`, "0"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -181,6 +182,21 @@ var forms = map[string]func(string) (string, error){
 	"file":    filePath,
 	"entry":   entry,
 	"url":     publicURL,
+	"prefix":  prefix,
+}
+
+var prefixChars = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
+
+// prefix accepts characters that no client of an object store escapes, and puts a slash
+// behind them.
+func prefix(s string) (string, error) {
+	if !prefixChars.MatchString(s) || strings.HasPrefix(s, "/") || strings.Contains(s, "//") || slices.Contains(strings.Split(s, "/"), "..") || slices.Contains(strings.Split(s, "/"), ".") {
+		return "", expected(`a prefix like "attachd/", of letters, digits, dots, dashes, underlines and slashes`, s)
+	}
+	if s == "" {
+		return "", nil
+	}
+	return strings.TrimSuffix(s, "/") + "/", nil
 }
 
 // UnixPrefix begins the address of a unix socket, before its path.

@@ -36,6 +36,21 @@ var modules = map[string]string{
 	"github.com/spf13/pflag":               "cobra",
 	"github.com/yuin/goldmark":             "the manual as HTML",
 	"go.etcd.io/bbolt":                     "the database",
+	"github.com/minio/minio-go/v7":         "object stores",
+	"github.com/minio/crc64nvme":           "minio-go",
+	"github.com/minio/md5-simd":            "minio-go",
+	"github.com/dustin/go-humanize":        "minio-go",
+	"github.com/klauspost/compress":        "minio-go",
+	"github.com/klauspost/cpuid/v2":        "minio-go",
+	"github.com/klauspost/crc32":           "minio-go",
+	"github.com/philhofer/fwd":             "minio-go",
+	"github.com/rs/xid":                    "minio-go",
+	"github.com/tinylib/msgp":              "minio-go",
+	"github.com/zeebo/xxh3":                "minio-go",
+	"go.yaml.in/yaml/v3":                   "minio-go",
+	"golang.org/x/crypto":                  "minio-go",
+	"golang.org/x/net":                     "minio-go",
+	"gopkg.in/ini.v1":                      "minio-go",
 	"golang.org/x/image":                   "thumbnails",
 	"golang.org/x/sync":                    "limits of what is done at once",
 	"golang.org/x/sys":                     "bbolt, free space on a disk, locks on Windows, and what decoding a picture may use",
@@ -81,7 +96,7 @@ func TestTheLicencesAreThoseOfTheModules(t *testing.T) {
 	delete(want, "")
 	printed := ok(t, "licenses")
 	got := map[string]bool{}
-	for _, section := range regexp.MustCompile(`(?m)^==== (.+): \S+\n\n *\S`).FindAllStringSubmatch(printed, -1) {
+	for _, section := range regexp.MustCompile(`(?m)^==== (.+): \S+\n\s*\S`).FindAllStringSubmatch(printed, -1) {
 		got[section[1]] = true
 	}
 	if !maps.Equal(got, want) {

@@ -12,6 +12,8 @@ const (
 	// pruneInterval is how often the audit log is pruned, unless its retention is
 	// shorter than ten times that.
 	pruneInterval = time.Hour
+	// sweepInterval is how often objects of deleted contents are deleted.
+	sweepInterval = 10 * time.Second
 	// ballastInterval is how often the ballast is refilled where it is missing.
 	ballastInterval = 2 * time.Second
 	// watchInterval is how often the server checks whether its files were removed,
@@ -36,6 +38,9 @@ func (s *Service) Jobs() []jobs.Job {
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},
 		{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted},
+	}
+	if s.Sweeper != nil {
+		all = append(all, jobs.Job{Name: "sweep the bucket", Every: sweepInterval, AtStart: true, Exclusive: true, Run: s.Sweeper.Sweep})
 	}
 	if s.scrub != nil {
 		all = append(all, jobs.Job{Name: "scrub", Exclusive: true, Run: jobs.Loop(s.scrub.Run)})

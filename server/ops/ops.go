@@ -62,6 +62,7 @@ type Options struct {
 	Compacter   store.Compacter
 	Verifier    store.Verifier
 	Marker      blobs.Marker
+	Sweeper     blobs.Sweeper
 	Damage      func() []string // the known faults of the metadata
 	InPlace     func() error    // fails when files of the storage were replaced
 

@@ -13,6 +13,12 @@
 //	checksums        sha256               checksums of its chunks, as long as a record has the content
 //	staged           id                   place       of a content in the write-ahead log, until it is flushed to a file; see wal.Place
 //
+//	places           sha256               key size seconds, 8 each   of the object with the content (objects.go), as are the following
+//	marks            sha256               key         of the object, which is damaged
+//	intents          sha256 key           seconds, 8  an object that may be written
+//	garbage          seconds sha256 key   -           an object to be deleted; the first comes first
+//	garbage_objects  sha256 key           seconds, 8  of its entry in garbage
+//
 //	users            id                   JSON; a deleted user stays, for the name
 //	spaces           slug                 JSON
 //	usage            slug                 bytes files, 8 each
@@ -50,6 +56,11 @@ var (
 	Contents      = []byte("contents")
 	Checksums     = []byte("checksums")
 	Staged        = []byte("staged")
+	Places        = []byte("places")
+	Marks         = []byte("marks")
+	Intents       = []byte("intents")
+	Garbage       = []byte("garbage")
+	GarbageObject = []byte("garbage_objects")
 	Users         = []byte("users")
 	Spaces        = []byte("spaces")
 	Usage         = []byte("usage")
@@ -92,4 +103,4 @@ var Original = [][]byte{
 }
 
 // Later are the buckets that were added when databases without them were in use.
-var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged}
+var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged, Places, Marks, Intents, Garbage, GarbageObject}

@@ -1,0 +1,570 @@
+// Package s3 keeps contents in a bucket of an S3-compatible object store. A catalog in the
+// metadata records in which object each content is.
+//
+// # Why no acknowledged content is lost
+//
+// An object is written once, under a name that was never used before and never will be
+// again: PREFIX/blobs/sha256/ab/<digest>/<key>, with a random key for each PUT. So a PUT or
+// a DELETE that the store carries out late, or twice, changes no object that the catalog
+// names. The catalog intends an object before it is written, and settles it, which makes it
+// the place of its content, once the store has confirmed it. An upload that crashes leaves
+// an intent, and a removal leaves garbage; Sweep deletes both. The store is not asked what
+// it has, nor listed, nor trusted to refuse a second PUT.
+package s3
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"attachd/blobs"
+)
+
+const (
+	// together is how many objects are written or deleted at once by one call.
+	together = 16
+	// pageBytes and pageContents limit how much of a batch is in memory at once.
+	pageBytes    = 4 << 20
+	pageContents = 256
+	// sweepAtOnce is how many objects one commit of the catalog forgets.
+	sweepAtOnce = 256
+	// provenFor is how long a confirmed PUT counts as a probe.
+	provenFor = 30 * time.Second
+	// attempts is how often an upload begins anew with an object that was given up.
+	attempts = 3
+)
+
+// Local is the local storage in which contents are spooled before they are sent.
+type Local interface {
+	Create(ctx context.Context) (blobs.Spool, error)
+	Capacity(ctx context.Context) (blobs.Capacity, error)
+	Probe(ctx context.Context) error
+	Close() error
+}
+
+// Options configure a Store. All without a remark are required.
+type Options struct {
+	Bucket  Bucket
+	Catalog blobs.Catalog
+	Local   Local // belongs to the Store, which closes it
+	// Prefix is that of all names; empty or with a slash at its end.
+	Prefix string
+	// Installation identifies the owner of the prefix.
+	Installation func(ctx context.Context) (string, error)
+	// KeepDeleted is how long an object stays after its content was removed.
+	KeepDeleted time.Duration
+	// Patience is how long a call that fails is repeated.
+	Patience time.Duration
+	// Put, when set, is called with how long each write of an object took.
+	Put func(took time.Duration)
+}
+
+// Store is a blobs.Store of objects in a bucket.
+type Store struct {
+	Options
+	locks  blobs.Locks
+	proven atomic.Int64 // when a PUT was confirmed, in unix nanoseconds
+
+	mu      sync.Mutex
+	claimed bool // the prefix is known to belong to this installation
+}
+
+var _ interface {
+	blobs.Store
+	blobs.Batcher
+	blobs.Marker
+	blobs.Linker
+	blobs.Sweeper
+	blobs.Watched
+} = (*Store)(nil)
+
+// Open returns the store, which one process at most may have: it gives up what earlier
+// processes intended. The object store need not be reachable.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if err := opts.Catalog.Abandon(ctx, time.Now().Add(time.Hour)); err != nil {
+		return nil, fmt.Errorf("giving up unfinished uploads: %w", err)
+	}
+	return &Store{Options: opts}, nil
+}
+
+// ErrForeign means that the prefix belongs to another installation.
+var ErrForeign = errors.New("another installation of attachd keeps its files there")
+
+// markerName is the object that says whose prefix it is.
+const markerName = "attachd.json"
+
+type marker struct {
+	Installation string `json:"installation"`
+	Layout       int    `json:"layout"` // of the names of objects
+}
+
+const layout = 1
+
+// Claim makes sure that the prefix belongs to this installation, and takes it where it
+// belongs to nobody. ErrForeign when it is another's.
+func (s *Store) Claim(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.claimed {
+		return nil
+	}
+	id, err := s.Installation(ctx)
+	if err != nil {
+		return err
+	}
+	body, size, err := s.Bucket.Get(ctx, s.Prefix+markerName, 0)
+	if errors.Is(err, blobs.ErrNotFound) {
+		err = s.putMarker(ctx, id)
+		s.claimed = err == nil
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	var found marker
+	raw, err := io.ReadAll(io.LimitReader(body, min(size, 4096)))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	switch err := json.Unmarshal(raw, &found); {
+	case err != nil:
+		return fmt.Errorf("%s in the bucket is not what attachd wrote: %w", s.Prefix+markerName, err)
+	case found.Installation != id:
+		return fmt.Errorf("%w: %s in the bucket says %s; this one is %s. Give this one another storage.s3_prefix, or restore the database that belongs to the bucket", ErrForeign, s.Prefix+markerName, found.Installation, id)
+	case found.Layout > layout:
+		return fmt.Errorf("%s in the bucket was written by a newer attachd: update this one", s.Prefix+markerName)
+	}
+	s.claimed = true
+	return nil
+}
+
+func (s *Store) putMarker(ctx context.Context, id string) error {
+	raw, err := json.Marshal(marker{id, layout})
+	if err != nil {
+		return err
+	}
+	raw = append(raw, '\n')
+	return s.Bucket.Put(ctx, s.Prefix+markerName, bytes.NewReader(raw), int64(len(raw)), blobs.RefOf(raw))
+}
+
+// name is the name of an object.
+func (s *Store) name(o blobs.Object) string {
+	digest := o.Ref.String()
+	return s.Prefix + "blobs/sha256/" + digest[:2] + "/" + digest + "/" + o.Key.String()
+}
+
+// object is the object of a name, if it is one of a content.
+func (s *Store) object(name string) (o blobs.Object, is bool) {
+	parts := strings.Split(strings.TrimPrefix(name, s.Prefix), "/")
+	if len(parts) != 5 {
+		return o, false
+	}
+	ref, err := blobs.ParseRef(parts[3])
+	key, bad := blobs.ParseKey(parts[4])
+	o = blobs.Object{Ref: ref, Key: key}
+	return o, err == nil && bad == nil && s.name(o) == name
+}
+
+// Create opens an empty Spool on the local disk.
+func (s *Store) Create(ctx context.Context) (blobs.Spool, error) {
+	local, err := s.Local.Create(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &spool{Spool: local, store: s}, nil
+}
+
+// spool is a local spool whose content is kept in the bucket.
+type spool struct {
+	blobs.Spool
+	store *Store
+	err   error // why nothing more can be written or kept
+}
+
+var errUsedUp = errors.New("the spool was kept or closed before")
+
+func (s *spool) Write(p []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.Spool.Write(p)
+	s.err = err
+	return n, err
+}
+
+// Keep writes an object also where the content is stored already, and makes that the place
+// of the content. So a content that is damaged or gone, known or not, is intact afterwards,
+// and the time that Keep takes tells an uploader nothing.
+func (s *spool) Keep(ctx context.Context) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.err = errUsedUp
+	ref, size := s.Ref(), s.Size()
+	return s.store.keep(ctx, []toKeep{{ref, size, func() io.Reader { return io.NewSectionReader(s.Spool, 0, size) }}})
+}
+
+func (s *spool) Close() error {
+	s.err = errUsedUp
+	return s.Spool.Close()
+}
+
+// toKeep is a content to be kept.
+type toKeep struct {
+	ref    blobs.Ref
+	size   int64
+	reader func() io.Reader
+}
+
+// keep writes contents, and holds them.
+func (s *Store) keep(ctx context.Context, contents []toKeep) (release func(), err error) {
+	for range attempts {
+		var places []blobs.Place
+		if places, err = s.write(ctx, contents); err != nil {
+			return nil, err
+		}
+		if release, err = s.settle(ctx, places); !errors.Is(err, blobs.ErrAbandoned) {
+			return release, err
+		}
+	}
+	return nil, err
+}
+
+// write writes an object for each content.
+func (s *Store) write(ctx context.Context, contents []toKeep) ([]blobs.Place, error) {
+	if err := s.Claim(ctx); err != nil {
+		return nil, err
+	}
+	objects := make([]blobs.Object, len(contents))
+	places := make([]blobs.Place, len(contents))
+	for i, c := range contents {
+		objects[i] = blobs.NewObject(c.ref)
+		places[i] = blobs.Place{Object: objects[i], Size: c.size, Stored: time.Now().Truncate(time.Second)}
+	}
+	if err := s.Catalog.Intend(ctx, objects); err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(together)
+	for i, c := range contents {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err // of another content
+			}
+			return s.put(ctx, objects[i], c)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(err, s.Catalog.Discard(context.WithoutCancel(ctx), objects))
+	}
+	return places, nil
+}
+
+// put writes one object. A PUT may be repeated: it writes the same bytes under a name that
+// nothing else has.
+func (s *Store) put(ctx context.Context, o blobs.Object, c toKeep) error {
+	began := time.Now()
+	err := s.again(ctx, func() error { return s.Bucket.Put(ctx, s.name(o), c.reader(), c.size, c.ref) })
+	if err != nil {
+		return fmt.Errorf("writing blob %s into the bucket: %w", c.ref, err)
+	}
+	s.proven.Store(time.Now().UnixNano())
+	if s.Put != nil {
+		s.Put(time.Since(began))
+	}
+	return nil
+}
+
+// settle makes the objects that were written the places of their contents, and holds them.
+func (s *Store) settle(ctx context.Context, places []blobs.Place) (release func(), err error) {
+	refs := make([]blobs.Ref, len(places))
+	for i, p := range places {
+		refs[i] = p.Ref
+	}
+	release = s.locks.SharedAll(refs)
+	if err := s.Catalog.Settle(ctx, places); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// KeepAll implements blobs.Batcher.
+func (s *Store) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byte]) (release func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var written []blobs.Place
+	var page []toKeep
+	var bytesInPage int
+	write := func() error {
+		places, err := s.write(ctx, page)
+		written = append(written, places...)
+		page, bytesInPage = page[:0], 0
+		return err
+	}
+	for ref, content := range contents {
+		content = bytes.Clone(content)
+		page = append(page, toKeep{ref, int64(len(content)), func() io.Reader { return bytes.NewReader(content) }})
+		if bytesInPage += len(content); bytesInPage >= pageBytes || len(page) == pageContents {
+			if err := write(); err != nil {
+				return nil, errors.Join(err, s.discard(ctx, written))
+			}
+		}
+	}
+	if len(page) > 0 {
+		err = write()
+	}
+	if err == nil && len(written) == 0 {
+		return func() {}, nil
+	}
+	if err == nil {
+		release, err = s.settle(ctx, written)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.discard(ctx, written))
+	}
+	return release, nil
+}
+
+func (s *Store) discard(ctx context.Context, places []blobs.Place) error {
+	if len(places) == 0 {
+		return nil
+	}
+	objects := make([]blobs.Object, len(places))
+	for i, p := range places {
+		objects[i] = p.Object
+	}
+	return s.Catalog.Discard(context.WithoutCancel(ctx), objects)
+}
+
+// Open opens a content. It asks the catalog; the bucket is asked by the first read.
+func (s *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Content, error) {
+	place, err := s.place(ctx, ref, size)
+	if err != nil {
+		return nil, err
+	}
+	return newContent(ctx, s, place), nil
+}
+
+func (s *Store) place(ctx context.Context, ref blobs.Ref, size int64) (blobs.Place, error) {
+	p, err := s.Catalog.Place(ctx, ref)
+	switch {
+	case err != nil:
+		return p, err
+	case p.Damaged:
+		return p, fmt.Errorf("%w: %s is marked", blobs.ErrDamaged, ref)
+	case p.Size != size:
+		return p, fmt.Errorf("%w: %s has %d bytes, not %d", blobs.ErrDamaged, ref, p.Size, size)
+	}
+	return p, nil
+}
+
+// Link implements blobs.Linker.
+func (s *Store) Link(ctx context.Context, ref blobs.Ref, size int64, how blobs.LinkOptions) (string, time.Time, error) {
+	p, err := s.place(ctx, ref, size)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return s.Bucket.Link(ctx, s.name(p.Object), how)
+}
+
+// Stat implements blobs.Store from the catalog.
+func (s *Store) Stat(ctx context.Context, ref blobs.Ref) (blobs.Info, error) {
+	if err := ctx.Err(); err != nil {
+		return blobs.Info{}, err
+	}
+	p, err := s.Catalog.Place(ctx, ref)
+	if err != nil {
+		return blobs.Info{}, err
+	}
+	return describe(p), nil
+}
+
+func describe(p blobs.Place) blobs.Info {
+	return blobs.Info{Ref: p.Ref, Size: p.Size, Modified: p.Stored, Damaged: p.Damaged}
+}
+
+// All implements blobs.Store from the catalog.
+func (s *Store) All(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Info, error] {
+	return func(yield func(blobs.Info, error) bool) {
+		for p, err := range s.Catalog.Places(ctx, from) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if !yield(describe(p), err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Remove makes the content's object garbage.
+func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bool, error)) (removed bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	release := s.locks.Exclusive(ref)
+	defer release()
+	if wanted, err := referenced(); err != nil || wanted {
+		return false, err
+	}
+	return s.Catalog.Release(ctx, ref)
+}
+
+// Sweep deletes garbage from the bucket.
+func (s *Store) Sweep(ctx context.Context) error {
+	for ctx.Err() == nil {
+		garbage, err := s.Catalog.Garbage(ctx, time.Now().Add(-s.KeepDeleted), sweepAtOnce)
+		if err != nil || len(garbage) == 0 {
+			return err
+		}
+		if err := s.Claim(ctx); err != nil {
+			return err
+		}
+		deleted, failed := s.delete(ctx, garbage)
+		if err := errors.Join(s.Catalog.Forget(ctx, deleted), failed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// delete deletes objects, and returns those that are gone.
+func (s *Store) delete(ctx context.Context, objects []blobs.Object) (deleted []blobs.Object, err error) {
+	var group errgroup.Group
+	group.SetLimit(together)
+	var mu sync.Mutex
+	for _, o := range objects {
+		group.Go(func() error {
+			if err := s.Bucket.Delete(ctx, s.name(o)); err != nil {
+				return fmt.Errorf("deleting %s: %w", s.name(o), err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			deleted = append(deleted, o)
+			return nil
+		})
+	}
+	err = group.Wait()
+	return deleted, err
+}
+
+// Unswept implements blobs.Sweeper.
+func (s *Store) Unswept() int64 {
+	intended, garbage := s.Catalog.Waiting()
+	return intended + garbage
+}
+
+// Capacity is that of the local disk, through which every upload goes: a bucket has no
+// limit.
+func (s *Store) Capacity(ctx context.Context) (blobs.Capacity, error) { return s.Local.Capacity(ctx) }
+
+// Probe writes and deletes an object, unless one was written a moment ago.
+func (s *Store) Probe(ctx context.Context) error {
+	if err := s.Local.Probe(ctx); err != nil {
+		return err
+	}
+	if time.Since(time.Unix(0, s.proven.Load())) < provenFor {
+		return nil
+	}
+	if err := s.Claim(ctx); err != nil {
+		return err
+	}
+	name, probe := s.Prefix+"probe/"+blobs.NewKey().String(), []byte("probe")
+	if err := s.Bucket.Put(ctx, name, bytes.NewReader(probe), int64(len(probe)), blobs.RefOf(probe)); err != nil {
+		return err
+	}
+	s.proven.Store(time.Now().UnixNano())
+	return s.Bucket.Delete(ctx, name)
+}
+
+// InPlace implements blobs.Watched for the local storage.
+func (s *Store) InPlace() error {
+	if watched, ok := s.Local.(blobs.Watched); ok {
+		return watched.InPlace()
+	}
+	return nil
+}
+
+// Close implements blobs.Store.
+func (s *Store) Close() error { return s.Local.Close() }
+
+// MarkDamaged implements blobs.Marker.
+func (s *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
+	return s.mark(ctx, ref, read, true)
+}
+
+// Unmark implements blobs.Marker.
+func (s *Store) Unmark(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
+	return s.mark(ctx, ref, read, false)
+}
+
+func (s *Store) mark(ctx context.Context, ref blobs.Ref, read blobs.Content, damaged bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	release := s.locks.Exclusive(ref)
+	defer release()
+	if c, ok := read.(*content); ok {
+		return s.Catalog.Mark(ctx, c.object(), damaged)
+	}
+	p, err := s.Catalog.Place(ctx, ref)
+	if err != nil {
+		return err
+	}
+	return s.Catalog.Mark(ctx, p.Object, damaged)
+}
+
+// OpenMarked implements blobs.Marker.
+func (s *Store) OpenMarked(ctx context.Context, ref blobs.Ref) (blobs.Content, error) {
+	p, err := s.Catalog.Place(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return newContent(ctx, s, p), nil
+}
+
+// Damaged implements blobs.Marker.
+func (s *Store) Damaged() int { return len(s.Catalog.Marked()) }
+
+// Marked implements blobs.Marker.
+func (s *Store) Marked() []blobs.Ref { return s.Catalog.Marked() }
+
+// again repeats a call as long as its error may pass, three times at most.
+func (s *Store) again(ctx context.Context, call func() error) error {
+	began := time.Now()
+	for try, pause := 1, 100*time.Millisecond; ; try, pause = try+1, 3*pause {
+		err := call()
+		if err == nil || try == 3 || !mayPass(err) || time.Since(began)+pause > s.Patience {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// mayPass says whether the same call may succeed a moment later.
+func mayPass(err error) bool {
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) || errors.Is(err, context.Canceled) || errors.Is(err, errStalled) {
+		return false
+	}
+	var answer *StoreError
+	return !errors.As(err, &answer) || answer.Status >= 500 || answer.Status == 429 || answer.Code == "RequestTimeout"
+}

@@ -1,0 +1,131 @@
+// Package s3test has object stores for tests.
+package s3test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"attachd/blobs"
+	"attachd/blobs/s3"
+)
+
+// Memory is a bucket in memory, which checks digests as a real one does.
+type Memory struct {
+	mu      sync.Mutex
+	objects map[string]object
+}
+
+type object struct {
+	content  []byte
+	modified time.Time
+}
+
+var _ s3.Bucket = (*Memory)(nil)
+
+// Put implements s3.Bucket.
+func (m *Memory) Put(ctx context.Context, name string, content io.Reader, size int64, sum blobs.Ref) error {
+	raw, err := io.ReadAll(content)
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case int64(len(raw)) != size || blobs.RefOf(raw) != sum:
+		return &s3.StoreError{Status: 400, Code: "XAmzContentSHA256Mismatch"}
+	}
+	m.Change(name, raw)
+	return nil
+}
+
+// Change puts an object there that nobody has checked.
+func (m *Memory) Change(name string, content []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.objects == nil {
+		m.objects = map[string]object{}
+	}
+	m.objects[name] = object{content, time.Now()}
+}
+
+func (m *Memory) object(name string) (object, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, found := m.objects[name]
+	if !found {
+		return o, fmt.Errorf("%w: the bucket has no %s", blobs.ErrNotFound, name)
+	}
+	return o, nil
+}
+
+// Get implements s3.Bucket.
+func (m *Memory) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	o, err := m.object(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	if from > 0 && from >= int64(len(o.content)) {
+		return nil, 0, &s3.StoreError{Status: 416, Code: "InvalidRange"}
+	}
+	return io.NopCloser(bytes.NewReader(o.content[from:])), int64(len(o.content)), nil
+}
+
+// Stat implements s3.Bucket.
+func (m *Memory) Stat(_ context.Context, name string) (int64, blobs.Ref, error) {
+	o, err := m.object(name)
+	return int64(len(o.content)), blobs.RefOf(o.content), err
+}
+
+// Delete implements s3.Bucket.
+func (m *Memory) Delete(ctx context.Context, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.objects, name)
+	return ctx.Err()
+}
+
+// List implements s3.Bucket.
+func (m *Memory) List(_ context.Context, prefix string) iter.Seq2[s3.Listed, error] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []s3.Listed
+	for name, o := range m.objects {
+		if strings.HasPrefix(name, prefix) {
+			list = append(list, s3.Listed{Name: name, Size: int64(len(o.content)), Modified: o.modified})
+		}
+	}
+	slices.SortFunc(list, func(a, b s3.Listed) int { return cmp.Compare(a.Name, b.Name) })
+	return func(yield func(s3.Listed, error) bool) {
+		for _, o := range list {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Names lists the objects of contents.
+func (m *Memory) Names() (names []string) {
+	for o := range m.List(context.Background(), "") {
+		if strings.Contains(o.Name, "blobs/") {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
+// Link implements s3.Bucket.
+func (m *Memory) Link(context.Context, string, blobs.LinkOptions) (string, time.Time, error) {
+	return "", time.Time{}, errors.New("a bucket in memory has no URL")
+}
