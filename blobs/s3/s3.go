@@ -297,7 +297,7 @@ func (s *Store) settle(ctx context.Context, places []blobs.Place) (release func(
 	release = s.locks.SharedAll(refs)
 	if err := s.Catalog.Settle(ctx, places); err != nil {
 		release()
-		return nil, err
+		return nil, errors.Join(err, s.discard(ctx, places))
 	}
 	return release, nil
 }
@@ -331,15 +331,13 @@ func (s *Store) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byt
 	if err == nil && len(written) == 0 {
 		return func() {}, nil
 	}
-	if err == nil {
-		release, err = s.settle(ctx, written)
-	}
 	if err != nil {
 		return nil, errors.Join(err, s.discard(ctx, written))
 	}
-	return release, nil
+	return s.settle(ctx, written)
 }
 
+// discard gives objects up.
 func (s *Store) discard(ctx context.Context, places []blobs.Place) error {
 	if len(places) == 0 {
 		return nil
