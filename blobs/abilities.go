@@ -95,6 +95,39 @@ type Sweeper interface {
 	Unswept() int64
 }
 
+// Comparer is a storage in which others can write and delete, and which can be compared with
+// what it should have.
+type Comparer interface {
+	// Compare lists what is in the storage, and yields each difference, in no order. After
+	// an error, which is the last it yields, none of them is certain. It changes nothing.
+	Compare(ctx context.Context) iter.Seq2[Difference, error]
+	// RemoveStrays deletes objects that Compare has found to be strays, and returns how
+	// many.
+	RemoveStrays(ctx context.Context, strays []Difference) (removed int, err error)
+}
+
+// Difference is something in a storage that is not as it should be.
+type Difference struct {
+	Kind DifferenceKind
+	Name string // of the object
+	Ref  Ref    // the content whose object it is, or was; zero when it is of none
+	// Size and Modified are the object's. Want is the size that it should have, and Lost
+	// the content for Marker.MarkDamaged, where it is missing or has another length.
+	Size, Want int64
+	Modified   time.Time
+	Lost       Content
+}
+
+// DifferenceKind is what is not as it should be.
+type DifferenceKind int
+
+const (
+	Missing     DifferenceKind = iota // the object of a content is not there
+	WrongLength                       // the object of a content has another length
+	Stray                             // an object was written by a Store, and has no content any more
+	Foreign                           // an object was written by somebody else
+)
+
 // Watched is a storage of files, which other processes can remove or replace.
 type Watched interface {
 	// InPlace returns ErrReplaced when a folder is not the one that was opened.

@@ -19,6 +19,7 @@ type Abilities struct {
 	Marker      blobs.Marker                   // remembers which contents are damaged
 	Linker      blobs.Linker                   // downloads by URL of the storage itself
 	Sweeper     blobs.Sweeper                  // deletes what was removed only later
+	Comparer    blobs.Comparer                 // compares what is in an object store with what should be
 	Watched     []interface{ InPlace() error } // store.Watched and blobs.Watched
 }
 
@@ -34,6 +35,7 @@ func AbilitiesOf(records store.Store, contents blobs.Store) Abilities {
 	a.Marker, _ = contents.(blobs.Marker)
 	a.Linker, _ = contents.(blobs.Linker)
 	a.Sweeper, _ = contents.(blobs.Sweeper)
+	a.Comparer, _ = contents.(blobs.Comparer)
 	if files, ok := records.(store.Watched); ok {
 		a.Watched = append(a.Watched, files)
 	}

@@ -260,7 +260,7 @@ func (s *Server) opsOptions() ops.Options {
 		Ballast: s.Ballast, Scanner: s.Scanner, Now: s.Now, Log: s.Log, Memory: s.Memory, Scratch: s.Scratch,
 		Addresses:   func() []string { return s.Addresses },
 		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),
-		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Sweeper: s.Sweeper, Damage: s.Damage, InPlace: s.InPlace,
+		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace,
 		StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
 		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
 		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,

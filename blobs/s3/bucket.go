@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"net/url"
@@ -35,8 +34,10 @@ type Bucket interface {
 	Stat(ctx context.Context, name string) (size int64, sum blobs.Ref, err error)
 	// Delete deletes an object. One that is not there is not an error.
 	Delete(ctx context.Context, name string) error
-	// List lists the objects whose names begin with prefix, in the order of the store.
-	List(ctx context.Context, prefix string) iter.Seq2[Listed, error]
+	// List lists objects whose names begin with prefix, in the order of the store: those
+	// after the page that has returned next, or the first ones. An empty next says that
+	// there are no more.
+	List(ctx context.Context, prefix, after string) (page []Listed, next string, err error)
 	// Link returns a URL at which anybody can read an object until it expires.
 	Link(ctx context.Context, name string, how blobs.LinkOptions) (string, time.Time, error)
 }
@@ -80,7 +81,14 @@ type client struct {
 }
 
 // Connect returns the bucket of an account. It calls nobody.
-func Connect(account Account) (Bucket, error) {
+func Connect(account Account) (Bucket, error) { return connect(account) }
+
+// providers are where credentials are looked for that are not configured, in this order.
+func providers(region string) []credentials.Provider {
+	return []credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Region: region}}
+}
+
+func connect(account Account) (*client, error) {
 	c := &client{Account: account}
 	if c.Region == "" {
 		c.Region = "us-east-1"
@@ -88,7 +96,7 @@ func Connect(account Account) (Bucket, error) {
 	if c.AccessKey != "" {
 		c.creds = credentials.NewStaticV4(c.AccessKey, c.SecretKey, "")
 	} else {
-		c.creds = credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{Region: c.Region}})
+		c.creds = credentials.NewChainCredentials(providers(c.Region))
 	}
 	endpoint, options, err := c.options(c.Endpoint)
 	if err != nil {
@@ -199,35 +207,42 @@ func (c *client) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// List implements Bucket. It ends where a store gives no token for the next page, or the
-// same again.
-func (c *client) List(ctx context.Context, prefix string) iter.Seq2[Listed, error] {
-	return func(yield func(Listed, error) bool) {
-		for token := ""; ; {
-			page, err := c.page(ctx, prefix, token)
-			if err != nil {
-				yield(Listed{}, err)
-				return
-			}
-			for _, o := range page.Contents {
-				if !yield(Listed{Name: o.Key, Size: o.Size, Modified: o.LastModified}, nil) {
-					return
-				}
-			}
-			if !page.IsTruncated || page.NextContinuationToken == "" || page.NextContinuationToken == token {
-				return
-			}
-			token = page.NextContinuationToken
-		}
-	}
-}
+// listPatience is how long a store may take to list a page.
+const listPatience = time.Minute
 
-func (c *client) page(ctx context.Context, prefix, token string) (minio.ListBucketV2Result, error) {
-	if err := ctx.Err(); err != nil {
-		return minio.ListBucketV2Result{}, err
+// pageObjects is how many objects a page of a listing has.
+const pageObjects = 1000
+
+// List implements Bucket. A page that is given up goes on in the background: the library
+// takes no context for it.
+func (c *client) List(ctx context.Context, prefix, after string) (page []Listed, next string, err error) {
+	ctx, w := watch(ctx, listPatience)
+	defer w.stop()
+	type answer struct {
+		minio.ListBucketV2Result
+		err error
 	}
-	page, err := c.core.ListObjectsV2(c.Bucket, prefix, "", token, "", 1000)
-	return page, c.explain(ctx, err)
+	answered := make(chan answer, 1)
+	go func() {
+		result, err := c.core.ListObjectsV2(c.Bucket, prefix, "", after, "", pageObjects)
+		answered <- answer{result, err}
+	}()
+	var a answer
+	select {
+	case a = <-answered:
+	case <-ctx.Done():
+		a.err = ctx.Err()
+	}
+	if a.err != nil {
+		return nil, "", c.explain(ctx, a.err)
+	}
+	for _, o := range a.Contents {
+		page = append(page, Listed{Name: o.Key, Size: o.Size, Modified: o.LastModified})
+	}
+	if a.IsTruncated {
+		next = a.NextContinuationToken // the library refuses an empty one
+	}
+	return page, next, nil
 }
 
 // Link implements Bucket.

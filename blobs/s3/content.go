@@ -165,7 +165,10 @@ func (c *content) open(at int64) error {
 	if p.Size == c.place.Size {
 		c.place = p
 	}
-	return c.get(at)
+	if err = c.get(at); errors.Is(err, blobs.ErrNotFound) {
+		err = c.store.missing(c.ctx, err)
+	}
+	return err
 }
 
 func (c *content) get(at int64) error {

@@ -9,7 +9,8 @@
 // names. The catalog intends an object before it is written, and settles it, which makes it
 // the place of its content, once the store has confirmed it. An upload that crashes leaves
 // an intent, and a removal leaves garbage; Sweep deletes both. The store is not asked what
-// it has, nor listed, nor trusted to refuse a second PUT.
+// it has, nor trusted to refuse a second PUT. Only Compare lists it, to find what others have
+// changed there.
 package s3
 
 import (
@@ -85,6 +86,7 @@ var _ interface {
 	blobs.Marker
 	blobs.Linker
 	blobs.Sweeper
+	blobs.Comparer
 	blobs.Watched
 } = (*Store)(nil)
 
@@ -155,6 +157,19 @@ func (s *Store) putMarker(ctx context.Context, id string) error {
 	}
 	raw = append(raw, '\n')
 	return s.Bucket.Put(ctx, s.Prefix+markerName, bytes.NewReader(raw), int64(len(raw)), blobs.RefOf(raw))
+}
+
+// missing returns the error for an object that the store says it has not. That means
+// nothing where the marker is missing as well: the bucket is then another one, or was
+// emptied, or the answer is not that of the store.
+func (s *Store) missing(ctx context.Context, err error) error {
+	switch _, _, other := s.Bucket.Stat(ctx, s.Prefix+markerName); {
+	case errors.Is(other, blobs.ErrNotFound):
+		return fmt.Errorf("the bucket has no %s either, so it may not be the one with the contents: %v", s.Prefix+markerName, err)
+	case other != nil:
+		return other
+	}
+	return err
 }
 
 // name is the name of an object.
@@ -482,7 +497,7 @@ func (s *Store) Probe(ctx context.Context) error {
 	if err := s.Claim(ctx); err != nil {
 		return err
 	}
-	name, probe := s.Prefix+"probe/"+blobs.NewKey().String(), []byte("probe")
+	name, probe := s.Prefix+probeFolder+blobs.NewKey().String(), []byte("probe")
 	if err := s.Bucket.Put(ctx, name, bytes.NewReader(probe), int64(len(probe)), blobs.RefOf(probe)); err != nil {
 		return err
 	}

@@ -110,6 +110,14 @@ func (a *App) printReport(report upkeep.Report, asJSON bool) error {
 		fmt.Fprintf(a.Out, "nothing refers to %s, %s; `attachd gc` removes what is older than an hour\n",
 			command.Count(report.Orphans, "content"), command.Count(report.OrphanBytes, "byte"))
 	}
+	if report.Strays > 0 {
+		fmt.Fprintf(a.Out, "the bucket has %s without a content, %s; `attachd gc` deletes them\n",
+			command.Count(report.Strays, "object"), command.Count(report.StrayBytes, "byte"))
+	}
+	if report.Foreign > 0 {
+		fmt.Fprintf(a.Out, "%s below the prefix are not attachd's, and stay: %s\n",
+			command.Count(report.Foreign, "object"), strings.Join(report.ForeignNames, ", "))
+	}
 	return nil
 }
 
@@ -132,11 +140,14 @@ func (a *App) GC() *cobra.Command {
 			if err := a.work(ctx, c, "/upkeep/gc", map[string]any{"dry_run": dryRun, "min_age": minAge.Seconds()}, &collected); err != nil {
 				return err
 			}
-			if collected.Contents == 0 {
+			if collected.Contents+collected.Strays == 0 {
 				fmt.Fprintln(a.Out, "nothing to remove")
 				return nil
 			}
 			what := fmt.Sprintf("%s, %s", command.Count(collected.Contents, "content"), command.Count(collected.Bytes, "byte"))
+			if collected.Strays > 0 {
+				what += fmt.Sprintf("; %s without a content in the bucket, %s", command.Count(collected.Strays, "object"), command.Count(collected.StrayBytes, "byte"))
+			}
 			if !dryRun {
 				fmt.Fprintln(a.Out, "removed", what)
 				return nil

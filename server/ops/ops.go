@@ -63,6 +63,7 @@ type Options struct {
 	Verifier    store.Verifier
 	Marker      blobs.Marker
 	Sweeper     blobs.Sweeper
+	Comparer    blobs.Comparer
 	Damage      func() []string // the known faults of the metadata
 	InPlace     func() error    // fails when files of the storage were replaced
 

@@ -36,7 +36,7 @@ func (s *Service) Check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	}
 	defer s.upkeep.checking.Unlock()
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
-		report, err := upkeep.Check(ctx, s.Store, s.Contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Progress: progress})
+		report, err := upkeep.Check(ctx, s.Store, s.Contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Comparer: s.Comparer, Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
 			if api.IsOperator(rq.Context()) {
@@ -62,7 +62,7 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 		return err
 	}
 	clock, err := s.Clock.Read(rq.Context())
-	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now(), Settled: err == nil && clock.Settled}
+	options := upkeep.CollectOptions{DryRun: order.DryRun, MinAge: upkeep.MinAge, Now: s.Now(), Settled: err == nil && clock.Settled, Comparer: s.Comparer}
 	if order.MinAge != nil {
 		if *order.MinAge < 0 || *order.MinAge > maxMinAge.Seconds() {
 			return api.InvalidRequest("min_age must be a number of seconds from 0 to %.0f.", maxMinAge.Seconds())
@@ -82,6 +82,10 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 		}
 		if errors.Is(err, upkeep.ErrDoubt) {
 			err = api.Conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
+		}
+		if errors.Is(err, upkeep.ErrNotCompared) {
+			err = &api.Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60, Cause: err,
+				Detail: "The object store cannot be compared with the records, so nothing was removed. The server's log says why, and so may `attachd doctor`."}
 		}
 		return collected, err
 	})
@@ -256,6 +260,9 @@ func (s *Service) collectInBackground(ctx context.Context) error {
 func (s *Service) collected(ctx context.Context, collected upkeep.Collected, err error) {
 	if collected.Contents > 0 {
 		s.Log.Info("removed contents that nothing referred to", "contents", collected.Contents, "bytes", collected.Bytes)
+	}
+	if collected.Strays > 0 {
+		s.Log.Info("deleted objects that had no content from the object store", "objects", collected.Strays, "bytes", collected.StrayBytes)
 	}
 	if err == nil {
 		s.noteDone(ctx, upkeep.Collecting)

@@ -18,8 +18,9 @@ import (
 
 // CheckOptions configure a check.
 type CheckOptions struct {
-	Deep     bool         // read every content and hash it
-	Marker   blobs.Marker // marks those that are damaged; optional
+	Deep     bool           // read every content and hash it
+	Marker   blobs.Marker   // marks those that are damaged; optional
+	Comparer blobs.Comparer // of contents in an object store; optional
 	Progress ProgressFunc
 }
 
@@ -47,6 +48,13 @@ type Report struct {
 	// between keeping a content and recording it leaves one.
 	Orphans     int64 `json:"orphans"`
 	OrphanBytes int64 `json:"orphan_bytes"`
+	// Strays counts objects in the object store that the server wrote more than a day ago
+	// and that have no content, and Foreign those that it did not write, some of which
+	// ForeignNames names. Neither are a fault.
+	Strays       int64    `json:"strays,omitempty"`
+	StrayBytes   int64    `json:"stray_bytes,omitempty"`
+	Foreign      int64    `json:"foreign,omitempty"`
+	ForeignNames []string `json:"foreign_names,omitempty"`
 }
 
 // Fault is an inconsistency or damage in either store.
@@ -88,14 +96,17 @@ type CheckRecords interface {
 // listed before records, and what seems wrong is checked again before it is reported,
 // so that concurrent changes are not reported as faults.
 //
+// With a Comparer, contents whose objects are missing or have another length are marked
+// and reported, too.
+//
 // What cannot be checked is a fault, and the rest is checked all the same. Of all that
 // it reads, Check keeps only orphans and faults in memory.
 func Check(ctx context.Context, records CheckRecords, contents blobs.Store, opts CheckOptions) (Report, error) {
 	c := &check{ctx: ctx, records: records, contents: contents, CheckOptions: opts, lost: map[blobs.Ref]Loss{}, sums: checksums{records: records}}
 	c.Faults = []Fault{}
-	parts := []func() error{c.list, c.checkRecords, c.checkOrphans}
+	parts := []func() error{c.list, c.compare, c.checkRecords, c.checkOrphans}
 	if opts.Deep {
-		parts = []func() error{c.list, c.read, c.checkRecords, c.checkOrphans}
+		parts = []func() error{c.list, c.read, c.compare, c.checkRecords, c.checkOrphans}
 	}
 	for _, part := range parts {
 		err := part()
@@ -197,6 +208,54 @@ func (w *watched) Read(p []byte) (int, error) {
 	w.done += int64(n)
 	w.c.Progress.Call(Progress{Bytes: w.done, AllBytes: w.c.Bytes})
 	return n, err
+}
+
+// maxForeign is how many objects of others are named.
+const maxForeign = 10
+
+// compare compares an object store with what it should have. Nothing is marked before that
+// has come to its end. Where the objects of many contents are missing at once, nothing is
+// marked either: that may be another bucket than it should.
+func (c *check) compare() error {
+	if c.Comparer == nil {
+		return nil
+	}
+	var lost []blobs.Difference
+	for d, err := range c.Comparer.Compare(c.ctx) {
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotCompared, err)
+		}
+		switch {
+		case d.Kind == blobs.Missing, d.Kind == blobs.WrongLength:
+			lost = append(lost, d)
+		case d.Kind == blobs.Foreign:
+			if c.Foreign++; len(c.ForeignNames) < maxForeign {
+				c.ForeignNames = append(c.ForeignNames, d.Name)
+			}
+		case time.Since(d.Modified) >= StrayAge:
+			c.Strays++
+			c.StrayBytes += d.Size
+		}
+	}
+	marker := c.Marker
+	if n := int64(len(lost)); n > fewContents && n > c.Contents/10 {
+		marker = nil
+		c.Faults = append(c.Faults, Fault{What: fmt.Sprintf("The object store has lost %d of %d contents. None was marked damaged for that: see that storage.s3_bucket and storage.s3_prefix are right, and that nothing deletes objects there.", n, c.Contents)})
+	}
+	for _, d := range lost {
+		why := Missing
+		if d.Kind == blobs.WrongLength {
+			why = WrongLength(d.Size, d.Want)
+		}
+		found, err := mark(c.ctx, c.contents, marker, d.Ref, d.Lost, why)
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			c.lost[d.Ref] = *found
+		}
+	}
+	return nil
 }
 
 // batch is how many records are read at once.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"attachd/blobs"
@@ -14,11 +15,22 @@ import (
 // upload takes.
 const MinAge = time.Hour
 
+// StrayAge is how old an object without a content must be before it is deleted from an object
+// store.
+const StrayAge = 24 * time.Hour
+
+// maxStrays is how many of them one collection deletes.
+const maxStrays = 100_000
+
 // ErrDoubt means that the store does not know for sure which contents are referenced.
 var ErrDoubt = errors.New("the metadata has faults: nothing is removed until they are mended")
 
 // ErrMany means that a large share would have been removed at once, and nothing was.
 var ErrMany = errors.New("nothing refers to many of the contents: see that this is the right database, then run `attachd gc`")
+
+// ErrNotCompared means that it is not known what is in the object store, so that nothing was
+// removed.
+var ErrNotCompared = errors.New("comparing the object store with the records")
 
 // ErrCopy means that the database is a restored snapshot, and that `attachd gc` was not
 // run since: contents that nothing refers to may be later than the snapshot.
@@ -60,13 +72,16 @@ type CollectOptions struct {
 	// Settled says that the clock was not set recently: a content dated after Now is
 	// then an old one, from a time when the clock was ahead.
 	Settled  bool
+	Comparer blobs.Comparer // deletes strays from an object store, too; optional
 	Progress ProgressFunc
 }
 
 // Collected is what Collect removed, or would remove in a dry run.
 type Collected struct {
-	Contents int64 `json:"contents"`
-	Bytes    int64 `json:"bytes"`
+	Contents   int64 `json:"contents"`
+	Bytes      int64 `json:"bytes"`
+	Strays     int64 `json:"strays,omitempty"` // objects in an object store that have no content
+	StrayBytes int64 `json:"stray_bytes,omitempty"`
 }
 
 // CollectRecords is the methods of a store that Collect uses.
@@ -84,7 +99,11 @@ type CollectRecords interface {
 func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (Collected, error) {
 	var done Collected
 	doomed, all, err := unwanted(ctx, records, contents, opts)
-	if err != nil || len(doomed) == 0 {
+	if err != nil {
+		return done, err
+	}
+	strays, err := unneededStrays(ctx, records, contents, opts)
+	if err != nil || len(doomed)+len(strays) == 0 {
 		return done, err
 	}
 	putBack, err := isCopy(ctx, records)
@@ -101,23 +120,14 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 		for _, info := range doomed {
 			done.add(info)
 		}
+		done.addStrays(strays)
 		return done, nil
 	}
-	faults, err := records.Check(ctx, nil)
-	if err != nil {
-		return done, fmt.Errorf("checking the metadata: %w", err)
+	if err := done.remove(ctx, records, contents, doomed); err != nil {
+		return done, err
 	}
-	if len(faults) > 0 {
-		return done, fmt.Errorf("%w: %s", ErrDoubt, faults[0])
-	}
-	for _, info := range doomed {
-		removed, err := contents.Remove(ctx, info.Ref, func() (bool, error) { return records.Referenced(ctx, info.Ref) })
-		if removed {
-			done.add(info)
-		}
-		if err != nil {
-			return done, fmt.Errorf("removing blob %s: %w", info.Ref, err)
-		}
+	if err := done.removeStrays(ctx, opts.Comparer, strays); err != nil {
+		return done, err
 	}
 	if putBack { // and an operator, who runs without Wary, confirms that it is the right one
 		if err := records.SetNote(ctx, copyNote, nil); err != nil {
@@ -125,6 +135,79 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 		}
 	}
 	return done, nil
+}
+
+// remove removes contents, unless the metadata has faults.
+func (c *Collected) remove(ctx context.Context, records CollectRecords, contents blobs.Store, doomed []blobs.Info) error {
+	faults, err := records.Check(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("checking the metadata: %w", err)
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("%w: %s", ErrDoubt, faults[0])
+	}
+	for _, info := range doomed {
+		removed, err := contents.Remove(ctx, info.Ref, func() (bool, error) { return records.Referenced(ctx, info.Ref) })
+		if removed {
+			c.add(info)
+		}
+		if err != nil {
+			return fmt.Errorf("removing blob %s: %w", info.Ref, err)
+		}
+	}
+	return nil
+}
+
+// straysAtOnce is how many strays are deleted together.
+const straysAtOnce = 256
+
+func (c *Collected) removeStrays(ctx context.Context, comparer blobs.Comparer, strays []blobs.Difference) error {
+	for some := range slices.Chunk(strays, straysAtOnce) {
+		if _, err := comparer.RemoveStrays(ctx, some); err != nil {
+			return fmt.Errorf("deleting objects that have no content: %w", err)
+		}
+		c.addStrays(some)
+	}
+	return nil
+}
+
+func (c *Collected) addStrays(strays []blobs.Difference) {
+	for _, stray := range strays {
+		c.Strays++
+		c.StrayBytes += stray.Size
+	}
+}
+
+// unneededStrays lists objects that may be deleted from an object store. One with the bytes
+// of a content that a record refers to stays unless the content is intact as far as that is
+// known: it might be all that is left of it.
+func unneededStrays(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (list []blobs.Difference, err error) {
+	if opts.Comparer == nil {
+		return nil, nil
+	}
+	lost := map[blobs.Ref]bool{}
+	for d, err := range opts.Comparer.Compare(ctx) {
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotCompared, err)
+		}
+		switch {
+		case d.Kind == blobs.Missing, d.Kind == blobs.WrongLength:
+			lost[d.Ref] = true
+		case d.Kind == blobs.Stray && opts.Now.Sub(d.Modified) >= max(StrayAge, opts.MinAge) && len(list) < maxStrays:
+			list = append(list, d)
+		}
+	}
+	needed := func(d blobs.Difference) bool {
+		wanted, failed := records.Referenced(ctx, d.Ref)
+		err = errors.Join(err, failed)
+		info, away := contents.Stat(ctx, d.Ref)
+		return wanted && (away != nil || info.Damaged || lost[d.Ref])
+	}
+	list = slices.DeleteFunc(list, needed)
+	if err != nil {
+		return nil, fmt.Errorf("looking up who has the contents of strays: %w", err)
+	}
+	return list, nil
 }
 
 func (c *Collected) add(info blobs.Info) {

@@ -34,7 +34,8 @@ type Loss struct {
 }
 
 // VerifyContent hashes a content and marks it if it was read in full and has the wrong
-// hash. What cannot be read is not marked: a cable or a path to a disk may fail for a
+// hash, or if an object store says that it has no such object, or one of another length.
+// What cannot be read is not marked: a cable or a path to a disk may fail for a
 // while, and the bytes be intact. A marked content that is whole loses its mark: it was
 // repaired, perhaps from a backup, or marked wrongly. Without a marker, nothing is
 // marked.
@@ -59,10 +60,13 @@ func VerifyContent(ctx context.Context, contents blobs.Store, marker blobs.Marke
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
-	case err != nil:
+	case errors.Is(err, blobs.ErrNotFound): // an object store that has lost it
+		lost, err := mark(ctx, contents, marker, info.Ref, content, Missing)
+		return nil, lost, err
+	case err != nil && !errors.Is(err, blobs.ErrDamaged):
 		return nil, unread("The content cannot be read: %v.", err), nil
-	case ref != info.Ref:
-		lost, err := mark(ctx, contents, marker, info.Ref, content)
+	case err != nil || ref != info.Ref:
+		lost, err := mark(ctx, contents, marker, info.Ref, content, Damaged)
 		return nil, lost, err
 	}
 	return sums, nil, nil
@@ -89,6 +93,8 @@ func verifyMarked(ctx context.Context, marker blobs.Marker, info blobs.Info, wat
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
+	case errors.Is(err, blobs.ErrNotFound):
+		return nil, &Loss{Why: Missing, Marked: true}, nil
 	case err != nil && !errors.Is(err, blobs.ErrDamaged):
 		return nil, &Loss{Why: fmt.Sprintf("The content is marked damaged, and cannot be read: %v.", err), Marked: true, Unread: true}, nil
 	case err != nil || ref != info.Ref:
@@ -109,11 +115,12 @@ func hashed(content io.Reader, size int64) (blobs.Ref, blobs.Checksums, error) {
 	return blobs.Hash(content, size, make([]byte, max(1, min(piece, size))))
 }
 
-// mark marks a content as damaged, unless it was repaired while it was read. That the
-// disk has no room for a mark must not keep the damage from being reported.
-func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref blobs.Ref, read blobs.Content) (*Loss, error) {
+// mark marks a content as damaged, unless it was repaired while it was read; why is the
+// sentence about it. That the disk has no room for a mark must not keep the damage from
+// being reported.
+func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref blobs.Ref, read blobs.Content, why string) (*Loss, error) {
 	if marker == nil {
-		return &Loss{Why: Damaged}, nil
+		return &Loss{Why: why}, nil
 	}
 	err := marker.MarkDamaged(ctx, ref, read)
 	if err == nil {
@@ -124,13 +131,13 @@ func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref bl
 	}
 	switch {
 	case err == nil:
-		return &Loss{Why: Damaged, Marked: true}, nil
+		return &Loss{Why: why, Marked: true}, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, blobs.ErrNotFound):
 		return nil, nil
 	}
-	return &Loss{Why: fmt.Sprintf("%s It could not be marked: %v.", Damaged, err)}, nil
+	return &Loss{Why: fmt.Sprintf("%s It could not be marked: %v.", why, err)}, nil
 }
 
 // ChecksumRecords is the methods of a store that keep the checksums of contents.

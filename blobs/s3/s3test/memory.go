@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -95,34 +94,50 @@ func (m *Memory) Delete(ctx context.Context, name string) error {
 	return ctx.Err()
 }
 
+// pageObjects is how many objects a page of a listing has: few, so that there are several.
+const pageObjects = 3
+
 // List implements s3.Bucket.
-func (m *Memory) List(_ context.Context, prefix string) iter.Seq2[s3.Listed, error] {
+func (m *Memory) List(_ context.Context, prefix, after string) (page []s3.Listed, next string, err error) {
+	for _, o := range m.sorted() {
+		switch {
+		case !strings.HasPrefix(o.Name, prefix) || o.Name <= after:
+		case len(page) == pageObjects:
+			return page, page[len(page)-1].Name, nil
+		default:
+			page = append(page, o)
+		}
+	}
+	return page, "", nil
+}
+
+func (m *Memory) sorted() (list []s3.Listed) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var list []s3.Listed
 	for name, o := range m.objects {
-		if strings.HasPrefix(name, prefix) {
-			list = append(list, s3.Listed{Name: name, Size: int64(len(o.content)), Modified: o.modified})
-		}
+		list = append(list, s3.Listed{Name: name, Size: int64(len(o.content)), Modified: o.modified})
 	}
 	slices.SortFunc(list, func(a, b s3.Listed) int { return cmp.Compare(a.Name, b.Name) })
-	return func(yield func(s3.Listed, error) bool) {
-		for _, o := range list {
-			if !yield(o, nil) {
-				return
-			}
-		}
-	}
+	return list
 }
 
 // Names lists the objects of contents.
 func (m *Memory) Names() (names []string) {
-	for o := range m.List(context.Background(), "") {
+	for _, o := range m.sorted() {
 		if strings.Contains(o.Name, "blobs/") {
 			names = append(names, o.Name)
 		}
 	}
 	return names
+}
+
+// Age has an object be older by some time.
+func (m *Memory) Age(name string, by time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := m.objects[name]
+	o.modified = o.modified.Add(-by)
+	m.objects[name] = o
 }
 
 // Link implements s3.Bucket.

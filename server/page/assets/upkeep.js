@@ -64,6 +64,7 @@ function checked(report) {
 }
 
 function collected(report, { dry_run: dry }) {
-  const some = `${count(report.contents, 'content')} (${bytes(report.bytes)})`;
-  return h('p', { class: 'ok' }, icon('check'), h('span', {}, report.contents ? `${some} ${dry ? 'would go' : 'removed'}.` : 'There is nothing to clean up.'));
+  const strays = report.strays ? ` and ${count(report.strays, 'object')} without a content (${bytes(report.stray_bytes)})` : '';
+  const some = `${count(report.contents, 'content')} (${bytes(report.bytes)})${strays}`;
+  return h('p', { class: 'ok' }, icon('check'), h('span', {}, report.contents || report.strays ? `${some} ${dry ? 'would go' : 'removed'}.` : 'There is nothing to clean up.'));
 }
