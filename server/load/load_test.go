@@ -129,6 +129,33 @@ func TestGrowthIsMeasured(t *testing.T) {
 	}
 }
 
+func TestAttachdIsComparedWithTheBucketInWhichItKeepsItsContents(t *testing.T) {
+	t.Parallel()
+	var bucket standIn
+	_, address, _ := strings.Cut(bucket.serve(t, "s3", "/bucket", bucket.s3), "=")
+	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built, "-only", "1 MB|hashed", "-bucket", address, "-delay", "1ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.rest = 0
+	var table, said bytes.Buffer
+	if err := run(o, &table, &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	if !strings.Contains(table.String(), "bucket, 1ms later") || strings.Contains(table.String(), "hashed") {
+		t.Errorf("the table is of something else:\n%s", &table)
+	}
+	kept := 0
+	for name := range bucket.files {
+		if strings.Contains(name, "/blobs/sha256/") {
+			kept++
+		}
+	}
+	if kept == 0 {
+		t.Error("attachd has kept nothing in the bucket")
+	}
+}
+
 func TestAProfileIsWritten(t *testing.T) {
 	t.Parallel()
 	o := brief(t)

@@ -8,6 +8,7 @@
 //	go run ./server/load -only 'download'    some of it
 //	go run ./server/load -attachd OLD -attachd NEW
 //	go run ./server/load -peer webdav:nginx=http://127.0.0.1:8080/files
+//	go run ./server/load -bucket http://key:secret@127.0.0.1:7070/bucket -delay 20ms
 //	go run ./server/load -profile DIR        CPU profiles of the server
 //	go run ./server/load -grow               as the store grows
 //
@@ -38,6 +39,9 @@ type options struct {
 	only      *regexp.Regexp
 	binaries  []string
 	peers     []peer
+	bucket    *peer         // where attachd keeps its contents; nil: on the disk
+	delay     time.Duration // of each request to the bucket
+	env       []string      // of attachd
 	profiles  string
 	jsonFile  string
 	baseline  string
@@ -91,6 +95,12 @@ func parse(args []string) (o options, serveBare bool, err error) {
 		o.peers = append(o.peers, p)
 		return err
 	})
+	flags.Func("bucket", "have attachd keep its contents in the bucket `http://KEY:SECRET@HOST:PORT/BUCKET`, and compare it with that bucket alone", func(s string) error {
+		p, err := parseBucket(s)
+		o.bucket = &p
+		return err
+	})
+	flags.DurationVar(&o.delay, "delay", 0, "hold back each request to the bucket for this time, as a network does")
 	flags.IntVar(&o.sustained, "sustained", 0, "how many files the workload of that name uploads (default 10000, with -quick 1000)")
 	flags.BoolVar(&serveBare, "bare", false, "be the bare server that attachd is compared with (for the program itself)")
 	if err := flags.Parse(args); err != nil {
@@ -112,8 +122,17 @@ func run(o options, stdout, stderr io.Writer) (err error) {
 		return errors.New("two binaries at most can be compared")
 	case o.profiles != "" && len(o.binaries) > 0:
 		return errors.New("a profile is of an attachd that is built for it: leave -attachd out")
-	case o.grow && len(o.peers) > 0:
-		return errors.New("growth is measured of attachd alone: leave -peer out")
+	case o.grow && (len(o.peers) > 0 || o.bucket != nil):
+		return errors.New("growth is measured of attachd alone: leave -peer and -bucket out")
+	case o.delay > 0 && o.bucket == nil:
+		return errors.New("-delay is for a -bucket")
+	}
+	if o.bucket != nil {
+		done, err := o.useBucket()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, done()) }()
 	}
 	dir, err := os.MkdirTemp(o.dir, "attachd-load")
 	if err != nil {
@@ -159,7 +178,7 @@ func measure(o options, dir string, stderr io.Writer) (found *results, err error
 	defer func() { err = errors.Join(err, m.close()) }()
 	var subjects []*subject
 	for i, binary := range o.binaries {
-		s, err := newSubject(binary, filepath.Join(dir, fmt.Sprint("subject", i)))
+		s, err := newSubject(binary, filepath.Join(dir, fmt.Sprint("subject", i)), o.env...)
 		if err != nil {
 			return nil, err
 		}

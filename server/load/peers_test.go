@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // standIn stores files in memory, as a stand-in for a peer.
@@ -66,7 +67,7 @@ func (s *standIn) serveFile(w http.ResponseWriter, r *http.Request, name string)
 			http.NotFound(w, r)
 			return
 		}
-		_, _ = w.Write(s.files[name])
+		http.ServeContent(w, r, name, time.Now(), bytes.NewReader(s.files[name]))
 	}
 }
 
@@ -188,6 +189,8 @@ func (s *standIn) lfs(w http.ResponseWriter, r *http.Request) {
 func (s *standIn) s3(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	switch {
+	case strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 Credential=user/"): // attachd's
+		s.serveFile(created{w}, r, r.URL.Path)
 	case len(query.Get("X-Amz-Signature")) != 64 || !strings.HasPrefix(query.Get("X-Amz-Credential"), "user/"):
 		w.WriteHeader(http.StatusForbidden)
 	case r.URL.Path == "/bucket/" && r.Method == "PUT":
@@ -197,6 +200,16 @@ func (s *standIn) s3(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.serveFile(w, r, r.URL.Path)
 	}
+}
+
+// created answers 200 to an upload, as object stores do, instead of 201.
+type created struct{ http.ResponseWriter }
+
+func (c created) WriteHeader(status int) {
+	if status == http.StatusCreated {
+		status = http.StatusOK
+	}
+	c.ResponseWriter.WriteHeader(status)
 }
 
 // serve runs a stand-in and returns the value of -peer for it.

@@ -58,12 +58,12 @@ type listing struct {
 	check   func(answer []byte) error
 }
 
-func newSubject(binary, dir string) (s *subject, err error) {
+func newSubject(binary, dir string, env ...string) (s *subject, err error) {
 	s = &subject{name: filepath.Base(binary)}
-	if s.verified, err = serve(binary, dir); err != nil {
+	if s.verified, err = serve(binary, dir, env...); err != nil {
 		return nil, err
 	}
-	if s.trusting, err = serve(binary, dir+"-trusting", "ATTACHD_DOWNLOADS_VERIFY=false"); err != nil {
+	if s.trusting, err = serve(binary, dir+"-trusting", append(env, "ATTACHD_DOWNLOADS_VERIFY=false")...); err != nil {
 		return nil, errors.Join(err, s.verified.stop())
 	}
 	return s, nil
@@ -75,10 +75,11 @@ func newInstance(p *process) *instance {
 	return &instance{process: p, folder: uuid.NewString(), listFolder: uuid.NewString(), files: map[int][]file{}}
 }
 
-// serve runs attachd over dir, which it creates, with the default configuration.
+// serve runs attachd over dir, which it creates, with the default configuration and that of
+// an environment; in a bucket, its prefix is its own.
 func serve(binary, dir string, env ...string) (*instance, error) {
 	cmd := exec.Command(binary, "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
-	cmd.Env = append(append(os.Environ(), "ATTACHD_DIRECTORY_AUTO_CREATE=true", "LOAD_PROFILE="+profileFile(dir)), env...)
+	cmd.Env = append(append(os.Environ(), "ATTACHD_DIRECTORY_AUTO_CREATE=true", "LOAD_PROFILE="+profileFile(dir), "ATTACHD_STORAGE_S3_PREFIX="+uuid.NewString()), env...)
 	p, err := start(cmd, dir+".log")
 	if err != nil {
 		return nil, err

@@ -26,6 +26,7 @@ type workload struct {
 	once     bool     // in one round only
 	slowdown string   // the workload whose slowest operations may be a third as fast here
 	alone    bool     // for attachd only, not for peers
+	onDisk   bool     // for contents on the disk only
 	on       func(s *subject) *instance
 	begin    func(in *instance, n int) (worker, error)
 	beside   func(ctx context.Context, in *instance) error // runs during the measurement
@@ -54,10 +55,11 @@ func workloads(o options) (chosen []workload) {
 		{name: "upload 50 MB, 4 clients", clients: 4, size: large, limits: []string{"files of 50 MB, 4", "SHA-256"}, begin: uploading(large, true)},
 		{name: "download 10 KB, 16 clients", clients: 16, limits: []string{"bare 10 KB"}, begin: downloading(small)},
 		{name: "download 64 KB, 16 clients", clients: 16, limits: []string{"bare 64 KB"}, begin: downloading(medium)},
+		{name: "download 1 MB, 8 clients", clients: 8, size: big, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloading(big)},
 		{name: "download 50 MB, first read", clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingFirst(1 + int(o.slice/firstReadsEvery))},
 		{name: "download 50 MB, again", clients: 1, size: large, limits: []string{"bare 50 MB"}, begin: downloading(large)},
 		{name: "download 50 MB, again, 4 clients", clients: 4, size: large, limits: []string{"bare 50 MB"}, begin: downloading(large)},
-		{name: "download 50 MB, hashed", alone: true, clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingTouched},
+		{name: "download 50 MB, hashed", alone: true, onDisk: true, clients: 1, size: large, limits: []string{"SHA-256", "bare 50 MB"}, begin: downloadingTouched},
 		{name: "download 50 MB, not verified", clients: 1, size: large, limits: []string{"bare 50 MB"}, on: trusting, begin: downloading(large)},
 		{name: "list 100, 8 clients", clients: 8, limits: []string{"bare list"}, begin: lists},
 		{name: "delete, 16 clients", alone: true, clients: 16, limits: []string{"commits, 16"}, count: o.deletions, begin: deleting(o.deletions / 16)},
@@ -68,6 +70,9 @@ func workloads(o options) (chosen []workload) {
 	for _, w := range all {
 		if w.on == nil {
 			w.on = verified
+		}
+		if o.bucket != nil && w.onDisk {
+			continue
 		}
 		if o.only == nil || o.only.MatchString(w.name) {
 			chosen = append(chosen, w)
