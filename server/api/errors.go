@@ -202,7 +202,7 @@ func (rq *Request) Refuse(w *Response, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	h := w.Header()
-	for _, name := range []string{"Content-Disposition", "Accept-Ranges", "ETag", "Last-Modified", "Location", "Repr-Digest", "Content-Length"} {
+	for _, name := range []string{"Content-Disposition", "Accept-Ranges", "ETag", "Last-Modified", "Location", "Repr-Digest", "Content-Length", "Content-Encoding"} {
 		h.Del(name)
 	}
 	if e.Status == http.StatusUnauthorized {

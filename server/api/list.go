@@ -68,14 +68,12 @@ func (l List[T]) Answer(w *Response, rq *Request) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Add("Vary", "Accept-Encoding")
 	if l.Tag != "" && rq.Unmodified(w, l.Tag) {
 		return nil
 	}
-	if body := rq.corridor.lists.kept(rq, l.Tag); body != nil {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-		_, _ = w.Write(body) // the client is gone, so nothing can be reported to it
-		return nil
+	if list := rq.corridor.lists.kept(rq, l.Tag); list != nil {
+		return rq.sendList(w, list)
 	}
 	size, scanned := FetchBatch, 0
 	if l.Batch > 0 {
@@ -140,13 +138,10 @@ func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) err
 	}
 	out = append(out, "]\n"...)
 	if to == nil {
-		rq.corridor.lists.keep(rq, l.Tag, out)
-		w.Header().Set("Content-Length", strconv.Itoa(len(out)))
-		_, _ = w.Write(out) // the client is gone, so nothing can be reported to it
-		return nil
+		return rq.sendList(w, rq.corridor.lists.keep(rq, l.Tag, out))
 	}
 	if _, err := to.Write(out); err == nil {
-		_ = to.Close() // as above
+		_ = to.Close() // the client is gone, so nothing can be reported to it
 	}
 	return nil
 }
@@ -168,7 +163,7 @@ func (l List[T]) answerPage(w *Response, rq *Request, after []byte, limit int) e
 			}
 			if rows == limit {
 				w.Header().Set("Link", nextPage(rq, limit, last))
-				return rq.Send(w, http.StatusOK, append(page, "]\n"...))
+				return rq.sendList(w, &wholeList{body: append(page, "]\n"...)})
 			}
 			if rows > 0 {
 				page = append(page, ',')
@@ -180,7 +175,30 @@ func (l List[T]) answerPage(w *Response, rq *Request, after []byte, limit int) e
 			rows++
 		}
 	}
-	return rq.Send(w, http.StatusOK, append(page, "]\n"...))
+	return rq.sendList(w, &wholeList{body: append(page, "]\n"...)})
+}
+
+// AnswerList writes a list that has no pages.
+func (rq *Request) AnswerList(w *Response, list any) error {
+	raw, err := Encode(list)
+	if err != nil {
+		return err
+	}
+	w.Header().Add("Vary", "Accept-Encoding")
+	return rq.sendList(w, &wholeList{body: raw})
+}
+
+// sendList sends a list: compressed, where it is long enough, the client accepts that and a
+// compressor is free.
+func (rq *Request) sendList(w *Response, list *wholeList) error {
+	body := list.body
+	if len(body) >= compressFrom && TakesGzip(rq.Header.Get("Accept-Encoding")) {
+		if packed := list.compressed(rq.corridor.compressors); packed != nil {
+			w.Header().Set("Content-Encoding", "gzip")
+			body = packed
+		}
+	}
+	return rq.Send(w, http.StatusOK, body)
 }
 
 // nextPage returns a Link header (RFC 8288) to the same list after the key.

@@ -30,39 +30,53 @@ type listVersions struct {
 	stripes [listStripes]atomic.Uint64
 
 	mu     sync.RWMutex
-	bodies map[string]keptList // by path and query
+	bodies map[string]*wholeList // by path and query
 }
 
-// keptList is a list that was sent, with the ETag that it had.
-type keptList struct {
-	tag  string
-	body []byte
+// wholeList is a list that is sent at once.
+type wholeList struct {
+	tag    string // the ETag that it has
+	body   []byte
+	packed atomic.Pointer[[]byte] // body compressed, once a client accepted that
 }
 
-// keptLists is how many lists are kept, each of up to sendAt bytes.
+// compressed returns the body compressed, or nil where no compressor is free.
+func (l *wholeList) compressed(c *compressors) []byte {
+	if packed := l.packed.Load(); packed != nil {
+		return *packed
+	}
+	packed := c.compress(l.body)
+	if packed != nil {
+		l.packed.Store(&packed)
+	}
+	return packed
+}
+
+// keptLists is how many lists are kept, each of up to sendAt bytes and compressed besides.
 const keptLists = 64
 
 func newListVersions() *listVersions {
-	return &listVersions{boot: rand.Text(), seed: maphash.MakeSeed(), bodies: map[string]keptList{}}
+	return &listVersions{boot: rand.Text(), seed: maphash.MakeSeed(), bodies: map[string]*wholeList{}}
 }
 
 // kept returns the list that a request asks for, if it was sent before and has the same
 // tag; otherwise nil.
-func (v *listVersions) kept(rq *Request, tag string) []byte {
+func (v *listVersions) kept(rq *Request, tag string) *wholeList {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if last := v.bodies[rq.URL.Path+"?"+rq.URL.RawQuery]; tag != "" && last.tag == tag {
-		return last.body
+	if last := v.bodies[rq.URL.Path+"?"+rq.URL.RawQuery]; tag != "" && last != nil && last.tag == tag {
+		return last
 	}
 	return nil
 }
 
-// keep keeps a list that was read after its tag was made, in place of another one where
-// there are many.
-func (v *listVersions) keep(rq *Request, tag string, body []byte) {
+// keep returns a list that was read after its tag was made. If it has a tag, a copy of it is
+// kept, in place of another one where there are many.
+func (v *listVersions) keep(rq *Request, tag string, body []byte) *wholeList {
 	if tag == "" {
-		return
+		return &wholeList{body: body}
 	}
+	kept := &wholeList{tag: tag, body: bytes.Clone(body)}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	list := rq.URL.Path + "?" + rq.URL.RawQuery
@@ -72,7 +86,8 @@ func (v *listVersions) keep(rq *Request, tag string, body []byte) {
 		}
 		delete(v.bodies, other)
 	}
-	v.bodies[list] = keptList{tag, bytes.Clone(body)}
+	v.bodies[list] = kept
+	return kept
 }
 
 func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {

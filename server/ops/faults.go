@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"sync"
 
@@ -179,5 +178,5 @@ func (s *Service) ListFaults(w *api.Response, rq *api.Request, sc api.Scope) err
 			}
 		}
 	}
-	return rq.Answer(w, http.StatusOK, list)
+	return rq.AnswerList(w, list)
 }
