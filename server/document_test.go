@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"attachd/server"
 )
 
 // document is openapi.json, read as tools read it.
@@ -24,10 +26,21 @@ var document = sync.OnceValues(func() (*openapi3.T, error) {
 	return doc, doc.Validate(context.Background(), openapi3.EnableExamplesValidation())
 })
 
+// document30 is the document in OpenAPI 3.0.
+var document30 = sync.OnceValues(func() (*openapi3.T, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(server.OpenAPI30())
+	if err != nil {
+		return nil, err
+	}
+	return doc, doc.Validate(context.Background(), openapi3.EnableExamplesValidation())
+})
+
 func TestTheDocumentIsValidAndItsExamplesFitTheirSchemas(t *testing.T) {
 	t.Parallel()
-	if _, err := document(); err != nil {
-		t.Error(err)
+	for version, read := range map[string]func() (*openapi3.T, error){"3.1.": document, "3.0.": document30} {
+		if doc, err := read(); err != nil || !strings.HasPrefix(doc.OpenAPI, version) {
+			t.Errorf("OpenAPI %s: %v", version, err)
+		}
 	}
 }
 
@@ -68,12 +81,19 @@ func (w *world) checkDocument(t *testing.T, method, target string, a answer) {
 	if operation == nil || a.cut != nil || bytes.Contains(a.body, []byte("There is nothing at this address.")) {
 		return // TestOpenAPIHasAnOperationForEveryRouteAndNoOther sees what is missing
 	}
-	if err := fits(operation, method, a); err != nil {
+	if err := fits(operation, method, a, openapi3.EnableJSONSchema2020()); err != nil {
 		t.Errorf("the document says otherwise of %s %s: %v", method, path, err)
+	}
+	doc, err = document30()
+	w.must(err)
+	if _, operation = operationOf(doc, method, target); operation == nil {
+		t.Errorf("the document in OpenAPI 3.0 has no %s %s", method, path)
+	} else if err := fits(operation, method, a); err != nil {
+		t.Errorf("the document in OpenAPI 3.0 says otherwise of %s %s: %v", method, path, err)
 	}
 }
 
-func fits(operation *openapi3.Operation, method string, a answer) error {
+func fits(operation *openapi3.Operation, method string, a answer, how ...openapi3.SchemaValidationOption) error {
 	response := operation.Responses.Status(a.status)
 	if response == nil {
 		response = operation.Responses.Default()
@@ -105,7 +125,7 @@ func fits(operation *openapi3.Operation, method string, a answer) error {
 	if err := decoder.Decode(&body); err != nil {
 		return err
 	}
-	if err := media.Schema.Value.VisitJSON(body, openapi3.EnableJSONSchema2020(), openapi3.VisitAsResponse(), openapi3.MultiErrors()); err != nil {
+	if err := media.Schema.Value.VisitJSON(body, append(how, openapi3.VisitAsResponse(), openapi3.MultiErrors())...); err != nil {
 		return fmt.Errorf("a %d: %w\n%.500s", a.status, err, a.body)
 	}
 	return nil

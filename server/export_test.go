@@ -111,3 +111,6 @@ func AuditedActions() map[string]bool {
 
 // AuditedOutcomes are the codes of denials that are recorded.
 func AuditedOutcomes() map[string]bool { return api.Denials }
+
+// OpenAPI30 is openapi.json in OpenAPI 3.0.
+func OpenAPI30() []byte { return openAPI30File().Body }

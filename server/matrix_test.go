@@ -145,7 +145,7 @@ var inMatrix = map[server.Route]struct {
 }
 
 // open are the routes for callers without a key, or with their own proof.
-var open = []string{"GET /files/:attachment", "POST /session", "DELETE /session", "GET /demo", "GET /health", "GET /health/ready", "GET /openapi.json", "GET /docs", "GET /manual", "GET /manual/:page", "GET /", "GET /assets/:version/:asset"}
+var open = []string{"GET /files/:attachment", "POST /session", "DELETE /session", "GET /demo", "GET /health", "GET /health/ready", "GET /openapi.json", "GET /openapi-3.0.json", "GET /docs", "GET /manual", "GET /manual/:page", "GET /", "GET /assets/:version/:asset"}
 
 // signedIn are the routes for every caller with a key, about themselves.
 var signedIn = []string{"GET /users/me", "GET /limits", "GET /faults", "GET /api-keys", "POST /api-keys", "DELETE /api-keys/:key"}

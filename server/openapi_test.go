@@ -302,6 +302,98 @@ func TestOpenAPIKeepsToWhatGeneratorsUnderstand(t *testing.T) {
 	}
 }
 
+// The document in OpenAPI 3.0 has what that version knows and nothing else, describes the
+// same operations, and keeps the order in which people read them.
+func TestOpenAPI30SaysTheSameInItsVersion(t *testing.T) {
+	converted := openAPI30File().Body
+	known := []string{"$ref", "title", "multipleOf", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength",
+		"pattern", "maxItems", "minItems", "uniqueItems", "maxProperties", "minProperties", "required", "enum", "type", "allOf", "oneOf", "anyOf",
+		"not", "items", "properties", "additionalProperties", "description", "format", "default", "nullable", "discriminator", "readOnly",
+		"writeOnly", "xml", "externalDocs", "example", "deprecated"}
+	var schema func(where string, v any)
+	schema = func(where string, v any) {
+		members, is := v.(map[string]any)
+		if !is {
+			return // additionalProperties: true
+		}
+		for name, value := range members {
+			if !slices.Contains(known, name) {
+				t.Errorf("%s has %q", where, name)
+			}
+			switch name {
+			case "type":
+				if _, is := value.(string); !is {
+					t.Errorf("%s has the type %v", where, value)
+				}
+			case "$ref":
+				if len(members) > 1 {
+					t.Errorf("%s has a reference beside others", where)
+				}
+			case "exclusiveMaximum", "exclusiveMinimum":
+				if _, is := value.(bool); !is {
+					t.Errorf("%s has %s %v", where, name, value)
+				}
+			case "properties":
+				for property, v := range value.(map[string]any) {
+					schema(where+"/"+property, v)
+				}
+			case "items", "additionalProperties", "not":
+				schema(where+"/"+name, value)
+			case "allOf", "oneOf", "anyOf":
+				for i, v := range value.([]any) {
+					schema(fmt.Sprintf("%s/%s/%d", where, name, i), v)
+				}
+			}
+		}
+	}
+	var walk func(where string, v any)
+	walk = func(where string, v any) {
+		switch v := v.(type) {
+		case []any:
+			for i, item := range v {
+				walk(fmt.Sprintf("%s/%d", where, i), item)
+			}
+		case map[string]any:
+			if v["$ref"] != nil && len(v) > 1 {
+				t.Errorf("%s has a reference beside others", where)
+			}
+			for name, value := range v {
+				switch {
+				case name == "schema" || strings.HasSuffix(where, "/schemas"):
+					schema(where+"/"+name, value)
+				case name != "example" && name != "examples":
+					walk(where+"/"+name, value)
+				}
+			}
+		}
+	}
+	var whole map[string]any
+	mustUnmarshal(t, converted, &whole)
+	walk("#", whole)
+
+	was, is := parseOpenAPI(t), parseOpenAPIOf(t, converted)
+	if is.OpenAPI != "3.0.3" || whole["webhooks"] != nil || !slices.Equal(was.paths, is.paths) {
+		t.Errorf("the document is of version %s, with the paths %v", is.OpenAPI, is.paths)
+	}
+	for name, op := range was.operations {
+		if got := is.operations[name]; got.OperationID != op.OperationID || got.Description != op.Description || len(got.Responses) != len(op.Responses) {
+			t.Errorf("%s has become %+v", name, got)
+		}
+	}
+	for kind, components := range was.Components {
+		if len(is.Components[kind]) != len(components) {
+			t.Errorf("of %d %s there are %d", len(components), kind, len(is.Components[kind]))
+		}
+	}
+	for _, want := range []string{
+		`"Quota": {"type": "integer", "nullable": true`, `"kind": {"type": "string", "enum": ["table"]`, `"allOf": [{"$ref": "#/components/schemas/Error"}], "properties"`,
+	} {
+		if !strings.Contains(strings.NewReplacer("{ ", "{", "[ ", "[", " }", "}", " ]", "]").Replace(strings.Join(strings.Fields(string(converted)), " ")), want) {
+			t.Errorf("nowhere it has %s", want)
+		}
+	}
+}
+
 // Some generators make no upload of a form behind a reference, one composed with allOf,
 // or one with encoding.
 func TestOpenAPIFormsStandWhereTheyAreSent(t *testing.T) {
@@ -402,8 +494,13 @@ type openAPIReference struct {
 
 func parseOpenAPI(t *testing.T) openAPI {
 	t.Helper()
+	return parseOpenAPIOf(t, openAPIDocument)
+}
+
+func parseOpenAPIOf(t *testing.T, document []byte) openAPI {
+	t.Helper()
 	doc := openAPI{shared: map[string][]openAPIReference{}, operations: map[string]openAPIOperation{}}
-	mustUnmarshal(t, openAPIDocument, &doc)
+	mustUnmarshal(t, document, &doc)
 	for _, path := range membersOf(t, doc.Paths) {
 		doc.paths = append(doc.paths, path.name)
 		for _, m := range membersOf(t, path.value) {

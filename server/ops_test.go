@@ -292,6 +292,10 @@ func TestTheDescriptionAndThePageNeedNoKey(t *testing.T) {
 		{do: "HEAD /", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
 		{do: "HEAD /docs", want: 200, header: header{"Content-Type": "text/html; charset=utf-8", "Cross-Origin-Opener-Policy": "same-origin"}},
 	})
+	older := w.do(t, step{do: "GET /openapi-3.0.json", want: 200, header: header{"Content-Type": "application/json"}})
+	if !bytes.Equal(older.body, server.OpenAPI30()) {
+		t.Errorf("/openapi-3.0.json is %.200s", older.body)
+	}
 	packed, err := w.send(t, step{do: "GET /openapi.json", send: header{"Accept-Encoding": "br, gzip"}})
 	if err != nil || packed.header.Get("Content-Encoding") != "gzip" || len(packed.body) > 60<<10 {
 		t.Fatalf("%v, %d bytes of encoding %q", err, len(packed.body), packed.header.Get("Content-Encoding"))

@@ -126,6 +126,7 @@ func (s *Server) operations() []row {
 		{"GET", "/upkeep/status", s.guard.OperatorOnly, s.ops.Status, api.Document, api.Unrecorded},
 		{"PUT", "/upkeep/backup", s.guard.OperatorOnly, s.ops.NoteBackup, api.Document, api.Answered("upkeep.backup", "server")},
 		{"GET", "/openapi.json", access.Anyone, s.openAPI, api.Document, api.Unrecorded},
+		{"GET", "/openapi-3.0.json", access.Anyone, s.openAPI30, api.Document, api.Unrecorded},
 		{"GET", "/docs", access.Anyone, s.docs, api.Document, api.Unrecorded},
 		{"GET", "/manual", access.Anyone, s.manual, api.Document, api.Unrecorded},
 		{"GET", "/manual/:page", access.Anyone, s.manual, api.Document, api.Unrecorded},
