@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -38,7 +39,7 @@ type (
 
 // User is the group of commands about users.
 func (a *App) User() *cobra.Command {
-	return a.onDirectory("user", "add, list and remove users", a.userAdd(), a.userList(), a.userRemove())
+	return a.onDirectory("user", "add, list, change and remove users", a.userAdd(), a.userList(), a.userRemove(), a.userSet())
 }
 
 func (a *App) userAdd() *cobra.Command {
@@ -49,10 +50,7 @@ func (a *App) userAdd() *cobra.Command {
 		Short: "add a user and print the id",
 		Args:  command.Exactly("a full name"),
 		PreRunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(args[0]) == "" {
-				return command.Usage("a user needs a full name")
-			}
-			return validID(cmd, id)
+			return cmp.Or(isFullName(args[0]), validID(cmd, id))
 		},
 	}, func(ctx context.Context, call caller, args []string) error {
 		given, isGiven := parseID(id)
@@ -65,15 +63,57 @@ func (a *App) userAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		body := map[string]any{"full_name": args[0], "is_superadmin": superadmin}
-		if err := call(ctx, "PUT", "/directory/users/"+given.String(), body, nil); err != nil {
-			return err
-		}
-		fmt.Fprintln(a.Out, given)
-		return nil
+		return a.putUser(ctx, call, user{given, args[0], superadmin}, false)
 	})
 	cmd.Flags().StringVar(&id, "id", "", "the `UUID` by which another system knows the user; one is made without it")
 	cmd.Flags().BoolVar(&superadmin, "superadmin", false, "the user may do anything")
+	return cmd
+}
+
+func isFullName(given string) error {
+	if strings.TrimSpace(given) == "" {
+		return command.Usage("a user needs a full name")
+	}
+	return nil
+}
+
+func (a *App) putUser(ctx context.Context, call caller, u user, asJSON bool) error {
+	body := map[string]any{"full_name": u.FullName, "is_superadmin": u.IsSuperadmin}
+	return a.put(ctx, call, "/directory/users/"+u.ID.String(), body, u.ID.String(), asJSON)
+}
+
+func (a *App) userSet() *cobra.Command {
+	var name string
+	var superadmin, asJSON bool
+	changes := func(string) bool { return false }
+	cmd := a.calling(openExisting, &cobra.Command{
+		Use:     "set USER",
+		Short:   "change the name of a user, or whether the user may do anything",
+		Example: `  attachd user set "Ada Lovelace" --name "Ada King" --superadmin=false`,
+		Args:    command.Exactly("a user's id or full name"),
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			changes = cmd.Flags().Changed
+			if changes("name") {
+				return isFullName(name)
+			}
+			return oneChanged(cmd, "name", "superadmin")
+		},
+	}, func(ctx context.Context, call caller, args []string) error {
+		u, err := findUser(ctx, call, args[0])
+		if err != nil {
+			return err
+		}
+		if changes("name") {
+			u.FullName = name
+		}
+		if changes("superadmin") {
+			u.IsSuperadmin = superadmin
+		}
+		return a.putUser(ctx, call, u, asJSON)
+	})
+	cmd.Flags().StringVar(&name, "name", "", "the new full `name`")
+	cmd.Flags().BoolVar(&superadmin, "superadmin", false, "the user may do anything; --superadmin=false takes that back")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the user as JSON")
 	return cmd
 }
 
@@ -92,7 +132,7 @@ func unknownUser(ctx context.Context, call caller, id uuid.UUID) error {
 	err := call(ctx, "GET", "/directory/users/"+id.String(), nil, &known)
 	switch {
 	case err == nil:
-		return fmt.Errorf("there is a user %s already, %q; `attachd directory import` changes users", id, known.FullName)
+		return fmt.Errorf("there is a user %s already, %q; `attachd user set` changes users", id, known.FullName)
 	case codeOf(err) == "not_found":
 		return nil
 	}

@@ -33,7 +33,16 @@ $ user add "Ada Lovelace" --id 0190AAAA-0000-7000-8000-000000000001
 $ user add Bob --superadmin --id 0190aaaa-0000-7000-8000-000000000002
 0190aaaa-0000-7000-8000-000000000002
 $ user add Robert --id 0190aaaa-0000-7000-8000-000000000002
-attachd: there is a user 0190aaaa-0000-7000-8000-000000000002 already, "Bob"; ` + "`attachd directory import`" + ` changes users
+attachd: there is a user 0190aaaa-0000-7000-8000-000000000002 already, "Bob"; ` + "`attachd user set`" + ` changes users
+exit code 1
+$ user set Bob --name Robert
+0190aaaa-0000-7000-8000-000000000002
+$ user set 0190aaaa-0000-7000-8000-000000000002 --superadmin=false --json
+{"id":"0190aaaa-0000-7000-8000-000000000002","full_name":"Robert","is_superadmin":false}
+$ user set Robert --superadmin --name Bob --json
+{"id":"0190aaaa-0000-7000-8000-000000000002","full_name":"Bob","is_superadmin":true}
+$ user set Robert --name Bob
+attachd: there is no user "Robert"; ` + "`attachd user list`" + ` shows them
 exit code 1
 $ user add Carol
 <id>
@@ -345,6 +354,9 @@ func TestExitCodes(t *testing.T) {
 		{2, "user add", "attachd user add takes a full name"},
 		{2, "user add Ada Lovelace", "attachd user add takes a full name"},
 		{2, "user remove", "attachd user remove takes a user's id or full name"},
+		{2, "user set", "attachd user set takes a user's id or full name"},
+		{2, "user set Ada", "say what to change: --name, --superadmin"},
+		{2, "user set Ada --name=", "a user needs a full name"},
 		{2, "user add Ada --id 17", "--id must be a UUID in its usual form"},
 		{2, "user add Ada --id=", "--id must be a UUID in its usual form"},
 		{2, "user add Ada --id urn:uuid:0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01", "--id must be a UUID in its usual form"},
@@ -486,7 +498,7 @@ func TestCommandsThatMakeNothingWantADataDirectory(t *testing.T) {
 	id := "0b5ab4f3-0b4f-4c35-a2c5-0a4f1a1c7d01"
 	files := t.TempDir()
 	write(t, filepath.Join(files, "world.ndjson"), `{"kind":"space","slug":"lab"}`+"\n")
-	for _, typed := range []string{"user list", "user remove Ada", "key list Ada", "key revoke " + id, "key rotate-signing", "check", "gc", "gc --dry-run",
+	for _, typed := range []string{"user list", "user set Ada --name Eve", "user remove Ada", "key list Ada", "key revoke " + id, "key rotate-signing", "check", "gc", "gc --dry-run",
 		"audit verify", "audit export", "webhooks status", "webhooks redeliver", "webhooks ping", "backup " + t.TempDir()} {
 		for _, dir := range []string{filepath.Join(files, "typo"), files} { // none, and one of another program
 			before := tree(t, files)

@@ -4,7 +4,14 @@ import { h, clear, button, icon, empty, say } from './dom.js';
 import { count } from './format.js';
 import * as api from './api.js';
 import { keys } from './keys.js';
-import { newId } from './start.js';
+
+// newId makes a UUID; crypto.randomUUID is there on secure origins only.
+function newId() {
+  const raw = crypto.getRandomValues(new Uint8Array(16));
+  raw[6] = raw[6] & 0x0f | 0x40;
+  raw[8] = raw[8] & 0x3f | 0x80;
+  return [...raw].map((b) => b.toString(16).padStart(2, '0')).join('').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
+}
 
 export function people({ app, route }) {
   return route[2] ? person(app, route[2]) : everybody();

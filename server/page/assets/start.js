@@ -1,18 +1,7 @@
-// What a superadmin does first: spaces, products and people come by the API.
+// What a superadmin does first: spaces, products and people come by commands, or by the API.
 
 import { h, button, say } from './dom.js';
 import * as api from './api.js';
-
-// newId makes a UUID; crypto.randomUUID is there on secure origins only.
-export function newId() {
-  const raw = crypto.getRandomValues(new Uint8Array(16));
-  raw[6] = raw[6] & 0x0f | 0x40;
-  raw[8] = raw[8] & 0x3f | 0x80;
-  return [...raw].map((b) => b.toString(16).padStart(2, '0')).join('').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
-}
-
-const bring = (...objects) => [`curl -H "Authorization: Bearer $ATTACHD_KEY" -H 'Content-Type: application/x-ndjson' --data-binary @- '${api.at('/directory/import')}' <<'END'`,
-  ...objects.map((o) => JSON.stringify(o)), 'END'].join('\n');
 
 function command(text) {
   return h('div', { class: 'command' }, h('pre', { tabindex: '0', 'aria-label': 'Command' }, text),
@@ -25,14 +14,13 @@ function command(text) {
 }
 
 export function firstSteps(open) {
-  const user = newId();
   return h('details', { class: 'steps', open }, h('summary', {}, 'Add spaces, products and people'),
-    h('p', {}, 'In a terminal, with a superadmin’s key (the first is in the file admin.key of the data directory):'),
-    command('export ATTACHD_KEY=…'),
+    h('p', {}, 'In a terminal where attachd is installed, with a superadmin’s key (the first is in the file admin.key of the data directory):'),
+    command(`export ATTACHD_SERVER='${api.at('/')}' ATTACHD_KEY=…`),
     h('p', {}, 'A space with a product:'),
-    command(bring({ kind: 'space', slug: 'analytics', name: 'Analytics' }, { kind: 'product', space: 'analytics', id: newId(), name: 'Orders' })),
+    command('attachd space add analytics --name "Analytics"\nattachd product add analytics "Orders"'),
     h('p', {}, 'A person who may upload there. Their key is made under ', h('a', { href: '#/operator/people' }, 'People'), ':'),
-    command(bring({ kind: 'user', id: user, full_name: 'Ada Lovelace' }, { kind: 'member', space: 'analytics', user_id: user, role: 'editor' })),
-    h('p', {}, 'Change the names as you like. Tickets, meetings and the rest are in ', h('a', { href: api.at('/docs') }, 'the API'), ', and how to run this server in ', h('a', { href: api.at('/manual') }, 'the manual'), '.'),
+    command('attachd user add "Ada Lovelace"\nattachd member add analytics "Ada Lovelace" editor'),
+    h('p', {}, 'Change the names as you like. Tickets, meetings and the rest are in ', h('a', { href: api.at('/manual') }, 'the manual'), ', and what programs can do in ', h('a', { href: api.at('/docs') }, 'the API'), '.'),
     h('div', { class: 'buttons' }, button('Reload', { icon: 'retry', click: () => location.reload() })));
 }
