@@ -20,6 +20,9 @@ var (
 	ErrDamaged = errors.New("blob is damaged")
 	// ErrFull means that the storage has no room left.
 	ErrFull = errors.New("storage is full")
+	// ErrUnavailable means that the storage cannot be used at present, for a reason that
+	// is outside of this machine.
+	ErrUnavailable = errors.New("storage is not available")
 	// ErrReplaced means that the storage was removed, or replaced by another, since
 	// it was opened.
 	ErrReplaced = errors.New("the folder was removed or replaced while it was open")

@@ -66,8 +66,8 @@ type Account struct {
 	Timeout time.Duration
 }
 
-// errStalled is the cause of a call that was given up.
-var errStalled = errors.New("the object store has made no progress for too long")
+// ErrStalled is the cause of a call that was given up.
+var ErrStalled = errors.New("the object store has made no progress for too long")
 
 // dialTimeout is how long a connection may take to be made.
 const dialTimeout = 3 * time.Second
@@ -288,8 +288,8 @@ func (c *client) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	if cause := context.Cause(ctx); errors.Is(cause, errStalled) {
-		return fmt.Errorf("%w: %w", cause, err)
+	if cause := context.Cause(ctx); errors.Is(cause, ErrStalled) {
+		return fmt.Errorf("%w: %v", cause, err) // which is that of a caller who has gone
 	}
 	answer := minio.ToErrorResponse(err)
 	if answer.StatusCode == 0 {
@@ -311,7 +311,7 @@ type watchdog struct {
 
 func watch(ctx context.Context, after time.Duration) (context.Context, *watchdog) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	return ctx, &watchdog{after, time.AfterFunc(after, func() { cancel(errStalled) }), cancel}
+	return ctx, &watchdog{after, time.AfterFunc(after, func() { cancel(ErrStalled) }), cancel}
 }
 
 // alive is called when there is progress.

@@ -35,11 +35,13 @@ type content struct {
 	bodyAt int64         // position of the next byte of body
 	ahead  []byte        // bytes fetched for a ReadAt
 	from   int64         // position of ahead
+	held   bool          // its object is, until it is closed
 	closed bool
 }
 
 func newContent(ctx context.Context, s *Store, p blobs.Place) *content {
-	return &content{ctx: ctx, store: s, place: p}
+	s.hold(p.Object)
+	return &content{ctx: ctx, store: s, place: p, held: true}
 }
 
 func (c *content) object() blobs.Object {
@@ -152,10 +154,8 @@ func (c *content) open(at int64) error {
 	if !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
-	select {
-	case <-c.ctx.Done():
+	if wait(c.ctx, missingPause); c.ctx.Err() != nil {
 		return c.ctx.Err()
-	case <-time.After(missingPause):
 	}
 	// Its bytes may be in another object meanwhile.
 	p, gone := c.store.Catalog.Place(c.ctx, c.place.Ref)
@@ -163,6 +163,10 @@ func (c *content) open(at int64) error {
 		return gone
 	}
 	if p.Size == c.place.Size {
+		if c.held {
+			c.store.hold(p.Object)
+			c.store.letGo(c.place.Object)
+		}
 		c.place = p
 	}
 	if err = c.get(at); errors.Is(err, blobs.ErrNotFound) {
@@ -197,6 +201,9 @@ func (c *content) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closeBody()
-	c.closed = true
+	if c.held {
+		c.store.letGo(c.place.Object)
+	}
+	c.held, c.closed = false, true
 	return nil
 }

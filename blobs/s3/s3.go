@@ -15,18 +15,21 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"attachd/blobs"
 )
@@ -41,8 +44,17 @@ const (
 	sweepAtOnce = 256
 	// provenFor is how long a confirmed PUT counts as a probe.
 	provenFor = 30 * time.Second
+	// probeFor is how long a probe may take, which is less than whoever asks for one waits.
+	probeFor = 4 * time.Second
 	// attempts is how often an upload begins anew with an object that was given up.
 	attempts = 3
+	// refusedFor is how long an object that the store has refused to delete is left alone.
+	refusedFor = time.Hour
+	// mostRefused is how many such objects there may be: with more, nothing else is deleted.
+	mostRefused = 1024
+	// mostDoubted is how many objects are remembered that could not be discarded; of more,
+	// the next start takes care.
+	mostDoubted = 1 << 14
 )
 
 // Local is the local storage in which contents are spooled before they are sent.
@@ -73,11 +85,17 @@ type Options struct {
 // Store is a blobs.Store of objects in a bucket.
 type Store struct {
 	Options
-	locks  blobs.Locks
-	proven atomic.Int64 // when a PUT was confirmed, in unix nanoseconds
+	locks    blobs.Locks
+	proven   atomic.Int64 // when a PUT was confirmed, in unix nanoseconds; 0 since one failed
+	claimed  atomic.Bool  // the prefix is known to belong to this installation
+	claiming singleflight.Group
+	life     context.Context // ended by Close
+	end      context.CancelFunc
 
-	mu      sync.Mutex
-	claimed bool // the prefix is known to belong to this installation
+	mu      sync.Mutex                 // guards all below
+	open    map[blobs.Object]int       // how many contents are open that are read from it
+	refused map[blobs.Object]time.Time // when the store refused to delete it
+	doubted []blobs.Object             // that are to be discarded, and may be intended still
 }
 
 var _ interface {
@@ -93,11 +111,16 @@ var _ interface {
 // Open returns the store, which one process at most may have: it gives up what earlier
 // processes intended. The object store need not be reachable.
 func Open(ctx context.Context, opts Options) (*Store, error) {
-	if err := opts.Catalog.Abandon(ctx, time.Now().Add(time.Hour)); err != nil {
+	if err := opts.Catalog.Abandon(ctx, endOfTime); err != nil {
 		return nil, fmt.Errorf("giving up unfinished uploads: %w", err)
 	}
-	return &Store{Options: opts}, nil
+	s := &Store{Options: opts, open: map[blobs.Object]int{}, refused: map[blobs.Object]time.Time{}}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s, nil
 }
+
+// endOfTime is after the time of every intent, by a clock that was years ahead too.
+var endOfTime = time.Unix(1<<40, 0)
 
 // ErrForeign means that the prefix belongs to another installation.
 var ErrForeign = errors.New("another installation of attachd keeps its files there")
@@ -113,41 +136,58 @@ type marker struct {
 const layout = 1
 
 // Claim makes sure that the prefix belongs to this installation, and takes it where it
-// belongs to nobody. ErrForeign when it is another's.
+// belongs to nobody. ErrForeign when it is another's. Callers that come at the same time
+// share an attempt: with a store that does not answer, each would wait for the ones before
+// it otherwise.
 func (s *Store) Claim(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.claimed {
+	if s.claimed.Load() {
 		return nil
 	}
+	claimed := s.claiming.DoChan("", func() (any, error) { return nil, s.claim(s.life) })
+	select {
+	case result := <-claimed:
+		return result.Err
+	case <-ctx.Done():
+		return unavailable(ctx.Err())
+	}
+}
+
+func (s *Store) claim(ctx context.Context) error {
 	id, err := s.Installation(ctx)
 	if err != nil {
 		return err
 	}
-	body, size, err := s.Bucket.Get(ctx, s.Prefix+markerName, 0)
-	if errors.Is(err, blobs.ErrNotFound) {
-		err = s.putMarker(ctx, id)
-		s.claimed = err == nil
-		return err
+	found, err := s.marker(ctx)
+	if errors.Is(err, blobs.ErrNotFound) { // once more, since it would be overwritten
+		wait(ctx, missingPause)
+		found, err = s.marker(ctx)
 	}
-	if err != nil {
-		return err
-	}
-	var found marker
-	raw, err := io.ReadAll(io.LimitReader(body, min(size, 4096)))
-	if err = errors.Join(err, body.Close()); err != nil {
-		return err
-	}
-	switch err := json.Unmarshal(raw, &found); {
+	switch {
+	case errors.Is(err, blobs.ErrNotFound):
+		if err := s.putMarker(ctx, id); err != nil {
+			return unavailable(fmt.Errorf("writing %s: %w", s.Prefix+markerName, err))
+		}
 	case err != nil:
-		return fmt.Errorf("%s in the bucket is not what attachd wrote: %w", s.Prefix+markerName, err)
+		return unavailable(fmt.Errorf("reading %s: %w", s.Prefix+markerName, err))
 	case found.Installation != id:
-		return fmt.Errorf("%w: %s in the bucket says %s; this one is %s. Give this one another storage.s3_prefix, or restore the database that belongs to the bucket", ErrForeign, s.Prefix+markerName, found.Installation, id)
+		return unavailable(fmt.Errorf("%w: %s in the bucket says %s; this one is %s. Give this one another storage.s3_prefix, or restore the database that belongs to the bucket", ErrForeign, s.Prefix+markerName, found.Installation, id))
 	case found.Layout > layout:
-		return fmt.Errorf("%s in the bucket was written by a newer attachd: update this one", s.Prefix+markerName)
+		return unavailable(fmt.Errorf("%s in the bucket was written by a newer attachd: update this one", s.Prefix+markerName))
 	}
-	s.claimed = true
+	s.claimed.Store(true)
 	return nil
+}
+
+// unavailable says of an error that the storage cannot be used.
+func unavailable(err error) error { return fmt.Errorf("%w: %w", blobs.ErrUnavailable, err) }
+
+// marker reads the marker.
+func (s *Store) marker(ctx context.Context) (m marker, err error) {
+	err = s.again(ctx, func() error {
+		m, err = readMarker(ctx, s.Bucket, s.Prefix)
+		return err
+	})
+	return m, err
 }
 
 func (s *Store) putMarker(ctx context.Context, id string) error {
@@ -258,6 +298,14 @@ func (s *Store) keep(ctx context.Context, contents []toKeep) (release func(), er
 	return nil, err
 }
 
+func objectsOf(places []blobs.Place) []blobs.Object {
+	objects := make([]blobs.Object, len(places))
+	for i, p := range places {
+		objects[i] = p.Object
+	}
+	return objects
+}
+
 // write writes an object for each content.
 func (s *Store) write(ctx context.Context, contents []toKeep) ([]blobs.Place, error) {
 	if err := s.Claim(ctx); err != nil {
@@ -269,9 +317,17 @@ func (s *Store) write(ctx context.Context, contents []toKeep) ([]blobs.Place, er
 		objects[i] = blobs.NewObject(c.ref)
 		places[i] = blobs.Place{Object: objects[i], Size: c.size, Stored: time.Now().Truncate(time.Second)}
 	}
-	if err := s.Catalog.Intend(ctx, objects); err != nil {
-		return nil, err
+	err := s.Catalog.Intend(ctx, objects)
+	if err == nil {
+		err = s.putAll(ctx, objects, contents)
 	}
+	if err != nil {
+		return nil, errors.Join(err, s.discard(ctx, objects))
+	}
+	return places, nil
+}
+
+func (s *Store) putAll(ctx context.Context, objects []blobs.Object, contents []toKeep) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(together)
 	for i, c := range contents {
@@ -282,10 +338,7 @@ func (s *Store) write(ctx context.Context, contents []toKeep) ([]blobs.Place, er
 			return s.put(ctx, objects[i], c)
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, errors.Join(err, s.Catalog.Discard(context.WithoutCancel(ctx), objects))
-	}
-	return places, nil
+	return group.Wait()
 }
 
 // put writes one object. A PUT may be repeated: it writes the same bytes under a name that
@@ -294,7 +347,10 @@ func (s *Store) put(ctx context.Context, o blobs.Object, c toKeep) error {
 	began := time.Now()
 	err := s.again(ctx, func() error { return s.Bucket.Put(ctx, s.name(o), c.reader(), c.size, c.ref) })
 	if err != nil {
-		return fmt.Errorf("writing blob %s into the bucket: %w", c.ref, err)
+		if ctx.Err() == nil {
+			s.proven.Store(0)
+		}
+		return unavailable(fmt.Errorf("writing blob %s into the bucket: %w", c.ref, err))
 	}
 	s.proven.Store(time.Now().UnixNano())
 	if s.Put != nil {
@@ -312,7 +368,7 @@ func (s *Store) settle(ctx context.Context, places []blobs.Place) (release func(
 	release = s.locks.SharedAll(refs)
 	if err := s.Catalog.Settle(ctx, places); err != nil {
 		release()
-		return nil, errors.Join(err, s.discard(ctx, places))
+		return nil, errors.Join(err, s.discard(ctx, objectsOf(places)))
 	}
 	return release, nil
 }
@@ -336,7 +392,7 @@ func (s *Store) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byt
 		page = append(page, toKeep{ref, int64(len(content)), func() io.Reader { return bytes.NewReader(content) }})
 		if bytesInPage += len(content); bytesInPage >= pageBytes || len(page) == pageContents {
 			if err := write(); err != nil {
-				return nil, errors.Join(err, s.discard(ctx, written))
+				return nil, errors.Join(err, s.discard(ctx, objectsOf(written)))
 			}
 		}
 	}
@@ -347,30 +403,73 @@ func (s *Store) KeepAll(ctx context.Context, contents iter.Seq2[blobs.Ref, []byt
 		return func() {}, nil
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.discard(ctx, written))
+		return nil, errors.Join(err, s.discard(ctx, objectsOf(written)))
 	}
 	return s.settle(ctx, written)
 }
 
-// discard gives objects up.
-func (s *Store) discard(ctx context.Context, places []blobs.Place) error {
-	if len(places) == 0 {
+// discard makes objects garbage that were not settled. Where that fails, Sweep tries it
+// again.
+func (s *Store) discard(ctx context.Context, objects []blobs.Object) error {
+	if len(objects) == 0 {
 		return nil
 	}
-	objects := make([]blobs.Object, len(places))
-	for i, p := range places {
-		objects[i] = p.Object
+	err := s.Catalog.Discard(context.WithoutCancel(ctx), objects)
+	if err != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.doubted = append(s.doubted, objects[:min(len(objects), max(0, mostDoubted-len(s.doubted)))]...)
 	}
-	return s.Catalog.Discard(context.WithoutCancel(ctx), objects)
+	return err
+}
+
+// discardDoubted discards what could not be discarded before.
+func (s *Store) discardDoubted(ctx context.Context) error {
+	s.mu.Lock()
+	objects := s.doubted
+	s.doubted = nil
+	s.mu.Unlock()
+	return s.discard(ctx, objects)
 }
 
 // Open opens a content. It asks the catalog; the bucket is asked by the first read.
 func (s *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Content, error) {
-	place, err := s.place(ctx, ref, size)
-	if err != nil {
-		return nil, err
+	return s.opened(ctx, func() (blobs.Place, error) { return s.place(ctx, ref, size) })
+}
+
+// opened returns a content that is read from the place that find returns. The object stays
+// until the content is closed: it is known not to be garbage yet at a time when Sweep knows
+// already that it is read.
+func (s *Store) opened(ctx context.Context, find func() (blobs.Place, error)) (blobs.Content, error) {
+	for {
+		place, err := find()
+		if err != nil {
+			return nil, err
+		}
+		c := newContent(ctx, s, place)
+		again, err := find()
+		if err == nil && again.Object == place.Object {
+			return c, nil
+		}
+		if err := errors.Join(err, c.Close()); err != nil {
+			return nil, err
+		}
 	}
-	return newContent(ctx, s, place), nil
+}
+
+// hold keeps an object from being deleted until as many calls of letGo.
+func (s *Store) hold(o blobs.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[o]++
+}
+
+func (s *Store) letGo(o blobs.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[o]--; s.open[o] == 0 {
+		delete(s.open, o)
+	}
 }
 
 func (s *Store) place(ctx context.Context, ref blobs.Ref, size int64) (blobs.Place, error) {
@@ -438,42 +537,77 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 	return s.Catalog.Release(ctx, ref)
 }
 
-// Sweep deletes garbage from the bucket.
+// Sweep deletes garbage from the bucket, except what is being read. What the store refuses
+// to delete, as where a bucket keeps objects for a time, does not keep back the rest.
 func (s *Store) Sweep(ctx context.Context) error {
-	for ctx.Err() == nil {
-		garbage, err := s.Catalog.Garbage(ctx, time.Now().Add(-s.KeepDeleted), sweepAtOnce)
-		if err != nil || len(garbage) == 0 {
-			return err
+	err := s.discardDoubted(ctx)
+	var refusal error
+	for err == nil && ctx.Err() == nil {
+		var due []blobs.Object
+		if due, err = s.due(ctx); err != nil || len(due) == 0 {
+			break
 		}
-		if err := s.Claim(ctx); err != nil {
-			return err
+		if err = s.Claim(ctx); err != nil {
+			break
 		}
-		deleted, failed := s.delete(ctx, garbage)
-		if err := errors.Join(s.Catalog.Forget(ctx, deleted), failed); err != nil {
-			return err
-		}
+		deleted, refused, failed := s.delete(ctx, due)
+		refusal = cmp.Or(refusal, refused)
+		err = errors.Join(s.Catalog.Forget(ctx, deleted), failed)
 	}
-	return nil
+	if refusal != nil {
+		refusal = fmt.Errorf("objects that the store refuses to delete are left alone for an hour, such as this one: %w", refusal)
+	}
+	return errors.Join(err, refusal)
 }
 
-// delete deletes objects, and returns those that are gone.
-func (s *Store) delete(ctx context.Context, objects []blobs.Object) (deleted []blobs.Object, err error) {
-	var group errgroup.Group
+// due returns some garbage that is to be deleted now.
+func (s *Store) due(ctx context.Context) (due []blobs.Object, err error) {
+	now := time.Now()
+	s.mu.Lock()
+	maps.DeleteFunc(s.refused, func(_ blobs.Object, since time.Time) bool { return now.Sub(since) >= refusedFor })
+	skipped, stuck := len(s.open)+len(s.refused), len(s.refused) >= mostRefused
+	s.mu.Unlock()
+	if stuck {
+		return nil, nil
+	}
+	garbage, err := s.Catalog.Garbage(ctx, now.Add(-s.KeepDeleted), sweepAtOnce+skipped)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range garbage {
+		if _, refused := s.refused[o]; !refused && s.open[o] == 0 && len(due) < sweepAtOnce {
+			due = append(due, o)
+		}
+	}
+	return due, err
+}
+
+// delete deletes objects, and returns those that are gone, and the first refusal of one.
+// Any other failure ends it.
+func (s *Store) delete(ctx context.Context, objects []blobs.Object) (deleted []blobs.Object, refusal, failed error) {
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(together)
-	var mu sync.Mutex
 	for _, o := range objects {
 		group.Go(func() error {
-			if err := s.Bucket.Delete(ctx, s.name(o)); err != nil {
-				return fmt.Errorf("deleting %s: %w", s.name(o), err)
+			if err := ctx.Err(); err != nil {
+				return err // of another object
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			deleted = append(deleted, o)
-			return nil
+			err := s.Bucket.Delete(ctx, s.name(o))
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			switch {
+			case err == nil:
+				deleted = append(deleted, o)
+				return nil
+			case isRefusal(err):
+				s.refused[o] = time.Now()
+				refusal = cmp.Or(refusal, err)
+				return nil
+			}
+			return fmt.Errorf("deleting %s: %w", s.name(o), err)
 		})
 	}
-	err = group.Wait()
-	return deleted, err
+	failed = group.Wait()
+	return deleted, refusal, failed
 }
 
 // Unswept implements blobs.Sweeper.
@@ -494,15 +628,21 @@ func (s *Store) Probe(ctx context.Context) error {
 	if time.Since(time.Unix(0, s.proven.Load())) < provenFor {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, probeFor)
+	defer cancel()
 	if err := s.Claim(ctx); err != nil {
 		return err
 	}
 	name, probe := s.Prefix+probeFolder+blobs.NewKey().String(), []byte("probe")
-	if err := s.Bucket.Put(ctx, name, bytes.NewReader(probe), int64(len(probe)), blobs.RefOf(probe)); err != nil {
-		return err
+	err := s.Bucket.Put(ctx, name, bytes.NewReader(probe), int64(len(probe)), blobs.RefOf(probe))
+	if err == nil {
+		s.proven.Store(time.Now().UnixNano())
 	}
-	s.proven.Store(time.Now().UnixNano())
-	return s.Bucket.Delete(ctx, name)
+	// It may be there after a failure too.
+	if err = errors.Join(err, s.Bucket.Delete(ctx, name)); err != nil {
+		return unavailable(fmt.Errorf("probing the bucket: %w", err))
+	}
+	return nil
 }
 
 // InPlace implements blobs.Watched for the local storage.
@@ -514,7 +654,11 @@ func (s *Store) InPlace() error {
 }
 
 // Close implements blobs.Store.
-func (s *Store) Close() error { return s.Local.Close() }
+func (s *Store) Close() error {
+	s.end()
+	_, _, _ = s.claiming.Do("", func() (any, error) { return nil, nil }) // waits for the one under way
+	return s.Local.Close()
+}
 
 // MarkDamaged implements blobs.Marker.
 func (s *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Content) error {
@@ -544,11 +688,7 @@ func (s *Store) mark(ctx context.Context, ref blobs.Ref, read blobs.Content, dam
 
 // OpenMarked implements blobs.Marker.
 func (s *Store) OpenMarked(ctx context.Context, ref blobs.Ref) (blobs.Content, error) {
-	p, err := s.Catalog.Place(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	return newContent(ctx, s, p), nil
+	return s.opened(ctx, func() (blobs.Place, error) { return s.Catalog.Place(ctx, ref) })
 }
 
 // Damaged implements blobs.Marker.
@@ -557,27 +697,46 @@ func (s *Store) Damaged() int { return len(s.Catalog.Marked()) }
 // Marked implements blobs.Marker.
 func (s *Store) Marked() []blobs.Ref { return s.Catalog.Marked() }
 
-// again repeats a call as long as its error may pass, three times at most.
+// again repeats a call as long as its error may pass, three times at most, and not once the
+// caller has waited for half of the patience: the next try may take as long as the first.
 func (s *Store) again(ctx context.Context, call func() error) error {
 	began := time.Now()
 	for try, pause := 1, 100*time.Millisecond; ; try, pause = try+1, 3*pause {
 		err := call()
-		if err == nil || try == 3 || !mayPass(err) || time.Since(began)+pause > s.Patience {
+		if err == nil || try == 3 || !mayPass(err) || time.Since(began)+pause > s.Patience/2 {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if wait(ctx, pause); ctx.Err() != nil {
 			return err
-		case <-time.After(pause):
 		}
+	}
+}
+
+// wait waits for some time, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
 // mayPass says whether the same call may succeed a moment later.
 func mayPass(err error) bool {
-	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) || errors.Is(err, context.Canceled) || errors.Is(err, errStalled) {
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) || errors.Is(err, context.Canceled) || errors.Is(err, ErrStalled) {
 		return false
 	}
+	return !isRefusal(err)
+}
+
+// isRefusal says whether the store will say the same to the same call again.
+func isRefusal(err error) bool {
 	var answer *StoreError
-	return !errors.As(err, &answer) || answer.Status >= 500 || answer.Status == 429 || answer.Code == "RequestTimeout"
+	if !errors.As(err, &answer) || answer.Status >= 500 || answer.Status == 429 {
+		return false
+	}
+	switch answer.Code {
+	case "RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "OperationAborted": // on the way
+		return false
+	}
+	return true
 }

@@ -2,6 +2,8 @@ package s3_test
 
 import (
 	"context"
+	"flag"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -13,6 +15,12 @@ import (
 	"attachd/blobs/s3/s3test"
 	"attachd/store/bolt"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	blobstest.TempInMemory()
+	os.Exit(m.Run())
+}
 
 // opened is a Store with what it stands on.
 type opened struct {

@@ -144,3 +144,9 @@ func (m *Memory) Age(name string, by time.Duration) {
 func (m *Memory) Link(context.Context, string, blobs.LinkOptions) (string, time.Time, error) {
 	return "", time.Time{}, errors.New("a bucket in memory has no URL")
 }
+
+// Content returns the bytes of an object, or nil.
+func (m *Memory) Content(name string) []byte {
+	o, _ := m.object(name)
+	return o.content
+}
