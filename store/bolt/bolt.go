@@ -347,7 +347,7 @@ func (b *Store) Probe(ctx context.Context) error {
 // Note implements Notes.
 func (b *Store) Note(ctx context.Context, name string) (value []byte, err error) {
 	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
-		noted := tx.Get(schema.Meta, noteKey(name))
+		noted := tx.Get(schema.Meta, schema.NoteKey(name))
 		if noted == nil {
 			return store.ErrNotFound
 		}
@@ -360,12 +360,10 @@ func (b *Store) Note(ctx context.Context, name string) (value []byte, err error)
 // SetNote implements Notes.
 func (b *Store) SetNote(ctx context.Context, name string, value []byte) error {
 	return b.update(ctx, func(tx *writeTx) error {
-		tx.Put(schema.Meta, noteKey(name), value)
+		tx.Put(schema.Meta, schema.NoteKey(name), value)
 		return nil
 	})
 }
-
-func noteKey(name string) []byte { return []byte("note " + name) }
 
 // Close implements Store. It may be called more than once.
 func (b *Store) Close() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
+	"attachd/blobs"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/pages"
@@ -27,6 +29,9 @@ type damaged struct {
 	attachment store.Attachment
 	key        store.Key
 	session    store.Session
+	place      blobs.Place  // of the attachment's content
+	intent     blobs.Object // that is being written
+	garbage    blobs.Object
 }
 
 func makeDamaged(t *testing.T, path string) damaged {
@@ -46,10 +51,27 @@ func makeDamaged(t *testing.T, path string) damaged {
 		b.CreateKey(t.Context(), d.key),
 		b.CreateSession(t.Context(), d.session, at))
 	b.TouchKey(d.key.ID, at)
-	if err := errors.Join(err, b.Close()); err != nil {
+	if err := errors.Join(err, d.inObjects(t, b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// inObjects makes the database one whose contents are in an object store, with an object of
+// every kind. The content of the attachment is in one, and marked.
+func (d *damaged) inObjects(t *testing.T, b *Store) error {
+	c, err := b.Catalog(t.Context())
+	if err != nil {
+		return err
+	}
+	d.place = blobs.Place{Object: blobs.NewObject(d.attachment.SHA256), Size: d.attachment.Size, Stored: time.Unix(1_700_000_000, 0)}
+	d.intent, d.garbage = blobs.NewObject([32]byte{4}), blobs.NewObject([32]byte{5})
+	return errors.Join(
+		b.SetNote(t.Context(), store.HomeNote, []byte("s3")),
+		c.Intend(t.Context(), []blobs.Object{d.place.Object, d.intent, d.garbage}),
+		c.Settle(t.Context(), []blobs.Place{d.place}),
+		c.Mark(t.Context(), d.place.Object, true),
+		c.Discard(t.Context(), []blobs.Object{d.garbage}))
 }
 
 // faultsOf opens the database and checks it.
@@ -124,6 +146,30 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"an API key is in no list", deleteFirst(schema.UserKeys), []string{"is not in the list of its user <user>."}},
 		{"a session is gone", deleteFirst(schema.Sessions), []string{"which is not its own.", "which does not end then."}},
 		{"a session is in no list", deleteFirst(schema.KeySessions), []string{"is not in the list of its API key <key>."}},
+		{"a place is gone", deleteFirst(schema.Places), []string{"The content 01<zeros> of attachment <attachment hex> is nowhere: it is in no object, and does not wait in the log.", "The content 01<zeros> is marked as damaged in the object <place>, in which it is not."}},
+		{"a place is damaged", overwriteFirst(schema.Places, []byte("short")), []string{`In the bucket "places", the entry 01`}},
+		{"a place under a damaged key", add(schema.Places, make([]byte, 24), make([]byte, 33)), []string{`In the bucket "places", the entry 00`}},
+		{"a place is to be deleted", func(tx *bbolt.Tx, d damaged) error {
+			since := schema.EncodeSeconds(1_700_000_000)
+			return errors.Join(add(schema.GarbageObject, since, schema.ObjectKey(d.place.Object))(tx, d), add(schema.Garbage, schema.Nothing, since, schema.ObjectKey(d.place.Object))(tx, d))
+		}, []string{"The content 01<zeros> is in the object <place>, which is to be deleted."}},
+		{"a place is being written", func(tx *bbolt.Tx, d damaged) error {
+			return add(schema.Intents, schema.EncodeSeconds(1), schema.ObjectKey(d.place.Object))(tx, d)
+		}, []string{"The content 01<zeros> is in the object <place>, which is noted as one that is being written."}},
+		{"a mark is of another object", overwriteFirst(schema.Marks, []byte("anything")), []string{"The content 01<zeros> is marked as damaged in the object 616e797468696e67, in which it is not."}},
+		{"a mark of nothing", add(schema.Marks, []byte("anything"), make([]byte, 32)), []string{"The content 00<zeros> is marked as damaged in the object 616e797468696e67, in which it is not."}},
+		{"a mark under a damaged key", add(schema.Marks, []byte("anything"), []byte("short")), []string{`In the bucket "marks", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"an intent is damaged", overwriteFirst(schema.Intents, []byte("when?")), []string{`In the bucket "intents", the entry 04`}},
+		{"an intent under a damaged key", add(schema.Intents, schema.EncodeSeconds(1), []byte("short")), []string{`In the bucket "intents", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"an intent is to be deleted", func(tx *bbolt.Tx, d damaged) error {
+			return add(schema.Intents, schema.EncodeSeconds(1), schema.ObjectKey(d.garbage))(tx, d)
+		}, []string{"The object <garbage> of the content 05<zeros> is being written, and is to be deleted."}},
+		{"garbage is in no list", deleteFirst(schema.Garbage), []string{"The object <garbage> of the content 05<zeros> is not in the list of those that are to be deleted."}},
+		{"garbage without a name", deleteFirst(schema.GarbageObject), []string{"The object <garbage> of the content 05<zeros> is to be deleted, but cannot be found by its name."}},
+		{"garbage of another time", overwriteFirst(schema.GarbageObject, schema.EncodeSeconds(7)), []string{"is to be deleted, but cannot be found by its name.", "is not in the list of those that are to be deleted."}},
+		{"garbage under a damaged key", add(schema.Garbage, schema.Nothing, []byte("short")), []string{`In the bucket "garbage", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"garbage with a damaged name", add(schema.GarbageObject, schema.EncodeSeconds(1), []byte("short")), []string{`In the bucket "garbage_objects", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"garbage of no time", overwriteFirst(schema.GarbageObject, []byte("when?")), []string{`In the bucket "garbage_objects", the entry 05`}},
 		{"a session has no end", deleteFirst(schema.SessionExpiry), []string{"cannot be found by the time when it ends."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -138,13 +184,47 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 			}
 			got := faultsOf(t, path)
 			names := strings.NewReplacer("<attachment>", d.attachment.ID.String(), "<user>", d.user.ID.String(),
-				"<ticket>", d.ticket.ID.String(), "<key>", d.key.ID.String())
+				"<ticket>", d.ticket.ID.String(), "<key>", d.key.ID.String(), "<attachment hex>", fmt.Sprintf("%x", d.attachment.ID[:]),
+				"<zeros>", strings.Repeat("00", 31), "<place>", d.place.Key.String(), "<garbage>", d.garbage.Key.String())
 			for _, says := range c.says {
 				if says = names.Replace(says); !strings.Contains(got, says) {
 					t.Errorf("nothing says\n%s\nbut only\n%s", says, got)
 				}
 			}
 		})
+	}
+}
+
+// A content that waits in the log has no object yet, and where contents are on the disk none
+// has one.
+func TestCheckWantsObjectsOnlyWhereContentsAreInThem(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "attachd.db")
+	d := makeDamaged(t, path)
+	b := open(t, path)
+	first, second := d.attachment, d.attachment
+	first.ID, first.SHA256, first.Size = uuid.Must(uuid.NewV7()), [32]byte{7}, 6
+	second.ID, second.SHA256, second.Size = uuid.Must(uuid.NewV7()), [32]byte{7}, 6
+	err := errors.Join(b.CreateAttachment(t.Context(), first, nil, ""), b.CreateStaged(t.Context(), second, []byte("staged"), nil, ""), b.Close())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := faultsOf(t, path); got != "" {
+		t.Errorf("with one of two in the log: %s", got)
+	}
+	b = open(t, path)
+	_, err = b.Unstage(t.Context(), []uuid.UUID{second.ID})
+	if err := errors.Join(err, b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := faultsOf(t, path); strings.Count(got, "\n") != 0 || !strings.Contains(got, "is nowhere") {
+		t.Errorf("with none in the log: %q", got)
+	}
+	b = open(t, path)
+	if err := errors.Join(b.SetNote(t.Context(), store.HomeNote, []byte("disk")), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := faultsOf(t, path); got != "" {
+		t.Errorf("on the disk: %s", got)
 	}
 }
 

@@ -24,6 +24,9 @@ func Join(parts ...[]byte) []byte {
 // ErrKey is the error of a key that does not have the form of its bucket's keys.
 var ErrKey = errors.New("damaged key")
 
+// NoteKey is the key of a note in Meta.
+func NoteKey(name string) []byte { return []byte("note " + name) }
+
 // ParentKey is the kind and the id of a product, ticket or meeting.
 func ParentKey(p store.Parent) []byte {
 	return append([]byte{byte(p.Kind)}, p.ID[:]...)
