@@ -144,6 +144,9 @@ func ToRefusal(err error) *Refusal {
 			Detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
 	case errors.Is(err, blobs.ErrFull), errors.Is(err, store.ErrFull):
 		return DiskFull(err)
+	case errors.Is(err, blobs.ErrUnavailable):
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: "storage_unavailable", RetryAfter: 5, Cause: err,
+			Detail: "The object store in which the server keeps files does not take this one at the moment. Try again in a moment; if it stays so, tell the server's operator."}
 	case errors.Is(err, blobs.ErrDamaged), errors.Is(err, blobs.ErrNotFound):
 		return &Refusal{Status: http.StatusInternalServerError, Code: "damaged", Cause: err,
 			Detail: "The stored file is damaged. Uploading the same file again repairs it; the server's operator can restore it from a backup."}

@@ -67,7 +67,7 @@ func (c *Store) WhileFlushed(ctx context.Context, do func(flushed error) error) 
 
 // stopsAll reports whether the error would occur for other contents too.
 func stopsAll(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, errStopped)
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, blobs.ErrUnavailable) || errors.Is(err, errStopped)
 }
 
 // flushSome flushes a batch of what is staged after the given id: where some of its

@@ -178,11 +178,17 @@ func (s *Service) runProbe(ctx context.Context, log *slog.Logger) (reasons []str
 	}
 	if err := ofContents; errors.Is(err, blobs.ErrReplaced) {
 		failed("The folder with the files was removed or replaced while the server runs.", err)
+	} else if errors.Is(err, blobs.ErrUnavailable) {
+		failed("Files cannot be written into the object store.", err)
 	} else if err != nil {
 		failed("Files cannot be written.", err)
 	}
 	if since, err := s.Contents.Failing(); err != nil && time.Since(since) >= s.ready.stuck {
-		failed("Small files that were accepted earlier cannot be written to the folder blobs.", err)
+		where := "to the folder blobs"
+		if errors.Is(err, blobs.ErrUnavailable) {
+			where = "into the object store"
+		}
+		failed("Small files that were accepted earlier cannot be written "+where+".", err)
 	}
 	room, err := s.Contents.Capacity(ctx)
 	if err != nil {
