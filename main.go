@@ -177,7 +177,7 @@ func openBucket(ctx context.Context, cfg config.Config, db *bolt.Store, local *d
 		return nil, err
 	}
 	return s3.Open(ctx, s3.Options{
-		Bucket: bucket, Catalog: catalog, Local: local, Prefix: cfg.Storage.S3Prefix,
+		Bucket: s3.Observe(bucket, times.Called), Catalog: catalog, Local: local, Prefix: cfg.Storage.S3Prefix,
 		Installation: func(ctx context.Context) (string, error) {
 			id, err := upkeep.Installation(ctx, db)
 			return id.String(), err

@@ -58,8 +58,9 @@ type Config struct {
 	Scratch    func() (file *os.File, done func() error, err error)
 	Thumbnails *preview.Cache
 
-	StorageTimes *ops.StorageTimes // optional: collects commit and sync durations from Store and Blobs
-	LogLinesLost func() int64      // optional: number of log lines that were lost
+	Storage      upkeep.StorageStatus // where Blobs keeps contents, for operators
+	StorageTimes *ops.StorageTimes    // optional: collects commit and sync durations from Store and Blobs
+	LogLinesLost func() int64         // optional: number of log lines that were lost
 
 	Scanner         Scanner // optional: scans for malware
 	AcceptUnscanned bool    // files that the scanner failed to scan are accepted, not refused
@@ -261,7 +262,7 @@ func (s *Server) opsOptions() ops.Options {
 		Addresses:   func() []string { return s.Addresses },
 		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),
 		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace,
-		StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
+		Storage: s.Storage, StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
 		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
 		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,
 	}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"attachd/server"
+	"attachd/server/ops"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -219,5 +221,32 @@ func TestMetricsTellHowTheServerStands(t *testing.T) {
 	w.clock.advance(time.Minute)
 	if !w.measures(t, "attachd_ready 0") {
 		t.Error("a server that stops is ready")
+	}
+}
+
+// sweeper is an object store in which 3 objects are yet to be deleted.
+type sweeper struct{}
+
+func (sweeper) Sweep(context.Context) error { return nil }
+func (sweeper) Unswept() int64              { return 3 }
+
+func TestStatsAndMetricsSayWhereFilesAreKept(t *testing.T) {
+	t.Parallel()
+	plain := newWorld(t)
+	plain.wantStats(t, `{"storage": {"backend": "disk"}}`)
+	if a := plain.do(t, step{as: "root", do: "GET /metrics", want: 200}); bytes.Contains(a.body, []byte("object_store")) {
+		t.Errorf("a server without an object store says\n%s", a.body)
+	}
+	times := ops.NewStorageTimes()
+	w := newWorld(t, func(cfg *server.Config) {
+		cfg.Storage = upkeep.StorageStatus{Backend: "s3", Endpoint: "https://s3.example.com", Bucket: "files", Prefix: "attachd/"}
+		cfg.Sweeper, cfg.StorageTimes = sweeper{}, times
+	})
+	w.wantStats(t, `{"storage": {"backend": "s3", "endpoint": "https://s3.example.com", "bucket": "files", "prefix": "attachd/", "unswept": 3}}`)
+	times.Called("put", "ok", 20*time.Millisecond)
+	times.Called("get", "not_found", time.Second)
+	if !w.measures(t, "attachd_object_store_unswept_objects 3", `attachd_object_store_call_duration_seconds_count{operation="put",outcome="ok"} 1`,
+		`attachd_object_store_call_duration_seconds_sum{operation="get",outcome="not_found"} 1`) {
+		t.Errorf("the metrics are\n%s", w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body)
 	}
 }

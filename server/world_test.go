@@ -158,6 +158,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	policy, err := content.NewPolicy(nil, false)
 	w.must(err)
 	cfg := server.Config{
+		Storage:              upkeep.StorageStatus{Backend: "disk"},
 		Store:                w.store,
 		Blobs:                w.blobs,
 		Abilities:            server.AbilitiesOf(w.store, w.blobs),

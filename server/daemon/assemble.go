@@ -12,6 +12,7 @@ import (
 	"attachd/server/memory"
 	"attachd/server/preview"
 	"attachd/server/scan"
+	"attachd/server/upkeep"
 	"attachd/server/webhooks"
 )
 
@@ -50,6 +51,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 		Policy:                     policy,
 		SigningKeys:                signingKeys,
 		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
+		Storage:                    StorageOf(cfg),
 		StorageTimes:               storage.Times,
 		Scanner:                    clamd,
 		AcceptUnscanned:            cfg.Scan.OnError == "accept",
@@ -87,6 +89,14 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 		PublicMetrics:              cfg.Metrics.Public,
 		DemoKeys:                   o.DemoKeys,
 	})
+}
+
+// StorageOf says where a configuration has contents kept.
+func StorageOf(cfg config.Config) upkeep.StorageStatus {
+	if c := cfg.Storage; c.Backend == "s3" {
+		return upkeep.StorageStatus{Backend: c.Backend, Endpoint: c.S3Endpoint, Bucket: c.S3Bucket, Prefix: c.S3Prefix}
+	}
+	return upkeep.StorageStatus{Backend: cfg.Storage.Backend}
 }
 
 // Scanner returns the malware scanner; nil when none is configured.

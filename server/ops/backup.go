@@ -195,6 +195,7 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	}
 	status.Addresses = s.Addresses()
 	status.Damage = s.Damage()
+	status.Storage = s.storage()
 	if staged := s.Contents.Staged(); staged.MaxRoom > 0 {
 		status.Log = upkeep.LogStatus{Contents: staged.Contents, Bytes: staged.Room, MaxBytes: staged.MaxRoom}
 		status.Log.FailingSince, _ = s.Contents.Failing()
@@ -207,6 +208,15 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 		}
 	}
 	return rq.Answer(w, http.StatusOK, status)
+}
+
+// storage returns where contents are kept.
+func (s *Service) storage() upkeep.StorageStatus {
+	storage := s.Storage
+	if s.Sweeper != nil {
+		storage.Unswept = s.Sweeper.Unswept()
+	}
+	return storage
 }
 
 // NoteBackup notes when the last restore point was made.

@@ -86,6 +86,7 @@ func unixTime(at time.Time) float64 {
 // blobs report to it.
 type StorageTimes struct {
 	commits, syncs prometheus.Histogram
+	calls          *prometheus.HistogramVec // of an object store
 	logFailures    prometheus.Counter
 
 	mu     sync.Mutex
@@ -101,6 +102,9 @@ func NewStorageTimes() *StorageTimes {
 			Name: "attachd_commit_duration_seconds", Help: "Time that commits of the database took, with the syncs of its file.", Buckets: buckets}),
 		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "attachd_fsync_duration_seconds", Help: "Time that syncs of contents and their folders took.", Buckets: buckets}),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "attachd_object_store_call_duration_seconds", Help: "Time that calls to the object store took, by operation and by how they ended; a get until its answer began.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"operation", "outcome"}),
 		logFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_log_failures_total", Help: "Times that the write-ahead log could not be made or written. Small uploads are written to files at once then, until a new part of it is made."}),
 	}
@@ -108,6 +112,11 @@ func NewStorageTimes() *StorageTimes {
 
 // Committed observes the duration of a commit, for bolt.Options.
 func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
+
+// Called observes a call to the object store, for s3.Observe.
+func (t *StorageTimes) Called(operation, outcome string, took time.Duration) {
+	t.calls.WithLabelValues(operation, outcome).Observe(took.Seconds())
+}
 
 // LogFailed records a failure of the write-ahead log, for bolt.Options.
 func (t *StorageTimes) LogFailed(err error) {

@@ -76,8 +76,13 @@ func newMetrics(s *Service) *metrics {
 			func() float64 { return float64(s.LogLinesLost()) }))
 	}
 	if times := s.StorageTimes; times != nil {
-		registry.MustRegister(times.commits, times.syncs, times.logFailures)
+		registry.MustRegister(times.commits, times.syncs, times.calls, times.logFailures)
 		times.TellIn(s.Log)
+	}
+	if s.Sweeper != nil {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "attachd_object_store_unswept_objects", Help: "Objects of deleted files, and of uploads that are under way or were broken off, that are yet to be deleted from the object store."},
+			func() float64 { return float64(s.Sweeper.Unswept()) }))
 	}
 	if s.scrub != nil {
 		registry.MustRegister(scrubMetrics(s.scrub)...)

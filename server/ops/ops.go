@@ -54,6 +54,8 @@ type Options struct {
 	Scratch  func() (file *os.File, done func() error, err error)
 	// Addresses are the URLs at which the server is reached.
 	Addresses func() []string
+	// Storage is where contents are kept.
+	Storage upkeep.StorageStatus
 	// Collectors are the metrics of other packages.
 	Collectors []prometheus.Collector
 

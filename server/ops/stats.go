@@ -33,6 +33,7 @@ func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 		Version:       s.Version,
 		UptimeSeconds: int64(now.Sub(s.began).Seconds()),
 		Disk:          diskBody{room.Free, room.Total, s.Contents.ReserveOf(room)},
+		Storage:       s.storage(),
 		Attachments:   usageBody(counted.Attachments),
 		Contents:      usageBody(counted.Contents),
 		BytesSaved:    counted.Attachments.Bytes - counted.Contents.Bytes,
@@ -50,23 +51,24 @@ func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 }
 
 type statsBody struct {
-	AsOf          string     `json:"as_of"`
-	Version       string     `json:"version"`
-	UptimeSeconds int64      `json:"uptime_seconds"`
-	Disk          diskBody   `json:"disk"`
-	Attachments   usageBody  `json:"attachments"`
-	Contents      usageBody  `json:"contents"`
-	BytesSaved    int64      `json:"bytes_saved"`
-	ByType        []typeBody `json:"by_type"`
-	BySize        []sizeBody `json:"by_size"`
-	Hours         []hourBody `json:"hours"`
-	UploadSlots   slotsBody  `json:"upload_slots"`
-	Scrub         *scrubBody `json:"scrub"`
-	LastCheck     *string    `json:"last_check"`
-	LastGC        *string    `json:"last_gc"`
-	LastBackup    *string    `json:"last_backup"`
-	Damaged       int        `json:"damaged"`
-	InDatabase    int        `json:"database_faults"`
+	AsOf          string               `json:"as_of"`
+	Version       string               `json:"version"`
+	UptimeSeconds int64                `json:"uptime_seconds"`
+	Disk          diskBody             `json:"disk"`
+	Storage       upkeep.StorageStatus `json:"storage"`
+	Attachments   usageBody            `json:"attachments"`
+	Contents      usageBody            `json:"contents"`
+	BytesSaved    int64                `json:"bytes_saved"`
+	ByType        []typeBody           `json:"by_type"`
+	BySize        []sizeBody           `json:"by_size"`
+	Hours         []hourBody           `json:"hours"`
+	UploadSlots   slotsBody            `json:"upload_slots"`
+	Scrub         *scrubBody           `json:"scrub"`
+	LastCheck     *string              `json:"last_check"`
+	LastGC        *string              `json:"last_gc"`
+	LastBackup    *string              `json:"last_backup"`
+	Damaged       int                  `json:"damaged"`
+	InDatabase    int                  `json:"database_faults"`
 }
 
 type (

@@ -49,9 +49,21 @@ type Status struct {
 	Damage []string `json:"damage,omitempty"`
 	// Log is how full the write-ahead log is; ReadStatus leaves it out.
 	Log LogStatus `json:"log,omitzero"`
+	// Storage is where contents are kept; ReadStatus leaves it out.
+	Storage StorageStatus `json:"storage,omitzero"`
 	// Database is the size of the database; ReadStatus leaves it out, since changes
 	// wait while it is measured. Zero when it is unknown.
 	Database store.Size `json:"database,omitzero"`
+}
+
+// StorageStatus is where contents are kept.
+type StorageStatus struct {
+	Backend  string `json:"backend"` // "disk" or "s3"
+	Endpoint string `json:"endpoint,omitempty"`
+	Bucket   string `json:"bucket,omitempty"`
+	Prefix   string `json:"prefix,omitempty"`
+	// Unswept is how many objects are yet to be deleted, or may have to be.
+	Unswept int64 `json:"unswept,omitempty"`
 }
 
 // LogStatus is how full the write-ahead log is.

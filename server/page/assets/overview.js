@@ -65,7 +65,7 @@ function draw(el, s, faults) {
       h('dl', {}, fact('Used', bytes(used)), fact('Free', bytes(s.disk.free)), fact('Reserve', bytes(s.disk.reserve)), fact('Size', bytes(s.disk.total)))),
     card('Files',
       h('p', { class: 'figure' }, s.attachments.files.toLocaleString(), h('small', {}, s.attachments.files === 1 ? ' file' : ' files')),
-      h('dl', {}, fact('Total size', bytes(s.attachments.bytes)), fact('Stored contents', s.contents.files.toLocaleString()), fact('On the disk', bytes(s.contents.bytes)), fact('Saved by storing content once', bytes(s.bytes_saved)))),
+      h('dl', {}, fact('Total size', bytes(s.attachments.bytes)), fact('Stored contents', s.contents.files.toLocaleString()), fact(s.storage.backend === 's3' ? 'In the bucket' : 'On the disk', bytes(s.contents.bytes)), s.storage.bucket ? fact('Bucket', h('bdi', {}, `${s.storage.bucket}/${s.storage.prefix ?? ''}`)) : null, fact('Saved by storing content once', bytes(s.bytes_saved)))),
     card('Health',
       h('p', { class: `figure ${level}` }, word, h('small', {}, more)),
       h('dl', {}, fact('Last check', when(s.last_check)), fact('Last clean-up', when(s.last_gc)), fact('Last backup', when(s.last_backup)), fact('Last scrub', when(s.scrub?.last)),
