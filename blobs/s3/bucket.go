@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -295,8 +296,9 @@ func (c *client) explain(ctx context.Context, err error) error {
 	if answer.StatusCode == 0 {
 		return err
 	}
-	// An answer to a HEAD has no body, and so no code but the one of its status.
-	if answer.StatusCode == http.StatusNotFound && answer.Code != "NoSuchBucket" {
+	// An answer to a HEAD has no body, and so no code but the one of its status. A bucket or a
+	// key of access that is not known is 404 with some stores, too.
+	if answer.StatusCode == http.StatusNotFound && slices.Contains([]string{"NoSuchKey", "NoSuchVersion", "NotFound", ""}, answer.Code) {
 		return fmt.Errorf("%w: the object store has no %s", blobs.ErrNotFound, strings.TrimPrefix(answer.Key, "/"))
 	}
 	return &StoreError{answer.StatusCode, answer.Code, err}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/blobs"
+	"attachd/server/backup"
 	"attachd/server/cli/command"
 	"attachd/server/config"
 	"attachd/server/daemon"
@@ -62,6 +63,9 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 		}
 	}
 	c.Receiver, c.NoReceiver = daemon.Receiver(cfg)
+	if cfg.Storage.Backend == "s3" {
+		c.Account, c.NoAccount = daemon.Account(cfg)
+	}
 	server, _, err := running(ctx, dir)
 	c.Running = err == nil
 	c.Status = func(ctx context.Context) (status upkeep.Status, err error) {
@@ -76,8 +80,11 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 		}
 		status, err = upkeep.ReadStatus(ctx, records, c.Now)
 		if err == nil {
-			status.Damage, status.Faulty = records.Damage(), marked(dir)
+			status.Damage = records.Damage()
 			status.Database, err = records.Size(ctx)
+		}
+		if err == nil {
+			status.Faulty, err = marked(ctx, cfg, dir, records)
 		}
 		return status, errors.Join(err, records.Close())
 	}
@@ -86,14 +93,17 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 
 // marked counts the contents that are marked as damaged; that none can be listed is the
 // file system's fault, which other examinations find.
-func marked(dir *datadir.Dir) (n int) {
+func marked(ctx context.Context, cfg config.Config, dir *datadir.Dir, records backup.Records) (n int, err error) {
+	if cfg.Storage.Backend == "s3" {
+		return doctor.Marked(ctx, records)
+	}
 	entries, _ := os.ReadDir(dir.Join("blobs/damaged"))
 	for _, entry := range entries {
 		if _, err := blobs.ParseRef(entry.Name()); err == nil {
 			n++
 		}
 	}
-	return n
+	return n, nil
 }
 
 // built returns the time of the commit from which the program was built.

@@ -1,5 +1,6 @@
 // Package doctor diagnoses common faults of an installation, and says what to do about
-// them. It changes nothing.
+// them. It changes nothing but for a moment: it writes a file and an object to see whether
+// that works.
 package doctor
 
 import (
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"attachd/blobs/s3"
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/scan"
@@ -48,8 +50,12 @@ type Case struct {
 	// impossible; both are optional.
 	Receiver   *webhooks.Receiver
 	NoReceiver error
-	Now        time.Time
-	Built      time.Time // when the program was built; zero if unknown
+	// Account is that of the object store, and NoAccount the error that makes it
+	// impossible; where contents are in one.
+	Account   s3.Account
+	NoAccount error
+	Now       time.Time
+	Built     time.Time // when the program was built; zero if unknown
 }
 
 // examinations are all examinations, in the order of the report. Each returns at least
@@ -71,6 +77,7 @@ var examinations = []struct {
 	{"ballast", ballast},
 	{"open files", openFiles},
 	{"clock", clock},
+	{"object store", objectStore},
 	{"snapshots", snapshots},
 	{"database", database},
 	{"scanner", scanner},

@@ -26,6 +26,8 @@ var dials = map[string]string{
 	"server/webhooks/sender.go http.NewRequestWithContext": "likewise",
 	"blobs/s3/bucket.go net.Dialer":                        "the object store that the configuration names",
 	"blobs/s3/bucket.go http.Transport":                    "likewise",
+	"blobs/s3/diagnosis.go http.Client":                    "likewise, when its operator runs the doctor",
+	"blobs/s3/diagnosis.go http.NewRequestWithContext":     "likewise",
 	"server/cli/client.go http.Client":                     "over that socket, or through memory",
 	"server/doctor/network.go http.NewRequestWithContext":  "public_url, which is this server itself, when its operator runs the doctor",
 	"server/doctor/network.go http.Client":                 "likewise",

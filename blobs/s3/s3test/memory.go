@@ -131,6 +131,14 @@ func (m *Memory) Names() (names []string) {
 	return names
 }
 
+// Left lists all objects.
+func (m *Memory) Left() (names []string) {
+	for _, o := range m.sorted() {
+		names = append(names, o.Name)
+	}
+	return names
+}
+
 // Age has an object be older by some time.
 func (m *Memory) Age(name string, by time.Duration) {
 	m.mu.Lock()
