@@ -87,7 +87,8 @@ type Config struct {
 	// in tests, pictures are decoded in this process.
 	Decode func(ctx context.Context, content io.ReaderAt, size int64, mimeType string, memory int64) ([]byte, error)
 
-	URLTTL        time.Duration // how long a download URL is valid by default
+	URLTTL        time.Duration // how long a link is valid by default
+	StorageURLTTL time.Duration // how long a URL of the storage itself is valid; required with a Linker
 	DownloadByURL bool          // downloads of products answer with a URL document unless the Accept header prefers the file
 	VerifyReads   bool
 
@@ -143,6 +144,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: the signing key is missing or too short")
 	case cfg.MaxFileSize < 1, cfg.LogBelow < 0, cfg.MaxConcurrentUploads < 1, cfg.URLTTL < time.Second:
 		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive, and log_below not negative")
+	case cfg.Linker != nil && cfg.StorageURLTTL < time.Second:
+		return nil, errors.New("server: the lifetime of the storage's URLs must be positive")
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
@@ -249,6 +252,7 @@ func (s *Server) fileOptions() files.Options {
 		OnUpload:    func(bytes int64) { s.ops.Uploaded(bytes) },
 		OnDownload:  func(bytes int64) { s.ops.Downloaded(bytes) },
 		MaxFileSize: s.MaxFileSize, LogBelow: s.LogBelow, URLTTL: s.URLTTL, ContentURL: s.ContentURL,
+		Linker: s.Linker, StorageURLTTL: s.StorageURLTTL,
 		DownloadByURL: s.DownloadByURL, AcceptUnscanned: s.AcceptUnscanned,
 	}
 }

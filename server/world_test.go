@@ -390,7 +390,11 @@ func (w *world) checkStorage() {
 	if w.server != nil {
 		w.flushContents()
 	}
-	report, err := upkeep.Check(ctx, w.store, w.blobs, upkeep.CheckOptions{})
+	var stored blobs.Store = w.blobs
+	if w.server != nil {
+		stored = w.server.Blobs // which an option may have replaced
+	}
+	report, err := upkeep.Check(ctx, w.store, stored, upkeep.CheckOptions{})
 	if err != nil {
 		w.t.Errorf("checking the stores: %v", err)
 	}

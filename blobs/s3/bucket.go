@@ -172,6 +172,10 @@ func (c *client) Get(ctx context.Context, name string, from int64) (io.ReadClose
 		return nil, 0, c.explain(ctx, err)
 	}
 	size := info.Size
+	if size < 0 {
+		w.stop()
+		return nil, 0, errors.Join(errors.New("the object store does not say how long the object is"), body.Close())
+	}
 	if from > 0 {
 		var first, last int64
 		if _, err := fmt.Sscanf(header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil || first != from {
@@ -246,18 +250,21 @@ func (c *client) List(ctx context.Context, prefix, after string) (page []Listed,
 	return page, next, nil
 }
 
+// maxLinkTTL is the longest validity that a signed URL may have.
+const maxLinkTTL = 7 * 24 * time.Hour
+
 // Link implements Bucket.
 func (c *client) Link(ctx context.Context, name string, how blobs.LinkOptions) (string, time.Time, error) {
-	now := time.Now()
 	value, err := c.creds.GetWithContext(c.public.CredContext())
 	if err != nil {
 		return "", time.Time{}, c.explain(ctx, err)
 	}
-	ttl := how.TTL
+	now := time.Now().Truncate(time.Second) // signatures have whole seconds
+	ttl := min(how.TTL, maxLinkTTL)
 	if !value.Expiration.IsZero() { // a link dies with the credentials that sign it
 		ttl = min(ttl, value.Expiration.Sub(now)-time.Minute)
 	}
-	if ttl < time.Second {
+	if ttl = ttl.Truncate(time.Second); ttl < time.Second {
 		return "", time.Time{}, errors.New("the credentials of the object store expire too soon to sign a link with them")
 	}
 	u, err := c.public.PresignedGetObject(ctx, c.Bucket, name, ttl, url.Values{

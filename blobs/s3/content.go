@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"sync"
 	"time"
 
@@ -54,6 +55,11 @@ func (c *content) object() blobs.Object {
 func (c *content) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if here := c.at - c.from; here >= 0 && here < int64(len(c.ahead)) && !c.closed {
+		n := copy(p, c.ahead[here:])
+		c.at += int64(n)
+		return n, nil
+	}
 	n, err := c.read(p, c.at)
 	c.at += int64(n)
 	return n, err
@@ -178,6 +184,10 @@ func (c *content) open(at int64) error {
 func (c *content) get(at int64) error {
 	return c.store.again(c.ctx, func() error {
 		body, size, err := c.store.Bucket.Get(c.ctx, c.store.name(c.place.Object), at)
+		var answer *StoreError
+		if errors.As(err, &answer) && answer.Status == http.StatusRequestedRangeNotSatisfiable {
+			return fmt.Errorf("%w: the object of %s ends before byte %d of %d: %w", blobs.ErrDamaged, c.place.Ref, at, c.place.Size, err)
+		}
 		if err != nil {
 			return err
 		}

@@ -141,7 +141,7 @@ func (c *Corridor) recordAnswer(w *Response, rq *Request) {
 			}
 			c.Audit.Record(*e)
 		}
-	case rule.Action == "" || rule.When == WithChange || w.Status < 200 || w.Status > 299:
+	case rule.Action == "" || rule.When == WithChange || w.Status < 200 || w.Status > 299 && !rq.HandsOver:
 	case rule.When == IfDownloads && !c.AuditDownloads:
 	default:
 		c.Audit.Record(*rq.newEntry(rule))

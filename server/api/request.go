@@ -39,6 +39,10 @@ type Request struct {
 	Holds    Holder       // whom the request's memory is counted for
 	held     int64        // bytes of memory counted
 	refusing bool         // refused for lack of memory
+
+	// HandsOver is set by a redirect that gives the file to the caller: nothing more of
+	// that download reaches this server, so it is recorded as one.
+	HandsOver bool
 }
 
 // Log returns the server's log with the request's id on each line. It is made at each

@@ -100,6 +100,8 @@ type Config struct {
 		Mode string `toml:"mode" default:"auto" oneof:"auto content url"`
 		// URLTTL is how long a signed link is valid.
 		URLTTL Duration `toml:"url_ttl" default:"1h" min:"1s" max:"168h"`
+		// StorageURLTTL is how long one of the object store is valid, if that is less.
+		StorageURLTTL Duration `toml:"storage_url_ttl" default:"5m" min:"1s" max:"168h"`
 		// ContentURL is the base of links to files, on a separate host, without a slash
 		// at its end; empty: the base of other links.
 		ContentURL string `toml:"content_url" default:"" form:"url"`

@@ -63,6 +63,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Scan.Timeout = Duration(time.Minute)
 	want.Downloads.Mode = "auto"
 	want.Downloads.URLTTL = Duration(time.Hour)
+	want.Downloads.StorageURLTTL = Duration(5 * time.Minute)
 	want.Downloads.Verify = true
 	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
 	want.Webhooks.Timeout, want.Webhooks.RetryFor = Duration(15*time.Second), Duration(72*time.Hour)
@@ -169,6 +170,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"scan.timeout":                  {`"90s"`, "1m30s"},
 		"downloads.mode":                {`"url"`, "url"},
 		"downloads.url_ttl":             {`"168h"`, "10080m"},
+		"downloads.storage_url_ttl":     {`"1m"`, "60s"},
 		"downloads.content_url":         {`"https://files.example/x/"`, "https://files.example/x"},
 		"downloads.verify":              {`false`, "0"},
 		"tickets.admins_may_delete":     {`true`, "1"},

@@ -65,9 +65,6 @@ func (c *Store) Reader(ctx context.Context, log func() *slog.Logger, a store.Att
 	r := &Reader{contents: c, ctx: ctx, log: log, a: a}
 	var err error
 	if r.file, err = c.Open(ctx, a.SHA256, a.Size); err != nil {
-		if _, gone := c.records.Attachment(ctx, a.ID); errors.Is(gone, store.ErrNotFound) {
-			return nil, gone // the attachment was deleted since the lookup
-		}
 		return nil, r.Report(fmt.Errorf("opening the content of attachment %s: %w", a.ID, err))
 	}
 	if !c.VerifyReads && !everything {
@@ -318,11 +315,16 @@ func (u *until) Read(p []byte) (int, error) {
 	return u.Reader.Read(p)
 }
 
-// Report logs and counts why the content could not be read, marks it where its bytes
-// are known to be wrong, and returns the error for the caller: ErrUnreadable where
-// nothing is known of them.
+// Report logs and counts why the content could not be read, marks it where it is known
+// to be wrong, and returns the error for the caller: ErrUnreadable where nothing is known
+// of it.
 func (r *Reader) Report(err error) error {
 	ref := blobs.Ref(r.a.SHA256)
+	if r.file == nil || errors.Is(err, blobs.ErrNotFound) {
+		if _, gone := r.contents.records.Attachment(r.ctx, r.a.ID); errors.Is(gone, store.ErrNotFound) {
+			return gone // the attachment was deleted since the lookup
+		}
+	}
 	about := []any{"attachment", r.a.ID.String(), "blob", ref.String(), "error", err}
 	switch {
 	case errors.Is(err, ErrTouched):
@@ -338,7 +340,9 @@ func (r *Reader) Report(err error) error {
 		r.log().Error(ErrUnreadable.Error(), about...)
 		return fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
-	if errors.Is(err, ErrRotten) {
+	// A content that cannot even be opened, and one that ends too early, is found out
+	// again by every reader before it has cost anything.
+	if r.file != nil && !errors.Is(err, ErrShort) {
 		if err := r.contents.MarkDamaged(context.WithoutCancel(r.ctx), ref, r.file); err != nil {
 			r.log().Error("a damaged content could not be marked", "blob", ref.String(), "error", err)
 		}

@@ -38,6 +38,10 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 	if err != nil {
 		return nil, fmt.Errorf("scan.clamd: %w", err)
 	}
+	abilities := storage.Abilities
+	if cfg.Downloads.Mode == "content" {
+		abilities.Linker = nil // clients may not reach the object store
+	}
 	watch := memory.NewWatch()
 	receiver, err := Receiver(cfg)
 	if err != nil {
@@ -46,7 +50,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 	return server.New(server.Config{
 		Store:                      storage.Store,
 		Blobs:                      storage.Blobs,
-		Abilities:                  storage.Abilities,
+		Abilities:                  abilities,
 		Ballast:                    storage.Ballast,
 		Policy:                     policy,
 		SigningKeys:                signingKeys,
@@ -76,7 +80,8 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 		Memory:                     watch.Plan,
 		Decode:                     preview.DecodeInProcess,
 		URLTTL:                     time.Duration(cfg.Downloads.URLTTL),
-		DownloadByURL:              cfg.Downloads.Mode == "url",
+		StorageURLTTL:              time.Duration(min(cfg.Downloads.URLTTL, cfg.Downloads.StorageURLTTL)),
+		DownloadByURL:              cfg.Downloads.Mode == "url" || cfg.Downloads.Mode == "auto" && abilities.Linker != nil,
 		VerifyReads:                cfg.Downloads.Verify,
 		AuditDownloads:             cfg.Audit.Downloads,
 		AuditRetention:             time.Duration(cfg.Audit.Retention),

@@ -21,8 +21,8 @@ import (
 // DownloadOrURL answers with the file or with a URL document, by the caller's Accept
 // header or the configured default.
 func (s *Service) DownloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) error {
-	w.Header().Add("Vary", "Accept") // besides Origin, where pages may call
-	byURL := s.DownloadByURL
+	w.Header().Add("Vary", "Accept")                          // besides Origin, where pages may call
+	byURL := s.DownloadByURL && !api.IsOperator(rq.Context()) // a command has no key for a link
 	accept := accepted(rq.Header.Values("Accept"))
 	url, bytes := accept["application/json"], accept["application/octet-stream"]
 	if accept["*/*"] > 0 {
@@ -34,7 +34,7 @@ func (s *Service) DownloadOrURL(w *api.Response, rq *api.Request, sc api.Scope) 
 	if !byURL {
 		return s.Download(w, rq, sc)
 	}
-	document, err := s.link(rq, sc, s.URLTTL, false)
+	document, err := s.document(rq, sc)
 	if err != nil {
 		return err
 	}
@@ -71,10 +71,15 @@ func (s *Service) Download(w *api.Response, rq *api.Request, sc api.Scope) error
 // DownloadLinked answers a signed link. It may ask for inline display, which is granted
 // for types in which browsers run no code.
 func (s *Service) DownloadLinked(w *api.Response, rq *api.Request, sc api.Scope) error {
+	inline := sc.Inline && shownInline[sc.Attachment.Type]
+	if address := s.storageRedirect(rq, sc.Attachment, inline); address != "" {
+		rq.HandsOver = true
+		return redirectTo(w, rq, http.StatusFound, address, api.Message("The file is at the address in the Location header."))
+	}
 	if s.elsewhere(rq) {
 		return s.redirectLinked(w, rq, sc)
 	}
-	if !sc.Inline || !shownInline[sc.Attachment.Type] {
+	if !inline {
 		return s.send(w, rq, sc.Attachment, "attachment")
 	}
 	if sc.Attachment.Type == "application/pdf" {

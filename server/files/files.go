@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/content"
@@ -56,10 +57,14 @@ type Options struct {
 	// that was uploaded or downloaded.
 	OnUpload, OnDownload func(bytes int64)
 
-	MaxFileSize     int64 // bytes
-	LogBelow        int64 // bytes; smaller contents may be staged
-	URLTTL          time.Duration
-	ContentURL      string
+	MaxFileSize int64         // bytes
+	LogBelow    int64         // bytes; smaller contents may be staged
+	URLTTL      time.Duration // of links, unless their maker says otherwise
+	ContentURL  string
+	// Linker makes URLs at which the storage itself sends files; nil where this server
+	// sends all of them. StorageURLTTL is how long such a URL in a URL document is valid.
+	Linker          blobs.Linker
+	StorageURLTTL   time.Duration
 	DownloadByURL   bool
 	AcceptUnscanned bool // files that the scanner failed to scan are accepted, not refused
 }

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,8 +10,11 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/server/api"
+	"attachd/server/content"
 	"attachd/server/token"
+	"attachd/store"
 )
 
 // urlDocument is a URL from which a file can be downloaded without a key.
@@ -51,6 +55,60 @@ func (s *Service) CreateLink(w *api.Response, rq *api.Request, sc api.Scope) err
 		return err
 	}
 	return rq.Answer(w, http.StatusCreated, document)
+}
+
+// document makes the URL document of a download: with a URL at which the storage sends
+// the file, if it has one, else with a link of this server.
+func (s *Service) document(rq *api.Request, sc api.Scope) (urlDocument, error) {
+	if s.Linker == nil {
+		return s.link(rq, sc, s.URLTTL, false)
+	}
+	address, expires := s.storageURL(rq, sc.Attachment, s.StorageURLTTL)
+	if address == "" {
+		return s.link(rq, sc, s.StorageURLTTL, false)
+	}
+	return urlDocument{DownloadURL: address, FileName: sc.Attachment.FileName, ExpiresAt: api.Timestamp(expires)}, nil
+}
+
+// storageURL returns a URL at which the storage sends the file of an attachment to anybody
+// for a while, or "" where this server has to: a content that is staged has no object
+// yet, of one that is damaged the server says so, and without credentials nothing can be
+// signed.
+func (s *Service) storageURL(rq *api.Request, a store.Attachment, ttl time.Duration) (address string, expires time.Time) {
+	address, expires, err := s.Linker.Link(rq.Context(), a.SHA256, a.Size, blobs.LinkOptions{
+		TTL: ttl, Type: a.Type, Disposition: content.Disposition("attachment", a.FileName),
+	})
+	if err != nil {
+		if !errors.Is(err, blobs.ErrNotFound) && !errors.Is(err, blobs.ErrDamaged) {
+			rq.Log().Warn("no URL of the object store could be signed: this server sends the file itself", "error", err)
+		}
+		return "", time.Time{}
+	}
+	if rq.Method == http.MethodGet {
+		s.metrics.signed.Inc()
+		s.OnDownload(0) // its bytes do not pass this server
+	}
+	return address, expires
+}
+
+// storageRedirectTTL is how long the storage's URL in a redirect is valid: it is followed
+// at once, and outlives a revocation by this.
+const storageRedirectTTL = time.Minute
+
+// storageRedirect returns the storage's URL to which a request with a link is redirected,
+// or "" where this server is to answer: what is shown inline needs its headers, a signed
+// URL is for GET alone, and a condition speaks of its ETag and Last-Modified.
+func (s *Service) storageRedirect(rq *api.Request, a store.Attachment, inline bool) string {
+	if s.Linker == nil || inline || rq.Method != http.MethodGet {
+		return ""
+	}
+	for _, condition := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range"} {
+		if rq.Header.Get(condition) != "" {
+			return ""
+		}
+	}
+	address, _ := s.storageURL(rq, a, storageRedirectTTL)
+	return address
 }
 
 // link signs a URL of the attachment for the caller.
@@ -98,7 +156,7 @@ func (s *Service) redirect(w *api.Response, rq *api.Request, sc api.Scope) error
 	if err != nil {
 		return err
 	}
-	return redirectTo(w, rq, document.DownloadURL, document)
+	return redirectTo(w, rq, http.StatusTemporaryRedirect, document.DownloadURL, document)
 }
 
 // redirectLinked redirects the holder of a link to the host for files, where the same
@@ -107,12 +165,12 @@ func (s *Service) redirectLinked(w *api.Response, rq *api.Request, sc api.Scope)
 	given := rq.URL.Query()
 	query := url.Values{"expires": {given.Get("expires")}, "signature": {given.Get("signature")}}
 	address := s.fileURL(rq, sc.Attachment.ID, query)
-	return redirectTo(w, rq, address, api.Message("The file is at the address in the Location header."))
+	return redirectTo(w, rq, http.StatusTemporaryRedirect, address, api.Message("The file is at the address in the Location header."))
 }
 
 // redirectTo redirects to an address that is a secret as long as it works.
-func redirectTo(w *api.Response, rq *api.Request, address string, body any) error {
+func redirectTo(w *api.Response, rq *api.Request, status int, address string, body any) error {
 	w.Header().Set("Location", address)
 	w.Header().Set("Cache-Control", "no-store")
-	return rq.Answer(w, http.StatusTemporaryRedirect, body)
+	return rq.Answer(w, status, body)
 }

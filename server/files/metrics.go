@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	uploaded   prometheus.Counter
 	downloaded prometheus.Counter
+	signed     prometheus.Counter
 	scans      *prometheus.CounterVec
 	scanTime   prometheus.Histogram
 	unscanned  *prometheus.CounterVec
@@ -19,6 +20,8 @@ func newMetrics() *metrics {
 		downloaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_downloaded_bytes_total", Help: "Bytes of files sent."}),
 	}
+	m.signed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "attachd_storage_urls_total", Help: "URLs of the object store signed, each for the download of a file that it sends itself."})
 	m.scans = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "attachd_scans_total", Help: "Files scanned for malware, by result: clean, found or error."},
 		[]string{"result"})
@@ -46,6 +49,9 @@ func newMetrics() *metrics {
 // Collectors returns the metrics of files.
 func (s *Service) Collectors() []prometheus.Collector {
 	list := []prometheus.Collector{s.metrics.uploaded, s.metrics.downloaded, s.metrics.decodes}
+	if s.Linker != nil {
+		list = append(list, s.metrics.signed)
+	}
 	if s.Scanner != nil {
 		list = append(list, s.metrics.scans, s.metrics.scanTime, s.metrics.unscanned)
 	}

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -19,8 +21,19 @@ import (
 
 // Memory is a bucket in memory, which checks digests as a real one does.
 type Memory struct {
+	URL string           // of a server whose handler is ServeLink; without one there are no links
+	Now func() time.Time // optional: the clock of links
+
 	mu      sync.Mutex
 	objects map[string]object
+	links   map[string]link // by the signature in their URL
+}
+
+// link is what a URL gives access to.
+type link struct {
+	name    string
+	how     blobs.LinkOptions
+	expires time.Time
 }
 
 type object struct {
@@ -148,9 +161,45 @@ func (m *Memory) Age(name string, by time.Duration) {
 	m.objects[name] = o
 }
 
-// Link implements s3.Bucket.
-func (m *Memory) Link(context.Context, string, blobs.LinkOptions) (string, time.Time, error) {
-	return "", time.Time{}, errors.New("a bucket in memory has no URL")
+// Link implements s3.Bucket. As a real one, it does not ask whether the object exists.
+func (m *Memory) Link(_ context.Context, name string, how blobs.LinkOptions) (string, time.Time, error) {
+	if m.URL == "" {
+		return "", time.Time{}, errors.New("the bucket has no URL")
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.links == nil {
+		m.links = map[string]link{}
+	}
+	signature, expires := rand.Text(), m.now().Add(how.TTL)
+	m.links[signature] = link{name, how, expires}
+	return m.URL + "/" + name + "?signature=" + signature, expires, nil
+}
+
+func (m *Memory) now() time.Time {
+	if m.Now == nil {
+		return time.Now()
+	}
+	return m.Now()
+}
+
+// ServeLink answers the GET of a link.
+func (m *Memory) ServeLink(w http.ResponseWriter, r *http.Request) {
+	m.mu.Lock()
+	l, known := m.links[r.URL.Query().Get("signature")]
+	m.mu.Unlock()
+	if !known || r.URL.Path != "/"+l.name || r.Method != http.MethodGet || !m.now().Before(l.expires) {
+		http.Error(w, "AccessDenied", http.StatusForbidden)
+		return
+	}
+	o, err := m.object(l.name)
+	if err != nil {
+		http.Error(w, "NoSuchKey", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", l.how.Type)
+	w.Header().Set("Content-Disposition", l.how.Disposition)
+	http.ServeContent(w, r, "", o.modified, bytes.NewReader(o.content))
 }
 
 // Content returns the bytes of an object, or nil.
