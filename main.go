@@ -182,6 +182,14 @@ func openBucket(ctx context.Context, cfg config.Config, db *bolt.Store, local *d
 			id, err := upkeep.Installation(ctx, db)
 			return id.String(), err
 		},
+		Tenant: func(ctx context.Context) (string, error) {
+			id, err := upkeep.Tenant(ctx, db)
+			return id.String(), err
+		},
+		MayDelete: func(ctx context.Context) (bool, error) {
+			putBack, err := upkeep.IsCopy(ctx, db)
+			return !putBack, err
+		},
 		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout), Put: times.Synced,
 	})
 }

@@ -99,6 +99,8 @@ type Catalog interface {
 	Forget(ctx context.Context, objects []Object) error
 	// Knows says whether an object is intended, settled or garbage.
 	Knows(ctx context.Context, object Object) (bool, error)
+	// Clear forgets all objects, none of which is deleted.
+	Clear(ctx context.Context) error
 	// Waiting returns how many objects are intended, and how many are garbage. It is O(1).
 	Waiting() (intended, garbage int64)
 }

@@ -25,6 +25,7 @@ var ofCatalogs = []catalogPromise{
 	{"a mark belongs to an object, and goes with it", markOfObject},
 	{"places are listed in order, from a content on", placesListed},
 	{"garbage is listed from the oldest on, and only what is old enough", garbageListed},
+	{"nothing is known of what there was before Clear", cleared},
 }
 
 // RunCatalog tests the catalogs that open returns. Each test gets an empty one, which open
@@ -251,4 +252,29 @@ func garbageListed(t *testing.T, c blobs.Catalog) {
 		t.Errorf("two of them: %v, %v", some, err)
 	}
 	wantGarbage(t, c, all...)
+}
+
+func cleared(t *testing.T, c blobs.Catalog) {
+	intended, settled, garbage := objectOf("a"), objectOf("b"), objectOf("c")
+	must(t, c.Intend(t.Context(), []blobs.Object{intended}))
+	settle(t, c, settled)
+	must(t, c.Mark(t.Context(), settled, true))
+	settle(t, c, garbage)
+	_, err := c.Release(t.Context(), garbage.Ref)
+	must(t, err)
+	for range 2 {
+		must(t, c.Clear(t.Context()))
+		wantWaiting(t, c, 0, 0)
+		wantGarbage(t, c)
+		for _, o := range []blobs.Object{intended, settled, garbage} {
+			wantKnown(t, c, o, false)
+		}
+		if marked := c.Marked(); len(marked) > 0 {
+			t.Errorf("marked %v", marked)
+		}
+	}
+	settle(t, c, settled) // it goes on
+	if p, err := c.Place(t.Context(), settled.Ref); err != nil || p.Object != settled || p.Damaged {
+		t.Errorf("place %+v, %v", p, err)
+	}
 }

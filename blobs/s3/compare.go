@@ -96,7 +96,7 @@ func (c *comparison) run(ctx context.Context) error {
 // proxy that answers 404 for everything, or a bucket that was emptied or is another one, says
 // nothing of any content.
 func (s *Store) stillOurs(ctx context.Context) error {
-	id, err := s.Installation(ctx)
+	ours, err := s.ours(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,10 +106,8 @@ func (s *Store) stillOurs(ctx context.Context) error {
 		return fmt.Errorf("the bucket has no %s, which attachd wrote there: it was emptied or is another one, or something else answers in place of the object store", s.Prefix+markerName)
 	case err != nil:
 		return err
-	case found.Installation != id:
-		return fmt.Errorf("%w: %s in the bucket says %s; this one is %s", ErrForeign, s.Prefix+markerName, found.Installation, id)
 	}
-	return nil
+	return s.judge(found, ours)
 }
 
 // readMarker reads the marker below a prefix.

@@ -74,6 +74,11 @@ type Options struct {
 	Prefix string
 	// Installation identifies the owner of the prefix.
 	Installation func(ctx context.Context) (string, error)
+	// Tenant tells the owner from copies of it, which have the same Installation; optional.
+	Tenant func(ctx context.Context) (string, error)
+	// MayDelete says whether the catalog is the latest one, so that Sweep may delete what is
+	// garbage in it; optional.
+	MayDelete func(ctx context.Context) (bool, error)
 	// KeepDeleted is how long an object stays after its content was removed.
 	KeepDeleted time.Duration
 	// Patience is how long a call that fails is repeated.
@@ -125,20 +130,24 @@ var endOfTime = time.Unix(1<<40, 0)
 // ErrForeign means that the prefix belongs to another installation.
 var ErrForeign = errors.New("another installation of attachd keeps its files there")
 
+// ErrEmptied means that the prefix belongs to nobody although contents should be there.
+var ErrEmptied = errors.New("the bucket does not have the files that should be there: see that storage.s3_endpoint, s3_bucket and s3_prefix are those with which they were uploaded")
+
 // markerName is the object that says whose prefix it is.
 const markerName = "attachd.json"
 
 type marker struct {
 	Installation string `json:"installation"`
+	Tenant       string `json:"tenant,omitempty"`
 	Layout       int    `json:"layout"` // of the names of objects
 }
 
 const layout = 1
 
 // Claim makes sure that the prefix belongs to this installation, and takes it where it
-// belongs to nobody. ErrForeign when it is another's. Callers that come at the same time
-// share an attempt: with a store that does not answer, each would wait for the ones before
-// it otherwise.
+// belongs to nobody. ErrForeign when it is another's, or a copy's; ErrEmptied when contents
+// should be there and it is nobody's. Callers that come at the same time share an attempt:
+// with a store that does not answer, each would wait for the ones before it otherwise.
 func (s *Store) Claim(ctx context.Context) error {
 	if s.claimed.Load() {
 		return nil
@@ -153,7 +162,7 @@ func (s *Store) Claim(ctx context.Context) error {
 }
 
 func (s *Store) claim(ctx context.Context) error {
-	id, err := s.Installation(ctx)
+	ours, err := s.ours(ctx)
 	if err != nil {
 		return err
 	}
@@ -164,17 +173,30 @@ func (s *Store) claim(ctx context.Context) error {
 	}
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		if err := s.putMarker(ctx, id); err != nil {
+		if err := s.take(ctx, ours); err != nil {
 			return unavailable(fmt.Errorf("writing %s: %w", s.Prefix+markerName, err))
 		}
 	case err != nil:
 		return unavailable(fmt.Errorf("reading %s: %w", s.Prefix+markerName, err))
-	case found.Installation != id:
-		return unavailable(fmt.Errorf("%w: %s in the bucket says %s; this one is %s. Give this one another storage.s3_prefix, or restore the database that belongs to the bucket", ErrForeign, s.Prefix+markerName, found.Installation, id))
-	case found.Layout > layout:
-		return unavailable(fmt.Errorf("%s in the bucket was written by a newer attachd: update this one", s.Prefix+markerName))
+	default:
+		if err := s.judge(found, ours); err != nil {
+			return unavailable(err)
+		}
 	}
 	s.claimed.Store(true)
+	return nil
+}
+
+// judge returns an error unless a marker that was found is ours.
+func (s *Store) judge(found, ours marker) error {
+	switch {
+	case found.Layout > layout:
+		return fmt.Errorf("%s in the bucket was written by a newer attachd: update this one", s.Prefix+markerName)
+	case found.Installation != ours.Installation:
+		return fmt.Errorf("%w: %s in the bucket says %s; this one is %s. Give this one another storage.s3_prefix, or restore the database that belongs to the bucket", ErrForeign, s.Prefix+markerName, found.Installation, ours.Installation)
+	case found.Tenant != ours.Tenant:
+		return fmt.Errorf("%w: %s in the bucket says that this one is a copy of it, restored from a backup. Give this one another storage.s3_prefix", ErrForeign, s.Prefix+markerName)
+	}
 	return nil
 }
 
@@ -190,8 +212,22 @@ func (s *Store) marker(ctx context.Context) (m marker, err error) {
 	return m, err
 }
 
-func (s *Store) putMarker(ctx context.Context, id string) error {
-	raw, err := json.Marshal(marker{id, layout})
+// ours is the marker of this installation.
+func (s *Store) ours(ctx context.Context) (m marker, err error) {
+	m.Layout = layout
+	if m.Installation, err = s.Installation(ctx); err == nil && s.Tenant != nil {
+		m.Tenant, err = s.Tenant(ctx)
+	}
+	return m, err
+}
+
+// take writes the marker, unless contents should be there: then this is another prefix than
+// theirs, or they were deleted.
+func (s *Store) take(ctx context.Context, m marker) error {
+	for _, err := range s.Catalog.Places(ctx, blobs.Ref{}) {
+		return cmp.Or(err, ErrEmptied)
+	}
+	raw, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
@@ -538,9 +574,16 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 }
 
 // Sweep deletes garbage from the bucket, except what is being read. What the store refuses
-// to delete, as where a bucket keeps objects for a time, does not keep back the rest.
+// to delete, as where a bucket keeps objects for a time, does not keep back the rest. While
+// the catalog may not be the latest one, nothing is deleted: what is garbage in it, a later
+// one may have.
 func (s *Store) Sweep(ctx context.Context) error {
 	err := s.discardDoubted(ctx)
+	if s.MayDelete != nil && err == nil {
+		if may, err := s.MayDelete(ctx); err != nil || !may {
+			return err
+		}
+	}
 	var refusal error
 	for err == nil && ctx.Err() == nil {
 		var due []blobs.Object

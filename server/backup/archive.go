@@ -495,6 +495,8 @@ type Records interface {
 	Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error)
 	Size(ctx context.Context) (store.Size, error)
 	Damage() (faults []string)
+	// ForgetObjects is that of upkeep.Objects, for a copy that may be written.
+	ForgetObjects(ctx context.Context) error
 	Close() error
 }
 

@@ -483,7 +483,7 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		}
 		fmt.Fprintln(a.Out, "made a new secret.key: links given out so far do not work any more")
 	}
-	if err := a.keepInstallation(ctx, archive, dir); err != nil {
+	if err := a.settleIn(ctx, archive, dir); err != nil {
 		return err
 	}
 	if err := dir.Restored(); err != nil {
@@ -515,11 +515,12 @@ func openPoint(from, name string) (*backup.Archive, backup.Point, error) {
 	return nil, point, errors.Join(err, archive.Close())
 }
 
-// keepInstallation gives what was restored from a point of an earlier version, which
-// has no id, the id of the archive's installation.
-func (a *App) keepInstallation(ctx context.Context, archive *backup.Archive, dir *datadir.Dir) (err error) {
+// settleIn notes in a restored database that its contents are on the disk, wherever those
+// of the installation are. What was restored from a point of an earlier version, which has
+// no id, gets the id of the archive's installation.
+func (a *App) settleIn(ctx context.Context, archive *backup.Archive, dir *datadir.Dir) (err error) {
 	whose, err := archive.Installation()
-	if err != nil || whose == uuid.Nil {
+	if err != nil {
 		return err
 	}
 	records, err := a.openCopy(dir.Join(datadir.DatabaseFile))
@@ -527,6 +528,9 @@ func (a *App) keepInstallation(ctx context.Context, archive *backup.Archive, dir
 		return err
 	}
 	defer func() { err = errors.Join(err, records.Close()) }()
+	if err := upkeep.LeaveBucket(ctx, records); err != nil || whose == uuid.Nil {
+		return err
+	}
 	return upkeep.KeepInstallation(ctx, records, whose)
 }
 

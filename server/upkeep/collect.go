@@ -45,9 +45,9 @@ func NoteCopy(ctx context.Context, records store.Notes, begun time.Time) error {
 	return records.SetNote(ctx, copyNote, begun.UTC().AppendFormat(nil, time.RFC3339))
 }
 
-// isCopy reports whether the database is a restored snapshot that nobody has confirmed
+// IsCopy reports whether the database is a restored snapshot that nobody has confirmed
 // yet.
-func isCopy(ctx context.Context, records store.Notes) (bool, error) {
+func IsCopy(ctx context.Context, records store.Notes) (bool, error) {
 	note, err := records.Note(ctx, copyNote)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
@@ -103,11 +103,11 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 		return done, err
 	}
 	strays, err := unneededStrays(ctx, records, contents, opts)
-	if err != nil || len(doomed)+len(strays) == 0 {
+	if err != nil {
 		return done, err
 	}
-	putBack, err := isCopy(ctx, records)
-	if err != nil {
+	putBack, err := IsCopy(ctx, records)
+	if err != nil || len(doomed)+len(strays) == 0 && (opts.Wary || !putBack) {
 		return done, err
 	}
 	if opts.Wary && putBack {

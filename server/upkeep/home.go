@@ -34,10 +34,41 @@ func CheckHome(ctx context.Context, records store.Store, backend string) error {
 	if len(some) == 0 && home == "disk" {
 		return SetHome(ctx, records, backend)
 	}
-	return fmt.Errorf("%w: they are in storage.backend = %q, and the configuration says %q. Set it back; `attachd migrate` moves them", ErrElsewhere, home, backend)
+	return fmt.Errorf("%w: they are in storage.backend = %q, and the configuration says %q. Set it to %q; `attachd migrate` moves them", ErrElsewhere, home, backend, home)
 }
 
 // SetHome notes which backend keeps the contents of a database.
 func SetHome(ctx context.Context, records store.Notes, backend string) error {
 	return records.SetNote(ctx, store.HomeNote, []byte(backend))
+}
+
+// tenantNote is the name of the note with the id of a database as the one whose objects are
+// in a bucket, as text. Unlike the id of the installation, a restored backup does not have
+// it: the database that it was copied from may be in use.
+const tenantNote = "tenant of the bucket"
+
+// Tenant returns the id by which the bucket knows a database, and makes one where there is
+// none.
+func Tenant(ctx context.Context, records store.Notes) (uuid.UUID, error) {
+	return makeID(ctx, records, tenantNote)
+}
+
+// Objects is a database in which it is recorded in which objects of a bucket contents are.
+type Objects interface {
+	store.Notes
+	// ForgetObjects forgets all objects, none of which is deleted.
+	ForgetObjects(ctx context.Context) error
+}
+
+// LeaveBucket makes a restored database, whose contents are on the disk, one that has
+// nothing to do with the bucket of the database that it was copied from: it neither reads
+// nor deletes objects there, and does not count as the bucket's tenant.
+func LeaveBucket(ctx context.Context, records Objects) error {
+	if err := records.ForgetObjects(ctx); err != nil {
+		return err
+	}
+	if err := records.SetNote(ctx, tenantNote, nil); err != nil {
+		return err
+	}
+	return SetHome(ctx, records, "disk")
 }

@@ -15,23 +15,27 @@ import (
 // part of the database, and so of snapshots, restore points and copies.
 const installationNote = "installation"
 
-// makingInstallation is a lock that keeps two callers from making an id for the same
-// database.
-var makingInstallation sync.Mutex
+// makingID is a lock that keeps two callers from making an id for the same database.
+var makingID sync.Mutex
 
 // Installation returns the id of a database's installation, and makes one where there
 // is none.
 func Installation(ctx context.Context, records store.Notes) (uuid.UUID, error) {
-	makingInstallation.Lock()
-	defer makingInstallation.Unlock()
-	id, err := installationOf(ctx, records)
+	return makeID(ctx, records, installationNote)
+}
+
+// makeID returns the id in a note, and makes one where there is none.
+func makeID(ctx context.Context, records store.Notes, note string) (uuid.UUID, error) {
+	makingID.Lock()
+	defer makingID.Unlock()
+	id, err := idIn(ctx, records, note)
 	if err != nil || id != uuid.Nil {
 		return id, err
 	}
 	if id, err = uuid.NewRandom(); err != nil {
 		return uuid.Nil, err
 	}
-	return id, records.SetNote(ctx, installationNote, []byte(id.String()))
+	return id, records.SetNote(ctx, note, []byte(id.String()))
 }
 
 // KeepInstallation gives a database without an id this one.
@@ -45,16 +49,21 @@ func KeepInstallation(ctx context.Context, records store.Notes, id uuid.UUID) er
 // installationOf returns the installation's id; zero for a database of an earlier
 // version.
 func installationOf(ctx context.Context, records store.Notes) (uuid.UUID, error) {
-	note, err := records.Note(ctx, installationNote)
-	if errors.Is(err, store.ErrNotFound) {
+	return idIn(ctx, records, installationNote)
+}
+
+// idIn returns the id in a note; zero where there is none.
+func idIn(ctx context.Context, records store.Notes, note string) (uuid.UUID, error) {
+	value, err := records.Note(ctx, note)
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(value) == 0 {
 		return uuid.Nil, nil
 	}
 	if err != nil {
 		return uuid.Nil, err
 	}
-	id, err := uuid.ParseBytes(note)
+	id, err := uuid.ParseBytes(value)
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("the note of the installation's id: %w", err)
+		return uuid.Nil, fmt.Errorf("the note %q: %w", note, err)
 	}
 	return id, nil
 }

@@ -16,7 +16,7 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// placesAtOnce is how many places one transaction lists.
+// placesAtOnce is how many places one transaction lists, or how many entries it deletes.
 const placesAtOnce = 1000
 
 // Catalog is a blobs.Catalog in the database of a Store.
@@ -331,6 +331,38 @@ func (c *Catalog) Knows(ctx context.Context, object blobs.Object) (known bool, e
 		return placeOf(tx, object.Ref, func(p blobs.Place) { known = known || p.Key == object.Key })
 	})
 	return known, err
+}
+
+// Clear implements blobs.Catalog.
+func (c *Catalog) Clear(ctx context.Context) error {
+	err := c.ForgetObjects(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.intended, c.garbage, c.marked = 0, 0, map[blobs.Ref]struct{}{}
+	}
+	return err
+}
+
+// ForgetObjects empties the catalog of a database of which no Catalog is in use, in parts,
+// so that other changes need not wait for all of it.
+func (b *Store) ForgetObjects(ctx context.Context) error {
+	for _, bucket := range [][]byte{schema.Marks, schema.Places, schema.Intents, schema.Garbage, schema.GarbageObject} {
+		for more := true; more; {
+			err := b.update(ctx, func(tx *writeTx) error {
+				some := tx.FirstEntries(bucket, nil, placesAtOnce)
+				for _, e := range some {
+					tx.Delete(bucket, e.Key)
+				}
+				more = len(some) == placesAtOnce
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Waiting implements blobs.Catalog.
