@@ -24,6 +24,7 @@ import (
 	"attachd/server/daemon"
 	"attachd/server/datadir"
 	"attachd/server/memory"
+	"attachd/server/migrate"
 	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/server/upkeep"
@@ -71,6 +72,7 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		app.Compact(),
 		app.Backup(),
 		app.Restore(),
+		app.Migrate(),
 		app.Audit(),
 		app.Webhooks(),
 		app.User(),
@@ -135,16 +137,24 @@ func open(cfg config.Config) (daemon.Storage, error) {
 	if err := dir.CleanUp(); err != nil {
 		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
-	blobs, err := openBlobs(cfg, dir, db, times)
+	contents, err := openContents(cfg, dir, db, times)
 	if err != nil {
 		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
-	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: blobs, Abilities: server.AbilitiesOf(db, blobs), Times: times}, nil
+	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: contents.Store, Abilities: server.AbilitiesOf(db, contents.Store), Times: times, MoveTo: contents.moveTo}, nil
 }
 
-// openBlobs opens the contents: on the disk, or in a bucket, for which they are spooled on
-// the disk.
-func openBlobs(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *ops.StorageTimes) (blobs.Store, error) {
+// opened is the opened contents, with what it takes to open them elsewhere.
+type opened struct {
+	blobs.Store
+	backend string
+	local   *disk.Store // the contents, or where they are spooled for a bucket
+	db      *bolt.Store
+	times   *ops.StorageTimes
+}
+
+// openContents opens the contents: on the disk, or in a bucket.
+func openContents(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *ops.StorageTimes) (*opened, error) {
 	ctx := context.Background()
 	if err := upkeep.CheckHome(ctx, db, cfg.Storage.Backend); err != nil {
 		return nil, err
@@ -153,17 +163,17 @@ func openBlobs(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *ops.S
 	if err != nil {
 		return nil, dir.Explain(err)
 	}
-	if cfg.Storage.Backend == "disk" {
-		return local, nil
+	o := &opened{local, cfg.Storage.Backend, local, db, times}
+	if o.backend == "disk" {
+		return o, nil
 	}
-	bucket, err := openBucket(ctx, cfg, db, local, times)
-	if err != nil {
+	if o.Store, err = o.openBucket(ctx, cfg); err != nil {
 		return nil, errors.Join(err, local.Close())
 	}
-	return bucket, nil
+	return o, nil
 }
 
-func openBucket(ctx context.Context, cfg config.Config, db *bolt.Store, local *disk.Store, times *ops.StorageTimes) (*s3.Store, error) {
+func (o *opened) openBucket(ctx context.Context, cfg config.Config) (*s3.Store, error) {
 	account, err := daemon.Account(cfg)
 	if err != nil {
 		return nil, err
@@ -172,26 +182,61 @@ func openBucket(ctx context.Context, cfg config.Config, db *bolt.Store, local *d
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := db.Catalog(ctx)
+	catalog, err := o.db.Catalog(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return s3.Open(ctx, s3.Options{
-		Bucket: s3.Observe(bucket, times.Called), Catalog: catalog, Local: local, Prefix: cfg.Storage.S3Prefix,
+		Bucket: s3.Observe(bucket, o.times.Called), Catalog: catalog, Local: o.local, Prefix: cfg.Storage.S3Prefix,
 		Installation: func(ctx context.Context) (string, error) {
-			id, err := upkeep.Installation(ctx, db)
+			id, err := upkeep.Installation(ctx, o.db)
 			return id.String(), err
 		},
 		Tenant: func(ctx context.Context) (string, error) {
-			id, err := upkeep.Tenant(ctx, db)
+			id, err := upkeep.Tenant(ctx, o.db)
 			return id.String(), err
 		},
 		MayDelete: func(ctx context.Context) (bool, error) {
-			putBack, err := upkeep.IsCopy(ctx, db)
+			putBack, err := upkeep.IsCopy(ctx, o.db)
 			return !putBack, err
 		},
-		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout), Put: times.Synced,
+		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout), Put: o.times.Synced,
 	})
+}
+
+// moveTo opens the storage of other settings, to move the contents there.
+func (o *opened) moveTo(ctx context.Context, settings map[string]string) (migrate.Target, error) {
+	cfg, _, err := config.Load("", nil, settings)
+	switch {
+	case err != nil:
+		return migrate.Target{}, err
+	case cfg.Storage.Backend == "disk" && o.backend == "disk":
+		return migrate.Target{}, errors.New("they are on the disk already")
+	case cfg.Storage.Backend == o.backend:
+		return migrate.Target{}, errors.New("they are in a bucket already; to move them to another one, move them to the disk first")
+	case cfg.Storage.Backend == "disk":
+		return migrate.OnDisk(o.local), nil
+	}
+	bucket, err := o.claimBucket(ctx, cfg)
+	if errors.Is(err, s3.ErrEmptied) { // an earlier migration began elsewhere, or was deleted
+		if err := upkeep.LeaveBucket(ctx, o.db); err != nil {
+			return migrate.Target{}, err
+		}
+		bucket, err = o.claimBucket(ctx, cfg)
+	}
+	return migrate.InBucket(bucket), err
+}
+
+// claimBucket opens a bucket and sees that it can be written.
+func (o *opened) claimBucket(ctx context.Context, cfg config.Config) (*s3.Store, error) {
+	bucket, err := o.openBucket(ctx, cfg)
+	if err == nil {
+		err = bucket.Claim(ctx)
+	}
+	if err == nil {
+		err = bucket.Probe(ctx)
+	}
+	return bucket, err
 }
 
 const (

@@ -121,6 +121,7 @@ func (s *Server) operations() []row {
 		{"GET", "/audit-logs/export", s.guard.Superadmin, s.ops.ExportAudit, api.Document, api.Answered("audit.read", "server")},
 		{"POST", "/upkeep/signing-key", s.guard.OperatorOnly, s.ops.RotateSigning, api.Document, api.Answered("signing_key.rotate", "server")},
 		{"POST", "/upkeep/compact", s.guard.OperatorOnly, s.ops.Compact, api.Document, api.Answered("upkeep.compact", "server")},
+		{"POST", "/upkeep/migrate", s.guard.OperatorOnly, s.ops.Migrate, api.Document, api.Answered("upkeep.migrate", "server")},
 		{"POST", "/upkeep/snapshot", s.guard.OperatorOnly, s.ops.Snapshot, api.Document, api.Answered("upkeep.backup", "server")},
 		{"GET", "/upkeep/contents/:content", s.guard.OperatorOnly, s.ops.StoredContent, api.Document, api.Unrecorded},
 		{"GET", "/upkeep/status", s.guard.OperatorOnly, s.ops.Status, api.Document, api.Unrecorded},

@@ -26,6 +26,7 @@ import (
 	"attachd/server/jobs"
 	"attachd/server/limits"
 	"attachd/server/memory"
+	"attachd/server/migrate"
 	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/server/token"
@@ -57,6 +58,9 @@ type Config struct {
 	// closes and removes it.
 	Scratch    func() (file *os.File, done func() error, err error)
 	Thumbnails *preview.Cache
+
+	// MoveTo opens the storage to which contents are to be moved, by its settings; optional.
+	MoveTo func(ctx context.Context, storage map[string]string) (migrate.Target, error)
 
 	Storage      upkeep.StorageStatus // where Blobs keeps contents, for operators
 	StorageTimes *ops.StorageTimes    // optional: collects commit and sync durations from Store and Blobs
@@ -265,7 +269,7 @@ func (s *Server) opsOptions() ops.Options {
 		Ballast: s.Ballast, Scanner: s.Scanner, Now: s.Now, Log: s.Log, Memory: s.Memory, Scratch: s.Scratch,
 		Addresses:   func() []string { return s.Addresses },
 		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),
-		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace,
+		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace, MoveTo: s.MoveTo,
 		Storage: s.Storage, StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
 		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
 		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,

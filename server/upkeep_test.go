@@ -41,7 +41,7 @@ func TestUpkeepIsForSuperadmins(t *testing.T) {
 }
 
 // commandsOnly are the routes that no key opens.
-var commandsOnly = []string{"POST /upkeep/signing-key", "POST /upkeep/compact", "POST /upkeep/snapshot", "GET /upkeep/contents/:content", "GET /upkeep/status", "PUT /upkeep/backup"}
+var commandsOnly = []string{"POST /upkeep/signing-key", "POST /upkeep/compact", "POST /upkeep/migrate", "POST /upkeep/snapshot", "GET /upkeep/contents/:content", "GET /upkeep/status", "PUT /upkeep/backup"}
 
 // CVE-2026-52812
 func TestWhatCommandsNeedIsForCommandsOnly(t *testing.T) {

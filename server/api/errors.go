@@ -81,7 +81,7 @@ func ShuttingDown() *Refusal {
 }
 
 // Busy is 503 busy: the same request may work in a moment.
-func Busy(detail string) error {
+func Busy(detail string) *Refusal {
 	return &Refusal{Status: http.StatusServiceUnavailable, Code: "busy", RetryAfter: 1, Detail: detail}
 }
 
@@ -119,6 +119,11 @@ func ToRefusal(err error) *Refusal {
 		return already
 	case errors.As(err, &file):
 		return InvalidFile("%s", file.Error())
+	case errors.Is(err, contents.ErrPaused):
+		return Busy("The server's files are being moved to another storage, and nothing can be uploaded or deleted for some seconds. Try again in a moment.")
+	case errors.Is(err, contents.ErrMoved):
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60,
+			Detail: "The server's files were moved to another storage, and nothing can be uploaded or deleted until its operator restarts it with its new configuration. Try again later."}
 	case errors.Is(err, contents.ErrUnreadable):
 		return NotReadable()
 	case errors.Is(err, token.ErrSignature):

@@ -12,6 +12,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/blobs/durable"
+	"attachd/server/transfer"
 	"attachd/server/upkeep"
 )
 
@@ -156,7 +157,7 @@ func (n *addition) gatherFor(ctx context.Context, records Records) error {
 			return err
 		}
 	}
-	wanted, attachments, err := needs(ctx, records)
+	wanted, attachments, err := transfer.Needs(ctx, records)
 	if err != nil {
 		return err
 	}
@@ -165,14 +166,14 @@ func (n *addition) gatherFor(ctx context.Context, records Records) error {
 	}
 	n.Attachments, n.Contents = attachments, int64(len(wanted))
 	for _, need := range wanted {
-		n.Bytes += need.size
+		n.Bytes += need.Size
 	}
-	t := &transfer{to: n.pool, tell: n.Progress, done: upkeep.Progress{AllBytes: n.Bytes}, open: n.fetch}
-	if err := t.run(ctx, wanted); err != nil {
+	t := &transfer.Transfer{To: n.pool, Progress: n.Progress, Done: upkeep.Progress{AllBytes: n.Bytes}, Open: n.fetch}
+	if err := t.Run(ctx, wanted); err != nil {
 		return err
 	}
-	n.NewContents, n.NewBytes = t.contents, t.bytes
-	faults, err := whose(ctx, records, t.lost)
+	n.NewContents, n.NewBytes = t.Contents, t.Bytes
+	faults, err := transfer.Whose(ctx, records, t.Lost)
 	n.Faults = append(n.Faults, faults...)
 	return err
 }
@@ -189,15 +190,15 @@ func (n *addition) checkRecords(ctx context.Context, records Records) error {
 	return nil
 }
 
-func (n *addition) fetch(ctx context.Context, need need) (content io.ReadCloser, lost string, err error) {
-	content, err = n.from.Content(ctx, need.ref)
+func (n *addition) fetch(ctx context.Context, need transfer.Need) (content io.ReadCloser, lost string, err error) {
+	content, err = n.from.Content(ctx, need.Ref)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
 		return nil, upkeep.Missing, nil
 	case errors.Is(err, blobs.ErrDamaged):
-		return nil, "The content is damaged.", nil
+		return nil, transfer.DamagedContent, nil
 	case errors.Is(err, ErrUnreadable):
-		return nil, "", unreadable{err}
+		return nil, "", transfer.Unreadable{Cause: err}
 	}
 	return content, "", err
 }

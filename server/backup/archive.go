@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/blobs/durable"
 	"attachd/server/upkeep"
@@ -509,132 +507,8 @@ func (a *Archive) withRecords(open Open, p Point, do func(Records) error) error 
 	return errors.Join(do(records), records.Close())
 }
 
-// need is a content that records refer to.
-type need struct {
-	ref  blobs.Ref
-	size int64 // bytes
-}
-
-// needs lists every content that records refer to, once, and counts the records. The
-// whole list is in memory.
-func needs(ctx context.Context, records Records) (list []need, attachments int64, err error) {
-	seen := map[blobs.Ref]struct{}{}
-	err = eachRecord(ctx, records, func(r store.Attachment) {
-		attachments++
-		if _, is := seen[r.SHA256]; !is {
-			seen[r.SHA256] = struct{}{}
-			list = append(list, need{r.SHA256, r.Size})
-		}
-	})
-	return list, attachments, err
-}
-
-// whose lists the attachments whose contents are lost, each with the reason.
-func whose(ctx context.Context, records Records, lost map[blobs.Ref]string) (faults []upkeep.Fault, err error) {
-	if len(lost) == 0 {
-		return nil, nil
-	}
-	err = eachRecord(ctx, records, func(r store.Attachment) {
-		if why, is := lost[r.SHA256]; is {
-			fault := upkeep.Fault{FileName: r.FileName, Blob: blobs.Ref(r.SHA256).String(), What: why}
-			fault.Attachment.UUID, fault.Attachment.Valid = r.ID, true
-			faults = append(faults, fault)
-		}
-	})
-	return faults, err
-}
-
 // recordsAtOnce is how many records or users are read with one call.
 const recordsAtOnce = 1000
-
-func eachRecord(ctx context.Context, records Records, visit func(store.Attachment)) error {
-	var last store.Attachment
-	for {
-		page, err := records.AllAttachments(ctx, last.ID, recordsAtOnce)
-		if err != nil {
-			return fmt.Errorf("listing attachments: %w", err)
-		}
-		for _, last = range page {
-			visit(last)
-		}
-		if len(page) < recordsAtOnce {
-			return nil
-		}
-	}
-}
-
-// unreadable is the error of a content that could not be read to its end.
-type unreadable struct{ error }
-
-func (u unreadable) sentence() string { return fmt.Sprintf("The content cannot be read: %v.", u.error) }
-
-// keepAs stores what a reader returns, if it is the content n; otherwise it describes
-// in a sentence why the content is lost. When the reader fails, keepAs returns an
-// unreadable error.
-func keepAs(ctx context.Context, to blobs.Store, n need, from io.Reader) (lost string, err error) {
-	spool, err := to.Create(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, spool.Close()) }()
-	in := &remembering{Reader: from}
-	if _, err := io.Copy(spool, in); err != nil {
-		if in.err != nil && ctx.Err() == nil {
-			return "", unreadable{in.err}
-		}
-		return "", err
-	}
-	if lost := n.differs(spool.Size(), spool.Ref()); lost != "" {
-		return lost, nil
-	}
-	release, err := spool.Keep(ctx)
-	if err != nil {
-		return "", err
-	}
-	release()
-	return "", nil
-}
-
-// differs describes in a sentence what is wrong with the bytes that were read.
-func (n need) differs(size int64, ref blobs.Ref) string {
-	switch {
-	case size != n.size:
-		return upkeep.WrongLength(size, n.size)
-	case ref != n.ref:
-		return upkeep.Damaged
-	}
-	return ""
-}
-
-// remembering is a reader that records its error.
-type remembering struct {
-	io.Reader
-	err error
-}
-
-func (r *remembering) Read(p []byte) (int, error) {
-	n, err := r.Reader.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
-}
-
-// counted is a reader that ends with its context and reports how many bytes were read.
-type counted struct {
-	io.Reader
-	ctx  context.Context
-	tell func(n int)
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := c.Reader.Read(p)
-	c.tell(n)
-	return n, err
-}
 
 // where changes the owner of files on media that have owners. Others, such as many USB
 // sticks, refuse that, and are readable to anybody who has them.

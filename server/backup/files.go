@@ -16,6 +16,7 @@ import (
 
 	"attachd/blobs/disk"
 	"attachd/blobs/durable"
+	"attachd/server/transfer"
 )
 
 const (
@@ -113,7 +114,7 @@ func (a *Archive) hash(ctx context.Context, p Point, name string) (sum string, e
 		return "", err
 	}
 	hashed := sha256.New()
-	_, err = io.Copy(hashed, &counted{file, ctx, func(int) {}})
+	_, err = io.Copy(hashed, &transfer.Counted{Reader: file, Ctx: ctx, Tell: func(int) {}})
 	return digest(hashed), err
 }
 

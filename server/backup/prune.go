@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/blobs"
+	"attachd/server/transfer"
 )
 
 // Pruned is the result of Prune or Remove.
@@ -151,7 +152,7 @@ func (a *Archive) appraise(ctx context.Context, names []string, open Open) (*app
 // verdict is the result of appraising a restore point.
 type verdict struct {
 	Point
-	needs  []need
+	needs  []transfer.Need
 	damage string // why its records cannot be read; empty when they can
 	whole  bool   // all that was readable when it was made can be restored
 }
@@ -181,7 +182,7 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 	rotten := p.DatabaseFaults() > 0
 	err = s.withRecords(s.read, p, func(records Records) (err error) {
 		rotten = rotten || len(records.Damage()) > 0
-		v.needs, _, err = needs(ctx, records)
+		v.needs, _, err = transfer.Needs(ctx, records)
 		return err
 	})
 	if ctx.Err() != nil {
@@ -191,9 +192,9 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 		v.damage = fmt.Sprintf("the records of %s cannot be read: %v", name, err)
 		return v, nil
 	}
-	v.whole = !rotten && !slices.ContainsFunc(v.needs, func(n need) bool {
-		size, there := s.stock[n.ref]
-		return (!there || size != n.size) && !p.remembers(n.ref.String())
+	v.whole = !rotten && !slices.ContainsFunc(v.needs, func(n transfer.Need) bool {
+		size, there := s.stock[n.Ref]
+		return (!there || size != n.Size) && !p.remembers(n.Ref.String())
 	})
 	return v, nil
 }
@@ -201,7 +202,7 @@ func (s *appraisal) point(ctx context.Context, name string) (verdict, error) {
 // stays marks the contents of a point that remains as needed.
 func (s *appraisal) stays(v verdict) {
 	for _, n := range v.needs {
-		s.needed[n.ref] = struct{}{}
+		s.needed[n.Ref] = struct{}{}
 	}
 	if v.damage != "" && s.doubt == nil {
 		s.doubt = fmt.Errorf("%w: %s: %s", ErrDamagedPoint, v.Name, v.damage)
@@ -254,7 +255,7 @@ func (s *appraisal) theirs(ctx context.Context, names []string) func(blobs.Ref) 
 			break // time is short, and contents left out merely remain
 		}
 		for _, n := range v.needs {
-			set[n.ref] = struct{}{}
+			set[n.Ref] = struct{}{}
 		}
 	}
 	return func(ref blobs.Ref) bool {

@@ -10,6 +10,7 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/blobs/durable"
+	"attachd/server/transfer"
 	"attachd/server/upkeep"
 )
 
@@ -106,15 +107,15 @@ type restoration struct {
 
 // fill copies every content, and checks them against the records.
 func (r *restoration) fill(ctx context.Context, records Records) error {
-	wanted, _, err := needs(ctx, records)
+	wanted, _, err := transfer.Needs(ctx, records)
 	if err != nil {
 		return err
 	}
-	t := &transfer{to: r.disk, tell: r.Progress, done: upkeep.Progress{AllBytes: r.Point.Bytes}, open: r.saved}
-	if err := t.run(ctx, wanted); err != nil {
+	t := &transfer.Transfer{To: r.disk, Progress: r.Progress, Done: upkeep.Progress{AllBytes: r.Point.Bytes}, Open: r.saved}
+	if err := t.Run(ctx, wanted); err != nil {
 		return err
 	}
-	if r.Faults, err = whose(ctx, records, t.lost); err != nil {
+	if r.Faults, err = transfer.Whose(ctx, records, t.Lost); err != nil {
 		return err
 	}
 	if r.refused() {
@@ -144,8 +145,8 @@ func (r *restoration) refused() bool {
 }
 
 // saved opens a content of the archive, or returns why it cannot.
-func (r *restoration) saved(ctx context.Context, n need) (content io.ReadCloser, lost string, err error) {
-	content, err = r.pool.Open(ctx, n.ref, n.size)
+func (r *restoration) saved(ctx context.Context, n transfer.Need) (content io.ReadCloser, lost string, err error) {
+	content, err = r.pool.Open(ctx, n.Ref, n.Size)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
 		return nil, upkeep.Missing, nil

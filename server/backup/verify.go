@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"attachd/blobs"
+	"attachd/server/transfer"
 	"attachd/server/upkeep"
 	"attachd/store"
 )
@@ -114,7 +115,7 @@ func (v *verification) openPoint(ctx context.Context, p Point) error {
 		for _, what := range faults {
 			v.Faults = append(v.Faults, PointFault{p.Name, upkeep.Fault{What: what}})
 		}
-		return eachRecord(ctx, records, func(r store.Attachment) { v.needed[r.SHA256] = r.Size })
+		return transfer.EachRecord(ctx, records, func(r store.Attachment) { v.needed[r.SHA256] = r.Size })
 	})
 	switch {
 	case ctx.Err() != nil:
@@ -131,7 +132,7 @@ func (v *verification) readContents(ctx context.Context) error {
 	refs := slices.SortedFunc(maps.Keys(v.needed), func(one, other blobs.Ref) int { return bytes.Compare(one[:], other[:]) })
 	done := upkeep.Progress{AllBytes: v.Bytes, AllContents: v.Contents}
 	for _, ref := range refs {
-		n := need{ref, v.needed[ref]}
+		n := transfer.Need{Ref: ref, Size: v.needed[ref]}
 		begun := done.Bytes
 		lost, err := v.readContent(ctx, n, func(read int) {
 			done.Bytes += int64(read)
@@ -143,7 +144,7 @@ func (v *verification) readContents(ctx context.Context) error {
 		if lost != "" {
 			v.lost[ref] = lost
 		}
-		done.Bytes = begun + n.size
+		done.Bytes = begun + n.Size
 		done.Contents++
 		v.Progress.Call(done)
 	}
@@ -152,8 +153,8 @@ func (v *verification) readContents(ctx context.Context) error {
 
 // readContent describes what is wrong with a content. One that is marked damaged may
 // have been repaired, or marked wrongly; what cannot be read is not marked.
-func (v *verification) readContent(ctx context.Context, n need, tell func(int)) (lost string, err error) {
-	info, err := v.pool.Stat(ctx, n.ref)
+func (v *verification) readContent(ctx context.Context, n transfer.Need, tell func(int)) (lost string, err error) {
+	info, err := v.pool.Stat(ctx, n.Ref)
 	switch {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
@@ -162,12 +163,12 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 	case err != nil:
 		return fmt.Sprintf("The content cannot be looked at: %v.", err), nil
 	}
-	_, why, err := upkeep.VerifyContent(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &counted{content, ctx, tell} })
+	_, why, err := upkeep.VerifyContent(ctx, v.pool, v.pool, info, func(content io.Reader) io.Reader { return &transfer.Counted{Reader: content, Ctx: ctx, Tell: tell} })
 	switch {
 	case err != nil:
 		return "", err
-	case info.Size != n.size:
-		return upkeep.WrongLength(info.Size, n.size), nil
+	case info.Size != n.Size:
+		return upkeep.WrongLength(info.Size, n.Size), nil
 	case why != nil:
 		return why.Why, nil
 	}
@@ -178,7 +179,7 @@ func (v *verification) readContent(ctx context.Context, n need, tell func(int)) 
 func (v *verification) tellWhose(ctx context.Context) error {
 	for _, p := range v.readable {
 		err := v.withRecords(v.Open, p, func(records Records) error {
-			faults, err := whose(ctx, records, v.lost)
+			faults, err := transfer.Whose(ctx, records, v.lost)
 			for _, fault := range faults {
 				if p.remembers(fault.Blob) {
 					fault.What += " It was so when the restore point was made."

@@ -42,6 +42,18 @@ func keyNames() []string {
 	return names
 }
 
+// StorageSettings returns the values of the keys of the section storage, in the form that
+// Load takes as flags.
+func (c Config) StorageSettings() map[string]string {
+	settings := map[string]string{}
+	for _, k := range keys {
+		if strings.HasPrefix(k.name, "storage.") {
+			settings[k.name] = fmt.Sprint(k.field(&c).Interface())
+		}
+	}
+	return settings
+}
+
 func keyNamed(name string) (key, bool) {
 	i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
 	if i < 0 {

@@ -93,6 +93,10 @@ type Store struct {
 	// stagingGate is held for reading while a content is staged, and for writing while
 	// none may be.
 	stagingGate sync.RWMutex
+	// changes is held for reading while attachments are added or deleted, and for writing
+	// while none may be; paused is why, then.
+	changes sync.RWMutex
+	paused  atomic.Pointer[error]
 
 	hashed hashCache
 

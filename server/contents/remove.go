@@ -77,7 +77,14 @@ func (c *Store) RemoveDeleted(ctx context.Context) error {
 
 // removeSome removes a part of them, and reports whether there may be more.
 func (c *Store) removeSome(ctx context.Context) (more bool, err error) {
-	freed, more, err := c.records.Remove(ctx)
+	var freed [][32]byte
+	paused := c.Change(func() error {
+		freed, more, err = c.records.Remove(ctx)
+		return nil
+	})
+	if paused != nil {
+		return false, nil // the end of the pause wakes the job
+	}
 	for _, sum := range freed {
 		if err := c.removeUnreferenced(ctx, sum); err != nil {
 			return more, err // the others are left to a collection

@@ -139,12 +139,17 @@ func (s *Spool) checksums() blobs.Checksums {
 // nothing can remove it; a staged one is committed together with the record. What was
 // begun is finished, even if ctx ends. A content whose record was refused is removed
 // again, unless other records refer to it. After any other failure it is unknown
-// whether the record exists, so the content stays.
+// whether the record exists, so the content stays. Nothing was done on an ErrPaused or
+// ErrMoved.
 func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.Attachment, autoCreate string, newID func() uuid.UUID) error {
 	ctx = context.WithoutCancel(ctx)
 	if s.used {
 		return errUsedUp
 	}
+	return s.contents.Change(func() error { return s.record(ctx, log, a, autoCreate, newID) })
+}
+
+func (s *Spool) record(ctx context.Context, log func() *slog.Logger, a *store.Attachment, autoCreate string, newID func() uuid.UUID) error {
 	if staged, err := s.stage(ctx, a, autoCreate, newID); staged {
 		return err
 	}

@@ -57,6 +57,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 		KeepSigningKeys:            storage.Dir.WriteSigningKeys,
 		Storage:                    StorageOf(cfg),
 		StorageTimes:               storage.Times,
+		MoveTo:                     storage.MoveTo,
 		Scanner:                    clamd,
 		AcceptUnscanned:            cfg.Scan.OnError == "accept",
 		Now:                        time.Now,

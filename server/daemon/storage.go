@@ -11,6 +11,7 @@ import (
 	"attachd/blobs"
 	"attachd/server"
 	"attachd/server/datadir"
+	"attachd/server/migrate"
 	"attachd/server/ops"
 	"attachd/server/token"
 	"attachd/server/upkeep"
@@ -25,6 +26,8 @@ type Storage struct {
 	Blobs            blobs.Store
 	server.Abilities                   // of Store and Blobs
 	Times            *ops.StorageTimes // of Store and Blobs
+	// MoveTo opens the storage to which contents are to be moved, by its settings.
+	MoveTo func(ctx context.Context, storage map[string]string) (migrate.Target, error)
 }
 
 // Close closes all of it.

@@ -254,7 +254,11 @@ func (s *Service) DeleteSpace(w *api.Response, rq *api.Request, sc api.Scope) er
 	if err != nil {
 		return err
 	}
-	freed, err := s.Store.DeleteSpace(rq.Context(), sc.Entity.Space, withAttachments)
+	var freed [][32]byte
+	err = s.Contents.Change(func() (err error) {
+		freed, err = s.Store.DeleteSpace(rq.Context(), sc.Entity.Space, withAttachments)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -465,7 +469,11 @@ func (s *Service) DeleteEntity(kind store.Kind) api.Handler {
 		if err != nil {
 			return err
 		}
-		freed, err := s.Store.DeleteEntity(rq.Context(), sc.Entity.Parent, withAttachments)
+		var freed [][32]byte
+		err = s.Contents.Change(func() (err error) {
+			freed, err = s.Store.DeleteEntity(rq.Context(), sc.Entity.Parent, withAttachments)
+			return err
+		})
 		if err != nil {
 			return err
 		}

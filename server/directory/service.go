@@ -21,6 +21,8 @@ type Store interface {
 type Remover interface {
 	Forget(ctx context.Context, log func() *slog.Logger, sums ...[32]byte)
 	WakeRemoval()
+	// Change calls do, which deletes attachments, unless none can be deleted now.
+	Change(do func() error) error
 }
 
 // Service handles users, their keys, spaces, and the objects to which files are

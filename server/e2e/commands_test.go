@@ -283,8 +283,9 @@ func TestExitCodes(t *testing.T) {
 		{1, "user list --config " + bad, "bad.toml"},
 		{1, "check --data-dir " + file, "not a directory"},
 		{1, "gc --config " + bad, "bad.toml"},
+		{1, "migrate --to " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, gc, get, init, key, licenses, link, ls, meeting, member, product, put, restore, rm, serve, space, ticket, user, version, webhooks`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, gc, get, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, serve, space, ticket, user, version, webhooks`},
 		{2, "docs nothing", "the manual has no page \"nothing\"; `attachd docs` lists them"},
 		{2, "docs api recipes", "takes the name of a page, or nothing"},
 		{2, "user", "say what to do: add, list, remove"},
@@ -370,6 +371,8 @@ func TestExitCodes(t *testing.T) {
 		{2, "backup here --keep 0", "--keep must be at least 1"},
 		{2, "backup verify", "attachd backup verify takes a folder"},
 		{2, "restore", "attachd restore takes a folder"},
+		{2, "migrate", "attachd migrate takes --to with a configuration file"},
+		{2, "migrate " + good, "attachd migrate takes no arguments"},
 
 		{3, "doctor --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},
 		{3, "config check --config " + bad, "bad.toml:3:1: limits.max_filesize: unknown key, did you mean limits.max_file_size?"},

@@ -63,7 +63,11 @@ func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scop
 	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
 		return preconditionFailed()
 	}
-	gone, err := s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
+	var gone store.Attachment
+	err := s.Contents.Change(func() (err error) {
+		gone, err = s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -117,6 +117,9 @@ func (s *Service) admit(rq *api.Request, sc api.Scope) (boundary string, err err
 	if least > s.MaxFileSize {
 		return "", api.FileTooLarge(s.MaxFileSize)
 	}
+	if err := s.Contents.MayChange(); err != nil {
+		return "", err
+	}
 	if err := s.Contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}

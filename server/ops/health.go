@@ -12,6 +12,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/server/api"
+	"attachd/server/contents"
 	"attachd/store"
 )
 
@@ -85,6 +86,9 @@ func (s *Service) clockWarnings(ctx context.Context) []string {
 // most age old.
 func (s *Service) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	reasons = s.probeOrWait(ctx, log, age)
+	if errors.Is(s.Contents.MayChange(), contents.ErrMoved) {
+		reasons = append([]string{"The files were moved to another storage: restart the server with its new configuration."}, reasons...)
+	}
 	if s.Corridor.Draining() {
 		return append([]string{"The server is shutting down."}, reasons...)
 	}

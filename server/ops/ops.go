@@ -16,6 +16,7 @@ import (
 	"attachd/server/contents"
 	"attachd/server/limits"
 	"attachd/server/memory"
+	"attachd/server/migrate"
 	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/server/webhooks"
@@ -68,6 +69,8 @@ type Options struct {
 	Comparer    blobs.Comparer
 	Damage      func() []string // the known faults of the metadata
 	InPlace     func() error    // fails when files of the storage were replaced
+	// MoveTo opens the storage to which contents are to be moved, by its settings.
+	MoveTo func(ctx context.Context, storage map[string]string) (migrate.Target, error)
 
 	StorageTimes *StorageTimes
 	LogLinesLost func() int64

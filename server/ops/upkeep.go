@@ -19,6 +19,7 @@ type upkeeping struct {
 	checking   sync.Mutex
 	collecting sync.Mutex
 	compacting sync.Mutex
+	migrating  sync.Mutex
 	running    context.Context // until Drain
 	end        context.CancelFunc
 }

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"attachd/server/cli/command"
+	"attachd/server/config"
+	"attachd/server/migrate"
+)
+
+// Migrate is the command that moves the contents to another storage.
+func (a *App) Migrate() *cobra.Command {
+	var file string
+	var despiteDamage bool
+	cmd := &cobra.Command{
+		Use:   "migrate --to FILE",
+		Short: "move the contents from the disk into a bucket or back, while people work",
+		Long: `Move the contents from the disk into a bucket of an object store, or back, while
+people work. FILE is a configuration file whose section [storage] says where to;
+environment variables do not count for it. The records stay in the data
+directory.
+
+Contents are copied first, each hashed on its way. At the end, uploads and
+deletions are refused for some seconds. What was interrupted is continued by
+running the command again. The old place keeps all of its files.`,
+		Args: command.Exactly(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return command.Usage("attachd migrate takes --to with a configuration file whose section [storage] says where to move the contents")
+			}
+			to, _, err := config.Load(file, nil, nil, checks...)
+			if err != nil {
+				return err
+			}
+			return a.withServer(func(ctx context.Context, c *client, _ []string) error {
+				return a.migrate(ctx, c, file, to, despiteDamage)
+			})(cmd, args)
+		},
+	}
+	a.addQuietFlag(cmd)
+	cmd.Flags().StringVar(&file, "to", "", "configuration `file` with the storage to move to")
+	cmd.Flags().BoolVar(&despiteDamage, "despite-damage", false, "move the others when some contents are missing or damaged, and list these")
+	return cmd
+}
+
+func (a *App) migrate(ctx context.Context, c *client, file string, to config.Config, despiteDamage bool) error {
+	from, _, err := a.config(nil)
+	if err != nil {
+		return err
+	}
+	var report migrate.Report
+	order := map[string]any{"storage": to.StorageSettings(), "despite_damage": despiteDamage}
+	if err := a.work(ctx, c, "/upkeep/migrate", order, &report); err != nil {
+		return err
+	}
+	for _, fault := range report.Faults {
+		fmt.Fprintln(a.Out, fault)
+	}
+	damaged := command.Count(int64(len(report.Faults)), "attachment")
+	if !report.Moved {
+		return command.Fault(fmt.Errorf("%s cannot be moved, and so nothing was: everything is used where it is. Upload these files again or delete them, or leave them behind with --despite-damage", damaged))
+	}
+	fmt.Fprintf(a.Out, "moved %s, %s, of which %s had to be copied now; uploads and deletions were refused for %s\n",
+		command.Count(report.Contents, "content"), command.Count(report.Bytes, "byte"), command.Count(report.Copied, "content"), report.Paused.Round(time.Millisecond))
+	fmt.Fprintf(a.Out, "Now put the section [storage] of %s into the configuration, and restart the server: until then, it refuses uploads and deletions.\n", file)
+	fmt.Fprintln(a.Out, leftBehind(from))
+	if len(report.Faults) > 0 {
+		return command.Fault(fmt.Errorf("%s had no whole content, and nothing was moved for them", damaged))
+	}
+	return nil
+}
+
+// leftBehind says what is still at the old place, and how to delete it.
+func leftBehind(from config.Config) string {
+	if from.Storage.Backend == "s3" {
+		return fmt.Sprintf("The objects stay in the bucket %s. When all is well, delete everything below %s there, with the tools of the object store.", from.Storage.S3Bucket, from.Storage.S3Prefix)
+	}
+	blobs := filepath.Join(from.DataDir, "blobs")
+	return fmt.Sprintf("The files stay in %s. When all is well, delete them: find %s -type f -delete", blobs, blobs)
+}

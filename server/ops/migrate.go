@@ -1,0 +1,60 @@
+package ops
+
+import (
+	"context"
+	"errors"
+
+	"attachd/server/api"
+	"attachd/server/contents"
+	"attachd/server/migrate"
+	"attachd/server/upkeep"
+)
+
+// Migrate moves the contents to another storage. Once they are there, the server reads from
+// the old one and refuses changes, until it is started anew.
+func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error {
+	var order struct {
+		Storage       map[string]string `json:"storage"`
+		DespiteDamage bool              `json:"despite_damage"`
+	}
+	if err := rq.ReadJSON(&order); err != nil {
+		return err
+	}
+	if s.MoveTo == nil {
+		return notWithThisStorage("Moving the contents")
+	}
+	if !s.upkeep.migrating.TryLock() {
+		return api.Conflict("The contents are being moved already. Wait for that to end.")
+	}
+	defer s.upkeep.migrating.Unlock()
+	if errors.Is(s.Contents.MayChange(), contents.ErrMoved) {
+		return api.Conflict("The contents were moved already. Put the section [storage] of the new configuration into that of the server, and restart it.")
+	}
+	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+		report, err := s.migrate(ctx, rq, order.Storage, migrate.Options{DespiteDamage: order.DespiteDamage, Progress: progress})
+		if err != nil && ctx.Err() == nil { // the operator is told all of it
+			rq.Log().Error("the contents were not moved", "error", err)
+			err = api.Conflict("The contents were not moved: %v.", err)
+		}
+		return report, err
+	})
+}
+
+// migrate keeps what is deleted at the old place until the end, so that nothing goes missing
+// on its way.
+func (s *Service) migrate(ctx context.Context, rq *api.Request, storage map[string]string, o migrate.Options) (report migrate.Report, err error) {
+	if o.To, err = s.MoveTo(ctx, storage); err != nil {
+		return report, err
+	}
+	end, err := s.Contents.Lease(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer func() { end(s.upkeep.running, rq.Log) }()
+	o.Records, o.From, o.RoomFor, o.Pause = s.Store, s.Contents, s.Contents.RoomFor, s.Contents.Pause
+	report, err = migrate.Run(ctx, o)
+	if report.Moved {
+		rq.Log().Warn("the contents were moved: uploads and deletions are refused until the server is restarted with its new configuration", "to", o.To.Home, "contents", report.Contents, "bytes", report.Bytes)
+	}
+	return report, err
+}
