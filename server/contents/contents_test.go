@@ -426,6 +426,37 @@ func TestOneContentThatCannotBeWrittenDoesNotKeepBackTheOthers(t *testing.T) {
 	h.must(h.read("stuck"))
 }
 
+// The last content of a batch cannot be written, and is deleted then: what is uploaded
+// meanwhile is left to the next flush, which writes it together with others.
+func TestAFlushOneByOneEndsWhereItsBatchDid(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.upload("free")
+	stuck, _ := h.upload("stuck")
+	name, tries := blobs.Ref(stuck.SHA256).String(), 0
+	fail := func(call string) error {
+		if !strings.HasPrefix(call, "rename") || !strings.HasSuffix(call, name) {
+			return nil
+		}
+		if tries++; tries == 1 {
+			_, err := h.records.DeleteAttachment(t.Context(), stuck.ID)
+			h.must(err)
+			for n := range 3 {
+				h.upload(fmt.Sprint("later ", n))
+			}
+		}
+		return syscall.EIO
+	}
+	h.before.Store(&fail)
+	if err := h.Flush(t.Context()); err != nil || tries != 1 {
+		t.Errorf("after %d tries: %v", tries, err)
+	}
+	if left := h.Staged().Contents; left != 2 { // a look for the one that is gone finds the first
+		t.Errorf("%d contents are left to the next flush, and not two", left)
+	}
+	h.must(h.read("later 2"))
+}
+
 func TestADamagedContentIsRepairedByAnotherUploadAtOnce(t *testing.T) {
 	t.Parallel()
 	t.Run("with a file", func(t *testing.T) {

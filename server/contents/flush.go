@@ -87,7 +87,7 @@ func (c *Store) flushSome(ctx context.Context, after uuid.UUID) (*batch, error) 
 		} else if err != nil {
 			failed = fmt.Errorf("blob %s: %w", one.ref, err)
 		}
-		if after = one.last; one.count == 0 || after == b.last {
+		if after = one.last; one.count == 0 || slices.Compare(after[:], b.last[:]) >= 0 { // which may be deleted by now
 			return b, cmp.Or(failed, b.unreadable)
 		}
 	}
