@@ -50,6 +50,9 @@ type Staged struct {
 	// Room is how many bytes the storage of staged contents takes, in which what was
 	// unstaged takes room for a while, and MaxRoom how many it may take.
 	Room, MaxRoom int64
+	// Astray is set when some of it is in files that were removed while they are open,
+	// and are lost with the process: it should be kept elsewhere at once.
+	Astray bool
 }
 
 // StagedContent is a content that is staged with a record.

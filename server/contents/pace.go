@@ -168,9 +168,12 @@ func (p *pacer) pace(now time.Time) (rest float64, due bool) {
 }
 
 // fullness returns how full staging is: of its room, or of what the disk can write
-// within clearTime, whichever is less.
+// within clearTime, whichever is less. What is in files that were removed has no room.
 func (p *pacer) fullness() float64 {
 	s := p.contents.Staged()
+	if s.Astray {
+		return 1
+	}
 	full := float64(s.Room) / float64(max(1, s.MaxRoom))
 	if p.rate > 0 {
 		full = max(full, float64(s.Bytes)/(p.rate*clearTime.Seconds()))

@@ -37,6 +37,7 @@ type stage struct {
 	bytes   int64
 	batches []flushed // without the empty ones
 	failure error     // of each batch: of the metadata if it is a store.ErrUnavailable, else of the disk
+	astray  bool      // see store.Staged
 }
 
 // flushed is one batch.
@@ -77,7 +78,7 @@ func (s *stage) MayStage() bool { return true }
 func (s *stage) Staged() store.Staged {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return store.Staged{Contents: int64(len(s.staged)), Bytes: s.bytes, Room: s.bytes, MaxRoom: s.room}
+	return store.Staged{Contents: int64(len(s.staged)), Bytes: s.bytes, Room: s.bytes, MaxRoom: s.room, Astray: s.astray}
 }
 
 func (s *stage) CreateStaged(_ context.Context, a store.Attachment, content, _ []byte, _ string) error {
@@ -297,6 +298,23 @@ func TestAFlushStepsBackWhenUploadsBeginAgain(t *testing.T) {
 		s.upload(100, 1000, 8*time.Second)
 		if batches := s.take(); len(batches) != 1 {
 			t.Errorf("while uploads had begun again, the batches %v ended", batches)
+		}
+	})
+}
+
+// What would be lost with the process is not left for later.
+func TestWhatIsInFilesThatWereRemovedIsFlushedDuringABurstToo(t *testing.T) {
+	pacing(t, func(s *stage) {
+		s.upload(1000, 1000, 2*time.Second)
+		if s.take(); s.Staged().Contents < 1000 {
+			t.Fatal("they are flushed before they need to be, so this test shows nothing")
+		}
+		s.mu.Lock()
+		s.astray = true
+		s.mu.Unlock()
+		s.upload(1000, 1000, 2*time.Second)
+		if left := s.Staged().Contents; left > 1000 {
+			t.Errorf("%d contents are still staged", left)
 		}
 	})
 }

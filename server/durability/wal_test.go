@@ -172,10 +172,21 @@ func TestTheTailOfTheLogIsRefusedWhenItRotsAndPassedOverWhenItWasCutShort(t *tes
 			if code != 1 || !strings.Contains(out, segment) || !strings.Contains(out, "Move that file away") || strings.Contains(out, "goroutine") {
 				t.Errorf("a start ends with %d: %s", code, out)
 			}
-			must(t, os.Rename(segment, segment+".away"))
+			away := filepath.Join(t.TempDir(), "segment")
+			must(t, os.Rename(segment, away))
 			again := serve(t, p.dir)
 			if a, err := again.download(last.id); err != nil || a.status != 404 {
 				t.Errorf("what was in that file only: %d, %v", a.status, err)
+			}
+			if a, err := again.download(early.id); err != nil || a.status != 500 || !strings.Contains(again.log.String(), "put these files back and restart attachd") {
+				t.Errorf("what is in that file too: %d, %v", a.status, err)
+			}
+			again.kill()
+			must(t, os.Rename(away, segment))
+			again = serve(t, p.dir)
+			again.holds(t, early)
+			if a, err := again.download(last.id); err != nil || a.status != 404 {
+				t.Errorf("what was lost: %d, %v", a.status, err)
 			}
 			again.kill()
 			return true
@@ -214,12 +225,63 @@ func TestTheTailOfTheLogIsRefusedWhenItRotsAndPassedOverWhenItWasCutShort(t *tes
 	}
 }
 
+// A segment that is not written any more is removed under a running server: that is
+// reported, what is in it can still be downloaded and gets its file, and everything else
+// goes on. The next start says what is missing, and what to do.
+func TestASegmentThatIsRemovedUnderAServerTakesNothingThatGetsItsFile(t *testing.T) {
+	t.Parallel()
+	p := serve(t, t.TempDir(), littleLog)
+	saved, lost := p.wait(t, "saved.txt"), p.wait(t, "lost.txt")
+	for n := range 80 { // more than fits into one segment
+		a, err := p.upload(product, "another.txt", fmt.Append(bytes.Repeat([]byte("another "), 60<<10/8), n))
+		if err != nil || a.status != 201 {
+			t.Fatalf("an upload: %d %s, %v", a.status, a.body, err)
+		}
+	}
+	segment := p.spoil(t, lost.content[:100], 0, func([]byte) {})
+	if p.spoil(t, saved.content[:100], 0, func([]byte) {}) != segment || len(p.segments()) < 2 {
+		t.Fatal("the two are not in a segment that is full, so this test shows nothing")
+	}
+	must(t, os.Remove(segment))
+	eventually(t, "it to be reported", func() bool {
+		return strings.Contains(p.log.String(), segment+": the file was removed or replaced while it was open. Small uploads are in it")
+	})
+	p.holds(t, saved, lost)
+	if a, err := p.upload(product, "later.txt", []byte("later")); err != nil || a.status != 201 {
+		t.Errorf("an upload then: %d %s, %v", a.status, a.body, err)
+	}
+	let(t, saved)
+	eventually(t, "all but one to have their files", func() bool {
+		a, err := p.call("GET", "/metrics", nil)
+		return err == nil && bytes.Contains(a.body, fmt.Appendf(nil, "\nattachd_pending_bytes %d\n", len(lost.content)))
+	})
+	p.kill()
+	let(t, lost)
+	p = serve(t, p.dir, littleLog)
+	if !strings.Contains(p.log.String(), "1 small uploads were in parts of the log that are gone from "+filepath.Dir(segment)+": put these files back and restart attachd") {
+		t.Errorf("the start says nothing of it:\n%s", &p.log)
+	}
+	p.holds(t, saved)
+	if a, err := p.download(lost.id); err != nil || a.status != 500 || !bytes.Contains(a.body, []byte(`"damaged"`)) {
+		t.Errorf("what was lost: %d %s, %v", a.status, a.body, err)
+	}
+	if out, code := run(t, p.dir, "check", "--deep"); code != 3 || !strings.Contains(out, lost.id) || strings.Contains(out, saved.id) {
+		t.Errorf("check ends with %d: %s", code, out)
+	}
+	if a, err := p.upload(product, "again.txt", lost.content); err != nil || a.status != 201 {
+		t.Errorf("the upload that repairs it: %d %s, %v", a.status, a.body, err)
+	}
+	p.holds(t, saved, lost)
+	p.stop(t)
+	wantSound(t, p.dir)
+}
+
 // A snapshot that is taken while small contents are staged refers to files only: it is
 // enough without the log, whenever the server is killed.
 func TestASnapshotInABurstNeedsNoLog(t *testing.T) {
 	t.Parallel()
 	p := serve(t, t.TempDir())
-	all := p.burst(t, 300)
+	all := p.burst(t, 300, 1000)
 	p.kill()
 	old, err := filepath.Glob(filepath.Join(p.dir, "snapshots", "snapshot-*.db"))
 	must(t, err)
@@ -267,8 +329,9 @@ func TestNoSnapshotLacksAContentThatCannotHaveItsFile(t *testing.T) {
 	wantSound(t, p.dir)
 }
 
-// burst uploads so many contents from several clients at once.
-func (p *process) burst(t *testing.T, n int) []waiting {
+// burst uploads so many contents from several clients at once, in each of which its
+// number is repeated.
+func (p *process) burst(t *testing.T, n, repeated int) []waiting {
 	t.Helper()
 	all := make([]waiting, n)
 	var next atomic.Int64
@@ -276,7 +339,7 @@ func (p *process) burst(t *testing.T, n int) []waiting {
 	for range 8 {
 		clients.Go(func() {
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
-				w := waiting{name: fmt.Sprint(i, ".txt"), content: bytes.Repeat(fmt.Appendf(nil, "%d. ", i), 1000)}
+				w := waiting{name: fmt.Sprint(i, ".txt"), content: bytes.Repeat(fmt.Appendf(nil, "%d. ", i), repeated)}
 				a, err := p.upload(product, w.name, w.content)
 				if err != nil || a.status != 201 {
 					t.Errorf("an upload: %d %s, %v", a.status, a.body, err)

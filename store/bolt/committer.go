@@ -350,6 +350,7 @@ func (cm *committer) commitTx(w *writeTx) error {
 	if err := cm.store.log.Free(true); err != nil {
 		cm.opts.LogFailed(fmt.Errorf("remove a segment of the log, which the next start does: %w", err))
 	}
+	cm.store.log.Watch()
 	if w.hasEvents {
 		cm.store.outbox.notify()
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
@@ -48,7 +49,7 @@ func (b *Store) publishStaged(d stagedDelta) {
 
 // Staged implements Stager.
 func (b *Store) Staged() store.Staged {
-	return store.Staged{Contents: b.staged.contents.Load(), Bytes: b.staged.bytes.Load(), Room: b.log.Used(), MaxRoom: b.log.Size}
+	return store.Staged{Contents: b.staged.contents.Load(), Bytes: b.staged.bytes.Load(), Room: b.log.Used(), MaxRoom: b.log.Size, Astray: b.log.Astray()}
 }
 
 // MayStage implements Stager.
@@ -83,6 +84,9 @@ func (b *Store) countStaged() error {
 		b.log.KeepAll()
 		b.doubts = errors.Join(b.doubts, fmt.Errorf("it cannot be read which small uploads are in %s, so that all files there are kept: %w. Run `attachd check`, and restore a backup, or a better copy of the database with this folder beside it", b.committer.opts.Log, damaged))
 	}
+	if err == nil && lost > 0 {
+		err = b.passOver()
+	}
 	if err == nil {
 		err = b.log.Free(false)
 	}
@@ -91,6 +95,22 @@ func (b *Store) countStaged() error {
 	}
 	if err == nil && b.doubts != nil {
 		b.committer.opts.LogFailed(b.doubts)
+	}
+	return err
+}
+
+// passOver commits that the log goes on behind all parts of it that are gone: once they
+// are put back, their contents are read, and none of their records.
+func (b *Store) passOver() error {
+	b.log.PassOver()
+	err := b.file.WithRoom(func() error {
+		return b.file.Update(func(tx *dbfile.Tx) error { return tx.Put(schema.Meta, walKey, b.log.Position()) })
+	})
+	if durable.IsFull(err) {
+		return nil // the next commit does it
+	}
+	if err == nil {
+		b.log.Committed()
 	}
 	return err
 }

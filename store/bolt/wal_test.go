@@ -321,6 +321,102 @@ func TestALogThatWasDamagedIsRefused(t *testing.T) {
 	l.want(OpenAt(t, path), l.made[:1])
 }
 
+// Without the file of the log that was damaged, a start has all but what is in it; once it
+// is put back, all but the uploads that only the log had.
+func TestADamagedLogLosesOnlyWhatOnlyItHad(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	l.upload("kept")
+	if err := l.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	kept := l.made
+	l.failCommits(syscall.EIO)
+	l.upload("one", "two")
+	path := l.crash()
+	segment := segmentOf(t, path)
+	log := readFile(t, segment)
+	log[lastRecords(log)[0]+100] ^= 1
+	err := os.WriteFile(segment, log, 0o600)
+	_, refused := Open(path, Options{Log: logOf(path)})
+	if err != nil || !errors.Is(refused, ErrLogDamaged) || !strings.Contains(refused.Error(), "in "+segment+",") {
+		t.Fatalf("it is not refused: %v, %v", refused, err)
+	}
+	if err := os.Rename(segment, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	var told error
+	b, err := Open(path, Options{Log: logOf(path), LogFailed: func(err error) { told = err }})
+	if err != nil || told == nil || !strings.Contains(told.Error(), "2 small uploads were in parts of the log that are gone") {
+		t.Fatalf("without it, the start says %v: %v", told, err)
+	}
+	for _, a := range kept {
+		if _, err := b.StagedContent(t.Context(), a.SHA256); !errors.Is(err, store.ErrRotten) {
+			t.Errorf("what was in it: %v", err)
+		}
+	}
+	if err := errors.Join(b.Close(), os.MkdirAll(logOf(path), 0o700), os.Rename(path+".away", segment)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b, err = Open(path, Options{Log: logOf(path), LogFailed: func(err error) { t.Error(err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.want(b, kept)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A disk that has no room for the log alone, or for the database alone.
+func TestAFullDiskForOneOfTheFilesLosesNothing(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		log, database bool
+		upload        error // what becomes of uploads once the changes in the log were to be committed
+		filed         bool  // whether they are written to files
+	}{
+		"the log":      {log: true, filed: true},
+		"the database": {database: true, upload: store.ErrFull},
+		"both":         {log: true, database: true, upload: store.ErrFull},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLogged(t)
+			l.upload("before", "just before")
+			var full error = syscall.ENOSPC
+			if c.log {
+				l.logs.Store(&full)
+			}
+			if c.database {
+				l.failCommits(full)
+			}
+			if err := l.Probe(t.Context()); !errors.Is(err, c.upload) {
+				t.Errorf("a change: %v", err)
+			}
+			for n := range 3 {
+				err := l.create(fmt.Sprint("meanwhile ", n))
+				if !errors.Is(err, c.upload) {
+					t.Errorf("an upload: %v", err)
+				}
+				if err == nil && l.filed[l.made[len(l.made)-1].ID] != c.filed {
+					t.Errorf("it is written to a file: %v", !c.filed)
+				}
+			}
+			l.want(l.Store, l.made)
+			copied := filepath.Join(t.TempDir(), "attachd.db") // as a kill would leave it
+			copyDatabase(t, l.path, copied)
+			l.wantAll(OpenAt(t, copied))
+			l.logs.Store(nil)
+			l.failCommits(nil)
+			l.upload("after")
+			l.wantAll(OpenAt(t, l.crash()))
+		})
+	}
+}
+
 // The layout of the log, as the package wal describes it.
 const (
 	logBlock  = 4 << 10 // bytes; where records begin

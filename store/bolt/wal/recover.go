@@ -174,7 +174,7 @@ func (r *recovery) wantNoMore(s *segment, at int64, later []*segment) (more erro
 }
 
 func damagedAt(path, how string) error {
-	return fmt.Errorf("%w: in %s, %s. Move that file away to go on without it: uploads of the moment before the crash, and small ones that have no file in blobs yet, are lost then as far as they are in it only", ErrDamaged, path, how)
+	return fmt.Errorf("%w: in %s, %s. Move that file away to go on without it: uploads of the moment before the crash are lost then as far as they are in it only. Where the next start says that small uploads are missing, put the file back after that start, and restart attachd: they are read from it again", ErrDamaged, path, how)
 }
 
 // found is what parse found.

@@ -45,6 +45,7 @@ type segment struct {
 	place   inplace.File
 	live    int          // how many contents the database names in it
 	early   bool         // it was there at the start: it may have a second name (see SetAside), and is not used again
+	astray  atomic.Bool  // the file is not in its place any more, and that was reported
 	reading sync.RWMutex // held for reading by readers; nobody reads it when it is used again
 }
 
@@ -62,8 +63,10 @@ type segments struct {
 	newest    uint64              // the highest number of a segment with records
 
 	usedBytes atomic.Int64
-	full      atomic.Bool // the last record did not fit, and nothing was freed since
-	notBefore atomic.Int64
+	astray    atomic.Bool  // contents are in a file that has no name any more
+	full      atomic.Bool  // the last record did not fit, and nothing was freed since
+	notBefore atomic.Int64 // Unix nanoseconds: until then, no segment is made
+	watched   time.Time    // when Watch last looked
 }
 
 type prepared struct {
@@ -132,8 +135,15 @@ func openSegment(path string, number uint64) (*segment, error) {
 	return s, nil
 }
 
-// delay is when the log may make a segment again after a failure.
+// delay postpones the next segment after a failure.
 func (l *Log) delay() { l.notBefore.Store(time.Now().Add(retryAfter).UnixNano()) }
+
+// delayed says whether the next segment is postponed. A clock that was set back since
+// postpones nothing.
+func (l *Log) delayed() bool {
+	left := l.notBefore.Load() - time.Now().UnixNano()
+	return left > 0 && left <= int64(retryAfter)
+}
 
 // prepareEarly makes the next segment once the active one is half full.
 func (l *Log) prepareEarly() {
@@ -144,7 +154,7 @@ func (l *Log) prepareEarly() {
 
 // prepare begins to make the next segment, if there is room for one.
 func (l *Log) prepare() {
-	if l.next != nil || l.preparing != nil || time.Now().UnixNano() < l.notBefore.Load() {
+	if l.next != nil || l.preparing != nil || l.delayed() {
 		return
 	}
 	var size int64
@@ -214,7 +224,7 @@ func (l *Log) failedTo(do string, err error) {
 func (l *Log) make(number uint64, size int64, spare *segment) (s *segment, err error) {
 	path := filepath.Join(l.dir, nameOf(number))
 	if spare != nil {
-		err = errors.Join(spare.clear(), spare.file.Close(), os.Rename(spare.place.Path, path))
+		err = spare.become(path)
 	} else if err = l.makeFolder(); err == nil {
 		err = l.fill(filepath.Join(l.dir, unfinished), path, size)
 	}
@@ -227,13 +237,19 @@ func (l *Log) make(number uint64, size int64, spare *segment) (s *segment, err e
 	return openSegment(path, number)
 }
 
-// clear removes the beginning of the first record: with its next name, the segment must
-// not pass for one that another database wrote.
-func (s *segment) clear() error {
-	if _, err := s.file.WriteAt(make([]byte, blockSize), 0); err != nil {
-		return err
+// become gives a segment its next name, without the beginning of its first record: it
+// must not pass for one that another database wrote. What cannot be used again is removed.
+func (s *segment) become(path string) (err error) {
+	if _, err = s.file.WriteAt(make([]byte, blockSize), 0); err == nil {
+		err = syncData(s.file)
 	}
-	return syncData(s.file)
+	if err = errors.Join(err, s.file.Close()); err == nil {
+		err = os.Rename(s.place.Path, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(s.place.Path))
+	}
+	return nil
 }
 
 func (l *Log) makeFolder() error {
@@ -325,7 +341,7 @@ func (l *Log) Used() int64 { return l.usedBytes.Load() }
 
 // Full says that the log can take no record at present.
 func (l *Log) Full() bool {
-	return l.dir == "" || l.full.Load() || time.Now().UnixNano() < l.notBefore.Load()
+	return l.dir == "" || l.full.Load() || l.delayed()
 }
 
 // Hold counts a content that the database names, and says whether its segment is there.
@@ -415,6 +431,40 @@ func (l *Log) Release() (err error) {
 	return err
 }
 
+// watchTime is how often Watch looks at the files of the log at most.
+const watchTime = time.Second
+
+// Watch reports segments with contents that were removed, replaced or cut short.
+func (l *Log) Watch() {
+	if time.Since(l.watched) < watchTime {
+		return
+	}
+	l.watched = time.Now()
+	astray := false
+	for _, s := range l.used {
+		is := s.live > 0 && l.hasStrayed(s, s.size)
+		s.astray.Store(is)
+		astray = astray || is
+	}
+	l.astray.Store(astray)
+}
+
+// hasStrayed says whether the file of a segment is not at its path, or is shorter than
+// size, and reports that once. Its contents are read from the open file as long as the
+// process runs.
+func (l *Log) hasStrayed(s *segment, size int64) bool {
+	err := s.place.Check(size)
+	if err != nil && !s.astray.Swap(true) {
+		l.astray.Store(true)
+		l.Failed(fmt.Errorf("%w. Small uploads are in it that have no file in blobs yet: as far as they can still be read, they are written to their files now. Put that file back, or stop the server only once `attachd doctor` says that 0 small files are in the log", err))
+	}
+	return err != nil
+}
+
+// Astray says whether contents are in files that were removed, replaced or cut short, and
+// will be lost with the process.
+func (l *Log) Astray() bool { return l.astray.Load() }
+
 // Read returns the bytes of a content, without hashing them.
 func (l *Log) Read(p Place) ([]byte, error) {
 	l.mu.RLock()
@@ -429,6 +479,7 @@ func (l *Log) Read(p Place) ([]byte, error) {
 	s.reading.RLock()
 	l.mu.RUnlock()
 	defer s.reading.RUnlock()
+	l.hasStrayed(s, 0)
 	skip := int(p.At % sectorData)
 	raw := make([]byte, sectorsOf(int64(skip)+int64(p.Length)))
 	if _, err := s.file.ReadAt(raw, int64(p.Record)+int64(p.At/sectorData)*sectorSize); err == io.EOF {

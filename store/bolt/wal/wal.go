@@ -340,10 +340,24 @@ func (l *Log) Forget() (err error) {
 		return nil
 	}
 	if s != nil {
-		err = errors.Join(s.file.Truncate(l.end), s.file.Sync())
+		err = errors.Join(l.cut(s), s.file.Sync())
 	}
 	return errors.Join(err, l.giveBack(), l.Free(false), durable.SyncDir(l.dir))
 }
+
+// cut gives back what the active segment has behind its last record.
+func (l *Log) cut(active *segment) error {
+	if err := active.file.Truncate(l.end); err != nil {
+		return err
+	}
+	l.allocated -= active.size - l.end
+	active.size = l.end
+	return nil
+}
+
+// PassOver has the next commit store a Position behind all segments. One that is put back
+// later has contents, and no records that are repeated.
+func (l *Log) PassOver() { l.renewed = true }
 
 // Replay repeats the writes that are in the log only.
 func (l *Log) Replay(to Target) error { return replayAll(l.records, to) }
@@ -373,7 +387,7 @@ func (l *Log) GiveBack() bool {
 		return false
 	}
 	l.failed = true
-	return l.active.file.Truncate(l.end) == nil
+	return l.cut(l.active) == nil
 }
 
 // Close removes the segments that are not needed, and closes the others. base is the last

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // replayed is a Target that records what is replayed.
@@ -578,6 +579,268 @@ func TestAStopMakesNoSegment(t *testing.T) {
 	}
 	if left, err := os.ReadDir(l.dir); len(left) != 1 {
 		t.Errorf("it leaves %v, %v", left, err)
+	}
+}
+
+// The log waits after a failure, but not for a time that a wrong clock said.
+func TestAClockThatIsSetBackKeepsTheLogFromNothing(t *testing.T) {
+	l := newLog(t)
+	l.fails = syscall.EIO
+	l.add("failed")
+	l.commit()
+	if l.Ready() || !l.Full() {
+		t.Error("it is written again at once")
+	}
+	l.notBefore.Add(int64(10 * 365 * 24 * time.Hour)) // the clock was ten years ahead when it failed
+	if l.Full() || !l.Ready() {
+		t.Error("it is not written again for ten years")
+	}
+	l.mustAdd("again")
+	l.want()
+}
+
+// A segment that cannot be cleared is not left behind: a later start would take its old
+// records for those of another database.
+func TestASegmentThatCannotBeUsedAgainIsRemoved(t *testing.T) {
+	l := newLog(t)
+	var old []Place
+	for n := 0; l.newest < 2; n++ {
+		old = append(old, l.mustAdd(long(300_000, n))...)
+	}
+	for _, p := range old {
+		l.Drop(p)
+	}
+	l.commit()
+	if len(l.spares) != 1 {
+		t.Fatalf("%d segments are to be used again", len(l.spares))
+	}
+	if err := l.spares[0].file.Close(); err != nil { // and so no write to it succeeds
+		t.Fatal(err)
+	}
+	for n := 0; l.told == 0; n++ {
+		l.add(long(300_000, n))
+		l.receive(true)
+	}
+	left, err := os.ReadDir(l.dir)
+	if err != nil || len(left) != len(l.used) || sizeOf(t, l.dir) != l.allocated {
+		t.Errorf("%d files of %d bytes are left of a log of %d segments and %d bytes: %v", len(left), sizeOf(t, l.dir), len(l.used), l.allocated, err)
+	}
+	l.notBefore.Store(0)
+	l.mustAdd("goes on")
+	l.want()
+}
+
+// sealed returns a log with a segment that is full, and the places of the contents in it.
+func sealed(t *testing.T) (l *tested, path string, places []Place) {
+	t.Helper()
+	l = newLog(t)
+	for n := 0; l.newest < 2; n++ {
+		places = append(places, l.mustAdd(long(300_000, n))...)
+	}
+	l.commit()
+	places = places[:len(places)-1]
+	return l, l.used[places[0].Segment].place.Path, places
+}
+
+// look is what a commit does after some seconds.
+func (l *tested) look() {
+	l.watched = time.Time{}
+	l.commit()
+	l.Watch()
+}
+
+// A segment that is not in its place is reported once, and its contents are read from the
+// open file. Everything else goes on.
+func TestASegmentThatIsNotInItsPlaceIsReportedOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		do    func(path string) error
+		reads bool
+		told  int
+	}{
+		"removed": {os.Remove, true, 1},
+		"replaced": {func(path string) error {
+			raw, err := os.ReadFile(path)
+			return errors.Join(err, os.Remove(path), os.WriteFile(path, raw, 0o600))
+		}, true, 1},
+		"cut short": {func(path string) error { return os.Truncate(path, 1000) }, false, 1},
+		"the folder moved": {func(path string) error {
+			dir := filepath.Dir(path)
+			return errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700))
+		}, true, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, path, places := sealed(t)
+			if l.look(); l.Astray() || l.told > 0 {
+				t.Fatal("a segment is missed that is there")
+			}
+			if err := c.do(path); err != nil {
+				t.Fatal(err)
+			}
+			for range 3 {
+				l.look()
+				for n, p := range places {
+					if c.reads {
+						l.wantContent(p, long(300_000, n))
+					} else if _, err := l.Read(p); !errors.Is(err, ErrRotten) {
+						t.Errorf("a content that was cut off: %v", err)
+					}
+				}
+			}
+			if l.told != c.told || !l.Astray() {
+				t.Errorf("told %d times; astray is %v", l.told, l.Astray())
+			}
+			if c.told > 1 {
+				return // the segment that is written is not in its place either
+			}
+			l.mustAdd("goes on")
+			for _, p := range places {
+				l.Drop(p)
+			}
+			if l.look(); l.Astray() {
+				t.Error("with nothing in it that is needed, it is still missed")
+			}
+		})
+	}
+}
+
+// Whoever reads finds it out too, when nothing is committed. A file that was put back is
+// not missed any more.
+func TestASegmentIsMissedUntilItIsPutBack(t *testing.T) {
+	l, path, places := sealed(t)
+	for n := 1; n <= 2; n++ {
+		if err := os.Rename(path, path+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if l.wantContent(places[1], long(300_000, 1)); !l.Astray() || l.told != n {
+			t.Errorf("told %d times; astray is %v", l.told, l.Astray())
+		}
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		if l.look(); l.Astray() {
+			t.Error("it is missed although it is there")
+		}
+	}
+}
+
+// What the log gives back is not missed.
+func TestWhatIsGivenBackIsNotMissed(t *testing.T) {
+	l := newLog(t)
+	l.mustAdd("first")
+	if !l.GiveBack() {
+		t.Fatal("it gives nothing back")
+	}
+	if l.look(); l.Astray() || l.told > 0 {
+		t.Error("a segment is missed that was given back in part")
+	}
+	l.notBefore.Store(0)
+	if !l.Ready() {
+		t.Fatal("it is not written again")
+	}
+	l.mustAdd("second")
+	l.commit()
+	if err := l.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if l.look(); l.Astray() || l.told > 0 {
+		t.Error("a segment is missed that was cut off by Forget")
+	}
+}
+
+// One bit of each kind of segment: of a content that the database names, wherever it is,
+// only that content is damaged; of a record that the database lacks, the start is refused,
+// and goes on without the files that the error names, with all that is in the others.
+func TestABitOfEachSegmentIsNoticed(t *testing.T) {
+	l := newLog(t)
+	l.Size = 40 << 20
+	var named, lacked []Place
+	for n := 0; l.newest < 5; n++ {
+		p := l.mustAdd(long(400_000, n))
+		if l.newest < 3 || l.newest == 3 && l.end < l.active.size/2 {
+			l.commit()
+			named = append(named, p...)
+		} else {
+			lacked = append(lacked, p...)
+		}
+	}
+	l.mustAdd("the last")
+	whole := slices.Clone(l.writes)
+	for segment := uint64(1); segment <= 5; segment++ {
+		path := func(dir string) string { return filepath.Join(dir, nameOf(segment)) }
+		for what, places := range map[string][]Place{"a content": named, "a record": lacked} {
+			at := slices.IndexFunc(places, func(p Place) bool { return p.Segment == segment })
+			if at < 0 {
+				continue
+			}
+			p := places[at]
+			t.Run(fmt.Sprintf("%s in segment %d", what, segment), func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "log")
+				if err := os.CopyFS(dir, os.DirFS(l.dir)); err != nil {
+					t.Fatal(err)
+				}
+				flip(t, path(dir), int64(p.Record)+int64(p.At)+100_000)
+				got, err := recoverFrom(t, dir, l.stored, l.base)
+				if what == "a content" {
+					if err != nil || !slices.Equal(got, whole) {
+						t.Errorf("%d writes are replayed of %d: %v", len(got), len(whole), err)
+					}
+					wantContents(t, dir, l.stored, named, func(q Place) bool { return q != p })
+					return
+				}
+				moved := map[uint64]bool{}
+				for tries := 0; errors.Is(err, ErrDamaged) && tries < 5; tries++ {
+					if tries == 0 && !strings.Contains(err.Error(), path(dir)+",") {
+						t.Errorf("it names another file: %v", err)
+					}
+					for number := range uint64(6) {
+						if strings.Contains(err.Error(), nameOf(number)) {
+							moved[number] = true
+							if err := os.Rename(filepath.Join(dir, nameOf(number)), filepath.Join(t.TempDir(), "away")); err != nil {
+								t.Fatal(err)
+							}
+						}
+					}
+					got, err = recoverFrom(t, dir, l.stored, l.base)
+				}
+				if err != nil || len(moved) == 0 || len(got) >= len(whole) || !slices.Equal(got, whole[:len(got)]) {
+					t.Errorf("without %v, %d writes are replayed of %d: %v", moved, len(got), len(whole), err)
+				}
+				wantContents(t, dir, l.stored, named, func(q Place) bool { return !moved[q.Segment] })
+			})
+		}
+	}
+}
+
+// flip flips a bit of a file.
+func flip(t *testing.T, path string, at int64) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[at] ^= 4
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantContents reads contents of a folder, the n-th of which is long(400_000, n), or
+// damaged or gone.
+func wantContents(t *testing.T, dir string, stored []byte, all []Place, intact func(Place) bool) {
+	t.Helper()
+	again, err := Open(dir, stored, 0, Options{Failed: func(error) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Release()
+	for n, p := range all {
+		content, err := again.Read(p)
+		switch {
+		case intact(p) && (err != nil || string(content) != long(400_000, n)):
+			t.Errorf("content %d: %v", n, err)
+		case !intact(p) && !errors.Is(err, ErrRotten) && !errors.Is(err, ErrGone):
+			t.Errorf("content %d, which is damaged: %v", n, err)
+		}
 	}
 }
 
