@@ -5,6 +5,7 @@ package durability
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -194,6 +195,66 @@ func TestContentsThatWaitOutliveAFullDisk(t *testing.T) {
 	read(20)
 	s.stop(t)
 	wantSound(t, s.dir)
+}
+
+// The disk has no room for the next segment of the log, or for pages of the database, as
+// on a file system that writes each to a new place; the other can be written.
+func TestAFullDiskForWhicheverFileASyscallWritesLosesNothing(t *testing.T) {
+	needStrace(t)
+	for name, c := range map[string]struct {
+		calls string
+		files []string
+		works bool // uploads and deletions go on
+	}{
+		"the log":      {"write,fallocate", []string{"wal/new"}, true},
+		"the database": {"pwrite64,ftruncate,fallocate", []string{"attachd.db"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := serve(t, filepath.Join(inMemory(t), dataDir), littleLog)
+			all := p.burst(t, 20, 1000)
+			trace := filepath.Join(t.TempDir(), "trace")
+			for i := range c.files {
+				c.files[i] = filepath.Join(p.dir, c.files[i])
+			}
+			tracer, err := p.failing(trace, c.calls, "error=ENOSPC", c.files...)
+			must(t, err)
+			refused := 0
+			for n := 0; n < 100 || n < 10_000 && refused == 0 && !c.works; n++ { // more than the log has room for
+				w := waiting{name: "meanwhile.txt", content: fmt.Append(bytes.Repeat([]byte("meanwhile "), 60<<10/10), n)}
+				a, err := p.upload(product, w.name, w.content)
+				switch w.id = a.id(); {
+				case err == nil && a.status == 201:
+					all = append(all, w)
+				case err == nil && a.status == 507 && !c.works:
+					refused++
+				default:
+					t.Fatalf("an upload: %d %s, %v", a.status, a.body, err)
+				}
+			}
+			if c.works {
+				s := &smallServer{process: p}
+				s.delete(t, all[0].id)
+				all = all[1:]
+			} else if refused == 0 {
+				t.Error("nothing was refused, so this test shows nothing")
+			}
+			p.holds(t, all...)
+			must(t, detach(tracer))
+			if f := (&fault{trace: trace}); len(f.failedCalls(t)) == 0 {
+				t.Error("no call failed, so this test shows nothing")
+			}
+			eventually(t, "uploads to be taken again", func() bool {
+				a, err := p.upload(product, "again.txt", []byte("again"))
+				return err == nil && a.status == 201
+			})
+			p.kill()
+			p = serve(t, p.dir, littleLog)
+			p.holds(t, all...)
+			p.stop(t)
+			wantSound(t, p.dir)
+		})
+	}
 }
 
 func TestAServerStartsOverAFullDisk(t *testing.T) {

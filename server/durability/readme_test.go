@@ -16,7 +16,7 @@ var testCommand = regexp.MustCompile("(?m)(?:`|^)go test (\\./[^`\n]*)")
 // A command that runs no test proves nothing, and does not report it.
 func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
 	atLeast := map[string]int{"server/durability/README.md": 40, "SECURITY.md": 5, "CONTRIBUTING.md": 3, ".ci/run": 10}
-	for _, page := range pages(t) {
+	for _, page := range manual(t) {
 		atLeast["docs/"+page] = 0
 	}
 	for document, atLeast := range atLeast {
@@ -49,8 +49,8 @@ func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
 	}
 }
 
-// pages are the names of the manual's files.
-func pages(t *testing.T) (names []string) {
+// manual is the names of the manual's files.
+func manual(t *testing.T) (names []string) {
 	paths, err := filepath.Glob("../../docs/*.md")
 	must(t, err)
 	for _, path := range paths {

@@ -345,22 +345,28 @@ func (f *fault) attach() error {
 	if err != nil {
 		return err
 	}
-	words := []string{"-f", "-q", "-y", "-xx", "-s", "100",
-		"-e", "trace=" + f.call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", f.call, f.errno, f.nth),
-		"-o", f.trace, "-p", fmt.Sprint(f.p.cmd.Process.Pid)}
-	for _, path := range append(watched, spools...) {
+	f.tracer, err = f.p.failing(f.trace, f.call, fmt.Sprintf("error=%s:when=%d", f.errno, f.nth), append(watched, spools...)...)
+	return err
+}
+
+// failing makes calls of the process fail, those to the paths only, until the tracer is
+// detached.
+func (p *process) failing(trace, calls, how string, paths ...string) (tracer *exec.Cmd, err error) {
+	words := []string{"-f", "-q", "-y", "-xx", "-s", "100", "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + how,
+		"-o", trace, "-p", fmt.Sprint(p.cmd.Process.Pid)}
+	for _, path := range paths {
 		words = append(words, "-P", path)
 	}
-	f.tracer = exec.Command("strace", words...)
-	if err := f.tracer.Start(); err != nil {
-		return err
+	tracer = exec.Command("strace", words...)
+	if err := tracer.Start(); err != nil {
+		return nil, err
 	}
-	return until(f.isTraced)
+	return tracer, until(p.isTraced)
 }
 
 // isTraced says whether every thread is traced.
-func (f *fault) isTraced() bool {
-	threads := f.p.threads()
+func (p *process) isTraced() bool {
+	threads := p.threads()
 	return len(threads) > 0 && !slices.ContainsFunc(threads, func(status string) bool {
 		return strings.Contains(status, "TracerPid:\t0\n")
 	})
@@ -370,10 +376,14 @@ func (f *fault) detach() error {
 	if f.tracer == nil {
 		return nil // the client gave up before
 	}
-	if err := f.tracer.Process.Signal(os.Interrupt); err != nil {
+	return detach(f.tracer)
+}
+
+func detach(tracer *exec.Cmd) error {
+	if err := tracer.Process.Signal(os.Interrupt); err != nil {
 		return err
 	}
-	_ = f.tracer.Wait() // it ends by the signal
+	_ = tracer.Wait() // it ends by the signal
 	return nil
 }
 
