@@ -116,9 +116,10 @@ func TestCompareFindsWhatIsNotAsItShouldBe(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o, bucket := openRude(t)
-			for i := range 20 {
-				o.keep(t, fmt.Sprintf("%099d%d", 0, i%10))
+			for i := range 12 {
+				o.keep(t, fmt.Sprintf("%0100d", i))
 			}
 			bucket.list = list
 			if found, _, err := o.compare(t); err != nil || len(found) > 0 {
@@ -232,6 +233,7 @@ func TestCompareFindsNothingOnDoubt(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o, bucket := openRude(t)
 			for i := range 8 {
 				o.keep(t, fmt.Sprint(i))

@@ -42,8 +42,11 @@ const (
 	pageContents = 256
 	// sweepAtOnce is how many objects one commit of the catalog forgets.
 	sweepAtOnce = 256
-	// provenFor is how long a confirmed PUT counts as a probe.
+	// provenFor is how long a confirmed PUT counts as a probe, as long as the store answers.
 	provenFor = 30 * time.Second
+	// answeredFor is how long an answer shows that the store is there. With probeFor, a store
+	// that is gone is found out in less than ten seconds by whoever asks each second.
+	answeredFor = 3 * time.Second
 	// probeFor is how long a probe may take, which is less than whoever asks for one waits.
 	probeFor = 4 * time.Second
 	// attempts is how often an upload begins anew with an object that was given up.
@@ -92,6 +95,7 @@ type Store struct {
 	Options
 	locks    blobs.Locks
 	proven   atomic.Int64 // when a PUT was confirmed, in unix nanoseconds; 0 since one failed
+	answered atomic.Int64 // when the store answered a probe
 	claimed  atomic.Bool  // the prefix is known to belong to this installation
 	claiming singleflight.Group
 	life     context.Context // ended by Close
@@ -663,16 +667,22 @@ func (s *Store) Unswept() int64 {
 // limit.
 func (s *Store) Capacity(ctx context.Context) (blobs.Capacity, error) { return s.Local.Capacity(ctx) }
 
-// Probe writes and deletes an object, unless one was written a moment ago.
+// Probe writes and deletes an object, unless one was written half a minute ago at most. Then
+// it asks the store for the marker only, which costs less, and not more often than every few
+// seconds.
 func (s *Store) Probe(ctx context.Context) error {
 	if err := s.Local.Probe(ctx); err != nil {
 		return err
 	}
-	if time.Since(time.Unix(0, s.proven.Load())) < provenFor {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
+	proven, answered := s.proven.Load(), s.answered.Load()
+	if time.Since(time.Unix(0, proven)) < provenFor {
+		if time.Since(time.Unix(0, max(proven, answered))) < answeredFor {
+			return nil
+		}
+		return s.ask(ctx)
+	}
 	if err := s.Claim(ctx); err != nil {
 		return err
 	}
@@ -685,6 +695,15 @@ func (s *Store) Probe(ctx context.Context) error {
 	if err = errors.Join(err, s.Bucket.Delete(ctx, name)); err != nil {
 		return unavailable(fmt.Errorf("probing the bucket: %w", err))
 	}
+	return nil
+}
+
+// ask asks the store for the marker.
+func (s *Store) ask(ctx context.Context) error {
+	if _, _, err := s.Bucket.Stat(ctx, s.Prefix+markerName); err != nil {
+		return unavailable(fmt.Errorf("looking for %s in the bucket: %w", s.Prefix+markerName, err))
+	}
+	s.answered.Store(time.Now().UnixNano())
 	return nil
 }
 

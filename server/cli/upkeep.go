@@ -115,7 +115,7 @@ func (a *App) printReport(report upkeep.Report, asJSON bool) error {
 			command.Count(report.Strays, "object"), command.Count(report.StrayBytes, "byte"))
 	}
 	if report.Foreign > 0 {
-		fmt.Fprintf(a.Out, "%s below the prefix are not attachd's, and stay: %s\n",
+		fmt.Fprintf(a.Out, "%s below the prefix, which attachd did not write and leaves alone: %s\n",
 			command.Count(report.Foreign, "object"), strings.Join(report.ForeignNames, ", "))
 	}
 	return nil
