@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -338,6 +340,23 @@ func TestAnotherBucketDamagesNothing(t *testing.T) {
 	}
 }
 
+// A small file that is uploaded again is staged, as what the store has lost is not known yet.
+func TestALostObjectIsReadFromTheLogOnceItWasUploadedAgain(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := withFile(t, alphabet, inBucket(t, &b))
+	w.flushContents()
+	for _, name := range b.Names() {
+		w.must(b.Delete(t.Context(), name))
+	}
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("again.txt", alphabet)}, want: 201},
+		{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 200, is: alphabet},
+	})
+	w.flushContents()
+	w.do(t, step{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 200, is: alphabet})
+}
+
 // What was deleted while somebody read it is not damaged.
 func TestAFileDeletedWhileItIsReadFromTheObjectStore(t *testing.T) {
 	t.Parallel()
@@ -351,6 +370,27 @@ func TestAFileDeletedWhileItIsReadFromTheObjectStore(t *testing.T) {
 		return nil, 0, fmt.Errorf("%w: deleted", blobs.ErrNotFound)
 	})
 	w.do(t, step{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 404})
+}
+
+func TestPageDownloadsFromTheObjectStore(t *testing.T) {
+	var b bucket
+	w := pageWorld(t, filesAtOnce, inBucket(t, &b))
+	const name = "q+a & größe (1).txt"
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file(name, alphabet)}, want: 201})
+	tab := newTab(t, w)
+	tab.expect("asked another host: " + b.URL + "/p/blobs/")
+	dir := tab.downloads()
+	tab.signIn("editor", productPage)
+	tab.click(".rows .size", "")
+	tab.click(".actions button", "Download")
+	tab.eventually("the download", func() bool {
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		return err == nil && string(got) == alphabet
+	})
+	tab.shows("h1", "A product") // the page stays
+	if n := len(w.auditLog(t, "?action=attachment.download")); n != 1 {
+		t.Errorf("the download is %d in the audit log", n)
+	}
 }
 
 // Previews read a file here and there.

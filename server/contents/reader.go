@@ -1,6 +1,7 @@
 package contents
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -167,21 +168,39 @@ func (r *Reader) load(i int64, buffer *[blobs.ChunkSize]byte) (chunk []byte, err
 		}
 	}
 	from := i * blobs.ChunkSize
-	if r.fileAt != from {
-		if _, err := r.file.Seek(from, io.SeekStart); err != nil {
-			return nil, r.fail(err)
+	chunk = buffer[:min(blobs.ChunkSize, r.a.Size-from)]
+	err = r.readChunk(chunk, from)
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
+		// A storage elsewhere finds only now that it has lost the content. Another upload
+		// may have staged it anew.
+		if copied, notStaged := r.contents.staged(r.ctx, r.a.SHA256); notStaged == nil && int64(len(copied)) == r.a.Size {
+			r.Close()
+			r.file, r.fileAt = staged{bytes.NewReader(copied)}, -1
+			err = r.readChunk(chunk, from)
 		}
 	}
-	chunk = buffer[:min(blobs.ChunkSize, r.a.Size-from)]
-	r.fileAt = -1
-	if _, err := io.ReadFull(r.file, chunk); err != nil {
+	if err != nil {
 		return nil, r.fail(err)
 	}
-	r.fileAt = from + int64(len(chunk))
 	if r.a.Size <= blobs.ChunkSize && sha256.Sum256(chunk) != r.a.SHA256 || r.a.Size > blobs.ChunkSize && !r.sums.Match(i, chunk) {
 		return nil, r.fail(ErrRotten)
 	}
 	return chunk, nil
+}
+
+// readChunk fills chunk with the bytes of the content from a position on.
+func (r *Reader) readChunk(chunk []byte, from int64) error {
+	if r.fileAt != from {
+		if _, err := r.file.Seek(from, io.SeekStart); err != nil {
+			return err
+		}
+	}
+	r.fileAt = -1
+	_, err := io.ReadFull(r.file, chunk)
+	if err == nil {
+		r.fileAt = from + int64(len(chunk))
+	}
+	return err
 }
 
 // fail records the first error of reading.
