@@ -49,6 +49,9 @@ func (l *Log) Recover(base int, stored []byte) error {
 	if len(list) > 0 && list[0].number != p.segment {
 		at = 0
 	}
+	if len(list) > 0 && list[0].size < at {
+		return damagedAt(list[0].place.Path, fmt.Sprintf("there are %d bytes of %d at least", list[0].size, at))
+	}
 	last, end, err := r.readAll(list, at)
 	if r.later {
 		l.Others = true
@@ -197,7 +200,7 @@ func (r *recovery) parse(file io.ReaderAt, at, size int64) (f found, err error) 
 	}
 	length := headerSize + int64(binary.BigEndian.Uint32(header[4:]))
 	if length > size-at {
-		return found{}, nil
+		return found{damaged: !r.flat}, nil // the file was cut short since: it had its whole length before
 	}
 	data, damaged, err := r.data(file, at, size, length)
 	if err != nil || damaged || int64(len(data)) < length || crc32.Checksum(data[4:], castagnoli) != binary.BigEndian.Uint32(data) {

@@ -844,6 +844,31 @@ func wantContents(t *testing.T, dir string, stored []byte, all []Place, intact f
 	}
 }
 
+// A segment that was cut short since lacks records that were acknowledged, wherever the
+// cut is.
+func TestASegmentThatWasCutShortIsAnError(t *testing.T) {
+	l := newLog(t)
+	l.mustAdd(long(300_000, 1))
+	l.commit()
+	from := l.end
+	l.mustAdd(long(300_000, 2))
+	l.mustAdd(long(300_000, 3))
+	for _, at := range []int64{0, 100, from - 1, from + sectorSize, from + 100_000, l.end - 300_000} {
+		_, err := l.recovered(func(dir string) {
+			if err := os.Truncate(filepath.Join(dir, filepath.Base(l.active.place.Path)), at); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("cut at byte %d, between %d and %d: %v", at, from, l.end, err)
+		}
+	}
+	if !l.GiveBack() { // which cuts behind the last record
+		t.Fatal("it gives nothing back")
+	}
+	l.want()
+}
+
 // What the disk must keep free is not taken by a segment.
 func TestASegmentIsMadeOnlyWhereTheDiskHasRoom(t *testing.T) {
 	l := newLog(t)
