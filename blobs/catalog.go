@@ -83,6 +83,9 @@ type Catalog interface {
 	Place(ctx context.Context, ref Ref) (Place, error)
 	// Places lists where contents are, in order of Ref, beginning with from.
 	Places(ctx context.Context, from Ref) iter.Seq2[Place, error]
+	// Adopt makes an object that is not known the place of its content, if that has one. The
+	// object in whose place it comes is garbage from then on.
+	Adopt(ctx context.Context, place Place) error
 	// Release makes the place of a content garbage, and says whether it had one.
 	Release(ctx context.Context, ref Ref) (bool, error)
 

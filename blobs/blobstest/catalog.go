@@ -26,6 +26,7 @@ var ofCatalogs = []catalogPromise{
 	{"places are listed in order, from a content on", placesListed},
 	{"garbage is listed from the oldest on, and only what is old enough", garbageListed},
 	{"nothing is known of what there was before Clear", cleared},
+	{"an object that is not known can be adopted by a content that has a place", adopted},
 }
 
 // RunCatalog tests the catalogs that open returns. Each test gets an empty one, which open
@@ -277,4 +278,22 @@ func cleared(t *testing.T, c blobs.Catalog) {
 	if p, err := c.Place(t.Context(), settled.Ref); err != nil || p.Object != settled || p.Damaged {
 		t.Errorf("place %+v, %v", p, err)
 	}
+}
+
+func adopted(t *testing.T, c blobs.Catalog) {
+	before, now, other := objectOf("a"), objectOf("a"), objectOf("b")
+	settle(t, c, before)
+	must(t, c.Mark(t.Context(), before, true))
+	want := placeOf(now, 7)
+	must(t, c.Adopt(t.Context(), want))
+	if p, err := c.Place(t.Context(), now.Ref); err != nil || p != want || len(c.Marked()) > 0 {
+		t.Errorf("the place is %+v, %v; marked %v", p, err, c.Marked())
+	}
+	wantGarbage(t, c, before)
+	must(t, c.Adopt(t.Context(), placeOf(other, 7)))
+	if _, err := c.Place(t.Context(), other.Ref); !errors.Is(err, blobs.ErrNotFound) {
+		t.Errorf("a content without a place has one now: %v", err)
+	}
+	wantKnown(t, c, other, false)
+	wantWaiting(t, c, 0, 1)
 }

@@ -98,6 +98,7 @@ type Store struct {
 	answered atomic.Int64 // when the store answered a probe
 	claimed  atomic.Bool  // the prefix is known to belong to this installation
 	claiming singleflight.Group
+	adopted  atomic.Bool     // Adopt has succeeded
 	life     context.Context // ended by Close
 	end      context.CancelFunc
 
@@ -579,12 +580,16 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 
 // Sweep deletes garbage from the bucket, except what is being read. What the store refuses
 // to delete, as where a bucket keeps objects for a time, does not keep back the rest. While
-// the catalog may not be the latest one, nothing is deleted: what is garbage in it, a later
-// one may have.
+// the catalog may not be the latest one, nothing is deleted, since a later one may have what
+// is garbage in this; but what only the later one knows is adopted.
 func (s *Store) Sweep(ctx context.Context) error {
 	err := s.discardDoubted(ctx)
 	if s.MayDelete != nil && err == nil {
-		if may, err := s.MayDelete(ctx); err != nil || !may {
+		may, err := s.MayDelete(ctx)
+		if err == nil && !may {
+			err = s.adoptOnce(ctx)
+		}
+		if err != nil || !may {
 			return err
 		}
 	}

@@ -231,6 +231,24 @@ func (c *Catalog) somePlaces(ctx context.Context, from []byte) (list []blobs.Pla
 	return list, err
 }
 
+// Adopt implements blobs.Catalog.
+func (c *Catalog) Adopt(ctx context.Context, place blobs.Place) error {
+	since := schema.EncodeSeconds(c.now().Unix())
+	var replaced int
+	err := c.update(ctx, func(tx *writeTx) error {
+		replaced = 0
+		return placeOf(tx.Tx, place.Ref, func(was blobs.Place) {
+			replaced = 1
+			tx.discard(was.Object, since)
+			tx.Put(schema.Places, place.Ref[:], schema.EncodePlace(place))
+		})
+	})
+	if err == nil && replaced > 0 {
+		c.unmarked(place)
+	}
+	return c.counted(err, 0, replaced)
+}
+
 // Release implements blobs.Catalog.
 func (c *Catalog) Release(ctx context.Context, ref blobs.Ref) (was bool, err error) {
 	since := schema.EncodeSeconds(c.now().Unix())
