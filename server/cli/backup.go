@@ -432,7 +432,7 @@ func (a *App) Restore() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.restore(cmd.Context(), cfg.DataDir, args[0], point, despiteDamage)
+			return a.restore(cmd.Context(), cfg, args[0], point, despiteDamage)
 		},
 	}
 	a.addQuietFlag(cmd)
@@ -441,7 +441,8 @@ func (a *App) Restore() *cobra.Command {
 	return cmd
 }
 
-func (a *App) restore(ctx context.Context, path, from, name string, despiteDamage bool) (err error) {
+func (a *App) restore(ctx context.Context, cfg config.Config, from, name string, despiteDamage bool) (err error) {
+	path := cfg.DataDir
 	if err := refuseNested(from, path); err != nil {
 		return err
 	}
@@ -490,6 +491,9 @@ func (a *App) restore(ctx context.Context, path, from, name string, despiteDamag
 		return err
 	}
 	fmt.Fprintf(a.Out, "restored restore point %s into %s: %s\n", point.Name, dir.Path(), sizes(point.Attachments, restored.Contents, restored.Bytes))
+	if cfg.Storage.Backend != "disk" {
+		fmt.Fprintln(a.Out, "The files are on the disk: start the server with storage.backend = \"disk\". `attachd migrate` moves them into a bucket.")
+	}
 	switch n := len(restored.Faults); {
 	case n > 0 && despiteDamage:
 		return command.Fault(fmt.Errorf("%s; everything else is restored", command.Count(int64(n), "fault")))

@@ -1,0 +1,319 @@
+//go:build unix
+
+package e2e
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"attachd/blobs/s3/s3test"
+)
+
+// proxied has the server send files itself, wherever they are.
+const proxied = "ATTACHD_DOWNLOADS_MODE=content"
+
+// move is an installation whose files are moved between the disk and a bucket.
+type move struct {
+	t       *testing.T
+	store   *s3test.Gateway
+	dir     string
+	configs map[string]string // files with the storage to move to, by backend
+	*process
+
+	mu    sync.Mutex
+	files map[string]string // download paths of the files that are there, by name
+}
+
+func newMove(t *testing.T) *move {
+	m := &move{t: t, store: s3test.Versitygw(t), dir: spoiledDir(t), files: map[string]string{}}
+	folder := t.TempDir()
+	m.configs = map[string]string{"s3": filepath.Join(folder, "s3.toml"), "disk": filepath.Join(folder, "disk.toml")}
+	write(t, m.configs["disk"], "[storage]\nbackend = \"disk\"\n")
+	m.writeBucket("attachd/")
+	m.serve("disk")
+	return m
+}
+
+// writeBucket writes the configuration of the storage in a bucket.
+func (m *move) writeBucket(prefix string) {
+	write(m.t, m.configs["s3"], fmt.Sprintf("[storage]\nbackend = \"s3\"\ns3_endpoint = \"http://%s\"\ns3_bucket = \"bucket\"\ns3_prefix = %q\ns3_access_key = %q\ns3_secret_key = %q\nkeep_deleted = \"0s\"\n",
+		m.store.Host("127.0.0.1"), prefix, s3test.GatewayKey, s3test.GatewaySecret))
+}
+
+// serve starts the server with the storage of a backend.
+func (m *move) serve(backend string) {
+	m.t.Helper()
+	m.process = start(m.t, m.dir, autoCreate, proxied, "--config", m.configs[backend])
+}
+
+// isElsewhere checks that no server starts with the storage of a backend.
+func (m *move) isElsewhere(backend string) {
+	m.t.Helper()
+	if said := refused(m.t, 1, "serve", "--listen", "127.0.0.1:0", "--data-dir", m.dir, "--config", m.configs[backend]); !strings.Contains(said, "elsewhere") {
+		m.t.Errorf("serve says %s", said)
+	}
+}
+
+// contentOf is the content of a file of this name: of some, more than what is written to
+// the log first.
+func contentOf(name string) string {
+	if strings.HasPrefix(name, "large") {
+		return strings.Repeat(saying(name), 20)
+	}
+	return saying(name)
+}
+
+// tryPut uploads a file, and says whether that was possible: otherwise it must have been
+// refused for the time of the pause.
+func (m *move) tryPut(name string) bool {
+	m.t.Helper()
+	a := m.upload(product, name, contentOf(name))
+	if !m.isDone(a, 201) {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.files[name] = a.download()
+	return true
+}
+
+// tryRemove deletes a file that one caller only knows.
+func (m *move) tryRemove(name string) {
+	m.t.Helper()
+	m.mu.Lock()
+	path := m.files[name]
+	m.mu.Unlock()
+	if m.isDone(m.remove(path), 200) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.files, name)
+	}
+}
+
+func (m *move) isDone(a answer, status int) bool {
+	m.t.Helper()
+	if a.status == 503 && a.header.Get("Retry-After") != "" && strings.Contains(a.body, "moved") {
+		return false
+	}
+	a.want(m.t, status)
+	return true
+}
+
+// work has people upload, delete and read until stop.
+func (m *move) work(round string) (stop func()) {
+	var end atomic.Bool
+	var people sync.WaitGroup
+	for who := range 4 {
+		people.Go(func() {
+			for n := 0; !end.Load(); n++ {
+				name := fmt.Sprintf("%s-%d-%d.txt", round, who, n)
+				if who == 0 {
+					name = "large-" + name
+				}
+				if !m.tryPut(name) {
+					continue
+				}
+				m.mu.Lock()
+				path := m.files[name]
+				m.mu.Unlock()
+				if a := m.get(path).want(m.t, 200); a.body != contentOf(name) {
+					m.t.Errorf("%s is %.40q", name, a.body)
+				}
+				if n%2 == 0 {
+					m.tryRemove(name)
+				}
+			}
+		})
+	}
+	return func() {
+		end.Store(true)
+		people.Wait()
+	}
+}
+
+// hasAll checks that exactly the files are there that were uploaded and not deleted.
+func (m *move) hasAll(backend string) {
+	m.t.Helper()
+	var list []attachment
+	m.get(product+"/attachments?limit=1000").into(m.t, &list)
+	var got []string
+	for _, f := range list {
+		got = append(got, f.FileName)
+	}
+	for name, path := range m.files {
+		if !slices.Contains(got, name) {
+			m.t.Errorf("%s is not listed", name)
+		}
+		if a := m.get(path).want(m.t, 200); a.body != contentOf(name) {
+			m.t.Errorf("%s is %.40q", name, a.body)
+		}
+	}
+	if len(got) != len(m.files) {
+		m.t.Errorf("%d files are listed, of %d", len(got), len(m.files))
+	}
+	n := len(m.files)
+	if said := ok(m.t, "check", "--deep", "--data-dir", m.dir, "--config", m.configs[backend]); !strings.HasPrefix(said, fmt.Sprintf("%d attachments, %d contents, ", n, n)) || !strings.Contains(said, "no faults") {
+		m.t.Errorf("check says %s", said)
+	}
+}
+
+func (m *move) migrate(to string, words ...string) string {
+	m.t.Helper()
+	from := map[string]string{"disk": "s3", "s3": "disk"}[to]
+	return ok(m.t, append([]string{"migrate", "--to", m.configs[to], "--data-dir", m.dir, "--config", m.configs[from]}, words...)...)
+}
+
+func TestFilesMoveIntoABucketAndBackWhilePeopleWork(t *testing.T) {
+	t.Parallel()
+	m := newMove(t)
+	for _, name := range slices.Concat(numbered("there", 30), numbered("large", 5)) {
+		m.tryPut(name)
+	}
+	for _, to := range []string{"s3", "disk"} {
+		from := map[string]string{"disk": "s3", "s3": "disk"}[to]
+		stop := m.work("to-" + to)
+		said := m.migrate(to)
+		stop()
+		left := map[string]string{"s3": "find " + filepath.Join(m.dir, "blobs") + " -type f -delete", "disk": "delete everything below attachd/ there"}[to]
+		if !strings.HasPrefix(said, "moved ") || !strings.Contains(said, "restart the server") || !strings.Contains(said, left) {
+			t.Errorf("it says %s", said)
+		}
+		// What was there before is served on, and nothing is changed.
+		for name, path := range m.files {
+			if m.get(path).want(t, 200).body != contentOf(name) {
+				t.Errorf("%s is not served from the old place", name)
+			}
+			m.remove(path).want(t, 503)
+			m.upload(product, "late.txt", "late").want(t, 503)
+			break
+		}
+		if ready := m.call("", "GET", "/health/ready", nil).want(t, 503); !strings.Contains(ready.body, "restart the server") {
+			t.Errorf("it is not ready: %s", ready)
+		}
+		if again := refused(t, 1, "migrate", "--to", m.configs[to], "--data-dir", m.dir, "--config", m.configs[from]); !strings.Contains(again, "moved already") {
+			t.Errorf("once more, it says %s", again)
+		}
+		m.stop()
+		m.isElsewhere(from)
+		m.serve(to)
+		m.hasAll(to)
+		m.tryPut("after-" + to + ".txt")
+		if to == "s3" {
+			eventually(t, "the bucket has what records need, and nothing else", func() bool { return len(m.store.Objects()) == len(m.files) })
+		}
+	}
+	m.hasAll("disk")
+}
+
+func TestAMigrationIsContinuedAfterAKill(t *testing.T) {
+	t.Parallel()
+	m := newMove(t)
+	for _, name := range numbered("large", 100) {
+		m.tryPut(name)
+	}
+	cmd := command(t, "migrate", "--to", m.configs["s3"], "--data-dir", m.dir)
+	ended := make(chan result)
+	go func() { ended <- finish(t, cmd) }()
+	eventually(t, "some are copied", func() bool { return len(m.store.Objects()) > 3 })
+	m.kill()
+	if r := <-ended; r.code == 0 {
+		t.Log("it was quicker than the kill")
+		m.isElsewhere("disk")
+		m.serve("s3")
+		m.hasAll("s3")
+		return
+	}
+	m.serve("disk") // as if nothing had happened
+	m.tryRemove("large-0.txt")
+	m.tryRemove("large-99.txt")
+	m.tryPut("meanwhile.txt")
+	m.hasAll("disk")
+	before := len(m.store.Objects())
+	m.migrate("s3")
+	m.kill()
+	m.isElsewhere("disk")
+	m.serve("s3")
+	m.hasAll("s3")
+	if now := len(m.store.Objects()); now >= before+len(m.files) {
+		t.Errorf("%d objects became %d: all were copied again", before, now)
+	}
+}
+
+func TestDamagedFilesStayBehindOnlyWhenThatIsWanted(t *testing.T) {
+	t.Parallel()
+	m := newMove(t)
+	for _, name := range numbered("large", 4) {
+		m.tryPut(name)
+	}
+	m.stop()
+	write(t, blobFile(m.dir, fmt.Sprintf("%x", sha256.Sum256([]byte(contentOf("large-1.txt"))))), "damaged")
+	words := []string{"migrate", "--to", m.configs["s3"], "--data-dir", m.dir}
+	r := attachd(t, words...)
+	if r.code != 3 || !strings.Contains(r.stdout, `("large-1.txt"), blob`) || !strings.Contains(r.stderr, "1 attachment cannot be moved, and so nothing was") {
+		t.Errorf("%d %s%s", r.code, r.stdout, r.stderr)
+	}
+	m.isElsewhere("s3")
+	r = attachd(t, append(words, "--despite-damage")...)
+	if r.code != 3 || !strings.Contains(r.stdout, "moved 4 contents") || !strings.Contains(r.stderr, "1 attachment had no whole content") {
+		t.Errorf("%d %s%s", r.code, r.stdout, r.stderr)
+	}
+	m.serve("s3")
+	m.get(m.files["large-0.txt"]).want(t, 200)
+	if a := m.get(m.files["large-1.txt"]).want(t, 500); !strings.Contains(a.body, `"damaged"`) {
+		t.Errorf("the damaged one: %s", a)
+	}
+	m.tryPut("large-1.txt") // which repairs it
+	m.get(m.files["large-1.txt"]).want(t, 200)
+}
+
+// The installation that a backup comes from may be in use: what is restored must not touch
+// its bucket.
+func TestARestoredCopyOfAnInstallationInABucketIsApartFromIt(t *testing.T) {
+	t.Parallel()
+	m := newMove(t)
+	m.stop()
+	ok(t, "migrate", "--to", m.configs["s3"], "--data-dir", m.dir)
+	m.serve("s3")
+	for _, name := range slices.Concat(numbered("there", 5), numbered("large", 2)) {
+		m.tryPut(name)
+	}
+	to := filepath.Join(t.TempDir(), "backup")
+	ok(t, "backup", to, "--data-dir", m.dir, "--config", m.configs["s3"])
+	if said := ok(t, "backup", "verify", to); !strings.Contains(said, "no faults") {
+		t.Errorf("verify says %s", said)
+	}
+	other := &move{t: t, store: m.store, dir: spoiledDir(t), configs: m.configs, files: m.files}
+	said := ok(t, "restore", to, "--data-dir", other.dir, "--config", m.configs["s3"])
+	if !strings.Contains(said, "storage.backend = \"disk\"") {
+		t.Errorf("restore says %s", said)
+	}
+	other.isElsewhere("s3")
+	other.serve("disk")
+	other.key = m.key
+	other.hasAll("disk")
+	if said := refused(t, 1, "migrate", "--to", m.configs["s3"], "--data-dir", other.dir); !strings.Contains(said, "a copy of it, restored from a backup") {
+		t.Errorf("migrate says %s", said)
+	}
+	other.writeBucket("other/")
+	other.migrate("s3")
+	other.stop()
+	other.serve("s3")
+	other.key = m.key
+	other.hasAll("s3")
+	for name := range other.files {
+		other.tryRemove(name)
+		break
+	}
+	eventually(t, "the object is deleted", func() bool { return len(m.store.Objects()) == 2*7-1 })
+	other.stop()
+	m.writeBucket("attachd/")
+	if said := ok(t, "check", "--deep", "--data-dir", m.dir, "--config", m.configs["s3"]); !strings.HasPrefix(said, "7 attachments, 7 contents, ") || !strings.Contains(said, "no faults") {
+		t.Errorf("check of the first says %s", said)
+	}
+}
