@@ -1,0 +1,63 @@
+//go:build unix
+
+package e2e
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"attachd/blobs/s3/s3test"
+)
+
+// The doctor and a check say the same of a bucket whether a server runs or not, and whether
+// the object store is there.
+func TestTheDoctorAndACheckLookAtTheBucket(t *testing.T) {
+	t.Parallel()
+	g := s3test.Versitygw(t)
+	env := inBucket(g, filesAtOnce)
+	server := start(t, spoiledDir(t), env...)
+	examined := func(code int, says ...string) {
+		t.Helper()
+		r := wantCode(t, code, attachd(t, slices.Concat(env, []string{"ATTACHD_LISTEN=127.0.0.1:0", "doctor", "--data-dir", server.dir})...))
+		for _, part := range says {
+			if !strings.Contains(r.stdout, part) {
+				t.Errorf("the doctor does not say %q, but\n%s", part, r.stdout)
+			}
+		}
+	}
+	checked := func(code int, says string) {
+		t.Helper()
+		r := wantCode(t, code, attachd(t, slices.Concat(env, []string{"check", "--data-dir", server.dir})...))
+		if !strings.Contains(r.stdout, says) {
+			t.Errorf("the check says\n%s", r.stdout)
+		}
+	}
+	server.upload(product, "lost.txt", "lost").want(t, 201)
+	server.upload(product, "kept.txt", "kept").want(t, 201)
+	works := []string{"Files are kept in the bucket bucket, below \"attachd/\"", "Signed links to files work", "refuses bytes that have changed on their way"}
+	examined(0, works...)
+	checked(0, "2 contents, 8 bytes: no faults")
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte("lost")))
+	objects, err := filepath.Glob(filepath.Join(g.Dir, "bucket/attachd/blobs/sha256", sum[:2], sum, "*"))
+	if check(t, err); len(objects) != 1 {
+		t.Fatalf("the content is in %q", objects)
+	}
+	remove(t, objects[0])
+	for _, running := range []bool{true, false} {
+		if !running {
+			server.stop()
+		}
+		checked(3, "The content is missing.")
+		examined(3, append(works, "Stored files are missing or damaged, 1 in all.")...)
+	}
+	g.Kill()
+	examined(3, "nothing listens there")
+	r := wantCode(t, 3, attachd(t, slices.Concat(env, []string{"check", "--data-dir", server.dir})...))
+	if !strings.Contains(r.stdout, "2 contents, 8 bytes: 2 faults") || !strings.Contains(r.stdout, "Not everything could be looked at") {
+		t.Errorf("with the store away, the check says\n%s", r.stdout)
+	}
+}
