@@ -63,7 +63,7 @@ func (a *App) exitFor(report upkeep.Report) error {
 		return nil
 	}
 	found := command.Count(int64(len(report.Faults)), "fault") + " found"
-	inDatabase := slices.DeleteFunc(slices.Clone(report.Faults), func(f upkeep.Fault) bool { return f.Blob != "" })
+	inDatabase := slices.DeleteFunc(slices.Clone(report.Faults), func(f upkeep.Fault) bool { return f.Blob != "" || f.Storage })
 	if len(inDatabase) == 0 {
 		return command.Fault(errors.New(found))
 	}

@@ -66,6 +66,9 @@ type Fault struct {
 	// Unreadable means that the storage could not read the content: whether its bytes
 	// are right is unknown, and nothing was marked.
 	Unreadable bool `json:"unreadable,omitempty"`
+	// Storage means that it is a fault of the object store or of the way to it, and none of
+	// the database, although it names no content.
+	Storage bool `json:"storage,omitempty"`
 }
 
 func (f Fault) String() string {
@@ -113,7 +116,7 @@ func Check(ctx context.Context, records CheckRecords, contents blobs.Store, opts
 		if ctx.Err() != nil {
 			return c.Report, ctx.Err()
 		}
-		fault := Fault{What: fmt.Sprintf("Not everything could be looked at: %v.", err)}
+		fault := Fault{What: fmt.Sprintf("Not everything could be looked at: %v.", err), Storage: errors.Is(err, ErrNotCompared)}
 		if err != nil && !slices.Contains(c.Faults, fault) {
 			c.Faults = append(c.Faults, fault)
 		}
@@ -240,7 +243,7 @@ func (c *check) compare() error {
 	marker := c.Marker
 	if n := int64(len(lost)); n > fewContents && n > c.Contents/10 {
 		marker = nil
-		c.Faults = append(c.Faults, Fault{What: fmt.Sprintf("The object store has lost %d of %d contents. None was marked damaged for that: see that storage.s3_bucket and storage.s3_prefix are right, and that nothing deletes objects there.", n, c.Contents)})
+		c.Faults = append(c.Faults, Fault{Storage: true, What: fmt.Sprintf("The object store has lost %d of %d contents. None was marked damaged for that: see that storage.s3_bucket and storage.s3_prefix are right, and that nothing deletes objects there.", n, c.Contents)})
 	}
 	for _, d := range lost {
 		why := Missing
