@@ -31,12 +31,20 @@ func TestMain(m *testing.M) {
 // home is a house on the disk, with a bucket to move to.
 type home struct {
 	*upkeeptest.House
-	memory s3test.Memory
+	memory *s3test.Memory
 	fail   atomic.Pointer[func(call, name string) error] // called before each call to the bucket
 	paused bool
 }
 
-func newHome(t *testing.T) *home { return &home{House: upkeeptest.New(t)} }
+func newHome(t *testing.T) *home { return &home{House: upkeeptest.New(t), memory: newMemory()} }
+
+// newMemory is an empty bucket that the installation has used before: the first use takes
+// a while.
+func newMemory() *s3test.Memory {
+	m := new(s3test.Memory)
+	m.Change("a/attachd.json", []byte(`{"installation":"this one","layout":1}`))
+	return m
+}
 
 // Put and Get implement s3.Bucket, with faults.
 func (h *home) Put(ctx context.Context, name string, content io.Reader, size int64, sum blobs.Ref) error {
@@ -67,7 +75,7 @@ func (h *home) bucket() *s3.Store {
 	h.Helper()
 	catalog, err := h.Records.Catalog(h.Context())
 	h.OK(err)
-	b, err := s3.Open(h.Context(), s3.Options{Bucket: faulty{&h.memory, h}, Catalog: catalog, Local: h.Blobs, Prefix: "a/", Patience: time.Second,
+	b, err := s3.Open(h.Context(), s3.Options{Bucket: faulty{h.memory, h}, Catalog: catalog, Local: h.Blobs, Prefix: "a/", Patience: time.Second,
 		Installation: func(context.Context) (string, error) { return "this one", nil }})
 	h.OK(err)
 	return b
@@ -300,4 +308,135 @@ func TestAMigrationToTheDiskWantsRoom(t *testing.T) {
 	if report, err := migrate.Run(t.Context(), o); !errors.Is(err, blobs.ErrFull) || report.Moved {
 		t.Errorf("%+v, %v", report, err)
 	}
+}
+
+// A process that dies makes no more calls. Whichever was the last one, what is noted of the
+// place of the contents is true, and a migration that is begun again ends as the first would
+// have.
+func TestAMigrationMayDieAtAnyCall(t *testing.T) {
+	t.Parallel()
+	for how, kind := range s3test.Faults {
+		for _, to := range []string{"s3", "disk"} {
+			t.Run(how+" a call, to "+to, func(t *testing.T) {
+				t.Parallel()
+				h := newHome(t)
+				all := some(3)
+				h.keepAll(all)
+				calls := 0
+				for ; ; calls++ {
+					h.startOver(to, all)
+					dying := &s3test.Schedule{Kind: kind, Other: 1 << 30}
+					o := h.mortal(to, dying)
+					dying.Begin(calls + 1)
+					report, err := migrate.Run(t.Context(), o)
+					last := dying.Struck()
+					dying.Begin(0)
+					dying.Deliver()
+					if last == "" {
+						h.OK(err)
+						break
+					}
+					if err == nil || report.Moved {
+						t.Fatalf("dead since call %d, %s, it has moved: %+v, %v", calls+1, last, report, err)
+					}
+					h.isAt(map[string]string{"s3": "disk", "disk": "s3"}[to], o.From, all...)
+					h.run(h.mortal(to, new(s3test.Schedule)))
+					h.isAt(to, h.mortal(to, new(s3test.Schedule)).To, all...)
+				}
+				if calls < 10 {
+					t.Errorf("there were only %d calls", calls)
+				}
+			})
+		}
+	}
+}
+
+// startOver has all contents at one place, and none at the one to which they move.
+func (h *home) startOver(to string, all []string) {
+	h.Helper()
+	catalog, err := h.Records.Catalog(h.Context())
+	h.OK(err)
+	h.OK(catalog.Clear(h.Context()))
+	h.memory = newMemory()
+	for _, content := range all {
+		if _, err := h.Blobs.Stat(h.Context(), blobs.RefOf([]byte(content))); err != nil {
+			h.Fatal(err)
+		}
+	}
+	h.OK(upkeep.SetHome(h.Context(), h.Records, "disk"))
+	if to == "disk" {
+		h.run(h.toBucket())
+		for _, content := range all {
+			h.OK(os.Remove(h.Path(store.Attachment{SHA256: blobs.RefOf([]byte(content))})))
+		}
+	}
+}
+
+// mortal is a migration whose calls to the bucket and its catalog may fail.
+func (h *home) mortal(to string, dying *s3test.Schedule) migrate.Options {
+	h.Helper()
+	catalog, err := h.Records.Catalog(h.Context())
+	h.OK(err)
+	bucket, err := s3.Open(h.Context(), s3.Options{Bucket: s3test.Bucket{Bucket: h.memory, Schedule: dying}, Catalog: s3test.Catalog{Catalog: catalog, Schedule: dying},
+		Local: h.Blobs, Prefix: "a/", Patience: time.Millisecond, Installation: func(context.Context) (string, error) { return "this one", nil }})
+	h.OK(err)
+	if to == "s3" {
+		return h.options(h.Blobs, migrate.InBucket(bucket))
+	}
+	return h.options(bucket, migrate.OnDisk(h.Blobs))
+}
+
+// forgetful are records in which a note fails.
+type forgetful struct {
+	migrate.Records
+	written bool // nevertheless
+	err     error
+}
+
+func (f forgetful) SetNote(ctx context.Context, name string, value []byte) error {
+	if f.written {
+		if err := f.Records.SetNote(ctx, name, value); err != nil {
+			return err
+		}
+	}
+	return f.err
+}
+
+// What was uploaded to the old place after the note was written would not be found again.
+func TestChangesAreRefusedAfterTheSwitchFailedUnlessItWasCertainlyNotMade(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	h.keepAll(some(2))
+	for _, c := range []struct {
+		written bool
+		err     error
+		refuses bool
+	}{
+		{false, store.ErrFull, false},
+		{false, errors.New("sync: input/output error"), true},
+		{true, errors.New("sync: input/output error"), true},
+	} {
+		o := h.toBucket()
+		o.Records = forgetful{h.Records, c.written, c.err}
+		h.paused = false
+		report, err := migrate.Run(t.Context(), o)
+		if !errors.Is(err, c.err) || report.Moved || h.paused != c.refuses {
+			t.Errorf("written %v, %v: it ends with %+v, %v, and changes are refused: %v", c.written, c.err, report, err, h.paused)
+		}
+	}
+}
+
+func TestOnlyWhatTheBucketHasLostIsCopiedAgain(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	all := some(20)
+	h.keepAll(all)
+	h.run(h.toBucket())
+	h.OK(upkeep.SetHome(t.Context(), h.Records, "disk"))
+	lost := h.memory.Names()[5]
+	h.OK(h.memory.Delete(t.Context(), lost))
+	if report := h.run(h.toBucket()); report.Copied != 1 {
+		t.Errorf("it has copied %d", report.Copied)
+	}
+	h.isAt("s3", h.bucket(), all...)
 }
