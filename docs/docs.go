@@ -30,7 +30,7 @@ var order = []struct {
 }{
 	{"A first look", []string{"start", "glossary"}},
 	{"Integrators", []string{"api", "recipes", "webhooks"}},
-	{"Operators", []string{"operating", "configuration", "maintenance", "backup", "sizing", "troubleshooting", "object-store", "beyond-one-machine"}},
+	{"Operators", []string{"operating", "configuration", "maintenance", "backup", "sizing", "troubleshooting", "object-store", "migrate", "beyond-one-machine"}},
 	{"Auditors", []string{"promises", "security", "audit"}},
 	{"Moving from", []string{"moving-from-a-folder", "moving-from-s3", "moving-from-filebrowser", "moving-from-gitea"}},
 	{"Contributors", []string{"architecture"}},

@@ -37,9 +37,9 @@ func blocks(markdown string) (all []block) {
 var besideADemo = []string{"README.md", "docs/start.md", "docs/api.md", "docs/configuration.md", "docs/maintenance.md", "docs/backup.md", "docs/audit.md",
 	"docs/moving-from-a-folder.md", "docs/moving-from-s3.md"}
 
-// elsewhere are the documents whose commands others run: packaging/drill.sh and the
-// recipes' own test.
-var elsewhere = []string{"docs/operating.md", "docs/recipes.md"}
+// elsewhere are the documents whose commands others run: packaging/drill.sh, and tests of
+// their own in server/e2e.
+var elsewhere = []string{"docs/operating.md", "docs/recipes.md", "docs/migrate.md"}
 
 const startsDemo = "go build -o attachd . && ./attachd serve --demo"
 

@@ -5,7 +5,10 @@ package e2e
 import (
 	"crypto/sha256"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +31,8 @@ type move struct {
 
 	mu    sync.Mutex
 	files map[string]string // download paths of the files that are there, by name
+
+	done, refused atomic.Int64 // uploads and deletions
 }
 
 func newMove(t *testing.T) *move {
@@ -99,9 +104,11 @@ func (m *move) tryRemove(name string) {
 func (m *move) isDone(a answer, status int) bool {
 	m.t.Helper()
 	if a.status == 503 && a.header.Get("Retry-After") != "" && strings.Contains(a.body, "moved") {
+		m.refused.Add(1)
 		return false
 	}
 	a.want(m.t, status)
+	m.done.Add(1)
 	return true
 }
 
@@ -180,6 +187,7 @@ func TestFilesMoveIntoABucketAndBackWhilePeopleWork(t *testing.T) {
 		stop := m.work("to-" + to)
 		said := m.migrate(to)
 		stop()
+		t.Logf("%d uploads and deletions so far, %d refused; %s", m.done.Load(), m.refused.Load(), said)
 		left := map[string]string{"s3": "find " + filepath.Join(m.dir, "blobs") + " -type f -delete", "disk": "delete everything below attachd/ there"}[to]
 		if !strings.HasPrefix(said, "moved ") || !strings.Contains(said, "restart the server") || !strings.Contains(said, left) {
 			t.Errorf("it says %s", said)
@@ -315,5 +323,57 @@ func TestARestoredCopyOfAnInstallationInABucketIsApartFromIt(t *testing.T) {
 	m.writeBucket("attachd/")
 	if said := ok(t, "check", "--deep", "--data-dir", m.dir, "--config", m.configs["s3"]); !strings.HasPrefix(said, "7 attachments, 7 contents, ") || !strings.Contains(said, "no faults") {
 		t.Errorf("check of the first says %s", said)
+	}
+}
+
+// As an operator does it, with the files and the commands as printed.
+func TestTheManualMovesTheFilesThereAndBack(t *testing.T) {
+	t.Parallel()
+	g := s3test.Versitygw(t)
+	dir := spoiledDir(t)
+	check(t, os.Symlink(binary(), filepath.Join(dir, "attachd")))
+	page := strings.NewReplacer("127.0.0.1:7070", g.Host("127.0.0.1"), "ACCESS-KEY", s3test.GatewayKey, "SECRET-KEY", s3test.GatewaySecret).
+		Replace(read(t, filepath.Join("..", "..", "docs", "migrate.md")))
+	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(page, -1)
+	if len(blocks) != 4 {
+		t.Fatalf("the page has %d blocks of commands", len(blocks))
+	}
+	run := func(n int) string {
+		cmd := exec.Command("sh", "-ec", blocks[n][1])
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", blocks[n][1], err, out)
+		}
+		return string(out)
+	}
+	data := filepath.Join(dir, "data")
+	server := start(t, data, autoCreate, proxied, "--demo")
+	download := server.upload(product, "a.txt", saying("a.txt")).want(t, 201).download()
+	key := server.key
+	restart := func(words ...string) {
+		server.stop()
+		server = start(t, data, slices.Concat([]string{autoCreate, proxied}, words)...)
+		server.key = key
+		if a := server.get(download).want(t, 200); a.body != saying("a.txt") {
+			t.Errorf("with %v, the file is %.40q", words, a.body)
+		}
+	}
+	moved := regexp.MustCompile(`(?s)^moved \d+ contents, \d+ bytes, of which \d+ contents? had to be copied now; uploads and deletions were refused for [0-9.a-zµ]+\nNow put the section \[storage\] of (bucket|disk)\.toml into the configuration, and restart the server: .*\n$`)
+	if said := run(0); !moved.MatchString(said) || !strings.HasSuffix(said, "find data/blobs -type f -delete\n") {
+		t.Errorf("it says %s", said)
+	}
+	restart("--config", filepath.Join(dir, "bucket.toml"))
+	if said := run(1); !strings.Contains(said, "no faults") {
+		t.Errorf("check says %s", said)
+	}
+	restart("--config", filepath.Join(dir, "bucket.toml"))
+	server.upload(product, "b.txt", saying("b.txt")).want(t, 201)
+	if said := run(2); !moved.MatchString(said) {
+		t.Errorf("it says %s", said)
+	}
+	restart()
+	if said := run(3); !strings.Contains(said, "no faults") {
+		t.Errorf("check says %s", said)
 	}
 }

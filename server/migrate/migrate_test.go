@@ -343,6 +343,7 @@ func TestAMigrationMayDieAtAnyCall(t *testing.T) {
 					h.run(h.mortal(to, new(s3test.Schedule)))
 					h.isAt(to, h.mortal(to, new(s3test.Schedule)).To, all...)
 				}
+				t.Logf("it died at %d calls", calls)
 				if calls < 10 {
 					t.Errorf("there were only %d calls", calls)
 				}
