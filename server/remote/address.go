@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 const (
@@ -12,14 +13,20 @@ const (
 	placeForm = `(product):(` + slugForm + `)/(` + idForm + `)|(ticket|meeting):(` + idForm + `)`
 )
 
+// The patterns are compiled when they are first used: together they take half a megabyte,
+// and a server needs none of them.
 var (
-	placeOnly = regexp.MustCompile(`^(?:` + placeForm + `)$`)
-	inPlace   = regexp.MustCompile(`^(` + placeForm + `)/(.+)$`)
-	onlyID    = regexp.MustCompile(`^` + idForm + `$`)
-	byName    = regexp.MustCompile(`^(?:(product):(` + slugForm + `)/|(ticket|meeting):)(.+)$`)
-	onlySlug  = regexp.MustCompile(`^` + slugForm + `$`)
-	apiPath   = regexp.MustCompile(`(?:^|/)((?:catalog|issues|meetings/` + idForm + `)/attachments/` + idForm + `)(?:/download)?$`)
+	placeOnly = pattern(`^(?:` + placeForm + `)$`)
+	inPlace   = pattern(`^(` + placeForm + `)/(.+)$`)
+	onlyID    = pattern(`^` + idForm + `$`)
+	byName    = pattern(`^(?:(product):(` + slugForm + `)/|(ticket|meeting):)(.+)$`)
+	onlySlug  = pattern(`^` + slugForm + `$`)
+	apiPath   = pattern(`(?:^|/)((?:catalog|issues|meetings/` + idForm + `)/attachments/` + idForm + `)(?:/download)?$`)
 )
+
+func pattern(form string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(form) })
+}
 
 // Place is a parent of attachments: product:SLUG/UUID, ticket:UUID or meeting:UUID.
 // People may write its name instead of the UUID.
@@ -30,17 +37,17 @@ type Place struct {
 
 // ParsePlace parses a place. The error is a sentence for a person.
 func ParsePlace(s string) (Place, error) {
-	if m := placeOnly.FindStringSubmatch(s); m != nil {
+	if m := placeOnly().FindStringSubmatch(s); m != nil {
 		return Place{kind: m[1] + m[4], slug: m[2], id: m[3] + m[5]}, nil
 	}
-	if m := byName.FindStringSubmatch(s); m != nil {
+	if m := byName().FindStringSubmatch(s); m != nil {
 		return Place{kind: m[1] + m[3], slug: m[2], name: m[4]}, nil
 	}
 	return Place{}, fmt.Errorf("%q is no place; one is product:SPACE/UUID, ticket:UUID or meeting:UUID, or has its name for the UUID: attachd ls lists them", s)
 }
 
 // IsSlug reports whether s has the form of the slug of a space.
-func IsSlug(s string) bool { return onlySlug.MatchString(s) }
+func IsSlug(s string) bool { return onlySlug().MatchString(s) }
 
 // IsTicket reports whether the place is a ticket, whose attachments may belong to a
 // comment.
@@ -86,18 +93,18 @@ type Address struct {
 // ParseAddress parses an address; a download path may follow the URL of the client's
 // server. The error is a sentence for a person.
 func (c *Client) ParseAddress(s string) (Address, error) {
-	if m := inPlace.FindStringSubmatch(s); m != nil {
+	if m := inPlace().FindStringSubmatch(s); m != nil {
 		in, err := ParsePlace(m[1])
-		if last := m[len(m)-1]; err != nil || !onlyID.MatchString(last) {
+		if last := m[len(m)-1]; err != nil || !onlyID().MatchString(last) {
 			return Address{in: in, name: last}, err
 		}
 		return in.attachment(m[len(m)-1]), nil
 	}
-	if m := byName.FindStringSubmatch(s); m != nil && strings.Contains(m[4], "/") {
+	if m := byName().FindStringSubmatch(s); m != nil && strings.Contains(m[4], "/") {
 		return Address{in: Place{kind: m[1] + m[3], slug: m[2], name: m[4]}}, nil
 	}
 	path := strings.TrimPrefix(s, c.server)
-	if m := apiPath.FindStringSubmatch(path); m != nil && strings.HasPrefix(path, "/") {
+	if m := apiPath().FindStringSubmatch(path); m != nil && strings.HasPrefix(path, "/") {
 		return Address{path: "/" + m[1]}, nil
 	}
 	return Address{}, fmt.Errorf("%q is no attachment; one is PLACE/ID, PLACE/NAME or a download path, and a PLACE product:SPACE/UUID, ticket:UUID or meeting:UUID, or has its name for the UUID: attachd ls lists them", s)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -28,7 +27,7 @@ func (a *Attachment) UnmarshalJSON(raw []byte) error {
 	if err := json.Unmarshal(raw, (*plain)(a)); err != nil {
 		return err
 	}
-	if !onlyID.MatchString(a.ID) {
+	if !onlyID().MatchString(a.ID) {
 		return errors.New("an attachment without an id")
 	}
 	a.Raw = append(json.RawMessage(nil), raw...)
@@ -100,12 +99,12 @@ func pages[thing any](ctx context.Context, c *Client, path string, query url.Val
 	}
 }
 
-var nextLink = regexp.MustCompile(`<([^>]*)>; *rel="next"`)
+var nextLink = pattern(`<([^>]*)>; *rel="next"`)
 
 // nextCursor returns the cursor of the next page from a Link header (RFC 8288), but not
 // its host: the key is sent to the same server only.
 func nextCursor(link string) string {
-	m := nextLink.FindStringSubmatch(link)
+	m := nextLink().FindStringSubmatch(link)
 	if m == nil {
 		return ""
 	}
@@ -127,7 +126,7 @@ func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 		if a.in, a.name, err = c.findIn(ctx, a.in); err != nil {
 			return Address{}, err
 		}
-		if onlyID.MatchString(a.name) {
+		if onlyID().MatchString(a.name) {
 			return a.in.attachment(a.name), nil
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -148,7 +147,7 @@ func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 
 // wantsTLS matches how servers, of Go and nginx for instance, answer plain HTTP on a
 // TLS port.
-var wantsTLS = regexp.MustCompile(`(?i)HTTP request .{0,20}to (an )?HTTPS `)
+var wantsTLS = pattern(`(?i)HTTP request .{0,20}to (an )?HTTPS `)
 
 // refusal parses the server's reason for a refusal. An answer that is no JSON comes
 // from a proxy.
@@ -162,7 +161,7 @@ func refusal(response *http.Response) error {
 	switch to := response.Header.Get("Location"); {
 	case r.Status/100 == 3:
 		r.Detail = fmt.Sprintf("The server answered %d and names another address, %s: is that the server's URL?", r.Status, to)
-	case r.Detail == "" && wantsTLS.Match(raw):
+	case r.Detail == "" && wantsTLS().Match(raw):
 		r.Detail = "The server speaks TLS: its URL begins with https://."
 	}
 	r.RetryAfter = backoff.RetryAfter(response.Header.Get("Retry-After"), time.Now())

@@ -51,7 +51,7 @@ func (c *Client) parents(ctx context.Context, slug, kind string, each func(Paren
 		list, query, in.slug = "/directory/spaces/"+url.PathEscape(slug)+"/products", url.Values{}, slug
 	}
 	return pages(ctx, c, list, query, func(one struct{ ID, Name, Title string }) error {
-		if !onlyID.MatchString(one.ID) {
+		if !onlyID().MatchString(one.ID) {
 			return fmt.Errorf("the answer is not attachd's: a %s without an id", kind)
 		}
 		in.id = one.ID
