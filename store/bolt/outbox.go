@@ -145,17 +145,22 @@ func (tx *writeTx) firstOf(bucket []byte, n int64) (list []numberedValue) {
 }
 
 // Events implements Outbox.
-func (b *Store) Events(ctx context.Context, after uint64, limit int) (list []store.Event, err error) {
+func (b *Store) Events(ctx context.Context, after uint64, limit int) ([]store.Event, error) {
+	return listed(ctx, b, schema.Outbox, after, limit, schema.DecodeEvent)
+}
+
+// listed returns the first entries of a bucket behind a number.
+func listed[T any](ctx context.Context, b *Store, bucket []byte, after uint64, limit int, decode func(seq uint64, value []byte) (T, error)) (list []T, err error) {
 	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
-		for seq, value := range tx.Numbered(schema.Outbox, after) {
+		for seq, value := range tx.Numbered(bucket, after) {
 			if len(list) >= limit {
 				return nil
 			}
-			e, err := schema.DecodeEvent(seq, value)
+			one, err := decode(seq, value)
 			if err != nil {
 				return err
 			}
-			list = append(list, e)
+			list = append(list, one)
 		}
 		return nil
 	})
@@ -188,21 +193,8 @@ func (tx *writeTx) removeEvent(seq uint64) bool {
 }
 
 // DeadLetters implements Outbox.
-func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) (list []store.DeadLetter, err error) {
-	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
-		for seq, value := range tx.Numbered(schema.Dead, after) {
-			if len(list) >= limit {
-				return nil
-			}
-			letter, err := schema.DecodeDeadLetter(seq, value)
-			if err != nil {
-				return err
-			}
-			list = append(list, letter)
-		}
-		return nil
-	})
-	return list, err
+func (b *Store) DeadLetters(ctx context.Context, after uint64, limit int) ([]store.DeadLetter, error) {
+	return listed(ctx, b, schema.Dead, after, limit, schema.DecodeDeadLetter)
 }
 
 // Redeliver implements Outbox.
