@@ -135,21 +135,29 @@ func (b *bucketCase) hasCredentials(context.Context) bool {
 
 // isOurs checks whose the prefix is.
 func (b *bucketCase) isOurs(ctx context.Context) bool {
-	owner, err := b.Owner(ctx, b.Config.Storage.S3Prefix)
+	prefix := b.Config.Storage.S3Prefix
+	owner, tenant, err := b.Owner(ctx, prefix)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", b.Config.Storage.S3Prefix))
+		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", prefix))
 		return true
 	case !b.fails("The bucket cannot be read", err):
 		return false
 	}
+	const do = "Give this installation another storage.s3_prefix, or restore the database that belongs to the bucket. Two on one prefix would delete each other's files."
 	if !b.hasDatabase() {
-		return true
+		b.add(problem(do, "The files below %q in the bucket belong to an installation, %s, and there is none here yet.", prefix, owner))
+		return false
 	}
 	status, err := b.Status(ctx)
-	if err == nil && status.Installation.String() != owner {
-		b.add(problem("Give this installation another storage.s3_prefix, or restore the database that belongs to the bucket. Two on one prefix would delete each other's files.",
-			"The files below %q in the bucket belong to another installation, %s.", b.Config.Storage.S3Prefix, owner))
+	switch {
+	case err != nil:
+		return true // which another examination tells
+	case status.Installation.String() != owner:
+		b.add(problem(do, "The files below %q in the bucket belong to another installation, %s.", prefix, owner))
+		return false
+	case status.Tenant.String() != tenant && tenant != "":
+		b.add(problem(do, "The files below %q in the bucket belong to another copy of this installation: this one was restored from a backup.", prefix))
 		return false
 	}
 	return true
