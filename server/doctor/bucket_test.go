@@ -242,6 +242,22 @@ func TestWhatIsWrongWithABucketIsFound(t *testing.T) {
 	}
 }
 
+// Where this server sends all files, clients need not reach the store.
+func TestLinksThatNobodyGetsAreNotTried(t *testing.T) {
+	c := withBucket(t, &objects{server: "AmazonS3", otherwise: func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Has("X-Amz-Signature") {
+			t.Error("a link was followed")
+		}
+		return false
+	}})
+	c.Config.Downloads.Mode = "content"
+	for _, f := range found(t, c, "object store") {
+		if strings.Contains(f.Says, "link") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func TestAStoreThatCannotBeReachedIsExplained(t *testing.T) {
 	secure := httptest.NewTLSServer(&objects{})
 	t.Cleanup(secure.Close)
