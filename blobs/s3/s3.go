@@ -157,7 +157,7 @@ func (s *Store) Claim(ctx context.Context) error {
 	if s.claimed.Load() {
 		return nil
 	}
-	claimed := s.claiming.DoChan("", func() (any, error) { return nil, s.claim(s.life) })
+	claimed := s.claiming.DoChan("", func() (any, error) { return nil, s.claim() })
 	select {
 	case result := <-claimed:
 		return result.Err
@@ -166,7 +166,11 @@ func (s *Store) Claim(ctx context.Context) error {
 	}
 }
 
-func (s *Store) claim(ctx context.Context) error {
+// claim takes half of the patience at most: who comes when the store is back may have to wait
+// for an attempt that began before.
+func (s *Store) claim() error {
+	ctx, cancel := context.WithTimeout(s.life, max(s.Patience/2, missingPause*2))
+	defer cancel()
 	ours, err := s.ours(ctx)
 	if err != nil {
 		return err

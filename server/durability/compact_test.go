@@ -14,7 +14,7 @@ import (
 // stay.
 func TestKillsWhileTheDatabaseIsCompactedLoseNothing(t *testing.T) {
 	n, seed := plannedKills(t, 4, 100)
-	k := &killing{T: t, way: ways["contents wait"], dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 3<<32)),
+	k := &killing{T: t, env: []string{ways["contents wait"]}, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 3<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
 	whole, halves := 0, 0
 	k.meanwhile = func(stop <-chan struct{}) {

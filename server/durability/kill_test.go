@@ -3,6 +3,7 @@
 package durability
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"math/rand/v2"
@@ -53,7 +54,7 @@ func plannedKills(t *testing.T, usual, many int) (n int, seed uint64) {
 
 func killsLoseNothing(t *testing.T, way string) {
 	n, seed := plannedKills(t, 5, 200)
-	k := &killing{T: t, way: way, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
+	k := &killing{T: t, env: []string{way}, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
 	k.start()
 	for cycle := range n {
@@ -67,23 +68,32 @@ func killsLoseNothing(t *testing.T, way string) {
 type killing struct {
 	*testing.T
 	*process
-	way     string
+	env     []string // of the process
 	dir     string
 	rand    *rand.Rand
 	workers []*worker
 	// meanwhile, when set, runs beside the clients' work until stop is closed,
 	// which is just before the kill.
 	meanwhile func(stop <-chan struct{})
-	starts    []time.Duration // duration of each
-	worked    []time.Duration // processor time of each
-	unknown   int             // requests whose answers were lost
-	became    int             // the number of those that took effect
+	// spoil, when set, is called with whether clients work now, rather than what they know
+	// is checked.
+	spoil func(working bool)
+	// load is how long the clients work before a kill, at least and at most; longestLoad at
+	// most when zero.
+	load    [2]time.Duration
+	starts  []time.Duration // duration of each
+	worked  []time.Duration // processor time of each
+	unknown int             // requests whose answers were lost
+	became  int             // the number of those that took effect
 }
 
 // start starts the process, which was killed or is new.
 func (k *killing) start() {
 	k.Helper()
-	k.process = serve(k.T, k.dir, k.way)
+	if k.spoil == nil {
+		k.spoil = func(bool) {}
+	}
+	k.process = serve(k.T, k.dir, k.env...)
 	for _, w := range k.workers {
 		w.client = &k.process.client
 	}
@@ -100,11 +110,13 @@ func (k *killing) cycle(n int) {
 	if n%2 == 0 { // in the other cycles the kill may come before any answer
 		least = 2 * killWorkers
 	}
+	k.spoil(true)
 	k.loadAndKill(least)
 	if n%3 == 2 {
 		k.killWhileStarting()
 	}
 	k.start()
+	k.spoil(false)
 	k.starts, k.worked = append(k.starts, k.ready), append(k.worked, k.worktime(k.T))
 	if left := k.leftInTmp(k.T); len(left) > 0 {
 		k.Errorf("cycle %d: after the restart, tmp holds %v", n, left)
@@ -125,10 +137,11 @@ func (k *killing) cycle(n int) {
 
 // loadAndKill kills the process at a random moment of work, after it has given at
 // least that many answers.
-func (k *killing) loadAndKill(least int) {
+func (k *killing) loadAndKill(answersAtLeast int) {
 	var killed atomic.Bool
 	answers := make(chan struct{})
-	moment := time.After(time.Duration(k.rand.Int64N(int64(longestLoad))))
+	least, most := k.load[0], cmp.Or(k.load[1], longestLoad)
+	moment := time.After(least + time.Duration(k.rand.Int64N(int64(most-least))))
 	done, enough, stop := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var others sync.WaitGroup
 	if k.meanwhile != nil {
@@ -151,7 +164,7 @@ func (k *killing) loadAndKill(least int) {
 			}
 		})
 	}()
-	for range least {
+	for range answersAtLeast {
 		select {
 		case <-answers:
 		case <-done: // all have failed
@@ -169,7 +182,7 @@ func (k *killing) loadAndKill(least int) {
 // killWhileStarting kills a process that has just been started.
 func (k *killing) killWhileStarting() {
 	cmd := exec.Command(binary(), "serve", "--data-dir", k.dir, "--listen", "127.0.0.1:0")
-	cmd.Env = append(os.Environ(), k.way)
+	cmd.Env = append(os.Environ(), k.env...)
 	must(k.T, cmd.Start())
 	<-time.After(time.Duration(k.rand.Int64N(int64(longestStart))))
 	must(k.T, cmd.Process.Kill())

@@ -26,7 +26,7 @@ const littleLog = "ATTACHD_STORAGE_LOG_SIZE=16MB"
 // while segments are begun, flushed, used again and removed, and while it starts.
 func TestKillsWhileTheLogIsFullAndFlushedLoseNothing(t *testing.T) {
 	n, seed := plannedKills(t, 4, 100)
-	k := &killing{T: t, way: littleLog, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 4<<32)),
+	k := &killing{T: t, env: []string{littleLog}, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 4<<32)),
 		workers: crew(t, killWorkers, seed, habits{uploads: 80, deletions: 15, shares: 5, size: 60 << 10, contents: someTexts(8, seed)})}
 	most := 0
 	k.meanwhile = func(stop <-chan struct{}) {

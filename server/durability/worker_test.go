@@ -44,6 +44,7 @@ type habits struct {
 	most               int      // attachments that it has at once, at most; 0 is no limit
 	size               int      // of the other contents, in bytes; 0 is different ones
 	contents           [][]byte // the shared ones
+	refused            bool     // the server may answer 503 for want of its storage, and cut downloads off
 }
 
 // worker is a client that remembers its attachments. No other client changes them,
@@ -111,6 +112,9 @@ func (w *worker) uploadOne() error {
 	}
 	w.sent = nil
 	w.answers[fmt.Sprint("upload ", a.status)]++
+	if w.refused && a.status == http.StatusServiceUnavailable {
+		return err
+	}
 	if a.status != http.StatusCreated {
 		w.Errorf("%s to %s was answered %d: %s", f.name, f.parent, a.status, a.body)
 		return err
@@ -142,6 +146,10 @@ func (w *worker) deleteOne() error {
 // want downloads a file that must exist, complete.
 func (w *worker) want(f file) error {
 	a, err := w.download(f.id)
+	if w.refused && (a.status == http.StatusServiceUnavailable || a.status == http.StatusOK && err != nil) {
+		w.answers["download refused or cut off"]++
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -18,14 +18,13 @@ import (
 // Manners are what a Proxy does to requests. The shares are of all requests, between 0 and
 // 1.
 type Manners struct {
-	Late      float64       // share of the PUTs and DELETEs that are cut off, and delivered LateBy later
-	LateBy    time.Duration // at least, and three times as much at most
-	Lost      float64       // share of the answers that are lost after the work was done
-	SlowDown  float64       // share answered with 503, and not delivered
-	Delay     time.Duration // before each request
-	Dead      bool          // every request is cut off
-	Hanging   bool          // no request is answered
-	LateFirst bool          // the first DELETE is late
+	LatePuts, LateDeletes float64       // shares of these that are cut off, and delivered LateBy later
+	LateBy                time.Duration // at least, and three times as much at most
+	Lost                  float64       // share of the answers that are lost after the work was done
+	SlowDown              float64       // share answered with 503, and not delivered
+	Delay                 time.Duration // before each request
+	Dead                  bool          // every request is cut off
+	Hanging               bool          // no request is answered
 }
 
 // Proxy stands between a client and an object store, and does to requests what networks and
@@ -38,10 +37,9 @@ type Proxy struct {
 	late    atomic.Int64 // requests that are yet to be delivered
 	ended   context.Context
 
-	mu      sync.Mutex
-	rand    *rand.Rand
-	deleted bool
-	counts  map[string]int
+	mu     sync.Mutex
+	rand   *rand.Rand
+	counts map[string]int
 }
 
 // NewProxy returns a proxy in front of the store at a host, until the end of the test. Its
@@ -88,23 +86,20 @@ func (p *Proxy) choose(method string) (what string, lateBy time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	lateBy = m.LateBy + time.Duration(p.rand.Float64()*2*float64(m.LateBy))
-	chance := p.rand.Float64()
-	writes := method == http.MethodPut || method == http.MethodDelete
-	first := method == http.MethodDelete && !p.deleted
-	p.deleted = p.deleted || method == http.MethodDelete
-	switch {
+	late := map[string]float64{http.MethodPut: m.LatePuts, http.MethodDelete: m.LateDeletes}[method]
+	switch chance := p.rand.Float64(); {
 	case m.Dead:
 		what = "dead"
 	case m.Hanging:
 		what = "hanging"
-	case writes && chance < m.Late || first && m.LateFirst:
+	case chance < late:
 		what = "late " + method
-	case chance >= m.Late && chance < m.Late+m.Lost:
+	case chance < late+m.Lost:
 		what = "lost " + method
-	case chance >= m.Late+m.Lost && chance < m.Late+m.Lost+m.SlowDown:
+	case chance < late+m.Lost+m.SlowDown:
 		what = "slow down"
 	default:
-		what = "passed"
+		what = "passed " + method
 	}
 	p.counts[what]++
 	return what, lateBy

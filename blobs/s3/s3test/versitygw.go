@@ -2,6 +2,8 @@ package s3test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -30,65 +32,79 @@ const patience = time.Minute
 type Gateway struct {
 	Dir string
 
-	t    testing.TB
+	t    testing.TB // of which it is; nil for all
 	port string
 	cmd  *exec.Cmd
-	said bytes.Buffer
 }
 
 // Versitygw starts an object store with an empty bucket, and stops it at the end of the
 // test.
 func Versitygw(t testing.TB) *Gateway {
 	t.Helper()
-	if _, err := exec.LookPath("versitygw"); err != nil {
-		const needed = "needs versitygw, an object store: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0"
-		if os.Getenv(Required) != "" {
-			t.Fatal(needed)
-		}
-		t.Skip(needed)
-	}
-	g := &Gateway{t: t, Dir: t.TempDir(), port: freePort(t)}
-	if err := os.Mkdir(filepath.Join(g.Dir, "bucket"), 0o700); err != nil {
+	g, err := StartVersitygw(t.TempDir())
+	switch {
+	case errors.Is(err, exec.ErrNotFound) && os.Getenv(Required) == "":
+		t.Skip(err)
+	case err != nil:
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Kill)
-	g.Start()
+	g.t = t
 	return g
 }
 
-// freePort returns a port at which nobody listens.
-func freePort(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// StartVersitygw starts an object store with an empty bucket in a folder. Call Kill at the
+// end. exec.ErrNotFound when it is not installed.
+func StartVersitygw(dir string) (*Gateway, error) {
+	if _, err := exec.LookPath("versitygw"); err != nil {
+		return nil, fmt.Errorf("needs versitygw, an object store: go install github.com/versity/versitygw/cmd/versitygw@v1.8.0: %w", err)
 	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	g := &Gateway{Dir: dir}
+	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o700); err != nil {
+		return nil, err
 	}
-	return port
+	var err error
+	if g.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	return g, g.start()
 }
 
-// Start starts the store, again after a Kill, and waits until it listens.
+// freePort returns a port at which nobody listens.
+func freePort() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, errors.Join(err, listener.Close())
+}
+
+// Start starts the store of a test again, after a Kill.
 func (g *Gateway) Start() {
 	g.t.Helper()
+	if err := g.start(); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// start starts the store, and waits until it listens.
+func (g *Gateway) start() error {
+	var said bytes.Buffer
 	g.cmd = exec.Command("versitygw", "--port", g.Host("127.0.0.1"), "--quiet", "posix", g.Dir)
 	g.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+GatewayKey, "ROOT_SECRET_KEY="+GatewaySecret)
-	g.cmd.Stdout, g.cmd.Stderr = &g.said, &g.said
+	g.cmd.Stdout, g.cmd.Stderr = &said, &said
 	if err := g.cmd.Start(); err != nil {
-		g.t.Fatal(err)
+		return err
 	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		conn, err := net.Dial("tcp", g.Host("127.0.0.1"))
 		if err == nil {
-			conn.Close()
-			return
+			return conn.Close()
 		}
 		if time.Now().After(deadline) {
 			g.Kill()
-			g.t.Fatalf("versitygw does not listen: %s", &g.said)
+			return fmt.Errorf("versitygw does not listen: %s", &said)
 		}
 	}
 }
