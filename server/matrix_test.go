@@ -410,7 +410,7 @@ func (m *matrix) checkUnchanged(t *testing.T) {
 			}
 		}
 	}
-	if _, err := m.blobs.Stat(context.Background(), blobs.Ref(m.content.SHA256)); err != nil {
+	if _, err := m.kept.Stat(context.Background(), blobs.Ref(m.content.SHA256)); err != nil {
 		t.Error(err)
 	}
 }
