@@ -159,6 +159,7 @@ func TestARouteWithoutItsAbilityAnswers409(t *testing.T) {
 	commands := w.operator(t)
 	for path, says := range map[string]string{
 		"/upkeep/compact":  "Compacting the database is not possible with the storage that this server uses.",
+		"/upkeep/migrate":  "Moving the contents is not possible with the storage that this server uses.",
 		"/upkeep/snapshot": "A snapshot of the metadata is not possible with the storage that this server uses.",
 	} {
 		response, err := http.Post(commands+path, "", nil)

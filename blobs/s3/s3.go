@@ -233,12 +233,12 @@ func (s *Store) ours(ctx context.Context) (m marker, err error) {
 // take writes the marker, unless contents should be there: then this is another prefix than
 // theirs, or they were deleted.
 func (s *Store) take(ctx context.Context, m marker) error {
-	for _, err := range s.Catalog.Places(ctx, blobs.Ref{}) {
-		return cmp.Or(err, ErrEmptied)
-	}
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return err
+	}
+	for _, err := range s.Catalog.Places(ctx, blobs.Ref{}) {
+		return cmp.Or(err, fmt.Errorf("%w. If they are there all the same, put %s back with this content: %s", ErrEmptied, s.Prefix+markerName, raw))
 	}
 	raw = append(raw, '\n')
 	return s.Bucket.Put(ctx, s.Prefix+markerName, bytes.NewReader(raw), int64(len(raw)), blobs.RefOf(raw))

@@ -46,6 +46,8 @@ func TestAPrefixWithoutItsMarkerIsNotTakenWhileContentsShouldBeThere(t *testing.
 	}
 	if err := elsewhere.Claim(t.Context()); !errors.Is(err, s3.ErrEmptied) {
 		t.Errorf("with another prefix: %v", err)
+	} else if _, marker, _ := strings.Cut(err.Error(), "with this content: "); marker+"\n" != string(o.bucket.Content("files/attachd.json")) {
+		t.Errorf("the marker to put back is %s", marker)
 	}
 	if _, err := o.Remove(t.Context(), ref, nobody); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,9 @@ const (
 	// to the pause.
 	fewContents = 200
 	fewBytes    = 32 << 20
+	// readers is how many small contents are read at the same time, for each batch: an object
+	// store may take long to answer.
+	readers = 4
 	// pauseAtMost is how long changes are refused before the migration is given up.
 	pauseAtMost = 2 * time.Minute
 )
@@ -170,7 +173,7 @@ func (m *migration) pass(ctx context.Context, survey Survey) (err error) {
 			return err
 		}
 	}
-	t := &transfer.Transfer{To: m.To, Open: m.open, Strict: true, Progress: m.Progress,
+	t := &transfer.Transfer{To: m.To, Open: m.open, Strict: true, Readers: readers, Progress: m.Progress,
 		Done: upkeep.Progress{Bytes: m.Bytes - more, AllBytes: m.Bytes}}
 	err = t.Run(ctx, missing)
 	m.lost = t.Lost

@@ -17,11 +17,11 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 		Storage       map[string]string `json:"storage"`
 		DespiteDamage bool              `json:"despite_damage"`
 	}
-	if err := rq.ReadJSON(&order); err != nil {
-		return err
-	}
 	if s.MoveTo == nil {
 		return notWithThisStorage("Moving the contents")
+	}
+	if err := rq.ReadJSON(&order); err != nil {
+		return err
 	}
 	if !s.upkeep.migrating.TryLock() {
 		return api.Conflict("The contents are being moved already. Wait for that to end.")

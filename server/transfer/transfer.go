@@ -11,6 +11,8 @@ import (
 	"maps"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"attachd/blobs"
 	"attachd/server/upkeep"
 )
@@ -33,6 +35,8 @@ type Transfer struct {
 	// Open returns a content's bytes, or describes in a sentence why it is lost. Where they
 	// cannot be read at the moment, its error is an Unreadable.
 	Open func(ctx context.Context, n Need) (content io.ReadCloser, lost string, err error)
+	// Readers is how many contents of a batch are read at the same time; 0 is one.
+	Readers int
 	// Strict ends Run at a content that cannot be read, which is otherwise lost.
 	Strict   bool
 	Progress upkeep.ProgressFunc
@@ -145,23 +149,27 @@ func (t *Transfer) copy(ctx context.Context, job []Need) error {
 // take reads small contents into memory.
 func (t *Transfer) take(ctx context.Context, job []Need) (batch map[blobs.Ref][]byte, err error) {
 	batch = make(map[blobs.Ref][]byte, len(job))
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(max(1, t.Readers))
 	for _, n := range job {
-		err := t.one(ctx, n, func(content io.Reader) (string, error) {
-			in, err := io.ReadAll(io.LimitReader(content, n.Size+1))
-			if err != nil {
-				return "", Unreadable{err}
-			}
-			lost := n.differs(int64(len(in)), blobs.Ref(sha256.Sum256(in)))
-			if lost == "" {
-				batch[n.Ref] = in
-			}
-			return lost, nil
+		group.Go(func() error {
+			return t.one(ctx, n, func(content io.Reader) (string, error) {
+				in, err := io.ReadAll(io.LimitReader(content, n.Size+1))
+				if err != nil {
+					return "", Unreadable{err}
+				}
+				lost := n.differs(int64(len(in)), blobs.Ref(sha256.Sum256(in)))
+				if lost == "" {
+					mu.Lock()
+					defer mu.Unlock()
+					batch[n.Ref] = in
+				}
+				return lost, nil
+			})
 		})
-		if err != nil {
-			return batch, err
-		}
 	}
-	return batch, nil
+	return batch, group.Wait()
 }
 
 // one opens a content for take, and once more if the first read breaks off: that
