@@ -95,11 +95,10 @@ func (d *Diagnosis) Credentials() (source string, expires time.Time) {
 	return "", time.Time{}
 }
 
-// Owner returns the installation whose marker is below a prefix, and which of its databases
-// that is; ErrNotFound where there is no marker.
-func (d *Diagnosis) Owner(ctx context.Context, prefix string) (installation, tenant string, err error) {
+// Owner returns the installation whose marker is below a prefix, or ErrNotFound.
+func (d *Diagnosis) Owner(ctx context.Context, prefix string) (installation string, err error) {
 	found, err := readMarker(ctx, d, prefix)
-	return found.Installation, found.Tenant, err
+	return found.Installation, err
 }
 
 // Policy is what a bucket does with objects by itself, as far as it says so.

@@ -135,29 +135,21 @@ func (b *bucketCase) hasCredentials(context.Context) bool {
 
 // isOurs checks whose the prefix is.
 func (b *bucketCase) isOurs(ctx context.Context) bool {
-	prefix := b.Config.Storage.S3Prefix
-	owner, tenant, err := b.Owner(ctx, prefix)
+	owner, err := b.Owner(ctx, b.Config.Storage.S3Prefix)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", prefix))
+		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", b.Config.Storage.S3Prefix))
 		return true
 	case !b.fails("The bucket cannot be read", err):
 		return false
 	}
-	const do = "Give this installation another storage.s3_prefix, or restore the database that belongs to the bucket. Two on one prefix would delete each other's files."
 	if !b.hasDatabase() {
-		b.add(problem(do, "The files below %q in the bucket belong to an installation, %s, and there is none here yet.", prefix, owner))
-		return false
+		return true
 	}
 	status, err := b.Status(ctx)
-	switch {
-	case err != nil:
-		return true // which another examination tells
-	case status.Installation.String() != owner:
-		b.add(problem(do, "The files below %q in the bucket belong to another installation, %s.", prefix, owner))
-		return false
-	case status.Tenant.String() != tenant && tenant != "":
-		b.add(problem(do, "The files below %q in the bucket belong to another copy of this installation: this one was restored from a backup.", prefix))
+	if err == nil && status.Installation.String() != owner {
+		b.add(problem("Give this installation another storage.s3_prefix, or restore the database that belongs to the bucket. Two on one prefix would delete each other's files.",
+			"The files below %q in the bucket belong to another installation, %s.", b.Config.Storage.S3Prefix, owner))
 		return false
 	}
 	return true

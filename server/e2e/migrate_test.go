@@ -217,6 +217,9 @@ func TestFilesMoveIntoABucketAndBackWhilePeopleWork(t *testing.T) {
 		}
 	}
 	m.hasAll("disk")
+	if exported := ok(t, "audit", "export", "--data-dir", m.dir); strings.Count(exported, `"action":"upkeep.migrate"`) < 2 {
+		t.Errorf("the audit log does not have both migrations: %s", exported)
+	}
 }
 
 func TestAMigrationIsContinuedAfterAKill(t *testing.T) {

@@ -18,8 +18,6 @@ import (
 type Status struct {
 	// Installation is the id of the installation.
 	Installation uuid.UUID `json:"installation,omitzero"`
-	// Tenant is the id by which a bucket knows the database; zero when it has had none.
-	Tenant uuid.UUID `json:"tenant,omitzero"`
 	// Addresses are the URLs at which the server is reached; ReadStatus leaves
 	// them out.
 	Addresses []string `json:"addresses,omitempty"`
@@ -88,9 +86,6 @@ type StatusRecords interface {
 // ReadStatus reads the status; now is the clock's time.
 func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (status Status, err error) {
 	if status.Installation, err = installationOf(ctx, records); err != nil {
-		return status, err
-	}
-	if status.Tenant, err = idIn(ctx, records, tenantNote); err != nil {
 		return status, err
 	}
 	for work, at := range map[Work]*time.Time{

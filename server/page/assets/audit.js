@@ -19,7 +19,7 @@ const actions = {
   ticket: ['put', 'delete'],
   comment: ['put', 'delete'],
   meeting: ['put', 'delete'],
-  upkeep: ['check', 'gc', 'audit', 'compact', 'backup'],
+  upkeep: ['check', 'gc', 'audit', 'compact', 'backup', 'migrate'],
   signing_key: ['rotate'],
   webhook: ['redeliver', 'ping'],
   audit: ['read', 'prune', 'skip', 'damage'],
