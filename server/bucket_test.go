@@ -233,6 +233,43 @@ func TestALinkRedirectsToTheObjectStore(t *testing.T) {
 	}
 }
 
+// The store is a host of its own for files already.
+func TestALinkOfTheHostForFilesRedirectsToTheObjectStoreToo(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := newWorld(t, filesAtOnce, inBucket(t, &b), contentElsewhere)
+	w.do(t, step{as: "owner", do: "POST {ticket}/attachments", form: parts{file("t.txt", alphabet)}, want: 201, save: "T"})
+	a := w.do(t, step{as: "viewer", do: "GET {T.at}", want: 307})
+	w.names["link"] = pathOf(t, a.header.Get("Location"))
+	there := w.do(t, onContentHost(step{do: "GET {link}", want: 302}))
+	here := w.do(t, step{do: "GET " + strings.TrimPrefix(w.fill(t, "{link}"), "/c"), want: 302})
+	for _, a := range []answer{there, here} {
+		if file := fetch(t, a.header.Get("Location")); string(file.body) != alphabet {
+			t.Errorf("%s leads to %d %s", a.header.Get("Location"), file.status, file.body)
+		}
+	}
+	w.do(t, onContentHost(step{do: "HEAD {link}", want: 200, header: header{"Content-Length": "26"}}))
+}
+
+func TestADownloadIsOneRequestToTheObjectStore(t *testing.T) {
+	t.Parallel()
+	content := text(600_000)
+	for _, verify := range []bool{true, false} {
+		var b bucket
+		w := withFile(t, content, inBucket(t, &b), func(c *server.Config) { c.VerifyReads = verify })
+		var asked atomic.Int32
+		b.answers(func(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+			asked.Add(1)
+			return b.Memory.Get(ctx, name, from)
+		})
+		w.do(t, step{as: "viewer", do: "HEAD {A.at}", send: bytesOf, want: 200, header: header{"Content-Length": "600000"}})
+		w.do(t, step{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 200, is: content})
+		if n := asked.Load(); n != 1 {
+			t.Errorf("verify is %v, and the store was asked %d times", verify, n)
+		}
+	}
+}
+
 // A store that has lost or changed a content says so at once, as the disk does; one that
 // answers nothing says nothing of the content.
 func TestFaultsOfTheObjectStore(t *testing.T) {
