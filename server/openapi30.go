@@ -29,14 +29,6 @@ type jsonEntry struct {
 	value any // a jsonObject, a []any, or a json.Token of a single value
 }
 
-func (o jsonObject) get(name string) any {
-	i := slices.IndexFunc(o, func(e jsonEntry) bool { return e.name == name })
-	if i < 0 {
-		return nil
-	}
-	return o[i].value
-}
-
 // toOpenAPI30 converts a document from OpenAPI 3.1, without what 3.0 cannot say: webhooks,
 // and what a string has in it.
 func toOpenAPI30(document []byte) []byte {
