@@ -92,6 +92,8 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		app.Docs(),
 		app.Completion(),
 		app.Licenses(),
+		app.SBOM(),
+		app.VerifyRelease(),
 		app.Version(),
 		app.Man(),
 	)

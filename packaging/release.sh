@@ -1,15 +1,53 @@
 #!/usr/bin/env bash
-# Makes everything that is handed out into dist/: programs, Debian packages, a
-# container image, what they are made of (SBOM), the licences of that, and their
-# SHA-256 sums. The same commit and the same Go give the same bytes. Needs Go, git, dpkg-deb and
-# buildah.
+# Makes what is handed out, by default into dist/: programs with what each is made
+# of (SBOM), Debian packages, container images, the sources with all modules, the
+# licences, and SHA256SUMS, which it signs. The same commit, Go and key give the
+# same bytes.
+#
+#   packaging/release.sh [--to DIR] [binaries|deb|image|source]...
+#
+# Without parts it makes all. RELEASE_KEY names the private key of OpenSSH that
+# signs; by default it is ~/.config/attachd/release, which is made where it is
+# missing. RELEASE_MAINTAINER is who the packages name, as in "Ada <ada@example.org>".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-dist=${1:-dist}
-if [ -e "$dist" ] && [ -n "$(ls -A "$dist")" ]; then
-	echo "release.sh: $dist is not empty" >&2
+fail() {
+	echo "release.sh: $*" >&2
 	exit 2
+}
+
+dist=dist parts=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	--to) dist=${2:?--to takes a folder} && shift ;;
+	binaries | deb | image | source) parts+=("$1") ;;
+	*) fail "there is no part $1: they are binaries, deb, image and source" ;;
+	esac
+	shift
+done
+[ ${#parts[@]} -gt 0 ] || parts=(binaries deb image source)
+wants() { [[ " ${parts[*]} " == *" $1 "* ]]; }
+
+# Everything that is missing is said before anything is made.
+needs=(go git ssh-keygen sha256sum gzip tar)
+wants deb && needs+=(dpkg-deb)
+wants image && needs+=(buildah)
+missing=()
+for command in "${needs[@]}"; do
+	command -v "$command" >/dev/null || missing+=("$command")
+done
+[ ${#missing[@]} = 0 ] || fail "this needs ${missing[*]}, which is not installed"
+[ -z "$(git status --porcelain)" ] || fail 'there are changes that are not committed: what is made would not be of a commit'
+if [ -e "$dist" ] && [ -n "$(ls -A "$dist")" ]; then
+	fail "$dist is not empty"
+fi
+key=${RELEASE_KEY:-${XDG_CONFIG_HOME:-$HOME/.config}/attachd/release}
+if [ ! -e "$key" ]; then
+	[ -z "${RELEASE_KEY:-}" ] || fail "RELEASE_KEY: there is no $key"
+	mkdir -p "$(dirname "$key")"
+	ssh-keygen -q -t ed25519 -N '' -C 'releases of attachd' -f "$key"
+	echo "release.sh: made the key $key, which signs releases. Keep it, and publish $key.pub" >&2
 fi
 mkdir -p "$dist"
 dist=$(cd "$dist" && pwd)
@@ -41,12 +79,14 @@ documents=(
 
 package() { # package ARCH
 	local root=$work/deb-$1 document
-	install -D -m 0755 "$dist/attachd-linux-$1" "$root/usr/bin/attachd"
+	install -D -m 0755 "$work/bin/attachd-linux-$1" "$root/usr/bin/attachd"
 	install -D -m 0644 packaging/attachd.service packaging/attachd.socket -t "$root/lib/systemd/system"
 	for document in "${documents[@]}"; do
 		install -D -m 0644 "$document" "$root/usr/share/doc/attachd/$document"
 	done
-	install -m 0644 "$dist/$notices" -t "$root/usr/share/doc/attachd"
+	install -m 0644 "$work/$notices" -t "$root/usr/share/doc/attachd"
+	changelog >"$root/usr/share/doc/attachd/changelog"
+	gzip -9n "$root/usr/share/doc/attachd/changelog"
 	install -D -m 0644 "$work"/man/*.gz -t "$root/usr/share/man/man1"
 	install -D -m 0644 "$work/completion.bash" "$root/usr/share/bash-completion/completions/attachd"
 	install -D -m 0644 "$work/completion.zsh" "$root/usr/share/zsh/vendor-completions/_attachd"
@@ -58,15 +98,17 @@ package() { # package ARCH
 	install -m 0644 packaging/debian/conffiles packaging/debian/templates -t "$root/DEBIAN"
 	install -m 0755 packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t "$root/DEBIAN"
 	sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$1/" -e "s/@SIZE@/$(du -sk --apparent-size "$root" | cut -f1)/" \
-		packaging/debian/control >"$root/DEBIAN/control"
+		-e "s|@MAINTAINER@|$maintainer|" packaging/debian/control >"$root/DEBIAN/control"
+	(cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
+	install -m 0644 "$work/md5sums" -t "$root/DEBIAN"
 	dpkg-deb --build --root-owner-group "$root" "$dist/attachd_${version}_$1.deb" >/dev/null
 }
 
 image() { # image ARCH
 	local context=$work/image-$1
 	mkdir -p "$context/data"
-	cp "$dist/attachd-linux-$1" "$context/attachd"
-	cp packaging/Containerfile "$dist/$notices" "$context"
+	cp "$work/bin/attachd-linux-$1" "$context/attachd"
+	cp packaging/Containerfile "$work/$notices" "$context"
 	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs build --quiet --isolation chroot \
 		--timestamp "$SOURCE_DATE_EPOCH" --platform "linux/$1" --tag "attachd:${version//[~+]/-}" "$context" >/dev/null
 	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs push --quiet \
@@ -79,32 +121,50 @@ image() { # image ARCH
 		-cf "$dist/attachd-image-linux-$1.tar" -C "$work/oci-$1" .
 }
 
+maintainer=${RELEASE_MAINTAINER:-attachd <attachd@$(hostname -f 2>/dev/null || hostname)>}
+
+changelog() { # of the package, in Debian's form; CHANGELOG.md has what changed
+	printf 'attachd (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' \
+		"$version" "$maintainer" "$(date -R -u -d "@$SOURCE_DATE_EPOCH")"
+}
+
+# sources packs the commit with all modules, so that it builds without a network.
+sources() {
+	local name=attachd-${version//[~+]/-}
+	git archive --prefix="$name/" HEAD | tar -xf - -C "$work"
+	(cd "$work/$name" && go mod vendor)
+	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w \
+		-cf - -C "$work" "$name" | gzip -9n >"$dist/$name-source.tar.gz"
+}
+
 notices=THIRD-PARTY-NOTICES.txt
+cp server/cli/notices.txt "$work/$notices"
 cp server/cli/notices.txt "$dist/$notices"
-# What cobra and attachd itself know of the commands, for the shells and man.
+mkdir "$work/bin" "$work/man"
 go build -o "$work/attachd" .
+# What cobra and attachd itself know of the commands, for the shells and man.
 for shell in bash zsh fish; do
 	"$work/attachd" completion "$shell" >"$work/completion.$shell"
 done
-mkdir "$work/man"
 "$work/attachd" man "$work/man"
 gzip -9n "$work"/man/*
 for arch in amd64 arm64; do
 	for os in linux darwin windows; do
+		[ "$os" = linux ] || wants binaries || continue
 		suffix=
 		[ "$os" = windows ] && suffix=.exe
-		build "$os" "$arch" "$dist/attachd-$os-$arch$suffix"
+		program=attachd-$os-$arch$suffix
+		build "$os" "$arch" "$work/bin/$program"
+		wants binaries || continue
+		cp "$work/bin/$program" "$dist"
+		"$work/attachd" sbom "$dist/$program" >"$dist/$program.cdx.json"
 	done
-	package "$arch"
-	image "$arch"
+	! wants deb || package "$arch"
+	! wants image || image "$arch"
 done
-go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0 mod \
-	-licenses=false -noserial -type application -json -output "$dist/attachd.cdx.json" . 2>"$work/sbom" || {
-	cat "$work/sbom" >&2
-	exit 1
-}
-# The list says when it was made, which is when its commit was.
-sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)\"/" "$dist/attachd.cdx.json"
+! wants source || sources
 cd "$dist"
-sha256sum -- * >SHA256SUMS
+sha256sum -- * >"$work/SHA256SUMS"
+ssh-keygen -q -Y sign -n attachd-release -f "$key" "$work/SHA256SUMS"
+cp "$work/SHA256SUMS" "$work/SHA256SUMS.sig" .
 cat SHA256SUMS

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Looks at what release.sh makes: the same bytes twice, programs that know their
+# Looks at what release.sh makes: the same bytes twice, a signature that attachd
+# and OpenSSH take, sources that build without a network, programs that know their
 # commit, packages that lintian takes and whose documents lead somewhere, an
 # image with a name whose program runs, a hardened unit; and runs drill.sh where
-# the system lets it. Needs Go, git, dpkg-deb, buildah, lintian and
+# the system lets it. Needs Go, git, OpenSSH, dpkg-deb, buildah, lintian and
 # systemd-analyze; the drill needs root, debootstrap and systemd-nspawn.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,18 +11,44 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-packaging/release.sh "$work/one"
-packaging/release.sh "$work/two" >/dev/null
+export RELEASE_KEY=$work/key RELEASE_MAINTAINER='attachd <attachd@example.org>'
+ssh-keygen -q -t ed25519 -N '' -C 'a test' -f "$RELEASE_KEY"
+packaging/release.sh --to "$work/one"
+packaging/release.sh --to "$work/two" >/dev/null
 diff -r "$work/one" "$work/two"
 echo 'verify: made twice, the same bytes'
 
-# The program is static so that it runs anywhere, the one question is asked at a
-# purge, and the project has no address, licence file or changelog to package.
-lintian --allow-root --fail-on error --suppress-tags \
-	statically-linked-binary,no-debconf-config,bogus-mail-host,no-copyright-file,no-changelog "$work"/one/*.deb
+arch=$(go env GOARCH)
+"$work/one/attachd-linux-$arch" verify-release "$work/one" --key "$RELEASE_KEY.pub"
+echo "release $(cat "$RELEASE_KEY.pub")" >"$work/signers"
+ssh-keygen -Y verify -f "$work/signers" -I release -n attachd-release -s "$work/one/SHA256SUMS.sig" <"$work/one/SHA256SUMS"
+(cd "$work/one" && sha256sum --check --quiet SHA256SUMS)
+[ "$(wc -l <"$work/one/SHA256SUMS")" = "$(find "$work/one" -type f ! -name 'SHA256SUMS*' | wc -l)" ]
+echo 'verify: the signature is taken, and is over every file'
+
+mkdir "$work/source"
+tar -xzf "$work"/one/attachd-*-source.tar.gz -C "$work/source" --strip-components=1
+offline=(env GOPROXY=off GOFLAGS= GOTOOLCHAIN=local GOMODCACHE="$work/no-modules")
+if unshare --net true 2>/dev/null; then
+	offline=(unshare --net "${offline[@]}")
+fi
+(cd "$work/source" && "${offline[@]}" go build -o "$work/attachd" . && "${offline[@]}" go vet .)
+case $("$work/attachd" version) in
+*"$(git rev-parse --short=12 HEAD)"* | *"$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null || echo 'no tag')"*) ;;
+*)
+	echo "verify: built from the source archive, the program calls itself $("$work/attachd" version)" >&2
+	exit 1
+	;;
+esac
+echo 'verify: the source archive builds without a network, and knows its commit'
+
+# The program is static so that it runs anywhere: lintian takes that of a program in
+# Go only from its source package. The one question is asked at a purge, and the
+# licence is yet to be chosen.
+lintian --allow-root --fail-on error --suppress-tags statically-linked-binary,no-debconf-config,no-copyright-file "$work"/one/*.deb
 echo 'verify: lintian finds no error'
 
-arch=$(go env GOARCH) commit=$(git rev-parse --short=12 HEAD)
+commit=$(git rev-parse --short=12 HEAD)
 version=$("$work/one/attachd-linux-$arch" version)
 if tag=$(git describe --tags --exact-match --match 'v[0-9]*' 2>/dev/null); then
 	commit=$tag
@@ -49,7 +76,7 @@ echo 'verify: the links of the installed documents lead somewhere'
 
 notices=THIRD-PARTY-NOTICES.txt
 cmp "$work/one/$notices" "$work/deb/usr/share/doc/attachd/$notices"
-for program in "$work"/one/attachd-{linux,darwin,windows}-*; do
+for program in "$work"/one/attachd-{linux,darwin}-{amd64,arm64} "$work"/one/attachd-windows-*.exe; do
 	go version -m "$program" | awk '$1 == "dep" { print $2, $3 }' | while read -r module version; do
 		grep -qF "==== $module $version: " "$work/one/$notices" || {
 			echo "verify: $(basename "$program") has $module in it, whose licence is not handed out" >&2

@@ -1,8 +1,11 @@
 package cli
 
 import (
+	_ "embed" // of archived.txt
 	"fmt"
+	"regexp"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,14 +70,40 @@ func version() string {
 	if !ok {
 		return "unknown"
 	}
+	return versionOf(info)
+}
+
+func versionOf(info *debug.BuildInfo) string {
 	v := info.Main.Version
 	if v == "" || v == "(devel)" {
-		v = "devel"
+		v = archivedVersion(archived)
 		for _, setting := range info.Settings {
 			if setting.Key == "vcs.revision" {
-				v += "-" + setting.Value[:12]
+				v = "devel-" + setting.Value[:12]
 			}
 		}
 	}
 	return v + " " + info.GoVersion
+}
+
+// archived says which commit the sources are of where they came without a repository: git
+// archive puts it in.
+//
+//go:embed archived.txt
+var archived string
+
+// afterTag is in what git describe prints of a commit that has no tag itself.
+var afterTag = regexp.MustCompile(`-\d+-g[0-9a-f]+$`)
+
+// archivedVersion is the version of sources that git archive put into an archive: the tag
+// of their commit, or the commit.
+func archivedVersion(text string) string {
+	commit, tag, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	switch {
+	case strings.HasPrefix(commit, "$") || len(commit) < 12: // in a repository
+		return "devel"
+	case strings.HasPrefix(tag, "v") && !afterTag.MatchString(tag):
+		return tag
+	}
+	return "devel-" + commit[:12]
 }

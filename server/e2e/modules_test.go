@@ -48,7 +48,7 @@ var modules = map[string]string{
 	"github.com/tinylib/msgp":              "minio-go",
 	"github.com/zeebo/xxh3":                "minio-go",
 	"go.yaml.in/yaml/v3":                   "minio-go",
-	"golang.org/x/crypto":                  "minio-go",
+	"golang.org/x/crypto":                  "signatures of releases, and minio-go",
 	"golang.org/x/net":                     "minio-go",
 	"gopkg.in/ini.v1":                      "minio-go",
 	"golang.org/x/image":                   "thumbnails",
