@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/fips140"
 	_ "embed" // of archived.txt
 	"fmt"
 	"regexp"
@@ -58,10 +59,21 @@ func (a *App) Version() *cobra.Command {
 		Short: "print the version",
 		Args:  command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(a.Out, "attachd", version())
+			fmt.Fprintln(a.Out, "attachd", version()+ofFIPS())
 			return nil
 		},
 	})
+}
+
+// ofFIPS says whether the cryptography is that of Go's FIPS 140-3 module, and of which version.
+func ofFIPS() string {
+	switch {
+	case fips140.Enforced():
+		return " with FIPS 140-3 only, module " + fips140.Version()
+	case fips140.Enabled():
+		return " with FIPS 140-3, module " + fips140.Version()
+	}
+	return ""
 }
 
 // version returns the version of the build: a tag, or a commit.

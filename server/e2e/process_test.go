@@ -122,10 +122,10 @@ func command(t *testing.T, words ...string) *exec.Cmd {
 	return cmd
 }
 
-// split separates the environment from the other words.
+// split separates the environment, attachd's own and Go's, from the other words.
 func split(words []string) (env, rest []string) {
 	for i, word := range words {
-		if !strings.HasPrefix(word, "ATTACHD_") {
+		if !strings.HasPrefix(word, "ATTACHD_") && !strings.HasPrefix(word, "GODEBUG=") {
 			return words[:i], words[i:]
 		}
 	}
