@@ -34,7 +34,7 @@ func recipes(t *testing.T) map[string]string {
 	found := map[string]string{}
 	for _, section := range strings.Split(read(t, "../../docs/recipes.md"), "\n## ")[1:] {
 		heading, _, _ := strings.Cut(section, "\n")
-		if m := regexp.MustCompile("(?ms)^```(?:sh|go|python|js|html|yaml)\n(.*?)^```$").FindStringSubmatch(section); m != nil {
+		if m := regexp.MustCompile("(?ms)^```(?:sh|go|python|js|java|csharp|php|html|yaml)\n(.*?)^```$").FindStringSubmatch(section); m != nil {
 			found[heading] = m[1]
 		}
 	}
@@ -55,6 +55,9 @@ func TestRecipes(t *testing.T) {
 		"Go":                     {"main.go", []string{"go", "run"}, "command -v go"},
 		"Python":                 {"recipe.py", []string{"python3"}, "python3 -c 'import hashlib, requests; hashlib.file_digest'"},
 		"JavaScript":             {"recipe.mjs", []string{"node"}, "node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'"},
+		"Java":                   {"Recipe.java", []string{"java"}, "javac --version | grep -E ' (1[7-9]|[2-9][0-9])'"},
+		"C#":                     {"Recipe.cs", []string{"sh", "-c", `mcs -r:System.Net.Http -out:"$0.exe" "$0" && mono "$0.exe"; code=$?; rm "$0.exe"; exit $code`}, "command -v mcs && command -v mono"},
+		"PHP":                    {"recipe.php", []string{"php"}, "php -r 'exit(PHP_MAJOR_VERSION < 8 || !function_exists(\"curl_init\") ? 1 : 0);'"},
 	} {
 		t.Run(heading, func(t *testing.T) {
 			t.Parallel()
@@ -188,13 +191,69 @@ func TestTheRecipeForAGenerator(t *testing.T) {
 	write(t, filepath.Join(work, "oapi-codegen.yaml"), recipes(t)["A client that a generator makes"])
 	write(t, filepath.Join(work, "openapi.json"), read(t, "../openapi.json"))
 	command := regexp.MustCompile(`(?m)^go run .*oapi-codegen.*$`).FindString(read(t, "../../docs/recipes.md"))
-	cmd := exec.Command("sh", "-ec", command+"\ngo mod init api\ngo mod tidy\ngo vet .")
-	cmd.Dir = work
-	out, err := cmd.CombinedOutput() // takes longer than patience while nothing is downloaded yet
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	shell(t, work, command+"\ngo mod init client\ngo mod tidy\ngo vet .")
 	if client := read(t, filepath.Join(work, "api.go")); !strings.Contains(client, ") UploadProductAttachmentWithBody(") {
 		t.Error("the client cannot upload")
 	}
+}
+
+// Clients that generators make of the server's own documents upload, list, download and
+// delete, in programs as a developer would write them.
+func TestClientsOfGeneratorsWork(t *testing.T) {
+	t.Parallel()
+	if !*generator {
+		t.Skip("generators must be fetched; with a module proxy and an npm registry: go test ./server/e2e -run Generators -generator")
+	}
+	const (
+		npm    = "npm install --silent --no-audit --no-fund esbuild@0.28 typescript@5.9 @types/node@20 "
+		bundle = "\nnpx tsc --noEmit --strict --skipLibCheck --target es2022 --module esnext --moduleResolution bundler main.ts" +
+			"\nnpx esbuild main.ts --log-level=error --bundle --platform=node --outfile=main.cjs"
+		oapiCodegen = "mkdir client && go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config config.yaml openapi.json\n"
+		ogen        = "go run github.com/ogen-go/ogen/cmd/ogen@v1.25.0 --config config.yaml --target client --package client --clean openapi.json\n"
+		goModule    = "go mod init generated\ngo mod tidy\ngo vet .\ngo build -o main ."
+	)
+	for name, c := range map[string]struct{ document, program, config, make, run string }{
+		"openapi-ts":             {"/openapi.json", "openapi-ts.ts", "", npm + "@hey-api/openapi-ts@0.95.0\nnpx openapi-ts -i openapi.json -o client" + bundle, "node main.cjs"},
+		"openapi-typescript":     {"/openapi.json", "openapi-typescript.ts", "", npm + "openapi-typescript@7.13.0 openapi-fetch@0.17.0\nnpx openapi-typescript openapi.json -o client/schema.d.ts" + bundle, "node main.cjs"},
+		"swagger-typescript-api": {"/openapi-3.0.json", "swagger-typescript-api.ts", "", npm + "swagger-typescript-api@13.13.0\nnpx swagger-typescript-api generate -p openapi.json -o client" + bundle, "node main.cjs"},
+		"oapi-codegen":           {"/openapi.json", "oapi-codegen.go.txt", "oapi-codegen.yaml", oapiCodegen + goModule, "./main"},
+		"oapi-codegen 3.0":       {"/openapi-3.0.json", "oapi-codegen.go.txt", "oapi-codegen.yaml", oapiCodegen + goModule, "./main"},
+		"ogen":                   {"/openapi-3.0.json", "ogen.go.txt", "ogen.yaml", ogen + goModule, "./main"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, dataDir(t), autoCreate, "ATTACHD_LOG_FORMAT=json")
+			work := t.TempDir()
+			write(t, filepath.Join(work, "openapi.json"), server.get(c.document).want(t, 200).body)
+			write(t, filepath.Join(work, "main"+filepath.Ext(strings.TrimSuffix(c.program, ".txt"))), read(t, "testdata/generators/"+c.program))
+			write(t, filepath.Join(work, "report.csv"), "order,amount\n")
+			if c.config != "" {
+				write(t, filepath.Join(work, "config.yaml"), read(t, "testdata/generators/"+c.config))
+			}
+			shell(t, work, c.make)
+			said := shell(t, work, "ATTACHD_SERVER="+server.url+" ATTACHD_KEY="+server.key+" "+c.run)
+			if said != "report.csv 13\n" || read(t, filepath.Join(work, "copy.csv")) != "order,amount\n" {
+				t.Errorf("it lists %q", said)
+			}
+			if left := server.in(product); len(left) != 0 {
+				t.Errorf("on the server it left %v", left)
+			}
+			server.logged(`"method":"DELETE"`)
+		})
+	}
+}
+
+// shell runs commands of which each must succeed, for as long as they take: they may
+// download. It returns what they print.
+func shell(t *testing.T, dir, commands string) string {
+	t.Helper()
+	cmd := exec.Command("sh", "-ec", commands)
+	cmd.Dir = dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, out, &stderr)
+	}
+	return string(out)
 }
