@@ -89,6 +89,7 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		files.Ls(streams),
 		files.Rm(streams),
 		files.Link(streams),
+		files.Export(streams),
 		app.Docs(),
 		app.Completion(),
 		app.Licenses(),

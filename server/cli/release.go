@@ -86,7 +86,7 @@ func (a *App) compareSums(dir string, sums []byte) error {
 		if !ok || len(want) != hex.EncodedLen(sha256.Size) || name == "" || name != filepath.Base(name) || strings.ContainsAny(name, `/\`) {
 			return command.Fault(fmt.Errorf("%s has the line %q, which is not one of sha256sum", sumsFile, lines.Text()))
 		}
-		got, err := sumOf(filepath.Join(dir, name))
+		got, err := command.SHA256Of(filepath.Join(dir, name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			missing++
@@ -200,15 +200,4 @@ func readShort(path string) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, maxSums)
 	}
 	return raw, err
-}
-
-func sumOf(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() // only read
-	sum := sha256.New()
-	_, err = io.Copy(sum, f)
-	return hex.EncodeToString(sum.Sum(nil)), err
 }

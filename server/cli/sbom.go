@@ -71,7 +71,7 @@ func (a *App) SBOM() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", filepath.Base(program), err)
 			}
-			sum, err := sumOf(program)
+			sum, err := command.SHA256Of(program)
 			if err != nil {
 				return err
 			}

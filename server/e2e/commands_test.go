@@ -285,7 +285,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "gc --config " + bad, "bad.toml"},
 		{1, "migrate --to " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, gc, get, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, sbom, serve, space, ticket, user, verify-release, version, webhooks`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, export, gc, get, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, sbom, serve, space, ticket, user, verify-release, version, webhooks`},
 		{2, "docs nothing", "the manual has no page \"nothing\"; `attachd docs` lists them"},
 		{2, "docs api recipes", "takes the name of a page, or nothing"},
 		{2, "user", "say what to do: add, list, remove"},
@@ -344,6 +344,7 @@ func TestExitCodes(t *testing.T) {
 		{2, "check --deep=deeply", "flag: it takes true or false\nSee"},
 		{2, "serve now", "attachd serve takes no arguments"},
 		{2, "licenses now", "attachd licenses takes no arguments"},
+		{2, "export", "attachd export takes a folder"},
 		{2, "sbom one two", "attachd sbom takes"},
 		{2, "verify-release", "attachd verify-release takes a folder"},
 		{2, "verify-release .", "--key must name the file with the public key"},
