@@ -8,9 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -315,28 +312,9 @@ func TestAPrivateAddressForLinksIsTold(t *testing.T) {
 
 // The store of which the rest of the tests is an image.
 func TestADoctorWithAnObjectStoreThatChecksEverything(t *testing.T) {
-	program, err := exec.LookPath("versitygw")
-	if err != nil {
-		t.Skip("needs versitygw")
-	}
-	dir := t.TempDir()
-	must(t, exec.Command("mkdir", filepath.Join(dir, "files")).Run())
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	address := free.Addr().String()
-	must(t, free.Close())
-	gateway := exec.Command(program, "--port", address, "--quiet", "posix", dir)
-	gateway.Env = []string{"ROOT_ACCESS_KEY=key", "ROOT_SECRET_KEY=secret"}
-	must(t, gateway.Start())
-	t.Cleanup(func() { _ = gateway.Process.Kill(); _ = gateway.Wait() })
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	c := withStore(t, (&url.URL{Scheme: "http", Host: address}).String())
+	g := s3test.Versitygw(t)
+	c := withStore(t, "http://"+g.Host("127.0.0.1"))
+	c.Account.Bucket, c.Account.AccessKey, c.Account.SecretKey = "bucket", s3test.GatewayKey, s3test.GatewaySecret
 	for _, f := range found(t, c, "object store") {
 		if f.Level != OK && !strings.Contains(f.Says, "it does not sync") && !strings.Contains(f.Says, "Nothing is below") {
 			t.Errorf("%+v", f)
