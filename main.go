@@ -203,7 +203,7 @@ func (o *opened) openBucket(ctx context.Context, cfg config.Config) (*s3.Store, 
 			putBack, err := upkeep.IsCopy(ctx, o.db)
 			return !putBack, err
 		},
-		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout), Put: o.times.Synced,
+		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout),
 	})
 }
 

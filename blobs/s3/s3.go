@@ -86,8 +86,6 @@ type Options struct {
 	KeepDeleted time.Duration
 	// Patience is how long a call that fails is repeated.
 	Patience time.Duration
-	// Put, when set, is called with how long each write of an object took.
-	Put func(took time.Duration)
 }
 
 // Store is a blobs.Store of objects in a bucket.
@@ -389,7 +387,6 @@ func (s *Store) putAll(ctx context.Context, objects []blobs.Object, contents []t
 // put writes one object. A PUT may be repeated: it writes the same bytes under a name that
 // nothing else has.
 func (s *Store) put(ctx context.Context, o blobs.Object, c toKeep) error {
-	began := time.Now()
 	err := s.again(ctx, func() error { return s.Bucket.Put(ctx, s.name(o), c.reader(), c.size, c.ref) })
 	if err != nil {
 		if ctx.Err() == nil {
@@ -398,9 +395,6 @@ func (s *Store) put(ctx context.Context, o blobs.Object, c toKeep) error {
 		return unavailable(fmt.Errorf("writing blob %s into the bucket: %w", c.ref, err))
 	}
 	s.proven.Store(time.Now().UnixNano())
-	if s.Put != nil {
-		s.Put(time.Since(began))
-	}
 	return nil
 }
 
