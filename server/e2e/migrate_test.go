@@ -380,3 +380,46 @@ func TestTheManualMovesTheFilesThereAndBack(t *testing.T) {
 		t.Errorf("check says %s", said)
 	}
 }
+
+// The database that was put aside may be put back, too.
+func TestASnapshotThatIsPutBackFindsItsFilesInTheBucketAndDeletesNone(t *testing.T) {
+	t.Parallel()
+	m := newMove(t)
+	m.stop()
+	ok(t, "migrate", "--to", m.configs["s3"], "--data-dir", m.dir)
+	m.serve("s3")
+	m.tryPut("large-again.txt")
+	m.tryPut("large-stays.txt")
+	m.tryPut("large-removed.txt")
+	m.stop()
+	snapshots := names(t, filepath.Join(m.dir, "snapshots"))
+	snapshot := read(t, filepath.Join(m.dir, "snapshots", slices.Max(snapshots)))
+
+	m.serve("s3")
+	m.upload(product, "same.txt", contentOf("large-again.txt")).want(t, 201) // which is in another object now
+	m.upload(product, "large-later.txt", contentOf("large-later.txt")).want(t, 201)
+	m.stop()
+	m.serve("s3") // a start sweeps
+	eventually(t, "the former object is deleted", func() bool { return len(m.store.Objects()) == 4 })
+	m.stop()
+
+	write(t, filepath.Join(m.dir, "attachd.db"), snapshot)
+	m.serve("s3")
+	eventually(t, "the file is found in its later object", func() bool {
+		a := m.get(m.files["large-again.txt"])
+		return a.status == 200 && a.body == contentOf("large-again.txt")
+	})
+	m.hasAll("s3")
+	m.tryRemove("large-removed.txt")
+	m.stop()
+	m.serve("s3")
+	m.hasAll("s3")
+	if n := len(m.store.Objects()); n != 4 {
+		t.Errorf("there are %d objects", n)
+	}
+	ok(t, "gc", "--data-dir", m.dir, "--config", m.configs["s3"])
+	m.stop()
+	m.serve("s3")
+	eventually(t, "the object of the file that was removed is deleted", func() bool { return len(m.store.Objects()) == 3 })
+	m.hasAll("s3")
+}

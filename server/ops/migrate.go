@@ -33,7 +33,7 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := s.migrate(ctx, rq, order.Storage, migrate.Options{DespiteDamage: order.DespiteDamage, Progress: progress})
 		if err != nil && ctx.Err() == nil { // the operator is told all of it
-			rq.Log().Error("the contents were not moved", "error", err)
+			rq.Log().Warn("the contents were not moved", "error", err)
 			err = api.Conflict("The contents were not moved: %v.", err)
 		}
 		return report, err
