@@ -184,3 +184,46 @@ func (b *lockedBucket) Delete(ctx context.Context, name string) error {
 	}
 	return b.Bucket.Delete(ctx, name)
 }
+
+// A store that fails now and then does not keep a sweep from the others, and one that deletes
+// nothing is not asked for all.
+func TestAFailedDeletionKeepsNothingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		flaky := &flakyBucket{}
+		s := open(t, func(o *s3.Options) { flaky.Bucket, o.Bucket, o.KeepDeleted = o.Bucket, flaky, 0 })
+		for i := range 600 {
+			content := []byte{byte(i), byte(i >> 8)}
+			keep(t, s.Store, content)
+			if _, err := s.Remove(t.Context(), blobs.RefOf(content), nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		flaky.fails = func(n int) bool { return true }
+		if err := s.Sweep(t.Context()); err == nil || s.Unswept() != 600 || flaky.asked > 40 {
+			t.Errorf("a store that deletes nothing was asked %d times: %v", flaky.asked, err)
+		}
+		flaky.fails = func(n int) bool { return n%10 == 0 }
+		flaky.asked = 0
+		if err := s.Sweep(t.Context()); !errors.Is(err, s3.ErrStalled) || s.Unswept() != 60 {
+			t.Errorf("a sweep of which each tenth deletion fails leaves %d: %v", s.Unswept(), err)
+		}
+	})
+}
+
+// flakyBucket fails to delete some objects.
+type flakyBucket struct {
+	s3.Bucket
+	mu    sync.Mutex
+	fails func(n int) bool
+	asked int
+}
+
+func (b *flakyBucket) Delete(ctx context.Context, name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.asked++; b.fails(b.asked) {
+		return s3.ErrStalled
+	}
+	return b.Bucket.Delete(ctx, name)
+}

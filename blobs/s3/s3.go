@@ -576,8 +576,8 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 	return s.Catalog.Release(ctx, ref)
 }
 
-// Sweep deletes garbage from the bucket, except what is being read. What the store refuses
-// to delete, as where a bucket keeps objects for a time, does not keep back the rest. While
+// Sweep deletes garbage from the bucket, except what is being read. What the store does not
+// delete, as where a bucket keeps objects for a time, does not keep back the rest. While
 // the catalog may not be the latest one, nothing is deleted, since a later one may have what
 // is garbage in this; but what only the later one knows is adopted.
 func (s *Store) Sweep(ctx context.Context) error {
@@ -591,31 +591,38 @@ func (s *Store) Sweep(ctx context.Context) error {
 			return err
 		}
 	}
-	var refusal error
+	sw := &sweep{Store: s, failed: map[blobs.Object]struct{}{}}
 	for err == nil && ctx.Err() == nil {
 		var due []blobs.Object
-		if due, err = s.due(ctx); err != nil || len(due) == 0 {
+		if due, err = sw.due(ctx); err != nil || len(due) == 0 {
 			break
 		}
 		if err = s.Claim(ctx); err != nil {
 			break
 		}
-		deleted, refused, failed := s.delete(ctx, due)
-		refusal = cmp.Or(refusal, refused)
-		err = errors.Join(s.Catalog.Forget(ctx, deleted), failed)
+		deleted, stopped := sw.delete(ctx, due)
+		err = errors.Join(s.Catalog.Forget(ctx, deleted), stopped)
 	}
-	if refusal != nil {
-		refusal = fmt.Errorf("objects that the store refuses to delete are left alone for an hour, such as this one: %w", refusal)
+	if sw.refusal != nil {
+		err = errors.Join(err, fmt.Errorf("objects that the store refuses to delete are left alone for an hour, such as this one: %w", sw.refusal))
 	}
-	return errors.Join(err, refusal)
+	return errors.Join(err, sw.failure)
+}
+
+// sweep is a run of Sweep.
+type sweep struct {
+	*Store
+	failed           map[blobs.Object]struct{} // that are left to the next sweep
+	refusal, failure error                     // the first of each kind
+	inARow           int                       // failures since the last success
 }
 
 // due returns some garbage that is to be deleted now.
-func (s *Store) due(ctx context.Context) (due []blobs.Object, err error) {
+func (s *sweep) due(ctx context.Context) (due []blobs.Object, err error) {
 	now := time.Now()
 	s.mu.Lock()
 	maps.DeleteFunc(s.refused, func(_ blobs.Object, since time.Time) bool { return now.Sub(since) >= refusedFor })
-	skipped, stuck := len(s.open)+len(s.refused), len(s.refused) >= mostRefused
+	skipped, stuck := len(s.open)+len(s.refused)+len(s.failed), len(s.refused)+len(s.failed) >= mostRefused
 	s.mu.Unlock()
 	if stuck {
 		return nil, nil
@@ -624,40 +631,47 @@ func (s *Store) due(ctx context.Context) (due []blobs.Object, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range garbage {
-		if _, refused := s.refused[o]; !refused && s.open[o] == 0 && len(due) < sweepAtOnce {
+		_, refused := s.refused[o]
+		_, failed := s.failed[o]
+		if !refused && !failed && s.open[o] == 0 && len(due) < sweepAtOnce {
 			due = append(due, o)
 		}
 	}
 	return due, err
 }
 
-// delete deletes objects, and returns those that are gone, and the first refusal of one.
-// Any other failure ends it.
-func (s *Store) delete(ctx context.Context, objects []blobs.Object) (deleted []blobs.Object, refusal, failed error) {
+// delete deletes objects, and returns those that are gone. It stops when none can be deleted
+// any more.
+func (s *sweep) delete(ctx context.Context, objects []blobs.Object) (deleted []blobs.Object, stopped error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(together)
 	for _, o := range objects {
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil {
-				return err // of another object
+				return err // it was stopped
 			}
 			err := s.Bucket.Delete(ctx, s.name(o))
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			switch {
 			case err == nil:
-				deleted = append(deleted, o)
+				deleted, s.inARow = append(deleted, o), 0
 				return nil
 			case isRefusal(err):
 				s.refused[o] = time.Now()
-				refusal = cmp.Or(refusal, err)
+				s.refusal = cmp.Or(s.refusal, err)
 				return nil
 			}
-			return fmt.Errorf("deleting %s: %w", s.name(o), err)
+			s.failed[o] = struct{}{}
+			s.failure = cmp.Or(s.failure, fmt.Errorf("deleting %s: %w", s.name(o), err))
+			if s.inARow++; s.inARow < together {
+				return nil
+			}
+			return errors.New("the object store deletes nothing at present")
 		})
 	}
-	failed = group.Wait()
-	return deleted, refusal, failed
+	stopped = group.Wait()
+	return deleted, stopped
 }
 
 // Unswept implements blobs.Sweeper.
