@@ -62,9 +62,16 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 		Short:         "attachd keeps the files that belong to products, tickets and meetings",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version(),
 		Args:          command.NoCommand,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	// Not cobra's: with a template of its own, the linker would keep all methods of all types,
+	// which is a quarter of the program.
+	versionOnly := root.Flags().Bool("version", false, "print the version")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *versionOnly {
+			return a.printVersion()
+		}
+		return cmd.Help()
 	}
 	root.SetIn(a.In)
 	root.SetOut(a.Out)
@@ -74,7 +81,6 @@ func (a *App) Root(commands ...*cobra.Command) *cobra.Command {
 	})
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration `file`")
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the data directory's `path` (overrides the configuration)")
-	root.SetVersionTemplate("attachd {{.Version}}\n")
 	root.AddGroup(&cobra.Group{ID: command.OnInstallation, Title: "Commands for the server on this machine:"},
 		&cobra.Group{ID: command.OnDirectory, Title: "Commands for users, keys, spaces and places, here or on any server:"},
 		&cobra.Group{ID: command.OnFiles, Title: "Commands for the files of any server, with an API key:"})

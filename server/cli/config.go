@@ -58,11 +58,13 @@ func (a *App) Version() *cobra.Command {
 		Use:   "version",
 		Short: "print the version",
 		Args:  command.Exactly(),
-		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(a.Out, "attachd", version()+ofFIPS())
-			return nil
-		},
+		RunE:  func(*cobra.Command, []string) error { return a.printVersion() },
 	})
+}
+
+func (a *App) printVersion() error {
+	_, err := fmt.Fprintln(a.Out, "attachd", version()+ofFIPS())
+	return err
 }
 
 // ofFIPS says whether the cryptography is that of Go's FIPS 140-3 module, and of which version.

@@ -104,6 +104,22 @@ func TestTheLicencesAreThoseOfTheModules(t *testing.T) {
 	}
 }
 
+// A program that looks methods up by name has all methods of all types in it, called or not:
+// with the template of cobra's --version it was a quarter larger.
+func TestTheLinkerLeavesOutMethodsThatNobodyCalls(t *testing.T) {
+	t.Parallel()
+	symbols, err := exec.Command("go", "tool", "nm", binary()).Output()
+	check(t, err)
+	if !bytes.Contains(symbols, []byte("main.main")) {
+		t.Fatal("the program has no symbols")
+	}
+	for _, looksUp := range []string{"text/template.(*Template).Execute", "html/template.(*Template).Execute"} {
+		if bytes.Contains(symbols, []byte(looksUp)) {
+			t.Errorf("%s is linked; find out why with go build -ldflags=-dumpdep", looksUp)
+		}
+	}
+}
+
 // goList runs go list for an operating system.
 func goList(t *testing.T, system string, args ...string) string {
 	t.Helper()
