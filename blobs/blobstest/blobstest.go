@@ -113,6 +113,9 @@ func readAnyWay(t *testing.T, s blobs.Store) {
 	if _, err := one.ReadAt(middle, 2); err != nil || string(middle) != "2345" {
 		t.Errorf("ReadAt: %q, %v", middle, err)
 	}
+	if n, err := one.ReadAt(nil, 3); n != 0 || err != nil {
+		t.Errorf("ReadAt of nothing: %d, %v", n, err)
+	}
 	if n, err := one.ReadAt(middle, 8); n != 2 || err != io.EOF {
 		t.Errorf("ReadAt over the end: %d, %v", n, err)
 	}

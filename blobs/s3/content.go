@@ -90,6 +90,9 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, fs.ErrInvalid)
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	if n := min(int64(len(p)), c.place.Size-off); n > 0 && (off < c.from || off+n > c.from+int64(len(c.ahead))) {
 		c.ahead = make([]byte, min(max(n, readAhead), c.place.Size-off))
 		c.from = off
@@ -157,13 +160,21 @@ func (c *content) open(at int64) error {
 	}
 	c.closeBody()
 	err := c.get(at)
-	if !errors.Is(err, blobs.ErrNotFound) {
-		return err
+	if errors.Is(err, blobs.ErrNotFound) {
+		err = c.getLater(at)
 	}
+	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
+		return c.store.certain(c.ctx, err)
+	}
+	return err
+}
+
+// getLater asks again for an object that the store says it has not: some show a new one late,
+// and the content may be in another one meanwhile.
+func (c *content) getLater(at int64) error {
 	if wait(c.ctx, missingPause); c.ctx.Err() != nil {
 		return c.ctx.Err()
 	}
-	// Its bytes may be in another object meanwhile.
 	p, gone := c.store.Catalog.Place(c.ctx, c.place.Ref)
 	if gone != nil {
 		return gone
@@ -175,10 +186,7 @@ func (c *content) open(at int64) error {
 		}
 		c.place = p
 	}
-	if err = c.get(at); errors.Is(err, blobs.ErrNotFound) {
-		err = c.store.missing(c.ctx, err)
-	}
-	return err
+	return c.get(at)
 }
 
 func (c *content) get(at int64) error {

@@ -254,6 +254,29 @@ func TestAnObjectOfAnotherLengthIsDamaged(t *testing.T) {
 	}
 }
 
+// What answers in place of the store, such as a proxy under maintenance, says nothing of a
+// content.
+func TestAnAnswerThatIsNotTheStoresIsNoDamage(t *testing.T) {
+	for name, marker := range map[string]string{"a page for everything": "", "another installation's bucket": `{"installation":"another one","layout":1}`} {
+		t.Run(name, func(t *testing.T) {
+			far, s := overHTTP(t, time.Minute)
+			content := []byte("as long as this")
+			keep(t, s.Store, content)
+			far.answers(func(w http.ResponseWriter, r *http.Request) bool {
+				body := "<html>We are back soon.</html>"
+				if marker != "" && strings.HasSuffix(r.URL.Path, "attachd.json") {
+					body = marker
+				}
+				http.ServeContent(w, r, "", time.Now(), strings.NewReader(body))
+				return true
+			})
+			if got, err := tryRead(t, s.Store, content); err == nil || errors.Is(err, blobs.ErrDamaged) || errors.Is(err, blobs.ErrNotFound) {
+				t.Errorf("it is read as %q, %v", got, err)
+			}
+		})
+	}
+}
+
 // Another part than the one that was asked for is not taken for it.
 func TestAnotherPartIsNotTaken(t *testing.T) {
 	far, s := overHTTP(t, time.Minute)

@@ -242,15 +242,12 @@ func (s *Store) take(ctx context.Context, m marker) error {
 	return s.Bucket.Put(ctx, s.Prefix+markerName, bytes.NewReader(raw), int64(len(raw)), blobs.RefOf(raw))
 }
 
-// missing returns the error for an object that the store says it has not. That means
-// nothing where the marker is missing as well: the bucket is then another one, or was
-// emptied, or the answer is not that of the store.
-func (s *Store) missing(ctx context.Context, err error) error {
-	switch _, _, other := s.Bucket.Stat(ctx, s.Prefix+markerName); {
-	case errors.Is(other, blobs.ErrNotFound):
-		return fmt.Errorf("the bucket has no %s either, so it may not be the one with the contents: %v", s.Prefix+markerName, err)
-	case other != nil:
-		return other
+// certain returns the error of an object that is missing or another, if it is the store's
+// answer. Where the marker is not ours, it is not: the bucket is then another one, or was
+// emptied, or something else answers in place of the store.
+func (s *Store) certain(ctx context.Context, err error) error {
+	if other := s.stillOurs(ctx); other != nil {
+		return fmt.Errorf("%w; so it may mean nothing that %v", other, err)
 	}
 	return err
 }

@@ -213,8 +213,12 @@ func (w *watched) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// maxForeign is how many objects of others are named.
-const maxForeign = 10
+const (
+	// maxForeign is how many objects of others are named.
+	maxForeign = 10
+	// maxLost is how many contents are named whose objects are missing or have another length.
+	maxLost = 100_000
+)
 
 // compare compares an object store with what it should have. Nothing is marked before that
 // has come to its end. Where the objects of many contents are missing at once, nothing is
@@ -224,13 +228,16 @@ func (c *check) compare() error {
 		return nil
 	}
 	var lost []blobs.Difference
+	var lostContents int64
 	for d, err := range c.Comparer.Compare(c.ctx) {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrNotCompared, err)
 		}
 		switch {
 		case d.Kind == blobs.Missing, d.Kind == blobs.WrongLength:
-			lost = append(lost, d)
+			if lostContents++; lostContents <= maxLost {
+				lost = append(lost, d)
+			}
 		case d.Kind == blobs.Foreign:
 			if c.Foreign++; len(c.ForeignNames) < maxForeign {
 				c.ForeignNames = append(c.ForeignNames, d.Name)
@@ -241,9 +248,9 @@ func (c *check) compare() error {
 		}
 	}
 	marker := c.Marker
-	if n := int64(len(lost)); n > fewContents && n > c.Contents/10 {
+	if lostContents > max(fewContents, c.Contents/10) {
 		marker = nil
-		c.Faults = append(c.Faults, Fault{Storage: true, What: fmt.Sprintf("The object store has lost %d of %d contents. None was marked damaged for that: see that storage.s3_bucket and storage.s3_prefix are right, and that nothing deletes objects there.", n, c.Contents)})
+		c.Faults = append(c.Faults, Fault{Storage: true, What: fmt.Sprintf("The object store has lost %d of %d contents. None was marked damaged for that: see that storage.s3_bucket and storage.s3_prefix are right, and that nothing deletes objects there.", lostContents, c.Contents)})
 	}
 	for _, d := range lost {
 		why := Missing

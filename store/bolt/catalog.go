@@ -253,6 +253,7 @@ func (c *Catalog) Adopt(ctx context.Context, place blobs.Place) error {
 func (c *Catalog) Release(ctx context.Context, ref blobs.Ref) (was bool, err error) {
 	since := schema.EncodeSeconds(c.now().Unix())
 	err = c.update(ctx, func(tx *writeTx) error {
+		was = false
 		return placeOf(tx.Tx, ref, func(p blobs.Place) {
 			was = true
 			tx.Delete(schema.Places, ref[:])
@@ -270,6 +271,7 @@ func (c *Catalog) Release(ctx context.Context, ref blobs.Ref) (was bool, err err
 func (c *Catalog) Mark(ctx context.Context, object blobs.Object, damaged bool) error {
 	var known, there bool
 	err := c.update(ctx, func(tx *writeTx) error {
+		known, there = false, false
 		return placeOf(tx.Tx, object.Ref, func(p blobs.Place) {
 			known, there = true, p.Key == object.Key
 			switch {
