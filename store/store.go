@@ -500,7 +500,3 @@ type Notes interface {
 	// SetNote sets the value of a name.
 	SetNote(ctx context.Context, name string, value []byte) error
 }
-
-// HomeNote is the name of the note that says which backend keeps the contents, "disk" or
-// "s3"; without one, it is the disk.
-const HomeNote = "contents"

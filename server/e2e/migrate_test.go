@@ -279,8 +279,34 @@ func TestDamagedFilesStayBehindOnlyWhenThatIsWanted(t *testing.T) {
 	if a := m.get(m.files["large-1.txt"]).want(t, 500); !strings.Contains(a.body, `"damaged"`) {
 		t.Errorf("the damaged one: %s", a)
 	}
+	m.isWholeButForOne()
 	m.tryPut("large-1.txt") // which repairs it
 	m.get(m.files["large-1.txt"]).want(t, 200)
+}
+
+// isWholeButForOne checks that a file without its content stops neither snapshots nor
+// collections nor backups: nothing is wrong with the database.
+func (m *move) isWholeButForOne() {
+	t, snapshots := m.t, filepath.Join(m.dir, "snapshots")
+	t.Helper()
+	m.tryPut("large-4.txt")
+	m.stop() // which takes a snapshot
+	newest := slices.Max(names(t, snapshots))
+	m.serve("s3")
+	m.tryRemove("large-4.txt")
+	m.stop()
+	if later := slices.Max(names(t, snapshots)); later <= newest {
+		t.Errorf("the last snapshot is %s, as it was before", later)
+	}
+	where := []string{"--data-dir", m.dir, "--config", m.configs["s3"]}
+	if r := attachd(t, slices.Concat([]string{"check"}, where)...); r.code != 3 || !strings.Contains(r.stdout, ": 1 fault\n") || strings.Contains(r.stderr, "snapshot") {
+		t.Errorf("check: %d %s%s", r.code, r.stdout, r.stderr)
+	}
+	ok(t, slices.Concat([]string{"gc", "--min-age", "0s"}, where)...)
+	if r := attachd(t, slices.Concat([]string{"backup", filepath.Join(t.TempDir(), "backup")}, where)...); r.code != 3 || !strings.Contains(r.stderr, "1 attachment could not be saved; everything else is\n") {
+		t.Errorf("backup: %d %s%s", r.code, r.stdout, r.stderr)
+	}
+	m.serve("s3")
 }
 
 // The installation that a backup comes from may be in use: what is restored must not touch

@@ -252,3 +252,25 @@ func TestStraysStayOnDoubt(t *testing.T) {
 		})
 	}
 }
+
+// A migration leaves a damaged content behind, which then is in no object.
+func TestAContentThatIsInNoObjectIsOneFaultAndStopsNoCollection(t *testing.T) {
+	t.Parallel()
+	h := newBucketHouse(t)
+	h.OK(upkeep.SetHome(t.Context(), h.Records, "s3"))
+	h.keep("a content")
+	h.keep("another")
+	lost := store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: h.Product, FileName: "lost.txt", Type: "text/plain", Size: 4, SHA256: blobs.RefOf([]byte("lost")), UploaderID: h.Ada.ID}
+	h.OK(h.Records.CreateAttachment(t.Context(), lost, nil, ""))
+	unwanted, _ := h.keep("unwanted")
+	_, err := h.Records.DeleteAttachment(t.Context(), unwanted.ID)
+	h.OK(err)
+	report := h.check(false)
+	if len(report.Faults) != 1 || report.Faults[0].What != upkeep.Missing || report.Faults[0].Attachment.UUID != lost.ID {
+		t.Errorf("faults: %v", report.Faults)
+	}
+	done, err := upkeep.Collect(t.Context(), h.Records, h.contents, upkeep.CollectOptions{Now: time.Now(), Comparer: h.contents})
+	if err != nil || done.Contents != 1 {
+		t.Errorf("it has collected %+v, %v", done, err)
+	}
+}

@@ -10,6 +10,10 @@ import (
 	"attachd/store"
 )
 
+// homeNote is the name of the note that says which backend keeps the contents, "disk" or
+// "s3"; without one, it is the disk.
+const homeNote = "contents"
+
 // ErrElsewhere means that the contents are not where the configuration says.
 var ErrElsewhere = errors.New("the files of this installation are elsewhere")
 
@@ -17,7 +21,7 @@ var ErrElsewhere = errors.New("the files of this installation are elsewhere")
 // backend ("disk" or "s3") than this one. A database without attachments gets this one.
 func CheckHome(ctx context.Context, records store.Store, backend string) error {
 	home := "disk"
-	note, err := records.Note(ctx, store.HomeNote)
+	note, err := records.Note(ctx, homeNote)
 	switch {
 	case err == nil && len(note) > 0:
 		home = string(note)
@@ -39,7 +43,7 @@ func CheckHome(ctx context.Context, records store.Store, backend string) error {
 
 // SetHome notes which backend keeps the contents of a database.
 func SetHome(ctx context.Context, records store.Notes, backend string) error {
-	return records.SetNote(ctx, store.HomeNote, []byte(backend))
+	return records.SetNote(ctx, homeNote, []byte(backend))
 }
 
 // tenantNote is the name of the note with the id of a database as the one whose objects are

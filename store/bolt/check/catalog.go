@@ -4,17 +4,16 @@ import (
 	"bytes"
 
 	"attachd/blobs"
-	"attachd/store"
 	"attachd/store/bolt/schema"
 )
 
-// catalog compares the buckets of the catalog of objects with each other, and with the
-// contents that attachments have.
+// catalog compares the buckets of the catalog of objects with each other. A content that is
+// in no object is not a fault of the database: it is lost, as a file that is missing is.
 func (c *checker) catalog() error {
 	if c.Bucket(schema.Places) == nil { // a read-only copy of an older database
 		return nil
 	}
-	for _, part := range []func() error{c.places, c.marks, c.intents, c.garbage, c.garbageObjects, c.homeless} {
+	for _, part := range []func() error{c.places, c.marks, c.intents, c.garbage, c.garbageObjects} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -84,32 +83,6 @@ func (c *checker) garbageObjects() error {
 			return err
 		}
 		c.want(c.Has(schema.Garbage, schema.GarbageKey(since, key)), "The object %s of the content %s is not in the list of those that are to be deleted.", o.Key, o.Ref)
-		return nil
-	})
-}
-
-// homeless finds contents of attachments that are in no object, and not in the log either,
-// where contents are kept in an object store.
-func (c *checker) homeless() error {
-	if home := c.Get(schema.Meta, schema.NoteKey(store.HomeNote)); !bytes.Equal(home, []byte("s3")) {
-		return nil
-	}
-	var last []byte
-	return c.each(schema.Contents, len(blobs.Ref{}), func(key, _ []byte) error {
-		ref := key[:len(blobs.Ref{})]
-		if bytes.Equal(ref, last) {
-			return nil
-		}
-		last = bytes.Clone(ref)
-		if c.Has(schema.Places, ref) {
-			return nil
-		}
-		for id := range c.Under(schema.Contents, ref, nil) {
-			if c.Has(schema.Staged, id) {
-				return nil
-			}
-		}
-		c.fault("The content %x of attachment %x is nowhere: it is in no object, and does not wait in the log.", ref, key[len(ref):])
 		return nil
 	})
 }
