@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -153,7 +152,7 @@ func (c *client) Put(ctx context.Context, name string, content io.Reader, size i
 		DisableContentSha256: true, // it is known already
 		UserMetadata:         map[string]string{"x-amz-checksum-sha256": base64.StdEncoding.EncodeToString(sum[:])},
 	})
-	return c.explain(ctx, err)
+	return c.explain(ctx, name, err)
 }
 
 // Get implements Bucket.
@@ -169,7 +168,7 @@ func (c *client) Get(ctx context.Context, name string, from int64) (io.ReadClose
 	body, info, header, err := c.core.GetObject(ctx, c.Bucket, name, o)
 	if err != nil {
 		w.stop()
-		return nil, 0, c.explain(ctx, err)
+		return nil, 0, c.explain(ctx, name, err)
 	}
 	size := info.Size
 	if size < 0 {
@@ -193,7 +192,7 @@ func (c *client) Stat(ctx context.Context, name string) (size int64, sum blobs.R
 	defer w.stop()
 	info, err := c.core.StatObject(ctx, c.Bucket, name, minio.StatObjectOptions{Checksum: true})
 	if err != nil {
-		return 0, sum, c.explain(ctx, err)
+		return 0, sum, c.explain(ctx, name, err)
 	}
 	if digest, err := base64.StdEncoding.DecodeString(info.ChecksumSHA256); err == nil && len(digest) == len(sum) {
 		sum = blobs.Ref(digest)
@@ -205,7 +204,7 @@ func (c *client) Stat(ctx context.Context, name string) (size int64, sum blobs.R
 func (c *client) Delete(ctx context.Context, name string) error {
 	ctx, w := watch(ctx, c.Timeout)
 	defer w.stop()
-	err := c.explain(ctx, c.core.RemoveObject(ctx, c.Bucket, name, minio.RemoveObjectOptions{}))
+	err := c.explain(ctx, name, c.core.RemoveObject(ctx, c.Bucket, name, minio.RemoveObjectOptions{}))
 	if errors.Is(err, blobs.ErrNotFound) {
 		return nil
 	}
@@ -239,7 +238,7 @@ func (c *client) List(ctx context.Context, prefix, after string) (page []Listed,
 		a.err = ctx.Err()
 	}
 	if a.err != nil {
-		return nil, "", c.explain(ctx, a.err)
+		return nil, "", c.explain(ctx, prefix, a.err)
 	}
 	for _, o := range a.Contents {
 		page = append(page, Listed{Name: o.Key, Size: o.Size, Modified: o.LastModified})
@@ -257,7 +256,7 @@ const maxLinkTTL = 7 * 24 * time.Hour
 func (c *client) Link(ctx context.Context, name string, how blobs.LinkOptions) (string, time.Time, error) {
 	value, err := c.creds.GetWithContext(c.public.CredContext())
 	if err != nil {
-		return "", time.Time{}, c.explain(ctx, err)
+		return "", time.Time{}, c.explain(ctx, name, err)
 	}
 	now := time.Now().Truncate(time.Second) // signatures have whole seconds
 	ttl := min(how.TTL, maxLinkTTL)
@@ -273,7 +272,7 @@ func (c *client) Link(ctx context.Context, name string, how blobs.LinkOptions) (
 		"response-cache-control":       {"private, no-store"},
 	})
 	if err != nil {
-		return "", time.Time{}, c.explain(ctx, err)
+		return "", time.Time{}, c.explain(ctx, name, err)
 	}
 	return u.String(), now.Add(ttl), nil
 }
@@ -292,7 +291,7 @@ func (e *StoreError) Unwrap() error { return e.err }
 
 // explain turns the error of a call into one of package blobs, or says why it was given
 // up.
-func (c *client) explain(ctx context.Context, err error) error {
+func (c *client) explain(ctx context.Context, name string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -306,7 +305,7 @@ func (c *client) explain(ctx context.Context, err error) error {
 	// An answer to a HEAD has no body, and so no code but the one of its status. A bucket or a
 	// key of access that is not known is 404 with some stores, too.
 	if answer.StatusCode == http.StatusNotFound && slices.Contains([]string{"NoSuchKey", "NoSuchVersion", "NotFound", ""}, answer.Code) {
-		return fmt.Errorf("%w: the object store has no %s", blobs.ErrNotFound, strings.TrimPrefix(answer.Key, "/"))
+		return fmt.Errorf("%w: the object store has no %s", blobs.ErrNotFound, name)
 	}
 	return &StoreError{answer.StatusCode, answer.Code, err}
 }

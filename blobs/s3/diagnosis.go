@@ -166,7 +166,7 @@ func (d *Diagnosis) lifecycle(ctx context.Context, prefix string, p *Policy) (as
 // answered reports whether the store has answered a question about the bucket. That it does
 // not implement the question is an answer, too; that the key may not ask it is none.
 func (d *Diagnosis) answered(ctx context.Context, err error) (bool, error) {
-	err = d.explain(ctx, err)
+	err = d.explain(ctx, "such configuration", err)
 	var answer *StoreError
 	switch {
 	case err == nil, errors.Is(err, blobs.ErrNotFound): // no such configuration

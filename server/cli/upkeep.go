@@ -127,7 +127,7 @@ func (a *App) GC() *cobra.Command {
 	minAge := upkeep.MinAge
 	cmd := &cobra.Command{
 		Use:   "gc",
-		Short: "remove contents that nothing refers to and that are older than an hour",
+		Short: "remove contents that nothing refers to and that are older than an hour, in a bucket than a day",
 		Args:  command.Exactly(),
 		PreRunE: func(*cobra.Command, []string) error {
 			if minAge < 0 {
