@@ -40,13 +40,14 @@ func openContents(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *op
 	if o.backend == "disk" {
 		return o, nil
 	}
-	if o.Store, err = o.openBucket(ctx, cfg); err != nil {
+	if o.Store, err = o.openBucket(ctx, cfg, local); err != nil {
 		return nil, errors.Join(err, local.Close())
 	}
 	return o, nil
 }
 
-func (o *opened) openBucket(ctx context.Context, cfg config.Config) (*s3.Store, error) {
+// openBucket opens a bucket whose Close closes local, too.
+func (o *opened) openBucket(ctx context.Context, cfg config.Config, local s3.Local) (*s3.Store, error) {
 	account, err := daemon.Account(cfg)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func (o *opened) openBucket(ctx context.Context, cfg config.Config) (*s3.Store, 
 		return nil, err
 	}
 	return s3.Open(ctx, s3.Options{
-		Bucket: s3.Observe(bucket, o.times.Called), Catalog: catalog, Local: o.local, Prefix: cfg.Storage.S3Prefix,
+		Bucket: s3.Observe(bucket, o.times.Called), Catalog: catalog, Local: local, Prefix: cfg.Storage.S3Prefix,
 		Installation: func(ctx context.Context) (string, error) {
 			id, err := upkeep.Installation(ctx, o.db)
 			return id.String(), err
@@ -77,7 +78,14 @@ func (o *opened) openBucket(ctx context.Context, cfg config.Config) (*s3.Store, 
 	})
 }
 
-// moveTo opens the storage of other settings, to move the contents there.
+// borrowed is a storage on the disk that stays open after Close, since others use it.
+type borrowed struct{ *disk.Store }
+
+// Close implements blobs.Store.
+func (borrowed) Close() error { return nil }
+
+// moveTo opens the storage of other settings, to move the contents there. Whoever gets it
+// closes it.
 func (o *opened) moveTo(ctx context.Context, settings map[string]string) (migrate.Target, error) {
 	cfg, _, err := config.Load("", nil, settings)
 	switch {
@@ -88,26 +96,34 @@ func (o *opened) moveTo(ctx context.Context, settings map[string]string) (migrat
 	case cfg.Storage.Backend == o.backend:
 		return migrate.Target{}, errors.New("they are in a bucket already; to move them to another one, move them to the disk first")
 	case cfg.Storage.Backend == "disk":
-		return migrate.OnDisk(o.local), nil
+		return migrate.OnDisk(borrowed{o.local}), nil
 	}
 	bucket, err := o.claimBucket(ctx, cfg)
-	if errors.Is(err, s3.ErrEmptied) { // an earlier migration began elsewhere, or was deleted
-		if err := upkeep.LeaveBucket(ctx, o.db); err != nil {
+	if errors.Is(err, s3.ErrEmptied) {
+		// An earlier migration began elsewhere, or what it copied was deleted. That is copied
+		// again. The prefix where it began stays this installation's: it may be the right one.
+		if err := o.db.ForgetObjects(ctx); err != nil {
 			return migrate.Target{}, err
 		}
 		bucket, err = o.claimBucket(ctx, cfg)
 	}
-	return migrate.InBucket(bucket), err
+	if err != nil {
+		return migrate.Target{}, err
+	}
+	return migrate.InBucket(bucket), nil
 }
 
 // claimBucket opens a bucket and sees that it can be written.
 func (o *opened) claimBucket(ctx context.Context, cfg config.Config) (*s3.Store, error) {
-	bucket, err := o.openBucket(ctx, cfg)
-	if err == nil {
-		err = bucket.Claim(ctx)
+	bucket, err := o.openBucket(ctx, cfg, borrowed{o.local})
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
+	if err = bucket.Claim(ctx); err == nil {
 		err = bucket.Probe(ctx)
 	}
-	return bucket, err
+	if err != nil {
+		return nil, errors.Join(err, bucket.Close())
+	}
+	return bucket, nil
 }

@@ -309,6 +309,30 @@ func (m *move) isWholeButForOne() {
 	m.serve("s3")
 }
 
+// Whoever mistypes the prefix must be able to go on with the right one.
+func TestAMigrationGoesOnInItsBucketAfterATryInAnother(t *testing.T) {
+	t.Parallel()
+	m := newMove(t)
+	for _, name := range numbered("large", 4) {
+		m.tryPut(name)
+	}
+	m.stop()
+	blob := blobFile(m.dir, fmt.Sprintf("%x", sha256.Sum256([]byte(contentOf("large-1.txt")))))
+	write(t, blob, "damaged") // and so it copies the others, and ends
+	for _, prefix := range []string{"attachd/", "typo/"} {
+		m.writeBucket(prefix)
+		refused(t, 3, "migrate", "--to", m.configs["s3"], "--data-dir", m.dir)
+	}
+	if n := len(m.store.Objects()); n != 2*3 {
+		t.Errorf("there are %d objects", n)
+	}
+	write(t, blob, contentOf("large-1.txt"))
+	m.writeBucket("attachd/")
+	m.migrate("s3")
+	m.serve("s3")
+	m.hasAll("s3")
+}
+
 // The installation that a backup comes from may be in use: what is restored must not touch
 // its bucket.
 func TestARestoredCopyOfAnInstallationInABucketIsApartFromIt(t *testing.T) {

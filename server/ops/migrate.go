@@ -46,6 +46,7 @@ func (s *Service) migrate(ctx context.Context, rq *api.Request, storage map[stri
 	if o.To, err = s.MoveTo(ctx, storage); err != nil {
 		return report, err
 	}
+	defer func() { err = errors.Join(err, o.To.Close()) }()
 	end, err := s.Contents.Lease(ctx)
 	if err != nil {
 		return report, err

@@ -64,7 +64,7 @@ type Objects interface {
 	ForgetObjects(ctx context.Context) error
 }
 
-// LeaveBucket makes a restored database, whose contents are on the disk, one that has
+// LeaveBucket makes a database that was restored from a backup, and whose contents are on the disk, one that has
 // nothing to do with the bucket of the database that it was copied from: it neither reads
 // nor deletes objects there, and does not count as the bucket's tenant.
 func LeaveBucket(ctx context.Context, records Objects) error {
