@@ -95,10 +95,16 @@ func (d *Diagnosis) Credentials() (source string, expires time.Time) {
 	return "", time.Time{}
 }
 
-// Owner returns the installation whose marker is below a prefix, or ErrNotFound.
-func (d *Diagnosis) Owner(ctx context.Context, prefix string) (installation string, err error) {
+// Owner is whose a prefix is.
+type Owner struct {
+	Installation, Tenant string
+	Newer                bool // a newer attachd has written it
+}
+
+// Owner returns whose marker is below a prefix, or ErrNotFound.
+func (d *Diagnosis) Owner(ctx context.Context, prefix string) (Owner, error) {
 	found, err := readMarker(ctx, d, prefix)
-	return found.Installation, err
+	return Owner{found.Installation, found.Tenant, found.Layout > layout}, err
 }
 
 // Policy is what a bucket does with objects by itself, as far as it says so.

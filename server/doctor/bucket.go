@@ -16,8 +16,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/blobs"
 	"attachd/blobs/s3"
+	"attachd/server/upkeep"
 	"attachd/store/bolt"
 )
 
@@ -96,7 +99,6 @@ func (b *bucketCase) greets(ctx context.Context) bool {
 	if !b.fails("The object store cannot be reached at "+b.Endpoint, err) {
 		return false
 	}
-	b.add(ok("Files are kept in the bucket %s, below %q, of the object store at %s.", b.Bucket, b.Config.Storage.S3Prefix, b.Endpoint))
 	const set = "Set the clock, and keep it right with NTP (timedatectl set-ntp true), here or where the object store runs."
 	switch apart := greeting.Ahead.Abs(); {
 	case apart > skewRefused:
@@ -133,26 +135,90 @@ func (b *bucketCase) hasCredentials(context.Context) bool {
 	return true
 }
 
-// isOurs checks whose the prefix is.
-func (b *bucketCase) isOurs(ctx context.Context) bool {
-	owner, err := b.Owner(ctx, b.Config.Storage.S3Prefix)
+// home checks that files are where the configuration says, and where the server looks for
+// them.
+func home(ctx context.Context, c *Case) []Finding {
+	if !c.hasDatabase() || c.unusable() != nil {
+		return nil
+	}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return nil // the examination of the database reports it
+	}
+	at, configured := status.Home, c.Config.Storage.Backend
 	switch {
-	case errors.Is(err, blobs.ErrNotFound):
-		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", b.Config.Storage.S3Prefix))
-		return true
-	case !b.fails("The bucket cannot be read", err):
+	case at.Backend == "" || !at.Fixed && at.Backend == "disk":
+		return nil // the next start may choose
+	case c.Running && status.Storage.Backend != at.Backend:
+		return problem(fmt.Sprintf("Restart the server with the new configuration, in which storage.backend is %q.", at.Backend),
+			"The files were moved to storage.backend = %q while the server runs with %q: it refuses uploads and deletions.", at.Backend, status.Storage.Backend)
+	case at.Backend == configured:
+		return nil
+	case c.Running:
+		return warning(fmt.Sprintf("Set storage.backend to %q, or move the files with `attachd migrate`, before the server is restarted.", at.Backend),
+			"The server keeps files in storage.backend = %q, and with this configuration, which says %q, it does not start.", at.Backend, configured)
+	}
+	return problem(fmt.Sprintf("Set storage.backend to %q; `attachd migrate` moves the files.", at.Backend),
+		"The server does not start: the files are in storage.backend = %q, and the configuration says %q.", at.Backend, configured)
+}
+
+// isOurs checks whose the prefix is, before anything is written there.
+func (b *bucketCase) isOurs(ctx context.Context) bool {
+	prefix := b.Config.Storage.S3Prefix
+	owner, err := b.Owner(ctx, prefix)
+	isNobodys := errors.Is(err, blobs.ErrNotFound)
+	if !isNobodys && !b.fails("The bucket cannot be read", err) {
 		return false
 	}
-	if !b.hasDatabase() {
-		return true
+	var status upkeep.Status
+	if b.hasDatabase() && b.unusable() == nil {
+		if status, err = b.Status(ctx); err != nil {
+			b.add(warning("Do what is said of the database, then run this again.", "Whether the files below %q in the bucket are those of this installation cannot be told: the database cannot be read (%v).", prefix, err))
+			return false
+		}
 	}
-	status, err := b.Status(ctx)
-	if err == nil && status.Installation.String() != owner {
-		b.add(problem("Give this installation another storage.s3_prefix, or restore the database that belongs to the bucket. Two on one prefix would delete each other's files.",
-			"The files below %q in the bucket belong to another installation, %s.", b.Config.Storage.S3Prefix, owner))
+	if isNobodys && status.Home.Objects { // once more, since the server may have taken it meanwhile
+		owner, err = b.Owner(ctx, prefix)
+		isNobodys = errors.Is(err, blobs.ErrNotFound)
+		if !isNobodys && !b.fails("The bucket cannot be read", err) {
+			return false
+		}
+	}
+	if found := b.foreign(owner, isNobodys, status); found != nil {
+		b.add(found)
 		return false
+	}
+	b.add(ok("Files are kept in the bucket %s, below %q, of the object store at %s.", b.Bucket, prefix, b.Endpoint))
+	if isNobodys {
+		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", prefix))
 	}
 	return true
+}
+
+// foreign returns why the server would not use the prefix; nil if it would.
+func (b *bucketCase) foreign(owner s3.Owner, isNobodys bool, status upkeep.Status) []Finding {
+	prefix, tenant := b.Config.Storage.S3Prefix, ""
+	if status.Home.Tenant != uuid.Nil {
+		tenant = status.Home.Tenant.String()
+	}
+	const another = "Give this installation another storage.s3_prefix, or restore the database that belongs to the bucket. Two on one prefix would delete each other's files."
+	switch {
+	case isNobodys && status.Home.Objects:
+		return problem("See that storage.s3_endpoint, s3_bucket and s3_prefix are those with which the files were uploaded, and that nothing else deletes objects there.",
+			"The files are not below %q in the bucket %s: there is no attachd.json.", prefix, b.Bucket)
+	case isNobodys:
+		return nil
+	case owner.Newer:
+		return problem("Update this attachd.", "The files below %q in the bucket were written by a newer attachd.", prefix)
+	case status.Installation == uuid.Nil:
+		return problem(another, "The files below %q in the bucket belong to an installation, %s, whose database is not here.", prefix, owner.Installation)
+	case status.Installation.String() != owner.Installation:
+		return problem(another, "The files below %q in the bucket belong to another installation, %s.", prefix, owner.Installation)
+	case tenant != owner.Tenant:
+		return problem("Give this one another storage.s3_prefix.",
+			"The files below %q in the bucket belong to the database that this one is a copy of, restored from a backup.", prefix)
+	}
+	return nil
 }
 
 // writes checks that objects can be written, read, listed and found.

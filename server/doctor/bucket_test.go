@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"attachd/blobs/s3"
 	"attachd/blobs/s3/s3test"
 	"attachd/server/upkeep"
+	"attachd/store/bolt"
 )
 
 // objects is an object store over HTTP with a bucket "files", as a doctor meets it.
@@ -222,6 +224,9 @@ func TestWhatIsWrongWithABucketIsFound(t *testing.T) {
 			findings := found(t, withBucket(t, c.store), "object store")
 			said := false
 			for _, f := range findings {
+				if strings.HasPrefix(f.Says, "Files are kept") && c.says == "there is no such bucket" {
+					t.Errorf("said of no bucket: %+v", f)
+				}
 				said = said || f.Level == c.level && c.says != "" && strings.Contains(f.Says, c.says)
 				if c.says == "" && f.Level != OK && !strings.Contains(f.Says, "Nothing is below") {
 					t.Errorf("%+v", f)
@@ -279,14 +284,91 @@ func TestAStoreThatCannotBeReachedIsExplained(t *testing.T) {
 	}
 }
 
-func TestABucketOfAnotherInstallationIsFound(t *testing.T) {
-	o := &objects{server: "AmazonS3"}
-	c := withBucket(t, o)
-	o.Change("attachd/attachd.json", []byte(`{"installation":"another","layout":1}`))
-	c.Status = func(context.Context) (upkeep.Status, error) { return upkeep.Status{Installation: uuid.New()}, nil }
-	findings := found(t, c, "object store")
-	if last := findings[len(findings)-1]; last.Level != Problem || !strings.Contains(last.Says, "belong to another installation, another") {
-		t.Errorf("%+v", findings)
+// The server would refuse such a prefix, and the doctor leaves nothing in it.
+func TestAPrefixThatTheServerWouldRefuseIsAProblem(t *testing.T) {
+	t.Parallel()
+	us, tenant := uuid.New(), uuid.New()
+	marker := func(installation, tenant any, layout int) string {
+		return fmt.Sprintf(`{"installation":"%v","tenant":"%v","layout":%d}`, installation, tenant, layout)
+	}
+	for name, c := range map[string]struct {
+		marker string // empty: none
+		none   bool   // there is no database
+		err    error  // of the database
+		level  Level
+		says   string
+	}{
+		"nothing there":             {"", false, nil, Problem, "The files are not below \"attachd/\" in the bucket files"},
+		"another installation":      {marker(uuid.Nil, tenant, 1), false, nil, Problem, "belong to another installation"},
+		"a restored copy":           {marker(us, uuid.New(), 1), false, nil, Problem, "a copy of"},
+		"a newer layout":            {marker(us, tenant, 2), false, nil, Problem, "a newer attachd"},
+		"no database":               {marker(us, tenant, 1), true, nil, Problem, "whose database is not here"},
+		"a database that is in use": {marker(us, tenant, 1), false, bolt.ErrLocked, Warning, "cannot be told"},
+		"nothing and no database":   {"", true, nil, Warning, "Nothing is below"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := &objects{server: "AmazonS3"}
+			writes := 0
+			o.otherwise = func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.Method == "PUT" {
+					writes++
+				}
+				return false
+			}
+			house := withBucket(t, o)
+			if c.marker != "" {
+				o.Change("attachd/attachd.json", []byte(c.marker))
+			}
+			if c.none {
+				must(t, os.Remove(house.Dir.Join("attachd.db")))
+			}
+			house.Status = func(context.Context) (upkeep.Status, error) {
+				return upkeep.Status{Installation: us, Home: upkeep.HomeStatus{Backend: "s3", Fixed: true, Tenant: tenant, Objects: true}}, c.err
+			}
+			findings, said := found(t, house, "object store"), false
+			for _, f := range findings {
+				said = said || f.Level == c.level && strings.Contains(f.Says, c.says)
+			}
+			if mayWrite := c.none && c.marker == ""; !said || (writes > 0) != mayWrite {
+				t.Errorf("%d writes, %+v", writes, findings)
+			}
+		})
+	}
+}
+
+func TestFilesThatAreElsewhereAreFound(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		home       upkeep.HomeStatus
+		server     string // empty: none runs
+		configured string
+		level      Level // empty: nothing is found
+		says, do   string
+	}{
+		"moved, and not restarted":     {upkeep.HomeStatus{Backend: "s3", Fixed: true}, "disk", "s3", Problem, "it refuses uploads and deletions", "Restart the server"},
+		"moved, and not configured":    {upkeep.HomeStatus{Backend: "disk", Fixed: true}, "s3", "s3", Problem, "it refuses uploads and deletions", "\"disk\""},
+		"another configuration":        {upkeep.HomeStatus{Backend: "s3", Fixed: true}, "", "disk", Problem, "does not start", "\"s3\""},
+		"a disk, and a bucket is set":  {upkeep.HomeStatus{Backend: "disk", Fixed: true}, "", "s3", Problem, "does not start", "\"disk\""},
+		"a bucket without attachments": {upkeep.HomeStatus{Backend: "s3"}, "", "disk", Problem, "does not start", "\"s3\""},
+		"a look before they are moved": {upkeep.HomeStatus{Backend: "disk", Fixed: true}, "disk", "s3", Warning, "it does not start", "before the server is restarted"},
+		"nothing was stored yet":       {upkeep.HomeStatus{Backend: "disk"}, "", "s3", "", "", ""},
+		"as configured":                {upkeep.HomeStatus{Backend: "s3", Fixed: true}, "s3", "s3", "", "", ""},
+		"as configured, on the disk":   {upkeep.HomeStatus{Backend: "disk", Fixed: true}, "", "disk", "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			house := healthy(t)
+			house.Config.Storage.Backend, house.Running = c.configured, c.server != ""
+			house.Status = func(context.Context) (upkeep.Status, error) {
+				return upkeep.Status{Home: c.home, Storage: upkeep.StorageStatus{Backend: c.server}}, nil
+			}
+			findings := found(t, house, "storage")
+			if c.level == "" && len(findings) > 0 || c.level != "" && (len(findings) != 1 || findings[0].Level != c.level ||
+				!strings.Contains(findings[0].Says, c.says) || !strings.Contains(findings[0].Do, c.do)) {
+				t.Errorf("%+v", findings)
+			}
+		})
 	}
 }
 

@@ -77,6 +77,7 @@ var examinations = []struct {
 	{"ballast", ballast},
 	{"open files", openFiles},
 	{"clock", clock},
+	{"storage", home},
 	{"object store", objectStore},
 	{"snapshots", snapshots},
 	{"database", database},

@@ -20,9 +20,10 @@ func TestTheDoctorAndACheckLookAtTheBucket(t *testing.T) {
 	g := s3test.Versitygw(t)
 	env := inBucket(g, filesAtOnce)
 	server := start(t, spoiledDir(t), env...)
+	var other []string // configuration
 	examined := func(code int, says ...string) {
 		t.Helper()
-		r := wantCode(t, code, attachd(t, slices.Concat(env, []string{"ATTACHD_LISTEN=127.0.0.1:0", "doctor", "--data-dir", server.dir})...))
+		r := wantCode(t, code, attachd(t, slices.Concat(env, other, []string{"ATTACHD_LISTEN=127.0.0.1:0", "doctor", "--data-dir", server.dir})...))
 		for _, part := range says {
 			if !strings.Contains(r.stdout, part) {
 				t.Errorf("the doctor does not say %q, but\n%s", part, r.stdout)
@@ -53,7 +54,13 @@ func TestTheDoctorAndACheckLookAtTheBucket(t *testing.T) {
 		}
 		checked(3, "The content is missing.")
 		examined(3, append(works, "Stored files are missing or damaged, 1 in all.")...)
+		other = []string{"ATTACHD_STORAGE_S3_PREFIX=other/"}
+		examined(3, "The files are not below \"other/\" in the bucket bucket")
+		other = nil
 	}
+	other = []string{"ATTACHD_STORAGE_BACKEND=disk"}
+	examined(3, "The server does not start: the files are in storage.backend = \"s3\"")
+	other = nil
 	g.Kill()
 	examined(3, "nothing listens there")
 	r := wantCode(t, 3, attachd(t, slices.Concat(env, []string{"check", "--data-dir", server.dir})...))

@@ -20,16 +20,9 @@ var ErrElsewhere = errors.New("the files of this installation are elsewhere")
 // CheckHome returns ErrElsewhere when the contents of a database are kept by another
 // backend ("disk" or "s3") than this one. A database without attachments gets this one.
 func CheckHome(ctx context.Context, records store.Store, backend string) error {
-	home := "disk"
-	note, err := records.Note(ctx, homeNote)
-	switch {
-	case err == nil && len(note) > 0:
-		home = string(note)
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	home, err := homeOf(ctx, records)
+	if err != nil || home == backend {
 		return err
-	}
-	if home == backend {
-		return nil
 	}
 	some, err := records.AllAttachments(ctx, uuid.Nil, 1)
 	if err != nil {
@@ -39,6 +32,52 @@ func CheckHome(ctx context.Context, records store.Store, backend string) error {
 		return SetHome(ctx, records, backend)
 	}
 	return fmt.Errorf("%w: they are in storage.backend = %q, and the configuration says %q. Set it to %q; `attachd migrate` moves them", ErrElsewhere, home, backend, home)
+}
+
+// homeOf returns the backend that keeps the contents of a database.
+func homeOf(ctx context.Context, records store.Notes) (home string, err error) {
+	note, err := records.Note(ctx, homeNote)
+	switch {
+	case err == nil && len(note) > 0:
+		return string(note), nil
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return "", err
+	}
+	return "disk", nil
+}
+
+// HomeStatus is where a database says that its contents are.
+type HomeStatus struct {
+	// Backend is "disk" or "s3", and Fixed whether there are attachments: without any, the
+	// next start may choose another.
+	Backend string `json:"backend"`
+	Fixed   bool   `json:"fixed,omitempty"`
+	// Tenant is the id by which the bucket knows the database; zero where no bucket has
+	// been used.
+	Tenant uuid.UUID `json:"tenant,omitzero"`
+	// Objects is whether any content is in an object of the bucket.
+	Objects bool `json:"objects,omitempty"`
+}
+
+// readHome reads a HomeStatus.
+func readHome(ctx context.Context, records StatusRecords) (home HomeStatus, err error) {
+	if home.Backend, err = homeOf(ctx, records); err != nil {
+		return home, err
+	}
+	some, err := records.AllAttachments(ctx, uuid.Nil, 1)
+	if err != nil {
+		return home, err
+	}
+	home.Fixed = len(some) > 0
+	if home.Tenant, err = idIn(ctx, records, tenantNote); err != nil {
+		return home, err
+	}
+	if objects, is := records.(interface {
+		HasObjects(ctx context.Context) (bool, error)
+	}); is {
+		home.Objects, err = objects.HasObjects(ctx)
+	}
+	return home, err
 }
 
 // SetHome notes which backend keeps the contents of a database.

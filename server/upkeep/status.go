@@ -47,9 +47,11 @@ type Status struct {
 	// Damage is the known faults of the database, a sentence for each; ReadStatus
 	// leaves it out.
 	Damage []string `json:"damage,omitempty"`
+	// Home is where the database says that contents are kept.
+	Home HomeStatus `json:"home,omitzero"`
 	// Log is how full the write-ahead log is; ReadStatus leaves it out.
 	Log LogStatus `json:"log,omitzero"`
-	// Storage is where contents are kept; ReadStatus leaves it out.
+	// Storage is where the running server keeps contents; ReadStatus leaves it out.
 	Storage StorageStatus `json:"storage,omitzero"`
 	// Database is the size of the database; ReadStatus leaves it out, since changes
 	// wait while it is measured. Zero when it is unknown.
@@ -86,6 +88,9 @@ type StatusRecords interface {
 // ReadStatus reads the status; now is the clock's time.
 func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (status Status, err error) {
 	if status.Installation, err = installationOf(ctx, records); err != nil {
+		return status, err
+	}
+	if status.Home, err = readHome(ctx, records); err != nil {
 		return status, err
 	}
 	for work, at := range map[Work]*time.Time{

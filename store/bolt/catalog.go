@@ -364,6 +364,15 @@ func (c *Catalog) Clear(ctx context.Context) error {
 	return err
 }
 
+// HasObjects reports whether any content is in an object.
+func (b *Store) HasObjects(ctx context.Context) (has bool, err error) {
+	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+		has = !tx.HasNone(schema.Places)
+		return nil
+	})
+	return has, err
+}
+
 // ForgetObjects empties the catalog of a database of which no Catalog is in use, in parts,
 // so that other changes need not wait for all of it.
 func (b *Store) ForgetObjects(ctx context.Context) error {
