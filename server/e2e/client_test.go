@@ -21,8 +21,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"attachd/blobs/s3/s3test"
 )
 
 // place is the product of process_test.go, as the commands name it.
@@ -365,6 +368,83 @@ func TestTheKeyOfCommandsForFiles(t *testing.T) {
 	moved := httptest.NewServer(http.RedirectHandler(followed.URL, http.StatusPermanentRedirect))
 	defer moved.Close()
 	says(t, wantCode(t, 1, over(t, moved.URL, server.key, "ls", place)), "names another address, "+followed.URL)
+}
+
+func TestFilesComeFromTheirOwnHost(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]func(t *testing.T) []string{
+		"files on the disk":        func(*testing.T) []string { return []string{autoCreate} },
+		"files in an object store": func(t *testing.T) []string { return inBucket(s3test.Versitygw(t), filesAtOnce) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var to atomic.Pointer[url.URL]
+			var keys atomic.Int64
+			files := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+				if r.In.Header.Get("Authorization") != "" {
+					keys.Add(1)
+				}
+				r.Out.URL.Scheme, r.Out.URL.Host = "http", to.Load().Host // and the host name as it was asked for
+			}})
+			defer files.Close()
+			host := strings.Replace(files.URL, "127.0.0.1", "localhost", 1)
+			server := start(t, spoiledDir(t), append(env(t), "ATTACHD_DOWNLOADS_CONTENT_URL="+host)...)
+			at, err := url.Parse(server.url)
+			check(t, err)
+			to.Store(at)
+			content := lines()
+			server.upload(product, "a.csv", content).want(t, 201)
+			dir := t.TempDir()
+			// The second attempt goes on with what is there.
+			write(t, filepath.Join(dir, "b.csv.part"), content[:1000])
+			for _, to := range []string{"a.csv", "b.csv"} {
+				server.over(0, "get", place+"/a.csv", "-o", filepath.Join(dir, to))
+				if read(t, filepath.Join(dir, to)) != content {
+					t.Errorf("%s is another", to)
+				}
+			}
+			if got := server.over(0, "get", place+"/a.csv", "-o", "-").stdout; got != content {
+				t.Errorf("get wrote %.80q", got)
+			}
+			server.over(0, "export", filepath.Join(dir, "all"), place)
+			if keys.Load() > 0 {
+				t.Error("the key went to the host for files")
+			}
+		})
+	}
+}
+
+// A signature in a redirect gives access to a file.
+func TestARedirectThatLeadsNowhereIsToldWithoutItsSignature(t *testing.T) {
+	t.Parallel()
+	const secret = "?signature=0123456789abcdef"
+	var asked atomic.Int64
+	server := start(t, dataDir(t), autoCreate)
+	download := server.upload(product, "a.csv", "a,b\n").want(t, 201).download()
+	for location, says := range map[string]string{
+		"/again" + secret:                   "names another address, http://127.0.0.1:",
+		"http://[::1/files" + secret:        "which is no URL",
+		"ftp://127.0.0.1/files" + secret:    "ftp://127.0.0.1/files:",
+		"http://127.0.0.1:1/files" + secret: "no connection to 127.0.0.1:1",
+		"{same}" + secret:                   "is that the server's URL?",
+	} {
+		for _, status := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+			asked.Store(0)
+			leads := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				w.Header().Set("Location", strings.Replace(location, "{same}", "http://localhost:1"+r.URL.Path, 1))
+				w.WriteHeader(status)
+			}))
+			r := wantCode(t, 1, over(t, leads.URL, server.key, "get", download, "-o", "-", "--retry-for", "0s"))
+			leads.Close()
+			if !strings.Contains(r.stderr, says) || strings.Contains(r.stdout+r.stderr, "signature") {
+				t.Errorf("%d to %s: %s", status, location, r.stderr)
+			}
+			if n := asked.Load(); n > 8 {
+				t.Errorf("%s: it asked %d times", location, n)
+			}
+		}
+	}
 }
 
 func TestWrongUseOfCommandsForFiles(t *testing.T) {

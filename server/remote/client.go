@@ -55,9 +55,9 @@ func New(o Options) (*Client, error) {
 	transport.DisableCompression = true // a file must arrive as it is stored
 	transport.ExpectContinueTimeout = time.Second
 	return &Client{Options: o, server: strings.TrimSuffix(u.String(), "/"), http: http.Client{
-		Transport: transport,
+		Transport: withoutBadLocation{transport},
 		// A redirect would lose the body of an upload, and would send the key to
-		// another address.
+		// another address. send follows those of downloads.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
@@ -107,6 +107,7 @@ type call struct {
 	header       http.Header
 	body         io.Reader
 	length       int64 // of body, in bytes
+	follow       bool  // redirects, without the key: the file may be on another host
 }
 
 // send sends a request once. An answer that it returns is a success, and reads of its
@@ -131,6 +132,18 @@ func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 		r.ContentLength = rq.length
 	}
 	response, err := c.http.Do(r)
+	for hops := 0; err == nil && rq.follow && hops < maxHops; hops++ {
+		to := redirected(response)
+		if to == nil {
+			break
+		}
+		response.Body.Close() // an error does not matter any more
+		next := r.Clone(within)
+		next.URL, next.Host = to, ""
+		next.Header.Del("Authorization")
+		w.moved()
+		response, err = c.http.Do(next)
+	}
 	if err != nil {
 		err = w.failure(err)
 		w.stop()
@@ -143,6 +156,52 @@ func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 	}
 	defer response.Body.Close() // an error does not matter any more
 	return nil, refusal(response)
+}
+
+// maxHops is how many redirects a download follows: one to the host for files, one to
+// the object store, and one that a proxy adds.
+const maxHops = 3
+
+// redirected returns where an answer says that the file is; nil if it says nothing of the
+// kind. Another host with the same path is not followed: that is the server itself, which
+// wants the key there.
+func redirected(response *http.Response) *url.URL {
+	if response.StatusCode != http.StatusFound && response.StatusCode != http.StatusTemporaryRedirect {
+		return nil
+	}
+	to, err := response.Location()
+	if err != nil || to.Scheme != "http" && to.Scheme != "https" || to.Host == "" {
+		return nil
+	}
+	if from := response.Request; from.Header.Get("Authorization") != "" && to.Path == from.URL.Path {
+		return nil
+	}
+	to.User = nil // it would be sent as a password
+	return to
+}
+
+// withoutBadLocation removes a Location that is no URL: the error of net/http would
+// print it, with a signature that it may have.
+type withoutBadLocation struct{ *http.Transport }
+
+func (t withoutBadLocation) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.Transport.RoundTrip(r)
+	if err == nil {
+		if _, bad := response.Location(); bad != nil {
+			response.Header.Del("Location")
+		}
+	}
+	return response, err
+}
+
+// where returns the address in a Location for a message: without its query, which may
+// have a signature that gives access to a file.
+func where(response *http.Response) string {
+	to, err := response.Location()
+	if err != nil {
+		return "which is no URL"
+	}
+	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 }
 
 // wantsTLS matches how servers, of Go and nginx for instance, answer plain HTTP on a
@@ -158,9 +217,9 @@ func refusal(response *http.Response) error {
 		r = &Refusal{}
 	}
 	r.Status = response.StatusCode
-	switch to := response.Header.Get("Location"); {
+	switch {
 	case r.Status/100 == 3:
-		r.Detail = fmt.Sprintf("The server answered %d and names another address, %s: is that the server's URL?", r.Status, to)
+		r.Detail = fmt.Sprintf("The server answered %d and names another address, %s: is that the server's URL?", r.Status, where(response))
 	case r.Detail == "" && wantsTLS().Match(raw):
 		r.Detail = "The server speaks TLS: its URL begins with https://."
 	}
