@@ -21,6 +21,8 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	devruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"attachd/blobs/s3/s3test"
 )
 
 var (
@@ -67,24 +69,28 @@ func TestRecipes(t *testing.T) {
 			if out, err := exec.Command("sh", "-c", how.need).CombinedOutput(); err != nil {
 				t.Skipf("what it needs is not here: %s: %v %s", how.need, err, out)
 			}
-			server := start(t, dataDir(t), autoCreate, "ATTACHD_LOG_FORMAT=json")
-			dir := t.TempDir()
-			write(t, filepath.Join(dir, how.file), all[heading])
-			write(t, filepath.Join(dir, "report.csv"), "order,amount\n")
+			run := func(t *testing.T, data string, env ...string) {
+				server := start(t, data, append(env, autoCreate, "ATTACHD_LOG_FORMAT=json")...)
+				dir := t.TempDir()
+				write(t, filepath.Join(dir, how.file), all[heading])
+				write(t, filepath.Join(dir, "report.csv"), "order,amount\n")
 
-			cmd := exec.Command(how.run[0], slices.Concat(how.run[1:], []string{how.file})...)
-			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary())+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
-			if r := finish(t, cmd); r.code != 0 || !strings.Contains(r.stdout, "report.csv") || !strings.Contains(r.stdout, server.url+"/files/") || strings.Contains(r.stdout, server.key) {
-				t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+				cmd := exec.Command(how.run[0], slices.Concat(how.run[1:], []string{how.file})...)
+				cmd.Dir = dir
+				cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary())+":"+os.Getenv("PATH"), "ATTACHD_SERVER="+server.url, "ATTACHD_KEY="+server.key)
+				if r := finish(t, cmd); r.code != 0 || !strings.Contains(r.stdout, "report.csv") || !strings.Contains(r.stdout, server.url+"/files/") || strings.Contains(r.stdout, server.key) {
+					t.Fatalf("exit code %d\n%s%s", r.code, r.stdout, r.stderr)
+				}
+				if got := names(t, dir); len(got) != 3 || read(t, filepath.Join(dir, "copy.csv")) != "order,amount\n" {
+					t.Errorf("it left %v", got)
+				}
+				if left := server.in(product); len(left) != 0 {
+					t.Errorf("on the server it left %v", left)
+				}
+				server.logged(`"method":"DELETE"`)
 			}
-			if got := names(t, dir); len(got) != 3 || read(t, filepath.Join(dir, "copy.csv")) != "order,amount\n" {
-				t.Errorf("it left %v", got)
-			}
-			if left := server.in(product); len(left) != 0 {
-				t.Errorf("on the server it left %v", left)
-			}
-			server.logged(`"method":"DELETE"`)
+			t.Run("files on the disk", func(t *testing.T) { run(t, dataDir(t)) })
+			t.Run("files in an object store", func(t *testing.T) { run(t, spoiledDir(t), inBucket(s3test.Versitygw(t), filesAtOnce)...) })
 		})
 	}
 }
