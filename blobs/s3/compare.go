@@ -63,7 +63,7 @@ func (c *comparison) run(ctx context.Context) error {
 	if err := c.Claim(ctx); err != nil {
 		return err
 	}
-	ours := func() error { return c.stillOurs(ctx) }
+	ours := func() error { _, err := c.stillOurs(ctx); return err }
 	if err := c.again(ctx, ours); err != nil {
 		return err
 	}
@@ -92,22 +92,22 @@ func (c *comparison) run(ctx context.Context) error {
 	return c.again(ctx, ours)
 }
 
-// stillOurs returns an error unless the bucket has the marker of this installation now. A
+// stillOurs returns the marker, and an error unless it is that of this installation now. A
 // proxy that answers 404 for everything, or a bucket that was emptied or is another one, says
 // nothing of any content.
-func (s *Store) stillOurs(ctx context.Context) error {
+func (s *Store) stillOurs(ctx context.Context) (found marker, err error) {
 	ours, err := s.ours(ctx)
 	if err != nil {
-		return err
+		return found, err
 	}
-	found, err := readMarker(ctx, s.Bucket, s.Prefix)
+	found, err = readMarker(ctx, s.Bucket, s.Prefix)
 	switch {
 	case errors.Is(err, blobs.ErrNotFound):
-		return fmt.Errorf("the bucket has no %s, which attachd wrote there: it was emptied or is another one, or something else answers in place of the object store", s.Prefix+markerName)
+		return found, fmt.Errorf("the bucket has no %s, which attachd wrote there: it was emptied or is another one, or something else answers in place of the object store", s.Prefix+markerName)
 	case err != nil:
-		return err
+		return found, err
 	}
-	return s.judge(found, ours)
+	return found, s.judge(found, ours)
 }
 
 // readMarker reads the marker below a prefix.
@@ -306,6 +306,9 @@ func (s *Store) length(ctx context.Context, place blobs.Place) (size int64, err 
 // RemoveStrays implements blobs.Comparer. What the catalog knows stays.
 func (s *Store) RemoveStrays(ctx context.Context, strays []blobs.Difference) (removed int, err error) {
 	if err := s.Claim(ctx); err != nil {
+		return 0, err
+	}
+	if err := s.alone(ctx); err != nil {
 		return 0, err
 	}
 	var mu sync.Mutex

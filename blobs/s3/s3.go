@@ -82,6 +82,9 @@ type Options struct {
 	// MayDelete says whether the catalog is the latest one, so that Sweep may delete what is
 	// garbage in it; optional.
 	MayDelete func(ctx context.Context) (bool, error)
+	// Epochs notes claims in the metadata, so that two copies of these, or an earlier one, are
+	// told apart; optional.
+	Epochs Epochs
 	// KeepDeleted is how long an object stays after its content was removed.
 	KeepDeleted time.Duration
 	// Patience is how long a call that fails is repeated.
@@ -96,6 +99,8 @@ type Store struct {
 	answered atomic.Int64 // when the store answered a probe
 	claimed  atomic.Bool  // the prefix is known to belong to this installation
 	claiming singleflight.Group
+	token    string          // of the claims of this process
+	shared   atomic.Bool     // Sweep has reported ErrShared
 	adopted  atomic.Bool     // Adopt has succeeded
 	life     context.Context // ended by Close
 	end      context.CancelFunc
@@ -122,7 +127,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.Catalog.Abandon(ctx, endOfTime); err != nil {
 		return nil, fmt.Errorf("giving up unfinished uploads: %w", err)
 	}
-	s := &Store{Options: opts, open: map[blobs.Object]int{}, refused: map[blobs.Object]time.Time{}}
+	s := &Store{Options: opts, token: blobs.NewKey().String(), open: map[blobs.Object]int{}, refused: map[blobs.Object]time.Time{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -143,6 +148,7 @@ type marker struct {
 	Installation string `json:"installation"`
 	Tenant       string `json:"tenant,omitempty"`
 	Layout       int    `json:"layout"` // of the names of objects
+	Epoch
 }
 
 const layout = 1
@@ -164,30 +170,36 @@ func (s *Store) Claim(ctx context.Context) error {
 	}
 }
 
-// claim takes half of the patience at most: who comes when the store is back may have to wait
-// for an attempt that began before.
+// claim gives each call half of the patience at most: who comes when the store is back may
+// have to wait for an attempt that began before.
 func (s *Store) claim() error {
-	ctx, cancel := context.WithTimeout(s.life, max(s.Patience/2, missingPause*2))
-	defer cancel()
-	ours, err := s.ours(ctx)
+	ours, err := s.ours(s.life)
 	if err != nil {
 		return err
 	}
-	found, err := s.marker(ctx)
+	found, err := s.marker()
 	if errors.Is(err, blobs.ErrNotFound) { // once more, since it would be overwritten
-		wait(ctx, missingPause)
-		found, err = s.marker(ctx)
+		wait(s.life, missingPause)
+		found, err = s.marker()
 	}
+	nobodys := errors.Is(err, blobs.ErrNotFound)
 	switch {
-	case errors.Is(err, blobs.ErrNotFound):
-		if err := s.take(ctx, ours); err != nil {
-			return unavailable(fmt.Errorf("writing %s: %w", s.Prefix+markerName, err))
-		}
+	case nobodys:
+		err = s.mayTake(ours)
 	case err != nil:
-		return unavailable(fmt.Errorf("reading %s: %w", s.Prefix+markerName, err))
+		err = fmt.Errorf("reading %s: %w", s.Prefix+markerName, err)
 	default:
-		if err := s.judge(found, ours); err != nil {
-			return unavailable(err)
+		err = s.judge(found, ours)
+	}
+	if err != nil {
+		return unavailable(err)
+	}
+	if nobodys || s.Epochs != nil && found.Token != s.token {
+		if ours.Epoch, err = s.raise(s.life, found.Epoch); err != nil {
+			return err
+		}
+		if err := s.take(ours, nobodys); err != nil {
+			return unavailable(fmt.Errorf("writing %s: %w", s.Prefix+markerName, err))
 		}
 	}
 	s.claimed.Store(true)
@@ -210,11 +222,20 @@ func (s *Store) judge(found, ours marker) error {
 // unavailable says of an error that the storage cannot be used.
 func unavailable(err error) error { return fmt.Errorf("%w: %w", blobs.ErrUnavailable, err) }
 
+// inTime makes a call that takes half of the patience at most.
+func (s *Store) inTime(call func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(s.life, max(s.Patience/2, missingPause*2))
+	defer cancel()
+	return call(ctx)
+}
+
 // marker reads the marker.
-func (s *Store) marker(ctx context.Context) (m marker, err error) {
-	err = s.again(ctx, func() error {
-		m, err = readMarker(ctx, s.Bucket, s.Prefix)
-		return err
+func (s *Store) marker() (m marker, err error) {
+	err = s.inTime(func(ctx context.Context) error {
+		return s.again(ctx, func() error {
+			m, err = readMarker(ctx, s.Bucket, s.Prefix)
+			return err
+		})
 	})
 	return m, err
 }
@@ -228,25 +249,46 @@ func (s *Store) ours(ctx context.Context) (m marker, err error) {
 	return m, err
 }
 
-// take writes the marker, unless contents should be there: then this is another prefix than
+// mayTake returns an error when contents should be there: then this is another prefix than
 // theirs, or they were deleted.
-func (s *Store) take(ctx context.Context, m marker) error {
+func (s *Store) mayTake(m marker) error {
+	for _, err := range s.Catalog.Places(s.life, blobs.Ref{}) {
+		raw, bad := json.Marshal(m)
+		return cmp.Or(err, bad, fmt.Errorf("%w. If they are there all the same, put %s back with this content: %s", ErrEmptied, s.Prefix+markerName, raw))
+	}
+	return nil
+}
+
+// take writes the marker. Where there was none, others may do so at the same time: it is read
+// again once they have.
+func (s *Store) take(m marker, nobodys bool) error {
 	raw, err := json.Marshal(m)
 	if err != nil {
 		return err
 	}
-	for _, err := range s.Catalog.Places(ctx, blobs.Ref{}) {
-		return cmp.Or(err, fmt.Errorf("%w. If they are there all the same, put %s back with this content: %s", ErrEmptied, s.Prefix+markerName, raw))
-	}
 	raw = append(raw, '\n')
-	return s.Bucket.Put(ctx, s.Prefix+markerName, bytes.NewReader(raw), int64(len(raw)), blobs.RefOf(raw))
+	err = s.inTime(func(ctx context.Context) error {
+		return s.Bucket.Put(ctx, s.Prefix+markerName, bytes.NewReader(raw), int64(len(raw)), blobs.RefOf(raw))
+	})
+	if err != nil || !nobodys {
+		return err
+	}
+	wait(s.life, missingPause)
+	found, err := s.marker()
+	switch {
+	case err != nil:
+		return err
+	case found.Epoch != m.Epoch:
+		return cmp.Or(s.judge(found, m), errors.New("another process has written it at the same time"))
+	}
+	return s.judge(found, m)
 }
 
 // certain returns the error of an object that is missing or another, if it is the store's
 // answer. Where the marker is not ours, it is not: the bucket is then another one, or was
 // emptied, or something else answers in place of the store.
 func (s *Store) certain(ctx context.Context, err error) error {
-	if other := s.stillOurs(ctx); other != nil {
+	if _, other := s.stillOurs(ctx); other != nil {
 		return fmt.Errorf("%w; so it may mean nothing that %v", other, err)
 	}
 	return err
@@ -578,23 +620,17 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 // the catalog may not be the latest one, nothing is deleted, since a later one may have what
 // is garbage in this; but what only the later one knows is adopted.
 func (s *Store) Sweep(ctx context.Context) error {
-	err := s.discardDoubted(ctx)
-	if s.MayDelete != nil && err == nil {
-		may, err := s.MayDelete(ctx)
-		if err == nil && !may {
-			err = s.adoptOnce(ctx)
-		}
-		if err != nil || !may {
-			return err
-		}
+	if err := s.discardDoubted(ctx); err != nil {
+		return err
 	}
+	may, err := s.latest(ctx)
 	sw := &sweep{Store: s, failed: map[blobs.Object]struct{}{}}
-	for err == nil && ctx.Err() == nil {
+	for err == nil && may && ctx.Err() == nil {
 		var due []blobs.Object
 		if due, err = sw.due(ctx); err != nil || len(due) == 0 {
 			break
 		}
-		if err = s.Claim(ctx); err != nil {
+		if may, err = s.mayDelete(ctx); err != nil || !may {
 			break
 		}
 		deleted, stopped := sw.delete(ctx, due)
@@ -604,6 +640,19 @@ func (s *Store) Sweep(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("objects that the store refuses to delete are left alone for an hour, such as this one: %w", sw.refusal))
 	}
 	return errors.Join(err, sw.failure)
+}
+
+// latest says whether the catalog is the latest one. Where it may not be, it adopts what a
+// later one knows.
+func (s *Store) latest(ctx context.Context) (bool, error) {
+	if s.MayDelete == nil {
+		return true, nil
+	}
+	may, err := s.MayDelete(ctx)
+	if err == nil && !may {
+		err = s.adoptOnce(ctx)
+	}
+	return may, err
 }
 
 // sweep is a run of Sweep.

@@ -74,6 +74,7 @@ func (o *opened) openBucket(ctx context.Context, cfg config.Config, local s3.Loc
 			putBack, err := upkeep.IsCopy(ctx, o.db)
 			return !putBack, err
 		},
+		Epochs:      epochs{o.db},
 		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout),
 	})
 }

@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -66,5 +68,24 @@ func TestTheDoctorAndACheckLookAtTheBucket(t *testing.T) {
 	r := wantCode(t, 3, attachd(t, slices.Concat(env, []string{"check", "--data-dir", server.dir})...))
 	if !strings.Contains(r.stdout, "2 contents, 8 bytes: 2 faults") || !strings.Contains(r.stdout, "Not everything could be looked at") || strings.Contains(r.stderr, "snapshot") {
 		t.Errorf("with the store away, the check says\n%s%s", r.stdout, r.stderr)
+	}
+}
+
+// So a clone of the data directory, and an earlier state of it, are told apart from it.
+func TestEachStartRaisesTheEpochInTheBucket(t *testing.T) {
+	t.Parallel()
+	g := s3test.Versitygw(t)
+	env := inBucket(g, filesAtOnce)
+	server := start(t, spoiledDir(t), env...)
+	server.upload(product, "a.txt", "a").want(t, 201)
+	server.stop()
+	for want := 1; want <= 3; want++ {
+		raw, err := os.ReadFile(filepath.Join(g.Dir, "bucket/attachd/attachd.json"))
+		check(t, err)
+		var marker struct{ Epoch int }
+		if check(t, json.Unmarshal(raw, &marker)); marker.Epoch != want {
+			t.Fatalf("after start %d, the marker is %s", want, raw)
+		}
+		wantCode(t, 0, attachd(t, slices.Concat(env, []string{"check", "--data-dir", server.dir})...))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -94,6 +95,39 @@ const tenantNote = "tenant of the bucket"
 // none.
 func Tenant(ctx context.Context, records store.Notes) (uuid.UUID, error) {
 	return makeID(ctx, records, tenantNote)
+}
+
+// claimNote is the name of the note with the last claim of the bucket: its number and token.
+const claimNote = "claim of the bucket"
+
+// Claim returns the number and the token of a database's last claim of the bucket; zero where
+// there was none.
+func Claim(ctx context.Context, records store.Notes) (number int64, token string, err error) {
+	note, err := records.Note(ctx, claimNote)
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(note) == 0 {
+		return 0, "", nil
+	}
+	if err == nil {
+		_, err = fmt.Sscan(string(note), &number, &token)
+	}
+	if err != nil {
+		err = fmt.Errorf("the note %q: %w", claimNote, err)
+	}
+	return number, token, err
+}
+
+// NoteClaim notes a claim before it is made.
+func NoteClaim(ctx context.Context, records store.Notes, number int64, token string) error {
+	return records.SetNote(ctx, claimNote, fmt.Append(nil, number, " ", token))
+}
+
+// NoteOutdated notes that the bucket knows a later claim than the database, which is a copy
+// then, of the time when that was found.
+func NoteOutdated(ctx context.Context, records store.Notes) error {
+	if is, err := IsCopy(ctx, records); err != nil || is {
+		return err
+	}
+	return NoteCopy(ctx, records, time.Now())
 }
 
 // Objects is a database in which it is recorded in which objects of a bucket contents are.

@@ -83,3 +83,23 @@ func TestAPersonConfirmsASnapshotThatWasPutBackAlsoWhereNothingIsToBeRemoved(t *
 		}
 	}
 }
+
+// Garbage of a database that is not the latest waits for a person, as after a snapshot.
+func TestADatabaseKnowsItsLastClaimOfTheBucket(t *testing.T) {
+	t.Parallel()
+	h := upkeeptest.New(t)
+	for number, token := range []string{"", "one", "two"} {
+		if number > 0 {
+			h.OK(upkeep.NoteClaim(t.Context(), h.Records, int64(number), token))
+		}
+		if n, got, err := upkeep.Claim(t.Context(), h.Records); n != int64(number) || got != token || err != nil {
+			t.Errorf("claim %d of %q is read as %d of %q: %v", number, token, n, got, err)
+		}
+	}
+	for range 2 {
+		h.OK(upkeep.NoteOutdated(t.Context(), h.Records))
+		if is, err := upkeep.IsCopy(t.Context(), h.Records); !is || err != nil {
+			t.Errorf("an outdated one is a copy: %t, %v", is, err)
+		}
+	}
+}

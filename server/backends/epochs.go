@@ -1,0 +1,23 @@
+package backends
+
+import (
+	"context"
+
+	"attachd/blobs/s3"
+	"attachd/server/upkeep"
+	"attachd/store/bolt"
+)
+
+// epochs notes claims of a bucket in the database.
+type epochs struct{ db *bolt.Store }
+
+func (e epochs) Epoch(ctx context.Context) (epoch s3.Epoch, err error) {
+	epoch.Number, epoch.Token, err = upkeep.Claim(ctx, e.db)
+	return epoch, err
+}
+
+func (e epochs) SetEpoch(ctx context.Context, epoch s3.Epoch) error {
+	return upkeep.NoteClaim(ctx, e.db, epoch.Number, epoch.Token)
+}
+
+func (e epochs) Outdated(ctx context.Context) error { return upkeep.NoteOutdated(ctx, e.db) }
