@@ -163,6 +163,12 @@ var checks = []config.Check{
 		}
 		return nil
 	}},
+	{Key: "storage.s3_secret_key", Of: func(cfg config.Config) error {
+		if cfg.Storage.S3SecretKey != "" && cfg.Storage.S3SecretKeyFile != "" {
+			return errors.New("is set, and storage.s3_secret_key_file too: remove one of them")
+		}
+		return nil
+	}},
 	{Key: "tls.key_file", Of: func(cfg config.Config) error {
 		if cfg.TLS.KeyFile != "" && cfg.TLS.CertFile == "" {
 			return errors.New("needs tls.cert_file too")

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"attachd/server/cli/command"
+	"attachd/server/daemon"
 )
 
 // Config is the group of commands about the configuration.
@@ -24,7 +25,10 @@ func (a *App) configCheck() *cobra.Command {
 		Short: "look for faults in the configuration",
 		Args:  command.Exactly(),
 		RunE: func(*cobra.Command, []string) error {
-			_, warnings, err := a.config(nil)
+			cfg, warnings, err := a.config(nil)
+			if err == nil {
+				err = daemon.CheckAccount(cfg)
+			}
 			for _, warning := range warnings {
 				fmt.Fprintln(a.Err, "attachd: warning:", warning)
 			}

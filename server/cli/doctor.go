@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,6 +62,10 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 		if c.Clamd, err = scan.New(cfg.Scan.Clamd, time.Duration(cfg.Scan.Timeout)); err != nil {
 			return nil, err
 		}
+	}
+	file := cmp.Or(a.configFile, os.Getenv(config.EnvConfig))
+	if alone, _, err := config.Load(file, nil, nil); err == nil && alone.Storage.S3SecretKey != "" {
+		c.SecretConfig = file
 	}
 	c.Receiver, c.NoReceiver = daemon.Receiver(cfg)
 	if cfg.Storage.Backend == "s3" {

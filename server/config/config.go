@@ -10,6 +10,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -154,9 +155,9 @@ type Config struct {
 		// Backend is where contents are kept.
 		Backend string `toml:"backend" default:"disk" oneof:"disk s3"`
 		// S3Endpoint is the URL of the object store.
-		S3Endpoint string `toml:"s3_endpoint" default:"" form:"url"`
+		S3Endpoint string `toml:"s3_endpoint" default:"" form:"endpoint"`
 		// S3PublicEndpoint is its URL for clients; empty: S3Endpoint.
-		S3PublicEndpoint string `toml:"s3_public_endpoint" default:"" form:"url"`
+		S3PublicEndpoint string `toml:"s3_public_endpoint" default:"" form:"endpoint"`
 		// S3Bucket is the bucket, which must exist.
 		S3Bucket string `toml:"s3_bucket" default:""`
 		// S3Prefix begins the names of all objects: letters, digits, ".", "_", "-" and
@@ -269,7 +270,7 @@ func Load(path string, environ []string, flags map[string]string, checks ...Chec
 	if len(faults) == 0 {
 		for _, check := range checks {
 			if err := check.Of(cfg); err != nil {
-				faults = append(faults, fmt.Errorf("%s: %w", where[check.Key], err))
+				faults = append(faults, fmt.Errorf("%s: %w", cmp.Or(where[check.Key], check.Key), err))
 			}
 		}
 	}

@@ -602,3 +602,18 @@ func TestACheckIsToldWithThePlaceOfTheValue(t *testing.T) {
 		}
 	}
 }
+
+// A bucket in it would be twice in the path of requests.
+func TestTheAddressOfAnObjectStoreHasNoPath(t *testing.T) {
+	for _, key := range []string{"s3_endpoint", "s3_public_endpoint"} {
+		for address, good := range map[string]bool{
+			"https://s3.example.com": true, "https://s3.example.com/": true, "http://[::1]:9000": true,
+			"https://s3.example.com/files": false, "https://s3.example.com:9000/files/": false, "https://s3.example.com?a=b": false, "s3.example.com": false,
+		} {
+			_, _, fault := load(t, fmt.Sprintf("[storage]\n%s = %q", key, address), nil, nil)
+			if (fault == "") != good || !good && !strings.Contains(fault, "without a bucket or a path") {
+				t.Errorf("%s = %q: %q", key, address, fault)
+			}
+		}
+	}
+}

@@ -176,13 +176,14 @@ func network(value any) (netip.Prefix, error) {
 // forms maps the values of the tag form to functions that validate a string and return
 // the one to store.
 var forms = map[string]func(string) (string, error){
-	"address": address,
-	"origin":  origin,
-	"path":    path,
-	"file":    filePath,
-	"entry":   entry,
-	"url":     publicURL,
-	"prefix":  prefix,
+	"address":  address,
+	"origin":   origin,
+	"path":     path,
+	"file":     filePath,
+	"entry":    entry,
+	"url":      publicURL,
+	"endpoint": endpoint,
+	"prefix":   prefix,
 }
 
 var prefixChars = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)
@@ -248,6 +249,19 @@ func publicURL(s string) (string, error) {
 		return "", expected(`an address like "https://files.example.com" or "https://example.com/files", without a query`, s)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// endpoint accepts the address of a store itself. A bucket in its path would be one in that
+// of each request, too.
+func endpoint(s string) (string, error) {
+	base, err := publicURL(s)
+	if err == nil && strings.Count(base, "/") > 2 {
+		err = errors.New("a path")
+	}
+	if err != nil {
+		return "", expected(`the address of an object store like "https://s3.eu-central-1.amazonaws.com" or "https://store.example.com:9000", without a bucket or a path`, s)
+	}
+	return base, nil
 }
 
 // origin accepts an origin exactly as a browser sends it: the header is compared byte

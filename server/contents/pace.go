@@ -197,7 +197,7 @@ func (p *pacer) report(err error) {
 	c.recordOutcome(err)
 	if err != nil && time.Since(p.logged) >= logTime {
 		p.logged = time.Now()
-		c.Log.Error("staged contents could not all be written to files", "error", err)
+		c.Log.Error("staged contents could not all be written out of the write-ahead log", "error", err)
 	}
 }
 

@@ -12,6 +12,19 @@ import (
 	"attachd/server/datadir"
 )
 
+// CheckAccount returns the error with which the object store of a configuration, if it has
+// one, keeps a server from starting.
+func CheckAccount(cfg config.Config) error {
+	if cfg.Storage.Backend != "s3" {
+		return nil
+	}
+	account, err := Account(cfg)
+	if err == nil {
+		_, err = s3.Connect(account)
+	}
+	return err
+}
+
 // Account returns the account of the object store of a configuration. It reads the files
 // that the configuration names.
 func Account(cfg config.Config) (s3.Account, error) {

@@ -39,9 +39,11 @@ type Finding struct {
 // Case is the installation to check.
 type Case struct {
 	Config   config.Config
-	Warnings []string     // from loading the configuration
-	Dir      *datadir.Dir // found, not opened
-	Running  bool         // a server has opened the directory
+	Warnings []string // from loading the configuration
+	// SecretConfig is the configuration file, if it contains a secret.
+	SecretConfig string
+	Dir          *datadir.Dir // found, not opened
+	Running      bool         // a server has opened the directory
 	// Status reads the state of the database. It is called only if there is one, in a
 	// format that this version supports.
 	Status func(context.Context) (upkeep.Status, error)
@@ -184,7 +186,7 @@ func database(ctx context.Context, c *Case) []Finding {
 	default:
 		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
 	}
-	found = append(found, writeAheadLog(status.Log)...)
+	found = append(found, writeAheadLog(status.Log, status.Storage.Backend == "s3")...)
 	return append(append(found, freePages(status.Database)...), outbox(c, status)...)
 }
 
@@ -192,20 +194,24 @@ func database(ctx context.Context, c *Case) []Finding {
 // server that keeps up begins to make room in it at half.
 const fullLog = 90
 
-func writeAheadLog(l upkeep.LogStatus) []Finding {
+func writeAheadLog(l upkeep.LogStatus, inBucket bool) []Finding {
 	if l.MaxBytes == 0 {
 		return nil // no server runs, or it keeps none
+	}
+	to, why, faster := "to the folder blobs", "make room on the disk if it is full", "use a faster disk"
+	if inBucket {
+		to, why, faster = "into the bucket", "correct what is said of the object store", "have the object store answer sooner"
 	}
 	used := l.Bytes * 100 / l.MaxBytes
 	switch {
 	case !l.FailingSince.IsZero():
-		return problem("Look in the server's log for why, and make room on the disk if it is full. Nothing is lost: they are in the write-ahead log until then.",
-			"Since %s, small files that were accepted cannot be written to the folder blobs (%d of them; the write-ahead log is %d %% full).", l.FailingSince.UTC().Format(time.RFC3339), l.Contents, used)
+		return problem("Look in the server's log for why, and "+why+". Nothing is lost: they are in the write-ahead log until then.",
+			"Since %s, small files that were accepted cannot be written %s (%d of them; the write-ahead log is %d %% full).", l.FailingSince.UTC().Format(time.RFC3339), to, l.Contents, used)
 	case used >= fullLog:
-		return warning("If that is so whenever people work, raise storage.log_size, or use a faster disk.",
-			"The write-ahead log is %d %% full: small uploads come faster than their files can be written, and wait for them.", used)
+		return warning("If that is so whenever people work, raise storage.log_size, or "+faster+".",
+			"The write-ahead log is %d %% full: small uploads come faster than they can be written %s, and wait.", used, to)
 	}
-	return ok("The write-ahead log is %d %% full; %d small files are in it until they are written to the folder blobs.", used, l.Contents)
+	return ok("The write-ahead log is %d %% full; %d small files are in it until they are written %s.", used, l.Contents, to)
 }
 
 // checkAge is the age from which the last check is too old: once a month, and a few

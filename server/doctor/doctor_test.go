@@ -179,6 +179,14 @@ func TestWhatIsBrokenIsFound(t *testing.T) {
 		{"database", "flushes fail", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, Log: upkeep.LogStatus{Contents: 7, Bytes: 64 << 20, MaxBytes: 256 << 20, FailingSince: c.Now.Add(-time.Hour)}}, nil)
 		}, Problem, "(7 of them; the write-ahead log is 25 % full)", "make room on the disk", ""},
+		{"database", "flushes into a bucket fail", func(_ *testing.T, c *Case) {
+			c.status(upkeep.Status{LastBackup: c.Now, Storage: upkeep.StorageStatus{Backend: "s3"}, Log: upkeep.LogStatus{Contents: 7, Bytes: 64 << 20, MaxBytes: 256 << 20, FailingSince: c.Now.Add(-time.Hour)}}, nil)
+		}, Problem, "cannot be written into the bucket (7 of them", "the object store", ""},
+		{"secrets", "others may read a configuration with a secret", func(t *testing.T, c *Case) {
+			c.SecretConfig = c.Dir.Join("attachd.toml")
+			must(t, os.WriteFile(c.SecretConfig, nil, 0o600))
+			must(t, os.Chmod(c.SecretConfig, 0o644))
+		}, Warning, "contains storage.s3_secret_key", "storage.s3_secret_key_file", needsUnix},
 		{"database", "the log is full", func(_ *testing.T, c *Case) {
 			c.status(upkeep.Status{LastBackup: c.Now, Log: upkeep.LogStatus{Bytes: 250 << 20, MaxBytes: 256 << 20}}, nil)
 		}, Warning, "97 % full", "storage.log_size", ""},

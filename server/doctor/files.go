@@ -178,6 +178,10 @@ func secrets(_ context.Context, c *Case) (found []Finding) {
 			found = append(found, problem("chmod 600 "+path, "%s can be read or written by other users of this machine (mode %04o).", path, info.Mode().Perm())...)
 		}
 	}
+	if info, err := os.Stat(c.SecretConfig); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o004 != 0 {
+		found = append(found, warning("Put the secret into a file of its own, which only the server's user may read, and name that in storage.s3_secret_key_file; or: chmod o-rwx "+c.SecretConfig,
+			"%s contains storage.s3_secret_key, and all users of this machine can read it (mode %04o).", c.SecretConfig, info.Mode().Perm())...)
+	}
 	if len(found) == 0 && c.exists() {
 		return ok("The files with secrets are closed to others.")
 	}

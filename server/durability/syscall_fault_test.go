@@ -438,7 +438,7 @@ func (f *fault) uploadAndFlush(others int) (answer, error) {
 	return a, until(func() bool {
 		metrics, err := f.p.call("GET", "/metrics", nil)
 		return err == nil && bytes.Contains(metrics.body, []byte("\nattachd_pending_bytes 0\n")) ||
-			strings.Contains(f.p.log.String(), "staged contents could not all be written to files")
+			strings.Contains(f.p.log.String(), "staged contents could not all be written out of the write-ahead log")
 	})
 }
 

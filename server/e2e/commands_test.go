@@ -251,6 +251,11 @@ func TestExitCodes(t *testing.T) {
 	good, bad := filepath.Join(files, "good.toml"), filepath.Join(files, "bad.toml")
 	write(t, good, "listen = \"127.0.0.1:0\"\n")
 	write(t, bad, "listen = \"127.0.0.1:0\"\n[limits]\nmax_filesize = \"1MB\"\n")
+	secret, open := filepath.Join(files, "secret"), filepath.Join(files, "open")
+	write(t, secret, "secret\n")
+	write(t, open, "secret\n")
+	chmod(t, open, 0o644)
+	const bucket = "ATTACHD_STORAGE_BACKEND=s3 ATTACHD_STORAGE_S3_ENDPOINT=https://store.example ATTACHD_STORAGE_S3_BUCKET=files ATTACHD_STORAGE_S3_ACCESS_KEY=key "
 	file := filepath.Join(good, "no-directory")
 	for _, c := range []struct {
 		code  int
@@ -277,6 +282,7 @@ func TestExitCodes(t *testing.T) {
 		{0, "ATTACHD_CONFIG=" + good + " config show", "127.0.0.1:0"},
 
 		{1, "user list --data-dir " + file, "not a directory"},
+		{0, bucket + "ATTACHD_STORAGE_S3_SECRET_KEY_FILE=" + secret + " config check", "The configuration is good."},
 		{1, "serve --data-dir " + file, "not a directory"},
 		{1, "serve --config " + bad, "bad.toml"},
 		{1, "config show --config " + bad, "bad.toml"},
@@ -385,6 +391,13 @@ func TestExitCodes(t *testing.T) {
 		{3, "ATTACHD_DOWNLOADS_URL_TTL=60 config check", "ATTACHD_DOWNLOADS_URL_TTL"},
 		{3, "ATTACHD_WEBHOOKS_URL=https://a.example config check", "ATTACHD_WEBHOOKS_URL: needs webhooks.secret_file too"},
 		{3, "ATTACHD_WEBHOOKS_SECRET_FILE=s ATTACHD_WEBHOOKS_URL=http://a.example config check", "must begin with https"},
+		{3, "ATTACHD_STORAGE_S3_SECRET_KEY=abc config check", "attachd: storage.s3_access_key: is missing"},
+		{3, bucket + "config check", "ATTACHD_STORAGE_S3_ACCESS_KEY: needs storage.s3_secret_key"},
+		{3, bucket + "ATTACHD_STORAGE_S3_SECRET_KEY=abc ATTACHD_STORAGE_S3_SECRET_KEY_FILE=" + secret + " config check", "ATTACHD_STORAGE_S3_SECRET_KEY: is set, and storage.s3_secret_key_file too"},
+		{3, bucket + "ATTACHD_STORAGE_S3_SECRET_KEY_FILE=" + open + " config check", "storage.s3_secret_key_file: "},
+		{3, bucket + "ATTACHD_STORAGE_S3_SECRET_KEY_FILE=" + secret + ".gone config check", "storage.s3_secret_key_file: "},
+		{3, bucket + "ATTACHD_STORAGE_S3_SECRET_KEY=abc ATTACHD_STORAGE_S3_CA_FILE=" + secret + " config check", "has no certificate in PEM form"},
+		{3, bucket + "ATTACHD_STORAGE_S3_SECRET_KEY=abc ATTACHD_STORAGE_S3_CA_FILE=" + secret + ".gone config check", "storage.s3_ca_file: "},
 		{3, "ATTACHD_CONTENT_ALLOWED=application/x-no-such-type config check", "application/x-no-such-type"},
 	} {
 		r := attachd(t, strings.Fields(c.typed)...)

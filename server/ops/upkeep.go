@@ -107,7 +107,7 @@ func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error 
 	}
 	return s.work(w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
 		if err := s.Contents.Flush(ctx); err != nil {
-			rq.Log().Warn("staged contents could not all be written to files before the database was made anew", "error", err)
+			rq.Log().Warn("staged contents could not all be written out of the write-ahead log before the database was made anew", "error", err)
 		}
 		compacted, err := s.Compacter.Compact(ctx)
 		if err == nil {
