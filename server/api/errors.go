@@ -124,6 +124,9 @@ func ToRefusal(err error) *Refusal {
 	case errors.Is(err, contents.ErrMoved):
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60,
 			Detail: "The server's files were moved to another storage, and nothing can be uploaded or deleted until its operator restarts it with its new configuration. Try again later."}
+	case errors.Is(err, contents.ErrPerhapsMoved):
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60,
+			Detail: "The server's files could not be moved to another storage, and nothing can be uploaded or deleted until its operator restarts it. Try again later."}
 	case errors.Is(err, contents.ErrUnreadable):
 		return NotReadable()
 	case errors.Is(err, token.ErrSignature):

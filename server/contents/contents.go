@@ -33,6 +33,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"golang.org/x/sync/semaphore"
+
 	"attachd/blobs"
 	"attachd/store"
 )
@@ -93,9 +95,9 @@ type Store struct {
 	// stagingGate is held for reading while a content is staged, and for writing while
 	// none may be.
 	stagingGate sync.RWMutex
-	// changes is held for reading while attachments are added or deleted, and for writing
-	// while none may be; paused is why, then.
-	changes sync.RWMutex
+	// changes is held in part while attachments are added or deleted, and as a whole while
+	// none may be; paused is why, then.
+	changes *semaphore.Weighted
 	paused  atomic.Pointer[error]
 
 	hashed hashCache
@@ -133,7 +135,7 @@ func New(records Records, files blobs.Store, opts Options) *Store {
 		opts.SettleTime = settleTime
 	}
 	return &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
-		wake: make(chan struct{}, 1), much: make(chan struct{}, 1), Deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}}
+		wake: make(chan struct{}, 1), much: make(chan struct{}, 1), Deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}, changes: semaphore.NewWeighted(allChanges)}
 }
 
 // Open implements blobs.Store.

@@ -2,7 +2,9 @@ package contents
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"math"
 )
 
 var (
@@ -11,13 +13,18 @@ var (
 	// ErrMoved means that the contents are elsewhere now, and that this process must be
 	// followed by one that knows where.
 	ErrMoved = errors.New("the contents were moved, and the server was not restarted since")
+	// ErrPerhapsMoved means the same where only the next start finds out where they are.
+	ErrPerhapsMoved = errors.New("it is not known whether the contents were moved")
 )
 
+// allChanges is the weight of a pause in Store.changes, in which each change weighs 1.
+const allChanges = math.MaxInt64
+
 // Change calls do, which adds or deletes attachments, unless that is not possible now: then
-// it returns ErrPaused or ErrMoved.
+// it returns ErrPaused, ErrMoved or ErrPerhapsMoved.
 func (c *Store) Change(do func() error) error {
-	if c.changes.TryRLock() {
-		defer c.changes.RUnlock()
+	if c.changes.TryAcquire(1) { // which fails while a pause waits, too
+		defer c.changes.Release(1)
 		return do()
 	}
 	return cmp.Or(c.MayChange(), ErrPaused) // which ended just now
@@ -31,18 +38,21 @@ func (c *Store) MayChange() error {
 	return nil
 }
 
-// Pause waits until no change is under way and admits no other one, until end is called,
-// which says whether the contents were moved: then it stays so.
-func (c *Store) Pause() (end func(moved bool)) {
+// Pause waits until no change is under way, or ctx ends, and admits no other one until end is
+// called, which says why it stays so: nil when changes are possible again.
+func (c *Store) Pause(ctx context.Context) (end func(refuse error), err error) {
 	c.paused.Store(&ErrPaused)
-	c.changes.Lock()
-	return func(moved bool) {
-		if moved {
-			c.paused.Store(&ErrMoved)
+	if err := c.changes.Acquire(ctx, allChanges); err != nil {
+		c.paused.Store(nil)
+		return nil, err
+	}
+	return func(refuse error) {
+		if refuse != nil {
+			c.paused.Store(&refuse)
 			return
 		}
 		c.paused.Store(nil)
-		c.changes.Unlock()
+		c.changes.Release(allChanges)
 		c.WakeRemoval()
-	}
+	}, nil
 }

@@ -1,6 +1,7 @@
 package contents_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync"
@@ -29,11 +30,11 @@ func TestNothingIsUploadedOrDeletedDuringAPauseNorAfterAMove(t *testing.T) {
 	const there = "there"
 	h.upload(there)
 	change := func() error { return h.Change(func() error { return nil }) }
-	for _, c := range []struct {
-		moved bool
-		after error
-	}{{false, nil}, {true, contents.ErrMoved}} {
-		end := h.Pause()
+	for _, after := range []error{nil, contents.ErrMoved} {
+		end, err := h.Pause(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
 		for what, err := range map[string]error{"an upload": h.tryUpload("during"), "another change": change(), "a look": h.MayChange()} {
 			if !errors.Is(err, contents.ErrPaused) {
 				t.Errorf("during a pause, %s: %v", what, err)
@@ -42,9 +43,9 @@ func TestNothingIsUploadedOrDeletedDuringAPauseNorAfterAMove(t *testing.T) {
 		if err := h.read(there); err != nil {
 			t.Errorf("during a pause, reading: %v", err)
 		}
-		end(c.moved)
+		end(after)
 		for what, err := range map[string]error{"an upload": h.tryUpload("after"), "another change": change(), "a look": h.MayChange()} {
-			if !errors.Is(err, c.after) {
+			if !errors.Is(err, after) {
 				t.Errorf("after it, %s: %v", what, err)
 			}
 		}
@@ -76,8 +77,14 @@ func TestAPauseBeginsWhenNoChangeIsUnderWay(t *testing.T) {
 		}
 	})
 	<-begun
-	paused := make(chan func(bool))
-	go func() { paused <- h.Pause() }()
+	paused := make(chan func(error))
+	go func() {
+		end, err := h.Pause(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		paused <- end
+	}()
 	for !errors.Is(h.MayChange(), contents.ErrPaused) {
 	}
 	select {
@@ -90,6 +97,35 @@ func TestAPauseBeginsWhenNoChangeIsUnderWay(t *testing.T) {
 	if !ended {
 		t.Error("it did not wait for the change")
 	}
-	end(false)
+	end(nil)
 	all.Wait()
+}
+
+// An upload that hangs must not have all others refused for as long.
+func TestAPauseThatIsGivenUpLeavesEverythingAsItWas(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	err := h.Change(func() error {
+		ctx, giveUp := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			_, err := h.Pause(ctx)
+			ended <- err
+		}()
+		for !errors.Is(h.MayChange(), contents.ErrPaused) {
+		}
+		giveUp()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("it ends with %v", err)
+		}
+		return errors.Join(h.MayChange(), h.tryUpload("meanwhile"))
+	})
+	if err != nil {
+		t.Errorf("while the change goes on: %v", err)
+	}
+	end, err := h.Pause(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	end(nil)
 }

@@ -139,8 +139,8 @@ func (s *Spool) checksums() blobs.Checksums {
 // nothing can remove it; a staged one is committed together with the record. What was
 // begun is finished, even if ctx ends. A content whose record was refused is removed
 // again, unless other records refer to it. After any other failure it is unknown
-// whether the record exists, so the content stays. Nothing was done on an ErrPaused or
-// ErrMoved.
+// whether the record exists, so the content stays. Nothing was done on an ErrPaused,
+// ErrMoved or ErrPerhapsMoved.
 func (s *Spool) Record(ctx context.Context, log func() *slog.Logger, a *store.Attachment, autoCreate string, newID func() uuid.UUID) error {
 	ctx = context.WithoutCancel(ctx)
 	if s.used {

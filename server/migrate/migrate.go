@@ -10,6 +10,7 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/contents"
 	"attachd/server/transfer"
 	"attachd/server/upkeep"
 	"attachd/store"
@@ -65,9 +67,9 @@ type Options struct {
 	To      Target
 	// RoomFor fails when the disk has no room for that many bytes more.
 	RoomFor func(ctx context.Context, bytes int64) error
-	// Pause waits until no attachment is being added or deleted, and admits no other change
-	// until end is called.
-	Pause func() (end func(moved bool))
+	// Pause waits until no attachment is being added or deleted, or ctx ends, and admits no
+	// other change until end is called, which says why it stays so, if it does.
+	Pause func(ctx context.Context) (end func(refuse error), err error)
 	// DespiteDamage moves the others when some contents are missing or damaged.
 	DespiteDamage bool
 	Progress      upkeep.ProgressFunc
@@ -121,14 +123,17 @@ type migration struct {
 
 // finish refuses changes, copies the rest, compares, and switches.
 func (m *migration) finish(ctx context.Context) error {
-	end := m.Pause()
-	moved := false // or it is not known
-	defer func() { end(moved) }()
 	begun := time.Now()
 	defer func() { m.Paused = time.Since(begun) }()
 	ctx, cancel := context.WithTimeoutCause(ctx, pauseAtMost, errPause)
 	defer cancel()
-	err := m.pass(ctx, nil)
+	end, err := m.Pause(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for the uploads under way: %w", cmp.Or(context.Cause(ctx), err))
+	}
+	var refuse error
+	defer func() { end(refuse) }()
+	err = m.pass(ctx, nil)
 	if err == nil {
 		err = m.compare(ctx)
 	}
@@ -139,10 +144,15 @@ func (m *migration) finish(ctx context.Context) error {
 		return err
 	}
 	err = upkeep.SetHome(context.WithoutCancel(ctx), m.Records, m.To.Home)
-	m.Moved = err == nil
-	// After most errors the note may be written, as the next start finds out. What came until
-	// then would be at the old place.
-	moved = !errors.Is(err, store.ErrFull)
+	switch {
+	case err == nil:
+		m.Moved, refuse = true, contents.ErrMoved
+	case !errors.Is(err, store.ErrFull):
+		// The note may be written, as the next start finds out. What came until then would be
+		// at the old place.
+		refuse = contents.ErrPerhapsMoved
+		err = fmt.Errorf("%w: %w", refuse, err)
+	}
 	return err
 }
 

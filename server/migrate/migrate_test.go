@@ -16,6 +16,7 @@ import (
 	"attachd/blobs/blobstest"
 	"attachd/blobs/s3"
 	"attachd/blobs/s3/s3test"
+	"attachd/server/contents"
 	"attachd/server/migrate"
 	"attachd/server/upkeep"
 	"attachd/server/upkeep/upkeeptest"
@@ -34,6 +35,7 @@ type home struct {
 	memory *s3test.Memory
 	fail   atomic.Pointer[func(call, name string) error] // called before each call to the bucket
 	paused bool
+	refuse error // why, after the end
 }
 
 func newHome(t *testing.T) *home { return &home{House: upkeeptest.New(t), memory: newMemory()} }
@@ -98,9 +100,9 @@ func (f faulty) Get(ctx context.Context, name string, from int64) (io.ReadCloser
 func (h *home) options(from blobs.Store, to migrate.Target) migrate.Options {
 	return migrate.Options{Records: h.Records, From: from, To: to,
 		RoomFor: func(context.Context, int64) error { return nil },
-		Pause: func() func(bool) {
+		Pause: func(context.Context) (func(error), error) {
 			h.paused = true
-			return func(moved bool) { h.paused = moved }
+			return func(refuse error) { h.paused, h.refuse = refuse != nil, refuse }, nil
 		}}
 }
 
@@ -223,11 +225,11 @@ func TestWhatIsDeletedMeanwhileDoesNotStay(t *testing.T) {
 	made := h.keepAll(all)
 	o := h.toBucket()
 	pause := o.Pause
-	o.Pause = func() func(bool) {
+	o.Pause = func(ctx context.Context) (func(error), error) {
 		_, err := h.Records.DeleteAttachment(t.Context(), made[3].ID)
 		h.OK(err)
 		h.Keep("the last moment", true)
-		return pause()
+		return pause(ctx)
 	}
 	h.run(o)
 	h.isAt("s3", h.bucket(), append(append([]string{"the last moment"}, all[:3]...), all[4:]...)...)
@@ -411,20 +413,42 @@ func TestChangesAreRefusedAfterTheSwitchFailedUnlessItWasCertainlyNotMade(t *tes
 	for _, c := range []struct {
 		written bool
 		err     error
-		refuses bool
+		refuse  error
 	}{
-		{false, store.ErrFull, false},
-		{false, errors.New("sync: input/output error"), true},
-		{true, errors.New("sync: input/output error"), true},
+		{false, store.ErrFull, nil},
+		{false, errors.New("sync: input/output error"), contents.ErrPerhapsMoved},
+		{true, errors.New("sync: input/output error"), contents.ErrPerhapsMoved},
 	} {
 		o := h.toBucket()
 		o.Records = forgetful{h.Records, c.written, c.err}
 		h.paused = false
 		report, err := migrate.Run(t.Context(), o)
-		if !errors.Is(err, c.err) || report.Moved || h.paused != c.refuses {
-			t.Errorf("written %v, %v: it ends with %+v, %v, and changes are refused: %v", c.written, c.err, report, err, h.paused)
+		if !errors.Is(err, c.err) || report.Moved || h.refuse != c.refuse || c.refuse != nil && !errors.Is(err, c.refuse) {
+			t.Errorf("written %v, %v: it ends with %+v, %v, and changes are refused: %v", c.written, c.err, report, err, h.refuse)
 		}
 	}
+}
+
+// The time for which changes are refused includes that of the wait for the ones under way.
+func TestAMigrationIsGivenUpWhenAnUploadDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	h := newHome(t)
+	all := some(2)
+	h.keepAll(all)
+	ctx, giveUp := context.WithCancel(t.Context())
+	o := h.toBucket()
+	o.Pause = func(ctx context.Context) (func(error), error) {
+		if end, ends := ctx.Deadline(); !ends || time.Until(end) > 2*time.Minute {
+			t.Errorf("it would wait until %s", end)
+		}
+		giveUp()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if report, err := migrate.Run(ctx, o); !errors.Is(err, context.Canceled) || report.Moved || report.Paused == 0 {
+		t.Errorf("it ends with %+v, %v", report, err)
+	}
+	h.isAt("disk", h.Blobs, all...)
 }
 
 func TestOnlyWhatTheBucketHasLostIsCopiedAgain(t *testing.T) {

@@ -86,8 +86,11 @@ func (s *Service) clockWarnings(ctx context.Context) []string {
 // most age old.
 func (s *Service) notReady(ctx context.Context, log *slog.Logger, age time.Duration) (reasons []string) {
 	reasons = s.probeOrWait(ctx, log, age)
-	if errors.Is(s.Contents.MayChange(), contents.ErrMoved) {
+	switch why := s.Contents.MayChange(); {
+	case errors.Is(why, contents.ErrMoved):
 		reasons = append([]string{"The files were moved to another storage: restart the server with its new configuration."}, reasons...)
+	case errors.Is(why, contents.ErrPerhapsMoved):
+		reasons = append([]string{"It is not known whether the files were moved. " + restartToKnow}, reasons...)
 	}
 	if s.Corridor.Draining() {
 		return append([]string{"The server is shutting down."}, reasons...)

@@ -10,6 +10,9 @@ import (
 	"attachd/server/upkeep"
 )
 
+// restartToKnow says what to do when it is not known where the contents are.
+const restartToKnow = "Restart the server: it starts only with the configuration of the storage that has them, and otherwise says which one that is."
+
 // Migrate moves the contents to another storage. Once they are there, the server reads from
 // the old one and refuses changes, until it is started anew.
 func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error {
@@ -27,12 +30,19 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 		return api.Conflict("The contents are being moved already. Wait for that to end.")
 	}
 	defer s.upkeep.migrating.Unlock()
-	if errors.Is(s.Contents.MayChange(), contents.ErrMoved) {
+	switch why := s.Contents.MayChange(); {
+	case errors.Is(why, contents.ErrMoved):
 		return api.Conflict("The contents were moved already. Put the section [storage] of the new configuration into that of the server, and restart it.")
+	case errors.Is(why, contents.ErrPerhapsMoved):
+		return api.Conflict("It is not known whether the contents were moved. %s", restartToKnow)
 	}
 	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := s.migrate(ctx, rq, order.Storage, migrate.Options{DespiteDamage: order.DespiteDamage, Progress: progress})
-		if err != nil && ctx.Err() == nil { // the operator is told all of it
+		switch { // the operator is told all of it
+		case errors.Is(err, contents.ErrPerhapsMoved):
+			rq.Log().Error("the switch to the new storage failed: uploads and deletions are refused until the server is restarted", "error", err)
+			err = api.Conflict("The switch to the new storage failed: %v. %s", err, restartToKnow)
+		case err != nil && ctx.Err() == nil:
 			rq.Log().Warn("the contents were not moved", "error", err)
 			err = api.Conflict("The contents were not moved: %v.", err)
 		}
