@@ -37,6 +37,8 @@ func TestAProbeCostsLittleAndFindsOutSoon(t *testing.T) {
 	o.Age(8 * time.Second)
 	probe("put", "delete")
 	probe()
+	o.Age(-time.Hour) // the clock is set back
+	probe("put", "delete")
 	o.Age(4 * time.Second)
 	far.stat = errors.New("connection refused")
 	if err := o.Probe(t.Context()); !errors.Is(err, blobs.ErrUnavailable) {

@@ -740,8 +740,8 @@ func (s *Store) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
 	proven, answered := s.proven.Load(), s.answered.Load()
-	if time.Since(time.Unix(0, proven)) < provenFor {
-		if time.Since(time.Unix(0, max(proven, answered))) < answeredFor {
+	if within(proven, provenFor) {
+		if within(proven, answeredFor) || within(answered, answeredFor) {
 			return nil
 		}
 		return s.ask(ctx)
@@ -759,6 +759,13 @@ func (s *Store) Probe(ctx context.Context) error {
 		return unavailable(fmt.Errorf("probing the bucket: %w", err))
 	}
 	return nil
+}
+
+// within says whether a time in unix nanoseconds was that long ago at most. One that is still
+// to come was written before the clock was set back: how long ago it was is not known.
+func within(since int64, most time.Duration) bool {
+	age := time.Since(time.Unix(0, since))
+	return age >= 0 && age < most
 }
 
 // ask asks the store for the marker.
