@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"attachd/blobs/s3"
 	"attachd/server/config"
 	"attachd/server/datadir"
+	"attachd/server/doctor"
+	"attachd/server/upkeep"
 )
 
 // CheckAccount returns the error with which the object store of a configuration, if it has
@@ -23,6 +26,45 @@ func CheckAccount(cfg config.Config) error {
 		_, err = s3.Connect(account)
 	}
 	return err
+}
+
+// tryBucket logs what is wrong with the object store of the configuration, if there is one:
+// otherwise the first upload would be the first to say so. It ends with ctx, also where
+// looking for credentials takes longer.
+func (d *daemon) tryBucket(ctx context.Context) {
+	if d.Config.Storage.Backend != "s3" {
+		return
+	}
+	account, err := Account(d.Config)
+	if err != nil {
+		d.log.Warn("the object store could not be tried", "error", err)
+		return
+	}
+	tried := make(chan struct{})
+	var problems []doctor.Finding
+	go func() {
+		defer close(tried)
+		problems, err = doctor.AtStart(ctx, &doctor.Case{
+			Config: d.Config, Dir: d.storage.Dir, Running: true, Account: account, Now: time.Now(),
+			Status: func(ctx context.Context) (status upkeep.Status, err error) {
+				if ctx.Err() != nil {
+					return status, ctx.Err()
+				}
+				return upkeep.ReadStatus(ctx, d.storage.Store, time.Now())
+			},
+		})
+	}()
+	select {
+	case <-ctx.Done():
+		return
+	case <-tried:
+	}
+	if err != nil {
+		d.log.Warn("the object store could not be tried", "error", err)
+	}
+	for _, p := range problems {
+		d.log.Warn("the object store cannot be used", "problem", p.Says, "do", p.Do)
+	}
 }
 
 // Account returns the account of the object store of a configuration. It reads the files

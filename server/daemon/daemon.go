@@ -180,6 +180,7 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 	running, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
 	var background sync.WaitGroup
 	background.Go(func() { d.srv.Run(running, d.jobs(stop)...) })
+	background.Go(func() { d.tryBucket(running) })
 	defer background.Wait() // before the storage is closed
 	defer stopJobs()
 	servers := d.servers()

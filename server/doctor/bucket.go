@@ -53,18 +53,43 @@ func objectStore(ctx context.Context, c *Case) []Finding {
 	if c.NoAccount != nil {
 		return problem("Correct what is set for storage.s3_*.", "The object store cannot be used, so the server does not start: %v.", c.NoAccount)
 	}
-	diagnosis, err := s3.Diagnose(c.Account)
+	b, err := newBucketCase(c)
 	if err != nil {
 		return problem("Correct what is set for storage.s3_*.", "The object store cannot be used, so the server does not start: %v.", err)
 	}
+	b.look(ctx, b.greets, b.hasCredentials, b.isOurs, b.writes, b.links, b.refusesOthers, b.deletes, b.policy)
+	return b.found
+}
+
+func newBucketCase(c *Case) (*bucketCase, error) {
+	diagnosis, err := s3.Diagnose(c.Account)
 	key := blobs.NewKey().String()
-	b := &bucketCase{Case: c, Diagnosis: diagnosis, name: c.Config.Storage.S3Prefix + "probe/" + key, content: []byte("attachd doctor " + key)}
-	for _, look := range []func(context.Context) bool{b.greets, b.hasCredentials, b.isOurs, b.writes, b.links, b.refusesOthers, b.deletes, b.policy} {
-		if !look(ctx) {
-			break
+	return &bucketCase{Case: c, Diagnosis: diagnosis, name: c.Config.Storage.S3Prefix + "probe/" + key, content: []byte("attachd doctor " + key)}, err
+}
+
+// look examines the store until an examination says that the next ones make no sense.
+func (b *bucketCase) look(ctx context.Context, examinations ...func(context.Context) bool) {
+	for _, examination := range examinations {
+		if !examination(ctx) {
+			return
 		}
 	}
-	return b.found
+}
+
+// AtStart returns what keeps a server that starts from using the object store, as far as that
+// is seen without writing there.
+func AtStart(ctx context.Context, c *Case) (problems []Finding, err error) {
+	b, err := newBucketCase(c)
+	if err != nil {
+		return nil, err
+	}
+	b.look(ctx, b.greets, b.hasCredentials, b.isOurs)
+	for _, f := range b.found {
+		if f.Level == Problem {
+			problems = append(problems, f)
+		}
+	}
+	return problems, ctx.Err()
 }
 
 // Marked counts the contents that a database says are damaged in the object store.

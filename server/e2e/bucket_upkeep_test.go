@@ -89,3 +89,26 @@ func TestEachStartRaisesTheEpochInTheBucket(t *testing.T) {
 		wantCode(t, 0, attachd(t, slices.Concat(env, []string{"check", "--data-dir", server.dir})...))
 	}
 }
+
+// What is wrong with the store is in the log before anybody uploads, and the server starts.
+func TestAStartSaysWhatIsWrongWithTheObjectStore(t *testing.T) {
+	t.Parallel()
+	g := s3test.Versitygw(t)
+	taken := filepath.Join(g.Dir, "bucket/taken")
+	check(t, os.MkdirAll(taken, 0o755))
+	write(t, filepath.Join(taken, "attachd.json"), `{"installation":"another","tenant":"another","layout":1}`)
+	for name, c := range map[string]struct{ sets, says string }{
+		"a wrong secret":        {"ATTACHD_STORAGE_S3_SECRET_KEY=wrong", "the secret does not belong to the access key"},
+		"no bucket":             {"ATTACHD_STORAGE_S3_BUCKET=nofiles", "there is no such bucket"},
+		"the prefix of another": {"ATTACHD_STORAGE_S3_PREFIX=taken/", "belong to another installation, another"},
+		"a wrong port":          {"ATTACHD_STORAGE_S3_ENDPOINT=http://127.0.0.1:1", "nothing listens there"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, spoiledDir(t), inBucket(g, c.sets)...)
+			if line := server.logged("the object store cannot be used"); !strings.Contains(line, `"level":"WARN"`) || !strings.Contains(line, c.says) || !strings.Contains(line, `"do":`) {
+				t.Errorf("logged %s", line)
+			}
+		})
+	}
+}
