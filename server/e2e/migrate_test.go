@@ -65,6 +65,15 @@ func (m *move) isElsewhere(backend string) {
 	}
 }
 
+// examined has the doctor look at the installation with the storage of a backend.
+func (m *move) examined(backend, says string) {
+	m.t.Helper()
+	r := attachd(m.t, "ATTACHD_LISTEN=127.0.0.1:0", "doctor", "--data-dir", m.dir, "--config", m.configs[backend])
+	if r.code != 3 || !strings.Contains(r.stdout, says) {
+		m.t.Errorf("the doctor ends with %d, and says\n%s", r.code, r.stdout)
+	}
+}
+
 // contentOf is the content of a file of this name: of some, more than what is written to
 // the log first.
 func contentOf(name string) string {
@@ -207,8 +216,11 @@ func TestFilesMoveIntoABucketAndBackWhilePeopleWork(t *testing.T) {
 		if again := refused(t, 1, "migrate", "--to", m.configs[to], "--data-dir", m.dir, "--config", m.configs[from]); !strings.Contains(again, "moved already") {
 			t.Errorf("once more, it says %s", again)
 		}
+		m.examined(from, "problem  storage: The files were moved to storage.backend = \""+to)
+		m.examined(to, "problem  storage: The files were moved to storage.backend = \""+to)
 		m.stop()
 		m.isElsewhere(from)
+		m.examined(from, "problem  storage: The server does not start: the files are in storage.backend = \""+to)
 		m.serve(to)
 		m.hasAll(to)
 		m.tryPut("after-" + to + ".txt")
