@@ -30,7 +30,16 @@ type Source interface {
 
 // ErrUnreadable means that a source cannot read the bytes of a content at the moment.
 // The next backup tries again.
-var ErrUnreadable = errors.New("the server cannot read it at the moment")
+var ErrUnreadable = errors.New("the server's storage fails or does not answer. The next backup tries again")
+
+// maxUnreadable is how many contents in a row that cannot be read at the moment end an
+// addition: an object store that does not answer takes seconds to say so for each content,
+// and a point without contents would be taken for a backup.
+const maxUnreadable = 8
+
+// ErrStorageFails means that no point was made, since the source's storage fails or does
+// not answer.
+var ErrStorageFails = errors.New("no restore point was made, since the server's storage fails or does not answer")
 
 // AddOptions describe a new restore point.
 type AddOptions struct {
@@ -58,7 +67,8 @@ type Added struct {
 
 // Add makes a restore point. Contents that the archive has, judging by their length,
 // are not copied again; those that are copied are hashed. Contents that the source
-// cannot provide are recorded among the point's faults. When Add fails or the process
+// cannot provide are recorded among the point's faults; where one after the other cannot
+// be read, Add returns ErrStorageFails. When Add fails or the process
 // ends, there is no new point, and the contents copied so far stay for the next.
 func (a *Archive) Add(ctx context.Context, from Source, opts AddOptions) (Added, error) {
 	bound, err := a.Installation()
@@ -168,8 +178,12 @@ func (n *addition) gatherFor(ctx context.Context, records Records) error {
 	for _, need := range wanted {
 		n.Bytes += need.Size
 	}
-	t := &transfer.Transfer{To: n.pool, Progress: n.Progress, Done: upkeep.Progress{AllBytes: n.Bytes}, Open: n.fetch}
-	if err := t.Run(ctx, wanted); err != nil {
+	t := &transfer.Transfer{To: n.pool, Progress: n.Progress, Done: upkeep.Progress{AllBytes: n.Bytes}, Open: n.fetch, GiveUp: maxUnreadable}
+	err = t.Run(ctx, wanted)
+	if errors.Is(err, transfer.ErrNothingReadable) {
+		return fmt.Errorf("%w: %d contents in a row could not be read, so look whether the storage works, and run the command again: what was copied stays", ErrStorageFails, maxUnreadable)
+	}
+	if err != nil {
 		return err
 	}
 	n.NewContents, n.NewBytes = t.Contents, t.Bytes

@@ -340,6 +340,70 @@ func TestARestorePointIsMadeBesideWhatCannotBeReadNow(t *testing.T) {
 	}
 }
 
+// Where nothing can be read, a point would be none; where some files cannot, however many
+// of those that are left to copy, it is one.
+func TestNoRestorePointIsMadeWhileTheStorageFails(t *testing.T) {
+	h := newHome(t)
+	const many = 30
+	refused := map[blobs.Ref]bool{}
+	h.content = func(ref blobs.Ref) error {
+		if refused[ref] {
+			return backup.ErrUnreadable
+		}
+		return nil
+	}
+	add := func() error {
+		var err error
+		h.asked = nil
+		h.archive(func(a *backup.Archive) { _, err = a.Add(t.Context(), h, h.options(noon)) })
+		return err
+	}
+	for i := range many {
+		refused[h.Keep(fmt.Sprint("file ", i), true).SHA256] = true
+	}
+	if err := add(); !errors.Is(err, backup.ErrStorageFails) || strings.Contains(err.Error(), "\n") || len(h.asked) > 2*8 {
+		t.Errorf("%d contents were asked for: %v", len(h.asked), err)
+	}
+	if points, err := os.ReadDir(filepath.Join(h.to, "points")); len(points) != 0 {
+		t.Errorf("there are points: %v, %v", points, err)
+	}
+
+	h.content = func(blobs.Ref) error { return nil }
+	h.add(noon)
+	for i := range many {
+		a := h.Keep(fmt.Sprint("new file ", i), true)
+		refused[a.SHA256] = true
+	}
+	h.content = func(ref blobs.Ref) error {
+		if refused[ref] {
+			return backup.ErrUnreadable
+		}
+		return nil
+	}
+	if err := add(); !errors.Is(err, backup.ErrStorageFails) { // the ones copied before cannot be read either
+		t.Errorf("a new storage that fails: %v", err)
+	}
+	h.content = func(ref blobs.Ref) error {
+		if refused[ref] && !h.copied(ref) {
+			return backup.ErrUnreadable
+		}
+		return nil
+	}
+	added := h.add(noon.Add(time.Hour))
+	if len(added.Faults) != many || added.NewContents != 0 || added.Contents != 2*many {
+		t.Errorf("%+v", added)
+	}
+	if what := added.Faults[0].What; strings.Count(what, "read") != 1 || strings.Contains(what, "..") {
+		t.Errorf("a fault says %q", what)
+	}
+}
+
+// copied reports whether the backup has a content.
+func (h *home) copied(ref blobs.Ref) bool {
+	_, err := os.Stat(h.saved(store.Attachment{SHA256: ref}))
+	return err == nil
+}
+
 // A content that is marked damaged may have been repaired, or be marked wrongly.
 func TestAVerificationTakesWrongMarksAway(t *testing.T) {
 	h := newHome(t)

@@ -296,7 +296,7 @@ func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, err
 	case "damaged":
 		err = blobs.ErrDamaged
 	case "storage_unreadable":
-		err = fmt.Errorf("%w: %w", backup.ErrUnreadable, err)
+		err = backup.ErrUnreadable // the whole story is in the server's log
 	}
 	return nil, errors.Join(err, response.Body.Close())
 }

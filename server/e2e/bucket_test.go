@@ -198,6 +198,27 @@ func TestTheClientCommandsGetFilesOfAnObjectStore(t *testing.T) {
 	}
 }
 
+func TestABackupEndsWhereTheObjectStoreDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	g := s3test.Versitygw(t)
+	dir := spoiledDir(t)
+	p := start(t, dir, inBucket(g, filesAtOnce, "ATTACHD_STORAGE_S3_TIMEOUT=1s")...)
+	for i := range 12 {
+		p.upload(product, fmt.Sprint(i, ".txt"), fmt.Sprint("file ", i)).want(t, 201)
+	}
+	g.Kill()
+	to := filepath.Join(t.TempDir(), "backup")
+	r := wantCode(t, 1, attachd(t, "backup", to, "--data-dir", dir))
+	if r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, "no restore point was made, since the server's storage") {
+		t.Errorf("%s%s", r.stdout, r.stderr)
+	}
+	if points := names(t, filepath.Join(to, "points")); len(points) > 0 {
+		t.Errorf("there are points: %v", points)
+	}
+	g.Start()
+	ok(t, "backup", to, "--data-dir", dir)
+}
+
 func TestAnObjectStoreThatIsDownOrHasLostAFile(t *testing.T) {
 	t.Parallel()
 	g := s3test.Versitygw(t)

@@ -38,11 +38,17 @@ type Transfer struct {
 	// Readers is how many contents of a batch are read at the same time; 0 is one.
 	Readers int
 	// Strict ends Run at a content that cannot be read, which is otherwise lost.
-	Strict   bool
+	Strict bool
+	// GiveUp is after how many contents in a row that cannot be read at the moment Run ends
+	// with ErrNothingReadable; 0 is never. A single one is lost.
+	GiveUp   int
 	Progress upkeep.ProgressFunc
 	Done     upkeep.Progress // of all wanted contents
 
-	mu sync.Mutex
+	wanted []Need
+
+	mu         sync.Mutex
+	unreadable int // contents since the last that was read
 	// What Run has copied, and why the others are lost.
 	Contents, Bytes int64
 	Lost            map[blobs.Ref]string
@@ -58,7 +64,7 @@ type Target interface {
 // Contents that are there already, judging by their length, are not copied. The first
 // error ends it.
 func (t *Transfer) Run(ctx context.Context, wanted []Need) error {
-	t.Lost, t.Done.AllContents = map[blobs.Ref]string{}, int64(len(wanted))
+	t.Lost, t.Done.AllContents, t.wanted = map[blobs.Ref]string{}, int64(len(wanted)), wanted
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	jobs := make(chan []Need)
@@ -173,15 +179,22 @@ func (t *Transfer) take(ctx context.Context, job []Need) (batch map[blobs.Ref][]
 }
 
 // one opens a content for take, and once more if the first read breaks off: that
-// distinguishes a lost content from an interrupted connection. Lost ones are noted.
+// distinguishes a lost content from an interrupted connection. Lost ones are noted. While
+// one content after the other fails, each is opened once.
 func (t *Transfer) one(ctx context.Context, n Need, take func(io.Reader) (lost string, err error)) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	lost, err := t.try(ctx, n, take)
 	var cut Unreadable
-	if errors.As(err, &cut) && ctx.Err() == nil {
+	if errors.As(err, &cut) && ctx.Err() == nil && !t.failing() {
 		lost, err = t.try(ctx, n, take)
 	}
 	known := errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged)
 	if errors.As(err, &cut) && ctx.Err() == nil && (known || !t.Strict) {
+		if !known && t.fails() && !t.reads(ctx) {
+			return fmt.Errorf("%w: %w", ErrNothingReadable, cut)
+		}
 		lost, err = cut.sentence(), nil
 	}
 	if err != nil {
@@ -194,9 +207,60 @@ func (t *Transfer) one(ctx context.Context, n Need, take func(io.Reader) (lost s
 		t.Lost[n.Ref] = lost
 		return nil
 	}
+	t.unreadable = 0
 	t.Contents++
 	t.Bytes += n.Size
 	return nil
+}
+
+// ErrNothingReadable means that not some contents, but the place where they are cannot be
+// read.
+var ErrNothingReadable = errors.New("one content after the other cannot be read")
+
+// failing reports whether the last content could not be read, where that counts.
+func (t *Transfer) failing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.GiveUp > 0 && t.unreadable > 0
+}
+
+// fails counts a content that cannot be read, and reports whether these are so many in a
+// row that it may be the whole place.
+func (t *Transfer) fails() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unreadable++
+	return t.GiveUp > 0 && t.unreadable >= t.GiveUp
+}
+
+// probes is how many contents reads opens.
+const probes = 3
+
+// reads reports whether the place has a readable content among those that need no copy:
+// where everything else was copied earlier, all that is left to copy may be damaged files
+// of a disk that works otherwise.
+func (t *Transfer) reads(ctx context.Context) bool {
+	left := probes
+	for _, n := range t.wanted {
+		if left == 0 || ctx.Err() != nil {
+			return false
+		}
+		if there, err := t.has(ctx, n); err != nil || !there {
+			continue
+		}
+		left--
+		lost, err := t.try(ctx, n, func(content io.Reader) (string, error) {
+			_, err := io.CopyN(io.Discard, content, min(1, n.Size))
+			return "", err
+		})
+		if err == nil && lost == "" {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.unreadable = 0
+			return true
+		}
+	}
+	return false
 }
 
 // try calls take with a content, and counts the bytes read in the progress only while
