@@ -66,7 +66,7 @@ func (a *App) migrate(ctx context.Context, c *client, file string, to config.Con
 		return command.Fault(fmt.Errorf("%s cannot be moved, and so nothing was: everything is used where it is. Upload these files again or delete them, or leave them behind with --despite-damage", damaged))
 	}
 	fmt.Fprintf(a.Out, "moved %s, %s, of which %s had to be copied now; uploads and deletions were refused for %s\n",
-		command.Count(report.Contents, "content"), command.Count(report.Bytes, "byte"), command.Count(report.Copied, "content"), report.Paused.Round(time.Millisecond))
+		command.Count(report.Contents, "content"), command.Count(report.Bytes, "byte"), command.Count(report.Copied, "content"), time.Duration(report.PausedSeconds*float64(time.Second)).Round(time.Millisecond))
 	fmt.Fprintf(a.Out, "Now put the section [storage] of %s into the configuration, and restart the server: until then, it refuses uploads and deletions.\n", file)
 	fmt.Fprintln(a.Out, leftBehind(from))
 	if len(report.Faults) > 0 {
@@ -78,7 +78,7 @@ func (a *App) migrate(ctx context.Context, c *client, file string, to config.Con
 // leftBehind says what is still at the old place, and how to delete it.
 func leftBehind(from config.Config) string {
 	if from.Storage.Backend == "s3" {
-		return fmt.Sprintf("The objects stay in the bucket %s. When all is well, delete everything below %s there, with the tools of the object store.", from.Storage.S3Bucket, from.Storage.S3Prefix)
+		return fmt.Sprintf("The objects stay in the bucket %s. When all is well, delete %[2]sattachd.json and everything below %[2]sblobs/ there, with the tools of the object store.", from.Storage.S3Bucket, from.Storage.S3Prefix)
 	}
 	blobs := filepath.Join(from.DataDir, "blobs")
 	return fmt.Sprintf("The files stay in %s. When all is well, delete them: find %s -type f -delete", blobs, blobs)

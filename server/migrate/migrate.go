@@ -79,14 +79,14 @@ type Options struct {
 type Report struct {
 	// Moved is whether the contents are at the new place now.
 	Moved bool `json:"moved"`
-	// Contents and Bytes are what the records need, Copied and CopiedBytes what this run has
-	// copied of it.
+	// Contents and Bytes are what the records need and what could be copied, Copied and
+	// CopiedBytes what this run has copied of it.
 	Contents    int64 `json:"contents"`
 	Bytes       int64 `json:"bytes"`
 	Copied      int64 `json:"copied"`
 	CopiedBytes int64 `json:"copied_bytes"`
-	// Paused is for how long changes were refused.
-	Paused time.Duration `json:"paused"`
+	// PausedSeconds is for how long changes were refused.
+	PausedSeconds float64 `json:"paused_seconds"`
 	// Faults are the attachments whose contents could not be copied; never nil.
 	Faults []upkeep.Fault `json:"faults"`
 }
@@ -124,7 +124,7 @@ type migration struct {
 // finish refuses changes, copies the rest, compares, and switches.
 func (m *migration) finish(ctx context.Context) error {
 	begun := time.Now()
-	defer func() { m.Paused = time.Since(begun) }()
+	defer func() { m.PausedSeconds = time.Since(begun).Seconds() }()
 	ctx, cancel := context.WithTimeoutCause(ctx, pauseAtMost, errPause)
 	defer cancel()
 	end, err := m.Pause(ctx)
@@ -187,6 +187,12 @@ func (m *migration) pass(ctx context.Context, survey Survey) (err error) {
 		Done: upkeep.Progress{Bytes: m.Bytes - more, AllBytes: m.Bytes}}
 	err = t.Run(ctx, missing)
 	m.lost = t.Lost
+	for _, n := range m.wanted {
+		if _, is := m.lost[n.Ref]; is {
+			m.Contents--
+			m.Bytes -= n.Size
+		}
+	}
 	m.last.contents, m.last.bytes = t.Contents, t.Bytes
 	m.Copied += t.Contents
 	m.CopiedBytes += t.Bytes
@@ -274,15 +280,8 @@ func (m *migration) compare(ctx context.Context) error {
 		there++
 		size += info.Size
 	}
-	contents, bytes := m.Contents, m.Bytes
-	for _, n := range m.wanted {
-		if _, is := m.lost[n.Ref]; is {
-			contents--
-			bytes -= n.Size
-		}
-	}
-	if there != contents || size != bytes {
-		return fmt.Errorf("the new place has %d contents of %d bytes, and should have %d of %d", there, size, contents, bytes)
+	if there != m.Contents || size != m.Bytes {
+		return fmt.Errorf("the new place has %d contents of %d bytes, and should have %d of %d", there, size, m.Contents, m.Bytes)
 	}
 	return nil
 }

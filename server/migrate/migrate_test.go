@@ -283,7 +283,7 @@ func TestWhatCannotBeReadAtTheMomentIsNotLeftBehind(t *testing.T) {
 	})
 	o := h.toDisk()
 	o.DespiteDamage = true
-	if report, err := migrate.Run(t.Context(), o); err == nil || report.Moved || h.paused && report.Paused > 0 {
+	if report, err := migrate.Run(t.Context(), o); err == nil || report.Moved || h.paused && report.PausedSeconds > 0 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	if err := upkeep.CheckHome(t.Context(), h.Records, "s3"); err != nil {
@@ -445,7 +445,7 @@ func TestAMigrationIsGivenUpWhenAnUploadDoesNotEnd(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	if report, err := migrate.Run(ctx, o); !errors.Is(err, context.Canceled) || report.Moved || report.Paused == 0 {
+	if report, err := migrate.Run(ctx, o); !errors.Is(err, context.Canceled) || report.Moved || report.PausedSeconds == 0 {
 		t.Errorf("it ends with %+v, %v", report, err)
 	}
 	h.isAt("disk", h.Blobs, all...)
