@@ -172,6 +172,9 @@ func home(ctx context.Context, c *Case) []Finding {
 	}
 	at, configured := status.Home, c.Config.Storage.Backend
 	switch {
+	case at.Unknown:
+		return problem("Restart the server: the start says with which storage.backend it works.",
+			"It is not known whether the files were moved, since noting it failed: the server refuses uploads and deletions.")
 	case at.Backend == "" || !at.Fixed && at.Backend == "disk":
 		return nil // the next start may choose
 	case c.Running && status.Storage.Backend != at.Backend:

@@ -347,6 +347,7 @@ func TestFilesThatAreElsewhereAreFound(t *testing.T) {
 		says, do   string
 	}{
 		"moved, and not restarted":     {upkeep.HomeStatus{Backend: "s3", Fixed: true}, "disk", "s3", Problem, "it refuses uploads and deletions", "Restart the server"},
+		"perhaps moved":                {upkeep.HomeStatus{Backend: "s3", Fixed: true, Unknown: true}, "s3", "s3", Problem, "It is not known", "Restart the server"},
 		"moved, and not configured":    {upkeep.HomeStatus{Backend: "disk", Fixed: true}, "s3", "s3", Problem, "it refuses uploads and deletions", "\"disk\""},
 		"another configuration":        {upkeep.HomeStatus{Backend: "s3", Fixed: true}, "", "disk", Problem, "does not start", "\"s3\""},
 		"a disk, and a bucket is set":  {upkeep.HomeStatus{Backend: "disk", Fixed: true}, "", "s3", Problem, "does not start", "\"disk\""},

@@ -196,6 +196,7 @@ func (s *Service) Status(w *api.Response, rq *api.Request, sc api.Scope) error {
 	status.Addresses = s.Addresses()
 	status.Damage = s.Damage()
 	status.Storage = s.storage()
+	status.Home.Unknown = errors.Is(s.Contents.MayChange(), contents.ErrPerhapsMoved)
 	if staged := s.Contents.Staged(); staged.MaxRoom > 0 {
 		status.Log = upkeep.LogStatus{Contents: staged.Contents, Bytes: staged.Room, MaxBytes: staged.MaxRoom}
 		status.Log.FailingSince, _ = s.Contents.Failing()

@@ -53,6 +53,9 @@ type HomeStatus struct {
 	// next start may choose another.
 	Backend string `json:"backend"`
 	Fixed   bool   `json:"fixed,omitempty"`
+	// Unknown is whether the server does not know where they are, since a switch failed;
+	// ReadStatus leaves it out.
+	Unknown bool `json:"unknown,omitempty"`
 	// Tenant is the id by which the bucket knows the database; zero where no bucket has
 	// been used.
 	Tenant uuid.UUID `json:"tenant,omitzero"`
