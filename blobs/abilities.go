@@ -88,9 +88,9 @@ type LinkOptions struct {
 
 // Sweeper is a storage that deletes what was removed only later.
 type Sweeper interface {
-	// Sweep deletes what was removed long enough ago. What fails is left to the next
-	// call.
-	Sweep(ctx context.Context) error
+	// Sweep deletes what was removed long enough before now, which a clock that is ahead
+	// must not give. What fails is left to the next call.
+	Sweep(ctx context.Context, now time.Time) error
 	// Unswept returns how many objects may have to be deleted, in O(1).
 	Unswept() int64
 }

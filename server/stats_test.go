@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -227,8 +228,8 @@ func TestMetricsTellHowTheServerStands(t *testing.T) {
 // sweeper is an object store in which 3 objects are yet to be deleted.
 type sweeper struct{}
 
-func (sweeper) Sweep(context.Context) error { return nil }
-func (sweeper) Unswept() int64              { return 3 }
+func (sweeper) Sweep(context.Context, time.Time) error { return nil }
+func (sweeper) Unswept() int64                         { return 3 }
 
 func TestStatsAndMetricsSayWhereFilesAreKept(t *testing.T) {
 	t.Parallel()
@@ -250,3 +251,34 @@ func TestStatsAndMetricsSayWhereFilesAreKept(t *testing.T) {
 		t.Errorf("the metrics are\n%s", w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body)
 	}
 }
+
+// What was deleted by mistake stays for its time, also where the clock says that it is over.
+func TestAClockThatIsAheadSweepsNothingFromTheBucket(t *testing.T) {
+	t.Parallel()
+	swept := make(sweeps)
+	w := newWorld(t, func(cfg *server.Config) { cfg.Sweeper = swept })
+	w.expectLog("the clock jumped")
+	w.server.ClockIsSettled(t.Context()) // reads the clock
+	w.clock.set(30 * 24 * time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() { w.server.RunJob(ctx, "sweep the bucket", 0) })
+	if by := <-swept; by.Sub(startOfTime) > time.Hour {
+		t.Errorf("it is swept by the clock that is ahead: %v", by)
+	}
+	cancel()
+	sweeping.Wait()
+}
+
+// sweeps is an object store that says when it is swept.
+type sweeps chan time.Time
+
+func (s sweeps) Sweep(ctx context.Context, now time.Time) error {
+	select {
+	case s <- now:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (sweeps) Unswept() int64 { return 0 }

@@ -107,7 +107,7 @@ func TestAStoreMayBeDownAtTheStart(t *testing.T) {
 		if err := s.Probe(t.Context()); !errors.Is(err, blobs.ErrUnavailable) {
 			t.Errorf("Probe: %v", err)
 		}
-		if err := s.Sweep(t.Context()); err != nil {
+		if err := s.Sweep(t.Context(), time.Now()); err != nil {
 			t.Errorf("a sweep of nothing: %v", err)
 		}
 	})
@@ -149,19 +149,19 @@ func TestWhatAStoreRefusesToDeleteKeepsNothingBack(t *testing.T) {
 			}
 		}
 		time.Sleep(2 * time.Second)
-		if err := s.Sweep(t.Context()); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		if err := s.Sweep(t.Context(), time.Now()); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
 			t.Errorf("the first sweep: %v", err)
 		}
 		if left := s.Unswept(); left != 280 {
 			t.Errorf("%d are left", left)
 		}
 		asked := locked.asked
-		if err := s.Sweep(t.Context()); err != nil || locked.asked != asked {
+		if err := s.Sweep(t.Context(), time.Now()); err != nil || locked.asked != asked {
 			t.Errorf("the next sweep asks for %d objects again: %v", locked.asked-asked, err)
 		}
 		locked.locked = nil
 		time.Sleep(time.Hour)
-		if err := s.Sweep(t.Context()); err != nil || s.Unswept() != 0 {
+		if err := s.Sweep(t.Context(), time.Now()); err != nil || s.Unswept() != 0 {
 			t.Errorf("once it may: %v, and %d are left", err, s.Unswept())
 		}
 	})
@@ -200,12 +200,12 @@ func TestAFailedDeletionKeepsNothingBack(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		flaky.fails = func(n int) bool { return true }
-		if err := s.Sweep(t.Context()); err == nil || s.Unswept() != 600 || flaky.asked > 40 {
+		if err := s.Sweep(t.Context(), time.Now()); err == nil || s.Unswept() != 600 || flaky.asked > 40 {
 			t.Errorf("a store that deletes nothing was asked %d times: %v", flaky.asked, err)
 		}
 		flaky.fails = func(n int) bool { return n%10 == 0 }
 		flaky.asked = 0
-		if err := s.Sweep(t.Context()); !errors.Is(err, s3.ErrStalled) || s.Unswept() != 60 {
+		if err := s.Sweep(t.Context(), time.Now()); !errors.Is(err, s3.ErrStalled) || s.Unswept() != 60 {
 			t.Errorf("a sweep of which each tenth deletion fails leaves %d: %v", s.Unswept(), err)
 		}
 	})

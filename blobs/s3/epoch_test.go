@@ -63,7 +63,7 @@ func TestNothingIsDeletedOnceACloneOfTheDatabaseHasClaimedTheBucket(t *testing.T
 	n := &notes{}
 	live := open(t, n.of)
 	ref, kept := live.keep(t, "kept")
-	if err := live.Sweep(t.Context()); err != nil {
+	if err := live.Sweep(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	cloned := *n
@@ -72,7 +72,7 @@ func TestNothingIsDeletedOnceACloneOfTheDatabaseHasClaimedTheBucket(t *testing.T
 	}
 	removed := live.garbage(t, "removed")
 	for i, want := range []error{s3.ErrShared, nil, nil} {
-		if err := live.Sweep(t.Context()); !errors.Is(err, want) || !live.has(removed) {
+		if err := live.Sweep(t.Context(), time.Now()); !errors.Is(err, want) || !live.has(removed) {
 			t.Errorf("sweep %d: %v; the object is there: %t", i, err, live.has(removed))
 		}
 	}
@@ -87,12 +87,12 @@ func TestNothingIsDeletedOnceACloneOfTheDatabaseHasClaimedTheBucket(t *testing.T
 	}
 
 	again := live.start(t, n)
-	if err := again.Sweep(t.Context()); err != nil || !n.outdated || !again.has(removed) {
+	if err := again.Sweep(t.Context(), time.Now()); err != nil || !n.outdated || !again.has(removed) {
 		t.Errorf("after a restart: %v, outdated %t, there %t", err, n.outdated, again.has(removed))
 	}
 	again.keep(t, "one more")
 	n.outdated = false // as a person says
-	if err := again.Sweep(t.Context()); err != nil || again.has(removed) {
+	if err := again.Sweep(t.Context(), time.Now()); err != nil || again.has(removed) {
 		t.Errorf("once confirmed: %v, there %t", err, again.has(removed))
 	}
 }
@@ -130,7 +130,7 @@ func TestAStartIsNoCloneOfTheOneBefore(t *testing.T) {
 				t.Errorf("%v, outdated %t", err, n.outdated)
 			}
 			n.outdated = false
-			if err := o.Sweep(t.Context()); err != nil || o.has(removed) {
+			if err := o.Sweep(t.Context(), time.Now()); err != nil || o.has(removed) {
 				t.Errorf("%v, there %t", err, o.has(removed))
 			}
 		})

@@ -29,10 +29,10 @@ func TestALateDeletionMeetsNothingThatWasAcknowledged(t *testing.T) {
 			t.Fatalf("Remove: %v, %v", removed, err)
 		}
 		time.Sleep(2 * time.Second)
-		if err := s.Sweep(t.Context()); !errors.Is(err, s3.ErrStalled) {
+		if err := s.Sweep(t.Context(), time.Now()); !errors.Is(err, s3.ErrStalled) {
 			t.Fatalf("the first deletion: %v", err)
 		}
-		if err := s.Sweep(t.Context()); err != nil || s.Unswept() != 0 {
+		if err := s.Sweep(t.Context(), time.Now()); err != nil || s.Unswept() != 0 {
 			t.Fatalf("the second deletion: %v, %d are left", err, s.Unswept())
 		}
 		keep(t, s.Store, content)
@@ -78,7 +78,7 @@ func TestASweepLeavesWhatIsBeingRead(t *testing.T) {
 func sweep(t *testing.T, s opened, left int64) {
 	t.Helper()
 	time.Sleep(2 * time.Second)
-	if err := s.Sweep(t.Context()); err != nil || s.Unswept() != left {
+	if err := s.Sweep(t.Context(), time.Now()); err != nil || s.Unswept() != left {
 		t.Errorf("a sweep leaves %d: %v", s.Unswept(), err)
 	}
 }
@@ -255,13 +255,13 @@ func (u *user) script(n int) {
 	u.remove(large)
 	u.tell(u.store.Probe(u.Context()))
 	u.pass()
-	u.tell(u.store.Sweep(u.Context()))
+	u.tell(u.store.Sweep(u.Context(), time.Now()))
 	u.keep(a)
 	u.read(a)
 	u.keepAll(large, b)
 	u.remove(c)
 	u.pass()
-	u.tell(u.store.Sweep(u.Context()))
+	u.tell(u.store.Sweep(u.Context(), time.Now()))
 	u.read(large)
 }
 
@@ -414,7 +414,7 @@ func (u *user) mark(content []byte, damaged bool) {
 func (u *user) everythingHolds(s opened, kind s3test.Fault) {
 	u.Helper()
 	u.pass()
-	if err := u.store.Sweep(u.Context()); err != nil {
+	if err := u.store.Sweep(u.Context(), time.Now()); err != nil {
 		u.Errorf("later, Sweep: %v", err)
 	}
 	for _, content := range u.all {

@@ -619,12 +619,12 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 // delete, as where a bucket keeps objects for a time, does not keep back the rest. While
 // the catalog may not be the latest one, nothing is deleted, since a later one may have what
 // is garbage in this; but what only the later one knows is adopted.
-func (s *Store) Sweep(ctx context.Context) error {
+func (s *Store) Sweep(ctx context.Context, now time.Time) error {
 	if err := s.discardDoubted(ctx); err != nil {
 		return err
 	}
 	may, err := s.latest(ctx)
-	sw := &sweep{Store: s, failed: map[blobs.Object]struct{}{}}
+	sw := &sweep{Store: s, now: now, failed: map[blobs.Object]struct{}{}}
 	for err == nil && may && ctx.Err() == nil {
 		var due []blobs.Object
 		if due, err = sw.due(ctx); err != nil || len(due) == 0 {
@@ -658,6 +658,7 @@ func (s *Store) latest(ctx context.Context) (bool, error) {
 // sweep is a run of Sweep.
 type sweep struct {
 	*Store
+	now              time.Time
 	failed           map[blobs.Object]struct{} // that are left to the next sweep
 	refusal, failure error                     // the first of each kind
 	inARow           int                       // failures since the last success
@@ -673,7 +674,7 @@ func (s *sweep) due(ctx context.Context) (due []blobs.Object, err error) {
 	if stuck {
 		return nil, nil
 	}
-	garbage, err := s.Catalog.Garbage(ctx, now.Add(-s.KeepDeleted), sweepAtOnce+skipped)
+	garbage, err := s.Catalog.Garbage(ctx, s.now.Add(-s.KeepDeleted), sweepAtOnce+skipped)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range garbage {

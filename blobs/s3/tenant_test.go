@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"attachd/blobs"
 	"attachd/blobs/s3"
@@ -68,11 +69,11 @@ func TestNothingIsDeletedAsLongAsTheCatalogMayNotBeTheLatestOne(t *testing.T) {
 	if _, err := o.Remove(t.Context(), ref, nobody); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Sweep(t.Context()); err != nil || len(o.bucket.Names()) != 1 || o.Unswept() != 1 {
+	if err := o.Sweep(t.Context(), time.Now()); err != nil || len(o.bucket.Names()) != 1 || o.Unswept() != 1 {
 		t.Errorf("%v; %d objects are left, %d to be deleted", err, len(o.bucket.Names()), o.Unswept())
 	}
 	latest = true
-	if err := o.Sweep(t.Context()); err != nil || len(o.bucket.Names()) != 0 || o.Unswept() != 0 {
+	if err := o.Sweep(t.Context(), time.Now()); err != nil || len(o.bucket.Names()) != 0 || o.Unswept() != 0 {
 		t.Errorf("%v; %d objects are left, %d to be deleted", err, len(o.bucket.Names()), o.Unswept())
 	}
 }
@@ -107,7 +108,7 @@ func TestContentsAreFoundAgainInTheObjectsOfALaterCatalog(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := o.Sweep(t.Context()); err != nil {
+		if err := o.Sweep(t.Context(), time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if p, err := o.catalog.Place(t.Context(), again); err != nil || p.Object != objectOf(t, later) {

@@ -40,7 +40,7 @@ func (s *Service) Jobs() []jobs.Job {
 		{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted},
 	}
 	if s.Sweeper != nil {
-		all = append(all, jobs.Job{Name: "sweep the bucket", Every: sweepInterval, AtStart: true, Exclusive: true, Run: s.Sweeper.Sweep})
+		all = append(all, jobs.Job{Name: "sweep the bucket", Every: sweepInterval, AtStart: true, Exclusive: true, Run: s.sweepBucket})
 	}
 	if s.scrub != nil {
 		all = append(all, jobs.Job{Name: "scrub", Exclusive: true, Run: jobs.Loop(s.scrub.Run)})

@@ -257,6 +257,15 @@ func (s *Service) collectInBackground(ctx context.Context) error {
 	return nil
 }
 
+// sweepBucket deletes what was removed long enough ago, by a clock that is not ahead.
+func (s *Service) sweepBucket(ctx context.Context) error {
+	clock, err := s.Clock.Read(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Sweeper.Sweep(ctx, clock.Trusted)
+}
+
 // collected logs what was removed, and notes the time when all of it was.
 func (s *Service) collected(ctx context.Context, collected upkeep.Collected, err error) {
 	if collected.Contents > 0 {
