@@ -63,23 +63,25 @@ type HomeStatus struct {
 	Objects bool `json:"objects,omitempty"`
 }
 
-// readHome reads a HomeStatus.
+// readHome reads a HomeStatus. Of a damaged database it reads what it can: its faults are
+// told apart from this.
 func readHome(ctx context.Context, records StatusRecords) (home HomeStatus, err error) {
 	if home.Backend, err = homeOf(ctx, records); err != nil {
 		return home, err
 	}
 	some, err := records.AllAttachments(ctx, uuid.Nil, 1)
-	if err != nil {
+	if home.Fixed = len(some) > 0 || errors.Is(err, store.ErrDamaged); err != nil && !home.Fixed {
 		return home, err
 	}
-	home.Fixed = len(some) > 0
 	if home.Tenant, err = idIn(ctx, records, tenantNote); err != nil {
 		return home, err
 	}
 	if objects, is := records.(interface {
 		HasObjects(ctx context.Context) (bool, error)
 	}); is {
-		home.Objects, err = objects.HasObjects(ctx)
+		if home.Objects, err = objects.HasObjects(ctx); errors.Is(err, store.ErrDamaged) {
+			home.Objects, err = true, nil
+		}
 	}
 	return home, err
 }
