@@ -295,10 +295,8 @@ func (s *Store) length(ctx context.Context, place blobs.Place) (size int64, err 
 	if !errors.Is(err, blobs.ErrNotFound) || time.Since(place.Stored) > lately {
 		return size, err
 	}
-	select {
-	case <-ctx.Done():
+	if wait(ctx, missingPause); ctx.Err() != nil {
 		return 0, ctx.Err()
-	case <-time.After(missingPause):
 	}
 	return size, s.again(ctx, stat)
 }

@@ -97,6 +97,13 @@ func (m *move) tryPut(name string) bool {
 	return true
 }
 
+func (m *move) tryPutAll(names []string) {
+	m.t.Helper()
+	for _, name := range names {
+		m.tryPut(name)
+	}
+}
+
 // tryRemove deletes a file that one caller only knows.
 func (m *move) tryRemove(name string) {
 	m.t.Helper()
@@ -188,9 +195,7 @@ func (m *move) migrate(to string, words ...string) string {
 func TestFilesMoveIntoABucketAndBackWhilePeopleWork(t *testing.T) {
 	t.Parallel()
 	m := newMove(t)
-	for _, name := range slices.Concat(numbered("there", 30), numbered("large", 5)) {
-		m.tryPut(name)
-	}
+	m.tryPutAll(slices.Concat(numbered("there", 30), numbered("large", 5)))
 	for _, to := range []string{"s3", "disk"} {
 		from := map[string]string{"disk": "s3", "s3": "disk"}[to]
 		stop := m.work("to-" + to)
@@ -237,9 +242,7 @@ func TestFilesMoveIntoABucketAndBackWhilePeopleWork(t *testing.T) {
 func TestAMigrationIsContinuedAfterAKill(t *testing.T) {
 	t.Parallel()
 	m := newMove(t)
-	for _, name := range numbered("large", 300) {
-		m.tryPut(name)
-	}
+	m.tryPutAll(numbered("large", 300))
 	cmd := command(t, "migrate", "--to", m.configs["s3"], "--data-dir", m.dir)
 	ended := make(chan result)
 	go func() { ended <- finish(t, cmd) }()
@@ -272,9 +275,7 @@ func TestAMigrationIsContinuedAfterAKill(t *testing.T) {
 func TestDamagedFilesStayBehindOnlyWhenThatIsWanted(t *testing.T) {
 	t.Parallel()
 	m := newMove(t)
-	for _, name := range numbered("large", 4) {
-		m.tryPut(name)
-	}
+	m.tryPutAll(numbered("large", 4))
 	m.stop()
 	write(t, blobFile(m.dir, fmt.Sprintf("%x", sha256.Sum256([]byte(contentOf("large-1.txt"))))), "damaged")
 	words := []string{"migrate", "--to", m.configs["s3"], "--data-dir", m.dir}
@@ -326,9 +327,7 @@ func (m *move) isWholeButForOne() {
 func TestAMigrationGoesOnInItsBucketAfterATryInAnother(t *testing.T) {
 	t.Parallel()
 	m := newMove(t)
-	for _, name := range numbered("large", 4) {
-		m.tryPut(name)
-	}
+	m.tryPutAll(numbered("large", 4))
 	m.stop()
 	blob := blobFile(m.dir, fmt.Sprintf("%x", sha256.Sum256([]byte(contentOf("large-1.txt")))))
 	write(t, blob, "damaged") // and so it copies the others, and ends
@@ -354,9 +353,7 @@ func TestARestoredCopyOfAnInstallationInABucketIsApartFromIt(t *testing.T) {
 	m.stop()
 	ok(t, "migrate", "--to", m.configs["s3"], "--data-dir", m.dir)
 	m.serve("s3")
-	for _, name := range slices.Concat(numbered("there", 5), numbered("large", 2)) {
-		m.tryPut(name)
-	}
+	m.tryPutAll(slices.Concat(numbered("there", 5), numbered("large", 2)))
 	to := filepath.Join(t.TempDir(), "backup")
 	ok(t, "backup", to, "--data-dir", m.dir, "--config", m.configs["s3"])
 	if said := ok(t, "backup", "verify", to); !strings.Contains(said, "no faults") {

@@ -32,7 +32,8 @@ type Catalog struct {
 var _ blobs.Catalog = (*Catalog)(nil)
 
 // Catalog returns the catalog of the contents that the database's attachments have in an
-// object store. There is one at most of a Store.
+// object store. Each has counters and marks of its own, which do not see what another one
+// of the same Store changes later.
 func (b *Store) Catalog(ctx context.Context) (*Catalog, error) {
 	c := &Catalog{Store: b, now: time.Now, marked: map[blobs.Ref]struct{}{}}
 	err := b.viewAll(ctx, func(tx *dbfile.Tx) error {
@@ -95,7 +96,9 @@ func (c *Catalog) Settle(ctx context.Context, places []blobs.Place) error {
 		return nil
 	})
 	if err == nil {
-		c.unmarked(places...)
+		for _, p := range places {
+			c.noteMark(p.Ref, false)
+		}
 	}
 	return c.counted(err, -len(places), replaced)
 }
@@ -128,11 +131,14 @@ func (tx *writeTx) discardObject(object, since []byte) {
 	tx.Put(schema.GarbageObject, object, since)
 }
 
-func (c *Catalog) unmarked(places ...blobs.Place) {
+// noteMark notes for Marked what the database says of a content.
+func (c *Catalog) noteMark(ref blobs.Ref, damaged bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, p := range places {
-		delete(c.marked, p.Ref)
+	if damaged {
+		c.marked[ref] = struct{}{}
+	} else {
+		delete(c.marked, ref)
 	}
 }
 
@@ -244,7 +250,7 @@ func (c *Catalog) Adopt(ctx context.Context, place blobs.Place) error {
 		})
 	})
 	if err == nil && replaced > 0 {
-		c.unmarked(place)
+		c.noteMark(place.Ref, false)
 	}
 	return c.counted(err, 0, replaced)
 }
@@ -263,7 +269,7 @@ func (c *Catalog) Release(ctx context.Context, ref blobs.Ref) (was bool, err err
 	if err != nil || !was {
 		return false, err
 	}
-	c.unmarked(blobs.Place{Object: blobs.Object{Ref: ref}})
+	c.noteMark(ref, false)
 	return true, c.counted(nil, 0, 1)
 }
 
@@ -288,13 +294,7 @@ func (c *Catalog) Mark(ctx context.Context, object blobs.Object, damaged bool) e
 	if err != nil || !there {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if damaged {
-		c.marked[object.Ref] = struct{}{}
-	} else {
-		delete(c.marked, object.Ref)
-	}
+	c.noteMark(object.Ref, damaged)
 	return nil
 }
 
