@@ -101,9 +101,9 @@ type Comparer interface {
 	// Compare lists what is in the storage, and yields each difference, in no order. After
 	// an error, which is the last it yields, none of them is certain. It changes nothing.
 	Compare(ctx context.Context) iter.Seq2[Difference, error]
-	// RemoveStrays deletes objects that Compare has found to be strays, and returns how
-	// many.
-	RemoveStrays(ctx context.Context, strays []Difference) (removed int, err error)
+	// RemoveStrays deletes objects that Compare has found to be strays, except those that
+	// have turned out to be none, and returns which it has deleted.
+	RemoveStrays(ctx context.Context, strays []Difference) (removed []Difference, err error)
 }
 
 // Difference is something in a storage that is not as it should be.

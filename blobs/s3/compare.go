@@ -302,12 +302,12 @@ func (s *Store) length(ctx context.Context, place blobs.Place) (size int64, err 
 }
 
 // RemoveStrays implements blobs.Comparer. What the catalog knows stays.
-func (s *Store) RemoveStrays(ctx context.Context, strays []blobs.Difference) (removed int, err error) {
+func (s *Store) RemoveStrays(ctx context.Context, strays []blobs.Difference) (removed []blobs.Difference, err error) {
 	if err := s.Claim(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if err := s.alone(ctx); err != nil {
-		return 0, err
+		return nil, err
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -318,7 +318,7 @@ func (s *Store) RemoveStrays(ctx context.Context, strays []blobs.Difference) (re
 			if err == nil && done {
 				mu.Lock()
 				defer mu.Unlock()
-				removed++
+				removed = append(removed, stray)
 			}
 			return err
 		})

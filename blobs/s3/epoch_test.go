@@ -76,8 +76,8 @@ func TestNothingIsDeletedOnceACloneOfTheDatabaseHasClaimedTheBucket(t *testing.T
 			t.Errorf("sweep %d: %v; the object is there: %t", i, err, live.has(removed))
 		}
 	}
-	if count, err := live.RemoveStrays(t.Context(), []blobs.Difference{{Name: kept}}); count != 0 || !errors.Is(err, s3.ErrShared) {
-		t.Errorf("RemoveStrays: %d, %v", count, err)
+	if removed, err := live.RemoveStrays(t.Context(), []blobs.Difference{{Name: kept}}); len(removed) != 0 || !errors.Is(err, s3.ErrShared) {
+		t.Errorf("RemoveStrays: %v, %v", removed, err)
 	}
 	live.keep(t, "another")
 	if c, err := live.Open(t.Context(), ref, 4); err != nil {

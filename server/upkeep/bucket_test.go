@@ -228,6 +228,34 @@ func TestObjectsWithoutAContentAreToldAndCollectedWhenTheyAreOld(t *testing.T) {
 	}
 }
 
+// overtaken is a bucket in which strays turn out to be none once they were found.
+type overtaken struct {
+	*s3.Store
+	catalog blobs.Catalog
+	known   []blobs.Object
+}
+
+func (o *overtaken) RemoveStrays(ctx context.Context, strays []blobs.Difference) ([]blobs.Difference, error) {
+	if err := o.catalog.Intend(ctx, o.known); err != nil {
+		return nil, err
+	}
+	return o.Store.RemoveStrays(ctx, strays)
+}
+
+func TestOnlyStraysThatWereDeletedAreCounted(t *testing.T) {
+	h := newBucketHouse(t)
+	h.keep("a content")
+	h.stray(blobs.Ref{1}, 48*time.Hour)
+	known := blobs.NewObject(blobs.Ref{2})
+	h.bucket.Change(objectName(known), []byte("known"))
+	h.bucket.Age(objectName(known), 48*time.Hour)
+	done, err := upkeep.Collect(t.Context(), h.Records, h.contents,
+		upkeep.CollectOptions{Now: time.Now(), Comparer: &overtaken{h.contents, h.catalog, []blobs.Object{known}}})
+	if err != nil || done.Strays != 1 || done.StrayBytes != 5 || !slices.Contains(h.bucket.Names(), objectName(known)) {
+		t.Errorf("%+v, %v; left: %q", done, err, h.bucket.Names())
+	}
+}
+
 // Where it is not certain what is wanted, nothing goes.
 func TestStraysStayOnDoubt(t *testing.T) {
 	for name, c := range map[string]struct {

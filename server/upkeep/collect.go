@@ -163,10 +163,11 @@ const straysAtOnce = 256
 
 func (c *Collected) removeStrays(ctx context.Context, comparer blobs.Comparer, strays []blobs.Difference) error {
 	for some := range slices.Chunk(strays, straysAtOnce) {
-		if _, err := comparer.RemoveStrays(ctx, some); err != nil {
+		removed, err := comparer.RemoveStrays(ctx, some)
+		c.addStrays(removed)
+		if err != nil {
 			return fmt.Errorf("deleting objects that have no content: %w", err)
 		}
-		c.addStrays(some)
 	}
 	return nil
 }
