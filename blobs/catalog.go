@@ -92,8 +92,10 @@ type Catalog interface {
 	// Mark records whether a content is damaged, across restarts. Where it is in another
 	// object meanwhile, nothing changes. ErrNotFound when it is nowhere.
 	Mark(ctx context.Context, object Object, damaged bool) error
-	// Marked lists the contents that are marked damaged.
+	// Marked lists the contents that are marked damaged, and Damaged returns how many they
+	// are, in O(1).
 	Marked() []Ref
+	Damaged() int
 
 	// Garbage lists at most limit objects that became garbage before the given time,
 	// the first ones first.

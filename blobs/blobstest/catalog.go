@@ -183,8 +183,8 @@ func markOfObject(t *testing.T, c blobs.Catalog) {
 	marked := func(want bool) {
 		t.Helper()
 		p, err := c.Place(t.Context(), before.Ref)
-		if err != nil || p.Damaged != want || slices.Contains(c.Marked(), before.Ref) != want {
-			t.Errorf("place %+v, %v, marked %v", p, err, c.Marked())
+		if err != nil || p.Damaged != want || slices.Contains(c.Marked(), before.Ref) != want || c.Damaged() != len(c.Marked()) {
+			t.Errorf("place %+v, %v, marked %v, %d damaged", p, err, c.Marked(), c.Damaged())
 		}
 	}
 	if err := c.Mark(t.Context(), before, true); !errors.Is(err, blobs.ErrNotFound) {

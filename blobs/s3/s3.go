@@ -825,7 +825,7 @@ func (s *Store) OpenMarked(ctx context.Context, ref blobs.Ref) (blobs.Content, e
 }
 
 // Damaged implements blobs.Marker.
-func (s *Store) Damaged() int { return len(s.Catalog.Marked()) }
+func (s *Store) Damaged() int { return s.Catalog.Damaged() }
 
 // Marked implements blobs.Marker.
 func (s *Store) Marked() []blobs.Ref { return s.Catalog.Marked() }

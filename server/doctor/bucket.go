@@ -102,7 +102,7 @@ func Marked(ctx context.Context, records any) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(catalog.Marked()), nil
+	return catalog.Damaged(), nil
 }
 
 func (b *bucketCase) add(found []Finding) { b.found = append(b.found, found...) }

@@ -2,14 +2,15 @@ package migrate
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 
 	"attachd/blobs"
 	"attachd/server/transfer"
 )
+
+// hashAtOnce is how many bytes of a content are read at once.
+const hashAtOnce = 256 << 10
 
 // OnDisk is the target of a migration to the disk.
 func OnDisk(files transfer.Target) Target {
@@ -43,9 +44,8 @@ func isRight(ctx context.Context, files blobs.Store, info blobs.Info) (bool, err
 	if err != nil {
 		return false, err
 	}
-	hashed := sha256.New()
-	_, err = io.Copy(hashed, &transfer.Counted{Reader: content, Ctx: ctx, Tell: func(int) {}})
-	return blobs.Ref(hashed.Sum(nil)) == info.Ref, errors.Join(err, content.Close())
+	ref, _, err := blobs.Hash(&transfer.Counted{Reader: content, Ctx: ctx, Tell: func(int) {}}, info.Size, make([]byte, hashAtOnce))
+	return ref == info.Ref, errors.Join(err, content.Close())
 }
 
 // Bucket is an object store that can be compared with what it should have.

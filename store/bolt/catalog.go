@@ -305,6 +305,13 @@ func (c *Catalog) Marked() []blobs.Ref {
 	return slices.Collect(maps.Keys(c.marked))
 }
 
+// Damaged implements blobs.Catalog.
+func (c *Catalog) Damaged() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.marked)
+}
+
 // Garbage implements blobs.Catalog.
 func (c *Catalog) Garbage(ctx context.Context, before time.Time, limit int) (list []blobs.Object, err error) {
 	err = c.viewAll(ctx, func(tx *dbfile.Tx) error {
