@@ -86,6 +86,14 @@ type LinkOptions struct {
 	Disposition string        // Content-Disposition of the answer
 }
 
+// Fetched is a Content whose bytes come from elsewhere, and cost there what is asked for.
+type Fetched interface {
+	Content
+	// Want says that what is read next ends before the byte end. To read on from there is
+	// right all the same, and takes another request.
+	Want(end int64)
+}
+
 // Sweeper is a storage that deletes what was removed only later.
 type Sweeper interface {
 	// Sweep deletes what was removed long enough before now, which a clock that is ahead

@@ -11,7 +11,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,13 +33,13 @@ type bucket struct {
 }
 
 // getter answers the GET of the object of a content.
-type getter func(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error)
+type getter func(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error)
 
-func (b *bucket) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (b *bucket) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	if get := b.get.Load(); get != nil && strings.Contains(name, "/blobs/") {
-		return (*get)(ctx, name, from)
+		return (*get)(ctx, name, from, end)
 	}
-	return b.Memory.Get(ctx, name, from)
+	return b.Memory.Get(ctx, name, from, end)
 }
 
 // answers sets what the store answers from now on; nil is what it has.
@@ -51,14 +53,14 @@ func (b *bucket) answers(get getter) {
 
 // sends is an answer of these bytes, of an object of a size.
 func sends(size int, content string) getter {
-	return func(_ context.Context, _ string, from int64) (io.ReadCloser, int64, error) {
+	return func(_ context.Context, _ string, from, _ int64) (io.ReadCloser, int64, error) {
 		return io.NopCloser(strings.NewReader(content[from:])), int64(size), nil
 	}
 }
 
 // fails is an answer that is an error.
 func fails(err error) getter {
-	return func(context.Context, string, int64) (io.ReadCloser, int64, error) { return nil, 0, err }
+	return func(context.Context, string, int64, int64) (io.ReadCloser, int64, error) { return nil, 0, err }
 }
 
 // inBucket keeps the contents of a world in an object store.
@@ -251,6 +253,48 @@ func TestALinkOfTheHostForFilesRedirectsToTheObjectStoreToo(t *testing.T) {
 	w.do(t, onContentHost(step{do: "HEAD {link}", want: 200, header: header{"Content-Length": "26"}}))
 }
 
+// Chunks are verified as a whole, so that at most one more is asked for than is wanted.
+func TestARangeIsAllThatTheObjectStoreIsAskedFor(t *testing.T) {
+	t.Parallel()
+	content := text(600_000)
+	for _, verify := range []bool{true, false} {
+		var b bucket
+		w := withFile(t, content, inBucket(t, &b), func(c *server.Config) { c.VerifyReads = verify })
+		for _, c := range []struct {
+			ranged               string
+			verified, unverified []string
+			has                  string
+		}{
+			{"bytes=0-9", []string{"0-65536"}, []string{"0-65536"}, content[:10]},
+			{"bytes=65536-131071", []string{"65536-131072"}, []string{"65536-131072"}, content[65536:131072]},
+			{"bytes=70000-140000", []string{"65536-196608"}, []string{"70000-196608"}, content[70_000:140_001]},
+			{"bytes=-10", []string{"589824-0"}, []string{"599990-0"}, content[599_990:]},
+			{"bytes=590000-9999999", []string{"589824-0"}, []string{"590000-0"}, content[590_000:]},
+			{"bytes=0-9,300000-300009", []string{"0-65536", "262144-327680"}, []string{"0-65536", "300000-327680"}, content[300_000:300_010]},
+			{"bytes=0-", []string{"0-0"}, []string{"0-0"}, content},
+		} {
+			var mu sync.Mutex
+			var asked []string
+			b.answers(func(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				asked = append(asked, fmt.Sprintf("%d-%d", from, end))
+				return b.Memory.Get(ctx, name, from, end)
+			})
+			a := w.do(t, step{as: "viewer", do: "GET {A.at}", send: header{"Accept": bytesOf["Accept"], "Range": c.ranged}, want: 206})
+			want := c.unverified
+			if verify {
+				want = c.verified
+			}
+			mu.Lock()
+			if !slices.Equal(asked, want) || !strings.Contains(string(a.body), c.has) {
+				t.Errorf("%s, verify is %v: the store was asked for %q, not %q; %d bytes came", c.ranged, verify, asked, want, len(a.body))
+			}
+			mu.Unlock()
+		}
+	}
+}
+
 func TestADownloadIsOneRequestToTheObjectStore(t *testing.T) {
 	t.Parallel()
 	content := text(600_000)
@@ -258,9 +302,9 @@ func TestADownloadIsOneRequestToTheObjectStore(t *testing.T) {
 		var b bucket
 		w := withFile(t, content, inBucket(t, &b), func(c *server.Config) { c.VerifyReads = verify })
 		var asked atomic.Int32
-		b.answers(func(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+		b.answers(func(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 			asked.Add(1)
-			return b.Memory.Get(ctx, name, from)
+			return b.Memory.Get(ctx, name, from, end)
 		})
 		w.do(t, step{as: "viewer", do: "HEAD {A.at}", send: bytesOf, want: 200, header: header{"Content-Length": "600000"}})
 		w.do(t, step{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 200, is: content})
@@ -335,7 +379,7 @@ func TestFaultsOfTheObjectStore(t *testing.T) {
 
 // cutAt is an answer whose connection is always cut at the same byte.
 func cutAt(content string, end int64) getter {
-	return func(_ context.Context, _ string, from int64) (io.ReadCloser, int64, error) {
+	return func(_ context.Context, _ string, from, _ int64) (io.ReadCloser, int64, error) {
 		return io.NopCloser(strings.NewReader(content[min(from, end):end])), int64(len(content)), nil
 	}
 }
@@ -345,11 +389,11 @@ func TestAnObjectThatTheStoreShowsLateIsNotLost(t *testing.T) {
 	var b bucket
 	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
 	var asked atomic.Int32
-	b.answers(func(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+	b.answers(func(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 		if asked.Add(1) == 1 {
 			return nil, 0, fmt.Errorf("%w: not yet", blobs.ErrNotFound)
 		}
-		return b.Memory.Get(ctx, name, from)
+		return b.Memory.Get(ctx, name, from, end)
 	})
 	w.do(t, step{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 200, is: alphabet})
 }
@@ -365,7 +409,7 @@ func TestAnotherBucketDamagesNothing(t *testing.T) {
 	all, _, err := b.List(t.Context(), "", "")
 	w.must(err)
 	for _, o := range all {
-		raw, _, err := b.Get(t.Context(), o.Name, 0)
+		raw, _, err := b.Get(t.Context(), o.Name, 0, 0)
 		w.must(err)
 		ours[o.Name], err = io.ReadAll(raw)
 		w.must(errors.Join(err, b.Delete(t.Context(), o.Name)))
@@ -402,7 +446,7 @@ func TestAFileDeletedWhileItIsReadFromTheObjectStore(t *testing.T) {
 	t.Parallel()
 	var b bucket
 	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
-	b.answers(func(ctx context.Context, name string, _ int64) (io.ReadCloser, int64, error) {
+	b.answers(func(ctx context.Context, name string, _, _ int64) (io.ReadCloser, int64, error) {
 		if _, _, err := b.Memory.Stat(ctx, name); err == nil {
 			w.do(t, step{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200})
 			w.must(b.Delete(ctx, name))

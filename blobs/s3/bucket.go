@@ -26,9 +26,10 @@ type Bucket interface {
 	// Put writes an object of size bytes, whose SHA-256 it sends, so that the store can
 	// refuse other bytes.
 	Put(ctx context.Context, name string, content io.Reader, size int64, sum blobs.Ref) error
-	// Get reads an object from the byte from to its end, and returns how long the whole
-	// object is. ErrNotFound when there is none.
-	Get(ctx context.Context, name string, from int64) (content io.ReadCloser, size int64, err error)
+	// Get reads an object from the byte from up to the byte end, which is not part of it, or
+	// to its end where end is 0, and returns how long the whole object is. ErrNotFound when
+	// there is none.
+	Get(ctx context.Context, name string, from, end int64) (content io.ReadCloser, size int64, err error)
 	// Stat returns the length of an object, and the SHA-256 that the store has checked it
 	// with, or the zero Ref where it does not say. ErrNotFound when there is none.
 	Stat(ctx context.Context, name string) (size int64, sum blobs.Ref, err error)
@@ -156,11 +157,11 @@ func (c *client) Put(ctx context.Context, name string, content io.Reader, size i
 }
 
 // Get implements Bucket.
-func (c *client) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (c *client) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	ctx, w := watch(ctx, c.Timeout)
 	var o minio.GetObjectOptions
-	if from > 0 {
-		if err := o.SetRange(from, 0); err != nil {
+	if from > 0 || end > 0 {
+		if err := o.SetRange(from, max(0, end-1)); err != nil {
 			w.stop()
 			return nil, 0, err
 		}
@@ -175,11 +176,11 @@ func (c *client) Get(ctx context.Context, name string, from int64) (io.ReadClose
 		w.stop()
 		return nil, 0, errors.Join(errors.New("the object store does not say how long the object is"), body.Close())
 	}
-	if from > 0 {
+	if part := header.Get("Content-Range"); from > 0 || part != "" { // else it has sent all of it
 		var first, last int64
-		if _, err := fmt.Sscanf(header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil || first != from {
+		if _, err := fmt.Sscanf(part, "bytes %d-%d/%d", &first, &last, &size); err != nil || first != from {
 			w.stop()
-			return nil, 0, errors.Join(fmt.Errorf("the object store has sent another part than the one from byte %d: %q", from, header.Get("Content-Range")), body.Close())
+			return nil, 0, errors.Join(fmt.Errorf("the object store has sent another part than the one from byte %d: %q", from, part), body.Close())
 		}
 	}
 	w.rest()

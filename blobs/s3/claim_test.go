@@ -78,11 +78,11 @@ type lateGet struct {
 	asked sync.Map
 }
 
-func (b *lateGet) Get(ctx context.Context, name string, from int64) (content io.ReadCloser, size int64, err error) {
+func (b *lateGet) Get(ctx context.Context, name string, from, end int64) (content io.ReadCloser, size int64, err error) {
 	if _, asked := b.asked.LoadOrStore(name, true); !asked {
 		return nil, 0, blobs.ErrNotFound
 	}
-	return b.Bucket.Get(ctx, name, from)
+	return b.Bucket.Get(ctx, name, from, end)
 }
 
 // A store that is down at the start stops nothing but what needs it, and many who wait for it
@@ -116,7 +116,7 @@ func TestAStoreMayBeDownAtTheStart(t *testing.T) {
 // down is a store that does not answer for 8 s.
 type down struct{ s3.Bucket }
 
-func (down) Get(ctx context.Context, _ string, _ int64) (io.ReadCloser, int64, error) {
+func (down) Get(ctx context.Context, _ string, _, _ int64) (io.ReadCloser, int64, error) {
 	select {
 	case <-time.After(8 * time.Second):
 	case <-ctx.Done():

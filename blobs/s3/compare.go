@@ -112,7 +112,7 @@ func (s *Store) stillOurs(ctx context.Context) (found marker, err error) {
 
 // readMarker reads the marker below a prefix.
 func readMarker(ctx context.Context, bucket Bucket, prefix string) (found marker, err error) {
-	body, size, err := bucket.Get(ctx, prefix+markerName, 0)
+	body, size, err := bucket.Get(ctx, prefix+markerName, 0, 0)
 	if err != nil {
 		return found, err
 	}

@@ -76,11 +76,11 @@ func (r *rude) Stat(ctx context.Context, name string) (int64, blobs.Ref, error) 
 	return r.Memory.Stat(ctx, name)
 }
 
-func (r *rude) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (r *rude) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	if r.get != nil {
 		return nil, 0, r.get
 	}
-	return r.Memory.Get(ctx, name, from)
+	return r.Memory.Get(ctx, name, from, end)
 }
 
 func openRude(t *testing.T) (opened, *rude) {

@@ -21,23 +21,29 @@ const (
 	readAhead = 256 << 10
 	// resumes is how often a content continues after its connection was cut.
 	resumes = 3
+	// runFactor is how many times as much as was read by a run of ReadAt, each of which
+	// begins where the one before has ended, the next request asks for.
+	runFactor = 4
 )
 
 // content is an open content. Bytes that are read one after the other come in one answer of
-// the store.
+// the store, or in a few where it is not known how many are read.
 type content struct {
 	ctx   context.Context
 	store *Store
 
-	mu     sync.Mutex // guards all below
-	place  blobs.Place
-	at     int64         // position of the next Read
-	body   io.ReadCloser // nil when none is open
-	bodyAt int64         // position of the next byte of body
-	ahead  []byte        // bytes fetched for a ReadAt
-	from   int64         // position of ahead
-	held   bool          // its object is, until it is closed
-	closed bool
+	mu      sync.Mutex // guards all below
+	place   blobs.Place
+	at      int64         // position of the next Read
+	want    int64         // up to where bytes are read next; 0 when that is not known
+	body    io.ReadCloser // nil when none is open
+	bodyAt  int64         // position of the next byte of body
+	bodyEnd int64         // position after its last byte
+	ahead   []byte        // bytes fetched for a ReadAt
+	from    int64         // position of ahead
+	run     int64         // bytes fetched one after the other for ReadAts
+	held    bool          // its object is, until it is closed
+	closed  bool
 }
 
 func newContent(ctx context.Context, s *Store, p blobs.Place) *content {
@@ -60,9 +66,24 @@ func (c *content) Read(p []byte) (int, error) {
 		c.at += int64(n)
 		return n, nil
 	}
-	n, err := c.read(p, c.at)
+	n, err := c.read(p, c.at, c.wanted(c.at))
 	c.at += int64(n)
 	return n, err
+}
+
+// Want implements blobs.Fetched.
+func (c *content) Want(end int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.want = end
+}
+
+// wanted is up to where bytes are read next by a Read from a position on.
+func (c *content) wanted(at int64) int64 {
+	if c.want <= at {
+		return c.place.Size
+	}
+	return min(c.want, c.place.Size)
 }
 
 // Seek implements io.Seeker.
@@ -94,18 +115,8 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	if n := min(int64(len(p)), c.place.Size-off); n > 0 && (off < c.from || off+n > c.from+int64(len(c.ahead))) {
-		c.ahead = make([]byte, min(max(n, readAhead), c.place.Size-off))
-		c.from = off
-		for got := 0; got < len(c.ahead); {
-			n, err := c.read(c.ahead[got:], off+int64(got))
-			got += n
-			if err != nil {
-				c.ahead = c.ahead[:got]
-				if got >= len(p) {
-					break // it is met again by whoever reads on
-				}
-				return copy(p, c.ahead), err
-			}
+		if got, err := c.fetch(off, n); got < n {
+			return copy(p, c.ahead), err
 		}
 	}
 	if off >= c.place.Size {
@@ -118,8 +129,30 @@ func (c *content) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// read reads from a position on. A connection that is cut is made again.
-func (c *content) read(p []byte, at int64) (int, error) {
+// fetch fills ahead with n bytes from a position on, or more, and returns how many are in it.
+func (c *content) fetch(off, n int64) (got int64, err error) {
+	if off != c.from+int64(len(c.ahead)) {
+		c.run = 0
+	}
+	end := c.wanted(off)
+	if c.want <= off {
+		end = min(off+max(readAhead, runFactor*c.run), end)
+	}
+	end = max(end, off+n)
+	c.ahead, c.from = make([]byte, max(n, min(readAhead, end-off))), off
+	for got < int64(len(c.ahead)) && err == nil {
+		var some int
+		some, err = c.read(c.ahead[got:], off+got, end)
+		got += int64(some)
+	}
+	c.ahead = c.ahead[:got]
+	c.run += got
+	return got, err // which is met again by whoever reads on
+}
+
+// read reads from a position on, where what is read next ends at end. A connection that is
+// cut is made again.
+func (c *content) read(p []byte, at, end int64) (int, error) {
 	if c.closed {
 		return 0, fs.ErrClosed
 	}
@@ -130,10 +163,10 @@ func (c *content) read(p []byte, at int64) (int, error) {
 		return 0, io.EOF
 	}
 	for try := 0; ; try++ {
-		if err := c.open(at); err != nil {
+		if err := c.open(at, end); err != nil {
 			return 0, err
 		}
-		n, err := c.body.Read(p[:min(int64(len(p)), c.place.Size-at)])
+		n, err := c.body.Read(p[:min(int64(len(p)), c.bodyEnd-at)])
 		c.bodyAt += int64(n)
 		if n > 0 || err == nil {
 			return n, nil
@@ -153,15 +186,15 @@ func noEOF(err error) error {
 	return err
 }
 
-// open opens the object at a position.
-func (c *content) open(at int64) error {
-	if c.body != nil && c.bodyAt == at {
+// open opens the object at a position, up to end unless it is open there already.
+func (c *content) open(at, end int64) error {
+	if c.body != nil && c.bodyAt == at && at < c.bodyEnd {
 		return nil
 	}
 	c.closeBody()
-	err := c.get(at)
+	err := c.get(at, end)
 	if errors.Is(err, blobs.ErrNotFound) {
-		err = c.getLater(at)
+		err = c.getLater(at, end)
 	}
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
 		return c.store.certain(c.ctx, err)
@@ -171,7 +204,7 @@ func (c *content) open(at int64) error {
 
 // getLater asks again for an object that the store says it has not: some show a new one late,
 // and the content may be in another one meanwhile.
-func (c *content) getLater(at int64) error {
+func (c *content) getLater(at, end int64) error {
 	if wait(c.ctx, missingPause); c.ctx.Err() != nil {
 		return c.ctx.Err()
 	}
@@ -186,12 +219,17 @@ func (c *content) getLater(at int64) error {
 		}
 		c.place = p
 	}
-	return c.get(at)
+	return c.get(at, end)
 }
 
-func (c *content) get(at int64) error {
+// get asks for bytes of the object. For all of them there is no need to say which.
+func (c *content) get(at, end int64) error {
+	last := end
+	if end == c.place.Size {
+		last = 0
+	}
 	return c.store.again(c.ctx, func() error {
-		body, size, err := c.store.Bucket.Get(c.ctx, c.store.name(c.place.Object), at)
+		body, size, err := c.store.Bucket.Get(c.ctx, c.store.name(c.place.Object), at, last)
 		var answer *StoreError
 		if errors.As(err, &answer) && answer.Status == http.StatusRequestedRangeNotSatisfiable {
 			return fmt.Errorf("%w: the object of %s ends before byte %d of %d: %w", blobs.ErrDamaged, c.place.Ref, at, c.place.Size, err)
@@ -202,7 +240,7 @@ func (c *content) get(at int64) error {
 		if size != c.place.Size {
 			return errors.Join(fmt.Errorf("%w: the object of %s has %d bytes, not %d", blobs.ErrDamaged, c.place.Ref, size, c.place.Size), body.Close())
 		}
-		c.body, c.bodyAt = body, at
+		c.body, c.bodyAt, c.bodyEnd = body, at, end
 		return nil
 	})
 }

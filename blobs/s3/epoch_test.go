@@ -170,9 +170,9 @@ func TestASlowStoreCanBeClaimed(t *testing.T) {
 // slowly is a bucket whose calls take 1.5 s.
 type slowly struct{ s3.Bucket }
 
-func (b slowly) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (b slowly) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	time.Sleep(1500 * time.Millisecond)
-	return b.Bucket.Get(ctx, name, from)
+	return b.Bucket.Get(ctx, name, from, end)
 }
 
 func (b slowly) Put(ctx context.Context, name string, content io.Reader, size int64, sum blobs.Ref) error {

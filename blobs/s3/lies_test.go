@@ -152,7 +152,7 @@ func TestACallIsOneRequest(t *testing.T) {
 			"Put": func() error {
 				return bucket.Put(t.Context(), "a", strings.NewReader("a"), 1, blobs.RefOf([]byte("a")))
 			},
-			"Get":    func() error { _, _, err := bucket.Get(t.Context(), "a", 0); return err },
+			"Get":    func() error { _, _, err := bucket.Get(t.Context(), "a", 0, 0); return err },
 			"Stat":   func() error { _, _, err := bucket.Stat(t.Context(), "a"); return err },
 			"Delete": func() error { return bucket.Delete(t.Context(), "a") },
 			"List":   func() error { _, _, err := bucket.List(t.Context(), "", ""); return err },

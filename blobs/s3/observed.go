@@ -53,9 +53,9 @@ func (o *observed) Put(ctx context.Context, name string, content io.Reader, size
 }
 
 // Get implements Bucket.
-func (o *observed) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (o *observed) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	began := time.Now()
-	content, size, err := o.Bucket.Get(ctx, name, from)
+	content, size, err := o.Bucket.Get(ctx, name, from, end)
 	o.observe("get", began, err)
 	return content, size, err
 }

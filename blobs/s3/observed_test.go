@@ -22,7 +22,7 @@ type answering struct {
 }
 
 func (a *answering) Put(context.Context, string, io.Reader, int64, blobs.Ref) error { return a.err }
-func (a *answering) Get(context.Context, string, int64) (io.ReadCloser, int64, error) {
+func (a *answering) Get(context.Context, string, int64, int64) (io.ReadCloser, int64, error) {
 	return nil, 0, a.err
 }
 func (a *answering) Stat(context.Context, string) (int64, blobs.Ref, error) {
@@ -51,7 +51,7 @@ func TestEachCallIsReportedWithHowItEnded(t *testing.T) {
 		})
 		ctx := t.Context()
 		got := []error{bucket.Put(ctx, "a", strings.NewReader(""), 0, blobs.Ref{})}
-		_, _, gone := bucket.Get(ctx, "a", 0)
+		_, _, gone := bucket.Get(ctx, "a", 0, 0)
 		got = append(got, gone)
 		_, _, gone = bucket.Stat(ctx, "a")
 		got = append(got, gone, bucket.Delete(ctx, "a"))

@@ -44,6 +44,7 @@ type Reader struct {
 	a        store.Attachment
 	file     blobs.Content // nil when it could not be opened
 
+	parts      []Part // that are to be read
 	sums       blobs.Checksums
 	loadedSums bool  // sums are set
 	at         int64 // position of the next Read
@@ -90,6 +91,29 @@ func (r *Reader) Err() error {
 	return nil
 }
 
+// Part is the bytes of a content from From up to End, which is not part of it.
+type Part struct{ From, End int64 }
+
+// Expect says which parts will be read, each after a Seek to its beginning, so that a storage
+// elsewhere is asked for no more than that. Whatever is read, is right.
+func (r *Reader) Expect(parts []Part) { r.parts = parts }
+
+// want tells a storage elsewhere what is read from here on: to the end of the last chunk,
+// since chunks are verified as a whole.
+func (r *Reader) want() {
+	file, is := r.file.(blobs.Fetched)
+	if !is {
+		return
+	}
+	end := r.a.Size
+	for _, part := range r.parts {
+		if part.From == r.at {
+			end = (part.End + blobs.ChunkSize - 1) / blobs.ChunkSize * blobs.ChunkSize
+		}
+	}
+	file.Want(end)
+}
+
 // Seek takes the end from the record: that a file is shorter is found when it is read.
 func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
@@ -102,6 +126,7 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 		return 0, err
 	}
 	r.at, r.fileAt = offset, offset
+	r.want()
 	return offset, nil
 }
 

@@ -255,17 +255,17 @@ func (b *bucketCase) writes(ctx context.Context) bool {
 	if err := b.Put(ctx, b.name, bytes.NewReader(b.content), size, blobs.RefOf(b.content)); !b.fails("An object cannot be written", err) {
 		return false
 	}
-	for _, from := range []int64{0, 5} {
-		body, whole, err := b.Get(ctx, b.name, from)
+	for _, part := range [][2]int64{{0, size}, {5, size}, {2, 6}} {
+		body, whole, err := b.Get(ctx, b.name, part[0], part[1])
 		var got []byte
 		if err == nil {
 			got, err = io.ReadAll(io.LimitReader(body, size+1))
 			err = errors.Join(err, body.Close())
 		}
-		if err == nil && (whole != size || !bytes.Equal(got, b.content[from:])) {
+		if err == nil && (whole != size || !bytes.Equal(got, b.content[part[0]:part[1]])) {
 			err = fmt.Errorf("it returns %d bytes other than those that were written", len(got))
 		}
-		if !b.fails(fmt.Sprintf("An object that was just written cannot be read from byte %d on", from), err) {
+		if !b.fails(fmt.Sprintf("An object that was just written cannot be read from byte %d on", part[0]), err) {
 			return false
 		}
 	}

@@ -97,7 +97,7 @@ func (o *objects) put(w http.ResponseWriter, r *http.Request, name string) {
 }
 
 func (o *objects) get(w http.ResponseWriter, r *http.Request, name string) {
-	body, _, err := o.Get(r.Context(), name, 0)
+	body, _, err := o.Get(r.Context(), name, 0, 0)
 	if err != nil {
 		refuses(w, 404, "NoSuchKey")
 		return

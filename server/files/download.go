@@ -112,7 +112,7 @@ func (s *Service) send(w *api.Response, rq *api.Request, a store.Attachment, dis
 	h.Set("ETag", etagOf(a))
 	h.Set("Repr-Digest", reprDigest(a.SHA256))
 	h.Set("Accept-Ranges", "bytes")
-	tidyRange(rq.Header, a.Size)
+	file.Expect(tidyRange(rq.Header, a.Size))
 	joinConditions(rq.Header)
 	out := &sending{Response: w, rq: rq}
 	http.ServeContent(out, rq.Request, "", a.CreatedAt(), file)
@@ -154,40 +154,44 @@ func joinConditions(h http.Header) {
 // tidyRange rewrites a Range header so that http.ServeContent treats it as RFC 9110
 // (section 14.2) requires: unknown units and forms are ignored, ends beyond the file,
 // however large, become its end, and ranges without a byte in the file become one range
-// beyond it.
-func tidyRange(h http.Header, size int64) {
+// beyond it. It returns the parts of the file that are asked for.
+func tidyRange(h http.Header, size int64) (parts []contents.Part) {
 	given := h.Get("Range")
 	if given == "" {
-		return
+		return nil
 	}
 	h.Del("Range")
 	unit, list, ok := strings.Cut(given, "=")
 	if !ok || !strings.EqualFold(strings.TrimSpace(unit), "bytes") {
-		return
+		return nil
 	}
-	var ranges []string
 	for _, one := range strings.Split(list, ",") {
 		first, last, ok := strings.Cut(strings.TrimSpace(one), "-")
 		if !ok || !digits(first) || !digits(last) || first == "" && last == "" {
-			return
+			return nil
 		}
 		from, to := position(first, size), position(last, size)
 		switch {
 		case first == "" && to > 0:
-			ranges = append(ranges, fmt.Sprintf("-%d", to))
+			parts = append(parts, contents.Part{From: size - to, End: size})
 		case first == "":
 		case last != "" && to < from:
-			return
+			return nil
 		case from < size && last == "":
-			ranges = append(ranges, fmt.Sprintf("%d-", from))
+			parts = append(parts, contents.Part{From: from, End: size})
 		case from < size:
-			ranges = append(ranges, fmt.Sprintf("%d-%d", from, min(to, size-1)))
+			parts = append(parts, contents.Part{From: from, End: min(to+1, size)})
 		}
+	}
+	var ranges []string
+	for _, part := range parts {
+		ranges = append(ranges, fmt.Sprintf("%d-%d", part.From, part.End-1))
 	}
 	if len(ranges) == 0 {
 		ranges = []string{fmt.Sprintf("%d-", size)}
 	}
 	h.Set("Range", "bytes="+strings.Join(ranges, ","))
+	return parts
 }
 
 func digits(s string) bool {

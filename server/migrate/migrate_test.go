@@ -56,11 +56,11 @@ func (h *home) Put(ctx context.Context, name string, content io.Reader, size int
 	return h.memory.Put(ctx, name, content, size, sum)
 }
 
-func (h *home) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (h *home) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	if err := h.before("get", name); err != nil {
 		return nil, 0, err
 	}
-	return h.memory.Get(ctx, name, from)
+	return h.memory.Get(ctx, name, from, end)
 }
 
 func (h *home) before(call, name string) error {
@@ -93,8 +93,8 @@ func (f faulty) Put(ctx context.Context, name string, content io.Reader, size in
 	return f.home.Put(ctx, name, content, size, sum)
 }
 
-func (f faulty) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
-	return f.home.Get(ctx, name, from)
+func (f faulty) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
+	return f.home.Get(ctx, name, from, end)
 }
 
 func (h *home) options(from blobs.Store, to migrate.Target) migrate.Options {

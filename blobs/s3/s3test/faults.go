@@ -105,9 +105,9 @@ func (b Bucket) Put(ctx context.Context, name string, content io.Reader, size in
 }
 
 // Get implements s3.Bucket.
-func (b Bucket) Get(ctx context.Context, name string, from int64) (content io.ReadCloser, size int64, err error) {
+func (b Bucket) Get(ctx context.Context, name string, from, end int64) (content io.ReadCloser, size int64, err error) {
 	err = b.call("GET "+name, func() (err error) {
-		content, size, err = b.Bucket.Get(ctx, name, from)
+		content, size, err = b.Bucket.Get(ctx, name, from, end)
 		return err
 	})
 	if err != nil && content != nil {

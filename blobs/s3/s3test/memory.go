@@ -79,7 +79,7 @@ func (m *Memory) object(name string) (object, error) {
 }
 
 // Get implements s3.Bucket.
-func (m *Memory) Get(ctx context.Context, name string, from int64) (io.ReadCloser, int64, error) {
+func (m *Memory) Get(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
@@ -87,10 +87,14 @@ func (m *Memory) Get(ctx context.Context, name string, from int64) (io.ReadClose
 	if err != nil {
 		return nil, 0, err
 	}
-	if from > 0 && from >= int64(len(o.content)) {
+	size := int64(len(o.content))
+	if (from > 0 || end > 0) && from >= size {
 		return nil, 0, &s3.StoreError{Status: 416, Code: "InvalidRange"}
 	}
-	return io.NopCloser(bytes.NewReader(o.content[from:])), int64(len(o.content)), nil
+	if end == 0 || end > size {
+		end = size
+	}
+	return io.NopCloser(bytes.NewReader(o.content[from:end])), size, nil
 }
 
 // Stat implements s3.Bucket.
