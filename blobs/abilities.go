@@ -2,6 +2,7 @@ package blobs
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 )
@@ -46,6 +47,9 @@ func (v Version) OlderThan(age time.Duration) bool {
 	return v != Version{} && time.Since(time.Unix(0, v.Changed)) >= age
 }
 
+// ErrManyLost means that a content was not marked damaged, since many are missing at once.
+var ErrManyLost = errors.New("many contents are missing from the object store at once")
+
 // Marker remembers which contents are damaged.
 type Marker interface {
 	// MarkDamaged records, across restarts, that the bytes under ref are not its
@@ -54,7 +58,8 @@ type Marker interface {
 	// that Open returned and that turned out to be wrong: where it has been
 	// replaced meanwhile, nothing is marked. With a nil read, the content that is
 	// stored now is marked. MarkDamaged waits for holds as Remove does. ErrNotFound
-	// when nothing is stored under ref.
+	// when nothing is stored under ref; ErrManyLost where it would be one mark too many of
+	// contents that every reader finds missing anyway.
 	MarkDamaged(ctx context.Context, ref Ref, read Content) error
 	// OpenMarked opens what is stored under ref although it is marked damaged, to
 	// hash it anew. ErrNotFound when nothing is stored there, ErrDamaged when it is

@@ -30,7 +30,17 @@ import (
 type bucket struct {
 	*s3test.Memory
 	get atomic.Pointer[getter] // nil: as ever
+	// marks is how many contents more the catalog says are marked than there are.
+	marks atomic.Int64
 }
+
+// marked is a catalog with more marks than there are.
+type marked struct {
+	blobs.Catalog
+	*bucket
+}
+
+func (m marked) Damaged() int { return m.Catalog.Damaged() + int(m.marks.Load()) }
 
 // getter answers the GET of the object of a content.
 type getter func(ctx context.Context, name string, from, end int64) (io.ReadCloser, int64, error)
@@ -78,7 +88,7 @@ func inBucket(t *testing.T, b *bucket) func(*server.Config) {
 			t.Fatal(err)
 		}
 		contents, err := s3.Open(t.Context(), s3.Options{
-			Bucket: b, Catalog: catalog, Local: c.Blobs.(*disk.Store), Prefix: "p/", Patience: 10 * time.Millisecond, KeepDeleted: time.Hour,
+			Bucket: b, Catalog: marked{catalog, b}, Local: c.Blobs.(*disk.Store), Prefix: "p/", Patience: 10 * time.Millisecond, KeepDeleted: time.Hour,
 			Installation: func(context.Context) (string, error) { return "this one", nil },
 		})
 		if err != nil {
@@ -422,6 +432,45 @@ func TestAnotherBucketDamagesNothing(t *testing.T) {
 	if marked := w.server.Marker.Damaged(); marked != 0 {
 		t.Errorf("%d contents are marked", marked)
 	}
+}
+
+// Somebody may empty the bucket, and put all of it back once that is noticed.
+func TestOfManyFilesThatAreLostNotEachIsMarked(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", "another")}, want: 201, save: "B"})
+	w.expectLog("a stored content is damaged")
+	const once = "are not marked damaged any more"
+	w.expectLog(once)
+	lost := b.Memory
+	b.Memory = new(s3test.Memory)
+	ours, _, err := lost.Get(t.Context(), "p/attachd.json", 0, 0)
+	w.must(err)
+	marker, err := io.ReadAll(ours)
+	w.must(err)
+	b.Change("p/attachd.json", marker)
+	b.marks.Store(1000)
+	for range 2 {
+		for _, name := range []string{"A", "B"} {
+			w.do(t, step{as: "viewer", do: "GET /catalog/attachments/{" + name + "}/download", send: bytesOf, want: 500, code: "damaged"})
+		}
+	}
+	if marked := w.server.Damaged() - 1000; marked != 0 {
+		t.Errorf("%d contents are marked", marked)
+	}
+	if told := strings.Count(strings.Join(w.log.lines(), "\n"), once); told != 1 {
+		t.Errorf("the log says so %d times", told)
+	}
+	b.Memory = lost
+	w.do(t, step{as: "viewer", do: "GET {A.at}", send: bytesOf, want: 200, is: alphabet})
+	b.answers(sends(len(alphabet), strings.ToUpper(alphabet)))
+	w.do(t, step{as: "viewer", do: "GET {A.at}", send: header{"Accept": bytesOf["Accept"], "Range": "bytes=0-9"}, want: 500, code: "damaged"})
+	if marked := w.server.Damaged() - 1000; marked != 1 {
+		t.Errorf("%d contents are marked whose bytes are wrong", marked)
+	}
+	b.answers(nil)
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("again.txt", alphabet)}, want: 201})
 }
 
 // A small file that is uploaded again is staged, as what the store has lost is not known yet.

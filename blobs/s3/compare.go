@@ -282,7 +282,7 @@ func (s *Store) lost(ctx context.Context, place blobs.Place) (*blobs.Difference,
 	if missing {
 		kind = blobs.Missing
 	}
-	return &blobs.Difference{Kind: kind, Name: s.name(place.Object), Ref: place.Ref, Size: size, Want: place.Size, Lost: &content{ctx: ctx, store: s, place: place}}, nil
+	return &blobs.Difference{Kind: kind, Name: s.name(place.Object), Ref: place.Ref, Size: size, Want: place.Size, Lost: &content{ctx: ctx, store: s, place: place, lost: true}}, nil
 }
 
 // length returns the length of the object of a content.

@@ -43,6 +43,7 @@ type content struct {
 	from    int64         // position of ahead
 	run     int64         // bytes fetched one after the other for ReadAts
 	held    bool          // its object is, until it is closed
+	lost    bool          // the store says that it has no such object, or another one
 	closed  bool
 }
 
@@ -51,10 +52,11 @@ func newContent(ctx context.Context, s *Store, p blobs.Place) *content {
 	return &content{ctx: ctx, store: s, place: p, held: true}
 }
 
-func (c *content) object() blobs.Object {
+// found returns the object, and whether the store has lost it.
+func (c *content) found() (o blobs.Object, lost bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.place.Object
+	return c.place.Object, c.lost
 }
 
 // Read implements io.Reader.
@@ -197,7 +199,8 @@ func (c *content) open(at, end int64) error {
 		err = c.getLater(at, end)
 	}
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
-		return c.store.certain(c.ctx, err)
+		err = c.store.certain(c.ctx, err)
+		c.lost = errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged)
 	}
 	return err
 }

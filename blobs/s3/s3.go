@@ -58,6 +58,10 @@ const (
 	// mostDoubted is how many objects are remembered that could not be discarded; of more,
 	// the next start takes care.
 	mostDoubted = 1 << 14
+	// mostMarked is how many marks there may be for one more content to be marked because its
+	// object is missing. Somebody who has emptied the bucket may put all of it back, and each
+	// mark takes a commit, and reading the content again.
+	mostMarked = 1000
 )
 
 // Local is the local storage in which contents are spooled before they are sent.
@@ -810,7 +814,11 @@ func (s *Store) mark(ctx context.Context, ref blobs.Ref, read blobs.Content, dam
 	release := s.locks.Exclusive(ref)
 	defer release()
 	if c, ok := read.(*content); ok {
-		return s.Catalog.Mark(ctx, c.object(), damaged)
+		object, lost := c.found()
+		if n := s.Catalog.Damaged(); damaged && lost && n >= mostMarked {
+			return fmt.Errorf("%w: %d are marked damaged already, and %s is not", blobs.ErrManyLost, n, ref)
+		}
+		return s.Catalog.Mark(ctx, object, damaged)
 	}
 	p, err := s.Catalog.Place(ctx, ref)
 	if err != nil {

@@ -39,6 +39,9 @@ import (
 	"attachd/store"
 )
 
+// tellManyLostEvery is how long the log says nothing more of contents that are missing.
+const tellManyLostEvery = 6 * time.Hour
+
 // Options configure a Store.
 type Options struct {
 	Stager    store.Stager    // optional, like Batcher
@@ -101,6 +104,8 @@ type Store struct {
 	paused  atomic.Pointer[error]
 
 	hashed hashCache
+
+	toldManyLost atomic.Pointer[time.Time] // when tellManyLost has logged
 
 	mu      sync.Mutex
 	corrupt map[blobs.Ref]struct{} // whose staged bytes have the wrong hash
@@ -244,6 +249,9 @@ func (c *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Conte
 		return nil
 	}
 	err := c.Marker.MarkDamaged(ctx, ref, read)
+	if errors.Is(err, blobs.ErrManyLost) {
+		c.tellManyLost(err)
+	}
 	if !errors.Is(err, blobs.ErrNotFound) {
 		return err
 	}
@@ -252,6 +260,15 @@ func (c *Store) MarkDamaged(ctx context.Context, ref blobs.Ref, read blobs.Conte
 	}
 	c.markCorrupt(ref)
 	return nil
+}
+
+// tellManyLost logs why contents are not marked, once in a while.
+func (c *Store) tellManyLost(why error) {
+	now, told := time.Now(), c.toldManyLost.Load()
+	if told != nil && now.Sub(*told) < tellManyLostEvery || !c.toldManyLost.CompareAndSwap(told, &now) {
+		return
+	}
+	c.Log.Error("contents that are missing are not marked damaged any more: see that nothing deletes objects in the bucket, put them back, and run `attachd check`", "error", why)
 }
 
 // Damaged implements blobs.Marker.

@@ -387,7 +387,7 @@ func (r *Reader) Report(err error) error {
 	// A content that cannot even be opened, and one that ends too early, is found out
 	// again by every reader before it has cost anything.
 	if r.file != nil && !errors.Is(err, ErrShort) {
-		if err := r.contents.MarkDamaged(context.WithoutCancel(r.ctx), ref, r.file); err != nil {
+		if err := r.contents.MarkDamaged(context.WithoutCancel(r.ctx), ref, r.file); err != nil && !errors.Is(err, blobs.ErrManyLost) {
 			r.log().Error("a damaged content could not be marked", "blob", ref.String(), "error", err)
 		}
 	}

@@ -26,14 +26,23 @@ type bucketHouse struct {
 	bucket   s3test.Memory
 	contents *s3.Store
 	catalog  blobs.Catalog
+	marks    int // that the catalog says there are beside those that there are
 }
+
+// marked is a catalog with more marks than there are.
+type marked struct {
+	blobs.Catalog
+	*bucketHouse
+}
+
+func (m marked) Damaged() int { return m.Catalog.Damaged() + m.marks }
 
 func newBucketHouse(t *testing.T) *bucketHouse {
 	h := &bucketHouse{House: upkeeptest.New(t)}
 	catalog, err := h.Records.Catalog(t.Context())
 	h.OK(err)
 	h.catalog = catalog
-	h.contents, err = s3.Open(t.Context(), s3.Options{Bucket: &h.bucket, Catalog: catalog, Local: h.Blobs, Prefix: "p/", KeepDeleted: time.Hour,
+	h.contents, err = s3.Open(t.Context(), s3.Options{Bucket: &h.bucket, Catalog: marked{catalog, h}, Local: h.Blobs, Prefix: "p/", KeepDeleted: time.Hour,
 		Installation: func(context.Context) (string, error) { return "this one", nil }})
 	h.OK(err)
 	return h
@@ -157,6 +166,29 @@ func TestAScrubFindsWhatABucketHasLost(t *testing.T) {
 				t.Errorf("after the object was put back: %+v, %d marked", lost, h.contents.Damaged())
 			}
 		})
+	}
+}
+
+// The log says of them all what is the matter, once; package contents sees to that.
+func TestOfManyContentsThatAreLostNotEachIsMarked(t *testing.T) {
+	h := newBucketHouse(t)
+	a, name := h.keep("a content")
+	h.OK(h.bucket.Delete(t.Context(), name))
+	h.marks = 1000
+	info, err := h.contents.Stat(t.Context(), a.SHA256)
+	h.OK(err)
+	_, lost, err := upkeep.VerifyContent(t.Context(), h.contents, h.contents, info, func(r io.Reader) io.Reader { return r })
+	if err != nil || lost == nil || lost.Why != upkeep.Missing || lost.Marked || !lost.Many {
+		t.Errorf("%+v, %v", lost, err)
+	}
+	for _, deep := range []bool{false, true} {
+		if report := h.check(deep); len(report.Faults) != 1 || report.Faults[0].What != upkeep.Missing || len(h.contents.Marked()) != 0 {
+			t.Errorf("deep is %t: %v; marked: %v", deep, report.Faults, h.contents.Marked())
+		}
+	}
+	h.marks = 0
+	if h.check(false); len(h.contents.Marked()) != 1 {
+		t.Error("where few are marked, it is not")
 	}
 }
 

@@ -286,7 +286,7 @@ func (s *Scrub) verify(ctx context.Context, info blobs.Info, giveWay func() erro
 	case lost != nil && lost.Unread:
 		s.retryLater(ctx, info.Ref, *lost)
 		return lost, nil
-	case lost != nil && !info.Damaged: // otherwise it was logged when it was found
+	case lost != nil && !info.Damaged && !lost.Many: // otherwise it was logged when it was found
 		s.Log.Error("the scrub found a fault", "blob", info.Ref.String(), "what", lost.Why, "attachments", s.attachmentsWith(ctx, info.Ref))
 	case lost == nil && info.Damaged:
 		s.Log.Info("the scrub found a content whole that was marked damaged", "blob", info.Ref.String())

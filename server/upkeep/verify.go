@@ -31,6 +31,7 @@ type Loss struct {
 	Why    string // a sentence
 	Marked bool
 	Unread bool // the storage could not read the bytes, which may be right
+	Many   bool // it is missing, and so are many others, of which the log speaks once
 }
 
 // VerifyContent hashes a content and marks it if it was read in full and has the wrong
@@ -136,6 +137,8 @@ func mark(ctx context.Context, contents blobs.Store, marker blobs.Marker, ref bl
 		return nil, ctx.Err()
 	case errors.Is(err, blobs.ErrNotFound):
 		return nil, nil
+	case errors.Is(err, blobs.ErrManyLost):
+		return &Loss{Why: why, Many: true}, nil
 	}
 	return &Loss{Why: fmt.Sprintf("%s It could not be marked: %v.", why, err)}, nil
 }
