@@ -1,11 +1,14 @@
 package server_test
 
 import (
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"attachd/blobs"
+	"attachd/server/upkeep"
 )
 
 // upkept has the server do work, and returns the last line of its answer.
@@ -60,10 +63,7 @@ func TestACollectionDeletesStraysFromTheBucket(t *testing.T) {
 	t.Parallel()
 	var b bucket
 	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
-	stray := "p/blobs/sha256/00/" + strings.Repeat("0", 64) + "/" + blobs.NewKey().String()
-	b.Change(stray, []byte("stray"))
-	// The age of an object is by the clock of the world, which stands still.
-	b.Age(stray, time.Since(w.clock.Now())+25*time.Hour)
+	w.stray(&b)
 	if last := w.upkept(t, "POST /upkeep/gc", `{"dry_run": true}`); !strings.Contains(last, `"strays":1,"stray_bytes":5`) || len(b.Names()) != 2 {
 		t.Errorf("a dry run says %s", last)
 	}
@@ -77,6 +77,76 @@ func TestACollectionDeletesStraysFromTheBucket(t *testing.T) {
 	b.Change("p/attachd.json", ours)
 	if last := w.upkept(t, "POST /upkeep/gc", `{}`); !strings.Contains(last, `"strays":1`) || len(b.Names()) != 1 {
 		t.Errorf("a collection says %s, and %q are left", last, b.Names())
+	}
+}
+
+// stray puts an object into the bucket that has no content, and is a day old.
+func (w *world) stray(b *bucket) (name string) {
+	name = "p/blobs/sha256/00/" + strings.Repeat("0", 64) + "/" + blobs.NewKey().String()
+	b.Change(name, []byte("stray"))
+	b.Age(name, time.Since(w.clock.Now())+25*time.Hour) // by the clock of the world, which stands still
+	return name
+}
+
+// Nobody has to run `attachd gc` for that, and the bucket is not listed each hour.
+func TestTheServerListsTheBucketOnceInAMonth(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
+	for i, c := range []struct {
+		pass time.Duration
+		left int // strays, each time one more before the collection
+	}{{time.Hour, 0}, {time.Hour, 1}, {28 * 24 * time.Hour, 2}, {2 * 24 * time.Hour, 0}} {
+		w.clock.advance(c.pass)
+		w.stray(&b)
+		w.must(w.server.CollectInBackground(t.Context()))
+		if names := b.Names(); len(names) != 1+c.left {
+			t.Errorf("the %d. time: %q are left", i+1, names)
+		}
+	}
+}
+
+// A database that lacks records is not the reason to delete what it does not know; nor is it
+// tried each hour.
+func TestTheServerDeletesNoMoreThanFewStraysByItself(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
+	for range 11 {
+		w.stray(&b)
+	}
+	if err := w.server.CollectInBackground(t.Context()); !errors.Is(err, upkeep.ErrMany) || len(b.Names()) != 12 {
+		t.Errorf("%v, and %d are left", err, len(b.Names()))
+	}
+	w.must(w.server.CollectInBackground(t.Context()))
+	if last := w.upkept(t, "POST /upkeep/gc", `{}`); !strings.Contains(last, `"strays":11`) || len(b.Names()) != 1 {
+		t.Errorf("an operator's collection says %s, and %q are left", last, b.Names())
+	}
+}
+
+// What is left of lost files may be what there is of them.
+func TestNothingIsCollectedFromABucketThatHasLostMuch(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := withFile(t, alphabet, filesAtOnce, inBucket(t, &b))
+	for i := range 10 {
+		w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("b.txt", strings.Repeat("b", i+1))}, want: 201})
+	}
+	objects := map[string][]byte{}
+	for _, name := range b.Names() {
+		objects[name] = b.Content(name)
+		w.must(b.Delete(t.Context(), name))
+	}
+	stray := w.stray(&b)
+	w.do(t, step{as: "root", do: "POST /upkeep/gc", want: 409, code: "conflict"})
+	if names := b.Names(); !slices.Equal(names, []string{stray}) {
+		t.Errorf("%q are left", names)
+	}
+	for name, content := range objects {
+		b.Change(name, content)
+	}
+	if last := w.upkept(t, "POST /upkeep/gc", `{}`); !strings.Contains(last, `"strays":1`) || len(b.Names()) != 11 {
+		t.Errorf("after they were put back: %s, and %q are left", last, b.Names())
 	}
 }
 

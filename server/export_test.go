@@ -27,6 +27,11 @@ func (s *Server) HasJob(name string) bool {
 // PruneAudit runs the job once.
 func (s *Server) PruneAudit(ctx context.Context) error { return s.ops.PruneAudit(ctx) }
 
+// CollectInBackground runs the job once.
+func (s *Server) CollectInBackground(ctx context.Context) error {
+	return s.ops.CollectInBackground(ctx)
+}
+
 // Route is a line of the table of routes.
 type Route struct{ Method, Pattern string }
 

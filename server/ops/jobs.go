@@ -9,6 +9,8 @@ import (
 const (
 	// collectInterval is how often contents that nothing refers to are removed.
 	collectInterval = time.Hour
+	// listInterval is how often that lists the bucket, too, to find what no record knows.
+	listInterval = 30 * 24 * time.Hour
 	// pruneInterval is how often the audit log is pruned, unless its retention is
 	// shorter than ten times that.
 	pruneInterval = time.Hour
@@ -33,7 +35,7 @@ func (s *Service) Jobs() []jobs.Job {
 		{Name: "count attachments", Wake: s.totals.wanted, Run: s.count},
 		{Name: "refill ballast", Every: ballastInterval, AtStart: true, Run: s.refillBallast},
 		{Name: "watch files", Every: watchInterval, Run: s.watchFiles()},
-		{Name: "collect contents", Every: collectInterval, Exclusive: true, Run: s.collectInBackground},
+		{Name: "collect contents", Every: collectInterval, Exclusive: true, Run: s.CollectInBackground},
 		// A server that never runs for the interval would otherwise keep entries, and
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"attachd/blobs"
 	"attachd/server/api"
 	"attachd/server/upkeep"
 )
@@ -79,10 +80,16 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 		collected, err := upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents, options)
 		if !options.DryRun {
 			s.collected(ctx, collected, err)
+			if err == nil && s.Comparer != nil {
+				s.noteDone(ctx, upkeep.Listing)
+			}
 			s.Contents.SweepThumbnails(ctx)
 		}
 		if errors.Is(err, upkeep.ErrDoubt) {
 			err = api.Conflict("The metadata has faults, which a check lists. Nothing is removed until they are mended.")
+		}
+		if errors.Is(err, blobs.ErrManyLost) {
+			err = api.Conflict("The object store has lost many contents, which a check lists. Nothing is removed until their objects are back, or their attachments are deleted.")
 		}
 		if errors.Is(err, upkeep.ErrNotCompared) {
 			err = &api.Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60, Cause: err,
@@ -237,24 +244,47 @@ func (s *Service) refillBallast(ctx context.Context) error {
 	return nil
 }
 
-// collectInBackground collects, unless an operator's collection is under way.
-func (s *Service) collectInBackground(ctx context.Context) error {
+// CollectInBackground collects, unless an operator's collection is under way.
+func (s *Service) CollectInBackground(ctx context.Context) error {
 	if !s.upkeep.collecting.TryLock() {
 		return nil
 	}
 	defer s.upkeep.collecting.Unlock()
 	defer s.Contents.SweepThumbnails(ctx)
 	clock, err := s.Clock.Read(ctx)
-	if err == nil {
-		var collected upkeep.Collected
-		collected, err = upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents,
-			upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled})
+	collect := func(comparer blobs.Comparer) error {
+		collected, err := upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents,
+			upkeep.CollectOptions{Wary: true, MinAge: upkeep.MinAge, Now: clock.Trusted, Settled: clock.Settled, Comparer: comparer})
 		s.collected(ctx, collected, err)
+		return err
+	}
+	if err == nil {
+		err = collect(nil)
+	}
+	if err == nil && s.mayList(ctx, clock.Trusted) {
+		// Whatever comes of it, it is not tried again in an hour: a bucket with many objects
+		// takes many requests.
+		if err = collect(s.Comparer); ctx.Err() == nil {
+			s.noteDone(ctx, upkeep.Listing)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("contents that nothing refers to could not be removed: %w", err)
 	}
 	return nil
+}
+
+// mayList says whether the bucket is to be listed again. A time that is yet to come was noted
+// by a clock that was ahead.
+func (s *Service) mayList(ctx context.Context, now time.Time) bool {
+	if s.Comparer == nil {
+		return false
+	}
+	last, err := upkeep.LastDone(ctx, s.Store, upkeep.Listing)
+	if err != nil {
+		s.Log.Warn("it is not known when the bucket was last listed, and it is listed now", "error", err)
+	}
+	return now.Sub(last).Abs() >= listInterval
 }
 
 // sweepBucket deletes what was removed long enough ago, by a clock that is not ahead.

@@ -248,7 +248,7 @@ func (c *check) compare() error {
 		}
 	}
 	marker := c.Marker
-	if lostContents > max(fewContents, c.Contents/10) {
+	if isMany(int(lostContents), int(c.Contents)) {
 		marker = nil
 		c.Faults = append(c.Faults, Fault{Storage: true, What: fmt.Sprintf("The object store has lost %d of %d contents. None was marked damaged for that: see that storage.s3_bucket and storage.s3_prefix are right, and that nothing deletes objects there.", lostContents, c.Contents)})
 	}

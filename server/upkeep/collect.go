@@ -19,7 +19,7 @@ const MinAge = time.Hour
 // store.
 const StrayAge = 24 * time.Hour
 
-// maxStrays is how many of them one collection deletes.
+// maxStrays is how many of them one collection deletes. The rest is left to the next one.
 const maxStrays = 100_000
 
 // ErrDoubt means that the store does not know for sure which contents are referenced.
@@ -102,7 +102,7 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 	if err != nil {
 		return done, err
 	}
-	strays, err := unneededStrays(ctx, records, contents, opts)
+	strays, err := unneededStrays(ctx, records, contents, all, opts)
 	if err != nil {
 		return done, err
 	}
@@ -113,8 +113,10 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 	if opts.Wary && putBack {
 		return done, fmt.Errorf("%w: %d contents", ErrCopy, len(doomed))
 	}
-	if opts.Wary && len(doomed) > fewContents && len(doomed) > all/10 {
-		return done, fmt.Errorf("%w: %d of %d contents", ErrMany, len(doomed), all)
+	for what, n := range map[string]int{"contents": len(doomed), "objects in the bucket": len(strays)} {
+		if opts.Wary && isMany(n, all) {
+			return done, fmt.Errorf("%w: %d %s, of %d contents", ErrMany, n, what, all)
+		}
 	}
 	if opts.DryRun {
 		for _, info := range doomed {
@@ -136,6 +138,9 @@ func Collect(ctx context.Context, records CollectRecords, contents blobs.Store, 
 	}
 	return done, nil
 }
+
+// isMany says whether n contents are a large share of all.
+func isMany(n, all int) bool { return n > fewContents && n > all/10 }
 
 // remove removes contents, unless the metadata has faults.
 func (c *Collected) remove(ctx context.Context, records CollectRecords, contents blobs.Store, doomed []blobs.Info) error {
@@ -181,8 +186,9 @@ func (c *Collected) addStrays(strays []blobs.Difference) {
 
 // unneededStrays lists objects that may be deleted from an object store. One with the bytes
 // of a content that a record refers to stays unless the content is intact as far as that is
-// known: it might be all that is left of it.
-func unneededStrays(ctx context.Context, records CollectRecords, contents blobs.Store, opts CollectOptions) (list []blobs.Difference, err error) {
+// known: it might be all that is left of it. None may be deleted where the objects of many of
+// all contents are missing: blobs.ErrManyLost.
+func unneededStrays(ctx context.Context, records CollectRecords, contents blobs.Store, all int, opts CollectOptions) (list []blobs.Difference, err error) {
 	if opts.Comparer == nil {
 		return nil, nil
 	}
@@ -194,6 +200,9 @@ func unneededStrays(ctx context.Context, records CollectRecords, contents blobs.
 		switch {
 		case d.Kind == blobs.Missing, d.Kind == blobs.WrongLength:
 			lost[d.Ref] = true
+			if n := len(lost); isMany(n, all) || n > maxLost {
+				return nil, fmt.Errorf("%w, %d of %d at least: nothing is removed until they are back, or their attachments are deleted. `attachd check` lists them", blobs.ErrManyLost, n, all)
+			}
 		case d.Kind == blobs.Stray && opts.Now.Sub(d.Modified) >= max(StrayAge, opts.MinAge) && len(list) < maxStrays:
 			list = append(list, d)
 		}

@@ -96,12 +96,8 @@ func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (stat
 	for work, at := range map[Work]*time.Time{
 		Backup: &status.LastBackup, Checking: &status.LastCheck, Collecting: &status.LastGC,
 	} {
-		note, err := records.Note(ctx, string(work))
-		if err == nil {
-			err = at.UnmarshalText(note)
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return status, fmt.Errorf("the note of the last %s: %w", work, err)
+		if *at, err = LastDone(ctx, records, work); err != nil {
+			return status, err
 		}
 	}
 	found, err := ReadFound(ctx, records)
@@ -181,7 +177,23 @@ const (
 	Backup     Work = "backup" // a restore point was made
 	Checking   Work = "check"
 	Collecting Work = "gc"
+	Listing    Work = "list the bucket" // and compare it with the records
 )
+
+// LastDone returns when work was last done; zero when that is not known.
+func LastDone(ctx context.Context, records store.Notes, work Work) (at time.Time, err error) {
+	note, err := records.Note(ctx, string(work))
+	if errors.Is(err, store.ErrNotFound) {
+		return at, nil
+	}
+	if err == nil {
+		err = at.UnmarshalText(note)
+	}
+	if err != nil {
+		err = fmt.Errorf("the note of the last %s: %w", work, err)
+	}
+	return at, err
+}
 
 // NoteDone notes when work was done.
 func NoteDone(ctx context.Context, records store.Notes, work Work, at time.Time) error {
