@@ -251,8 +251,8 @@ func TestALinkOfTheHostForFilesRedirectsToTheObjectStoreToo(t *testing.T) {
 	var b bucket
 	w := newWorld(t, filesAtOnce, inBucket(t, &b), contentElsewhere)
 	w.do(t, step{as: "owner", do: "POST {ticket}/attachments", form: parts{file("t.txt", alphabet)}, want: 201, save: "T"})
-	a := w.do(t, step{as: "viewer", do: "GET {T.at}", want: 307})
-	w.names["link"] = pathOf(t, a.header.Get("Location"))
+	a := w.do(t, step{as: "viewer", do: "POST {T.at}/links", want: 201})
+	w.names["link"] = pathOf(t, a.object(t)["download_url"].(string))
 	there := w.do(t, onContentHost(step{do: "GET {link}", want: 302}))
 	here := w.do(t, step{do: "GET " + strings.TrimPrefix(w.fill(t, "{link}"), "/c"), want: 302})
 	for _, a := range []answer{there, here} {
@@ -261,6 +261,26 @@ func TestALinkOfTheHostForFilesRedirectsToTheObjectStoreToo(t *testing.T) {
 		}
 	}
 	w.do(t, onContentHost(step{do: "HEAD {link}", want: 200, header: header{"Content-Length": "26"}}))
+}
+
+// A program asks attachd for the bytes, and follows no redirects. A browser with a session is
+// sent to the host for files.
+func TestWhoBringsAKeyGetsTheBytesOfAnObjectWithoutARedirect(t *testing.T) {
+	t.Parallel()
+	var b bucket
+	w := newWorld(t, filesAtOnce, inBucket(t, &b), contentElsewhere)
+	w.do(t, step{as: "owner", do: "POST {ticket}/attachments", form: parts{file("t.txt", alphabet)}, want: 201, save: "T"})
+	w.do(t, step{as: "editor", do: "POST {meeting}/attachments", form: parts{file("m.txt", alphabet)}, want: 201, save: "M"})
+	w.do(t, step{as: "editor", do: "POST {product}/attachments", form: parts{file("p.txt", alphabet)}, want: 201, save: "P"})
+	session := w.signIn(t, "viewer", nil)
+	for _, at := range []string{"{T.at}", "{M.at}", "{P.at}"} {
+		w.play(t, []step{
+			{as: "viewer", do: "GET " + at, send: bytesOf, want: 200, is: alphabet},
+			{as: "viewer", do: "GET " + at, send: header{"Accept": bytesOf["Accept"], "Range": "bytes=1-2"}, want: 206, is: "bc"},
+			{do: "GET " + at, send: header{"Accept": bytesOf["Accept"], "Cookie": session.String()}, want: 307},
+			{as: "stranger", do: "GET " + at, send: bytesOf, want: 403},
+		})
+	}
 }
 
 // Chunks are verified as a whole, so that at most one more is asked for than is wanted.

@@ -62,7 +62,7 @@ func accepted(headers []string) map[string]float64 {
 
 // Download answers GET /issues/attachments/:attachment and its like.
 func (s *Service) Download(w *api.Response, rq *api.Request, sc api.Scope) error {
-	if s.elsewhere(rq) {
+	if s.elsewhere(rq) && !s.isProgram(rq) {
 		return s.redirect(w, rq, sc)
 	}
 	return s.send(w, rq, sc.Attachment, "attachment")

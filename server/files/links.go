@@ -150,6 +150,14 @@ func (s *Service) elsewhere(rq *api.Request) bool {
 	return s.ContentURL != "" && !api.IsOperator(rq.Context()) && !s.Corridor.ForContentHost(rq.Request)
 }
 
+// isProgram reports whether a request for bytes that are in an object store has brought a key.
+// Browsers send none by themselves, so no file comes to act as a part of the page; and a
+// program asks attachd for the bytes, rather than for a URL of the store, because it does not
+// want to be sent elsewhere.
+func (s *Service) isProgram(rq *api.Request) bool {
+	return s.Linker != nil && rq.Header.Get("Authorization") != ""
+}
+
 // redirect redirects the caller to the host for files, with a signed link.
 func (s *Service) redirect(w *api.Response, rq *api.Request, sc api.Scope) error {
 	document, err := s.link(rq, sc, min(s.URLTTL, redirectTTL), false)
