@@ -3,11 +3,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/url"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -21,8 +25,99 @@ func parseBucket(s string) (peer, error) {
 	return p, err
 }
 
-// inBucket returns the environment of an attachd that keeps its contents in the bucket,
-// and answers downloads with them.
+// overBucket are the workloads that compare attachd with the bucket in which it keeps its
+// contents. The goal is how many times as fast it is to be at least.
+func overBucket() []workload {
+	return []workload{
+		{name: "upload 10 KB, 1 client", clients: 1, goal: 0.80, begin: uploading(small, true)},
+		{name: "upload 10 KB, 32 clients", clients: 32, goal: 0.60, begin: uploading(small, true)},
+		{name: "upload 1 MB, 4 clients", clients: 4, size: big, goal: 0.90, begin: uploading(big, true)},
+		{name: "download 10 KB, 8 clients", clients: 8, goal: 0.65, begin: downloading(small)},
+		{name: "download 1 MB, 8 clients", clients: 8, size: big, goal: 0.50, begin: downloading(big)},
+		{name: "download 10 KB by URL, 8 clients", clients: 8, goal: 0.75, begin: downloadingByURL(small)},
+		{name: "download 1 MB by URL, 8 clients", clients: 8, size: big, goal: 1.00, begin: downloadingByURL(big)},
+	}
+}
+
+// downloadingByURL downloads the stored files of a size in turns from the bucket, and asks
+// attachd for a URL each time. The bucket alone is asked for the files.
+func downloadingByURL(size int) func(*instance, int) (worker, error) {
+	return func(in *instance, n int) (worker, error) {
+		if in.dir == "" {
+			return downloading(size)(in, n)
+		}
+		files, err := in.stored(size)
+		if err == nil && n == 0 {
+			err = in.empty()
+		}
+		if err != nil {
+			return worker{}, err
+		}
+		next, there := n, (*client)(nil)
+		step := func(c *client, compare bool) (err error) {
+			f := files[next%len(files)]
+			var host string
+			if host, f.request, err = in.presigned(c, f); err != nil {
+				return err
+			}
+			if there == nil {
+				if there, err = dial(host); err != nil {
+					return err
+				}
+			}
+			return there.get(f, compare)
+		}
+		return connected(in, func(c *client) worker {
+			return worker{
+				step: func() error {
+					next += mostReaders
+					return step(c, next/mostReaders%comparedEvery == 0)
+				},
+				check: func() error { return step(c, true) },
+				close: func() error {
+					if there == nil {
+						return nil
+					}
+					return there.close()
+				},
+			}
+		})
+	}
+}
+
+// presigned asks attachd for the URL of a file, and returns its host and the request for it.
+func (in *instance) presigned(c *client, f file) (host string, get []byte, err error) {
+	raw, err := c.expect(200, bytes.Replace(f.request, []byte(acceptBytes), []byte("Accept: application/json"), 1))
+	if err != nil {
+		return "", nil, err
+	}
+	var document struct {
+		URL string `json:"download_url"`
+	}
+	if err := json.Unmarshal(raw, &document); err != nil {
+		return "", nil, fmt.Errorf("the document of a URL: %w", err)
+	}
+	u, err := url.Parse(document.URL)
+	if err == nil && (u.Host == in.address || u.Port() == "") {
+		err = errors.New("it does not lead to the bucket")
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("the URL %q: %w", document.URL, err)
+	}
+	return u.Host, fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: load\r\nAccept: */*\r\n\r\n", u.RequestURI(), u.Host), nil
+}
+
+// empty has attachd write what is in its log into the bucket, which compacting the database
+// does first.
+func (in *instance) empty() error {
+	out, err := exec.Command(in.binary, "compact", "--data-dir", in.dir).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("compact: %w\n%s", err, out)
+	}
+	return err
+}
+
+// inBucket returns the environment of an attachd that keeps its contents in the bucket.
 func inBucket(p peer) []string {
 	secret, _ := p.url.User.Password()
 	return []string{
@@ -32,7 +127,6 @@ func inBucket(p peer) []string {
 		"ATTACHD_STORAGE_S3_ACCESS_KEY=" + p.url.User.Username(),
 		"ATTACHD_STORAGE_S3_SECRET_KEY=" + secret,
 		"ATTACHD_STORAGE_S3_PATH_STYLE=true",
-		"ATTACHD_DOWNLOADS_MODE=content",
 	}
 }
 

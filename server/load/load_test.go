@@ -133,7 +133,7 @@ func TestAttachdIsComparedWithTheBucketInWhichItKeepsItsContents(t *testing.T) {
 	t.Parallel()
 	var bucket standIn
 	_, address, _ := strings.Cut(bucket.serve(t, "s3", "/bucket", bucket.s3), "=")
-	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built, "-only", "1 MB|hashed", "-bucket", address, "-delay", "1ms"})
+	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built, "-only", "1 MB|by URL|hashed", "-bucket", address, "-delay", "1ms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,11 +145,19 @@ func TestAttachdIsComparedWithTheBucketInWhichItKeepsItsContents(t *testing.T) {
 	if !strings.Contains(table.String(), "bucket, 1ms later") || strings.Contains(table.String(), "hashed") {
 		t.Errorf("the table is of something else:\n%s", &table)
 	}
+	for _, row := range []string{"upload 1 MB, 4 clients", "download 1 MB, 8 clients", "download 10 KB by URL, 8 clients", "download 1 MB by URL, 8 clients"} {
+		if !regexp.MustCompile(`(?m)^\| ` + row + ` \| [\d.]+ \| [01]\.\d\d \| (missed)? \|$`).MatchString(table.String()) {
+			t.Errorf("there is no goal of %s:\n%s", row, &table)
+		}
+	}
 	kept := 0
 	for name := range bucket.files {
 		if strings.Contains(name, "/blobs/sha256/") {
 			kept++
 		}
+	}
+	if bucket.byURL == 0 {
+		t.Error("nothing was downloaded by a URL that attachd has signed")
 	}
 	if kept == 0 {
 		t.Error("attachd has kept nothing in the bucket")

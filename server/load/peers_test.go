@@ -29,6 +29,7 @@ type standIn struct {
 	files   map[string][]byte
 	taken   int
 	deleted int
+	byURL   int                                    // downloads of what attachd has kept, by a signed URL
 	right   func(name string, content []byte) bool // optional: which uploads are accepted
 	spoil   bool                                   // delivers other bytes than were uploaded
 	hide    bool                                   // leaves a file out of a list
@@ -198,6 +199,11 @@ func (s *standIn) s3(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/bucket/" && query.Get("list-type") == "2":
 		s.serveList(w, "/bucket/"+query.Get("prefix"))
 	default:
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			s.mu.Lock()
+			s.byURL++
+			s.mu.Unlock()
+		}
 		s.serveFile(w, r, r.URL.Path)
 	}
 }

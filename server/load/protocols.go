@@ -65,8 +65,11 @@ func (a attachd) put(c *client, u *upload) (id string, err error) {
 }
 
 func (a attachd) get(_ *client, id string) ([]byte, error) {
-	return request("GET", "/catalog/attachments/"+id+"/download", a.key), nil
+	return bytes.Replace(request("GET", "/catalog/attachments/"+id+"/download", a.key), []byte("Accept: */*"), []byte(acceptBytes), 1), nil
 }
+
+// acceptBytes asks for a file rather than for a URL, also where it is in a bucket.
+const acceptBytes = "Accept: application/octet-stream"
 
 func (a attachd) list(_ *client, folder string) ([]byte, error) {
 	return request("GET", attachmentsOf(folder), a.key), nil

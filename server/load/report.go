@@ -51,6 +51,7 @@ type measured struct {
 	Unit   string     `json:"unit"`
 	Limits []string   `json:"limits,omitempty"`
 	Idle   string     `json:"idle,omitempty"` // the workload with which its slowest operations are compared
+	Goal   float64    `json:"goal,omitempty"` // how many times as fast as the bucket alone it is to be
 	Runs   [][]sample `json:"runs"`
 }
 
@@ -70,7 +71,7 @@ func (r *results) addLimit(name, unit string, rate float64) {
 func (r *results) add(subject int, w workload, run sample) {
 	m := r.of(w.name)
 	if m == nil {
-		m = &measured{Name: w.name, Unit: w.unit(), Limits: w.limits, Idle: w.slowdown, Runs: make([][]sample, len(r.Binaries)+len(r.Peers))}
+		m = &measured{Name: w.name, Unit: w.unit(), Limits: w.limits, Idle: w.slowdown, Goal: w.goal, Runs: make([][]sample, len(r.Binaries)+len(r.Peers))}
 		r.Workloads = append(r.Workloads, m)
 	}
 	m.Runs[subject] = append(m.Runs[subject], run)
@@ -146,8 +147,30 @@ func (r *results) print(out io.Writer, before *results) error {
 		r.compare(&table, "rate, and how many times as fast attachd is", rate, func(v float64, m *measured) string { return number(v) + " " + m.Unit })
 		r.compare(&table, "CPU per operation, and how many times as much attachd needs", processor, func(v float64, _ *measured) string { return duration(v) })
 	}
+	r.goals(&table)
 	_, err := io.WriteString(out, table.String())
 	return err
+}
+
+// goals writes how many times as fast as the bucket alone, which is the last peer, attachd is,
+// and is to be.
+func (r *results) goals(table *strings.Builder) {
+	begun := false
+	for _, m := range r.Workloads {
+		if m.Goal == 0 {
+			continue
+		}
+		if !begun {
+			table.WriteString("\n| against the bucket alone | times as fast | goal | |\n|---|---:|---:|---|\n")
+			begun = true
+		}
+		found := ratio(m.Runs[len(r.Binaries)-1], m.Runs[len(m.Runs)-1], rate)
+		missed := ""
+		if found < m.Goal {
+			missed = "missed"
+		}
+		fmt.Fprintf(table, "| %s | %.2f | %.2f | %s |\n", m.Name, found, m.Goal, missed)
+	}
 }
 
 func rate(s sample) float64      { return s.Rate }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type workload struct {
 	slowdown string   // the workload whose slowest operations may be a third as fast here
 	alone    bool     // for attachd only, not for peers
 	onDisk   bool     // for contents on the disk only
+	goal     float64  // how many times as fast as the bucket alone it is to be; 0: no goal
 	on       func(s *subject) *instance
 	begin    func(in *instance, n int) (worker, error)
 	beside   func(ctx context.Context, in *instance) error // runs during the measurement
@@ -66,6 +68,13 @@ func workloads(o options) (chosen []workload) {
 		{name: "mixed, 16 clients", alone: true, clients: 16, limits: []string{"bare 10 KB"}, begin: mixing},
 		{name: "download 10 KB, idle", alone: true, clients: 2, limits: []string{"bare 10 KB"}, begin: downloading(small)},
 		{name: "download 10 KB, under pressure", alone: true, clients: 2, slowdown: "download 10 KB, idle", begin: downloading(small), beside: pressing},
+	}
+	if o.bucket != nil {
+		goals := overBucket()
+		all = slices.DeleteFunc(all, func(w workload) bool {
+			return slices.ContainsFunc(goals, func(g workload) bool { return g.name == w.name })
+		})
+		all = append(all, goals...)
 	}
 	for _, w := range all {
 		if w.on == nil {
