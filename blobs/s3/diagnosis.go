@@ -99,12 +99,13 @@ func (d *Diagnosis) Credentials() (source string, expires time.Time) {
 type Owner struct {
 	Installation, Tenant string
 	Newer                bool // a newer attachd has written it
+	Contested            bool // two processes with copies of one database have claimed it
 }
 
 // Owner returns whose marker is below a prefix, or ErrNotFound.
 func (d *Diagnosis) Owner(ctx context.Context, prefix string) (Owner, error) {
 	found, err := readMarker(ctx, d, prefix)
-	return Owner{found.Installation, found.Tenant, found.Layout > layout}, err
+	return Owner{found.Installation, found.Tenant, found.Layout > layout, found.Contested}, err
 }
 
 // Policy is what a bucket does with objects by itself, as far as it says so.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Epoch identifies a claim of a prefix, in the marker and in the metadata. A claim raises it
@@ -28,13 +29,18 @@ type Epochs interface {
 	Outdated(ctx context.Context) error
 }
 
-// ErrShared means that a copy of the metadata is in use with the same prefix, so that nothing
-// is deleted.
-var ErrShared = errors.New("a copy of this database, such as a clone of the machine, was started with the same bucket and prefix: nothing is deleted there. Stop the copy for good, restart this attachd, then run `attachd gc`")
+// ErrShared means that a copy of the metadata is in use with the same prefix, so that neither
+// deletes anything.
+var ErrShared = errors.New("two copies of this database, such as a machine and its clone, were started with the same bucket and prefix: neither deletes anything there. Stop the one that is not needed for good, restart the other one, then run `attachd gc` there")
+
+// watchEvery is how often a process looks whether another one has claimed the prefix, beside
+// each time that it deletes. A copy deletes nothing any more once that was seen.
+const watchEvery = time.Minute
 
 // raise notes an epoch above that of the marker, and that the metadata are not the latest
-// where the marker is ahead of them.
-func (s *Store) raise(ctx context.Context, found Epoch) (Epoch, error) {
+// where the marker is ahead of them, or two have claimed the prefix: a person has to say then
+// which one it belongs to.
+func (s *Store) raise(ctx context.Context, found marker) (Epoch, error) {
 	if s.Epochs == nil {
 		return Epoch{}, nil
 	}
@@ -42,7 +48,7 @@ func (s *Store) raise(ctx context.Context, found Epoch) (Epoch, error) {
 	if err != nil {
 		return known, err
 	}
-	if found.ahead(known) {
+	if found.ahead(known) || found.Contested {
 		if err := s.Epochs.Outdated(ctx); err != nil {
 			return known, err
 		}
@@ -53,7 +59,10 @@ func (s *Store) raise(ctx context.Context, found Epoch) (Epoch, error) {
 	return raised, s.Epochs.SetEpoch(ctx, raised)
 }
 
-// alone returns an error unless the last claim is that of this process.
+// alone returns an error unless the last claim is that of this process, and none before has
+// contested it. A process that meets the claim of another one contests it in the marker, so
+// that the other one stops to delete, too. It may be the copy: which one is, neither knows.
+// Until the next claim, nobody deletes anything.
 func (s *Store) alone(ctx context.Context) error {
 	if s.Epochs == nil {
 		return nil
@@ -63,10 +72,31 @@ func (s *Store) alone(ctx context.Context) error {
 		found, err = s.stillOurs(ctx)
 		return err
 	})
-	if err == nil && found.Token != s.token {
-		err = fmt.Errorf("%w; %s there says so", ErrShared, s.Prefix+markerName)
+	if err != nil || found.Token == s.token && !found.Contested {
+		return err
+	}
+	err = fmt.Errorf("%w; %s there says so", ErrShared, s.Prefix+markerName)
+	if found.Contested {
+		return err
+	}
+	found.Contested = true
+	if failed := s.take(found, false); failed != nil {
+		err = fmt.Errorf("%w. The other one could not be told: %w", err, failed)
 	}
 	return err
+}
+
+// watch notices that another process has claimed the prefix while there is nothing to delete.
+// That the store does not answer is noticed by others.
+func (s *Store) watch(ctx context.Context) error {
+	if s.Epochs == nil || !s.claimed.Load() || within(s.watched.Load(), watchEvery) {
+		return nil
+	}
+	s.watched.Store(time.Now().UnixNano())
+	if _, err := s.mayDelete(ctx); errors.Is(err, ErrShared) {
+		return err
+	}
+	return nil
 }
 
 // mayDelete says whether garbage may be deleted now. Only the first of a row of ErrShared is

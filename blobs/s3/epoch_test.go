@@ -97,6 +97,65 @@ func TestNothingIsDeletedOnceACloneOfTheDatabaseHasClaimedTheBucket(t *testing.T
 	}
 }
 
+// Neither knows which of them is the copy.
+func TestOfTwoCopiesOfADatabaseNeitherDeletes(t *testing.T) {
+	for name, c := range map[string]struct {
+		keeps func(live, clone opened, n, cloned *notes) (opened, *notes) // who is restarted, once the other one has stopped
+	}{
+		"the first is the right one": {func(live, _ opened, n, _ *notes) (opened, *notes) { return live, n }},
+		"the clone is the right one": {func(_, clone opened, _, cloned *notes) (opened, *notes) { return clone, cloned }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sweep := func(who string, o opened, want error) {
+					t.Helper()
+					if err := o.Sweep(t.Context(), time.Now()); !errors.Is(err, want) {
+						t.Errorf("a sweep of %s: %v, not %v", who, err, want)
+					}
+				}
+				n := &notes{}
+				live := open(t, n.of)
+				live.keep(t, "kept")
+				cloned := *n
+				clone := live.start(t, &cloned)
+				if err := clone.Claim(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				sweep("the clone, before it is known", clone, nil)
+				time.Sleep(time.Minute) // in which the first has nothing to delete
+				sweep("the first", live, s3.ErrShared)
+				removed := clone.garbage(t, "removed")
+				sweep("the clone", clone, s3.ErrShared)
+				sweep("the clone, again", clone, nil)
+				if _, err := clone.RemoveStrays(t.Context(), nil); !errors.Is(err, s3.ErrShared) || !clone.has(removed) {
+					t.Errorf("the clone: %v, the object is there: %t", err, clone.has(removed))
+				}
+
+				// A restart alone says nothing, and while the other one is at work, nor does a person.
+				again, notes := c.keeps(live, clone, n, &cloned)
+				other, _ := c.keeps(clone, live, &cloned, n)
+				again = again.start(t, notes)
+				sweep("the one that was restarted", again, nil)
+				if !notes.outdated || !again.has(removed) {
+					t.Errorf("after a restart: outdated %t, there %t", notes.outdated, again.has(removed))
+				}
+				notes.outdated = false
+				time.Sleep(time.Minute)
+				_ = other.Sweep(t.Context(), time.Now())
+				sweep("the one that was restarted, with the other at work", again, s3.ErrShared)
+
+				again = again.start(t, notes)
+				sweep("the one that is left", again, nil)
+				notes.outdated = false // as a person says
+				sweep("the one that is left, once a person has said so", again, nil)
+				if again.has(removed) {
+					t.Error("it does not delete either")
+				}
+			})
+		})
+	}
+}
+
 // Starts after which everything goes on as before, or once a person has said so.
 func TestAStartIsNoCloneOfTheOneBefore(t *testing.T) {
 	t.Parallel()

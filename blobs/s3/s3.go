@@ -105,6 +105,7 @@ type Store struct {
 	claiming singleflight.Group
 	token    string          // of the claims of this process
 	shared   atomic.Bool     // Sweep has reported ErrShared
+	watched  atomic.Int64    // when watch has looked, in unix nanoseconds
 	adopted  atomic.Bool     // Adopt has succeeded
 	life     context.Context // ended by Close
 	end      context.CancelFunc
@@ -153,6 +154,9 @@ type marker struct {
 	Tenant       string `json:"tenant,omitempty"`
 	Layout       int    `json:"layout"` // of the names of objects
 	Epoch
+	// Contested says that another process than the last one has claimed the prefix, too, and
+	// is still at work.
+	Contested bool `json:"contested,omitempty"`
 }
 
 const layout = 1
@@ -199,7 +203,7 @@ func (s *Store) claim() error {
 		return unavailable(err)
 	}
 	if nobodys || s.Epochs != nil && found.Token != s.token {
-		if ours.Epoch, err = s.raise(s.life, found.Epoch); err != nil {
+		if ours.Epoch, err = s.raise(s.life, found); err != nil {
 			return err
 		}
 		if err := s.take(ours, nobodys); err != nil {
@@ -624,7 +628,7 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 // the catalog may not be the latest one, nothing is deleted, since a later one may have what
 // is garbage in this; but what only the later one knows is adopted.
 func (s *Store) Sweep(ctx context.Context, now time.Time) error {
-	if err := s.discardDoubted(ctx); err != nil {
+	if err := cmp.Or(s.discardDoubted(ctx), s.watch(ctx)); err != nil {
 		return err
 	}
 	may, err := s.latest(ctx)

@@ -216,6 +216,10 @@ func (b *bucketCase) isOurs(ctx context.Context) bool {
 		b.add(found)
 		return false
 	}
+	if owner.Contested {
+		b.add(problem("Stop the one that is not needed for good, restart the other one, then run `attachd gc` there.",
+			"Two copies of this database, such as a machine and its clone, were started with the prefix %q: neither deletes anything there.", prefix))
+	}
 	b.add(ok("Files are kept in the bucket %s, below %q, of the object store at %s.", b.Bucket, prefix, b.Endpoint))
 	if isNobodys {
 		b.add(warning("Where files were uploaded before, see that storage.s3_bucket and storage.s3_prefix are the right ones.", "Nothing is below %q in the bucket yet.", prefix))
