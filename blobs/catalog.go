@@ -84,7 +84,8 @@ type Catalog interface {
 	// Places lists where contents are, in order of Ref, beginning with from.
 	Places(ctx context.Context, from Ref) iter.Seq2[Place, error]
 	// Adopt makes an object that is not known the place of its content, if that has one. The
-	// object in whose place it comes is garbage from then on.
+	// object in whose place it comes is garbage from then on. An object that is known stays
+	// what it is.
 	Adopt(ctx context.Context, place Place) error
 	// Release makes the place of a content garbage, and says whether it had one.
 	Release(ctx context.Context, ref Ref) (bool, error)
@@ -108,4 +109,13 @@ type Catalog interface {
 	Clear(ctx context.Context) error
 	// Waiting returns how many objects are intended, and how many are garbage. It is O(1).
 	Waiting() (intended, garbage int64)
+}
+
+// Holder is a Catalog that other processes use, too. Settle holds each content for its
+// caller: Release changes nothing until a record of the content has been made in place of
+// that hold, or Unhold is called, or the process has ended an hour ago. Nor does it as long as
+// a record names the content.
+type Holder interface {
+	// Unhold ends a hold of each content, once for each time that it is named.
+	Unhold(ctx context.Context, refs []Ref) error
 }

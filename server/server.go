@@ -129,6 +129,7 @@ type Server struct {
 	corridor  *api.Corridor
 	guard     *access.Guard
 	contents  *contents.Store
+	leases    *jobs.Leases
 	clock     *upkeep.Clock
 	signing   *ops.Signing
 	slots     *limits.Slots
@@ -155,7 +156,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{Config: cfg, slots: limits.NewSlots(cfg.MaxConcurrentUploads)}
 	s.setDefaults()
-	s.signing = ops.NewSigning(cfg.SigningKeys)
+	s.leases = jobs.NewLeases(cfg.Shared, cfg.Log)
+	s.signing = ops.NewSigning(cfg.SigningKeys, cfg.Shared)
 	s.clock = upkeep.NewClock(s.Now, s.Elapsed, s.Store, s.Log)
 	if err := CheckContentURL(cfg.PublicURL, "", cfg.ContentURL); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
@@ -217,7 +219,7 @@ func (s *Server) setDefaults() {
 // corridorOptions are the parts of the server that the corridor needs.
 func (s *Server) corridorOptions() api.Options {
 	o := api.Options{
-		Audit: s.Store, Now: s.Now, Log: s.Log, Memory: s.Memory, InPlace: s.InPlace,
+		Audit: s.Store, Now: s.Now, Log: s.Log, Memory: s.Memory, InPlace: s.InPlace, Shared: s.Shared != nil,
 		PublicURL: s.PublicURL, ContentURL: s.ContentURL, TrustedProxies: s.TrustedProxies, MaxFileSize: s.MaxFileSize,
 		MinUploadRate: s.MinUploadRate, MinDownloadRate: s.MinDownloadRate, AutoCreate: s.AutoCreate, AuditDownloads: s.AuditDownloads,
 	}
@@ -231,10 +233,19 @@ func (s *Server) corridorOptions() api.Options {
 func (s *Server) guardOptions() access.Options {
 	return access.Options{
 		Corridor: s.corridor, Records: s.Store, Now: s.Now, TrustedNow: s.trustedNow, Signer: s.signing.Signer,
+		LatestSigner: s.latestSigner(), Replicas: func() int { return s.ops.Replicas() },
 		RequestsPerMinute: s.RequestsPerMinute, FailedKeysPerMinute: s.FailedKeysPerMinute,
 		AdminsMayDeleteFromTickets: s.AdminsMayDeleteFromTickets, AutoCreate: s.AutoCreate, PublicMetrics: s.PublicMetrics,
 		DemoKeys: s.DemoKeys,
 	}
+}
+
+// latestSigner returns what reads the keys that replicas share; nil where there are none.
+func (s *Server) latestSigner() func(context.Context) (*token.Signer, error) {
+	if s.Shared == nil {
+		return nil
+	}
+	return s.signing.Latest
 }
 
 func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
@@ -245,7 +256,7 @@ func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
 // Run runs the server's background jobs, and more, until ctx ends. It returns when all
 // of them have ended; the storage may be closed then.
 func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
-	jobs.Run(ctx, s.ops.Running(), s.Log, append(s.ops.Jobs(), more...)...)
+	jobs.Run(ctx, s.ops.Running(), s.Log, s.leases, append(s.ops.Jobs(), more...)...)
 }
 
 // fileOptions are the parts of the server that the handlers of files need.
@@ -269,7 +280,7 @@ func (s *Server) opsOptions() ops.Options {
 		Ballast: s.Ballast, Scanner: s.Scanner, Now: s.Now, Log: s.Log, Memory: s.Memory, Scratch: s.Scratch,
 		Addresses:   func() []string { return s.Addresses },
 		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),
-		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace, MoveTo: s.MoveTo,
+		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Shared: s.Shared, Leases: s.leases, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace, MoveTo: s.MoveTo,
 		Storage: s.Storage, StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
 		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
 		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,

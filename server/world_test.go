@@ -37,6 +37,7 @@ import (
 	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/bolt"
+	"attachd/store/postgres/postgrestest"
 )
 
 // patience is how long a test waits for asynchronous work. A busy machine may need
@@ -51,6 +52,7 @@ func TestMain(m *testing.M) {
 	stopGateway := startGateway()
 	code := m.Run()
 	stopGateway()
+	postgrestest.End()
 	closeBrowser()
 	if left := goroutinesLeft(); code == 0 && left != "" {
 		os.Stderr.WriteString("goroutines of servers that were shut down go on:\n\n" + left + "\n")
@@ -296,7 +298,7 @@ var fixture = sync.OnceValue(func() made {
 	return m
 })
 
-func (m made) populate(db *bolt.Store) error {
+func (m made) populate(db store.Store) error {
 	var objects, members []store.Object
 	for _, p := range people {
 		objects = append(objects, store.User{ID: p.id, FullName: fullName(p.name), IsSuperadmin: p.superadmin})

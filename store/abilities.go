@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -114,8 +115,99 @@ type Verifier interface {
 	Damage() (faults []string)
 }
 
+// Freezer can refuse changes, for everybody who uses the storage.
+type Freezer interface {
+	// Freeze waits for the changes under way, and has later ones refused with ErrFrozen
+	// until thaw is called; to freeze again changes nothing. Reads go on, notes can be set,
+	// and what has no entry in the audit log may be refused or not: uses of keys, events
+	// that were delivered, objects that were deleted.
+	Freeze(ctx context.Context) (thaw func(ctx context.Context) error, err error)
+}
+
 // Watched is a storage of files, which other processes can remove or replace.
 type Watched interface {
 	// InPlace returns ErrReplaced when a file is not the one that was opened.
 	InPlace() error
+}
+
+// LeaseTime is for how long a lease is taken or renewed, and ReplicaLives how long a replica
+// counts as alive after it was last seen.
+const (
+	LeaseTime    = 15 * time.Second
+	ReplicaLives = 15 * time.Second
+)
+
+// ErrLeaseLost means that a change was refused since it is protected by a lease that this
+// replica does not hold any more: another may be doing the same work.
+var ErrLeaseLost = errors.New("another replica has taken over this work")
+
+// Shared is a store that several processes use at once, the replicas of one server. All
+// times are those of the store's clock.
+type Shared interface {
+	// Replica is the id of this replica; it is another one after each start.
+	Replica() uuid.UUID
+	// Beat notes that this replica lives, with the version of its program and a value that
+	// it shares with the others, and returns how many live, at least 1.
+	Beat(ctx context.Context, version string, shares []byte) (live int, err error)
+	// Replicas lists the replicas that were seen within a day, those seen last first.
+	Replicas(ctx context.Context) ([]Replica, error)
+	// Depart notes that this replica ends: it does not count as alive any more.
+	Depart(ctx context.Context) error
+
+	// TakeLeases takes, until LeaseTime from now, those of the leases that nobody else
+	// holds, and renews those that this replica holds. It returns the epoch of each that it
+	// took or renewed, which is another one whenever the holder changes. What is left out
+	// may still be this replica's until its time is over.
+	TakeLeases(ctx context.Context, names ...string) (epochs map[string]int64, err error)
+	// GiveBack ends those of the leases that this replica holds.
+	GiveBack(ctx context.Context, names ...string) error
+	// Leases lists the leases that are held, by name.
+	Leases(ctx context.Context) ([]Lease, error)
+
+	// SigningKeys returns the keys that sign links; the first signs new ones.
+	SigningKeys(ctx context.Context) ([]SigningKey, error)
+	// ChangeSigningKeys replaces these keys by those that change returns for the present
+	// ones, which nobody else changes meanwhile, and returns them. change may run several
+	// times.
+	ChangeSigningKeys(ctx context.Context, change func([]SigningKey) []SigningKey) ([]SigningKey, error)
+}
+
+// Replica is one of the processes that share a store.
+type Replica struct {
+	ID      uuid.UUID
+	Version string // of its program
+	Started time.Time
+	Seen    time.Time
+	Lives   bool // it was seen within ReplicaLives, and has not departed
+	Shares  []byte
+}
+
+// Lease is the right of one replica to do work that only one may do at once.
+type Lease struct {
+	Name   string
+	Holder uuid.UUID // the replica
+	Epoch  int64
+	Taken  time.Time // by this holder
+	Until  time.Time
+}
+
+// SigningKey is a secret that signs links.
+type SigningKey struct {
+	Secret []byte
+	Until  time.Time // when its links end; zero for the key that signs
+}
+
+type leaseContext struct{}
+
+// WithLease returns a context whose changes a Shared store commits only while the lease is
+// held in this epoch by this replica: a process that stood still may otherwise go on when
+// another has taken over. ErrLeaseLost otherwise.
+func WithLease(ctx context.Context, name string, epoch int64) context.Context {
+	return context.WithValue(ctx, leaseContext{}, Lease{Name: name, Epoch: epoch})
+}
+
+// LeaseOf returns the lease that WithLease put into the context, with its name and epoch.
+func LeaseOf(ctx context.Context) (lease Lease, is bool) {
+	lease, is = ctx.Value(leaseContext{}).(Lease)
+	return lease, is
 }

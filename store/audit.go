@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -105,6 +106,36 @@ func (e Entry) Encode() []byte {
 		out = append(out, *text...)
 	}
 	return out
+}
+
+// errEntry is the error of bytes that are no entry.
+var errEntry = errors.New("damaged entry of the audit log")
+
+// DecodeEntry reads the bytes that Encode returns.
+func DecodeEntry(data []byte) (e Entry, err error) {
+	const operator = 1 + 8 + 8 + 3*16 // where that byte is
+	if len(data) <= operator || data[0] != EntryVersion || data[operator] > 1 {
+		return Entry{}, errEntry
+	}
+	e.Seq = binary.BigEndian.Uint64(data[1:])
+	e.Time = time.UnixMilli(int64(binary.BigEndian.Uint64(data[9:]))).UTC()
+	for i, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
+		copy(id[:], data[17+16*i:])
+	}
+	e.Operator = data[operator] == 1
+	rest := data[operator+1:]
+	for _, text := range e.Texts() {
+		length, n := binary.Uvarint(rest)
+		if n <= 0 || length > uint64(len(rest)-n) {
+			return Entry{}, errEntry
+		}
+		end := n + int(length)
+		*text, rest = string(rest[n:end]), rest[end:]
+	}
+	if len(rest) > 0 {
+		return Entry{}, errEntry
+	}
+	return e, nil
 }
 
 // Texts returns pointers to the text fields, in the order in which Encode writes

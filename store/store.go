@@ -32,6 +32,15 @@ var (
 	// leaves open whether it took effect: changes are refused until a restart,
 	// reads go on.
 	ErrUnavailable = errors.New("metadata cannot be changed until a restart")
+	// ErrAway means that the database, which is a service of its own, cannot be reached
+	// or does not take changes now. A change may have taken effect all the same.
+	ErrAway = errors.New("the database is away")
+	// ErrNoContent means that a content is not stored, or not any more, to a store that
+	// knows which are. Nothing was changed: store the content, and create the record again.
+	ErrNoContent = errors.New("the content of the attachment is not stored")
+	// ErrFrozen means that changes are refused while all records are moved to another store,
+	// and afterwards.
+	ErrFrozen = errors.New("the records are being moved to another store")
 	// ErrUnreadable means that some staged contents belong to records that cannot
 	// be decoded. Check lists them.
 	ErrUnreadable = errors.New("the record of a staged content cannot be read")
@@ -273,11 +282,11 @@ func ValidSlug(s string) bool {
 // creates an attachment; earlier checks only avoid work.
 func CheckQuota(space Space, used Usage, size int64) error {
 	if space.QuotaFiles > 0 && used.Files >= space.QuotaFiles {
-		return &Error{ErrQuota, fmt.Sprintf("Space %q may hold %d files and holds %d.", space.Slug, space.QuotaFiles, used.Files)}
+		return Refuse(ErrQuota, "Space %q may hold %d files and holds %d.", space.Slug, space.QuotaFiles, used.Files)
 	}
 	if space.QuotaBytes > 0 && size > space.QuotaBytes-used.Bytes {
-		return &Error{ErrQuota, fmt.Sprintf("Space %q may hold %d bytes of files: %d are left, and this file has more.",
-			space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes))}
+		return Refuse(ErrQuota, "Space %q may hold %d bytes of files: %d are left, and this file has more.",
+			space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes))
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ var ofCatalogs = []catalogPromise{
 	{"garbage is listed from the oldest on, and only what is old enough", garbageListed},
 	{"nothing is known of what there was before Clear", cleared},
 	{"an object that is not known can be adopted by a content that has a place", adopted},
+	{"an object that is known is not adopted", adoptedOnce},
+	{"what is held is not released", heldStays},
 }
 
 // RunCatalog tests the catalogs that open returns. Each test gets an empty one, which open
@@ -56,7 +58,23 @@ func must(t *testing.T, err error) {
 func settle(t *testing.T, c blobs.Catalog, o blobs.Object) {
 	t.Helper()
 	must(t, c.Intend(t.Context(), []blobs.Object{o}))
-	must(t, c.Settle(t.Context(), []blobs.Place{placeOf(o, 7)}))
+	settleAll(t, c, placeOf(o, 7))
+}
+
+// settleAll settles objects that are intended, and holds none.
+func settleAll(t *testing.T, c blobs.Catalog, places ...blobs.Place) {
+	t.Helper()
+	must(t, c.Settle(t.Context(), places))
+	if holder, is := c.(blobs.Holder); is {
+		must(t, holder.Unhold(t.Context(), refsOf(places)))
+	}
+}
+
+func refsOf(places []blobs.Place) (refs []blobs.Ref) {
+	for _, p := range places {
+		refs = append(refs, p.Ref)
+	}
+	return refs
 }
 
 func wantWaiting(t *testing.T, c blobs.Catalog, intended, garbage int64) {
@@ -99,7 +117,7 @@ func lifeOfObject(t *testing.T, c blobs.Catalog) {
 		t.Errorf("the place of what is only intended: %v", err)
 	}
 	want := placeOf(o, 1<<40)
-	must(t, c.Settle(t.Context(), []blobs.Place{want}))
+	settleAll(t, c, want)
 	if got, err := c.Place(t.Context(), o.Ref); err != nil || got != want {
 		t.Errorf("place %+v, %v; it is %+v", got, err, want)
 	}
@@ -134,7 +152,7 @@ func lastSettled(t *testing.T, c blobs.Catalog) {
 	wantGarbage(t, c, first)
 	third, fourth := objectOf("twice"), objectOf("twice") // in one call
 	must(t, c.Intend(t.Context(), []blobs.Object{third, fourth}))
-	must(t, c.Settle(t.Context(), []blobs.Place{placeOf(third, 7), placeOf(fourth, 7)}))
+	settleAll(t, c, placeOf(third, 7), placeOf(fourth, 7))
 	if p, err := c.Place(t.Context(), first.Ref); err != nil || p.Object != fourth {
 		t.Errorf("the place is %+v, %v", p, err)
 	}
@@ -296,4 +314,38 @@ func adopted(t *testing.T, c blobs.Catalog) {
 	}
 	wantKnown(t, c, other, false)
 	wantWaiting(t, c, 0, 1)
+}
+
+// adoptedOnce is what several processes do that have looked into the same bucket.
+func adoptedOnce(t *testing.T, c blobs.Catalog) {
+	before, now := objectOf("a"), objectOf("a")
+	settle(t, c, before)
+	for range 2 {
+		must(t, c.Adopt(t.Context(), placeOf(now, 7)))
+	}
+	must(t, c.Adopt(t.Context(), placeOf(before, 7))) // which is garbage
+	if p, err := c.Place(t.Context(), now.Ref); err != nil || p.Object != now {
+		t.Errorf("the place is %+v, %v", p, err)
+	}
+	wantGarbage(t, c, before)
+	wantWaiting(t, c, 0, 1)
+}
+
+func heldStays(t *testing.T, c blobs.Catalog) {
+	holder, is := c.(blobs.Holder)
+	if !is {
+		t.Skip("optional: only one process uses this catalog")
+	}
+	first, second := objectOf("twice"), objectOf("twice")
+	for _, o := range []blobs.Object{first, second} {
+		must(t, c.Intend(t.Context(), []blobs.Object{o}))
+		must(t, c.Settle(t.Context(), []blobs.Place{placeOf(o, 7)}))
+	}
+	for _, want := range []bool{false, false, true} {
+		if was, err := c.Release(t.Context(), first.Ref); was != want || err != nil {
+			t.Errorf("Release: %v, %v; it is %v", was, err, want)
+		}
+		must(t, holder.Unhold(t.Context(), []blobs.Ref{first.Ref})) // one more than there are changes nothing
+	}
+	wantGarbage(t, c, first, second)
 }

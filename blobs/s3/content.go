@@ -21,6 +21,8 @@ const (
 	readAhead = 256 << 10
 	// resumes is how often a content continues after its connection was cut.
 	resumes = 3
+	// follows is how often a reader follows a content from one object to the next.
+	follows = 10
 	// runFactor is how many times as much as was read by a run of ReadAt, each of which
 	// begins where the one before has ended, the next request asks for.
 	runFactor = 4
@@ -195,7 +197,8 @@ func (c *content) open(at, end int64) error {
 	}
 	c.closeBody()
 	err := c.get(at, end)
-	if errors.Is(err, blobs.ErrNotFound) {
+	for before, try := (blobs.Object{}), 0; errors.Is(err, blobs.ErrNotFound) && try < follows && before != c.place.Object; try++ {
+		before = c.place.Object
 		err = c.getLater(at, end)
 	}
 	if errors.Is(err, blobs.ErrNotFound) || errors.Is(err, blobs.ErrDamaged) {
@@ -205,24 +208,36 @@ func (c *content) open(at, end int64) error {
 	return err
 }
 
-// getLater asks again for an object that the store says it has not: some show a new one late,
-// and the content may be in another one meanwhile.
+// getLater asks again for an object that the store says it has not: the content may be in
+// another one meanwhile, and some stores show a new one late.
 func (c *content) getLater(at, end int64) error {
-	if wait(c.ctx, missingPause); c.ctx.Err() != nil {
-		return c.ctx.Err()
+	before := c.place.Object
+	if err := c.follow(); err != nil {
+		return err
 	}
-	p, gone := c.store.Catalog.Place(c.ctx, c.place.Ref)
-	if gone != nil {
-		return gone
-	}
-	if p.Size == c.place.Size {
-		if c.held {
-			c.store.hold(p.Object)
-			c.store.letGo(c.place.Object)
+	if c.place.Object == before {
+		if wait(c.ctx, missingPause); c.ctx.Err() != nil {
+			return c.ctx.Err()
 		}
-		c.place = p
+		if err := c.follow(); err != nil {
+			return err
+		}
 	}
 	return c.get(at, end)
+}
+
+// follow goes to where the content is now.
+func (c *content) follow() error {
+	p, err := c.store.Catalog.Place(c.ctx, c.place.Ref)
+	if err != nil || p.Size != c.place.Size || p.Object == c.place.Object {
+		return err
+	}
+	if c.held {
+		c.store.hold(p.Object)
+		c.store.letGo(c.place.Object)
+	}
+	c.place = p
+	return nil
 }
 
 // get asks for bytes of the object. For all of them there is no need to say which.

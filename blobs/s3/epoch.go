@@ -23,11 +23,16 @@ func (e Epoch) ahead(known Epoch) bool {
 // Epochs is the metadata in which claims are noted.
 type Epochs interface {
 	Epoch(ctx context.Context) (Epoch, error)
+	// SetEpoch notes a claim. ErrRaised where several processes share the metadata, and
+	// another has noted one with the same number or a higher one.
 	SetEpoch(ctx context.Context, e Epoch) error
 	// Outdated notes that the metadata are not the latest: until a person has confirmed them,
 	// MayDelete says no.
 	Outdated(ctx context.Context) error
 }
+
+// ErrRaised means that another process has raised the epoch meanwhile.
+var ErrRaised = errors.New("another process has raised the epoch")
 
 // ErrShared means that a copy of the metadata is in use with the same prefix, so that neither
 // deletes anything.
@@ -56,23 +61,27 @@ func (s *Store) raise(ctx context.Context, found marker) (Epoch, error) {
 		return known, nil // by an attempt before this one
 	}
 	raised := Epoch{max(found.Number, known.Number) + 1, s.token}
-	return raised, s.Epochs.SetEpoch(ctx, raised)
+	err = s.Epochs.SetEpoch(ctx, raised)
+	if errors.Is(err, ErrRaised) {
+		return s.raise(ctx, found)
+	}
+	return raised, err
 }
 
-// alone returns an error unless the last claim is that of this process, and none before has
-// contested it. A process that meets the claim of another one contests it in the marker, so
-// that the other one stops to delete, too. It may be the copy: which one is, neither knows.
-// Until the next claim, nobody deletes anything.
+// alone returns an error unless the last claim is that of this process, or of one that shares
+// the metadata with it, and nobody has contested it. A process that meets the claim of another
+// one contests it in the marker, so that the other one stops to delete, too. It may be the copy:
+// which one is, neither knows. Until the next claim, nobody deletes anything.
 func (s *Store) alone(ctx context.Context) error {
 	if s.Epochs == nil {
 		return nil
 	}
-	var found marker
-	err := s.again(ctx, func() (err error) {
-		found, err = s.stillOurs(ctx)
-		return err
-	})
-	if err != nil || found.Token == s.token && !found.Contested {
+	found, err := s.lastClaim(ctx)
+	mine := found.Token == s.token
+	if err == nil && s.Shared {
+		mine, err = s.oneOfUs(ctx, found)
+	}
+	if err != nil || mine && !found.Contested {
 		return err
 	}
 	err = fmt.Errorf("%w; %s there says so", ErrShared, s.Prefix+markerName)
@@ -84,6 +93,36 @@ func (s *Store) alone(ctx context.Context) error {
 		err = fmt.Errorf("%w. The other one could not be told: %w", err, failed)
 	}
 	return err
+}
+
+// lastClaim reads the marker, which must be that of this installation.
+func (s *Store) lastClaim(ctx context.Context) (found marker, err error) {
+	err = s.again(ctx, func() error {
+		found, err = s.stillOurs(ctx)
+		return err
+	})
+	return found, err
+}
+
+// oneOfUs says whether a marker that was found is of a process that shares the metadata: each
+// notes its claim there before it writes the marker. One that is behind was written late, and
+// is written anew: a copy of the metadata must find it ahead of what it knows.
+func (s *Store) oneOfUs(ctx context.Context, found marker) (bool, error) {
+	known, err := s.Epochs.Epoch(ctx)
+	if err != nil || found.ahead(known) {
+		return false, err
+	}
+	if found.Epoch == known {
+		return true, nil
+	}
+	found.Epoch = known
+	if err := s.take(found, false); err != nil {
+		return false, err
+	}
+	if found, err = s.lastClaim(ctx); err == nil {
+		known, err = s.Epochs.Epoch(ctx)
+	}
+	return !found.ahead(known), err
 }
 
 // watch notices that another process has claimed the prefix while there is nothing to delete.

@@ -58,6 +58,11 @@ const (
 	// mostDoubted is how many objects are remembered that could not be discarded; of more,
 	// the next start takes care.
 	mostDoubted = 1 << 14
+	// unholdFor is how long a caller waits to end a hold that came to nothing.
+	unholdFor = 5 * time.Second
+	// givenUpAfter is the age at which what was intended in a shared store, and not settled,
+	// is garbage: the process that intended it is gone, and so is each call that it made.
+	givenUpAfter = 24 * time.Hour
 	// mostMarked is how many marks there may be for one more content to be marked because its
 	// object is missing. Somebody who has emptied the bucket may put all of it back, and each
 	// mark takes a commit, and reading the content again.
@@ -89,6 +94,8 @@ type Options struct {
 	// Epochs notes claims in the metadata, so that two copies of these, or an earlier one, are
 	// told apart; optional.
 	Epochs Epochs
+	// Shared says that other processes have a store with the same Catalog and Epochs.
+	Shared bool
 	// KeepDeleted is how long an object stays after its content was removed.
 	KeepDeleted time.Duration
 	// Patience is how long a call that fails is repeated.
@@ -126,11 +133,13 @@ var _ interface {
 	blobs.Watched
 } = (*Store)(nil)
 
-// Open returns the store, which one process at most may have: it gives up what earlier
-// processes intended. The object store need not be reachable.
+// Open returns the store. Unless it is shared, one process at most may have it: it gives up
+// what earlier processes intended. The object store need not be reachable.
 func Open(ctx context.Context, opts Options) (*Store, error) {
-	if err := opts.Catalog.Abandon(ctx, endOfTime); err != nil {
-		return nil, fmt.Errorf("giving up unfinished uploads: %w", err)
+	if !opts.Shared {
+		if err := opts.Catalog.Abandon(ctx, endOfTime); err != nil {
+			return nil, fmt.Errorf("giving up unfinished uploads: %w", err)
+		}
 	}
 	s := &Store{Options: opts, token: blobs.NewKey().String(), open: map[blobs.Object]int{}, refused: map[blobs.Object]time.Time{}}
 	s.life, s.end = context.WithCancel(context.Background())
@@ -286,7 +295,7 @@ func (s *Store) take(m marker, nobodys bool) error {
 	switch {
 	case err != nil:
 		return err
-	case found.Epoch != m.Epoch:
+	case found.Epoch != m.Epoch && !s.Shared:
 		return cmp.Or(s.judge(found, m), errors.New("another process has written it at the same time"))
 	}
 	return s.judge(found, m)
@@ -451,12 +460,21 @@ func (s *Store) settle(ctx context.Context, places []blobs.Place) (release func(
 	for i, p := range places {
 		refs[i] = p.Ref
 	}
-	release = s.locks.SharedAll(refs)
+	unlock := s.locks.SharedAll(refs)
 	if err := s.Catalog.Settle(ctx, places); err != nil {
-		release()
+		unlock()
 		return nil, errors.Join(err, s.discard(ctx, objectsOf(places)))
 	}
-	return release, nil
+	holder, is := s.Catalog.(blobs.Holder)
+	if !is {
+		return unlock, nil
+	}
+	return sync.OnceFunc(func() {
+		ctx, cancel := context.WithTimeout(s.life, unholdFor)
+		defer cancel()
+		_ = holder.Unhold(ctx, refs) // what is still held then is held for an hour
+		unlock()
+	}), nil
 }
 
 // KeepAll implements blobs.Batcher.
@@ -525,7 +543,8 @@ func (s *Store) Open(ctx context.Context, ref blobs.Ref, size int64) (blobs.Cont
 
 // opened returns a content that is read from the place that find returns. The object stays
 // until the content is closed: it is known not to be garbage yet at a time when Sweep knows
-// already that it is read.
+// already that it is read. Where the store is shared, another process may delete it all the
+// same, KeepDeleted after the content was removed or went to another object.
 func (s *Store) opened(ctx context.Context, find func() (blobs.Place, error)) (blobs.Content, error) {
 	for {
 		place, err := find()
@@ -533,6 +552,9 @@ func (s *Store) opened(ctx context.Context, find func() (blobs.Place, error)) (b
 			return nil, err
 		}
 		c := newContent(ctx, s, place)
+		if s.Shared {
+			return c, nil
+		}
 		again, err := find()
 		if err == nil && again.Object == place.Object {
 			return c, nil
@@ -630,6 +652,11 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 func (s *Store) Sweep(ctx context.Context, now time.Time) error {
 	if err := cmp.Or(s.discardDoubted(ctx), s.watch(ctx)); err != nil {
 		return err
+	}
+	if s.Shared {
+		if err := s.Catalog.Abandon(ctx, now.Add(-givenUpAfter)); err != nil {
+			return err
+		}
 	}
 	may, err := s.latest(ctx)
 	sw := &sweep{Store: s, now: now, failed: map[blobs.Object]struct{}{}}

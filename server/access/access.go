@@ -111,7 +111,13 @@ func (g *Guard) SignedLink(rq *api.Request) (sc api.Scope, err error) {
 	if err != nil || query.Get("expires") != strconv.FormatInt(expires, 10) {
 		return sc, token.ErrSignature
 	}
-	link, err := g.Signer().Verify(id, expires, query.Get("signature"), g.Now())
+	signer := g.Signer()
+	if g.LatestSigner != nil && !signer.Knows(query.Get("signature")) {
+		if signer, err = g.LatestSigner(rq.Context()); err != nil {
+			return sc, err
+		}
+	}
+	link, err := signer.Verify(id, expires, query.Get("signature"), g.Now())
 	if err != nil {
 		return sc, err
 	}

@@ -33,6 +33,11 @@ type Options struct {
 	TrustedNow func(ctx context.Context) (now time.Time, trusted bool)
 	// Signer returns the current signer of links.
 	Signer func() *token.Signer
+	// LatestSigner returns the signer with the keys that replicas share, which another one
+	// may have changed just now; optional.
+	LatestSigner func(ctx context.Context) (*token.Signer, error)
+	// Replicas returns how many replicas share the limits; optional.
+	Replicas func() int
 
 	RequestsPerMinute   int // per user; 0 is no limit
 	FailedKeysPerMinute int // per address; 0 is no limit
@@ -54,5 +59,7 @@ type Guard struct {
 
 // New returns a Guard.
 func New(o Options) *Guard {
-	return &Guard{Options: o, rates: limits.NewRate[uuid.UUID](o.RequestsPerMinute), guesses: limits.NewRate[netip.Prefix](o.FailedKeysPerMinute)}
+	g := &Guard{Options: o, rates: limits.NewRate[uuid.UUID](o.RequestsPerMinute), guesses: limits.NewRate[netip.Prefix](o.FailedKeysPerMinute)}
+	g.rates.Divide, g.guesses.Divide = o.Replicas, o.Replicas
+	return g
 }

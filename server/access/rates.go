@@ -9,12 +9,12 @@ import (
 
 // countRequest limits the requests per minute of one user, with all their keys, and
 // reports in headers how many are left. With X-On-Behalf-Of, the superadmin's are
-// counted, not those of the user acted for.
+// counted, not those of the user acted for. Of several replicas, each allows its part.
 func (g *Guard) countRequest(rq *api.Request, who api.Caller) error {
 	a := g.rates.Allow(who.Actor.ID, g.Now())
 	if g.RequestsPerMinute > 0 {
 		h := rq.Writer.Header()
-		h.Set("X-RateLimit-Limit", strconv.Itoa(g.RequestsPerMinute))
+		h.Set("X-RateLimit-Limit", strconv.Itoa(a.Limit))
 		h.Set("X-RateLimit-Remaining", strconv.Itoa(a.Remaining))
 		h.Set("X-RateLimit-Reset", strconv.Itoa(a.Reset))
 	}

@@ -29,6 +29,8 @@ type Options struct {
 	Memory func() memory.Plan
 	// InPlace fails when files of the storage were replaced.
 	InPlace func() error
+	// Shared says that other processes change what is stored, too.
+	Shared bool
 	// WithEvents returns a context in which a change sends events to the receiver of
 	// webhooks, with the actor of its entry in the audit log; nil where there is no
 	// receiver.
@@ -88,7 +90,7 @@ func New(o Options) (*Corridor, error) {
 		holdings:    newHoldings(o.Memory),
 		denied:      newDeniedLimiter(),
 		compressors: newCompressors(),
-		lists:       newListVersions(),
+		lists:       newListVersions(o.Shared),
 	}, nil
 }
 

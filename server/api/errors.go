@@ -121,6 +121,8 @@ func ToRefusal(err error) *Refusal {
 		return InvalidFile("%s", file.Error())
 	case errors.Is(err, contents.ErrPaused):
 		return Busy("The server's files are being moved to another storage, and nothing can be uploaded or deleted for some seconds. Try again in a moment.")
+	case errors.Is(err, store.ErrFrozen):
+		return Busy("The server's records are being moved to another database, and nothing can be changed for some seconds. Try again in a moment.")
 	case errors.Is(err, contents.ErrMoved):
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60,
 			Detail: "The server's files were moved to another storage, and nothing can be uploaded or deleted until its operator restarts it with its new configuration. Try again later."}
@@ -152,6 +154,12 @@ func ToRefusal(err error) *Refusal {
 			Detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
 	case errors.Is(err, blobs.ErrFull), errors.Is(err, store.ErrFull):
 		return DiskFull(err)
+	case errors.Is(err, store.ErrAway):
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 5, Cause: err,
+			Detail: "The server's database does not answer at the moment. Look whether a change was made before you try it again."}
+	case errors.Is(err, store.ErrNoContent):
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 1, Cause: err,
+			Detail: "The file was lost before it was recorded, since the server's database has restarted. Nothing was stored. Upload it again."}
 	case errors.Is(err, blobs.ErrUnavailable):
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: "storage_unavailable", RetryAfter: 5, Cause: err,
 			Detail: "The object store in which the server keeps files does not take this one at the moment. Try again in a moment; if it stays so, tell the server's operator."}

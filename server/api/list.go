@@ -69,7 +69,7 @@ func (l List[T]) Answer(w *Response, rq *Request) error {
 		return err
 	}
 	w.Header().Add("Vary", "Accept-Encoding")
-	if l.Tag != "" && rq.Unmodified(w, l.Tag) {
+	if l.Tag != "" && l.Tag != tagOfBody && rq.Unmodified(w, l.Tag) {
 		return nil
 	}
 	if list := rq.corridor.lists.kept(rq, l.Tag); list != nil {
@@ -138,6 +138,9 @@ func (l List[T]) answerAll(w *Response, rq *Request, after []byte, size int) err
 	}
 	out = append(out, "]\n"...)
 	if to == nil {
+		if rq.unchanged(w, l.Tag, out) {
+			return nil
+		}
 		return rq.sendList(w, rq.corridor.lists.keep(rq, l.Tag, out))
 	}
 	if _, err := to.Write(out); err == nil {
@@ -163,7 +166,7 @@ func (l List[T]) answerPage(w *Response, rq *Request, after []byte, limit int) e
 			}
 			if rows == limit {
 				w.Header().Set("Link", nextPage(rq, limit, last))
-				return rq.sendList(w, &wholeList{body: append(page, "]\n"...)})
+				return l.sendPage(w, rq, page)
 			}
 			if rows > 0 {
 				page = append(page, ',')
@@ -175,7 +178,16 @@ func (l List[T]) answerPage(w *Response, rq *Request, after []byte, limit int) e
 			rows++
 		}
 	}
-	return rq.sendList(w, &wholeList{body: append(page, "]\n"...)})
+	return l.sendPage(w, rq, page)
+}
+
+// sendPage sends a page, which lacks its end.
+func (l List[T]) sendPage(w *Response, rq *Request, page []byte) error {
+	page = append(page, "]\n"...)
+	if rq.unchanged(w, l.Tag, page) {
+		return nil
+	}
+	return rq.sendList(w, &wholeList{body: page})
 }
 
 // AnswerList writes a list that has no pages.

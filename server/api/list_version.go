@@ -3,6 +3,8 @@ package api
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -22,8 +24,9 @@ const listStripes = 4096
 
 // listVersions are change counters by which ETags of lists are made without reading
 // them. They see every change, since all changes come through this server: a process
-// has the store for itself.
+// has the store for itself. Where others use it too, an ETag is made of what a list says.
 type listVersions struct {
+	ofBody  bool
 	boot    string // identifies this server's run: the counters start anew with it
 	seed    maphash.Seed
 	all     atomic.Uint64 // counts changes that may affect any list, such as that of a name
@@ -55,8 +58,8 @@ func (l *wholeList) compressed(c *compressors) []byte {
 // keptLists is how many lists are kept, each of up to sendAt bytes and compressed besides.
 const keptLists = 64
 
-func newListVersions() *listVersions {
-	return &listVersions{boot: rand.Text(), seed: maphash.MakeSeed(), bodies: map[string]*wholeList{}}
+func newListVersions(shared bool) *listVersions {
+	return &listVersions{ofBody: shared, boot: rand.Text(), seed: maphash.MakeSeed(), bodies: map[string]*wholeList{}}
 }
 
 // kept returns the list that a request asks for, if it was sent before and has the same
@@ -73,7 +76,7 @@ func (v *listVersions) kept(rq *Request, tag string) *wholeList {
 // keep returns a list that was read after its tag was made. If it has a tag, a copy of it is
 // kept, in place of another one where there are many.
 func (v *listVersions) keep(rq *Request, tag string, body []byte) *wholeList {
-	if tag == "" {
+	if tag == "" || tag == tagOfBody {
 		return &wholeList{body: body}
 	}
 	kept := &wholeList{tag: tag, body: bytes.Clone(body)}
@@ -97,7 +100,24 @@ func (v *listVersions) stripe(p store.Parent) *atomic.Uint64 {
 // tag returns an ETag of the list that a query asks for. It must be called before the
 // list is read. It is weak, since a list may be compressed.
 func (v *listVersions) tag(p store.Parent, query string) string {
+	if v.ofBody {
+		return tagOfBody
+	}
 	return fmt.Sprintf(`W/"%s.%d.%d.%x"`, v.boot, v.all.Load(), v.stripe(p).Load(), maphash.String(v.seed, query))
+}
+
+// tagOfBody stands for an ETag that is made of what a list says, once it is known. A list
+// that is sent while it is read has none.
+const tagOfBody = "body"
+
+// unchanged sets the ETag of a list that has tagOfBody, and answers 304 where the client has
+// the same.
+func (rq *Request) unchanged(w *Response, tag string, body []byte) bool {
+	if tag != tagOfBody {
+		return false
+	}
+	sum := sha256.Sum256(body)
+	return rq.Unmodified(w, `W/"`+hex.EncodeToString(sum[:16])+`"`)
 }
 
 // note counts what a request may have changed. It must run before the answer, so that

@@ -4,6 +4,7 @@
 package backends
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -26,10 +27,18 @@ type Opener struct {
 	Lost func(error)
 }
 
-// Open opens the data directory of a configuration, and the bucket where contents are in
+// Open opens what a configuration names.
+func (o Opener) Open(ctx context.Context, cfg config.Config, how daemon.Opening) (daemon.Storage, error) {
+	if cfg.Metadata.Backend == "postgres" {
+		return openShared(ctx, cfg, how)
+	}
+	return o.openOwn(cfg)
+}
+
+// openOwn opens a data directory with its database, and the bucket where contents are in
 // one. The database comes first: its lock keeps a second process from touching anything
 // else.
-func (o Opener) Open(cfg config.Config) (daemon.Storage, error) {
+func (o Opener) openOwn(cfg config.Config) (daemon.Storage, error) {
 	dir, err := cli.OpenDir(cfg)
 	if err != nil {
 		return daemon.Storage{}, err

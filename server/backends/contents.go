@@ -14,6 +14,7 @@ import (
 	"attachd/server/migrate"
 	"attachd/server/ops"
 	"attachd/server/upkeep"
+	"attachd/store"
 	"attachd/store/bolt"
 )
 
@@ -48,6 +49,15 @@ func openContents(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *op
 
 // openBucket opens a bucket whose Close closes local, too.
 func (o *opened) openBucket(ctx context.Context, cfg config.Config, local s3.Local) (*s3.Store, error) {
+	catalog, err := o.db.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return openBucket(ctx, cfg, local, o.db, s3.Options{Catalog: catalog}, o.times)
+}
+
+// openBucket opens a bucket whose Close closes local, too. The options have its catalog.
+func openBucket(ctx context.Context, cfg config.Config, local s3.Local, records store.Notes, opts s3.Options, times *ops.StorageTimes) (*s3.Store, error) {
 	account, err := daemon.Account(cfg)
 	if err != nil {
 		return nil, err
@@ -56,27 +66,21 @@ func (o *opened) openBucket(ctx context.Context, cfg config.Config, local s3.Loc
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := o.db.Catalog(ctx)
-	if err != nil {
-		return nil, err
+	opts.Bucket, opts.Local, opts.Prefix, opts.Epochs = s3.Observe(bucket, times.Called), local, cfg.Storage.S3Prefix, epochs{records}
+	opts.KeepDeleted, opts.Patience = time.Duration(cfg.Storage.KeepDeleted), time.Duration(cfg.Storage.S3Timeout)
+	opts.Installation = func(ctx context.Context) (string, error) {
+		id, err := upkeep.Installation(ctx, records)
+		return id.String(), err
 	}
-	return s3.Open(ctx, s3.Options{
-		Bucket: s3.Observe(bucket, o.times.Called), Catalog: catalog, Local: local, Prefix: cfg.Storage.S3Prefix,
-		Installation: func(ctx context.Context) (string, error) {
-			id, err := upkeep.Installation(ctx, o.db)
-			return id.String(), err
-		},
-		Tenant: func(ctx context.Context) (string, error) {
-			id, err := upkeep.Tenant(ctx, o.db)
-			return id.String(), err
-		},
-		MayDelete: func(ctx context.Context) (bool, error) {
-			putBack, err := upkeep.IsCopy(ctx, o.db)
-			return !putBack, err
-		},
-		Epochs:      epochs{o.db},
-		KeepDeleted: time.Duration(cfg.Storage.KeepDeleted), Patience: time.Duration(cfg.Storage.S3Timeout),
-	})
+	opts.Tenant = func(ctx context.Context) (string, error) {
+		id, err := upkeep.Tenant(ctx, records)
+		return id.String(), err
+	}
+	opts.MayDelete = func(ctx context.Context) (bool, error) {
+		putBack, err := upkeep.IsCopy(ctx, records)
+		return !putBack, err
+	}
+	return s3.Open(ctx, opts)
 }
 
 // borrowed is a storage on the disk that stays open after Close, since others use it.

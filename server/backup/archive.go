@@ -288,7 +288,7 @@ func lock(root *os.Root, name string) (file *os.File, made bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	taken, err := lockFile(file)
+	taken, err := durable.Lock(file)
 	switch {
 	case err != nil:
 		return nil, false, errors.Join(fmt.Errorf("locking %s: %w", file.Name(), err), file.Close())

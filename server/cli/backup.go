@@ -62,7 +62,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	if err != nil {
 		return err
 	}
-	c, done, err := a.reach(ctx, openExisting)
+	c, done, err := a.reach(ctx, existing)
 	if err != nil {
 		return err
 	}

@@ -31,12 +31,12 @@ func (a *App) onDirectory(use, short string, commands ...*cobra.Command) *cobra.
 	return group
 }
 
-// calling completes a command that calls the API of the server on this machine, whose
-// data directory open opens, or of another one that is named.
-func (a *App) calling(open openDir, cmd *cobra.Command, run func(ctx context.Context, call caller, args []string) error) *cobra.Command {
+// calling completes a command that calls the API of the server on this machine, or of
+// another one that is named.
+func (a *App) calling(on target, cmd *cobra.Command, run func(ctx context.Context, call caller, args []string) error) *cobra.Command {
 	var other command.Server
 	cmd.Long = cmp.Or(cmd.Long, cmd.Short+".") + "\n" + aboutServers
-	here := a.with(open, func(ctx context.Context, c *client, args []string) error {
+	here := a.with(on, func(ctx context.Context, c *client, args []string) error {
 		call := func(ctx context.Context, method, path string, body, answer any) error {
 			return c.call(ctx, method, path, body, answer)
 		}

@@ -6,6 +6,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strconv"
@@ -25,7 +26,7 @@ import (
 // App is the command line with its dependencies.
 type App struct {
 	command.Streams
-	open         func(config.Config) (daemon.Storage, error)
+	open         Open
 	openSnapshot backup.Open
 	openCopy     backup.Open
 
@@ -39,18 +40,21 @@ func (a *App) addQuietFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&a.quiet, "quiet", "q", false, "show no progress on a terminal")
 }
 
+// Open opens the storage of a configuration.
+type Open func(context.Context, config.Config, daemon.Opening) (daemon.Storage, error)
+
 // New returns an App; open opens the storage of a configuration, openSnapshot a copy of
 // its database, read-only, and openCopy a copy that may be written.
-func New(open func(config.Config) (daemon.Storage, error), openSnapshot, openCopy backup.Open, streams command.Streams) *App {
+func New(open Open, openSnapshot, openCopy backup.Open, streams command.Streams) *App {
 	return &App{open: open, openSnapshot: openSnapshot, openCopy: openCopy, Streams: streams}
 }
 
 // openStorage opens the storage of cfg and leaves a note for others of which process
 // has it.
-func (a *App) openStorage(cfg config.Config, who string) (daemon.Held, error) {
-	storage, err := a.open(cfg)
+func (a *App) openStorage(ctx context.Context, cfg config.Config, who string, how daemon.Opening) (daemon.Held, error) {
+	storage, err := a.open(ctx, cfg, how)
 	if err != nil {
-		return daemon.Held{}, err
+		return daemon.Held{}, noInstallation(err)
 	}
 	return daemon.Hold(storage, who)
 }
@@ -150,6 +154,23 @@ var checks = []config.Check{
 	{Key: "storage.backend", Of: func(cfg config.Config) error {
 		if cfg.Storage.Backend == "s3" && (cfg.Storage.S3Endpoint == "" || cfg.Storage.S3Bucket == "") {
 			return errors.New("\"s3\" needs storage.s3_endpoint and storage.s3_bucket too")
+		}
+		return nil
+	}},
+	{Key: "metadata.backend", Of: func(cfg config.Config) error {
+		switch {
+		case cfg.Metadata.Backend != "postgres":
+			return nil
+		case cfg.Metadata.DSN == "" && cfg.Metadata.DSNFile == "":
+			return errors.New("\"postgres\" needs metadata.dsn or metadata.dsn_file too")
+		case cfg.Storage.Backend != "s3":
+			return errors.New("\"postgres\" needs storage.backend = \"s3\" too: servers that share a database share the files as well, which are in an object store then")
+		}
+		return nil
+	}},
+	{Key: "metadata.dsn", Of: func(cfg config.Config) error {
+		if cfg.Metadata.DSN != "" && cfg.Metadata.DSNFile != "" {
+			return errors.New("is set, and metadata.dsn_file too: remove one of them")
 		}
 		return nil
 	}},

@@ -73,7 +73,7 @@ func TestACommandSaysWhatTheStorageCannotDo(t *testing.T) {
 		"backup copies": "A snapshot of the metadata is not possible with the storage that this server uses",
 	} {
 		t.Chdir(t.TempDir())
-		open := func(cfg config.Config) (daemon.Storage, error) {
+		open := func(_ context.Context, cfg config.Config, _ daemon.Opening) (daemon.Storage, error) {
 			storage, err := openStorage(cfg.DataDir)
 			storage.Abilities = server.Abilities{}
 			return storage, err

@@ -28,23 +28,27 @@ import (
 type client struct{ http.Client }
 
 // reach returns a client of the running server, or, when none runs, of one that it
-// starts for the duration of the command. open opens the data directory.
-func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() error, err error) {
+// starts for the duration of the command. Where servers share a database, it is always one
+// of the command's own.
+func (a *App) reach(ctx context.Context, on target) (c *client, done func() error, err error) {
 	cfg, _, err := a.config(nil)
 	if err != nil {
 		return nil, nil, err
 	}
+	if cfg.Metadata.Backend == "postgres" {
+		return a.reachBeside(ctx, cfg, daemon.Opening{Beside: true, Existing: on == existing})
+	}
 	if _, err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, nil, err
 	}
-	dir, err := open(cfg)
+	dir, err := on.openDir(cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	if c, done, err := running(ctx, dir); err == nil {
 		return c, done, nil
 	}
-	storage, err := a.openStorage(cfg, "an attachd command")
+	storage, err := a.openStorage(ctx, cfg, "an attachd command", daemon.Opening{})
 	if err != nil {
 		// A server that is starting has the storage before it answers.
 		if c, done, none := running(ctx, dir); none == nil {
@@ -52,11 +56,25 @@ func (a *App) reach(ctx context.Context, open openDir) (c *client, done func() e
 		}
 		return nil, nil, err
 	}
-	local, err := a.serveQuietly(cfg, storage.Storage)
+	return a.clientOf(cfg, storage.Storage, storage.Close)
+}
+
+// reachBeside returns a client of a server of this command, beside those that run.
+func (a *App) reachBeside(ctx context.Context, cfg config.Config, how daemon.Opening) (c *client, done func() error, err error) {
+	storage, err := a.open(ctx, cfg, how)
 	if err != nil {
-		return nil, nil, errors.Join(err, storage.Close())
+		return nil, nil, noInstallation(err)
 	}
-	return local.client(), func() error { return errors.Join(local.Close(), storage.Close()) }, nil
+	return a.clientOf(cfg, storage, storage.Close)
+}
+
+// clientOf returns a client of a server that it starts; done ends it, and closes its storage.
+func (a *App) clientOf(cfg config.Config, storage daemon.Storage, closeStorage func() error) (c *client, done func() error, err error) {
+	local, err := a.serveQuietly(cfg, storage)
+	if err != nil {
+		return nil, nil, errors.Join(err, closeStorage())
+	}
+	return local.client(), func() error { return errors.Join(local.Close(), closeStorage()) }, nil
 }
 
 // order is the part of a command that sends requests to the server.
@@ -65,12 +83,12 @@ type order func(ctx context.Context, c *client, args []string) error
 // withServer makes a command of run, with a client of the server of an existing data
 // directory: a mistyped one is not created.
 func (a *App) withServer(run order) func(*cobra.Command, []string) error {
-	return a.with(openExisting, run)
+	return a.with(existing, run)
 }
 
-func (a *App) with(open openDir, run order) func(*cobra.Command, []string) error {
+func (a *App) with(on target, run order) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
-		c, done, err := a.reach(cmd.Context(), open)
+		c, done, err := a.reach(cmd.Context(), on)
 		if err != nil {
 			return err
 		}

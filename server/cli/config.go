@@ -27,7 +27,7 @@ func (a *App) configCheck() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			cfg, warnings, err := a.config(nil)
 			if err == nil {
-				err = daemon.CheckAccount(cfg)
+				err = daemon.CheckServices(cfg)
 			}
 			for _, warning := range warnings {
 				fmt.Fprintln(a.Err, "attachd: warning:", warning)

@@ -45,7 +45,7 @@ func (a *App) User() *cobra.Command {
 func (a *App) userAdd() *cobra.Command {
 	var id string
 	var superadmin bool
-	cmd := a.calling(OpenDir, &cobra.Command{
+	cmd := a.calling(orNew, &cobra.Command{
 		Use:   "add NAME",
 		Short: "add a user and print the id",
 		Args:  command.Exactly("a full name"),
@@ -86,7 +86,7 @@ func (a *App) userSet() *cobra.Command {
 	var name string
 	var superadmin, asJSON bool
 	changes := func(string) bool { return false }
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "set USER",
 		Short:   "change the name of a user, or whether the user may do anything",
 		Example: `  attachd user set "Ada Lovelace" --name "Ada King" --superadmin=false`,
@@ -141,7 +141,7 @@ func unknownUser(ctx context.Context, call caller, id uuid.UUID) error {
 
 func (a *App) userList() *cobra.Command {
 	var asJSON bool
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:   "list",
 		Short: "list the users",
 		Args:  command.Exactly(),
@@ -164,7 +164,7 @@ func (a *App) userList() *cobra.Command {
 }
 
 func (a *App) userRemove() *cobra.Command {
-	return a.calling(openExisting, &cobra.Command{
+	return a.calling(existing, &cobra.Command{
 		Use:   "remove USER",
 		Short: "remove a user with their keys; their uploads stay",
 		Args:  command.Exactly("a user's id or full name"),
@@ -189,7 +189,7 @@ const longestKey = 36500
 func (a *App) keyCreate() *cobra.Command {
 	var name string
 	var days int
-	cmd := a.calling(OpenDir, &cobra.Command{
+	cmd := a.calling(orNew, &cobra.Command{
 		Use:   "create USER",
 		Short: "make an API key and print it, this once",
 		Args:  command.Exactly("a user's id or full name"),
@@ -225,7 +225,7 @@ func (a *App) keyCreate() *cobra.Command {
 
 func (a *App) keyList() *cobra.Command {
 	var asJSON bool
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:   "list USER",
 		Short: "list a user's API keys",
 		Args:  command.Exactly("a user's id or full name"),
@@ -257,7 +257,7 @@ func keysOf(ctx context.Context, call caller, u user) (keys []key, err error) {
 }
 
 func (a *App) keyRevoke() *cobra.Command {
-	return a.calling(openExisting, &cobra.Command{
+	return a.calling(existing, &cobra.Command{
 		Use:   "revoke [USER] KEY",
 		Short: "revoke an API key, at once",
 		Long: `Revoke an API key, at once.
@@ -380,7 +380,7 @@ func (a *App) Directory() *cobra.Command {
 
 func (a *App) directoryImport() *cobra.Command {
 	from := a.In
-	cmd := a.calling(OpenDir, &cobra.Command{
+	cmd := a.calling(orNew, &cobra.Command{
 		Use:   "import FILE",
 		Short: "write every object of an NDJSON file, or none; - reads standard input",
 		Args:  command.Exactly("a file"),

@@ -150,7 +150,7 @@ func (a *App) placeAdd(k placeKind) *cobra.Command {
 	var id, owner string
 	var asJSON bool
 	word := strings.ToUpper(k.label)
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "add SPACE " + word,
 		Short:   "add a " + k.word + " and print its id",
 		Example: "  attachd " + k.word + ` add research "Engine"`,
@@ -229,7 +229,7 @@ func (k placeKind) own(ctx context.Context, call caller, p *place, owner string)
 
 func (a *App) placeList(k placeKind) *cobra.Command {
 	var asJSON bool
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:   "list [SPACE]",
 		Short: "list the " + k.word + "s of a space, or of all",
 		Args:  command.AtMostOne("a space's slug"),
@@ -280,7 +280,7 @@ func (a *App) placeSet(k placeKind) *cobra.Command {
 	if k == ticket {
 		flags = append(flags, "owner")
 	}
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "set [SPACE] " + strings.ToUpper(k.word),
 		Short:   "change the " + strings.Join(flags, " or the ") + " of a " + k.word,
 		Example: "  attachd " + k.word + ` set research "Engine" --` + k.label + ` "Analytical engine"`,
@@ -313,7 +313,7 @@ func (a *App) placeSet(k placeKind) *cobra.Command {
 
 func (a *App) placeRemove(k placeKind) *cobra.Command {
 	var attachments string
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "remove [SPACE] " + strings.ToUpper(k.word),
 		Short:   "remove a " + k.word,
 		Args:    k.findArgs,

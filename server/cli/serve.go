@@ -42,7 +42,9 @@ func (a *App) Serve() *cobra.Command {
 func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) error {
 	o := daemon.Options{
 		Config: cfg, Warnings: warnings, OpenCopy: a.openCopy, Stderr: a.Err, Version: version(),
-		Storage: func() (daemon.Held, error) { return a.openStorage(cfg, "attachd serve") },
+		Storage: func(ctx context.Context, waiting func(error)) (daemon.Held, error) {
+			return a.openStorage(ctx, cfg, "attachd serve", daemon.Opening{Existing: cfg.RequireExisting, Waiting: waiting})
+		},
 	}
 	if demo {
 		o.Demo = &daemon.Demo{KeysFile: demoKeysFile, Keys: readDemoKeys,

@@ -92,7 +92,7 @@ func (a *App) spaceAdd() *cobra.Command {
 	var flags spaceFlags
 	var asJSON bool
 	var made space
-	cmd := a.calling(OpenDir, &cobra.Command{
+	cmd := a.calling(orNew, &cobra.Command{
 		Use:     "add SLUG",
 		Short:   "add a space and print its slug",
 		Example: `  attachd space add research --name "Research" --quota-bytes 10GB`,
@@ -123,7 +123,7 @@ func (a *App) spaceSet() *cobra.Command {
 	var flags spaceFlags
 	var asJSON bool
 	var change func(*space) error
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "set SLUG",
 		Short:   "change the name or the quotas of a space",
 		Example: `  attachd space set research --quota-files 100000 --quota-bytes none`,
@@ -170,7 +170,7 @@ func (a *App) put(ctx context.Context, call caller, path string, object any, cal
 
 func (a *App) spaceList() *cobra.Command {
 	var asJSON bool
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:   "list",
 		Short: "list the spaces",
 		Args:  command.Exactly(),
@@ -201,7 +201,7 @@ func orNone(n *int64) string {
 
 func (a *App) spaceRemove() *cobra.Command {
 	var attachments string
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "remove SLUG",
 		Short:   "remove a space with what is in it",
 		Args:    command.Exactly("a space's slug"),
@@ -275,7 +275,7 @@ func (a *App) memberSet() *cobra.Command {
 // is empty for others than members.
 func (a *App) memberPut(verb, short string, refuse func(who user, slug, role string) error) *cobra.Command {
 	var asJSON bool
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     verb + " SPACE USER ROLE",
 		Short:   short + ": viewer, editor or admin",
 		Example: "  attachd member " + verb + ` research "Ada Lovelace" editor`,
@@ -311,7 +311,7 @@ func (a *App) memberPut(verb, short string, refuse func(who user, slug, role str
 
 func (a *App) memberList() *cobra.Command {
 	var asJSON bool
-	cmd := a.calling(openExisting, &cobra.Command{
+	cmd := a.calling(existing, &cobra.Command{
 		Use:     "list SPACE",
 		Short:   "list the members of a space",
 		Args:    command.Exactly("a space's slug"),
@@ -355,7 +355,7 @@ func fullNames(ctx context.Context, call caller) (map[string]string, error) {
 }
 
 func (a *App) memberRemove() *cobra.Command {
-	return a.calling(openExisting, &cobra.Command{
+	return a.calling(existing, &cobra.Command{
 		Use:     "remove SPACE USER",
 		Short:   "end a membership; the user stays, and so do their uploads",
 		Args:    command.Exactly("a space's slug", "a user's id or full name"),

@@ -181,6 +181,22 @@ type Config struct {
 		KeepDeleted Duration `toml:"keep_deleted" default:"24h" min:"0s"`
 	} `toml:"storage"`
 
+	// Metadata says where the records are kept.
+	Metadata struct {
+		// Backend is what keeps them: a file in the data directory, or a PostgreSQL
+		// database that several servers share.
+		Backend string `toml:"backend" default:"bolt" oneof:"bolt postgres"`
+		// DSN names the database, as a URL or as libpq's keywords and values. Show leaves
+		// its passwords out.
+		DSN string `toml:"dsn" default:"" form:"dsn"`
+		// DSNFile is a file with the DSN instead.
+		DSNFile string `toml:"dsn_file" default:"" form:"file"`
+		// MaxConnections is how many connections to the database a server opens at most.
+		MaxConnections int `toml:"max_connections" default:"20" min:"4" max:"10000"`
+		// Pooler says that a pooler in transaction mode is between.
+		Pooler bool `toml:"pooler" default:"false"`
+	} `toml:"metadata"`
+
 	// Scrub says how stored contents are reread to find damage.
 	Scrub struct {
 		// Rate is how many bytes per second are read at most; 0: none.
@@ -285,6 +301,7 @@ func Load(path string, environ []string, flags map[string]string, checks ...Chec
 // for secrets, which it leaves out.
 func (c Config) Show(w io.Writer) error {
 	c.Storage.S3SecretKey = ""
+	c.Metadata.DSN, _ = WithoutPasswords(c.Metadata.DSN)
 	return toml.NewEncoder(w).Encode(c)
 }
 

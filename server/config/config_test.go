@@ -70,6 +70,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Storage.LogBelow, want.Storage.LogSize = 64<<10, 256<<20
 	want.Storage.Backend, want.Storage.S3Prefix, want.Storage.S3Region, want.Storage.S3PathStyle = "disk", "attachd/", "us-east-1", "auto"
 	want.Storage.S3Timeout, want.Storage.KeepDeleted = Duration(8*time.Second), Duration(24*time.Hour)
+	want.Metadata.Backend, want.Metadata.MaxConnections = "bolt", 20
 	want.Scrub.Rate = 20 << 20
 	want.Scrub.Period = Duration(720 * time.Hour)
 	want.Log.Level = "info"
@@ -197,6 +198,11 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"storage.s3_ca_file":            {`"ca.pem"`, "ca.pem"},
 		"storage.s3_timeout":            {`"1m"`, "60s"},
 		"storage.keep_deleted":          {`"0s"`, "0"},
+		"metadata.backend":              {`"postgres"`, "postgres"},
+		"metadata.dsn":                  {`" host=db user=attachd "`, "host=db user=attachd"},
+		"metadata.dsn_file":             {`"/etc/attachd/dsn"`, "/etc/attachd/dsn"},
+		"metadata.max_connections":      {`50`, "50"},
+		"metadata.pooler":               {`true`, "true"},
 		"scrub.rate":                    {`"0"`, "0"},
 		"scrub.period":                  {`"48h"`, "2880m"},
 		"log.level":                     {`"debug"`, "debug"},
@@ -614,6 +620,41 @@ func TestTheAddressOfAnObjectStoreHasNoPath(t *testing.T) {
 			if (fault == "") != good || !good && !strings.Contains(fault, "without a bucket or a path") {
 				t.Errorf("%s = %q: %q", key, address, fault)
 			}
+		}
+	}
+}
+
+func TestANameOfADatabaseIsShownWithoutItsPasswords(t *testing.T) {
+	for given, want := range map[string]string{
+		"postgres://me:s3cret@db.example.com/files":                                  "postgres://me@db.example.com/files",
+		"postgresql://me:s3c%40ret@a:5432,[::1]:5433/files?sslmode=require":          "postgresql://me@a:5432,[::1]:5433/files?sslmode=require",
+		"postgres://db/files?user=me&password=s3cret&pass%77ord=s3cret&sslmode=true": "postgres://db/files?user=me&sslmode=true",
+		"postgres://db/files?sslpassword=s3cret":                                     "postgres://db/files",
+		"postgres:///files?host=/run/postgresql":                                     "postgres:///files?host=/run/postgresql",
+		"postgres://me@db/files":                                                     "postgres://me@db/files",
+		"host=db user=me password=s3cret dbname=files":                               "host=db user=me dbname=files",
+		`host = db  PASSWORD = 's3cret \'s3cret\\' dbname='a file'`:                  `host = db  dbname='a file'`,
+		`password=s3cret\ s3cret user=me`:                                            "user=me",
+		`password=http://s3cret user=me`:                                             "user=me",
+		"password= s3cret user=me":                                                   "user=me",
+	} {
+		cfg, _, fault := load(t, fmt.Sprintf("[metadata]\ndsn = %q", given), nil, nil)
+		var shown bytes.Buffer
+		if err := cfg.Show(&shown); err != nil || fault != "" {
+			t.Fatal(given, err, fault)
+		}
+		again, _, fault := load(t, shown.String(), nil, nil)
+		if cfg.Metadata.DSN != given || fault != "" || again.Metadata.DSN != want || strings.Contains(shown.String(), "s3cret") {
+			t.Errorf("%s is shown as %s, want %s (%s)", given, again.Metadata.DSN, want, fault)
+		}
+	}
+	for _, given := range []string{
+		"postgres://me:s3@cret@db/files", "postgres://me:s3/cret@db/files", "postgres://me:s3?cret@db/files", "postgres://me:s3#c/ret@db/files",
+		"mysql://me:s3cret@db/files", "host=db password='s3cret", "me:s3cret@db", "host=db s3cret", "postgres://db/files?user=me&password=s3@cret",
+	} {
+		_, _, fault := load(t, fmt.Sprintf("[metadata]\ndsn = %q", given), nil, nil)
+		if !strings.Contains(fault, "must name a database") || strings.Contains(fault, "cret") {
+			t.Errorf("%s: %q", given, fault)
 		}
 	}
 }

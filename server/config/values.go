@@ -184,6 +184,7 @@ var forms = map[string]func(string) (string, error){
 	"url":      publicURL,
 	"endpoint": endpoint,
 	"prefix":   prefix,
+	"dsn":      ParseDSN,
 }
 
 var prefixChars = regexp.MustCompile(`^[A-Za-z0-9._/-]*$`)

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"attachd/server"
@@ -10,8 +12,10 @@ import (
 	"attachd/server/content"
 	"attachd/server/datadir"
 	"attachd/server/memory"
+	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/server/scan"
+	"attachd/server/token"
 	"attachd/server/upkeep"
 	"attachd/server/webhooks"
 )
@@ -30,7 +34,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 	if err != nil {
 		return nil, fmt.Errorf("content.allowed: %w", err)
 	}
-	signingKeys, err := storage.Dir.SigningKeys()
+	signingKeys, err := signingKeys(storage)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +99,26 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 		PublicMetrics:              cfg.Metrics.Public,
 		DemoKeys:                   o.DemoKeys,
 	})
+}
+
+// signingKeys returns the keys that sign links: those of the data directory, or those that
+// replicas share. The first of these takes the ones that its data directory has, if any, so
+// that links which were given out go on working.
+func signingKeys(storage Storage) ([]token.SigningKey, error) {
+	if storage.Shared == nil {
+		return storage.Dir.SigningKeys()
+	}
+	initial := []token.SigningKey{token.NewSigningKey()}
+	if _, err := os.Stat(storage.Dir.Join(datadir.SecretFile)); err == nil {
+		if initial, err = storage.Dir.SigningKeys(); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := ops.SharedSigningKeys(context.Background(), storage.Shared, initial)
+	if err != nil {
+		err = fmt.Errorf("reading the keys that sign links: %w", err)
+	}
+	return keys, err
 }
 
 // StorageOf says where a configuration has contents kept.

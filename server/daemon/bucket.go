@@ -15,9 +15,14 @@ import (
 	"attachd/server/upkeep"
 )
 
-// CheckAccount returns the error with which the object store of a configuration, if it has
-// one, keeps a server from starting.
-func CheckAccount(cfg config.Config) error {
+// CheckServices returns the error with which what a configuration says of an object store and
+// of a database, if it has any, keeps a server from starting.
+func CheckServices(cfg config.Config) error {
+	if cfg.Metadata.Backend == "postgres" {
+		if _, err := DSN(cfg); err != nil {
+			return err
+		}
+	}
 	if cfg.Storage.Backend != "s3" {
 		return nil
 	}
@@ -76,14 +81,11 @@ func Account(cfg config.Config) (s3.Account, error) {
 		AccessKey: c.S3AccessKey, SecretKey: c.S3SecretKey, Timeout: time.Duration(c.S3Timeout),
 	}
 	if c.S3SecretKeyFile != "" {
-		if err := datadir.Private(c.S3SecretKeyFile); err != nil {
-			return account, fmt.Errorf("storage.s3_secret_key_file: %w", err)
-		}
-		raw, err := os.ReadFile(c.S3SecretKeyFile)
+		secret, err := readSecret(c.S3SecretKeyFile)
 		if err != nil {
 			return account, fmt.Errorf("storage.s3_secret_key_file: %w", err)
 		}
-		account.SecretKey = strings.TrimSpace(string(raw))
+		account.SecretKey = secret
 	}
 	if c.S3CAFile == "" {
 		return account, nil
@@ -99,4 +101,13 @@ func Account(cfg config.Config) (s3.Account, error) {
 		return account, fmt.Errorf("storage.s3_ca_file: %s has no certificate in PEM form", c.S3CAFile)
 	}
 	return account, nil
+}
+
+// readSecret reads a file that nobody else may read.
+func readSecret(path string) (string, error) {
+	if err := datadir.Private(path); err != nil {
+		return "", err
+	}
+	raw, err := os.ReadFile(path)
+	return strings.TrimSpace(string(raw)), err
 }

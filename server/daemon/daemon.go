@@ -20,13 +20,14 @@ import (
 	"attachd/server/config"
 	"attachd/server/datadir"
 	"attachd/server/jobs"
+	"attachd/store"
 )
 
 // Options configure Serve.
 type Options struct {
 	Config   config.Config
 	Warnings []string // about the configuration, to be logged
-	Storage  func() (Held, error)
+	Storage  func(ctx context.Context, waiting func(why error)) (Held, error)
 	OpenCopy backup.Open // opens a copy of the database that may be written
 	Stderr   io.Writer   // where the log is written
 	Version  string
@@ -71,7 +72,10 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if d.cert, err = loadCertificate(o.Config, d.log); err != nil {
 		return err
 	}
-	held, err := o.Storage()
+	held, err := o.Storage(ctx, d.awaitDatabase)
+	if errors.Is(err, store.ErrAway) && ctx.Err() != nil {
+		return nil // told to stop while it waited for the database
+	}
 	if err != nil {
 		return err
 	}
@@ -97,6 +101,15 @@ func Serve(ctx context.Context, o Options) (err error) {
 	d.socket, d.noSocket = d.storage.Dir.Listen()
 	d.announce(first)
 	return d.serve(ctx)
+}
+
+// awaitDatabase logs that the database is waited for, and that it has come.
+func (d *daemon) awaitDatabase(why error) {
+	if why == nil {
+		d.say.Info("the database is there now")
+		return
+	}
+	d.say.Warn("the database is not there yet: waiting for it", "at_most", DatabaseWait.String(), "error", why)
 }
 
 // assemble makes the server and logs the faults of its database.

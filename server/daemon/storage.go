@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,17 +22,45 @@ import (
 // Storage is the opened files of a configuration: database, contents, data directory.
 type Storage struct {
 	Dir              *datadir.Dir
-	Ballast          *datadir.Ballast
+	Ballast          Ballast
 	Store            store.Store
 	Blobs            blobs.Store
 	server.Abilities                   // of Store and Blobs
 	Times            *ops.StorageTimes // of Store and Blobs
 	// MoveTo opens the storage to which contents are to be moved, by its settings.
 	MoveTo func(ctx context.Context, storage map[string]string) (migrate.Target, error)
+	// Leave is called once the rest is closed; optional.
+	Leave func() error
+}
+
+// Ballast is room on the disk that is given up when the disk is full.
+type Ballast interface {
+	ops.Ballast
+	// GiveUp frees the room, and reports whether there was any.
+	GiveUp() bool
 }
 
 // Close closes all of it.
-func (s Storage) Close() error { return errors.Join(s.Blobs.Close(), s.Store.Close()) }
+func (s Storage) Close() error {
+	err := errors.Join(s.Blobs.Close(), s.Store.Close())
+	if s.Leave != nil {
+		err = errors.Join(err, s.Leave())
+	}
+	return err
+}
+
+// Opening says how a storage is to be opened where its records are in a database that
+// several processes share. Others have a data directory, whose state and lock decide.
+type Opening struct {
+	// Beside is for a command, which runs beside servers: it has neither the data directory
+	// nor a part in their work.
+	Beside bool
+	// Existing refuses to begin a new installation in an empty database.
+	Existing bool
+	// Waiting, where it is set, has a database waited for that is not there yet. It is
+	// called with the reason, once, and with nil when the database has come.
+	Waiting func(why error)
+}
 
 // Held is a Storage with the note that says which process has it.
 type Held struct {
@@ -65,9 +94,44 @@ func Hold(storage Storage, who string) (Held, error) {
 const AdminKeyFile = "admin.key"
 
 // makeFirstAdmin creates a superadmin in a store without users, and reports whether it
-// did. The key is on disk before it is recorded, and a superadmin left without a key by
-// a crash is completed: the file never remains with a key that does not work.
-func makeFirstAdmin(ctx context.Context, s Storage) (bool, error) {
+// did. Of replicas that start together, one does.
+func makeFirstAdmin(ctx context.Context, s Storage) (made bool, err error) {
+	if s.Shared == nil {
+		return makeAdmin(ctx, s)
+	}
+	for {
+		if admin, err := firstAdmin(ctx, s.Store); err != nil || admin.ID == uuid.Nil {
+			return false, err
+		}
+		epochs, err := s.Shared.TakeLeases(ctx, firstAdminLease)
+		if err != nil {
+			return false, err
+		}
+		if epoch, held := epochs[firstAdminLease]; held {
+			made, err = makeAdmin(store.WithLease(ctx, firstAdminLease, epoch), s)
+			err = errors.Join(err, s.Shared.GiveBack(ctx, firstAdminLease))
+			if err != nil && !made { // the key is another's, or was not recorded
+				err = errors.Join(err, os.Remove(s.Dir.Join(AdminKeyFile)))
+			}
+			if !errors.Is(err, store.ErrLeaseLost) {
+				return made, err
+			}
+		}
+		time.Sleep(firstAdminPoll)
+	}
+}
+
+const (
+	// firstAdminLease is the lease of the replica that makes the first superadmin.
+	firstAdminLease = "first superadmin"
+	// firstAdminPoll is how often the others look whether it has.
+	firstAdminPoll = 100 * time.Millisecond
+)
+
+// makeAdmin creates the first superadmin, and reports whether it did. The key is on disk
+// before it is recorded, and a superadmin left without a key by a crash is completed: the
+// file never remains with a key that does not work.
+func makeAdmin(ctx context.Context, s Storage) (bool, error) {
 	admin, err := firstAdmin(ctx, s.Store)
 	if err != nil || admin.ID == uuid.Nil {
 		return false, err

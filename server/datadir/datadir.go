@@ -31,6 +31,8 @@ import (
 //	admin.key     the key of the first superadmin; may be deleted
 //	attachd.sock  socket for commands to the running server
 //	attachd.pid   the process that uses the directory, for messages
+//	attachd.lock  where the records are in PostgreSQL: locked by the process that uses the
+//	              directory, in which nothing is of value then
 //	RESTORING     exists until a restore is finished
 //
 // In format 5, all contents were in blobs. In format 4, the database held small uploads until each had its file, and the log was
@@ -46,6 +48,7 @@ const (
 	LogFolder    = "wal"
 	OlderLog     = "attachd.wal" // of format 4 and before
 	SecretFile   = "secret.key"
+	LockFile     = "attachd.lock"
 )
 
 // Dir is a data directory that this version can work with.

@@ -18,7 +18,7 @@ var folders = []string{"blobs", "snapshots", "thumbnails", "tmp", LogFolder}
 
 // The files of a data directory, and incomplete copies of them.
 var (
-	fileNames   = []string{FormatFile, DatabaseFile, OlderLog, "attachd.sock", "attachd.pid", "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
+	fileNames   = []string{FormatFile, DatabaseFile, OlderLog, "attachd.sock", "attachd.pid", LockFile, "ballast", SecretFile, "admin.key", "demo-keys.json", restoring}
 	unfinished  = regexp.MustCompile(`^(\.(FORMAT|ballast|secret\.key|admin\.key|demo-keys\.json|attachd\.pid|RESTORING|doctor)\.\d+|attachd\.db\.new\d+)$`)
 	setAside    = regexp.MustCompile(`^wal\.aside-[-0-9TZ.]+$`)     // logs of databases that another took the place of
 	formatFirst = regexp.MustCompile(`^\.(FORMAT|RESTORING)\.\d+$`) // left by a first start, or a restore, that was killed

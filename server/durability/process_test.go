@@ -105,11 +105,26 @@ func inBothWays(t *testing.T, test func(t *testing.T, way string)) {
 // waits until it logs its address. env has the form of os.Environ.
 func serve(t *testing.T, dir string, env ...string) *process {
 	t.Helper()
-	return serveAs(t, dir, exec.Command(binary(), "serve", "--data-dir", dir, "--listen", "127.0.0.1:0"), env...)
+	return serveAs(t, dir, serving(dir), env...)
+}
+
+// serving is the command that serve runs.
+func serving(dir string) *exec.Cmd {
+	return exec.Command(binary(), "serve", "--data-dir", dir, "--listen", "127.0.0.1:0")
 }
 
 // serveAs is serve by another command, such as a tracer that runs attachd.
 func serveAs(t *testing.T, dir string, cmd *exec.Cmd, env ...string) *process {
+	t.Helper()
+	p := launch(t, dir, cmd, env...)
+	key, err := os.ReadFile(filepath.Join(dir, "admin.key"))
+	must(t, err)
+	p.key = strings.TrimSpace(string(key))
+	return p
+}
+
+// launch is serveAs without a key.
+func launch(t *testing.T, dir string, cmd *exec.Cmd, env ...string) *process {
 	t.Helper()
 	p := &process{cmd: cmd, dir: dir, ended: make(chan struct{})}
 	cmd.Env = append(append(os.Environ(), "ATTACHD_DIRECTORY_AUTO_CREATE=true", "ATTACHD_LOG_LEVEL=warn", "ATTACHD_LIMITS_DISK_RESERVE=1MB"), env...)
@@ -133,9 +148,6 @@ func serveAs(t *testing.T, dir string, cmd *exec.Cmd, env ...string) *process {
 		t.Fatal("attachd does not say where it listens")
 	}
 	p.ready = time.Since(begun)
-	key, err := os.ReadFile(filepath.Join(dir, "admin.key"))
-	must(t, err)
-	p.key = strings.TrimSpace(string(key))
 	return p
 }
 

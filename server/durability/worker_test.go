@@ -45,6 +45,7 @@ type habits struct {
 	size               int      // of the other contents, in bytes; 0 is different ones
 	contents           [][]byte // the shared ones
 	refused            bool     // the server may answer 503 for want of its storage, and cut downloads off
+	away               bool     // the database may go away: after a 503 a change may be made or not
 }
 
 // worker is a client that remembers its attachments. No other client changes them,
@@ -63,6 +64,8 @@ type worker struct {
 	gone    []file // whose deletion was acknowledged
 	sent    *file  // an upload without an answer yet
 	doomed  *file  // a deletion without an answer yet
+	maybe   []file // uploads without an answer, or with one that leaves it open
+	perhaps []file // such deletions
 	named   int    // number of files so far
 	answers map[string]int
 
@@ -113,6 +116,9 @@ func (w *worker) uploadOne() error {
 	w.sent = nil
 	w.answers[fmt.Sprint("upload ", a.status)]++
 	if w.refused && a.status == http.StatusServiceUnavailable {
+		if w.away {
+			w.maybe = append(w.maybe, f)
+		}
 		return err
 	}
 	if a.status != http.StatusCreated {
@@ -135,6 +141,10 @@ func (w *worker) deleteOne() error {
 	}
 	w.doomed = nil
 	w.answers[fmt.Sprint("delete ", a.status)]++
+	if w.away && a.status == http.StatusServiceUnavailable {
+		w.perhaps = append(w.perhaps, f)
+		return err
+	}
 	if a.status != http.StatusOK {
 		w.Errorf("the deletion of %s (%s) was answered %d: %s", f.name, f.id, a.status, a.body)
 		return err

@@ -19,8 +19,9 @@ type Job struct {
 	Wake  <-chan struct{} // optional: each receive starts a run
 	// AtStart is whether it also runs at start, not only after its first period.
 	AtStart bool
-	// Exclusive says that two replicas must not run it at the same time, because they
-	// would repeat or undo each other's work. A single process may ignore it.
+	// Exclusive says that of all replicas only one may run it at a time, since they would
+	// repeat or undo each other's work. Its Run is called again whenever this replica takes
+	// over, and its context ends when another may.
 	Exclusive bool
 	// ThroughDrain is whether it goes on while a draining server answers its last
 	// requests, because they need it or it has to finish their work. Other jobs end as
@@ -41,7 +42,7 @@ func Loop(run func(context.Context)) func(context.Context) error {
 // Run runs all jobs until ctx ends, or draining for those without ThroughDrain, and
 // returns when the last has ended. A job that fails is logged and run again. One that
 // panics ends the process, because the state of its locks and data is unknown.
-func Run(ctx, draining context.Context, log *slog.Logger, all ...Job) {
+func Run(ctx, draining context.Context, log *slog.Logger, leases *Leases, all ...Job) {
 	early, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(draining, cancel)()
@@ -52,7 +53,13 @@ func Run(ctx, draining context.Context, log *slog.Logger, all ...Job) {
 		if j.ThroughDrain {
 			until = ctx
 		}
-		running.Go(func() { j.loop(until, log) })
+		running.Go(func() {
+			if j.Exclusive {
+				leases.while(until, j.Name, func(ctx context.Context) { j.loop(ctx, log) })
+			} else {
+				j.loop(until, log)
+			}
+		})
 	}
 }
 

@@ -25,7 +25,7 @@ func start(t *testing.T, all ...Job) *started {
 	draining, s.drain = context.WithCancel(t.Context())
 	go func() {
 		defer close(s.ended)
-		Run(ctx, draining, slog.New(slog.NewTextHandler(&s.log, nil)), all...)
+		Run(ctx, draining, slog.New(slog.NewTextHandler(&s.log, nil)), NewLeases(nil, nil), all...)
 	}()
 	return s
 }

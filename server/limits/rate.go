@@ -14,6 +14,9 @@ import (
 // Rate is a limiter by key: each key may make a number of requests per minute, all of
 // them at once if it likes.
 type Rate[K comparable] struct {
+	// Divide returns among how many processes the limit is divided, of which each allows its
+	// part, but at least one request; optional.
+	Divide    func() int
 	perMinute int // 0 is no limit
 	mu        sync.Mutex
 	limiters  map[K]*rate.Limiter
@@ -23,6 +26,7 @@ type Rate[K comparable] struct {
 // Allowance is what remains of a key's limit.
 type Allowance struct {
 	OK        bool // this request is within the limit
+	Limit     int  // requests per minute that this process allows; 0 is no limit
 	Remaining int
 	Reset     int // seconds until the whole limit is available again
 	Wait      int // seconds until the next request is allowed, when this one is not
@@ -50,20 +54,33 @@ func (l *Rate[K]) Allow(key K, now time.Time) Allowance {
 		var others K
 		key = others
 	}
+	part := l.part()
 	limiter := l.limiters[key]
-	if limiter == nil {
-		limiter = rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)
+	switch {
+	case limiter == nil:
+		limiter = rate.NewLimiter(rate.Limit(float64(part)/60), part)
 		l.limiters[key] = limiter
+	case limiter.Burst() != part:
+		limiter.SetLimitAt(now, rate.Limit(float64(part)/60))
+		limiter.SetBurstAt(now, part)
 	}
-	a := Allowance{OK: limiter.AllowN(now, 1)}
+	a := Allowance{OK: limiter.AllowN(now, 1), Limit: part}
 	left := limiter.TokensAt(now)
 	seconds := func(tokens float64) int { return int(math.Ceil(tokens / float64(limiter.Limit()))) }
 	a.Remaining = max(0, int(left))
-	a.Reset = seconds(float64(l.perMinute) - left)
+	a.Reset = seconds(float64(part) - left)
 	if !a.OK {
 		a.Wait = max(1, seconds(1-left))
 	}
 	return a
+}
+
+// part is how many requests per minute this process allows.
+func (l *Rate[K]) part() int {
+	if l.Divide == nil {
+		return l.perMinute
+	}
+	return max(1, l.perMinute/max(1, l.Divide()))
 }
 
 // sweep forgets the keys without a request in the last minute: their allowance is full,
@@ -74,7 +91,7 @@ func (l *Rate[K]) sweep(now time.Time) {
 	}
 	l.swept = now
 	for key, limiter := range l.limiters {
-		if limiter.TokensAt(now) >= float64(l.perMinute) {
+		if limiter.TokensAt(now) >= float64(limiter.Burst()) {
 			delete(l.limiters, key)
 		}
 	}

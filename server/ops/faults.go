@@ -43,12 +43,12 @@ func (s *suspects) add(ref blobs.Ref) {
 }
 
 // suspected returns the suspects, including those that a check found before the server
-// was last started.
+// was last started, or at another replica.
 func (s *Service) suspected(ctx context.Context) ([]blobs.Ref, error) {
 	s.suspects.mu.Lock()
 	loaded := s.suspects.loaded
 	s.suspects.mu.Unlock()
-	if !loaded {
+	if !loaded || s.Shared != nil {
 		found, err := upkeep.ReadFound(ctx, s.Store)
 		if err != nil {
 			return nil, err

@@ -18,6 +18,9 @@ const (
 	sweepInterval = 10 * time.Second
 	// ballastInterval is how often the ballast is refilled where it is missing.
 	ballastInterval = 2 * time.Second
+	// removeInterval is how often the replica that removes what was deleted looks whether
+	// another one has deleted something.
+	removeInterval = time.Second
 	// watchInterval is how often the server checks whether its files were removed,
 	// replaced or overwritten, beside the check before each change is acknowledged.
 	watchInterval = time.Second
@@ -39,8 +42,13 @@ func (s *Service) Jobs() []jobs.Job {
 		// A server that never runs for the interval would otherwise keep entries, and
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},
-		{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted},
 	}
+	remove := jobs.Job{Name: "remove deleted", Wake: s.Contents.Deleted, AtStart: true, Exclusive: true, Run: s.Contents.RemoveDeleted}
+	if s.Shared != nil {
+		remove.Every = removeInterval
+		all = append(all, jobs.Job{Name: "tell other replicas", ThroughDrain: true, Run: s.live})
+	}
+	all = append(all, remove)
 	if s.Sweeper != nil {
 		all = append(all, jobs.Job{Name: "sweep the bucket", Every: sweepInterval, AtStart: true, Exclusive: true, Run: s.sweepBucket})
 	}

@@ -90,6 +90,9 @@ func newMetrics(s *Service) *metrics {
 	if s.webhooks != nil {
 		registry.MustRegister(s.webhooks.metrics(s.Store)...)
 	}
+	if s.Shared != nil {
+		registry.MustRegister(s.replicaMetrics()...)
+	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
 }

@@ -26,17 +26,18 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 	if err := rq.ReadJSON(&order); err != nil {
 		return err
 	}
-	if !s.upkeep.migrating.TryLock() {
-		return api.Conflict("The contents are being moved already. Wait for that to end.")
+	held, release, err := s.alone(rq, migrating, "The contents are being moved already. Wait for that to end.")
+	if err != nil {
+		return err
 	}
-	defer s.upkeep.migrating.Unlock()
+	defer release()
 	switch why := s.Contents.MayChange(); {
 	case errors.Is(why, contents.ErrMoved):
 		return api.Conflict("The contents were moved already. Put the section [storage] of the new configuration into that of the server, and restart it.")
 	case errors.Is(why, contents.ErrPerhapsMoved):
 		return api.Conflict("It is not known whether the contents were moved. %s", restartToKnow)
 	}
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+	return s.work(held, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := s.migrate(ctx, rq, order.Storage, migrate.Options{DespiteDamage: order.DespiteDamage, Progress: progress})
 		switch { // the operator is told all of it
 		case errors.Is(err, contents.ErrPerhapsMoved):

@@ -14,6 +14,7 @@ import (
 	"attachd/server/access"
 	"attachd/server/api"
 	"attachd/server/contents"
+	"attachd/server/jobs"
 	"attachd/server/limits"
 	"attachd/server/memory"
 	"attachd/server/migrate"
@@ -44,6 +45,7 @@ type Options struct {
 	Guard    *access.Guard
 	Store    store.Store
 	Contents *contents.Store
+	Leases   *jobs.Leases
 	Clock    *upkeep.Clock
 	Slots    *limits.Slots // of uploads
 	IDs      *store.IDs
@@ -64,6 +66,7 @@ type Options struct {
 	Snapshotter store.Snapshotter
 	Compacter   store.Compacter
 	Verifier    store.Verifier
+	Shared      store.Shared // other processes use the store too
 	Marker      blobs.Marker
 	Sweeper     blobs.Sweeper
 	Comparer    blobs.Comparer
@@ -98,6 +101,7 @@ type Service struct {
 	began    time.Time
 	hours    hours
 	totals   totals
+	replicas replicas
 	suspects suspects
 }
 

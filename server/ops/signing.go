@@ -19,16 +19,64 @@ import (
 // Signing holds the keys that sign links. They may be replaced while links are made and
 // followed.
 type Signing struct {
+	shared   store.Shared // where replicas have them in common; nil otherwise
 	signer   atomic.Pointer[token.Signer]
 	changing sync.Mutex
 	keys     []token.SigningKey
+	read     time.Time // when the last reading of shared ones began
 }
 
 // NewSigning starts with keys, of which the first signs.
-func NewSigning(keys []token.SigningKey) *Signing {
-	s := &Signing{}
+func NewSigning(keys []token.SigningKey, shared store.Shared) *Signing {
+	s := &Signing{shared: shared}
 	s.use(keys)
 	return s
+}
+
+// Latest returns the signer with the keys that all replicas use now. Callers that come while
+// the keys are read share the next reading, so that links with wrong keys cost little.
+func (s *Signing) Latest(ctx context.Context) (*token.Signer, error) {
+	came := time.Now()
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if !s.read.After(came) {
+		began := time.Now()
+		keys, err := s.shared.SigningKeys(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("reading the keys that sign links: %w", err)
+		}
+		s.use(ownKeys(keys))
+		s.read = began
+	}
+	return s.Signer(), nil
+}
+
+// ownKeys are keys of the store as those of package token.
+func ownKeys(keys []store.SigningKey) (own []token.SigningKey) {
+	for _, k := range keys {
+		own = append(own, token.SigningKey(k))
+	}
+	return own
+}
+
+// storeKeys are keys of package token as those of the store.
+func storeKeys(keys []token.SigningKey) (stored []store.SigningKey) {
+	for _, k := range keys {
+		stored = append(stored, store.SigningKey(k))
+	}
+	return stored
+}
+
+// SharedSigningKeys returns the keys of a store that replicas share. Where there are none,
+// the first replica that comes gives it those that initial returns.
+func SharedSigningKeys(ctx context.Context, shared store.Shared, initial []token.SigningKey) ([]token.SigningKey, error) {
+	keys, err := shared.ChangeSigningKeys(ctx, func(keys []store.SigningKey) []store.SigningKey {
+		if len(keys) == 0 {
+			keys = storeKeys(initial)
+		}
+		return keys
+	})
+	return ownKeys(keys), err
 }
 
 // Signer returns the current signer of links.
@@ -49,6 +97,9 @@ const signingNote = "signing keys"
 func (s *Service) CompareSigningKeys(ctx context.Context) error {
 	s.signing.changing.Lock()
 	defer s.signing.changing.Unlock()
+	if s.Shared != nil {
+		return nil // the note would be where the keys are
+	}
 	noted, err := s.Store.Note(ctx, signingNote)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.Log.Error("whether secret.key is what it was is not known", "error", err)
@@ -104,15 +155,31 @@ func (s *Service) RotateSigning(w *api.Response, rq *api.Request, sc api.Scope) 
 	s.signing.changing.Lock()
 	defer s.signing.changing.Unlock()
 	now := s.Now()
-	keys := token.Rotate(s.signing.keys, now, grace)
-	if err := s.KeepSigningKeys(keys); err != nil {
+	keys, err := s.rotate(rq, now, grace)
+	if err != nil {
 		return err
 	}
 	s.signing.use(keys)
-	if err := s.noteSigningKeys(rq.Context(), keys); err != nil { // the next start would log them as changed
-		rq.Log().Warn("which keys sign links could not be noted", "error", err)
-	}
 	until := api.Timestamp(now.Add(grace))
 	rq.Log().Info("links are signed with a new key", "earlier_links_until", until)
 	return rq.Answer(w, http.StatusOK, rotationBody{until})
+}
+
+// rotate makes new keys and stores them. Only the caller may change them meanwhile, or other
+// replicas.
+func (s *Service) rotate(rq *api.Request, now time.Time, grace time.Duration) (keys []token.SigningKey, err error) {
+	if s.Shared != nil {
+		stored, err := s.Shared.ChangeSigningKeys(rq.Context(), func(keys []store.SigningKey) []store.SigningKey {
+			return storeKeys(token.Rotate(ownKeys(keys), now, grace))
+		})
+		return ownKeys(stored), err
+	}
+	keys = token.Rotate(s.signing.keys, now, grace)
+	if err := s.KeepSigningKeys(keys); err != nil {
+		return nil, err
+	}
+	if err := s.noteSigningKeys(rq.Context(), keys); err != nil { // the next start would log them as changed
+		rq.Log().Warn("which keys sign links could not be noted", "error", err)
+	}
+	return keys, nil
 }

@@ -28,6 +28,10 @@ func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 		return err
 	}
 	now := s.Now()
+	hours, err := s.hoursOfAll(rq.Context(), now)
+	if err != nil {
+		return err
+	}
 	return rq.Answer(w, http.StatusOK, statsBody{
 		AsOf:          api.Timestamp(counted.at),
 		Version:       s.Version,
@@ -39,7 +43,7 @@ func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 		BytesSaved:    counted.Attachments.Bytes - counted.Contents.Bytes,
 		ByType:        byType(counted.ByType),
 		BySize:        bySize(counted.BySize),
-		Hours:         s.hours.since(s.began, now),
+		Hours:         hours,
 		UploadSlots:   slotsBody{s.Slots.InUse(), s.Slots.Max()},
 		Scrub:         s.scrubStats(),
 		LastCheck:     api.OptionalTime(status.LastCheck),

@@ -2,11 +2,14 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"attachd/server/api"
+	"attachd/server/jobs"
 	"attachd/store"
 )
 
@@ -41,9 +44,17 @@ func newTotals() totals {
 
 // count counts attachments and contents, unless that was done lately.
 func (s *Service) count(ctx context.Context) error {
-	if !s.totals.old(s.Now()) {
+	switch {
+	case !s.totals.old(s.Now()):
 		return nil // another count has finished since this one was asked for
+	case s.Shared != nil:
+		return s.countForAll(ctx)
 	}
+	return s.countNow(ctx)
+}
+
+// countNow counts attachments and contents.
+func (s *Service) countNow(ctx context.Context) error {
 	began, rested := time.Now(), time.Duration(0)
 	at := s.Now().UTC()
 	sums, err := s.Store.Totals(ctx, func(took time.Duration) {
@@ -53,18 +64,86 @@ func (s *Service) count(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	t := &s.totals
+	s.totals.set(counted{sums, at}, s.Now(), time.Since(began)-rested, err)
+	if err != nil {
+		return fmt.Errorf("attachments could not be counted: %w", err)
+	}
+	return nil
+}
+
+// set sets the result of a count that ended at a time.
+func (t *totals) set(last counted, ended time.Time, took time.Duration, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.tried.IsZero() {
 		close(t.first)
 	}
-	t.err, t.tried, t.took = err, s.Now(), time.Since(began)-rested
-	if err != nil {
-		return fmt.Errorf("attachments could not be counted: %w", err)
+	t.err, t.tried, t.took = err, ended, took
+	if err == nil {
+		t.last = last
 	}
-	t.last = counted{sums, at}
-	return nil
+}
+
+const (
+	// counting is the lease of the replica that counts for all.
+	counting = "counting"
+	// countNote is the name of the note with the last such count.
+	countNote = "totals"
+	// countPoll is how often the others look whether it has ended.
+	countPoll = 250 * time.Millisecond
+)
+
+// notedCount is a count that a replica has made for all.
+type notedCount struct {
+	Totals store.Totals
+	At     time.Time
+	Ended  time.Time
+	Took   time.Duration
+}
+
+// countForAll counts, unless another replica has done so lately or does so now: then its
+// count is taken.
+func (s *Service) countForAll(ctx context.Context) error {
+	for {
+		var noted notedCount
+		note, err := s.Store.Note(ctx, countNote)
+		if err == nil {
+			err = json.Unmarshal(note, &noted)
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("the note of the last count: %w", err)
+		}
+		if s.Now().Sub(noted.Ended).Abs() < max(countFor, countShare*noted.Took) {
+			s.totals.set(counted{noted.Totals, noted.At}, noted.Ended, noted.Took, nil)
+			return nil
+		}
+		held, release, err := s.Leases.Try(ctx, counting)
+		if err == nil {
+			defer release()
+			if err = s.countNow(held); err == nil {
+				err = s.noteCount(held)
+			}
+			return err
+		}
+		if !errors.Is(err, jobs.ErrBusy) {
+			return err
+		}
+		if wait(ctx, countPoll); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// noteCount notes the last count for the other replicas.
+func (s *Service) noteCount(ctx context.Context) error {
+	t := &s.totals
+	t.mu.Lock()
+	note, err := json.Marshal(notedCount{t.last.Totals, t.last.at, t.tried, t.took})
+	t.mu.Unlock()
+	if err == nil {
+		err = s.Store.SetNote(ctx, countNote, note)
+	}
+	return err
 }
 
 // old says whether the last count is not fresh any more.

@@ -6,23 +6,38 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"attachd/blobs"
 	"attachd/server/api"
+	"attachd/server/jobs"
 	"attachd/server/upkeep"
+	"attachd/store"
 )
 
-// upkeeping is the long-running work under way, one of each kind at a time, until the
-// server drains.
+// upkeeping is when long-running work ends.
 type upkeeping struct {
-	checking   sync.Mutex
-	collecting sync.Mutex
-	compacting sync.Mutex
-	migrating  sync.Mutex
-	running    context.Context // until Drain
-	end        context.CancelFunc
+	running context.Context // until Drain
+	end     context.CancelFunc
+}
+
+// Work of which one of each kind is done at a time, by its lease.
+const (
+	checking   = "checking"
+	collecting = "collecting"
+	compacting = "compacting"
+	migrating  = "migrating"
+)
+
+// alone begins work that an operator has asked for, unless somebody does it already; busy is
+// the answer then. release must be called at its end.
+func (s *Service) alone(rq *api.Request, work, busy string) (held context.Context, release func(), err error) {
+	held, release, err = s.Leases.Try(s.upkeep.running, work)
+	if errors.Is(err, jobs.ErrBusy) {
+		rq.Log().Debug("work was not begun", "work", work, "error", err)
+		err = api.Conflict("%s", busy)
+	}
+	return held, release, err
 }
 
 // Check checks both stores for faults.
@@ -33,11 +48,12 @@ func (s *Service) Check(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := rq.ReadOptionalJSON(&order); err != nil {
 		return err
 	}
-	if !s.upkeep.checking.TryLock() {
-		return api.Conflict("A check is under way already. Wait for it to end.")
+	held, release, err := s.alone(rq, checking, "A check is under way already. Wait for it to end.")
+	if err != nil {
+		return err
 	}
-	defer s.upkeep.checking.Unlock()
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+	defer release()
+	return s.work(held, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := upkeep.Check(ctx, s.Store, s.Contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Comparer: s.Comparer, Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
@@ -71,11 +87,12 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 		}
 		options.MinAge = time.Duration(*order.MinAge * float64(time.Second))
 	}
-	if !s.upkeep.collecting.TryLock() {
-		return api.Conflict("Contents are being collected already. Wait for that to end.")
+	held, release, err := s.alone(rq, collecting, "Contents are being collected already. Wait for that to end.")
+	if err != nil {
+		return err
 	}
-	defer s.upkeep.collecting.Unlock()
-	return s.work(w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+	defer release()
+	return s.work(held, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		options.Progress = progress
 		collected, err := upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents, options)
 		if !options.DryRun {
@@ -105,14 +122,15 @@ func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error 
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
 	}
-	if !s.upkeep.compacting.TryLock() {
-		return api.Conflict("The database is being made anew already. Wait for that to end.")
+	held, release, err := s.alone(rq, compacting, "The database is being made anew already. Wait for that to end.")
+	if err != nil {
+		return err
 	}
-	defer s.upkeep.compacting.Unlock()
+	defer release()
 	if err := s.roomToCompact(rq); err != nil {
 		return err
 	}
-	return s.work(w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
+	return s.work(held, w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
 		if err := s.Contents.Flush(ctx); err != nil {
 			rq.Log().Warn("staged contents could not all be written out of the write-ahead log before the database was made anew", "error", err)
 		}
@@ -146,9 +164,10 @@ func (s *Service) roomToCompact(rq *api.Request) error {
 const maxMinAge = 100 * 365 * 24 * time.Hour
 
 // work answers with lines of JSON: progress, repeatedly, and last the report or the
-// error. An error before the first line is answered as by every other route.
-func (s *Service) work(w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
-	ctx, cancel := context.WithCancel(s.upkeep.running)
+// error. An error before the first line is answered as by every other route. It ends with
+// the lease that is held for it.
+func (s *Service) work(held context.Context, w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
+	ctx, cancel := context.WithCancel(held)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
 	last := time.Now()
@@ -161,8 +180,13 @@ func (s *Service) work(w *api.Response, rq *api.Request, do func(context.Context
 			cancel() // the client is gone
 		}
 	})
-	if errors.Is(err, context.Canceled) && s.Corridor.Draining() {
+	switch {
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, store.ErrLeaseLost):
+	case s.Corridor.Draining():
 		err = api.ShuttingDown()
+	case held.Err() != nil, errors.Is(err, store.ErrLeaseLost):
+		err = &api.Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 15, Cause: err,
+			Detail: "This replica could not reach the database for too long, so that another may do this work now. Try again."}
 	}
 	var end any = reportLine{report}
 	if err != nil {
@@ -246,10 +270,14 @@ func (s *Service) refillBallast(ctx context.Context) error {
 
 // CollectInBackground collects, unless an operator's collection is under way.
 func (s *Service) CollectInBackground(ctx context.Context) error {
-	if !s.upkeep.collecting.TryLock() {
+	ctx, release, err := s.Leases.Try(ctx, collecting)
+	if errors.Is(err, jobs.ErrBusy) {
 		return nil
 	}
-	defer s.upkeep.collecting.Unlock()
+	if err != nil {
+		return err
+	}
+	defer release()
 	defer s.Contents.SweepThumbnails(ctx)
 	clock, err := s.Clock.Read(ctx)
 	collect := func(comparer blobs.Comparer) error {

@@ -81,9 +81,9 @@ func (s *Signer) Sign(l Link) string {
 // attachment and expiry (in Unix seconds) with a key that is still valid. The error is
 // ErrSignature if not; ErrExpired if so, but now is not before its expiry.
 func (s *Signer) Verify(attachment uuid.UUID, expires int64, signature string, now time.Time) (Link, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(signature)
-	if err != nil || len(raw) != signatureSize || base64.RawURLEncoding.EncodeToString(raw) != signature {
-		return Link{}, ErrSignature // accepts one spelling only: the decoder ignores line breaks and unused bits
+	raw, ok := decode(signature)
+	if !ok {
+		return Link{}, ErrSignature
 	}
 	head, mac := raw[:headSize], raw[headSize:]
 	if !slices.ContainsFunc(s.keys, func(k signingKey) bool {
@@ -102,6 +102,20 @@ func (s *Signer) Verify(attachment uuid.UUID, expires int64, signature string, n
 		return l, ErrExpired
 	}
 	return l, nil
+}
+
+// Knows reports whether one of the keys may have made a signature, or none ever has: what it
+// does not know, a newer Signer may.
+func (s *Signer) Knows(signature string) bool {
+	raw, ok := decode(signature)
+	return !ok || slices.ContainsFunc(s.keys, func(k signingKey) bool { return k.id == [4]byte(raw[1:5]) })
+}
+
+// decode returns the bytes of a signature. It accepts one spelling only: the decoder ignores
+// line breaks and unused bits.
+func decode(signature string) (raw []byte, ok bool) {
+	raw, err := base64.RawURLEncoding.DecodeString(signature)
+	return raw, err == nil && len(raw) == signatureSize && base64.RawURLEncoding.EncodeToString(raw) == signature
 }
 
 // mac covers each field preceded by its length, so that no byte can move from one field

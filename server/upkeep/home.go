@@ -109,21 +109,50 @@ const claimNote = "claim of the bucket"
 // there was none.
 func Claim(ctx context.Context, records store.Notes) (number int64, token string, err error) {
 	note, err := records.Note(ctx, claimNote)
-	if errors.Is(err, store.ErrNotFound) || err == nil && len(note) == 0 {
+	if errors.Is(err, store.ErrNotFound) {
 		return 0, "", nil
 	}
-	if err == nil {
-		_, err = fmt.Sscan(string(note), &number, &token)
-	}
 	if err != nil {
+		return 0, "", fmt.Errorf("the note %q: %w", claimNote, err)
+	}
+	return parseClaim(note)
+}
+
+func parseClaim(note []byte) (number int64, token string, err error) {
+	if len(note) == 0 {
+		return 0, "", nil
+	}
+	if _, err = fmt.Sscan(string(note), &number, &token); err != nil {
 		err = fmt.Errorf("the note %q: %w", claimNote, err)
 	}
 	return number, token, err
 }
 
-// NoteClaim notes a claim before it is made.
+// ErrClaimed means that another process has noted a later claim.
+var ErrClaimed = errors.New("another process has noted a later claim")
+
+// NoteClaim notes a claim before it is made. ErrClaimed where several processes use the
+// database, and one of them has noted a claim with the same number or a higher one.
 func NoteClaim(ctx context.Context, records store.Notes, number int64, token string) error {
-	return records.SetNote(ctx, claimNote, fmt.Append(nil, number, " ", token))
+	value := fmt.Append(nil, number, " ", token)
+	shared, is := records.(sharedNotes)
+	if !is {
+		return records.SetNote(ctx, claimNote, value)
+	}
+	return shared.ChangeNote(ctx, claimNote, func(note []byte) ([]byte, error) {
+		latest, _, err := parseClaim(note)
+		if err == nil && latest >= number {
+			err = ErrClaimed
+		}
+		return value, err
+	})
+}
+
+// sharedNotes are notes that several processes change.
+type sharedNotes interface {
+	// ChangeNote sets the value of a name to what replace returns for the present one,
+	// which nobody else changes meanwhile; empty where there is none.
+	ChangeNote(ctx context.Context, name string, replace func(value []byte) ([]byte, error)) error
 }
 
 // NoteOutdated notes that the bucket knows a later claim than the database, which is a copy

@@ -32,10 +32,21 @@ func makeID(ctx context.Context, records store.Notes, note string) (uuid.UUID, e
 	if err != nil || id != uuid.Nil {
 		return id, err
 	}
-	if id, err = uuid.NewRandom(); err != nil {
+	made, err := uuid.NewRandom()
+	if err != nil {
 		return uuid.Nil, err
 	}
-	return id, records.SetNote(ctx, note, []byte(id.String()))
+	shared, is := records.(sharedNotes)
+	if !is {
+		return made, records.SetNote(ctx, note, []byte(made.String()))
+	}
+	err = shared.ChangeNote(ctx, note, func(value []byte) ([]byte, error) {
+		if id, err = parseID(note, value); id == uuid.Nil {
+			id = made
+		}
+		return []byte(id.String()), err
+	})
+	return id, err
 }
 
 // KeepInstallation gives a database without an id this one.
@@ -55,11 +66,18 @@ func installationOf(ctx context.Context, records store.Notes) (uuid.UUID, error)
 // idIn returns the id in a note; zero where there is none.
 func idIn(ctx context.Context, records store.Notes, note string) (uuid.UUID, error) {
 	value, err := records.Note(ctx, note)
-	if errors.Is(err, store.ErrNotFound) || err == nil && len(value) == 0 {
+	if errors.Is(err, store.ErrNotFound) {
 		return uuid.Nil, nil
 	}
 	if err != nil {
 		return uuid.Nil, err
+	}
+	return parseID(note, value)
+}
+
+func parseID(note string, value []byte) (uuid.UUID, error) {
+	if len(value) == 0 {
+		return uuid.Nil, nil
 	}
 	id, err := uuid.ParseBytes(value)
 	if err != nil {

@@ -133,8 +133,10 @@ func (s *Scrub) Status() ScrubStatus {
 }
 
 // Run reads until ctx ends, and then saves its position. Errors are logged and the work
-// is retried.
+// is retried. It may be called again, and continues where the last one was, in whichever
+// process.
 func (s *Scrub) Run(ctx context.Context) {
+	s.loaded, s.moved = false, false
 	for ctx.Err() == nil {
 		if err := s.step(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Error("the scrub cannot go on, and will try again", "in", troubleWait.String(), "error", err)

@@ -106,7 +106,7 @@ func NewCourier(o Options) *Courier {
 	if o.Count == nil {
 		o.Count = func(string) {}
 	}
-	return &Courier{Options: o, delays: map[uint64]delay{}, streak: map[uint64]bool{}}
+	return &Courier{Options: o}
 }
 
 // Status returns the last results.
@@ -117,9 +117,12 @@ func (c *Courier) Status() Status {
 }
 
 // Run delivers events until ctx ends. An event that is being sent then may have
-// arrived, and is sent again by the next Run.
+// arrived, and is sent again by the next Run. It may be called again: another process may
+// have delivered what this one had tried, so each Run begins without what is known of that.
 func (c *Courier) Run(ctx context.Context) {
 	defer c.Sender.Close()
+	c.delays, c.streak = map[uint64]delay{}, map[uint64]bool{}
+	c.fails, c.resume, c.done, c.dead, c.pruned = 0, time.Time{}, nil, nil, time.Time{}
 	for {
 		c.prune(ctx)
 		wait := c.round(ctx)

@@ -48,7 +48,7 @@ func (b *Store) create(ctx context.Context, a store.Attachment, content, checksu
 
 func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error {
 	if tx.Has(schema.AttachmentIDs, a.ID[:]) {
-		return records.Refuse(store.ErrConflict, "An attachment with the id %s is there already.", a.ID)
+		return store.AttachmentTaken(a.ID)
 	}
 	if err := records.NeedUser(tx.Tx, a.UploaderID); err != nil {
 		return err
@@ -105,7 +105,7 @@ func findDestination(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h de
 	elsewhere := h.entity != nil && a.Parent.Kind == store.Product && autoCreate != "" && h.entity.Space != autoCreate
 	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
 	if elsewhere || missing {
-		return h, records.NoParent(a.Parent)
+		return h, store.NoParent(a.Parent)
 	}
 	if h.entity == nil {
 		h.newEntity = true
@@ -120,7 +120,7 @@ func findDestination(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h de
 		return h, err
 	}
 	if h.space == nil && !h.newEntity {
-		return h, records.NoParent(a.Parent)
+		return h, store.NoParent(a.Parent)
 	}
 	if h.space == nil {
 		h.newSpace = true
@@ -196,7 +196,7 @@ func (b *Store) visibleAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment
 	}
 	removed, err := b.isRemoved(tx, a.Parent)
 	if err == nil && removed {
-		err = records.NoAttachment(id)
+		err = store.NoAttachment(id)
 	}
 	return a, err
 }

@@ -5,89 +5,24 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
 
 	"attachd/store"
+	"attachd/store/backend"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 )
 
-const (
-	maxQueued     = 50_000        // entries in the queue, at most
-	longQueue     = maxQueued / 2 // entries at which a flush is started at once
-	auditInterval = time.Second   // between flushes while no change commits the queue
-)
-
-// skipAction is the Action of an entry that says how many entries are missing.
-const skipAction = "audit.skip"
-
-// auditQueue is the queue of entries until the next commit.
-type auditQueue struct {
-	mu      sync.Mutex
-	waiting []store.Entry
-	skipped int // number of entries dropped because the queue was full
-	last    time.Time
-	long    chan struct{} // signalled when the queue should be flushed at once
-}
+// auditInterval is how long queued entries wait at most while no change commits them.
+const auditInterval = time.Second
 
 // Record implements Audit.
-func (b *Store) Record(e store.Entry) {
-	r := &b.auditQueue
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last = e.Time
-	if len(r.waiting) >= maxQueued {
-		r.skipped++
-		return
-	}
-	r.waiting = append(r.waiting, e)
-	if len(r.waiting) == longQueue {
-		select {
-		case r.long <- struct{}{}:
-		default: // the committer has been signalled
-		}
-	}
-}
-
-// drain returns the queued entries, to be committed or put back.
-func (r *auditQueue) drain() []store.Entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	taken := r.waiting
-	r.waiting = nil
-	if r.skipped > 0 {
-		taken = append(taken, store.Entry{Time: r.last, Action: skipAction, Resource: "entries", Name: strconv.Itoa(r.skipped), Outcome: "done"})
-		r.skipped = 0
-	}
-	return taken
-}
-
-// putBack queues drained entries again, as far as there is room.
-func (r *auditQueue) putBack(taken []store.Entry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if last := len(taken) - 1; last >= 0 && taken[last].Action == skipAction {
-		if n, err := strconv.Atoi(taken[last].Name); err == nil {
-			r.skipped += n
-		}
-		taken = taken[:last]
-	}
-	r.waiting = append(taken, r.waiting...)
-	if over := len(r.waiting) - maxQueued; over > 0 {
-		r.skipped += over
-		r.waiting = r.waiting[:maxQueued]
-	}
-}
+func (b *Store) Record(e store.Entry) { b.auditQueue.Add(e) }
 
 // flushAudit commits the queue when no change does it.
 func (cm *committer) flushAudit() error {
-	cm.store.auditQueue.mu.Lock()
-	none := len(cm.store.auditQueue.waiting) == 0 && cm.store.auditQueue.skipped == 0
-	cm.store.auditQueue.mu.Unlock()
-	if none {
+	if cm.store.auditQueue.Empty() {
 		return nil
 	}
 	c := &change{apply: func(*writeTx) error { return nil }, done: make(chan error, 1)}
@@ -120,7 +55,7 @@ func (tx *writeTx) record(entries ...store.Entry) {
 		e.Hash = e.Sum()
 		tx.Put(schema.Audit, schema.Number(e.Seq), schema.Join(e.Hash[:], e.Encode()))
 		*tx.chain = store.ChainPos{Seq: e.Seq, Hash: e.Hash}
-		tx.runs = schema.AddToRuns(tx.runs, e.Seq, e.Time)
+		tx.runs = backend.AddToRuns(tx.runs, e.Seq, e.Time)
 	}
 	tx.chained = true
 }
@@ -145,7 +80,7 @@ func (tx *writeTx) noteFor(e store.Entry, action, resource, id, name, space stri
 func (tx *writeTx) saveHead() {
 	if tx.chained {
 		tx.Put(schema.Meta, schema.AuditHead, schema.EncodeLink(*tx.chain))
-		tx.Put(schema.Meta, schema.AuditRuns, schema.EncodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
+		tx.Put(schema.Meta, schema.AuditRuns, backend.EncodeRuns(tx.chain.Seq, tx.runs, tx.removed()))
 	}
 }
 

@@ -21,8 +21,10 @@ import (
 
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sync/semaphore"
 
 	"attachd/store"
+	"attachd/store/backend"
 	"attachd/store/bolt/check"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
@@ -93,8 +95,8 @@ type Store struct {
 	verifying    sync.WaitGroup
 	endVerifying context.CancelFunc
 
-	touched       touches
-	auditQueue    auditQueue
+	touched       backend.Touches
+	auditQueue    *backend.EntryQueue
 	staged        stagedStats
 	doubts        error // about the log, found at the start
 	unflushed     unflushed
@@ -116,6 +118,8 @@ type Store struct {
 
 	ids store.IDs // of events
 
+	frozen    atomic.Bool
+	changing  *semaphore.Weighted
 	changes   chan *change // to the committer
 	mu        sync.RWMutex // held for reading while a change is handed in
 	closed    bool
@@ -131,6 +135,7 @@ var _ interface {
 	store.Compacter
 	store.Verifier
 	store.Watched
+	store.Freezer
 } = (*Store)(nil)
 
 // setDefaults sets the options that are not set.
@@ -194,8 +199,9 @@ func newStore(file *dbfile.File, opts Options) *Store {
 		file:       file,
 		log:        new(wal.Log),
 		batch:      batchSize,
+		changing:   semaphore.NewWeighted(allChanges),
 		changes:    make(chan *change),
-		auditQueue: auditQueue{long: make(chan struct{}, 1)},
+		auditQueue: backend.NewEntryQueue(),
 		outbox:     outboxStats{newEvents: make(chan struct{}, 1), max: store.MaxEvents},
 	}
 	b.committer = committer{
@@ -338,7 +344,7 @@ func (u *untilDone) Write(p []byte) (int, error) {
 
 // Probe implements Store.
 func (b *Store) Probe(ctx context.Context) error {
-	return b.update(ctx, func(tx *writeTx) error {
+	return b.updateAlways(ctx, func(tx *writeTx) error {
 		tx.Put(schema.Meta, []byte("probe"), schema.Nothing)
 		return nil
 	})
@@ -359,7 +365,7 @@ func (b *Store) Note(ctx context.Context, name string) (value []byte, err error)
 
 // SetNote implements Notes.
 func (b *Store) SetNote(ctx context.Context, name string, value []byte) error {
-	return b.update(ctx, func(tx *writeTx) error {
+	return b.updateAlways(ctx, func(tx *writeTx) error {
 		tx.Put(schema.Meta, schema.NoteKey(name), value)
 		return nil
 	})

@@ -243,7 +243,12 @@ func (c *Catalog) Adopt(ctx context.Context, place blobs.Place) error {
 	var replaced int
 	err := c.update(ctx, func(tx *writeTx) error {
 		replaced = 0
+		key := schema.ObjectKey(place.Object)
+		known := tx.Has(schema.Intents, key) || tx.Has(schema.GarbageObject, key)
 		return placeOf(tx.Tx, place.Ref, func(was blobs.Place) {
+			if known || was.Object == place.Object {
+				return
+			}
 			replaced = 1
 			tx.discard(was.Object, since)
 			tx.Put(schema.Places, place.Ref[:], schema.EncodePlace(place))

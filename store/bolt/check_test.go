@@ -15,7 +15,7 @@ import (
 
 	"attachd/blobs"
 	"attachd/store"
-	"attachd/store/bolt/dbfile"
+	"attachd/store/backend"
 	"attachd/store/bolt/pages"
 	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
@@ -203,7 +203,7 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for range dbfile.MaxFaults + 7 {
+		for range backend.MaxFaults + 7 {
 			id := uuid.New()
 			if err := tx.Bucket(schema.AttachmentIDs).Put(id[:], pages.Seal(schema.AttachmentIDs, id[:], d17(id))); err != nil {
 				return err
@@ -215,7 +215,7 @@ func TestCheckBoundsWhatItTells(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := faultsOf(t, path)
-	if n := strings.Count(got, "\n"); n != dbfile.MaxFaults || !strings.HasSuffix(got, "\nThere are 7 more such faults in the database.") {
+	if n := strings.Count(got, "\n"); n != backend.MaxFaults || !strings.HasSuffix(got, "\nThere are 7 more such faults in the database.") {
 		t.Errorf("%d lines, the end is %q", n+1, got[max(0, len(got)-100):])
 	}
 }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"attachd/store"
+	"attachd/store/backend"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 	"attachd/store/bolt/wal"
@@ -38,6 +40,7 @@ type change struct {
 	logs       bool   // it may be acknowledged when it is in the log
 	content    []byte // that it stages, or nil
 	commitsLog bool   // it makes the committer commit the log
+	always     bool   // it is made while the database is frozen, too
 	refusal    error
 	done       chan error
 }
@@ -107,6 +110,30 @@ func (b *Store) updateSoon(ctx context.Context, content []byte, apply func(*writ
 	return b.handIn(ctx, &change{apply: apply, logs: true, content: content, done: make(chan error, 1)})
 }
 
+// updateAlways is update for a change that is made while the database is frozen, too.
+func (b *Store) updateAlways(ctx context.Context, apply func(*writeTx) error) error {
+	return b.handIn(ctx, &change{apply: apply, always: true, done: make(chan error, 1)})
+}
+
+// allChanges is the weight of Freeze in Store.changing, in which each change weighs 1.
+const allChanges = math.MaxInt64
+
+// Freeze implements store.Freezer.
+func (b *Store) Freeze(ctx context.Context) (thaw func(context.Context) error, err error) {
+	if !b.frozen.CompareAndSwap(false, true) {
+		return func(context.Context) error { return nil }, nil
+	}
+	if err := b.changing.Acquire(ctx, allChanges); err != nil {
+		b.frozen.Store(false)
+		return nil, err
+	}
+	return func(context.Context) error {
+		b.frozen.Store(false)
+		b.changing.Release(allChanges)
+		return nil
+	}, nil
+}
+
 // commitLog commits the changes that are in the log only, if there are any.
 func (b *Store) commitLog(ctx context.Context) error {
 	if !b.unflushed.some.Load() {
@@ -128,6 +155,12 @@ func (b *Store) updateAlone(ctx context.Context, apply func(*writeTx) error) err
 func (b *Store) handIn(ctx context.Context, c *change) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if !c.always && !c.commitsLog && c.readOpen == nil {
+		if !b.changing.TryAcquire(1) { // which fails while Freeze waits, too
+			return store.ErrFrozen
+		}
+		defer b.changing.Release(1)
 	}
 	c.entry, c.origin = store.EntryOf(ctx), store.OriginOf(ctx)
 	if err := b.send(ctx, c); err != nil {
@@ -175,10 +208,10 @@ func (tx *writeTx) save(bucket, key []byte, record any) {
 	tx.Put(bucket, key, data)
 }
 
-// ripe calls schema.Ripe with the marks under a key of schema.Meta, and updates
+// ripe calls backend.Ripe with the marks under a key of schema.Meta, and updates
 // them.
 func (tx *writeTx) ripe(key []byte, head uint64, age, keep time.Duration) (through uint64, err error) {
-	updated, through, err := schema.Ripe(tx.Get(schema.Meta, key), head, age, keep)
+	updated, through, err := backend.Ripe(tx.Get(schema.Meta, key), head, age, keep)
 	if err != nil {
 		return 0, fmt.Errorf("the %s: %w", key, err)
 	}

@@ -51,7 +51,7 @@ func (cm *committer) run() {
 			_ = cm.flushTouched()
 		case <-recorded.C:
 			_ = cm.flushAudit()
-		case <-cm.store.auditQueue.long:
+		case <-cm.store.auditQueue.Long():
 			_ = cm.flushAudit()
 		}
 	}
@@ -163,11 +163,11 @@ func (cm *committer) perform(changes ...*change) {
 	}
 	var recorded []store.Entry
 	if !toLog {
-		recorded = cm.store.auditQueue.drain()
+		recorded = cm.store.auditQueue.Drain()
 	}
 	err := cm.transact(changes, recorded, toLog)
 	if staging && (errors.Is(err, store.ErrNotStaged) || errors.Is(err, store.ErrFull)) {
-		cm.store.auditQueue.putBack(recorded)
+		cm.store.auditQueue.PutBack(recorded)
 		_ = cm.flushLog() // what was refused must not come back; if it fails, it is retried
 		if changes = refuseToStage(changes); len(changes) > 0 {
 			cm.perform(changes...)
@@ -177,7 +177,7 @@ func (cm *committer) perform(changes ...*change) {
 	room := errors.Is(err, store.ErrFull) && cm.opts.MakeRoom != nil && cm.opts.MakeRoom()
 	room = errors.Is(err, store.ErrFull) && cm.store.log.GiveBack() || room
 	if err != nil {
-		cm.store.auditQueue.putBack(recorded)
+		cm.store.auditQueue.PutBack(recorded)
 	}
 	if room || errors.Is(err, store.ErrFull) && len(recorded) > 0 {
 		err = cm.transact(changes, nil, false) // the queued audit entries are left for a later change

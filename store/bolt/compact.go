@@ -12,7 +12,6 @@ import (
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
-	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
 )
 
@@ -45,7 +44,7 @@ func (cm *committer) compact(ctx context.Context) (done store.Compaction, err er
 	case file.ReadOnly():
 		return done, bolterrors.ErrDatabaseReadOnly
 	case !dbfile.CanReplace:
-		return done, records.Refuse(store.ErrConflict, "On this system the file of the database cannot be replaced while it is open.")
+		return done, store.Refuse(store.ErrConflict, "On this system the file of the database cannot be replaced while it is open.")
 	}
 	if err := cm.storePosition(); err != nil {
 		return done, err

@@ -19,7 +19,7 @@ import (
 // needID refuses the zero id, which lists could not begin after.
 func needID(id uuid.UUID) error {
 	if id == uuid.Nil {
-		return records.Refuse(store.ErrConflict, "The id %s cannot be used.", id)
+		return store.BadID(id)
 	}
 	return nil
 }
@@ -80,14 +80,14 @@ func (p *plan) putMember(m store.Member) (created bool, err error) {
 		return false, malformed(m)
 	}
 	if !p.has(schema.Spaces, []byte(m.Space)) {
-		return false, records.NoSpace(m.Space)
+		return false, store.NoSpace(m.Space)
 	}
 	user, err := planned[schema.UserRecord](p, schema.Users, m.UserID[:])
 	if err != nil {
 		return false, err
 	}
 	if user == nil || user.Deleted {
-		return false, records.NoUser(m.UserID)
+		return false, store.NoUser(m.UserID)
 	}
 	key, role := schema.Join(schema.Slug0(m.Space), m.UserID[:]), []byte{byte(m.Role)}
 	known := p.get(schema.Members, key)
@@ -118,12 +118,12 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 		return false, err
 	}
 	if !p.has(schema.Spaces, []byte(e.Space)) {
-		return false, records.NoSpace(e.Space)
+		return false, store.NoSpace(e.Space)
 	}
 	// The owner may have been deleted: a system of record still sends tickets whose
 	// owners have left.
 	if e.Kind == store.Ticket && !p.has(schema.Users, e.OwnerID[:]) {
-		return false, records.Refuse(store.ErrNotFound, "There is no user %s to own the ticket.", e.OwnerID)
+		return false, store.NoOwner(e.OwnerID)
 	}
 	known, err := planned[schema.EntityRecord](p, schema.Entities, schema.ParentKey(e.Parent))
 	if err != nil {
@@ -133,7 +133,7 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	case known == nil && records.IsRemoving(p.tx, schema.ParentRemoval(e.Parent)), known != nil && records.IsRemoving(p.tx, schema.SpaceRemoval(known.Space)):
 		return false, errRemoving
 	case known != nil && known.Space != e.Space:
-		return false, records.Refuse(store.ErrConflict, "The %s %s is in space %q and cannot move to another.", e.Kind, e.ID, known.Space)
+		return false, store.CannotMove(e.Parent, known.Space)
 	}
 	record := schema.EntityRecord{Space: e.Space, Name: e.Name, OwnerID: e.OwnerID}
 	if known != nil {
@@ -153,7 +153,7 @@ func (p *plan) putComment(c store.Comment) (created bool, err error) {
 		return false, err
 	}
 	if ticket == nil || !p.has(schema.Spaces, []byte(ticket.Space)) {
-		return false, records.Refuse(store.ErrNotFound, "There is no ticket %s.", c.TicketID)
+		return false, store.NoParent(store.Parent{Kind: store.Ticket, ID: c.TicketID})
 	}
 	key := schema.Join(c.TicketID[:], c.ID[:])
 	if value := p.get(schema.Comments, key); value != nil {
@@ -210,7 +210,7 @@ func (b *Store) User(ctx context.Context, id uuid.UUID) (u store.User, err error
 			return err
 		}
 		if record == nil {
-			return records.NoUser(id)
+			return store.NoUser(id)
 		}
 		u = record.User(id)
 		return nil
@@ -250,7 +250,7 @@ func (b *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 			return err
 		}
 		if user == nil {
-			return records.NoUser(id)
+			return store.NoUser(id)
 		}
 		for _, rest := range tx.RestsUnder(schema.UserKeys, id[:]) {
 			key, err := schema.ParseID(rest)
@@ -279,7 +279,7 @@ func (b *Store) Space(ctx context.Context, slug string) (s store.Space, u store.
 			return err
 		}
 		if record == nil {
-			return records.NoSpace(slug)
+			return store.NoSpace(slug)
 		}
 		s = record.Space(slug)
 		u, err = records.Usage(tx, slug)
@@ -381,7 +381,7 @@ func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.M
 func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.changeDirectory(ctx, func(tx *writeTx) error {
 		if !tx.Has(schema.Members, schema.Join(schema.Slug0(slug), user[:])) {
-			return records.Refuse(store.ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
+			return store.NoMember(slug, user)
 		}
 		tx.removeMember(slug, user)
 		return nil
@@ -450,16 +450,12 @@ func (b *Store) Comment(ctx context.Context, ticket, id uuid.UUID) (c store.Comm
 			}
 		}
 		if !seen {
-			return noComment(id)
+			return store.NoComment(store.Ticket, id)
 		}
 		c, err = schema.DecodeComment(ticket, id, value)
 		return err
 	})
 	return c, err
-}
-
-func noComment(id uuid.UUID) error {
-	return records.Refuse(store.ErrNotFound, "The ticket has no comment %s.", id)
 }
 
 // Comments implements Directory.
@@ -492,7 +488,7 @@ func (b *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := schema.Join(c.TicketID[:], c.ID[:])
 		if !tx.Has(schema.Comments, key) {
-			return noComment(c.ID)
+			return store.NoComment(store.Ticket, c.ID)
 		}
 		tx.Delete(schema.Comments, key)
 		return tx.dropComment(c)

@@ -351,7 +351,7 @@ func (tx *writeTx) moveImported(limit int) (more bool, err error) {
 	mark := bytes.Clone(tx.Get(schema.Import, schema.ImportMark))
 	var entry *store.Entry
 	if len(mark) > 0 {
-		e, err := schema.DecodeEntry(mark)
+		e, err := store.DecodeEntry(mark)
 		if err != nil {
 			return false, fmt.Errorf("the mark of an import: %w", err)
 		}

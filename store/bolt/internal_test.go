@@ -204,14 +204,14 @@ func TestUseOfKeysIsWrittenDownWithinAMinute(t *testing.T) {
 		if seconds, found := b.written(t, key.ID); !found || seconds != at.Unix() {
 			t.Errorf("after a minute: %v, %v", seconds, found)
 		}
-		if len(b.touched.noted) > 0 {
-			t.Errorf("still to write: %v", b.touched.noted)
+		if noted := b.touched.ToWrite(); len(noted) > 0 {
+			t.Errorf("still to write: %v", noted)
 		}
 
 		time.Sleep(touchInterval)
 		synctest.Wait()
-		if len(b.touched.written) > 0 {
-			t.Errorf("still in memory: %v", b.touched.written)
+		if k := b.touched.WithLastUse(store.Key{ID: key.ID}); !k.LastUsedAt.IsZero() {
+			t.Errorf("still in memory: %v", k.LastUsedAt)
 		}
 	})
 }
@@ -268,9 +268,9 @@ func TestReaderFromBeforeAFlushSeesTheUse(t *testing.T) {
 	b.TouchKey(key.ID, at)
 	err := b.file.View(func(tx *dbfile.Tx) error {
 		// As flushTouched does at its end. The times that it commits are not in tx.
-		b.touched.flushed(b.touched.toWrite())
-		if k, err := b.loadKey(tx, key.ID); err != nil || b.withLastUse(k).LastUsedAt != at {
-			t.Errorf("last use: %+v, %v", b.withLastUse(k), err)
+		b.touched.Flushed(b.touched.ToWrite())
+		if k, err := b.loadKey(tx, key.ID); err != nil || b.touched.WithLastUse(k).LastUsedAt != at {
+			t.Errorf("last use: %+v, %v", b.touched.WithLastUse(k), err)
 		}
 		return nil
 	})

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,7 +36,7 @@ func (b *Store) createKey(k store.Key, remove func(tx *writeTx, id uuid.UUID) er
 			return err
 		}
 		if tx.Has(schema.Keys, k.ID[:]) || tx.Has(schema.KeyHashes, k.Hash[:]) {
-			return records.Refuse(store.ErrConflict, "This key is there already.")
+			return store.KeyTaken()
 		}
 		if err := makeRoomForKey(tx, k, remove); err != nil {
 			return err
@@ -79,7 +77,7 @@ func makeRoomForKey(tx *writeTx, k store.Key, remove func(tx *writeTx, id uuid.U
 		}
 	}
 	if first == uuid.Nil {
-		return records.Refuse(store.ErrConflict, "This user has %d API keys, and may not have more. Revoke one that is not needed, or use one that is there.", len(keys))
+		return store.TooManyKeys(len(keys))
 	}
 	return remove(tx, first)
 }
@@ -95,7 +93,7 @@ func (b *Store) Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, e
 	found, err := latest(ctx, b, &b.keysByID, id, func(tx *dbfile.Tx) (keyAndUser, error) {
 		return b.loadKeyAndUser(tx, id)
 	})
-	return b.withLastUse(found.key), found.user, err
+	return b.touched.WithLastUse(found.key), found.user, err
 }
 
 // KeyByHash implements Keys.
@@ -111,7 +109,7 @@ func (b *Store) KeyByHash(ctx context.Context, hash [32]byte) (store.Key, store.
 		}
 		return b.loadKeyAndUser(tx, id)
 	})
-	return b.withLastUse(found.key), found.user, err
+	return b.touched.WithLastUse(found.key), found.user, err
 }
 
 func (b *Store) loadKeyAndUser(tx *dbfile.Tx, id uuid.UUID) (found keyAndUser, err error) {
@@ -129,14 +127,14 @@ func (b *Store) loadKeyAndUser(tx *dbfile.Tx, id uuid.UUID) (found keyAndUser, e
 	return found, nil
 }
 
-// loadKey reads a key with the stored time of its last use: see withLastUse.
+// loadKey reads a key with the stored time of its last use: see backend.Touches.
 func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
 	record, err := b.keys.Load(tx, schema.Keys, id[:])
 	if err != nil {
 		return store.Key{}, err
 	}
 	if record == nil {
-		return store.Key{}, noKey(id)
+		return store.Key{}, store.NoKey(id)
 	}
 	k := store.Key{
 		ID: id, UserID: record.UserID, Name: record.Name, Prefix: record.Prefix,
@@ -151,16 +149,6 @@ func (b *Store) loadKey(tx *dbfile.Tx, id uuid.UUID) (store.Key, error) {
 	}
 	return k, err
 }
-
-// withLastUse returns a key with the later of the stored and the noted time of use.
-func (b *Store) withLastUse(k store.Key) store.Key {
-	if noted, is := b.touched.get(k.ID); is && (k.LastUsedAt.IsZero() || noted > k.LastUsedAt.Unix()) {
-		k.LastUsedAt = time.Unix(noted, 0).UTC()
-	}
-	return k
-}
-
-func noKey(id uuid.UUID) error { return records.Refuse(store.ErrNotFound, "There is no key %s.", id) }
 
 // KeysOf implements Keys.
 func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) (list []store.Key, err error) {
@@ -177,7 +165,7 @@ func (b *Store) KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, lim
 			if err != nil {
 				return fmt.Errorf("list keys of user %s: %s: %v", user, id, err)
 			}
-			list = append(list, b.withLastUse(k))
+			list = append(list, b.touched.WithLastUse(k))
 		}
 		return nil
 	})
@@ -198,7 +186,7 @@ func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
 		return err
 	}
 	if record == nil {
-		return noKey(id)
+		return store.NoKey(id)
 	}
 	for _, hash := range tx.RestsUnder(schema.KeySessions, id[:]) {
 		if err := tx.removeSession(hash); err != nil {
@@ -209,75 +197,16 @@ func (b *Store) removeKey(tx *writeTx, id uuid.UUID) error {
 	tx.Delete(schema.KeyHashes, record.Hash)
 	tx.Delete(schema.UserKeys, schema.Join(record.UserID[:], id[:]))
 	tx.Delete(schema.Touched, id[:])
-	b.touched.drop(id)
+	b.touched.Drop(id)
 	return nil
 }
 
-// touches are the times, in unix seconds, when keys were last used.
-type touches struct {
-	mu    sync.RWMutex
-	noted map[uuid.UUID]int64 // not stored yet
-	// written are those that the last flush stored. A reader whose transaction
-	// began before it still needs them.
-	written map[uuid.UUID]int64
-}
-
-func (t *touches) get(id uuid.UUID) (seconds int64, found bool) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if seconds, found = t.noted[id]; !found {
-		seconds, found = t.written[id]
-	}
-	return seconds, found
-}
-
-func (t *touches) note(id uuid.UUID, seconds int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.noted == nil {
-		t.noted = make(map[uuid.UUID]int64)
-	}
-	if known, found := t.noted[id]; !found || seconds > known {
-		t.noted[id] = seconds
-	}
-}
-
-func (t *touches) drop(id uuid.UUID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.noted, id)
-	delete(t.written, id)
-}
-
-func (t *touches) toWrite() map[uuid.UUID]int64 {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return maps.Clone(t.noted)
-}
-
-// flushed drops the times that are stored now. Later ones stay.
-func (t *touches) flushed(written map[uuid.UUID]int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.written = written
-	for id, seconds := range written {
-		if t.noted[id] == seconds {
-			delete(t.noted, id)
-		}
-	}
-}
-
-// TouchKey implements Keys. Every request calls it, so most calls only read.
-func (b *Store) TouchKey(id uuid.UUID, at time.Time) {
-	seconds := at.Unix()
-	if known, found := b.touched.get(id); !found || seconds > known {
-		b.touched.note(id, seconds)
-	}
-}
+// TouchKey implements Keys.
+func (b *Store) TouchKey(id uuid.UUID, at time.Time) { b.touched.Touch(id, at) }
 
 // flushTouched stores the times when keys were used. Only the committer calls it.
 func (cm *committer) flushTouched() error {
-	noted := cm.store.touched.toWrite()
+	noted := cm.store.touched.ToWrite()
 	if len(noted) == 0 && cm.store.file.ReadOnly() {
 		return nil
 	}
@@ -297,7 +226,7 @@ func (cm *committer) flushTouched() error {
 	if err := errors.Join(cm.transact([]*change{c}, nil, false), c.refusal); err != nil {
 		return fmt.Errorf("write down when keys were used: %w", err)
 	}
-	cm.store.touched.flushed(noted)
+	cm.store.touched.Flushed(noted)
 	return nil
 }
 
@@ -305,10 +234,10 @@ func (cm *committer) flushTouched() error {
 func (b *Store) CreateSession(ctx context.Context, s store.Session, now time.Time) error {
 	return b.updateAlone(ctx, func(tx *writeTx) error {
 		if !tx.Has(schema.Keys, s.KeyID[:]) {
-			return noKey(s.KeyID)
+			return store.NoKey(s.KeyID)
 		}
 		if tx.Has(schema.Sessions, s.Hash[:]) {
-			return records.Refuse(store.ErrConflict, "This session is there already.")
+			return store.SessionTaken()
 		}
 		if err := tx.removeExpiredSessions(now); err != nil {
 			return err

@@ -66,7 +66,7 @@ func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachment
 			return err
 		}
 		if !withAttachments && tx.HasUnder(schema.Attachments, schema.ParentKey(p)) {
-			return records.Refuse(store.ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
+			return store.HasAttachments(p)
 		}
 		used, err := records.UsageOf(tx.Tx, p)
 		if err != nil {
@@ -94,7 +94,7 @@ func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bo
 		if !withAttachments {
 			for parent := range tx.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
 				if tx.HasUnder(schema.Attachments, parent) {
-					return records.Refuse(store.ErrConflict, "There are attachments in space %q.", slug)
+					return store.SpaceHasAttachments(slug)
 				}
 			}
 		}
@@ -276,7 +276,7 @@ func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (fr
 	}
 	var entry store.Entry
 	if err == nil && len(r.Entry) > 0 {
-		entry, err = schema.DecodeEntry(r.Entry)
+		entry, err = store.DecodeEntry(r.Entry)
 	}
 	if err != nil {
 		return nil, false, err

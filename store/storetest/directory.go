@@ -496,7 +496,7 @@ var deletion = []promise{
 		sameList(w, "freed", contents, nil)
 	}},
 	{"of very much is seen no more at once, and goes part by part", func(w *world) {
-		const n = 3000
+		const n = 2100
 		all := w.many(w.product, n)
 		keep := w.file(w.meeting)
 		keep.SHA256 = all[7].SHA256
@@ -528,7 +528,7 @@ var deletion = []promise{
 		}
 	}},
 	{"of very much leaves nothing for what is put anew at once", func(w *world) {
-		const n = 3000
+		const n = 2100
 		w.many(w.ticket, n)
 		var comments []store.Object
 		for range n {
@@ -550,7 +550,7 @@ var deletion = []promise{
 		same(w, "usage", w.usage("a"), store.Usage{Bytes: 10, Files: 1})
 	}},
 	{"of a space with very much likewise", func(w *world) {
-		const n = 1500
+		const n = 1100
 		w.many(w.product, n)
 		var objects []store.Object
 		for i := range n {
@@ -601,12 +601,13 @@ func (w *world) many(e store.Entity, n int) (all []store.Attachment) {
 		a.SHA256 = [32]byte{byte(i), byte(i >> 8), 2: 1}
 		all = append(all, a)
 	}
+	w.keep(all...)
 	var uploads sync.WaitGroup
 	failed := make([]error, fillers)
 	for f := range fillers {
 		uploads.Go(func() {
 			for i := f; i < n && failed[f] == nil; i += fillers {
-				failed[f] = w.CreateAttachment(w.ctx, all[i], nil, "")
+				failed[f] = w.Store.CreateAttachment(w.ctx, all[i], nil, "")
 			}
 		})
 	}

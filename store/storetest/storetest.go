@@ -7,9 +7,11 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/store"
 )
 
@@ -33,17 +35,19 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"audit", audit, nil},
 		{"outbox", outbox, nil},
 		{"store", whole, nil},
+		{"freezing", freezing, func(w *world) bool { return w.Freezer != nil }},
 		{"staging", staging, func(w *world) bool { return w.Stager != nil }},
+		{"contents", contents, func(w *world) bool { return w.Catalog != nil && w.Holder != nil }},
 		{"compaction", compaction, func(w *world) bool { return w.Compacter != nil && w.Snapshotter != nil && w.Stager != nil }},
 	} {
 		t.Run(group.name, func(t *testing.T) {
+			if group.optional != nil && !group.optional(newWorld(t, open(t))) {
+				t.Skip("optional: this store does not have the ability")
+			}
 			for _, p := range group.promises {
 				t.Run(p.name, func(t *testing.T) {
-					w := newWorld(t, open(t))
-					if group.optional != nil && !group.optional(w) {
-						t.Skip("optional: this store does not have the ability")
-					}
-					p.keep(w)
+					t.Parallel()
+					p.keep(newWorld(t, open(t)))
 				})
 			}
 		})
@@ -63,6 +67,9 @@ type world struct {
 	store.Stager // nil where the store is none, as are the following
 	store.Snapshotter
 	store.Compacter
+	store.Freezer
+	blobs.Catalog
+	blobs.Holder
 	ctx context.Context
 
 	ada, bob, eve store.User // ada is admin of a, bob editor of ab, eve has no role
@@ -96,6 +103,9 @@ func newWorld(t *testing.T, s store.Store) *world {
 	w.Stager, _ = s.(store.Stager)
 	w.Snapshotter, _ = s.(store.Snapshotter)
 	w.Compacter, _ = s.(store.Compacter)
+	w.Freezer, _ = s.(store.Freezer)
+	w.Catalog, _ = s.(blobs.Catalog)
+	w.Holder, _ = s.(blobs.Holder)
 	w.put(w.ada, w.bob, w.eve,
 		store.Space{Slug: "a", Name: "Space A"}, store.Space{Slug: "ab", Name: "Space AB"},
 		store.Member{Space: "a", UserID: w.ada.ID, Role: store.Admin},
@@ -121,6 +131,32 @@ func (w *world) file(e store.Entity) store.Attachment {
 		ID: uuid.Must(uuid.NewV7()), Parent: e.Parent, FileName: "Übersicht (1).pdf", Size: 10,
 		Type: "application/pdf", SHA256: content(1), UploaderID: w.ada.ID, Uploader: w.ada.FullName,
 	}
+}
+
+// CreateAttachment is that of the store. One that is a catalog of contents, too, takes no
+// record of a content that is in no object: then it is put into one first.
+func (w *world) CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error {
+	if ctx.Err() == nil {
+		w.keep(a)
+	}
+	return w.Store.CreateAttachment(ctx, a, checksums, autoCreate)
+}
+
+// keep puts the contents of attachments into objects, where the store is a catalog.
+func (w *world) keep(attachments ...store.Attachment) {
+	w.Helper()
+	if w.Catalog == nil {
+		return
+	}
+	var objects []blobs.Object
+	var places []blobs.Place
+	for _, a := range attachments {
+		object := blobs.NewObject(a.SHA256)
+		objects = append(objects, object)
+		places = append(places, blobs.Place{Object: object, Size: a.Size, Stored: time.Unix(1_700_000_000, 0)})
+	}
+	w.ok(w.Catalog.Intend(w.ctx, objects))
+	w.ok(w.Catalog.Settle(w.ctx, places))
 }
 
 // upload stores a file.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/store"
+	"attachd/store/backend"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/records"
 	"attachd/store/bolt/schema"
@@ -30,21 +31,21 @@ func Database(ctx context.Context, file *dbfile.File, view func(context.Context,
 	damaged, err := file.Verify(ctx, rest)
 	if err == nil {
 		for _, what := range damaged.Sentences() {
-			c.fault("%s", what)
+			c.faults.Add("%s", what)
 		}
-		c.more += damaged.More
+		c.faults.AddMore(damaged.More)
 		err = view(ctx, c.compareBuckets)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.As(err, new(*dbfile.PanicError)):
-		c.fault("The database cannot be read to its end: its file is damaged.")
-	case errors.As(err, new(*dbfile.DamageError)) && len(c.faults) > 0: // it is one of the faults
+		c.faults.Add("The database cannot be read to its end: its file is damaged.")
+	case errors.As(err, new(*dbfile.DamageError)) && c.faults.Any(): // it is one of the faults
 	case err != nil:
 		return nil, fmt.Errorf("check the database: %w", err)
 	}
-	return c.sentences(), nil
+	return c.faults.Sentences(), nil
 }
 
 // checker compares the buckets with each other, every index in both directions. For
@@ -57,29 +58,13 @@ type checker struct {
 	began  time.Time                // start of the work since the last rest
 	used   map[string]store.Usage   // summed up from the records of attachments
 	moving bool                     // an import that is decided is under way
-	faults []string
-	more   int // number of faults beyond dbfile.MaxFaults
-}
-
-func (c *checker) fault(format string, args ...any) {
-	if len(c.faults) == dbfile.MaxFaults {
-		c.more++
-		return
-	}
-	c.faults = append(c.faults, fmt.Sprintf(format, args...))
+	faults backend.Faults
 }
 
 func (c *checker) want(ok bool, format string, args ...any) {
 	if !ok {
-		c.fault(format, args...)
+		c.faults.Add(format, args...)
 	}
-}
-
-func (c *checker) sentences() []string {
-	if c.more > 0 {
-		return append(c.faults, fmt.Sprintf("There are %d more such faults in the database.", c.more))
-	}
-	return c.faults
 }
 
 func (c *checker) compareBuckets(tx *dbfile.Tx) error {
@@ -123,7 +108,7 @@ func (c *checker) each(bucket []byte, atLeast int, visit func(key, value []byte)
 			err = dbfile.Caught(func() error { return visit(key, value) })
 		}
 		if err != nil && !errors.As(err, new(*dbfile.DamageError)) {
-			c.fault("In the bucket %q, the entry %x cannot be read: %v.", bucket, key, err)
+			c.faults.Add("In the bucket %q, the entry %x cannot be read: %v.", bucket, key, err)
 		}
 	}
 	return nil
@@ -187,7 +172,7 @@ func (c *checker) attachments() error {
 			return nil // it is being removed, and is not counted
 		}
 		if errors.Is(err, store.ErrNotFound) {
-			c.fault("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
+			c.faults.Add("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
 			return nil
 		}
 		u := c.used[e.Space]

@@ -6,12 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"attachd/store/backend"
 	"attachd/store/bolt/pages"
 )
-
-// MaxFaults is how many faults are listed; more are only counted. A database that
-// is damaged throughout has one in every record.
-const MaxFaults = 1000
 
 // Damage is the known damage of an open database. A bucket whose pages are not a
 // valid tree is neither read nor written: bbolt may end in a loop there. Where a
@@ -21,7 +18,7 @@ type Damage struct {
 	found atomic.Pointer[map[string]pages.Fault] // by sentence; nil while none is known
 	worst atomic.Pointer[map[string]pages.Fault] // by bucket
 	mu    sync.Mutex
-	More  int // beyond MaxFaults
+	More  int // beyond backend.MaxFaults
 }
 
 // add records a fault, and returns it as an error.
@@ -40,7 +37,7 @@ func (d *Damage) remember(f pages.Fault) {
 		}
 		found, worst = maps.Clone(*before), maps.Clone(*d.worst.Load())
 	}
-	if len(found) < MaxFaults {
+	if len(found) < backend.MaxFaults {
 		found[f.What] = f
 	} else {
 		d.More++

@@ -11,20 +11,16 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/store"
+	"attachd/store/backend"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
 )
-
-// Refuse returns a store.Error of a kind, with a sentence for people.
-func Refuse(kind error, format string, args ...any) error {
-	return &store.Error{Kind: kind, Detail: fmt.Sprintf(format, args...)}
-}
 
 // Attachment reads the record of an attachment, without the name of its uploader.
 func Attachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
 	at := tx.Get(schema.AttachmentIDs, id[:])
 	if at == nil {
-		return store.Attachment{}, NoAttachment(id)
+		return store.Attachment{}, store.NoAttachment(id)
 	}
 	p, err := schema.ParseParent(at)
 	if err != nil {
@@ -40,11 +36,6 @@ func DecodeAttachment(p store.Parent, id uuid.UUID, data []byte) (store.Attachme
 		return a, fmt.Errorf("read attachment %s: %w", id, err)
 	}
 	return a, nil
-}
-
-// NoAttachment is the error of an attachment that does not exist.
-func NoAttachment(id uuid.UUID) error {
-	return Refuse(store.ErrNotFound, "There is no attachment %s.", id)
 }
 
 // AttachmentsOf lists all attachments of a parent, without names of uploaders.
@@ -71,7 +62,7 @@ func CheckComment(tx *dbfile.Tx, a store.Attachment) error {
 	}
 	id := a.CommentID.UUID
 	if a.Parent.Kind != store.Ticket || !tx.Has(schema.Comments, schema.Join(a.Parent.ID[:], id[:])) {
-		return Refuse(store.ErrNotFound, "The %s has no comment %s.", a.Parent.Kind, id)
+		return store.NoComment(a.Parent.Kind, id)
 	}
 	return nil
 }
@@ -93,14 +84,9 @@ func Entity(tx *dbfile.Tx, p store.Parent) (store.Entity, error) {
 // EntityOf returns the entity of a record, which may be nil.
 func EntityOf(r *schema.EntityRecord, p store.Parent) (store.Entity, error) {
 	if r == nil {
-		return store.Entity{}, NoParent(p)
+		return store.Entity{}, store.NoParent(p)
 	}
 	return store.Entity{Parent: p, Space: r.Space, Name: r.Name, OwnerID: r.OwnerID}, nil
-}
-
-// NoParent is the error of a parent that does not exist.
-func NoParent(p store.Parent) error {
-	return Refuse(store.ErrNotFound, "There is no %s %s.", p.Kind, p.ID)
 }
 
 // User reads the record of a user, including one of a deleted user.
@@ -112,25 +98,19 @@ func User(tx *dbfile.Tx, id uuid.UUID) (*schema.UserRecord, error) {
 	return user, nil
 }
 
-// NoUser is the error of a user who does not exist.
-func NoUser(id uuid.UUID) error { return Refuse(store.ErrNotFound, "There is no user %s.", id) }
-
 // NeedUser returns an error for a user who does not exist or was deleted.
 func NeedUser(tx *dbfile.Tx, id uuid.UUID) error {
 	user, err := User(tx, id)
 	if err == nil && user == nil {
-		err = NoUser(id)
+		err = store.NoUser(id)
 	}
 	return err
 }
 
-// NoSpace is the error of a space that does not exist.
-func NoSpace(slug string) error { return Refuse(store.ErrNotFound, "There is no space %q.", slug) }
-
 // NeedSpace returns an error for a space that does not exist.
 func NeedSpace(tx *dbfile.Tx, slug string) error {
 	if !tx.Has(schema.Spaces, []byte(slug)) {
-		return NoSpace(slug)
+		return store.NoSpace(slug)
 	}
 	return nil
 }
@@ -254,7 +234,7 @@ func Entries(tx *dbfile.Tx, from []byte, limit int) (list []store.Entry, err err
 
 // Runs reads the runs of the audit log up to its head.
 func Runs(tx *dbfile.Tx, head uint64) ([]store.AuditRun, error) {
-	return schema.DecodeRuns(tx.Get(schema.Meta, schema.AuditRuns), head)
+	return backend.DecodeRuns(tx.Get(schema.Meta, schema.AuditRuns), head)
 }
 
 // UsageOf adds up the attachments of a parent.

@@ -2,45 +2,10 @@ package schema
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"time"
-
-	"github.com/google/uuid"
 
 	"attachd/store"
 )
-
-var errEntry = errors.New("damaged entry of the audit log")
-
-// DecodeEntry reads the bytes that store.Entry.Encode returns.
-func DecodeEntry(data []byte) (e store.Entry, err error) {
-	d := decoder{rest: data}
-	if version := d.take(1); d.failed || version[0] != store.EntryVersion {
-		return store.Entry{}, errEntry
-	}
-	number := func() uint64 {
-		raw := d.take(8)
-		if d.failed {
-			return 0
-		}
-		return binary.BigEndian.Uint64(raw)
-	}
-	e.Seq = number()
-	e.Time = time.UnixMilli(int64(number())).UTC()
-	for _, id := range []*uuid.UUID{&e.UserID, &e.ActorID, &e.KeyID} {
-		copy(id[:], d.take(16))
-	}
-	operator := d.take(1)
-	for _, text := range e.Texts() {
-		*text = string(d.take(d.uvarint()))
-	}
-	if d.failed || len(d.rest) > 0 || operator[0] > 1 {
-		return store.Entry{}, errEntry
-	}
-	e.Operator = operator[0] == 1
-	return e, nil
-}
 
 // ReadEntry reads an entry of the audit log. One that cannot be read has Damage
 // set.
@@ -49,7 +14,7 @@ func ReadEntry(key, value []byte) (e store.Entry) {
 	if len(value) < 32 {
 		return store.Entry{Seq: seq, Damage: "cannot be read"}
 	}
-	e, err := DecodeEntry(value[32:])
+	e, err := store.DecodeEntry(value[32:])
 	switch {
 	case err != nil:
 		e = store.Entry{Seq: seq, Damage: "cannot be read"}
@@ -59,6 +24,16 @@ func ReadEntry(key, value []byte) (e store.Entry) {
 	e.Hash = [32]byte(value)
 	return e
 }
+
+// AuditRuns is the key in the bucket Meta of the runs of entries whose times
+// ascend.
+var AuditRuns = []byte("audit runs")
+
+// Keys of the ages of numbered records in the bucket Meta.
+var (
+	AuditMarks = []byte("audit marks")
+	DeadMarks  = []byte("dead marks")
+)
 
 // Keys of the ends of the chain in the bucket Meta.
 var (

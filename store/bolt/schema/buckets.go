@@ -104,3 +104,12 @@ var Original = [][]byte{
 
 // Later are the buckets that were added when databases without them were in use.
 var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged, Places, Marks, Intents, Garbage, GarbageObject}
+
+// Records are the buckets that are empty in a database of which nothing has been made yet:
+// all but Meta, and those of the catalog of objects.
+var Records = [][]byte{
+	Attachments, AttachmentIDs, Contents, Checksums, Staged,
+	Users, Spaces, Usage, Members, Memberships, Entities, SpaceEntities, Comments,
+	Keys, KeyHashes, UserKeys, Touched, Sessions, KeySessions, SessionExpiry,
+	Audit, Outbox, Dead, Import, Removals,
+}

@@ -1,4 +1,4 @@
-package schema
+package backend
 
 import (
 	"encoding/binary"
@@ -12,12 +12,6 @@ const (
 	maxMarks = 1000
 	// markEvery is the most time between marks.
 	markEvery = 24 * time.Hour
-)
-
-// Keys of the ages of numbered records in the bucket Meta.
-var (
-	AuditMarks = []byte("audit marks")
-	DeadMarks  = []byte("dead marks")
 )
 
 // ageMark records that a numbered record existed at an age of the caller's count of

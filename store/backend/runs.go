@@ -1,4 +1,4 @@
-package schema
+package backend
 
 import (
 	"encoding/binary"
@@ -11,10 +11,6 @@ import (
 // maxRuns is how many runs are stored at most; when there are more, the oldest two
 // are merged into one that is not Ordered.
 const maxRuns = 500
-
-// AuditRuns is the key in the bucket Meta of the runs of entries whose times
-// ascend.
-var AuditRuns = []byte("audit runs")
 
 // AddToRuns adds an entry to the last run, or to a new one.
 func AddToRuns(runs []store.AuditRun, seq uint64, at time.Time) []store.AuditRun {
@@ -59,7 +55,7 @@ func DecodeRuns(raw []byte, head uint64) (runs []store.AuditRun, err error) {
 	known := uint64(0)
 	if len(raw) > 0 {
 		if len(raw)%17 != 8 {
-			return nil, fmt.Errorf("the %s have %d bytes", AuditRuns, len(raw))
+			return nil, fmt.Errorf("the runs of the audit log have %d bytes", len(raw))
 		}
 		known, raw = binary.BigEndian.Uint64(raw), raw[8:]
 	}

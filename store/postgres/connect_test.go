@@ -1,0 +1,103 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"attachd/store"
+	"attachd/store/postgres"
+	"attachd/store/postgres/postgrestest"
+)
+
+// run executes statements in a database.
+func run(t *testing.T, dsn string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	for _, statement := range statements {
+		if err == nil {
+			_, err = conn.Exec(t.Context(), statement)
+		}
+	}
+	if err == nil {
+		err = conn.Close(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// with returns a DSN with one part changed.
+func with(t *testing.T, dsn string, change func(*url.URL)) string {
+	t.Helper()
+	u := mustParse(t, dsn)
+	change(u)
+	return u.String()
+}
+
+func TestADatabaseThatCannotBeUsedSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	good := postgrestest.Database(t)
+	for name, c := range map[string]struct {
+		prepare []string
+		change  func(*url.URL)
+		opts    postgres.Options
+		says    string
+	}{
+		"a user that is not there":     {nil, func(u *url.URL) { u.User = url.UserPassword("stranger", "s3cret") }, postgres.Options{}, "Correct the user and the password of metadata.dsn"},
+		"a database that is not there": {nil, func(u *url.URL) { u.Path = "/nowhere" }, postgres.Options{}, "createdb --owner=attachd nowhere"},
+		"no right to make a schema":    {[]string{"create role guest_of_one login"}, func(u *url.URL) { u.User = url.User("guest_of_one") }, postgres.Options{}, `owner to "guest_of_one"`},
+		"a newer schema": {[]string{"create schema attachd", "create table attachd.version (version int, oldest_program int)", "insert into attachd.version values (99, 98)"},
+			nil, postgres.Options{}, "needs a newer attachd: update this one"},
+		"an installation that must be there": {nil, nil, postgres.Options{Existing: true}, "no installation of attachd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := postgrestest.Database(t)
+			run(t, dsn, c.prepare...)
+			if c.change != nil {
+				dsn = with(t, dsn, c.change)
+			}
+			c.opts.DSN = dsn
+			s, err := postgres.Open(t.Context(), c.opts)
+			if err == nil {
+				_ = s.Close()
+			}
+			if err == nil || errors.Is(err, store.ErrAway) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("it says: %v", err)
+			}
+		})
+	}
+	run(t, good, "create database latin encoding 'LATIN1' template template0")
+	if _, err := postgres.Open(t.Context(), postgres.Options{DSN: with(t, good, func(u *url.URL) { u.Path = "/latin" })}); err == nil || !strings.Contains(err.Error(), "createdb --encoding=UTF8") {
+		t.Errorf("of another encoding it says: %v", err)
+	}
+}
+
+func TestADatabaseThatIsNotThereYetIsAway(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := postgres.Open(ctx, postgres.Options{DSN: "postgres://attachd@127.0.0.1:1/attachd"}); !errors.Is(err, store.ErrAway) {
+		t.Errorf("a port that is closed is %v", err)
+	}
+	dsn := postgrestest.Database(t)
+	run(t, dsn, `alter role current_user in database `+strings.TrimPrefix(mustParse(t, dsn).Path, "/")+` set default_transaction_read_only = on`)
+	if _, err := postgres.Open(ctx, postgres.Options{DSN: dsn}); !errors.Is(err, store.ErrAway) {
+		t.Errorf("a database that takes no changes is %v", err)
+	}
+}
+
+func mustParse(t *testing.T, dsn string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}

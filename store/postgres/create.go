@@ -1,0 +1,283 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"attachd/store"
+)
+
+// createSQL creates the record of an attachment, if nothing is against it, and returns what
+// was found. It is one statement, so that it costs one round trip. The hold of the content is
+// used up by it, and the usage comes last, since others wait for its row. It fails where that
+// row is another one than at its beginning: the quota has ended and begun again. The locks
+// have deletions of the parent, the space and the comment wait, and a Put that sets a quota.
+const createSQL = `with home as (
+		select e.space, s.auto, s.quota_bytes, s.quota_files
+		from attachd.entities e join attachd.spaces s on s.slug = e.space
+		where e.kind = $2 and e.id = $3 for key share of e, s
+	), remark as (
+		select from attachd.comments where ticket = $3 and id = $5 and $2 = 2 for key share
+	), found as materialized (
+		select home.space, home.quota_bytes, home.quota_files, coalesce(u.bytes, 0) as bytes, coalesce(u.files, 0) as files, u.space is not null as counted,
+			exists (select from attachd.attachments where id = $1) as taken,
+			(select full_name from attachd.users where id = $9 and not deleted) as uploader,
+			$5::uuid is null or exists (select from remark) as remarked,
+			$10::text <> '' and (home.space is null or home.auto and home.space = $10
+				and not exists (select from attachd.members m where m.space = home.space and m.user_id = $9)) as makes
+		from (select) one left join home on true left join attachd.usage u on u.space = home.space
+	), verdict as materialized (
+		select *, space is not null and not taken and uploader is not null and remarked and not makes
+			and ($10 = '' or $2 <> 1 or space = $10)
+			and (quota_files = 0 and quota_bytes = 0 or counted)
+			and (quota_files = 0 or files < quota_files) and (quota_bytes = 0 or $7 <= quota_bytes - bytes) as good
+		from found
+	), made as (
+		insert into attachd.attachments (id, kind, parent, space, sha256, comment, name, size, type, uploader)
+		select $1, $2, $3, space, $4, $5, $6, $7, $8, $9 from verdict where good returning space
+	), used as (
+		update attachd.usage u set bytes = u.bytes + $7, files = u.files + 1,
+			fits = (v.quota_files = 0 or u.files < v.quota_files) and (v.quota_bytes = 0 or $7 <= v.quota_bytes - u.bytes)
+		from made, verdict v where u.space = made.space and (v.quota_files > 0 or v.quota_bytes > 0) returning 1
+	), counted as (
+		insert into attachd.usage_delta (space, bytes, files) select made.space, $7, 1 from made, verdict v where v.quota_files = 0 and v.quota_bytes = 0
+	), summed as (
+		insert into attachd.checksums (sha256, sums) select $4, $11 from made
+		where $11 <> ''::bytea and not exists (select from attachd.checksums where sha256 = $4 and sums = $11)
+		on conflict (sha256) do update set sums = excluded.sums
+	), kept as (
+		delete from attachd.uploads where sha256 = $4 and key = $12 and exists (select from made)
+	), logged as (
+		insert into attachd.audit_waiting (entry) select entry from made, unnest($13::bytea[]) with ordinality as e (entry, n) order by n
+	), told as (
+		insert into attachd.outbox (event)
+		select jsonb_set(jsonb_set($14::text::jsonb, '{space}', to_jsonb(v.space)), '{attachment,uploader}', to_jsonb(v.uploader))::json
+		from made, verdict v where $14::text is not null returning seq
+	)
+	select good, taken, coalesce(uploader, ''), uploader is not null, remarked, makes, counted,
+		coalesce(space, ''), coalesce(quota_bytes, 0), coalesce(quota_files, 0), bytes, files, (select coalesce(sum(seq), 0)::bigint from told),
+		1 / (case when good and (quota_files > 0 or quota_bytes > 0) and not exists (select from used) then 0 else 1 end) from verdict`
+
+// verdict is what createSQL has found.
+type verdict struct {
+	good      bool // the record was created
+	taken     bool // the id is
+	uploader  string
+	isUser    bool // the uploader
+	remarked  bool // no comment is named, or one that is there
+	makes     bool // the parent, its space or a membership has to be made first
+	isCounted bool // the space has a row for its usage
+	space     store.Space
+	used      store.Usage
+	event     int64 // the number of the event, if one was added
+}
+
+// errMakes has an upload make something of the directory first.
+const errMakes = instead("the parent, its space or a membership has to be made first")
+
+// refusal returns why a record was not created.
+func (v verdict) refusal(a store.Attachment, autoCreate string) error {
+	elsewhere := autoCreate != "" && a.Parent.Kind == store.Product && v.space.Slug != "" && v.space.Slug != autoCreate
+	switch {
+	case v.good:
+		return nil
+	case v.taken:
+		return store.AttachmentTaken(a.ID)
+	case !v.isUser:
+		return store.NoUser(a.UploaderID)
+	case !v.remarked:
+		return store.NoComment(a.Parent.Kind, a.CommentID.UUID)
+	case v.makes:
+		return errMakes
+	case v.space.Slug == "" || elsewhere:
+		return store.NoParent(a.Parent)
+	}
+	if err := store.CheckQuota(v.space, v.used, a.Size); err != nil && v.isCounted {
+		return err
+	}
+	return errAgain
+}
+
+// newRecord is a record that is to be created.
+type newRecord struct {
+	store.Attachment
+	checksums  []byte
+	hold       []byte // the key of the upload that holds the content, or nil
+	autoCreate string
+}
+
+// create executes createSQL, with the entries and perhaps the event that are stored with it.
+func (n *newRecord) create(ctx context.Context, by interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}, entries [][]byte, event *string) (v verdict, err error) {
+	var comment *uuid.UUID
+	if n.CommentID.Valid {
+		comment = &n.CommentID.UUID
+	}
+	err = by.QueryRow(ctx, createSQL, n.ID, int16(n.Parent.Kind), n.Parent.ID, n.SHA256[:], comment, n.FileName, n.Size, n.Type, n.UploaderID,
+		n.autoCreate, n.checksums, n.hold, entries, event).
+		Scan(&v.good, &v.taken, &v.uploader, &v.isUser, &v.remarked, &v.makes, &v.isCounted,
+			&v.space.Slug, &v.space.QuotaBytes, &v.space.QuotaFiles, &v.used.Bytes, &v.used.Files, &v.event, nil)
+	if err == nil {
+		err = v.refusal(n.Attachment, n.autoCreate)
+	}
+	return v, err
+}
+
+// CreateAttachment implements store.Attachments.
+func (s *Store) CreateAttachment(ctx context.Context, a store.Attachment, checksums []byte, autoCreate string) error {
+	if a.ID == uuid.Nil || a.Size < 0 || autoCreate != "" && !store.ValidSlug(autoCreate) {
+		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
+	}
+	hold, giveBack := s.takeHold(a.SHA256)
+	err := s.createSurely(ctx, &newRecord{a, append([]byte{}, checksums...), hold, autoCreate})
+	if err != nil {
+		giveBack()
+	}
+	if code(err) == foreignKeyViolation {
+		err = fmt.Errorf("%w: %w", store.ErrNoContent, err)
+	}
+	return err
+}
+
+const (
+	// defaultAskFor is how long CreateAttachment asks whether it has created a record when
+	// the connection was lost, before it leaves that open.
+	defaultAskFor = 15 * time.Second
+	// askAgain is the time before it asks for the second time. It doubles each time, up to
+	// askSeldom.
+	askAgain, askSeldom = 10 * time.Millisecond, 500 * time.Millisecond
+)
+
+// createSurely creates a record, and finds out whether it has where the connection was lost
+// before the answer came. It does so by creating it again: the first attempt may still be
+// under way in the server, and the id, which only one of them can take, makes the second wait
+// for it. Once something was sent, the end of ctx does not end this.
+func (s *Store) createSurely(ctx context.Context, n *newRecord) error {
+	until, pause, open := time.Now().Add(s.askFor), askAgain, false
+	for {
+		err := s.createOrMake(ctx, n)
+		if open && errors.Is(err, store.ErrConflict) {
+			var mine bool
+			is := s.row(ctx, `select exists (select from attachd.attachments where id = $1 and sha256 = $2 and uploader = $3 and parent = $4 and name = $5)`,
+				n.ID, n.SHA256[:], n.UploaderID, n.Parent.ID, n.FileName).Scan(&mine)
+			switch {
+			case is != nil:
+				err = is
+			case mine:
+				return nil
+			}
+		}
+		if !errors.Is(err, store.ErrAway) || errors.As(err, new(notSent)) && !open || time.Now().After(until) {
+			return err
+		}
+		open, ctx = true, context.WithoutCancel(ctx)
+		time.Sleep(pause)
+		pause = min(2*pause, askSeldom)
+	}
+}
+
+// notSent is the error of a change for which there was no connection: it was not made.
+type notSent struct{ error }
+
+func (e notSent) Unwrap() error { return e.error }
+
+// createOrMake creates a record, and before it what is missing of its parent.
+func (s *Store) createOrMake(ctx context.Context, n *newRecord) error {
+	err := s.again(ctx, func() error { return s.createAtOnce(ctx, n) })
+	if errors.Is(err, errMakes) {
+		err = s.changeDirectory(ctx, func(tx *change) error {
+			if err := tx.makeParent(n.Attachment, n.autoCreate); err != nil {
+				return err
+			}
+			v, err := n.create(ctx, tx, nil, nil)
+			if err != nil {
+				return err
+			}
+			made := n.Attachment
+			made.Uploader = v.uploader
+			tx.enqueue(store.AttachmentCreated, made, v.space.Slug)
+			return nil
+		})
+	}
+	if code(err) == uniqueViolation {
+		err = store.AttachmentTaken(n.ID)
+	}
+	return err
+}
+
+// createAtOnce creates a record in one round trip.
+func (s *Store) createAtOnce(ctx context.Context, n *newRecord) error {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return notSent{err}
+	}
+	defer conn.Release()
+	tx := s.newChange(ctx)
+	tx.enqueue(store.AttachmentCreated, n.Attachment, "") // the space and the name are filled in there
+	var event *string
+	if len(tx.events) > 0 {
+		encoded, err := encodeEvents(tx.events)
+		if err != nil {
+			s.entries.PutBack(tx.queued)
+			return err
+		}
+		event = &encoded[0]
+		tx.outbox.events, tx.outbox.added = 1, 1
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atomicFor)
+	defer cancel()
+	return s.committing(tx, func() error {
+		v, err := n.create(ctx, conn, tx.encodedEntries(), event)
+		tx.outbox.sum = v.event
+		return err
+	})
+}
+
+// makeParent makes what is missing of the parent of an attachment: the parent, its space, and
+// in a space that was made by an upload, the membership of the uploader.
+func (tx *change) makeParent(a store.Attachment, autoCreate string) error {
+	const why = "made by an upload"
+	member := memberKey{autoCreate, a.UploaderID}
+	p := newPlan([]store.Object{store.Entity{Parent: a.Parent, Space: autoCreate, OwnerID: a.UploaderID}, store.Member{Space: autoCreate, UserID: a.UploaderID}})
+	if err := p.read(tx); err != nil {
+		return err
+	}
+	e, there := p.entities.get(a.Parent)
+	switch {
+	case there && !p.spaces.has(e.space):
+		return &removing{removal{space: e.space}}
+	case there && a.Parent.Kind == store.Product && e.space != autoCreate, !there && a.Parent.ID == uuid.Nil:
+		return store.NoParent(a.Parent)
+	}
+	if !there && !p.spaces.has(autoCreate) {
+		tx.note("space.put", "space", autoCreate, why, autoCreate)
+		if _, err := p.putSpace(store.Space{Slug: autoCreate, Name: autoCreate, Auto: true}); err != nil {
+			return err
+		}
+	}
+	if !there {
+		tx.note(a.Parent.Kind.String()+".put", a.Parent.Kind.String(), a.Parent.ID.String(), why, autoCreate)
+		made := store.Entity{Parent: a.Parent, Space: autoCreate}
+		if a.Parent.Kind == store.Ticket {
+			made.OwnerID = a.UploaderID
+		}
+		if _, err := p.putEntity(made); err != nil {
+			return err
+		}
+		e.space = autoCreate
+	}
+	if e.space == autoCreate && p.spaces.rows[autoCreate].Auto && !p.members.has(member) {
+		m := store.Member{Space: autoCreate, UserID: a.UploaderID, Role: store.Admin}
+		tx.note("member.put", "user", m.UserID.String(), store.Granted(m)+", "+why, autoCreate)
+		if _, err := p.putMember(m); err != nil {
+			return err
+		}
+	}
+	return p.write(tx)
+}

@@ -1,0 +1,345 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"attachd/store"
+	"attachd/store/backend"
+	"attachd/store/portable"
+)
+
+var _ interface {
+	portable.Source
+	portable.Target
+} = (*Store)(nil)
+
+// errStopped ends an Export whose reader has stopped.
+var errStopped = errors.New("the reader of the rows has stopped")
+
+// unlimited lifts the limits that may be set for short statements.
+const unlimited = `select set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)`
+
+// Export implements portable.Source, in one transaction that sees the database as of one
+// moment.
+func (s *Store) Export(ctx context.Context) iter.Seq2[portable.Row, error] {
+	return portable.Ended(func(yield func(portable.Row, error) bool) {
+		// An entry of the audit log that is in ctx belongs to another change.
+		outside := store.WithEntry(ctx, nil)
+		if err := errors.Join(s.flushEntries(outside), s.flushTouched(outside)); err != nil && !errors.Is(err, store.ErrFrozen) {
+			yield(nil, err)
+			return
+		}
+		err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, unlimited); err != nil {
+				return err
+			}
+			return (&exporter{Tx: tx, ctx: ctx, yield: yield}).all()
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(nil, fmt.Errorf("read the database: %w", explain(err)))
+		}
+	})
+}
+
+// exporter yields the rows of a database.
+type exporter struct {
+	pgx.Tx
+	ctx   context.Context
+	yield func(portable.Row, error) bool
+}
+
+func (x *exporter) all() error {
+	for _, part := range []func() error{
+		x.users, x.spaces, x.usage, x.members, x.entities, x.comments, x.removals,
+		x.places, x.intents, x.garbage, x.attachments, x.checksums,
+		x.keys, x.sessions, x.notes, x.audit,
+	} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *exporter) row(row portable.Row) error {
+	if !x.yield(row, nil) {
+		return errStopped
+	}
+	return nil
+}
+
+// each yields what make returns of each row of a query.
+func (x *exporter) each(sql string, into []any, make func() (portable.Row, error)) error {
+	found, err := x.Query(x.ctx, sql)
+	if err != nil {
+		return err
+	}
+	_, err = pgx.ForEachRow(found, into, func() error {
+		row, err := make()
+		if err != nil {
+			return err
+		}
+		return x.row(row)
+	})
+	return err
+}
+
+func (x *exporter) users() error {
+	var u portable.User
+	return x.each(`select id, full_name, superadmin, deleted from attachd.users order by id`,
+		[]any{&u.ID, &u.FullName, &u.IsSuperadmin, &u.Deleted}, func() (portable.Row, error) { return u, nil })
+}
+
+func (x *exporter) spaces() error {
+	var s portable.Space
+	return x.each(`select slug, name, quota_bytes, quota_files, auto from attachd.spaces order by slug`,
+		[]any{&s.Slug, &s.Name, &s.QuotaBytes, &s.QuotaFiles, &s.Auto}, func() (portable.Row, error) { return s, nil })
+}
+
+func (x *exporter) usage() error {
+	var u portable.Usage
+	return x.each(`select space, sum(bytes)::bigint, sum(files)::bigint
+		from (select space, bytes, files from attachd.usage union all select space, bytes, files from attachd.usage_delta) u
+		group by space having sum(bytes) <> 0 or sum(files) <> 0 order by space`,
+		[]any{&u.Space, &u.Bytes, &u.Files}, func() (portable.Row, error) { return u, nil })
+}
+
+func (x *exporter) members() error {
+	var m portable.Member
+	var role int16
+	return x.each(`select space, user_id, role from attachd.members order by space, user_id`,
+		[]any{&m.Space, &m.UserID, &role}, func() (portable.Row, error) {
+			m.Role = store.Role(role)
+			return m, nil
+		})
+}
+
+func (x *exporter) entities() error {
+	var e portable.Entity
+	var kind int16
+	var owner uuid.NullUUID
+	return x.each(`select kind, id, space, name, owner, comments from attachd.entities order by kind, id`,
+		[]any{&kind, &e.ID, &e.Space, &e.Name, &owner, &e.Comments}, func() (portable.Row, error) {
+			e.Kind, e.OwnerID = store.Kind(kind), owner.UUID
+			return e, nil
+		})
+}
+
+func (x *exporter) comments() error {
+	var c portable.Comment
+	var created *time.Time
+	return x.each(`select ticket, id, number, created_at from attachd.comments order by ticket, id`,
+		[]any{&c.TicketID, &c.ID, &c.Number, &created}, func() (portable.Row, error) {
+			c.CreatedAt = portable.Moment(timeOf(created))
+			return c, nil
+		})
+}
+
+func (x *exporter) removals() error {
+	var kind *int16
+	var parent uuid.NullUUID
+	var r portable.Removal
+	return x.each(`select space, kind, parent, entry, origin from attachd.removals order by id`,
+		[]any{&r.Space, &kind, &parent, &r.Entry, &r.Origin}, func() (portable.Row, error) {
+			r.Parent = store.Parent{}
+			if kind != nil {
+				r.Parent = store.Parent{Kind: store.Kind(*kind), ID: parent.UUID}
+			}
+			if r.Origin != nil {
+				r.Origin.Time = portable.Moment(r.Origin.Time)
+			}
+			return r, nil
+		})
+}
+
+// places yields no places that Import has made up.
+func (x *exporter) places() error {
+	var ref, key []byte
+	var stored time.Time
+	var p portable.Place
+	return x.each(`select sha256, key, size, stored, damaged from attachd.contents where key <> `+noKey+` order by sha256`,
+		[]any{&ref, &key, &p.Size, &stored, &p.Damaged}, func() (portable.Row, error) {
+			var err error
+			p.Stored = portable.Seconds(stored)
+			p.Object, err = objectOf(ref, key)
+			return p, err
+		})
+}
+
+func (x *exporter) intents() error {
+	var ref, key []byte
+	var begun time.Time
+	return x.each(`select sha256, key, begun from attachd.uploads where not settled order by sha256, key`,
+		[]any{&ref, &key, &begun}, func() (portable.Row, error) {
+			o, err := objectOf(ref, key)
+			return portable.Intent{Object: o, Begun: portable.Seconds(begun)}, err
+		})
+}
+
+func (x *exporter) garbage() error {
+	var ref, key []byte
+	var since time.Time
+	return x.each(`select sha256, key, since from attachd.garbage order by sha256, key`,
+		[]any{&ref, &key, &since}, func() (portable.Row, error) {
+			o, err := objectOf(ref, key)
+			return portable.Garbage{Object: o, Since: portable.Seconds(since)}, err
+		})
+}
+
+func (x *exporter) attachments() error {
+	var a portable.Attachment
+	var kind int16
+	var sha256 []byte
+	return x.each(`select id, kind, parent, space, sha256, comment, name, size, type, uploader from attachd.attachments order by kind, parent, id`,
+		[]any{&a.ID, &kind, &a.Parent.ID, &a.Space, &sha256, &a.CommentID, &a.FileName, &a.Size, &a.Type, &a.UploaderID}, func() (portable.Row, error) {
+			a.Parent.Kind = store.Kind(kind)
+			var err error
+			a.SHA256, err = digest(sha256)
+			return a, err
+		})
+}
+
+// digest is a SHA-256 in a column.
+func digest(column []byte) (d [32]byte, err error) {
+	if len(column) != len(d) {
+		return d, fmt.Errorf("%w: a digest has %d bytes", store.ErrDamaged, len(column))
+	}
+	return [32]byte(column), nil
+}
+
+func (x *exporter) checksums() error {
+	var sha256 []byte
+	var c portable.Checksums
+	return x.each(`select sha256, sums from attachd.checksums order by sha256`, []any{&sha256, &c.Sums}, func() (portable.Row, error) {
+		var err error
+		c.SHA256, err = digest(sha256)
+		return c, err
+	})
+}
+
+func (x *exporter) keys() error {
+	var k portable.Key
+	var hash []byte
+	var created, expires, used *time.Time
+	var createdNanos, expiresNanos int16
+	return x.each(`select id, user_id, name, prefix, hash, created_at, created_ns, expires_at, expires_ns, used_at from attachd.keys order by id`,
+		[]any{&k.ID, &k.UserID, &k.Name, &k.Prefix, &hash, &created, &createdNanos, &expires, &expiresNanos, &used}, func() (row portable.Row, err error) {
+			k.CreatedAt, k.ExpiresAt = portable.Moment(exactly(created, createdNanos)), portable.Moment(exactly(expires, expiresNanos))
+			k.LastUsedAt = portable.Moment(exactly(used, 0))
+			k.Hash, err = digest(hash)
+			return k, err
+		})
+}
+
+func (x *exporter) sessions() error {
+	var s portable.Session
+	var hash []byte
+	var expires *time.Time
+	var nanos int16
+	return x.each(`select hash, key, expires_at, expires_ns from attachd.sessions order by hash`, []any{&hash, &s.KeyID, &expires, &nanos}, func() (row portable.Row, err error) {
+		s.ExpiresAt = portable.Moment(exactly(expires, nanos))
+		s.Hash, err = digest(hash)
+		return s, err
+	})
+}
+
+func (x *exporter) notes() error {
+	var n portable.Note
+	return x.each(`select name, value from attachd.notes order by name`,
+		[]any{&n.Name, &n.Value}, func() (portable.Row, error) { return n, nil })
+}
+
+// audit yields the entries that have no place in the chain yet, too, with the places that
+// they get when nothing else comes before them.
+func (x *exporter) audit() error {
+	ends, err := readEnds(x.ctx, x, false)
+	if err != nil {
+		return err
+	}
+	var raw []byte
+	if err := x.QueryRow(x.ctx, `select runs from attachd.audit_ends`).Scan(&raw); err != nil {
+		return err
+	}
+	var seq int64
+	var entry, hash []byte
+	err = x.each(`select seq, entry, hash from attachd.audit order by seq`, []any{&seq, &entry, &hash}, func() (portable.Row, error) {
+		return numberedEntry(uint64(seq), entry, hash), nil
+	})
+	if err != nil {
+		return err
+	}
+	err = x.each(`select entry from attachd.audit_waiting order by id`, []any{&entry}, func() (portable.Row, error) {
+		var at time.Time
+		ends.head.Seq++
+		ends.head.Hash, at = link(ends.head.Hash, ends.head.Seq, entry)
+		ends.runs = backend.AddToRuns(ends.runs, ends.head.Seq, at)
+		raw = nil
+		return numberedEntry(ends.head.Seq, entry, ends.head.Hash[:]), nil
+	})
+	if err != nil {
+		return err
+	}
+	if raw == nil {
+		raw = backend.EncodeRuns(ends.head.Seq, ends.runs, ends.anchor.Seq)
+	}
+	if err := x.queues(); err != nil {
+		return err
+	}
+	return x.row(portable.Chain{Anchor: ends.anchor, Head: ends.head, Runs: raw})
+}
+
+// seqAt is where an encoded entry of the audit log has its number.
+const seqAt = 1
+
+// numberedEntry is an entry as a row; the table has it with the number 0.
+func numberedEntry(seq uint64, entry, hash []byte) portable.Entry {
+	row := portable.Entry{Seq: seq, Encoded: slices.Clone(entry)}
+	copy(row.Hash[:], hash)
+	if len(entry) >= seqAt+8 {
+		binary.BigEndian.PutUint64(row.Encoded[seqAt:], seq)
+	}
+	return row
+}
+
+// queues yields the outbox, the dead letters, their last numbers, and ages.
+func (x *exporter) queues() error {
+	var seq int64
+	var data []byte
+	err := x.each(`select seq, event from attachd.outbox order by seq`, []any{&seq, &data}, func() (portable.Row, error) {
+		e, err := decodeEvent(seq, data)
+		return portable.Event{Event: portable.EventTimes(e)}, err
+	})
+	if err != nil {
+		return err
+	}
+	err = x.each(`select seq, letter from attachd.dead_letters order by seq`, []any{&seq, &data}, func() (portable.Row, error) {
+		l, err := decodeLetter(seq, data)
+		l.Event, l.Time = portable.EventTimes(l.Event), portable.Moment(l.Time)
+		return portable.DeadLetter{DeadLetter: l}, err
+	})
+	if err != nil {
+		return err
+	}
+	var of string
+	err = x.each(`select of, marks from attachd.ages where marks <> '' order by of`, []any{&of, &data}, func() (portable.Row, error) {
+		return portable.Ages{Of: portable.Of(of), Marks: data}, nil
+	})
+	if err != nil {
+		return err
+	}
+	return x.each(`select of, last from (
+			select 'outbox' as of, last_value as last, is_called from attachd.outbox_seq_seq union all
+			select 'dead_letters', last_value, is_called from attachd.dead_letters_seq_seq) s
+		where is_called order by of`, []any{&of, &seq}, func() (portable.Row, error) {
+		return portable.Last{Of: portable.Of(of), Seq: uint64(seq)}, nil
+	})
+}

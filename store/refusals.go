@@ -1,0 +1,78 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// The refusals of every backend, so that callers read the same sentence whichever they use.
+
+// Refuse returns an Error of a kind, with a sentence for a person.
+func Refuse(kind error, format string, args ...any) error {
+	return &Error{kind, fmt.Sprintf(format, args...)}
+}
+
+// NoAttachment refuses an attachment that does not exist.
+func NoAttachment(id uuid.UUID) error { return Refuse(ErrNotFound, "There is no attachment %s.", id) }
+
+// AttachmentTaken refuses a new attachment whose id another has.
+func AttachmentTaken(id uuid.UUID) error {
+	return Refuse(ErrConflict, "An attachment with the id %s is there already.", id)
+}
+
+// NoParent refuses a product, ticket or meeting that does not exist.
+func NoParent(p Parent) error { return Refuse(ErrNotFound, "There is no %s %s.", p.Kind, p.ID) }
+
+// NoComment refuses a comment that a product, ticket or meeting does not have.
+func NoComment(of Kind, id uuid.UUID) error {
+	return Refuse(ErrNotFound, "The %s has no comment %s.", of, id)
+}
+
+// NoUser refuses a user who does not exist.
+func NoUser(id uuid.UUID) error { return Refuse(ErrNotFound, "There is no user %s.", id) }
+
+// NoOwner refuses a ticket whose owner has never existed.
+func NoOwner(id uuid.UUID) error {
+	return Refuse(ErrNotFound, "There is no user %s to own the ticket.", id)
+}
+
+// NoSpace refuses a space that does not exist.
+func NoSpace(slug string) error { return Refuse(ErrNotFound, "There is no space %q.", slug) }
+
+// NoMember refuses a user who is not a member of a space.
+func NoMember(slug string, user uuid.UUID) error {
+	return Refuse(ErrNotFound, "The user %s is not a member of the space %q.", user, slug)
+}
+
+// BadID refuses an id that no object can have: lists could not begin after it.
+func BadID(id uuid.UUID) error { return Refuse(ErrConflict, "The id %s cannot be used.", id) }
+
+// CannotMove refuses a product, ticket or meeting that is known in another space.
+func CannotMove(p Parent, from string) error {
+	return Refuse(ErrConflict, "The %s %s is in space %q and cannot move to another.", p.Kind, p.ID, from)
+}
+
+// HasAttachments refuses to delete a product, ticket or meeting that has attachments.
+func HasAttachments(p Parent) error {
+	return Refuse(ErrConflict, "The %s %s has attachments.", p.Kind, p.ID)
+}
+
+// SpaceHasAttachments refuses to delete a space that has attachments.
+func SpaceHasAttachments(slug string) error {
+	return Refuse(ErrConflict, "There are attachments in space %q.", slug)
+}
+
+// NoKey refuses an API key that does not exist.
+func NoKey(id uuid.UUID) error { return Refuse(ErrNotFound, "There is no key %s.", id) }
+
+// KeyTaken refuses a new API key whose id or secret another has.
+func KeyTaken() error { return Refuse(ErrConflict, "This key is there already.") }
+
+// TooManyKeys refuses an API key to a user who has n already.
+func TooManyKeys(n int) error {
+	return Refuse(ErrConflict, "This user has %d API keys, and may not have more. Revoke one that is not needed, or use one that is there.", n)
+}
+
+// SessionTaken refuses a new session whose cookie another has.
+func SessionTaken() error { return Refuse(ErrConflict, "This session is there already.") }
