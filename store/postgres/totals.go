@@ -64,6 +64,8 @@ func (s *Store) countAttachments(ctx context.Context, rest func(took time.Durati
 	}
 }
 
+// countContents looks each content up among the records: the limit keeps the database from
+// reading all of them for each batch.
 func (s *Store) countContents(ctx context.Context, rest func(took time.Duration), total *store.Usage) error {
 	after := []byte{}
 	for {
@@ -72,7 +74,7 @@ func (s *Store) countContents(ctx context.Context, rest func(took time.Duration)
 		var last []byte
 		var read int64
 		err := s.row(ctx, `with batch as materialized (select sha256, size from attachd.contents where sha256 > $1 order by sha256 limit $2),
-				named as (select size from batch c where exists (select from attachd.attachments a where a.sha256 = c.sha256))
+				named as (select c.size from batch c, lateral (select from attachd.attachments a where a.sha256 = c.sha256 limit 1) a)
 			select coalesce(sum(size), 0)::bigint, count(*), (select sha256 from batch order by sha256 desc limit 1), (select count(*) from batch) from named`,
 			after, totalsBatch).Scan(&used.Bytes, &used.Files, &last, &read)
 		if err != nil {
