@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"attachd/store"
@@ -16,10 +18,9 @@ import (
 	"attachd/store/postgres/postgrestest"
 )
 
-// BenchmarkCommit compares the record of an upload with commits of one row, on a server that
-// syncs: rows of their own, or always the same row, as the usage of a space with a quota is.
-// The contents are there already.
-func BenchmarkCommit(b *testing.B) {
+// benched opens an empty database on a server that syncs, as a store and without one.
+func benched(b *testing.B) (*postgres.Store, *pgxpool.Pool) {
+	b.Helper()
 	dir, err := os.MkdirTemp("", "bench") // the user of the server can go through it
 	if err != nil {
 		b.Fatal(err)
@@ -55,6 +56,14 @@ func BenchmarkCommit(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(pool.Close)
+	return s, pool
+}
+
+// BenchmarkCommit compares the record of an upload with commits of one row, on a server that
+// syncs: rows of their own, or always the same row, as the usage of a space with a quota is.
+// The contents are there already.
+func BenchmarkCommit(b *testing.B) {
+	s, pool := benched(b)
 	execute := func(sql string, args ...any) {
 		if _, err := pool.Exec(context.Background(), sql, args...); err != nil {
 			b.Error(err)
@@ -100,5 +109,61 @@ func BenchmarkCommit(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkAgainstOneRow measures what changes with an entry of the audit log and an event cost,
+// in commits of a single row on the same server, which syncs each. Both are made in turn, so
+// that what else the machine does counts for both.
+func BenchmarkAgainstOneRow(b *testing.B) {
+	s, pool := benched(b)
+	if _, err := pool.Exec(b.Context(), `create table public.plain (id uuid primary key, value bytea)`); err != nil {
+		b.Fatal(err)
+	}
+	h := fill(b, s, store.Space{Slug: "a"})
+	entry := store.Entry{Time: noon, Action: "attachment.upload", Resource: "attachment", ID: uuid.NewString(), Name: "plan.pdf", Space: "a", Outcome: "done"}
+	ctx := store.WithOutbox(store.WithEntry(context.Background(), &entry), store.Origin{Time: noon})
+	made := make(chan store.Attachment, 1)
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name          string
+		before, timed func()
+	}{
+		{"a note", nil, func() { must(s.SetNote(ctx, "a", nil)) }},
+		{"an attachment created", func() {
+			a := h.file("content")
+			must(keep(s, a))
+			made <- a
+		}, func() { must(s.CreateAttachment(ctx, <-made, nil, "")) }},
+		{"an attachment deleted", func() {
+			a := h.file("content")
+			must(keep(s, a))
+			must(s.CreateAttachment(context.Background(), a, nil, ""))
+			made <- a
+		}, func() {
+			_, err := s.DeleteAttachment(ctx, (<-made).ID)
+			must(err)
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var plain, change time.Duration
+			for b.Loop() {
+				if c.before != nil {
+					c.before()
+				}
+				begun := time.Now()
+				_, err := pool.Exec(context.Background(), `insert into public.plain values ($1, $2)`, uuid.New(), entry.Encode())
+				must(err)
+				plain += time.Since(begun)
+				begun = time.Now()
+				c.timed()
+				change += time.Since(begun)
+			}
+			b.ReportMetric(float64(change)/float64(plain), "rows")
+		})
 	}
 }
