@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"attachd/store"
 	"attachd/store/backend"
 )
 
@@ -33,7 +34,7 @@ func (tx *change) ripe(of string, head uint64, age, keep time.Duration) (through
 	}
 	updated, through, err := backend.Ripe(marks, head, age, keep)
 	if err != nil {
-		return 0, fmt.Errorf("the ages of %s: %w", of, err)
+		return 0, fmt.Errorf("%w: the ages of %s: %w", store.ErrDamaged, of, err)
 	}
 	if updated != nil {
 		tx.lastly(`update attachd.ages set marks = $2 where of = $1`, of, updated)

@@ -245,6 +245,11 @@ func TestCheckFindsEachKindOfFault(t *testing.T) {
 	harm(fmt.Sprintf(`Comment %s belongs to ticket %s, which is not there.`, gone, h.ada.ID), `insert into attachd.comments values ($1, $2, 1)`, h.ada.ID, gone)
 	harm(fmt.Sprintf(`What belonged to %s is being removed, but it is there.`, gone), `insert into attachd.removals (space, kind, parent, origin) values ('b', 2, $1, 'null')`, gone)
 	harm(`What was in space "full" is being removed, but it is there.`, `insert into attachd.removals (space, origin) values ('full', 'null')`)
+	harm(`Event 1 of the outbox cannot be read.`, `insert into attachd.outbox (event) values ('{}')`)
+	harm(`Dead letter 1 cannot be read.`, `insert into attachd.dead_letters (letter) values ('{"event": {}}')`)
+	if _, err := s.Events(t.Context(), 0, 1); !errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrAway) {
+		t.Errorf("the events are read with %v", err)
+	}
 	faults, err := s.Check(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -101,7 +102,9 @@ func readEnds(ctx context.Context, from interface {
 		return ends, err
 	}
 	ends.anchor, ends.head = chainPos(anchorSeq, anchorHash), chainPos(headSeq, headHash)
-	ends.runs, err = backend.DecodeRuns(runs, ends.head.Seq)
+	if ends.runs, err = backend.DecodeRuns(runs, ends.head.Seq); err != nil {
+		err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
 	return ends, err
 }
 

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,35 +80,68 @@ var questions = []string{
 // kindOf is the word for the kind of a row "a".
 const kindOf = `case a.kind when 1 then 'product' when 2 then 'ticket' when 3 then 'meeting' else 'object' end`
 
-// Check implements store.Store. All is read as of one moment, in a transaction for which
-// nobody waits. The server verifies its own pages.
+// Check implements store.Store. Each question is a statement, which sees the database as of one
+// moment, and for which nobody waits: a transaction around all of them would keep the server
+// from tidying up as long as the check rests. The server verifies its own pages.
 func (s *Store) Check(ctx context.Context, rest func(took time.Duration)) ([]string, error) {
 	var faults backend.Faults
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		for _, question := range questions {
-			began := time.Now()
-			found, err := tx.Query(ctx, question)
-			if err != nil {
-				return err
-			}
-			var sentence string
-			if _, err := pgx.ForEachRow(found, []any{&sentence}, func() error {
-				faults.Add("%s", sentence)
-				return nil
-			}); err != nil {
-				return err
-			}
-			if rest != nil {
-				rest(time.Since(began))
-			}
+	timed := func(check func() error) error {
+		began := time.Now()
+		err := check()
+		if err == nil && rest != nil {
+			rest(time.Since(began))
 		}
-		return nil
-	})
+		return err
+	}
+	var err error
+	for i := 0; i < len(questions) && err == nil; i++ {
+		err = timed(func() error { return s.ask(ctx, questions[i], &faults) })
+	}
+	if err == nil {
+		err = timed(func() error {
+			return errors.Join(
+				checkNumbered(ctx, s, &faults, "Event %d of the outbox cannot be read.", selectEvents, decodeEvent),
+				checkNumbered(ctx, s, &faults, "Dead letter %d cannot be read.", selectLetters, decodeLetter))
+		})
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, fmt.Errorf("check the database: %w", explain(err))
+		return nil, fmt.Errorf("check the database: %w", err)
 	}
 	return faults.Sentences(), nil
+}
+
+// ask adds the faults that a question finds.
+func (s *Store) ask(ctx context.Context, question string, faults *backend.Faults) error {
+	found, err := s.pool.Query(ctx, question)
+	if err != nil {
+		return explain(err)
+	}
+	var sentence string
+	_, err = pgx.ForEachRow(found, []any{&sentence}, func() error {
+		faults.Add("%s", sentence)
+		return nil
+	})
+	return explain(err)
+}
+
+// checkedAtOnce is how many numbered records a check reads at a time.
+const checkedAtOnce = 1000
+
+// checkNumbered adds a fault for each numbered record that cannot be decoded.
+func checkNumbered[T any](ctx context.Context, s *Store, faults *backend.Faults, sentence, sql string, decode func(seq int64, data []byte) (T, error)) error {
+	for after := uint64(0); ; {
+		seqs, err := numbered(ctx, s, sql, after, checkedAtOnce, func(seq int64, data []byte) (int64, error) {
+			if _, err := decode(seq, data); err != nil {
+				faults.Add(sentence, seq)
+			}
+			return seq, nil
+		})
+		if err != nil || len(seqs) < checkedAtOnce {
+			return err
+		}
+		after = uint64(seqs[len(seqs)-1])
+	}
 }

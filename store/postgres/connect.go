@@ -63,15 +63,15 @@ type unusable string
 func (u unusable) Error() string { return string(u) }
 
 // isAway says whether an error with a code of PostgreSQL's means that the database does not
-// take changes now: it starts, stops, is a standby, has no connection left, or does not know
-// this user any more.
+// take changes now: it starts, stops, is a standby, has no connection left, does not know this
+// user any more, or other changes were in the way each time that this one was tried.
 func isAway(code string) bool {
-	for _, class := range []string{"08", "28", "3D", "53", "57"} {
+	for _, class := range []string{"08", "28", "3D", "40", "53", "57"} {
 		if strings.HasPrefix(code, class) {
 			return code != diskFull
 		}
 	}
-	return code == readOnlyTransaction
+	return code == readOnlyTransaction || code == lockNotAvailable
 }
 
 // advise says what to do about a database that could not be opened. An ErrAway is one that

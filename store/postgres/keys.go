@@ -105,7 +105,7 @@ func (r *keyRow) into() []any {
 // key is the key of a row that was scanned.
 func (r *keyRow) key(s *Store) (store.Key, error) {
 	if len(r.hash) != len(r.Hash) {
-		return store.Key{}, fmt.Errorf("damaged hash of key %s", r.ID)
+		return store.Key{}, fmt.Errorf("%w: the hash of key %s", store.ErrDamaged, r.ID)
 	}
 	r.Hash = [32]byte(r.hash)
 	r.CreatedAt, r.ExpiresAt, r.LastUsedAt = exactly(r.created, r.createdNS), exactly(r.expires, r.expiresNS), timeOf(r.used)

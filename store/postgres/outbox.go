@@ -54,7 +54,7 @@ func newEventRecord(e store.Event) (r eventRecord) {
 func (r eventRecord) event(seq uint64) (e store.Event, err error) {
 	a := r.Attachment
 	if r.ID == uuid.Nil || len(a.SHA256) != len(e.Attachment.SHA256) {
-		return e, fmt.Errorf("damaged event %d of the outbox", seq)
+		return e, fmt.Errorf("%w: event %d of the outbox", store.ErrDamaged, seq)
 	}
 	e = store.Event{
 		Seq: seq, ID: r.ID, Type: r.Type, Time: r.Time, Queued: r.Queued, Space: r.Space,
@@ -80,7 +80,7 @@ type letterRecord struct {
 func decodeEvent(seq int64, data []byte) (store.Event, error) {
 	var r eventRecord
 	if err := json.Unmarshal(data, &r); err != nil {
-		return store.Event{}, fmt.Errorf("event %d of the outbox: %w", seq, err)
+		return store.Event{}, fmt.Errorf("%w: event %d of the outbox: %w", store.ErrDamaged, seq, err)
 	}
 	return r.event(uint64(seq))
 }
@@ -88,7 +88,7 @@ func decodeEvent(seq int64, data []byte) (store.Event, error) {
 func decodeLetter(seq int64, data []byte) (store.DeadLetter, error) {
 	var r letterRecord
 	if err := json.Unmarshal(data, &r); err != nil {
-		return store.DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+		return store.DeadLetter{}, fmt.Errorf("%w: dead letter %d: %w", store.ErrDamaged, seq, err)
 	}
 	e, err := decodeEvent(0, r.Event)
 	if err != nil {
@@ -188,14 +188,20 @@ func numbered[T any](ctx context.Context, s *Store, sql string, after uint64, li
 	}, sql, int64(after), max(limit, 0))
 }
 
+// What numbered reads.
+const (
+	selectEvents  = `select seq, event from attachd.outbox where seq > $1 order by seq limit $2`
+	selectLetters = `select seq, letter from attachd.dead_letters where seq > $1 order by seq limit $2`
+)
+
 // Events implements store.Outbox.
 func (s *Store) Events(ctx context.Context, after uint64, limit int) ([]store.Event, error) {
-	return numbered(ctx, s, `select seq, event from attachd.outbox where seq > $1 order by seq limit $2`, after, limit, decodeEvent)
+	return numbered(ctx, s, selectEvents, after, limit, decodeEvent)
 }
 
 // DeadLetters implements store.Outbox.
 func (s *Store) DeadLetters(ctx context.Context, after uint64, limit int) ([]store.DeadLetter, error) {
-	return numbered(ctx, s, `select seq, letter from attachd.dead_letters where seq > $1 order by seq limit $2`, after, limit, decodeLetter)
+	return numbered(ctx, s, selectLetters, after, limit, decodeLetter)
 }
 
 // AckEvents implements store.Outbox.

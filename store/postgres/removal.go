@@ -196,7 +196,7 @@ func (m *mark) scan(row pgx.Row) (id int64, err error) {
 	if len(entry) > 0 {
 		e, err := store.DecodeEntry(entry)
 		if err != nil {
-			return id, err
+			return id, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 		}
 		m.entry = &e
 	}

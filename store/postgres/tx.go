@@ -26,6 +26,8 @@ const (
 	duplicatePrepared     = "42P05"
 	insufficientPrivilege = "42501"
 	diskFull              = "53100"
+	dataCorrupted         = "XX001"
+	indexCorrupted        = "XX002"
 )
 
 // code returns PostgreSQL's code of an error, or "".
@@ -45,7 +47,7 @@ func explain(err error) error {
 	var useless unusable
 	var other instead
 	switch {
-	case err == nil, errors.As(err, &refusal), errors.As(err, &put), errors.As(err, &busy), errors.As(err, &useless), errors.As(err, &other), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrLeaseLost), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, &refusal), errors.As(err, &put), errors.As(err, &busy), errors.As(err, &useless), errors.As(err, &other), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrDamaged), errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, pgx.ErrNoRows):
 		return store.ErrNotFound
@@ -57,6 +59,8 @@ func explain(err error) error {
 		return store.ErrFrozen
 	case code == diskFull:
 		return fmt.Errorf("%w: %w", store.ErrFull, err)
+	case code == dataCorrupted, code == indexCorrupted:
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	case code == "", isAway(code):
 		return fmt.Errorf("%w: %w", store.ErrAway, err)
 	}
