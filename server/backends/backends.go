@@ -15,6 +15,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/datadir"
+	"attachd/server/migrate"
 	"attachd/server/ops"
 	"attachd/store"
 	"attachd/store/bolt"
@@ -30,15 +31,15 @@ type Opener struct {
 // Open opens what a configuration names.
 func (o Opener) Open(ctx context.Context, cfg config.Config, how daemon.Opening) (daemon.Storage, error) {
 	if cfg.Metadata.Backend == "postgres" {
-		return openShared(ctx, cfg, how)
+		return o.openShared(ctx, cfg, how)
 	}
-	return o.openOwn(cfg)
+	return o.openOwn(ctx, cfg, how)
 }
 
 // openOwn opens a data directory with its database, and the bucket where contents are in
 // one. The database comes first: its lock keeps a second process from touching anything
 // else.
-func (o Opener) openOwn(cfg config.Config) (daemon.Storage, error) {
+func (o Opener) openOwn(ctx context.Context, cfg config.Config, how daemon.Opening) (daemon.Storage, error) {
 	dir, err := cli.OpenDir(cfg)
 	if err != nil {
 		return daemon.Storage{}, err
@@ -74,11 +75,26 @@ func (o Opener) openOwn(cfg config.Config) (daemon.Storage, error) {
 	if err := dir.CleanUp(); err != nil {
 		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
-	contents, err := openContents(cfg, dir, db, times)
+	err = checkHome(ctx, db, cfg, how)
+	var contents *opened
+	if err == nil {
+		contents, err = openContents(cfg, dir, db, times)
+	}
 	if err != nil {
 		return daemon.Storage{}, errors.Join(err, db.Close())
 	}
-	return daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: contents.Store, Abilities: server.AbilitiesOf(db, contents.Store), Times: times, MoveTo: contents.moveTo}, nil
+	storage := daemon.Storage{Dir: dir, Ballast: ballast, Store: db, Blobs: contents.Store, Abilities: server.AbilitiesOf(db, contents.Store), Times: times}
+	storage.MoveTo = func(ctx context.Context, settings map[string]string) (migrate.Target, error) {
+		to, _, err := config.Load("", nil, settings)
+		if err != nil {
+			return migrate.Target{}, err
+		}
+		if to.Metadata.Backend == "postgres" {
+			return o.moveElsewhere(ctx, cfg, storage, to)
+		}
+		return contents.moveTo(ctx, to)
+	}
+	return storage, nil
 }
 
 const (

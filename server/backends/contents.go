@@ -30,9 +30,6 @@ type opened struct {
 // openContents opens the contents: on the disk, or in a bucket.
 func openContents(cfg config.Config, dir *datadir.Dir, db *bolt.Store, times *ops.StorageTimes) (*opened, error) {
 	ctx := context.Background()
-	if err := upkeep.CheckHome(ctx, db, cfg.Storage.Backend); err != nil {
-		return nil, err
-	}
 	local, err := disk.Open(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
 	if err != nil {
 		return nil, dir.Explain(err)
@@ -91,11 +88,8 @@ func (borrowed) Close() error { return nil }
 
 // moveTo opens the storage of other settings, to move the contents there. Whoever gets it
 // closes it.
-func (o *opened) moveTo(ctx context.Context, settings map[string]string) (migrate.Target, error) {
-	cfg, _, err := config.Load("", nil, settings)
+func (o *opened) moveTo(ctx context.Context, cfg config.Config) (migrate.Target, error) {
 	switch {
-	case err != nil:
-		return migrate.Target{}, err
 	case cfg.Storage.Backend == "disk" && o.backend == "disk":
 		return migrate.Target{}, errors.New("they are on the disk already")
 	case cfg.Storage.Backend == o.backend:

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"attachd/blobs/disk"
+	"attachd/server/config"
 	"attachd/server/ops"
 	"attachd/store/bolt"
 )
@@ -28,11 +29,11 @@ func TestTheContentsStayOpenAfterAMigration(t *testing.T) {
 	})
 	o := &opened{local, "disk", local, db, ops.NewStorageTimes()}
 	unreachable := map[string]string{"storage.backend": "s3", "storage.s3_endpoint": "http://127.0.0.1:1", "storage.s3_bucket": "bucket", "storage.s3_access_key": "key", "storage.s3_secret_key": "secret", "storage.s3_timeout": "1s"}
-	if to, err := o.moveTo(t.Context(), unreachable); err == nil || to.Target != nil {
+	if to, err := o.moveTo(t.Context(), loaded(t, unreachable)); err == nil || to.Target != nil {
 		t.Errorf("a bucket that cannot be reached is %v, %v", to, err)
 	}
 	o.backend = "s3"
-	to, err := o.moveTo(t.Context(), map[string]string{"storage.backend": "disk"})
+	to, err := o.moveTo(t.Context(), loaded(t, map[string]string{"storage.backend": "disk"}))
 	if err == nil {
 		err = to.Close()
 	}
@@ -42,4 +43,13 @@ func TestTheContentsStayOpenAfterAMigration(t *testing.T) {
 	if err := local.Probe(t.Context()); err != nil {
 		t.Errorf("the disk afterwards: %v", err)
 	}
+}
+
+func loaded(t *testing.T, settings map[string]string) config.Config {
+	t.Helper()
+	cfg, _, err := config.Load("", nil, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
 }

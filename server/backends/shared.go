@@ -14,8 +14,8 @@ import (
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/datadir"
+	"attachd/server/migrate"
 	"attachd/server/ops"
-	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/postgres"
 )
@@ -25,7 +25,7 @@ const askAgain = time.Second
 
 // openShared opens a PostgreSQL database and the bucket that belongs to it. The data
 // directory has nothing of value then, and a command has one of its own.
-func openShared(ctx context.Context, cfg config.Config, how daemon.Opening) (_ daemon.Storage, err error) {
+func (o Opener) openShared(ctx context.Context, cfg config.Config, how daemon.Opening) (_ daemon.Storage, err error) {
 	dsn, err := daemon.DSN(cfg)
 	if err != nil {
 		return daemon.Storage{}, err
@@ -48,7 +48,7 @@ func openShared(ctx context.Context, cfg config.Config, how daemon.Opening) (_ d
 		return daemon.Storage{}, err
 	}
 	closing = append(closing, db.Close)
-	if err := upkeep.CheckHome(ctx, db, cfg.Storage.Backend); err != nil {
+	if err := checkHome(ctx, db, cfg, how); err != nil {
 		return daemon.Storage{}, err
 	}
 	times := ops.NewStorageTimes()
@@ -61,7 +61,18 @@ func openShared(ctx context.Context, cfg config.Config, how daemon.Opening) (_ d
 	if err != nil {
 		return daemon.Storage{}, err
 	}
-	return daemon.Storage{Dir: dir, Ballast: noBallast{}, Store: db, Blobs: contents, Abilities: server.AbilitiesOf(db, contents), Times: times, Leave: leave}, nil
+	storage := daemon.Storage{Dir: dir, Ballast: noBallast{}, Store: db, Blobs: contents, Abilities: server.AbilitiesOf(db, contents), Times: times, Leave: leave}
+	storage.MoveTo = func(ctx context.Context, settings map[string]string) (migrate.Target, error) {
+		to, _, err := config.Load("", nil, settings)
+		if err == nil && to.Metadata.Backend == "postgres" {
+			err = errors.New("both are in PostgreSQL: move the database with its own tools, such as pg_dump")
+		}
+		if err != nil {
+			return migrate.Target{}, err
+		}
+		return o.moveElsewhere(ctx, cfg, storage, to)
+	}
+	return storage, nil
 }
 
 // openScratch opens the data directory for what is of no value: for a server, which locks it,

@@ -33,6 +33,7 @@ type App struct {
 	configFile string
 	dataDir    string
 	quiet      bool // show no progress
+	moving     bool // open a database too from which the records were moved away
 }
 
 // addQuietFlag adds the flag for commands that show progress on a terminal.

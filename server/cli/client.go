@@ -36,7 +36,7 @@ func (a *App) reach(ctx context.Context, on target) (c *client, done func() erro
 		return nil, nil, err
 	}
 	if cfg.Metadata.Backend == "postgres" {
-		return a.reachBeside(ctx, cfg, daemon.Opening{Beside: true, Existing: on == existing})
+		return a.reachBeside(ctx, cfg, daemon.Opening{Beside: true, Existing: on == existing, Moved: a.moving})
 	}
 	if _, err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, nil, err
@@ -48,7 +48,7 @@ func (a *App) reach(ctx context.Context, on target) (c *client, done func() erro
 	if c, done, err := running(ctx, dir); err == nil {
 		return c, done, nil
 	}
-	storage, err := a.openStorage(ctx, cfg, "an attachd command", daemon.Opening{})
+	storage, err := a.openStorage(ctx, cfg, "an attachd command", daemon.Opening{Moved: a.moving})
 	if err != nil {
 		// A server that is starting has the storage before it answers.
 		if c, done, none := running(ctx, dir); none == nil {

@@ -10,6 +10,7 @@ import (
 
 	"attachd/server/cli/command"
 	"attachd/server/config"
+	"attachd/server/daemon"
 	"attachd/server/migrate"
 )
 
@@ -19,15 +20,16 @@ func (a *App) Migrate() *cobra.Command {
 	var despiteDamage bool
 	cmd := &cobra.Command{
 		Use:   "migrate --to FILE",
-		Short: "move the contents from the disk into a bucket or back, while people work",
+		Short: "move the contents into a bucket, the records into PostgreSQL, or back, while people work",
 		Long: `Move the contents from the disk into a bucket of an object store, or back, while
-people work. FILE is a configuration file whose section [storage] says where to;
-environment variables do not count for it. The records stay in the data
-directory.
+people work. FILE is a configuration file whose sections [storage] and
+[metadata] say where to; environment variables do not count for it. Where
+[metadata] names the other kind of database, the records move, too: into an
+empty database of PostgreSQL, or into the new data directory that FILE names.
 
-Contents are copied first, each hashed on its way. At the end, uploads and
-deletions are refused for some seconds. What was interrupted is continued by
-running the command again. The old place keeps all of its files.`,
+Contents are copied first, each hashed on its way. At the end, changes are
+refused for some seconds, in which the records move. What was interrupted is
+continued by running the command again. The old place keeps all that it has.`,
 		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if file == "" {
@@ -37,6 +39,10 @@ running the command again. The old place keeps all of its files.`,
 			if err != nil {
 				return err
 			}
+			if to.DataDir, err = filepath.Abs(to.DataDir); err != nil { // the server may have been started elsewhere
+				return err
+			}
+			a.moving = true
 			return a.withServer(func(ctx context.Context, c *client, _ []string) error {
 				return a.migrate(ctx, c, file, to, despiteDamage)
 			})(cmd, args)
@@ -65,14 +71,41 @@ func (a *App) migrate(ctx context.Context, c *client, file string, to config.Con
 	if !report.Moved {
 		return command.Fault(fmt.Errorf("%s cannot be moved, and so nothing was: everything is used where it is. Upload these files again or delete them, or leave them behind with --despite-damage", damaged))
 	}
+	paused := time.Duration(report.PausedSeconds * float64(time.Second)).Round(time.Millisecond)
+	if from.Metadata.Backend != to.Metadata.Backend {
+		a.movedRecords(file, from, to, report, paused)
+		if len(report.Faults) > 0 {
+			return command.Fault(fmt.Errorf("%s had no whole content, and nothing was moved for them but their records", damaged))
+		}
+		return nil
+	}
 	fmt.Fprintf(a.Out, "moved %s, %s, of which %s had to be copied now; uploads and deletions were refused for %s\n",
-		command.Count(report.Contents, "content"), command.Count(report.Bytes, "byte"), command.Count(report.Copied, "content"), time.Duration(report.PausedSeconds*float64(time.Second)).Round(time.Millisecond))
+		command.Count(report.Contents, "content"), command.Count(report.Bytes, "byte"), command.Count(report.Copied, "content"), paused)
 	fmt.Fprintf(a.Out, "Now put the section [storage] of %s into the configuration, and restart the server: until then, it refuses uploads and deletions.\n", file)
 	fmt.Fprintln(a.Out, leftBehind(from))
 	if len(report.Faults) > 0 {
 		return command.Fault(fmt.Errorf("%s had no whole content, and nothing was moved for them", damaged))
 	}
 	return nil
+}
+
+// movedRecords says what a migration to another database has done, and what comes next.
+func (a *App) movedRecords(file string, from, to config.Config, report migrate.Report, paused time.Duration) {
+	if report.Rows == 0 {
+		fmt.Fprintf(a.Out, "everything has been moved before\nStart the server with %s.\n", file)
+		return
+	}
+	fmt.Fprintf(a.Out, "moved the records of %s and all else, %s in all, and compared both sides; %s had to be copied now; changes were refused for %s\n",
+		command.Count(report.Attachments, "attachment"), command.Count(report.Rows, "row"), command.Count(report.Copied, "content"), paused)
+	fmt.Fprintf(a.Out, "Now end the server, and start it with %s: the old one takes no changes any more, and does not start again.\n", file)
+	where := "The old database stays as it is. When all is well, drop it: drop schema attachd cascade;"
+	if from.Metadata.Backend != "postgres" {
+		where = fmt.Sprintf("The data directory %s stays as it is. When all is well, delete it; %s has the first superadmin's key, if you still need that.", from.DataDir, daemon.AdminKeyFile)
+	}
+	fmt.Fprintln(a.Out, where)
+	if from.Storage.Backend == "s3" && report.Copied > 0 {
+		fmt.Fprintln(a.Out, leftBehind(from))
+	}
 }
 
 // leftBehind says what is still at the old place, and how to delete it.

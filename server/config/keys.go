@@ -47,7 +47,7 @@ func keyNames() []string {
 func (c Config) StorageSettings() map[string]string {
 	settings := map[string]string{}
 	for _, k := range keys {
-		if strings.HasPrefix(k.name, "storage.") {
+		if k.name == "data_dir" || strings.HasPrefix(k.name, "storage.") || strings.HasPrefix(k.name, "metadata.") {
 			settings[k.name] = fmt.Sprint(k.field(&c).Interface())
 		}
 	}

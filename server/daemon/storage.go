@@ -49,14 +49,18 @@ func (s Storage) Close() error {
 	return err
 }
 
-// Opening says how a storage is to be opened where its records are in a database that
-// several processes share. Others have a data directory, whose state and lock decide.
+// Opening says how a storage is to be opened. Beside, Existing and Waiting count where its
+// records are in a database that several processes share: otherwise the state and the lock
+// of the data directory decide.
 type Opening struct {
 	// Beside is for a command, which runs beside servers: it has neither the data directory
 	// nor a part in their work.
 	Beside bool
 	// Existing refuses to begin a new installation in an empty database.
 	Existing bool
+	// Arriving opens a database to which records are being moved, and Moved one from which
+	// they were moved away, to finish that. With others, no server starts in these states.
+	Arriving, Moved bool
 	// Waiting, where it is set, has a database waited for that is not there yet. It is
 	// called with the reason, once, and with nil when the database has come.
 	Waiting func(why error)

@@ -23,6 +23,7 @@ import (
 	"attachd/server/transfer"
 	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/portable"
 )
 
 const (
@@ -55,6 +56,34 @@ type Target struct {
 	Before, After Survey
 	// OnDisk is whether contents take room on the disk of the data directory.
 	OnDisk bool
+	// Elsewhere is the database to which the records move, too; nil where they stay.
+	Elsewhere *Elsewhere
+}
+
+// Close closes the storage.
+func (t Target) Close() error {
+	if t.Elsewhere != nil {
+		return t.Elsewhere.Close()
+	}
+	return t.Target.Close()
+}
+
+// Elsewhere is a database to which records are moved.
+type Elsewhere struct {
+	Store interface {
+		store.Notes
+		portable.Source
+		portable.Target
+	}
+	Where string // it is, for people
+	// SameBucket is whether contents stay in the bucket where they are, and what is known of
+	// it moves with the records. There is no Target.Target then.
+	SameBucket bool
+	// Whole is whether an earlier migration has moved all, and only did not say so.
+	Whole bool
+	// MoveSecrets moves what else belongs to the records.
+	MoveSecrets func(ctx context.Context) error
+	Close       func() error // of all that belongs to the new place
 }
 
 // Survey returns contents that are not in a storage, although it lists them.
@@ -70,6 +99,8 @@ type Options struct {
 	// Pause waits until no attachment is being added or deleted, or ctx ends, and admits no
 	// other change until end is called, which says why it stays so, if it does.
 	Pause func(ctx context.Context) (end func(refuse error), err error)
+	// Flush has everything that is staged in From, or fails. It is called during the pause.
+	Flush func(ctx context.Context) error
 	// DespiteDamage moves the others when some contents are missing or damaged.
 	DespiteDamage bool
 	Progress      upkeep.ProgressFunc
@@ -85,6 +116,10 @@ type Report struct {
 	Bytes       int64 `json:"bytes"`
 	Copied      int64 `json:"copied"`
 	CopiedBytes int64 `json:"copied_bytes"`
+	// Attachments and Rows are how many records were moved to another database, and how many
+	// rows in all; 0 where they stay.
+	Attachments int64 `json:"attachments,omitempty"`
+	Rows        int64 `json:"rows,omitempty"`
 	// PausedSeconds is for how long changes were refused.
 	PausedSeconds float64 `json:"paused_seconds"`
 	// Faults are the attachments whose contents could not be copied; never nil.
@@ -95,6 +130,9 @@ type Report struct {
 // with the faults before anything is switched.
 func Run(ctx context.Context, o Options) (Report, error) {
 	m := &migration{Options: o, Report: Report{Faults: []upkeep.Fault{}}}
+	if e := o.To.Elsewhere; e != nil && (e.SameBucket || e.Whole) {
+		return m.Report, m.finish(ctx)
+	}
 	if err := m.pass(ctx, o.To.Before); err != nil {
 		return m.Report, err
 	}
@@ -133,14 +171,11 @@ func (m *migration) finish(ctx context.Context) error {
 	}
 	var refuse error
 	defer func() { end(refuse) }()
-	err = m.pass(ctx, nil)
-	if err == nil {
-		err = m.compare(ctx)
+	if m.To.Elsewhere != nil {
+		refuse, err = m.finishElsewhere(ctx)
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, context.Cause(ctx))
-	}
-	if goOn, err := m.goesOn(ctx); err != nil || !goOn {
+	if goOn, err := m.finishContents(ctx); err != nil || !goOn {
 		return err
 	}
 	err = upkeep.SetHome(context.WithoutCancel(ctx), m.Records, m.To.Home)
@@ -154,6 +189,18 @@ func (m *migration) finish(ctx context.Context) error {
 		err = fmt.Errorf("%w: %w", refuse, err)
 	}
 	return err
+}
+
+// finishContents copies the contents that came last, and compares. goOn is whether the
+// migration goes on.
+func (m *migration) finishContents(ctx context.Context) (goOn bool, err error) {
+	if err = m.pass(ctx, nil); err == nil {
+		err = m.compare(ctx)
+	}
+	if err != nil {
+		return false, errors.Join(err, context.Cause(ctx))
+	}
+	return m.goesOn(ctx)
 }
 
 var errPause = fmt.Errorf("uploads and deletions would have been refused for more than %s", pauseAtMost)

@@ -3,6 +3,7 @@ package ops
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"attachd/server/api"
 	"attachd/server/contents"
@@ -63,10 +64,19 @@ func (s *Service) migrate(ctx context.Context, rq *api.Request, storage map[stri
 		return report, err
 	}
 	defer func() { end(s.upkeep.running, rq.Log) }()
-	o.Records, o.From, o.RoomFor, o.Pause = s.Store, s.Contents, s.Contents.RoomFor, s.Contents.Pause
+	o.Records, o.From, o.RoomFor, o.Pause, o.Flush = s.Store, s.Contents, s.Contents.RoomFor, s.Contents.Pause, s.flushAll
 	report, err = migrate.Run(ctx, o)
 	if report.Moved {
 		rq.Log().Warn("the contents were moved: uploads and deletions are refused until the server is restarted with its new configuration", "to", o.To.Home, "contents", report.Contents, "bytes", report.Bytes)
 	}
 	return report, err
+}
+
+// flushAll has nothing staged any more.
+func (s *Service) flushAll(ctx context.Context) error {
+	err := s.Contents.Flush(ctx)
+	if left := s.Contents.Staged().Contents; err == nil && left > 0 {
+		err = fmt.Errorf("%d contents are still in the write-ahead log", left)
+	}
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +26,12 @@ func CheckHome(ctx context.Context, records store.Store, backend string) error {
 	if err != nil || home == backend {
 		return err
 	}
+	if where, moved := strings.CutPrefix(home, movedTo); moved {
+		return fmt.Errorf("%w, and so are its records: they were moved to %s. Start the server with the configuration that they were moved to. If `attachd migrate` did not end, run it again as before", ErrElsewhere, where)
+	}
+	if home == arriving {
+		return fmt.Errorf("%w: its records are being moved here. Run `attachd migrate` again as before, which begins anew or goes on", ErrElsewhere)
+	}
 	some, err := records.AllAttachments(ctx, uuid.Nil, 1)
 	if err != nil {
 		return err
@@ -33,6 +40,76 @@ func CheckHome(ctx context.Context, records store.Store, backend string) error {
 		return SetHome(ctx, records, backend)
 	}
 	return fmt.Errorf("%w: they are in storage.backend = %q, and the configuration says %q. Set it to %q; `attachd migrate` moves them", ErrElsewhere, home, backend, home)
+}
+
+const (
+	// movedTo begins the note of a database whose records were moved to another one, which
+	// it names.
+	movedTo = "moved to "
+	// arriving is the note of a database to which records are being moved.
+	arriving = "arriving"
+)
+
+// SetMoved notes in a database that its records were moved away, so that no server starts
+// with it.
+func SetMoved(ctx context.Context, records store.Notes, where string) error {
+	return SetHome(ctx, records, movedTo+where)
+}
+
+// IsMoved reports whether the records of a database were moved away.
+func IsMoved(ctx context.Context, records store.Notes) (bool, error) {
+	home, err := homeOf(ctx, records)
+	return strings.HasPrefix(home, movedTo), err
+}
+
+// ErrInUse means that records cannot be moved to a database, since it has others.
+var ErrInUse = errors.New("the database has an installation already, and records are moved to an empty one only")
+
+// Arrive prepares a database for the records of another one. Of what an earlier attempt has
+// left, only the contents stay. Where the other's records were moved away already, it is
+// left as it is, and whole reports whether all of them have come here.
+func Arrive(ctx context.Context, from store.Notes, to interface {
+	store.Store
+	ClearRecords(ctx context.Context) error
+}) (whole bool, err error) {
+	moved, err := IsMoved(ctx, from)
+	if err != nil {
+		return false, err
+	}
+	id, err := Installation(ctx, from)
+	if err != nil {
+		return false, err
+	}
+	is, err := installationOf(ctx, to)
+	if err != nil {
+		return false, err
+	}
+	home, err := homeOf(ctx, to)
+	switch {
+	case err != nil:
+		return false, err
+	case moved && is == id:
+		return true, nil
+	case moved:
+		return false, errors.New("the records were moved away already, and not to this database")
+	}
+	users, err := to.Users(ctx, uuid.Nil, 1)
+	if err != nil {
+		return false, err
+	}
+	if fresh := len(users) == 0 && (is == uuid.Nil || is == id); !fresh && (home != arriving || is != id) {
+		return false, ErrInUse
+	}
+	if err := SetHome(ctx, to, arriving); err != nil {
+		return false, err
+	}
+	return false, errors.Join(KeepInstallation(ctx, to, id), to.ClearRecords(ctx))
+}
+
+// StaysBehind reports whether a note is about the place of a database or its contents, and
+// does not move with the records. What is about the bucket does where the bucket stays.
+func StaysBehind(note string, sameBucket bool) bool {
+	return note == homeNote || !sameBucket && (note == claimNote || note == tenantNote)
 }
 
 // homeOf returns the backend that keeps the contents of a database.

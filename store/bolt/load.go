@@ -59,6 +59,27 @@ func (b *Store) Import(ctx context.Context, rows iter.Seq2[portable.Row, error])
 	return b.countOutbox()
 }
 
+// ClearRecords implements portable.Target.
+func (b *Store) ClearRecords(context.Context) error {
+	err := b.updateAlone(context.Background(), func(tx *writeTx) error {
+		for _, bucket := range schema.Records {
+			if err := tx.DeleteBucket(bucket); err != nil {
+				return err
+			}
+			if _, err := tx.CreateBucket(bucket); err != nil {
+				return err
+			}
+		}
+		for _, key := range [][]byte{schema.AuditAnchor, schema.AuditHead, schema.AuditRuns, schema.AuditMarks, schema.DeadMarks} {
+			tx.Delete(schema.Meta, key)
+		}
+		return nil
+	})
+	b.outbox.events.Store(0)
+	b.outbox.dead.Store(0)
+	return err
+}
+
 // loader collects the entries of rows, and writes them in the order of their keys: see
 // import.go.
 type loader struct {

@@ -29,6 +29,9 @@ type Target interface {
 	// replaced. After an error it has as much as before, or is not to be used. When it
 	// returns nil, all is on stable storage.
 	Import(ctx context.Context, rows iter.Seq2[Row, error]) error
+	// ClearRecords removes all records, so that an Import can be begun again. The catalog and the
+	// notes stay. Nobody else may use the store.
+	ClearRecords(ctx context.Context) error
 }
 
 // Row is one of the types of this file. Times are UTC, those of the catalog in whole

@@ -24,6 +24,9 @@ type Summary struct {
 	Head   store.ChainPos // of the audit log
 }
 
+// KindAttachment is the kind of the records of attachments in Summary.Counts.
+const KindAttachment = "attachment"
+
 // Count is how many rows of a kind there are.
 type Count struct {
 	Rows int64

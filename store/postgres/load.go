@@ -46,6 +46,18 @@ func (s *Store) Import(ctx context.Context, rows iter.Seq2[portable.Row, error])
 	return s.countObjects(ctx)
 }
 
+// ClearRecords implements portable.Target.
+func (s *Store) ClearRecords(ctx context.Context) error {
+	err := s.atomic(ctx, func(b *pgx.Batch) {
+		b.Queue(`truncate attachd.users, attachd.spaces, attachd.members, attachd.entities, attachd.comments, attachd.removals,
+			attachd.attachments, attachd.checksums, attachd.usage, attachd.usage_delta, attachd.keys, attachd.sessions,
+			attachd.audit, attachd.audit_waiting, attachd.audit_ends, attachd.outbox, attachd.dead_letters, attachd.ages restart identity`)
+		b.Queue(`insert into attachd.audit_ends default values`)
+		b.Queue(`delete from attachd.contents where key = ` + noKey)
+	})
+	return errors.Join(err, s.countObjects(ctx))
+}
+
 // loader copies rows into the tables of a database.
 type loader struct {
 	pgx.Tx

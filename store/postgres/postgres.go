@@ -159,11 +159,12 @@ func (s *Store) Close() error {
 	s.background.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), lastFlush)
 	defer cancel()
-	entries := s.flushEntries(ctx)
-	if errors.Is(entries, store.ErrFrozen) { // they would be of a database that nobody uses any more
-		entries = nil
+	var err error
+	for _, flush := range []func(context.Context) error{s.flushTouched, s.flushEntries} {
+		if failed := flush(ctx); !errors.Is(failed, store.ErrFrozen) { // it would be in a database that nobody uses any more
+			err = errors.Join(err, failed)
+		}
 	}
-	err := errors.Join(s.flushTouched(ctx), entries)
 	s.pool.Close()
 	return err
 }

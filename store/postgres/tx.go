@@ -108,7 +108,17 @@ const maxTries = 10
 // several times. It is committed whatever becomes of ctx by then: a COMMIT that is cancelled
 // may show what a standby does not have.
 func (s *Store) change(ctx context.Context, do func(tx *change) error) error {
-	return s.again(ctx, func() error { return s.changeOnce(s.newChange(ctx), do) })
+	err := s.again(ctx, func() error { return s.changeOnce(s.newChange(ctx), do) })
+	if errors.Is(err, store.ErrFrozen) && store.EntryOf(ctx) == nil {
+		// It may be only the queued entries that a frozen database does not take.
+		err = s.again(ctx, func() error {
+			tx := s.newChange(ctx)
+			s.entries.PutBack(tx.queued)
+			tx.queued = nil
+			return s.changeOnce(tx, do)
+		})
+	}
+	return err
 }
 
 // again does something, again where PostgreSQL asks for that.
