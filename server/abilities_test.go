@@ -49,7 +49,7 @@ func TestFilesComeAndGoOnAnyBackends(t *testing.T) {
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("large.txt", large)}, want: 201, save: "L"},
 		{as: "editor", do: "POST {ticket}/attachments", form: parts{file("again.txt", "small")}, want: 201, save: "A"},
 	})
-	if n, staged := w.storedContents(), w.store.Staged().Bytes; n != 2 || staged != 0 {
+	if n, staged := w.storedContents(), w.bolt().Staged().Bytes; n != 2 || staged != 0 {
 		t.Errorf("%d contents are stored, and %d bytes are staged", n, staged)
 	}
 	w.play(t, []step{

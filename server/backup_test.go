@@ -428,7 +428,7 @@ func TestASnapshotHoldsWhatWasStagedWhenItWasTaken(t *testing.T) {
 		left, err := filepath.Glob(filepath.Join(w.dir, "blobs", "sha256", "??", "*"))
 		return err == nil && len(left) == 1
 	})
-	if n := w.store.Staged().Contents; n != 1 {
+	if n := w.bolt().Staged().Contents; n != 1 {
 		t.Errorf("%d contents are staged: after the copy, uploads are to be staged again", n)
 	}
 }

@@ -76,7 +76,7 @@ func fails(err error) getter {
 // inBucket keeps the contents of a world in an object store.
 func inBucket(t *testing.T, b *bucket) func(*server.Config) {
 	return func(c *server.Config) {
-		if *withVersitygw {
+		if *withVersitygw || *withPostgres {
 			t.Skip("has an object store of its own")
 		}
 		b.Memory = new(s3test.Memory)

@@ -52,6 +52,9 @@ func TestAListThatHasNotChangedIsNotSentAgain(t *testing.T) {
 		look("{ticket}", 200)
 		look("{ticket}", 304)
 	}
+	if *withPostgres {
+		return // its ETag is made of what it says
+	}
 	before := tags["{ticket}"]
 	w.restart()
 	look("{ticket}", 200)

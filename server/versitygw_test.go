@@ -12,6 +12,7 @@ import (
 	"attachd/blobs/s3"
 	"attachd/blobs/s3/s3test"
 	"attachd/server"
+	"attachd/store"
 )
 
 var withVersitygw = flag.Bool("s3", false, "keep contents in a bucket of versitygw, which must be installed, rather than on the disk")
@@ -21,6 +22,14 @@ type keeper interface {
 	blobs.Store
 	blobs.Batcher
 	blobs.Marker
+}
+
+var withPostgres = flag.Bool("postgres", false, "keep records in PostgreSQL, which must be installed, and contents in a bucket in memory, or of versitygw")
+
+// records is a store of metadata as all worlds have one.
+type records interface {
+	store.Store
+	store.AuditChain
 }
 
 var (
@@ -49,17 +58,24 @@ func startGateway() (stop func()) {
 
 // openBucket opens the world's part of the bucket.
 func (w *world) openBucket() keeper {
-	bucket, err := s3.Connect(s3.Account{
-		Endpoint: "http://" + gateway.Host("127.0.0.1"), Bucket: "bucket", AccessKey: s3test.GatewayKey, SecretKey: s3test.GatewaySecret, PathStyle: "true", Timeout: patience,
-	})
-	w.must(err)
-	catalog, err := w.store.Catalog(context.Background())
-	w.must(err)
+	var bucket s3.Bucket = w.objects
+	var err error
+	if *withVersitygw {
+		bucket, err = s3.Connect(s3.Account{
+			Endpoint: "http://" + gateway.Host("127.0.0.1"), Bucket: "bucket", AccessKey: s3test.GatewayKey, SecretKey: s3test.GatewaySecret, PathStyle: "true", Timeout: patience,
+		})
+		w.must(err)
+	}
+	catalog, shared := w.store.(blobs.Catalog)
+	if !shared {
+		catalog, err = w.bolt().Catalog(context.Background())
+		w.must(err)
+	}
 	if w.prefix == "" {
 		w.prefix = fmt.Sprintf("world%d/", buckets.Add(1))
 	}
 	kept, err := s3.Open(context.Background(), s3.Options{
-		Bucket: bucket, Catalog: catalog, Local: w.blobs, Prefix: w.prefix, KeepDeleted: time.Hour, Patience: patience,
+		Bucket: bucket, Catalog: catalog, Shared: shared, Local: w.blobs, Prefix: w.prefix, KeepDeleted: time.Hour, Patience: patience,
 		Installation: func(context.Context) (string, error) { return w.prefix, nil },
 	})
 	w.must(err)

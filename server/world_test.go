@@ -29,6 +29,7 @@ import (
 	"attachd/blobs/blobstest"
 	"attachd/blobs/disk"
 	"attachd/blobs/disk/disktest"
+	"attachd/blobs/s3/s3test"
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/contents"
@@ -37,6 +38,7 @@ import (
 	"attachd/server/upkeep"
 	"attachd/store"
 	"attachd/store/bolt"
+	"attachd/store/postgres"
 	"attachd/store/postgres/postgrestest"
 )
 
@@ -49,6 +51,9 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	blobstest.Short("TestAFileIsUploadedListedDownloadedAndDeleted", "TestAListIsPaged", "TestABadFormIsRefused", "TestFileNames", "TestRanges", "TestConditions", "TestEveryRouteIsUnderARule", "TestEveryRouteSaysAllThatTheCorridorHasToKnow", "TestOpenAPI.*", "TestEveryKindHasLinks", "TestAChangedLinkIsRefused", "TestTheQuotaOfASpaceHolds", "TestASignInLinkWorksOnce", "TestADamagedFileCanBeDeleted")
 	blobstest.TempInMemory()
+	if *withPostgres {
+		os.Setenv(postgrestest.Required, "1")
+	}
 	stopGateway := startGateway()
 	code := m.Run()
 	stopGateway()
@@ -91,7 +96,7 @@ func goroutinesLeft() string {
 type world struct {
 	t       *testing.T
 	server  *server.Server
-	store   *bolt.Store
+	store   records
 	blobs   *disk.Store
 	kept    keeper // blobs, or the bucket for which they are spooled there
 	disk    *testDisk
@@ -100,7 +105,9 @@ type world struct {
 	log     *logBuffer
 	fault   atomic.Pointer[fault] // injected failure; nil is none
 	dir     string                // the data directory
-	prefix  string                // of its objects in the bucket, with -s3
+	prefix  string                // of its objects in the bucket, with -s3 or -postgres
+	dsn     string                // of its database, with -postgres
+	objects *s3test.Memory        // the bucket, with -postgres and without -s3
 	url     string                // http://host:port
 	client  *http.Client
 
@@ -215,9 +222,18 @@ func (w *world) keepSigningKeys(keys []token.SigningKey) error {
 }
 
 func (w *world) open() {
+	w.nameEverything()
+	if *withPostgres {
+		w.dsn, w.objects = postgrestest.Database(w.t), new(s3test.Memory)
+		w.openStores()
+		w.t.Cleanup(w.checkStorage)
+		made := made{keys: map[string]string{}}
+		w.must(made.populate(w.store))
+		w.keys = made.keys
+		return
+	}
 	made := fixture()
 	w.keys = maps.Clone(made.keys)
-	w.nameEverything()
 	w.must(made.err)
 	w.must(os.WriteFile(filepath.Join(w.dir, "attachd.db"), made.database, 0o600))
 	w.openStores()
@@ -225,19 +241,34 @@ func (w *world) open() {
 }
 
 func (w *world) openStores() {
+	w.openRecords()
 	var err error
-	w.store, err = bolt.Open(filepath.Join(w.dir, "attachd.db"), bolt.Options{Log: filepath.Join(w.dir, "wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
-		Compacting: func(step string) error { return w.strike("compact: " + step) }})
-	w.must(err)
 	w.blobs, err = disk.Open(w.dir, disk.Options{Wrap: func(real disk.FileSystem) disk.FileSystem {
 		w.disk = &testDisk{FileSystem: real}
 		return disktest.Faults{Before: w.strike}.Wrap(w.disk)
 	}})
 	w.must(err)
-	if w.kept = w.blobs; *withVersitygw {
+	if w.kept = w.blobs; *withVersitygw || *withPostgres {
 		w.kept = w.openBucket()
 	}
 }
+
+// openRecords opens the world's database.
+func (w *world) openRecords() {
+	if *withPostgres {
+		db, err := postgres.Open(context.Background(), postgres.Options{DSN: w.dsn, MaxConnections: 4})
+		w.must(err)
+		w.store = db
+		return
+	}
+	db, err := bolt.Open(filepath.Join(w.dir, "attachd.db"), bolt.Options{Log: filepath.Join(w.dir, "wal"), Commit: w.commit, MakeRoom: w.ballast.giveUp,
+		Compacting: func(step string) error { return w.strike("compact: " + step) }})
+	w.must(err)
+	w.store = db
+}
+
+// bolt is the world's database in a file, which a test asks for what only that has.
+func (w *world) bolt() *bolt.Store { return w.store.(*bolt.Store) }
 
 // restart stops the server without a shutdown, and starts another over the same files.
 func (w *world) restart() {
@@ -389,7 +420,7 @@ func (w *world) flushContents() {
 
 // contents returns the store of blobs and staged contents.
 func (w *world) contents() blobs.Store {
-	return contents.New(w.store, w.kept, contents.Options{Stager: w.store, Batcher: w.kept, Marker: w.kept, Log: w.server.Log})
+	return contents.New(w.store, w.kept, contents.Options{Stager: w.server.Abilities.Stager, Batcher: w.kept, Marker: w.kept, Log: w.server.Log})
 }
 
 // checkStorage runs after every test, when the server is down: both stores must agree
@@ -507,7 +538,7 @@ func (w *world) storedContents() (n int) {
 // blobFile returns the path of an attachment's content.
 func (w *world) blobFile(t *testing.T, name string) string {
 	t.Helper()
-	if *withVersitygw {
+	if *withVersitygw || *withPostgres {
 		t.Skip("looks at the file of a content")
 	}
 	w.flushContents()

@@ -146,6 +146,9 @@ func ToRefusal(err error) *Refusal {
 		}
 	case errors.Is(err, store.ErrNotFound):
 		return NotFound("Not found.")
+	case errors.Is(err, store.ErrAway):
+		return &Refusal{Status: http.StatusServiceUnavailable, Code: "database_unavailable", RetryAfter: 5, Cause: err,
+			Detail: "The server's database cannot be reached, or takes no changes at the moment. Try again in a moment; look first whether a change was made. If it stays so, tell the server's operator."}
 	case errors.Is(err, store.ErrReplaced), errors.Is(err, blobs.ErrReplaced):
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 60, Cause: err,
 			Detail: "The server cannot reach its files at the moment. Look whether a change was made before you try it again."}

@@ -177,6 +177,8 @@ func (s *Service) runProbe(ctx context.Context, log *slog.Logger) (reasons []str
 		failed("The database was removed or replaced while the server runs.", err)
 	} else if errors.Is(err, store.ErrUnavailable) {
 		failed("Metadata cannot be committed until a restart.", err)
+	} else if errors.Is(err, store.ErrAway) {
+		failed("The database cannot be reached, or takes no changes.", err)
 	} else if err != nil {
 		failed("Metadata cannot be committed.", err)
 	}
