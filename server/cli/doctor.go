@@ -21,6 +21,7 @@ import (
 	"attachd/server/doctor"
 	"attachd/server/scan"
 	"attachd/server/upkeep"
+	"attachd/store/postgres"
 )
 
 // Doctor is the command that examines the installation.
@@ -64,8 +65,11 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 		}
 	}
 	file := cmp.Or(a.configFile, os.Getenv(config.EnvConfig))
-	if alone, _, err := config.Load(file, nil, nil); err == nil && alone.Storage.S3SecretKey != "" {
-		c.SecretConfig = file
+	if alone, _, err := config.Load(file, nil, nil); err == nil {
+		shown, _ := config.WithoutPasswords(alone.Metadata.DSN)
+		if alone.Storage.S3SecretKey != "" || shown != alone.Metadata.DSN {
+			c.SecretConfig = file
+		}
 	}
 	c.Receiver, c.NoReceiver = daemon.Receiver(cfg)
 	if cfg.Storage.Backend == "s3" {
@@ -73,6 +77,9 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 	}
 	server, _, err := running(ctx, dir)
 	c.Running = err == nil
+	if cfg.Metadata.Backend == "postgres" {
+		return a.examineShared(ctx, c)
+	}
 	c.Status = func(ctx context.Context) (status upkeep.Status, err error) {
 		if c.Running {
 			defer server.CloseIdleConnections()
@@ -92,6 +99,38 @@ func (a *App) examine(ctx context.Context, cfg config.Config, warnings []string)
 			status.Faulty, err = marked(ctx, cfg, dir, records)
 		}
 		return status, errors.Join(err, records.Close())
+	}
+	return doctor.Examine(ctx, c)
+}
+
+// examineShared examines an installation whose records are in PostgreSQL, beside its servers.
+func (a *App) examineShared(ctx context.Context, c *doctor.Case) (found []doctor.Finding, err error) {
+	storage, away := a.open(ctx, c.Config, daemon.Opening{Beside: true, Existing: true})
+	if away == nil {
+		defer func() { err = errors.Join(err, storage.Close()) }()
+	}
+	c.Facts = func(ctx context.Context) (facts postgres.Facts, err error) {
+		db, is := storage.Store.(*postgres.Store)
+		if away != nil || !is {
+			return facts, away
+		}
+		return db.Facts(ctx)
+	}
+	c.Status = func(ctx context.Context) (status upkeep.Status, err error) {
+		if away != nil {
+			return status, away
+		}
+		if status, err = upkeep.ReadStatus(ctx, storage.Store, c.Now); err != nil {
+			return status, err
+		}
+		if storage.Marker != nil {
+			status.Faulty = len(storage.Marker.Marked())
+		}
+		status.Storage = daemon.StorageOf(c.Config)
+		if storage.Sweeper != nil {
+			status.Storage.Unswept = storage.Sweeper.Unswept()
+		}
+		return status, nil
 	}
 	return doctor.Examine(ctx, c)
 }

@@ -161,7 +161,7 @@ func judgeInodes(room blobs.Capacity) []Finding {
 }
 
 func ballast(_ context.Context, c *Case) []Finding {
-	if !c.hasDatabase() {
+	if c.shares() || !c.hasDatabase() {
 		return nil
 	}
 	room, err := disk.CapacityOf(c.home())
@@ -198,7 +198,7 @@ func openFiles(_ context.Context, c *Case) []Finding {
 const snapshotAge = 2 * 24 * time.Hour
 
 func snapshots(_ context.Context, c *Case) []Finding {
-	if !c.hasDatabase() {
+	if c.shares() || !c.hasDatabase() {
 		return nil
 	}
 	const do = "Look in the server's log for why: it takes one at its start, every hour and at its end."

@@ -17,6 +17,7 @@ import (
 	"attachd/server/webhooks"
 	"attachd/store"
 	"attachd/store/bolt"
+	"attachd/store/postgres"
 )
 
 // Level is the severity of a finding.
@@ -47,7 +48,9 @@ type Case struct {
 	// Status reads the state of the database. It is called only if there is one, in a
 	// format that this version supports.
 	Status func(context.Context) (upkeep.Status, error)
-	Clamd  *scan.Clamd // optional
+	// Facts asks PostgreSQL, where the records are in it; optional.
+	Facts func(context.Context) (postgres.Facts, error)
+	Clamd *scan.Clamd // optional
 	// Receiver is the receiver of webhooks, and NoReceiver the error that makes one
 	// impossible; both are optional.
 	Receiver   *webhooks.Receiver
@@ -83,6 +86,7 @@ var examinations = []struct {
 	{"object store", objectStore},
 	{"snapshots", snapshots},
 	{"database", database},
+	{"database", sharedDatabase},
 	{"scanner", scanner},
 	{"webhooks", receiver},
 	{"listen", listen},
@@ -141,7 +145,7 @@ func clock(_ context.Context, c *Case) []Finding {
 const backupAge = 8 * 24 * time.Hour
 
 func database(ctx context.Context, c *Case) []Finding {
-	if c.unusable() != nil {
+	if c.shares() || c.unusable() != nil {
 		return nil
 	}
 	if err := c.Dir.CheckDatabase(); err != nil {

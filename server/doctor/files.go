@@ -26,12 +26,18 @@ func (c *Case) exists() bool {
 }
 
 func (c *Case) hasDatabase() bool {
+	if c.shares() {
+		return true
+	}
 	_, err := os.Stat(c.Dir.Join(datadir.DatabaseFile))
 	return err == nil && c.exists()
 }
 
 // unusable returns the reason why this version cannot work with the data directory.
 func (c *Case) unusable() error {
+	if c.shares() {
+		return nil
+	}
 	if c.Dir.IsRestoring() {
 		return errors.New("a restore was begun and is not finished")
 	}
@@ -46,7 +52,7 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 	path := c.Dir.Path()
 	info, err := os.Stat(path)
 	switch {
-	case c.Config.RequireExisting && (err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist)) && !c.Dir.Installed():
+	case c.Config.RequireExisting && !c.shares() && (err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist)) && !c.Dir.Installed():
 		return notInstalled(c)
 	case errors.Is(err, fs.ErrNotExist):
 		return warning("Run `attachd serve`, or name another with --data-dir or data_dir.", "%s is not there yet: the first `attachd serve` makes it.", path)
@@ -71,6 +77,9 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 	}
 	if _, err := os.ReadDir(path); err != nil {
 		return problem("Run this as the user that the server runs as.", "%s cannot be read: %v.", path, err)
+	}
+	if c.shares() {
+		return ok("The data directory is %s; nothing of value is in it.", path)
 	}
 	made, err := c.Dir.Made()
 	if err != nil {
@@ -179,8 +188,8 @@ func secrets(_ context.Context, c *Case) (found []Finding) {
 		}
 	}
 	if info, err := os.Stat(c.SecretConfig); err == nil && runtime.GOOS != "windows" && info.Mode().Perm()&0o004 != 0 {
-		found = append(found, warning("Put the secret into a file of its own, which only the server's user may read, and name that in storage.s3_secret_key_file; or: chmod o-rwx "+c.SecretConfig,
-			"%s contains storage.s3_secret_key, and all users of this machine can read it (mode %04o).", c.SecretConfig, info.Mode().Perm())...)
+		found = append(found, warning("Put the secret into a file of its own, which only the server's user may read, and name that in storage.s3_secret_key_file or metadata.dsn_file; or: chmod o-rwx "+c.SecretConfig,
+			"%s contains storage.s3_secret_key or the password of metadata.dsn, and all users of this machine can read it (mode %04o).", c.SecretConfig, info.Mode().Perm())...)
 	}
 	if len(found) == 0 && c.exists() {
 		return ok("The files with secrets are closed to others.")

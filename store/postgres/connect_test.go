@@ -101,3 +101,18 @@ func mustParse(t *testing.T, dsn string) *url.URL {
 	}
 	return u
 }
+
+func TestFactsAreThoseOfTheServer(t *testing.T) {
+	t.Parallel()
+	s, err := postgres.Open(t.Context(), postgres.Options{DSN: postgrestest.Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.Facts(t.Context())
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if f.Version == "" || f.Host != "127.0.0.1" || !strings.HasPrefix(f.Database, "test") || f.SynchronousCommit != "on" || f.Pooler || f.Standbys != 0 || f.MaxConnections < 100 || f.Connections < 1 || f.Ahead.Abs() > time.Minute {
+		t.Errorf("the facts are %+v", f)
+	}
+}

@@ -1,0 +1,59 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"attachd/store/postgres"
+)
+
+func TestTheDoctorSaysWhatPostgreSQLMustChange(t *testing.T) {
+	t.Parallel()
+	good := postgres.Facts{Version: "15.4", Host: "db", Database: "attachd", FSync: true, SynchronousCommit: "on", MaxConnections: 97, Connections: 5}
+	for name, c := range map[string]struct {
+		change func(*postgres.Facts, *Case)
+		level  Level
+		says   string
+	}{
+		"all is well":                 {func(*postgres.Facts, *Case) {}, OK, "is on its disk."},
+		"it does not sync":            {func(f *postgres.Facts, _ *Case) { f.FSync = false }, Problem, "fsync = off"},
+		"it confirms early":           {func(f *postgres.Facts, _ *Case) { f.SynchronousCommit = "off" }, Problem, "synchronous_commit = off"},
+		"standbys are not waited for": {func(f *postgres.Facts, _ *Case) { f.Standbys = 2 }, Warning, "failover may lose"},
+		"they are":                    {func(f *postgres.Facts, _ *Case) { f.Standbys, f.SynchronousTo = 1, "*" }, OK, "and on a standby"},
+		"only here":                   {func(f *postgres.Facts, _ *Case) { f.Standbys, f.SynchronousTo, f.SynchronousCommit = 1, "*", "local" }, Warning, "failover may lose"},
+		"a pooler that is not known":  {func(f *postgres.Facts, _ *Case) { f.Pooler = true }, Problem, "metadata.pooler is false"},
+		"a pooler":                    {func(f *postgres.Facts, c *Case) { f.Pooler, c.Config.Metadata.Pooler = true, true }, OK, "of 97 connections"},
+		"too few connections":         {func(f *postgres.Facts, _ *Case) { f.MaxConnections = 17 }, Warning, "room for 17 connections"},
+		"nearly all in use":           {func(f *postgres.Facts, _ *Case) { f.Connections = 90 }, Warning, "90 are open"},
+		"another time":                {func(f *postgres.Facts, _ *Case) { f.Ahead = -5 * time.Minute }, Warning, "5m0s apart"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			facts, h := good, healthy(t)
+			h.Config.Metadata.Backend = "postgres"
+			c.change(&facts, h)
+			h.Facts = func(context.Context) (postgres.Facts, error) { return facts, nil }
+			found := sharedDatabase(t.Context(), h)
+			told := 0
+			for _, f := range found {
+				if f.Level == c.level && strings.Contains(f.Says, c.says) && (f.Do != "") == (f.Level != OK) {
+					told++
+				} else if f.Level != OK {
+					t.Errorf("it says too: %+v", f)
+				}
+			}
+			if told != 1 {
+				t.Errorf("it says %+v", found)
+			}
+		})
+	}
+	h := healthy(t)
+	h.Config.Metadata.Backend = "postgres"
+	h.Facts = func(context.Context) (postgres.Facts, error) { return good, errors.New("PostgreSQL has no database") }
+	if found := sharedDatabase(t.Context(), h); len(found) != 1 || found[0].Level != Problem {
+		t.Errorf("of a database that is not there it says %+v", found)
+	}
+}

@@ -1,0 +1,46 @@
+package postgres
+
+import (
+	"context"
+	"time"
+)
+
+// Facts are what a PostgreSQL server says of itself that its operator may want to change.
+type Facts struct {
+	Version           string
+	Host, Database    string
+	FSync             bool
+	SynchronousCommit string        // "on", or what else a commit waits for
+	SynchronousTo     string        // synchronous_standby_names
+	Standbys          int           // that are connected
+	MaxConnections    int           // for users who are no superusers
+	Connections       int           // of all users
+	Pooler            bool          // a pooler is between
+	Ahead             time.Duration // of its clock, compared with that of this machine
+}
+
+// Facts asks the server.
+func (s *Store) Facts(ctx context.Context) (f Facts, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return f, explain(err)
+	}
+	defer conn.Release()
+	var process uint32
+	var now time.Time
+	asked := time.Now()
+	err = conn.QueryRow(ctx, `select current_setting('server_version'), current_database(), current_setting('fsync')::bool, current_setting('synchronous_commit'),
+		current_setting('synchronous_standby_names'), (select count(*) from pg_stat_replication),
+		current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
+		(select count(*) from pg_stat_activity where backend_type = 'client backend'), pg_backend_pid(), clock_timestamp()`).
+		Scan(&f.Version, &f.Database, &f.FSync, &f.SynchronousCommit, &f.SynchronousTo, &f.Standbys, &f.MaxConnections, &f.Connections, &process, &now)
+	if err != nil {
+		return f, explain(err)
+	}
+	took := time.Since(asked)
+	f.Ahead = now.Sub(asked.Add(took / 2))
+	f.Host = conn.Conn().Config().Host
+	// A pooler gives its clients numbers of its own.
+	f.Pooler = conn.Conn().PgConn().PID() != process
+	return f, nil
+}
