@@ -22,7 +22,7 @@ const (
 	oldestServer = 130000
 	// migrating identifies the lock that one program at most holds while it changes the
 	// schema. It is a lock of the transaction, which poolers do not break.
-	migrating = 0x617474616368 // "attach"
+	migrating int64 = 0x617474616368 // "attach"
 )
 
 // migrate brings the schema to this program's version, all or nothing. Where there must be
