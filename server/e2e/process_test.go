@@ -34,6 +34,7 @@ import (
 
 	"attachd/blobs/blobstest"
 	"attachd/server/e2e/build"
+	"attachd/store/postgres/postgrestest"
 )
 
 // binary returns the path of attachd, which it builds on the first call.
@@ -59,6 +60,7 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	defer postgrestest.End()
 	binary = build.Attachd(dir, raceDetector()...)
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "ATTACHD_") {
