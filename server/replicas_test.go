@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/blobs/s3"
 	"attachd/blobs/s3/s3test"
@@ -365,5 +366,33 @@ func TestReplicasSendEachEventOnce(t *testing.T) {
 		if n != 1 {
 			t.Errorf("the event %s was sent %d times", id, n)
 		}
+	}
+}
+
+// What a backup that one replica makes may need, no other removes.
+func TestReplicasRemoveNothingWhileOneMakesABackup(t *testing.T) {
+	t.Parallel()
+	all, keys := replicas(t, 2)
+	one, two := all[0], all[1]
+	stored := func(text string) bool {
+		_, err := one.store.Place(t.Context(), blobs.RefOf([]byte(text)))
+		return err == nil
+	}
+	if got, err := two.store.TakeLeases(t.Context(), "backup 1"); err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	}
+	one.ask(t, keys["editor"], "DELETE", filePath(one.upload(t, keys["editor"], "during a backup")), "").want(t, 200)
+	one.ask(t, keys["root"], "POST", "/upkeep/gc", `{"min_age": 0}`).want(t, 200)
+	if !stored("during a backup") {
+		t.Error("a content was removed that a backup may need")
+	}
+	if err := two.store.GiveBack(t.Context(), "backup 1"); err != nil {
+		t.Fatal(err)
+	}
+	one.ask(t, keys["editor"], "DELETE", filePath(one.upload(t, keys["editor"], "afterwards")), "").want(t, 200)
+	eventually(t, "the content is removed afterwards", func() bool { return !stored("afterwards") })
+	one.ask(t, keys["root"], "POST", "/upkeep/gc", `{"min_age": 0}`).want(t, 200)
+	if stored("during a backup") {
+		t.Error("a collection has not made up for it")
 	}
 }

@@ -168,6 +168,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.guard = access.New(s.guardOptions())
 	s.contents = contents.New(cfg.Store, cfg.Blobs, contents.Options{
+		Leases: s.pins(),
 		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
 		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, VerifyReads: cfg.VerifyReads, Log: cfg.Log,
 		// Deletions need room for the ballast too.
@@ -238,6 +239,14 @@ func (s *Server) guardOptions() access.Options {
 		AdminsMayDeleteFromTickets: s.AdminsMayDeleteFromTickets, AutoCreate: s.AutoCreate, PublicMetrics: s.PublicMetrics,
 		DemoKeys: s.DemoKeys,
 	}
+}
+
+// pins are the leases of backups that replicas share; nil where there are none.
+func (s *Server) pins() contents.Leases {
+	if s.Shared == nil {
+		return nil
+	}
+	return pins{s.leases, s.Shared}
 }
 
 // latestSigner returns what reads the keys that replicas share; nil where there are none.
