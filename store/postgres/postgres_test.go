@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"flag"
 	"testing"
 
 	"attachd/blobs"
@@ -11,6 +12,17 @@ import (
 	"attachd/store/postgres/postgrestest"
 	"attachd/store/storetest"
 )
+
+var everyDoor = flag.Bool("doors", false, "keep all promises through a pooler, and with calls to two stores in turn, too, which takes three times as long")
+
+// anotherDoor skips a test that keeps promises which TestStore and TestCatalog keep already,
+// in another way.
+func anotherDoor(t *testing.T) {
+	t.Helper()
+	if !*everyDoor {
+		t.Skip("needs -doors")
+	}
+}
 
 func TestMain(m *testing.M) { postgrestest.Main(m) }
 
@@ -63,22 +75,30 @@ func TestStore(t *testing.T) {
 }
 
 func TestStoreThroughAPooler(t *testing.T) {
+	anotherDoor(t)
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store { return openPooled(t) })
 }
 
 func TestTwoStores(t *testing.T) {
+	anotherDoor(t)
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) store.Store { return openPair(t) })
 }
 
 func TestCatalog(t *testing.T) {
 	t.Parallel()
-	for name, open := range map[string]func(t *testing.T) blobs.Catalog{
-		"straight":         func(t *testing.T) blobs.Catalog { return open(t) },
-		"of two stores":    func(t *testing.T) blobs.Catalog { return openPair(t) },
-		"through a pooler": func(t *testing.T) blobs.Catalog { return openPooled(t) },
-	} {
-		t.Run(name, func(t *testing.T) { blobstest.RunCatalog(t, open) })
-	}
+	blobstest.RunCatalog(t, func(t *testing.T) blobs.Catalog { return open(t) })
+}
+
+func TestCatalogThroughAPooler(t *testing.T) {
+	anotherDoor(t)
+	t.Parallel()
+	blobstest.RunCatalog(t, func(t *testing.T) blobs.Catalog { return openPooled(t) })
+}
+
+func TestCatalogOfTwoStores(t *testing.T) {
+	anotherDoor(t)
+	t.Parallel()
+	blobstest.RunCatalog(t, func(t *testing.T) blobs.Catalog { return openPair(t) })
 }
