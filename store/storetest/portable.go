@@ -72,7 +72,9 @@ func (w *world) oddAttachments(ctx context.Context, s Portable) {
 	auto := w.file(w.product)
 	auto.Parent.ID = id(99)
 	w.ok(w.CreateAttachment(ctx, auto, nil, "made-by-an-upload"))
-	gone := w.upload(w.meeting2)
+	gone := w.file(w.meeting2)
+	gone.SHA256 = content(49) // which nobody else has, so that its checksums are of no use any more
+	w.ok(w.CreateAttachment(ctx, gone, []byte{49}, ""))
 	_, err := w.DeleteAttachment(ctx, gone.ID)
 	w.ok(err)
 }
