@@ -311,6 +311,13 @@ func TestOneReplicaAtATimeChecksOrCollects(t *testing.T) {
 		}
 		all[0].ask(t, keys["root"], "POST", path, "").want(t, 200)
 	}
+	response, err := http.Post(all[0].local+"/upkeep/compact", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := readAnswer(response); a.status != 409 || !strings.Contains(string(a.body), "autovacuum") {
+		t.Errorf("compact answers %d %s", a.status, a.body)
+	}
 }
 
 // Each event is sent once, by whichever replica has the lease, wherever it came from.

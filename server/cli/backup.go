@@ -51,7 +51,16 @@ func (a *App) Backup() *cobra.Command {
 	return cmd
 }
 
+// errNoBackup and errNoRestore are the errors where the records are in PostgreSQL.
+var (
+	errNoBackup  = errors.New("the records are in PostgreSQL, and attachd makes no backup of them. Have PostgreSQL archive its write-ahead log, for point-in-time recovery, and set storage.keep_deleted to as long as you may want to go back: then the bucket still has every file. `attachd docs backup` says more")
+	errNoRestore = errors.New("metadata.backend is \"postgres\", and a restore point is restored into a data directory. Restore it with a configuration without [metadata] and [storage] and with another data_dir, and start the server there; then `attachd migrate` moves all of it into an empty database and a bucket")
+)
+
 func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int) (err error) {
+	if cfg.Metadata.Backend == "postgres" {
+		return errNoBackup
+	}
 	if err := refuseNested(to, cfg.DataDir); err != nil {
 		return err
 	}
@@ -442,6 +451,9 @@ func (a *App) Restore() *cobra.Command {
 }
 
 func (a *App) restore(ctx context.Context, cfg config.Config, from, name string, despiteDamage bool) (err error) {
+	if cfg.Metadata.Backend == "postgres" {
+		return errNoRestore
+	}
 	path := cfg.DataDir
 	if err := refuseNested(from, path); err != nil {
 		return err

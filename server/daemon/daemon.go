@@ -73,8 +73,9 @@ func Serve(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	held, err := o.Storage(ctx, d.awaitDatabase)
-	if errors.Is(err, store.ErrAway) && ctx.Err() != nil {
-		return nil // told to stop while it waited for the database
+	if ctx.Err() != nil && (errors.Is(err, store.ErrAway) || errors.Is(err, context.Canceled)) {
+		d.say.Info("stopped while the database was waited for")
+		return nil
 	}
 	if err != nil {
 		return err

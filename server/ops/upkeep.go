@@ -119,6 +119,9 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 // Compact rewrites the database without its free pages. What is staged gets its files
 // first, so that its room in the log is free, too.
 func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if s.Compacter == nil && s.Shared != nil {
+		return api.Conflict("The records are in PostgreSQL, whose autovacuum frees the room of deleted ones: there is nothing to make anew here.")
+	}
 	if s.Compacter == nil {
 		return notWithThisStorage("Compacting the database")
 	}
