@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"flag"
 	"os"
@@ -10,13 +11,31 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"attachd/server"
 	"attachd/server/ops"
+	"attachd/store"
 )
 
 var promtool = flag.Bool("promtool", false, "let promtool, of Debian's package prometheus, check /metrics and the alert rules")
+
+// loneReplica is a store.Shared with one replica, which gets each lease.
+type loneReplica struct{ store.Shared }
+
+func (loneReplica) Beat(context.Context, string, []byte) (live int, err error) { return 1, nil }
+func (loneReplica) Replicas(context.Context) ([]store.Replica, error)          { return nil, nil }
+func (loneReplica) Depart(context.Context) error                               { return nil }
+func (loneReplica) SigningKeys(context.Context) ([]store.SigningKey, error)    { return nil, nil }
+func (loneReplica) GiveBack(context.Context, ...string) error                  { return nil }
+func (loneReplica) TakeLeases(_ context.Context, names ...string) (map[string]int64, error) {
+	epochs := map[string]int64{}
+	for _, name := range names {
+		epochs[name] = 1
+	}
+	return epochs, nil
+}
 
 // monitored returns the metrics of a server that uses all features and has had some of
 // every kind of work.
@@ -26,7 +45,13 @@ func monitored(t *testing.T) string {
 	w, _ := scanning(t, withScrub, told, func(c *server.Config) {
 		c.StorageTimes = ops.NewStorageTimes()
 		c.LogLinesLost = func() int64 { return 0 }
+		c.Shared = loneReplica{}
 	})
+	ctx, stop := context.WithCancel(t.Context())
+	var working sync.WaitGroup
+	defer working.Wait()
+	defer stop()
+	working.Go(func() { w.server.RunJob(ctx, "collect contents", 0) })
 	w.play(t, []step{
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201},
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.exe", "MZ")}, want: 400},
@@ -34,9 +59,9 @@ func monitored(t *testing.T) string {
 		{as: "root", do: "GET /stats", want: 200},
 	})
 	var metrics string
-	eventually(t, "attachments to be counted", func() bool {
+	eventually(t, "attachments to be counted, and work to be this replica's", func() bool {
 		metrics = string(w.do(t, step{as: "root", do: "GET /metrics", want: 200}).body)
-		return strings.Contains(metrics, "\nattachd_attachments ")
+		return strings.Contains(metrics, "\nattachd_attachments ") && strings.Contains(metrics, "\nattachd_lease_held{")
 	})
 	return metrics
 }
