@@ -90,6 +90,7 @@ func (s *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 			return err
 		}
 		tx.enqueue(store.AttachmentDeleted, a, space)
+		tx.lastly(lockContents, [][]byte{a.SHA256[:]})
 		tx.use(space, store.Usage{Bytes: -a.Size, Files: -1})
 		return nil
 	})

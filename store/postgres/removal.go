@@ -349,6 +349,11 @@ func (m mark) below() []string {
 	return nil
 }
 
+// lockContents has those that delete records of the same contents wait for each other. Whoever
+// looks afterwards whether a record is left sees what the others have deleted, or the last of
+// them sees what it has deleted. Uploads of the contents do not wait for it.
+const lockContents = `select from attachd.contents where sha256 = any($1::bytea[]) order by sha256 for no key update`
+
 // removeAttachments deletes records, with an event for each, and returns which of their
 // contents are unreferenced now. Two that delete the last records of a content wait for each
 // other, so that one of them sees that none is left.
@@ -367,7 +372,7 @@ func (tx *change) removeAttachments(list []store.Attachment, space string) (free
 		tx.enqueue(store.AttachmentDeleted, a, space)
 	}
 	var batch pgx.Batch
-	batch.Queue(`select from attachd.contents where sha256 = any($1::bytea[]) order by sha256 for no key update`, contents)
+	batch.Queue(lockContents, contents)
 	batch.Queue(`delete from attachd.attachments where id = any($1::uuid[])`, ids)
 	batch.Queue(`select sha256 from unnest($1::bytea[]) as removed (sha256)
 		where not exists (select from attachd.attachments a where a.sha256 = removed.sha256)`, contents).Query(func(rows pgx.Rows) error {
