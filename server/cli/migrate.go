@@ -42,9 +42,6 @@ continued by running the command again. The old place keeps all that it has.`,
 			if to.DataDir, err = filepath.Abs(to.DataDir); err != nil { // the server may have been started elsewhere
 				return err
 			}
-			if err := a.refuseSameDir(file, to); err != nil {
-				return err
-			}
 			a.moving = true
 			return a.withServer(func(ctx context.Context, c *client, _ []string) error {
 				return a.migrate(ctx, c, file, to, despiteDamage)
@@ -55,23 +52,6 @@ continued by running the command again. The old place keeps all that it has.`,
 	cmd.Flags().StringVar(&file, "to", "", "configuration `file` with the storage to move to")
 	cmd.Flags().BoolVar(&despiteDamage, "despite-damage", false, "move the others when some contents are missing or damaged, and list these")
 	return cmd
-}
-
-// refuseSameDir refuses to move records to another kind of database where no server would
-// start afterwards: it has a data directory of its own.
-func (a *App) refuseSameDir(file string, to config.Config) error {
-	from, _, err := a.config(nil)
-	if err != nil || from.Metadata.Backend == to.Metadata.Backend {
-		return err
-	}
-	old, err := real(from.DataDir)
-	if err != nil {
-		return err
-	}
-	if next, err := real(to.DataDir); err != nil || next != old {
-		return err
-	}
-	return command.Usage("%s has the data_dir that the records are moved away from, %s: name another one there, which is empty. Nothing was moved", file, old)
 }
 
 func (a *App) migrate(ctx context.Context, c *client, file string, to config.Config, despiteDamage bool) error {

@@ -624,6 +624,7 @@ func TestTheAddressOfAnObjectStoreHasNoPath(t *testing.T) {
 	}
 }
 
+// ASVS 13.3.1
 func TestANameOfADatabaseIsShownWithoutItsPasswords(t *testing.T) {
 	for given, want := range map[string]string{
 		"postgres://me:s3cret@db.example.com/files":                                  "postgres://me@db.example.com/files",

@@ -6,27 +6,28 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 )
 
-// withPostgres writes a configuration with records in a PostgreSQL database at an address, and
-// returns it and its data directory.
-func withPostgres(t *testing.T, address string) (file, dir string) {
+// withPostgres writes a configuration with records in a PostgreSQL database at an address.
+func withPostgres(t *testing.T, address string) (file string) {
 	t.Helper()
 	folder := t.TempDir()
-	file, dir = filepath.Join(folder, "postgres.toml"), filepath.Join(folder, "data")
-	write(t, file, fmt.Sprintf("data_dir = %q\n[metadata]\nbackend = \"postgres\"\ndsn = \"postgres://attachd@%s/attachd\"\n[storage]\nbackend = \"s3\"\ns3_endpoint = \"http://127.0.0.1:1\"\ns3_bucket = \"bucket\"\n", dir, address))
-	return file, dir
+	file = filepath.Join(folder, "postgres.toml")
+	write(t, file, fmt.Sprintf("data_dir = %q\n[metadata]\nbackend = \"postgres\"\ndsn = \"postgres://attachd@%s/attachd\"\n[storage]\nbackend = \"s3\"\ns3_endpoint = \"http://127.0.0.1:1\"\ns3_bucket = \"bucket\"\n", filepath.Join(folder, "data"), address))
+	return file
 }
 
 // What is not possible with PostgreSQL is refused before anything is looked at, with what to do
 // instead.
 func TestBackupAndRestoreSayWhatToDoWhereTheRecordsAreInPostgreSQL(t *testing.T) {
 	t.Parallel()
-	file, _ := withPostgres(t, "127.0.0.1:1")
+	file := withPostgres(t, "127.0.0.1:1")
 	for command, says := range map[string][]string{
 		"backup":  {"point-in-time recovery", "storage.keep_deleted", "attachd docs backup"},
 		"restore": {"into a data directory", "another data_dir", "`attachd migrate`"},
@@ -40,16 +41,28 @@ func TestBackupAndRestoreSayWhatToDoWhereTheRecordsAreInPostgreSQL(t *testing.T)
 	}
 }
 
-func TestRecordsAreNotMovedWhereTheNewServerWouldHaveTheOldDataDirectory(t *testing.T) {
+// ASVS 13.3.1
+func TestTheFileWithTheNameOfADatabaseIsClosedToOthersAndItsPasswordInNoOutput(t *testing.T) {
 	t.Parallel()
-	server := start(t, dataDir(t), autoCreate)
-	server.upload(product, "a.txt", "a").want(t, 201)
-	file, _ := withPostgres(t, "127.0.0.1:1")
-	write(t, file, strings.Replace(read(t, file), "data_dir = ", fmt.Sprintf("data_dir = %q # ", server.dir+"/."), 1))
-	if said := refused(t, 2, "migrate", "--to", file, "--data-dir", server.dir); !strings.Contains(said, "name another one there") {
-		t.Errorf("it says %s", said)
+	file := withPostgres(t, "127.0.0.1:1")
+	secret := filepath.Join(filepath.Dir(file), "dsn")
+	write(t, secret, "host=127.0.0.1 port=1 user=attachd password='open sesame' connect_timeout=1\n")
+	write(t, file, regexp.MustCompile(`(?m)^dsn = .*$`).ReplaceAllString(read(t, file), fmt.Sprintf("dsn_file = %q", secret)))
+	check(t, os.Chmod(secret, 0o644))
+	for _, words := range [][]string{{"serve"}, {"init"}, {"user", "list"}} {
+		if said := refused(t, 1, append(words, "--config", file)...); !strings.Contains(said, "metadata.dsn_file: ") || !strings.Contains(said, "chmod") {
+			t.Errorf("%q says %s", words, said)
+		}
 	}
-	server.upload(product, "b.txt", "b").want(t, 201)
+	check(t, os.Chmod(secret, 0o600))
+	for _, words := range [][]string{{"user", "list"}, {"check"}, {"init"}} {
+		if said := refused(t, 1, append(words, "--config", file)...); !strings.Contains(said, "database is away") || strings.Contains(said, "sesame") {
+			t.Errorf("%q says %s", words, said)
+		}
+	}
+	if said := ok(t, "config", "show", "--config", file) + attachd(t, "doctor", "--config", file).stdout; strings.Contains(said, "sesame") {
+		t.Errorf("the password is in %s", said)
+	}
 }
 
 // A service manager that stops a server which waits for its database is told of no failure,
@@ -70,7 +83,7 @@ func TestAServerThatWaitsForItsDatabaseEndsWhenItIsTold(t *testing.T) {
 		}
 	}()
 	for _, address := range []string{"127.0.0.1:1", silent.Addr().String()} {
-		file, _ := withPostgres(t, address)
+		file := withPostgres(t, address)
 		cmd := command(t, "serve", "--config", file, "--listen", "127.0.0.1:0")
 		stderr, err := cmd.StderrPipe()
 		check(t, err)

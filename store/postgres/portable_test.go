@@ -36,6 +36,7 @@ func embedded(t *testing.T) *bolt.Catalog {
 	return c
 }
 
+// ASVS 1.2.4
 func TestEverythingMovesFromAnEmbeddedDatabaseAndBack(t *testing.T) {
 	t.Parallel()
 	storetest.RunPortable(t, embedded(t), open(t), embedded(t))
