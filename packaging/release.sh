@@ -73,7 +73,7 @@ build() { # build OS ARCH FILE
 # lie as they do here; verify.sh looks whether a link leads nowhere.
 documents=(
 	README.md SECURITY.md CHANGELOG.md CONTRIBUTING.md config.example.toml docs/*.md docs/page.png
-	packaging/alerts.yml packaging/grafana.json
+	packaging/alerts.yml packaging/grafana.json packaging/compose.yml packaging/kubernetes.yml
 	server/durability/README.md server/e2e/modules_test.go server/openapi.json
 )
 

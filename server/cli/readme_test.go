@@ -39,7 +39,7 @@ var besideADemo = []string{"README.md", "docs/start.md", "docs/api.md", "docs/co
 
 // elsewhere are the documents whose commands others run: packaging/drill.sh, and tests of
 // their own in server/e2e.
-var elsewhere = []string{"docs/operating.md", "docs/recipes.md", "docs/migrate.md"}
+var elsewhere = []string{"docs/operating.md", "docs/recipes.md", "docs/migrate.md", "docs/beyond-one-machine.md"}
 
 const startsDemo = "go build -o attachd . && ./attachd serve --demo"
 

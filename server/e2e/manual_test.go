@@ -19,7 +19,7 @@ var (
 )
 
 // noCommands are words that follow attachd in what documents quote.
-var noCommands = []string{"www-data", "ignores", "runs", "wrote", "man"}
+var noCommands = []string{"www-data", "ignores", "runs", "wrote", "man", "login", "owner"}
 
 // A command or flag that a document names exists, also where no test runs it, as in the
 // middle of a sentence.

@@ -14,8 +14,8 @@ import (
 	"attachd/store/postgres/postgrestest"
 )
 
-// database returns the DSN of an empty PostgreSQL database on a server of its own.
-func database(t *testing.T) string {
+// databaseServer returns a PostgreSQL server for one test.
+func databaseServer(t *testing.T) *postgrestest.Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "attachd")
 	if err != nil {
@@ -34,7 +34,13 @@ func database(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Kill)
-	dsn, err := server.CreateDatabase(t.Context(), "attachd")
+	return server
+}
+
+// database returns the DSN of an empty PostgreSQL database on a server of its own.
+func database(t *testing.T) string {
+	t.Helper()
+	dsn, err := databaseServer(t).CreateDatabase(t.Context(), "attachd")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 	"attachd/store/postgres/postgrestest"
 )
 
-var withReplicas = flag.Bool("replicas", false, "run several servers over one PostgreSQL database and one bucket, behind nginx; PostgreSQL, versitygw and nginx must be installed")
+var withReplicas = flag.Bool("replicas", false, "run several servers over one PostgreSQL database and one bucket, behind nginx, also as docs/beyond-one-machine.md prints it; PostgreSQL, versitygw and nginx must be installed")
 
 // cluster is what replicas share: a database and a bucket.
 type cluster struct {
@@ -118,41 +118,46 @@ func TestReplicasFollowOneThatWasKilled(t *testing.T) {
 
 // nginx starts nginx before the addresses, and returns a client that goes through it.
 func (c *cluster) nginx(addresses []string, key string) *client {
-	dir, port := c.t.TempDir(), freePort(c.t)
-	write(c.t, filepath.Join(dir, "nginx.conf"), `daemon off; master_process off; pid nginx.pid; error_log stderr;
-events {}
-http {
-	access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-	upstream attachd {
-		server `+strings.Join(addresses, " max_fails=0;\n\t\tserver ")+` max_fails=0;
-	}
-	server {
-		listen 127.0.0.1:`+port+`;
-		client_max_body_size 55m;
-		location / {
-			proxy_pass http://attachd;
-			proxy_http_version 1.1;
-			proxy_set_header Connection "";
-			proxy_set_header Host $host;
-			proxy_request_buffering off;
-			proxy_next_upstream error timeout http_503;
-		}
+	address := "127.0.0.1:" + freePort(c.t)
+	return startNginx(c.t, address, key, `upstream attachd {
+	server `+strings.Join(addresses, " max_fails=0;\n\tserver ")+` max_fails=0;
+}
+server {
+	listen `+address+`;
+	client_max_body_size 55m;
+	location / {
+		proxy_pass http://attachd;
+		proxy_http_version 1.1;
+		proxy_set_header Connection "";
+		proxy_set_header Host $host;
+		proxy_request_buffering off;
+		proxy_next_upstream error timeout http_503;
 	}
 }
 `)
+}
+
+// startNginx starts nginx with servers, and returns a client of the one at an address.
+func startNginx(t *testing.T, address, key, servers string) *client {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "nginx.conf"), `daemon off; master_process off; pid nginx.pid; error_log stderr;
+events {}
+http {
+	access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+`+servers+"}\n")
 	serve := exec.Command("nginx", "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 	var said bytes.Buffer
 	serve.Stdout, serve.Stderr = &said, &said
-	check(c.t, serve.Start())
-	c.t.Cleanup(func() {
+	check(t, serve.Start())
+	t.Cleanup(func() {
 		_ = serve.Process.Kill()
 		_ = serve.Wait()
-		if c.t.Failed() {
-			c.t.Logf("nginx said\n%s", &said)
+		if t.Failed() {
+			t.Logf("nginx said\n%s", &said)
 		}
 	})
-	through := &client{t: c.t, http: &http.Client{}, url: "http://127.0.0.1:" + port, key: key}
-	eventually(c.t, "nginx answers", func() bool {
+	through := &client{t: t, http: &http.Client{}, url: "http://" + address, key: key}
+	eventually(t, "nginx answers", func() bool {
 		a, err := through.try("", "GET", "/health", nil)
 		return err == nil && a.status == 200
 	})
