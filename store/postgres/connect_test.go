@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"attachd/store"
+	"attachd/store/portable"
 	"attachd/store/postgres"
 	"attachd/store/postgres/postgrestest"
 )
@@ -114,5 +116,49 @@ func TestFactsAreThoseOfTheServer(t *testing.T) {
 	}
 	if f.Version == "" || f.Host != "127.0.0.1" || !strings.HasPrefix(f.Database, "test") || f.SynchronousCommit != "on" || f.Pooler || f.Standbys != 0 || f.MaxConnections < 100 || f.Connections < 1 || f.Ahead.Abs() > time.Minute {
 		t.Errorf("the facts are %+v", f)
+	}
+}
+
+// TestOnlyADatabaseThatCannotBeReachedIsAway has calls fail for another reason.
+func TestOnlyADatabaseThatCannotBeReachedIsAway(t *testing.T) {
+	t.Parallel()
+	dsn := emptyDatabase(t)
+	s := openAt(t, dsn)
+	refused := errors.New("the caller has refused it")
+	for _, c := range []struct {
+		name string
+		call func() error
+		want error // or nil where the error need only be another than ErrAway
+	}{
+		{"a function of the caller", func() error {
+			return s.ChangeNote(t.Context(), "note", func([]byte) ([]byte, error) { return nil, refused })
+		}, refused},
+		{"the first row of an import", func() error {
+			return s.Import(t.Context(), func(yield func(portable.Row, error) bool) { yield(nil, refused) })
+		}, refused},
+		{"a later row of an import", func() error {
+			return s.Import(t.Context(), func(yield func(portable.Row, error) bool) {
+				_ = yield(portable.User{User: store.User{ID: uuid.New()}}, nil) && yield(nil, refused)
+			})
+		}, refused},
+		{"an import into a database in use", func() error {
+			fill(t, s, store.Space{Slug: "used"})
+			return s.Import(t.Context(), func(func(portable.Row, error) bool) {})
+		}, nil},
+		{"signing keys that cannot be decoded", func() error {
+			run(t, dsn, `update attachd.signing_keys set keys = '{"a": 1}'`)
+			_, err := s.SigningKeys(t.Context())
+			return err
+		}, store.ErrDamaged},
+		{"a removal that cannot be decoded", func() error {
+			run(t, dsn, `insert into attachd.removals (space, origin) values ('gone', '[1]')`)
+			_, _, err := s.Remove(t.Context())
+			return err
+		}, store.ErrDamaged},
+	} {
+		err := c.call()
+		if err == nil || errors.Is(err, store.ErrAway) || c.want != nil && !errors.Is(err, c.want) {
+			t.Errorf("%s fails with: %v", c.name, err)
+		}
 	}
 }

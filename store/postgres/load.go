@@ -22,7 +22,7 @@ import (
 const noKey = `'\x0000000000000000'`
 
 // errNotEmpty is the error of an Import into a database that is in use.
-var errNotEmpty = errors.New("the database has records already")
+var errNotEmpty = outside{errors.New("the database has records already")}
 
 // badText are PostgreSQL's codes of texts with a zero byte, or that are no UTF-8.
 var badText = []string{"22021", "22P05"}
@@ -177,8 +177,11 @@ func (l *loader) copyAll(rows iter.Seq2[portable.Row, error]) error {
 		}
 		from.table, from.begun = table, false
 		if _, err := l.CopyFrom(l.ctx, pgx.Identifier{"attachd", table}, columns, from); err != nil {
+			if from.err != nil { // of which the server has only made its own
+				return from.err
+			}
 			if slices.Contains(badText, code(err)) {
-				err = fmt.Errorf("a text in the table %q has a zero byte, or is not UTF-8, which PostgreSQL does not take: %w", table, err)
+				err = outside{fmt.Errorf("a text in the table %q has a zero byte, or is not UTF-8, which PostgreSQL does not take: %w", table, err)}
 			}
 			return err
 		}
@@ -202,6 +205,9 @@ func (s *source) advance() {
 	row, err, more := s.next()
 	if !more {
 		row, err = nil, nil
+	}
+	if err != nil {
+		err = outside{err}
 	}
 	s.row, s.err = row, err
 }
@@ -342,7 +348,7 @@ func laterValuesOf(row portable.Row) ([]any, error) {
 	case portable.Ages:
 		return []any{string(r.Of), r.Marks}, nil
 	}
-	return nil, fmt.Errorf("a row of an unknown kind: %T", row)
+	return nil, outside{fmt.Errorf("a row of an unknown kind: %T", row)}
 }
 
 func idOrNull(id uuid.UUID) any {
@@ -373,7 +379,7 @@ func (l *loader) set(row portable.Row) (err error) {
 			int64(r.Anchor.Seq), r.Anchor.Hash[:], int64(r.Head.Seq), r.Head.Hash[:], runs)
 	case portable.End:
 	default:
-		err = fmt.Errorf("a row of an unknown kind: %T", row)
+		err = outside{fmt.Errorf("a row of an unknown kind: %T", row)}
 	}
 	return err
 }

@@ -197,7 +197,9 @@ func (s *Store) ChangeNote(ctx context.Context, name string, replace func(value 
 			err = tx.get(`select value from attachd.notes where name = $1 for update`, name).Scan(&value)
 		}
 		if err == nil {
-			value, err = replace(value)
+			if value, err = replace(value); err != nil {
+				err = outside{err}
+			}
 		}
 		if err == nil {
 			err = tx.exec(`update attachd.notes set value = $2 where name = $1`, name, value)

@@ -39,6 +39,11 @@ func code(err error) string {
 	return ""
 }
 
+// outside is an error that says nothing of the database, such as that of a caller's function.
+type outside struct{ error }
+
+func (o outside) Unwrap() error { return o.error }
+
 // explain makes an error of package store of what PostgreSQL or the way to it has said.
 func explain(err error) error {
 	var refusal *store.Error
@@ -46,11 +51,15 @@ func explain(err error) error {
 	var busy *removing
 	var useless unusable
 	var other instead
+	var foreign outside
+	var unread pgx.ScanArgError
 	switch {
-	case err == nil, errors.As(err, &refusal), errors.As(err, &put), errors.As(err, &busy), errors.As(err, &useless), errors.As(err, &other), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrDamaged), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, &foreign), errors.As(err, &refusal), errors.As(err, &put), errors.As(err, &busy), errors.As(err, &useless), errors.As(err, &other), errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrLeaseLost), errors.Is(err, store.ErrDamaged), errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, pgx.ErrNoRows):
 		return store.ErrNotFound
+	case errors.As(err, &unread):
+		return fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
 	switch code := code(err); {
 	case code == duplicatePrepared, code == noSuchPrepared:
