@@ -320,6 +320,22 @@ func TestOneReplicaAtATimeChecksOrCollects(t *testing.T) {
 	}
 }
 
+// Who moves the records away runs a command, and the replicas find that out: a load balancer
+// must not send them any more uploads.
+func TestReplicasWhoseRecordsWereMovedAreNotReady(t *testing.T) {
+	t.Parallel()
+	all, keys := replicas(t, 2)
+	if err := upkeep.SetMoved(t.Context(), all[1].store, "elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		eventually(t, "a replica is not ready", func() bool { return r.ask(t, "", "GET", "/health/ready", "").status == 503 })
+		if a := r.ask(t, keys["root"], "GET", "/health/ready?details=true", ""); !strings.Contains(string(a.body), "moved to another storage") {
+			t.Errorf("it says %s", a.body)
+		}
+	}
+}
+
 // Each event is sent once, by whichever replica has the lease, wherever it came from.
 func TestReplicasSendEachEventOnce(t *testing.T) {
 	t.Parallel()

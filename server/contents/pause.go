@@ -56,3 +56,16 @@ func (c *Store) Pause(ctx context.Context) (end func(refuse error), err error) {
 		c.WakeRemoval()
 	}, nil
 }
+
+// SetMoved has changes refused with ErrMoved, once those under way have ended, after another
+// process has moved the contents and their records.
+func (c *Store) SetMoved(ctx context.Context) error {
+	if c.MayChange() != nil {
+		return nil
+	}
+	end, err := c.Pause(ctx)
+	if err == nil {
+		end(ErrMoved)
+	}
+	return err
+}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"attachd/server/config"
+	"attachd/store"
 )
 
 const (
@@ -194,7 +196,7 @@ func logs(cfg config.Config, stderr io.Writer) (log, say *slog.Logger, lines *lo
 		}
 	}
 	lines = newLogWriter(stderr, form)
-	return slog.New(logHandler(form, lines, level)), slog.New(logHandler(form, lines, slog.LevelInfo)), lines
+	return slog.New(&frozenOnce{Handler: logHandler(form, lines, level)}), slog.New(logHandler(form, lines, slog.LevelInfo)), lines
 }
 
 func isTerminal(w io.Writer) bool {
@@ -215,6 +217,35 @@ func logHandler(form string, w io.Writer, level slog.Level) slog.Handler {
 		return slog.NewTextHandler(w, options)
 	}
 	return &plainLines{slog.NewJSONHandler(w, options), w}
+}
+
+// frozenOnce writes one line instead of each that says that a database refuses changes while
+// its records are moved, and afterwards: most background work tries again for ever.
+type frozenOnce struct {
+	slog.Handler
+	told atomic.Bool
+}
+
+func (h *frozenOnce) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelWarn || !isFrozen(r) {
+		return h.Handler.Handle(ctx, r)
+	}
+	if h.told.Swap(true) {
+		return nil
+	}
+	once := slog.NewRecord(r.Time, slog.LevelWarn, "background work that changes records is refused from now on, while they are moved to another database and afterwards", 0)
+	once.AddAttrs(slog.String("first", r.Message))
+	return h.Handler.Handle(ctx, once)
+}
+
+// isFrozen says whether a line is about a change that was refused because records are moved.
+func isFrozen(r slog.Record) (is bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		err, _ := a.Value.Any().(error)
+		is = errors.Is(err, store.ErrFrozen)
+		return !is
+	})
+	return is
 }
 
 // plainLines writes the lines of which slog's handler would escape nothing, byte for

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"attachd/server/config"
+	"attachd/store"
 )
 
 // wobbly is a writer that accepts of each write as many bytes as its plan says, and
@@ -30,6 +33,26 @@ func (w *wobbly) Write(p []byte) (int, error) {
 	w.plan = w.plan[1:]
 	n, _ := w.Buffer.Write(p[:min(takes, len(p))])
 	return n, errors.New("no more")
+}
+
+// After records were moved away, each job is refused again and again, until somebody ends the
+// server.
+func TestWorkThatIsRefusedWhileRecordsAreMovedHasOneLine(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	var cfg config.Config
+	cfg.Log.Level, cfg.Log.Format = "info", "json"
+	log, _, lines := logs(cfg, &out)
+	for range 3 {
+		log.Error("background job failed", "job", "prune audit log", "error", fmt.Errorf("pruning: %w", store.ErrFrozen))
+		log.Warn("it could not be noted", "error", errors.Join(errors.New("first"), store.ErrFrozen))
+	}
+	log.Info("request", "error", store.ErrFrozen)
+	log.Error("background job failed", "error", errors.New("the disk is broken"))
+	lines.close()
+	if said := out.String(); strings.Count(said, "\n") != 3 || strings.Count(said, "refused from now on") != 1 || !strings.Contains(said, `"first":"background job failed"`) || !strings.Contains(said, "the disk is broken") {
+		t.Errorf("the log is\n%s", said)
+	}
 }
 
 // A line that was cut off is ended before the number of lost lines is reported, so that

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"attachd/server/upkeep"
 )
 
 // beatEvery is how often a replica tells the others that it lives, and reads the keys that
@@ -70,6 +72,19 @@ func (s *Service) beat(ctx context.Context) error {
 	s.replicas.live.Store(int64(live))
 	s.replicas.beaten.Store(s.Now().UnixNano())
 	_, err = s.signing.Latest(ctx)
+	return errors.Join(err, s.noticeMove(ctx))
+}
+
+// noticeMove finds out that a command has moved the records to another database: then this
+// replica is not ready any more, and refuses what it could not record.
+func (s *Service) noticeMove(ctx context.Context) error {
+	moved, err := upkeep.IsMoved(ctx, s.Store)
+	if err != nil || !moved || s.Contents.MayChange() != nil {
+		return err
+	}
+	if err = s.Contents.SetMoved(ctx); err == nil {
+		s.Log.Warn("the records were moved to another database: changes are refused until this server is ended and one is started with the new configuration")
+	}
 	return err
 }
 
