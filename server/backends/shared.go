@@ -43,7 +43,7 @@ func (o Opener) openShared(ctx context.Context, cfg config.Config, how daemon.Op
 			err = errors.Join(err, closing[i]())
 		}
 	}()
-	db, err := openDatabase(ctx, postgres.Options{DSN: dsn, MaxConnections: cfg.Metadata.MaxConnections, Pooler: cfg.Metadata.Pooler, Existing: how.Existing}, how.Waiting)
+	db, err := openDatabase(ctx, postgres.Options{DSN: dsn, MaxConnections: cfg.Metadata.MaxConnections, Pooler: cfg.Metadata.Pooler, Existing: how.Existing, Log: how.Log}, how.Waiting)
 	if err != nil {
 		return daemon.Storage{}, err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -42,8 +43,8 @@ func (a *App) Serve() *cobra.Command {
 func (a *App) serve(ctx context.Context, cfg config.Config, warnings []string, demo bool) error {
 	o := daemon.Options{
 		Config: cfg, Warnings: warnings, OpenCopy: a.openCopy, Stderr: a.Err, Version: version(),
-		Storage: func(ctx context.Context, waiting func(error)) (daemon.Held, error) {
-			return a.openStorage(ctx, cfg, "attachd serve", daemon.Opening{Existing: cfg.RequireExisting, Waiting: waiting})
+		Storage: func(ctx context.Context, log *slog.Logger, waiting func(error)) (daemon.Held, error) {
+			return a.openStorage(ctx, cfg, "attachd serve", daemon.Opening{Existing: cfg.RequireExisting, Waiting: waiting, Log: log})
 		},
 	}
 	if demo {

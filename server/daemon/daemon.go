@@ -27,7 +27,7 @@ import (
 type Options struct {
 	Config   config.Config
 	Warnings []string // about the configuration, to be logged
-	Storage  func(ctx context.Context, waiting func(why error)) (Held, error)
+	Storage  func(ctx context.Context, log *slog.Logger, waiting func(why error)) (Held, error)
 	OpenCopy backup.Open // opens a copy of the database that may be written
 	Stderr   io.Writer   // where the log is written
 	Version  string
@@ -72,7 +72,7 @@ func Serve(ctx context.Context, o Options) (err error) {
 	if d.cert, err = loadCertificate(o.Config, d.log); err != nil {
 		return err
 	}
-	held, err := o.Storage(ctx, d.awaitDatabase)
+	held, err := o.Storage(ctx, d.log, d.awaitDatabase)
 	if ctx.Err() != nil && (errors.Is(err, store.ErrAway) || errors.Is(err, context.Canceled)) {
 		d.say.Info("stopped while the database was waited for")
 		return nil

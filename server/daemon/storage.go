@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -49,7 +50,7 @@ func (s Storage) Close() error {
 	return err
 }
 
-// Opening says how a storage is to be opened. Beside, Existing and Waiting count where its
+// Opening says how a storage is to be opened. Beside, Existing, Waiting and Log count where its
 // records are in a database that several processes share: otherwise the state and the lock
 // of the data directory decide.
 type Opening struct {
@@ -64,6 +65,8 @@ type Opening struct {
 	// Waiting, where it is set, has a database waited for that is not there yet. It is
 	// called with the reason, once, and with nil when the database has come.
 	Waiting func(why error)
+	// Log, where it is set, gets what fails in the background.
+	Log *slog.Logger
 }
 
 // Held is a Storage with the note that says which process has it.

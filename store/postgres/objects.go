@@ -141,6 +141,7 @@ const (
 
 // keepCounting counts objects now and then until Close.
 func (s *Store) keepCounting() {
+	failures := s.newFailures()
 	for pause := countEach; ; {
 		select {
 		case <-s.life.Done():
@@ -148,7 +149,7 @@ func (s *Store) keepCounting() {
 		case <-time.After(pause):
 		}
 		began := time.Now()
-		_ = s.countObjects(s.life) // the next one may succeed; whoever needs the database finds out that it is away
+		failures.note("counting objects", s.countObjects(s.life))
 		pause = max(countEach, countShare*time.Since(began))
 	}
 }

@@ -8,9 +8,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -35,6 +37,8 @@ type Options struct {
 	Pooler bool
 	// Existing refuses a database in which attachd has made nothing yet, with ErrNotFound.
 	Existing bool
+	// Log gets what fails in the background, which no caller is told; optional.
+	Log *slog.Logger
 }
 
 // defaultConnections is the default of MaxConnections.
@@ -54,6 +58,7 @@ type Store struct {
 	entries    *backend.EntryQueue
 	outbox     outboxStats
 	askFor     time.Duration // see defaultAskFor
+	log        *slog.Logger
 }
 
 var _ interface {
@@ -92,7 +97,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		pool: pool, replica: uuid.New(), objects: objects{holds: map[blobs.Ref]*hold{}},
 		entries: backend.NewEntryQueue(), outbox: newOutboxStats(),
 	}
-	s.askFor = defaultAskFor
+	s.askFor, s.log = defaultAskFor, cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	s.life, s.end = context.WithCancel(context.Background())
 	err = s.migrate(ctx, opts.Existing)
 	if err == nil {
@@ -123,6 +128,8 @@ const (
 // work does what is to be done now and then, until Close. What fails is tried again the next
 // time.
 func (s *Store) work() {
+	failures := s.newFailures()
+	flush := func() { failures.note("storing entries of the audit log", s.flushEntries(s.life)) }
 	each := time.NewTicker(flushInterval)
 	defer each.Stop()
 	touched := time.NewTicker(touchInterval)
@@ -132,16 +139,16 @@ func (s *Store) work() {
 		case <-s.life.Done():
 			return
 		case <-touched.C:
-			_ = s.flushTouched(s.life)
+			failures.note("storing when keys were used", s.flushTouched(s.life))
 		case <-s.entries.Long():
-			_ = s.flushEntries(s.life)
+			flush()
 		case <-s.outbox.full:
-			_ = s.trimOutbox(s.life)
+			failures.note("trimming the outbox", s.trimOutbox(s.life))
 		case <-each.C:
-			_ = s.flushEntries(s.life)
-			_ = s.seal(s.life)
-			_ = s.countOutbox(s.life)
-			_ = s.foldUsage(s.life, foldFrom)
+			flush()
+			failures.note("chaining entries of the audit log", s.seal(s.life))
+			failures.note("counting the outbox", s.countOutbox(s.life))
+			failures.note("adding up the usage of spaces", s.foldUsage(s.life, foldFrom))
 		}
 	}
 }
