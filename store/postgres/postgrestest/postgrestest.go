@@ -88,6 +88,31 @@ func Start(dir string, settings ...string) (*Server, error) {
 	return s, s.Start()
 }
 
+// Standby makes a copy of the server in a folder of its own below dir, which follows it until
+// it is promoted. exec.ErrNotFound when PostgreSQL's programs for that are not installed.
+func (s *Server) Standby(dir string) (*Server, error) {
+	copying, err := find("pg_basebackup")
+	if err != nil {
+		return nil, err
+	}
+	standby := &Server{Dir: filepath.Join(dir, "standby")}
+	if err := os.Mkdir(standby.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := own(dir, standby.Dir); err != nil {
+		return nil, err
+	}
+	copied := asServer(exec.Command(copying, "--no-sync", "--checkpoint=fast", "--write-recovery-conf", "--pgdata="+standby.Dir, "--dbname="+s.DSN("")))
+	if out, err := copied.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pg_basebackup: %w: %s", err, out)
+	}
+	if standby.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	standby.args = []string{"-D", standby.Dir, "-h", "127.0.0.1", "-p", standby.port, "-k", standby.Dir, "-c", "fsync=off"}
+	return standby, standby.Start()
+}
+
 // Start starts the server again, after a Kill.
 func (s *Server) Start() error {
 	postgres, err := find("postgres")
