@@ -2,8 +2,12 @@ package postgres_test
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"regexp"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -69,4 +73,47 @@ func ownServer(t *testing.T, settings ...string) *postgrestest.Server {
 	ok(t, err)
 	t.Cleanup(server.Kill)
 	return server
+}
+
+// panicNow is the environment variable with which this program starts a server and panics.
+const panicNow = "POSTGRESTEST_PANIC"
+
+func TestATestThatPanicsLeavesNoServer(t *testing.T) {
+	t.Parallel()
+	if os.Getenv(panicNow) != "" {
+		server := ownServer(t, "fsync=off")
+		fmt.Printf("listens at %s.\n", server.Port())
+		go panic("as a test may")
+		select {}
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("a server that lost its parent goes on there")
+	}
+	dir, err := os.MkdirTemp("", "postgres")
+	ok(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // the server may be about to remove the same
+	ok(t, os.Chmod(dir, 0o755))
+	cmd := exec.Command(os.Args[0], "-test.run=^TestATestThatPanicsLeavesNoServer$")
+	cmd.Env = append(os.Environ(), panicNow+"=yes", "TMPDIR="+dir)
+	said, err := cmd.CombinedOutput()
+	switch {
+	case err == nil:
+		t.Skipf("there is no server: %s", said)
+	case cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != 2:
+		t.Fatalf("it ends with %v: %s", err, said)
+	}
+	found := regexp.MustCompile(`listens at ([0-9]+)`).FindSubmatch(said)
+	if found == nil {
+		t.Fatalf("it says %s", said)
+	}
+	for until := time.Now().Add(15 * time.Second); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+string(found[1]))
+		if err != nil {
+			return
+		}
+		ok(t, conn.Close())
+		if time.Now().After(until) {
+			t.Fatal("its server listens still")
+		}
+	}
 }

@@ -11,8 +11,10 @@ import (
 const syscallQuit = syscall.SIGQUIT
 
 func asUser(cmd *exec.Cmd) {
+	cmd.SysProcAttr = new(syscall.SysProcAttr)
+	endWithUs(cmd.SysProcAttr)
 	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: serverUser, Gid: serverUser}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: serverUser, Gid: serverUser}
 	}
 }
 
