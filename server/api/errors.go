@@ -157,9 +157,6 @@ func ToRefusal(err error) *Refusal {
 			Detail: "The server cannot store changes at the moment. Look whether this one was made before you try again."}
 	case errors.Is(err, blobs.ErrFull), errors.Is(err, store.ErrFull):
 		return DiskFull(err)
-	case errors.Is(err, store.ErrAway):
-		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 5, Cause: err,
-			Detail: "The server's database does not answer at the moment. Look whether a change was made before you try it again."}
 	case errors.Is(err, store.ErrNoContent):
 		return &Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 1, Cause: err,
 			Detail: "The file was lost before it was recorded, since the server's database has restarted. Nothing was stored. Upload it again."}

@@ -36,7 +36,7 @@ func (a *App) reach(ctx context.Context, on target) (c *client, done func() erro
 		return nil, nil, err
 	}
 	if cfg.Metadata.Backend == "postgres" {
-		return a.reachBeside(ctx, cfg, daemon.Opening{Beside: true, Existing: on == existing, Moved: a.moving})
+		return a.reachBeside(ctx, cfg, daemon.Opening{Beside: true, Existing: on == existing || cfg.RequireExisting, Moved: a.moving})
 	}
 	if _, err := becomeOwner(cfg.DataDir); err != nil {
 		return nil, nil, err

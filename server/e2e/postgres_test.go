@@ -41,6 +41,25 @@ func TestBackupAndRestoreSayWhatToDoWhereTheRecordsAreInPostgreSQL(t *testing.T)
 	}
 }
 
+// As with a data directory, a mistyped name of a database must not become an installation.
+func TestNoCommandBeginsAnInstallationInADatabaseThatMustHaveOne(t *testing.T) {
+	t.Parallel()
+	dsn := database(t)
+	file := withPostgres(t, "127.0.0.1:1")
+	write(t, file, "require_existing = true\n"+regexp.MustCompile(`(?m)^dsn = .*$`).ReplaceAllString(read(t, file), fmt.Sprintf("dsn = %q", dsn)))
+	for _, words := range [][]string{{"user", "add", "Ada"}, {"user", "list"}, {"serve", "--listen", "127.0.0.1:0"}, {"check"}} {
+		if said := refused(t, 1, append(words, "--config", file)...); !strings.Contains(said, "no installation") || !strings.Contains(said, "attachd init") {
+			t.Errorf("%q says %s", words, said)
+		}
+	}
+	for _, says := range []string{"prepared the database", "nothing was changed"} {
+		if said := ok(t, "init", "--config", file); !strings.Contains(said, says) {
+			t.Errorf("init does not say %q: %s", says, said)
+		}
+	}
+	ok(t, "user", "add", "Ada", "--config", file)
+}
+
 // ASVS 13.3.1
 func TestTheFileWithTheNameOfADatabaseIsClosedToOthersAndItsPasswordInNoOutput(t *testing.T) {
 	t.Parallel()
