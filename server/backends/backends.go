@@ -44,6 +44,9 @@ func (o Opener) openOwn(ctx context.Context, cfg config.Config, how daemon.Openi
 	if err != nil {
 		return daemon.Storage{}, err
 	}
+	if err := dir.CheckKind(false); err != nil {
+		return daemon.Storage{}, err
+	}
 	if err := dir.CheckDatabase(); err != nil {
 		return daemon.Storage{}, err
 	}

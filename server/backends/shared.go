@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
@@ -93,9 +92,8 @@ func openScratch(cfg config.Config, forCommand bool) (dir *datadir.Dir, leave fu
 	if dir, err = datadir.Open(cfg.DataDir); err != nil {
 		return nil, nil, err
 	}
-	if _, err := os.Lstat(dir.Join(datadir.DatabaseFile)); !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, errors.Join(err, fmt.Errorf("%s has the records of an installation that is not in PostgreSQL (%s), and metadata.backend is \"postgres\". Name another data_dir, an empty one. Where `attachd migrate` has moved them into PostgreSQL, that is all. Otherwise it moves them: set metadata.backend to \"bolt\", start the server, and then `attachd migrate --to FILE`, where FILE names the other data_dir and the database",
-			dir.Path(), datadir.DatabaseFile))
+	if err := dir.CheckKind(true); err != nil {
+		return nil, nil, err
 	}
 	if leave, err = dir.Lock(); err != nil {
 		return nil, nil, err

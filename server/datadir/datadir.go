@@ -352,15 +352,9 @@ func (d *Dir) WriteFile(name string, content []byte) (err error) {
 
 // CheckDatabase refuses to start with an empty database when there are contents of an
 // earlier one, in files of their own or in the log: none of them would seem to be
-// referenced. It does so, too, where the records are in PostgreSQL.
+// referenced.
 func (d *Dir) CheckDatabase() error {
 	if _, err := os.Stat(d.Join(DatabaseFile)); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if _, err := os.Stat(d.Join(LockFile)); err == nil {
-		return fmt.Errorf("%s is of a server whose records are in PostgreSQL, and metadata.backend is \"bolt\". Set it to \"postgres\", with metadata.dsn, or name another data_dir. To begin a new installation here, delete %s",
-			d.path, d.Join(LockFile))
-	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, in := range [][2]string{{"blobs", filepath.Join("sha256", "??", "*")}, {LogFolder, "*"}} {

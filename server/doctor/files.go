@@ -66,6 +66,9 @@ func dataDirectory(_ context.Context, c *Case) []Finding {
 		return problem("Name a folder of its own with data_dir.", "%s is used by others too: the server does not start in it.", path)
 	}
 	open, err := c.Dir.Look()
+	if err == nil {
+		err = c.Dir.CheckKind(c.shares())
+	}
 	if err != nil {
 		return problem("Do as it says, or name another folder with data_dir.", "The server does not start: %v.", err)
 	}

@@ -60,6 +60,27 @@ func TestNoCommandBeginsAnInstallationInADatabaseThatMustHaveOne(t *testing.T) {
 	ok(t, "user", "add", "Ada", "--config", file)
 }
 
+func TestTheDoctorSaysThatADataDirectoryIsOfTheOtherKind(t *testing.T) {
+	t.Parallel()
+	file := withPostgres(t, "127.0.0.1:1")
+	dir := filepath.Join(filepath.Dir(file), "data")
+	ok(t, "init", "--data-dir", dir)
+	for marker, c := range map[string]struct {
+		says string
+		more []string
+	}{
+		"attachd.db":   {"not in PostgreSQL", []string{"--config", file}},
+		"attachd.lock": {"records are in PostgreSQL", nil},
+	} {
+		write(t, filepath.Join(dir, marker), "")
+		said := attachd(t, append([]string{"doctor", "--data-dir", dir}, c.more...)...).stdout
+		if !strings.Contains(said, "problem  data directory: The server does not start: ") || !strings.Contains(said, c.says) || strings.Contains(said, "attachd restore") {
+			t.Errorf("beside %s it says %s", marker, said)
+		}
+		check(t, os.Remove(filepath.Join(dir, marker)))
+	}
+}
+
 // ASVS 13.3.1
 func TestTheFileWithTheNameOfADatabaseIsClosedToOthersAndItsPasswordInNoOutput(t *testing.T) {
 	t.Parallel()
