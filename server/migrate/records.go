@@ -16,6 +16,8 @@ import (
 // migration is given up: millions take minutes.
 const moveRecordsAtMost = 20 * time.Minute
 
+var errRecords = fmt.Errorf("changes would have been refused for more than %s", moveRecordsAtMost)
+
 // finishElsewhere finishes a migration to another database, while no attachment is added or
 // deleted: now nothing else is changed, either. It returns why that stays so, if it does.
 //
@@ -59,7 +61,7 @@ func (m *migration) finishElsewhere(ctx context.Context) (refuse, err error) {
 // moveRecords copies the records, and compares both sides.
 func (m *migration) moveRecords(ctx context.Context, source portable.Source) error {
 	e := m.To.Elsewhere
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), moveRecordsAtMost, errPause)
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), moveRecordsAtMost, errRecords)
 	defer cancel()
 	sum, err := portable.Copy(ctx, source, e.Store, func(row portable.Row) bool {
 		if note, is := row.(portable.Note); is {
