@@ -19,7 +19,7 @@ import (
 func (a *App) Init() *cobra.Command {
 	return &cobra.Command{
 		Use:   "init",
-		Short: "prepare an empty data directory, for a server with require_existing",
+		Short: "prepare an empty data directory or database, for a server with require_existing",
 		Args:  command.Exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := a.config(nil)
