@@ -33,6 +33,7 @@ import (
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/contents"
+	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/server/token"
 	"attachd/server/upkeep"
@@ -195,6 +196,7 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 		AuditDownloads:       true,
 		VerifyReads:          true,
 	}
+	w.shareSigningKeys(&cfg)
 	for _, option := range options {
 		option(&cfg)
 	}
@@ -219,6 +221,16 @@ func (w *world) keepSigningKeys(keys []token.SigningKey) error {
 		w.signingKeys = keys
 	}
 	return w.keepFails
+}
+
+// shareSigningKeys has a server take the signing keys that are in its database, and put its own
+// there where there are none.
+func (w *world) shareSigningKeys(cfg *server.Config) {
+	if *withPostgres {
+		keys, err := ops.SharedSigningKeys(context.Background(), cfg.Shared, cfg.SigningKeys)
+		w.must(err)
+		cfg.SigningKeys = keys
+	}
 }
 
 func (w *world) open() {
@@ -281,6 +293,7 @@ func (w *world) restart() {
 	if w.signingKeys != nil {
 		cfg.SigningKeys = w.signingKeys
 	}
+	w.shareSigningKeys(&cfg)
 	var err error
 	w.server, err = server.New(cfg)
 	w.must(err)

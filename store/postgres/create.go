@@ -170,7 +170,9 @@ func (s *Store) createSurely(ctx context.Context, n *newRecord) error {
 			case is != nil:
 				err = is
 			case mine:
-				return nil
+				if err = s.confirm(ctx); err == nil {
+					return nil
+				}
 			}
 		}
 		if !errors.Is(err, store.ErrAway) || errors.As(err, new(notSent)) && !open || time.Now().After(until) {
@@ -180,6 +182,12 @@ func (s *Store) createSurely(ctx context.Context, n *newRecord) error {
 		time.Sleep(pause)
 		pause = min(2*pause, askSeldom)
 	}
+}
+
+// confirm returns once all that can be seen is as lasting as what was committed: after a restart
+// of the server, or the end of a session, a record can be seen that no standby has yet.
+func (s *Store) confirm(ctx context.Context) error {
+	return s.atomic(ctx, func(b *pgx.Batch) { b.Queue(touchVersion) })
 }
 
 // notSent is the error of a change for which there was no connection: it was not made.

@@ -176,6 +176,9 @@ func (s *Store) Close() error {
 	return err
 }
 
+// touchVersion is a change that changes nothing. Its commit comes after all that can be seen.
+const touchVersion = `update attachd.version set version = version`
+
 // probeFor is how long a probe may take.
 const probeFor = 5 * time.Second
 
@@ -183,7 +186,7 @@ const probeFor = 5 * time.Second
 func (s *Store) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
-	return s.changeAlways(ctx, `update attachd.version set version = version`)
+	return s.changeAlways(ctx, touchVersion)
 }
 
 // Note implements store.Notes.
