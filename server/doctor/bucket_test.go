@@ -276,7 +276,9 @@ func TestAStoreThatCannotBeReachedIsExplained(t *testing.T) {
 		"https://" + plain.Listener.Addr().String(): {"it speaks http and not https", "http"},
 	} {
 		c := withStore(t, endpoint)
-		c.Account.Timeout = 300 * time.Millisecond
+		if strings.HasSuffix(endpoint, silent.Addr().String()) { // the others answer, on a busy machine in a while
+			c.Account.Timeout = 300 * time.Millisecond
+		}
 		findings := found(t, c, "object store")
 		if len(findings) != 1 || findings[0].Level != Problem || !strings.Contains(findings[0].Says, want.says) || !strings.Contains(findings[0].Do, want.do) {
 			t.Errorf("%s: %+v, not %q", endpoint, findings, want.says)
