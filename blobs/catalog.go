@@ -119,3 +119,28 @@ type Holder interface {
 	// Unhold ends a hold of each content, once for each time that it is named.
 	Unhold(ctx context.Context, refs []Ref) error
 }
+
+// InPages lists places for Catalog.Places, each page of which list reads: at most limit places,
+// in order, beginning with the bytes of a Ref or with what comes after one. Places that come
+// with an error are listed before it.
+func InPages(from Ref, limit int, list func(from []byte) ([]Place, error)) iter.Seq2[Place, error] {
+	return func(yield func(Place, error) bool) {
+		for next := from[:]; ; {
+			page, err := list(next)
+			for _, p := range page {
+				if !yield(p, nil) {
+					return
+				}
+			}
+			switch {
+			case err != nil:
+				yield(Place{}, err)
+				return
+			case len(page) < limit:
+				return
+			}
+			last := page[len(page)-1].Ref
+			next = append(last[:], 0)
+		}
+	}
+}

@@ -198,25 +198,7 @@ func (c *Catalog) Place(ctx context.Context, ref blobs.Ref) (place blobs.Place, 
 
 // Places implements blobs.Catalog.
 func (c *Catalog) Places(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Place, error] {
-	return func(yield func(blobs.Place, error) bool) {
-		for after := from[:]; ; {
-			list, err := c.somePlaces(ctx, after)
-			for _, p := range list {
-				if !yield(p, nil) {
-					return
-				}
-			}
-			switch {
-			case err != nil:
-				yield(blobs.Place{}, err)
-				return
-			case len(list) < placesAtOnce:
-				return
-			}
-			last := list[len(list)-1].Ref
-			after = append(last[:], 0)
-		}
-	}
+	return blobs.InPages(from, placesAtOnce, func(from []byte) ([]blobs.Place, error) { return c.somePlaces(ctx, from) })
 }
 
 func (c *Catalog) somePlaces(ctx context.Context, from []byte) (list []blobs.Place, err error) {

@@ -210,25 +210,9 @@ func (s *Store) Place(ctx context.Context, ref blobs.Ref) (blobs.Place, error) {
 
 // Places implements blobs.Catalog.
 func (s *Store) Places(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Place, error] {
-	return func(yield func(blobs.Place, error) bool) {
-		for next := from[:]; ; {
-			list, err := rows(ctx, s, scanPlace, `select `+placeColumns+` from attachd.contents where sha256 >= $1 order by sha256 limit $2`, next, placesAtOnce)
-			for _, p := range list {
-				if err == nil && !yield(p, nil) {
-					return
-				}
-			}
-			switch {
-			case err != nil:
-				yield(blobs.Place{}, err)
-				return
-			case len(list) < placesAtOnce:
-				return
-			}
-			last := list[len(list)-1].Ref
-			next = append(last[:], 0)
-		}
-	}
+	return blobs.InPages(from, placesAtOnce, func(from []byte) ([]blobs.Place, error) {
+		return rows(ctx, s, scanPlace, `select `+placeColumns+` from attachd.contents where sha256 >= $1 order by sha256 limit $2`, from, placesAtOnce)
+	})
 }
 
 // Adopt implements blobs.Catalog. Another process may have done the same, and gone on from
