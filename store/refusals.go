@@ -76,3 +76,6 @@ func TooManyKeys(n int) error {
 
 // SessionTaken refuses a new session whose cookie another has.
 func SessionTaken() error { return Refuse(ErrConflict, "This session is there already.") }
+
+// Malformed is the error of an object that the caller has not validated.
+func Malformed(o Object) error { return fmt.Errorf("store: malformed %T: %+v", o, o) }

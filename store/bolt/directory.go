@@ -24,11 +24,6 @@ func needID(id uuid.UUID) error {
 	return nil
 }
 
-// malformed is the error of an object that the caller has not validated.
-func malformed(o store.Object) error {
-	return fmt.Errorf("store: malformed %T: %+v", o, o)
-}
-
 // putObject checks the references of the object, plans to write it, and says
 // whether it is new.
 func (p *plan) putObject(o store.Object) (created bool, err error) {
@@ -44,7 +39,7 @@ func (p *plan) putObject(o store.Object) (created bool, err error) {
 	case store.Comment:
 		return p.putComment(o)
 	}
-	return false, malformed(o)
+	return false, store.Malformed(o)
 }
 
 func (p *plan) putUser(u store.User) (created bool, err error) {
@@ -64,7 +59,7 @@ func (p *plan) putUser(u store.User) (created bool, err error) {
 
 func (p *plan) putSpace(s store.Space) (created bool, err error) {
 	if !store.ValidSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
-		return false, malformed(s)
+		return false, store.Malformed(s)
 	}
 	created = !p.has(schema.Spaces, []byte(s.Slug))
 	if created && records.IsRemoving(p.tx, schema.SpaceRemoval(s.Slug)) {
@@ -77,7 +72,7 @@ func (p *plan) putSpace(s store.Space) (created bool, err error) {
 
 func (p *plan) putMember(m store.Member) (created bool, err error) {
 	if m.Role < store.Viewer || m.Role > store.Admin {
-		return false, malformed(m)
+		return false, store.Malformed(m)
 	}
 	if !p.has(schema.Spaces, []byte(m.Space)) {
 		return false, store.NoSpace(m.Space)
@@ -112,7 +107,7 @@ func (tx *writeTx) removeMember(slug string, user uuid.UUID) {
 
 func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	if e.Kind < store.Product || e.Kind > store.Meeting {
-		return false, malformed(e)
+		return false, store.Malformed(e)
 	}
 	if err := needID(e.ID); err != nil {
 		return false, err

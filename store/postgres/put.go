@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -304,11 +303,6 @@ func (p *plan) putAll(objects []store.Object) (created []bool, err error) {
 	return created, nil
 }
 
-// malformed is the error of an object that the caller has not validated.
-func malformed(o store.Object) error {
-	return fmt.Errorf("store: malformed %T: %+v", o, o)
-}
-
 func (p *plan) putObject(o store.Object) (created bool, err error) {
 	switch o := o.(type) {
 	case store.User:
@@ -322,7 +316,7 @@ func (p *plan) putObject(o store.Object) (created bool, err error) {
 	case store.Comment:
 		return p.putComment(o)
 	}
-	return false, malformed(o)
+	return false, store.Malformed(o)
 }
 
 func (p *plan) putUser(u store.User) (created bool, err error) {
@@ -340,7 +334,7 @@ func (p *plan) putUser(u store.User) (created bool, err error) {
 
 func (p *plan) putSpace(s store.Space) (created bool, err error) {
 	if !store.ValidSlug(s.Slug) || s.QuotaBytes < 0 || s.QuotaFiles < 0 {
-		return false, malformed(s)
+		return false, store.Malformed(s)
 	}
 	created = !p.spaces.has(s.Slug)
 	if of := (removal{space: s.Slug}); created && p.removing[of] {
@@ -352,7 +346,7 @@ func (p *plan) putSpace(s store.Space) (created bool, err error) {
 
 func (p *plan) putMember(m store.Member) (created bool, err error) {
 	if m.Role < store.Viewer || m.Role > store.Admin {
-		return false, malformed(m)
+		return false, store.Malformed(m)
 	}
 	if !p.spaces.has(m.Space) {
 		return false, store.NoSpace(m.Space)
@@ -370,7 +364,7 @@ func (p *plan) putMember(m store.Member) (created bool, err error) {
 
 func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	if e.Kind < store.Product || e.Kind > store.Meeting {
-		return false, malformed(e)
+		return false, store.Malformed(e)
 	}
 	if e.ID == uuid.Nil {
 		return false, store.BadID(e.ID)
