@@ -186,7 +186,7 @@ const probeFor = 5 * time.Second
 func (s *Store) Probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
-	return s.changeAlways(ctx, touchVersion)
+	return s.execute(ctx, touchVersion)
 }
 
 // Note implements store.Notes.
@@ -223,18 +223,13 @@ func (s *Store) SetNote(ctx context.Context, name string, value []byte) error {
 	if value == nil {
 		value = []byte{}
 	}
-	return s.changeAlways(ctx, setNote, name, value)
+	return s.execute(ctx, setNote, name, value)
 }
 
-// changeAlways executes a statement that a frozen database takes, too: only entries of the
-// audit log that wait for a change keep it back then, and go on waiting.
-func (s *Store) changeAlways(ctx context.Context, sql string, args ...any) error {
-	err := s.change(ctx, func(tx *change) error {
+// execute makes a change of one statement.
+func (s *Store) execute(ctx context.Context, sql string, args ...any) error {
+	return s.change(ctx, func(tx *change) error {
 		tx.lastly(sql, args...)
 		return nil
 	})
-	if errors.Is(err, store.ErrFrozen) && store.EntryOf(ctx) == nil {
-		err = s.atomic(ctx, func(b *pgx.Batch) { b.Queue(sql, args...) })
-	}
-	return err
 }
