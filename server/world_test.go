@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -58,7 +59,10 @@ func TestMain(m *testing.M) {
 	stopGateway := startGateway()
 	code := m.Run()
 	stopGateway()
-	postgrestest.End()
+	if err := postgrestest.End(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
 	closeBrowser()
 	if left := goroutinesLeft(); code == 0 && left != "" {
 		os.Stderr.WriteString("goroutines of servers that were shut down go on:\n\n" + left + "\n")

@@ -60,7 +60,11 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	defer postgrestest.End()
+	defer func() {
+		if err := postgrestest.End(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
 	binary = build.Attachd(dir, raceDetector()...)
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "ATTACHD_") {

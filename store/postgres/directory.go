@@ -36,8 +36,8 @@ func (s *Store) Users(ctx context.Context, after uuid.UUID, limit int) ([]store.
 	}, `select id, full_name, superadmin from attachd.users where id > $1 and not deleted order by id limit $2`, after, limit)
 }
 
-// DeleteUser implements store.Directory. It waits for the keys and uploads that are being
-// made of the user, which hold the row.
+// DeleteUser implements store.Directory. It waits for keys of the user that are being made,
+// which hold the row.
 func (s *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 	return s.changeDirectory(ctx, func(tx *change) error {
 		err := tx.get(`select from attachd.users where id = $1 and not deleted for update`, id).Scan()

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -243,17 +242,9 @@ func Database(t testing.TB) (dsn string) {
 // Main runs the tests of a package, and ends the servers that they shared.
 func Main(m *testing.M) {
 	code := m.Run()
-	if shared.pooler != nil {
-		shared.pooler.kill()
-	}
-	if shared.Server != nil {
-		shared.Kill()
-	}
-	if shared.dir != "" {
-		if err := os.RemoveAll(shared.dir); err != nil && !strings.Contains(err.Error(), "no such file") {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
+	if err := End(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
