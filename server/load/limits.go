@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,13 +26,14 @@ import (
 // machine measures the limits. Each limit is measured by at least one operation,
 // however short the time.
 type machine struct {
-	dir  string
-	bare *process // answers from memory
-	made atomic.Int64
+	dir      string
+	bare     *process // answers from memory
+	postgres *url.URL // a database of the server that is measured, or nil
+	made     atomic.Int64
 }
 
-func newMachine(dir string) (*machine, error) {
-	m := &machine{dir: filepath.Join(dir, "limits")}
+func newMachine(dir string, postgres *url.URL) (*machine, error) {
+	m := &machine{dir: filepath.Join(dir, "limits"), postgres: postgres}
 	if err := os.Mkdir(m.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -71,6 +73,7 @@ var limits = []limit{
 		return rate * large / megabyte, err
 	}},
 	{"bare list", "/s", func(m *machine, d time.Duration) (float64, error) { return m.bareRate(d, 8, listSize) }},
+	{sameRow, "/s", func(m *machine, d time.Duration) (float64, error) { return m.sameRowRate(d, 32) }},
 }
 
 // hashRate is how many megabytes one core hashes per second.

@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"attachd/blobs/blobstest"
+	"attachd/store/postgres/postgrestest"
 )
 
 // The program runs itself as the bare server to compare with; in the test, that is
@@ -47,7 +50,12 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	status := m.Run()
+	if err := postgrestest.End(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return max(status, 1)
+	}
+	return status
 }
 
 // brief returns options with which each operation runs about once.
@@ -93,7 +101,7 @@ func TestEveryWorkloadRunsAndIsAnsweredRightly(t *testing.T) {
 
 func TestAWrongAnswerFailsTheRun(t *testing.T) {
 	t.Parallel()
-	s, err := newSubject(built, filepath.Join(t.TempDir(), "subject"))
+	s, err := newSubject(built, filepath.Join(t.TempDir(), "subject"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,6 +169,36 @@ func TestAttachdIsComparedWithTheBucketInWhichItKeepsItsContents(t *testing.T) {
 	}
 	if kept == 0 {
 		t.Error("attachd has kept nothing in the bucket")
+	}
+}
+
+func TestAttachdOverPostgresIsComparedWithTheRowOfAQuota(t *testing.T) {
+	t.Parallel()
+	dsn := postgrestest.Database(t)
+	var bucket standIn
+	_, address, _ := strings.Cut(bucket.serve(t, "s3", "/bucket", bucket.s3), "=")
+	o, _, err := parse([]string{"-rounds", "1", "-time", "1ms", "-dir", t.TempDir(), "-attachd", built, "-only", "spaces|quota|by URL|under pressure", "-bucket", address, "-postgres", dsn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.rest = 0
+	var table, said bytes.Buffer
+	if err := run(o, &table, &said); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	for _, row := range []string{"upload 10 KB, 32 clients, 64 spaces", "upload 10 KB, 32 clients, quota, against PostgreSQL, the same row, 32", "download 10 KB by URL, 8 clients"} {
+		if !regexp.MustCompile(`(?m)^\| ` + row + ` \| \d+\.\d\d \| [01]\.\d\d \| (missed)? \|$`).MatchString(table.String()) {
+			t.Errorf("there is no goal of %s:\n%s", row, &table)
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var left int
+	if err := conn.QueryRow(t.Context(), `select count(*) from pg_database where datname like 'attachd-load-%'`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d databases are left: %v", left, err)
 	}
 }
 

@@ -9,6 +9,7 @@
 //	go run ./server/load -attachd OLD -attachd NEW
 //	go run ./server/load -peer webdav:nginx=http://127.0.0.1:8080/files
 //	go run ./server/load -bucket http://key:secret@127.0.0.1:7070/bucket -delay 20ms
+//	go run ./server/load -bucket ... -postgres postgres://user@127.0.0.1/postgres
 //	go run ./server/load -profile DIR        CPU profiles of the server
 //	go run ./server/load -grow               as the store grows
 //
@@ -22,6 +23,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -41,6 +43,7 @@ type options struct {
 	peers     []peer
 	bucket    *peer         // where attachd keeps its contents; nil: on the disk
 	delay     time.Duration // of each request to the bucket
+	postgres  *url.URL      // where attachd keeps its metadata, in databases of its own; nil: in its data directory
 	env       []string      // of attachd
 	profiles  string
 	jsonFile  string
@@ -101,6 +104,10 @@ func parse(args []string) (o options, serveBare bool, err error) {
 		return err
 	})
 	flags.DurationVar(&o.delay, "delay", 0, "hold back each request to the bucket for this time, as a network does")
+	flags.Func("postgres", "with -bucket, have attachd keep its metadata in databases that it makes and drops on the server of `postgres://USER:PASSWORD@HOST:PORT/DATABASE`", func(s string) (err error) {
+		o.postgres, err = parsePostgres(s)
+		return err
+	})
 	flags.IntVar(&o.sustained, "sustained", 0, "how many files the workload of that name uploads (default 10000, with -quick 1000)")
 	flags.BoolVar(&serveBare, "bare", false, "be the bare server that attachd is compared with (for the program itself)")
 	if err := flags.Parse(args); err != nil {
@@ -126,6 +133,8 @@ func run(o options, stdout, stderr io.Writer) (err error) {
 		return errors.New("growth is measured of attachd alone: leave -peer and -bucket out")
 	case o.delay > 0 && o.bucket == nil:
 		return errors.New("-delay is for a -bucket")
+	case o.postgres != nil && o.bucket == nil:
+		return errors.New("with -postgres, attachd keeps its contents in a -bucket")
 	}
 	if o.bucket != nil {
 		done, err := o.useBucket()
@@ -171,14 +180,14 @@ func run(o options, stdout, stderr io.Writer) (err error) {
 // measure runs all workloads in turns, round by round, so that other activity of
 // the machine affects all of them alike.
 func measure(o options, dir string, stderr io.Writer) (found *results, err error) {
-	m, err := newMachine(dir)
+	m, err := newMachine(dir, o.postgres)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
 	var subjects []*subject
 	for i, binary := range o.binaries {
-		s, err := newSubject(binary, filepath.Join(dir, fmt.Sprint("subject", i)), o.env...)
+		s, err := newSubject(binary, filepath.Join(dir, fmt.Sprint("subject", i)), o.postgres, o.env...)
 		if err != nil {
 			return nil, err
 		}

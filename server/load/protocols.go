@@ -79,10 +79,14 @@ func (a attachd) remove(id string) ([]byte, error) {
 	return request("DELETE", "/catalog/attachments/"+id, a.key), nil
 }
 
-// attachmentsOf is the path to which the files of a product are uploaded; the first
-// upload creates it.
-func attachmentsOf(product string) string {
-	return "/catalog/spaces/load/products/" + product + "/attachments"
+// attachmentsOf is the path to which the files of a folder are uploaded, a product of the
+// space "load" or "SPACE/PRODUCT"; the first upload creates it.
+func attachmentsOf(folder string) string {
+	space, product, named := strings.Cut(folder, "/")
+	if !named {
+		space, product = "load", folder
+	}
+	return "/catalog/spaces/" + space + "/products/" + product + "/attachments"
 }
 
 // site is the address of a peer, and the headers of each request to it.

@@ -13,10 +13,12 @@ import (
 	"fmt"
 	"hash"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -46,6 +48,7 @@ type instance struct {
 	*process
 	protocol
 	binary, dir, key   string         // of attachd, with a separate data directory
+	drop               func() error   // drops its database; nil: it has none
 	folder, listFolder string         // where files are uploaded
 	files              map[int][]file // stored files to be downloaded, by size
 	listing            *listing
@@ -58,12 +61,12 @@ type listing struct {
 	check   func(answer []byte) error
 }
 
-func newSubject(binary, dir string, env ...string) (s *subject, err error) {
+func newSubject(binary, dir string, postgres *url.URL, env ...string) (s *subject, err error) {
 	s = &subject{name: filepath.Base(binary)}
-	if s.verified, err = serve(binary, dir, env...); err != nil {
+	if s.verified, err = serveOver(postgres, binary, dir, env...); err != nil {
 		return nil, err
 	}
-	if s.trusting, err = serve(binary, dir+"-trusting", append(env, "ATTACHD_DOWNLOADS_VERIFY=false")...); err != nil {
+	if s.trusting, err = serveOver(postgres, binary, dir+"-trusting", append(env, "ATTACHD_DOWNLOADS_VERIFY=false")...); err != nil {
 		return nil, errors.Join(err, s.verified.stop())
 	}
 	return s, nil
@@ -73,6 +76,32 @@ func (s *subject) close() error { return errors.Join(s.verified.stop(), s.trusti
 
 func newInstance(p *process) *instance {
 	return &instance{process: p, folder: uuid.NewString(), listFolder: uuid.NewString(), files: map[int][]file{}}
+}
+
+// serveOver is serve with the metadata in a new database, if a server for it is given.
+func serveOver(postgres *url.URL, binary, dir string, env ...string) (*instance, error) {
+	if postgres == nil {
+		return serve(binary, dir, env...)
+	}
+	dsn, drop, err := createDatabase(postgres)
+	if err != nil {
+		return nil, err
+	}
+	in, err := serve(binary, dir, slices.Concat(env, inPostgres(dsn))...)
+	if err != nil {
+		return nil, errors.Join(err, drop())
+	}
+	in.drop = drop
+	return in, nil
+}
+
+// stop ends the server, and drops its database.
+func (in *instance) stop() error {
+	err := in.process.stop()
+	if in.drop != nil {
+		err = errors.Join(err, in.drop())
+	}
+	return err
 }
 
 // serve runs attachd over dir, which it creates, with the default configuration and that of

@@ -28,7 +28,9 @@ type workload struct {
 	slowdown string   // the workload whose slowest operations may be a third as fast here
 	alone    bool     // for attachd only, not for peers
 	onDisk   bool     // for contents on the disk only
+	inFile   bool     // for metadata in a data directory only
 	goal     float64  // how many times as fast as the bucket alone it is to be; 0: no goal
+	goalOf   string   // the limit that is meant instead of the bucket
 	on       func(s *subject) *instance
 	begin    func(in *instance, n int) (worker, error)
 	beside   func(ctx context.Context, in *instance) error // runs during the measurement
@@ -67,10 +69,13 @@ func workloads(o options) (chosen []workload) {
 		{name: "delete, 16 clients", alone: true, clients: 16, limits: []string{"commits, 16"}, count: o.deletions, begin: deleting(o.deletions / 16)},
 		{name: "mixed, 16 clients", alone: true, clients: 16, limits: []string{"bare 10 KB"}, begin: mixing},
 		{name: "download 10 KB, idle", alone: true, clients: 2, limits: []string{"bare 10 KB"}, begin: downloading(small)},
-		{name: "download 10 KB, under pressure", alone: true, clients: 2, slowdown: "download 10 KB, idle", begin: downloading(small), beside: pressing},
+		{name: "download 10 KB, under pressure", alone: true, inFile: true, clients: 2, slowdown: "download 10 KB, idle", begin: downloading(small), beside: pressing},
 	}
 	if o.bucket != nil {
 		goals := overBucket()
+		if o.postgres != nil {
+			goals = append(goals, overPostgres()...)
+		}
 		all = slices.DeleteFunc(all, func(w workload) bool {
 			return slices.ContainsFunc(goals, func(g workload) bool { return g.name == w.name })
 		})
@@ -80,7 +85,7 @@ func workloads(o options) (chosen []workload) {
 		if w.on == nil {
 			w.on = verified
 		}
-		if o.bucket != nil && w.onDisk {
+		if o.bucket != nil && w.onDisk || o.postgres != nil && w.inFile {
 			continue
 		}
 		if o.only == nil || o.only.MatchString(w.name) {
@@ -149,28 +154,7 @@ func connected(in *instance, make func(c *client) worker) (worker, error) {
 // was uploaded before.
 func uploading(size int, distinct bool) func(*instance, int) (worker, error) {
 	return func(in *instance, n int) (worker, error) {
-		u := newUpload(in.folder, size)
-		var ids []string
-		w, err := connected(in, func(c *client) worker {
-			return worker{
-				step: func() error {
-					if distinct {
-						u.stamp()
-					}
-					id, err := in.put(c, u)
-					ids = append(ids, id)
-					return err
-				},
-				check: func() error {
-					last, err := in.file(c, u, ids[len(ids)-1])
-					if err != nil {
-						return err
-					}
-					return c.get(last, true)
-				},
-				close: func() error { return in.tidy(c, ids) },
-			}
-		})
+		w, err := in.uploader(size, distinct, in.folder)
 		if err != nil || distinct {
 			return w, err
 		}
@@ -179,6 +163,48 @@ func uploading(size int, distinct bool) func(*instance, int) (worker, error) {
 		}
 		return w, nil
 	}
+}
+
+// uploadingTo uploads files of a size with distinct contents to several folders in turns.
+func uploadingTo(size int, folders func(in *instance, n int) ([]string, error)) func(*instance, int) (worker, error) {
+	return func(in *instance, n int) (worker, error) {
+		into, err := folders(in, n)
+		if err != nil {
+			return worker{}, err
+		}
+		return in.uploader(size, true, into...)
+	}
+}
+
+// uploader is a client that uploads files of a size to folders in turns.
+func (in *instance) uploader(size int, distinct bool, folders ...string) (worker, error) {
+	var uploads []*upload
+	for _, folder := range folders {
+		uploads = append(uploads, newUpload(folder, size))
+	}
+	var ids []string
+	var u *upload // the last
+	return connected(in, func(c *client) worker {
+		return worker{
+			step: func() error {
+				u = uploads[len(ids)%len(uploads)]
+				if distinct {
+					u.stamp()
+				}
+				id, err := in.put(c, u)
+				ids = append(ids, id)
+				return err
+			},
+			check: func() error {
+				last, err := in.file(c, u, ids[len(ids)-1])
+				if err != nil {
+					return err
+				}
+				return c.get(last, true)
+			},
+			close: func() error { return in.tidy(c, ids) },
+		}
+	})
 }
 
 // tidy deletes what was uploaded to a peer, if the peer has a request for it, so
