@@ -77,6 +77,7 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		files.Rm(streams),
 		files.Link(streams),
 		files.Export(streams),
+		app.Import(),
 		app.Docs(),
 		app.Completion(),
 		app.Licenses(),

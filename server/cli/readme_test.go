@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +37,7 @@ func blocks(markdown string) (all []block) {
 // besideADemo are the documents whose commands run beside a demo, in this order, as
 // somebody reads them who has its folder and the server's in front of them.
 var besideADemo = []string{"README.md", "docs/start.md", "docs/api.md", "docs/configuration.md", "docs/maintenance.md", "docs/backup.md", "docs/audit.md",
-	"docs/moving-from-a-folder.md", "docs/moving-from-s3.md"}
+	"docs/moving-from-a-folder.md", "docs/moving-from-s3.md", "docs/moving-from-filebrowser.md", "docs/moving-from-gitea.md"}
 
 // elsewhere are the documents whose commands others run: packaging/drill.sh, and tests of
 // their own in server/e2e.
@@ -76,8 +78,11 @@ func TestTheReadmeRunsAsPrinted(t *testing.T) {
 	startDemo(t, copied, startsDemo)
 	for _, document := range besideADemo {
 		t.Run(document, func(t *testing.T) {
-			if document == "docs/moving-from-s3.md" {
+			switch document {
+			case "docs/moving-from-s3.md":
 				startBucket(t)
+			case "docs/moving-from-gitea.md":
+				startGitea(t)
 			}
 			runAsPrinted(t, copied, document)
 		})
@@ -142,6 +147,38 @@ func startBucket(t *testing.T) {
 	if response.StatusCode != 200 {
 		t.Fatalf("the bucket answers %s", response.Status)
 	}
+}
+
+// startGitea answers as Gitea does, until the test ends: two issues of a repository, of
+// which one has a file and the other a comment with two.
+func startGitea(t *testing.T) {
+	const at = "127.0.0.1:3000"
+	asset := func(id, name string) string {
+		return fmt.Sprintf(`{"id":1,"name":%q,"size":9,"download_count":0,"created_at":"2021-03-04T05:06:07+01:00","uuid":%q,"browser_download_url":"http://%s/attachments/%[2]s"}`, name, id, at)
+	}
+	answers := map[string]string{
+		"/api/v1/repos/ada/engine/issues":            `[{"number":2,"title":"Valve: \"leaks\"","user":{"login":"ada"}},{"number":1,"title":"Noise","user":{"login":"edsger"}}]`,
+		"/api/v1/repos/ada/engine/issues/1/assets":   `[` + asset("0f1c0000-0000-4000-8000-000000000001", "noise.csv") + `]`,
+		"/api/v1/repos/ada/engine/issues/1/comments": `[{"user":{"login":"ada"},"assets":[]}]`,
+		"/api/v1/repos/ada/engine/issues/2/assets":   `[]`,
+		"/api/v1/repos/ada/engine/issues/2/comments": `[{"user":{"login":"barbara"},"assets":[` + asset("0f1c0000-0000-4000-8000-000000000002", "a b.csv") + "," + asset("0f1c0000-0000-4000-8000-000000000003", "a b.csv") + `]}]`,
+	}
+	listener, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, known := answers[r.URL.Path]
+		if id, is := strings.CutPrefix(r.URL.Path, "/attachments/"); is {
+			answer, known = "a,b\n"+id+",1\n", true
+		}
+		if !known || r.Header.Get("Authorization") != "token secret" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		fmt.Fprint(w, answer)
+	})}}
+	server.Start()
+	t.Cleanup(server.Close)
 }
 
 // copyOfRepository copies the files that a clone of the repository would have.

@@ -27,6 +27,7 @@ type Store interface {
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	Space(ctx context.Context, slug string) (store.Space, store.Usage, error)
 	Comment(ctx context.Context, ticket, id uuid.UUID) (store.Comment, error)
+	User(ctx context.Context, id uuid.UUID) (store.User, error)
 }
 
 // Scanner is a malware scanner.

@@ -41,7 +41,11 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if s.Corridor.Draining() {
 		return api.ShuttingDown()
 	}
-	boundary, err := s.admit(rq, sc)
+	from, err := s.provenance(rq, sc)
+	if err != nil {
+		return err
+	}
+	boundary, err := s.admit(rq, sc, from)
 	if err != nil {
 		return err
 	}
@@ -66,7 +70,7 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err != nil {
 		return err
 	}
-	a, err := s.classify(rq, sc, form, spool)
+	a, err := s.classify(rq, sc, from, form, spool)
 	if err != nil {
 		return err
 	}
@@ -74,11 +78,11 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err := s.scan(rq, sc, a, spool); err != nil {
 		return err
 	}
-	if sc, err = s.Guard.Recheck(rq, sc, access.Upload, s.Guard.Parent(a.Parent.Kind)); err != nil {
+	if sc, err = s.recheck(rq, sc, a, from); err != nil {
 		return err
 	}
 	newID := func() uuid.UUID {
-		id := s.IDs.New(s.Now())
+		id := from.newID(s.IDs, s.Now)
 		rq.Entry.ID = id.String()
 		return id
 	}
@@ -93,9 +97,18 @@ func (s *Service) Upload(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return rq.Answer(w, http.StatusCreated, api.RenderAttachment(a))
 }
 
+// recheck authorizes an upload again after its body.
+func (s *Service) recheck(rq *api.Request, sc api.Scope, a store.Attachment, from provenance) (api.Scope, error) {
+	sc, err := s.Guard.Recheck(rq, sc, access.Upload, s.Guard.Parent(a.Parent.Kind))
+	if err == nil {
+		err = from.allowed(sc)
+	}
+	return sc, err
+}
+
 // admit refuses what can be refused before the body is read, and returns the boundary
 // of its parts.
-func (s *Service) admit(rq *api.Request, sc api.Scope) (boundary string, err error) {
+func (s *Service) admit(rq *api.Request, sc api.Scope, from provenance) (boundary string, err error) {
 	params := formdata.HeaderParams(rq.Header.Get("Content-Type"))
 	boundary = params["boundary"]
 	switch {
@@ -109,7 +122,7 @@ func (s *Service) admit(rq *api.Request, sc api.Scope) (boundary string, err err
 	if err := rq.RefuseEncoded(); err != nil {
 		return "", err
 	}
-	if sc.Caller.User.ID == uuid.Nil {
+	if from.uploader.ID == uuid.Nil {
 		return "", api.Forbidden("An upload needs a user: name one in X-On-Behalf-Of.")
 	}
 	// The rest of the form is no larger than this, so the file is no smaller.
@@ -242,13 +255,13 @@ func formError(err error) error {
 }
 
 // classify decides whether what was spooled is accepted, and as which type.
-func (s *Service) classify(rq *api.Request, sc api.Scope, f form, spool *contents.Spool) (store.Attachment, error) {
+func (s *Service) classify(rq *api.Request, sc api.Scope, from provenance, f form, spool *contents.Spool) (store.Attachment, error) {
 	a := store.Attachment{
 		Parent:     sc.Entity.Parent,
 		Size:       spool.Size(),
 		SHA256:     spool.Ref(),
-		UploaderID: sc.Caller.User.ID,
-		Uploader:   sc.Caller.User.FullName,
+		UploaderID: from.uploader.ID,
+		Uploader:   from.uploader.FullName,
 	}
 	if f.comment != "" {
 		id, ok := api.ParseID(f.comment)

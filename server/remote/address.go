@@ -53,6 +53,9 @@ func IsSlug(s string) bool { return onlySlug().MatchString(s) }
 // comment.
 func (p Place) IsTicket() bool { return p.kind == "ticket" }
 
+// ID is the id of the place, empty while only its name is known.
+func (p Place) ID() string { return p.id }
+
 func (p Place) String() string {
 	if p.kind == "product" {
 		return p.kind + ":" + p.slug + "/" + p.id

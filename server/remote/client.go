@@ -27,6 +27,8 @@ import (
 type Options struct {
 	Server string // its URL, including the path below which it serves, if any
 	Key    string
+	// Transport connects to a server that needs no key; optional.
+	Transport http.RoundTripper
 	// RetryFor is how long failing requests may be retried, counted from the first
 	// failure since the last progress; 0 is never.
 	RetryFor time.Duration
@@ -48,14 +50,17 @@ func New(o Options) (*Client, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q is not the URL of a server, which looks like https://files.example.org", o.Server)
 	}
-	if o.Key == "" || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if o.Key == "" && o.Transport == nil || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("what is given as the key is none: a key is one word")
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DisableCompression = true // a file must arrive as it is stored
-	transport.ExpectContinueTimeout = time.Second
+	if o.Transport == nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.DisableCompression = true // a file must arrive as it is stored
+		transport.ExpectContinueTimeout = time.Second
+		o.Transport = withoutBadLocation{transport}
+	}
 	return &Client{Options: o, server: strings.TrimSuffix(u.String(), "/"), http: http.Client{
-		Transport: withoutBadLocation{transport},
+		Transport: o.Transport,
 		// A redirect would lose the body of an upload, and would send the key to
 		// another address. send follows those of downloads.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -93,6 +98,12 @@ type lostError struct {
 func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
+// IsLost reports whether an error is that of a connection, rather than an answer.
+func IsLost(err error) bool {
+	var lost *lostError
+	return errors.As(err, &lost)
+}
+
 // stall is how long a connection may transfer nothing before it is given up.
 const stall = time.Minute
 
@@ -126,7 +137,9 @@ func (c *Client) send(ctx context.Context, rq call) (*http.Response, error) {
 	if rq.header != nil {
 		r.Header = rq.header
 	}
-	r.Header.Set("Authorization", "Bearer "+c.Key)
+	if c.Key != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Key)
+	}
 	r.Header.Set("User-Agent", "attachd")
 	if rq.body != nil {
 		r.ContentLength = rq.length

@@ -7,6 +7,12 @@ import (
 	"os"
 )
 
+// Files that an export has beside what it exports.
+const (
+	ManifestFile = "manifest.ndjson" // what is known of each file
+	SumsFile     = "SHA256SUMS"
+)
+
 // SHA256Of returns the SHA-256 of a file in hexadecimal.
 func SHA256Of(path string) (string, error) {
 	f, err := os.Open(path)

@@ -22,8 +22,6 @@ import (
 )
 
 const (
-	manifestFile = "manifest.ndjson"
-	sumsFile     = "SHA256SUMS"
 	// longestName is how many bytes of a name are kept: most file systems take 255, and an
 	// id and the ending of a download under way may come behind it.
 	longestName = 200
@@ -113,7 +111,7 @@ func isExport(dir string) error {
 	if err != nil || len(entries) == 0 {
 		return err
 	}
-	for _, name := range []string{manifestFile, manifestFile + ".part"} {
+	for _, name := range []string{command.ManifestFile, command.ManifestFile + ".part"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return nil
 		}
@@ -132,7 +130,7 @@ type export struct {
 
 func (e *export) run(ctx context.Context, places []remote.Parent) (err error) {
 	var parts []*os.File
-	for name, to := range map[string]**bufio.Writer{manifestFile: &e.manifest, sumsFile: &e.sums} {
+	for name, to := range map[string]**bufio.Writer{command.ManifestFile: &e.manifest, command.SumsFile: &e.sums} {
 		part, err := os.Create(filepath.Join(e.dir, name+".part"))
 		if err != nil {
 			return err
@@ -182,7 +180,7 @@ func (e *export) place(ctx context.Context, p remote.Parent) error {
 			return ctx.Err()
 		case err != nil:
 			e.failed++
-			e.clientFlags.failed(to, withoutPath(err))
+			e.clientFlags.failed(to, command.WithoutPath(err))
 			return nil
 		}
 		line, err := json.Marshal(exported{to, sum, p.Place.String(), p.Space, p.Name, a.Raw})

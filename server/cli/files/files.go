@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,13 +98,4 @@ func failureOf(err error) *failure {
 		f.Code, f.RequestID = r.Code, r.RequestID
 	}
 	return f
-}
-
-// withoutPath returns a path error without its path, which is printed anyway.
-func withoutPath(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }

@@ -100,7 +100,7 @@ func (n *clientFlags) put(ctx context.Context, uploads *remote.Uploads, place re
 				made, err := n.upload(ctx, uploads, file, names[i])
 				n.line.End(i)
 				<-slots
-				outcomes[i] <- outcome{made, withoutPath(err)}
+				outcomes[i] <- outcome{made, command.WithoutPath(err)}
 			}()
 		}
 	}()
@@ -148,28 +148,39 @@ func nameFor(file, given string) string {
 func (n *clientFlags) upload(ctx context.Context, uploads *remote.Uploads, file, name string) (made remote.Attachment, err error) {
 	from := n.In
 	if file != "-" {
-		info, err := os.Stat(file)
-		if err != nil || info.Mode().IsRegular() || info.IsDir() {
-			return uploads.Upload(ctx, file, name, n.line.Moved) // it reports what is wrong with the file
-		}
-		pipe, err := os.Open(file)
+		f, err := os.Open(file)
 		if err != nil {
 			return made, err
 		}
-		defer pipe.Close() // only read
-		from = pipe
+		defer f.Close() // only read
+		info, err := f.Stat()
+		if err != nil {
+			return made, err
+		}
+		if info.Mode().IsRegular() || info.IsDir() {
+			return n.send(ctx, uploads, f, name)
+		}
+		from = f
 	}
 	spool, err := os.CreateTemp("", "attachd-put-*")
 	if err != nil {
 		return made, err
 	}
-	defer func() { err = errors.Join(err, os.Remove(spool.Name())) }()
+	defer func() { err = errors.Join(err, spool.Close(), os.Remove(spool.Name())) }()
 	size, err := io.Copy(spool, from)
-	if err := errors.Join(err, spool.Close()); err != nil {
+	if err != nil {
 		return made, err
 	}
 	n.line.Expect(size)
-	return uploads.Upload(ctx, spool.Name(), name, n.line.Moved)
+	return n.send(ctx, uploads, spool, name)
+}
+
+func (n *clientFlags) send(ctx context.Context, uploads *remote.Uploads, f *os.File, name string) (made remote.Attachment, err error) {
+	file, err := remote.Prepare(f, name)
+	if err != nil {
+		return made, err
+	}
+	return uploads.Upload(ctx, file, n.line.Moved)
 }
 
 // Get is the command that downloads a file.
