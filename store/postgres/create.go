@@ -146,6 +146,10 @@ func (s *Store) CreateAttachment(ctx context.Context, a store.Attachment, checks
 }
 
 const (
+	// defaultAttemptFor is how long an attempt to create a record may take before it counts
+	// as one whose connection was lost. With defaultAskFor it is less than proxies and clients
+	// wait for an answer.
+	defaultAttemptFor = 20 * time.Second
 	// defaultAskFor is how long CreateAttachment asks whether it has created a record when
 	// the connection was lost, before it leaves that open.
 	defaultAskFor = 15 * time.Second
@@ -154,34 +158,52 @@ const (
 	askAgain, askSeldom = 10 * time.Millisecond, 500 * time.Millisecond
 )
 
-// createSurely creates a record, and finds out whether it has where the connection was lost
-// before the answer came. It does so by creating it again: the first attempt may still be
-// under way in the server, and the id, which only one of them can take, makes the second wait
-// for it. Once something was sent, the end of ctx does not end this.
+// createSurely creates a record, and finds out whether it has where the connection was lost, or
+// given up, before the answer came. It does so by creating it again: the first attempt may
+// still be under way in the server, and the id, which only one of them can take, makes the
+// second wait for it. Once something was sent, the end of ctx does not end this.
 func (s *Store) createSurely(ctx context.Context, n *newRecord) error {
-	until, pause, open := time.Now().Add(s.askFor), askAgain, false
-	for {
-		err := s.createOrMake(ctx, n)
-		if open && errors.Is(err, store.ErrConflict) {
-			var mine bool
-			is := s.row(ctx, `select exists (select from attachd.attachments where id = $1 and sha256 = $2 and uploader = $3 and parent = $4 and name = $5)`,
-				n.ID, n.SHA256[:], n.UploaderID, n.Parent.ID, n.FileName).Scan(&mine)
-			switch {
-			case is != nil:
-				err = is
-			case mine:
-				if err = s.confirm(ctx); err == nil {
-					return nil
-				}
+	err := within(ctx, s.attemptFor, func(ctx context.Context) error { return s.createOrMake(ctx, n) })
+	if !errors.Is(err, store.ErrAway) || errors.As(err, new(notSent)) {
+		return err
+	}
+	return within(context.WithoutCancel(ctx), s.askFor, func(ctx context.Context) error {
+		for pause := askAgain; ; pause = min(2*pause, askSeldom) {
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(pause):
+			}
+			if err = s.createAgain(ctx, n); !errors.Is(err, store.ErrAway) {
+				return err
 			}
 		}
-		if !errors.Is(err, store.ErrAway) || errors.As(err, new(notSent)) && !open || time.Now().After(until) {
-			return err
-		}
-		open, ctx = true, context.WithoutCancel(ctx)
-		time.Sleep(pause)
-		pause = min(2*pause, askSeldom)
+	})
+}
+
+// within calls do with a context that ends after a while, too.
+func within(ctx context.Context, d time.Duration, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return do(ctx)
+}
+
+// createAgain creates a record that an earlier attempt may have created.
+func (s *Store) createAgain(ctx context.Context, n *newRecord) error {
+	err := within(ctx, s.attemptFor, func(ctx context.Context) error { return s.createOrMake(ctx, n) })
+	if !errors.Is(err, store.ErrConflict) {
+		return err
 	}
+	var mine bool
+	is := s.row(ctx, `select exists (select from attachd.attachments where id = $1 and sha256 = $2 and uploader = $3 and parent = $4 and name = $5)`,
+		n.ID, n.SHA256[:], n.UploaderID, n.Parent.ID, n.FileName).Scan(&mine)
+	switch {
+	case is != nil:
+		return is
+	case mine:
+		return s.confirm(ctx)
+	}
+	return err
 }
 
 // confirm returns once all that can be seen is as lasting as what was committed: after a restart
@@ -225,7 +247,7 @@ func (s *Store) createAtOnce(ctx context.Context, n *newRecord) error {
 	if err != nil {
 		return notSent{err}
 	}
-	defer conn.Release()
+	defer release(conn)
 	tx := s.newChange(ctx)
 	tx.enqueue(store.AttachmentCreated, n.Attachment, "") // the space and the name are filled in there
 	var event *string
@@ -238,12 +260,12 @@ func (s *Store) createAtOnce(ctx context.Context, n *newRecord) error {
 		event = &encoded[0]
 		tx.outbox.events, tx.outbox.added = 1, 1
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atomicFor)
-	defer cancel()
 	return s.committing(tx, func() error {
-		v, err := n.create(ctx, conn, tx.encodedEntries(), event)
-		tx.outbox.sum = v.event
-		return err
+		return s.withoutCancel(ctx, conn.Conn(), func(ctx context.Context) error {
+			v, err := n.create(ctx, conn, tx.encodedEntries(), event)
+			tx.outbox.sum = v.event
+			return err
+		})
 	})
 }
 

@@ -3,7 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"time"
 
 	"attachd/store"
 )
@@ -11,11 +11,20 @@ import (
 // failures logs when work in the background begins to fail, and when it succeeds again: what is
 // tried each second would fill the log. It belongs to one goroutine.
 type failures struct {
-	log     *slog.Logger
+	store   *Store
 	failing map[string]bool // by what is done
 }
 
-func (s *Store) newFailures() *failures { return &failures{s.log, map[string]bool{}} }
+func (s *Store) newFailures() *failures { return &failures{s, map[string]bool{}} }
+
+// backgroundFor is how long a piece of work in the background may take before it is given up, to
+// be tried again over another connection.
+const backgroundFor = time.Minute
+
+// try does some work.
+func (f *failures) try(work string, do func(ctx context.Context) error) {
+	f.note(work, within(f.store.life, backgroundFor, do))
+}
 
 // note takes what has become of some work. What waits until the database is no longer frozen,
 // or ends with the Store, has not failed.
@@ -24,9 +33,9 @@ func (f *failures) note(work string, err error) {
 	case errors.Is(err, store.ErrFrozen), errors.Is(err, context.Canceled):
 	case err != nil && !f.failing[work]:
 		f.failing[work] = true
-		f.log.Error("work on the database in the background fails, and is tried again until it succeeds", "work", work, "error", err)
+		f.store.log.Error("work on the database in the background fails, and is tried again until it succeeds", "work", work, "error", err)
 	case err == nil && f.failing[work]:
 		f.failing[work] = false
-		f.log.Info("work on the database in the background succeeds again", "work", work)
+		f.store.log.Info("work on the database in the background succeeds again", "work", work)
 	}
 }

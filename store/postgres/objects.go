@@ -149,7 +149,7 @@ func (s *Store) keepCounting() {
 		case <-time.After(pause):
 		}
 		began := time.Now()
-		failures.note("counting objects", s.countObjects(s.life))
+		failures.try("counting objects", s.countObjects)
 		pause = max(countEach, countShare*time.Since(began))
 	}
 }

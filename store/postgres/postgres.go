@@ -39,6 +39,8 @@ type Options struct {
 	Existing bool
 	// Log gets what fails in the background, which no caller is told; optional.
 	Log *slog.Logger
+
+	commitFor time.Duration // for tests; 0 is defaultCommitFor
 }
 
 // defaultConnections is the default of MaxConnections.
@@ -57,6 +59,8 @@ type Store struct {
 	touched    backend.Touches
 	entries    *backend.EntryQueue
 	outbox     outboxStats
+	commitFor  time.Duration // see defaultCommitFor
+	attemptFor time.Duration // see defaultAttemptFor
 	askFor     time.Duration // see defaultAskFor
 	log        *slog.Logger
 }
@@ -85,6 +89,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		config.ConnConfig.RuntimeParams["application_name"] = "attachd"
 	}
 	prepareConnections(&config.ConnConfig.Config)
+	config.BeforeConnect = ownLine
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		registerTypes(conn.TypeMap())
 		return nil
@@ -97,7 +102,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		pool: pool, replica: uuid.New(), objects: objects{holds: map[blobs.Ref]*hold{}},
 		entries: backend.NewEntryQueue(), outbox: newOutboxStats(),
 	}
-	s.askFor, s.log = defaultAskFor, cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
+	s.commitFor, s.attemptFor, s.askFor = cmp.Or(opts.commitFor, defaultCommitFor), defaultAttemptFor, defaultAskFor
+	s.log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	s.life, s.end = context.WithCancel(context.Background())
 	err = s.migrate(ctx, opts.Existing)
 	if err == nil {
@@ -129,7 +135,7 @@ const (
 // time.
 func (s *Store) work() {
 	failures := s.newFailures()
-	flush := func() { failures.note("storing entries of the audit log", s.flushEntries(s.life)) }
+	flush := func() { failures.try("storing entries of the audit log", s.flushEntries) }
 	each := time.NewTicker(flushInterval)
 	defer each.Stop()
 	touched := time.NewTicker(touchInterval)
@@ -139,16 +145,16 @@ func (s *Store) work() {
 		case <-s.life.Done():
 			return
 		case <-touched.C:
-			failures.note("storing when keys were used", s.flushTouched(s.life))
+			failures.try("storing when keys were used", s.flushTouched)
 		case <-s.entries.Long():
 			flush()
 		case <-s.outbox.full:
-			failures.note("trimming the outbox", s.trimOutbox(s.life))
+			failures.try("trimming the outbox", s.trimOutbox)
 		case <-each.C:
 			flush()
-			failures.note("chaining entries of the audit log", s.seal(s.life))
-			failures.note("counting the outbox", s.countOutbox(s.life))
-			failures.note("adding up the usage of spaces", s.foldUsage(s.life, foldFrom))
+			failures.try("chaining entries of the audit log", s.seal)
+			failures.try("counting the outbox", s.countOutbox)
+			failures.try("adding up the usage of spaces", func(ctx context.Context) error { return s.foldUsage(ctx, foldFrom) })
 		}
 	}
 }

@@ -114,8 +114,7 @@ type change struct {
 const maxTries = 10
 
 // change makes a change, all or nothing: again where others were in its way. do may run
-// several times. It is committed whatever becomes of ctx by then: a COMMIT that is cancelled
-// may show what a standby does not have.
+// several times. It is committed whatever becomes of ctx by then (see withoutCancel).
 func (s *Store) change(ctx context.Context, do func(tx *change) error) error {
 	err := s.again(ctx, func() error { return s.changeOnce(s.newChange(ctx), do) })
 	if errors.Is(err, store.ErrFrozen) && store.EntryOf(ctx) == nil {
@@ -143,15 +142,12 @@ func (s *Store) again(ctx context.Context, do func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return explain(ctx.Err())
 		case <-time.After(time.Duration(try+1) * 5 * time.Millisecond):
 		}
 	}
 	return explain(err)
 }
-
-// atomicFor is how long a change without a transaction of its own may take.
-const atomicFor = time.Minute
 
 // atomic makes the change of some statements in one round trip, all or nothing. Entries of
 // the audit log and events have no part in it. Once it has begun, ctx does not end it.
@@ -161,12 +157,10 @@ func (s *Store) atomic(ctx context.Context, queue func(b *pgx.Batch)) error {
 		if err != nil {
 			return err
 		}
-		defer conn.Release()
+		defer release(conn)
 		b := new(pgx.Batch)
 		queue(b)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), atomicFor)
-		defer cancel()
-		return conn.SendBatch(ctx, b).Close()
+		return s.withoutCancel(ctx, conn.Conn(), func(ctx context.Context) error { return conn.SendBatch(ctx, b).Close() })
 	})
 }
 
@@ -199,7 +193,7 @@ func (s *Store) newChange(ctx context.Context) *change {
 func (s *Store) changeOnce(tx *change, do func(tx *change) error) error {
 	conn, err := s.pool.Acquire(tx.ctx)
 	if err == nil {
-		defer conn.Release()
+		defer release(conn)
 		if tx.Tx, err = conn.Begin(tx.ctx); err == nil {
 			if err = do(tx); err == nil {
 				return s.commit(tx, conn.Conn())
@@ -212,7 +206,11 @@ func (s *Store) changeOnce(tx *change, do func(tx *change) error) error {
 }
 
 // undo rolls back a change that has failed.
-func (tx *change) undo() error { return ignoreClosed(tx.Rollback(context.WithoutCancel(tx.ctx))) }
+func (tx *change) undo() error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tx.ctx), undoFor)
+	defer cancel()
+	return ignoreClosed(tx.Rollback(ctx))
+}
 
 // lastly queues a statement, whose result nobody needs, for the round trip of the commit.
 func (tx *change) lastly(sql string, args ...any) { tx.last.Queue(sql, args...) }
@@ -241,7 +239,7 @@ func (s *Store) commit(tx *change, conn *pgx.Conn) error {
 			}
 			return nil
 		})
-		err = conn.SendBatch(context.WithoutCancel(tx.ctx), &tx.last).Close()
+		err = s.withoutCancel(tx.ctx, conn, func(ctx context.Context) error { return conn.SendBatch(ctx, &tx.last).Close() })
 		if err != nil && !committed {
 			err = errors.Join(err, tx.undo())
 		}

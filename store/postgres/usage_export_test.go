@@ -14,5 +14,14 @@ func (s *Store) UsageRows(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
+// WithCommitFor sets how long a server may take to answer a COMMIT.
+func WithCommitFor(opts Options, d time.Duration) Options {
+	opts.commitFor = d
+	return opts
+}
+
+// SetAttemptFor sets how long an attempt to create a record may take.
+func (s *Store) SetAttemptFor(d time.Duration) { s.attemptFor = d }
+
 // SetAskFor sets how long CreateAttachment asks whether it has created a record.
 func (s *Store) SetAskFor(d time.Duration) { s.askFor = d }

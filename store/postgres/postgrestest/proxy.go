@@ -1,6 +1,7 @@
 package postgrestest
 
 import (
+	"io"
 	"net"
 	"net/url"
 	"sync"
@@ -20,9 +21,13 @@ const (
 	CutMeanwhile
 	// CutAfter ends the connection when the server answers, before the client gets that.
 	CutAfter
+	// HangBefore leaves the connection open, and passes nothing on over it any more.
+	HangBefore
+	// HangAfter is that from when the server has got what is sent.
+	HangAfter
 )
 
-// Proxy passes on connections to a server, and cuts those that it is told to.
+// Proxy passes on connections to a server, and cuts those that it is told to, or has them hang.
 type Proxy struct {
 	to       string
 	listener net.Listener
@@ -94,13 +99,13 @@ func (p *Proxy) accept() {
 		if !p.add(client, server) {
 			return
 		}
-		var answerless atomic.Bool
+		var answerless, hangs atomic.Bool
 		p.running.Go(func() {
-			p.passRequests(client, server, &answerless)
+			p.passRequests(client, server, &answerless, &hangs)
 			p.end(client, server)
 		})
 		p.running.Go(func() {
-			passAnswers(client, server, &answerless)
+			passAnswers(client, server, &answerless, &hangs)
 			p.end(client, server)
 		})
 	}
@@ -131,7 +136,7 @@ func (p *Proxy) end(conns ...net.Conn) {
 
 // passRequests passes on what the client sends until the connection is cut. The other
 // direction ends it when an answer is to be lost.
-func (p *Proxy) passRequests(client, server net.Conn, answerless *atomic.Bool) {
+func (p *Proxy) passRequests(client, server net.Conn, answerless, hangs *atomic.Bool) {
 	buffer := make([]byte, 1<<20)
 	for {
 		n, err := client.Read(buffer)
@@ -145,23 +150,37 @@ func (p *Proxy) passRequests(client, server net.Conn, answerless *atomic.Bool) {
 		if cut == CutBefore {
 			return
 		}
+		if cut == HangBefore {
+			hangs.Store(true)
+			_, _ = io.Copy(io.Discard, client) // until that gives up
+			return
+		}
 		if cut != CutNot {
+			hangs.Store(cut == HangAfter)
 			answerless.Store(true)
 		}
 		if _, err := server.Write(buffer[:n]); err != nil {
 			return
 		}
-		if cut == CutMeanwhile {
+		switch cut {
+		case CutMeanwhile:
 			_ = client.Close() // the server notices nothing before it answers
+			return
+		case HangAfter:
+			_, _ = io.Copy(io.Discard, client)
 			return
 		}
 	}
 }
 
-func passAnswers(client, server net.Conn, answerless *atomic.Bool) {
+func passAnswers(client, server net.Conn, answerless, hangs *atomic.Bool) {
 	buffer := make([]byte, 1<<20)
 	for {
 		n, err := server.Read(buffer)
+		if hangs.Load() {
+			_, _ = io.Copy(io.Discard, server)
+			return
+		}
 		if err != nil || answerless.Load() {
 			return
 		}
