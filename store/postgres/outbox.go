@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -85,16 +86,19 @@ func decodeEvent(seq int64, data []byte) (store.Event, error) {
 	return r.event(uint64(seq))
 }
 
+// decodeLetter returns what can be decoded beside an error.
 func decodeLetter(seq int64, data []byte) (store.DeadLetter, error) {
 	var r letterRecord
 	if err := json.Unmarshal(data, &r); err != nil {
-		return store.DeadLetter{}, fmt.Errorf("%w: dead letter %d: %w", store.ErrDamaged, seq, err)
+		return store.DeadLetter{Seq: uint64(seq)}, fmt.Errorf("%w: dead letter %d: %w", store.ErrDamaged, seq, err)
 	}
+	l := store.DeadLetter{Seq: uint64(seq), Time: r.Time, Reason: r.Reason}
 	e, err := decodeEvent(0, r.Event)
 	if err != nil {
-		return store.DeadLetter{}, fmt.Errorf("dead letter %d: %w", seq, err)
+		return l, fmt.Errorf("dead letter %d: %w", seq, err)
 	}
-	return store.DeadLetter{Seq: uint64(seq), Event: e, Time: r.Time, Reason: r.Reason}, nil
+	l.Event = e
+	return l, nil
 }
 
 // encodeAll encodes records for an argument that is an array.
@@ -194,14 +198,69 @@ const (
 	selectLetters = `select seq, letter from attachd.dead_letters where seq > $1 order by seq limit $2`
 )
 
-// Events implements store.Outbox.
+// reasonUnreadable is the reason of dead letters that only a program that can decode them could
+// send, such as a later one.
+const reasonUnreadable = "the event cannot be decoded"
+
+// Events implements store.Outbox. Events that cannot be decoded become dead letters: the others
+// must not wait for them.
 func (s *Store) Events(ctx context.Context, after uint64, limit int) ([]store.Event, error) {
-	return numbered(ctx, s, selectEvents, after, limit, decodeEvent)
+	for {
+		var unreadable []int64
+		var fault error
+		list, err := numbered(ctx, s, selectEvents, after, limit, func(seq int64, data []byte) (store.Event, error) {
+			e, err := decodeEvent(seq, data)
+			if err != nil {
+				unreadable, fault = append(unreadable, seq), err
+			}
+			return e, nil
+		})
+		if err != nil || len(unreadable) == 0 {
+			return list, err
+		}
+		err = s.change(ctx, func(tx *change) error {
+			_, err := tx.bury(reasonUnreadable, `with old as (delete from attachd.outbox where seq = any($1::bigint[]) returning seq, event)
+				select seq, event from old order by seq`, unreadable)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		s.log.Error("events of the outbox cannot be decoded, and became dead letters", "events", unreadable, "error", fault)
+	}
 }
 
-// DeadLetters implements store.Outbox.
+// bury makes dead letters of the events that a statement deletes, whatever they say, and returns
+// how many these are.
+func (tx *change) bury(reason, sql string, args ...any) (int, error) {
+	gone, err := tx.Query(tx.ctx, sql, args...)
+	if err != nil {
+		return 0, err
+	}
+	now := time.Now().UTC()
+	letters, err := pgx.CollectRows(gone, func(row pgx.CollectableRow) (letterRecord, error) {
+		var seq int64
+		var event []byte
+		err := row.Scan(&seq, &event)
+		tx.outbox.events--
+		tx.outbox.sum -= seq
+		return letterRecord{event, now, reason}, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(letters), tx.addLetters(letters)
+}
+
+// DeadLetters implements store.Outbox. One that cannot be decoded is listed without its event.
 func (s *Store) DeadLetters(ctx context.Context, after uint64, limit int) ([]store.DeadLetter, error) {
-	return numbered(ctx, s, selectLetters, after, limit, decodeLetter)
+	return numbered(ctx, s, selectLetters, after, limit, func(seq int64, data []byte) (store.DeadLetter, error) {
+		l, err := decodeLetter(seq, data)
+		if err != nil {
+			l.Reason = cmp.Or(l.Reason, reasonUnreadable)
+		}
+		return l, nil
+	})
 }
 
 // AckEvents implements store.Outbox.
@@ -235,40 +294,36 @@ func (s *Store) AckEvents(ctx context.Context, delivered []uint64, dead ...store
 	})
 }
 
-// taken deletes records and returns them in their order.
-func taken[T any](tx *change, decode func(seq int64, data []byte) (T, error), sql string, args ...any) (list []T, err error) {
-	found, err := tx.Query(tx.ctx, sql, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(found, func(row pgx.CollectableRow) (one T, err error) {
-		var seq int64
-		var data []byte
-		if err := row.Scan(&seq, &data); err != nil {
-			return one, err
-		}
-		return decode(seq, data)
-	})
-}
-
-// Redeliver implements store.Outbox.
+// Redeliver implements store.Outbox. Dead letters that cannot be decoded stay.
 func (s *Store) Redeliver(ctx context.Context, now time.Time, limit int) (events int, err error) {
 	err = s.change(ctx, func(tx *change) error {
-		events = 0
-		letters, err := taken(tx, decodeLetter, `with old as (
-				delete from attachd.dead_letters where seq in (select seq from attachd.dead_letters order by seq limit $1 for update skip locked)
-				returning seq, letter)
-			select seq, letter from old order by seq`, max(limit, 0))
-		if err != nil || len(letters) == 0 {
-			return err
+		var seqs []int64
+		for after, more := int64(0), limit > 0; more; {
+			found, err := tx.Query(ctx, selectLetters+` for update skip locked`, after, limit)
+			if err != nil {
+				return err
+			}
+			read := 0
+			_, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (none struct{}, err error) {
+				var data []byte
+				if err := row.Scan(&after, &data); err != nil {
+					return none, err
+				}
+				read++
+				if letter, err := decodeLetter(after, data); err == nil && len(seqs) < limit {
+					letter.Event.Queued = now
+					tx.events, seqs = append(tx.events, letter.Event), append(seqs, after)
+				}
+				return none, nil
+			})
+			if err != nil {
+				return err
+			}
+			more = read == limit && len(seqs) < limit
 		}
-		for _, letter := range letters {
-			letter.Event.Queued = now
-			tx.events = append(tx.events, letter.Event)
-		}
-		events = len(letters)
+		events = len(seqs)
 		tx.outbox.dead -= int64(events)
-		return nil
+		return tx.exec(`delete from attachd.dead_letters where seq = any($1::bigint[])`, seqs)
 	})
 	return events, err
 }

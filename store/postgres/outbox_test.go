@@ -128,3 +128,46 @@ func TestTheOutboxIsBounded(t *testing.T) {
 	second := tell(t, all[1], h, 4)
 	posted(second[1:], append(first[3:], second[0])...)
 }
+
+// An event that cannot be decoded keeps back neither the others nor their return from among the
+// dead letters, and is lost to nobody: a program that knows it can send it.
+func TestAnEventThatCannotBeDecodedKeepsBackNoOther(t *testing.T) {
+	t.Parallel()
+	dsn := emptyDatabase(t)
+	s := openAt(t, dsn)
+	h := fill(t, s, store.Space{Slug: "a"})
+	told := tell(t, s, h, 5)
+	for n, odd := range map[int]string{0: `{"id": 5}`, 2: `["a list"]`, 4: `{}`} {
+		run(t, dsn, fmt.Sprintf(`update attachd.outbox set event = '%s' where seq = (select seq from attachd.outbox order by seq offset %d limit 1)`, odd, n))
+	}
+	list, err := s.Events(t.Context(), 0, 2)
+	if err != nil || len(list) != 2 || list[0].Attachment.ID != told[1] || list[1].Attachment.ID != told[3] {
+		t.Fatalf("the events are %+v, %v", list, err)
+	}
+	if list, err = s.Events(t.Context(), 0, 10); err != nil || len(list) != 2 {
+		t.Fatalf("all events are %+v, %v", list, err)
+	}
+	if err := s.AckEvents(t.Context(), nil, store.DeadLetter{Event: list[0], Time: noon, Reason: "500"}, store.DeadLetter{Event: list[1], Time: noon, Reason: "500"}); err != nil {
+		t.Fatal(err)
+	}
+	letters, err := s.DeadLetters(t.Context(), 0, 10)
+	if err != nil || len(letters) != 5 || !sized(s, 0, 5)() {
+		t.Fatalf("the dead letters are %+v, %v", letters, err)
+	}
+	for _, l := range letters[:3] {
+		if l.Event.ID != uuid.Nil || l.Time.IsZero() || l.Reason != "the event cannot be decoded" {
+			t.Errorf("a dead letter is %+v", l)
+		}
+	}
+	for _, want := range []int{1, 1, 0} {
+		if n, err := s.Redeliver(t.Context(), noon, 1); err != nil || n != want {
+			t.Errorf("%d were sent again, %v, want %d", n, err, want)
+		}
+	}
+	if list, err = s.Events(t.Context(), 0, 10); err != nil || len(list) != 2 || list[0].Attachment.ID != told[1] || !sized(s, 2, 3)() {
+		t.Errorf("afterwards the events are %+v, %v", list, err)
+	}
+	if faults, err := s.Check(t.Context(), nil); err != nil || len(faults) != 3 {
+		t.Errorf("a check finds %q, %v", faults, err)
+	}
+}

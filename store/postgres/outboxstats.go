@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
@@ -149,23 +148,15 @@ func (tx *change) trimSome(limit int64) (more bool, err error) {
 	if err := tx.get(`select (select count(*) from attachd.outbox), (select count(*) from attachd.dead_letters)`).Scan(&events, &dead); err != nil {
 		return false, err
 	}
-	now := time.Now().UTC()
-	letters, err := taken(tx, func(seq int64, event []byte) (letterRecord, error) {
-		tx.outbox.events--
-		tx.outbox.sum -= seq
-		return letterRecord{json.RawMessage(event), now, store.ReasonOutboxFull}, nil
-	}, `with old as (
+	buried, err := tx.bury(store.ReasonOutboxFull, `with old as (
 			delete from attachd.outbox where seq in (select seq from attachd.outbox order by seq limit $1 for update skip locked) returning seq, event)
 		select seq, event from old order by seq`, min(max(events-limit, 0), trimBatch))
 	if err != nil {
 		return false, err
 	}
-	if err := tx.addLetters(letters); err != nil {
-		return false, err
-	}
-	over := dead + int64(len(letters)) - limit
+	over := dead + int64(buried) - limit
 	gone, err := tx.affected(`delete from attachd.dead_letters where seq in (
 		select seq from attachd.dead_letters order by seq limit $1 for update skip locked)`, min(max(over, 0), trimBatch))
 	tx.outbox.dead -= gone
-	return len(letters) == trimBatch || gone == trimBatch, err
+	return buried == trimBatch || gone == trimBatch, err
 }
