@@ -22,14 +22,14 @@ type pins struct {
 const pinPrefix = "backup "
 
 // Begin implements contents.Leases.
-func (p pins) Begin(ctx context.Context) (end func() [][32]byte, err error) {
+func (p pins) Begin(ctx context.Context) (held context.Context, end func() [][32]byte, err error) {
 	for n := 1; ; n++ {
-		_, release, err := p.leases.Try(ctx, fmt.Sprint(pinPrefix, n))
+		held, release, err := p.leases.Try(ctx, fmt.Sprint(pinPrefix, n))
 		switch {
 		case err == nil:
-			return func() [][32]byte { release(); return nil }, nil
+			return held, func() [][32]byte { release(); return nil }, nil
 		case !errors.Is(err, jobs.ErrBusy):
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }

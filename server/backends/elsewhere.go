@@ -9,6 +9,7 @@ import (
 	"attachd/server/config"
 	"attachd/server/daemon"
 	"attachd/server/migrate"
+	"attachd/server/ops"
 	"attachd/server/token"
 	"attachd/server/transfer"
 	"attachd/server/upkeep"
@@ -119,9 +120,7 @@ func moveSigningKeys(ctx context.Context, from, to daemon.Storage) (err error) {
 	} else {
 		var shared []store.SigningKey
 		shared, err = from.Shared.SigningKeys(ctx)
-		for _, key := range shared {
-			keys = append(keys, token.SigningKey(key))
-		}
+		keys = ops.OwnKeys(shared)
 	}
 	if err != nil || len(keys) == 0 {
 		return err
@@ -129,11 +128,6 @@ func moveSigningKeys(ctx context.Context, from, to daemon.Storage) (err error) {
 	if to.Shared == nil {
 		return to.Dir.WriteSigningKeys(keys)
 	}
-	_, err = to.Shared.ChangeSigningKeys(ctx, func([]store.SigningKey) (all []store.SigningKey) {
-		for _, key := range keys {
-			all = append(all, store.SigningKey(key))
-		}
-		return all
-	})
+	_, err = to.Shared.ChangeSigningKeys(ctx, func([]store.SigningKey) []store.SigningKey { return ops.StoreKeys(keys) })
 	return err
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
+
+	"github.com/google/uuid"
 
 	"attachd/blobs/disk"
 	"attachd/blobs/s3"
@@ -15,7 +18,10 @@ import (
 	"attachd/server/datadir"
 	"attachd/server/migrate"
 	"attachd/server/ops"
+	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/bolt"
+	"attachd/store/portable"
 	"attachd/store/postgres"
 )
 
@@ -61,6 +67,16 @@ func (o Opener) openShared(ctx context.Context, cfg config.Config, how daemon.Op
 		return daemon.Storage{}, err
 	}
 	storage := daemon.Storage{Dir: dir, Ballast: noBallast{}, Store: db, Blobs: contents, Abilities: server.AbilitiesOf(db, contents), Times: times, Leave: leave}
+	if how.Beside {
+		storage.Snapshotter = copier{db, dir.Join(datadir.DatabaseFile), o.Lost}
+	}
+	storage.Prepare = func(ctx context.Context, id uuid.UUID) error {
+		err := upkeep.Prepare(ctx, db, id)
+		if err == nil {
+			_, err = arriveInBucket(ctx, storage)
+		}
+		return err
+	}
 	storage.MoveTo = func(ctx context.Context, settings map[string]string) (migrate.Target, error) {
 		to, _, err := config.Load("", nil, settings)
 		if err == nil && to.Metadata.Backend == "postgres" {
@@ -72,6 +88,28 @@ func (o Opener) openShared(ctx context.Context, cfg config.Config, how daemon.Op
 		return o.moveElsewhere(ctx, cfg, storage, to)
 	}
 	return storage, nil
+}
+
+// copier is the store.Snapshotter of a command: it copies the records of a database that
+// servers share into one of the kind that a data directory has, which every backup has.
+type copier struct {
+	from *postgres.Store
+	path string // of the copy, while it is made
+	lost func(error)
+}
+
+// Snapshot implements store.Snapshotter. The records are read as of one moment, and once more
+// where they were written.
+func (c copier) Snapshot(ctx context.Context, w io.Writer) (err error) {
+	to, err := bolt.Open(c.path, bolt.Options{Lost: c.lost})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, to.Close(), os.Remove(c.path)) }()
+	if _, err := portable.Copy(ctx, c.from, to, nil); err != nil {
+		return err
+	}
+	return to.Snapshot(ctx, w)
 }
 
 // openScratch opens the data directory for what is of no value: for a server, which locks it,

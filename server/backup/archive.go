@@ -25,6 +25,7 @@ import (
 	"attachd/blobs/durable"
 	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/portable"
 )
 
 // Archive is a folder of restore points:
@@ -368,10 +369,16 @@ func (p Point) DatabaseFaults() (n int) {
 
 // FormatOf returns the FORMAT file of the data directory; nil where it is lost or
 // damaged.
-func (a *Archive) FormatOf(p Point) []byte {
-	content, err := a.read(path.Join(pointsDir, p.Name, dataFormatFile), maxShort)
+func (a *Archive) FormatOf(p Point) []byte { return a.whole(p, dataFormatFile) }
+
+// SecretOf returns the file with the keys that sign links; nil where it is lost or damaged.
+func (a *Archive) SecretOf(p Point) []byte { return a.whole(p, secretFile) }
+
+// whole returns a short file of a point; nil where it is lost or damaged.
+func (a *Archive) whole(p Point, name string) []byte {
+	content, err := a.read(path.Join(pointsDir, p.Name, name), maxShort)
 	sum := sha256.Sum256(content)
-	if err != nil || p.Files[dataFormatFile] != hex.EncodeToString(sum[:]) {
+	if err != nil || p.Files[name] != hex.EncodeToString(sum[:]) {
 		return nil
 	}
 	return content
@@ -488,6 +495,7 @@ type Open func(path string) (Records, error)
 type Records interface {
 	upkeep.CheckRecords
 	upkeep.StatusRecords
+	portable.Source
 	Users(ctx context.Context, after uuid.UUID, limit int) ([]store.User, error)
 	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]store.Key, error)
 	Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error)

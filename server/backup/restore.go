@@ -12,6 +12,7 @@ import (
 	"attachd/blobs/durable"
 	"attachd/server/transfer"
 	"attachd/server/upkeep"
+	"attachd/store/portable"
 )
 
 // Target is a data directory into which a restore point is restored. It is empty, or
@@ -19,6 +20,19 @@ import (
 type Target struct {
 	Dir string
 	Own func(*os.File) error // called with every file and folder that is created
+}
+
+// Database is an empty database, with the storage of its contents, into which a restore point
+// is restored. It may have contents that an interrupted restore has left.
+type Database struct {
+	Records interface {
+		portable.Source
+		portable.Target
+	}
+	Contents interface {
+		transfer.Target
+		blobs.Marker
+	}
 }
 
 // RestoreOptions configure a restore.
@@ -33,7 +47,7 @@ type RestoreOptions struct {
 
 var (
 	// ErrDamaged means that a restore point cannot be restored as it was.
-	ErrDamaged = errors.New("the backup is damaged; the data directory stays unfinished, and no server starts in it")
+	ErrDamaged = errors.New("the backup is damaged; what was restored stays unfinished, and no server starts with it")
 	// ErrBeyondHope means that a point cannot be restored even in part. It is joined
 	// with ErrDamaged.
 	ErrBeyondHope = errors.New("nothing can be restored without the point's database")
@@ -51,58 +65,84 @@ var (
 //
 // The report is about the restored data directory, with the faults of the point.
 func (a *Archive) Restore(ctx context.Context, to Target, opts RestoreOptions) (upkeep.Report, error) {
-	r := &restoration{Archive: a, Target: to, RestoreOptions: opts}
-	r.Faults = []upkeep.Fault{}
-	faults, err := a.spoiled(ctx, opts.Point)
-	if err != nil {
-		return r.Report, err
-	}
-	whole := func(name string) bool { return faults[name] == "" }
-	var spoiled []upkeep.Fault
-	for _, name := range pointFiles {
-		if !whole(name) {
-			spoiled = append(spoiled, upkeep.Fault{What: faults[name]})
+	r := &restoration{Archive: a, RestoreOptions: opts}
+	err := r.run(ctx, func(records Records) (err error) {
+		files, err := disk.Open(to.Dir, disk.Options{Own: to.Own})
+		if err != nil {
+			return err
 		}
-	}
-	switch {
-	case !whole(databaseFile):
-		r.Faults = spoiled
-		return r.Report, fmt.Errorf("%w: %w", ErrDamaged, ErrBeyondHope)
-	case len(spoiled) > 0 && !opts.DespiteDamage:
-		r.Faults = spoiled
-		return r.Report, ErrDamaged
-	}
-	err = r.contents(ctx)
-	r.Faults = append(spoiled, r.Faults...)
+		r.contents = files
+		return errors.Join(r.fill(ctx, records), files.Close())
+	})
 	if err != nil {
 		return r.Report, err
 	}
 	for _, name := range []string{secretFile, dataFormatFile, databaseFile} {
-		if !whole(name) {
+		if r.damaged[name] != "" {
 			continue
 		}
-		if err := r.putFile(name); err != nil {
+		if err := r.putFile(to, name); err != nil {
 			return r.Report, err
 		}
 	}
 	return r.Report, nil
 }
 
-// contents restores all contents that the point's records need.
-func (r *restoration) contents(ctx context.Context) (err error) {
-	if r.disk, err = disk.Open(r.Dir, disk.Options{Own: r.Own}); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.disk.Close()) }()
-	return r.withRecords(r.Open, r.Point, func(records Records) error { return r.fill(ctx, records) })
+// RestoreInto is Restore for a database: its records come last, all or none, and are compared
+// with those of the point. The caller brings the keys that sign links, and lets servers start.
+func (a *Archive) RestoreInto(ctx context.Context, to Database, opts RestoreOptions) (upkeep.Report, error) {
+	r := &restoration{Archive: a, RestoreOptions: opts, contents: to.Contents}
+	err := r.run(ctx, func(records Records) error {
+		if err := r.fill(ctx, records); err != nil {
+			return err
+		}
+		_, err := portable.Copy(ctx, records, to.Records, func(row portable.Row) bool {
+			if note, is := row.(portable.Note); is {
+				return !upkeep.StaysBehind(note.Name, false)
+			}
+			return !portable.IsOfCatalog(row)
+		})
+		if err != nil {
+			return fmt.Errorf("restoring the records: %w", err)
+		}
+		return nil
+	})
+	return r.Report, err
 }
 
 type restoration struct {
 	*Archive
-	Target
 	RestoreOptions
 	upkeep.Report
-	disk *disk.Store
+	damaged  map[string]string // files of the point, with a sentence for each
+	contents interface {
+		transfer.Target
+		blobs.Marker
+	}
+}
+
+// run looks at the files of the point, and restores its contents and records with restore.
+func (r *restoration) run(ctx context.Context, restore func(Records) error) (err error) {
+	r.Faults = []upkeep.Fault{}
+	if r.damaged, err = r.spoiled(ctx, r.Point); err != nil {
+		return err
+	}
+	var spoiled []upkeep.Fault
+	for _, name := range pointFiles {
+		if what := r.damaged[name]; what != "" {
+			spoiled = append(spoiled, upkeep.Fault{What: what})
+		}
+	}
+	switch {
+	case r.damaged[databaseFile] != "":
+		err = fmt.Errorf("%w: %w", ErrDamaged, ErrBeyondHope)
+	case len(spoiled) > 0 && !r.DespiteDamage:
+		err = ErrDamaged
+	default:
+		err = r.withRecords(r.Open, r.Point, restore)
+	}
+	r.Faults = append(spoiled, r.Faults...)
+	return err
 }
 
 // fill copies every content, and checks them against the records.
@@ -111,7 +151,7 @@ func (r *restoration) fill(ctx context.Context, records Records) error {
 	if err != nil {
 		return err
 	}
-	t := &transfer.Transfer{To: r.disk, Progress: r.Progress, Done: upkeep.Progress{AllBytes: r.Point.Bytes}, Open: r.saved}
+	t := &transfer.Transfer{To: r.contents, Progress: r.Progress, Done: upkeep.Progress{AllBytes: r.Point.Bytes}, Open: r.saved}
 	if err := t.Run(ctx, wanted); err != nil {
 		return err
 	}
@@ -121,7 +161,7 @@ func (r *restoration) fill(ctx context.Context, records Records) error {
 	if r.refused() {
 		return ErrDamaged
 	}
-	if r.Report, err = upkeep.Check(ctx, records, r.disk, upkeep.CheckOptions{Marker: r.disk}); err != nil {
+	if r.Report, err = upkeep.Check(ctx, records, r.contents, upkeep.CheckOptions{Marker: r.contents}); err != nil {
 		return err
 	}
 	if r.refused() {
@@ -157,13 +197,13 @@ func (r *restoration) saved(ctx context.Context, n transfer.Need) (content io.Re
 }
 
 // putFile copies a file of the point, under a temporary name until it is complete.
-func (r *restoration) putFile(name string) (err error) {
+func (r *restoration) putFile(into Target, name string) (err error) {
 	from, err := openRegular(r.root, pointsDir+"/"+r.Point.Name+"/"+name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer from.Close() // only read
-	to, err := os.OpenRoot(r.Dir)
+	to, err := os.OpenRoot(into.Dir)
 	if err != nil {
 		return err
 	}
@@ -172,7 +212,7 @@ func (r *restoration) putFile(name string) (err error) {
 	if err := durable.Removed(to.Remove(temp)); err != nil {
 		return err
 	}
-	sum, _, err := createFile(to, temp, r.Own, func(w io.Writer) error {
+	sum, _, err := createFile(to, temp, into.Own, func(w io.Writer) error {
 		_, err := io.Copy(w, from)
 		return err
 	})

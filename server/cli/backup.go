@@ -21,9 +21,13 @@ import (
 	"attachd/server/backup"
 	"attachd/server/cli/command"
 	"attachd/server/config"
+	"attachd/server/daemon"
 	"attachd/server/datadir"
+	"attachd/server/ops"
+	"attachd/server/transfer"
 	"attachd/server/upkeep"
 	"attachd/store"
+	"attachd/store/portable"
 )
 
 // Backup is the command that makes restore points, and the group of those that
@@ -51,18 +55,20 @@ func (a *App) Backup() *cobra.Command {
 	return cmd
 }
 
-// errNoBackup and errNoRestore are the errors where the records are in PostgreSQL.
-var (
-	errNoBackup  = errors.New("the records are in PostgreSQL, and attachd makes no backup of them. Have PostgreSQL archive its write-ahead log, for point-in-time recovery, and set storage.keep_deleted to as long as you may want to go back: then the bucket still has every file. `attachd docs backup` says more")
-	errNoRestore = errors.New("metadata.backend is \"postgres\", and a restore point is restored into a data directory. Restore it with a configuration without [metadata] and [storage] and with another data_dir, and start the server there; then `attachd migrate` moves all of it into an empty database and a bucket")
-)
+// subject is the installation of which a backup is made.
+type subject struct {
+	*client
+	rest   backup.AddOptions // what is neither in the database nor a content
+	rescue string            // what to do about a database with faults
+	gone   error             // what has happened when it keeps contents no longer
+}
 
 func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int) (err error) {
-	if cfg.Metadata.Backend == "postgres" {
-		return errNoBackup
-	}
 	if err := refuseNested(to, cfg.DataDir); err != nil {
 		return err
+	}
+	if cfg.Metadata.Backend == "postgres" {
+		return a.backupShared(ctx, cfg, to, keep)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, datadir.DatabaseFile)); errors.Is(err, fs.ErrNotExist) && !isServed(ctx, cfg.DataDir) {
 		return fmt.Errorf("there is nothing to back up: %s is no data directory in use", cfg.DataDir)
@@ -101,8 +107,53 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 		return err
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	added, err := a.addPoint(ctx, archive, c, made, keep)
-	if bad := badDatabase(added, err, dir); bad != nil {
+	return a.backUp(ctx, subject{c, made, dir.Rescue(), errStopped}, archive, to, keep)
+}
+
+// errUnheld is the error of a backup beside servers whose database was away for too long.
+var errUnheld = errors.New("the database was away for too long to keep what is deleted meanwhile. Run the command again: what was copied stays")
+
+// rescueShared says what to do about faults of a database in PostgreSQL.
+const rescueShared = "Recover the database to a moment before that, by the tools of PostgreSQL, or restore an older restore point"
+
+// backupShared is backup where the records are in PostgreSQL: beside its servers, on any
+// machine.
+func (a *App) backupShared(ctx context.Context, cfg config.Config, to string, keep int) (err error) {
+	storage, err := a.open(ctx, cfg, daemon.Opening{Beside: true, Existing: true})
+	if err != nil {
+		return noInstallation(err)
+	}
+	c, done, err := a.clientOf(cfg, storage, storage.Close)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		c.CloseIdleConnections()
+		err = errors.Join(err, done())
+	}()
+	keys, err := storage.Shared.SigningKeys(ctx)
+	if err != nil {
+		return err
+	}
+	if err := storage.Dir.WriteSigningKeys(ops.OwnKeys(keys)); err != nil {
+		return err
+	}
+	made, err := pointOf(storage.Dir)
+	if err != nil {
+		return err
+	}
+	archive, err := backup.MakeArchive(to, storage.Dir.Own)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, archive.Close()) }()
+	return a.backUp(ctx, subject{c, made, rescueShared, errUnheld}, archive, to, keep)
+}
+
+// backUp makes a restore point, and removes old ones.
+func (a *App) backUp(ctx context.Context, of subject, archive *backup.Archive, to string, keep int) error {
+	added, err := a.addPoint(ctx, archive, of, keep)
+	if bad := badDatabase(added, err, of.rescue); bad != nil {
 		return bad
 	}
 	if err != nil {
@@ -110,7 +161,7 @@ func (a *App) backup(ctx context.Context, cfg config.Config, to string, keep int
 	}
 	// Without the note, the restore point is still good; only the doctor needs the
 	// note.
-	if err := c.call(ctx, "PUT", "/upkeep/backup", map[string]any{"made": added.Made}, nil); err != nil {
+	if err := of.call(ctx, "PUT", "/upkeep/backup", map[string]any{"made": added.Made}, nil); err != nil {
 		fmt.Fprintln(a.Err, "attachd: warning: that this backup was made could not be noted:", err)
 	}
 	if keep > 0 {
@@ -139,12 +190,12 @@ func isServed(ctx context.Context, dataDir string) bool {
 }
 
 // badDatabase returns the error of a backup whose database has faults.
-func badDatabase(added backup.Added, err error, dir *datadir.Dir) error {
+func badDatabase(added backup.Added, err error, rescue string) error {
 	if errors.Is(err, store.ErrDamaged) {
-		return command.Fault(fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, dir.Rescue()))
+		return command.Fault(fmt.Errorf("no restore point was made, since the database has faults, which `attachd check` lists: %w. Stop the server. %s", err, rescue))
 	}
 	if n := added.DatabaseFaults(); err == nil && n > 0 {
-		return command.Fault(fmt.Errorf("the database has %s, which `attachd check` lists, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", command.Count(int64(n), "fault"), dir.Rescue()))
+		return command.Fault(fmt.Errorf("the database has %s, which `attachd check` lists, and so has this restore point: it is no good backup, and no older one was removed. Stop the server. %s", command.Count(int64(n), "fault"), rescue))
 	}
 	return nil
 }
@@ -201,15 +252,16 @@ func pointOf(dir *datadir.Dir) (backup.AddOptions, error) {
 	return backup.AddOptions{Secret: secret, Format: format}, errors.Join(unreadable, err)
 }
 
-func (a *App) addPoint(ctx context.Context, archive *backup.Archive, c *client, opts backup.AddOptions, keep int) (backup.Added, error) {
-	here, err := installation(ctx, c)
+func (a *App) addPoint(ctx context.Context, archive *backup.Archive, of subject, keep int) (backup.Added, error) {
+	here, err := installation(ctx, of.client)
 	if err != nil {
 		return backup.Added{}, err
 	}
+	opts := of.rest
 	shown := a.NewProgressLine(a.quiet)
 	opts.Now, opts.Version, opts.Installation, opts.Keep = time.Now(), version(), here, keep
 	opts.Open, opts.Progress = a.openSnapshot, shown.Contents
-	added, err := archive.Add(ctx, &source{client: c}, opts)
+	added, err := archive.Add(ctx, &source{client: of.client, gone: of.gone}, opts)
 	shown.Clear()
 	if err != nil {
 		return added, err
@@ -225,7 +277,8 @@ func (a *App) addPoint(ctx context.Context, archive *backup.Archive, c *client, 
 // source is a backup.Source that reads from a server.
 type source struct {
 	*client
-	end context.CancelCauseFunc // ends the snapshot's context
+	gone error                   // why the snapshot's context ends
+	end  context.CancelCauseFunc // ends it
 }
 
 // errStopped is the error of a backup whose server stops meanwhile.
@@ -241,13 +294,13 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 	if response.StatusCode != http.StatusOK {
 		return nil, nil, errors.Join(readRefusal(response), response.Body.Close())
 	}
-	if err := copySnapshot(w, response); err != nil {
+	if err := s.copySnapshot(w, response); err != nil {
 		return nil, nil, errors.Join(err, response.Body.Close())
 	}
 	held, s.end = context.WithCancelCause(ctx)
 	go func() {
 		_, _ = response.Body.Read(make([]byte, 1)) // there are no more bytes: this waits for the end of the answer
-		s.end(errStopped)
+		s.end(s.gone)
 	}()
 	// Closing the body loses nothing: all of it was read.
 	return held, func() { _ = response.Body.Close() }, nil
@@ -256,8 +309,8 @@ func (s *source) Snapshot(ctx context.Context, w io.Writer) (held context.Contex
 // copySnapshot copies a snapshot from an answer: Snapshot-Length bytes, or, where the
 // server had no room to determine the length first, frames that each begin with their
 // length.
-func copySnapshot(w io.Writer, response *http.Response) error {
-	body := &served{response.Body}
+func (s *source) copySnapshot(w io.Writer, response *http.Response) error {
+	body := &served{response.Body, s.gone}
 	if response.Header.Get("Snapshot-Framed") == "" {
 		length, err := strconv.ParseInt(response.Header.Get("Snapshot-Length"), 10, 64)
 		if err != nil {
@@ -277,13 +330,16 @@ func copySnapshot(w io.Writer, response *http.Response) error {
 	}
 }
 
-// served is a reader of a body whose end means that the server stopped.
-type served struct{ io.Reader }
+// served is a reader of a body whose early end means that the server is gone.
+type served struct {
+	io.Reader
+	gone error
+}
 
 func (s *served) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		err = errStopped
+		err = s.gone
 	}
 	return n, err
 }
@@ -292,7 +348,7 @@ func (s *served) Read(p []byte) (int, error) {
 func (s *source) Content(ctx context.Context, ref blobs.Ref) (io.ReadCloser, error) {
 	response, err := s.send(ctx, "GET", "/upkeep/contents/"+ref.String(), nil)
 	if err != nil {
-		s.end(errStopped) // even if the snapshot's answer has not ended yet
+		s.end(s.gone) // even if the snapshot's answer has not ended yet
 		return nil, err
 	}
 	if response.StatusCode == http.StatusOK {
@@ -428,13 +484,13 @@ func (a *App) backupVerify() *cobra.Command {
 	return command.WithoutInstallation(cmd)
 }
 
-// Restore is the command that restores a restore point into a data directory.
+// Restore is the command that restores a restore point into a data directory or database.
 func (a *App) Restore() *cobra.Command {
 	var point string
 	var despiteDamage bool
 	cmd := &cobra.Command{
 		Use:   "restore DIR",
-		Short: "restore a backup into an empty data directory",
+		Short: "restore a backup into an empty data directory, or an empty database and bucket",
 		Args:  command.Exactly("a folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := a.config(nil)
@@ -452,7 +508,7 @@ func (a *App) Restore() *cobra.Command {
 
 func (a *App) restore(ctx context.Context, cfg config.Config, from, name string, despiteDamage bool) (err error) {
 	if cfg.Metadata.Backend == "postgres" {
-		return errNoRestore
+		return a.restoreShared(ctx, cfg, from, name, despiteDamage)
 	}
 	path := cfg.DataDir
 	if err := refuseNested(from, path); err != nil {
@@ -473,10 +529,8 @@ func (a *App) restore(ctx context.Context, cfg config.Config, from, name string,
 		return err
 	}
 	defer func() { err = errors.Join(err, archive.Close()) }()
-	if format := archive.FormatOf(point); format != nil { // otherwise it is lost or damaged, and reported as a fault
-		if err := datadir.CheckFormat(filepath.Join(from, "points", point.Name), format); err != nil {
-			return err
-		}
+	if err := checkFormat(archive, point, from); err != nil {
+		return err
 	}
 	dir, err := datadir.Restore(path)
 	if err != nil {
@@ -486,7 +540,9 @@ func (a *App) restore(ctx context.Context, cfg config.Config, from, name string,
 	if err != nil {
 		return err
 	}
-	restored, err := a.restorePoint(ctx, archive, point, dir, despiteDamage)
+	restored, err := a.restorePoint(point, despiteDamage, func(opts backup.RestoreOptions) (upkeep.Report, error) {
+		return archive.Restore(ctx, backup.Target{Dir: dir.Path(), Own: dir.Own}, opts)
+	})
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return damaged(err)
 	}
@@ -506,6 +562,11 @@ func (a *App) restore(ctx context.Context, cfg config.Config, from, name string,
 	if cfg.Storage.Backend != "disk" {
 		fmt.Fprintln(a.Out, "The files are on the disk: start the server with storage.backend = \"disk\". `attachd migrate` moves them into a bucket.")
 	}
+	return incomplete(restored, despiteDamage)
+}
+
+// incomplete returns the error, with its exit code, of a restore that lacks something.
+func incomplete(restored upkeep.Report, despiteDamage bool) error {
 	switch n := len(restored.Faults); {
 	case n > 0 && despiteDamage:
 		return command.Fault(fmt.Errorf("%s; everything else is restored", command.Count(int64(n), "fault")))
@@ -513,6 +574,94 @@ func (a *App) restore(ctx context.Context, cfg config.Config, from, name string,
 		return command.Fault(fmt.Errorf("%s had no content when the restore point was made; everything else is restored", command.Count(int64(n), "attachment")))
 	}
 	return nil
+}
+
+// restoreShared is restore into an empty database of PostgreSQL and a bucket.
+func (a *App) restoreShared(ctx context.Context, cfg config.Config, from, name string, despiteDamage bool) (err error) {
+	archive, point, err := openPoint(from, name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, archive.Close()) }()
+	if err := checkFormat(archive, point, from); err != nil {
+		return err
+	}
+	whose, err := archive.Installation()
+	if err != nil {
+		return err
+	}
+	storage, err := a.open(ctx, cfg, daemon.Opening{Beside: true, Arriving: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, storage.Close()) }()
+	to, is := restorable(storage)
+	if !is {
+		return errors.New("no backup can be restored there")
+	}
+	if err := storage.Prepare(ctx, whose); err != nil {
+		return err
+	}
+	restored, err := a.restorePoint(point, despiteDamage, func(opts backup.RestoreOptions) (upkeep.Report, error) {
+		return archive.RestoreInto(ctx, to, opts)
+	})
+	if err != nil {
+		return damaged(err)
+	}
+	if err := a.letStart(ctx, cfg, storage, whose, archive.SecretOf(point)); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.Out, "restored restore point %s into PostgreSQL and the bucket %s: %s\n", point.Name, cfg.Storage.S3Bucket, sizes(point.Attachments, restored.Contents, restored.Bytes))
+	return incomplete(restored, despiteDamage)
+}
+
+// restorable returns what backup.Archive.RestoreInto takes of a storage.
+func restorable(storage daemon.Storage) (to backup.Database, is bool) {
+	var records, contents bool
+	to.Records, records = storage.Store.(interface {
+		portable.Source
+		portable.Target
+	})
+	to.Contents, contents = storage.Blobs.(interface {
+		transfer.Target
+		blobs.Marker
+	})
+	return to, records && contents && storage.Prepare != nil
+}
+
+// letStart gives a restored database what does not come with its records, and then lets
+// servers start with it.
+func (a *App) letStart(ctx context.Context, cfg config.Config, storage daemon.Storage, whose uuid.UUID, secret []byte) error {
+	if whose != uuid.Nil {
+		if err := upkeep.KeepInstallation(ctx, storage.Store, whose); err != nil {
+			return err
+		}
+	}
+	if secret == nil { // the backup lacks it
+		fmt.Fprintln(a.Out, "the first server makes new keys that sign links: links given out so far do not work any more")
+	} else {
+		if err := storage.Dir.WriteFile(datadir.SecretFile, secret); err != nil {
+			return err
+		}
+		keys, err := storage.Dir.SigningKeys()
+		if err == nil {
+			_, err = storage.Shared.ChangeSigningKeys(ctx, func([]store.SigningKey) []store.SigningKey { return ops.StoreKeys(keys) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return upkeep.SetHome(ctx, storage.Store, cfg.Storage.Backend)
+}
+
+// checkFormat refuses a point that a newer version made. One whose file FORMAT is lost or
+// damaged is reported as a fault.
+func checkFormat(archive *backup.Archive, point backup.Point, from string) error {
+	format := archive.FormatOf(point)
+	if format == nil {
+		return nil
+	}
+	return datadir.CheckFormat(filepath.Join(from, "points", point.Name), format)
 }
 
 // openPoint opens an archive to restore one of its points.
@@ -561,10 +710,10 @@ func damaged(err error) error {
 	return err
 }
 
-func (a *App) restorePoint(ctx context.Context, archive *backup.Archive, point backup.Point, dir *datadir.Dir, despiteDamage bool) (upkeep.Report, error) {
+// restorePoint calls restore, shows its progress, and lists the faults that it found.
+func (a *App) restorePoint(point backup.Point, despiteDamage bool, restore func(backup.RestoreOptions) (upkeep.Report, error)) (upkeep.Report, error) {
 	shown := a.NewProgressLine(a.quiet)
-	restored, err := archive.Restore(ctx, backup.Target{Dir: dir.Path(), Own: dir.Own},
-		backup.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents, DespiteDamage: despiteDamage})
+	restored, err := restore(backup.RestoreOptions{Point: point, Open: a.openSnapshot, Progress: shown.Contents, DespiteDamage: despiteDamage})
 	shown.Clear()
 	for _, fault := range restored.Faults {
 		fmt.Fprintln(a.Out, fault)

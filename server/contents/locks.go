@@ -33,9 +33,10 @@ import (
 // Postpone were called before the records are checked, a lease could begin in
 // between, and its snapshot have a record that is deleted before that check.
 type Leases interface {
-	// Begin starts a lease. The end of the last one returns the contents whose removal
+	// Begin starts a lease. held ends with ctx, and when the lease is lost, after which
+	// contents may be removed. The end of the last one returns the contents whose removal
 	// was postponed, as far as they are remembered; the rest are left to a collection.
-	Begin(ctx context.Context) (end func() (postponed [][32]byte), err error)
+	Begin(ctx context.Context) (held context.Context, end func() (postponed [][32]byte), err error)
 	// Postpone reports whether there is a lease, and if so remembers the content
 	// until the last one ends.
 	Postpone(ctx context.Context, sha256 [32]byte) (bool, error)
@@ -55,11 +56,11 @@ type localLeases struct {
 const maxPostponed = 100_000
 
 // Begin implements Leases.
-func (l *localLeases) Begin(context.Context) (end func() (postponed [][32]byte), err error) {
+func (l *localLeases) Begin(ctx context.Context) (held context.Context, end func() (postponed [][32]byte), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count++
-	return l.end, nil
+	return ctx, l.end, nil
 }
 
 func (l *localLeases) end() (postponed [][32]byte) {

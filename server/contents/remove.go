@@ -54,13 +54,13 @@ func (c *Store) Forget(ctx context.Context, log func() *slog.Logger, sums ...[32
 }
 
 // Lease postpones all removals until end is called, which makes up for them until its
-// own context ends.
-func (c *Store) Lease(ctx context.Context) (end func(ctx context.Context, log func() *slog.Logger), err error) {
-	endLease, err := c.Leases.Begin(ctx)
+// own context ends. Once held ends, nothing may be postponed any more.
+func (c *Store) Lease(ctx context.Context) (held context.Context, end func(ctx context.Context, log func() *slog.Logger), err error) {
+	held, endLease, err := c.Leases.Begin(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("beginning a lease: %w", err)
+		return nil, nil, fmt.Errorf("beginning a lease: %w", err)
 	}
-	return func(ctx context.Context, log func() *slog.Logger) { c.Forget(ctx, log, endLease()...) }, nil
+	return held, func(ctx context.Context, log func() *slog.Logger) { c.Forget(ctx, log, endLease()...) }, nil
 }
 
 // RemoveDeleted removes the attachments of deleted products, tickets, meetings and

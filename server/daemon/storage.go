@@ -30,6 +30,9 @@ type Storage struct {
 	Times            *ops.StorageTimes // of Store and Blobs
 	// MoveTo opens the storage to which contents are to be moved, by its settings.
 	MoveTo func(ctx context.Context, storage map[string]string) (migrate.Target, error)
+	// Prepare prepares an empty database and bucket for a backup of the installation with this
+	// id; nil where backups are restored into a data directory.
+	Prepare func(ctx context.Context, installation uuid.UUID) error
 	// Leave is called once the rest is closed; optional.
 	Leave func() error
 }

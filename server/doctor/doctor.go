@@ -179,19 +179,22 @@ func database(ctx context.Context, c *Case) []Finding {
 			"Stored files are missing or damaged, %d in all.", status.Faulty)...)
 	}
 	found = append(found, checks(c, status)...)
-	const do = "Run `attachd backup DIR` every night, onto another disk."
-	switch age := c.Now.Sub(status.LastBackup); {
-	case status.LastBackup.IsZero():
-		found = append(found, warning(do, "There is no record of a backup.")...)
-	case age < -time.Hour:
-		found = append(found, warning("Set the clock, then make a backup: "+do, "The last backup is of %s, which is not yet, says the clock.", status.LastBackup.UTC().Format(time.RFC3339))...)
-	case age > backupAge:
-		found = append(found, warning(do, "The last backup was made %d days ago.", int(age.Hours()/24))...)
-	default:
-		found = append(found, ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))...)
-	}
+	found = append(found, lastBackup(c, status, "Run `attachd backup DIR` every night, onto another disk.")...)
 	found = append(found, writeAheadLog(status.Log, status.Storage.Backend == "s3")...)
 	return append(append(found, freePages(status.Database)...), outbox(c, status)...)
+}
+
+// lastBackup says how old the last backup is, and what to do where it is too old.
+func lastBackup(c *Case, status upkeep.Status, do string) []Finding {
+	switch age := c.Now.Sub(status.LastBackup); {
+	case status.LastBackup.IsZero():
+		return warning(do, "There is no record of a backup.")
+	case age < -time.Hour:
+		return warning("Set the clock, then make a backup: "+do, "The last backup is of %s, which is not yet, says the clock.", status.LastBackup.UTC().Format(time.RFC3339))
+	case age > backupAge:
+		return warning(do, "The last backup was made %d days ago.", int(age.Hours()/24))
+	}
+	return ok("The last backup was made on %s.", status.LastBackup.UTC().Format(time.RFC3339))
 }
 
 // fullLog is the share of the write-ahead log, in percent, from which it is full: a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"attachd/server/upkeep"
 	"attachd/store/postgres"
 )
 
@@ -38,7 +39,24 @@ func sharedDatabase(ctx context.Context, c *Case) []Finding {
 	if n := status.Storage.Unswept; n > 0 {
 		found = append(found, ok("Objects wait to be deleted or to be confirmed, %d of them.", n)...)
 	}
-	return append(append(found, checks(c, status)...), outbox(c, status)...)
+	found = append(append(found, checks(c, status)...), sharedBackup(c, facts, status)...)
+	return append(found, outbox(c, status)...)
+}
+
+// sharedBackup says whether what was lost can be brought back: by PostgreSQL, or from a backup.
+func sharedBackup(c *Case, facts postgres.Facts, status upkeep.Status) []Finding {
+	switch {
+	case !facts.Archives:
+		return lastBackup(c, status, "Have PostgreSQL archive its write-ahead log, for point-in-time recovery, or run `attachd backup DIR` every night.")
+	case !facts.NotArchived.IsZero():
+		return warning("Look in PostgreSQL's log for why archive_command fails.",
+			"PostgreSQL cannot archive its write-ahead log, last tried at %s: it cannot be recovered to a moment since.", facts.NotArchived.UTC().Format(time.RFC3339))
+	}
+	found := ok("PostgreSQL archives its write-ahead log, and the bucket has deleted files for %s more (storage.keep_deleted).", time.Duration(c.Config.Storage.KeepDeleted))
+	if !status.LastBackup.IsZero() {
+		found = append(found, lastBackup(c, status, "Run `attachd backup DIR` every night, onto another disk.")...)
+	}
+	return found
 }
 
 // durability says whether what is acknowledged survives a crash and a failover.

@@ -7,12 +7,22 @@ import (
 	"testing"
 	"time"
 
+	"attachd/server/upkeep"
 	"attachd/store/postgres"
 )
 
+func lastBackupAt(c *Case, at time.Time) {
+	status := c.Status
+	c.Status = func(ctx context.Context) (upkeep.Status, error) {
+		s, err := status(ctx)
+		s.LastBackup = at
+		return s, err
+	}
+}
+
 func TestTheDoctorSaysWhatPostgreSQLMustChange(t *testing.T) {
 	t.Parallel()
-	good := postgres.Facts{Version: "15.4", Host: "db", Database: "attachd", FSync: true, SynchronousCommit: "on", MaxConnections: 97, Connections: 5}
+	good := postgres.Facts{Version: "15.4", Host: "db", Database: "attachd", FSync: true, SynchronousCommit: "on", Archives: true, MaxConnections: 97, Connections: 5}
 	for name, c := range map[string]struct {
 		change func(*postgres.Facts, *Case)
 		level  Level
@@ -28,6 +38,11 @@ func TestTheDoctorSaysWhatPostgreSQLMustChange(t *testing.T) {
 		"a pooler":                    {func(f *postgres.Facts, c *Case) { f.Pooler, c.Config.Metadata.Pooler = true, true }, OK, "of 97 connections"},
 		"too few connections":         {func(f *postgres.Facts, _ *Case) { f.MaxConnections = 17 }, Warning, "room for 17 connections"},
 		"nearly all in use":           {func(f *postgres.Facts, _ *Case) { f.Connections = 90 }, Warning, "90 are open"},
+		"it archives":                 {func(*postgres.Facts, *Case) {}, OK, "archives its write-ahead log"},
+		"it cannot archive":           {func(f *postgres.Facts, _ *Case) { f.NotArchived = time.Unix(1e9, 0) }, Warning, "cannot archive"},
+		"a backup that was given up":  {func(_ *postgres.Facts, c *Case) { lastBackupAt(c, c.Now.AddDate(0, 0, -20)) }, Warning, "20 days ago"},
+		"no backup of any kind":       {func(f *postgres.Facts, c *Case) { f.Archives = false; lastBackupAt(c, time.Time{}) }, Warning, "no record of a backup"},
+		"a backup only":               {func(f *postgres.Facts, c *Case) { f.Archives = false }, OK, "last backup was made on"},
 		"another time":                {func(f *postgres.Facts, _ *Case) { f.Ahead = -5 * time.Minute }, Warning, "5m0s apart"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -46,9 +46,12 @@ func newMove(t *testing.T) *move {
 }
 
 // writeBucket writes the configuration of the storage in a bucket.
-func (m *move) writeBucket(prefix string) {
-	write(m.t, m.configs["s3"], fmt.Sprintf("[storage]\nbackend = \"s3\"\ns3_endpoint = \"http://%s\"\ns3_bucket = \"bucket\"\ns3_prefix = %q\ns3_access_key = %q\ns3_secret_key = %q\nkeep_deleted = \"0s\"\n",
-		m.store.Host("127.0.0.1"), prefix, s3test.GatewayKey, s3test.GatewaySecret))
+func (m *move) writeBucket(prefix string) { write(m.t, m.configs["s3"], bucketConfig(m.store, prefix)) }
+
+// bucketConfig is the configuration of the storage in a bucket.
+func bucketConfig(g *s3test.Gateway, prefix string) string {
+	return fmt.Sprintf("[storage]\nbackend = \"s3\"\ns3_endpoint = \"http://%s\"\ns3_bucket = \"bucket\"\ns3_prefix = %q\ns3_access_key = %q\ns3_secret_key = %q\nkeep_deleted = \"0s\"\n",
+		g.Host("127.0.0.1"), prefix, s3test.GatewayKey, s3test.GatewaySecret)
 }
 
 // serve starts the server with the storage of a backend.

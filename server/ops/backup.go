@@ -28,7 +28,8 @@ const (
 
 // Snapshot answers with a consistent copy of the metadata, and then keeps the
 // answer open: until the client closes it, no content that the copy needs is
-// removed. A server that drains ends it.
+// removed. A server that drains ends it, and so does one that may not keep the contents any
+// longer.
 //
 // The copy is written to a file first: while the transaction that reads it is open,
 // the database grows by every change, so that must not last as long as the client
@@ -41,16 +42,18 @@ func (s *Service) Snapshot(w *api.Response, rq *api.Request, sc api.Scope) error
 	}
 	ctx, cancel := context.WithCancel(s.upkeep.running)
 	defer cancel()
-	defer context.AfterFunc(rq.Context(), cancel)()
-	end, err := s.Contents.Lease(rq.Context())
+	held, end, err := s.Contents.Lease(rq.Context())
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(held, cancel)()
 	// A server that drains leaves the postponed removals to a collection.
 	defer func() { end(s.upkeep.running, rq.Log) }()
 	err = s.sendSnapshot(ctx, w, rq)
 	if errors.Is(err, context.Canceled) && s.Corridor.Draining() {
 		err = api.ShuttingDown()
+	} else if err != nil && held.Err() != nil && rq.Context().Err() == nil {
+		err = fmt.Errorf("%w: the lease of the backup was lost: %v", store.ErrAway, err)
 	}
 	if err != nil {
 		return err
@@ -60,6 +63,9 @@ func (s *Service) Snapshot(w *api.Response, rq *api.Request, sc api.Scope) error
 }
 
 func (s *Service) sendSnapshot(ctx context.Context, w *api.Response, rq *api.Request) error {
+	if s.Shared != nil {
+		return s.sendFrames(ctx, w, rq) // of a file: no transaction lasts as long as the client reads
+	}
 	err := s.sendCopy(ctx, w, rq)
 	if !errors.Is(err, errNoCopy) || ctx.Err() != nil {
 		return err

@@ -59,7 +59,7 @@ func (s *Service) migrate(ctx context.Context, rq *api.Request, storage map[stri
 		return report, err
 	}
 	defer func() { err = errors.Join(err, o.To.Close()) }()
-	end, err := s.Contents.Lease(ctx)
+	_, end, err := s.Contents.Lease(ctx) // what goes missing without it is copied by a later pass, or has no record any more
 	if err != nil {
 		return report, err
 	}

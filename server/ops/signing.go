@@ -13,6 +13,7 @@ import (
 
 	"attachd/server/api"
 	"attachd/server/token"
+	"attachd/server/upkeep"
 	"attachd/store"
 )
 
@@ -45,22 +46,22 @@ func (s *Signing) Latest(ctx context.Context) (*token.Signer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the keys that sign links: %w", err)
 		}
-		s.use(ownKeys(keys))
+		s.use(OwnKeys(keys))
 		s.read = began
 	}
 	return s.Signer(), nil
 }
 
-// ownKeys are keys of the store as those of package token.
-func ownKeys(keys []store.SigningKey) (own []token.SigningKey) {
+// OwnKeys are keys of the store as those of package token.
+func OwnKeys(keys []store.SigningKey) (own []token.SigningKey) {
 	for _, k := range keys {
 		own = append(own, token.SigningKey(k))
 	}
 	return own
 }
 
-// storeKeys are keys of package token as those of the store.
-func storeKeys(keys []token.SigningKey) (stored []store.SigningKey) {
+// StoreKeys are keys of package token as those of the store.
+func StoreKeys(keys []token.SigningKey) (stored []store.SigningKey) {
 	for _, k := range keys {
 		stored = append(stored, store.SigningKey(k))
 	}
@@ -72,11 +73,11 @@ func storeKeys(keys []token.SigningKey) (stored []store.SigningKey) {
 func SharedSigningKeys(ctx context.Context, shared store.Shared, initial []token.SigningKey) ([]token.SigningKey, error) {
 	keys, err := shared.ChangeSigningKeys(ctx, func(keys []store.SigningKey) []store.SigningKey {
 		if len(keys) == 0 {
-			keys = storeKeys(initial)
+			keys = StoreKeys(initial)
 		}
 		return keys
 	})
-	return ownKeys(keys), err
+	return OwnKeys(keys), err
 }
 
 // Signer returns the current signer of links.
@@ -87,11 +88,8 @@ func (s *Signing) use(keys []token.SigningKey) {
 	s.signer.Store(token.NewSigner(keys...))
 }
 
-// signingNote is the name of the note in the database with a hash of the signing keys,
-// so that a start detects keys that were corrupted but are still valid as keys.
-const signingNote = "signing keys"
-
-// CompareSigningKeys logs when the signing keys are not those used by the last start.
+// CompareSigningKeys logs when the signing keys are not those used by the last start: keys
+// that were corrupted can be valid as keys.
 // It fails when the current ones cannot be noted for the next start, except for a full
 // disk or a damaged note, which must not keep a server from starting.
 func (s *Service) CompareSigningKeys(ctx context.Context) error {
@@ -100,7 +98,7 @@ func (s *Service) CompareSigningKeys(ctx context.Context) error {
 	if s.Shared != nil {
 		return nil // the note would be where the keys are
 	}
-	noted, err := s.Store.Note(ctx, signingNote)
+	noted, err := s.Store.Note(ctx, upkeep.SigningNote)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		s.Log.Error("whether secret.key is what it was is not known", "error", err)
 		return nil
@@ -120,7 +118,7 @@ func (s *Service) CompareSigningKeys(ctx context.Context) error {
 }
 
 func (s *Service) noteSigningKeys(ctx context.Context, keys []token.SigningKey) error {
-	return s.Store.SetNote(ctx, signingNote, hashOf(keys))
+	return s.Store.SetNote(ctx, upkeep.SigningNote, hashOf(keys))
 }
 
 func hashOf(keys []token.SigningKey) []byte {
@@ -170,9 +168,9 @@ func (s *Service) RotateSigning(w *api.Response, rq *api.Request, sc api.Scope) 
 func (s *Service) rotate(rq *api.Request, now time.Time, grace time.Duration) (keys []token.SigningKey, err error) {
 	if s.Shared != nil {
 		stored, err := s.Shared.ChangeSigningKeys(rq.Context(), func(keys []store.SigningKey) []store.SigningKey {
-			return storeKeys(token.Rotate(ownKeys(keys), now, grace))
+			return StoreKeys(token.Rotate(OwnKeys(keys), now, grace))
 		})
-		return ownKeys(stored), err
+		return OwnKeys(stored), err
 	}
 	keys = token.Rotate(s.signing.keys, now, grace)
 	if err := s.KeepSigningKeys(keys); err != nil {

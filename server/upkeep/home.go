@@ -30,7 +30,7 @@ func CheckHome(ctx context.Context, records store.Store, backend string) error {
 		return fmt.Errorf("%w, and so are its records: they were moved to %s. Start the server with the configuration that they were moved to. If `attachd migrate` did not end, run it again as before", ErrElsewhere, where)
 	}
 	if home == arriving {
-		return fmt.Errorf("%w: its records are being moved here. Run `attachd migrate` again as before, which begins anew or goes on", ErrElsewhere)
+		return fmt.Errorf("%w: its records are being moved or restored here. Run `attachd migrate` or `attachd restore` again as before, which begins anew or goes on", ErrElsewhere)
 	}
 	some, err := records.AllAttachments(ctx, uuid.Nil, 1)
 	if err != nil {
@@ -46,7 +46,7 @@ const (
 	// movedTo begins the note of a database whose records were moved to another one, which
 	// it names.
 	movedTo = "moved to "
-	// arriving is the note of a database to which records are being moved.
+	// arriving is the note of a database to which records are being moved or restored.
 	arriving = "arriving"
 )
 
@@ -63,15 +63,18 @@ func IsMoved(ctx context.Context, records store.Notes) (bool, error) {
 }
 
 // ErrInUse means that records cannot be moved to a database, since it has others.
-var ErrInUse = errors.New("the database has an installation already, and records are moved to an empty one only")
+var ErrInUse = errors.New("the database has an installation already, and records are moved or restored to an empty one only")
+
+// Arrival is a database to which records are moved or restored.
+type Arrival interface {
+	store.Store
+	ClearRecords(ctx context.Context) error
+}
 
 // Arrive prepares a database for the records of another one. Of what an earlier attempt has
 // left, only the contents stay. Where the other's records were moved away already, it is
 // left as it is, and whole reports whether all of them have come here.
-func Arrive(ctx context.Context, from store.Notes, to interface {
-	store.Store
-	ClearRecords(ctx context.Context) error
-}) (whole bool, err error) {
+func Arrive(ctx context.Context, from store.Notes, to Arrival) (whole bool, err error) {
 	moved, err := IsMoved(ctx, from)
 	if err != nil {
 		return false, err
@@ -80,36 +83,53 @@ func Arrive(ctx context.Context, from store.Notes, to interface {
 	if err != nil {
 		return false, err
 	}
+	if !moved {
+		return false, Prepare(ctx, to, id)
+	}
+	is, err := installationOf(ctx, to)
+	if err == nil && is != id {
+		err = errors.New("the records were moved away already, and not to this database")
+	}
+	return err == nil, err
+}
+
+// Prepare prepares a database for the records of an installation, whose id is zero where it
+// has none: until SetHome, no server starts with it. Of what an earlier attempt has left, only
+// the contents stay. ErrInUse where the database has records.
+func Prepare(ctx context.Context, to Arrival, id uuid.UUID) error {
 	is, err := installationOf(ctx, to)
 	if err != nil {
-		return false, err
+		return err
 	}
 	home, err := homeOf(ctx, to)
-	switch {
-	case err != nil:
-		return false, err
-	case moved && is == id:
-		return true, nil
-	case moved:
-		return false, errors.New("the records were moved away already, and not to this database")
+	if err != nil {
+		return err
 	}
 	users, err := to.Users(ctx, uuid.Nil, 1)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if fresh := len(users) == 0 && (is == uuid.Nil || is == id); !fresh && (home != arriving || is != id) {
-		return false, ErrInUse
+		return ErrInUse
 	}
 	if err := SetHome(ctx, to, arriving); err != nil {
-		return false, err
+		return err
 	}
-	return false, errors.Join(KeepInstallation(ctx, to, id), to.ClearRecords(ctx))
+	if id != uuid.Nil {
+		err = KeepInstallation(ctx, to, id)
+	}
+	return errors.Join(err, to.ClearRecords(ctx))
 }
 
-// StaysBehind reports whether a note is about the place of a database or its contents, and
-// does not move with the records. What is about the bucket does where the bucket stays.
+// SigningNote is the name of the note with a hash of the keys that sign links, where these
+// are in the data directory.
+const SigningNote = "signing keys"
+
+// StaysBehind reports whether a note is about the place of a database, its contents or its
+// keys, and does not move with the records. What is about the bucket does where the bucket
+// stays.
 func StaysBehind(note string, sameBucket bool) bool {
-	return note == homeNote || !sameBucket && (note == claimNote || note == tenantNote)
+	return note == homeNote || note == SigningNote || !sameBucket && (note == claimNote || note == tenantNote)
 }
 
 // homeOf returns the backend that keeps the contents of a database.
