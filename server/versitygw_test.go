@@ -26,6 +26,8 @@ type keeper interface {
 
 var withPostgres = flag.Bool("postgres", false, "keep records in PostgreSQL, which must be installed, and contents in a bucket in memory, or of versitygw")
 
+var withReplicas = flag.Bool("replicas", false, "as -postgres, with two servers behind nginx, which must be installed: each gets every other request")
+
 // records is a store of metadata as all worlds have one.
 type records interface {
 	store.Store

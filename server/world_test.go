@@ -34,6 +34,7 @@ import (
 	"attachd/server"
 	"attachd/server/content"
 	"attachd/server/contents"
+	"attachd/server/e2e/nginx"
 	"attachd/server/ops"
 	"attachd/server/preview"
 	"attachd/server/token"
@@ -53,6 +54,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	blobstest.Short("TestAFileIsUploadedListedDownloadedAndDeleted", "TestAListIsPaged", "TestABadFormIsRefused", "TestFileNames", "TestRanges", "TestConditions", "TestEveryRouteIsUnderARule", "TestEveryRouteSaysAllThatTheCorridorHasToKnow", "TestOpenAPI.*", "TestEveryKindHasLinks", "TestAChangedLinkIsRefused", "TestTheQuotaOfASpaceHolds", "TestASignInLinkWorksOnce", "TestADamagedFileCanBeDeleted")
 	blobstest.TempInMemory()
+	*withPostgres = *withPostgres || *withReplicas
 	if *withPostgres {
 		os.Setenv(postgrestest.Required, "1")
 	}
@@ -113,6 +115,7 @@ type world struct {
 	prefix  string                // of its objects in the bucket, with -s3 or -postgres
 	dsn     string                // of its database, with -postgres
 	objects *s3test.Memory        // the bucket, with -postgres and without -s3
+	twin    *world                // a second server, with -replicas
 	url     string                // http://host:port
 	client  *http.Client
 
@@ -173,6 +176,15 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{now: startOfTime}, log: &logBuffer{}, names: map[string]string{}}
 	w.open()
+	w.start(options)
+	if *withReplicas {
+		w.startTwin(options)
+	}
+	return w
+}
+
+// start starts a server over the world's stores.
+func (w *world) start(options []func(*server.Config)) {
 	policy, err := content.NewPolicy(nil, false)
 	w.must(err)
 	cfg := server.Config{
@@ -208,7 +220,20 @@ func newWorld(t *testing.T, options ...func(*server.Config)) *world {
 	w.must(err)
 	w.server.SetPatience(patience, patience)
 	w.serve(w.server)
-	return w
+}
+
+// startTwin starts a second server over the world's database and bucket. From then on nginx
+// sends each request to the other one than the request before.
+func (w *world) startTwin(options []func(*server.Config)) {
+	w.twin = &world{t: w.t, dir: w.t.TempDir(), clock: w.clock, log: w.log, dsn: w.dsn, objects: w.objects, prefix: w.prefix}
+	w.twin.openStores()
+	w.t.Cleanup(func() {
+		if err := errors.Join(w.twin.store.Close(), w.twin.kept.Close()); err != nil {
+			w.t.Errorf("closing the stores of the second server: %v", err)
+		}
+	})
+	w.twin.start(options)
+	w.url = "http://" + nginx.Before(w.t, strings.TrimPrefix(w.url, "http://"), strings.TrimPrefix(w.twin.url, "http://"))
 }
 
 // filesAtOnce disables staging.
@@ -523,6 +548,9 @@ func (w *world) temporaryFiles() []string {
 	entries, err := os.ReadDir(filepath.Join(w.dir, "tmp"))
 	w.must(err)
 	var names []string
+	if w.twin != nil {
+		names = w.twin.temporaryFiles()
+	}
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 	}
@@ -788,7 +816,7 @@ func (w *world) checkPromises(t *testing.T, method, path string, a answer) {
 	if len(a.body) > 0 && a.header.Get("Content-Type") == "" {
 		t.Errorf("a body without a Content-Type: %.200s", a.body)
 	}
-	if a.header.Get("Server") != "" {
+	if a.header.Get("Server") != "" && !*withReplicas { // nginx names itself
 		t.Errorf("the server names itself: %q", a.header.Get("Server"))
 	}
 	for _, secret := range []string{w.dir, "goroutine ", ".go:", "attachd.db"} {

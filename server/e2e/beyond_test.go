@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"attachd/blobs/s3/s3test"
+	"attachd/server/e2e/nginx"
 )
 
 // From one machine to two replicas behind nginx, one of which is killed meanwhile, and back to
@@ -25,7 +26,7 @@ func TestTheManualMakesTwoReplicasOfOneServerAndBack(t *testing.T) {
 	}
 	g, dir := s3test.Versitygw(t), spoiledDir(t)
 	check(t, os.Symlink(binary(), filepath.Join(dir, "attachd")))
-	ports := map[string]string{"8080": freePort(t), "8081": freePort(t), "8082": freePort(t), "5432": printedSuperuser(t)}
+	ports := map[string]string{"8080": nginx.FreePort(t), "8081": nginx.FreePort(t), "8082": nginx.FreePort(t), "5432": printedSuperuser(t)}
 	here := []string{"127.0.0.1:7070", g.Host("127.0.0.1"), "ACCESS-KEY", s3test.GatewayKey, "SECRET-KEY", s3test.GatewaySecret, "in 8081 8082;", "in " + ports["8081"] + " " + ports["8082"] + ";"}
 	for printed, port := range ports {
 		here = append(here, "127.0.0.1:"+printed, "127.0.0.1:"+port)

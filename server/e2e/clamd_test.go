@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"attachd/server/e2e/nginx"
 )
 
 var withClamd = flag.Bool("clamd", false, "scan with a real clamd, which must be installed")
@@ -48,7 +50,7 @@ func startClamd(t *testing.T, limits string) (unix, tcp string) {
 	write(t, filepath.Join(database, "test.ndb"), "Marker:0:*:"+hex.EncodeToString([]byte(marker))+"\n")
 	self, err := user.Current()
 	check(t, err)
-	port := freePort(t)
+	port := nginx.FreePort(t)
 	write(t, filepath.Join(dir, "clamd.conf"), fmt.Sprintf("Foreground true\nUser %s\nDatabaseDirectory %s\nTemporaryDirectory %s\nLocalSocket %s/s\nTCPSocket %s\nTCPAddr 127.0.0.1\n%s",
 		self.Username, database, dir, dir, port, limits))
 
@@ -71,17 +73,6 @@ func startClamd(t *testing.T, limits string) (unix, tcp string) {
 		return err == nil
 	})
 	return "unix:" + dir + "/s", "tcp:127.0.0.1:" + port
-}
-
-// freePort returns a port that no process listens on now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	check(t, err)
-	check(t, listener.Close())
-	return port
 }
 
 // padded is text of n bytes, then the marker.

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"attachd/server/e2e/nginx"
 )
 
 var withProxies = flag.Bool("proxies", false, "put nginx and Caddy, which must be installed, in front of the server, configured as docs/operating.md prints it")
@@ -66,7 +68,7 @@ func TestProxiesAsPrinted(t *testing.T) {
 	} {
 		t.Run(proxy, func(t *testing.T) {
 			t.Parallel()
-			dir, port := t.TempDir(), freePort(t)
+			dir, port := t.TempDir(), nginx.FreePort(t)
 			server := start(t, dataDir(t), autoCreate, "ATTACHD_PUBLIC_URL=https://files.example.com", "ATTACHD_TRUSTED_PROXIES=127.0.0.1")
 			cert := newCertificate(t, dir, proxy)
 			look, serve := run(t, dir, port, strings.TrimPrefix(server.url, "http://"), cert)

@@ -3,13 +3,10 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +15,7 @@ import (
 	"testing"
 
 	"attachd/blobs/s3/s3test"
+	"attachd/server/e2e/nginx"
 	"attachd/store/postgres/postgrestest"
 )
 
@@ -116,52 +114,15 @@ func TestReplicasFollowOneThatWasKilled(t *testing.T) {
 	second.stop()
 }
 
-// nginx starts nginx before the addresses, and returns a client that goes through it.
-func (c *cluster) nginx(addresses []string, key string) *client {
-	address := "127.0.0.1:" + freePort(c.t)
-	return startNginx(c.t, address, key, `upstream attachd {
-	server `+strings.Join(addresses, " max_fails=0;\n\tserver ")+` max_fails=0;
-}
-server {
-	listen `+address+`;
-	client_max_body_size 55m;
-	location / {
-		proxy_pass http://attachd;
-		proxy_http_version 1.1;
-		proxy_set_header Connection "";
-		proxy_set_header Host $host;
-		proxy_request_buffering off;
-		proxy_next_upstream error timeout http_503;
-	}
-}
-`)
-}
-
 // startNginx starts nginx with servers, and returns a client of the one at an address.
 func startNginx(t *testing.T, address, key, servers string) *client {
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "nginx.conf"), `daemon off; master_process off; pid nginx.pid; error_log stderr;
-events {}
-http {
-	access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-`+servers+"}\n")
-	serve := exec.Command("nginx", "-p", dir, "-c", "nginx.conf", "-e", "stderr")
-	var said bytes.Buffer
-	serve.Stdout, serve.Stderr = &said, &said
-	check(t, serve.Start())
-	t.Cleanup(func() {
-		_ = serve.Process.Kill()
-		_ = serve.Wait()
-		if t.Failed() {
-			t.Logf("nginx said\n%s", &said)
-		}
-	})
-	through := &client{t: t, http: &http.Client{}, url: "http://" + address, key: key}
-	eventually(t, "nginx answers", func() bool {
-		a, err := through.try("", "GET", "/health", nil)
-		return err == nil && a.status == 200
-	})
-	return through
+	nginx.Start(t, address, servers)
+	return clientAt(t, address, key)
+}
+
+// clientAt returns a client of the server at an address.
+func clientAt(t *testing.T, address, key string) *client {
+	return &client{t: t, http: &http.Client{}, url: "http://" + address, key: key}
 }
 
 // Clients see one server: what one replica stored, the other lists, sends and deletes, and
@@ -169,12 +130,12 @@ http {
 func TestReplicasBehindNginxAreOneServer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	addresses := []string{"127.0.0.1:" + freePort(t), "127.0.0.1:" + freePort(t)}
+	addresses := []string{"127.0.0.1:" + nginx.FreePort(t), "127.0.0.1:" + nginx.FreePort(t)}
 	dirs := []string{t.TempDir(), t.TempDir()}
 	all := []*process{c.start(dirs[0], addresses[0]), c.start(dirs[1], addresses[1])}
 	key := all[0].key
 	all[1].key = key
-	through := c.nginx(addresses, key)
+	through := clientAt(t, nginx.Before(t, addresses...), key)
 
 	uploaded := all[0].upload(product, "a.txt", "by the first").want(t, 201)
 	bytesOf := []string{"Accept", "application/octet-stream"}
