@@ -28,6 +28,7 @@ func (loneReplica) Beat(context.Context, string, []byte) (live int, err error) {
 func (loneReplica) Replicas(context.Context) ([]store.Replica, error)          { return nil, nil }
 func (loneReplica) Depart(context.Context) error                               { return nil }
 func (loneReplica) SigningKeys(context.Context) ([]store.SigningKey, error)    { return nil, nil }
+func (loneReplica) Load() store.Load                                           { return store.Load{} }
 func (loneReplica) GiveBack(context.Context, ...string) error                  { return nil }
 func (loneReplica) TakeLeases(_ context.Context, names ...string) (map[string]int64, error) {
 	epochs := map[string]int64{}
@@ -45,7 +46,8 @@ func monitored(t *testing.T) string {
 	w, _ := scanning(t, withScrub, told, func(c *server.Config) {
 		c.StorageTimes = ops.NewStorageTimes()
 		c.LogLinesLost = func() int64 { return 0 }
-		c.Shared = loneReplica{}
+		c.StorageTimes.Asked("statement", "ok", 0)
+		c.Shared, c.Sweeper = loneReplica{}, sweeper{}
 	})
 	ctx, stop := context.WithCancel(t.Context())
 	var working sync.WaitGroup

@@ -164,6 +164,10 @@ type Shared interface {
 	// Leases lists the leases that are held, by name.
 	Leases(ctx context.Context) ([]Lease, error)
 
+	// Load says what this replica's way to the store is busy with, and what waits there. It
+	// is O(1).
+	Load() Load
+
 	// SigningKeys returns the keys that sign links; the first signs new ones.
 	SigningKeys(ctx context.Context) ([]SigningKey, error)
 	// ChangeSigningKeys replaces these keys by those that change returns for the present
@@ -180,6 +184,16 @@ type Replica struct {
 	Seen    time.Time
 	Lives   bool // it was seen within ReplicaLives, and has not departed
 	Shares  []byte
+}
+
+// Load is what a replica's way to a shared store is busy with.
+type Load struct {
+	Connections, InUse, Limit int           // connections that are open, of these those in use, and how many may be open
+	Waits                     int64         // how often somebody had to wait for a connection, or for one to be made
+	Waited                    time.Duration // for how long, together
+	// Unchained is how many entries of the audit log are yet to get their places in its chain,
+	// as of a moment ago.
+	Unchained int64
 }
 
 // Lease is the right of one replica to do work that only one may do at once.

@@ -48,7 +48,10 @@ func (o Opener) openShared(ctx context.Context, cfg config.Config, how daemon.Op
 			err = errors.Join(err, closing[i]())
 		}
 	}()
-	db, err := openDatabase(ctx, postgres.Options{DSN: dsn, MaxConnections: cfg.Metadata.MaxConnections, Pooler: cfg.Metadata.Pooler, Existing: how.Existing, Log: how.Log}, how.Waiting)
+	times := ops.NewStorageTimes()
+	db, err := openDatabase(ctx, postgres.Options{
+		DSN: dsn, MaxConnections: cfg.Metadata.MaxConnections, Pooler: cfg.Metadata.Pooler, Existing: how.Existing, Log: how.Log, Called: times.Asked,
+	}, how.Waiting)
 	if err != nil {
 		return daemon.Storage{}, err
 	}
@@ -56,7 +59,6 @@ func (o Opener) openShared(ctx context.Context, cfg config.Config, how daemon.Op
 	if err := checkHome(ctx, db, cfg, how); err != nil {
 		return daemon.Storage{}, err
 	}
-	times := ops.NewStorageTimes()
 	local, err := disk.OpenSpools(dir.Path(), disk.Options{Own: dir.Own, Shared: dir.Shared(), Synced: times.Synced})
 	if err != nil {
 		return daemon.Storage{}, dir.Explain(err)

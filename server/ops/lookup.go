@@ -87,6 +87,7 @@ func unixTime(at time.Time) float64 {
 type StorageTimes struct {
 	commits, syncs prometheus.Histogram
 	calls          *prometheus.HistogramVec // of an object store
+	asked          *prometheus.HistogramVec // of a database that is a server of its own
 	logFailures    prometheus.Counter
 
 	mu     sync.Mutex
@@ -105,6 +106,9 @@ func NewStorageTimes() *StorageTimes {
 		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "attachd_object_store_call_duration_seconds", Help: "Time that calls to the object store took, by operation and by how they ended; a get until its answer began.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}}, []string{"operation", "outcome"}),
+		asked: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "attachd_database_call_duration_seconds", Help: "Time that PostgreSQL took, by what it was asked for (connect, statement, commit) and by how that ended; what commits is a statement, too.",
+			Buckets: buckets}, []string{"operation", "outcome"}),
 		logFailures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "attachd_log_failures_total", Help: "Times that the write-ahead log could not be made or written. Small uploads are written to files at once then, until a new part of it is made."}),
 	}
@@ -112,6 +116,14 @@ func NewStorageTimes() *StorageTimes {
 
 // Committed observes the duration of a commit, for bolt.Options.
 func (t *StorageTimes) Committed(took time.Duration) { t.commits.Observe(took.Seconds()) }
+
+// Asked observes what was asked of a database server, for postgres.Options.Called.
+func (t *StorageTimes) Asked(operation, outcome string, took time.Duration) {
+	t.asked.WithLabelValues(operation, outcome).Observe(took.Seconds())
+	if operation == "commit" {
+		t.Committed(took)
+	}
+}
 
 // Called observes a call to the object store, for s3.Observe.
 func (t *StorageTimes) Called(operation, outcome string, took time.Duration) {

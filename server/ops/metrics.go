@@ -76,7 +76,7 @@ func newMetrics(s *Service) *metrics {
 			func() float64 { return float64(s.LogLinesLost()) }))
 	}
 	if times := s.StorageTimes; times != nil {
-		registry.MustRegister(times.commits, times.syncs, times.calls, times.logFailures)
+		registry.MustRegister(times.commits, times.syncs, times.calls, times.asked, times.logFailures)
 		times.TellIn(s.Log)
 	}
 	if s.Sweeper != nil {

@@ -153,7 +153,7 @@ func (s *Service) replicaMetrics() []prometheus.Collector {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "attachd_replica_beat_timestamp_seconds", Help: "When this replica last told the others that it lives; 0 when it has not yet."},
 			func() float64 { return float64(s.replicas.beaten.Load()) / 1e9 }),
-		&leaseMetrics{s},
+		&leaseMetrics{s}, &loadMetrics{s},
 	}
 }
 
@@ -183,4 +183,38 @@ func (m *leaseMetrics) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(leaseHeld, prometheus.GaugeValue, held, work)
 		to <- prometheus.MustNewConstMetric(leaseRenewed, prometheus.GaugeValue, unixTime(state.Renewed), work)
 	}
+}
+
+// loadMetrics are what the database that is shared is busy with.
+type loadMetrics struct{ *Service }
+
+var (
+	connections = prometheus.NewDesc("attachd_database_connections",
+		"Connections of this replica to PostgreSQL that are open, by state: in_use or idle.", []string{"state"}, nil)
+	connectionLimit = prometheus.NewDesc("attachd_database_connections_limit",
+		"Connections to PostgreSQL that this replica may have open: metadata.max_connections.", nil, nil)
+	connectionWaits = prometheus.NewDesc("attachd_database_connection_waits_total",
+		"Times that work had to wait for a connection to PostgreSQL, since all were in use or one had to be made.", nil, nil)
+	connectionWaited = prometheus.NewDesc("attachd_database_connection_wait_seconds_total",
+		"Time that work has waited for connections to PostgreSQL.", nil, nil)
+	unchained = prometheus.NewDesc("attachd_audit_unchained_entries",
+		"Entries of the audit log that are stored and are yet to get their places in its chain.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (m *loadMetrics) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{connections, connectionLimit, connectionWaits, connectionWaited, unchained} {
+		to <- desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *loadMetrics) Collect(to chan<- prometheus.Metric) {
+	load := m.Shared.Load()
+	to <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(load.InUse), "in_use")
+	to <- prometheus.MustNewConstMetric(connections, prometheus.GaugeValue, float64(load.Connections-load.InUse), "idle")
+	to <- prometheus.MustNewConstMetric(connectionLimit, prometheus.GaugeValue, float64(load.Limit))
+	to <- prometheus.MustNewConstMetric(connectionWaits, prometheus.CounterValue, float64(load.Waits))
+	to <- prometheus.MustNewConstMetric(connectionWaited, prometheus.CounterValue, load.Waited.Seconds())
+	to <- prometheus.MustNewConstMetric(unchained, prometheus.GaugeValue, float64(load.Unchained))
 }

@@ -63,9 +63,12 @@ func (s *Store) flushEntries(ctx context.Context) error {
 func (s *Store) seal(ctx context.Context) error {
 	for {
 		// Most calls find nothing, and wait for nobody.
-		var waiting bool
-		if err := s.row(ctx, `select exists (select from attachd.audit_waiting)`).Scan(&waiting); err != nil || !waiting {
+		var waiting int64
+		if err := s.row(ctx, `select count(*) from attachd.audit_waiting`).Scan(&waiting); err != nil {
 			return err
+		}
+		if s.unchained.Store(waiting); waiting == 0 {
+			return nil
 		}
 		sealed := 0
 		// It takes no queued entries along, which a frozen database refuses.

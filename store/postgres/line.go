@@ -66,7 +66,9 @@ func (s *Store) withoutCancel(ctx context.Context, conn *pgx.Conn, send func(ctx
 	defer cancel()
 	l := conn.PgConn().CustomData()[lineKey].(*line)
 	l.committing.Store(true)
+	began := time.Now()
 	err := send(ctx)
+	s.called("commit", outcomeOf(err), time.Since(began))
 	if !conn.IsClosed() {
 		l.committing.Store(false)
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -39,6 +40,10 @@ type Options struct {
 	Existing bool
 	// Log gets what fails in the background, which no caller is told; optional.
 	Log *slog.Logger
+	// Called is told of each connection that was made ("connect"), of what was sent over one
+	// ("statement"), and of what committed something ("commit"), how it has ended, and how long
+	// it took; optional.
+	Called func(operation, outcome string, took time.Duration)
 
 	commitFor time.Duration // for tests; 0 is defaultCommitFor
 }
@@ -62,7 +67,9 @@ type Store struct {
 	commitFor  time.Duration // see defaultCommitFor
 	attemptFor time.Duration // see defaultAttemptFor
 	askFor     time.Duration // see defaultAskFor
+	unchained  atomic.Int64  // entries that seal has found last
 	log        *slog.Logger
+	called     func(operation, outcome string, took time.Duration)
 }
 
 var _ interface {
@@ -90,6 +97,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	prepareConnections(&config.ConnConfig.Config)
 	config.BeforeConnect = ownLine
+	if opts.Called != nil {
+		config.ConnConfig.Tracer = tracer{opts.Called}
+	}
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		registerTypes(conn.TypeMap())
 		return nil
@@ -103,6 +113,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		entries: backend.NewEntryQueue(), outbox: newOutboxStats(),
 	}
 	s.commitFor, s.attemptFor, s.askFor = cmp.Or(opts.commitFor, defaultCommitFor), defaultAttemptFor, defaultAskFor
+	if s.called = opts.Called; s.called == nil {
+		s.called = func(string, string, time.Duration) {}
+	}
 	s.log = cmp.Or(opts.Log, slog.New(slog.DiscardHandler))
 	s.life, s.end = context.WithCancel(context.Background())
 	err = s.migrate(ctx, opts.Existing)
