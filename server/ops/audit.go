@@ -284,7 +284,7 @@ func (s *Service) VerifyAudit(w *api.Response, rq *api.Request, sc api.Scope) er
 	if err != nil {
 		return api.InvalidRequest("head must be %v.", err)
 	}
-	return s.work(s.upkeep.running, w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
+	return s.work(s.upkeep.running, func() {}, w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
 		entries, head, faults, err := store.VerifyAudit(ctx, s.Store, known)
 		if len(faults) > 0 {
 			rq.Log().Error("the audit log has faults", "faults", len(faults), "first", faults[0])

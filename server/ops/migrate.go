@@ -38,7 +38,7 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 	case errors.Is(why, contents.ErrPerhapsMoved):
 		return api.Conflict("It is not known whether the contents were moved. %s", restartToKnow)
 	}
-	return s.work(held, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+	return s.work(held, release, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := s.migrate(ctx, rq, order.Storage, migrate.Options{DespiteDamage: order.DespiteDamage, Progress: progress})
 		switch { // the operator is told all of it
 		case errors.Is(err, contents.ErrPerhapsMoved):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"attachd/blobs"
@@ -30,14 +31,17 @@ const (
 )
 
 // alone begins work that an operator has asked for, unless somebody does it already; busy is
-// the answer then. release must be called at its end.
+// the answer then. release must be called at its end, once or more.
 func (s *Service) alone(rq *api.Request, work, busy string) (held context.Context, release func(), err error) {
 	held, release, err = s.Leases.Try(s.upkeep.running, work)
 	if errors.Is(err, jobs.ErrBusy) {
 		rq.Log().Debug("work was not begun", "work", work, "error", err)
 		err = api.Conflict("%s", busy)
 	}
-	return held, release, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return held, sync.OnceFunc(release), nil
 }
 
 // Check checks both stores for faults.
@@ -53,7 +57,7 @@ func (s *Service) Check(w *api.Response, rq *api.Request, sc api.Scope) error {
 		return err
 	}
 	defer release()
-	return s.work(held, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+	return s.work(held, release, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := upkeep.Check(ctx, s.Store, s.Contents, upkeep.CheckOptions{Deep: order.Deep, Marker: s.marker(), Comparer: s.Comparer, Progress: progress})
 		if len(report.Faults) > 0 {
 			level := slog.LevelError
@@ -92,7 +96,7 @@ func (s *Service) Collect(w *api.Response, rq *api.Request, sc api.Scope) error 
 		return err
 	}
 	defer release()
-	return s.work(held, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
+	return s.work(held, release, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		options.Progress = progress
 		collected, err := upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents, options)
 		if !options.DryRun {
@@ -133,7 +137,7 @@ func (s *Service) Compact(w *api.Response, rq *api.Request, sc api.Scope) error 
 	if err := s.roomToCompact(rq); err != nil {
 		return err
 	}
-	return s.work(held, w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
+	return s.work(held, release, w, rq, func(ctx context.Context, _ upkeep.ProgressFunc) (any, error) {
 		if err := s.Contents.Flush(ctx); err != nil {
 			rq.Log().Warn("staged contents could not all be written out of the write-ahead log before the database was made anew", "error", err)
 		}
@@ -168,8 +172,9 @@ const maxMinAge = 100 * 365 * 24 * time.Hour
 
 // work answers with lines of JSON: progress, repeatedly, and last the report or the
 // error. An error before the first line is answered as by every other route. It ends with
-// the lease that is held for it.
-func (s *Service) work(held context.Context, w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
+// the lease that is held for it, and releases that before the end is answered: whoever has the
+// answer may ask for the same again at once, of another replica.
+func (s *Service) work(held context.Context, release func(), w *api.Response, rq *api.Request, do func(context.Context, upkeep.ProgressFunc) (any, error)) error {
 	ctx, cancel := context.WithCancel(held)
 	defer cancel()
 	defer context.AfterFunc(rq.Context(), cancel)()
@@ -183,11 +188,13 @@ func (s *Service) work(held context.Context, w *api.Response, rq *api.Request, d
 			cancel() // the client is gone
 		}
 	})
+	lost := held.Err() != nil
+	release()
 	switch {
 	case !errors.Is(err, context.Canceled) && !errors.Is(err, store.ErrLeaseLost):
 	case s.Corridor.Draining():
 		err = api.ShuttingDown()
-	case held.Err() != nil, errors.Is(err, store.ErrLeaseLost):
+	case lost, errors.Is(err, store.ErrLeaseLost):
 		err = &api.Refusal{Status: http.StatusServiceUnavailable, Code: "unavailable", RetryAfter: 15, Cause: err,
 			Detail: "This replica could not reach the database for too long, so that another may do this work now. Try again."}
 	}
