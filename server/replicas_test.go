@@ -38,6 +38,8 @@ type replica struct {
 	url   string
 	local string // where its operator's commands go
 	store *postgres.Store
+	job   func(ctx context.Context, name string, every time.Duration)
+	dir   string
 	log   *logBuffer
 	end   func() // as a shutdown does
 }
@@ -100,7 +102,8 @@ func newReplica(t *testing.T, dsn string, bucket *s3test.Memory, options ...func
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })
-	r := &replica{url: front.URL, local: operator.URL, store: records, log: log}
+	r := &replica{url: front.URL, local: operator.URL, store: records, dir: dir, log: log}
+	r.job = s.RunJob
 	r.end = sync.OnceFunc(func() {
 		s.Drain()
 		front.Close()
@@ -418,4 +421,44 @@ func TestReplicasRemoveNothingWhileOneMakesABackup(t *testing.T) {
 	if stored("during a backup") {
 		t.Error("a collection has not made up for it")
 	}
+}
+
+// A replica has thumbnails of its own, and the picture may be removed by another.
+func TestEachReplicaSweepsItsThumbnails(t *testing.T) {
+	t.Parallel()
+	all, keys := replicas(t, 2)
+	body := "--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.png\"\r\n\r\n" + string(pngOf(t, 30, 30)) + "\r\n--x--\r\n"
+	id := all[0].ask(t, keys["editor"], "POST", productPath, body, "Content-Type", "multipart/form-data; boundary=x").want(t, 201).object(t)["id"].(string)
+	for _, r := range all {
+		r.ask(t, keys["viewer"], "GET", filePath(id)+"/thumbnail", "").want(t, 200)
+		if n := len(r.thumbnails(t)); n != 1 {
+			t.Fatalf("a replica has %d thumbnails", n)
+		}
+	}
+	all[0].ask(t, keys["editor"], "DELETE", filePath(id), "").want(t, 200)
+	eventually(t, "the content is removed", func() bool {
+		_, err := all[0].store.Place(t.Context(), blobs.RefOf(pngOf(t, 30, 30)))
+		return errors.Is(err, blobs.ErrNotFound)
+	})
+	for _, r := range all {
+		ctx, end := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			r.job(ctx, "sweep thumbnails", time.Millisecond)
+		}()
+		eventually(t, "a replica has no thumbnail of it", func() bool { return len(r.thumbnails(t)) == 0 })
+		end()
+		<-ended
+	}
+}
+
+// thumbnails lists the files of the replica's thumbnails.
+func (r *replica) thumbnails(t *testing.T) []os.DirEntry {
+	t.Helper()
+	list, err := os.ReadDir(filepath.Join(r.dir, "thumbnails"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

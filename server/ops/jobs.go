@@ -39,6 +39,8 @@ func (s *Service) Jobs() []jobs.Job {
 		{Name: "refill ballast", Every: ballastInterval, AtStart: true, Run: s.refillBallast},
 		{Name: "watch files", Every: watchInterval, Run: s.watchFiles()},
 		{Name: "collect contents", Every: collectInterval, Exclusive: true, Run: s.CollectInBackground},
+		// Each replica has thumbnails of its own, also of what another has removed.
+		{Name: "sweep thumbnails", Every: collectInterval, Run: jobs.Loop(s.Contents.SweepThumbnails)},
 		// A server that never runs for the interval would otherwise keep entries, and
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},

@@ -288,7 +288,6 @@ func (s *Service) CollectInBackground(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	defer s.Contents.SweepThumbnails(ctx)
 	clock, err := s.Clock.Read(ctx)
 	collect := func(comparer blobs.Comparer) error {
 		collected, err := upkeep.Collect(ctx, s.Contents.Leased(s.Store), s.Contents,
