@@ -14,8 +14,7 @@ import (
 
 // createSQL creates the record of an attachment, if nothing is against it, and returns what
 // was found. It is one statement, so that it costs one round trip. The hold of the content is
-// used up by it, and the usage comes last, since others wait for its row. It fails where that
-// row is another one than at its beginning: the quota has ended and begun again. The locks
+// used up by it. In a space with a quota it creates one only where useSQL follows. The locks
 // have deletions of the parent, the space and the comment wait, and a Put that sets a quota.
 const createSQL = `with home as (
 		select e.space, s.auto, s.quota_bytes, s.quota_files
@@ -34,16 +33,12 @@ const createSQL = `with home as (
 	), verdict as materialized (
 		select *, space is not null and not taken and uploader is not null and remarked and not makes
 			and ($10 = '' or $2 <> 1 or space = $10)
-			and (quota_files = 0 and quota_bytes = 0 or counted)
+			and (quota_files = 0 and quota_bytes = 0 or counted and $15)
 			and (quota_files = 0 or files < quota_files) and (quota_bytes = 0 or $7 <= quota_bytes - bytes) as good
 		from found
 	), made as (
 		insert into attachd.attachments (id, kind, parent, space, sha256, comment, name, size, type, uploader)
 		select $1, $2, $3, space, $4, $5, $6, $7, $8, $9 from verdict where good returning space
-	), used as (
-		update attachd.usage u set bytes = u.bytes + $7, files = u.files + 1,
-			fits = (v.quota_files = 0 or u.files < v.quota_files) and (v.quota_bytes = 0 or $7 <= v.quota_bytes - u.bytes)
-		from made, verdict v where u.space = made.space and (v.quota_files > 0 or v.quota_bytes > 0) returning 1
 	), counted as (
 		insert into attachd.usage_delta (space, bytes, files) select made.space, $7, 1 from made, verdict v where v.quota_files = 0 and v.quota_bytes = 0
 	), summed as (
@@ -60,8 +55,23 @@ const createSQL = `with home as (
 		from made, verdict v where $14::text is not null returning seq
 	)
 	select good, taken, coalesce(uploader, ''), uploader is not null, remarked, makes, counted,
-		coalesce(space, ''), coalesce(quota_bytes, 0), coalesce(quota_files, 0), bytes, files, (select coalesce(sum(seq), 0)::bigint from told),
-		1 / (case when good and (quota_files > 0 or quota_bytes > 0) and not exists (select from used) then 0 else 1 end) from verdict`
+		coalesce(space, ''), coalesce(quota_bytes, 0), coalesce(quota_files, 0), bytes, files, (select coalesce(sum(seq), 0)::bigint from told) from verdict`
+
+// useSQL adds the records that the statements before it have created to the usage of their
+// spaces, where these have a quota, and fails where one is over it then. It is the last
+// statement before the commit, since others wait for the row that it locks. An id that another
+// transaction has given a record is none of these.
+const useSQL = `with made as materialized (
+		select s.slug, s.quota_bytes, s.quota_files, sum(a.size)::bigint as bytes, count(*) as files
+		from attachd.attachments a join attachd.spaces s on s.slug = a.space
+		where a.id = any($1::uuid[]) and a.xmin = pg_current_xact_id_if_assigned()::xid and (s.quota_files > 0 or s.quota_bytes > 0)
+		group by s.slug, s.quota_bytes, s.quota_files
+	), used as (
+		update attachd.usage u set bytes = u.bytes + m.bytes, files = u.files + m.files,
+			fits = (m.quota_files = 0 or m.files <= m.quota_files - u.files) and (m.quota_bytes = 0 or m.bytes <= m.quota_bytes - u.bytes)
+		from made m where u.space = m.slug returning 1
+	)
+	select 1 / (case when (select count(*) from used) = (select count(*) from made) then 1 else 0 end)`
 
 // verdict is what createSQL has found.
 type verdict struct {
@@ -77,11 +87,17 @@ type verdict struct {
 	event     int64 // the number of the event, if one was added
 }
 
+// isLimited says whether the space has a quota.
+func (v verdict) isLimited() bool { return v.space.QuotaFiles > 0 || v.space.QuotaBytes > 0 }
+
 // errMakes has an upload make something of the directory first.
 const errMakes = instead("the parent, its space or a membership has to be made first")
 
-// refusal returns why a record was not created.
-func (v verdict) refusal(a store.Attachment, autoCreate string) error {
+// errLimited has an upload count what it uses.
+const errLimited = instead("the space has a quota")
+
+// refusal returns why a record was not created. uses says that useSQL was to follow.
+func (v verdict) refusal(a store.Attachment, autoCreate string, uses bool) error {
 	elsewhere := autoCreate != "" && a.Parent.Kind == store.Product && v.space.Slug != "" && v.space.Slug != autoCreate
 	switch {
 	case v.good:
@@ -100,6 +116,9 @@ func (v verdict) refusal(a store.Attachment, autoCreate string) error {
 	if err := store.CheckQuota(v.space, v.used, a.Size); err != nil && v.isCounted {
 		return err
 	}
+	if v.isLimited() && !uses {
+		return errLimited
+	}
 	return errAgain
 }
 
@@ -109,24 +128,24 @@ type newRecord struct {
 	checksums  []byte
 	hold       []byte // the key of the upload that holds the content, or nil
 	autoCreate string
+	alone      bool // whatever becomes of it, no other has to do with it
 }
 
-// create executes createSQL, with the entries and perhaps the event that are stored with it.
-func (n *newRecord) create(ctx context.Context, by interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, entries [][]byte, event *string) (v verdict, err error) {
+// arguments are those of createSQL, with the entries and perhaps the event that are stored
+// with it.
+func (n *newRecord) arguments(entries [][]byte, event *string, uses bool) []any {
 	var comment *uuid.UUID
 	if n.CommentID.Valid {
 		comment = &n.CommentID.UUID
 	}
-	err = by.QueryRow(ctx, createSQL, n.ID, int16(n.Parent.Kind), n.Parent.ID, n.SHA256[:], comment, n.FileName, n.Size, n.Type, n.UploaderID,
-		n.autoCreate, n.checksums, n.hold, entries, event).
-		Scan(&v.good, &v.taken, &v.uploader, &v.isUser, &v.remarked, &v.makes, &v.isCounted,
-			&v.space.Slug, &v.space.QuotaBytes, &v.space.QuotaFiles, &v.used.Bytes, &v.used.Files, &v.event, nil)
-	if err == nil {
-		err = v.refusal(n.Attachment, n.autoCreate)
-	}
-	return v, err
+	return []any{n.ID, int16(n.Parent.Kind), n.Parent.ID, n.SHA256[:], comment, n.FileName, n.Size, n.Type, n.UploaderID,
+		n.autoCreate, n.checksums, n.hold, entries, event, uses}
+}
+
+// scan reads what createSQL has found.
+func (v *verdict) scan(row pgx.Row) error {
+	return row.Scan(&v.good, &v.taken, &v.uploader, &v.isUser, &v.remarked, &v.makes, &v.isCounted,
+		&v.space.Slug, &v.space.QuotaBytes, &v.space.QuotaFiles, &v.used.Bytes, &v.used.Files, &v.event)
 }
 
 // CreateAttachment implements store.Attachments.
@@ -135,7 +154,7 @@ func (s *Store) CreateAttachment(ctx context.Context, a store.Attachment, checks
 		return fmt.Errorf("store: malformed attachment %v in space %q", a, autoCreate)
 	}
 	hold, giveBack := s.takeHold(a.SHA256)
-	err := s.createSurely(ctx, &newRecord{a, append([]byte{}, checksums...), hold, autoCreate})
+	err := s.createSurely(ctx, &newRecord{a, append([]byte{}, checksums...), hold, autoCreate, false})
 	if err != nil {
 		giveBack()
 	}
@@ -190,6 +209,7 @@ func within(ctx context.Context, d time.Duration, do func(ctx context.Context) e
 
 // createAgain creates a record that an earlier attempt may have created.
 func (s *Store) createAgain(ctx context.Context, n *newRecord) error {
+	n.alone = true
 	err := within(ctx, s.attemptFor, func(ctx context.Context) error { return s.createOrMake(ctx, n) })
 	if !errors.Is(err, store.ErrConflict) {
 		return err
@@ -225,10 +245,15 @@ func (s *Store) createOrMake(ctx context.Context, n *newRecord) error {
 			if err := tx.makeParent(n.Attachment, n.autoCreate); err != nil {
 				return err
 			}
-			v, err := n.create(ctx, tx, nil, nil)
+			var v verdict
+			err := v.scan(tx.get(createSQL, n.arguments(nil, nil, true)...))
+			if err == nil {
+				err = v.refusal(n.Attachment, n.autoCreate, true)
+			}
 			if err != nil {
 				return err
 			}
+			tx.lastly(useSQL, []uuid.UUID{n.ID})
 			made := n.Attachment
 			made.Uploader = v.uploader
 			tx.enqueue(store.AttachmentCreated, made, v.space.Slug)
@@ -239,34 +264,6 @@ func (s *Store) createOrMake(ctx context.Context, n *newRecord) error {
 		err = store.AttachmentTaken(n.ID)
 	}
 	return err
-}
-
-// createAtOnce creates a record in one round trip.
-func (s *Store) createAtOnce(ctx context.Context, n *newRecord) error {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return notSent{err}
-	}
-	defer release(conn)
-	tx := s.newChange(ctx)
-	tx.enqueue(store.AttachmentCreated, n.Attachment, "") // the space and the name are filled in there
-	var event *string
-	if len(tx.events) > 0 {
-		encoded, err := encodeEvents(tx.events)
-		if err != nil {
-			s.entries.PutBack(tx.queued)
-			return err
-		}
-		event = &encoded[0]
-		tx.outbox.events, tx.outbox.added = 1, 1
-	}
-	return s.committing(tx, func() error {
-		return s.withoutCancel(ctx, conn.Conn(), func(ctx context.Context) error {
-			v, err := n.create(ctx, conn, tx.encodedEntries(), event)
-			tx.outbox.sum = v.event
-			return err
-		})
-	})
 }
 
 // makeParent makes what is missing of the parent of an attachment: the parent, its space, and

@@ -23,7 +23,12 @@ var cuts = map[string]postgrestest.Cut{
 // proxied opens a database through a proxy, and once more directly.
 func proxied(t *testing.T) (through, direct *postgres.Store, proxy *postgrestest.Proxy) {
 	t.Helper()
-	dsn := emptyDatabase(t)
+	return proxiedTo(t, emptyDatabase(t))
+}
+
+// proxiedTo is proxied for a database that is there.
+func proxiedTo(t *testing.T, dsn string) (through, direct *postgres.Store, proxy *postgrestest.Proxy) {
+	t.Helper()
 	proxy, via := postgrestest.NewProxy(t, dsn)
 	open := func(dsn string) *postgres.Store {
 		s, err := postgres.Open(t.Context(), postgres.Options{DSN: dsn, MaxConnections: 4})

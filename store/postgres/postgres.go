@@ -59,6 +59,7 @@ type Store struct {
 	end     context.CancelFunc
 
 	objects    objects
+	together   together
 	background sync.WaitGroup // what runs until Close
 	freed      freedContents
 	touched    backend.Touches
@@ -110,7 +111,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		pool: pool, replica: uuid.New(), objects: objects{holds: map[blobs.Ref]*hold{}},
-		entries: backend.NewEntryQueue(), outbox: newOutboxStats(),
+		entries: backend.NewEntryQueue(), outbox: newOutboxStats(), together: newTogether(),
 	}
 	s.commitFor, s.attemptFor, s.askFor = cmp.Or(opts.commitFor, defaultCommitFor), defaultAttemptFor, defaultAskFor
 	if s.called = opts.Called; s.called == nil {

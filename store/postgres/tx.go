@@ -15,7 +15,7 @@ import (
 
 // The codes of PostgreSQL's errors (appendix A of its manual) that are told apart.
 const (
-	divisionByZero        = "22012" // see createSQL
+	divisionByZero        = "22012" // see useSQL
 	foreignKeyViolation   = "23503"
 	uniqueViolation       = "23505"
 	checkViolation        = "23514"
@@ -107,6 +107,7 @@ type change struct {
 	entries []store.Entry // of side effects, which come before that of the change
 	events  []store.Event
 	outbox  outboxDelta
+	counts  bool      // it changes the outbox
 	last    pgx.Batch // statements that go with the commit
 }
 
@@ -248,21 +249,29 @@ func (s *Store) commit(tx *change, conn *pgx.Conn) error {
 }
 
 // committing calls what commits a change, and counts what the change has done to the outbox.
-// The queued entries of one that fails are queued again: if it was committed after all, they
-// are there twice, which is better than not at all.
 func (s *Store) committing(tx *change, commit func() error) error {
-	counts := tx.outbox != outboxDelta{} || len(tx.events) > 0
-	if counts {
+	s.begins(tx)
+	err := commit()
+	s.ends(tx, err)
+	return err
+}
+
+// begins announces that a change is about to be committed, and ends what has become of it. The
+// queued entries of one that fails are queued again: if it was committed after all, they are
+// there twice, which is better than not at all.
+func (s *Store) begins(tx *change) {
+	if tx.counts = (tx.outbox != outboxDelta{}) || len(tx.events) > 0; tx.counts {
 		s.outbox.begin()
 	}
-	err := commit()
-	if counts {
+}
+
+func (s *Store) ends(tx *change, err error) {
+	if tx.counts {
 		s.outbox.end(tx.outbox, err == nil)
 	}
 	if err != nil {
 		s.entries.PutBack(tx.queued)
 	}
-	return err
 }
 
 // ignoreClosed drops the error of a rollback of a transaction that has ended.
