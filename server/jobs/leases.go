@@ -119,10 +119,16 @@ func (l *Leases) giveBack(name string) {
 	}
 }
 
-// take takes and renews leases.
+// take takes and renews leases, but for those that were given back since it was called.
 func (l *Leases) take(names []string) error {
 	l.talking <- struct{}{}
 	defer func() { <-l.talking }()
+	l.mu.Lock()
+	names = slices.DeleteFunc(names, func(name string) bool { return l.wanted[name] == nil })
+	l.mu.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), leasePatience)
 	defer cancel()
 	asked := time.Now()

@@ -29,12 +29,16 @@ type member struct {
 	*cluster
 	id  uuid.UUID
 	cut atomic.Bool // from the store
+	far bool        // from the store, so that each call takes a second
 }
 
 func (m *member) TakeLeases(ctx context.Context, names ...string) (map[string]int64, error) {
 	if m.cut.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if m.far {
+		time.Sleep(time.Second)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -219,4 +223,22 @@ func TestAProcessAloneDoesAllWork(t *testing.T) {
 		}
 		release()
 	}
+}
+
+// Work that ends while its lease is being renewed leaves none behind.
+func TestQuickWorkCanBeDoneByAnotherAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{leases: map[string]store.Lease{}}
+		one, other := &member{cluster: c, id: uuid.New(), far: true}, &member{cluster: c, id: uuid.New()}
+		for n := range 20 {
+			for _, m := range []*member{one, other} {
+				_, release, err := NewLeases(m, slog.New(slog.DiscardHandler)).Try(t.Context(), "work")
+				if err != nil {
+					t.Fatalf("round %d: %v", n, err)
+				}
+				release()
+				time.Sleep(2 * time.Second)
+			}
+		}
+	})
 }
