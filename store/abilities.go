@@ -122,6 +122,8 @@ type Freezer interface {
 	// and what has no entry in the audit log may be refused or not: uses of keys, events
 	// that were delivered, objects that were deleted.
 	Freeze(ctx context.Context) (thaw func(ctx context.Context) error, err error)
+	// Thaw does what thaw does, where the process has ended that has frozen the storage.
+	Thaw(ctx context.Context) error
 }
 
 // Watched is a storage of files, which other processes can remove or replace.

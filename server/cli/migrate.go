@@ -17,7 +17,7 @@ import (
 // Migrate is the command that moves the contents to another storage.
 func (a *App) Migrate() *cobra.Command {
 	var file string
-	var despiteDamage bool
+	var despiteDamage, giveUp bool
 	cmd := &cobra.Command{
 		Use:   "migrate --to FILE",
 		Short: "move the contents into a bucket, the records into PostgreSQL, or back, while people work",
@@ -29,11 +29,20 @@ empty database of PostgreSQL, or into the new data directory that FILE names.
 
 Contents are copied first, each hashed on its way. At the end, changes are
 refused for some seconds, in which the records move. What was interrupted is
-continued by running the command again. The old place keeps all that it has.`,
+continued by running the command again. The old place keeps all that it has.
+
+While records move out of PostgreSQL, its servers refuse all changes, and go on
+to do so when the command is killed. Run it again, or have them take changes
+again with --give-up, which needs no --to.`,
 		Args: command.Exactly(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if file == "" {
-				return command.Usage("attachd migrate takes --to with a configuration file whose section [storage] says where to move the contents")
+			switch {
+			case giveUp && (file != "" || despiteDamage):
+				return command.Usage("--give-up takes no other flag: it leaves everything where it is")
+			case giveUp:
+				return a.withServer(a.giveUpMigration)(cmd, args)
+			case file == "":
+				return command.Usage("attachd migrate takes --to with a configuration file whose section [storage] says where to move the contents, or --give-up")
 			}
 			to, _, err := config.Load(file, nil, nil, checks...)
 			if err != nil {
@@ -51,7 +60,16 @@ continued by running the command again. The old place keeps all that it has.`,
 	a.addQuietFlag(cmd)
 	cmd.Flags().StringVar(&file, "to", "", "configuration `file` with the storage to move to")
 	cmd.Flags().BoolVar(&despiteDamage, "despite-damage", false, "move the others when some contents are missing or damaged, and list these")
+	cmd.Flags().BoolVar(&giveUp, "give-up", false, "leave everything where it is, and have changes possible again after a migration that was killed")
 	return cmd
+}
+
+func (a *App) giveUpMigration(ctx context.Context, c *client, _ []string) error {
+	if err := c.call(ctx, "POST", "/upkeep/migrate", map[string]any{"give_up": true}, nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.Out, "gave up: changes are possible, and everything is used where it is\nWhat was copied to the new place may stay there for another time, or be deleted.")
+	return nil
 }
 
 func (a *App) migrate(ctx context.Context, c *client, file string, to config.Config, despiteDamage bool) error {

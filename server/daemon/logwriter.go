@@ -233,7 +233,7 @@ func (h *frozenOnce) Handle(ctx context.Context, r slog.Record) error {
 	if h.told.Swap(true) {
 		return nil
 	}
-	once := slog.NewRecord(r.Time, slog.LevelWarn, "background work that changes records is refused from now on, while they are moved to another database and afterwards", 0)
+	once := slog.NewRecord(r.Time, slog.LevelWarn, "background work that changes records is refused from now on, while they are moved to another database and afterwards; where `attachd migrate` was killed, run it again, or with --give-up", 0)
 	once.AddAttrs(slog.String("first", r.Message))
 	return h.Handler.Handle(ctx, once)
 }

@@ -22,6 +22,10 @@ func sharedDatabase(ctx context.Context, c *Case) []Finding {
 		return problem("Do as it says, or correct what is set for metadata.*.", "The server does not start, or answers 503: %v.", err)
 	}
 	found := ok("Records are in the database %q of PostgreSQL %s at %s.", facts.Database, facts.Version, facts.Host)
+	if facts.Frozen {
+		found = append(found, problem("Where `attachd migrate` does not run any more, run it again as before, or give it up: attachd migrate --give-up",
+			"All changes are refused while records are moved to another database.")...)
+	}
 	found = append(found, durability(facts)...)
 	found = append(found, connections(c, facts)...)
 	if apart := facts.Ahead.Abs().Round(time.Second); apart > skewTold {

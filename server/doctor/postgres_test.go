@@ -38,6 +38,7 @@ func TestTheDoctorSaysWhatPostgreSQLMustChange(t *testing.T) {
 		"a pooler":                    {func(f *postgres.Facts, c *Case) { f.Pooler, c.Config.Metadata.Pooler = true, true }, OK, "of 97 connections"},
 		"too few connections":         {func(f *postgres.Facts, _ *Case) { f.MaxConnections = 17 }, Warning, "room for 17 connections"},
 		"nearly all in use":           {func(f *postgres.Facts, _ *Case) { f.Connections = 90 }, Warning, "90 are open"},
+		"a migration was killed":      {func(f *postgres.Facts, _ *Case) { f.Frozen = true }, Problem, "changes are refused"},
 		"it archives":                 {func(*postgres.Facts, *Case) {}, OK, "archives its write-ahead log"},
 		"it cannot archive":           {func(f *postgres.Facts, _ *Case) { f.NotArchived = time.Unix(1e9, 0) }, Warning, "cannot archive"},
 		"a backup that was given up":  {func(_ *postgres.Facts, c *Case) { lastBackupAt(c, c.Now.AddDate(0, 0, -20)) }, Warning, "20 days ago"},

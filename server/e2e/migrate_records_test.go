@@ -8,8 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"attachd/store/postgres/postgrestest"
 )
@@ -133,4 +136,56 @@ func TestRecordsMoveIntoPostgreSQLAndBackWhileFilesStayInTheirBucket(t *testing.
 	write(t, m.configs["s3"], strings.Replace(read(t, m.configs["s3"]), "/s3\"", "/s3-again\"", 1))
 	m.to("postgres", "s3", false)
 	eventually(t, "the bucket has what records need, and nothing else", func() bool { return len(m.store.Objects()) == len(m.files) })
+}
+
+// A migration out of PostgreSQL whose process was killed leaves the servers refusing changes,
+// until it is given up.
+func TestAKilledMigrationOutOfPostgreSQLIsGivenUp(t *testing.T) {
+	t.Parallel()
+	m := newMoveRecords(t)
+	m.stop()
+	m.dir = m.dirs["postgres"]
+	m.serve("postgres")
+	m.tryPutAll(numbered("there", 5))
+	lock, err := pgx.Connect(t.Context(), dsnIn(t, m.configs["postgres"]))
+	check(t, err)
+	defer lock.Close(t.Context())
+	begun, err := lock.Begin(t.Context())
+	check(t, err)
+	_, err = begun.Exec(t.Context(), "lock table attachd.removals in access exclusive mode") // the last table that is frozen
+	check(t, err)
+	giveUp := []string{"migrate", "--give-up", "--config", m.configs["postgres"]}
+	cmd := command(t, "migrate", "--to", m.configs["back"], "--config", m.configs["postgres"])
+	cmd.Env = append(cmd.Env, "TMPDIR="+t.TempDir()) // a killed command leaves a folder there
+	check(t, cmd.Start())
+	n := 0
+	eventually(t, "changes are refused", func() bool { n++; return !m.tryPut(fmt.Sprintf("meanwhile-%d.txt", n)) })
+	if said := refused(t, 1, giveUp...); !strings.Contains(said, "A migration is under way") {
+		t.Errorf("while it runs, giving up says %s", said)
+	}
+	check(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	check(t, begun.Rollback(t.Context()))
+	m.upload(product, "late.txt", "late").want(t, 503)
+	m.examined("postgres", "problem  database: All changes are refused")
+	eventually(t, "it is given up", func() bool { return attachd(t, giveUp...).code == 0 })
+	if !m.tryPut("late.txt") {
+		t.Error("an upload is refused after that")
+	}
+	m.call(m.key, "PUT", "/directory/users/550e8400-e29b-41d4-a716-446655440099", strings.NewReader(`{"full_name":"Late"}`)).want(t, 201)
+	ok(t, giveUp...) // changes nothing
+	m.remove(m.upload(product, "later.txt", "later").want(t, 201).download()).want(t, 200)
+	if said := refused(t, 1, "serve", "--listen", "127.0.0.1:0", "--config", m.configs["back"]); !strings.Contains(said, "elsewhere") {
+		t.Errorf("a server over the new place says %s", said)
+	}
+	m.to("postgres", "back", false) // another time
+	if said := refused(t, 1, giveUp...); !strings.Contains(said, "elsewhere") {
+		t.Errorf("after the move, giving up says %s", said)
+	}
+}
+
+// dsnIn is the DSN of a configuration.
+func dsnIn(t *testing.T, config string) string {
+	t.Helper()
+	return regexp.MustCompile(`(?m)^dsn = "(.*)"$`).FindStringSubmatch(read(t, config))[1]
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"attachd/server/api"
 	"attachd/server/contents"
 	"attachd/server/migrate"
 	"attachd/server/upkeep"
+	"attachd/store"
 )
 
 // restartToKnow says what to do when it is not known where the contents are.
@@ -20,6 +22,7 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 	var order struct {
 		Storage       map[string]string `json:"storage"`
 		DespiteDamage bool              `json:"despite_damage"`
+		GiveUp        bool              `json:"give_up"`
 	}
 	if s.MoveTo == nil {
 		return notWithThisStorage("Moving the contents")
@@ -27,7 +30,11 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 	if err := rq.ReadJSON(&order); err != nil {
 		return err
 	}
-	held, release, err := s.alone(rq, migrating, "The contents are being moved already. Wait for that to end.")
+	busy := "The contents are being moved already. Wait for that to end."
+	if order.GiveUp {
+		busy = "A migration is under way. End it first; where its process was killed, try again in some seconds."
+	}
+	held, release, err := s.alone(rq, migrating, busy)
 	if err != nil {
 		return err
 	}
@@ -37,6 +44,8 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 		return api.Conflict("The contents were moved already. Put the section [storage] of the new configuration into that of the server, and restart it.")
 	case errors.Is(why, contents.ErrPerhapsMoved):
 		return api.Conflict("It is not known whether the contents were moved. %s", restartToKnow)
+	case order.GiveUp:
+		return s.giveUpMigration(held, w, rq)
 	}
 	return s.work(held, release, w, rq, func(ctx context.Context, progress upkeep.ProgressFunc) (any, error) {
 		report, err := s.migrate(ctx, rq, order.Storage, migrate.Options{DespiteDamage: order.DespiteDamage, Progress: progress})
@@ -50,6 +59,24 @@ func (s *Service) Migrate(w *api.Response, rq *api.Request, sc api.Scope) error 
 		}
 		return report, err
 	})
+}
+
+// giveUpMigration has changes possible again, where a migration has ended without saying so.
+// The lease of ctx keeps one that only stood still from going on.
+func (s *Service) giveUpMigration(ctx context.Context, w *api.Response, rq *api.Request) error {
+	moved, err := upkeep.IsMoved(ctx, s.Store)
+	if err != nil {
+		return err
+	}
+	if moved {
+		return api.Conflict("The records were moved already. Run `attachd migrate` again as before, or start the server with the configuration that they were moved to.")
+	}
+	if frozen, is := s.Store.(store.Freezer); is {
+		if err := frozen.Thaw(ctx); err != nil {
+			return err
+		}
+	}
+	return rq.Answer(w, http.StatusOK, api.Message("The migration was given up"))
 }
 
 // migrate keeps what is deleted at the old place until the end, so that nothing goes missing

@@ -134,6 +134,9 @@ func (b *Store) Freeze(ctx context.Context) (thaw func(context.Context) error, e
 	}, nil
 }
 
+// Thaw implements store.Freezer: a frozen database is one in this process only.
+func (b *Store) Thaw(context.Context) error { return nil }
+
 // commitLog commits the changes that are in the log only, if there are any.
 func (b *Store) commitLog(ctx context.Context) error {
 	if !b.unflushed.some.Load() {

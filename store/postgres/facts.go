@@ -21,6 +21,7 @@ type Facts struct {
 	Archives              bool
 	Archived, NotArchived time.Time
 	Ahead                 time.Duration // of its clock, compared with that of this machine
+	Frozen                bool          // changes are refused while records are moved
 }
 
 // Facts asks the server.
@@ -38,10 +39,11 @@ func (s *Store) Facts(ctx context.Context) (f Facts, err error) {
 		current_setting('synchronous_standby_names'), (select count(*) from pg_stat_replication),
 		current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,
 		(select count(*) from pg_stat_activity where backend_type = 'client backend'), pg_backend_pid(), clock_timestamp(),
-		current_setting('archive_mode') <> 'off', last_archived_time, case when last_failed_time > last_archived_time or last_archived_time is null then last_failed_time end
+		current_setting('archive_mode') <> 'off', last_archived_time, case when last_failed_time > last_archived_time or last_archived_time is null then last_failed_time end,
+		exists (select from pg_constraint where conname = '`+frozenConstraint+`' and connamespace = 'attachd'::regnamespace)
 		from pg_stat_archiver`).
 		Scan(&f.Version, &f.Database, &f.FSync, &f.SynchronousCommit, &f.SynchronousTo, &f.Standbys, &f.MaxConnections, &f.Connections, &process, &now,
-			&f.Archives, &archived, &failed)
+			&f.Archives, &archived, &failed, &f.Frozen)
 	if err != nil {
 		return f, explain(err)
 	}

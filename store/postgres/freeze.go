@@ -36,13 +36,14 @@ func (s *Store) Freeze(ctx context.Context) (thaw func(context.Context) error, e
 	for _, table := range frozenTables {
 		err := s.alter(ctx, table, `add constraint `+frozenConstraint+` check (false) not valid`)
 		if err != nil && code(err) != duplicateObject {
-			return nil, errors.Join(explain(err), s.thaw(context.WithoutCancel(ctx)))
+			return nil, errors.Join(explain(err), s.Thaw(context.WithoutCancel(ctx)))
 		}
 	}
-	return s.thaw, nil
+	return s.Thaw, nil
 }
 
-func (s *Store) thaw(ctx context.Context) error {
+// Thaw implements store.Freezer.
+func (s *Store) Thaw(ctx context.Context) error {
 	for _, table := range frozenTables {
 		if err := s.alter(ctx, table, `drop constraint if exists `+frozenConstraint); err != nil {
 			return explain(err)
