@@ -140,26 +140,42 @@ func unknownUser(ctx context.Context, call caller, id uuid.UUID) error {
 }
 
 func (a *App) userList() *cobra.Command {
-	var asJSON bool
-	cmd := a.calling(existing, &cobra.Command{
+	return list(a, "user", &cobra.Command{
 		Use:   "list",
 		Short: "list the users",
 		Args:  command.Exactly(),
-	}, func(ctx context.Context, call caller, _ []string) error {
-		var users []user
-		if err := call(ctx, "GET", "/directory/users", nil, &users); err != nil {
-			return err
-		}
-		if asJSON {
-			return printLines(a.Out, users)
-		}
+	}, func(ctx context.Context, call caller, _ []string) (users []user, err error) {
+		err = call(ctx, "GET", "/directory/users", nil, &users)
+		return users, err
+	}, func(_ context.Context, _ caller, users []user) ([][]string, error) {
 		rows := [][]string{{"ID", "NAME", "SUPERADMIN"}}
 		for _, u := range users {
 			rows = append(rows, []string{u.ID.String(), u.FullName, yes(u.IsSuperadmin)})
 		}
+		return rows, nil
+	})
+}
+
+// list completes a command that prints what it reads: as a table, or with --json as
+// lines of JSON.
+func list[T any](a *App, word string, cmd *cobra.Command, read func(ctx context.Context, call caller, args []string) ([]T, error),
+	table func(ctx context.Context, call caller, all []T) (rows [][]string, err error)) *cobra.Command {
+	var asJSON bool
+	cmd = a.calling(existing, cmd, func(ctx context.Context, call caller, args []string) error {
+		all, err := read(ctx, call, args)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printLines(a.Out, all)
+		}
+		rows, err := table(ctx, call, all)
+		if err != nil {
+			return err
+		}
 		return a.Table(rows)
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each user")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each "+word)
 	return cmd
 }
 
@@ -224,31 +240,23 @@ func (a *App) keyCreate() *cobra.Command {
 }
 
 func (a *App) keyList() *cobra.Command {
-	var asJSON bool
-	cmd := a.calling(existing, &cobra.Command{
+	return list(a, "key", &cobra.Command{
 		Use:   "list USER",
 		Short: "list a user's API keys",
 		Args:  command.Exactly("a user's id or full name"),
-	}, func(ctx context.Context, call caller, args []string) error {
+	}, func(ctx context.Context, call caller, args []string) ([]key, error) {
 		u, err := findUser(ctx, call, args[0])
 		if err != nil {
-			return err
+			return nil, err
 		}
-		keys, err := keysOf(ctx, call, u)
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			return printLines(a.Out, keys)
-		}
+		return keysOf(ctx, call, u)
+	}, func(_ context.Context, _ caller, keys []key) ([][]string, error) {
 		rows := [][]string{{"ID", "KEY", "NAME", "EXPIRES", "LAST USED"}}
 		for _, k := range keys {
 			rows = append(rows, []string{k.ID.String(), k.KeyPrefix + "…", k.Name, orNever(k.ExpiresAt), orNever(k.LastUsedAt)})
 		}
-		return a.Table(rows)
+		return rows, nil
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each key")
-	return cmd
 }
 
 func keysOf(ctx context.Context, call caller, u user) (keys []key, err error) {

@@ -227,9 +227,13 @@ func (k placeKind) own(ctx context.Context, call caller, p *place, owner string)
 	return err
 }
 
+// listedPlace is a place that is printed as the API answered it.
+type listedPlace struct{ place }
+
+func (p listedPlace) MarshalJSON() ([]byte, error) { return p.raw, nil }
+
 func (a *App) placeList(k placeKind) *cobra.Command {
-	var asJSON bool
-	cmd := a.calling(existing, &cobra.Command{
+	return list(a, k.word, &cobra.Command{
 		Use:   "list [SPACE]",
 		Short: "list the " + k.word + "s of a space, or of all",
 		Args:  command.AtMostOne("a space's slug"),
@@ -239,38 +243,34 @@ func (a *App) placeList(k placeKind) *cobra.Command {
 			}
 			return isSlug(args[0])
 		},
-	}, func(ctx context.Context, call caller, args []string) error {
+	}, func(ctx context.Context, call caller, args []string) (listed []listedPlace, err error) {
 		all, err := k.all(ctx, call, strings.Join(args, ""))
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			for _, p := range all {
-				if _, err := fmt.Fprintf(a.Out, "%s\n", p.raw); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		rows := [][]string{{"ID", "SPACE", strings.ToUpper(k.label)}}
-		if k != ticket {
-			for _, p := range all {
-				rows = append(rows, []string{p.ID, p.Space, remote.Printable(p.called())})
-			}
-			return a.Table(rows)
-		}
-		names, err := fullNames(ctx, call)
-		if err != nil && codeOf(err) != "forbidden" { // a member who is no superadmin sees the owners' ids
-			return err
-		}
-		rows[0] = append(rows[0], "OWNER")
 		for _, p := range all {
-			rows = append(rows, []string{p.ID, p.Space, remote.Printable(p.called()), cmp.Or(remote.Printable(names[p.OwnerID]), p.OwnerID)})
+			listed = append(listed, listedPlace{p})
 		}
-		return a.Table(rows)
-	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each "+k.word)
-	return cmd
+		return listed, err
+	}, k.table)
+}
+
+// table has the owners of tickets, too, by name where the caller may see the users.
+func (k placeKind) table(ctx context.Context, call caller, all []listedPlace) ([][]string, error) {
+	rows := [][]string{{"ID", "SPACE", strings.ToUpper(k.label)}}
+	var names map[string]string
+	if k == ticket {
+		rows[0] = append(rows[0], "OWNER")
+		var err error
+		if names, err = fullNames(ctx, call); err != nil && codeOf(err) != "forbidden" { // a member who is no superadmin sees the owners' ids
+			return nil, err
+		}
+	}
+	for _, p := range all {
+		row := []string{p.ID, p.Space, remote.Printable(p.called())}
+		if k == ticket {
+			row = append(row, cmp.Or(remote.Printable(names[p.OwnerID]), p.OwnerID))
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 func (a *App) placeSet(k placeKind) *cobra.Command {

@@ -169,27 +169,20 @@ func (a *App) put(ctx context.Context, call caller, path string, object any, cal
 }
 
 func (a *App) spaceList() *cobra.Command {
-	var asJSON bool
-	cmd := a.calling(existing, &cobra.Command{
+	return list(a, "space", &cobra.Command{
 		Use:   "list",
 		Short: "list the spaces",
 		Args:  command.Exactly(),
-	}, func(ctx context.Context, call caller, _ []string) error {
-		var spaces []space
-		if err := call(ctx, "GET", "/directory/spaces", nil, &spaces); err != nil {
-			return err
-		}
-		if asJSON {
-			return printLines(a.Out, spaces)
-		}
+	}, func(ctx context.Context, call caller, _ []string) (spaces []space, err error) {
+		err = call(ctx, "GET", "/directory/spaces", nil, &spaces)
+		return spaces, err
+	}, func(_ context.Context, _ caller, spaces []space) ([][]string, error) {
 		rows := [][]string{{"SLUG", "NAME", "BYTES AT MOST", "FILES AT MOST"}}
 		for _, s := range spaces {
 			rows = append(rows, []string{s.Slug, remote.Printable(s.Name), orNone(s.QuotaBytes), orNone(s.QuotaFiles)})
 		}
-		return a.Table(rows)
+		return rows, nil
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each space")
-	return cmd
 }
 
 func orNone(n *int64) string {
@@ -310,35 +303,27 @@ func (a *App) memberPut(verb, short string, refuse func(who user, slug, role str
 }
 
 func (a *App) memberList() *cobra.Command {
-	var asJSON bool
-	cmd := a.calling(existing, &cobra.Command{
+	return list(a, "member", &cobra.Command{
 		Use:     "list SPACE",
 		Short:   "list the members of a space",
 		Args:    command.Exactly("a space's slug"),
 		PreRunE: func(_ *cobra.Command, args []string) error { return isSlug(args[0]) },
-	}, func(ctx context.Context, call caller, args []string) error {
-		var members []member
+	}, func(ctx context.Context, call caller, args []string) (members []member, err error) {
 		if err := call(ctx, "GET", spacePath(args[0])+"/members", nil, &members); err != nil {
-			return err
+			return nil, err
 		}
 		names, err := fullNames(ctx, call)
-		if err != nil {
-			return err
+		for i := range members {
+			members[i].FullName = names[members[i].UserID]
 		}
-		if asJSON {
-			for i := range members {
-				members[i].FullName = names[members[i].UserID]
-			}
-			return printLines(a.Out, members)
-		}
+		return members, err
+	}, func(_ context.Context, _ caller, members []member) ([][]string, error) {
 		rows := [][]string{{"ID", "NAME", "ROLE"}}
 		for _, m := range members {
-			rows = append(rows, []string{m.UserID, remote.Printable(names[m.UserID]), m.Role})
+			rows = append(rows, []string{m.UserID, remote.Printable(m.FullName), m.Role})
 		}
-		return a.Table(rows)
+		return rows, nil
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, a line for each member")
-	return cmd
 }
 
 // fullNames returns the full names of all users by id.
