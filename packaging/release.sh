@@ -96,7 +96,8 @@ package() { # package ARCH
 	sed -e 's|^data_dir = .*|data_dir = "/var/lib/attachd"|' -e 's|^require_existing = .*|require_existing = true|' \
 		config.example.toml >"$root/etc/attachd/config.toml"
 	install -m 0644 packaging/debian/conffiles packaging/debian/templates -t "$root/DEBIAN"
-	install -m 0755 packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t "$root/DEBIAN"
+	install -D -m 0644 packaging/debian/lintian-overrides "$root/usr/share/lintian/overrides/attachd"
+	install -m 0755 packaging/debian/config packaging/debian/postinst packaging/debian/prerm packaging/debian/postrm -t "$root/DEBIAN"
 	sed -e "s/@VERSION@/$version/" -e "s/@ARCH@/$1/" -e "s/@SIZE@/$(du -sk --apparent-size "$root" | cut -f1)/" \
 		-e "s|@MAINTAINER@|$maintainer|" packaging/debian/control >"$root/DEBIAN/control"
 	(cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
