@@ -185,6 +185,7 @@ type Replica struct {
 	Started time.Time
 	Seen    time.Time
 	Lives   bool // it was seen within ReplicaLives, and has not departed
+	Left    bool // it has departed
 	Shares  []byte
 }
 

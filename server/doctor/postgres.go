@@ -28,6 +28,7 @@ func sharedDatabase(ctx context.Context, c *Case) []Finding {
 	}
 	found = append(found, durability(facts)...)
 	found = append(found, connections(c, facts)...)
+	found = append(found, sharing(facts)...)
 	if apart := facts.Ahead.Abs().Round(time.Second); apart > skewTold {
 		found = append(found, warning("Set the clock, and keep it right with NTP (timedatectl set-ntp true), here or where PostgreSQL runs.",
 			"The clock is %s apart from that of PostgreSQL.", apart)...)

@@ -106,11 +106,17 @@ func TestReplicasFollowOneThatWasKilled(t *testing.T) {
 		t.Errorf("the first holds the lease: %t, the second: %t", holds(first), holds(second))
 	}
 	first.kill()
+	if said := attachd(t, append(c.env, "doctor")...).stdout; strings.Count(said, " and was seen ") < 1 || !strings.Contains(said, " does for all: ") {
+		t.Errorf("the doctor says %s", said)
+	}
 	eventually(t, "the second takes over", func() bool { return holds(second) })
 	second.logged(`"work":"collect contents"`)
 	eventually(t, "the second knows that it is alone", func() bool {
 		return strings.Contains(second.get("/metrics").body, "\nattachd_replicas 1\n")
 	})
+	if said := attachd(t, append(c.env, "doctor")...).stdout; strings.Count(said, " and was seen ") != 1 || !strings.Contains(said, " and has not said that it ends.") || !strings.Contains(said, "collect contents (for ") {
+		t.Errorf("after one was killed the doctor says %s", said)
+	}
 	second.stop()
 }
 

@@ -110,7 +110,15 @@ func TestFactsAreThoseOfTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	_, beaten := s.Beat(t.Context(), "1.2.3", nil)
+	taken, taking := s.TakeLeases(t.Context(), "work")
 	f, err := s.Facts(t.Context())
+	if err := errors.Join(beaten, taking); err != nil || len(taken) != 1 {
+		t.Error(taken, err)
+	}
+	if len(f.Replicas) != 1 || f.Replicas[0].Version != "1.2.3" || !f.Replicas[0].Lives || f.Replicas[0].Left || len(f.Leases) != 1 || f.Leases[0].Holder != s.Replica() || f.Now.Before(f.Leases[0].Taken) {
+		t.Errorf("of those that share it, the facts are %+v", f)
+	}
 	if err := errors.Join(err, s.Close()); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"time"
+
+	"attachd/store"
 )
 
 // Facts are what a PostgreSQL server says of itself that its operator may want to change.
@@ -22,10 +24,30 @@ type Facts struct {
 	Archived, NotArchived time.Time
 	Ahead                 time.Duration // of its clock, compared with that of this machine
 	Frozen                bool          // changes are refused while records are moved
+
+	Now       time.Time // by its clock, as all times of Replicas and Leases
+	Replicas  []store.Replica
+	Leases    []store.Lease // that are held
+	Unchained int64         // entries of the audit log without a place in its chain
 }
 
 // Facts asks the server.
-func (s *Store) Facts(ctx context.Context) (f Facts, err error) {
+func (s *Store) Facts(ctx context.Context) (Facts, error) {
+	f, err := s.serverFacts(ctx)
+	if err == nil {
+		f.Replicas, err = s.Replicas(ctx)
+	}
+	if err == nil {
+		f.Leases, err = s.Leases(ctx)
+	}
+	if err == nil {
+		err = s.row(ctx, `select now(), (select count(*) from attachd.audit_waiting)`).Scan(&f.Now, &f.Unchained)
+	}
+	return f, err
+}
+
+// serverFacts are those that say nothing of attachd.
+func (s *Store) serverFacts(ctx context.Context) (f Facts, err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return f, explain(err)

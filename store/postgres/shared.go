@@ -43,9 +43,9 @@ func (s *Store) Beat(ctx context.Context, version string, shares []byte) (live i
 // Replicas implements store.Shared.
 func (s *Store) Replicas(ctx context.Context) ([]store.Replica, error) {
 	return rows(ctx, s, func(row pgx.CollectableRow) (r store.Replica, err error) {
-		err = row.Scan(&r.ID, &r.Version, &r.Started, &r.Seen, &r.Lives, &r.Shares)
+		err = row.Scan(&r.ID, &r.Version, &r.Started, &r.Seen, &r.Lives, &r.Left, &r.Shares)
 		return r, err
-	}, `select id, version, started, seen, not departed and seen > now() - $1 * interval '1 second', shares from attachd.replicas
+	}, `select id, version, started, seen, not departed and seen > now() - $1 * interval '1 second', departed, shares from attachd.replicas
 		where seen > now() - $2 * interval '1 second' order by seen desc, id`, store.ReplicaLives.Seconds(), rememberReplicas.Seconds())
 }
 
