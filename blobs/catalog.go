@@ -56,6 +56,13 @@ type Place struct {
 // ErrAbandoned means that an object became garbage before it was settled.
 var ErrAbandoned = errors.New("the object was given up before it was settled")
 
+// Clocked is a Catalog with a clock of its own, by which it notes when objects were intended and
+// became garbage: the clocks of those who share it may be ahead of it.
+type Clocked interface {
+	// Now returns the time of that clock.
+	Now(ctx context.Context) (time.Time, error)
+}
+
 // Catalog records in which object each content is, for a backend that keeps contents in
 // an object store. An object is
 //

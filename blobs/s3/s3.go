@@ -648,10 +648,20 @@ func (s *Store) Remove(ctx context.Context, ref blobs.Ref, referenced func() (bo
 // Sweep deletes garbage from the bucket, except what is being read. What the store does not
 // delete, as where a bucket keeps objects for a time, does not keep back the rest. While
 // the catalog may not be the latest one, nothing is deleted, since a later one may have what
-// is garbage in this; but what only the later one knows is adopted.
+// is garbage in this; but what only the later one knows is adopted. Where the catalog has a clock
+// of its own, that one counts if it is behind now.
 func (s *Store) Sweep(ctx context.Context, now time.Time) error {
 	if err := cmp.Or(s.discardDoubted(ctx), s.watch(ctx)); err != nil {
 		return err
+	}
+	if by, is := s.Catalog.(blobs.Clocked); is {
+		there, err := by.Now(ctx)
+		if err != nil {
+			return err
+		}
+		if there.Before(now) {
+			now = there
+		}
 	}
 	if s.Shared {
 		if err := s.Catalog.Abandon(ctx, now.Add(-givenUpAfter)); err != nil {

@@ -337,3 +337,27 @@ func (b *lateDeletion) Delete(ctx context.Context, name string) error {
 	}
 	return b.Bucket.Delete(ctx, name)
 }
+
+// TestAProcessWhoseClockIsAheadSweepsNothing has a process sweep that is ahead of the database by
+// a month: nobody's upload is given up, and what was deleted stays for its time.
+func TestAProcessWhoseClockIsAheadSweepsNothing(t *testing.T) {
+	t.Parallel()
+	bucket := new(s3test.Memory)
+	all, exec := processes(t, 2, bucket, time.Hour)
+	product, ada := all[0].aProduct(t)
+	a, err := all[0].upload(t.Context(), product, ada, []byte("deleted by mistake"))
+	ok(t, err)
+	ok(t, all[0].remove(t.Context(), a))
+	underWay := blobs.Object{Ref: blobs.RefOf([]byte("under way")), Key: blobs.Key{1}}
+	ok(t, all[0].Intend(t.Context(), []blobs.Object{underWay}))
+	ok(t, all[1].bucket.Sweep(t.Context(), time.Now().AddDate(0, 1, 0)))
+	if left := bucket.Names(); len(left) != 1 {
+		t.Errorf("the bucket has %v", left)
+	}
+	ok(t, all[0].Settle(t.Context(), []blobs.Place{{Object: underWay, Size: 9, Stored: time.Now()}}))
+	exec(`update attachd.garbage set since = since - interval '2 hours'`)
+	ok(t, all[1].bucket.Sweep(t.Context(), time.Now()))
+	if left := bucket.Names(); len(left) != 0 {
+		t.Errorf("after its time the bucket has %v", left)
+	}
+}

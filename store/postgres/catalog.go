@@ -176,6 +176,12 @@ func (s *Store) Unhold(ctx context.Context, refs []blobs.Ref) error {
 	})
 }
 
+// Now implements blobs.Clocked.
+func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
+	err = s.row(ctx, `select clock_timestamp()`).Scan(&now)
+	return now, err
+}
+
 const placeColumns = `sha256, key, size, stored, damaged`
 
 func scanPlace(row pgx.CollectableRow) (p blobs.Place, err error) {
