@@ -52,6 +52,9 @@ func (c *cluster) together(n int) []*process {
 		starting.Go(func() { all[i] = c.start(dir, "127.0.0.1:0") })
 	}
 	starting.Wait()
+	if slices.Contains(all, nil) {
+		c.t.FailNow() // the one that did not start has said why
+	}
 	return all
 }
 

@@ -53,7 +53,7 @@ func TestADatabaseThatCannotBeUsedSaysWhatToDo(t *testing.T) {
 	}{
 		"a user that is not there":     {nil, func(u *url.URL) { u.User = url.UserPassword("stranger", "s3cret") }, postgres.Options{}, "Correct the user and the password of metadata.dsn"},
 		"a database that is not there": {nil, func(u *url.URL) { u.Path = "/nowhere" }, postgres.Options{}, "createdb --owner=attachd nowhere"},
-		"no right to make a schema":    {[]string{"create role guest_of_one login"}, func(u *url.URL) { u.User = url.User("guest_of_one") }, postgres.Options{}, `owner to "guest_of_one"`},
+		"no right to make a schema":    {[]string{"drop role if exists guest_of_one", "create role guest_of_one login"}, func(u *url.URL) { u.User = url.User("guest_of_one") }, postgres.Options{}, `owner to "guest_of_one"`},
 		"a newer schema": {[]string{"create schema attachd", "create table attachd.version (version int, oldest_program int)", "insert into attachd.version values (99, 98)"},
 			nil, postgres.Options{}, "needs a newer attachd: update this one"},
 		"an installation that must be there": {nil, nil, postgres.Options{Existing: true}, "no installation of attachd"},
@@ -75,7 +75,7 @@ func TestADatabaseThatCannotBeUsedSaysWhatToDo(t *testing.T) {
 			}
 		})
 	}
-	run(t, good, "create database latin encoding 'LATIN1' template template0")
+	run(t, good, "drop database if exists latin", "create database latin encoding 'LATIN1' template template0")
 	if _, err := postgres.Open(t.Context(), postgres.Options{DSN: with(t, good, func(u *url.URL) { u.Path = "/latin" })}); err == nil || !strings.Contains(err.Error(), "createdb --encoding=UTF8") {
 		t.Errorf("of another encoding it says: %v", err)
 	}
