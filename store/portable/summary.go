@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"attachd/store"
@@ -33,10 +34,16 @@ type Count struct {
 	Sum  [32]byte // of the SHA-256 of each row, as one number
 }
 
+// hasher hashes rows.
+type hasher struct{ buffer []byte }
+
+func (h *hasher) hash(row Row) [32]byte {
+	h.buffer = appendValue(h.buffer[:0], reflect.ValueOf(row))
+	return sha256.Sum256(h.buffer)
+}
+
 // add counts a row.
-func (s *Summary) add(row Row, buffer []byte) []byte {
-	buffer = appendValue(buffer[:0], reflect.ValueOf(row))
-	hash := sha256.Sum256(buffer)
+func (s *Summary) add(row Row, hash [32]byte) {
 	if s.Counts == nil {
 		s.Counts = map[string]Count{}
 	}
@@ -57,11 +64,16 @@ func (s *Summary) add(row Row, buffer []byte) []byte {
 	case Chain:
 		s.Head = row.Head
 	}
-	return buffer
 }
+
+// kinds are the names of types that kindOf has made.
+var kinds sync.Map
 
 // kindOf names the type of a row in words, such as "dead letter".
 func kindOf(row Row) string {
+	if known, is := kinds.Load(reflect.TypeOf(row)); is {
+		return known.(string)
+	}
 	var name strings.Builder
 	for i, c := range reflect.TypeOf(row).Name() {
 		if i > 0 && 'A' <= c && c <= 'Z' {
@@ -69,8 +81,15 @@ func kindOf(row Row) string {
 		}
 		name.WriteRune(c)
 	}
-	return strings.ToLower(name.String())
+	kind := strings.ToLower(name.String())
+	kinds.Store(reflect.TypeOf(row), kind)
+	return kind
 }
+
+var timeType = reflect.TypeFor[time.Time]()
+
+// zeros are as many as the longest array in a row.
+var zeros [32]byte
 
 // appendValue appends a value so that no other value of its type has the same bytes.
 func appendValue(to []byte, v reflect.Value) []byte {
@@ -87,9 +106,9 @@ func appendValue(to []byte, v reflect.Value) []byte {
 	case reflect.String:
 		return append(binary.AppendUvarint(to, uint64(v.Len())), v.String()...)
 	case reflect.Array: // all are of bytes
-		for i := range v.Len() {
-			to = append(to, byte(v.Index(i).Uint()))
-		}
+		from := len(to)
+		to = append(to, zeros[:v.Len()]...)
+		reflect.Copy(reflect.ValueOf(to[from:]), v)
 		return to
 	case reflect.Slice:
 		to = binary.AppendUvarint(to, uint64(v.Len()))
@@ -106,7 +125,8 @@ func appendValue(to []byte, v reflect.Value) []byte {
 		}
 		return appendValue(append(to, 1), v.Elem())
 	case reflect.Struct:
-		if at, is := v.Interface().(time.Time); is {
+		if v.Type() == timeType {
+			at := v.Interface().(time.Time)
 			to = binary.AppendVarint(to, at.Unix())
 			return binary.AppendVarint(to, int64(at.Nanosecond()))
 		}
@@ -147,10 +167,10 @@ func (s Summary) Differences(other Summary) (list []string) {
 func Ended(rows iter.Seq2[Row, error]) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		var summary Summary
-		var buffer []byte
+		var h hasher
 		for row, err := range rows {
 			if err == nil {
-				buffer = summary.add(row, buffer)
+				summary.add(row, h.hash(row))
 			}
 			if !yield(row, err) || err != nil {
 				return
@@ -166,23 +186,33 @@ var errCut = errors.New("the stream of rows breaks off, or is not what was writt
 // Checked passes the rows of a stream on, and ends with an error unless there were as many
 // and the same as its End says. It passes the End on, too.
 func Checked(rows iter.Seq2[Row, error]) iter.Seq2[Row, error] {
+	return Where(rows, func(Row) bool { return true })
+}
+
+// Where is Checked, and passes on the rows that keep accepts, and the End that they are to have.
+func Where(rows iter.Seq2[Row, error], keep func(Row) bool) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
-		var summary Summary
-		var buffer []byte
+		var all, kept Summary
+		var h hasher
 		for row, err := range rows {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			if end, is := row.(End); is {
-				if !summary.Equal(end.Summary) {
+				if !all.Equal(end.Summary) {
 					yield(nil, errCut)
 					return
 				}
-				yield(end, nil)
+				yield(End{kept}, nil)
 				return
 			}
-			buffer = summary.add(row, buffer)
+			hash := h.hash(row) // which is what takes the time
+			all.add(row, hash)
+			if !keep(row) {
+				continue
+			}
+			kept.add(row, hash)
 			if !yield(row, nil) {
 				return
 			}
@@ -191,23 +221,12 @@ func Checked(rows iter.Seq2[Row, error]) iter.Seq2[Row, error] {
 	}
 }
 
-// Where passes on the rows that keep accepts, and the End that they are to have.
-func Where(rows iter.Seq2[Row, error], keep func(Row) bool) iter.Seq2[Row, error] {
-	return Ended(func(yield func(Row, error) bool) {
-		for row, err := range Checked(rows) {
-			if _, is := row.(End); is || err == nil && !keep(row) {
-				continue
-			}
-			if !yield(row, err) {
-				return
-			}
-		}
-	})
-}
-
 // Summarize reads a whole stream.
-func Summarize(rows iter.Seq2[Row, error]) (Summary, error) {
-	for row, err := range Checked(rows) {
+func Summarize(rows iter.Seq2[Row, error]) (Summary, error) { return endOf(Checked(rows)) }
+
+// endOf reads a stream to its End, which is not compared with the rows.
+func endOf(rows iter.Seq2[Row, error]) (Summary, error) {
+	for row, err := range rows {
 		if err != nil {
 			return Summary{}, err
 		}
@@ -250,7 +269,7 @@ func Copy(ctx context.Context, from Source, to interface {
 	if err != nil {
 		return Summary{}, err
 	}
-	came, err := Summarize(Where(to.Export(ctx), keep))
+	came, err := endOf(Where(to.Export(ctx), keep))
 	if err != nil {
 		return Summary{}, fmt.Errorf("reading what was written: %w", err)
 	}

@@ -1,6 +1,10 @@
 package postgres_test
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"iter"
 	"runtime"
 	"slices"
 	"testing"
@@ -8,7 +12,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/store"
+	"attachd/store/portable"
 )
 
 // TestAMillionRecords fills a product with a thousand records and another with a million, or
@@ -99,4 +105,85 @@ func watchHeap(t *testing.T) (grown func() uint64) {
 		<-stopped
 		return most - min(before, most)
 	}
+}
+
+// TestAMillionRecordsMoveThereAndBack moves a million records from an embedded database and
+// back, or 2000 without -long, each with its content, its checksums and an entry of the audit
+// log. Both sides are compared each time. Changes are refused for as long as one move takes.
+func TestAMillionRecordsMoveThereAndBack(t *testing.T) {
+	t.Parallel()
+	many := 2000
+	if *long {
+		many = 1_000_000
+	}
+	from, to, back := embedded(t), open(t), embedded(t)
+	if err := from.Import(t.Context(), records(many)); err != nil {
+		t.Fatal(err)
+	}
+	var moved [2]portable.Summary
+	for i, way := range []struct {
+		name     string
+		from, to interface {
+			portable.Source
+			portable.Target
+		}
+	}{{"there", from, to}, {"back", to, back}} {
+		begun := time.Now()
+		var err error
+		if moved[i], err = portable.Copy(t.Context(), way.from, way.to, nil); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d records, %d rows, move %s in %v", many, rows(moved[i]), way.name, time.Since(begun))
+	}
+	if faults := moved[0].Differences(moved[1]); len(faults) > 0 || moved[0].Counts[portable.KindAttachment].Rows != int64(many) {
+		t.Errorf("of %d records, not all came back: %v", many, faults)
+	}
+	if faults, err := back.Check(t.Context(), nil); err != nil || len(faults) > 0 {
+		t.Errorf("the database has faults: %.10q, %v", faults, err)
+	}
+}
+
+func rows(s portable.Summary) (n int64) {
+	for _, count := range s.Counts {
+		n += count.Rows
+	}
+	return n
+}
+
+// records are many attachments, and what belongs to them.
+func records(many int) iter.Seq2[portable.Row, error] {
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	ada := store.User{ID: uuid.UUID{1}, FullName: "Ada"}
+	parent := func(n int) store.Parent {
+		return store.Parent{Kind: store.Product, ID: uuid.UUID{2, 15: byte(n % 100)}}
+	}
+	content := func(n int) [32]byte { return sha256.Sum256(fmt.Append(nil, n)) }
+	return portable.Ended(func(yield func(portable.Row, error) bool) {
+		row := func(r portable.Row) bool { return yield(r, nil) }
+		more := row(portable.User{User: ada}) && row(portable.Space{Space: store.Space{Slug: "a"}}) &&
+			row(portable.Usage{Space: "a", Usage: store.Usage{Bytes: int64(many) * 1000, Files: int64(many)}})
+		for n := 0; more && n < 100; n++ {
+			more = row(portable.Entity{Entity: store.Entity{Parent: parent(n), Space: "a", Name: "Customer 360"}})
+		}
+		for n := 0; more && n < many; n++ {
+			more = row(portable.Place{Place: blobs.Place{Object: blobs.Object{Ref: content(n), Key: [8]byte{1}}, Size: 1000, Stored: noon}})
+		}
+		for n := 0; more && n < many; n++ {
+			id := uuid.UUID{0x01, 0xa2, 6: 0x70, 8: 0x80}
+			binary.BigEndian.PutUint32(id[2:], uint32(n))
+			more = row(portable.Attachment{Space: "a", Attachment: store.Attachment{ID: id, Parent: parent(n), FileName: "orders per month.pdf", Size: 1000, Type: "application/pdf", SHA256: content(n), UploaderID: ada.ID}})
+		}
+		for n := 0; more && n < many; n++ {
+			more = row(portable.Checksums{SHA256: content(n), Sums: []byte("checksums")})
+		}
+		var head store.ChainPos
+		for n := 0; more && n < many; n++ {
+			e := store.Entry{Seq: uint64(n + 1), Previous: head.Hash, Time: noon, UserID: ada.ID, Action: "attachment.upload", Resource: "attachment", Name: "orders per month.pdf", Space: "a", Outcome: "done"}
+			head = store.ChainPos{Seq: e.Seq, Hash: e.Sum()}
+			more = row(portable.Entry{Seq: e.Seq, Hash: head.Hash, Encoded: e.Encode()})
+		}
+		if more {
+			row(portable.Chain{Head: head})
+		}
+	})
 }
