@@ -49,7 +49,8 @@ type Options struct {
 	Versioner blobs.Versioner // optional: without it, every read is verified anew
 	Marker    blobs.Marker    // optional: without it, damaged blobs are not remembered
 	// StageBelow is the size in bytes below which a content may be staged; 0
-	// stages none.
+	// stages none. With a Batcher and no Stager, smaller contents go to the Batcher from
+	// memory, without a file of their own.
 	StageBelow int64
 	// Leases defaults to those of this process.
 	Leases     Leases
@@ -116,7 +117,7 @@ type Store struct {
 // New returns a Store of blobs and staged contents.
 func New(records Records, files blobs.Store, opts Options) *Store {
 	if opts.Stager == nil {
-		opts.Stager, opts.StageBelow = noStager{}, 0
+		opts.Stager = noStager{}
 	}
 	if opts.Batcher == nil { // what is staged already is still flushed
 		opts.Batcher, opts.StageBelow = oneByOne{files}, 0

@@ -194,6 +194,36 @@ func TestContentsDoWithoutStagingBatchesVersionsAndMarks(t *testing.T) {
 	}
 }
 
+// counting counts the spools.
+type counting struct {
+	blobs.Store
+	spools *int
+}
+
+func (c counting) Create(ctx context.Context) (blobs.Spool, error) {
+	*c.spools++
+	return c.Store.Create(ctx)
+}
+
+func TestASmallContentThatIsNeverStagedNeedsNoSpoolOfItsOwn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	spools := 0
+	h.Store = contents.New(h.records, counting{h.files, &spools}, contents.Options{Batcher: h.files, StageBelow: below, VerifyReads: true, Log: slog.New(slog.DiscardHandler)})
+	for content, want := range map[string]int{"small": 0, strings.Repeat("s", below-1): 0, strings.Repeat("l", below): 1} {
+		spools = 0
+		a, staged := h.upload(content)
+		if staged || spools != want {
+			t.Errorf("%d bytes took %d spools, staged: %t", len(content), spools, staged)
+		}
+		h.must(h.read(content))
+		h.remove(a)
+	}
+	if left := h.list(h.Store, blobs.Ref{}); len(left) > 0 {
+		t.Errorf("%d contents are left", len(left))
+	}
+}
+
 // Staged contents of one machine may be opened with a backend without batches.
 func TestWhatIsStagedGetsItsBlobWithoutBatchesToo(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ import (
 )
 
 // Spool receives one content, whose name is known only after its last byte: in memory
-// as long as it may be staged, and beyond that size in a blobs.Spool. It must be used
+// below Options.StageBelow, and from that size on in a blobs.Spool. It must be used
 // by one goroutine.
 type Spool struct {
 	contents *Store
@@ -211,6 +211,10 @@ func (s *Spool) mayStage(ctx context.Context) (bool, error) {
 // keep keeps the content as a blob. Call release when the record was committed, or will
 // not be.
 func (s *Spool) keep(ctx context.Context) (release func(), err error) {
+	if _, never := s.contents.Stager.(noStager); never && s.file == nil { // such as on its way to an object store
+		s.used = true
+		return s.contents.Batcher.KeepAll(ctx, func(yield func(blobs.Ref, []byte) bool) { yield(s.Ref(), *s.buffer) })
+	}
 	if s.file == nil {
 		if err := s.toFile(ctx); err != nil {
 			return nil, err
