@@ -34,6 +34,7 @@ NDJSON. Without --map, the manifest of an export is taken if there is one.
   author      the user who uploaded it, by id or full name
   time        when, as in 2026-01-15T10:30:00Z or 2026-01-15
   sha256      what the file must have; otherwise it is refused
+  comment     the id of the ticket's comment that it belongs to
   space, place_name, owner
               of a place that --create makes
 
@@ -58,8 +59,14 @@ type importing struct {
 	line                     *command.ProgressLine
 	report                   *os.File
 	maxSize                  int64
-	uploads                  map[remote.Place]*remote.Uploads
+	uploads                  map[uploadsKey]*remote.Uploads
 	uploaded, there, refused int
+}
+
+// uploadsKey is where files are uploaded to.
+type uploadsKey struct {
+	place   remote.Place
+	comment string // of a ticket; empty: none
 }
 
 // Import is the command that brings in files from elsewhere.
@@ -184,11 +191,11 @@ func (i *importing) notInMap(from string, paths []string) {
 }
 
 func (i *importing) run(ctx context.Context, c *remote.Client) error {
-	i.client, i.uploads = c, map[remote.Place]*remote.Uploads{}
+	i.client, i.uploads = c, map[uploadsKey]*remote.Uploads{}
 	i.line = i.NewProgressLine(i.quiet)
 	defer i.line.Clear()
 	i.plan = &importPlan{client: c, create: i.create, dry: i.dry, say: i.made,
-		places: map[string]*placesOf{}, made: map[string]bool{}, spaces: map[string]bool{}}
+		places: map[string]*placesOf{}, made: map[string]bool{}, spaces: map[string]bool{}, talked: map[string]bool{}}
 	if err := i.mayImport(ctx); err != nil {
 		return err
 	}
@@ -264,6 +271,9 @@ func (i *importing) prepare(ctx context.Context, f *importFile) (err error) {
 			owner = i.plan.me.ID.String()
 		}
 		f.place, err = i.plan.place(ctx, f.mapLine, owner)
+		if err == nil && f.Comment != "" {
+			err = i.plan.comment(ctx, f.place, f.Comment)
+		}
 		return err
 	}()
 	if f.err != nil {
@@ -272,14 +282,16 @@ func (i *importing) prepare(ctx context.Context, f *importFile) (err error) {
 		}
 		return nil
 	}
-	if f.planned = i.plan.made[f.place.ID()]; !f.planned && i.uploads[f.place] == nil {
-		if i.uploads[f.place], err = i.client.Uploads(ctx, f.place, ""); err != nil {
+	if f.planned = i.plan.made[f.place.ID()]; !f.planned && i.uploads[f.to()] == nil {
+		if i.uploads[f.to()], err = i.client.Uploads(ctx, f.place, f.Comment); err != nil {
 			return err
 		}
 	}
 	i.line.Expect(f.known.size)
 	return nil
 }
+
+func (f *importFile) to() uploadsKey { return uploadsKey{f.place, f.Comment} }
 
 // outcome is what became of a file, as a line of the report.
 type outcome struct {
@@ -360,7 +372,7 @@ func (i *importing) transfer(ctx context.Context, f *importFile, o *outcome) (er
 	}
 	out.UploadedBy, out.CreatedAt = f.author, f.at
 	if !f.planned {
-		found, ok, err := i.uploads[f.place].Present(ctx, out)
+		found, ok, err := i.uploads[f.to()].Present(ctx, out)
 		if err != nil {
 			return err
 		}
@@ -374,7 +386,7 @@ func (i *importing) transfer(ctx context.Context, f *importFile, o *outcome) (er
 		o.Outcome = "planned"
 		return nil
 	}
-	made, err := i.uploads[f.place].Upload(ctx, out, i.line.Moved)
+	made, err := i.uploads[f.to()].Upload(ctx, out, i.line.Moved)
 	o.Outcome, o.Attachment = "uploaded", made.Raw
 	return err
 }

@@ -34,6 +34,7 @@ type mapLine struct {
 	Author    string            `json:"author"`
 	Time      string            `json:"time"`
 	SHA256    string            `json:"sha256"`
+	Comment   string            `json:"comment"` // of the ticket, its id
 	Exported  remote.Attachment `json:"attachment"`
 
 	number     int       // of the line; 0 without a map
@@ -54,6 +55,7 @@ var columns = map[string]func(*mapLine) *string{
 	"author":     func(l *mapLine) *string { return &l.Author },
 	"time":       func(l *mapLine) *string { return &l.Time },
 	"sha256":     func(l *mapLine) *string { return &l.SHA256 },
+	"comment":    func(l *mapLine) *string { return &l.Comment },
 }
 
 // longestLine is how many bytes a line of a map in NDJSON has at most.
@@ -150,6 +152,9 @@ func (l *mapLine) complete() {
 		l.Place = l.Parent
 	}
 	if from := l.Exported; from.ID != "" {
+		if l.Comment == "" {
+			l.Comment = from.CommentID
+		}
 		if l.Name == "" {
 			l.Name = from.FileName
 		}

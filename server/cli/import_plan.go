@@ -40,7 +40,8 @@ type importPlan struct {
 	made   map[string]bool      // ids of places that a dry run would make
 	spaces map[string]bool      // slugs of spaces that a dry run would make
 	users  []user
-	listed bool // users were read
+	listed bool            // users were read
+	talked map[string]bool // ids of comments that are there
 }
 
 // kindOf splits a place of a map: product:SPACE/PLACE, ticket:PLACE or meeting:PLACE.
@@ -171,6 +172,32 @@ func (p *importPlan) makePlace(ctx context.Context, k placeKind, slug, which str
 	}
 	p.made[one.ID] = p.dry
 	return one, p.say("%s %q in %s", k.word, one.called(), slug)
+}
+
+// comment finds a comment of a ticket, or makes it.
+func (p *importPlan) comment(ctx context.Context, in remote.Place, comment string) error {
+	if !in.IsTicket() {
+		return errors.New("only a file of a ticket belongs to a comment")
+	}
+	id, isID := parseID(comment)
+	if !isID {
+		return fmt.Errorf("%q is not the id of a comment (a UUID)", comment)
+	}
+	path := ticket.path("", in.ID()) + "/comments/" + id.String()
+	if p.talked[path] {
+		return nil
+	}
+	var err error
+	if !p.made[in.ID()] {
+		err = p.client.Call(ctx, "GET", path, nil, nil)
+	}
+	if codeOf(err) == "not_found" && p.create {
+		if err = nil; !p.dry {
+			err = p.client.Call(ctx, "PUT", path, struct{}{}, nil)
+		}
+	}
+	p.talked[path] = err == nil
+	return err
 }
 
 // user returns the id of the user with this id or full name.

@@ -51,6 +51,7 @@ type exportedLine struct {
 		FileName   string `json:"file_name"`
 		FileSize   int64  `json:"file_size"`
 		CreatedAt  string `json:"created_at"`
+		CommentID  string `json:"comment_id"`
 		UploadedBy struct {
 			FullName string `json:"full_name"`
 		} `json:"uploaded_by"`

@@ -23,7 +23,7 @@ import (
 func describe(lines []exportedLine) (all []string) {
 	for _, l := range lines {
 		a := l.Attachment
-		all = append(all, strings.Join([]string{l.Place, l.PlaceName, a.FileName, l.SHA256, a.UploadedBy.FullName, a.CreatedAt}, "|"))
+		all = append(all, strings.Join([]string{l.Place, l.PlaceName, a.FileName, l.SHA256, a.UploadedBy.FullName, a.CreatedAt, a.CommentID}, "|"))
 	}
 	return all
 }
@@ -56,10 +56,19 @@ func TestAnExportIsImportedUnchanged(t *testing.T) {
 	for i, name := range []string{"a.txt", "A.TXT", "a.txt", "what: *?.txt", "..txt", strings.Repeat("ü", 120) + ".txt", "a.txt"} {
 		old.upload(product, name, []string{"same", name}[min(1, i%6)]).want(t, 201)
 	}
+	const ticket, comment = "550e8400-e29b-41d4-a716-446655440001", "550e8400-e29b-41d4-a716-446655440009"
+	old.call(old.key, "PUT", "/directory/tickets/"+ticket+"/comments/"+comment, strings.NewReader("{}"), "Content-Type", "application/json").want(t, 201)
+	for range 2 { // of the comment, and equal ones of the ticket itself
+		old.over(0, "put", fileOf(t, "said.txt", "said"), "--to", "ticket:"+ticket, "--comment", comment)
+		old.over(0, "put", fileOf(t, "said.txt", "said"), "--to", "ticket:"+ticket)
+	}
 	copied := t.TempDir()
 	old.over(0, "export", copied)
 	_, lines := exported(t, copied)
 	want := describe(lines)
+	if said := strings.Join(want, "\n"); strings.Count(said, comment) != 2 {
+		t.Fatalf("exported are\n%s", said)
+	}
 	says(t, old.over(0, "import", copied), fmt.Sprintf("0 uploaded, %d there already, 0 refused", len(want)))
 
 	for name, c := range map[string]struct {
@@ -199,7 +208,7 @@ func TestAMapThatIsNotUnderstoodImportsNothing(t *testing.T) {
 	before := len(server.in(product))
 	for content, why := range map[string]string{
 		"":                                    "it is empty",
-		"path,plaec\na.txt," + place:          `"plaec" is none; there are author, name, owner, parent, path,`,
+		"path,plaec\na.txt," + place:          `"plaec" is none; there are author, comment, name, owner, parent, path,`,
 		"name,place\na.txt," + place:          "it has no column path",
 		"path,place\na.txt," + place + ",x":   "wrong number of fields",
 		"path,place\na.txt," + place + "\n\"": "parse error on line 3",

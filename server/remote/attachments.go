@@ -18,6 +18,7 @@ type Attachment struct {
 	FileSize   int64           `json:"file_size"` // bytes
 	UploadedBy User            `json:"uploaded_by"`
 	CreatedAt  string          `json:"created_at"` // RFC 3339
+	CommentID  string          `json:"comment_id"` // of a ticket; empty: of none
 	Raw        json.RawMessage `json:"-"`
 }
 

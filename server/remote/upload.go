@@ -300,11 +300,11 @@ func (u *Uploads) Present(ctx context.Context, o Outgoing) (found Attachment, ok
 }
 
 // find returns one of these attachments with the name, the content and the origin of a
-// file that is not yet known to be another file of these uploads.
+// file, and the comment of these uploads, that is not yet known to be another file of these uploads.
 func (u *Uploads) find(ctx context.Context, o Outgoing, among []Attachment) (found Attachment, ok bool, err error) {
 	name := serverName(o.Name)
 	for _, a := range among {
-		if a.FileName != name || a.FileSize != o.Size || o.asked(a) != nil || u.isKnown(a.ID) {
+		if a.FileName != name || a.FileSize != o.Size || o.asked(a) != nil || a.CommentID != u.comment || u.isKnown(a.ID) {
 			continue
 		}
 		about, err := u.client.Stat(ctx, u.to.attachment(a.ID))
