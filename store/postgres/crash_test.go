@@ -20,6 +20,7 @@ import (
 // The database crashes before it has written what it need not have: an upload that was not
 // recorded is undone then, but not one by which an object became garbage that is deleted.
 func TestACrashTakesNoGarbageBack(t *testing.T) {
+	needsOwnServer(t)
 	t.Parallel()
 	server := ownServer(t, "wal_writer_delay=10s", "autovacuum=off")
 	dsn, err := server.CreateDatabase(t.Context(), "crash")
@@ -86,6 +87,7 @@ func TestATestThatPanicsLeavesNoServer(t *testing.T) {
 		go panic("as a test may")
 		select {}
 	}
+	needsOwnServer(t)
 	if runtime.GOOS != "linux" {
 		t.Skip("a server that lost its parent goes on there")
 	}

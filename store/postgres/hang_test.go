@@ -74,7 +74,7 @@ func TestAnUploadIsRightWhereverItsConnectionHangs(t *testing.T) {
 					t.Fatal(err)
 				}
 				ctx := store.WithEntry(store.WithOutbox(t.Context(), store.Origin{Time: time.Now()}), &store.Entry{Action: "attachment.upload", ID: a.ID.String(), Outcome: "done"})
-				through.SetAttemptFor(150 * time.Millisecond)
+				through.SetAttemptFor(100 * time.Millisecond)
 				hanging := hangNth(proxy, n, "", how)
 				if err := through.CreateAttachment(ctx, a, nil, autoCreate); err != nil {
 					t.Errorf("an upload that hangs at %d %s: %v", n, name, err)
@@ -95,7 +95,7 @@ func TestAnUploadIsRightWhereverItsConnectionHangs(t *testing.T) {
 // server is not asked to cancel the COMMIT.
 func TestACommitThatHangsIsGivenUp(t *testing.T) {
 	t.Parallel()
-	const soon = 200 * time.Millisecond
+	const soon = 100 * time.Millisecond
 	proxy, via := postgrestest.NewProxy(t, emptyDatabase(t))
 	open := func(commitFor time.Duration) *postgres.Store {
 		// As for a pooler, so that each statement is sent as text.

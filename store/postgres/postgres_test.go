@@ -13,7 +13,7 @@ import (
 	"attachd/store/storetest"
 )
 
-var everyDoor = flag.Bool("doors", false, "keep all promises through a pooler, and with calls to two stores in turn, too, which takes three times as long")
+var everyDoor = flag.Bool("doors", false, "keep all promises through a pooler, and with calls to two stores in turn, too, cut connections in every way, and run the tests that need a database server of their own, which takes three times as long")
 
 // anotherDoor skips a test that keeps promises which TestStore and TestCatalog keep already,
 // in another way.
@@ -21,6 +21,14 @@ func anotherDoor(t *testing.T) {
 	t.Helper()
 	if !*everyDoor {
 		t.Skip("needs -doors")
+	}
+}
+
+// needsOwnServer skips a test that starts a database server of its own, which takes seconds.
+func needsOwnServer(t *testing.T) {
+	t.Helper()
+	if !*everyDoor {
+		t.Skip("starts a database server of its own: needs -doors")
 	}
 }
 
