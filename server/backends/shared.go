@@ -111,6 +111,10 @@ func (c copier) Snapshot(ctx context.Context, w io.Writer) (err error) {
 	if _, err := portable.Copy(ctx, c.from, to, nil); err != nil {
 		return err
 	}
+	// Each point would keep the free pages that the import has left, which are many.
+	if _, err := to.Compact(ctx); err != nil && !errors.Is(err, store.ErrFull) {
+		return err
+	}
 	return to.Snapshot(ctx, w)
 }
 
