@@ -12,7 +12,10 @@ type EventType string
 
 const (
 	AttachmentCreated EventType = "attachment.created"
-	AttachmentDeleted EventType = "attachment.deleted"
+	// AttachmentDeleted tells of a deletion, for good or into the trash.
+	AttachmentDeleted  EventType = "attachment.deleted"
+	AttachmentRestored EventType = "attachment.restored" // from the trash
+	AttachmentPurged   EventType = "attachment.purged"   // removed for good from the trash
 )
 
 // Origin says when and on whose behalf a change is made.

@@ -102,6 +102,7 @@ func (e *DamagedError) Unwrap() error { return ErrDamaged }
 // changes something returns without an error, the change is on stable storage.
 type Store interface {
 	Attachments
+	Trash
 	Directory
 	Keys
 	Notes
