@@ -92,6 +92,56 @@ func (b *pair) Totals(ctx context.Context, rest func(took time.Duration)) (store
 	return b.next().Totals(ctx, rest)
 }
 
+// Those of store.Trash.
+func (b *pair) TrashAttachment(ctx context.Context, id uuid.UUID, d store.Deletion) (store.Attachment, error) {
+	return b.next().TrashAttachment(ctx, id, d)
+}
+func (b *pair) TrashEntity(ctx context.Context, p store.Parent, d store.Deletion) error {
+	return b.next().TrashEntity(ctx, p, d)
+}
+func (b *pair) TrashSpace(ctx context.Context, slug string, d store.Deletion) error {
+	return b.next().TrashSpace(ctx, slug, d)
+}
+func (b *pair) TrashedAttachment(ctx context.Context, id uuid.UUID) (store.Trashed, error) {
+	return b.next().TrashedAttachment(ctx, id)
+}
+func (b *pair) TrashedEntity(ctx context.Context, p store.Parent) (store.Trashed, error) {
+	return b.next().TrashedEntity(ctx, p)
+}
+func (b *pair) TrashedSpace(ctx context.Context, slug string) (store.Trashed, error) {
+	return b.next().TrashedSpace(ctx, slug)
+}
+func (b *pair) TrashOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Trashed, error) {
+	return b.next().TrashOf(ctx, p, after, limit)
+}
+func (b *pair) TrashIn(ctx context.Context, space string, after []byte, limit int) ([]store.Trashed, error) {
+	return b.next().TrashIn(ctx, space, after, limit)
+}
+func (b *pair) RestoreAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error) {
+	return b.next().RestoreAttachment(ctx, id)
+}
+func (b *pair) RestoreEntity(ctx context.Context, p store.Parent) (store.Entity, error) {
+	return b.next().RestoreEntity(ctx, p)
+}
+func (b *pair) RestoreSpace(ctx context.Context, slug string) (store.Space, error) {
+	return b.next().RestoreSpace(ctx, slug)
+}
+func (b *pair) PurgeAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error) {
+	return b.next().PurgeAttachment(ctx, id)
+}
+func (b *pair) PurgeEntity(ctx context.Context, p store.Parent) error {
+	return b.next().PurgeEntity(ctx, p)
+}
+func (b *pair) PurgeSpace(ctx context.Context, slug string) error {
+	return b.next().PurgeSpace(ctx, slug)
+}
+func (b *pair) PurgeUntil(ctx context.Context, until time.Time, limit int) ([][32]byte, store.Usage, bool, error) {
+	return b.next().PurgeUntil(ctx, until, limit)
+}
+func (b *pair) TrashSize(ctx context.Context) (store.Usage, time.Time, error) {
+	return b.next().TrashSize(ctx)
+}
+
 // Those of store.Directory.
 func (b *pair) Put(ctx context.Context, objects ...store.Object) ([]bool, error) {
 	return b.next().Put(ctx, objects...)
