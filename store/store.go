@@ -292,6 +292,19 @@ func CheckQuota(space Space, used Usage, size int64) error {
 	return nil
 }
 
+// CheckRestore is CheckQuota for files that come back from the trash together. Where there
+// are none, there is room.
+func CheckRestore(space Space, used, back Usage) error {
+	if space.QuotaFiles > 0 && back.Files > 0 && back.Files > space.QuotaFiles-used.Files {
+		return Refuse(ErrQuota, "Space %q may hold %d files and holds %d: there is no room for %d that come back.", space.Slug, space.QuotaFiles, used.Files, back.Files)
+	}
+	if space.QuotaBytes > 0 && back.Bytes > 0 && back.Bytes > space.QuotaBytes-used.Bytes {
+		return Refuse(ErrQuota, "Space %q may hold %d bytes of files: %d are left, and what comes back has %d.",
+			space.Slug, space.QuotaBytes, max(0, space.QuotaBytes-used.Bytes), back.Bytes)
+	}
+	return nil
+}
+
 // Role is what a member may do in a space. The values are part of the
 // database format.
 type Role byte

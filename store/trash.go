@@ -31,22 +31,31 @@ type Trashed struct {
 // Trash stores what was deleted and can still be brought back. What is in the trash is
 // hidden from all other methods as if it had been deleted, and does not count towards
 // quotas, with these exceptions: AllAttachments lists it, Referenced counts it, its
-// contents keep their checksums, and the ids of its attachments stay taken.
+// contents keep their checksums, and the ids of its attachments stay taken. DeleteEntity and
+// DeleteSpace remove for good what is in the trash of what they delete, too.
 //
 // Where a parent or space in the trash is put anew, also by an upload that creates it, its
 // attachments stay in the trash, each as if it had been deleted by itself at that time;
-// everything else that belonged to it is deleted. Such a call waits until that is done, as
-// the contract of Remove says.
+// everything else that belonged to it is deleted, but for what is in the trash of a space.
+// Such a call waits until that is done, as the contract of Remove says; one that is refused
+// changes nothing. Whoever has a space sees nothing of another one: an attachment whose
+// parent was put anew in another space stays hidden until it is removed for good.
+//
+// Where a parent or space goes to the trash, comes back or is removed for good, an event for
+// each of its attachments is enqueued as with each of them: with the change, or by Remove where
+// there are many. A later change of the same parent or space waits for them. The entries of
+// the audit log are written as for DeleteEntity, with the action "attachment.purge", when they
+// are removed for good: on behalf of whoever does that, or else of whoever deleted the parent.
 type Trash interface {
 	// TrashAttachment is DeleteAttachment into the trash: the same checks, refusals, quota
 	// and event.
 	TrashAttachment(ctx context.Context, id uuid.UUID, d Deletion) (Attachment, error)
-	// TrashEntity is DeleteEntity with its attachments, into the trash. One that has no
-	// attachments, in or out of the trash, is deleted for good. It takes no longer where
-	// there are many attachments.
-	TrashEntity(ctx context.Context, p Parent, d Deletion) error
-	// TrashSpace is DeleteSpace with its attachments, likewise.
-	TrashSpace(ctx context.Context, slug string, d Deletion) error
+	// TrashEntity is DeleteEntity into the trash: ErrConflict when it has attachments, unless
+	// withAttachments; those in the trash do not count. One that has no attachments, in or
+	// out of the trash, is deleted for good. It writes no more where there are many.
+	TrashEntity(ctx context.Context, p Parent, withAttachments bool, d Deletion) error
+	// TrashSpace is DeleteSpace into the trash, likewise.
+	TrashSpace(ctx context.Context, slug string, withAttachments bool, d Deletion) error
 
 	// TrashedAttachment returns an attachment that was deleted by itself, and whose parent is
 	// there, or ErrNotFound.
@@ -67,15 +76,15 @@ type Trash interface {
 
 	// RestoreAttachment brings an attachment back into its parent, with its id, its time and
 	// its comment, unless that was deleted meanwhile. ErrNotFound when it is not in the
-	// trash, ErrConflict when its parent is in the trash or gone, ErrQuota as
-	// CreateAttachment. It enqueues an AttachmentRestored.
+	// trash, ErrConflict when its parent is in the trash, gone or in another space, ErrQuota
+	// as CreateAttachment. It enqueues an AttachmentRestored.
 	RestoreAttachment(ctx context.Context, id uuid.UUID) (Attachment, error)
 	// RestoreEntity brings a product, ticket or meeting back with all that it had when it was
 	// deleted. ErrNotFound when it is not in the trash, ErrConflict when its space is in the
-	// trash, ErrQuota when the quota has no room for all of it. It takes no longer where there
-	// are many attachments.
+	// trash, ErrQuota when the quota has no room for all of it (CheckRestore). It takes no
+	// longer where there are many attachments.
 	RestoreEntity(ctx context.Context, p Parent) (Entity, error)
-	// RestoreSpace brings a space back, likewise.
+	// RestoreSpace brings a space back, likewise; its quota is not asked.
 	RestoreSpace(ctx context.Context, slug string) (Space, error)
 
 	// PurgeAttachment removes an attachment in the trash for good, and returns it.

@@ -18,12 +18,12 @@ func (b *Store) TrashAttachment(ctx context.Context, id uuid.UUID, d store.Delet
 }
 
 // TrashEntity implements store.Trash.
-func (b *Store) TrashEntity(ctx context.Context, p store.Parent, d store.Deletion) error {
+func (b *Store) TrashEntity(ctx context.Context, p store.Parent, withAttachments bool, d store.Deletion) error {
 	return errTrash
 }
 
 // TrashSpace implements store.Trash.
-func (b *Store) TrashSpace(ctx context.Context, slug string, d store.Deletion) error {
+func (b *Store) TrashSpace(ctx context.Context, slug string, withAttachments bool, d store.Deletion) error {
 	return errTrash
 }
 

@@ -96,11 +96,11 @@ func (b *pair) Totals(ctx context.Context, rest func(took time.Duration)) (store
 func (b *pair) TrashAttachment(ctx context.Context, id uuid.UUID, d store.Deletion) (store.Attachment, error) {
 	return b.next().TrashAttachment(ctx, id, d)
 }
-func (b *pair) TrashEntity(ctx context.Context, p store.Parent, d store.Deletion) error {
-	return b.next().TrashEntity(ctx, p, d)
+func (b *pair) TrashEntity(ctx context.Context, p store.Parent, withAttachments bool, d store.Deletion) error {
+	return b.next().TrashEntity(ctx, p, withAttachments, d)
 }
-func (b *pair) TrashSpace(ctx context.Context, slug string, d store.Deletion) error {
-	return b.next().TrashSpace(ctx, slug, d)
+func (b *pair) TrashSpace(ctx context.Context, slug string, withAttachments bool, d store.Deletion) error {
+	return b.next().TrashSpace(ctx, slug, withAttachments, d)
 }
 func (b *pair) TrashedAttachment(ctx context.Context, id uuid.UUID) (store.Trashed, error) {
 	return b.next().TrashedAttachment(ctx, id)

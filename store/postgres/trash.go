@@ -18,12 +18,12 @@ func (s *Store) TrashAttachment(ctx context.Context, id uuid.UUID, d store.Delet
 }
 
 // TrashEntity implements store.Trash.
-func (s *Store) TrashEntity(ctx context.Context, p store.Parent, d store.Deletion) error {
+func (s *Store) TrashEntity(ctx context.Context, p store.Parent, withAttachments bool, d store.Deletion) error {
 	return errTrash
 }
 
 // TrashSpace implements store.Trash.
-func (s *Store) TrashSpace(ctx context.Context, slug string, d store.Deletion) error {
+func (s *Store) TrashSpace(ctx context.Context, slug string, withAttachments bool, d store.Deletion) error {
 	return errTrash
 }
 
