@@ -63,6 +63,32 @@ func SpaceHasAttachments(slug string) error {
 	return Refuse(ErrConflict, "There are attachments in space %q.", slug)
 }
 
+// NotInTrash refuses an attachment that is not in the trash.
+func NotInTrash(id uuid.UUID) error {
+	return Refuse(ErrNotFound, "There is no attachment %s in the trash.", id)
+}
+
+// ParentNotInTrash refuses a product, ticket or meeting that is not in the trash.
+func ParentNotInTrash(p Parent) error {
+	return Refuse(ErrNotFound, "There is no %s %s in the trash.", p.Kind, p.ID)
+}
+
+// SpaceNotInTrash refuses a space that is not in the trash.
+func SpaceNotInTrash(slug string) error {
+	return Refuse(ErrNotFound, "There is no space %q in the trash.", slug)
+}
+
+// WithoutParent refuses to restore an attachment into a product, ticket or meeting that was
+// deleted.
+func WithoutParent(p Parent) error {
+	return Refuse(ErrConflict, "The %s %s that the attachment belongs to was deleted: restore that first.", p.Kind, p.ID)
+}
+
+// WithoutSpace refuses to restore a product, ticket or meeting into a space that was deleted.
+func WithoutSpace(p Parent, slug string) error {
+	return Refuse(ErrConflict, "The space %q that the %s belongs to was deleted: restore that first.", slug, p.Kind)
+}
+
 // NoKey refuses an API key that does not exist.
 func NoKey(id uuid.UUID) error { return Refuse(ErrNotFound, "There is no key %s.", id) }
 
