@@ -44,9 +44,21 @@ func (s *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UU
 	return s.listAttachments(ctx, limit, `a.kind = $2 and a.parent = $3 and a.id > $4`, int16(p.Kind), p.ID, after)
 }
 
-// AllAttachments implements store.Attachments.
+// AllAttachments implements store.Attachments. Of what is hidden, it lists what is in the trash.
 func (s *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return s.listAttachments(ctx, limit, `a.id > $2`, after)
+	if limit < 1 {
+		return nil, ctx.Err()
+	}
+	return rows(ctx, s, scanAttachment, `select `+attachmentColumns+` from (
+			(select id, kind, parent, comment, name, size, type, sha256, uploader from attachd.attachments a where a.id > $2 and (
+				exists (select from attachd.entities e where e.kind = a.kind and e.id = a.parent and (
+					exists (select from attachd.spaces where slug = e.space)
+					or exists (select from attachd.removals r where r.kind is null and r.space = e.space and r.until is not null)))
+				or exists (select from attachd.removals r where r.kind = a.kind and r.parent = a.parent and r.until is not null))
+			order by a.id limit $1)
+			union all
+			(select id, kind, parent, comment, name, size, type, sha256, uploader from attachd.trash where id > $2 order by id limit $1)
+		) a left join attachd.users u on u.id = a.uploader order by a.id limit $1`, limit, after)
 }
 
 // AttachmentsWith implements store.Attachments.
@@ -65,31 +77,10 @@ func (s *Store) listAttachments(ctx context.Context, limit int, where string, ar
 // DeleteAttachment implements store.Attachments.
 func (s *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
 	err = s.change(ctx, func(tx *change) error {
-		// The locks have a deletion of the parent or the space wait, which gives back the
-		// quota of what it finds then, and a Put that moves the usage of the space.
-		found, err := tx.Query(ctx, `with home as (
-				select a.id, e.space from attachd.attachments a
-					join attachd.entities e on e.kind = a.kind and e.id = a.parent
-					join attachd.spaces s on s.slug = e.space
-				where a.id = $1 for key share of e, s
-			), a as (
-				delete from attachd.attachments a using home where a.id = home.id returning a.*
-			)
-			select `+attachmentColumns+`, a.space from a left join attachd.users u on u.id = a.uploader`, id)
-		if err != nil {
-			return err
-		}
 		var space string
-		a, err = pgx.CollectExactlyOneRow(found, func(row pgx.CollectableRow) (store.Attachment, error) {
-			return scanAttachment(withLast{row, &space})
-		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			return store.NoAttachment(id)
-		}
-		if err != nil {
+		if a, space, err = tx.deleteAttachment(id, ``); err != nil {
 			return err
 		}
-		tx.enqueue(store.AttachmentDeleted, a, space)
 		tx.lastly(lockContents, [][]byte{a.SHA256[:]})
 		tx.use(space, store.Usage{Bytes: -a.Size, Files: -1})
 		return nil
@@ -100,13 +91,47 @@ func (s *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Att
 	return a, nil
 }
 
-// withLast is a row with one more column than Scan is asked for.
-type withLast struct {
-	pgx.CollectableRow
-	last any
+// deleteAttachment deletes the record of an attachment, with its event, and returns its space.
+// A statement with it may put what is in "a" elsewhere. The locks have a deletion of the parent
+// or the space wait, which gives back the quota of what it finds then, and a Put that moves the
+// usage of the space.
+func (tx *change) deleteAttachment(id uuid.UUID, with string, args ...any) (a store.Attachment, space string, err error) {
+	a, err = tx.attachment([]any{&space}, `with home as (
+			select a.id, e.space from attachd.attachments a
+				join attachd.entities e on e.kind = a.kind and e.id = a.parent
+				join attachd.spaces s on s.slug = e.space
+			where a.id = $1 for key share of e, s
+		), a as (
+			delete from attachd.attachments a using home where a.id = home.id returning a.*
+		)`+with+`
+		select `+attachmentColumns+`, a.space from a left join attachd.users u on u.id = a.uploader`, append([]any{id}, args...)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return a, "", store.NoAttachment(id)
+	}
+	if err == nil {
+		tx.enqueue(store.AttachmentDeleted, a, space)
+	}
+	return a, space, err
 }
 
-func (r withLast) Scan(into ...any) error { return r.CollectableRow.Scan(append(into, r.last)...) }
+// attachment reads the row of a query that has attachmentColumns and more columns.
+func (tx *change) attachment(more []any, sql string, args ...any) (store.Attachment, error) {
+	found, err := tx.Query(tx.ctx, sql, args...)
+	if err != nil {
+		return store.Attachment{}, err
+	}
+	return pgx.CollectExactlyOneRow(found, func(row pgx.CollectableRow) (store.Attachment, error) {
+		return scanAttachment(withMore{row, more})
+	})
+}
+
+// withMore is a row with more columns than Scan is asked for.
+type withMore struct {
+	pgx.CollectableRow
+	more []any
+}
+
+func (r withMore) Scan(into ...any) error { return r.CollectableRow.Scan(append(into, r.more...)...) }
 
 // use adds to the usage of a space, whose row the change has locked, with its commit. A space
 // has a row of its own there if it has a quota.
@@ -119,14 +144,15 @@ func (tx *change) use(space string, by store.Usage) {
 
 // Referenced implements store.Attachments.
 func (s *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, err error) {
-	err = s.row(ctx, `select exists (select from attachd.attachments where sha256 = $1)`, sha256[:]).Scan(&found)
+	err = s.row(ctx, `select exists (select from attachd.attachments where sha256 = $1) or exists (select from attachd.trash where sha256 = $1)`, sha256[:]).Scan(&found)
 	return found, err
 }
 
 // Checksums implements store.Attachments. The row stays until the content goes, so that a
 // record which comes while the last other one goes finds it.
 func (s *Store) Checksums(ctx context.Context, sha256 [32]byte) (checksums []byte, err error) {
-	err = s.row(ctx, `select sums from attachd.checksums where sha256 = $1 and exists (select from attachd.attachments where sha256 = $1)`, sha256[:]).Scan(&checksums)
+	err = s.row(ctx, `select sums from attachd.checksums where sha256 = $1
+		and (exists (select from attachd.attachments where sha256 = $1) or exists (select from attachd.trash where sha256 = $1))`, sha256[:]).Scan(&checksums)
 	return checksums, err
 }
 
@@ -145,7 +171,8 @@ func (s *Store) AddChecksums(ctx context.Context, checksums map[[32]byte][]byte)
 		// In the order of the contents, so that two that add the same do not wait for each other.
 		return tx.exec(`insert into attachd.checksums (sha256, sums)
 			select c.sha256, new.sums from unnest($1::bytea[], $2::bytea[]) as new (sha256, sums) join attachd.contents c on c.sha256 = new.sha256
-				where exists (select from attachd.attachments a where a.sha256 = c.sha256) order by c.sha256 for key share of c
+				where exists (select from attachd.attachments a where a.sha256 = c.sha256) or exists (select from attachd.trash t where t.sha256 = c.sha256)
+				order by c.sha256 for key share of c
 			on conflict (sha256) do update set sums = excluded.sums where checksums.sums <> excluded.sums`, contents, sums)
 	})
 }

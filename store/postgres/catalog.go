@@ -261,6 +261,7 @@ func (s *Store) Release(ctx context.Context, ref blobs.Ref) (was bool, err error
 				gone as (
 					delete from attachd.contents where sha256 = $1
 						and not exists (select from attachd.attachments a where a.sha256 = $1)
+						and not exists (select from attachd.trash t where t.sha256 = $1)
 						and not exists (select from attachd.uploads u where u.sha256 = $1 and u.settled and u.begun > now() - make_interval(secs => $2))
 					returning sha256, key),
 				sums as (delete from attachd.checksums where sha256 in (select sha256 from gone)),

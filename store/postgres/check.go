@@ -69,6 +69,41 @@ var questions = []string{
 	`select format('What was in space "%s" is being removed, but it is there.', r.space)
 		from attachd.removals r join attachd.spaces s on s.slug = r.space where r.kind is null`,
 
+	`select format('Attachment %s in the trash was uploaded by user %s, who is not there.', a.id, a.uploader)
+		from attachd.trash a where not exists (select from attachd.users u where u.id = a.uploader)`,
+	`select format('Attachment %s in the trash was deleted by user %s, who is not there.', a.id, a.deleted_by)
+		from attachd.trash a where not exists (select from attachd.users u where u.id = a.deleted_by)`,
+	`select format('Attachment %s in the trash has the content %s, which is in no object.', a.id, encode(a.sha256, 'hex'))
+		from attachd.trash a where not exists (select from attachd.contents c where c.sha256 = a.sha256)`,
+	`select format('Attachment %s is in the trash, but it is there.', a.id) from attachd.trash a join attachd.attachments using (id)`,
+	`with below as (
+			select a.kind, a.parent, a.size, coalesce(p.id, s.id) as removal from attachd.attachments a
+				left join attachd.removals p on p.kind = a.kind and p.parent = a.parent
+				left join (attachd.entities e join attachd.removals s on s.kind is null and s.space = e.space) on e.kind = a.kind and e.id = a.parent
+		), used as (
+			select removal, sum(size) as bytes, count(*) as files from below group by removal
+		)
+		select format('In the trash, %s is counted as having %s bytes in %s files, but its files are %s bytes in %s.',
+			coalesce(r.parent::text, 'space "' || r.space || '"'), r.bytes, r.files, coalesce(u.bytes, 0), coalesce(u.files, 0))
+		from attachd.removals r left join used u on u.removal = r.id where r.id < 0 and (r.bytes, r.files) <> (coalesce(u.bytes, 0), coalesce(u.files, 0))`,
+	`with counted as (
+			select coalesce(sum(bytes), 0) as bytes, coalesce(sum(files), 0) as files from attachd.trash_usage
+		), resting as (
+			select size from attachd.trash
+				union all
+			select a.size from attachd.attachments a where exists (select from attachd.removals r where r.until is not null and r.kind = a.kind and r.parent = a.parent)
+				or exists (select from attachd.removals r join attachd.entities e on r.kind is null and r.space = e.space
+					where r.until is not null and e.kind = a.kind and e.id = a.parent)
+		), found as (
+			select coalesce(sum(size), 0) as bytes, count(*) as files from resting
+		)
+		select format('The trash is counted as having %s bytes in %s files, but its files are %s bytes in %s.', c.bytes, c.files, f.bytes, f.files)
+		from counted c, found f where (c.bytes, c.files) <> (f.bytes, f.files)`,
+	`select format('User %s, who is not there, was a member of space "%s", which is in the trash.', m.user_id, m.space)
+		from attachd.trash_members m where not exists (select from attachd.users u where u.id = m.user_id and not u.deleted)`,
+	`select format('User %s was a member of space "%s", which is not in the trash.', m.user_id, m.space)
+		from attachd.trash_members m where not exists (select from attachd.removals r where r.kind is null and r.space = m.space)`,
+
 	`select format('The content %s is in the object %s, which is to be deleted.', encode(c.sha256, 'hex'), encode(c.key, 'hex'))
 		from attachd.contents c join attachd.garbage g using (sha256, key)`,
 	`select format('The content %s is in the object %s, which is noted as one that is being written.', encode(c.sha256, 'hex'), encode(c.key, 'hex'))

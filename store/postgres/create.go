@@ -24,7 +24,7 @@ const createSQL = `with home as (
 		select from attachd.comments where ticket = $3 and id = $5 and $2 = 2 for key share
 	), found as materialized (
 		select home.space, home.quota_bytes, home.quota_files, coalesce(u.bytes, 0) as bytes, coalesce(u.files, 0) as files, u.space is not null as counted,
-			exists (select from attachd.attachments where id = $1) as taken,
+			exists (select from attachd.attachments where id = $1) or exists (select from attachd.trash where id = $1) as taken,
 			(select full_name from attachd.users where id = $9 and not deleted) as uploader,
 			$5::uuid is null or exists (select from remark) as remarked,
 			$10::text <> '' and (home.space is null or home.auto and home.space = $10
@@ -215,7 +215,8 @@ func (s *Store) createAgain(ctx context.Context, n *newRecord) error {
 		return err
 	}
 	var mine bool
-	is := s.row(ctx, `select exists (select from attachd.attachments where id = $1 and sha256 = $2 and uploader = $3 and parent = $4 and name = $5)`,
+	is := s.row(ctx, `select exists (select from attachd.attachments where id = $1 and sha256 = $2 and uploader = $3 and parent = $4 and name = $5)
+			or exists (select from attachd.trash where id = $1 and sha256 = $2 and uploader = $3 and parent = $4 and name = $5)`,
 		n.ID, n.SHA256[:], n.UploaderID, n.Parent.ID, n.FileName).Scan(&mine)
 	switch {
 	case is != nil:
@@ -242,13 +243,17 @@ func (s *Store) createOrMake(ctx context.Context, n *newRecord) error {
 	err := s.again(ctx, func() error { return s.createAtOnce(ctx, n) })
 	if errors.Is(err, errMakes) {
 		err = s.changeDirectory(ctx, func(tx *change) error {
-			if err := tx.makeParent(n.Attachment, n.autoCreate); err != nil {
+			busy, err := tx.makeParent(n.Attachment, n.autoCreate)
+			if err != nil {
 				return err
 			}
 			var v verdict
-			err := v.scan(tx.get(createSQL, n.arguments(nil, nil, true)...))
+			err = v.scan(tx.get(createSQL, n.arguments(nil, nil, true)...))
 			if err == nil {
 				err = v.refusal(n.Attachment, n.autoCreate, true)
+			}
+			if err == nil && busy != nil {
+				err = busy
 			}
 			if err != nil {
 				return err
@@ -267,25 +272,27 @@ func (s *Store) createOrMake(ctx context.Context, n *newRecord) error {
 }
 
 // makeParent makes what is missing of the parent of an attachment: the parent, its space, and
-// in a space that was made by an upload, the membership of the uploader.
-func (tx *change) makeParent(a store.Attachment, autoCreate string) error {
+// in a space that was made by an upload, the membership of the uploader. Where it would bring
+// back what is being removed or in the trash, it returns that: then what it has made shows only
+// whether the upload is refused anyway, and must be undone.
+func (tx *change) makeParent(a store.Attachment, autoCreate string) (busy *removing, err error) {
 	const why = "made by an upload"
 	member := memberKey{autoCreate, a.UploaderID}
 	p := newPlan([]store.Object{store.Entity{Parent: a.Parent, Space: autoCreate, OwnerID: a.UploaderID}, store.Member{Space: autoCreate, UserID: a.UploaderID}})
 	if err := p.read(tx); err != nil {
-		return err
+		return nil, err
+	}
+	if err := p.leave(tx, a.Parent); err != nil {
+		return nil, err
 	}
 	e, there := p.entities.get(a.Parent)
-	switch {
-	case there && !p.spaces.has(e.space):
-		return &removing{removal{space: e.space}}
-	case there && a.Parent.Kind == store.Product && e.space != autoCreate, !there && a.Parent.ID == uuid.Nil:
-		return store.NoParent(a.Parent)
+	if there && a.Parent.Kind == store.Product && e.space != autoCreate || !there && a.Parent.ID == uuid.Nil {
+		return nil, store.NoParent(a.Parent)
 	}
 	if !there && !p.spaces.has(autoCreate) {
 		tx.note("space.put", "space", autoCreate, why, autoCreate)
 		if _, err := p.putSpace(store.Space{Slug: autoCreate, Name: autoCreate, Auto: true}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if !there {
@@ -295,7 +302,7 @@ func (tx *change) makeParent(a store.Attachment, autoCreate string) error {
 			made.OwnerID = a.UploaderID
 		}
 		if _, err := p.putEntity(made); err != nil {
-			return err
+			return nil, err
 		}
 		e.space = autoCreate
 	}
@@ -303,8 +310,8 @@ func (tx *change) makeParent(a store.Attachment, autoCreate string) error {
 		m := store.Member{Space: autoCreate, UserID: a.UploaderID, Role: store.Admin}
 		tx.note("member.put", "user", m.UserID.String(), store.Granted(m)+", "+why, autoCreate)
 		if _, err := p.putMember(m); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return p.write(tx)
+	return p.busy, p.write(tx)
 }

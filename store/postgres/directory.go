@@ -50,6 +50,7 @@ func (s *Store) DeleteUser(ctx context.Context, id uuid.UUID) error {
 		var batch pgx.Batch
 		batch.Queue(`delete from attachd.keys where user_id = $1`, id) // and their sessions
 		batch.Queue(`delete from attachd.members where user_id = $1`, id)
+		batch.Queue(`delete from attachd.trash_members where user_id = $1`, id)
 		batch.Queue(`update attachd.users set deleted = true where id = $1`, id)
 		return tx.SendBatch(tx.ctx, &batch).Close()
 	})
@@ -221,6 +222,13 @@ func (s *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 		if n == 0 {
 			return store.NoComment(store.Ticket, c.ID)
 		}
-		return tx.exec(`update attachd.attachments set comment = null where kind = $1 and parent = $2 and comment = $3`, int16(store.Ticket), c.TicketID, c.ID)
+		// In this order: what goes to the trash meanwhile is found there.
+		for _, table := range []string{"attachments", "trash"} {
+			err := tx.exec(`update attachd.`+table+` set comment = null where kind = $1 and parent = $2 and comment = $3`, int16(store.Ticket), c.TicketID, c.ID)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

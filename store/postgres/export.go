@@ -221,7 +221,8 @@ func digest(column []byte) (d [32]byte, err error) {
 func (x *exporter) checksums() error {
 	var sha256 []byte
 	var c portable.Checksums
-	return x.each(`select sha256, sums from attachd.checksums c where exists (select from attachd.attachments where sha256 = c.sha256) order by sha256`, []any{&sha256, &c.Sums}, func() (portable.Row, error) {
+	return x.each(`select sha256, sums from attachd.checksums c where exists (select from attachd.attachments where sha256 = c.sha256)
+			or exists (select from attachd.trash where sha256 = c.sha256) order by sha256`, []any{&sha256, &c.Sums}, func() (portable.Row, error) {
 		var err error
 		c.SHA256, err = digest(sha256)
 		return c, err

@@ -50,7 +50,7 @@ func (s *Store) Import(ctx context.Context, rows iter.Seq2[portable.Row, error])
 func (s *Store) ClearRecords(ctx context.Context) error {
 	err := s.atomic(ctx, func(b *pgx.Batch) {
 		b.Queue(`truncate attachd.users, attachd.spaces, attachd.members, attachd.entities, attachd.comments, attachd.removals,
-			attachd.attachments, attachd.checksums, attachd.usage, attachd.usage_delta, attachd.keys, attachd.sessions,
+			attachd.attachments, attachd.checksums, attachd.usage, attachd.usage_delta, attachd.trash, attachd.trash_members, attachd.trash_usage, attachd.tellings, attachd.keys, attachd.sessions,
 			attachd.audit, attachd.audit_waiting, attachd.audit_ends, attachd.outbox, attachd.dead_letters, attachd.ages restart identity`)
 		b.Queue(`insert into attachd.audit_ends default values`)
 		b.Queue(`delete from attachd.contents where key = ` + noKey)
@@ -79,7 +79,8 @@ func (l *loader) load(rows iter.Seq2[portable.Row, error]) error {
 	for _, statement := range append([]string{
 		// A foreign key wants a place of each content.
 		`insert into attachd.contents (sha256, key, size, stored, damaged)
-			select sha256, ` + noKey + `, max(size), now(), true from attachd.attachments a
+			select sha256, ` + noKey + `, max(size), now(), true
+			from (select sha256, size from attachd.attachments union all select sha256, size from attachd.trash) a
 			where not exists (select from attachd.contents c where c.sha256 = a.sha256) group by sha256`,
 		`insert into attachd.usage (space, bytes, files)
 			select slug, coalesce(sum(bytes), 0), coalesce(sum(files), 0) from attachd.spaces left join attachd.usage_delta on space = slug
@@ -102,7 +103,7 @@ func (l *loader) prepare() error {
 	var some bool
 	err := l.QueryRow(l.ctx, `select exists (select from attachd.users) or exists (select from attachd.spaces) or exists (select from attachd.attachments)
 		or exists (select from attachd.entities) or exists (select from attachd.audit) or exists (select from attachd.audit_waiting)
-		or exists (select from attachd.outbox) or exists (select from attachd.dead_letters) or exists (select from attachd.removals)
+		or exists (select from attachd.outbox) or exists (select from attachd.dead_letters) or exists (select from attachd.removals) or exists (select from attachd.trash)
 		or (select head_seq > 0 from attachd.audit_ends)`).Scan(&some)
 	if err == nil && some {
 		err = errNotEmpty
@@ -112,7 +113,7 @@ func (l *loader) prepare() error {
 
 // largeTables are the tables that may be large, and that have more than one index. large is
 // the query that finds them.
-var largeTables = []string{"attachments", "contents", "checksums", "comments", "entities"}
+var largeTables = []string{"attachments", "contents", "checksums", "comments", "entities", "trash"}
 
 const large = `(select oid from pg_class where relnamespace = 'attachd'::regnamespace and relname = any($1))`
 
@@ -158,7 +159,7 @@ func (l *loader) dropIndexes() (rebuild []string, err error) {
 			return nil, err
 		}
 	}
-	return append(slices.Concat(indexes, keys), `analyze attachd.attachments, attachd.contents, attachd.entities, attachd.comments, attachd.audit`), nil
+	return append(slices.Concat(indexes, keys), `analyze attachd.attachments, attachd.trash, attachd.contents, attachd.entities, attachd.comments, attachd.audit`), nil
 }
 
 // copyAll copies all rows, each run of a kind with one COPY.

@@ -169,6 +169,7 @@ func (s *Store) work() {
 			failures.try("chaining entries of the audit log", s.seal)
 			failures.try("counting the outbox", s.countOutbox)
 			failures.try("adding up the usage of spaces", func(ctx context.Context) error { return s.foldUsage(ctx, foldFrom) })
+			failures.try("adding up what is in the trash", func(ctx context.Context) error { return s.foldTrash(ctx, foldFrom) })
 		}
 	}
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +21,8 @@ type plan struct {
 	members  table[memberKey, store.Role]
 	entities table[store.Parent, entityRow]
 	comments table[commentKey, commentRow]
-	removing map[removal]bool
+	removing map[removal]string // in which space
+	busy     *removing          // the first of them that would be brought back, or nil
 	notes    []note
 }
 
@@ -131,7 +131,7 @@ func (s *Store) Put(ctx context.Context, objects ...store.Object) (created []boo
 func newPlan(objects []store.Object) *plan {
 	p := &plan{
 		users: newTable[uuid.UUID, userRow](), spaces: newTable[string, store.Space](), members: newTable[memberKey, store.Role](),
-		entities: newTable[store.Parent, entityRow](), comments: newTable[commentKey, commentRow](), removing: map[removal]bool{},
+		entities: newTable[store.Parent, entityRow](), comments: newTable[commentKey, commentRow](), removing: map[removal]string{},
 	}
 	for _, o := range objects {
 		switch o := o.(type) {
@@ -216,10 +216,11 @@ func (p *plan) readSpaces(batch *pgx.Batch, slugs []string, kinds []int16, ids [
 		`select slug, name, quota_bytes, quota_files, auto from attachd.spaces where slug = any($1::text[]) or slug in
 			(select e.space from attachd.entities e join unnest($2::smallint[], $3::uuid[]) as named (kind, id) using (kind, id))`, slugs, kinds, ids)
 	var r removal
-	queueRead(batch, func() { p.removing[r] = true }, []any{&r.space, &r.parent.Kind, &r.parent.ID},
-		`select space, 0::smallint, '00000000-0000-0000-0000-000000000000'::uuid from attachd.removals where kind is null and space = any($1::text[])
+	var in string
+	queueRead(batch, func() { p.removing[r] = in }, []any{&r.space, &r.parent.Kind, &r.parent.ID, &in},
+		`select space, 0::smallint, '00000000-0000-0000-0000-000000000000'::uuid, space from attachd.removals where kind is null and space = any($1::text[])
 			union all
-		select '', kind, parent from attachd.removals where kind is not null and (kind, parent) in
+		select '', kind, parent, space from attachd.removals where kind is not null and (kind, parent) in
 			(select kind, id from unnest($2::smallint[], $3::uuid[]) as named (kind, id))`, slugs, kinds, ids)
 }
 
@@ -287,20 +288,26 @@ func parentArrays(parents []store.Parent) (kinds []int16, ids []uuid.UUID) {
 	return kinds, ids
 }
 
-// putAll judges all objects, or returns a *PutError for the one that is refused.
+// putAll judges all objects, or returns a *PutError for the one that is refused. Where none is,
+// it returns what has to be removed first.
 func (p *plan) putAll(objects []store.Object) (created []bool, err error) {
 	created = make([]bool, len(objects))
 	for i, o := range objects {
-		created[i], err = p.putObject(o)
-		var busy *removing
-		switch {
-		case errors.As(err, &busy):
-			return nil, err
-		case err != nil:
+		if created[i], err = p.putObject(o); err != nil {
 			return nil, &store.PutError{Index: i, Err: err}
 		}
 	}
+	if p.busy != nil {
+		return nil, p.busy
+	}
 	return created, nil
+}
+
+// await notes that something would be brought back that is being removed or in the trash.
+func (p *plan) await(of removing) {
+	if p.busy == nil {
+		p.busy = &of
+	}
 }
 
 func (p *plan) putObject(o store.Object) (created bool, err error) {
@@ -337,8 +344,8 @@ func (p *plan) putSpace(s store.Space) (created bool, err error) {
 		return false, store.Malformed(s)
 	}
 	created = !p.spaces.has(s.Slug)
-	if of := (removal{space: s.Slug}); created && p.removing[of] {
-		return false, &removing{of}
+	if of := (removal{space: s.Slug}); created && p.removing[of] != "" {
+		p.await(removing{of: of, in: s.Slug})
 	}
 	p.spaces.put(s.Slug, s)
 	return created, nil
@@ -379,14 +386,27 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	}
 	known, there := p.entities.get(e.Parent)
 	switch of := (removal{parent: e.Parent}); {
-	case !there && p.removing[of]:
-		return false, &removing{of}
+	case !there && p.removing[of] != "":
+		p.await(removing{of: of, in: p.removing[of]})
 	case there && !p.spaces.has(known.space):
-		return false, &removing{removal{space: known.space}}
+		p.await(removing{of: removal{space: known.space}, in: known.space, but: e.Parent})
+		known = entityRow{}
 	case there && known.space != e.Space:
 		return false, store.CannotMove(e.Parent, known.space)
 	}
 	return p.entities.put(e.Parent, entityRow{e.Space, e.Name, e.OwnerID, known.comments}), nil
+}
+
+// leave takes a parent out of the plan that is in a space which is being removed or in the
+// trash.
+func (p *plan) leave(tx *change, of store.Parent) error {
+	e, there := p.entities.get(of)
+	if !there || p.spaces.has(e.space) {
+		return nil
+	}
+	p.await(removing{of: removal{space: e.space}, in: e.space, but: of})
+	delete(p.entities.rows, of)
+	return tx.exec(`delete from attachd.entities where kind = $1 and id = $2`, int16(of.Kind), of.ID)
 }
 
 func (p *plan) putComment(c store.Comment) (created bool, err error) {

@@ -31,6 +31,7 @@ func (s *Store) countAttachments(ctx context.Context, rest func(took time.Durati
 	type group struct {
 		kind  string
 		size  int64 // one of the group
+		seen  bool  // not hidden
 		used  store.Usage
 		last  uuid.UUID
 		total int64 // rows of the batch
@@ -40,15 +41,20 @@ func (s *Store) countAttachments(ctx context.Context, rest func(took time.Durati
 		began := time.Now()
 		// The sizes of a group have as many binary digits when one is subtracted, as SizeClass wants.
 		groups, err := rows(ctx, s, func(row pgx.CollectableRow) (g group, err error) {
-			err = row.Scan(&g.kind, &g.size, &g.used.Bytes, &g.used.Files, &g.last, &g.total)
+			err = row.Scan(&g.kind, &g.seen, &g.size, &g.used.Bytes, &g.used.Files, &g.last, &g.total)
 			return g, err
-		}, `with batch as materialized (select id, type, size from attachd.attachments where id > $1 order by id limit $2)
-			select type, max(size), sum(size)::bigint, count(*), (select id from batch order by id desc limit 1), (select count(*) from batch)
-			from batch group by type, case when size > 1 then length(ltrim((size - 1)::bit(64)::text, '0')) else 0 end`, after, totalsBatch)
+		}, `with batch as materialized (
+				select a.id, a.type, a.size, exists (select from attachd.entities e join attachd.spaces s on s.slug = e.space where e.kind = a.kind and e.id = a.parent) as seen
+				from attachd.attachments a where a.id > $1 order by a.id limit $2)
+			select type, seen, max(size), sum(size)::bigint, count(*), (select id from batch order by id desc limit 1), (select count(*) from batch)
+			from batch group by type, seen, case when size > 1 then length(ltrim((size - 1)::bit(64)::text, '0')) else 0 end`, after, totalsBatch)
 		if err != nil || len(groups) == 0 {
 			return err
 		}
 		for _, g := range groups {
+			if !g.seen {
+				continue
+			}
 			byType := totals.ByType[g.kind]
 			for _, sum := range []*store.Usage{&totals.Attachments, &totals.BySize[store.SizeClass(g.size)], &byType} {
 				sum.Files += g.used.Files
@@ -76,7 +82,9 @@ func (s *Store) countContents(ctx context.Context, rest func(took time.Duration)
 		var read int64
 		err := s.row(ctx, `with batch as materialized (select sha256, size from attachd.contents where sha256 > $1 order by sha256 limit $2),
 				range as materialized (select (select sha256 from batch order by sha256 desc limit 1) as last, (select count(*) from batch) as read),
-				named as materialized (select distinct sha256 from attachd.attachments where sha256 > $1 and sha256 <= (select last from range))
+				named as materialized (select distinct a.sha256 from attachd.attachments a
+					join attachd.entities e on e.kind = a.kind and e.id = a.parent join attachd.spaces s on s.slug = e.space
+					where a.sha256 > $1 and a.sha256 <= (select last from range))
 			select coalesce(sum(size), 0)::bigint, count(*), (select last from range), (select read from range) from batch join named using (sha256)`,
 			after, totalsBatch).Scan(&used.Bytes, &used.Files, &last, &read)
 		if err != nil {
@@ -121,4 +129,16 @@ func (s *Store) foldUsage(ctx context.Context, more int) error {
 			return err
 		}
 	}
+}
+
+// foldTrash adds up what is counted of the trash, where there are more rows of it than that.
+func (s *Store) foldTrash(ctx context.Context, more int) error {
+	return s.atomic(ctx, func(b *pgx.Batch) {
+		b.Queue(`with taken as materialized (
+				select ctid as at from attachd.trash_usage where (select count(*) from attachd.trash_usage) > $1 limit $2 for update skip locked
+			), gone as (
+				delete from attachd.trash_usage u using taken where u.ctid = taken.at returning bytes, files
+			)
+			insert into attachd.trash_usage (bytes, files) select sum(bytes), sum(files) from gone having count(*) > 0`, more, foldBatch)
+	})
 }
