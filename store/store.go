@@ -175,6 +175,9 @@ func (a Attachment) CreatedAt() time.Time {
 	return time.Unix(sec, 0).UTC()
 }
 
+// Usage is what the attachment counts.
+func (a Attachment) Usage() Usage { return Usage{Bytes: a.Size, Files: 1} }
+
 // Attachments stores the records of files.
 type Attachments interface {
 	// CreateAttachment records a, and counts it towards its space's quota, all or
@@ -266,6 +269,12 @@ type Usage struct {
 	Bytes int64
 	Files int64
 }
+
+// Plus is the sum of two usages.
+func (u Usage) Plus(v Usage) Usage { return Usage{Bytes: u.Bytes + v.Bytes, Files: u.Files + v.Files} }
+
+// Minus is the difference of two usages.
+func (u Usage) Minus(v Usage) Usage { return Usage{Bytes: u.Bytes - v.Bytes, Files: u.Files - v.Files} }
 
 // ValidSlug says whether s matches [a-z0-9][a-z0-9-]{0,62}, so that it can be part
 // of a key of a backend.

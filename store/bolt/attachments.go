@@ -73,15 +73,26 @@ func createAttachment(tx *writeTx, a store.Attachment, autoCreate string) error 
 		return err
 	}
 
+	if len(home.replaces) > 0 && a.CommentID.Valid { // its comments go
+		return store.NoComment(a.Parent.Kind, a.CommentID.UUID)
+	} else if len(home.replaces) > 0 {
+		return &replaces{home.replaces}
+	}
+
 	home.createMissing(tx, a)
-	tx.Put(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]), schema.EncodeAttachment(a))
-	tx.Put(schema.AttachmentIDs, a.ID[:], schema.ParentKey(a.Parent))
-	tx.Put(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]), schema.Nothing)
+	tx.putAttachment(a)
 	usage.Bytes, usage.Files = usage.Bytes+a.Size, usage.Files+1
 	tx.saveUsage(home.entity.Space, usage)
 	tx.created = append(tx.created, created{a, home.entity.Space, usage})
 	tx.enqueue(store.AttachmentCreated, a, home.entity.Space)
 	return nil
+}
+
+// putAttachment writes a record and its index entries.
+func (tx *writeTx) putAttachment(a store.Attachment) {
+	tx.Put(schema.Attachments, schema.AttachmentKey(a), schema.EncodeAttachment(a))
+	tx.Put(schema.AttachmentIDs, a.ID[:], schema.ParentKey(a.Parent))
+	tx.Put(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]), schema.Nothing)
 }
 
 // destination is where an attachment is to be stored: its parent and its space, and
@@ -92,6 +103,7 @@ type destination struct {
 	newEntity bool
 	newSpace  bool
 	newAdmin  bool
+	replaces  [][]byte // what has to leave the trash before, by the keys of removals
 }
 
 func findDestination(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h destination, err error) {
@@ -101,6 +113,9 @@ func findDestination(tx *dbfile.Tx, a store.Attachment, autoCreate string) (h de
 	}
 	if autoCreate != "" && isBeingRemoved(tx, a.Parent, h.entity, autoCreate) {
 		return h, errRemoving
+	}
+	if autoCreate != "" {
+		h.outOfTrash(tx, a.Parent, autoCreate)
 	}
 	elsewhere := h.entity != nil && a.Parent.Kind == store.Product && autoCreate != "" && h.entity.Space != autoCreate
 	missing := h.entity == nil && (autoCreate == "" || a.Parent.ID == uuid.Nil)
@@ -140,6 +155,24 @@ func isBeingRemoved(tx *dbfile.Tx, p store.Parent, known *schema.EntityRecord, s
 	return records.IsRemoving(tx, schema.ParentRemoval(p)) || records.IsRemoving(tx, schema.SpaceRemoval(space))
 }
 
+// outOfTrash notes what in the trash the parent and the space would replace. A parent of a
+// space in the trash is treated as one that is not there, unless that space comes back.
+func (h *destination) outOfTrash(tx *dbfile.Tx, p store.Parent, space string) {
+	if tx.HasNone(schema.TrashObjects) {
+		return
+	}
+	removal := schema.ParentRemoval(p)
+	switch {
+	case h.entity == nil && records.IsTrashed(tx, removal):
+		h.replaces = append(h.replaces, removal)
+	case h.entity != nil && h.entity.Space != space && records.IsTrashed(tx, schema.SpaceRemoval(h.entity.Space)):
+		h.replaces, h.entity = append(h.replaces, removal), nil
+	}
+	if in := schema.SpaceRemoval(space); (h.entity == nil || h.entity.Space == space) && records.IsTrashed(tx, in) {
+		h.replaces, h.entity = append(h.replaces, in), nil
+	}
+}
+
 // changes says whether something has to be created.
 func (h destination) changes() bool { return h.newSpace || h.newEntity || h.newAdmin }
 
@@ -175,7 +208,7 @@ func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachmen
 		if err != nil {
 			return a, err
 		}
-		return a, make(uploaderNames).fill(tx, &b.users, &a)
+		return a, make(userNames).fill(tx, &b.users, &a)
 	}
 	if !b.unflushed.has(id) {
 		return latest(ctx, b, &b.attachments, id, read)
@@ -187,79 +220,103 @@ func (b *Store) Attachment(ctx context.Context, id uuid.UUID) (a store.Attachmen
 	return a, err
 }
 
-// visibleAttachment is records.Attachment for callers: it hides what is being
-// removed.
+// visibleAttachment is records.Attachment for callers: it hides what is in the trash, or
+// being removed, with its parent.
 func (b *Store) visibleAttachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
 	a, err := records.Attachment(tx, id)
 	if err != nil {
 		return a, err
 	}
-	removed, err := b.isRemoved(tx, a.Parent)
-	if err == nil && removed {
+	hidden, err := b.isHidden(tx, a.Parent)
+	if err == nil && hidden {
 		err = store.NoAttachment(id)
 	}
 	return a, err
 }
 
-// uploaderNames caches the full names of users for the duration of one call.
-type uploaderNames map[uuid.UUID]string
+// userNames caches the full names of users for the duration of one call.
+type userNames map[uuid.UUID]string
 
-func (n uploaderNames) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *store.Attachment) error {
-	name, known := n[a.UploaderID]
-	if !known {
-		user, err := users.Load(tx, schema.Users, a.UploaderID[:])
-		if err != nil {
-			return err
-		}
-		if user != nil {
-			name = user.FullName
-		}
-		n[a.UploaderID] = name
+// fill fills in the name of the uploader.
+func (n userNames) fill(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], a *store.Attachment) (err error) {
+	a.Uploader, err = n.of(tx, users, a.UploaderID)
+	return err
+}
+
+func (n userNames) of(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], id uuid.UUID) (name string, err error) {
+	name, known := n[id]
+	if known {
+		return name, nil
 	}
-	a.Uploader = name
-	return nil
+	user, err := users.Load(tx, schema.Users, id[:])
+	if err != nil {
+		return "", err
+	}
+	if user != nil {
+		name = user.FullName
+	}
+	n[id] = name
+	return name, nil
 }
 
 // AttachmentsOf implements Attachments.
 func (b *Store) AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.viewIf(b.unflushed.hasUnder(p)), schema.Attachments, schema.ParentKey(p), after, limit, func(_ *dbfile.Tx, id uuid.UUID, record []byte) (store.Attachment, error) {
-		return records.DecodeAttachment(p, id, record)
-	})
+	return attachmentList{
+		view: b.viewIf(b.unflushed.hasUnder(p)), bucket: schema.Attachments, prefix: schema.ParentKey(p), hidden: b.isHidden,
+		read: func(_ *dbfile.Tx, id uuid.UUID, record []byte) (store.Attachment, error) {
+			return records.DecodeAttachment(p, id, record)
+		},
+	}.of(ctx, b, after, limit)
 }
 
 // AllAttachments implements Attachments.
 func (b *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.viewAll, schema.AttachmentIDs, nil, after, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
-		return records.Attachment(tx, id)
-	})
+	return attachmentList{
+		view: b.viewAll, bucket: schema.AttachmentIDs, hidden: b.isGone,
+		read: func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+			a, _, err := records.Stored(tx, id)
+			return a, err
+		},
+	}.of(ctx, b, after, limit)
 }
 
 // lists are buffers in which lists grow before they are copied and returned, so
 // that each returned list takes no more memory than it needs.
 var lists = sync.Pool{New: func() any { return new([]store.Attachment) }}
 
-// listAttachments reads the attachments whose ids are under a prefix of a bucket.
-func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix []byte, after uuid.UUID, limit int,
-	read func(tx *dbfile.Tx, id uuid.UUID, value []byte) (store.Attachment, error)) ([]store.Attachment, error) {
+// attachmentList lists the attachments whose ids are under a prefix of a bucket.
+type attachmentList struct {
+	view           viewer
+	bucket, prefix []byte
+	hidden         func(*dbfile.Tx, store.Parent) (bool, error) // whether what belongs to a parent is left out
+	skip           []byte                                       // the value of those that are left out; nil for none
+	read           func(tx *dbfile.Tx, id uuid.UUID, value []byte) (store.Attachment, error)
+}
+
+// of returns at most limit behind an id.
+func (l attachmentList) of(ctx context.Context, b *Store, after uuid.UUID, limit int) ([]store.Attachment, error) {
 	grown := lists.Get().(*[]store.Attachment)
 	list := (*grown)[:0]
-	err := view(ctx, func(tx *dbfile.Tx) error {
-		uploaders, gone := make(uploaderNames), make(removalCache)
+	err := l.view(ctx, func(tx *dbfile.Tx) error {
+		uploaders, hidden := make(userNames), make(parentCache)
 		var before store.Attachment // usually of the same parent and uploader
-		for rest, value := range tx.Under(bucket, prefix, after[:]) {
+		for rest, value := range tx.Under(l.bucket, l.prefix, after[:]) {
 			if len(list) >= limit {
 				return nil
+			}
+			if l.skip != nil && bytes.Equal(value, l.skip) {
+				continue
 			}
 			id, err := schema.ParseID(rest)
 			if err != nil {
 				return err
 			}
-			a, err := read(tx, id, value)
+			a, err := l.read(tx, id, value)
 			if err != nil {
 				return err
 			}
 			if len(list) == 0 || a.Parent != before.Parent {
-				if is, err := gone.has(b, tx, a.Parent); err != nil {
+				if is, err := hidden.says(l.hidden, tx, a.Parent); err != nil {
 					return err
 				} else if is {
 					continue
@@ -284,41 +341,50 @@ func (b *Store) listAttachments(ctx context.Context, view viewer, bucket, prefix
 // DeleteAttachment implements Attachments.
 func (b *Store) DeleteAttachment(ctx context.Context, id uuid.UUID) (a store.Attachment, err error) {
 	err = b.update(ctx, func(tx *writeTx) error {
+		var space string
 		var err error
-		if a, err = b.visibleAttachment(tx.Tx, id); err != nil {
+		if a, space, err = b.doomed(tx, id); err != nil {
 			return err
 		}
-		if err := make(uploaderNames).fill(tx.Tx, &b.users, &a); err != nil {
-			return err
-		}
-		entity, err := dbfile.Load[schema.EntityRecord](tx.Tx, schema.Entities, schema.ParentKey(a.Parent))
-		if err != nil {
-			return err
-		}
-		if entity == nil {
-			return fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
-		}
-		usage, err := records.Usage(tx.Tx, entity.Space)
+		left, err := tx.usageWith(space, store.Usage{}.Minus(a.Usage()))
 		if err != nil {
 			return err
 		}
 		freed := freedBy(tx.Tx, []store.Attachment{a})
-		tx.removeAttachment(a, entity.Space)
+		tx.removeAttachment(a, space, store.AttachmentDeleted)
 		tx.dropChecksums(freed)
-		tx.saveUsage(entity.Space, store.Usage{Bytes: usage.Bytes - a.Size, Files: usage.Files - 1})
+		tx.saveUsage(space, left)
 		return nil
 	})
 	return a, err
 }
 
-// removeAttachment deletes a record and its index entries. The caller updates the
-// usage of the space.
-func (tx *writeTx) removeAttachment(a store.Attachment, space string) {
-	tx.Delete(schema.Attachments, schema.Join(schema.ParentKey(a.Parent), a.ID[:]))
+// doomed reads an attachment that is to be deleted, and in which space it is.
+func (b *Store) doomed(tx *writeTx, id uuid.UUID) (a store.Attachment, space string, err error) {
+	if a, err = b.visibleAttachment(tx.Tx, id); err != nil {
+		return a, "", err
+	}
+	if err := make(userNames).fill(tx.Tx, &b.users, &a); err != nil {
+		return a, "", err
+	}
+	entity, err := dbfile.Load[schema.EntityRecord](tx.Tx, schema.Entities, schema.ParentKey(a.Parent))
+	if err != nil {
+		return a, "", err
+	}
+	if entity == nil {
+		return a, "", fmt.Errorf("attachment %s belongs to a %s that is not there", id, a.Parent.Kind)
+	}
+	return a, entity.Space, nil
+}
+
+// removeAttachment deletes a record and its index entries, but for those of the trash, and
+// tells of it. The caller updates the usage of the space.
+func (tx *writeTx) removeAttachment(a store.Attachment, space string, what store.EventType) {
+	tx.Delete(schema.Attachments, schema.AttachmentKey(a))
 	tx.Delete(schema.AttachmentIDs, a.ID[:])
 	tx.Delete(schema.Contents, schema.Join(a.SHA256[:], a.ID[:]))
 	tx.deleteStaged(a.ID)
-	tx.enqueue(store.AttachmentDeleted, a, space)
+	tx.enqueue(what, a, space)
 }
 
 // freedBy lists the contents that are unreferenced once these attachments are
@@ -374,9 +440,12 @@ func (b *Store) Referenced(ctx context.Context, sha256 [32]byte) (found bool, er
 
 // AttachmentsWith implements Attachments.
 func (b *Store) AttachmentsWith(ctx context.Context, sha256 [32]byte, limit int) ([]store.Attachment, error) {
-	return b.listAttachments(ctx, b.viewAll, schema.Contents, sha256[:], uuid.Nil, limit, func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
-		return records.Attachment(tx, id)
-	})
+	return attachmentList{
+		view: b.viewAll, bucket: schema.Contents, prefix: sha256[:], hidden: b.isHidden, skip: schema.InTrash,
+		read: func(tx *dbfile.Tx, id uuid.UUID, _ []byte) (store.Attachment, error) {
+			return records.Attachment(tx, id)
+		},
+	}.of(ctx, b, uuid.Nil, limit)
 }
 
 // Checksums implements Attachments.

@@ -65,6 +65,9 @@ func (p *plan) putSpace(s store.Space) (created bool, err error) {
 	if created && records.IsRemoving(p.tx, schema.SpaceRemoval(s.Slug)) {
 		return false, errRemoving
 	}
+	if created {
+		p.outOfTrash(schema.SpaceRemoval(s.Slug))
+	}
 	return created, p.save(schema.Spaces, []byte(s.Slug), schema.SpaceRecord{
 		Name: s.Name, QuotaBytes: s.QuotaBytes, QuotaFiles: s.QuotaFiles, Auto: s.Auto,
 	})
@@ -124,8 +127,14 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	removal := schema.ParentRemoval(e.Parent)
+	if known == nil {
+		p.outOfTrash(removal)
+	} else if known.Space != e.Space && records.IsTrashed(p.tx, schema.SpaceRemoval(known.Space)) {
+		p.replaces, known = append(p.replaces, removal), nil
+	}
 	switch {
-	case known == nil && records.IsRemoving(p.tx, schema.ParentRemoval(e.Parent)), known != nil && records.IsRemoving(p.tx, schema.SpaceRemoval(known.Space)):
+	case known == nil && records.IsRemoving(p.tx, removal), known != nil && records.IsRemoving(p.tx, schema.SpaceRemoval(known.Space)):
 		return false, errRemoving
 	case known != nil && known.Space != e.Space:
 		return false, store.CannotMove(e.Parent, known.Space)
@@ -136,6 +145,13 @@ func (p *plan) putEntity(e store.Entity) (created bool, err error) {
 	}
 	p.put(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), schema.ParentKey(e.Parent)), schema.Nothing)
 	return known == nil, p.save(schema.Entities, schema.ParentKey(e.Parent), record)
+}
+
+// outOfTrash notes that something is put anew, if it is in the trash.
+func (p *plan) outOfTrash(removal []byte) {
+	if records.IsTrashed(p.tx, removal) {
+		p.replaces = append(p.replaces, removal)
+	}
 }
 
 func (p *plan) putComment(c store.Comment) (created bool, err error) {
@@ -375,7 +391,7 @@ func (b *Store) Memberships(ctx context.Context, user uuid.UUID) (list []store.M
 // DeleteMember implements Directory.
 func (b *Store) DeleteMember(ctx context.Context, slug string, user uuid.UUID) error {
 	return b.changeDirectory(ctx, func(tx *writeTx) error {
-		if !tx.Has(schema.Members, schema.Join(schema.Slug0(slug), user[:])) {
+		if !tx.Has(schema.Members, schema.Join(schema.Slug0(slug), user[:])) || !tx.Has(schema.Spaces, []byte(slug)) {
 			return store.NoMember(slug, user)
 		}
 		tx.removeMember(slug, user)
@@ -405,11 +421,13 @@ func (b *Store) visibleEntity(tx *dbfile.Tx, p store.Parent) (store.Entity, erro
 // isVisible says whether a parent is visible to callers.
 func (b *Store) isVisible(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	_, err := b.visibleEntity(tx, p)
-	if errors.Is(err, store.ErrNotFound) {
+	if isNotFound(err) {
 		return false, nil
 	}
 	return err == nil, err
 }
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
 
 // Entities implements Directory.
 func (b *Store) Entities(ctx context.Context, slug string, kind store.Kind, after uuid.UUID, limit int) (list []store.Entity, err error) {
@@ -482,7 +500,11 @@ func (b *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 func (b *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
 		key := schema.Join(c.TicketID[:], c.ID[:])
-		if !tx.Has(schema.Comments, key) {
+		seen, err := b.isVisible(tx.Tx, store.Parent{Kind: store.Ticket, ID: c.TicketID})
+		if err != nil {
+			return err
+		}
+		if !seen || !tx.Has(schema.Comments, key) {
 			return store.NoComment(store.Ticket, c.ID)
 		}
 		tx.Delete(schema.Comments, key)

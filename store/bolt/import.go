@@ -56,6 +56,8 @@ type plan struct {
 	writes map[string][]byte // by staged key
 	notes  []schema.Note
 	each   bool // whether notes are recorded
+	// replaces are the keys of removals of what is in the trash and would be put anew.
+	replaces [][]byte
 }
 
 func newPlan(tx *dbfile.Tx, each bool) *plan {
@@ -70,6 +72,9 @@ func (p *plan) putAll(objects []store.Object) (created []bool, err error) {
 		if created[i], err = p.putObject(o); err != nil {
 			return nil, &store.PutError{Index: i, Err: err}
 		}
+	}
+	if len(p.replaces) > 0 { // only now, since a Put that is refused changes nothing
+		return nil, &replaces{p.replaces}
 	}
 	return created, nil
 }
@@ -166,12 +171,19 @@ func (l *importLock) release() {
 }
 
 // whenFree calls do, and retries it while an import blocks it, or the removal of an
-// object that it would bring back.
+// object that it would bring back. What it would put anew is taken out of the trash first.
 func (b *Store) whenFree(ctx context.Context, do func() error) error {
 	for {
 		err := do()
 		var busy *importing
+		var anew *replaces
 		switch {
+		case errors.As(err, &anew):
+			for _, key := range anew.keys {
+				if err := b.startReplacing(ctx, key); err != nil {
+					return err
+				}
+			}
 		case errors.Is(err, errRemoving):
 			if err := b.continueRemoval(ctx); err != nil {
 				return err

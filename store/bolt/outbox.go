@@ -63,7 +63,7 @@ func (tx *writeTx) enqueue(what store.EventType, a store.Attachment, space strin
 	if origin == nil || tx.err != nil {
 		return
 	}
-	if err := make(uploaderNames).fill(tx.Tx, tx.users, &a); err != nil {
+	if err := make(userNames).fill(tx.Tx, tx.users, &a); err != nil {
 		tx.err = fmt.Errorf("event of attachment %s: %w", a.ID, err)
 		return
 	}

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+
+	"github.com/google/uuid"
 
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
@@ -30,95 +33,162 @@ const removedPart = 4
 // being removed. Callers do not get it: see whenFree.
 var errRemoving = errors.New("what was there before is still being removed")
 
-// isRemoved says whether what belongs to a parent is hidden, and being removed.
-func (b *Store) isRemoved(tx *dbfile.Tx, p store.Parent) (bool, error) {
-	if tx.HasNone(schema.Removals) { // the usual case
-		return false, nil
+// replaces is the error of a change that would put anew what is in the trash: the
+// removals with these keys have to begin before. See whenFree.
+type replaces struct{ keys [][]byte }
+
+func (*replaces) Error() string { return "what was there before is in the trash" }
+
+// hiddenBy returns the key of the removal that hides what belongs to a parent, which may
+// be one of something in the trash, or nil.
+func (b *Store) hiddenBy(tx *dbfile.Tx, p store.Parent) (removal []byte, err error) {
+	if tx.HasNone(schema.Removals) && tx.HasNone(schema.TrashObjects) { // the usual case
+		return nil, nil
 	}
 	record, err := b.entities.Load(tx, schema.Entities, schema.ParentKey(p))
 	switch {
 	case err != nil:
-		return false, err
+		return nil, err
 	case record == nil:
-		return records.IsRemoving(tx, schema.ParentRemoval(p)), nil
+		removal = schema.ParentRemoval(p)
+	case tx.Has(schema.Spaces, []byte(record.Space)):
+		return nil, nil
+	default:
+		removal = schema.SpaceRemoval(record.Space)
 	}
-	return !tx.Has(schema.Spaces, []byte(record.Space)) && records.IsRemoving(tx, schema.SpaceRemoval(record.Space)), nil
+	if records.IsTrashed(tx, removal) || records.IsRemoving(tx, removal) {
+		return removal, nil
+	}
+	return nil, nil
 }
 
-// removalCache caches isRemoved for the duration of one call.
-type removalCache map[store.Parent]bool
+// isHidden says whether what belongs to a parent is hidden: in the trash, or being removed.
+func (b *Store) isHidden(tx *dbfile.Tx, p store.Parent) (bool, error) {
+	by, err := b.hiddenBy(tx, p)
+	return by != nil, err
+}
 
-func (r removalCache) has(b *Store, tx *dbfile.Tx, p store.Parent) (bool, error) {
-	is, known := r[p]
-	if known {
-		return is, nil
+// isGone says whether what belongs to a parent is being removed for good.
+func (b *Store) isGone(tx *dbfile.Tx, p store.Parent) (bool, error) {
+	by, err := b.hiddenBy(tx, p)
+	if err != nil || by == nil || records.IsTrashed(tx, by) {
+		return false, err
 	}
-	is, err := b.isRemoved(tx, p)
-	r[p] = is
-	return is, err
+	r, err := dbfile.Load[schema.RemovalRecord](tx, schema.Removals, by)
+	return r != nil && r.Stays == nil, err
+}
+
+// parentCache caches what a function says of parents for the duration of one call.
+type parentCache map[store.Parent]bool
+
+func (c parentCache) says(is func(*dbfile.Tx, store.Parent) (bool, error), tx *dbfile.Tx, p store.Parent) (bool, error) {
+	said, known := c[p]
+	if known {
+		return said, nil
+	}
+	said, err := is(tx, p)
+	c[p] = said
+	return said, err
 }
 
 // DeleteEntity implements Directory.
 func (b *Store) DeleteEntity(ctx context.Context, p store.Parent, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		e, err := b.visibleEntity(tx.Tx, p)
-		if err != nil {
-			return err
+		e, _, err := b.takeEntity(tx, p, withAttachments)
+		if err == nil {
+			freed, err = tx.beginRemoval(schema.ParentRemoval(p), e.Space, b.batch/removedPart)
 		}
-		if !withAttachments && tx.HasUnder(schema.Attachments, schema.ParentKey(p)) {
-			return store.HasAttachments(p)
-		}
-		used, err := records.UsageOf(tx.Tx, p)
-		if err != nil {
-			return err
-		}
-		usage, err := records.Usage(tx.Tx, e.Space)
-		if err != nil {
-			return err
-		}
-		tx.saveUsage(e.Space, store.Usage{Bytes: usage.Bytes - used.Bytes, Files: usage.Files - used.Files})
-		tx.Delete(schema.SpaceEntities, schema.Join(schema.Slug0(e.Space), schema.ParentKey(p)))
-		tx.Delete(schema.Entities, schema.ParentKey(p))
-		freed, err = tx.beginRemoval(schema.ParentRemoval(p), e.Space, b.batch/removedPart)
 		return err
 	})
 	return freed, err
+}
+
+// takeEntity deletes the record of a parent and gives its quota back. What is below stays.
+func (b *Store) takeEntity(tx *writeTx, p store.Parent, withAttachments bool) (e *schema.EntityRecord, used store.Usage, err error) {
+	if _, err := b.visibleEntity(tx.Tx, p); err != nil {
+		return nil, used, err
+	}
+	if e, err = dbfile.Load[schema.EntityRecord](tx.Tx, schema.Entities, schema.ParentKey(p)); err != nil {
+		return nil, used, err
+	}
+	if tx.isTelling(schema.ParentRemoval(p)) || tx.isTelling(schema.SpaceRemoval(e.Space)) {
+		return nil, used, errRemoving
+	}
+	if !withAttachments && tx.HasUnder(schema.Attachments, schema.ParentKey(p)) {
+		return nil, used, store.HasAttachments(p)
+	}
+	if used, err = records.UsageOf(tx.Tx, p); err != nil {
+		return nil, used, err
+	}
+	usage, err := records.Usage(tx.Tx, e.Space)
+	if err != nil {
+		return nil, used, err
+	}
+	tx.saveUsage(e.Space, store.Usage{Bytes: usage.Bytes - used.Bytes, Files: usage.Files - used.Files})
+	tx.deleteEntity(p, e.Space)
+	return e, used, nil
+}
+
+func (tx *writeTx) deleteEntity(p store.Parent, space string) {
+	tx.Delete(schema.SpaceEntities, schema.Join(schema.Slug0(space), schema.ParentKey(p)))
+	tx.Delete(schema.Entities, schema.ParentKey(p))
 }
 
 // DeleteSpace implements Directory.
 func (b *Store) DeleteSpace(ctx context.Context, slug string, withAttachments bool) (freed [][32]byte, err error) {
 	err = b.changeDirectoryAlone(ctx, func(tx *writeTx) error {
-		if err := records.NeedSpace(tx.Tx, slug); err != nil {
-			return err
+		_, _, err := tx.takeSpace(slug, withAttachments)
+		if err == nil {
+			freed, err = tx.beginRemoval(schema.SpaceRemoval(slug), slug, b.batch/removedPart)
 		}
-		if !withAttachments {
-			for parent := range tx.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
-				if tx.HasUnder(schema.Attachments, parent) {
-					return store.SpaceHasAttachments(slug)
-				}
-			}
-		}
-		tx.Delete(schema.Usage, []byte(slug))
-		tx.Delete(schema.Spaces, []byte(slug))
-		var err error
-		freed, err = tx.beginRemoval(schema.SpaceRemoval(slug), slug, b.batch/removedPart)
 		return err
 	})
 	return freed, err
 }
 
+// takeSpace deletes the record of a space and its usage. What is below stays.
+func (tx *writeTx) takeSpace(slug string, withAttachments bool) (s *schema.SpaceRecord, used store.Usage, err error) {
+	if s, err = dbfile.Load[schema.SpaceRecord](tx.Tx, schema.Spaces, []byte(slug)); err != nil {
+		return nil, used, err
+	}
+	switch {
+	case s == nil:
+		return nil, used, store.NoSpace(slug)
+	case tx.isTelling(schema.SpaceRemoval(slug)):
+		return nil, used, errRemoving
+	}
+	if !withAttachments {
+		for parent := range tx.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
+			if tx.HasUnder(schema.Attachments, parent) {
+				return nil, used, store.SpaceHasAttachments(slug)
+			}
+		}
+	}
+	if used, err = records.Usage(tx.Tx, slug); err != nil {
+		return nil, used, err
+	}
+	tx.Delete(schema.Usage, []byte(slug))
+	tx.Delete(schema.Spaces, []byte(slug))
+	return s, used, nil
+}
+
 // beginRemoval removes what is below a parent or space that was deleted, and leaves
 // a mark when that is too much for one transaction.
 func (tx *writeTx) beginRemoval(key []byte, space string, limit int) (freed [][32]byte, err error) {
-	r := schema.RemovalRecord{Space: space, Origin: tx.change.origin}
-	if tx.change.entry != nil {
-		r.Entry = tx.change.entry.Encode()
-	}
-	freed, more, err := tx.removeSome(key, r, limit)
+	r := schema.RemovalRecord{Space: space, Entry: tx.encodedEntry(), Origin: tx.change.origin}
+	freed, more, err := tx.removeSome(key, &r, limit)
 	if more {
 		tx.save(schema.Removals, key, r)
 	}
 	return freed, err
+}
+
+// encodedEntry is the audit entry of the change being applied, or nil.
+func (tx *writeTx) encodedEntry() []byte {
+	if tx.change.entry == nil {
+		return nil
+	}
+	return tx.change.entry.Encode()
 }
 
 // Remove implements Directory. A removal that fails does not block others.
@@ -159,13 +229,21 @@ func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [
 		if err != nil || r == nil { // another call has removed all of it
 			return err
 		}
-		tx.change.origin = r.Origin
+		tx.change.origin, tx.change.entry = r.Origin, nil
 		var left bool
-		if freed, left, err = tx.removeSome(mark.Key, *r, b.batch/removedPart); err != nil || left {
-			return err
+		if mark.Key[0] == schema.Tells {
+			left, err = tx.tellSome(mark.Key[1:], r, b.batch/removedPart)
+		} else {
+			freed, left, err = tx.removeSome(mark.Key, r, b.batch/removedPart)
 		}
-		tx.Delete(schema.Removals, mark.Key)
-		return nil
+		switch {
+		case err != nil:
+		case left:
+			tx.save(schema.Removals, mark.Key, r)
+		default:
+			tx.Delete(schema.Removals, mark.Key)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, false, fmt.Errorf("remove what went with %x: %w", mark.Key, err)
@@ -194,7 +272,16 @@ type removalBatch struct {
 	*dbfile.Tx
 	room        int // how many more entries fit into the batch
 	attachments []store.Attachment
-	entries     []bucketKey // all entries that are not of attachments
+	fromTrash   []store.Attachment // of parents in the trash of a space
+	trashed     []trashed          // those that were deleted by themselves
+	entries     []bucketKey        // all entries that are not of attachments
+	trash       store.Usage        // counted of parents in the trash
+}
+
+// trashed is an attachment in the trash.
+type trashed struct {
+	store.Attachment
+	schema.TrashRecord
 }
 
 type bucketKey struct{ bucket, key []byte }
@@ -236,6 +323,32 @@ func (d *removalBatch) parent(p store.Parent) (all bool, err error) {
 	return true, nil
 }
 
+// trashOf adds what was deleted of a parent before, and says whether that is all of it.
+func (d *removalBatch) trashOf(p store.Parent) (all bool, err error) {
+	if d.HasNone(schema.Trash) {
+		return true, nil
+	}
+	for rest, record := range d.Under(schema.Trash, schema.ParentKey(p), nil) {
+		id, err := schema.ParseID(rest)
+		if err != nil {
+			return false, err
+		}
+		if all, err := d.addTrashed(p, id, record); err != nil || !all {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+func (d *removalBatch) addTrashed(p store.Parent, id uuid.UUID, record []byte) (room bool, err error) {
+	if !d.add() {
+		return false, nil
+	}
+	t, a, err := records.Trashed(p, id, record)
+	d.trashed = append(d.trashed, trashed{a, t})
+	return true, err
+}
+
 // space adds what belongs to a space, and says whether that is all of it.
 func (d *removalBatch) space(slug string) (all bool, err error) {
 	for rest := range d.Under(schema.SpaceEntities, schema.Slug0(slug), nil) {
@@ -258,39 +371,131 @@ func (d *removalBatch) space(slug string) (all bool, err error) {
 	return true, nil
 }
 
-// removeSome removes at most limit entries below a parent or space, and returns
-// which contents are unreferenced now, and whether anything is left.
-func (tx *writeTx) removeSome(key []byte, r schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
-	d := &removalBatch{Tx: tx.Tx, room: limit}
-	all := false
+// trashIn adds what is in the trash of a space, and says whether that is all of it.
+func (d *removalBatch) trashIn(slug string) (all bool, err error) {
+	if d.HasNone(schema.TrashSpaces) {
+		return true, nil
+	}
+	for place := range d.Under(schema.TrashSpaces, schema.Slug0(slug), nil) {
+		if len(place) < 8+2 {
+			return false, schema.ErrKey
+		}
+		all, key := false, bytes.Clone(place[8:])
+		if key[0] == schema.TrashesAttachment {
+			var p store.Parent
+			var id uuid.UUID
+			if p, id, err = schema.ParseAttachmentKey(key[1:]); err == nil {
+				all, err = d.addTrashed(p, id, d.Get(schema.Trash, key[1:]))
+			}
+		} else {
+			all, err = d.trashedParent(key)
+		}
+		if err != nil || !all {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// trashedParent adds what belongs to a parent in the trash, and then itself.
+func (d *removalBatch) trashedParent(key []byte) (all bool, err error) {
+	p, err := schema.ParseParent(key[1:])
+	if err != nil {
+		return false, err
+	}
+	before := len(d.attachments)
+	all, err = d.parent(p)
+	d.fromTrash, d.attachments = append(d.fromTrash, d.attachments[before:]...), d.attachments[:before]
+	if err != nil || !all {
+		return false, err
+	}
+	t, err := dbfile.Load[schema.TrashedObject](d.Tx, schema.TrashObjects, key)
+	if err == nil && t == nil {
+		err = fmt.Errorf("there is no record of the %s %s in the trash", p.Kind, p.ID)
+	}
+	if err != nil || !d.add(entriesOf(key, t)...) {
+		return false, err
+	}
+	d.trash = d.trash.Plus(t.Files)
+	return true, nil
+}
+
+// below adds what is below a parent or space, and says whether that is all of it.
+func (d *removalBatch) below(key []byte, stays bool) (all bool, err error) {
 	switch key[0] {
 	case schema.RemovesParent:
-		var p store.Parent
-		if p, err = schema.ParseParent(key[1:]); err == nil {
-			all, err = d.parent(p)
+		p, err := schema.ParseParent(key[1:])
+		if err != nil {
+			return false, err
 		}
+		if all, err = d.parent(p); err == nil && all && !stays {
+			all, err = d.trashOf(p)
+		}
+		return all, err
 	case schema.RemovesSpace:
-		all, err = d.space(string(key[1:]))
-	default:
-		err = schema.ErrKey
+		slug := string(key[1:])
+		if all, err = d.space(slug); err == nil && all && !stays {
+			all, err = d.trashIn(slug)
+		}
+		return all, err
 	}
-	var entry store.Entry
+	return false, schema.ErrKey
+}
+
+// removeSome removes at most limit entries below a parent or space, and returns
+// which contents are unreferenced now, and whether anything is left.
+func (tx *writeTx) removeSome(key []byte, r *schema.RemovalRecord, limit int) (freed [][32]byte, more bool, err error) {
+	d := &removalBatch{Tx: tx.Tx, room: limit}
+	all, err := d.below(key, r.Stays != nil)
+	var entry *store.Entry
 	if err == nil && len(r.Entry) > 0 {
-		entry, err = store.DecodeEntry(r.Entry)
+		var e store.Entry
+		e, err = store.DecodeEntry(r.Entry)
+		entry = &e
 	}
 	if err != nil {
 		return nil, false, err
 	}
-	freed = freedBy(tx.Tx, d.attachments)
-	for _, a := range d.attachments {
-		tx.removeAttachment(a, r.Space)
-		if len(r.Entry) > 0 {
-			tx.noteFor(entry, "attachment.delete", "attachment", a.ID.String(), a.FileName, r.Space)
+	if r.Stays != nil {
+		for _, a := range d.attachments {
+			tx.trash(a, schema.TrashRecord{Deletion: *r.Stays, Space: r.Space})
+			r.Files = r.Files.Minus(a.Usage())
 		}
+	} else {
+		freed, err = tx.purgeBelow(d, r, entry)
 	}
-	tx.dropChecksums(freed)
 	for _, e := range d.entries {
 		tx.Delete(e.bucket, e.key)
 	}
-	return freed, !all, nil
+	return freed, !all, err
+}
+
+// purgeBelow removes the attachments of a batch, and returns which contents are
+// unreferenced now.
+func (tx *writeTx) purgeBelow(d *removalBatch, r *schema.RemovalRecord, entry *store.Entry) (freed [][32]byte, err error) {
+	doomed := slices.Concat(d.attachments, d.fromTrash)
+	for _, t := range d.trashed {
+		doomed = append(doomed, t.Attachment)
+	}
+	freed = freedBy(tx.Tx, doomed)
+	remove := func(list []store.Attachment, what store.EventType, action string) {
+		for _, a := range list {
+			tx.removeAttachment(a, r.Space, what)
+			if entry != nil {
+				tx.noteFor(*entry, action, "attachment", a.ID.String(), a.FileName, r.Space)
+			}
+		}
+	}
+	if r.Purges {
+		remove(d.attachments, store.AttachmentPurged, "attachment.purge")
+	} else {
+		remove(d.attachments, store.AttachmentDeleted, "attachment.delete")
+	}
+	remove(d.fromTrash, store.AttachmentPurged, "attachment.purge")
+	for _, t := range d.trashed {
+		d.trash = d.trash.Plus(t.Usage())
+		tx.purge(t, entry)
+	}
+	tx.dropChecksums(freed)
+	return freed, tx.countTrash(store.Usage{}.Minus(d.trash))
 }

@@ -325,7 +325,7 @@ func (b *Store) eachStaged(ctx context.Context, after uuid.UUID, visit func(a st
 				err = dbfile.Caught(func() (err error) {
 					waits.Must()
 					e, _ = b.stagedWith(tx, key)
-					a, err = records.Attachment(tx, id)
+					a, _, err = records.Stored(tx, id)
 					return err
 				})
 			}

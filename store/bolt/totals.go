@@ -22,9 +22,10 @@ const totalsBatch = 4096
 // adjacent: it looks up one record for each content that several have.
 func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (store.Totals, error) {
 	totals := store.Totals{ByType: map[string]store.Usage{}}
-	err := b.inBatches(ctx, schema.Attachments, rest, func(_ *dbfile.Tx, key, value []byte) {
+	of := hiddenParent{store: b}
+	err := b.inBatches(ctx, schema.Attachments, rest, func(tx *dbfile.Tx, key, value []byte) {
 		p, err := schema.ParseParent(key[:min(17, len(key))])
-		if err != nil {
+		if err != nil || of.is(tx, p) {
 			return
 		}
 		if a, err := schema.DecodeAttachment(p, uuid.Nil, value); err == nil {
@@ -34,30 +35,23 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 	if err != nil {
 		return store.Totals{}, err
 	}
-	var last [32]byte      // the content of the entry before
-	var size int64         // of that content; -1 when not looked up yet
+	var last sharedContent
 	var spared store.Usage // by storing each content once
-	err = b.inBatches(ctx, schema.Contents, rest, func(tx *dbfile.Tx, key, _ []byte) {
-		if len(key) != 48 {
+	err = b.inBatches(ctx, schema.Contents, rest, func(tx *dbfile.Tx, key, value []byte) {
+		if len(key) != 48 || bytes.Equal(value, schema.InTrash) {
 			return
 		}
-		if !bytes.Equal(last[:], key[:32]) {
-			last, size = [32]byte(key), -1
+		if !bytes.Equal(last.sha256[:], key[:32]) {
+			last = sharedContent{sha256: [32]byte(key), first: uuid.UUID(key[32:])}
 			return
 		}
-		if size < 0 {
-			err := dbfile.Caught(func() error {
-				a, err := records.Attachment(tx, uuid.UUID(key[32:]))
-				size = a.Size
-				return err
-			})
-			if err != nil {
-				size = -1
-				return
-			}
+		if last.first != uuid.Nil {
+			last.add(tx, &of, last.first)
+			last.first = uuid.Nil
 		}
-		spared.Files++
-		spared.Bytes += size
+		if last.add(tx, &of, uuid.UUID(key[32:])) && last.files > 1 {
+			spared = spared.Plus(store.Usage{Bytes: last.size, Files: 1})
+		}
 	})
 	if err != nil {
 		return store.Totals{}, err
@@ -68,6 +62,52 @@ func (b *Store) Totals(ctx context.Context, rest func(took time.Duration)) (stor
 		Bytes: max(0, totals.Attachments.Bytes-spared.Bytes),
 	}
 	return totals, nil
+}
+
+// hiddenParent says whether what belongs to a parent is hidden, and keeps the last answer.
+type hiddenParent struct {
+	store  *Store
+	of     store.Parent
+	hidden bool
+}
+
+// is is false where it cannot be read.
+func (h *hiddenParent) is(tx *dbfile.Tx, p store.Parent) bool {
+	if h.of != p {
+		h.of, h.hidden = p, false
+		_ = dbfile.Caught(func() (err error) {
+			h.hidden, err = h.store.isHidden(tx, p)
+			return err
+		})
+	}
+	return h.hidden
+}
+
+// sharedContent counts the records with a content.
+type sharedContent struct {
+	sha256 [32]byte
+	first  uuid.UUID // not counted yet; zero when it is
+	size   int64     // when files is not 0
+	files  int
+}
+
+// add counts a record, and says whether it could be read, and is not hidden. Where nothing
+// is, one record of each content is read.
+func (c *sharedContent) add(tx *dbfile.Tx, of *hiddenParent, id uuid.UUID) (counted bool) {
+	if c.files > 0 && tx.HasNone(schema.TrashObjects) {
+		c.files++
+		return true
+	}
+	err := dbfile.Caught(func() error {
+		a, err := records.Attachment(tx, id)
+		if err == nil && !of.is(tx, a.Parent) {
+			c.size = a.Size
+			c.files++
+			counted = true
+		}
+		return err
+	})
+	return err == nil && counted
 }
 
 // inBatches visits every entry of a bucket, some thousands in a transaction, and

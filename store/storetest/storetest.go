@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"directory", directory, nil},
 		{"put", put, nil},
 		{"deletion", deletion, nil},
+		{"trash", trash, nil},
 		{"keys", keys, nil},
 		{"sessions", sessions, nil},
 		{"audit", audit, nil},

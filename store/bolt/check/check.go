@@ -27,7 +27,7 @@ import (
 // reported again as faults of the objects that they belong to. rest, when set, is
 // called now and then with the time worked since the last call.
 func Database(ctx context.Context, file *dbfile.File, view func(context.Context, func(*dbfile.Tx) error) error, rest func(took time.Duration)) ([]string, error) {
-	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]store.Usage)}
+	c := &checker{ctx: ctx, rest: rest, began: time.Now(), used: make(map[string]store.Usage), trashed: make(map[string]store.Usage)}
 	damaged, err := file.Verify(ctx, rest)
 	if err == nil {
 		for _, what := range damaged.Sentences() {
@@ -53,12 +53,15 @@ func Database(ctx context.Context, file *dbfile.File, view func(context.Context,
 // memory but a sum for each space.
 type checker struct {
 	*dbfile.Tx
-	ctx    context.Context
-	rest   func(took time.Duration) // may be nil
-	began  time.Time                // start of the work since the last rest
-	used   map[string]store.Usage   // summed up from the records of attachments
-	moving bool                     // an import that is decided is under way
-	faults backend.Faults
+	ctx   context.Context
+	rest  func(took time.Duration) // may be nil
+	began time.Time                // start of the work since the last rest
+	used  map[string]store.Usage   // summed up from the records of attachments
+	// trashed is likewise of what is in the trash with its parent or space, by the key of that.
+	trashed map[string]store.Usage
+	trash   store.Usage // of all attachments in the trash
+	moving  bool        // an import that is decided is under way
+	faults  backend.Faults
 }
 
 func (c *checker) want(ok bool, format string, args ...any) {
@@ -76,7 +79,7 @@ func (c *checker) compareBuckets(tx *dbfile.Tx) error {
 		c.entities, c.spaceEntities, c.comments,
 		c.keys, c.keyHashes, c.userKeys, c.touches,
 		c.sessions, c.keySessions, c.sessionExpiry,
-		c.audit, c.outbox, c.dead, c.imported, c.removals, c.catalog,
+		c.audit, c.outbox, c.dead, c.imported, c.removals, c.trashedOnes, c.trashObjects, c.trashUntil, c.trashSpaces, c.trashSum, c.catalog,
 	} {
 		err := dbfile.Caught(part)
 		if err != nil && !errors.As(err, new(*dbfile.DamageError)) { // it is one of the faults
@@ -136,9 +139,14 @@ func (c *checker) has(bucket, key []byte) bool {
 	return c.Has(bucket, key) || c.toCome(bucket, key) != nil
 }
 
-// hadSpace is also true of a space whose removal is not complete.
+// hadSpace is also true of a space in the trash, and of one whose removal is not complete.
 func (c *checker) hadSpace(slug []byte) bool {
-	return c.has(schema.Spaces, slug) || records.IsRemoving(c.Tx, schema.SpaceRemoval(string(slug)))
+	return c.has(schema.Spaces, slug) || c.hides(schema.SpaceRemoval(string(slug)))
+}
+
+// hides says whether a parent or space is in the trash, or being removed.
+func (c *checker) hides(removal []byte) bool {
+	return records.IsTrashed(c.Tx, removal) || records.IsRemoving(c.Tx, removal)
 }
 
 func (c *checker) is(bucket, key, value []byte) bool {
@@ -164,19 +172,21 @@ func (c *checker) attachments() error {
 			return err
 		}
 		c.want(c.is(schema.AttachmentIDs, id[:], schema.ParentKey(p)), "Attachment %s cannot be found by its id.", id)
-		c.want(c.Has(schema.Contents, schema.Join(a.SHA256[:], id[:])), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
+		c.want(c.is(schema.Contents, schema.Join(a.SHA256[:], id[:]), schema.Nothing), "Attachment %s cannot be found by its content %x.", id, a.SHA256)
 		c.want(c.Has(schema.Users, a.UploaderID[:]), "Attachment %s was uploaded by user %s, who is not there.", id, a.UploaderID)
 		c.want(records.CheckComment(c.Tx, a) == nil, "Attachment %s belongs to comment %s, which is not there.", id, a.CommentID.UUID)
 		e, err := records.Entity(c.Tx, p)
-		if records.IsRemoving(c.Tx, schema.ParentRemoval(p)) || err == nil && records.IsRemoving(c.Tx, schema.SpaceRemoval(e.Space)) {
-			return nil // it is being removed, and is not counted
+		for _, removal := range [][]byte{schema.ParentRemoval(p), schema.SpaceRemoval(e.Space)} {
+			if c.hides(removal) {
+				c.trashed[string(removal)] = c.trashed[string(removal)].Plus(a.Usage())
+				return nil
+			}
 		}
 		if errors.Is(err, store.ErrNotFound) {
 			c.faults.Add("Attachment %s belongs to %s %s, which is not there.", id, p.Kind, p.ID)
 			return nil
 		}
-		u := c.used[e.Space]
-		c.used[e.Space] = store.Usage{Bytes: u.Bytes + a.Size, Files: u.Files + 1}
+		c.used[e.Space] = c.used[e.Space].Plus(a.Usage())
 		return err
 	})
 }
@@ -187,18 +197,23 @@ func (c *checker) attachmentIDs() error {
 		if err != nil {
 			return err
 		}
-		c.want(c.Has(schema.Attachments, schema.Join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
+		bucket := schema.Attachments
+		if at, is := bytes.CutSuffix(value, schema.InTrash); is && len(value) == 18 {
+			bucket, value = schema.Trash, at
+		}
+		c.want(c.Has(bucket, schema.Join(value, key)), "The index of ids has attachment %s, of which there is no record.", id)
 		return nil
 	})
 }
 
 func (c *checker) contents() error {
-	return c.each(schema.Contents, 32, func(key, _ []byte) error {
+	return c.each(schema.Contents, 32, func(key, value []byte) error {
 		id, err := schema.ParseID(key[32:])
 		if err != nil {
 			return err
 		}
-		a, err := records.Attachment(c.Tx, id)
+		a, trashed, err := records.Stored(c.Tx, id)
+		c.want(err != nil || bytes.Equal(value, schema.InTrash) == (trashed != nil), "The index of contents and the trash do not agree on whether attachment %s is in the trash.", id)
 		c.want(err == nil && bytes.Equal(a.SHA256[:], key[:32]), "The index of contents says that attachment %s has the content %x, which it has not.", id, key[:32])
 		return nil
 	})
@@ -217,7 +232,7 @@ func (c *checker) staged() error {
 		if err != nil {
 			return err
 		}
-		a, err := records.Attachment(c.Tx, id)
+		a, _, err := records.Stored(c.Tx, id)
 		c.want(err == nil && a.Size == int64(p.Length), "A content of %d bytes waits with attachment %s, which is not there or has another. It stays in the log, and keeps no other content back.", p.Length, id)
 		return nil
 	})
@@ -343,7 +358,7 @@ func (c *checker) comments() error {
 		}
 		ticket, id := uuid.UUID(key[:16]), key[16:]
 		p := store.Parent{Kind: store.Ticket, ID: ticket}
-		c.want(c.Has(schema.Entities, schema.ParentKey(p)) || records.IsRemoving(c.Tx, schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
+		c.want(c.Has(schema.Entities, schema.ParentKey(p)) || c.hides(schema.ParentRemoval(p)), "Comment %x belongs to ticket %s, which is not there.", id, ticket)
 		return nil
 	})
 }
@@ -467,10 +482,18 @@ func (c *checker) removals() error {
 		return nil
 	}
 	return c.each(schema.Removals, 2, func(key, value []byte) error {
-		if _, err := schema.Decode[schema.RemovalRecord](schema.Removals, value); err != nil {
+		r, err := schema.Decode[schema.RemovalRecord](schema.Removals, value)
+		if err != nil {
 			return err
 		}
+		if r.Stays != nil {
+			c.wantTrashed(key, r.Files)
+		}
 		switch key[0] {
+		case schema.Tells:
+			if len(key) < 3 || key[1] != schema.RemovesParent && key[1] != schema.RemovesSpace {
+				return schema.ErrKey
+			}
 		case schema.RemovesParent:
 			c.want(!c.Has(schema.Entities, key[1:]), "What belonged to %x is being removed, but it is there.", key[1:])
 		case schema.RemovesSpace:

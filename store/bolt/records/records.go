@@ -16,17 +16,54 @@ import (
 	"attachd/store/bolt/schema"
 )
 
-// Attachment reads the record of an attachment, without the name of its uploader.
+// Attachment reads the record of an attachment, without the name of its uploader. One
+// that was deleted into the trash by itself is not found.
 func Attachment(tx *dbfile.Tx, id uuid.UUID) (store.Attachment, error) {
+	a, trashed, err := Stored(tx, id)
+	if err == nil && trashed != nil {
+		return store.Attachment{}, store.NoAttachment(id)
+	}
+	return a, err
+}
+
+// Stored is Attachment also for one in the trash. Of that, trashed says how it came there.
+func Stored(tx *dbfile.Tx, id uuid.UUID) (a store.Attachment, trashed *schema.TrashRecord, err error) {
 	at := tx.Get(schema.AttachmentIDs, id[:])
 	if at == nil {
-		return store.Attachment{}, store.NoAttachment(id)
+		return a, nil, store.NoAttachment(id)
+	}
+	isTrashed := len(at) == 18 && bytes.HasSuffix(at, schema.InTrash)
+	if isTrashed {
+		at = at[:17]
 	}
 	p, err := schema.ParseParent(at)
 	if err != nil {
-		return store.Attachment{}, fmt.Errorf("find attachment %s: %w", id, err)
+		return a, nil, fmt.Errorf("find attachment %s: %w", id, err)
 	}
-	return DecodeAttachment(p, id, tx.Get(schema.Attachments, schema.Join(schema.ParentKey(p), id[:])))
+	key := schema.Join(at, id[:])
+	if isTrashed {
+		t, a, err := Trashed(p, id, tx.Get(schema.Trash, key))
+		return a, &t, err
+	}
+	a, err = DecodeAttachment(p, id, tx.Get(schema.Attachments, key))
+	return a, nil, err
+}
+
+// Trashed decodes the record of an attachment in the trash.
+func Trashed(p store.Parent, id uuid.UUID, data []byte) (schema.TrashRecord, store.Attachment, error) {
+	t, a, err := schema.DecodeTrash(p, id, data)
+	if err != nil {
+		err = fmt.Errorf("read attachment %s in the trash: %w", id, err)
+	}
+	return t, a, err
+}
+
+// IsTrashed says whether a parent or space is in the trash, by the key of its removal.
+func IsTrashed(tx *dbfile.Tx, removal []byte) bool { return tx.Has(schema.TrashObjects, removal) }
+
+// TrashSum reads the usage of all attachments in the trash.
+func TrashSum(tx *dbfile.Tx) (store.Usage, error) {
+	return schema.DecodeUsage(tx.Get(schema.Meta, schema.TrashSum))
 }
 
 // DecodeAttachment decodes the record of an attachment.

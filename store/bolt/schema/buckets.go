@@ -8,8 +8,8 @@
 //
 //	bucket           key                  value
 //	attachments      kind parent id       record; a parent's lie together, oldest first
-//	attachment_ids   id                   kind parent
-//	contents         sha256 id            -           the references to a content
+//	attachment_ids   id                   kind parent, and a byte 1 when it is in the bucket "trash"
+//	contents         sha256 id            -           the references to a content; a byte 1 likewise
 //	checksums        sha256               checksums of its chunks, as long as a record has the content
 //	staged           id                   place       of a content in the write-ahead log, until it is flushed to a file; see wal.Place
 //
@@ -42,11 +42,17 @@
 //	import           (import.go)          what is staged of an import; mostly empty
 //	removals         (import.go)          JSON        removals under way; mostly empty
 //
+//	trash            kind parent id       when and by whom an attachment was deleted, and its record (trash.go)
+//	trash_objects    (import.go)          JSON        parents and spaces in the trash; the keys are those of removals
+//	trash_until      seconds 0 kind parent id, or seconds and a key of trash_objects   -   what is due first comes first
+//	trash_spaces     slug0 ^seconds and likewise   -  what was deleted last comes first; spaces have an empty slug
+//
 //	about            "probe"              -           what Probe writes
 //	                 "log"                position    in its write-ahead log; see package wal
 //	                 "note " name         its value
 //	                 "audit anchor"       seq sha256  of the last audit entry that was removed
 //	                 "audit head"         seq sha256  of the last audit entry that was written; older databases lack it
+//	                 "trash"              bytes files, 8 each   of all attachments in the trash
 package schema
 
 // The names of the buckets.
@@ -81,6 +87,10 @@ var (
 	Dead          = []byte("dead")
 	Import        = []byte("import")
 	Removals      = []byte("removals")
+	Trash         = []byte("trash")
+	TrashObjects  = []byte("trash_objects")
+	TrashUntil    = []byte("trash_until")
+	TrashSpaces   = []byte("trash_spaces")
 	Meta          = []byte("about")
 
 	// Of databases from before there were checksums; see package dbfile.
@@ -103,7 +113,7 @@ var Original = [][]byte{
 }
 
 // Later are the buckets that were added when databases without them were in use.
-var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged, Places, Marks, Intents, Garbage, GarbageObject}
+var Later = [][]byte{Audit, Outbox, Dead, Checksums, Import, Removals, Staged, Places, Marks, Intents, Garbage, GarbageObject, Trash, TrashObjects, TrashUntil, TrashSpaces}
 
 // Records are the buckets that are empty in a database of which nothing has been made yet:
 // all but Meta, and those of the catalog of objects.
@@ -111,5 +121,5 @@ var Records = [][]byte{
 	Attachments, AttachmentIDs, Contents, Checksums, Staged,
 	Users, Spaces, Usage, Members, Memberships, Entities, SpaceEntities, Comments,
 	Keys, KeyHashes, UserKeys, Touched, Sessions, KeySessions, SessionExpiry,
-	Audit, Outbox, Dead, Import, Removals,
+	Audit, Outbox, Dead, Import, Removals, Trash, TrashObjects, TrashUntil, TrashSpaces,
 }

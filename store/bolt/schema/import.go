@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 )
 
@@ -34,10 +36,12 @@ func StagedKey(bucket, key []byte) []byte {
 type Note struct{ Action, User, Name, Space string }
 
 // A key in the bucket "removals" begins with one of these, followed by the key of
-// the parent or the slug of the space. Its value is a RemovalRecord.
+// the parent or the slug of the space. Behind Tells that is preceded by one of the others.
+// Its value is a RemovalRecord.
 const (
 	RemovesParent = byte(1)
 	RemovesSpace  = byte(2)
+	Tells         = byte(3) // events are to be enqueued; nothing is removed
 )
 
 // RemovalRecord describes a removal under way, and on whose behalf it is done.
@@ -45,6 +49,17 @@ type RemovalRecord struct {
 	Space  string        `json:"space"`
 	Entry  []byte        `json:"entry,omitempty"` // of the audit log
 	Origin *store.Origin `json:"origin,omitempty"`
+	// Purges is set where it was in the trash.
+	Purges bool `json:"purges,omitempty"`
+	// Stays is set where the attachments stay in the trash, each by itself. Files are those
+	// that are left below.
+	Stays *store.Deletion `json:"stays,omitempty"`
+	Files store.Usage     `json:"files,omitzero"`
+	// Event is the type of the events that are to be enqueued, and After the AttachmentKey of
+	// the last that was. There is none for attachments that came later than Last.
+	Event store.EventType `json:"event,omitempty"`
+	After []byte          `json:"after,omitempty"`
+	Last  uuid.UUID       `json:"last,omitzero"`
 }
 
 // ParentRemoval is the key of the removal of a parent.
@@ -52,3 +67,7 @@ func ParentRemoval(p store.Parent) []byte { return append([]byte{RemovesParent},
 
 // SpaceRemoval is the key of the removal of a space.
 func SpaceRemoval(slug string) []byte { return append([]byte{RemovesSpace}, slug...) }
+
+// Telling is the key in the bucket "removals" of the events that are to be enqueued of what
+// is below the parent or space of a removal.
+func Telling(removal []byte) []byte { return append([]byte{Tells}, removal...) }
