@@ -74,8 +74,8 @@ func (x *exporter) all() error {
 		return errMoving
 	}
 	for _, part := range []func() error{
-		x.users, x.spaces, x.usage, x.members, x.entities, x.comments, x.removals,
-		x.places, x.intents, x.garbage, x.attachments, x.checksums,
+		x.users, x.spaces, x.trashedSpaces, x.usage, x.members, x.entities, x.trashedEntities, x.comments, x.removals,
+		x.places, x.intents, x.garbage, x.attachments, x.trashed, x.checksums,
 		x.keys, x.sessions, x.notes, x.audit, x.outbox, x.dead, x.ages, x.chain,
 	} {
 		if err := part(); err != nil {
@@ -133,6 +133,40 @@ func (x *exporter) spaces() error {
 	})
 }
 
+func (x *exporter) trashedSpaces() error {
+	return x.trashObjects(schema.RemovesSpace, func(key []byte, t *schema.TrashedObject, in portable.InTrash) error {
+		return x.row(portable.TrashedSpace{Space: t.Record.Space(string(key)), InTrash: in})
+	})
+}
+
+func (x *exporter) trashedEntities() error {
+	return x.trashObjects(schema.RemovesParent, func(key []byte, t *schema.TrashedObject, in portable.InTrash) error {
+		p, err := schema.ParseParent(key)
+		if err != nil {
+			return err
+		}
+		e, err := records.EntityOf(t.Entity, p)
+		if err != nil {
+			return err
+		}
+		return x.row(portable.TrashedEntity{Entity: e, Comments: t.Entity.Comments, InTrash: in})
+	})
+}
+
+// trashObjects visits the parents or spaces in the trash.
+func (x *exporter) trashObjects(kind byte, visit func(key []byte, t *schema.TrashedObject, in portable.InTrash) error) error {
+	return x.each(schema.TrashObjects, []byte{kind}, func(key, value []byte) error {
+		t, err := schema.Decode[schema.TrashedObject](schema.TrashObjects, value)
+		if err != nil {
+			return err
+		}
+		if (kind == schema.RemovesSpace) != (t.Record != nil) {
+			return schema.ErrKey
+		}
+		return visit(key, t, portable.InTrash{Deletion: t.Deletion(), Files: t.Files, Entry: t.Entry, Origin: portable.OriginTimes(t.Origin)})
+	})
+}
+
 func (x *exporter) usage() error {
 	return x.each(schema.Usage, nil, func(key, value []byte) error {
 		u, err := schema.DecodeUsage(value)
@@ -147,7 +181,7 @@ func (x *exporter) usage() error {
 func (x *exporter) members() error {
 	return x.each(schema.Members, nil, func(key, value []byte) error {
 		slug, user, err := schema.SplitSlug0(key, len(uuid.UUID{}))
-		if err != nil || !x.Has(schema.Spaces, slug) {
+		if err != nil || !x.Has(schema.Spaces, slug) && !records.IsTrashed(x.Tx, schema.SpaceRemoval(string(slug))) {
 			return err
 		}
 		role, err := schema.DecodeRole(value)
@@ -192,17 +226,37 @@ func (x *exporter) removals() error {
 		if err != nil {
 			return err
 		}
-		row := portable.Removal{Space: r.Space, Entry: r.Entry, Origin: r.Origin}
-		if row.Origin != nil {
-			row.Origin.Time = portable.Moment(row.Origin.Time)
+		if len(key) > 1 && key[0] == schema.Tells {
+			return x.telling(key[1:], r)
 		}
-		if len(key) > 0 && key[0] == schema.RemovesParent {
-			if row.Parent, err = schema.ParseParent(key[1:]); err != nil {
-				return err
-			}
+		row := portable.Removal{Space: r.Space, Entry: r.Entry, Origin: portable.OriginTimes(r.Origin), Purges: r.Purges, Files: r.Files}
+		if r.Stays != nil {
+			row.Stays = &store.Deletion{At: portable.Seconds(r.Stays.At), Until: portable.Seconds(r.Stays.Until), ByID: r.Stays.ByID}
+		}
+		if row.Parent, err = removedParent(key); err != nil {
+			return err
 		}
 		return x.row(row)
 	})
+}
+
+// removedParent returns the parent in the key of a removal, or none for a space.
+func removedParent(key []byte) (p store.Parent, err error) {
+	if len(key) > 0 && key[0] == schema.RemovesParent {
+		return schema.ParseParent(key[1:])
+	}
+	return p, nil
+}
+
+func (x *exporter) telling(key []byte, r *schema.RemovalRecord) (err error) {
+	row := portable.Telling{Space: r.Space, Origin: portable.OriginTimes(r.Origin), Event: r.Event, Last: r.Last}
+	if row.Parent, err = removedParent(key); err == nil && len(r.After) > 0 {
+		row.AfterParent, row.After, err = schema.ParseAttachmentKey(r.After)
+	}
+	if err != nil {
+		return err
+	}
+	return x.row(row)
 }
 
 func (x *exporter) places() error {
@@ -272,13 +326,35 @@ func (x *exporter) attachments() error {
 	})
 }
 
-// spaceOf returns the space of a parent, also of one that is being removed.
+func (x *exporter) trashed() error {
+	return x.each(schema.Trash, nil, func(key, value []byte) error {
+		p, id, err := schema.ParseAttachmentKey(key)
+		if err != nil {
+			return err
+		}
+		t, a, err := records.Trashed(p, id, value)
+		if err != nil {
+			return err
+		}
+		return x.row(portable.TrashedAttachment{Attachment: a, Space: t.Space, Deletion: t.Deletion})
+	})
+}
+
+// spaceOf returns the space of a parent, also of one that is in the trash or being removed.
 func (x *exporter) spaceOf(p store.Parent) (string, error) {
 	e, err := records.Entity(x.Tx, p)
 	if !errors.Is(err, store.ErrNotFound) {
 		return e.Space, err
 	}
-	r, err := dbfile.Load[schema.RemovalRecord](x.Tx, schema.Removals, schema.ParentRemoval(p))
+	key := schema.ParentRemoval(p)
+	t, err := dbfile.Load[schema.TrashedObject](x.Tx, schema.TrashObjects, key)
+	if err != nil {
+		return "", err
+	}
+	if t != nil {
+		return t.Space, nil
+	}
+	r, err := dbfile.Load[schema.RemovalRecord](x.Tx, schema.Removals, key)
 	if err == nil && r == nil {
 		err = fmt.Errorf("there are attachments of %s %s, which is not there", p.Kind, p.ID)
 	}

@@ -9,6 +9,8 @@ import (
 	"iter"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
 	"attachd/store/bolt/schema"
@@ -70,7 +72,7 @@ func (b *Store) ClearRecords(context.Context) error {
 				return err
 			}
 		}
-		for _, key := range [][]byte{schema.AuditAnchor, schema.AuditHead, schema.AuditRuns, schema.AuditMarks, schema.DeadMarks} {
+		for _, key := range [][]byte{schema.AuditAnchor, schema.AuditHead, schema.AuditRuns, schema.AuditMarks, schema.DeadMarks, schema.TrashSum} {
 			tx.Delete(schema.Meta, key)
 		}
 		return nil
@@ -86,6 +88,7 @@ type loader struct {
 	store   *Store
 	ctx     context.Context
 	catalog bool // the database has a catalog already
+	trash   store.Usage
 	entries []loaded
 	bytes   int
 	last    []portable.Last
@@ -124,6 +127,9 @@ func (l *loader) write() error {
 		for _, e := range l.entries {
 			tx.Put(e.bucket, e.key, e.value)
 		}
+		if l.trash != (store.Usage{}) {
+			tx.Put(schema.Meta, schema.TrashSum, schema.EncodeUsage(l.trash))
+		}
 		for _, last := range l.last {
 			for _, kind := range numbered {
 				if kind.of == last.Of {
@@ -154,16 +160,12 @@ func (l *loader) add(row portable.Row) error {
 		return l.save(schema.Entities, schema.ParentKey(row.Parent), schema.EntityRecord{Space: row.Space, Name: row.Name, OwnerID: row.OwnerID, Comments: row.Comments})
 	case portable.Comment:
 		return l.save(schema.Comments, schema.Join(row.TicketID[:], row.ID[:]), schema.CommentRecord{Number: row.Number, CreatedAt: row.CreatedAt})
-	case portable.Removal:
-		key := schema.SpaceRemoval(row.Space)
-		if row.Parent != (store.Parent{}) {
-			key = schema.ParentRemoval(row.Parent)
-		}
-		return l.save(schema.Removals, key, schema.RemovalRecord{Space: row.Space, Entry: row.Entry, Origin: row.Origin})
+	case portable.Removal, portable.Telling, portable.TrashedSpace, portable.TrashedEntity, portable.TrashedAttachment:
+		return l.addRemoved(row)
 	case portable.Place, portable.Intent, portable.Garbage:
 		return l.addObject(row)
 	case portable.Attachment:
-		l.put(schema.Attachments, schema.Join(schema.ParentKey(row.Parent), row.ID[:]), schema.EncodeAttachment(row.Attachment))
+		l.put(schema.Attachments, schema.AttachmentKey(row.Attachment), schema.EncodeAttachment(row.Attachment))
 		l.put(schema.AttachmentIDs, row.ID[:], schema.ParentKey(row.Parent))
 		l.put(schema.Contents, schema.Join(row.SHA256[:], row.ID[:]), nil)
 	case portable.Checksums:
@@ -178,6 +180,59 @@ func (l *loader) add(row portable.Row) error {
 		return l.addNumbered(row)
 	}
 	return nil
+}
+
+// addRemoved collects what is in the trash, or being removed.
+func (l *loader) addRemoved(row portable.Row) error {
+	switch row := row.(type) {
+	case portable.Removal:
+		l.trash = l.trash.Plus(row.Files)
+		return l.save(schema.Removals, removalOf(row.Parent, row.Space),
+			schema.RemovalRecord{Space: row.Space, Entry: row.Entry, Origin: row.Origin, Purges: row.Purges, Stays: row.Stays, Files: row.Files})
+	case portable.Telling:
+		r := schema.RemovalRecord{Space: row.Space, Origin: row.Origin, Event: row.Event, Last: row.Last}
+		if row.After != uuid.Nil {
+			r.After = schema.Join(schema.ParentKey(row.AfterParent), row.After[:])
+		}
+		return l.save(schema.Removals, schema.Telling(removalOf(row.Parent, row.Space)), r)
+	case portable.TrashedSpace:
+		return l.addTrashed(schema.SpaceRemoval(row.Slug), row.InTrash, schema.TrashedObject{Space: row.Slug,
+			Record: &schema.SpaceRecord{Name: row.Name, QuotaBytes: row.QuotaBytes, QuotaFiles: row.QuotaFiles, Auto: row.Auto}})
+	case portable.TrashedEntity:
+		return l.addTrashed(schema.ParentRemoval(row.Parent), row.InTrash, schema.TrashedObject{Space: row.Space,
+			Entity: &schema.EntityRecord{Space: row.Space, Name: row.Name, OwnerID: row.OwnerID, Comments: row.Comments}})
+	case portable.TrashedAttachment:
+		key := schema.TrashKey(row.Attachment)
+		l.trash = l.trash.Plus(row.Usage())
+		l.put(schema.Trash, schema.AttachmentKey(row.Attachment), schema.EncodeTrash(schema.TrashRecord{Deletion: row.Deletion, Space: row.Space}, row.Attachment))
+		l.put(schema.AttachmentIDs, row.ID[:], schema.Join(schema.ParentKey(row.Parent), schema.InTrash))
+		l.put(schema.Contents, schema.Join(row.SHA256[:], row.ID[:]), schema.InTrash)
+		l.putIndexes(key, row.Deletion, schema.Slug0(row.Space))
+	}
+	return nil
+}
+
+// removalOf is the key of the removal of a parent, or of a space where that is zero.
+func removalOf(p store.Parent, space string) []byte {
+	if p != (store.Parent{}) {
+		return schema.ParentRemoval(p)
+	}
+	return schema.SpaceRemoval(space)
+}
+
+// addTrashed collects a parent or space in the trash.
+func (l *loader) addTrashed(key []byte, in portable.InTrash, t schema.TrashedObject) error {
+	l.trash = l.trash.Plus(in.Files)
+	t.At, t.Until, t.ByID = in.At.Unix(), in.Until.Unix(), in.ByID
+	t.Files, t.Entry, t.Origin = in.Files, in.Entry, in.Origin
+	l.putIndexes(key, in.Deletion, t.ListedIn())
+	return l.save(schema.TrashObjects, key, t)
+}
+
+// putIndexes collects the entries by which something in the trash is found.
+func (l *loader) putIndexes(key []byte, d store.Deletion, space []byte) {
+	l.put(schema.TrashUntil, schema.UntilKey(d.Until, key), nil)
+	l.put(schema.TrashSpaces, schema.Join(space, schema.TrashPlace(d.At, key)), nil)
 }
 
 // addObject collects what is to be known of an object.

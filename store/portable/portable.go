@@ -12,6 +12,8 @@ import (
 	"iter"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/blobs"
 	"attachd/store"
 )
@@ -47,6 +49,28 @@ type User struct {
 // Space is a space.
 type Space struct{ store.Space }
 
+// InTrash says how a parent or space came into the trash, and what comes back with it.
+type InTrash struct {
+	store.Deletion // without the name
+	Files          store.Usage
+	Entry          []byte        // of the audit log, encoded; nil where there is none
+	Origin         *store.Origin // of the events; nil where there is none
+}
+
+// TrashedSpace is a space in the trash.
+type TrashedSpace struct {
+	store.Space
+	InTrash
+}
+
+// TrashedEntity is a product, ticket or meeting in the trash. Its space may be in the trash
+// or being removed, too.
+type TrashedEntity struct {
+	store.Entity
+	Comments int // the last number that a comment was given
+	InTrash
+}
+
 // Usage is the usage of a space, where that is not zero.
 type Usage struct {
 	Space string
@@ -56,13 +80,14 @@ type Usage struct {
 // Member is a user's role in a space.
 type Member struct{ store.Member }
 
-// Entity is a product, ticket or meeting. It may be in a space that is being removed.
+// Entity is a product, ticket or meeting. It may be in a space that is in the trash or being
+// removed.
 type Entity struct {
 	store.Entity
 	Comments int // the last number that a comment was given
 }
 
-// Comment is a comment of a ticket, which may be one that is being removed. Its Number may
+// Comment is a comment of a ticket, which may be in the trash or being removed. Its Number may
 // be zero.
 type Comment struct{ store.Comment }
 
@@ -71,8 +96,24 @@ type Comment struct{ store.Comment }
 type Removal struct {
 	Parent store.Parent
 	Space  string
-	Entry  []byte        // of the audit log, encoded; nil where there is none
-	Origin *store.Origin // of the events; nil where there is none
+	Entry  []byte          // of the audit log, encoded; nil where there is none
+	Origin *store.Origin   // of the events; nil where there is none
+	Purges bool            // it was in the trash
+	Stays  *store.Deletion // with which the attachments stay in the trash, without the name; nil where they do not
+	Files  store.Usage     // how much is left of them
+}
+
+// Telling are the events that are to be enqueued yet, for the attachments of a product, ticket
+// or meeting, or of a space where Parent is zero, in the order of their parents' kinds and ids and
+// of their own.
+type Telling struct {
+	Parent      store.Parent
+	Space       string
+	Origin      *store.Origin
+	Event       store.EventType
+	AfterParent store.Parent // of the last one told of
+	After       uuid.UUID
+	Last        uuid.UUID // there is none for attachments with a higher id
 }
 
 // Place is where a content is.
@@ -93,7 +134,14 @@ type Garbage struct {
 // Attachment is the record of an attachment, without the name of its uploader.
 type Attachment struct {
 	store.Attachment
-	Space string // of the parent, which may be one that is being removed
+	Space string // of the parent, which may be in the trash or being removed
+}
+
+// TrashedAttachment is an attachment that was deleted into the trash by itself.
+type TrashedAttachment struct {
+	store.Attachment
+	Space          string // in which it was deleted
+	store.Deletion        // without the name
 }
 
 // Checksums are the checksums of a content's chunks.
@@ -159,28 +207,32 @@ type Chain struct {
 // End ends the stream.
 type End struct{ Summary }
 
-func (User) row()       {}
-func (Space) row()      {}
-func (Usage) row()      {}
-func (Member) row()     {}
-func (Entity) row()     {}
-func (Comment) row()    {}
-func (Removal) row()    {}
-func (Place) row()      {}
-func (Intent) row()     {}
-func (Garbage) row()    {}
-func (Attachment) row() {}
-func (Checksums) row()  {}
-func (Key) row()        {}
-func (Session) row()    {}
-func (Note) row()       {}
-func (Entry) row()      {}
-func (Event) row()      {}
-func (DeadLetter) row() {}
-func (Ages) row()       {}
-func (Last) row()       {}
-func (Chain) row()      {}
-func (End) row()        {}
+func (User) row()              {}
+func (Space) row()             {}
+func (TrashedSpace) row()      {}
+func (TrashedEntity) row()     {}
+func (TrashedAttachment) row() {}
+func (Telling) row()           {}
+func (Usage) row()             {}
+func (Member) row()            {}
+func (Entity) row()            {}
+func (Comment) row()           {}
+func (Removal) row()           {}
+func (Place) row()             {}
+func (Intent) row()            {}
+func (Garbage) row()           {}
+func (Attachment) row()        {}
+func (Checksums) row()         {}
+func (Key) row()               {}
+func (Session) row()           {}
+func (Note) row()              {}
+func (Entry) row()             {}
+func (Event) row()             {}
+func (DeadLetter) row()        {}
+func (Ages) row()              {}
+func (Last) row()              {}
+func (Chain) row()             {}
+func (End) row()               {}
 
 // Moment is a time of a row.
 func Moment(t time.Time) time.Time {
@@ -188,6 +240,16 @@ func Moment(t time.Time) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
+}
+
+// OriginTimes returns an origin with the time of a row; nil for nil.
+func OriginTimes(o *store.Origin) *store.Origin {
+	if o == nil {
+		return nil
+	}
+	out := *o
+	out.Time = Moment(out.Time)
+	return &out
 }
 
 // Seconds is a time of the catalog.

@@ -21,7 +21,7 @@ import (
 // whatever the order of the rows is.
 type Summary struct {
 	Counts map[string]Count
-	Bytes  int64          // of all attachments
+	Bytes  int64          // of all attachments, those in the trash too
 	Head   store.ChainPos // of the audit log
 }
 
@@ -60,6 +60,8 @@ func (s *Summary) add(row Row, hash [32]byte) {
 	s.Counts[kind] = count
 	switch row := row.(type) {
 	case Attachment:
+		s.Bytes += row.Size
+	case TrashedAttachment:
 		s.Bytes += row.Size
 	case Chain:
 		s.Head = row.Head

@@ -45,7 +45,9 @@ func Everything(t *testing.T, s Portable) {
 	w.oddKeys()
 	w.oddLogs(ctx)
 	w.oddObjects(s)
+	w.inTrash(ctx)
 	w.underRemoval(ctx)
+	w.toTell(ctx)
 }
 
 func (w *world) oddDirectory() {
@@ -129,6 +131,34 @@ func (w *world) oddObjects(catalog blobs.Catalog) {
 	w.ok(catalog.Discard(w.ctx, []blobs.Object{garbage}))
 }
 
+// inTrash leaves attachments, a ticket and a space in the trash, also with a user who was
+// deleted, and what is in the trash of a ticket and of a space in the trash.
+func (w *world) inTrash(ctx context.Context) {
+	d := store.Deletion{At: oddTime.UTC().Truncate(time.Second), Until: oddTime.UTC().Truncate(time.Second).AddDate(1, 0, 0), ByID: id(100)}
+	ticket := store.Entity{Parent: store.Parent{Kind: store.Ticket, ID: id(61)}, Space: "trashed", Name: oddNames[5], OwnerID: w.bob.ID}
+	comment := store.Comment{TicketID: ticket.ID, ID: id(1)}
+	product := store.Entity{Parent: store.Parent{Kind: store.Product, ID: id(62)}, Space: "trashed", Name: oddNames[6]}
+	live, meeting := product, store.Entity{Parent: store.Parent{Kind: store.Meeting, ID: id(63)}, Space: "ab"}
+	live.Kind, live.Space = store.Meeting, "ab"
+	w.put(store.Space{Slug: "trashed", Name: oddNames[4], QuotaBytes: 1 << 50}, store.Member{Space: "trashed", UserID: w.eve.ID, Role: store.Editor},
+		ticket, comment, product, live, meeting)
+	for i, e := range []store.Entity{ticket, ticket, product, live, live, meeting, meeting} {
+		a := w.file(e)
+		a.FileName, a.SHA256 = oddNames[i], content(byte(210+i))
+		if e.Kind == store.Ticket {
+			a.CommentID = uuid.NullUUID{UUID: comment.ID, Valid: true}
+		}
+		w.ok(w.CreateAttachment(w.ctx, a, []byte{byte(i)}, ""))
+		if i%2 == 0 {
+			_, err := w.TrashAttachment(w.ctx, a.ID, d)
+			w.ok(err)
+		}
+	}
+	w.ok(w.TrashEntity(ctx, meeting.Parent, true, d))
+	w.ok(w.TrashEntity(w.ctx, ticket.Parent, true, d))
+	w.ok(w.TrashSpace(w.ctx, "trashed", true, d))
+}
+
 // muchBelow is how many objects are more than a deletion removes at once.
 const muchBelow = 1100
 
@@ -156,10 +186,19 @@ func (w *world) underRemoval(ctx context.Context) {
 	w.ok(err)
 }
 
+// toTell leaves a product in the trash of whose attachments not all events are enqueued.
+func (w *world) toTell(ctx context.Context) {
+	product := store.Entity{Parent: store.Parent{Kind: store.Product, ID: id(64)}, Space: "a"}
+	w.put(product)
+	w.many(product, muchBelow)
+	w.ok(w.TrashEntity(ctx, product.Parent, true, store.Deletion{At: oddTime.UTC().Truncate(time.Second), Until: noon.UTC().AddDate(9, 0, 0), ByID: w.bob.ID}))
+}
+
 // kinds are all kinds of rows.
 var kinds = []string{
 	"ages", "attachment", "chain", "checksums", "comment", "dead letter", "entity", "entry", "event", "garbage", "intent", "key",
-	"last", "member", "note", "place", "removal", "session", "space", "usage", "user",
+	"last", "member", "note", "place", "removal", "session", "space", "telling",
+	"trashed attachment", "trashed entity", "trashed space", "usage", "user",
 }
 
 // RunPortable moves everything from one store into another and back into a third, all of
@@ -265,6 +304,15 @@ func read(t *testing.T, s Portable) map[string]string {
 		value, err := s.Note(ctx, fmt.Sprint("note ", i))
 		note(fmt.Sprint("note ", i), value, err)
 	}
+	for _, sp := range append(spaces, store.Space{}) {
+		trash, err := s.TrashIn(ctx, sp.Slug, nil, all)
+		for i := range trash {
+			trash[i].Place = nil
+		}
+		note("trash of "+sp.Slug, trash, err)
+	}
+	size, earliest, err := s.TrashSize(ctx)
+	note("size of the trash", fmt.Sprint(size, earliest), err)
 	readLogs(t, s, note)
 	return out
 }
@@ -344,6 +392,12 @@ func goesOn(t *testing.T, s Portable, was portable.Summary) {
 	if head.Seq <= was.Head.Seq {
 		t.Errorf("the log ends at entry %d, as before", head.Seq)
 	}
+	_, err = w.RestoreSpace(w.ctx, "trashed")
+	w.ok(err)
+	_, err = w.RestoreEntity(w.ctx, store.Parent{Kind: store.Ticket, ID: id(61)})
+	w.ok(err)
+	same(w, "role in a space that came back", w.role("trashed", store.User{ID: id(3)}), store.Editor)
+	same(w, "usage of a space that came back", w.usage("trashed"), store.Usage{Bytes: 10, Files: 1})
 	comment := store.Comment{TicketID: id(101), ID: id(3)}
 	w.put(comment)
 	comment, err = w.Comment(w.ctx, comment.TicketID, comment.ID)
