@@ -50,12 +50,12 @@ func (s *Store) AllAttachments(ctx context.Context, after uuid.UUID, limit int) 
 		return nil, ctx.Err()
 	}
 	return rows(ctx, s, scanAttachment, `select `+attachmentColumns+` from (
-			(select id, kind, parent, comment, name, size, type, sha256, uploader from attachd.attachments a where a.id > $2 and (
-				exists (select from attachd.entities e where e.kind = a.kind and e.id = a.parent and (
-					exists (select from attachd.spaces where slug = e.space)
-					or exists (select from attachd.removals r where r.kind is null and r.space = e.space and r.until is not null)))
-				or exists (select from attachd.removals r where r.kind = a.kind and r.parent = a.parent and r.until is not null))
-			order by a.id limit $1)
+			(select a.id, a.kind, a.parent, a.comment, a.name, a.size, a.type, a.sha256, a.uploader from attachd.attachments a
+				left join attachd.entities e on e.kind = a.kind and e.id = a.parent
+				left join attachd.spaces s on s.slug = e.space
+				left join attachd.removals p on p.kind = a.kind and p.parent = a.parent and p.until is not null
+				left join attachd.removals r on r.kind is null and r.space = e.space and r.until is not null
+			where a.id > $2 and (s.slug is not null or p.id is not null or r.id is not null) order by a.id limit $1)
 			union all
 			(select id, kind, parent, comment, name, size, type, sha256, uploader from attachd.trash where id > $2 order by id limit $1)
 		) a left join attachd.users u on u.id = a.uploader order by a.id limit $1`, limit, after)

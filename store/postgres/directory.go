@@ -215,7 +215,8 @@ func (s *Store) Comments(ctx context.Context, ticket uuid.UUID, after uuid.UUID,
 // which hold its row.
 func (s *Store) DeleteComment(ctx context.Context, c store.Comment) error {
 	return s.changeDirectory(ctx, func(tx *change) error {
-		n, err := tx.affected(`delete from attachd.comments where ticket = $1 and id = $2`, c.TicketID, c.ID)
+		n, err := tx.affected(`delete from attachd.comments where ticket = $1 and id = $2
+			and exists (select from attachd.entities e join attachd.spaces on slug = e.space where e.kind = $3 and e.id = $1)`, c.TicketID, c.ID, int16(store.Ticket))
 		if err != nil {
 			return err
 		}

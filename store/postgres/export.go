@@ -59,8 +59,8 @@ type exporter struct {
 
 func (x *exporter) all() error {
 	for _, part := range []func() error{
-		x.users, x.spaces, x.usage, x.members, x.entities, x.comments, x.removals,
-		x.places, x.intents, x.garbage, x.attachments, x.checksums,
+		x.users, x.spaces, x.trashedSpaces, x.usage, x.members, x.entities, x.trashedEntities, x.comments, x.removals, x.tellings,
+		x.places, x.intents, x.garbage, x.attachments, x.trashed, x.checksums,
 		x.keys, x.sessions, x.notes, x.audit,
 	} {
 		if err := part(); err != nil {
@@ -105,6 +105,38 @@ func (x *exporter) spaces() error {
 		[]any{&s.Slug, &s.Name, &s.QuotaBytes, &s.QuotaFiles, &s.Auto}, func() (portable.Row, error) { return s, nil })
 }
 
+// restingColumns are what comes into an inTrash.
+const restingColumns = `deleted_at, deleted_by, until, bytes, files, entry, origin`
+
+func inTrash(in *portable.InTrash) []any {
+	return []any{&in.At, &in.ByID, &in.Until, &in.Files.Bytes, &in.Files.Files, &in.Entry, &in.Origin}
+}
+
+// ofRow returns what was read, as a row has it.
+func ofRow(in portable.InTrash) portable.InTrash {
+	in.At, in.Until, in.Origin = portable.Seconds(in.At), portable.Seconds(in.Until), portable.OriginTimes(in.Origin)
+	return in
+}
+
+func (x *exporter) trashedSpaces() error {
+	var s portable.TrashedSpace
+	return x.each(`select space, name, quota_bytes, quota_files, auto, `+restingColumns+` from attachd.removals where id < 0 and kind is null order by space`,
+		append([]any{&s.Slug, &s.Name, &s.QuotaBytes, &s.QuotaFiles, &s.Auto}, inTrash(&s.InTrash)...), func() (portable.Row, error) {
+			return portable.TrashedSpace{Space: s.Space, InTrash: ofRow(s.InTrash)}, nil
+		})
+}
+
+func (x *exporter) trashedEntities() error {
+	var e portable.TrashedEntity
+	var kind int16
+	var owner *uuid.UUID
+	return x.each(`select kind, parent, space, name, owner, comments, `+restingColumns+` from attachd.removals where id < 0 and kind is not null order by kind, parent`,
+		append([]any{&kind, &e.ID, &e.Space, &e.Name, &owner, &e.Comments}, inTrash(&e.InTrash)...), func() (portable.Row, error) {
+			e.Kind, e.OwnerID = store.Kind(kind), orZero(owner)
+			return portable.TrashedEntity{Entity: e.Entity, Comments: e.Comments, InTrash: ofRow(e.InTrash)}, nil
+		})
+}
+
 func (x *exporter) usage() error {
 	var u portable.Usage
 	return x.each(`select space, sum(bytes)::bigint, sum(files)::bigint
@@ -116,7 +148,10 @@ func (x *exporter) usage() error {
 func (x *exporter) members() error {
 	var m portable.Member
 	var role int16
-	return x.each(`select space, user_id, role from attachd.members order by space, user_id`,
+	return x.each(`select space, user_id, role from attachd.members
+			union all
+		select space, user_id, role from attachd.trash_members m where exists (select from attachd.removals r where r.space = m.space and r.kind is null and r.id < 0)
+		order by space, user_id`,
 		[]any{&m.Space, &m.UserID, &role}, func() (portable.Row, error) {
 			m.Role = store.Role(role)
 			return m, nil
@@ -148,16 +183,31 @@ func (x *exporter) removals() error {
 	var kind *int16
 	var parent uuid.NullUUID
 	var r portable.Removal
-	return x.each(`select space, kind, parent, entry, origin from attachd.removals order by id`,
-		[]any{&r.Space, &kind, &parent, &r.Entry, &r.Origin}, func() (portable.Row, error) {
-			r.Parent = store.Parent{}
-			if kind != nil {
-				r.Parent = store.Parent{Kind: store.Kind(*kind), ID: parent.UUID}
-			}
-			if r.Origin != nil {
-				r.Origin.Time = portable.Moment(r.Origin.Time)
+	var at, until *time.Time
+	var by *uuid.UUID
+	return x.each(`select space, kind, parent, entry, origin, purges, deleted_at, deleted_by, until,
+			case when until is null then 0 else bytes end, case when until is null then 0 else files end from attachd.removals where id > 0 order by id`,
+		[]any{&r.Space, &kind, &parent, &r.Entry, &r.Origin, &r.Purges, &at, &by, &until, &r.Files.Bytes, &r.Files.Files}, func() (portable.Row, error) {
+			r.Parent, r.Stays = removalOf(r.Space, kind, parent).parent, nil
+			r.Origin = portable.OriginTimes(r.Origin)
+			if until != nil {
+				r.Stays = &store.Deletion{At: portable.Seconds(*at), Until: portable.Seconds(*until), ByID: orZero(by)}
 			}
 			return r, nil
+		})
+}
+
+func (x *exporter) tellings() error {
+	var kind *int16
+	var parent uuid.NullUUID
+	var afterKind int16
+	var event string
+	var t portable.Telling
+	return x.each(`select space, kind, parent, event, origin, last, after_kind, after_parent, after from attachd.tellings order by id`,
+		[]any{&t.Space, &kind, &parent, &event, &t.Origin, &t.Last, &afterKind, &t.AfterParent.ID, &t.After}, func() (portable.Row, error) {
+			t.Parent, t.Event = removalOf(t.Space, kind, parent).parent, store.EventType(event)
+			t.AfterParent.Kind, t.Origin = store.Kind(afterKind), portable.OriginTimes(t.Origin)
+			return t, nil
 		})
 }
 
@@ -206,6 +256,20 @@ func (x *exporter) attachments() error {
 			a.SHA256, err = digest(sha256)
 			return a, err
 		})
+}
+
+func (x *exporter) trashed() error {
+	var a portable.TrashedAttachment
+	var kind int16
+	var sha256 []byte
+	return x.each(`select `+trashColumns+` from attachd.trash order by kind, parent, id`, []any{&a.ID, &kind, &a.Parent.ID, &a.Space, &sha256, &a.CommentID,
+		&a.FileName, &a.Size, &a.Type, &a.UploaderID, &a.At, &a.ByID, &a.Until}, func() (portable.Row, error) {
+		a.Parent.Kind = store.Kind(kind)
+		a.At, a.Until = portable.Seconds(a.At), portable.Seconds(a.Until)
+		var err error
+		a.SHA256, err = digest(sha256)
+		return a, err
+	})
 }
 
 // digest is a SHA-256 in a column.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -86,6 +87,9 @@ func (l *loader) load(rows iter.Seq2[portable.Row, error]) error {
 			select slug, coalesce(sum(bytes), 0), coalesce(sum(files), 0) from attachd.spaces left join attachd.usage_delta on space = slug
 			where quota_bytes > 0 or quota_files > 0 group by slug`,
 		`delete from attachd.usage_delta d using attachd.usage u where u.space = d.space`,
+		`insert into attachd.trash_usage (bytes, files) select coalesce(sum(size), 0), count(*) from attachd.trash`,
+		`insert into attachd.trash_usage (bytes, files) select coalesce(sum(bytes), 0), coalesce(sum(files), 0) from attachd.removals where until is not null`,
+		`select setval('attachd.removals_id_seq', count(*) + 1) from attachd.removals`,
 	}, rebuild...) {
 		if _, err := l.Exec(l.ctx, statement); err != nil {
 			return err
@@ -166,9 +170,9 @@ func (l *loader) dropIndexes() (rebuild []string, err error) {
 func (l *loader) copyAll(rows iter.Seq2[portable.Row, error]) error {
 	next, stop := iter.Pull2(portable.Checked(rows))
 	defer stop()
-	from := &source{next: next, outbox: &l.outbox}
+	from := &source{next: next, outbox: &l.outbox, trashed: map[string]bool{}}
 	for from.advance(); from.err == nil && from.row != nil; {
-		table, columns := tableOf(from.row)
+		table, columns := from.tableOf(from.row)
 		if table == "" {
 			if err := l.set(from.row); err != nil {
 				return err
@@ -198,7 +202,18 @@ type source struct {
 	begun bool
 	err   error
 
-	outbox *outboxCount
+	outbox   *outboxCount
+	removals int64           // so many have come
+	trashed  map[string]bool // the spaces in the trash
+}
+
+// tableOf is tableOf, except that the members of a space in the trash are there, too.
+func (s *source) tableOf(row portable.Row) (table string, columns []string) {
+	table, columns = tableOf(row)
+	if m, is := row.(portable.Member); is && s.trashed[m.Space] {
+		table = "trash_members"
+	}
+	return table, columns
 }
 
 // advance reads the next row.
@@ -222,7 +237,7 @@ func (s *source) Next() bool {
 	if s.err != nil || s.row == nil {
 		return false
 	}
-	table, _ := tableOf(s.row)
+	table, _ := s.tableOf(s.row)
 	return table == s.table
 }
 
@@ -234,8 +249,19 @@ func (s *source) Values() ([]any, error) {
 		s.outbox.sum += int64(r.Seq)
 	case portable.DeadLetter:
 		s.outbox.dead++
+	case portable.TrashedSpace:
+		s.trashed[r.Slug] = true
 	}
-	return valuesOf(s.row)
+	values, err := valuesOf(s.row)
+	switch s.row.(type) {
+	case portable.Removal:
+		s.removals++
+		values = append(values, s.removals)
+	case portable.TrashedSpace, portable.TrashedEntity: // they rest
+		s.removals++
+		values = append(values, -s.removals)
+	}
+	return values, err
 }
 
 // Err implements pgx.CopyFromSource.
@@ -256,8 +282,10 @@ func tableOf(row portable.Row) (table string, columns []string) {
 		return "entities", []string{"kind", "id", "space", "name", "owner", "comments"}
 	case portable.Comment:
 		return "comments", []string{"ticket", "id", "number", "created_at"}
-	case portable.Removal:
-		return "removals", []string{"space", "kind", "parent", "entry", "origin"}
+	case portable.Removal, portable.TrashedSpace, portable.TrashedEntity:
+		return "removals", removalColumns
+	case portable.Telling:
+		return "tellings", []string{"space", "kind", "parent", "event", "origin", "last", "after_kind", "after_parent", "after"}
 	case portable.Place:
 		return "contents", []string{"sha256", "key", "size", "stored", "damaged"}
 	case portable.Intent:
@@ -266,6 +294,8 @@ func tableOf(row portable.Row) (table string, columns []string) {
 		return "garbage", []string{"sha256", "key", "since"}
 	case portable.Attachment:
 		return "attachments", []string{"id", "kind", "parent", "space", "sha256", "comment", "name", "size", "type", "uploader"}
+	case portable.TrashedAttachment:
+		return "trash", strings.Split(trashColumns, ", ")
 	case portable.Checksums:
 		return "checksums", []string{"sha256", "sums"}
 	case portable.Key:
@@ -299,13 +329,8 @@ func valuesOf(row portable.Row) ([]any, error) {
 		return []any{int16(r.Kind), r.ID, r.Space, r.Name, idOrNull(r.OwnerID), r.Comments}, nil
 	case portable.Comment:
 		return []any{r.TicketID, r.ID, r.Number, timeOrNull(r.CreatedAt)}, nil
-	case portable.Removal:
-		origin, err := json.Marshal(r.Origin)
-		kind := any(int16(r.Parent.Kind))
-		if r.Parent == (store.Parent{}) {
-			kind = nil
-		}
-		return []any{r.Space, kind, idOrNull(r.Parent.ID), r.Entry, string(origin)}, err
+	case portable.Removal, portable.Telling, portable.TrashedSpace, portable.TrashedEntity:
+		return removalValues(row)
 	case portable.Place:
 		return []any{r.Ref[:], r.Key[:], r.Size, r.Stored, r.Damaged}, nil
 	case portable.Intent:
@@ -313,13 +338,59 @@ func valuesOf(row portable.Row) ([]any, error) {
 	case portable.Garbage:
 		return []any{r.Ref[:], r.Key[:], r.Since}, nil
 	case portable.Attachment:
-		comment := any(nil)
-		if r.CommentID.Valid {
-			comment = r.CommentID.UUID
-		}
-		return []any{r.ID, int16(r.Parent.Kind), r.Parent.ID, r.Space, r.SHA256[:], comment, r.FileName, r.Size, r.Type, r.UploaderID}, nil
+		return attachmentValues(r.Attachment, r.Space), nil
+	case portable.TrashedAttachment:
+		return append(attachmentValues(r.Attachment, r.Space), r.At, r.ByID, r.Until), nil
 	}
 	return laterValuesOf(row)
+}
+
+func attachmentValues(a store.Attachment, space string) []any {
+	comment := any(nil)
+	if a.CommentID.Valid {
+		comment = a.CommentID.UUID
+	}
+	return []any{a.ID, int16(a.Parent.Kind), a.Parent.ID, space, a.SHA256[:], comment, a.FileName, a.Size, a.Type, a.UploaderID}
+}
+
+// removalColumns are those of a removal, also of one that rests: the number comes last.
+var removalColumns = []string{"space", "kind", "parent", "entry", "origin", "purges", "deleted_at", "deleted_by", "until", "bytes", "files",
+	"name", "owner", "comments", "quota_bytes", "quota_files", "auto", "id"}
+
+// removalValues returns the values of removalColumns but for the number, or of a telling.
+func removalValues(row portable.Row) ([]any, error) {
+	var space string
+	var of store.Parent
+	var in portable.InTrash
+	purges := false
+	more := make([]any, 6)
+	switch r := row.(type) {
+	case portable.Telling:
+		origin, err := json.Marshal(r.Origin)
+		return []any{r.Space, kindOrNull(r.Parent), idOrNull(r.Parent.ID), string(r.Event), string(origin), r.Last, int16(r.AfterParent.Kind), r.AfterParent.ID, r.After}, err
+	case portable.Removal:
+		space, of, purges = r.Space, r.Parent, r.Purges
+		in = portable.InTrash{Files: r.Files, Entry: r.Entry, Origin: r.Origin}
+		if r.Stays != nil {
+			in.Deletion = *r.Stays
+		}
+	case portable.TrashedSpace:
+		space, in = r.Slug, r.InTrash
+		more = []any{r.Name, nil, nil, r.QuotaBytes, r.QuotaFiles, r.Auto}
+	case portable.TrashedEntity:
+		space, of, in = r.Entity.Space, r.Parent, r.InTrash
+		more = []any{r.Name, idOrNull(r.OwnerID), r.Comments, nil, nil, nil}
+	}
+	origin, err := json.Marshal(in.Origin)
+	values := []any{space, kindOrNull(of), idOrNull(of.ID), in.Entry, string(origin), purges, timeOrNull(in.At), idOrNull(in.ByID), timeOrNull(in.Until), in.Files.Bytes, in.Files.Files}
+	return append(values, more...), err
+}
+
+func kindOrNull(of store.Parent) any {
+	if of == (store.Parent{}) {
+		return nil
+	}
+	return int16(of.Kind)
 }
 
 func laterValuesOf(row portable.Row) ([]any, error) {

@@ -80,7 +80,8 @@ func (tx *change) endRest(ids []int64, by mark) error {
 	}
 	var files store.Usage
 	err = tx.get(`with ended as (
-			update attachd.removals set id = default, until = null, entry = coalesce($2, entry), origin = case when $3 = 'null' then origin else $3::text::jsonb end
+			update attachd.removals set id = default, purges = true, deleted_at = null, deleted_by = null, until = null,
+				entry = coalesce($2, entry), origin = case when $3 = 'null' then origin else $3::text::jsonb end
 			where id = any($1::bigint[]) returning bytes, files
 		)
 		select coalesce(sum(bytes), 0)::bigint, coalesce(sum(files), 0)::bigint from ended`, ids, entry, origin).Scan(&files.Bytes, &files.Files)

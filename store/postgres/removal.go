@@ -193,16 +193,14 @@ type mark struct {
 	of     string        // the space that it was in
 	entry  *store.Entry  // of the deletion, or nil
 	origin *store.Origin // of its events, or nil
-	// until is null but for what is in the trash; deleted and by, also for what was.
+	purges bool          // it was in the trash
+	// Null but for what is in the trash.
 	deleted, until *time.Time
 	by             *uuid.UUID
 }
 
 // converts says whether attachments go to the trash, since their parent or space is put anew.
 func (m mark) converts() bool { return m.until != nil }
-
-// purges says whether it was in the trash.
-func (m mark) purges() bool { return m.deleted != nil && m.until == nil }
 
 // beginRemoval removes what is below a parent or space that was deleted, and leaves a mark
 // when that is too much for one transaction.
@@ -221,14 +219,14 @@ func (tx *change) beginRemoval(m mark) (freed [][32]byte, err error) {
 }
 
 // selectMark selects the columns that scan takes.
-const selectMark = `select r.id, r.space, r.kind, r.parent, r.entry, r.origin, r.deleted_at, r.until, r.deleted_by from attachd.removals r `
+const selectMark = `select r.id, r.space, r.kind, r.parent, r.entry, r.origin, r.purges, r.deleted_at, r.until, r.deleted_by from attachd.removals r `
 
 // scan reads a row of selectMark.
 func (m *mark) scan(row pgx.Row) error {
 	var kind *int16
 	var parent uuid.NullUUID
 	var entry []byte
-	if err := row.Scan(&m.id, &m.of, &kind, &parent, &entry, &m.origin, &m.deleted, &m.until, &m.by); err != nil {
+	if err := row.Scan(&m.id, &m.of, &kind, &parent, &entry, &m.origin, &m.purges, &m.deleted, &m.until, &m.by); err != nil {
 		return err
 	}
 	m.removal = removalOf(m.of, kind, parent)
@@ -351,12 +349,12 @@ func (f *freedContents) take() [][32]byte {
 // removeSome removes the next batch of what is below a parent or space, and returns which
 // contents are unreferenced now, and whether more may be left.
 func (tx *change) removeSome(m mark) (freed [][32]byte, more bool, err error) {
-	list, err := tx.attachmentsBelow(m, uuid.Nil, uuid.Max, removedAtOnce)
+	list, err := tx.attachmentsBelow(m)
 	if err != nil {
 		return nil, false, err
 	}
 	how := deletion
-	if m.purges() {
+	if m.purges {
 		how = purge
 	}
 	if m.converts() {
@@ -391,16 +389,15 @@ func (tx *change) removeSome(m mark) (freed [][32]byte, more bool, err error) {
 	return freed, room <= 0, nil
 }
 
-// attachmentsBelow lists attachments below what is being removed, by id, beginning after one.
-// Those of a parent that was deleted before its space have a mark of their own.
-func (tx *change) attachmentsBelow(m mark, after, last uuid.UUID, limit int64) ([]store.Attachment, error) {
-	from := ` from attachd.attachments a left join attachd.users u on u.id = a.uploader
-		where a.kind = $1 and a.parent = $2 and a.id > $4 and a.id <= $5 order by a.id limit $3`
+// attachmentsBelow lists the next attachments below what is being removed. Those of a parent
+// that was deleted before its space have a mark of their own.
+func (tx *change) attachmentsBelow(m mark) ([]store.Attachment, error) {
+	from := ` from attachd.attachments a left join attachd.users u on u.id = a.uploader where a.kind = $1 and a.parent = $2 order by a.id limit $3`
 	if m.space != "" {
 		from = ` from attachd.attachments a join attachd.entities e on e.kind = a.kind and e.id = a.parent
-			left join attachd.users u on u.id = a.uploader where a.space = $1 and e.space = $1 and a.id > $3 and a.id <= $4 order by a.id limit $2`
+			left join attachd.users u on u.id = a.uploader where a.space = $1 and e.space = $1 order by a.id limit $2`
 	}
-	found, err := tx.Query(tx.ctx, `select `+attachmentColumns+from, append(m.key(limit), after, last)...)
+	found, err := tx.Query(tx.ctx, `select `+attachmentColumns+from, m.key(removedAtOnce)...)
 	if err != nil {
 		return nil, err
 	}

@@ -16,12 +16,35 @@ import (
 // many for it, it leaves a row in "tellings", and Remove goes on from there. The next change of
 // the same parent or space, or of one that contains it, waits for that.
 
+// place is an attachment that was told of; those of a space are in the order of their parents.
+type place struct {
+	kind       int16
+	parent, id uuid.UUID
+}
+
+// below lists attachments of a parent or space for which events are to be enqueued.
+func (tx *change) below(m mark, after place, last uuid.UUID, limit int64) ([]store.Attachment, error) {
+	from := ` from attachd.attachments a left join attachd.users u on u.id = a.uploader
+		where a.kind = $1 and a.parent = $2 and a.id > $4 and a.id <= $5 order by a.id limit $3`
+	args := append(m.key(limit), after.id, last)
+	if m.space != "" {
+		from = ` from attachd.entities e join attachd.attachments a on a.kind = e.kind and a.parent = e.id left join attachd.users u on u.id = a.uploader
+			where e.space = $1 and (e.kind, e.id) >= ($5, $6) and (e.kind, e.id, a.id) > ($5, $6, $3) and a.id <= $4 order by e.kind, e.id, a.id limit $2`
+		args = append(args, after.kind, after.parent)
+	}
+	found, err := tx.Query(tx.ctx, `select `+attachmentColumns+from, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, scanAttachment)
+}
+
 // tell enqueues an event for each attachment below, or has Remove do so.
 func (tx *change) tell(m mark, event store.EventType) error {
 	if tx.origin == nil {
 		return nil
 	}
-	list, err := tx.attachmentsBelow(m, uuid.Nil, uuid.Max, removedAtOnce+1)
+	list, err := tx.below(m, place{}, uuid.Max, removedAtOnce+1)
 	if err != nil {
 		return err
 	}
@@ -36,8 +59,8 @@ func (tx *change) tell(m mark, event store.EventType) error {
 		return err
 	}
 	// The last one is for what comes back: what is uploaded afterwards is not told of.
-	return tx.exec(`insert into attachd.tellings (space, kind, parent, event, origin, after, last)
-		values ($1, nullif($2::smallint, 0), nullif($3::uuid, '00000000-0000-0000-0000-000000000000'), $4, $5, '00000000-0000-0000-0000-000000000000',
+	return tx.exec(`insert into attachd.tellings (space, kind, parent, event, origin, last)
+		values ($1, nullif($2::smallint, 0), nullif($3::uuid, '00000000-0000-0000-0000-000000000000'), $4, $5,
 			case when $2 = 0 then (select id from attachd.attachments where space = $1 order by id desc limit 1)
 				else (select id from attachd.attachments where kind = $2 and parent = $3 order by id desc limit 1) end)`,
 		m.of, int16(m.parent.Kind), m.parent.ID, string(event), string(origin))
@@ -64,11 +87,12 @@ func (s *Store) tellNext(ctx context.Context, which string, args ...any) (is boo
 		var kind *int16
 		var parent uuid.NullUUID
 		var event string
-		var after, last uuid.UUID
+		var after place
+		var last uuid.UUID
 		is = false
 		tx.entry, tx.origin = nil, nil // those of a change that waits
-		err := tx.get(`select id, space, kind, parent, event, origin, after, last from attachd.tellings where `+which, args...).
-			Scan(&id, &m.of, &kind, &parent, &event, &tx.origin, &after, &last)
+		err := tx.get(`select id, space, kind, parent, event, origin, last, after_kind, after_parent, after from attachd.tellings where `+which, args...).
+			Scan(&id, &m.of, &kind, &parent, &event, &tx.origin, &last, &after.kind, &after.parent, &after.id)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
 		}
@@ -76,7 +100,7 @@ func (s *Store) tellNext(ctx context.Context, which string, args ...any) (is boo
 			return err
 		}
 		is, m.removal = true, removalOf(m.of, kind, parent)
-		list, err := tx.attachmentsBelow(m, after, last, removedAtOnce)
+		list, err := tx.below(m, after, last, removedAtOnce)
 		if err != nil {
 			return fmt.Errorf("tell of what happened to %s: %w", m.removal, err)
 		}
@@ -86,7 +110,8 @@ func (s *Store) tellNext(ctx context.Context, which string, args ...any) (is boo
 		if len(list) < removedAtOnce {
 			return tx.exec(`delete from attachd.tellings where id = $1`, id)
 		}
-		return tx.exec(`update attachd.tellings set after = $2 where id = $1`, id, list[len(list)-1].ID)
+		to := list[len(list)-1]
+		return tx.exec(`update attachd.tellings set after_kind = $2, after_parent = $3, after = $4 where id = $1`, id, int16(to.Parent.Kind), to.Parent.ID, to.ID)
 	})
 	return is && err == nil, err
 }

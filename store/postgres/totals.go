@@ -44,8 +44,9 @@ func (s *Store) countAttachments(ctx context.Context, rest func(took time.Durati
 			err = row.Scan(&g.kind, &g.seen, &g.size, &g.used.Bytes, &g.used.Files, &g.last, &g.total)
 			return g, err
 		}, `with batch as materialized (
-				select a.id, a.type, a.size, exists (select from attachd.entities e join attachd.spaces s on s.slug = e.space where e.kind = a.kind and e.id = a.parent) as seen
-				from attachd.attachments a where a.id > $1 order by a.id limit $2)
+				select a.id, a.type, a.size, s.slug is not null as seen from attachd.attachments a
+					left join attachd.entities e on e.kind = a.kind and e.id = a.parent left join attachd.spaces s on s.slug = e.space
+				where a.id > $1 order by a.id limit $2)
 			select type, seen, max(size), sum(size)::bigint, count(*), (select id from batch order by id desc limit 1), (select count(*) from batch)
 			from batch group by type, seen, case when size > 1 then length(ltrim((size - 1)::bit(64)::text, '0')) else 0 end`, after, totalsBatch)
 		if err != nil || len(groups) == 0 {

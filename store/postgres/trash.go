@@ -129,11 +129,14 @@ func (tx *change) keepInTrash(m mark, list []store.Attachment) error {
 	for _, a := range list {
 		ids = append(ids, a.ID)
 	}
+	moved := sizeOf(list)
 	return tx.exec(`with gone as (
 			delete from attachd.attachments where id = any($1::uuid[]) returning *
+		), rest as (
+			update attachd.removals set bytes = bytes - $6, files = files - $7 where id = $5
 		)
 		insert into attachd.trash (`+trashColumns+`) select id, kind, parent, space, sha256, null, name, size, type, uploader, $2, $3, $4 from gone`,
-		ids, m.deleted, m.by, m.until)
+		ids, m.deleted, m.by, m.until, m.id, moved.Bytes, moved.Files)
 }
 
 // takeOut takes a parent out of a space in the trash, as if it had been deleted before the space:

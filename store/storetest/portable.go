@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -306,6 +307,9 @@ func read(t *testing.T, s Portable) map[string]string {
 	}
 	for _, sp := range append(spaces, store.Space{}) {
 		trash, err := s.TrashIn(ctx, sp.Slug, nil, all)
+		slices.SortFunc(trash, func(a, b store.Trashed) int { // stores differ in what was deleted in the same second
+			return cmp.Or(b.At.Compare(a.At), strings.Compare(fmt.Sprint(a.Attachment.ID, a.Entity.Parent), fmt.Sprint(b.Attachment.ID, b.Entity.Parent)))
+		})
 		for i := range trash {
 			trash[i].Place = nil
 		}

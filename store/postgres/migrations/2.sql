@@ -21,10 +21,11 @@ create index on attachd.trash (until, id);
 create index on attachd.trash (sha256);
 
 -- A parent or space in the trash is a removal that rests: it has a negative number, which
--- programs that do not know the trash leave alone. With a positive number and the columns
--- below, what it had moves to the table above, since it is put anew.
+-- programs that do not know the trash leave alone. With a positive number and "until", the
+-- attachments that it had move to the table above, since it is put anew.
 alter table attachd.removals
-	add column deleted_at timestamptz, -- null, as are the following: not in the trash
+	add column purges     boolean not null default false, -- it was in the trash
+	add column deleted_at timestamptz, -- null, as are the following: it was not
 	add column deleted_by uuid,
 	add column until      timestamptz,
 	add column name       text,
@@ -33,7 +34,7 @@ alter table attachd.removals
 	add column quota_bytes bigint, -- of a space, as are the following
 	add column quota_files bigint,
 	add column auto       boolean,
-	add column bytes      bigint, -- of the attachments that come back with it
+	add column bytes      bigint, -- of the attachments that come back with it, or are still to move
 	add column files      bigint;
 create index on attachd.removals (space, deleted_at, parent, kind) where id < 0;
 create index on attachd.removals (deleted_at, space) where id < 0 and kind is null;
@@ -61,7 +62,9 @@ create table attachd.tellings (
 	parent uuid,
 	event  text not null,
 	origin jsonb not null,
-	after  uuid not null, -- the last one that was told of
-	last   uuid not null
+	last   uuid not null, -- none is told of that has a higher id
+	after_kind   smallint not null default 0, -- the last one that was told of
+	after_parent uuid not null default '00000000-0000-0000-0000-000000000000',
+	after        uuid not null default '00000000-0000-0000-0000-000000000000'
 );
 create index on attachd.tellings (space);
