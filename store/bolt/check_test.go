@@ -26,6 +26,9 @@ type damaged struct {
 	user       store.User
 	ticket     store.Entity
 	attachment store.Attachment
+	trashed    store.Attachment // in the trash by itself
+	meeting    store.Entity     // in the trash with an attachment
+	inMeeting  store.Attachment
 	key        store.Key
 	session    store.Session
 	place      blobs.Place  // of the attachment's content
@@ -50,10 +53,25 @@ func makeDamaged(t *testing.T, path string) damaged {
 		b.CreateKey(t.Context(), d.key),
 		b.CreateSession(t.Context(), d.session, at))
 	b.TouchKey(d.key.ID, at)
-	if err := errors.Join(err, d.inObjects(t, b), b.Close()); err != nil {
+	if err := errors.Join(err, d.inTrash(t, b, at), d.inObjects(t, b), b.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// inTrash leaves something of every kind in the trash.
+func (d *damaged) inTrash(t *testing.T, b *Store, at time.Time) error {
+	d.trashed, d.inMeeting = d.attachment, d.attachment
+	d.trashed.ID, d.trashed.SHA256 = uuid.Must(uuid.NewV7()), [32]byte{8}
+	d.meeting = store.Entity{Parent: store.Parent{Kind: store.Meeting, ID: uuid.New()}, Space: "a", Name: "Meeting"}
+	d.inMeeting.ID, d.inMeeting.SHA256, d.inMeeting.Parent, d.inMeeting.CommentID = uuid.Must(uuid.NewV7()), [32]byte{9}, d.meeting.Parent, uuid.NullUUID{}
+	deletion := store.Deletion{At: at, Until: at.AddDate(0, 0, 7), ByID: d.user.ID}
+	_, err := b.Put(t.Context(), d.meeting)
+	err = errors.Join(err, b.CreateAttachment(t.Context(), d.trashed, nil, ""), b.CreateAttachment(t.Context(), d.inMeeting, nil, ""))
+	if err == nil {
+		_, err = b.TrashAttachment(t.Context(), d.trashed.ID, deletion)
+	}
+	return errors.Join(err, b.TrashEntity(t.Context(), d.meeting.Parent, true, deletion))
 }
 
 // inObjects makes the database one whose contents are in an object store, with an object of
@@ -168,6 +186,33 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 		{"garbage under a damaged key", add(schema.Garbage, schema.Nothing, []byte("short")), []string{`In the bucket "garbage", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"garbage with a damaged name", add(schema.GarbageObject, schema.EncodeSeconds(1), []byte("short")), []string{`In the bucket "garbage_objects", the entry 73686f7274 cannot be read: damaged key.`}},
 		{"garbage of no time", overwriteFirst(schema.GarbageObject, []byte("when?")), []string{`In the bucket "garbage_objects", the entry 05`}},
+		{"a record in the trash is gone", deleteFirst(schema.Trash), []string{"The index of ids has attachment <trashed>, of which there is no record.",
+			"The index of contents says that attachment <trashed> has the content 08", "The index of times has 00", `The trash of space "a" has 00`,
+			"The trash is counted as 20 bytes in 2 files, but its files are 10 bytes in 1."}},
+		{"a record in the trash is damaged", overwriteFirst(schema.Trash, []byte{9}), []string{`In the bucket "trash", the entry 02`, "The index of times has 00"}},
+		{"a record in the trash is short", overwriteFirst(schema.Trash, []byte{1}), []string{`In the bucket "trash", the entry 02`}},
+		{"a record in the trash has an id as if it were not", func(tx *bbolt.Tx, d damaged) error {
+			return add(schema.AttachmentIDs, schema.ParentKey(d.ticket.Parent), d.trashed.ID[:])(tx, d)
+		}, []string{"Attachment <trashed> in the trash cannot be found by its id.", "The index of ids has attachment <trashed>, of which there is no record."}},
+		{"a record in the trash has a content as if it were not", func(tx *bbolt.Tx, d damaged) error {
+			return add(schema.Contents, schema.Nothing, d.trashed.SHA256[:], d.trashed.ID[:])(tx, d)
+		}, []string{"Attachment <trashed> in the trash cannot be found by its content 08", "do not agree on whether attachment <trashed> is in the trash."}},
+		{"a record has a content as if it were in the trash", overwriteFirst(schema.Contents, schema.InTrash), []string{"Attachment <attachment> cannot be found by its content", "do not agree on whether attachment <attachment> is in the trash."}},
+		{"something in the trash has no end", deleteFirst(schema.TrashUntil), []string{"cannot be found by the time when it ends."}},
+		{"an end too many in the trash", add(schema.TrashUntil, schema.Nothing, make([]byte, 8), schema.SpaceRemoval("none")), []string{"The index of times has 026e6f6e65 in the trash, which does not end then."}},
+		{"an end under a damaged key", add(schema.TrashUntil, schema.Nothing, []byte("short")), []string{`In the bucket "trash_until", the entry 73686f7274 cannot be read: damaged key.`}},
+		{"something in the trash is in no list", deleteFirst(schema.TrashSpaces), []string{"is not in the list of its space."}},
+		{"the trash of a space has too much", add(schema.TrashSpaces, schema.Nothing, schema.Slug0("b"), make([]byte, 8), schema.SpaceRemoval("none")), []string{`The trash of space "b" has 026e6f6e65, which is not in it, or was not deleted then.`}},
+		{"a list of the trash under a damaged key", add(schema.TrashSpaces, schema.Nothing, []byte("without a zero byte")), []string{`In the bucket "trash_spaces", the entry`}},
+		{"a meeting in the trash is gone", deleteFirst(schema.TrashObjects), []string{"Attachment <inMeeting> belongs to meeting <meeting>, which is not there.", "The index of times has 01", `The trash of space "a" has 01`}},
+		{"a meeting in the trash is damaged", overwriteFirst(schema.TrashObjects, []byte("{")), []string{`In the bucket "trash_objects", the entry 01`}},
+		{"a meeting in the trash is nothing", overwriteFirst(schema.TrashObjects, []byte("{}")), []string{`In the bucket "trash_objects", the entry 01`, "is counted as 0 bytes in 0 files, but its files are 10 bytes in 1."}},
+		{"a meeting in the trash is there", func(tx *bbolt.Tx, d damaged) error {
+			return add(schema.Entities, []byte(`{"space":"a"}`), schema.ParentKey(d.meeting.Parent))(tx, d)
+		}, []string{"is in the trash, but it is there."}},
+		{"the trash is counted wrongly", func(tx *bbolt.Tx, d damaged) error {
+			return add(schema.Meta, schema.EncodeUsage(store.Usage{Bytes: 1, Files: 1}), schema.TrashSum)(tx, d)
+		}, []string{"The trash is counted as 1 bytes in 1 files, but its files are 20 bytes in 2."}},
 		{"a session has no end", deleteFirst(schema.SessionExpiry), []string{"cannot be found by the time when it ends."}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -181,7 +226,8 @@ func TestCheckFindsWhatDoesNotFit(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := faultsOf(t, path)
-			names := strings.NewReplacer("<attachment>", d.attachment.ID.String(), "<user>", d.user.ID.String(),
+			names := strings.NewReplacer("<attachment>", d.attachment.ID.String(), "<trashed>", d.trashed.ID.String(),
+				"<meeting>", d.meeting.ID.String(), "<inMeeting>", d.inMeeting.ID.String(), "<user>", d.user.ID.String(),
 				"<ticket>", d.ticket.ID.String(), "<key>", d.key.ID.String(),
 				"<zeros>", strings.Repeat("00", 31), "<place>", d.place.Key.String(), "<garbage>", d.garbage.Key.String())
 			for _, says := range c.says {

@@ -71,6 +71,7 @@ func fillAll(t *testing.T) *filled {
 		must(t, err)
 		ids = append(ids, a.ID)
 	}
+	f.trash(t, s, ids, users[2].ID)
 	first, err := s.Events(t.Context(), 0, 1)
 	must(t, err)
 	must(t, s.AckEvents(t.Context(), nil, store.DeadLetter{Event: first[0], Time: start, Reason: "refused"}))
@@ -90,7 +91,7 @@ func fillAll(t *testing.T) *filled {
 	}
 	must(t, s.SetNote(t.Context(), "note", []byte("noted")))
 	for i, id := range ids {
-		f.ask("attachment", i, func(s *bolt.Store) (any, error) { return s.Attachment(context.Background(), id) })
+		f.ask("attachment", i, func(s *bolt.Store) (any, error) { return orNone(s.Attachment(context.Background(), id)) })
 	}
 	for i := range 40 {
 		f.ask("with", i, func(s *bolt.Store) (any, error) {
@@ -141,6 +142,59 @@ func fillAll(t *testing.T) *filled {
 	}
 	must(t, s.Close())
 	return f
+}
+
+// trash leaves attachments in the trash, some with their parent or space.
+func (f *filled) trash(t *testing.T, s *bolt.Store, ids []uuid.UUID, by uuid.UUID) {
+	t.Helper()
+	at := start.UTC().Truncate(time.Second)
+	in := func(i int) store.Deletion {
+		return store.Deletion{At: at.Add(time.Duration(i) * time.Minute), Until: at.AddDate(0, 0, i+1), ByID: by}
+	}
+	var of store.Parent
+	for i, id := range ids {
+		if i%3 == 0 {
+			a, err := s.TrashAttachment(t.Context(), id, in(i))
+			must(t, err)
+			of = a.Parent
+		}
+		f.ask("trashed", i, func(s *bolt.Store) (any, error) { return orNone(s.TrashedAttachment(context.Background(), id)) })
+	}
+	must2 := func(_ any, err error) { must(t, err) }
+	for i := range 30 {
+		p := store.Parent{Kind: store.Product, ID: uuid.New()}
+		space := fmt.Sprint("trashed-", i%5)
+		must2(s.Put(t.Context(), store.Space{Slug: space, Name: "In the trash"}, store.Entity{Parent: p, Space: space, Name: "A product"}))
+		must(t, s.CreateAttachment(t.Context(), store.Attachment{ID: uuid.Must(uuid.NewV7()), Parent: p, FileName: "with its parent", Size: 3, SHA256: [32]byte{byte(i)}, UploaderID: by}, nil, ""))
+		if i%2 == 0 {
+			must(t, s.TrashEntity(t.Context(), p, true, in(i)))
+		}
+		f.ask("trashed product", i, func(s *bolt.Store) (any, error) { return orNone(s.TrashedEntity(context.Background(), p)) })
+	}
+	for i := range 5 {
+		slug := fmt.Sprint("trashed-", i)
+		if i > 1 {
+			must(t, s.TrashSpace(t.Context(), slug, true, in(i)))
+		}
+		f.ask("trashed space", i, func(s *bolt.Store) (any, error) { return orNone(s.TrashedSpace(context.Background(), slug)) })
+		f.ask("trash of space", i, func(s *bolt.Store) (any, error) { return s.TrashIn(context.Background(), slug, nil, 1000) })
+	}
+	for i, space := range []string{"", "a"} {
+		f.ask("trash in", i, func(s *bolt.Store) (any, error) { return s.TrashIn(context.Background(), space, nil, 1000) })
+	}
+	f.ask("trash of product", 0, func(s *bolt.Store) (any, error) { return s.TrashOf(context.Background(), of, uuid.Nil, 1000) })
+	f.ask("trash", 0, func(s *bolt.Store) (any, error) {
+		size, earliest, err := s.TrashSize(context.Background())
+		return fmt.Sprint(size, earliest), err
+	})
+}
+
+// orNone makes an answer of what is not there.
+func orNone[T any](found T, err error) (any, error) {
+	if errors.Is(err, store.ErrNotFound) {
+		return "none", nil
+	}
+	return found, err
 }
 
 func (f *filled) ask(what string, i int, question func(s *bolt.Store) (any, error)) {
