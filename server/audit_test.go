@@ -76,7 +76,7 @@ func (w *world) flush(t *testing.T) {
 // ASVS 16.1.1, 16.2.1, 16.3.1
 func TestEveryChangeIsRecorded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, withTrash)
 	id := uuid.NewString()
 	steps := []step{
 		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"},
@@ -95,6 +95,17 @@ func TestEveryChangeIsRecorded(t *testing.T) {
 		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
 		{as: "owner", do: "DELETE /issues/attachments/{B}", want: 200},
 		{as: "editor", do: "DELETE {meeting}/attachments/{C}", want: 200},
+		{as: "editor", do: "POST /catalog/attachments/{A}/restore", want: 200},
+		{as: "owner", do: "POST /issues/attachments/{B}/restore", want: 200},
+		{as: "editor", do: "POST {meeting}/attachments/{C}/restore", want: 200},
+		{as: "root", do: "DELETE /directory/spaces/a/products/{product.id}?attachments=delete", want: 200},
+		{as: "root", do: "POST /directory/spaces/a/products/{product.id}/restore", want: 200},
+		{as: "root", do: "DELETE /directory/tickets/{ticket.id}?attachments=delete", want: 200},
+		{as: "root", do: "POST /directory/tickets/{ticket.id}/restore", want: 200},
+		{as: "root", do: "DELETE /directory/meetings/{meeting.id}?attachments=delete", want: 200},
+		{as: "root", do: "POST /directory/meetings/{meeting.id}/restore", want: 200},
+		{as: "root", do: "DELETE /directory/spaces/a?attachments=delete", want: 200},
+		{as: "root", do: "POST /directory/spaces/a/restore", want: 200},
 		{as: "editor", do: "POST /api-keys", json: `{"name": "k"}`, want: 201, save: "K"},
 		{as: "editor", do: "DELETE /api-keys/{K}", want: 200},
 		{as: "root", do: "POST /directory/users/{viewer}/api-keys", json: `{"name": "k"}`, want: 201, save: "L"},

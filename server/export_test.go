@@ -19,6 +19,18 @@ func (s *Server) RunJob(ctx context.Context, name string, every time.Duration) {
 	jobs.Run(ctx, s.ops.Running(), s.Log, s.leases, job)
 }
 
+// RunJobOnce runs a background job once.
+func (s *Server) RunJobOnce(ctx context.Context, name string) {
+	all := s.ops.Jobs()
+	job := all[slices.IndexFunc(all, func(j jobs.Job) bool { return j.Name == name })]
+	if err := job.Run(ctx); err != nil {
+		s.Log.Error("background job failed", "job", name, "error", err)
+	}
+}
+
+// EmptyTrash runs the job once.
+func (s *Server) EmptyTrash(ctx context.Context) error { return s.ops.EmptyTrash(ctx) }
+
 // HasJob reports whether the server has a background job.
 func (s *Server) HasJob(name string) bool {
 	return slices.ContainsFunc(s.ops.Jobs(), func(j jobs.Job) bool { return j.Name == name })

@@ -2,11 +2,13 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -142,6 +144,12 @@ var inMatrix = map[server.Route]struct {
 	{Method: "GET", Pattern: "/issues/attachments/:attachment/preview"}:               {toRead, 200},
 	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/thumbnail"}:  {toRead, 200},
 	{Method: "GET", Pattern: "/meetings/:meeting/attachments/:attachment/preview"}:    {toRead, 200},
+	{Method: "GET", Pattern: "/catalog/spaces/:space/products/:product/trash"}:        {toRead, 200},
+	{Method: "GET", Pattern: "/issues/tickets/:ticket/trash"}:                         {toRead, 200},
+	{Method: "GET", Pattern: "/meetings/:meeting/trash"}:                              {toRead, 200},
+	{Method: "POST", Pattern: "/catalog/attachments/:attachment/restore"}:             {toDelete, 200},
+	{Method: "POST", Pattern: "/issues/attachments/:attachment/restore"}:              {toDelete, 200},
+	{Method: "POST", Pattern: "/meetings/:meeting/attachments/:attachment/restore"}:   {toDelete, 200},
 }
 
 // open are the routes for callers without a key, or with their own proof.
@@ -157,6 +165,9 @@ var membersRead = []string{
 	"GET /directory/tickets/:ticket", "GET /directory/tickets/:ticket/comments", "GET /directory/tickets/:ticket/comments/:comment",
 	"GET /directory/meetings/:meeting",
 }
+
+// adminsRead are those that admins of a space may read.
+var adminsRead = []string{"GET /directory/spaces/:space/trash"}
 
 // filteredByMember are those that show callers only what they may see.
 var filteredByMember = []string{"GET /directory/spaces", "GET /directory/tickets", "GET /directory/meetings"}
@@ -223,8 +234,21 @@ func (m *matrix) copyOf(t *testing.T, a store.Attachment, parent store.Parent, u
 	return m.createRecord(t, a)
 }
 
+// forget removes an attachment, in the trash or not.
 func (m *matrix) forget(t *testing.T, id uuid.UUID) {
-	if _, err := m.store.DeleteAttachment(context.Background(), id); err != nil {
+	_, err := m.store.DeleteAttachment(context.Background(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		_, err = m.store.PurgeAttachment(context.Background(), id)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trash puts an attachment into the trash.
+func (m *matrix) trash(t *testing.T, id uuid.UUID) {
+	now := m.clock.Now()
+	if _, err := m.store.TrashAttachment(context.Background(), id, store.Deletion{At: now, Until: now.Add(time.Hour), ByID: personID("root")}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -325,6 +349,10 @@ func (m *matrix) tryRoute(t *testing.T, r rules, route server.Route) (tried int)
 				want := r.status(who, cell.do, kind, slug, tgt, cell.granted)
 				m.tryOne(t, route, kind, slug, tgt, who, want)
 				tried++
+				if route.Method == "DELETE" {
+					m.tryOne(t, server.Route{Method: "DELETE", Pattern: route.Pattern + permanently}, kind, slug, tgt, who, want)
+					tried++
+				}
 				if route.Method == "GET" && strings.Contains(route.Pattern, ":attachment") && !strings.HasSuffix(route.Pattern, "/preview") {
 					m.tryOne(t, server.Route{Method: "HEAD", Pattern: route.Pattern}, kind, slug, tgt, who, want)
 					tried++
@@ -335,8 +363,19 @@ func (m *matrix) tryRoute(t *testing.T, r rules, route server.Route) (tried int)
 	return tried
 }
 
+// permanently is how a pattern ends that is about what is in the trash, and removes it for
+// good; others of attachments there restore them.
+const permanently = "?permanent=true"
+
+func ofTrash(pattern string) bool {
+	return strings.HasSuffix(pattern, permanently) || strings.HasSuffix(pattern, "/restore")
+}
+
 func (m *matrix) tryOne(t *testing.T, route server.Route, kind, slug string, tgt target, who somebody, want int) {
 	path, made := m.address(t, route.Pattern, kind, slug, tgt, who)
+	if made != uuid.Nil && ofTrash(route.Pattern) {
+		m.trash(t, made)
+	}
 	s := step{as: who.as, do: route.Method + " " + path}
 	if route.Method == http.MethodPost && strings.HasSuffix(route.Pattern, "/attachments") {
 		s.form = parts{file("a.txt", alphabet)}
@@ -355,11 +394,16 @@ func (m *matrix) tryOne(t *testing.T, route server.Route, kind, slug string, tgt
 	if made == uuid.Nil {
 		return
 	}
-	_, err = m.store.Attachment(context.Background(), made)
-	if gone := err != nil; gone != (route.Method == http.MethodDelete && want == 200) {
+	_, live := m.store.Attachment(context.Background(), made)
+	_, trashed := m.store.TrashedAttachment(context.Background(), made)
+	gone := live != nil && trashed != nil
+	if gone != (route.Method == http.MethodDelete && want == 200) {
 		t.Errorf("%v, answered %d: the attachment is gone: %v", s, a.status, gone)
 	}
-	if err == nil {
+	if is := trashed == nil; is != (ofTrash(route.Pattern) && want != 200) {
+		t.Errorf("%v, answered %d: the attachment is in the trash: %v", s, a.status, is)
+	}
+	if !gone {
 		m.forget(t, made)
 	}
 }
@@ -377,7 +421,8 @@ func TestTheDirectoryIsForSuperadminsAndForMembersToRead(t *testing.T) {
 			path := m.directoryPath(route.Pattern, slug)
 			for _, who := range callers() {
 				admits := who.rights == "root" || slices.Contains(filteredByMember, name) ||
-					slices.Contains(membersRead, name) && roleIn(who.rights, slug) != store.NoRole
+					slices.Contains(membersRead, name) && roleIn(who.rights, slug) != store.NoRole ||
+					slices.Contains(adminsRead, name) && roleIn(who.rights, slug) == store.Admin
 				want := 403
 				if who.rights == "" {
 					want = 401
@@ -448,7 +493,7 @@ func TestEveryRouteIsUnderARule(t *testing.T) {
 			t.Errorf("no test says who may call %s", name)
 		}
 	}
-	for _, name := range slices.Concat(known, membersRead, filteredByMember) {
+	for _, name := range slices.Concat(known, membersRead, adminsRead, filteredByMember) {
 		if !listed[name] {
 			t.Errorf("there is no route %s", name)
 		}

@@ -96,6 +96,8 @@ type Config struct {
 	DownloadByURL bool          // downloads of products answer with a URL document unless the Accept header prefers the file
 	VerifyReads   bool
 
+	TrashKeep time.Duration // how long what was deleted can be restored; 0 removes it at once
+
 	AuditDownloads bool
 	AuditRetention time.Duration // how long entries of the audit log are kept; 0 is forever
 
@@ -151,6 +153,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: file size, concurrent uploads and URL lifetime must be positive, and log_below not negative")
 	case cfg.Linker != nil && cfg.StorageURLTTL < time.Second:
 		return nil, errors.New("server: the lifetime of the storage's URLs must be positive")
+	case cfg.TrashKeep < 0:
+		return nil, errors.New("server: what is deleted cannot be kept for less than no time")
 	case cfg.ScrubRate < 0, cfg.ScrubRate > 0 && cfg.ScrubPeriod <= 0:
 		return nil, errors.New("server: a scrub needs a rate and a period that are positive")
 	}
@@ -172,11 +176,14 @@ func New(cfg Config) (*Server, error) {
 		Stager: cfg.Stager, Batcher: cfg.Batcher, Versioner: cfg.Versioner, Marker: cfg.Marker,
 		StageBelow: cfg.LogBelow, Thumbnails: cfg.Thumbnails, VerifyReads: cfg.VerifyReads, Log: cfg.Log,
 		// Deletions need room for the ballast too.
-		Reserve:      func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
-		OnDamaged:    func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
-		OnUnreadable: func() { s.ops.FoundUnreadable() },
+		Reserve:       func(total int64) int64 { return cfg.DiskReserve + cfg.Ballast.Missing(total) },
+		FreesRoom:     cfg.Sweeper == nil, // a bucket keeps objects for a while, and is no disk
+		WithEvents:    s.withEvents(),
+		OnPurgedEarly: func(purged store.Usage) { s.ops.PurgedEarly(purged) },
+		OnDamaged:     func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
+		OnUnreadable:  func() { s.ops.FoundUnreadable() },
 	})
-	s.directory = &directory.Service{Guard: s.guard, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now}
+	s.directory = &directory.Service{Guard: s.guard, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now, TrashKeep: s.TrashKeep}
 	s.files = files.New(s.fileOptions())
 	s.ops = ops.New(s.opsOptions(), s.signing)
 	table := s.table()
@@ -257,6 +264,17 @@ func (s *Server) latestSigner() func(context.Context) (*token.Signer, error) {
 	return s.signing.Latest
 }
 
+// withEvents returns what has changes that nobody asked for enqueue events; nil where there is
+// no receiver.
+func (s *Server) withEvents() func(context.Context) context.Context {
+	if s.Webhooks == nil {
+		return nil
+	}
+	return func(ctx context.Context) context.Context {
+		return store.WithOutbox(ctx, store.Origin{Time: s.Now()})
+	}
+}
+
 func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
 	clock, err := s.clock.Read(ctx)
 	return clock.Trusted, err == nil && clock.Settled
@@ -275,7 +293,7 @@ func (s *Server) fileOptions() files.Options {
 		Scanner: s.Scanner, Slots: s.slots, IDs: &s.ids, Now: s.Now, Memory: s.Memory, Decode: s.Decode, Signer: s.signing.Signer,
 		OnUpload:    func(bytes int64) { s.ops.Uploaded(bytes) },
 		OnDownload:  func(bytes int64) { s.ops.Downloaded(bytes) },
-		MaxFileSize: s.MaxFileSize, LogBelow: s.LogBelow, URLTTL: s.URLTTL, ContentURL: s.ContentURL,
+		MaxFileSize: s.MaxFileSize, LogBelow: s.LogBelow, URLTTL: s.URLTTL, ContentURL: s.ContentURL, TrashKeep: s.TrashKeep,
 		Linker: s.Linker, StorageURLTTL: s.StorageURLTTL,
 		DownloadByURL: s.DownloadByURL, AcceptUnscanned: s.AcceptUnscanned,
 	}
@@ -291,7 +309,7 @@ func (s *Server) opsOptions() ops.Options {
 		Collectors:  append(s.corridor.Collectors(), s.files.Collectors()...),
 		Snapshotter: s.Snapshotter, Compacter: s.Compacter, Verifier: s.Verifier, Shared: s.Shared, Leases: s.leases, Marker: s.Marker, Sweeper: s.Sweeper, Comparer: s.Comparer, Damage: s.Damage, InPlace: s.InPlace, MoveTo: s.MoveTo,
 		Storage: s.Storage, StorageTimes: s.StorageTimes, LogLinesLost: s.LogLinesLost, KeepSigningKeys: s.KeepSigningKeys,
-		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
+		AcceptUnscanned: s.AcceptUnscanned, AuditRetention: s.AuditRetention, TrashKeep: s.TrashKeep, ScrubRate: s.ScrubRate, ScrubPeriod: s.ScrubPeriod,
 		Webhooks: s.Webhooks, WebhookRetryFor: s.WebhookRetryFor, Version: s.Version,
 	}
 }

@@ -646,6 +646,7 @@ func (c *clock) Elapsed() time.Duration {
 type testDisk struct {
 	disk.FileSystem
 	free atomic.Int64           // 0 is the real one
+	gain atomic.Int64           // how much of it each content makes that is removed
 	rots atomic.Bool            // reads return capitals, although no file was changed
 	asks atomic.Pointer[func()] // called before each read
 }
@@ -685,6 +686,14 @@ func (d *testDisk) Capacity() (blobs.Capacity, error) {
 		space.Free = free
 	}
 	return space, err
+}
+
+func (d *testDisk) Remove(name string) error {
+	err := d.FileSystem.Remove(name)
+	if err == nil && strings.Contains(name, "sha256") {
+		d.free.Add(d.gain.Load())
+	}
+	return err
 }
 
 func (d *testDisk) SyncDir(string) error { return nil }

@@ -246,7 +246,7 @@ func (g *Guard) expired(k store.Key) bool {
 	return !k.ExpiresAt.IsZero() && !g.Now().Before(k.ExpiresAt)
 }
 
-// Action is an operation on the files of a parent, or on one file.
+// Action is an operation on the files of a parent or of a space, or on one file.
 type Action int
 
 // The actions that need a right.
@@ -254,6 +254,7 @@ const (
 	Read Action = iota
 	Upload
 	Remove
+	Administer // the space
 )
 
 // standing is what a caller's rights over a parent and a file depend on.
@@ -280,6 +281,8 @@ func (g *Guard) allowed(do Action, kind store.Kind, who standing) bool {
 			return who.uploader && member || who.owner || admin && g.AdminsMayDeleteFromTickets
 		}
 		return who.uploader && member || admin
+	case Administer:
+		return admin
 	}
 	return false
 }
@@ -295,16 +298,13 @@ func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	if sc.AutoCreate != "" {
 		return g.authorizeAutoCreate(rq, sc, role)
 	}
-	who := standing{
-		role:       role,
-		superadmin: user.IsSuperadmin,
-		uploader:   user.ID != uuid.Nil && sc.Attachment.UploaderID == user.ID,
-		owner:      user.ID != uuid.Nil && sc.Entity.OwnerID == user.ID,
-	}
+	who := standingOf(sc, role, sc.Attachment)
 	if g.allowed(do, sc.Entity.Kind, who) {
 		return nil
 	}
 	switch {
+	case do == Administer:
+		return api.Forbidden("Only an admin of the space %q may do this.", sc.Entity.Space)
 	case who.role == store.NoRole && do == Read:
 		return api.Forbidden("You are not a member of the space %q.", sc.Entity.Space)
 	case do == Upload && sc.Entity.Kind == store.Ticket:
@@ -316,6 +316,26 @@ func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	default:
 		return api.Forbidden("Only the uploader or an admin of the space may delete this file.")
 	}
+}
+
+// standingOf returns the standing of a caller with a role over an attachment.
+func standingOf(sc api.Scope, role store.Role, a store.Attachment) standing {
+	user := sc.Caller.User
+	return standing{
+		role:       role,
+		superadmin: user.IsSuperadmin,
+		uploader:   user.ID != uuid.Nil && a.UploaderID == user.ID,
+		owner:      user.ID != uuid.Nil && sc.Entity.OwnerID == user.ID,
+	}
+}
+
+// MayRemove returns what tells for each attachment of the parent in the scope whether the
+// caller may delete it.
+func (g *Guard) MayRemove(rq *api.Request, sc api.Scope) (func(store.Attachment) bool, error) {
+	role, err := g.Records.Role(rq.Context(), sc.Entity.Space, sc.Caller.User.ID)
+	return func(a store.Attachment) bool {
+		return g.allowed(Remove, sc.Entity.Kind, standingOf(sc, role, a))
+	}, err
 }
 
 // authorizeAutoCreate lets any caller create a space that no system of record has sent,
@@ -342,8 +362,7 @@ const autoSpace = "default"
 func (g *Guard) Parent(kind store.Kind) Finder {
 	return func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
 		found, err := g.Entity(kind)(rq, sc, do)
-		var refused *api.Refusal
-		if !g.AutoCreate || do != Upload || !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+		if !g.AutoCreate || do != Upload || !isNotFound(err) {
 			return found, err
 		}
 		id, slug := rq.Params.ByName(kind.String()), autoSpace
@@ -389,6 +408,42 @@ func inSpace(kind store.Kind, rq *api.Request) string {
 	return ""
 }
 
+// RemovableEntity is Entity, and with ?permanent=true finds it in the trash too.
+func (g *Guard) RemovableEntity(kind store.Kind) Finder {
+	return func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
+		found, err := g.Entity(kind)(rq, sc, do)
+		if !isNotFound(err) || !isPermanent(rq) {
+			return found, err
+		}
+		id, isID := api.ParseID(rq.Params.ByName(kind.String()))
+		if !isID {
+			return found, err
+		}
+		trashed, failed := g.Records.TrashedEntity(rq.Context(), store.Parent{Kind: kind, ID: id})
+		if errors.Is(failed, store.ErrNotFound) || failed == nil && kind == store.Product && trashed.Space != rq.Params.ByName("space") {
+			return found, err
+		}
+		sc.Entity, sc.InTrash = trashed.Entity, true
+		return sc, failed
+	}
+}
+
+// RemovableSpace is InPath, likewise.
+func (g *Guard) RemovableSpace(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
+	found, err := g.InPath(rq, sc, do)
+	if !errors.Is(err, store.ErrNotFound) || !isPermanent(rq) {
+		return found, err
+	}
+	_, failed := g.Records.TrashedSpace(rq.Context(), found.Entity.Space)
+	if errors.Is(failed, store.ErrNotFound) {
+		return found, err
+	}
+	found.InTrash = true
+	return found, failed
+}
+
+func isPermanent(rq *api.Request) bool { return rq.URL.Query().Get("permanent") == "true" }
+
 // InPath finds the space that the path names.
 func (g *Guard) InPath(rq *api.Request, sc api.Scope, _ Action) (api.Scope, error) {
 	return g.FindSpace(rq, sc, rq.Params.ByName("space"))
@@ -412,13 +467,45 @@ func (g *Guard) SeesSpace(rq *api.Request, sc api.Scope, slug string) (bool, err
 
 // Attachment finds the attachment that the path names, if it is of this kind
 // and, for a meeting's, of this meeting.
-func (g *Guard) Attachment(kind store.Kind) Finder {
+func (g *Guard) Attachment(kind store.Kind) Finder { return g.attachment(kind, g.findAttachment) }
+
+// Removable is Attachment, and with ?permanent=true finds it in the trash too.
+func (g *Guard) Removable(kind store.Kind) Finder {
+	return g.attachment(kind, func(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
+		found, err := g.findAttachment(rq, sc, id)
+		if !isNotFound(err) || !isPermanent(rq) {
+			return found, err
+		}
+		trashed, failed := g.findTrashed(rq, sc, id)
+		if isNotFound(failed) {
+			return found, err
+		}
+		return trashed, failed
+	})
+}
+
+// Restorable finds the attachment in the trash that the path names. One whose parent is not
+// there has nobody whose right could be looked up but a superadmin, whom the store tells what
+// to do.
+func (g *Guard) Restorable(kind store.Kind) Finder {
+	return g.attachment(kind, func(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
+		found, err := g.findTrashed(rq, sc, id)
+		if !isNotFound(err) || !sc.Caller.User.IsSuperadmin || !g.allowed(Remove, kind, standing{superadmin: true}) {
+			return found, err
+		}
+		sc.Attachment.ID, sc.Entity.Kind = id, kind
+		sc.Entity.ID, _ = api.ParseID(rq.Params.ByName("meeting"))
+		return sc, nil
+	})
+}
+
+func (g *Guard) attachment(kind store.Kind, find func(*api.Request, api.Scope, uuid.UUID) (api.Scope, error)) Finder {
 	return func(rq *api.Request, sc api.Scope, _ Action) (api.Scope, error) {
 		id, err := rq.IDParam("attachment", "attachment")
 		if err != nil {
 			return sc, err
 		}
-		found, err := g.findAttachment(rq, sc, id)
+		found, err := find(rq, sc, id)
 		if err != nil {
 			return found, err
 		}
@@ -442,12 +529,33 @@ func (g *Guard) findAttachment(rq *api.Request, sc api.Scope, id uuid.UUID) (api
 	if err != nil {
 		return sc, err
 	}
+	return g.withParent(rq, sc, a)
+}
+
+func (g *Guard) findTrashed(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
+	t, err := g.Records.TrashedAttachment(rq.Context(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return sc, api.NotFound("There is no attachment %s in the trash.", id)
+	}
+	if err != nil {
+		return sc, err
+	}
+	sc.InTrash = true
+	return g.withParent(rq, sc, t.Attachment)
+}
+
+func (g *Guard) withParent(rq *api.Request, sc api.Scope, a store.Attachment) (api.Scope, error) {
 	e, err := g.Records.Entity(rq.Context(), a.Parent)
 	if errors.Is(err, store.ErrNotFound) {
-		return sc, noAttachment(id) // it was deleted since the lookup
+		return sc, noAttachment(a.ID) // it was deleted since the lookup
 	}
 	sc.Attachment, sc.Entity = a, e
 	return sc, err
+}
+
+func isNotFound(err error) bool {
+	var refused *api.Refusal
+	return errors.As(err, &refused) && refused.Status == http.StatusNotFound
 }
 
 func noAttachment(id uuid.UUID) error { return api.NotFound("There is no attachment %s.", id) }

@@ -22,6 +22,9 @@ type Records interface {
 	Memberships(ctx context.Context, user uuid.UUID) ([]store.Member, error)
 	Entity(ctx context.Context, p store.Parent) (store.Entity, error)
 	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
+	TrashedEntity(ctx context.Context, p store.Parent) (store.Trashed, error)
+	TrashedSpace(ctx context.Context, slug string) (store.Trashed, error)
+	TrashedAttachment(ctx context.Context, id uuid.UUID) (store.Trashed, error)
 }
 
 // Options configure a Guard.

@@ -128,7 +128,7 @@ func (v *listVersions) note(rq *Request, status int) {
 	case rq.Method == http.MethodGet, rq.Method == http.MethodHead, status >= 400 && status < 500:
 	case rq.route.Kind == FileUpload && !rq.corridor.AutoCreate:
 		v.stripe(rq.scope.Entity.Parent).Add(1)
-	case rq.Method == http.MethodDelete && rq.scope.Attachment.ID != uuid.Nil:
+	case rq.scope.Attachment.ID != uuid.Nil && (rq.Method == http.MethodDelete || strings.HasSuffix(rq.route.Pattern, "/restore")):
 		v.stripe(rq.scope.Attachment.Parent).Add(1)
 	case rq.route.Kind == FileUpload, strings.HasPrefix(rq.route.Pattern, "/directory/"):
 		v.all.Add(1)

@@ -34,6 +34,7 @@ type Scope struct {
 	Caller     Caller
 	Entity     store.Entity     // the parent that the route names, or the attachment's parent
 	Attachment store.Attachment // the one that the route names
+	InTrash    bool             // where what the route names is
 	AutoCreate string           // the space in which this upload creates its parent; empty if the parent exists
 	Inline     bool             // a signed link asked for inline display
 }

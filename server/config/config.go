@@ -122,6 +122,12 @@ type Config struct {
 		AutoCreate bool `toml:"auto_create" default:"false"`
 	} `toml:"directory"`
 
+	// Trash holds what was deleted, so that it can be restored.
+	Trash struct {
+		// Keep is how long what was deleted can be restored; 0: it is removed at once.
+		Keep Duration `toml:"keep" default:"168h" min:"0s"`
+	} `toml:"trash"`
+
 	// Audit says what is recorded in the audit log.
 	Audit struct {
 		// Downloads records who downloaded what.

@@ -65,6 +65,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	want.Downloads.URLTTL = Duration(time.Hour)
 	want.Downloads.StorageURLTTL = Duration(5 * time.Minute)
 	want.Downloads.Verify = true
+	want.Trash.Keep = Duration(168 * time.Hour)
 	want.Audit.Downloads, want.Audit.Retention = true, Duration(8760*time.Hour)
 	want.Webhooks.Timeout, want.Webhooks.RetryFor = Duration(15*time.Second), Duration(72*time.Hour)
 	want.Storage.LogBelow, want.Storage.LogSize = 64<<10, 256<<20
@@ -176,6 +177,7 @@ func TestEveryKeyIsSetByFileEnvironmentAndFlag(t *testing.T) {
 		"downloads.verify":              {`false`, "0"},
 		"tickets.admins_may_delete":     {`true`, "1"},
 		"directory.auto_create":         {`true`, "TRUE"},
+		"trash.keep":                    {`"0s"`, "0"},
 		"audit.downloads":               {`false`, "0"},
 		"audit.retention":               {`"0s"`, "0s"},
 		"webhooks.url":                  {`"https://a.example/x/"`, "https://a.example/x/"},

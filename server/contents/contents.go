@@ -58,6 +58,13 @@ type Options struct {
 	// Reserve returns how many bytes must stay free on a disk of a given total size;
 	// optional.
 	Reserve func(total int64) int64
+	// FreesRoom says that removing a content makes room on that disk at once.
+	FreesRoom bool
+	// WithEvents returns a context in which what is removed from the trash enqueues events;
+	// optional.
+	WithEvents func(context.Context) context.Context
+	// OnPurgedEarly is called with what was removed from the trash to make room; optional.
+	OnPurgedEarly func(store.Usage)
 	// VerifyReads has Readers verify the bytes that they return.
 	VerifyReads bool
 	// SettleTime is how long ago a file must have been changed for its version to be
@@ -79,6 +86,8 @@ type Records interface {
 	Checksums(ctx context.Context, sha256 [32]byte) ([]byte, error)
 	AddChecksums(ctx context.Context, checksums map[[32]byte][]byte) error
 	Remove(ctx context.Context) (freed [][32]byte, more bool, err error)
+	PurgeUntil(ctx context.Context, until time.Time, limit int) (freed [][32]byte, purged store.Usage, more bool, err error)
+	TrashSize(ctx context.Context) (size store.Usage, earliest time.Time, err error)
 }
 
 // Store is a store of all contents: blobs and staged ones. It keeps the promises of a
@@ -91,6 +100,9 @@ type Store struct {
 
 	// Deleted has an element when there may be work for RemoveDeleted.
 	Deleted chan struct{}
+	// Trashed has an element when something was put into the trash.
+	Trashed    chan struct{}
+	makingRoom chan struct{} // has an element while MakeRoom removes what is in the trash
 
 	stagings atomic.Int64  // contents that have been staged since the start
 	wake     chan struct{} // has an element when something was staged
@@ -141,7 +153,8 @@ func New(records Records, files blobs.Store, opts Options) *Store {
 		opts.SettleTime = settleTime
 	}
 	return &Store{Store: files, Marker: opts.Marker, Options: opts, records: records,
-		wake: make(chan struct{}, 1), much: make(chan struct{}, 1), Deleted: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}, changes: semaphore.NewWeighted(allChanges)}
+		wake: make(chan struct{}, 1), much: make(chan struct{}, 1), Deleted: make(chan struct{}, 1),
+		Trashed: make(chan struct{}, 1), makingRoom: make(chan struct{}, 1), corrupt: map[blobs.Ref]struct{}{}, changes: semaphore.NewWeighted(allChanges)}
 }
 
 // Open implements blobs.Store.

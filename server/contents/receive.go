@@ -57,7 +57,7 @@ func (s *Spool) Receive(from io.Reader, max int64) error {
 		}
 		if n > 0 {
 			// Others upload at the same time, and not every upload announces its size.
-			if err := s.contents.RoomFor(s.ctx, int64(n)); err != nil {
+			if err := s.contents.MakeRoom(s.ctx, int64(n)); err != nil {
 				return err
 			}
 			aside := err == nil && size > writtenAside

@@ -88,6 +88,7 @@ func NewServer(cfg config.Config, storage Storage, o ServerOptions) (*server.Ser
 		StorageURLTTL:              time.Duration(min(cfg.Downloads.URLTTL, cfg.Downloads.StorageURLTTL)),
 		DownloadByURL:              cfg.Downloads.Mode == "url" || cfg.Downloads.Mode == "auto" && abilities.Linker != nil,
 		VerifyReads:                cfg.Downloads.Verify,
+		TrashKeep:                  time.Duration(cfg.Trash.Keep),
 		AuditDownloads:             cfg.Audit.Downloads,
 		AuditRetention:             time.Duration(cfg.Audit.Retention),
 		ScrubRate:                  int64(cfg.Scrub.Rate),

@@ -248,40 +248,6 @@ func (s *Service) GetSpace(w *api.Response, rq *api.Request, sc api.Scope) error
 	return rq.Answer(w, http.StatusOK, usedSpaceBody{describeSpace(space), used.Bytes, used.Files})
 }
 
-// DeleteSpace answers DELETE /directory/spaces/:space.
-func (s *Service) DeleteSpace(w *api.Response, rq *api.Request, sc api.Scope) error {
-	withAttachments, err := deletesAttachments(rq)
-	if err != nil {
-		return err
-	}
-	var freed [][32]byte
-	err = s.Contents.Change(func() (err error) {
-		freed, err = s.Store.DeleteSpace(rq.Context(), sc.Entity.Space, withAttachments)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer s.Contents.WakeRemoval()
-	if err := rq.Answer(w, http.StatusOK, api.Message("Space deleted successfully")); err != nil {
-		return err
-	}
-	w.Deliver()
-	s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, freed...)
-	return nil
-}
-
-// deletesAttachments parses ?attachments=delete.
-func deletesAttachments(rq *api.Request) (bool, error) {
-	switch rq.URL.Query().Get("attachments") {
-	case "":
-		return false, nil
-	case "delete":
-		return true, nil
-	}
-	return false, api.InvalidRequest("attachments can only be \"delete\".")
-}
-
 // ListMembers answers GET /directory/spaces/:space/members.
 func (s *Service) ListMembers(w *api.Response, rq *api.Request, sc api.Scope) error {
 	return api.List[store.Member]{
@@ -460,32 +426,6 @@ func (s *Service) PutMeeting(w *api.Response, rq *api.Request, sc api.Scope) err
 		return err
 	}
 	return s.put(w, rq, &line)
-}
-
-// DeleteEntity answers DELETE /directory/spaces/:space/products/:product and its like.
-func (s *Service) DeleteEntity(kind store.Kind) api.Handler {
-	return func(w *api.Response, rq *api.Request, sc api.Scope) error {
-		withAttachments, err := deletesAttachments(rq)
-		if err != nil {
-			return err
-		}
-		var freed [][32]byte
-		err = s.Contents.Change(func() (err error) {
-			freed, err = s.Store.DeleteEntity(rq.Context(), sc.Entity.Parent, withAttachments)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		defer s.Contents.WakeRemoval()
-		word := kind.String()
-		if err := rq.Answer(w, http.StatusOK, api.Message(strings.ToUpper(word[:1])+word[1:]+" deleted successfully")); err != nil {
-			return err
-		}
-		w.Deliver()
-		s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, freed...)
-		return nil
-	}
 }
 
 // ListComments answers GET /directory/tickets/:ticket/comments.

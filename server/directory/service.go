@@ -15,12 +15,15 @@ import (
 type Store interface {
 	store.Directory
 	store.Keys
+	store.Trash
 }
 
 // Remover removes contents that nothing refers to any more.
 type Remover interface {
 	Forget(ctx context.Context, log func() *slog.Logger, sums ...[32]byte)
 	WakeRemoval()
+	// WakeTrash is to be called after something was put into the trash.
+	WakeTrash()
 	// Change calls do, which deletes attachments, unless none can be deleted now.
 	Change(do func() error) error
 }
@@ -33,4 +36,6 @@ type Service struct {
 	Contents Remover
 	IDs      *store.IDs
 	Now      func() time.Time
+	// TrashKeep is how long what was deleted can be restored; 0 removes it at once.
+	TrashKeep time.Duration
 }

@@ -13,6 +13,7 @@ import (
 	"attachd/blobs"
 	"attachd/blobs/disk"
 	"attachd/blobs/durable"
+	"attachd/store"
 )
 
 // home returns the data directory, or its nearest ancestor that exists.
@@ -118,13 +119,16 @@ func measureSync(dir string) (typical time.Duration, err error) {
 	return took[len(took)/2].Round(time.Microsecond), nil
 }
 
-func freeSpace(_ context.Context, c *Case) []Finding {
+func freeSpace(ctx context.Context, c *Case) []Finding {
 	room, err := disk.CapacityOf(c.home())
 	if err != nil {
 		return problem("Look at the disk.", "The room on the disk is not known: %v.", err)
 	}
 	reserve := int64(c.Config.Limits.DiskReserve)
-	const do = "Make room on the disk, or move the data directory to a larger one."
+	do := "Make room on the disk, or move the data directory to a larger one."
+	if used := c.trash(ctx); used.Bytes > 0 && c.Config.Storage.Backend == "disk" {
+		do += fmt.Sprintf(" %d MB are in the trash: a server that runs removes the oldest there as room is needed, and `attachd trash empty --all` all of it.", used.Bytes>>20)
+	}
 	switch free := room.Free >> 20; {
 	case room.Free < reserve:
 		return problem(do, "%d MB are free on the disk, less than the reserve of %d MB (limits.disk_reserve): uploads are refused.", free, reserve>>20)
@@ -133,6 +137,28 @@ func freeSpace(_ context.Context, c *Case) []Finding {
 	default:
 		return ok("%d MB of %d MB are free on the disk.", free, room.Total>>20)
 	}
+}
+
+// trash tells how much can be restored, which takes up room until it is removed for good.
+func trash(ctx context.Context, c *Case) []Finding {
+	used := c.trash(ctx)
+	if used.Files == 0 {
+		return nil
+	}
+	return ok("%d files with %d MB together are in the trash, and can be restored until their time is over.", used.Files, used.Bytes>>20)
+}
+
+// trash returns what is in the trash; nothing where the database cannot tell, which its own
+// examination reports.
+func (c *Case) trash(ctx context.Context) store.Usage {
+	if !c.hasDatabase() || c.unusable() != nil {
+		return store.Usage{}
+	}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return store.Usage{}
+	}
+	return status.Trash
 }
 
 // inodesNeeded is how many more files a disk must be able to hold: the server's own

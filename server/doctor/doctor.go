@@ -78,6 +78,7 @@ var examinations = []struct {
 	{"file system", fileSystem},
 	{"sync", syncing},
 	{"disk", freeSpace},
+	{"trash", trash},
 	{"inodes", inodes},
 	{"ballast", ballast},
 	{"open files", openFiles},

@@ -2,7 +2,6 @@ package files
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/google/uuid"
 
@@ -55,26 +54,4 @@ func (s *Service) ListAttachments(w *api.Response, rq *api.Request, sc api.Scope
 		}
 	}
 	return list.Answer(w, rq)
-}
-
-// DeleteAttachment honours If-Match: it deletes that file and no other. If removing the
-// content fails, or the power does, what is left only takes up room.
-func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
-	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
-		return preconditionFailed()
-	}
-	var gone store.Attachment
-	err := s.Contents.Change(func() (err error) {
-		gone, err = s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err := rq.Answer(w, http.StatusOK, api.Message("Attachment deleted successfully")); err != nil {
-		return err
-	}
-	w.Deliver()
-	s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, gone.SHA256)
-	return nil
 }

@@ -25,6 +25,10 @@ import (
 type Store interface {
 	AttachmentsOf(ctx context.Context, p store.Parent, after uuid.UUID, n int) ([]store.Attachment, error)
 	DeleteAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
+	TrashAttachment(ctx context.Context, id uuid.UUID, d store.Deletion) (store.Attachment, error)
+	RestoreAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
+	PurgeAttachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
+	TrashOf(ctx context.Context, p store.Parent, after uuid.UUID, limit int) ([]store.Trashed, error)
 	Space(ctx context.Context, slug string) (store.Space, store.Usage, error)
 	Comment(ctx context.Context, ticket, id uuid.UUID) (store.Comment, error)
 	User(ctx context.Context, id uuid.UUID) (store.User, error)
@@ -58,6 +62,7 @@ type Options struct {
 	// that was uploaded or downloaded.
 	OnUpload, OnDownload func(bytes int64)
 
+	TrashKeep   time.Duration // how long what was deleted can be restored; 0 removes it at once
 	MaxFileSize int64         // bytes
 	LogBelow    int64         // bytes; smaller contents may be staged
 	URLTTL      time.Duration // of links, unless their maker says otherwise

@@ -148,12 +148,13 @@ func renderListing(l container.Listing) archiveBody {
 	return body
 }
 
-// limitsBody is the limits of this server, and how long its links are valid.
+// limitsBody is the limits of this server, and how long its links and its trash last.
 type limitsBody struct {
 	MaxFileSize       int64         `json:"max_file_size"` // bytes
 	Allowed           []allowedBody `json:"allowed"`
 	URLTTLSeconds     int64         `json:"url_ttl_seconds"`
 	MaxLinkTTLSeconds int64         `json:"max_link_ttl_seconds"`
+	TrashKeepSeconds  int64         `json:"trash_keep_seconds"`
 }
 
 type allowedBody struct {
@@ -163,7 +164,7 @@ type allowedBody struct {
 
 // Limits answers GET /limits.
 func (s *Service) Limits(w *api.Response, rq *api.Request, sc api.Scope) error {
-	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(token.MaxLinkTTL / time.Second)}
+	body := limitsBody{MaxFileSize: s.MaxFileSize, URLTTLSeconds: int64(s.URLTTL / time.Second), MaxLinkTTLSeconds: int64(token.MaxLinkTTL / time.Second), TrashKeepSeconds: int64(s.TrashKeep / time.Second)}
 	for _, allowed := range s.Policy.Allowed() {
 		body.Allowed = append(body.Allowed, allowedBody{allowed.MIMEType, allowed.Extensions})
 	}

@@ -133,7 +133,7 @@ func (s *Service) admit(rq *api.Request, sc api.Scope, from provenance) (boundar
 	if err := s.Contents.MayChange(); err != nil {
 		return "", err
 	}
-	if err := s.Contents.RoomFor(rq.Context(), max(rq.ContentLength, 0)); err != nil {
+	if err := s.Contents.MakeRoom(rq.Context(), max(rq.ContentLength, 0)); err != nil {
 		return "", err
 	}
 	space, used, err := s.Store.Space(rq.Context(), sc.Entity.Space)

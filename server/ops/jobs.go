@@ -21,6 +21,9 @@ const (
 	// removeInterval is how often the replica that removes what was deleted looks whether
 	// another one has deleted something.
 	removeInterval = time.Second
+	// trashInterval is how often the trash is looked at for what is due, and the disk for
+	// whether the oldest there must make room. Neither reads more than a record.
+	trashInterval = 2 * time.Second
 	// watchInterval is how often the server checks whether its files were removed,
 	// replaced or overwritten, beside the check before each change is acknowledged.
 	watchInterval = time.Second
@@ -41,6 +44,7 @@ func (s *Service) Jobs() []jobs.Job {
 		{Name: "collect contents", Every: collectInterval, Exclusive: true, Run: s.CollectInBackground},
 		// Each replica has thumbnails of its own, also of what another has removed.
 		{Name: "sweep thumbnails", Every: collectInterval, Run: jobs.Loop(s.Contents.SweepThumbnails)},
+		{Name: "empty the trash", Every: trashInterval, Wake: s.Contents.Trashed, AtStart: true, Exclusive: true, Run: s.EmptyTrash},
 		// A server that never runs for the interval would otherwise keep entries, and
 		// what an earlier process had not removed yet, for ever.
 		{Name: "prune audit log", Every: prune, AtStart: true, Exclusive: true, Run: s.PruneAudit},

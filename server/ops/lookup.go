@@ -63,6 +63,13 @@ func (c *lookup) Collect(to chan<- prometheus.Metric) {
 		tell("attachd_last_check_timestamp_seconds", "When a check last came to its end; 0 when that is not known.", unixTime(status.LastCheck))
 		tell("attachd_last_gc_timestamp_seconds", "When contents that nothing refers to were last removed; 0 when that is not known.", unixTime(status.LastGC))
 	}
+	if trash, earliest, err := s.Store.TrashSize(ctx); err != nil {
+		s.Log.Error("what is in the trash is not known", "error", err)
+	} else {
+		tell("attachd_trash_files", "Attachments in the trash.", float64(trash.Files))
+		tell("attachd_trash_bytes", "Bytes of the attachments in the trash.", float64(trash.Bytes))
+		tell("attachd_trash_next_expiry_timestamp_seconds", "When the next of the trash is to be removed for good; 0 when it is empty.", unixTime(earliest))
+	}
 	if last, _ := s.totals.latest(s.Now()); !last.at.IsZero() { // the job that counted has logged what went wrong
 		tell("attachd_attachments", "Attachments, when they were last counted.", float64(last.Attachments.Files))
 		tell("attachd_attachment_bytes", "Bytes of all attachments, when they were last counted.", float64(last.Attachments.Bytes))

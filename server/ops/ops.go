@@ -81,6 +81,7 @@ type Options struct {
 	KeepSigningKeys func([]token.SigningKey) error
 	AcceptUnscanned bool
 	AuditRetention  time.Duration
+	TrashKeep       time.Duration // how long what was deleted can be restored; 0 removes it at once
 	ScrubRate       int64
 	ScrubPeriod     time.Duration
 	Webhooks        *webhooks.Receiver

@@ -27,6 +27,10 @@ func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 	if err != nil {
 		return err
 	}
+	trash, oldest, err := s.Store.TrashSize(rq.Context())
+	if err != nil {
+		return err
+	}
 	now := s.Now()
 	hours, err := s.hoursOfAll(rq.Context(), now)
 	if err != nil {
@@ -40,6 +44,7 @@ func (s *Service) Stats(w *api.Response, rq *api.Request, sc api.Scope) error {
 		Storage:       s.storage(),
 		Attachments:   usageBody(counted.Attachments),
 		Contents:      usageBody(counted.Contents),
+		Trash:         trashBody{usageBody(trash), api.OptionalTime(oldest), int64(s.TrashKeep.Seconds())},
 		BytesSaved:    counted.Attachments.Bytes - counted.Contents.Bytes,
 		ByType:        byType(counted.ByType),
 		BySize:        bySize(counted.BySize),
@@ -62,6 +67,7 @@ type statsBody struct {
 	Storage       upkeep.StorageStatus `json:"storage"`
 	Attachments   usageBody            `json:"attachments"`
 	Contents      usageBody            `json:"contents"`
+	Trash         trashBody            `json:"trash"`
 	BytesSaved    int64                `json:"bytes_saved"`
 	ByType        []typeBody           `json:"by_type"`
 	BySize        []sizeBody           `json:"by_size"`
@@ -84,6 +90,11 @@ type (
 	usageBody struct {
 		Bytes int64 `json:"bytes"`
 		Files int64 `json:"files"`
+	}
+	trashBody struct {
+		usageBody
+		NextExpiry  *string `json:"next_expiry"`
+		KeepSeconds int64   `json:"keep_seconds"`
 	}
 	typeBody struct {
 		Type string `json:"mime_type"`

@@ -33,6 +33,8 @@ type Status struct {
 	// Faulty is how many contents of attachments are known to be missing or damaged,
 	// whoever found that; ReadStatus leaves it out.
 	Faulty int `json:"faulty,omitempty"`
+	// Trash is the attachments in the trash.
+	Trash store.Usage `json:"trash,omitzero"`
 	// Ahead is the time of an attachment that is newer than now; zero when
 	// there is none.
 	Ahead time.Time `json:"ahead,omitzero"`
@@ -81,6 +83,7 @@ type LogStatus struct {
 type StatusRecords interface {
 	store.Notes
 	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error)
+	TrashSize(ctx context.Context) (size store.Usage, earliest time.Time, err error)
 	OutboxSize() (events, dead int64)
 	Events(ctx context.Context, after uint64, limit int) ([]store.Event, error)
 }
@@ -105,6 +108,9 @@ func ReadStatus(ctx context.Context, records StatusRecords, now time.Time) (stat
 		return status, err
 	}
 	status.LastFound = found.Faults
+	if status.Trash, _, err = records.TrashSize(ctx); err != nil {
+		return status, err
+	}
 	ahead, err := records.AllAttachments(ctx, firstID(now.Add(clockSlack)), 1)
 	if err == nil && len(ahead) > 0 {
 		status.Ahead = ahead[0].CreatedAt()

@@ -1,0 +1,114 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"attachd/server/api"
+	"attachd/store"
+)
+
+// DeleteAttachment puts an attachment into the trash, or with ?permanent=true removes it
+// for good, from the trash too. It honours If-Match: it deletes that file and no other. If
+// removing the content fails, or the power does, what is left only takes up room.
+func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
+	permanent, err := rq.Permanent()
+	if err != nil {
+		return err
+	}
+	if err := meansThis(rq, sc); err != nil {
+		return err
+	}
+	intoTrash := !permanent && s.TrashKeep > 0
+	var gone store.Attachment
+	remove := func() (err error) {
+		if intoTrash {
+			gone, err = s.Store.TrashAttachment(rq.Context(), sc.Attachment.ID, sc.Deletion(s.Now(), s.TrashKeep))
+		} else {
+			gone, err = s.remove(rq, sc, permanent)
+		}
+		return err
+	}
+	err = s.Contents.Change(remove)
+	if errors.Is(err, store.ErrFull) && s.Contents.MakeRoom(rq.Context(), 0) == nil {
+		err = s.Contents.Change(remove)
+	}
+	if err != nil {
+		return err
+	}
+	if err := rq.Answer(w, http.StatusOK, api.Message("Attachment deleted successfully")); err != nil {
+		return err
+	}
+	w.Deliver()
+	if intoTrash {
+		s.Contents.WakeTrash()
+		return nil
+	}
+	s.Contents.Forget(context.WithoutCancel(rq.Context()), rq.Log, gone.SHA256)
+	return nil
+}
+
+// remove removes an attachment for good. Others may put it into the trash meanwhile, or
+// restore it: that is no reason to keep what is to be removed from there too.
+func (s *Service) remove(rq *api.Request, sc api.Scope, permanent bool) (gone store.Attachment, err error) {
+	if !permanent {
+		return s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
+	}
+	rq.Entry.Action = "attachment.purge"
+	first, second := s.Store.DeleteAttachment, s.Store.PurgeAttachment
+	if sc.InTrash {
+		first, second = second, first
+	}
+	gone, err = first(rq.Context(), sc.Attachment.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return second(rq.Context(), sc.Attachment.ID)
+	}
+	return gone, err
+}
+
+// meansThis refuses a request whose If-Match names another file.
+func meansThis(rq *api.Request, sc api.Scope) error {
+	if len(rq.Header.Values("If-Match")) > 0 && !rq.HasTag("If-Match", etagOf(sc.Attachment)) {
+		return preconditionFailed()
+	}
+	return nil
+}
+
+// RestoreAttachment answers POST /catalog/attachments/:attachment/restore and its like.
+func (s *Service) RestoreAttachment(w *api.Response, rq *api.Request, sc api.Scope) error {
+	if err := rq.CheckQuery(nil); err != nil {
+		return err
+	}
+	if err := meansThis(rq, sc); err != nil {
+		return err
+	}
+	err := s.Contents.Change(func() (err error) {
+		sc.Attachment, err = s.Store.RestoreAttachment(rq.Context(), sc.Attachment.ID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rq.SetScope(sc)
+	return rq.Answer(w, http.StatusOK, api.RenderAttachment(sc.Attachment))
+}
+
+// ListTrash answers GET /catalog/spaces/:space/products/:product/trash and its like: those
+// attachments that the caller may delete, and so restore.
+func (s *Service) ListTrash(w *api.Response, rq *api.Request, sc api.Scope) error {
+	may, err := s.Guard.MayRemove(rq, sc)
+	if err != nil {
+		return err
+	}
+	return api.List[store.Trashed]{
+		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Trashed, error) {
+			return s.Store.TrashOf(ctx, sc.Entity.Parent, after, n)
+		}),
+		Key:  func(t store.Trashed) []byte { return t.Attachment.ID[:] },
+		Keep: func(t store.Trashed) bool { return may(t.Attachment) },
+		Row:  api.AppendTrashed,
+	}.Answer(w, rq)
+}
