@@ -69,6 +69,7 @@ func run(ctx context.Context, args []string, streams command.Streams) error {
 		app.Product(),
 		app.Ticket(),
 		app.Meeting(),
+		app.Trash(),
 		app.Directory(),
 		app.Config(),
 		files.Put(streams),

@@ -234,15 +234,10 @@ func (p listedPlace) MarshalJSON() ([]byte, error) { return p.raw, nil }
 
 func (a *App) placeList(k placeKind) *cobra.Command {
 	return list(a, k.word, &cobra.Command{
-		Use:   "list [SPACE]",
-		Short: "list the " + k.word + "s of a space, or of all",
-		Args:  command.AtMostOne("a space's slug"),
-		PreRunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return isSlug(args[0])
-		},
+		Use:     "list [SPACE]",
+		Short:   "list the " + k.word + "s of a space, or of all",
+		Args:    command.AtMostOne("a space's slug"),
+		PreRunE: slugIfGiven,
 	}, func(ctx context.Context, call caller, args []string) (listed []listedPlace, err error) {
 		all, err := k.all(ctx, call, strings.Join(args, ""))
 		for _, p := range all {
@@ -312,19 +307,19 @@ func (a *App) placeSet(k placeKind) *cobra.Command {
 }
 
 func (a *App) placeRemove(k placeKind) *cobra.Command {
-	var attachments string
+	var flags removalFlags
 	cmd := a.calling(existing, &cobra.Command{
 		Use:     "remove [SPACE] " + strings.ToUpper(k.word),
 		Short:   "remove a " + k.word,
 		Args:    k.findArgs,
-		PreRunE: func(*cobra.Command, []string) error { return onlyDelete(attachments) },
+		PreRunE: func(*cobra.Command, []string) error { return flags.check() },
 	}, func(ctx context.Context, call caller, args []string) error {
 		p, err := k.find(ctx, call, args)
 		if err != nil {
 			return err
 		}
-		return removeWith(ctx, call, k.path(p.Space, p.ID), attachments)
+		return flags.remove(ctx, call, k.path(p.Space, p.ID))
 	})
-	addAttachmentsFlag(cmd, &attachments)
+	flags.add(cmd)
 	return cmd
 }

@@ -193,38 +193,51 @@ func orNone(n *int64) string {
 }
 
 func (a *App) spaceRemove() *cobra.Command {
-	var attachments string
+	var flags removalFlags
 	cmd := a.calling(existing, &cobra.Command{
 		Use:     "remove SLUG",
 		Short:   "remove a space with what is in it",
 		Args:    command.Exactly("a space's slug"),
-		PreRunE: func(_ *cobra.Command, args []string) error { return cmp.Or(isSlug(args[0]), onlyDelete(attachments)) },
+		PreRunE: func(_ *cobra.Command, args []string) error { return cmp.Or(isSlug(args[0]), flags.check()) },
 	}, func(ctx context.Context, call caller, args []string) error {
-		return removeWith(ctx, call, spacePath(args[0]), attachments)
+		return flags.remove(ctx, call, spacePath(args[0]))
 	})
-	addAttachmentsFlag(cmd, &attachments)
+	flags.add(cmd)
 	return cmd
 }
 
-// addAttachmentsFlag adds the flag that the API has as ?attachments=delete.
-func addAttachmentsFlag(cmd *cobra.Command, value *string) {
-	cmd.Flags().StringVar(value, "attachments", "", "`delete` removes it even if it has attachments, and deletes these")
+// removalFlags say what the removal of an object does with its attachments.
+type removalFlags struct {
+	attachments string
+	permanent   bool
 }
 
-func onlyDelete(value string) error {
-	if value != "" && value != "delete" {
+func (f *removalFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.attachments, "attachments", "", "`delete` removes it even if it has attachments, and deletes these; attachd trash restore brings all of it back for a while")
+	cmd.Flags().BoolVar(&f.permanent, "permanent", false, "for good, leaving out the trash")
+}
+
+func (f *removalFlags) check() error {
+	if f.attachments != "" && f.attachments != "delete" {
 		return command.Usage("--attachments can only be delete")
 	}
 	return nil
 }
 
-// removeWith removes an object, with its attachments if the flag says so.
-func removeWith(ctx context.Context, call caller, path, attachments string) error {
-	if attachments != "" {
-		path += "?attachments=" + attachments
+// remove removes an object, with its attachments if the flags say so.
+func (f *removalFlags) remove(ctx context.Context, call caller, path string) error {
+	query := url.Values{}
+	if f.attachments != "" {
+		query.Set("attachments", f.attachments)
+	}
+	if f.permanent {
+		query.Set("permanent", "true")
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
 	}
 	err := call(ctx, "DELETE", path, nil, nil)
-	if codeOf(err) == "conflict" && attachments == "" {
+	if codeOf(err) == "conflict" && f.attachments == "" {
 		err = fmt.Errorf("%w; --attachments=delete deletes these too", err)
 	}
 	return err

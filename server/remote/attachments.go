@@ -152,7 +152,12 @@ func (c *Client) Find(ctx context.Context, a Address) (Address, error) {
 
 // Delete deletes an attachment. If an answer was lost, an attachment that is then not
 // found counts as deleted.
-func (c *Client) Delete(ctx context.Context, a Address) error { return c.delete(ctx, a.path) }
+func (c *Client) Delete(ctx context.Context, a Address, permanent bool) error {
+	if permanent {
+		return c.delete(ctx, a.path+"?permanent=true")
+	}
+	return c.delete(ctx, a.path)
+}
 
 func (c *Client) delete(ctx context.Context, path string) error {
 	lost := false

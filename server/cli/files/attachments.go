@@ -82,9 +82,10 @@ func (n *clientFlags) places(ctx context.Context, c *remote.Client, slug string)
 
 // Rm is the command that deletes attachments.
 func Rm(s command.Streams) *cobra.Command {
-	return forFiles(s, &cobra.Command{
+	var permanent bool
+	cmd := forFiles(s, &cobra.Command{
 		Use:   "rm ATTACHMENT...",
-		Short: "delete attachments from a server",
+		Short: "delete attachments from a server; attachd trash restore brings them back for a while",
 		Example: `  attachd rm "product:analytics/Customer 360/report.csv"
   attachd rm /catalog/attachments/01a20a71-d239-787f-8519-361a21571acd/download`,
 		Args: command.AtLeastOne("an attachment"),
@@ -103,7 +104,7 @@ func Rm(s command.Streams) *cobra.Command {
 			}{Attachment: typed}
 			address, err := n.attachment(ctx, c, typed)
 			if err == nil {
-				err = c.Delete(ctx, address)
+				err = c.Delete(ctx, address, permanent)
 			}
 			switch {
 			case ctx.Err() != nil && err != nil:
@@ -124,6 +125,8 @@ func Rm(s command.Streams) *cobra.Command {
 		}
 		return someFailed(failures, len(args), "attachment", "deleted")
 	})
+	cmd.Flags().BoolVar(&permanent, "permanent", false, "for good, also what is in the trash")
+	return cmd
 }
 
 // Link is the command that makes a URL for people without a key.
