@@ -15,6 +15,9 @@ export class Actions {
     this.ofPreview = h('div', { class: 'actions', role: 'group', 'aria-label': 'This file', keydown });
     this.bar = this.el; // where the question is, while there is one
     this.shown = ''; // what the bar says: it is not drawn anew under somebody's hand
+    this.deleted = []; // what was deleted last and can be restored
+    this.keep = 0; // seconds for which that is possible
+    view.app.limits.then((limits) => { this.keep = limits?.trash_keep_seconds ?? 0; });
   }
 
   // show says what is listed, or what may be done with what is selected.
@@ -23,9 +26,11 @@ export class Actions {
     if (this.asking && !this.about(chosen)) this.forget();
     if (this.asking && this.bar === this.el) return;
     const totals = this.totals();
-    const says = chosen.length ? chosen.map((a) => a.id).join() : totals;
+    const undo = !chosen.length && this.deleted.length > 0;
+    const says = chosen.length ? chosen.map((a) => a.id).join() : undo ? this.deleted : totals;
     if (says === this.shown) return;
     this.shown = says;
+    if (undo) return this.offerUndo();
     if (!chosen.length) return clear(this.el, totals ? h('p', { class: 'soft' }, totals) : null);
     const mine = chosen.filter((a) => this.view.mayDelete(a));
     clear(this.el, h('p', {}, `${chosen.length.toLocaleString()} selected · ${bytes(sum(chosen))}`),
@@ -100,7 +105,7 @@ export class Actions {
     const what = files.length === 1 ? ['Delete ', fileName(files[0].file_name), '?'] : [`Delete ${count(files.length, 'file')}?`];
     const yes = button(files.length === 1 ? 'Delete file' : `Delete ${files.length.toLocaleString()} files`, { class: 'danger', click: () => this.remove(files) });
     this.ask(files, one !== null, h('p', { class: 'question' }, h('strong', {}, what), ' ',
-      `Everybody loses ${files.length === 1 ? 'it' : 'them'}, and links to ${files.length === 1 ? 'it' : 'them'} stop working. This cannot be undone.`,
+      `Everybody loses ${files.length === 1 ? 'it' : 'them'}, and links to ${files.length === 1 ? 'it' : 'them'} stop working. ${this.keep ? `This can be undone for ${span(this.keep)}, unless the server needs the room before.` : 'This cannot be undone.'}`,
       left ? ` ${count(left, 'other')} selected ${left === 1 ? 'is' : 'are'} not yours to delete and stay${left === 1 ? 's' : ''}.` : ''),
     yes, button('Cancel', { class: 'plain', click: () => this.done() }));
     yes.focus();
@@ -108,6 +113,7 @@ export class Actions {
 
   async remove(files) {
     const gone = new Set();
+    const deleted = [];
     const errors = [];
     const note = h('p', {}, 'Deleting…');
     clear(this.bar, note);
@@ -117,6 +123,7 @@ export class Actions {
         try {
           await api.remove(this.view.place.file(a.id));
           gone.add(a.id);
+          deleted.push(a);
         } catch (e) {
           if (e.status === 404) gone.add(a.id);
           else errors.push(`${a.file_name}: ${e.message}`);
@@ -125,8 +132,36 @@ export class Actions {
       }
     };
     await Promise.all([work(), work(), work(), work()]);
+    this.deleted = this.keep ? deleted : [];
     this.view.gone(gone);
-    say(`${count(gone.size, 'file')} deleted.${errors.length ? ` ${errors.length} refused.` : ''}`);
+    say(`${count(gone.size, 'file')} deleted.${errors.length ? ` ${errors.length} refused.` : ''}${this.deleted.length ? ' Undo is above the list.' : ''}`);
+    if (errors.length) this.tell(errors);
+    else this.done();
+  }
+
+  // offerUndo says what was deleted last, and offers to bring it back.
+  offerUndo() {
+    const files = this.deleted;
+    const what = files.length === 1 ? [fileName(files[0].file_name), ' was deleted.'] : `${count(files.length, 'file')} deleted.`;
+    clear(this.el, h('p', {}, what), button('Undo', { class: 'plain', icon: 'retry', click: () => this.undo(files) }),
+      button('Dismiss', { class: 'plain', click: () => { this.deleted = []; this.done(); } }));
+  }
+
+  async undo(files) {
+    this.deleted = [];
+    this.begin(this.el);
+    const errors = [];
+    const back = [];
+    clear(this.bar, h('p', {}, 'Restoring…'));
+    for (const a of files) {
+      try {
+        back.push(await api.post(`${this.view.place.file(a.id)}/restore`));
+      } catch (e) {
+        errors.push(`${a.file_name}: ${e.message}`);
+      }
+    }
+    this.view.restored(back);
+    say(`${count(back.length, 'file')} restored.${errors.length ? ` ${errors.length} refused.` : ''}`);
     if (errors.length) this.tell(errors);
     else this.done();
   }

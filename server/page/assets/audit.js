@@ -8,17 +8,18 @@ const step = 100; // entries at a time
 
 // What is recorded, by kind, and how it can end.
 const actions = {
-  attachment: ['upload', 'download', 'preview', 'link', 'delete'],
+  attachment: ['upload', 'download', 'preview', 'link', 'delete', 'restore', 'purge'],
   session: ['begin', 'end'],
   key: ['create', 'revoke'],
   directory: ['import'],
   user: ['put', 'delete'],
-  space: ['put', 'delete'],
+  space: ['put', 'delete', 'restore', 'purge'],
   member: ['put', 'delete'],
-  product: ['put', 'delete'],
-  ticket: ['put', 'delete'],
+  product: ['put', 'delete', 'restore', 'purge'],
+  ticket: ['put', 'delete', 'restore', 'purge'],
   comment: ['put', 'delete'],
-  meeting: ['put', 'delete'],
+  meeting: ['put', 'delete', 'restore', 'purge'],
+  trash: ['purge'],
   upkeep: ['check', 'gc', 'audit', 'compact', 'backup', 'migrate'],
   signing_key: ['rotate'],
   webhook: ['redeliver', 'ping'],

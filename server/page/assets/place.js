@@ -304,4 +304,11 @@ export class PlaceView {
     if (ids.has(this.open)) location.replace(this.place.hash);
     this.list();
   }
+
+  restored(files) {
+    for (const attachment of files) {
+      this.changed?.gone.delete(attachment.id);
+      this.uploaded({ place: this.place, attachment });
+    }
+  }
 }
