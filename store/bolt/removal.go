@@ -71,10 +71,15 @@ func (b *Store) isHidden(tx *dbfile.Tx, p store.Parent) (bool, error) {
 // isGone says whether what belongs to a parent is being removed for good.
 func (b *Store) isGone(tx *dbfile.Tx, p store.Parent) (bool, error) {
 	by, err := b.hiddenBy(tx, p)
-	if err != nil || by == nil || records.IsTrashed(tx, by) {
+	if err != nil || by == nil {
 		return false, err
 	}
-	r, err := dbfile.Load[schema.RemovalRecord](tx, schema.Removals, by)
+	return isRemovedBy(tx, by)
+}
+
+// isRemovedBy says whether what is below a parent or space is being removed for good.
+func isRemovedBy(tx *dbfile.Tx, removal []byte) (bool, error) {
+	r, err := dbfile.Load[schema.RemovalRecord](tx, schema.Removals, removal)
 	return r != nil && r.Stays == nil, err
 }
 

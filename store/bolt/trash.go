@@ -477,7 +477,7 @@ func (b *Store) RestoreAttachment(ctx context.Context, id uuid.UUID) (a store.At
 		if is, err := b.isIn(tx.Tx, t.Parent, t.Space); err != nil {
 			return err
 		} else if !is {
-			return store.WithoutParent(t.Parent)
+			return b.withoutParent(tx.Tx, t)
 		}
 		if err := records.CheckComment(tx.Tx, t.Attachment); isNotFound(err) {
 			t.CommentID = uuid.NullUUID{}
@@ -500,6 +500,21 @@ func (b *Store) RestoreAttachment(ctx context.Context, id uuid.UUID) (a store.At
 		return nil
 	})
 	return a, err
+}
+
+// withoutParent refuses to bring an attachment back whose parent is not there.
+func (b *Store) withoutParent(tx *dbfile.Tx, t trashed) error {
+	gone, err := b.isGone(tx, t.Parent)
+	if err == nil && !gone {
+		gone, err = isRemovedBy(tx, schema.SpaceRemoval(t.Space))
+	}
+	switch {
+	case err != nil:
+		return err
+	case gone: // Remove has not come to it yet
+		return store.NotInTrash(t.ID)
+	}
+	return store.WithoutParent(t.Parent)
 }
 
 // roomFor returns the usage of a space with files of a parent that come back, or ErrQuota.

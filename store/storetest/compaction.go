@@ -9,6 +9,21 @@ import (
 )
 
 var compaction = []promise{
+	{"compacting leaves the trash as it is", func(w *world) {
+		a, b := w.upload(w.product), w.wait(w.ticket, "is staged")
+		w.trash(a, 0)
+		w.trashEntity(w.ticket, 1)
+		_, err := w.Compact(w.ctx)
+		w.ok(err)
+		w.trashIn("a", w.ticket, a)
+		w.wantStaged(b)
+		_, err = w.RestoreAttachment(w.ctx, a.ID)
+		w.ok(err)
+		_, err = w.RestoreEntity(w.ctx, w.ticket.Parent)
+		w.ok(err)
+		sameList(w, "attachments", w.attachmentsOf(w.ticket), []store.Attachment{b})
+		w.sound()
+	}},
 	{"compacting leaves nothing out and nothing of what was deleted in", func(w *world) {
 		k := w.key(w.ada, 1)
 		w.session(k, 1)

@@ -10,6 +10,8 @@ import (
 var freezing = []promise{
 	{"changes are refused while a store is frozen, and reads and notes go on", func(w *world) {
 		a := w.upload(w.product)
+		inTrash := w.upload(w.product)
+		w.trash(inTrash, 0)
 		key := w.key(w.ada, 1)
 		another, elsewhere := w.file(w.product), w.file(w.product)
 		elsewhere.Parent.ID = id(73)
@@ -26,9 +28,15 @@ var freezing = []promise{
 			"a user's end": func() error { return w.DeleteUser(recorded, w.eve.ID) },
 			"a parent's":   func() error { _, err := w.DeleteEntity(recorded, w.meeting.Parent, true); return err },
 			"a space's":    func() error { _, err := w.DeleteSpace(recorded, "ab", true); return err },
-			"a key":        func() error { return w.CreateKey(recorded, store.Key{ID: id(71), UserID: w.bob.ID, Hash: content(71)}) },
-			"a key's end":  func() error { return w.DeleteKey(recorded, key.ID) },
-			"a session":    func() error { return w.CreateSession(recorded, store.Session{Hash: content(72), KeyID: key.ID}, noon) },
+			"the trash":    func() error { _, err := w.TrashAttachment(recorded, a.ID, w.into(0)); return err },
+			"a restore":    func() error { _, err := w.RestoreAttachment(recorded, inTrash.ID); return err },
+			"a purge": func() error {
+				_, _, _, err := w.PurgeUntil(recorded, w.into(0).Until, 1)
+				return err
+			},
+			"a key":       func() error { return w.CreateKey(recorded, store.Key{ID: id(71), UserID: w.bob.ID, Hash: content(71)}) },
+			"a key's end": func() error { return w.DeleteKey(recorded, key.ID) },
+			"a session":   func() error { return w.CreateSession(recorded, store.Session{Hash: content(72), KeyID: key.ID}, noon) },
 		}
 		thaw, err := w.Freeze(w.ctx)
 		w.ok(err)

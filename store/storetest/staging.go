@@ -67,6 +67,29 @@ func (w *world) wantNoContent(content string) {
 }
 
 var staging = []promise{
+	{"a content stays staged while its record is in the trash", func(w *world) {
+		alone, with, gone := w.wait(w.product, "alone"), w.wait(w.ticket, "with its ticket"), w.wait(w.meeting, "gone")
+		w.trash(alone, 0)
+		w.trash(gone, 0)
+		w.trashEntity(w.ticket, 0)
+		w.wantStaged(alone, with, gone)
+		w.wantContent("alone")
+		w.wantContent("with its ticket")
+		_, err := w.PurgeAttachment(w.ctx, gone.ID)
+		w.ok(err)
+		w.wantStaged(alone, with)
+		w.wantNoContent("gone")
+		w.put(w.ticket)
+		w.wantStaged(alone, with)
+		w.unstage([]uuid.UUID{gone.ID}, alone.ID, gone.ID)
+		w.wantStaged(with)
+		_, err = w.RestoreAttachment(w.ctx, with.ID)
+		w.ok(err)
+		w.wantContent("with its ticket")
+		_, purged := w.purgeAll(0, 10)
+		same(w, "purged", purged, alone.Usage())
+		w.wantStaged(with)
+	}},
 	{"a content is staged from the commit of its record until it is unstaged", func(w *world) {
 		w.wantNoContent("first")
 		first, second := w.wait(w.product, "first"), w.wait(w.ticket, "second")

@@ -899,6 +899,38 @@ var trash = []promise{
 		w.trashSize(0)
 		w.sound()
 	}},
+	{"very many objects may be put anew with what is in the trash", func(w *world) {
+		a := w.upload(w.ticket)
+		w.trashEntity(w.ticket, 0)
+		b := w.upload(w.product)
+		w.trashSpace("a", 1)
+		objects := []store.Object{store.Space{Slug: "a", Name: "anew"}, w.ticket, w.product}
+		for i := range 5000 {
+			objects = append(objects, store.User{ID: uuid.New(), FullName: fmt.Sprint("User ", i)})
+		}
+		bad := append(slices.Clone(objects), store.Member{Space: "none", UserID: w.ada.ID, Role: store.Viewer})
+		_, err := w.Put(w.ctx, bad...)
+		w.told(err, store.ErrNotFound)
+		w.trashIn("", "a")
+		created := w.put(objects...)
+		same(w, "all are new", slices.Contains(created, false), false)
+		w.trashIn("")
+		w.trashIn("a", b, a)
+		same(w, "has comment", w.hasComment(w.comment), false)
+		w.trashSize(2)
+		w.sound()
+	}},
+	{"whatever is done in whatever order, no file is lost and none is left", func(w *world) {
+		seed := uint64(time.Now().UnixNano())
+		w.Logf("seed %d", seed)
+		m := newTrashModel(w, seed)
+		for range 20 {
+			for range 10 {
+				m.step()
+			}
+			m.compare()
+		}
+	}},
 	{"a restore and a purge at once: one of them does it", func(w *world) {
 		for range 10 {
 			a := w.upload(w.product)

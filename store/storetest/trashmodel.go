@@ -1,0 +1,397 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"attachd/store"
+)
+
+// trashModel says in the plainest way what is to be seen after any changes. It does not move
+// parents to other spaces.
+type trashModel struct {
+	*world
+	rand    *rand.Rand
+	hours   int // the time of the next deletion
+	spaces  map[string]*modelled
+	parents []*modelledParent
+	files   []*modelledFile
+}
+
+// modelled is a space, parent or attachment.
+type modelled struct {
+	there   bool            // not deleted for good
+	trashed *store.Deletion // by itself
+}
+
+type modelledParent struct {
+	modelled
+	entity store.Entity
+}
+
+type modelledFile struct {
+	modelled
+	store.Attachment
+	parent *modelledParent
+}
+
+func newTrashModel(w *world, seed uint64) *trashModel {
+	m := &trashModel{world: w, rand: rand.New(rand.NewPCG(seed, 0)), spaces: map[string]*modelled{"a": {there: true}, "ab": {there: true}}}
+	for _, e := range []store.Entity{w.product, w.ticket, w.meeting, w.product2, w.ticket2} {
+		m.parents = append(m.parents, &modelledParent{modelled{there: true}, e})
+	}
+	_, err := w.DeleteEntity(w.ctx, w.meeting2.Parent, false)
+	w.ok(err)
+	return m
+}
+
+func (m *modelled) isLive() bool { return m.there && m.trashed == nil }
+
+func (m *trashModel) sees(p *modelledParent) bool {
+	return p.isLive() && m.spaces[p.entity.Space].isLive()
+}
+
+// filesOf are the attachments of a parent, or of all of a space, that are there.
+func (m *trashModel) filesOf(is func(f *modelledFile) bool) (list []*modelledFile) {
+	for _, f := range m.files {
+		if f.there && is(f) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// deletion is one into the trash, that ends earlier or later.
+func (m *trashModel) deletion() store.Deletion {
+	m.hours++
+	d := m.into(m.hours)
+	d.Until = d.At.Add(time.Duration(1+m.rand.IntN(60)) * time.Hour)
+	return d
+}
+
+// step makes a change, and fails unless it is refused as the model says.
+func (m *trashModel) step() {
+	m.Helper()
+	p := m.parents[m.rand.IntN(len(m.parents))]
+	slug := []string{"a", "ab"}[m.rand.IntN(2)]
+	var f *modelledFile
+	if len(m.files) > 0 {
+		f = m.files[m.rand.IntN(len(m.files))]
+	}
+	what, got, want := "", error(nil), error(nil)
+	switch n := m.rand.IntN(100); {
+	case n < 30 || f == nil:
+		what = fmt.Sprint("upload to ", p.entity.Parent)
+		got, want = m.uploadTo(p)
+	case n < 45:
+		what = fmt.Sprint("trash ", f.ID)
+		got, want = m.trashFile(f)
+	case n < 55:
+		what = fmt.Sprint("restore ", f.ID)
+		got, want = m.restoreFile(f)
+	case n < 60:
+		what = fmt.Sprint("purge ", f.ID)
+		got, want = m.purgeFile(f)
+	case n < 68:
+		what = fmt.Sprint("trash ", p.entity.Parent)
+		got, want = m.trashParent(p, m.rand.IntN(3) > 0)
+	case n < 74:
+		what = fmt.Sprint("restore ", p.entity.Parent)
+		got, want = m.restoreParent(p)
+	case n < 77:
+		what = fmt.Sprint("purge ", p.entity.Parent)
+		got, want = m.purgeParent(p)
+	case n < 84:
+		what = fmt.Sprint("put ", p.entity.Parent)
+		got, want = m.putParent(p)
+	case n < 88:
+		what = "trash " + slug
+		got, want = m.trashSlug(slug, m.rand.IntN(3) > 0)
+	case n < 92:
+		what = "restore " + slug
+		got, want = m.restoreSlug(slug)
+	case n < 94:
+		what = "purge " + slug
+		got, want = m.purgeSlug(slug)
+	case n < 97:
+		what = "put " + slug
+		got, want = m.putSlug(slug)
+	default:
+		what = "purge what is due"
+		m.purgeDue()
+	}
+	if !errors.Is(got, want) || want == nil && got != nil {
+		m.Fatalf("%s: got error %v, want %v", what, got, want)
+	}
+}
+
+func (m *trashModel) uploadTo(p *modelledParent) (got, want error) {
+	a := m.file(p.entity)
+	a.SHA256 = content(byte(m.rand.IntN(5)))
+	if got = m.CreateAttachment(m.ctx, a, nil, ""); !m.sees(p) {
+		return got, store.ErrNotFound
+	}
+	m.files = append(m.files, &modelledFile{modelled{there: true}, a, p})
+	return got, nil
+}
+
+func (m *trashModel) trashFile(f *modelledFile) (got, want error) {
+	d := m.deletion()
+	if _, got = m.TrashAttachment(m.ctx, f.ID, d); !f.isLive() || !m.sees(f.parent) {
+		return got, store.ErrNotFound
+	}
+	f.trashed = &d
+	return got, nil
+}
+
+func (m *trashModel) restoreFile(f *modelledFile) (got, want error) {
+	_, got = m.RestoreAttachment(m.ctx, f.ID)
+	switch {
+	case !f.there || f.trashed == nil:
+		return got, store.ErrNotFound
+	case !m.sees(f.parent):
+		return got, store.ErrConflict
+	}
+	f.trashed = nil
+	return got, nil
+}
+
+func (m *trashModel) purgeFile(f *modelledFile) (got, want error) {
+	if _, got = m.PurgeAttachment(m.ctx, f.ID); !f.there || f.trashed == nil || !m.sees(f.parent) {
+		return got, store.ErrNotFound
+	}
+	f.there = false
+	return got, nil
+}
+
+func (m *trashModel) trashParent(p *modelledParent, with bool) (got, want error) {
+	d := m.deletion()
+	got = m.TrashEntity(m.ctx, p.entity.Parent, with, d)
+	of := m.filesOf(func(f *modelledFile) bool { return f.parent == p })
+	live := slices.ContainsFunc(of, func(f *modelledFile) bool { return f.trashed == nil })
+	switch {
+	case !m.sees(p):
+		return got, store.ErrNotFound
+	case live && !with:
+		return got, store.ErrConflict
+	case len(of) == 0:
+		p.there = false
+	default:
+		p.trashed = &d
+	}
+	return got, nil
+}
+
+func (m *trashModel) restoreParent(p *modelledParent) (got, want error) {
+	_, got = m.RestoreEntity(m.ctx, p.entity.Parent)
+	switch {
+	case !p.there || p.trashed == nil:
+		return got, store.ErrNotFound
+	case !m.spaces[p.entity.Space].isLive():
+		return got, store.ErrConflict
+	}
+	p.trashed = nil
+	return got, nil
+}
+
+func (m *trashModel) purgeParent(p *modelledParent) (got, want error) {
+	got = m.PurgeEntity(m.ctx, p.entity.Parent)
+	if !p.there || p.trashed == nil || !m.spaces[p.entity.Space].isLive() {
+		return got, store.ErrNotFound
+	}
+	m.end(p)
+	return got, nil
+}
+
+// end removes a parent for good.
+func (m *trashModel) end(p *modelledParent) {
+	p.modelled = modelled{}
+	for _, f := range m.filesOf(func(f *modelledFile) bool { return f.parent == p }) {
+		f.there = false
+	}
+}
+
+// stay moves the live attachments of a parent into the trash, each by itself.
+func (m *trashModel) stay(p *modelledParent, d *store.Deletion) {
+	for _, f := range m.filesOf(func(f *modelledFile) bool { return f.parent == p && f.trashed == nil }) {
+		f.trashed = d
+	}
+}
+
+func (m *trashModel) putParent(p *modelledParent) (got, want error) {
+	if _, got = m.Put(m.ctx, p.entity); !m.spaces[p.entity.Space].isLive() {
+		return got, store.ErrNotFound
+	}
+	if p.trashed != nil {
+		m.stay(p, p.trashed)
+	}
+	p.modelled = modelled{there: true}
+	return got, nil
+}
+
+func (m *trashModel) trashSlug(slug string, with bool) (got, want error) {
+	d, s := m.deletion(), m.spaces[slug]
+	got = m.TrashSpace(m.ctx, slug, with, d)
+	live := m.filesOf(func(f *modelledFile) bool {
+		return f.parent.entity.Space == slug && f.trashed == nil && m.sees(f.parent)
+	})
+	trashed := len(m.filesOf(func(f *modelledFile) bool { return f.parent.entity.Space == slug && !slices.Contains(live, f) })) > 0
+	for _, p := range m.parents {
+		trashed = trashed || p.entity.Space == slug && p.trashed != nil
+	}
+	switch {
+	case !s.isLive():
+		return got, store.ErrNotFound
+	case len(live) > 0 && !with:
+		return got, store.ErrConflict
+	case len(live) == 0 && !trashed:
+		m.endSpace(slug)
+	default:
+		s.trashed = &d
+	}
+	return got, nil
+}
+
+func (m *trashModel) restoreSlug(slug string) (got, want error) {
+	s := m.spaces[slug]
+	if _, got = m.RestoreSpace(m.ctx, slug); !s.there || s.trashed == nil {
+		return got, store.ErrNotFound
+	}
+	s.trashed = nil
+	return got, nil
+}
+
+func (m *trashModel) purgeSlug(slug string) (got, want error) {
+	s := m.spaces[slug]
+	if got = m.PurgeSpace(m.ctx, slug); !s.there || s.trashed == nil {
+		return got, store.ErrNotFound
+	}
+	m.endSpace(slug)
+	return got, nil
+}
+
+// endSpace removes a space for good.
+func (m *trashModel) endSpace(slug string) {
+	*m.spaces[slug] = modelled{}
+	for _, p := range m.parents {
+		if p.entity.Space == slug {
+			m.end(p)
+		}
+	}
+}
+
+func (m *trashModel) putSlug(slug string) (got, want error) {
+	_, got = m.Put(m.ctx, store.Space{Slug: slug, Name: "put"})
+	s := m.spaces[slug]
+	for _, p := range m.parents {
+		if s.trashed != nil && p.entity.Space == slug && p.trashed == nil {
+			m.stay(p, s.trashed)
+			p.there = false
+		}
+	}
+	*s = modelled{there: true}
+	return got, nil
+}
+
+// purgeDue removes what is due in the middle of the deletions made so far.
+func (m *trashModel) purgeDue() {
+	m.Helper()
+	until := m.into(m.hours).At
+	for more := true; more; {
+		_, _, left, err := m.PurgeUntil(m.ctx, until, 1+m.rand.IntN(3))
+		m.ok(err)
+		more = left
+	}
+	due := func(is modelled) bool { return is.trashed != nil && !is.trashed.Until.After(until) }
+	for _, f := range m.filesOf(func(f *modelledFile) bool { return due(f.modelled) }) {
+		f.there = false
+	}
+	for _, p := range m.parents {
+		if due(p.modelled) {
+			m.end(p)
+		}
+	}
+	for slug, s := range m.spaces {
+		if due(*s) {
+			m.endSpace(slug)
+		}
+	}
+}
+
+// compare fails unless all that is seen is as the model says.
+func (m *trashModel) compare() {
+	m.Helper()
+	m.removeAll()
+	used, trash := map[string]store.Usage{}, store.Usage{}
+	for _, f := range m.files {
+		_, err := m.Attachment(m.ctx, f.ID)
+		same(m.world, fmt.Sprint("it is found: ", f.ID), err == nil, f.isLive() && m.sees(f.parent))
+		_, err = m.TrashedAttachment(m.ctx, f.ID)
+		same(m.world, fmt.Sprint("it is found in the trash: ", f.ID), err == nil, f.there && f.trashed != nil && m.sees(f.parent))
+		switch slug := f.parent.entity.Space; {
+		case f.isLive() && m.sees(f.parent):
+			used[slug] = used[slug].Plus(f.Usage())
+		case f.there:
+			trash = trash.Plus(f.Usage())
+		}
+	}
+	for slug, s := range m.spaces {
+		_, usage, err := m.Space(m.ctx, slug)
+		same(m.world, "there is space "+slug, err == nil, s.isLive())
+		same(m.world, "usage of "+slug, usage, used[slug])
+		list, err := m.TrashIn(m.ctx, slug, nil, 10_000)
+		m.ok(err)
+		same(m.world, "how much is in the trash of "+slug, len(list), m.listed(slug))
+	}
+	for _, p := range m.parents {
+		_, err := m.Entity(m.ctx, p.entity.Parent)
+		same(m.world, fmt.Sprint("there is ", p.entity.Parent), err == nil, m.sees(p))
+	}
+	size, earliest, err := m.TrashSize(m.ctx)
+	m.ok(err)
+	same(m.world, "size of the trash", size, trash)
+	same(m.world, "the first to end", earliest, m.earliest())
+	all, err := m.AllAttachments(m.ctx, uuid.Nil, 10_000)
+	m.ok(err)
+	same(m.world, "how many there are", len(all), len(m.filesOf(func(*modelledFile) bool { return true })))
+	m.sound()
+}
+
+// listed is how much the list of a space's trash has.
+func (m *trashModel) listed(slug string) int {
+	if !m.spaces[slug].isLive() {
+		return 0
+	}
+	n := len(m.filesOf(func(f *modelledFile) bool {
+		return f.parent.entity.Space == slug && f.trashed != nil && m.sees(f.parent)
+	}))
+	for _, p := range m.parents {
+		if p.entity.Space == slug && p.trashed != nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *trashModel) earliest() (first time.Time) {
+	see := func(is modelled) {
+		if is.there && is.trashed != nil && (first.IsZero() || is.trashed.Until.Before(first)) {
+			first = is.trashed.Until
+		}
+	}
+	for _, f := range m.files {
+		see(f.modelled)
+	}
+	for _, p := range m.parents {
+		see(p.modelled)
+	}
+	for _, s := range m.spaces {
+		see(*s)
+	}
+	return first
+}
