@@ -55,7 +55,7 @@ func plannedKills(t *testing.T, usual, many int) (n int, seed uint64) {
 func killsLoseNothing(t *testing.T, way string) {
 	n, seed := plannedKills(t, 5, 200)
 	k := &killing{T: t, env: []string{way}, dir: t.TempDir(), rand: rand.New(rand.NewPCG(seed, 2<<32)),
-		workers: crew(t, killWorkers, seed, habits{uploads: 50, deletions: 35, shares: 40, contents: someTexts(8, seed)})}
+		workers: crew(t, killWorkers, seed, habits{uploads: 45, deletions: 30, restores: 5, purges: 10, shares: 40, contents: someTexts(8, seed)})}
 	k.start()
 	for cycle := range n {
 		k.cycle(cycle)
@@ -220,8 +220,8 @@ func (k *killing) learn(parents []string) {
 	}
 }
 
-// learnOf determines the outcome of a worker's last upload or deletion, which is
-// treated like any other afterwards.
+// learnOf determines the outcome of a worker's last change, which is treated like any other
+// afterwards.
 func (k *killing) learnOf(w *worker, byName map[string]string) {
 	if f := w.sent; f != nil {
 		k.unknown++
@@ -236,13 +236,36 @@ func (k *killing) learnOf(w *worker, byName map[string]string) {
 		must(k.T, err)
 		if a.status == 404 {
 			k.became++
-			w.gone = append(w.gone, *f)
+			w.deleted(*f)
 		} else {
 			w.there = append(w.there, *f)
 			must(k.T, w.want(*f)) // complete, even when it is of an earlier cycle
 		}
 	}
-	w.sent, w.doomed = nil, nil
+	if f := w.back; f != nil {
+		k.unknown++
+		a, err := w.download(f.id)
+		must(k.T, err)
+		if a.status == 404 {
+			w.deleted(*f)
+		} else {
+			k.became++
+			w.there, w.restored = append(w.there, *f), append(w.restored, *f)
+			must(k.T, w.want(*f))
+		}
+	}
+	if f := w.last; f != nil { // what is hidden does not show whether it is still in the trash
+		k.unknown++
+		a, err := w.purge(f.id)
+		must(k.T, err)
+		if a.status == 404 {
+			k.became++
+		} else if a.status != 200 {
+			k.Errorf("the purge of %s (%s) was answered %d: %s", f.name, f.id, a.status, a.body)
+		}
+		w.gone, w.purged = append(w.gone, *f), append(w.purged, *f)
+	}
+	w.sent, w.doomed, w.back, w.last = nil, nil, nil, nil
 }
 
 // everythingHolds checks the files of all cycles again.
@@ -296,6 +319,12 @@ func (k *killing) everythingIsRecorded() {
 		for _, f := range w.gone {
 			want("attachment.upload", f)
 			want("attachment.delete", f)
+		}
+		for _, f := range w.restored {
+			want("attachment.restore", f)
+		}
+		for _, f := range w.purged {
+			want("attachment.purge", f)
 		}
 	}
 	k.Logf("the audit log has %d entries; missing: %d", len(recorded), missing)

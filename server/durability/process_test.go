@@ -326,6 +326,16 @@ func (c *client) remove(id string) (answer, error) {
 	return c.call("DELETE", "/catalog/attachments/"+id, nil)
 }
 
+// restore brings a product's attachment back from the trash.
+func (c *client) restore(id string) (answer, error) {
+	return c.call("POST", "/catalog/attachments/"+id+"/restore", nil)
+}
+
+// purge removes a product's attachment for good.
+func (c *client) purge(id string) (answer, error) {
+	return c.call("DELETE", "/catalog/attachments/"+id+"?permanent=true", nil)
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

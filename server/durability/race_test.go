@@ -5,6 +5,7 @@ package durability
 import (
 	"flag"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func doNotDisturbEachOther(t *testing.T, way string) {
 	seed := chosenSeed()
 	t.Logf("go test ./server/durability -run '%s' -v -timeout 0 -ops %d -seed %d", t.Name(), n, seed)
 	p := serve(t, t.TempDir(), way)
-	workers := crew(t, raceWorkers, seed, habits{uploads: 40, deletions: 40, shares: 100, most: 2, contents: someTexts(raceContents, seed)})
+	workers := crew(t, raceWorkers, seed, habits{uploads: 30, deletions: 25, restores: 5, purges: 35, shares: 100, most: 2, contents: someTexts(raceContents, seed)})
 	for _, w := range workers {
 		w.client, w.parents = &p.client, someProducts(0, 5)
 	}
@@ -81,8 +82,8 @@ func wantExactly(t *testing.T, p *process, workers []*worker) {
 	}
 	attachments, contents := 0, map[[32]byte]bool{}
 	for _, w := range workers {
-		attachments += len(w.there)
-		for _, f := range w.there {
+		attachments += len(w.there) + len(w.trash)
+		for _, f := range slices.Concat(w.there, w.trash) {
 			contents[f.sum] = true
 		}
 	}

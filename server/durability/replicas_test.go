@@ -32,7 +32,7 @@ const (
 	looksAt = 5
 )
 
-// Clients upload, read and delete few contents at two servers that share a database and an
+// Clients upload, read, delete, restore and purge few contents at two servers that share a database and an
 // object store, each request at either. Meanwhile a server is killed now and then, the
 // connections to the database are cut, the database crashes, the object store is killed, and
 // requests to it arrive seconds after they were given up, or their answers are lost. What was
@@ -74,7 +74,7 @@ func newReplicas(t *testing.T, seed uint64) *replicas {
 		t.Setenv(name, value) // of commands too
 	}
 	r.killing = &killing{T: t, rand: rand.New(rand.NewPCG(seed, 2<<32)),
-		workers: crew(t, killWorkers, seed, habits{uploads: 45, deletions: 35, shares: 100, most: 6, contents: contentsOfBothKinds(seed), refused: true, away: true})}
+		workers: crew(t, killWorkers, seed, habits{uploads: 40, deletions: 25, restores: 10, purges: 15, shares: 100, most: 6, contents: contentsOfBothKinds(seed), refused: true, away: true})}
 	for i := range r.dirs {
 		r.dirs[i] = t.TempDir()
 		r.startReplica(i)
@@ -138,7 +138,7 @@ func (r *replicas) cycle(n int) {
 		together(r.workers, func(w *worker) {
 			w.client = &r.running[i].client
 			newest := slices.DeleteFunc(slices.Clone(w.there), func(f file) bool { return !slices.Contains(parents, f.parent) })
-			w.hold(newest, w.gone[deleted[w]:])
+			w.hold(newest, w.gone[min(deleted[w], len(w.gone)):])
 		})
 	}
 	if n%looksAt == looksAt-1 {
@@ -168,7 +168,13 @@ func (r *replicas) work(w *worker, over <-chan struct{}) {
 		if w.doomed != nil {
 			w.perhaps = append(w.perhaps, *w.doomed)
 		}
-		w.sent, w.doomed = nil, nil
+		if w.back != nil {
+			w.backs = append(w.backs, *w.back)
+		}
+		if w.last != nil {
+			w.lasts = append(w.lasts, *w.last)
+		}
+		w.sent, w.doomed, w.back, w.last = nil, nil, nil, nil
 		time.Sleep(20 * time.Millisecond) // nobody may listen there
 	}
 }
@@ -245,7 +251,15 @@ func (r *replicas) learnAll(parents []string) {
 			w.doomed = &f
 			r.learnOf(w, byName)
 		}
-		w.maybe, w.perhaps = nil, nil
+		for _, f := range w.backs {
+			w.back = &f
+			r.learnOf(w, byName)
+		}
+		for _, f := range w.lasts {
+			w.last = &f
+			r.learnOf(w, byName)
+		}
+		w.maybe, w.perhaps, w.backs, w.lasts = nil, nil, nil, nil
 	}
 	r.learn(parents)
 }
@@ -256,7 +270,15 @@ func (r *replicas) end() {
 	r.proxy.Await()
 	for _, w := range r.workers {
 		w.refused, w.away = false, false
+		w.client = &r.running[0].client
 	}
+	together(r.workers, func(w *worker) { // what is in the trash is whole, too
+		for range len(w.trash) / 2 {
+			if err := w.restoreOne(); err != nil {
+				r.Errorf("restoring at the end: %v", err)
+			}
+		}
+	})
 	for _, p := range r.running {
 		together(r.workers, func(w *worker) {
 			w.client = &p.client

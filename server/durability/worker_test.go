@@ -40,6 +40,7 @@ type file struct {
 // habits are the probabilities of a worker's steps.
 type habits struct {
 	uploads, deletions int      // of a hundred steps; in the others it downloads
+	restores, purges   int      // of these, too: from the trash, which is kept small by purges
 	shares             int      // of a hundred uploads, how many are of a shared content
 	most               int      // attachments that it has at once, at most; 0 is no limit
 	size               int      // of the other contents, in bytes; 0 is different ones
@@ -50,8 +51,8 @@ type habits struct {
 
 // worker is a client that remembers its attachments. No other client changes them,
 // so it knows which must exist and which must not. It does one thing at a time:
-// when the process is killed, there is at most one upload or deletion whose outcome
-// it does not know.
+// when the process is killed, there is at most one upload, deletion, restore or purge
+// whose outcome it does not know.
 type worker struct {
 	*testing.T
 	*client
@@ -60,14 +61,21 @@ type worker struct {
 	rand    *rand.Rand
 	parents []string // that it uploads to
 
-	there   []file // acknowledged, and not deleted
-	gone    []file // whose deletion was acknowledged
-	sent    *file  // an upload without an answer yet
-	doomed  *file  // a deletion without an answer yet
-	maybe   []file // uploads without an answer, or with one that leaves it open
-	perhaps []file // such deletions
-	named   int    // number of files so far
-	answers map[string]int
+	there    []file // acknowledged, and not deleted
+	gone     []file // whose deletion was acknowledged
+	trash    []file // those of them that were not purged
+	purged   []file // the others
+	restored []file // in the order of their restores
+	sent     *file  // an upload without an answer yet
+	doomed   *file  // a deletion without an answer yet
+	back     *file  // a restore without one
+	last     *file  // a purge without one
+	maybe    []file // uploads without an answer, or with one that leaves it open
+	perhaps  []file // such deletions
+	backs    []file // such restores
+	lasts    []file // such purges
+	named    int    // number of files so far
+	answers  map[string]int
 
 	lost, undone int // acknowledged uploads, and deletions, that did not last
 }
@@ -90,6 +98,9 @@ func together(workers []*worker, do func(*worker)) {
 	all.Wait()
 }
 
+// mostTrash is how many attachments a worker that purges has in the trash before it purges some.
+const mostTrash = 2
+
 // step makes one request. An error means that there was no complete answer; a wrong
 // answer is reported.
 func (w *worker) step() error {
@@ -100,6 +111,10 @@ func (w *worker) step() error {
 		return w.uploadOne()
 	case choice < w.uploads+w.deletions:
 		return w.deleteOne()
+	case w.purges > 0 && len(w.trash) > mostTrash, len(w.trash) > 0 && choice < w.uploads+w.deletions+w.purges:
+		return w.purgeOne()
+	case len(w.trash) > 0 && choice < w.uploads+w.deletions+w.purges+w.restores:
+		return w.restoreOne()
 	}
 	return w.want(w.there[w.rand.IntN(len(w.there))])
 }
@@ -149,7 +164,59 @@ func (w *worker) deleteOne() error {
 		w.Errorf("the deletion of %s (%s) was answered %d: %s", f.name, f.id, a.status, a.body)
 		return err
 	}
-	w.gone = append(w.gone, f)
+	w.deleted(f)
+	return err
+}
+
+// deleted notes that a file is in the trash.
+func (w *worker) deleted(f file) { w.gone, w.trash = append(w.gone, f), append(w.trash, f) }
+
+// takeTrash takes one out of the trash.
+func (w *worker) takeTrash() (f file) {
+	i := w.rand.IntN(len(w.trash))
+	f = w.trash[i]
+	w.trash = slices.Delete(w.trash, i, i+1)
+	w.gone = slices.DeleteFunc(w.gone, func(g file) bool { return g.id == f.id })
+	return f
+}
+
+func (w *worker) restoreOne() error {
+	f := w.takeTrash()
+	w.back = &f
+	a, err := w.restore(f.id)
+	if a.status == 0 {
+		return err
+	}
+	w.back = nil
+	w.answers[fmt.Sprint("restore ", a.status)]++
+	switch {
+	case w.away && a.status == http.StatusServiceUnavailable:
+		w.backs = append(w.backs, f)
+	case a.status != http.StatusOK:
+		w.Errorf("the restore of %s (%s) was answered %d: %s", f.name, f.id, a.status, a.body)
+	default:
+		w.there, w.restored = append(w.there, f), append(w.restored, f)
+	}
+	return err
+}
+
+func (w *worker) purgeOne() error {
+	f := w.takeTrash()
+	w.last = &f
+	a, err := w.purge(f.id)
+	if a.status == 0 {
+		return err
+	}
+	w.last = nil
+	w.answers[fmt.Sprint("purge ", a.status)]++
+	switch {
+	case w.away && a.status == http.StatusServiceUnavailable:
+		w.lasts = append(w.lasts, f)
+	case a.status != http.StatusOK:
+		w.Errorf("the purge of %s (%s) was answered %d: %s", f.name, f.id, a.status, a.body)
+	default:
+		w.gone, w.purged = append(w.gone, f), append(w.purged, f)
+	}
 	return err
 }
 
