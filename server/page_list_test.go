@@ -59,6 +59,38 @@ func TestPageAsksAboutAnOpenFileWhereTheButtonIs(t *testing.T) {
 	})
 }
 
+// What was deleted is offered back where the list says what it has, to the keyboard and to
+// screen readers too.
+func TestPageBringsBackWhatWasDeleted(t *testing.T) {
+	w := pageWorld(t, withTrash)
+	w.put(t, "editor", "product", "md.md")
+	w.put(t, "editor", "product", "png.png")
+	tab := newTab(t, w)
+	tab.signIn("editor", productPage)
+	tab.shows(".rows .name", "md.md")
+	tab.click(".rows .row .size", "")
+	tab.press("a", ctrl)
+	tab.shows(".actions", "2 selected")
+	tab.press("Delete", 0)
+	tab.shows(".actions", "can be undone for 7 days")
+	tab.press("Enter", 0)
+	tab.gone(".rows .name", "md.md")
+	tab.shows(".actions", "2 files deleted.")
+	tab.until(`document.querySelector('[role=status]').innerText.includes('Undo is above the list')`)
+	tab.picture("undo")
+	tab.findBarriers("what was deleted")
+	eval[bool](tab, `(() => { const undo = [...document.querySelectorAll('.actions button')].find((b) => b.innerText === 'Undo'); undo.focus(); return document.activeElement === undo; })()`)
+	tab.press("Enter", 0)
+	tab.shows(".rows .name", "md.md")
+	tab.shows(".rows .name", "png.png")
+	tab.until(`document.querySelector('[role=status]').innerText.includes('2 files restored.')`)
+	tab.gone(".actions button", "Undo")
+	if n := w.trashSize(t); n != 0 {
+		t.Errorf("%d files are in the trash", n)
+	}
+	w.do(t, step{as: "viewer", do: "GET {product}/attachments", want: 200, check: wantNames("file_name", "md.md", "png.png")})
+}
+
 // notes creates different files in a new directory.
 func notes(t *testing.T, n int) (paths []string) {
 	t.Helper()
