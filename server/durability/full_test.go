@@ -156,6 +156,41 @@ func TestAFullDiskRefusesUploadsAndTakesDeletions(t *testing.T) {
 	s.recovers(t)
 }
 
+// What is deleted stays in the trash, and yet deleting makes room: the oldest there goes
+// first, and no more than is needed.
+func TestOnAFullDiskTheTrashMakesRoom(t *testing.T) {
+	t.Parallel()
+	s := newSmallServer(t)
+	trashed := s.saved[:15]
+	for _, id := range trashed {
+		s.delete(t, id)
+	}
+	fill(t, s.filler)
+	must(t, os.Truncate(s.filler, sizeOf(s.filler)-6<<20)) // less than the reserve is free
+	eventually(t, "an upload to be taken", func() bool {
+		a, err := s.upload(product, "late.txt", s.content)
+		return err == nil && a.status == 201
+	})
+	restore := func(id string) int {
+		t.Helper()
+		a, err := s.call("POST", "/catalog/attachments/"+id+"/restore", nil)
+		must(t, err)
+		return a.status
+	}
+	if status := restore(trashed[0]); status != 404 {
+		t.Errorf("the oldest in the trash: %d", status)
+	}
+	if status := restore(trashed[14]); status != 200 {
+		t.Errorf("the latest in the trash: %d", status)
+	}
+	for n, id := range append(s.saved[15:], trashed[14]) {
+		if a, err := s.download(id); err != nil || a.status != 200 || n < 15 && !bytes.Equal(a.body, s.content[15+n:]) {
+			t.Errorf("what was there: %d, %v", a.status, err)
+		}
+	}
+	s.recovers(t)
+}
+
 // Contents that are staged when the disk becomes full can be read and deleted, and
 // are flushed to files when there is room.
 func TestContentsThatWaitOutliveAFullDisk(t *testing.T) {
