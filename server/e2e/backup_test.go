@@ -82,7 +82,7 @@ func backedUp(t *testing.T, dir, to string, words ...string) (name, said string)
 func TestABackupIsWholeWhilePeopleUploadAndDelete(t *testing.T) {
 	t.Parallel()
 	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
-	server := start(t, dir, autoCreate)
+	server := start(t, dir, autoCreate, withoutTrash)
 	there := numbered("there", 50)
 	server.uploadAll(there...)
 	var (
@@ -435,7 +435,7 @@ func TestABackupBelongsToOneInstallation(t *testing.T) {
 func TestRestorePointsAreRemovedByName(t *testing.T) {
 	t.Parallel()
 	dir, to := dataDir(t), filepath.Join(t.TempDir(), "backup")
-	server := start(t, dir, autoCreate)
+	server := start(t, dir, autoCreate, withoutTrash)
 	gone := server.upload(product, "gone.txt", saying("gone.txt")).want(t, 201)
 	first, _ := backedUp(t, dir, to)
 	server.remove(gone.download()).want(t, 200)

@@ -323,6 +323,8 @@ func (p *process) overSocket() *client {
 
 const (
 	autoCreate = "ATTACHD_DIRECTORY_AUTO_CREATE=true"
+	// For tests in which what is deleted is to be gone.
+	withoutTrash = "ATTACHD_TRASH_KEEP=0s"
 	// For tests that change the file of a content.
 	filesAtOnce = "ATTACHD_STORAGE_LOG_BELOW=0"
 	product     = "/catalog/spaces/analytics/products/550e8400-e29b-41d4-a716-446655440000"
