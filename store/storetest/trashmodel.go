@@ -152,6 +152,8 @@ func (m *trashModel) trashFile(f *modelledFile) (got, want error) {
 func (m *trashModel) restoreFile(f *modelledFile) (got, want error) {
 	_, got = m.RestoreAttachment(m.ctx, f.ID)
 	switch {
+	case !f.there && errors.Is(got, store.ErrConflict): // Remove has not come to it yet
+		return got, store.ErrConflict
 	case !f.there || f.trashed == nil:
 		return got, store.ErrNotFound
 	case !m.sees(f.parent):
