@@ -45,10 +45,12 @@ func (s *Store) RestoreAttachment(ctx context.Context, id uuid.UUID) (a store.At
 	return a, nil
 }
 
-// notRestored returns why an attachment cannot be restored.
+// notRestored returns why an attachment cannot be restored. One that only waits for its removal,
+// since that of its parent or space has begun, is not in the trash any more.
 func (tx *change) notRestored(id uuid.UUID) error {
 	var of store.Parent
-	err := tx.get(`select kind, parent from attachd.trash where id = $1`, id).Scan(&of.Kind, &of.ID)
+	err := tx.get(`select kind, parent from attachd.trash t where id = $1 and not exists (select from attachd.removals r
+		where r.until is null and r.space = t.space and (r.kind is null or r.kind = t.kind and r.parent = t.parent))`, id).Scan(&of.Kind, &of.ID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return store.NotInTrash(id)
 	}
@@ -94,7 +96,7 @@ func (s *Store) RestoreEntity(ctx context.Context, p store.Parent) (e store.Enti
 		to := store.Space{Slug: m.of}
 		err = tx.get(`select quota_bytes, quota_files from attachd.spaces where slug = $1 for key share`, m.of).Scan(&to.QuotaBytes, &to.QuotaFiles)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return store.WithoutSpace(p, m.of)
+			return tx.withoutSpace(m)
 		}
 		if err == nil {
 			err = tx.waitTold(m)
@@ -114,6 +116,20 @@ func (s *Store) RestoreEntity(ctx context.Context, p store.Parent) (e store.Enti
 		return tx.takeRoom(to, was.files, func(used store.Usage) error { return store.CheckRestore(to, used, was.files) })
 	})
 	return e, err
+}
+
+// withoutSpace refuses to restore a parent whose space is in the trash, or being removed: then it
+// is not in the trash any more.
+func (tx *change) withoutSpace(m mark) error {
+	var trashed bool
+	err := tx.get(`select exists (select from attachd.removals where space = $1 and kind is null and until is not null)`, m.of).Scan(&trashed)
+	switch {
+	case err != nil:
+		return err
+	case trashed:
+		return store.WithoutSpace(m.parent, m.of)
+	}
+	return store.ParentNotInTrash(m.parent)
 }
 
 // wake ends the rest of a removal whose object is there again, and tells of that.
