@@ -229,6 +229,9 @@ func (rq *Request) CheckQuery(known []string, several ...string) error {
 		return InvalidRequest("The query of this address is malformed. Escape what is no letter or digit in a name or a value.")
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if len(known) == 0 {
+			return InvalidRequest("There is no query parameter %.100q here. This address takes none.", name)
+		}
 		if !slices.Contains(known, name) {
 			return InvalidRequest("There is no query parameter %.100q here. Those known are %s.", name, strings.Join(known, ", "))
 		}

@@ -16,9 +16,6 @@ const (
 	purgeBatch = 100
 	// purgeRest is the ratio of sleep to work while what is due is removed.
 	purgeRest = 3
-	// roomBatch is how many attachments are removed in one commit to make room: no more
-	// than needed, of many that are large.
-	roomBatch = 8
 	// roomPatience is how long a request waits at most for room to be made.
 	roomPatience = 5 * time.Second
 )
@@ -81,7 +78,7 @@ func (c *Store) purge(ctx context.Context, until time.Time, limit int) (purged s
 // gives up after a while, and where nothing would become free because a backup is under way.
 func (c *Store) MakeRoom(ctx context.Context, bytes int64) error {
 	full := c.RoomFor(ctx, bytes)
-	if !errors.Is(full, blobs.ErrFull) || !c.FreesRoom {
+	if !errors.Is(full, blobs.ErrFull) || !c.FreesRoom || !c.couldMakeRoom(ctx, bytes) {
 		return full
 	}
 	// What this removes is no part of the request that it makes room for: not of its entry in
@@ -102,12 +99,13 @@ func (c *Store) MakeRoom(ctx context.Context, bytes int64) error {
 			c.OnPurgedEarly(all)
 		}
 	}()
-	for {
+	// It is not known how much room each makes: one is removed, then two, then four.
+	for n := 1; ; n = min(2*n, purgeBatch) {
 		full = c.RoomFor(ctx, bytes)
 		if !errors.Is(full, blobs.ErrFull) || limited.Err() != nil || ctx.Err() != nil {
 			return full
 		}
-		purged, more, err := c.purgeOldest(limited)
+		purged, more, err := c.purgeOldest(limited, n)
 		all.Files += purged.Files
 		all.Bytes += purged.Bytes
 		if err != nil {
@@ -120,18 +118,28 @@ func (c *Store) MakeRoom(ctx context.Context, bytes int64) error {
 	}
 }
 
-// purgeOldest removes some of the oldest of the trash for good, with the contents of parents
-// and spaces; nothing where the contents would stay.
-func (c *Store) purgeOldest(ctx context.Context) (purged store.Usage, more bool, err error) {
-	_, earliest, err := c.records.TrashSize(ctx)
-	if err != nil || earliest.IsZero() {
-		return purged, false, err
+// block is how many bytes a file takes up on most disks besides its own, at most.
+const block = 4 << 10
+
+// couldMakeRoom reports whether all of the trash might be as large as the room that lacks for
+// so many bytes: for what is refused anyway, nothing is removed. For no bytes, any room helps.
+func (c *Store) couldMakeRoom(ctx context.Context, bytes int64) bool {
+	size, _, err := c.records.TrashSize(ctx)
+	if err != nil || size.Files == 0 {
+		return false
 	}
+	room, err := c.Capacity(ctx)
+	return err == nil && (bytes == 0 || size.Bytes+block*size.Files >= bytes+c.ReserveOf(room)-room.Free)
+}
+
+// purgeOldest removes at most n of the oldest of the trash for good, with the contents of
+// parents and spaces; nothing where the contents would stay.
+func (c *Store) purgeOldest(ctx context.Context, n int) (purged store.Usage, more bool, err error) {
 	leased, err := c.Leases.Any(ctx)
 	if err != nil || leased {
 		return purged, false, err
 	}
-	purged, more, err = c.purge(ctx, always, roomBatch)
+	purged, more, err = c.purge(ctx, always, n)
 	for left := true; left && err == nil && ctx.Err() == nil; {
 		left, err = c.removeSome(ctx)
 	}

@@ -125,15 +125,18 @@ func freeSpace(ctx context.Context, c *Case) []Finding {
 		return problem("Look at the disk.", "The room on the disk is not known: %v.", err)
 	}
 	reserve := int64(c.Config.Limits.DiskReserve)
-	do := "Make room on the disk, or move the data directory to a larger one."
-	if used := c.trash(ctx); used.Bytes > 0 && c.Config.Storage.Backend == "disk" {
-		do += fmt.Sprintf(" %d MB are in the trash: a server that runs removes the oldest there as room is needed, and `attachd trash empty --all` all of it.", used.Bytes>>20)
+	do := func() string {
+		do := "Make room on the disk, or move the data directory to a larger one."
+		if used := c.trash(ctx); used.Bytes > 0 && c.Config.Storage.Backend == "disk" {
+			do += fmt.Sprintf(" %d MB are in the trash: a server that runs removes the oldest there as room is needed, and `attachd trash empty --all` all of it.", used.Bytes>>20)
+		}
+		return do
 	}
 	switch free := room.Free >> 20; {
 	case room.Free < reserve:
-		return problem(do, "%d MB are free on the disk, less than the reserve of %d MB (limits.disk_reserve): uploads are refused.", free, reserve>>20)
+		return problem(do(), "%d MB are free on the disk, less than the reserve of %d MB (limits.disk_reserve): uploads are refused.", free, reserve>>20)
 	case room.Free < 2*reserve, room.Free < room.Total/20:
-		return warning(do, "%d MB are free on the disk of %d MB; below the reserve of %d MB, uploads are refused.", free, room.Total>>20, reserve>>20)
+		return warning(do(), "%d MB are free on the disk of %d MB; below the reserve of %d MB, uploads are refused.", free, room.Total>>20, reserve>>20)
 	default:
 		return ok("%d MB of %d MB are free on the disk.", free, room.Total>>20)
 	}

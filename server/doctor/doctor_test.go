@@ -96,6 +96,21 @@ func TestOfAHealthyInstallationEveryLookIsOK(t *testing.T) {
 	}
 }
 
+func TestTheTrashIsToldAndNamedWhereTheDiskIsFull(t *testing.T) {
+	t.Parallel()
+	c := healthy(t)
+	c.Status = func(context.Context) (upkeep.Status, error) {
+		return upkeep.Status{Trash: store.Usage{Files: 3, Bytes: 5 << 20}}, nil
+	}
+	c.Config.Limits.DiskReserve = 1 << 60
+	if list := found(t, c, "trash"); len(list) != 1 || list[0].Level != OK || !strings.Contains(list[0].Says, "3 files with 5 MB") {
+		t.Errorf("of the trash it says %+v", list)
+	}
+	if list := found(t, c, "disk"); len(list) != 1 || list[0].Level != Problem || !strings.Contains(list[0].Do, "5 MB are in the trash") {
+		t.Errorf("of the disk it says %+v", list)
+	}
+}
+
 func TestWhatIsBrokenIsFound(t *testing.T) {
 	t.Parallel()
 	const needsUnix = "unix"
