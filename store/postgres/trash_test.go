@@ -270,29 +270,51 @@ func TestTwoCallsForTheSameThingInTheTrash(t *testing.T) {
 	}
 }
 
-// An upload that has found the parent is in the trash with it, and comes back.
-func TestAnUploadGoesToTheTrashWithItsParent(t *testing.T) {
+// An upload or a restore that has found the parent is in the trash with it, and comes back.
+func TestWhatComesMeanwhileGoesToTheTrashWithItsParent(t *testing.T) {
 	t.Parallel()
-	dsn := emptyDatabase(t)
-	all := [2]*postgres.Store{openAt(t, dsn), openAt(t, dsn)}
-	h := fill(t, all[0], store.Space{Slug: "a", QuotaFiles: 9})
-	first, second := h.file("first"), h.file("second")
-	ok(t, upload(all[0], first))
-	usageRow := holding(t, dsn, `select from attachd.usage where space = 'a' for update`)
-	twoAtOnce(usageRow, func() { ok(t, upload(all[0], second)) }, func() { ok(t, all[1].TrashEntity(t.Context(), h.product.Parent, true, h.deletion(0))) })
-	is, err := all[0].TrashedEntity(t.Context(), h.product.Parent)
-	ok(t, err)
-	if is.Files != (store.Usage{Bytes: 20, Files: 2}) || usage(t, all[0], "a") != (store.Usage{}) {
-		t.Errorf("in the trash are %v, in the space %v", is.Files, usage(t, all[0], "a"))
+	for name, comes := range map[string]func(s *postgres.Store, h house, a store.Attachment) (come func() error){
+		"an upload": func(s *postgres.Store, _ house, a store.Attachment) func() error {
+			return func() error { return upload(s, a) }
+		},
+		"a restore": func(s *postgres.Store, h house, a store.Attachment) func() error {
+			err := upload(s, a)
+			if err == nil {
+				_, err = s.TrashAttachment(context.Background(), a.ID, h.deletion(0))
+			}
+			return func() error {
+				_, failed := s.RestoreAttachment(context.Background(), a.ID)
+				return errors.Join(err, failed)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := emptyDatabase(t)
+			all := [2]*postgres.Store{openAt(t, dsn), openAt(t, dsn)}
+			h := fill(t, all[0], store.Space{Slug: "a", QuotaFiles: 9})
+			first, second := h.file("first"), h.file("second")
+			ok(t, upload(all[0], first))
+			come := comes(all[0], h, second)
+			usageRow := holding(t, dsn, `select from attachd.usage where space = 'a' for update`)
+			var came, went error
+			twoAtOnce(usageRow, func() { came = come() }, func() { went = all[1].TrashEntity(t.Context(), h.product.Parent, true, h.deletion(0)) })
+			ok(t, errors.Join(came, went))
+			is, err := all[0].TrashedEntity(t.Context(), h.product.Parent)
+			ok(t, err)
+			if is.Files != (store.Usage{Bytes: 20, Files: 2}) || usage(t, all[0], "a") != (store.Usage{}) {
+				t.Errorf("in the trash are %v, in the space %v", is.Files, usage(t, all[0], "a"))
+			}
+			_, err = all[1].RestoreEntity(t.Context(), h.product.Parent)
+			ok(t, err)
+			list, err := all[0].AttachmentsOf(t.Context(), h.product.Parent, uuid.Nil, 10)
+			ok(t, err)
+			if !slices.Equal(list, []store.Attachment{first, second}) || usage(t, all[0], "a").Files != 2 {
+				t.Errorf("back are %v; %v are counted", list, usage(t, all[0], "a"))
+			}
+			whole(t, all[0])
+		})
 	}
-	_, err = all[1].RestoreEntity(t.Context(), h.product.Parent)
-	ok(t, err)
-	list, err := all[0].AttachmentsOf(t.Context(), h.product.Parent, uuid.Nil, 10)
-	ok(t, err)
-	if !slices.Equal(list, []store.Attachment{first, second}) || usage(t, all[0], "a").Files != 2 {
-		t.Errorf("back are %v; %v are counted", list, usage(t, all[0], "a"))
-	}
-	whole(t, all[0])
 }
 
 // A restore that waits for a Put of the parent anew finds what that has left of it, and the
