@@ -377,7 +377,11 @@ func (s *story) tell(t *testing.T) {
 	second := s.upload(t, ofProduct, "second.txt", twice)
 	s.remove(t, first)
 	s.remove(t, second)
-	s.upload(t, ofProduct, "again.txt", twice)
+	again := s.upload(t, ofProduct, "again.txt", twice)
+	s.trash(t, again)
+	s.restore(t, again)
+	s.trash(t, again)
+	s.trashMeeting(t, minutes)
 
 	s.do(t, "make a key", "POST", usersPath+ada+"/api-keys", `{"name":"laptop"}`, func(a answer) {
 		var key struct {
@@ -399,7 +403,8 @@ func (s *story) tell(t *testing.T) {
 	s.put(t, productPath, `{"name":"Difference"}`)
 	s.revokeKey(t)
 	s.delete(t, "delete a comment", commentPath, commentPath)
-	s.delete(t, "delete a meeting with its file", meetingPath+"?attachments=delete", meetingPath, minutes)
+	s.delete(t, "delete a meeting with its file", meetingPath+"?attachments=delete&permanent=true", meetingPath, minutes)
+	s.purge(t, again)
 	s.delete(t, "delete a member", memberPath, memberPath)
 	if out, code := run(t, s.dir, "compact"); code != 0 {
 		t.Fatalf("attachd compact: exit code %d\n%s", code, out)
@@ -447,9 +452,58 @@ func (s *story) upload(t *testing.T, parent, name string, content []byte) (path 
 	return path
 }
 
+// remove deletes a file for good.
 func (s *story) remove(t *testing.T, path string) {
 	t.Helper()
-	s.delete(t, "delete "+path, strings.TrimSuffix(path, "/download"), path)
+	s.delete(t, "delete "+path, strings.TrimSuffix(path, "/download")+"?permanent=true", path)
+}
+
+// trashOfProduct asks for the trash of the product.
+var trashOfProduct = question{ofProduct + "/trash", ""}
+
+// trash deletes a file of the product into the trash.
+func (s *story) trash(t *testing.T, path string) {
+	t.Helper()
+	at := strings.TrimSuffix(path, "/download")
+	s.do(t, "trash "+path, "DELETE", at, "", func(answer) {
+		s.world[question{path, ""}] = reply{status: 404}
+		s.world[trashOfProduct] = reply{200, at[strings.LastIndexByte(at, '/')+1:]}
+	})
+}
+
+// restore brings it back.
+func (s *story) restore(t *testing.T, path string) {
+	t.Helper()
+	var content string
+	for _, step := range s.steps {
+		if r := step.world[question{path, ""}]; r.status == 200 {
+			content = r.body
+		}
+	}
+	s.do(t, "restore "+path, "POST", strings.TrimSuffix(path, "/download")+"/restore", "", func(answer) {
+		s.world[question{path, ""}] = reply{200, content}
+		s.world[trashOfProduct] = reply{200, "[]"}
+	})
+}
+
+// purge removes it from the trash.
+func (s *story) purge(t *testing.T, path string) {
+	t.Helper()
+	s.do(t, "purge "+path, "DELETE", strings.TrimSuffix(path, "/download")+"?permanent=true", "", func(answer) {
+		s.world[trashOfProduct] = reply{200, "[]"}
+	})
+}
+
+// trashMeeting deletes the meeting with its file into the trash, and brings it back.
+func (s *story) trashMeeting(t *testing.T, file string) {
+	t.Helper()
+	before := maps.Clone(s.world)
+	s.delete(t, "trash a meeting with its file", meetingPath+"?attachments=delete", meetingPath, file)
+	s.do(t, "restore a meeting with its file", "POST", meetingPath+"/restore", "", func(answer) {
+		for _, path := range []string{meetingPath, file} {
+			s.world[question{path, ""}] = before[question{path, ""}]
+		}
+	})
 }
 
 // delete deletes the objects at these paths.
