@@ -183,7 +183,7 @@ func New(cfg Config) (*Server, error) {
 		OnDamaged:     func(ref blobs.Ref) { s.ops.FoundDamaged(ref) },
 		OnUnreadable:  func() { s.ops.FoundUnreadable() },
 	})
-	s.directory = &directory.Service{Guard: s.guard, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now, TrashKeep: s.TrashKeep}
+	s.directory = &directory.Service{Guard: s.guard, Store: s.Store, Contents: s.contents, IDs: &s.ids, Now: s.Now, TrashKeep: s.TrashKeep, TrashedUntil: s.trashedUntil}
 	s.files = files.New(s.fileOptions())
 	s.ops = ops.New(s.opsOptions(), s.signing)
 	table := s.table()
@@ -280,6 +280,16 @@ func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
 	return clock.Trusted, err == nil && clock.Settled
 }
 
+// trashedUntil returns when what is deleted now is to be removed for good. While the system
+// clock is behind, that is not by its time: once it is right again, that time is over at once.
+func (s *Server) trashedUntil(ctx context.Context) time.Time {
+	clock, err := s.clock.Read(ctx)
+	if err != nil {
+		clock.Latest = s.Now()
+	}
+	return clock.Latest.Add(s.TrashKeep)
+}
+
 // Run runs the server's background jobs, and more, until ctx ends. It returns when all
 // of them have ended; the storage may be closed then.
 func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
@@ -293,7 +303,7 @@ func (s *Server) fileOptions() files.Options {
 		Scanner: s.Scanner, Slots: s.slots, IDs: &s.ids, Now: s.Now, Memory: s.Memory, Decode: s.Decode, Signer: s.signing.Signer,
 		OnUpload:    func(bytes int64) { s.ops.Uploaded(bytes) },
 		OnDownload:  func(bytes int64) { s.ops.Downloaded(bytes) },
-		MaxFileSize: s.MaxFileSize, LogBelow: s.LogBelow, URLTTL: s.URLTTL, ContentURL: s.ContentURL, TrashKeep: s.TrashKeep,
+		MaxFileSize: s.MaxFileSize, LogBelow: s.LogBelow, URLTTL: s.URLTTL, ContentURL: s.ContentURL, TrashKeep: s.TrashKeep, TrashedUntil: s.trashedUntil,
 		Linker: s.Linker, StorageURLTTL: s.StorageURLTTL,
 		DownloadByURL: s.DownloadByURL, AcceptUnscanned: s.AcceptUnscanned,
 	}

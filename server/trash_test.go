@@ -388,6 +388,34 @@ func TestAClockThatIsAheadEmptiesNoTrash(t *testing.T) {
 	}
 }
 
+// What is deleted while the clock is behind is kept for its time, too, once the clock is right.
+func TestAClockThatWasBehindEmptiesNoTrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withTrash)
+	w.play(t, []step{
+		{as: "editor", do: "POST {product}/attachments", form: parts{file("a.txt", "a")}, want: 201, save: "A"},
+		{as: "editor", do: "POST {meeting}/attachments", form: parts{file("c.txt", "c")}, want: 201, save: "C"},
+	})
+	w.emptyTrash(t) // which reads the clock
+	w.clock.set(-60 * 24 * time.Hour)
+	w.play(t, []step{
+		{as: "editor", do: "DELETE /catalog/attachments/{A}", want: 200},
+		{as: "root", do: "DELETE /directory/meetings/{meeting.id}?attachments=delete", want: 200},
+	})
+	w.emptyTrash(t)
+	w.clock.set(60 * 24 * time.Hour)
+	w.clock.advance(6 * 24 * time.Hour)
+	w.emptyTrash(t)
+	if n := w.trashSize(t); n != 2 {
+		t.Errorf("%d attachments are in the trash after six days", n)
+	}
+	w.clock.advance(25 * time.Hour)
+	w.emptyTrash(t)
+	if n := w.trashSize(t); n != 0 {
+		t.Errorf("%d attachments are in the trash after a week", n)
+	}
+}
+
 // full makes the disk full: each content that is removed makes room for one more.
 func (w *world) full() {
 	w.disk.gain.Store(1 << 20)

@@ -19,10 +19,15 @@ func (rq *Request) Permanent() (bool, error) {
 	return false, InvalidRequest("permanent can only be \"true\".")
 }
 
-// Deletion is one into the trash by the caller, which can be undone for as long as keep.
-func (sc Scope) Deletion(now time.Time, keep time.Duration) store.Deletion {
+// Deletion is one into the trash by the caller, which can be undone until a time, or for a
+// second if that is earlier.
+func (sc Scope) Deletion(now, until time.Time) store.Deletion {
 	at := now.UTC().Truncate(time.Second)
-	return store.Deletion{At: at, Until: at.Add(max(keep.Round(time.Second), time.Second)), ByID: sc.Caller.User.ID, By: sc.Caller.User.FullName}
+	until = until.UTC().Round(time.Second)
+	if !until.After(at) {
+		until = at.Add(time.Second)
+	}
+	return store.Deletion{At: at, Until: until, ByID: sc.Caller.User.ID, By: sc.Caller.User.FullName}
 }
 
 // deletionBody is what an object in the trash has besides its own members.

@@ -38,4 +38,6 @@ type Service struct {
 	Now      func() time.Time
 	// TrashKeep is how long what was deleted can be restored; 0 removes it at once.
 	TrashKeep time.Duration
+	// TrashedUntil returns when what is deleted now is to be removed for good.
+	TrashedUntil func(context.Context) time.Time
 }

@@ -45,7 +45,8 @@ func (s *Service) DeleteEntity(kind store.Kind) api.Handler {
 	}
 }
 
-// remove deletes a product, ticket, meeting or space: into the trash, or with ?permanent=true for good, from the trash too.
+// remove deletes a product, ticket, meeting or space: into the trash, or with
+// ?permanent=true for good, from the trash too.
 func (s *Service) remove(w *api.Response, rq *api.Request, sc api.Scope, r removal) error {
 	withAttachments, err := deletesAttachments(rq)
 	if err != nil {
@@ -58,9 +59,13 @@ func (s *Service) remove(w *api.Response, rq *api.Request, sc api.Scope, r remov
 	if permanent {
 		rq.Entry.Action = r.what + ".purge"
 	}
+	var d store.Deletion
+	if !permanent && s.TrashKeep > 0 {
+		d = sc.Deletion(s.Now(), s.TrashedUntil(rq.Context()))
+	}
 	var freed [][32]byte
 	err = s.Contents.Change(func() (err error) {
-		freed, err = s.removeFrom(rq, sc, r, withAttachments, permanent)
+		freed, err = s.removeFrom(rq.Context(), sc, r, withAttachments, permanent, d)
 		return err
 	})
 	if err != nil {
@@ -76,15 +81,15 @@ func (s *Service) remove(w *api.Response, rq *api.Request, sc api.Scope, r remov
 	return nil
 }
 
-func (s *Service) removeFrom(rq *api.Request, sc api.Scope, r removal, withAttachments, permanent bool) (freed [][32]byte, err error) {
-	ctx := rq.Context()
+// removeFrom removes it from where it is: into the trash with d, if that is not zero.
+func (s *Service) removeFrom(ctx context.Context, sc api.Scope, r removal, withAttachments, permanent bool, d store.Deletion) (freed [][32]byte, err error) {
 	switch {
 	case sc.InTrash && !withAttachments:
 		return nil, api.Conflict("The %s is in the trash with its attachments. With attachments=delete, it is removed for good with them.", r.what)
 	case sc.InTrash:
 		return nil, r.purge(ctx)
-	case !permanent && s.TrashKeep > 0:
-		return nil, r.trash(ctx, withAttachments, sc.Deletion(s.Now(), s.TrashKeep))
+	case d != store.Deletion{}:
+		return nil, r.trash(ctx, withAttachments, d)
 	}
 	freed, err = r.delete(ctx, withAttachments)
 	if permanent && withAttachments && errors.Is(err, store.ErrNotFound) { // another caller has put it into the trash just now

@@ -62,11 +62,13 @@ type Options struct {
 	// that was uploaded or downloaded.
 	OnUpload, OnDownload func(bytes int64)
 
-	TrashKeep   time.Duration // how long what was deleted can be restored; 0 removes it at once
-	MaxFileSize int64         // bytes
-	LogBelow    int64         // bytes; smaller contents may be staged
-	URLTTL      time.Duration // of links, unless their maker says otherwise
-	ContentURL  string
+	TrashKeep time.Duration // how long what was deleted can be restored; 0 removes it at once
+	// TrashedUntil returns when what is deleted now is to be removed for good.
+	TrashedUntil func(context.Context) time.Time
+	MaxFileSize  int64         // bytes
+	LogBelow     int64         // bytes; smaller contents may be staged
+	URLTTL       time.Duration // of links, unless their maker says otherwise
+	ContentURL   string
 	// Linker makes URLs at which the storage itself sends files; nil where this server
 	// sends all of them. StorageURLTTL is how long such a URL in a URL document is valid.
 	Linker          blobs.Linker

@@ -23,10 +23,14 @@ func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scop
 		return err
 	}
 	intoTrash := !permanent && s.TrashKeep > 0
+	var d store.Deletion
+	if intoTrash {
+		d = sc.Deletion(s.Now(), s.TrashedUntil(rq.Context()))
+	}
 	var gone store.Attachment
 	remove := func() (err error) {
 		if intoTrash {
-			gone, err = s.Store.TrashAttachment(rq.Context(), sc.Attachment.ID, sc.Deletion(s.Now(), s.TrashKeep))
+			gone, err = s.Store.TrashAttachment(rq.Context(), sc.Attachment.ID, d)
 		} else {
 			gone, err = s.remove(rq, sc, permanent)
 		}

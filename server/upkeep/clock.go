@@ -91,6 +91,9 @@ type ClockReading struct {
 	// Trusted is not later than the real time, unless the server has run for
 	// holdFor by a clock that is ahead.
 	Trusted time.Time
+	// Latest is the system clock's time, or Trusted where that went on while the system
+	// clock went back.
+	Latest time.Time
 	// Settled is whether the system clock agrees with Trusted, and no jump is being
 	// waited out.
 	Settled bool
@@ -137,11 +140,11 @@ func (c *Clock) Read(ctx context.Context) (ClockReading, error) {
 		c.save(ctx)
 	}
 	s := c.state
-	trusted := s.Trusted
-	if s.Seen.Before(trusted) {
-		trusted = s.Seen
+	trusted, latest := s.Trusted, s.Seen
+	if latest.Before(trusted) {
+		trusted, latest = latest, trusted
 	}
-	return ClockReading{Age: s.Age, Trusted: trusted, Settled: s.settled(), Jumps: c.jumps, Jump: s.Jump}, nil
+	return ClockReading{Age: s.Age, Trusted: trusted, Latest: latest, Settled: s.settled(), Jumps: c.jumps, Jump: s.Jump}, nil
 }
 
 func (s clockState) settled() bool { return s.Held == 0 && s.Seen.Sub(s.Trusted).Abs() <= clockSlack }
