@@ -58,7 +58,7 @@ type Trash interface {
 	TrashSpace(ctx context.Context, slug string, withAttachments bool, d Deletion) error
 
 	// TrashedAttachment returns an attachment that was deleted by itself, and whose parent is
-	// there, or ErrNotFound.
+	// there, or ErrNotFound. As in the lists, it has no comment where that was deleted meanwhile.
 	TrashedAttachment(ctx context.Context, id uuid.UUID) (Trashed, error)
 	// TrashedEntity returns a product, ticket or meeting in the trash, whose space is there,
 	// or ErrNotFound.

@@ -300,6 +300,9 @@ func (b *Store) isIn(tx *dbfile.Tx, p store.Parent, space string) (bool, error) 
 // trashed fills in what callers get of an attachment in the trash.
 func (n userNames) trashed(tx *dbfile.Tx, users *dbfile.Cache[schema.UserRecord], t trashed) (out store.Trashed, err error) {
 	out = store.Trashed{Deletion: t.Deletion, Space: t.Space, Attachment: t.Attachment, Files: t.Usage(), Place: schema.TrashPlace(t.At, schema.TrashKey(t.Attachment))}
+	if records.CheckComment(tx, out.Attachment) != nil {
+		out.Attachment.CommentID = uuid.NullUUID{}
+	}
 	if err = n.fill(tx, users, &out.Attachment); err == nil {
 		out.By, err = n.of(tx, users, out.ByID)
 	}

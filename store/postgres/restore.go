@@ -36,8 +36,8 @@ func (s *Store) RestoreAttachment(ctx context.Context, id uuid.UUID) (a store.At
 			return err
 		}
 		tx.enqueue(store.AttachmentRestored, a, to.Slug)
-		tx.countTrash(store.Usage{Bytes: -a.Size, Files: -1})
-		return tx.takeRoom(to, store.Usage{Bytes: a.Size, Files: 1}, func(used store.Usage) error { return store.CheckQuota(to, used, a.Size) })
+		tx.countTrash(negative(a.Usage()))
+		return tx.takeRoom(to, a.Usage())
 	})
 	if err != nil {
 		return store.Attachment{}, err
@@ -60,9 +60,9 @@ func (tx *change) notRestored(id uuid.UUID) error {
 	return store.WithoutParent(of)
 }
 
-// takeRoom adds to the usage of a space, whose row the change has locked, if check allows it
-// with what is used. It comes last, since others wait for its row.
-func (tx *change) takeRoom(of store.Space, files store.Usage, check func(used store.Usage) error) error {
+// takeRoom adds to the usage of a space, whose row the change has locked, if its quota has room
+// for the files. It comes last, since others wait for its row.
+func (tx *change) takeRoom(of store.Space, files store.Usage) error {
 	if of.QuotaBytes == 0 && of.QuotaFiles == 0 {
 		tx.use(of.Slug, files)
 		return nil
@@ -76,7 +76,7 @@ func (tx *change) takeRoom(of store.Space, files store.Usage, check func(used st
 	if err != nil {
 		return err
 	}
-	return check(used)
+	return store.CheckRestore(of, used, files)
 }
 
 // RestoreEntity implements store.Trash.
@@ -113,7 +113,7 @@ func (s *Store) RestoreEntity(ctx context.Context, p store.Parent) (e store.Enti
 		if err != nil {
 			return err
 		}
-		return tx.takeRoom(to, was.files, func(used store.Usage) error { return store.CheckRestore(to, used, was.files) })
+		return tx.takeRoom(to, was.files)
 	})
 	return e, err
 }

@@ -164,14 +164,19 @@ func (tx *change) takeOut(m mark, p store.Parent) error {
 }
 
 // trashed selects attachments that were deleted by themselves, and whose parent is where it was.
-const trashed = `select ` + attachmentColumns + `, a.space, a.deleted_at, a.deleted_by, coalesce(d.full_name, ''), a.until from attachd.trash a
+const trashed = `select ` + attachmentColumns + `, a.space, a.deleted_at, a.deleted_by, coalesce(d.full_name, ''), a.until,
+		exists (select from attachd.comments c where a.kind = 2 and c.ticket = a.parent and c.id = a.comment) from attachd.trash a
 		join attachd.entities e on e.kind = a.kind and e.id = a.parent and e.space = a.space
 		join attachd.spaces s on s.slug = e.space
 		left join attachd.users u on u.id = a.uploader
 		left join attachd.users d on d.id = a.deleted_by `
 
 func scanTrashed(row pgx.CollectableRow) (t store.Trashed, err error) {
-	t.Attachment, err = scanAttachment(withMore{row, []any{&t.Space, &t.At, &t.ByID, &t.By, &t.Until}})
+	var remarked bool
+	t.Attachment, err = scanAttachment(withMore{row, []any{&t.Space, &t.At, &t.ByID, &t.By, &t.Until, &remarked}})
+	if !remarked {
+		t.Attachment.CommentID = uuid.NullUUID{}
+	}
 	t.At, t.Until = t.At.UTC(), t.Until.UTC()
 	t.Files = store.Usage{Bytes: t.Attachment.Size, Files: 1}
 	return t, err
