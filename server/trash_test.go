@@ -91,14 +91,15 @@ func TestWhatIsDeletedIsGoneAtOnceAndCanBeRestored(t *testing.T) {
 						t.Errorf("the trash is %s", a.body)
 					}
 				}},
-				{as: "viewer", do: "POST " + at.file + "/restore", want: 403},
+				{as: "viewer", do: "POST " + at.file + "/restore", want: 403, says: "may restore this file or remove it for good"},
+				{as: "viewer", do: "DELETE " + at.file + "?permanent=true", want: 403, says: "may restore this file or remove it for good"},
 				{as: "editor", do: "POST " + at.file + "/restore", send: header{"If-Match": `"another"`}, want: 412},
 			})
 			if used := w.used(t, "a"); used != 0 {
 				t.Errorf("%d files count towards the quota", used)
 			}
 			w.play(t, []step{
-				{as: "editor", do: "POST " + at.file + "/restore?now=1", want: 400},
+				{as: "editor", do: "POST " + at.file + "/restore?now=1", want: 400, says: "There is no query parameter \"now\" here. This address takes none."},
 				{as: "editor", do: "POST " + at.file + "/restore", want: 200, check: func(t *testing.T, a answer) {
 					if got := "[" + strings.TrimSpace(string(a.body)) + "]\n"; got != string(before.body) {
 						t.Errorf("it came back as %s, and was %s", got, before.body)

@@ -302,6 +302,10 @@ func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	if g.allowed(do, sc.Entity.Kind, who) {
 		return nil
 	}
+	to := "delete this file"
+	if sc.InTrash {
+		to = "restore this file or remove it for good"
+	}
 	switch {
 	case do == Administer:
 		return api.Forbidden("Only an admin of the space %q may do this.", sc.Entity.Space)
@@ -312,9 +316,9 @@ func (g *Guard) Authorize(rq *api.Request, sc api.Scope, do Action) error {
 	case do == Upload:
 		return api.Forbidden("Only editors and admins of the space may upload here.")
 	case sc.Entity.Kind == store.Ticket:
-		return api.Forbidden("Only the uploader or the ticket's owner may delete this file.")
+		return api.Forbidden("Only the uploader or the ticket's owner may %s.", to)
 	default:
-		return api.Forbidden("Only the uploader or an admin of the space may delete this file.")
+		return api.Forbidden("Only the uploader or an admin of the space may %s.", to)
 	}
 }
 

@@ -63,9 +63,7 @@ func (c *Store) purge(ctx context.Context, until time.Time, limit int) (purged s
 	if paused != nil {
 		return store.Usage{}, false, nil
 	}
-	if purged.Files > 0 {
-		c.WakeRemoval()
-	}
+	c.WakeRemoval() // a parent may have nothing that is counted, but what was deleted of it before
 	for _, sum := range freed {
 		if err := c.removeUnreferenced(ctx, sum); err != nil {
 			return purged, more, err // the others are left to a collection
