@@ -109,10 +109,33 @@ func (s *Service) ListTrash(w *api.Response, rq *api.Request, sc api.Scope) erro
 	}
 	return api.List[store.Trashed]{
 		Fetch: api.AfterID(rq, func(ctx context.Context, after uuid.UUID, n int) ([]store.Trashed, error) {
-			return s.Store.TrashOf(ctx, sc.Entity.Parent, after, n)
+			return s.removable(ctx, sc.Entity.Parent, may, after, n)
 		}),
-		Key:  func(t store.Trashed) []byte { return t.Attachment.ID[:] },
-		Keep: func(t store.Trashed) bool { return may(t.Attachment) },
-		Row:  api.AppendTrashed,
+		Batch: api.FetchBatch,
+		Key:   func(t store.Trashed) []byte { return t.Attachment.ID[:] },
+		Row:   api.AppendTrashed,
 	}.Answer(w, rq)
+}
+
+// removable lists at most n attachments in the trash of a parent after an id that the caller
+// may delete. It reads many at a time, however few are asked for: most may be those of others.
+func (s *Service) removable(ctx context.Context, p store.Parent, may func(store.Attachment) bool, after uuid.UUID, n int) (list []store.Trashed, err error) {
+	for {
+		batch, err := s.Store.TrashOf(ctx, p, after, api.FetchBatch)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range batch {
+			if may(t.Attachment) {
+				list = append(list, t)
+			}
+			if len(list) == n {
+				return list, nil
+			}
+		}
+		if len(batch) < api.FetchBatch {
+			return list, nil
+		}
+		after = batch[len(batch)-1].Attachment.ID
+	}
 }
