@@ -496,6 +496,7 @@ type Records interface {
 	upkeep.CheckRecords
 	upkeep.StatusRecords
 	portable.Source
+	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	Users(ctx context.Context, after uuid.UUID, limit int) ([]store.User, error)
 	KeysOf(ctx context.Context, user uuid.UUID, after uuid.UUID, limit int) ([]store.Key, error)
 	Key(ctx context.Context, id uuid.UUID) (store.Key, store.User, error)

@@ -85,7 +85,6 @@ func (f Fault) String() string {
 type CheckRecords interface {
 	store.AuditChain
 	ChecksumRecords
-	Attachment(ctx context.Context, id uuid.UUID) (store.Attachment, error)
 	AllAttachments(ctx context.Context, after uuid.UUID, limit int) ([]store.Attachment, error)
 	Referenced(ctx context.Context, sha256 [32]byte) (bool, error)
 	Check(ctx context.Context, rest func(took time.Duration)) (faults []string, err error)
@@ -298,7 +297,7 @@ func (c *check) checkRecords() error {
 }
 
 // checkRecord checks a seemingly faulty content twice: it may have been repaired, or
-// removed together with its record.
+// removed with its last record. A record in the trash is one.
 func (c *check) checkRecord(a store.Attachment) error {
 	c.Attachments++
 	c.Progress.Call(Progress{Bytes: c.Bytes, AllBytes: c.Bytes})
@@ -308,10 +307,10 @@ func (c *check) checkRecord(a store.Attachment) error {
 		if fault.What == "" || c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
-		if _, err := c.records.Attachment(c.ctx, a.ID); errors.Is(err, store.ErrNotFound) {
+		if wanted, err := c.records.Referenced(c.ctx, a.SHA256); err != nil {
+			return fmt.Errorf("looking up again who has blob %s: %w", fault.Blob, err)
+		} else if !wanted {
 			return nil
-		} else if err != nil {
-			return fmt.Errorf("looking again at attachment %s: %w", a.ID, err)
 		}
 	}
 	c.Faults = append(c.Faults, fault)

@@ -243,6 +243,22 @@ func TestADamagedContentOfNobodyIsAFault(t *testing.T) {
 	}
 }
 
+func TestWhatIsInTheTrashHasItsContent(t *testing.T) {
+	h := upkeeptest.New(t)
+	a := h.Keep("one", true)
+	now := time.Now().UTC().Truncate(time.Second)
+	_, err := h.Records.TrashAttachment(t.Context(), a.ID, store.Deletion{At: now, Until: now.Add(time.Hour), ByID: a.UploaderID})
+	h.OK(err)
+	if found := h.Check(true); len(found.Faults) > 0 || found.Attachments != 1 {
+		t.Errorf("before: %+v", found)
+	}
+	h.OK(os.Remove(h.Path(a)))
+	found := h.Check(false)
+	if len(found.Faults) != 1 || found.Faults[0].Attachment.UUID != a.ID || found.Faults[0].What != upkeep.Missing {
+		t.Errorf("without its content: %+v", found)
+	}
+}
+
 func TestACheckOfADamagedDatabaseGoesOn(t *testing.T) {
 	h := upkeeptest.New(t)
 	a, b := h.Keep("one", true), h.Keep("two", true)
