@@ -283,7 +283,7 @@ func (s *Server) trustedNow(ctx context.Context) (time.Time, bool) {
 // trashedUntil returns when what is deleted now is to be removed for good. While the system
 // clock is behind, that is not by its time: once it is right again, that time is over at once.
 func (s *Server) trashedUntil(ctx context.Context) time.Time {
-	clock, err := s.clock.Read(ctx)
+	clock, err := s.clock.Read(store.WithEntry(ctx, nil)) // the deletion is recorded with its own commit
 	if err != nil {
 		clock.Latest = s.Now()
 	}

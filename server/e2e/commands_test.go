@@ -291,7 +291,7 @@ func TestExitCodes(t *testing.T) {
 		{1, "gc --config " + bad, "bad.toml"},
 		{1, "migrate --to " + bad, "bad.toml"},
 
-		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, export, gc, get, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, sbom, serve, space, ticket, trash, user, verify-release, version, webhooks`},
+		{2, "sreve", `"sreve" is not a command of attachd. There are: audit, backup, check, compact, completion, config, directory, docs, doctor, export, gc, get, import, init, key, licenses, link, ls, meeting, member, migrate, product, put, restore, rm, sbom, serve, space, ticket, trash, user, verify-release, version, webhooks`},
 		{2, "docs nothing", "the manual has no page \"nothing\"; `attachd docs` lists them"},
 		{2, "docs api recipes", "takes the name of a page, or nothing"},
 		{2, "user", "say what to do: add, list, remove"},

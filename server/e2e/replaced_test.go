@@ -144,7 +144,7 @@ func TestALogThatIsGoneOrReplacedLosesNothing(t *testing.T) {
 				saved = append(saved, server.upload(product, fmt.Sprintf("%d.csv", i), "a").want(t, 201))
 			}
 			server.kill()
-			server = start(t, dir, autoCreate)
+			server = start(t, dir, autoCreate, withoutTrash)
 			for _, a := range saved {
 				server.get(a.download()).want(t, 200)
 			}
