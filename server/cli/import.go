@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -134,8 +135,8 @@ func (i *importing) close() error {
 
 // readLines reads the map or the manifest; without one, each file is a line.
 func (i *importing) readLines(from string) error {
-	var others []string
-	paths, err := i.source.Paths(func(path string) { others = append(others, path) })
+	var others []leftOut
+	paths, err := i.source.Paths(func(path string, why error) { others = append(others, leftOut{path, why}) })
 	if err != nil {
 		return err
 	}
@@ -166,13 +167,40 @@ func (i *importing) readLines(from string) error {
 		for _, path := range paths {
 			i.lines = append(i.lines, &mapLine{Path: path})
 		}
-		for _, path := range others {
-			fmt.Fprintf(i.Err, "attachd: %s: left out, it is a link or no file\n", remote.Printable(path))
-		}
+		i.leaveOut(others)
 		return nil
 	}
 	i.notInMap(from, paths)
 	return nil
+}
+
+// leftOut is something of the source that is not imported.
+type leftOut struct {
+	path string
+	why  error
+}
+
+// leaveOut says what is left out where there is no map. A folder that cannot be read counts as
+// refused.
+func (i *importing) leaveOut(others []leftOut) {
+	var beside []string
+	for _, o := range others {
+		switch {
+		case errors.Is(o.why, errBeside):
+			beside = append(beside, o.path)
+		case errors.Is(o.why, errNoFile):
+			fmt.Fprintf(i.Err, "attachd: %s: left out, %v\n", remote.Printable(o.path), o.why)
+		default:
+			i.lines = append(i.lines, &mapLine{Path: o.path, err: o.why})
+		}
+	}
+	i.countLeftOut("what macOS or Windows keeps beside files", beside)
+}
+
+func (i *importing) countLeftOut(what string, paths []string) {
+	if len(paths) > 0 {
+		fmt.Fprintf(i.Err, "attachd: left out is %s: %s, the first is %s\n", what, command.Count(int64(len(paths)), "file"), remote.Printable(slices.Min(paths)))
+	}
 }
 
 // notInMap says how many files the map leaves out, besides those of the export itself.
@@ -185,9 +213,7 @@ func (i *importing) notInMap(from string, paths []string) {
 		mapped[l.Path] = true
 	}
 	left := slices.DeleteFunc(slices.Clone(paths), func(path string) bool { return mapped[path] })
-	if len(left) > 0 {
-		fmt.Fprintf(i.Err, "attachd: left out is what the map does not name: %s, the first is %s\n", command.Count(int64(len(left)), "file"), remote.Printable(left[0]))
-	}
+	i.countLeftOut("what the map does not name", left)
 }
 
 func (i *importing) run(ctx context.Context, c *remote.Client) error {
@@ -251,7 +277,7 @@ func (i *importing) prepare(ctx context.Context, f *importFile) (err error) {
 	}
 	f.err = func() (err error) {
 		if f.known, err = i.source.Stat(f.Path); err != nil {
-			return command.WithoutPath(err)
+			return unread(err)
 		}
 		if f.known.size > i.maxSize {
 			return fmt.Errorf("it has %d bytes, and the server takes %d", f.known.size, i.maxSize)
@@ -308,23 +334,25 @@ type outcome struct {
 // files imports the files, several at once, and reports on them in the order of the map.
 func (i *importing) files(ctx context.Context, files []importFile) error {
 	ctx, stop := context.WithCancelCause(ctx)
+	var working sync.WaitGroup
+	defer working.Wait() // or their temporary files would stay
 	defer stop(nil)
 	outcomes := make([]chan outcome, len(files))
 	for n := range files {
 		outcomes[n] = make(chan outcome, 1)
 	}
 	slots := make(chan struct{}, parallelImports)
-	go func() {
+	working.Go(func() {
 		for n := range files {
 			slots <- struct{}{}
-			go func() {
+			working.Go(func() {
 				o := i.file(ctx, &files[n])
 				i.line.End(n)
 				<-slots
 				outcomes[n] <- o
-			}()
+			})
 		}
-	}()
+	})
 	for n := range files {
 		o := <-outcomes[n]
 		if errors.Is(o.err, remote.ErrNotImported) || remote.IsLost(o.err) {
@@ -359,7 +387,7 @@ func (i *importing) file(ctx context.Context, f *importFile) outcome {
 func (i *importing) transfer(ctx context.Context, f *importFile, o *outcome) (err error) {
 	file, done, err := i.source.Open(f.Path)
 	if err != nil {
-		return command.WithoutPath(err)
+		return unread(err)
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	out, err := remote.Prepare(file, f.Name)

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
 
 	"attachd/server/cli/command"
 )
@@ -18,8 +21,8 @@ import (
 // importSource has the files to import: those of a folder or of a ZIP archive.
 type importSource interface {
 	// Paths returns the paths of all files, sorted, with slashes; leftOut is called with
-	// what is neither a file nor a folder.
-	Paths(leftOut func(path string)) ([]string, error)
+	// errNoFile, errBeside, or why a folder cannot be read.
+	Paths(leftOut func(path string, why error)) ([]string, error)
 	Stat(path string) (sourceFile, error)
 	// Open returns a file, which nobody else writes to; done closes it.
 	Open(path string) (f *os.File, done func() error, err error)
@@ -30,6 +33,18 @@ type importSource interface {
 type sourceFile struct {
 	size     int64 // bytes
 	modified time.Time
+}
+
+// Why something is no file to import.
+var (
+	errNoFile = errors.New("it is a link or no file")
+	errBeside = errors.New("it is what macOS or Windows keeps beside files")
+)
+
+// isBeside says whether a file is one that macOS or Windows makes by itself, in folders or archives.
+func isBeside(p string) bool {
+	name := path.Base(p)
+	return strings.HasPrefix(p, "__MACOSX/") || strings.HasPrefix(name, "._") || name == ".DS_Store" || name == "Thumbs.db" || name == "desktop.ini"
 }
 
 func openSource(name string) (importSource, error) {
@@ -56,20 +71,51 @@ func cleanPath(given string) (string, error) {
 // folder is a folder as a source. No link in it is followed to the outside.
 type folder struct{ *os.Root }
 
-func (f folder) Paths(leftOut func(path string)) (all []string, err error) {
-	err = fs.WalkDir(f.FS(), ".", func(path string, entry fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case entry.Type().IsRegular():
-			all = append(all, path)
-		case !entry.IsDir():
-			leftOut(path)
+// Paths reads the folders by itself: fs.WalkDir refuses names that are not UTF-8.
+func (f folder) Paths(leftOut func(path string, why error)) (all []string, err error) {
+	for dirs := []string{"."}; len(dirs) > 0; {
+		dir := dirs[0]
+		dirs = dirs[1:]
+		entries, err := f.entries(dir)
+		if err != nil && dir == "." {
+			return nil, err
+		} else if err != nil {
+			leftOut(dir, unread(err))
 		}
-		return nil
-	})
+		for _, entry := range entries {
+			p := path.Join(dir, entry.Name())
+			switch {
+			case entry.IsDir():
+				dirs = append(dirs, p)
+			case !entry.Type().IsRegular():
+				leftOut(p, errNoFile)
+			case isBeside(p):
+				leftOut(p, errBeside)
+			default:
+				all = append(all, p)
+			}
+		}
+	}
 	slices.Sort(all)
-	return all, err
+	return all, nil
+}
+
+func (f folder) entries(dir string) ([]fs.DirEntry, error) {
+	opened, err := f.Root.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close() // only read
+	return opened.ReadDir(-1)
+}
+
+// unread is the error of a file that cannot be read, without its path, which is printed anyway.
+func unread(err error) error {
+	without := command.WithoutPath(err)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != os.Getuid() {
+		return fmt.Errorf("%w: files are read as the owner of the data directory, who must be able to", without)
+	}
+	return without
 }
 
 func (f folder) Stat(path string) (sourceFile, error) {
@@ -90,6 +136,10 @@ func (f folder) Open(path string) (*os.File, func() error, error) {
 	}
 	return file, file.Close, nil
 }
+
+// manifestOfFile is how many bytes the manifest in an archive has at most for each file there,
+// which is several times what an export writes: it is unpacked before anything else is known.
+const manifestOfFile = 16 << 10
 
 // archive is a ZIP archive as a source. It is trusted in nothing.
 type archive struct {
@@ -125,7 +175,13 @@ func (a *archive) read(name string) error {
 	}
 	left := uint64(info.Size())
 	for _, f := range a.File {
-		path, err := cleanPath(strings.ReplaceAll(f.Name, `\`, "/")) // as some programs on Windows write them
+		named := f.Name
+		if !utf8.ValidString(named) { // then the format says that it is in this encoding
+			if named, err = charmap.CodePage437.NewDecoder().String(named); err != nil {
+				return fmt.Errorf("%q: %w", f.Name, err)
+			}
+		}
+		path, err := cleanPath(strings.ReplaceAll(named, `\`, "/")) // as some programs on Windows write them
 		if err != nil {
 			return fmt.Errorf("%q: %w", f.Name, err)
 		}
@@ -134,7 +190,7 @@ func (a *archive) read(name string) error {
 		}
 		left -= f.CompressedSize64
 		switch {
-		case f.Mode().IsDir() || strings.HasSuffix(f.Name, `\`):
+		case f.Mode().IsDir() || strings.HasSuffix(named, `\`):
 			continue
 		case !f.Mode().IsRegular():
 			a.others = append(a.others, path)
@@ -145,6 +201,9 @@ func (a *archive) read(name string) error {
 		}
 	}
 	a.atTop()
+	if f := a.files[command.ManifestFile]; f != nil && f.UncompressedSize64 > manifestOfFile*uint64(len(a.files)) {
+		return fmt.Errorf("its %s has more bytes than its files can need", command.ManifestFile)
+	}
 	return nil
 }
 
@@ -152,6 +211,9 @@ func (a *archive) read(name string) error {
 func (a *archive) atTop() {
 	top := ""
 	for p := range a.files {
+		if isBeside(p) {
+			continue
+		}
 		dir, name, _ := strings.Cut(p, "/")
 		if name == "" || top != "" && top != dir {
 			return
@@ -168,11 +230,15 @@ func (a *archive) atTop() {
 	a.files = below
 }
 
-func (a *archive) Paths(leftOut func(path string)) (all []string, err error) {
+func (a *archive) Paths(leftOut func(path string, why error)) (all []string, err error) {
 	for _, p := range a.others {
-		leftOut(p)
+		leftOut(p, errNoFile)
 	}
 	for p := range a.files {
+		if isBeside(p) {
+			leftOut(p, errBeside)
+			continue
+		}
 		all = append(all, p)
 	}
 	slices.Sort(all)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -278,6 +279,65 @@ func TestAFolderIsImportedWithoutAMap(t *testing.T) {
 	}
 	// On the machine itself nobody is the uploader unless one is named.
 	says(t, wantCode(t, 1, attachd(t, "import", dir, "--to", place, "--data-dir", server.dir)), "nothing says who uploaded it")
+}
+
+// Archives have names and files that depend on what made them.
+func TestArchivesOfOtherSystemsAreImported(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "--demo")
+	of := func(files ...string) string {
+		var raw bytes.Buffer
+		w := zip.NewWriter(&raw)
+		for i := 0; i < len(files); i += 2 {
+			entry, err := w.CreateHeader(&zip.FileHeader{Name: files[i], NonUTF8: true, Method: zip.Deflate})
+			check(t, err)
+			_, err = entry.Write([]byte(files[i+1]))
+			check(t, err)
+		}
+		check(t, w.Close())
+		return fileOf(t, "x.zip", raw.String())
+	}
+	line := `{"path":"a.txt","place":"` + place + `"}` + "\n"
+	const mac = "\x00\x05\x16\x07"
+	r := server.over(0, "import", of("copy/manifest.ndjson", line, "copy/a.txt", "on a Mac", "copy/.DS_Store", mac, "__MACOSX/copy/._a.txt", mac))
+	says(t, r, "1 uploaded, 0 there already, 0 refused")
+	r = server.over(0, "import", of("\x9abung.txt", "packed on DOS", "__MACOSX/._\x9abung.txt", mac), "--to", place)
+	says(t, r, "uploaded Übung.txt")
+	says(t, r, "beside files: 1 file, the first is __MACOSX/._Übung.txt")
+	r = server.over(1, "import", of("manifest.ndjson", strings.Repeat("\n", 1<<20), "a.txt", "a"))
+	says(t, r, "its manifest.ndjson has more bytes than its files can need; nothing was imported")
+}
+
+// An import that is interrupted leaves nothing of an archive unpacked, not even of a file that it
+// is unpacking.
+func TestAnInterruptedImportLeavesNoTemporaryFiles(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "--demo")
+	begun := make(chan struct{}, 2)
+	m := server.meddle("POST", func(_ int, _ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, r.Body) // before that, the end of the connection is not noticed
+		<-r.Context().Done()
+	})
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "1.txt"), "waits")
+	write(t, filepath.Join(dir, "2.txt"), strings.Repeat("unpacks\n", 6<<20))
+	cmd := command(t, "ATTACHD_SERVER="+m.url, "ATTACHD_KEY="+server.key, "import", zipped(t, dir, ""), "--to", place)
+	check(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-begun:
+	case err := <-ended:
+		t.Fatal("it has ended: ", err)
+	}
+	check(t, cmd.Process.Signal(os.Interrupt))
+	if <-ended == nil {
+		t.Error("it says that all is imported")
+	}
+	if left := names(t, cmd.Dir); len(left) > 0 {
+		t.Errorf("it has left %q", left)
+	}
 }
 
 // An archive from anybody writes nothing, and fills no disk.
