@@ -298,7 +298,7 @@ func (i *importing) prepare(ctx context.Context, f *importFile) (err error) {
 		}
 		f.place, err = i.plan.place(ctx, f.mapLine, owner)
 		if err == nil && f.Comment != "" {
-			err = i.plan.comment(ctx, f.place, f.Comment)
+			f.Comment, err = i.plan.comment(ctx, f.place, f.Comment)
 		}
 		return err
 	}()

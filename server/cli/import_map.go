@@ -188,9 +188,14 @@ func (l *mapLine) complete() {
 // mapTime parses a time of a map. A date is its beginning in UTC.
 func mapTime(given string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if at, err := time.Parse(layout, given); err == nil {
-			return at, nil
+		at, err := time.Parse(layout, given)
+		switch {
+		case err != nil:
+			continue
+		case at.Unix() < 0: // such as 0001-01-01, by which some programs mean none
+			return time.Time{}, fmt.Errorf("%q is before 1970", given)
 		}
+		return at, nil
 	}
 	return time.Time{}, fmt.Errorf("%q is not a time like 2026-01-15T10:30:00Z or 2026-01-15", given)
 }

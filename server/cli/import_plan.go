@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"attachd/server/cli/command"
+	"attachd/server/directory"
 	"attachd/server/remote"
 )
 
@@ -54,6 +55,7 @@ func kindOf(given, space string) (k placeKind, slug, which string, err error) {
 		k = product
 		slug, which, _ = strings.Cut(which, "/")
 	}
+	which = directory.CleanLabel(which) // or the next import would not find what this one makes
 	if which == "" || (k == product || slug != "") && isSlug(slug) != nil {
 		return k, "", "", fmt.Errorf("%q is no place: one is product:SPACE/PLACE, ticket:PLACE or meeting:PLACE, by its id or name", given)
 	}
@@ -142,8 +144,9 @@ func (p *importPlan) makePlace(ctx context.Context, k placeKind, slug, which str
 	if _, err := p.known(ctx, k, slug); err != nil { // makes the space
 		return place{}, err
 	}
-	one := place{Space: slug, ID: which}
-	if _, isID := parseID(which); isID {
+	one := place{Space: slug}
+	if id, isID := parseID(which); isID {
+		one.ID = id.String()
 		k.call(&one, cmp.Or(l.PlaceName, which))
 	} else {
 		id, err := uuid.NewV7()
@@ -174,18 +177,18 @@ func (p *importPlan) makePlace(ctx context.Context, k placeKind, slug, which str
 	return one, p.say("%s %q in %s", k.word, one.called(), slug)
 }
 
-// comment finds a comment of a ticket, or makes it.
-func (p *importPlan) comment(ctx context.Context, in remote.Place, comment string) error {
+// comment finds a comment of a ticket, or makes it, and returns its id.
+func (p *importPlan) comment(ctx context.Context, in remote.Place, comment string) (string, error) {
 	if !in.IsTicket() {
-		return errors.New("only a file of a ticket belongs to a comment")
+		return "", errors.New("only a file of a ticket belongs to a comment")
 	}
 	id, isID := parseID(comment)
 	if !isID {
-		return fmt.Errorf("%q is not the id of a comment (a UUID)", comment)
+		return "", fmt.Errorf("%q is not the id of a comment (a UUID)", comment)
 	}
 	path := ticket.path("", in.ID()) + "/comments/" + id.String()
 	if p.talked[path] {
-		return nil
+		return id.String(), nil
 	}
 	var err error
 	if !p.made[in.ID()] {
@@ -197,7 +200,7 @@ func (p *importPlan) comment(ctx context.Context, in remote.Place, comment strin
 		}
 	}
 	p.talked[path] = err == nil
-	return err
+	return id.String(), err
 }
 
 // user returns the id of the user with this id or full name.
@@ -208,6 +211,7 @@ func (p *importPlan) user(ctx context.Context, who, fullName string) (string, er
 		}
 		p.listed = true
 	}
+	who = directory.CleanLabel(who)
 	id, isID := parseID(who)
 	var found []user
 	for _, u := range p.users {

@@ -484,11 +484,10 @@ func commentParams(rq *api.Request) (c store.Comment, err error) {
 	return c, err
 }
 
-// label checks that a name or title is one line of text of limited length, and removes
-// characters that reverse the reading direction, as from file names.
+// label checks that a name or title is one line of text of limited length, and cleans it.
 func label(member, s string) (string, error) {
 	const longest = 500
-	s = strings.TrimSpace(charset.WithoutBidi(s))
+	s = CleanLabel(s)
 	if strings.ContainsFunc(s, endsLine) {
 		return "", api.InvalidRequest("%s must be one line of text.", member)
 	}
@@ -496,6 +495,12 @@ func label(member, s string) (string, error) {
 		return "", api.InvalidRequest("%s must not be longer than %d characters.", member, longest)
 	}
 	return s, nil
+}
+
+// CleanLabel returns a name or title as the directory keeps it: without space around it, bytes
+// that are not UTF-8, and characters that reverse the reading direction, as file names.
+func CleanLabel(s string) string {
+	return strings.TrimSpace(charset.WithoutBidi(string([]rune(s)))) // U+FFFD for each of the bytes, as JSON has it
 }
 
 // endsLine reports whether a character ends a line or may control a terminal.

@@ -281,6 +281,40 @@ func TestAFolderIsImportedWithoutAMap(t *testing.T) {
 	says(t, wantCode(t, 1, attachd(t, "import", dir, "--to", place, "--data-dir", server.dir)), "nothing says who uploaded it")
 }
 
+// The directory cleans names, and lists have ids in small letters: an import finds again what it
+// has made, whatever its folders and its map say.
+func TestAnImportFindsAgainWhatItMade(t *testing.T) {
+	t.Parallel()
+	server := start(t, dataDir(t), "--demo")
+	dir := t.TempDir()
+	folders := []string{"plain", " spaces ", "caf\xe9\xe8", "\u202eturned", "U\u0308", "550e8400-e29b-41d4-a716-4466554400FA"}
+	for _, folder := range folders {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
+			t.Skip("the file system takes no such names: ", err)
+		}
+		write(t, filepath.Join(dir, folder, "a.txt"), folder)
+	}
+	write(t, filepath.Join(dir, "plain", ".DS_Store"), "\x00\x00\x00\x01Bud1")
+	for _, said := range []string{"6 uploaded, 0 there already, 0 refused", "0 uploaded, 6 there already, 0 refused"} {
+		r := server.over(0, "import", dir, "--to", "moved", "--author", "\u202e Somebody Else ", "--create")
+		says(t, r, said)
+		says(t, r, "left out is what macOS or Windows keeps beside files: 1 file, the first is plain/.DS_Store")
+	}
+
+	of := fileOf(t, "map.ndjson", strings.Join([]string{
+		`{"path":"plain/a.txt","place":"ticket:Leak","space":"moved","comment":"550E8400-E29B-41D4-A716-4466554400FB"}`,
+		`{"path":"plain/a.txt","place":"` + place + `"}`,
+		`{"path":"plain/a.txt","place":"` + place + `","time":"2019-05-04"}`,
+	}, "\n"))
+	for _, said := range []string{"3 uploaded, 0 there already, 0 refused", "0 uploaded, 3 there already, 0 refused"} {
+		says(t, server.over(0, "import", dir, "--map", of, "--create"), said)
+	}
+	of = fileOf(t, "map.csv", "path,place,time\nplain/a.txt,"+place+",0001-01-01T00:00:00Z\nplain/a.txt,"+place+",1969-12-31\n")
+	r := server.over(1, "import", dir, "--map", of)
+	says(t, r, `line 2: plain/a.txt: "0001-01-01T00:00:00Z" is before 1970`)
+	says(t, r, `line 3: plain/a.txt: "1969-12-31" is before 1970`)
+}
+
 // Archives have names and files that depend on what made them.
 func TestArchivesOfOtherSystemsAreImported(t *testing.T) {
 	t.Parallel()

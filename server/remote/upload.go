@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -296,7 +297,12 @@ func (u *Uploads) Present(ctx context.Context, o Outgoing) (found Attachment, ok
 	if err != nil {
 		return found, false, err
 	}
-	return u.find(ctx, o, u.present[serverName(o.Name)])
+	among := u.present[serverName(o.Name)]
+	if o.CreatedAt.IsZero() { // the newest first: older ones may be files whose time is given
+		among = slices.Clone(among)
+		slices.Reverse(among)
+	}
+	return u.find(ctx, o, among)
 }
 
 // find returns one of these attachments with the name, the content and the origin of a
