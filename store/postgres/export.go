@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -42,7 +43,7 @@ func (s *Store) Export(ctx context.Context) iter.Seq2[portable.Row, error] {
 			if _, err := tx.Exec(ctx, unlimited); err != nil {
 				return err
 			}
-			return (&exporter{Tx: tx, ctx: ctx, yield: yield}).all()
+			return (&exporter{Tx: tx, ctx: ctx, log: s.log, yield: yield}).all()
 		})
 		if err != nil && !errors.Is(err, errStopped) {
 			yield(nil, fmt.Errorf("read the database: %w", explain(err)))
@@ -54,6 +55,7 @@ func (s *Store) Export(ctx context.Context) iter.Seq2[portable.Row, error] {
 type exporter struct {
 	pgx.Tx
 	ctx   context.Context
+	log   *slog.Logger
 	yield func(portable.Row, error) bool
 }
 
@@ -77,7 +79,7 @@ func (x *exporter) row(row portable.Row) error {
 	return nil
 }
 
-// each yields what make returns of each row of a query.
+// each yields what make returns of each row of a query, unless that is nil.
 func (x *exporter) each(sql string, into []any, make func() (portable.Row, error)) error {
 	found, err := x.Query(x.ctx, sql)
 	if err != nil {
@@ -85,7 +87,7 @@ func (x *exporter) each(sql string, into []any, make func() (portable.Row, error
 	}
 	_, err = pgx.ForEachRow(found, into, func() error {
 		row, err := make()
-		if err != nil {
+		if err != nil || row == nil {
 			return err
 		}
 		return x.row(row)
@@ -377,21 +379,32 @@ func numberedEntry(seq uint64, entry, hash []byte) portable.Entry {
 	return row
 }
 
-// queues yields the outbox, the dead letters, their last numbers, and ages.
+// queues yields the outbox, the dead letters, their last numbers, and ages. What cannot be decoded
+// of them is left out: it must keep nobody from making a backup of the rest.
 func (x *exporter) queues() error {
+	leftOut := func(err error) (portable.Row, error) {
+		x.log.Error("an event or dead letter that cannot be decoded is left out of a copy of the records", "error", err)
+		return nil, nil
+	}
 	var seq int64
 	var data []byte
 	err := x.each(`select seq, event from attachd.outbox order by seq`, []any{&seq, &data}, func() (portable.Row, error) {
 		e, err := decodeEvent(seq, data)
-		return portable.Event{Event: portable.EventTimes(e)}, err
+		if err != nil {
+			return leftOut(err)
+		}
+		return portable.Event{Event: portable.EventTimes(e)}, nil
 	})
 	if err != nil {
 		return err
 	}
 	err = x.each(`select seq, letter from attachd.dead_letters order by seq`, []any{&seq, &data}, func() (portable.Row, error) {
 		l, err := decodeLetter(seq, data)
+		if err != nil {
+			return leftOut(err)
+		}
 		l.Event, l.Time = portable.EventTimes(l.Event), portable.Moment(l.Time)
-		return portable.DeadLetter{DeadLetter: l}, err
+		return portable.DeadLetter{DeadLetter: l}, nil
 	})
 	if err != nil {
 		return err

@@ -3,12 +3,14 @@ package postgres_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"attachd/store"
+	"attachd/store/portable"
 	"attachd/store/postgres"
 )
 
@@ -169,5 +171,20 @@ func TestAnEventThatCannotBeDecodedKeepsBackNoOther(t *testing.T) {
 	}
 	if faults, err := s.Check(t.Context(), nil); err != nil || len(faults) != 3 {
 		t.Errorf("a check finds %q, %v", faults, err)
+	}
+	run(t, dsn, `update attachd.outbox set event = '{}' where seq = (select max(seq) from attachd.outbox)`)
+	var copied []uint64
+	for row, err := range s.Export(t.Context()) {
+		if err != nil {
+			t.Fatal("a copy of the records: ", err)
+		}
+		if e, is := row.(portable.Event); is {
+			copied = append(copied, e.Seq)
+		} else if l, is := row.(portable.DeadLetter); is {
+			t.Errorf("a copy of the records has %+v", l)
+		}
+	}
+	if !slices.Equal(copied, []uint64{list[0].Seq}) {
+		t.Errorf("a copy of the records has the events %v, want %d", copied, list[0].Seq)
 	}
 }
