@@ -56,6 +56,9 @@ func sharedBackup(c *Case, facts postgres.Facts, status upkeep.Status) []Finding
 	case !facts.NotArchived.IsZero():
 		return warning("Look in PostgreSQL's log for why archive_command fails.",
 			"PostgreSQL cannot archive its write-ahead log, last tried at %s: it cannot be recovered to a moment since.", facts.NotArchived.UTC().Format(time.RFC3339))
+	case facts.Archived.IsZero(): // as with archive_mode on and no archive_command, which is no failure
+		return warning("See that archive_command is set in postgresql.conf, and run select pg_switch_wal(). Then run `attachd doctor` again.",
+			"PostgreSQL is set to archive its write-ahead log, and has archived nothing so far.")
 	}
 	found := ok("PostgreSQL archives its write-ahead log, and the bucket has deleted files for %s more (storage.keep_deleted).", time.Duration(c.Config.Storage.KeepDeleted))
 	if !status.LastBackup.IsZero() {

@@ -22,7 +22,7 @@ func lastBackupAt(c *Case, at time.Time) {
 
 func TestTheDoctorSaysWhatPostgreSQLMustChange(t *testing.T) {
 	t.Parallel()
-	good := postgres.Facts{Version: "15.4", Host: "db", Database: "attachd", FSync: true, SynchronousCommit: "on", Archives: true, MaxConnections: 97, Connections: 5}
+	good := postgres.Facts{Version: "15.4", Host: "db", Database: "attachd", FSync: true, SynchronousCommit: "on", Archives: true, Archived: time.Unix(1e9, 0), MaxConnections: 97, Connections: 5}
 	for name, c := range map[string]struct {
 		change func(*postgres.Facts, *Case)
 		level  Level
@@ -41,6 +41,7 @@ func TestTheDoctorSaysWhatPostgreSQLMustChange(t *testing.T) {
 		"a migration was killed":      {func(f *postgres.Facts, _ *Case) { f.Frozen = true }, Problem, "changes are refused"},
 		"it archives":                 {func(*postgres.Facts, *Case) {}, OK, "archives its write-ahead log"},
 		"it cannot archive":           {func(f *postgres.Facts, _ *Case) { f.NotArchived = time.Unix(1e9, 0) }, Warning, "cannot archive"},
+		"it is not told how":          {func(f *postgres.Facts, _ *Case) { f.Archived = time.Time{} }, Warning, "has archived nothing so far"},
 		"a backup that was given up":  {func(_ *postgres.Facts, c *Case) { lastBackupAt(c, c.Now.AddDate(0, 0, -20)) }, Warning, "20 days ago"},
 		"no backup of any kind":       {func(f *postgres.Facts, c *Case) { f.Archives = false; lastBackupAt(c, time.Time{}) }, Warning, "no record of a backup"},
 		"a backup only":               {func(f *postgres.Facts, c *Case) { f.Archives = false }, OK, "last backup was made on"},
