@@ -91,9 +91,15 @@ var deeds = []deed{
 	},
 	{
 		name: "delete", content: victimBytes,
+		calls: []string{"pwrite64", "fdatasync"},
+		do:    func(f *fault) (answer, error) { return f.p.remove(f.base.victim) },
+		after: deletedOrNot,
+	},
+	{
+		name: "delete for good", content: victimBytes,
 		calls: []string{"openat", "unlinkat", "pwrite64", "fdatasync"},
 		do: func(f *fault) (answer, error) {
-			a, err := f.p.remove(f.base.victim)
+			a, err := f.p.remove(f.base.victim + "?permanent=true")
 			// The content is removed after the answer. The next request on the same
 			// connection waits for that.
 			_, _ = f.p.call("GET", "/health", nil) // whatever the answer is
