@@ -17,7 +17,7 @@ async function main() {
   const download = await api.catalog.downloadProductAttachment(uploaded.data.id, { format: "blob" });
   await writeFile("copy.csv", Buffer.from(await (download.data as unknown as Blob).arrayBuffer()));
 
-  await api.catalog.deleteProductAttachment(uploaded.data.id, { format: "json" });
+  await api.catalog.deleteProductAttachment(uploaded.data.id, {}, { format: "json" });
 }
 
 main();
