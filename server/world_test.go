@@ -233,6 +233,8 @@ func (w *world) startTwin(options []func(*server.Config)) {
 		}
 	})
 	w.twin.start(options)
+	// nginx ends a connection whose request was answered before its end: nothing follows on it.
+	w.client.Transport.(*http.Transport).DisableKeepAlives = true
 	w.url = "http://" + nginx.Before(w.t, strings.TrimPrefix(w.url, "http://"), strings.TrimPrefix(w.twin.url, "http://"))
 }
 
