@@ -152,7 +152,7 @@ func TestAKilledMigrationOutOfPostgreSQLIsGivenUp(t *testing.T) {
 	defer lock.Close(t.Context())
 	begun, err := lock.Begin(t.Context())
 	check(t, err)
-	_, err = begun.Exec(t.Context(), "lock table attachd.removals in access exclusive mode") // the last table that is frozen
+	_, err = begun.Exec(t.Context(), "lock table attachd.trash_usage in access exclusive mode") // the last table that is frozen
 	check(t, err)
 	giveUp := []string{"migrate", "--give-up", "--config", m.configs["postgres"]}
 	cmd := command(t, "migrate", "--to", m.configs["back"], "--config", m.configs["postgres"])

@@ -55,9 +55,9 @@ func bucketConfig(g *s3test.Gateway, prefix string) string {
 }
 
 // serve starts the server with the storage of a backend.
-func (m *move) serve(backend string, also ...string) {
+func (m *move) serve(backend string) {
 	m.t.Helper()
-	m.process = start(m.t, m.dir, append(also, autoCreate, proxied, "--config", m.configs[backend])...)
+	m.process = start(m.t, m.dir, autoCreate, proxied, withoutTrash, "--config", m.configs[backend])
 }
 
 // isElsewhere checks that no server starts with the storage of a backend.
@@ -467,7 +467,7 @@ func TestASnapshotThatIsPutBackFindsItsFilesInTheBucketAndDeletesNone(t *testing
 	m.stop()
 
 	write(t, filepath.Join(m.dir, "attachd.db"), snapshot)
-	m.serve("s3", withoutTrash)
+	m.serve("s3")
 	eventually(t, "the file is found in its later object", func() bool {
 		a := m.get(m.files["large-again.txt"])
 		return a.status == 200 && a.body == contentOf("large-again.txt")
