@@ -101,10 +101,10 @@ func (k *killing) start() {
 
 func (k *killing) cycle(n int) {
 	parents := someProducts(n*productsOfCycle, productsOfCycle)
-	deleted := map[*worker]int{} // before this cycle
+	before := map[*worker]map[string]bool{} // what is gone before this cycle
 	for _, w := range k.workers {
 		w.parents = parents
-		deleted[w] = len(w.gone)
+		before[w] = w.goneIDs()
 	}
 	least := 0
 	if n%2 == 0 { // in the other cycles the kill may come before any answer
@@ -127,7 +127,7 @@ func (k *killing) cycle(n int) {
 	k.learn(parents)
 	together(k.workers, func(w *worker) {
 		newest := slices.DeleteFunc(slices.Clone(w.there), func(f file) bool { return !slices.Contains(parents, f.parent) })
-		w.hold(newest, w.gone[deleted[w]:])
+		w.hold(newest, w.goneSince(before[w]))
 	})
 	k.wantNoFaults(k.T)
 	if k.Failed() {

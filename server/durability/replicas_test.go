@@ -117,10 +117,10 @@ func (r *replicas) startReplica(i int) {
 // cycle has the clients work for a while, beside what goes wrong, and looks at what came of it.
 func (r *replicas) cycle(n int) {
 	parents := someProducts(n*productsOfCycle, productsOfCycle)
-	deleted := map[*worker]int{} // before this cycle
+	before := map[*worker]map[string]bool{}
 	for _, w := range r.workers {
 		w.parents = parents
-		deleted[w] = len(w.gone)
+		before[w] = w.goneIDs()
 	}
 	r.proxy.Set(s3test.Manners{LatePuts: 0.06, LateDeletes: 0.06, LateBy: 2 * time.Second, Lost: 0.03, SlowDown: 0.01, Delay: time.Millisecond})
 	over := make(chan struct{})
@@ -138,7 +138,7 @@ func (r *replicas) cycle(n int) {
 		together(r.workers, func(w *worker) {
 			w.client = &r.running[i].client
 			newest := slices.DeleteFunc(slices.Clone(w.there), func(f file) bool { return !slices.Contains(parents, f.parent) })
-			w.hold(newest, w.gone[min(deleted[w], len(w.gone)):])
+			w.hold(newest, w.goneSince(before[w]))
 		})
 	}
 	if n%looksAt == looksAt-1 {

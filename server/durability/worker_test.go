@@ -171,6 +171,20 @@ func (w *worker) deleteOne() error {
 // deleted notes that a file is in the trash.
 func (w *worker) deleted(f file) { w.gone, w.trash = append(w.gone, f), append(w.trash, f) }
 
+// goneIDs are the ids of what is gone, and goneSince is what is gone now and was not then: a
+// restore takes from the middle of it.
+func (w *worker) goneIDs() map[string]bool {
+	ids := make(map[string]bool, len(w.gone))
+	for _, f := range w.gone {
+		ids[f.id] = true
+	}
+	return ids
+}
+
+func (w *worker) goneSince(before map[string]bool) []file {
+	return slices.DeleteFunc(slices.Clone(w.gone), func(f file) bool { return before[f.id] })
+}
+
 // takeTrash takes one out of the trash.
 func (w *worker) takeTrash() (f file) {
 	i := w.rand.IntN(len(w.trash))
