@@ -85,12 +85,21 @@ func (c *Store) removeSome(ctx context.Context) (more bool, err error) {
 	if paused != nil {
 		return false, nil // the end of the pause wakes the job
 	}
-	for _, sum := range freed {
-		if err := c.removeUnreferenced(ctx, sum); err != nil {
-			return more, err // the others are left to a collection
-		}
+	if failed := c.removeFreed(ctx, freed); failed != nil {
+		return more, failed
 	}
 	return more && err == nil, err
+}
+
+// removeFreed removes contents that may have lost their last record. When one cannot be
+// removed, those that follow are left to a collection.
+func (c *Store) removeFreed(ctx context.Context, freed [][32]byte) error {
+	for _, sum := range freed {
+		if err := c.removeUnreferenced(ctx, sum); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // WakeRemoval wakes the job that runs RemoveDeleted.

@@ -34,8 +34,7 @@ func (c *Store) PurgeDue(ctx context.Context, now time.Time) (purged store.Usage
 		began := time.Now()
 		var some store.Usage
 		some, more, err = c.purge(ctx, now, purgeBatch)
-		purged.Files += some.Files
-		purged.Bytes += some.Bytes
+		purged = purged.Plus(some)
 		if err != nil {
 			break
 		}
@@ -64,10 +63,8 @@ func (c *Store) purge(ctx context.Context, until time.Time, limit int) (purged s
 		return store.Usage{}, false, nil
 	}
 	c.WakeRemoval() // a parent may have nothing that is counted, but what was deleted of it before
-	for _, sum := range freed {
-		if err := c.removeUnreferenced(ctx, sum); err != nil {
-			return purged, more, err // the others are left to a collection
-		}
+	if failed := c.removeFreed(ctx, freed); failed != nil {
+		return purged, more, failed
 	}
 	return purged, more, err
 }
@@ -104,8 +101,7 @@ func (c *Store) MakeRoom(ctx context.Context, bytes int64) error {
 			return full
 		}
 		purged, more, err := c.purgeOldest(limited, n)
-		all.Files += purged.Files
-		all.Bytes += purged.Bytes
+		all = all.Plus(purged)
 		if err != nil {
 			c.Log.Error("the trash could not be emptied to make room", "error", err)
 			return full
