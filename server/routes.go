@@ -85,7 +85,7 @@ func (s *Server) objects() []row {
 		{"GET", "/directory/spaces", s.guard.SignedIn, s.directory.ListSpaces, api.Document, api.Unrecorded},
 		{"PUT", "/directory/spaces/:space", s.guard.Superadmin, s.directory.PutSpace, api.Document, api.InCommit("space.put", "space")},
 		{"GET", "/directory/spaces/:space", s.guard.MemberOf(s.guard.InPath), s.directory.GetSpace, api.Document, api.Unrecorded},
-		{"DELETE", "/directory/spaces/:space", s.guard.SuperadminOf(s.guard.RemovableSpace), s.directory.DeleteSpace, api.Document, api.InCommit("space.delete", "space")},
+		{"DELETE", "/directory/spaces/:space", s.guard.SuperadminOf(s.guard.RemovableSpace()), s.directory.DeleteSpace, api.Document, api.InCommit("space.delete", "space")},
 		{"POST", "/directory/spaces/:space/restore", s.guard.Superadmin, s.directory.RestoreSpace, api.Document, api.InCommit("space.restore", "space")},
 		{"GET", "/directory/spaces/:space/trash", s.guard.May(access.Administer, s.guard.InPath), s.directory.ListTrash, api.Document, api.Unrecorded},
 		{"GET", "/directory/trash", s.guard.Superadmin, s.directory.ListTrash, api.Document, api.Unrecorded},

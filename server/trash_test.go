@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"attachd/server"
 )
 
@@ -523,6 +525,32 @@ func TestARestoreAndAPermanentDeletionAtOnceAgree(t *testing.T) {
 	}
 	if n, files := w.records(), w.storedContents(); n != 0 || files != 0 {
 		t.Errorf("%d records and %d contents are left", n, files)
+	}
+}
+
+func TestARestoreAndAPermanentDeletionOfAMeetingAtOnceAgree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withTrash)
+	for range 10 {
+		id := uuid.NewString()
+		at := "/directory/meetings/" + id
+		w.play(t, []step{
+			{as: "root", do: "PUT " + at, json: `{"space": "a"}`, want: 201},
+			{as: "root", do: "POST /meetings/" + id + "/attachments", form: parts{file("a.txt", id)}, want: 201},
+			{as: "root", do: "DELETE " + at + "?attachments=delete", want: 200},
+		})
+		var restored, purged answer
+		var wait sync.WaitGroup
+		wait.Go(func() { restored, _ = w.send(t, step{as: "root", do: "POST " + at + "/restore"}) })
+		wait.Go(func() {
+			purged, _ = w.send(t, step{as: "root", do: "DELETE " + at + "?permanent=true&attachments=delete"})
+		})
+		wait.Wait()
+		if purged.status != 200 || restored.status != 200 && restored.status != 404 {
+			t.Errorf("the restore was answered %d, the deletion %d", restored.status, purged.status)
+		}
+		w.do(t, step{as: "root", do: "GET /meetings/" + id + "/attachments", want: 404})
+		w.do(t, step{as: "root", do: "POST " + at + "/restore", want: 404})
 	}
 }
 

@@ -414,7 +414,7 @@ func inSpace(kind store.Kind, rq *api.Request) string {
 
 // RemovableEntity is Entity, and with ?permanent=true finds it in the trash too.
 func (g *Guard) RemovableEntity(kind store.Kind) Finder {
-	return func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
+	return wherever(func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
 		found, err := g.Entity(kind)(rq, sc, do)
 		if !isNotFound(err) || !isPermanent(rq) {
 			return found, err
@@ -429,21 +429,35 @@ func (g *Guard) RemovableEntity(kind store.Kind) Finder {
 		}
 		sc.Entity, sc.InTrash = trashed.Entity, true
 		return sc, failed
-	}
+	})
 }
 
 // RemovableSpace is InPath, likewise.
-func (g *Guard) RemovableSpace(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
-	found, err := g.InPath(rq, sc, do)
-	if !errors.Is(err, store.ErrNotFound) || !isPermanent(rq) {
+func (g *Guard) RemovableSpace() Finder {
+	return wherever(func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
+		found, err := g.InPath(rq, sc, do)
+		if !errors.Is(err, store.ErrNotFound) || !isPermanent(rq) {
+			return found, err
+		}
+		_, failed := g.Records.TrashedSpace(rq.Context(), found.Entity.Space)
+		if errors.Is(failed, store.ErrNotFound) {
+			return found, err
+		}
+		found.InTrash = true
+		return found, failed
+	})
+}
+
+// wherever looks once more, with ?permanent=true, for what was found neither at its place
+// nor in the trash: it may have been restored between the two looks.
+func wherever(find Finder) Finder {
+	return func(rq *api.Request, sc api.Scope, do Action) (api.Scope, error) {
+		found, err := find(rq, sc, do)
+		if isPermanent(rq) && (isNotFound(err) || errors.Is(err, store.ErrNotFound)) {
+			return find(rq, sc, do)
+		}
 		return found, err
 	}
-	_, failed := g.Records.TrashedSpace(rq.Context(), found.Entity.Space)
-	if errors.Is(failed, store.ErrNotFound) {
-		return found, err
-	}
-	found.InTrash = true
-	return found, failed
 }
 
 func isPermanent(rq *api.Request) bool { return rq.URL.Query().Get("permanent") == "true" }
@@ -475,7 +489,7 @@ func (g *Guard) Attachment(kind store.Kind) Finder { return g.attachment(kind, g
 
 // Removable is Attachment, and with ?permanent=true finds it in the trash too.
 func (g *Guard) Removable(kind store.Kind) Finder {
-	return g.attachment(kind, func(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
+	return wherever(g.attachment(kind, func(rq *api.Request, sc api.Scope, id uuid.UUID) (api.Scope, error) {
 		found, err := g.findAttachment(rq, sc, id)
 		if !isNotFound(err) || !isPermanent(rq) {
 			return found, err
@@ -485,7 +499,7 @@ func (g *Guard) Removable(kind store.Kind) Finder {
 			return found, err
 		}
 		return trashed, failed
-	})
+	}))
 }
 
 // Restorable finds the attachment in the trash that the path names. One whose parent is not

@@ -81,19 +81,29 @@ func (s *Service) remove(w *api.Response, rq *api.Request, sc api.Scope, r remov
 	return nil
 }
 
-// removeFrom removes it from where it is: into the trash with d, if that is not zero.
+// removeFrom removes it from where it is: into the trash with d, if that is not zero. For
+// good it is removed also where another caller puts it into the trash or restores it
+// meanwhile.
 func (s *Service) removeFrom(ctx context.Context, sc api.Scope, r removal, withAttachments, permanent bool, d store.Deletion) (freed [][32]byte, err error) {
 	switch {
 	case sc.InTrash && !withAttachments:
 		return nil, api.Conflict("The %s is in the trash with its attachments. With attachments=delete, it is removed for good with them.", r.what)
-	case sc.InTrash:
-		return nil, r.purge(ctx)
 	case d != store.Deletion{}:
 		return nil, r.trash(ctx, withAttachments, d)
+	case !permanent || !withAttachments:
+		return r.delete(ctx, withAttachments)
 	}
-	freed, err = r.delete(ctx, withAttachments)
-	if permanent && withAttachments && errors.Is(err, store.ErrNotFound) { // another caller has put it into the trash just now
-		err = r.purge(ctx)
+	fromTrash := sc.InTrash
+	for range 3 {
+		if fromTrash {
+			err = r.purge(ctx)
+		} else {
+			freed, err = r.delete(ctx, withAttachments)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			break
+		}
+		fromTrash = !fromTrash
 	}
 	return freed, err
 }

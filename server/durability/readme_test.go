@@ -11,7 +11,10 @@ import (
 	"testing"
 )
 
-var testCommand = regexp.MustCompile("(?m)(?:`|^)go test (\\./[^`\n]*)")
+var (
+	testCommand = regexp.MustCompile("(?m)(?:`|^)go test (\\./[^`\n]*)")
+	assignment  = regexp.MustCompile(`(?m)^(\w+)='(.*?)'`) // of a script
+)
 
 // A command that runs no test proves nothing, and does not report it.
 func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
@@ -22,6 +25,10 @@ func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
 	for document, atLeast := range atLeast {
 		page, err := os.ReadFile(filepath.Join("../..", document))
 		must(t, err)
+		variables := map[string]string{}
+		for _, m := range assignment.FindAllStringSubmatch(string(page), -1) {
+			variables[m[1]] = m[2]
+		}
 		commands := testCommand.FindAllStringSubmatch(string(page), -1)
 		if len(commands) < atLeast {
 			t.Errorf("%s has only %d commands", document, len(commands))
@@ -37,7 +44,15 @@ func TestEachCommandThatIsPrintedRunsATest(t *testing.T) {
 				if kind == "" || words[i+1] == "'^$'" {
 					continue
 				}
-				pattern, err := regexp.Compile(strings.Trim(words[i+1], "'"))
+				named := words[i+1]
+				if strings.HasPrefix(named, `"`) {
+					named = os.Expand(named, func(name string) string { return variables[name] })
+				}
+				named = strings.Trim(named, `'"`)
+				if named == "" {
+					t.Errorf("%s: go test %s names no test", document, m[1])
+				}
+				pattern, err := regexp.Compile(named)
 				must(t, err)
 				for _, folder := range words[:flags] {
 					if !slices.ContainsFunc(functionsIn(t, filepath.Join("../..", folder), kind), pattern.MatchString) {

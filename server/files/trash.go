@@ -56,19 +56,23 @@ func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scop
 }
 
 // remove removes an attachment for good. Others may put it into the trash meanwhile, or
-// restore it: that is no reason to keep what is to be removed from there too.
+// restore it, or both: that is no reason to keep what is to be removed from there too.
 func (s *Service) remove(rq *api.Request, sc api.Scope, permanent bool) (gone store.Attachment, err error) {
 	if !permanent {
 		return s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
 	}
 	rq.Entry.Action = "attachment.purge"
-	first, second := s.Store.DeleteAttachment, s.Store.PurgeAttachment
-	if sc.InTrash {
-		first, second = second, first
-	}
-	gone, err = first(rq.Context(), sc.Attachment.ID)
-	if errors.Is(err, store.ErrNotFound) {
-		return second(rq.Context(), sc.Attachment.ID)
+	fromTrash := sc.InTrash
+	for range 3 {
+		if fromTrash {
+			gone, err = s.Store.PurgeAttachment(rq.Context(), sc.Attachment.ID)
+		} else {
+			gone, err = s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			break
+		}
+		fromTrash = !fromTrash
 	}
 	return gone, err
 }
