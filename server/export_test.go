@@ -16,7 +16,7 @@ func (s *Server) RunJob(ctx context.Context, name string, every time.Duration) {
 	if every > 0 {
 		job.Every = every
 	}
-	jobs.Run(ctx, s.ops.Running(), s.Log, s.leases, job)
+	jobs.Run(ctx, s.ops.Running(), context.WithoutCancel(ctx), s.Log, s.leases, job)
 }
 
 // RunJobOnce runs a background job once.

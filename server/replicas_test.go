@@ -101,7 +101,7 @@ func newReplica(t *testing.T, dsn string, bucket *s3test.Memory, options ...func
 	front, operator := httptest.NewServer(s), httptest.NewServer(s.Operator())
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { s.Run(ctx) })
+	running.Go(func() { s.Run(ctx, context.WithoutCancel(ctx)) })
 	r := &replica{url: front.URL, local: operator.URL, store: records, dir: dir, log: log}
 	r.job = s.RunJob
 	r.end = sync.OnceFunc(func() {

@@ -291,9 +291,9 @@ func (s *Server) trashedUntil(ctx context.Context) time.Time {
 }
 
 // Run runs the server's background jobs, and more, until ctx ends. It returns when all
-// of them have ended; the storage may be closed then.
-func (s *Server) Run(ctx context.Context, more ...jobs.Job) {
-	jobs.Run(ctx, s.ops.Running(), s.Log, s.leases, append(s.ops.Jobs(), more...)...)
+// of them have ended, and finished until last ends; the storage may be closed then.
+func (s *Server) Run(ctx, last context.Context, more ...jobs.Job) {
+	jobs.Run(ctx, s.ops.Running(), last, s.Log, s.leases, append(s.ops.Jobs(), more...)...)
 }
 
 // fileOptions are the parts of the server that the handlers of files need.

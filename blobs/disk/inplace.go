@@ -40,11 +40,16 @@ func (d *Store) InPlace() error {
 	return nil
 }
 
-// outcome returns the error of writing to the folders: ErrReplaced where they were
-// replaced, ErrFull where the disk is full.
+// outcome returns the error of writing to the folders: ErrReplaced where they, or the one
+// for temporary files, were replaced, ErrFull where the disk is full.
 func (d *Store) outcome(err error) error {
 	if replaced := d.InPlace(); replaced != nil {
 		return errors.Join(replaced, err)
+	}
+	if err != nil {
+		if now, gone := d.files.Lstat(tempDir); errors.Is(gone, fs.ErrNotExist) || gone == nil && !now.IsDir() {
+			return fmt.Errorf("%s: %w. Nothing can be stored in files until it is back, or until a start: %w", tempDir, blobs.ErrReplaced, err)
+		}
 	}
 	return full(err)
 }

@@ -565,7 +565,7 @@ func (h *house) stageWrongly(content string) store.Attachment {
 	return a
 }
 
-func TestRunFlushFlushesSoonAndOnceMoreWhenItEnds(t *testing.T) {
+func TestRunFlushFlushesSoonAndFlushLastTheRest(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.upload("before")
@@ -574,6 +574,7 @@ func TestRunFlushFlushesSoonAndOnceMoreWhenItEnds(t *testing.T) {
 	go func() {
 		defer close(ended)
 		h.Store.RunFlush(ctx)
+		h.must(h.Store.FlushLast(t.Context()))
 	}()
 	wait := func(n int) {
 		t.Helper()

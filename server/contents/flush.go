@@ -34,22 +34,20 @@ var errStopped = errors.New("staged contents cannot be flushed at present")
 
 // Flush writes everything that is staged when it begins to blobs. A content that cannot
 // be written, or whose record cannot be read, stays staged and does not keep back the
-// others.
+// others. When ctx ends, so does the flush, with the cause as its error.
 func (c *Store) Flush(ctx context.Context) error {
-	return c.flushWhile(ctx, func() bool { return true })
-}
-
-// flushWhile is Flush that begins no other batch once goOn returns false.
-func (c *Store) flushWhile(ctx context.Context, goOn func() bool) error {
 	var after uuid.UUID
 	var failed error
 	for left := c.Staged().Contents; ; {
-		b, err := c.flushSome(ctx, after)
+		b, err := c.flushSome(ctx, ctx, after)
 		failed = cmp.Or(failed, err) // any one of the errors is enough
 		// What was staged since then is left to the next flush: while more comes than
 		// the disk can write, this one would never end.
-		if left -= int64(b.count); stopsAll(err) || !b.more || left <= 0 || !goOn() {
+		if left -= int64(b.count); stopsAll(err) || !b.more || left <= 0 {
 			return failed
+		}
+		if ctx.Err() != nil {
+			return cmp.Or(failed, context.Cause(ctx))
 		}
 		after = b.last
 	}
@@ -59,20 +57,37 @@ func (c *Store) flushWhile(ctx context.Context, goOn func() bool) error {
 // makes refers to blobs alone. Uploads go on meanwhile, without staging. flushed is why
 // some contents are staged nevertheless, other than damaged ones.
 func (c *Store) WhileFlushed(ctx context.Context, do func(flushed error) error) error {
-	_ = c.Flush(ctx) // most of it, while others are staged; the next one fails too
+	flushed := c.Flush(ctx) // most of it, while others are staged
 	c.stagingGate.Lock()
 	defer c.stagingGate.Unlock()
-	return do(c.Flush(ctx))
+	if !stopsAll(flushed) { // else another one fails too
+		flushed = c.Flush(ctx)
+	}
+	return do(flushed)
+}
+
+// FlushLast is the flush at the end of the process, in which nothing else is staged or
+// flushed. Its error says what stays staged.
+func (c *Store) FlushLast(ctx context.Context) error {
+	if err := c.Flush(ctx); err != nil {
+		return fmt.Errorf("%d small contents have no files yet; they stay in the write-ahead log until the next start: %w", c.Staged().Contents, err)
+	}
+	return nil
 }
 
 // stopsAll reports whether the error would occur for other contents too.
 func stopsAll(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrFull) || errors.Is(err, blobs.ErrFull) || errors.Is(err, blobs.ErrUnavailable) || errors.Is(err, errStopped)
+	for _, all := range []error{store.ErrUnavailable, store.ErrFull, blobs.ErrFull, blobs.ErrUnavailable, blobs.ErrReplaced, errStopped} {
+		if errors.Is(err, all) {
+			return true
+		}
+	}
+	return false
 }
 
 // flushSome flushes a batch of what is staged after the given id: where some of its
-// contents cannot be written, one by one.
-func (c *Store) flushSome(ctx context.Context, after uuid.UUID) (*batch, error) {
+// contents cannot be written, one by one, until goOn ends: that can take long.
+func (c *Store) flushSome(ctx, goOn context.Context, after uuid.UUID) (*batch, error) {
 	c.flushing.Lock()
 	defer c.flushing.Unlock()
 	b := c.newBatch(ctx, after, batchContents)
@@ -81,6 +96,9 @@ func (c *Store) flushSome(ctx context.Context, after uuid.UUID) (*batch, error) 
 		return b, cmp.Or(err, b.unreadable)
 	}
 	for failed := error(nil); ; {
+		if goOn.Err() != nil {
+			return b, err
+		}
 		one := c.newBatch(ctx, after, 1)
 		if err := one.flush(); stopsAll(err) {
 			return b, err

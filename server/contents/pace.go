@@ -32,9 +32,6 @@ const (
 	minMeasured = 128
 	// retryTime is the pause after a failed flush.
 	retryTime = 2 * time.Second
-	// endTime is how long the flush at the end of the process takes: what is left is
-	// staged at the next start.
-	endTime = 30 * time.Second
 	// logTime is the minimum interval between log lines about failed flushes.
 	logTime = time.Minute
 )
@@ -55,13 +52,13 @@ func awake(c chan struct{}) {
 	}
 }
 
-// RunFlush flushes what is staged until ctx ends, and then all of it: at once when few
-// uploads come, and during a burst only once staging is half full or contents are old.
-// Failures are logged and retried.
+// RunFlush flushes what is staged until ctx ends: at once when few uploads come, and
+// during a burst only once staging is half full or contents are old. Failures are logged
+// and retried. A batch that has begun then is finished.
 func (c *Store) RunFlush(ctx context.Context) {
 	p := pacer{contents: c, looked: time.Now(), count: c.stagings.Load()}
 	for ctx.Err() == nil {
-		wait := p.step(context.WithoutCancel(ctx))
+		wait := p.step(ctx)
 		if p.idle {
 			p.awaitStaging(ctx)
 		}
@@ -71,8 +68,6 @@ func (c *Store) RunFlush(ctx context.Context) {
 			pause(ctx, wait, nil)
 		}
 	}
-	end := time.Now().Add(endTime)
-	p.report(c.flushWhile(context.WithoutCancel(ctx), func() bool { return time.Now().Before(end) }))
 }
 
 // pacer decides when batches are flushed. A pass is the batches from the oldest staged
@@ -97,7 +92,8 @@ type pacer struct {
 }
 
 // step flushes a batch if it is time to, and returns how long to wait for the next step.
-func (p *pacer) step(ctx context.Context) (wait time.Duration) {
+func (p *pacer) step(goOn context.Context) (wait time.Duration) {
+	ctx := context.WithoutCancel(goOn)
 	now := time.Now()
 	p.look(now)
 	rest, due := p.pace(now)
@@ -113,7 +109,7 @@ func (p *pacer) step(ctx context.Context) (wait time.Duration) {
 	if p.after == uuid.Nil {
 		p.begun, p.before, p.left, p.failed = now, p.contents.stagings.Load(), p.contents.Staged().Contents, nil
 	}
-	b, err := p.contents.flushSome(ctx, p.after)
+	b, err := p.contents.flushSome(ctx, goOn, p.after)
 	took := max(time.Since(now), time.Millisecond)
 	if err == nil && b.count >= minMeasured {
 		p.rate = float64(b.bytes) / took.Seconds()

@@ -62,6 +62,9 @@ func pacing(t *testing.T, test func(s *stage)) {
 		go func() {
 			defer close(ended)
 			s.all.RunFlush(ctx)
+			if err := s.all.FlushLast(context.WithoutCancel(ctx)); err != nil {
+				t.Error(err)
+			}
 		}()
 		test(s)
 		s.fail(nil)

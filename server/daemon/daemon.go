@@ -58,14 +58,35 @@ type daemon struct {
 	socket      net.Listener // for commands; nil where there is none
 	noSocket    error        // why there is no socket
 	freezes     *freezes
+	overdue     chan struct{} // closed when a stop has taken stopTime
 }
 
-// Serve serves until ctx ends, and then finishes the requests under way.
-func Serve(ctx context.Context, o Options) (err error) {
-	d := &daemon{Options: o, signals: catchSignals()}
+var (
+	errJobsTime = fmt.Errorf("the server stops, and %s of that are over", jobsTime)
+	errStopTime = fmt.Errorf("the stop took longer than %s, so the server ended before all was done. All that it acknowledged is on stable storage", stopTime)
+)
+
+// Serve serves until ctx ends, and then finishes the requests under way. Something that
+// hangs, such as a disk or a database, does not keep it from returning stopTime later;
+// the process has to end then, since the storage is in use.
+func Serve(ctx context.Context, o Options) error {
+	d := &daemon{Options: o, signals: catchSignals(), overdue: make(chan struct{})}
 	defer d.signals.release()
 	d.log, d.say, d.lines = logs(o.Config, o.Stderr)
 	defer d.lines.close()
+	served := make(chan error, 1)
+	go func() { served <- d.run(ctx) }()
+	select {
+	case err := <-served:
+		return err
+	case <-d.overdue:
+		return errStopTime
+	}
+}
+
+// run opens the storage and serves it.
+func (d *daemon) run(ctx context.Context) (err error) {
+	o := d.Options
 	if d.connections, err = connectionsAllowed(o.Config.Limits.MaxConnections, d.log); err != nil {
 		return err
 	}
@@ -192,8 +213,10 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 	defer stop()
 	d.freezes = newFreezes(time.Now())
 	running, stopJobs := context.WithCancel(context.WithoutCancel(ctx))
+	last, endLast := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer endLast(nil)
 	var background sync.WaitGroup
-	background.Go(func() { d.srv.Run(running, d.jobs(stop)...) })
+	background.Go(func() { d.srv.Run(running, last, d.jobs(stop)...) })
 	background.Go(func() { d.tryBucket(running) })
 	defer background.Wait() // before the storage is closed
 	defer stopJobs()
@@ -205,9 +228,11 @@ func (d *daemon) serve(ctx context.Context) (err error) {
 	notify(d.log, sd.SdNotifyReady)
 	select {
 	case <-ctx.Done():
-		d.log.Info("stopping: finishing what is under way", "at_most", shutdownTime.String())
+		d.log.Info("stopping: finishing what is under way", "at_most", stopTime.String())
 	case err = <-failed:
 	}
+	time.AfterFunc(jobsTime, func() { endLast(errJobsTime) })
+	time.AfterFunc(stopTime, func() { close(d.overdue) })
 	notify(d.log, sd.SdNotifyStopping)
 	d.srv.Drain()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
@@ -231,7 +256,7 @@ func (d *daemon) jobs(stop func()) []jobs.Job {
 	all := []jobs.Job{{Name: "notice freezes", Every: beatEvery, Run: d.freezes.beatNow}}
 	if d.storage.Snapshotter != nil {
 		s := &snapshots{d.storage, d.OpenCopy, int64(d.Config.Limits.DiskReserve), d.srv.ClockIsSettled, d.srv.WhileFlushed, d.log}
-		all = append(all, jobs.Job{Name: "take snapshots", Run: jobs.Loop(s.keep)})
+		all = append(all, jobs.Job{Name: "take snapshots", Run: jobs.Loop(s.keep), Finish: s.takeLast})
 	}
 	if d.cert != nil {
 		reload = d.cert.reloadNow

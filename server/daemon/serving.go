@@ -16,6 +16,13 @@ const (
 	// shutdownTime is how long a stopping server waits for requests that are being
 	// answered.
 	shutdownTime = 30 * time.Second
+	// jobsTime is how long after the beginning of a stop background jobs may finish their
+	// work: write what is staged to files and take a snapshot. The rest of stopTime is for
+	// closing the storage.
+	jobsTime = 35 * time.Second
+	// stopTime is how long a whole stop may take. Then the process ends as it is. The
+	// manual and the packages name it.
+	stopTime = 40 * time.Second
 	// waitingTime is how long it then waits for requests on open connections: the first
 	// of a new connection, or the next one that is on its way.
 	waitingTime = time.Second

@@ -36,7 +36,7 @@ type snapshots struct {
 	log     *slog.Logger
 }
 
-// keep takes snapshots periodically until ctx ends, and one after that.
+// keep takes snapshots periodically until ctx ends.
 func (s *snapshots) keep(ctx context.Context) {
 	var rested time.Duration
 	rest := func(took time.Duration) {
@@ -46,34 +46,43 @@ func (s *snapshots) keep(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	s.takeIfDue(ctx, quickSnapshot, rest)
+	s.takeOrLog(ctx, quickSnapshot, rest)
 	for wait := time.Duration(0); ctx.Err() == nil; {
 		select {
 		case <-time.After(max(snapshotInterval, wait)):
 			begun := time.Now()
 			rested = 0
-			s.takeIfDue(ctx, 0, rest)
+			s.takeOrLog(ctx, 0, rest)
 			wait = 1000 * (time.Since(begun) - rested)
 		case <-ctx.Done():
 		}
 	}
-	s.takeIfDue(context.WithoutCancel(ctx), quickSnapshot, nil)
+}
+
+// takeLast takes a snapshot at the end of the process.
+func (s *snapshots) takeLast(ctx context.Context) error {
+	if err := s.takeIfDue(ctx, quickSnapshot, nil); err != nil {
+		return fmt.Errorf("no snapshot of the database was taken: %w", err)
+	}
+	return nil
+}
+
+// takeOrLog is takeIfDue that logs its error.
+func (s *snapshots) takeOrLog(ctx context.Context, largest int64, rest func(took time.Duration)) {
+	if err := s.takeIfDue(ctx, largest, rest); err != nil && ctx.Err() == nil {
+		s.log.Error("no snapshot of the database was taken", "error", err)
+	}
 }
 
 // takeIfDue takes a snapshot if something has changed and the database has at most
 // largest bytes; 0 is no limit. If rest is not nil, the check of the snapshot pauses
 // with it.
-func (s *snapshots) takeIfDue(ctx context.Context, largest int64, rest func(took time.Duration)) {
+func (s *snapshots) takeIfDue(ctx context.Context, largest int64, rest func(took time.Duration)) error {
 	due, size, err := s.Dir.SnapshotDue()
-	if err == nil && (!due || largest > 0 && size > largest) {
-		return
+	if err != nil || !due || largest > 0 && size > largest {
+		return err
 	}
-	if err == nil {
-		err = s.take(ctx, size, rest)
-	}
-	if err != nil && ctx.Err() == nil {
-		s.log.Error("no snapshot of the database was taken", "error", err)
-	}
+	return s.take(ctx, size, rest)
 }
 
 func (s *snapshots) take(ctx context.Context, size int64, rest func(took time.Duration)) error {

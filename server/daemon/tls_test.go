@@ -61,7 +61,7 @@ func TestAReloadLooksAtTheCertificateAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		go jobs.Run(ctx, t.Context(), c.log, jobs.NewLeases(nil, c.log), c.job())
+		go jobs.Run(ctx, t.Context(), t.Context(), c.log, jobs.NewLeases(nil, c.log), c.job())
 		synctest.Wait()
 		write(cfg.TLS.CertFile, "CERTIFICATE", nil)
 		c.reloadNow()

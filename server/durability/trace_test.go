@@ -26,7 +26,7 @@ var traced = flag.Bool("strace", false, "look at the system calls of the process
 func needStrace(t *testing.T) {
 	t.Helper()
 	if !*traced {
-		t.Skip("takes minutes and strace: go test ./server/durability -run 'PowerCut|Syscall' -strace")
+		t.Skip("takes minutes and strace: go test ./server/durability -run 'PowerCut|Syscall|AStop' -strace")
 	}
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skipf("cannot trace here: %v", err)

@@ -4,6 +4,7 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,6 +30,10 @@ type Job struct {
 	ThroughDrain bool
 	// Run does the work. Its error is logged, unless the job was told to end.
 	Run func(ctx context.Context) error
+	// Finish, when set, is called when all jobs have ended, in their order: with a context
+	// that ends when the process has to, and not after another one that failed, which it
+	// builds on.
+	Finish func(ctx context.Context) error
 }
 
 // Loop makes a job's Run of a loop that never fails.
@@ -40,14 +45,20 @@ func Loop(run func(context.Context)) func(context.Context) error {
 }
 
 // Run runs all jobs until ctx ends, or draining for those without ThroughDrain, and
-// returns when the last has ended. A job that fails is logged and run again. One that
-// panics ends the process, because the state of its locks and data is unknown.
-func Run(ctx, draining context.Context, log *slog.Logger, leases *Leases, all ...Job) {
+// returns when they have ended and finished. When last ends before that, those that have
+// not ended are logged. A job that fails is logged and run again. One that panics ends the
+// process, because the state of its locks and data is unknown.
+func Run(ctx, draining, last context.Context, log *slog.Logger, leases *Leases, all ...Job) {
 	early, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(draining, cancel)()
 	var running sync.WaitGroup
-	defer running.Wait()
+	unended := newNames(all)
+	defer context.AfterFunc(last, func() {
+		if left := unended.sorted(); len(left) > 0 {
+			log.Error("background jobs have not ended in time", "jobs", left, "reason", context.Cause(last))
+		}
+	})()
 	for _, j := range all {
 		until := early
 		if j.ThroughDrain {
@@ -59,8 +70,55 @@ func Run(ctx, draining context.Context, log *slog.Logger, leases *Leases, all ..
 			} else {
 				j.loop(until, log)
 			}
+			if j.Finish == nil {
+				unended.remove(j.Name)
+			}
 		})
 	}
+	running.Wait()
+	failed := ""
+	for _, j := range all {
+		switch {
+		case j.Finish == nil:
+			continue
+		case failed != "":
+			log.Error("a job did not do its last work, since another one before it failed", "job", j.Name, "failed", failed)
+		default:
+			if err := j.Finish(last); err != nil {
+				failed = j.Name
+				log.Error("a job did not do all of its last work", "job", j.Name, "error", err)
+			}
+		}
+		unended.remove(j.Name)
+	}
+}
+
+// names are those of jobs. They are safe for concurrent use.
+type names struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func newNames(of []Job) *names {
+	n := &names{}
+	for _, j := range of {
+		n.all = append(n.all, j.Name)
+	}
+	slices.Sort(n.all)
+	return n
+}
+
+func (n *names) remove(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	i := slices.Index(n.all, name)
+	n.all = slices.Delete(n.all, i, i+1)
+}
+
+func (n *names) sorted() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.all)
 }
 
 // loop runs a job at start, at each tick, when it is woken and after a failure.

@@ -25,7 +25,7 @@ func start(t *testing.T, all ...Job) *started {
 	draining, s.drain = context.WithCancel(t.Context())
 	go func() {
 		defer close(s.ended)
-		Run(ctx, draining, slog.New(slog.NewTextHandler(&s.log, nil)), NewLeases(nil, nil), all...)
+		Run(ctx, draining, context.WithoutCancel(ctx), slog.New(slog.NewTextHandler(&s.log, nil)), NewLeases(nil, nil), all...)
 	}()
 	return s
 }
@@ -141,6 +141,59 @@ func TestAFailedJobIsLoggedAndRunsAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestJobsFinishInOrderAndNotAfterOneThatFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var began []string
+		finishing := func(name string, err error) Job {
+			return Job{Name: name, Wake: make(chan struct{}), Run: (&runs{}).run, Finish: func(context.Context) error {
+				began = append(began, name)
+				return err
+			}}
+		}
+		s := start(t, finishing("first", nil), finishing("second", errors.New("no such disk")), finishing("third", nil))
+		synctest.Wait()
+		if len(began) > 0 {
+			t.Errorf("while they run, %v finish", began)
+		}
+		s.end()
+		<-s.ended
+		if got := strings.Join(began, " "); got != "first second" {
+			t.Errorf("there finished: %s", got)
+		}
+		for _, want := range []string{`job=second error="no such disk"`, "job=third failed=second"} {
+			if !strings.Contains(s.log.String(), want) {
+				t.Errorf("the log has no %s:\n%s", want, s.log.String())
+			}
+		}
+	})
+}
+
+func TestJobsThatHangAreLoggedWhenTheTimeIsOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &started{ended: make(chan struct{})}
+		ctx, end := context.WithCancel(t.Context())
+		last, over := context.WithCancelCause(context.WithoutCancel(ctx))
+		free := make(chan struct{})
+		go func() {
+			defer close(s.ended)
+			Run(ctx, t.Context(), last, slog.New(slog.NewTextHandler(&s.log, nil)), NewLeases(nil, nil),
+				Job{Name: "hanging", Run: Loop(func(context.Context) { <-free })},
+				Job{Name: "quick", Run: Loop(func(ctx context.Context) { <-ctx.Done() })})
+		}()
+		end()
+		synctest.Wait()
+		over(errors.New("it is late"))
+		synctest.Wait()
+		if log := s.log.String(); !strings.Contains(log, `jobs=[hanging] reason="it is late"`) {
+			t.Errorf("the log is %s", log)
+		}
+		close(free)
+		<-s.ended
+	})
 }
 
 func TestADrainEndsAllButWhatTheLastRequestsNeed(t *testing.T) {

@@ -83,7 +83,7 @@ func (c *cluster) join(t *testing.T, on *atomic.Int32) *replica {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		Run(ctx, t.Context(), slog.New(slog.DiscardHandler), r.Leases, Job{Name: "work", Exclusive: true, Run: Loop(func(ctx context.Context) {
+		Run(ctx, t.Context(), t.Context(), slog.New(slog.DiscardHandler), r.Leases, Job{Name: "work", Exclusive: true, Run: Loop(func(ctx context.Context) {
 			if now := on.Add(1); now != 1 {
 				t.Errorf("%d replicas do the work", now)
 			}
@@ -206,7 +206,7 @@ func TestAProcessAloneDoesAllWork(t *testing.T) {
 	l := NewLeases(nil, nil)
 	ran := errors.New("ran")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	Run(ctx, t.Context(), slog.New(slog.DiscardHandler), l, Job{Name: "work", Exclusive: true, Run: func(context.Context) error {
+	Run(ctx, t.Context(), t.Context(), slog.New(slog.DiscardHandler), l, Job{Name: "work", Exclusive: true, Run: func(context.Context) error {
 		cancel(ran)
 		return nil
 	}})

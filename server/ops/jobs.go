@@ -36,7 +36,7 @@ func (s *Service) Jobs() []jobs.Job {
 		prune = min(prune, max(s.AuditRetention/10, time.Second))
 	}
 	all := []jobs.Job{
-		{Name: "flush staged contents", ThroughDrain: true, Run: jobs.Loop(s.Contents.RunFlush)},
+		{Name: "flush staged contents", ThroughDrain: true, Run: jobs.Loop(s.Contents.RunFlush), Finish: s.Contents.FlushLast},
 		{Name: "keep the clock", ThroughDrain: true, Run: jobs.Loop(s.Clock.Run)},
 		{Name: "count attachments", Wake: s.totals.wanted, Run: s.count},
 		{Name: "refill ballast", Every: ballastInterval, AtStart: true, Run: s.refillBallast},

@@ -142,7 +142,7 @@ const (
 	// touchInterval is the time between flushes of the times when keys were used.
 	touchInterval = time.Minute
 	// lastFlush is how long Close may take to store what is in memory.
-	lastFlush = 10 * time.Second
+	lastFlush = 4 * time.Second
 )
 
 // work does what is to be done now and then, until Close. What fails is tried again the next
