@@ -100,8 +100,8 @@ func TestPageShowsAPlaceWithItsFiles(t *testing.T) {
 	tab.shows(".rows .name", "<img src=x onerror=alert(1)>.txt")
 }
 
-// The page of a server without spaces says what to do, and it works as printed.
-func TestPageOfAFreshServerSaysWhatToDo(t *testing.T) {
+// On a server without spaces, a superadmin comes from the page alone to a first file.
+func TestPageOfAFreshServerLeadsToAFirstFile(t *testing.T) {
 	w := pageWorld(t)
 	for _, space := range []string{"a", "ab"} {
 		w.do(t, step{as: "root", do: "DELETE /directory/spaces/" + space, want: 200})
@@ -112,8 +112,33 @@ func TestPageOfAFreshServerSaysWhatToDo(t *testing.T) {
 	tab.click("button", "Sign out")
 	tab.until(`document.querySelector('.signin')`)
 	tab.signIn("root", "")
-	tab.shows("main h1", "Nothing here yet")
+	tab.shows("main h1", "Make your first space")
 	tab.inspect("fresh")
+	tab.typeIn(`[aria-label="Name of the new space"]`, "Vertrieb & Straße")
+	tab.until(`document.querySelector('[aria-label="Name in addresses"]').value === 'vertrieb-strasse'`)
+	tab.click("button", "Make space")
+	tab.shows("main h1", "Vertrieb & Straße")
+	tab.inspect("new-space")
+	for _, kind := range []string{"Meeting", "Ticket", "Product"} {
+		tab.open("#/spaces/vertrieb-strasse")
+		tab.until(`document.querySelector('[aria-label="What to add"]')`)
+		eval[bool](tab, `(() => { const e = document.querySelector('[aria-label="What to add"]'); e.value = '`+strings.ToLower(kind)+`'; return true; })()`)
+		tab.typeIn(`[aria-label="Its name"]`, "First "+kind)
+		tab.press("Enter", 0)
+		tab.shows("main h1", "First "+kind)
+		tab.shows("main h2", "No files yet")
+		tab.shows("nav.places a", "First "+kind)
+	}
+	tab.pick(sample("png.png"))
+	tab.shows(".rows .name", "png.png")
+}
+
+// The commands that the page shows instead work as printed.
+func TestPageShowsCommandsThatMakeSpaces(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.signIn("root", "#/new")
+	tab.click("summary", "By commands instead")
 	commands := eval[[]string](tab, `[...document.querySelectorAll('.steps pre')].map((e) => e.textContent)`)
 	environment := strings.Replace(commands[0], "…", w.keys["root"], 1)
 	if !strings.Contains(environment, w.keys["root"]) {
@@ -127,15 +152,73 @@ func TestPageOfAFreshServerSaysWhatToDo(t *testing.T) {
 	tab.click("button", "Reload")
 	tab.click("nav.places a", "Orders")
 	tab.shows("main h2", "No files yet")
-	tab.pick(sample("png.png"))
-	tab.shows(".rows .name", "png.png")
 	tab.open("#/operator/people")
 	tab.click(".rows-list a", "Ada Lovelace")
 	tab.shows(".rows-list", "Analytics")
-	tab.open("")
-	tab.shows("main h1", "Choose a place")
-	tab.click("summary", "Add spaces, products and people")
-	tab.shows(".steps pre", "attachd space add")
+}
+
+func TestPageChangesASpace(t *testing.T) {
+	w := pageWorld(t)
+	tab := newTab(t, w)
+	tab.signIn("root", "#/new")
+	tab.typeIn(`[aria-label="Name of the new space"]`, "Again")
+	tab.typeIn(`[aria-label="Name in addresses"]`, "a")
+	tab.click("button", "Make space")
+	tab.shows(".error", "Choose another one")
+
+	tab.open("#/spaces/a")
+	tab.shows("main h2", "Members")
+	tab.inspect("space")
+	tab.typeIn(`[aria-label="Name of the space"]`, "Renamed")
+	tab.typeIn(`[aria-label="Quota in GB"]`, "1.5")
+	tab.typeIn(`[aria-label="Quota in files"]`, "100")
+	tab.click("button", "Save")
+	tab.shows("main h1", "Renamed")
+	tab.shows("nav.places summary", "Renamed")
+	w.do(t, step{as: "root", do: "GET /directory/spaces/a", want: 200, is: `{"slug":"a","name":"Renamed","quota_bytes":1610612736,"quota_files":100,"used_bytes":0,"used_files":0}` + "\n"})
+
+	tab.click("button", "Remove Viewer Person from the space")
+	tab.until(`[...document.querySelectorAll('option')].some((e) => e.textContent === 'Viewer Person')`)
+	w.do(t, step{as: "viewer", do: "GET {product}/attachments", want: 403})
+	eval[bool](tab, `(() => { const e = document.querySelector('[aria-label="Person to add"]'); e.value = [...e.options].find((o) => o.textContent === 'Viewer Person').value; return true; })()`)
+	tab.click("button", "Add member")
+	tab.until(`document.querySelector('[aria-label="Role of Viewer Person"]')`)
+	w.do(t, step{as: "viewer", do: "GET {product}/attachments", want: 200})
+}
+
+func TestPageRenamesAndRemovesAPlaceAndASpace(t *testing.T) {
+	w := pageWorld(t, withTrash)
+	w.put(t, "editor", "ticket", "png.png")
+	tab := newTab(t, w)
+	tab.signIn("root", ticketPage)
+	tab.shows(".rows .name", "png.png")
+	tab.click("button", "Rename or remove")
+	tab.inspect("manage")
+	tab.typeIn(`[aria-label="Name of the ticket"]`, "Another title")
+	tab.click(".manager button", "Rename")
+	tab.shows("main h1", "Another title")
+	tab.shows("nav.places a", "Another title")
+	w.do(t, step{as: "owner", do: "POST {ticket}/attachments", form: parts{file("a.txt", "who owns a ticket may upload")}, want: 201})
+
+	tab.click("button", "Rename or remove")
+	tab.click("button", "Remove this ticket")
+	tab.shows(".question", "All its files go with it")
+	tab.click("button.danger", "Remove")
+	tab.shows("main h1", "Another title was removed")
+	tab.gone("nav.places a", "Another title")
+	tab.click("button", "Undo")
+	tab.shows("main h1", "Another title")
+	tab.shows(".rows .name", "png.png")
+
+	tab.open("#/spaces/a")
+	tab.shows(".rows-list", "Admin Person") // which moves what is below
+	tab.click("button", "Remove this space")
+	tab.click("button.danger", "Remove")
+	tab.shows("main h2", "was removed")
+	tab.gone("nav.places a", "Another title")
+	tab.click("button", "Undo")
+	tab.shows("main h2", "Members")
+	tab.shows("nav.places a", "Another title")
 }
 
 func TestPageUploadsWhatIsDroppedPastedAndPicked(t *testing.T) {

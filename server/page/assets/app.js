@@ -8,6 +8,7 @@ import { PlaceView } from './place.js';
 import { Uploads } from './uploads.js';
 import { keysView } from './keys.js';
 import { operatorView } from './operator.js';
+import { SpaceView } from './space.js';
 import { firstSteps } from './start.js';
 
 // Whether there may be a session: asking without one is an error to browsers.
@@ -153,7 +154,7 @@ class App {
     const other = this.shown !== name;
     if (other) {
       this.view?.close?.();
-      this.view = this.make(section, place);
+      this.view = this.make(section, place, route.length === 2 ? route[1] : '');
       this.shown = name;
       clear(this.main, this.view.el);
     }
@@ -163,10 +164,20 @@ class App {
     if (at === document.body || !at.checkVisibility()) (!other && this.view.focus || (() => this.main.focus()))();
   }
 
-  make(section, place) {
+  // again makes the view anew.
+  again() {
+    this.shown = null;
+    this.show();
+  }
+
+  make(section, place, space) {
     if (place) return new PlaceView(this, place);
     document.title = 'attachd';
     if (section === 'keys') return keysView(this);
+    if (section === 'spaces' && space && this.me.is_superadmin) return new SpaceView(this, space);
+    if (section === 'new' && this.me.is_superadmin) {
+      return { el: h('div', { class: 'page' }, h('a', { class: 'back', href: '#/' }, icon('back'), 'Places'), h('h1', {}, 'New space'), firstSteps(this)) };
+    }
     if (section === 'operator' && this.me.is_superadmin) return operatorView(this);
     if (section) {
       return { el: emptyPage('search', 'Page not found', 'The address is wrong, or you do not have access to what it names.', h('a', { class: 'button', href: '#/' }, 'All places')) };
@@ -181,9 +192,8 @@ class App {
     const el = h('div', {}, emptyPage('box', 'Choose a place', 'Files belong to products, tickets and meetings. Choose one to see its files, or search by name.'));
     if (this.me.is_superadmin) {
       api.get('/directory/spaces?limit=1').then(([some]) => {
-        if (!some) clear(el, emptyPage('box', 'Nothing here yet', 'Files belong to products, tickets and meetings, and these to spaces. Make the first ones with the commands below.'));
         this.el.toggleAttribute('data-empty', !some);
-        el.append(h('div', { class: 'page' }, firstSteps(!some)));
+        if (!some) clear(el, emptyPage('box', 'Make your first space', 'Files belong to products, tickets and meetings, and these to spaces: one for each team, customer or system, with members and a quota of its own.'), h('div', { class: 'page' }, firstSteps(this)));
       }).catch(() => {}); // the tree says what is wrong
     }
     return el;

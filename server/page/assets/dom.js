@@ -42,6 +42,7 @@ const paths = {
   code: 'm8 8-4 4 4 4M16 8l4 4-4 4M13.5 5l-3 14',
   document: 'M6 3h8l4 4v14H6zM14 3v4h4M9 11h6M9 14h6M9 17h3',
   download: 'M12 4v11M7 11l5 5 5-5M5 20h14',
+  edit: 'M4 20l1-4.500L16 4.500l3.500 3.500L8.500 19zM13.500 7l3.500 3.500',
   file: 'M6 3h8l4 4v14H6zM14 3v4h4',
   gauge: 'M4 18a9 9 0 1 1 16 0M12 14l4-5',
   image: 'M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.500v.1',

@@ -4,14 +4,8 @@ import { h, clear, button, icon, empty, say } from './dom.js';
 import { count } from './format.js';
 import * as api from './api.js';
 import { keys } from './keys.js';
-
-// newId makes a UUID; crypto.randomUUID is there on secure origins only.
-function newId() {
-  const raw = crypto.getRandomValues(new Uint8Array(16));
-  raw[6] = raw[6] & 0x0f | 0x40;
-  raw[8] = raw[8] & 0x3f | 0x80;
-  return [...raw].map((b) => b.toString(16).padStart(2, '0')).join('').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-');
-}
+import { newId } from './make.js';
+import { roleSelect } from './space.js';
 
 export function people({ app, route }) {
   return route[2] ? person(app, route[2]) : everybody();
@@ -92,8 +86,6 @@ function removal(user, u) {
   return el;
 }
 
-const roles = ['viewer', 'editor', 'admin'];
-
 function memberships(id) {
   const el = h('div', {});
   const error = h('p', { class: 'error', role: 'alert' });
@@ -103,16 +95,15 @@ function memberships(id) {
     try { await work(); } catch (e) { error.textContent = e.message; }
     await load();
   };
-  const select = (label, value, change) => h('select', { 'aria-label': label, change }, roles.map((r) => h('option', { value: r, selected: r === value }, r)));
 
   async function load() {
     try {
       const [me, spaces] = await Promise.all([api.get('/users/me', { headers: { 'X-On-Behalf-Of': id } }), api.all('/directory/spaces')]);
       const others = spaces.filter((s) => !me.spaces.some((m) => m.slug === s.slug));
-      const role = select('Role in the space', 'viewer');
+      const role = roleSelect('Role in the space', 'viewer');
       const space = h('select', { 'aria-label': 'Space to add' }, others.map((s) => h('option', { value: s.slug }, s.name || s.slug)));
       clear(el, me.spaces.length ? h('ul', { class: 'rows-list' }, me.spaces.map((m) => {
-        const choice = select(`Role in ${m.name || m.slug}`, m.role, () => act(() => api.put(at(m.slug), { role: choice.value })));
+        const choice = roleSelect(`Role in ${m.name || m.slug}`, m.role, () => act(() => api.put(at(m.slug), { role: choice.value })));
         return h('li', {}, icon('box'), h('span', { class: 'grow' }, h('bdi', {}, m.name || m.slug)), choice,
           button('Remove', { class: 'plain', 'aria-label': `Remove from ${m.name || m.slug}`, click: () => act(() => api.remove(at(m.slug))) }));
       })) : h('p', { class: 'soft' }, 'A member of no space yet.'),

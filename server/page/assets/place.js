@@ -1,6 +1,6 @@
 // One product, ticket or meeting and its files.
 
-import { h, clear, button, icon, empty, say } from './dom.js';
+import { h, clear, button, icon, empty, emptyPage, say } from './dom.js';
 import { bytes, count, dateTime, kindOf, kinds } from './format.js';
 import * as api from './api.js';
 import { Grid, orders } from './grid.js';
@@ -9,6 +9,7 @@ import { Actions } from './actions.js';
 import { filesOf, pasted, bringsFiles } from './drop.js';
 import { whatIsWrong } from './faults.js';
 import { acceptedTypes } from './types.js';
+import { form, removal } from './make.js';
 
 const interval = 15000; // milliseconds between looks for changes
 
@@ -22,6 +23,8 @@ export class PlaceView {
     this.heading = h('h1', {}, h('bdi', {}, '…'));
     this.pick = h('input', { type: 'file', multiple: true, hidden: true, 'aria-label': 'Files to upload', tabindex: '-1', change: () => { this.upload([...this.pick.files]); this.pick.value = ''; } });
     this.chooser = button('Upload files', { class: 'primary', icon: 'upload', click: () => this.pick.click() });
+    this.manager = h('div', { class: 'manager', hidden: true });
+    this.manage = button('Rename or remove', { icon: 'edit', quiet: true, 'aria-expanded': 'false', click: () => this.showManager(this.manager.hidden) });
     this.hint = h('div', { class: 'hint' });
     this.filter = h('input', { type: 'search', placeholder: 'Filter by name', 'aria-label': 'Filter files by name', input: () => this.list() });
     this.kind = h('select', { 'aria-label': 'Filter files by type', change: () => this.list() });
@@ -48,8 +51,8 @@ export class PlaceView {
         h('header', { class: 'place-head' },
           h('div', { class: 'title' }, h('a', { class: 'back', href: '#/' }, icon('back'), h('span', {}, 'Places')),
             h('p', { class: 'crumb' }, icon(place.kind === 'product' ? 'box' : place.kind === 'ticket' ? 'ticket' : 'calendar'), h('span', {}, `${words[place.kind]} in `, this.space = h('bdi', {}))), this.heading),
-          this.chooser, this.pick),
-        this.hint,
+          app.me.is_superadmin ? this.manage : null, this.chooser, this.pick),
+        this.manager, this.hint,
         this.tools = h('div', { class: 'tools' }, h('div', { class: 'search' }, icon('search'), this.filter), this.kind, this.comment, this.order, this.again),
         this.actions.el, this.body),
       this.preview.el, this.target);
@@ -89,10 +92,7 @@ export class PlaceView {
       this.record = await api.get(this.place.record);
       this.place.space = this.record.space;
       this.nameSpace();
-      this.name = this.record.name || this.record.title || this.record.id;
-      clear(this.heading, h('bdi', {}, this.name));
-      document.title = `${this.name} · attachd`;
-      this.app.places.know(this.place, this.name);
+      this.nameIt();
       this.drawHint();
       if (this.place.kind === 'ticket') await this.loadComments();
       for await (const page of api.pages(this.place.list, { signal: this.stop.signal, version: this.version })) {
@@ -107,12 +107,43 @@ export class PlaceView {
       if (e.name === 'AbortError' || e.status === 401) return;
       this.loading = false;
       if (this.files.length) return say(e.message);
-      this.chooser.hidden = this.tools.hidden = true;
+      this.chooser.hidden = this.manage.hidden = this.tools.hidden = true;
       this.actions.show();
       clear(this.heading, words[this.place.kind]);
       clear(this.body, empty('alert', { 403: 'Access denied', 404: 'Not found' }[e.status] ?? 'This did not work', e.message,
         button('Try again', { icon: 'retry', click: () => location.reload() }), h('a', { class: 'button', href: '#/' }, 'All places')));
     }
+  }
+
+  nameIt() {
+    this.name = this.record.name || this.record.title || this.record.id;
+    clear(this.heading, h('bdi', {}, this.name));
+    document.title = `${this.name} · attachd`;
+    this.app.places.know(this.place, this.name);
+  }
+
+  // showManager shows or hides what a superadmin may do with the place itself.
+  showManager(shown) {
+    const { place, app } = this;
+    this.manager.hidden = !shown;
+    this.manage.setAttribute('aria-expanded', String(shown));
+    if (!shown) return this.manage.focus();
+    const member = place.kind === 'product' ? 'name' : 'title';
+    const name = h('input', { value: this.record[member] ?? '', required: true, 'aria-label': `Name of the ${place.kind}` });
+    clear(this.manager, form(name, 'Rename', async () => {
+      const { id, ...record } = await api.get(place.record); // which somebody else may have changed
+      this.record = await api.put(place.record, place.kind === 'product' ? { name: name.value } : { ...record, title: name.value });
+      await app.places.load();
+      this.nameIt();
+      this.showManager(false);
+      say('Renamed.');
+    }), removal(app, { what: place.kind, name: () => this.name, record: place.record,
+      gone: (...left) => {
+        this.close();
+        clear(app.main, emptyPage('trash', `${this.name} was removed`, 'Its files went with it.', ...left, h('a', { class: 'button', href: '#/' }, 'All places')));
+      },
+      back: () => app.again() }));
+    name.focus();
   }
 
   // watch looks now and then for what others do; not all tabs at the same time.

@@ -61,7 +61,8 @@ export class Places {
   async load() {
     try {
       const spaces = await api.all('/directory/spaces');
-      this.spaces = spaces.map((s) => ({ ...s, groups: null, open: spaces.length <= few || s.slug === this.current?.space }));
+      const open = new Set(this.spaces.filter((s) => s.open).map((s) => s.slug));
+      this.spaces = spaces.map((s) => ({ ...s, groups: null, open: spaces.length <= few || open.has(s.slug) || s.slug === this.current?.space }));
     } catch (e) {
       return clear(this.tree, h('p', { class: 'error' }, e.message));
     }
@@ -148,7 +149,8 @@ export class Places {
     const at = document.activeElement?.closest('.tree a')?.getAttribute('href');
     const found = this.spaces.map((s) => this.drawSpace(s)).filter(Boolean);
     const state = this.failed ?? (this.words && this.searching ? 'Searching…' : found.length ? null : this.words ? 'No place has this in its name.' : 'There are no places yet.');
-    clear(this.tree, found, state ? h('p', { class: this.failed ? 'error' : 'soft' }, state) : null);
+    clear(this.tree, found, state ? h('p', { class: this.failed ? 'error' : 'soft' }, state) : null,
+      this.app.me.is_superadmin && !this.words ? h('a', { class: 'button', href: '#/new' }, 'New space') : null);
     if (at) [...this.tree.querySelectorAll('a')].find((a) => a.getAttribute('href') === at)?.focus();
   }
 
@@ -161,8 +163,9 @@ export class Places {
     const details = h('details', { open: space.open || this.words !== '' },
       h('summary', {}, h('bdi', {}, space.name || space.slug)),
       space.error ? h('p', { class: 'error' }, space.error) : null,
-      space.groups && !all.some((g) => g.places.length) ? h('p', { class: 'soft' }, 'Nothing here yet. The system of record tells what there is.') : null,
-      all.map((g) => this.drawGroup(g, any || !this.words ? matches.get(g) : g.places)));
+      space.groups && !all.some((g) => g.places.length) ? h('p', { class: 'soft' }, 'Nothing here yet.') : null,
+      all.map((g) => this.drawGroup(g, any || !this.words ? matches.get(g) : g.places)),
+      this.app.me.is_superadmin && !this.words ? h('p', { class: 'manage' }, h('a', { href: `#/spaces/${encodeURIComponent(space.slug)}` }, 'Add or change', h('span', { class: 'unseen' }, ` in ${space.name || space.slug}`))) : null);
     details.addEventListener('toggle', () => {
       if (this.words) return;
       space.open = details.open;

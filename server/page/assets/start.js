@@ -1,7 +1,8 @@
-// What a superadmin does first: spaces, products and people come by commands, or by the API.
+// What a superadmin does first: make a space here, or many things by commands and the API.
 
 import { h, button, say } from './dom.js';
 import * as api from './api.js';
+import { newSpace } from './make.js';
 
 function command(text) {
   return h('div', { class: 'command' }, h('pre', { tabindex: '0', 'aria-label': 'Command' }, text),
@@ -13,8 +14,8 @@ function command(text) {
     } }));
 }
 
-export function firstSteps(open) {
-  return h('details', { class: 'steps', open }, h('summary', {}, 'Add spaces, products and people'),
+export function firstSteps(app) {
+  return [newSpace(app, 'Make space'), h('details', { class: 'steps' }, h('summary', {}, 'By commands instead'),
     h('p', {}, 'In a terminal where attachd is installed, with a superadmin’s key (the first is in the file admin.key of the data directory):'),
     command(`export ATTACHD_SERVER='${api.at('/')}' ATTACHD_KEY=…`),
     h('p', {}, 'A space with a product:'),
@@ -22,5 +23,5 @@ export function firstSteps(open) {
     h('p', {}, 'A person who may upload there. Their key is made under ', h('a', { href: '#/operator/people' }, 'People'), ':'),
     command('attachd user add "Ada Lovelace"\nattachd member add analytics "Ada Lovelace" editor'),
     h('p', {}, 'Change the names as you like. Tickets, meetings and the rest are in ', h('a', { href: api.at('/manual') }, 'the manual'), ', and what programs can do in ', h('a', { href: api.at('/docs') }, 'the API'), '.'),
-    h('div', { class: 'buttons' }, button('Reload', { icon: 'retry', click: () => location.reload() })));
+    h('div', { class: 'buttons' }, button('Reload', { icon: 'retry', click: () => location.reload() })))];
 }
