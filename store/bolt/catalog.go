@@ -73,7 +73,7 @@ func (c *Catalog) counted(err error, intended, garbage int) error {
 func (c *Catalog) Settle(ctx context.Context, places []blobs.Place) error {
 	since := schema.EncodeSeconds(c.now().Unix())
 	var replaced int
-	err := c.update(ctx, func(tx *writeTx) error {
+	err := c.updateSoon(ctx, nil, func(tx *writeTx) error {
 		old := map[blobs.Ref]blobs.Object{}
 		for _, p := range places {
 			if !tx.Has(schema.Intents, schema.ObjectKey(p.Object)) {
@@ -92,6 +92,7 @@ func (c *Catalog) Settle(ctx context.Context, places []blobs.Place) error {
 			}
 			old[p.Ref] = p.Object
 			tx.Put(schema.Places, p.Ref[:], schema.EncodePlace(p))
+			tx.settled = append(tx.settled, p.Ref)
 		}
 		return nil
 	})
@@ -187,7 +188,7 @@ func (c *Catalog) discardIntents(ctx context.Context, which func(*writeTx) ([]bl
 // Place implements blobs.Catalog.
 func (c *Catalog) Place(ctx context.Context, ref blobs.Ref) (place blobs.Place, err error) {
 	there := false
-	err = c.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+	err = c.viewIf(c.unflushed.hasPlace(ref))(ctx, func(tx *dbfile.Tx) error {
 		return placeOf(tx, ref, func(p blobs.Place) { place, there = p, true })
 	})
 	if err == nil && !there {
@@ -202,7 +203,7 @@ func (c *Catalog) Places(ctx context.Context, from blobs.Ref) iter.Seq2[blobs.Pl
 }
 
 func (c *Catalog) somePlaces(ctx context.Context, from []byte) (list []blobs.Place, err error) {
-	err = c.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+	err = c.viewAll(ctx, func(tx *dbfile.Tx) error {
 		for _, e := range tx.FirstEntries(schema.Places, from, placesAtOnce) {
 			if len(e.Key) != len(blobs.Ref{}) {
 				return schema.ErrKey
@@ -360,7 +361,7 @@ func (c *Catalog) Clear(ctx context.Context) error {
 
 // HasObjects reports whether any content is in an object.
 func (b *Store) HasObjects(ctx context.Context) (has bool, err error) {
-	err = b.viewCommitted(ctx, func(tx *dbfile.Tx) error {
+	err = b.viewAll(ctx, func(tx *dbfile.Tx) error {
 		has = !tx.HasNone(schema.Places)
 		return nil
 	})

@@ -16,18 +16,27 @@ import (
 )
 
 func TestCatalogPromises(t *testing.T) {
-	blobstest.RunCatalog(t, func(t *testing.T) blobs.Catalog {
-		db, err := bolt.Open(filepath.Join(t.TempDir(), "attachd.db"), bolt.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
+	for name, logged := range map[string]bool{"without a log": false, "with a log": true} {
+		t.Run(name, func(t *testing.T) {
+			blobstest.RunCatalog(t, func(t *testing.T) blobs.Catalog {
+				path := filepath.Join(t.TempDir(), "attachd.db")
+				var opts bolt.Options
+				if logged {
+					opts.Log = path + ".log"
+				}
+				db, err := bolt.Open(path, opts)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					if err := db.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+				return catalogOf(t, db)
+			})
 		})
-		return catalogOf(t, db)
-	})
+	}
 }
 
 // A compaction, an import of the directory and a start leave the catalog as it is.

@@ -275,7 +275,7 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 		}
 	}()
 
-	w.logging, w.batch, w.contents, w.created, w.direct, w.chained = toLog, w.batch[:0], w.contents[:0], w.created[:0], false, false
+	w.logging, w.batch, w.contents, w.created, w.settled, w.direct, w.chained = toLog, w.batch[:0], w.contents[:0], w.created[:0], w.settled[:0], false, false
 	before := w.writes
 	if err := cm.write(w, changes, recorded); err != nil {
 		return err
@@ -298,7 +298,7 @@ func (cm *committer) transact(changes []*change, recorded []store.Entry, toLog b
 	if !toLog {
 		return cm.commitTx(w)
 	}
-	cm.store.unflushed.add(w.created)
+	cm.store.unflushed.add(w.created, w.settled)
 	cm.publish(w)
 	cm.open = w
 	return nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"attachd/blobs"
 	"attachd/blobs/durable"
 	"attachd/store"
 	"attachd/store/bolt/dbfile"
@@ -251,6 +252,7 @@ type unflushed struct {
 	ids     map[uuid.UUID]bool
 	parents map[store.Parent]bool
 	content map[[32]byte]bool
+	places  map[[32]byte]bool      // contents whose places in an object store were settled
 	usage   map[string]store.Usage // by space
 }
 
@@ -262,14 +264,18 @@ type created struct {
 	usage store.Usage
 }
 
-func (u *unflushed) add(all []created) {
+func (u *unflushed) add(all []created, settled []blobs.Ref) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.ids == nil {
-		u.ids, u.parents, u.content, u.usage = map[uuid.UUID]bool{}, map[store.Parent]bool{}, map[[32]byte]bool{}, map[string]store.Usage{}
+		u.ids, u.parents, u.usage = map[uuid.UUID]bool{}, map[store.Parent]bool{}, map[string]store.Usage{}
+		u.content, u.places = map[[32]byte]bool{}, map[[32]byte]bool{}
 	}
 	for _, c := range all {
 		u.ids[c.ID], u.parents[c.Parent], u.content[c.SHA256], u.usage[c.space] = true, true, true, c.usage
+	}
+	for _, ref := range settled {
+		u.places[ref] = true
 	}
 	u.some.Store(true)
 }
@@ -281,7 +287,7 @@ func (u *unflushed) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.some.Store(false)
-	u.ids, u.parents, u.content, u.usage = nil, nil, nil, nil
+	u.ids, u.parents, u.content, u.places, u.usage = nil, nil, nil, nil, nil
 }
 
 func (u *unflushed) has(id uuid.UUID) bool { return u.says(func() bool { return u.ids[id] }) }
@@ -290,6 +296,10 @@ func (u *unflushed) hasUnder(p store.Parent) bool { return u.says(func() bool { 
 
 func (u *unflushed) hasContent(sha256 [32]byte) bool {
 	return u.says(func() bool { return u.content[sha256] })
+}
+
+func (u *unflushed) hasPlace(sha256 [32]byte) bool {
+	return u.says(func() bool { return u.places[sha256] })
 }
 
 func (u *unflushed) usageOf(space string) (usage store.Usage, known bool) {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"go.etcd.io/bbolt"
 
+	"attachd/blobs"
 	"attachd/store"
 	"attachd/store/bolt/wal"
 )
@@ -166,6 +167,67 @@ func TestWhatOnlyTheLogHasIsThereAfterACrash(t *testing.T) {
 		t.Fatalf("%d commits and %d records", l.commits.Load()-before, l.records.Load())
 	}
 	l.wantAll(OpenAt(t, l.crash()))
+}
+
+func TestAPlaceThatOnlyTheLogHasIsThereAfterACrash(t *testing.T) {
+	t.Parallel()
+	l := newLogged(t)
+	c, err := l.Catalog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := blobs.Place{Object: blobs.NewObject(blobs.RefOf([]byte("large"))), Size: 5, Stored: time.Unix(1_700_000_000, 0)}
+	l.failCommits(syscall.EIO)
+	before := l.commits.Load()
+	err = errors.Join(c.Intend(t.Context(), []blobs.Object{place.Object}), c.Settle(t.Context(), []blobs.Place{place}))
+	if err != nil || l.commits.Load() != before {
+		t.Fatalf("%d commits, %v", l.commits.Load()-before, err)
+	}
+	b := OpenAt(t, l.crash())
+	if c, err = b.Catalog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Abandon(t.Context(), time.Now().Add(time.Hour)); err != nil { // as a start does
+		t.Fatal(err)
+	}
+	if got, err := c.Place(t.Context(), place.Ref); err != nil || got != place {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if intended, garbage := c.Waiting(); intended != 0 || garbage != 0 {
+		t.Errorf("%d are intended, and %d garbage", intended, garbage)
+	}
+}
+
+func TestAPlaceThatOnlyTheLogHasIsSeenAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, see := range map[string]func(c *Catalog, want blobs.Place) (bool, error){
+		"Place": func(c *Catalog, want blobs.Place) (bool, error) {
+			got, err := c.Place(t.Context(), want.Ref)
+			return got == want, err
+		},
+		"Places": func(c *Catalog, want blobs.Place) (bool, error) {
+			for got, err := range c.Places(t.Context(), blobs.Ref{}) {
+				return got == want, err
+			}
+			return false, nil
+		},
+		"HasObjects": func(c *Catalog, _ blobs.Place) (bool, error) { return c.HasObjects(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := newLogged(t).Catalog(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			place := blobs.Place{Object: blobs.NewObject(blobs.RefOf([]byte("large"))), Size: 5, Stored: time.Unix(1_700_000_000, 0)}
+			err = errors.Join(c.Intend(t.Context(), []blobs.Object{place.Object}), c.Settle(t.Context(), []blobs.Place{place}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen, err := see(c, place); err != nil || !seen {
+				t.Errorf("it is not seen: %v", err)
+			}
+		})
+	}
 }
 
 func TestWhatIsInTheLogIsSeenAtOnce(t *testing.T) {
