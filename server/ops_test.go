@@ -177,7 +177,7 @@ func TestAServerWhoseContentsGetNoPlaceIsNotReady(t *testing.T) {
 	w := newWorld(t)
 	w.server.SetReadiness(time.Minute, 0)
 	w.expectLog("not ready")
-	w.expectLog("could not all be written")
+	w.expectLog("small contents have no files yet")
 	w.expectLog(`"code":"internal"`)
 	unready := func(says string) step {
 		return step{do: "GET /health/ready", want: 503, check: func(t *testing.T, a answer) {

@@ -69,7 +69,9 @@ func (c *Store) WhileFlushed(ctx context.Context, do func(flushed error) error) 
 // FlushLast is the flush at the end of the process, in which nothing else is staged or
 // flushed. Its error says what stays staged.
 func (c *Store) FlushLast(ctx context.Context) error {
-	if err := c.Flush(ctx); err != nil {
+	err := c.Flush(ctx)
+	c.recordOutcome(err)
+	if err != nil {
 		return fmt.Errorf("%d small contents have no files yet; they stay in the write-ahead log until the next start: %w", c.Staged().Contents, err)
 	}
 	return nil
