@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -75,4 +76,18 @@ func ParseID(s string) (uuid.UUID, bool) {
 	}
 	id, err := uuid.Parse(s)
 	return id, err == nil && id != uuid.Nil
+}
+
+// FromWherever removes something that is at its place or in the trash. Others may put it into
+// the trash meanwhile, or restore it, or both: where it is not found, it is looked for in the
+// other place, and in the first one once more.
+func (sc Scope) FromWherever(remove func(fromTrash bool) error) (err error) {
+	fromTrash := sc.InTrash
+	for range 3 {
+		if err = remove(fromTrash); !errors.Is(err, store.ErrNotFound) {
+			break
+		}
+		fromTrash = !fromTrash
+	}
+	return err
 }

@@ -81,9 +81,7 @@ func (s *Service) remove(w *api.Response, rq *api.Request, sc api.Scope, r remov
 	return nil
 }
 
-// removeFrom removes it from where it is: into the trash with d, if that is not zero. For
-// good it is removed also where another caller puts it into the trash or restores it
-// meanwhile.
+// removeFrom removes it from where it is: into the trash with d, if that is not zero.
 func (s *Service) removeFrom(ctx context.Context, sc api.Scope, r removal, withAttachments, permanent bool, d store.Deletion) (freed [][32]byte, err error) {
 	switch {
 	case sc.InTrash && !withAttachments:
@@ -93,18 +91,13 @@ func (s *Service) removeFrom(ctx context.Context, sc api.Scope, r removal, withA
 	case !permanent || !withAttachments:
 		return r.delete(ctx, withAttachments)
 	}
-	fromTrash := sc.InTrash
-	for range 3 {
+	err = sc.FromWherever(func(fromTrash bool) (err error) {
 		if fromTrash {
-			err = r.purge(ctx)
-		} else {
-			freed, err = r.delete(ctx, withAttachments)
+			return r.purge(ctx)
 		}
-		if !errors.Is(err, store.ErrNotFound) {
-			break
-		}
-		fromTrash = !fromTrash
-	}
+		freed, err = r.delete(ctx, withAttachments)
+		return err
+	})
 	return freed, err
 }
 

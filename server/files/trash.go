@@ -55,25 +55,20 @@ func (s *Service) DeleteAttachment(w *api.Response, rq *api.Request, sc api.Scop
 	return nil
 }
 
-// remove removes an attachment for good. Others may put it into the trash meanwhile, or
-// restore it, or both: that is no reason to keep what is to be removed from there too.
+// remove removes an attachment for good, if permanent from the trash too.
 func (s *Service) remove(rq *api.Request, sc api.Scope, permanent bool) (gone store.Attachment, err error) {
 	if !permanent {
 		return s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
 	}
 	rq.Entry.Action = "attachment.purge"
-	fromTrash := sc.InTrash
-	for range 3 {
+	err = sc.FromWherever(func(fromTrash bool) (err error) {
 		if fromTrash {
 			gone, err = s.Store.PurgeAttachment(rq.Context(), sc.Attachment.ID)
 		} else {
 			gone, err = s.Store.DeleteAttachment(rq.Context(), sc.Attachment.ID)
 		}
-		if !errors.Is(err, store.ErrNotFound) {
-			break
-		}
-		fromTrash = !fromTrash
-	}
+		return err
+	})
 	return gone, err
 }
 

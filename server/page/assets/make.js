@@ -35,6 +35,13 @@ export function form(fields, label, work) {
   return h('form', { submit }, h('div', { class: 'inline' }, fields, send), error);
 }
 
+// acting gives a function that does something, says why that failed, and shows what is there now.
+export const acting = (error, show) => async (work) => {
+  error.textContent = '';
+  try { await work(); } catch (e) { error.textContent = e.message; }
+  await show();
+};
+
 // newSpace is a form for a space. Its address is made of its name until somebody writes one.
 export function newSpace(app, label) {
   let written = false;

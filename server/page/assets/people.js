@@ -4,7 +4,7 @@ import { h, clear, button, icon, empty, say } from './dom.js';
 import { count } from './format.js';
 import * as api from './api.js';
 import { keys } from './keys.js';
-import { newId } from './make.js';
+import { acting, newId } from './make.js';
 import { roleSelect } from './space.js';
 
 export function people({ app, route }) {
@@ -90,11 +90,7 @@ function memberships(id) {
   const el = h('div', {});
   const error = h('p', { class: 'error', role: 'alert' });
   const at = (slug) => `/directory/spaces/${encodeURIComponent(slug)}/members/${encodeURIComponent(id)}`;
-  const act = async (work) => {
-    error.textContent = '';
-    try { await work(); } catch (e) { error.textContent = e.message; }
-    await load();
-  };
+  const act = acting(error, () => load());
 
   async function load() {
     try {

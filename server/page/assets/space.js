@@ -2,7 +2,7 @@
 
 import { h, clear, button, icon, empty, say } from './dom.js';
 import * as api from './api.js';
-import { form, newPlace, removal } from './make.js';
+import { acting, form, newPlace, removal } from './make.js';
 
 const gigabyte = 1 << 30;
 
@@ -58,11 +58,7 @@ function members(space) {
   const el = h('div', {}, h('p', { class: 'soft' }, 'Loading…'));
   const error = h('p', { class: 'error', role: 'alert' });
   const at = (id) => `${space}/members/${encodeURIComponent(id)}`;
-  const act = async (work) => {
-    error.textContent = '';
-    try { await work(); } catch (e) { error.textContent = e.message; }
-    await load();
-  };
+  const act = acting(error, () => load());
   async function load() {
     try {
       const [list, users] = await Promise.all([api.all(`${space}/members`), api.all('/directory/users')]);
