@@ -199,10 +199,7 @@ func (tx *writeTx) encodedEntry() []byte {
 // Remove implements Directory. A removal that fails does not block others.
 func (b *Store) Remove(ctx context.Context) (freed [][32]byte, more bool, err error) {
 	freed, more, err = b.removeNext(ctx)
-	b.freed.mu.Lock()
-	defer b.freed.mu.Unlock()
-	freed, b.freed.contents = append(b.freed.contents, freed...), nil
-	return freed, more, err
+	return append(b.freed.take(), freed...), more, err
 }
 
 func (b *Store) removeNext(ctx context.Context) (freed [][32]byte, more bool, err error) {
@@ -257,17 +254,27 @@ func (b *Store) removeMarked(ctx context.Context, mark dbfile.KeyValue) (freed [
 }
 
 // freedContents are the contents that continueRemoval freed, which the next Remove
-// returns.
+// returns. The lock is held from before the mark goes until they are here: a Remove that
+// finds no mark has nothing after it that would call it again.
 type freedContents struct {
 	mu       sync.Mutex
 	contents [][32]byte
 }
 
+// take waits for a continueRemoval under way.
+func (f *freedContents) take() [][32]byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	taken := f.contents
+	f.contents = nil
+	return taken
+}
+
 // continueRemoval is Remove for a change that waits for it.
 func (b *Store) continueRemoval(ctx context.Context) error {
-	freed, _, err := b.removeNext(ctx)
 	b.freed.mu.Lock()
 	defer b.freed.mu.Unlock()
+	freed, _, err := b.removeNext(ctx)
 	b.freed.contents = append(b.freed.contents, freed...)
 	return err
 }

@@ -3,9 +3,11 @@ package bolt
 import (
 	"crypto/sha256"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +114,48 @@ func TestARemovalGoesOnAfterACrash(t *testing.T) {
 	}
 	if before == 0 || after < 5 {
 		t.Errorf("after %d crashes the space was there, after %d not", before, after)
+	}
+}
+
+// Whoever calls Remove until nothing is left gets every content that was freed, also where
+// others put anew what was deleted and so did a part of the removal: nobody calls it again.
+func TestRemoveReturnsWhatOthersFreed(t *testing.T) {
+	b, file := housed(t, filepath.Join(t.TempDir(), "attachd.db"))
+	b.batch = 2 * removedPart
+	for round := range 50 {
+		var product store.Entity
+		want := map[[32]byte]bool{}
+		for n := range 5 {
+			a := file(fmt.Append(nil, round, " ", n))
+			if err := b.CreateAttachment(t.Context(), a, nil, ""); err != nil {
+				t.Fatal(err)
+			}
+			product, want[a.SHA256] = store.Entity{Parent: a.Parent, Space: "a"}, true
+		}
+		freed, err := b.DeleteEntity(t.Context(), product.Parent, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var others sync.WaitGroup
+		others.Go(func() {
+			if _, err := b.Put(t.Context(), product); err != nil {
+				t.Error(err)
+			}
+		})
+		for more := true; more; {
+			var some [][32]byte
+			if some, more, err = b.Remove(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			freed = append(freed, some...)
+		}
+		others.Wait()
+		for _, sum := range freed {
+			delete(want, sum)
+		}
+		if len(want) > 0 {
+			t.Fatalf("round %d: %d of 5 contents were not returned", round, len(want))
+		}
 	}
 }
 
